@@ -1,0 +1,70 @@
+using Vmm.Interop;
+using Vmm.Memory;
+
+namespace Vmm.Devices.Virtio;
+
+/// <summary>
+/// What a transport (virtio-pci, virtio-mmio) needs to know of a device, virtio 1.2. The transport owns negotiation, queues' addresses and
+/// interrupts; the device owns what the buffers mean. Calls to one device never overlap.
+/// </summary>
+public abstract class VirtioDevice : IDisposable
+{
+    /// <summary>Virtio device id (virtio 1.2 section 5): 2 block, 4 entropy, …</summary>
+    public abstract ushort DeviceType { get; }
+
+    /// <summary>Device feature bits offered, without the ring and transport bits, which the transport adds.</summary>
+    public abstract ulong DeviceFeatures { get; }
+
+    /// <summary>Greatest size of each queue; its length is the number of queues.</summary>
+    public abstract IReadOnlyList<ushort> QueueSizes { get; }
+
+    /// <summary>Length of the device-specific configuration space, in bytes.</summary>
+    public abstract int ConfigLength { get; }
+
+    /// <summary>Reads device configuration; bytes beyond it read as zero.</summary>
+    public abstract void ReadConfig(int offset, Span<byte> data);
+
+    /// <summary>Writes device configuration; writes to read-only fields are ignored.</summary>
+    public virtual void WriteConfig(int offset, ReadOnlySpan<byte> data) { }
+
+    /// <summary>The driver set DRIVER_OK: start serving the queues. Runs on a vCPU thread; I/O belongs on the device's own thread.</summary>
+    public abstract void Activate(VirtioActivation activation);
+
+    /// <summary>The driver reset the device (or it is being removed): stop serving, return only when no request is in flight and guest memory is no longer touched.</summary>
+    public abstract void Reset();
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Dispose(disposing: true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Releases threads, descriptors and back ends; implies <see cref="Reset"/>.</summary>
+    protected abstract void Dispose(bool disposing);
+}
+
+/// <summary>Everything a device gets when its driver is ready.</summary>
+/// <param name="Memory">Guest RAM.</param>
+/// <param name="Features">Feature bits the driver accepted.</param>
+/// <param name="Queues">One per queue; null for a queue the driver did not enable.</param>
+/// <param name="Interrupts">How to tell the driver.</param>
+public sealed record VirtioActivation(GuestMemory Memory, ulong Features, IReadOnlyList<ActiveQueue?> Queues, IVirtioInterrupts Interrupts);
+
+/// <summary>A queue in use: its ring and the doorbell that the guest (through ioeventfd or the transport) rings.</summary>
+/// <param name="Queue">The ring.</param>
+/// <param name="Doorbell">Readable when the driver notified the queue.</param>
+public sealed record ActiveQueue(Virtqueue Queue, EventFd Doorbell);
+
+/// <summary>Interrupts towards the driver; safe from any thread, allocation-free.</summary>
+public interface IVirtioInterrupts
+{
+    /// <summary>Used buffers are in queue <paramref name="queue"/> (call only when <see cref="Virtqueue"/> says the driver wants to know).</summary>
+    void SignalQueue(int queue);
+
+    /// <summary>The configuration changed.</summary>
+    void SignalConfigChanged();
+
+    /// <summary>The driver broke the rules (a looped chain, an address outside RAM): the device sets DEVICE_NEEDS_RESET and tells the driver (virtio 1.2, 2.1.2).</summary>
+    void SetNeedsReset(string reason);
+}

@@ -1,0 +1,37 @@
+namespace Vmm.Interop;
+
+/// <summary>An eventfd(2) counter: the doorbell between vCPU threads, I/O threads and the kernel (irqfd, ioeventfd).</summary>
+public sealed class EventFd : IDisposable
+{
+    /// <summary>Creates the descriptor, close-on-exec; nonblocking unless told otherwise.</summary>
+    /// <exception cref="KernelException">Out of descriptors.</exception>
+    public EventFd(bool nonblocking = true)
+    {
+        nint fd = Native.EventFd(0, nonblocking ? 1 : 0, out int errno);
+        if (fd < 0)
+        {
+            throw new KernelException("eventfd", errno);
+        }
+
+        Handle = new FileDescriptorHandle(fd);
+    }
+
+    /// <summary>The descriptor, for KVM_IRQFD, KVM_IOEVENTFD, poll and io_uring.</summary>
+    public FileDescriptorHandle Handle { get; }
+
+    /// <summary>Adds one to the counter; wakes whoever waits.</summary>
+    public void Signal()
+    {
+        int answer = Native.EventFdWrite(Handle, 1);
+        if (answer < 0)
+        {
+            throw new KernelException("write eventfd", -answer);
+        }
+    }
+
+    /// <summary>Takes the whole counter. False when it was zero (nonblocking eventfds only).</summary>
+    public bool TryTake(out ulong count) => Native.EventFdRead(Handle, out count) == 0;
+
+    /// <inheritdoc/>
+    public void Dispose() => Handle.Dispose();
+}

@@ -1,0 +1,21 @@
+using System.Runtime.InteropServices;
+
+namespace Vmm.Interop;
+
+/// <summary>Twin of native-shim/fd.c.</summary>
+internal static partial class Native
+{
+    internal const string Shim = "vmmshim";
+
+    [LibraryImport(Shim, EntryPoint = "vmm_close")]
+    internal static partial int Close(nint fd);
+
+    [LibraryImport(Shim, EntryPoint = "vmm_eventfd")]
+    internal static partial nint EventFd(uint initial, int nonblocking, out int errno);
+
+    [LibraryImport(Shim, EntryPoint = "vmm_eventfd_write")]
+    internal static partial int EventFdWrite(FileDescriptorHandle fd, ulong value);
+
+    [LibraryImport(Shim, EntryPoint = "vmm_eventfd_read")]
+    internal static partial int EventFdRead(FileDescriptorHandle fd, out ulong value);
+}

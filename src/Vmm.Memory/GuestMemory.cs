@@ -1,0 +1,215 @@
+using System.Runtime.CompilerServices;
+
+namespace Vmm.Memory;
+
+/// <summary>One contiguous piece of guest RAM: where the guest sees it and where this process has it mapped.</summary>
+public readonly unsafe struct GuestRegion
+{
+    private readonly byte* _host;
+
+    /// <summary>Describes <paramref name="length"/> bytes at <paramref name="start"/>, mapped at <paramref name="hostAddress"/>.</summary>
+    public GuestRegion(GuestAddress start, ulong length, nint hostAddress, int vnode = 0)
+    {
+        Start = start;
+        Length = length;
+        _host = (byte*)hostAddress;
+        Vnode = vnode;
+    }
+
+    /// <summary>First guest physical address.</summary>
+    public GuestAddress Start { get; }
+
+    /// <summary>Length in bytes.</summary>
+    public ulong Length { get; }
+
+    /// <summary>The virtual NUMA node this RAM belongs to.</summary>
+    public int Vnode { get; }
+
+    /// <summary>Address of the first byte in this process, for KVM memory slots and mbind.</summary>
+    public nint HostAddress => (nint)_host;
+
+    /// <summary>Host pointer for a range that lies wholly inside the region; false otherwise.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal bool TryMap(GuestAddress at, ulong length, out byte* host)
+    {
+        ulong offset = unchecked(at.Value - Start.Value);
+        if (at.Value < Start.Value || offset >= Length || length > Length - offset)
+        {
+            host = null;
+            return false;
+        }
+
+        host = _host + offset;
+        return true;
+    }
+}
+
+/// <summary>
+/// The guest's RAM as devices see it: every access is checked, a GPA outside RAM is an answer (false), never a fault.
+/// The guest writes while we read: copy a value once, check the copy, use the copy.
+/// The region table is immutable and replaced whole (<see cref="ReplaceRegions"/>); regions may only be unmapped after their readers stopped.
+/// </summary>
+public sealed unsafe class GuestMemory
+{
+    private GuestRegion[] _regions;
+
+    /// <summary>Builds the view from regions in any order; overlapping regions are refused.</summary>
+    /// <exception cref="ArgumentException">Two regions overlap, or one wraps the address space.</exception>
+    public GuestMemory(IEnumerable<GuestRegion> regions) => _regions = Sort(regions);
+
+    /// <summary>The regions, ordered by guest address.</summary>
+    public IReadOnlyList<GuestRegion> Regions => Volatile.Read(ref _regions);
+
+    /// <summary>Sum of all regions, in bytes.</summary>
+    public ulong TotalBytes
+    {
+        get
+        {
+            ulong total = 0;
+            foreach (GuestRegion region in Volatile.Read(ref _regions))
+            {
+                total += region.Length;
+            }
+
+            return total;
+        }
+    }
+
+    /// <summary>Swaps in a new region table (memory hotplug).</summary>
+    public void ReplaceRegions(IEnumerable<GuestRegion> regions) => Volatile.Write(ref _regions, Sort(regions));
+
+    /// <summary>True when the whole range is RAM inside one region.</summary>
+    public bool Contains(GuestAddress at, ulong length) => TryMap(at, length, out _);
+
+    /// <summary>Reads one value (native byte order: x86 is little endian, as virtio 1.x is).</summary>
+    public bool TryRead<T>(GuestAddress at, out T value) where T : unmanaged
+    {
+        if (TryMap(at, (ulong)sizeof(T), out byte* host))
+        {
+            value = Unsafe.ReadUnaligned<T>(host);
+            return true;
+        }
+
+        value = default;
+        return false;
+    }
+
+    /// <summary>Writes one value.</summary>
+    public bool TryWrite<T>(GuestAddress at, T value) where T : unmanaged
+    {
+        if (!TryMap(at, (ulong)sizeof(T), out byte* host))
+        {
+            return false;
+        }
+
+        Unsafe.WriteUnaligned(host, value);
+        return true;
+    }
+
+    /// <summary>Copies guest RAM out; false (and nothing copied) unless the whole range is RAM in one region.</summary>
+    public bool TryRead(GuestAddress at, Span<byte> destination)
+    {
+        if (!TryMap(at, (ulong)destination.Length, out byte* host))
+        {
+            return false;
+        }
+
+        new ReadOnlySpan<byte>(host, destination.Length).CopyTo(destination);
+        return true;
+    }
+
+    /// <summary>Copies into guest RAM; false (and nothing copied) unless the whole range is RAM in one region.</summary>
+    public bool TryWrite(GuestAddress at, ReadOnlySpan<byte> source)
+    {
+        if (!TryMap(at, (ulong)source.Length, out byte* host))
+        {
+            return false;
+        }
+
+        source.CopyTo(new Span<byte>(host, source.Length));
+        return true;
+    }
+
+    /// <summary>Acquire-load of a ring index (16 bits, naturally aligned); false when outside RAM or unaligned.</summary>
+    public bool TryReadIndex(GuestAddress at, out ushort value)
+    {
+        if ((at.Value & 1) == 0 && TryMap(at, 2, out byte* host))
+        {
+            value = Volatile.Read(ref *(ushort*)host);
+            return true;
+        }
+
+        value = 0;
+        return false;
+    }
+
+    /// <summary>Release-store of a ring index (16 bits, naturally aligned); false when outside RAM or unaligned.</summary>
+    public bool TryWriteIndex(GuestAddress at, ushort value)
+    {
+        if ((at.Value & 1) != 0 || !TryMap(at, 2, out byte* host))
+        {
+            return false;
+        }
+
+        Volatile.Write(ref *(ushort*)host, value);
+        return true;
+    }
+
+    /// <summary>
+    /// Host address of a range for the kernel to read or write (iovec). The caller checked once; the mapping stays while the region table holds it.
+    /// </summary>
+    public bool TryGetHostAddress(GuestAddress at, ulong length, out nint hostAddress)
+    {
+        bool found = TryMap(at, length, out byte* host);
+        hostAddress = (nint)host;
+        return found;
+    }
+
+    /// <summary>A short-lived span over guest RAM (keep it inside one method); false when outside RAM.</summary>
+    public bool TryGetSpan(GuestAddress at, int length, out Span<byte> span)
+    {
+        if (length >= 0 && TryMap(at, (ulong)length, out byte* host))
+        {
+            span = new Span<byte>(host, length);
+            return true;
+        }
+
+        span = default;
+        return false;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private bool TryMap(GuestAddress at, ulong length, out byte* host)
+    {
+        GuestRegion[] regions = Volatile.Read(ref _regions);
+        for (int i = 0; i < regions.Length; i++)
+        {
+            if (regions[i].TryMap(at, length, out host))
+            {
+                return true;
+            }
+        }
+
+        host = null;
+        return false;
+    }
+
+    private static GuestRegion[] Sort(IEnumerable<GuestRegion> regions)
+    {
+        GuestRegion[] sorted = [.. regions.OrderBy(r => r.Start.Value)];
+        for (int i = 0; i < sorted.Length; i++)
+        {
+            if (sorted[i].Length == 0 || !sorted[i].Start.TryAdd(sorted[i].Length - 1, out _))
+            {
+                throw new ArgumentException($"Guest region at {sorted[i].Start} is empty or wraps the address space.", nameof(regions));
+            }
+
+            if (i > 0 && sorted[i].Start.Value - sorted[i - 1].Start.Value < sorted[i - 1].Length)
+            {
+                throw new ArgumentException($"Guest regions at {sorted[i - 1].Start} and {sorted[i].Start} overlap.", nameof(regions));
+            }
+        }
+
+        return sorted;
+    }
+}
