@@ -1,0 +1,46 @@
+# Vmm: see README.md. Every target may be run on a fresh machine; `setup` installs what is missing.
+CONFIG ?= Release
+PUBLISH := artifacts/publish/vmmctl
+
+.PHONY: all setup build publish guests demo test test-unit perf fuzz soak format clean
+
+all: build
+
+setup:
+	@deploy/dev-setup
+
+build: setup guests
+	dotnet build Vmm.sln -c $(CONFIG) -nologo -v q
+
+publish: build
+	dotnet publish src/Vmm.Cli -c $(CONFIG) -nologo -v q -o $(PUBLISH)
+
+guests:
+	@$(MAKE) --no-print-directory -C tests/guests
+
+demo: publish
+	deploy/demo
+
+test: publish
+	tests/run
+
+# Only the tier that needs neither KVM nor QEMU: the quick loop while writing code.
+test-unit: build
+	tests/run --tier unit
+
+perf: publish
+	perf/run
+
+# The long forms; a short form of each is part of `make test`.
+fuzz: build
+	VMM_FUZZ_ITERATIONS=$${VMM_FUZZ_ITERATIONS:-2000000} dotnet test Vmm.sln -c $(CONFIG) --no-build -nologo --filter "Kind=fuzz" --logger "console;verbosity=normal"
+
+soak: publish
+	tests/soak
+
+format:
+	dotnet format Vmm.sln --verify-no-changes --no-restore
+
+clean:
+	rm -rf artifacts native-shim/build tests/guests/build
+	find src tests perf -type d \( -name bin -o -name obj \) -prune -exec rm -rf {} +

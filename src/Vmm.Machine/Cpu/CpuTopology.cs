@@ -1,0 +1,58 @@
+using System.Numerics;
+
+namespace Vmm.Machine.Cpu;
+
+/// <summary>One vCPU: its number, the vnode it sits on, and its APIC id.</summary>
+public readonly record struct VcpuPlace(int Index, int Vnode, uint ApicId);
+
+/// <summary>
+/// Each vnode is one package (socket): Linux refuses to believe in a last-level cache that spans NUMA nodes,
+/// and the APIC id carries the package number above the core number (Intel SDM vol. 3, 9.9.3.2).
+/// </summary>
+public sealed class CpuTopology
+{
+    private CpuTopology(IReadOnlyList<VcpuPlace> vcpus, int coreBits, int packages)
+    {
+        Vcpus = vcpus;
+        CoreBits = coreBits;
+        Packages = packages;
+    }
+
+    /// <summary>All vCPUs, by index.</summary>
+    public IReadOnlyList<VcpuPlace> Vcpus { get; }
+
+    /// <summary>Bits of the APIC id below the package number.</summary>
+    public int CoreBits { get; }
+
+    /// <summary>Number of packages that have a vCPU.</summary>
+    public int Packages { get; }
+
+    /// <summary>Logical processors per package that the APIC id has room for.</summary>
+    public int CoresPerPackage => 1 << CoreBits;
+
+    /// <summary>Builds the topology from the vnode of each vCPU.</summary>
+    public static CpuTopology Create(IReadOnlyList<int> vnodeOfVcpu)
+    {
+        Dictionary<int, int> packageOf = [];
+        Dictionary<int, int> population = [];
+        foreach (int vnode in vnodeOfVcpu)
+        {
+            packageOf.TryAdd(vnode, packageOf.Count);
+            population[vnode] = population.GetValueOrDefault(vnode) + 1;
+        }
+
+        int most = population.Values.Max();
+        int coreBits = most <= 1 ? 0 : 32 - BitOperations.LeadingZeroCount((uint)(most - 1));
+        Dictionary<int, int> used = [];
+        VcpuPlace[] vcpus = new VcpuPlace[vnodeOfVcpu.Count];
+        for (int i = 0; i < vcpus.Length; i++)
+        {
+            int vnode = vnodeOfVcpu[i];
+            int core = used.GetValueOrDefault(vnode);
+            used[vnode] = core + 1;
+            vcpus[i] = new VcpuPlace(i, vnode, ((uint)packageOf[vnode] << coreBits) | (uint)core);
+        }
+
+        return new CpuTopology(vcpus, coreBits, packageOf.Count);
+    }
+}

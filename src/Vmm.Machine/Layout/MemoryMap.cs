@@ -1,0 +1,105 @@
+using Vmm.Memory;
+
+namespace Vmm.Machine.Layout;
+
+/// <summary>A piece of RAM in guest physical address space. A vnode that straddles the PCI hole has two.</summary>
+/// <param name="Start">First guest physical address.</param>
+/// <param name="Length">Length in bytes.</param>
+/// <param name="Vnode">The virtual NUMA node it belongs to.</param>
+/// <param name="BackingOffset">Offset of its first byte in the vnode's memory, in bytes.</param>
+public readonly record struct RamExtent(GuestAddress Start, ulong Length, int Vnode, ulong BackingOffset);
+
+/// <summary>A range of guest physical addresses that is not RAM.</summary>
+public readonly record struct AddressWindow(GuestAddress Start, ulong Length)
+{
+    /// <summary>One past the last address.</summary>
+    public GuestAddress End => Start + Length;
+}
+
+/// <summary>
+/// The guest physical address map (design: RAM below 3 GiB and from 4 GiB up, PCI in between and above RAM), a pure function of the vnode sizes.
+/// </summary>
+public sealed class MemoryMap
+{
+    /// <summary>RAM stops here and goes on at <see cref="HighRamStart"/>.</summary>
+    public const ulong LowRamEnd = 3UL << 30;
+
+    /// <summary>First address of RAM above the hole.</summary>
+    public const ulong HighRamStart = 4UL << 30;
+
+    private const ulong Gigabyte = 1UL << 30;
+
+    private MemoryMap(IReadOnlyList<RamExtent> ram, AddressWindow window64)
+    {
+        Ram = ram;
+        PciWindow64 = window64;
+    }
+
+    /// <summary>RAM, in address order; vnode 0 lies lowest.</summary>
+    public IReadOnlyList<RamExtent> Ram { get; }
+
+    /// <summary>32-bit PCI BARs.</summary>
+    public static AddressWindow PciWindow32 { get; } = new(new(LowRamEnd), 0x2000_0000);
+
+    /// <summary>PCI Express configuration space (ECAM), 256 buses of 1 MiB.</summary>
+    public static AddressWindow Ecam { get; } = new(new(0xE000_0000), 0x1000_0000);
+
+    /// <summary>virtio-mmio slots of 512 bytes each, where QEMU's microvm has them too.</summary>
+    public static AddressWindow VirtioMmio { get; } = new(new(0xFEB0_0000), 32 * 0x200);
+
+    /// <summary>64-bit PCI BARs, above RAM.</summary>
+    public AddressWindow PciWindow64 { get; }
+
+    /// <summary>End of RAM above 4 GiB, or of low RAM when there is none above.</summary>
+    public GuestAddress RamEnd => Ram[^1].Start + Ram[^1].Length;
+
+    /// <summary>Lays out the vnodes one after the other. A vnode of zero bytes has no extent (a CPU-only node).</summary>
+    /// <param name="vnodeSizes">Bytes of RAM per vnode, multiples of 4096.</param>
+    /// <param name="physicalAddressBits">Width of guest physical addresses (CPUID 0x80000008 EAX[7:0]).</param>
+    /// <exception cref="ArgumentException">No memory at all, a size that is not whole pages, or more than the CPU can address.</exception>
+    public static MemoryMap Create(IReadOnlyList<ulong> vnodeSizes, int physicalAddressBits)
+    {
+        List<RamExtent> ram = [];
+        ulong next = 0;
+        for (int vnode = 0; vnode < vnodeSizes.Count; vnode++)
+        {
+            ulong remaining = vnodeSizes[vnode];
+            ulong offset = 0;
+            if (remaining % 4096 != 0)
+            {
+                throw new ArgumentException($"vnode {vnode}: {remaining} bytes is not a whole number of 4 KiB pages", nameof(vnodeSizes));
+            }
+
+            while (remaining > 0)
+            {
+                if (next == LowRamEnd)
+                {
+                    next = HighRamStart;
+                }
+
+                ulong room = next < LowRamEnd ? LowRamEnd - next : ulong.MaxValue - next;
+                ulong length = Math.Min(remaining, room);
+                ram.Add(new RamExtent(new(next), length, vnode, offset));
+                next += length;
+                offset += length;
+                remaining -= length;
+            }
+        }
+
+        if (ram.Count == 0)
+        {
+            throw new ArgumentException("the VM has no memory", nameof(vnodeSizes));
+        }
+
+        ulong limit = 1UL << physicalAddressBits;
+        ulong start = RoundUp(Math.Max(next, HighRamStart), Gigabyte);
+        if (start >= limit)
+        {
+            throw new ArgumentException($"{next} bytes of address space do not fit the {physicalAddressBits} physical address bits of this CPU", nameof(vnodeSizes));
+        }
+
+        return new MemoryMap(ram, new AddressWindow(new(start), Math.Min(64 * Gigabyte, limit - start)));
+    }
+
+    private static ulong RoundUp(ulong value, ulong unit) => (value + unit - 1) / unit * unit;
+}
