@@ -1,0 +1,90 @@
+using System.Buffers.Binary;
+using Microsoft.Win32.SafeHandles;
+
+namespace Vmm.Machine.Boot;
+
+/// <summary>A kernel or initrd as bytes that can be read at an offset: a file on disk, or memory.</summary>
+public sealed class BootFile : IDisposable
+{
+    private readonly SafeFileHandle? _handle;
+    private readonly ReadOnlyMemory<byte> _bytes;
+
+    private BootFile(string name, SafeFileHandle? handle, ReadOnlyMemory<byte> bytes, ulong length)
+    {
+        Name = name;
+        _handle = handle;
+        _bytes = bytes;
+        Length = length;
+    }
+
+    /// <summary>What errors call it: the path as given.</summary>
+    public string Name { get; }
+
+    /// <summary>Length in bytes when it was opened.</summary>
+    public ulong Length { get; }
+
+    /// <summary>Opens a regular file for reading.</summary>
+    /// <exception cref="BootException">It does not exist, may not be read, or is not a regular file.</exception>
+    public static BootFile Open(string path)
+    {
+        try
+        {
+            SafeFileHandle handle = File.OpenHandle(path);
+            return new BootFile(path, handle, default, (ulong)RandomAccess.GetLength(handle));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
+        {
+            throw new BootException(path, "file", null, Directory.Exists(path) ? "is a directory" : e switch
+            {
+                FileNotFoundException or DirectoryNotFoundException => "does not exist",
+                UnauthorizedAccessException => "permission denied",
+                _ => e.Message,
+            });
+        }
+    }
+
+    /// <summary>Bytes already in memory; <paramref name="name"/> is used in errors.</summary>
+    public static BootFile FromBytes(ReadOnlyMemory<byte> bytes, string name) => new(name, null, bytes, (ulong)bytes.Length);
+
+    /// <inheritdoc/>
+    public void Dispose() => _handle?.Dispose();
+
+    /// <summary>True when the range lies inside the file.</summary>
+    internal bool Contains(ulong offset, ulong length) => offset <= Length && length <= Length - offset;
+
+    /// <summary>Fills <paramref name="destination"/>, or throws naming <paramref name="field"/>.</summary>
+    internal void Read(ulong offset, Span<byte> destination, string field)
+    {
+        if (!Contains(offset, (ulong)destination.Length))
+        {
+            throw new BootException(Name, field, offset, $"truncated: needs {destination.Length} bytes, the file has {Length}");
+        }
+
+        if (_handle is null)
+        {
+            _bytes.Span.Slice((int)offset, destination.Length).CopyTo(destination);
+            return;
+        }
+
+        try
+        {
+            int done = 0;
+            while (done < destination.Length)
+            {
+                int n = RandomAccess.Read(_handle, destination[done..], (long)offset + done);
+                done += n > 0 ? n : throw new BootException(Name, field, offset, "the file became shorter while it was read");
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new BootException(Name, field, offset, e.Message);
+        }
+    }
+
+    internal uint ReadUInt32(ulong offset, string field)
+    {
+        Span<byte> value = stackalloc byte[4];
+        Read(offset, value, field);
+        return BinaryPrimitives.ReadUInt32LittleEndian(value);
+    }
+}
