@@ -1,0 +1,48 @@
+namespace Vmm.Interop.Kvm;
+
+#pragma warning disable CS1591 // Each member is the capability its attribute names in linux/kvm.h, proved by a compiled test.
+
+/// <summary>Capabilities to ask for with KVM_CHECK_EXTENSION or to switch on with KVM_ENABLE_CAP (linux/kvm.h).</summary>
+public enum KvmCapability
+{
+    [KernelName("KVM_CAP_IRQCHIP")] IrqChip = 0,
+    [KernelName("KVM_CAP_HLT")] Hlt = 1,
+    [KernelName("KVM_CAP_USER_MEMORY")] UserMemory = 3,
+    [KernelName("KVM_CAP_SET_TSS_ADDR")] SetTssAddr = 4,
+    [KernelName("KVM_CAP_EXT_CPUID")] ExtCpuid = 7,
+    [KernelName("KVM_CAP_NR_VCPUS")] NrVcpus = 9,
+    [KernelName("KVM_CAP_NR_MEMSLOTS")] NrMemorySlots = 10,
+    [KernelName("KVM_CAP_MP_STATE")] MpState = 14,
+    [KernelName("KVM_CAP_SET_GUEST_DEBUG")] SetGuestDebug = 23,
+    [KernelName("KVM_CAP_IRQ_ROUTING")] IrqRouting = 25,
+    [KernelName("KVM_CAP_IRQFD")] IrqFd = 32,
+    [KernelName("KVM_CAP_PIT2")] Pit2 = 33,
+    [KernelName("KVM_CAP_IOEVENTFD")] IoEventFd = 36,
+    [KernelName("KVM_CAP_SET_IDENTITY_MAP_ADDR")] SetIdentityMapAddr = 37,
+    [KernelName("KVM_CAP_ADJUST_CLOCK")] AdjustClock = 39,
+    [KernelName("KVM_CAP_VCPU_EVENTS")] VcpuEvents = 41,
+    [KernelName("KVM_CAP_DEBUGREGS")] Debugregs = 50,
+    [KernelName("KVM_CAP_XSAVE")] Xsave = 55,
+    [KernelName("KVM_CAP_XCRS")] Xcrs = 56,
+    [KernelName("KVM_CAP_TSC_CONTROL")] TscControl = 60,
+    [KernelName("KVM_CAP_GET_TSC_KHZ")] GetTscKhz = 61,
+    [KernelName("KVM_CAP_MAX_VCPUS")] MaxVcpus = 66,
+    [KernelName("KVM_CAP_TSC_DEADLINE_TIMER")] TscDeadlineTimer = 72,
+    [KernelName("KVM_CAP_SYNC_REGS")] SyncRegs = 74,
+    [KernelName("KVM_CAP_KVMCLOCK_CTRL")] KvmclockCtrl = 76,
+    [KernelName("KVM_CAP_SIGNAL_MSI")] SignalMsi = 77,
+    [KernelName("KVM_CAP_READONLY_MEM")] ReadonlyMem = 81,
+    [KernelName("KVM_CAP_IRQFD_RESAMPLE")] IrqFdResample = 82,
+    [KernelName("KVM_CAP_ENABLE_CAP_VM")] EnableCapVm = 98,
+    [KernelName("KVM_CAP_SPLIT_IRQCHIP")] SplitIrqChip = 121,
+    [KernelName("KVM_CAP_MAX_VCPU_ID")] MaxVcpuId = 128,
+    [KernelName("KVM_CAP_X2APIC_API")] X2apicApi = 129,
+    [KernelName("KVM_CAP_IMMEDIATE_EXIT")] ImmediateExit = 136,
+    [KernelName("KVM_CAP_X86_DISABLE_EXITS")] X86DisableExits = 143,
+    [KernelName("KVM_CAP_NESTED_STATE")] NestedState = 157,
+    [KernelName("KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2")] ManualDirtyLogProtect2 = 168,
+    [KernelName("KVM_CAP_DIRTY_LOG_RING")] DirtyLogRing = 192,
+    [KernelName("KVM_CAP_EXIT_ON_EMULATION_FAILURE")] ExitOnEmulationFailure = 204,
+    [KernelName("KVM_CAP_XSAVE2")] Xsave2 = 208,
+    [KernelName("KVM_CAP_DIRTY_LOG_RING_ACQ_REL")] DirtyLogRingAcqRel = 223,
+}

@@ -1,0 +1,69 @@
+using System.Runtime.InteropServices;
+
+namespace Vmm.Interop.Kvm;
+
+/// <summary>The KVM device or a VM: a descriptor that takes KVM requests. Answers are 0 or more, or -errno; nothing throws but <see cref="Open"/> and <see cref="Create"/>.</summary>
+public sealed class KvmHandle : FileDescriptorHandle
+{
+    /// <summary>An invalid handle, for the marshaller.</summary>
+    public KvmHandle() { }
+
+    private KvmHandle(nint fd) : base(fd) { }
+
+    /// <summary>Opens the device file.</summary>
+    /// <exception cref="KernelException">open(2) failed.</exception>
+    public static KvmHandle Open(string path)
+    {
+        nint fd = Native.Open(path, out int errno);
+        return fd < 0 ? throw new KernelException($"open {path}", errno) : new KvmHandle(fd);
+    }
+
+    /// <summary>A request that answers with a new descriptor (KVM_CREATE_VM).</summary>
+    /// <exception cref="KernelException">The kernel refused.</exception>
+    public unsafe KvmHandle Create(KvmRequest request, nint argument = 0)
+    {
+        nint fd = Native.IoctlFd(this, (ulong)request, (void*)argument, out int errno);
+        return fd < 0 ? throw new KernelException(request.ToString(), errno) : new KvmHandle(fd);
+    }
+
+    /// <summary>A request with a number as its argument.</summary>
+    public unsafe int Call(KvmRequest request, nint argument = 0) => Native.Ioctl(this, (ulong)request, (void*)argument);
+
+    /// <summary>A request with a struct the kernel reads, writes or both.</summary>
+    public unsafe int Call<T>(KvmRequest request, ref T argument) where T : unmanaged
+    {
+        fixed (T* at = &argument)
+        {
+            return Native.Ioctl(this, (ulong)request, at);
+        }
+    }
+
+    /// <summary>A request with a buffer of variable length: a header, then an array.</summary>
+    public unsafe int Call(KvmRequest request, Span<byte> buffer)
+    {
+        fixed (byte* at = &MemoryMarshal.GetReference(buffer))
+        {
+            return Native.Ioctl(this, (ulong)request, at);
+        }
+    }
+
+    /// <summary>KVM_GET_DIRTY_LOG into <paramref name="bitmap"/>, one bit a page; the caller has checked that it is long enough for the slot.</summary>
+    public unsafe int GetDirtyLog(uint slot, Span<ulong> bitmap)
+    {
+        fixed (ulong* at = &MemoryMarshal.GetReference(bitmap))
+        {
+            KvmDirtyLog log = new() { Slot = slot, DirtyBitmap = (ulong)at };
+            return Call(KvmRequest.KVM_GET_DIRTY_LOG, ref log);
+        }
+    }
+
+    /// <summary>KVM_CLEAR_DIRTY_LOG of the pages whose bits are set.</summary>
+    public unsafe int ClearDirtyLog(uint slot, ulong firstPage, uint pages, ReadOnlySpan<ulong> bitmap)
+    {
+        fixed (ulong* at = &MemoryMarshal.GetReference(bitmap))
+        {
+            KvmClearDirtyLog log = new() { Slot = slot, FirstPage = firstPage, NumPages = pages, DirtyBitmap = (ulong)at };
+            return Call(KvmRequest.KVM_CLEAR_DIRTY_LOG, ref log);
+        }
+    }
+}
