@@ -1,0 +1,112 @@
+using System.Diagnostics;
+
+namespace Vmm.Host.Tests;
+
+/// <summary>One guest of the matrix.</summary>
+public sealed record GuestCase(string Name, string Kernel, string Format, int Cpus, int Vnodes, int MemoryMiB);
+
+/// <summary>What one guest left behind.</summary>
+public sealed record GuestResult(int ExitCode, string Console, string Errors, string NumaMaps)
+{
+    public IEnumerable<string> Said(string prefix) =>
+        Console.Split('\n').Select(l => l.TrimEnd('\r')).Where(l => l.StartsWith("GUEST " + prefix, StringComparison.Ordinal));
+
+    public string Dmesg
+    {
+        get
+        {
+            int begin = Console.IndexOf("GUEST dmesg begin", StringComparison.Ordinal);
+            int end = Console.IndexOf("GUEST dmesg end", StringComparison.Ordinal);
+            return begin >= 0 && end > begin ? Console[begin..end] : throw new InvalidOperationException("The guest printed no dmesg:\n" + Tail);
+        }
+    }
+
+    public string Tail => string.Join('\n', Console.Split('\n').TakeLast(40)) + "\n" + Errors;
+}
+
+/// <summary>Boots the test host once, runs every guest of the matrix in it, and keeps what they said.</summary>
+public sealed class MatrixRun : IDisposable
+{
+    private readonly string _work = Directory.CreateTempSubdirectory("vmm-matrix-").FullName;
+    private readonly Lazy<string> _results;
+
+    public MatrixRun() => _results = new Lazy<string>(Run);
+
+    /// <summary>Stock Debian 6.1 and 6.12, bzImage and ELF, 1, 2 and 4 vCPUs.</summary>
+    public static IReadOnlyList<GuestCase> Cases { get; } =
+    [
+        .. from kernel in new[] { "bookworm-cloud", "trixie-cloud" }
+           from format in new[] { "bzImage", "elf" }
+           from cpus in new[] { 1, 2, 4 }
+           select new GuestCase($"{kernel}-{format}-{cpus}", kernel, format, cpus, Math.Min(cpus, 2), 512),
+    ];
+
+    public GuestResult Result(string name)
+    {
+        string folder = Path.Combine(_results.Value, name);
+        if (!Directory.Exists(folder))
+        {
+            throw new InvalidOperationException($"The test host brought back nothing for guest '{name}'.");
+        }
+
+        string Text(string file) => File.Exists(Path.Combine(folder, file)) ? File.ReadAllText(Path.Combine(folder, file)) : "";
+        return new GuestResult(int.Parse(Text("exit-code").Trim()), Text("console"), Text("stderr"), Text("numa_maps"));
+    }
+
+    public void Dispose() => Directory.Delete(_work, recursive: true);
+
+    private string Run()
+    {
+        string root = FindRoot();
+        string payload = Directory.CreateDirectory(Path.Combine(_work, "matrix")).FullName;
+        string here = Path.Combine(root, "tests", "Vmm.Host.Tests", "Payload");
+        File.Copy(Path.Combine(here, "matrix.sh"), Path.Combine(payload, "matrix.sh"));
+        foreach (string kernel in Cases.Select(c => c.Kernel).Distinct())
+        {
+            string folder = Shell(root, 600, "tests/testhost/fetch-kernel", kernel).Trim().Split('\n')[^1];
+            File.Copy(Path.Combine(folder, "vmlinuz"), Path.Combine(payload, kernel + ".bzImage"));
+            File.Copy(Path.Combine(folder, "vmlinux"), Path.Combine(payload, kernel + ".elf"));
+            Shell(root, 120, "tests/testhost/make-guest-initramfs", "--kernel", folder, "--script", Path.Combine(here, "guest.sh"), "--out", Path.Combine(payload, kernel + ".initrd"));
+        }
+
+        File.WriteAllLines(
+            Path.Combine(payload, "cases.txt"),
+            Cases.Select(c => $"{c.Name} {c.Kernel}.{c.Format} {c.Kernel}.initrd {c.Cpus} {c.Vnodes} {c.MemoryMiB}MiB"));
+        string results = Directory.CreateDirectory(Path.Combine(_work, "results")).FullName;
+        Shell(root, 2000, "tests/testhost/run", "--timeout", "1900", "--payload", Path.Combine(root, "artifacts", "publish", "vmmctl"), "--payload", payload, "--collect", results, "--", "/payload/matrix/matrix.sh");
+        return Directory.Exists(Path.Combine(results, "collect")) ? Path.Combine(results, "collect") : results;
+    }
+
+    private static string Shell(string root, int seconds, string program, params string[] arguments)
+    {
+        ProcessStartInfo start = new(Path.Combine(root, program)) { WorkingDirectory = root, RedirectStandardOutput = true, RedirectStandardError = true };
+        foreach (string argument in arguments)
+        {
+            start.ArgumentList.Add(argument);
+        }
+
+        using Process process = Process.Start(start) ?? throw new InvalidOperationException($"{program} did not start");
+        Task<string> output = process.StandardOutput.ReadToEndAsync();
+        Task<string> errors = process.StandardError.ReadToEndAsync();
+        if (!process.WaitForExit(TimeSpan.FromSeconds(seconds)))
+        {
+            process.Kill(entireProcessTree: true);
+            throw new TimeoutException($"{program} {string.Join(' ', arguments)} did not end within {seconds} s.");
+        }
+
+        return process.ExitCode == 0
+            ? output.Result
+            : throw new InvalidOperationException($"{program} {string.Join(' ', arguments)} ended with {process.ExitCode}:\n{output.Result}\n{errors.Result}");
+    }
+
+    private static string FindRoot()
+    {
+        DirectoryInfo? folder = new(AppContext.BaseDirectory);
+        while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "Vmm.sln")))
+        {
+            folder = folder.Parent;
+        }
+
+        return folder?.FullName ?? throw new InvalidOperationException("Vmm.sln was not found above the test assembly.");
+    }
+}

@@ -1,0 +1,33 @@
+#!/bin/bash
+# Runs in the test host: boots every guest of the matrix and leaves a folder with console, exit code and NUMA maps for each.
+# Cases, one a line in cases.txt: name kernel-file initrd cpus vnodes memory extra-options
+set -u
+here=/payload/matrix
+vmmctl=/payload/vmmctl/vmmctl
+mkdir -p /collect /tmp/work
+uname -r > /collect/host-kernel
+while read -r name kernel initrd cpus vnodes memory extra; do
+    [ -n "$name" ] || continue
+    out=/collect/$name
+    mkdir -p "$out"
+    truncate -s 32M "/tmp/work/$name.raw"
+    start=$(date +%s%N)
+    # shellcheck disable=SC2086 # options are words
+    timeout -k 5 180 "$vmmctl" run --kernel "$here/$kernel" --initrd "$here/$initrd" --cpus "$cpus" --numa "$vnodes" --memory "$memory" \
+        --disk "/tmp/work/$name.raw" --cmdline "console=ttyS0 quiet panic=-1 hold" $extra < /dev/null > "$out/console" 2> "$out/stderr" &
+    job=$!
+    for _ in $(seq 1 900); do
+        if grep -q 'GUEST ready' "$out/console" 2>/dev/null; then
+            pid=$(pgrep -P "$job" -x vmmctl | head -1)
+            cat "/proc/${pid:-$job}/numa_maps" > "$out/numa_maps" 2>/dev/null
+            break
+        fi
+        kill -0 "$job" 2>/dev/null || break
+        sleep 0.2
+    done
+    wait "$job"
+    echo $? > "$out/exit-code"
+    echo $((($(date +%s%N) - start) / 1000000)) > "$out/milliseconds"
+    rm -f "/tmp/work/$name.raw"
+    echo "matrix: $name ended with $(cat "$out/exit-code") after $(cat "$out/milliseconds") ms"
+done < "$here/cases.txt"
