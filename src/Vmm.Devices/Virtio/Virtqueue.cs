@@ -1,6 +1,189 @@
+using Vmm.Memory;
+
 namespace Vmm.Devices.Virtio;
 
-/// <summary>The device side of a split virtqueue (virtio 1.2 section 2.7).</summary>
+/// <summary>Where a split virtqueue lies in guest RAM (virtio 1.2 section 2.7).</summary>
+/// <param name="Size">Number of descriptors, a power of two up to 32768.</param>
+/// <param name="Descriptors">Descriptor table, 16-byte aligned.</param>
+/// <param name="Driver">Available ring, 2-byte aligned.</param>
+/// <param name="Device">Used ring, 4-byte aligned.</param>
+public readonly record struct VirtqueueLayout(ushort Size, GuestAddress Descriptors, GuestAddress Driver, GuestAddress Device);
+
+/// <summary>Answer of <see cref="Virtqueue.TryTake"/>.</summary>
+public enum TakeResult
+{
+    /// <summary>Nothing new in the available ring.</summary>
+    Empty,
+
+    /// <summary>A chain was taken.</summary>
+    Taken,
+
+    /// <summary>The driver broke the ring: the device must stop and set NEEDS_RESET.</summary>
+    Malformed,
+}
+
+/// <summary>
+/// The device side of a split virtqueue (virtio 1.2 section 2.7): takes chains, gives them back, and decides about notifications.
+/// One thread at a time. Allocates nothing after creation. Everything the driver wrote is checked on a copy.
+/// </summary>
 public sealed class Virtqueue
 {
+    private const ushort AvailNoInterrupt = 1;
+    private const ushort UsedNoNotify = 1;
+
+    private readonly GuestMemory _memory;
+    private readonly VirtqueueLayout _layout;
+    private readonly bool _eventIndex;
+    private readonly bool _indirect;
+    private ushort _nextAvail;
+    private ushort _nextUsed;
+    private ushort _publishedUsed;
+    private bool _notificationsOn = true;
+
+    private Virtqueue(GuestMemory memory, VirtqueueLayout layout, ulong features)
+    {
+        _memory = memory;
+        _layout = layout;
+        _eventIndex = (features & VirtioFeatures.EventIndex) != 0;
+        _indirect = (features & VirtioFeatures.IndirectDescriptors) != 0;
+    }
+
+    /// <summary>Number of descriptors.</summary>
+    public ushort Size => _layout.Size;
+
+    /// <summary>Index of the next available entry, for saved state.</summary>
+    public ushort NextAvailable => _nextAvail;
+
+    /// <summary>Index of the next used entry, for saved state.</summary>
+    public ushort NextUsed => _nextUsed;
+
+    private GuestAddress AvailIndex => new(_layout.Driver.Value + 2);
+
+    private GuestAddress UsedIndex => new(_layout.Device.Value + 2);
+
+    private GuestAddress UsedEvent => new(_layout.Driver.Value + 4 + (2UL * Size));
+
+    private GuestAddress AvailEvent => new(_layout.Device.Value + 4 + (8UL * Size));
+
+    /// <summary>Checks size, alignment and place of the three parts, then builds the queue.</summary>
+    /// <returns>False with <paramref name="reason"/> when the driver's layout is impossible.</returns>
+    public static bool TryCreate(GuestMemory memory, VirtqueueLayout layout, ulong features, out Virtqueue? queue, out string? reason)
+    {
+        queue = null;
+        ulong size = layout.Size;
+        reason = (size is 0 or > 32768 || (size & (size - 1)) != 0) ? $"queue size {size} is not a power of two up to 32768"
+            : (layout.Descriptors.Value & 15) != 0 ? $"descriptor table at {layout.Descriptors} is not 16-byte aligned"
+            : (layout.Driver.Value & 1) != 0 ? $"available ring at {layout.Driver} is not 2-byte aligned"
+            : (layout.Device.Value & 3) != 0 ? $"used ring at {layout.Device} is not 4-byte aligned"
+            : !memory.Contains(layout.Descriptors, 16 * size) ? $"descriptor table at {layout.Descriptors} is not in RAM"
+            : !memory.Contains(layout.Driver, 6 + (2 * size)) ? $"available ring at {layout.Driver} is not in RAM"
+            : !memory.Contains(layout.Device, 6 + (8 * size)) ? $"used ring at {layout.Device} is not in RAM"
+            : null;
+        if (reason is not null)
+        {
+            return false;
+        }
+
+        queue = new Virtqueue(memory, layout, features);
+        return true;
+    }
+
+    /// <summary>Sets the indices of a restored queue.</summary>
+    public void Restore(ushort nextAvailable, ushort nextUsed)
+    {
+        _nextAvail = nextAvailable;
+        _nextUsed = nextUsed;
+        _publishedUsed = nextUsed;
+    }
+
+    /// <summary>Takes the next chain; <paramref name="head"/> is below <see cref="Size"/>.</summary>
+    public TakeResult TryTake(out ushort head)
+    {
+        head = 0;
+        if (!_memory.TryReadIndex(AvailIndex, out ushort available))
+        {
+            return TakeResult.Malformed;
+        }
+
+        ushort pending = unchecked((ushort)(available - _nextAvail));
+        if (pending == 0)
+        {
+            return TakeResult.Empty;
+        }
+
+        // The driver cannot have more chains outstanding than there are descriptors (2.7.13.1).
+        if (pending > Size || !_memory.TryReadIndex(new(_layout.Driver.Value + 4 + (2UL * (ushort)(_nextAvail & (Size - 1)))), out head) || head >= Size)
+        {
+            return TakeResult.Malformed;
+        }
+
+        _nextAvail = unchecked((ushort)(_nextAvail + 1));
+        return TakeResult.Taken;
+    }
+
+    /// <summary>True when the available ring has entries that were not taken yet.</summary>
+    public bool HasPending => _memory.TryReadIndex(AvailIndex, out ushort available) && available != _nextAvail;
+
+    /// <summary>Walks the buffers of a taken chain.</summary>
+    public ChainWalker Walk(ushort head) => new(_memory, _layout.Descriptors, Size, head, _indirect);
+
+    /// <summary>Gives a chain back with the number of bytes written to it. The driver sees it after <see cref="Publish"/>.</summary>
+    public void Complete(ushort head, uint written)
+    {
+        GuestAddress entry = new(_layout.Device.Value + 4 + (8UL * (ushort)(_nextUsed & (Size - 1))));
+        _memory.TryWrite(entry, head | ((ulong)written << 32));
+        _nextUsed = unchecked((ushort)(_nextUsed + 1));
+    }
+
+    /// <summary>Shows all completed chains to the driver. True when it wants an interrupt for them (2.7.7, 2.7.10).</summary>
+    public bool Publish()
+    {
+        ushort old = _publishedUsed;
+        if (old == _nextUsed)
+        {
+            return false;
+        }
+
+        _memory.TryWriteIndex(UsedIndex, _nextUsed);
+        _publishedUsed = _nextUsed;
+        // The index must be visible before the driver's wish is read, or both sides could wait for each other.
+        Interlocked.MemoryBarrier();
+        if (_eventIndex)
+        {
+            _memory.TryReadIndex(UsedEvent, out ushort wanted);
+            return unchecked((ushort)(_nextUsed - wanted - 1)) < unchecked((ushort)(_nextUsed - old));
+        }
+
+        return _memory.TryReadIndex(_layout.Driver, out ushort flags) && (flags & AvailNoInterrupt) == 0;
+    }
+
+    /// <summary>Asks the driver not to ring the doorbell while the device polls.</summary>
+    public void DisableNotifications()
+    {
+        if (_notificationsOn)
+        {
+            _notificationsOn = false;
+            if (!_eventIndex)
+            {
+                _memory.TryWriteIndex(_layout.Device, UsedNoNotify);
+            }
+        }
+    }
+
+    /// <summary>Asks for the doorbell again. True when chains arrived meanwhile: take them before sleeping.</summary>
+    public bool EnableNotifications()
+    {
+        _notificationsOn = true;
+        if (_eventIndex)
+        {
+            _memory.TryWriteIndex(AvailEvent, _nextAvail);
+        }
+        else
+        {
+            _memory.TryWriteIndex(_layout.Device, 0);
+        }
+
+        Interlocked.MemoryBarrier();
+        return HasPending;
+    }
 }
