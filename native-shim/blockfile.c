@@ -1,0 +1,90 @@
+/* Raw files and block devices under virtual disks: open, what they are, who may use them. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "vmmshim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+struct vmm_block_info {
+    uint64_t size;
+    uint32_t kind; /* 1 regular file, 2 block device, 0 neither */
+    uint32_t logical_block;
+    uint32_t physical_block;
+    uint32_t direct_memory_align; /* 0: unknown or no O_DIRECT */
+    uint32_t direct_offset_align;
+    uint32_t read_only;
+};
+_Static_assert(sizeof(struct vmm_block_info) == 32, "twin of Vmm.Interop.BlockFileInfo");
+
+/* The kind is checked before opening: a FIFO must not block us. */
+VMM_API intptr_t vmm_block_open(const char *path, int32_t writable, int32_t direct, int32_t *err)
+{
+    struct stat st;
+    if (stat(path, &st) < 0) {
+        *err = errno;
+        return -1;
+    }
+    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
+        *err = S_ISDIR(st.st_mode) ? EISDIR : ENOTBLK;
+        return -1;
+    }
+    int fd = open(path, O_CLOEXEC | (writable ? O_RDWR : O_RDONLY) | (direct ? O_DIRECT : 0));
+    *err = fd < 0 ? errno : 0;
+    return fd;
+}
+
+VMM_API int32_t vmm_block_info(intptr_t fd, struct vmm_block_info *info)
+{
+    struct stat st;
+    memset(info, 0, sizeof(*info));
+    if (fstat((int)fd, &st) < 0)
+        return -errno;
+    info->logical_block = 512;
+    info->physical_block = 512;
+    if (S_ISREG(st.st_mode)) {
+        info->kind = 1;
+        info->size = (uint64_t)st.st_size;
+        if (st.st_blksize >= 512 && st.st_blksize <= 65536)
+            info->physical_block = (uint32_t)st.st_blksize;
+    } else if (S_ISBLK(st.st_mode)) {
+        int logical = 512, read_only = 0;
+        unsigned physical = 512;
+        info->kind = 2;
+        if (ioctl((int)fd, BLKGETSIZE64, &info->size) < 0)
+            return -errno;
+        if (ioctl((int)fd, BLKSSZGET, &logical) == 0 && logical >= 512)
+            info->logical_block = (uint32_t)logical;
+        if (ioctl((int)fd, BLKPBSZGET, &physical) == 0)
+            info->physical_block = physical;
+        if (ioctl((int)fd, BLKROGET, &read_only) == 0)
+            info->read_only = read_only != 0;
+        info->direct_memory_align = info->logical_block;
+        info->direct_offset_align = info->logical_block;
+    }
+#ifdef STATX_DIOALIGN
+    struct statx sx;
+    memset(&sx, 0, sizeof(sx));
+    if (statx((int)fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) == 0 && (sx.stx_mask & STATX_DIOALIGN)) {
+        info->direct_memory_align = sx.stx_dio_mem_align;
+        info->direct_offset_align = sx.stx_dio_offset_align;
+    }
+#endif
+    return 0;
+}
+
+/* An open-file-description lock on the whole file; -EAGAIN when another holder excludes us. */
+VMM_API int32_t vmm_block_lock(intptr_t fd, int32_t exclusive)
+{
+    struct flock lock = { .l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET };
+    if (fcntl((int)fd, F_OFD_SETLK, &lock) == 0)
+        return 0;
+    return errno == EACCES ? -EAGAIN : -errno;
+}

@@ -1,0 +1,151 @@
+/* io_uring for block I/O: one ring belongs to one thread (SINGLE_ISSUER), which creates, uses and destroys it. */
+#include "vmmshim.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <poll.h>
+#include <stdlib.h>
+
+#ifndef IORING_SETUP_SINGLE_ISSUER
+#define IORING_SETUP_SINGLE_ISSUER (1U << 12)
+#endif
+#ifndef IORING_SETUP_DEFER_TASKRUN
+#define IORING_SETUP_DEFER_TASKRUN (1U << 13)
+#endif
+
+struct vmm_completion {
+    uint64_t tag;
+    int32_t result; /* bytes or -errno */
+    uint32_t reserved;
+};
+_Static_assert(sizeof(struct vmm_completion) == 16, "twin of Vmm.Interop.IoCompletion");
+
+/* TASKRUN_FLAG lets a busy poll see pending completions in shared memory, without a system call. */
+static const unsigned setup_choices[] = {
+    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_DEFER_TASKRUN,
+    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+    0,
+};
+
+/* The ring's address, or -1 with errno in *err. *flags gets the set-up flags that the kernel accepted. */
+VMM_API intptr_t vmm_uring_create(uint32_t entries, uint32_t *flags, int32_t *err)
+{
+    struct io_uring *ring = calloc(1, sizeof(*ring));
+    *flags = 0;
+    if (!ring) {
+        *err = ENOMEM;
+        return -1;
+    }
+    int rc = -EINVAL;
+    for (size_t i = 0; i < sizeof(setup_choices) / sizeof(setup_choices[0]) && rc == -EINVAL; i++) {
+        rc = io_uring_queue_init(entries, ring, setup_choices[i]);
+        *flags = setup_choices[i];
+    }
+    if (rc < 0) {
+        free(ring);
+        *err = -rc;
+        return -1;
+    }
+    *err = 0;
+    return (intptr_t)ring;
+}
+
+VMM_API int32_t vmm_uring_destroy(intptr_t handle)
+{
+    io_uring_queue_exit((struct io_uring *)handle);
+    free((void *)handle);
+    return 0;
+}
+
+/* A free submission entry; a full submission ring is submitted first. */
+static struct io_uring_sqe *next_sqe(struct io_uring *ring)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+    if (!sqe) {
+        io_uring_submit(ring);
+        sqe = io_uring_get_sqe(ring);
+    }
+    return sqe;
+}
+
+VMM_API int32_t vmm_uring_readv(intptr_t handle, int32_t fd, intptr_t iovecs, uint32_t count, uint64_t offset, uint64_t tag)
+{
+    struct io_uring_sqe *sqe = next_sqe((struct io_uring *)handle);
+    if (!sqe)
+        return -EBUSY;
+    io_uring_prep_readv(sqe, fd, (const struct iovec *)iovecs, count, offset);
+    sqe->user_data = tag;
+    return 0;
+}
+
+VMM_API int32_t vmm_uring_writev(intptr_t handle, int32_t fd, intptr_t iovecs, uint32_t count, uint64_t offset, uint64_t tag)
+{
+    struct io_uring_sqe *sqe = next_sqe((struct io_uring *)handle);
+    if (!sqe)
+        return -EBUSY;
+    io_uring_prep_writev(sqe, fd, (const struct iovec *)iovecs, count, offset);
+    sqe->user_data = tag;
+    return 0;
+}
+
+VMM_API int32_t vmm_uring_fdatasync(intptr_t handle, int32_t fd, uint64_t tag)
+{
+    struct io_uring_sqe *sqe = next_sqe((struct io_uring *)handle);
+    if (!sqe)
+        return -EBUSY;
+    io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+    sqe->user_data = tag;
+    return 0;
+}
+
+VMM_API int32_t vmm_uring_fallocate(intptr_t handle, int32_t fd, int32_t mode, uint64_t offset, uint64_t length, uint64_t tag)
+{
+    struct io_uring_sqe *sqe = next_sqe((struct io_uring *)handle);
+    if (!sqe)
+        return -EBUSY;
+    io_uring_prep_fallocate(sqe, fd, mode, (off_t)offset, (off_t)length);
+    sqe->user_data = tag;
+    return 0;
+}
+
+/* One completion when fd becomes readable. */
+VMM_API int32_t vmm_uring_poll(intptr_t handle, int32_t fd, uint64_t tag)
+{
+    struct io_uring_sqe *sqe = next_sqe((struct io_uring *)handle);
+    if (!sqe)
+        return -EBUSY;
+    io_uring_prep_poll_add(sqe, fd, POLLIN);
+    sqe->user_data = tag;
+    return 0;
+}
+
+VMM_API int32_t vmm_uring_submit(intptr_t handle)
+{
+    int rc;
+    do {
+        rc = io_uring_submit((struct io_uring *)handle);
+    } while (rc == -EINTR);
+    return rc;
+}
+
+/* Submits and sleeps until one completion is there; -EINTR is an ordinary answer. */
+VMM_API int32_t vmm_uring_submit_and_wait(intptr_t handle)
+{
+    return io_uring_submit_and_wait((struct io_uring *)handle, 1);
+}
+
+/* Takes up to max completions without sleeping; enters the kernel only when it has work for us there. */
+VMM_API int32_t vmm_uring_reap(intptr_t handle, struct vmm_completion *out, int32_t max)
+{
+    struct io_uring *ring = (struct io_uring *)handle;
+    struct io_uring_cqe *cqe;
+    int32_t n = 0;
+    while (n < max && io_uring_peek_cqe(ring, &cqe) == 0 && cqe) {
+        out[n].tag = cqe->user_data;
+        out[n].result = cqe->res;
+        out[n].reserved = 0;
+        io_uring_cqe_seen(ring, cqe);
+        n++;
+    }
+    return n;
+}

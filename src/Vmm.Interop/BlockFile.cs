@@ -1,0 +1,71 @@
+using System.Runtime.InteropServices;
+
+namespace Vmm.Interop;
+
+/// <summary>What kind of object backs a disk.</summary>
+public enum BlockFileKind : uint
+{
+    /// <summary>Neither a regular file nor a block device.</summary>
+    Other = 0,
+
+    /// <summary>A regular file.</summary>
+    RegularFile = 1,
+
+    /// <summary>A block device.</summary>
+    BlockDevice = 2,
+}
+
+/// <summary>Facts about an open disk file, sizes in bytes.</summary>
+[StructLayout(LayoutKind.Sequential)]
+public readonly struct BlockFileInfo
+{
+    /// <summary>Size of the file or device.</summary>
+    public ulong Size { get; init; }
+
+    /// <summary>File or device.</summary>
+    public BlockFileKind Kind { get; init; }
+
+    /// <summary>Smallest unit the device addresses.</summary>
+    public uint LogicalBlock { get; init; }
+
+    /// <summary>Unit the device writes without read-modify-write.</summary>
+    public uint PhysicalBlock { get; init; }
+
+    /// <summary>Alignment O_DIRECT asks of memory; 0 when unknown or unsupported.</summary>
+    public uint DirectMemoryAlign { get; init; }
+
+    /// <summary>Alignment O_DIRECT asks of offsets and lengths; 0 when unknown or unsupported.</summary>
+    public uint DirectOffsetAlign { get; init; }
+
+    /// <summary>Nonzero when a block device is write-protected.</summary>
+    public uint ReadOnly { get; init; }
+}
+
+/// <summary>Opens raw files and block devices, and keeps two users from writing the same one.</summary>
+public static class BlockFile
+{
+    /// <summary>Opens a regular file or block device, close-on-exec.</summary>
+    /// <exception cref="KernelException">The path names something else (ENOTBLK), does not exist, or may not be opened.</exception>
+    public static FileDescriptorHandle Open(string path, bool writable, bool direct)
+    {
+        nint fd = Native.BlockOpen(path, writable ? 1 : 0, direct ? 1 : 0, out int errno);
+        return fd < 0 ? throw new KernelException($"open {path}", errno) : new FileDescriptorHandle(fd);
+    }
+
+    /// <summary>Size, kind and alignments.</summary>
+    /// <exception cref="KernelException">The file cannot be examined.</exception>
+    public static BlockFileInfo Inspect(FileDescriptorHandle file)
+    {
+        KernelException.ThrowIfError(Native.BlockInfo(file, out BlockFileInfo info), "inspect disk file");
+        return info;
+    }
+
+    /// <summary>Takes an open-file-description lock on the whole file; false when another user's lock excludes it. Held until the handle closes.</summary>
+    /// <exception cref="KernelException">The file system has no locks.</exception>
+    public static bool TryLock(FileDescriptorHandle file, bool exclusive)
+    {
+        int answer = Native.BlockLock(file, exclusive ? 1 : 0);
+        const int again = 11;
+        return answer == 0 || (answer == -again ? false : throw new KernelException("lock disk file", -answer));
+    }
+}

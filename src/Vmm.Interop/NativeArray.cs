@@ -1,0 +1,73 @@
+using System.Runtime.InteropServices;
+
+namespace Vmm.Interop;
+
+/// <summary>struct iovec: one piece of memory for vectored I/O.</summary>
+/// <param name="Base">Address in this process.</param>
+/// <param name="Length">Length in bytes.</param>
+[StructLayout(LayoutKind.Sequential)]
+public readonly record struct IoVector(nint Base, nuint Length);
+
+/// <summary>A zeroed array outside the managed heap, whose address the kernel may keep while I/O is in flight.</summary>
+public sealed unsafe class NativeArray<T> : IDisposable where T : unmanaged
+{
+    private T* _items;
+
+    /// <summary>Allocates <paramref name="length"/> items aligned to <paramref name="alignment"/> bytes (a power of two).</summary>
+    public NativeArray(int length, int alignment = 64)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(length);
+        nuint bytes = (nuint)length * (nuint)sizeof(T);
+        _items = (T*)NativeMemory.AlignedAlloc(bytes, (nuint)alignment);
+        NativeMemory.Clear(_items, bytes);
+        Length = length;
+    }
+
+    /// <summary>Frees the memory if nobody disposed the array.</summary>
+    ~NativeArray() => Free();
+
+    /// <summary>Number of items.</summary>
+    public int Length { get; }
+
+    /// <summary>The items.</summary>
+    public Span<T> Span
+    {
+        get
+        {
+            ObjectDisposedException.ThrowIf(_items == null, this);
+            return new Span<T>(_items, Length);
+        }
+    }
+
+    /// <summary>Address of item <paramref name="index"/>.</summary>
+    public nint AddressOf(int index)
+    {
+        ObjectDisposedException.ThrowIf(_items == null, this);
+        ArgumentOutOfRangeException.ThrowIfNegative(index);
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(index, Length);
+        return (nint)(_items + index);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Free();
+        GC.SuppressFinalize(this);
+    }
+
+    private void Free()
+    {
+        NativeMemory.AlignedFree(_items);
+        _items = null;
+    }
+}
+
+/// <summary>Spans over memory that is known by address only, e.g. the pieces of an iovec.</summary>
+public static unsafe class HostSpan
+{
+    /// <summary>The <paramref name="length"/> bytes at <paramref name="address"/>; the caller vouches that they stay mapped.</summary>
+    public static Span<byte> Bytes(nint address, int length) => new((void*)address, length);
+
+    /// <summary>The vectors of an iovec array.</summary>
+    public static Span<IoVector> Vectors(nint iovecs, int count) => new((void*)iovecs, count);
+}

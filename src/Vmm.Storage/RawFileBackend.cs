@@ -1,0 +1,185 @@
+using Vmm.Interop;
+
+namespace Vmm.Storage;
+
+/// <summary>
+/// A disk that is a raw file or a block device. With O_DIRECT a second, buffered descriptor serves requests that O_DIRECT would refuse
+/// (misaligned memory or range): the kernel keeps both coherent, and one fdatasync covers both.
+/// </summary>
+public sealed class RawFileBackend : IDiskBackend
+{
+    private const int Eperm = 1, Enoent = 2, Eacces = 13, Eisdir = 21, Einval = 22, Enotblk = 15, Erofs = 30;
+
+    private readonly FileDescriptorHandle _buffered;
+    private readonly FileDescriptorHandle? _direct;
+    private readonly RawFileOptions _options;
+
+    private RawFileBackend(string path, RawFileOptions options, FileDescriptorHandle buffered, FileDescriptorHandle? direct, BlockFileInfo info)
+    {
+        Path = path;
+        _options = options;
+        _buffered = buffered;
+        _direct = direct;
+        CapacityBytes = info.Size;
+        LogicalBlockSize = (int)info.LogicalBlock;
+        PhysicalBlockSize = (int)Math.Max(info.PhysicalBlock, info.LogicalBlock);
+        DirectMemoryAlign = Math.Max(info.DirectMemoryAlign, 1);
+        DirectOffsetAlign = Math.Max(info.DirectOffsetAlign, 512);
+    }
+
+    /// <summary>The file or device.</summary>
+    public string Path { get; }
+
+    /// <inheritdoc/>
+    public ulong CapacityBytes { get; }
+
+    /// <inheritdoc/>
+    public int LogicalBlockSize { get; }
+
+    /// <inheritdoc/>
+    public int PhysicalBlockSize { get; }
+
+    /// <inheritdoc/>
+    public bool ReadOnly => _options.ReadOnly;
+
+    /// <summary>True when aligned requests bypass the host's page cache.</summary>
+    public bool UsesDirectIo => _direct is not null;
+
+    /// <inheritdoc/>
+    public DiskAbilities Abilities => ReadOnly ? DiskAbilities.None
+        : DiskAbilities.WriteZeroes | (_options.Discard ? DiskAbilities.Discard : DiskAbilities.None);
+
+    internal FileDescriptorHandle Buffered => _buffered;
+
+    internal FileDescriptorHandle? Direct => _direct;
+
+    internal uint DirectMemoryAlign { get; }
+
+    internal uint DirectOffsetAlign { get; }
+
+    internal bool MayDiscard => _options.Discard;
+
+    /// <summary>Opens and locks the disk: any number of readers, or one writer.</summary>
+    /// <exception cref="BlockException">It is missing, forbidden, in use, of odd size, or not a file or block device.</exception>
+    public static RawFileBackend Open(string path, RawFileOptions? options = null)
+    {
+        options ??= new RawFileOptions();
+        FileDescriptorHandle buffered = OpenFile(path, options, direct: false);
+        FileDescriptorHandle? direct = null;
+        try
+        {
+            BlockFileInfo info = Examine(path, options, buffered);
+            if (!Lock(path, buffered, exclusive: !options.ReadOnly))
+            {
+                throw new BlockException(BlockErrorKind.InUse, options.ReadOnly
+                    ? $"disk {path} is being written by another virtual machine or tool"
+                    : $"disk {path} is in use by another virtual machine or tool; open it read-only in all of them, or stop the other one") { Path = path };
+            }
+
+            if (options.Cache == DiskCacheMode.Direct)
+            {
+                direct = TryOpenDirect(options, buffered, ref info);
+            }
+
+            return new RawFileBackend(path, options, buffered, direct, info);
+        }
+        catch
+        {
+            direct?.Dispose();
+            buffered.Dispose();
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
+    public IDiskQueue CreateQueue(int depth)
+    {
+        try
+        {
+            return new RawFileQueue(this, depth);
+        }
+        catch (KernelException error)
+        {
+            throw new BlockException(BlockErrorKind.Io, $"disk {Path}: no I/O queue: {error.Message}", error) { Path = Path };
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _direct?.Dispose();
+        _buffered.Dispose();
+    }
+
+    private static FileDescriptorHandle OpenFile(string path, RawFileOptions options, bool direct)
+    {
+        try
+        {
+            return BlockFile.Open(path, !options.ReadOnly, direct);
+        }
+        catch (KernelException error)
+        {
+            (BlockErrorKind kind, string why) = error.Errno switch
+            {
+                Enoent => (BlockErrorKind.NotFound, "does not exist"),
+                Eacces or Eperm => (BlockErrorKind.AccessDenied, options.ReadOnly ? "may not be read by this user" : "may not be written by this user"),
+                Erofs => (BlockErrorKind.AccessDenied, "is on a read-only file system"),
+                Eisdir => (BlockErrorKind.NotADisk, "is a directory"),
+                Enotblk => (BlockErrorKind.NotADisk, "is neither a file nor a block device"),
+                _ => (BlockErrorKind.Io, error.Message),
+            };
+            throw new BlockException(kind, $"disk {path} {why}", error) { Path = path };
+        }
+    }
+
+    private static BlockFileInfo Examine(string path, RawFileOptions options, FileDescriptorHandle file)
+    {
+        BlockFileInfo info = BlockFile.Inspect(file);
+        if (info.Kind == BlockFileKind.Other)
+        {
+            throw new BlockException(BlockErrorKind.NotADisk, $"disk {path} is neither a file nor a block device") { Path = path };
+        }
+
+        if (info.Size == 0 || info.Size % 512 != 0 || info.Size > long.MaxValue)
+        {
+            throw new BlockException(BlockErrorKind.BadSize, info.Size == 0
+                ? $"disk {path} is empty; create it with a size first (for example: truncate -s 1G {path})"
+                : $"disk {path} is {info.Size} bytes, not a multiple of 512; is it a raw disk image?") { Path = path };
+        }
+
+        return info.ReadOnly != 0 && !options.ReadOnly
+            ? throw new BlockException(BlockErrorKind.AccessDenied, $"disk {path} is write-protected; open it read-only") { Path = path }
+            : info;
+    }
+
+    private static bool Lock(string path, FileDescriptorHandle file, bool exclusive)
+    {
+        try
+        {
+            return BlockFile.TryLock(file, exclusive);
+        }
+        catch (KernelException error)
+        {
+            throw new BlockException(BlockErrorKind.Io, $"disk {path} cannot be locked: {error.Message}", error) { Path = path };
+        }
+    }
+
+    // Opened through the descriptor, so that both are the same file whatever happens to the name.
+    private static FileDescriptorHandle? TryOpenDirect(RawFileOptions options, FileDescriptorHandle buffered, ref BlockFileInfo info)
+    {
+        FileDescriptorHandle? direct = null;
+        try
+        {
+            direct = BlockFile.Open($"/proc/self/fd/{buffered.Number}", !options.ReadOnly, direct: true);
+            BlockFileInfo own = BlockFile.Inspect(direct);
+            // A file system that does not tell its alignment: a page satisfies every device there is.
+            info = own.DirectOffsetAlign != 0 ? own : own with { DirectMemoryAlign = 4096, DirectOffsetAlign = 4096 };
+            return direct;
+        }
+        catch (KernelException error) when (error.Errno is Einval or Eacces or Enoent)
+        {
+            direct?.Dispose();
+            return null;
+        }
+    }
+}

@@ -1,0 +1,24 @@
+namespace Vmm.Storage;
+
+/// <summary>How the host's page cache takes part.</summary>
+public enum DiskCacheMode
+{
+    /// <summary>O_DIRECT where file system and alignment allow it; the page cache otherwise.</summary>
+    Direct,
+
+    /// <summary>Through the host's page cache.</summary>
+    Buffered,
+}
+
+/// <summary>Options of a raw disk.</summary>
+public sealed record RawFileOptions
+{
+    /// <summary>Open for reading only; several machines may share the disk then.</summary>
+    public bool ReadOnly { get; init; }
+
+    /// <summary>Use of the host's page cache.</summary>
+    public DiskCacheMode Cache { get; init; } = DiskCacheMode.Direct;
+
+    /// <summary>Lets the guest give space back (discard, unmapping write-zeroes).</summary>
+    public bool Discard { get; init; } = true;
+}

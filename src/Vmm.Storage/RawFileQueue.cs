@@ -1,0 +1,308 @@
+using Vmm.Interop;
+
+namespace Vmm.Storage;
+
+/// <summary>Requests of one I/O thread on a raw file, over io_uring. Short transfers are continued; a read beyond the file's end is an error.</summary>
+internal sealed class RawFileQueue : IDiskQueue
+{
+    private const ulong WakeTag = 1UL << 63;
+    private const int Eagain = 11, Eintr = 4, Enospc = 28, Edquot = 122, Eopnotsupp = 95, Einval = 22, Enosys = 38, Enodev = 19;
+    private const int ZeroBytes = 256 * 1024;
+
+    private readonly RawFileBackend _disk;
+    private readonly IoUring _ring;
+    private readonly Request[] _requests;
+    private readonly int[] _free;
+    private readonly IoCompletion[] _finished;
+    private readonly NativeArray<IoVector> _zeroVectors;
+    private readonly List<EventFd> _watched = [];
+    private readonly List<bool> _armed = [];
+    private NativeArray<byte>? _zeros;
+    private int _freeCount;
+    private int _unsubmitted;
+    private bool _canPunch = true, _canZero = true;
+
+    internal RawFileQueue(RawFileBackend disk, int depth)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(depth);
+        _disk = disk;
+        Depth = depth;
+        _ring = new IoUring(Math.Min(depth + 16, 4096));
+        _requests = new Request[depth];
+        _free = new int[depth];
+        _finished = new IoCompletion[Math.Min(depth, 64)];
+        _zeroVectors = new NativeArray<IoVector>(depth);
+        for (int i = 0; i < depth; i++)
+        {
+            _free[i] = i;
+        }
+
+        _freeCount = depth;
+    }
+
+    private enum Operation : byte
+    {
+        Read,
+        Write,
+        Flush,
+        Discard,
+        ZeroRange,
+        ZeroByPunch,
+        ZeroByWriting,
+    }
+
+    public int Depth { get; }
+
+    public int InFlight => Depth - _freeCount;
+
+    public void Read(ulong tag, ulong offset, nint iovecs, int count, uint length) => Start(tag, Operation.Read, offset, length, iovecs, count);
+
+    public void Write(ulong tag, ulong offset, nint iovecs, int count, uint length) => Start(tag, Operation.Write, offset, length, iovecs, count);
+
+    public void Flush(ulong tag) => Start(tag, Operation.Flush, 0, 0, 0, 0);
+
+    public void Discard(ulong tag, ulong offset, ulong length) => Start(tag, Operation.Discard, offset, length, 0, 0);
+
+    public void WriteZeroes(ulong tag, ulong offset, ulong length, bool mayUnmap) => Start(
+        tag, mayUnmap && _disk.MayDiscard && _canPunch ? Operation.ZeroByPunch : _canZero ? Operation.ZeroRange : Operation.ZeroByWriting, offset, length, 0, 0);
+
+    public void Submit()
+    {
+        if (_unsubmitted > 0)
+        {
+            _unsubmitted = 0;
+            _ring.Submit();
+        }
+    }
+
+    public int Reap(Span<DiskCompletion> completions)
+    {
+        int count = 0;
+        while (count < completions.Length)
+        {
+            int taken = _ring.Reap(_finished.AsSpan(0, Math.Min(_finished.Length, completions.Length - count)));
+            if (taken == 0)
+            {
+                break;
+            }
+
+            for (int i = 0; i < taken; i++)
+            {
+                if ((_finished[i].Tag & WakeTag) != 0)
+                {
+                    _armed[(int)(_finished[i].Tag & ~WakeTag)] = false;
+                }
+                else if (Advance((int)_finished[i].Tag, _finished[i].Result, out DiskStatus status))
+                {
+                    int slot = (int)_finished[i].Tag;
+                    completions[count++] = new DiskCompletion(_requests[slot].Tag, status);
+                    _free[_freeCount++] = slot;
+                }
+            }
+        }
+
+        Submit();
+        return count;
+    }
+
+    public void Watch(EventFd doorbell)
+    {
+        _watched.Add(doorbell);
+        _armed.Add(false);
+    }
+
+    public void Wait()
+    {
+        for (int i = 0; i < _watched.Count; i++)
+        {
+            if (!_armed[i])
+            {
+                _ring.PollReadable(_watched[i].Handle, WakeTag | (uint)i);
+                _armed[i] = true;
+            }
+        }
+
+        _unsubmitted = 0;
+        _ring.SubmitAndWait();
+    }
+
+    /// <summary>Waits until nothing is in flight, then closes the ring (which ends armed polls).</summary>
+    public void Dispose()
+    {
+        Span<DiskCompletion> ignored = stackalloc DiskCompletion[16];
+        while (InFlight > 0 && !_ring.IsClosed)
+        {
+            if (Reap(ignored) == 0)
+            {
+                _ring.SubmitAndWait();
+            }
+        }
+
+        _ring.Dispose();
+        _zeroVectors.Dispose();
+        _zeros?.Dispose();
+    }
+
+    private void Start(ulong tag, Operation operation, ulong offset, ulong length, nint iovecs, int count)
+    {
+        if (_freeCount == 0)
+        {
+            throw new InvalidOperationException("More requests than the queue's depth.");
+        }
+
+        int slot = _free[--_freeCount];
+        _requests[slot] = new Request { Tag = tag, Operation = operation, Offset = offset, Remaining = length, Vectors = iovecs, Count = count };
+        Issue(slot);
+    }
+
+    private void Issue(int slot)
+    {
+        ref Request r = ref _requests[slot];
+        ulong tag = (uint)slot;
+        switch (r.Operation)
+        {
+            case Operation.Read:
+                _ring.Read(FileFor(r), r.Vectors, r.Count, r.Offset, tag);
+                break;
+            case Operation.Write:
+                _ring.Write(FileFor(r), r.Vectors, r.Count, r.Offset, tag);
+                break;
+            case Operation.Flush:
+                _ring.DataSync(_disk.Buffered, tag);
+                break;
+            case Operation.Discard or Operation.ZeroByPunch:
+                _ring.Fallocate(_disk.Buffered, FallocateModes.PunchHole | FallocateModes.KeepSize, r.Offset, r.Remaining, tag);
+                break;
+            case Operation.ZeroRange:
+                _ring.Fallocate(_disk.Buffered, FallocateModes.ZeroRange | FallocateModes.KeepSize, r.Offset, r.Remaining, tag);
+                break;
+            case Operation.ZeroByWriting:
+                _zeros ??= new NativeArray<byte>(ZeroBytes, 4096);
+                _zeroVectors.Span[slot] = new IoVector(_zeros.AddressOf(0), (nuint)Math.Min(r.Remaining, ZeroBytes));
+                _ring.Write(_disk.Buffered, _zeroVectors.AddressOf(slot), 1, r.Offset, tag);
+                break;
+        }
+
+        _unsubmitted++;
+    }
+
+    // O_DIRECT only when memory and range satisfy it; the buffered descriptor takes the rest.
+    private FileDescriptorHandle FileFor(in Request r)
+    {
+        if (_disk.Direct is not { } direct)
+        {
+            return _disk.Buffered;
+        }
+
+        uint range = _disk.DirectOffsetAlign - 1, memory = _disk.DirectMemoryAlign - 1;
+        ulong bits = (r.Offset | r.Remaining) & range;
+        foreach (ref readonly IoVector v in HostSpan.Vectors(r.Vectors, r.Count))
+        {
+            bits |= ((ulong)v.Base & memory) | (v.Length & range);
+        }
+
+        return bits == 0 ? direct : _disk.Buffered;
+    }
+
+    // True when the request is over; otherwise its next step was queued.
+    private bool Advance(int slot, int result, out DiskStatus status)
+    {
+        ref Request r = ref _requests[slot];
+        status = DiskStatus.Ok;
+        if (result is -Eintr or -Eagain)
+        {
+            Issue(slot);
+            return false;
+        }
+
+        if (result < 0)
+        {
+            return Fail(slot, -result, out status);
+        }
+
+        if (r.Operation is Operation.Flush or Operation.Discard or Operation.ZeroByPunch or Operation.ZeroRange)
+        {
+            return true;
+        }
+
+        if (result == 0 && r.Remaining > 0)
+        {
+            status = DiskStatus.IoError; // The file ended before the disk did: it was truncated under us.
+            return true;
+        }
+
+        r.Offset += (uint)result;
+        r.Remaining -= Math.Min((uint)result, r.Remaining);
+        if (r.Remaining == 0)
+        {
+            return true;
+        }
+
+        if (r.Operation != Operation.ZeroByWriting)
+        {
+            SkipDone(ref r, (uint)result);
+        }
+
+        Issue(slot);
+        return false;
+    }
+
+    private bool Fail(int slot, int errno, out DiskStatus status)
+    {
+        ref Request r = ref _requests[slot];
+        bool unsupported = errno is Eopnotsupp or Enosys or Enodev or Einval;
+        status = errno is Enospc or Edquot ? DiskStatus.NoSpace : DiskStatus.IoError;
+        if (!unsupported)
+        {
+            return true;
+        }
+
+        switch (r.Operation)
+        {
+            case Operation.Discard:
+                status = DiskStatus.Ok; // A hint that the file system cannot take.
+                return true;
+            case Operation.ZeroByPunch:
+                _canPunch = errno == Einval && _canPunch;
+                r.Operation = Operation.ZeroRange;
+                break;
+            case Operation.ZeroRange:
+                _canZero = errno == Einval && _canZero;
+                r.Operation = Operation.ZeroByWriting;
+                break;
+            default:
+                return true;
+        }
+
+        Issue(slot);
+        return false;
+    }
+
+    private static void SkipDone(ref Request r, nuint done)
+    {
+        Span<IoVector> vectors = HostSpan.Vectors(r.Vectors, r.Count);
+        int skip = 0;
+        while (skip < vectors.Length && vectors[skip].Length <= done)
+        {
+            done -= vectors[skip++].Length;
+        }
+
+        if (skip < vectors.Length)
+        {
+            vectors[skip] = new IoVector(vectors[skip].Base + (nint)done, vectors[skip].Length - done);
+        }
+
+        r.Vectors += skip * 16;
+        r.Count -= skip;
+    }
+
+    private struct Request
+    {
+        public ulong Tag;
+        public Operation Operation;
+        public ulong Offset;
+        public ulong Remaining;
+        public nint Vectors;
+        public int Count;
+    }
+}
