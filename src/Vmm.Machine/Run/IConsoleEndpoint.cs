@@ -1,0 +1,17 @@
+namespace Vmm.Machine.Run;
+
+/// <summary>
+/// The far side of the guest's serial port: a terminal, a pipe, a test. The machine calls <see cref="Write"/> from vCPU threads
+/// and runs one thread of its own that sits in <see cref="Read"/>.
+/// </summary>
+public interface IConsoleEndpoint
+{
+    /// <summary>Takes guest output; keeps no reference to the span. May block when the reader is slow. Never throws: output nobody can take is dropped.</summary>
+    void Write(ReadOnlySpan<byte> output);
+
+    /// <summary>Waits for input to the guest. 0 means there will be no more; the caller must stop reading then.</summary>
+    int Read(Span<byte> input);
+
+    /// <summary>Makes a <see cref="Read"/> in progress, and every later one, answer 0. Called when the VM stops; any thread.</summary>
+    void StopReading();
+}

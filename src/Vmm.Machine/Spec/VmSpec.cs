@@ -1,0 +1,147 @@
+namespace Vmm.Machine.Spec;
+
+/// <summary>How a virtio device is attached.</summary>
+public enum VirtioTransport
+{
+    /// <summary>virtio-pci, modern.</summary>
+    Pci,
+
+    /// <summary>virtio-mmio, announced on the command line or in ACPI.</summary>
+    Mmio,
+}
+
+/// <summary>How a disk file is opened.</summary>
+public enum DiskCache
+{
+    /// <summary>O_DIRECT: past the host's page cache.</summary>
+    Direct,
+
+    /// <summary>Through the host's page cache; flush means fdatasync.</summary>
+    Buffered,
+}
+
+/// <summary>Where the host takes a vnode's pages from, see mbind(2).</summary>
+public enum VnodePolicy
+{
+    /// <summary>The process's own policy: no mbind.</summary>
+    Default,
+
+    /// <summary>MPOL_BIND to the host nodes.</summary>
+    Strict,
+
+    /// <summary>MPOL_PREFERRED on one host node.</summary>
+    Preferred,
+
+    /// <summary>MPOL_INTERLEAVE over the host nodes.</summary>
+    Interleave,
+}
+
+/// <summary>One virtual machine as the user describes it. Immutable; checked by <see cref="SpecValidation"/>.</summary>
+public sealed record VmSpec
+{
+    /// <summary>512 MiB.</summary>
+    public const ulong DefaultMemory = 512UL << 20;
+
+    /// <summary>Name in messages and process titles.</summary>
+    public string Name { get; init; } = "vm";
+
+    /// <summary>Number of vCPUs.</summary>
+    public int Cpus { get; init; } = 1;
+
+    /// <summary>RAM in bytes, all vnodes together.</summary>
+    public ulong Memory { get; init; } = DefaultMemory;
+
+    /// <summary>Kernel, initrd, command line.</summary>
+    public BootSpec Boot { get; init; } = new();
+
+    /// <summary>Virtual NUMA; null is one vnode without NUMA tables.</summary>
+    public NumaSpec? Numa { get; init; }
+
+    /// <summary>Disks in guest order (vda, vdb, …).</summary>
+    public IReadOnlyList<DiskSpec> Disks { get; init; } = [];
+
+    /// <summary>Attach a virtio-rng.</summary>
+    public bool Rng { get; init; } = true;
+
+    /// <summary>Transport of devices that do not name one.</summary>
+    public VirtioTransport VirtioTransport { get; init; } = VirtioTransport.Pci;
+
+    /// <summary>A 16550 at 0x3F8 connected to the console.</summary>
+    public bool Serial { get; init; } = true;
+
+    /// <summary>The debug-exit port.</summary>
+    public bool DebugExit { get; init; } = true;
+
+    /// <summary>The vnodes, also when <see cref="Numa"/> is null: then one with all CPUs and memory.</summary>
+    public IReadOnlyList<VnodeSpec> EffectiveVnodes => Numa?.Vnodes ?? [new VnodeSpec { Cpus = [.. Enumerable.Range(0, Cpus)], Memory = Memory }];
+}
+
+/// <summary>What to boot.</summary>
+public sealed record BootSpec
+{
+    /// <summary>Used when the user gives none: console on the serial port, end the run on panic and reboot.</summary>
+    public const string DefaultCmdline = "console=ttyS0 reboot=t panic=-1";
+
+    /// <summary>bzImage or ELF64 kernel.</summary>
+    public string Kernel { get; init; } = "";
+
+    /// <summary>Initial ramdisk, null for none.</summary>
+    public string? Initrd { get; init; }
+
+    /// <summary>Kernel command line.</summary>
+    public string Cmdline { get; init; } = DefaultCmdline;
+}
+
+/// <summary>Virtual NUMA topology.</summary>
+public sealed record NumaSpec
+{
+    /// <summary>The virtual NUMA nodes, in order.</summary>
+    public IReadOnlyList<VnodeSpec> Vnodes { get; init; } = [];
+
+    /// <summary>SLIT rows: <c>Distances[from][to]</c>. Null is 10 on the diagonal, 20 elsewhere.</summary>
+    public IReadOnlyList<IReadOnlyList<int>>? Distances { get; init; }
+}
+
+/// <summary>One virtual NUMA node.</summary>
+public sealed record VnodeSpec
+{
+    /// <summary>vCPU numbers, ascending.</summary>
+    public IReadOnlyList<int> Cpus { get; init; } = [];
+
+    /// <summary>RAM in bytes; 0 is a node of CPUs only.</summary>
+    public ulong Memory { get; init; }
+
+    /// <summary>Host nodes for <see cref="Policy"/>, ascending.</summary>
+    public IReadOnlyList<int> HostNodes { get; init; } = [];
+
+    /// <summary>Where pages come from.</summary>
+    public VnodePolicy Policy { get; init; }
+
+    /// <summary>Host page size in bytes: 4 KiB, 2 MiB or 1 GiB.</summary>
+    public ulong PageSize { get; init; } = 4096;
+}
+
+/// <summary>One disk.</summary>
+public sealed record DiskSpec
+{
+    /// <summary>Raw image or block device.</summary>
+    public string Path { get; init; } = "";
+
+    /// <summary>Refuse writes.</summary>
+    public bool ReadOnly { get; init; }
+
+    /// <summary>Serial number the guest reads, at most 20 ASCII characters; null for none.</summary>
+    public string? Serial { get; init; }
+
+    /// <summary>Request virtqueues.</summary>
+    public int Queues { get; init; } = 1;
+
+    /// <summary>Descriptors per queue, a power of two.</summary>
+    public int QueueSize { get; init; } = 256;
+
+    /// <summary>Page cache use.</summary>
+    public DiskCache Cache { get; init; } = DiskCache.Direct;
+
+    /// <summary>Transport; null is the VM's.</summary>
+    public VirtioTransport? Transport { get; init; }
+}
