@@ -1,0 +1,162 @@
+using System.Buffers.Binary;
+using Vmm.Devices.Bus;
+
+namespace Vmm.Devices.Pci;
+
+/// <summary>
+/// MSI-X table and pending bits (PCI Express base spec 6.1.4.2, 7.7.2). Register access comes from vCPU threads under the device's lock;
+/// <see cref="Signal"/> from any thread, without a lock: a message that meets a mask stays pending, and whoever clears the mask sends it.
+/// </summary>
+public sealed class MsixTable(int vectors, IInterruptMessageFactory factory, object device)
+{
+    private const ushort ControlEnable = 0x8000;
+    private const ushort ControlFunctionMask = 0x4000;
+    private readonly Vector[] _vectors = [.. Enumerable.Range(0, vectors).Select(_ => new Vector())];
+    private int _control;
+
+    /// <summary>Number of vectors.</summary>
+    public int Count => _vectors.Length;
+
+    /// <summary>Bytes of the table.</summary>
+    public int TableLength => Count * 16;
+
+    /// <summary>True when software turned MSI-X on.</summary>
+    public bool Enabled => (Volatile.Read(ref _control) & ControlEnable) != 0;
+
+    /// <summary>Message control register was written.</summary>
+    public void SetControl(ushort value)
+    {
+        Volatile.Write(ref _control, value);
+        for (int i = 0; i < _vectors.Length; i++)
+        {
+            SendPending(_vectors[i]);
+        }
+    }
+
+    /// <summary>Sends vector <paramref name="index"/>, or leaves it pending while masked. Unknown vectors are ignored.</summary>
+    public void Signal(int index)
+    {
+        if ((uint)index >= (uint)_vectors.Length || !Enabled)
+        {
+            return;
+        }
+
+        Vector vector = _vectors[index];
+        Volatile.Write(ref vector.Pending, 1);
+        Interlocked.MemoryBarrier();
+        SendPending(vector);
+    }
+
+    /// <summary>Reads the table; beyond it zero.</summary>
+    public void ReadTable(ulong offset, Span<byte> data)
+    {
+        data.Clear();
+        int entry = (int)Math.Min(offset / 16, int.MaxValue);
+        if (entry >= _vectors.Length)
+        {
+            return;
+        }
+
+        Span<byte> raw = stackalloc byte[32];
+        Vector vector = _vectors[entry];
+        BinaryPrimitives.WriteUInt64LittleEndian(raw, vector.Address);
+        BinaryPrimitives.WriteUInt32LittleEndian(raw[8..], vector.Data);
+        BinaryPrimitives.WriteUInt32LittleEndian(raw[12..], (uint)vector.Control);
+        raw.Slice((int)(offset % 16), Math.Min(data.Length, 16)).CopyTo(data);
+    }
+
+    /// <summary>Writes the table: aligned 32- and 64-bit accesses only (6.1.4.2), others are ignored.</summary>
+    public void WriteTable(ulong offset, ReadOnlySpan<byte> data)
+    {
+        if (offset / 16 >= (ulong)_vectors.Length || data.Length is not (4 or 8) || offset % (ulong)data.Length != 0)
+        {
+            return;
+        }
+
+        int index = (int)(offset / 16);
+        for (int done = 0; done < data.Length; done += 4)
+        {
+            WriteField(index, (int)(offset % 16) + done, BinaryPrimitives.ReadUInt32LittleEndian(data[done..]));
+        }
+
+        SendPending(_vectors[index]);
+    }
+
+    /// <summary>Reads the pending bits.</summary>
+    public void ReadPending(ulong offset, Span<byte> data)
+    {
+        for (int i = 0; i < data.Length; i++)
+        {
+            byte bits = 0;
+            for (int bit = 0; bit < 8; bit++)
+            {
+                ulong index = ((offset + (ulong)i) * 8) + (ulong)bit;
+                if (index < (ulong)_vectors.Length && Volatile.Read(ref _vectors[(int)index].Pending) != 0)
+                {
+                    bits |= (byte)(1 << bit);
+                }
+            }
+
+            data[i] = bits;
+        }
+    }
+
+    /// <summary>Gives the interrupts back.</summary>
+    public void Release() => factory.Release(device);
+
+    private void WriteField(int index, int field, uint value)
+    {
+        Vector vector = _vectors[index];
+        switch (field)
+        {
+            case 0:
+                vector.Address = (vector.Address & 0xFFFF_FFFF_0000_0000) | (value & ~3u);
+                vector.Routed = false;
+                break;
+            case 4:
+                vector.Address = (vector.Address & 0xFFFF_FFFF) | ((ulong)value << 32);
+                vector.Routed = false;
+                break;
+            case 8:
+                vector.Data = value;
+                vector.Routed = false;
+                break;
+            default:
+                if ((value & 1) == 0 && !vector.Routed)
+                {
+                    vector.Message = factory.Route(device, index, vector.Address, vector.Data);
+                    vector.Routed = true;
+                }
+
+                Volatile.Write(ref vector.Control, (int)(value & 1));
+                break;
+        }
+
+        // Software may also change an unmasked entry; the new message counts from now on.
+        if (field != 12 && Volatile.Read(ref vector.Control) == 0)
+        {
+            vector.Message = factory.Route(device, index, vector.Address, vector.Data);
+            vector.Routed = true;
+        }
+    }
+
+    private void SendPending(Vector vector)
+    {
+        int control = Volatile.Read(ref _control);
+        bool open = (control & (ControlEnable | ControlFunctionMask)) == ControlEnable && (Volatile.Read(ref vector.Control) & 1) == 0;
+        if (open && Interlocked.Exchange(ref vector.Pending, 0) != 0)
+        {
+            vector.Message?.Signal();
+        }
+    }
+
+    private sealed class Vector
+    {
+        public ulong Address;
+        public uint Data;
+        public int Control = 1; // masked after reset
+        public int Pending;
+        public bool Routed;
+        public volatile IInterruptMessage? Message;
+    }
+}

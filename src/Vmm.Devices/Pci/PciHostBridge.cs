@@ -1,0 +1,179 @@
+using System.Buffers.Binary;
+using Vmm.Devices.Bus;
+
+namespace Vmm.Devices.Pci;
+
+/// <summary>
+/// PCI Express host bridge with one bus: configuration through ECAM (PCI Express base spec 7.2.2) and through ports 0xCF8/0xCFC (PCI 3.0, 3.2.2.3.2).
+/// One lock serializes all configuration access; BARs are reached through <see cref="IMmioMap"/> without it.
+/// </summary>
+public sealed class PciHostBridge : IDisposable
+{
+    private readonly Lock _gate = new();
+    private readonly PciFunction?[] _slots = new PciFunction?[32];
+    private readonly IMmioMap _mmio;
+    private uint _address;
+
+    /// <summary>Creates the bridge with itself as device 0.</summary>
+    public PciHostBridge(IMmioMap mmio)
+    {
+        _mmio = mmio;
+        Ecam = new EcamWindow(this);
+        ConfigPorts = new PortWindow(this);
+        _slots[0] = new HostFunction();
+    }
+
+    /// <summary>The ECAM window, to be put on the MMIO bus; offsets are bus:device:function:register.</summary>
+    public IBusDevice Ecam { get; }
+
+    /// <summary>Ports 0xCF8 to 0xCFF, to be put on the port bus.</summary>
+    public IBusDevice ConfigPorts { get; }
+
+    /// <summary>All functions with their device numbers.</summary>
+    public IEnumerable<(int Slot, PciFunction Function)> Functions =>
+        from slot in Enumerable.Range(0, _slots.Length) where _slots[slot] is not null select (slot, _slots[slot]!);
+
+    /// <summary>Puts a function into the first free slot, gives its BARs addresses inside the window, and enables memory decoding.</summary>
+    /// <exception cref="InvalidOperationException">No slot or no address space is left.</exception>
+    public int Add(PciFunction function, BarAllocator allocator)
+    {
+        lock (_gate)
+        {
+            int slot = Array.IndexOf(_slots, null);
+            if (slot < 0)
+            {
+                throw new InvalidOperationException($"{function.Name}: all {_slots.Length} PCI slots are taken.");
+            }
+
+            foreach ((int index, uint length) in function.Bars)
+            {
+                function.AssignBar(index, allocator.Take(length, function.Name));
+            }
+
+            function.EnableMemory();
+            _slots[slot] = function;
+            function.Attach(_mmio);
+            return slot;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (PciFunction? function in _slots)
+        {
+            function?.Dispose();
+        }
+    }
+
+    private void Read(int slot, int function, int offset, Span<byte> data)
+    {
+        PciFunction? target = function == 0 ? _slots[slot] : null;
+        if (target is null || offset + data.Length > PciConfigSpace.Size)
+        {
+            data.Fill(0xFF);
+            return;
+        }
+
+        lock (_gate)
+        {
+            target.ReadConfig(offset, data);
+        }
+    }
+
+    private void Write(int slot, int function, int offset, ReadOnlySpan<byte> data)
+    {
+        PciFunction? target = function == 0 ? _slots[slot] : null;
+        if (target is null || offset + data.Length > PciConfigSpace.Size)
+        {
+            return;
+        }
+
+        lock (_gate)
+        {
+            target.WriteConfig(offset, data);
+        }
+    }
+
+    private sealed class HostFunction() : PciFunction("host bridge", 0x1B36, 0x0008, 0x060000, 0);
+
+    private sealed class EcamWindow(PciHostBridge bridge) : IBusDevice
+    {
+        public void Read(ulong offset, Span<byte> data)
+        {
+            if (offset >> 20 != 0)
+            {
+                data.Fill(0xFF); // only bus 0 exists
+                return;
+            }
+
+            bridge.Read((int)(offset >> 15) & 31, (int)(offset >> 12) & 7, (int)offset & 0xFFF, data);
+        }
+
+        public void Write(ulong offset, ReadOnlySpan<byte> data)
+        {
+            if (offset >> 20 == 0)
+            {
+                bridge.Write((int)(offset >> 15) & 31, (int)(offset >> 12) & 7, (int)offset & 0xFFF, data);
+            }
+        }
+    }
+
+    private sealed class PortWindow(PciHostBridge bridge) : IBusDevice
+    {
+        public void Read(ulong offset, Span<byte> data)
+        {
+            uint address = Volatile.Read(ref bridge._address);
+            if (offset < 4)
+            {
+                Span<byte> latch = stackalloc byte[16];
+                latch.Fill(0xFF);
+                BinaryPrimitives.WriteUInt32LittleEndian(latch, address);
+                latch.Slice((int)offset, Math.Min(data.Length, 8)).CopyTo(data);
+            }
+            else if (offset < 8 && (address & 0x80FF_0000) == 0x8000_0000)
+            {
+                bridge.Read((int)(address >> 11) & 31, (int)(address >> 8) & 7, (int)((address & 0xFC) + (offset - 4)), data);
+            }
+            else
+            {
+                data.Fill(0xFF);
+            }
+        }
+
+        public void Write(ulong offset, ReadOnlySpan<byte> data)
+        {
+            uint address = Volatile.Read(ref bridge._address);
+            if (offset == 0 && data.Length == 4)
+            {
+                Volatile.Write(ref bridge._address, BinaryPrimitives.ReadUInt32LittleEndian(data));
+            }
+            else if (offset is >= 4 and < 8 && (address & 0x80FF_0000) == 0x8000_0000)
+            {
+                bridge.Write((int)(address >> 11) & 31, (int)(address >> 8) & 7, (int)((address & 0xFC) + (offset - 4)), data);
+            }
+        }
+    }
+}
+
+/// <summary>Hands out naturally aligned BAR addresses from the 32-bit PCI window.</summary>
+public sealed class BarAllocator(uint start, uint length)
+{
+    private ulong _next = start;
+
+    /// <summary>Takes <paramref name="size"/> bytes (a power of two).</summary>
+    /// <exception cref="InvalidOperationException">The window is full.</exception>
+    public uint Take(uint size, string owner)
+    {
+        // At least a page, so that two functions never share one.
+        ulong room = Math.Max(size, 4096);
+        ulong at = (_next + room - 1) / room * room;
+        if (at + room > (ulong)start + length)
+        {
+            throw new InvalidOperationException($"{owner}: the 32-bit PCI window has no {size} bytes left for a BAR.");
+        }
+
+        _next = at + room;
+        return (uint)at;
+    }
+}

@@ -1,0 +1,231 @@
+using System.Buffers.Binary;
+using Vmm.Devices.Bus;
+using Vmm.Devices.Pci;
+using Vmm.Interop;
+using Vmm.Memory;
+
+namespace Vmm.Devices.Virtio;
+
+/// <summary>The BAR of a virtio-pci function: register windows over <see cref="VirtioTransport"/> (virtio 1.2 sections 4.1.4.3 to 4.1.4.6).</summary>
+internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory, MsixTable msix) : VirtioTransport(device, memory), IBusDevice
+{
+    private int _isr;
+    private int _configVector = 0xFFFF;
+
+    internal MsixTable Msix => msix;
+
+    /// <summary>Where the BAR is while the doorbells are bound.</summary>
+    internal GuestAddress? BoundAt { get; set; }
+
+    internal EventFd QueueDoorbell(int queue) => Doorbell(queue);
+
+    public void Read(ulong offset, Span<byte> data)
+    {
+        data.Clear();
+        switch (offset)
+        {
+            case < VirtioPciFunction.IsrOffset:
+                lock (Gate)
+                {
+                    ReadCommon((int)offset, data);
+                }
+
+                break;
+            case < VirtioPciFunction.DeviceOffset:
+                data[0] = offset == VirtioPciFunction.IsrOffset ? (byte)Interlocked.Exchange(ref _isr, 0) : (byte)0;
+                break;
+            case < VirtioPciFunction.NotifyOffset:
+                lock (Gate)
+                {
+                    Device.ReadConfig((int)(offset - VirtioPciFunction.DeviceOffset), data);
+                }
+
+                break;
+            case < VirtioPciFunction.TableOffset:
+                break;
+            case < VirtioPciFunction.PendingOffset:
+                lock (Gate)
+                {
+                    msix.ReadTable(offset - VirtioPciFunction.TableOffset, data);
+                }
+
+                break;
+            default:
+                msix.ReadPending(offset - VirtioPciFunction.PendingOffset, data);
+                break;
+        }
+    }
+
+    public void Write(ulong offset, ReadOnlySpan<byte> data)
+    {
+        switch (offset)
+        {
+            case < VirtioPciFunction.IsrOffset:
+                lock (Gate)
+                {
+                    WriteCommon((int)offset, data);
+                }
+
+                break;
+            case >= VirtioPciFunction.DeviceOffset and < VirtioPciFunction.NotifyOffset:
+                lock (Gate)
+                {
+                    Device.WriteConfig((int)(offset - VirtioPciFunction.DeviceOffset), data);
+                }
+
+                break;
+            case >= VirtioPciFunction.NotifyOffset and < VirtioPciFunction.TableOffset:
+                Notify((uint)(offset - VirtioPciFunction.NotifyOffset) / 4);
+                break;
+            case >= VirtioPciFunction.TableOffset and < VirtioPciFunction.PendingOffset:
+                lock (Gate)
+                {
+                    msix.WriteTable(offset - VirtioPciFunction.TableOffset, data);
+                }
+
+                break;
+            default:
+                break;
+        }
+    }
+
+    public override void SignalQueue(int queue)
+    {
+        if (msix.Enabled)
+        {
+            msix.Signal(QueueVector(queue));
+        }
+        else
+        {
+            Interlocked.Or(ref _isr, 1);
+        }
+    }
+
+    public override void SignalConfigChanged()
+    {
+        if (msix.Enabled)
+        {
+            msix.Signal(Volatile.Read(ref _configVector));
+        }
+        else
+        {
+            Interlocked.Or(ref _isr, 2);
+        }
+    }
+
+    protected override void ResetRegisters()
+    {
+        Volatile.Write(ref _isr, 0);
+        Volatile.Write(ref _configVector, 0xFFFF);
+    }
+
+    private void ReadCommon(int offset, Span<byte> data)
+    {
+        QueueSetup? queue = Selected;
+        ulong value = offset switch
+        {
+            0 => DeviceFeatureSelect,
+            4 => ReadDeviceFeatures(),
+            8 => DriverFeatureSelect,
+            12 => ReadDriverFeatures(),
+            16 => (uint)_configVector,
+            18 => (uint)QueueCount,
+            20 => Status,
+            21 => 0, // configuration generation: our devices change it only by whole fields
+            22 => QueueSelect,
+            24 => queue?.Size ?? 0u,
+            26 => (uint)(queue?.Vector ?? 0xFFFF),
+            28 => queue?.Enabled == true ? 1u : 0u,
+            30 => QueueSelect,
+            32 => queue?.Descriptors ?? 0,
+            36 => (queue?.Descriptors ?? 0) >> 32,
+            40 => queue?.Driver ?? 0,
+            44 => (queue?.Driver ?? 0) >> 32,
+            48 => queue?.Device ?? 0,
+            52 => (queue?.Device ?? 0) >> 32,
+            _ => 0,
+        };
+        Span<byte> raw = stackalloc byte[8];
+        BinaryPrimitives.WriteUInt64LittleEndian(raw, value);
+        raw[..Math.Min(data.Length, 8)].CopyTo(data);
+    }
+
+    private void WriteCommon(int offset, ReadOnlySpan<byte> data)
+    {
+        Span<byte> raw = stackalloc byte[8];
+        raw.Clear();
+        data[..Math.Min(data.Length, 8)].CopyTo(raw);
+        ulong wide = BinaryPrimitives.ReadUInt64LittleEndian(raw);
+        uint value = (uint)wide;
+        switch (offset)
+        {
+            case 0:
+                DeviceFeatureSelect = value;
+                break;
+            case 8:
+                DriverFeatureSelect = value;
+                break;
+            case 12:
+                WriteDriverFeatures(value);
+                break;
+            case 16:
+                Volatile.Write(ref _configVector, AcceptVector(value));
+                break;
+            case 20:
+                WriteStatus((byte)value);
+                break;
+            case 22:
+                QueueSelect = value & 0xFFFF;
+                break;
+            default:
+                WriteQueue(offset, value, wide, data.Length);
+                break;
+        }
+    }
+
+    private void WriteQueue(int offset, uint value, ulong wide, int length)
+    {
+        if (Selected is not { } queue)
+        {
+            return;
+        }
+
+        if (offset == 26)
+        {
+            queue.Vector = AcceptVector(value);
+            return;
+        }
+
+        // 4.1.4.3.2: an enabled queue's place may not change.
+        if (queue.Enabled)
+        {
+            return;
+        }
+
+        switch (offset)
+        {
+            case 24:
+                queue.Size = (ushort)Math.Min(value, queue.Max);
+                break;
+            case 28:
+                queue.Enabled = (value & 0xFFFF) == 1;
+                break;
+            case 32 or 36:
+                queue.Descriptors = Merge(queue.Descriptors, offset == 36, value, wide, length);
+                break;
+            case 40 or 44:
+                queue.Driver = Merge(queue.Driver, offset == 44, value, wide, length);
+                break;
+            case 48 or 52:
+                queue.Device = Merge(queue.Device, offset == 52, value, wide, length);
+                break;
+            default:
+                break;
+        }
+    }
+
+    private static ulong Merge(ulong old, bool high, uint value, ulong wide, int length) =>
+        length == 8 ? wide : high ? (old & 0xFFFF_FFFF) | ((ulong)value << 32) : (old & 0xFFFF_FFFF_0000_0000) | value;
+
+    private int AcceptVector(uint value) => (value & 0xFFFF) < (uint)msix.Count ? (int)(value & 0xFFFF) : 0xFFFF;
+}

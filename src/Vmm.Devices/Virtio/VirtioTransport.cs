@@ -1,0 +1,246 @@
+using Vmm.Interop;
+using Vmm.Memory;
+
+namespace Vmm.Devices.Virtio;
+
+/// <summary>
+/// What virtio-pci and virtio-mmio share: status, feature negotiation, queue set-up, activation, reset (virtio 1.2 sections 2.1, 2.2, 3.1).
+/// The register windows call it under <see cref="Gate"/>; <see cref="SetNeedsReset"/> and interrupts come from device threads without it.
+/// </summary>
+public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
+{
+    /// <summary>Device status bits, virtio 1.2 section 2.1.</summary>
+    public const byte StatusDriverOk = 4, StatusFeaturesOk = 8, StatusNeedsReset = 0x40, StatusFailed = 0x80;
+
+    private readonly GuestMemory _memory;
+    private readonly QueueSetup[] _queues;
+    private int _status;
+    private bool _active;
+    private ulong _driverFeatures;
+
+    /// <summary>Wraps a device; its doorbells exist from now on.</summary>
+    protected VirtioTransport(VirtioDevice device, GuestMemory memory)
+    {
+        Device = device;
+        _memory = memory;
+        OfferedFeatures = device.DeviceFeatures | VirtioFeatures.Transport;
+        _queues = [.. device.QueueSizes.Select(max => new QueueSetup(max))];
+    }
+
+    /// <summary>The device behind the transport.</summary>
+    public VirtioDevice Device { get; }
+
+    /// <summary>Serializes register access.</summary>
+    protected Lock Gate { get; } = new();
+
+    /// <summary>Feature bits the driver may choose from.</summary>
+    public ulong OfferedFeatures { get; }
+
+    /// <summary>Number of queues.</summary>
+    public int QueueCount => _queues.Length;
+
+    /// <summary>Why the device set NEEDS_RESET the last time; null if it never did.</summary>
+    public string? LastFault { get; private set; }
+
+    /// <summary>The status register.</summary>
+    public byte Status => (byte)Volatile.Read(ref _status);
+
+    /// <summary>Which 32 feature bits DeviceFeatures shows.</summary>
+    protected uint DeviceFeatureSelect { get; set; }
+
+    /// <summary>Which 32 feature bits DriverFeatures takes.</summary>
+    protected uint DriverFeatureSelect { get; set; }
+
+    /// <summary>Which queue the queue registers speak of; may be out of range.</summary>
+    protected uint QueueSelect { get; set; }
+
+    /// <summary>The selected queue; null when the driver selected one that does not exist.</summary>
+    protected QueueSetup? Selected => QueueSelect < (uint)_queues.Length ? _queues[QueueSelect] : null;
+
+    /// <summary>Doorbell of a queue.</summary>
+    protected EventFd Doorbell(int queue) => _queues[queue].Doorbell;
+
+    /// <summary>MSI-X vector of a queue; 0xFFFF is none.</summary>
+    protected int QueueVector(int queue) => (uint)queue < (uint)_queues.Length ? _queues[queue].Vector : 0xFFFF;
+
+    /// <summary>The selected window of the offered features.</summary>
+    protected uint ReadDeviceFeatures() => DeviceFeatureSelect switch
+    {
+        0 => (uint)OfferedFeatures,
+        1 => (uint)(OfferedFeatures >> 32),
+        _ => 0,
+    };
+
+    /// <summary>The selected window of the accepted features.</summary>
+    protected uint ReadDriverFeatures() => DriverFeatureSelect switch
+    {
+        0 => (uint)_driverFeatures,
+        1 => (uint)(_driverFeatures >> 32),
+        _ => 0,
+    };
+
+    /// <summary>Takes accepted features; ignored once FEATURES_OK is set (3.1.1).</summary>
+    protected void WriteDriverFeatures(uint value)
+    {
+        if ((Status & StatusFeaturesOk) != 0)
+        {
+            return;
+        }
+
+        _driverFeatures = DriverFeatureSelect switch
+        {
+            0 => (_driverFeatures & 0xFFFF_FFFF_0000_0000) | value,
+            1 => (_driverFeatures & 0xFFFF_FFFF) | ((ulong)value << 32),
+            _ => _driverFeatures,
+        };
+    }
+
+    /// <summary>The driver wrote the status register: zero resets, other values may only add bits.</summary>
+    protected void WriteStatus(byte value)
+    {
+        if (value == 0)
+        {
+            Reset();
+            return;
+        }
+
+        int now = Status;
+        int added = value & ~now & ~StatusNeedsReset;
+        if ((added & StatusFeaturesOk) != 0 && ((_driverFeatures & ~OfferedFeatures) != 0 || (_driverFeatures & VirtioFeatures.Version1) == 0))
+        {
+            added &= ~StatusFeaturesOk; // the driver reads it back and learns (3.1.1 step 6)
+        }
+
+        bool start = (added & StatusDriverOk) != 0 && ((now | added) & StatusFeaturesOk) != 0 && !_active;
+        Interlocked.Or(ref _status, added);
+        if (start)
+        {
+            Activate();
+        }
+    }
+
+    /// <summary>Rings a doorbell by register write (no ioeventfd took it).</summary>
+    protected void Notify(uint queue)
+    {
+        if (queue < (uint)_queues.Length)
+        {
+            _queues[queue].Doorbell.Signal();
+        }
+    }
+
+    /// <summary>Transport registers back to their first values, after the device stopped.</summary>
+    protected virtual void ResetRegisters() { }
+
+    /// <inheritdoc/>
+    public abstract void SignalQueue(int queue);
+
+    /// <inheritdoc/>
+    public abstract void SignalConfigChanged();
+
+    /// <inheritdoc/>
+    public void SetNeedsReset(string reason)
+    {
+        LastFault = reason;
+        Interlocked.Or(ref _status, StatusNeedsReset);
+        SignalConfigChanged();
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        lock (Gate)
+        {
+            Reset();
+        }
+
+        Device.Dispose();
+        foreach (QueueSetup queue in _queues)
+        {
+            queue.Doorbell.Dispose();
+        }
+
+        GC.SuppressFinalize(this);
+    }
+
+    private void Activate()
+    {
+        ActiveQueue?[] active = new ActiveQueue?[_queues.Length];
+        for (int i = 0; i < _queues.Length; i++)
+        {
+            QueueSetup setup = _queues[i];
+            if (!setup.Enabled)
+            {
+                continue;
+            }
+
+            VirtqueueLayout layout = new(setup.Size, new(setup.Descriptors), new(setup.Driver), new(setup.Device));
+            if (!Virtqueue.TryCreate(_memory, layout, _driverFeatures, out Virtqueue? queue, out string? reason) || queue is null)
+            {
+                SetNeedsReset($"queue {i}: {reason}");
+                return;
+            }
+
+            active[i] = new ActiveQueue(queue, setup.Doorbell);
+        }
+
+        _active = true;
+        Device.Activate(new VirtioActivation(_memory, _driverFeatures, active, this));
+    }
+
+    private void Reset()
+    {
+        if (_active)
+        {
+            Device.Reset();
+            _active = false;
+        }
+
+        Volatile.Write(ref _status, 0);
+        _driverFeatures = 0;
+        DeviceFeatureSelect = 0;
+        DriverFeatureSelect = 0;
+        QueueSelect = 0;
+        foreach (QueueSetup queue in _queues)
+        {
+            queue.Reset();
+        }
+
+        ResetRegisters();
+    }
+
+    /// <summary>What the driver said about one queue.</summary>
+    protected sealed class QueueSetup(ushort max)
+    {
+        /// <summary>Greatest size.</summary>
+        public ushort Max { get; } = max;
+
+        /// <summary>Size the driver chose.</summary>
+        public ushort Size { get; set; } = max;
+
+        /// <summary>The driver enabled it.</summary>
+        public bool Enabled { get; set; }
+
+        /// <summary>GPA of the descriptor table.</summary>
+        public ulong Descriptors { get; set; }
+
+        /// <summary>GPA of the available ring.</summary>
+        public ulong Driver { get; set; }
+
+        /// <summary>GPA of the used ring.</summary>
+        public ulong Device { get; set; }
+
+        /// <summary>MSI-X vector; 0xFFFF is none.</summary>
+        public int Vector { get; set; } = 0xFFFF;
+
+        /// <summary>The doorbell.</summary>
+        public EventFd Doorbell { get; } = new();
+
+        internal void Reset()
+        {
+            Size = Max;
+            Enabled = false;
+            Descriptors = Driver = Device = 0;
+            Vector = 0xFFFF;
+        }
+    }
+}
