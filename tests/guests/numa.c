@@ -1,0 +1,60 @@
+/* What MADT, SRAT and SLIT say, one line a fact, and a write and read of the first and last page of each memory range. */
+#include "acpi.h"
+
+static void touch(u64 at)
+{
+    volatile u64 *p = (volatile u64 *)at;
+    u64 old = *p;
+    *p = at ^ 0x5aa5f00dull;
+    if (*p != (at ^ 0x5aa5f00dull))
+        fail("no memory at 0x%lx", at);
+    *p = old;
+}
+
+static void show_madt(const u8 *t)
+{
+    unsigned cpus = 0;
+    for (u32 at = 44, n = get32(t + 4); at + 2 <= n && t[at + 1]; at += t[at + 1])
+        if ((t[at] == 0 && (t[at + 4] & 1)) || (t[at] == 9 && (t[at + 8] & 1))) {
+            print("MADT apic=%u\n", t[at] == 0 ? t[at + 3] : get32(t + at + 4));
+            cpus++;
+        }
+    print("CPUS %u\n", cpus);
+}
+
+static void show_srat(const u8 *t)
+{
+    for (u32 at = 48, n = get32(t + 4); at + 2 <= n && t[at + 1]; at += t[at + 1]) {
+        const u8 *e = t + at;
+        if (e[0] == 0 && (e[4] & 1)) {
+            print("CPU apic=%u node=%u\n", e[3], (u32)(e[2] | e[9] << 8 | e[10] << 16) | (u32)e[11] << 24);
+        } else if (e[0] == 2 && (e[12] & 1)) {
+            print("CPU apic=%u node=%u\n", get32(e + 8), get32(e + 4));
+        } else if (e[0] == 1 && (e[28] & 1)) {
+            u64 base = get64(e + 8), length = get64(e + 16);
+            if (!length || ((get32(e + 28) >> 1) & 1))      /* hot-pluggable: nothing there yet */
+                continue;
+            print("MEM base=0x%lx len=0x%lx node=%u\n", base, length, get32(e + 2));
+            touch(base ? base : 0x1000);
+            if (base + length <= 0xa0000 || base + length > 0x100000)
+                touch(base + length - 4096);
+        }
+    }
+}
+
+int main(struct start_info *info)
+{
+    args_init(info);
+    print("TABLES %u\n", acpi_init(info));
+    const u8 *madt = (const u8 *)acpi_find("APIC"), *srat = (const u8 *)acpi_find("SRAT"), *slit = (const u8 *)acpi_find("SLIT");
+    if (!madt)
+        fail("no MADT");
+    show_madt(madt);
+    if (srat)
+        show_srat(srat);
+    if (slit)
+        for (u64 n = get64(slit + 36), i = 0; i < n * n; i++)
+            print("DIST %lu %lu %u\n", i / n, i % n, slit[44 + i]);
+    print("RESULT numa srat=%d slit=%d\n", srat != NULL, slit != NULL);
+    return srat || arg_number("need_srat", 0) == 0 ? 0 : 1;
+}
