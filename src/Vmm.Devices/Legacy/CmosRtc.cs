@@ -1,0 +1,67 @@
+using Vmm.Devices.Bus;
+
+namespace Vmm.Devices.Legacy;
+
+/// <summary>
+/// MC146818-compatible clock and CMOS RAM at ports 0x70/0x71, read-only time in UTC from the host. No alarm and no periodic interrupt.
+/// </summary>
+public sealed class CmosRtc(TimeProvider clock) : IBusDevice
+{
+    private readonly Lock _gate = new();
+    private readonly byte[] _ram = new byte[128];
+    private byte _index;
+    private byte _registerB = 0x02; // 24-hour, BCD
+
+    /// <inheritdoc/>
+    public void Read(ulong offset, Span<byte> data)
+    {
+        data.Fill(0xFF);
+        lock (_gate)
+        {
+            data[0] = offset == 1 ? ReadRegister() : (byte)0xFF;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Write(ulong offset, ReadOnlySpan<byte> data)
+    {
+        lock (_gate)
+        {
+            if (offset == 0)
+            {
+                _index = (byte)(data[0] & 0x7F);
+            }
+            else if (_index == 0x0B)
+            {
+                _registerB = (byte)(data[0] & 0x86); // SET, binary, 24-hour; no interrupts to enable
+            }
+            else if (_index > 0x0D && _index != 0x32)
+            {
+                _ram[_index] = data[0];
+            }
+        }
+    }
+
+    private byte ReadRegister()
+    {
+        DateTime now = clock.GetUtcNow().UtcDateTime;
+        return _index switch
+        {
+            0x00 => Encode(now.Second),
+            0x02 => Encode(now.Minute),
+            0x04 => (_registerB & 2) != 0 ? Encode(now.Hour) : (byte)(Encode(((now.Hour + 11) % 12) + 1) | (now.Hour >= 12 ? 0x80 : 0)),
+            0x06 => Encode((int)now.DayOfWeek + 1),
+            0x07 => Encode(now.Day),
+            0x08 => Encode(now.Month),
+            0x09 => Encode(now.Year % 100),
+            0x32 => Encode(now.Year / 100),
+            0x0A => 0x26, // 32768 Hz, never in update: each read takes one instant
+            0x0B => _registerB,
+            0x0C => 0,
+            0x0D => 0x80, // the battery is good
+            _ => _ram[_index],
+        };
+    }
+
+    private byte Encode(int value) => (_registerB & 4) != 0 ? (byte)value : (byte)(((value / 10) << 4) | (value % 10));
+}

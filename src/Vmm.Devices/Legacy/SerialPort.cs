@@ -1,0 +1,128 @@
+using Vmm.Devices.Bus;
+
+namespace Vmm.Devices.Legacy;
+
+/// <summary>Where a serial port sends what the guest wrote.</summary>
+public interface ISerialSink
+{
+    /// <summary>Bytes from the guest; called on a vCPU thread outside the port's lock.</summary>
+    void Write(ReadOnlySpan<byte> bytes);
+}
+
+/// <summary>
+/// A <see cref="Uart16550"/> at eight ports, with its lock, its interrupt line and its sink. Input waits in the caller while the FIFO is full,
+/// so nothing typed or piped into the guest is lost.
+/// </summary>
+public sealed class SerialPort(IInterruptLine line, ISerialSink sink) : IBusDevice, IDisposable
+{
+    private readonly Uart16550 _uart = new();
+    private readonly Lock _gate = new();
+    private readonly AutoResetEvent _room = new(initialState: false);
+    private bool _level;
+    private volatile bool _closed;
+
+    /// <inheritdoc/>
+    public void Read(ulong offset, Span<byte> data)
+    {
+        data.Fill(0xFF);
+        lock (_gate)
+        {
+            data[0] = _uart.Read((int)offset);
+            UpdateLine();
+        }
+
+        if (offset == 0)
+        {
+            _room.Set();
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Write(ulong offset, ReadOnlySpan<byte> data)
+    {
+        bool output;
+        byte sent;
+        lock (_gate)
+        {
+            output = _uart.Write((int)offset, data[0], out sent);
+            UpdateLine();
+        }
+
+        if (output)
+        {
+            sink.Write([sent]);
+        }
+        else if (offset is 1 or 2)
+        {
+            _room.Set();
+        }
+    }
+
+    /// <summary>Gives bytes to the guest, as fast as it takes them. Returns how many it took before the port was closed.</summary>
+    public int Send(ReadOnlySpan<byte> bytes)
+    {
+        int done = 0;
+        while (done < bytes.Length && !_closed)
+        {
+            lock (_gate)
+            {
+                while (done < bytes.Length && _uart.ReceiveRoom > 0)
+                {
+                    _uart.Receive(bytes[done++]);
+                }
+
+                UpdateLine();
+            }
+
+            if (done < bytes.Length)
+            {
+                _room.WaitOne();
+            }
+        }
+
+        return done;
+    }
+
+    /// <summary>The state for saving.</summary>
+    public UartStateV1 Capture()
+    {
+        lock (_gate)
+        {
+            return _uart.Capture();
+        }
+    }
+
+    /// <summary>Takes a saved state.</summary>
+    public void Restore(UartStateV1 state)
+    {
+        lock (_gate)
+        {
+            _uart.Restore(state);
+            UpdateLine();
+        }
+    }
+
+    /// <summary>Ends a <see cref="Send"/> that waits.</summary>
+    public void Close()
+    {
+        _closed = true;
+        _room.Set();
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Close();
+        _room.Dispose();
+    }
+
+    private void UpdateLine()
+    {
+        bool level = _uart.InterruptPending;
+        if (level != _level)
+        {
+            _level = level;
+            line.Set(level);
+        }
+    }
+}
