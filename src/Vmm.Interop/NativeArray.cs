@@ -11,15 +11,16 @@ public readonly record struct IoVector(nint Base, nuint Length);
 /// <summary>A zeroed array outside the managed heap, whose address the kernel may keep while I/O is in flight.</summary>
 public sealed unsafe class NativeArray<T> : IDisposable where T : unmanaged
 {
+    private void* _block;
     private T* _items;
 
     /// <summary>Allocates <paramref name="length"/> items aligned to <paramref name="alignment"/> bytes (a power of two).</summary>
     public NativeArray(int length, int alignment = 64)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(length);
-        nuint bytes = (nuint)length * (nuint)sizeof(T);
-        _items = (T*)NativeMemory.AlignedAlloc(bytes, (nuint)alignment);
-        NativeMemory.Clear(_items, bytes);
+        // calloc leaves big blocks untouched until used; its alignment is 16, ours is made by hand.
+        _block = NativeMemory.AllocZeroed(checked(((nuint)length * (nuint)sizeof(T)) + (nuint)alignment));
+        _items = (T*)(((nuint)_block + (nuint)alignment - 1) & ~((nuint)alignment - 1));
         Length = length;
     }
 
@@ -57,7 +58,8 @@ public sealed unsafe class NativeArray<T> : IDisposable where T : unmanaged
 
     private void Free()
     {
-        NativeMemory.AlignedFree(_items);
+        NativeMemory.Free(_block);
+        _block = null;
         _items = null;
     }
 }

@@ -1,0 +1,271 @@
+using System.Buffers.Binary;
+using Vmm.Interop;
+using Vmm.Memory;
+using Vmm.Storage;
+
+namespace Vmm.Devices.Virtio.Blk;
+
+/// <summary>
+/// One request queue: takes chains, checks them (virtio 1.2 section 5.2.6), hands them to the disk and gives them back. Runs on one I/O thread.
+/// Request slots and their iovec arrays are made once.
+/// </summary>
+internal sealed class BlkQueue : IDisposable
+{
+    private const ulong MaxTransfer = 1UL << 30;
+    private readonly GuestMemory _memory;
+    private readonly Virtqueue _ring;
+    private readonly IDiskBackend _disk;
+    private readonly IDiskQueue _requests;
+    private readonly VirtioBlk _device;
+    private readonly ulong _features;
+    private readonly BlkRequest[] _slots;
+    private readonly int[] _free;
+    private readonly int _vectorsPerSlot;
+    private readonly NativeArray<IoVector> _vectors;
+    private readonly ulong _tagBase;
+    private int _freeCount;
+
+    internal BlkQueue(VirtioBlk device, IDiskBackend disk, VirtioActivation activation, int index, int tag, IDiskQueue requests)
+    {
+        ActiveQueue active = activation.Queues[index]!;
+        Index = index;
+        Doorbell = active.Doorbell;
+        _device = device;
+        _disk = disk;
+        _requests = requests;
+        _memory = activation.Memory;
+        _features = activation.Features;
+        _ring = active.Queue;
+        _tagBase = (ulong)tag << 32;
+        int size = _ring.Size;
+        _slots = new BlkRequest[size];
+        _free = new int[size];
+        _vectorsPerSlot = BlkConfig.SegMax(Math.Max(size, 4)) + 2;
+        _vectors = new NativeArray<IoVector>(size * _vectorsPerSlot);
+        for (int i = 0; i < size; i++)
+        {
+            _free[i] = i;
+        }
+
+        _freeCount = size;
+    }
+
+    public int Index { get; }
+
+    public EventFd Doorbell { get; }
+
+    public bool HasFreeSlot => _freeCount > 0;
+
+    /// <summary>Takes up to a ring's worth of chains. False when the driver broke the ring.</summary>
+    public bool Take(out bool any)
+    {
+        any = false;
+        for (int budget = _ring.Size; budget > 0 && _freeCount > 0; budget--)
+        {
+            TakeResult result = _ring.TryTake(out ushort head);
+            if (result == TakeResult.Empty)
+            {
+                break;
+            }
+
+            any = true;
+            if (result == TakeResult.Malformed || !Start(head))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    /// <summary>The disk finished a request of this queue.</summary>
+    public void Finish(int slot, DiskStatus status)
+    {
+        ref BlkRequest request = ref _slots[slot];
+        if (status == DiskStatus.Ok && request.FlushAfter)
+        {
+            request.FlushAfter = false;
+            _requests.Flush(_tagBase | (uint)slot);
+            return;
+        }
+
+        Complete(slot, status switch
+        {
+            DiskStatus.Ok => BlkStatus.Ok,
+            DiskStatus.NotSupported => BlkStatus.Unsupported,
+            _ => BlkStatus.IoError,
+        });
+    }
+
+    /// <summary>Shows finished requests to the driver; true when it wants an interrupt.</summary>
+    public bool Publish() => _ring.Publish();
+
+    public void DisableNotifications() => _ring.DisableNotifications();
+
+    /// <summary>True when chains arrived that can be taken now.</summary>
+    public bool EnableNotifications() => _ring.EnableNotifications() && _freeCount > 0;
+
+    public void Dispose() => _vectors.Dispose();
+
+    private bool Start(ushort head)
+    {
+        int slot = _free[_freeCount - 1];
+        ref BlkRequest request = ref _slots[slot];
+        Span<IoVector> vectors = _vectors.Span.Slice(slot * _vectorsPerSlot, _vectorsPerSlot);
+        if (!BlkRequest.TryParse(_memory, _ring.Walk(head), head, vectors, out request))
+        {
+            return false;
+        }
+
+        _freeCount--;
+        BlkStatus? refused = request.TooManySegments ? BlkStatus.IoError : Queue(ref request, slot, vectors);
+        if (refused is { } status)
+        {
+            Complete(slot, status);
+        }
+
+        return true;
+    }
+
+    // Null when the disk has the request now; otherwise its status.
+    private BlkStatus? Queue(ref BlkRequest request, int slot, ReadOnlySpan<IoVector> vectors)
+    {
+        ulong tag = _tagBase | (uint)slot;
+        nint iovecs = _vectors.AddressOf(slot * _vectorsPerSlot);
+        switch (request.Type)
+        {
+            case BlkType.In:
+                if (!InRange(request.Sector, request.WritableBytes))
+                {
+                    return BlkStatus.IoError;
+                }
+
+                request.WrittenOnSuccess = (uint)request.WritableBytes;
+                if (request.WritableBytes == 0)
+                {
+                    return BlkStatus.Ok;
+                }
+
+                _requests.Read(tag, request.Sector * 512, iovecs + (request.ReadableVectors * 16), request.WritableVectors, (uint)request.WritableBytes);
+                return null;
+
+            case BlkType.Out:
+                if (_disk.ReadOnly || !InRange(request.Sector, request.ReadableBytes))
+                {
+                    return BlkStatus.IoError;
+                }
+
+                if (request.ReadableBytes == 0)
+                {
+                    return BlkStatus.Ok;
+                }
+
+                request.FlushAfter = WriteThrough;
+                _requests.Write(tag, request.Sector * 512, iovecs, request.ReadableVectors, (uint)request.ReadableBytes);
+                return null;
+
+            case BlkType.Flush:
+                _requests.Flush(tag);
+                return null;
+
+            case BlkType.GetId:
+                request.WrittenOnSuccess = CopyId(vectors.Slice(request.ReadableVectors, request.WritableVectors));
+                return BlkStatus.Ok;
+
+            case BlkType.Discard or BlkType.WriteZeroes:
+                return QueueRange(ref request, tag, vectors);
+
+            default:
+                return BlkStatus.Unsupported;
+        }
+    }
+
+    // Discard and write-zeroes carry struct virtio_blk_discard_write_zeroes: sector, sectors, flags (bit 0 unmap).
+    private BlkStatus? QueueRange(ref BlkRequest request, ulong tag, ReadOnlySpan<IoVector> vectors)
+    {
+        bool discard = request.Type == BlkType.Discard;
+        if ((_features & (discard ? BlkFeatures.Discard : BlkFeatures.WriteZeroes)) == 0)
+        {
+            return BlkStatus.Unsupported;
+        }
+
+        Span<byte> segment = stackalloc byte[16];
+        if (_disk.ReadOnly || request.ReadableBytes != 16) // max_discard_seg and max_write_zeroes_seg are 1
+        {
+            return BlkStatus.IoError;
+        }
+
+        Gather(vectors[..request.ReadableVectors], segment);
+        ulong sector = BinaryPrimitives.ReadUInt64LittleEndian(segment);
+        uint sectors = BinaryPrimitives.ReadUInt32LittleEndian(segment[8..]);
+        uint flags = BinaryPrimitives.ReadUInt32LittleEndian(segment[12..]);
+        if ((flags & (discard ? ~0u : ~1u)) != 0)
+        {
+            return BlkStatus.Unsupported; // 5.2.6.2: unknown flags, and unmap in a discard
+        }
+
+        if (sectors > (discard ? BlkConfig.MaxDiscardSectors : BlkConfig.MaxWriteZeroesSectors) || !InRange(sector, sectors * 512UL))
+        {
+            return BlkStatus.IoError;
+        }
+
+        if (sectors == 0)
+        {
+            return BlkStatus.Ok;
+        }
+
+        request.FlushAfter = WriteThrough;
+        if (discard)
+        {
+            _requests.Discard(tag, sector * 512, sectors * 512UL);
+        }
+        else
+        {
+            _requests.WriteZeroes(tag, sector * 512, sectors * 512UL, (flags & 1) != 0);
+        }
+
+        return null;
+    }
+
+    // 5.2.5.2 and 5.2.6.2: without FLUSH, or with write-back switched off, a finished write is on stable storage.
+    private bool WriteThrough => (_features & BlkFeatures.Flush) == 0 || ((_features & BlkFeatures.ConfigWce) != 0 && !_device.Writeback);
+
+    private bool InRange(ulong sector, ulong bytes)
+    {
+        ulong sectors = _disk.CapacityBytes / 512;
+        return bytes % 512 == 0 && bytes <= MaxTransfer && sector <= sectors && bytes / 512 <= sectors - sector;
+    }
+
+    private uint CopyId(ReadOnlySpan<IoVector> vectors)
+    {
+        ReadOnlySpan<byte> id = _device.Id;
+        uint written = 0;
+        foreach (ref readonly IoVector v in vectors)
+        {
+            int part = (int)Math.Min(v.Length, (nuint)id.Length);
+            id[..part].CopyTo(HostSpan.Bytes(v.Base, part));
+            id = id[part..];
+            written += (uint)part;
+        }
+
+        return written;
+    }
+
+    private static void Gather(ReadOnlySpan<IoVector> vectors, Span<byte> destination)
+    {
+        foreach (ref readonly IoVector v in vectors)
+        {
+            int part = (int)Math.Min(v.Length, (nuint)destination.Length);
+            HostSpan.Bytes(v.Base, part).CopyTo(destination);
+            destination = destination[part..];
+        }
+    }
+
+    private void Complete(int slot, BlkStatus status)
+    {
+        ref BlkRequest request = ref _slots[slot];
+        _memory.TryWrite(request.Status, (byte)status);
+        _ring.Complete(request.Head, status == BlkStatus.Ok ? request.WrittenOnSuccess + 1 : 1);
+        _free[_freeCount++] = slot;
+    }
+}
