@@ -1,0 +1,63 @@
+/* Guest memory: memfds, their mappings, NUMA policy; and the placement of threads. Raw system calls where glibc has no wrapper. */
+#define _GNU_SOURCE
+#include "vmmshim.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* size bytes of memory named name; huge_shift is 0, 21 or 30 (the MFD_HUGE_SHIFT encoding of memfd_create(2)). */
+VMM_API intptr_t vmm_memfd(const char *name, uint64_t size, uint32_t huge_shift, int32_t *err)
+{
+    unsigned flags = MFD_CLOEXEC;
+    if (huge_shift != 0) {
+        flags |= MFD_HUGETLB | (huge_shift << 26);
+    }
+    int fd = memfd_create(name, flags);
+    if (fd >= 0 && ftruncate(fd, (off_t)size) != 0) {
+        *err = errno;
+        close(fd);
+        return -1;
+    }
+    *err = fd < 0 ? errno : 0;
+    return fd;
+}
+
+VMM_API intptr_t vmm_memory_map(intptr_t fd, uint64_t length, int32_t *err)
+{
+    void *at = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, (int)fd, 0);
+    if (at == MAP_FAILED) {
+        *err = errno;
+        return -1;
+    }
+    /* Guest memory never belongs into a core dump of the VMM. */
+    (void)madvise(at, length, MADV_DONTDUMP);
+    *err = 0;
+    return (intptr_t)at;
+}
+
+VMM_API int32_t vmm_memory_unmap(intptr_t address, uint64_t length)
+{
+    return munmap((void *)address, length) == 0 ? 0 : -errno;
+}
+
+/* mbind(2); nodes is a bit mask of 64-bit words. */
+VMM_API int32_t vmm_mbind(intptr_t address, uint64_t length, int32_t mode, const uint64_t *nodes, uint32_t words)
+{
+    return syscall(SYS_mbind, address, length, mode, nodes, (unsigned long)words * 64 + 1, 0) == 0 ? 0 : -errno;
+}
+
+/* Where pages lie: status[i] becomes the node of the page at pages[i], or -errno when it has none yet. */
+VMM_API int32_t vmm_page_nodes(const intptr_t *pages, uint64_t count, int32_t *status)
+{
+    return syscall(SYS_move_pages, 0, count, pages, NULL, status, 0) == 0 ? 0 : -errno;
+}
+
+/* Lets the calling thread run on the CPUs of the mask only. */
+VMM_API int32_t vmm_pin_thread(const uint64_t *cpus, uint32_t words)
+{
+    return sched_setaffinity(0, (size_t)words * 8, (const cpu_set_t *)cpus) == 0 ? 0 : -errno;
+}

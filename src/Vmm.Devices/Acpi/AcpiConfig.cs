@@ -1,0 +1,52 @@
+using Vmm.Memory;
+
+namespace Vmm.Devices.Acpi;
+
+/// <summary>One processor for MADT, SRAT and DSDT.</summary>
+/// <param name="ApicId">Local APIC id.</param>
+/// <param name="Vnode">Proximity domain.</param>
+public readonly record struct AcpiProcessor(uint ApicId, int Vnode);
+
+/// <summary>One range of RAM for SRAT.</summary>
+/// <param name="Start">Guest physical address.</param>
+/// <param name="Length">Bytes.</param>
+/// <param name="Vnode">Proximity domain.</param>
+/// <param name="HotPluggable">Memory may come and go.</param>
+public readonly record struct AcpiMemory(GuestAddress Start, ulong Length, int Vnode, bool HotPluggable = false);
+
+/// <summary>Everything the tables say; a plain description that knows no device objects.</summary>
+public sealed record AcpiConfig
+{
+    /// <summary>Processors, by index (their ACPI UID).</summary>
+    public required IReadOnlyList<AcpiProcessor> Processors { get; init; }
+
+    /// <summary>RAM by vnode.</summary>
+    public required IReadOnlyList<AcpiMemory> Memory { get; init; }
+
+    /// <summary>SLIT rows; null leaves SRAT and SLIT out (no NUMA).</summary>
+    public IReadOnlyList<IReadOnlyList<int>>? Distances { get; init; }
+
+    /// <summary>ECAM base.</summary>
+    public required GuestAddress EcamBase { get; init; }
+
+    /// <summary>Last PCI bus number; ECAM is (this + 1) MiB.</summary>
+    public byte LastBus { get; init; } = 255;
+
+    /// <summary>32-bit BAR window.</summary>
+    public required GuestAddress Window32Start { get; init; }
+
+    /// <summary>Bytes of the 32-bit BAR window.</summary>
+    public required ulong Window32Length { get; init; }
+
+    /// <summary>64-bit BAR window.</summary>
+    public GuestAddress Window64Start { get; init; }
+
+    /// <summary>Bytes of the 64-bit BAR window; 0 is none.</summary>
+    public ulong Window64Length { get; init; }
+
+    /// <summary>A 16550 at port 0x3F8, GSI 4.</summary>
+    public bool Serial { get; init; } = true;
+
+    /// <summary>First of the ports of <see cref="Legacy.AcpiPowerPorts"/>.</summary>
+    public ushort PowerPort { get; init; } = (ushort)Legacy.AcpiPowerPorts.Port;
+}

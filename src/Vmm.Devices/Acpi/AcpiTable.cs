@@ -1,0 +1,93 @@
+using System.Buffers;
+using System.Buffers.Binary;
+using System.Text;
+
+namespace Vmm.Devices.Acpi;
+
+/// <summary>Builds one system description table: the common header (ACPI 6.5 section 5.2.6), then fields in order.</summary>
+public sealed class AcpiTable(string signature, byte revision)
+{
+    /// <summary>Length of the common header in bytes.</summary>
+    public const int HeaderLength = 36;
+
+    private readonly ArrayBufferWriter<byte> _body = new();
+
+    /// <summary>Four letters.</summary>
+    public string Signature => signature;
+
+    /// <summary>One byte.</summary>
+    public AcpiTable U8(byte value)
+    {
+        _body.Write([value]);
+        return this;
+    }
+
+    /// <summary>Two bytes.</summary>
+    public AcpiTable U16(ushort value)
+    {
+        Span<byte> raw = stackalloc byte[2];
+        BinaryPrimitives.WriteUInt16LittleEndian(raw, value);
+        return Raw(raw);
+    }
+
+    /// <summary>Four bytes.</summary>
+    public AcpiTable U32(uint value)
+    {
+        Span<byte> raw = stackalloc byte[4];
+        BinaryPrimitives.WriteUInt32LittleEndian(raw, value);
+        return Raw(raw);
+    }
+
+    /// <summary>Eight bytes.</summary>
+    public AcpiTable U64(ulong value)
+    {
+        Span<byte> raw = stackalloc byte[8];
+        BinaryPrimitives.WriteUInt64LittleEndian(raw, value);
+        return Raw(raw);
+    }
+
+    /// <summary>Reserved bytes, zero.</summary>
+    public AcpiTable Zero(int count) => Raw(new byte[count]);
+
+    /// <summary>Zeros up to <paramref name="offset"/> from the start of the table.</summary>
+    public AcpiTable ZeroTo(int offset) => Zero(offset - HeaderLength - _body.WrittenCount);
+
+    /// <summary>A generic address structure for one byte-wide I/O port (5.2.3.2).</summary>
+    public AcpiTable PortRegister(ushort port) => U8(1).U8(8).U8(0).U8(1).U64(port);
+
+    /// <summary>Bytes as they are.</summary>
+    public AcpiTable Raw(ReadOnlySpan<byte> bytes)
+    {
+        _body.Write(bytes);
+        return this;
+    }
+
+    /// <summary>The finished table with length and checksum.</summary>
+    public byte[] ToArray()
+    {
+        byte[] table = new byte[HeaderLength + _body.WrittenCount];
+        Encoding.ASCII.GetBytes(signature).CopyTo(table, 0);
+        BinaryPrimitives.WriteInt32LittleEndian(table.AsSpan(4), table.Length);
+        table[8] = revision;
+        Encoding.ASCII.GetBytes("VMMCS ").CopyTo(table, 10);
+        Encoding.ASCII.GetBytes("VMMTABLE").CopyTo(table, 16);
+        BinaryPrimitives.WriteInt32LittleEndian(table.AsSpan(24), 1);
+        Encoding.ASCII.GetBytes("VMM ").CopyTo(table, 28);
+        BinaryPrimitives.WriteInt32LittleEndian(table.AsSpan(32), 1);
+        _body.WrittenSpan.CopyTo(table.AsSpan(HeaderLength));
+        table[9] = Checksum(table);
+        return table;
+    }
+
+    /// <summary>The byte that makes the sum of all bytes zero, when it stands as zero among them.</summary>
+    public static byte Checksum(ReadOnlySpan<byte> bytes)
+    {
+        byte sum = 0;
+        foreach (byte value in bytes)
+        {
+            sum = unchecked((byte)(sum + value));
+        }
+
+        return unchecked((byte)-sum);
+    }
+}

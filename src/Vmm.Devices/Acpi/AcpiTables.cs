@@ -1,0 +1,158 @@
+using System.Buffers.Binary;
+using System.Text;
+using Vmm.Memory;
+
+namespace Vmm.Devices.Acpi;
+
+/// <summary>The tables of a hardware-reduced machine (ACPI 6.5 section 4.1.1), as one image for guest RAM.</summary>
+public static class AcpiTables
+{
+    /// <summary>Local APICs.</summary>
+    public const uint LocalApicAddress = 0xFEE0_0000;
+
+    /// <summary>The IOAPIC.</summary>
+    public const uint IoApicAddress = 0xFEC0_0000;
+
+    private const uint FlagWbinvd = 1, FlagResetRegister = 1 << 10, FlagHardwareReduced = 1 << 20;
+
+    /// <summary>
+    /// All tables, RSDP first, laid out from <paramref name="at"/>.
+    /// </summary>
+    /// <exception cref="ArgumentException">They do not fit into <paramref name="room"/> bytes.</exception>
+    public static byte[] Build(AcpiConfig config, GuestAddress at, int room)
+    {
+        MemoryStream image = new();
+        image.Write(new byte[64]); // the RSDP goes here last
+        List<ulong> listed = [];
+        byte[] dsdt = Dsdt.Build(config);
+        ulong dsdtAt = Append(image, at, dsdt);
+        listed.Add(Append(image, at, Fadt(config, dsdtAt).ToArray()));
+        listed.Add(Append(image, at, Madt(config).ToArray()));
+        listed.Add(Append(image, at, Mcfg(config).ToArray()));
+        if (config.Distances is not null)
+        {
+            listed.Add(Append(image, at, Srat(config).ToArray()));
+            listed.Add(Append(image, at, Slit(config.Distances).ToArray()));
+        }
+
+        AcpiTable xsdt = new("XSDT", 1);
+        foreach (ulong table in listed)
+        {
+            xsdt.U64(table);
+        }
+
+        ulong xsdtAt = Append(image, at, xsdt.ToArray());
+        byte[] result = image.ToArray();
+        Rsdp(xsdtAt).CopyTo(result, 0);
+        return result.Length <= room
+            ? result
+            : throw new ArgumentException($"ACPI tables take {result.Length} bytes, there is room for {room}: fewer vCPUs or vnodes are needed", nameof(config));
+    }
+
+    private static ulong Append(MemoryStream image, GuestAddress at, byte[] table)
+    {
+        while (image.Length % 16 != 0)
+        {
+            image.WriteByte(0);
+        }
+
+        ulong place = at.Value + (ulong)image.Length;
+        image.Write(table);
+        return place;
+    }
+
+    /// <summary>5.2.5.3: revision 2, both checksums.</summary>
+    private static byte[] Rsdp(ulong xsdt)
+    {
+        byte[] rsdp = new byte[36];
+        Encoding.ASCII.GetBytes("RSD PTR ").CopyTo(rsdp, 0);
+        Encoding.ASCII.GetBytes("VMMCS ").CopyTo(rsdp, 9);
+        rsdp[15] = 2;
+        BinaryPrimitives.WriteInt32LittleEndian(rsdp.AsSpan(20), rsdp.Length);
+        BinaryPrimitives.WriteUInt64LittleEndian(rsdp.AsSpan(24), xsdt);
+        rsdp[8] = AcpiTable.Checksum(rsdp.AsSpan(0, 20));
+        rsdp[32] = AcpiTable.Checksum(rsdp);
+        return rsdp;
+    }
+
+    /// <summary>5.2.9: no PM1 blocks; power-off and reset through <see cref="Legacy.AcpiPowerPorts"/>.</summary>
+    private static AcpiTable Fadt(AcpiConfig config, ulong dsdt) => new AcpiTable("FACP", 6)
+        .ZeroTo(109).U16(1 << 2)                      // IAPC_BOOT_ARCH: no VGA
+        .ZeroTo(112).U32(FlagWbinvd | FlagResetRegister | FlagHardwareReduced)
+        .PortRegister((ushort)(config.PowerPort + 2)) // RESET_REG
+        .U8(Legacy.AcpiPowerPorts.ResetValue)
+        .ZeroTo(131).U8(3)                            // minor version
+        .ZeroTo(140).U64(dsdt)                        // X_DSDT
+        .ZeroTo(244)
+        .PortRegister(config.PowerPort)               // SLEEP_CONTROL_REG
+        .PortRegister((ushort)(config.PowerPort + 1)) // SLEEP_STATUS_REG
+        .U64(0);                                      // hypervisor vendor
+
+    /// <summary>5.2.12.</summary>
+    private static AcpiTable Madt(AcpiConfig config)
+    {
+        AcpiTable madt = new AcpiTable("APIC", 5).U32(LocalApicAddress).U32(0);
+        for (int i = 0; i < config.Processors.Count; i++)
+        {
+            uint id = config.Processors[i].ApicId;
+            if (id < 255 && i < 255)
+            {
+                madt.U8(0).U8(8).U8((byte)i).U8((byte)id).U32(1);
+            }
+            else
+            {
+                madt.U8(9).U8(16).U16(0).U32(id).U32(1).U32((uint)i);
+            }
+        }
+
+        madt.U8(1).U8(12).U8(0).U8(0).U32(IoApicAddress).U32(0);
+        madt.U8(2).U8(10).U8(0).U8(4).U32(4).U16(0x5); // IRQ 4 is GSI 4, active high, edge
+        return madt.U8(4).U8(6).U8(0xFF).U16(0).U8(1); // NMI at LINT1 of every processor
+    }
+
+    /// <summary>PCI Firmware specification 3.2, section 4.1.2.</summary>
+    private static AcpiTable Mcfg(AcpiConfig config) => new AcpiTable("MCFG", 1)
+        .Zero(8).U64(config.EcamBase.Value).U16(0).U8(0).U8(config.LastBus).U32(0);
+
+    /// <summary>5.2.16.</summary>
+    private static AcpiTable Srat(AcpiConfig config)
+    {
+        AcpiTable srat = new AcpiTable("SRAT", 3).U32(1).Zero(8);
+        foreach (AcpiProcessor processor in config.Processors)
+        {
+            uint domain = (uint)processor.Vnode;
+            if (processor.ApicId < 255)
+            {
+                srat.U8(0).U8(16).U8((byte)domain).U8((byte)processor.ApicId).U32(1)
+                    .U8(0).U8((byte)(domain >> 8)).U8((byte)(domain >> 16)).U8((byte)(domain >> 24)).U32(0);
+            }
+            else
+            {
+                srat.U8(2).U8(24).U16(0).U32(domain).U32(processor.ApicId).U32(1).U32(0).U32(0);
+            }
+        }
+
+        foreach (AcpiMemory memory in config.Memory)
+        {
+            srat.U8(1).U8(40).U32((uint)memory.Vnode).U16(0).U64(memory.Start.Value).U64(memory.Length).U32(0)
+                .U32(memory.HotPluggable ? 3u : 1u).U64(0);
+        }
+
+        return srat;
+    }
+
+    /// <summary>5.2.17.</summary>
+    private static AcpiTable Slit(IReadOnlyList<IReadOnlyList<int>> distances)
+    {
+        AcpiTable slit = new AcpiTable("SLIT", 1).U64((ulong)distances.Count);
+        foreach (IReadOnlyList<int> row in distances)
+        {
+            foreach (int distance in row)
+            {
+                slit.U8((byte)distance);
+            }
+        }
+
+        return slit;
+    }
+}

@@ -1,0 +1,170 @@
+using System.Buffers;
+using System.Buffers.Binary;
+using System.Text;
+
+namespace Vmm.Devices.Acpi;
+
+/// <summary>
+/// Writes ACPI Machine Language (ACPI 6.5 chapter 20), the part our DSDT needs. Blocks take an action that writes their content;
+/// their length is known only after it ran (20.2.4).
+/// </summary>
+public sealed class AmlWriter
+{
+    private readonly ArrayBufferWriter<byte> _bytes = new();
+
+    /// <summary>What was written so far.</summary>
+    public byte[] ToArray() => _bytes.WrittenSpan.ToArray();
+
+    /// <summary><c>Scope (path) { body }</c></summary>
+    public AmlWriter Scope(string path, Action<AmlWriter> body) => Block([0x10], path, null, body);
+
+    /// <summary><c>Device (name) { body }</c></summary>
+    public AmlWriter Device(string name, Action<AmlWriter> body) => Block([0x5B, 0x82], name, null, body);
+
+    /// <summary><c>Method (name, arguments, NotSerialized) { body }</c></summary>
+    public AmlWriter Method(string name, int arguments, Action<AmlWriter> body) => Block([0x14], name, (byte)arguments, body);
+
+    /// <summary><c>Name (name, integer)</c></summary>
+    public AmlWriter Name(string name, ulong value)
+    {
+        Put(0x08);
+        PutName(name);
+        return Integer(value);
+    }
+
+    /// <summary><c>Name (name, EISAID (id))</c>, e.g. PNP0A08 (20.3).</summary>
+    public AmlWriter NameEisaId(string name, string id)
+    {
+        uint letters = ((uint)(id[0] - 0x40) << 26) | ((uint)(id[1] - 0x40) << 21) | ((uint)(id[2] - 0x40) << 16);
+        uint value = BinaryPrimitives.ReverseEndianness(letters | Convert.ToUInt32(id[3..], 16));
+        Put(0x08);
+        PutName(name);
+        Put(0x0C);
+        return Raw(BitConverter.GetBytes(value));
+    }
+
+    /// <summary><c>Name (name, "text")</c></summary>
+    public AmlWriter NameText(string name, string text)
+    {
+        Put(0x08);
+        PutName(name);
+        Put(0x0D);
+        Raw(Encoding.ASCII.GetBytes(text));
+        return Put(0);
+    }
+
+    /// <summary><c>Name (name, Package { integers })</c></summary>
+    public AmlWriter NamePackage(string name, params ReadOnlySpan<ulong> values)
+    {
+        AmlWriter inner = new();
+        inner.Put((byte)values.Length);
+        foreach (ulong value in values)
+        {
+            inner.Integer(value);
+        }
+
+        Put(0x08);
+        PutName(name);
+        Put(0x12);
+        return PutPackage(inner.ToArray());
+    }
+
+    /// <summary><c>Name (name, ResourceTemplate { … })</c>; the end tag is added (6.4.2.9).</summary>
+    public AmlWriter NameResources(string name, ReadOnlySpan<byte> descriptors)
+    {
+        AmlWriter inner = new();
+        inner.Integer((ulong)descriptors.Length + 2);
+        inner.Raw(descriptors);
+        inner.Put(0x79);
+        inner.Put(0); // no checksum
+        Put(0x08);
+        PutName(name);
+        Put(0x11);
+        return PutPackage(inner.ToArray());
+    }
+
+    /// <summary><c>Return (ArgN)</c></summary>
+    public AmlWriter ReturnArgument(int argument)
+    {
+        Put(0xA4);
+        return Put((byte)(0x68 + argument));
+    }
+
+    /// <summary>An integer in its shortest form (20.2.3).</summary>
+    public AmlWriter Integer(ulong value)
+    {
+        Span<byte> raw = stackalloc byte[8];
+        BinaryPrimitives.WriteUInt64LittleEndian(raw, value);
+        return value switch
+        {
+            0 or 1 => Put((byte)value),
+            <= byte.MaxValue => Put(0x0A).Raw(raw[..1]),
+            <= ushort.MaxValue => Put(0x0B).Raw(raw[..2]),
+            <= uint.MaxValue => Put(0x0C).Raw(raw[..4]),
+            _ => Put(0x0E).Raw(raw),
+        };
+    }
+
+    private AmlWriter Block(ReadOnlySpan<byte> opcode, string name, byte? flags, Action<AmlWriter> body)
+    {
+        AmlWriter inner = new();
+        inner.PutName(name);
+        if (flags is { } value)
+        {
+            inner.Put(value);
+        }
+
+        body(inner);
+        Raw(opcode);
+        return PutPackage(inner.ToArray());
+    }
+
+    /// <summary>PkgLength and content; the length counts its own bytes (20.2.4).</summary>
+    private AmlWriter PutPackage(byte[] content)
+    {
+        int size = 1;
+        while (content.Length + size >= (size == 1 ? 0x40 : 1 << (4 + (8 * (size - 1)))))
+        {
+            size++;
+        }
+
+        int length = content.Length + size;
+        if (size == 1)
+        {
+            Put((byte)length);
+        }
+        else
+        {
+            Put((byte)(((size - 1) << 6) | (length & 0x0F)));
+            for (int i = 0; i < size - 1; i++)
+            {
+                Put((byte)(length >> (4 + (8 * i))));
+            }
+        }
+
+        return Raw(content);
+    }
+
+    private void PutName(string name)
+    {
+        if (name.StartsWith('\\'))
+        {
+            Put((byte)'\\');
+            name = name[1..];
+        }
+
+        Raw(Encoding.ASCII.GetBytes(name.PadRight(4, '_')));
+    }
+
+    private AmlWriter Put(byte value)
+    {
+        _bytes.Write([value]);
+        return this;
+    }
+
+    private AmlWriter Raw(ReadOnlySpan<byte> bytes)
+    {
+        _bytes.Write(bytes);
+        return this;
+    }
+}

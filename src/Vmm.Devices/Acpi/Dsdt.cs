@@ -1,0 +1,70 @@
+namespace Vmm.Devices.Acpi;
+
+/// <summary>The differentiated system description table: what cannot be discovered by probing.</summary>
+internal static class Dsdt
+{
+    internal static byte[] Build(AcpiConfig config)
+    {
+        AmlWriter aml = new();
+        aml.NamePackage("\\_S5", Legacy.AcpiPowerPorts.SleepTypeS5, 0, 0, 0);
+        aml.Scope("\\_SB", sb =>
+        {
+            for (int i = 0; i < config.Processors.Count; i++)
+            {
+                Processor(sb, i, config.Processors[i], config.Distances is not null);
+            }
+
+            sb.Device("PCI0", pci => HostBridge(pci, config));
+            // The ECAM range must be reserved by a motherboard resource (PCI Firmware specification 3.2, 4.1.2).
+            sb.Device("MRES", device => device
+                .NameEisaId("_HID", "PNP0C02")
+                .Name("_UID", 0)
+                .NameResources("_CRS", new ResourceWriter().FixedMemory((uint)config.EcamBase.Value, (config.LastBus + 1u) << 20).ToArray()));
+            if (config.Serial)
+            {
+                sb.Device("COM1", device => device
+                    .NameEisaId("_HID", "PNP0501")
+                    .Name("_UID", 0)
+                    .NameResources("_CRS", new ResourceWriter().Io(0x3F8, 8).EdgeInterrupt(4).ToArray()));
+            }
+
+            sb.Device("RTC0", device => device
+                .NameEisaId("_HID", "PNP0B00")
+                .NameResources("_CRS", new ResourceWriter().Io(0x70, 2).ToArray()));
+        });
+
+        return new AcpiTable("DSDT", 2).Raw(aml.ToArray()).ToArray();
+    }
+
+    private static void Processor(AmlWriter scope, int index, AcpiProcessor processor, bool numa) =>
+        scope.Device($"C{index:X3}", device =>
+        {
+            device.NameText("_HID", "ACPI0007").Name("_UID", (ulong)index);
+            if (numa)
+            {
+                device.Name("_PXM", (ulong)processor.Vnode);
+            }
+        });
+
+    private static void HostBridge(AmlWriter bridge, AcpiConfig config)
+    {
+        ResourceWriter resources = new ResourceWriter()
+            .BusRange(0, config.LastBus)
+            .Io(0xCF8, 8)
+            .MemoryWindow32((uint)config.Window32Start.Value, (uint)config.Window32Length);
+        if (config.Window64Length != 0)
+        {
+            resources.MemoryWindow64(config.Window64Start.Value, config.Window64Length);
+        }
+
+        bridge
+            .NameEisaId("_HID", "PNP0A08")
+            .NameEisaId("_CID", "PNP0A03")
+            .Name("_SEG", 0)
+            .Name("_BBN", 0)
+            .Name("_UID", 0)
+            .NameResources("_CRS", resources.ToArray())
+            // The firmware has no use for any PCI Express feature: the OS gets control of all it asks for (6.2.11).
+            .Method("_OSC", 4, method => method.ReturnArgument(3));
+    }
+}

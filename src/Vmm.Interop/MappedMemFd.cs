@@ -1,0 +1,111 @@
+using Microsoft.Win32.SafeHandles;
+
+namespace Vmm.Interop;
+
+/// <summary>NUMA memory policies, mbind(2).</summary>
+public enum MemoryPolicyMode
+{
+    /// <summary>MPOL_PREFERRED: one node, others when it is full.</summary>
+    Preferred = 1,
+
+    /// <summary>MPOL_BIND: these nodes only.</summary>
+    Bind = 2,
+
+    /// <summary>MPOL_INTERLEAVE: page by page over these nodes.</summary>
+    Interleave = 3,
+}
+
+/// <summary>A memfd mapped shared, whole, for as long as this handle lives: the memory of one vnode.</summary>
+public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
+{
+    private readonly FileDescriptorHandle _file;
+
+    /// <summary>Creates and maps the memory; nothing is touched yet.</summary>
+    /// <param name="name">Shown in /proc/PID/maps after <c>/memfd:</c>.</param>
+    /// <param name="length">Bytes, a multiple of the page size.</param>
+    /// <param name="pageSize">4 KiB, 2 MiB or 1 GiB.</param>
+    /// <exception cref="KernelException">The kernel refused, e.g. no huge pages of that size.</exception>
+    public MappedMemFd(string name, ulong length, ulong pageSize) : base(ownsHandle: true)
+    {
+        Name = name;
+        Length = length;
+        uint shift = pageSize <= 4096 ? 0 : (uint)System.Numerics.BitOperations.TrailingZeroCount(pageSize);
+        nint fd = Native.MemFdCreate(name, length, shift, out int errno);
+        _file = fd < 0 ? throw new KernelException($"memfd_create {name}, {length} bytes", errno) : new FileDescriptorHandle(fd);
+        nint address = Native.MemoryMap(_file, length, out errno);
+        if (address == -1)
+        {
+            _file.Dispose();
+            throw new KernelException($"mmap {name}, {length} bytes", errno);
+        }
+
+        SetHandle(address);
+    }
+
+    /// <summary>The name given.</summary>
+    public string Name { get; }
+
+    /// <summary>Length in bytes.</summary>
+    public ulong Length { get; }
+
+    /// <summary>Address of the first byte in this process; valid while the handle is.</summary>
+    public nint Address => handle;
+
+    /// <summary>Binds the whole memory to host nodes; works for pages not touched yet.</summary>
+    /// <returns>0, or the errno of mbind(2): ENOSYS on a kernel without NUMA.</returns>
+    public int Bind(MemoryPolicyMode mode, IReadOnlyList<int> nodes)
+    {
+        ulong[] mask = Bits(nodes);
+        return -Native.Bind(handle, Length, (int)mode, mask, (uint)mask.Length);
+    }
+
+    /// <summary>The host node of each 4 KiB page from <paramref name="firstPage"/>, -1 for pages not present.</summary>
+    /// <exception cref="KernelException">The kernel cannot say.</exception>
+    public int[] NodesOfPages(ulong firstPage, int count)
+    {
+        nint[] pages = new nint[count];
+        for (int i = 0; i < count; i++)
+        {
+            pages[i] = (nint)((ulong)handle + ((firstPage + (ulong)i) * 4096));
+        }
+
+        int[] status = new int[count];
+        KernelException.ThrowIfError(Native.PageNodes(pages, (ulong)count, status), "move_pages");
+        for (int i = 0; i < count; i++)
+        {
+            status[i] = Math.Max(status[i], -1);
+        }
+
+        return status;
+    }
+
+    /// <inheritdoc/>
+    protected override bool ReleaseHandle()
+    {
+        _file.Dispose();
+        return Native.MemoryUnmap(handle, Length) == 0;
+    }
+
+    internal static ulong[] Bits(IReadOnlyList<int> numbers)
+    {
+        ulong[] mask = new ulong[(numbers.DefaultIfEmpty(0).Max() / 64) + 1];
+        foreach (int number in numbers)
+        {
+            mask[number / 64] |= 1UL << (number % 64);
+        }
+
+        return mask;
+    }
+}
+
+/// <summary>Where threads run.</summary>
+public static class ThreadPlacement
+{
+    /// <summary>Lets the calling thread run on these host CPUs only, sched_setaffinity(2).</summary>
+    /// <exception cref="KernelException">None of the CPUs is allowed to this process.</exception>
+    public static void PinCurrent(IReadOnlyList<int> cpus)
+    {
+        ulong[] mask = MappedMemFd.Bits(cpus);
+        KernelException.ThrowIfError(Native.PinThread(mask, (uint)mask.Length), $"sched_setaffinity {string.Join(',', cpus)}");
+    }
+}

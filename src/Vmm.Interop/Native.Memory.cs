@@ -1,0 +1,25 @@
+using System.Runtime.InteropServices;
+
+namespace Vmm.Interop;
+
+/// <summary>Twin of native-shim/memory.c.</summary>
+internal static partial class Native
+{
+    [LibraryImport(Shim, EntryPoint = "vmm_memfd", StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial nint MemFdCreate(string name, ulong size, uint hugeShift, out int errno);
+
+    [LibraryImport(Shim, EntryPoint = "vmm_memory_map")]
+    internal static partial nint MemoryMap(FileDescriptorHandle fd, ulong length, out int errno);
+
+    [LibraryImport(Shim, EntryPoint = "vmm_memory_unmap")]
+    internal static partial int MemoryUnmap(nint address, ulong length);
+
+    [LibraryImport(Shim, EntryPoint = "vmm_mbind")]
+    internal static partial int Bind(nint address, ulong length, int mode, ReadOnlySpan<ulong> nodes, uint words);
+
+    [LibraryImport(Shim, EntryPoint = "vmm_page_nodes")]
+    internal static partial int PageNodes(ReadOnlySpan<nint> pages, ulong count, Span<int> status);
+
+    [LibraryImport(Shim, EntryPoint = "vmm_pin_thread")]
+    internal static partial int PinThread(ReadOnlySpan<ulong> cpus, uint words);
+}

@@ -1,0 +1,106 @@
+using System.Globalization;
+
+namespace Vmm.Memory;
+
+/// <summary>One NUMA node of the host.</summary>
+/// <param name="Id">Node number.</param>
+/// <param name="Cpus">Its CPUs; empty for a memory-only node.</param>
+/// <param name="TotalBytes">RAM.</param>
+/// <param name="FreeBytes">Free RAM when it was read.</param>
+/// <param name="Distances">To every node, in node order.</param>
+public sealed record HostNode(int Id, IReadOnlyList<int> Cpus, ulong TotalBytes, ulong FreeBytes, IReadOnlyList<int> Distances);
+
+/// <summary>The host's NUMA nodes as sysfs tells them. A kernel without NUMA has one node with all CPUs and memory.</summary>
+public sealed class HostTopology
+{
+    private const int MaxNumber = 65536;
+
+    private HostTopology(IReadOnlyList<HostNode> nodes, bool hasNuma)
+    {
+        Nodes = nodes;
+        HasNuma = hasNuma;
+    }
+
+    /// <summary>The nodes, ascending by number.</summary>
+    public IReadOnlyList<HostNode> Nodes { get; }
+
+    /// <summary>False on a kernel without NUMA support: memory policies do not exist there.</summary>
+    public bool HasNuma { get; }
+
+    /// <summary>Reads the topology; tests give other roots.</summary>
+    /// <exception cref="InvalidDataException">sysfs says something that cannot be understood; the file is named.</exception>
+    public static HostTopology Read(string sysfs = "/sys", string procfs = "/proc")
+    {
+        string folder = Path.Combine(sysfs, "devices/system/node");
+        if (!Directory.Exists(folder))
+        {
+            (ulong total, ulong free) = Memory(Path.Combine(procfs, "meminfo"));
+            return new HostTopology([new HostNode(0, Numbers(Path.Combine(sysfs, "devices/system/cpu/online")), total, free, [10])], hasNuma: false);
+        }
+
+        List<HostNode> nodes = [];
+        foreach (int id in Numbers(Path.Combine(folder, "online")))
+        {
+            string node = Path.Combine(folder, $"node{id}");
+            (ulong total, ulong free) = Memory(Path.Combine(node, "meminfo"));
+            nodes.Add(new HostNode(id, Numbers(Path.Combine(node, "cpulist")), total, free, Distances(Path.Combine(node, "distance"))));
+        }
+
+        return nodes.Count > 0
+            ? new HostTopology(nodes, hasNuma: true)
+            : throw new InvalidDataException($"{folder}/online names no node.");
+    }
+
+    private static IReadOnlyList<int> Numbers(string file) =>
+        NumberSet.TryParse(Text(file), MaxNumber, out IReadOnlyList<int> numbers)
+            ? numbers
+            : throw new InvalidDataException($"{file}: '{Text(file).Trim()}' is not a list of numbers.");
+
+    private static IReadOnlyList<int> Distances(string file)
+    {
+        List<int> distances = [];
+        foreach (string word in Text(file).Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries))
+        {
+            distances.Add(int.TryParse(word, NumberStyles.None, CultureInfo.InvariantCulture, out int distance)
+                ? distance
+                : throw new InvalidDataException($"{file}: '{word}' is not a distance."));
+        }
+
+        return distances;
+    }
+
+    private static (ulong Total, ulong Free) Memory(string file)
+    {
+        ulong total = 0, free = 0;
+        foreach (string line in Text(file).Split('\n'))
+        {
+            string[] words = line.Split([' ', ':'], StringSplitOptions.RemoveEmptyEntries);
+            int at = Array.FindIndex(words, w => w is "MemTotal" or "MemFree");
+            if (at >= 0 && at + 1 < words.Length && ulong.TryParse(words[at + 1], NumberStyles.None, CultureInfo.InvariantCulture, out ulong kib))
+            {
+                if (words[at] == "MemTotal")
+                {
+                    total = kib * 1024;
+                }
+                else
+                {
+                    free = kib * 1024;
+                }
+            }
+        }
+
+        return (total, free);
+    }
+
+    private static string Text(string file)
+    {
+        try
+        {
+            return File.ReadAllText(file);
+        }
+        catch (IOException cause)
+        {
+            throw new InvalidDataException($"{file} cannot be read: {cause.Message}", cause);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+using Vmm.Interop;
+
+namespace Vmm.Memory;
+
+/// <summary>Where the memory of one vnode comes from.</summary>
+/// <param name="Vnode">Number of the vnode.</param>
+/// <param name="Bytes">Size, a multiple of the page size, not zero.</param>
+/// <param name="PageSize">Host page size in bytes.</param>
+/// <param name="Policy">Memory policy; null leaves it to the kernel.</param>
+/// <param name="HostNodes">Host nodes for the policy.</param>
+public sealed record VnodePlacement(int Vnode, ulong Bytes, ulong PageSize, MemoryPolicyMode? Policy, IReadOnlyList<int> HostNodes);
+
+/// <summary>
+/// The memory of one vnode: one memfd, mapped once, bound to its host nodes before first touch. It must outlive every user of its regions.
+/// </summary>
+public sealed class VnodeMemory : IDisposable
+{
+    private const int NoSuchCall = 38; // ENOSYS
+
+    private readonly MappedMemFd _memory;
+
+    private VnodeMemory(VnodePlacement placement, MappedMemFd memory)
+    {
+        Placement = placement;
+        _memory = memory;
+    }
+
+    /// <summary>What was asked for.</summary>
+    public VnodePlacement Placement { get; }
+
+    /// <summary>Creates the memory.</summary>
+    /// <exception cref="ArgumentException">The placement cannot be had on this host; the message says what is there.</exception>
+    /// <exception cref="KernelException">The kernel refused.</exception>
+    public static VnodeMemory Create(VnodePlacement placement, HostTopology host, string sysfs = "/sys")
+    {
+        foreach (int node in placement.HostNodes)
+        {
+            if (!host.Nodes.Any(n => n.Id == node))
+            {
+                throw new ArgumentException($"vnode {placement.Vnode}: host node {node} does not exist; this host has {NumberSet.Format([.. host.Nodes.Select(n => n.Id)])}", nameof(placement));
+            }
+        }
+
+        if (placement.PageSize > 4096)
+        {
+            RequireHugePages(placement, sysfs);
+        }
+
+        MappedMemFd memory = new($"vmm:vnode{placement.Vnode}", placement.Bytes, placement.PageSize);
+        if (placement.Policy is { } mode && placement.HostNodes.Count > 0)
+        {
+            int errno = memory.Bind(mode, placement.HostNodes);
+            // Without NUMA in the kernel there is only node 0, and everything is on it already.
+            if (errno != 0 && !(errno == NoSuchCall && !host.HasNuma))
+            {
+                memory.Dispose();
+                throw new KernelException($"mbind vnode {placement.Vnode} to host nodes {NumberSet.Format(placement.HostNodes)}", errno);
+            }
+        }
+
+        return new VnodeMemory(placement, memory);
+    }
+
+    /// <summary>A piece of this memory as the guest sees it.</summary>
+    public GuestRegion Region(GuestAddress start, ulong length, ulong offset) =>
+        offset <= Placement.Bytes && length <= Placement.Bytes - offset
+            ? new GuestRegion(start, length, (nint)((ulong)_memory.Address + offset), Placement.Vnode)
+            : throw new ArgumentOutOfRangeException(nameof(offset), $"vnode {Placement.Vnode} has {Placement.Bytes} bytes, not {offset} + {length}");
+
+    /// <summary>Pages present per host node, by node number; asks the kernel page by page (4 KiB).</summary>
+    public IReadOnlyDictionary<int, long> ResidentPages()
+    {
+        const int Batch = 65536;
+        SortedDictionary<int, long> pages = [];
+        ulong total = Placement.Bytes / 4096;
+        for (ulong first = 0; first < total; first += Batch)
+        {
+            foreach (int node in _memory.NodesOfPages(first, (int)Math.Min(Batch, total - first)))
+            {
+                if (node >= 0)
+                {
+                    pages[node] = pages.GetValueOrDefault(node) + 1;
+                }
+            }
+        }
+
+        return pages;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _memory.Dispose();
+
+    /// <summary>Refuses up front what would be a SIGBUS on first touch.</summary>
+    private static void RequireHugePages(VnodePlacement placement, string sysfs)
+    {
+        string size = $"hugepages-{placement.PageSize / 1024}kB";
+        IEnumerable<string> pools = placement.HostNodes.Count > 0 && Directory.Exists(Path.Combine(sysfs, "devices/system/node"))
+            ? placement.HostNodes.Select(n => Path.Combine(sysfs, $"devices/system/node/node{n}/hugepages", size))
+            : [Path.Combine(sysfs, "kernel/mm/hugepages", size)];
+        ulong free = 0;
+        foreach (string file in pools.Select(p => Path.Combine(p, "free_hugepages")))
+        {
+            if (File.Exists(file) && ulong.TryParse(File.ReadAllText(file).Trim(), out ulong count))
+            {
+                free += count;
+            }
+        }
+
+        ulong needed = placement.Bytes / placement.PageSize;
+        if (free < needed)
+        {
+            throw new ArgumentException($"vnode {placement.Vnode}: {needed} huge pages of {placement.PageSize >> 20} MiB are needed, {free} are free; reserve more through nr_hugepages or use 4 KiB pages", nameof(placement));
+        }
+    }
+}
