@@ -1,1 +1,4 @@
-return 2;
+using Vmm.Cli;
+
+// MachineHost.Run is the one place where the command line meets the machine.
+return new Application(MachineHost.Run).Execute(args);

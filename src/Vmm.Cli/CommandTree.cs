@@ -1,0 +1,78 @@
+using System.CommandLine;
+
+namespace Vmm.Cli;
+
+/// <summary>The command tree: names, options, help. What the commands do is in <see cref="Application"/>.</summary>
+internal static class CommandTree
+{
+    private const string RunHelp = """
+        Start one VM in the foreground, with its console on this terminal. Ctrl-A x leaves, Ctrl-A h helps.
+
+        Examples:
+          vmmctl run --kernel vmlinuz --initrd initrd.img --cpus 4 --memory 2GiB
+          vmmctl run --kernel vmlinuz --numa 2 --cpus 4 --memory 4GiB --disk root.raw --cmdline "console=ttyS0 root=/dev/vda"
+          vmmctl run --kernel vmlinuz --disk data.raw,ro,queues=4,cache=buffered
+          vmmctl run -f web1.yaml --memory 8GiB
+
+        Exit code: 0 done, 1 failed, 2 bad usage; the guest's own when it writes to the debug-exit port.
+        """;
+
+    internal static RootCommand Create(Application application)
+    {
+        RootCommand root = new("vmmctl: virtual machines on KVM");
+        root.Subcommands.Add(Run(application));
+        root.Subcommands.Add(Spec(application));
+        Command version = new("version", "Print the version");
+        version.SetAction(_ => application.Version());
+        root.Subcommands.Add(version);
+        return root;
+    }
+
+    private static Command Run(Application application)
+    {
+        Option<string?> file = new("--file", "-f") { Description = "VM spec (YAML); other options go over it", HelpName = "spec.yaml" };
+        Option<string?> name = new("--name") { Description = "Name of the VM" };
+        Option<string?> kernel = new("--kernel") { Description = "Linux bzImage, ELF64 vmlinux, or ELF64 with a PVH note", HelpName = "path" };
+        Option<string?> initrd = new("--initrd") { Description = "Initial ramdisk", HelpName = "path" };
+        Option<string?> cmdline = new("--cmdline") { Description = $"Kernel command line [default: {Machine.Spec.BootSpec.DefaultCmdline}]", HelpName = "text" };
+        Option<int?> cpus = new("--cpus") { Description = "Number of vCPUs [default: 1]", HelpName = "N" };
+        Option<string?> memory = new("--memory") { Description = "RAM, e.g. 512MiB or 2GiB [default: 512MiB]", HelpName = "size" };
+        Option<int?> numa = new("--numa") { Description = "Split CPUs and memory evenly over N virtual NUMA nodes", HelpName = "N" };
+        Option<string[]> disk = new("--disk") { Description = "Raw disk: path[,ro][,queues=N][,queue-size=N][,serial=S][,cache=direct|buffered][,transport=pci|mmio]; repeatable", HelpName = "disk" };
+        Option<string?> transport = new("--virtio-transport") { Description = "pci or mmio for virtio devices [default: pci]", HelpName = "pci|mmio" };
+        Option<bool> quiet = new("--quiet") { Description = "Print nothing of our own except errors" };
+        Option<bool> noInput = new("--no-serial-input") { Description = "Do not read standard input" };
+        Command run = new("run", RunHelp);
+        foreach (Option option in new Option[] { file, name, kernel, initrd, cmdline, cpus, memory, numa, disk, transport, quiet, noInput })
+        {
+            run.Options.Add(option);
+        }
+
+        run.SetAction(parsed => application.Run(new RunArguments
+        {
+            File = parsed.GetValue(file),
+            Name = parsed.GetValue(name),
+            Kernel = parsed.GetValue(kernel),
+            Initrd = parsed.GetValue(initrd),
+            Cmdline = parsed.GetValue(cmdline),
+            Cpus = parsed.GetValue(cpus),
+            Memory = parsed.GetValue(memory),
+            Numa = parsed.GetValue(numa),
+            Disks = parsed.GetValue(disk) ?? [],
+            Transport = parsed.GetValue(transport),
+            Quiet = parsed.GetValue(quiet),
+            NoSerialInput = parsed.GetValue(noInput),
+        }));
+        return run;
+    }
+
+    private static Command Spec(Application application)
+    {
+        Argument<string> file = new("file") { Description = "The spec file" };
+        Command validate = new("validate", "Check a VM spec and list every problem with its line") { file };
+        validate.SetAction(parsed => application.ValidateSpec(parsed.GetValue(file)!));
+        Command schema = new("schema", "Print the JSON schema of a VM spec");
+        schema.SetAction(_ => application.Schema());
+        return new Command("spec", "VM spec files") { validate, schema };
+    }
+}

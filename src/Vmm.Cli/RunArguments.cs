@@ -1,0 +1,134 @@
+using Vmm.Machine.Spec;
+
+namespace Vmm.Cli;
+
+/// <summary>The values of <c>vmmctl run</c>'s options; null means not given.</summary>
+internal sealed record RunArguments
+{
+    public string? File { get; init; }
+
+    public string? Name { get; init; }
+
+    public string? Kernel { get; init; }
+
+    public string? Initrd { get; init; }
+
+    public string? Cmdline { get; init; }
+
+    public int? Cpus { get; init; }
+
+    public string? Memory { get; init; }
+
+    public int? Numa { get; init; }
+
+    public IReadOnlyList<string> Disks { get; init; } = [];
+
+    public string? Transport { get; init; }
+
+    public bool Quiet { get; init; }
+
+    public bool NoSerialInput { get; init; }
+
+    /// <summary>Makes the spec: the file first, options over it. Returns problems instead of throwing.</summary>
+    public VmSpec? ToSpec(List<string> problems)
+    {
+        VmSpec spec = new();
+        if (File is not null)
+        {
+            try
+            {
+                spec = SpecReader.ReadFile(File);
+            }
+            catch (SpecException e)
+            {
+                problems.AddRange(e.Problems.Select(p => p.ToString()));
+                return null;
+            }
+        }
+
+        spec = spec with
+        {
+            Name = Name ?? spec.Name,
+            Cpus = Cpus ?? spec.Cpus,
+            Boot = spec.Boot with { Kernel = Kernel ?? spec.Boot.Kernel, Initrd = Initrd ?? spec.Boot.Initrd, Cmdline = Cmdline ?? spec.Boot.Cmdline },
+        };
+        if (File is null && Kernel is null)
+        {
+            problems.Add("--kernel is missing: name a bzImage or ELF kernel, or a spec with -f");
+        }
+
+        spec = ApplyTexts(spec, problems);
+        if (problems.Count == 0)
+        {
+            spec = ApplyNuma(spec, problems);
+            problems.AddRange(SpecValidation.Validate(spec).Select(p => p.ToString()));
+        }
+
+        if (problems.Count == 0)
+        {
+            problems.AddRange(SpecFiles.Check(spec).Select(p => p.ToString()));
+        }
+
+        return problems.Count == 0 ? spec : null;
+    }
+
+    private VmSpec ApplyTexts(VmSpec spec, List<string> problems)
+    {
+        if (Memory is not null)
+        {
+            if (SpecText.TryParseSize(Memory, out ulong bytes))
+            {
+                spec = spec with { Memory = bytes };
+            }
+            else
+            {
+                problems.Add($"--memory {Memory}: expected a size such as 512MiB or 2GiB");
+            }
+        }
+
+        if (Transport is not null)
+        {
+            if (Names.TryParse(Transport, out VirtioTransport transport))
+            {
+                spec = spec with { VirtioTransport = transport };
+            }
+            else
+            {
+                problems.Add($"--virtio-transport {Transport}: expected pci or mmio");
+            }
+        }
+
+        List<DiskSpec> disks = [.. spec.Disks];
+        foreach (string text in Disks)
+        {
+            if (DiskOption.TryParse(text, out DiskSpec disk, out string problem))
+            {
+                disks.Add(disk);
+            }
+            else
+            {
+                problems.Add(problem);
+            }
+        }
+
+        return spec with { Disks = disks };
+    }
+
+    private VmSpec ApplyNuma(VmSpec spec, List<string> problems)
+    {
+        if (Numa is not { } count)
+        {
+            return spec;
+        }
+
+        try
+        {
+            return NumaSplit.Apply(spec, count);
+        }
+        catch (SpecException e)
+        {
+            problems.AddRange(e.Problems.Select(p => "--" + p));
+            return spec;
+        }
+    }
+}

@@ -1,0 +1,68 @@
+namespace Vmm.Interop;
+
+/// <summary>Standard input and output as bytes: raw mode, reads that can be called off, unbuffered writes.</summary>
+public sealed class Terminal : IDisposable
+{
+    private readonly Lock _gate = new();
+    private readonly EventFd _stop = new();
+    private readonly int _inputFd;
+    private readonly int _outputFd;
+    private byte[]? _saved;
+
+    /// <summary>Uses descriptors 0 and 1 unless told otherwise; they stay the caller's.</summary>
+    public Terminal(int inputFd = 0, int outputFd = 1)
+    {
+        _inputFd = inputFd;
+        _outputFd = outputFd;
+        IsInteractive = Native.TerminalIsTty(inputFd) != 0;
+    }
+
+    /// <summary>Input comes from a terminal, not from a file or pipe.</summary>
+    public bool IsInteractive { get; }
+
+    /// <summary>Switches a terminal to raw mode; nothing on a pipe. <see cref="Restore"/> undoes it.</summary>
+    /// <exception cref="KernelException">tcsetattr refused.</exception>
+    public void EnterRawMode()
+    {
+        lock (_gate)
+        {
+            if (!IsInteractive || _saved is not null)
+            {
+                return;
+            }
+
+            byte[] saved = new byte[Native.TerminalStateSize()];
+            KernelException.ThrowIfError(Native.TerminalRaw(_inputFd, saved, saved.Length), "tcsetattr on the terminal");
+            _saved = saved;
+        }
+    }
+
+    /// <summary>Puts the settings back as they were; safe to call twice and from any thread.</summary>
+    public void Restore()
+    {
+        lock (_gate)
+        {
+            if (_saved is { } saved)
+            {
+                _ = Native.TerminalRestore(_inputFd, saved, saved.Length);
+                _saved = null;
+            }
+        }
+    }
+
+    /// <summary>Waits for input. 0 at the end of input, after <see cref="StopReading"/>, and when input is broken.</summary>
+    public int Read(Span<byte> buffer) => Math.Max(0, Native.TerminalRead(_inputFd, _stop.Handle, buffer, buffer.Length));
+
+    /// <summary>Ends a read in progress and every later one.</summary>
+    public void StopReading() => _stop.Signal();
+
+    /// <summary>Writes everything; false when nobody can take it (a closed pipe).</summary>
+    public bool Write(ReadOnlySpan<byte> bytes) => Native.TerminalWrite(_outputFd, bytes, bytes.Length) == 0;
+
+    /// <summary>Restores the terminal.</summary>
+    public void Dispose()
+    {
+        Restore();
+        _stop.Dispose();
+    }
+}

@@ -1,0 +1,94 @@
+namespace Vmm.Machine.Spec;
+
+/// <summary>Turns the checked values of a spec file into the records; what is missing keeps its default.</summary>
+internal static class SpecMapper
+{
+    internal static VmSpec Map(Dictionary<string, object> root, string? folder)
+    {
+        VmSpec defaults = new();
+        NumaSpec? numa = Get<Dictionary<string, object>?>(root, "numa", null) is { } map ? MapNuma(map) : null;
+        Dictionary<string, object> boot = Get<Dictionary<string, object>>(root, "boot", []);
+        return new VmSpec
+        {
+            Name = Get(root, "name", defaults.Name),
+            Cpus = Get(root, "cpus", CpusOf(numa) ?? defaults.Cpus),
+            Memory = Get(root, "memory", MemoryOf(numa) ?? defaults.Memory),
+            Boot = new BootSpec
+            {
+                Kernel = Resolve(folder, Get(boot, "kernel", "")),
+                Initrd = Get<string?>(boot, "initrd", null) is { } initrd ? Resolve(folder, initrd) : null,
+                Cmdline = Get(boot, "cmdline", BootSpec.DefaultCmdline),
+            },
+            Numa = numa,
+            Disks = [.. Objects(root, "disks").Select(d => MapDisk(d, folder))],
+            Rng = Get(root, "rng", defaults.Rng),
+            VirtioTransport = Word(root, "virtioTransport", defaults.VirtioTransport),
+            Serial = Get(root, "serial", defaults.Serial),
+            DebugExit = Get(root, "debugExit", defaults.DebugExit),
+        };
+    }
+
+    private static NumaSpec MapNuma(Dictionary<string, object> map) => new()
+    {
+        Vnodes = [.. Objects(map, "vnodes").Select(MapVnode)],
+        Distances = map.ContainsKey("distances")
+            ? [.. Get<List<object>>(map, "distances", []).Cast<List<object>>().Select(row => (IReadOnlyList<int>)[.. row.Cast<int>()])]
+            : null,
+    };
+
+    private static VnodeSpec MapVnode(Dictionary<string, object> map)
+    {
+        IReadOnlyList<int> hostNodes = Get<IReadOnlyList<int>>(map, "hostNodes", []);
+        return new VnodeSpec
+        {
+            Cpus = Get<IReadOnlyList<int>>(map, "cpus", []),
+            Memory = Get(map, "memory", 0UL),
+            HostNodes = hostNodes,
+            Policy = Word(map, "policy", hostNodes.Count > 0 ? VnodePolicy.Strict : VnodePolicy.Default),
+            PageSize = Get(map, "pageSize", 4096UL),
+        };
+    }
+
+    private static DiskSpec MapDisk(Dictionary<string, object> map, string? folder)
+    {
+        DiskSpec defaults = new();
+        return new DiskSpec
+        {
+            Path = Resolve(folder, Get(map, "path", "")),
+            ReadOnly = Get(map, "readOnly", defaults.ReadOnly),
+            Serial = Get<string?>(map, "serial", null),
+            Queues = Get(map, "queues", defaults.Queues),
+            QueueSize = Get(map, "queueSize", defaults.QueueSize),
+            Cache = Word(map, "cache", defaults.Cache),
+            Transport = map.ContainsKey("transport") ? Word(map, "transport", VirtioTransport.Pci) : null,
+        };
+    }
+
+    private static int? CpusOf(NumaSpec? numa)
+    {
+        int[] cpus = numa is null ? [] : [.. numa.Vnodes.SelectMany(v => v.Cpus)];
+        return cpus.Length > 0 ? cpus.Max() + 1 : null;
+    }
+
+    private static ulong? MemoryOf(NumaSpec? numa)
+    {
+        UInt128 total = 0;
+        foreach (VnodeSpec vnode in numa?.Vnodes ?? [])
+        {
+            total += vnode.Memory;
+        }
+
+        return numa is null || numa.Vnodes.Count == 0 ? null : total > ulong.MaxValue ? ulong.MaxValue : (ulong)total;
+    }
+
+    private static IEnumerable<Dictionary<string, object>> Objects(Dictionary<string, object> map, string name) =>
+        Get<List<object>>(map, name, []).Cast<Dictionary<string, object>>();
+
+    private static T Get<T>(Dictionary<string, object> map, string name, T fallback) =>
+        map.TryGetValue(name, out object? value) ? (T)value : fallback;
+
+    private static T Word<T>(Dictionary<string, object> map, string name, T fallback) where T : struct, Enum =>
+        map.TryGetValue(name, out object? value) && Names.TryParse((string)value, out T word) ? word : fallback;
+
+    private static string Resolve(string? folder, string path) => folder is null || path.Length == 0 ? path : Path.Combine(folder, path);
+}

@@ -1,0 +1,95 @@
+namespace Vmm.Machine.Spec;
+
+internal enum SpecKind
+{
+    Text,
+    Bool,
+    Number,
+    Size,
+    Set,
+    Word,
+    Object,
+    List,
+}
+
+/// <summary>One field of the spec: the reader, the schema and the suggestions all come from this table.</summary>
+internal sealed record SpecField(string Name, SpecKind Kind, string Help)
+{
+    public long Min { get; init; }
+
+    public long Max { get; init; }
+
+    public string[] Words { get; init; } = [];
+
+    public bool Required { get; init; }
+
+    /// <summary>Fields of an object, or of the members of a list of objects.</summary>
+    public SpecField[] Fields { get; init; } = [];
+
+    /// <summary>The members of a list that are not objects.</summary>
+    public SpecField? Item { get; init; }
+}
+
+internal static class SpecTable
+{
+    private static readonly string[] Transports = Names.All<VirtioTransport>();
+
+    internal static readonly SpecField Root = new("", SpecKind.Object, "A virtual machine")
+    {
+        Fields =
+        [
+            new("name", SpecKind.Text, "Name of the VM, letters, digits, '.', '_' and '-'"),
+            new("cpus", SpecKind.Number, "Number of vCPUs; with numa, all CPUs the vnodes name when left out") { Min = 1, Max = SpecValidation.MaxCpus },
+            new("memory", SpecKind.Size, "RAM, e.g. 512MiB; with numa, the sum of the vnodes when left out"),
+            new("boot", SpecKind.Object, "What to boot")
+            {
+                Required = true,
+                Fields =
+                [
+                    new("kernel", SpecKind.Text, "bzImage or ELF64 kernel; relative to the spec file") { Required = true },
+                    new("initrd", SpecKind.Text, "Initial ramdisk; relative to the spec file"),
+                    new("cmdline", SpecKind.Text, "Kernel command line"),
+                ],
+            },
+            new("numa", SpecKind.Object, "Virtual NUMA topology")
+            {
+                Fields =
+                [
+                    new("vnodes", SpecKind.List, "The virtual NUMA nodes, in order")
+                    {
+                        Required = true,
+                        Fields =
+                        [
+                            new("cpus", SpecKind.Set, "vCPUs on this vnode, e.g. 0-3,8"),
+                            new("memory", SpecKind.Size, "RAM of this vnode"),
+                            new("hostNodes", SpecKind.Set, "Host NUMA nodes the memory comes from"),
+                            new("policy", SpecKind.Word, "How hostNodes are used; strict when hostNodes are given") { Words = Names.All<VnodePolicy>() },
+                            new("pageSize", SpecKind.Size, "Host page size: 4KiB, 2MiB or 1GiB"),
+                        ],
+                    },
+                    new("distances", SpecKind.List, "SLIT rows: distance from each vnode to each vnode")
+                    {
+                        Item = new("", SpecKind.List, "One row") { Item = new("", SpecKind.Number, "Distance, 10 to itself") { Min = 10, Max = 255 } },
+                    },
+                ],
+            },
+            new("disks", SpecKind.List, "Disks in guest order")
+            {
+                Fields =
+                [
+                    new("path", SpecKind.Text, "Raw image or block device; relative to the spec file") { Required = true },
+                    new("readOnly", SpecKind.Bool, "Refuse writes"),
+                    new("serial", SpecKind.Text, "Serial number, up to 20 ASCII characters"),
+                    new("queues", SpecKind.Number, "Request queues") { Min = 1, Max = SpecValidation.MaxQueues },
+                    new("queueSize", SpecKind.Number, "Descriptors per queue, a power of two") { Min = 2, Max = SpecValidation.MaxQueueSize },
+                    new("cache", SpecKind.Word, "direct: O_DIRECT; buffered: the host's page cache") { Words = Names.All<DiskCache>() },
+                    new("transport", SpecKind.Word, "virtio transport of this disk") { Words = Transports },
+                ],
+            },
+            new("rng", SpecKind.Bool, "Attach a virtio-rng"),
+            new("virtioTransport", SpecKind.Word, "Transport of devices that do not name one") { Words = Transports },
+            new("serial", SpecKind.Bool, "Serial console at 0x3F8"),
+            new("debugExit", SpecKind.Bool, "Debug-exit port"),
+        ],
+    };
+}

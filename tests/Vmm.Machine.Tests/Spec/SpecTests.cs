@@ -1,0 +1,198 @@
+using System.Text.Json;
+using FsCheck;
+using FsCheck.Fluent;
+using Vmm.Machine.Spec;
+
+namespace Vmm.Machine.Tests.Spec;
+
+public sealed class SpecTests
+{
+    private const string Whole = """
+        name: web1
+        cpus: 3
+        memory: 1GiB
+        boot:
+          kernel: vmlinuz
+          initrd: initrd.img
+          cmdline: "console=ttyS0"
+        numa:
+          vnodes:
+            - {cpus: 0-1, memory: 768MiB, hostNodes: 0, policy: strict, pageSize: 2MiB}
+            - {cpus: 2, memory: 256MiB, hostNodes: "0,1", policy: interleave}
+          distances: [[10, 21], [21, 10]]
+        disks:
+          - path: /data/root.raw
+            readOnly: true
+            serial: root
+            queues: 2
+            queueSize: 128
+            cache: buffered
+            transport: mmio
+        rng: false
+        virtioTransport: pci
+        serial: true
+        debugExit: false
+        """;
+
+    private static IReadOnlyList<SpecProblem> Problems(string text) => Assert.Throws<SpecException>(() => SpecReader.Read(text, "t.yaml")).Problems;
+
+    [Fact]
+    public void A_whole_spec_reads_into_the_records()
+    {
+        VmSpec spec = SpecReader.Read(Whole, "t.yaml", "/specs");
+        Assert.Equal(("web1", 3, 1UL << 30), (spec.Name, spec.Cpus, spec.Memory));
+        Assert.Equal(("/specs/vmlinuz", "/specs/initrd.img", "console=ttyS0"), (spec.Boot.Kernel, spec.Boot.Initrd, spec.Boot.Cmdline));
+        Assert.Equal([0, 1], spec.Numa!.Vnodes[0].Cpus);
+        Assert.Equal((VnodePolicy.Interleave, 4096UL), (spec.Numa.Vnodes[1].Policy, spec.Numa.Vnodes[1].PageSize));
+        Assert.Equal([0, 1], spec.Numa.Vnodes[1].HostNodes);
+        Assert.Equal([10, 21], spec.Numa.Distances![0]);
+        Assert.Equal(new DiskSpec { Path = "/data/root.raw", ReadOnly = true, Serial = "root", Queues = 2, QueueSize = 128, Cache = DiskCache.Buffered, Transport = VirtioTransport.Mmio }, spec.Disks[0]);
+        Assert.False(spec.Rng || spec.DebugExit);
+    }
+
+    [Fact]
+    public void Left_out_fields_take_their_defaults_and_numa_gives_cpus_and_memory()
+    {
+        VmSpec small = SpecReader.Read("boot: {kernel: k}", "t.yaml");
+        Assert.Equal((1, VmSpec.DefaultMemory, BootSpec.DefaultCmdline), (small.Cpus, small.Memory, small.Boot.Cmdline));
+        VmSpec numa = SpecReader.Read("boot: {kernel: k}\nnuma: {vnodes: [{cpus: 0, memory: 64MiB}, {cpus: 1-3, memory: 32MiB}]}", "t.yaml");
+        Assert.Equal((4, 96UL << 20), (numa.Cpus, numa.Memory));
+    }
+
+    [Theory]
+    [InlineData("name: web1", "name: 'a b'", 1, "name")]
+    [InlineData("cpus: 3", "cpus: many", 2, "cpus")]
+    [InlineData("cpus: 3", "cpus: 0", 2, "cpus")]
+    [InlineData("memory: 1GiB", "memory: 1 gig", 3, "memory")]
+    [InlineData("memory: 1GiB", "memory: 99999999999TiB", 3, "memory")]
+    [InlineData("  kernel: vmlinuz", "  kernel:", 5, "boot.kernel")]
+    [InlineData("  initrd: initrd.img", "  initrd: []", 6, "boot.initrd")]
+    [InlineData("\"console=ttyS0\"", "\"a\\0b\"", 7, "boot.cmdline")]
+    [InlineData("cpus: 0-1,", "cpus: 1-0,", 10, "numa.vnodes[0].cpus")]
+    [InlineData("cpus: 2,", "cpus: \"1,2\",", 11, "numa.vnodes[1].cpus")]
+    [InlineData("memory: 768MiB", "memory: 767MiB", 10, "numa.vnodes[0].memory")]
+    [InlineData("memory: 256MiB", "memory: 258MiB", 10, "numa.vnodes")]
+    [InlineData("hostNodes: 0,", "hostNodes: a,", 10, "numa.vnodes[0].hostNodes")]
+    [InlineData("policy: strict", "policy: strikt", 10, "numa.vnodes[0].policy")]
+    [InlineData("policy: interleave", "policy: preferred", 11, "numa.vnodes[1].hostNodes")]
+    [InlineData("pageSize: 2MiB", "pageSize: 3MiB", 10, "numa.vnodes[0].pageSize")]
+    [InlineData("[10, 21],", "[10, 9],", 12, "numa.distances[0][1]")]
+    [InlineData("[10, 21],", "[11, 21],", 12, "numa.distances[0][0]")]
+    [InlineData("path: /data/root.raw", "path: ''", 14, "disks[0].path")]
+    [InlineData("readOnly: true", "readOnly: yes", 15, "disks[0].readOnly")]
+    [InlineData("serial: root", "serial: 123456789012345678901", 16, "disks[0].serial")]
+    [InlineData("queues: 2", "queues: 65", 17, "disks[0].queues")]
+    [InlineData("queueSize: 128", "queueSize: 100", 18, "disks[0].queueSize")]
+    [InlineData("cache: buffered", "cache: none", 19, "disks[0].cache")]
+    [InlineData("transport: mmio", "transport: usb", 20, "disks[0].transport")]
+    [InlineData("rng: false", "rng: 1", 21, "rng")]
+    [InlineData("virtioTransport: pci", "virtioTransport: PCI", 22, "virtioTransport")]
+    [InlineData("serial: true", "serial: 'true'", 23, "serial")]
+    [InlineData("debugExit: false", "debugExit: {}", 24, "debugExit")]
+    public void Every_field_wrong_once_is_one_problem_with_line_and_path(string right, string wrong, long line, string path)
+    {
+        Assert.Contains(right, Whole, StringComparison.Ordinal);
+        SpecProblem problem = Assert.Single(Problems(Whole.Replace(right, wrong, StringComparison.Ordinal)));
+        Assert.Equal((path, line), (problem.Path, problem.Line));
+        Assert.StartsWith($"t.yaml:{line}:", problem.ToString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void All_problems_are_listed_at_once_in_document_order()
+    {
+        IReadOnlyList<SpecProblem> problems = Problems("cpus: x\nboot: {kernel: k, krnl: 2}\nmemory: 1\nmemory: 2GiB\ndiscs: []\ndisks: [{queues: 0}]\nzzzzzzzz: 1\n");
+        Assert.Equal(
+            [(1, "cpus"), (2, "boot.krnl"), (4, "memory"), (5, "discs"), (6, "disks[0].path"), (6, "disks[0].queues"), (7, "zzzzzzzz")],
+            problems.Select(p => ((int)p.Line, p.Path)).OrderBy(p => p.Item1).ThenBy(p => p.Path, StringComparer.Ordinal));
+        Assert.Contains("did you mean kernel?", problems[1].Message, StringComparison.Ordinal);
+        Assert.Contains("did you mean disks?", problems.Single(p => p.Path == "discs").Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("a: [")]
+    [InlineData("just text")]
+    [InlineData("boot: &a {kernel: k}\nnuma: *a")]
+    [InlineData("boot: {kernel: k}\n---\nboot: {kernel: k}")]
+    [InlineData("- a")]
+    [InlineData("cpus: 1")]
+    [InlineData("boot: {kernel: k}\nnuma: {vnodes: []}")]
+    [InlineData("boot: {kernel: k}\ndisks: [{path: a}, {path: a}]")]
+    public void Documents_that_are_no_spec_are_refused(string text) => Assert.NotEmpty(Problems(text));
+
+    [Fact]
+    public void Mutated_specs_give_a_spec_or_a_spec_error()
+    {
+        Random random = new(11);
+        const string Pool = ":-{}[],\n \t'\"&*!|>%@`#~0aé\u0085";
+        int refused = 0;
+        for (int round = 0; round < 3000; round++)
+        {
+            char[] text = Whole.ToCharArray();
+            for (int i = 0; i <= random.Next(4); i++)
+            {
+                text[random.Next(text.Length)] = Pool[random.Next(Pool.Length)];
+            }
+
+            try
+            {
+                SpecReader.Read(new string(text), "t.yaml");
+            }
+            catch (SpecException)
+            {
+                refused++;
+            }
+        }
+
+        Assert.InRange(refused, 1, 2999);
+    }
+
+    [Fact]
+    public void Numa_split_gives_everything_away_once()
+    {
+        Check.QuickThrowOnFailure(Prop.ForAll(
+            Gen.Choose(1, 64).SelectMany(n => Gen.Choose(1, 254).SelectMany(c => Gen.Choose(64 * 512, 1 << 20).Select(p => (n, c, p)))).ToArbitrary(),
+            input =>
+            {
+                VmSpec spec = NumaSplit.Apply(new VmSpec { Cpus = input.c, Memory = (ulong)input.p * 4096, Boot = new BootSpec { Kernel = "k" } }, input.n);
+                IReadOnlyList<VnodeSpec> vnodes = spec.Numa!.Vnodes;
+                Assert.Empty(SpecValidation.Validate(spec));
+                Assert.All(vnodes.SkipLast(1), v => Assert.Equal(0UL, v.Memory % NumaSplit.Unit));
+                Assert.True(vnodes[0].Cpus.Count - vnodes[^1].Cpus.Count is 0 or 1);
+            }));
+        Assert.Throws<SpecException>(() => NumaSplit.Apply(new VmSpec { Memory = 2 << 20 }, 2));
+        Assert.Throws<SpecException>(() => NumaSplit.Apply(new VmSpec(), 65));
+    }
+
+    [Theory]
+    [InlineData("512MiB", 512UL << 20)]
+    [InlineData("4096", 4096UL)]
+    [InlineData("16383PiB", null)]
+    [InlineData("18446744073709551615TiB", null)]
+    [InlineData("-1", null)]
+    [InlineData("1.5GiB", null)]
+    [InlineData("", null)]
+    public void Sizes_parse_or_are_refused(string text, ulong? bytes)
+    {
+        Assert.Equal(bytes is not null, SpecText.TryParseSize(text, out ulong read));
+        Assert.Equal(bytes ?? 0, read);
+    }
+
+    [Fact]
+    public void Missing_files_are_listed_by_field()
+    {
+        VmSpec spec = new() { Boot = new BootSpec { Kernel = "no/kernel", Initrd = Path.GetTempPath() }, Disks = [new DiskSpec { Path = "no/disk" }] };
+        Assert.Equal(["boot.kernel", "boot.initrd", "disks[0].path"], SpecFiles.Check(spec).Select(p => p.Path));
+        Assert.Equal("no/spec.yaml: does not exist", Assert.Throws<SpecException>(() => SpecReader.ReadFile("no/spec.yaml")).Message);
+    }
+
+    [Fact]
+    public void Schema_is_JSON_and_closes_every_object()
+    {
+        using JsonDocument schema = JsonDocument.Parse(SpecSchema.Json());
+        JsonElement disk = schema.RootElement.GetProperty("properties").GetProperty("disks").GetProperty("items");
+        Assert.False(disk.GetProperty("additionalProperties").GetBoolean());
+        Assert.Equal("path", disk.GetProperty("required")[0].GetString());
+        Assert.Equal(64, disk.GetProperty("properties").GetProperty("queues").GetProperty("maximum").GetInt32());
+    }
+}
