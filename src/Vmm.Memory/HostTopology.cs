@@ -78,7 +78,7 @@ public sealed class HostTopology
             int at = Array.FindIndex(words, w => w is "MemTotal" or "MemFree");
             if (at >= 0 && at + 1 < words.Length && ulong.TryParse(words[at + 1], NumberStyles.None, CultureInfo.InvariantCulture, out ulong kib))
             {
-                if (words[at] == "MemTotal")
+                if (string.Equals(words[at], "MemTotal", StringComparison.Ordinal))
                 {
                     total = kib * 1024;
                 }
