@@ -22,10 +22,21 @@ public sealed partial class KvmVm
     private const uint IoeventfdDatamatch = 1, IoeventfdPio = 2, IoeventfdDeassign = 4;
 
     /// <summary>PIC, I/O APIC and local APICs in the kernel; before the first vCPU.</summary>
-    public void CreateIrqChip() => Check(KvmRequest.KVM_CREATE_IRQCHIP);
+    public void CreateIrqChip()
+    {
+        Check(KvmRequest.KVM_CREATE_IRQCHIP);
+        HasKernelApic = true;
+    }
+
+    /// <summary>True once the kernel makes local APICs (full or split irqchip).</summary>
+    public bool HasKernelApic { get; private set; }
 
     /// <summary>Local APICs in the kernel, I/O APIC (with <paramref name="ioApicPins"/> routed pins) in user space; before the first vCPU.</summary>
-    public void CreateSplitIrqChip(int ioApicPins) => EnableCapability(KvmCapability.SplitIrqChip, (ulong)ioApicPins);
+    public void CreateSplitIrqChip(int ioApicPins)
+    {
+        EnableCapability(KvmCapability.SplitIrqChip, (ulong)ioApicPins);
+        HasKernelApic = true;
+    }
 
     /// <summary>The 8254 timer in the kernel; after <see cref="CreateIrqChip"/>. With <paramref name="speakerDummy"/> port 0x61 is answered too.</summary>
     public void CreatePit2(bool speakerDummy = true)
