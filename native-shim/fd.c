@@ -1,5 +1,5 @@
 /* File descriptors: close and eventfd. */
-#include "vmmshim.h"
+#include "fd.h"
 
 #include <errno.h>
 #include <sys/eventfd.h>

@@ -17,6 +17,8 @@ public sealed class EmulationAssist(KvmVcpu vcpu, IGuestPhysicalMemory memory)
     private const byte BreakpointVector = 3, GeneralProtectionVector = 13;
     private const uint MsrTsc = 0x10, MsrTscAux = 0xc0000103;
     private const int MaxInstruction = 15;
+    private const int XstateBv = 512;               // SDM vol. 1, 13.4.2: which components of the area count
+    private const byte XsaveX87 = 1, XsaveSse = 2;
 
     private readonly GuestLinearMemory _linear = new(vcpu, memory);
 
@@ -112,7 +114,9 @@ public sealed class EmulationAssist(KvmVcpu vcpu, IGuestPhysicalMemory memory)
     private bool? FpuAssist(in Instruction instruction, ref KvmRegs regs, in KvmSregs sregs)
     {
         const uint mxcsrReserved = 0xffff0000;
-        KvmFpu fpu = vcpu.GetFpu();
+        byte[] area = vcpu.GetXsave(); // KVM_SET_FPU leaves MXCSR alone, so the XSAVE area it is.
+        Span<byte> fcw = area.AsSpan(0, 2), fsw = area.AsSpan(2, 2), mxcsrField = area.AsSpan(24, 4);
+        byte touched = XsaveX87;
         Span<byte> operand = stackalloc byte[4];
         switch (instruction.Mnemonic)
         {
@@ -129,35 +133,36 @@ public sealed class EmulationAssist(KvmVcpu vcpu, IGuestPhysicalMemory memory)
                     return null;
                 }
 
-                fpu.Mxcsr = mxcsr;
+                BinaryPrimitives.WriteUInt32LittleEndian(mxcsrField, mxcsr);
+                touched = XsaveSse;
                 break;
             case Mnemonic.Stmxcsr:
-                BinaryPrimitives.WriteUInt32LittleEndian(operand, fpu.Mxcsr);
-                return TryAddress(instruction, 0, regs, sregs, out ulong to) && _linear.TryWrite(to, operand);
+                return TryAddress(instruction, 0, regs, sregs, out ulong to) && _linear.TryWrite(to, mxcsrField);
             case Mnemonic.Fldcw:
-                if (!TryLoad(instruction, 0, regs, sregs, operand[..2]))
+                if (!TryLoad(instruction, 0, regs, sregs, fcw))
                 {
                     return false;
                 }
 
-                fpu.Fcw = BinaryPrimitives.ReadUInt16LittleEndian(operand);
                 break;
             case Mnemonic.Fnstsw when instruction.Op0Register == Register.AX:
-                regs.Rax = (regs.Rax & ~0xfffful) | fpu.Fsw;
+                regs.Rax = (regs.Rax & ~0xfffful) | BinaryPrimitives.ReadUInt16LittleEndian(fsw);
                 return true;
             case Mnemonic.Wait:
-                return (fpu.Fsw & 0x80) == 0; // With an unmasked x87 exception pending (ES) #MF is due: not ours.
+                return (fsw[0] & 0x80) == 0; // With an unmasked x87 exception pending (ES) #MF is due: not ours.
             case Mnemonic.Fnclex:
-                fpu.Fsw &= 0x7f00;
+                fsw[0] = 0; // Exception flags, stack fault and summary; busy is bit 15.
+                fsw[1] &= 0x7f;
                 break;
             case Mnemonic.Emms:
-                fpu.Ftwx = 0; // Abridged tags as in FXSAVE: 0 is empty.
+                area[4] = 0; // Abridged tags as in FXSAVE: 0 is empty.
                 break;
             default:
                 return false;
         }
 
-        vcpu.SetFpu(fpu);
+        area[XstateBv] |= touched;
+        vcpu.SetXsave(area);
         return true;
     }
 

@@ -21,10 +21,10 @@ public sealed class KickTests : IDisposable
     }
 
     [KvmFact]
-    public void No_kick_of_a_spinning_guest_is_lost() => Race([0xeb, 0xfe], 5000); // jmp $
+    public void No_kick_of_a_spinning_guest_is_lost() => Race([0xeb, 0xfe], 2000); // jmp $
 
     [KvmFact]
-    public void No_kick_of_a_guest_that_also_exits_is_lost() => Race([0xe6, 0x80, 0xeb, 0xfc], 5000); // l: out 0x80,al; jmp l
+    public void No_kick_of_a_guest_that_also_exits_is_lost() => Race([0xe6, 0x80, 0xeb, 0xfc], 2000); // l: out 0x80,al; jmp l
 
     /// <summary>
     /// The kicker raises a request number, kicks, and waits for the vCPU thread to have seen it. A lost kick leaves the spinning guest inside

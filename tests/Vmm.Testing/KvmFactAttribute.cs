@@ -6,9 +6,23 @@ namespace Vmm.Testing;
 [AttributeUsage(AttributeTargets.Method)]
 public sealed class KvmFactAttribute : FactAttribute
 {
-    private static readonly string? WhyNot = Probe();
+    private static readonly string? NoKvm = Probe();
+    private static readonly bool CpuVirtualizes = HasVirtualizationFlag();
 
-    public KvmFactAttribute() => Skip = WhyNot;
+    /// <summary>True for behaviour that only a KVM without VMX or SVM behind it shows.</summary>
+    public bool OnlyEmulating { get; set; }
+
+    /// <summary>True for what needs guest kernels at native speed.</summary>
+    public bool OnlyHardware { get; set; }
+
+    public override string? Skip
+    {
+        get => NoKvm
+            ?? (OnlyEmulating && CpuVirtualizes ? "this KVM has hardware behind it: nothing is emulated" : null)
+            ?? (OnlyHardware && !CpuVirtualizes ? "this KVM only emulates kernel code" : null)
+            ?? base.Skip;
+        set => base.Skip = value;
+    }
 
     private static string? Probe()
     {
@@ -22,4 +36,7 @@ public sealed class KvmFactAttribute : FactAttribute
             return $"no usable /dev/kvm: {e.Message}";
         }
     }
+
+    private static bool HasVirtualizationFlag() =>
+        File.Exists("/proc/cpuinfo") && File.ReadAllText("/proc/cpuinfo").Split([' ', '\n'], StringSplitOptions.RemoveEmptyEntries).Any(f => f is "vmx" or "svm");
 }

@@ -114,7 +114,7 @@ public struct KvmPitChannelState
 [KernelName("kvm_pit_state2")]
 public struct KvmPitState2
 {
-    [KernelName("channels")] public KvmPitChannelState Channel0;
+    [KernelName("channels[0]")] public KvmPitChannelState Channel0;
     [KernelName("channels[1]")] public KvmPitChannelState Channel1;
     [KernelName("channels[2]")] public KvmPitChannelState Channel2;
     public uint Flags;
