@@ -9,6 +9,7 @@ internal sealed class FaultyDisk(IDiskBackend inner) : IDiskBackend
     public volatile DiskStatus Answer;
     public volatile int DelayRounds;
     public volatile int Disposed;
+    public volatile int Flushes;
 
     public ulong CapacityBytes => inner.CapacityBytes;
 
@@ -36,7 +37,11 @@ internal sealed class FaultyDisk(IDiskBackend inner) : IDiskBackend
 
         public void Write(ulong tag, ulong offset, nint iovecs, int count, uint length) => inner.Write(tag, offset, iovecs, count, length);
 
-        public void Flush(ulong tag) => inner.Flush(tag);
+        public void Flush(ulong tag)
+        {
+            disk.Flushes++;
+            inner.Flush(tag);
+        }
 
         public void Discard(ulong tag, ulong offset, ulong length) => inner.Discard(tag, offset, length);
 

@@ -176,6 +176,26 @@ public sealed class VirtioBlkTests
     }
 
     [Fact]
+    public void Write_through_flushes_before_a_write_is_done()
+    {
+        FaultyDisk disk = new(new MemoryDiskBackend(Capacity));
+        using BlkGuest guest = new(new VirtioBlk(disk));
+        Assert.Equal(0, guest.Request(1, 0, BlkGuest.Data, 512, false).Status);
+        Assert.Equal(0, disk.Flushes);
+        guest.Device.WriteConfig(32, [0]);
+        Assert.Equal(0, guest.Request(1, 0, BlkGuest.Data, 512, false).Status);
+        Assert.Equal(1, disk.Flushes);
+        guest.Device.Reset(); // back to write-back
+        guest.Activate();
+        Assert.Equal(0, guest.Request(1, 0, BlkGuest.Data, 512, false).Status);
+        Assert.Equal(1, disk.Flushes);
+
+        using BlkGuest without = new(new VirtioBlk(disk), features: 0); // no FLUSH: every write is stable
+        Assert.Equal(0, without.Request(1, 0, BlkGuest.Data, 512, false).Status);
+        Assert.Equal(2, disk.Flushes);
+    }
+
+    [Fact]
     public void Config_space_tells_size_limits_and_cache_mode()
     {
         using VirtioBlk device = new(new MemoryDiskBackend(Capacity), new() { QueueCount = 3, QueueSize = 128 });
