@@ -113,6 +113,7 @@ static void no_kick_is_lost(const char *what, const void *code, size_t length, l
 int main(void)
 {
     static const unsigned char spin[] = {0xeb, 0xfe}, spin_out[] = {0xe6, 0x80, 0xeb, 0xfc};
+    alarm(120); /* a hang is a failure too: SIGALRM ends us */
     eventfd_counts_and_reports_empty();
     errors_carry_errno();
     mappings_are_zero_and_writable();
