@@ -1,0 +1,42 @@
+using Vmm.Interop;
+using Vmm.Machine.Spec;
+using Vmm.Memory;
+
+namespace Vmm.Machine.Layout;
+
+/// <summary>Where one vnode lives on the host: its memory, and the CPUs its vCPU threads may use (empty: any).</summary>
+public sealed record VnodeHome(VnodePlacement Memory, IReadOnlyList<int> HostCpus);
+
+/// <summary>
+/// Projects vnodes onto host nodes: as the spec says, else vnode i prefers host node i (wrapping around) when the host has several.
+/// A pure function.
+/// </summary>
+public static class NumaPlacement
+{
+    /// <summary>One home per vnode, in order.</summary>
+    public static IReadOnlyList<VnodeHome> Place(VmSpec spec, HostTopology host)
+    {
+        IReadOnlyList<VnodeSpec> vnodes = spec.EffectiveVnodes;
+        bool spread = vnodes.Count > 1 && host.Nodes.Count > 1;
+        List<VnodeHome> homes = [];
+        for (int i = 0; i < vnodes.Count; i++)
+        {
+            VnodeSpec vnode = vnodes[i];
+            IReadOnlyList<int> nodes = vnode.HostNodes.Count > 0 ? vnode.HostNodes
+                : spread ? [host.Nodes[i % host.Nodes.Count].Id]
+                : [];
+            MemoryPolicyMode? policy = vnode.Policy switch
+            {
+                VnodePolicy.Strict => MemoryPolicyMode.Bind,
+                VnodePolicy.Preferred => MemoryPolicyMode.Preferred,
+                VnodePolicy.Interleave => MemoryPolicyMode.Interleave,
+                // Host nodes without a policy mean "there, if there is room".
+                _ => nodes.Count switch { 0 => null, 1 => MemoryPolicyMode.Preferred, _ => MemoryPolicyMode.Bind },
+            };
+            IReadOnlyList<int> cpus = [.. host.Nodes.Where(n => nodes.Contains(n.Id)).SelectMany(n => n.Cpus)];
+            homes.Add(new VnodeHome(new VnodePlacement(i, vnode.Memory, vnode.PageSize, policy, nodes), cpus));
+        }
+
+        return homes;
+    }
+}

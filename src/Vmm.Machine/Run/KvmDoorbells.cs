@@ -1,0 +1,40 @@
+using Vmm.Devices.Bus;
+using Vmm.Interop;
+using Vmm.Kvm;
+using Vmm.Memory;
+
+namespace Vmm.Machine.Run;
+
+/// <summary>Doorbells as ioeventfds. One that KVM refuses still works: the write comes as an MMIO exit and the transport rings.</summary>
+internal sealed class KvmDoorbells(KvmVm vm) : IDoorbellBinder
+{
+    private readonly HashSet<(ulong Address, EventFd Doorbell)> _bound = [];
+    private readonly Lock _gate = new();
+
+    public void Bind(GuestAddress address, int length, ulong? datamatch, EventFd doorbell)
+    {
+        lock (_gate)
+        {
+            try
+            {
+                vm.AssignIoEventFd(doorbell, new IoEventAddress(address.Value, (uint)length, DataMatch: datamatch));
+                _bound.Add((address.Value, doorbell));
+            }
+            catch (KernelException)
+            {
+                // A guest may move a BAR to where KVM has something else; slower notifications are its own affair.
+            }
+        }
+    }
+
+    public void Unbind(GuestAddress address, int length, ulong? datamatch, EventFd doorbell)
+    {
+        lock (_gate)
+        {
+            if (_bound.Remove((address.Value, doorbell)))
+            {
+                vm.DeassignIoEventFd(doorbell, new IoEventAddress(address.Value, (uint)length, DataMatch: datamatch));
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+using Vmm.Devices.Bus;
+using Vmm.Interop;
+using Vmm.Kvm;
+
+namespace Vmm.Machine.Run;
+
+/// <summary>
+/// Interrupts of devices over KVM: every line and every message is an eventfd with an irqfd, so raising one is a single write from any thread.
+/// GSIs below 24 are IOAPIC pins, messages take numbers from there up.
+/// </summary>
+internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
+{
+    private const uint FirstMessageGsi = 24;
+
+    private readonly KvmVm _vm;
+    private readonly KvmGsiRouting _routing;
+    private readonly Lock _gate = new();
+    private readonly Dictionary<(object Device, int Slot), Message> _messages = [];
+    private readonly List<Line> _lines = [];
+    private readonly Stack<uint> _freeGsis = [];
+    private uint _nextGsi = FirstMessageGsi;
+
+    internal KvmInterrupts(KvmVm vm)
+    {
+        _vm = vm;
+        _routing = new KvmGsiRouting(vm);
+        _routing.AddPcDefaults();
+        _routing.Commit();
+    }
+
+    /// <summary>An edge-triggered line.</summary>
+    internal IInterruptLine CreateLine(uint gsi)
+    {
+        EventFd trigger = new();
+        _vm.AssignIrqFd(trigger, gsi);
+        Line line = new(trigger, gsi);
+        _lines.Add(line);
+        return line;
+    }
+
+    public IInterruptMessage Route(object device, int slot, ulong address, uint data)
+    {
+        lock (_gate)
+        {
+            if (!_messages.TryGetValue((device, slot), out Message? message))
+            {
+                uint gsi = _freeGsis.Count > 0 ? _freeGsis.Pop() : _nextGsi++;
+                message = new Message(new EventFd(), gsi);
+                _messages.Add((device, slot), message);
+                _routing.SetMsi(gsi, address, data);
+                _routing.Commit();
+                _vm.AssignIrqFd(message.Trigger, gsi);
+            }
+            else
+            {
+                _routing.SetMsi(message.Gsi, address, data);
+                _routing.Commit();
+            }
+
+            return message;
+        }
+    }
+
+    public void Release(object device)
+    {
+        lock (_gate)
+        {
+            foreach (((object Device, int Slot) key, Message message) in _messages.Where(m => ReferenceEquals(m.Key.Device, device)).ToList())
+            {
+                _vm.DeassignIrqFd(message.Trigger, message.Gsi);
+                message.Trigger.Dispose();
+                _routing.Remove(message.Gsi);
+                _freeGsis.Push(message.Gsi);
+                _messages.Remove(key);
+            }
+
+            _routing.Commit();
+        }
+    }
+
+    public void Dispose()
+    {
+        foreach (Line line in _lines)
+        {
+            _vm.DeassignIrqFd(line.Trigger, line.Gsi);
+            line.Trigger.Dispose();
+        }
+    }
+
+    private sealed record Message(EventFd Trigger, uint Gsi) : IInterruptMessage
+    {
+        public void Signal() => Trigger.Signal();
+    }
+
+    /// <summary>An irqfd pulses its pin, which is what an edge-triggered pin wants; lowering it needs nothing.</summary>
+    private sealed record Line(EventFd Trigger, uint Gsi) : IInterruptLine
+    {
+        public void Set(bool level)
+        {
+            if (level)
+            {
+                Trigger.Signal();
+            }
+        }
+    }
+}

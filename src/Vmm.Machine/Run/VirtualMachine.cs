@@ -1,0 +1,342 @@
+using Vmm.Devices.Acpi;
+using Vmm.Devices.Bus;
+using Vmm.Devices.Legacy;
+using Vmm.Devices.Pci;
+using Vmm.Devices.Virtio;
+using Vmm.Devices.Virtio.Blk;
+using Vmm.Devices.Virtio.Rng;
+using Vmm.Interop;
+using Vmm.Interop.Kvm;
+using Vmm.Kvm;
+using Vmm.Machine.Boot;
+using Vmm.Machine.Cpu;
+using Vmm.Machine.Layout;
+using Vmm.Machine.Spec;
+using Vmm.Memory;
+using Vmm.Storage;
+
+namespace Vmm.Machine.Run;
+
+/// <summary>
+/// One virtual machine in this process: built from a spec, run once, torn down. What it takes is released in reverse order,
+/// also when building fails half way; guest memory goes last, after everything that could touch it.
+/// </summary>
+public sealed class VirtualMachine : IDisposable
+{
+    private const uint SerialGsi = 4, FirstMmioGsi = 5;
+    private const ulong IdentityMapAddress = 0xFFFB_C000;
+
+    private readonly Stack<IDisposable> _owned = new();
+    private readonly List<VcpuThread> _vcpus = [];
+    private readonly MachineEnd _end = new();
+    private readonly AddressBus _ports = new("ports");
+    private readonly AddressBus _mmio = new("MMIO");
+    private readonly IConsoleEndpoint _console;
+    private readonly VmSpec _spec;
+    private SerialPort? _serial;
+    private bool _disposed;
+
+    private VirtualMachine(VmSpec spec, IConsoleEndpoint console)
+    {
+        _spec = spec;
+        _console = console;
+    }
+
+    /// <summary>Builds the machine; nothing of the guest runs yet.</summary>
+    /// <param name="spec">A validated spec.</param>
+    /// <param name="console">Far side of the serial port.</param>
+    /// <param name="note">Takes one-line remarks for the user.</param>
+    /// <exception cref="KvmUnavailableException">No KVM, or no permission to use it.</exception>
+    /// <exception cref="BootException">Kernel or initrd cannot be booted.</exception>
+    /// <exception cref="BlockException">A disk cannot be opened.</exception>
+    /// <exception cref="KernelException">The kernel refused a resource.</exception>
+    /// <exception cref="ArgumentException">The spec asks for what this host does not have.</exception>
+    public static VirtualMachine Create(VmSpec spec, IConsoleEndpoint console, Action<string>? note = null)
+    {
+        VirtualMachine machine = new(spec, console);
+        try
+        {
+            machine.Build(note ?? (static _ => { }));
+            return machine;
+        }
+        catch
+        {
+            machine.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Runs the guest to its end. Cancelling <paramref name="stop"/> ends it like pulling the plug.</summary>
+    public RunResult Run(CancellationToken stop)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        using CancellationTokenRegistration registration = stop.Register(() => _end.Decide(new RunResult(RunOutcome.Stopped)));
+        foreach (VcpuThread vcpu in _vcpus)
+        {
+            vcpu.Start();
+        }
+
+        if (_serial is { } serial)
+        {
+            new Thread(() => FeedSerial(serial), maxStackSize: 256 * 1024) { Name = "serial-input", IsBackground = true }.Start();
+        }
+
+        RunResult result = _end.Wait();
+        StopVcpus();
+        return result;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        if (_disposed)
+        {
+            return;
+        }
+
+        _disposed = true;
+        _end.Decide(new RunResult(RunOutcome.Stopped));
+        StopVcpus();
+        while (_owned.TryPop(out IDisposable? owned))
+        {
+            owned.Dispose();
+        }
+    }
+
+    private void StopVcpus()
+    {
+        foreach (VcpuThread vcpu in _vcpus)
+        {
+            vcpu.Kick();
+        }
+
+        foreach (VcpuThread vcpu in _vcpus)
+        {
+            vcpu.Join();
+        }
+
+        _serial?.Close();
+        _console.StopReading();
+    }
+
+    private T Own<T>(T owned) where T : IDisposable
+    {
+        _owned.Push(owned);
+        return owned;
+    }
+
+    private void Build(Action<string> note)
+    {
+        KernelImage kernel = Own(KernelImage.Load(_spec.Boot.Kernel));
+        BootFile? initrd = _spec.Boot.Initrd is { } path ? Own(BootFile.Open(path)) : null;
+
+        Own(_end);
+        HostTopology host = HostTopology.Read();
+        IReadOnlyList<VnodeHome> homes = NumaPlacement.Place(_spec, host);
+        KvmSystem kvm = Own(KvmSystem.Open());
+        if (KvmKindProbe.Detect(kvm) == KvmKind.Emulating)
+        {
+            note("this /dev/kvm only emulates kernel code (no VMX/SVM): micro-guests run, a stock Linux kernel will not get far in useful time");
+        }
+
+        KvmCpuidEntry[] supported = kvm.GetSupportedCpuid();
+        MemoryMap map = MemoryMap.Create([.. _spec.EffectiveVnodes.Select(v => v.Memory)], CpuidModel.PhysicalAddressBits(supported));
+        GuestMemory memory = BuildMemory(map, homes, host);
+        KvmVm vm = Own(kvm.CreateVm());
+        vm.SetIdentityMapAddress(IdentityMapAddress);
+        vm.SetTssAddress((uint)IdentityMapAddress + 0x1000);
+        vm.CreateIrqChip();
+        for (int slot = 0; slot < memory.Regions.Count; slot++)
+        {
+            GuestRegion region = memory.Regions[slot];
+            vm.SetMemorySlot((uint)slot, region.Start.Value, region.Length, region.HostAddress);
+        }
+
+        KvmInterrupts interrupts = Own(new KvmInterrupts(vm));
+        BuildLegacyDevices(interrupts);
+        List<string> mmioArguments = BuildVirtioDevices(memory, interrupts, new KvmDoorbells(vm), homes);
+
+        CpuTopology topology = CpuTopology.Create(VnodeOfVcpu());
+        BootInfo boot = LoadBoot(kernel, initrd, memory, map, topology, mmioArguments);
+        BuildVcpus(kvm, vm, supported, topology, memory, boot, homes);
+    }
+
+    private GuestMemory BuildMemory(MemoryMap map, IReadOnlyList<VnodeHome> homes, HostTopology host)
+    {
+        VnodeMemory?[] vnodes = new VnodeMemory?[homes.Count];
+        foreach (VnodeHome home in homes)
+        {
+            if (home.Memory.Bytes > 0)
+            {
+                vnodes[home.Memory.Vnode] = Own(VnodeMemory.Create(home.Memory, host));
+            }
+        }
+
+        return new GuestMemory(map.Ram.Select(e => vnodes[e.Vnode]!.Region(e.Start, e.Length, e.BackingOffset)));
+    }
+
+    private void BuildLegacyDevices(KvmInterrupts interrupts)
+    {
+        if (_spec.Serial)
+        {
+            _serial = Own(new SerialPort(interrupts.CreateLine(SerialGsi), new ConsoleSink(_console)));
+            _ports.Map(0x3F8, 8, _serial, "serial port");
+        }
+
+        if (_spec.DebugExit)
+        {
+            _ports.Map(DebugExitPort.Port, 4, new DebugExitPort(code => _end.Decide(new RunResult(RunOutcome.DebugExit, code))), "debug exit");
+        }
+
+        _ports.Map(0x60, 5, new I8042(Reset), "i8042");
+        _ports.Map(0x70, 2, new CmosRtc(TimeProvider.System), "RTC");
+        _ports.Map(AcpiPowerPorts.Port, 3, new AcpiPowerPorts(() => _end.Decide(new RunResult(RunOutcome.PowerOff)), Reset), "ACPI power");
+    }
+
+    private void Reset() => _end.Decide(new RunResult(RunOutcome.Reset));
+
+    /// <summary>Returns what to append to the command line so that the guest finds its virtio-mmio windows.</summary>
+    private List<string> BuildVirtioDevices(GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells, IReadOnlyList<VnodeHome> homes)
+    {
+        PciHostBridge bridge = Own(new PciHostBridge(_mmio));
+        _ports.Map(0xCF8, 8, bridge.ConfigPorts, "PCI configuration ports");
+        _mmio.Map(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, bridge.Ecam, "ECAM");
+        BarAllocator bars = new((uint)MemoryMap.PciWindow32.Start.Value, (uint)MemoryMap.PciWindow32.Length);
+        List<string> arguments = [];
+
+        void Attach(string name, VirtioDevice device, Spec.VirtioTransport transport)
+        {
+            if (transport == Spec.VirtioTransport.Pci)
+            {
+                bridge.Add(new VirtioPciFunction(name, device, memory, interrupts, doorbells), bars);
+                return;
+            }
+
+            uint slot = (uint)arguments.Count;
+            GuestAddress at = MemoryMap.VirtioMmio.Start + (slot * VirtioMmio.WindowLength);
+            VirtioMmio window = Own(new VirtioMmio(device, memory, interrupts.CreateLine(FirstMmioGsi + slot)));
+            _mmio.Map(at.Value, VirtioMmio.WindowLength, window, name);
+            for (int queue = 0; queue < window.QueueCount; queue++)
+            {
+                doorbells.Bind(at + VirtioMmio.NotifyOffset, 4, (ulong)queue, window.QueueDoorbell(queue));
+            }
+
+            arguments.Add($"virtio_mmio.device={VirtioMmio.WindowLength}@0x{at.Value:x}:{FirstMmioGsi + slot}");
+        }
+
+        for (int i = 0; i < _spec.Disks.Count; i++)
+        {
+            DiskSpec disk = _spec.Disks[i];
+            RawFileOptions file = new() { ReadOnly = disk.ReadOnly, Cache = disk.Cache == DiskCache.Direct ? DiskCacheMode.Direct : DiskCacheMode.Buffered };
+            IReadOnlyList<int> cpus = homes[0].HostCpus;
+            VirtioBlkOptions options = new()
+            {
+                Name = $"disk{i}",
+                Serial = disk.Serial ?? $"vmm-disk{i}",
+                QueueCount = disk.Queues,
+                QueueSize = disk.QueueSize,
+                ThreadStarted = cpus.Count > 0 ? _ => ThreadPlacement.PinCurrent(cpus) : null,
+            };
+            Attach(options.Name, new VirtioBlk(RawFileBackend.Open(disk.Path, file), options), disk.Transport ?? _spec.VirtioTransport);
+        }
+
+        if (_spec.Rng)
+        {
+            Attach("rng", new VirtioRng(), _spec.VirtioTransport);
+        }
+
+        return arguments;
+    }
+
+    private int[] VnodeOfVcpu()
+    {
+        int[] vnodes = new int[_spec.Cpus];
+        for (int vnode = 0; vnode < _spec.EffectiveVnodes.Count; vnode++)
+        {
+            foreach (int cpu in _spec.EffectiveVnodes[vnode].Cpus)
+            {
+                vnodes[cpu] = vnode;
+            }
+        }
+
+        return vnodes;
+    }
+
+    private BootInfo LoadBoot(KernelImage kernel, BootFile? initrd, GuestMemory memory, MemoryMap map, CpuTopology topology, List<string> mmioArguments)
+    {
+        int vnodes = _spec.EffectiveVnodes.Count;
+        AcpiConfig acpi = new()
+        {
+            Processors = [.. topology.Vcpus.Select(v => new AcpiProcessor(v.ApicId, v.Vnode))],
+            Memory = [.. map.Ram.Select(e => new AcpiMemory(e.Start, e.Length, e.Vnode))],
+            Distances = _spec.Numa is { } numa
+                ? numa.Distances ?? [.. Enumerable.Range(0, vnodes).Select(from => (IReadOnlyList<int>)[.. Enumerable.Range(0, vnodes).Select(to => from == to ? 10 : 20)])]
+                : null,
+            EcamBase = MemoryMap.Ecam.Start,
+            Window32Start = MemoryMap.PciWindow32.Start,
+            Window32Length = MemoryMap.PciWindow32.Length,
+            Window64Start = map.PciWindow64.Start,
+            Window64Length = map.PciWindow64.Length,
+            Serial = _spec.Serial,
+        };
+        GuestAddress rsdp = new(BootLayout.AcpiTables);
+        byte[] tables = AcpiTables.Build(acpi, rsdp, (int)(BootLayout.HighMemory - BootLayout.AcpiTables));
+        if (!memory.TryWrite(rsdp, tables))
+        {
+            throw new ArgumentException("the first vnode must hold the first MiB of memory");
+        }
+
+        return BootLoader.Load(memory, new BootRequest
+        {
+            Kernel = kernel,
+            Initrd = initrd,
+            CommandLine = string.Join(' ', [_spec.Boot.Cmdline, .. mmioArguments]).Trim(),
+            AcpiRsdp = rsdp,
+            Reserved = [new BootMemoryRange(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, BootMemoryRange.Reserved)],
+        });
+    }
+
+    private void BuildVcpus(KvmSystem kvm, KvmVm vm, KvmCpuidEntry[] supported, CpuTopology topology, GuestMemory memory, BootInfo boot, IReadOnlyList<VnodeHome> homes)
+    {
+        bool deadline = kvm.CheckExtension(KvmCapability.TscDeadlineTimer) != 0;
+        PhysicalMemory physical = new(memory);
+        foreach (VcpuPlace place in topology.Vcpus)
+        {
+            KvmVcpu vcpu = Own(vm.CreateVcpu(place.ApicId));
+            vcpu.SetCpuid(CpuidModel.Build(supported, topology, place, deadline));
+            VcpuSetup.SetFirmwareMsrs(vcpu);
+            if (place.Index == 0)
+            {
+                VcpuSetup.SetBootCpu(vcpu, boot.Cpu);
+            }
+
+            IReadOnlyList<int> cpus = homes[place.Vnode].HostCpus;
+            _vcpus.Add(new VcpuThread(vcpu, place.Index, _ports, _mmio, new EmulationAssist(vcpu, physical), _end, cpus.Count > 0 ? () => ThreadPlacement.PinCurrent(cpus) : null));
+        }
+    }
+
+    private void FeedSerial(SerialPort serial)
+    {
+        Span<byte> input = stackalloc byte[256];
+        while (!_end.Decided)
+        {
+            int count = _console.Read(input);
+            if (count == 0 || serial.Send(input[..count]) < count)
+            {
+                return;
+            }
+        }
+    }
+
+    private sealed class ConsoleSink(IConsoleEndpoint console) : ISerialSink
+    {
+        public void Write(ReadOnlySpan<byte> bytes) => console.Write(bytes);
+    }
+
+    private sealed class PhysicalMemory(GuestMemory memory) : IGuestPhysicalMemory
+    {
+        public bool TryRead(ulong guestPhysical, Span<byte> destination) => memory.TryRead(new GuestAddress(guestPhysical), destination);
+
+        public bool TryWrite(ulong guestPhysical, ReadOnlySpan<byte> source) => memory.TryWrite(new GuestAddress(guestPhysical), source);
+    }
+}
