@@ -7,6 +7,9 @@ namespace Vmm.Cli;
 internal static class MachineHost
 {
     /// <summary>Builds the VM of a spec and runs it to its end.</summary>
-    internal static RunResult Run(VmSpec spec, IConsoleEndpoint console, Action<string> note, CancellationToken stop) =>
-        new(RunOutcome.Failed, Message: "this build of vmmctl has no machine to run it on");
+    internal static RunResult Run(VmSpec spec, IConsoleEndpoint console, Action<string> note, CancellationToken stop)
+    {
+        using VirtualMachine machine = VirtualMachine.Create(spec, console, note);
+        return machine.Run(stop);
+    }
 }

@@ -283,7 +283,7 @@ public sealed class VirtualMachine : IDisposable
         byte[] tables = AcpiTables.Build(acpi, rsdp, (int)(BootLayout.HighMemory - BootLayout.AcpiTables));
         if (!memory.TryWrite(rsdp, tables))
         {
-            throw new ArgumentException("the first vnode must hold the first MiB of memory");
+            throw new InvalidOperationException("the first vnode must hold the first MiB of memory");
         }
 
         return BootLoader.Load(memory, new BootRequest
