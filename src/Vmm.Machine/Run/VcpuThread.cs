@@ -74,7 +74,7 @@ internal sealed class VcpuThread
                 _mmio.Read(_vcpu.MmioAddress, _vcpu.MmioData);
                 break;
             case KvmExit.Shutdown:
-                _end.Decide(new RunResult(RunOutcome.TripleFault, Message: $"the guest crashed vCPU {_index} (triple fault)"));
+                _end.Decide(new RunResult(RunOutcome.TripleFault, Message: $"vCPU {_index} at RIP 0x{_vcpu.GetRegs().Rip:x}, CR2 0x{_vcpu.GetSregs().Cr2:x}"));
                 break;
             case KvmExit.InternalError:
                 if (!_assist.TryAssist(out string failure))
