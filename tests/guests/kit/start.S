@@ -30,7 +30,7 @@ _start:
         xor     %edx, %edx
         mov     $0x101, %eax            # LME | SCE
         wrmsr
-        mov     $0x80000033, %eax       # PG | NE | ET | MP | PE
+        mov     $0x80010033, %eax       # PG | WP | NE | ET | MP | PE
         mov     %eax, %cr0
         lgdt    gdt_ptr
         ljmp    $CS0, $1f
@@ -82,7 +82,7 @@ guest_stays_at_cpl0:
         .if ((n != 8) && (n != 10) && (n != 11) && (n != 12) && (n != 13) && (n != 14) && (n != 17))
         push    $0
         .endif
-        push    $n
+        push    $\n
         jmp     exception
         .endm
         .macro  gate n
@@ -117,7 +117,7 @@ gdt:    .quad   0
         .quad   0, 0
         .quad   0x00cff3000000ffff      # 28 ring 3 data
         .quad   0x00affb000000ffff      # 30 ring 3 code, 64 bit
-        .word   103, TSS_LO             # 38 TSS
+        .word   8296, TSS_LO            # 38 TSS
         .word   0x8900, 0x0100          # base 23:16 = 0, type 9, present; base 31:24 = 1
         .quad   0
 gdt_end:
@@ -138,6 +138,8 @@ tss:    .long   0
         .quad   stack0_top
         .fill   88, 1, 0
         .word   0, 104
+        .fill   8192, 1, 0              # I/O permission bitmap: all ports; some KVMs drop IOPL at the way to CPL 3
+        .byte   0xff
 
         # Page tables: identity map of PD_COUNT GiB with user access, all data. 2 MiB pages.
         .section .data.pt, "aw"
