@@ -1,6 +1,6 @@
 /*
  * What one exit costs in C: a guest that does nothing but OUT, at CPL 0 or 3. Usage: pio_loop [cpl] [exits]
- * Prints nanoseconds from program start to the first exit, and per exit afterwards. perf/ compares the C# loop with the second number.
+ * Prints nanoseconds from program start to the first exit, and per exit afterwards, and the TSC rate. perf/ compares the C# loop with the second number.
  */
 #include "../tests/tiny_vm.h"
 
@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <x86intrin.h>
 
 static int64_t now(void)
 {
@@ -48,11 +49,14 @@ int main(int argc, char **argv)
     struct kvm_run *run = (struct kvm_run *)vmm_vcpu_run_page(vm.vcpu);
     run_to_exit(&vm, run);
     int64_t first = now();
+    uint64_t first_tsc = __rdtsc();
     for (long i = 0; i < exits; i++) {
         run_to_exit(&vm, run);
     }
     int64_t end = now();
-    printf("cpl=%d exits=%ld first_exit_ns=%lld ns_per_exit=%.1f\n", cpl, exits, (long long)(first - start), (double)(end - first) / (double)exits);
+    uint64_t ticks = __rdtsc() - first_tsc;
+    printf("cpl=%d exits=%ld first_exit_ns=%lld ns_per_exit=%.1f tsc_khz=%.0f\n", cpl, exits, (long long)(first - start), (double)(end - first) / (double)exits,
+           (double)ticks * 1e6 / (double)(end - first));
     tiny_stop(&vm);
     return 0;
 }

@@ -1,0 +1,72 @@
+using System.Globalization;
+
+namespace Vmm.Perf;
+
+/// <summary>(b) virtio-blk requests a second of the block micro-guest over one raw file; QEMU with the best of its engines.</summary>
+internal sealed class BlockBench(Bench bench)
+{
+    private static readonly DiskMode[] s_peerModes =
+    [
+        new("io_uring", true), new("native", true, "native"), new("threads", true, "threads"), new("io_uring+iothread", true, "io_uring", true), new("native+iothread", true, "native", true),
+        new("io_uring", false), new("threads", false, "threads"), new("io_uring+iothread", false, "io_uring", true),
+    ];
+
+    internal void Run(Report report)
+    {
+        string disk = bench.ScratchFile("perf-disk.raw", 256L << 20);
+        try
+        {
+            foreach (bool direct in bench.Short ? [true] : (bool[])[true, false])
+            {
+                foreach (string operation in (string[])["read", "write"])
+                {
+                    foreach (int depth in (int[])[1, 32])
+                    {
+                        Compare(report, disk, direct, operation, depth);
+                    }
+                }
+            }
+        }
+        finally
+        {
+            File.Delete(disk);
+        }
+    }
+
+    private void Compare(Report report, string disk, bool direct, string operation, int depth)
+    {
+        List<(Contender Contender, DiskMode Mode, List<double> Rates)> entries = [];
+        foreach (Contender contender in bench.Contenders)
+        {
+            IEnumerable<DiskMode> modes = contender is Vmmctl ? [new DiskMode("", direct)] : s_peerModes.Where(m => m.Direct == direct);
+            entries.AddRange(modes.Select(m => (contender, m, new List<double>())));
+        }
+
+        for (int round = 0; round < (bench.Short ? 1 : 3); round++)
+        {
+            foreach ((Contender contender, DiskMode mode, List<double> rates) in entries)
+            {
+                rates.Add(Once(contender, mode, disk, operation, depth));
+            }
+        }
+
+        (_, DiskMode best, List<double> peer) = entries.Where(e => e.Contender is QemuMicrovm).MaxBy(e => Statistics.Median(e.Rates));
+        List<double> ours = entries.Where(e => e.Contender is Vmmctl).Select(e => e.Rates).FirstOrDefault() ?? [];
+        string cache = direct ? "direct" : "page cache";
+        report.Add(new Row($"(b) 4 KiB random {operation}, depth {depth}, {cache}", "requests/s", $"qemu {best.Name}", ours, peer, AtLeast: 1.2));
+    }
+
+    private double Once(Contender contender, DiskMode mode, string disk, string operation, int depth)
+    {
+        string cmdline = Row.Invariant($"mode=bench op={operation} depth={depth} size=4096 seconds={(bench.Short ? 1 : 2)} tsc_khz={bench.TscKhz}");
+        using Launch run = Launch.Start(contender.Command(bench.Guest("blk"), cmdline, disk, mode), TimeSpan.FromSeconds(60));
+        int code = run.WaitForEnd();
+        if (code != contender.Success)
+        {
+            throw run.Failed($"exit code {code}, not {contender.Success}");
+        }
+
+        IReadOnlyDictionary<string, string> result = Bench.Result(run, "blk");
+        return double.Parse(result["requests"], CultureInfo.InvariantCulture) * 1e6 / double.Parse(result["us"], CultureInfo.InvariantCulture);
+    }
+}

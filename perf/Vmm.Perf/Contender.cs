@@ -1,0 +1,66 @@
+namespace Vmm.Perf;
+
+/// <summary>How a disk is opened: the same raw file for every contender.</summary>
+/// <param name="Name">Shown in the report.</param>
+/// <param name="Direct">Past the host's page cache (O_DIRECT), or through it.</param>
+/// <param name="Aio">QEMU's engine: io_uring, native or threads.</param>
+/// <param name="IoThread">QEMU: a thread of its own for the disk.</param>
+internal sealed record DiskMode(string Name, bool Direct, string Aio = "io_uring", bool IoThread = false);
+
+/// <summary>Something that runs a micro-guest: vmmctl or QEMU's microvm.</summary>
+internal abstract class Contender
+{
+    internal abstract string Name { get; }
+
+    /// <summary>The exit code of the process when the guest ended well (debug-exit code 0).</summary>
+    internal abstract int Success { get; }
+
+    internal abstract string[] Command(string elf, string cmdline, string? disk = null, DiskMode? mode = null);
+}
+
+internal sealed class Vmmctl(string program) : Contender
+{
+    internal override string Name => "vmm";
+
+    internal override int Success => 0;
+
+    internal override string[] Command(string elf, string cmdline, string? disk = null, DiskMode? mode = null)
+    {
+        List<string> words = [program, "run", "--quiet", "--no-serial-input", "--memory", "128MiB", "--kernel", elf, "--cmdline", cmdline];
+        if (disk is not null)
+        {
+            words.AddRange(["--virtio-transport", "mmio", "--disk", $"{disk},cache={(mode!.Direct ? "direct" : "buffered")}"]);
+        }
+
+        return [.. words];
+    }
+}
+
+internal sealed class QemuMicrovm(string program) : Contender
+{
+    internal override string Name => "qemu";
+
+    // isa-debug-exit ends QEMU with code * 2 + 1.
+    internal override int Success => 1;
+
+    internal override string[] Command(string elf, string cmdline, string? disk = null, DiskMode? mode = null)
+    {
+        // Without ARCH_CAPABILITIES in KVM, -cpu host aborts on MSR 0x10a.
+        List<string> words = [program, "-M", "microvm", "-enable-kvm", "-cpu", "host,-arch-capabilities", "-m", "128M", "-kernel", elf, "-append", cmdline,
+            "-nodefaults", "-no-user-config", "-nographic", "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"];
+        if (disk is not null)
+        {
+            string ioThread = mode!.IoThread ? ",iothread=io" : "";
+            if (mode.IoThread)
+            {
+                words.AddRange(["-object", "iothread,id=io"]);
+            }
+
+            words.AddRange(["-global", "virtio-mmio.force-legacy=false",
+                "-drive", $"id=d,file={disk},format=raw,if=none,aio={mode.Aio},cache={(mode.Direct ? "none" : "writeback")}",
+                "-device", $"virtio-blk-device,drive=d{ioThread}"]);
+        }
+
+        return [.. words];
+    }
+}

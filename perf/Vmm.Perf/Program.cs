@@ -1,0 +1,80 @@
+using System.Globalization;
+using Vmm.Perf;
+
+const string Usage = "usage: perf/run [--short] [--peer-only] [start] [block] [exits]   (environment: VMMCTL, QEMU)";
+string[] parts = [.. args.Where(a => !a.StartsWith('-'))];
+string[] options = [.. args.Where(a => a.StartsWith('-'))];
+if (options.Except(["--short", "--peer-only"], StringComparer.Ordinal).Any() || parts.Except(["start", "block", "exits"], StringComparer.Ordinal).Any())
+{
+    Console.Error.WriteLine(Usage);
+    return 2;
+}
+
+string root = Environment.GetEnvironmentVariable("VMM_ROOT") ?? Environment.CurrentDirectory;
+string vmmctl = Environment.GetEnvironmentVariable("VMMCTL") ?? Path.Combine(root, "artifacts/publish/vmmctl/vmmctl");
+string qemu = Environment.GetEnvironmentVariable("QEMU") ?? "qemu-system-x86_64";
+bool peerOnly = options.Contains("--peer-only", StringComparer.Ordinal);
+if (!peerOnly && !File.Exists(vmmctl))
+{
+    Console.Error.WriteLine($"perf: {vmmctl} is missing; 'make publish' builds it, or set VMMCTL, or use --peer-only");
+    return 2;
+}
+
+if (!File.Exists("/dev/kvm"))
+{
+    Console.Error.WriteLine("perf: this host has no /dev/kvm: nothing to compare");
+    return 2;
+}
+
+Bench bench = new(root, peerOnly ? null : new Vmmctl(vmmctl), new QemuMicrovm(qemu), options.Contains("--short", StringComparer.Ordinal));
+string commit = Bench.Output("git", "-C", root, "describe", "--always", "--dirty");
+Report report = new(new Dictionary<string, string>(StringComparer.Ordinal)
+{
+    ["date"] = DateTime.UtcNow.ToString("yyyy-MM-dd HH:mm 'UTC'", CultureInfo.InvariantCulture),
+    ["commit"] = commit,
+    ["command"] = $"perf/run {string.Join(' ', args)}".Trim(),
+    ["host"] = $"{Environment.ProcessorCount} CPUs, kernel {Bench.Output("uname", "-r")}, load {File.ReadAllText("/proc/loadavg").Split(' ')[0]} at start",
+    ["peer"] = Bench.Output(qemu, "--version").Split('\n')[0],
+});
+Directory.CreateDirectory(Path.Combine(root, "perf/results"));
+bool all = parts.Length == 0;
+bool Wanted(string part) => all || parts.Contains(part, StringComparer.Ordinal);
+
+try
+{
+    _ = bench.PioLoop(20000);
+    if (Wanted("start"))
+    {
+        new StartBench(bench).Run(report);
+    }
+
+    if (Wanted("block"))
+    {
+        if (bench.HasGuest("blk"))
+        {
+            new BlockBench(bench).Run(report);
+        }
+        else
+        {
+            report.Note("(b) skipped: tests/guests/build/blk.elf does not exist");
+        }
+    }
+
+    if (Wanted("exits"))
+    {
+        new ExitBench(bench).Run(report);
+    }
+}
+catch (Exception e) when (e is InvalidOperationException or IOException)
+{
+    Console.Write(report.Markdown());
+    Console.Error.WriteLine($"perf: {e.Message}");
+    return 1;
+}
+
+string name = Path.Combine(root, "perf/results", $"{DateTime.UtcNow.ToString("yyyyMMdd-HHmmss", CultureInfo.InvariantCulture)}-{commit}");
+File.WriteAllText(name + ".md", report.Markdown());
+File.WriteAllText(name + ".json", report.Json());
+Console.Write(report.Markdown());
+Console.WriteLine($"\nwritten to {Path.GetRelativePath(root, name)}.md and .json");
+return 0;
