@@ -79,7 +79,7 @@ public sealed class MatrixRun : IDisposable
 
     private static string Shell(string root, int seconds, string program, params string[] arguments)
     {
-        ProcessStartInfo start = new(Path.Combine(root, program)) { WorkingDirectory = root, RedirectStandardOutput = true, RedirectStandardError = true };
+        ProcessStartInfo start = new(Path.Combine(root, program)) { WorkingDirectory = root, RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
         foreach (string argument in arguments)
         {
             start.ArgumentList.Add(argument);

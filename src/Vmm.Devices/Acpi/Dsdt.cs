@@ -63,6 +63,7 @@ internal static class Dsdt
             .Name("_SEG", 0)
             .Name("_BBN", 0)
             .Name("_UID", 0)
+            .Name("_PXM", 0)
             .NameResources("_CRS", resources.ToArray())
             // The firmware has no use for any PCI Express feature: the OS gets control of all it asks for (6.2.11).
             .Method("_OSC", 4, method => method.ReturnArgument(3));
