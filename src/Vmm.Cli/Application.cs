@@ -5,6 +5,7 @@ using Vmm.Kvm;
 using Vmm.Machine.Boot;
 using Vmm.Machine.Run;
 using Vmm.Machine.Spec;
+using Vmm.Storage;
 
 namespace Vmm.Cli;
 
@@ -62,6 +63,13 @@ public sealed class Application
     internal int Version()
     {
         Out.WriteLine($"vmmctl {typeof(Application).Assembly.GetName().Version?.ToString(3)}");
+        return ExitCodes.Done;
+    }
+
+    internal int ShowHost(bool json)
+    {
+        HostReport report = HostReport.Read();
+        report.Write(Out, json);
         return ExitCodes.Done;
     }
 
@@ -136,7 +144,7 @@ public sealed class Application
             terminal.Restore();
             return Report(spec, result, arguments.Quiet);
         }
-        catch (Exception e) when (e is KvmUnavailableException or BootException or KernelException or SpecException or IOException or UnauthorizedAccessException or ArgumentException or InvalidOperationException)
+        catch (Exception e) when (e is KvmUnavailableException or BootException or KernelException or SpecException or BlockException or InvalidDataException or IOException or UnauthorizedAccessException or ArgumentException or InvalidOperationException)
         {
             terminal.Restore();
             Fail(e.Message);

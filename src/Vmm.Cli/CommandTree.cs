@@ -22,6 +22,7 @@ internal static class CommandTree
         RootCommand root = new("vmmctl: virtual machines on KVM");
         root.Subcommands.Add(Run(application));
         root.Subcommands.Add(Spec(application));
+        root.Subcommands.Add(Host(application));
         Command version = new("version", "Print the version");
         version.SetAction(_ => application.Version());
         root.Subcommands.Add(version);
@@ -64,6 +65,15 @@ internal static class CommandTree
             NoSerialInput = parsed.GetValue(noInput),
         }));
         return run;
+    }
+
+    private static Command Host(Application application)
+    {
+        Option<string> output = new("--output", "-o") { Description = "table or json", DefaultValueFactory = _ => "table", HelpName = "format" };
+        output.AcceptOnlyFromAmong("table", "json");
+        Command show = new("show", "What this host offers: KVM and NUMA nodes") { output };
+        show.SetAction(parsed => application.ShowHost(string.Equals(parsed.GetValue(output), "json", StringComparison.Ordinal)));
+        return new Command("host", "The machine vmmctl runs on") { show };
     }
 
     private static Command Spec(Application application)
