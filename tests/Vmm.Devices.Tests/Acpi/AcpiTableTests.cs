@@ -1,0 +1,168 @@
+using System.Buffers.Binary;
+using System.Diagnostics;
+using System.Text;
+using Vmm.Devices.Acpi;
+using Vmm.Memory;
+
+namespace Vmm.Devices.Tests.Acpi;
+
+/// <summary>The tables as an independent reader and iasl see them.</summary>
+public sealed class AcpiTableTests
+{
+    private const ulong Base = 0xE0000;
+    private const int Room = 0x20000;
+
+    [Fact]
+    public void Rsdp_leads_to_tables_with_right_lengths_and_checksums()
+    {
+        byte[] image = AcpiTables.Build(Config(4, 2), new GuestAddress(Base), Room);
+        Assert.Equal("RSD PTR ", Encoding.ASCII.GetString(image, 0, 8));
+        Assert.Equal(0, Sum(image.AsSpan(0, 20)));
+        Assert.Equal(0, Sum(image.AsSpan(0, 36)));
+        Assert.Equal(["APIC", "DSDT", "FACP", "MCFG", "SLIT", "SRAT", "XSDT"], Tables(image).Keys.Order(StringComparer.Ordinal));
+        Assert.All(Tables(image).Values, table => Assert.Equal(0, Sum(table)));
+    }
+
+    [Fact]
+    public void Srat_slit_and_madt_agree_with_random_topologies()
+    {
+        Random random = new(20261123);
+        for (int round = 0; round < 100; round++)
+        {
+            AcpiConfig config = Config(random.Next(1, 65), random.Next(1, 9), random);
+            Dictionary<string, byte[]> tables = Tables(AcpiTables.Build(config, new GuestAddress(Base), Room));
+            List<(uint Apic, uint Node)> cpus = [];
+            List<(ulong Start, ulong Length, uint Node)> memory = [];
+            foreach (byte[] entry in Entries(tables["SRAT"], 48))
+            {
+                if (entry[0] == 0)
+                {
+                    cpus.Add((entry[3], entry[2] | ((uint)entry[9] << 8)));
+                }
+                else if (entry[0] == 1)
+                {
+                    memory.Add((U64(entry, 8), U64(entry, 16), U32(entry, 2)));
+                }
+            }
+
+            Assert.Equal(config.Processors.Select(p => (p.ApicId, (uint)p.Vnode)), cpus);
+            Assert.Equal(config.Memory.Select(m => (m.Start.Value, m.Length, (uint)m.Vnode)), memory);
+            Assert.Equal(config.Processors.Select(p => p.ApicId), Entries(tables["APIC"], 44).Where(e => e[0] == 0).Select(e => (uint)e[3]));
+            byte[] slit = tables["SLIT"];
+            Assert.Equal((ulong)config.Distances!.Count, U64(slit, 36));
+            Assert.Equal(config.Distances.SelectMany(row => row).Select(d => (byte)d), slit[44..]);
+        }
+    }
+
+    [Theory]
+    [InlineData(1, 1)]
+    [InlineData(2, 2)]
+    [InlineData(8, 4)]
+    [InlineData(300, 3)]
+    public void Iasl_decompiles_every_table_and_recompiles_the_dsdt_without_errors(int cpus, int vnodes)
+    {
+        string folder = Directory.CreateTempSubdirectory("vmm-acpi-").FullName;
+        try
+        {
+            foreach ((string name, byte[] table) in Tables(AcpiTables.Build(Config(cpus, vnodes), new GuestAddress(Base), Room)))
+            {
+                string file = Path.Combine(folder, name + ".dat");
+                File.WriteAllBytes(file, table);
+                Complain(Iasl(folder, "-d", file), name);
+            }
+
+            string compiled = Iasl(folder, Path.Combine(folder, "DSDT.dsl"));
+            Assert.Contains("0 Errors", compiled, StringComparison.Ordinal);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    [Fact]
+    public void Tables_that_do_not_fit_are_refused_with_the_numbers()
+    {
+        ArgumentException error = Assert.Throws<ArgumentException>(() => AcpiTables.Build(Config(4000, 4), new GuestAddress(Base), Room));
+        Assert.Contains("there is room for 131072", error.Message, StringComparison.Ordinal);
+    }
+
+    private static AcpiConfig Config(int cpus, int vnodes, Random? random = null) => new()
+    {
+        Processors = [.. Enumerable.Range(0, cpus).Select(i => new AcpiProcessor((uint)i, i % vnodes))],
+        Memory = [.. Enumerable.Range(0, vnodes).Select(n => new AcpiMemory(new GuestAddress((ulong)n << 28), 1UL << 28, n))],
+        Distances = [.. Enumerable.Range(0, vnodes).Select(from => (IReadOnlyList<int>)[.. Enumerable.Range(0, vnodes).Select(to => from == to ? 10 : random?.Next(11, 255) ?? 20)])],
+        EcamBase = new GuestAddress(0xE000_0000),
+        Window32Start = new GuestAddress(0xC000_0000),
+        Window32Length = 0x2000_0000,
+        Window64Start = new GuestAddress(1UL << 36),
+        Window64Length = 1UL << 36,
+    };
+
+    private static Dictionary<string, byte[]> Tables(byte[] image)
+    {
+        Dictionary<string, byte[]> tables = [];
+        byte[] Table(ulong at)
+        {
+            int offset = (int)(at - Base);
+            byte[] table = image.AsSpan(offset, (int)U32(image, offset + 4)).ToArray();
+            tables.Add(Encoding.ASCII.GetString(table, 0, 4), table);
+            return table;
+        }
+
+        byte[] xsdt = Table(U64(image, 24));
+        for (int at = 36; at < xsdt.Length; at += 8)
+        {
+            byte[] table = Table(U64(xsdt, at));
+            if (table[0] == (byte)'F')
+            {
+                Table(U64(table, 140)); // X_DSDT
+            }
+        }
+
+        return tables;
+    }
+
+    private static IEnumerable<byte[]> Entries(byte[] table, int first)
+    {
+        for (int at = first; at < table.Length; at += table[at + 1])
+        {
+            yield return table[at..(at + table[at + 1])];
+        }
+    }
+
+    private static string Iasl(string folder, params string[] arguments)
+    {
+        ProcessStartInfo start = new("iasl") { WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
+        foreach (string argument in arguments)
+        {
+            start.ArgumentList.Add(argument);
+        }
+
+        using Process process = Process.Start(start)!;
+        Task<string> errors = process.StandardError.ReadToEndAsync();
+        string output = process.StandardOutput.ReadToEnd();
+        Assert.True(process.WaitForExit(60_000), "iasl does not end");
+        string all = output + errors.Result;
+        Assert.True(process.ExitCode == 0, all);
+        return all;
+    }
+
+    private static void Complain(string output, string table) =>
+        Assert.False(output.Contains("Error", StringComparison.Ordinal) || output.Contains("Warning", StringComparison.Ordinal), $"{table}: {output}");
+
+    private static byte Sum(ReadOnlySpan<byte> bytes)
+    {
+        byte sum = 0;
+        foreach (byte value in bytes)
+        {
+            sum = unchecked((byte)(sum + value));
+        }
+
+        return sum;
+    }
+
+    private static uint U32(byte[] bytes, int at) => BinaryPrimitives.ReadUInt32LittleEndian(bytes.AsSpan(at));
+
+    private static ulong U64(byte[] bytes, int at) => BinaryPrimitives.ReadUInt64LittleEndian(bytes.AsSpan(at));
+}
