@@ -9,8 +9,8 @@ using Vmm.Storage;
 
 namespace Vmm.Cli;
 
-/// <summary>Starts a machine and runs it to its end; the real one is VirtualMachine, tests pass their own. <paramref name="note"/> takes one-line remarks for the user.</summary>
-public delegate RunResult MachineRunner(VmSpec spec, IConsoleEndpoint console, Action<string> note, CancellationToken stop);
+/// <summary>Starts a machine and runs it to its end; the real one is VirtualMachine, tests pass their own. <paramref name="note"/> takes one-line remarks for the user, null for none.</summary>
+public delegate RunResult MachineRunner(VmSpec spec, IConsoleEndpoint console, Action<string>? note, CancellationToken stop);
 
 /// <summary>What each command does. Output goes to the writers given, errors as one line each: <c>vmmctl: what, which, what to do</c>.</summary>
 public sealed class Application
@@ -140,7 +140,7 @@ public sealed class Application
             }
 
             TerminalConsole console = new(terminal, !arguments.NoSerialInput, stop.Cancel);
-            RunResult result = _runner(spec, console, arguments.Quiet ? static _ => { } : Note, stop.Token);
+            RunResult result = _runner(spec, console, arguments.Quiet ? null : Note, stop.Token);
             terminal.Restore();
             return Report(spec, result, arguments.Quiet);
         }

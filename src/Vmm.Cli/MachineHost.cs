@@ -7,7 +7,7 @@ namespace Vmm.Cli;
 internal static class MachineHost
 {
     /// <summary>Builds the VM of a spec and runs it to its end.</summary>
-    internal static RunResult Run(VmSpec spec, IConsoleEndpoint console, Action<string> note, CancellationToken stop)
+    internal static RunResult Run(VmSpec spec, IConsoleEndpoint console, Action<string>? note, CancellationToken stop)
     {
         using VirtualMachine machine = VirtualMachine.Create(spec, console, note);
         return machine.Run(stop);

@@ -29,7 +29,7 @@ public sealed class ApplicationTests : IDisposable
         (spec, _, note, _) =>
         {
             _ran = spec;
-            note("a note");
+            note?.Invoke("a note");
             return _throws is null ? _result : throw _throws;
         },
         _out,

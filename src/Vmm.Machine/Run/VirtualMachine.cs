@@ -45,7 +45,7 @@ public sealed class VirtualMachine : IDisposable
     /// <summary>Builds the machine; nothing of the guest runs yet.</summary>
     /// <param name="spec">A validated spec.</param>
     /// <param name="console">Far side of the serial port.</param>
-    /// <param name="note">Takes one-line remarks for the user.</param>
+    /// <param name="note">Takes one-line remarks for the user, from any thread; null when nobody reads them.</param>
     /// <exception cref="KvmUnavailableException">No KVM, or no permission to use it.</exception>
     /// <exception cref="BootException">Kernel or initrd cannot be booted.</exception>
     /// <exception cref="BlockException">A disk cannot be opened.</exception>
@@ -56,7 +56,7 @@ public sealed class VirtualMachine : IDisposable
         VirtualMachine machine = new(spec, console);
         try
         {
-            machine.Build(note ?? (static _ => { }));
+            machine.Build(note);
             return machine;
         }
         catch
@@ -125,8 +125,11 @@ public sealed class VirtualMachine : IDisposable
         return owned;
     }
 
-    private void Build(Action<string> note)
+    private void Build(Action<string>? note)
     {
+        // The probe times a guest loop (25 ms on an emulating KVM): beside the set-up, and only for someone who reads notes.
+        Thread? probe = note is null ? null : new Thread(() => ProbeKvm(note), maxStackSize: 256 * 1024) { Name = "kvm-probe", IsBackground = true };
+        probe?.Start();
         KernelImage kernel = Own(KernelImage.Load(_spec.Boot.Kernel));
         BootFile? initrd = _spec.Boot.Initrd is { } path ? Own(BootFile.Open(path)) : null;
 
@@ -134,11 +137,6 @@ public sealed class VirtualMachine : IDisposable
         HostTopology host = HostTopology.Read();
         IReadOnlyList<VnodeHome> homes = NumaPlacement.Place(_spec, host);
         KvmSystem kvm = Own(KvmSystem.Open());
-        if (KvmKindProbe.Detect(kvm) == KvmKind.Emulating)
-        {
-            note("this /dev/kvm only emulates kernel code (no VMX/SVM): micro-guests run, a stock Linux kernel will not get far in useful time");
-        }
-
         KvmCpuidEntry[] supported = kvm.GetSupportedCpuid();
         MemoryMap map = MemoryMap.Create([.. _spec.EffectiveVnodes.Select(v => v.Memory)], CpuidModel.PhysicalAddressBits(supported));
         GuestMemory memory = BuildMemory(map, homes, host);
@@ -159,6 +157,23 @@ public sealed class VirtualMachine : IDisposable
         CpuTopology topology = CpuTopology.Create(VnodeOfVcpu());
         BootInfo boot = LoadBoot(kernel, initrd, memory, map, topology, mmioArguments);
         BuildVcpus(kvm, vm, supported, topology, memory, boot, homes);
+        probe?.Join();
+    }
+
+    private static void ProbeKvm(Action<string> note)
+    {
+        try
+        {
+            using KvmSystem kvm = KvmSystem.Open();
+            if (KvmKindProbe.Detect(kvm) == KvmKind.Emulating)
+            {
+                note("this /dev/kvm only emulates kernel code (no VMX/SVM): micro-guests run, a stock Linux kernel will not get far in useful time");
+            }
+        }
+        catch (Exception cause) when (cause is KvmUnavailableException or KernelException or InvalidOperationException)
+        {
+            // The machine itself meets the same trouble and reports it.
+        }
     }
 
     private GuestMemory BuildMemory(MemoryMap map, IReadOnlyList<VnodeHome> homes, HostTopology host)
