@@ -100,6 +100,8 @@ public sealed class SerialPort(IInterruptLine line, ISerialSink sink) : IBusDevi
             _uart.Restore(state);
             UpdateLine();
         }
+
+        _room.Set();
     }
 
     /// <summary>Ends a <see cref="Send"/> that waits.</summary>

@@ -59,6 +59,18 @@ public sealed class MemoryMap
     /// <exception cref="ArgumentException">No memory at all, a size that is not whole pages, or more than the CPU can address.</exception>
     public static MemoryMap Create(IReadOnlyList<ulong> vnodeSizes, int physicalAddressBits)
     {
+        ulong limit = 1UL << physicalAddressBits;
+        UInt128 total = 0;
+        foreach (ulong size in vnodeSizes)
+        {
+            total += size;
+        }
+
+        if (total >= limit)
+        {
+            throw new ArgumentException($"{total} bytes of memory do not fit the {physicalAddressBits} physical address bits of this CPU", nameof(vnodeSizes));
+        }
+
         List<RamExtent> ram = [];
         ulong next = 0;
         for (int vnode = 0; vnode < vnodeSizes.Count; vnode++)
@@ -91,7 +103,6 @@ public sealed class MemoryMap
             throw new ArgumentException("the VM has no memory", nameof(vnodeSizes));
         }
 
-        ulong limit = 1UL << physicalAddressBits;
         ulong start = RoundUp(Math.Max(next, HighRamStart), Gigabyte);
         if (start >= limit)
         {

@@ -34,6 +34,7 @@ public sealed class VirtualMachine : IDisposable
     private readonly IConsoleEndpoint _console;
     private readonly VmSpec _spec;
     private SerialPort? _serial;
+    private Thread? _serialInput;
     private bool _disposed;
 
     private VirtualMachine(VmSpec spec, IConsoleEndpoint console)
@@ -78,7 +79,8 @@ public sealed class VirtualMachine : IDisposable
 
         if (_serial is { } serial)
         {
-            new Thread(() => FeedSerial(serial), maxStackSize: 256 * 1024) { Name = "serial-input", IsBackground = true }.Start();
+            _serialInput = new Thread(() => FeedSerial(serial), maxStackSize: 256 * 1024) { Name = "serial-input", IsBackground = true };
+            _serialInput.Start();
         }
 
         RunResult result = _end.Wait();
@@ -117,6 +119,7 @@ public sealed class VirtualMachine : IDisposable
 
         _serial?.Close();
         _console.StopReading();
+        _serialInput?.Join();
     }
 
     private T Own<T>(T owned) where T : IDisposable
