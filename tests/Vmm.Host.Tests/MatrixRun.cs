@@ -80,7 +80,7 @@ public sealed class MatrixRun : IDisposable
         {
             string results = Directory.CreateDirectory(Path.Combine(_work, group, $"results{attempt}")).FullName;
             (int status, string output) = Shell(
-                root, 800, "tests/testhost/run", "--timeout", "700", "--payload", Path.Combine(root, "artifacts", "publish", "vmmctl"),
+                root, 1100, "tests/testhost/run", "--timeout", "1000", "--payload", Path.Combine(root, "artifacts", "publish", "vmmctl"),
                 "--payload", payload, "--collect", results, "--", "/payload/matrix/matrix.sh");
             if (status == 0)
             {

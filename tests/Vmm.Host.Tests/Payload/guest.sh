@@ -7,10 +7,10 @@ for node in /sys/devices/system/node/node[0-9]*; do
 done
 if [ -b /dev/vda ]; then
     echo "GUEST disk serial $(cat /sys/block/vda/serial) sectors $(cat /sys/block/vda/size)"
-    dd if=/dev/urandom of=/tmp/pattern bs=1M count=4 2>/dev/null
+    dd if=/dev/urandom of=/tmp/pattern bs=1M count=1 2>/dev/null
     dd if=/tmp/pattern of=/dev/vda bs=1M seek=1 conv=fsync 2>/dev/null
     echo 3 > /proc/sys/vm/drop_caches
-    dd if=/dev/vda of=/tmp/back bs=1M skip=1 count=4 2>/dev/null
+    dd if=/dev/vda of=/tmp/back bs=1M skip=1 count=1 2>/dev/null
     cmp /tmp/pattern /tmp/back && echo "GUEST disk verified"
 fi
 [ -c /dev/hwrng ] && [ "$(dd if=/dev/hwrng bs=64 count=1 2>/dev/null | wc -c)" = 64 ] && echo "GUEST hwrng ok"
@@ -18,7 +18,7 @@ echo "GUEST interrupts $(grep -c virtio /proc/interrupts)"
 # Fill a part of every node so that the host can see where the memory lies.
 mkdir -p /tmp/fill
 for cpu in $(seq 0 $(($(nproc) - 1))); do
-    taskset -c "$cpu" dd if=/dev/zero of=/tmp/fill/$cpu bs=1M count=16 2>/dev/null
+    taskset -c "$cpu" dd if=/dev/zero of=/tmp/fill/$cpu bs=1M count=4 2>/dev/null
 done
 echo "GUEST dmesg begin"
 dmesg

@@ -13,10 +13,10 @@ while read -r name kernel initrd cpus vnodes memory extra; do
     truncate -s 32M "/tmp/work/$name.raw"
     start=$(date +%s%N)
     # shellcheck disable=SC2086 # options are words
-    timeout -k 5 150 "$vmmctl" run --kernel "$here/$kernel" --initrd "$here/$initrd" --cpus "$cpus" --numa "$vnodes" --memory "$memory" \
+    timeout -k 5 300 "$vmmctl" run --kernel "$here/$kernel" --initrd "$here/$initrd" --cpus "$cpus" --numa "$vnodes" --memory "$memory" \
         --disk "/tmp/work/$name.raw" --cmdline "console=ttyS0 quiet panic=-1 clearcpuid=cx16 hold" $extra < /dev/null > "$out/console" 2> "$out/stderr" &
     job=$!
-    for _ in $(seq 1 900); do
+    for _ in $(seq 1 1500); do
         if grep -q 'GUEST ready' "$out/console" 2>/dev/null; then
             pid=$(pgrep -P "$job" -x vmmctl | head -1)
             cat "/proc/${pid:-$job}/numa_maps" > "$out/numa_maps" 2>/dev/null
