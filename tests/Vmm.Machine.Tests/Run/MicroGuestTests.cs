@@ -1,0 +1,120 @@
+using System.Text;
+using Vmm.Machine.Run;
+using Vmm.Machine.Spec;
+using Vmm.Testing;
+
+namespace Vmm.Machine.Tests.Run;
+
+/// <summary>Whole machines on the local KVM, with the micro-guests of tests/guests.</summary>
+[Trait("Tier", "kvm")]
+public sealed class MicroGuestTests
+{
+    [KvmFact]
+    public void Hello_speaks_on_the_serial_port_and_chooses_its_exit_code()
+    {
+        (RunResult result, string said) = Run(new VmSpec { Memory = 128UL << 20 }, "hello");
+        Assert.Equal((RunOutcome.DebugExit, 0), (result.Outcome, result.ExitCode));
+        Assert.Equal("HELLO", said.Trim());
+    }
+
+    [KvmFact]
+    public void Numa_guest_reads_from_acpi_what_the_spec_says()
+    {
+        VmSpec spec = NumaSplit.Apply(new VmSpec { Memory = 256UL << 20, Cpus = 4 }, 2);
+        (RunResult result, string said) = Run(spec, "numa");
+        Assert.Equal(RunOutcome.DebugExit, result.Outcome);
+        Assert.Equal(0, result.ExitCode);
+        string[] lines = [.. said.Split('\n').Select(l => l.Trim())];
+        Assert.Equal(["CPU apic=0 node=0", "CPU apic=1 node=0", "CPU apic=2 node=1", "CPU apic=3 node=1"], lines.Where(l => l.StartsWith("CPU ", StringComparison.Ordinal)));
+        Assert.Equal(["MEM base=0x0 len=0x8000000 node=0", "MEM base=0x8000000 len=0x8000000 node=1"], lines.Where(l => l.StartsWith("MEM ", StringComparison.Ordinal)));
+        Assert.Contains("DIST 0 1 20", lines);
+    }
+
+    [KvmFact]
+    public void A_guest_that_idles_for_ever_is_stopped_by_the_token()
+    {
+        using CancellationTokenSource stop = new();
+        Listener console = new() { Heard = text => { if (text.Contains("READY", StringComparison.Ordinal)) { stop.Cancel(); } } };
+        using VirtualMachine machine = VirtualMachine.Create(Spec(new VmSpec { Memory = 128UL << 20 }, "idle"), console);
+        Assert.Equal(RunOutcome.Stopped, machine.Run(stop.Token).Outcome);
+    }
+
+    [KvmFact]
+    public void An_exception_in_the_guest_is_reported_by_its_own_handler()
+    {
+        (RunResult result, string said) = Run(new VmSpec { Memory = 128UL << 20 }, "trap");
+        Assert.Equal(0xEE, result.ExitCode);
+        Assert.Contains("EXCEPTION vector=6", said, StringComparison.Ordinal);
+    }
+
+    [KvmFact]
+    public void A_failed_build_leaves_nothing_behind()
+    {
+        int before = Directory.GetFiles("/proc/self/fd").Length;
+        for (int i = 0; i < 5; i++)
+        {
+            VmSpec spec = Spec(new VmSpec { Memory = 128UL << 20, Disks = [new DiskSpec { Path = "/nonexistent/disk.raw" }] }, "hello");
+            Assert.ThrowsAny<Exception>(() => VirtualMachine.Create(spec, new Listener()));
+        }
+
+        Assert.InRange(Directory.GetFiles("/proc/self/fd").Length, 0, before + 4);
+    }
+
+    private static (RunResult Result, string Said) Run(VmSpec spec, string guest)
+    {
+        Listener console = new();
+        using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(60));
+        using VirtualMachine machine = VirtualMachine.Create(Spec(spec, guest), console);
+        RunResult result = machine.Run(deadline.Token);
+        return (result, console.Said);
+    }
+
+    private static VmSpec Spec(VmSpec spec, string guest)
+    {
+        DirectoryInfo? folder = new(AppContext.BaseDirectory);
+        while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "Vmm.sln")))
+        {
+            folder = folder.Parent;
+        }
+
+        string kernel = Path.Combine(folder!.FullName, "tests", "guests", "build", guest + ".elf");
+        return spec with { Boot = new BootSpec { Kernel = kernel, Cmdline = "" } };
+    }
+
+    private sealed class Listener : IConsoleEndpoint
+    {
+        private readonly StringBuilder _said = new();
+        private readonly TaskCompletionSource _stop = new();
+
+        public Action<string>? Heard { get; init; }
+
+        public string Said
+        {
+            get
+            {
+                lock (_said)
+                {
+                    return _said.ToString();
+                }
+            }
+        }
+
+        public void Write(ReadOnlySpan<byte> output)
+        {
+            lock (_said)
+            {
+                _said.Append(Encoding.ASCII.GetString(output));
+            }
+
+            Heard?.Invoke(Said);
+        }
+
+        public int Read(Span<byte> input)
+        {
+            _stop.Task.Wait();
+            return 0;
+        }
+
+        public void StopReading() => _stop.TrySetResult();
+    }
+}
