@@ -75,7 +75,7 @@ public sealed class MatrixRun : IDisposable
         Shell(root, 120, "tests/testhost/make-guest-initramfs", "--kernel", folder, "--script", Path.Combine(here, "guest.sh"), "--out", Path.Combine(payload, "initrd"));
         File.WriteAllLines(Path.Combine(payload, "cases.txt"), cases.Select(c => $"{c.Name} kernel initrd {c.Cpus} {c.Vnodes} {c.MemoryMiB}MiB"));
 
-        // The emulated machine itself panics now and then (nested SVM in QEMU's emulation); only that is tried again, never a guest.
+        // The emulated machine itself panics now and then (nested SVM in QEMU's emulation): then the group is tried again.
         for (int attempt = 1; ; attempt++)
         {
             string results = Directory.CreateDirectory(Path.Combine(_work, group, $"results{attempt}")).FullName;

@@ -10,24 +10,31 @@ while read -r name kernel initrd cpus vnodes memory extra; do
     [ -n "$name" ] || continue
     out=/collect/$name
     mkdir -p "$out"
-    truncate -s 32M "/tmp/work/$name.raw"
-    start=$(date +%s%N)
-    # shellcheck disable=SC2086 # options are words
-    timeout -k 5 300 "$vmmctl" run --kernel "$here/$kernel" --initrd "$here/$initrd" --cpus "$cpus" --numa "$vnodes" --memory "$memory" \
-        --disk "/tmp/work/$name.raw" --cmdline "console=ttyS0 quiet panic=-1 clearcpuid=cx16 hold" $extra < /dev/null > "$out/console" 2> "$out/stderr" &
-    job=$!
-    for _ in $(seq 1 1500); do
-        if grep -q 'GUEST ready' "$out/console" 2>/dev/null; then
-            pid=$(pgrep -P "$job" -x vmmctl | head -1)
-            cat "/proc/${pid:-$job}/numa_maps" > "$out/numa_maps" 2>/dev/null
-            break
-        fi
-        kill -0 "$job" 2>/dev/null || break
-        sleep 0.2
+    # QEMU's emulation crashes nested guests now and then (and its own kernel too): a guest gets three attempts, and the count is kept.
+    for attempt in 1 2 3; do
+        truncate -s 32M "/tmp/work/$name.raw"
+        start=$(date +%s%N)
+        # shellcheck disable=SC2086 # options are words
+        timeout -k 5 200 "$vmmctl" run --kernel "$here/$kernel" --initrd "$here/$initrd" --cpus "$cpus" --numa "$vnodes" --memory "$memory" \
+            --disk "/tmp/work/$name.raw" --cmdline "console=ttyS0 quiet panic=-1 clearcpuid=cx16 hold" $extra < /dev/null > "$out/console" 2> "$out/stderr" &
+        job=$!
+        for _ in $(seq 1 1500); do
+            if grep -q 'GUEST ready' "$out/console" 2>/dev/null; then
+                pid=$(pgrep -P "$job" -x vmmctl | head -1)
+                cat "/proc/${pid:-$job}/numa_maps" > "$out/numa_maps" 2>/dev/null
+                break
+            fi
+            kill -0 "$job" 2>/dev/null || break
+            sleep 0.2
+        done
+        wait "$job"
+        echo $? > "$out/exit-code"
+        echo $((($(date +%s%N) - start) / 1000000)) > "$out/milliseconds"
+        echo "$attempt" > "$out/attempts"
+        [ "$(cat "$out/exit-code")" = 0 ] && grep -q 'GUEST done' "$out/console" && break
+        cp "$out/console" "$out/console.failed$attempt"
+        cp "$out/stderr" "$out/stderr.failed$attempt"
     done
-    wait "$job"
-    echo $? > "$out/exit-code"
-    echo $((($(date +%s%N) - start) / 1000000)) > "$out/milliseconds"
     rm -f "/tmp/work/$name.raw"
-    echo "matrix: $name ended with $(cat "$out/exit-code") after $(cat "$out/milliseconds") ms"
+    echo "matrix: $name ended with $(cat "$out/exit-code") at attempt $(cat "$out/attempts") after $(cat "$out/milliseconds") ms"
 done < "$here/cases.txt"
