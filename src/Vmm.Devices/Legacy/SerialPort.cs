@@ -52,7 +52,7 @@ public sealed class SerialPort(IInterruptLine line, ISerialSink sink) : IBusDevi
         {
             sink.Write([sent]);
         }
-        else if (offset is 1 or 2)
+        else if (offset is 1 or 2 or 4) // FIFO cleared, or loopback left: there may be room again
         {
             _room.Set();
         }

@@ -30,13 +30,23 @@ public sealed class Uart16550
     /// <summary>The level of the interrupt pin.</summary>
     public bool InterruptPending => Cause() != 1;
 
-    /// <summary>Bytes the receive FIFO has room for.</summary>
-    public int ReceiveRoom => ((_fifoControl & 1) != 0 ? FifoDepth : 1) - _fifoCount;
+    /// <summary>Bytes from the line that the receive FIFO has room for; none in loopback, where the line is cut off.</summary>
+    public int ReceiveRoom => (_modemControl & McrLoop) != 0 ? 0 : FifoRoom;
+
+    private int FifoRoom => ((_fifoControl & 1) != 0 ? FifoDepth : 1) - _fifoCount;
 
     /// <summary>A byte arrives on the line; dropped with an overrun error when there is no room.</summary>
     public void Receive(byte value)
     {
-        if (ReceiveRoom <= 0)
+        if ((_modemControl & McrLoop) == 0)
+        {
+            Store(value);
+        }
+    }
+
+    private void Store(byte value)
+    {
+        if (FifoRoom <= 0)
         {
             _overrun = true;
             return;
@@ -97,7 +107,7 @@ public sealed class Uart16550
                     return true;
                 }
 
-                Receive(value);
+                Store(value);
                 break;
             case 1 when latch:
                 _divisor = (ushort)((_divisor & 0xFF) | (value << 8));
@@ -152,9 +162,9 @@ public sealed class Uart16550
     /// <exception cref="ArgumentException">More received bytes than the FIFO holds.</exception>
     public void Restore(UartStateV1 state)
     {
-        if (state.ReceiveFifo.Length > FifoDepth)
+        if (state.ReceiveFifo is null || state.ReceiveFifo.Length > FifoDepth)
         {
-            throw new ArgumentException($"{UartStateV1.Kind}: {state.ReceiveFifo.Length} received bytes, the FIFO holds {FifoDepth}", nameof(state));
+            throw new ArgumentException($"{UartStateV1.Kind}: {state.ReceiveFifo?.Length.ToString() ?? "no"} received bytes, the FIFO holds {FifoDepth}", nameof(state));
         }
 
         _interruptEnable = (byte)(state.InterruptEnable & 0x0F);
