@@ -31,6 +31,23 @@ public sealed class MicroGuestTests
     }
 
     [KvmFact]
+    public void Block_guest_verifies_its_disk_over_pci() => VerifyDisk(VirtioTransport.Pci);
+
+    [KvmFact]
+    public void Block_guest_verifies_its_disk_over_mmio() => VerifyDisk(VirtioTransport.Mmio);
+
+    [KvmFact]
+    public void Hostile_rings_end_in_needs_reset_and_a_reset_heals_the_device()
+    {
+        foreach (VirtioTransport transport in Enum.GetValues<VirtioTransport>())
+        {
+            (RunResult result, string said) = WithDisk(disk => Run(DiskSpec(disk, transport), "badring"));
+            Assert.True(result.Outcome == RunOutcome.DebugExit && result.ExitCode == 0, $"{transport}: {result.Outcome} {result.Message}\n{said}");
+            Assert.Equal(10, said.Split('\n').Count(l => l.Contains("needs_reset=1 recovered=1", StringComparison.Ordinal)));
+        }
+    }
+
+    [KvmFact]
     public void A_guest_that_idles_for_ever_is_stopped_by_the_token()
     {
         using CancellationTokenSource stop = new();
@@ -58,6 +75,35 @@ public sealed class MicroGuestTests
         }
 
         Assert.InRange(Directory.GetFiles("/proc/self/fd").Length, 0, before + 4);
+    }
+
+    private static void VerifyDisk(VirtioTransport transport)
+    {
+        (RunResult result, string said) = WithDisk(disk => Run(DiskSpec(disk, transport), "blk"));
+        Assert.True(result.Outcome == RunOutcome.DebugExit && result.ExitCode == 0, $"{result.Outcome} {result.Message}\n{said}");
+        Assert.Contains("id=serial-7 ", said, StringComparison.Ordinal);
+        Assert.Contains("verify=ok", said, StringComparison.Ordinal);
+    }
+
+    private static VmSpec DiskSpec(string disk, VirtioTransport transport) =>
+        new() { Memory = 128UL << 20, VirtioTransport = transport, Disks = [new DiskSpec { Path = disk, Serial = "serial-7", Queues = 2 }] };
+
+    private static (RunResult, string) WithDisk(Func<string, (RunResult, string)> run)
+    {
+        string disk = Path.GetTempFileName();
+        try
+        {
+            using (FileStream file = File.OpenWrite(disk))
+            {
+                file.SetLength(32 << 20);
+            }
+
+            return run(disk);
+        }
+        finally
+        {
+            File.Delete(disk);
+        }
     }
 
     private static (RunResult Result, string Said) Run(VmSpec spec, string guest)
