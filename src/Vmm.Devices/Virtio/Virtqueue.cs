@@ -163,7 +163,12 @@ public sealed class Virtqueue
         if (_notificationsOn)
         {
             _notificationsOn = false;
-            if (!_eventIndex)
+            if (_eventIndex)
+            {
+                // There is no "off" with an event index (2.7.10): an index that has just gone by is 65535 chains away.
+                _memory.TryWriteIndex(AvailEvent, unchecked((ushort)(_nextAvail - 1)));
+            }
+            else
             {
                 _memory.TryWriteIndex(_layout.Device, UsedNoNotify);
             }

@@ -70,11 +70,16 @@ internal sealed class BlkIoLoop : IDisposable
     /// <summary>One round: finished requests to the driver, new ones to the disk. True when there was anything.</summary>
     public bool Step()
     {
+        // Before the driver sees what is finished: its next request comes at once, and needs no kick while this thread is awake.
+        for (int i = 0; i < _queues.Count; i++)
+        {
+            _queues[i].DisableNotifications();
+        }
+
         bool any = Reap();
         for (int i = 0; i < _queues.Count && !_broken; i++)
         {
             BlkQueue queue = _queues[i];
-            queue.DisableNotifications();
             if (!queue.Take(out bool took))
             {
                 _broken = true; // Requests in flight still end; nothing new is taken until the driver resets the device.
