@@ -88,7 +88,13 @@ public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
 
     internal static ulong[] Bits(IReadOnlyList<int> numbers)
     {
-        ulong[] mask = new ulong[(numbers.DefaultIfEmpty(0).Max() / 64) + 1];
+        int greatest = 0;
+        foreach (int number in numbers)
+        {
+            greatest = Math.Max(greatest, number);
+        }
+
+        ulong[] mask = new ulong[(greatest / 64) + 1];
         foreach (int number in numbers)
         {
             mask[number / 64] |= 1UL << (number % 64);

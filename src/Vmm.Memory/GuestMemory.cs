@@ -196,7 +196,20 @@ public sealed unsafe class GuestMemory
 
     private static GuestRegion[] Sort(IEnumerable<GuestRegion> regions)
     {
-        GuestRegion[] sorted = [.. regions.OrderBy(r => r.Start.Value)];
+        // By hand: a generic sort over a struct of ours would be compiled at every start of the program.
+        GuestRegion[] sorted = regions is GuestRegion[] given ? (GuestRegion[])given.Clone() : regions.ToArray();
+        for (int i = 1; i < sorted.Length; i++)
+        {
+            GuestRegion region = sorted[i];
+            int at = i;
+            for (; at > 0 && sorted[at - 1].Start.Value > region.Start.Value; at--)
+            {
+                sorted[at] = sorted[at - 1];
+            }
+
+            sorted[at] = region;
+        }
+
         for (int i = 0; i < sorted.Length; i++)
         {
             if (sorted[i].Length == 0 || !sorted[i].Start.TryAdd(sorted[i].Length - 1, out _))

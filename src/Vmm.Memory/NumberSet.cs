@@ -8,7 +8,7 @@ public static class NumberSet
     /// <summary>Parses the form; an empty text is the empty set. Numbers are below <paramref name="limit"/>. Ascending, without repeats.</summary>
     public static bool TryParse(string text, int limit, out IReadOnlyList<int> numbers)
     {
-        SortedSet<int> set = [];
+        List<int> set = [];
         numbers = [];
         foreach (string part in text.Trim().Split(',', StringSplitOptions.RemoveEmptyEntries))
         {
@@ -23,12 +23,33 @@ public static class NumberSet
 
             for (int number = first; number <= last; number++)
             {
-                set.Add(number);
+                int at = set.Count;
+                while (at > 0 && set[at - 1] > number)
+                {
+                    at--;
+                }
+
+                if (at == 0 || set[at - 1] != number)
+                {
+                    set.Insert(at, number);
+                }
             }
         }
 
-        numbers = [.. set];
+        numbers = set;
         return true;
+    }
+
+    /// <summary>The numbers from <paramref name="first"/> on.</summary>
+    public static IReadOnlyList<int> Range(int first, int count)
+    {
+        int[] numbers = new int[count];
+        for (int i = 0; i < count; i++)
+        {
+            numbers[i] = first + i;
+        }
+
+        return numbers;
     }
 
     /// <summary>Formats ascending numbers with ranges.</summary>

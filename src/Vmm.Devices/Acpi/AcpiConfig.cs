@@ -5,14 +5,14 @@ namespace Vmm.Devices.Acpi;
 /// <summary>One processor for MADT, SRAT and DSDT.</summary>
 /// <param name="ApicId">Local APIC id.</param>
 /// <param name="Vnode">Proximity domain.</param>
-public readonly record struct AcpiProcessor(uint ApicId, int Vnode);
+public sealed record AcpiProcessor(uint ApicId, int Vnode);
 
 /// <summary>One range of RAM for SRAT.</summary>
 /// <param name="Start">Guest physical address.</param>
 /// <param name="Length">Bytes.</param>
 /// <param name="Vnode">Proximity domain.</param>
 /// <param name="HotPluggable">Memory may come and go.</param>
-public readonly record struct AcpiMemory(GuestAddress Start, ulong Length, int Vnode, bool HotPluggable = false);
+public sealed record AcpiMemory(GuestAddress Start, ulong Length, int Vnode, bool HotPluggable = false);
 
 /// <summary>Everything the tables say; a plain description that knows no device objects.</summary>
 public sealed record AcpiConfig

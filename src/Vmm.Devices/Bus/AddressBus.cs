@@ -97,7 +97,9 @@ public sealed class AddressBus(string name) : IMmioMap
                 return false;
             }
 
-            Volatile.Write(ref _entries, [.. _entries.Append(new Entry(start, length, device, owner)).OrderBy(e => e.Start)]);
+            Entry[] entries = [.. _entries, new Entry(start, length, device, owner)];
+            Array.Sort(entries, static (a, b) => a.Start.CompareTo(b.Start));
+            Volatile.Write(ref _entries, entries);
             return true;
         }
     }

@@ -11,7 +11,7 @@ public sealed class MsixTable(int vectors, IInterruptMessageFactory factory, obj
 {
     private const ushort ControlEnable = 0x8000;
     private const ushort ControlFunctionMask = 0x4000;
-    private readonly Vector[] _vectors = [.. Enumerable.Range(0, vectors).Select(_ => new Vector())];
+    private readonly Vector[] _vectors = NewVectors(vectors);
     private int _control;
 
     /// <summary>Number of vectors.</summary>
@@ -103,6 +103,17 @@ public sealed class MsixTable(int vectors, IInterruptMessageFactory factory, obj
 
     /// <summary>Gives the interrupts back.</summary>
     public void Release() => factory.Release(device);
+
+    private static Vector[] NewVectors(int count)
+    {
+        Vector[] vectors = new Vector[count];
+        for (int i = 0; i < count; i++)
+        {
+            vectors[i] = new Vector();
+        }
+
+        return vectors;
+    }
 
     private void WriteField(int index, int field, uint value)
     {

@@ -45,8 +45,19 @@ public abstract class PciFunction : IDisposable
     public GuestAddress? MappedBar(int bar) => _bars[bar]?.MappedAt;
 
     /// <summary>Lengths of the BARs that exist, by index, for assignment.</summary>
-    internal IEnumerable<(int Index, uint Length)> Bars =>
-        from slot in _bars where slot is not null select (slot.Index, slot.Length);
+    internal IEnumerable<BarSlot> Bars
+    {
+        get
+        {
+            foreach (BarSlot? slot in _bars)
+            {
+                if (slot is not null)
+                {
+                    yield return slot;
+                }
+            }
+        }
+    }
 
     /// <summary>Adds a 32-bit non-prefetchable memory BAR; <paramref name="length"/> is a power of two of at least 16 bytes.</summary>
     protected void AddBar(int index, uint length, IBusDevice device)
@@ -140,7 +151,7 @@ public abstract class PciFunction : IDisposable
     /// <summary>Releases the device behind the function.</summary>
     protected virtual void Dispose(bool disposing) { }
 
-    private sealed class BarSlot(int index, uint length, IBusDevice device)
+    internal sealed class BarSlot(int index, uint length, IBusDevice device)
     {
         public int Index => index;
 

@@ -45,9 +45,9 @@ public sealed class PciHostBridge : IDisposable
                 throw new InvalidOperationException($"{function.Name}: all {_slots.Length} PCI slots are taken.");
             }
 
-            foreach ((int index, uint length) in function.Bars)
+            foreach (PciFunction.BarSlot bar in function.Bars)
             {
-                function.AssignBar(index, allocator.Take(length, function.Name));
+                function.AssignBar(bar.Index, allocator.Take(bar.Length, function.Name));
             }
 
             function.EnableMemory();

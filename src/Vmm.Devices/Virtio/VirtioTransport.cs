@@ -24,7 +24,11 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         Device = device;
         _memory = memory;
         OfferedFeatures = device.DeviceFeatures | VirtioFeatures.Transport;
-        _queues = [.. device.QueueSizes.Select(max => new QueueSetup(max))];
+        _queues = new QueueSetup[device.QueueSizes.Count];
+        for (int i = 0; i < _queues.Length; i++)
+        {
+            _queues[i] = new QueueSetup(device.QueueSizes[i]);
+        }
     }
 
     /// <summary>The device behind the transport.</summary>

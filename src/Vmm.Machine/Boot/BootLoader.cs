@@ -14,7 +14,7 @@ public static class BootLoader
     public static BootInfo Load(GuestMemory memory, BootRequest request)
     {
         KernelImage kernel = request.Kernel;
-        List<(ulong Start, ulong End)> ram = BootMemoryMap.MergedRam(memory);
+        List<RamRange> ram = BootMemoryMap.MergedRam(memory);
         if (ram.Count == 0 || ram[0].Start != 0 || !memory.Contains(new(0), BootLayout.HighMemory) || ram[0].End <= BootLayout.HighMemory)
         {
             throw new BootException(kernel.File.Name, "memory", null, "the VM needs more than 1 MiB of RAM from address 0, the first MiB in one vnode");
@@ -78,7 +78,7 @@ public static class BootLoader
         return (start, end, start + 0x200);
     }
 
-    private static (ulong Start, ulong End, ulong Entry) PlaceElf(GuestMemory memory, KernelImage kernel, List<(ulong Start, ulong End)> ram)
+    private static (ulong Start, ulong End, ulong Entry) PlaceElf(GuestMemory memory, KernelImage kernel, List<RamRange> ram)
     {
         foreach (KernelSegment segment in kernel.Segments)
         {

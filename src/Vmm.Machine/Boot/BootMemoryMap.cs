@@ -3,7 +3,7 @@ using Vmm.Memory;
 namespace Vmm.Machine.Boot;
 
 /// <summary>A line of the memory map handed to the guest. Types are the e820 ones: 1 RAM, 2 reserved.</summary>
-public readonly record struct BootMemoryRange(ulong Start, ulong Length, uint Type)
+public sealed record BootMemoryRange(ulong Start, ulong Length, uint Type)
 {
     /// <summary>Usable RAM.</summary>
     public const uint Ram = 1;
@@ -11,6 +11,9 @@ public readonly record struct BootMemoryRange(ulong Start, ulong Length, uint Ty
     /// <summary>Not for the guest's use.</summary>
     public const uint Reserved = 2;
 }
+
+/// <summary>RAM from <paramref name="Start"/> up to, not with, <paramref name="End"/>.</summary>
+internal sealed record RamRange(ulong Start, ulong End);
 
 /// <summary>Makes the guest's memory map from the RAM regions (ACPI 6.5 chapter 15: ranges ascend and do not overlap).</summary>
 public static class BootMemoryMap
@@ -35,19 +38,19 @@ public static class BootMemoryMap
     }
 
     /// <summary>RAM as (start, end) with touching regions joined.</summary>
-    internal static List<(ulong Start, ulong End)> MergedRam(GuestMemory memory)
+    internal static List<RamRange> MergedRam(GuestMemory memory)
     {
-        List<(ulong Start, ulong End)> merged = [];
+        List<RamRange> merged = [];
         foreach (GuestRegion region in memory.Regions)
         {
             ulong start = region.Start.Value;
             if (merged.Count > 0 && merged[^1].End == start)
             {
-                merged[^1] = (merged[^1].Start, start + region.Length);
+                merged[^1] = new RamRange(merged[^1].Start, start + region.Length);
             }
             else
             {
-                merged.Add((start, start + region.Length));
+                merged.Add(new RamRange(start, start + region.Length));
             }
         }
 

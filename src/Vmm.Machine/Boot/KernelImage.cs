@@ -19,7 +19,7 @@ public enum KernelFormat
 /// <param name="Address">Guest physical address of the first byte.</param>
 /// <param name="MemorySize">Bytes of RAM it needs; the rest behind <paramref name="FileSize"/> is zero.</param>
 /// <param name="HeaderOffset">Where the file describes it, for errors.</param>
-public readonly record struct KernelSegment(ulong FileOffset, ulong FileSize, ulong Address, ulong MemorySize, ulong HeaderOffset);
+public sealed record KernelSegment(ulong FileOffset, ulong FileSize, ulong Address, ulong MemorySize, ulong HeaderOffset);
 
 /// <summary>A kernel file whose headers were read and found sound. Placing it in RAM is <see cref="BootLoader"/>'s work.</summary>
 public sealed class KernelImage : IDisposable

@@ -3,7 +3,7 @@ using System.Numerics;
 namespace Vmm.Machine.Cpu;
 
 /// <summary>One vCPU: its number, the vnode it sits on, and its APIC id.</summary>
-public readonly record struct VcpuPlace(int Index, int Vnode, uint ApicId);
+public sealed record VcpuPlace(int Index, int Vnode, uint ApicId);
 
 /// <summary>
 /// Each vnode is one package (socket): Linux refuses to believe in a last-level cache that spans NUMA nodes,
@@ -41,7 +41,12 @@ public sealed class CpuTopology
             population[vnode] = population.GetValueOrDefault(vnode) + 1;
         }
 
-        int most = population.Values.Max();
+        int most = 0;
+        foreach (int members in population.Values)
+        {
+            most = Math.Max(most, members);
+        }
+
         int coreBits = most <= 1 ? 0 : 32 - BitOperations.LeadingZeroCount((uint)(most - 1));
         Dictionary<int, int> used = [];
         VcpuPlace[] vcpus = new VcpuPlace[vnodeOfVcpu.Count];

@@ -7,7 +7,7 @@ namespace Vmm.Machine.Layout;
 /// <param name="Length">Length in bytes.</param>
 /// <param name="Vnode">The virtual NUMA node it belongs to.</param>
 /// <param name="BackingOffset">Offset of its first byte in the vnode's memory, in bytes.</param>
-public readonly record struct RamExtent(GuestAddress Start, ulong Length, int Vnode, ulong BackingOffset);
+public sealed record RamExtent(GuestAddress Start, ulong Length, int Vnode, ulong BackingOffset);
 
 /// <summary>A range of guest physical addresses that is not RAM.</summary>
 public readonly record struct AddressWindow(GuestAddress Start, ulong Length)
@@ -60,15 +60,15 @@ public sealed class MemoryMap
     public static MemoryMap Create(IReadOnlyList<ulong> vnodeSizes, int physicalAddressBits)
     {
         ulong limit = 1UL << physicalAddressBits;
-        UInt128 total = 0;
+        ulong total = 0;
         foreach (ulong size in vnodeSizes)
         {
-            total += size;
-        }
+            if (size >= limit - total)
+            {
+                throw new ArgumentException($"{size} bytes of memory on top of {total} do not fit the {physicalAddressBits} physical address bits of this CPU", nameof(vnodeSizes));
+            }
 
-        if (total >= limit)
-        {
-            throw new ArgumentException($"{total} bytes of memory do not fit the {physicalAddressBits} physical address bits of this CPU", nameof(vnodeSizes));
+            total += size;
         }
 
         List<RamExtent> ram = [];

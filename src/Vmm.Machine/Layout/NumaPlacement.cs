@@ -33,10 +33,31 @@ public static class NumaPlacement
                 // Host nodes without a policy mean "there, if there is room".
                 _ => nodes.Count switch { 0 => null, 1 => MemoryPolicyMode.Preferred, _ => MemoryPolicyMode.Bind },
             };
-            IReadOnlyList<int> cpus = [.. host.Nodes.Where(n => nodes.Contains(n.Id)).SelectMany(n => n.Cpus)];
+            List<int> cpus = [];
+            foreach (HostNode node in host.Nodes)
+            {
+                if (Contains(nodes, node.Id))
+                {
+                    cpus.AddRange(node.Cpus);
+                }
+            }
+
             homes.Add(new VnodeHome(new VnodePlacement(i, vnode.Memory, vnode.PageSize, policy, nodes), cpus));
         }
 
         return homes;
+    }
+
+    private static bool Contains(IReadOnlyList<int> numbers, int wanted)
+    {
+        foreach (int number in numbers)
+        {
+            if (number == wanted)
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 }

@@ -8,7 +8,7 @@ namespace Vmm.Machine.Run;
 /// <summary>Doorbells as ioeventfds. One that KVM refuses still works: the write comes as an MMIO exit and the transport rings.</summary>
 internal sealed class KvmDoorbells(KvmVm vm) : IDoorbellBinder
 {
-    private readonly HashSet<(ulong Address, EventFd Doorbell)> _bound = [];
+    private readonly List<Binding> _bound = [];
     private readonly Lock _gate = new();
 
     public void Bind(GuestAddress address, int length, ulong? datamatch, EventFd doorbell)
@@ -18,7 +18,7 @@ internal sealed class KvmDoorbells(KvmVm vm) : IDoorbellBinder
             try
             {
                 vm.AssignIoEventFd(doorbell, new IoEventAddress(address.Value, (uint)length, DataMatch: datamatch));
-                _bound.Add((address.Value, doorbell));
+                _bound.Add(new Binding(address.Value, doorbell));
             }
             catch (KernelException)
             {
@@ -31,10 +31,12 @@ internal sealed class KvmDoorbells(KvmVm vm) : IDoorbellBinder
     {
         lock (_gate)
         {
-            if (_bound.Remove((address.Value, doorbell)))
+            if (_bound.RemoveAll(b => b.Address == address.Value && ReferenceEquals(b.Doorbell, doorbell)) > 0)
             {
                 vm.DeassignIoEventFd(doorbell, new IoEventAddress(address.Value, (uint)length, DataMatch: datamatch));
             }
         }
     }
+
+    private sealed record Binding(ulong Address, EventFd Doorbell);
 }

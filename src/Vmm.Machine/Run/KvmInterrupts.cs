@@ -15,7 +15,7 @@ internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
     private readonly KvmVm _vm;
     private readonly KvmGsiRouting _routing;
     private readonly Lock _gate = new();
-    private readonly Dictionary<(object Device, int Slot), Message> _messages = [];
+    private readonly List<Message> _messages = [];
     private readonly List<Line> _lines = [];
     private readonly Stack<uint> _freeGsis = [];
     private uint _nextGsi = FirstMessageGsi;
@@ -42,11 +42,12 @@ internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
     {
         lock (_gate)
         {
-            if (!_messages.TryGetValue((device, slot), out Message? message))
+            Message? message = _messages.Find(m => ReferenceEquals(m.Device, device) && m.Slot == slot);
+            if (message is null)
             {
                 uint gsi = _freeGsis.Count > 0 ? _freeGsis.Pop() : _nextGsi++;
-                message = new Message(new EventFd(), gsi);
-                _messages.Add((device, slot), message);
+                message = new Message(device, slot, new EventFd(), gsi);
+                _messages.Add(message);
                 _routing.SetMsi(gsi, address, data);
                 _routing.Commit();
                 _vm.AssignIrqFd(message.Trigger, gsi);
@@ -65,13 +66,19 @@ internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
     {
         lock (_gate)
         {
-            foreach (((object Device, int Slot) key, Message message) in _messages.Where(m => ReferenceEquals(m.Key.Device, device)).ToList())
+            for (int i = _messages.Count - 1; i >= 0; i--)
             {
+                Message message = _messages[i];
+                if (!ReferenceEquals(message.Device, device))
+                {
+                    continue;
+                }
+
                 _vm.DeassignIrqFd(message.Trigger, message.Gsi);
                 message.Trigger.Dispose();
                 _routing.Remove(message.Gsi);
                 _freeGsis.Push(message.Gsi);
-                _messages.Remove(key);
+                _messages.RemoveAt(i);
             }
 
             _routing.Commit();
@@ -87,7 +94,7 @@ internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
         }
     }
 
-    private sealed record Message(EventFd Trigger, uint Gsi) : IInterruptMessage
+    private sealed record Message(object Device, int Slot, EventFd Trigger, uint Gsi) : IInterruptMessage
     {
         public void Signal() => Trigger.Signal();
     }

@@ -141,7 +141,7 @@ public sealed class VirtualMachine : IDisposable
         IReadOnlyList<VnodeHome> homes = NumaPlacement.Place(_spec, host);
         KvmSystem kvm = Own(KvmSystem.Open());
         KvmCpuidEntry[] supported = kvm.GetSupportedCpuid();
-        MemoryMap map = MemoryMap.Create([.. _spec.EffectiveVnodes.Select(v => v.Memory)], CpuidModel.PhysicalAddressBits(supported));
+        MemoryMap map = MemoryMap.Create(VnodeSizes(), CpuidModel.PhysicalAddressBits(supported));
         GuestMemory memory = BuildMemory(map, homes, host);
         KvmVm vm = Own(kvm.CreateVm());
         vm.SetIdentityMapAddress(IdentityMapAddress);
@@ -190,7 +190,14 @@ public sealed class VirtualMachine : IDisposable
             }
         }
 
-        return new GuestMemory(map.Ram.Select(e => vnodes[e.Vnode]!.Region(e.Start, e.Length, e.BackingOffset)));
+        GuestRegion[] regions = new GuestRegion[map.Ram.Count];
+        for (int i = 0; i < regions.Length; i++)
+        {
+            RamExtent extent = map.Ram[i];
+            regions[i] = vnodes[extent.Vnode]!.Region(extent.Start, extent.Length, extent.BackingOffset);
+        }
+
+        return new GuestMemory(regions);
     }
 
     private void BuildLegacyDevices(KvmInterrupts interrupts)
@@ -264,6 +271,18 @@ public sealed class VirtualMachine : IDisposable
         }
 
         return arguments;
+    }
+
+    private ulong[] VnodeSizes()
+    {
+        IReadOnlyList<VnodeSpec> vnodes = _spec.EffectiveVnodes;
+        ulong[] sizes = new ulong[vnodes.Count];
+        for (int i = 0; i < sizes.Length; i++)
+        {
+            sizes[i] = vnodes[i].Memory;
+        }
+
+        return sizes;
     }
 
     private int[] VnodeOfVcpu()

@@ -1,3 +1,5 @@
+using Vmm.Memory;
+
 namespace Vmm.Machine.Spec;
 
 /// <summary>What <c>--numa N</c> means: CPUs and memory divided evenly.</summary>
@@ -29,7 +31,7 @@ public static class NumaSplit
             ulong share = (units / (ulong)count) + ((ulong)i < units % (ulong)count ? 1UL : 0);
             vnodes[i] = new VnodeSpec
             {
-                Cpus = [.. Enumerable.Range(nextCpu, cpus)],
+                Cpus = NumberSet.Range(nextCpu, cpus),
                 Memory = (share * Unit) + (i == count - 1 ? spec.Memory % Unit : 0),
             };
             nextCpu += cpus;

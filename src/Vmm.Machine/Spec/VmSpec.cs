@@ -1,3 +1,5 @@
+using Vmm.Memory;
+
 namespace Vmm.Machine.Spec;
 
 /// <summary>How a virtio device is attached.</summary>
@@ -73,7 +75,7 @@ public sealed record VmSpec
     public bool DebugExit { get; init; } = true;
 
     /// <summary>The vnodes, also when <see cref="Numa"/> is null: then one with all CPUs and memory.</summary>
-    public IReadOnlyList<VnodeSpec> EffectiveVnodes => Numa?.Vnodes ?? [new VnodeSpec { Cpus = [.. Enumerable.Range(0, Cpus)], Memory = Memory }];
+    public IReadOnlyList<VnodeSpec> EffectiveVnodes => Numa?.Vnodes ?? [new VnodeSpec { Cpus = NumberSet.Range(0, Cpus), Memory = Memory }];
 }
 
 /// <summary>What to boot.</summary>
