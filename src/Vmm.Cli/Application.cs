@@ -32,7 +32,9 @@ public sealed class Application
     private TextWriter Errors => _error ?? Console.Error;
 
     /// <summary>Parses and executes; the answer is the process exit code.</summary>
-    public int Execute(string[] args)
+    public int Execute(string[] args) => QuickRun.TryParse(args) is { } run ? Run(run) : ExecuteTree(args);
+
+    private int ExecuteTree(string[] args)
     {
         ParseResult parsed = CommandTree.Create(this).Parse(args);
         if (parsed.Errors.Count > 0)
