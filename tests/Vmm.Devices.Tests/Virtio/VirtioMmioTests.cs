@@ -1,0 +1,118 @@
+using System.Buffers.Binary;
+using Vmm.Devices.Bus;
+using Vmm.Devices.Virtio;
+
+namespace Vmm.Devices.Tests.Virtio;
+
+/// <summary>The virtio-mmio register window as a driver sees it.</summary>
+public sealed class VirtioMmioTests : IDisposable
+{
+    private readonly SmallRam _ram = new();
+    private readonly DummyDevice _device = new();
+    private readonly Pulses _line = new();
+    private readonly VirtioMmio _window;
+
+    public VirtioMmioTests() => _window = new VirtioMmio(_device, _ram.Memory, _line);
+
+    public void Dispose()
+    {
+        _window.Dispose();
+        _ram.Dispose();
+    }
+
+    [Fact]
+    public void Identity_registers_follow_the_specification()
+    {
+        Assert.Equal((0x7472_6976u, 2u, 2u), (Read(0), Read(4), Read(8)));
+        Assert.Equal(0x0201, BinaryPrimitives.ReadUInt16LittleEndian(Bytes(0x100, 2)));
+    }
+
+    [Fact]
+    public void Device_is_activated_notified_interrupts_and_is_reset()
+    {
+        Start(0x1000);
+        Assert.NotNull(_device.Active!.Queues[0]);
+        Write(0x50, 0);
+        Assert.True(_device.Active.Queues[0]!.Doorbell.TryTake(out _));
+        _device.Active.Interrupts.SignalQueue(0);
+        Assert.Equal((1, 1u), (_line.Count, Read(0x60)));
+        Write(0x64, 1);
+        Assert.Equal(0u, Read(0x60));
+        Write(0x70, 0);
+        Assert.Equal((1, 0u), (_device.Resets, Read(0x70)));
+    }
+
+    [Fact]
+    public void A_ring_outside_ram_ends_in_needs_reset()
+    {
+        Start(0x8000_0000);
+        Assert.Equal(0x40u, Read(0x70) & 0x40);
+        Assert.Equal(2u, Read(0x60));
+        Assert.Null(_device.Active);
+    }
+
+    [Fact]
+    [Trait("Kind", "fuzz")]
+    public void Random_accesses_never_throw_and_the_device_can_be_started_afterwards()
+    {
+        int iterations = int.Parse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS") ?? "50000");
+        Random random = new(78);
+        byte[] data = new byte[8];
+        for (int i = 0; i < iterations; i++)
+        {
+            Span<byte> bytes = data.AsSpan(0, 1 << random.Next(4));
+            random.NextBytes(bytes);
+            if (random.Next(3) > 0)
+            {
+                _window.Write((ulong)random.Next(0, 0x200), bytes);
+            }
+            else
+            {
+                _window.Read((ulong)random.Next(0, 0x200), bytes);
+            }
+        }
+
+        Write(0x70, 0);
+        Start(0x1000);
+        Assert.NotNull(_device.Active);
+    }
+
+    private void Start(uint descriptors)
+    {
+        Write(0x70, 3);
+        Write(0x24, 0);
+        Write(0x20, 0);
+        Write(0x24, 1);
+        Write(0x20, 1);
+        Write(0x70, 11);
+        Assert.Equal(11u, Read(0x70));
+        Write(0x30, 0);
+        Write(0x38, 16);
+        Write(0x80, descriptors);
+        Write(0x84, 0);
+        Write(0x90, 0x2000);
+        Write(0x94, 0);
+        Write(0xA0, 0x3000);
+        Write(0xA4, 0);
+        Write(0x44, 1);
+        Write(0x70, 15);
+    }
+
+    private byte[] Bytes(ulong offset, int length)
+    {
+        byte[] data = new byte[length];
+        _window.Read(offset, data);
+        return data;
+    }
+
+    private uint Read(ulong offset) => BinaryPrimitives.ReadUInt32LittleEndian(Bytes(offset, 4));
+
+    private void Write(ulong offset, uint value) => _window.Write(offset, BitConverter.GetBytes(value));
+
+    private sealed class Pulses : IInterruptLine
+    {
+        public int Count { get; private set; }
+
+        public void Set(bool level) => Count += level ? 1 : 0;
+    }
+}
