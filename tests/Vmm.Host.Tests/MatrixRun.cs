@@ -32,7 +32,7 @@ public sealed record GuestResult(int ExitCode, string Console, string Errors, st
 public sealed class MatrixRun : IDisposable
 {
     private const int HostFailed = 125;
-    private const int Attempts = 3;
+    private const int Attempts = 4;
 
     private readonly string _work = Directory.CreateTempSubdirectory("vmm-matrix-").FullName;
     private readonly Dictionary<string, Lazy<string>> _results;
