@@ -61,15 +61,23 @@ internal sealed record RunArguments
         if (problems.Count == 0)
         {
             spec = ApplyNuma(spec, problems);
-            problems.AddRange(SpecValidation.Validate(spec).Select(p => p.ToString()));
+            Add(problems, SpecValidation.Validate(spec));
         }
 
         if (problems.Count == 0)
         {
-            problems.AddRange(SpecFiles.Check(spec).Select(p => p.ToString()));
+            Add(problems, SpecFiles.Check(spec));
         }
 
         return problems.Count == 0 ? spec : null;
+    }
+
+    private static void Add(List<string> problems, IReadOnlyList<SpecProblem> found)
+    {
+        for (int i = 0; i < found.Count; i++)
+        {
+            problems.Add(found[i].ToString());
+        }
     }
 
     private VmSpec ApplyTexts(VmSpec spec, List<string> problems)

@@ -60,6 +60,9 @@ public sealed unsafe class GuestMemory
     /// <summary>The regions, ordered by guest address.</summary>
     public IReadOnlyList<GuestRegion> Regions => Volatile.Read(ref _regions);
 
+    /// <summary>The regions, ordered by guest address, without an interface in between.</summary>
+    public ReadOnlySpan<GuestRegion> RegionSpan => Volatile.Read(ref _regions);
+
     /// <summary>Sum of all regions, in bytes.</summary>
     public ulong TotalBytes
     {

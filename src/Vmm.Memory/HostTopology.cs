@@ -21,6 +21,9 @@ public sealed class HostTopology
         HasNuma = hasNuma;
     }
 
+    /// <summary>No knowledge of the host, for a VM that asks for no place on it.</summary>
+    public static HostTopology Unknown { get; } = new([], hasNuma: false);
+
     /// <summary>The nodes, ascending by number.</summary>
     public IReadOnlyList<HostNode> Nodes { get; }
 

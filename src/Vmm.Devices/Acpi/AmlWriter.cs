@@ -153,7 +153,10 @@ public sealed class AmlWriter
             name = name[1..];
         }
 
-        Raw(Encoding.ASCII.GetBytes(name.PadRight(4, '_')));
+        for (int i = 0; i < 4; i++)
+        {
+            Put(i < name.Length ? (byte)name[i] : (byte)'_');
+        }
     }
 
     private AmlWriter Put(byte value)

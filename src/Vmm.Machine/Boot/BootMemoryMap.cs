@@ -41,7 +41,7 @@ public static class BootMemoryMap
     internal static List<RamRange> MergedRam(GuestMemory memory)
     {
         List<RamRange> merged = [];
-        foreach (GuestRegion region in memory.Regions)
+        foreach (ref readonly GuestRegion region in memory.RegionSpan)
         {
             ulong start = region.Start.Value;
             if (merged.Count > 0 && merged[^1].End == start)

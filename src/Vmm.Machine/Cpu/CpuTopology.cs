@@ -31,7 +31,7 @@ public sealed class CpuTopology
     public int CoresPerPackage => 1 << CoreBits;
 
     /// <summary>Builds the topology from the vnode of each vCPU.</summary>
-    public static CpuTopology Create(IReadOnlyList<int> vnodeOfVcpu)
+    public static CpuTopology Create(int[] vnodeOfVcpu)
     {
         Dictionary<int, int> packageOf = [];
         Dictionary<int, int> population = [];
@@ -49,7 +49,7 @@ public sealed class CpuTopology
 
         int coreBits = most <= 1 ? 0 : 32 - BitOperations.LeadingZeroCount((uint)(most - 1));
         Dictionary<int, int> used = [];
-        VcpuPlace[] vcpus = new VcpuPlace[vnodeOfVcpu.Count];
+        VcpuPlace[] vcpus = new VcpuPlace[vnodeOfVcpu.Length];
         for (int i = 0; i < vcpus.Length; i++)
         {
             int vnode = vnodeOfVcpu[i];

@@ -57,7 +57,7 @@ public sealed class MemoryMap
     /// <param name="vnodeSizes">Bytes of RAM per vnode, multiples of 4096.</param>
     /// <param name="physicalAddressBits">Width of guest physical addresses (CPUID 0x80000008 EAX[7:0]).</param>
     /// <exception cref="ArgumentException">No memory at all, a size that is not whole pages, or more than the CPU can address.</exception>
-    public static MemoryMap Create(IReadOnlyList<ulong> vnodeSizes, int physicalAddressBits)
+    public static MemoryMap Create(ulong[] vnodeSizes, int physicalAddressBits)
     {
         ulong limit = 1UL << physicalAddressBits;
         ulong total = 0;
@@ -73,7 +73,7 @@ public sealed class MemoryMap
 
         List<RamExtent> ram = [];
         ulong next = 0;
-        for (int vnode = 0; vnode < vnodeSizes.Count; vnode++)
+        for (int vnode = 0; vnode < vnodeSizes.Length; vnode++)
         {
             ulong remaining = vnodeSizes[vnode];
             ulong offset = 0;

@@ -13,6 +13,13 @@ public sealed record VnodeHome(VnodePlacement Memory, IReadOnlyList<int> HostCpu
 /// </summary>
 public static class NumaPlacement
 {
+    /// <summary>True when the projection depends on the host's nodes; reading them takes a few milliseconds of start-up.</summary>
+    public static bool NeedsHost(VmSpec spec)
+    {
+        IReadOnlyList<VnodeSpec> vnodes = spec.EffectiveVnodes;
+        return vnodes.Count > 1 || vnodes[0].HostNodes.Count > 0;
+    }
+
     /// <summary>One home per vnode, in order.</summary>
     public static IReadOnlyList<VnodeHome> Place(VmSpec spec, HostTopology host)
     {

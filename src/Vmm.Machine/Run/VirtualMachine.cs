@@ -137,7 +137,7 @@ public sealed class VirtualMachine : IDisposable
         BootFile? initrd = _spec.Boot.Initrd is { } path ? Own(BootFile.Open(path)) : null;
 
         Own(_end);
-        HostTopology host = HostTopology.Read();
+        HostTopology host = NumaPlacement.NeedsHost(_spec) ? HostTopology.Read() : HostTopology.Unknown;
         IReadOnlyList<VnodeHome> homes = NumaPlacement.Place(_spec, host);
         KvmSystem kvm = Own(KvmSystem.Open());
         KvmCpuidEntry[] supported = kvm.GetSupportedCpuid();
@@ -147,9 +147,10 @@ public sealed class VirtualMachine : IDisposable
         vm.SetIdentityMapAddress(IdentityMapAddress);
         vm.SetTssAddress((uint)IdentityMapAddress + 0x1000);
         vm.CreateIrqChip();
-        for (int slot = 0; slot < memory.Regions.Count; slot++)
+        ReadOnlySpan<GuestRegion> regions = memory.RegionSpan;
+        for (int slot = 0; slot < regions.Length; slot++)
         {
-            GuestRegion region = memory.Regions[slot];
+            ref readonly GuestRegion region = ref regions[slot];
             vm.SetMemorySlot((uint)slot, region.Start.Value, region.Length, region.HostAddress);
         }
 
