@@ -29,10 +29,22 @@ internal static class GuestRegisters
 
         ulong full = register.GetFullRegister() switch
         {
-            Register.RAX => regs.Rax, Register.RBX => regs.Rbx, Register.RCX => regs.Rcx, Register.RDX => regs.Rdx,
-            Register.RSI => regs.Rsi, Register.RDI => regs.Rdi, Register.RSP => regs.Rsp, Register.RBP => regs.Rbp,
-            Register.R8 => regs.R8, Register.R9 => regs.R9, Register.R10 => regs.R10, Register.R11 => regs.R11,
-            Register.R12 => regs.R12, Register.R13 => regs.R13, Register.R14 => regs.R14, _ => regs.R15,
+            Register.RAX => regs.Rax,
+            Register.RBX => regs.Rbx,
+            Register.RCX => regs.Rcx,
+            Register.RDX => regs.Rdx,
+            Register.RSI => regs.Rsi,
+            Register.RDI => regs.Rdi,
+            Register.RSP => regs.Rsp,
+            Register.RBP => regs.Rbp,
+            Register.R8 => regs.R8,
+            Register.R9 => regs.R9,
+            Register.R10 => regs.R10,
+            Register.R11 => regs.R11,
+            Register.R12 => regs.R12,
+            Register.R13 => regs.R13,
+            Register.R14 => regs.R14,
+            _ => regs.R15,
         };
         value = register.GetSize() switch { 2 => (ushort)full, 4 => (uint)full, _ => full };
         return true;

@@ -73,7 +73,8 @@ public sealed class RawFileBackend : IDiskBackend
             {
                 throw new BlockException(BlockErrorKind.InUse, options.ReadOnly
                     ? $"disk {path} is being written by another virtual machine or tool"
-                    : $"disk {path} is in use by another virtual machine or tool; open it read-only in all of them, or stop the other one") { Path = path };
+                    : $"disk {path} is in use by another virtual machine or tool; open it read-only in all of them, or stop the other one")
+                { Path = path };
             }
 
             if (options.Cache == DiskCacheMode.Direct)
@@ -144,7 +145,8 @@ public sealed class RawFileBackend : IDiskBackend
         {
             throw new BlockException(BlockErrorKind.BadSize, info.Size == 0
                 ? $"disk {path} is empty; create it with a size first (for example: truncate -s 1G {path})"
-                : $"disk {path} is {info.Size} bytes, not a multiple of 512; is it a raw disk image?") { Path = path };
+                : $"disk {path} is {info.Size} bytes, not a multiple of 512; is it a raw disk image?")
+            { Path = path };
         }
 
         return info.ReadOnly != 0 && !options.ReadOnly

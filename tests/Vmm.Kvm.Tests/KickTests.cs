@@ -55,7 +55,8 @@ public sealed class KickTests : IDisposable
             {
                 failure = e;
             }
-        }) { IsBackground = true, Name = "kicked vcpu" };
+        })
+        { IsBackground = true, Name = "kicked vcpu" };
         runner.Start();
         Random random = new(7);
         int lost = -1;

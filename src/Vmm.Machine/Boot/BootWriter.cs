@@ -9,7 +9,7 @@ internal static class BootWriter
     /// <summary>Copies part of a file into RAM without a buffer between.</summary>
     internal static void CopyFile(GuestMemory memory, BootFile file, ulong offset, ulong length, ulong address, string field)
     {
-        foreach (GuestRegion region in memory.Regions)
+        foreach (ref readonly GuestRegion region in memory.RegionSpan)
         {
             ulong start = Math.Max(address, region.Start.Value);
             ulong end = Math.Min(address + length, region.Start.Value + region.Length);
