@@ -180,8 +180,22 @@ public sealed class VirtioPciTests : IDisposable
         int iterations = int.Parse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS") ?? "50000");
         Random random = new(77);
         byte[] data = new byte[8];
+        int hits = 0, activations = 0;
         for (int i = 0; i < iterations; i++)
         {
+            // Random configuration soon moves the BAR away and random registers never negotiate: bring both back often.
+            if (i % 64 == 0)
+            {
+                Recover();
+                if (i % 128 == 0)
+                {
+                    Start();
+                    EnableMsix(random.Next(3), masked: false);
+                    activations += _device.Active is null ? 0 : 1;
+                }
+            }
+
+            hits += _function.MappedBar(0)?.Value == _bar ? 1 : 0;
             int length = 1 << random.Next(4);
             Span<byte> bytes = data.AsSpan(0, length);
             random.NextBytes(bytes);
@@ -204,12 +218,19 @@ public sealed class VirtioPciTests : IDisposable
             _device.Active?.Interrupts.SignalQueue(random.Next(4));
         }
 
+        Assert.True(hits > iterations / 4, $"the BAR was in its place for {hits} of {iterations} accesses only");
+        Assert.Equal((iterations + 127) / 128, activations);
+        Recover();
+        Start();
+        Assert.NotNull(_device.Active);
+    }
+
+    private void Recover()
+    {
         Write32(Slot + 4, 0);
         Write32(Slot + 0x10, (uint)Window);
         Write32(Slot + 4, 2);
         Write8(20, 0);
-        Start();
-        Assert.NotNull(_device.Active);
     }
 
     private void Start(ulong descriptors = 0x1000)
