@@ -3,12 +3,21 @@
 
 static struct block block;
 static struct blk_header header;
+static volatile u8 state;
 static u8 data[4096] __attribute__((aligned(4096)));
-static struct desc table[8];
+static struct desc table[8], inner[8];
 
 struct bad { const char *name; void (*build)(struct virtqueue *q); };
 
 static void chain(struct desc *d, u64 address, u32 length, u16 flags, u16 next) { *d = (struct desc){ address, length, flags, next }; }
+
+/* A good read of one sector. Each case breaks one thing in it, so that no other check of the device can answer for the one meant. */
+static void good(struct desc *d)
+{
+    chain(d, (u64)&header, 16, DESC_NEXT, 1);
+    chain(d + 1, (u64)data, 512, DESC_NEXT | DESC_WRITE, 2);
+    chain(d + 2, (u64)&state, 1, DESC_WRITE, 0);
+}
 
 static void loop(struct virtqueue *q)
 {
@@ -28,7 +37,8 @@ static void outside(struct virtqueue *q)
 static void wrap(struct virtqueue *q)
 {
     chain(q->desc, (u64)&header, 16, DESC_NEXT, 1);
-    chain(q->desc + 1, 0xffffffffffffff00ull, 4096, DESC_WRITE, 0);
+    chain(q->desc + 1, 0xffffffffffffff00ull, 4096, DESC_NEXT | DESC_WRITE, 2);
+    chain(q->desc + 2, (u64)&state, 1, DESC_WRITE, 0);
     virtio_submit(q, 0);
 }
 
@@ -40,25 +50,34 @@ static void next_index(struct virtqueue *q)
 
 static void head_index(struct virtqueue *q) { virtio_submit(q, 0xfff0); }
 
-static void avail_jump(struct virtqueue *q) { q->next_avail = (u16)(q->next_avail + q->size + 1); }
+/* One more than the queue holds; every entry of it names the good chain. */
+static void avail_jump(struct virtqueue *q)
+{
+    good(q->desc);
+    for (u32 i = 0; i <= q->size; i++)
+        virtio_submit(q, 0);
+}
 
 static void nested_indirect(struct virtqueue *q)
 {
-    chain(table, (u64)table, 16, DESC_INDIRECT, 0);
-    chain(q->desc, (u64)table, sizeof table, DESC_INDIRECT, 0);
+    good(inner);
+    chain(table, (u64)inner, 3 * sizeof inner[0], DESC_INDIRECT, 0);
+    chain(q->desc, (u64)table, sizeof table[0], DESC_INDIRECT, 0);
     virtio_submit(q, 0);
 }
 
 static void odd_indirect(struct virtqueue *q)
 {
-    chain(q->desc, (u64)table, 15, DESC_INDIRECT, 0);
+    good(table);
+    chain(q->desc, (u64)table, 3 * sizeof table[0] + 1, DESC_INDIRECT, 0);
     virtio_submit(q, 0);
 }
 
 static void zero_length(struct virtqueue *q)
 {
-    chain(q->desc, (u64)&header, 0, DESC_NEXT, 1);
-    chain(q->desc + 1, (u64)data, 1, DESC_WRITE, 0);
+    good(q->desc);
+    chain(q->desc + 1, (u64)data, 0, DESC_NEXT | DESC_WRITE, 3);
+    chain(q->desc + 3, (u64)data, 512, DESC_NEXT | DESC_WRITE, 2);
     virtio_submit(q, 0);
 }
 
