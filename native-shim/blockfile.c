@@ -88,3 +88,29 @@ VMM_API int32_t vmm_block_lock(intptr_t fd, int32_t exclusive)
         return 0;
     return errno == EACCES ? -EAGAIN : -errno;
 }
+
+/* 0: nothing there (or not visible), 1: a directory, 2: anything else. */
+VMM_API int32_t vmm_path_kind(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) < 0)
+        return 0;
+    return S_ISDIR(st.st_mode) ? 1 : 2;
+}
+
+/* Bytes read at the offset, fewer only at the end of the file; -errno. */
+VMM_API int64_t vmm_file_read_at(intptr_t fd, void *buffer, uint64_t length, uint64_t offset)
+{
+    uint64_t done = 0;
+    while (done < length) {
+        ssize_t n = pread((int)fd, (char *)buffer + done, length - done, (off_t)(offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            break;
+        done += (uint64_t)n;
+    }
+    return (int64_t)done;
+}

@@ -16,13 +16,19 @@ public delegate RunResult MachineRunner(VmSpec spec, IConsoleEndpoint console, A
 public sealed class Application
 {
     private readonly MachineRunner _runner;
+    private readonly Action? _prepare;
     private readonly TextWriter? _out;
     private readonly TextWriter? _error;
 
     /// <summary>Uses the process's own streams unless writers are given; they are opened only when something is printed.</summary>
-    public Application(MachineRunner runner, TextWriter? standardOutput = null, TextWriter? standardError = null)
+    /// <param name="runner">Builds and runs the machine of a spec.</param>
+    /// <param name="standardOutput">For results.</param>
+    /// <param name="standardError">For notes and errors.</param>
+    /// <param name="prepare">Called once, on another thread, when it is clear that a machine will be run; it must not throw.</param>
+    public Application(MachineRunner runner, TextWriter? standardOutput = null, TextWriter? standardError = null, Action? prepare = null)
     {
         _runner = runner;
+        _prepare = prepare;
         _out = standardOutput;
         _error = standardError;
     }
@@ -112,6 +118,8 @@ public sealed class Application
 
     internal int Run(RunArguments arguments)
     {
+        using CancellationTokenSource stop = new();
+        using RunPreparation preparation = RunPreparation.Begin(_prepare, stop);
         List<string> problems = [];
         if (arguments.ToSpec(problems) is not { } spec)
         {
@@ -123,17 +131,8 @@ public sealed class Application
             return ExitCodes.Usage;
         }
 
-        using CancellationTokenSource stop = new();
         using Terminal terminal = new();
-        void Signalled(PosixSignalContext context)
-        {
-            context.Cancel = true;
-            stop.Cancel();
-        }
-
-        using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Signalled);
-        using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Signalled);
-        using PosixSignalRegistration hangUp = PosixSignalRegistration.Create(PosixSignal.SIGHUP, Signalled);
+        preparation.Wait();
         try
         {
             if (!arguments.NoSerialInput)

@@ -1,4 +1,4 @@
 using Vmm.Cli;
 
-// MachineHost.Run is the one place where the command line meets the machine.
-return new Application(MachineHost.Run).Execute(args);
+using MachineHost host = new();
+return new Application(host.Run, prepare: host.Prepare).Execute(args);

@@ -1,5 +1,3 @@
-using System.Globalization;
-
 namespace Vmm.Cli;
 
 /// <summary>
@@ -19,12 +17,11 @@ internal static class QuickRun
 
         RunArguments run = new();
         List<string> disks = [];
-        HashSet<string> seen = new(StringComparer.Ordinal);
         for (int i = 1; i < args.Length; i++)
         {
             string option = string.Equals(args[i], "-f", StringComparison.Ordinal) ? "--file" : args[i];
             bool repeatable = string.Equals(option, "--disk", StringComparison.Ordinal);
-            if (!repeatable && !seen.Add(option))
+            if (!repeatable && IsRepeated(args, i, option))
             {
                 return null;
             }
@@ -41,7 +38,8 @@ internal static class QuickRun
                 continue;
             }
 
-            if (++i == args.Length || args[i].Length == 0 || args[i].StartsWith('-'))
+            // An empty command line is a plain wish; any other empty value is a mistake that the tree explains.
+            if (++i == args.Length || (args[i].Length == 0 && option is not "--cmdline") || args[i].StartsWith('-'))
             {
                 return null;
             }
@@ -74,7 +72,7 @@ internal static class QuickRun
                     disks.Add(value);
                     break;
                 case "--cpus" or "--numa":
-                    if (!int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int number))
+                    if (!TryNumber(value, out int number))
                     {
                         return null;
                     }
@@ -87,5 +85,35 @@ internal static class QuickRun
         }
 
         return run with { Disks = disks };
+    }
+
+    /// <summary>Up to nine digits; a longer number is an error that the tree explains.</summary>
+    private static bool TryNumber(string text, out int number)
+    {
+        number = 0;
+        foreach (char c in text)
+        {
+            if (c is < '0' or > '9')
+            {
+                return false;
+            }
+
+            number = (number * 10) + (c - '0');
+        }
+
+        return text.Length is > 0 and < 10;
+    }
+
+    private static bool IsRepeated(string[] args, int at, string option)
+    {
+        for (int i = 1; i < at; i++)
+        {
+            if (string.Equals(args[i], option, StringComparison.Ordinal) || (option is "--file" && args[i] is "-f"))
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 }

@@ -32,18 +32,9 @@ internal sealed record RunArguments
     /// <summary>Makes the spec: the file first, options over it. Returns problems instead of throwing.</summary>
     public VmSpec? ToSpec(List<string> problems)
     {
-        VmSpec spec = new();
-        if (File is not null)
+        if ((File is null ? new VmSpec() : FromFile(File, problems)) is not { } spec)
         {
-            try
-            {
-                spec = SpecReader.ReadFile(File);
-            }
-            catch (SpecException e)
-            {
-                problems.AddRange(e.Problems.Select(p => p.ToString()));
-                return null;
-            }
+            return null;
         }
 
         spec = spec with
@@ -70,6 +61,19 @@ internal sealed record RunArguments
         }
 
         return problems.Count == 0 ? spec : null;
+    }
+
+    private static VmSpec? FromFile(string file, List<string> problems)
+    {
+        try
+        {
+            return SpecReader.ReadFile(file);
+        }
+        catch (SpecException e)
+        {
+            Add(problems, e.Problems);
+            return null;
+        }
     }
 
     private static void Add(List<string> problems, IReadOnlyList<SpecProblem> found)
@@ -106,6 +110,11 @@ internal sealed record RunArguments
             }
         }
 
+        return Disks.Count == 0 ? spec : spec with { Disks = AllDisks(spec, problems) };
+    }
+
+    private List<DiskSpec> AllDisks(VmSpec spec, List<string> problems)
+    {
         List<DiskSpec> disks = [.. spec.Disks];
         foreach (string text in Disks)
         {
@@ -119,7 +128,7 @@ internal sealed record RunArguments
             }
         }
 
-        return spec with { Disks = disks };
+        return disks;
     }
 
     private VmSpec ApplyNuma(VmSpec spec, List<string> problems)
@@ -135,7 +144,11 @@ internal sealed record RunArguments
         }
         catch (SpecException e)
         {
-            problems.AddRange(e.Problems.Select(p => "--" + p));
+            foreach (SpecProblem problem in e.Problems)
+            {
+                problems.Add("--" + problem);
+            }
+
             return spec;
         }
     }

@@ -48,7 +48,7 @@ public static class BlockFile
     /// <exception cref="KernelException">The path names something else (ENOTBLK), does not exist, or may not be opened.</exception>
     public static FileDescriptorHandle Open(string path, bool writable, bool direct)
     {
-        nint fd = Native.BlockOpen(path, writable ? 1 : 0, direct ? 1 : 0, out int errno);
+        nint fd = Native.BlockOpen(CString.Of(path), writable ? 1 : 0, direct ? 1 : 0, out int errno);
         return fd < 0 ? throw new KernelException($"open {path}", errno) : new FileDescriptorHandle(fd);
     }
 
@@ -68,4 +68,28 @@ public static class BlockFile
         const int again = 11;
         return answer == 0 || (answer == -again ? false : throw new KernelException("lock disk file", -answer));
     }
+
+    /// <summary>Fills <paramref name="destination"/> from <paramref name="offset"/>; the answer is the bytes read, fewer only at the end of the file.</summary>
+    /// <exception cref="KernelException">The file cannot be read.</exception>
+    public static int ReadAt(FileDescriptorHandle file, Span<byte> destination, ulong offset)
+    {
+        long answer = Native.FileReadAt(file, destination, (ulong)destination.Length, offset);
+        return answer < 0 ? throw new KernelException("read", (int)-answer) : (int)answer;
+    }
+
+    /// <summary>What a path names, without opening it. The framework's own question costs a few milliseconds at the start of a program.</summary>
+    public static PathKind Kind(string path) => CString.TryOf(path, out byte[] name) ? (PathKind)Native.PathKind(name) : PathKind.Missing;
+}
+
+/// <summary>What a path names.</summary>
+public enum PathKind
+{
+    /// <summary>Nothing, or nothing this user can see.</summary>
+    Missing = 0,
+
+    /// <summary>A directory.</summary>
+    Directory = 1,
+
+    /// <summary>A file of some kind.</summary>
+    File = 2,
 }

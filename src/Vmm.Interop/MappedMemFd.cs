@@ -30,7 +30,7 @@ public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
         Name = name;
         Length = length;
         uint shift = pageSize <= 4096 ? 0 : (uint)System.Numerics.BitOperations.TrailingZeroCount(pageSize);
-        nint fd = Native.MemFdCreate(name, length, shift, out int errno);
+        nint fd = Native.MemFdCreate(CString.Of(name), length, shift, out int errno);
         _file = fd < 0 ? throw new KernelException($"memfd_create {name}, {length} bytes", errno) : new FileDescriptorHandle(fd);
         nint address = Native.MemoryMap(_file, length, out errno);
         if (address == -1)
@@ -112,6 +112,10 @@ public static class ThreadPlacement
     public static void PinCurrent(IReadOnlyList<int> cpus)
     {
         ulong[] mask = MappedMemFd.Bits(cpus);
-        KernelException.ThrowIfError(Native.PinThread(mask, (uint)mask.Length), $"sched_setaffinity {string.Join(',', cpus)}");
+        int answer = Native.PinThread(mask, (uint)mask.Length);
+        if (answer < 0)
+        {
+            throw new KernelException($"sched_setaffinity {string.Join(',', cpus)}", -answer);
+        }
     }
 }

@@ -6,8 +6,8 @@ namespace Vmm.Interop;
 /// <summary>Twin of native-shim/kvm.c.</summary>
 internal static partial class Native
 {
-    [LibraryImport(Shim, EntryPoint = "vmm_open", StringMarshalling = StringMarshalling.Utf8)]
-    internal static partial nint Open(string path, out int errno);
+    [LibraryImport(Shim, EntryPoint = "vmm_open")]
+    internal static partial nint Open(ReadOnlySpan<byte> path, out int errno);
 
     [LibraryImport(Shim, EntryPoint = "vmm_ioctl")]
     internal static unsafe partial int Ioctl(FileDescriptorHandle fd, ulong request, void* argument);

@@ -5,8 +5,8 @@ namespace Vmm.Interop;
 /// <summary>Twin of native-shim/memory.c.</summary>
 internal static partial class Native
 {
-    [LibraryImport(Shim, EntryPoint = "vmm_memfd", StringMarshalling = StringMarshalling.Utf8)]
-    internal static partial nint MemFdCreate(string name, ulong size, uint hugeShift, out int errno);
+    [LibraryImport(Shim, EntryPoint = "vmm_memfd")]
+    internal static partial nint MemFdCreate(ReadOnlySpan<byte> name, ulong size, uint hugeShift, out int errno);
 
     [LibraryImport(Shim, EntryPoint = "vmm_memory_map")]
     internal static partial nint MemoryMap(FileDescriptorHandle fd, ulong length, out int errno);

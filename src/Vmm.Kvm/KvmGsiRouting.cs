@@ -12,7 +12,8 @@ public sealed class KvmGsiRouting(KvmVm vm)
     private const int PicPins = 8, IoApicPins = 24;
 
     private readonly Lock _gate = new();
-    private readonly List<KvmIrqRoutingEntry> _routes = [];
+    private KvmIrqRoutingEntry[] _routes = new KvmIrqRoutingEntry[64]; // an array: a list of our own struct would be compiled at every start
+    private int _count;
 
     /// <summary>Number of routes.</summary>
     public int Count
@@ -21,7 +22,7 @@ public sealed class KvmGsiRouting(KvmVm vm)
         {
             lock (_gate)
             {
-                return _routes.Count;
+                return _count;
             }
         }
     }
@@ -48,7 +49,7 @@ public sealed class KvmGsiRouting(KvmVm vm)
     {
         lock (_gate)
         {
-            _routes.Add(new KvmIrqRoutingEntry { Gsi = gsi, Type = TypeIrqChip, Word0 = (uint)chip, Word1 = pin });
+            Add(new KvmIrqRoutingEntry { Gsi = gsi, Type = TypeIrqChip, Word0 = (uint)chip, Word1 = pin });
         }
     }
 
@@ -58,8 +59,8 @@ public sealed class KvmGsiRouting(KvmVm vm)
         KvmIrqRoutingEntry route = new() { Gsi = gsi, Type = TypeMsi, Word0 = (uint)address, Word1 = (uint)(address >> 32), Word2 = data };
         lock (_gate)
         {
-            _routes.RemoveAll(r => r.Gsi == gsi);
-            _routes.Add(route);
+            RemoveAll(gsi);
+            Add(route);
         }
     }
 
@@ -68,7 +69,7 @@ public sealed class KvmGsiRouting(KvmVm vm)
     {
         lock (_gate)
         {
-            _routes.RemoveAll(r => r.Gsi == gsi);
+            RemoveAll(gsi);
         }
     }
 
@@ -78,7 +79,33 @@ public sealed class KvmGsiRouting(KvmVm vm)
     {
         lock (_gate)
         {
-            vm.SetGsiRouting([.. _routes]);
+            vm.SetGsiRouting(_routes.AsSpan(0, _count));
         }
+    }
+
+    private void Add(KvmIrqRoutingEntry route)
+    {
+        if (_count == _routes.Length)
+        {
+            KvmIrqRoutingEntry[] larger = new KvmIrqRoutingEntry[2 * _count];
+            _routes.CopyTo(larger, 0);
+            _routes = larger;
+        }
+
+        _routes[_count++] = route;
+    }
+
+    private void RemoveAll(uint gsi)
+    {
+        int kept = 0;
+        for (int i = 0; i < _count; i++)
+        {
+            if (_routes[i].Gsi != gsi)
+            {
+                _routes[kept++] = _routes[i];
+            }
+        }
+
+        _count = kept;
     }
 }

@@ -35,7 +35,7 @@ public sealed partial class KvmVcpu
         int size = Vm.CheckExtension(KvmCapability.Xsave2);
         byte[] area = new byte[Math.Max(size, 4096)];
         KvmRequest request = size > 4096 ? KvmRequest.KVM_GET_XSAVE2 : KvmRequest.KVM_GET_XSAVE;
-        KernelException.ThrowIfError(_handle.Call(request, area), request.ToString());
+        request.Check(_handle.Call(request, area));
         return area;
     }
 
@@ -155,7 +155,7 @@ public sealed partial class KvmVcpu
             MemoryMarshal.Write(buffer, new KvmMsrsHeader { Nmsrs = (uint)chunk.Length });
             Span<KvmMsrEntry> values = MemoryMarshal.Cast<byte, KvmMsrEntry>(buffer.AsSpan(header));
             chunk.CopyTo(values);
-            int count = KernelException.ThrowIfError(_handle.Call(request, buffer), request.ToString());
+            int count = request.Check(_handle.Call(request, buffer));
             done.AddRange(values[..count]);
             if (count < chunk.Length)
             {
@@ -172,10 +172,10 @@ public sealed partial class KvmVcpu
     private T Get<T>(KvmRequest request) where T : unmanaged
     {
         T value = default;
-        KernelException.ThrowIfError(_handle.Call(request, ref value), request.ToString());
+        request.Check(_handle.Call(request, ref value));
         return value;
     }
 
     private void Set<T>(KvmRequest request, T value) where T : unmanaged =>
-        KernelException.ThrowIfError(_handle.Call(request, ref value), request.ToString());
+        request.Check(_handle.Call(request, ref value));
 }

@@ -37,7 +37,7 @@ public sealed partial class KvmVm
             throw new ArgumentException($"Slot {slot} needs {DirtyBitmapWords(slotBytes)} words of bitmap, not {bitmap.Length}.", nameof(bitmap));
         }
 
-        KernelException.ThrowIfError(_handle.GetDirtyLog(slot, bitmap), $"KVM_GET_DIRTY_LOG slot {slot}");
+        KvmRequest.KVM_GET_DIRTY_LOG.Check(_handle.GetDirtyLog(slot, bitmap), "slot", slot);
     }
 
     /// <summary>Forgets the pages whose bits are set and protects them again (manual protect only).</summary>
@@ -54,7 +54,7 @@ public sealed partial class KvmVm
             throw new ArgumentException($"{pages} pages need {(pages + 63) / 64} words of bitmap, not {bitmap.Length}.", nameof(bitmap));
         }
 
-        KernelException.ThrowIfError(_handle.ClearDirtyLog(slot, firstPage, pages, bitmap), $"KVM_CLEAR_DIRTY_LOG slot {slot}");
+        KvmRequest.KVM_CLEAR_DIRTY_LOG.Check(_handle.ClearDirtyLog(slot, firstPage, pages, bitmap), "slot", slot);
     }
 
     /// <summary>Largest dirty ring the kernel offers, in bytes; 0: none.</summary>

@@ -52,7 +52,11 @@ public sealed partial class KvmVm : IDisposable
             MemorySize = size,
             UserspaceAddr = (ulong)hostAddress,
         };
-        KernelException.ThrowIfError(_handle.Call(KvmRequest.KVM_SET_USER_MEMORY_REGION, ref region), $"KVM_SET_USER_MEMORY_REGION slot {slot} at 0x{guestPhysical:x}, 0x{size:x} bytes");
+        int answer = _handle.Call(KvmRequest.KVM_SET_USER_MEMORY_REGION, ref region);
+        if (answer < 0)
+        {
+            throw new KernelException($"KVM_SET_USER_MEMORY_REGION slot {slot} at 0x{guestPhysical:x}, 0x{size:x} bytes", -answer);
+        }
     }
 
     /// <summary>Removes a slot.</summary>
@@ -71,7 +75,7 @@ public sealed partial class KvmVm : IDisposable
         KvmEnableCap cap = new() { Cap = (uint)capability };
         cap.Args[0] = argument0;
         cap.Args[1] = argument1;
-        KernelException.ThrowIfError(_handle.Call(KvmRequest.KVM_ENABLE_CAP, ref cap), $"KVM_ENABLE_CAP {capability}");
+        KvmRequest.KVM_ENABLE_CAP.Check(_handle.Call(KvmRequest.KVM_ENABLE_CAP, ref cap), "capability", (uint)capability);
     }
 
     /// <summary>Nanoseconds of kvmclock.</summary>
@@ -92,11 +96,7 @@ public sealed partial class KvmVm : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _handle.Dispose();
 
-    private int Check(KvmRequest request, nint argument = 0) => KernelException.ThrowIfError(_handle.Call(request, argument), request.ToString());
+    private int Check(KvmRequest request, nint argument = 0) => request.Check(_handle.Call(request, argument));
 
-    private int Check<T>(KvmRequest request, ref T argument) where T : unmanaged
-    {
-        int answer = _handle.Call(request, ref argument);
-        return answer < 0 ? throw new KernelException(request.ToString(), -answer) : answer;
-    }
+    private int Check<T>(KvmRequest request, ref T argument) where T : unmanaged => request.Check(_handle.Call(request, ref argument));
 }

@@ -30,6 +30,20 @@ public sealed class HostTopology
     /// <summary>False on a kernel without NUMA support: memory policies do not exist there.</summary>
     public bool HasNuma { get; }
 
+    /// <summary>True when the host has a node of this number.</summary>
+    public bool HasNode(int id)
+    {
+        for (int i = 0; i < Nodes.Count; i++)
+        {
+            if (Nodes[i].Id == id)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
     /// <summary>Reads the topology; tests give other roots.</summary>
     /// <exception cref="InvalidDataException">sysfs says something that cannot be understood; the file is named.</exception>
     public static HostTopology Read(string sysfs = "/sys", string procfs = "/proc")

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Vmm.Interop;
 
 namespace Vmm.Memory;
@@ -35,9 +36,9 @@ public sealed class VnodeMemory : IDisposable
     {
         foreach (int node in placement.HostNodes)
         {
-            if (!host.Nodes.Any(n => n.Id == node))
+            if (!host.HasNode(node))
             {
-                throw new ArgumentException($"vnode {placement.Vnode}: host node {node} does not exist; this host has {NumberSet.Format([.. host.Nodes.Select(n => n.Id)])}", nameof(placement));
+                throw NoSuchNode(placement, host, node);
             }
         }
 
@@ -46,7 +47,7 @@ public sealed class VnodeMemory : IDisposable
             RequireHugePages(placement, sysfs);
         }
 
-        MappedMemFd memory = new($"vmm:vnode{placement.Vnode}", placement.Bytes, placement.PageSize);
+        MappedMemFd memory = new("vmm:vnode" + placement.Vnode.ToString(CultureInfo.InvariantCulture), placement.Bytes, placement.PageSize);
         if (placement.Policy is { } mode && placement.HostNodes.Count > 0)
         {
             int errno = memory.Bind(mode, placement.HostNodes);
@@ -89,6 +90,9 @@ public sealed class VnodeMemory : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _memory.Dispose();
+
+    private static ArgumentException NoSuchNode(VnodePlacement placement, HostTopology host, int node) =>
+        new($"vnode {placement.Vnode}: host node {node} does not exist; this host has {NumberSet.Format([.. host.Nodes.Select(n => n.Id)])}", nameof(placement));
 
     /// <summary>Refuses up front what would be a SIGBUS on first touch.</summary>
     private static void RequireHugePages(VnodePlacement placement, string sysfs)

@@ -1,6 +1,4 @@
-using System.Buffers;
 using System.Buffers.Binary;
-using System.Text;
 
 namespace Vmm.Devices.Acpi;
 
@@ -10,7 +8,7 @@ public sealed class AcpiTable(string signature, byte revision)
     /// <summary>Length of the common header in bytes.</summary>
     public const int HeaderLength = 36;
 
-    private readonly ArrayBufferWriter<byte> _body = new();
+    private readonly ByteSink _body = new();
 
     /// <summary>Four letters.</summary>
     public string Signature => signature;
@@ -18,7 +16,7 @@ public sealed class AcpiTable(string signature, byte revision)
     /// <summary>One byte.</summary>
     public AcpiTable U8(byte value)
     {
-        _body.Write([value]);
+        _body.Add(value);
         return this;
     }
 
@@ -47,10 +45,14 @@ public sealed class AcpiTable(string signature, byte revision)
     }
 
     /// <summary>Reserved bytes, zero.</summary>
-    public AcpiTable Zero(int count) => Raw(new byte[count]);
+    public AcpiTable Zero(int count)
+    {
+        _body.AddZeros(count);
+        return this;
+    }
 
     /// <summary>Zeros up to <paramref name="offset"/> from the start of the table.</summary>
-    public AcpiTable ZeroTo(int offset) => Zero(offset - HeaderLength - _body.WrittenCount);
+    public AcpiTable ZeroTo(int offset) => Zero(offset - HeaderLength - _body.Count);
 
     /// <summary>A generic address structure for one byte-wide I/O port (5.2.3.2).</summary>
     public AcpiTable PortRegister(ushort port) => U8(1).U8(8).U8(0).U8(1).U64(port);
@@ -58,23 +60,27 @@ public sealed class AcpiTable(string signature, byte revision)
     /// <summary>Bytes as they are.</summary>
     public AcpiTable Raw(ReadOnlySpan<byte> bytes)
     {
-        _body.Write(bytes);
+        _body.Add(bytes);
         return this;
     }
 
     /// <summary>The finished table with length and checksum.</summary>
     public byte[] ToArray()
     {
-        byte[] table = new byte[HeaderLength + _body.WrittenCount];
-        Encoding.ASCII.GetBytes(signature).CopyTo(table, 0);
+        byte[] table = new byte[HeaderLength + _body.Count];
+        for (int i = 0; i < 4; i++)
+        {
+            table[i] = (byte)signature[i];
+        }
+
         BinaryPrimitives.WriteInt32LittleEndian(table.AsSpan(4), table.Length);
         table[8] = revision;
-        Encoding.ASCII.GetBytes("VMMCS ").CopyTo(table, 10);
-        Encoding.ASCII.GetBytes("VMMTABLE").CopyTo(table, 16);
+        "VMMCS "u8.CopyTo(table.AsSpan(10));
+        "VMMTABLE"u8.CopyTo(table.AsSpan(16));
         BinaryPrimitives.WriteInt32LittleEndian(table.AsSpan(24), 1);
-        Encoding.ASCII.GetBytes("VMM ").CopyTo(table, 28);
+        "VMM "u8.CopyTo(table.AsSpan(28));
         BinaryPrimitives.WriteInt32LittleEndian(table.AsSpan(32), 1);
-        _body.WrittenSpan.CopyTo(table.AsSpan(HeaderLength));
+        _body.Written.CopyTo(table.AsSpan(HeaderLength));
         table[9] = Checksum(table);
         return table;
     }

@@ -1,5 +1,4 @@
 using System.Buffers.Binary;
-using System.Text;
 using Vmm.Memory;
 
 namespace Vmm.Devices.Acpi;
@@ -21,8 +20,8 @@ public static class AcpiTables
     /// <exception cref="ArgumentException">They do not fit into <paramref name="room"/> bytes.</exception>
     public static byte[] Build(AcpiConfig config, GuestAddress at, int room)
     {
-        MemoryStream image = new();
-        image.Write(new byte[64]); // the RSDP goes here last
+        ByteSink image = new();
+        image.AddZeros(64); // the RSDP goes here last
         List<ulong> listed = [];
         byte[] dsdt = Dsdt.Build(config);
         ulong dsdtAt = Append(image, at, dsdt);
@@ -49,15 +48,11 @@ public static class AcpiTables
             : throw new ArgumentException($"ACPI tables take {result.Length} bytes, there is room for {room}: fewer vCPUs or vnodes are needed", nameof(config));
     }
 
-    private static ulong Append(MemoryStream image, GuestAddress at, byte[] table)
+    private static ulong Append(ByteSink image, GuestAddress at, byte[] table)
     {
-        while (image.Length % 16 != 0)
-        {
-            image.WriteByte(0);
-        }
-
-        ulong place = at.Value + (ulong)image.Length;
-        image.Write(table);
+        image.AddZeros(-image.Count & 15);
+        ulong place = at.Value + (ulong)image.Count;
+        image.Add(table);
         return place;
     }
 
@@ -65,8 +60,8 @@ public static class AcpiTables
     private static byte[] Rsdp(ulong xsdt)
     {
         byte[] rsdp = new byte[36];
-        Encoding.ASCII.GetBytes("RSD PTR ").CopyTo(rsdp, 0);
-        Encoding.ASCII.GetBytes("VMMCS ").CopyTo(rsdp, 9);
+        "RSD PTR "u8.CopyTo(rsdp);
+        "VMMCS "u8.CopyTo(rsdp.AsSpan(9));
         rsdp[15] = 2;
         BinaryPrimitives.WriteInt32LittleEndian(rsdp.AsSpan(20), rsdp.Length);
         BinaryPrimitives.WriteUInt64LittleEndian(rsdp.AsSpan(24), xsdt);

@@ -1,6 +1,4 @@
-using System.Buffers;
 using System.Buffers.Binary;
-using System.Text;
 
 namespace Vmm.Devices.Acpi;
 
@@ -10,10 +8,10 @@ namespace Vmm.Devices.Acpi;
 /// </summary>
 public sealed class AmlWriter
 {
-    private readonly ArrayBufferWriter<byte> _bytes = new();
+    private readonly ByteSink _bytes = new();
 
     /// <summary>What was written so far.</summary>
-    public byte[] ToArray() => _bytes.WrittenSpan.ToArray();
+    public byte[] ToArray() => _bytes.ToArray();
 
     /// <summary><c>Scope (path) { body }</c></summary>
     public AmlWriter Scope(string path, Action<AmlWriter> body) => Block([0x10], path, null, body);
@@ -36,11 +34,11 @@ public sealed class AmlWriter
     public AmlWriter NameEisaId(string name, string id)
     {
         uint letters = ((uint)(id[0] - 0x40) << 26) | ((uint)(id[1] - 0x40) << 21) | ((uint)(id[2] - 0x40) << 16);
-        uint value = BinaryPrimitives.ReverseEndianness(letters | Convert.ToUInt32(id[3..], 16));
+        uint value = BinaryPrimitives.ReverseEndianness(letters | Hex(id));
         Put(0x08);
         PutName(name);
         Put(0x0C);
-        return Raw(BitConverter.GetBytes(value));
+        return U32(value);
     }
 
     /// <summary><c>Name (name, "text")</c></summary>
@@ -49,7 +47,7 @@ public sealed class AmlWriter
         Put(0x08);
         PutName(name);
         Put(0x0D);
-        Raw(Encoding.ASCII.GetBytes(text));
+        _bytes.AddAscii(text);
         return Put(0);
     }
 
@@ -105,6 +103,19 @@ public sealed class AmlWriter
         };
     }
 
+    /// <summary>The four hexadecimal digits behind the three letters of an EISA id.</summary>
+    private static uint Hex(string id)
+    {
+        uint value = 0;
+        for (int i = 3; i < 7; i++)
+        {
+            int digit = char.IsAsciiDigit(id[i]) ? id[i] - '0' : (id[i] | 0x20) - 'a' + 10;
+            value = (value << 4) | (uint)digit;
+        }
+
+        return value;
+    }
+
     private AmlWriter Block(ReadOnlySpan<byte> opcode, string name, byte? flags, Action<AmlWriter> body)
     {
         AmlWriter inner = new();
@@ -145,6 +156,13 @@ public sealed class AmlWriter
         return Raw(content);
     }
 
+    private AmlWriter U32(uint value)
+    {
+        Span<byte> raw = stackalloc byte[4];
+        BinaryPrimitives.WriteUInt32LittleEndian(raw, value);
+        return Raw(raw);
+    }
+
     private void PutName(string name)
     {
         if (name.StartsWith('\\'))
@@ -161,13 +179,13 @@ public sealed class AmlWriter
 
     private AmlWriter Put(byte value)
     {
-        _bytes.Write([value]);
+        _bytes.Add(value);
         return this;
     }
 
     private AmlWriter Raw(ReadOnlySpan<byte> bytes)
     {
-        _bytes.Write(bytes);
+        _bytes.Add(bytes);
         return this;
     }
 }

@@ -37,7 +37,7 @@ internal static class Dsdt
     }
 
     private static void Processor(AmlWriter scope, int index, AcpiProcessor processor, bool numa) =>
-        scope.Device($"C{index:X3}", device =>
+        scope.Device(ProcessorName(index), device =>
         {
             device.NameText("_HID", "ACPI0007").Name("_UID", (ulong)index);
             if (numa)
@@ -45,6 +45,14 @@ internal static class Dsdt
                 device.Name("_PXM", (ulong)processor.Vnode);
             }
         });
+
+    /// <summary>C000, C001, …: four characters, as names in AML are.</summary>
+    private static string ProcessorName(int index)
+    {
+        const string Digits = "0123456789ABCDEF";
+        ReadOnlySpan<char> name = ['C', Digits[(index >> 8) & 15], Digits[(index >> 4) & 15], Digits[index & 15]];
+        return new string(name);
+    }
 
     private static void HostBridge(AmlWriter bridge, AcpiConfig config)
     {

@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Buffers.Binary;
 
 namespace Vmm.Devices.Acpi;
@@ -6,10 +5,10 @@ namespace Vmm.Devices.Acpi;
 /// <summary>Collects resource descriptors (ACPI 6.5 section 6.4) for a <c>_CRS</c>.</summary>
 public sealed class ResourceWriter
 {
-    private readonly ArrayBufferWriter<byte> _bytes = new();
+    private readonly ByteSink _bytes = new();
 
     /// <summary>What was written so far.</summary>
-    public byte[] ToArray() => _bytes.WrittenSpan.ToArray();
+    public byte[] ToArray() => _bytes.ToArray();
 
     /// <summary>Fixed I/O ports (6.4.2.5).</summary>
     public ResourceWriter Io(ushort first, byte count)
@@ -95,7 +94,7 @@ public sealed class ResourceWriter
 
     private ResourceWriter Raw(ReadOnlySpan<byte> bytes)
     {
-        _bytes.Write(bytes);
+        _bytes.Add(bytes);
         return this;
     }
 }

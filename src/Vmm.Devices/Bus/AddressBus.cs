@@ -88,21 +88,42 @@ public sealed class AddressBus(string name) : IMmioMap
     {
         lock (_change)
         {
-            Entry? clash = length == 0 || start + (length - 1) < start
-                ? new Entry(start, length, device, "the end of the address space")
-                : Array.Find(_entries, e => start <= e.Start + (e.Length - 1) && e.Start <= start + (length - 1));
-            other = clash?.Owner;
-            if (clash is not null)
+            if (length == 0 || start + (length - 1) < start)
             {
+                other = "the end of the address space";
                 return false;
             }
 
-            Entry[] entries = [.. _entries, new Entry(start, length, device, owner)];
-            Array.Sort(entries, static (a, b) => a.Start.CompareTo(b.Start));
+            int at = 0;
+            foreach (Entry entry in _entries)
+            {
+                if (start <= entry.Start + (entry.Length - 1) && entry.Start <= start + (length - 1))
+                {
+                    other = entry.Owner;
+                    return false;
+                }
+
+                at += entry.Start < start ? 1 : 0;
+            }
+
+            Entry[] entries = new Entry[_entries.Length + 1];
+            Array.Copy(_entries, entries, at);
+            entries[at] = new Entry(start, length, device, owner);
+            Array.Copy(_entries, at, entries, at + 1, _entries.Length - at);
             Volatile.Write(ref _entries, entries);
+            other = null;
             return true;
         }
     }
 
-    private sealed record Entry(ulong Start, ulong Length, IBusDevice Device, string Owner);
+    private sealed class Entry(ulong start, ulong length, IBusDevice device, string owner)
+    {
+        internal ulong Start => start;
+
+        internal ulong Length => length;
+
+        internal IBusDevice Device => device;
+
+        internal string Owner => owner;
+    }
 }

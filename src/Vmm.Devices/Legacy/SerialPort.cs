@@ -17,7 +17,7 @@ public sealed class SerialPort(IInterruptLine line, ISerialSink sink) : IBusDevi
 {
     private readonly Uart16550 _uart = new();
     private readonly Lock _gate = new();
-    private readonly AutoResetEvent _room = new(initialState: false);
+    private AutoResetEvent? _room; // made by the first Send that finds the FIFO full
     private bool _level;
     private volatile bool _closed;
 
@@ -33,7 +33,7 @@ public sealed class SerialPort(IInterruptLine line, ISerialSink sink) : IBusDevi
 
         if (offset == 0)
         {
-            _room.Set();
+            Volatile.Read(ref _room)?.Set();
         }
     }
 
@@ -54,7 +54,7 @@ public sealed class SerialPort(IInterruptLine line, ISerialSink sink) : IBusDevi
         }
         else if (offset is 1 or 2 or 4) // FIFO cleared, or loopback left: there may be room again
         {
-            _room.Set();
+            Volatile.Read(ref _room)?.Set();
         }
     }
 
@@ -64,6 +64,7 @@ public sealed class SerialPort(IInterruptLine line, ISerialSink sink) : IBusDevi
         int done = 0;
         while (done < bytes.Length && !_closed)
         {
+            AutoResetEvent? room = null;
             lock (_gate)
             {
                 while (done < bytes.Length && _uart.ReceiveRoom > 0)
@@ -72,12 +73,13 @@ public sealed class SerialPort(IInterruptLine line, ISerialSink sink) : IBusDevi
                 }
 
                 UpdateLine();
+                if (done < bytes.Length && !_closed)
+                {
+                    room = _room ??= new AutoResetEvent(initialState: false);
+                }
             }
 
-            if (done < bytes.Length)
-            {
-                _room.WaitOne();
-            }
+            room?.WaitOne();
         }
 
         return done;
@@ -101,21 +103,25 @@ public sealed class SerialPort(IInterruptLine line, ISerialSink sink) : IBusDevi
             UpdateLine();
         }
 
-        _room.Set();
+        Volatile.Read(ref _room)?.Set();
     }
 
     /// <summary>Ends a <see cref="Send"/> that waits.</summary>
     public void Close()
     {
-        _closed = true;
-        _room.Set();
+        lock (_gate) // a Send either sees the flag before it waits, or has made the event by now
+        {
+            _closed = true;
+        }
+
+        _room?.Set();
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
         Close();
-        _room.Dispose();
+        _room?.Dispose();
     }
 
     private void UpdateLine()

@@ -14,7 +14,7 @@ public sealed class KvmHandle : FileDescriptorHandle
     /// <exception cref="KernelException">open(2) failed.</exception>
     public static KvmHandle Open(string path)
     {
-        nint fd = Native.Open(path, out int errno);
+        nint fd = Native.Open(CString.Of(path), out int errno);
         return fd < 0 ? throw new KernelException($"open {path}", errno) : new KvmHandle(fd);
     }
 

@@ -1,15 +1,17 @@
 using System.Buffers.Binary;
-using Microsoft.Win32.SafeHandles;
+using Vmm.Interop;
 
 namespace Vmm.Machine.Boot;
 
 /// <summary>A kernel or initrd as bytes that can be read at an offset: a file on disk, or memory.</summary>
 public sealed class BootFile : IDisposable
 {
-    private readonly SafeFileHandle? _handle;
+    private const int NoEntry = 2, NoAccess = 13, NotAFile = 15, NotADirectory = 20, IsADirectory = 21; // ENOENT, EACCES, ENOTBLK, ENOTDIR, EISDIR
+
+    private readonly FileDescriptorHandle? _handle;
     private readonly ReadOnlyMemory<byte> _bytes;
 
-    private BootFile(string name, SafeFileHandle? handle, ReadOnlyMemory<byte> bytes, ulong length)
+    private BootFile(string name, FileDescriptorHandle? handle, ReadOnlyMemory<byte> bytes, ulong length)
     {
         Name = name;
         _handle = handle;
@@ -27,17 +29,21 @@ public sealed class BootFile : IDisposable
     /// <exception cref="BootException">It does not exist, may not be read, or is not a regular file.</exception>
     public static BootFile Open(string path)
     {
+        FileDescriptorHandle? handle = null;
         try
         {
-            SafeFileHandle handle = File.OpenHandle(path);
-            return new BootFile(path, handle, default, (ulong)RandomAccess.GetLength(handle));
+            handle = BlockFile.Open(path, writable: false, direct: false);
+            return new BootFile(path, handle, default, BlockFile.Inspect(handle).Size);
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
+        catch (KernelException e)
         {
-            throw new BootException(path, "file", null, Directory.Exists(path) ? "is a directory" : e switch
+            handle?.Dispose();
+            throw new BootException(path, "file", null, e.Errno switch
             {
-                FileNotFoundException or DirectoryNotFoundException => "does not exist",
-                UnauthorizedAccessException => "permission denied",
+                NoEntry or NotADirectory => "does not exist",
+                NoAccess => "permission denied",
+                IsADirectory => "is a directory",
+                NotAFile => "is neither a file nor a block device",
                 _ => e.Message,
             });
         }
@@ -68,14 +74,12 @@ public sealed class BootFile : IDisposable
 
         try
         {
-            int done = 0;
-            while (done < destination.Length)
+            if (BlockFile.ReadAt(_handle, destination, offset) < destination.Length)
             {
-                int n = RandomAccess.Read(_handle, destination[done..], (long)offset + done);
-                done += n > 0 ? n : throw new BootException(Name, field, offset, "the file became shorter while it was read");
+                throw new BootException(Name, field, offset, "the file became shorter while it was read");
             }
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (KernelException e)
         {
             throw new BootException(Name, field, offset, e.Message);
         }

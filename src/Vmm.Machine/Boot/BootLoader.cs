@@ -1,4 +1,4 @@
-using System.Text;
+using Vmm.Interop;
 using Vmm.Memory;
 
 namespace Vmm.Machine.Boot;
@@ -88,7 +88,7 @@ public static class BootLoader
                 throw new BootException(kernel.File.Name, "p_paddr", segment.HeaderOffset + 24, $"segment at 0x{segment.Address:x} lies in the first MiB, which belongs to the loader");
             }
 
-            if (!ram.Exists(r => segment.Address >= r.Start && end <= r.End))
+            if (!IsRam(ram, segment.Address, end))
             {
                 throw new BootException(kernel.File.Name, "p_paddr", segment.HeaderOffset + 24, $"segment 0x{segment.Address:x}-0x{end:x} is not in RAM (RAM below 3 GiB ends at 0x{ram[0].End:x}): give the VM more memory");
             }
@@ -106,6 +106,19 @@ public static class BootLoader
 
         KernelSegment last = kernel.Segments[^1];
         return (kernel.Segments[0].Address, last.Address + last.MemorySize, kernel.EntryPoint);
+    }
+
+    private static bool IsRam(List<RamRange> ram, ulong start, ulong end)
+    {
+        foreach (RamRange range in ram)
+        {
+            if (start >= range.Start && end <= range.End)
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     /// <summary>As high as the kernel allows below 3 GiB, whole pages, not on the kernel.</summary>
@@ -145,16 +158,14 @@ public static class BootLoader
     private static void WriteCommandLine(GuestMemory memory, KernelImage kernel, string commandLine)
     {
         int limit = kernel.BzImage is { } header ? (int)Math.Min(header.CommandLineSize, BootLayout.CommandLineRoom - 1) : ElfCommandLineSize;
-        byte[] bytes = new byte[Encoding.UTF8.GetByteCount(commandLine) + 1];
-        Encoding.UTF8.GetBytes(commandLine, bytes);
+        if (!CString.TryOf(commandLine, out byte[] bytes))
+        {
+            throw new BootException(kernel.File.Name, "command line", null, "contains a zero character");
+        }
+
         if (bytes.Length - 1 > limit)
         {
             throw new BootException(kernel.File.Name, "command line", null, $"{bytes.Length - 1} bytes, this kernel takes {limit}");
-        }
-
-        if (commandLine.Contains('\0', StringComparison.Ordinal))
-        {
-            throw new BootException(kernel.File.Name, "command line", null, "contains a zero character");
         }
 
         BootWriter.Write(memory, BootLayout.CommandLine, bytes);

@@ -12,8 +12,13 @@ public sealed record BootMemoryRange(ulong Start, ulong Length, uint Type)
     public const uint Reserved = 2;
 }
 
-/// <summary>RAM from <paramref name="Start"/> up to, not with, <paramref name="End"/>.</summary>
-internal sealed record RamRange(ulong Start, ulong End);
+/// <summary>RAM from a start up to, not with, an end.</summary>
+internal sealed class RamRange(ulong start, ulong end)
+{
+    internal ulong Start => start;
+
+    internal ulong End => end;
+}
 
 /// <summary>Makes the guest's memory map from the RAM regions (ACPI 6.5 chapter 15: ranges ascend and do not overlap).</summary>
 public static class BootMemoryMap
@@ -27,14 +32,26 @@ public static class BootMemoryMap
             new(BootLayout.AcpiTables, BootLayout.HighMemory - BootLayout.AcpiTables, BootMemoryRange.Reserved),
             .. reserved,
         ];
-        foreach ((ulong start, ulong end) in MergedRam(memory))
+        foreach (RamRange ram in MergedRam(memory))
         {
-            Add(map, start, Math.Min(end, BootLayout.LowRamEnd));
-            Add(map, Math.Max(start, BootLayout.HighMemory), end);
+            Add(map, ram.Start, Math.Min(ram.End, BootLayout.LowRamEnd));
+            Add(map, Math.Max(ram.Start, BootLayout.HighMemory), ram.End);
         }
 
-        map.Sort((a, b) => a.Start.CompareTo(b.Start));
+        SortByStart(map);
         return map;
+    }
+
+    /// <summary>By hand: a handful of lines, and a generic sort costs more to load than to run.</summary>
+    private static void SortByStart(List<BootMemoryRange> map)
+    {
+        for (int i = 1; i < map.Count; i++)
+        {
+            for (int j = i; j > 0 && map[j - 1].Start > map[j].Start; j--)
+            {
+                (map[j - 1], map[j]) = (map[j], map[j - 1]);
+            }
+        }
     }
 
     /// <summary>RAM as (start, end) with touching regions joined.</summary>

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Runtime.CompilerServices;
 
 namespace Vmm.Machine.Boot;
 
@@ -53,13 +54,13 @@ internal static class ElfReader
             }
             else if (kind == NoteType && pvhEntry is null)
             {
-                Expect(file, file.Contains(segment.FileOffset, segment.FileSize), $"p_offset of note {i}", at + 8, "the note ends behind the file (truncated?)");
+                Expect(file, file.Contains(segment.FileOffset, segment.FileSize), "p_offset", i, at + 8, $"the note ends behind the file (truncated?)");
                 pvhEntry = FindPvhEntry(file, segment, BinaryPrimitives.ReadUInt64LittleEndian(entry[48..]), ref entryField);
             }
         }
 
         Expect(file, segments.Count > 0, "e_phnum", 56, "no PT_LOAD segment: nothing to load");
-        segments.Sort((a, b) => a.Address.CompareTo(b.Address));
+        SortByAddress(segments);
         for (int i = 1; i < segments.Count; i++)
         {
             Expect(file, segments[i].Address - segments[i - 1].Address >= segments[i - 1].MemorySize, "p_paddr", segments[i].HeaderOffset + 24, $"segment at 0x{segments[i].Address:x} overlaps the one at 0x{segments[i - 1].Address:x}");
@@ -67,15 +68,15 @@ internal static class ElfReader
 
         ulong entryPoint = pvhEntry ?? BinaryPrimitives.ReadUInt64LittleEndian(header[24..]);
         string entryName = pvhEntry is null ? "e_entry" : "XEN_ELFNOTE_PHYS32_ENTRY";
-        Expect(file, segments.Exists(s => entryPoint >= s.Address && entryPoint - s.Address < s.FileSize), entryName, entryField, $"0x{entryPoint:x} is in no loaded segment");
+        Expect(file, IsLoaded(segments, entryPoint), entryName, entryField, $"0x{entryPoint:x} is in no loaded segment");
         return new KernelImage(file, pvhEntry is null ? KernelFormat.Elf : KernelFormat.ElfPvh, entryPoint, segments, null, entryField);
     }
 
     private static void CheckLoad(BootFile file, in KernelSegment segment, int index)
     {
-        Expect(file, segment.FileSize <= segment.MemorySize, $"p_filesz of segment {index}", segment.HeaderOffset + 32, $"0x{segment.FileSize:x} is more than p_memsz 0x{segment.MemorySize:x}");
-        Expect(file, file.Contains(segment.FileOffset, segment.FileSize), $"p_offset of segment {index}", segment.HeaderOffset + 8, $"0x{segment.FileSize:x} bytes at 0x{segment.FileOffset:x} end behind the file (0x{file.Length:x} bytes; truncated?)");
-        Expect(file, segment.Address <= ulong.MaxValue - segment.MemorySize, $"p_paddr of segment {index}", segment.HeaderOffset + 24, $"0x{segment.Address:x} + 0x{segment.MemorySize:x} wraps the address space");
+        Expect(file, segment.FileSize <= segment.MemorySize, "p_filesz", index, segment.HeaderOffset + 32, $"0x{segment.FileSize:x} is more than p_memsz 0x{segment.MemorySize:x}");
+        Expect(file, file.Contains(segment.FileOffset, segment.FileSize), "p_offset", index, segment.HeaderOffset + 8, $"0x{segment.FileSize:x} bytes at 0x{segment.FileOffset:x} end behind the file (0x{file.Length:x} bytes; truncated?)");
+        Expect(file, segment.Address <= ulong.MaxValue - segment.MemorySize, "p_paddr", index, segment.HeaderOffset + 24, $"0x{segment.Address:x} + 0x{segment.MemorySize:x} wraps the address space");
     }
 
     private static ulong? FindPvhEntry(BootFile file, in KernelSegment note, ulong alignment, ref ulong entryField)
@@ -115,7 +116,47 @@ internal static class ElfReader
         return null;
     }
 
+    private static void SortByAddress(List<KernelSegment> segments)
+    {
+        for (int i = 1; i < segments.Count; i++)
+        {
+            for (int j = i; j > 0 && segments[j - 1].Address > segments[j].Address; j--)
+            {
+                (segments[j - 1], segments[j]) = (segments[j], segments[j - 1]);
+            }
+        }
+    }
+
+    private static bool IsLoaded(List<KernelSegment> segments, ulong address)
+    {
+        foreach (KernelSegment segment in segments)
+        {
+            if (address >= segment.Address && address - segment.Address < segment.FileSize)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
     private static ulong RoundUp(ulong value, ulong unit) => (value + unit - 1) & ~(unit - 1);
+
+    private static void Expect(BootFile file, bool holds, string field, ulong offset, [InterpolatedStringHandlerArgument(nameof(holds))] ComplaintText problem)
+    {
+        if (!holds)
+        {
+            throw new BootException(file.Name, field, offset, problem.ToString());
+        }
+    }
+
+    private static void Expect(BootFile file, bool holds, string field, int header, ulong offset, [InterpolatedStringHandlerArgument(nameof(holds))] ComplaintText problem)
+    {
+        if (!holds)
+        {
+            throw new BootException(file.Name, $"{field} of program header {header}", offset, problem.ToString());
+        }
+    }
 
     private static void Expect(BootFile file, bool holds, string field, ulong offset, string problem)
     {

@@ -33,31 +33,35 @@ public sealed class CpuTopology
     /// <summary>Builds the topology from the vnode of each vCPU.</summary>
     public static CpuTopology Create(int[] vnodeOfVcpu)
     {
-        Dictionary<int, int> packageOf = [];
-        Dictionary<int, int> population = [];
+        int vnodes = 0;
         foreach (int vnode in vnodeOfVcpu)
         {
-            packageOf.TryAdd(vnode, packageOf.Count);
-            population[vnode] = population.GetValueOrDefault(vnode) + 1;
+            vnodes = Math.Max(vnodes, vnode + 1);
         }
 
-        int most = 0;
-        foreach (int members in population.Values)
+        // Packages are numbered in the order their first vCPU comes, so that vCPU 0 has APIC id 0.
+        int packages = 0, most = 0;
+        int[] packageOf = new int[vnodes], population = new int[vnodes];
+        foreach (int vnode in vnodeOfVcpu)
         {
-            most = Math.Max(most, members);
+            if (population[vnode]++ == 0)
+            {
+                packageOf[vnode] = packages++;
+            }
+
+            most = Math.Max(most, population[vnode]);
         }
 
         int coreBits = most <= 1 ? 0 : 32 - BitOperations.LeadingZeroCount((uint)(most - 1));
-        Dictionary<int, int> used = [];
+        int[] used = new int[vnodes];
         VcpuPlace[] vcpus = new VcpuPlace[vnodeOfVcpu.Length];
         for (int i = 0; i < vcpus.Length; i++)
         {
             int vnode = vnodeOfVcpu[i];
-            int core = used.GetValueOrDefault(vnode);
-            used[vnode] = core + 1;
+            int core = used[vnode]++;
             vcpus[i] = new VcpuPlace(i, vnode, ((uint)packageOf[vnode] << coreBits) | (uint)core);
         }
 
-        return new CpuTopology(vcpus, coreBits, packageOf.Count);
+        return new CpuTopology(vcpus, coreBits, packages);
     }
 }

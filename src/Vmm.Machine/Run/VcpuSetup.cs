@@ -17,7 +17,7 @@ internal static class VcpuSetup
             new KvmMsrEntry { Index = MsrMiscEnable, Data = 1 },        // fast string operations
             new KvmMsrEntry { Index = MsrMtrrDefaultType, Data = 0x806 }, // MTRRs on, write-back by default
         ];
-        vcpu.SetMsrs(msrs, new List<uint>());
+        vcpu.SetMsrs(msrs);
     }
 
     /// <summary>The boot CPU starts where the boot protocol says; the others wait for INIT and SIPI as KVM made them.</summary>

@@ -23,10 +23,9 @@ namespace Vmm.Machine.Run;
 /// </summary>
 public sealed class VirtualMachine : IDisposable
 {
-    private const uint SerialGsi = 4, FirstMmioGsi = 5;
-    private const ulong IdentityMapAddress = 0xFFFB_C000;
+    private const uint SerialGsi = 4;
 
-    private readonly Stack<IDisposable> _owned = new();
+    private readonly List<IDisposable> _owned = [];
     private readonly List<VcpuThread> _vcpus = [];
     private readonly MachineEnd _end = new();
     private readonly AddressBus _ports = new("ports");
@@ -52,12 +51,13 @@ public sealed class VirtualMachine : IDisposable
     /// <exception cref="BlockException">A disk cannot be opened.</exception>
     /// <exception cref="KernelException">The kernel refused a resource.</exception>
     /// <exception cref="ArgumentException">The spec asks for what this host does not have.</exception>
-    public static VirtualMachine Create(VmSpec spec, IConsoleEndpoint console, Action<string>? note = null)
+    /// <param name="prepared">An empty VM to build in, owned by the machine from here on; null makes one.</param>
+    public static VirtualMachine Create(VmSpec spec, IConsoleEndpoint console, Action<string>? note = null, EmptyVm? prepared = null)
     {
         VirtualMachine machine = new(spec, console);
         try
         {
-            machine.Build(note);
+            machine.Build(note, machine.Own(prepared ?? EmptyVm.Create()));
             return machine;
         }
         catch
@@ -99,9 +99,9 @@ public sealed class VirtualMachine : IDisposable
         _disposed = true;
         _end.Decide(new RunResult(RunOutcome.Stopped));
         StopVcpus();
-        while (_owned.TryPop(out IDisposable? owned))
+        for (int i = _owned.Count - 1; i >= 0; i--)
         {
-            owned.Dispose();
+            _owned[i].Dispose();
         }
     }
 
@@ -124,11 +124,11 @@ public sealed class VirtualMachine : IDisposable
 
     private T Own<T>(T owned) where T : IDisposable
     {
-        _owned.Push(owned);
+        _owned.Add(owned);
         return owned;
     }
 
-    private void Build(Action<string>? note)
+    private void Build(Action<string>? note, EmptyVm kvm)
     {
         // The probe times a guest loop (25 ms on an emulating KVM): beside the set-up, and only for someone who reads notes.
         Thread? probe = note is null ? null : new Thread(() => ProbeKvm(note), maxStackSize: 256 * 1024) { Name = "kvm-probe", IsBackground = true };
@@ -139,14 +139,9 @@ public sealed class VirtualMachine : IDisposable
         Own(_end);
         HostTopology host = NumaPlacement.NeedsHost(_spec) ? HostTopology.Read() : HostTopology.Unknown;
         IReadOnlyList<VnodeHome> homes = NumaPlacement.Place(_spec, host);
-        KvmSystem kvm = Own(KvmSystem.Open());
-        KvmCpuidEntry[] supported = kvm.GetSupportedCpuid();
-        MemoryMap map = MemoryMap.Create(VnodeSizes(), CpuidModel.PhysicalAddressBits(supported));
+        MemoryMap map = MemoryMap.Create(VnodeSizes(), CpuidModel.PhysicalAddressBits(kvm.SupportedCpuid));
         GuestMemory memory = BuildMemory(map, homes, host);
-        KvmVm vm = Own(kvm.CreateVm());
-        vm.SetIdentityMapAddress(IdentityMapAddress);
-        vm.SetTssAddress((uint)IdentityMapAddress + 0x1000);
-        vm.CreateIrqChip();
+        KvmVm vm = kvm.Vm;
         ReadOnlySpan<GuestRegion> regions = memory.RegionSpan;
         for (int slot = 0; slot < regions.Length; slot++)
         {
@@ -156,11 +151,11 @@ public sealed class VirtualMachine : IDisposable
 
         KvmInterrupts interrupts = Own(new KvmInterrupts(vm));
         BuildLegacyDevices(interrupts);
-        List<string> mmioArguments = BuildVirtioDevices(memory, interrupts, new KvmDoorbells(vm), homes);
+        VirtioSlots slots = BuildVirtioDevices(memory, interrupts, new KvmDoorbells(vm), homes);
 
         CpuTopology topology = CpuTopology.Create(VnodeOfVcpu());
-        BootInfo boot = LoadBoot(kernel, initrd, memory, map, topology, mmioArguments);
-        BuildVcpus(kvm, vm, supported, topology, memory, boot, homes);
+        BootInfo boot = LoadBoot(kernel, initrd, memory, map, topology, slots.KernelArguments);
+        BuildVcpus(kvm.System, vm, kvm.SupportedCpuid, topology, memory, boot, homes);
         probe?.Join();
     }
 
@@ -221,35 +216,26 @@ public sealed class VirtualMachine : IDisposable
 
     private void Reset() => _end.Decide(new RunResult(RunOutcome.Reset));
 
-    /// <summary>Returns what to append to the command line so that the guest finds its virtio-mmio windows.</summary>
-    private List<string> BuildVirtioDevices(GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells, IReadOnlyList<VnodeHome> homes)
+    private VirtioSlots BuildVirtioDevices(GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells, IReadOnlyList<VnodeHome> homes)
     {
-        PciHostBridge bridge = Own(new PciHostBridge(_mmio));
-        _ports.Map(0xCF8, 8, bridge.ConfigPorts, "PCI configuration ports");
-        _mmio.Map(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, bridge.Ecam, "ECAM");
-        BarAllocator bars = new((uint)MemoryMap.PciWindow32.Start.Value, (uint)MemoryMap.PciWindow32.Length);
-        List<string> arguments = [];
-
-        void Attach(string name, VirtioDevice device, Spec.VirtioTransport transport)
+        VirtioSlots slots = Own(new VirtioSlots(memory, interrupts, doorbells, _mmio));
+        _ports.Map(0xCF8, 8, slots.Bridge.ConfigPorts, "PCI configuration ports");
+        _mmio.Map(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, slots.Bridge.Ecam, "ECAM");
+        if (_spec.Disks.Count > 0)
         {
-            if (transport == Spec.VirtioTransport.Pci)
-            {
-                bridge.Add(new VirtioPciFunction(name, device, memory, interrupts, doorbells), bars);
-                return;
-            }
-
-            uint slot = (uint)arguments.Count;
-            GuestAddress at = MemoryMap.VirtioMmio.Start + (slot * VirtioMmio.WindowLength);
-            VirtioMmio window = Own(new VirtioMmio(device, memory, interrupts.CreateLine(FirstMmioGsi + slot)));
-            _mmio.Map(at.Value, VirtioMmio.WindowLength, window, name);
-            for (int queue = 0; queue < window.QueueCount; queue++)
-            {
-                doorbells.Bind(at + VirtioMmio.NotifyOffset, 4, (ulong)queue, window.QueueDoorbell(queue));
-            }
-
-            arguments.Add($"virtio_mmio.device={VirtioMmio.WindowLength}@0x{at.Value:x}:{FirstMmioGsi + slot}");
+            BuildDisks(slots, homes);
         }
 
+        if (_spec.Rng)
+        {
+            slots.Attach("rng", new VirtioRng(), _spec.VirtioTransport);
+        }
+
+        return slots;
+    }
+
+    private void BuildDisks(VirtioSlots slots, IReadOnlyList<VnodeHome> homes)
+    {
         for (int i = 0; i < _spec.Disks.Count; i++)
         {
             DiskSpec disk = _spec.Disks[i];
@@ -263,15 +249,8 @@ public sealed class VirtualMachine : IDisposable
                 QueueSize = disk.QueueSize,
                 ThreadStarted = cpus.Count > 0 ? _ => ThreadPlacement.PinCurrent(cpus) : null,
             };
-            Attach(options.Name, new VirtioBlk(RawFileBackend.Open(disk.Path, file), options), disk.Transport ?? _spec.VirtioTransport);
+            slots.Attach(options.Name, new VirtioBlk(RawFileBackend.Open(disk.Path, file), options), disk.Transport ?? _spec.VirtioTransport);
         }
-
-        if (_spec.Rng)
-        {
-            Attach("rng", new VirtioRng(), _spec.VirtioTransport);
-        }
-
-        return arguments;
     }
 
     private ulong[] VnodeSizes()
@@ -305,11 +284,9 @@ public sealed class VirtualMachine : IDisposable
         int vnodes = _spec.EffectiveVnodes.Count;
         AcpiConfig acpi = new()
         {
-            Processors = [.. topology.Vcpus.Select(v => new AcpiProcessor(v.ApicId, v.Vnode))],
-            Memory = [.. map.Ram.Select(e => new AcpiMemory(e.Start, e.Length, e.Vnode))],
-            Distances = _spec.Numa is { } numa
-                ? numa.Distances ?? [.. Enumerable.Range(0, vnodes).Select(from => (IReadOnlyList<int>)[.. Enumerable.Range(0, vnodes).Select(to => from == to ? 10 : 20)])]
-                : null,
+            Processors = Processors(topology),
+            Memory = Memory(map),
+            Distances = _spec.Numa is { } numa ? numa.Distances ?? DefaultDistances(vnodes) : null,
             EcamBase = MemoryMap.Ecam.Start,
             Window32Start = MemoryMap.PciWindow32.Start,
             Window32Length = MemoryMap.PciWindow32.Length,
@@ -332,6 +309,42 @@ public sealed class VirtualMachine : IDisposable
             AcpiRsdp = rsdp,
             Reserved = [new BootMemoryRange(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, BootMemoryRange.Reserved)],
         });
+    }
+
+    private static AcpiProcessor[] Processors(CpuTopology topology)
+    {
+        AcpiProcessor[] processors = new AcpiProcessor[topology.Vcpus.Count];
+        for (int i = 0; i < processors.Length; i++)
+        {
+            processors[i] = new AcpiProcessor(topology.Vcpus[i].ApicId, topology.Vcpus[i].Vnode);
+        }
+
+        return processors;
+    }
+
+    private static AcpiMemory[] Memory(MemoryMap map)
+    {
+        AcpiMemory[] memory = new AcpiMemory[map.Ram.Count];
+        for (int i = 0; i < memory.Length; i++)
+        {
+            memory[i] = new AcpiMemory(map.Ram[i].Start, map.Ram[i].Length, map.Ram[i].Vnode);
+        }
+
+        return memory;
+    }
+
+    private static IReadOnlyList<int>[] DefaultDistances(int vnodes)
+    {
+        IReadOnlyList<int>[] rows = new IReadOnlyList<int>[vnodes];
+        for (int from = 0; from < vnodes; from++)
+        {
+            int[] row = new int[vnodes];
+            Array.Fill(row, 20);
+            row[from] = 10;
+            rows[from] = row;
+        }
+
+        return rows;
     }
 
     private void BuildVcpus(KvmSystem kvm, KvmVm vm, KvmCpuidEntry[] supported, CpuTopology topology, GuestMemory memory, BootInfo boot, IReadOnlyList<VnodeHome> homes)

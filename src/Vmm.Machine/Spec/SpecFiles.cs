@@ -1,3 +1,6 @@
+using System.Globalization;
+using Vmm.Interop;
+
 namespace Vmm.Machine.Spec;
 
 /// <summary>Looks whether the files of a spec are there; the rest of a spec is checked without touching the host.</summary>
@@ -11,7 +14,7 @@ public static class SpecFiles
         Check(problems, "boot.initrd", spec.Boot.Initrd);
         for (int i = 0; i < spec.Disks.Count; i++)
         {
-            Check(problems, $"disks[{i}].path", spec.Disks[i].Path);
+            Check(problems, "disks[" + i.ToString(CultureInfo.InvariantCulture) + "].path", spec.Disks[i].Path);
         }
 
         return problems;
@@ -19,9 +22,9 @@ public static class SpecFiles
 
     private static void Check(List<SpecProblem> problems, string field, string? path)
     {
-        if (!string.IsNullOrEmpty(path) && !File.Exists(path))
+        if (!string.IsNullOrEmpty(path) && BlockFile.Kind(path) is var kind and not PathKind.File)
         {
-            problems.Add(new SpecProblem(field, Directory.Exists(path) ? $"{path} is a directory" : $"{path} does not exist"));
+            problems.Add(new SpecProblem(field, path + (kind == PathKind.Directory ? " is a directory" : " does not exist")));
         }
     }
 }

@@ -8,41 +8,62 @@ public static class SpecText
     /// <summary>Largest member of a set.</summary>
     public const int MaxSetMember = 1023;
 
-    private static readonly (string Suffix, int Shift)[] Units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40), ("B", 0)];
+    private const string Letters = " KMGT";
 
     /// <summary>Reads <c>2GiB</c>, <c>512MiB</c>, <c>64KiB</c>, <c>1TiB</c> or bytes. False on anything else, and on overflow.</summary>
+    /// <remarks>Digit by digit: the framework's number parser would be a good part of the program's start.</remarks>
     public static bool TryParseSize(ReadOnlySpan<char> text, out ulong bytes)
     {
-        int shift = 0;
-        foreach ((string suffix, int unit) in Units)
+        bytes = 0;
+        ulong value = 0;
+        int at = 0;
+        for (; at < text.Length && text[at] is >= '0' and <= '9'; at++)
         {
-            if (text.EndsWith(suffix, StringComparison.Ordinal))
+            uint digit = (uint)(text[at] - '0');
+            if (value > (ulong.MaxValue - digit) / 10)
             {
-                text = text[..^suffix.Length].TrimEnd();
-                shift = unit;
-                break;
+                return false;
             }
+
+            value = (value * 10) + digit;
         }
 
-        if (!ulong.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out bytes) || bytes > ulong.MaxValue >> shift)
+        if (at == 0 || Shift(text[at..]) is not (>= 0 and int shift) || value > ulong.MaxValue >> shift)
         {
-            bytes = 0;
             return false;
         }
 
-        bytes <<= shift;
+        bytes = value << shift;
         return true;
+    }
+
+    /// <summary>The power of two of a unit, spaces before it allowed; -1 for no unit.</summary>
+    private static int Shift(ReadOnlySpan<char> unit)
+    {
+        bool spaced = unit.Length > 0 && unit[0] == ' ';
+        while (unit.Length > 0 && unit[0] == ' ')
+        {
+            unit = unit[1..];
+        }
+
+        return unit.Length switch
+        {
+            0 => spaced ? -1 : 0,
+            1 => unit[0] == 'B' ? 0 : -1,
+            3 when unit[1] == 'i' && unit[2] == 'B' => unit[0] switch { 'K' => 10, 'M' => 20, 'G' => 30, 'T' => 40, _ => -1 },
+            _ => -1,
+        };
     }
 
     /// <summary>Bytes in the largest unit that divides them.</summary>
     public static string FormatSize(ulong bytes)
     {
-        for (int i = 3; i >= 0; i--)
+        for (int i = 4; i >= 1; i--)
         {
-            (string suffix, int shift) = Units[i];
+            int shift = 10 * i;
             if (bytes != 0 && (bytes & ((1UL << shift) - 1)) == 0)
             {
-                return string.Create(CultureInfo.InvariantCulture, $"{bytes >> shift}{suffix}");
+                return string.Create(CultureInfo.InvariantCulture, $"{bytes >> shift}{Letters[i]}iB");
             }
         }
 

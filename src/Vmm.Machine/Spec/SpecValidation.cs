@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.CompilerServices;
 using System.Text;
 
 namespace Vmm.Machine.Spec;
@@ -33,40 +34,32 @@ public static class SpecValidation
     /// <summary>All problems of a spec; empty when it is sound.</summary>
     public static IReadOnlyList<SpecProblem> Validate(VmSpec spec)
     {
-        List<SpecProblem> problems = [];
-        void Check(bool holds, string path, string message)
-        {
-            if (!holds)
-            {
-                problems.Add(new SpecProblem(path, message));
-            }
-        }
-
-        Check(IsName(spec.Name), "name", $"\"{spec.Name}\" is not a name: 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first");
-        Check(spec.Cpus is >= 1 and <= MaxCpus, "cpus", $"{spec.Cpus}, expected 1 to {MaxCpus}");
-        Check(spec.Memory is >= MinMemory and <= MaxMemory, "memory", $"{SpecText.FormatSize(spec.Memory)}, expected 2MiB to 16TiB");
-        Check(spec.Memory % 4096 == 0, "memory", $"{spec.Memory} bytes is not a multiple of 4KiB");
-        Check(spec.Boot.Kernel.Length > 0, "boot.kernel", "is missing: a VM needs a kernel");
-        Check(spec.Boot.Initrd is not "", "boot.initrd", "is empty: leave it out or name a file");
-        Check(!spec.Boot.Cmdline.Contains('\0', StringComparison.Ordinal), "boot.cmdline", "contains a zero character");
-        Check(Encoding.UTF8.GetByteCount(spec.Boot.Cmdline) <= MaxCmdline, "boot.cmdline", $"is longer than {MaxCmdline} bytes");
+        SpecComplaints check = new();
+        check.Require(IsName(spec.Name), "name", $"\"{spec.Name}\" is not a name: 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first");
+        check.Require(spec.Cpus is >= 1 and <= MaxCpus, "cpus", $"{spec.Cpus}, expected 1 to {MaxCpus}");
+        check.Require(spec.Memory is >= MinMemory and <= MaxMemory, "memory", $"{SpecText.FormatSize(spec.Memory)}, expected 2MiB to 16TiB");
+        check.Require(spec.Memory % 4096 == 0, "memory", $"{spec.Memory} bytes is not a multiple of 4KiB");
+        check.Require(spec.Boot.Kernel.Length > 0, "boot.kernel", "is missing: a VM needs a kernel");
+        check.Require(spec.Boot.Initrd is not "", "boot.initrd", "is empty: leave it out or name a file");
+        check.Require(!HasZero(spec.Boot.Cmdline), "boot.cmdline", "contains a zero character");
+        check.Require(Utf8Fits(spec.Boot.Cmdline, MaxCmdline), "boot.cmdline", $"is longer than {MaxCmdline} bytes");
         if (spec.Numa is { } numa)
         {
-            CheckNuma(spec, numa, Check);
+            CheckNuma(spec, numa, check);
         }
 
-        Check(spec.Disks.Count <= MaxDisks, "disks", $"{spec.Disks.Count} disks, at most {MaxDisks}");
+        check.Require(spec.Disks.Count <= MaxDisks, "disks", $"{spec.Disks.Count} disks, at most {MaxDisks}");
         for (int i = 0; i < spec.Disks.Count; i++)
         {
-            CheckDisk(spec, i, Check);
+            CheckDisk(spec, i, check);
         }
 
-        return problems;
+        return check.Problems;
     }
 
-    private static void CheckNuma(VmSpec spec, NumaSpec numa, Action<bool, string, string> check)
+    private static void CheckNuma(VmSpec spec, NumaSpec numa, SpecComplaints check)
     {
-        check(numa.Vnodes.Count is >= 1 and <= MaxVnodes, "numa.vnodes", $"{numa.Vnodes.Count} vnodes, expected 1 to {MaxVnodes}");
+        check.Require(numa.Vnodes.Count is >= 1 and <= MaxVnodes, "numa.vnodes", $"{numa.Vnodes.Count} vnodes, expected 1 to {MaxVnodes}");
         Dictionary<int, int> owner = [];
         UInt128 total = 0;
         for (int i = 0; i < numa.Vnodes.Count; i++)
@@ -77,14 +70,14 @@ public static class SpecValidation
             CheckVnode(vnode, path, check);
             foreach (int cpu in vnode.Cpus)
             {
-                check(cpu >= 0 && cpu < spec.Cpus, path + ".cpus", $"CPU {cpu} does not exist: the VM has {spec.Cpus} (0-{spec.Cpus - 1})");
-                check(owner.TryAdd(cpu, i) || owner[cpu] == i, path + ".cpus", $"CPU {cpu} is already in vnode {owner[cpu]}");
+                check.Require(cpu >= 0 && cpu < spec.Cpus, path + ".cpus", $"CPU {cpu} does not exist: the VM has {spec.Cpus} (0-{spec.Cpus - 1})");
+                check.Require(owner.TryAdd(cpu, i) || owner[cpu] == i, path + ".cpus", $"CPU {cpu} is already in vnode {owner[cpu]}");
             }
         }
 
         if (numa.Vnodes.Count > 0)
         {
-            check(total == spec.Memory, "numa.vnodes", $"the vnodes have {FormatTotal(total)} together, the VM has {SpecText.FormatSize(spec.Memory)}");
+            check.Require(total == spec.Memory, "numa.vnodes", $"the vnodes have {FormatTotal(total)} together, the VM has {SpecText.FormatSize(spec.Memory)}");
             List<int> missing = [];
             for (int cpu = 0; cpu < Math.Min(spec.Cpus, MaxCpus); cpu++)
             {
@@ -94,25 +87,25 @@ public static class SpecValidation
                 }
             }
 
-            check(missing.Count == 0, "numa.vnodes", $"no vnode has CPU {string.Join(',', missing)}");
+            check.Require(missing.Count == 0, "numa.vnodes", $"no vnode has CPU {string.Join(',', missing)}");
         }
 
         CheckDistances(numa, check);
     }
 
-    private static void CheckVnode(VnodeSpec vnode, string path, Action<bool, string, string> check)
+    private static void CheckVnode(VnodeSpec vnode, string path, SpecComplaints check)
     {
-        check(vnode.Memory == 0 || vnode.Memory >= MinMemory, path + ".memory", $"{SpecText.FormatSize(vnode.Memory)}, expected 0 or at least 2MiB");
-        check(vnode.Memory > 0 || vnode.Cpus.Count > 0, path, "has neither CPUs nor memory");
+        check.Require(vnode.Memory == 0 || vnode.Memory >= MinMemory, path + ".memory", $"{SpecText.FormatSize(vnode.Memory)}, expected 0 or at least 2MiB");
+        check.Require(vnode.Memory > 0 || vnode.Cpus.Count > 0, path, "has neither CPUs nor memory");
         bool knownSize = vnode.PageSize is 4096 or 2UL << 20 or 1UL << 30;
-        check(knownSize, path + ".pageSize", $"{SpecText.FormatSize(vnode.PageSize)}, expected 4KiB, 2MiB or 1GiB");
-        check(!knownSize || vnode.Memory % vnode.PageSize == 0, path + ".memory", $"{SpecText.FormatSize(vnode.Memory)} is not a multiple of its page size {SpecText.FormatSize(vnode.PageSize)}");
-        check(vnode.Policy != VnodePolicy.Default || vnode.HostNodes.Count == 0, path + ".policy", "is default, which takes no hostNodes: use strict, preferred or interleave");
-        check(vnode.Policy == VnodePolicy.Default || vnode.HostNodes.Count > 0, path + ".hostNodes", $"is missing: policy {Names.Of(vnode.Policy)} needs it");
-        check(vnode.Policy != VnodePolicy.Preferred || vnode.HostNodes.Count <= 1, path + ".hostNodes", "has several nodes: policy preferred takes one");
+        check.Require(knownSize, path + ".pageSize", $"{SpecText.FormatSize(vnode.PageSize)}, expected 4KiB, 2MiB or 1GiB");
+        check.Require(!knownSize || vnode.Memory % vnode.PageSize == 0, path + ".memory", $"{SpecText.FormatSize(vnode.Memory)} is not a multiple of its page size {SpecText.FormatSize(vnode.PageSize)}");
+        check.Require(vnode.Policy != VnodePolicy.Default || vnode.HostNodes.Count == 0, path + ".policy", "is default, which takes no hostNodes: use strict, preferred or interleave");
+        check.Require(vnode.Policy == VnodePolicy.Default || vnode.HostNodes.Count > 0, path + ".hostNodes", $"is missing: policy {Names.Of(vnode.Policy)} needs it");
+        check.Require(vnode.Policy != VnodePolicy.Preferred || vnode.HostNodes.Count <= 1, path + ".hostNodes", "has several nodes: policy preferred takes one");
     }
 
-    private static void CheckDistances(NumaSpec numa, Action<bool, string, string> check)
+    private static void CheckDistances(NumaSpec numa, SpecComplaints check)
     {
         if (numa.Distances is not { } rows)
         {
@@ -120,38 +113,82 @@ public static class SpecValidation
         }
 
         int count = numa.Vnodes.Count;
-        check(rows.Count == count, "numa.distances", $"{rows.Count} rows, expected one for each of {count} vnodes");
+        check.Require(rows.Count == count, "numa.distances", $"{rows.Count} rows, expected one for each of {count} vnodes");
         for (int i = 0; i < rows.Count; i++)
         {
-            check(rows[i].Count == count, $"numa.distances[{i}]", $"{rows[i].Count} numbers, expected one for each of {count} vnodes");
+            check.Require(rows[i].Count == count, $"numa.distances[{i}]", $"{rows[i].Count} numbers, expected one for each of {count} vnodes");
             for (int j = 0; j < rows[i].Count; j++)
             {
                 int distance = rows[i][j];
-                check(i == j ? distance == 10 : distance is > 10 and <= 255, $"numa.distances[{i}][{j}]", i == j ? $"{distance}, the distance of a vnode to itself is 10" : $"{distance}, expected 11 to 254, or 255 for unreachable");
+                check.Require(i == j ? distance == 10 : distance is > 10 and <= 255, $"numa.distances[{i}][{j}]", i == j ? $"{distance}, the distance of a vnode to itself is 10" : $"{distance}, expected 11 to 254, or 255 for unreachable");
             }
         }
     }
 
-    private static void CheckDisk(VmSpec spec, int index, Action<bool, string, string> check)
+    private static void CheckDisk(VmSpec spec, int index, SpecComplaints check)
     {
         DiskSpec disk = spec.Disks[index];
         string path = $"disks[{index}]";
-        check(disk.Path.Length > 0, path + ".path", "is missing");
-        check(disk.Queues is >= 1 and <= MaxQueues, path + ".queues", $"{disk.Queues}, expected 1 to {MaxQueues}");
-        check(disk.QueueSize is >= 2 and <= MaxQueueSize && BitOperations.IsPow2(disk.QueueSize), path + ".queueSize", $"{disk.QueueSize}, expected a power of two from 2 to {MaxQueueSize}");
-        check(disk.Serial is null || IsSerial(disk.Serial), path + ".serial", $"\"{disk.Serial}\", expected 1 to {SerialBytes} printable ASCII characters");
+        check.Require(disk.Path.Length > 0, path + ".path", "is missing");
+        check.Require(disk.Queues is >= 1 and <= MaxQueues, path + ".queues", $"{disk.Queues}, expected 1 to {MaxQueues}");
+        check.Require(disk.QueueSize is >= 2 and <= MaxQueueSize && BitOperations.IsPow2(disk.QueueSize), path + ".queueSize", $"{disk.QueueSize}, expected a power of two from 2 to {MaxQueueSize}");
+        check.Require(disk.Serial is null || IsSerial(disk.Serial), path + ".serial", $"\"{disk.Serial}\", expected 1 to {SerialBytes} printable ASCII characters");
         for (int i = 0; i < index; i++)
         {
             DiskSpec other = spec.Disks[i];
-            check(disk.Path.Length == 0 || !string.Equals(disk.Path, other.Path, StringComparison.Ordinal) || (disk.ReadOnly && other.ReadOnly), path + ".path", $"{disk.Path} is disks[{i}] too: a disk that is written can be attached once");
-            check(disk.Serial is null || !string.Equals(disk.Serial, other.Serial, StringComparison.Ordinal), path + ".serial", $"\"{disk.Serial}\" is the serial of disks[{i}] too");
+            check.Require(disk.Path.Length == 0 || !string.Equals(disk.Path, other.Path, StringComparison.Ordinal) || (disk.ReadOnly && other.ReadOnly), path + ".path", $"{disk.Path} is disks[{i}] too: a disk that is written can be attached once");
+            check.Require(disk.Serial is null || !string.Equals(disk.Serial, other.Serial, StringComparison.Ordinal), path + ".serial", $"\"{disk.Serial}\" is the serial of disks[{i}] too");
         }
     }
 
-    private static bool IsName(string name) =>
-        name.Length is >= 1 and <= 64 && char.IsAsciiLetterOrDigit(name[0]) && name.All(c => char.IsAsciiLetterOrDigit(c) || c is '.' or '_' or '-');
+    private static bool Utf8Fits(string text, int bytes) => text.Length <= bytes / 4 || Utf8Length(text) <= bytes;
 
-    private static bool IsSerial(string serial) => serial.Length is >= 1 and <= SerialBytes && serial.All(c => c is >= ' ' and <= '~');
+    [MethodImpl(MethodImplOptions.NoInlining)] // the encoding is loaded only for who needs it
+    private static int Utf8Length(string text) => Encoding.UTF8.GetByteCount(text);
+
+    private static bool HasZero(string text)
+    {
+        foreach (char c in text)
+        {
+            if (c == '\0')
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    private static bool IsName(string name)
+    {
+        if (name.Length is < 1 or > 64 || !char.IsAsciiLetterOrDigit(name[0]))
+        {
+            return false;
+        }
+
+        foreach (char c in name)
+        {
+            if (!char.IsAsciiLetterOrDigit(c) && c is not ('.' or '_' or '-'))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    private static bool IsSerial(string serial)
+    {
+        foreach (char c in serial)
+        {
+            if (c is < ' ' or > '~')
+            {
+                return false;
+            }
+        }
+
+        return serial.Length is >= 1 and <= SerialBytes;
+    }
 
     private static string FormatTotal(UInt128 total) => total <= ulong.MaxValue ? SpecText.FormatSize((ulong)total) : $"{total}B";
 }

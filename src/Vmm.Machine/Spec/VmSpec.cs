@@ -75,7 +75,14 @@ public sealed record VmSpec
     public bool DebugExit { get; init; } = true;
 
     /// <summary>The vnodes, also when <see cref="Numa"/> is null: then one with all CPUs and memory.</summary>
-    public IReadOnlyList<VnodeSpec> EffectiveVnodes => Numa?.Vnodes ?? [new VnodeSpec { Cpus = NumberSet.Range(0, Cpus), Memory = Memory }];
+    public IReadOnlyList<VnodeSpec> EffectiveVnodes => Numa?.Vnodes ?? OneVnode();
+
+    private VnodeSpec[] OneVnode()
+    {
+        VnodeSpec[] one = new VnodeSpec[1];
+        one[0] = new VnodeSpec { Cpus = NumberSet.Range(0, Cpus), Memory = Memory };
+        return one;
+    }
 }
 
 /// <summary>What to boot.</summary>

@@ -1,0 +1,62 @@
+using System.Globalization;
+using Vmm.Devices.Bus;
+using Vmm.Devices.Pci;
+using Vmm.Devices.Virtio;
+using Vmm.Machine.Layout;
+using Vmm.Memory;
+
+namespace Vmm.Machine.Run;
+
+/// <summary>Where virtio devices of one machine are plugged in: PCI slots behind the host bridge, and virtio-mmio windows.</summary>
+internal sealed class VirtioSlots(GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells, AddressBus mmio) : IDisposable
+{
+    private const uint FirstMmioGsi = 5;
+
+    private readonly BarAllocator _bars = new((uint)MemoryMap.PciWindow32.Start.Value, (uint)MemoryMap.PciWindow32.Length);
+    private readonly List<VirtioMmio> _windows = [];
+
+    /// <summary>The bridge that PCI devices sit behind.</summary>
+    internal PciHostBridge Bridge { get; } = new(mmio);
+
+    /// <summary>What to append to the kernel's command line so that the guest finds the virtio-mmio windows.</summary>
+    internal List<string> KernelArguments { get; } = [];
+
+    /// <summary>Plugs a device in; it belongs to the machine from here on.</summary>
+    internal void Attach(string name, VirtioDevice device, Spec.VirtioTransport transport)
+    {
+        if (transport == Spec.VirtioTransport.Pci)
+        {
+            Bridge.Add(new VirtioPciFunction(name, device, memory, interrupts, doorbells), _bars);
+        }
+        else
+        {
+            AttachMmio(name, device);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (VirtioMmio window in _windows)
+        {
+            window.Dispose();
+        }
+
+        Bridge.Dispose();
+    }
+
+    private void AttachMmio(string name, VirtioDevice device)
+    {
+        uint slot = (uint)_windows.Count;
+        GuestAddress at = MemoryMap.VirtioMmio.Start + (slot * VirtioMmio.WindowLength);
+        VirtioMmio window = new(device, memory, interrupts.CreateLine(FirstMmioGsi + slot));
+        _windows.Add(window);
+        mmio.Map(at.Value, VirtioMmio.WindowLength, window, name);
+        for (int queue = 0; queue < window.QueueCount; queue++)
+        {
+            doorbells.Bind(at + VirtioMmio.NotifyOffset, 4, (ulong)queue, window.QueueDoorbell(queue));
+        }
+
+        KernelArguments.Add(string.Create(CultureInfo.InvariantCulture, $"virtio_mmio.device={VirtioMmio.WindowLength}@0x{at.Value:x}:{FirstMmioGsi + slot}"));
+    }
+}
