@@ -94,23 +94,27 @@ internal sealed record RunArguments
             }
             else
             {
-                problems.Add($"--memory {Memory}: expected a size such as 512MiB or 2GiB");
+                problems.Add("--memory " + Memory + ": expected a size such as 512MiB or 2GiB");
             }
         }
 
         if (Transport is not null)
         {
-            if (Names.TryParse(Transport, out VirtioTransport transport))
-            {
-                spec = spec with { VirtioTransport = transport };
-            }
-            else
-            {
-                problems.Add($"--virtio-transport {Transport}: expected pci or mmio");
-            }
+            spec = ApplyTransport(spec, Transport, problems);
         }
 
         return Disks.Count == 0 ? spec : spec with { Disks = AllDisks(spec, problems) };
+    }
+
+    private static VmSpec ApplyTransport(VmSpec spec, string text, List<string> problems)
+    {
+        if (Names.TryParse(text, out VirtioTransport transport))
+        {
+            return spec with { VirtioTransport = transport };
+        }
+
+        problems.Add($"--virtio-transport {text}: expected pci or mmio");
+        return spec;
     }
 
     private List<DiskSpec> AllDisks(VmSpec spec, List<string> problems)

@@ -146,7 +146,8 @@ public sealed partial class KvmVcpu
     /// <summary>Chunks of at most <see cref="MsrsPerCall"/>; the kernel stops at the first MSR it refuses, so go on behind it.</summary>
     private KvmMsrEntry[] Msrs(KvmRequest request, ReadOnlySpan<KvmMsrEntry> entries, ICollection<uint>? refused)
     {
-        List<KvmMsrEntry> done = new(entries.Length);
+        KvmMsrEntry[] done = new KvmMsrEntry[entries.Length];
+        int total = 0;
         int header = Unsafe.SizeOf<KvmMsrsHeader>();
         while (!entries.IsEmpty)
         {
@@ -156,7 +157,8 @@ public sealed partial class KvmVcpu
             Span<KvmMsrEntry> values = MemoryMarshal.Cast<byte, KvmMsrEntry>(buffer.AsSpan(header));
             chunk.CopyTo(values);
             int count = request.Check(_handle.Call(request, buffer));
-            done.AddRange(values[..count]);
+            values[..count].CopyTo(done.AsSpan(total));
+            total += count;
             if (count < chunk.Length)
             {
                 refused?.Add(chunk[count].Index);
@@ -166,7 +168,7 @@ public sealed partial class KvmVcpu
             entries = entries[count..];
         }
 
-        return [.. done];
+        return total == done.Length ? done : done[..total];
     }
 
     private T Get<T>(KvmRequest request) where T : unmanaged

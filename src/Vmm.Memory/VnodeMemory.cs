@@ -1,4 +1,3 @@
-using System.Globalization;
 using Vmm.Interop;
 
 namespace Vmm.Memory;
@@ -47,7 +46,7 @@ public sealed class VnodeMemory : IDisposable
             RequireHugePages(placement, sysfs);
         }
 
-        MappedMemFd memory = new("vmm:vnode" + placement.Vnode.ToString(CultureInfo.InvariantCulture), placement.Bytes, placement.PageSize);
+        MappedMemFd memory = new("vmm:vnode" + placement.Vnode, placement.Bytes, placement.PageSize);
         if (placement.Policy is { } mode && placement.HostNodes.Count > 0)
         {
             int errno = memory.Bind(mode, placement.HostNodes);

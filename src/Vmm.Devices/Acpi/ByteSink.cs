@@ -14,7 +14,12 @@ internal sealed class ByteSink
     /// <summary>What was written; valid until the next write.</summary>
     internal ReadOnlySpan<byte> Written => _bytes.AsSpan(0, Count);
 
-    internal byte[] ToArray() => _bytes[..Count];
+    internal byte[] ToArray()
+    {
+        byte[] bytes = new byte[Count];
+        Array.Copy(_bytes, bytes, Count);
+        return bytes;
+    }
 
     internal void Add(byte value) => Room(1)[0] = value;
 

@@ -5,7 +5,8 @@ namespace Vmm.Devices.Legacy;
 /// <summary>
 /// MC146818-compatible clock and CMOS RAM at ports 0x70/0x71, read-only time in UTC from the host. No alarm and no periodic interrupt.
 /// </summary>
-public sealed class CmosRtc(TimeProvider clock) : IBusDevice
+/// <param name="clock">The time to show; null is the host's.</param>
+public sealed class CmosRtc(TimeProvider? clock = null) : IBusDevice
 {
     private readonly Lock _gate = new();
     private readonly byte[] _ram = new byte[128];
@@ -44,7 +45,7 @@ public sealed class CmosRtc(TimeProvider clock) : IBusDevice
 
     private byte ReadRegister()
     {
-        DateTime now = clock.GetUtcNow().UtcDateTime;
+        DateTime now = (clock ?? TimeProvider.System).GetUtcNow().UtcDateTime;
         return _index switch
         {
             0x00 => Encode(now.Second),

@@ -23,7 +23,19 @@ public static class NumaPlacement
     /// <summary>One home per vnode, in order.</summary>
     public static IReadOnlyList<VnodeHome> Place(VmSpec spec, HostTopology host)
     {
-        IReadOnlyList<VnodeSpec> vnodes = spec.EffectiveVnodes;
+        return NeedsHost(spec) ? Project(spec.EffectiveVnodes, host) : Anywhere(spec.EffectiveVnodes[0]);
+    }
+
+    /// <summary>The common case, one vnode without a wish, kept apart: it is part of every start.</summary>
+    private static VnodeHome[] Anywhere(VnodeSpec vnode)
+    {
+        VnodeHome[] home = new VnodeHome[1];
+        home[0] = new VnodeHome(new VnodePlacement(0, vnode.Memory, vnode.PageSize, null, vnode.HostNodes), vnode.HostNodes);
+        return home;
+    }
+
+    private static List<VnodeHome> Project(IReadOnlyList<VnodeSpec> vnodes, HostTopology host)
+    {
         bool spread = vnodes.Count > 1 && host.Nodes.Count > 1;
         List<VnodeHome> homes = [];
         for (int i = 0; i < vnodes.Count; i++)

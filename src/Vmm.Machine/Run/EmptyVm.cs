@@ -5,7 +5,7 @@ using Vmm.Kvm;
 namespace Vmm.Machine.Run;
 
 /// <summary>
-/// KVM opened and a VM in it with its interrupt controllers, but without memory and vCPUs: the part of a machine that needs nothing of the
+/// KVM opened and a VM in it with its interrupt controllers and its boot CPU, but without memory: the part of a machine that needs nothing of the
 /// spec. A program that starts one VM makes it on a second thread while it reads spec and kernel; a warm worker has it ready.
 /// </summary>
 public sealed class EmptyVm : IDisposable
@@ -14,46 +14,60 @@ public sealed class EmptyVm : IDisposable
     private const ulong IdentityMapAddress = 0xFFFB_C000;
     private const uint TssAddress = (uint)IdentityMapAddress + 0x1000;
 
-    private EmptyVm(KvmSystem system)
+    /// <summary>APIC id of the CPU that starts: every topology has it.</summary>
+    internal const uint BootVcpuId = 0;
+
+    private readonly List<IDisposable> _owned = [];
+
+    private EmptyVm()
     {
-        System = system;
-        SupportedCpuid = system.GetSupportedCpuid();
-        Vm = system.CreateVm();
-    }
-
-    internal KvmSystem System { get; }
-
-    internal KvmVm Vm { get; }
-
-    internal KvmCpuidEntry[] SupportedCpuid { get; }
-
-    /// <summary>Opens KVM and makes the VM.</summary>
-    /// <exception cref="KvmUnavailableException">No KVM, or no permission to use it.</exception>
-    /// <exception cref="KernelException">The kernel refused.</exception>
-    public static EmptyVm Create()
-    {
-        KvmSystem system = KvmSystem.Open();
-        EmptyVm? made = null;
+        System = Own(KvmSystem.Open());
         try
         {
-            made = new EmptyVm(system);
-            made.Vm.SetIdentityMapAddress(IdentityMapAddress);
-            made.Vm.SetTssAddress(TssAddress);
-            made.Vm.CreateIrqChip();
-            return made;
+            SupportedCpuid = System.GetSupportedCpuid();
+            Vm = Own(System.CreateVm());
+            Vm.SetIdentityMapAddress(IdentityMapAddress);
+            Vm.SetTssAddress(TssAddress);
+            Vm.CreateIrqChip();
+            Interrupts = Own(new KvmInterrupts(Vm));
+            BootVcpu = Own(Vm.CreateVcpu(BootVcpuId));
         }
         catch
         {
-            made?.Vm.Dispose();
-            system.Dispose();
+            Dispose();
             throw;
         }
     }
 
+    internal KvmSystem System { get; }
+
+    internal KvmCpuidEntry[] SupportedCpuid { get; }
+
+    internal KvmVm Vm { get; }
+
+    internal KvmInterrupts Interrupts { get; }
+
+    internal KvmVcpu BootVcpu { get; }
+
+    /// <summary>Opens KVM and makes the VM.</summary>
+    /// <exception cref="KvmUnavailableException">No KVM, or no permission to use it.</exception>
+    /// <exception cref="KernelException">The kernel refused.</exception>
+    public static EmptyVm Create() => new();
+
     /// <inheritdoc/>
     public void Dispose()
     {
-        Vm.Dispose();
-        System.Dispose();
+        for (int i = _owned.Count - 1; i >= 0; i--)
+        {
+            _owned[i].Dispose();
+        }
+
+        _owned.Clear();
+    }
+
+    private T Own<T>(T owned) where T : IDisposable
+    {
+        _owned.Add(owned);
+        return owned;
     }
 }

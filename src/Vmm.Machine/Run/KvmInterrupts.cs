@@ -17,8 +17,6 @@ internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
     private readonly Lock _gate = new();
     private readonly List<Message> _messages = [];
     private readonly List<Line> _lines = [];
-    private readonly Stack<uint> _freeGsis = [];
-    private uint _nextGsi = FirstMessageGsi;
 
     internal KvmInterrupts(KvmVm vm)
     {
@@ -45,7 +43,7 @@ internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
             Message? message = _messages.Find(m => ReferenceEquals(m.Device, device) && m.Slot == slot);
             if (message is null)
             {
-                uint gsi = _freeGsis.Count > 0 ? _freeGsis.Pop() : _nextGsi++;
+                uint gsi = FreeGsi();
                 message = new Message(device, slot, new EventFd(), gsi);
                 _messages.Add(message);
                 _routing.SetMsi(gsi, address, data);
@@ -77,12 +75,23 @@ internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
                 _vm.DeassignIrqFd(message.Trigger, message.Gsi);
                 message.Trigger.Dispose();
                 _routing.Remove(message.Gsi);
-                _freeGsis.Push(message.Gsi);
                 _messages.RemoveAt(i);
             }
 
             _routing.Commit();
         }
+    }
+
+    /// <summary>The lowest number that no message uses.</summary>
+    private uint FreeGsi()
+    {
+        uint gsi = FirstMessageGsi;
+        while (_messages.Exists(m => m.Gsi == gsi))
+        {
+            gsi++;
+        }
+
+        return gsi;
     }
 
     public void Dispose()

@@ -24,7 +24,7 @@ internal sealed class VcpuThread
         _assist = assist;
         _end = end;
         _place = place;
-        _thread = new Thread(Loop, maxStackSize: 256 * 1024) { Name = $"vcpu{index}", IsBackground = true };
+        _thread = new Thread(Loop, maxStackSize: 256 * 1024) { Name = "vcpu" + index, IsBackground = true };
     }
 
     internal void Start() => _thread.Start();

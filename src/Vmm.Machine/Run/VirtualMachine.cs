@@ -149,13 +149,13 @@ public sealed class VirtualMachine : IDisposable
             vm.SetMemorySlot((uint)slot, region.Start.Value, region.Length, region.HostAddress);
         }
 
-        KvmInterrupts interrupts = Own(new KvmInterrupts(vm));
+        KvmInterrupts interrupts = kvm.Interrupts;
         BuildLegacyDevices(interrupts);
         VirtioSlots slots = BuildVirtioDevices(memory, interrupts, new KvmDoorbells(vm), homes);
 
         CpuTopology topology = CpuTopology.Create(VnodeOfVcpu());
         BootInfo boot = LoadBoot(kernel, initrd, memory, map, topology, slots.KernelArguments);
-        BuildVcpus(kvm.System, vm, kvm.SupportedCpuid, topology, memory, boot, homes);
+        BuildVcpus(kvm, topology, memory, boot, homes);
         probe?.Join();
     }
 
@@ -210,7 +210,7 @@ public sealed class VirtualMachine : IDisposable
         }
 
         _ports.Map(0x60, 5, new I8042(Reset), "i8042");
-        _ports.Map(0x70, 2, new CmosRtc(TimeProvider.System), "RTC");
+        _ports.Map(0x70, 2, new CmosRtc(), "RTC");
         _ports.Map(AcpiPowerPorts.Port, 3, new AcpiPowerPorts(() => _end.Decide(new RunResult(RunOutcome.PowerOff)), Reset), "ACPI power");
     }
 
@@ -347,14 +347,14 @@ public sealed class VirtualMachine : IDisposable
         return rows;
     }
 
-    private void BuildVcpus(KvmSystem kvm, KvmVm vm, KvmCpuidEntry[] supported, CpuTopology topology, GuestMemory memory, BootInfo boot, IReadOnlyList<VnodeHome> homes)
+    private void BuildVcpus(EmptyVm kvm, CpuTopology topology, GuestMemory memory, BootInfo boot, IReadOnlyList<VnodeHome> homes)
     {
-        bool deadline = kvm.CheckExtension(KvmCapability.TscDeadlineTimer) != 0;
+        bool deadline = kvm.System.CheckExtension(KvmCapability.TscDeadlineTimer) != 0;
         PhysicalMemory physical = new(memory);
         foreach (VcpuPlace place in topology.Vcpus)
         {
-            KvmVcpu vcpu = Own(vm.CreateVcpu(place.ApicId));
-            vcpu.SetCpuid(CpuidModel.Build(supported, topology, place, deadline));
+            KvmVcpu vcpu = place.ApicId == EmptyVm.BootVcpuId ? kvm.BootVcpu : Own(kvm.Vm.CreateVcpu(place.ApicId));
+            vcpu.SetCpuid(CpuidModel.Build(kvm.SupportedCpuid, topology, place, deadline));
             VcpuSetup.SetFirmwareMsrs(vcpu);
             if (place.Index == 0)
             {

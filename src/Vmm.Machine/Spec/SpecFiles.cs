@@ -1,4 +1,3 @@
-using System.Globalization;
 using Vmm.Interop;
 
 namespace Vmm.Machine.Spec;
@@ -14,7 +13,7 @@ public static class SpecFiles
         Check(problems, "boot.initrd", spec.Boot.Initrd);
         for (int i = 0; i < spec.Disks.Count; i++)
         {
-            Check(problems, "disks[" + i.ToString(CultureInfo.InvariantCulture) + "].path", spec.Disks[i].Path);
+            Check(problems, "disks[" + i + "].path", spec.Disks[i].Path);
         }
 
         return problems;
