@@ -182,9 +182,9 @@ public sealed class BootLoaderTests : IDisposable
     [InlineData(39, 0xFF, "e_phoff")]
     [InlineData(54, 1, "e_phentsize")]
     [InlineData(56, 0, "e_phnum")]
-    [InlineData(64 + 15, 0xFF, "p_offset of segment 0")]
-    [InlineData(64 + 39, 0xFF, "p_filesz of segment 0")]
-    [InlineData(64 + 47, 0xFF, "p_paddr of segment 0")]
+    [InlineData(64 + 15, 0xFF, "p_offset of program header 0")]
+    [InlineData(64 + 39, 0xFF, "p_filesz of program header 0")]
+    [InlineData(64 + 47, 0xFF, "p_paddr of program header 0")]
     [InlineData(64 + 44, 0xFF, "p_paddr")]
     public void ELF_with_a_wrong_field_is_refused_by_name(int offset, byte value, string field)
     {
