@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 struct vmm_block_info {
@@ -113,4 +114,14 @@ VMM_API int64_t vmm_file_read_at(intptr_t fd, void *buffer, uint64_t length, uin
         done += (uint64_t)n;
     }
     return (int64_t)done;
+}
+
+/* Bytes written at the offset from a vector, or -errno; may be short. Blocks while the kernel holds back writers of dirty pages. */
+VMM_API int64_t vmm_file_write_at(intptr_t fd, const struct iovec *vectors, int32_t count, uint64_t offset)
+{
+    ssize_t n;
+    do {
+        n = pwritev((int)fd, vectors, count, (off_t)offset);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : (int64_t)n;
 }

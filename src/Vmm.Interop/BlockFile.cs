@@ -77,6 +77,10 @@ public static class BlockFile
         return answer < 0 ? throw new KernelException("read", (int)-answer) : (int)answer;
     }
 
+    /// <summary>Writes <paramref name="count"/> iovecs at <paramref name="vectors"/>; the answer is the bytes written, perhaps fewer than asked, or -errno.</summary>
+    public static int WriteAt(FileDescriptorHandle file, nint vectors, int count, ulong offset) =>
+        (int)Native.FileWriteAt(file, vectors, count, offset);
+
     /// <summary>What a path names, without opening it. The framework's own question costs a few milliseconds at the start of a program.</summary>
     public static PathKind Kind(string path) => CString.TryOf(path, out byte[] name) ? (PathKind)Native.PathKind(name) : PathKind.Missing;
 }

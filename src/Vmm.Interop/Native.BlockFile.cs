@@ -17,6 +17,9 @@ internal static partial class Native
     [LibraryImport(Shim, EntryPoint = "vmm_path_kind")]
     internal static partial int PathKind(ReadOnlySpan<byte> path);
 
+    [LibraryImport(Shim, EntryPoint = "vmm_file_write_at")]
+    internal static partial long FileWriteAt(FileDescriptorHandle fd, nint vectors, int count, ulong offset);
+
     [LibraryImport(Shim, EntryPoint = "vmm_file_read_at")]
     internal static partial long FileReadAt(FileDescriptorHandle fd, Span<byte> buffer, ulong length, ulong offset);
 }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Vmm.Interop;
 
 namespace Vmm.Storage;
@@ -7,7 +8,7 @@ internal sealed class RawFileQueue : IDiskQueue
 {
     private const ulong WakeTag = 1UL << 63;
     private const int Eagain = 11, Eintr = 4, Enospc = 28, Edquot = 122, Eopnotsupp = 95, Einval = 22, Enosys = 38, Enodev = 19;
-    private const int ZeroBytes = 256 * 1024;
+    private const int ZeroBytes = 256 * 1024, LongestAtOnce = 64 * 1024;
 
     private readonly RawFileBackend _disk;
     private readonly IoUring _ring;
@@ -19,6 +20,9 @@ internal sealed class RawFileQueue : IDiskQueue
     private readonly List<bool> _armed = [];
     private NativeArray<byte>? _zeros;
     private int _freeCount;
+    private readonly (int Slot, DiskStatus Status)[] _atOnce; // ended before the ring saw them; their slots are taken until reaped
+    private int _atOnceCount;
+    private long _ringUntil;
     private int _unsubmitted;
     private bool _canPunch = true, _canZero = true;
 
@@ -31,6 +35,7 @@ internal sealed class RawFileQueue : IDiskQueue
         _requests = new Request[depth];
         _free = new int[depth];
         _finished = new IoCompletion[Math.Min(depth, 64)];
+        _atOnce = new (int Slot, DiskStatus Status)[depth];
         _zeroVectors = new NativeArray<IoVector>(depth);
         for (int i = 0; i < depth; i++)
         {
@@ -78,6 +83,12 @@ internal sealed class RawFileQueue : IDiskQueue
     public int Reap(Span<DiskCompletion> completions)
     {
         int count = 0;
+        while (_atOnceCount > 0 && count < completions.Length)
+        {
+            (int slot, DiskStatus status) = _atOnce[--_atOnceCount];
+            completions[count++] = End(slot, status);
+        }
+
         while (count < completions.Length)
         {
             int taken = _ring.Reap(_finished.AsSpan(0, Math.Min(_finished.Length, completions.Length - count)));
@@ -94,9 +105,7 @@ internal sealed class RawFileQueue : IDiskQueue
                 }
                 else if (Advance((int)_finished[i].Tag, _finished[i].Result, out DiskStatus status))
                 {
-                    int slot = (int)_finished[i].Tag;
-                    completions[count++] = new DiskCompletion(_requests[slot].Tag, status);
-                    _free[_freeCount++] = slot;
+                    completions[count++] = End((int)_finished[i].Tag, status);
                 }
             }
         }
@@ -122,8 +131,11 @@ internal sealed class RawFileQueue : IDiskQueue
             }
         }
 
-        _unsubmitted = 0;
-        _ring.SubmitAndWait();
+        if (_atOnceCount == 0)
+        {
+            _unsubmitted = 0;
+            _ring.SubmitAndWait();
+        }
     }
 
     /// <summary>Waits until nothing is in flight, then closes the ring (which ends armed polls).</summary>
@@ -152,7 +164,46 @@ internal sealed class RawFileQueue : IDiskQueue
 
         int slot = _free[--_freeCount];
         _requests[slot] = new Request { Tag = tag, Operation = operation, Offset = offset, Remaining = length, Vectors = iovecs, Count = count };
+        if (operation == Operation.Write && length <= LongestAtOnce && _disk.Direct is null && TryWriteAtOnce(slot))
+        {
+            return;
+        }
+
         Issue(slot);
+    }
+
+    private DiskCompletion End(int slot, DiskStatus status)
+    {
+        _free[_freeCount++] = slot;
+        return new DiskCompletion(_requests[slot].Tag, status);
+    }
+
+    /// <summary>
+    /// A small write into the page cache is a copy. ext4 does not take one from io_uring without handing it to a kernel worker, which costs more than
+    /// the copy, so it is done here. When the kernel holds back writers (dirty page limits) it blocks: then the ring takes over for a while.
+    /// </summary>
+    private bool TryWriteAtOnce(int slot)
+    {
+        long begin = Stopwatch.GetTimestamp();
+        if (begin < _ringUntil)
+        {
+            return false;
+        }
+
+        ref Request r = ref _requests[slot];
+        int result = BlockFile.WriteAt(_disk.Buffered, r.Vectors, r.Count, r.Offset);
+        long end = Stopwatch.GetTimestamp();
+        if (end - begin > Stopwatch.Frequency / 1000)
+        {
+            _ringUntil = end + (Stopwatch.Frequency / 10);
+        }
+
+        if (Advance(slot, result, out DiskStatus status))
+        {
+            _atOnce[_atOnceCount++] = (slot, status);
+        }
+
+        return true;
     }
 
     private void Issue(int slot)
