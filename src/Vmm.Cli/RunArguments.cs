@@ -1,4 +1,5 @@
 using Vmm.Machine.Spec;
+using Vmm.Memory;
 
 namespace Vmm.Cli;
 
@@ -88,9 +89,9 @@ internal sealed record RunArguments
     {
         if (Memory is not null)
         {
-            if (SpecText.TryParseSize(Memory, out ulong bytes))
+            if (SpecText.TryParseSize(Memory, out ByteSize size))
             {
-                spec = spec with { Memory = bytes };
+                spec = spec with { Memory = size };
             }
             else
             {

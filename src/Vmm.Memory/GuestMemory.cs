@@ -8,7 +8,7 @@ public readonly unsafe struct GuestRegion
     private readonly byte* _host;
 
     /// <summary>Describes <paramref name="length"/> bytes at <paramref name="start"/>, mapped at <paramref name="hostAddress"/>.</summary>
-    public GuestRegion(GuestAddress start, ulong length, nint hostAddress, int vnode = 0)
+    public GuestRegion(GuestAddress start, ByteSize length, nint hostAddress, int vnode = 0)
     {
         Start = start;
         Length = length;
@@ -19,8 +19,8 @@ public readonly unsafe struct GuestRegion
     /// <summary>First guest physical address.</summary>
     public GuestAddress Start { get; }
 
-    /// <summary>Length in bytes.</summary>
-    public ulong Length { get; }
+    /// <summary>How much RAM it is.</summary>
+    public ByteSize Length { get; }
 
     /// <summary>The virtual NUMA node this RAM belongs to.</summary>
     public int Vnode { get; }
@@ -63,12 +63,12 @@ public sealed unsafe class GuestMemory
     /// <summary>The regions, ordered by guest address, without an interface in between.</summary>
     public ReadOnlySpan<GuestRegion> RegionSpan => Volatile.Read(ref _regions);
 
-    /// <summary>Sum of all regions, in bytes.</summary>
-    public ulong TotalBytes
+    /// <summary>Sum of all regions.</summary>
+    public ByteSize Total
     {
         get
         {
-            ulong total = 0;
+            ByteSize total = default;
             foreach (GuestRegion region in Volatile.Read(ref _regions))
             {
                 total += region.Length;

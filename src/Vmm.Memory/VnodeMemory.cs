@@ -4,11 +4,11 @@ namespace Vmm.Memory;
 
 /// <summary>Where the memory of one vnode comes from.</summary>
 /// <param name="Vnode">Number of the vnode.</param>
-/// <param name="Bytes">Size, a multiple of the page size, not zero.</param>
-/// <param name="PageSize">Host page size in bytes.</param>
+/// <param name="Size">A multiple of the page size, not zero.</param>
+/// <param name="PageSize">Host page size.</param>
 /// <param name="Policy">Memory policy; null leaves it to the kernel.</param>
 /// <param name="HostNodes">Host nodes for the policy.</param>
-public sealed record VnodePlacement(int Vnode, ulong Bytes, ulong PageSize, MemoryPolicyMode? Policy, IReadOnlyList<int> HostNodes);
+public sealed record VnodePlacement(int Vnode, ByteSize Size, ByteSize PageSize, MemoryPolicyMode? Policy, IReadOnlyList<int> HostNodes);
 
 /// <summary>
 /// The memory of one vnode: one memfd, mapped once, bound to its host nodes before first touch. It must outlive every user of its regions.
@@ -46,7 +46,7 @@ public sealed class VnodeMemory : IDisposable
             RequireHugePages(placement, sysfs);
         }
 
-        MappedMemFd memory = new("vmm:vnode" + placement.Vnode, placement.Bytes, placement.PageSize);
+        MappedMemFd memory = new("vmm:vnode" + placement.Vnode, placement.Size, placement.PageSize);
         if (placement.Policy is { } mode && placement.HostNodes.Count > 0)
         {
             int errno = memory.Bind(mode, placement.HostNodes);
@@ -62,24 +62,24 @@ public sealed class VnodeMemory : IDisposable
     }
 
     /// <summary>A piece of this memory as the guest sees it.</summary>
-    public GuestRegion Region(GuestAddress start, ulong length, ulong offset) =>
-        offset <= Placement.Bytes && length <= Placement.Bytes - offset
+    public GuestRegion Region(GuestAddress start, ByteSize length, ulong offset) =>
+        offset <= Placement.Size && length <= Placement.Size - offset
             ? new GuestRegion(start, length, (nint)((ulong)_memory.Address + offset), Placement.Vnode)
-            : throw new ArgumentOutOfRangeException(nameof(offset), $"vnode {Placement.Vnode} has {Placement.Bytes} bytes, not {offset} + {length}");
+            : throw new ArgumentOutOfRangeException(nameof(offset), $"vnode {Placement.Vnode} has {Placement.Size} bytes, not {offset} + {length}");
 
     /// <summary>Pages present per host node, by node number; asks the kernel page by page (4 KiB).</summary>
-    public IReadOnlyDictionary<int, long> ResidentPages()
+    public IReadOnlyDictionary<int, PageCount> ResidentPages()
     {
         const int Batch = 65536;
-        SortedDictionary<int, long> pages = [];
-        ulong total = Placement.Bytes / 4096;
+        SortedDictionary<int, PageCount> pages = [];
+        ulong total = Placement.Size.Pages;
         for (ulong first = 0; first < total; first += Batch)
         {
             foreach (int node in _memory.NodesOfPages(first, (int)Math.Min(Batch, total - first)))
             {
                 if (node >= 0)
                 {
-                    pages[node] = pages.GetValueOrDefault(node) + 1;
+                    pages[node] = pages.GetValueOrDefault(node) + new PageCount(1);
                 }
             }
         }
@@ -109,7 +109,7 @@ public sealed class VnodeMemory : IDisposable
             }
         }
 
-        ulong needed = placement.Bytes / placement.PageSize;
+        ulong needed = placement.Size / placement.PageSize;
         if (free < needed)
         {
             throw new ArgumentException($"vnode {placement.Vnode}: {needed} huge pages of {placement.PageSize >> 20} MiB are needed, {free} are free; reserve more through nr_hugepages or use 4 KiB pages", nameof(placement));

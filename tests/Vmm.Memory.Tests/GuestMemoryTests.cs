@@ -1,3 +1,4 @@
+using Vmm.Memory;
 using System.Runtime.InteropServices;
 using FsCheck;
 using FsCheck.Fluent;
@@ -21,7 +22,7 @@ public sealed unsafe class GuestMemoryTests : IDisposable
         {
             nint block = (nint)NativeMemory.AllocZeroed((nuint)length);
             _blocks.Add(block);
-            regions.Add(new GuestRegion(new GuestAddress(start), (ulong)length, block));
+            regions.Add(new GuestRegion(new GuestAddress(start), new ByteSize((ulong)length), block));
         }
 
         regions.Reverse();
@@ -126,15 +127,15 @@ public sealed unsafe class GuestMemoryTests : IDisposable
     [InlineData(0x1000UL, 0UL, 0x2000UL, 0x10UL)]
     [InlineData(0x1000UL, 0x10UL, ulong.MaxValue, 2UL)]
     public void Region_tables_that_overlap_wrap_or_are_empty_are_refused(ulong start1, ulong length1, ulong start2, ulong length2) =>
-        Assert.Throws<ArgumentException>(() => new GuestMemory([new(new(start1), length1, 0), new(new(start2), length2, 0)]));
+        Assert.Throws<ArgumentException>(() => new GuestMemory([new(new(start1), new ByteSize(length1), 0), new(new(start2), new ByteSize(length2), 0)]));
 
     [Fact]
     public void A_new_region_table_takes_over_whole()
     {
-        _memory.ReplaceRegions([new GuestRegion(new GuestAddress(0x100000), 0x800, _blocks[0])]);
+        _memory.ReplaceRegions([new GuestRegion(new GuestAddress(0x100000), new ByteSize(0x800), _blocks[0])]);
         Assert.False(_memory.Contains(new GuestAddress(0x1000), 1));
         Assert.True(_memory.Contains(new GuestAddress(0x100000), 0x800));
-        Assert.Equal(0x800UL, _memory.TotalBytes);
+        Assert.Equal(0x800UL, _memory.Total.Bytes);
     }
 
     [Fact]

@@ -1,3 +1,4 @@
+using Vmm.Memory;
 using Vmm.Interop;
 
 namespace Vmm.Memory.Tests;
@@ -11,7 +12,7 @@ public class VnodeMemoryTests
     public void One_vnode_serves_several_extents_of_guest_memory()
     {
         using VnodeMemory vnode = VnodeMemory.Create(Plain(3, 4 * MiB), s_host);
-        GuestMemory memory = new([vnode.Region(new GuestAddress(0x100000), MiB, 0), vnode.Region(new GuestAddress(0x1_0000_0000), 3 * MiB, MiB)]);
+        GuestMemory memory = new([vnode.Region(new GuestAddress(0x100000), new ByteSize(MiB), 0), vnode.Region(new GuestAddress(0x1_0000_0000), ByteSize.MiB(3), MiB)]);
         Assert.All(memory.Regions, r => Assert.Equal(3, r.Vnode));
         Assert.Equal(memory.Regions[0].HostAddress + (nint)MiB, memory.Regions[1].HostAddress);
         Assert.True(memory.TryWrite(new GuestAddress(0x1_002f_fff8), 0x1122334455667788UL));
@@ -35,23 +36,23 @@ public class VnodeMemoryTests
     public void Only_touched_pages_are_resident_and_they_lie_on_the_node_asked_for()
     {
         int node = s_host.Nodes.First(n => n.TotalBytes > 0).Id;
-        using VnodeMemory vnode = VnodeMemory.Create(new VnodePlacement(0, 8 * MiB, 4096, MemoryPolicyMode.Bind, [node]), s_host);
+        using VnodeMemory vnode = VnodeMemory.Create(new VnodePlacement(0, ByteSize.MiB(8), new ByteSize(4096), MemoryPolicyMode.Bind, [node]), s_host);
         Assert.Empty(vnode.ResidentPages());
-        GuestMemory memory = new([vnode.Region(new GuestAddress(0), 8 * MiB, 0)]);
+        GuestMemory memory = new([vnode.Region(new GuestAddress(0), ByteSize.MiB(8), 0)]);
         for (ulong page = 0; page < 100; page++)
         {
             Assert.True(memory.TryWrite(new GuestAddress(page * 8192), (byte)1));
         }
 
-        KeyValuePair<int, long> resident = Assert.Single(vnode.ResidentPages());
+        KeyValuePair<int, PageCount> resident = Assert.Single(vnode.ResidentPages());
         Assert.Equal(node, resident.Key);
-        Assert.Equal(100, resident.Value);
+        Assert.Equal(100UL, resident.Value.Value);
     }
 
     [Fact]
     public void A_host_node_that_does_not_exist_is_refused_by_number()
     {
-        VnodePlacement placement = new(1, MiB, 4096, MemoryPolicyMode.Bind, [63]);
+        VnodePlacement placement = new(1, new ByteSize(MiB), new ByteSize(4096), MemoryPolicyMode.Bind, [63]);
         string message = Assert.Throws<ArgumentException>(() => VnodeMemory.Create(placement, s_host)).Message;
         Assert.Contains("host node 63 does not exist", message, StringComparison.Ordinal);
     }
@@ -70,9 +71,9 @@ public class VnodeMemoryTests
     public void Extents_outside_the_vnode_are_refused()
     {
         using VnodeMemory vnode = VnodeMemory.Create(Plain(0, MiB), s_host);
-        Assert.Throws<ArgumentOutOfRangeException>(() => vnode.Region(default, MiB + 1, 0));
-        Assert.Throws<ArgumentOutOfRangeException>(() => vnode.Region(default, 1, MiB));
-        Assert.Throws<ArgumentOutOfRangeException>(() => vnode.Region(default, 2, ulong.MaxValue));
+        Assert.Throws<ArgumentOutOfRangeException>(() => vnode.Region(default, new ByteSize(MiB + 1), 0));
+        Assert.Throws<ArgumentOutOfRangeException>(() => vnode.Region(default, new ByteSize(1), MiB));
+        Assert.Throws<ArgumentOutOfRangeException>(() => vnode.Region(default, new ByteSize(2), ulong.MaxValue));
     }
 
     [Theory]
@@ -85,7 +86,7 @@ public class VnodeMemoryTests
         host.Write($"sys/devices/system/node/node0/hugepages/hugepages-{kib}kB/free_hugepages", "1000\n");
         host.Write($"sys/devices/system/node/node1/hugepages/hugepages-{kib}kB/free_hugepages", free + "\n");
         ulong size = (ulong)kib * 1024;
-        VnodePlacement placement = new(0, pages * size, size, MemoryPolicyMode.Bind, [1]);
+        VnodePlacement placement = new(0, new ByteSize(pages * size), new ByteSize(size), MemoryPolicyMode.Bind, [1]);
         Exception? refused = Record.Exception(() => VnodeMemory.Create(placement, host.Read(), host.Sysfs).Dispose());
 
         // Where the count is enough the kernel decides, and this machine may have no pool: anything but the early refusal is right.
@@ -113,5 +114,5 @@ public class VnodeMemoryTests
         Assert.Throws<KernelException>(() => ThreadPlacement.PinCurrent([4000]));
     }
 
-    private static VnodePlacement Plain(int vnode, ulong bytes) => new(vnode, bytes, 4096, null, []);
+    private static VnodePlacement Plain(int vnode, ulong bytes) => new(vnode, new ByteSize(bytes), new ByteSize(4096), null, []);
 }

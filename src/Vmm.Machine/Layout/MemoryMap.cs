@@ -4,13 +4,13 @@ namespace Vmm.Machine.Layout;
 
 /// <summary>A piece of RAM in guest physical address space. A vnode that straddles the PCI hole has two.</summary>
 /// <param name="Start">First guest physical address.</param>
-/// <param name="Length">Length in bytes.</param>
+/// <param name="Length">How much RAM.</param>
 /// <param name="Vnode">The virtual NUMA node it belongs to.</param>
 /// <param name="BackingOffset">Offset of its first byte in the vnode's memory, in bytes.</param>
-public sealed record RamExtent(GuestAddress Start, ulong Length, int Vnode, ulong BackingOffset);
+public sealed record RamExtent(GuestAddress Start, ByteSize Length, int Vnode, ulong BackingOffset);
 
 /// <summary>A range of guest physical addresses that is not RAM.</summary>
-public readonly record struct AddressWindow(GuestAddress Start, ulong Length)
+public readonly record struct AddressWindow(GuestAddress Start, ByteSize Length)
 {
     /// <summary>One past the last address.</summary>
     public GuestAddress End => Start + Length;
@@ -39,13 +39,13 @@ public sealed class MemoryMap
     public IReadOnlyList<RamExtent> Ram { get; }
 
     /// <summary>32-bit PCI BARs.</summary>
-    public static AddressWindow PciWindow32 { get; } = new(new(LowRamEnd), 0x2000_0000);
+    public static AddressWindow PciWindow32 { get; } = new(new(LowRamEnd), ByteSize.MiB(512));
 
     /// <summary>PCI Express configuration space (ECAM), 256 buses of 1 MiB.</summary>
-    public static AddressWindow Ecam { get; } = new(new(0xE000_0000), 0x1000_0000);
+    public static AddressWindow Ecam { get; } = new(new(0xE000_0000), ByteSize.MiB(256));
 
     /// <summary>virtio-mmio slots of 512 bytes each, where QEMU's microvm has them too.</summary>
-    public static AddressWindow VirtioMmio { get; } = new(new(0xFEB0_0000), 32 * 0x200);
+    public static AddressWindow VirtioMmio { get; } = new(new(0xFEB0_0000), new ByteSize(32 * 0x200));
 
     /// <summary>64-bit PCI BARs, above RAM.</summary>
     public AddressWindow PciWindow64 { get; }
@@ -54,14 +54,14 @@ public sealed class MemoryMap
     public GuestAddress RamEnd => Ram[^1].Start + Ram[^1].Length;
 
     /// <summary>Lays out the vnodes one after the other. A vnode of zero bytes has no extent (a CPU-only node).</summary>
-    /// <param name="vnodeSizes">Bytes of RAM per vnode, multiples of 4096.</param>
+    /// <param name="vnodeSizes">RAM per vnode, multiples of 4096.</param>
     /// <param name="physicalAddressBits">Width of guest physical addresses (CPUID 0x80000008 EAX[7:0]).</param>
     /// <exception cref="ArgumentException">No memory at all, a size that is not whole pages, or more than the CPU can address.</exception>
-    public static MemoryMap Create(ulong[] vnodeSizes, int physicalAddressBits)
+    public static MemoryMap Create(ByteSize[] vnodeSizes, int physicalAddressBits)
     {
         ulong limit = 1UL << physicalAddressBits;
         ulong total = 0;
-        foreach (ulong size in vnodeSizes)
+        foreach (ByteSize size in vnodeSizes)
         {
             if (size >= limit - total)
             {
@@ -91,7 +91,7 @@ public sealed class MemoryMap
 
                 ulong room = next < LowRamEnd ? LowRamEnd - next : ulong.MaxValue - next;
                 ulong length = Math.Min(remaining, room);
-                ram.Add(new RamExtent(new(next), length, vnode, offset));
+                ram.Add(new RamExtent(new(next), new ByteSize(length), vnode, offset));
                 next += length;
                 offset += length;
                 remaining -= length;
@@ -109,7 +109,7 @@ public sealed class MemoryMap
             throw new ArgumentException($"{next} bytes of address space do not fit the {physicalAddressBits} physical address bits of this CPU", nameof(vnodeSizes));
         }
 
-        return new MemoryMap(ram, new AddressWindow(new(start), Math.Min(64 * Gigabyte, limit - start)));
+        return new MemoryMap(ram, new AddressWindow(new(start), new ByteSize(Math.Min(64 * Gigabyte, limit - start))));
     }
 
     private static ulong RoundUp(ulong value, ulong unit) => (value + unit - 1) / unit * unit;

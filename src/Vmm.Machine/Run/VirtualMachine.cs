@@ -180,7 +180,7 @@ public sealed class VirtualMachine : IDisposable
         VnodeMemory?[] vnodes = new VnodeMemory?[homes.Count];
         foreach (VnodeHome home in homes)
         {
-            if (home.Memory.Bytes > 0)
+            if (home.Memory.Size > 0)
             {
                 vnodes[home.Memory.Vnode] = Own(VnodeMemory.Create(home.Memory, host));
             }
@@ -253,10 +253,10 @@ public sealed class VirtualMachine : IDisposable
         }
     }
 
-    private ulong[] VnodeSizes()
+    private ByteSize[] VnodeSizes()
     {
         IReadOnlyList<VnodeSpec> vnodes = _spec.EffectiveVnodes;
-        ulong[] sizes = new ulong[vnodes.Count];
+        ByteSize[] sizes = new ByteSize[vnodes.Count];
         for (int i = 0; i < sizes.Length; i++)
         {
             sizes[i] = vnodes[i].Memory;

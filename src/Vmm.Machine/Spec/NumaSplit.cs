@@ -20,7 +20,7 @@ public static class NumaSplit
         ulong units = spec.Memory / Unit;
         if (units < (ulong)count)
         {
-            throw new SpecException([new SpecProblem("numa", $"{SpecText.FormatSize(spec.Memory)} is less than 2MiB for each of {count} vnodes")]);
+            throw new SpecException([new SpecProblem("numa", $"{spec.Memory} is less than 2MiB for each of {count} vnodes")]);
         }
 
         VnodeSpec[] vnodes = new VnodeSpec[count];
@@ -32,7 +32,7 @@ public static class NumaSplit
             vnodes[i] = new VnodeSpec
             {
                 Cpus = NumberSet.Range(nextCpu, cpus),
-                Memory = (share * Unit) + (i == count - 1 ? spec.Memory % Unit : 0),
+                Memory = new ByteSize((share * Unit) + (i == count - 1 ? spec.Memory % Unit : 0)),
             };
             nextCpu += cpus;
         }

@@ -1,3 +1,5 @@
+using Vmm.Memory;
+
 namespace Vmm.Machine.Spec;
 
 /// <summary>Turns the checked values of a spec file into the records; what is missing keeps its default.</summary>
@@ -42,10 +44,10 @@ internal static class SpecMapper
         return new VnodeSpec
         {
             Cpus = Get<IReadOnlyList<int>>(map, "cpus", []),
-            Memory = Get(map, "memory", 0UL),
+            Memory = Get(map, "memory", ByteSize.Zero),
             HostNodes = hostNodes,
             Policy = Word(map, "policy", hostNodes.Count > 0 ? VnodePolicy.Strict : VnodePolicy.Default),
-            PageSize = Get(map, "pageSize", 4096UL),
+            PageSize = Get(map, "pageSize", new ByteSize(ByteSize.BytesPerPage)),
         };
     }
 
@@ -70,15 +72,15 @@ internal static class SpecMapper
         return cpus.Length > 0 ? cpus.Max() + 1 : null;
     }
 
-    private static ulong? MemoryOf(NumaSpec? numa)
+    private static ByteSize? MemoryOf(NumaSpec? numa)
     {
         UInt128 total = 0;
         foreach (VnodeSpec vnode in numa?.Vnodes ?? [])
         {
-            total += vnode.Memory;
+            total += vnode.Memory.Bytes;
         }
 
-        return numa is null || numa.Vnodes.Count == 0 ? null : total > ulong.MaxValue ? ulong.MaxValue : (ulong)total;
+        return numa is null || numa.Vnodes.Count == 0 ? null : new ByteSize(total > ulong.MaxValue ? ulong.MaxValue : (ulong)total);
     }
 
     private static IEnumerable<Dictionary<string, object>> Objects(Dictionary<string, object> map, string name) =>

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Vmm.Memory;
 using YamlDotNet.Core;
 
 namespace Vmm.Machine.Spec;
@@ -161,7 +162,7 @@ public static class SpecReader
                     return text is "true";
                 case SpecKind.Number when node.Plain && long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long number) && number >= field.Min && number <= field.Max:
                     return (int)number;
-                case SpecKind.Size when SpecText.TryParseSize(text, out ulong bytes):
+                case SpecKind.Size when SpecText.TryParseSize(text, out ByteSize bytes):
                     return bytes;
                 case SpecKind.Set when SpecText.TryParseSet(text, out IReadOnlyList<int> set):
                     return set;

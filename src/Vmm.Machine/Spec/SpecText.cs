@@ -1,4 +1,5 @@
 using System.Globalization;
+using Vmm.Memory;
 
 namespace Vmm.Machine.Spec;
 
@@ -8,13 +9,11 @@ public static class SpecText
     /// <summary>Largest member of a set.</summary>
     public const int MaxSetMember = 1023;
 
-    private const string Letters = " KMGT";
-
     /// <summary>Reads <c>2GiB</c>, <c>512MiB</c>, <c>64KiB</c>, <c>1TiB</c> or bytes. False on anything else, and on overflow.</summary>
     /// <remarks>Digit by digit: the framework's number parser would be a good part of the program's start.</remarks>
-    public static bool TryParseSize(ReadOnlySpan<char> text, out ulong bytes)
+    public static bool TryParseSize(ReadOnlySpan<char> text, out ByteSize size)
     {
-        bytes = 0;
+        size = default;
         ulong value = 0;
         int at = 0;
         for (; at < text.Length && text[at] is >= '0' and <= '9'; at++)
@@ -33,7 +32,7 @@ public static class SpecText
             return false;
         }
 
-        bytes = value << shift;
+        size = new ByteSize(value << shift);
         return true;
     }
 
@@ -53,21 +52,6 @@ public static class SpecText
             3 when unit[1] == 'i' && unit[2] == 'B' => unit[0] switch { 'K' => 10, 'M' => 20, 'G' => 30, 'T' => 40, _ => -1 },
             _ => -1,
         };
-    }
-
-    /// <summary>Bytes in the largest unit that divides them.</summary>
-    public static string FormatSize(ulong bytes)
-    {
-        for (int i = 4; i >= 1; i--)
-        {
-            int shift = 10 * i;
-            if (bytes != 0 && (bytes & ((1UL << shift) - 1)) == 0)
-            {
-                return string.Create(CultureInfo.InvariantCulture, $"{bytes >> shift}{Letters[i]}iB");
-            }
-        }
-
-        return string.Create(CultureInfo.InvariantCulture, $"{bytes}B");
     }
 
     /// <summary>Reads <c>0-3,8</c> into ascending numbers; false on bad syntax, a backward range, a repeated member or one above <see cref="MaxSetMember"/>.</summary>

@@ -1,6 +1,7 @@
 using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Text;
+using Vmm.Memory;
 
 namespace Vmm.Machine.Spec;
 
@@ -23,10 +24,10 @@ public static class SpecValidation
     public const int MaxQueueSize = 1024;
 
     /// <summary>Least memory of a VM and of a vnode that has any.</summary>
-    public const ulong MinMemory = 2UL << 20;
+    public static ByteSize MinMemory => ByteSize.MiB(2);
 
     /// <summary>Most memory.</summary>
-    public const ulong MaxMemory = 16UL << 40;
+    public static ByteSize MaxMemory => ByteSize.GiB(16 << 10);
 
     private const int SerialBytes = 20;             // VIRTIO_BLK_ID_BYTES
     private const int MaxCmdline = 65535;
@@ -37,8 +38,8 @@ public static class SpecValidation
         SpecComplaints check = new();
         check.Require(IsName(spec.Name), "name", $"\"{spec.Name}\" is not a name: 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first");
         check.Require(spec.Cpus is >= 1 and <= MaxCpus, "cpus", $"{spec.Cpus}, expected 1 to {MaxCpus}");
-        check.Require(spec.Memory is >= MinMemory and <= MaxMemory, "memory", $"{SpecText.FormatSize(spec.Memory)}, expected 2MiB to 16TiB");
-        check.Require(spec.Memory % 4096 == 0, "memory", $"{spec.Memory} bytes is not a multiple of 4KiB");
+        check.Require(spec.Memory >= MinMemory && spec.Memory <= MaxMemory, "memory", $"{spec.Memory.ToString()}, expected 2MiB to 16TiB");
+        check.Require(spec.Memory % 4096 == 0, "memory", $"{spec.Memory.Bytes} bytes is not a multiple of 4KiB");
         check.Require(spec.Boot.Kernel.Length > 0, "boot.kernel", "is missing: a VM needs a kernel");
         check.Require(spec.Boot.Initrd is not "", "boot.initrd", "is empty: leave it out or name a file");
         check.Require(!HasZero(spec.Boot.Cmdline), "boot.cmdline", "contains a zero character");
@@ -66,7 +67,7 @@ public static class SpecValidation
         {
             VnodeSpec vnode = numa.Vnodes[i];
             string path = $"numa.vnodes[{i}]";
-            total += vnode.Memory;
+            total += vnode.Memory.Bytes;
             CheckVnode(vnode, path, check);
             foreach (int cpu in vnode.Cpus)
             {
@@ -77,7 +78,7 @@ public static class SpecValidation
 
         if (numa.Vnodes.Count > 0)
         {
-            check.Require(total == spec.Memory, "numa.vnodes", $"the vnodes have {FormatTotal(total)} together, the VM has {SpecText.FormatSize(spec.Memory)}");
+            check.Require(total == spec.Memory.Bytes, "numa.vnodes", $"the vnodes have {FormatTotal(total)} together, the VM has {spec.Memory.ToString()}");
             List<int> missing = [];
             for (int cpu = 0; cpu < Math.Min(spec.Cpus, MaxCpus); cpu++)
             {
@@ -95,11 +96,11 @@ public static class SpecValidation
 
     private static void CheckVnode(VnodeSpec vnode, string path, SpecComplaints check)
     {
-        check.Require(vnode.Memory == 0 || vnode.Memory >= MinMemory, path + ".memory", $"{SpecText.FormatSize(vnode.Memory)}, expected 0 or at least 2MiB");
+        check.Require(vnode.Memory == 0 || vnode.Memory >= MinMemory, path + ".memory", $"{vnode.Memory.ToString()}, expected 0 or at least 2MiB");
         check.Require(vnode.Memory > 0 || vnode.Cpus.Count > 0, path, "has neither CPUs nor memory");
-        bool knownSize = vnode.PageSize is 4096 or 2UL << 20 or 1UL << 30;
-        check.Require(knownSize, path + ".pageSize", $"{SpecText.FormatSize(vnode.PageSize)}, expected 4KiB, 2MiB or 1GiB");
-        check.Require(!knownSize || vnode.Memory % vnode.PageSize == 0, path + ".memory", $"{SpecText.FormatSize(vnode.Memory)} is not a multiple of its page size {SpecText.FormatSize(vnode.PageSize)}");
+        bool knownSize = vnode.PageSize.Bytes is 4096 or 2UL << 20 or 1UL << 30;
+        check.Require(knownSize, path + ".pageSize", $"{vnode.PageSize.ToString()}, expected 4KiB, 2MiB or 1GiB");
+        check.Require(!knownSize || vnode.Memory % vnode.PageSize == 0, path + ".memory", $"{vnode.Memory.ToString()} is not a multiple of its page size {vnode.PageSize.ToString()}");
         check.Require(vnode.Policy != VnodePolicy.Default || vnode.HostNodes.Count == 0, path + ".policy", "is default, which takes no hostNodes: use strict, preferred or interleave");
         check.Require(vnode.Policy == VnodePolicy.Default || vnode.HostNodes.Count > 0, path + ".hostNodes", $"is missing: policy {Names.Of(vnode.Policy)} needs it");
         check.Require(vnode.Policy != VnodePolicy.Preferred || vnode.HostNodes.Count <= 1, path + ".hostNodes", "has several nodes: policy preferred takes one");
@@ -190,5 +191,5 @@ public static class SpecValidation
         return serial.Length is >= 1 and <= SerialBytes;
     }
 
-    private static string FormatTotal(UInt128 total) => total <= ulong.MaxValue ? SpecText.FormatSize((ulong)total) : $"{total}B";
+    private static string FormatTotal(UInt128 total) => total <= ulong.MaxValue ? new ByteSize((ulong)total).ToString() : $"{total}B";
 }

@@ -42,7 +42,7 @@ public enum VnodePolicy
 public sealed record VmSpec
 {
     /// <summary>512 MiB.</summary>
-    public const ulong DefaultMemory = 512UL << 20;
+    public static ByteSize DefaultMemory => ByteSize.MiB(512);
 
     /// <summary>Name in messages and process titles.</summary>
     public string Name { get; init; } = "vm";
@@ -50,8 +50,8 @@ public sealed record VmSpec
     /// <summary>Number of vCPUs.</summary>
     public int Cpus { get; init; } = 1;
 
-    /// <summary>RAM in bytes, all vnodes together.</summary>
-    public ulong Memory { get; init; } = DefaultMemory;
+    /// <summary>RAM, all vnodes together.</summary>
+    public ByteSize Memory { get; init; } = DefaultMemory;
 
     /// <summary>Kernel, initrd, command line.</summary>
     public BootSpec Boot { get; init; } = new();
@@ -117,8 +117,8 @@ public sealed record VnodeSpec
     /// <summary>vCPU numbers, ascending.</summary>
     public IReadOnlyList<int> Cpus { get; init; } = [];
 
-    /// <summary>RAM in bytes; 0 is a node of CPUs only.</summary>
-    public ulong Memory { get; init; }
+    /// <summary>RAM; zero is a node of CPUs only.</summary>
+    public ByteSize Memory { get; init; }
 
     /// <summary>Host nodes for <see cref="Policy"/>, ascending.</summary>
     public IReadOnlyList<int> HostNodes { get; init; } = [];
@@ -126,8 +126,8 @@ public sealed record VnodeSpec
     /// <summary>Where pages come from.</summary>
     public VnodePolicy Policy { get; init; }
 
-    /// <summary>Host page size in bytes: 4 KiB, 2 MiB or 1 GiB.</summary>
-    public ulong PageSize { get; init; } = 4096;
+    /// <summary>Host page size: 4 KiB, 2 MiB or 1 GiB.</summary>
+    public ByteSize PageSize { get; init; } = new(ByteSize.BytesPerPage);
 }
 
 /// <summary>One disk.</summary>

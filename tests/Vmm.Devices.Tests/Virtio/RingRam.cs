@@ -16,7 +16,7 @@ internal sealed class RingRam(ushort size = 8) : IDisposable
 
     public ushort Size => size;
 
-    public GuestMemory Memory => _memory ??= new GuestMemory([new GuestRegion(new(0), Bytes, _ram.AddressOf(0))]);
+    public GuestMemory Memory => _memory ??= new GuestMemory([new GuestRegion(new(0), new ByteSize((ulong)Bytes), _ram.AddressOf(0))]);
 
     public Span<byte> Ram => _ram.Span;
 

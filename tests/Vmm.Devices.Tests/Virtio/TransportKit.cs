@@ -87,7 +87,7 @@ internal sealed unsafe class SmallRam : IDisposable
 {
     private readonly void* _bytes = NativeMemory.AllocZeroed(1 << 20);
 
-    public GuestMemory Memory => new([new GuestRegion(new GuestAddress(0), 1 << 20, (nint)_bytes)]);
+    public GuestMemory Memory => new([new GuestRegion(new GuestAddress(0), new ByteSize((ulong)(1 << 20)), (nint)_bytes)]);
 
     public void Dispose() => NativeMemory.Free(_bytes);
 }

@@ -15,7 +15,7 @@ internal sealed unsafe class TestRam : IDisposable
         {
             nint block = (nint)NativeMemory.AllocZeroed((nuint)length);
             _blocks.Add(block);
-            regions.Add(new GuestRegion(new(start), length, block, regions.Count));
+            regions.Add(new GuestRegion(new(start), new ByteSize(length), block, regions.Count));
         }
 
         Memory = new GuestMemory(regions);

@@ -1,3 +1,4 @@
+using Vmm.Memory;
 using Vmm.Machine.Cpu;
 using Vmm.Machine.Layout;
 
@@ -10,10 +11,10 @@ public sealed class MemoryMapTests
     [Fact]
     public void Ram_is_split_at_the_pci_hole_within_one_vnode()
     {
-        MemoryMap map = MemoryMap.Create([2 * GiB, 2 * GiB], 40);
+        MemoryMap map = MemoryMap.Create([new ByteSize(2 * GiB), new ByteSize(2 * GiB)], 40);
         Assert.Equal(
             [(0UL, 2 * GiB, 0, 0UL), (2 * GiB, GiB, 1, 0UL), (4 * GiB, GiB, 1, GiB)],
-            map.Ram.Select(e => (e.Start.Value, e.Length, e.Vnode, e.BackingOffset)));
+            map.Ram.Select(e => (e.Start.Value, e.Length.Bytes, e.Vnode, e.BackingOffset)));
         Assert.Equal(5 * GiB, map.PciWindow64.Start.Value);
     }
 
@@ -23,12 +24,12 @@ public sealed class MemoryMapTests
         Random random = new(4);
         for (int round = 0; round < 500; round++)
         {
-            ulong[] sizes = [.. Enumerable.Range(0, random.Next(1, 9)).Select(_ => (ulong)random.Next(0, 4096) * MiB)];
-            sizes[0] += MiB;
+            ByteSize[] sizes = [.. Enumerable.Range(0, random.Next(1, 9)).Select(_ => ByteSize.MiB((ulong)random.Next(0, 4096)))];
+            sizes[0] += ByteSize.MiB(1);
             MemoryMap map = MemoryMap.Create(sizes, 46);
             for (int vnode = 0; vnode < sizes.Length; vnode++)
             {
-                Assert.Equal(sizes[vnode], map.Ram.Where(e => e.Vnode == vnode).Aggregate(0UL, (sum, e) => sum + e.Length));
+                Assert.Equal(sizes[vnode].Bytes, map.Ram.Where(e => e.Vnode == vnode).Aggregate(0UL, (sum, e) => sum + e.Length));
             }
 
             ulong end = 0;
@@ -48,7 +49,7 @@ public sealed class MemoryMapTests
     [InlineData(1UL << 40)]
     [InlineData(4097UL)]
     [InlineData(0UL)]
-    public void Impossible_sizes_are_refused(ulong size) => Assert.Throws<ArgumentException>(() => MemoryMap.Create([size], 40));
+    public void Impossible_sizes_are_refused(ulong size) => Assert.Throws<ArgumentException>(() => MemoryMap.Create([new ByteSize(size)], 40));
 
     [Fact]
     public void Each_vnode_is_a_package_in_the_apic_id()

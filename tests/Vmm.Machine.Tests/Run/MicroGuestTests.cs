@@ -1,3 +1,4 @@
+using Vmm.Memory;
 using System.Text;
 using Vmm.Machine.Run;
 using Vmm.Machine.Spec;
@@ -12,7 +13,7 @@ public sealed class MicroGuestTests
     [KvmFact]
     public void Hello_speaks_on_the_serial_port_and_chooses_its_exit_code()
     {
-        (RunResult result, string said) = Run(new VmSpec { Memory = 128UL << 20 }, "hello");
+        (RunResult result, string said) = Run(new VmSpec { Memory = ByteSize.MiB(128) }, "hello");
         Assert.Equal((RunOutcome.DebugExit, 0), (result.Outcome, result.ExitCode));
         Assert.Equal("HELLO", said.Trim());
     }
@@ -20,7 +21,7 @@ public sealed class MicroGuestTests
     [KvmFact]
     public void Numa_guest_reads_from_acpi_what_the_spec_says()
     {
-        VmSpec spec = NumaSplit.Apply(new VmSpec { Memory = 256UL << 20, Cpus = 4 }, 2);
+        VmSpec spec = NumaSplit.Apply(new VmSpec { Memory = ByteSize.MiB(256), Cpus = 4 }, 2);
         (RunResult result, string said) = Run(spec, "numa");
         Assert.Equal(RunOutcome.DebugExit, result.Outcome);
         Assert.Equal(0, result.ExitCode);
@@ -52,14 +53,14 @@ public sealed class MicroGuestTests
     {
         using CancellationTokenSource stop = new();
         Listener console = new() { Heard = text => { if (text.Contains("READY", StringComparison.Ordinal)) { stop.Cancel(); } } };
-        using VirtualMachine machine = VirtualMachine.Create(Spec(new VmSpec { Memory = 128UL << 20 }, "idle"), console);
+        using VirtualMachine machine = VirtualMachine.Create(Spec(new VmSpec { Memory = ByteSize.MiB(128) }, "idle"), console);
         Assert.Equal(RunOutcome.Stopped, machine.Run(stop.Token).Outcome);
     }
 
     [KvmFact]
     public void An_exception_in_the_guest_is_reported_by_its_own_handler()
     {
-        (RunResult result, string said) = Run(new VmSpec { Memory = 128UL << 20 }, "trap");
+        (RunResult result, string said) = Run(new VmSpec { Memory = ByteSize.MiB(128) }, "trap");
         Assert.Equal(0xEE, result.ExitCode);
         Assert.Contains("EXCEPTION vector=6", said, StringComparison.Ordinal);
     }
@@ -70,7 +71,7 @@ public sealed class MicroGuestTests
         int before = Directory.GetFiles("/proc/self/fd").Length;
         for (int i = 0; i < 5; i++)
         {
-            VmSpec spec = Spec(new VmSpec { Memory = 128UL << 20, Disks = [new DiskSpec { Path = "/nonexistent/disk.raw" }] }, "hello");
+            VmSpec spec = Spec(new VmSpec { Memory = ByteSize.MiB(128), Disks = [new DiskSpec { Path = "/nonexistent/disk.raw" }] }, "hello");
             Assert.ThrowsAny<Exception>(() => VirtualMachine.Create(spec, new Listener()));
         }
 
@@ -86,7 +87,7 @@ public sealed class MicroGuestTests
     }
 
     private static VmSpec DiskSpec(string disk, VirtioTransport transport) =>
-        new() { Memory = 128UL << 20, VirtioTransport = transport, Disks = [new DiskSpec { Path = disk, Serial = "serial-7", Queues = 2 }] };
+        new() { Memory = ByteSize.MiB(128), VirtioTransport = transport, Disks = [new DiskSpec { Path = disk, Serial = "serial-7", Queues = 2 }] };
 
     private static (RunResult, string) WithDisk(Func<string, (RunResult, string)> run)
     {

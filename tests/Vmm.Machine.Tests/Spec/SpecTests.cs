@@ -1,3 +1,4 @@
+using Vmm.Memory;
 using System.Text.Json;
 using FsCheck;
 using FsCheck.Fluent;
@@ -154,13 +155,13 @@ public sealed class SpecTests
             Gen.Choose(1, 64).SelectMany(n => Gen.Choose(1, 254).SelectMany(c => Gen.Choose(64 * 512, 1 << 20).Select(p => (n, c, p)))).ToArbitrary(),
             input =>
             {
-                VmSpec spec = NumaSplit.Apply(new VmSpec { Cpus = input.c, Memory = (ulong)input.p * 4096, Boot = new BootSpec { Kernel = "k" } }, input.n);
+                VmSpec spec = NumaSplit.Apply(new VmSpec { Cpus = input.c, Memory = new ByteSize((ulong)input.p * 4096), Boot = new BootSpec { Kernel = "k" } }, input.n);
                 IReadOnlyList<VnodeSpec> vnodes = spec.Numa!.Vnodes;
                 Assert.Empty(SpecValidation.Validate(spec));
                 Assert.All(vnodes.SkipLast(1), v => Assert.Equal(0UL, v.Memory % NumaSplit.Unit));
                 Assert.True(vnodes[0].Cpus.Count - vnodes[^1].Cpus.Count is 0 or 1);
             }));
-        Assert.Throws<SpecException>(() => NumaSplit.Apply(new VmSpec { Memory = 2 << 20 }, 2));
+        Assert.Throws<SpecException>(() => NumaSplit.Apply(new VmSpec { Memory = ByteSize.MiB(2) }, 2));
         Assert.Throws<SpecException>(() => NumaSplit.Apply(new VmSpec(), 65));
     }
 
@@ -174,8 +175,8 @@ public sealed class SpecTests
     [InlineData("", null)]
     public void Sizes_parse_or_are_refused(string text, ulong? bytes)
     {
-        Assert.Equal(bytes is not null, SpecText.TryParseSize(text, out ulong read));
-        Assert.Equal(bytes ?? 0, read);
+        Assert.Equal(bytes is not null, SpecText.TryParseSize(text, out ByteSize read));
+        Assert.Equal(bytes ?? 0, read.Bytes);
     }
 
     [Fact]

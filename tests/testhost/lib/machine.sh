@@ -49,6 +49,11 @@ machine_arguments() {
     for ((node = 0; node < nodes; node++)); do
         for ((other = node + 1; other < nodes; other++)); do machine+=(-numa "dist,src=$node,dst=$other,val=21"); done
     done
+    # shellcheck disable=SC2154 # an option of run
+    if [[ ${#link[@]} -gt 0 ]]; then
+        machine+=(-netdev "dgram,id=link,local.type=unix,local.path=${link[0]}/${link[1]},remote.type=unix,remote.path=${link[0]}/${link[2]}"
+            -device "virtio-net-pci,netdev=link,mac=52:54:00:00:00:0${link[1]}")
+    fi
     for name in stdout stderr result collect; do
         machine+=(-chardev "file,id=$name,path=$work/$name" -device "virtserialport,bus=ports.0,chardev=$name,name=$name")
     done

@@ -22,7 +22,7 @@ internal sealed class BlkGuest : IVirtioInterrupts, IDisposable
     public BlkGuest(VirtioDevice device, ulong features = ulong.MaxValue, bool activate = true)
     {
         Device = device;
-        Memory = new GuestMemory([new GuestRegion(new(0), RamBytes, _ram.AddressOf(0))]);
+        Memory = new GuestMemory([new GuestRegion(new(0), new ByteSize((ulong)RamBytes), _ram.AddressOf(0))]);
         Features = features & device.DeviceFeatures;
         if (activate)
         {
