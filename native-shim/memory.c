@@ -39,6 +39,39 @@ VMM_API intptr_t vmm_memory_map(intptr_t fd, uint64_t length, int32_t *err)
     return (intptr_t)at;
 }
 
+/* Addresses for mappings that must lie side by side: nothing is behind them yet, and nobody else gets them. Aligned to align, a power of two. */
+VMM_API intptr_t vmm_memory_reserve(uint64_t length, uint64_t align, int32_t *err)
+{
+    char *at = mmap(NULL, length + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED) {
+        *err = errno;
+        return -1;
+    }
+    char *aligned = (char *)(((uintptr_t)at + align - 1) & ~(uintptr_t)(align - 1));
+    if (aligned > at)
+        (void)munmap(at, (size_t)(aligned - at));
+    if (aligned + length < at + length + align)
+        (void)munmap(aligned + length, (size_t)(at + align - aligned));
+    *err = 0;
+    return (intptr_t)aligned;
+}
+
+/* As vmm_memory_map, at an address inside a reservation. */
+VMM_API int32_t vmm_memory_map_reserved(intptr_t fd, intptr_t address, uint64_t length)
+{
+    if (mmap((void *)address, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, (int)fd, 0) == MAP_FAILED)
+        return -errno;
+    (void)madvise((void *)address, length, MADV_DONTDUMP);
+    return 0;
+}
+
+/* Makes the range a mere reservation again. */
+VMM_API int32_t vmm_memory_vacate(intptr_t address, uint64_t length)
+{
+    void *at = mmap((void *)address, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    return at == MAP_FAILED ? -errno : 0;
+}
+
 VMM_API int32_t vmm_memory_unmap(intptr_t address, uint64_t length)
 {
     return munmap((void *)address, length) == 0 ? 0 : -errno;

@@ -19,21 +19,40 @@ public enum MemoryPolicyMode
 public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
 {
     private readonly FileDescriptorHandle _file;
+    private readonly bool _reserved;
 
     /// <summary>Creates and maps the memory; nothing is touched yet.</summary>
     /// <param name="name">Shown in /proc/PID/maps after <c>/memfd:</c>.</param>
     /// <param name="length">Bytes, a multiple of the page size.</param>
     /// <param name="pageSize">4 KiB, 2 MiB or 1 GiB.</param>
     /// <exception cref="KernelException">The kernel refused, e.g. no huge pages of that size.</exception>
-    public MappedMemFd(string name, ulong length, ulong pageSize) : base(ownsHandle: true)
+    /// <param name="within">Addresses to map it at; null lets the kernel choose.</param>
+    /// <param name="offset">Where in <paramref name="within"/>, a multiple of the page size.</param>
+    public MappedMemFd(string name, ulong length, ulong pageSize, AddressReservation? within = null, ulong offset = 0) : base(ownsHandle: true)
     {
+        if (within is not null && (offset > within.Length || length > within.Length - offset))
+        {
+            throw new ArgumentOutOfRangeException(nameof(offset), $"{name}: {length} bytes at {offset} lie outside a reservation of {within.Length}");
+        }
+
         Name = name;
         Length = length;
         uint shift = pageSize <= 4096 ? 0 : (uint)System.Numerics.BitOperations.TrailingZeroCount(pageSize);
         nint fd = Native.MemFdCreate(CString.Of(name), length, shift, out int errno);
         _file = fd < 0 ? throw new KernelException($"memfd_create {name}, {length} bytes", errno) : new FileDescriptorHandle(fd);
-        nint address = Native.MemoryMap(_file, length, out errno);
-        if (address == -1)
+        _reserved = within is not null;
+        nint address;
+        if (within is null)
+        {
+            address = Native.MemoryMap(_file, length, out errno);
+        }
+        else
+        {
+            address = (nint)((ulong)within.Address + offset);
+            errno = -Native.MemoryMapReserved(_file, address, length);
+        }
+
+        if (errno != 0)
         {
             _file.Dispose();
             throw new KernelException($"mmap {name}, {length} bytes", errno);
@@ -83,7 +102,7 @@ public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
     protected override bool ReleaseHandle()
     {
         _file.Dispose();
-        return Native.MemoryUnmap(handle, Length) == 0;
+        return (_reserved ? Native.MemoryVacate(handle, Length) : Native.MemoryUnmap(handle, Length)) == 0;
     }
 
     internal static ulong[] Bits(IReadOnlyList<int> numbers)

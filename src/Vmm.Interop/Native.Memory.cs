@@ -8,6 +8,15 @@ internal static partial class Native
     [LibraryImport(Shim, EntryPoint = "vmm_memfd")]
     internal static partial nint MemFdCreate(ReadOnlySpan<byte> name, ulong size, uint hugeShift, out int errno);
 
+    [LibraryImport(Shim, EntryPoint = "vmm_memory_reserve")]
+    internal static partial nint MemoryReserve(ulong length, ulong alignment, out int errno);
+
+    [LibraryImport(Shim, EntryPoint = "vmm_memory_map_reserved")]
+    internal static partial int MemoryMapReserved(FileDescriptorHandle fd, nint address, ulong length);
+
+    [LibraryImport(Shim, EntryPoint = "vmm_memory_vacate")]
+    internal static partial int MemoryVacate(nint address, ulong length);
+
     [LibraryImport(Shim, EntryPoint = "vmm_memory_map")]
     internal static partial nint MemoryMap(FileDescriptorHandle fd, ulong length, out int errno);
 

@@ -81,7 +81,7 @@ public sealed unsafe class GuestMemory
     /// <summary>Swaps in a new region table (memory hotplug).</summary>
     public void ReplaceRegions(IEnumerable<GuestRegion> regions) => Volatile.Write(ref _regions, Sort(regions));
 
-    /// <summary>True when the whole range is RAM inside one region.</summary>
+    /// <summary>True when the whole range is RAM, contiguous for the guest and here.</summary>
     public bool Contains(GuestAddress at, ulong length) => TryMap(at, length, out _);
 
     /// <summary>Reads one value (native byte order: x86 is little endian, as virtio 1.x is).</summary>
@@ -109,7 +109,7 @@ public sealed unsafe class GuestMemory
         return true;
     }
 
-    /// <summary>Copies guest RAM out; false (and nothing copied) unless the whole range is RAM in one region.</summary>
+    /// <summary>Copies guest RAM out; false (and nothing copied) unless the whole range is RAM that is contiguous here.</summary>
     public bool TryRead(GuestAddress at, Span<byte> destination)
     {
         if (!TryMap(at, (ulong)destination.Length, out byte* host))
@@ -121,7 +121,7 @@ public sealed unsafe class GuestMemory
         return true;
     }
 
-    /// <summary>Copies into guest RAM; false (and nothing copied) unless the whole range is RAM in one region.</summary>
+    /// <summary>Copies into guest RAM; false (and nothing copied) unless the whole range is RAM that is contiguous here.</summary>
     public bool TryWrite(GuestAddress at, ReadOnlySpan<byte> source)
     {
         if (!TryMap(at, (ulong)source.Length, out byte* host))
@@ -188,6 +188,38 @@ public sealed unsafe class GuestMemory
         for (int i = 0; i < regions.Length; i++)
         {
             if (regions[i].TryMap(at, length, out host))
+            {
+                return true;
+            }
+        }
+
+        return TryMapAcross(regions, at, length, out host);
+    }
+
+    /// <summary>A range over the border of two regions counts when they touch for the guest and in this process: vnodes are mapped side by side.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static bool TryMapAcross(GuestRegion[] regions, GuestAddress at, ulong length, out byte* host)
+    {
+        host = null;
+        ulong left = length;
+        for (int i = 0; i < regions.Length; i++)
+        {
+            ref readonly GuestRegion region = ref regions[i];
+            ulong inside = host == null ? unchecked(at.Value - region.Start.Value) : 0;
+            if (host == null ? at.Value < region.Start.Value || inside >= region.Length
+                : region.Start.Value != regions[i - 1].Start.Value + regions[i - 1].Length || region.HostAddress != regions[i - 1].HostAddress + (nint)regions[i - 1].Length.Bytes)
+            {
+                if (host == null)
+                {
+                    continue;
+                }
+
+                break;
+            }
+
+            host = host == null ? (byte*)region.HostAddress + inside : host;
+            left -= Math.Min(left, region.Length - inside);
+            if (left == 0)
             {
                 return true;
             }

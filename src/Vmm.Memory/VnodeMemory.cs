@@ -29,9 +29,14 @@ public sealed class VnodeMemory : IDisposable
     public VnodePlacement Placement { get; }
 
     /// <summary>Creates the memory.</summary>
+    /// <param name="placement">What is wanted.</param>
+    /// <param name="host">The host's nodes.</param>
+    /// <param name="sysfs">Where huge pages are counted.</param>
+    /// <param name="within">Addresses to map it at, so that vnodes lie side by side; null for anywhere.</param>
+    /// <param name="offset">Where in <paramref name="within"/>.</param>
     /// <exception cref="ArgumentException">The placement cannot be had on this host; the message says what is there.</exception>
     /// <exception cref="KernelException">The kernel refused.</exception>
-    public static VnodeMemory Create(VnodePlacement placement, HostTopology host, string sysfs = "/sys")
+    public static VnodeMemory Create(VnodePlacement placement, HostTopology host, string sysfs = "/sys", AddressReservation? within = null, ulong offset = 0)
     {
         foreach (int node in placement.HostNodes)
         {
@@ -46,7 +51,7 @@ public sealed class VnodeMemory : IDisposable
             RequireHugePages(placement, sysfs);
         }
 
-        MappedMemFd memory = new("vmm:vnode" + placement.Vnode, placement.Size, placement.PageSize);
+        MappedMemFd memory = new("vmm:vnode" + placement.Vnode, placement.Size, placement.PageSize, within, offset);
         if (placement.Policy is { } mode && placement.HostNodes.Count > 0)
         {
             int errno = memory.Bind(mode, placement.HostNodes);

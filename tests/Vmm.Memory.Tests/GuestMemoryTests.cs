@@ -1,4 +1,3 @@
-using Vmm.Memory;
 using System.Runtime.InteropServices;
 using FsCheck;
 using FsCheck.Fluent;
@@ -99,7 +98,7 @@ public sealed unsafe class GuestMemoryTests : IDisposable
     [InlineData(0x1000UL, 0UL, true)]
     [InlineData(0x1000UL, 0x800UL, true)]
     [InlineData(0x17ffUL, 1UL, true)]
-    [InlineData(0x17ffUL, 2UL, false)] // Two regions that touch are two mappings: no access spans them.
+    [InlineData(0x17ffUL, 2UL, false)] // Two regions that touch for the guest but not here: no access spans them.
     [InlineData(0x1bffUL, 1UL, true)]
     [InlineData(0x1c00UL, 0UL, false)]
     [InlineData(0x1000UL, ulong.MaxValue, false)]

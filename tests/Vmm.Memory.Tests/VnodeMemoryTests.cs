@@ -1,4 +1,3 @@
-using Vmm.Memory;
 using Vmm.Interop;
 
 namespace Vmm.Memory.Tests;
@@ -112,6 +111,40 @@ public class VnodeMemoryTests
         thread.Join();
         Assert.Equal($"Cpus_allowed_list:\t{cpu}", allowed);
         Assert.Throws<KernelException>(() => ThreadPlacement.PinCurrent([4000]));
+    }
+
+    [Fact]
+    public void Vnodes_side_by_side_are_one_range_for_devices()
+    {
+        using AddressReservation addresses = new(8 * MiB, 4096);
+        using VnodeMemory first = VnodeMemory.Create(Plain(0, 3 * MiB), s_host, within: addresses);
+        using VnodeMemory second = VnodeMemory.Create(Plain(1, 5 * MiB), s_host, within: addresses, offset: 3 * MiB);
+        GuestMemory memory = new([
+            first.Region(new GuestAddress(0), ByteSize.MiB(3), 0),
+            second.Region(new GuestAddress(3 * MiB), ByteSize.MiB(1), 0),
+            second.Region(new GuestAddress(64 * MiB), ByteSize.MiB(4), MiB),
+        ]);
+        byte[] pattern = [.. Enumerable.Range(1, 100).Select(i => (byte)i)];
+        Assert.True(memory.TryWrite(new GuestAddress((3 * MiB) - 50), pattern));
+        byte[] tail = new byte[50];
+        Assert.True(memory.TryRead(new GuestAddress(3 * MiB), tail));
+        Assert.Equal(pattern[50..], tail);
+        Assert.True(memory.TryGetHostAddress(new GuestAddress(0), 4 * MiB, out nint host));
+        Assert.Equal(addresses.Address, host);
+        Assert.False(memory.Contains(new GuestAddress((4 * MiB) - 1), 2)); // the next bytes here belong to 64 MiB
+        Assert.False(memory.Contains(new GuestAddress(0), 8 * MiB));
+        Assert.Equal((1UL, 1UL), (first.ResidentPages().Single().Value.Value, second.ResidentPages().Single().Value.Value));
+    }
+
+    [Fact]
+    public void Addresses_outside_a_reservation_are_refused_and_a_closed_vnode_leaves_its_place_reserved()
+    {
+        using AddressReservation addresses = new(2 * MiB, 1 << 21);
+        Assert.Equal(0UL, (ulong)addresses.Address % (1 << 21));
+        Assert.Throws<ArgumentOutOfRangeException>(() => VnodeMemory.Create(Plain(0, 2 * MiB), s_host, within: addresses, offset: 4096));
+        VnodeMemory.Create(Plain(0, 2 * MiB), s_host, within: addresses).Dispose();
+        using VnodeMemory again = VnodeMemory.Create(Plain(0, 2 * MiB), s_host, within: addresses);
+        Assert.Empty(again.ResidentPages());
     }
 
     private static VnodePlacement Plain(int vnode, ulong bytes) => new(vnode, new ByteSize(bytes), new ByteSize(4096), null, []);

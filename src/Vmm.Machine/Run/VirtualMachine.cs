@@ -177,14 +177,7 @@ public sealed class VirtualMachine : IDisposable
 
     private GuestMemory BuildMemory(MemoryMap map, IReadOnlyList<VnodeHome> homes, HostTopology host)
     {
-        VnodeMemory?[] vnodes = new VnodeMemory?[homes.Count];
-        foreach (VnodeHome home in homes)
-        {
-            if (home.Memory.Size > 0)
-            {
-                vnodes[home.Memory.Vnode] = Own(VnodeMemory.Create(home.Memory, host));
-            }
-        }
+        VnodeMemory?[] vnodes = homes.Count == 1 ? OneVnode(homes[0], host) : VnodesSideBySide(homes, host);
 
         GuestRegion[] regions = new GuestRegion[map.Ram.Count];
         for (int i = 0; i < regions.Length; i++)
@@ -194,6 +187,39 @@ public sealed class VirtualMachine : IDisposable
         }
 
         return new GuestMemory(regions);
+    }
+
+    private VnodeMemory[] OneVnode(VnodeHome home, HostTopology host)
+    {
+        VnodeMemory[] one = new VnodeMemory[1];
+        one[0] = Own(VnodeMemory.Create(home.Memory, host));
+        return one;
+    }
+
+    /// <summary>
+    /// What touches in guest addresses touches here too, so that a buffer over the border of two vnodes is one range for devices. Only a vnode of
+    /// huge pages behind one whose size is not a multiple of them starts at the next multiple.
+    /// </summary>
+    private VnodeMemory?[] VnodesSideBySide(IReadOnlyList<VnodeHome> homes, HostTopology host)
+    {
+        ulong[] offsets = new ulong[homes.Count];
+        ulong length = 0, alignment = ByteSize.BytesPerPage;
+        for (int i = 0; i < offsets.Length; i++)
+        {
+            ulong page = homes[i].Memory.PageSize;
+            offsets[i] = (length + page - 1) & ~(page - 1);
+            length = offsets[i] + homes[i].Memory.Size;
+            alignment = Math.Max(alignment, page);
+        }
+
+        AddressReservation addresses = Own(new AddressReservation(length, alignment));
+        VnodeMemory?[] vnodes = new VnodeMemory?[homes.Count];
+        for (int i = 0; i < vnodes.Length; i++)
+        {
+            vnodes[i] = homes[i].Memory.Size > 0 ? Own(VnodeMemory.Create(homes[i].Memory, host, within: addresses, offset: offsets[i])) : null;
+        }
+
+        return vnodes;
     }
 
     private void BuildLegacyDevices(KvmInterrupts interrupts)
