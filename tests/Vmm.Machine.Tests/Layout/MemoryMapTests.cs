@@ -1,6 +1,6 @@
-using Vmm.Memory;
 using Vmm.Machine.Cpu;
 using Vmm.Machine.Layout;
+using Vmm.Memory;
 
 namespace Vmm.Machine.Tests.Layout;
 

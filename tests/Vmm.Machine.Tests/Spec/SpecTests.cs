@@ -1,8 +1,8 @@
-using Vmm.Memory;
 using System.Text.Json;
 using FsCheck;
 using FsCheck.Fluent;
 using Vmm.Machine.Spec;
+using Vmm.Memory;
 
 namespace Vmm.Machine.Tests.Spec;
 
