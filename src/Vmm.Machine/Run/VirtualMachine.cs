@@ -21,7 +21,7 @@ namespace Vmm.Machine.Run;
 /// One virtual machine in this process: built from a spec, run once, torn down. What it takes is released in reverse order,
 /// also when building fails half way; guest memory goes last, after everything that could touch it.
 /// </summary>
-public sealed class VirtualMachine : IDisposable
+public sealed partial class VirtualMachine : IDisposable
 {
     private const uint SerialGsi = 4, FirstMmioGsi = 5;
     private const ulong IdentityMapAddress = 0xFFFB_C000;
@@ -77,13 +77,18 @@ public sealed class VirtualMachine : IDisposable
             vcpu.Start();
         }
 
-        if (_serial is { } serial)
+        if (_virtioConsole is { } console)
+        {
+            _serialInput = new Thread(() => FeedVirtioConsole(console), maxStackSize: 256 * 1024) { Name = "console-input", IsBackground = true };
+            _serialInput.Start();
+        }
+        else if (_serial is { } serial)
         {
             _serialInput = new Thread(() => FeedSerial(serial), maxStackSize: 256 * 1024) { Name = "serial-input", IsBackground = true };
             _serialInput.Start();
         }
 
-        RunResult result = _end.Wait();
+        RunResult result = WithPanic(_end.Wait());
         StopVcpus();
         return result;
     }
@@ -118,6 +123,7 @@ public sealed class VirtualMachine : IDisposable
         }
 
         _serial?.Close();
+        _virtioConsole?.Close();
         _console.StopReading();
         _serialInput?.Join();
     }
@@ -156,6 +162,7 @@ public sealed class VirtualMachine : IDisposable
 
         KvmInterrupts interrupts = Own(new KvmInterrupts(vm));
         BuildLegacyDevices(interrupts);
+        BuildPanicDevice(note);
         List<string> mmioArguments = BuildVirtioDevices(memory, interrupts, new KvmDoorbells(vm), homes);
 
         CpuTopology topology = CpuTopology.Create(VnodeOfVcpu());
@@ -205,7 +212,7 @@ public sealed class VirtualMachine : IDisposable
     {
         if (_spec.Serial)
         {
-            _serial = Own(new SerialPort(interrupts.CreateLine(SerialGsi), new ConsoleSink(_console)));
+            _serial = Own(new SerialPort(interrupts.CreateLine(SerialGsi), ConsoleOnSerial ? new ConsoleSink(_console) : new NoSink()));
             _ports.Map(0x3F8, 8, _serial, "serial port");
         }
 
@@ -271,6 +278,11 @@ public sealed class VirtualMachine : IDisposable
             Attach("rng", new VirtioRng(), _spec.VirtioTransport);
         }
 
+        if (WantsParavirtualDevices)
+        {
+            BuildParavirtualDevices(Attach);
+        }
+
         return arguments;
     }
 
@@ -316,9 +328,11 @@ public sealed class VirtualMachine : IDisposable
             Window64Start = map.PciWindow64.Start,
             Window64Length = map.PciWindow64.Length,
             Serial = _spec.Serial,
+            PvPanic = _spec.PvPanic,
+            GenerationId = _spec.GenerationId is { } id ? WriteGenerationId(memory, id) : null,
         };
         GuestAddress rsdp = new(BootLayout.AcpiTables);
-        byte[] tables = AcpiTables.Build(acpi, rsdp, (int)(BootLayout.HighMemory - BootLayout.AcpiTables));
+        byte[] tables = AcpiTables.Build(acpi, rsdp, AcpiRoom);
         if (!memory.TryWrite(rsdp, tables))
         {
             throw new InvalidOperationException("the first vnode must hold the first MiB of memory");
@@ -366,7 +380,7 @@ public sealed class VirtualMachine : IDisposable
         }
     }
 
-    private sealed class ConsoleSink(IConsoleEndpoint console) : ISerialSink
+    private sealed class ConsoleSink(IConsoleEndpoint console) : ISerialSink, Vmm.Devices.Virtio.Console.IConsoleSink
     {
         public void Write(ReadOnlySpan<byte> bytes) => console.Write(bytes);
     }

@@ -61,7 +61,26 @@ public static class SpecValidation
             CheckDisk(spec, i, Check);
         }
 
+        CheckParavirtual(spec, Check);
         return problems;
+    }
+
+    private static void CheckParavirtual(VmSpec spec, Action<bool, string, string> check)
+    {
+        if (spec.Balloon is { } balloon)
+        {
+            check(balloon.Target <= spec.Memory, "balloon.target", $"{SpecText.FormatSize(balloon.Target)} is more than the VM's {SpecText.FormatSize(spec.Memory)}");
+            check(balloon.StatsInterval is >= 0 and <= 86400, "balloon.statsInterval", $"{balloon.StatsInterval}, expected 0 to 86400 seconds");
+        }
+
+        if (spec.Vsock is { } vsock)
+        {
+            check(vsock.Cid is >= 3 and <= uint.MaxValue - 1, "vsock.cid", $"{vsock.Cid}, expected 3 to {uint.MaxValue - 1}");
+            // sun_path holds 108 bytes with its zero; the guest's ports add up to 11.
+            check(vsock.Path.Length > 0 && Encoding.UTF8.GetByteCount(vsock.Path) <= 96, "vsock.path", $"\"{vsock.Path}\", expected a path of 1 to 96 bytes");
+        }
+
+        check(spec.GenerationId is null or "auto" || Guid.TryParseExact(spec.GenerationId, "D", out _), "generationId", $"\"{spec.GenerationId}\", expected auto or a UUID such as 6b29fc40-ca47-1067-b31d-00dd010662da");
     }
 
     private static void CheckNuma(VmSpec spec, NumaSpec numa, Action<bool, string, string> check)
