@@ -2,6 +2,7 @@ using Vmm.Devices.Legacy;
 using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Balloon;
 using Vmm.Devices.Virtio.Console;
+using Vmm.Devices.Virtio.Vsock;
 using Vmm.Machine.Boot;
 using Vmm.Machine.Spec;
 using Vmm.Memory;
@@ -58,6 +59,11 @@ public sealed partial class VirtualMachine
         {
             _virtioConsole = new VirtioConsole(new ConsoleSink(_console));
             attach("console", _virtioConsole, _spec.VirtioTransport);
+        }
+
+        if (_spec.Vsock is { } vsock)
+        {
+            attach("vsock", new VirtioVsock((ulong)vsock.Cid, vsock.Path), _spec.VirtioTransport);
         }
     }
 
