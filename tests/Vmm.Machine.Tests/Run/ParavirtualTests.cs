@@ -1,3 +1,4 @@
+using System.Net.Sockets;
 using System.Text;
 using Vmm.Machine.Run;
 using Vmm.Machine.Spec;
@@ -20,6 +21,65 @@ public sealed class ParavirtualTests
 
     [KvmFact]
     public void A_virtio_console_beside_the_serial_port_carries_lines_both_ways_over_mmio() => Echo(ConsoleKind.Both, VirtioTransport.Mmio);
+
+    [KvmFact]
+    public void Sockets_reach_the_guest_and_the_host_over_pci() => Sockets(VirtioTransport.Pci);
+
+    [KvmFact]
+    public void Sockets_reach_the_guest_and_the_host_over_mmio() => Sockets(VirtioTransport.Mmio);
+
+    private static void Sockets(VirtioTransport transport)
+    {
+        string folder = Directory.CreateTempSubdirectory("vmm-vsock-").FullName;
+        try
+        {
+            string path = Path.Combine(folder, "v");
+            using Socket listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+            listener.Bind(new UnixDomainSocketEndPoint(path + "_1234"));
+            listener.Listen();
+            using Terminal terminal = new();
+            VmSpec spec = Spec("vsock") with { VirtioTransport = transport, Vsock = new VsockSpec { Cid = 42, Path = path } };
+            using VirtualMachine machine = VirtualMachine.Create(spec with { Boot = spec.Boot with { Cmdline = "port=1234" } }, terminal);
+            Thread run = Start(machine, out Func<RunResult> result);
+            using (Socket heard = listener.Accept())
+            {
+                Assert.Equal("HELLO\n", ReadText(heard, 6));
+            }
+
+            terminal.WaitFor("READY cid=42");
+            using Socket program = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { ReceiveTimeout = 30_000 };
+            program.Connect(new UnixDomainSocketEndPoint(path));
+            program.Send("CONNECT 7\n"u8);
+            Assert.StartsWith("OK ", ReadText(program, "OK 1073741824\n".Length), StringComparison.Ordinal);
+            for (int i = 0; i < 200; i++)
+            {
+                string text = $"{i} " + new string((char)('a' + (i % 16)), i * 17);
+                program.Send(Encoding.ASCII.GetBytes(text));
+                Assert.Equal(text, ReadText(program, text.Length));
+            }
+
+            program.Send("quit"u8);
+            Assert.True(run.Join(60_000));
+            Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, terminal.Said);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    private static string ReadText(Socket socket, int count)
+    {
+        byte[] text = new byte[count];
+        for (int done = 0; done < count;)
+        {
+            int got = socket.Receive(text.AsSpan(done));
+            Assert.NotEqual(0, got);
+            done += got;
+        }
+
+        return Encoding.ASCII.GetString(text);
+    }
 
     private static void InflateAndDeflate(VirtioTransport transport)
     {
