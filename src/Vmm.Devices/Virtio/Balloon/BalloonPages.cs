@@ -101,10 +101,11 @@ internal sealed class BalloonPages(GuestMemory memory)
     /// <summary>Huge host pages go when they lie in the balloon wholly.</summary>
     private void DiscardWhole(in GuestRegion region, ulong from, ulong to)
     {
-        ulong size = region.PageSize, offset = from - region.Start.Value;
-        for (ulong at = region.Start.Value + (offset - (offset % size)); at < to; at += size)
+        // Page borders are those of the host mapping; the region may begin or end inside a page that it shares with the next one.
+        ulong size = region.PageSize, inPage = ((ulong)region.HostAddress + (from - region.Start.Value)) % size;
+        for (ulong at = from - Math.Min(inPage, from); at < to; at += size)
         {
-            if (size <= region.Length - (at - region.Start.Value) && IsWhole(at, size))
+            if (at >= region.Start.Value && size <= region.Length - (at - region.Start.Value) && IsWhole(at, size))
             {
                 Discard(new(at), size);
             }

@@ -42,9 +42,10 @@ public sealed class BalloonPagesTests
     [Fact]
     public void A_huge_page_goes_with_the_last_of_its_small_ones()
     {
-        using VnodeMemory ram = VnodeMemory.Create(new VnodePlacement(0, 4 << 20, 4096, null, []), HostTopology.Unknown);
+        const ulong size = 64 << 10; // any greater page size shows it; the kernel discards in small pages here
+        using VnodeMemory ram = VnodeMemory.Create(new VnodePlacement(0, (4 << 20) + size, 4096, null, []), HostTopology.Unknown);
         nint host = ram.Region(new(0), 4 << 20, 0).HostAddress;
-        ulong size = 64 << 10; // any greater page size shows it; the kernel discards in small pages here
+        host += (nint)((size - ((ulong)host % size)) % size);
         GuestMemory memory = new([new GuestRegion(new(0), 4 << 20, host, 0, size)]);
         Assert.True(memory.TryGetSpan(new(0), 4 << 20, out Span<byte> all));
         all.Fill(1);

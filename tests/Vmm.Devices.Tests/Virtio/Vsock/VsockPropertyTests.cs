@@ -12,8 +12,8 @@ public sealed class VsockPropertyTests
     [Fact]
     public void Bytes_arrive_whole_and_in_order_within_everybodys_credit()
     {
-        Gen<(int Kind, int Size)> step = Gen.Choose(0, 5).SelectMany(k => Gen.Choose(1, 40_000).Select(s => (k, s)));
-        Check.One(Config.QuickThrowOnFailure.WithMaxTest(200), Prop.ForAll(step.ListOf(60).ToArbitrary(), Gen.Choose(1, 100_000).ToArbitrary(), (steps, guestBuffer) =>
+        Gen<(int Kind, int Size)> step = Gen.Choose(0, 5).SelectMany(k => Gen.Choose(1, 20_000).Select(s => (k, s)));
+        Check.One(Config.QuickThrowOnFailure.WithMaxTest(40), Prop.ForAll(step.ListOf(60).ToArbitrary(), Gen.Choose(1, 100_000).ToArbitrary(), (steps, guestBuffer) =>
         {
             FakeHost host = new();
             VsockSwitch packets = new(Cid, host);
