@@ -224,9 +224,9 @@ public sealed class VirtioVsockTests : IDisposable
             header.Write(guest.Ram(QueueGuest.Data + (ulong)random.Next(1 << 15), VsockHeader.Bytes));
             if (random.Next(10) == 0)
             {
-                using Socket program = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-                program.Connect(new UnixDomainSocketEndPoint(Path.Combine(_folder, "fuzz")));
-                program.Send("CONNECT 1\nxyz"u8);
+                // May not get in, or be hung up on at once: a device that waits for its reset accepts nobody.
+                using UnixStream? program = UnixStream.Connect(Path.Combine(_folder, "fuzz"), out _);
+                program?.Send("CONNECT 1\nxyz"u8);
             }
         });
     }
