@@ -61,7 +61,11 @@ public static class SpecValidation
             CheckDisk(spec, i, Check);
         }
 
-        CheckParavirtual(spec, Check);
+        if (spec.Balloon is not null || spec.Vsock is not null || spec.GenerationId is not null)
+        {
+            CheckParavirtual(spec, Check);
+        }
+
         return problems;
     }
 
