@@ -89,6 +89,12 @@ VMM_API int32_t vmm_page_nodes(const intptr_t *pages, uint64_t count, int32_t *s
     return syscall(SYS_move_pages, 0, count, pages, NULL, status, 0) == 0 ? 0 : -errno;
 }
 
+/* Gives whole pages of a shared mapping of a memfd back to the host: the range reads as zeros and is filled again on the next touch. */
+VMM_API int32_t vmm_memory_discard(intptr_t address, uint64_t length)
+{
+    return madvise((void *)address, length, MADV_REMOVE) == 0 ? 0 : -errno;
+}
+
 /* Lets the calling thread run on the CPUs of the mask only. */
 VMM_API int32_t vmm_pin_thread(const uint64_t *cpus, uint32_t words)
 {

@@ -119,6 +119,17 @@ VMM_API int32_t vmm_uring_poll(intptr_t handle, int32_t fd, uint64_t tag)
     return 0;
 }
 
+/* One completion, with the poll(2) bits as its result, when fd has any of events (POLLERR and POLLHUP always count). */
+VMM_API int32_t vmm_uring_poll_events(intptr_t handle, int32_t fd, uint32_t events, uint64_t tag)
+{
+    struct io_uring_sqe *sqe = next_sqe((struct io_uring *)handle);
+    if (!sqe)
+        return -EBUSY;
+    io_uring_prep_poll_add(sqe, fd, events);
+    sqe->user_data = tag;
+    return 0;
+}
+
 VMM_API int32_t vmm_uring_submit(intptr_t handle)
 {
     int rc;

@@ -164,6 +164,9 @@ public sealed class Application
             case RunOutcome.Failed:
                 Fail($"{spec.Name}: {result.Message ?? "the VM failed"}");
                 break;
+            case RunOutcome.Panicked:
+                Fail($"{spec.Name}: the guest's kernel panicked");
+                break;
             case RunOutcome.TripleFault:
                 Fail($"{spec.Name}: the guest crashed its CPU (triple fault){(result.Message is null ? "" : ": " + result.Message)}");
                 break;

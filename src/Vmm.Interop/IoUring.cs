@@ -55,6 +55,10 @@ public sealed class IoUring : SafeHandleMinusOneIsInvalid
     /// <summary>Queues one completion for when <paramref name="file"/> becomes readable.</summary>
     public void PollReadable(FileDescriptorHandle file, ulong tag) => Check(Native.UringPoll(this, file.Number, tag));
 
+    /// <summary>Queues one completion for when <paramref name="file"/> has any of <paramref name="events"/>; its result is the poll(2) bits. Hang-up and error always count.</summary>
+    public void Poll(SafeHandle file, PollEvents events, ulong tag) =>
+        Check(Native.UringPollEvents(this, (int)file.DangerousGetHandle(), (uint)events, tag));
+
     /// <summary>Hands everything queued to the kernel.</summary>
     public void Submit() => Check(Native.UringSubmit(this));
 
@@ -84,6 +88,26 @@ public sealed class IoUring : SafeHandleMinusOneIsInvalid
     }
 
     private static void Throw(int errno) => throw new KernelException("io_uring_enter", errno);
+}
+
+/// <summary>Events of poll(2).</summary>
+[Flags]
+public enum PollEvents
+{
+    /// <summary>Nothing.</summary>
+    None = 0,
+
+    /// <summary>POLLIN: a read will not block.</summary>
+    Readable = 1,
+
+    /// <summary>POLLOUT: a write will not block.</summary>
+    Writable = 4,
+
+    /// <summary>POLLERR.</summary>
+    Error = 8,
+
+    /// <summary>POLLHUP: both directions are closed.</summary>
+    HangUp = 16,
 }
 
 /// <summary>Modes of fallocate(2).</summary>

@@ -29,6 +29,9 @@ internal static partial class Native
     [LibraryImport(Shim, EntryPoint = "vmm_page_nodes")]
     internal static partial int PageNodes(ReadOnlySpan<nint> pages, ulong count, Span<int> status);
 
+    [LibraryImport(Shim, EntryPoint = "vmm_memory_discard")]
+    internal static partial int MemoryDiscard(nint address, ulong length);
+
     [LibraryImport(Shim, EntryPoint = "vmm_pin_thread")]
     internal static partial int PinThread(ReadOnlySpan<ulong> cpus, uint words);
 }

@@ -26,6 +26,9 @@ internal static partial class Native
     [LibraryImport(Shim, EntryPoint = "vmm_uring_poll")]
     internal static partial int UringPoll(IoUring ring, int fd, ulong tag);
 
+    [LibraryImport(Shim, EntryPoint = "vmm_uring_poll_events")]
+    internal static partial int UringPollEvents(IoUring ring, int fd, uint events, ulong tag);
+
     [LibraryImport(Shim, EntryPoint = "vmm_uring_submit")]
     internal static partial int UringSubmit(IoUring ring);
 

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using Vmm.Interop;
 
 namespace Vmm.Memory;
 
@@ -7,9 +8,10 @@ public readonly unsafe struct GuestRegion
 {
     private readonly byte* _host;
 
-    /// <summary>Describes <paramref name="length"/> bytes at <paramref name="start"/>, mapped at <paramref name="hostAddress"/>.</summary>
-    public GuestRegion(GuestAddress start, ByteSize length, nint hostAddress, int vnode = 0)
+    /// <summary>Describes <paramref name="length"/> of RAM at <paramref name="start"/>, mapped at <paramref name="hostAddress"/> in pages of <paramref name="pageSize"/> bytes.</summary>
+    public GuestRegion(GuestAddress start, ByteSize length, nint hostAddress, int vnode = 0, ulong pageSize = ByteSize.BytesPerPage)
     {
+        PageSize = pageSize;
         Start = start;
         Length = length;
         _host = (byte*)hostAddress;
@@ -24,6 +26,9 @@ public readonly unsafe struct GuestRegion
 
     /// <summary>The virtual NUMA node this RAM belongs to.</summary>
     public int Vnode { get; }
+
+    /// <summary>Size of the host pages behind it, in bytes: what can be given back to the host at once.</summary>
+    public ulong PageSize { get; }
 
     /// <summary>Address of the first byte in this process, for KVM memory slots and mbind.</summary>
     public nint HostAddress => (nint)_host;
@@ -179,6 +184,52 @@ public sealed unsafe class GuestMemory
 
         span = default;
         return false;
+    }
+
+    /// <summary>
+    /// Gives the whole host pages inside a range back to the host; they read as zeros when the guest touches them again. Parts outside RAM, and
+    /// host pages that the range covers only partly, are left alone: any range is harmless.
+    /// </summary>
+    /// <param name="at">First guest physical address.</param>
+    /// <param name="length">Bytes.</param>
+    /// <param name="discarded">Bytes given back.</param>
+    /// <returns>0, or the errno of the first piece that the kernel refused.</returns>
+    public int Discard(GuestAddress at, ulong length, out ulong discarded)
+    {
+        discarded = 0;
+        int result = 0;
+        ulong end = at.TryAdd(length, out GuestAddress last) ? last.Value : ulong.MaxValue;
+        GuestRegion[] regions = Volatile.Read(ref _regions);
+        for (int i = 0; i < regions.Length; i++)
+        {
+            ref readonly GuestRegion region = ref regions[i];
+            ulong from = Math.Max(at.Value, region.Start.Value), to = Math.Min(end, region.Start.Value + region.Length);
+            if (from >= to)
+            {
+                continue;
+            }
+
+            // Alignment counts in the host mapping, which starts at a page border of its own.
+            ulong host = (ulong)region.HostAddress + (from - region.Start.Value), mask = region.PageSize - 1;
+            ulong hostEnd = (host + (to - from)) & ~mask;
+            host = (host + mask) & ~mask;
+            if (host >= hostEnd)
+            {
+                continue;
+            }
+
+            int errno = HostPages.Discard((nint)host, hostEnd - host);
+            if (errno == 0)
+            {
+                discarded += hostEnd - host;
+            }
+            else if (result == 0)
+            {
+                result = errno;
+            }
+        }
+
+        return result;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

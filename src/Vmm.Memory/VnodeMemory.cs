@@ -69,7 +69,7 @@ public sealed class VnodeMemory : IDisposable
     /// <summary>A piece of this memory as the guest sees it.</summary>
     public GuestRegion Region(GuestAddress start, ByteSize length, ulong offset) =>
         offset <= Placement.Size && length <= Placement.Size - offset
-            ? new GuestRegion(start, length, (nint)((ulong)_memory.Address + offset), Placement.Vnode)
+            ? new GuestRegion(start, length, (nint)((ulong)_memory.Address + offset), Placement.Vnode, Placement.PageSize)
             : throw new ArgumentOutOfRangeException(nameof(offset), $"vnode {Placement.Vnode} has {Placement.Size} bytes, not {offset} + {length}");
 
     /// <summary>Pages present per host node, by node number; asks the kernel page by page (4 KiB).</summary>

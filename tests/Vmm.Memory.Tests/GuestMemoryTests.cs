@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using FsCheck;
 using FsCheck.Fluent;
+using Vmm.Interop;
 
 namespace Vmm.Memory.Tests;
 
@@ -167,5 +168,38 @@ public sealed unsafe class GuestMemoryTests : IDisposable
 
         bytes = default;
         return false;
+    }
+
+    [Fact]
+    public void Discard_takes_whole_host_pages_inside_ram_and_nothing_else()
+    {
+        using VnodeMemory ram = VnodeMemory.Create(new VnodePlacement(0, new ByteSize((ulong)(1 << 20)), new ByteSize(4096), null, []), HostTopology.Unknown);
+        GuestMemory memory = new([ram.Region(new(0x10000), new ByteSize(0x40000), 0), ram.Region(new(0x50000), new ByteSize(0x40000), 0x40000)]);
+        Assert.True(memory.TryGetSpan(new(0x10000), 0x40000, out Span<byte> first));
+        Assert.True(memory.TryGetSpan(new(0x50000), 0x40000, out Span<byte> second));
+        first.Fill(1);
+        second.Fill(2);
+        Assert.Equal(0, memory.Discard(new(0x4F001), 0x2FFE, out ulong discarded)); // over the border, with ragged ends
+        Assert.Equal(0x1000UL, discarded);
+        Assert.Equal((1, 0, 0, 2), (first[^1], second[0], second[0xFFF], second[0x1000]));
+        Assert.Equal(0, memory.Discard(new(0), ulong.MaxValue, out discarded));
+        Assert.Equal(0x80000UL, discarded);
+        Assert.Equal(0, memory.Discard(new(ulong.MaxValue), ulong.MaxValue, out discarded));
+        Assert.Equal(0UL, discarded);
+        Assert.Equal(0, memory.Discard(new(0x10000), 0, out discarded));
+        Assert.Equal(0UL, discarded);
+        Assert.Equal(-1, first.IndexOfAnyExcept((byte)0));
+        GuestMemory huge = new([new GuestRegion(new(0), new ByteSize(0x80000), ram.Region(new(0), new ByteSize(0x80000), 0).HostAddress, 0, 0x80000)]);
+        Assert.Equal(0, huge.Discard(new(0x1000), 0x70000, out discarded)); // no whole page of that size
+        Assert.Equal(0UL, discarded);
+    }
+
+    [Fact]
+    public void Discard_tells_what_the_kernel_refuses()
+    {
+        using AnonymousMapping mapping = new(8192);
+        GuestMemory memory = new([new GuestRegion(new(0), new ByteSize(8192), mapping.Address)]);
+        Assert.Equal(22, memory.Discard(new(0), 8192, out ulong discarded)); // EINVAL: not a shared mapping
+        Assert.Equal(0UL, discarded);
     }
 }

@@ -47,6 +47,12 @@ public sealed record AcpiConfig
     /// <summary>A 16550 at port 0x3F8, GSI 4.</summary>
     public bool Serial { get; init; } = true;
 
+    /// <summary>A <see cref="Legacy.PvPanic"/> at its port.</summary>
+    public bool PvPanic { get; init; }
+
+    /// <summary>Where the VM generation id lies (16 bytes, 8-byte aligned, reserved memory); null is no such device.</summary>
+    public GuestAddress? GenerationId { get; init; }
+
     /// <summary>First of the ports of <see cref="Legacy.AcpiPowerPorts"/>.</summary>
     public ushort PowerPort { get; init; } = (ushort)Legacy.AcpiPowerPorts.Port;
 }

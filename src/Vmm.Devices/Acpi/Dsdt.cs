@@ -28,6 +28,24 @@ internal static class Dsdt
                     .NameResources("_CRS", new ResourceWriter().Io(0x3F8, 8).EdgeInterrupt(4).ToArray()));
             }
 
+            if (config.PvPanic)
+            {
+                sb.Device("PEVT", device => device
+                    .NameText("_HID", "QEMU0001")
+                    .NameResources("_CRS", new ResourceWriter().Io((ushort)Legacy.PvPanic.Port, 1).ToArray())
+                    .Name("_STA", 0xF));
+            }
+
+            if (config.GenerationId is { } generation)
+            {
+                // Microsoft's Virtual Machine Generation ID: guests look for the compatible id; ADDR is the address in two halves.
+                sb.Device("VGEN", device => device
+                    .NameText("_HID", "VMMC0001")
+                    .NameText("_CID", "VM_Gen_Counter")
+                    .NameText("_DDN", "VM_Gen_Counter")
+                    .NamePackage("ADDR", generation.Value & uint.MaxValue, generation.Value >> 32));
+            }
+
             sb.Device("RTC0", device => device
                 .NameEisaId("_HID", "PNP0B00")
                 .NameResources("_CRS", new ResourceWriter().Io(0x70, 2).ToArray()));

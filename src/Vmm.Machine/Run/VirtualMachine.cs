@@ -21,7 +21,7 @@ namespace Vmm.Machine.Run;
 /// One virtual machine in this process: built from a spec, run once, torn down. What it takes is released in reverse order,
 /// also when building fails half way; guest memory goes last, after everything that could touch it.
 /// </summary>
-public sealed class VirtualMachine : IDisposable
+public sealed partial class VirtualMachine : IDisposable
 {
     private const uint SerialGsi = 4;
 
@@ -77,13 +77,18 @@ public sealed class VirtualMachine : IDisposable
             vcpu.Start();
         }
 
-        if (_serial is { } serial)
+        if (_virtioConsole is { } console)
+        {
+            _serialInput = new Thread(() => FeedVirtioConsole(console), maxStackSize: 256 * 1024) { Name = "console-input", IsBackground = true };
+            _serialInput.Start();
+        }
+        else if (_serial is { } serial)
         {
             _serialInput = new Thread(() => FeedSerial(serial), maxStackSize: 256 * 1024) { Name = "serial-input", IsBackground = true };
             _serialInput.Start();
         }
 
-        RunResult result = _end.Wait();
+        RunResult result = WithPanic(_end.Wait());
         StopVcpus();
         return result;
     }
@@ -118,6 +123,7 @@ public sealed class VirtualMachine : IDisposable
         }
 
         _serial?.Close();
+        _virtioConsole?.Close();
         _console.StopReading();
         _serialInput?.Join();
     }
@@ -151,6 +157,7 @@ public sealed class VirtualMachine : IDisposable
 
         KvmInterrupts interrupts = kvm.Interrupts;
         BuildLegacyDevices(interrupts);
+        BuildPanicDevice(note);
         VirtioSlots slots = BuildVirtioDevices(memory, interrupts, new KvmDoorbells(vm), homes);
 
         CpuTopology topology = CpuTopology.Create(VnodeOfVcpu());
@@ -226,7 +233,7 @@ public sealed class VirtualMachine : IDisposable
     {
         if (_spec.Serial)
         {
-            _serial = Own(new SerialPort(interrupts.CreateLine(SerialGsi), new ConsoleSink(_console)));
+            _serial = Own(new SerialPort(interrupts.CreateLine(SerialGsi), ConsoleOnSerial ? new ConsoleSink(_console) : new NoSink()));
             _ports.Map(0x3F8, 8, _serial, "serial port");
         }
 
@@ -255,6 +262,11 @@ public sealed class VirtualMachine : IDisposable
         if (_spec.Rng)
         {
             slots.Attach("rng", new VirtioRng(), _spec.VirtioTransport);
+        }
+
+        if (WantsParavirtualDevices)
+        {
+            BuildParavirtualDevices(slots);
         }
 
         return slots;
@@ -319,9 +331,11 @@ public sealed class VirtualMachine : IDisposable
             Window64Start = map.PciWindow64.Start,
             Window64Length = map.PciWindow64.Length,
             Serial = _spec.Serial,
+            PvPanic = _spec.PvPanic,
+            GenerationId = _spec.GenerationId is { } id ? WriteGenerationId(memory, id) : null,
         };
         GuestAddress rsdp = new(BootLayout.AcpiTables);
-        byte[] tables = AcpiTables.Build(acpi, rsdp, (int)(BootLayout.HighMemory - BootLayout.AcpiTables));
+        byte[] tables = AcpiTables.Build(acpi, rsdp, AcpiRoom);
         if (!memory.TryWrite(rsdp, tables))
         {
             throw new InvalidOperationException("the first vnode must hold the first MiB of memory");
@@ -405,7 +419,7 @@ public sealed class VirtualMachine : IDisposable
         }
     }
 
-    private sealed class ConsoleSink(IConsoleEndpoint console) : ISerialSink
+    private sealed class ConsoleSink(IConsoleEndpoint console) : ISerialSink, Vmm.Devices.Virtio.Console.IConsoleSink
     {
         public void Write(ReadOnlySpan<byte> bytes) => console.Write(bytes);
     }

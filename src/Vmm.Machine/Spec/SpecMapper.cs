@@ -19,11 +19,16 @@ internal static class SpecMapper
             {
                 Kernel = Resolve(folder, Get(boot, "kernel", "")),
                 Initrd = Get<string?>(boot, "initrd", null) is { } initrd ? Resolve(folder, initrd) : null,
-                Cmdline = Get(boot, "cmdline", BootSpec.DefaultCmdline),
+                Cmdline = Get(boot, "cmdline", BootSpec.DefaultCmdlineFor(Word(root, "console", ConsoleKind.Serial))),
             },
             Numa = numa,
             Disks = [.. Objects(root, "disks").Select(d => MapDisk(d, folder))],
             Rng = Get(root, "rng", defaults.Rng),
+            Balloon = Get<Dictionary<string, object>?>(root, "balloon", null) is { } balloon ? MapBalloon(balloon) : null,
+            Vsock = Get<Dictionary<string, object>?>(root, "vsock", null) is { } vsock ? MapVsock(vsock, folder) : null,
+            Console = Word(root, "console", defaults.Console),
+            PvPanic = Get(root, "pvpanic", defaults.PvPanic),
+            GenerationId = Get<string?>(root, "generationId", null),
             VirtioTransport = Word(root, "virtioTransport", defaults.VirtioTransport),
             Serial = Get(root, "serial", defaults.Serial),
             DebugExit = Get(root, "debugExit", defaults.DebugExit),
@@ -65,6 +70,21 @@ internal static class SpecMapper
             Transport = map.ContainsKey("transport") ? Word(map, "transport", VirtioTransport.Pci) : null,
         };
     }
+
+    private static BalloonSpec MapBalloon(Dictionary<string, object> map)
+    {
+        BalloonSpec defaults = new();
+        return new BalloonSpec
+        {
+            Target = Get(map, "target", defaults.Target),
+            DeflateOnOom = Get(map, "deflateOnOom", defaults.DeflateOnOom),
+            FreePageReporting = Get(map, "freePageReporting", defaults.FreePageReporting),
+            StatsInterval = Get(map, "statsInterval", defaults.StatsInterval),
+        };
+    }
+
+    private static VsockSpec MapVsock(Dictionary<string, object> map, string? folder) =>
+        new() { Cid = Get(map, "cid", 3), Path = Resolve(folder, Get(map, "path", "")) };
 
     private static int? CpusOf(NumaSpec? numa)
     {

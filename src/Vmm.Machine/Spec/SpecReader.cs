@@ -138,6 +138,8 @@ public static class SpecReader
             _places[path] = node;
             switch (field.Kind)
             {
+                case SpecKind.Object when field.Switch && node is { Plain: true, Scalar: "true" or "false" }:
+                    return node.Scalar is "true" ? new Dictionary<string, object>(StringComparer.Ordinal) : null;
                 case SpecKind.Object:
                     return ReadObject(node, field, path);
                 case SpecKind.List:

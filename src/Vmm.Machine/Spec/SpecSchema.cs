@@ -61,6 +61,16 @@ public static class SpecSchema
                 WriteBody(json, field.Item ?? field with { Kind = SpecKind.Object, Help = "One of " + field.Name });
                 json.WriteEndObject();
                 break;
+            case SpecKind.Object when field.Switch:
+                json.WriteStartArray("oneOf");
+                json.WriteStartObject();
+                json.WriteString("type", "boolean");
+                json.WriteEndObject();
+                json.WriteStartObject();
+                WriteObject(json, field);
+                json.WriteEndObject();
+                json.WriteEndArray();
+                break;
             case SpecKind.Object:
                 WriteObject(json, field);
                 break;

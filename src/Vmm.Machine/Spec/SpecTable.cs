@@ -26,6 +26,9 @@ internal sealed record SpecField(string Name, SpecKind Kind, string Help)
     /// <summary>Fields of an object, or of the members of a list of objects.</summary>
     public SpecField[] Fields { get; init; } = [];
 
+    /// <summary>An object that may be given as <c>true</c> (all its defaults) or <c>false</c> (none).</summary>
+    public bool Switch { get; init; }
+
     /// <summary>The members of a list that are not objects.</summary>
     public SpecField? Item { get; init; }
 }
@@ -87,6 +90,28 @@ internal static class SpecTable
                 ],
             },
             new("rng", SpecKind.Bool, "Attach a virtio-rng"),
+            new("balloon", SpecKind.Object, "Memory balloon; true for one with the defaults")
+            {
+                Switch = true,
+                Fields =
+                [
+                    new("target", SpecKind.Size, "Size of the balloon asked for at the start"),
+                    new("deflateOnOom", SpecKind.Bool, "The guest may take pages back when it runs out of memory"),
+                    new("freePageReporting", SpecKind.Bool, "The host takes the memory of pages the guest does not use"),
+                    new("statsInterval", SpecKind.Number, "Seconds between questions for statistics; 0 asks on demand only") { Max = 86400 },
+                ],
+            },
+            new("vsock", SpecKind.Object, "Sockets between host programs and the guest")
+            {
+                Fields =
+                [
+                    new("cid", SpecKind.Number, "Context id of the guest") { Min = 3, Max = int.MaxValue },
+                    new("path", SpecKind.Text, "Unix socket for host programs; the guest reaches PATH_N as port N; relative to the spec file") { Required = true },
+                ],
+            },
+            new("console", SpecKind.Word, "What the console is connected to: the serial port, a virtio console, or both") { Words = Names.All<ConsoleKind>() },
+            new("pvpanic", SpecKind.Bool, "A device through which the guest tells of its panic"),
+            new("generationId", SpecKind.Text, "VM generation id: auto, or a UUID"),
             new("virtioTransport", SpecKind.Word, "Transport of devices that do not name one") { Words = Transports },
             new("serial", SpecKind.Bool, "Serial console at 0x3F8"),
             new("debugExit", SpecKind.Bool, "Debug-exit port"),

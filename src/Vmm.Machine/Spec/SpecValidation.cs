@@ -55,7 +55,30 @@ public static class SpecValidation
             CheckDisk(spec, i, check);
         }
 
+        if (spec.Balloon is not null || spec.Vsock is not null || spec.GenerationId is not null)
+        {
+            CheckParavirtual(spec, check);
+        }
+
         return check.Problems;
+    }
+
+    private static void CheckParavirtual(VmSpec spec, SpecComplaints check)
+    {
+        if (spec.Balloon is { } balloon)
+        {
+            check.Require(balloon.Target <= spec.Memory, "balloon.target", $"{balloon.Target.ToString()} is more than the VM's {spec.Memory.ToString()}");
+            check.Require(balloon.StatsInterval is >= 0 and <= 86400, "balloon.statsInterval", $"{balloon.StatsInterval}, expected 0 to 86400 seconds");
+        }
+
+        if (spec.Vsock is { } vsock)
+        {
+            check.Require(vsock.Cid is >= 3 and <= uint.MaxValue - 1, "vsock.cid", $"{(ulong)vsock.Cid}, expected 3 to {(ulong)(uint.MaxValue - 1)}");
+            // sun_path holds 108 bytes with its zero; the guest's ports add up to 11.
+            check.Require(vsock.Path.Length > 0 && Utf8Fits(vsock.Path, 96), "vsock.path", $"\"{vsock.Path}\", expected a path of 1 to 96 bytes");
+        }
+
+        check.Require(spec.GenerationId is null or "auto" || Guid.TryParseExact(spec.GenerationId, "D", out _), "generationId", $"\"{spec.GenerationId}\", expected auto or a UUID such as 6b29fc40-ca47-1067-b31d-00dd010662da");
     }
 
     private static void CheckNuma(VmSpec spec, NumaSpec numa, SpecComplaints check)

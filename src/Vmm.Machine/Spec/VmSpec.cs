@@ -65,6 +65,21 @@ public sealed record VmSpec
     /// <summary>Attach a virtio-rng.</summary>
     public bool Rng { get; init; } = true;
 
+    /// <summary>Memory balloon; null is none.</summary>
+    public BalloonSpec? Balloon { get; init; }
+
+    /// <summary>Socket device; null is none.</summary>
+    public VsockSpec? Vsock { get; init; }
+
+    /// <summary>What the console is connected to.</summary>
+    public ConsoleKind Console { get; init; }
+
+    /// <summary>A pvpanic device, through which a guest tells of its panic.</summary>
+    public bool PvPanic { get; init; } = true;
+
+    /// <summary>VM generation id: <c>auto</c> for a new one at every start, or a UUID; null is no such device.</summary>
+    public string? GenerationId { get; init; }
+
     /// <summary>Transport of devices that do not name one.</summary>
     public VirtioTransport VirtioTransport { get; init; } = VirtioTransport.Pci;
 
@@ -99,6 +114,14 @@ public sealed record BootSpec
 
     /// <summary>Kernel command line.</summary>
     public string Cmdline { get; init; } = DefaultCmdline;
+
+    /// <summary>The command line of a spec that gives none: its consoles, end the run on panic and reboot.</summary>
+    public static string DefaultCmdlineFor(ConsoleKind console) => console switch
+    {
+        ConsoleKind.Virtio => DefaultCmdline.Replace("ttyS0", "hvc0", StringComparison.Ordinal),
+        ConsoleKind.Both => "console=hvc0 " + DefaultCmdline,
+        _ => DefaultCmdline,
+    };
 }
 
 /// <summary>Virtual NUMA topology.</summary>

@@ -81,6 +81,18 @@ public sealed class AcpiTableTests
     }
 
     [Fact]
+    public void Dsdt_names_panic_device_and_generation_id_when_they_exist()
+    {
+        string with = Encoding.Latin1.GetString(Tables(AcpiTables.Build(Config(1, 1), new GuestAddress(Base), Room))["DSDT"]);
+        string without = Encoding.Latin1.GetString(Tables(AcpiTables.Build(Config(1, 1) with { PvPanic = false, GenerationId = null }, new GuestAddress(Base), Room))["DSDT"]);
+        foreach (string id in (string[])["QEMU0001", "VM_Gen_Counter", "ADDR"])
+        {
+            Assert.Contains(id, with, StringComparison.Ordinal);
+            Assert.DoesNotContain(id, without, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
     public void Tables_that_do_not_fit_are_refused_with_the_numbers()
     {
         ArgumentException error = Assert.Throws<ArgumentException>(() => AcpiTables.Build(Config(4000, 4), new GuestAddress(Base), Room));
@@ -97,6 +109,8 @@ public sealed class AcpiTableTests
         Window32Length = 0x2000_0000,
         Window64Start = new GuestAddress(1UL << 36),
         Window64Length = 1UL << 36,
+        PvPanic = true,
+        GenerationId = new GuestAddress(0xF_F000),
     };
 
     private static Dictionary<string, byte[]> Tables(byte[] image)

@@ -52,6 +52,32 @@ public sealed class SpecTests
     }
 
     [Fact]
+    public void Paravirtual_devices_read_into_the_records()
+    {
+        const string Text = """
+            boot: {kernel: k}
+            balloon: {target: 64MiB, deflateOnOom: false, freePageReporting: false, statsInterval: 5}
+            vsock: {cid: 9, path: v.sock}
+            console: virtio
+            pvpanic: false
+            generationId: 6b29fc40-ca47-1067-b31d-00dd010662da
+            """;
+        VmSpec spec = SpecReader.Read(Text, "t.yaml", "/specs");
+        Assert.Equal(new BalloonSpec { Target = new ByteSize((ulong)(64 << 20)), DeflateOnOom = false, FreePageReporting = false, StatsInterval = 5 }, spec.Balloon);
+        Assert.Equal(new VsockSpec { Cid = 9, Path = "/specs/v.sock" }, spec.Vsock);
+        Assert.Equal((ConsoleKind.Virtio, false, "6b29fc40-ca47-1067-b31d-00dd010662da"), (spec.Console, spec.PvPanic, spec.GenerationId));
+        Assert.Contains("console=hvc0", spec.Boot.Cmdline, StringComparison.Ordinal);
+        Assert.Equal(new BalloonSpec(), SpecReader.Read("boot: {kernel: k}\nballoon: true", "t.yaml").Balloon);
+        Assert.Null(SpecReader.Read("boot: {kernel: k}\nballoon: false", "t.yaml").Balloon);
+        foreach ((string right, string wrong, string path) in ((string, string, string)[])
+            [("64MiB", "64GiB", "balloon.target"), ("statsInterval: 5", "statsInterval: -1", "balloon.statsInterval"), ("cid: 9", "cid: 2", "vsock.cid"), ("v.sock", "''", "vsock.path"), ("console: virtio", "console: vga", "console"), ("6b29fc40-", "6b29fc40", "generationId"), ("{target: 64MiB, deflateOnOom: false, freePageReporting: false, statsInterval: 5}", "'true'", "balloon")])
+        {
+            SpecProblem problem = Assert.Single(Problems(Text.Replace(right, wrong, StringComparison.Ordinal)));
+            Assert.Equal(path, problem.Path);
+        }
+    }
+
+    [Fact]
     public void Left_out_fields_take_their_defaults_and_numa_gives_cpus_and_memory()
     {
         VmSpec small = SpecReader.Read("boot: {kernel: k}", "t.yaml");

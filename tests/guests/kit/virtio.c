@@ -1,8 +1,7 @@
 #include "virtio.h"
 
-static struct desc descriptors[QUEUE_MAX] __attribute__((aligned(4096)));
-static struct avail available __attribute__((aligned(4096)));
-static struct used used_ring __attribute__((aligned(4096)));
+static struct { struct desc desc[QUEUE_MAX]; struct avail avail __attribute__((aligned(4096))); struct used used __attribute__((aligned(4096))); }
+    rings[QUEUES_MAX] __attribute__((aligned(4096)));
 
 static void barrier(void)
 {
@@ -121,22 +120,21 @@ static void put_address(struct virtio_device *device, unsigned mmio, unsigned pc
     write32(at + 4, (u32)((u64)address >> 32));
 }
 
-static void set_up_queue(struct virtio_device *device, struct virtqueue *queue)
+static void set_up_queue(struct virtio_device *device, struct virtqueue *queue, u16 number)
 {
     memset(queue, 0, sizeof *queue);
-    memset(descriptors, 0, sizeof descriptors);
-    memset(&available, 0, sizeof available);
-    memset(&used_ring, 0, sizeof used_ring);
-    queue->desc = descriptors;
-    queue->avail = &available;
-    queue->used = &used_ring;
+    memset(&rings[number], 0, sizeof rings[number]);
+    queue->number = number;
+    queue->desc = rings[number].desc;
+    queue->avail = &rings[number].avail;
+    queue->used = &rings[number].used;
     queue->event_index = device->features & VIRTIO_F_EVENT_IDX;
     u32 most;
     if (device->mmio) {
-        write32(device->mmio + 0x30, 0);
+        write32(device->mmio + 0x30, number);
         most = read32(device->mmio + 0x34);
     } else {
-        write16(device->common + 22, 0);
+        write16(device->common + 22, number);
         most = read16(device->common + 24);
     }
     queue->size = most < QUEUE_MAX ? (u16)most : QUEUE_MAX;
@@ -144,9 +142,9 @@ static void set_up_queue(struct virtio_device *device, struct virtqueue *queue)
         write32(device->mmio + 0x38, queue->size);
     else
         write16(device->common + 24, queue->size);
-    put_address(device, 0x80, 32, descriptors);
-    put_address(device, 0x90, 40, &available);
-    put_address(device, 0xa0, 48, &used_ring);
+    put_address(device, 0x80, 32, queue->desc);
+    put_address(device, 0x90, 40, queue->avail);
+    put_address(device, 0xa0, 48, queue->used);
     if (device->mmio) {
         write32(device->mmio + 0x44, 1);
         queue->doorbell = device->mmio + 0x50;
@@ -155,10 +153,15 @@ static void set_up_queue(struct virtio_device *device, struct virtqueue *queue)
         queue->doorbell = device->notify + read16(device->common + 30) * device->notify_multiplier;
         write16(device->common + 28, 1);
     }
-    available.flags = 1;    /* no interrupts: this driver polls */
+    queue->avail->flags = 1;    /* no interrupts: this driver polls */
 }
 
 void virtio_start(struct virtio_device *device, struct virtqueue *queue, u64 wanted)
+{
+    virtio_start_queues(device, queue, 1, wanted);
+}
+
+void virtio_start_queues(struct virtio_device *device, struct virtqueue *queues, u16 count, u64 wanted)
 {
     virtio_reset(device);
     set_status(device, VIRTIO_ACKNOWLEDGE);
@@ -170,7 +173,8 @@ void virtio_start(struct virtio_device *device, struct virtqueue *queue, u64 wan
     set_status(device, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_FEATURES_OK);
     if (!(virtio_status(device) & VIRTIO_FEATURES_OK))
         fail("features 0x%lx refused", device->features);
-    set_up_queue(device, queue);
+    for (u16 i = 0; i < count && i < QUEUES_MAX; i++)
+        set_up_queue(device, &queues[i], i);
     set_status(device, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_FEATURES_OK | VIRTIO_DRIVER_OK);
 }
 

@@ -8,6 +8,7 @@ enum { DESC_NEXT = 1, DESC_WRITE = 2, DESC_INDIRECT = 4 };
 #define VIRTIO_F_EVENT_IDX (1ull << 29)
 #define VIRTIO_F_VERSION_1 (1ull << 32)
 #define QUEUE_MAX 256
+#define QUEUES_MAX 4
 
 struct virtio_device {
     volatile u8 *mmio;                                  /* NULL: PCI */
@@ -35,6 +36,8 @@ void virtio_find(struct virtio_device *device, const struct start_info *info, u1
 u8 virtio_status(const struct virtio_device *device);
 /* Reset, negotiate (offered & wanted, VERSION_1 always), one queue of at most QUEUE_MAX, DRIVER_OK. */
 void virtio_start(struct virtio_device *device, struct virtqueue *queue, u64 wanted);
+/* The same with the first count queues, at most QUEUES_MAX. */
+void virtio_start_queues(struct virtio_device *device, struct virtqueue *queues, u16 count, u64 wanted);
 void virtio_reset(struct virtio_device *device);
 /* Makes a chain available by its head; virtio_kick tells the device if it wants to know. */
 void virtio_submit(struct virtqueue *queue, u16 head);

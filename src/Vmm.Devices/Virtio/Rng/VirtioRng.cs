@@ -1,5 +1,4 @@
 using System.Security.Cryptography;
-using Vmm.Interop;
 using Vmm.Memory;
 
 namespace Vmm.Devices.Virtio.Rng;
@@ -11,9 +10,7 @@ public sealed class VirtioRng : VirtioDevice
     public const int MaxBytesPerChain = 64 * 1024;
 
     private readonly string _name;
-    private Thread? _thread;
-    private EventFd? _stop;
-    private volatile bool _stopping;
+    private QueueThread? _thread;
 
     /// <summary>Creates the device; <paramref name="name"/> names its thread.</summary>
     public VirtioRng(string name = "rng") => _name = name;
@@ -42,22 +39,14 @@ public sealed class VirtioRng : VirtioDevice
             return;
         }
 
-        EventFd stop = new();
-        _stop = stop;
-        _thread = new Thread(() => Serve(activation, queue, stop)) { Name = _name + "-io", IsBackground = true };
-        _thread.Start();
+        _thread = QueueThread.Start(_name, activation, new Service(activation, queue));
     }
 
     /// <inheritdoc/>
     public override void Reset()
     {
-        _stopping = true;
-        _stop?.Signal();
-        _thread?.Join();
-        _stop?.Dispose();
+        _thread?.Dispose();
         _thread = null;
-        _stop = null;
-        _stopping = false;
     }
 
     /// <summary>Serves what is in the ring now. False when the driver broke it.</summary>
@@ -117,42 +106,11 @@ public sealed class VirtioRng : VirtioDevice
         return step == ChainStep.End;
     }
 
-    private void Serve(VirtioActivation activation, ActiveQueue queue, EventFd stop)
+    private sealed class Service(VirtioActivation activation, ActiveQueue queue) : IQueueService
     {
-        try
-        {
-            using IoUring ring = new(8);
-            Span<IoCompletion> woken = stackalloc IoCompletion[4];
-            ring.PollReadable(stop.Handle, 1);
-            ring.PollReadable(queue.Doorbell.Handle, 0);
-            while (!_stopping)
-            {
-                queue.Doorbell.TryTake(out _);
-                if (!ServeRing(activation.Memory, queue, activation.Interrupts))
-                {
-                    activation.Interrupts.SetNeedsReset("virtio-rng: malformed ring or chain");
-                    return;
-                }
-
-                if (queue.Queue.EnableNotifications())
-                {
-                    continue;
-                }
-
-                ring.SubmitAndWait();
-                int count = ring.Reap(woken);
-                for (int i = 0; i < count; i++)
-                {
-                    if (woken[i].Tag == 0)
-                    {
-                        ring.PollReadable(queue.Doorbell.Handle, 0);
-                    }
-                }
-            }
-        }
-        catch (KernelException error)
-        {
-            activation.Interrupts.SetNeedsReset($"{_name}: I/O thread failed: {error.Message}");
-        }
+        public QueueProgress Serve(QueueThread thread) =>
+            !ServeRing(activation.Memory, queue, activation.Interrupts) ? QueueProgress.Broken
+            : queue.Queue.EnableNotifications() ? QueueProgress.Again
+            : QueueProgress.Idle;
     }
 }

@@ -1,0 +1,89 @@
+/* Unix stream sockets that never block: the host's side of a virtio socket device. */
+#define _GNU_SOURCE
+#include "vmmshim.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static int set_address(struct sockaddr_un *address, const char *path)
+{
+    size_t length = strlen(path);
+    if (length == 0 || length >= sizeof(address->sun_path)) {
+        return ENAMETOOLONG;
+    }
+    memset(address, 0, sizeof(*address));
+    address->sun_family = AF_UNIX;
+    memcpy(address->sun_path, path, length + 1);
+    return 0;
+}
+
+static intptr_t make(const char *path, int32_t backlog, int32_t *err)
+{
+    struct sockaddr_un address;
+    *err = set_address(&address, path);
+    if (*err != 0) {
+        return -1;
+    }
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        *err = errno;
+        return -1;
+    }
+    int rc = backlog > 0 ? bind(fd, (struct sockaddr *)&address, sizeof(address)) : connect(fd, (struct sockaddr *)&address, sizeof(address));
+    if (rc == 0 && backlog > 0) {
+        rc = listen(fd, backlog);
+    }
+    if (rc != 0) {
+        *err = errno;
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+VMM_API intptr_t vmm_stream_listen(const char *path, int32_t backlog, int32_t *err)
+{
+    return make(path, backlog > 0 ? backlog : 1, err);
+}
+
+/* EAGAIN when the listener's backlog is full, ECONNREFUSED when nobody listens. */
+VMM_API intptr_t vmm_stream_connect(const char *path, int32_t *err)
+{
+    return make(path, 0, err);
+}
+
+VMM_API intptr_t vmm_stream_accept(intptr_t listener, int32_t *err)
+{
+    int fd = accept4((int)listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    *err = fd < 0 ? errno : 0;
+    return fd;
+}
+
+/* Bytes sent, or -errno; no SIGPIPE. Zero bytes ask whether the far side is still there (-EPIPE when not). */
+VMM_API int32_t vmm_stream_send(intptr_t fd, const void *bytes, int32_t length)
+{
+    ssize_t n;
+    do {
+        n = send((int)fd, bytes, (size_t)length, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : (int32_t)n;
+}
+
+/* Bytes received, 0 at the end, or -errno; with peek they stay there. */
+VMM_API int32_t vmm_stream_receive(intptr_t fd, void *bytes, int32_t length, int32_t peek)
+{
+    ssize_t n;
+    do {
+        n = recv((int)fd, bytes, (size_t)length, MSG_DONTWAIT | (peek ? MSG_PEEK : 0));
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : (int32_t)n;
+}
+
+/* how: 1 sends no more, 2 neither sends nor receives. */
+VMM_API int32_t vmm_stream_shutdown(intptr_t fd, int32_t how)
+{
+    return shutdown((int)fd, how == 1 ? SHUT_WR : SHUT_RDWR) == 0 ? 0 : -errno;
+}

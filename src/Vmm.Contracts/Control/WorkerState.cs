@@ -1,0 +1,65 @@
+namespace Vmm.Contracts.Control;
+
+/// <summary>Where the VM of one worker stands, as the worker itself sees it.</summary>
+public enum WorkerState
+{
+    /// <summary>Connected; no VM was built in it yet.</summary>
+    Idle,
+
+    /// <summary>The VM is built; no vCPU runs.</summary>
+    Ready,
+
+    /// <summary>The vCPUs run.</summary>
+    Running,
+
+    /// <summary>The vCPUs are stopped and can go on.</summary>
+    Paused,
+
+    /// <summary>The VM is over; <see cref="WorkerExit"/> says why.</summary>
+    Ended,
+}
+
+/// <summary>Why a VM is over.</summary>
+public enum WorkerExitReason
+{
+    /// <summary>The guest powered itself off.</summary>
+    PowerOff,
+
+    /// <summary>The guest asked for a reset.</summary>
+    Reset,
+
+    /// <summary>The guest wrote to the debug-exit port.</summary>
+    DebugExit,
+
+    /// <summary>The guest crashed its CPU.</summary>
+    TripleFault,
+
+    /// <summary>Somebody stopped it from outside.</summary>
+    Stopped,
+
+    /// <summary>The VMM met an error; the message says which.</summary>
+    Failed,
+
+    /// <summary>The worker process died without a word: killed, or it crashed.</summary>
+    WorkerDied,
+}
+
+/// <summary>The end of a VM.</summary>
+/// <param name="Reason">Why.</param>
+/// <param name="ExitCode">The guest's debug-exit code, or what <c>vmmctl run</c> would exit with.</param>
+/// <param name="Message">For people; null when the reason says it all.</param>
+public sealed record WorkerExit(WorkerExitReason Reason, int ExitCode, string? Message);
+
+/// <summary>Counters of a running VM since its start.</summary>
+/// <param name="CpuMilliseconds">CPU time of all threads of the worker.</param>
+/// <param name="ResidentBytes">Resident memory of the worker, guest memory included.</param>
+/// <param name="Exits">KVM exits to user space, all vCPUs.</param>
+/// <param name="Disks">One entry per disk, in guest order.</param>
+/// <param name="Nets">One entry per network device, in guest order.</param>
+public sealed record WorkerStats(long CpuMilliseconds, long ResidentBytes, long Exits, IReadOnlyList<DiskStats> Disks, IReadOnlyList<NetStats> Nets);
+
+/// <summary>Counters of one disk.</summary>
+public sealed record DiskStats(string Name, long ReadRequests, long ReadBytes, long WriteRequests, long WrittenBytes, long Flushes, long Errors);
+
+/// <summary>Counters of one network device, from the guest's side.</summary>
+public sealed record NetStats(string Name, long ReceivedPackets, long ReceivedBytes, long SentPackets, long SentBytes, long Dropped);

@@ -1,0 +1,75 @@
+using Vmm.Contracts.Control;
+using Vmm.Machine.Spec;
+
+namespace Vmm.Daemon.Workers;
+
+/// <summary>Starts worker processes and finds those that an earlier daemon left running.</summary>
+public interface IWorkerLauncher
+{
+    /// <summary>
+    /// Takes a worker (from the warm pool when there is one), opens everything the spec needs, passes it and lets the worker build the VM. The VM does
+    /// not run yet. On failure nothing is left behind.
+    /// </summary>
+    /// <param name="vmId">The daemon's id of the VM: a UUID in its text form; names the control socket, so that a later daemon can adopt it.</param>
+    /// <param name="spec">A validated spec.</param>
+    /// <param name="cancellation">Gives up and cleans up.</param>
+    /// <exception cref="WorkerException">The VM could not be built; the code and message say why.</exception>
+    Task<IWorker> LaunchAsync(string vmId, VmSpec spec, CancellationToken cancellation);
+
+    /// <summary>Connects to every worker that is alive and holds a VM. Sockets of dead workers are removed. Called once, at start.</summary>
+    Task<IReadOnlyList<IWorker>> AdoptAsync(CancellationToken cancellation);
+}
+
+/// <summary>One worker process with its VM. Disposing closes the connection only: the VM goes on.</summary>
+public interface IWorker : IAsyncDisposable
+{
+    /// <summary>The id given at launch.</summary>
+    string VmId { get; }
+
+    /// <summary>The worker's process id.</summary>
+    int ProcessId { get; }
+
+    /// <summary>What the worker last said.</summary>
+    WorkerState State { get; }
+
+    /// <summary>Calls <paramref name="handler"/> on every change of <see cref="State"/>, from any thread, until the answer is disposed; handlers must be quick.</summary>
+    IDisposable OnStateChanged(Action<WorkerState> handler);
+
+    /// <summary>Completes when the VM is over and its process is gone; never faults.</summary>
+    Task<WorkerExit> Ended { get; }
+
+    /// <summary>Lets the vCPUs run for the first time.</summary>
+    Task StartAsync(CancellationToken cancellation);
+
+    /// <summary>Stops the vCPUs between two instructions.</summary>
+    Task PauseAsync(CancellationToken cancellation);
+
+    /// <summary>Lets paused vCPUs go on.</summary>
+    Task ResumeAsync(CancellationToken cancellation);
+
+    /// <summary>Presses the ACPI power button; what the guest does then is its own affair.</summary>
+    /// <exception cref="WorkerException">The VM has no power button.</exception>
+    Task PressPowerButtonAsync(CancellationToken cancellation);
+
+    /// <summary>Pulls the plug: vCPUs stop, devices drain what is in flight, the process ends. Kills the process when it does not end within 10 s.</summary>
+    Task StopAsync(CancellationToken cancellation);
+
+    /// <summary>Counters now.</summary>
+    Task<WorkerStats> GetStatsAsync(CancellationToken cancellation);
+
+    /// <summary>A stream to the serial console. Starts with the last 64 KiB of output; several may be open, each sees all output, input goes to the guest in turn.</summary>
+    Task<Stream> OpenConsoleAsync(CancellationToken cancellation);
+}
+
+/// <summary>A worker refused or failed.</summary>
+public sealed class WorkerException : Exception
+{
+    /// <summary>Creates the error.</summary>
+    /// <param name="code">Stable code for programs, e.g. <c>disk-open-failed</c>, <c>kvm-unavailable</c>, <c>kernel-invalid</c>, <c>wrong-state</c>, <c>worker-died</c>.</param>
+    /// <param name="message">For people: what, which object, what to do.</param>
+    /// <param name="inner">The cause, when it is known here.</param>
+    public WorkerException(string code, string message, Exception? inner = null) : base(message, inner) => Code = code;
+
+    /// <summary>Stable code for programs.</summary>
+    public string Code { get; }
+}

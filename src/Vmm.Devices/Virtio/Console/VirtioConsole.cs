@@ -1,0 +1,202 @@
+using System.Buffers.Binary;
+
+namespace Vmm.Devices.Virtio.Console;
+
+/// <summary>Where a virtio console sends what the guest wrote.</summary>
+public interface IConsoleSink
+{
+    /// <summary>Takes bytes from the guest; keeps no reference to the span. May block: the guest's output then waits.</summary>
+    void Write(ReadOnlySpan<byte> bytes);
+}
+
+/// <summary>
+/// A virtio console with one port (virtio 1.2 section 5.3), which Linux calls <c>hvc0</c>. Input waits in the caller of <see cref="Send"/> while
+/// the guest takes none, so nothing typed or piped into it is lost.
+/// </summary>
+public sealed class VirtioConsole : VirtioDevice
+{
+    /// <summary>Bytes of input kept for the guest.</summary>
+    internal const int InputRoom = 4096;
+
+    private const ulong FeatureSize = 1, FeatureEmergencyWrite = 4; // 5.3.3
+    private const int EmergencyOffset = 8, Length = 12;
+
+    private readonly IConsoleSink _sink;
+    private readonly string _name;
+    private readonly byte[] _config = new byte[Length];
+    private readonly byte[] _input = new byte[InputRoom];
+    private readonly object _gate = new();
+    private QueueThread? _thread;
+    private IVirtioInterrupts? _interrupts;
+    private int _inputStart, _inputCount;
+    private bool _closed;
+
+    /// <summary>Makes the device; <paramref name="name"/> names its thread.</summary>
+    public VirtioConsole(IConsoleSink sink, string name = "console")
+    {
+        _sink = sink;
+        _name = name;
+        BinaryPrimitives.WriteUInt32LittleEndian(_config.AsSpan(4), 1); // max_nr_ports
+    }
+
+    /// <inheritdoc/>
+    public override ushort DeviceType => 3;
+
+    /// <inheritdoc/>
+    public override ulong DeviceFeatures => FeatureSize | FeatureEmergencyWrite;
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<ushort> QueueSizes { get; } = [64, 64];
+
+    /// <inheritdoc/>
+    public override int ConfigLength => Length;
+
+    /// <summary>A driver is there and serves its queues. Any thread.</summary>
+    public bool Ready
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _thread is not null;
+            }
+        }
+    }
+
+    /// <summary>Tells the guest how big the terminal is, in characters; 0 by 0 is unknown. Any thread.</summary>
+    public void Resize(ushort columns, ushort rows)
+    {
+        lock (_gate)
+        {
+            BinaryPrimitives.WriteUInt16LittleEndian(_config, columns);
+            BinaryPrimitives.WriteUInt16LittleEndian(_config.AsSpan(2), rows);
+            _interrupts?.SignalConfigChanged();
+        }
+    }
+
+    /// <summary>Gives bytes to the guest, as fast as it takes them; waits meanwhile. Returns how many it took before <see cref="Close"/>.</summary>
+    public int Send(ReadOnlySpan<byte> bytes)
+    {
+        int done = 0;
+        lock (_gate)
+        {
+            while (done < bytes.Length && !_closed)
+            {
+                int count = Math.Min(bytes.Length - done, InputRoom - _inputCount);
+                for (int i = 0; i < count; i++)
+                {
+                    _input[(_inputStart + _inputCount++) % InputRoom] = bytes[done++];
+                }
+
+                if (count > 0)
+                {
+                    _thread?.Wake();
+                }
+                else
+                {
+                    Monitor.Wait(_gate);
+                }
+            }
+        }
+
+        return done;
+    }
+
+    /// <summary>Ends a <see cref="Send"/> that waits, and every later one.</summary>
+    public void Close()
+    {
+        lock (_gate)
+        {
+            _closed = true;
+            Monitor.PulseAll(_gate);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void ReadConfig(int offset, Span<byte> data)
+    {
+        data.Clear();
+        if (offset is >= 0 and < Length)
+        {
+            lock (_gate)
+            {
+                _config.AsSpan(offset, Math.Min(data.Length, Length - offset)).CopyTo(data);
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void WriteConfig(int offset, ReadOnlySpan<byte> data)
+    {
+        // 5.3.4: a character for a guest that has no queues yet, or no more; the low byte counts.
+        if (offset == EmergencyOffset && data.Length > 0)
+        {
+            _sink.Write(data[..1]);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Activate(VirtioActivation activation)
+    {
+        Reset();
+        lock (_gate)
+        {
+            _interrupts = activation.Interrupts;
+            _thread = QueueThread.Start(_name, activation, new ConsoleQueues(this, activation, _sink));
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Reset()
+    {
+        QueueThread? thread;
+        lock (_gate)
+        {
+            thread = _thread;
+            _thread = null;
+            _interrupts = null;
+        }
+
+        thread?.Dispose(); // outside the lock, which its service takes
+    }
+
+    /// <summary>True when there is input for the guest; queue thread.</summary>
+    internal bool HasInput
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _inputCount > 0;
+            }
+        }
+    }
+
+    /// <summary>Takes input for the guest; queue thread.</summary>
+    internal int TakeInput(Span<byte> into)
+    {
+        lock (_gate)
+        {
+            int count = Math.Min(into.Length, _inputCount);
+            for (int i = 0; i < count; i++)
+            {
+                into[i] = _input[_inputStart];
+                _inputStart = (_inputStart + 1) % InputRoom;
+            }
+
+            _inputCount -= count;
+            Monitor.PulseAll(_gate);
+            return count;
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            Close();
+            Reset();
+        }
+    }
+}

@@ -1,0 +1,85 @@
+using System.Buffers.Binary;
+using Vmm.Interop;
+
+namespace Vmm.Devices.Virtio.Vsock;
+
+/// <summary>
+/// A virtio socket device (virtio 1.2 section 5.10) whose host side is unix sockets: host programs connect to one path and name a port of the guest,
+/// the guest's connections to port N of the host go to that path with <c>_N</c>.
+/// </summary>
+public sealed class VirtioVsock : VirtioDevice
+{
+    private const ulong FeatureStream = 1; // 5.10.3
+    private const int Length = 8;
+
+    private readonly ulong _cid;
+    private readonly string _path;
+    private readonly string _name;
+    private readonly UnixListener _listener;
+    private QueueThread? _thread;
+
+    /// <summary>Makes the device and listens.</summary>
+    /// <param name="cid">Context id of the guest, from 3.</param>
+    /// <param name="path">Unix socket for host programs, at most 96 bytes.</param>
+    /// <param name="name">Names the thread.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The context id is reserved (5.10.4).</exception>
+    /// <exception cref="KernelException">The path cannot be listened on, e.g. another VM does.</exception>
+    public VirtioVsock(ulong cid, string path, string name = "vsock")
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(cid, 3UL);
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(cid, (ulong)uint.MaxValue);
+        _cid = cid;
+        _path = path;
+        _name = name;
+        _listener = new UnixListener(path);
+    }
+
+    /// <inheritdoc/>
+    public override ushort DeviceType => 19;
+
+    /// <inheritdoc/>
+    public override ulong DeviceFeatures => FeatureStream;
+
+    /// <summary>Receive, transmit, event. The event queue speaks only of moves to another host (5.10.6.7), which do not happen while the guest runs.</summary>
+    public override IReadOnlyList<ushort> QueueSizes { get; } = [256, 256, 64];
+
+    /// <inheritdoc/>
+    public override int ConfigLength => Length;
+
+    /// <inheritdoc/>
+    public override void ReadConfig(int offset, Span<byte> data)
+    {
+        Span<byte> config = stackalloc byte[Length];
+        BinaryPrimitives.WriteUInt64LittleEndian(config, _cid);
+        data.Clear();
+        if (offset is >= 0 and < Length)
+        {
+            config[offset..Math.Min(Length, offset + data.Length)].CopyTo(data);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Activate(VirtioActivation activation)
+    {
+        Reset();
+        SocketHost host = new(_listener, _path);
+        _thread = QueueThread.Start(_name, activation, new VsockQueues(activation, new VsockSwitch(_cid, host), host));
+    }
+
+    /// <inheritdoc/>
+    public override void Reset()
+    {
+        _thread?.Dispose();
+        _thread = null;
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            Reset();
+            _listener.Dispose();
+        }
+    }
+}

@@ -1,0 +1,91 @@
+namespace Vmm.Interop;
+
+/// <summary>A connected unix stream socket that never blocks, unix(7). One thread at a time.</summary>
+public sealed class UnixStream : FileDescriptorHandle
+{
+    private const int WouldBlock = 11; // EAGAIN
+
+    internal UnixStream(nint fd) : base(fd) { }
+
+    /// <summary>Connects to a listener.</summary>
+    /// <param name="path">Path of the socket, at most 107 bytes.</param>
+    /// <param name="errno">Why not: ECONNREFUSED and ENOENT when nobody listens, EAGAIN when the listener's queue is full.</param>
+    /// <returns>The stream, or null.</returns>
+    public static UnixStream? Connect(string path, out int errno)
+    {
+        nint fd = Native.StreamConnect(path, out errno);
+        return fd < 0 ? null : new UnixStream(fd);
+    }
+
+    /// <summary>Sends what fits: bytes taken, 0 when none fits now, -1 when the far side reads no more.</summary>
+    public int Send(ReadOnlySpan<byte> bytes)
+    {
+        int sent = Native.StreamSend(this, bytes, bytes.Length);
+        return sent == -WouldBlock ? 0 : Math.Max(sent, -1);
+    }
+
+    /// <summary>Receives what is there: bytes, 0 at the end (or after an error), -1 when there is nothing now.</summary>
+    public int Receive(Span<byte> into, bool peek = false)
+    {
+        int received = Native.StreamReceive(this, into, into.Length, peek ? 1 : 0);
+        return received == -WouldBlock ? -1 : Math.Max(received, 0);
+    }
+
+    /// <summary>The far side has closed its socket, and did not only shut down what it sends.</summary>
+    public bool IsPeerGone => Native.StreamSend(this, [], 0) < 0;
+
+    /// <summary>Sends no more.</summary>
+    public void EndSend() => _ = Native.StreamShutdown(this, 1);
+
+    /// <summary>Neither sends nor receives; completes every poll that waits on it.</summary>
+    public void Shutdown() => _ = Native.StreamShutdown(this, 2);
+}
+
+/// <summary>A listening unix stream socket, unix(7); its file is removed when it is disposed.</summary>
+public sealed class UnixListener : IDisposable
+{
+    private const int AddressInUse = 98, Refused = 111;
+
+    private readonly string _path;
+
+    /// <summary>Binds and listens. A socket file that nobody listens on any more is replaced.</summary>
+    /// <param name="path">Path of the socket, at most 107 bytes.</param>
+    /// <param name="backlog">Connections that may wait to be accepted.</param>
+    /// <exception cref="KernelException">Somebody else listens there (EADDRINUSE), or the kernel refused.</exception>
+    public UnixListener(string path, int backlog = 16)
+    {
+        _path = path;
+        nint fd = Native.StreamListen(path, backlog, out int errno);
+        if (fd < 0 && errno == AddressInUse)
+        {
+            using UnixStream? other = UnixStream.Connect(path, out int why);
+            if (other is null && why == Refused)
+            {
+                File.Delete(path);
+                fd = Native.StreamListen(path, backlog, out errno);
+            }
+        }
+
+        Handle = fd < 0 ? throw new KernelException($"listen on {path}", errno) : new FileDescriptorHandle(fd);
+    }
+
+    /// <summary>The descriptor, for polling.</summary>
+    public FileDescriptorHandle Handle { get; }
+
+    /// <summary>Takes a connection that waits; null when there is none.</summary>
+    public UnixStream? Accept()
+    {
+        nint fd = Native.StreamAccept(Handle, out _);
+        return fd < 0 ? null : new UnixStream(fd);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        if (!Handle.IsClosed)
+        {
+            Handle.Dispose();
+            File.Delete(_path);
+        }
+    }
+}
