@@ -104,7 +104,7 @@ public sealed class PacketSocket : IDisposable
             length = 0;
             for (int i = 0; i < count; i++)
             {
-                Native.Close(numbers[i]); // an empty packet counts as the end: nobody here sends one
+                _ = Native.Close(numbers[i]); // an empty packet counts as the end: nobody here sends one
             }
 
             return error switch

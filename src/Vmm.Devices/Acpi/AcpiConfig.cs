@@ -47,6 +47,9 @@ public sealed record AcpiConfig
     /// <summary>A 16550 at port 0x3F8, GSI 4.</summary>
     public bool Serial { get; init; } = true;
 
+    /// <summary>GSI of the generic event device, whose only event is the power button; null leaves both out.</summary>
+    public uint? PowerButtonGsi { get; init; }
+
     /// <summary>First of the ports of <see cref="Legacy.AcpiPowerPorts"/>.</summary>
     public ushort PowerPort { get; init; } = (ushort)Legacy.AcpiPowerPorts.Port;
 }

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Microsoft.Win32.SafeHandles;
+using Vmm.Interop;
 
 namespace Vmm.Machine.Boot;
 
@@ -42,6 +43,25 @@ public sealed class BootFile : IDisposable
             });
         }
     }
+
+    /// <summary>Takes over an open file; <paramref name="name"/> is used in errors.</summary>
+    /// <exception cref="BootException">It is not a file with a length.</exception>
+    public static BootFile FromDescriptor(string name, FileDescriptorHandle descriptor)
+    {
+        SafeFileHandle handle = new(descriptor.Detach(), ownsHandle: true);
+        try
+        {
+            return new BootFile(name, handle, default, (ulong)RandomAccess.GetLength(handle));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or NotSupportedException)
+        {
+            handle.Dispose();
+            throw new BootException(name, "file", null, e.Message);
+        }
+    }
+
+    /// <summary>The descriptor, to be passed to another process; null for bytes in memory. Stays this object's.</summary>
+    public SafeFileHandle? Descriptor => _handle;
 
     /// <summary>Bytes already in memory; <paramref name="name"/> is used in errors.</summary>
     public static BootFile FromBytes(ReadOnlyMemory<byte> bytes, string name) => new(name, null, bytes, (ulong)bytes.Length);
