@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <grp.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -165,4 +166,13 @@ VMM_API int32_t vmm_process_harden(void)
     if (setrlimit(RLIMIT_CORE, &none) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return -errno;
     return 0;
+}
+
+/* For good: every thread of the process becomes this user and group (glibc tells them all), with no other groups and no capabilities. */
+VMM_API int32_t vmm_process_become(uint32_t user)
+{
+    if (setgroups(0, NULL) < 0 || setresgid(user, user, user) < 0 || setresuid(user, user, user) < 0)
+        return -errno;
+    /* The kernel resets this at a change of user. */
+    return prctl(PR_SET_DUMPABLE, 0) < 0 ? -errno : 0;
 }

@@ -19,4 +19,7 @@ internal static partial class Native
 
     [LibraryImport(Shim, EntryPoint = "vmm_process_harden")]
     internal static partial int ProcessHarden();
+
+    [LibraryImport(Shim, EntryPoint = "vmm_process_become")]
+    internal static partial int ProcessBecome(uint user);
 }

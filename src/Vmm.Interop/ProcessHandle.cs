@@ -92,4 +92,8 @@ public sealed class ProcessHandle : IDisposable
     /// <summary>No core files, no ptrace by others of the same user, no new privileges (prctl(2), setrlimit(2)).</summary>
     /// <exception cref="KernelException">The kernel refused.</exception>
     public static void HardenSelf() => KernelException.ThrowIfError(Native.ProcessHarden(), "prctl");
+
+    /// <summary>For good: this process becomes that user and group, with no other groups and no capabilities. Needs root.</summary>
+    /// <exception cref="KernelException">The kernel refused; the process is not to go on.</exception>
+    public static void BecomeUser(uint user) => KernelException.ThrowIfError(Native.ProcessBecome(user), $"become user {user}");
 }

@@ -147,7 +147,10 @@ public sealed class VirtualMachine : IDisposable
     }
 
     /// <summary>Runs the guest to its end. Cancelling <paramref name="stop"/> ends it like pulling the plug.</summary>
-    public RunResult Run(CancellationToken stop)
+    public RunResult Run(CancellationToken stop) => Run(null, stop);
+
+    /// <summary>As the other; calls <paramref name="started"/> once its state is <see cref="MachineState.Running"/>.</summary>
+    public RunResult Run(Action? started, CancellationToken stop)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
         using CancellationTokenRegistration registration = stop.Register(() => _end.Decide(new RunResult(RunOutcome.Stopped)));
@@ -162,6 +165,7 @@ public sealed class VirtualMachine : IDisposable
             _state = MachineState.Running;
         }
 
+        started?.Invoke();
         if (_serial is { } serial)
         {
             _serialInput = new Thread(() => FeedSerial(serial), maxStackSize: 256 * 1024) { Name = "serial-input", IsBackground = true };
