@@ -106,7 +106,7 @@ public sealed class ControlCodecTests
                 Rng = rng,
                 VirtioTransport = rng ? VirtioTransport.Pci : VirtioTransport.Mmio,
                 Serial = !rng,
-                Disks = [.. Enumerable.Range(0, Math.Abs(disks % 4)).Select(i => new DiskSpec { Path = $"/d{i}", ReadOnly = rng, Queues = i + 1, Cache = rng ? DiskCache.Buffered : DiskCache.Direct, Serial = rng ? "s" : null })],
+                Disks = [.. Enumerable.Range(0, Math.Abs(disks % 4)).Select(i => new DiskSpec { Path = $"/d{i}", ReadOnly = rng, Queues = i + 1, Cache = rng ? DiskCache.Buffered : DiskCache.Direct, Serial = rng ? $"s{i}" : null })],
             };
             spec = rng ? NumaSplit.Apply(spec with { Cpus = 4, Memory = 256UL << 20 }, 2) : spec;
             VmSpec? read = VmSpecJson.TryRead(VmSpecJson.Write(spec), out string problem);

@@ -105,9 +105,10 @@ public sealed class WorkerTests
         await spin.StartAsync(Soon);
         await idle.DisposeAsync();
         await spin.DisposeAsync();
+        CancellationToken limit = Soon;
         while (Alive(spinPid))
         {
-            await Task.Delay(20, Soon);
+            await Task.Delay(20, limit);
         }
 
         IReadOnlyList<IWorker> adopted = await fixture.RestartDaemonAsync();
@@ -175,15 +176,18 @@ public sealed class WorkerTests
     public async Task The_pool_keeps_workers_ready_and_is_filled_again()
     {
         await using WorkerFixture fixture = new(pool: 2);
-        while (fixture.Launcher.Ready < 2)
-        {
-            await Task.Delay(20, Soon);
-        }
+        await FullAsync(fixture, 2);
 
         await fixture.LaunchAsync(Spec("idle"));
-        while (fixture.Launcher.Ready < 2)
+        await FullAsync(fixture, 2);
+    }
+
+    private static async Task FullAsync(WorkerFixture fixture, int ready)
+    {
+        CancellationToken limit = Soon;
+        while (fixture.Launcher.Ready < ready)
         {
-            await Task.Delay(20, Soon);
+            await Task.Delay(20, limit);
         }
     }
 }
