@@ -22,7 +22,8 @@ static void become(const char *path, const char *const *argv, const char *const 
     sigset_t none;
     int null, failure;
 
-    if (setsid() < 0)
+    /* no_new_privs belongs to a thread: set here, before the child has any other, it holds for all of them. */
+    if (setsid() < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         goto failed;
     null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0)
@@ -54,7 +55,7 @@ failed:
 }
 
 /*
- * Runs path in a session of its own, so that it outlives us, with the given descriptors as 3, 4, …, standard input and output
+ * Runs path in a session of its own, so that it outlives us, without a way to gain privileges by exec (prctl(2), no_new_privs), with the given descriptors as 3, 4, …, standard input and output
  * on /dev/null, and nothing else open. Answers a pidfd, and errno of a failed exec like that of a failed fork.
  */
 VMM_API intptr_t vmm_spawn(const char *path, const char *const *argv, const char *const *envp, const int32_t *fds, int32_t count, int32_t *pid, int32_t *err)
@@ -163,7 +164,7 @@ VMM_API int32_t vmm_pidfd_wait(intptr_t pidfd, int32_t timeout_ms, int32_t *code
 VMM_API int32_t vmm_process_harden(void)
 {
     struct rlimit none = {0, 0};
-    if (setrlimit(RLIMIT_CORE, &none) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+    if (setrlimit(RLIMIT_CORE, &none) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
         return -errno;
     return 0;
 }

@@ -27,7 +27,7 @@ public sealed class ProcessHandle : IDisposable
 
     /// <summary>
     /// Starts a program in a session of its own, so that it outlives this process. It gets the descriptors as 3, 4, …, standard error, /dev/null as
-    /// standard input and output, and nothing else.
+    /// standard input and output, and nothing else; it gains no privileges by exec (no_new_privs).
     /// </summary>
     /// <exception cref="KernelException">fork or exec failed.</exception>
     public static ProcessHandle Spawn(string program, ReadOnlySpan<string> arguments, IReadOnlyDictionary<string, string> environment, ReadOnlySpan<FileDescriptorHandle> descriptors)
@@ -89,7 +89,7 @@ public sealed class ProcessHandle : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _pidfd.Dispose();
 
-    /// <summary>No core files, no ptrace by others of the same user, no new privileges (prctl(2), setrlimit(2)).</summary>
+    /// <summary>No core files, no ptrace by others of the same user (prctl(2), setrlimit(2)).</summary>
     /// <exception cref="KernelException">The kernel refused.</exception>
     public static void HardenSelf() => KernelException.ThrowIfError(Native.ProcessHarden(), "prctl");
 

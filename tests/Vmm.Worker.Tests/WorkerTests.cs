@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
 using Vmm.Machine.Spec;
@@ -181,6 +182,62 @@ public sealed class WorkerTests
         await fixture.LaunchAsync(Spec("idle"));
         await FullAsync(fixture, 2);
     }
+
+    [KvmFact]
+    public async Task A_worker_has_a_user_of_its_own_and_nothing_to_gain_and_its_disk_still_works()
+    {
+        if (!Environment.IsPrivilegedProcess)
+        {
+            return; // users can only be given by root
+        }
+
+        await using WorkerFixture fixture = new(firstUser: 64_000);
+        string disk = Path.GetTempFileName();
+        try
+        {
+            using (FileStream file = File.OpenWrite(disk))
+            {
+                file.SetLength(32 << 20);
+            }
+
+            IWorker other = await fixture.LaunchAsync(Spec("idle"));
+            IWorker worker = await fixture.LaunchAsync(Spec("blk") with { Disks = [new DiskSpec { Path = disk }] });
+            Assert.Equal(64_000, Number(other, "Uid"));
+            foreach (string thread in Directory.GetDirectories($"/proc/{worker.ProcessId}/task"))
+            {
+                Dictionary<string, string> status = Status(thread);
+                Assert.Equal("64001\t64001\t64001\t64001", status["Uid"]);
+                Assert.Equal("64001\t64001\t64001\t64001", status["Gid"]);
+                Assert.Equal("", status["Groups"]);
+                Assert.Equal("0000000000000000", status["CapEff"]);
+                Assert.Equal("0000000000000000", status["CapPrm"]);
+                Assert.Equal("1", status["NoNewPrivs"]);
+            }
+
+            string core = File.ReadLines($"/proc/{worker.ProcessId}/limits").Single(l => l.StartsWith("Max core file size", StringComparison.Ordinal));
+            Assert.Equal(["0", "0"], core.Split(' ', StringSplitOptions.RemoveEmptyEntries)[4..6]);
+            await using Stream console = await worker.OpenConsoleAsync(Soon);
+            await worker.StartAsync(Soon);
+            await ReadUntilAsync(console, "RESULT blk verify=ok");
+            await worker.Ended.WaitAsync(Soon);
+            IWorker next = await fixture.LaunchAsync(Spec("idle")); // the freed uid is used again
+            Assert.Equal(64_001, Number(next, "Uid"));
+            await other.DisposeAsync();
+            IWorker again = Assert.Single(await fixture.RestartDaemonAsync(), w => string.Equals(w.VmId, other.VmId, StringComparison.Ordinal));
+            Assert.Equal(other.ProcessId, again.ProcessId);
+            IWorker third = await fixture.LaunchAsync(Spec("idle")); // adopted workers keep theirs
+            Assert.Equal(64_002, Number(third, "Uid"));
+        }
+        finally
+        {
+            File.Delete(disk);
+        }
+    }
+
+    private static int Number(IWorker worker, string field) => int.Parse(Status($"/proc/{worker.ProcessId}")[field].Split('\t')[0], CultureInfo.InvariantCulture);
+
+    private static Dictionary<string, string> Status(string folder) =>
+        File.ReadAllLines(Path.Combine(folder, "status")).Select(l => l.Split(':', 2)).ToDictionary(p => p[0], p => p[1].Trim());
 
     private static async Task FullAsync(WorkerFixture fixture, int ready)
     {
