@@ -183,14 +183,9 @@ public sealed class WorkerTests
         await FullAsync(fixture, 2);
     }
 
-    [KvmFact]
+    [KvmFact(NeedsRoot = true)]
     public async Task A_worker_has_a_user_of_its_own_and_nothing_to_gain_and_its_disk_still_works()
     {
-        if (!Environment.IsPrivilegedProcess)
-        {
-            return; // users can only be given by root
-        }
-
         await using WorkerFixture fixture = new(firstUser: 64_000);
         string disk = Path.GetTempFileName();
         try

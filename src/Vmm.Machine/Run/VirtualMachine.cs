@@ -111,7 +111,7 @@ public sealed class VirtualMachine : IDisposable
     {
         lock (_stateLock)
         {
-            CheckMove(MachineState.Paused);
+            CheckMove(MachineState.Paused, from: MachineState.Running);
             _gate.Close();
             foreach (VcpuThread vcpu in _vcpus)
             {
@@ -133,7 +133,7 @@ public sealed class VirtualMachine : IDisposable
     {
         lock (_stateLock)
         {
-            CheckMove(_state == MachineState.Ready ? MachineState.Paused : MachineState.Running); // Ready: only Run starts it
+            CheckMove(MachineState.Running, from: MachineState.Paused); // from Ready, only Run
             _gate.Open();
             _state = MachineState.Running;
         }
@@ -156,7 +156,7 @@ public sealed class VirtualMachine : IDisposable
         using CancellationTokenRegistration registration = stop.Register(() => _end.Decide(new RunResult(RunOutcome.Stopped)));
         lock (_stateLock)
         {
-            CheckMove(_state == MachineState.Ready ? MachineState.Running : MachineState.Ready);
+            CheckMove(MachineState.Running, from: MachineState.Ready);
             foreach (VcpuThread vcpu in _vcpus)
             {
                 vcpu.Start();
@@ -194,9 +194,9 @@ public sealed class VirtualMachine : IDisposable
         }
     }
 
-    private void CheckMove(MachineState to)
+    private void CheckMove(MachineState to, MachineState from)
     {
-        if (!MachineLifecycle.CanMove(_state, to))
+        if (_state != from || !MachineLifecycle.CanMove(_state, to))
         {
             throw new MachineStateException(_state, to);
         }
