@@ -1,6 +1,8 @@
 # Vmm: see README.md. Every target may be run on a fresh machine; `setup` installs what is missing.
 CONFIG ?= Release
 PUBLISH := artifacts/publish/vmmctl
+# The daemon and its worker share a folder: vmmd looks for vmm-worker beside itself.
+PUBLISH_DAEMON := artifacts/publish/vmmd
 
 .PHONY: all setup build publish guests demo test test-unit perf fuzz soak format clean
 
@@ -14,6 +16,8 @@ build: setup guests
 
 publish: build
 	dotnet publish src/Vmm.Cli -c $(CONFIG) -nologo -v q -o $(PUBLISH)
+	dotnet publish src/Vmm.Worker -c $(CONFIG) -nologo -v q -o $(PUBLISH_DAEMON)
+	dotnet publish src/Vmm.Daemon -c $(CONFIG) -nologo -v q -o $(PUBLISH_DAEMON)
 
 guests:
 	@$(MAKE) --no-print-directory -C tests/guests

@@ -1,13 +1,18 @@
 /* Exercises fd.c, kvm.c, memory.c and unixstream.c; built with the address and undefined-behaviour sanitizers. Exit code 0: all passed; prints what was skipped. */
 #include "tiny_vm.h"
 
+#include "../process.h"
+#include "../socket.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -118,6 +123,107 @@ static void streams_never_block(void)
     CHECK(vmm_stream_connect(path, &err) == -1 && err == ENOENT);
 }
 
+static int open_fds(void)
+{
+    int count = 0;
+    for (int fd = 0; fd < 256; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+static void packets_carry_descriptors(void)
+{
+    int32_t pair[2], got[4], count = -1, err;
+    char text[8];
+    CHECK(vmm_socket_pair(1, pair) == 0);
+    int before = open_fds();
+    int32_t sent[3] = {(int32_t)vmm_eventfd(7, 1, &err), 0, 1};
+    CHECK(vmm_socket_send(pair[0], "hello", 5, sent, 3, 1000) == 0);
+    CHECK(vmm_socket_receive(pair[1], text, sizeof(text), got, 4, &count) == 5 && count == 3 && memcmp(text, "hello", 5) == 0);
+    uint64_t value;
+    CHECK(vmm_eventfd_read(got[0], &value) == 0 && value == 7);
+    CHECK((fcntl(got[0], F_GETFD) & FD_CLOEXEC) != 0);
+    for (int i = 0; i < count; i++)
+        vmm_close(got[i]);
+    CHECK(vmm_socket_receive(pair[1], text, sizeof(text), got, 4, &count) == -EAGAIN && count == 0);
+
+    /* Too many descriptors, or too long: refused, and nothing stays open. */
+    CHECK(vmm_socket_send(pair[0], "x", 1, sent, 3, 1000) == 0);
+    CHECK(vmm_socket_receive(pair[1], text, sizeof(text), got, 2, &count) == -EMSGSIZE && count == 0);
+    CHECK(vmm_socket_send(pair[0], "longer than eight", 17, sent, 2, 1000) == 0);
+    CHECK(vmm_socket_receive(pair[1], text, sizeof(text), got, 4, &count) == -EMSGSIZE && count == 0);
+    vmm_close(sent[0]);
+    CHECK(open_fds() == before);
+
+    char big[4096] = {0};
+    int32_t answer = 0;
+    for (int i = 0; i < 10000 && answer == 0; i++)
+        answer = vmm_socket_send(pair[0], big, sizeof(big), NULL, 0, 10);
+    CHECK(answer == -ETIMEDOUT); /* nobody reads: no wait without end */
+    CHECK(vmm_socket_send(pair[0], big, 0, NULL, 0, 10) == -EINVAL);
+    vmm_close(pair[1]);
+    CHECK(vmm_socket_send(pair[0], "x", 1, NULL, 0, 10) == -ECONNRESET); /* what waited was thrown away */
+    CHECK(vmm_socket_send(pair[0], "x", 1, NULL, 0, 10) == -EPIPE);
+    vmm_close(pair[0]);
+}
+
+static void peers_are_known_and_names_are_checked(void)
+{
+    int32_t err, pid = 0;
+    uint32_t uid, gid;
+    char path[64], text[4];
+    snprintf(path, sizeof(path), "/tmp/vmm-shim-test.%d", (int)getpid());
+    intptr_t listener = vmm_socket_bind(path, &err);
+    CHECK(listener >= 0);
+    CHECK(vmm_socket_connect(path, &err) == -1 && err == ECONNREFUSED);
+    CHECK(vmm_socket_listen(listener, 4) == 0);
+    intptr_t client = vmm_socket_connect(path, &err), server = vmm_socket_accept(listener, &err);
+    CHECK(client >= 0 && server >= 0);
+    CHECK(vmm_socket_peer(client, &pid, &uid, &gid) == 0 && pid == getpid() && uid == getuid() && gid == getgid());
+    CHECK(vmm_socket_bind(path, &err) == -1 && err == EADDRINUSE);
+    vmm_close(server);
+    int32_t got[1], count;
+    CHECK(vmm_socket_receive(client, text, sizeof(text), got, 1, &count) == 0);
+    vmm_close(client);
+    vmm_close(listener);
+    unlink(path);
+    memset(text, 'x', sizeof(text));
+    char endless[300];
+    memset(endless, 'x', sizeof(endless) - 1);
+    endless[299] = 0;
+    CHECK(vmm_socket_bind(endless, &err) == -1 && err == ENAMETOOLONG);
+}
+
+static void children_get_their_descriptors_and_no_others(void)
+{
+    int32_t pair[2], pid, err, code, status;
+    char text[16] = {0};
+    const char *argv[] = {"sh", "-c", "printf hi >&3; [ -e /proc/self/fd/5 ] && exit 9; read x <&4; exit 7", NULL};
+    const char *envp[] = {NULL};
+    CHECK(vmm_socket_pair(0, pair) == 0);
+    int before = open_fds();
+    int32_t fds[2] = {pair[1], pair[1]};
+    intptr_t child = vmm_spawn("/bin/sh", argv, envp, fds, 2, &pid, &err);
+    CHECK(child >= 0 && pid > 0 && getsid(pid) == pid);
+    CHECK(vmm_pidfd_wait(child, 100, &code, &status) == 0);
+    while (vmm_stream_read(pair[0], text, sizeof(text)) == -EAGAIN)
+        usleep(1000);
+    CHECK(strcmp(text, "hi") == 0);
+    CHECK(vmm_stream_write(pair[0], "\n", 1) == 1);
+    CHECK(vmm_pidfd_wait(child, 10000, &code, &status) == 1 && code == CLD_EXITED && status == 7);
+    CHECK(vmm_pidfd_signal(child, 9) == -ESRCH);
+    vmm_close(child);
+
+    child = vmm_spawn("/bin/sh", argv, envp, fds, 2, &pid, &err);
+    CHECK(vmm_pidfd_signal(child, 9) == 0);
+    CHECK(vmm_pidfd_wait(child, 10000, &code, &status) == 1 && code == CLD_KILLED && status == 9);
+    vmm_close(child);
+    CHECK(vmm_spawn("/nonexistent", argv, envp, fds, 2, &pid, &err) == -1 && err == ENOENT);
+    CHECK(open_fds() == before);
+    vmm_close(pair[0]);
+    vmm_close(pair[1]);
+}
+
 struct race {
     struct tiny_vm vm;
     atomic_long requested, seen;
@@ -182,6 +288,9 @@ int main(void)
     mappings_are_zero_and_writable();
     discarded_pages_read_as_zeros();
     streams_never_block();
+    packets_carry_descriptors();
+    peers_are_known_and_names_are_checked();
+    children_get_their_descriptors_and_no_others();
     if (access("/dev/kvm", R_OK | W_OK) != 0) {
         printf("SKIPPED kick race: no usable /dev/kvm\n");
         return 0;

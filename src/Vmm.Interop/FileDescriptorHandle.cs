@@ -14,6 +14,14 @@ public class FileDescriptorHandle : SafeHandleMinusOneIsInvalid
     /// <summary>The raw descriptor number; valid only while this handle is kept alive.</summary>
     public int Number => (int)handle;
 
+    /// <summary>Gives the descriptor up: the caller has to close it.</summary>
+    public nint Detach()
+    {
+        nint fd = handle;
+        SetHandleAsInvalid();
+        return fd;
+    }
+
     /// <inheritdoc/>
     protected override bool ReleaseHandle() => Native.Close(handle) == 0;
 }

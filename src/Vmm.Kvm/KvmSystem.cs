@@ -48,6 +48,13 @@ public sealed class KvmSystem : IDisposable
             };
         }
 
+        return FromDescriptor(handle, path);
+    }
+
+    /// <summary>Takes over an open KVM device and checks it; <paramref name="path"/> is what errors call it.</summary>
+    /// <exception cref="KvmUnavailableException">Not KVM, or incompatible.</exception>
+    public static KvmSystem FromDescriptor(KvmHandle handle, string path = DefaultPath)
+    {
         try
         {
             Check(handle, path);

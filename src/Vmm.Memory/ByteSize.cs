@@ -11,6 +11,7 @@ public readonly record struct ByteSize(ulong Bytes)
     public static ByteSize Zero => default;
 
     /// <summary>Whole pages of 4 KiB; a part of a page is cut off.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
     public PageCount Pages => new(Bytes / BytesPerPage);
 
     /// <summary>The number of bytes.</summary>

@@ -49,9 +49,11 @@ public sealed class RawFileBackend : IDiskBackend
     public DiskAbilities Abilities => ReadOnly ? DiskAbilities.None
         : DiskAbilities.WriteZeroes | (_options.Discard ? DiskAbilities.Discard : DiskAbilities.None);
 
-    internal FileDescriptorHandle Buffered => _buffered;
+    /// <summary>The locked descriptor through the page cache. To be passed on; stays this object's.</summary>
+    public FileDescriptorHandle Buffered => _buffered;
 
-    internal FileDescriptorHandle? Direct => _direct;
+    /// <summary>The descriptor past the page cache, null without one. To be passed on; stays this object's.</summary>
+    public FileDescriptorHandle? Direct => _direct;
 
     internal uint DirectMemoryAlign { get; }
 
@@ -89,6 +91,28 @@ public sealed class RawFileBackend : IDiskBackend
             direct?.Dispose();
             buffered.Dispose();
             throw;
+        }
+    }
+
+    /// <summary>Takes over the descriptors of a disk that another process opened and locked with <see cref="Open"/>; the lock came with them.</summary>
+    /// <exception cref="BlockException">Not a disk this can use.</exception>
+    public static RawFileBackend FromDescriptors(string path, RawFileOptions options, FileDescriptorHandle buffered, FileDescriptorHandle? direct)
+    {
+        try
+        {
+            BlockFileInfo info = Examine(path, options, buffered);
+            if (direct is not null)
+            {
+                info = DirectInfo(direct);
+            }
+
+            return new RawFileBackend(path, options, buffered, direct, info);
+        }
+        catch (Exception error)
+        {
+            direct?.Dispose();
+            buffered.Dispose();
+            throw error is KernelException ? new BlockException(BlockErrorKind.Io, $"disk {path}: {error.Message}", error) { Path = path } : error;
         }
     }
 
@@ -173,9 +197,7 @@ public sealed class RawFileBackend : IDiskBackend
         try
         {
             direct = BlockFile.Open($"/proc/self/fd/{buffered.Number}", !options.ReadOnly, direct: true);
-            BlockFileInfo own = BlockFile.Inspect(direct);
-            // A file system that does not tell its alignment: a page satisfies every device there is.
-            info = own.DirectOffsetAlign != 0 ? own : own with { DirectMemoryAlign = 4096, DirectOffsetAlign = 4096 };
+            info = DirectInfo(direct);
             return direct;
         }
         catch (KernelException error) when (error.Errno is Einval or Eacces or Enoent)
@@ -183,5 +205,12 @@ public sealed class RawFileBackend : IDiskBackend
             direct?.Dispose();
             return null;
         }
+    }
+
+    // A file system that does not tell its alignment: a page satisfies every device there is.
+    private static BlockFileInfo DirectInfo(FileDescriptorHandle direct)
+    {
+        BlockFileInfo own = BlockFile.Inspect(direct);
+        return own.DirectOffsetAlign != 0 ? own : own with { DirectMemoryAlign = 4096, DirectOffsetAlign = 4096 };
     }
 }

@@ -1,1 +1,34 @@
-return 0;
+using Vmm.Interop;
+
+namespace Vmm.Worker;
+
+/// <summary>vmm-worker: one VM in one process. Started by vmmd with its end of a packet socketpair as descriptor 3; not for people.</summary>
+internal static class Program
+{
+    private const int ControlDescriptor = 3;
+
+    internal static int Main(string[] arguments)
+    {
+        if (arguments is not ["--control"])
+        {
+            Console.Error.WriteLine("vmm-worker is started by vmmd; to run a VM by hand use: vmmctl run");
+            return 2;
+        }
+
+        try
+        {
+            ProcessHandle.HardenSelf();
+            using PacketSocket first = new(new FileDescriptorHandle(ControlDescriptor));
+            using WorkerService service = new(first.Peer.UserId);
+            service.Serve(first);
+            return 0;
+        }
+#pragma warning disable CA1031 // The last line of defence: the reason goes to the daemon's log, the exit status says that there was one.
+        catch (Exception cause)
+#pragma warning restore CA1031
+        {
+            Console.Error.WriteLine($"vmm-worker {Environment.ProcessId}: {cause}");
+            return 1;
+        }
+    }
+}

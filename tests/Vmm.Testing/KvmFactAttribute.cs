@@ -15,11 +15,15 @@ public sealed class KvmFactAttribute : FactAttribute
     /// <summary>True for what needs guest kernels at native speed.</summary>
     public bool OnlyHardware { get; set; }
 
+    /// <summary>True for what only root may do.</summary>
+    public bool NeedsRoot { get; set; }
+
     public override string? Skip
     {
         get => NoKvm
             ?? (OnlyEmulating && CpuVirtualizes ? "this KVM has hardware behind it: nothing is emulated" : null)
             ?? (OnlyHardware && !CpuVirtualizes ? "this KVM only emulates kernel code" : null)
+            ?? (NeedsRoot && !Environment.IsPrivilegedProcess ? "only root can do this" : null)
             ?? base.Skip;
         set => base.Skip = value;
     }

@@ -53,6 +53,9 @@ public sealed record AcpiConfig
     /// <summary>Where the VM generation id lies (16 bytes, 8-byte aligned, reserved memory); null is no such device.</summary>
     public GuestAddress? GenerationId { get; init; }
 
+    /// <summary>GSI of the generic event device, whose only event is the power button; null leaves both out.</summary>
+    public uint? PowerButtonGsi { get; init; }
+
     /// <summary>First of the ports of <see cref="Legacy.AcpiPowerPorts"/>.</summary>
     public ushort PowerPort { get; init; } = (ushort)Legacy.AcpiPowerPorts.Port;
 }

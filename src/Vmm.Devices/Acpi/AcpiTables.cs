@@ -12,7 +12,7 @@ public static class AcpiTables
     /// <summary>The IOAPIC.</summary>
     public const uint IoApicAddress = 0xFEC0_0000;
 
-    private const uint FlagWbinvd = 1, FlagResetRegister = 1 << 10, FlagHardwareReduced = 1 << 20;
+    private const uint FlagWbinvd = 1, FlagControlMethodPowerButton = 1 << 4, FlagControlMethodSleepButton = 1 << 5, FlagResetRegister = 1 << 10, FlagHardwareReduced = 1 << 20;
 
     /// <summary>
     /// All tables, RSDP first, laid out from <paramref name="at"/>.
@@ -73,7 +73,7 @@ public static class AcpiTables
     /// <summary>5.2.9: no PM1 blocks; power-off and reset through <see cref="Legacy.AcpiPowerPorts"/>.</summary>
     private static AcpiTable Fadt(AcpiConfig config, ulong dsdt) => new AcpiTable("FACP", 6)
         .ZeroTo(109).U16(1 << 2)                      // IAPC_BOOT_ARCH: no VGA
-        .ZeroTo(112).U32(FlagWbinvd | FlagResetRegister | FlagHardwareReduced)
+        .ZeroTo(112).U32(FlagWbinvd | FlagControlMethodPowerButton | FlagControlMethodSleepButton | FlagResetRegister | FlagHardwareReduced)
         .PortRegister((ushort)(config.PowerPort + 2)) // RESET_REG
         .U8(Legacy.AcpiPowerPorts.ResetValue)
         .ZeroTo(131).U8(3)                            // minor version

@@ -88,6 +88,14 @@ public sealed class AmlWriter
         return Put((byte)(0x68 + argument));
     }
 
+    /// <summary><c>Notify (device, value)</c> of a device that the scope rules find by its last name (5.3).</summary>
+    public AmlWriter Notify(string device, ulong value)
+    {
+        Put(0x86);
+        PutName(device);
+        return Integer(value);
+    }
+
     /// <summary>An integer in its shortest form (20.2.3).</summary>
     public AmlWriter Integer(ulong value)
     {

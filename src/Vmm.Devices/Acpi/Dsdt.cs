@@ -49,6 +49,10 @@ internal static class Dsdt
             sb.Device("RTC0", device => device
                 .NameEisaId("_HID", "PNP0B00")
                 .NameResources("_CRS", new ResourceWriter().Io(0x70, 2).ToArray()));
+            if (config.PowerButtonGsi is { } gsi)
+            {
+                PowerButton(sb, gsi);
+            }
         });
 
         return new AcpiTable("DSDT", 2).Raw(aml.ToArray()).ToArray();
@@ -70,6 +74,17 @@ internal static class Dsdt
         const string Digits = "0123456789ABCDEF";
         ReadOnlySpan<char> name = ['C', Digits[(index >> 8) & 15], Digits[(index >> 4) & 15], Digits[index & 15]];
         return new string(name);
+    }
+
+    /// <summary>A control-method button (4.8.3.1.2.1) behind a generic event device (5.6.9): its edge is the press, so there is no register to ask.</summary>
+    private static void PowerButton(AmlWriter scope, uint gsi)
+    {
+        scope.Device("PWRB", device => device.NameEisaId("_HID", "PNP0C0C").Name("_UID", 0));
+        scope.Device("GED0", device => device
+            .NameText("_HID", "ACPI0013")
+            .Name("_UID", 0)
+            .NameResources("_CRS", new ResourceWriter().EdgeInterrupt(gsi).ToArray())
+            .Method("_EVT", 1, method => method.Notify("PWRB", 0x80)));
     }
 
     private static void HostBridge(AmlWriter bridge, AcpiConfig config)

@@ -10,6 +10,9 @@ public sealed class KvmHandle : FileDescriptorHandle
 
     private KvmHandle(nint fd) : base(fd) { }
 
+    /// <summary>Takes over a KVM device that somebody else opened.</summary>
+    public KvmHandle(FileDescriptorHandle descriptor) : base(descriptor.Detach()) { }
+
     /// <summary>Opens the device file.</summary>
     /// <exception cref="KernelException">open(2) failed.</exception>
     public static KvmHandle Open(string path)

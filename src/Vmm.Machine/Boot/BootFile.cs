@@ -49,6 +49,24 @@ public sealed class BootFile : IDisposable
         }
     }
 
+    /// <summary>Takes over an open file; <paramref name="name"/> is used in errors.</summary>
+    /// <exception cref="BootException">It is not a file with a length.</exception>
+    public static BootFile FromDescriptor(string name, FileDescriptorHandle descriptor)
+    {
+        try
+        {
+            return new BootFile(name, descriptor, default, BlockFile.Inspect(descriptor).Size);
+        }
+        catch (KernelException e)
+        {
+            descriptor.Dispose();
+            throw new BootException(name, "file", null, e.Message);
+        }
+    }
+
+    /// <summary>The descriptor, to be passed to another process; null for bytes in memory. Stays this object's.</summary>
+    public FileDescriptorHandle? Descriptor => _handle;
+
     /// <summary>Bytes already in memory; <paramref name="name"/> is used in errors.</summary>
     public static BootFile FromBytes(ReadOnlyMemory<byte> bytes, string name) => new(name, null, bytes, (ulong)bytes.Length);
 

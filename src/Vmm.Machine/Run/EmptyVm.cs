@@ -19,9 +19,9 @@ public sealed class EmptyVm : IDisposable
 
     private readonly List<IDisposable> _owned = [];
 
-    private EmptyVm()
+    private EmptyVm(KvmSystem system)
     {
-        System = Own(KvmSystem.Open());
+        System = Own(system);
         try
         {
             SupportedCpuid = System.GetSupportedCpuid();
@@ -52,7 +52,11 @@ public sealed class EmptyVm : IDisposable
     /// <summary>Opens KVM and makes the VM.</summary>
     /// <exception cref="KvmUnavailableException">No KVM, or no permission to use it.</exception>
     /// <exception cref="KernelException">The kernel refused.</exception>
-    public static EmptyVm Create() => new();
+    public static EmptyVm Create() => Create(KvmSystem.Open());
+
+    /// <summary>Makes the VM on a KVM that is open already; it is owned by the VM from here on, also when this fails.</summary>
+    /// <exception cref="KernelException">The kernel refused.</exception>
+    internal static EmptyVm Create(KvmSystem system) => new(system);
 
     /// <inheritdoc/>
     public void Dispose()

@@ -12,10 +12,12 @@ internal sealed class VcpuThread
     private readonly AddressBus _mmio;
     private readonly EmulationAssist _assist;
     private readonly MachineEnd _end;
+    private readonly PauseGate _gate;
     private readonly Action? _place;
     private readonly Thread _thread;
+    private long _exits;
 
-    internal VcpuThread(KvmVcpu vcpu, int index, AddressBus ports, AddressBus mmio, EmulationAssist assist, MachineEnd end, Action? place)
+    internal VcpuThread(KvmVcpu vcpu, int index, AddressBus ports, AddressBus mmio, EmulationAssist assist, MachineEnd end, PauseGate gate, Action? place)
     {
         _vcpu = vcpu;
         _index = index;
@@ -23,9 +25,13 @@ internal sealed class VcpuThread
         _mmio = mmio;
         _assist = assist;
         _end = end;
+        _gate = gate;
         _place = place;
         _thread = new Thread(Loop, maxStackSize: 256 * 1024) { Name = "vcpu" + index, IsBackground = true };
     }
+
+    /// <summary>KVM exits so far; written by the vCPU's own thread only.</summary>
+    internal long Exits => Volatile.Read(ref _exits);
 
     internal void Start() => _thread.Start();
 
@@ -47,7 +53,15 @@ internal sealed class VcpuThread
             _place?.Invoke();
             while (!_end.Decided)
             {
-                Dispatch(_vcpu.Run());
+                if (_gate.Closed)
+                {
+                    _gate.Park();
+                    continue;
+                }
+
+                KvmExit exit = _vcpu.Run();
+                Volatile.Write(ref _exits, _exits + 1);
+                Dispatch(exit);
             }
         }
 #pragma warning disable CA1031 // A fault of ours on a vCPU thread must end this VM with its reason, not the process without one.

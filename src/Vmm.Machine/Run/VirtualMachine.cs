@@ -11,6 +11,7 @@ using Vmm.Kvm;
 using Vmm.Machine.Boot;
 using Vmm.Machine.Cpu;
 using Vmm.Machine.Layout;
+using Vmm.Machine.Resources;
 using Vmm.Machine.Spec;
 using Vmm.Memory;
 using Vmm.Storage;
@@ -23,21 +24,28 @@ namespace Vmm.Machine.Run;
 /// </summary>
 public sealed partial class VirtualMachine : IDisposable
 {
-    private const uint SerialGsi = 4;
+    private const uint PowerButtonGsi = 3, SerialGsi = 4;
 
     private readonly List<IDisposable> _owned = [];
     private readonly List<VcpuThread> _vcpus = [];
+    private readonly List<BlkCounters> _disks = [];
     private readonly MachineEnd _end = new();
+    private readonly PauseGate _gate = new();
+    private readonly Lock _stateLock = new();
+    private readonly IMachineResources _resources;
     private readonly AddressBus _ports = new("ports");
     private readonly AddressBus _mmio = new("MMIO");
     private readonly IConsoleEndpoint _console;
     private readonly VmSpec _spec;
+    private MachineState _state;
+    private IInterruptLine? _powerButton;
     private SerialPort? _serial;
     private Thread? _serialInput;
     private bool _disposed;
 
-    private VirtualMachine(VmSpec spec, IConsoleEndpoint console)
+    private VirtualMachine(VmSpec spec, IMachineResources resources, IConsoleEndpoint console)
     {
+        _resources = resources;
         _spec = spec;
         _console = console;
     }
@@ -52,12 +60,16 @@ public sealed partial class VirtualMachine : IDisposable
     /// <exception cref="KernelException">The kernel refused a resource.</exception>
     /// <exception cref="ArgumentException">The spec asks for what this host does not have.</exception>
     /// <param name="prepared">An empty VM to build in, owned by the machine from here on; null makes one.</param>
-    public static VirtualMachine Create(VmSpec spec, IConsoleEndpoint console, Action<string>? note = null, EmptyVm? prepared = null)
+    public static VirtualMachine Create(VmSpec spec, IConsoleEndpoint console, Action<string>? note = null, EmptyVm? prepared = null) =>
+        Create(spec, new PathResources(), console, note, prepared);
+
+    /// <summary>As the other, with resources that come from elsewhere; those it did not take stay the caller's.</summary>
+    public static VirtualMachine Create(VmSpec spec, IMachineResources resources, IConsoleEndpoint console, Action<string>? note = null, EmptyVm? prepared = null)
     {
-        VirtualMachine machine = new(spec, console);
+        VirtualMachine machine = new(spec, resources, console);
         try
         {
-            machine.Build(note, machine.Own(prepared ?? EmptyVm.Create()));
+            machine.Build(note, machine.Own(prepared ?? EmptyVm.Create(resources.OpenKvm())));
             return machine;
         }
         catch
@@ -67,16 +79,94 @@ public sealed partial class VirtualMachine : IDisposable
         }
     }
 
+    /// <summary>Where it stands; any thread.</summary>
+    public MachineState State
+    {
+        get
+        {
+            lock (_stateLock)
+            {
+                return _state;
+            }
+        }
+    }
+
+    /// <summary>Counters now; any thread.</summary>
+    public MachineCounters Counters
+    {
+        get
+        {
+            long exits = 0;
+            foreach (VcpuThread vcpu in _vcpus)
+            {
+                exits += vcpu.Exits;
+            }
+
+            return new MachineCounters(exits, _disks);
+        }
+    }
+
+    /// <summary>Stops the vCPUs between two instructions and returns when all stand still. Disk requests already made still finish. Any thread.</summary>
+    /// <exception cref="MachineStateException">It does not run, or ended meanwhile.</exception>
+    public void Pause()
+    {
+        lock (_stateLock)
+        {
+            CheckMove(MachineState.Paused, from: MachineState.Running);
+            _gate.Close();
+            foreach (VcpuThread vcpu in _vcpus)
+            {
+                vcpu.Kick();
+            }
+
+            if (!_gate.WaitParked(_vcpus.Count))
+            {
+                throw new MachineStateException(MachineState.Ended, MachineState.Paused);
+            }
+
+            _state = MachineState.Paused;
+        }
+    }
+
+    /// <summary>Lets paused vCPUs go on. Any thread.</summary>
+    /// <exception cref="MachineStateException">It is not paused.</exception>
+    public void Resume()
+    {
+        lock (_stateLock)
+        {
+            CheckMove(MachineState.Running, from: MachineState.Paused); // from Ready, only Run
+            _gate.Open();
+            _state = MachineState.Running;
+        }
+    }
+
+    /// <summary>Presses the ACPI power button (ACPI 6.5 section 4.8.3.1.2): an interrupt of the generic event device. Any thread.</summary>
+    public void PressPowerButton()
+    {
+        _powerButton?.Set(true);
+        _powerButton?.Set(false);
+    }
+
     /// <summary>Runs the guest to its end. Cancelling <paramref name="stop"/> ends it like pulling the plug.</summary>
-    public RunResult Run(CancellationToken stop)
+    public RunResult Run(CancellationToken stop) => Run(null, stop);
+
+    /// <summary>As the other; calls <paramref name="started"/> once its state is <see cref="MachineState.Running"/>.</summary>
+    public RunResult Run(Action? started, CancellationToken stop)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
         using CancellationTokenRegistration registration = stop.Register(() => _end.Decide(new RunResult(RunOutcome.Stopped)));
-        foreach (VcpuThread vcpu in _vcpus)
+        lock (_stateLock)
         {
-            vcpu.Start();
+            CheckMove(MachineState.Running, from: MachineState.Ready);
+            foreach (VcpuThread vcpu in _vcpus)
+            {
+                vcpu.Start();
+            }
+
+            _state = MachineState.Running;
         }
 
+        started?.Invoke();
         if (_virtioConsole is { } console)
         {
             _serialInput = new Thread(() => FeedVirtioConsole(console), maxStackSize: 256 * 1024) { Name = "console-input", IsBackground = true };
@@ -110,8 +200,17 @@ public sealed partial class VirtualMachine : IDisposable
         }
     }
 
+    private void CheckMove(MachineState to, MachineState from)
+    {
+        if (_state != from || !MachineLifecycle.CanMove(_state, to))
+        {
+            throw new MachineStateException(_state, to);
+        }
+    }
+
     private void StopVcpus()
     {
+        _gate.End();
         foreach (VcpuThread vcpu in _vcpus)
         {
             vcpu.Kick();
@@ -126,6 +225,10 @@ public sealed partial class VirtualMachine : IDisposable
         _virtioConsole?.Close();
         _console.StopReading();
         _serialInput?.Join();
+        lock (_stateLock)
+        {
+            _state = MachineState.Ended;
+        }
     }
 
     private T Own<T>(T owned) where T : IDisposable
@@ -139,8 +242,8 @@ public sealed partial class VirtualMachine : IDisposable
         // The probe times a guest loop (25 ms on an emulating KVM): beside the set-up, and only for someone who reads notes.
         Thread? probe = note is null ? null : new Thread(() => ProbeKvm(note), maxStackSize: 256 * 1024) { Name = "kvm-probe", IsBackground = true };
         probe?.Start();
-        KernelImage kernel = Own(KernelImage.Load(_spec.Boot.Kernel));
-        BootFile? initrd = _spec.Boot.Initrd is { } path ? Own(BootFile.Open(path)) : null;
+        KernelImage kernel = Own(KernelImage.Load(_resources.OpenKernel(_spec.Boot)));
+        BootFile? initrd = _spec.Boot.Initrd is not null ? Own(_resources.OpenInitrd(_spec.Boot)) : null;
 
         Own(_end);
         HostTopology host = NumaPlacement.NeedsHost(_spec) ? HostTopology.Read() : HostTopology.Unknown;
@@ -231,6 +334,7 @@ public sealed partial class VirtualMachine : IDisposable
 
     private void BuildLegacyDevices(KvmInterrupts interrupts)
     {
+        _powerButton = interrupts.CreateLine(PowerButtonGsi);
         if (_spec.Serial)
         {
             _serial = Own(new SerialPort(interrupts.CreateLine(SerialGsi), ConsoleOnSerial ? new ConsoleSink(_console) : new NoSink()));
@@ -277,7 +381,6 @@ public sealed partial class VirtualMachine : IDisposable
         for (int i = 0; i < _spec.Disks.Count; i++)
         {
             DiskSpec disk = _spec.Disks[i];
-            RawFileOptions file = new() { ReadOnly = disk.ReadOnly, Cache = disk.Cache == DiskCache.Direct ? DiskCacheMode.Direct : DiskCacheMode.Buffered };
             IReadOnlyList<int> cpus = homes[0].HostCpus;
             VirtioBlkOptions options = new()
             {
@@ -287,7 +390,9 @@ public sealed partial class VirtualMachine : IDisposable
                 QueueSize = disk.QueueSize,
                 ThreadStarted = cpus.Count > 0 ? _ => ThreadPlacement.PinCurrent(cpus) : null,
             };
-            slots.Attach(options.Name, new VirtioBlk(RawFileBackend.Open(disk.Path, file), options), disk.Transport ?? _spec.VirtioTransport);
+            VirtioBlk device = new(_resources.OpenDisk(i, disk), options);
+            _disks.Add(device.Counters);
+            slots.Attach(options.Name, device, disk.Transport ?? _spec.VirtioTransport);
         }
     }
 
@@ -333,6 +438,7 @@ public sealed partial class VirtualMachine : IDisposable
             Serial = _spec.Serial,
             PvPanic = _spec.PvPanic,
             GenerationId = _spec.GenerationId is { } id ? WriteGenerationId(memory, id) : null,
+            PowerButtonGsi = PowerButtonGsi,
         };
         GuestAddress rsdp = new(BootLayout.AcpiTables);
         byte[] tables = AcpiTables.Build(acpi, rsdp, AcpiRoom);
@@ -402,7 +508,7 @@ public sealed partial class VirtualMachine : IDisposable
             }
 
             IReadOnlyList<int> cpus = homes[place.Vnode].HostCpus;
-            _vcpus.Add(new VcpuThread(vcpu, place.Index, _ports, _mmio, new EmulationAssist(vcpu, physical), _end, cpus.Count > 0 ? () => ThreadPlacement.PinCurrent(cpus) : null));
+            _vcpus.Add(new VcpuThread(vcpu, place.Index, _ports, _mmio, new EmulationAssist(vcpu, physical), _end, _gate, cpus.Count > 0 ? () => ThreadPlacement.PinCurrent(cpus) : null));
         }
     }
 

@@ -90,6 +90,7 @@ public sealed record VmSpec
     public bool DebugExit { get; init; } = true;
 
     /// <summary>The vnodes, also when <see cref="Numa"/> is null: then one with all CPUs and memory.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
     public IReadOnlyList<VnodeSpec> EffectiveVnodes => Numa?.Vnodes ?? OneVnode();
 
     private VnodeSpec[] OneVnode()

@@ -73,6 +73,9 @@ public sealed class AcpiTableTests
 
             string compiled = Iasl(folder, Path.Combine(folder, "DSDT.dsl"));
             Assert.Contains("0 Errors", compiled, StringComparison.Ordinal);
+            string source = File.ReadAllText(Path.Combine(folder, "DSDT.dsl"));
+            Assert.Contains("Notify (PWRB, 0x80)", source, StringComparison.Ordinal);
+            Assert.Contains("\"ACPI0013\"", source, StringComparison.Ordinal);
         }
         finally
         {
@@ -107,6 +110,7 @@ public sealed class AcpiTableTests
         EcamBase = new GuestAddress(0xE000_0000),
         Window32Start = new GuestAddress(0xC000_0000),
         Window32Length = 0x2000_0000,
+        PowerButtonGsi = 3,
         Window64Start = new GuestAddress(1UL << 36),
         Window64Length = 1UL << 36,
         PvPanic = true,

@@ -264,6 +264,7 @@ internal sealed class BlkQueue : IDisposable
     private void Complete(int slot, BlkStatus status)
     {
         ref BlkRequest request = ref _slots[slot];
+        _device.Counters.Count(request, status);
         _memory.TryWrite(request.Status, (byte)status);
         _ring.Complete(request.Head, status == BlkStatus.Ok ? request.WrittenOnSuccess + 1 : 1);
         _free[_freeCount++] = slot;

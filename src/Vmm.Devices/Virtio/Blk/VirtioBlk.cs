@@ -29,6 +29,9 @@ public sealed class VirtioBlk : VirtioDevice
         Encoding.ASCII.GetBytes(_options.Serial, _id);
     }
 
+    /// <summary>What the disk has done.</summary>
+    public BlkCounters Counters { get; } = new();
+
     /// <inheritdoc/>
     public override ushort DeviceType => 2;
 

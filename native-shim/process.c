@@ -1,0 +1,179 @@
+/* Child processes and pidfds. */
+#define _GNU_SOURCE
+#include "process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <grp.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define FIRST_FD 3
+
+/* Between fork and exec: async-signal-safe calls only, for other threads of the parent may have held any lock. */
+static void become(const char *path, const char *const *argv, const char *const *envp, int *own, int32_t count, int report)
+{
+    sigset_t none;
+    int null, failure;
+
+    /* no_new_privs belongs to a thread: set here, before the child has any other, it holds for all of them. */
+    if (setsid() < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        goto failed;
+    null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0)
+        goto failed;
+    for (int fd = 0; fd < FIRST_FD - 1; fd++) {
+        if (dup2(null, fd) < 0)
+            goto failed;
+    }
+    /* Standard error stays the parent's: last words belong in its log. */
+    for (int32_t i = 0; i < count; i++) {
+        if (dup2(own[i], FIRST_FD + i) < 0)
+            goto failed;
+    }
+    /* What is above goes at exec; report is close-on-exec, too. */
+    if (syscall(SYS_close_range, (unsigned)(FIRST_FD + count), ~0u, 1u << 2 /* CLOSE_RANGE_CLOEXEC */) < 0)
+        goto failed;
+    for (int signal_number = 1; signal_number < 32; signal_number++) {
+        if (signal_number != SIGKILL && signal_number != SIGSTOP)
+            signal(signal_number, SIG_DFL);
+    }
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    execve(path, (char *const *)argv, (char *const *)envp);
+failed:
+    failure = errno;
+    while (write(report, &failure, sizeof(failure)) < 0 && errno == EINTR) {
+    }
+    _exit(127);
+}
+
+/*
+ * Runs path in a session of its own, so that it outlives us, without a way to gain privileges by exec (prctl(2), no_new_privs), with the given descriptors as 3, 4, …, standard input and output
+ * on /dev/null, and nothing else open. Answers a pidfd, and errno of a failed exec like that of a failed fork.
+ */
+VMM_API intptr_t vmm_spawn(const char *path, const char *const *argv, const char *const *envp, const int32_t *fds, int32_t count, int32_t *pid, int32_t *err)
+{
+    int report[2], own[16], made = 0, failure = 0;
+    intptr_t pidfd = -1;
+    sigset_t all, before;
+    pid_t child = -1;
+
+    if (count < 0 || count > (int32_t)(sizeof(own) / sizeof(own[0]))) {
+        *err = EINVAL;
+        return -1;
+    }
+    if (pipe2(report, O_CLOEXEC) < 0) {
+        *err = errno;
+        return -1;
+    }
+    /* Out of the way of the numbers they are to get, so that no dup2 hits one that is still needed. */
+    int high = fcntl(report[1], F_DUPFD_CLOEXEC, 64);
+    if (high < 0)
+        goto failed;
+    close(report[1]);
+    report[1] = high;
+    for (; made < count; made++) {
+        own[made] = fcntl(fds[made], F_DUPFD_CLOEXEC, 64);
+        if (own[made] < 0)
+            goto failed;
+    }
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    child = fork();
+    if (child == 0)
+        become(path, argv, envp, own, count, report[1]);
+    failure = child < 0 ? errno : 0;
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    errno = failure;
+    if (child < 0)
+        goto failed;
+    close(report[1]);
+    report[1] = -1;
+    ssize_t got;
+    do {
+        got = read(report[0], &failure, sizeof(failure));
+    } while (got < 0 && errno == EINTR);
+    if (got > 0) {
+        waitpid(child, NULL, 0);
+        child = -1;
+        errno = failure;
+        goto failed;
+    }
+    /* Not reaped by anyone yet, so the number is still this child's. */
+    pidfd = syscall(SYS_pidfd_open, child, 0);
+    if (pidfd < 0)
+        goto failed;
+    *pid = child;
+    *err = 0;
+    goto out;
+failed:
+    *err = errno;
+    if (child > 0) {
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+    }
+    pidfd = -1;
+out:
+    while (made > 0)
+        close(own[--made]);
+    close(report[0]);
+    if (report[1] >= 0)
+        close(report[1]);
+    return pidfd;
+}
+
+VMM_API intptr_t vmm_pidfd_open(int32_t pid, int32_t *err)
+{
+    intptr_t fd = syscall(SYS_pidfd_open, pid, 0);
+    *err = fd < 0 ? errno : 0;
+    return fd;
+}
+
+VMM_API int32_t vmm_pidfd_signal(intptr_t pidfd, int32_t signal_number)
+{
+    return syscall(SYS_pidfd_send_signal, (int)pidfd, signal_number, NULL, 0) < 0 ? -errno : 0;
+}
+
+/*
+ * Waits for the end of a process: 1 and how it ended (a CLD_ code and its status) when it was our child, which is reaped;
+ * 1 and code 0 when it was somebody else's; 0 when the time is over first.
+ */
+VMM_API int32_t vmm_pidfd_wait(intptr_t pidfd, int32_t timeout_ms, int32_t *code, int32_t *status)
+{
+    struct pollfd ended = {.fd = (int)pidfd, .events = POLLIN};
+    siginfo_t info = {0};
+    *code = *status = 0;
+    int n = poll(&ended, 1, timeout_ms);
+    if (n <= 0)
+        return n == 0 || errno == EINTR ? 0 : -errno;
+    if (waitid((idtype_t)3 /* P_PIDFD */, (id_t)pidfd, &info, WEXITED) < 0)
+        return errno == ECHILD ? 1 : -errno;
+    *code = info.si_code;
+    *status = info.si_status;
+    return 1;
+}
+
+/* Guest memory must not land in a core file, nor be read through ptrace by another process of this user. */
+VMM_API int32_t vmm_process_harden(void)
+{
+    struct rlimit none = {0, 0};
+    if (setrlimit(RLIMIT_CORE, &none) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
+        return -errno;
+    return 0;
+}
+
+/* For good: every thread of the process becomes this user and group (glibc tells them all), with no other groups and no capabilities. */
+VMM_API int32_t vmm_process_become(uint32_t user)
+{
+    if (setgroups(0, NULL) < 0 || setresgid(user, user, user) < 0 || setresuid(user, user, user) < 0)
+        return -errno;
+    /* The kernel resets this at a change of user. */
+    return prctl(PR_SET_DUMPABLE, 0) < 0 ? -errno : 0;
+}

@@ -1,0 +1,81 @@
+using System.Text.Json;
+
+namespace Vmm.Contracts.Control;
+
+/// <summary>One message between daemon and worker. Requests carry a number above 0, answers repeat it, events have 0.</summary>
+public sealed record ControlFrame
+{
+    /// <summary>Number of the request; 0 for events.</summary>
+    public required long Id { get; init; }
+
+    /// <summary>One of <see cref="ControlKinds"/>; decides what <see cref="Body"/> is.</summary>
+    public required string Kind { get; init; }
+
+    /// <summary>Names of the descriptors that came with the frame, in their order; null is none.</summary>
+    public IReadOnlyList<string>? Descriptors { get; init; }
+
+    /// <summary>What the kind asks for; null is nothing.</summary>
+    public JsonElement? Body { get; init; }
+}
+
+/// <summary>The kinds of frames.</summary>
+public static class ControlKinds
+{
+    /// <summary>Answer: done; the body depends on the request.</summary>
+    public const string Ok = "ok";
+
+    /// <summary>Answer: refused or failed, body <see cref="ControlError"/>. With id 0: the frame could not even be read.</summary>
+    public const string Error = "error";
+
+    /// <summary>Event: the VM is in another state, body <see cref="StateBody"/>.</summary>
+    public const string State = "state";
+
+    /// <summary>Event: the VM is over, body <see cref="WorkerExit"/>; the worker ends after it.</summary>
+    public const string Ended = "ended";
+
+    /// <summary>Who is there? Answer <see cref="HelloBody"/>. The first request of every connection.</summary>
+    public const string Hello = "hello";
+
+    /// <summary>Build a VM, body <see cref="CreateBody"/>, with every descriptor it needs.</summary>
+    public const string Create = "create";
+
+    /// <summary>Run it for the first time.</summary>
+    public const string Start = "start";
+
+    /// <summary>Stop the vCPUs.</summary>
+    public const string Pause = "pause";
+
+    /// <summary>Let them go on.</summary>
+    public const string Resume = "resume";
+
+    /// <summary>Press the ACPI power button.</summary>
+    public const string PowerButton = "power-button";
+
+    /// <summary>End the VM and the process.</summary>
+    public const string Stop = "stop";
+
+    /// <summary>Counters, answer <see cref="WorkerStats"/>.</summary>
+    public const string Stats = "stats";
+
+    /// <summary>A console; the answer carries one descriptor named <c>console</c>: a byte stream.</summary>
+    public const string Console = "console";
+}
+
+/// <summary>Why a request was not done.</summary>
+/// <param name="Code">Stable code, as in the daemon's WorkerException.</param>
+/// <param name="Message">For people.</param>
+public sealed record ControlError(string Code, string Message);
+
+/// <summary>The state of a worker's VM.</summary>
+public sealed record StateBody(WorkerState State);
+
+/// <summary>Who a worker is.</summary>
+/// <param name="VmId">Null as long as it has no VM.</param>
+/// <param name="State">Where its VM stands.</param>
+public sealed record HelloBody(string? VmId, WorkerState State);
+
+/// <summary>What a worker needs to know of its VM, apart from the descriptors.</summary>
+/// <param name="VmId">The daemon's id.</param>
+/// <param name="UserId">The user and group to become before the guest runs; null: stay who it is.</param>
+/// <param name="Spec">The VM spec as JSON.</param>
+public sealed record CreateBody(string VmId, uint? UserId, JsonElement Spec);

@@ -1,0 +1,20 @@
+using System.Text.Json.Serialization;
+
+namespace Vmm.Contracts.Control;
+
+/// <summary>The serializers of everything that travels in frames, made at compile time. Unknown members are refused.</summary>
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
+    UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
+    RespectNullableAnnotations = true,
+    RespectRequiredConstructorParameters = true,
+    UseStringEnumConverter = true,
+    MaxDepth = 32)]
+[JsonSerializable(typeof(ControlFrame))]
+[JsonSerializable(typeof(ControlError))]
+[JsonSerializable(typeof(StateBody))]
+[JsonSerializable(typeof(HelloBody))]
+[JsonSerializable(typeof(CreateBody))]
+[JsonSerializable(typeof(WorkerExit))]
+[JsonSerializable(typeof(WorkerStats))]
+public sealed partial class ControlJson : JsonSerializerContext;

@@ -1,0 +1,181 @@
+using System.Collections.Concurrent;
+using System.Net.Sockets;
+using System.Text.Json;
+using Vmm.Contracts.Control;
+using Vmm.Interop;
+
+namespace Vmm.Daemon.Workers;
+
+/// <summary>The daemon's end of a worker's control channel: requests and their answers, events to a handler. A worker is not trusted: what it sends is checked here.</summary>
+internal sealed class ControlClient : IDisposable
+{
+    private const int SendTimeout = 5000, MostDescriptors = 1;
+
+    private readonly PacketSocket _socket;
+    private readonly Socket _waiter;
+    private readonly Action<ControlFrame> _onEvent;
+    private readonly TimeSpan _timeout;
+    private readonly ConcurrentDictionary<long, TaskCompletionSource<Answer>> _calls = new();
+    private readonly byte[] _buffer = new byte[ControlCodec.MaxFrame];
+    private readonly CancellationTokenSource _closing = new();
+    private readonly Lock _sending = new();
+    private long _lastId;
+    private volatile bool _over;
+
+    /// <summary>Takes over a connection and starts to read. <paramref name="onEvent"/> is called from the reading task.</summary>
+    internal ControlClient(PacketSocket socket, TimeSpan timeout, Action<ControlFrame> onEvent)
+    {
+        _socket = socket;
+        _timeout = timeout;
+        _onEvent = onEvent;
+        // Only to wait without a thread: packets are taken by the shim, which knows descriptors.
+        _waiter = new Socket(new SafeSocketHandle(socket.Handle.Number, ownsHandle: false));
+        Closed = Task.Run(ReadAsync);
+    }
+
+    /// <summary>Completes when nothing more will come: the worker hung up, sent nonsense, or this end was closed.</summary>
+    internal Task Closed { get; }
+
+    /// <summary>True when this end closed the connection.</summary>
+    internal bool ClosedHere => _closing.IsCancellationRequested;
+
+    /// <summary>Sends a request and waits for its answer.</summary>
+    /// <exception cref="WorkerException">Refused, no answer in time, or the worker is gone.</exception>
+    internal async Task<Answer> CallAsync(string kind, JsonElement? body, IReadOnlyList<string>? names, FileDescriptorHandle[] descriptors, CancellationToken cancellation)
+    {
+        long id = Interlocked.Increment(ref _lastId);
+        TaskCompletionSource<Answer> call = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        _calls[id] = call;
+        try
+        {
+            byte[] bytes;
+            try
+            {
+                bytes = ControlCodec.Encode(new ControlFrame { Id = id, Kind = kind, Body = body, Descriptors = names });
+            }
+            catch (ArgumentException cause)
+            {
+                throw new WorkerException("request-too-large", cause.Message, cause);
+            }
+
+            try
+            {
+                lock (_sending)
+                {
+                    _socket.Send(bytes, descriptors, SendTimeout);
+                }
+            }
+            catch (Exception cause) when (cause is KernelException or ObjectDisposedException)
+            {
+                throw Gone(kind, cause);
+            }
+
+            if (_over)
+            {
+                throw Gone(kind, null);
+            }
+
+            return await call.Task.WaitAsync(_timeout, cancellation).ConfigureAwait(false);
+        }
+        catch (TimeoutException cause)
+        {
+            throw new WorkerException("worker-timeout", $"the worker did not answer \"{kind}\" within {_timeout.TotalSeconds:0} s", cause);
+        }
+        finally
+        {
+            _calls.TryRemove(id, out _);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _closing.Cancel();
+        Closed.Wait(TimeSpan.FromSeconds(5));
+        _waiter.Dispose();
+        _socket.Dispose();
+        _closing.Dispose();
+    }
+
+    private static WorkerException Gone(string kind, Exception? cause) => new("worker-died", $"the worker is gone: \"{kind}\" was not answered", cause);
+
+    private async Task ReadAsync()
+    {
+        byte[] peek = new byte[1];
+        try
+        {
+            do
+            {
+                if (await _waiter.ReceiveAsync(peek, SocketFlags.Peek, _closing.Token).ConfigureAwait(false) == 0)
+                {
+                    break;
+                }
+            }
+            while (TakeAll());
+        }
+        catch (Exception cause) when (cause is SocketException or OperationCanceledException or ObjectDisposedException or KernelException)
+        {
+            // Ended one way or the other.
+        }
+
+        _over = true;
+        foreach (long id in _calls.Keys)
+        {
+            if (_calls.TryRemove(id, out TaskCompletionSource<Answer>? call))
+            {
+                call.TrySetException(Gone("the request", null));
+            }
+        }
+    }
+
+    // False at the end, and at the first thing that is not a sound frame.
+    private bool TakeAll()
+    {
+        while (true)
+        {
+            PacketKind kind = _socket.Receive(_buffer, MostDescriptors, out int length, out FileDescriptorHandle[] descriptors);
+            if (kind != PacketKind.Packet)
+            {
+                return kind == PacketKind.Empty;
+            }
+
+            ControlFrame? frame = ControlCodec.TryDecode(_buffer.AsSpan(0, length), descriptors.Length, out _);
+            bool taken = false;
+            if (frame is { Id: 0 })
+            {
+                _onEvent(frame);
+            }
+            else if (frame is not null && _calls.TryRemove(frame.Id, out TaskCompletionSource<Answer>? call))
+            {
+                taken = Complete(call, frame, descriptors);
+            }
+
+            if (!taken)
+            {
+                foreach (FileDescriptorHandle descriptor in descriptors)
+                {
+                    descriptor.Dispose();
+                }
+            }
+
+            if (frame is null)
+            {
+                return false;
+            }
+        }
+    }
+
+    private static bool Complete(TaskCompletionSource<Answer> call, ControlFrame frame, FileDescriptorHandle[] descriptors)
+    {
+        if (string.Equals(frame.Kind, ControlKinds.Ok, StringComparison.Ordinal))
+        {
+            return call.TrySetResult(new Answer(frame, descriptors.Length > 0 ? descriptors[0] : null));
+        }
+
+        bool readable = ControlCodec.TryBody(frame, ControlJson.Default.ControlError, out ControlError? error, out string problem);
+        call.TrySetException(readable ? new WorkerException(error!.Code, error.Message) : new WorkerException("bad-answer", $"the worker answered nonsense: {problem}"));
+        return false;
+    }
+
+    internal readonly record struct Answer(ControlFrame Frame, FileDescriptorHandle? Descriptor);
+}

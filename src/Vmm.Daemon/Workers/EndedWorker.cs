@@ -1,0 +1,42 @@
+using Vmm.Contracts.Control;
+
+namespace Vmm.Daemon.Workers;
+
+/// <summary>A worker that ended while no daemon was there and left a record of why. There is no process any more.</summary>
+internal sealed class EndedWorker(string vmId, WorkerExit exit) : IWorker
+{
+    public string VmId { get; } = vmId;
+
+    public int ProcessId => 0;
+
+    public WorkerState State => WorkerState.Ended;
+
+    public Task<WorkerExit> Ended { get; } = Task.FromResult(exit);
+
+    public IDisposable OnStateChanged(Action<WorkerState> handler) => new Nothing();
+
+    public Task StartAsync(CancellationToken cancellation) => throw Over();
+
+    public Task PauseAsync(CancellationToken cancellation) => throw Over();
+
+    public Task ResumeAsync(CancellationToken cancellation) => throw Over();
+
+    public Task PressPowerButtonAsync(CancellationToken cancellation) => throw Over();
+
+    public Task StopAsync(CancellationToken cancellation) => Task.CompletedTask;
+
+    public Task<WorkerStats> GetStatsAsync(CancellationToken cancellation) => throw Over();
+
+    public Task<Stream> OpenConsoleAsync(CancellationToken cancellation) => throw Over();
+
+    public ValueTask DisposeAsync() => ValueTask.CompletedTask;
+
+    private static WorkerException Over() => new("wrong-state", "the VM is over");
+
+    private sealed class Nothing : IDisposable
+    {
+        public void Dispose()
+        {
+        }
+    }
+}

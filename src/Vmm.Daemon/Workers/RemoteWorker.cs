@@ -1,0 +1,249 @@
+using System.Net.Sockets;
+using System.Text.Json.Serialization.Metadata;
+using Vmm.Contracts.Control;
+using Vmm.Interop;
+
+namespace Vmm.Daemon.Workers;
+
+/// <summary>A worker process over its control channel.</summary>
+internal sealed class RemoteWorker : IWorker
+{
+    private const int LongestMessage = 4096;
+
+    private readonly ControlClient _client;
+    private readonly ProcessHandle _process;
+    private readonly WorkerLauncherOptions _options;
+    private readonly Lock _lock = new();
+    private readonly List<Action<WorkerState>> _handlers = [];
+    private readonly TaskCompletionSource<WorkerExit> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly Action<RemoteWorker> _gone;
+    private readonly Task _watch;
+    private WorkerFiles? _files;
+    private WorkerExit? _reported;
+    private WorkerState _state;
+    private bool _disposed;
+
+    /// <param name="socket">The connection; owned from here on.</param>
+    /// <param name="process">The process; owned from here on.</param>
+    /// <param name="options">Time limits.</param>
+    /// <param name="gone">Called once, when the process is gone.</param>
+    internal RemoteWorker(PacketSocket socket, ProcessHandle process, WorkerLauncherOptions options, Action<RemoteWorker> gone)
+    {
+        _process = process;
+        _options = options;
+        _gone = gone;
+        _client = new ControlClient(socket, options.AnswerTimeout, OnEvent);
+        _watch = Task.Run(WatchAsync);
+    }
+
+    public string VmId => _files?.VmId ?? "";
+
+    public int ProcessId => _process.ProcessId;
+
+    public Task<WorkerExit> Ended => _ended.Task;
+
+    /// <summary>Completes when the connection is closed, whoever did it.</summary>
+    internal Task Closed => _client.Closed;
+
+    /// <summary>The uid it runs as, when it has one of its own.</summary>
+    internal uint? UserId { get; set; }
+
+    public WorkerState State
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _state;
+            }
+        }
+    }
+
+    public IDisposable OnStateChanged(Action<WorkerState> handler)
+    {
+        lock (_lock)
+        {
+            _handlers.Add(handler);
+        }
+
+        return new Subscription(this, handler);
+    }
+
+    public Task StartAsync(CancellationToken cancellation) => CallAsync(ControlKinds.Start, cancellation);
+
+    public Task PauseAsync(CancellationToken cancellation) => CallAsync(ControlKinds.Pause, cancellation);
+
+    public Task ResumeAsync(CancellationToken cancellation) => CallAsync(ControlKinds.Resume, cancellation);
+
+    public Task PressPowerButtonAsync(CancellationToken cancellation) => CallAsync(ControlKinds.PowerButton, cancellation);
+
+    public async Task StopAsync(CancellationToken cancellation)
+    {
+        try
+        {
+            await CallAsync(ControlKinds.Stop, cancellation).WaitAsync(_options.StopTimeout, cancellation).ConfigureAwait(false);
+            await Ended.WaitAsync(_options.StopTimeout, cancellation).ConfigureAwait(false);
+        }
+        catch (Exception cause) when (cause is WorkerException or TimeoutException)
+        {
+            Kill();
+            await Ended.WaitAsync(cancellation).ConfigureAwait(false);
+        }
+    }
+
+    public Task<WorkerStats> GetStatsAsync(CancellationToken cancellation) => AskAsync(ControlKinds.Stats, ControlJson.Default.WorkerStats, cancellation);
+
+    public async Task<Stream> OpenConsoleAsync(CancellationToken cancellation)
+    {
+        ControlClient.Answer answer = await _client.CallAsync(ControlKinds.Console, null, null, [], cancellation).ConfigureAwait(false);
+        if (answer.Descriptor is not { } descriptor)
+        {
+            throw new WorkerException("bad-answer", "the worker sent no console");
+        }
+
+        try
+        {
+            return new NetworkStream(new Socket(new SafeSocketHandle(descriptor.Detach(), ownsHandle: true)), ownsSocket: true);
+        }
+        catch (Exception cause) when (cause is SocketException or IOException or ArgumentException)
+        {
+            throw new WorkerException("bad-answer", "the worker sent something that is no stream as console", cause);
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        lock (_lock)
+        {
+            if (_disposed)
+            {
+                return;
+            }
+
+            _disposed = true;
+        }
+
+        await Task.Run(_client.Dispose).ConfigureAwait(false);
+        await _watch.ConfigureAwait(false);
+        _process.Dispose();
+    }
+
+    internal void Kill() => _process.Kill();
+
+    /// <summary>From now on it is this VM's worker.</summary>
+    internal void Assign(WorkerFiles files) => _files = files;
+
+    internal async Task CreateAsync(CreateBody body, WorkerResources resources, CancellationToken cancellation) =>
+        await _client.CallAsync(ControlKinds.Create, ControlCodec.Body(body, ControlJson.Default.CreateBody), resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
+
+    internal async Task<HelloBody> HelloAsync(CancellationToken cancellation)
+    {
+        HelloBody hello = await AskAsync(ControlKinds.Hello, ControlJson.Default.HelloBody, cancellation).ConfigureAwait(false);
+        SetState(hello.State);
+        return hello;
+    }
+
+    private async Task CallAsync(string kind, CancellationToken cancellation)
+    {
+        ControlClient.Answer answer = await _client.CallAsync(kind, null, null, [], cancellation).ConfigureAwait(false);
+        answer.Descriptor?.Dispose();
+    }
+
+    private async Task<T> AskAsync<T>(string kind, JsonTypeInfo<T> type, CancellationToken cancellation) where T : class
+    {
+        ControlClient.Answer answer = await _client.CallAsync(kind, null, null, [], cancellation).ConfigureAwait(false);
+        answer.Descriptor?.Dispose();
+        return ControlCodec.TryBody(answer.Frame, type, out T? body, out string problem) ? body : throw new WorkerException("bad-answer", $"the worker answered nonsense: {problem}");
+    }
+
+    private void OnEvent(ControlFrame frame)
+    {
+        if (string.Equals(frame.Kind, ControlKinds.State, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.StateBody, out StateBody? body, out _))
+        {
+            SetState(body.State);
+        }
+        else if (string.Equals(frame.Kind, ControlKinds.Ended, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.WorkerExit, out WorkerExit? exit, out _))
+        {
+            lock (_lock)
+            {
+                _reported ??= Shorten(exit);
+            }
+
+            SetState(WorkerState.Ended);
+        }
+    }
+
+    private void SetState(WorkerState state)
+    {
+        Action<WorkerState>[] handlers;
+        lock (_lock)
+        {
+            if (_state == state || _state == WorkerState.Ended)
+            {
+                return;
+            }
+
+            _state = state;
+            handlers = [.. _handlers];
+        }
+
+        foreach (Action<WorkerState> handler in handlers)
+        {
+            handler(state);
+        }
+    }
+
+    // Hung up: then it ends, or is made to. Closed here: the VM goes on, and somebody else will watch it.
+    private async Task WatchAsync()
+    {
+        await _client.Closed.ConfigureAwait(false);
+        ProcessEnd? end = null;
+        long patience = Environment.TickCount64 + (long)_options.StopTimeout.TotalMilliseconds;
+        for (int delay = 1; !_client.ClosedHere && (end = _process.Wait(0)) is null; delay = Math.Min(delay * 2, 50))
+        {
+            if (Environment.TickCount64 > patience)
+            {
+                Kill();
+            }
+
+            await Task.Delay(delay).ConfigureAwait(false);
+        }
+
+        if (end is not { } how)
+        {
+            return;
+        }
+
+        WorkerExit? reported;
+        lock (_lock)
+        {
+            reported = _reported;
+        }
+
+        WorkerExit exit = reported ?? (_files?.ReadEnd() is { } recorded ? Shorten(recorded) : Died(how));
+        _files?.Delete();
+        _gone(this);
+        SetState(WorkerState.Ended);
+        _ended.TrySetResult(exit);
+    }
+
+    private static WorkerExit Died(ProcessEnd end) => new(WorkerExitReason.WorkerDied, 1, end switch
+    {
+        { Known: false } => "the worker process is gone without a word",
+        { Signal: not 0 } => $"the worker process was killed by signal {end.Signal}",
+        _ => $"the worker process exited with status {end.ExitCode} without a word",
+    });
+
+    private static WorkerExit Shorten(WorkerExit exit) => exit.Message is { Length: > LongestMessage } long_ ? exit with { Message = long_[..LongestMessage] } : exit;
+
+    private sealed class Subscription(RemoteWorker worker, Action<WorkerState> handler) : IDisposable
+    {
+        public void Dispose()
+        {
+            lock (worker._lock)
+            {
+                worker._handlers.Remove(handler);
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+using Microsoft.Win32.SafeHandles;
+using Vmm.Contracts.Control;
+using Vmm.Interop;
+using Vmm.Machine.Spec;
+
+namespace Vmm.Daemon.Workers;
+
+/// <summary>Starts vmm-worker processes, keeps a few ready, and adopts those of an earlier daemon. Disposing ends the ready ones; VMs go on.</summary>
+public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
+{
+    private const int Econnrefused = 111, Enoent = 2;
+
+    private readonly WorkerLauncherOptions _options;
+    private readonly Lock _lock = new();
+    private readonly Queue<RemoteWorker> _pool = new();
+    private readonly HashSet<uint> _users = [];
+    private readonly Dictionary<string, string> _environment;
+    private Task _refill = Task.CompletedTask;
+    private bool _disposed;
+
+    /// <summary>Prepares the folder and starts to fill the pool.</summary>
+    /// <exception cref="IOException">The folder cannot be made.</exception>
+    public WorkerLauncher(WorkerLauncherOptions options)
+    {
+        _options = options;
+        _environment = WorkerEnvironment.Create();
+        if (!OperatingSystem.IsLinux())
+        {
+            throw new PlatformNotSupportedException("workers need Linux with KVM");
+        }
+
+        Directory.CreateDirectory(options.Directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        Refill();
+    }
+
+    /// <summary>Ready workers now.</summary>
+    public int Ready
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _pool.Count;
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public async Task<IWorker> LaunchAsync(string vmId, VmSpec spec, CancellationToken cancellation)
+    {
+        if (!Guid.TryParse(vmId, out _))
+        {
+            throw new ArgumentException($"\"{vmId}\" is not a UUID", nameof(vmId));
+        }
+
+        WorkerFiles files = new(_options.Directory, vmId);
+        RemoteWorker? worker = null;
+        bool named = false;
+        uint? user = null;
+        try
+        {
+            using WorkerResources resources = await Task.Run(() => WorkerResources.Open(spec), cancellation).ConfigureAwait(false);
+            user = TakeUser();
+            AddNames(files, resources, ref named);
+            worker = await TakeWorkerAsync(cancellation).ConfigureAwait(false);
+            worker.UserId = user;
+            user = null; // from here on the worker's end gives it back
+            worker.Assign(files);
+            await worker.CreateAsync(new CreateBody(vmId, worker.UserId, VmSpecJson.Write(spec)), resources, cancellation).ConfigureAwait(false);
+            return worker;
+        }
+        catch (Exception cause)
+        {
+            GiveBack(user);
+            if (worker is not null)
+            {
+                worker.Kill();
+                await worker.Ended.ConfigureAwait(false);
+                await worker.DisposeAsync().ConfigureAwait(false);
+            }
+
+            if (named)
+            {
+                files.Delete();
+            }
+
+            throw cause is KernelException ? new WorkerException("worker-start-failed", cause.Message, cause) : cause;
+        }
+    }
+
+    /// <summary>
+    /// As promised by the interface; a VM that ended while no daemon was there, and whose worker left a record of why, is answered too: as a worker that has
+    /// ended, with process id 0. Its record is gone then.
+    /// </summary>
+    public async Task<IReadOnlyList<IWorker>> AdoptAsync(CancellationToken cancellation)
+    {
+        List<IWorker> adopted = [];
+        foreach (WorkerFiles files in WorkerFiles.List(_options.Directory))
+        {
+            if (await AdoptAsync(files, cancellation).ConfigureAwait(false) is { } worker)
+            {
+                adopted.Add(worker);
+            }
+        }
+
+        return adopted;
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        lock (_lock)
+        {
+            _disposed = true;
+        }
+
+        await _refill.ConfigureAwait(false);
+        while (_pool.TryDequeue(out RemoteWorker? worker))
+        {
+            worker.Kill();
+            await worker.Ended.ConfigureAwait(false);
+            await worker.DisposeAsync().ConfigureAwait(false);
+        }
+    }
+
+    private async Task<IWorker?> AdoptAsync(WorkerFiles files, CancellationToken cancellation)
+    {
+        PacketSocket socket;
+        try
+        {
+            socket = PacketSocket.Connect(files.Socket);
+        }
+        catch (KernelException cause) when (cause.Errno is Econnrefused or Enoent)
+        {
+            WorkerExit? exit = files.ReadEnd();
+            files.Delete();
+            return exit is null ? null : new EndedWorker(files.VmId, exit);
+        }
+
+        RemoteWorker? worker = null;
+        try
+        {
+            PeerCredentials peer = socket.Peer;
+            worker = new RemoteWorker(socket, ProcessHandle.Open(peer.ProcessId), _options, Gone);
+            worker.Assign(files);
+            ReserveUser(worker, peer.UserId);
+            // Its answer shows that the process was alive after the pidfd was taken: the pidfd is not of another one with the same number.
+            HelloBody hello = await worker.HelloAsync(cancellation).ConfigureAwait(false);
+            return string.Equals(hello.VmId, files.VmId, StringComparison.Ordinal) ? worker : throw new WorkerException("bad-answer", $"the worker at {files.Socket} says it has VM {hello.VmId}");
+        }
+        catch (Exception cause) when (cause is WorkerException or KernelException)
+        {
+            socket.Dispose();
+            if (worker is null)
+            {
+                return null;
+            }
+
+            // It does not speak any more: the VM cannot be managed, so it is ended and reported.
+            worker.Kill();
+            return worker;
+        }
+    }
+
+    private void AddNames(WorkerFiles files, WorkerResources resources, ref bool named)
+    {
+        if (File.Exists(files.Socket))
+        {
+            throw new WorkerException("already-running", $"there is a worker for VM {files.VmId} already");
+        }
+
+        FileDescriptorHandle listener = PacketListener.Bind(files.Socket);
+        named = true;
+        resources.Add("listener", listener);
+        SafeFileHandle end = File.OpenHandle(files.End, FileMode.Create, FileAccess.Write, FileShare.ReadWrite);
+        nint number = end.DangerousGetHandle();
+        end.SetHandleAsInvalid();
+        resources.Add("end", new FileDescriptorHandle(number));
+    }
+
+    private async Task<RemoteWorker> TakeWorkerAsync(CancellationToken cancellation)
+    {
+        RemoteWorker? worker;
+        do
+        {
+            lock (_lock)
+            {
+                ObjectDisposedException.ThrowIf(_disposed, this);
+                _pool.TryDequeue(out worker);
+            }
+        }
+        while (worker is not null && worker.Closed.IsCompleted);
+        Refill();
+        return worker ?? await Task.Run(Spawn, cancellation).ConfigureAwait(false);
+    }
+
+    private RemoteWorker Spawn()
+    {
+        (PacketSocket ours, PacketSocket theirs) = PacketSocket.CreatePair();
+        using (theirs)
+        {
+            try
+            {
+                return new RemoteWorker(ours, ProcessHandle.Spawn(_options.Program, ["--control"], _environment, [theirs.Handle]), _options, Gone);
+            }
+            catch
+            {
+                ours.Dispose();
+                throw;
+            }
+        }
+    }
+
+    // One at a time, in the background: a launch is not to wait for the pool.
+    private void Refill()
+    {
+        lock (_lock)
+        {
+            if (!_disposed && _options.PoolSize > 0)
+            {
+                _refill = _refill.ContinueWith(_ => FillAsync(), TaskScheduler.Default).Unwrap();
+            }
+        }
+    }
+
+    private async Task FillAsync()
+    {
+        while (true)
+        {
+            lock (_lock)
+            {
+                if (_disposed || _pool.Count >= _options.PoolSize)
+                {
+                    return;
+                }
+            }
+
+            RemoteWorker? worker = null;
+            try
+            {
+                worker = Spawn();
+                await worker.HelloAsync(CancellationToken.None).ConfigureAwait(false); // its runtime and serializers are warm then
+                lock (_lock)
+                {
+                    _pool.Enqueue(worker);
+                }
+            }
+            catch (Exception cause) when (cause is KernelException or WorkerException)
+            {
+                worker?.Kill();
+                return; // the next launch meets the same trouble and reports it
+            }
+        }
+    }
+
+    private uint? TakeUser()
+    {
+        if (_options.FirstUserId is not { } first)
+        {
+            return null;
+        }
+
+        lock (_lock)
+        {
+            for (uint user = first; user < first + _options.UserIdCount; user++)
+            {
+                if (_users.Add(user))
+                {
+                    return user;
+                }
+            }
+        }
+
+        throw new WorkerException("too-many-workers", $"all {_options.UserIdCount} worker users are taken");
+    }
+
+    private void ReserveUser(RemoteWorker worker, uint user)
+    {
+        lock (_lock)
+        {
+            if (_options.FirstUserId is { } first && user >= first && user < first + _options.UserIdCount && _users.Add(user))
+            {
+                worker.UserId = user;
+            }
+        }
+    }
+
+    private void GiveBack(uint? user)
+    {
+        if (user is { } taken)
+        {
+            lock (_lock)
+            {
+                _users.Remove(taken);
+            }
+        }
+    }
+
+    private void Gone(RemoteWorker worker) => GiveBack(worker.UserId);
+}

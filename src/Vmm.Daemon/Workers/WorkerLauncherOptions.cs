@@ -1,0 +1,26 @@
+namespace Vmm.Daemon.Workers;
+
+/// <summary>How workers are started.</summary>
+public sealed record WorkerLauncherOptions
+{
+    /// <summary>Folder of control sockets and end records: on one file system that survives the daemon, e.g. /run/vmm/workers. Made with mode 0700.</summary>
+    public required string Directory { get; init; }
+
+    /// <summary>The vmm-worker program; beside this program unless told otherwise.</summary>
+    public string Program { get; init; } = Path.Combine(AppContext.BaseDirectory, "vmm-worker");
+
+    /// <summary>Workers kept ready; 0 starts each when it is needed.</summary>
+    public int PoolSize { get; init; }
+
+    /// <summary>Every worker becomes a user of its own, from this uid up; null leaves them the daemon's user. Needs root.</summary>
+    public uint? FirstUserId { get; init; }
+
+    /// <summary>How many uids there are.</summary>
+    public int UserIdCount { get; init; } = 4096;
+
+    /// <summary>How long a stopped worker may take before it is killed.</summary>
+    public TimeSpan StopTimeout { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>How long a worker may take to answer.</summary>
+    public TimeSpan AnswerTimeout { get; init; } = TimeSpan.FromSeconds(30);
+}

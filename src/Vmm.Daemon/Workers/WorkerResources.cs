@@ -1,0 +1,113 @@
+using Vmm.Interop;
+using Vmm.Interop.Kvm;
+using Vmm.Kvm;
+using Vmm.Machine.Boot;
+using Vmm.Machine.Resources;
+using Vmm.Machine.Spec;
+using Vmm.Storage;
+
+namespace Vmm.Daemon.Workers;
+
+/// <summary>What a worker is handed: opened here with the daemon's privileges, closed here once it was passed. Locks go along with the descriptors.</summary>
+internal sealed class WorkerResources : IDisposable
+{
+    private readonly List<IDisposable> _owned = [];
+
+    internal List<string> Names { get; } = [];
+
+    internal List<FileDescriptorHandle> Handles { get; } = [];
+
+    /// <summary>Opens everything a spec names.</summary>
+    /// <exception cref="WorkerException">Something cannot be opened.</exception>
+    internal static WorkerResources Open(VmSpec spec)
+    {
+        WorkerResources resources = new();
+        try
+        {
+            resources.AddKvm();
+            resources.AddFile(ResourceNames.Kernel, spec.Boot.Kernel, "kernel-open-failed");
+            if (spec.Boot.Initrd is { } initrd)
+            {
+                resources.AddFile(ResourceNames.Initrd, initrd, "initrd-open-failed");
+            }
+
+            for (int i = 0; i < spec.Disks.Count; i++)
+            {
+                resources.AddDisk(i, spec.Disks[i]);
+            }
+
+            return resources;
+        }
+        catch
+        {
+            resources.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Adds a descriptor that this object closes.</summary>
+    internal void Add(string name, FileDescriptorHandle descriptor)
+    {
+        _owned.Add(descriptor);
+        Names.Add(name);
+        Handles.Add(descriptor);
+    }
+
+    public void Dispose()
+    {
+        foreach (IDisposable owned in _owned)
+        {
+            owned.Dispose();
+        }
+
+        _owned.Clear();
+    }
+
+    private void AddKvm()
+    {
+        try
+        {
+            KvmSystem.Open().Dispose(); // the checks, and their messages
+            Add(ResourceNames.Kvm, KvmHandle.Open(KvmSystem.DefaultPath));
+        }
+        catch (Exception cause) when (cause is KvmUnavailableException or KernelException)
+        {
+            throw new WorkerException("kvm-unavailable", cause.Message, cause);
+        }
+    }
+
+    private void AddFile(string name, string path, string code)
+    {
+        try
+        {
+            BootFile file = BootFile.Open(path);
+            _owned.Add(file);
+            Names.Add(name);
+            Handles.Add(file.Descriptor!);
+        }
+        catch (BootException cause)
+        {
+            throw new WorkerException(code, cause.Message, cause);
+        }
+    }
+
+    private void AddDisk(int index, DiskSpec spec)
+    {
+        try
+        {
+            RawFileBackend disk = RawFileBackend.Open(spec.Path, PathResources.Options(spec));
+            _owned.Add(disk);
+            Names.Add(ResourceNames.Disk(index));
+            Handles.Add(disk.Buffered);
+            if (disk.Direct is { } direct)
+            {
+                Names.Add(ResourceNames.DirectDisk(index));
+                Handles.Add(direct);
+            }
+        }
+        catch (BlockException cause)
+        {
+            throw new WorkerException(cause.Kind == BlockErrorKind.InUse ? "disk-in-use" : "disk-open-failed", cause.Message, cause);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+namespace Vmm.Interop;
+
+/// <summary>Who is at the other end of a unix socket, by SO_PEERCRED: for a listener, whoever called listen(2).</summary>
+/// <param name="ProcessId">Process.</param>
+/// <param name="UserId">Effective user.</param>
+/// <param name="GroupId">Effective group.</param>
+public readonly record struct PeerCredentials(int ProcessId, uint UserId, uint GroupId);
+
+/// <summary>What <see cref="PacketSocket.Receive"/> found.</summary>
+public enum PacketKind
+{
+    /// <summary>A packet.</summary>
+    Packet,
+
+    /// <summary>Nothing waits.</summary>
+    Empty,
+
+    /// <summary>Longer than the buffer, or with more descriptors than allowed; it was dropped and its descriptors closed.</summary>
+    TooLarge,
+
+    /// <summary>The other end is closed.</summary>
+    End,
+}
+
+/// <summary>
+/// A unix SOCK_SEQPACKET connection: packets keep their borders and carry descriptors (unix(7), SCM_RIGHTS). One thread receives; several may send.
+/// </summary>
+public sealed class PacketSocket : IDisposable
+{
+    /// <summary>Most descriptors in one packet.</summary>
+    public const int MaxDescriptors = 128;
+
+    private const int Eagain = 11, Emsgsize = 90, Econnreset = 104;
+
+    /// <summary>Takes ownership of a connected socket.</summary>
+    public PacketSocket(FileDescriptorHandle handle) => Handle = handle;
+
+    /// <summary>The descriptor, for polling.</summary>
+    public FileDescriptorHandle Handle { get; }
+
+    /// <summary>The other end.</summary>
+    /// <exception cref="KernelException">Not a unix socket.</exception>
+    public PeerCredentials Peer
+    {
+        get
+        {
+            KernelException.ThrowIfError(Native.SocketPeer(Handle, out int pid, out uint uid, out uint gid), "SO_PEERCRED");
+            return new PeerCredentials(pid, uid, gid);
+        }
+    }
+
+    /// <summary>Two connected ends.</summary>
+    /// <exception cref="KernelException">Out of descriptors.</exception>
+    public static (PacketSocket One, PacketSocket Other) CreatePair()
+    {
+        (FileDescriptorHandle one, FileDescriptorHandle other) = StreamSocket.CreatePair(packets: true);
+        return (new PacketSocket(one), new PacketSocket(other));
+    }
+
+    /// <summary>Connects to a listener in the file system.</summary>
+    /// <exception cref="KernelException">ENOENT, ECONNREFUSED (nobody listens any more), ENAMETOOLONG, …</exception>
+    public static PacketSocket Connect(string path)
+    {
+        nint fd = Native.SocketConnect(path, out int errno);
+        return fd < 0 ? throw new KernelException($"connect {path}", errno) : new PacketSocket(new FileDescriptorHandle(fd));
+    }
+
+    /// <summary>Sends one packet; waits for room at most that long.</summary>
+    /// <exception cref="KernelException">EPIPE when the other end is closed, ETIMEDOUT, EMSGSIZE, …</exception>
+    public void Send(ReadOnlySpan<byte> bytes, ReadOnlySpan<FileDescriptorHandle> descriptors, int timeoutMilliseconds)
+    {
+        Span<int> numbers = stackalloc int[Math.Min(descriptors.Length, MaxDescriptors)];
+        int held = 0;
+        try
+        {
+            for (; held < numbers.Length; held++)
+            {
+                bool taken = false;
+                descriptors[held].DangerousAddRef(ref taken);
+                numbers[held] = descriptors[held].Number;
+            }
+
+            KernelException.ThrowIfError(Native.SocketSend(Handle, bytes, bytes.Length, numbers, descriptors.Length, timeoutMilliseconds), "sendmsg");
+        }
+        finally
+        {
+            while (held > 0)
+            {
+                descriptors[--held].DangerousRelease();
+            }
+        }
+    }
+
+    /// <summary>Takes one packet without waiting. The descriptors become the caller's.</summary>
+    /// <exception cref="KernelException">The socket is broken in another way than by closing.</exception>
+    public PacketKind Receive(Span<byte> buffer, int mostDescriptors, out int length, out FileDescriptorHandle[] descriptors)
+    {
+        Span<int> numbers = stackalloc int[Math.Min(mostDescriptors, MaxDescriptors)];
+        length = Native.SocketReceive(Handle, buffer, buffer.Length, numbers, numbers.Length, out int count);
+        descriptors = [];
+        if (length <= 0)
+        {
+            int error = -length;
+            length = 0;
+            for (int i = 0; i < count; i++)
+            {
+                _ = Native.Close(numbers[i]); // an empty packet counts as the end: nobody here sends one
+            }
+
+            return error switch
+            {
+                0 or Econnreset => PacketKind.End,
+                Eagain => PacketKind.Empty,
+                Emsgsize => PacketKind.TooLarge,
+                _ => throw new KernelException("recvmsg", error),
+            };
+        }
+
+        if (count > 0)
+        {
+            descriptors = new FileDescriptorHandle[count];
+            for (int i = 0; i < count; i++)
+            {
+                descriptors[i] = new FileDescriptorHandle(numbers[i]);
+            }
+        }
+
+        return PacketKind.Packet;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => Handle.Dispose();
+}
+
+/// <summary>The two sides of a named <see cref="PacketSocket"/>: one process binds the name, another may listen on it.</summary>
+public static class PacketListener
+{
+    /// <summary>Makes the name; nobody listens yet.</summary>
+    /// <exception cref="KernelException">EADDRINUSE, ENAMETOOLONG (107 bytes are the limit), EACCES, …</exception>
+    public static FileDescriptorHandle Bind(string path)
+    {
+        nint fd = Native.SocketBind(path, out int errno);
+        return fd < 0 ? throw new KernelException($"bind {path}", errno) : new FileDescriptorHandle(fd);
+    }
+
+    /// <summary>Starts to listen: from now on SO_PEERCRED of those who connect names this process.</summary>
+    /// <exception cref="KernelException">Not a bound socket.</exception>
+    public static void Listen(FileDescriptorHandle listener) => KernelException.ThrowIfError(Native.SocketListen(listener, 4), "listen");
+
+    /// <summary>Takes the next connection.</summary>
+    /// <exception cref="KernelException">Not a listener, or out of descriptors.</exception>
+    public static PacketSocket Accept(FileDescriptorHandle listener)
+    {
+        nint fd = Native.SocketAccept(listener, out int errno);
+        return fd < 0 ? throw new KernelException("accept", errno) : new PacketSocket(new FileDescriptorHandle(fd));
+    }
+}

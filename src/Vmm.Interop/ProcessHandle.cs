@@ -1,0 +1,99 @@
+namespace Vmm.Interop;
+
+/// <summary>How a process ended.</summary>
+/// <param name="Known">False when it was no child of this process: the kernel tells only parents.</param>
+/// <param name="Signal">The signal that killed it; 0 when it exited by itself.</param>
+/// <param name="ExitCode">Its exit code.</param>
+public readonly record struct ProcessEnd(bool Known, int Signal, int ExitCode);
+
+/// <summary>A process by pidfd (pidfd_open(2)): signals and waits cannot hit another process that got the same number.</summary>
+public sealed class ProcessHandle : IDisposable
+{
+    private const int CldExited = 1, Esrch = 3, SigKill = 9;
+
+    private readonly FileDescriptorHandle _pidfd;
+
+    private ProcessHandle(FileDescriptorHandle pidfd, int processId)
+    {
+        _pidfd = pidfd;
+        ProcessId = processId;
+    }
+
+    /// <summary>Its number.</summary>
+    public int ProcessId { get; }
+
+    /// <summary>Readable once the process has ended.</summary>
+    public FileDescriptorHandle Descriptor => _pidfd;
+
+    /// <summary>
+    /// Starts a program in a session of its own, so that it outlives this process. It gets the descriptors as 3, 4, …, standard error, /dev/null as
+    /// standard input and output, and nothing else; it gains no privileges by exec (no_new_privs).
+    /// </summary>
+    /// <exception cref="KernelException">fork or exec failed.</exception>
+    public static ProcessHandle Spawn(string program, ReadOnlySpan<string> arguments, IReadOnlyDictionary<string, string> environment, ReadOnlySpan<FileDescriptorHandle> descriptors)
+    {
+        string?[] argv = [program, .. arguments, null];
+        string?[] envp = new string?[environment.Count + 1];
+        int at = 0;
+        foreach ((string name, string value) in environment)
+        {
+            envp[at++] = $"{name}={value}";
+        }
+
+        int[] numbers = new int[descriptors.Length];
+        for (int i = 0; i < numbers.Length; i++)
+        {
+            numbers[i] = descriptors[i].Number;
+        }
+
+        nint pidfd = Native.Spawn(program, argv, envp, numbers, numbers.Length, out int pid, out int errno);
+        foreach (FileDescriptorHandle descriptor in descriptors)
+        {
+            GC.KeepAlive(descriptor);
+        }
+
+        return pidfd < 0 ? throw new KernelException($"start {program}", errno) : new ProcessHandle(new FileDescriptorHandle(pidfd), pid);
+    }
+
+    /// <summary>A process that runs already. The caller makes sure afterwards that the number was still its own.</summary>
+    /// <exception cref="KernelException">ESRCH: it is gone.</exception>
+    public static ProcessHandle Open(int processId)
+    {
+        nint pidfd = Native.PidFdOpen(processId, out int errno);
+        return pidfd < 0 ? throw new KernelException($"pidfd_open {processId}", errno) : new ProcessHandle(new FileDescriptorHandle(pidfd), processId);
+    }
+
+    /// <summary>SIGKILL; a process that is gone already is fine.</summary>
+    /// <exception cref="KernelException">Not permitted.</exception>
+    public void Kill()
+    {
+        int answer = Native.PidFdSignal(_pidfd, SigKill);
+        if (answer < 0 && answer != -Esrch)
+        {
+            throw new KernelException($"kill {ProcessId}", -answer);
+        }
+    }
+
+    /// <summary>Waits at most that long (-1: no limit) and reaps a child. Null when it still runs.</summary>
+    /// <exception cref="KernelException">The kernel refused.</exception>
+    public ProcessEnd? Wait(int timeoutMilliseconds)
+    {
+        if (KernelException.ThrowIfError(Native.PidFdWait(_pidfd, timeoutMilliseconds, out int code, out int status), $"wait for {ProcessId}") == 0)
+        {
+            return null;
+        }
+
+        return code == 0 ? default(ProcessEnd) : code == CldExited ? new ProcessEnd(true, 0, status) : new ProcessEnd(true, status, 0);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _pidfd.Dispose();
+
+    /// <summary>No core files, no ptrace by others of the same user (prctl(2), setrlimit(2)).</summary>
+    /// <exception cref="KernelException">The kernel refused.</exception>
+    public static void HardenSelf() => KernelException.ThrowIfError(Native.ProcessHarden(), "prctl");
+
+    /// <summary>For good: this process becomes that user and group, with no other groups and no capabilities. Needs root.</summary>
+    /// <exception cref="KernelException">The kernel refused; the process is not to go on.</exception>
+    public static void BecomeUser(uint user) => KernelException.ThrowIfError(Native.ProcessBecome(user), $"become user {user}");
+}

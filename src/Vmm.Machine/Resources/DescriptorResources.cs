@@ -1,0 +1,70 @@
+using Vmm.Interop;
+using Vmm.Interop.Kvm;
+using Vmm.Kvm;
+using Vmm.Machine.Boot;
+using Vmm.Machine.Spec;
+using Vmm.Storage;
+
+namespace Vmm.Machine.Resources;
+
+/// <summary>Resources that somebody with more privileges opened and passed by name. Disposing closes what was not asked for.</summary>
+public sealed class DescriptorResources : IMachineResources, IDisposable
+{
+    private readonly Dictionary<string, FileDescriptorHandle> _descriptors;
+
+    /// <summary>Takes ownership of the descriptors.</summary>
+    public DescriptorResources(Dictionary<string, FileDescriptorHandle> descriptors) => _descriptors = descriptors;
+
+    /// <inheritdoc/>
+    public KvmSystem OpenKvm() => KvmSystem.FromDescriptor(new KvmHandle(Take(ResourceNames.Kvm)));
+
+    /// <inheritdoc/>
+    public BootFile OpenKernel(BootSpec boot) => BootFile.FromDescriptor(boot.Kernel, Take(ResourceNames.Kernel));
+
+    /// <inheritdoc/>
+    public BootFile OpenInitrd(BootSpec boot) => BootFile.FromDescriptor(boot.Initrd!, Take(ResourceNames.Initrd));
+
+    /// <inheritdoc/>
+    public IDiskBackend OpenDisk(int index, DiskSpec disk)
+    {
+        FileDescriptorHandle buffered = Take(ResourceNames.Disk(index));
+        _descriptors.Remove(ResourceNames.DirectDisk(index), out FileDescriptorHandle? direct);
+        return RawFileBackend.FromDescriptors(disk.Path, PathResources.Options(disk), buffered, direct);
+    }
+
+    /// <summary>The descriptor of that name, now the caller's.</summary>
+    /// <exception cref="ArgumentException">It was not passed.</exception>
+    public FileDescriptorHandle Take(string name) => _descriptors.Remove(name, out FileDescriptorHandle? descriptor)
+        ? descriptor
+        : throw new ArgumentException($"descriptor \"{name}\" was not passed", nameof(name));
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (FileDescriptorHandle descriptor in _descriptors.Values)
+        {
+            descriptor.Dispose();
+        }
+
+        _descriptors.Clear();
+    }
+}
+
+/// <summary>What passed descriptors are called.</summary>
+public static class ResourceNames
+{
+    /// <summary>/dev/kvm.</summary>
+    public const string Kvm = "kvm";
+
+    /// <summary>The kernel file.</summary>
+    public const string Kernel = "kernel";
+
+    /// <summary>The initial ramdisk.</summary>
+    public const string Initrd = "initrd";
+
+    /// <summary>A disk through the page cache; carries the lock.</summary>
+    public static string Disk(int index) => $"disk{index}";
+
+    /// <summary>The same disk with O_DIRECT, when it has that.</summary>
+    public static string DirectDisk(int index) => $"disk{index}.direct";
+}

@@ -1,0 +1,46 @@
+using Vmm.Kvm;
+using Vmm.Machine.Boot;
+using Vmm.Machine.Spec;
+using Vmm.Storage;
+
+namespace Vmm.Machine.Resources;
+
+/// <summary>Where a machine gets what lies outside its process. Each call gives a new object that the caller owns; each thing is asked for once.</summary>
+public interface IMachineResources
+{
+    /// <summary>The KVM device.</summary>
+    /// <exception cref="KvmUnavailableException">Missing, forbidden or incompatible.</exception>
+    KvmSystem OpenKvm();
+
+    /// <summary>The kernel file.</summary>
+    /// <exception cref="BootException">It cannot be opened.</exception>
+    BootFile OpenKernel(BootSpec boot);
+
+    /// <summary>The initial ramdisk; only called when the spec has one.</summary>
+    /// <exception cref="BootException">It cannot be opened.</exception>
+    BootFile OpenInitrd(BootSpec boot);
+
+    /// <summary>Disk number <paramref name="index"/> of the spec, locked.</summary>
+    /// <exception cref="BlockException">It cannot be opened, or is in use.</exception>
+    IDiskBackend OpenDisk(int index, DiskSpec disk);
+}
+
+/// <summary>Opens what the spec names with this process's own privileges: <c>vmmctl run</c>.</summary>
+public sealed class PathResources : IMachineResources
+{
+    /// <inheritdoc/>
+    public KvmSystem OpenKvm() => KvmSystem.Open();
+
+    /// <inheritdoc/>
+    public BootFile OpenKernel(BootSpec boot) => BootFile.Open(boot.Kernel);
+
+    /// <inheritdoc/>
+    public BootFile OpenInitrd(BootSpec boot) => BootFile.Open(boot.Initrd!);
+
+    /// <inheritdoc/>
+    public IDiskBackend OpenDisk(int index, DiskSpec disk) => RawFileBackend.Open(disk.Path, Options(disk));
+
+    /// <summary>How a disk of a spec is opened.</summary>
+    public static RawFileOptions Options(DiskSpec disk) =>
+        new() { ReadOnly = disk.ReadOnly, Cache = disk.Cache == DiskCache.Direct ? DiskCacheMode.Direct : DiskCacheMode.Buffered };
+}

@@ -1,0 +1,71 @@
+namespace Vmm.Machine.Run;
+
+/// <summary>Where vCPU threads wait while the machine is paused. Closed, then every vCPU kicked, then <see cref="WaitParked"/>.</summary>
+internal sealed class PauseGate
+{
+    private readonly object _lock = new();
+    private volatile bool _closed;
+    private bool _over;
+    private int _parked;
+
+    /// <summary>Looked at by vCPU threads between two exits.</summary>
+    internal bool Closed => _closed;
+
+    internal void Close()
+    {
+        lock (_lock)
+        {
+            _closed = !_over;
+        }
+    }
+
+    internal void Open()
+    {
+        lock (_lock)
+        {
+            _closed = false;
+            Monitor.PulseAll(_lock);
+        }
+    }
+
+    /// <summary>Opens for good: the machine ends, nobody waits here any more.</summary>
+    internal void End()
+    {
+        lock (_lock)
+        {
+            _over = true;
+            _closed = false;
+            Monitor.PulseAll(_lock);
+        }
+    }
+
+    /// <summary>On a vCPU thread: waits until the gate opens.</summary>
+    internal void Park()
+    {
+        lock (_lock)
+        {
+            _parked++;
+            Monitor.PulseAll(_lock);
+            while (_closed)
+            {
+                Monitor.Wait(_lock);
+            }
+
+            _parked--;
+        }
+    }
+
+    /// <summary>Waits until that many threads stand at the closed gate; false when the machine ended instead.</summary>
+    internal bool WaitParked(int threads)
+    {
+        lock (_lock)
+        {
+            while (_parked < threads && !_over)
+            {
+                Monitor.Wait(_lock);
+            }
+
+            return !_over;
+        }
+    }
+}

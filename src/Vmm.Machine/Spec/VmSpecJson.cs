@@ -1,0 +1,66 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace Vmm.Machine.Spec;
+
+/// <summary>A spec as JSON, the way it travels from daemon to worker: every member is written, an unknown one is refused.</summary>
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
+    UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
+    RespectNullableAnnotations = true,
+    UseStringEnumConverter = true)]
+[JsonSerializable(typeof(VmSpec))]
+public sealed partial class VmSpecJson : JsonSerializerContext
+{
+    /// <summary>The JSON of a spec.</summary>
+    public static JsonElement Write(VmSpec spec) => JsonSerializer.SerializeToElement(spec, Default.VmSpec);
+
+    /// <summary>The spec of a JSON, checked by <see cref="SpecValidation"/>; null, and why, otherwise.</summary>
+    public static VmSpec? TryRead(JsonElement json, out string problem)
+    {
+        try
+        {
+            VmSpec? spec = json.Deserialize(Default.VmSpec);
+            if (spec is null || !Whole(spec))
+            {
+                problem = "the spec lacks a member";
+                return null;
+            }
+
+            IReadOnlyList<SpecProblem> problems = SpecValidation.Validate(spec);
+            problem = problems.Count > 0 ? $"{problems[0].Path}: {problems[0].Message}" : "";
+            return problems.Count > 0 ? null : spec;
+        }
+        catch (Exception cause) when (cause is JsonException or InvalidOperationException or NotSupportedException)
+        {
+            problem = cause.Message;
+            return null;
+        }
+    }
+
+    // The serializer sets a member that is missing to null, whatever its type says: nothing behind this looks for that.
+    private static bool Whole(VmSpec spec)
+    {
+        bool whole = spec.Name is not null && spec.Boot is { Kernel: not null, Cmdline: not null } && spec.Disks is not null;
+        for (int i = 0; whole && i < spec.Disks!.Count; i++)
+        {
+            whole = spec.Disks[i] is { Path: not null };
+        }
+
+        if (spec.Numa is { } numa)
+        {
+            whole &= numa.Vnodes is not null;
+            for (int i = 0; whole && i < numa.Vnodes!.Count; i++)
+            {
+                whole = numa.Vnodes[i] is { Cpus: not null, HostNodes: not null };
+            }
+
+            for (int i = 0; whole && i < (numa.Distances?.Count ?? 0); i++)
+            {
+                whole = numa.Distances![i] is not null;
+            }
+        }
+
+        return whole;
+    }
+}

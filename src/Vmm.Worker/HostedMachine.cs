@@ -1,0 +1,197 @@
+using System.Text.Json;
+using Microsoft.Win32.SafeHandles;
+using Vmm.Contracts.Control;
+using Vmm.Devices.Virtio.Blk;
+using Vmm.Interop;
+using Vmm.Kvm;
+using Vmm.Machine.Boot;
+using Vmm.Machine.Resources;
+using Vmm.Machine.Run;
+using Vmm.Machine.Spec;
+using Vmm.Storage;
+
+namespace Vmm.Worker;
+
+/// <summary>A request cannot be done; becomes an error answer.</summary>
+internal sealed class RequestException(string code, string message, Exception? cause = null) : Exception(message, cause)
+{
+    internal string Code { get; } = code;
+}
+
+/// <summary>The VM of this worker: the machine, its console, the thread that waits for its end, and the record of that end.</summary>
+internal sealed class HostedMachine : IDisposable
+{
+    private readonly VirtualMachine _machine;
+    private readonly FileDescriptorHandle? _endFile;
+    private readonly CancellationTokenSource _stop = new();
+    private readonly Action<WorkerExit> _ended;
+    private Thread? _runner;
+    private WorkerExit? _exit;
+
+    private HostedMachine(string vmId, VirtualMachine machine, ConsoleHub console, FileDescriptorHandle? endFile, Action<WorkerExit> ended)
+    {
+        VmId = vmId;
+        _machine = machine;
+        Console = console;
+        _endFile = endFile;
+        _ended = ended;
+    }
+
+    internal string VmId { get; }
+
+    internal ConsoleHub Console { get; }
+
+    internal WorkerState State => Volatile.Read(ref _exit) is not null ? WorkerState.Ended : _machine.State switch
+    {
+        MachineState.Ready => WorkerState.Ready,
+        MachineState.Paused => WorkerState.Paused,
+        _ => WorkerState.Running, // also between the last instruction and the written end
+    };
+
+    /// <summary>Builds the VM from a spec and passed descriptors.</summary>
+    /// <exception cref="RequestException">It cannot be built.</exception>
+    internal static HostedMachine Create(CreateBody body, DescriptorResources resources, Action<WorkerExit> ended)
+    {
+        if (VmSpecJson.TryRead(body.Spec, out string problem) is not { } spec)
+        {
+            throw new RequestException("spec-invalid", problem);
+        }
+
+        ConsoleHub console = new();
+        try
+        {
+            FileDescriptorHandle endFile = resources.Take("end");
+            return new HostedMachine(body.VmId, VirtualMachine.Create(spec, resources, console), console, endFile, ended);
+        }
+        catch (Exception cause)
+        {
+            console.Dispose();
+            throw cause switch
+            {
+                BootException => new RequestException("kernel-invalid", cause.Message, cause),
+                BlockException => new RequestException("disk-open-failed", cause.Message, cause),
+                KvmUnavailableException => new RequestException("kvm-unavailable", cause.Message, cause),
+                KernelException => new RequestException("resource-refused", cause.Message, cause),
+                ArgumentException => new RequestException("host-mismatch", cause.Message, cause),
+                _ => cause,
+            };
+        }
+    }
+
+    internal void Start()
+    {
+        if (_runner is not null || State != WorkerState.Ready)
+        {
+            throw new RequestException("wrong-state", $"the VM cannot be started: it is {State}");
+        }
+
+        using ManualResetEventSlim running = new();
+        _runner = new Thread(() => Run(running), maxStackSize: 256 * 1024) { Name = "machine", IsBackground = true };
+        _runner.Start();
+        running.Wait();
+    }
+
+    internal void Pause() => Move(_machine.Pause);
+
+    internal void Resume() => Move(_machine.Resume);
+
+    internal void PressPowerButton()
+    {
+        if (State is not (WorkerState.Running or WorkerState.Paused))
+        {
+            throw new RequestException("wrong-state", $"the power button does nothing: the VM is {State}");
+        }
+
+        _machine.PressPowerButton();
+    }
+
+    internal void Stop()
+    {
+        _stop.Cancel();
+        if (_runner is null)
+        {
+            End(new WorkerExit(WorkerExitReason.Stopped, 0, null));
+        }
+    }
+
+    internal WorkerStats Stats(long residentBytes)
+    {
+        MachineCounters counters = _machine.Counters;
+        DiskStats[] disks = new DiskStats[counters.Disks.Count];
+        for (int i = 0; i < disks.Length; i++)
+        {
+            BlkCounters disk = counters.Disks[i];
+            disks[i] = new DiskStats($"disk{i}", disk.Reads, disk.ReadBytes, disk.Writes, disk.WrittenBytes, disk.Flushes, disk.Errors);
+        }
+
+        return new WorkerStats((long)Environment.CpuUsage.TotalTime.TotalMilliseconds, residentBytes, counters.Exits, disks, []);
+    }
+
+    public void Dispose()
+    {
+        _stop.Cancel();
+        _runner?.Join();
+        _machine.Dispose();
+        Console.Dispose();
+        _endFile?.Dispose();
+        _stop.Dispose();
+    }
+
+    private static void Move(Action move)
+    {
+        try
+        {
+            move();
+        }
+        catch (MachineStateException cause)
+        {
+            throw new RequestException("wrong-state", cause.Message, cause);
+        }
+    }
+
+    private void Run(ManualResetEventSlim running)
+    {
+        RunResult result;
+        try
+        {
+            result = _machine.Run(running.Set, _stop.Token);
+        }
+#pragma warning disable CA1031 // Whatever it was, it ends this VM with its reason.
+        catch (Exception cause)
+#pragma warning restore CA1031
+        {
+            running.Set();
+            result = new RunResult(RunOutcome.Failed, Message: cause.Message);
+        }
+
+        End(new WorkerExit(
+            result.Outcome switch
+            {
+                RunOutcome.PowerOff => WorkerExitReason.PowerOff,
+                RunOutcome.Reset => WorkerExitReason.Reset,
+                RunOutcome.DebugExit => WorkerExitReason.DebugExit,
+                RunOutcome.Stopped => WorkerExitReason.Stopped,
+                RunOutcome.TripleFault => WorkerExitReason.TripleFault,
+                _ => WorkerExitReason.Failed,
+            },
+            result.ExitCode,
+            result.Message));
+    }
+
+    // The file first: from then on a daemon that is not here now learns the reason, too.
+    private void End(WorkerExit exit)
+    {
+        if (Interlocked.CompareExchange(ref _exit, exit, null) is not null)
+        {
+            return;
+        }
+
+        if (_endFile is not null)
+        {
+            using SafeFileHandle file = new(_endFile.Number, ownsHandle: false);
+            RandomAccess.Write(file, JsonSerializer.SerializeToUtf8Bytes(exit, ControlJson.Default.WorkerExit), 0);
+        }
+
+        _ended(exit);
+    }
+}

@@ -1,0 +1,258 @@
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
+using Microsoft.Win32.SafeHandles;
+using Vmm.Contracts.Control;
+using Vmm.Interop;
+using Vmm.Machine.Resources;
+
+namespace Vmm.Worker;
+
+/// <summary>
+/// The control channel of a worker: one connection at a time, requests one after the other on the main thread, events from any thread. Without a VM the
+/// process ends with its connection; with one it waits for the next connection, and ends when the VM does.
+/// </summary>
+internal sealed class WorkerService(uint masterUser) : IDisposable
+{
+    private const int SendTimeout = 2000, PageSize = 4096;
+
+    private readonly Lock _sending = new();
+    private readonly EventFd _over = new();
+    private readonly byte[] _buffer = new byte[ControlCodec.MaxFrame];
+    // Opened before anything is given up: afterwards /proc may be out of reach.
+    private readonly SafeFileHandle _statm = File.OpenHandle("/proc/self/statm");
+    private PacketSocket? _connection;
+    private FileDescriptorHandle? _listener;
+    private HostedMachine? _machine;
+
+    public void Dispose()
+    {
+        _machine?.Dispose();
+        _listener?.Dispose();
+        _statm.Dispose();
+        _over.Dispose();
+    }
+
+    /// <summary>Serves until there is nothing left to do.</summary>
+    internal void Serve(PacketSocket first)
+    {
+        Attach(first);
+        PollEntry[] polls = new PollEntry[2];
+        while (_connection is not null || _machine is not null)
+        {
+            polls[0] = new PollEntry(_connection?.Handle ?? _listener, read: true);
+            polls[1] = new PollEntry(_over.Handle, read: true);
+            Poll.Wait(polls, -1);
+            if (polls[0].Readable)
+            {
+                if (_connection is null)
+                {
+                    Accept();
+                }
+                else if (!Receive(_connection))
+                {
+                    Attach(null);
+                }
+            }
+            else if (polls[1].Readable)
+            {
+                return;
+            }
+        }
+    }
+
+    private void Attach(PacketSocket? connection)
+    {
+        lock (_sending)
+        {
+            _connection?.Dispose();
+            _connection = connection;
+        }
+    }
+
+    // The directory of the socket keeps strangers out; this keeps out those who got in all the same.
+    private void Accept()
+    {
+        PacketSocket next = PacketListener.Accept(_listener!);
+        if (next.Peer.UserId == masterUser)
+        {
+            Attach(next);
+        }
+        else
+        {
+            next.Dispose();
+        }
+    }
+
+    // False when the connection is no good any more.
+    private bool Receive(PacketSocket connection)
+    {
+        PacketKind kind = connection.Receive(_buffer, ControlCodec.MaxDescriptors, out int length, out FileDescriptorHandle[] descriptors);
+        if (kind != PacketKind.Packet)
+        {
+            return kind switch
+            {
+                PacketKind.Empty => true,
+                PacketKind.TooLarge => Fail(0, "bad-frame", "too long, or too many descriptors"),
+                _ => false,
+            };
+        }
+
+        ControlFrame? frame = ControlCodec.TryDecode(_buffer.AsSpan(0, length), descriptors.Length, out string problem);
+        Dictionary<string, FileDescriptorHandle> named = new(StringComparer.Ordinal);
+        for (int i = 0; i < descriptors.Length; i++)
+        {
+            named[frame?.Descriptors![i] ?? $"{i}"] = descriptors[i];
+        }
+
+        using DescriptorResources passed = new(named);
+        return frame is null ? Fail(0, "bad-frame", problem) : Answer(frame, passed);
+    }
+
+    private bool Fail(long id, string code, string message)
+    {
+        Send(id, ControlKinds.Error, ControlCodec.Body(new ControlError(code, message), ControlJson.Default.ControlError));
+        return false;
+    }
+
+    private bool Answer(ControlFrame frame, DescriptorResources passed)
+    {
+        try
+        {
+            Do(frame, passed);
+        }
+        catch (RequestException refused)
+        {
+            Fail(frame.Id, refused.Code, refused.Message);
+        }
+#pragma warning disable CA1031 // A request that meets an error of ours must not take the VM with it.
+        catch (Exception cause)
+#pragma warning restore CA1031
+        {
+            Fail(frame.Id, "internal", $"{cause.GetType().Name}: {cause.Message}");
+        }
+
+        return true;
+    }
+
+    private void Do(ControlFrame frame, DescriptorResources passed)
+    {
+        switch (frame.Kind)
+        {
+            case ControlKinds.Hello:
+                Ok(frame, new HelloBody(_machine?.VmId, _machine?.State ?? WorkerState.Idle), ControlJson.Default.HelloBody);
+                return;
+            case ControlKinds.Create:
+                Create(frame, passed);
+                break;
+            case ControlKinds.Start:
+                Machine.Start();
+                break;
+            case ControlKinds.Pause:
+                Machine.Pause();
+                break;
+            case ControlKinds.Resume:
+                Machine.Resume();
+                break;
+            case ControlKinds.PowerButton:
+                Machine.PressPowerButton();
+                Send(frame.Id, ControlKinds.Ok, null);
+                return;
+            case ControlKinds.Stop:
+                Send(frame.Id, ControlKinds.Ok, null);
+                Machine.Stop();
+                return;
+            case ControlKinds.Stats:
+                Ok(frame, Machine.Stats(ResidentBytes()), ControlJson.Default.WorkerStats);
+                return;
+            case ControlKinds.Console:
+                Console(frame);
+                return;
+            default:
+                throw new RequestException("unknown-kind", $"this worker knows no \"{frame.Kind}\"");
+        }
+
+        // The state goes before the answer: who waits for the answer finds it changed. An end that came first was told already.
+        if (Machine.State != WorkerState.Ended)
+        {
+            Send(0, ControlKinds.State, ControlCodec.Body(new StateBody(Machine.State), ControlJson.Default.StateBody));
+        }
+
+        Send(frame.Id, ControlKinds.Ok, null);
+    }
+
+    private HostedMachine Machine => _machine ?? throw new RequestException("wrong-state", "there is no VM in this worker");
+
+    private void Create(ControlFrame frame, DescriptorResources passed)
+    {
+        if (_machine is not null)
+        {
+            throw new RequestException("wrong-state", "this worker has its VM already");
+        }
+
+        if (!ControlCodec.TryBody(frame, ControlJson.Default.CreateBody, out CreateBody? body, out string problem))
+        {
+            throw new RequestException("bad-frame", problem);
+        }
+
+        FileDescriptorHandle listener = passed.Take("listener");
+        HostedMachine? machine = null;
+        try
+        {
+            machine = HostedMachine.Create(body, passed, Ended);
+            if (body.UserId is { } user)
+            {
+                ProcessHandle.BecomeUser(user);
+            }
+
+            PacketListener.Listen(listener); // as the new user: SO_PEERCRED shows the process and user of this moment
+        }
+        catch
+        {
+            machine?.Dispose();
+            listener.Dispose();
+            throw;
+        }
+
+        _listener = listener;
+        _machine = machine;
+    }
+
+    private void Console(ControlFrame frame)
+    {
+        using FileDescriptorHandle console = Machine.Console.Attach() ?? throw new RequestException("console-limit", "too many consoles are open on this VM");
+        Send(frame.Id, ControlKinds.Ok, null, console);
+    }
+
+    private void Ended(WorkerExit exit)
+    {
+        Send(0, ControlKinds.Ended, ControlCodec.Body(exit, ControlJson.Default.WorkerExit));
+        _over.Signal();
+    }
+
+    private void Ok<T>(ControlFrame frame, T body, JsonTypeInfo<T> type) => Send(frame.Id, ControlKinds.Ok, ControlCodec.Body(body, type));
+
+    // A daemon that does not read loses messages, then its connection shows the damage; the VM goes on in any case.
+    private void Send(long id, string kind, JsonElement? body, FileDescriptorHandle? descriptor = null)
+    {
+        byte[] bytes = ControlCodec.Encode(new ControlFrame { Id = id, Kind = kind, Body = body, Descriptors = descriptor is null ? null : ["console"] });
+        lock (_sending)
+        {
+            try
+            {
+                _connection?.Send(bytes, descriptor is null ? [] : [descriptor], SendTimeout);
+            }
+            catch (KernelException)
+            {
+                // The reading side sees the end of the connection and lets it go.
+            }
+        }
+    }
+
+    private long ResidentBytes()
+    {
+        Span<byte> text = stackalloc byte[256];
+        int length = RandomAccess.Read(_statm, text, 0);
+        int space = text[..length].IndexOf((byte)' ');
+        return System.Buffers.Text.Utf8Parser.TryParse(text[(space + 1)..length], out long pages, out _) ? pages * PageSize : 0;
+    }
+}

@@ -1,0 +1,108 @@
+using System.Text;
+using Vmm.Contracts.Control;
+using Vmm.Daemon.Workers;
+using Vmm.Machine.Spec;
+
+namespace Vmm.Worker.Tests;
+
+/// <summary>A launcher over a folder of its own; ends every worker that it started and looks that nothing stays.</summary>
+internal sealed class WorkerFixture : IAsyncDisposable
+{
+    private static readonly string Root = FindRoot();
+    private readonly List<IWorker> _workers = [];
+
+    internal WorkerFixture(int pool = 0, uint? firstUser = null)
+    {
+        Options = new WorkerLauncherOptions
+        {
+            Directory = Folder,
+            Program = Path.Combine(Root, "src", "Vmm.Worker", "bin", Configuration, "net10.0", "linux-x64", "vmm-worker"),
+            PoolSize = pool,
+            FirstUserId = firstUser,
+        };
+        Launcher = new WorkerLauncher(Options);
+    }
+
+    internal string Folder { get; } = Directory.CreateTempSubdirectory("vmm-w-").FullName;
+
+    internal WorkerLauncherOptions Options { get; }
+
+    internal WorkerLauncher Launcher { get; set; }
+
+    private static string Configuration => AppContext.BaseDirectory.Contains("/Release/", StringComparison.Ordinal) ? "Release" : "Debug";
+
+    internal static CancellationToken Soon => new CancellationTokenSource(TimeSpan.FromSeconds(60)).Token;
+
+    internal static VmSpec Spec(string guest, string cmdline = "") =>
+        new() { Memory = 64UL << 20, Boot = new BootSpec { Kernel = Path.Combine(Root, "tests", "guests", "build", guest + ".elf"), Cmdline = cmdline } };
+
+    internal async Task<IWorker> LaunchAsync(VmSpec spec, string? id = null)
+    {
+        IWorker worker = await Launcher.LaunchAsync(id ?? Guid.NewGuid().ToString(), spec, Soon);
+        _workers.Add(worker);
+        return worker;
+    }
+
+    internal async Task<IReadOnlyList<IWorker>> RestartDaemonAsync()
+    {
+        foreach (IWorker worker in _workers)
+        {
+            await worker.DisposeAsync();
+        }
+
+        _workers.Clear();
+        await Launcher.DisposeAsync();
+        Launcher = new WorkerLauncher(Options);
+        IReadOnlyList<IWorker> adopted = await Launcher.AdoptAsync(Soon);
+        _workers.AddRange(adopted);
+        return adopted;
+    }
+
+    /// <summary>Everything a console says until a text came.</summary>
+    internal static async Task<string> ReadUntilAsync(Stream console, string text)
+    {
+        StringBuilder said = new();
+        byte[] buffer = new byte[4096];
+        while (!said.ToString().Contains(text, StringComparison.Ordinal))
+        {
+            int n = await console.ReadAsync(buffer, Soon);
+            if (n == 0)
+            {
+                throw new InvalidOperationException($"the console ended before \"{text}\": {said}");
+            }
+
+            said.Append(Encoding.ASCII.GetString(buffer, 0, n));
+        }
+
+        return said.ToString();
+    }
+
+    internal static bool Alive(int pid) => Directory.Exists($"/proc/{pid}") && !File.ReadAllText($"/proc/{pid}/stat").Contains(") Z ", StringComparison.Ordinal);
+
+    public async ValueTask DisposeAsync()
+    {
+        int[] pids = [.. _workers.Select(w => w.ProcessId).Where(p => p > 0)];
+        foreach (IWorker worker in _workers)
+        {
+            await worker.StopAsync(Soon);
+            await worker.DisposeAsync();
+        }
+
+        await Launcher.DisposeAsync();
+        string[] left = Directory.GetFiles(Folder);
+        Directory.Delete(Folder, recursive: true);
+        Assert.Empty(left);
+        Assert.DoesNotContain(pids, Alive);
+    }
+
+    private static string FindRoot()
+    {
+        DirectoryInfo? folder = new(AppContext.BaseDirectory);
+        while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "Vmm.sln")))
+        {
+            folder = folder.Parent;
+        }
+
+        return folder!.FullName;
+    }
+}

@@ -1,0 +1,245 @@
+using System.Diagnostics;
+using System.Globalization;
+using Vmm.Contracts.Control;
+using Vmm.Daemon.Workers;
+using Vmm.Machine.Spec;
+using Vmm.Testing;
+using static Vmm.Worker.Tests.WorkerFixture;
+
+namespace Vmm.Worker.Tests;
+
+/// <summary>Real workers with micro-guests, driven through the launcher.</summary>
+[Trait("Tier", "kvm")]
+public sealed class WorkerTests
+{
+    [KvmFact]
+    public async Task A_guest_speaks_on_its_console_and_its_exit_code_arrives()
+    {
+        await using WorkerFixture fixture = new();
+        IWorker worker = await fixture.LaunchAsync(Spec("hello"));
+        Assert.Equal(WorkerState.Ready, worker.State);
+        await using Stream console = await worker.OpenConsoleAsync(Soon);
+        await worker.StartAsync(Soon);
+        Assert.Contains("HELLO", await ReadUntilAsync(console, "LO"), StringComparison.Ordinal);
+        Assert.Equal(new WorkerExit(WorkerExitReason.DebugExit, 0, null), await worker.Ended.WaitAsync(Soon));
+        Assert.Equal(WorkerState.Ended, worker.State);
+    }
+
+    [KvmFact]
+    public async Task Consoles_that_come_later_get_what_was_said_and_each_gets_everything()
+    {
+        await using WorkerFixture fixture = new();
+        IWorker worker = await fixture.LaunchAsync(Spec("idle"));
+        await using Stream first = await worker.OpenConsoleAsync(Soon);
+        await worker.StartAsync(Soon);
+        await ReadUntilAsync(first, "READY");
+        await using Stream second = await worker.OpenConsoleAsync(Soon);
+        await ReadUntilAsync(second, "READY");
+    }
+
+    [KvmFact]
+    public async Task A_paused_guest_stands_still_and_goes_on_where_it_was()
+    {
+        await using WorkerFixture fixture = new();
+        IWorker worker = await fixture.LaunchAsync(Spec("spin", "every=20000000 ticks=0"));
+        List<WorkerState> seen = [];
+        using IDisposable watch = worker.OnStateChanged(state =>
+        {
+            lock (seen)
+            {
+                seen.Add(state);
+            }
+        });
+        await using Stream console = await worker.OpenConsoleAsync(Soon);
+        await worker.StartAsync(Soon);
+        await ReadUntilAsync(console, "TICK");
+        await worker.PauseAsync(Soon);
+        Assert.Equal(WorkerState.Paused, worker.State);
+        long exits = (await worker.GetStatsAsync(Soon)).Exits;
+        await Task.Delay(200);
+        Assert.Equal(exits, (await worker.GetStatsAsync(Soon)).Exits);
+        WorkerException refused = await Assert.ThrowsAsync<WorkerException>(() => worker.PauseAsync(Soon));
+        Assert.Equal("wrong-state", refused.Code);
+        await worker.ResumeAsync(Soon);
+        string said = await ReadUntilAsync(console, "TICK");
+        said += await ReadUntilAsync(console, "TICK");
+        Assert.DoesNotContain("CORRUPT", said, StringComparison.Ordinal);
+        WorkerStats stats = await worker.GetStatsAsync(Soon);
+        Assert.True(stats.Exits > exits && stats.ResidentBytes > 1 << 20, stats.ToString());
+        await worker.PressPowerButtonAsync(Soon);
+        await worker.StopAsync(Soon);
+        Assert.Equal(WorkerExitReason.Stopped, (await worker.Ended).Reason);
+        Assert.Equal([WorkerState.Running, WorkerState.Paused, WorkerState.Running, WorkerState.Ended], seen);
+    }
+
+    [KvmFact]
+    public async Task A_worker_that_is_killed_is_reported_and_the_other_does_not_notice()
+    {
+        await using WorkerFixture fixture = new();
+        IWorker victim = await fixture.LaunchAsync(Spec("idle"));
+        IWorker other = await fixture.LaunchAsync(Spec("idle"));
+        await victim.StartAsync(Soon);
+        await other.StartAsync(Soon);
+        using (Process process = Process.GetProcessById(victim.ProcessId))
+        {
+            process.Kill();
+        }
+
+        WorkerExit exit = await victim.Ended.WaitAsync(Soon);
+        Assert.Equal(WorkerExitReason.WorkerDied, exit.Reason);
+        Assert.Contains("signal 9", exit.Message, StringComparison.Ordinal);
+        Assert.Equal("worker-died", (await Assert.ThrowsAsync<WorkerException>(() => victim.PauseAsync(Soon))).Code);
+        await other.PauseAsync(Soon);
+        Assert.Equal(WorkerState.Paused, other.State);
+    }
+
+    [KvmFact]
+    public async Task A_new_daemon_adopts_running_workers_and_learns_why_others_ended()
+    {
+        await using WorkerFixture fixture = new();
+        IWorker idle = await fixture.LaunchAsync(Spec("idle"));
+        IWorker spin = await fixture.LaunchAsync(Spec("spin", "every=400000000 ticks=1"));
+        (string idleId, string spinId, int pid) = (idle.VmId, spin.VmId, idle.ProcessId);
+        int spinPid = spin.ProcessId;
+        await idle.StartAsync(Soon);
+        await idle.PauseAsync(Soon);
+        await spin.StartAsync(Soon);
+        await idle.DisposeAsync();
+        await spin.DisposeAsync();
+        CancellationToken limit = Soon;
+        while (Alive(spinPid))
+        {
+            await Task.Delay(20, limit);
+        }
+
+        IReadOnlyList<IWorker> adopted = await fixture.RestartDaemonAsync();
+        IWorker again = Assert.Single(adopted, w => string.Equals(w.VmId, idleId, StringComparison.Ordinal));
+        Assert.Equal((pid, WorkerState.Paused), (again.ProcessId, again.State));
+        await again.ResumeAsync(Soon);
+        Assert.Equal(WorkerState.Running, again.State);
+        IWorker over = Assert.Single(adopted, w => string.Equals(w.VmId, spinId, StringComparison.Ordinal));
+        Assert.Equal(new WorkerExit(WorkerExitReason.DebugExit, 0, null), await over.Ended);
+        await again.StopAsync(Soon);
+        Assert.Equal(WorkerExitReason.Stopped, (await again.Ended).Reason);
+    }
+
+    [KvmFact]
+    public async Task What_cannot_be_opened_or_booted_is_said_and_nothing_stays()
+    {
+        await using WorkerFixture fixture = new();
+        string text = Path.GetTempFileName();
+        try
+        {
+            File.WriteAllText(text, "this is no kernel");
+            async Task<WorkerException> Refuse(VmSpec spec) => await Assert.ThrowsAsync<WorkerException>(() => fixture.LaunchAsync(spec));
+            WorkerException error = await Refuse(Spec("hello") with { Boot = new BootSpec { Kernel = text } });
+            Assert.Equal("kernel-invalid", error.Code);
+            Assert.Contains(text, error.Message, StringComparison.Ordinal);
+            Assert.Equal("kernel-open-failed", (await Refuse(Spec("no-such-guest"))).Code);
+            Assert.Equal("disk-open-failed", (await Refuse(Spec("hello") with { Disks = [new DiskSpec { Path = "/nonexistent" }] })).Code);
+            Assert.Empty(Directory.GetFiles(fixture.Folder));
+        }
+        finally
+        {
+            File.Delete(text);
+        }
+    }
+
+    [KvmFact]
+    public async Task A_disk_works_over_passed_descriptors_and_stays_locked_while_its_worker_lives()
+    {
+        await using WorkerFixture fixture = new();
+        string disk = Path.GetTempFileName();
+        try
+        {
+            using (FileStream file = File.OpenWrite(disk))
+            {
+                file.SetLength(32 << 20);
+            }
+
+            VmSpec spec = Spec("blk") with { Disks = [new DiskSpec { Path = disk }] };
+            IWorker worker = await fixture.LaunchAsync(spec);
+            Assert.Equal("disk-in-use", (await Assert.ThrowsAsync<WorkerException>(() => fixture.LaunchAsync(spec))).Code);
+            await using Stream console = await worker.OpenConsoleAsync(Soon);
+            await worker.StartAsync(Soon);
+            Assert.Contains("verify=ok", await ReadUntilAsync(console, "RESULT blk verify=ok"), StringComparison.Ordinal);
+            Assert.Equal(WorkerExitReason.DebugExit, (await worker.Ended.WaitAsync(Soon)).Reason);
+            IWorker next = await fixture.LaunchAsync(spec);
+            Assert.Equal(WorkerState.Ready, next.State);
+        }
+        finally
+        {
+            File.Delete(disk);
+        }
+    }
+
+    [KvmFact]
+    public async Task The_pool_keeps_workers_ready_and_is_filled_again()
+    {
+        await using WorkerFixture fixture = new(pool: 2);
+        await FullAsync(fixture, 2);
+
+        await fixture.LaunchAsync(Spec("idle"));
+        await FullAsync(fixture, 2);
+    }
+
+    [KvmFact(NeedsRoot = true)]
+    public async Task A_worker_has_a_user_of_its_own_and_nothing_to_gain_and_its_disk_still_works()
+    {
+        await using WorkerFixture fixture = new(firstUser: 64_000);
+        string disk = Path.GetTempFileName();
+        try
+        {
+            using (FileStream file = File.OpenWrite(disk))
+            {
+                file.SetLength(32 << 20);
+            }
+
+            IWorker other = await fixture.LaunchAsync(Spec("idle"));
+            IWorker worker = await fixture.LaunchAsync(Spec("blk") with { Disks = [new DiskSpec { Path = disk }] });
+            Assert.Equal(64_000, Number(other, "Uid"));
+            foreach (string thread in Directory.GetDirectories($"/proc/{worker.ProcessId}/task"))
+            {
+                Dictionary<string, string> status = Status(thread);
+                Assert.Equal("64001\t64001\t64001\t64001", status["Uid"]);
+                Assert.Equal("64001\t64001\t64001\t64001", status["Gid"]);
+                Assert.Equal("", status["Groups"]);
+                Assert.Equal("0000000000000000", status["CapEff"]);
+                Assert.Equal("0000000000000000", status["CapPrm"]);
+                Assert.Equal("1", status["NoNewPrivs"]);
+            }
+
+            string core = File.ReadLines($"/proc/{worker.ProcessId}/limits").Single(l => l.StartsWith("Max core file size", StringComparison.Ordinal));
+            Assert.Equal(["0", "0"], core.Split(' ', StringSplitOptions.RemoveEmptyEntries)[4..6]);
+            await using Stream console = await worker.OpenConsoleAsync(Soon);
+            await worker.StartAsync(Soon);
+            await ReadUntilAsync(console, "RESULT blk verify=ok");
+            await worker.Ended.WaitAsync(Soon);
+            IWorker next = await fixture.LaunchAsync(Spec("idle")); // the freed uid is used again
+            Assert.Equal(64_001, Number(next, "Uid"));
+            await other.DisposeAsync();
+            IWorker again = Assert.Single(await fixture.RestartDaemonAsync(), w => string.Equals(w.VmId, other.VmId, StringComparison.Ordinal));
+            Assert.Equal(other.ProcessId, again.ProcessId);
+            IWorker third = await fixture.LaunchAsync(Spec("idle")); // adopted workers keep theirs
+            Assert.Equal(64_002, Number(third, "Uid"));
+        }
+        finally
+        {
+            File.Delete(disk);
+        }
+    }
+
+    private static int Number(IWorker worker, string field) => int.Parse(Status($"/proc/{worker.ProcessId}")[field].Split('\t')[0], CultureInfo.InvariantCulture);
+
+    private static Dictionary<string, string> Status(string folder) =>
+        File.ReadAllLines(Path.Combine(folder, "status")).Select(l => l.Split(':', 2)).ToDictionary(p => p[0], p => p[1].Trim());
+
+    private static async Task FullAsync(WorkerFixture fixture, int ready)
+    {
+        CancellationToken limit = Soon;
+        while (fixture.Launcher.Ready < ready)
+        {
+            await Task.Delay(20, limit);
+        }
+    }
+}
