@@ -92,6 +92,7 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
     public Task<VmInfo> ReplaceAsync(string name, string yaml, string folder, long? revision, CancellationToken cancellation)
     {
         ManagedVm vm = Get(name);
+        folder = folder.Length > 0 ? folder : vm.Record.Folder;
         VmSpec spec = Read(yaml, folder);
         return string.Equals(spec.Name, name, StringComparison.Ordinal)
             ? vm.ReplaceAsync(yaml, folder, spec, revision, cancellation)
