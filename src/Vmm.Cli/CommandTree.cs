@@ -21,6 +21,7 @@ internal static class CommandTree
     {
         RootCommand root = new("vmmctl: virtual machines on KVM");
         root.Subcommands.Add(Run(application));
+        root.Subcommands.Add(Vms.VmCommands.Create());
         root.Subcommands.Add(Spec(application));
         root.Subcommands.Add(Host(application));
         Command version = new("version", "Print the version");

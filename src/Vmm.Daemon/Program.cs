@@ -1,1 +1,55 @@
-return 0;
+using System.Runtime.InteropServices;
+using Vmm.Daemon;
+using Vmm.Daemon.Inventory;
+using Vmm.Daemon.Workers;
+
+if (args is ["--help" or "-h"])
+{
+    Console.WriteLine("""
+        vmmd: runs virtual machines and serves the REST interface that vmmctl uses.
+
+          --state DIR     inventory [default: /var/lib/vmm]
+          --run DIR       sockets, the daemon's and the workers' [default: /run/vmm]
+          --socket PATH   REST socket [default: vmmd.sock in the run folder]
+          --worker PATH   the worker program [default: vmm-worker beside vmmd]
+          --pool N        workers kept ready, 0 to 64 [default: 1]
+
+        SIGTERM ends the daemon; the VMs go on, and the next daemon takes them over.
+        """);
+    return 0;
+}
+
+if (DaemonOptions.Parse(args, out string problem) is not { } options)
+{
+    Console.Error.WriteLine("vmmd: " + problem);
+    return 2;
+}
+
+using CancellationTokenSource stop = new();
+void Signalled(PosixSignalContext context)
+{
+    context.Cancel = true;
+    stop.Cancel();
+}
+
+using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Signalled);
+using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Signalled);
+try
+{
+    Directory.CreateDirectory(options.RunFolder);
+    await using WorkerLauncher launcher = new(options.Launcher());
+    await using DaemonHost host = await DaemonHost.StartAsync(options, launcher, stop.Token);
+    ServiceManager.Tell("READY=1");
+    await host.WaitAsync(stop.Token);
+    ServiceManager.Tell("STOPPING=1");
+    return 0;
+}
+catch (OperationCanceledException) when (stop.IsCancellationRequested)
+{
+    return 0;
+}
+catch (Exception e) when (e is InventoryException or IOException or UnauthorizedAccessException or WorkerException)
+{
+    Console.Error.WriteLine("vmmd: " + e.Message);
+    return 1;
+}

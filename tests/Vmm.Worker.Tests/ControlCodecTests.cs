@@ -1,3 +1,4 @@
+using Vmm.Memory;
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
@@ -101,14 +102,14 @@ public sealed class ControlCodecTests
             {
                 Name = $"vm-{random.Next()}",
                 Cpus = random.Next(1, 9),
-                Memory = (ulong)random.Next(32, 4096) << 20,
+                Memory = new ByteSize((ulong)random.Next(32, 4096) << 20),
                 Boot = new BootSpec { Kernel = "/boot/käse \"x\"", Initrd = rng ? null : "/i", Cmdline = "a=b \u0001" },
                 Rng = rng,
                 VirtioTransport = rng ? VirtioTransport.Pci : VirtioTransport.Mmio,
                 Serial = !rng,
                 Disks = [.. Enumerable.Range(0, Math.Abs(disks % 4)).Select(i => new DiskSpec { Path = $"/d{i}", ReadOnly = rng, Queues = i + 1, Cache = rng ? DiskCache.Buffered : DiskCache.Direct, Serial = rng ? $"s{i}" : null })],
             };
-            spec = rng ? NumaSplit.Apply(spec with { Cpus = 4, Memory = 256UL << 20 }, 2) : spec;
+            spec = rng ? NumaSplit.Apply(spec with { Cpus = 4, Memory = ByteSize.MiB(256) }, 2) : spec;
             VmSpec? read = VmSpecJson.TryRead(VmSpecJson.Write(spec), out string problem);
             return read is not null && problem.Length == 0 && string.Equals(VmSpecJson.Write(read).GetRawText(), VmSpecJson.Write(spec).GetRawText(), StringComparison.Ordinal)
                 && read.Disks.SequenceEqual(spec.Disks) && read.Boot == spec.Boot && read.Memory == spec.Memory;

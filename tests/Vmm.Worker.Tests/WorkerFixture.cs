@@ -1,3 +1,4 @@
+using Vmm.Memory;
 using System.Text;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
@@ -34,7 +35,7 @@ internal sealed class WorkerFixture : IAsyncDisposable
     internal static CancellationToken Soon => new CancellationTokenSource(TimeSpan.FromSeconds(60)).Token;
 
     internal static VmSpec Spec(string guest, string cmdline = "") =>
-        new() { Memory = 64UL << 20, Boot = new BootSpec { Kernel = Path.Combine(Root, "tests", "guests", "build", guest + ".elf"), Cmdline = cmdline } };
+        new() { Memory = ByteSize.MiB(64), Boot = new BootSpec { Kernel = Path.Combine(Root, "tests", "guests", "build", guest + ".elf"), Cmdline = cmdline } };
 
     internal async Task<IWorker> LaunchAsync(VmSpec spec, string? id = null)
     {

@@ -1,0 +1,13 @@
+using System.Text.Json.Serialization;
+using Vmm.Contracts.Control;
+
+namespace Vmm.Contracts.Rest;
+
+/// <summary>JSON of the REST interface, made at compile time: camelCase names, enums as words, nulls left out.</summary>
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, UseStringEnumConverter = true, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSerializable(typeof(VmInfo))]
+[JsonSerializable(typeof(VmList))]
+[JsonSerializable(typeof(HostInfo))]
+[JsonSerializable(typeof(WorkerStats))]
+[JsonSerializable(typeof(Problem))]
+public sealed partial class RestJson : JsonSerializerContext;

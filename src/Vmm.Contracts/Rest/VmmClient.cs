@@ -1,0 +1,175 @@
+using System.Net;
+using System.Net.Http.Json;
+using System.Net.Sockets;
+using System.Net.WebSockets;
+using System.Text;
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
+using Vmm.Contracts.Control;
+
+namespace Vmm.Contracts.Rest;
+
+/// <summary>The daemon's REST interface as methods. Errors are <see cref="VmmApiException"/>.</summary>
+public sealed class VmmClient : IDisposable
+{
+    /// <summary>Where the daemon listens unless told otherwise.</summary>
+    public const string DefaultSocket = "/run/vmm/vmmd.sock";
+
+    private readonly string _where;
+    private readonly SocketsHttpHandler _handler;
+    private readonly HttpClient _http;
+
+    /// <summary>Talks to the daemon behind a unix socket.</summary>
+    /// <param name="socketPath">The socket.</param>
+    public VmmClient(string socketPath = DefaultSocket)
+    {
+        _where = socketPath;
+        _handler = new SocketsHttpHandler
+        {
+            UseProxy = false,
+            ConnectCallback = async (_, cancellation) =>
+            {
+                Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+                try
+                {
+                    await socket.ConnectAsync(new UnixDomainSocketEndPoint(socketPath), cancellation).ConfigureAwait(false);
+                    return new NetworkStream(socket, ownsSocket: true);
+                }
+                catch
+                {
+                    socket.Dispose();
+                    throw;
+                }
+            },
+        };
+        _http = new HttpClient(_handler) { BaseAddress = new Uri("http://vmmd/api/v1/"), Timeout = TimeSpan.FromMinutes(2) };
+    }
+
+    /// <summary>All VMs.</summary>
+    public Task<VmList> ListAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "vms", null, RestJson.Default.VmList, cancellation);
+
+    /// <summary>One VM.</summary>
+    public Task<VmInfo> ShowAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, Vm(name), null, RestJson.Default.VmInfo, cancellation);
+
+    /// <summary>Creates a VM from a YAML spec; <paramref name="folder"/> is what relative paths in it are relative to.</summary>
+    public Task<VmInfo> CreateAsync(string yaml, string folder, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Post, "vms?folder=" + Uri.EscapeDataString(folder), yaml, RestJson.Default.VmInfo, cancellation);
+
+    /// <summary>Replaces the spec of a VM that does not run, when its revision is still <paramref name="revision"/> (null: whatever it is).</summary>
+    public Task<VmInfo> ReplaceAsync(string name, string yaml, string folder, long? revision, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Put, Vm(name) + "?folder=" + Uri.EscapeDataString(folder), yaml, RestJson.Default.VmInfo, cancellation, revision);
+
+    /// <summary>Forgets a VM that does not run.</summary>
+    public async Task DeleteAsync(string name, CancellationToken cancellation)
+    {
+        using HttpResponseMessage response = await ExchangeAsync(HttpMethod.Delete, Vm(name), null, null, cancellation).ConfigureAwait(false);
+    }
+
+    /// <summary>Does one of <c>start stop pause resume power-button</c> and answers when it is done.</summary>
+    public Task<VmInfo> DoAsync(string name, string verb, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Post, Vm(name) + "/" + verb, null, RestJson.Default.VmInfo, cancellation);
+
+    /// <summary>The spec as it was given.</summary>
+    public async Task<string> SpecAsync(string name, CancellationToken cancellation)
+    {
+        using HttpResponseMessage response = await ExchangeAsync(HttpMethod.Get, Vm(name) + "/spec", null, null, cancellation).ConfigureAwait(false);
+        return await response.Content.ReadAsStringAsync(cancellation).ConfigureAwait(false);
+    }
+
+    /// <summary>Counters of a running VM.</summary>
+    public Task<WorkerStats> StatsAsync(string name, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Get, Vm(name) + "/stats", null, RestJson.Default.WorkerStats, cancellation);
+
+    /// <summary>The daemon's host.</summary>
+    public Task<HostInfo> HostAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "host", null, RestJson.Default.HostInfo, cancellation);
+
+    /// <summary>A running VM's serial console: binary messages both ways.</summary>
+    public async Task<WebSocket> ConsoleAsync(string name, CancellationToken cancellation)
+    {
+        _ = await ShowAsync(name, cancellation).ConfigureAwait(false); // an unknown VM is a clear error, a failed upgrade is not
+        ClientWebSocket socket = new();
+        try
+        {
+            using HttpMessageInvoker invoker = new(_handler, disposeHandler: false);
+            await socket.ConnectAsync(new Uri("ws://vmmd/api/v1/" + Vm(name) + "/console"), invoker, cancellation).ConfigureAwait(false);
+            return socket;
+        }
+        catch (WebSocketException e)
+        {
+            socket.Dispose();
+            throw new VmmApiException("console-refused", $"{name}: the daemon gave no console: is the VM running? ({e.Message})", e);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _http.Dispose();
+        _handler.Dispose();
+    }
+
+    private static string Vm(string name) => "vms/" + Uri.EscapeDataString(name);
+
+    private async Task<T> SendAsync<T>(HttpMethod method, string path, string? yaml, JsonTypeInfo<T> type, CancellationToken cancellation, long? revision = null)
+    {
+        using HttpResponseMessage response = await ExchangeAsync(method, path, yaml, revision, cancellation).ConfigureAwait(false);
+        try
+        {
+            return await response.Content.ReadFromJsonAsync(type, cancellation).ConfigureAwait(false) ?? throw new JsonException("null");
+        }
+        catch (JsonException e)
+        {
+            throw new VmmApiException("bad-answer", $"{_where}: the answer is not what a vmmd of this version says: {e.Message}", e);
+        }
+    }
+
+    private async Task<HttpResponseMessage> ExchangeAsync(HttpMethod method, string path, string? yaml, long? revision, CancellationToken cancellation)
+    {
+        using HttpRequestMessage request = new(method, path);
+        request.Content = yaml is null ? null : new StringContent(yaml, Encoding.UTF8, "application/yaml");
+        if (revision is { } number)
+        {
+            request.Headers.TryAddWithoutValidation("If-Match", $"\"{number}\"");
+        }
+
+        HttpResponseMessage response;
+        try
+        {
+            response = await _http.SendAsync(request, cancellation).ConfigureAwait(false);
+        }
+        catch (HttpRequestException e)
+        {
+            throw new VmmApiException("daemon-unreachable", e.InnerException is SocketException { SocketErrorCode: SocketError.AccessDenied }
+                ? $"{_where}: permission denied: run as root or join the group that owns the socket"
+                : $"{_where}: no vmmd answers there: start it with 'systemctl start vmmd' or name another socket with --host", e);
+        }
+
+        if (response.IsSuccessStatusCode)
+        {
+            return response;
+        }
+
+        using (response)
+        {
+            throw new VmmApiException(await ProblemOf(response, cancellation).ConfigureAwait(false));
+        }
+    }
+
+    private static async Task<Problem> ProblemOf(HttpResponseMessage response, CancellationToken cancellation)
+    {
+        try
+        {
+            if (await response.Content.ReadFromJsonAsync(RestJson.Default.Problem, cancellation).ConfigureAwait(false) is { } problem)
+            {
+                return problem;
+            }
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
+        {
+            // Not ours: a proxy's error page, or the web server's own refusal.
+        }
+
+        return new Problem((int)response.StatusCode, "http-" + (int)response.StatusCode, response.StatusCode.ToString(),
+            response.StatusCode == HttpStatusCode.RequestEntityTooLarge ? "the request is too large" : $"the daemon answered {(int)response.StatusCode} {response.ReasonPhrase}");
+    }
+}

@@ -1,0 +1,56 @@
+using Vmm.Contracts.Control;
+
+namespace Vmm.Contracts.Rest;
+
+/// <summary>Where a VM stands in its life.</summary>
+public enum VmState
+{
+    /// <summary>Known, never started since it was created or changed.</summary>
+    Defined,
+
+    /// <summary>Its worker is being set up.</summary>
+    Starting,
+
+    /// <summary>Its vCPUs run.</summary>
+    Running,
+
+    /// <summary>Its vCPUs stand still and can go on.</summary>
+    Paused,
+
+    /// <summary>It is being stopped.</summary>
+    Stopping,
+
+    /// <summary>It ended: the guest powered off or reset, or somebody stopped it.</summary>
+    Stopped,
+
+    /// <summary>It ended by a fault; <see cref="VmInfo.LastExit"/> says which.</summary>
+    Failed,
+}
+
+/// <summary>A VM as the daemon knows it.</summary>
+/// <param name="Id">UUID, given at creation.</param>
+/// <param name="Name">Unique on this host.</param>
+/// <param name="State">Where it stands.</param>
+/// <param name="Revision">Grows with every change of the spec; the ETag.</param>
+/// <param name="Cpus">vCPUs.</param>
+/// <param name="MemoryBytes">RAM, bytes.</param>
+/// <param name="WorkerProcessId">The process that runs it; null while none does.</param>
+/// <param name="LastExit">How its last run ended; null when it never ran.</param>
+public sealed record VmInfo(string Id, string Name, VmState State, long Revision, int Cpus, ulong MemoryBytes, int? WorkerProcessId, WorkerExit? LastExit);
+
+/// <summary>A list of VMs, by name.</summary>
+/// <param name="Vms">The VMs.</param>
+public sealed record VmList(IReadOnlyList<VmInfo> Vms);
+
+/// <summary>What the daemon is and where it runs.</summary>
+/// <param name="Version">The daemon's version.</param>
+/// <param name="Kvm"><c>hardware</c>, <c>emulating</c> or <c>none</c>.</param>
+/// <param name="Nodes">The host's NUMA nodes.</param>
+public sealed record HostInfo(string Version, string Kvm, IReadOnlyList<HostNodeInfo> Nodes);
+
+/// <summary>One NUMA node of the host.</summary>
+/// <param name="Id">Its number.</param>
+/// <param name="Cpus">Its CPUs in list form, <c>0-3,8</c>.</param>
+/// <param name="TotalBytes">RAM, bytes.</param>
+/// <param name="FreeBytes">Free RAM, bytes.</param>
+public sealed record HostNodeInfo(int Id, string Cpus, ulong TotalBytes, ulong FreeBytes);

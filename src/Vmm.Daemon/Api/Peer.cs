@@ -1,0 +1,29 @@
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
+
+namespace Vmm.Daemon.Api;
+
+/// <summary>Who is at the other end of a unix socket: SO_PEERCRED, unix(7).</summary>
+/// <param name="ProcessId">Process that connected.</param>
+/// <param name="UserId">Its user.</param>
+/// <param name="GroupId">Its primary group.</param>
+public sealed record Peer(int ProcessId, int UserId, int GroupId)
+{
+    private const int SolSocket = 1, SoPeerCred = 17;
+
+    /// <summary>Asks the kernel; null for a socket that has no such peer.</summary>
+    public static Peer? Of(Socket socket)
+    {
+        Span<byte> credentials = stackalloc byte[12]; // struct ucred
+        try
+        {
+            return socket.GetRawSocketOption(SolSocket, SoPeerCred, credentials) == credentials.Length
+                ? new Peer(MemoryMarshal.Read<int>(credentials), MemoryMarshal.Read<int>(credentials[4..]), MemoryMarshal.Read<int>(credentials[8..]))
+                : null;
+        }
+        catch (SocketException)
+        {
+            return null;
+        }
+    }
+}

@@ -1,0 +1,105 @@
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Vmm.Daemon.Api;
+using Vmm.Daemon.Inventory;
+using Vmm.Daemon.Vms;
+using Vmm.Daemon.Workers;
+
+namespace Vmm.Daemon;
+
+/// <summary>The daemon put together: inventory, VMs, web server on a unix socket. Tests start it with a launcher of their own.</summary>
+public sealed class DaemonHost : IAsyncDisposable
+{
+    private readonly WebApplication _web;
+    private readonly VmInventory _inventory;
+    private readonly VmManager _vms;
+
+    private DaemonHost(WebApplication web, VmInventory inventory, VmManager vms)
+    {
+        _web = web;
+        _inventory = inventory;
+        _vms = vms;
+    }
+
+    /// <summary>Starts everything; when this returns, the socket answers.</summary>
+    /// <exception cref="InventoryException">The inventory cannot be used.</exception>
+    /// <exception cref="IOException">A folder or the socket cannot be made, or another vmmd is at work there.</exception>
+    public static async Task<DaemonHost> StartAsync(DaemonOptions options, IWorkerLauncher launcher, CancellationToken cancellation, LogLevel level = LogLevel.Information)
+    {
+        Directory.CreateDirectory(options.StateFolder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        Directory.CreateDirectory(options.RunFolder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.GroupRead | UnixFileMode.GroupExecute);
+        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
+        builder.Logging.ClearProviders().AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(level).AddFilter("Microsoft", LogLevel.Warning);
+        builder.WebHost.ConfigureKestrel(kestrel =>
+        {
+            kestrel.AddServerHeader = false;
+            kestrel.Limits.MaxRequestBodySize = DaemonOptions.MaxBodyBytes;
+            kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
+            kestrel.ListenUnixSocket(options.SocketPath, socket => socket.Protocols = HttpProtocols.Http1);
+        });
+        builder.Services.AddSingleton(options);
+        WebApplication web = builder.Build();
+        ILoggerFactory logs = web.Services.GetRequiredService<ILoggerFactory>();
+        VmInventory inventory = VmInventory.Open(Path.Combine(options.StateFolder, "inventory.db"));
+        VmManager vms = new(inventory, launcher, logs.CreateLogger<VmManager>());
+        DaemonHost host = new(web, inventory, vms);
+        try
+        {
+            await vms.LoadAsync(cancellation).ConfigureAwait(false);
+            web.UseMiddleware<RequestGuard>();
+            web.UseWebSockets();
+            Endpoints.Map(web, vms);
+            RemoveStaleSocket(options.SocketPath);
+            await web.StartAsync(cancellation).ConfigureAwait(false);
+            File.SetUnixFileMode(options.SocketPath, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite);
+            DaemonLog.Listening(logs.CreateLogger<DaemonHost>(), DaemonOptions.Version, options.SocketPath);
+            return host;
+        }
+        catch
+        {
+            await host.DisposeAsync().ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    /// <summary>Returns when the process was asked to end.</summary>
+    public Task WaitAsync(CancellationToken cancellation) => Task.Delay(Timeout.Infinite, cancellation).ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+
+    /// <summary>Stops listening and lets go of the workers; the VMs go on.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        using (CancellationTokenSource deadline = new(TimeSpan.FromSeconds(5)))
+        {
+            await _web.StopAsync(deadline.Token).ConfigureAwait(false);
+        }
+
+        await _web.DisposeAsync().ConfigureAwait(false);
+        _vms.Dispose();
+        _inventory.Dispose();
+    }
+
+    /// <summary>A socket file that nobody answers was left by a daemon that was killed.</summary>
+    private static void RemoveStaleSocket(string path)
+    {
+        if (!File.Exists(path))
+        {
+            return;
+        }
+
+        using System.Net.Sockets.Socket probe = new(System.Net.Sockets.AddressFamily.Unix, System.Net.Sockets.SocketType.Stream, System.Net.Sockets.ProtocolType.Unspecified);
+        try
+        {
+            probe.Connect(new System.Net.Sockets.UnixDomainSocketEndPoint(path));
+        }
+        catch (System.Net.Sockets.SocketException)
+        {
+            File.Delete(path);
+            return;
+        }
+
+        throw new IOException($"{path}: another vmmd answers there");
+    }
+}

@@ -1,0 +1,32 @@
+using Microsoft.Extensions.Logging;
+using Vmm.Contracts.Control;
+
+namespace Vmm.Daemon;
+
+/// <summary>Every line the daemon logs.</summary>
+internal static partial class DaemonLog
+{
+    [LoggerMessage(1, LogLevel.Information, "{Name} ended: {Reason} {Message}")]
+    internal static partial void VmEnded(ILogger log, string name, WorkerExitReason reason, string message);
+
+    [LoggerMessage(2, LogLevel.Warning, "{Name}: worker {ProcessId} of a failed start could not be stopped: {Message}")]
+    internal static partial void WorkerLeft(ILogger log, string name, int processId, string message);
+
+    [LoggerMessage(3, LogLevel.Information, "adopted {Name}, worker {ProcessId}")]
+    internal static partial void Adopted(ILogger log, string name, int processId);
+
+    [LoggerMessage(4, LogLevel.Warning, "{Name} should run, but its worker is gone")]
+    internal static partial void Lost(ILogger log, string name);
+
+    [LoggerMessage(5, LogLevel.Warning, "worker {ProcessId} holds a VM {Id} that the inventory does not know: it is stopped")]
+    internal static partial void Stranger(ILogger log, int processId, string id);
+
+    [LoggerMessage(6, LogLevel.Information, "{Who} {Method} {Path} -> {Status}")]
+    internal static partial void Change(ILogger log, string who, string method, string path, int status);
+
+    [LoggerMessage(7, LogLevel.Error, "{Method} {Path} failed")]
+    internal static partial void Fault(ILogger log, Exception error, string method, string path);
+
+    [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
+    internal static partial void Listening(ILogger log, string version, string socket);
+}

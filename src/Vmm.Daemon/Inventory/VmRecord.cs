@@ -1,0 +1,13 @@
+using Vmm.Contracts.Control;
+
+namespace Vmm.Daemon.Inventory;
+
+/// <summary>What the inventory keeps of one VM.</summary>
+/// <param name="Id">UUID.</param>
+/// <param name="Name">Unique.</param>
+/// <param name="Spec">The YAML as it was given.</param>
+/// <param name="Folder">What relative paths in the spec are relative to; empty when it has none.</param>
+/// <param name="Revision">Grows with every change of the spec.</param>
+/// <param name="WantedOn">True from a start that was asked for to a stop that was asked for, or the guest's own end.</param>
+/// <param name="LastExit">How the last run ended.</param>
+public sealed record VmRecord(string Id, string Name, string Spec, string Folder, long Revision, bool WantedOn, WorkerExit? LastExit);

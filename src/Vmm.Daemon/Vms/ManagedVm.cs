@@ -1,0 +1,326 @@
+using Microsoft.Extensions.Logging;
+using Vmm.Contracts.Control;
+using Vmm.Contracts.Rest;
+using Vmm.Daemon.Inventory;
+using Vmm.Daemon.Workers;
+using Vmm.Machine.Spec;
+
+namespace Vmm.Daemon.Vms;
+
+/// <summary>One VM: its record, its state, and its worker while it has one. Commands take turns; the end of a worker may come at any time.</summary>
+public sealed class ManagedVm : IDisposable
+{
+    private readonly SemaphoreSlim _turn = new(1, 1);
+    private readonly Lock _gate = new();
+    private readonly VmInventory _inventory;
+    private readonly IWorkerLauncher _launcher;
+    private readonly ILogger _log;
+    private VmRecord _record;
+    private VmState _state;
+    private IWorker? _worker;
+
+    internal ManagedVm(VmRecord record, VmInventory inventory, IWorkerLauncher launcher, ILogger log)
+    {
+        _record = record;
+        _inventory = inventory;
+        _launcher = launcher;
+        _log = log;
+        _state = record.LastExit is not { } exit ? VmState.Defined : IsFault(exit) ? VmState.Failed : VmState.Stopped;
+        Spec = SpecReader.Read(record.Spec, record.Name, record.Folder.Length > 0 ? record.Folder : null);
+    }
+
+    /// <summary>The spec as read.</summary>
+    internal VmSpec Spec { get; private set; }
+
+    internal VmRecord Record
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _record;
+            }
+        }
+    }
+
+    internal VmInfo Info
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return new VmInfo(_record.Id, _record.Name, _state, _record.Revision, Spec.Cpus, Spec.Memory, _worker?.ProcessId, _record.LastExit);
+            }
+        }
+    }
+
+    /// <summary>Takes over a worker of an earlier daemon.</summary>
+    internal void Adopt(IWorker worker)
+    {
+        lock (_gate)
+        {
+            _worker = worker;
+            _state = worker.State == WorkerState.Paused ? VmState.Paused : VmState.Running;
+        }
+
+        Watch(worker);
+    }
+
+    /// <summary>At the daemon's start: the VM should run, but no worker was found. It died with nobody watching.</summary>
+    internal void Lost()
+    {
+        lock (_gate)
+        {
+            _state = VmState.Failed;
+            Save(_record with { WantedOn = false, LastExit = new WorkerExit(WorkerExitReason.WorkerDied, 1, "its worker was gone when vmmd started") });
+        }
+    }
+
+    internal Task<VmInfo> StartAsync(CancellationToken cancellation) => InTurn(async () =>
+    {
+        Move(VmEvent.Start);
+        try
+        {
+            // Written first: a daemon that dies from here on finds the worker, or knows that it is missing.
+            lock (_gate)
+            {
+                Save(_record with { WantedOn = true });
+            }
+
+            IWorker worker = await _launcher.LaunchAsync(_record.Id, Spec, cancellation).ConfigureAwait(false);
+            lock (_gate)
+            {
+                _worker = worker;
+            }
+
+            Watch(worker);
+            await worker.StartAsync(cancellation).ConfigureAwait(false);
+            lock (_gate)
+            {
+                // A short guest may be over by now; then that is what stands.
+                _state = VmLifeCycle.TryNext(_state, VmEvent.Started, out VmState running) ? running : _state;
+            }
+        }
+        catch (Exception e)
+        {
+            await AbandonAsync(e.Message).ConfigureAwait(false);
+            throw e is WorkerException refused ? Refused(refused) : e;
+        }
+    }, cancellation);
+
+    internal Task<VmInfo> PauseAsync(CancellationToken cancellation) => InTurn(async () =>
+    {
+        IWorker worker = Require(VmEvent.Paused);
+        await Call(() => worker.PauseAsync(cancellation)).ConfigureAwait(false);
+        MoveIfPossible(VmEvent.Paused);
+    }, cancellation);
+
+    internal Task<VmInfo> ResumeAsync(CancellationToken cancellation) => InTurn(async () =>
+    {
+        IWorker worker = Require(VmEvent.Resumed);
+        await Call(() => worker.ResumeAsync(cancellation)).ConfigureAwait(false);
+        MoveIfPossible(VmEvent.Resumed);
+    }, cancellation);
+
+    internal Task<VmInfo> PressPowerButtonAsync(CancellationToken cancellation) => InTurn(async () =>
+    {
+        IWorker worker = Require(VmEvent.Paused); // possible where a pause is: the vCPUs run
+        await Call(() => worker.PressPowerButtonAsync(cancellation)).ConfigureAwait(false);
+    }, cancellation);
+
+    internal Task<VmInfo> StopAsync(CancellationToken cancellation) => InTurn(async () =>
+    {
+        IWorker worker = Require(VmEvent.Stop);
+        Move(VmEvent.Stop);
+        await Call(() => worker.StopAsync(cancellation)).ConfigureAwait(false);
+        Over(worker, await worker.Ended.WaitAsync(TimeSpan.FromSeconds(30), cancellation).ConfigureAwait(false));
+    }, cancellation);
+
+    internal Task<WorkerStats> StatsAsync(CancellationToken cancellation) => Alive().GetStatsAsync(cancellation);
+
+    internal Task<Stream> OpenConsoleAsync(CancellationToken cancellation) => Alive().OpenConsoleAsync(cancellation);
+
+    /// <summary>Replaces the spec; the VM must not run.</summary>
+    internal Task<VmInfo> ReplaceAsync(string yaml, string folder, VmSpec spec, long? revision, CancellationToken cancellation) => InTurn(() =>
+    {
+        lock (_gate)
+        {
+            CheckRevision(revision);
+            RequireNotAlive("changed");
+            Save(_record with { Spec = yaml, Folder = folder, Revision = _record.Revision + 1 });
+            Spec = spec;
+        }
+
+        return Task.CompletedTask;
+    }, cancellation);
+
+    /// <summary>Removes the record; the VM must not run.</summary>
+    internal Task<VmInfo> RemoveAsync(long? revision, CancellationToken cancellation) => InTurn(() =>
+    {
+        lock (_gate)
+        {
+            CheckRevision(revision);
+            RequireNotAlive("deleted");
+            _inventory.Remove(_record);
+        }
+
+        return Task.CompletedTask;
+    }, cancellation);
+
+    /// <summary>Lets go of the worker without ending it.</summary>
+    public void Dispose()
+    {
+        lock (_gate)
+        {
+            IWorker? worker = _worker;
+            _worker = null;
+            _ = worker?.DisposeAsync().AsTask();
+        }
+
+        _turn.Dispose();
+    }
+
+    private static bool IsFault(WorkerExit exit) => exit.Reason is WorkerExitReason.TripleFault or WorkerExitReason.Failed or WorkerExitReason.WorkerDied;
+
+    private static async Task Call(Func<Task> command)
+    {
+        try
+        {
+            await command().ConfigureAwait(false);
+        }
+        catch (WorkerException e)
+        {
+            throw Refused(e);
+        }
+    }
+
+    private static ApiException Refused(WorkerException e) => new(502, e.Code, "the worker refused or failed", e.Message, inner: e);
+
+    private async Task<VmInfo> InTurn(Func<Task> command, CancellationToken cancellation)
+    {
+        if (!await _turn.WaitAsync(TimeSpan.FromSeconds(60), cancellation).ConfigureAwait(false))
+        {
+            throw new ApiException(409, "vm-busy", "another command is being carried out", $"{Record.Name}: another command has been running for a minute: try again later");
+        }
+
+        try
+        {
+            await command().ConfigureAwait(false);
+            return Info;
+        }
+        finally
+        {
+            _turn.Release();
+        }
+    }
+
+    private void Watch(IWorker worker) => _ = worker.Ended.ContinueWith(ended => Over(worker, ended.Result), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+
+    /// <summary>The worker is gone. Called once or more; only the first call for the present worker counts.</summary>
+    private void Over(IWorker worker, WorkerExit exit)
+    {
+        lock (_gate)
+        {
+            if (!ReferenceEquals(_worker, worker))
+            {
+                return;
+            }
+
+            _worker = null;
+            _state = VmLifeCycle.TryNext(_state, IsFault(exit) ? VmEvent.Failed : VmEvent.Ended, out VmState next) ? next : VmState.Failed;
+            Save(_record with { WantedOn = false, LastExit = exit });
+        }
+
+        DaemonLog.VmEnded(_log, _record.Name, exit.Reason, exit.Message ?? "");
+        _ = worker.DisposeAsync().AsTask();
+    }
+
+    /// <summary>A start that did not succeed: nothing is left, and the record says why.</summary>
+    private async Task AbandonAsync(string why)
+    {
+        IWorker? worker;
+        lock (_gate)
+        {
+            worker = _worker;
+            _worker = null;
+            if (VmLifeCycle.TryNext(_state, VmEvent.Failed, out VmState failed))
+            {
+                _state = failed;
+                Save(_record with { WantedOn = false, LastExit = new WorkerExit(WorkerExitReason.Failed, 1, why) });
+            }
+        }
+
+        if (worker is not null)
+        {
+            using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(20));
+            try
+            {
+                await worker.StopAsync(deadline.Token).ConfigureAwait(false);
+            }
+            catch (Exception e) when (e is WorkerException or OperationCanceledException)
+            {
+                DaemonLog.WorkerLeft(_log, _record.Name, worker.ProcessId, e.Message);
+            }
+
+            await worker.DisposeAsync().ConfigureAwait(false);
+        }
+    }
+
+    private IWorker Alive()
+    {
+        lock (_gate)
+        {
+            return _worker ?? throw WrongState("needs a VM that runs");
+        }
+    }
+
+    /// <summary>The worker, when the event is possible now.</summary>
+    private IWorker Require(VmEvent @event)
+    {
+        lock (_gate)
+        {
+            return _worker is not null && VmLifeCycle.TryNext(_state, @event, out _) ? _worker : throw WrongState($"does not go with the event '{@event}'");
+        }
+    }
+
+    private void Move(VmEvent @event)
+    {
+        lock (_gate)
+        {
+            _state = VmLifeCycle.TryNext(_state, @event, out VmState next) ? next : throw WrongState($"does not go with the event '{@event}'");
+        }
+    }
+
+    /// <summary>After the worker obeyed: unless the guest ended meanwhile.</summary>
+    private void MoveIfPossible(VmEvent @event)
+    {
+        lock (_gate)
+        {
+            _state = VmLifeCycle.TryNext(_state, @event, out VmState next) ? next : _state;
+        }
+    }
+
+    private void RequireNotAlive(string what)
+    {
+        if (VmLifeCycle.IsAlive(_state))
+        {
+            throw new ApiException(409, "wrong-state", "the VM is in another state", $"{_record.Name} is {_state} and cannot be {what}: stop it first");
+        }
+    }
+
+    private void CheckRevision(long? revision)
+    {
+        if (revision is { } wanted && wanted != _record.Revision)
+        {
+            throw new ApiException(412, "revision-changed", "somebody changed it first", $"{_record.Name} is at revision {_record.Revision}, not {wanted}: read it again");
+        }
+    }
+
+    private ApiException WrongState(string why) => new(409, "wrong-state", "the VM is in another state", $"{_record.Name} is {_state}, which {why}");
+
+    private void Save(VmRecord record)
+    {
+        _inventory.Update(record);
+        _record = record;
+    }
+}

@@ -1,0 +1,58 @@
+using Vmm.Contracts.Rest;
+
+namespace Vmm.Daemon.Vms;
+
+/// <summary>What can happen to a VM.</summary>
+public enum VmEvent
+{
+    /// <summary>A start was asked for.</summary>
+    Start,
+
+    /// <summary>The vCPUs run.</summary>
+    Started,
+
+    /// <summary>A pause was carried out.</summary>
+    Paused,
+
+    /// <summary>The vCPUs go on.</summary>
+    Resumed,
+
+    /// <summary>A stop was asked for.</summary>
+    Stop,
+
+    /// <summary>It ended as it should: by the guest, or because it was stopped.</summary>
+    Ended,
+
+    /// <summary>It ended by a fault, or could not be started.</summary>
+    Failed,
+}
+
+/// <summary>The life of a VM as one table. What is not in it cannot happen.</summary>
+public static class VmLifeCycle
+{
+    private static readonly Dictionary<(VmState, VmEvent), VmState> s_next = new()
+    {
+        [(VmState.Defined, VmEvent.Start)] = VmState.Starting,
+        [(VmState.Stopped, VmEvent.Start)] = VmState.Starting,
+        [(VmState.Failed, VmEvent.Start)] = VmState.Starting,
+        [(VmState.Starting, VmEvent.Started)] = VmState.Running,
+        [(VmState.Starting, VmEvent.Ended)] = VmState.Stopped,
+        [(VmState.Starting, VmEvent.Failed)] = VmState.Failed,
+        [(VmState.Running, VmEvent.Paused)] = VmState.Paused,
+        [(VmState.Running, VmEvent.Stop)] = VmState.Stopping,
+        [(VmState.Running, VmEvent.Ended)] = VmState.Stopped,
+        [(VmState.Running, VmEvent.Failed)] = VmState.Failed,
+        [(VmState.Paused, VmEvent.Resumed)] = VmState.Running,
+        [(VmState.Paused, VmEvent.Stop)] = VmState.Stopping,
+        [(VmState.Paused, VmEvent.Ended)] = VmState.Stopped,
+        [(VmState.Paused, VmEvent.Failed)] = VmState.Failed,
+        [(VmState.Stopping, VmEvent.Ended)] = VmState.Stopped,
+        [(VmState.Stopping, VmEvent.Failed)] = VmState.Failed,
+    };
+
+    /// <summary>The state behind an event; false when the event is not possible there.</summary>
+    public static bool TryNext(VmState state, VmEvent @event, out VmState next) => s_next.TryGetValue((state, @event), out next);
+
+    /// <summary>True while a worker may hold the VM.</summary>
+    public static bool IsAlive(VmState state) => state is VmState.Starting or VmState.Running or VmState.Paused or VmState.Stopping;
+}

@@ -1,0 +1,159 @@
+using System.Collections.Concurrent;
+using Microsoft.Extensions.Logging;
+using Vmm.Contracts.Rest;
+using Vmm.Daemon.Inventory;
+using Vmm.Daemon.Workers;
+using Vmm.Interop;
+using Vmm.Machine.Spec;
+
+namespace Vmm.Daemon.Vms;
+
+/// <summary>All VMs of this host: the inventory, and the workers that run them.</summary>
+public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, ILogger<VmManager> log) : IDisposable
+{
+    private readonly ConcurrentDictionary<string, ManagedVm> _vms = new(StringComparer.Ordinal);
+    private readonly SemaphoreSlim _changes = new(1, 1);
+
+    /// <summary>Reads the inventory and takes over the workers that an earlier daemon left. Called once, before anything else.</summary>
+    public async Task LoadAsync(CancellationToken cancellation)
+    {
+        foreach (VmRecord record in inventory.All())
+        {
+            _vms[record.Name] = new ManagedVm(record, inventory, launcher, log);
+        }
+
+        HashSet<string> held = new(StringComparer.Ordinal);
+        foreach (IWorker worker in await launcher.AdoptAsync(cancellation).ConfigureAwait(false))
+        {
+            ManagedVm? vm = _vms.Values.FirstOrDefault(v => string.Equals(v.Record.Id, worker.VmId, StringComparison.Ordinal));
+            if (vm is not null)
+            {
+                held.Add(worker.VmId);
+                vm.Adopt(worker);
+                DaemonLog.Adopted(log, vm.Record.Name, worker.ProcessId);
+            }
+            else
+            {
+                DaemonLog.Stranger(log, worker.ProcessId, worker.VmId);
+                await worker.StopAsync(cancellation).ConfigureAwait(false);
+                await worker.DisposeAsync().ConfigureAwait(false);
+            }
+        }
+
+        foreach (ManagedVm vm in _vms.Values)
+        {
+            if (vm.Record.WantedOn && !held.Contains(vm.Record.Id))
+            {
+                DaemonLog.Lost(log, vm.Record.Name);
+                vm.Lost();
+            }
+        }
+    }
+
+    /// <summary>All VMs, by name.</summary>
+    public VmList List() => new([.. _vms.Values.Select(v => v.Info).OrderBy(v => v.Name, StringComparer.Ordinal)]);
+
+    /// <summary>One VM.</summary>
+    /// <exception cref="ApiException">There is none of this name.</exception>
+    public ManagedVm Get(string name) => _vms.TryGetValue(name, out ManagedVm? vm)
+        ? vm
+        : throw new ApiException(404, "vm-not-found", "no such VM", $"{name}: there is no VM of this name; 'vmmctl vm list' shows those there are");
+
+    /// <summary>Creates a VM. The same name with the same spec is answered with the VM that is there, so a create may be repeated.</summary>
+    /// <returns>The VM, and whether it is new.</returns>
+    /// <exception cref="ApiException">The spec is not sound, or the name is taken.</exception>
+    public async Task<(VmInfo Vm, bool Created)> CreateAsync(string yaml, string folder, CancellationToken cancellation)
+    {
+        VmSpec spec = Read(yaml, folder);
+        await _changes.WaitAsync(cancellation).ConfigureAwait(false);
+        try
+        {
+            if (_vms.TryGetValue(spec.Name, out ManagedVm? present))
+            {
+                return string.Equals(present.Record.Spec, yaml, StringComparison.Ordinal) && string.Equals(present.Record.Folder, folder, StringComparison.Ordinal)
+                    ? (present.Info, false)
+                    : throw new ApiException(409, "name-taken", "the name is taken", $"{spec.Name}: there is a VM of this name with another spec: delete it, or change it with 'vmmctl vm edit'");
+            }
+
+            VmRecord record = new(Guid.NewGuid().ToString(), spec.Name, yaml, folder, 1, WantedOn: false, LastExit: null);
+            inventory.Add(record);
+            ManagedVm vm = new(record, inventory, launcher, log);
+            _vms[spec.Name] = vm;
+            return (vm.Info, true);
+        }
+        finally
+        {
+            _changes.Release();
+        }
+    }
+
+    /// <summary>Replaces the spec of a VM that does not run.</summary>
+    /// <exception cref="ApiException">The spec is not sound, names another VM, or the VM runs or was changed meanwhile.</exception>
+    public Task<VmInfo> ReplaceAsync(string name, string yaml, string folder, long? revision, CancellationToken cancellation)
+    {
+        ManagedVm vm = Get(name);
+        folder = folder.Length > 0 ? folder : vm.Record.Folder;
+        VmSpec spec = Read(yaml, folder);
+        return string.Equals(spec.Name, name, StringComparison.Ordinal)
+            ? vm.ReplaceAsync(yaml, folder, spec, revision, cancellation)
+            : throw new ApiException(422, "name-differs", "the spec names another VM", $"the spec says name: {spec.Name}, but it was sent for {name}: VMs are not renamed");
+    }
+
+    /// <summary>Forgets a VM that does not run.</summary>
+    /// <exception cref="ApiException">It runs, was changed meanwhile, or is not there.</exception>
+    public async Task RemoveAsync(string name, long? revision, CancellationToken cancellation)
+    {
+        ManagedVm vm = Get(name);
+        await _changes.WaitAsync(cancellation).ConfigureAwait(false);
+        try
+        {
+            await vm.RemoveAsync(revision, cancellation).ConfigureAwait(false);
+            _vms.TryRemove(name, out _);
+        }
+        finally
+        {
+            _changes.Release();
+        }
+
+        vm.Dispose();
+    }
+
+    /// <summary>Lets go of all workers; the VMs go on.</summary>
+    public void Dispose()
+    {
+        foreach (ManagedVm vm in _vms.Values)
+        {
+            vm.Dispose();
+        }
+
+        _changes.Dispose();
+    }
+
+    private static VmSpec Read(string yaml, string folder)
+    {
+        try
+        {
+            VmSpec spec = SpecReader.Read(yaml, "spec", folder.Length > 0 ? folder : null);
+            List<SpecProblem> problems = [.. SpecFiles.Check(spec), .. Relative(spec)];
+            return problems.Count == 0 ? spec : throw new SpecException(problems);
+        }
+        catch (SpecException e)
+        {
+            throw new ApiException(422, "spec-invalid", "the spec is not sound", string.Join('\n', e.Problems.Select(p => (p with { File = null }).ToString())),
+                [.. e.Problems.Select(p => new FieldProblem(p.Path, p.Message, p.Line))], e);
+        }
+    }
+
+    /// <summary>The daemon has no current folder that a client could mean.</summary>
+    private static IEnumerable<SpecProblem> Relative(VmSpec spec)
+    {
+        foreach ((string field, string? path) in new[] { ("boot.kernel", spec.Boot.Kernel), ("boot.initrd", spec.Boot.Initrd) }
+            .Concat(spec.Disks.Select((disk, i) => ($"disks[{i}].path", (string?)disk.Path))))
+        {
+            if (path is { Length: > 0 } && !Path.IsPathRooted(path))
+            {
+                yield return new SpecProblem(field, $"{path} is relative and the request names no folder: give the whole path");
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+using Microsoft.Extensions.Logging;
+using Vmm.Contracts.Rest;
+
+namespace Vmm.Daemon.Tests;
+
+/// <summary>A real daemon on a unix socket in a folder of its own, with fake workers; it can be killed and started again over the same state.</summary>
+internal sealed class DaemonFixture : IAsyncDisposable
+{
+    private DaemonHost? _host;
+
+    private DaemonFixture()
+    {
+        Options = new DaemonOptions { StateFolder = Path.Combine(Folder, "state"), RunFolder = Path.Combine(Folder, "run") };
+        File.WriteAllText(Path.Combine(Folder, "kernel"), "not looked at by a fake worker");
+    }
+
+    internal string Folder { get; } = Directory.CreateTempSubdirectory("vmmd-").FullName;
+
+    internal DaemonOptions Options { get; }
+
+    internal FakeWorkers Workers { get; } = new();
+
+    internal VmmClient Client { get; private set; } = null!;
+
+    internal static async Task<DaemonFixture> StartAsync()
+    {
+        DaemonFixture fixture = new();
+        await fixture.StartDaemonAsync();
+        return fixture;
+    }
+
+    internal string Yaml(string name, string more = "") => $"name: {name}\nboot:\n  kernel: kernel\n{more}";
+
+    internal Task<VmInfo> CreateAsync(string name, string more = "") => Client.CreateAsync(Yaml(name, more), Folder, CancellationToken.None);
+
+    /// <summary>The daemon goes without a word to its workers, and a new one comes.</summary>
+    internal async Task RestartAsync()
+    {
+        await StopDaemonAsync();
+        await StartDaemonAsync();
+    }
+
+    internal async Task StopDaemonAsync()
+    {
+        Client.Dispose();
+        await _host!.DisposeAsync();
+    }
+
+    internal async Task StartDaemonAsync()
+    {
+        _host = await DaemonHost.StartAsync(Options, Workers, CancellationToken.None, LogLevel.Critical);
+        Client = new VmmClient(Options.SocketPath);
+    }
+
+    internal static async Task<Problem> RefusedAsync(Func<Task> request) => (await Assert.ThrowsAsync<VmmApiException>(request)).Problem;
+
+    internal async Task<VmState> StateSoonAsync(string name, VmState wanted)
+    {
+        for (int i = 0; i < 500; i++)
+        {
+            if ((await Client.ShowAsync(name, CancellationToken.None)).State == wanted)
+            {
+                return wanted;
+            }
+
+            await Task.Delay(10);
+        }
+
+        return (await Client.ShowAsync(name, CancellationToken.None)).State;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await StopDaemonAsync();
+        Directory.Delete(Folder, recursive: true);
+    }
+}

@@ -1,0 +1,137 @@
+using System.Collections.Concurrent;
+using System.IO.Pipelines;
+using Vmm.Contracts.Control;
+using Vmm.Daemon.Workers;
+using Vmm.Machine.Spec;
+
+namespace Vmm.Daemon.Tests;
+
+/// <summary>Workers without processes: they outlive a daemon as real ones do, because the tests keep this object.</summary>
+internal sealed class FakeWorkers : IWorkerLauncher
+{
+    internal ConcurrentDictionary<string, FakeWorker> Alive { get; } = new(StringComparer.Ordinal);
+
+    internal WorkerException? RefuseLaunch { get; set; }
+
+    internal TimeSpan LaunchTime { get; set; }
+
+    public async Task<IWorker> LaunchAsync(string vmId, VmSpec spec, CancellationToken cancellation)
+    {
+        await Task.Delay(LaunchTime, cancellation);
+        if (RefuseLaunch is { } refused)
+        {
+            throw refused;
+        }
+
+        FakeWorker worker = new(vmId, 1000 + Alive.Count, () => Alive.TryRemove(vmId, out _));
+        return Alive.TryAdd(vmId, worker) ? worker : throw new InvalidOperationException("two workers for one VM");
+    }
+
+    public Task<IReadOnlyList<IWorker>> AdoptAsync(CancellationToken cancellation) => Task.FromResult<IReadOnlyList<IWorker>>([.. Alive.Values]);
+}
+
+internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWorker
+{
+    private readonly TaskCompletionSource<WorkerExit> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    public string VmId => vmId;
+
+    public int ProcessId => processId;
+
+    public WorkerState State { get; private set; } = WorkerState.Ready;
+
+    public Task<WorkerExit> Ended => _ended.Task;
+
+    internal int PowerButtonPresses { get; private set; }
+
+    public IDisposable OnStateChanged(Action<WorkerState> handler) => new MemoryStream();
+
+    internal void End(WorkerExit exit)
+    {
+        State = WorkerState.Ended;
+        gone();
+        _ended.TrySetResult(exit);
+    }
+
+    public Task StartAsync(CancellationToken cancellation) => Become(WorkerState.Running);
+
+    public Task PauseAsync(CancellationToken cancellation) => Become(WorkerState.Paused);
+
+    public Task ResumeAsync(CancellationToken cancellation) => Become(WorkerState.Running);
+
+    public Task PressPowerButtonAsync(CancellationToken cancellation)
+    {
+        PowerButtonPresses++;
+        return Task.CompletedTask;
+    }
+
+    public Task StopAsync(CancellationToken cancellation)
+    {
+        End(new WorkerExit(WorkerExitReason.Stopped, 0, null));
+        return Task.CompletedTask;
+    }
+
+    public Task<WorkerStats> GetStatsAsync(CancellationToken cancellation) =>
+        Task.FromResult(new WorkerStats(12, 34, 56, [new DiskStats("disk0", 1, 512, 2, 1024, 3, 0)], []));
+
+    /// <summary>A console that says everything back in upper case.</summary>
+    public Task<Stream> OpenConsoleAsync(CancellationToken cancellation)
+    {
+        Pipe toDaemon = new(), toGuest = new();
+        _ = Task.Run(async () =>
+        {
+            await using Stream input = toGuest.Reader.AsStream(), output = toDaemon.Writer.AsStream();
+            byte[] buffer = new byte[256];
+            int count;
+            while ((count = await input.ReadAsync(buffer, CancellationToken.None)) > 0)
+            {
+                await output.WriteAsync(buffer.Take(count).Select(b => (byte)char.ToUpperInvariant((char)b)).ToArray(), CancellationToken.None);
+            }
+        }, CancellationToken.None);
+        return Task.FromResult<Stream>(new Duplex(toDaemon.Reader.AsStream(), toGuest.Writer.AsStream()));
+    }
+
+    public ValueTask DisposeAsync() => ValueTask.CompletedTask;
+
+    private Task Become(WorkerState state)
+    {
+        State = state;
+        return Task.CompletedTask;
+    }
+
+    private sealed class Duplex(Stream reader, Stream writer) : Stream
+    {
+        public override bool CanRead => true;
+
+        public override bool CanWrite => true;
+
+        public override bool CanSeek => false;
+
+        public override long Length => throw new NotSupportedException();
+
+        public override long Position { get => throw new NotSupportedException(); set => throw new NotSupportedException(); }
+
+        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default) => reader.ReadAsync(buffer, cancellationToken);
+
+        public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) => writer.WriteAsync(buffer, cancellationToken);
+
+        public override Task FlushAsync(CancellationToken cancellationToken) => writer.FlushAsync(cancellationToken);
+
+        public override void Flush() => writer.Flush();
+
+        public override int Read(byte[] buffer, int offset, int count) => reader.Read(buffer, offset, count);
+
+        public override void Write(byte[] buffer, int offset, int count) => writer.Write(buffer, offset, count);
+
+        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
+
+        public override void SetLength(long value) => throw new NotSupportedException();
+
+        protected override void Dispose(bool disposing)
+        {
+            reader.Dispose();
+            writer.Dispose();
+            base.Dispose(disposing);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+using Vmm.Contracts.Control;
+using Vmm.Daemon.Inventory;
+
+namespace Vmm.Daemon.Tests;
+
+public sealed class InventoryTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("inventory-").FullName;
+
+    private string Database => Path.Combine(_folder, "inventory.db");
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public void What_was_written_is_there_after_opening_again()
+    {
+        VmRecord a = new("1", "a", "name: a", "/x", 3, WantedOn: true, null);
+        VmRecord b = new("2", "b", "name: b", "", 1, WantedOn: false, new WorkerExit(WorkerExitReason.TripleFault, 1, "at 0x1000"));
+        using (VmInventory inventory = VmInventory.Open(Database))
+        {
+            inventory.Add(b);
+            inventory.Add(a with { WantedOn = false });
+            inventory.Update(a);
+        }
+
+        using VmInventory again = VmInventory.Open(Database);
+        Assert.Equal([a, b], again.All());
+        again.Remove(a);
+        Assert.Equal([b], again.All());
+        Assert.Throws<InvalidOperationException>(() => again.Update(a));
+    }
+
+    [Fact]
+    public void A_file_that_is_no_database_or_damaged_or_newer_is_refused_by_name()
+    {
+        File.WriteAllText(Database, "this is not a database, and long enough to have a header of its own, surely, yes");
+        Assert.Contains(Database, Assert.Throws<InventoryException>(() => VmInventory.Open(Database)).Message, StringComparison.Ordinal);
+        File.Delete(Database);
+        VmInventory.Open(Database).Dispose();
+        byte[] file = File.ReadAllBytes(Database);
+        file[63] = 9; // user_version, big endian at offset 60
+        File.WriteAllBytes(Database, file);
+        Assert.Contains("newer", Assert.Throws<InventoryException>(() => VmInventory.Open(Database)).Message, StringComparison.Ordinal);
+        file[63] = 1;
+        Random random = new(3);
+        for (int round = 0; round < 50; round++)
+        {
+            byte[] torn = (byte[])file.Clone();
+            random.NextBytes(torn.AsSpan(100, random.Next(1, torn.Length - 100)));
+            File.WriteAllBytes(Database, torn);
+            try
+            {
+                using VmInventory opened = VmInventory.Open(Database);
+                _ = opened.All();
+            }
+            catch (Exception e) when (e is InventoryException or Microsoft.Data.Sqlite.SqliteException)
+            {
+                // Refused, as it should be; a crash or a hang would fail the test.
+            }
+        }
+    }
+}
