@@ -24,13 +24,21 @@ public sealed class DaemonHost : IAsyncDisposable
         _vms = vms;
     }
 
+    /// <summary>Makes the state and the run folder where they are missing; others than the daemon's user and group see neither.</summary>
+    /// <exception cref="IOException">A folder cannot be made.</exception>
+    public static void MakeFolders(DaemonOptions options)
+    {
+        const UnixFileMode Owner = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
+        Directory.CreateDirectory(options.StateFolder, Owner);
+        Directory.CreateDirectory(options.RunFolder, Owner | UnixFileMode.GroupRead | UnixFileMode.GroupExecute);
+    }
+
     /// <summary>Starts everything; when this returns, the socket answers.</summary>
     /// <exception cref="InventoryException">The inventory cannot be used.</exception>
     /// <exception cref="IOException">A folder or the socket cannot be made, or another vmmd is at work there.</exception>
     public static async Task<DaemonHost> StartAsync(DaemonOptions options, IWorkerLauncher launcher, CancellationToken cancellation, LogLevel level = LogLevel.Information)
     {
-        Directory.CreateDirectory(options.StateFolder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
-        Directory.CreateDirectory(options.RunFolder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.GroupRead | UnixFileMode.GroupExecute);
+        MakeFolders(options);
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders().AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(level).AddFilter("Microsoft", LogLevel.Warning);
         builder.WebHost.ConfigureKestrel(kestrel =>

@@ -36,7 +36,7 @@ using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSi
 using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Signalled);
 try
 {
-    Directory.CreateDirectory(options.RunFolder);
+    DaemonHost.MakeFolders(options);
     await using WorkerLauncher launcher = new(options.Launcher());
     await using DaemonHost host = await DaemonHost.StartAsync(options, launcher, stop.Token);
     ServiceManager.Tell("READY=1");

@@ -271,5 +271,6 @@ public sealed class ApiTests
             await socket.ConnectAsync(new UnixDomainSocketEndPoint(daemon.Options.SocketPath), cancellation);
             return new NetworkStream(socket, ownsSocket: true);
         },
-    }) { BaseAddress = new Uri("http://vmmd/") };
+    })
+    { BaseAddress = new Uri("http://vmmd/") };
 }

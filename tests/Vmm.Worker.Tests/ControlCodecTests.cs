@@ -1,10 +1,10 @@
-using Vmm.Memory;
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using FsCheck.Fluent;
 using Vmm.Contracts.Control;
 using Vmm.Machine.Spec;
+using Vmm.Memory;
 
 namespace Vmm.Worker.Tests;
 

@@ -1,8 +1,8 @@
-using Vmm.Memory;
 using System.Text;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
 using Vmm.Machine.Spec;
+using Vmm.Memory;
 
 namespace Vmm.Worker.Tests;
 

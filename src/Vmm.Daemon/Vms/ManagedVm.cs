@@ -54,16 +54,31 @@ public sealed class ManagedVm : IDisposable
         }
     }
 
-    /// <summary>Takes over a worker of an earlier daemon.</summary>
-    internal void Adopt(IWorker worker)
+    /// <summary>Takes over a worker of an earlier daemon. One whose VM was built but not started was cut off in a start: the start is finished.</summary>
+    internal async Task AdoptAsync(IWorker worker, CancellationToken cancellation)
     {
+        bool unfinished = worker.State is WorkerState.Idle or WorkerState.Ready;
         lock (_gate)
         {
             _worker = worker;
-            _state = worker.State == WorkerState.Paused ? VmState.Paused : VmState.Running;
+            _state = unfinished ? VmState.Starting : worker.State == WorkerState.Paused ? VmState.Paused : VmState.Running;
         }
 
         Watch(worker);
+        if (!unfinished)
+        {
+            return;
+        }
+
+        try
+        {
+            await worker.StartAsync(cancellation).ConfigureAwait(false);
+            MoveIfPossible(VmEvent.Started);
+        }
+        catch (WorkerException e)
+        {
+            await AbandonAsync($"its start was cut off by the end of the earlier vmmd and could not be finished: {e.Message}").ConfigureAwait(false);
+        }
     }
 
     /// <summary>At the daemon's start: the VM should run, but no worker was found. It died with nobody watching.</summary>

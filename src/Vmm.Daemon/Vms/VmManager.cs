@@ -29,7 +29,7 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
             if (vm is not null)
             {
                 held.Add(worker.VmId);
-                vm.Adopt(worker);
+                await vm.AdoptAsync(worker, cancellation).ConfigureAwait(false);
                 DaemonLog.Adopted(log, vm.Record.Name, worker.ProcessId);
             }
             else

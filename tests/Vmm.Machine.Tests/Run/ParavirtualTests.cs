@@ -1,8 +1,8 @@
-using Vmm.Memory;
 using System.Net.Sockets;
 using System.Text;
 using Vmm.Machine.Run;
 using Vmm.Machine.Spec;
+using Vmm.Memory;
 using Vmm.Testing;
 
 namespace Vmm.Machine.Tests.Run;
