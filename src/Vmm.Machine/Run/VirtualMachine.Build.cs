@@ -1,0 +1,228 @@
+using Vmm.Devices.Legacy;
+using Vmm.Devices.Virtio.Blk;
+using Vmm.Devices.Virtio.Rng;
+using Vmm.Interop;
+using Vmm.Interop.Kvm;
+using Vmm.Kvm;
+using Vmm.Machine.Boot;
+using Vmm.Machine.Cpu;
+using Vmm.Machine.Layout;
+using Vmm.Machine.Spec;
+using Vmm.Memory;
+
+namespace Vmm.Machine.Run;
+
+/// <content>Putting the machine together: memory, devices, vCPUs.</content>
+public sealed partial class VirtualMachine
+{
+    private void Build(Action<string>? note, EmptyVm kvm)
+    {
+        // The probe times a guest loop (25 ms on an emulating KVM): beside the set-up, and only for someone who reads notes.
+        Thread? probe = note is null ? null : new Thread(() => ProbeKvm(note), maxStackSize: 256 * 1024) { Name = "kvm-probe", IsBackground = true };
+        probe?.Start();
+        KernelImage kernel = Own(KernelImage.Load(_resources.OpenKernel(_spec.Boot)));
+        BootFile? initrd = _spec.Boot.Initrd is not null ? Own(_resources.OpenInitrd(_spec.Boot)) : null;
+
+        Own(_end);
+        HostTopology host = NumaPlacement.NeedsHost(_spec) ? HostTopology.Read() : HostTopology.Unknown;
+        IReadOnlyList<VnodeHome> homes = NumaPlacement.Place(_spec, host);
+        MemoryMap map = MemoryMap.Create(VnodeSizes(), CpuidModel.PhysicalAddressBits(kvm.SupportedCpuid));
+        GuestMemory memory = BuildMemory(map, homes, host);
+        KvmVm vm = kvm.Vm;
+        ReadOnlySpan<GuestRegion> regions = memory.RegionSpan;
+        for (int slot = 0; slot < regions.Length; slot++)
+        {
+            ref readonly GuestRegion region = ref regions[slot];
+            vm.SetMemorySlot((uint)slot, region.Start.Value, region.Length, region.HostAddress);
+        }
+
+        KvmInterrupts interrupts = kvm.Interrupts;
+        BuildLegacyDevices(interrupts);
+        BuildPanicDevice(note);
+        VirtioSlots slots = BuildVirtioDevices(memory, interrupts, new KvmDoorbells(vm), homes);
+
+        CpuTopology topology = CpuTopology.Create(VnodeOfVcpu());
+        BootInfo boot = LoadBoot(kernel, initrd, memory, map, topology, slots.KernelArguments);
+        BuildVcpus(kvm, topology, memory, boot, homes);
+        probe?.Join();
+    }
+
+    private static void ProbeKvm(Action<string> note)
+    {
+        try
+        {
+            using KvmSystem kvm = KvmSystem.Open();
+            if (KvmKindProbe.Detect(kvm) == KvmKind.Emulating)
+            {
+                note("this /dev/kvm only emulates kernel code (no VMX/SVM): micro-guests run, a stock Linux kernel will not get far in useful time");
+            }
+        }
+        catch (Exception cause) when (cause is KvmUnavailableException or KernelException or InvalidOperationException)
+        {
+            // The machine itself meets the same trouble and reports it.
+        }
+    }
+
+    private GuestMemory BuildMemory(MemoryMap map, IReadOnlyList<VnodeHome> homes, HostTopology host)
+    {
+        VnodeMemory?[] vnodes = homes.Count == 1 ? OneVnode(homes[0], host) : VnodesSideBySide(homes, host);
+
+        GuestRegion[] regions = new GuestRegion[map.Ram.Count];
+        for (int i = 0; i < regions.Length; i++)
+        {
+            RamExtent extent = map.Ram[i];
+            regions[i] = vnodes[extent.Vnode]!.Region(extent.Start, extent.Length, extent.BackingOffset);
+        }
+
+        return new GuestMemory(regions);
+    }
+
+    private VnodeMemory[] OneVnode(VnodeHome home, HostTopology host)
+    {
+        VnodeMemory[] one = new VnodeMemory[1];
+        one[0] = Own(VnodeMemory.Create(home.Memory, host));
+        return one;
+    }
+
+    /// <summary>
+    /// What touches in guest addresses touches here too, so that a buffer over the border of two vnodes is one range for devices. Only a vnode of
+    /// huge pages behind one whose size is not a multiple of them starts at the next multiple.
+    /// </summary>
+    private VnodeMemory?[] VnodesSideBySide(IReadOnlyList<VnodeHome> homes, HostTopology host)
+    {
+        ulong[] offsets = new ulong[homes.Count];
+        ulong length = 0, alignment = ByteSize.BytesPerPage;
+        for (int i = 0; i < offsets.Length; i++)
+        {
+            ulong page = homes[i].Memory.PageSize;
+            offsets[i] = (length + page - 1) & ~(page - 1);
+            length = offsets[i] + homes[i].Memory.Size;
+            alignment = Math.Max(alignment, page);
+        }
+
+        AddressReservation addresses = Own(new AddressReservation(length, alignment));
+        VnodeMemory?[] vnodes = new VnodeMemory?[homes.Count];
+        for (int i = 0; i < vnodes.Length; i++)
+        {
+            vnodes[i] = homes[i].Memory.Size > 0 ? Own(VnodeMemory.Create(homes[i].Memory, host, within: addresses, offset: offsets[i])) : null;
+        }
+
+        return vnodes;
+    }
+
+    private void BuildLegacyDevices(KvmInterrupts interrupts)
+    {
+        _powerButton = interrupts.CreateLine(PowerButtonGsi);
+        if (_spec.Serial)
+        {
+            _serial = Own(new SerialPort(interrupts.CreateLine(SerialGsi), ConsoleOnSerial ? new ConsoleSink(_console) : new NoSink()));
+            _ports.Map(0x3F8, 8, _serial, "serial port");
+        }
+
+        if (_spec.DebugExit)
+        {
+            _ports.Map(DebugExitPort.Port, 4, new DebugExitPort(code => _end.Decide(new RunResult(RunOutcome.DebugExit, code))), "debug exit");
+        }
+
+        _ports.Map(0x60, 5, new I8042(Reset), "i8042");
+        _ports.Map(0x70, 2, new CmosRtc(), "RTC");
+        _ports.Map(AcpiPowerPorts.Port, 3, new AcpiPowerPorts(() => _end.Decide(new RunResult(RunOutcome.PowerOff)), Reset), "ACPI power");
+    }
+
+    private void Reset() => _end.Decide(new RunResult(RunOutcome.Reset));
+
+    private VirtioSlots BuildVirtioDevices(GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells, IReadOnlyList<VnodeHome> homes)
+    {
+        VirtioSlots slots = Own(new VirtioSlots(memory, interrupts, doorbells, _mmio));
+        _ports.Map(0xCF8, 8, slots.Bridge.ConfigPorts, "PCI configuration ports");
+        _mmio.Map(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, slots.Bridge.Ecam, "ECAM");
+        if (_spec.Disks.Count > 0)
+        {
+            BuildDisks(slots, homes);
+        }
+
+        if (_spec.Rng)
+        {
+            slots.Attach("rng", new VirtioRng(), _spec.VirtioTransport);
+        }
+
+        if (WantsParavirtualDevices)
+        {
+            BuildParavirtualDevices(slots);
+        }
+
+        return slots;
+    }
+
+    private void BuildDisks(VirtioSlots slots, IReadOnlyList<VnodeHome> homes)
+    {
+        for (int i = 0; i < _spec.Disks.Count; i++)
+        {
+            DiskSpec disk = _spec.Disks[i];
+            IReadOnlyList<int> cpus = homes[0].HostCpus;
+            VirtioBlkOptions options = new()
+            {
+                Name = $"disk{i}",
+                Serial = disk.Serial ?? $"vmm-disk{i}",
+                QueueCount = disk.Queues,
+                QueueSize = disk.QueueSize,
+                ThreadStarted = cpus.Count > 0 ? _ => ThreadPlacement.PinCurrent(cpus) : null,
+            };
+            VirtioBlk device = new(_resources.OpenDisk(i, disk), options);
+            _disks.Add(device.Counters);
+            slots.Attach(options.Name, device, disk.Transport ?? _spec.VirtioTransport);
+        }
+    }
+
+    private ByteSize[] VnodeSizes()
+    {
+        IReadOnlyList<VnodeSpec> vnodes = _spec.EffectiveVnodes;
+        ByteSize[] sizes = new ByteSize[vnodes.Count];
+        for (int i = 0; i < sizes.Length; i++)
+        {
+            sizes[i] = vnodes[i].Memory;
+        }
+
+        return sizes;
+    }
+
+    private int[] VnodeOfVcpu()
+    {
+        int[] vnodes = new int[_spec.Cpus];
+        for (int vnode = 0; vnode < _spec.EffectiveVnodes.Count; vnode++)
+        {
+            foreach (int cpu in _spec.EffectiveVnodes[vnode].Cpus)
+            {
+                vnodes[cpu] = vnode;
+            }
+        }
+
+        return vnodes;
+    }
+
+    private void BuildVcpus(EmptyVm kvm, CpuTopology topology, GuestMemory memory, BootInfo boot, IReadOnlyList<VnodeHome> homes)
+    {
+        bool deadline = kvm.System.CheckExtension(KvmCapability.TscDeadlineTimer) != 0;
+        PhysicalMemory physical = new(memory);
+        foreach (VcpuPlace place in topology.Vcpus)
+        {
+            KvmVcpu vcpu = place.ApicId == EmptyVm.BootVcpuId ? kvm.BootVcpu : Own(kvm.Vm.CreateVcpu(place.ApicId));
+            vcpu.SetCpuid(CpuidModel.Build(kvm.SupportedCpuid, topology, place, deadline));
+            VcpuSetup.SetFirmwareMsrs(vcpu);
+            if (place.Index == 0)
+            {
+                VcpuSetup.SetBootCpu(vcpu, boot.Cpu);
+            }
+
+            IReadOnlyList<int> cpus = homes[place.Vnode].HostCpus;
+            _vcpus.Add(new VcpuThread(vcpu, place.Index, _ports, _mmio, new EmulationAssist(vcpu, physical), _end, _gate, cpus.Count > 0 ? () => ThreadPlacement.PinCurrent(cpus) : null));
+        }
+    }
+
+    private sealed class PhysicalMemory(GuestMemory memory) : IGuestPhysicalMemory
+    {
+        public bool TryRead(ulong guestPhysical, Span<byte> destination) => memory.TryRead(new GuestAddress(guestPhysical), destination);
+
+        public bool TryWrite(ulong guestPhysical, ReadOnlySpan<byte> source) => memory.TryWrite(new GuestAddress(guestPhysical), source);
+    }
+}
