@@ -13,12 +13,14 @@ namespace Vmm.Daemon;
 /// <summary>The daemon put together: inventory, VMs, web server on a unix socket. Tests start it with a launcher of their own.</summary>
 public sealed class DaemonHost : IAsyncDisposable
 {
+    private readonly FolderLocks _locks;
     private readonly WebApplication _web;
     private readonly VmInventory _inventory;
     private readonly VmManager _vms;
 
-    private DaemonHost(WebApplication web, VmInventory inventory, VmManager vms)
+    private DaemonHost(FolderLocks locks, WebApplication web, VmInventory inventory, VmManager vms)
     {
+        _locks = locks;
         _web = web;
         _inventory = inventory;
         _vms = vms;
@@ -39,6 +41,21 @@ public sealed class DaemonHost : IAsyncDisposable
     public static async Task<DaemonHost> StartAsync(DaemonOptions options, IWorkerLauncher launcher, CancellationToken cancellation, LogLevel level = LogLevel.Information)
     {
         MakeFolders(options);
+        // First of all: whoever adopts workers takes them from the daemon they have.
+        FolderLocks locks = FolderLocks.Take(options.StateFolder, options.RunFolder);
+        try
+        {
+            return await StartAsync(options, launcher, locks, level, cancellation).ConfigureAwait(false);
+        }
+        catch
+        {
+            locks.Dispose();
+            throw;
+        }
+    }
+
+    private static async Task<DaemonHost> StartAsync(DaemonOptions options, IWorkerLauncher launcher, FolderLocks locks, LogLevel level, CancellationToken cancellation)
+    {
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders().AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(level).AddFilter("Microsoft", LogLevel.Warning);
         builder.WebHost.ConfigureKestrel(kestrel =>
@@ -53,14 +70,14 @@ public sealed class DaemonHost : IAsyncDisposable
         ILoggerFactory logs = web.Services.GetRequiredService<ILoggerFactory>();
         VmInventory inventory = VmInventory.Open(Path.Combine(options.StateFolder, "inventory.db"));
         VmManager vms = new(inventory, launcher, logs.CreateLogger<VmManager>());
-        DaemonHost host = new(web, inventory, vms);
+        DaemonHost host = new(locks, web, inventory, vms);
         try
         {
+            RemoveStaleSocket(options.SocketPath);
             await vms.LoadAsync(cancellation).ConfigureAwait(false);
             web.UseMiddleware<RequestGuard>();
             web.UseWebSockets();
             Endpoints.Map(web, vms);
-            RemoveStaleSocket(options.SocketPath);
             await web.StartAsync(cancellation).ConfigureAwait(false);
             File.SetUnixFileMode(options.SocketPath, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite);
             DaemonLog.Listening(logs.CreateLogger<DaemonHost>(), DaemonOptions.Version, options.SocketPath);
@@ -87,9 +104,10 @@ public sealed class DaemonHost : IAsyncDisposable
         await _web.DisposeAsync().ConfigureAwait(false);
         _vms.Dispose();
         _inventory.Dispose();
+        _locks.Dispose();
     }
 
-    /// <summary>A socket file that nobody answers was left by a daemon that was killed.</summary>
+    /// <summary>A socket file that nobody answers was left by a daemon that was killed. One that answers is that of a daemon with other folders.</summary>
     private static void RemoveStaleSocket(string path)
     {
         if (!File.Exists(path))

@@ -27,6 +27,12 @@ internal static partial class DaemonLog
     [LoggerMessage(7, LogLevel.Error, "{Method} {Path} failed")]
     internal static partial void Fault(ILogger log, Exception error, string method, string path);
 
+    [LoggerMessage(9, LogLevel.Warning, "the stored spec of {Name} cannot be read: {Problem}")]
+    internal static partial void SpecUnread(ILogger log, string name, string problem);
+
+    [LoggerMessage(10, LogLevel.Error, "the end of {Name} could not be written to the inventory")]
+    internal static partial void Unsaved(ILogger log, Exception error, string name);
+
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
     internal static partial void Listening(ILogger log, string version, string socket);
 }

@@ -6,6 +6,7 @@ using System.Text;
 using System.Text.Json;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Workers;
 
 namespace Vmm.Daemon.Tests;
@@ -128,6 +129,47 @@ public sealed class ApiTests
         Assert.Equal(WorkerExitReason.WorkerDied, (await daemon.Client.ShowAsync("lost", s_none)).LastExit!.Reason);
         Assert.Equal(kept.Id, daemon.Workers.Alive.Values.Single().VmId);
         Assert.Equal(VmState.Stopped, (await daemon.Client.DoAsync("kept", "stop", s_none)).State);
+    }
+
+    [Fact]
+    public async Task A_second_daemon_on_the_same_folders_is_refused_before_it_touches_a_worker()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        await daemon.CreateAsync("web1");
+        await daemon.Client.DoAsync("web1", "start", s_none);
+        foreach (DaemonOptions other in new[]
+        {
+            daemon.Options,
+            daemon.Options with { StateFolder = Path.Combine(daemon.Folder, "other-state") },
+            daemon.Options with { RunFolder = Path.Combine(daemon.Folder, "other-run") },
+        })
+        {
+            IOException refused = await Assert.ThrowsAsync<IOException>(() => DaemonHost.StartAsync(other, daemon.Workers, s_none));
+            Assert.Contains("another vmmd", refused.Message, StringComparison.Ordinal);
+        }
+
+        Assert.Equal(0, daemon.Workers.Adoptions - 1); // the first daemon's own
+        Assert.Equal(VmState.Running, (await daemon.Client.ShowAsync("web1", s_none)).State);
+    }
+
+    [Fact]
+    public async Task A_stored_spec_that_no_longer_reads_spoils_its_own_vm_only()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        await daemon.CreateAsync("good");
+        await daemon.StopDaemonAsync();
+        using (VmInventory inventory = VmInventory.Open(Path.Combine(daemon.Options.StateFolder, "inventory.db")))
+        {
+            inventory.Add(new VmRecord(Guid.NewGuid().ToString(), "old", "name: old\nfieldOfAnotherVersion: 1\n", daemon.Folder, 1, WantedOn: false, LastExit: null));
+        }
+
+        await daemon.StartDaemonAsync();
+        Assert.Equal(VmState.Running, (await daemon.Client.DoAsync("good", "start", s_none)).State);
+        Problem problem = await DaemonFixture.RefusedAsync(() => daemon.Client.DoAsync("old", "start", s_none));
+        Assert.Equal("spec-invalid", problem.Code);
+        Assert.Contains("fieldOfAnotherVersion", problem.Detail, StringComparison.Ordinal);
+        await daemon.Client.ReplaceAsync("old", daemon.Yaml("old"), "", null, s_none);
+        Assert.Equal(VmState.Running, (await daemon.Client.DoAsync("old", "start", s_none)).State);
     }
 
     [Fact]

@@ -27,7 +27,13 @@ internal sealed class FakeWorkers : IWorkerLauncher
         return Alive.TryAdd(vmId, worker) ? worker : throw new InvalidOperationException("two workers for one VM");
     }
 
-    public Task<IReadOnlyList<IWorker>> AdoptAsync(CancellationToken cancellation) => Task.FromResult<IReadOnlyList<IWorker>>([.. Alive.Values]);
+    internal int Adoptions { get; private set; }
+
+    public Task<IReadOnlyList<IWorker>> AdoptAsync(CancellationToken cancellation)
+    {
+        Adoptions++;
+        return Task.FromResult<IReadOnlyList<IWorker>>([.. Alive.Values]);
+    }
 }
 
 internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWorker

@@ -1,9 +1,11 @@
+using Microsoft.Data.Sqlite;
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Workers;
 using Vmm.Machine.Spec;
+using Vmm.Memory;
 
 namespace Vmm.Daemon.Vms;
 
@@ -18,6 +20,8 @@ public sealed class ManagedVm : IDisposable
     private VmRecord _record;
     private VmState _state;
     private IWorker? _worker;
+    private VmSpec? _spec;
+    private SpecException? _specProblem;
 
     internal ManagedVm(VmRecord record, VmInventory inventory, IWorkerLauncher launcher, ILogger log)
     {
@@ -26,11 +30,17 @@ public sealed class ManagedVm : IDisposable
         _launcher = launcher;
         _log = log;
         _state = record.LastExit is not { } exit ? VmState.Defined : IsFault(exit) ? VmState.Failed : VmState.Stopped;
-        Spec = SpecReader.Read(record.Spec, record.Name, record.Folder.Length > 0 ? record.Folder : null);
+        try
+        {
+            _spec = SpecReader.Read(record.Spec, record.Name, record.Folder.Length > 0 ? record.Folder : null);
+        }
+        catch (SpecException e)
+        {
+            // Of another version, say. The VM can be shown, changed and deleted; only a start needs a sound spec.
+            _specProblem = e;
+            DaemonLog.SpecUnread(log, record.Name, e.Message);
+        }
     }
-
-    /// <summary>The spec as read.</summary>
-    internal VmSpec Spec { get; private set; }
 
     internal VmRecord Record
     {
@@ -49,7 +59,7 @@ public sealed class ManagedVm : IDisposable
         {
             lock (_gate)
             {
-                return new VmInfo(_record.Id, _record.Name, _state, _record.Revision, Spec.Cpus, Spec.Memory, _worker?.ProcessId, _record.LastExit);
+                return new VmInfo(_record.Id, _record.Name, _state, _record.Revision, _spec?.Cpus ?? 0, _spec?.Memory ?? ByteSize.Zero, _worker?.ProcessId, _record.LastExit);
             }
         }
     }
@@ -93,6 +103,7 @@ public sealed class ManagedVm : IDisposable
 
     internal Task<VmInfo> StartAsync(CancellationToken cancellation) => InTurn(async () =>
     {
+        VmSpec spec = _spec ?? throw ApiException.OfSpec(_specProblem!);
         Move(VmEvent.Start);
         try
         {
@@ -102,7 +113,7 @@ public sealed class ManagedVm : IDisposable
                 Save(_record with { WantedOn = true });
             }
 
-            IWorker worker = await _launcher.LaunchAsync(_record.Id, Spec, cancellation).ConfigureAwait(false);
+            IWorker worker = await _launcher.LaunchAsync(_record.Id, spec, cancellation).ConfigureAwait(false);
             lock (_gate)
             {
                 _worker = worker;
@@ -110,16 +121,17 @@ public sealed class ManagedVm : IDisposable
 
             Watch(worker);
             await worker.StartAsync(cancellation).ConfigureAwait(false);
-            lock (_gate)
-            {
-                // A short guest may be over by now; then that is what stands.
-                _state = VmLifeCycle.TryNext(_state, VmEvent.Started, out VmState running) ? running : _state;
-            }
+            MoveIfPossible(VmEvent.Started);
+        }
+        catch (WorkerException e)
+        {
+            await AbandonAsync(e.Message).ConfigureAwait(false);
+            throw Refused(e);
         }
         catch (Exception e)
         {
             await AbandonAsync(e.Message).ConfigureAwait(false);
-            throw e is WorkerException refused ? Refused(refused) : e;
+            throw;
         }
     }, cancellation);
 
@@ -139,7 +151,7 @@ public sealed class ManagedVm : IDisposable
 
     internal Task<VmInfo> PressPowerButtonAsync(CancellationToken cancellation) => InTurn(async () =>
     {
-        IWorker worker = Require(VmEvent.Paused); // possible where a pause is: the vCPUs run
+        IWorker worker = Require(VmEvent.PowerButton);
         await Call(() => worker.PressPowerButtonAsync(cancellation)).ConfigureAwait(false);
     }, cancellation);
 
@@ -163,7 +175,7 @@ public sealed class ManagedVm : IDisposable
             CheckRevision(revision);
             RequireNotAlive("changed");
             Save(_record with { Spec = yaml, Folder = folder, Revision = _record.Revision + 1 });
-            Spec = spec;
+            (_spec, _specProblem) = (spec, null);
         }
 
         return Task.CompletedTask;
@@ -243,7 +255,16 @@ public sealed class ManagedVm : IDisposable
 
             _worker = null;
             _state = VmLifeCycle.TryNext(_state, IsFault(exit) ? VmEvent.Failed : VmEvent.Ended, out VmState next) ? next : VmState.Failed;
-            Save(_record with { WantedOn = false, LastExit = exit });
+            try
+            {
+                Save(_record with { WantedOn = false, LastExit = exit });
+            }
+            catch (SqliteException e)
+            {
+                // Nobody waits for this change. In memory it stands; the next daemon finds a VM that should run and no worker, and says so.
+                DaemonLog.Unsaved(_log, e, _record.Name);
+                _record = _record with { WantedOn = false, LastExit = exit };
+            }
         }
 
         DaemonLog.VmEnded(_log, _record.Name, exit.Reason, exit.Message ?? "");
@@ -285,7 +306,7 @@ public sealed class ManagedVm : IDisposable
     {
         lock (_gate)
         {
-            return _worker ?? throw WrongState("needs a VM that runs");
+            return _worker ?? throw WrongState("does not run");
         }
     }
 
@@ -294,7 +315,7 @@ public sealed class ManagedVm : IDisposable
     {
         lock (_gate)
         {
-            return _worker is not null && VmLifeCycle.TryNext(_state, @event, out _) ? _worker : throw WrongState($"does not go with the event '{@event}'");
+            return _worker is not null && VmLifeCycle.TryNext(_state, @event, out _) ? _worker : throw WrongState($"cannot be {VmLifeCycle.Wish(@event)}");
         }
     }
 
@@ -302,11 +323,11 @@ public sealed class ManagedVm : IDisposable
     {
         lock (_gate)
         {
-            _state = VmLifeCycle.TryNext(_state, @event, out VmState next) ? next : throw WrongState($"does not go with the event '{@event}'");
+            _state = VmLifeCycle.TryNext(_state, @event, out VmState next) ? next : throw WrongState($"cannot be {VmLifeCycle.Wish(@event)}");
         }
     }
 
-    /// <summary>After the worker obeyed: unless the guest ended meanwhile.</summary>
+    /// <summary>After the worker obeyed. A guest may have ended meanwhile (a short one within its start); then that is what stands.</summary>
     private void MoveIfPossible(VmEvent @event)
     {
         lock (_gate)
@@ -331,7 +352,7 @@ public sealed class ManagedVm : IDisposable
         }
     }
 
-    private ApiException WrongState(string why) => new(409, "wrong-state", "the VM is in another state", $"{_record.Name} is {_state}, which {why}");
+    private ApiException WrongState(string why) => new(409, "wrong-state", "the VM is in another state", $"{_record.Name} is {_state}: it {why}");
 
     private void Save(VmRecord record)
     {

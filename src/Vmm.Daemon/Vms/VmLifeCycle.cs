@@ -17,7 +17,10 @@ public enum VmEvent
     /// <summary>The vCPUs go on.</summary>
     Resumed,
 
-    /// <summary>A stop was asked for.</summary>
+    /// <summary>The power button was pressed; what the guest makes of it is another event.</summary>
+    PowerButton,
+
+    /// <summary>A stop was asked for, perhaps again.</summary>
     Stop,
 
     /// <summary>It ended as it should: by the guest, or because it was stopped.</summary>
@@ -39,6 +42,7 @@ public static class VmLifeCycle
         [(VmState.Starting, VmEvent.Ended)] = VmState.Stopped,
         [(VmState.Starting, VmEvent.Failed)] = VmState.Failed,
         [(VmState.Running, VmEvent.Paused)] = VmState.Paused,
+        [(VmState.Running, VmEvent.PowerButton)] = VmState.Running,
         [(VmState.Running, VmEvent.Stop)] = VmState.Stopping,
         [(VmState.Running, VmEvent.Ended)] = VmState.Stopped,
         [(VmState.Running, VmEvent.Failed)] = VmState.Failed,
@@ -46,12 +50,24 @@ public static class VmLifeCycle
         [(VmState.Paused, VmEvent.Stop)] = VmState.Stopping,
         [(VmState.Paused, VmEvent.Ended)] = VmState.Stopped,
         [(VmState.Paused, VmEvent.Failed)] = VmState.Failed,
+        [(VmState.Stopping, VmEvent.Stop)] = VmState.Stopping,
         [(VmState.Stopping, VmEvent.Ended)] = VmState.Stopped,
         [(VmState.Stopping, VmEvent.Failed)] = VmState.Failed,
     };
 
     /// <summary>The state behind an event; false when the event is not possible there.</summary>
     public static bool TryNext(VmState state, VmEvent @event, out VmState next) => s_next.TryGetValue((state, @event), out next);
+
+    /// <summary>How people call what an event does: "cannot be …".</summary>
+    public static string Wish(VmEvent @event) => @event switch
+    {
+        VmEvent.Start => "started",
+        VmEvent.Paused => "paused",
+        VmEvent.Resumed => "resumed",
+        VmEvent.PowerButton => "asked to power off",
+        VmEvent.Stop => "stopped",
+        _ => @event.ToString(),
+    };
 
     /// <summary>True while a worker may hold the VM.</summary>
     public static bool IsAlive(VmState state) => state is VmState.Starting or VmState.Running or VmState.Paused or VmState.Stopping;

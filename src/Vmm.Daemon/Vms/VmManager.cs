@@ -3,7 +3,6 @@ using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Workers;
-using Vmm.Interop;
 using Vmm.Machine.Spec;
 
 namespace Vmm.Daemon.Vms;
@@ -139,8 +138,7 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
         }
         catch (SpecException e)
         {
-            throw new ApiException(422, "spec-invalid", "the spec is not sound", string.Join('\n', e.Problems.Select(p => (p with { File = null }).ToString())),
-                [.. e.Problems.Select(p => new FieldProblem(p.Path, p.Message, p.Line))], e);
+            throw ApiException.OfSpec(e);
         }
     }
 
