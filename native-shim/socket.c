@@ -20,22 +20,11 @@ VMM_API int32_t vmm_socket_pair(int32_t packets, int32_t *fds)
     return 0;
 }
 
-static int unix_address(const char *path, struct sockaddr_un *address)
-{
-    size_t length = strlen(path);
-    if (length == 0 || length >= sizeof(address->sun_path))
-        return ENAMETOOLONG;
-    memset(address, 0, sizeof(*address));
-    address->sun_family = AF_UNIX;
-    memcpy(address->sun_path, path, length);
-    return 0;
-}
-
 /* A packet socket with a name, which does not listen yet. */
 static intptr_t named_socket(const char *path, int connects, int32_t *err)
 {
     struct sockaddr_un address;
-    *err = unix_address(path, &address);
+    *err = vmm_unix_address(path, &address);
     if (*err != 0)
         return -1;
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
@@ -167,25 +156,6 @@ VMM_API int32_t vmm_socket_receive(intptr_t fd, void *bytes, int32_t capacity, i
     while (*count > 0)
         close(fds[--*count]);
     return -EMSGSIZE;
-}
-
-/* Bytes of a stream socket without waiting: a count, 0 at its end, -EAGAIN. */
-VMM_API int32_t vmm_stream_read(intptr_t fd, void *bytes, int32_t length)
-{
-    ssize_t n;
-    do {
-        n = recv((int)fd, bytes, (size_t)length, MSG_DONTWAIT);
-    } while (n < 0 && errno == EINTR);
-    return n < 0 ? -errno : (int32_t)n;
-}
-
-VMM_API int32_t vmm_stream_write(intptr_t fd, const void *bytes, int32_t length)
-{
-    ssize_t n;
-    do {
-        n = send((int)fd, bytes, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL);
-    } while (n < 0 && errno == EINTR);
-    return n < 0 ? -errno : (int32_t)n;
 }
 
 /* poll(2) over struct pollfd; how many are ready. */

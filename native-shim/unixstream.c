@@ -1,6 +1,6 @@
-/* Unix stream sockets that never block: the host's side of a virtio socket device. */
+/* Unix stream sockets that never block: consoles, and the host's side of a virtio socket device. */
 #define _GNU_SOURCE
-#include "vmmshim.h"
+#include "socket.h"
 
 #include <errno.h>
 #include <string.h>
@@ -8,22 +8,21 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static int set_address(struct sockaddr_un *address, const char *path)
+int vmm_unix_address(const char *path, struct sockaddr_un *address)
 {
     size_t length = strlen(path);
-    if (length == 0 || length >= sizeof(address->sun_path)) {
+    if (length == 0 || length >= sizeof(address->sun_path))
         return ENAMETOOLONG;
-    }
     memset(address, 0, sizeof(*address));
     address->sun_family = AF_UNIX;
-    memcpy(address->sun_path, path, length + 1);
+    memcpy(address->sun_path, path, length);
     return 0;
 }
 
 static intptr_t make(const char *path, int32_t backlog, int32_t *err)
 {
     struct sockaddr_un address;
-    *err = set_address(&address, path);
+    *err = vmm_unix_address(path, &address);
     if (*err != 0) {
         return -1;
     }

@@ -66,12 +66,6 @@ intptr_t vmm_memfd(const char *name, uint64_t size, uint32_t huge_shift, int32_t
 intptr_t vmm_memory_map(intptr_t fd, uint64_t length, int32_t *err);
 int32_t vmm_memory_unmap(intptr_t address, uint64_t length);
 int32_t vmm_memory_discard(intptr_t address, uint64_t length);
-intptr_t vmm_stream_listen(const char *path, int32_t backlog, int32_t *err);
-intptr_t vmm_stream_connect(const char *path, int32_t *err);
-intptr_t vmm_stream_accept(intptr_t listener, int32_t *err);
-int32_t vmm_stream_send(intptr_t fd, const void *bytes, int32_t length);
-int32_t vmm_stream_receive(intptr_t fd, void *bytes, int32_t length, int32_t peek);
-int32_t vmm_stream_shutdown(intptr_t fd, int32_t how);
 
 static void discarded_pages_read_as_zeros(void)
 {
@@ -206,10 +200,10 @@ static void children_get_their_descriptors_and_no_others(void)
     intptr_t child = vmm_spawn("/bin/sh", argv, envp, fds, 2, &pid, &err);
     CHECK(child >= 0 && pid > 0 && getsid(pid) == pid);
     CHECK(vmm_pidfd_wait(child, 100, &code, &status) == 0);
-    while (vmm_stream_read(pair[0], text, sizeof(text)) == -EAGAIN)
+    while (vmm_stream_receive(pair[0], text, sizeof(text), 0) == -EAGAIN)
         usleep(1000);
     CHECK(strcmp(text, "hi") == 0);
-    CHECK(vmm_stream_write(pair[0], "\n", 1) == 1);
+    CHECK(vmm_stream_send(pair[0], "\n", 1) == 1);
     CHECK(vmm_pidfd_wait(child, 10000, &code, &status) == 1 && code == CLD_EXITED && status == 7);
     CHECK(vmm_pidfd_signal(child, 9) == -ESRCH);
     vmm_close(child);

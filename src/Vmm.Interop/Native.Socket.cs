@@ -29,12 +29,6 @@ internal static partial class Native
     [LibraryImport(Shim, EntryPoint = "vmm_socket_receive")]
     internal static partial int SocketReceive(FileDescriptorHandle fd, Span<byte> bytes, int capacity, Span<int> fds, int most, out int count);
 
-    [LibraryImport(Shim, EntryPoint = "vmm_stream_read")]
-    internal static partial int StreamRead(FileDescriptorHandle fd, Span<byte> bytes, int length);
-
-    [LibraryImport(Shim, EntryPoint = "vmm_stream_write")]
-    internal static partial int StreamWrite(FileDescriptorHandle fd, ReadOnlySpan<byte> bytes, int length);
-
     [LibraryImport(Shim, EntryPoint = "vmm_poll")]
     internal static partial int Poll(Span<PollEntry> entries, int count, int timeout);
 }

@@ -53,8 +53,9 @@ public sealed class PacketSocket : IDisposable
     /// <exception cref="KernelException">Out of descriptors.</exception>
     public static (PacketSocket One, PacketSocket Other) CreatePair()
     {
-        (FileDescriptorHandle one, FileDescriptorHandle other) = StreamSocket.CreatePair(packets: true);
-        return (new PacketSocket(one), new PacketSocket(other));
+        Span<int> fds = stackalloc int[2];
+        KernelException.ThrowIfError(Native.SocketPair(1, fds), "socketpair");
+        return (new PacketSocket(new FileDescriptorHandle(fds[0])), new PacketSocket(new FileDescriptorHandle(fds[1])));
     }
 
     /// <summary>Connects to a listener in the file system.</summary>

@@ -7,6 +7,15 @@ public sealed class UnixStream : FileDescriptorHandle
 
     internal UnixStream(nint fd) : base(fd) { }
 
+    /// <summary>Two connected ends; the second is for somebody else.</summary>
+    /// <exception cref="KernelException">Out of descriptors.</exception>
+    public static (UnixStream Own, FileDescriptorHandle Theirs) CreatePair()
+    {
+        Span<int> fds = stackalloc int[2];
+        KernelException.ThrowIfError(Native.SocketPair(0, fds), "socketpair");
+        return (new UnixStream(fds[0]), new FileDescriptorHandle(fds[1]));
+    }
+
     /// <summary>Connects to a listener.</summary>
     /// <param name="path">Path of the socket, at most 107 bytes.</param>
     /// <param name="errno">Why not: ECONNREFUSED and ENOENT when nobody listens, EAGAIN when the listener's queue is full.</param>

@@ -33,6 +33,9 @@ public readonly unsafe struct GuestRegion
     /// <summary>Address of the first byte in this process, for KVM memory slots and mbind.</summary>
     public nint HostAddress => (nint)_host;
 
+    /// <summary>True when <paramref name="next"/> goes on where this region ends, for the guest and in this process.</summary>
+    internal bool Touches(in GuestRegion next) => next.Start.Value == Start.Value + Length && next._host == _host + Length.Bytes;
+
     /// <summary>Host pointer for a range that lies wholly inside the region; false otherwise.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal bool TryMap(GuestAddress at, ulong length, out byte* host)
@@ -251,29 +254,22 @@ public sealed unsafe class GuestMemory
     [MethodImpl(MethodImplOptions.NoInlining)]
     private static bool TryMapAcross(GuestRegion[] regions, GuestAddress at, ulong length, out byte* host)
     {
-        host = null;
-        ulong left = length;
-        for (int i = 0; i < regions.Length; i++)
+        for (int first = 0; first < regions.Length; first++)
         {
-            ref readonly GuestRegion region = ref regions[i];
-            ulong inside = host == null ? unchecked(at.Value - region.Start.Value) : 0;
-            if (host == null ? at.Value < region.Start.Value || inside >= region.Length
-                : region.Start.Value != regions[i - 1].Start.Value + regions[i - 1].Length || region.HostAddress != regions[i - 1].HostAddress + (nint)regions[i - 1].Length.Bytes)
+            ulong inside = unchecked(at.Value - regions[first].Start.Value);
+            if (at.Value < regions[first].Start.Value || inside >= regions[first].Length)
             {
-                if (host == null)
-                {
-                    continue;
-                }
-
-                break;
+                continue;
             }
 
-            host = host == null ? (byte*)region.HostAddress + inside : host;
-            left -= Math.Min(left, region.Length - inside);
-            if (left == 0)
+            ulong available = regions[first].Length - inside;
+            for (int next = first + 1; available < length && next < regions.Length && regions[next - 1].Touches(regions[next]); next++)
             {
-                return true;
+                available += regions[next].Length;
             }
+
+            host = available >= length ? (byte*)regions[first].HostAddress + inside : null;
+            return host != null;
         }
 
         host = null;

@@ -91,7 +91,7 @@ internal sealed class ConsoleHub : IConsoleEndpoint, IDisposable
                 return null;
             }
 
-            (FileDescriptorHandle own, FileDescriptorHandle theirs) = StreamSocket.CreatePair();
+            (UnixStream own, FileDescriptorHandle theirs) = UnixStream.CreatePair();
             _consoles.Add(new Attached(own, Math.Max(0, _written - Math.Min(History, _ring.Length))));
             if (_thread is null)
             {
@@ -208,10 +208,10 @@ internal sealed class ConsoleHub : IConsoleEndpoint, IDisposable
                 }
             }
 
-            int sent = length == 0 ? -1 : StreamSocket.TryWrite(console.Socket, buffer.AsSpan(0, length));
-            if (sent < 0)
+            int sent = length == 0 ? 0 : console.Socket.Send(buffer.AsSpan(0, length));
+            if (sent <= 0)
             {
-                return sent == -1;
+                return sent == 0;
             }
 
             console.Position += sent;
@@ -220,7 +220,7 @@ internal sealed class ConsoleHub : IConsoleEndpoint, IDisposable
 
     private bool Receive(Attached console, byte[] buffer)
     {
-        int got = StreamSocket.TryRead(console.Socket, buffer.AsSpan(0, 256));
+        int got = console.Socket.Receive(buffer.AsSpan(0, 256));
         if (got <= 0)
         {
             return got == -1;
@@ -239,9 +239,9 @@ internal sealed class ConsoleHub : IConsoleEndpoint, IDisposable
         return true;
     }
 
-    private sealed class Attached(FileDescriptorHandle socket, long position)
+    private sealed class Attached(UnixStream socket, long position)
     {
-        internal FileDescriptorHandle Socket { get; } = socket;
+        internal UnixStream Socket { get; } = socket;
 
         // Written by the console thread only.
         internal long Position { get; set; } = position;

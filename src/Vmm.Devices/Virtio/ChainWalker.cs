@@ -105,6 +105,23 @@ public ref struct ChainWalker
         return ChainStep.Buffer;
     }
 
+    /// <summary>Copies the readable bytes from here on, as many as there is room for; false when the chain is malformed.</summary>
+    public bool Gather(Span<byte> into, out int bytes)
+    {
+        bytes = 0;
+        ChainStep step;
+        while ((step = MoveNext()) == ChainStep.Buffer)
+        {
+            int length = (int)Math.Min(Current.Length, (uint)(into.Length - bytes));
+            if (!Current.Writable && length > 0 && _memory.TryRead(Current.Address, into.Slice(bytes, length)))
+            {
+                bytes += length;
+            }
+        }
+
+        return step == ChainStep.End;
+    }
+
     private bool TryReadDescriptor(out Descriptor descriptor)
     {
         if (_budget-- <= 0 || (uint)_next >= _tableSize)

@@ -49,7 +49,17 @@ public abstract class VirtioDevice : IDisposable
 /// <param name="Features">Feature bits the driver accepted.</param>
 /// <param name="Queues">One per queue; null for a queue the driver did not enable.</param>
 /// <param name="Interrupts">How to tell the driver.</param>
-public sealed record VirtioActivation(GuestMemory Memory, ulong Features, IReadOnlyList<ActiveQueue?> Queues, IVirtioInterrupts Interrupts);
+public sealed record VirtioActivation(GuestMemory Memory, ulong Features, IReadOnlyList<ActiveQueue?> Queues, IVirtioInterrupts Interrupts)
+{
+    /// <summary>Shows the driver what was completed in an enabled queue, with an interrupt when it wants one.</summary>
+    public void Publish(int index)
+    {
+        if (Queues[index]!.Queue.Publish())
+        {
+            Interrupts.SignalQueue(index);
+        }
+    }
+}
 
 /// <summary>A queue in use: its ring and the doorbell that the guest (through ioeventfd or the transport) rings.</summary>
 /// <param name="Queue">The ring.</param>

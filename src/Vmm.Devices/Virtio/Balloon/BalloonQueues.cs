@@ -53,7 +53,7 @@ internal sealed class BalloonQueues : IQueueService
                 // 5.5.6.4.2: giving the buffer back is the question, its next coming the answer.
                 active.Queue.Complete((ushort)_statisticsHead, 0);
                 _statisticsHead = -1;
-                Publish(i, active.Queue);
+                _activation.Publish(i);
             }
 
             if (active.Queue.EnableNotifications())
@@ -96,16 +96,8 @@ internal sealed class BalloonQueues : IQueueService
             }
         }
 
-        Publish(index, queue);
+        _activation.Publish(index);
         return sound;
-    }
-
-    private void Publish(int index, Virtqueue queue)
-    {
-        if (queue.Publish())
-        {
-            _activation.Interrupts.SignalQueue(index);
-        }
     }
 
     private bool ServeChain(Role role, ChainWalker chain, ushort head)
@@ -117,7 +109,7 @@ internal sealed class BalloonQueues : IQueueService
             case Role.Statistics:
                 return TakeStatistics(chain, head);
             default:
-                if (!Gather(chain, MemoryMarshal.AsBytes(_frames.AsSpan()), out int bytes))
+                if (!chain.Gather(MemoryMarshal.AsBytes(_frames.AsSpan()), out int bytes))
                 {
                     return false;
                 }
@@ -138,7 +130,7 @@ internal sealed class BalloonQueues : IQueueService
     /// <summary>One buffer waits in the device for the next question; a driver that sends a second one breaks the rules.</summary>
     private bool TakeStatistics(ChainWalker chain, ushort head)
     {
-        if (_statisticsHead >= 0 || !Gather(chain, _statistics, out int bytes))
+        if (_statisticsHead >= 0 || !chain.Gather(_statistics, out int bytes))
         {
             return false;
         }
@@ -165,23 +157,6 @@ internal sealed class BalloonQueues : IQueueService
             if (!keep && chain.Current.Writable)
             {
                 _pages.Report(chain.Current.Address, chain.Current.Length);
-            }
-        }
-
-        return step == ChainStep.End;
-    }
-
-    /// <summary>Copies what the driver wrote, up to the room there is.</summary>
-    private bool Gather(ChainWalker chain, Span<byte> into, out int bytes)
-    {
-        bytes = 0;
-        ChainStep step;
-        while ((step = chain.MoveNext()) == ChainStep.Buffer)
-        {
-            int length = (int)Math.Min(chain.Current.Length, (uint)(into.Length - bytes));
-            if (!chain.Current.Writable && length > 0 && _activation.Memory.TryRead(chain.Current.Address, into.Slice(bytes, length)))
-            {
-                bytes += length;
             }
         }
 

@@ -57,7 +57,7 @@ internal sealed class ConsoleQueues(VirtioConsole device, VirtioActivation activ
             }
         }
 
-        Publish(1, queue);
+        activation.Publish(1);
         return sound;
     }
 
@@ -100,7 +100,7 @@ internal sealed class ConsoleQueues(VirtioConsole device, VirtioActivation activ
             }
         }
 
-        Publish(0, queue);
+        activation.Publish(0);
         return sound;
     }
 
@@ -119,13 +119,5 @@ internal sealed class ConsoleQueues(VirtioConsole device, VirtioActivation activ
         }
 
         return step == ChainStep.End;
-    }
-
-    private void Publish(int index, Virtqueue queue)
-    {
-        if (queue.Publish())
-        {
-            activation.Interrupts.SignalQueue(index);
-        }
     }
 }

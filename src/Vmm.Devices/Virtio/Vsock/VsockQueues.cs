@@ -71,14 +71,14 @@ internal sealed class VsockQueues(VirtioActivation activation, VsockSwitch packe
                 break;
             }
 
-            sound = taken == TakeResult.Taken && Gather(queue.Walk(head), out int bytes) && Deliver(_taken.AsSpan(0, bytes));
+            sound = taken == TakeResult.Taken && queue.Walk(head).Gather(_taken, out int bytes) && Deliver(_taken.AsSpan(0, bytes));
             if (sound)
             {
                 queue.Complete(head, 0);
             }
         }
 
-        Publish(1, queue);
+        activation.Publish(1);
         return sound;
     }
 
@@ -147,25 +147,8 @@ internal sealed class VsockQueues(VirtioActivation activation, VsockSwitch packe
             _receiveHead = -1;
         }
 
-        Publish(0, queue);
+        activation.Publish(0);
         return sound;
-    }
-
-    /// <summary>Copies the readable bytes of a chain, as many as a packet can have.</summary>
-    private bool Gather(ChainWalker chain, out int bytes)
-    {
-        bytes = 0;
-        ChainStep step;
-        while ((step = chain.MoveNext()) == ChainStep.Buffer)
-        {
-            int length = (int)Math.Min(chain.Current.Length, (uint)(_taken.Length - bytes));
-            if (!chain.Current.Writable && length > 0 && activation.Memory.TryRead(chain.Current.Address, _taken.AsSpan(bytes, length)))
-            {
-                bytes += length;
-            }
-        }
-
-        return step == ChainStep.End;
     }
 
     /// <summary>Writable bytes of a chain, at most one packet; -1 when it is malformed.</summary>
@@ -195,13 +178,5 @@ internal sealed class VsockQueues(VirtioActivation activation, VsockSwitch packe
         }
 
         return packet.Length == 0;
-    }
-
-    private void Publish(int index, Virtqueue queue)
-    {
-        if (queue.Publish())
-        {
-            activation.Interrupts.SignalQueue(index);
-        }
     }
 }
