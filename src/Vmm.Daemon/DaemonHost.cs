@@ -56,7 +56,8 @@ public sealed class DaemonHost : IAsyncDisposable
 
     private static async Task<DaemonHost> StartAsync(DaemonOptions options, IWorkerLauncher launcher, FolderLocks locks, LogLevel level, CancellationToken cancellation)
     {
-        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
+        // Settings come from the command line alone: without this the builder would watch the current folder, whatever that is, for an appsettings.json.
+        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory, Args = ["--hostBuilder:reloadConfigOnChange=false"] });
         builder.Logging.ClearProviders().AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(level).AddFilter("Microsoft", LogLevel.Warning);
         builder.WebHost.ConfigureKestrel(kestrel =>
         {

@@ -50,7 +50,12 @@ internal sealed class HostedMachine : IDisposable
 
     /// <summary>Builds the VM from a spec and passed descriptors.</summary>
     /// <exception cref="RequestException">It cannot be built.</exception>
-    internal static HostedMachine Create(CreateBody body, DescriptorResources resources, Action<WorkerExit> ended)
+    /// <param name="body">Who it is.</param>
+    /// <param name="resources">What it is made of.</param>
+    /// <param name="endFile">Takes the record of its end, owned by the machine from here on; null when nobody will ask.</param>
+    /// <param name="prepared">An empty VM to build in, owned by the machine from here on; null makes one.</param>
+    /// <param name="ended">Called once.</param>
+    internal static HostedMachine Create(CreateBody body, IMachineResources resources, FileDescriptorHandle? endFile, EmptyVm? prepared, Action<WorkerExit> ended)
     {
         if (VmSpecJson.TryRead(body.Spec, out string problem) is not { } spec)
         {
@@ -60,8 +65,7 @@ internal sealed class HostedMachine : IDisposable
         ConsoleHub console = new();
         try
         {
-            FileDescriptorHandle endFile = resources.Take("end");
-            return new HostedMachine(body.VmId, VirtualMachine.Create(spec, resources, console), console, endFile, ended);
+            return new HostedMachine(body.VmId, VirtualMachine.Create(spec, resources, console, prepared: prepared), console, endFile, ended);
         }
         catch (Exception cause)
         {

@@ -3,7 +3,9 @@ using System.Text.Json.Serialization.Metadata;
 using Microsoft.Win32.SafeHandles;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
+using Vmm.Interop.Kvm;
 using Vmm.Machine.Resources;
+using Vmm.Machine.Run;
 
 namespace Vmm.Worker;
 
@@ -23,10 +25,12 @@ internal sealed class WorkerService(uint masterUser) : IDisposable
     private PacketSocket? _connection;
     private FileDescriptorHandle? _listener;
     private HostedMachine? _machine;
+    private EmptyVm? _prepared;
 
     public void Dispose()
     {
         _machine?.Dispose();
+        _prepared?.Dispose();
         _listener?.Dispose();
         _statm.Dispose();
         _over.Dispose();
@@ -141,6 +145,10 @@ internal sealed class WorkerService(uint masterUser) : IDisposable
             case ControlKinds.Hello:
                 Ok(frame, new HelloBody(_machine?.VmId, _machine?.State ?? WorkerState.Idle), ControlJson.Default.HelloBody);
                 return;
+            case ControlKinds.Prepare:
+                Prepare(passed);
+                Send(frame.Id, ControlKinds.Ok, null);
+                return;
             case ControlKinds.Create:
                 Create(frame, passed);
                 break;
@@ -182,6 +190,17 @@ internal sealed class WorkerService(uint masterUser) : IDisposable
 
     private HostedMachine Machine => _machine ?? throw new RequestException("wrong-state", "there is no VM in this worker");
 
+    private void Prepare(DescriptorResources passed)
+    {
+        if (_machine is not null || _prepared is not null)
+        {
+            throw new RequestException("wrong-state", "this worker is prepared already");
+        }
+
+        Rehearsal.Run(new KvmHandle(passed.Take(ResourceNames.RehearsalKvm)));
+        _prepared = EmptyVm.Create(passed.OpenKvm());
+    }
+
     private void Create(ControlFrame frame, DescriptorResources passed)
     {
         if (_machine is not null)
@@ -198,7 +217,9 @@ internal sealed class WorkerService(uint masterUser) : IDisposable
         HostedMachine? machine = null;
         try
         {
-            machine = HostedMachine.Create(body, passed, Ended);
+            EmptyVm? prepared = _prepared;
+            _prepared = null;
+            machine = HostedMachine.Create(body, passed, passed.Take("end"), prepared, Ended);
             if (body.UserId is { } user)
             {
                 ProcessHandle.BecomeUser(user);

@@ -179,8 +179,33 @@ public sealed class WorkerTests
         await using WorkerFixture fixture = new(pool: 2);
         await FullAsync(fixture, 2);
 
-        await fixture.LaunchAsync(Spec("idle"));
+        IWorker worker = await fixture.LaunchAsync(Spec("idle"));
+        await using Stream console = await worker.OpenConsoleAsync(Soon);
+        await worker.StartAsync(Soon);
+        await ReadUntilAsync(console, "READY");
         await FullAsync(fixture, 2);
+    }
+
+    [KvmFact]
+    public async Task A_worker_is_prepared_once_and_has_no_VM_by_it()
+    {
+        await using WorkerFixture fixture = new();
+        RemoteWorker worker = fixture.Launcher.Spawn();
+        try
+        {
+            await worker.PrepareAsync(Soon);
+            WorkerException refused = await Assert.ThrowsAsync<WorkerException>(() => worker.PrepareAsync(Soon));
+            Assert.Equal("wrong-state", refused.Code);
+            HelloBody hello = await worker.HelloAsync(Soon);
+            Assert.Equal(WorkerState.Idle, hello.State); // the rehearsed machine is nobody's VM
+            Assert.Null(hello.VmId);
+        }
+        finally
+        {
+            worker.Kill();
+            await worker.Ended.WaitAsync(Soon);
+            await worker.DisposeAsync();
+        }
     }
 
     [KvmFact(NeedsRoot = true)]

@@ -21,7 +21,7 @@ internal sealed class RemoteWorker : IWorker
     private WorkerFiles? _files;
     private WorkerExit? _reported;
     private WorkerState _state;
-    private bool _disposed;
+    private bool _disposed, _prepared;
 
     /// <param name="socket">The connection; owned from here on.</param>
     /// <param name="process">The process; owned from here on.</param>
@@ -133,8 +133,24 @@ internal sealed class RemoteWorker : IWorker
     /// <summary>From now on it is this VM's worker.</summary>
     internal void Assign(WorkerFiles files) => _files = files;
 
-    internal async Task CreateAsync(CreateBody body, WorkerResources resources, CancellationToken cancellation) =>
+    /// <summary>Lets it get ready for a VM that is not known yet.</summary>
+    internal async Task PrepareAsync(CancellationToken cancellation)
+    {
+        using WorkerResources resources = WorkerResources.ForPreparation();
+        await _client.CallAsync(ControlKinds.Prepare, null, resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
+        _prepared = true;
+    }
+
+    /// <exception cref="WorkerException">It cannot be built, or KVM is not to be had.</exception>
+    internal async Task CreateAsync(CreateBody body, WorkerResources resources, CancellationToken cancellation)
+    {
+        if (!_prepared)
+        {
+            resources.AddKvm();
+        }
+
         await _client.CallAsync(ControlKinds.Create, ControlCodec.Body(body, ControlJson.Default.CreateBody), resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
+    }
 
     internal async Task<HelloBody> HelloAsync(CancellationToken cancellation)
     {

@@ -10,6 +10,10 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
 {
     private const int Econnrefused = 111, Enoent = 2;
 
+    // The VM that took a worker from the pool starts first; the next worker's start would take its CPU.
+    private static readonly TimeSpan s_afterLaunch = TimeSpan.FromMilliseconds(250);
+
+    private readonly CancellationTokenSource _stopping = new();
     private readonly WorkerLauncherOptions _options;
     private readonly Lock _lock = new();
     private readonly Queue<RemoteWorker> _pool = new();
@@ -30,7 +34,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
         }
 
         Directory.CreateDirectory(options.Directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
-        Refill();
+        Refill(TimeSpan.Zero);
     }
 
     /// <summary>Ready workers now.</summary>
@@ -114,6 +118,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             _disposed = true;
         }
 
+        await _stopping.CancelAsync().ConfigureAwait(false);
         await _refill.ConfigureAwait(false);
         while (_pool.TryDequeue(out RemoteWorker? worker))
         {
@@ -121,6 +126,8 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             await worker.Ended.ConfigureAwait(false);
             await worker.DisposeAsync().ConfigureAwait(false);
         }
+
+        _stopping.Dispose();
     }
 
     private async Task<IWorker?> AdoptAsync(WorkerFiles files, CancellationToken cancellation)
@@ -190,11 +197,13 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             }
         }
         while (worker is not null && worker.Closed.IsCompleted);
-        Refill();
+        Refill(s_afterLaunch);
         return worker ?? await Task.Run(Spawn, cancellation).ConfigureAwait(false);
     }
 
-    private RemoteWorker Spawn()
+    /// <summary>A new worker process without a VM.</summary>
+    /// <exception cref="KernelException">It cannot be started.</exception>
+    internal RemoteWorker Spawn()
     {
         (PacketSocket ours, PacketSocket theirs) = PacketSocket.CreatePair();
         using (theirs)
@@ -212,19 +221,28 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
     }
 
     // One at a time, in the background: a launch is not to wait for the pool.
-    private void Refill()
+    private void Refill(TimeSpan delay)
     {
         lock (_lock)
         {
             if (!_disposed && _options.PoolSize > 0)
             {
-                _refill = _refill.ContinueWith(_ => FillAsync(), TaskScheduler.Default).Unwrap();
+                _refill = _refill.ContinueWith(_ => FillAsync(delay), TaskScheduler.Default).Unwrap();
             }
         }
     }
 
-    private async Task FillAsync()
+    private async Task FillAsync(TimeSpan delay)
     {
+        try
+        {
+            await Task.Delay(delay, _stopping.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException)
+        {
+            return;
+        }
+
         while (true)
         {
             lock (_lock)
@@ -239,15 +257,22 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             try
             {
                 worker = Spawn();
-                await worker.HelloAsync(CancellationToken.None).ConfigureAwait(false); // its runtime and serializers are warm then
+                await worker.HelloAsync(_stopping.Token).ConfigureAwait(false);
+                await worker.PrepareAsync(_stopping.Token).ConfigureAwait(false);
                 lock (_lock)
                 {
                     _pool.Enqueue(worker);
                 }
             }
-            catch (Exception cause) when (cause is KernelException or WorkerException)
+            catch (Exception cause) when (cause is KernelException or WorkerException or OperationCanceledException)
             {
-                worker?.Kill();
+                if (worker is not null)
+                {
+                    worker.Kill();
+                    await worker.Ended.ConfigureAwait(false);
+                    await worker.DisposeAsync().ConfigureAwait(false);
+                }
+
                 return; // the next launch meets the same trouble and reports it
             }
         }
