@@ -16,7 +16,7 @@ public sealed partial class VirtualMachine
         {
             Processors = Processors(topology),
             Memory = Memory(map),
-            Distances = _spec.Numa is { } numa ? numa.Distances ?? DefaultDistances(vnodes) : null,
+            Distances = _spec.Numa?.Distances ?? (_spec.Numa is not null || HasHotMemory ? DefaultDistances(vnodes) : null),
             EcamBase = MemoryMap.Ecam.Start,
             Window32Start = MemoryMap.PciWindow32.Start,
             Window32Length = MemoryMap.PciWindow32.Length,
@@ -57,10 +57,15 @@ public sealed partial class VirtualMachine
 
     private static AcpiMemory[] Memory(MemoryMap map)
     {
-        AcpiMemory[] memory = new AcpiMemory[map.Ram.Count];
-        for (int i = 0; i < memory.Length; i++)
+        AcpiMemory[] memory = new AcpiMemory[map.Ram.Count + map.Hot.Count];
+        for (int i = 0; i < map.Ram.Count; i++)
         {
             memory[i] = new AcpiMemory(map.Ram[i].Start, map.Ram[i].Length, map.Ram[i].Vnode);
+        }
+
+        for (int i = 0; i < map.Hot.Count; i++)
+        {
+            memory[map.Ram.Count + i] = new AcpiMemory(map.Hot[i].Start, map.Hot[i].Length, map.Hot[i].Vnode, HotPluggable: true);
         }
 
         return memory;

@@ -15,6 +15,8 @@ internal static class SpecMapper
             Name = Get(root, "name", defaults.Name),
             Cpus = Get(root, "cpus", CpusOf(numa) ?? defaults.Cpus),
             Memory = Get(root, "memory", MemoryOf(numa) ?? defaults.Memory),
+            MinMemory = Get<ByteSize?>(root, "minMemory", null),
+            MaxMemory = Get<ByteSize?>(root, "maxMemory", null),
             Boot = new BootSpec
             {
                 Kernel = Resolve(folder, Get(boot, "kernel", "")),
@@ -50,6 +52,8 @@ internal static class SpecMapper
         {
             Cpus = Get<IReadOnlyList<int>>(map, "cpus", []),
             Memory = Get(map, "memory", ByteSize.Zero),
+            MinMemory = Get<ByteSize?>(map, "minMemory", null),
+            MaxMemory = Get<ByteSize?>(map, "maxMemory", null),
             HostNodes = hostNodes,
             Policy = Word(map, "policy", hostNodes.Count > 0 ? VnodePolicy.Strict : VnodePolicy.Default),
             PageSize = Get(map, "pageSize", new ByteSize(ByteSize.BytesPerPage)),

@@ -44,6 +44,8 @@ internal static class SpecTable
             new("name", SpecKind.Text, "Name of the VM, letters, digits, '.', '_' and '-'"),
             new("cpus", SpecKind.Number, "Number of vCPUs; with numa, all CPUs the vnodes name when left out") { Min = 1, Max = SpecValidation.MaxCpus },
             new("memory", SpecKind.Size, "RAM, e.g. 512MiB; with numa, the sum of the vnodes when left out"),
+            new("minMemory", SpecKind.Size, "Least RAM the VM can shrink to while it runs; the guest needs the virtio-mem driver for the rest"),
+            new("maxMemory", SpecKind.Size, "Most RAM the VM can grow to while it runs; the guest needs the virtio-mem driver"),
             new("boot", SpecKind.Object, "What to boot")
             {
                 Required = true,
@@ -65,6 +67,8 @@ internal static class SpecTable
                         [
                             new("cpus", SpecKind.Set, "vCPUs on this vnode, e.g. 0-3,8"),
                             new("memory", SpecKind.Size, "RAM of this vnode"),
+                            new("minMemory", SpecKind.Size, "Least RAM it can shrink to while the VM runs"),
+                            new("maxMemory", SpecKind.Size, "Most RAM it can grow to while the VM runs"),
                             new("hostNodes", SpecKind.Set, "Host NUMA nodes the memory comes from"),
                             new("policy", SpecKind.Word, "How hostNodes are used; strict when hostNodes are given") { Words = Names.All<VnodePolicy>() },
                             new("pageSize", SpecKind.Size, "Host page size: 4KiB, 2MiB or 1GiB"),

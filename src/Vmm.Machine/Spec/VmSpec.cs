@@ -53,6 +53,12 @@ public sealed record VmSpec
     /// <summary>RAM, all vnodes together.</summary>
     public ByteSize Memory { get; init; } = DefaultMemory;
 
+    /// <summary>Least RAM the VM can shrink to while it runs; null: as much as it starts with. With <see cref="Numa"/> each vnode has its own.</summary>
+    public ByteSize? MinMemory { get; init; }
+
+    /// <summary>Most RAM the VM can grow to while it runs; null: as much as it starts with. With <see cref="Numa"/> each vnode has its own.</summary>
+    public ByteSize? MaxMemory { get; init; }
+
     /// <summary>Kernel, initrd, command line.</summary>
     public BootSpec Boot { get; init; } = new();
 
@@ -96,7 +102,7 @@ public sealed record VmSpec
     private VnodeSpec[] OneVnode()
     {
         VnodeSpec[] one = new VnodeSpec[1];
-        one[0] = new VnodeSpec { Cpus = NumberSet.Range(0, Cpus), Memory = Memory };
+        one[0] = new VnodeSpec { Cpus = NumberSet.Range(0, Cpus), Memory = Memory, MinMemory = MinMemory, MaxMemory = MaxMemory };
         return one;
     }
 }
@@ -143,6 +149,24 @@ public sealed record VnodeSpec
 
     /// <summary>RAM; zero is a node of CPUs only.</summary>
     public ByteSize Memory { get; init; }
+
+    /// <summary>Least RAM it can shrink to while the VM runs; null is <see cref="Memory"/>.</summary>
+    public ByteSize? MinMemory { get; init; }
+
+    /// <summary>Most RAM it can grow to while the VM runs; null is <see cref="Memory"/>.</summary>
+    public ByteSize? MaxMemory { get; init; }
+
+    /// <summary>RAM that is there from the first instruction on; the rest comes and goes in blocks (virtio-mem).</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public ByteSize BootMemory => MinMemory ?? Memory;
+
+    /// <summary>RAM that can come and go.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public ByteSize HotMemory => new((MaxMemory ?? Memory) - BootMemory);
+
+    /// <summary>What comes and goes at once: 2 MiB, a huge page of the vnode, or more for a region with very many of them.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public ByteSize HotBlock => new(Math.Max(PageSize, HotMemory <= ByteSize.GiB(256) ? 2UL << 20 : 128UL << 20));
 
     /// <summary>Host nodes for <see cref="Policy"/>, ascending.</summary>
     public IReadOnlyList<int> HostNodes { get; init; } = [];
