@@ -74,6 +74,15 @@ public sealed partial class VirtualMachine
         MemoryDevice(vnode)?.SetRequested(new ByteSize(size - spec.BootMemory));
     }
 
+    /// <summary>The spec with the vnodes it has on this host, which can hold them.</summary>
+    private static VmSpec Projected(VmSpec spec)
+    {
+        HostTopology host = HostTopology.Read();
+        spec = NumaProjection.Apply(spec, host);
+        NumaAdmission.Check(spec, host);
+        return spec;
+    }
+
     private VirtioMem? MemoryDevice(int vnode)
     {
         foreach ((int number, VirtioMem device) in _memoryDevices)
