@@ -33,6 +33,9 @@ internal static partial class DaemonLog
     [LoggerMessage(10, LogLevel.Error, "the end of {Name} could not be written to the inventory")]
     internal static partial void Unsaved(ILogger log, Exception error, string name);
 
+    [LoggerMessage(11, LogLevel.Information, "memory of {Name} is {Outcome}: {Vnodes}")]
+    internal static partial void MemoryChanged(ILogger log, string name, string outcome, string vnodes);
+
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
     internal static partial void Listening(ILogger log, string version, string socket);
 }

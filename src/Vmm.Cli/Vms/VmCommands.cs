@@ -32,6 +32,12 @@ internal static class VmCommands
         vm.Add("console", "The serial console on this terminal; Ctrl-A x leaves, the VM goes on", [name], (session, parsed, cancellation) =>
             RemoteConsole.RunAsync(session.Client, parsed.GetValue(name)!, cancellation));
         vm.Add("stats", "Counters of a running VM", [name, watch], (session, parsed, cancellation) => StatsView.ShowAsync(session, parsed.GetValue(name)!, parsed.GetValue(watch), cancellation));
+        Option<int> vnode = new("--vnode") { Description = "Which vnode", HelpName = "K" };
+        Option<string?> size = new("--size") { Description = "All memory the vnode shall have, e.g. 3GiB", HelpName = "size" };
+        Option<string?> balloon = new("--balloon") { Description = "Size the balloon shall have", HelpName = "size" };
+        Option<int> timeout = new("--timeout") { Description = "Seconds to wait for the guest", DefaultValueFactory = _ => 30, HelpName = "seconds" };
+        vm.Add("memory", "Memory of each vnode; with --size or --balloon, change it while the VM runs", [name, vnode, size, balloon, timeout], (session, parsed, cancellation) =>
+            MemoryView.RunAsync(session, parsed.GetValue(name)!, parsed.GetValue(vnode), parsed.GetValue(size), parsed.GetValue(balloon), parsed.GetValue(timeout), cancellation));
         vm.Add("edit", "Change the spec in $EDITOR; the VM must not run", [name], (session, parsed, cancellation) => SpecEditor.EditAsync(session, parsed.GetValue(name)!, cancellation));
         vm.Add("spec", "Print the spec as it was given", [anyName, schema], (session, parsed, cancellation) =>
             parsed.GetValue(schema) ? Task.FromResult(application.Schema())

@@ -9,5 +9,7 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(VmList))]
 [JsonSerializable(typeof(HostInfo))]
 [JsonSerializable(typeof(WorkerStats))]
+[JsonSerializable(typeof(MemoryWish))]
+[JsonSerializable(typeof(VmMemory))]
 [JsonSerializable(typeof(Problem))]
 public sealed partial class RestJson : JsonSerializerContext;

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Net;
 using System.Net.Http.Json;
 using System.Net.Sockets;
@@ -42,7 +43,7 @@ public sealed class VmmClient : IDisposable
                 }
             },
         };
-        _http = new HttpClient(_handler) { BaseAddress = new Uri("http://vmmd/api/v1/"), Timeout = TimeSpan.FromMinutes(2) };
+        _http = new HttpClient(_handler) { BaseAddress = new Uri("http://vmmd/api/v1/"), Timeout = TimeSpan.FromMinutes(11) }; // a guest may be waited for ten
     }
 
     /// <summary>All VMs.</summary>
@@ -80,6 +81,13 @@ public sealed class VmmClient : IDisposable
     public Task<WorkerStats> StatsAsync(string name, CancellationToken cancellation) =>
         SendAsync(HttpMethod.Get, Vm(name) + "/stats", null, RestJson.Default.WorkerStats, cancellation);
 
+    /// <summary>The memory of a running VM.</summary>
+    public Task<VmMemory> MemoryAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, Vm(name) + "/memory", null, RestJson.Default.VmMemory, cancellation);
+
+    /// <summary>Changes what memory a running VM shall have, and waits at most <paramref name="patience"/> for the guest; the answer says how far it came.</summary>
+    public Task<VmMemory> ChangeMemoryAsync(string name, MemoryWish wish, TimeSpan patience, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Put, Vm(name) + "/memory?timeout=" + ((int)patience.TotalSeconds).ToString(CultureInfo.InvariantCulture), JsonSerializer.Serialize(wish, RestJson.Default.MemoryWish), RestJson.Default.VmMemory, cancellation);
+
     /// <summary>The daemon's host.</summary>
     public Task<HostInfo> HostAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "host", null, RestJson.Default.HostInfo, cancellation);
 
@@ -97,7 +105,10 @@ public sealed class VmmClient : IDisposable
         catch (WebSocketException e)
         {
             socket.Dispose();
-            throw new VmmApiException("console-refused", $"{name}: the daemon gave no console: is the VM running? ({e.Message})", e);
+            VmState state = (await ShowAsync(name, cancellation).ConfigureAwait(false)).State;
+            throw new VmmApiException("console-refused", state is VmState.Running or VmState.Paused
+                ? $"{name}: the daemon gave no console: {e.Message}"
+                : $"{name} has no console now: it is {state.ToString().ToLowerInvariant()}: start it with 'vmmctl vm start {name}'", e);
         }
     }
 

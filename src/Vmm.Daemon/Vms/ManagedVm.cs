@@ -163,7 +163,25 @@ public sealed class ManagedVm : IDisposable
         Over(worker, await worker.Ended.WaitAsync(TimeSpan.FromSeconds(30), cancellation).ConfigureAwait(false));
     }, cancellation);
 
-    internal Task<WorkerStats> StatsAsync(CancellationToken cancellation) => Alive().GetStatsAsync(cancellation);
+    internal Task<WorkerStats> StatsAsync(CancellationToken cancellation) => Call(() => Alive().GetStatsAsync(cancellation));
+
+    internal Task<VmMemory> MemoryAsync(CancellationToken cancellation) => Call(() => Alive().MemoryAsync(null, cancellation));
+
+    /// <summary>Passes a wish on and waits until the guest fulfilled it, or the time is over: the answer says how far it came.</summary>
+    internal async Task<VmMemory> ChangeMemoryAsync(MemoryWish wish, TimeSpan patience, CancellationToken cancellation)
+    {
+        IWorker worker = Alive();
+        VmMemory memory = await Call(() => worker.MemoryAsync(wish, cancellation)).ConfigureAwait(false);
+        long begin = Environment.TickCount64;
+        for (int delay = 5; !memory.Settled && Environment.TickCount64 - begin < patience.TotalMilliseconds; delay = Math.Min(delay * 2, 250))
+        {
+            await Task.Delay(delay, cancellation).ConfigureAwait(false);
+            memory = await Call(() => worker.MemoryAsync(null, cancellation)).ConfigureAwait(false);
+        }
+
+        DaemonLog.MemoryChanged(_log, Record.Name, memory.Settled ? "as asked" : "not as asked", string.Join(", ", memory.Vnodes.Select(v => $"vnode {v.Vnode}: asked {new ByteSize(v.AskedBytes)}, has {new ByteSize(v.PresentBytes)}")));
+        return memory;
+    }
 
     internal Task<Stream> OpenConsoleAsync(CancellationToken cancellation) => Alive().OpenConsoleAsync(cancellation);
 
@@ -221,7 +239,19 @@ public sealed class ManagedVm : IDisposable
         }
     }
 
-    private static ApiException Refused(WorkerException e) => new(502, e.Code, "the worker refused or failed", e.Message, inner: e);
+    private static async Task<T> Call<T>(Func<Task<T>> question)
+    {
+        try
+        {
+            return await question().ConfigureAwait(false);
+        }
+        catch (WorkerException e)
+        {
+            throw Refused(e);
+        }
+    }
+
+    private static ApiException Refused(WorkerException e) => new(e.Code is "memory-impossible" or "no-balloon" ? 422 : 502, e.Code, "the worker refused or failed", e.Message, inner: e);
 
     private async Task<VmInfo> InTurn(Func<Task> command, CancellationToken cancellation)
     {

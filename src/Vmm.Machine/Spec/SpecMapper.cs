@@ -39,6 +39,8 @@ internal static class SpecMapper
 
     private static NumaSpec MapNuma(Dictionary<string, object> map) => new()
     {
+        Auto = !map.ContainsKey("vnodes"),
+        Count = map.TryGetValue("count", out object? count) ? (int)count : null,
         Vnodes = [.. Objects(map, "vnodes").Select(MapVnode)],
         Distances = map.ContainsKey("distances")
             ? [.. Get<List<object>>(map, "distances", []).Cast<List<object>>().Select(row => (IReadOnlyList<int>)[.. row.Cast<int>()])]

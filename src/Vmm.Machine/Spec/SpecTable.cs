@@ -56,13 +56,14 @@ internal static class SpecTable
                     new("cmdline", SpecKind.Text, "Kernel command line"),
                 ],
             },
-            new("numa", SpecKind.Object, "Virtual NUMA topology")
+            new("numa", SpecKind.Object, "Virtual NUMA topology; true for one that follows the host")
             {
+                Switch = true,
                 Fields =
                 [
-                    new("vnodes", SpecKind.List, "The virtual NUMA nodes, in order")
+                    new("count", SpecKind.Number, "Without vnodes: so many, on the host nodes that have room; as few as fit when left out") { Min = 1, Max = SpecValidation.MaxVnodes },
+                    new("vnodes", SpecKind.List, "The virtual NUMA nodes, in order; left out, they follow the host")
                     {
-                        Required = true,
                         Fields =
                         [
                             new("cpus", SpecKind.Set, "vCPUs on this vnode, e.g. 0-3,8"),

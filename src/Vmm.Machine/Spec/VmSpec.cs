@@ -97,7 +97,7 @@ public sealed record VmSpec
 
     /// <summary>The vnodes, also when <see cref="Numa"/> is null: then one with all CPUs and memory.</summary>
     [System.Text.Json.Serialization.JsonIgnore]
-    public IReadOnlyList<VnodeSpec> EffectiveVnodes => Numa?.Vnodes ?? OneVnode();
+    public IReadOnlyList<VnodeSpec> EffectiveVnodes => Numa is { Vnodes.Count: > 0 } numa ? numa.Vnodes : OneVnode();
 
     private VnodeSpec[] OneVnode()
     {
@@ -134,10 +134,16 @@ public sealed record BootSpec
 /// <summary>Virtual NUMA topology.</summary>
 public sealed record NumaSpec
 {
+    /// <summary>The vnodes follow the host the VM is started on; <see cref="Vnodes"/> is empty until then.</summary>
+    public bool Auto { get; init; }
+
+    /// <summary>With <see cref="Auto"/>: so many vnodes; null is as few as fit.</summary>
+    public int? Count { get; init; }
+
     /// <summary>The virtual NUMA nodes, in order.</summary>
     public IReadOnlyList<VnodeSpec> Vnodes { get; init; } = [];
 
-    /// <summary>SLIT rows: <c>Distances[from][to]</c>. Null is 10 on the diagonal, 20 elsewhere.</summary>
+    /// <summary>SLIT rows: <c>Distances[from][to]</c>. Null is the host's between the host nodes, or 10 on the diagonal and 20 elsewhere.</summary>
     public IReadOnlyList<IReadOnlyList<int>>? Distances { get; init; }
 }
 
