@@ -19,6 +19,12 @@ if (args is ["--help" or "-h"])
     return 0;
 }
 
+if (args is ["--version"])
+{
+    Console.WriteLine("vmmd " + DaemonOptions.Version);
+    return 0;
+}
+
 if (DaemonOptions.Parse(args, out string problem) is not { } options)
 {
     Console.Error.WriteLine("vmmd: " + problem);
