@@ -81,6 +81,7 @@ public sealed class DaemonHost : IAsyncDisposable
             Endpoints.Map(web, vms);
             await web.StartAsync(cancellation).ConfigureAwait(false);
             File.SetUnixFileMode(options.SocketPath, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite);
+            await host.AutostartOnceAsync(options, cancellation).ConfigureAwait(false);
             DaemonLog.Listening(logs.CreateLogger<DaemonHost>(), DaemonOptions.Version, options.SocketPath);
             return host;
         }
@@ -88,6 +89,17 @@ public sealed class DaemonHost : IAsyncDisposable
         {
             await host.DisposeAsync().ConfigureAwait(false);
             throw;
+        }
+    }
+
+    /// <summary>The run folder is emptied by every boot (it lies on a tmpfs): the mark in it says that this boot's VMs were started.</summary>
+    private async Task AutostartOnceAsync(DaemonOptions options, CancellationToken cancellation)
+    {
+        string mark = Path.Combine(options.RunFolder, "autostarted");
+        if (!File.Exists(mark))
+        {
+            await _vms.AutostartAsync(cancellation).ConfigureAwait(false);
+            await File.WriteAllTextAsync(mark, "", cancellation).ConfigureAwait(false);
         }
     }
 

@@ -11,5 +11,7 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(WorkerStats))]
 [JsonSerializable(typeof(MemoryWish))]
 [JsonSerializable(typeof(VmMemory))]
+[JsonSerializable(typeof(DaemonEvent))]
+[JsonSerializable(typeof(EventList))]
 [JsonSerializable(typeof(Problem))]
 public sealed partial class RestJson : JsonSerializerContext;

@@ -3,6 +3,7 @@ using System.Net;
 using System.Net.Http.Json;
 using System.Net.Sockets;
 using System.Net.WebSockets;
+using System.Runtime.CompilerServices;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
@@ -69,6 +70,37 @@ public sealed class VmmClient : IDisposable
     /// <summary>Does one of <c>start stop pause resume power-button</c> and answers when it is done.</summary>
     public Task<VmInfo> DoAsync(string name, string verb, CancellationToken cancellation) =>
         SendAsync(HttpMethod.Post, Vm(name) + "/" + verb, null, RestJson.Default.VmInfo, cancellation);
+
+    /// <summary>Presses the power button, waits so long for the guest, then pulls the plug.</summary>
+    public Task<VmInfo> StopAsync(string name, TimeSpan graceful, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Post, Vm(name) + "/stop?graceful=" + ((int)graceful.TotalSeconds).ToString(CultureInfo.InvariantCulture), null, RestJson.Default.VmInfo, cancellation);
+
+    /// <summary>What the daemon remembers about a VM.</summary>
+    public Task<EventList> EventsOfAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, Vm(name) + "/events", null, RestJson.Default.EventList, cancellation);
+
+    /// <summary>What happens from now on, or from behind the event numbered <paramref name="after"/>. Ends when the daemon lets go; an event of kind <c>gap</c> says that some are missing.</summary>
+    public async IAsyncEnumerable<DaemonEvent> EventsAsync(long? after, [EnumeratorCancellation] CancellationToken cancellation)
+    {
+        using HttpRequestMessage request = new(HttpMethod.Get, "events");
+        if (after is { } id)
+        {
+            request.Headers.Add("Last-Event-ID", id.ToString(CultureInfo.InvariantCulture));
+        }
+
+        using HttpResponseMessage response = await SendAsync(request, HttpCompletionOption.ResponseHeadersRead, cancellation).ConfigureAwait(false);
+        await using Stream body = await response.Content.ReadAsStreamAsync(cancellation).ConfigureAwait(false);
+        using StreamReader reader = new(body);
+        bool gap = false;
+        while (await reader.ReadLineAsync(cancellation).ConfigureAwait(false) is { } line)
+        {
+            gap |= line is "event: gap";
+            if (line.StartsWith("data: ", StringComparison.Ordinal))
+            {
+                yield return gap ? new DaemonEvent(0, DateTimeOffset.UtcNow, "gap", "", null, null, "some events are missing") : JsonSerializer.Deserialize(line.AsSpan(6), RestJson.Default.DaemonEvent)!;
+                gap = false;
+            }
+        }
+    }
 
     /// <summary>The spec as it was given.</summary>
     public async Task<string> SpecAsync(string name, CancellationToken cancellation)
@@ -143,10 +175,15 @@ public sealed class VmmClient : IDisposable
             request.Headers.TryAddWithoutValidation("If-Match", $"\"{number}\"");
         }
 
+        return await SendAsync(request, HttpCompletionOption.ResponseContentRead, cancellation).ConfigureAwait(false);
+    }
+
+    private async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, HttpCompletionOption completion, CancellationToken cancellation)
+    {
         HttpResponseMessage response;
         try
         {
-            response = await _http.SendAsync(request, cancellation).ConfigureAwait(false);
+            response = await _http.SendAsync(request, completion, cancellation).ConfigureAwait(false);
         }
         catch (HttpRequestException e)
         {

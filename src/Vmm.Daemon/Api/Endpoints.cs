@@ -14,5 +14,6 @@ internal static class Endpoints
         RouteGroupBuilder api = routes.MapGroup("/api/v1");
         HostEndpoints.Map(api);
         VmEndpoints.Map(api, vms);
+        EventEndpoints.Map(api, vms.Events);
     }
 }

@@ -40,6 +40,7 @@ internal static class VmEndpoints
             await Json(context, await vms.Get(Name(context)).StatsAsync(context.RequestAborted).ConfigureAwait(false), RestJson.Default.WorkerStats).ConfigureAwait(false));
         api.MapGet("/vms/{name}/console", context => ConsoleAsync(context, vms.Get(Name(context))));
 
+        api.MapGet("/vms/{name}/events", context => Json(context, new EventList(vms.Events.Of(vms.Get(Name(context)).Record.Name)), RestJson.Default.EventList));
         api.MapGet("/vms/{name}/memory", async context =>
             await Json(context, await vms.Get(Name(context)).MemoryAsync(context.RequestAborted).ConfigureAwait(false), RestJson.Default.VmMemory).ConfigureAwait(false));
         api.MapPut("/vms/{name}/memory", async context =>
@@ -51,7 +52,13 @@ internal static class VmEndpoints
 
         // A command that began is carried out whole, also when the client does not wait for the answer.
         Command("start", (vm, cancellation) => vm.StartAsync(cancellation));
-        Command("stop", (vm, cancellation) => vm.StopAsync(cancellation));
+        api.MapPost("/vms/{name}/stop", async context =>
+        {
+            // graceful=SECONDS: the power button first.
+            TimeSpan? patience = context.Request.Query.ContainsKey("graceful") ? Seconds(context, "graceful", 60, LongestWait) : null;
+            using CancellationTokenSource deadline = new((patience ?? TimeSpan.Zero) + TimeSpan.FromMinutes(1));
+            await Vm(context, await vms.Get(Name(context)).StopAsync(patience, deadline.Token).ConfigureAwait(false)).ConfigureAwait(false);
+        });
         Command("pause", (vm, cancellation) => vm.PauseAsync(cancellation));
         Command("resume", (vm, cancellation) => vm.ResumeAsync(cancellation));
         Command("power-button", (vm, cancellation) => vm.PressPowerButtonAsync(cancellation));

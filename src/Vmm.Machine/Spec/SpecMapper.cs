@@ -31,6 +31,8 @@ internal static class SpecMapper
             Console = Word(root, "console", defaults.Console),
             PvPanic = Get(root, "pvpanic", defaults.PvPanic),
             GenerationId = Get<string?>(root, "generationId", null),
+            Restart = Word(root, "restart", defaults.Restart),
+            Autostart = Get(root, "autostart", defaults.Autostart),
             VirtioTransport = Word(root, "virtioTransport", defaults.VirtioTransport),
             Serial = Get(root, "serial", defaults.Serial),
             DebugExit = Get(root, "debugExit", defaults.DebugExit),

@@ -117,6 +117,8 @@ internal static class SpecTable
             new("console", SpecKind.Word, "What the console is connected to: the serial port, a virtio console, or both") { Words = Names.All<ConsoleKind>() },
             new("pvpanic", SpecKind.Bool, "A device through which the guest tells of its panic"),
             new("generationId", SpecKind.Text, "VM generation id: auto, or a UUID"),
+            new("restart", SpecKind.Word, "Whether vmmd starts the VM again when it ended by itself") { Words = Names.All<RestartPolicy>() },
+            new("autostart", SpecKind.Bool, "vmmd starts the VM when the host has booted"),
             new("virtioTransport", SpecKind.Word, "Transport of devices that do not name one") { Words = Transports },
             new("serial", SpecKind.Bool, "Serial console at 0x3F8"),
             new("debugExit", SpecKind.Bool, "Debug-exit port"),

@@ -38,6 +38,19 @@ public enum VnodePolicy
     Interleave,
 }
 
+/// <summary>Whether a daemon starts a VM again that ended by itself. A guest's reboot is always a new start.</summary>
+public enum RestartPolicy
+{
+    /// <summary>It stays as it ended.</summary>
+    Never,
+
+    /// <summary>When it ended by a fault: of the guest's CPU, of the VMM, of its worker.</summary>
+    OnFailure,
+
+    /// <summary>However it ended, unless somebody stopped it.</summary>
+    Always,
+}
+
 /// <summary>One virtual machine as the user describes it. Immutable; checked by <see cref="SpecValidation"/>.</summary>
 public sealed record VmSpec
 {
@@ -85,6 +98,12 @@ public sealed record VmSpec
 
     /// <summary>VM generation id: <c>auto</c> for a new one at every start, or a UUID; null is no such device.</summary>
     public string? GenerationId { get; init; }
+
+    /// <summary>Whether a daemon starts it again.</summary>
+    public RestartPolicy Restart { get; init; }
+
+    /// <summary>A daemon starts it when the host has booted.</summary>
+    public bool Autostart { get; init; }
 
     /// <summary>Transport of devices that do not name one.</summary>
     public VirtioTransport VirtioTransport { get; init; } = VirtioTransport.Pci;
