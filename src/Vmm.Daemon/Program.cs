@@ -51,7 +51,9 @@ try
     await using WorkerLauncher launcher = new(options.Launcher());
     await using DaemonHost host = await DaemonHost.StartAsync(options, launcher, stop.Token);
     ServiceManager.Tell("READY=1");
+    Task watchdog = Watchdog.RunAsync(options.SocketPath, stop.Token);
     await host.WaitAsync(stop.Token);
+    await watchdog;
     ServiceManager.Tell("STOPPING=1");
     return 0;
 }

@@ -1,4 +1,4 @@
-namespace Vmm.Cli.Vms;
+namespace Vmm.Cli.Remote;
 
 /// <summary>Columns as wide as their widest cell.</summary>
 internal sealed class Table(params string[] headings)
