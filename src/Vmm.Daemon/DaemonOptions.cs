@@ -28,6 +28,9 @@ public sealed record DaemonOptions
     /// <summary>Workers kept ready.</summary>
     public int PoolSize { get; init; } = 1;
 
+    /// <summary>Refuse to run a VM whose worker is not fully confined.</summary>
+    public bool RequireConfinement { get; init; }
+
     /// <summary>First uid of workers when the daemon is root: a range that neither login users nor containers have (systemd, UIDS-GIDS).</summary>
     private const uint FirstWorkerUser = 1_900_000_000;
 
@@ -39,6 +42,8 @@ public sealed record DaemonOptions
             Directory = Path.Combine(RunFolder, "workers"),
             PoolSize = PoolSize,
             FirstUserId = OwnUser == 0 ? FirstWorkerUser : null,
+            Isolated = OwnUser == 0,
+            RequireConfinement = RequireConfinement,
         };
         return WorkerProgram is null ? launcher : launcher with { Program = WorkerProgram };
     }

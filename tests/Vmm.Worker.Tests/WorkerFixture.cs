@@ -12,7 +12,7 @@ internal sealed class WorkerFixture : IAsyncDisposable
     private static readonly string Root = FindRoot();
     private readonly List<IWorker> _workers = [];
 
-    internal WorkerFixture(int pool = 0, uint? firstUser = null)
+    internal WorkerFixture(int pool = 0, uint? firstUser = null, Func<WorkerLauncherOptions, WorkerLauncherOptions>? change = null)
     {
         Options = new WorkerLauncherOptions
         {
@@ -20,7 +20,9 @@ internal sealed class WorkerFixture : IAsyncDisposable
             Program = Path.Combine(Root, "src", "Vmm.Worker", "bin", Configuration, "net10.0", "linux-x64", "vmm-worker"),
             PoolSize = pool,
             FirstUserId = firstUser,
+            Isolated = Environment.IsPrivilegedProcess,
         };
+        Options = change?.Invoke(Options) ?? Options;
         Launcher = new WorkerLauncher(Options);
     }
 

@@ -67,6 +67,11 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             user = null; // from here on the worker's end gives it back
             worker.Assign(files);
             await worker.CreateAsync(new CreateBody(vmId, worker.UserId, VmSpecJson.Write(spec)), resources, cancellation).ConfigureAwait(false);
+            if (_options.RequireConfinement && worker.Confinement is { Missing.Count: > 0 } partial)
+            {
+                throw new WorkerException("not-confined", $"the worker is not fully confined, and vmmd was told to require it: {string.Join("; ", partial.Missing)}");
+            }
+
             return worker;
         }
         catch (Exception cause)
@@ -201,7 +206,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
         {
             try
             {
-                return new RemoteWorker(ours, ProcessHandle.Spawn(_options.Program, ["--control"], _environment, [theirs.Handle]), _options, Gone);
+                return new RemoteWorker(ours, ProcessHandle.Spawn(_options.Program, Arguments(), _environment, [theirs.Handle], _options.Isolated), _options, Gone);
             }
             catch
             {
@@ -210,6 +215,9 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             }
         }
     }
+
+    private string[] Arguments() =>
+        ["--control", .. _options.Isolated ? ["--isolated"] : Array.Empty<string>(), .. _options.SystemCallFilters ? Array.Empty<string>() : ["--no-seccomp"]];
 
     // One at a time, in the background: a launch is not to wait for the pool.
     private void Refill()
