@@ -3,17 +3,17 @@ using System.Reflection;
 namespace Vmm.Worker.Confinement;
 
 /// <summary>
-/// The runtime opens assemblies when a method first needs them; without a file system it is too late then. This loads everything that the worker's
-/// own assemblies refer to, directly or not.
+/// The runtime opens assemblies when a method first needs them; without a file system, or without openat(2), it is too late then. This loads everything
+/// that a program's assemblies refer to, directly or not.
 /// </summary>
 internal static class RuntimePreload
 {
     /// <summary>Loads them all; those that are not installed are left out.</summary>
-    internal static int LoadAll()
+    internal static int LoadAll(Assembly program)
     {
         HashSet<string> seen = new(StringComparer.Ordinal);
         Queue<Assembly> queue = new();
-        queue.Enqueue(typeof(RuntimePreload).Assembly);
+        queue.Enqueue(program);
         while (queue.TryDequeue(out Assembly? assembly))
         {
             foreach (AssemblyName name in assembly.GetReferencedAssemblies())

@@ -123,9 +123,9 @@ internal sealed class Sandbox : IMachineThreads, IDisposable
             }
         }
 
-        if (_isolated)
+        if (_isolated || filters)
         {
-            RuntimePreload.LoadAll();
+            RuntimePreload.LoadAll(typeof(Sandbox).Assembly);
         }
     }
 }

@@ -12,13 +12,14 @@ internal static class SyscallSets
     /// <summary>
     /// What the .NET runtime does on whichever thread comes along: allocation and collection (mappings, membarrier, madvise), the compiler (executable
     /// mappings: methods are compiled and recompiled while the VM runs, so PROT_EXEC cannot be refused; there is no file left to map, though),
-    /// suspending threads (signals to threads of its own process), starting its helpers (threads, never processes), waiting, and reading clocks.
+    /// suspending threads (signals to threads of its own process), starting its helpers (threads, never processes; it sets their affinity), waiting, and
+    /// reading clocks.
     /// </summary>
     private static readonly string[] Runtime =
     [
         "futex", "read", "write", "close", "mmap", "munmap", "mprotect", "madvise", "mremap", "brk", "membarrier",
         "rt_sigprocmask", "rt_sigreturn", "rt_sigaction", "sigaltstack", "gettid", "getpid", "set_robust_list", "rseq",
-        "sched_yield", "sched_getaffinity", "getcpu", "clock_gettime", "clock_nanosleep", "nanosleep", "restart_syscall",
+        "sched_yield", "sched_getaffinity", "sched_setaffinity", "sched_getscheduler", "sched_getparam", "sched_get_priority_min", "sched_get_priority_max", "getcpu", "clock_gettime", "clock_nanosleep", "nanosleep", "restart_syscall",
         "exit", "exit_group", "poll", "ppoll", "eventfd2", "getrandom", "getrusage", "sysinfo",
     ];
 
@@ -33,7 +34,7 @@ internal static class SyscallSets
     private static readonly string[] Control =
     [
         "io_uring_setup", "io_uring_register", "listen", "accept", "getsockname", "getpeername", "memfd_create", "ftruncate", "pipe2", "dup",
-        "sched_setaffinity", "mbind", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "flock",
+        "mbind", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "flock",
     ];
 
     /// <summary>No path of ours, nor of the runtime, leads here after the VM was built: whoever calls is an intruder, and the VM ends.</summary>
@@ -116,6 +117,7 @@ internal static class SyscallSets
         filter.TryAdd("tgkill", SyscallAction.Allow, SyscallTest.Int(0, (uint)processId));
         filter.TryAdd("prctl", SyscallAction.Allow, SyscallTest.Int(0, 15 /* PR_SET_NAME */));
         filter.TryAdd("prctl", SyscallAction.Allow, SyscallTest.Int(0, 0x53564d41 /* PR_SET_VMA */));
+        filter.TryAdd("sched_setscheduler", SyscallAction.Allow, SyscallTest.Int(1, 0 /* SCHED_OTHER */));
         // Reading its own limits: no process id, no new limit.
         filter.TryAdd("prlimit64", SyscallAction.Allow, SyscallTest.Int(0, 0), new SyscallTest(2, ulong.MaxValue, 0));
         return filter;
