@@ -20,7 +20,7 @@ internal static class SyscallSets
         "futex", "read", "write", "close", "mmap", "munmap", "mprotect", "madvise", "mremap", "brk", "membarrier",
         "rt_sigprocmask", "rt_sigreturn", "rt_sigaction", "sigaltstack", "gettid", "getpid", "set_robust_list", "rseq",
         "sched_yield", "sched_getaffinity", "sched_setaffinity", "sched_getscheduler", "sched_getparam", "sched_get_priority_min", "sched_get_priority_max", "getcpu", "clock_gettime", "clock_nanosleep", "nanosleep", "restart_syscall",
-        "exit", "exit_group", "poll", "ppoll", "eventfd2", "getrandom", "getrusage", "sysinfo",
+        "exit", "exit_group", "poll", "ppoll", "pipe2", "eventfd2", "getrandom", "getrusage", "sysinfo",
     ];
 
     /// <summary>Disks (also blocking fallbacks of their rings), taps, and streams that were accepted or passed.</summary>
@@ -33,7 +33,7 @@ internal static class SyscallSets
     /// <summary>The control channel, consoles, rings for new I/O threads, pinning.</summary>
     private static readonly string[] Control =
     [
-        "io_uring_setup", "io_uring_register", "listen", "accept", "getsockname", "getpeername", "memfd_create", "ftruncate", "pipe2", "dup",
+        "io_uring_setup", "io_uring_register", "listen", "accept", "getsockname", "getpeername", "memfd_create", "ftruncate", "dup",
         "mbind", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "flock",
     ];
 
