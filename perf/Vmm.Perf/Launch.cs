@@ -82,7 +82,7 @@ internal sealed class Launch : IDisposable
     internal (double PeakResident, double PrivateDirty) Memory()
     {
         string folder = $"/proc/{_process.Id.ToString(CultureInfo.InvariantCulture)}";
-        return (Field($"{folder}/status", "VmHWM:"), Field($"{folder}/smaps_rollup", "Private_Dirty:"));
+        return (ProcessFigures.Field($"{folder}/status", "VmHWM:"), ProcessFigures.PrivateDirty(_process.Id));
     }
 
     internal InvalidOperationException Failed(string why) =>
@@ -107,18 +107,5 @@ internal sealed class Launch : IDisposable
         {
             _process.Kill();
         }
-    }
-
-    private static double Field(string file, string name)
-    {
-        foreach (string line in File.ReadLines(file))
-        {
-            if (line.StartsWith(name, StringComparison.Ordinal))
-            {
-                return double.Parse(line.AsSpan(name.Length).Trim().TrimEnd("kB").Trim(), CultureInfo.InvariantCulture);
-            }
-        }
-
-        throw new InvalidDataException($"{file} has no {name}");
     }
 }

@@ -1,10 +1,11 @@
 using System.Globalization;
+using Vmm.Contracts.Rest;
 using Vmm.Perf;
 
-const string Usage = "usage: perf/run [--short] [--peer-only] [start] [block] [exits]   (environment: VMMCTL, QEMU)";
+const string Usage = "usage: perf/run [--short] [--peer-only] [start] [block] [exits] [daemon]   (environment: VMMCTL, VMMD, QEMU)";
 string[] parts = [.. args.Where(a => !a.StartsWith('-'))];
 string[] options = [.. args.Where(a => a.StartsWith('-'))];
-if (options.Except(["--short", "--peer-only"], StringComparer.Ordinal).Any() || parts.Except(["start", "block", "exits"], StringComparer.Ordinal).Any())
+if (options.Except(["--short", "--peer-only"], StringComparer.Ordinal).Any() || parts.Except(["start", "block", "exits", "daemon"], StringComparer.Ordinal).Any())
 {
     Console.Error.WriteLine(Usage);
     return 2;
@@ -12,6 +13,7 @@ if (options.Except(["--short", "--peer-only"], StringComparer.Ordinal).Any() || 
 
 string root = Environment.GetEnvironmentVariable("VMM_ROOT") ?? Environment.CurrentDirectory;
 string vmmctl = Environment.GetEnvironmentVariable("VMMCTL") ?? Path.Combine(root, "artifacts/publish/vmmctl/vmmctl");
+string vmmd = Environment.GetEnvironmentVariable("VMMD") ?? Path.Combine(root, "artifacts/publish/vmmd/vmmd");
 string qemu = Environment.GetEnvironmentVariable("QEMU") ?? "qemu-system-x86_64";
 bool peerOnly = options.Contains("--peer-only", StringComparer.Ordinal);
 if (!peerOnly && !File.Exists(vmmctl))
@@ -64,8 +66,13 @@ try
     {
         new ExitBench(bench).Run(report);
     }
+
+    if (Wanted("daemon") && !peerOnly)
+    {
+        new DaemonBench(bench, vmmd).Run(report);
+    }
 }
-catch (Exception e) when (e is InvalidOperationException or IOException)
+catch (Exception e) when (e is InvalidOperationException or IOException or VmmApiException)
 {
     Console.Write(report.Markdown());
     Console.Error.WriteLine($"perf: {e.Message}");

@@ -56,7 +56,8 @@ public sealed class DaemonHost : IAsyncDisposable
 
     private static async Task<DaemonHost> StartAsync(DaemonOptions options, IWorkerLauncher launcher, FolderLocks locks, LogLevel level, CancellationToken cancellation)
     {
-        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
+        // Settings come from the command line alone: without this the builder would watch the current folder, whatever that is, for an appsettings.json.
+        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory, Args = ["--hostBuilder:reloadConfigOnChange=false"] });
         builder.Logging.ClearProviders().AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(level).AddFilter("Microsoft", LogLevel.Warning);
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
@@ -80,6 +81,7 @@ public sealed class DaemonHost : IAsyncDisposable
             Endpoints.Map(web, vms);
             await web.StartAsync(cancellation).ConfigureAwait(false);
             File.SetUnixFileMode(options.SocketPath, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite);
+            await host.AutostartOnceAsync(options, cancellation).ConfigureAwait(false);
             DaemonLog.Listening(logs.CreateLogger<DaemonHost>(), DaemonOptions.Version, options.SocketPath);
             return host;
         }
@@ -87,6 +89,17 @@ public sealed class DaemonHost : IAsyncDisposable
         {
             await host.DisposeAsync().ConfigureAwait(false);
             throw;
+        }
+    }
+
+    /// <summary>The run folder is emptied by every boot (it lies on a tmpfs): the mark in it says that this boot's VMs were started.</summary>
+    private async Task AutostartOnceAsync(DaemonOptions options, CancellationToken cancellation)
+    {
+        string mark = Path.Combine(options.RunFolder, "autostarted");
+        if (!File.Exists(mark))
+        {
+            await _vms.AutostartAsync(cancellation).ConfigureAwait(false);
+            await File.WriteAllTextAsync(mark, "", cancellation).ConfigureAwait(false);
         }
     }
 

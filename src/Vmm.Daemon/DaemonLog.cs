@@ -33,6 +33,15 @@ internal static partial class DaemonLog
     [LoggerMessage(10, LogLevel.Error, "the end of {Name} could not be written to the inventory")]
     internal static partial void Unsaved(ILogger log, Exception error, string name);
 
+    [LoggerMessage(11, LogLevel.Information, "memory of {Name} is {Outcome}: {Vnodes}")]
+    internal static partial void MemoryChanged(ILogger log, string name, string outcome, string vnodes);
+
+    [LoggerMessage(12, LogLevel.Information, "{Name} is started again in {Seconds} s")]
+    internal static partial void Restart(ILogger log, string name, double seconds);
+
+    [LoggerMessage(13, LogLevel.Warning, "{Name} could not be started again: {Problem}")]
+    internal static partial void RestartFailed(ILogger log, string name, string problem);
+
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
     internal static partial void Listening(ILogger log, string version, string socket);
 }

@@ -43,6 +43,7 @@ public sealed record DaemonOptions
             PoolSize = PoolSize,
             FirstUserId = OwnUser == 0 ? FirstWorkerUser : null,
             Isolated = OwnUser == 0,
+            CgroupRoot = OwnUser == 0 ? "/sys/fs/cgroup" : null,
             RequireConfinement = RequireConfinement,
         };
         return WorkerProgram is null ? launcher : launcher with { Program = WorkerProgram };
@@ -56,7 +57,7 @@ public sealed record DaemonOptions
 
     private static int OwnUser { get; } = ReadOwnUser();
 
-    /// <summary>Reads the command line: <c>--state DIR --run DIR --socket PATH --worker PATH --pool N</c>.</summary>
+    /// <summary>Reads the command line: <c>--state DIR --run DIR --socket PATH --worker PATH --pool N --confinement require|best</c>.</summary>
     /// <returns>The options, or null with what is wrong.</returns>
     public static DaemonOptions? Parse(string[] args, out string problem)
     {
@@ -82,6 +83,18 @@ public sealed record DaemonOptions
                 continue;
             }
 
+            if (string.Equals(args[i], "--confinement", StringComparison.Ordinal))
+            {
+                if (args[i + 1] is not ("require" or "best"))
+                {
+                    problem = $"--confinement {args[i + 1]}: expected require or best";
+                    return null;
+                }
+
+                options = options with { RequireConfinement = args[i + 1] is "require" };
+                continue;
+            }
+
             string value = Path.GetFullPath(args[i + 1]);
             DaemonOptions? next = args[i] switch
             {
@@ -93,7 +106,7 @@ public sealed record DaemonOptions
             };
             if (next is null)
             {
-                problem = $"unknown option {args[i]}; known: --state DIR, --run DIR, --socket PATH, --worker PATH, --pool N";
+                problem = $"unknown option {args[i]}; known: --state DIR, --run DIR, --socket PATH, --worker PATH, --pool N, --confinement require|best";
                 return null;
             }
 

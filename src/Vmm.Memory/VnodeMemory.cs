@@ -34,9 +34,10 @@ public sealed class VnodeMemory : IDisposable
     /// <param name="sysfs">Where huge pages are counted.</param>
     /// <param name="within">Addresses to map it at, so that vnodes lie side by side; null for anywhere.</param>
     /// <param name="offset">Where in <paramref name="within"/>.</param>
+    /// <param name="part">Which part of the vnode it is, for /proc/PID/maps; null for the vnode itself.</param>
     /// <exception cref="ArgumentException">The placement cannot be had on this host; the message says what is there.</exception>
     /// <exception cref="KernelException">The kernel refused.</exception>
-    public static VnodeMemory Create(VnodePlacement placement, HostTopology host, string sysfs = "/sys", AddressReservation? within = null, ulong offset = 0)
+    public static VnodeMemory Create(VnodePlacement placement, HostTopology host, string sysfs = "/sys", AddressReservation? within = null, ulong offset = 0, string? part = null)
     {
         foreach (int node in placement.HostNodes)
         {
@@ -51,7 +52,7 @@ public sealed class VnodeMemory : IDisposable
             RequireHugePages(placement, sysfs);
         }
 
-        MappedMemFd memory = new("vmm:vnode" + placement.Vnode, placement.Size, placement.PageSize, within, offset);
+        MappedMemFd memory = new("vmm:vnode" + placement.Vnode + part, placement.Size, placement.PageSize, within, offset);
         if (placement.Policy is { } mode && placement.HostNodes.Count > 0)
         {
             int errno = memory.Bind(mode, placement.HostNodes);

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Microsoft.Win32.SafeHandles;
 using Vmm.Contracts.Control;
+using Vmm.Devices.Virtio.Balloon;
 using Vmm.Devices.Virtio.Blk;
 using Vmm.Interop;
 using Vmm.Kvm;
@@ -8,6 +9,7 @@ using Vmm.Machine.Boot;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
 using Vmm.Machine.Spec;
+using Vmm.Memory;
 using Vmm.Storage;
 
 namespace Vmm.Worker;
@@ -50,7 +52,12 @@ internal sealed class HostedMachine : IDisposable
 
     /// <summary>Builds the VM from a spec and passed descriptors.</summary>
     /// <exception cref="RequestException">It cannot be built.</exception>
-    internal static HostedMachine Create(CreateBody body, DescriptorResources resources, Action<WorkerExit> ended)
+    /// <param name="body">Who it is.</param>
+    /// <param name="resources">What it is made of.</param>
+    /// <param name="endFile">Takes the record of its end, owned by the machine from here on; null when nobody will ask.</param>
+    /// <param name="prepared">An empty VM to build in, owned by the machine from here on; null makes one.</param>
+    /// <param name="ended">Called once.</param>
+    internal static HostedMachine Create(CreateBody body, IMachineResources resources, FileDescriptorHandle? endFile, EmptyVm? prepared, Action<WorkerExit> ended)
     {
         if (VmSpecJson.TryRead(body.Spec, out string problem) is not { } spec)
         {
@@ -60,8 +67,7 @@ internal sealed class HostedMachine : IDisposable
         ConsoleHub console = new();
         try
         {
-            FileDescriptorHandle endFile = resources.Take("end");
-            return new HostedMachine(body.VmId, VirtualMachine.Create(spec, resources, console), console, endFile, ended);
+            return new HostedMachine(body.VmId, VirtualMachine.Create(spec, resources, console, prepared: prepared), console, endFile, ended);
         }
         catch (Exception cause)
         {
@@ -103,6 +109,45 @@ internal sealed class HostedMachine : IDisposable
         }
 
         _machine.PressPowerButton();
+    }
+
+    /// <summary>The memory of the VM as it is.</summary>
+    internal VmMemory Memory
+    {
+        get
+        {
+            List<VnodeMemoryInfo> vnodes = [];
+            foreach (VnodeMemoryState vnode in _machine.VnodeStates)
+            {
+                ulong stuck = vnode.Present > vnode.Asked ? vnode.Present - vnode.Asked : 0;
+                vnodes.Add(new VnodeMemoryInfo(vnode.Vnode, vnode.Least, vnode.Most, vnode.Asked, vnode.Present, stuck, vnode.Driven));
+            }
+
+            BalloonInfo? balloon = _machine.Balloon?.Info();
+            return new VmMemory(vnodes, balloon is null ? null : new BalloonMemoryInfo(balloon.TargetBytes, balloon.ActualBytes, balloon.HeldBytes, balloon.Guest?.FreeBytes, balloon.Guest?.AvailableBytes, balloon.Guest?.TotalBytes));
+        }
+    }
+
+    /// <summary>Passes a wish on to the guest.</summary>
+    /// <exception cref="RequestException">It cannot be fulfilled whatever the guest does.</exception>
+    internal void SetMemory(MemoryWish wish)
+    {
+        if (wish.BalloonBytes is { } balloon)
+        {
+            (_machine.Balloon ?? throw new RequestException("no-balloon", "the VM has no balloon: give it one in its spec (balloon: true)")).SetTarget(balloon);
+        }
+
+        if (wish.Bytes is { } bytes)
+        {
+            try
+            {
+                _machine.SetVnodeMemory(wish.Vnode ?? 0, new ByteSize(bytes));
+            }
+            catch (VnodeMemoryException cause)
+            {
+                throw new RequestException("memory-impossible", cause.Message, cause);
+            }
+        }
     }
 
     internal void Stop()

@@ -3,7 +3,9 @@ using System.Text.Json.Serialization.Metadata;
 using Microsoft.Win32.SafeHandles;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
+using Vmm.Interop.Kvm;
 using Vmm.Machine.Resources;
+using Vmm.Machine.Run;
 using Vmm.Worker.Confinement;
 
 namespace Vmm.Worker;
@@ -24,10 +26,12 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
     private PacketSocket? _connection;
     private FileDescriptorHandle? _listener;
     private HostedMachine? _machine;
+    private EmptyVm? _prepared;
 
     public void Dispose()
     {
         _machine?.Dispose();
+        _prepared?.Dispose();
         _listener?.Dispose();
         _statm.Dispose();
         _over.Dispose();
@@ -142,6 +146,10 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
             case ControlKinds.Hello:
                 Ok(frame, new HelloBody(_machine?.VmId, _machine?.State ?? WorkerState.Idle, sandbox.Report), ControlJson.Default.HelloBody);
                 return;
+            case ControlKinds.Prepare:
+                Prepare(passed);
+                Send(frame.Id, ControlKinds.Ok, null);
+                return;
             case ControlKinds.Create:
                 Create(frame, passed);
                 break;
@@ -164,6 +172,9 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
                 return;
             case ControlKinds.Stats:
                 Ok(frame, Machine.Stats(ResidentBytes()), ControlJson.Default.WorkerStats);
+                return;
+            case ControlKinds.Memory:
+                Ok(frame, Memory(frame), ControlJson.Default.VmMemory);
                 return;
             case ControlKinds.Console:
                 Console(frame);
@@ -189,6 +200,17 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
 
     private HostedMachine Machine => _machine ?? throw new RequestException("wrong-state", "there is no VM in this worker");
 
+    private void Prepare(DescriptorResources passed)
+    {
+        if (_machine is not null || _prepared is not null)
+        {
+            throw new RequestException("wrong-state", "this worker is prepared already");
+        }
+
+        Rehearsal.Run(new KvmHandle(passed.Take(ResourceNames.RehearsalKvm)));
+        _prepared = EmptyVm.Create(passed.OpenKvm());
+    }
+
     private void Create(ControlFrame frame, DescriptorResources passed)
     {
         if (_machine is not null)
@@ -205,7 +227,9 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
         HostedMachine? machine = null;
         try
         {
-            machine = HostedMachine.Create(body, passed, Ended);
+            EmptyVm? prepared = _prepared;
+            _prepared = null;
+            machine = HostedMachine.Create(body, passed, passed.Take("end"), prepared, Ended);
             sandbox.Close(body.UserId, () => PacketListener.Listen(listener)); // as the new user: SO_PEERCRED shows the process and user of this moment
         }
         catch
@@ -217,6 +241,22 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
 
         _listener = listener;
         _machine = machine;
+    }
+
+    private VmMemory Memory(ControlFrame frame)
+    {
+        MemoryWish? wish = null;
+        if (frame.Body is not null && !ControlCodec.TryBody(frame, ControlJson.Default.MemoryWish, out wish, out string problem))
+        {
+            throw new RequestException("bad-frame", problem);
+        }
+
+        if (wish is not null)
+        {
+            Machine.SetMemory(wish);
+        }
+
+        return Machine.Memory;
     }
 
     private void Console(ControlFrame frame)

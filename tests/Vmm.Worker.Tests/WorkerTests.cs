@@ -3,6 +3,7 @@ using System.Globalization;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
 using Vmm.Machine.Spec;
+using Vmm.Memory;
 using Vmm.Testing;
 using static Vmm.Worker.Tests.WorkerFixture;
 
@@ -179,8 +180,53 @@ public sealed class WorkerTests
         await using WorkerFixture fixture = new(pool: 2);
         await FullAsync(fixture, 2);
 
-        await fixture.LaunchAsync(Spec("idle"));
+        IWorker worker = await fixture.LaunchAsync(Spec("idle"));
+        await using Stream console = await worker.OpenConsoleAsync(Soon);
+        await worker.StartAsync(Soon);
+        await ReadUntilAsync(console, "READY");
         await FullAsync(fixture, 2);
+    }
+
+    [KvmFact]
+    public async Task Memory_of_a_vnode_is_changed_while_the_guest_runs()
+    {
+        await using WorkerFixture fixture = new();
+        IWorker worker = await fixture.LaunchAsync(Spec("mem") with { MaxMemory = ByteSize.MiB(128), Balloon = null });
+        await using Stream console = await worker.OpenConsoleAsync(Soon);
+        await worker.StartAsync(Soon);
+        await ReadUntilAsync(console, "NOW mib=0");
+        VmMemory asked = await worker.MemoryAsync(new MemoryWish(0, 96 << 20), Soon);
+        Assert.Equal(96UL << 20, asked.Vnodes.Single().AskedBytes);
+        await ReadUntilAsync(console, "NOW mib=32");
+        VmMemory grown = await worker.MemoryAsync(null, Soon);
+        Assert.True(grown.Settled);
+        Assert.Equal(new VnodeMemoryInfo(0, 64 << 20, 128 << 20, 96 << 20, 96 << 20, 0, true), grown.Vnodes.Single());
+        foreach (MemoryWish wish in new[] { new MemoryWish(0, 95UL << 20), new MemoryWish(1, 96UL << 20), new MemoryWish(0, 130UL << 20), new MemoryWish(0, 0), new MemoryWish(BalloonBytes: 1) })
+        {
+            Assert.Contains((await Assert.ThrowsAsync<WorkerException>(() => worker.MemoryAsync(wish, Soon))).Code, (string[])["memory-impossible", "no-balloon"]);
+        }
+    }
+
+    [KvmFact]
+    public async Task A_worker_is_prepared_once_and_has_no_VM_by_it()
+    {
+        await using WorkerFixture fixture = new();
+        RemoteWorker worker = fixture.Launcher.Spawn();
+        try
+        {
+            await worker.PrepareAsync(Soon);
+            WorkerException refused = await Assert.ThrowsAsync<WorkerException>(() => worker.PrepareAsync(Soon));
+            Assert.Equal("wrong-state", refused.Code);
+            HelloBody hello = await worker.HelloAsync(Soon);
+            Assert.Equal(WorkerState.Idle, hello.State); // the rehearsed machine is nobody's VM
+            Assert.Null(hello.VmId);
+        }
+        finally
+        {
+            worker.Kill();
+            await worker.Ended.WaitAsync(Soon);
+            await worker.DisposeAsync();
+        }
     }
 
     [KvmFact(NeedsRoot = true)]
@@ -228,6 +274,85 @@ public sealed class WorkerTests
             File.Delete(disk);
         }
     }
+
+    [KvmFact(NeedsRoot = true)]
+    public async Task A_worker_with_a_VM_sees_no_files_and_each_thread_is_filtered()
+    {
+        await using WorkerFixture fixture = new(firstUser: 64_100);
+        string disk = Path.GetTempFileName();
+        try
+        {
+            using (FileStream file = File.OpenWrite(disk))
+            {
+                file.SetLength(32 << 20);
+            }
+
+            IWorker worker = await fixture.LaunchAsync(Spec("blk", "poll=1") with { Disks = [new DiskSpec { Path = disk }] });
+            Assert.Equal(["no-new-privileges", "no-core-dump", "namespaces", "empty-root", "own-user", "seccomp"], worker.Confinement!.Applied);
+            Assert.StartsWith("cgroup", Assert.Single(worker.Confinement.Missing), StringComparison.Ordinal);
+            string own = $"/proc/{worker.ProcessId}";
+            Assert.Empty(Directory.GetFileSystemEntries($"{own}/root/"));
+            foreach (string space in (string[])["mnt", "net", "ipc", "uts"])
+            {
+                Assert.NotEqual(new FileInfo($"/proc/self/ns/{space}").LinkTarget, new FileInfo($"{own}/ns/{space}").LinkTarget);
+            }
+
+            await using Stream console = await worker.OpenConsoleAsync(Soon);
+            await worker.StartAsync(Soon);
+            await ReadUntilAsync(console, "RESULT blk verify=ok");
+        }
+        finally
+        {
+            File.Delete(disk);
+        }
+
+        IWorker idle = await fixture.LaunchAsync(Spec("idle"));
+        await using (Stream console = await idle.OpenConsoleAsync(Soon))
+        {
+            await idle.StartAsync(Soon);
+            await ReadUntilAsync(console, "READY");
+            foreach (string thread in Directory.GetDirectories($"/proc/{idle.ProcessId}/task"))
+            {
+                Dictionary<string, string> status = Status(thread);
+                int filters = status["Name"].StartsWith("vcpu", StringComparison.Ordinal) ? 2 : 1;
+                Assert.Equal(("2", $"{filters}"), (status["Seccomp"], status["Seccomp_filters"]));
+                Assert.Empty(Directory.GetFileSystemEntries($"{thread}/root/"));
+            }
+
+            await idle.StopAsync(Soon);
+        }
+
+        Assert.Equal(WorkerExitReason.Stopped, (await idle.Ended).Reason);
+    }
+
+    [KvmFact(NeedsRoot = true)]
+    public async Task A_worker_is_in_a_cgroup_with_limits_that_goes_with_it()
+    {
+        const string Root = "/sys/fs/cgroup";
+        await using WorkerFixture fixture = new(firstUser: 64_200, change: options => options with { CgroupRoot = Root });
+        IWorker worker = await fixture.LaunchAsync(Spec("idle"));
+        Assert.Contains("cgroup", worker.Confinement!.Applied);
+        string[] groups = Groups(Root, worker.VmId);
+        Assert.NotEmpty(groups);
+        foreach (string group in groups)
+        {
+            Assert.Equal($"{worker.ProcessId}", File.ReadAllText(Path.Combine(group, "cgroup.procs")).Trim());
+        }
+
+        string limit = groups.Select(g => Path.Combine(g, "memory.limit_in_bytes")).Concat(groups.Select(g => Path.Combine(g, "memory.max"))).First(File.Exists);
+        Assert.Equal((64L << 20) + (2L << 20) + (256L << 20), long.Parse(File.ReadAllText(limit), CultureInfo.InvariantCulture));
+        await worker.StartAsync(Soon);
+        await worker.StopAsync(Soon);
+        await worker.Ended.WaitAsync(Soon);
+        Assert.Empty(Groups(Root, worker.VmId));
+        string left = Path.Combine(groups[0][..^worker.VmId.Length], Guid.NewGuid().ToString()); // as of a worker that died without a daemon
+        Directory.CreateDirectory(left);
+        await fixture.RestartDaemonAsync();
+        Assert.False(Directory.Exists(left));
+    }
+
+    private static string[] Groups(string root, string id) =>
+        [.. ((string[])[$"{root}/memory/vmm/{id}", $"{root}/pids/vmm/{id}", $"{root}/vmm/{id}"]).Where(Directory.Exists)];
 
     private static int Number(IWorker worker, string field) => int.Parse(Status($"/proc/{worker.ProcessId}")[field].Split('\t')[0], CultureInfo.InvariantCulture);
 

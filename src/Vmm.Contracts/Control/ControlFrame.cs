@@ -36,6 +36,9 @@ public static class ControlKinds
     /// <summary>Who is there? Answer <see cref="HelloBody"/>. The first request of every connection.</summary>
     public const string Hello = "hello";
 
+    /// <summary>Get ready for a VM that is not known yet, with the descriptors <c>kvm</c> and <c>kvm.rehearsal</c>; at most once, before <see cref="Create"/>, which then needs no <c>kvm</c>.</summary>
+    public const string Prepare = "prepare";
+
     /// <summary>Build a VM, body <see cref="CreateBody"/>, with every descriptor it needs, and give up everything else. Answer <see cref="ConfinementBody"/>.</summary>
     public const string Create = "create";
 
@@ -56,6 +59,9 @@ public static class ControlKinds
 
     /// <summary>Counters, answer <see cref="WorkerStats"/>.</summary>
     public const string Stats = "stats";
+
+    /// <summary>What memory each vnode has; body <see cref="MemoryWish"/> changes what it shall have. Answer <see cref="VmMemory"/> at once: the guest takes its time.</summary>
+    public const string Memory = "memory";
 
     /// <summary>A console; the answer carries one descriptor named <c>console</c>: a byte stream.</summary>
     public const string Console = "console";

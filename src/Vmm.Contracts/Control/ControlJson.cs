@@ -18,4 +18,6 @@ namespace Vmm.Contracts.Control;
 [JsonSerializable(typeof(ConfinementBody))]
 [JsonSerializable(typeof(WorkerExit))]
 [JsonSerializable(typeof(WorkerStats))]
+[JsonSerializable(typeof(MemoryWish))]
+[JsonSerializable(typeof(VmMemory))]
 public sealed partial class ControlJson : JsonSerializerContext;

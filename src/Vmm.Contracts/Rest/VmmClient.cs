@@ -1,7 +1,9 @@
+using System.Globalization;
 using System.Net;
 using System.Net.Http.Json;
 using System.Net.Sockets;
 using System.Net.WebSockets;
+using System.Runtime.CompilerServices;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
@@ -42,7 +44,7 @@ public sealed class VmmClient : IDisposable
                 }
             },
         };
-        _http = new HttpClient(_handler) { BaseAddress = new Uri("http://vmmd/api/v1/"), Timeout = TimeSpan.FromMinutes(2) };
+        _http = new HttpClient(_handler) { BaseAddress = new Uri("http://vmmd/api/v1/"), Timeout = TimeSpan.FromMinutes(11) }; // a guest may be waited for ten
     }
 
     /// <summary>All VMs.</summary>
@@ -69,6 +71,37 @@ public sealed class VmmClient : IDisposable
     public Task<VmInfo> DoAsync(string name, string verb, CancellationToken cancellation) =>
         SendAsync(HttpMethod.Post, Vm(name) + "/" + verb, null, RestJson.Default.VmInfo, cancellation);
 
+    /// <summary>Presses the power button, waits so long for the guest, then pulls the plug.</summary>
+    public Task<VmInfo> StopAsync(string name, TimeSpan graceful, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Post, Vm(name) + "/stop?graceful=" + ((int)graceful.TotalSeconds).ToString(CultureInfo.InvariantCulture), null, RestJson.Default.VmInfo, cancellation);
+
+    /// <summary>What the daemon remembers about a VM.</summary>
+    public Task<EventList> EventsOfAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, Vm(name) + "/events", null, RestJson.Default.EventList, cancellation);
+
+    /// <summary>What happens from now on, or from behind the event numbered <paramref name="after"/>. Ends when the daemon lets go; an event of kind <c>gap</c> says that some are missing.</summary>
+    public async IAsyncEnumerable<DaemonEvent> EventsAsync(long? after, [EnumeratorCancellation] CancellationToken cancellation)
+    {
+        using HttpRequestMessage request = new(HttpMethod.Get, "events");
+        if (after is { } id)
+        {
+            request.Headers.Add("Last-Event-ID", id.ToString(CultureInfo.InvariantCulture));
+        }
+
+        using HttpResponseMessage response = await SendAsync(request, HttpCompletionOption.ResponseHeadersRead, cancellation).ConfigureAwait(false);
+        await using Stream body = await response.Content.ReadAsStreamAsync(cancellation).ConfigureAwait(false);
+        using StreamReader reader = new(body);
+        bool gap = false;
+        while (await reader.ReadLineAsync(cancellation).ConfigureAwait(false) is { } line)
+        {
+            gap |= line is "event: gap";
+            if (line.StartsWith("data: ", StringComparison.Ordinal))
+            {
+                yield return gap ? new DaemonEvent(0, DateTimeOffset.UtcNow, "gap", "", null, null, "some events are missing") : JsonSerializer.Deserialize(line.AsSpan(6), RestJson.Default.DaemonEvent)!;
+                gap = false;
+            }
+        }
+    }
+
     /// <summary>The spec as it was given.</summary>
     public async Task<string> SpecAsync(string name, CancellationToken cancellation)
     {
@@ -79,6 +112,13 @@ public sealed class VmmClient : IDisposable
     /// <summary>Counters of a running VM.</summary>
     public Task<WorkerStats> StatsAsync(string name, CancellationToken cancellation) =>
         SendAsync(HttpMethod.Get, Vm(name) + "/stats", null, RestJson.Default.WorkerStats, cancellation);
+
+    /// <summary>The memory of a running VM.</summary>
+    public Task<VmMemory> MemoryAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, Vm(name) + "/memory", null, RestJson.Default.VmMemory, cancellation);
+
+    /// <summary>Changes what memory a running VM shall have, and waits at most <paramref name="patience"/> for the guest; the answer says how far it came.</summary>
+    public Task<VmMemory> ChangeMemoryAsync(string name, MemoryWish wish, TimeSpan patience, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Put, Vm(name) + "/memory?timeout=" + ((int)patience.TotalSeconds).ToString(CultureInfo.InvariantCulture), JsonSerializer.Serialize(wish, RestJson.Default.MemoryWish), RestJson.Default.VmMemory, cancellation);
 
     /// <summary>The daemon's host.</summary>
     public Task<HostInfo> HostAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "host", null, RestJson.Default.HostInfo, cancellation);
@@ -97,7 +137,10 @@ public sealed class VmmClient : IDisposable
         catch (WebSocketException e)
         {
             socket.Dispose();
-            throw new VmmApiException("console-refused", $"{name}: the daemon gave no console: is the VM running? ({e.Message})", e);
+            VmState state = (await ShowAsync(name, cancellation).ConfigureAwait(false)).State;
+            throw new VmmApiException("console-refused", state is VmState.Running or VmState.Paused
+                ? $"{name}: the daemon gave no console: {e.Message}"
+                : $"{name} has no console now: it is {state.ToString().ToLowerInvariant()}: start it with 'vmmctl vm start {name}'", e);
         }
     }
 
@@ -132,10 +175,15 @@ public sealed class VmmClient : IDisposable
             request.Headers.TryAddWithoutValidation("If-Match", $"\"{number}\"");
         }
 
+        return await SendAsync(request, HttpCompletionOption.ResponseContentRead, cancellation).ConfigureAwait(false);
+    }
+
+    private async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, HttpCompletionOption completion, CancellationToken cancellation)
+    {
         HttpResponseMessage response;
         try
         {
-            response = await _http.SendAsync(request, cancellation).ConfigureAwait(false);
+            response = await _http.SendAsync(request, completion, cancellation).ConfigureAwait(false);
         }
         catch (HttpRequestException e)
         {

@@ -1,4 +1,5 @@
 using System.Net.Sockets;
+using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
@@ -21,7 +22,7 @@ internal sealed class RemoteWorker : IWorker
     private WorkerFiles? _files;
     private WorkerExit? _reported;
     private WorkerState _state;
-    private bool _disposed;
+    private bool _disposed, _prepared;
 
     /// <param name="socket">The connection; owned from here on.</param>
     /// <param name="process">The process; owned from here on.</param>
@@ -95,6 +96,9 @@ internal sealed class RemoteWorker : IWorker
 
     public Task<WorkerStats> GetStatsAsync(CancellationToken cancellation) => AskAsync(ControlKinds.Stats, ControlJson.Default.WorkerStats, cancellation);
 
+    public Task<VmMemory> MemoryAsync(MemoryWish? wish, CancellationToken cancellation) =>
+        AskAsync(ControlKinds.Memory, ControlJson.Default.VmMemory, cancellation, wish is null ? null : ControlCodec.Body(wish, ControlJson.Default.MemoryWish));
+
     public async Task<Stream> OpenConsoleAsync(CancellationToken cancellation)
     {
         ControlClient.Answer answer = await _client.CallAsync(ControlKinds.Console, null, null, [], cancellation).ConfigureAwait(false);
@@ -132,11 +136,32 @@ internal sealed class RemoteWorker : IWorker
 
     internal void Kill() => _process.Kill();
 
+    /// <summary>Adds to what confines it that it is in a cgroup (null), or why not.</summary>
+    internal void Grouped(string? problem)
+    {
+        ConfinementBody own = Confinement ?? new ConfinementBody([], []);
+        Confinement = problem is null ? own with { Applied = [.. own.Applied, "cgroup"] } : own with { Missing = [.. own.Missing, $"cgroup: {problem}"] };
+    }
+
     /// <summary>From now on it is this VM's worker.</summary>
     internal void Assign(WorkerFiles files) => _files = files;
 
+    /// <summary>Lets it get ready for a VM that is not known yet.</summary>
+    internal async Task PrepareAsync(CancellationToken cancellation)
+    {
+        using WorkerResources resources = WorkerResources.ForPreparation();
+        await _client.CallAsync(ControlKinds.Prepare, null, resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
+        _prepared = true;
+    }
+
+    /// <exception cref="WorkerException">It cannot be built, or KVM is not to be had.</exception>
     internal async Task CreateAsync(CreateBody body, WorkerResources resources, CancellationToken cancellation)
     {
+        if (!_prepared)
+        {
+            resources.AddKvm();
+        }
+
         ControlClient.Answer answer = await _client
             .CallAsync(ControlKinds.Create, ControlCodec.Body(body, ControlJson.Default.CreateBody), resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
         Confinement = Body(answer, ControlJson.Default.ConfinementBody);
@@ -156,9 +181,9 @@ internal sealed class RemoteWorker : IWorker
         answer.Descriptor?.Dispose();
     }
 
-    private async Task<T> AskAsync<T>(string kind, JsonTypeInfo<T> type, CancellationToken cancellation) where T : class
+    private async Task<T> AskAsync<T>(string kind, JsonTypeInfo<T> type, CancellationToken cancellation, JsonElement? question = null) where T : class
     {
-        ControlClient.Answer answer = await _client.CallAsync(kind, null, null, [], cancellation).ConfigureAwait(false);
+        ControlClient.Answer answer = await _client.CallAsync(kind, question, null, [], cancellation).ConfigureAwait(false);
         return Body(answer, type);
     }
 

@@ -10,11 +10,16 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
 {
     private const int Econnrefused = 111, Enoent = 2;
 
+    // The VM that took a worker from the pool starts first; the next worker's start would take its CPU.
+    private static readonly TimeSpan s_afterLaunch = TimeSpan.FromMilliseconds(250);
+
+    private readonly CancellationTokenSource _stopping = new();
     private readonly WorkerLauncherOptions _options;
     private readonly Lock _lock = new();
     private readonly Queue<RemoteWorker> _pool = new();
     private readonly HashSet<uint> _users = [];
     private readonly Dictionary<string, string> _environment;
+    private readonly WorkerCgroups _cgroups;
     private Task _refill = Task.CompletedTask;
     private bool _disposed;
 
@@ -29,8 +34,9 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             throw new PlatformNotSupportedException("workers need Linux with KVM");
         }
 
+        _cgroups = new WorkerCgroups(options.CgroupRoot);
         Directory.CreateDirectory(options.Directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
-        Refill();
+        Refill(TimeSpan.Zero);
     }
 
     /// <summary>Ready workers now.</summary>
@@ -66,7 +72,9 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             worker.UserId = user;
             user = null; // from here on the worker's end gives it back
             worker.Assign(files);
+            string? noGroup = _cgroups.Confine(vmId, worker.ProcessId, spec);
             await worker.CreateAsync(new CreateBody(vmId, worker.UserId, VmSpecJson.Write(spec)), resources, cancellation).ConfigureAwait(false);
+            worker.Grouped(noGroup);
             if (_options.RequireConfinement && worker.Confinement is { Missing.Count: > 0 } partial)
             {
                 throw new WorkerException("not-confined", $"the worker is not fully confined, and vmmd was told to require it: {string.Join("; ", partial.Missing)}");
@@ -108,6 +116,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             }
         }
 
+        _cgroups.Sweep(adopted.Where(worker => worker.ProcessId != 0).Select(worker => worker.VmId).ToHashSet(StringComparer.Ordinal));
         return adopted;
     }
 
@@ -119,6 +128,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             _disposed = true;
         }
 
+        await _stopping.CancelAsync().ConfigureAwait(false);
         await _refill.ConfigureAwait(false);
         while (_pool.TryDequeue(out RemoteWorker? worker))
         {
@@ -126,6 +136,8 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             await worker.Ended.ConfigureAwait(false);
             await worker.DisposeAsync().ConfigureAwait(false);
         }
+
+        _stopping.Dispose();
     }
 
     private async Task<IWorker?> AdoptAsync(WorkerFiles files, CancellationToken cancellation)
@@ -151,6 +163,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             ReserveUser(worker, peer.UserId);
             // Its answer shows that the process was alive after the pidfd was taken: the pidfd is not of another one with the same number.
             HelloBody hello = await worker.HelloAsync(cancellation).ConfigureAwait(false);
+            worker.Grouped(_cgroups.Has(files.VmId) ? null : _cgroups.Problem ?? "it has no group any more");
             return string.Equals(hello.VmId, files.VmId, StringComparison.Ordinal) ? worker : throw new WorkerException("bad-answer", $"the worker at {files.Socket} says it has VM {hello.VmId}");
         }
         catch (Exception cause) when (cause is WorkerException or KernelException)
@@ -195,11 +208,13 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             }
         }
         while (worker is not null && worker.Closed.IsCompleted);
-        Refill();
+        Refill(s_afterLaunch);
         return worker ?? await Task.Run(Spawn, cancellation).ConfigureAwait(false);
     }
 
-    private RemoteWorker Spawn()
+    /// <summary>A new worker process without a VM.</summary>
+    /// <exception cref="KernelException">It cannot be started.</exception>
+    internal RemoteWorker Spawn()
     {
         (PacketSocket ours, PacketSocket theirs) = PacketSocket.CreatePair();
         using (theirs)
@@ -220,19 +235,28 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
         ["--control", .. _options.Isolated ? ["--isolated"] : Array.Empty<string>(), .. _options.SystemCallFilters ? Array.Empty<string>() : ["--no-seccomp"]];
 
     // One at a time, in the background: a launch is not to wait for the pool.
-    private void Refill()
+    private void Refill(TimeSpan delay)
     {
         lock (_lock)
         {
             if (!_disposed && _options.PoolSize > 0)
             {
-                _refill = _refill.ContinueWith(_ => FillAsync(), TaskScheduler.Default).Unwrap();
+                _refill = _refill.ContinueWith(_ => FillAsync(delay), TaskScheduler.Default).Unwrap();
             }
         }
     }
 
-    private async Task FillAsync()
+    private async Task FillAsync(TimeSpan delay)
     {
+        try
+        {
+            await Task.Delay(delay, _stopping.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException)
+        {
+            return;
+        }
+
         while (true)
         {
             lock (_lock)
@@ -247,15 +271,22 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             try
             {
                 worker = Spawn();
-                await worker.HelloAsync(CancellationToken.None).ConfigureAwait(false); // its runtime and serializers are warm then
+                await worker.HelloAsync(_stopping.Token).ConfigureAwait(false);
+                await worker.PrepareAsync(_stopping.Token).ConfigureAwait(false);
                 lock (_lock)
                 {
                     _pool.Enqueue(worker);
                 }
             }
-            catch (Exception cause) when (cause is KernelException or WorkerException)
+            catch (Exception cause) when (cause is KernelException or WorkerException or OperationCanceledException)
             {
-                worker?.Kill();
+                if (worker is not null)
+                {
+                    worker.Kill();
+                    await worker.Ended.ConfigureAwait(false);
+                    await worker.DisposeAsync().ConfigureAwait(false);
+                }
+
                 return; // the next launch meets the same trouble and reports it
             }
         }
@@ -304,5 +335,9 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
         }
     }
 
-    private void Gone(RemoteWorker worker) => GiveBack(worker.UserId);
+    private void Gone(RemoteWorker worker)
+    {
+        GiveBack(worker.UserId);
+        _cgroups.Remove(worker.VmId);
+    }
 }

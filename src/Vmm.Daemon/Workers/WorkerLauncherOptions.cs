@@ -24,6 +24,9 @@ public sealed record WorkerLauncherOptions
     /// <summary>Workers filter their system calls once their VM is built.</summary>
     public bool SystemCallFilters { get; init; } = true;
 
+    /// <summary>Where cgroups are mounted; workers get groups with limits there. Null: no groups.</summary>
+    public string? CgroupRoot { get; init; }
+
     /// <summary>Do not run a VM whose worker is not fully confined.</summary>
     public bool RequireConfinement { get; init; }
 

@@ -24,7 +24,6 @@ internal sealed class WorkerResources : IDisposable
         WorkerResources resources = new();
         try
         {
-            resources.AddKvm();
             resources.AddFile(ResourceNames.Kernel, spec.Boot.Kernel, "kernel-open-failed");
             if (spec.Boot.Initrd is { } initrd)
             {
@@ -42,6 +41,24 @@ internal sealed class WorkerResources : IDisposable
         {
             resources.Dispose();
             throw;
+        }
+    }
+
+    /// <summary>What a worker in the pool gets ready with.</summary>
+    /// <exception cref="WorkerException">KVM cannot be opened.</exception>
+    internal static WorkerResources ForPreparation()
+    {
+        WorkerResources resources = new();
+        try
+        {
+            resources.AddKvm();
+            resources.Add(ResourceNames.RehearsalKvm, KvmHandle.Open(KvmSystem.DefaultPath));
+            return resources;
+        }
+        catch (Exception cause)
+        {
+            resources.Dispose();
+            throw cause is KernelException ? new WorkerException("kvm-unavailable", cause.Message, cause) : cause;
         }
     }
 
@@ -63,7 +80,9 @@ internal sealed class WorkerResources : IDisposable
         _owned.Clear();
     }
 
-    private void AddKvm()
+    /// <summary>For a worker that was not prepared.</summary>
+    /// <exception cref="WorkerException">KVM cannot be opened.</exception>
+    internal void AddKvm()
     {
         try
         {

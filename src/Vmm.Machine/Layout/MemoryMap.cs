@@ -27,16 +27,25 @@ public sealed class MemoryMap
     /// <summary>First address of RAM above the hole.</summary>
     public const ulong HighRamStart = 4UL << 30;
 
+    private static readonly List<RamExtent> s_none = [];
+
     private const ulong Gigabyte = 1UL << 30;
 
-    private MemoryMap(IReadOnlyList<RamExtent> ram, AddressWindow window64)
+    // Linux adds memory in blocks of up to 2 GiB (arch/x86/mm/init_64.c, probe_memory_block_size): what starts between two borders it cannot use whole.
+    private const ulong HotAlignment = 2 * Gigabyte;
+
+    private MemoryMap(IReadOnlyList<RamExtent> ram, IReadOnlyList<RamExtent> hot, AddressWindow window64)
     {
         Ram = ram;
+        Hot = hot;
         PciWindow64 = window64;
     }
 
     /// <summary>RAM, in address order; vnode 0 lies lowest.</summary>
     public IReadOnlyList<RamExtent> Ram { get; }
+
+    /// <summary>Where RAM that comes and goes can be, in address order, above all other RAM; at most one extent per vnode.</summary>
+    public IReadOnlyList<RamExtent> Hot { get; }
 
     /// <summary>32-bit PCI BARs.</summary>
     public static AddressWindow PciWindow32 { get; } = new(new(LowRamEnd), ByteSize.MiB(512));
@@ -56,8 +65,9 @@ public sealed class MemoryMap
     /// <summary>Lays out the vnodes one after the other. A vnode of zero bytes has no extent (a CPU-only node).</summary>
     /// <param name="vnodeSizes">RAM per vnode, multiples of 4096.</param>
     /// <param name="physicalAddressBits">Width of guest physical addresses (CPUID 0x80000008 EAX[7:0]).</param>
+    /// <param name="hotSizes">RAM that can come and go, per vnode; null for none.</param>
     /// <exception cref="ArgumentException">No memory at all, a size that is not whole pages, or more than the CPU can address.</exception>
-    public static MemoryMap Create(ByteSize[] vnodeSizes, int physicalAddressBits)
+    public static MemoryMap Create(ByteSize[] vnodeSizes, int physicalAddressBits, ByteSize[]? hotSizes = null)
     {
         ulong limit = 1UL << physicalAddressBits;
         ulong total = 0;
@@ -103,13 +113,37 @@ public sealed class MemoryMap
             throw new ArgumentException("the VM has no memory", nameof(vnodeSizes));
         }
 
+        List<RamExtent> hot = hotSizes is null ? s_none : PlaceHot(hotSizes, limit, ref next);
         ulong start = RoundUp(Math.Max(next, HighRamStart), Gigabyte);
         if (start >= limit)
         {
             throw new ArgumentException($"{next} bytes of address space do not fit the {physicalAddressBits} physical address bits of this CPU", nameof(vnodeSizes));
         }
 
-        return new MemoryMap(ram, new AddressWindow(new(start), new ByteSize(Math.Min(64 * Gigabyte, limit - start))));
+        return new MemoryMap(ram, hot, new AddressWindow(new(start), new ByteSize(Math.Min(64 * Gigabyte, limit - start))));
+    }
+
+    private static List<RamExtent> PlaceHot(ByteSize[] sizes, ulong limit, ref ulong next)
+    {
+        List<RamExtent> hot = [];
+        for (int vnode = 0; vnode < sizes.Length; vnode++)
+        {
+            if (sizes[vnode] == 0)
+            {
+                continue;
+            }
+
+            ulong start = RoundUp(Math.Max(next, HighRamStart), HotAlignment);
+            if (start >= limit || sizes[vnode] > limit - start)
+            {
+                throw new ArgumentException($"vnode {vnode}: {sizes[vnode]} of memory that can come and go do not fit the address space of this CPU (2^{System.Numerics.BitOperations.Log2(limit)})", nameof(sizes));
+            }
+
+            hot.Add(new RamExtent(new(start), sizes[vnode], vnode, 0));
+            next = start + sizes[vnode];
+        }
+
+        return hot;
     }
 
     private static ulong RoundUp(ulong value, ulong unit) => (value + unit - 1) / unit * unit;

@@ -30,7 +30,7 @@ public static class NumaPlacement
     private static VnodeHome[] Anywhere(VnodeSpec vnode)
     {
         VnodeHome[] home = new VnodeHome[1];
-        home[0] = new VnodeHome(new VnodePlacement(0, vnode.Memory, vnode.PageSize, null, vnode.HostNodes), vnode.HostNodes);
+        home[0] = new VnodeHome(new VnodePlacement(0, vnode.BootMemory, vnode.PageSize, null, vnode.HostNodes), vnode.HostNodes);
         return home;
     }
 
@@ -61,7 +61,7 @@ public static class NumaPlacement
                 }
             }
 
-            homes.Add(new VnodeHome(new VnodePlacement(i, vnode.Memory, vnode.PageSize, policy, nodes), cpus));
+            homes.Add(new VnodeHome(new VnodePlacement(i, vnode.BootMemory, vnode.PageSize, policy, nodes), cpus));
         }
 
         return homes;

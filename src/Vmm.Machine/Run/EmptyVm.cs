@@ -56,7 +56,7 @@ public sealed class EmptyVm : IDisposable
 
     /// <summary>Makes the VM on a KVM that is open already; it is owned by the VM from here on, also when this fails.</summary>
     /// <exception cref="KernelException">The kernel refused.</exception>
-    internal static EmptyVm Create(KvmSystem system) => new(system);
+    public static EmptyVm Create(KvmSystem system) => new(system);
 
     /// <inheritdoc/>
     public void Dispose()

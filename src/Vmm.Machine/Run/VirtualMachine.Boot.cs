@@ -16,7 +16,7 @@ public sealed partial class VirtualMachine
         {
             Processors = Processors(topology),
             Memory = Memory(map),
-            Distances = _spec.Numa is { } numa ? numa.Distances ?? DefaultDistances(vnodes) : null,
+            Distances = _spec.Numa?.Distances ?? (_spec.Numa is not null || HasHotMemory ? HostDistances.Of(_spec.EffectiveVnodes) : null),
             EcamBase = MemoryMap.Ecam.Start,
             Window32Start = MemoryMap.PciWindow32.Start,
             Window32Length = MemoryMap.PciWindow32.Length,
@@ -57,26 +57,17 @@ public sealed partial class VirtualMachine
 
     private static AcpiMemory[] Memory(MemoryMap map)
     {
-        AcpiMemory[] memory = new AcpiMemory[map.Ram.Count];
-        for (int i = 0; i < memory.Length; i++)
+        AcpiMemory[] memory = new AcpiMemory[map.Ram.Count + map.Hot.Count];
+        for (int i = 0; i < map.Ram.Count; i++)
         {
             memory[i] = new AcpiMemory(map.Ram[i].Start, map.Ram[i].Length, map.Ram[i].Vnode);
         }
 
-        return memory;
-    }
-
-    private static IReadOnlyList<int>[] DefaultDistances(int vnodes)
-    {
-        IReadOnlyList<int>[] rows = new IReadOnlyList<int>[vnodes];
-        for (int from = 0; from < vnodes; from++)
+        for (int i = 0; i < map.Hot.Count; i++)
         {
-            int[] row = new int[vnodes];
-            Array.Fill(row, 20);
-            row[from] = 10;
-            rows[from] = row;
+            memory[map.Ram.Count + i] = new AcpiMemory(map.Hot[i].Start, map.Hot[i].Length, map.Hot[i].Vnode, HotPluggable: true);
         }
 
-        return rows;
+        return memory;
     }
 }

@@ -26,7 +26,7 @@ public sealed partial class VirtualMachine
         Own(_end);
         HostTopology host = NumaPlacement.NeedsHost(_spec) ? HostTopology.Read() : HostTopology.Unknown;
         IReadOnlyList<VnodeHome> homes = NumaPlacement.Place(_spec, host);
-        MemoryMap map = MemoryMap.Create(VnodeSizes(), CpuidModel.PhysicalAddressBits(kvm.SupportedCpuid));
+        MemoryMap map = MemoryMap.Create(VnodeSizes(), CpuidModel.PhysicalAddressBits(kvm.SupportedCpuid), HasHotMemory ? HotSizes() : null);
         GuestMemory memory = BuildMemory(map, homes, host);
         KvmVm vm = kvm.Vm;
         ReadOnlySpan<GuestRegion> regions = memory.RegionSpan;
@@ -36,10 +36,16 @@ public sealed partial class VirtualMachine
             vm.SetMemorySlot((uint)slot, region.Start.Value, region.Length, region.HostAddress);
         }
 
+        HotMemory? hot = map.Hot.Count > 0 ? new HotMemory(vm, memory, (uint)regions.Length) : null;
         KvmInterrupts interrupts = kvm.Interrupts;
         BuildLegacyDevices(interrupts);
         BuildPanicDevice(note);
         VirtioSlots slots = BuildVirtioDevices(memory, interrupts, new KvmDoorbells(vm), homes);
+        if (hot is not null)
+        {
+            BuildMemoryDevices(slots, hot, map, homes, host);
+        }
+
 
         CpuTopology topology = CpuTopology.Create(VnodeOfVcpu());
         BootInfo boot = LoadBoot(kernel, initrd, memory, map, topology, slots.KernelArguments);
@@ -180,7 +186,7 @@ public sealed partial class VirtualMachine
         ByteSize[] sizes = new ByteSize[vnodes.Count];
         for (int i = 0; i < sizes.Length; i++)
         {
-            sizes[i] = vnodes[i].Memory;
+            sizes[i] = vnodes[i].BootMemory;
         }
 
         return sizes;

@@ -15,6 +15,8 @@ internal static class SpecMapper
             Name = Get(root, "name", defaults.Name),
             Cpus = Get(root, "cpus", CpusOf(numa) ?? defaults.Cpus),
             Memory = Get(root, "memory", MemoryOf(numa) ?? defaults.Memory),
+            MinMemory = Get<ByteSize?>(root, "minMemory", null),
+            MaxMemory = Get<ByteSize?>(root, "maxMemory", null),
             Boot = new BootSpec
             {
                 Kernel = Resolve(folder, Get(boot, "kernel", "")),
@@ -29,6 +31,8 @@ internal static class SpecMapper
             Console = Word(root, "console", defaults.Console),
             PvPanic = Get(root, "pvpanic", defaults.PvPanic),
             GenerationId = Get<string?>(root, "generationId", null),
+            Restart = Word(root, "restart", defaults.Restart),
+            Autostart = Get(root, "autostart", defaults.Autostart),
             VirtioTransport = Word(root, "virtioTransport", defaults.VirtioTransport),
             Serial = Get(root, "serial", defaults.Serial),
             DebugExit = Get(root, "debugExit", defaults.DebugExit),
@@ -37,6 +41,8 @@ internal static class SpecMapper
 
     private static NumaSpec MapNuma(Dictionary<string, object> map) => new()
     {
+        Auto = !map.ContainsKey("vnodes"),
+        Count = map.TryGetValue("count", out object? count) ? (int)count : null,
         Vnodes = [.. Objects(map, "vnodes").Select(MapVnode)],
         Distances = map.ContainsKey("distances")
             ? [.. Get<List<object>>(map, "distances", []).Cast<List<object>>().Select(row => (IReadOnlyList<int>)[.. row.Cast<int>()])]
@@ -50,6 +56,8 @@ internal static class SpecMapper
         {
             Cpus = Get<IReadOnlyList<int>>(map, "cpus", []),
             Memory = Get(map, "memory", ByteSize.Zero),
+            MinMemory = Get<ByteSize?>(map, "minMemory", null),
+            MaxMemory = Get<ByteSize?>(map, "maxMemory", null),
             HostNodes = hostNodes,
             Policy = Word(map, "policy", hostNodes.Count > 0 ? VnodePolicy.Strict : VnodePolicy.Default),
             PageSize = Get(map, "pageSize", new ByteSize(ByteSize.BytesPerPage)),

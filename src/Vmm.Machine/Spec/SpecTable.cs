@@ -44,6 +44,8 @@ internal static class SpecTable
             new("name", SpecKind.Text, "Name of the VM, letters, digits, '.', '_' and '-'"),
             new("cpus", SpecKind.Number, "Number of vCPUs; with numa, all CPUs the vnodes name when left out") { Min = 1, Max = SpecValidation.MaxCpus },
             new("memory", SpecKind.Size, "RAM, e.g. 512MiB; with numa, the sum of the vnodes when left out"),
+            new("minMemory", SpecKind.Size, "Least RAM the VM can shrink to while it runs; the guest needs the virtio-mem driver for the rest"),
+            new("maxMemory", SpecKind.Size, "Most RAM the VM can grow to while it runs; the guest needs the virtio-mem driver"),
             new("boot", SpecKind.Object, "What to boot")
             {
                 Required = true,
@@ -54,17 +56,20 @@ internal static class SpecTable
                     new("cmdline", SpecKind.Text, "Kernel command line"),
                 ],
             },
-            new("numa", SpecKind.Object, "Virtual NUMA topology")
+            new("numa", SpecKind.Object, "Virtual NUMA topology; true for one that follows the host")
             {
+                Switch = true,
                 Fields =
                 [
-                    new("vnodes", SpecKind.List, "The virtual NUMA nodes, in order")
+                    new("count", SpecKind.Number, "Without vnodes: so many, on the host nodes that have room; as few as fit when left out") { Min = 1, Max = SpecValidation.MaxVnodes },
+                    new("vnodes", SpecKind.List, "The virtual NUMA nodes, in order; left out, they follow the host")
                     {
-                        Required = true,
                         Fields =
                         [
                             new("cpus", SpecKind.Set, "vCPUs on this vnode, e.g. 0-3,8"),
                             new("memory", SpecKind.Size, "RAM of this vnode"),
+                            new("minMemory", SpecKind.Size, "Least RAM it can shrink to while the VM runs"),
+                            new("maxMemory", SpecKind.Size, "Most RAM it can grow to while the VM runs"),
                             new("hostNodes", SpecKind.Set, "Host NUMA nodes the memory comes from"),
                             new("policy", SpecKind.Word, "How hostNodes are used; strict when hostNodes are given") { Words = Names.All<VnodePolicy>() },
                             new("pageSize", SpecKind.Size, "Host page size: 4KiB, 2MiB or 1GiB"),
@@ -112,6 +117,8 @@ internal static class SpecTable
             new("console", SpecKind.Word, "What the console is connected to: the serial port, a virtio console, or both") { Words = Names.All<ConsoleKind>() },
             new("pvpanic", SpecKind.Bool, "A device through which the guest tells of its panic"),
             new("generationId", SpecKind.Text, "VM generation id: auto, or a UUID"),
+            new("restart", SpecKind.Word, "Whether vmmd starts the VM again when it ended by itself") { Words = Names.All<RestartPolicy>() },
+            new("autostart", SpecKind.Bool, "vmmd starts the VM when the host has booted"),
             new("virtioTransport", SpecKind.Word, "Transport of devices that do not name one") { Words = Transports },
             new("serial", SpecKind.Bool, "Serial console at 0x3F8"),
             new("debugExit", SpecKind.Bool, "Debug-exit port"),

@@ -44,6 +44,12 @@ public static class SpecValidation
         check.Require(spec.Boot.Initrd is not "", "boot.initrd", "is empty: leave it out or name a file");
         check.Require(!HasZero(spec.Boot.Cmdline), "boot.cmdline", "contains a zero character");
         check.Require(Utf8Fits(spec.Boot.Cmdline, MaxCmdline), "boot.cmdline", $"is longer than {MaxCmdline} bytes");
+        if (spec.MinMemory is not null || spec.MaxMemory is not null)
+        {
+            check.Require(spec.Numa is null or { Auto: true }, spec.MinMemory is null ? "maxMemory" : "minMemory", "belongs to the vnodes of a VM with numa");
+            CheckHotMemory(spec.EffectiveVnodes[0], "", check);
+        }
+
         if (spec.Numa is { } numa)
         {
             CheckNuma(spec, numa, check);
@@ -83,14 +89,25 @@ public static class SpecValidation
 
     private static void CheckNuma(VmSpec spec, NumaSpec numa, SpecComplaints check)
     {
+        if (numa.Auto)
+        {
+            check.Require(numa.Count is null or (>= 1 and <= MaxVnodes), "numa.count", $"{numa.Count ?? 0} vnodes, expected 1 to {MaxVnodes}");
+            check.Require(numa.Count is null || spec.Memory / NumaSplit.Unit >= (ulong)Math.Max(0, numa.Count.Value), "numa.count", $"{spec.Memory.ToString()} is less than 2MiB for each of {numa.Count ?? 0} vnodes");
+            check.Require(numa.Vnodes.Count == 0, "numa.vnodes", "is given, so the topology cannot follow the host as well");
+            check.Require(numa.Distances is null, "numa.distances", "is given without vnodes: distances follow the host, too");
+            return;
+        }
+
+        check.Require(numa.Count is null, "numa.count", "is for a topology without vnodes: leave it out");
         check.Require(numa.Vnodes.Count is >= 1 and <= MaxVnodes, "numa.vnodes", $"{numa.Vnodes.Count} vnodes, expected 1 to {MaxVnodes}");
         Dictionary<int, int> owner = [];
-        UInt128 total = 0;
+        UInt128 total = 0, most = 0;
         for (int i = 0; i < numa.Vnodes.Count; i++)
         {
             VnodeSpec vnode = numa.Vnodes[i];
             string path = $"numa.vnodes[{i}]";
             total += vnode.Memory.Bytes;
+            most += Math.Max(vnode.Memory, vnode.MaxMemory ?? default);
             CheckVnode(vnode, path, check);
             foreach (int cpu in vnode.Cpus)
             {
@@ -102,6 +119,7 @@ public static class SpecValidation
         if (numa.Vnodes.Count > 0)
         {
             check.Require(total == spec.Memory.Bytes, "numa.vnodes", $"the vnodes have {FormatTotal(total)} together, the VM has {spec.Memory.ToString()}");
+            check.Require(most <= MaxMemory.Bytes, "numa.vnodes", $"can grow to {FormatTotal(most)} together, expected at most 16TiB");
             List<int> missing = [];
             for (int cpu = 0; cpu < Math.Min(spec.Cpus, MaxCpus); cpu++)
             {
@@ -124,9 +142,30 @@ public static class SpecValidation
         bool knownSize = vnode.PageSize.Bytes is 4096 or 2UL << 20 or 1UL << 30;
         check.Require(knownSize, path + ".pageSize", $"{vnode.PageSize.ToString()}, expected 4KiB, 2MiB or 1GiB");
         check.Require(!knownSize || vnode.Memory % vnode.PageSize == 0, path + ".memory", $"{vnode.Memory.ToString()} is not a multiple of its page size {vnode.PageSize.ToString()}");
+        if (vnode.MinMemory is not null || vnode.MaxMemory is not null)
+        {
+            CheckHotMemory(vnode, path + ".", check);
+        }
+
         check.Require(vnode.Policy != VnodePolicy.Default || vnode.HostNodes.Count == 0, path + ".policy", "is default, which takes no hostNodes: use strict, preferred or interleave");
         check.Require(vnode.Policy == VnodePolicy.Default || vnode.HostNodes.Count > 0, path + ".hostNodes", $"is missing: policy {Names.Of(vnode.Policy)} needs it");
         check.Require(vnode.Policy != VnodePolicy.Preferred || vnode.HostNodes.Count <= 1, path + ".hostNodes", "has several nodes: policy preferred takes one");
+    }
+
+    private static void CheckHotMemory(VnodeSpec vnode, string prefix, SpecComplaints check)
+    {
+        ByteSize min = vnode.BootMemory, max = vnode.MaxMemory ?? vnode.Memory;
+        check.Require(min <= vnode.Memory, prefix + "minMemory", $"{min.ToString()} is more than the {vnode.Memory.ToString()} it starts with");
+        check.Require(min == 0 || min >= MinMemory, prefix + "minMemory", $"{min.ToString()}, expected 0 or at least 2MiB");
+        check.Require(max >= vnode.Memory, prefix + "maxMemory", $"{max.ToString()} is less than the {vnode.Memory.ToString()} it starts with");
+        check.Require(max <= MaxMemory, prefix + "maxMemory", $"{max.ToString()}, expected at most 16TiB");
+        if (min <= vnode.Memory && vnode.Memory <= max && max <= MaxMemory)
+        {
+            ByteSize block = vnode.HotBlock;
+            check.Require(min % 4096 == 0, prefix + "minMemory", $"{min.Bytes} bytes is not a multiple of 4KiB");
+            check.Require((vnode.Memory - min) % block == 0, prefix + (vnode.MinMemory is null ? "memory" : "minMemory"), $"{min.ToString()} and the {vnode.Memory.ToString()} it starts with are not whole blocks of {block.ToString()} apart");
+            check.Require((max - vnode.Memory) % block == 0, prefix + (vnode.MaxMemory is null ? "memory" : "maxMemory"), $"{max.ToString()} and the {vnode.Memory.ToString()} it starts with are not whole blocks of {block.ToString()} apart");
+        }
     }
 
     private static void CheckDistances(NumaSpec numa, SpecComplaints check)

@@ -38,6 +38,19 @@ public enum VnodePolicy
     Interleave,
 }
 
+/// <summary>Whether a daemon starts a VM again that ended by itself. A guest's reboot is always a new start.</summary>
+public enum RestartPolicy
+{
+    /// <summary>It stays as it ended.</summary>
+    Never,
+
+    /// <summary>When it ended by a fault: of the guest's CPU, of the VMM, of its worker.</summary>
+    OnFailure,
+
+    /// <summary>However it ended, unless somebody stopped it.</summary>
+    Always,
+}
+
 /// <summary>One virtual machine as the user describes it. Immutable; checked by <see cref="SpecValidation"/>.</summary>
 public sealed record VmSpec
 {
@@ -52,6 +65,12 @@ public sealed record VmSpec
 
     /// <summary>RAM, all vnodes together.</summary>
     public ByteSize Memory { get; init; } = DefaultMemory;
+
+    /// <summary>Least RAM the VM can shrink to while it runs; null: as much as it starts with. With <see cref="Numa"/> each vnode has its own.</summary>
+    public ByteSize? MinMemory { get; init; }
+
+    /// <summary>Most RAM the VM can grow to while it runs; null: as much as it starts with. With <see cref="Numa"/> each vnode has its own.</summary>
+    public ByteSize? MaxMemory { get; init; }
 
     /// <summary>Kernel, initrd, command line.</summary>
     public BootSpec Boot { get; init; } = new();
@@ -80,6 +99,12 @@ public sealed record VmSpec
     /// <summary>VM generation id: <c>auto</c> for a new one at every start, or a UUID; null is no such device.</summary>
     public string? GenerationId { get; init; }
 
+    /// <summary>Whether a daemon starts it again.</summary>
+    public RestartPolicy Restart { get; init; }
+
+    /// <summary>A daemon starts it when the host has booted.</summary>
+    public bool Autostart { get; init; }
+
     /// <summary>Transport of devices that do not name one.</summary>
     public VirtioTransport VirtioTransport { get; init; } = VirtioTransport.Pci;
 
@@ -91,12 +116,12 @@ public sealed record VmSpec
 
     /// <summary>The vnodes, also when <see cref="Numa"/> is null: then one with all CPUs and memory.</summary>
     [System.Text.Json.Serialization.JsonIgnore]
-    public IReadOnlyList<VnodeSpec> EffectiveVnodes => Numa?.Vnodes ?? OneVnode();
+    public IReadOnlyList<VnodeSpec> EffectiveVnodes => Numa is { Vnodes.Count: > 0 } numa ? numa.Vnodes : OneVnode();
 
     private VnodeSpec[] OneVnode()
     {
         VnodeSpec[] one = new VnodeSpec[1];
-        one[0] = new VnodeSpec { Cpus = NumberSet.Range(0, Cpus), Memory = Memory };
+        one[0] = new VnodeSpec { Cpus = NumberSet.Range(0, Cpus), Memory = Memory, MinMemory = MinMemory, MaxMemory = MaxMemory };
         return one;
     }
 }
@@ -128,10 +153,16 @@ public sealed record BootSpec
 /// <summary>Virtual NUMA topology.</summary>
 public sealed record NumaSpec
 {
+    /// <summary>The vnodes follow the host the VM is started on; <see cref="Vnodes"/> is empty until then.</summary>
+    public bool Auto { get; init; }
+
+    /// <summary>With <see cref="Auto"/>: so many vnodes; null is as few as fit.</summary>
+    public int? Count { get; init; }
+
     /// <summary>The virtual NUMA nodes, in order.</summary>
     public IReadOnlyList<VnodeSpec> Vnodes { get; init; } = [];
 
-    /// <summary>SLIT rows: <c>Distances[from][to]</c>. Null is 10 on the diagonal, 20 elsewhere.</summary>
+    /// <summary>SLIT rows: <c>Distances[from][to]</c>. Null is the host's between the host nodes, or 10 on the diagonal and 20 elsewhere.</summary>
     public IReadOnlyList<IReadOnlyList<int>>? Distances { get; init; }
 }
 
@@ -143,6 +174,24 @@ public sealed record VnodeSpec
 
     /// <summary>RAM; zero is a node of CPUs only.</summary>
     public ByteSize Memory { get; init; }
+
+    /// <summary>Least RAM it can shrink to while the VM runs; null is <see cref="Memory"/>.</summary>
+    public ByteSize? MinMemory { get; init; }
+
+    /// <summary>Most RAM it can grow to while the VM runs; null is <see cref="Memory"/>.</summary>
+    public ByteSize? MaxMemory { get; init; }
+
+    /// <summary>RAM that is there from the first instruction on; the rest comes and goes in blocks (virtio-mem).</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public ByteSize BootMemory => MinMemory ?? Memory;
+
+    /// <summary>RAM that can come and go.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public ByteSize HotMemory => new((MaxMemory ?? Memory) - BootMemory);
+
+    /// <summary>What comes and goes at once: 2 MiB, a huge page of the vnode, or more for a region with very many of them.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public ByteSize HotBlock => new(Math.Max(PageSize, HotMemory <= ByteSize.GiB(256) ? 2UL << 20 : 128UL << 20));
 
     /// <summary>Host nodes for <see cref="Policy"/>, ascending.</summary>
     public IReadOnlyList<int> HostNodes { get; init; } = [];

@@ -60,12 +60,15 @@ internal static class SyscallSets
     /// <summary>What else happens to a VM that is built: its memory map, dirty log and state. Neither VMs nor vCPUs are made any more.</summary>
     private static readonly KvmRequest[] ControlRequests =
     [
-        KvmRequest.KVM_CHECK_EXTENSION, KvmRequest.KVM_SET_USER_MEMORY_REGION, KvmRequest.KVM_GET_DIRTY_LOG, KvmRequest.KVM_CLEAR_DIRTY_LOG, KvmRequest.KVM_RESET_DIRTY_RINGS,
+        KvmRequest.KVM_CHECK_EXTENSION, KvmRequest.KVM_GET_DIRTY_LOG, KvmRequest.KVM_CLEAR_DIRTY_LOG, KvmRequest.KVM_RESET_DIRTY_RINGS,
         KvmRequest.KVM_GET_CLOCK, KvmRequest.KVM_SET_CLOCK, KvmRequest.KVM_GET_IRQCHIP, KvmRequest.KVM_SET_IRQCHIP, KvmRequest.KVM_GET_PIT2, KvmRequest.KVM_SET_PIT2,
         KvmRequest.KVM_GET_XSAVE2, KvmRequest.KVM_GET_XCRS, KvmRequest.KVM_SET_XCRS, KvmRequest.KVM_GET_DEBUGREGS, KvmRequest.KVM_SET_DEBUGREGS, KvmRequest.KVM_GET_LAPIC,
         KvmRequest.KVM_SET_LAPIC, KvmRequest.KVM_GET_MP_STATE, KvmRequest.KVM_SET_MP_STATE, KvmRequest.KVM_GET_CPUID2, KvmRequest.KVM_GET_TSC_KHZ, KvmRequest.KVM_SET_TSC_KHZ,
         KvmRequest.KVM_KVMCLOCK_CTRL, KvmRequest.KVM_NMI,
     ];
+
+    /// <summary>virtio-mem plugs memory on its own thread.</summary>
+    private static readonly KvmRequest[] IoKvmRequests = [KvmRequest.KVM_SET_USER_MEMORY_REGION];
 
     // linux/fs.h, linux/if_tun.h: what I/O threads ask of block devices and taps.
     private static readonly uint[] IoRequests = [0x1277 /* BLKDISCARD */, 0x127f /* BLKZEROOUT */, 0x400454d0 /* TUNSETOFFLOAD */];
@@ -80,6 +83,7 @@ internal static class SyscallSets
         filter.TryAdd("seccomp", SyscallAction.Allow, SyscallTest.Int(0, 1 /* SECCOMP_SET_MODE_FILTER */), SyscallTest.Int(1, 0)); // threads narrow themselves
         Allow(filter, VcpuRequests);
         Allow(filter, ControlRequests);
+        Allow(filter, IoKvmRequests);
         AllowIoctls(filter, IoRequests);
         foreach (string call in Deadly)
         {
@@ -102,6 +106,7 @@ internal static class SyscallSets
     {
         using SeccompFilterBuilder filter = Start(processId);
         Allow(filter, Io);
+        Allow(filter, IoKvmRequests);
         AllowIoctls(filter, IoRequests);
         return filter.Build();
     }

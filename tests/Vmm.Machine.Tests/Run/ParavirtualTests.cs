@@ -4,6 +4,7 @@ using Vmm.Machine.Run;
 using Vmm.Machine.Spec;
 using Vmm.Memory;
 using Vmm.Testing;
+using static Vmm.Machine.Tests.Run.GuestKit;
 
 namespace Vmm.Machine.Tests.Run;
 
@@ -39,7 +40,7 @@ public sealed class ParavirtualTests
             listener.Bind(new UnixDomainSocketEndPoint(path + "_1234"));
             listener.Listen();
             using Terminal terminal = new();
-            VmSpec spec = Spec("vsock") with { VirtioTransport = transport, Vsock = new VsockSpec { Cid = 42, Path = path } };
+            VmSpec spec = GuestSpec("vsock") with { VirtioTransport = transport, Vsock = new VsockSpec { Cid = 42, Path = path } };
             using VirtualMachine machine = VirtualMachine.Create(spec with { Boot = spec.Boot with { Cmdline = "port=1234" } }, terminal);
             Thread run = Start(machine, out Func<RunResult> result);
             using (Socket heard = listener.Accept())
@@ -86,7 +87,7 @@ public sealed class ParavirtualTests
     {
         using Terminal terminal = new();
         ulong memory = (transport == VirtioTransport.Pci ? 194UL : 198UL) << 20; // a size that no other mapping of this process has
-        VmSpec spec = Spec("balloon") with { Memory = new ByteSize(memory), VirtioTransport = transport, Balloon = new BalloonSpec { Target = new ByteSize((ulong)(64 << 20)) } };
+        VmSpec spec = GuestSpec("balloon") with { Memory = new ByteSize(memory), VirtioTransport = transport, Balloon = new BalloonSpec { Target = new ByteSize((ulong)(64 << 20)) } };
         using VirtualMachine machine = VirtualMachine.Create(spec, terminal);
         Thread run = Start(machine, out Func<RunResult> result);
         terminal.WaitFor("FILLED");
@@ -105,7 +106,7 @@ public sealed class ParavirtualTests
     private static void Echo(ConsoleKind console, VirtioTransport transport)
     {
         using Terminal terminal = new();
-        using VirtualMachine machine = VirtualMachine.Create(Spec("vcon") with { Console = console, VirtioTransport = transport }, terminal);
+        using VirtualMachine machine = VirtualMachine.Create(GuestSpec("vcon") with { Console = console, VirtioTransport = transport }, terminal);
         Thread run = Start(machine, out Func<RunResult> result);
         terminal.WaitFor("READY");
         StringBuilder expected = new("READY\n");
@@ -136,151 +137,11 @@ public sealed class ParavirtualTests
             }
         }
 
-        using VirtualMachine machine = VirtualMachine.Create(Spec("panic"), terminal, Note);
+        using VirtualMachine machine = VirtualMachine.Create(GuestSpec("panic"), terminal, Note);
         using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(60));
         RunResult result = machine.Run(deadline.Token);
         Assert.Equal((RunOutcome.Panicked, 1), (result.Outcome, result.ExitCode));
         Assert.True(machine.GuestPanicked);
         Assert.Contains("the guest's kernel panicked", notes);
-    }
-
-    private static Thread Start(VirtualMachine machine, out Func<RunResult> result)
-    {
-        RunResult? ended = null;
-        Thread thread = new(() =>
-        {
-            using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(90));
-            ended = machine.Run(deadline.Token);
-        });
-        thread.Start();
-        result = () => ended!;
-        return thread;
-    }
-
-    /// <summary>Resident size of this process's mapping of a vnode with exactly this many bytes.</summary>
-    private static long ResidentKilobytes(ulong bytes)
-    {
-        bool ours = false;
-        long size = 0;
-        foreach (string line in File.ReadLines("/proc/self/smaps"))
-        {
-            if (line.Contains("/memfd:vmm:vnode0", StringComparison.Ordinal))
-            {
-                ours = true;
-            }
-            else if (ours && line.StartsWith("Size:", StringComparison.Ordinal))
-            {
-                size = Kilobytes(line);
-            }
-            else if (ours && line.StartsWith("Rss:", StringComparison.Ordinal))
-            {
-                ours = false;
-                if (size == (long)(bytes >> 10))
-                {
-                    return Kilobytes(line);
-                }
-            }
-        }
-
-        throw new InvalidOperationException("the guest's memory is not mapped");
-    }
-
-    private static long Kilobytes(string line) => long.Parse(line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]);
-
-    private static VmSpec Spec(string guest)
-    {
-        DirectoryInfo? folder = new(AppContext.BaseDirectory);
-        while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "Vmm.sln")))
-        {
-            folder = folder.Parent;
-        }
-
-        string kernel = Path.Combine(folder!.FullName, "tests", "guests", "build", guest + ".elf");
-        return new VmSpec { Memory = ByteSize.MiB(128), Boot = new BootSpec { Kernel = kernel, Cmdline = "" } };
-    }
-
-    /// <summary>A user at a terminal: types, and reads what comes.</summary>
-    private sealed class Terminal : IConsoleEndpoint, IDisposable
-    {
-        private readonly object _gate = new();
-        private readonly StringBuilder _said = new();
-        private readonly Queue<byte> _typed = new();
-        private bool _stopped;
-
-        public string Said
-        {
-            get
-            {
-                lock (_gate)
-                {
-                    return _said.ToString();
-                }
-            }
-        }
-
-        public void Type(string text)
-        {
-            lock (_gate)
-            {
-                foreach (char c in text)
-                {
-                    _typed.Enqueue((byte)c);
-                }
-
-                Monitor.PulseAll(_gate);
-            }
-        }
-
-        public void WaitFor(string text)
-        {
-            long deadline = Environment.TickCount64 + 60_000;
-            lock (_gate)
-            {
-                while (!_said.ToString().Contains(text, StringComparison.Ordinal))
-                {
-                    Assert.True(Environment.TickCount64 < deadline, $"no \"{text}\" in: {_said}");
-                    Monitor.Wait(_gate, 1000);
-                }
-            }
-        }
-
-        public void Write(ReadOnlySpan<byte> output)
-        {
-            lock (_gate)
-            {
-                _said.Append(Encoding.ASCII.GetString(output).Replace("\r", "", StringComparison.Ordinal));
-                Monitor.PulseAll(_gate);
-            }
-        }
-
-        public int Read(Span<byte> input)
-        {
-            lock (_gate)
-            {
-                while (_typed.Count == 0 && !_stopped)
-                {
-                    Monitor.Wait(_gate);
-                }
-
-                int count = 0;
-                while (count < input.Length && !_stopped && _typed.TryDequeue(out byte value))
-                {
-                    input[count++] = value;
-                }
-
-                return count;
-            }
-        }
-
-        public void StopReading()
-        {
-            lock (_gate)
-            {
-                _stopped = true;
-                Monitor.PulseAll(_gate);
-            }
-        }
-
-        public void Dispose() => StopReading();
     }
 }

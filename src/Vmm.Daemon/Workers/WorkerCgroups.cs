@@ -26,9 +26,15 @@ internal sealed class WorkerCgroups
     private readonly bool _v2;
 
     /// <summary>Looks what is there; makes the groups that hold those of the workers.</summary>
-    /// <param name="root">Where cgroups are mounted: /sys/fs/cgroup.</param>
-    internal WorkerCgroups(string root)
+    /// <param name="root">Where cgroups are mounted: /sys/fs/cgroup. Null: do without.</param>
+    internal WorkerCgroups(string? root)
     {
+        if (root is null)
+        {
+            Problem = "vmmd has no cgroups to give (it needs root)";
+            return;
+        }
+
         try
         {
             string controllers = Path.Combine(root, "cgroup.controllers");
@@ -69,7 +75,13 @@ internal sealed class WorkerCgroups
             return Problem;
         }
 
-        long limit = (long)spec.Memory.Bytes + ((long)spec.Memory.Bytes / OverheadShare) + Overhead;
+        ulong most = 0;
+        foreach (VnodeSpec vnode in spec.EffectiveVnodes)
+        {
+            most += Math.Max(vnode.Memory, vnode.MaxMemory ?? default);
+        }
+
+        long limit = (long)(most + (most / OverheadShare)) + Overhead;
         try
         {
             foreach (string parent in _parents)
@@ -89,22 +101,19 @@ internal sealed class WorkerCgroups
         }
     }
 
+    /// <summary>There is a group of this VM.</summary>
+    internal bool Has(string vmId) => _parents.Count > 0 && _parents.TrueForAll(parent => Directory.Exists(Path.Combine(parent, vmId)));
+
     /// <summary>Removes the group of a VM whose worker has ended. One that is not empty yet, or not there, is left.</summary>
     internal void Remove(string vmId)
     {
         foreach (string parent in _parents)
         {
-            try
+            string group = Path.Combine(parent, vmId);
+            // A process that was just reaped may be counted for a moment longer.
+            for (int attempt = 0; vmId.Length > 0 && attempt < 10 && !TryDelete(group); attempt++)
             {
-                string group = Path.Combine(parent, vmId);
-                if (Directory.Exists(group))
-                {
-                    Directory.Delete(group);
-                }
-            }
-            catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
-            {
-                // The next adoption sweeps.
+                Thread.Sleep(5);
             }
         }
     }
@@ -119,9 +128,26 @@ internal sealed class WorkerCgroups
                 string id = Path.GetFileName(group);
                 if (Guid.TryParse(id, out _) && !alive.Contains(id))
                 {
-                    Remove(id);
+                    _ = TryDelete(group); // another daemon's group has a process in it, and stays
                 }
             }
+        }
+    }
+
+    private static bool TryDelete(string group)
+    {
+        try
+        {
+            if (Directory.Exists(group))
+            {
+                Directory.Delete(group);
+            }
+
+            return true;
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
+        {
+            return false;
         }
     }
 

@@ -1,0 +1,181 @@
+using System.Buffers.Binary;
+using Vmm.Memory;
+
+namespace Vmm.Devices.Virtio.Mem;
+
+/// <summary>How a virtio-mem device is presented.</summary>
+public sealed record VirtioMemOptions
+{
+    /// <summary>Name for the thread and messages.</summary>
+    public string Name { get; init; } = "mem";
+
+    /// <summary>First guest address of the region, a multiple of the block size.</summary>
+    public required GuestAddress Start { get; init; }
+
+    /// <summary>How much can be plugged at most, a multiple of the block size.</summary>
+    public required ByteSize Length { get; init; }
+
+    /// <summary>What is plugged and unplugged at once, a power of two.</summary>
+    public ByteSize BlockSize { get; init; } = ByteSize.MiB(2);
+
+    /// <summary>Proximity domain of the region (SRAT); null when the guest has no NUMA tables.</summary>
+    public int? Vnode { get; init; }
+
+    /// <summary>How much the guest is asked to plug at first.</summary>
+    public ByteSize Requested { get; init; }
+}
+
+/// <summary>What a device was asked for and what came of it, bytes.</summary>
+/// <param name="Length">The most it can have.</param>
+/// <param name="Requested">What the host asked for last.</param>
+/// <param name="Plugged">What the guest has plugged.</param>
+/// <param name="Driven">A driver of the guest serves the device.</param>
+public readonly record struct VirtioMemInfo(ByteSize Length, ByteSize Requested, ByteSize Plugged, bool Driven);
+
+/// <summary>
+/// A virtio memory device (virtio 1.2 section 5.15): a region of guest addresses in which the driver plugs and unplugs blocks of RAM until it has as
+/// much as the host asks for. The guest decides which blocks; it can refuse to give some back, and <see cref="Info"/> tells.
+/// </summary>
+public sealed class VirtioMem : VirtioDevice
+{
+    private const ulong FeatureAcpiPxm = 1 << 0, FeatureUnpluggedInaccessible = 1 << 1;
+    private const int ConfigBytes = 56;
+
+    private readonly VirtioMemOptions _options;
+    private readonly MemBlocks _blocks;
+    private readonly Lock _gate = new();
+    private QueueThread? _thread;
+    private IVirtioInterrupts? _interrupts;
+
+    /// <summary>Makes the device; nothing is plugged.</summary>
+    /// <exception cref="ArgumentException">The region is not whole blocks.</exception>
+    public VirtioMem(VirtioMemOptions options, IPluggableMemory memory)
+    {
+        _options = options;
+        _blocks = new MemBlocks(options.Start, options.Length, options.BlockSize, memory);
+        SetRequested(options.Requested);
+        // Unplugged blocks are no RAM at all for a guest: a driver that does not know so is refused by VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE.
+        DeviceFeatures = FeatureUnpluggedInaccessible | (options.Vnode is null ? 0 : FeatureAcpiPxm);
+    }
+
+    /// <inheritdoc/>
+    public override ushort DeviceType => 24;
+
+    /// <inheritdoc/>
+    public override ulong DeviceFeatures { get; }
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<ushort> QueueSizes { get; } = [64];
+
+    /// <inheritdoc/>
+    public override int ConfigLength => ConfigBytes;
+
+    /// <summary>Raised when the guest plugged or unplugged something; any thread.</summary>
+    public event EventHandler? Changed;
+
+    /// <summary>Where it stands; any thread.</summary>
+    public VirtioMemInfo Info
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return new VirtioMemInfo(_options.Length, new ByteSize(_blocks.RequestedBytes), new ByteSize(_blocks.PluggedBytes), _thread is not null);
+            }
+        }
+    }
+
+    /// <summary>Asks the guest to have this much plugged, rounded down to blocks, at most the region. Any thread.</summary>
+    public void SetRequested(ByteSize bytes)
+    {
+        lock (_gate)
+        {
+            ulong wanted = Math.Min(bytes.Bytes, _options.Length.Bytes);
+            _blocks.RequestedBytes = wanted - (wanted % _options.BlockSize);
+            _interrupts?.SignalConfigChanged();
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void ReadConfig(int offset, Span<byte> data)
+    {
+        data.Clear();
+        Span<byte> config = stackalloc byte[ConfigBytes];
+        config.Clear();
+        lock (_gate)
+        {
+            // 5.15.4
+            BinaryPrimitives.WriteUInt64LittleEndian(config, _options.BlockSize);
+            BinaryPrimitives.WriteUInt16LittleEndian(config[8..], (ushort)(_options.Vnode ?? 0));
+            BinaryPrimitives.WriteUInt64LittleEndian(config[16..], _options.Start.Value);
+            BinaryPrimitives.WriteUInt64LittleEndian(config[24..], _options.Length);
+            BinaryPrimitives.WriteUInt64LittleEndian(config[32..], _options.Length); // usable: all of it, always
+            BinaryPrimitives.WriteUInt64LittleEndian(config[40..], _blocks.PluggedBytes);
+            BinaryPrimitives.WriteUInt64LittleEndian(config[48..], _blocks.RequestedBytes);
+        }
+
+        if (offset is >= 0 and < ConfigBytes)
+        {
+            config[offset..Math.Min(ConfigBytes, offset + data.Length)].CopyTo(data);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Activate(VirtioActivation activation)
+    {
+        Reset();
+        lock (_gate)
+        {
+            _interrupts = activation.Interrupts;
+            _thread = QueueThread.Start(_options.Name, activation, new MemRequests(this, activation));
+        }
+    }
+
+    /// <summary>Stops serving. What is plugged stays plugged (5.15.7): it is the guest's RAM, and a new driver takes it over or gives it back.</summary>
+    public override void Reset()
+    {
+        QueueThread? thread;
+        lock (_gate)
+        {
+            thread = _thread;
+            _thread = null;
+            _interrupts = null;
+        }
+
+        thread?.Dispose(); // outside the lock, which its service takes
+    }
+
+    /// <summary>Carries out one request; queue thread.</summary>
+    internal MemAnswer Do(MemRequest request, out MemRangeState state)
+    {
+        state = default;
+        MemAnswer answer;
+        lock (_gate)
+        {
+            answer = request.Kind switch
+            {
+                MemRequestKind.Plug => _blocks.Plug(request.Address, request.Blocks),
+                MemRequestKind.Unplug => _blocks.Unplug(request.Address, request.Blocks),
+                MemRequestKind.UnplugAll => _blocks.UnplugAll(),
+                MemRequestKind.State => _blocks.State(request.Address, request.Blocks, out state),
+                _ => MemAnswer.Error,
+            };
+        }
+
+        if (answer == MemAnswer.Ack && request.Kind != MemRequestKind.State)
+        {
+            Changed?.Invoke(this, EventArgs.Empty);
+        }
+
+        return answer;
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            Reset();
+        }
+    }
+}

@@ -1,0 +1,148 @@
+using Vmm.Devices.Virtio.Mem;
+using Vmm.Machine.Layout;
+using Vmm.Machine.Spec;
+using Vmm.Memory;
+
+namespace Vmm.Machine.Run;
+
+/// <content>Memory of vnodes that grows and shrinks while the guest runs: a virtio-mem device each.</content>
+public sealed partial class VirtualMachine
+{
+    private readonly List<(int Vnode, VirtioMem Device)> _memoryDevices = [];
+
+    private bool HasHotMemory
+    {
+        get
+        {
+            IReadOnlyList<VnodeSpec> vnodes = _spec.EffectiveVnodes;
+            for (int i = 0; i < vnodes.Count; i++)
+            {
+                if (vnodes[i].HotMemory > 0)
+                {
+                    return true;
+                }
+            }
+
+            return false;
+        }
+    }
+
+    /// <summary>What each vnode has, was asked for and can have. Any thread.</summary>
+    public IReadOnlyList<VnodeMemoryState> VnodeStates
+    {
+        get
+        {
+            IReadOnlyList<VnodeSpec> vnodes = _spec.EffectiveVnodes;
+            VnodeMemoryState[] states = new VnodeMemoryState[vnodes.Count];
+            for (int i = 0; i < states.Length; i++)
+            {
+                VirtioMemInfo info = MemoryDevice(i)?.Info ?? default;
+                states[i] = new VnodeMemoryState(i, vnodes[i].BootMemory, vnodes[i].BootMemory + info.Length, vnodes[i].BootMemory + info.Requested, vnodes[i].BootMemory + info.Plugged, info.Driven);
+            }
+
+            return states;
+        }
+    }
+
+    /// <summary>
+    /// Asks the guest to have this much memory in a vnode. It answers at once: growing and shrinking is the guest's work and takes its time,
+    /// <see cref="VnodeStates"/> tells how far it is. Any thread.
+    /// </summary>
+    /// <param name="vnode">Number of the vnode.</param>
+    /// <param name="size">All memory of the vnode.</param>
+    /// <exception cref="VnodeMemoryException">No such vnode, or it cannot have that much or that little.</exception>
+    public void SetVnodeMemory(int vnode, ByteSize size)
+    {
+        IReadOnlyList<VnodeSpec> vnodes = _spec.EffectiveVnodes;
+        if (vnode < 0 || vnode >= vnodes.Count)
+        {
+            throw new VnodeMemoryException($"there is no vnode {vnode}: {_spec.Name} has {vnodes.Count} (0-{vnodes.Count - 1})");
+        }
+
+        VnodeSpec spec = vnodes[vnode];
+        ByteSize most = spec.BootMemory + spec.HotMemory, block = spec.HotBlock;
+        if (size < spec.BootMemory || size > most)
+        {
+            throw new VnodeMemoryException($"vnode {vnode} can have {spec.BootMemory} to {most} (its minMemory and maxMemory), not {size}");
+        }
+
+        if ((size - spec.BootMemory) % block != 0)
+        {
+            throw new VnodeMemoryException($"vnode {vnode} grows in blocks of {block} from {spec.BootMemory}: {size} is between two of them");
+        }
+
+        MemoryDevice(vnode)?.SetRequested(new ByteSize(size - spec.BootMemory));
+    }
+
+    /// <summary>The spec with the vnodes it has on this host, which can hold them.</summary>
+    private static VmSpec Projected(VmSpec spec)
+    {
+        HostTopology host = HostTopology.Read();
+        spec = NumaProjection.Apply(spec, host);
+        NumaAdmission.Check(spec, host);
+        return spec;
+    }
+
+    private VirtioMem? MemoryDevice(int vnode)
+    {
+        foreach ((int number, VirtioMem device) in _memoryDevices)
+        {
+            if (number == vnode)
+            {
+                return device;
+            }
+        }
+
+        return null;
+    }
+
+    private ByteSize[] HotSizes()
+    {
+        IReadOnlyList<VnodeSpec> vnodes = _spec.EffectiveVnodes;
+        ByteSize[] sizes = new ByteSize[vnodes.Count];
+        for (int i = 0; i < sizes.Length; i++)
+        {
+            sizes[i] = vnodes[i].HotMemory;
+        }
+
+        return sizes;
+    }
+
+    private void BuildMemoryDevices(VirtioSlots slots, HotMemory hot, MemoryMap map, IReadOnlyList<VnodeHome> homes, HostTopology host)
+    {
+        foreach (RamExtent extent in map.Hot)
+        {
+            VnodeSpec vnode = _spec.EffectiveVnodes[extent.Vnode];
+            VnodeMemory backing = Own(VnodeMemory.Create(homes[extent.Vnode].Memory with { Size = extent.Length }, host, part: ".hot"));
+            VirtioMem device = new(
+                new VirtioMemOptions
+                {
+                    Name = $"mem{extent.Vnode}",
+                    Start = extent.Start,
+                    Length = extent.Length,
+                    BlockSize = vnode.HotBlock,
+                    Vnode = extent.Vnode,
+                    Requested = new ByteSize(vnode.Memory - vnode.BootMemory),
+                },
+                hot.Add(backing, extent.Start, vnode.HotBlock));
+            _memoryDevices.Add((extent.Vnode, device));
+            slots.Attach($"mem{extent.Vnode}", device, _spec.VirtioTransport);
+        }
+    }
+}
+
+/// <summary>Memory of one vnode now.</summary>
+/// <param name="Vnode">Its number.</param>
+/// <param name="Least">What it cannot go below.</param>
+/// <param name="Most">What it cannot go beyond.</param>
+/// <param name="Asked">What the guest was asked to have.</param>
+/// <param name="Present">What the guest has.</param>
+/// <param name="Driven">A driver of the guest serves the wish; false while it has not come up, or has none.</param>
+public readonly record struct VnodeMemoryState(int Vnode, ByteSize Least, ByteSize Most, ByteSize Asked, ByteSize Present, bool Driven);
+
+/// <summary>A vnode cannot have the memory that was asked for, whatever the guest does.</summary>
+public sealed class VnodeMemoryException : Exception
+{
+    /// <summary>Creates the error.</summary>
+    public VnodeMemoryException(string message) : base(message) { }
+}
