@@ -71,7 +71,7 @@ VMM_API int32_t vmm_tap_offload(intptr_t fd, uint32_t bits)
     return ioctl((int)fd, TUNSETOFFLOAD, (unsigned long)bits) == 0 ? 0 : -errno;
 }
 
-/* Frames go to attached queues only; a detached one answers reads and writes with EBADFD. */
+/* Frames go to attached queues only; -EINVAL when it is so already, or the tap has one queue. */
 VMM_API int32_t vmm_tap_attach(intptr_t fd, int32_t attach)
 {
     struct ifreq request;
