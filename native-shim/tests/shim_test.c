@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -42,6 +43,23 @@ static void eventfd_counts_and_reports_empty(void)
     CHECK(vmm_close(fd) == 0);
     CHECK(vmm_close(fd) == -EBADF);
     CHECK(vmm_eventfd_write(-1, 1) == -EBADF);
+}
+
+static void timers_expire_once(void)
+{
+    int32_t err = -1;
+    uint64_t value = 0;
+    intptr_t fd = vmm_timerfd(&err);
+    CHECK(fd >= 0 && err == 0);
+    CHECK(vmm_eventfd_read(fd, &value) == -EAGAIN);
+    CHECK(vmm_timerfd_set(fd, 1) == 0);
+    struct pollfd poll_one = {.fd = (int)fd, .events = POLLIN};
+    CHECK(poll(&poll_one, 1, 10000) == 1);
+    CHECK(vmm_eventfd_read(fd, &value) == 0 && value == 1);
+    CHECK(vmm_timerfd_set(fd, 60000) == 0 && vmm_timerfd_set(fd, 0) == 0);
+    CHECK(vmm_eventfd_read(fd, &value) == -EAGAIN);
+    CHECK(vmm_close(fd) == 0);
+    CHECK(vmm_timerfd_set(-1, 1) == -EBADF);
 }
 
 static void errors_carry_errno(void)
@@ -375,6 +393,7 @@ int main(void)
     static const unsigned char spin[] = {0xeb, 0xfe}, spin_out[] = {0xe6, 0x80, 0xeb, 0xfc};
     alarm(120); /* a hang is a failure too: SIGALRM ends us */
     eventfd_counts_and_reports_empty();
+    timers_expire_once();
     errors_carry_errno();
     mappings_are_zero_and_writable();
     discarded_pages_read_as_zeros();

@@ -74,6 +74,7 @@ internal sealed class HostedMachine : IDisposable
             {
                 BootException => new RequestException("kernel-invalid", cause.Message, cause),
                 BlockException => new RequestException("disk-open-failed", cause.Message, cause),
+                TapException => new RequestException("net-open-failed", cause.Message, cause),
                 KvmUnavailableException => new RequestException("kvm-unavailable", cause.Message, cause),
                 KernelException => new RequestException("resource-refused", cause.Message, cause),
                 ArgumentException => new RequestException("host-mismatch", cause.Message, cause),
@@ -128,7 +129,19 @@ internal sealed class HostedMachine : IDisposable
             disks[i] = new DiskStats($"disk{i}", disk.Reads, disk.ReadBytes, disk.Writes, disk.WrittenBytes, disk.Flushes, disk.Errors);
         }
 
-        return new WorkerStats((long)Environment.CpuUsage.TotalTime.TotalMilliseconds, residentBytes, counters.Exits, disks, []);
+        return new WorkerStats((long)Environment.CpuUsage.TotalTime.TotalMilliseconds, residentBytes, counters.Exits, disks, Nets(counters.Nets));
+    }
+
+    private static NetStats[] Nets(IReadOnlyList<Vmm.Devices.Virtio.Net.NetCounters> counters)
+    {
+        NetStats[] nets = new NetStats[counters.Count];
+        for (int i = 0; i < nets.Length; i++)
+        {
+            Vmm.Devices.Virtio.Net.NetCounters net = counters[i];
+            nets[i] = new NetStats($"net{i}", net.ReceivedPackets, net.ReceivedBytes, net.SentPackets, net.SentBytes, net.Dropped);
+        }
+
+        return nets;
     }
 
     public void Dispose()
