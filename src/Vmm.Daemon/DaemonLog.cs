@@ -21,17 +21,26 @@ internal static partial class DaemonLog
     [LoggerMessage(5, LogLevel.Warning, "worker {ProcessId} holds a VM {Id} that the inventory does not know: it is stopped")]
     internal static partial void Stranger(ILogger log, int processId, string id);
 
-    [LoggerMessage(6, LogLevel.Information, "{Who} {Method} {Path} -> {Status}")]
-    internal static partial void Change(ILogger log, string who, string method, string path, int status);
+    [LoggerMessage(6, LogLevel.Information, "{Who} {Method} {Path} -> {Status} ({Request})")]
+    internal static partial void Change(ILogger log, string who, string method, string path, int status, string request);
 
-    [LoggerMessage(7, LogLevel.Error, "{Method} {Path} failed")]
-    internal static partial void Fault(ILogger log, Exception error, string method, string path);
+    [LoggerMessage(7, LogLevel.Error, "{Method} {Path} failed ({Request})")]
+    internal static partial void Fault(ILogger log, Exception error, string method, string path, string request);
 
     [LoggerMessage(9, LogLevel.Warning, "the stored spec of {Name} cannot be read: {Problem}")]
     internal static partial void SpecUnread(ILogger log, string name, string problem);
 
     [LoggerMessage(10, LogLevel.Error, "the end of {Name} could not be written to the inventory")]
     internal static partial void Unsaved(ILogger log, Exception error, string name);
+
+    [LoggerMessage(11, LogLevel.Information, "memory of {Name} is {Outcome}: {Vnodes}")]
+    internal static partial void MemoryChanged(ILogger log, string name, string outcome, string vnodes);
+
+    [LoggerMessage(12, LogLevel.Information, "{Name} is started again in {Seconds} s")]
+    internal static partial void Restart(ILogger log, string name, double seconds);
+
+    [LoggerMessage(13, LogLevel.Warning, "{Name} could not be started again: {Problem}")]
+    internal static partial void RestartFailed(ILogger log, string name, string problem);
 
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
     internal static partial void Listening(ILogger log, string version, string socket);

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Microsoft.Win32.SafeHandles;
 using Vmm.Contracts.Control;
+using Vmm.Devices.Virtio.Balloon;
 using Vmm.Devices.Virtio.Blk;
 using Vmm.Interop;
 using Vmm.Kvm;
@@ -8,6 +9,7 @@ using Vmm.Machine.Boot;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
 using Vmm.Machine.Spec;
+using Vmm.Memory;
 using Vmm.Storage;
 
 namespace Vmm.Worker;
@@ -108,6 +110,45 @@ internal sealed class HostedMachine : IDisposable
         }
 
         _machine.PressPowerButton();
+    }
+
+    /// <summary>The memory of the VM as it is.</summary>
+    internal VmMemory Memory
+    {
+        get
+        {
+            List<VnodeMemoryInfo> vnodes = [];
+            foreach (VnodeMemoryState vnode in _machine.VnodeStates)
+            {
+                ulong stuck = vnode.Present > vnode.Asked ? vnode.Present - vnode.Asked : 0;
+                vnodes.Add(new VnodeMemoryInfo(vnode.Vnode, vnode.Least, vnode.Most, vnode.Asked, vnode.Present, stuck, vnode.Driven));
+            }
+
+            BalloonInfo? balloon = _machine.Balloon?.Info();
+            return new VmMemory(vnodes, balloon is null ? null : new BalloonMemoryInfo(balloon.TargetBytes, balloon.ActualBytes, balloon.HeldBytes, balloon.Guest?.FreeBytes, balloon.Guest?.AvailableBytes, balloon.Guest?.TotalBytes));
+        }
+    }
+
+    /// <summary>Passes a wish on to the guest.</summary>
+    /// <exception cref="RequestException">It cannot be fulfilled whatever the guest does.</exception>
+    internal void SetMemory(MemoryWish wish)
+    {
+        if (wish.BalloonBytes is { } balloon)
+        {
+            (_machine.Balloon ?? throw new RequestException("no-balloon", "the VM has no balloon: give it one in its spec (balloon: true)")).SetTarget(balloon);
+        }
+
+        if (wish.Bytes is { } bytes)
+        {
+            try
+            {
+                _machine.SetVnodeMemory(wish.Vnode ?? 0, new ByteSize(bytes));
+            }
+            catch (VnodeMemoryException cause)
+            {
+                throw new RequestException("memory-impossible", cause.Message, cause);
+            }
+        }
     }
 
     internal void Stop()

@@ -172,6 +172,9 @@ internal sealed class WorkerService(uint masterUser) : IDisposable
             case ControlKinds.Stats:
                 Ok(frame, Machine.Stats(ResidentBytes()), ControlJson.Default.WorkerStats);
                 return;
+            case ControlKinds.Memory:
+                Ok(frame, Memory(frame), ControlJson.Default.VmMemory);
+                return;
             case ControlKinds.Console:
                 Console(frame);
                 return;
@@ -236,6 +239,22 @@ internal sealed class WorkerService(uint masterUser) : IDisposable
 
         _listener = listener;
         _machine = machine;
+    }
+
+    private VmMemory Memory(ControlFrame frame)
+    {
+        MemoryWish? wish = null;
+        if (frame.Body is not null && !ControlCodec.TryBody(frame, ControlJson.Default.MemoryWish, out wish, out string problem))
+        {
+            throw new RequestException("bad-frame", problem);
+        }
+
+        if (wish is not null)
+        {
+            Machine.SetMemory(wish);
+        }
+
+        return Machine.Memory;
     }
 
     private void Console(ControlFrame frame)

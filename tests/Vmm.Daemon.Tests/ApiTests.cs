@@ -60,6 +60,23 @@ public sealed class ApiTests
     }
 
     [Fact]
+    public async Task Memory_is_changed_until_the_guest_got_there_and_what_it_keeps_is_told()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        await daemon.CreateAsync("web1");
+        Assert.Equal("wrong-state", (await DaemonFixture.RefusedAsync(() => daemon.Client.MemoryAsync("web1", s_none))).Code);
+        await daemon.Client.DoAsync("web1", "start", s_none);
+        VmMemory grown = await daemon.Client.ChangeMemoryAsync("web1", new MemoryWish(0, 512 << 20), TimeSpan.FromSeconds(30), s_none);
+        Assert.True(grown.Settled);
+        Assert.Equal(512UL << 20, grown.Vnodes.Single().PresentBytes);
+        VmMemory shrunk = await daemon.Client.ChangeMemoryAsync("web1", new MemoryWish(0, 64 << 20), TimeSpan.FromSeconds(1), s_none);
+        Assert.False(shrunk.Settled);
+        Assert.Equal((64UL << 20, 96UL << 20, 32UL << 20), (shrunk.Vnodes[0].AskedBytes, shrunk.Vnodes[0].PresentBytes, shrunk.Vnodes[0].StuckBytes));
+        Assert.Equal((422, "memory-impossible"), await CodeOf(() => daemon.Client.ChangeMemoryAsync("web1", new MemoryWish(0, 2UL << 30), TimeSpan.FromSeconds(1), s_none)));
+        Assert.Equal((400, "bad-request"), await CodeOf(() => daemon.Client.ChangeMemoryAsync("web1", new MemoryWish(), TimeSpan.FromSeconds(601), s_none)));
+    }
+
+    [Fact]
     public async Task Creating_twice_is_creating_once_and_another_spec_is_a_conflict()
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();

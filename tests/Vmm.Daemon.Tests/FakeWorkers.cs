@@ -80,6 +80,21 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
     public Task<WorkerStats> GetStatsAsync(CancellationToken cancellation) =>
         Task.FromResult(new WorkerStats(12, 34, 56, [new DiskStats("disk0", 1, 512, 2, 1024, 3, 0)], []));
 
+    private ulong _asked = 64 << 20, _present = 64 << 20;
+
+    /// <summary>A guest that takes what it is given step by step and never gives back the last 32 MiB it grew by.</summary>
+    public Task<VmMemory> MemoryAsync(MemoryWish? wish, CancellationToken cancellation)
+    {
+        if (wish?.Bytes > 1UL << 30)
+        {
+            throw new WorkerException("memory-impossible", "vnode 0 can have 64MiB to 1GiB");
+        }
+
+        _asked = wish?.Bytes ?? _asked;
+        _present = _asked > _present ? Math.Min(_asked, _present + (64 << 20)) : Math.Max(_asked, Math.Min(_present, 96 << 20));
+        return Task.FromResult(new VmMemory([new VnodeMemoryInfo(0, 64 << 20, 1 << 30, _asked, _present, _present > _asked ? _present - _asked : 0, true)], null));
+    }
+
     /// <summary>A console that says everything back in upper case.</summary>
     public Task<Stream> OpenConsoleAsync(CancellationToken cancellation)
     {

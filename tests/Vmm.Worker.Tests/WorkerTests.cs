@@ -3,6 +3,7 @@ using System.Globalization;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
 using Vmm.Machine.Spec;
+using Vmm.Memory;
 using Vmm.Testing;
 using static Vmm.Worker.Tests.WorkerFixture;
 
@@ -184,6 +185,26 @@ public sealed class WorkerTests
         await worker.StartAsync(Soon);
         await ReadUntilAsync(console, "READY");
         await FullAsync(fixture, 2);
+    }
+
+    [KvmFact]
+    public async Task Memory_of_a_vnode_is_changed_while_the_guest_runs()
+    {
+        await using WorkerFixture fixture = new();
+        IWorker worker = await fixture.LaunchAsync(Spec("mem") with { MaxMemory = ByteSize.MiB(128), Balloon = null });
+        await using Stream console = await worker.OpenConsoleAsync(Soon);
+        await worker.StartAsync(Soon);
+        await ReadUntilAsync(console, "NOW mib=0");
+        VmMemory asked = await worker.MemoryAsync(new MemoryWish(0, 96 << 20), Soon);
+        Assert.Equal(96UL << 20, asked.Vnodes.Single().AskedBytes);
+        await ReadUntilAsync(console, "NOW mib=32");
+        VmMemory grown = await worker.MemoryAsync(null, Soon);
+        Assert.True(grown.Settled);
+        Assert.Equal(new VnodeMemoryInfo(0, 64 << 20, 128 << 20, 96 << 20, 96 << 20, 0, true), grown.Vnodes.Single());
+        foreach (MemoryWish wish in new[] { new MemoryWish(0, 95UL << 20), new MemoryWish(1, 96UL << 20), new MemoryWish(0, 130UL << 20), new MemoryWish(0, 0), new MemoryWish(BalloonBytes: 1) })
+        {
+            Assert.Contains((await Assert.ThrowsAsync<WorkerException>(() => worker.MemoryAsync(wish, Soon))).Code, (string[])["memory-impossible", "no-balloon"]);
+        }
     }
 
     [KvmFact]

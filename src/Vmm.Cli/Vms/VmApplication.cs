@@ -4,6 +4,8 @@ using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.Machine.Spec;
+using Vmm.Memory;
 
 namespace Vmm.Cli.Vms;
 
@@ -108,7 +110,9 @@ internal sealed class VmApplication : IDisposable
     {
         VmInfo before = await _client.ShowAsync(name, cancellation).ConfigureAwait(false);
         string yaml = await _client.SpecAsync(name, cancellation).ConfigureAwait(false);
-        string file = Path.Combine(Path.GetTempPath(), $"vmmctl-{Environment.ProcessId}-{name}.yaml");
+        DirectoryInfo folder = Directory.CreateTempSubdirectory("vmmctl-"); // nobody else's file, whatever was put there before
+        string file = Path.Combine(folder.FullName, name + ".yaml");
+        bool keep = false;
         await File.WriteAllTextAsync(file, yaml, cancellation).ConfigureAwait(false);
         try
         {
@@ -123,11 +127,21 @@ internal sealed class VmApplication : IDisposable
             }
 
             // No folder: relative paths stay relative to the one of the creation.
-            return Done(await _client.ReplaceAsync(name, changed, "", before.Revision, cancellation).ConfigureAwait(false), "is changed");
+            keep = true;
+            VmInfo after = await _client.ReplaceAsync(name, changed, "", before.Revision, cancellation).ConfigureAwait(false);
+            keep = false;
+            return Done(after, "is changed");
         }
         finally
         {
-            File.Delete(file);
+            if (keep)
+            {
+                Fail($"your text is kept in {file}");
+            }
+            else
+            {
+                folder.Delete(recursive: true);
+            }
         }
     }
 
@@ -166,6 +180,51 @@ internal sealed class VmApplication : IDisposable
         return ExitCodes.Done;
     }
 
+    internal async Task<int> MemoryAsync(string name, int vnode, string? size, string? balloon, int timeout, CancellationToken cancellation)
+    {
+        if (!TrySize(size, "--size", out ulong? bytes) || !TrySize(balloon, "--balloon", out ulong? balloonBytes))
+        {
+            return ExitCodes.Usage;
+        }
+
+        if (timeout is < 0 or > 600)
+        {
+            Fail($"--timeout {timeout}: expected 0 to 600 seconds");
+            return ExitCodes.Usage;
+        }
+
+        bool change = bytes is not null || balloonBytes is not null;
+        VmMemory memory = change
+            ? await _client.ChangeMemoryAsync(name, new MemoryWish(vnode, bytes, balloonBytes), TimeSpan.FromSeconds(timeout), cancellation).ConfigureAwait(false)
+            : await _client.MemoryAsync(name, cancellation).ConfigureAwait(false);
+        if (_json)
+        {
+            Json(memory, RestJson.Default.VmMemory);
+        }
+        else
+        {
+            Table table = new("VNODE", "ASKED", "PRESENT", "LEAST", "MOST", "NOT GIVEN BACK", "DRIVER");
+            foreach (VnodeMemoryInfo info in memory.Vnodes)
+            {
+                table.Add(Number(info.Vnode), Size(info.AskedBytes), Size(info.PresentBytes), Size(info.LeastBytes), Size(info.MostBytes), info.StuckBytes == 0 ? "-" : Size(info.StuckBytes), info.MostBytes == info.LeastBytes ? "fixed" : info.Driven ? "yes" : "no");
+            }
+
+            table.Write(_out);
+            if (memory.Balloon is { } balloonInfo)
+            {
+                await _out.WriteLineAsync($"balloon: asked {Size(balloonInfo.TargetBytes)}, has {Size(balloonInfo.ActualBytes)}{(balloonInfo.FreeBytes is { } free ? $"; guest free {Size(free)}" : "")}").ConfigureAwait(false);
+            }
+        }
+
+        if (!change || memory.Settled)
+        {
+            return ExitCodes.Done;
+        }
+
+        Fail($"{name}: the guest did not get there in {timeout} s; it goes on, 'vmmctl vm memory {name}' shows how far it is");
+        return ExitCodes.Failed;
+    }
+
     internal async Task<int> ConsoleAsync(string name, CancellationToken cancellation) => await RemoteConsole.RunAsync(_client, name, cancellation).ConfigureAwait(false);
 
     private int Show(VmInfo vm)
@@ -202,6 +261,24 @@ internal sealed class VmApplication : IDisposable
     {
         _out.WriteLine(JsonSerializer.Serialize(value, type));
         return ExitCodes.Done;
+    }
+
+    private bool TrySize(string? text, string option, out ulong? bytes)
+    {
+        bytes = null;
+        if (text is null)
+        {
+            return true;
+        }
+
+        if (!SpecText.TryParseSize(text, out ByteSize size))
+        {
+            Fail($"{option} {text}: expected a size such as 512MiB or 2GiB");
+            return false;
+        }
+
+        bytes = size;
+        return true;
     }
 
     private void Fail(string line) => _error.WriteLine("vmmctl: " + line);

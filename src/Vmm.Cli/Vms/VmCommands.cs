@@ -28,6 +28,12 @@ internal static class VmCommands
         Add("edit", "Change the spec in $EDITOR; the VM must not run", [name], (app, parsed, cancellation) => app.EditAsync(parsed.GetValue(name)!, cancellation));
         Add("stats", "Counters of a running VM", [name, watch], (app, parsed, cancellation) => app.StatsAsync(parsed.GetValue(name)!, parsed.GetValue(watch), cancellation));
         Add("console", "The serial console on this terminal; Ctrl-A x leaves, the VM goes on", [name], (app, parsed, cancellation) => app.ConsoleAsync(parsed.GetValue(name)!, cancellation));
+        Option<int> vnode = new("--vnode") { Description = "Which vnode", HelpName = "K" };
+        Option<string> size = new("--size") { Description = "All memory the vnode shall have, e.g. 3GiB", HelpName = "size" };
+        Option<string> balloon = new("--balloon") { Description = "Size the balloon shall have", HelpName = "size" };
+        Option<int> timeout = new("--timeout") { Description = "Seconds to wait for the guest", DefaultValueFactory = _ => 30, HelpName = "seconds" };
+        Add("memory", "Memory of each vnode; with --size or --balloon, change it while the VM runs", [name, vnode, size, balloon, timeout], (app, parsed, cancellation) =>
+            app.MemoryAsync(parsed.GetValue(name)!, parsed.GetValue(vnode), parsed.GetValue(size), parsed.GetValue(balloon), parsed.GetValue(timeout), cancellation));
         foreach ((string verb, string help) in new[]
         {
             ("start", "Start a VM"), ("stop", "Pull the plug"), ("pause", "Stop the vCPUs between two instructions"), ("resume", "Let paused vCPUs go on"),

@@ -60,6 +60,9 @@ public static class ControlKinds
     /// <summary>Counters, answer <see cref="WorkerStats"/>.</summary>
     public const string Stats = "stats";
 
+    /// <summary>What memory each vnode has; body <see cref="MemoryWish"/> changes what it shall have. Answer <see cref="VmMemory"/> at once: the guest takes its time.</summary>
+    public const string Memory = "memory";
+
     /// <summary>A console; the answer carries one descriptor named <c>console</c>: a byte stream.</summary>
     public const string Console = "console";
 }

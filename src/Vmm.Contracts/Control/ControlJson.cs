@@ -17,4 +17,6 @@ namespace Vmm.Contracts.Control;
 [JsonSerializable(typeof(CreateBody))]
 [JsonSerializable(typeof(WorkerExit))]
 [JsonSerializable(typeof(WorkerStats))]
+[JsonSerializable(typeof(MemoryWish))]
+[JsonSerializable(typeof(VmMemory))]
 public sealed partial class ControlJson : JsonSerializerContext;

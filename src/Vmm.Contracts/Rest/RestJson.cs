@@ -9,5 +9,12 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(VmList))]
 [JsonSerializable(typeof(HostInfo))]
 [JsonSerializable(typeof(WorkerStats))]
+[JsonSerializable(typeof(MemoryWish))]
+[JsonSerializable(typeof(VmMemory))]
+[JsonSerializable(typeof(DaemonEvent))]
+[JsonSerializable(typeof(EventList))]
+[JsonSerializable(typeof(TokenList))]
+[JsonSerializable(typeof(NewToken))]
+[JsonSerializable(typeof(TokenWish))]
 [JsonSerializable(typeof(Problem))]
 public sealed partial class RestJson : JsonSerializerContext;

@@ -1,7 +1,12 @@
+using System.Globalization;
 using System.Net;
+using System.Net.Http.Headers;
 using System.Net.Http.Json;
 using System.Net.Sockets;
 using System.Net.WebSockets;
+using System.Runtime.CompilerServices;
+using System.Security.Authentication;
+using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
@@ -18,6 +23,7 @@ public sealed class VmmClient : IDisposable
     private readonly string _where;
     private readonly SocketsHttpHandler _handler;
     private readonly HttpClient _http;
+    private readonly Uri _console = new("ws://vmmd/");
 
     /// <summary>Talks to the daemon behind a unix socket.</summary>
     /// <param name="socketPath">The socket.</param>
@@ -42,7 +48,35 @@ public sealed class VmmClient : IDisposable
                 }
             },
         };
-        _http = new HttpClient(_handler) { BaseAddress = new Uri("http://vmmd/api/v1/"), Timeout = TimeSpan.FromMinutes(2) };
+        _http = new HttpClient(_handler) { BaseAddress = new Uri("http://vmmd/api/v1/"), Timeout = TimeSpan.FromMinutes(11) }; // a guest may be waited for ten
+    }
+
+    /// <summary>Talks to the daemon of another machine.</summary>
+    /// <param name="server">Its <c>https</c> address.</param>
+    /// <param name="token">An access token; null is none.</param>
+    /// <param name="certificate">A client certificate with its key; null is none.</param>
+    /// <param name="authorities">Who may have signed the server's certificate; null trusts what this machine trusts.</param>
+    public VmmClient(Uri server, string? token, X509Certificate2? certificate, X509Certificate2Collection? authorities)
+    {
+        _where = server.ToString();
+        _handler = new SocketsHttpHandler { UseProxy = false, ConnectTimeout = TimeSpan.FromSeconds(15) };
+        if (certificate is not null)
+        {
+            _handler.SslOptions.ClientCertificates = [certificate];
+        }
+
+        if (authorities is not null)
+        {
+            _handler.SslOptions.CertificateChainPolicy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
+            _handler.SslOptions.CertificateChainPolicy.CustomTrustStore.AddRange(authorities);
+        }
+
+        _console = new UriBuilder(server) { Scheme = "wss" }.Uri;
+        _http = new HttpClient(_handler) { BaseAddress = new Uri(server, "/api/v1/"), Timeout = TimeSpan.FromMinutes(11) };
+        if (token is not null)
+        {
+            _http.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", token);
+        }
     }
 
     /// <summary>All VMs.</summary>
@@ -69,6 +103,37 @@ public sealed class VmmClient : IDisposable
     public Task<VmInfo> DoAsync(string name, string verb, CancellationToken cancellation) =>
         SendAsync(HttpMethod.Post, Vm(name) + "/" + verb, null, RestJson.Default.VmInfo, cancellation);
 
+    /// <summary>Presses the power button, waits so long for the guest, then pulls the plug.</summary>
+    public Task<VmInfo> StopAsync(string name, TimeSpan graceful, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Post, Vm(name) + "/stop?graceful=" + ((int)graceful.TotalSeconds).ToString(CultureInfo.InvariantCulture), null, RestJson.Default.VmInfo, cancellation);
+
+    /// <summary>What the daemon remembers about a VM.</summary>
+    public Task<EventList> EventsOfAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, Vm(name) + "/events", null, RestJson.Default.EventList, cancellation);
+
+    /// <summary>What happens from now on, or from behind the event numbered <paramref name="after"/>. Ends when the daemon lets go; an event of kind <c>gap</c> says that some are missing.</summary>
+    public async IAsyncEnumerable<DaemonEvent> EventsAsync(long? after, [EnumeratorCancellation] CancellationToken cancellation)
+    {
+        using HttpRequestMessage request = new(HttpMethod.Get, "events");
+        if (after is { } id)
+        {
+            request.Headers.Add("Last-Event-ID", id.ToString(CultureInfo.InvariantCulture));
+        }
+
+        using HttpResponseMessage response = await SendAsync(request, HttpCompletionOption.ResponseHeadersRead, cancellation).ConfigureAwait(false);
+        await using Stream body = await response.Content.ReadAsStreamAsync(cancellation).ConfigureAwait(false);
+        using StreamReader reader = new(body);
+        bool gap = false;
+        while (await reader.ReadLineAsync(cancellation).ConfigureAwait(false) is { } line)
+        {
+            gap |= line is "event: gap";
+            if (line.StartsWith("data: ", StringComparison.Ordinal))
+            {
+                yield return gap ? new DaemonEvent(0, DateTimeOffset.UtcNow, "gap", "", null, null, "some events are missing") : JsonSerializer.Deserialize(line.AsSpan(6), RestJson.Default.DaemonEvent)!;
+                gap = false;
+            }
+        }
+    }
+
     /// <summary>The spec as it was given.</summary>
     public async Task<string> SpecAsync(string name, CancellationToken cancellation)
     {
@@ -79,6 +144,26 @@ public sealed class VmmClient : IDisposable
     /// <summary>Counters of a running VM.</summary>
     public Task<WorkerStats> StatsAsync(string name, CancellationToken cancellation) =>
         SendAsync(HttpMethod.Get, Vm(name) + "/stats", null, RestJson.Default.WorkerStats, cancellation);
+
+    /// <summary>The memory of a running VM.</summary>
+    public Task<VmMemory> MemoryAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, Vm(name) + "/memory", null, RestJson.Default.VmMemory, cancellation);
+
+    /// <summary>Changes what memory a running VM shall have, and waits at most <paramref name="patience"/> for the guest; the answer says how far it came.</summary>
+    public Task<VmMemory> ChangeMemoryAsync(string name, MemoryWish wish, TimeSpan patience, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Put, Vm(name) + "/memory?timeout=" + ((int)patience.TotalSeconds).ToString(CultureInfo.InvariantCulture), JsonSerializer.Serialize(wish, RestJson.Default.MemoryWish), RestJson.Default.VmMemory, cancellation);
+
+    /// <summary>Makes an access token.</summary>
+    public Task<NewToken> CreateTokenAsync(TokenWish wish, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Post, "tokens", JsonSerializer.Serialize(wish, RestJson.Default.TokenWish), RestJson.Default.NewToken, cancellation);
+
+    /// <summary>All access tokens.</summary>
+    public Task<TokenList> TokensAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "tokens", null, RestJson.Default.TokenList, cancellation);
+
+    /// <summary>Makes an access token open nothing from now on.</summary>
+    public async Task DeleteTokenAsync(string id, CancellationToken cancellation)
+    {
+        using HttpResponseMessage response = await ExchangeAsync(HttpMethod.Delete, "tokens/" + Uri.EscapeDataString(id), null, null, cancellation).ConfigureAwait(false);
+    }
 
     /// <summary>The daemon's host.</summary>
     public Task<HostInfo> HostAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "host", null, RestJson.Default.HostInfo, cancellation);
@@ -91,13 +176,21 @@ public sealed class VmmClient : IDisposable
         try
         {
             using HttpMessageInvoker invoker = new(_handler, disposeHandler: false);
-            await socket.ConnectAsync(new Uri("ws://vmmd/api/v1/" + Vm(name) + "/console"), invoker, cancellation).ConfigureAwait(false);
+            if (_http.DefaultRequestHeaders.Authorization is { } token)
+            {
+                socket.Options.SetRequestHeader("Authorization", token.ToString());
+            }
+
+            await socket.ConnectAsync(new Uri(_console, "/api/v1/" + Vm(name) + "/console"), invoker, cancellation).ConfigureAwait(false);
             return socket;
         }
         catch (WebSocketException e)
         {
             socket.Dispose();
-            throw new VmmApiException("console-refused", $"{name}: the daemon gave no console: is the VM running? ({e.Message})", e);
+            VmState state = (await ShowAsync(name, cancellation).ConfigureAwait(false)).State;
+            throw new VmmApiException("console-refused", state is VmState.Running or VmState.Paused
+                ? $"{name}: the daemon gave no console: {e.Message}"
+                : $"{name} has no console now: it is {state.ToString().ToLowerInvariant()}: start it with 'vmmctl vm start {name}'", e);
         }
     }
 
@@ -132,15 +225,21 @@ public sealed class VmmClient : IDisposable
             request.Headers.TryAddWithoutValidation("If-Match", $"\"{number}\"");
         }
 
+        return await SendAsync(request, HttpCompletionOption.ResponseContentRead, cancellation).ConfigureAwait(false);
+    }
+
+    private async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, HttpCompletionOption completion, CancellationToken cancellation)
+    {
         HttpResponseMessage response;
         try
         {
-            response = await _http.SendAsync(request, cancellation).ConfigureAwait(false);
+            response = await _http.SendAsync(request, completion, cancellation).ConfigureAwait(false);
         }
         catch (HttpRequestException e)
         {
             throw new VmmApiException("daemon-unreachable", e.InnerException is SocketException { SocketErrorCode: SocketError.AccessDenied }
                 ? $"{_where}: permission denied: run as root or join the group that owns the socket"
+                : e.InnerException is AuthenticationException tls ? $"{_where}: no secure connection: {tls.Message}: is its certificate signed by the authority you gave?"
                 : $"{_where}: no vmmd answers there: start it with 'systemctl start vmmd' or name another socket with --host", e);
         }
 

@@ -10,7 +10,7 @@ using Vmm.Memory;
 namespace Vmm.Daemon.Vms;
 
 /// <summary>One VM: its record, its state, and its worker while it has one. Commands take turns; the end of a worker may come at any time.</summary>
-public sealed class ManagedVm : IDisposable
+public sealed partial class ManagedVm : IDisposable
 {
     private readonly SemaphoreSlim _turn = new(1, 1);
     private readonly Lock _gate = new();
@@ -22,9 +22,11 @@ public sealed class ManagedVm : IDisposable
     private IWorker? _worker;
     private VmSpec? _spec;
     private SpecException? _specProblem;
+    private readonly EventHub _events;
 
-    internal ManagedVm(VmRecord record, VmInventory inventory, IWorkerLauncher launcher, ILogger log)
+    internal ManagedVm(VmRecord record, VmInventory inventory, IWorkerLauncher launcher, EventHub events, ILogger log)
     {
+        _events = events;
         _record = record;
         _inventory = inventory;
         _launcher = launcher;
@@ -53,13 +55,25 @@ public sealed class ManagedVm : IDisposable
         }
     }
 
+    /// <summary>It is to run from the boot of the host on, and does not yet.</summary>
+    internal bool StartsByItself
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _spec is { Autostart: true } && !VmLifeCycle.IsAlive(_state) && _restart is null;
+            }
+        }
+    }
+
     internal VmInfo Info
     {
         get
         {
             lock (_gate)
             {
-                return new VmInfo(_record.Id, _record.Name, _state, _record.Revision, _spec?.Cpus ?? 0, _spec?.Memory ?? ByteSize.Zero, _worker?.ProcessId, _record.LastExit);
+                return new VmInfo(_record.Id, _record.Name, _state, _record.Revision, _spec?.Cpus ?? 0, _spec?.Memory ?? ByteSize.Zero, _worker?.ProcessId, _record.LastExit, _plan.Restarts, _nextStart);
             }
         }
     }
@@ -71,7 +85,8 @@ public sealed class ManagedVm : IDisposable
         lock (_gate)
         {
             _worker = worker;
-            _state = unfinished ? VmState.Starting : worker.State == WorkerState.Paused ? VmState.Paused : VmState.Running;
+            _startedAt = Environment.TickCount64;
+            Become(unfinished ? VmState.Starting : worker.State == WorkerState.Paused ? VmState.Paused : VmState.Running);
         }
 
         Watch(worker);
@@ -96,12 +111,25 @@ public sealed class ManagedVm : IDisposable
     {
         lock (_gate)
         {
-            _state = VmState.Failed;
-            Save(_record with { WantedOn = false, LastExit = new WorkerExit(WorkerExitReason.WorkerDied, 1, "its worker was gone when vmmd started") });
+            Become(VmState.Failed);
+            WorkerExit exit = new(WorkerExitReason.WorkerDied, 1, "its worker was gone when vmmd started");
+            Save(_record with { WantedOn = false, LastExit = exit });
+            PlanRestart(exit, TimeSpan.Zero);
         }
     }
 
-    internal Task<VmInfo> StartAsync(CancellationToken cancellation) => InTurn(async () =>
+    internal Task<VmInfo> StartAsync(CancellationToken cancellation) => InTurn(() =>
+    {
+        lock (_gate)
+        {
+            CancelRestart();
+            _plan.Reset();
+        }
+
+        return LaunchAsync(cancellation);
+    }, cancellation);
+
+    private async Task LaunchAsync(CancellationToken cancellation)
     {
         VmSpec spec = _spec ?? throw ApiException.OfSpec(_specProblem!);
         Move(VmEvent.Start);
@@ -117,6 +145,8 @@ public sealed class ManagedVm : IDisposable
             lock (_gate)
             {
                 _worker = worker;
+                _startedAt = Environment.TickCount64;
+                _stopWanted = false;
             }
 
             Watch(worker);
@@ -133,7 +163,7 @@ public sealed class ManagedVm : IDisposable
             await AbandonAsync(e.Message).ConfigureAwait(false);
             throw;
         }
-    }, cancellation);
+    }
 
     internal Task<VmInfo> PauseAsync(CancellationToken cancellation) => InTurn(async () =>
     {
@@ -155,15 +185,49 @@ public sealed class ManagedVm : IDisposable
         await Call(() => worker.PressPowerButtonAsync(cancellation)).ConfigureAwait(false);
     }, cancellation);
 
-    internal Task<VmInfo> StopAsync(CancellationToken cancellation) => InTurn(async () =>
+    /// <summary>Pulls the plug; with <paramref name="patience"/> the power button is pressed first, and the guest has so long to power off.</summary>
+    internal Task<VmInfo> StopAsync(TimeSpan? patience, CancellationToken cancellation) => InTurn(async () =>
     {
+        lock (_gate)
+        {
+            _stopWanted = _worker is not null;
+            if (CancelRestart() && _worker is null)
+            {
+                Save(_record with { WantedOn = false });
+                return;
+            }
+        }
+
+        if (patience is { } wait && await PoweredOffAsync(wait, cancellation).ConfigureAwait(false))
+        {
+            return;
+        }
+
         IWorker worker = Require(VmEvent.Stop);
         Move(VmEvent.Stop);
         await Call(() => worker.StopAsync(cancellation)).ConfigureAwait(false);
         Over(worker, await worker.Ended.WaitAsync(TimeSpan.FromSeconds(30), cancellation).ConfigureAwait(false));
     }, cancellation);
 
-    internal Task<WorkerStats> StatsAsync(CancellationToken cancellation) => Alive().GetStatsAsync(cancellation);
+    internal Task<WorkerStats> StatsAsync(CancellationToken cancellation) => Call(() => Alive().GetStatsAsync(cancellation));
+
+    internal Task<VmMemory> MemoryAsync(CancellationToken cancellation) => Call(() => Alive().MemoryAsync(null, cancellation));
+
+    /// <summary>Passes a wish on and waits until the guest fulfilled it, or the time is over: the answer says how far it came.</summary>
+    internal async Task<VmMemory> ChangeMemoryAsync(MemoryWish wish, TimeSpan patience, CancellationToken cancellation)
+    {
+        IWorker worker = Alive();
+        VmMemory memory = await Call(() => worker.MemoryAsync(wish, cancellation)).ConfigureAwait(false);
+        long begin = Environment.TickCount64;
+        for (int delay = 5; !memory.Settled && Environment.TickCount64 - begin < patience.TotalMilliseconds; delay = Math.Min(delay * 2, 250))
+        {
+            await Task.Delay(delay, cancellation).ConfigureAwait(false);
+            memory = await Call(() => worker.MemoryAsync(null, cancellation)).ConfigureAwait(false);
+        }
+
+        DaemonLog.MemoryChanged(_log, Record.Name, memory.Settled ? "as asked" : "not as asked", string.Join(", ", memory.Vnodes.Select(v => $"vnode {v.Vnode}: asked {new ByteSize(v.AskedBytes)}, has {new ByteSize(v.PresentBytes)}")));
+        return memory;
+    }
 
     internal Task<Stream> OpenConsoleAsync(CancellationToken cancellation) => Alive().OpenConsoleAsync(cancellation);
 
@@ -174,8 +238,10 @@ public sealed class ManagedVm : IDisposable
         {
             CheckRevision(revision);
             RequireNotAlive("changed");
+            CancelRestart();
             Save(_record with { Spec = yaml, Folder = folder, Revision = _record.Revision + 1 });
             (_spec, _specProblem) = (spec, null);
+            _events.Publish("changed", _record.Name);
         }
 
         return Task.CompletedTask;
@@ -188,7 +254,9 @@ public sealed class ManagedVm : IDisposable
         {
             CheckRevision(revision);
             RequireNotAlive("deleted");
+            CancelRestart();
             _inventory.Remove(_record);
+            _events.Publish("deleted", _record.Name);
         }
 
         return Task.CompletedTask;
@@ -199,6 +267,7 @@ public sealed class ManagedVm : IDisposable
     {
         lock (_gate)
         {
+            CancelRestart();
             IWorker? worker = _worker;
             _worker = null;
             _ = worker?.DisposeAsync().AsTask();
@@ -221,7 +290,19 @@ public sealed class ManagedVm : IDisposable
         }
     }
 
-    private static ApiException Refused(WorkerException e) => new(502, e.Code, "the worker refused or failed", e.Message, inner: e);
+    private static async Task<T> Call<T>(Func<Task<T>> question)
+    {
+        try
+        {
+            return await question().ConfigureAwait(false);
+        }
+        catch (WorkerException e)
+        {
+            throw Refused(e);
+        }
+    }
+
+    private static ApiException Refused(WorkerException e) => new(e.Code is "memory-impossible" or "no-balloon" ? 422 : 502, e.Code, "the worker refused or failed", e.Message, inner: e);
 
     private async Task<VmInfo> InTurn(Func<Task> command, CancellationToken cancellation)
     {
@@ -254,16 +335,19 @@ public sealed class ManagedVm : IDisposable
             }
 
             _worker = null;
-            _state = VmLifeCycle.TryNext(_state, IsFault(exit) ? VmEvent.Failed : VmEvent.Ended, out VmState next) ? next : VmState.Failed;
+            Become(VmLifeCycle.TryNext(_state, IsFault(exit) ? VmEvent.Failed : VmEvent.Ended, out VmState next) ? next : VmState.Failed);
+            _events.Publish("ended", _record.Name, exit: exit);
+            bool again = PlanRestart(exit, TimeSpan.FromMilliseconds(Environment.TickCount64 - _startedAt));
             try
             {
-                Save(_record with { WantedOn = false, LastExit = exit });
+                // Wanted on while its restart is due: a daemon that comes in between goes on with it.
+                Save(_record with { WantedOn = again, LastExit = exit });
             }
             catch (SqliteException e)
             {
                 // Nobody waits for this change. In memory it stands; the next daemon finds a VM that should run and no worker, and says so.
                 DaemonLog.Unsaved(_log, e, _record.Name);
-                _record = _record with { WantedOn = false, LastExit = exit };
+                _record = _record with { WantedOn = again, LastExit = exit };
             }
         }
 
@@ -281,7 +365,7 @@ public sealed class ManagedVm : IDisposable
             _worker = null;
             if (VmLifeCycle.TryNext(_state, VmEvent.Failed, out VmState failed))
             {
-                _state = failed;
+                Become(failed);
                 Save(_record with { WantedOn = false, LastExit = new WorkerExit(WorkerExitReason.Failed, 1, why) });
             }
         }
@@ -323,7 +407,7 @@ public sealed class ManagedVm : IDisposable
     {
         lock (_gate)
         {
-            _state = VmLifeCycle.TryNext(_state, @event, out VmState next) ? next : throw WrongState($"cannot be {VmLifeCycle.Wish(@event)}");
+            Become(VmLifeCycle.TryNext(_state, @event, out VmState next) ? next : throw WrongState($"cannot be {VmLifeCycle.Wish(@event)}"));
         }
     }
 
@@ -332,7 +416,17 @@ public sealed class ManagedVm : IDisposable
     {
         lock (_gate)
         {
-            _state = VmLifeCycle.TryNext(_state, @event, out VmState next) ? next : _state;
+            Become(VmLifeCycle.TryNext(_state, @event, out VmState next) ? next : _state);
+        }
+    }
+
+    /// <summary>The state, and who listens hears of it. Under the lock.</summary>
+    private void Become(VmState state)
+    {
+        if (_state != state)
+        {
+            _state = state;
+            _events.Publish("state", _record.Name, state);
         }
     }
 

@@ -13,12 +13,15 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
     private readonly ConcurrentDictionary<string, ManagedVm> _vms = new(StringComparer.Ordinal);
     private readonly SemaphoreSlim _changes = new(1, 1);
 
+    /// <summary>What happens to the VMs.</summary>
+    internal EventHub Events { get; } = new();
+
     /// <summary>Reads the inventory and takes over the workers that an earlier daemon left. Called once, before anything else.</summary>
     public async Task LoadAsync(CancellationToken cancellation)
     {
         foreach (VmRecord record in inventory.All())
         {
-            _vms[record.Name] = new ManagedVm(record, inventory, launcher, log);
+            _vms[record.Name] = new ManagedVm(record, inventory, launcher, Events, log);
         }
 
         HashSet<string> held = new(StringComparer.Ordinal);
@@ -45,6 +48,22 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
             {
                 DaemonLog.Lost(log, vm.Record.Name);
                 vm.Lost();
+            }
+        }
+    }
+
+    /// <summary>Starts what is to run from the boot of the host on. Called once after it; one that does not start says so and is no reason to stop.</summary>
+    public async Task AutostartAsync(CancellationToken cancellation)
+    {
+        foreach (ManagedVm vm in _vms.Values.Where(v => v.StartsByItself))
+        {
+            try
+            {
+                await vm.StartAsync(cancellation).ConfigureAwait(false);
+            }
+            catch (ApiException e)
+            {
+                DaemonLog.RestartFailed(log, vm.Record.Name, e.Message);
             }
         }
     }
@@ -76,8 +95,9 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
 
             VmRecord record = new(Guid.NewGuid().ToString(), spec.Name, yaml, folder, 1, WantedOn: false, LastExit: null);
             inventory.Add(record);
-            ManagedVm vm = new(record, inventory, launcher, log);
+            ManagedVm vm = new(record, inventory, launcher, Events, log);
             _vms[spec.Name] = vm;
+            Events.Publish("created", spec.Name);
             return (vm.Info, true);
         }
         finally

@@ -57,6 +57,10 @@ public interface IWorker : IAsyncDisposable
     /// <summary>Counters now.</summary>
     Task<WorkerStats> GetStatsAsync(CancellationToken cancellation);
 
+    /// <summary>The memory of the VM as it is now; with a wish, right after it was passed to the guest.</summary>
+    /// <exception cref="WorkerException">The wish cannot be fulfilled whatever the guest does.</exception>
+    Task<VmMemory> MemoryAsync(MemoryWish? wish, CancellationToken cancellation);
+
     /// <summary>A stream to the serial console. Starts with the last 64 KiB of output; several may be open, each sees all output, input goes to the guest in turn.</summary>
     Task<Stream> OpenConsoleAsync(CancellationToken cancellation);
 }

@@ -1,4 +1,5 @@
 using System.Net.Sockets;
+using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
@@ -93,6 +94,9 @@ internal sealed class RemoteWorker : IWorker
 
     public Task<WorkerStats> GetStatsAsync(CancellationToken cancellation) => AskAsync(ControlKinds.Stats, ControlJson.Default.WorkerStats, cancellation);
 
+    public Task<VmMemory> MemoryAsync(MemoryWish? wish, CancellationToken cancellation) =>
+        AskAsync(ControlKinds.Memory, ControlJson.Default.VmMemory, cancellation, wish is null ? null : ControlCodec.Body(wish, ControlJson.Default.MemoryWish));
+
     public async Task<Stream> OpenConsoleAsync(CancellationToken cancellation)
     {
         ControlClient.Answer answer = await _client.CallAsync(ControlKinds.Console, null, null, [], cancellation).ConfigureAwait(false);
@@ -165,9 +169,9 @@ internal sealed class RemoteWorker : IWorker
         answer.Descriptor?.Dispose();
     }
 
-    private async Task<T> AskAsync<T>(string kind, JsonTypeInfo<T> type, CancellationToken cancellation) where T : class
+    private async Task<T> AskAsync<T>(string kind, JsonTypeInfo<T> type, CancellationToken cancellation, JsonElement? question = null) where T : class
     {
-        ControlClient.Answer answer = await _client.CallAsync(kind, null, null, [], cancellation).ConfigureAwait(false);
+        ControlClient.Answer answer = await _client.CallAsync(kind, question, null, [], cancellation).ConfigureAwait(false);
         answer.Descriptor?.Dispose();
         return ControlCodec.TryBody(answer.Frame, type, out T? body, out string problem) ? body : throw new WorkerException("bad-answer", $"the worker answered nonsense: {problem}");
     }

@@ -16,7 +16,7 @@ public sealed partial class VirtualMachine
         {
             Processors = Processors(topology),
             Memory = Memory(map),
-            Distances = _spec.Numa?.Distances ?? (_spec.Numa is not null || HasHotMemory ? DefaultDistances(vnodes) : null),
+            Distances = _spec.Numa?.Distances ?? (_spec.Numa is not null || HasHotMemory ? HostDistances.Of(_spec.EffectiveVnodes) : null),
             EcamBase = MemoryMap.Ecam.Start,
             Window32Start = MemoryMap.PciWindow32.Start,
             Window32Length = MemoryMap.PciWindow32.Length,
@@ -69,19 +69,5 @@ public sealed partial class VirtualMachine
         }
 
         return memory;
-    }
-
-    private static IReadOnlyList<int>[] DefaultDistances(int vnodes)
-    {
-        IReadOnlyList<int>[] rows = new IReadOnlyList<int>[vnodes];
-        for (int from = 0; from < vnodes; from++)
-        {
-            int[] row = new int[vnodes];
-            Array.Fill(row, 20);
-            row[from] = 10;
-            rows[from] = row;
-        }
-
-        return rows;
     }
 }

@@ -50,28 +50,37 @@ public sealed partial class VirtualMachine
     /// </summary>
     /// <param name="vnode">Number of the vnode.</param>
     /// <param name="size">All memory of the vnode.</param>
-    /// <exception cref="ArgumentException">No such vnode, or it cannot have that much or that little.</exception>
+    /// <exception cref="VnodeMemoryException">No such vnode, or it cannot have that much or that little.</exception>
     public void SetVnodeMemory(int vnode, ByteSize size)
     {
         IReadOnlyList<VnodeSpec> vnodes = _spec.EffectiveVnodes;
         if (vnode < 0 || vnode >= vnodes.Count)
         {
-            throw new ArgumentException($"there is no vnode {vnode}: {_spec.Name} has {vnodes.Count} (0-{vnodes.Count - 1})", nameof(vnode));
+            throw new VnodeMemoryException($"there is no vnode {vnode}: {_spec.Name} has {vnodes.Count} (0-{vnodes.Count - 1})");
         }
 
         VnodeSpec spec = vnodes[vnode];
         ByteSize most = spec.BootMemory + spec.HotMemory, block = spec.HotBlock;
         if (size < spec.BootMemory || size > most)
         {
-            throw new ArgumentException($"vnode {vnode} can have {spec.BootMemory} to {most} (its minMemory and maxMemory), not {size}", nameof(size));
+            throw new VnodeMemoryException($"vnode {vnode} can have {spec.BootMemory} to {most} (its minMemory and maxMemory), not {size}");
         }
 
         if ((size - spec.BootMemory) % block != 0)
         {
-            throw new ArgumentException($"vnode {vnode} grows in blocks of {block} from {spec.BootMemory}: {size} is between two of them", nameof(size));
+            throw new VnodeMemoryException($"vnode {vnode} grows in blocks of {block} from {spec.BootMemory}: {size} is between two of them");
         }
 
         MemoryDevice(vnode)?.SetRequested(new ByteSize(size - spec.BootMemory));
+    }
+
+    /// <summary>The spec with the vnodes it has on this host, which can hold them.</summary>
+    private static VmSpec Projected(VmSpec spec)
+    {
+        HostTopology host = HostTopology.Read();
+        spec = NumaProjection.Apply(spec, host);
+        NumaAdmission.Check(spec, host);
+        return spec;
     }
 
     private VirtioMem? MemoryDevice(int vnode)
@@ -130,3 +139,10 @@ public sealed partial class VirtualMachine
 /// <param name="Present">What the guest has.</param>
 /// <param name="Driven">A driver of the guest serves the wish; false while it has not come up, or has none.</param>
 public readonly record struct VnodeMemoryState(int Vnode, ByteSize Least, ByteSize Most, ByteSize Asked, ByteSize Present, bool Driven);
+
+/// <summary>A vnode cannot have the memory that was asked for, whatever the guest does.</summary>
+public sealed class VnodeMemoryException : Exception
+{
+    /// <summary>Creates the error.</summary>
+    public VnodeMemoryException(string message) : base(message) { }
+}

@@ -58,7 +58,7 @@ public sealed partial class VirtualMachine : IDisposable
     /// <summary>As the other, with resources that come from elsewhere; those it did not take stay the caller's.</summary>
     public static VirtualMachine Create(VmSpec spec, IMachineResources resources, IConsoleEndpoint console, Action<string>? note = null, EmptyVm? prepared = null)
     {
-        VirtualMachine machine = new(spec, resources, console);
+        VirtualMachine machine = new(spec.Numa is null ? spec : Projected(spec), resources, console);
         try
         {
             machine.Build(note, machine.Own(prepared ?? EmptyVm.Create(resources.OpenKvm())));

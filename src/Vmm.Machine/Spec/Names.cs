@@ -1,13 +1,13 @@
 namespace Vmm.Machine.Spec;
 
-/// <summary>Spelling of the spec's words: enum members in lower case, and the nearest known word for a wrong one.</summary>
+/// <summary>Spelling of the spec's words: enum members in lower case with hyphens, and the nearest known word for a wrong one.</summary>
 public static class Names
 {
     /// <summary>The word for an enum member.</summary>
-    public static string Of<T>(T value) where T : struct, Enum => value.ToString().ToLowerInvariant();
+    public static string Of<T>(T value) where T : struct, Enum => Word(value.ToString());
 
     /// <summary>All words of an enum.</summary>
-    public static string[] All<T>() where T : struct, Enum => [.. Enum.GetNames<T>().Select(n => n.ToLowerInvariant())];
+    public static string[] All<T>() where T : struct, Enum => [.. Enum.GetNames<T>().Select(Word)];
 
     /// <summary>Reads a word; case matters.</summary>
     public static bool TryParse<T>(string text, out T value) where T : struct, Enum
@@ -40,6 +40,22 @@ public static class Names
         }
 
         return best;
+    }
+
+    private static string Word(string name)
+    {
+        System.Text.StringBuilder word = new();
+        foreach (char c in name)
+        {
+            if (char.IsUpper(c) && word.Length > 0)
+            {
+                word.Append('-');
+            }
+
+            word.Append(char.ToLowerInvariant(c));
+        }
+
+        return word.ToString();
     }
 
     private static int Distance(string a, string b)

@@ -32,6 +32,8 @@ internal static class SpecMapper
             Console = Word(root, "console", defaults.Console),
             PvPanic = Get(root, "pvpanic", defaults.PvPanic),
             GenerationId = Get<string?>(root, "generationId", null),
+            Restart = Word(root, "restart", defaults.Restart),
+            Autostart = Get(root, "autostart", defaults.Autostart),
             VirtioTransport = Word(root, "virtioTransport", defaults.VirtioTransport),
             Serial = Get(root, "serial", defaults.Serial),
             DebugExit = Get(root, "debugExit", defaults.DebugExit),
@@ -40,6 +42,8 @@ internal static class SpecMapper
 
     private static NumaSpec MapNuma(Dictionary<string, object> map) => new()
     {
+        Auto = !map.ContainsKey("vnodes"),
+        Count = map.TryGetValue("count", out object? count) ? (int)count : null,
         Vnodes = [.. Objects(map, "vnodes").Select(MapVnode)],
         Distances = map.ContainsKey("distances")
             ? [.. Get<List<object>>(map, "distances", []).Cast<List<object>>().Select(row => (IReadOnlyList<int>)[.. row.Cast<int>()])]

@@ -67,13 +67,14 @@ internal static class SpecTable
                     new("cmdline", SpecKind.Text, "Kernel command line"),
                 ],
             },
-            new("numa", SpecKind.Object, "Virtual NUMA topology")
+            new("numa", SpecKind.Object, "Virtual NUMA topology; true for one that follows the host")
             {
+                Switch = true,
                 Fields =
                 [
-                    new("vnodes", SpecKind.List, "The virtual NUMA nodes, in order")
+                    new("count", SpecKind.Number, "Without vnodes: so many, on the host nodes that have room; as few as fit when left out") { Min = 1, Max = SpecValidation.MaxVnodes },
+                    new("vnodes", SpecKind.List, "The virtual NUMA nodes, in order; left out, they follow the host")
                     {
-                        Required = true,
                         Fields =
                         [
                             new("cpus", SpecKind.Set, "vCPUs on this vnode, e.g. 0-3,8"),
@@ -140,6 +141,8 @@ internal static class SpecTable
             new("console", SpecKind.Word, "What the console is connected to: the serial port, a virtio console, or both") { Words = Names.All<ConsoleKind>() },
             new("pvpanic", SpecKind.Bool, "A device through which the guest tells of its panic"),
             new("generationId", SpecKind.Text, "VM generation id: auto, or a UUID"),
+            new("restart", SpecKind.Word, "Whether vmmd starts the VM again when it ended by itself") { Words = Names.All<RestartPolicy>() },
+            new("autostart", SpecKind.Bool, "vmmd starts the VM when the host has booted"),
             new("virtioTransport", SpecKind.Word, "Transport of devices that do not name one") { Words = Transports },
             new("serial", SpecKind.Bool, "Serial console at 0x3F8"),
             new("debugExit", SpecKind.Bool, "Debug-exit port"),

@@ -55,7 +55,7 @@ public static class SpecValidation
         check.Require(Utf8Fits(spec.Boot.Cmdline, MaxCmdline), "boot.cmdline", $"is longer than {MaxCmdline} bytes");
         if (spec.MinMemory is not null || spec.MaxMemory is not null)
         {
-            check.Require(spec.Numa is null, spec.MinMemory is null ? "maxMemory" : "minMemory", "belongs to the vnodes of a VM with numa");
+            check.Require(spec.Numa is null or { Auto: true }, spec.MinMemory is null ? "maxMemory" : "minMemory", "belongs to the vnodes of a VM with numa");
             CheckHotMemory(spec.EffectiveVnodes[0], "", check);
         }
 
@@ -103,6 +103,16 @@ public static class SpecValidation
 
     private static void CheckNuma(VmSpec spec, NumaSpec numa, SpecComplaints check)
     {
+        if (numa.Auto)
+        {
+            check.Require(numa.Count is null or (>= 1 and <= MaxVnodes), "numa.count", $"{numa.Count ?? 0} vnodes, expected 1 to {MaxVnodes}");
+            check.Require(numa.Count is null || spec.Memory / NumaSplit.Unit >= (ulong)Math.Max(0, numa.Count.Value), "numa.count", $"{spec.Memory.ToString()} is less than 2MiB for each of {numa.Count ?? 0} vnodes");
+            check.Require(numa.Vnodes.Count == 0, "numa.vnodes", "is given, so the topology cannot follow the host as well");
+            check.Require(numa.Distances is null, "numa.distances", "is given without vnodes: distances follow the host, too");
+            return;
+        }
+
+        check.Require(numa.Count is null, "numa.count", "is for a topology without vnodes: leave it out");
         check.Require(numa.Vnodes.Count is >= 1 and <= MaxVnodes, "numa.vnodes", $"{numa.Vnodes.Count} vnodes, expected 1 to {MaxVnodes}");
         Dictionary<int, int> owner = [];
         UInt128 total = 0, most = 0;

@@ -38,6 +38,19 @@ public enum VnodePolicy
     Interleave,
 }
 
+/// <summary>Whether a daemon starts a VM again that ended by itself. A guest's reboot is always a new start.</summary>
+public enum RestartPolicy
+{
+    /// <summary>It stays as it ended.</summary>
+    Never,
+
+    /// <summary>When it ended by a fault: of the guest's CPU, of the VMM, of its worker.</summary>
+    OnFailure,
+
+    /// <summary>However it ended, unless somebody stopped it.</summary>
+    Always,
+}
+
 /// <summary>One virtual machine as the user describes it. Immutable; checked by <see cref="SpecValidation"/>.</summary>
 public sealed record VmSpec
 {
@@ -89,6 +102,12 @@ public sealed record VmSpec
     /// <summary>VM generation id: <c>auto</c> for a new one at every start, or a UUID; null is no such device.</summary>
     public string? GenerationId { get; init; }
 
+    /// <summary>Whether a daemon starts it again.</summary>
+    public RestartPolicy Restart { get; init; }
+
+    /// <summary>A daemon starts it when the host has booted.</summary>
+    public bool Autostart { get; init; }
+
     /// <summary>Transport of devices that do not name one.</summary>
     public VirtioTransport VirtioTransport { get; init; } = VirtioTransport.Pci;
 
@@ -100,7 +119,7 @@ public sealed record VmSpec
 
     /// <summary>The vnodes, also when <see cref="Numa"/> is null: then one with all CPUs and memory.</summary>
     [System.Text.Json.Serialization.JsonIgnore]
-    public IReadOnlyList<VnodeSpec> EffectiveVnodes => Numa?.Vnodes ?? OneVnode();
+    public IReadOnlyList<VnodeSpec> EffectiveVnodes => Numa is { Vnodes.Count: > 0 } numa ? numa.Vnodes : OneVnode();
 
     private VnodeSpec[] OneVnode()
     {
@@ -137,10 +156,16 @@ public sealed record BootSpec
 /// <summary>Virtual NUMA topology.</summary>
 public sealed record NumaSpec
 {
+    /// <summary>The vnodes follow the host the VM is started on; <see cref="Vnodes"/> is empty until then.</summary>
+    public bool Auto { get; init; }
+
+    /// <summary>With <see cref="Auto"/>: so many vnodes; null is as few as fit.</summary>
+    public int? Count { get; init; }
+
     /// <summary>The virtual NUMA nodes, in order.</summary>
     public IReadOnlyList<VnodeSpec> Vnodes { get; init; } = [];
 
-    /// <summary>SLIT rows: <c>Distances[from][to]</c>. Null is 10 on the diagonal, 20 elsewhere.</summary>
+    /// <summary>SLIT rows: <c>Distances[from][to]</c>. Null is the host's between the host nodes, or 10 on the diagonal and 20 elsewhere.</summary>
     public IReadOnlyList<IReadOnlyList<int>>? Distances { get; init; }
 }
 

@@ -43,7 +43,7 @@ public sealed class HotMemoryTests
         Assert.Equal(new VnodeMemoryState(0, ByteSize.MiB(96), ByteSize.MiB(256), ByteSize.MiB(128), ByteSize.MiB(128), true), machine.VnodeStates.Single());
         foreach ((int vnode, ulong mib) in new[] { (1, 128UL), (-1, 128UL), (0, 94UL), (0, 258UL), (0, 129UL) })
         {
-            Assert.Throws<ArgumentException>(() => machine.SetVnodeMemory(vnode, ByteSize.MiB(mib)));
+            Assert.Throws<VnodeMemoryException>(() => machine.SetVnodeMemory(vnode, ByteSize.MiB(mib)));
         }
 
         machine.SetVnodeMemory(0, ByteSize.MiB(96));

@@ -1,0 +1,17 @@
+using Vmm.Contracts.Control;
+
+namespace Vmm.Contracts.Rest;
+
+/// <summary>Something that happened in a daemon.</summary>
+/// <param name="Id">Grows by one with each; starts anew with each daemon.</param>
+/// <param name="At">When.</param>
+/// <param name="Kind"><c>created</c>, <c>changed</c>, <c>deleted</c>, <c>state</c>, <c>ended</c>, <c>restart</c>, <c>memory</c>.</param>
+/// <param name="Vm">Name of the VM.</param>
+/// <param name="State">The state it is in now, where that is what happened.</param>
+/// <param name="Exit">How it ended, where that is what happened.</param>
+/// <param name="Message">For people.</param>
+public sealed record DaemonEvent(long Id, DateTimeOffset At, string Kind, string Vm, VmState? State, WorkerExit? Exit, string? Message);
+
+/// <summary>What the daemon remembers about a VM, oldest first.</summary>
+/// <param name="Events">The events.</param>
+public sealed record EventList(IReadOnlyList<DaemonEvent> Events);

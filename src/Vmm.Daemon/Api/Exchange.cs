@@ -1,0 +1,84 @@
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
+using Microsoft.AspNetCore.Http;
+using Vmm.Contracts.Rest;
+using Vmm.Daemon.Vms;
+
+namespace Vmm.Daemon.Api;
+
+/// <summary>Reading a request and writing its answer: what all endpoints have in common.</summary>
+internal static class Exchange
+{
+    internal static string Name(HttpContext context) => (string)context.Request.RouteValues["name"]!;
+
+    internal static string Folder(HttpContext context)
+    {
+        string folder = context.Request.Query["folder"].ToString();
+        return folder.Length == 0 || Path.IsPathRooted(folder)
+            ? folder
+            : throw new ApiException(400, "bad-request", "the request cannot be read", $"folder={folder}: give the whole path");
+    }
+
+    internal static long? Revision(HttpContext context)
+    {
+        string tag = context.Request.Headers.IfMatch.ToString().Trim();
+        return tag.Length == 0 || string.Equals(tag, "*", StringComparison.Ordinal) ? null
+            : long.TryParse(tag.Trim('"'), NumberStyles.None, CultureInfo.InvariantCulture, out long revision) ? revision
+            : throw new ApiException(400, "bad-request", "the request cannot be read", $"If-Match: {tag} is not an ETag of this daemon");
+    }
+
+    internal static async Task<string> BodyAsync(HttpContext context)
+    {
+        using StreamReader reader = new(context.Request.Body, new UTF8Encoding(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true), detectEncodingFromByteOrderMarks: false);
+        try
+        {
+            return await reader.ReadToEndAsync(context.RequestAborted).ConfigureAwait(false);
+        }
+        catch (DecoderFallbackException)
+        {
+            throw new ApiException(400, "bad-request", "the request cannot be read", "the body is not UTF-8 text");
+        }
+    }
+
+    internal static Task Vm(HttpContext context, VmInfo vm)
+    {
+        context.Response.Headers.ETag = $"\"{vm.Revision.ToString(CultureInfo.InvariantCulture)}\"";
+        return Json(context, vm, RestJson.Default.VmInfo);
+    }
+
+    internal static Task Json<T>(HttpContext context, T value, JsonTypeInfo<T> type) =>
+        context.Response.WriteAsJsonAsync(value, type, cancellationToken: context.RequestAborted);
+
+    internal static Task Text(HttpContext context, string text, string type)
+    {
+        context.Response.ContentType = type + "; charset=utf-8";
+        return context.Response.WriteAsync(text, context.RequestAborted);
+    }
+
+    /// <summary>A JSON body.</summary>
+    /// <exception cref="ApiException">It is not JSON of this type.</exception>
+    internal static async Task<T> BodyAsync<T>(HttpContext context, JsonTypeInfo<T> type) where T : class
+    {
+        string text = await BodyAsync(context).ConfigureAwait(false);
+        try
+        {
+            return JsonSerializer.Deserialize(text, type) ?? throw new JsonException("null is no answer");
+        }
+        catch (JsonException e)
+        {
+            throw new ApiException(400, "bad-request", "the request cannot be read", $"the body is not the JSON that {context.Request.Method} {context.Request.Path} takes: {e.Message}", inner: e);
+        }
+    }
+
+    /// <summary>A number of seconds from the query.</summary>
+    /// <exception cref="ApiException">It is not one from 0 to <paramref name="most"/>.</exception>
+    internal static TimeSpan Seconds(HttpContext context, string name, int otherwise, int most)
+    {
+        string text = context.Request.Query[name].ToString();
+        return text.Length == 0 ? TimeSpan.FromSeconds(otherwise)
+            : int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int seconds) && seconds <= most ? TimeSpan.FromSeconds(seconds)
+            : throw new ApiException(400, "bad-request", "the request cannot be read", $"{name}={text}: expected 0 to {most} seconds");
+    }
+}

@@ -1,0 +1,77 @@
+using System.Threading.Channels;
+using Vmm.Contracts.Control;
+using Vmm.Contracts.Rest;
+
+namespace Vmm.Daemon.Vms;
+
+/// <summary>What happened, for whoever listens: numbered, the last thousand kept. A listener that does not keep up is let go, it may come back and ask for what it missed.</summary>
+public sealed class EventHub
+{
+    private const int Kept = 1000, Backlog = 256;
+
+    private readonly Lock _gate = new();
+    private readonly Queue<DaemonEvent> _ring = new();
+    private readonly HashSet<Channel<DaemonEvent>> _listeners = [];
+    private long _last;
+
+    /// <summary>Tells everybody.</summary>
+    internal void Publish(string kind, string vm, VmState? state = null, WorkerExit? exit = null, string? message = null)
+    {
+        lock (_gate)
+        {
+            DaemonEvent what = new(++_last, DateTimeOffset.UtcNow, kind, vm, state, exit, message);
+            _ring.Enqueue(what);
+            if (_ring.Count > Kept)
+            {
+                _ring.Dequeue();
+            }
+
+            _listeners.RemoveWhere(listener => !listener.Writer.TryWrite(what) && listener.Writer.TryComplete());
+        }
+    }
+
+    /// <summary>What is kept about one VM, oldest first.</summary>
+    internal IReadOnlyList<DaemonEvent> Of(string vm)
+    {
+        lock (_gate)
+        {
+            return [.. _ring.Where(e => string.Equals(e.Vm, vm, StringComparison.Ordinal))];
+        }
+    }
+
+    /// <summary>Listens from the event behind <paramref name="after"/> on; null is from now on. Dispose to stop.</summary>
+    internal Listening Listen(long? after)
+    {
+        lock (_gate)
+        {
+            Channel<DaemonEvent> channel = Channel.CreateBounded<DaemonEvent>(new BoundedChannelOptions(Backlog) { SingleReader = true, FullMode = BoundedChannelFullMode.Wait });
+            long first = _ring.TryPeek(out DaemonEvent? oldest) ? oldest.Id : _last + 1;
+            List<DaemonEvent> missed = after is { } known ? [.. _ring.Where(e => e.Id > known || known > _last)] : [];
+            // A number of an earlier daemon, or one too old: the listener has to look at the VMs themselves.
+            bool gap = after is { } asked && (asked > _last || asked + 1 < first);
+            _listeners.Add(channel);
+            return new Listening(this, channel, missed, gap);
+        }
+    }
+
+    /// <summary>One listener.</summary>
+    internal sealed class Listening(EventHub hub, Channel<DaemonEvent> channel, IReadOnlyList<DaemonEvent> missed, bool gap) : IDisposable
+    {
+        /// <summary>What is kept of what happened meanwhile.</summary>
+        internal IReadOnlyList<DaemonEvent> Missed => missed;
+
+        /// <summary>There was more than is kept.</summary>
+        internal bool Gap => gap;
+
+        /// <summary>What happens from now on; completes when the listener was too slow.</summary>
+        internal ChannelReader<DaemonEvent> Events => channel.Reader;
+
+        public void Dispose()
+        {
+            lock (hub._gate)
+            {
+                hub._listeners.Remove(channel);
+            }
+        }
+    }
+}
