@@ -112,6 +112,21 @@ internal sealed class HostedMachine : IDisposable
         _machine.PressPowerButton();
     }
 
+    /// <summary>Limits a device from now on.</summary>
+    /// <exception cref="RequestException">There is no such device, or a number is out of range.</exception>
+    internal void SetLimits(LimitsBody body)
+    {
+        DeviceLimits limits = body.Limits;
+        try
+        {
+            _machine.SetLimit(body.Device, new Vmm.Devices.Virtio.RateLimit(limits.BytesPerSecond ?? 0, limits.OperationsPerSecond ?? 0, limits.BurstBytes ?? 0, limits.BurstOperations ?? 0));
+        }
+        catch (ArgumentException cause)
+        {
+            throw new RequestException("limits-impossible", cause.Message, cause);
+        }
+    }
+
     /// <summary>The memory of the VM as it is.</summary>
     internal VmMemory Memory
     {

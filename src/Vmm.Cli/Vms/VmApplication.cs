@@ -180,6 +180,28 @@ internal sealed class VmApplication : IDisposable
         return ExitCodes.Done;
     }
 
+    internal async Task<int> LimitAsync(string name, string device, string? bandwidth, long? operations, bool none, CancellationToken cancellation)
+    {
+        if (!TrySize(bandwidth, "--bandwidth", out ulong? bytes))
+        {
+            return ExitCodes.Usage;
+        }
+
+        if (none == (bytes is not null || operations is not null) || bytes == 0 || operations <= 0)
+        {
+            Fail("give --bandwidth, --operations or both, above zero; or --none");
+            return ExitCodes.Usage;
+        }
+
+        await _client.LimitAsync(name, device, new Contracts.Control.DeviceLimits(bytes, (ulong?)operations), cancellation).ConfigureAwait(false);
+        if (!_json)
+        {
+            await _out.WriteLineAsync($"{name}: {device} {(none ? "has no limit" : "is limited")}").ConfigureAwait(false);
+        }
+
+        return ExitCodes.Done;
+    }
+
     internal async Task<int> MemoryAsync(string name, int vnode, string? size, string? balloon, int timeout, CancellationToken cancellation)
     {
         if (!TrySize(size, "--size", out ulong? bytes) || !TrySize(balloon, "--balloon", out ulong? balloonBytes))

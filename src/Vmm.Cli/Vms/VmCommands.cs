@@ -27,6 +27,12 @@ internal static class VmCommands
         Add("spec", "Print the spec as it was given", [name], (app, parsed, cancellation) => app.SpecAsync(parsed.GetValue(name)!, cancellation));
         Add("edit", "Change the spec in $EDITOR; the VM must not run", [name], (app, parsed, cancellation) => app.EditAsync(parsed.GetValue(name)!, cancellation));
         Add("stats", "Counters of a running VM", [name, watch], (app, parsed, cancellation) => app.StatsAsync(parsed.GetValue(name)!, parsed.GetValue(watch), cancellation));
+        Argument<string> device = new("device") { Description = "disk0, net1, …" };
+        Option<string> bandwidth = new("--bandwidth") { Description = "Bytes a second, e.g. 100MiB", HelpName = "size" };
+        Option<long?> operations = new("--operations") { Description = "Requests or frames a second", HelpName = "N" };
+        Option<bool> none = new("--none") { Description = "No limit" };
+        Add("limit", "Limit a disk or network device of a running VM, until its next start", [name, device, bandwidth, operations, none], (app, parsed, cancellation) =>
+            app.LimitAsync(parsed.GetValue(name)!, parsed.GetValue(device)!, parsed.GetValue(bandwidth), parsed.GetValue(operations), parsed.GetValue(none), cancellation));
         Add("console", "The serial console on this terminal; Ctrl-A x leaves, the VM goes on", [name], (app, parsed, cancellation) => app.ConsoleAsync(parsed.GetValue(name)!, cancellation));
         Option<int> vnode = new("--vnode") { Description = "Which vnode", HelpName = "K" };
         Option<string> size = new("--size") { Description = "All memory the vnode shall have, e.g. 3GiB", HelpName = "size" };

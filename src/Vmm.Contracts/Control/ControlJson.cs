@@ -17,6 +17,7 @@ namespace Vmm.Contracts.Control;
 [JsonSerializable(typeof(CreateBody))]
 [JsonSerializable(typeof(WorkerExit))]
 [JsonSerializable(typeof(WorkerStats))]
+[JsonSerializable(typeof(LimitsBody))]
 [JsonSerializable(typeof(MemoryWish))]
 [JsonSerializable(typeof(VmMemory))]
 public sealed partial class ControlJson : JsonSerializerContext;
