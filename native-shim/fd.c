@@ -1,8 +1,9 @@
-/* File descriptors: close and eventfd. */
+/* File descriptors: close, eventfd, timerfd. */
 #include "fd.h"
 
 #include <errno.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 VMM_API int32_t vmm_close(intptr_t fd)
@@ -34,4 +35,19 @@ VMM_API int32_t vmm_eventfd_read(intptr_t fd, uint64_t *value)
         n = read((int)fd, value, sizeof(*value));
     } while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : 0;
+}
+
+/* Not running yet; read with vmm_eventfd_read. */
+VMM_API intptr_t vmm_timerfd(int32_t *err)
+{
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    *err = fd < 0 ? errno : 0;
+    return fd;
+}
+
+/* Expires once, after that many milliseconds; 0 stops it. */
+VMM_API int32_t vmm_timerfd_set(intptr_t fd, uint32_t milliseconds)
+{
+    struct itimerspec when = {.it_value = {.tv_sec = milliseconds / 1000, .tv_nsec = (long)(milliseconds % 1000) * 1000000}};
+    return timerfd_settime((int)fd, 0, &when, NULL) == 0 ? 0 : -errno;
 }

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-/* Exercises fd.c, kvm.c, memory.c and unixstream.c; built with the address and undefined-behaviour sanitizers. Exit code 0: all passed; prints what was skipped. */
+/* Exercises fd.c, kvm.c, memory.c, tap.c and unixstream.c; built with the address and undefined-behaviour sanitizers. Exit code 0: all passed; prints what was skipped. */
 #include "tiny_vm.h"
 
 #include "../process.h"
@@ -9,17 +9,22 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <linux/if_tun.h>
 #include <linux/seccomp.h>
+#include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -377,6 +382,97 @@ static void an_empty_root_is_empty_for_every_thread(void)
     CHECK(WEXITSTATUS(status) == 0);
 }
 
+/* tap.c has no header either. A network namespace of our own: nothing of the host is touched, and all is gone with the child. */
+intptr_t vmm_tap_open(const char *name, int32_t multi_queue, int32_t *err);
+int32_t vmm_tap_check(intptr_t fd, char *name);
+int32_t vmm_tap_header(intptr_t fd, int32_t bytes);
+int32_t vmm_tap_offload(intptr_t fd, uint32_t bits);
+int32_t vmm_tap_attach(intptr_t fd, int32_t attach);
+int32_t vmm_interface_mtu(const char *name);
+int64_t vmm_tap_read(intptr_t fd, intptr_t vectors, int32_t count);
+int64_t vmm_tap_write(intptr_t fd, intptr_t vectors, int32_t count);
+
+static void make_tap(const char *name, int flags, int up)
+{
+    struct ifreq request;
+    memset(&request, 0, sizeof(request));
+    strcpy(request.ifr_name, name);
+    request.ifr_flags = (short)flags;
+    int fd = open("/dev/net/tun", O_RDWR);
+    CHECK(fd >= 0 && ioctl(fd, TUNSETIFF, &request) == 0 && ioctl(fd, TUNSETPERSIST, 1) == 0);
+    close(fd);
+    int s = socket(AF_INET, SOCK_DGRAM, 0);
+    request.ifr_flags = IFF_UP;
+    CHECK(s >= 0 && (!up || ioctl(s, SIOCSIFFLAGS, &request) == 0));
+    close(s);
+}
+
+static void taps_in_a_namespace(void)
+{
+    int32_t err = 0;
+    char name[16];
+    CHECK(vmm_tap_open("vmmtap0", 0, &err) == -1 && err == ENODEV);   /* and none was made */
+    CHECK(if_nametoindex("vmmtap0") == 0);
+    CHECK(vmm_tap_open("a-name-that-is-too-long", 0, &err) == -1 && err == ENAMETOOLONG);
+    CHECK(vmm_interface_mtu("vmmtap0") == -ENODEV);
+    make_tap("vmmtap0", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, 1);
+    CHECK(vmm_interface_mtu("vmmtap0") == 1500);
+    CHECK(vmm_tap_open("vmmtap0", 1, &err) == -1 && err == EINVAL);    /* one queue only */
+    CHECK(vmm_tap_open("lo", 0, &err) == -1 && err == EINVAL);
+    intptr_t tap = vmm_tap_open("vmmtap0", 0, &err);
+    CHECK(tap >= 0 && err == 0);
+    CHECK(vmm_tap_open("vmmtap0", 0, &err) == -1 && err == EBUSY);
+    CHECK(vmm_tap_check(tap, name) == 0 && strcmp(name, "vmmtap0") == 0);
+    CHECK(vmm_tap_header(tap, 12) == 0 && vmm_tap_header(tap, 4) == -EINVAL);
+    CHECK(vmm_tap_offload(tap, 15) == 0 && vmm_tap_offload(tap, 1u << 30) == -EINVAL && vmm_tap_offload(tap, 0) == 0);
+    CHECK(vmm_tap_attach(tap, 0) == -EINVAL);
+    char frame[12 + 60] = {0};
+    memset(frame + 12, 0xff, 6);
+    frame[12 + 12] = 0x08, frame[12 + 13] = 0x06;
+    struct iovec vectors[2] = {{frame, 12}, {frame + 12, 60}};
+    CHECK(vmm_tap_write(tap, (intptr_t)vectors, 2) == 72);
+    CHECK(vmm_tap_write(tap, (intptr_t)vectors, 1) == -EINVAL);
+    char in[2048];
+    struct iovec room = {in, sizeof(in)};
+    int64_t n;
+    while ((n = vmm_tap_read(tap, (intptr_t)&room, 1)) > 0) {          /* the host's own neighbour discovery */
+        CHECK(n > 12 + 14);
+    }
+    CHECK(n == -EAGAIN);
+    CHECK(vmm_close(tap) == 0);
+    CHECK(vmm_tap_check(tap, name) == -EBADF);
+
+    make_tap("vmmtap1", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE, 1);
+    intptr_t first = vmm_tap_open("vmmtap1", 1, &err), second = vmm_tap_open("vmmtap1", 1, &err);
+    CHECK(first >= 0 && second >= 0);
+    CHECK(vmm_tap_attach(second, 0) == 0 && vmm_tap_attach(second, 0) == -EINVAL);
+    CHECK(vmm_tap_attach(second, 1) == 0 && vmm_tap_write(second, (intptr_t)vectors, 2) == 72);
+    CHECK(vmm_close(first) == 0 && vmm_close(second) == 0);
+    intptr_t null = open("/dev/null", O_RDWR);
+    CHECK(vmm_tap_check(null, name) == -ENOTTY);
+    CHECK(vmm_close(null) == 0);
+}
+
+static void taps_move_frames(void)
+{
+    if (access("/dev/net/tun", R_OK | W_OK) != 0) {
+        printf("SKIPPED taps: no usable /dev/net/tun\n");
+        return;
+    }
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        if (unshare(CLONE_NEWNET) != 0) {
+            printf("SKIPPED taps: no network namespace of our own (errno %d)\n", errno);
+            exit(0);
+        }
+        taps_in_a_namespace();
+        exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
 int main(void)
 {
     static const unsigned char spin[] = {0xeb, 0xfe}, spin_out[] = {0xe6, 0x80, 0xeb, 0xfc};
@@ -392,6 +488,7 @@ int main(void)
     filters_refuse_on_every_thread_and_kill();
     isolated_children_have_their_own_network();
     an_empty_root_is_empty_for_every_thread();
+    taps_move_frames();
     if (access("/dev/kvm", R_OK | W_OK) != 0) {
         printf("SKIPPED kick race: no usable /dev/kvm\n");
         return 0;

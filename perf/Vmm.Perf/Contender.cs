@@ -15,7 +15,7 @@ internal abstract class Contender
     /// <summary>The exit code of the process when the guest ended well (debug-exit code 0).</summary>
     internal abstract int Success { get; }
 
-    internal abstract string[] Command(string elf, string cmdline, string? disk = null, DiskMode? mode = null);
+    internal abstract string[] Command(string elf, string cmdline, string? disk = null, DiskMode? mode = null, string? tap = null);
 }
 
 internal sealed class Vmmctl(string program) : Contender
@@ -24,12 +24,17 @@ internal sealed class Vmmctl(string program) : Contender
 
     internal override int Success => 0;
 
-    internal override string[] Command(string elf, string cmdline, string? disk = null, DiskMode? mode = null)
+    internal override string[] Command(string elf, string cmdline, string? disk = null, DiskMode? mode = null, string? tap = null)
     {
         List<string> words = [program, "run", "--quiet", "--no-serial-input", "--memory", "128MiB", "--kernel", elf, "--cmdline", cmdline];
         if (disk is not null)
         {
             words.AddRange(["--virtio-transport", "mmio", "--disk", $"{disk},cache={(mode!.Direct ? "direct" : "buffered")}"]);
+        }
+
+        if (tap is not null)
+        {
+            words.AddRange(["--virtio-transport", "mmio", "--net", "tap=" + tap]);
         }
 
         return [.. words];
@@ -43,7 +48,7 @@ internal sealed class QemuMicrovm(string program) : Contender
     // isa-debug-exit ends QEMU with code * 2 + 1.
     internal override int Success => 1;
 
-    internal override string[] Command(string elf, string cmdline, string? disk = null, DiskMode? mode = null)
+    internal override string[] Command(string elf, string cmdline, string? disk = null, DiskMode? mode = null, string? tap = null)
     {
         // Without ARCH_CAPABILITIES in KVM, -cpu host aborts on MSR 0x10a.
         List<string> words = [program, "-M", "microvm", "-enable-kvm", "-cpu", "host,-arch-capabilities", "-m", "128M", "-kernel", elf, "-append", cmdline,
@@ -59,6 +64,11 @@ internal sealed class QemuMicrovm(string program) : Contender
             words.AddRange(["-global", "virtio-mmio.force-legacy=false",
                 "-drive", $"id=d,file={disk},format=raw,if=none,aio={mode.Aio},cache={(mode.Direct ? "none" : "writeback")}",
                 "-device", $"virtio-blk-device,drive=d{ioThread}"]);
+        }
+
+        if (tap is not null)
+        {
+            words.AddRange(["-global", "virtio-mmio.force-legacy=false", "-netdev", $"tap,id=n,ifname={tap},script=no,downscript=no,vhost=off", "-device", "virtio-net-device,netdev=n"]);
         }
 
         return [.. words];

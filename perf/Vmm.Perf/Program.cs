@@ -2,10 +2,15 @@ using System.Globalization;
 using Vmm.Contracts.Rest;
 using Vmm.Perf;
 
-const string Usage = "usage: perf/run [--short] [--peer-only] [start] [block] [exits] [daemon]   (environment: VMMCTL, VMMD, QEMU)";
+const string Usage = "usage: perf/run [--short] [--peer-only] [start] [block] [exits] [daemon] [net]   (environment: VMMCTL, VMMD, QEMU)";
+if (args is ["flood"])
+{
+    return NetBench.Flood(); // this program again, inside the namespace of the network benchmark
+}
+
 string[] parts = [.. args.Where(a => !a.StartsWith('-'))];
 string[] options = [.. args.Where(a => a.StartsWith('-'))];
-if (options.Except(["--short", "--peer-only"], StringComparer.Ordinal).Any() || parts.Except(["start", "block", "exits", "daemon"], StringComparer.Ordinal).Any())
+if (options.Except(["--short", "--peer-only"], StringComparer.Ordinal).Any() || parts.Except(["start", "block", "exits", "daemon", "net"], StringComparer.Ordinal).Any())
 {
     Console.Error.WriteLine(Usage);
     return 2;
@@ -65,6 +70,18 @@ try
     if (Wanted("exits"))
     {
         new ExitBench(bench).Run(report);
+    }
+
+    if (Wanted("net"))
+    {
+        if (Environment.IsPrivilegedProcess && File.Exists("/dev/net/tun") && bench.HasGuest("net"))
+        {
+            new NetBench(bench).Run(report);
+        }
+        else
+        {
+            report.Note("(f) skipped: needs root, /dev/net/tun and tests/guests/build/net.elf");
+        }
     }
 
     if (Wanted("daemon") && !peerOnly)

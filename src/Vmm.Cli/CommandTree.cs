@@ -13,6 +13,7 @@ internal static class CommandTree
           vmmctl run --kernel vmlinuz --initrd initrd.img --cpus 4 --memory 2GiB
           vmmctl run --kernel vmlinuz --numa 2 --cpus 4 --memory 4GiB --disk root.raw --cmdline "console=ttyS0 root=/dev/vda"
           vmmctl run --kernel vmlinuz --disk data.raw,ro,queues=4,cache=buffered
+          vmmctl run --kernel vmlinuz --disk root.raw --net tap=vmtap0,mac=52:54:00:12:34:56
           vmmctl run -f web1.yaml --memory 8GiB
 
         Exit code: 0 done, 1 failed, 2 bad usage; the guest's own when it writes to the debug-exit port.
@@ -54,11 +55,12 @@ internal static class CommandTree
         Option<string?> memory = new("--memory") { Description = "RAM, e.g. 512MiB or 2GiB [default: 512MiB]", HelpName = "size" };
         Option<int?> numa = new("--numa") { Description = "Split CPUs and memory evenly over N virtual NUMA nodes", HelpName = "N" };
         Option<string[]> disk = new("--disk") { Description = "Raw disk: path[,ro][,queues=N][,queue-size=N][,serial=S][,cache=direct|buffered][,transport=pci|mmio]; repeatable", HelpName = "disk" };
+        Option<string[]> net = new("--net") { Description = "Network device: tap=NAME[,mac=M][,queues=N][,mtu=N][,transport=pci|mmio]; repeatable", HelpName = "net" };
         Option<string?> transport = new("--virtio-transport") { Description = "pci or mmio for virtio devices [default: pci]", HelpName = "pci|mmio" };
         Option<bool> quiet = new("--quiet") { Description = "Print nothing of our own except errors" };
         Option<bool> noInput = new("--no-serial-input") { Description = "Do not read standard input" };
         Command run = new("run", RunHelp);
-        foreach (Option option in new Option[] { file, name, kernel, initrd, cmdline, cpus, memory, numa, disk, transport, quiet, noInput })
+        foreach (Option option in new Option[] { file, name, kernel, initrd, cmdline, cpus, memory, numa, disk, net, transport, quiet, noInput })
         {
             run.Options.Add(option);
         }
@@ -74,6 +76,7 @@ internal static class CommandTree
             Memory = parsed.GetValue(memory),
             Numa = parsed.GetValue(numa),
             Disks = parsed.GetValue(disk) ?? [],
+            Nets = parsed.GetValue(net) ?? [],
             Transport = parsed.GetValue(transport),
             Quiet = parsed.GetValue(quiet),
             NoSerialInput = parsed.GetValue(noInput),

@@ -16,11 +16,11 @@ internal static class QuickRun
         }
 
         RunArguments run = new();
-        List<string> disks = [];
+        List<string> disks = [], nets = [];
         for (int i = 1; i < args.Length; i++)
         {
             string option = string.Equals(args[i], "-f", StringComparison.Ordinal) ? "--file" : args[i];
-            bool repeatable = string.Equals(option, "--disk", StringComparison.Ordinal);
+            bool repeatable = option is "--disk" or "--net";
             if (!repeatable && IsRepeated(args, i, option))
             {
                 return null;
@@ -71,6 +71,9 @@ internal static class QuickRun
                 case "--disk":
                     disks.Add(value);
                     break;
+                case "--net":
+                    nets.Add(value);
+                    break;
                 case "--cpus" or "--numa":
                     if (!TryNumber(value, out int number))
                     {
@@ -84,7 +87,7 @@ internal static class QuickRun
             }
         }
 
-        return run with { Disks = disks };
+        return run with { Disks = disks, Nets = nets };
     }
 
     /// <summary>Up to nine digits; a longer number is an error that the tree explains.</summary>

@@ -24,6 +24,8 @@ internal sealed record RunArguments
 
     public IReadOnlyList<string> Disks { get; init; } = [];
 
+    public IReadOnlyList<string> Nets { get; init; } = [];
+
     public string? Transport { get; init; }
 
     public bool Quiet { get; init; }
@@ -104,6 +106,11 @@ internal sealed record RunArguments
             spec = ApplyTransport(spec, Transport, problems);
         }
 
+        if (Nets.Count > 0)
+        {
+            spec = spec with { Nets = AllNets(spec, problems) };
+        }
+
         return Disks.Count == 0 ? spec : spec with { Disks = AllDisks(spec, problems) };
     }
 
@@ -134,6 +141,24 @@ internal sealed record RunArguments
         }
 
         return disks;
+    }
+
+    private List<NetSpec> AllNets(VmSpec spec, List<string> problems)
+    {
+        List<NetSpec> nets = [.. spec.Nets];
+        foreach (string text in Nets)
+        {
+            if (NetOption.TryParse(text, out NetSpec net, out string problem))
+            {
+                nets.Add(net);
+            }
+            else
+            {
+                problems.Add(problem);
+            }
+        }
+
+        return nets;
     }
 
     private VmSpec ApplyNuma(VmSpec spec, List<string> problems)

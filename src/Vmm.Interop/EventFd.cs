@@ -16,6 +16,8 @@ public sealed class EventFd : IDisposable
         Handle = new FileDescriptorHandle(fd);
     }
 
+    internal EventFd(FileDescriptorHandle handle) => Handle = handle;
+
     /// <summary>The descriptor, for KVM_IRQFD, KVM_IOEVENTFD, poll and io_uring.</summary>
     public FileDescriptorHandle Handle { get; }
 

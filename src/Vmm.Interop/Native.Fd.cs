@@ -18,4 +18,10 @@ internal static partial class Native
 
     [LibraryImport(Shim, EntryPoint = "vmm_eventfd_read")]
     internal static partial int EventFdRead(FileDescriptorHandle fd, out ulong value);
+
+    [LibraryImport(Shim, EntryPoint = "vmm_timerfd")]
+    internal static partial nint TimerFd(out int errno);
+
+    [LibraryImport(Shim, EntryPoint = "vmm_timerfd_set")]
+    internal static partial int TimerFdSet(FileDescriptorHandle fd, uint milliseconds);
 }

@@ -94,7 +94,7 @@ public interface IDiskQueue : IDisposable
     /// <summary>Takes finished requests without sleeping; the number taken.</summary>
     int Reap(Span<DiskCompletion> completions);
 
-    /// <summary>Lets <see cref="Wait"/> also end when <paramref name="doorbell"/> is signalled. Before the first wait; never undone.</summary>
+    /// <summary>Lets <see cref="Wait"/> also end when <paramref name="doorbell"/> is signalled. Never undone.</summary>
     void Watch(EventFd doorbell);
 
     /// <summary>Submits, then sleeps until a completion can be reaped or a watched doorbell was signalled (the caller takes it); may also return for no reason.</summary>

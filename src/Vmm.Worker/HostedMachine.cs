@@ -76,6 +76,7 @@ internal sealed class HostedMachine : IDisposable
             {
                 BootException => new RequestException("kernel-invalid", cause.Message, cause),
                 BlockException => new RequestException("disk-open-failed", cause.Message, cause),
+                TapException => new RequestException("net-open-failed", cause.Message, cause),
                 KvmUnavailableException => new RequestException("kvm-unavailable", cause.Message, cause),
                 KernelException => new RequestException("resource-refused", cause.Message, cause),
                 ArgumentException => new RequestException("host-mismatch", cause.Message, cause),
@@ -109,6 +110,21 @@ internal sealed class HostedMachine : IDisposable
         }
 
         _machine.PressPowerButton();
+    }
+
+    /// <summary>Limits a device from now on.</summary>
+    /// <exception cref="RequestException">There is no such device, or a number is out of range.</exception>
+    internal void SetLimits(LimitsBody body)
+    {
+        DeviceLimits limits = body.Limits;
+        try
+        {
+            _machine.SetLimit(body.Device, new Vmm.Devices.Virtio.RateLimit(limits.BytesPerSecond ?? 0, limits.OperationsPerSecond ?? 0, limits.BurstBytes ?? 0, limits.BurstOperations ?? 0));
+        }
+        catch (ArgumentException cause)
+        {
+            throw new RequestException("limits-impossible", cause.Message, cause);
+        }
     }
 
     /// <summary>The memory of the VM as it is.</summary>
@@ -169,7 +185,19 @@ internal sealed class HostedMachine : IDisposable
             disks[i] = new DiskStats($"disk{i}", disk.Reads, disk.ReadBytes, disk.Writes, disk.WrittenBytes, disk.Flushes, disk.Errors);
         }
 
-        return new WorkerStats((long)Environment.CpuUsage.TotalTime.TotalMilliseconds, residentBytes, counters.Exits, disks, []);
+        return new WorkerStats((long)Environment.CpuUsage.TotalTime.TotalMilliseconds, residentBytes, counters.Exits, disks, Nets(counters.Nets));
+    }
+
+    private static NetStats[] Nets(IReadOnlyList<Vmm.Devices.Virtio.Net.NetCounters> counters)
+    {
+        NetStats[] nets = new NetStats[counters.Count];
+        for (int i = 0; i < nets.Length; i++)
+        {
+            Vmm.Devices.Virtio.Net.NetCounters net = counters[i];
+            nets[i] = new NetStats($"net{i}", net.ReceivedPackets, net.ReceivedBytes, net.SentPackets, net.SentBytes, net.Dropped);
+        }
+
+        return nets;
     }
 
     public void Dispose()

@@ -93,5 +93,7 @@ internal static class Rehearsal
         public BootFile OpenInitrd(BootSpec boot) => throw new NotSupportedException("the rehearsal has no initrd");
 
         public IDiskBackend OpenDisk(int index, DiskSpec disk) => new MemoryDiskBackend(4096);
+
+        public Vmm.Devices.Virtio.Net.INetBackend OpenNet(int index, NetSpec net) => throw new NotSupportedException("the rehearsal has no network");
     }
 }

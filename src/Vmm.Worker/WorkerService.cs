@@ -173,6 +173,15 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
             case ControlKinds.Stats:
                 Ok(frame, Machine.Stats(ResidentBytes()), ControlJson.Default.WorkerStats);
                 return;
+            case ControlKinds.Limits:
+                if (!ControlCodec.TryBody(frame, ControlJson.Default.LimitsBody, out LimitsBody? limits, out string problem))
+                {
+                    throw new RequestException("bad-frame", problem);
+                }
+
+                Machine.SetLimits(limits);
+                Send(frame.Id, ControlKinds.Ok, null);
+                return;
             case ControlKinds.Memory:
                 Ok(frame, Memory(frame), ControlJson.Default.VmMemory);
                 return;

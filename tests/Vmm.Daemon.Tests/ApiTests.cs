@@ -77,6 +77,17 @@ public sealed class ApiTests
     }
 
     [Fact]
+    public async Task Limits_of_a_device_reach_the_worker_and_its_refusal_the_user()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        await daemon.CreateAsync("web1");
+        Assert.Equal("wrong-state", (await DaemonFixture.RefusedAsync(() => daemon.Client.LimitAsync("web1", "disk0", new DeviceLimits(1), s_none))).Code);
+        await daemon.Client.DoAsync("web1", "start", s_none);
+        await daemon.Client.LimitAsync("web1", "disk0", new DeviceLimits(100 << 20, 5000, BurstOperations: 9), s_none);
+        Assert.Equal((422, "limits-impossible"), await CodeOf(() => daemon.Client.LimitAsync("web1", "net7", new DeviceLimits(1), s_none)));
+    }
+
+    [Fact]
     public async Task Creating_twice_is_creating_once_and_another_spec_is_a_conflict()
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();

@@ -82,6 +82,14 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
 
     private ulong _asked = 64 << 20, _present = 64 << 20;
 
+    public LimitsBody? Limits { get; private set; }
+
+    public Task LimitAsync(LimitsBody limits, CancellationToken cancellation)
+    {
+        Limits = limits.Device is "disk0" ? limits : throw new WorkerException("limits-impossible", $"no device {limits.Device}");
+        return Task.CompletedTask;
+    }
+
     /// <summary>A guest that takes what it is given step by step and never gives back the last 32 MiB it grew by.</summary>
     public Task<VmMemory> MemoryAsync(MemoryWish? wish, CancellationToken cancellation)
     {

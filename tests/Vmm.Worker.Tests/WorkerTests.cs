@@ -208,6 +208,36 @@ public sealed class WorkerTests
     }
 
     [KvmFact]
+    public async Task A_disk_is_limited_while_the_guest_runs()
+    {
+        string disk = Path.GetTempFileName();
+        try
+        {
+            await File.WriteAllBytesAsync(disk, new byte[1 << 20]);
+            await using WorkerFixture fixture = new();
+            VmSpec spec = Spec("blk") with { Disks = [new DiskSpec { Path = disk, Cache = DiskCache.Buffered, Limits = new LimitsSpec { Operations = 20, OperationsBurst = 40 } }] };
+            IWorker worker = await fixture.LaunchAsync(spec);
+            await worker.StartAsync(Soon);
+            await Task.Delay(500);
+            long limited = Requests(await worker.GetStatsAsync(Soon));
+            Assert.InRange(limited, 30, 200); // 40, then 20 a second; the guest alone makes thousands
+            foreach (LimitsBody wrong in new[] { new LimitsBody("disk1", new DeviceLimits(1)), new LimitsBody("rng", new DeviceLimits(1)), new LimitsBody("disk0", new DeviceLimits(ulong.MaxValue)) })
+            {
+                Assert.Equal("limits-impossible", (await Assert.ThrowsAsync<WorkerException>(() => worker.LimitAsync(wrong, Soon))).Code);
+            }
+
+            await worker.LimitAsync(new LimitsBody("disk0", new DeviceLimits()), Soon);
+            Assert.Equal(WorkerExitReason.DebugExit, (await worker.Ended.WaitAsync(Soon)).Reason);
+        }
+        finally
+        {
+            File.Delete(disk);
+        }
+
+        static long Requests(WorkerStats stats) => stats.Disks.Single() is var d ? d.ReadRequests + d.WriteRequests : 0;
+    }
+
+    [KvmFact]
     public async Task A_worker_is_prepared_once_and_has_no_VM_by_it()
     {
         await using WorkerFixture fixture = new();

@@ -32,6 +32,12 @@ internal static class VmCommands
         vm.Add("console", "The serial console on this terminal; Ctrl-A x leaves, the VM goes on", [name], (session, parsed, cancellation) =>
             RemoteConsole.RunAsync(session.Client, parsed.GetValue(name)!, cancellation));
         vm.Add("stats", "Counters of a running VM", [name, watch], (session, parsed, cancellation) => StatsView.ShowAsync(session, parsed.GetValue(name)!, parsed.GetValue(watch), cancellation));
+        Argument<string> device = new("device") { Description = "disk0, net1, …" };
+        Option<string?> bandwidth = new("--bandwidth") { Description = "Bytes a second, e.g. 100MiB", HelpName = "size" };
+        Option<long?> operations = new("--operations") { Description = "Requests or frames a second", HelpName = "N" };
+        Option<bool> none = new("--none") { Description = "No limit" };
+        vm.Add("limit", "Limit a disk or network device of a running VM, until its next start", [name, device, bandwidth, operations, none], (session, parsed, cancellation) =>
+            LimitVerb.RunAsync(session, parsed.GetValue(name)!, parsed.GetValue(device)!, parsed.GetValue(bandwidth), parsed.GetValue(operations), parsed.GetValue(none), cancellation));
         Option<int> vnode = new("--vnode") { Description = "Which vnode", HelpName = "K" };
         Option<string?> size = new("--size") { Description = "All memory the vnode shall have, e.g. 3GiB", HelpName = "size" };
         Option<string?> balloon = new("--balloon") { Description = "Size the balloon shall have", HelpName = "size" };

@@ -63,6 +63,9 @@ public static class ControlKinds
     /// <summary>What memory each vnode has; body <see cref="MemoryWish"/> changes what it shall have. Answer <see cref="VmMemory"/> at once: the guest takes its time.</summary>
     public const string Memory = "memory";
 
+    /// <summary>Change the rate limits of a device, body <see cref="LimitsBody"/>.</summary>
+    public const string Limits = "limits";
+
     /// <summary>A console; the answer carries one descriptor named <c>console</c>: a byte stream.</summary>
     public const string Console = "console";
 }

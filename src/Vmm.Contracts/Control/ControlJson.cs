@@ -18,6 +18,7 @@ namespace Vmm.Contracts.Control;
 [JsonSerializable(typeof(ConfinementBody))]
 [JsonSerializable(typeof(WorkerExit))]
 [JsonSerializable(typeof(WorkerStats))]
+[JsonSerializable(typeof(LimitsBody))]
 [JsonSerializable(typeof(MemoryWish))]
 [JsonSerializable(typeof(VmMemory))]
 public sealed partial class ControlJson : JsonSerializerContext;

@@ -9,6 +9,7 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(VmList))]
 [JsonSerializable(typeof(HostInfo))]
 [JsonSerializable(typeof(WorkerStats))]
+[JsonSerializable(typeof(DeviceLimits))]
 [JsonSerializable(typeof(MemoryWish))]
 [JsonSerializable(typeof(VmMemory))]
 [JsonSerializable(typeof(DaemonEvent))]

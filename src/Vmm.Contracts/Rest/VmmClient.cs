@@ -165,6 +165,13 @@ public sealed class VmmClient : IDisposable
         using HttpResponseMessage response = await ExchangeAsync(HttpMethod.Delete, "tokens/" + Uri.EscapeDataString(id), null, null, cancellation).ConfigureAwait(false);
     }
 
+    /// <summary>Changes the rate limits of a running VM's device (<c>disk0</c>, <c>net1</c>) until its next start, which takes those of the spec.</summary>
+    public async Task LimitAsync(string name, string device, DeviceLimits limits, CancellationToken cancellation)
+    {
+        using HttpResponseMessage response = await ExchangeAsync(HttpMethod.Put, Vm(name) + "/devices/" + Uri.EscapeDataString(device) + "/limits",
+            JsonSerializer.Serialize(limits, RestJson.Default.DeviceLimits), null, cancellation).ConfigureAwait(false);
+    }
+
     /// <summary>The daemon's host.</summary>
     public Task<HostInfo> HostAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "host", null, RestJson.Default.HostInfo, cancellation);
 

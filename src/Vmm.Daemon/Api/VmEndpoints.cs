@@ -51,6 +51,13 @@ internal static class VmEndpoints
             await Json(context, await vms.Get(Name(context)).ChangeMemoryAsync(wish, patience, context.RequestAborted).ConfigureAwait(false), RestJson.Default.VmMemory).ConfigureAwait(false);
         }).For(Role.Operator);
 
+        api.MapPut("/vms/{name}/devices/{device}/limits", async context =>
+        {
+            DeviceLimits limits = await BodyAsync(context, RestJson.Default.DeviceLimits).ConfigureAwait(false);
+            await vms.Get(Name(context)).LimitAsync(new LimitsBody((string)context.Request.RouteValues["device"]!, limits), context.RequestAborted).ConfigureAwait(false);
+            context.Response.StatusCode = 204;
+        });
+
         // A command that began is carried out whole, also when the client does not wait for the answer.
         Command("start", (vm, cancellation) => vm.StartAsync(cancellation));
         api.MapPost("/vms/{name}/stop", async context =>

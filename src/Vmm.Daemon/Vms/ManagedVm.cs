@@ -211,6 +211,8 @@ public sealed partial class ManagedVm : IDisposable
 
     internal Task<WorkerStats> StatsAsync(CancellationToken cancellation) => Call(() => Alive().GetStatsAsync(cancellation));
 
+    internal Task LimitAsync(LimitsBody limits, CancellationToken cancellation) => Call(() => Alive().LimitAsync(limits, cancellation));
+
     internal Task<VmMemory> MemoryAsync(CancellationToken cancellation) => Call(() => Alive().MemoryAsync(null, cancellation));
 
     /// <summary>Passes a wish on and waits until the guest fulfilled it, or the time is over: the answer says how far it came.</summary>
@@ -302,7 +304,7 @@ public sealed partial class ManagedVm : IDisposable
         }
     }
 
-    private static ApiException Refused(WorkerException e) => new(e.Code is "memory-impossible" or "no-balloon" ? 422 : 502, e.Code, "the worker refused or failed", e.Message, inner: e);
+    private static ApiException Refused(WorkerException e) => new(e.Code is "limits-impossible" or "memory-impossible" or "no-balloon" ? 422 : 502, e.Code, "the worker refused or failed", e.Message, inner: e);
 
     private async Task<VmInfo> InTurn(Func<Task> command, CancellationToken cancellation)
     {

@@ -60,6 +60,10 @@ public interface IWorker : IAsyncDisposable
     /// <summary>Counters now.</summary>
     Task<WorkerStats> GetStatsAsync(CancellationToken cancellation);
 
+    /// <summary>Changes the rate limits of a device.</summary>
+    /// <exception cref="WorkerException">There is no such device, or a number is out of range.</exception>
+    Task LimitAsync(LimitsBody limits, CancellationToken cancellation);
+
     /// <summary>The memory of the VM as it is now; with a wish, right after it was passed to the guest.</summary>
     /// <exception cref="WorkerException">The wish cannot be fulfilled whatever the guest does.</exception>
     Task<VmMemory> MemoryAsync(MemoryWish? wish, CancellationToken cancellation);

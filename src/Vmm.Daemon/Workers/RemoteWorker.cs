@@ -96,6 +96,12 @@ internal sealed class RemoteWorker : IWorker
 
     public Task<WorkerStats> GetStatsAsync(CancellationToken cancellation) => AskAsync(ControlKinds.Stats, ControlJson.Default.WorkerStats, cancellation);
 
+    public async Task LimitAsync(LimitsBody limits, CancellationToken cancellation)
+    {
+        ControlClient.Answer answer = await _client.CallAsync(ControlKinds.Limits, ControlCodec.Body(limits, ControlJson.Default.LimitsBody), null, [], cancellation).ConfigureAwait(false);
+        answer.Descriptor?.Dispose();
+    }
+
     public Task<VmMemory> MemoryAsync(MemoryWish? wish, CancellationToken cancellation) =>
         AskAsync(ControlKinds.Memory, ControlJson.Default.VmMemory, cancellation, wish is null ? null : ControlCodec.Body(wish, ControlJson.Default.MemoryWish));
 

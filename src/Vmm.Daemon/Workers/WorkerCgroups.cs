@@ -11,7 +11,7 @@ internal sealed class WorkerCgroups
 {
     /// <summary>
     /// Beyond guest memory: the runtime (about 40 MB resident), page tables of guest memory, KVM's own and the page cache that the worker's buffered disk I/O is charged
-    /// with (which the kernel takes back before it kills). Measured on idle and disk-loaded micro-guests: 25 to 60 MB.
+    /// with (which the kernel takes back before it kills).
     /// </summary>
     private const long Overhead = 256L << 20;
 

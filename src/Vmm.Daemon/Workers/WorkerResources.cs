@@ -35,6 +35,11 @@ internal sealed class WorkerResources : IDisposable
                 resources.AddDisk(i, spec.Disks[i]);
             }
 
+            for (int i = 0; i < spec.Nets.Count; i++)
+            {
+                resources.AddNet(i, spec.Nets[i]);
+            }
+
             return resources;
         }
         catch
@@ -107,6 +112,21 @@ internal sealed class WorkerResources : IDisposable
         catch (BootException cause)
         {
             throw new WorkerException(code, cause.Message, cause);
+        }
+    }
+
+    private void AddNet(int index, NetSpec spec)
+    {
+        try
+        {
+            for (int queue = 0; queue < spec.Queues; queue++)
+            {
+                Add(ResourceNames.NetQueue(index, queue), TapQueue.Open(spec.Tap, multiQueue: spec.Queues > 1).Handle);
+            }
+        }
+        catch (TapException cause)
+        {
+            throw new WorkerException("net-open-failed", cause.Message, cause);
         }
     }
 

@@ -121,6 +121,9 @@ public sealed class Virtqueue
         return TakeResult.Taken;
     }
 
+    /// <summary>The last <paramref name="chains"/> taken chains, none of which was completed, count as not taken.</summary>
+    public void Untake(int chains) => _nextAvail = unchecked((ushort)(_nextAvail - chains));
+
     /// <summary>True when the available ring has entries that were not taken yet.</summary>
     public bool HasPending => _memory.TryReadIndex(AvailIndex, out ushort available) && available != _nextAvail;
 

@@ -1,3 +1,4 @@
+using Vmm.Devices.Virtio.Net;
 using Vmm.Interop;
 using Vmm.Interop.Kvm;
 using Vmm.Kvm;
@@ -35,6 +36,30 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
         return RawFileBackend.FromDescriptors(disk.Path, PathResources.Options(disk), buffered, direct);
     }
 
+    /// <inheritdoc/>
+    public INetBackend OpenNet(int index, NetSpec net)
+    {
+        TapQueue[] queues = new TapQueue[net.Queues];
+        try
+        {
+            for (int i = 0; i < queues.Length; i++)
+            {
+                queues[i] = TapQueue.FromDescriptor(Take(ResourceNames.NetQueue(index, i)));
+            }
+
+            return new TapBackend(queues);
+        }
+        catch
+        {
+            foreach (TapQueue? queue in queues)
+            {
+                queue?.Dispose();
+            }
+
+            throw;
+        }
+    }
+
     /// <summary>The descriptor of that name, now the caller's.</summary>
     /// <exception cref="ArgumentException">It was not passed.</exception>
     public FileDescriptorHandle Take(string name) => _descriptors.Remove(name, out FileDescriptorHandle? descriptor)
@@ -67,6 +92,9 @@ public static class ResourceNames
 
     /// <summary>The initial ramdisk.</summary>
     public const string Initrd = "initrd";
+
+    /// <summary>A queue of a network device's tap.</summary>
+    public static string NetQueue(int index, int queue) => $"net{index}.{queue}";
 
     /// <summary>A disk through the page cache; carries the lock.</summary>
     public static string Disk(int index) => $"disk{index}";

@@ -1,4 +1,6 @@
 using Vmm.Devices.Virtio;
+using Vmm.Devices.Virtio.Net;
+using Vmm.Interop;
 using Vmm.Kvm;
 using Vmm.Machine.Boot;
 using Vmm.Machine.Spec;
@@ -27,6 +29,10 @@ public interface IMachineResources
     /// <summary>Disk number <paramref name="index"/> of the spec, locked.</summary>
     /// <exception cref="BlockException">It cannot be opened, or is in use.</exception>
     IDiskBackend OpenDisk(int index, DiskSpec disk);
+
+    /// <summary>The queues of network device number <paramref name="index"/>.</summary>
+    /// <exception cref="TapException">They cannot be opened.</exception>
+    INetBackend OpenNet(int index, NetSpec net);
 }
 
 /// <summary>The threads that a guest drives, for whoever wants them to be able to do less than the rest of the process.</summary>
@@ -50,6 +56,9 @@ public sealed class PathResources : IMachineResources
 
     /// <inheritdoc/>
     public IDiskBackend OpenDisk(int index, DiskSpec disk) => RawFileBackend.Open(disk.Path, Options(disk));
+
+    /// <inheritdoc/>
+    public INetBackend OpenNet(int index, NetSpec net) => TapBackend.Open(net.Tap, net.Queues);
 
     /// <summary>How a disk of a spec is opened.</summary>
     public static RawFileOptions Options(DiskSpec disk) =>

@@ -147,6 +147,11 @@ public sealed partial class VirtualMachine
             BuildDisks(slots, homes);
         }
 
+        if (_spec.Nets.Count > 0)
+        {
+            BuildNets(slots, homes);
+        }
+
         if (_spec.Rng)
         {
             slots.Attach("rng", new VirtioRng(), _spec.VirtioTransport);
@@ -176,6 +181,12 @@ public sealed partial class VirtualMachine
             };
             VirtioBlk device = new(_resources.OpenDisk(i, disk), options);
             _disks.Add(device.Counters);
+            if (disk.Limits is { } limits)
+            {
+                device.SetLimit(limits.Rate);
+            }
+
+            _diskDevices.Add(device);
             slots.Attach(options.Name, device, disk.Transport ?? _spec.VirtioTransport);
         }
     }

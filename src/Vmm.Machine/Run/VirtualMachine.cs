@@ -94,7 +94,7 @@ public sealed partial class VirtualMachine : IDisposable
                 exits += vcpu.Exits;
             }
 
-            return new MachineCounters(exits, _disks);
+            return new MachineCounters(exits, _disks, NetCountersNow());
         }
     }
 

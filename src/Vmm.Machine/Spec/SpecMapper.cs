@@ -25,6 +25,7 @@ internal static class SpecMapper
             },
             Numa = numa,
             Disks = [.. Objects(root, "disks").Select(d => MapDisk(d, folder))],
+            Nets = [.. Objects(root, "nets").Select(MapNet)],
             Rng = Get(root, "rng", defaults.Rng),
             Balloon = Get<Dictionary<string, object>?>(root, "balloon", null) is { } balloon ? MapBalloon(balloon) : null,
             Vsock = Get<Dictionary<string, object>?>(root, "vsock", null) is { } vsock ? MapVsock(vsock, folder) : null,
@@ -76,8 +77,27 @@ internal static class SpecMapper
             QueueSize = Get(map, "queueSize", defaults.QueueSize),
             Cache = Word(map, "cache", defaults.Cache),
             Transport = map.ContainsKey("transport") ? Word(map, "transport", VirtioTransport.Pci) : null,
+            Limits = MapLimits(map),
         };
     }
+
+    private static NetSpec MapNet(Dictionary<string, object> map) => new()
+    {
+        Tap = Get(map, "tap", ""),
+        Mac = Get<string?>(map, "mac", null),
+        Queues = Get(map, "queues", 1),
+        Mtu = Get<int?>(map, "mtu", null),
+        Transport = map.ContainsKey("transport") ? Word(map, "transport", VirtioTransport.Pci) : null,
+        Limits = MapLimits(map),
+    };
+
+    private static LimitsSpec? MapLimits(Dictionary<string, object> map) => Get<Dictionary<string, object>?>(map, "limits", null) is not { } limits ? null : new LimitsSpec
+    {
+        Bandwidth = Get<ByteSize?>(limits, "bandwidth", null),
+        Operations = Get<int?>(limits, "operations", null),
+        Burst = Get<ByteSize?>(limits, "burst", null),
+        OperationsBurst = Get<int?>(limits, "operationsBurst", null),
+    };
 
     private static BalloonSpec MapBalloon(Dictionary<string, object> map)
     {

@@ -37,6 +37,17 @@ internal static class SpecTable
 {
     private static readonly string[] Transports = Names.All<VirtioTransport>();
 
+    private static SpecField Limits(string of) => new("limits", SpecKind.Object, "Rate limits " + of)
+    {
+        Fields =
+        [
+            new("bandwidth", SpecKind.Size, "Bytes a second, e.g. 100MiB"),
+            new("operations", SpecKind.Number, "Requests or frames a second") { Min = 1, Max = SpecValidation.MaxOperations },
+            new("burst", SpecKind.Size, "Bytes that may go at once after a pause; a tenth of a second's, at least 128KiB, by default"),
+            new("operationsBurst", SpecKind.Number, "Requests or frames that may go at once after a pause; a tenth of a second's by default") { Min = 1, Max = SpecValidation.MaxOperations },
+        ],
+    };
+
     internal static readonly SpecField Root = new("", SpecKind.Object, "A virtual machine")
     {
         Fields =
@@ -92,6 +103,19 @@ internal static class SpecTable
                     new("queueSize", SpecKind.Number, "Descriptors per queue, a power of two") { Min = 2, Max = SpecValidation.MaxQueueSize },
                     new("cache", SpecKind.Word, "direct: O_DIRECT; buffered: the host's page cache") { Words = Names.All<DiskCache>() },
                     new("transport", SpecKind.Word, "virtio transport of this disk") { Words = Transports },
+                    Limits("of reads and writes together"),
+                ],
+            },
+            new("nets", SpecKind.List, "Network devices in guest order")
+            {
+                Fields =
+                [
+                    new("tap", SpecKind.Text, "Tap interface of the host, which exists") { Required = true },
+                    new("mac", SpecKind.Text, "MAC address of the guest's side; by default one of its own for the VM's name and the device's place"),
+                    new("queues", SpecKind.Number, "Queue pairs; more than one needs a tap with multi_queue") { Min = 1, Max = SpecValidation.MaxNetQueues },
+                    new("mtu", SpecKind.Number, "MTU told to the guest; the tap's own by default") { Min = 68, Max = 65535 },
+                    new("transport", SpecKind.Word, "virtio transport of this device") { Words = Transports },
+                    Limits("of each direction"),
                 ],
             },
             new("rng", SpecKind.Bool, "Attach a virtio-rng"),

@@ -17,6 +17,15 @@ public static class SpecValidation
     /// <summary>Most disks (PCI slots of bus 0).</summary>
     public const int MaxDisks = 24;
 
+    /// <summary>Most network devices.</summary>
+    public const int MaxNets = 8;
+
+    /// <summary>Most queue pairs of a network device; a worker gets one descriptor for each.</summary>
+    public const int MaxNetQueues = 8;
+
+    /// <summary>Most requests or frames a second that a limit can name.</summary>
+    public const int MaxOperations = 1_000_000_000;
+
     /// <summary>Most request queues per disk.</summary>
     public const int MaxQueues = 64;
 
@@ -59,6 +68,11 @@ public static class SpecValidation
         for (int i = 0; i < spec.Disks.Count; i++)
         {
             CheckDisk(spec, i, check);
+        }
+
+        if (spec.Nets.Count > 0)
+        {
+            NetValidation.CheckNets(spec, check);
         }
 
         if (spec.Balloon is not null || spec.Vsock is not null || spec.GenerationId is not null)
@@ -196,6 +210,11 @@ public static class SpecValidation
         check.Require(disk.Queues is >= 1 and <= MaxQueues, path + ".queues", $"{disk.Queues}, expected 1 to {MaxQueues}");
         check.Require(disk.QueueSize is >= 2 and <= MaxQueueSize && BitOperations.IsPow2(disk.QueueSize), path + ".queueSize", $"{disk.QueueSize}, expected a power of two from 2 to {MaxQueueSize}");
         check.Require(disk.Serial is null || IsSerial(disk.Serial), path + ".serial", $"\"{disk.Serial}\", expected 1 to {SerialBytes} printable ASCII characters");
+        if (disk.Limits is { } limits)
+        {
+            NetValidation.CheckLimits(limits, path + ".limits", check);
+        }
+
         for (int i = 0; i < index; i++)
         {
             DiskSpec other = spec.Disks[i];

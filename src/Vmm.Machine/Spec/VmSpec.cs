@@ -81,6 +81,9 @@ public sealed record VmSpec
     /// <summary>Disks in guest order (vda, vdb, …).</summary>
     public IReadOnlyList<DiskSpec> Disks { get; init; } = [];
 
+    /// <summary>Network devices in guest order.</summary>
+    public IReadOnlyList<NetSpec> Nets { get; init; } = [];
+
     /// <summary>Attach a virtio-rng.</summary>
     public bool Rng { get; init; } = true;
 
@@ -226,4 +229,7 @@ public sealed record DiskSpec
 
     /// <summary>Transport; null is the VM's.</summary>
     public VirtioTransport? Transport { get; init; }
+
+    /// <summary>Rate limits of reads and writes together; null is none.</summary>
+    public LimitsSpec? Limits { get; init; }
 }

@@ -47,6 +47,12 @@ public sealed partial class VmSpecJson : JsonSerializerContext
             whole = spec.Disks[i] is { Path: not null };
         }
 
+        whole &= spec.Nets is not null;
+        for (int i = 0; whole && i < spec.Nets!.Count; i++)
+        {
+            whole = spec.Nets[i] is { Tap: not null };
+        }
+
         if (spec.Numa is { } numa)
         {
             whole &= numa.Vnodes is not null;

@@ -19,6 +19,7 @@ internal sealed class BlkIoLoop : IDisposable
     private readonly DiskCompletion[] _finished = new DiskCompletion[64];
     private readonly long _longestPoll;
     private long _poll;
+    private TimerFd? _timer; // made by the first request that a rate limit holds back
     private bool _broken;
 
     internal BlkIoLoop(VirtioBlk device, IDiskBackend disk, VirtioActivation activation, IEnumerable<int> queues, int pollMicroseconds)
@@ -101,6 +102,7 @@ internal sealed class BlkIoLoop : IDisposable
     public void Dispose()
     {
         _requests.Dispose();
+        _timer?.Dispose();
         foreach (BlkQueue queue in _queues)
         {
             queue.Dispose();
@@ -134,6 +136,30 @@ internal sealed class BlkIoLoop : IDisposable
         }
     }
 
+    /// <summary>Lets the next sleep end when a request that a rate limit holds back can be tried again; false when there is none.</summary>
+    private bool SetTimer()
+    {
+        int wait = 0;
+        foreach (BlkQueue queue in _queues)
+        {
+            wait = queue.Wait > 0 && (wait == 0 || queue.Wait < wait) ? queue.Wait : wait;
+        }
+
+        if (wait == 0)
+        {
+            return false;
+        }
+
+        if (_timer is null)
+        {
+            _timer = new TimerFd();
+            _requests.Watch(_timer.Event);
+        }
+
+        _timer.Set(wait);
+        return true;
+    }
+
     private void Sleep()
     {
         bool arrived = false;
@@ -150,11 +176,18 @@ internal sealed class BlkIoLoop : IDisposable
             return;
         }
 
+        bool throttled = SetTimer();
         long before = Stopwatch.GetTimestamp();
         _requests.Wait();
         foreach (BlkQueue queue in _queues)
         {
             queue.Doorbell.TryTake(out _);
+        }
+
+        if (throttled)
+        {
+            _timer!.Event.TryTake(out _);
+            return; // the length of this sleep says nothing about the guest
         }
 
         // A sleep that a longer poll would have spared lengthens the next poll; a long one shortens it.

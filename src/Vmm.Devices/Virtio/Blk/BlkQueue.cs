@@ -24,6 +24,7 @@ internal sealed class BlkQueue : IDisposable
     private readonly NativeArray<IoVector> _vectors;
     private readonly ulong _tagBase;
     private int _freeCount;
+    private int _held = -1; // the slot of a request that waits for the rate limit; nothing is taken behind it
 
     internal BlkQueue(VirtioBlk device, IDiskBackend disk, VirtioActivation activation, int index, int tag, IDiskQueue requests)
     {
@@ -56,11 +57,19 @@ internal sealed class BlkQueue : IDisposable
 
     public bool HasFreeSlot => _freeCount > 0;
 
+    /// <summary>Milliseconds until a request that the rate limit holds back can be tried again; 0 when there is none.</summary>
+    public int Wait { get; private set; }
+
     /// <summary>Takes up to a ring's worth of chains. False when the driver broke the ring.</summary>
     public bool Take(out bool any)
     {
         any = false;
-        for (int budget = _ring.Size; budget > 0 && _freeCount > 0; budget--)
+        if (_held >= 0)
+        {
+            any = TryRelease();
+        }
+
+        for (int budget = _ring.Size; budget > 0 && _freeCount > 0 && _held < 0; budget--)
         {
             TakeResult result = _ring.TryTake(out ushort head);
             if (result == TakeResult.Empty)
@@ -103,7 +112,7 @@ internal sealed class BlkQueue : IDisposable
     public void DisableNotifications() => _ring.DisableNotifications();
 
     /// <summary>True when chains arrived that can be taken now.</summary>
-    public bool EnableNotifications() => _ring.EnableNotifications() && _freeCount > 0;
+    public bool EnableNotifications() => _ring.EnableNotifications() && _freeCount > 0 && _held < 0;
 
     public void Dispose() => _vectors.Dispose();
 
@@ -118,13 +127,47 @@ internal sealed class BlkQueue : IDisposable
         }
 
         _freeCount--;
+        if (_device.Limiter is { } limiter && !Passes(limiter, request))
+        {
+            _held = slot;
+            return true;
+        }
+
+        Begin(slot);
+        return true;
+    }
+
+    private bool Passes(RateLimiter limiter, in BlkRequest request)
+    {
+        int wait = 0;
+        bool passes = request.Type is not (BlkType.In or BlkType.Out) || limiter.TryTake(request.ReadableBytes + request.WritableBytes, RateLimiter.Now, out wait);
+        Wait = wait;
+        return passes;
+    }
+
+    private bool TryRelease()
+    {
+        int slot = _held;
+        if (_device.Limiter is { } limiter && !Passes(limiter, _slots[slot]))
+        {
+            return false;
+        }
+
+        _held = -1;
+        Wait = 0;
+        Begin(slot);
+        return true;
+    }
+
+    private void Begin(int slot)
+    {
+        ref BlkRequest request = ref _slots[slot];
+        Span<IoVector> vectors = _vectors.Span.Slice(slot * _vectorsPerSlot, _vectorsPerSlot);
         BlkStatus? refused = request.TooManySegments ? BlkStatus.IoError : Queue(ref request, slot, vectors);
         if (refused is { } status)
         {
             Complete(slot, status);
         }
-
-        return true;
     }
 
     // Null when the disk has the request now; otherwise its status.

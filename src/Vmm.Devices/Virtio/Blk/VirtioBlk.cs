@@ -13,6 +13,7 @@ public sealed class VirtioBlk : VirtioDevice
     private readonly byte[] _id = new byte[20];
     private readonly List<Thread> _threads = [];
     private readonly List<EventFd> _stops = [];
+    private RateLimiter? _limiter;
     private volatile bool _stopping;
     private bool _disposed;
 
@@ -29,6 +30,9 @@ public sealed class VirtioBlk : VirtioDevice
         Encoding.ASCII.GetBytes(_options.Serial, _id);
     }
 
+    /// <summary>Its name, e.g. <c>disk0</c>.</summary>
+    public string Name => _options.Name;
+
     /// <summary>What the disk has done.</summary>
     public BlkCounters Counters { get; } = new();
 
@@ -44,9 +48,14 @@ public sealed class VirtioBlk : VirtioDevice
     /// <inheritdoc/>
     public override int ConfigLength => BlkConfig.Length;
 
+    internal RateLimiter? Limiter => Volatile.Read(ref _limiter);
+
     internal bool Writeback => _config.Writeback;
 
     internal ReadOnlySpan<byte> Id => _id;
+
+    /// <summary>Limits reads and writes together from now on; null is no limit. Any thread.</summary>
+    public void SetLimit(RateLimit? limit) => Volatile.Write(ref _limiter, RateLimiter.Create(limit, RateLimiter.Now));
 
     /// <inheritdoc/>
     public override void ReadConfig(int offset, Span<byte> data) => _config.Read(offset, data);

@@ -1,0 +1,35 @@
+using Vmm.Interop;
+
+namespace Vmm.Devices.Virtio.Net;
+
+/// <summary>The host's side of a network device. <see cref="SetOffloads"/> and <see cref="SetActiveQueues"/> come from one thread at a time.</summary>
+public interface INetBackend : IDisposable
+{
+    /// <summary>Number of queues; each has one I/O thread.</summary>
+    int QueueCount { get; }
+
+    /// <summary>What it can hand to the guest unfinished, and takes unfinished from it.</summary>
+    TapOffloads Offloads { get; }
+
+    /// <summary>One queue.</summary>
+    INetQueue Queue(int index);
+
+    /// <summary>Says what the guest takes unfinished; false when it is refused (then nothing changed).</summary>
+    bool SetOffloads(TapOffloads offloads);
+
+    /// <summary>Frames for the guest go to the first <paramref name="count"/> queues only.</summary>
+    void SetActiveQueues(int count);
+}
+
+/// <summary>One queue of whole frames behind a header of <see cref="TapQueue.HeaderLength"/> bytes. One I/O thread; nothing blocks or allocates.</summary>
+public interface INetQueue
+{
+    /// <summary>For poll(2): readable when a frame is there, writable when one can be sent.</summary>
+    FileDescriptorHandle Handle { get; }
+
+    /// <summary>Reads a frame into an iovec: bytes, or -errno; -EAGAIN when none is there, anything else when there will never be one again.</summary>
+    long Read(nint vectors, int count);
+
+    /// <summary>Writes a frame from an iovec: bytes, or -errno; -EAGAIN when there is no room now, anything else when this frame is refused.</summary>
+    long Write(nint vectors, int count);
+}

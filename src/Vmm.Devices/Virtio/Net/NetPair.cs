@@ -1,0 +1,171 @@
+using Vmm.Interop;
+
+namespace Vmm.Devices.Virtio.Net;
+
+/// <summary>What a direction waits for.</summary>
+internal enum NetProgress
+{
+    /// <summary>The other side has nothing: frames of the host, or chains of the guest.</summary>
+    Idle,
+
+    /// <summary>The share of this round is used up: there is more.</summary>
+    More,
+
+    /// <summary>The place to put it is missing: buffers of the guest, or room in the host's queue.</summary>
+    Blocked,
+
+    /// <summary>The rate limit: try again after the given time.</summary>
+    Throttled,
+
+    /// <summary>The driver broke the ring.</summary>
+    Broken,
+}
+
+/// <summary>One queue pair and its thread: sleeps in poll(2) on what the two directions wait for, and on nothing else, so that it never turns in circles.</summary>
+internal sealed class NetPair : IDisposable
+{
+    private const int Budget = 64; // frames of one direction before the other has its turn
+
+    private readonly VirtioNet _device;
+    private readonly VirtioActivation _activation;
+    private readonly int _index, _controlIndex;
+    private readonly INetQueue _queue;
+    private readonly ActiveQueue? _receive, _send, _control;
+    private readonly EventFd _wake = new();
+    private readonly Thread _thread;
+    private readonly Action<int>? _threadStarted;
+    private volatile bool _stopping;
+
+    internal NetPair(VirtioNet device, VirtioActivation activation, int index, int controlIndex, string name, Action<int>? threadStarted)
+    {
+        _device = device;
+        _activation = activation;
+        _index = index;
+        _controlIndex = controlIndex;
+        _threadStarted = threadStarted;
+        _queue = device.Backend.Queue(index);
+        _receive = activation.Queues[2 * index];
+        _send = activation.Queues[(2 * index) + 1];
+        _control = controlIndex >= 0 ? activation.Queues[controlIndex] : null;
+        _thread = new Thread(Run, maxStackSize: 256 * 1024) { Name = name, IsBackground = true };
+    }
+
+    public void Start() => _thread.Start();
+
+    /// <summary>Lets the thread end after the frame at hand. Any thread.</summary>
+    public void Stop()
+    {
+        _stopping = true;
+        _wake.Signal();
+    }
+
+    /// <summary>Makes the thread look at the device's state again. Any thread.</summary>
+    public void Wake() => _wake.Signal();
+
+    /// <summary>Waits for the end of the thread, which was told to stop; afterwards nothing touches guest memory.</summary>
+    public void Join()
+    {
+        if (_thread.IsAlive)
+        {
+            _thread.Join();
+        }
+    }
+
+    /// <summary>After <see cref="Join"/> of every pair: one that ends may still wake the others.</summary>
+    public void Dispose() => _wake.Dispose();
+
+    private void Run()
+    {
+        try
+        {
+            _threadStarted?.Invoke(_index);
+            using NetReceiver? receiver = _receive is null ? null : new NetReceiver(_device, _activation, _receive.Queue, _queue);
+            using NetSender? sender = _send is null ? null : new NetSender(_device, _activation, _send.Queue, _queue);
+            NetControl? control = _control is null ? null : new NetControl(_device, _activation, _control.Queue);
+            Loop(receiver, sender, control);
+            receiver?.GiveBack();
+            sender?.GiveBack();
+        }
+#pragma warning disable CA1031 // Whatever fails here fails this device, not the process: the guest sees a device that needs a reset.
+        catch (Exception error)
+#pragma warning restore CA1031
+        {
+            _device.Break($"queue pair {_index}: I/O thread failed: {error.Message}");
+        }
+    }
+
+    private void Loop(NetReceiver? receiver, NetSender? sender, NetControl? control)
+    {
+        while (!_stopping)
+        {
+            int timeout = -1;
+            bool mayReceive = receiver is not null && _index < _device.ActivePairs && _device.LinkUp;
+            NetProgress received = mayReceive ? receiver!.Serve(Budget, ref timeout) : NetProgress.Idle;
+            if (mayReceive && receiver!.TakePublished())
+            {
+                _activation.Publish(2 * _index);
+            }
+
+            NetProgress sent = sender?.Serve(Budget, ref timeout) ?? NetProgress.Idle;
+            if (sender is not null)
+            {
+                _activation.Publish((2 * _index) + 1);
+            }
+
+            bool controlled = control?.Serve() ?? true;
+            if (control is not null)
+            {
+                _activation.Publish(_controlIndex);
+            }
+
+            if (received == NetProgress.Broken || sent == NetProgress.Broken || !controlled)
+            {
+                _device.Break($"queue pair {_index}: malformed ring or chain");
+                return;
+            }
+
+            if (received != NetProgress.More && sent != NetProgress.More)
+            {
+                Sleep(mayReceive, received, sent, timeout);
+            }
+        }
+    }
+
+    private void Sleep(bool mayReceive, NetProgress received, NetProgress sent, int timeout)
+    {
+        // A doorbell is wanted only by who waits for chains.
+        bool starved = mayReceive && received == NetProgress.Blocked;
+        bool hungry = _send is not null && sent == NetProgress.Idle;
+        bool arrived = starved && _receive!.Queue.EnableNotifications();
+        arrived |= hungry && _send!.Queue.EnableNotifications();
+        arrived |= _control is not null && _control.Queue.EnableNotifications();
+        if (arrived)
+        {
+            return;
+        }
+
+        bool read = mayReceive && _device.LinkUp && received == NetProgress.Idle, write = sent == NetProgress.Blocked;
+        Span<PollEntry> entries =
+        [
+            new(_wake.Handle, read: true),
+            new(starved ? _receive!.Doorbell.Handle : null, read: true),
+            new(hungry ? _send!.Doorbell.Handle : null, read: true),
+            new(_control?.Doorbell.Handle, read: true),
+            new(read || write ? _queue.Handle : null, read, write),
+        ];
+        Poll.Wait(entries, timeout);
+        // Emptied before the next look at the rings, so that a kick after that look wakes the thread again.
+        Empty(_wake, entries[0]);
+        Empty(_receive?.Doorbell, entries[1]);
+        Empty(_send?.Doorbell, entries[2]);
+        Empty(_control?.Doorbell, entries[3]);
+    }
+
+    private static void Empty(EventFd? rung, in PollEntry entry)
+    {
+        if (entry.Readable)
+        {
+            rung?.TryTake(out _);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+using Vmm.Interop;
+
+namespace Vmm.Devices.Virtio.Net;
+
+/// <summary>A virtio network device (virtio 1.2 section 5.1) in front of a tap or another <see cref="INetBackend"/>. Owns the back end.</summary>
+public sealed class VirtioNet : VirtioDevice
+{
+    private readonly INetBackend _backend;
+    private readonly VirtioNetOptions _options;
+    private readonly NetConfig _config;
+    private readonly List<NetPair> _pairs = [];
+    private RateLimiter? _receiveLimiter, _sendLimiter;
+    private VirtioActivation? _activation;
+    private volatile int _activePairs = 1;
+    private bool _disposed;
+
+    /// <summary>Presents <paramref name="backend"/> to a guest.</summary>
+    /// <exception cref="ArgumentException">An option is out of range.</exception>
+    public VirtioNet(INetBackend backend, VirtioNetOptions options)
+    {
+        options.Validate();
+        _backend = backend;
+        _options = options;
+        int pairs = backend.QueueCount;
+        _config = new NetConfig(options.Mac.Span, pairs, options.Mtu);
+        DeviceFeatures = NetFeatures.For(backend.Offloads, pairs, options.Mtu);
+        ushort[] sizes = new ushort[(2 * pairs) + 1];
+        Array.Fill(sizes, (ushort)options.QueueSize);
+        sizes[^1] = 16; // the control queue: one command at a time
+        if (pairs > 1)
+        {
+            sizes[2] = (ushort)options.QueueSize; // also the control queue of a driver without MQ
+        }
+
+        QueueSizes = sizes;
+        SetLimit(options.Limit);
+        _backend.SetActiveQueues(1);
+    }
+
+    /// <summary>Its name, e.g. <c>net0</c>.</summary>
+    public string Name => _options.Name;
+
+    /// <summary>What the device has moved.</summary>
+    public NetCounters Counters { get; } = new();
+
+    /// <inheritdoc/>
+    public override ushort DeviceType => 1;
+
+    /// <inheritdoc/>
+    public override ulong DeviceFeatures { get; }
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<ushort> QueueSizes { get; }
+
+    /// <inheritdoc/>
+    public override int ConfigLength => NetConfig.Length;
+
+    /// <summary>Pairs the driver asked to be used; the first ones.</summary>
+    internal int ActivePairs => _activePairs;
+
+    /// <summary>Largest payload of a frame that is no segment.</summary>
+    internal int Mtu => Math.Max(_options.Mtu, 1500);
+
+    internal bool LinkUp => _config.LinkUp;
+
+    internal RateLimiter? ReceiveLimiter => Volatile.Read(ref _receiveLimiter);
+
+    internal RateLimiter? SendLimiter => Volatile.Read(ref _sendLimiter);
+
+    internal INetBackend Backend => _backend;
+
+    /// <summary>Limits each direction from now on; null is no limit. Any thread.</summary>
+    public void SetLimit(RateLimit? limit)
+    {
+        long now = RateLimiter.Now;
+        Volatile.Write(ref _receiveLimiter, RateLimiter.Create(limit, now));
+        Volatile.Write(ref _sendLimiter, RateLimiter.Create(limit, now));
+    }
+
+    /// <inheritdoc/>
+    public override void ReadConfig(int offset, Span<byte> data) => _config.Read(offset, data);
+
+    /// <inheritdoc/>
+    public override void Activate(VirtioActivation activation)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        Reset();
+        _activation = activation;
+        _backend.SetOffloads(NetFeatures.Offloads(activation.Features));
+        bool multiQueue = (activation.Features & NetFeatures.MultiQueue) != 0;
+        int pairs = multiQueue ? _backend.QueueCount : 1;
+        // 5.1.2: without MQ there is one pair, whatever the device could do, and the control queue comes behind it.
+        int control = (activation.Features & NetFeatures.ControlQueue) != 0 ? 2 * pairs : -1;
+        for (int i = 0; i < pairs; i++)
+        {
+            _pairs.Add(new NetPair(this, activation, i, i == 0 ? control : -1, $"{_options.Name}-io{i}", _options.ThreadStarted));
+        }
+
+        foreach (NetPair pair in _pairs)
+        {
+            pair.Start();
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Reset()
+    {
+        foreach (NetPair pair in _pairs)
+        {
+            pair.Stop();
+        }
+
+        foreach (NetPair pair in _pairs)
+        {
+            pair.Join();
+        }
+
+        foreach (NetPair pair in _pairs)
+        {
+            pair.Dispose();
+        }
+
+        _pairs.Clear();
+        _activation = null;
+        _activePairs = 1;
+        _backend.SetActiveQueues(1);
+        _backend.SetOffloads(TapOffloads.None);
+    }
+
+    /// <summary>The driver's command; on the thread of the first pair. False when there are not that many.</summary>
+    internal bool SetActivePairs(int count)
+    {
+        if (count < 1 || count > _pairs.Count)
+        {
+            return false;
+        }
+
+        _backend.SetActiveQueues(count);
+        _activePairs = count;
+        WakeAll();
+        return true;
+    }
+
+    /// <summary>The host's interface is gone: the guest sees its link go down. From any of the I/O threads.</summary>
+    internal void LoseLink()
+    {
+        if (_config.LinkUp)
+        {
+            _config.LinkUp = false;
+            _activation?.Interrupts.SignalConfigChanged();
+        }
+    }
+
+    /// <summary>The driver broke a ring: every thread ends, nothing more is taken until the reset.</summary>
+    internal void Break(string reason)
+    {
+        _activation?.Interrupts.SetNeedsReset($"{_options.Name}: {reason}");
+        foreach (NetPair pair in _pairs)
+        {
+            pair.Stop();
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing && !_disposed)
+        {
+            _disposed = true;
+            Reset();
+            _backend.Dispose();
+        }
+    }
+
+    private void WakeAll()
+    {
+        foreach (NetPair pair in _pairs)
+        {
+            pair.Wake();
+        }
+    }
+}

@@ -1,0 +1,109 @@
+using System.Text;
+
+namespace Vmm.Interop;
+
+/// <summary>What the reader of a tap takes unfinished, the TUN_F_ bits of linux/if_tun.h.</summary>
+[Flags]
+public enum TapOffloads : uint
+{
+    /// <summary>Whole frames with whole checksums only.</summary>
+    None = 0,
+
+    /// <summary>Frames whose checksum is still to be computed.</summary>
+    Checksum = 1,
+
+    /// <summary>TCP over IPv4 longer than the MTU.</summary>
+    Tso4 = 2,
+
+    /// <summary>TCP over IPv6 longer than the MTU.</summary>
+    Tso6 = 4,
+
+    /// <summary>Such with ECN bits.</summary>
+    TsoEcn = 8,
+}
+
+/// <summary>One queue of a tap device: reads and writes whole Ethernet frames behind a virtio header of 12 bytes, never blocking. One thread at a time.</summary>
+public sealed class TapQueue : IDisposable
+{
+    /// <summary>Bytes in front of each frame: struct virtio_net_hdr_v1, virtio 1.2 section 5.1.6.</summary>
+    public const int HeaderLength = 12;
+
+    private const int NoEntry = 2, NoPermission = 1, NoAccess = 13, Busy = 16, NoDevice = 19, Invalid = 22, TooBig = 7;
+
+    private TapQueue(FileDescriptorHandle handle, string name)
+    {
+        Handle = handle;
+        Name = name;
+    }
+
+    /// <summary>Name of the network interface.</summary>
+    public string Name { get; }
+
+    /// <summary>The descriptor, for polling and passing on.</summary>
+    public FileDescriptorHandle Handle { get; }
+
+    /// <summary>Opens a queue of a tap that exists.</summary>
+    /// <param name="name">Name of the interface, at most 15 bytes.</param>
+    /// <param name="multiQueue">The tap has several queues; each open gives one more of them.</param>
+    /// <exception cref="TapException">It does not exist, is no such tap, is in use, or may not be opened.</exception>
+    public static TapQueue Open(string name, bool multiQueue)
+    {
+        nint fd = Native.TapOpen(CString.Of(name), multiQueue ? 1 : 0, out int errno);
+        return fd >= 0 ? FromDescriptor(new FileDescriptorHandle(fd)) : throw new TapException(errno switch
+        {
+            NoDevice => $"tap {name} does not exist: create it with 'ip tuntap add dev {name} mode tap{(multiQueue ? " multi_queue" : "")}'",
+            NoEntry => "/dev/net/tun does not exist: load the tun module",
+            Busy => $"tap {name} is in use by another program",
+            Invalid => multiQueue
+                ? $"{name} is not a tap with several queues: create it with 'ip tuntap add dev {name} mode tap multi_queue'"
+                : $"{name} is not a tap with one queue: create it with 'ip tuntap add dev {name} mode tap', or give it more queues here",
+            NoPermission or NoAccess => $"tap {name}: permission denied: run as root, or create it for this user with 'ip tuntap add dev {name} mode tap user NAME'",
+            TooBig => $"tap {name} has no more queues to give",
+            _ => new KernelException($"open tap {name}", errno).Message,
+        });
+    }
+
+    /// <summary>Takes ownership of a descriptor that somebody else opened.</summary>
+    /// <exception cref="TapException">It is no tap queue, or not one with frame headers.</exception>
+    public static TapQueue FromDescriptor(FileDescriptorHandle descriptor)
+    {
+        Span<byte> name = stackalloc byte[16];
+        int answer = Native.TapCheck(descriptor, name);
+        if (answer == 0)
+        {
+            answer = Native.TapHeader(descriptor, HeaderLength);
+        }
+
+        if (answer != 0)
+        {
+            descriptor.Dispose();
+            throw new TapException(answer == -Invalid
+                ? "the descriptor is a tap queue without frame headers: open it with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR"
+                : $"the descriptor is no tap queue: {new KernelException("TUNGETIFF", -answer).Message}");
+        }
+
+        int length = name.IndexOf((byte)0);
+        return new TapQueue(descriptor, Encoding.ASCII.GetString(length < 0 ? name : name[..length]));
+    }
+
+    /// <summary>The MTU of the interface in bytes, or 0 when this network namespace has no interface of that name.</summary>
+    public static int MtuOf(string name) => Math.Max(Native.InterfaceMtu(CString.Of(name)), 0);
+
+    /// <summary>Says what this side takes unfinished; false when the kernel does not know one of them.</summary>
+    public bool TrySetOffloads(TapOffloads offloads) => Native.TapOffload(Handle, (uint)offloads) == 0;
+
+    /// <summary>Gives the queue its share of the frames, or takes it away. False when it was so already, or the tap has one queue.</summary>
+    public bool TryAttach(bool attach) => Native.TapAttach(Handle, attach ? 1 : 0) == 0;
+
+    /// <summary>Reads a frame with its header into an iovec; a longer frame loses its end. Bytes, or -errno (EAGAIN: none there).</summary>
+    public long Read(nint vectors, int count) => Native.TapRead(Handle, vectors, count);
+
+    /// <summary>Writes a frame with its header from an iovec. Bytes, or -errno (EAGAIN: no room now).</summary>
+    public long Write(nint vectors, int count) => Native.TapWrite(Handle, vectors, count);
+
+    /// <inheritdoc/>
+    public void Dispose() => Handle.Dispose();
+}
+
+/// <summary>A tap cannot be used; the message says what to do.</summary>
+public sealed class TapException(string message) : Exception(message);

@@ -1,0 +1,144 @@
+using Vmm.Devices.Virtio.Net;
+using Vmm.Interop;
+
+namespace Vmm.Devices.Tests.Virtio.Net;
+
+/// <summary>The host's side in memory: packet sockets, which are readable, writable and full as a tap is.</summary>
+internal sealed class MemoryNet : INetBackend
+{
+    private readonly Port[] _queues;
+
+    public MemoryNet(int queues = 1, TapOffloads offloads = TapOffloads.Checksum | TapOffloads.Tso4 | TapOffloads.Tso6 | TapOffloads.TsoEcn)
+    {
+        Offloads = offloads;
+        _queues = [.. Enumerable.Range(0, queues).Select(_ => new Port())];
+    }
+
+    public int QueueCount => _queues.Length;
+
+    public TapOffloads Offloads { get; }
+
+    public TapOffloads Set { get; private set; }
+
+    public int Active { get; private set; }
+
+    public bool RefuseWrites { get; set; }
+
+    public INetQueue Queue(int index)
+    {
+        _queues[index].Owner = this;
+        return _queues[index];
+    }
+
+    public bool SetOffloads(TapOffloads offloads)
+    {
+        Set = offloads;
+        return true;
+    }
+
+    public void SetActiveQueues(int count) => Active = count;
+
+    /// <summary>A frame of the host towards the guest: 10 bytes of header as a tap writes them, two of nothing, the payload.</summary>
+    public void Send(int queue, ReadOnlySpan<byte> payload, byte flags = 0, int timeout = 20_000)
+    {
+        byte[] frame = new byte[12 + payload.Length];
+        frame[0] = flags;
+        frame[10] = frame[11] = 0xEE;
+        payload.CopyTo(frame.AsSpan(12));
+        _queues[queue].Far.Send(frame, [], timeout);
+    }
+
+    /// <summary>The same, unless the queue is full.</summary>
+    public void TrySend(int queue, ReadOnlySpan<byte> payload, byte flags = 0)
+    {
+        try
+        {
+            Send(queue, payload, flags, 0);
+        }
+        catch (KernelException full) when (full.Errno is 11 or 110)
+        {
+        }
+    }
+
+    /// <summary>A frame of the guest, with its header; null when there is none.</summary>
+    public byte[]? Receive(int queue)
+    {
+        byte[] buffer = new byte[70_000];
+        return _queues[queue].Far.Receive(buffer, 0, out int length, out _) == PacketKind.Packet ? buffer[..length] : null;
+    }
+
+    public void HangUp(int queue) => _queues[queue].Far.Dispose();
+
+    public void Dispose()
+    {
+        foreach (Port queue in _queues)
+        {
+            queue.Near.Dispose();
+            queue.Far.Dispose();
+        }
+    }
+
+    private sealed class Port : INetQueue
+    {
+        private readonly byte[] _buffer = new byte[70_000];
+
+        public Port() => (Near, Far) = PacketSocket.CreatePair();
+
+        public MemoryNet? Owner { get; set; }
+
+        public PacketSocket Near { get; }
+
+        public PacketSocket Far { get; }
+
+        public FileDescriptorHandle Handle => Near.Handle;
+
+        public long Read(nint vectors, int count)
+        {
+            PacketKind kind = Near.Receive(_buffer, 0, out int length, out _);
+            if (kind != PacketKind.Packet)
+            {
+                return kind == PacketKind.Empty ? -11 : -77;
+            }
+
+            Span<byte> rest = _buffer.AsSpan(0, length);
+            foreach (IoVector vector in HostSpan.Vectors(vectors, count))
+            {
+                int part = (int)Math.Min(vector.Length, (nuint)rest.Length);
+                rest[..part].CopyTo(HostSpan.Bytes(vector.Base, part));
+                rest = rest[part..];
+            }
+
+            return length - rest.Length;
+        }
+
+        public long Write(nint vectors, int count)
+        {
+            if (Owner!.RefuseWrites)
+            {
+                return -5;
+            }
+
+            int length = 0;
+            foreach (IoVector vector in HostSpan.Vectors(vectors, count))
+            {
+                int part = (int)Math.Min(vector.Length, (nuint)(_buffer.Length - length));
+                HostSpan.Bytes(vector.Base, part).CopyTo(_buffer.AsSpan(length));
+                length += part;
+            }
+
+            try
+            {
+                Near.Send(_buffer.AsSpan(0, length), [], 0);
+                return length;
+            }
+            catch (KernelException full) when (full.Errno is 11 or 110)
+            {
+                return -11;
+            }
+            catch (KernelException)
+            {
+                return -77;
+            }
+        }
+    }
+}
