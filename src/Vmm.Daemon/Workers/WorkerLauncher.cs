@@ -70,7 +70,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             worker.UserId = user;
             user = null; // from here on the worker's end gives it back
             worker.Assign(files);
-            await worker.CreateAsync(new CreateBody(vmId, worker.UserId, VmSpecJson.Write(spec)), resources, cancellation).ConfigureAwait(false);
+            await worker.CreateAsync(new CreateBody(vmId, worker.UserId, VmSpecJson.Write(WorkerResources.WithMtus(spec))), resources, cancellation).ConfigureAwait(false);
             return worker;
         }
         catch (Exception cause)
