@@ -73,7 +73,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             user = null; // from here on the worker's end gives it back
             worker.Assign(files);
             string? noGroup = _cgroups.Confine(vmId, worker.ProcessId, spec);
-            await worker.CreateAsync(new CreateBody(vmId, worker.UserId, VmSpecJson.Write(spec)), resources, cancellation).ConfigureAwait(false);
+            await worker.CreateAsync(new CreateBody(vmId, worker.UserId, VmSpecJson.Write(WorkerResources.WithMtus(spec))), resources, cancellation).ConfigureAwait(false);
             worker.Grouped(noGroup);
             if (_options.RequireConfinement && worker.Confinement is { Missing.Count: > 0 } partial)
             {

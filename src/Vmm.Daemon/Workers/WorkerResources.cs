@@ -49,6 +49,12 @@ internal sealed class WorkerResources : IDisposable
         }
     }
 
+    /// <summary>The spec with the MTU of each tap in it: a worker may see no network interfaces.</summary>
+    internal static VmSpec WithMtus(VmSpec spec) => spec.Nets.Count == 0 ? spec : spec with
+    {
+        Nets = [.. spec.Nets.Select(n => n with { Mtu = n.Mtu ?? (TapQueue.MtuOf(n.Tap) is >= 68 and <= ushort.MaxValue and var mtu ? mtu : null) })],
+    };
+
     /// <summary>What a worker in the pool gets ready with.</summary>
     /// <exception cref="WorkerException">KVM cannot be opened.</exception>
     internal static WorkerResources ForPreparation()
