@@ -1,10 +1,10 @@
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
-using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Vmm.Daemon.Api;
 using Vmm.Daemon.Inventory;
+using Vmm.Daemon.Security;
 using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
 
@@ -17,13 +17,15 @@ public sealed class DaemonHost : IAsyncDisposable
     private readonly WebApplication _web;
     private readonly VmInventory _inventory;
     private readonly VmManager _vms;
+    private readonly AuditLog _audit;
 
-    private DaemonHost(FolderLocks locks, WebApplication web, VmInventory inventory, VmManager vms)
+    private DaemonHost(FolderLocks locks, WebApplication web, VmInventory inventory, VmManager vms, AuditLog audit)
     {
         _locks = locks;
         _web = web;
         _inventory = inventory;
         _vms = vms;
+        _audit = audit;
     }
 
     /// <summary>Makes the state and the run folder where they are missing; others than the daemon's user and group see neither.</summary>
@@ -59,28 +61,33 @@ public sealed class DaemonHost : IAsyncDisposable
         // Settings come from the command line alone: without this the builder would watch the current folder, whatever that is, for an appsettings.json.
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory, Args = ["--hostBuilder:reloadConfigOnChange=false"] });
         builder.Logging.ClearProviders().AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(level).AddFilter("Microsoft", LogLevel.Warning);
-        builder.WebHost.ConfigureKestrel(kestrel =>
-        {
-            kestrel.AddServerHeader = false;
-            kestrel.Limits.MaxRequestBodySize = DaemonOptions.MaxBodyBytes;
-            kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
-            kestrel.ListenUnixSocket(options.SocketPath, socket => socket.Protocols = HttpProtocols.Http1);
-        });
+        Listeners.Add(builder.WebHost, options);
         builder.Services.AddSingleton(options);
         WebApplication web = builder.Build();
         ILoggerFactory logs = web.Services.GetRequiredService<ILoggerFactory>();
         VmInventory inventory = VmInventory.Open(Path.Combine(options.StateFolder, "inventory.db"));
         VmManager vms = new(inventory, launcher, logs.CreateLogger<VmManager>());
-        DaemonHost host = new(locks, web, inventory, vms);
+        AuditLog audit = new(Path.Combine(options.StateFolder, "audit.log"));
+        DaemonHost host = new(locks, web, inventory, vms, audit);
         try
         {
-            RemoveStaleSocket(options.SocketPath);
+            if (!options.ListenFds)
+            {
+                RemoveStaleSocket(options.SocketPath);
+            }
+
+            Tokens tokens = new(inventory, TimeProvider.System);
+            RequestCounts counts = new();
             await vms.LoadAsync(cancellation).ConfigureAwait(false);
-            web.UseMiddleware<RequestGuard>();
             web.UseWebSockets();
-            Endpoints.Map(web, vms);
+            web.UseMiddleware<RequestGuard>(new Authenticator(options, tokens), audit, counts);
+            Endpoints.Map(web, vms, tokens);
             await web.StartAsync(cancellation).ConfigureAwait(false);
-            File.SetUnixFileMode(options.SocketPath, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite);
+            if (!options.ListenFds)
+            {
+                File.SetUnixFileMode(options.SocketPath, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite);
+            }
+
             await host.AutostartOnceAsync(options, cancellation).ConfigureAwait(false);
             DaemonLog.Listening(logs.CreateLogger<DaemonHost>(), DaemonOptions.Version, options.SocketPath);
             return host;
@@ -103,6 +110,9 @@ public sealed class DaemonHost : IAsyncDisposable
         }
     }
 
+    /// <summary>Where the TLS endpoint listens, with the port that it got; null when there is none.</summary>
+    public Uri? RemoteAddress => _web.Urls.Where(u => u.StartsWith("https:", StringComparison.Ordinal)).Select(u => new Uri(u)).FirstOrDefault();
+
     /// <summary>Returns when the process was asked to end.</summary>
     public Task WaitAsync(CancellationToken cancellation) => Task.Delay(Timeout.Infinite, cancellation).ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
 
@@ -116,6 +126,7 @@ public sealed class DaemonHost : IAsyncDisposable
 
         await _web.DisposeAsync().ConfigureAwait(false);
         _vms.Dispose();
+        _audit.Dispose();
         _inventory.Dispose();
         _locks.Dispose();
     }

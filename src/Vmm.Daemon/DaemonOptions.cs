@@ -1,11 +1,11 @@
 using Vmm.Contracts.Rest;
-using Vmm.Daemon.Api;
+using Vmm.Daemon.Security;
 using Vmm.Daemon.Workers;
 
 namespace Vmm.Daemon;
 
 /// <summary>How the daemon was told to run.</summary>
-public sealed record DaemonOptions
+public sealed partial record DaemonOptions
 {
     /// <summary>Largest request body, bytes: a spec is text of a few kilobytes.</summary>
     public const long MaxBodyBytes = 1 << 20;
@@ -46,66 +46,43 @@ public sealed record DaemonOptions
     /// <summary>The REST socket's path.</summary>
     public string SocketPath => Socket ?? (string.Equals(RunFolder, "/run/vmm", StringComparison.Ordinal) ? VmmClient.DefaultSocket : Path.Combine(RunFolder, "vmmd.sock"));
 
-    /// <summary>Root and the daemon's own user may do everything, others nothing.</summary>
-    public bool Allows(Peer peer) => peer.UserId == 0 || peer.UserId == OwnUser;
+    /// <summary>Where <c>POST /api/v1/disks</c> makes disks; null is <c>disks</c> in the state folder.</summary>
+    public string? Disks { get; init; }
 
-    private static int OwnUser { get; } = ReadOwnUser();
+    /// <summary>The folder of disks.</summary>
+    public string DisksFolder => Disks ?? Path.Combine(StateFolder, "disks");
 
-    /// <summary>Reads the command line: <c>--state DIR --run DIR --socket PATH --worker PATH --pool N</c>.</summary>
-    /// <returns>The options, or null with what is wrong.</returns>
-    public static DaemonOptions? Parse(string[] args, out string problem)
-    {
-        problem = "";
-        DaemonOptions options = new();
-        for (int i = 0; i < args.Length; i += 2)
-        {
-            if (i + 1 == args.Length || args[i + 1].Length == 0)
-            {
-                problem = $"{args[i]} needs a value";
-                return null;
-            }
+    /// <summary>Group of this machine whose members are operators on the unix socket; empty for none.</summary>
+    public string OperatorGroup { get; init; } = "vmm";
 
-            if (string.Equals(args[i], "--pool", StringComparison.Ordinal))
-            {
-                if (!int.TryParse(args[i + 1], System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out int workers) || workers > 64)
-                {
-                    problem = $"--pool {args[i + 1]}: expected 0 to 64";
-                    return null;
-                }
+    /// <summary>The listening unix socket comes from the service manager (sd_listen_fds(3)).</summary>
+    public bool ListenFds { get; init; }
 
-                options = options with { PoolSize = workers };
-                continue;
-            }
+    /// <summary>TLS endpoint, <c>https://ADDRESS:PORT</c>; null for none.</summary>
+    public string? Listen { get; init; }
 
-            string value = Path.GetFullPath(args[i + 1]);
-            DaemonOptions? next = args[i] switch
-            {
-                "--state" => options with { StateFolder = value },
-                "--run" => options with { RunFolder = value },
-                "--socket" => options with { Socket = value },
-                "--worker" => options with { WorkerProgram = value },
-                _ => null,
-            };
-            if (next is null)
-            {
-                problem = $"unknown option {args[i]}; known: --state DIR, --run DIR, --socket PATH, --worker PATH, --pool N";
-                return null;
-            }
+    /// <summary>The daemon's certificate (PEM, with its chain), for <see cref="Listen"/>.</summary>
+    public string? Certificate { get; init; }
 
-            options = next;
-        }
+    /// <summary>Its key (PEM).</summary>
+    public string? Key { get; init; }
 
-        return options;
-    }
+    /// <summary>Who signs client certificates (PEM); null when clients come with tokens only.</summary>
+    public string? ClientAuthority { get; init; }
+
+    /// <summary>Client certificates that have a role; the first that fits counts.</summary>
+    public IReadOnlyList<CertificateRule> Principals { get; init; } = [];
+
+    internal static uint OwnUser { get; } = ReadOwnUser();
 
     /// <summary>The effective user, from /proc: there is no managed call for it.</summary>
-    private static int ReadOwnUser()
+    private static uint ReadOwnUser()
     {
         foreach (string line in File.ReadLines("/proc/self/status"))
         {
             if (line.StartsWith("Uid:", StringComparison.Ordinal))
             {
-                return int.Parse(line.Split('\t')[2], System.Globalization.CultureInfo.InvariantCulture);
+                return uint.Parse(line.Split('\t')[2], System.Globalization.CultureInfo.InvariantCulture);
             }
         }
 

@@ -13,6 +13,17 @@ if (args is ["--help" or "-h"])
           --socket PATH   REST socket [default: vmmd.sock in the run folder]
           --worker PATH   the worker program [default: vmm-worker beside vmmd]
           --pool N        workers kept ready, 0 to 64 [default: 1]
+          --disks DIR     where disks are made [default: disks in the state folder]
+          --operator-group NAME
+                          group whose members are operators on the socket, or none [default: vmm]
+          --listen-fds    take the REST socket from the service manager
+          --listen URL    also listen with TLS at https://ADDRESS:PORT
+          --certificate FILE, --key FILE
+                          the daemon's certificate and key for it, PEM
+          --client-ca FILE
+                          who signs client certificates, PEM
+          --config FILE   YAML with these options as keys (clientCa, operatorGroup), and
+                          principals [default: /etc/vmm/vmmd.yaml if it is there]
 
         SIGTERM ends the daemon; the VMs go on, and the next daemon takes them over.
         """);

@@ -13,5 +13,13 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(VmMemory))]
 [JsonSerializable(typeof(DaemonEvent))]
 [JsonSerializable(typeof(EventList))]
+[JsonSerializable(typeof(TokenRequest))]
+[JsonSerializable(typeof(NewToken))]
+[JsonSerializable(typeof(TokenList))]
+[JsonSerializable(typeof(JobInfo))]
+[JsonSerializable(typeof(JobList))]
+[JsonSerializable(typeof(DiskRequest))]
+[JsonSerializable(typeof(DiskInfo))]
+[JsonSerializable(typeof(DiskList))]
 [JsonSerializable(typeof(Problem))]
 public sealed partial class RestJson : JsonSerializerContext;

@@ -12,7 +12,7 @@ using Vmm.Contracts.Control;
 namespace Vmm.Contracts.Rest;
 
 /// <summary>The daemon's REST interface as methods. Errors are <see cref="VmmApiException"/>.</summary>
-public sealed class VmmClient : IDisposable
+public sealed partial class VmmClient : IDisposable
 {
     /// <summary>Where the daemon listens unless told otherwise.</summary>
     public const string DefaultSocket = "/run/vmm/vmmd.sock";
@@ -20,6 +20,8 @@ public sealed class VmmClient : IDisposable
     private readonly string _where;
     private readonly SocketsHttpHandler _handler;
     private readonly HttpClient _http;
+    private readonly Uri _consoles = new("ws://vmmd/");
+    private readonly string? _token;
 
     /// <summary>Talks to the daemon behind a unix socket.</summary>
     /// <param name="socketPath">The socket.</param>
@@ -130,8 +132,13 @@ public sealed class VmmClient : IDisposable
         ClientWebSocket socket = new();
         try
         {
+            if (_token is not null)
+            {
+                socket.Options.SetRequestHeader("Authorization", "Bearer " + _token);
+            }
+
             using HttpMessageInvoker invoker = new(_handler, disposeHandler: false);
-            await socket.ConnectAsync(new Uri("ws://vmmd/api/v1/" + Vm(name) + "/console"), invoker, cancellation).ConfigureAwait(false);
+            await socket.ConnectAsync(new Uri(_consoles, "api/v1/" + Vm(name) + "/console"), invoker, cancellation).ConfigureAwait(false);
             return socket;
         }
         catch (WebSocketException e)
@@ -156,6 +163,11 @@ public sealed class VmmClient : IDisposable
     private async Task<T> SendAsync<T>(HttpMethod method, string path, string? yaml, JsonTypeInfo<T> type, CancellationToken cancellation, long? revision = null)
     {
         using HttpResponseMessage response = await ExchangeAsync(method, path, yaml, revision, cancellation).ConfigureAwait(false);
+        return await ReadAsync(response, type, cancellation).ConfigureAwait(false);
+    }
+
+    private async Task<T> ReadAsync<T>(HttpResponseMessage response, JsonTypeInfo<T> type, CancellationToken cancellation)
+    {
         try
         {
             return await response.Content.ReadFromJsonAsync(type, cancellation).ConfigureAwait(false) ?? throw new JsonException("null");
@@ -184,6 +196,10 @@ public sealed class VmmClient : IDisposable
         try
         {
             response = await _http.SendAsync(request, completion, cancellation).ConfigureAwait(false);
+        }
+        catch (HttpRequestException e) when (e.InnerException is System.Security.Authentication.AuthenticationException tls)
+        {
+            throw new VmmApiException("tls-failed", $"{_where}: no TLS connection: {tls.Message}", e);
         }
         catch (HttpRequestException e)
         {

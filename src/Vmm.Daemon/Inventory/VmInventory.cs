@@ -7,9 +7,9 @@ namespace Vmm.Daemon.Inventory;
 /// The VMs of this host in one SQLite file. Every change is a transaction that is on the disk when the call returns (WAL with synchronous=FULL), so
 /// neither a kill of the daemon nor a power cut loses an answered change. Calls may come from any thread; they are short and take turns.
 /// </summary>
-public sealed class VmInventory : IDisposable
+public sealed partial class VmInventory : IDisposable
 {
-    private const int SchemaVersion = 1;
+    private const int SchemaVersion = 2;
     private const string Columns = "id, name, spec, folder, revision, wanted_on, exit_reason, exit_code, exit_message";
 
     private readonly Lock _gate = new();
@@ -37,13 +37,14 @@ public sealed class VmInventory : IDisposable
                 throw new InventoryException($"{path} was written by a newer vmmd (schema {version}, this one knows {SchemaVersion}): update vmmd");
             }
 
-            if (version == 0)
+            if (version < SchemaVersion)
             {
                 Execute(database, $"""
                     BEGIN IMMEDIATE;
-                    CREATE TABLE vm (
+                    CREATE TABLE IF NOT EXISTS vm (
                         id TEXT PRIMARY KEY NOT NULL, name TEXT NOT NULL UNIQUE, spec TEXT NOT NULL, folder TEXT NOT NULL, revision INTEGER NOT NULL,
                         wanted_on INTEGER NOT NULL, exit_reason TEXT, exit_code INTEGER, exit_message TEXT) STRICT;
+                    {TokenTable}
                     PRAGMA user_version={SchemaVersion};
                     COMMIT;
                     """);
