@@ -4,7 +4,7 @@ PUBLISH := artifacts/publish/vmmctl
 # The daemon and its worker share a folder: vmmd looks for vmm-worker beside itself.
 PUBLISH_DAEMON := artifacts/publish/vmmd
 
-.PHONY: all setup build publish guests demo test test-unit perf fuzz soak format clean
+.PHONY: all setup build publish package guests demo test test-unit perf fuzz soak format clean
 
 all: build
 
@@ -18,6 +18,10 @@ publish: build
 	dotnet publish src/Vmm.Cli -c $(CONFIG) -nologo -v q -o $(PUBLISH)
 	dotnet publish src/Vmm.Worker -c $(CONFIG) -nologo -v q -o $(PUBLISH_DAEMON)
 	dotnet publish src/Vmm.Daemon -c $(CONFIG) -nologo -v q -o $(PUBLISH_DAEMON)
+
+# vmm_VERSION_amd64.deb in artifacts/package.
+package: publish
+	deploy/package
 
 guests:
 	@$(MAKE) --no-print-directory -C tests/guests

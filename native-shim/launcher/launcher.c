@@ -205,9 +205,15 @@ static char *first_line(const char *path)
     return text;
 }
 
-/* The places where the framework's own host looks, in its order. */
-static char *locate_runtime(int major, int minor, int patch)
+/*
+ * A runtime that was packed with the program, then the places where the framework's own host looks, in its order (which is also the order that
+ * AppHostRelativeDotNet gives that host).
+ */
+static char *locate_runtime(const char *app, int major, int minor, int patch)
 {
+    char *packed = find_runtime(join(app, "/dotnet", ""), major, minor, patch);
+    if (packed != NULL)
+        return packed;
     const char *given = getenv("DOTNET_ROOT_X64");
     if (given == NULL || *given == '\0')
         given = getenv("DOTNET_ROOT");
@@ -289,7 +295,7 @@ int main(int argc, char **argv)
         return fall_back(program, argv);
     *slash = '\0';
 
-    char *runtime = locate_runtime(major, minor, patch);
+    char *runtime = locate_runtime(app, major, minor, patch);
     struct text assemblies = {0};
     if (runtime == NULL || !list_assemblies(&assemblies, app, runtime))
         return fall_back(program, argv);

@@ -42,7 +42,7 @@ public sealed class Application
 
     private int ExecuteTree(string[] args)
     {
-        ParseResult parsed = CommandTree.Create(this).Parse(args);
+        ParseResult parsed = CommandTree.Create(this).Parse(Remote.WaitOption.Separate(args));
         if (parsed.Errors.Count > 0)
         {
             foreach (System.CommandLine.Parsing.ParseError error in parsed.Errors)

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Vmm.Cli.Generate;
 
 namespace Vmm.Cli;
 
@@ -20,15 +21,27 @@ internal static class CommandTree
     internal static RootCommand Create(Application application)
     {
         RootCommand root = new("vmmctl: virtual machines on KVM");
+        GlobalOptions options = new();
+        options.AddTo(root);
         root.Subcommands.Add(Run(application));
-        root.Subcommands.Add(Vms.VmCommands.Create());
+        root.Subcommands.Add(Vms.VmCommands.Create(options, application));
+        root.Subcommands.Add(HostCommands.Create(options, application));
         root.Subcommands.Add(Spec(application));
-        root.Subcommands.Add(Host(application));
         Command version = new("version", "Print the version");
         version.SetAction(_ => application.Version());
         root.Subcommands.Add(version);
+        foreach (Command local in root.Subcommands.Where(command => !AsksDaemon(command.Name)))
+        {
+            options.RefuseOn(local);
+        }
+
+        root.Subcommands.Add(GenerateCommands.Generate(root));
+        root.Subcommands.Add(GenerateCommands.Complete(options));
         return root;
     }
+
+    /// <summary>False for the commands that do their work here; the options that name a daemon are refused there.</summary>
+    internal static bool AsksDaemon(string command) => command is not ("run" or "spec" or "version");
 
     private static Command Run(Application application)
     {
@@ -68,18 +81,9 @@ internal static class CommandTree
         return run;
     }
 
-    private static Command Host(Application application)
-    {
-        Option<string> output = new("--output", "-o") { Description = "table or json", DefaultValueFactory = _ => "table", HelpName = "format" };
-        output.AcceptOnlyFromAmong("table", "json");
-        Command show = new("show", "What this host offers: KVM and NUMA nodes") { output };
-        show.SetAction(parsed => application.ShowHost(string.Equals(parsed.GetValue(output), "json", StringComparison.Ordinal)));
-        return new Command("host", "The machine vmmctl runs on") { show };
-    }
-
     private static Command Spec(Application application)
     {
-        Argument<string> file = new("file") { Description = "The spec file" };
+        Argument<string> file = new("file") { Description = "The spec file", HelpName = "file" };
         Command validate = new("validate", "Check a VM spec and list every problem with its line") { file };
         validate.SetAction(parsed => application.ValidateSpec(parsed.GetValue(file)!));
         Command schema = new("schema", "Print the JSON schema of a VM spec");

@@ -1,10 +1,13 @@
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Routing;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Vmm.Daemon.Access;
 using Vmm.Daemon.Api;
 using Vmm.Daemon.Inventory;
-using Vmm.Daemon.Security;
+using Vmm.Daemon.Metrics;
 using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
 
@@ -21,12 +24,18 @@ public sealed class DaemonHost : IAsyncDisposable
 
     private DaemonHost(FolderLocks locks, WebApplication web, VmInventory inventory, VmManager vms, AuditLog audit)
     {
+        _audit = audit;
         _locks = locks;
         _web = web;
         _inventory = inventory;
         _vms = vms;
-        _audit = audit;
     }
+
+    /// <summary>Every route.</summary>
+    internal IEnumerable<EndpointDataSource> Routes { get; private set; } = [];
+
+    /// <summary>Where it listens with TLS, with the port it got; null is nowhere.</summary>
+    internal Uri? TlsAddress => _web.Urls.Select(u => new Uri(u)).FirstOrDefault(u => string.Equals(u.Scheme, "https", StringComparison.Ordinal));
 
     /// <summary>Makes the state and the run folder where they are missing; others than the daemon's user and group see neither.</summary>
     /// <exception cref="IOException">A folder cannot be made.</exception>
@@ -61,33 +70,35 @@ public sealed class DaemonHost : IAsyncDisposable
         // Settings come from the command line alone: without this the builder would watch the current folder, whatever that is, for an appsettings.json.
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory, Args = ["--hostBuilder:reloadConfigOnChange=false"] });
         builder.Logging.ClearProviders().AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(level).AddFilter("Microsoft", LogLevel.Warning);
-        Listeners.Add(builder.WebHost, options);
-        builder.Services.AddSingleton(options);
+        builder.WebHost.ConfigureKestrel(kestrel =>
+        {
+            kestrel.AddServerHeader = false;
+            kestrel.Limits.MaxRequestBodySize = DaemonOptions.MaxBodyBytes;
+            kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
+            kestrel.ListenUnixSocket(options.SocketPath, socket => socket.Protocols = HttpProtocols.Http1);
+            if (options.Listen is { } at)
+            {
+                TlsEndpoint.Add(kestrel, at, options);
+            }
+        });
         WebApplication web = builder.Build();
         ILoggerFactory logs = web.Services.GetRequiredService<ILoggerFactory>();
         VmInventory inventory = VmInventory.Open(Path.Combine(options.StateFolder, "inventory.db"));
-        VmManager vms = new(inventory, launcher, logs.CreateLogger<VmManager>());
         AuditLog audit = new(Path.Combine(options.StateFolder, "audit.log"));
+        VmManager vms = new(inventory, launcher, logs.CreateLogger<VmManager>());
         DaemonHost host = new(locks, web, inventory, vms, audit);
         try
         {
-            if (!options.ListenFds)
-            {
-                RemoveStaleSocket(options.SocketPath);
-            }
-
-            Tokens tokens = new(inventory, TimeProvider.System);
-            RequestCounts counts = new();
+            RemoveStaleSocket(options.SocketPath);
             await vms.LoadAsync(cancellation).ConfigureAwait(false);
+            TokenStore tokens = new(inventory);
+            DaemonMetrics metrics = new(vms);
+            web.UseMiddleware<RequestGuard>(new Gatekeeper(options, tokens), audit, metrics);
             web.UseWebSockets();
-            web.UseMiddleware<RequestGuard>(new Authenticator(options, tokens), audit, counts);
-            Endpoints.Map(web, vms, tokens);
+            Endpoints.Map(web, vms, tokens, metrics);
+            host.Routes = ((IEndpointRouteBuilder)web).DataSources;
             await web.StartAsync(cancellation).ConfigureAwait(false);
-            if (!options.ListenFds)
-            {
-                File.SetUnixFileMode(options.SocketPath, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite);
-            }
-
+            File.SetUnixFileMode(options.SocketPath, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite);
             await host.AutostartOnceAsync(options, cancellation).ConfigureAwait(false);
             DaemonLog.Listening(logs.CreateLogger<DaemonHost>(), DaemonOptions.Version, options.SocketPath);
             return host;
@@ -110,9 +121,6 @@ public sealed class DaemonHost : IAsyncDisposable
         }
     }
 
-    /// <summary>Where the TLS endpoint listens, with the port that it got; null when there is none.</summary>
-    public Uri? RemoteAddress => _web.Urls.Where(u => u.StartsWith("https:", StringComparison.Ordinal)).Select(u => new Uri(u)).FirstOrDefault();
-
     /// <summary>Returns when the process was asked to end.</summary>
     public Task WaitAsync(CancellationToken cancellation) => Task.Delay(Timeout.Infinite, cancellation).ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
 
@@ -126,8 +134,8 @@ public sealed class DaemonHost : IAsyncDisposable
 
         await _web.DisposeAsync().ConfigureAwait(false);
         _vms.Dispose();
-        _audit.Dispose();
         _inventory.Dispose();
+        _audit.Dispose();
         _locks.Dispose();
     }
 

@@ -1,11 +1,14 @@
+using System.Globalization;
+using System.Net;
 using Vmm.Contracts.Rest;
-using Vmm.Daemon.Security;
+using Vmm.Daemon.Access;
+using Vmm.Daemon.Api;
 using Vmm.Daemon.Workers;
 
 namespace Vmm.Daemon;
 
 /// <summary>How the daemon was told to run.</summary>
-public sealed partial record DaemonOptions
+public sealed record DaemonOptions
 {
     /// <summary>Largest request body, bytes: a spec is text of a few kilobytes.</summary>
     public const long MaxBodyBytes = 1 << 20;
@@ -46,43 +49,143 @@ public sealed partial record DaemonOptions
     /// <summary>The REST socket's path.</summary>
     public string SocketPath => Socket ?? (string.Equals(RunFolder, "/run/vmm", StringComparison.Ordinal) ? VmmClient.DefaultSocket : Path.Combine(RunFolder, "vmmd.sock"));
 
-    /// <summary>Where <c>POST /api/v1/disks</c> makes disks; null is <c>disks</c> in the state folder.</summary>
-    public string? Disks { get; init; }
+    /// <summary>Root and the daemon's own user may do everything, others nothing.</summary>
+    public bool Allows(Peer peer) => peer.UserId == 0 || peer.UserId == OwnUser;
 
-    /// <summary>The folder of disks.</summary>
-    public string DisksFolder => Disks ?? Path.Combine(StateFolder, "disks");
+    private static int OwnUser { get; } = ReadOwnUser();
 
-    /// <summary>Group of this machine whose members are operators on the unix socket; empty for none.</summary>
-    public string OperatorGroup { get; init; } = "vmm";
-
-    /// <summary>The listening unix socket comes from the service manager (sd_listen_fds(3)).</summary>
-    public bool ListenFds { get; init; }
-
-    /// <summary>TLS endpoint, <c>https://ADDRESS:PORT</c>; null for none.</summary>
-    public string? Listen { get; init; }
+    /// <summary>Where to listen with TLS; null is nowhere.</summary>
+    public IPEndPoint? Listen { get; init; }
 
     /// <summary>The daemon's certificate (PEM, with its chain), for <see cref="Listen"/>.</summary>
-    public string? Certificate { get; init; }
+    public string? CertificateFile { get; init; }
 
-    /// <summary>Its key (PEM).</summary>
-    public string? Key { get; init; }
+    /// <summary>Its private key (PEM).</summary>
+    public string? KeyFile { get; init; }
 
-    /// <summary>Who signs client certificates (PEM); null when clients come with tokens only.</summary>
-    public string? ClientAuthority { get; init; }
+    /// <summary>Authorities that sign client certificates (PEM); null lets nobody in by certificate.</summary>
+    public string? ClientAuthorityFile { get; init; }
 
-    /// <summary>Client certificates that have a role; the first that fits counts.</summary>
-    public IReadOnlyList<CertificateRule> Principals { get; init; } = [];
+    /// <summary>Members of this group of the host may operate VMs.</summary>
+    public string? OperatorsGroup { get; init; } = "vmm";
 
-    internal static uint OwnUser { get; } = ReadOwnUser();
+    /// <summary>Members of this group of the host may look.</summary>
+    public string? ViewersGroup { get; init; }
+
+    /// <summary>Client certificates that are known.</summary>
+    public IReadOnlyList<CertificatePrincipal> Certificates { get; init; } = [];
+
+    /// <summary>Reads the command line over the configuration file (<c>--config FILE</c>, else <see cref="DaemonConfig.DefaultPath"/> when it is there).</summary>
+    /// <returns>The options, or null with what is wrong.</returns>
+    public static DaemonOptions? Parse(string[] args, out string problem)
+    {
+        DaemonOptions options = new();
+        string? config = File.Exists(DaemonConfig.DefaultPath) ? DaemonConfig.DefaultPath : null;
+        for (int i = 0; i < args.Length; i += 2)
+        {
+            if (i + 1 == args.Length || args[i + 1].Length == 0)
+            {
+                problem = $"{args[i]} needs a value";
+                return null;
+            }
+
+            config = string.Equals(args[i], "--config", StringComparison.Ordinal) ? args[i + 1] : config;
+        }
+
+        problem = "";
+        if (config is not null)
+        {
+            if (DaemonConfig.Read(options, config, out problem) is not { } configured)
+            {
+                return null;
+            }
+
+            options = configured;
+        }
+
+        for (int i = 0; i < args.Length; i += 2)
+        {
+            if (string.Equals(args[i], "--config", StringComparison.Ordinal))
+            {
+                continue;
+            }
+
+            if (!args[i].StartsWith("--", StringComparison.Ordinal) || options.With(Camel(args[i][2..]), args[i + 1], out problem) is not { } next)
+            {
+                problem = problem.Length > 0 ? $"{args[i]} {args[i + 1]}: {problem}" : $"unknown option {args[i]}; vmmd --help lists them";
+                return null;
+            }
+
+            options = next;
+        }
+
+        return options.Check(out problem) ? options : null;
+    }
+
+    /// <summary>With one setting changed; null for an unknown one (no problem) or a value that makes no sense (a problem).</summary>
+    internal DaemonOptions? With(string key, string value, out string problem)
+    {
+        problem = "";
+        switch (key)
+        {
+            case "pool":
+                if (int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int workers) && workers <= 64)
+                {
+                    return this with { PoolSize = workers };
+                }
+
+                problem = "expected 0 to 64";
+                return null;
+            case "listen":
+                const string Scheme = "https://";
+                if (value.StartsWith(Scheme, StringComparison.Ordinal) && IPEndPoint.TryParse(value[Scheme.Length..].TrimEnd('/'), out IPEndPoint? at) && at.Port > 0)
+                {
+                    return this with { Listen = at };
+                }
+
+                problem = "expected https://ADDRESS:PORT with a numeric address, e.g. https://0.0.0.0:8443";
+                return null;
+            default:
+                return key switch
+                {
+                    "state" => this with { StateFolder = Path.GetFullPath(value) },
+                    "run" => this with { RunFolder = Path.GetFullPath(value) },
+                    "socket" => this with { Socket = Path.GetFullPath(value) },
+                    "worker" => this with { WorkerProgram = Path.GetFullPath(value) },
+                    "certificate" => this with { CertificateFile = Path.GetFullPath(value) },
+                    "key" => this with { KeyFile = Path.GetFullPath(value) },
+                    "clientCa" => this with { ClientAuthorityFile = Path.GetFullPath(value) },
+                    "operators" => this with { OperatorsGroup = value },
+                    "viewers" => this with { ViewersGroup = value },
+                    _ => null,
+                };
+        }
+    }
+
+    private bool Check(out string problem)
+    {
+        problem = Listen is not null && (CertificateFile is null || KeyFile is null) ? "listen needs a certificate and its key"
+            : Listen is null && (CertificateFile is not null || ClientAuthorityFile is not null) ? "certificate and clientCa are for listen, which is missing"
+            : Certificates.Count > 0 && ClientAuthorityFile is null ? "principals with certificates need clientCa"
+            : "";
+        return problem.Length == 0;
+    }
+
+    /// <summary>client-ca to clientCa.</summary>
+    private static string Camel(string flag)
+    {
+        string[] words = flag.Split('-');
+        return words[0] + string.Concat(words.Skip(1).Select(w => w.Length == 0 ? "-" : char.ToUpperInvariant(w[0]) + w[1..]));
+    }
 
     /// <summary>The effective user, from /proc: there is no managed call for it.</summary>
-    private static uint ReadOwnUser()
+    private static int ReadOwnUser()
     {
         foreach (string line in File.ReadLines("/proc/self/status"))
         {
             if (line.StartsWith("Uid:", StringComparison.Ordinal))
             {
-                return uint.Parse(line.Split('\t')[2], System.Globalization.CultureInfo.InvariantCulture);
+                return int.Parse(line.Split('\t')[2], System.Globalization.CultureInfo.InvariantCulture);
             }
         }
 

@@ -13,20 +13,20 @@ if (args is ["--help" or "-h"])
           --socket PATH   REST socket [default: vmmd.sock in the run folder]
           --worker PATH   the worker program [default: vmm-worker beside vmmd]
           --pool N        workers kept ready, 0 to 64 [default: 1]
-          --disks DIR     where disks are made [default: disks in the state folder]
-          --operator-group NAME
-                          group whose members are operators on the socket, or none [default: vmm]
-          --listen-fds    take the REST socket from the service manager
-          --listen URL    also listen with TLS at https://ADDRESS:PORT
-          --certificate FILE, --key FILE
-                          the daemon's certificate and key for it, PEM
-          --client-ca FILE
-                          who signs client certificates, PEM
-          --config FILE   YAML with these options as keys (clientCa, operatorGroup), and
-                          principals [default: /etc/vmm/vmmd.yaml if it is there]
+          --config FILE   settings, named as the options here [default: /etc/vmm/vmmd.yaml when it is there]
+          --operators GROUP, --viewers GROUP   groups of this host that may operate VMs, or look [default: vmm, none]
+          --listen https://ADDRESS:PORT        for other machines, with
+          --certificate FILE, --key FILE       the daemon's certificate and key (PEM), and
+          --client-ca FILE                     authorities of client certificates (PEM); who they are is in the config's principals
 
         SIGTERM ends the daemon; the VMs go on, and the next daemon takes them over.
         """);
+    return 0;
+}
+
+if (args is ["--version"])
+{
+    Console.WriteLine("vmmd " + DaemonOptions.Version);
     return 0;
 }
 
@@ -51,7 +51,9 @@ try
     await using WorkerLauncher launcher = new(options.Launcher());
     await using DaemonHost host = await DaemonHost.StartAsync(options, launcher, stop.Token);
     ServiceManager.Tell("READY=1");
+    Task watchdog = Watchdog.RunAsync(options.SocketPath, stop.Token);
     await host.WaitAsync(stop.Token);
+    await watchdog;
     ServiceManager.Tell("STOPPING=1");
     return 0;
 }

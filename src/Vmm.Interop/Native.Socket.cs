@@ -21,9 +21,6 @@ internal static partial class Native
     internal static partial nint SocketAccept(FileDescriptorHandle fd, out int errno);
 
     [LibraryImport(Shim, EntryPoint = "vmm_socket_peer")]
-    internal static partial int SocketPeer(System.Net.Sockets.SafeSocketHandle fd, out int pid, out uint uid, out uint gid);
-
-    [LibraryImport(Shim, EntryPoint = "vmm_socket_peer")]
     internal static partial int SocketPeer(FileDescriptorHandle fd, out int pid, out uint uid, out uint gid);
 
     [LibraryImport(Shim, EntryPoint = "vmm_socket_send")]

@@ -4,35 +4,7 @@ namespace Vmm.Interop;
 /// <param name="ProcessId">Process.</param>
 /// <param name="UserId">Effective user.</param>
 /// <param name="GroupId">Effective group.</param>
-public readonly record struct PeerCredentials(int ProcessId, uint UserId, uint GroupId)
-{
-    /// <summary>Who is at the other end of a managed socket; null when it is not a unix one.</summary>
-    public static PeerCredentials? Of(System.Net.Sockets.Socket socket) =>
-        socket.AddressFamily == System.Net.Sockets.AddressFamily.Unix && Native.SocketPeer(socket.SafeHandle, out int pid, out uint uid, out uint gid) == 0
-            ? new PeerCredentials(pid, uid, gid)
-            : null;
-
-    /// <summary>Whether the other end had that group when it connected, as its first or as one of its others (SO_PEERGROUPS).</summary>
-    public bool HasGroup(System.Net.Sockets.Socket socket, uint group)
-    {
-        if (GroupId == group)
-        {
-            return true;
-        }
-
-        const int SolSocket = 1, SoPeerGroups = 59, MaxGroups = 65536; // NGROUPS_MAX
-        byte[] groups = new byte[MaxGroups * sizeof(uint)];
-        try
-        {
-            int length = socket.GetRawSocketOption(SolSocket, SoPeerGroups, groups);
-            return System.Runtime.InteropServices.MemoryMarshal.Cast<byte, uint>(groups.AsSpan(0, length)).Contains(group);
-        }
-        catch (System.Net.Sockets.SocketException)
-        {
-            return false;
-        }
-    }
-}
+public readonly record struct PeerCredentials(int ProcessId, uint UserId, uint GroupId);
 
 /// <summary>What <see cref="PacketSocket.Receive"/> found.</summary>
 public enum PacketKind

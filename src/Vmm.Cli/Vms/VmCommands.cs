@@ -1,71 +1,48 @@
 using System.CommandLine;
-using Vmm.Contracts.Rest;
+using Vmm.Cli.Remote;
 
 namespace Vmm.Cli.Vms;
 
-/// <summary><c>vmmctl vm …</c>: names, options, help. What they do is in <see cref="VmApplication"/>.</summary>
+/// <summary><c>vmmctl vm …</c>: names, options, help. What they do is in <see cref="VmVerbs"/> and beside it.</summary>
 internal static class VmCommands
 {
-    internal static Command Create()
+    internal static Command Create(GlobalOptions options, Application application)
     {
-        Option<string> host = new("--host") { Description = "The daemon's socket", HelpName = "unix:PATH", DefaultValueFactory = _ => "unix:" + VmmClient.DefaultSocket, Recursive = true };
-        Option<string> output = new("--output", "-o") { Description = "table or json", DefaultValueFactory = _ => "table", HelpName = "format", Recursive = true };
-        output.AcceptOnlyFromAmong("table", "json");
-        Command vm = new("vm", "Virtual machines that a vmmd runs") { host, output };
-
+        Noun vm = new("vm", "Virtual machines that a vmmd runs", options);
         Argument<string> name = new("name") { Description = "Name of the VM" };
+        Argument<string?> anyName = new("name") { Description = "Name of the VM", Arity = ArgumentArity.ZeroOrOne };
         Option<string> file = new("--file", "-f") { Description = "VM spec (YAML)", HelpName = "spec.yaml", Required = true };
         Option<bool> start = new("--start") { Description = "Start it, too" };
         Option<bool> force = new("--force") { Description = "Stop it first when it runs" };
-        Option<bool> watch = new("--watch") { Description = "Again every second, until Ctrl-C" };
+        Option<bool> watch = new("--watch") { Description = "A line of differences every second, until Ctrl-C" };
+        Option<bool> schema = new("--schema") { Description = "Print the JSON schema of a spec instead" };
+        Option<string?> waitOff = WaitOption.Create("the guest has powered off");
 
-        Add("list", "All VMs", [], (app, _, cancellation) => app.ListAsync(cancellation));
-        Add("show", "One VM", [name], (app, parsed, cancellation) => app.ShowAsync(parsed.GetValue(name)!, cancellation));
-        Add("create", "Create a VM from a spec; the same spec again changes nothing", [file, start], (app, parsed, cancellation) =>
-            app.CreateAsync(parsed.GetValue(file)!, parsed.GetValue(start), cancellation));
-        Add("delete", "Forget a VM; its disks stay", [name, force], (app, parsed, cancellation) => app.DeleteAsync(parsed.GetValue(name)!, parsed.GetValue(force), cancellation));
-        Add("spec", "Print the spec as it was given", [name], (app, parsed, cancellation) => app.SpecAsync(parsed.GetValue(name)!, cancellation));
-        Add("edit", "Change the spec in $EDITOR; the VM must not run", [name], (app, parsed, cancellation) => app.EditAsync(parsed.GetValue(name)!, cancellation));
-        Add("stats", "Counters of a running VM", [name, watch], (app, parsed, cancellation) => app.StatsAsync(parsed.GetValue(name)!, parsed.GetValue(watch), cancellation));
-        Add("console", "The serial console on this terminal; Ctrl-A x leaves, the VM goes on", [name], (app, parsed, cancellation) => app.ConsoleAsync(parsed.GetValue(name)!, cancellation));
+        vm.Add("list", "All VMs", [], (session, _, cancellation) => VmVerbs.ListAsync(session, cancellation));
+        vm.Add("show", "One VM", [name], (session, parsed, cancellation) => VmVerbs.ShowAsync(session, parsed.GetValue(name)!, cancellation));
+        vm.Add("create", "Create a VM from a spec; the same spec again changes nothing", [file, start], (session, parsed, cancellation) =>
+            VmVerbs.CreateAsync(session, parsed.GetValue(file)!, parsed.GetValue(start), cancellation));
+        vm.Add("delete", "Forget a VM; its disks stay", [name, force], (session, parsed, cancellation) => VmVerbs.DeleteAsync(session, parsed.GetValue(name)!, parsed.GetValue(force), cancellation));
+        vm.Add("start", "Start a VM", [name], (session, parsed, cancellation) => VmVerbs.DoAsync(session, parsed.GetValue(name)!, "start", cancellation));
+        vm.Add("stop", "Pull the plug", [name], (session, parsed, cancellation) => VmVerbs.DoAsync(session, parsed.GetValue(name)!, "stop", cancellation));
+        vm.Add("power-button", "Press the power button; the guest decides what it does", [name, waitOff], (session, parsed, cancellation) =>
+            VmVerbs.PressAsync(session, parsed.GetValue(name)!, WaitOption.Read(parsed, waitOff), cancellation));
+        vm.Add("pause", "Stop the vCPUs between two instructions", [name], (session, parsed, cancellation) => VmVerbs.DoAsync(session, parsed.GetValue(name)!, "pause", cancellation));
+        vm.Add("resume", "Let paused vCPUs go on", [name], (session, parsed, cancellation) => VmVerbs.DoAsync(session, parsed.GetValue(name)!, "resume", cancellation));
+        vm.Add("console", "The serial console on this terminal; Ctrl-A x leaves, the VM goes on", [name], (session, parsed, cancellation) =>
+            RemoteConsole.RunAsync(session.Client, parsed.GetValue(name)!, cancellation));
+        vm.Add("stats", "Counters of a running VM", [name, watch], (session, parsed, cancellation) => StatsView.ShowAsync(session, parsed.GetValue(name)!, parsed.GetValue(watch), cancellation));
         Option<int> vnode = new("--vnode") { Description = "Which vnode", HelpName = "K" };
-        Option<string> size = new("--size") { Description = "All memory the vnode shall have, e.g. 3GiB", HelpName = "size" };
-        Option<string> balloon = new("--balloon") { Description = "Size the balloon shall have", HelpName = "size" };
+        Option<string?> size = new("--size") { Description = "All memory the vnode shall have, e.g. 3GiB", HelpName = "size" };
+        Option<string?> balloon = new("--balloon") { Description = "Size the balloon shall have", HelpName = "size" };
         Option<int> timeout = new("--timeout") { Description = "Seconds to wait for the guest", DefaultValueFactory = _ => 30, HelpName = "seconds" };
-        Add("memory", "Memory of each vnode; with --size or --balloon, change it while the VM runs", [name, vnode, size, balloon, timeout], (app, parsed, cancellation) =>
-            app.MemoryAsync(parsed.GetValue(name)!, parsed.GetValue(vnode), parsed.GetValue(size), parsed.GetValue(balloon), parsed.GetValue(timeout), cancellation));
-        foreach ((string verb, string help) in new[]
-        {
-            ("start", "Start a VM"), ("stop", "Pull the plug"), ("pause", "Stop the vCPUs between two instructions"), ("resume", "Let paused vCPUs go on"),
-            ("power-button", "Press the power button; the guest decides what it does"),
-        })
-        {
-            Add(verb, help, [name], (app, parsed, cancellation) => app.DoAsync(parsed.GetValue(name)!, verb, cancellation));
-        }
-
-        return vm;
-
-        void Add(string verb, string help, Symbol[] symbols, Func<VmApplication, ParseResult, CancellationToken, Task<int>> action)
-        {
-            Command command = new(verb, help);
-            foreach (Symbol symbol in symbols)
-            {
-                if (symbol is Argument argument)
-                {
-                    command.Arguments.Add(argument);
-                }
-                else
-                {
-                    command.Options.Add((Option)symbol);
-                }
-            }
-
-            command.SetAction(async (parsed, cancellation) =>
-            {
-                using VmApplication app = new(parsed.GetValue(host)!, string.Equals(parsed.GetValue(output), "json", StringComparison.Ordinal), parsed.InvocationConfiguration.Output, parsed.InvocationConfiguration.Error);
-                return await app.RunAsync(() => action(app, parsed, cancellation)).ConfigureAwait(false);
-            });
-            vm.Subcommands.Add(command);
-        }
+        vm.Add("memory", "Memory of each vnode; with --size or --balloon, change it while the VM runs", [name, vnode, size, balloon, timeout], (session, parsed, cancellation) =>
+            MemoryView.RunAsync(session, parsed.GetValue(name)!, parsed.GetValue(vnode), parsed.GetValue(size), parsed.GetValue(balloon), parsed.GetValue(timeout), cancellation));
+        vm.Add("edit", "Change the spec in $EDITOR; the VM must not run", [name], (session, parsed, cancellation) => SpecEditor.EditAsync(session, parsed.GetValue(name)!, cancellation));
+        vm.Add("spec", "Print the spec as it was given", [anyName, schema], (session, parsed, cancellation) =>
+            parsed.GetValue(schema) ? Task.FromResult(application.Schema())
+            : parsed.GetValue(anyName) is { } which ? VmVerbs.SpecAsync(session, which, cancellation)
+            : throw new UsageException("vm spec: name a VM, or ask for the schema with --schema"));
+        return vm.Command;
     }
 }

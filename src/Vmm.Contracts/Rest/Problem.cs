@@ -6,8 +6,7 @@ namespace Vmm.Contracts.Rest;
 /// <param name="Title">The kind of error in words.</param>
 /// <param name="Detail">What happened to which object, and what to do.</param>
 /// <param name="Errors">Every problem of a spec; null for other errors.</param>
-/// <param name="RequestId">The request's id, as in the daemon's log and audit log.</param>
-public sealed record Problem(int Status, string Code, string Title, string Detail, IReadOnlyList<FieldProblem>? Errors = null, string? RequestId = null);
+public sealed record Problem(int Status, string Code, string Title, string Detail, IReadOnlyList<FieldProblem>? Errors = null);
 
 /// <summary>One thing wrong with a spec.</summary>
 /// <param name="Field">The field, e.g. <c>disks[0].path</c>; empty for the whole document.</param>

@@ -1,9 +1,12 @@
 using System.Globalization;
 using System.Net;
+using System.Net.Http.Headers;
 using System.Net.Http.Json;
 using System.Net.Sockets;
 using System.Net.WebSockets;
 using System.Runtime.CompilerServices;
+using System.Security.Authentication;
+using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
@@ -12,7 +15,7 @@ using Vmm.Contracts.Control;
 namespace Vmm.Contracts.Rest;
 
 /// <summary>The daemon's REST interface as methods. Errors are <see cref="VmmApiException"/>.</summary>
-public sealed partial class VmmClient : IDisposable
+public sealed class VmmClient : IDisposable
 {
     /// <summary>Where the daemon listens unless told otherwise.</summary>
     public const string DefaultSocket = "/run/vmm/vmmd.sock";
@@ -20,8 +23,7 @@ public sealed partial class VmmClient : IDisposable
     private readonly string _where;
     private readonly SocketsHttpHandler _handler;
     private readonly HttpClient _http;
-    private readonly Uri _consoles = new("ws://vmmd/");
-    private readonly string? _token;
+    private readonly Uri _console = new("ws://vmmd/");
 
     /// <summary>Talks to the daemon behind a unix socket.</summary>
     /// <param name="socketPath">The socket.</param>
@@ -47,6 +49,34 @@ public sealed partial class VmmClient : IDisposable
             },
         };
         _http = new HttpClient(_handler) { BaseAddress = new Uri("http://vmmd/api/v1/"), Timeout = TimeSpan.FromMinutes(11) }; // a guest may be waited for ten
+    }
+
+    /// <summary>Talks to the daemon of another machine.</summary>
+    /// <param name="server">Its <c>https</c> address.</param>
+    /// <param name="token">An access token; null is none.</param>
+    /// <param name="certificate">A client certificate with its key; null is none.</param>
+    /// <param name="authorities">Who may have signed the server's certificate; null trusts what this machine trusts.</param>
+    public VmmClient(Uri server, string? token, X509Certificate2? certificate, X509Certificate2Collection? authorities)
+    {
+        _where = server.ToString();
+        _handler = new SocketsHttpHandler { UseProxy = false, ConnectTimeout = TimeSpan.FromSeconds(15) };
+        if (certificate is not null)
+        {
+            _handler.SslOptions.ClientCertificates = [certificate];
+        }
+
+        if (authorities is not null)
+        {
+            _handler.SslOptions.CertificateChainPolicy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
+            _handler.SslOptions.CertificateChainPolicy.CustomTrustStore.AddRange(authorities);
+        }
+
+        _console = new UriBuilder(server) { Scheme = "wss" }.Uri;
+        _http = new HttpClient(_handler) { BaseAddress = new Uri(server, "/api/v1/"), Timeout = TimeSpan.FromMinutes(11) };
+        if (token is not null)
+        {
+            _http.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", token);
+        }
     }
 
     /// <summary>All VMs.</summary>
@@ -122,6 +152,19 @@ public sealed partial class VmmClient : IDisposable
     public Task<VmMemory> ChangeMemoryAsync(string name, MemoryWish wish, TimeSpan patience, CancellationToken cancellation) =>
         SendAsync(HttpMethod.Put, Vm(name) + "/memory?timeout=" + ((int)patience.TotalSeconds).ToString(CultureInfo.InvariantCulture), JsonSerializer.Serialize(wish, RestJson.Default.MemoryWish), RestJson.Default.VmMemory, cancellation);
 
+    /// <summary>Makes an access token.</summary>
+    public Task<NewToken> CreateTokenAsync(TokenWish wish, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Post, "tokens", JsonSerializer.Serialize(wish, RestJson.Default.TokenWish), RestJson.Default.NewToken, cancellation);
+
+    /// <summary>All access tokens.</summary>
+    public Task<TokenList> TokensAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "tokens", null, RestJson.Default.TokenList, cancellation);
+
+    /// <summary>Makes an access token open nothing from now on.</summary>
+    public async Task DeleteTokenAsync(string id, CancellationToken cancellation)
+    {
+        using HttpResponseMessage response = await ExchangeAsync(HttpMethod.Delete, "tokens/" + Uri.EscapeDataString(id), null, null, cancellation).ConfigureAwait(false);
+    }
+
     /// <summary>The daemon's host.</summary>
     public Task<HostInfo> HostAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "host", null, RestJson.Default.HostInfo, cancellation);
 
@@ -132,13 +175,13 @@ public sealed partial class VmmClient : IDisposable
         ClientWebSocket socket = new();
         try
         {
-            if (_token is not null)
+            using HttpMessageInvoker invoker = new(_handler, disposeHandler: false);
+            if (_http.DefaultRequestHeaders.Authorization is { } token)
             {
-                socket.Options.SetRequestHeader("Authorization", "Bearer " + _token);
+                socket.Options.SetRequestHeader("Authorization", token.ToString());
             }
 
-            using HttpMessageInvoker invoker = new(_handler, disposeHandler: false);
-            await socket.ConnectAsync(new Uri(_consoles, "api/v1/" + Vm(name) + "/console"), invoker, cancellation).ConfigureAwait(false);
+            await socket.ConnectAsync(new Uri(_console, "/api/v1/" + Vm(name) + "/console"), invoker, cancellation).ConfigureAwait(false);
             return socket;
         }
         catch (WebSocketException e)
@@ -163,11 +206,6 @@ public sealed partial class VmmClient : IDisposable
     private async Task<T> SendAsync<T>(HttpMethod method, string path, string? yaml, JsonTypeInfo<T> type, CancellationToken cancellation, long? revision = null)
     {
         using HttpResponseMessage response = await ExchangeAsync(method, path, yaml, revision, cancellation).ConfigureAwait(false);
-        return await ReadAsync(response, type, cancellation).ConfigureAwait(false);
-    }
-
-    private async Task<T> ReadAsync<T>(HttpResponseMessage response, JsonTypeInfo<T> type, CancellationToken cancellation)
-    {
         try
         {
             return await response.Content.ReadFromJsonAsync(type, cancellation).ConfigureAwait(false) ?? throw new JsonException("null");
@@ -197,14 +235,11 @@ public sealed partial class VmmClient : IDisposable
         {
             response = await _http.SendAsync(request, completion, cancellation).ConfigureAwait(false);
         }
-        catch (HttpRequestException e) when (e.InnerException is System.Security.Authentication.AuthenticationException tls)
-        {
-            throw new VmmApiException("tls-failed", $"{_where}: no TLS connection: {tls.Message}", e);
-        }
         catch (HttpRequestException e)
         {
             throw new VmmApiException("daemon-unreachable", e.InnerException is SocketException { SocketErrorCode: SocketError.AccessDenied }
                 ? $"{_where}: permission denied: run as root or join the group that owns the socket"
+                : e.InnerException is AuthenticationException tls ? $"{_where}: no secure connection: {tls.Message}: is its certificate signed by the authority you gave?"
                 : $"{_where}: no vmmd answers there: start it with 'systemctl start vmmd' or name another socket with --host", e);
         }
 

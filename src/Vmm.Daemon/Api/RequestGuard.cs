@@ -1,56 +1,48 @@
+using System.Globalization;
 using System.Text.Json;
+using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Rest;
-using Vmm.Daemon.Security;
+using Vmm.Daemon.Access;
+using Vmm.Daemon.Metrics;
 using Vmm.Daemon.Vms;
 
 namespace Vmm.Daemon.Api;
 
-/// <summary>Around every request: who may, what went wrong, and a line in the audit log for every change before its answer goes out.</summary>
-internal sealed class RequestGuard(RequestDelegate next, Authenticator authenticator, AuditLog audit, RequestCounts counts, ILogger<RequestGuard> log)
+/// <summary>Around every request: who sends it, whether they may, what went wrong, and the audit log of every change.</summary>
+internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditLog audit, DaemonMetrics metrics, ILogger<RequestGuard> log)
 {
-    private const int LongestPath = 512;
+    private static long s_last;
 
     /// <summary>Handles one request.</summary>
     public async Task InvokeAsync(HttpContext context)
     {
-        HttpRequest request = context.Request;
-        string route = (context.GetEndpoint() as RouteEndpoint)?.RoutePattern.RawText ?? "";
-        bool console = context.WebSockets.IsWebSocketRequest;
-        bool change = !HttpMethods.IsGet(request.Method);
-        Stream body = context.Response.Body;
-        using MemoryStream held = new();
-        Principal? who = null;
+        string request = string.Create(CultureInfo.InvariantCulture, $"{Environment.ProcessId}-{Interlocked.Increment(ref s_last)}"), who = "unknown", what = $"{context.Request.Method} {context.Request.Path}";
+        bool change = !HttpMethods.IsGet(context.Request.Method) && !HttpMethods.IsHead(context.Request.Method);
         Problem? problem = null;
-        context.Response.Headers["X-Request-Id"] = context.TraceIdentifier;
         try
         {
-            who = authenticator.Identify(context);
-            Authorize(who, request.Method, route);
-            if (change || console)
+            if (context.GetEndpoint()?.Metadata.GetMetadata<RouteRole>() is not { Least: null })
             {
-                Recorded(audit.Prepare);
-            }
-
-            if (console)
-            {
-                Recorded(() => audit.Append(Entry(context, who, StatusCodes.Status101SwitchingProtocols, null)));
+                Principal principal = gate.Recognise(context);
+                who = principal.Name;
+                Require(context, principal);
             }
 
             if (change)
             {
-                context.Response.Body = held; // the answer waits for the audit log
+                audit.Asked(request, who, From(context), what);
             }
 
             await next(context).ConfigureAwait(false);
-            problem = context.Response.HasStarted ? null : context.Response.StatusCode switch
+            if (context.Response.StatusCode is 404 or 405 && !context.Response.HasStarted)
             {
-                404 => new Problem(404, "no-such-path", "no such path", $"{request.Path}: there is nothing; /api/v1/vms is the list of VMs"),
-                405 => new Problem(405, "no-such-method", "no such method", $"{request.Method} {request.Path}: this path does not know the method"),
-                _ => null,
-            };
+                throw context.Response.StatusCode == 404
+                    ? new ApiException(404, "no-such-path", "no such path", $"{context.Request.Path}: there is nothing; /api/v1/vms is the list of VMs")
+                    : new ApiException(405, "no-such-method", "no such method", $"{context.Request.Method} {context.Request.Path}: this path does not know the method");
+            }
         }
         catch (ApiException e)
         {
@@ -62,82 +54,50 @@ internal sealed class RequestGuard(RequestDelegate next, Authenticator authentic
         }
         catch (OperationCanceledException) when (context.RequestAborted.IsCancellationRequested)
         {
-            // The client left; there is nobody to tell, but perhaps a change to record.
-            problem = new Problem(499, "client-left", "the client left", "");
+            // The client left; there is nobody to tell.
         }
 #pragma warning disable CA1031 // The last stop: whatever fails here is an answer and a line in the log, not the end of the daemon.
         catch (Exception e)
 #pragma warning restore CA1031
         {
-            DaemonLog.Fault(log, e, request.Method, request.Path, context.TraceIdentifier);
-            problem = new Problem(500, "internal", "an error of the daemon", "the daemon's log has the details");
+            DaemonLog.Fault(log, e, context.Request.Method, context.Request.Path, request);
+            problem = new Problem(500, "internal", "an error of the daemon", $"{e.Message} (request {request}: the daemon's log has the details)");
         }
 
-        context.Response.Body = body;
         int status = problem?.Status ?? context.Response.StatusCode;
-        if (change)
+        if (change || status is 401 or 403)
         {
-            try
-            {
-                audit.Append(Entry(context, who, status, problem?.Code));
-            }
-            catch (IOException e)
-            {
-                DaemonLog.AuditFailed(log, e);
-                problem = new Problem(503, "audit-unavailable", "no audit log", status < 400
-                    ? "this was done, but could not be recorded: the audit log cannot be written; nothing more will be changed until it can"
-                    : "the audit log cannot be written: nothing is changed until it can");
-                status = 503;
-            }
-
-            DaemonLog.Change(log, who?.Name ?? "unknown", request.Method, request.Path, status, context.TraceIdentifier);
+            audit.Answered(request, who, From(context), what, status, problem?.Code);
+            DaemonLog.Change(log, who, context.Request.Method, context.Request.Path, status, request);
         }
 
-        counts.Count(request.Method, route, status);
+        metrics.Answered((context.GetEndpoint() as RouteEndpoint)?.RoutePattern.RawText ?? "none", context.Request.Method, status);
         if (problem is not null)
         {
             await AnswerAsync(context, problem).ConfigureAwait(false);
         }
-        else if (held.Length > 0)
+    }
+
+    private static void Require(HttpContext context, Principal principal)
+    {
+        Role least = context.GetEndpoint() is not { } endpoint ? Role.Viewer // nothing is there, which everybody who is known may be told
+            : endpoint.Metadata.GetMetadata<RouteRole>()?.Least ?? Role.Admin;
+        if (principal.Role < least)
         {
-            context.Response.ContentLength = held.Length;
-            await body.WriteAsync(held.GetBuffer().AsMemory(0, (int)held.Length), context.RequestAborted).ConfigureAwait(false);
+            throw new ApiException(403, "forbidden", "not allowed", $"{principal.Name} is {Word(principal.Role)} and {context.Request.Method} {context.Request.Path} is for {Word(least)}");
         }
     }
 
-    private static void Authorize(Principal who, string method, string route)
-    {
-        // No route: an answer that there is nothing, for those who may look.
-        Role needed = route.Length == 0 ? Role.Viewer
-            : RouteRoles.Of(method, route) ?? throw new ApiException(403, "forbidden", "not allowed", $"{method} {route} is open to nobody");
-        if (who.Role < needed)
-        {
-            throw new ApiException(403, "forbidden", "not allowed", $"this needs the role {needed.ToString().ToLowerInvariant()}, you have {who.Role.ToString().ToLowerInvariant()}");
-        }
-    }
+    private static string Word(Role role) => role.ToString().ToLowerInvariant();
 
-    private static void Recorded(Action record)
-    {
-        try
-        {
-            record();
-        }
-        catch (IOException e)
-        {
-            throw new ApiException(503, "audit-unavailable", "no audit log", "the audit log cannot be written: nothing is changed until it can", inner: e);
-        }
-    }
-
-    private static AuditEntry Entry(HttpContext context, Principal? who, int status, string? code)
-    {
-        string path = context.Request.Path.Value ?? "";
-        return new AuditEntry(DateTimeOffset.UtcNow, who?.Name ?? "unknown", who?.Role.ToString(), who?.Source ?? Authenticator.SourceOf(context),
-            context.Request.Method, path.Length > LongestPath ? path[..LongestPath] : path, status, code, context.TraceIdentifier);
-    }
+    private static string From(HttpContext context) =>
+        context.Connection.RemoteIpAddress is { } address ? $"{address}:{context.Connection.RemotePort.ToString(CultureInfo.InvariantCulture)}"
+        : context.Features.Get<IConnectionSocketFeature>() is { } connection && Peer.Of(connection.Socket) is { } peer ? $"pid={peer.ProcessId.ToString(CultureInfo.InvariantCulture)}"
+        : "unknown";
 
     private static async Task AnswerAsync(HttpContext context, Problem problem)
     {
-        if (context.Response.HasStarted || problem.Status == 499)
+        if (context.Response.HasStarted)
         {
             context.Abort();
             return;
@@ -145,13 +105,12 @@ internal sealed class RequestGuard(RequestDelegate next, Authenticator authentic
 
         context.Response.Clear();
         context.Response.StatusCode = problem.Status;
-        context.Response.Headers["X-Request-Id"] = context.TraceIdentifier;
+        context.Response.ContentType = "application/problem+json";
         if (problem.Status == 401)
         {
-            context.Response.Headers.WWWAuthenticate = "Bearer"; // RFC 6750, section 3
+            context.Response.Headers.WWWAuthenticate = "Bearer";
         }
 
-        context.Response.ContentType = "application/problem+json";
-        await context.Response.WriteAsync(JsonSerializer.Serialize(problem with { RequestId = context.TraceIdentifier }, RestJson.Default.Problem), CancellationToken.None).ConfigureAwait(false);
+        await context.Response.WriteAsync(JsonSerializer.Serialize(problem, RestJson.Default.Problem), CancellationToken.None).ConfigureAwait(false);
     }
 }

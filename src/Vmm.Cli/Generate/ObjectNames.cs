@@ -1,0 +1,13 @@
+using Vmm.Contracts.Rest;
+
+namespace Vmm.Cli.Generate;
+
+/// <summary>The names the daemon knows of a kind of object.</summary>
+internal static class ObjectNames
+{
+    internal static async Task<IEnumerable<string>> OfAsync(VmmClient client, string noun, CancellationToken cancellation) => noun switch
+    {
+        "vm" => (await client.ListAsync(cancellation).ConfigureAwait(false)).Vms.Select(vm => vm.Name),
+        _ => [],
+    };
+}

@@ -1,0 +1,68 @@
+using Vmm.Cli.Remote;
+using Vmm.Contracts.Control;
+using Vmm.Contracts.Rest;
+using Vmm.Machine.Spec;
+using Vmm.Memory;
+using static Vmm.Cli.Remote.DaemonSession;
+
+namespace Vmm.Cli.Vms;
+
+/// <summary><c>vmmctl vm memory</c>: what each vnode has, and asking for more or less.</summary>
+internal static class MemoryView
+{
+    /// <param name="session">Where to ask.</param>
+    /// <param name="name">The VM.</param>
+    /// <param name="vnode">The vnode to change.</param>
+    /// <param name="size">All memory it shall have; null to leave it.</param>
+    /// <param name="balloon">Size the balloon shall have; null to leave it.</param>
+    /// <param name="timeout">Seconds to wait for the guest.</param>
+    /// <param name="cancellation">Ends the waiting.</param>
+    internal static async Task<int> RunAsync(DaemonSession session, string name, int vnode, string? size, string? balloon, int timeout, CancellationToken cancellation)
+    {
+        ulong? bytes = Bytes(size, "--size"), balloonBytes = Bytes(balloon, "--balloon");
+        if (timeout is < 0 or > 600)
+        {
+            throw new UsageException($"--timeout {timeout}: expected 0 to 600 seconds");
+        }
+
+        bool change = bytes is not null || balloonBytes is not null;
+        VmMemory memory = change
+            ? await session.Client.ChangeMemoryAsync(name, new MemoryWish(vnode, bytes, balloonBytes), TimeSpan.FromSeconds(timeout), cancellation).ConfigureAwait(false)
+            : await session.Client.MemoryAsync(name, cancellation).ConfigureAwait(false);
+        if (session.IsJson)
+        {
+            session.Json(memory, RestJson.Default.VmMemory);
+        }
+        else
+        {
+            Show(session, memory);
+        }
+
+        if (!change || memory.Settled)
+        {
+            return ExitCodes.Done;
+        }
+
+        session.Fail($"{name}: the guest did not get there in {timeout} s; it goes on, 'vmmctl vm memory {name}' shows how far it is");
+        return ExitCodes.Failed;
+    }
+
+    private static void Show(DaemonSession session, VmMemory memory)
+    {
+        Table table = new("VNODE", "ASKED", "PRESENT", "LEAST", "MOST", "NOT GIVEN BACK", "DRIVER");
+        foreach (VnodeMemoryInfo info in memory.Vnodes)
+        {
+            table.Add(Number(info.Vnode), Size(info.AskedBytes), Size(info.PresentBytes), Size(info.LeastBytes), Size(info.MostBytes),
+                info.StuckBytes == 0 ? "-" : Size(info.StuckBytes), info.MostBytes == info.LeastBytes ? "fixed" : info.Driven ? "yes" : "no");
+        }
+
+        session.Table(table);
+        if (memory.Balloon is { } balloon)
+        {
+            session.Out.WriteLine($"balloon: asked {Size(balloon.TargetBytes)}, has {Size(balloon.ActualBytes)}{(balloon.FreeBytes is { } free ? $"; guest free {Size(free)}" : "")}");
+        }
+    }
+
+    private static ulong? Bytes(string? text, string option) =>
+        text is null ? null : SpecText.TryParseSize(text, out ByteSize size) ? size : throw new UsageException($"{option} {text}: expected a size such as 512MiB or 2GiB");
+}

@@ -1,0 +1,94 @@
+using Vmm.Cli.Remote;
+using Vmm.Contracts.Control;
+using Vmm.Contracts.Rest;
+using static Vmm.Cli.Remote.DaemonSession;
+
+namespace Vmm.Cli.Vms;
+
+/// <summary>What the verbs of <c>vmmctl vm</c> do.</summary>
+internal static class VmVerbs
+{
+    internal static async Task<int> ListAsync(DaemonSession session, CancellationToken cancellation)
+    {
+        VmList list = await session.Client.ListAsync(cancellation).ConfigureAwait(false);
+        if (session.IsJson)
+        {
+            return session.Json(list, RestJson.Default.VmList);
+        }
+
+        Table table = new("NAME", "STATE", "CPUS", "MEMORY", "PID", "LAST EXIT");
+        foreach (VmInfo vm in list.Vms)
+        {
+            table.Add(vm.Name, Word(vm.State), Number(vm.Cpus), Size(vm.MemoryBytes), vm.WorkerProcessId is { } pid ? Number(pid) : "-", Exit(vm.LastExit));
+        }
+
+        return session.Table(table);
+    }
+
+    internal static async Task<int> ShowAsync(DaemonSession session, string name, CancellationToken cancellation)
+    {
+        VmInfo vm = await session.Client.ShowAsync(name, cancellation).ConfigureAwait(false);
+        return session.IsJson ? session.Json(vm, RestJson.Default.VmInfo) : session.Properties(
+            ("name", vm.Name), ("state", Word(vm.State)), ("id", vm.Id), ("revision", Number(vm.Revision)), ("cpus", Number(vm.Cpus)), ("memory", Size(vm.MemoryBytes)),
+            ("worker", vm.WorkerProcessId is { } pid ? Number(pid) : "-"), ("last exit", Exit(vm.LastExit)));
+    }
+
+    internal static async Task<int> CreateAsync(DaemonSession session, string file, bool start, CancellationToken cancellation)
+    {
+        string yaml = await File.ReadAllTextAsync(file, cancellation).ConfigureAwait(false);
+        VmInfo vm = await session.Client.CreateAsync(yaml, Path.GetDirectoryName(Path.GetFullPath(file))!, cancellation).ConfigureAwait(false);
+        return start ? await DoAsync(session, vm.Name, "start", cancellation).ConfigureAwait(false) : Done(session, vm, "is defined");
+    }
+
+    internal static async Task<int> DeleteAsync(DaemonSession session, string name, bool force, CancellationToken cancellation)
+    {
+        if (force && (await session.Client.ShowAsync(name, cancellation).ConfigureAwait(false)).State is VmState.Running or VmState.Paused)
+        {
+            await session.Client.DoAsync(name, "stop", cancellation).ConfigureAwait(false);
+        }
+
+        await session.Client.DeleteAsync(name, cancellation).ConfigureAwait(false);
+        if (!session.IsJson)
+        {
+            await session.Out.WriteLineAsync($"{name} is forgotten; its disks are untouched").ConfigureAwait(false);
+        }
+
+        return ExitCodes.Done;
+    }
+
+    internal static async Task<int> SpecAsync(DaemonSession session, string name, CancellationToken cancellation)
+    {
+        await session.Out.WriteAsync(await session.Client.SpecAsync(name, cancellation).ConfigureAwait(false)).ConfigureAwait(false);
+        return ExitCodes.Done;
+    }
+
+    internal static async Task<int> DoAsync(DaemonSession session, string name, string verb, CancellationToken cancellation)
+    {
+        VmInfo vm = await session.Client.DoAsync(name, verb, cancellation).ConfigureAwait(false);
+        return Done(session, vm, string.Equals(verb, "power-button", StringComparison.Ordinal) ? "was asked to power off" : "is " + Word(vm.State));
+    }
+
+    /// <summary>Presses the button and, when asked to, waits for the guest to have powered off.</summary>
+    internal static async Task<int> PressAsync(DaemonSession session, string name, TimeSpan? wait, CancellationToken cancellation)
+    {
+        if (wait is not { } limit)
+        {
+            return await DoAsync(session, name, "power-button", cancellation).ConfigureAwait(false);
+        }
+
+        await session.Client.DoAsync(name, "power-button", cancellation).ConfigureAwait(false);
+        if (await WaitOption.ForVmAsync(session.Client, name, vm => vm.State is VmState.Stopped or VmState.Failed or VmState.Defined, limit, cancellation).ConfigureAwait(false) is not { } ended)
+        {
+            session.Fail($"{name}: still runs after {limit.TotalSeconds} s: its guest does not heed the power button; 'vmmctl vm stop {name}' pulls the plug");
+            return ExitCodes.Failed;
+        }
+
+        return Done(session, ended, "is " + Word(ended.State));
+    }
+
+    internal static int Done(DaemonSession session, VmInfo vm, string what) => session.Done(vm, RestJson.Default.VmInfo, $"{vm.Name} {what}");
+
+    internal static string Word(VmState state) => state.ToString().ToLowerInvariant();
+
+    private static string Exit(WorkerExit? exit) => exit is null ? "-" : exit.Message is { } message ? $"{exit.Reason}: {message}" : exit.Reason.ToString();
+}
