@@ -7,7 +7,9 @@
 #include <poll.h>
 #include <signal.h>
 #include <grp.h>
+#include <sched.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -17,13 +19,17 @@
 #define FIRST_FD 3
 
 /* Between fork and exec: async-signal-safe calls only, for other threads of the parent may have held any lock. */
-static void become(const char *path, const char *const *argv, const char *const *envp, int *own, int32_t count, int report)
+static void become(const char *path, const char *const *argv, const char *const *envp, int *own, int32_t count, uint32_t flags, int report)
 {
     sigset_t none;
     int null, failure;
 
     /* no_new_privs belongs to a thread: set here, before the child has any other, it holds for all of them. */
     if (setsid() < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        goto failed;
+    /* Here, while it has one thread: a namespace is a property of a thread, and those that the program starts inherit it. Nothing it mounts is seen outside. */
+    if ((flags & VMM_SPAWN_ISOLATED) != 0 &&
+        (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 || chdir("/") < 0))
         goto failed;
     null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0)
@@ -56,9 +62,11 @@ failed:
 
 /*
  * Runs path in a session of its own, so that it outlives us, without a way to gain privileges by exec (prctl(2), no_new_privs), with the given descriptors as 3, 4, …, standard input and output
- * on /dev/null, and nothing else open. Answers a pidfd, and errno of a failed exec like that of a failed fork.
+ * on /dev/null, and nothing else open. Answers a pidfd, and errno of a failed exec like that of a failed fork. VMM_SPAWN_ISOLATED: in mount, network, IPC
+ * and UTS namespaces of its own; needs CAP_SYS_ADMIN.
  */
-VMM_API intptr_t vmm_spawn(const char *path, const char *const *argv, const char *const *envp, const int32_t *fds, int32_t count, int32_t *pid, int32_t *err)
+VMM_API intptr_t vmm_spawn(const char *path, const char *const *argv, const char *const *envp, const int32_t *fds, int32_t count, uint32_t flags, int32_t *pid,
+                           int32_t *err)
 {
     int report[2], own[16], made = 0, failure = 0;
     intptr_t pidfd = -1;
@@ -88,7 +96,7 @@ VMM_API intptr_t vmm_spawn(const char *path, const char *const *argv, const char
     sigprocmask(SIG_SETMASK, &all, &before);
     child = fork();
     if (child == 0)
-        become(path, argv, envp, own, count, report[1]);
+        become(path, argv, envp, own, count, flags, report[1]);
     failure = child < 0 ? errno : 0;
     sigprocmask(SIG_SETMASK, &before, NULL);
     errno = failure;
@@ -176,4 +184,19 @@ VMM_API int32_t vmm_process_become(uint32_t user)
         return -errno;
     /* The kernel resets this at a change of user. */
     return prctl(PR_SET_DUMPABLE, 0) < 0 ? -errno : 0;
+}
+
+/*
+ * Takes the file system away from all threads of a process that was spawned isolated: its root becomes an empty read-only tmpfs. pivot_root(2) moves the root
+ * and working directory of every thread in the mount namespace, so the caller need not be the only one. Files that are open stay open.
+ */
+VMM_API int32_t vmm_process_empty_root(void)
+{
+    /* The kernel wants the new root on a directory that exists; /proc does wherever .NET runs. */
+    if (mount("none", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,nr_inodes=1,mode=555") < 0)
+        return -errno;
+    /* Both at once: the old root lands on top of the new one, from where it is taken off. */
+    if (chdir("/proc") < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+        return -errno;
+    return mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0 ? -errno : 0;
 }

@@ -1,17 +1,25 @@
+#define _GNU_SOURCE
 /* Exercises fd.c, kvm.c, memory.c and unixstream.c; built with the address and undefined-behaviour sanitizers. Exit code 0: all passed; prints what was skipped. */
 #include "tiny_vm.h"
 
 #include "../process.h"
+#include "../seccomp.h"
 #include "../socket.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -197,7 +205,7 @@ static void children_get_their_descriptors_and_no_others(void)
     CHECK(vmm_socket_pair(0, pair) == 0);
     int before = open_fds();
     int32_t fds[2] = {pair[1], pair[1]};
-    intptr_t child = vmm_spawn("/bin/sh", argv, envp, fds, 2, &pid, &err);
+    intptr_t child = vmm_spawn("/bin/sh", argv, envp, fds, 2, 0, &pid, &err);
     CHECK(child >= 0 && pid > 0 && getsid(pid) == pid);
     CHECK(vmm_pidfd_wait(child, 100, &code, &status) == 0);
     while (vmm_stream_receive(pair[0], text, sizeof(text), 0) == -EAGAIN)
@@ -208,11 +216,11 @@ static void children_get_their_descriptors_and_no_others(void)
     CHECK(vmm_pidfd_signal(child, 9) == -ESRCH);
     vmm_close(child);
 
-    child = vmm_spawn("/bin/sh", argv, envp, fds, 2, &pid, &err);
+    child = vmm_spawn("/bin/sh", argv, envp, fds, 2, 0, &pid, &err);
     CHECK(vmm_pidfd_signal(child, 9) == 0);
     CHECK(vmm_pidfd_wait(child, 10000, &code, &status) == 1 && code == CLD_KILLED && status == 9);
     vmm_close(child);
-    CHECK(vmm_spawn("/nonexistent", argv, envp, fds, 2, &pid, &err) == -1 && err == ENOENT);
+    CHECK(vmm_spawn("/nonexistent", argv, envp, fds, 2, 0, &pid, &err) == -1 && err == ENOENT);
     CHECK(open_fds() == before);
     vmm_close(pair[0]);
     vmm_close(pair[1]);
@@ -273,6 +281,102 @@ static void no_kick_is_lost(const char *what, const void *code, size_t length, l
     printf("%s: %ld kicks, none lost\n", what, kicks);
 }
 
+static intptr_t compile_test_filter(void)
+{
+    int32_t err = -1;
+    intptr_t builder = vmm_seccomp_create(SECCOMP_RET_ALLOW, &err);
+    CHECK(builder != -1 && err == 0);
+    struct vmm_seccomp_test unix_only = {.argument = 0, .mask = ~0ull, .value = AF_INET};
+    CHECK(vmm_seccomp_add(builder, "socket", SECCOMP_RET_ERRNO | EPERM, &unix_only, 1) == 0);
+    CHECK(vmm_seccomp_add(builder, "getppid", SECCOMP_RET_KILL_PROCESS, NULL, 0) == 0);
+    CHECK(vmm_seccomp_add(builder, "no_such_call", SECCOMP_RET_KILL_PROCESS, NULL, 0) == -ENOENT);
+    CHECK(vmm_seccomp_add(builder, "read", SECCOMP_RET_KILL_PROCESS, NULL, 7) == -EINVAL);
+    intptr_t program = vmm_seccomp_compile(builder, &err);
+    CHECK(program != -1 && err == 0 && vmm_seccomp_length(program) > 4);
+    vmm_seccomp_discard(builder);
+    return program;
+}
+
+static void *sees_the_filter(void *unused)
+{
+    (void)unused;
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    return (void *)(intptr_t)(fd >= 0 && socket(AF_INET, SOCK_STREAM, 0) < 0 && errno == EPERM ? 1 : 0);
+}
+
+/* In a child, for a filter is for good. */
+static void filters_refuse_on_every_thread_and_kill(void)
+{
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        pthread_t thread;
+        void *refused = NULL;
+        intptr_t program = compile_test_filter();
+        if (vmm_seccomp_load(program, 1) != 0 || pthread_create(&thread, NULL, sees_the_filter, NULL) != 0 || pthread_join(thread, &refused) != 0 || refused == NULL)
+            _exit(1);
+        vmm_seccomp_free(program);
+        syscall(SYS_getppid);
+        _exit(2);
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
+}
+
+/* The child lists its network: its own has a loopback and nothing else. */
+static void isolated_children_have_their_own_network(void)
+{
+    const char *argv[] = {"/bin/sh", "-c", "test $(grep -c : /proc/self/net/dev) = 1", NULL}, *envp[] = {"PATH=/bin:/usr/bin", NULL};
+    int32_t pid = 0, err = 0, code = 0, status = 0;
+    if (geteuid() != 0) {
+        printf("SKIPPED isolated child: not root\n");
+        return;
+    }
+    intptr_t pidfd = vmm_spawn("/bin/sh", argv, envp, NULL, 0, VMM_SPAWN_ISOLATED, &pid, &err);
+    CHECK(pidfd >= 0 && err == 0);
+    CHECK(vmm_pidfd_wait(pidfd, 10000, &code, &status) == 1);
+    CHECK(code == CLD_EXITED && status == 0);
+    CHECK(vmm_close(pidfd) == 0);
+}
+
+/* No file can be opened, nor made, from any thread; what was open stays so. */
+static void *finds_nothing(void *go)
+{
+    char byte;
+    if (read(*(int *)go, &byte, 1) != 1)
+        return NULL;
+    return (void *)(intptr_t)(access("/etc", F_OK) < 0 && access("/proc/self", F_OK) < 0 && mkdir("/a", 0700) < 0 && errno == EROFS ? 1 : 0);
+}
+
+static void an_empty_root_is_empty_for_every_thread(void)
+{
+    if (geteuid() != 0) {
+        printf("SKIPPED empty root: not root\n");
+        return;
+    }
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        int open_before = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
+        pthread_t thread;
+        void *nothing = NULL;
+        char byte;
+        int go[2];
+        if (pipe(go) < 0 || unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+            _exit(1);
+        if (pthread_create(&thread, NULL, finds_nothing, &go[0]) != 0)
+            _exit(1);
+        if (vmm_process_empty_root() != 0)
+            _exit(2);
+        if (write(go[1], "", 1) != 1 || pthread_join(thread, &nothing) != 0 || nothing == NULL)
+            _exit(3);
+        _exit(pread(open_before, &byte, 1, 0) == 1 ? 0 : 4);
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0);
+}
+
 int main(void)
 {
     static const unsigned char spin[] = {0xeb, 0xfe}, spin_out[] = {0xe6, 0x80, 0xeb, 0xfc};
@@ -285,6 +389,9 @@ int main(void)
     packets_carry_descriptors();
     peers_are_known_and_names_are_checked();
     children_get_their_descriptors_and_no_others();
+    filters_refuse_on_every_thread_and_kill();
+    isolated_children_have_their_own_network();
+    an_empty_root_is_empty_for_every_thread();
     if (access("/dev/kvm", R_OK | W_OK) != 0) {
         printf("SKIPPED kick race: no usable /dev/kvm\n");
         return 0;

@@ -31,6 +31,9 @@ public sealed record DaemonOptions
     /// <summary>Workers kept ready.</summary>
     public int PoolSize { get; init; } = 1;
 
+    /// <summary>Refuse to run a VM whose worker is not fully confined.</summary>
+    public bool RequireConfinement { get; init; }
+
     /// <summary>First uid of workers when the daemon is root: a range that neither login users nor containers have (systemd, UIDS-GIDS).</summary>
     private const uint FirstWorkerUser = 1_900_000_000;
 
@@ -42,6 +45,9 @@ public sealed record DaemonOptions
             Directory = Path.Combine(RunFolder, "workers"),
             PoolSize = PoolSize,
             FirstUserId = OwnUser == 0 ? FirstWorkerUser : null,
+            Isolated = OwnUser == 0,
+            CgroupRoot = OwnUser == 0 ? "/sys/fs/cgroup" : null,
+            RequireConfinement = RequireConfinement,
         };
         return WorkerProgram is null ? launcher : launcher with { Program = WorkerProgram };
     }
@@ -141,6 +147,14 @@ public sealed record DaemonOptions
                 }
 
                 problem = "expected 0 to 64";
+                return null;
+            case "confinement":
+                if (value is "require" or "best")
+                {
+                    return this with { RequireConfinement = value is "require" };
+                }
+
+                problem = "expected require (a VM whose worker is not fully confined does not start) or best";
                 return null;
             case "listen":
                 const string Scheme = "https://";

@@ -6,7 +6,7 @@ namespace Vmm.Interop;
 internal static partial class Native
 {
     [LibraryImport(Shim, EntryPoint = "vmm_spawn", StringMarshalling = StringMarshalling.Utf8)]
-    internal static partial nint Spawn(string path, string?[] argv, string?[] envp, ReadOnlySpan<int> fds, int count, out int pid, out int errno);
+    internal static partial nint Spawn(string path, string?[] argv, string?[] envp, ReadOnlySpan<int> fds, int count, uint flags, out int pid, out int errno);
 
     [LibraryImport(Shim, EntryPoint = "vmm_pidfd_open")]
     internal static partial nint PidFdOpen(int pid, out int errno);
@@ -22,4 +22,7 @@ internal static partial class Native
 
     [LibraryImport(Shim, EntryPoint = "vmm_process_become")]
     internal static partial int ProcessBecome(uint user);
+
+    [LibraryImport(Shim, EntryPoint = "vmm_process_empty_root")]
+    internal static partial int ProcessEmptyRoot();
 }

@@ -88,13 +88,22 @@ public sealed class UnixListener : IDisposable
         return fd < 0 ? null : new UnixStream(fd);
     }
 
-    /// <inheritdoc/>
+    /// <summary>Closes it and takes its name away; a confined process cannot, and leaves that to who started it.</summary>
     public void Dispose()
     {
-        if (!Handle.IsClosed)
+        if (Handle.IsClosed)
         {
-            Handle.Dispose();
+            return;
+        }
+
+        Handle.Dispose();
+        try
+        {
             File.Delete(_path);
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
+        {
+            // The next listener at this path finds that nobody listens any more, and replaces it.
         }
     }
 }

@@ -1,4 +1,5 @@
 using Vmm.Interop;
+using Vmm.Worker.Confinement;
 
 namespace Vmm.Worker;
 
@@ -9,7 +10,7 @@ internal static class Program
 
     internal static int Main(string[] arguments)
     {
-        if (arguments is not ["--control"])
+        if (arguments is not ["--control", .. string[] options])
         {
             Console.Error.WriteLine("vmm-worker is started by vmmd; to run a VM by hand use: vmmctl run");
             return 2;
@@ -19,7 +20,8 @@ internal static class Program
         {
             ProcessHandle.HardenSelf();
             using PacketSocket first = new(new FileDescriptorHandle(ControlDescriptor));
-            using WorkerService service = new(first.Peer.UserId);
+            using Sandbox sandbox = new(Array.IndexOf(options, "--isolated") >= 0, Array.IndexOf(options, "--no-seccomp") < 0);
+            using WorkerService service = new(first.Peer.UserId, sandbox);
             service.Serve(first);
             return 0;
         }

@@ -6,6 +6,7 @@ using Vmm.Interop;
 using Vmm.Interop.Kvm;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
+using Vmm.Worker.Confinement;
 
 namespace Vmm.Worker;
 
@@ -13,7 +14,7 @@ namespace Vmm.Worker;
 /// The control channel of a worker: one connection at a time, requests one after the other on the main thread, events from any thread. Without a VM the
 /// process ends with its connection; with one it waits for the next connection, and ends when the VM does.
 /// </summary>
-internal sealed class WorkerService(uint masterUser) : IDisposable
+internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposable
 {
     private const int SendTimeout = 2000, PageSize = 4096;
 
@@ -108,7 +109,7 @@ internal sealed class WorkerService(uint masterUser) : IDisposable
             named[frame?.Descriptors![i] ?? $"{i}"] = descriptors[i];
         }
 
-        using DescriptorResources passed = new(named);
+        using DescriptorResources passed = new(named) { Threads = sandbox };
         return frame is null ? Fail(0, "bad-frame", problem) : Answer(frame, passed);
     }
 
@@ -143,7 +144,7 @@ internal sealed class WorkerService(uint masterUser) : IDisposable
         switch (frame.Kind)
         {
             case ControlKinds.Hello:
-                Ok(frame, new HelloBody(_machine?.VmId, _machine?.State ?? WorkerState.Idle), ControlJson.Default.HelloBody);
+                Ok(frame, new HelloBody(_machine?.VmId, _machine?.State ?? WorkerState.Idle, sandbox.Report), ControlJson.Default.HelloBody);
                 return;
             case ControlKinds.Prepare:
                 Prepare(passed);
@@ -188,6 +189,12 @@ internal sealed class WorkerService(uint masterUser) : IDisposable
             Send(0, ControlKinds.State, ControlCodec.Body(new StateBody(Machine.State), ControlJson.Default.StateBody));
         }
 
+        if (frame.Kind is ControlKinds.Create)
+        {
+            Ok(frame, sandbox.Report, ControlJson.Default.ConfinementBody);
+            return;
+        }
+
         Send(frame.Id, ControlKinds.Ok, null);
     }
 
@@ -223,12 +230,7 @@ internal sealed class WorkerService(uint masterUser) : IDisposable
             EmptyVm? prepared = _prepared;
             _prepared = null;
             machine = HostedMachine.Create(body, passed, passed.Take("end"), prepared, Ended);
-            if (body.UserId is { } user)
-            {
-                ProcessHandle.BecomeUser(user);
-            }
-
-            PacketListener.Listen(listener); // as the new user: SO_PEERCRED shows the process and user of this moment
+            sandbox.Close(body.UserId, () => PacketListener.Listen(listener)); // as the new user: SO_PEERCRED shows the process and user of this moment
         }
         catch
         {

@@ -12,15 +12,17 @@ internal sealed class WorkerFixture : IAsyncDisposable
     private static readonly string Root = FindRoot();
     private readonly List<IWorker> _workers = [];
 
-    internal WorkerFixture(int pool = 0, uint? firstUser = null)
+    internal WorkerFixture(int pool = 0, uint? firstUser = null, Func<WorkerLauncherOptions, WorkerLauncherOptions>? change = null)
     {
         Options = new WorkerLauncherOptions
         {
             Directory = Folder,
-            Program = Path.Combine(Root, "src", "Vmm.Worker", "bin", Configuration, "net10.0", "linux-x64", "vmm-worker"),
+            Program = ProgramOf("src", "Vmm.Worker", "vmm-worker"),
             PoolSize = pool,
             FirstUserId = firstUser,
+            Isolated = Environment.IsPrivilegedProcess,
         };
+        Options = change?.Invoke(Options) ?? Options;
         Launcher = new WorkerLauncher(Options);
     }
 
@@ -31,6 +33,8 @@ internal sealed class WorkerFixture : IAsyncDisposable
     internal WorkerLauncher Launcher { get; set; }
 
     private static string Configuration => AppContext.BaseDirectory.Contains("/Release/", StringComparison.Ordinal) ? "Release" : "Debug";
+
+    internal static string ProgramOf(string folder, string project, string name) => Path.Combine(Root, folder, project, "bin", Configuration, "net10.0", "linux-x64", name);
 
     internal static CancellationToken Soon => new CancellationTokenSource(TimeSpan.FromSeconds(60)).Token;
 

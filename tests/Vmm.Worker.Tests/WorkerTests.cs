@@ -275,6 +275,90 @@ public sealed class WorkerTests
         }
     }
 
+    [KvmFact(NeedsRoot = true)]
+    public async Task A_worker_with_a_VM_sees_no_files_and_each_thread_is_filtered()
+    {
+        await using WorkerFixture fixture = new(firstUser: 64_100);
+        string disk = Path.GetTempFileName();
+        try
+        {
+            using (FileStream file = File.OpenWrite(disk))
+            {
+                file.SetLength(32 << 20);
+            }
+
+            IWorker worker = await fixture.LaunchAsync(Spec("blk", "poll=1") with { Disks = [new DiskSpec { Path = disk }] });
+            Assert.Equal(["no-new-privileges", "no-core-dump", "namespaces", "empty-root", "own-user", "seccomp"], worker.Confinement!.Applied);
+            Assert.StartsWith("cgroup", Assert.Single(worker.Confinement.Missing), StringComparison.Ordinal);
+            string own = $"/proc/{worker.ProcessId}";
+            Assert.Empty(Directory.GetFileSystemEntries($"{own}/root/"));
+            foreach (string space in (string[])["mnt", "net", "ipc", "uts"])
+            {
+                Assert.NotEqual(new FileInfo($"/proc/self/ns/{space}").LinkTarget, new FileInfo($"{own}/ns/{space}").LinkTarget);
+            }
+
+            await using Stream console = await worker.OpenConsoleAsync(Soon);
+            await worker.StartAsync(Soon);
+            await ReadUntilAsync(console, "RESULT blk verify=ok");
+        }
+        finally
+        {
+            File.Delete(disk);
+        }
+
+        IWorker idle = await fixture.LaunchAsync(Spec("idle"));
+        await using (Stream console = await idle.OpenConsoleAsync(Soon))
+        {
+            await idle.StartAsync(Soon);
+            await ReadUntilAsync(console, "READY");
+            // Names of threads are no help here: the runtime gives them through /proc. Two filters: the process's and the vCPU's; three would be an I/O thread under a vCPU's.
+            Dictionary<string, int> filters = [];
+            foreach (string thread in Directory.GetDirectories($"/proc/{idle.ProcessId}/task"))
+            {
+                Dictionary<string, string> status = Status(thread);
+                Assert.Equal("2", status["Seccomp"]);
+                filters.Add(Path.GetFileName(thread), int.Parse(status["Seccomp_filters"], CultureInfo.InvariantCulture));
+                Assert.Empty(Directory.GetFileSystemEntries($"{thread}/root/"));
+            }
+
+            Assert.Equal(1, filters[$"{idle.ProcessId}"]);
+            Assert.Contains(2, filters.Values);
+            Assert.All(filters.Values, count => Assert.InRange(count, 1, 2));
+            await idle.StopAsync(Soon);
+        }
+
+        Assert.Equal(WorkerExitReason.Stopped, (await idle.Ended).Reason);
+    }
+
+    [KvmFact(NeedsRoot = true)]
+    public async Task A_worker_is_in_a_cgroup_with_limits_that_goes_with_it()
+    {
+        const string Root = "/sys/fs/cgroup";
+        await using WorkerFixture fixture = new(firstUser: 64_200, change: options => options with { CgroupRoot = Root });
+        IWorker worker = await fixture.LaunchAsync(Spec("idle"));
+        Assert.Contains("cgroup", worker.Confinement!.Applied);
+        string[] groups = Groups(Root, worker.VmId);
+        Assert.NotEmpty(groups);
+        foreach (string group in groups)
+        {
+            Assert.Equal($"{worker.ProcessId}", File.ReadAllText(Path.Combine(group, "cgroup.procs")).Trim());
+        }
+
+        string limit = groups.Select(g => Path.Combine(g, "memory.limit_in_bytes")).Concat(groups.Select(g => Path.Combine(g, "memory.max"))).First(File.Exists);
+        Assert.Equal((64L << 20) + (2L << 20) + (256L << 20), long.Parse(File.ReadAllText(limit), CultureInfo.InvariantCulture));
+        await worker.StartAsync(Soon);
+        await worker.StopAsync(Soon);
+        await worker.Ended.WaitAsync(Soon);
+        Assert.Empty(Groups(Root, worker.VmId));
+        string left = Path.Combine(groups[0][..^worker.VmId.Length], Guid.NewGuid().ToString()); // as of a worker that died without a daemon
+        Directory.CreateDirectory(left);
+        await fixture.RestartDaemonAsync();
+        Assert.False(Directory.Exists(left));
+    }
+
+    private static string[] Groups(string root, string id) =>
+        [.. ((string[])[$"{root}/memory/vmm/{id}", $"{root}/pids/vmm/{id}", $"{root}/vmm/{id}"]).Where(Directory.Exists)];
+
     private static int Number(IWorker worker, string field) => int.Parse(Status($"/proc/{worker.ProcessId}")[field].Split('\t')[0], CultureInfo.InvariantCulture);
 
     private static Dictionary<string, string> Status(string folder) =>

@@ -39,7 +39,7 @@ public static class ControlKinds
     /// <summary>Get ready for a VM that is not known yet, with the descriptors <c>kvm</c> and <c>kvm.rehearsal</c>; at most once, before <see cref="Create"/>, which then needs no <c>kvm</c>.</summary>
     public const string Prepare = "prepare";
 
-    /// <summary>Build a VM, body <see cref="CreateBody"/>, with every descriptor it needs.</summary>
+    /// <summary>Build a VM, body <see cref="CreateBody"/>, with every descriptor it needs, and give up everything else. Answer <see cref="ConfinementBody"/>.</summary>
     public const string Create = "create";
 
     /// <summary>Run it for the first time.</summary>
@@ -78,7 +78,13 @@ public sealed record StateBody(WorkerState State);
 /// <summary>Who a worker is.</summary>
 /// <param name="VmId">Null as long as it has no VM.</param>
 /// <param name="State">Where its VM stands.</param>
-public sealed record HelloBody(string? VmId, WorkerState State);
+/// <param name="Confinement">What keeps it in bounds; empty as long as it has no VM.</param>
+public sealed record HelloBody(string? VmId, WorkerState State, ConfinementBody Confinement);
+
+/// <summary>What keeps a worker in bounds.</summary>
+/// <param name="Applied">Names: <c>no-new-privileges no-core-dump namespaces empty-root own-user seccomp cgroup</c>.</param>
+/// <param name="Missing">What does not hold: name and reason.</param>
+public sealed record ConfinementBody(IReadOnlyList<string> Applied, IReadOnlyList<string> Missing);
 
 /// <summary>What a worker needs to know of its VM, apart from the descriptors.</summary>
 /// <param name="VmId">The daemon's id.</param>

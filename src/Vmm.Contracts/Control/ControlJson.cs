@@ -15,6 +15,7 @@ namespace Vmm.Contracts.Control;
 [JsonSerializable(typeof(StateBody))]
 [JsonSerializable(typeof(HelloBody))]
 [JsonSerializable(typeof(CreateBody))]
+[JsonSerializable(typeof(ConfinementBody))]
 [JsonSerializable(typeof(WorkerExit))]
 [JsonSerializable(typeof(WorkerStats))]
 [JsonSerializable(typeof(MemoryWish))]

@@ -38,7 +38,9 @@ public enum VmState
 /// <param name="LastExit">How its last run ended; null when it never ran.</param>
 /// <param name="Restarts">How often the daemon started it again since somebody did.</param>
 /// <param name="NextStart">When the daemon will start it again; null when it will not.</param>
-public sealed record VmInfo(string Id, string Name, VmState State, long Revision, int Cpus, ulong MemoryBytes, int? WorkerProcessId, WorkerExit? LastExit, int Restarts = 0, DateTimeOffset? NextStart = null);
+/// <param name="Confinement">What keeps its worker in bounds, and what does not hold; null while there is no worker.</param>
+public sealed record VmInfo(string Id, string Name, VmState State, long Revision, int Cpus, ulong MemoryBytes, int? WorkerProcessId, WorkerExit? LastExit, int Restarts = 0, DateTimeOffset? NextStart = null,
+    ConfinementBody? Confinement = null);
 
 /// <summary>A list of VMs, by name.</summary>
 /// <param name="Vms">The VMs.</param>

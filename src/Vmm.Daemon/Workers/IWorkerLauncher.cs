@@ -32,6 +32,9 @@ public interface IWorker : IAsyncDisposable
     /// <summary>What the worker last said.</summary>
     WorkerState State { get; }
 
+    /// <summary>What keeps the worker in bounds; null when that is not known.</summary>
+    ConfinementBody? Confinement => null;
+
     /// <summary>Calls <paramref name="handler"/> on every change of <see cref="State"/>, from any thread, until the answer is disposed; handlers must be quick.</summary>
     IDisposable OnStateChanged(Action<WorkerState> handler);
 

@@ -9,7 +9,7 @@ namespace Vmm.Daemon.Workers;
 /// <summary>A worker process over its control channel.</summary>
 internal sealed class RemoteWorker : IWorker
 {
-    private const int LongestMessage = 4096;
+    private const int LongestMessage = 4096, Sigsys = 31;
 
     private readonly ControlClient _client;
     private readonly ProcessHandle _process;
@@ -42,6 +42,8 @@ internal sealed class RemoteWorker : IWorker
     public int ProcessId => _process.ProcessId;
 
     public Task<WorkerExit> Ended => _ended.Task;
+
+    public ConfinementBody? Confinement { get; private set; }
 
     /// <summary>Completes when the connection is closed, whoever did it.</summary>
     internal Task Closed => _client.Closed;
@@ -134,6 +136,13 @@ internal sealed class RemoteWorker : IWorker
 
     internal void Kill() => _process.Kill();
 
+    /// <summary>Adds to what confines it that it is in a cgroup (null), or why not.</summary>
+    internal void Grouped(string? problem)
+    {
+        ConfinementBody own = Confinement ?? new ConfinementBody([], []);
+        Confinement = problem is null ? own with { Applied = [.. own.Applied, "cgroup"] } : own with { Missing = [.. own.Missing, $"cgroup: {problem}"] };
+    }
+
     /// <summary>From now on it is this VM's worker.</summary>
     internal void Assign(WorkerFiles files) => _files = files;
 
@@ -153,13 +162,16 @@ internal sealed class RemoteWorker : IWorker
             resources.AddKvm();
         }
 
-        await _client.CallAsync(ControlKinds.Create, ControlCodec.Body(body, ControlJson.Default.CreateBody), resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
+        ControlClient.Answer answer = await _client
+            .CallAsync(ControlKinds.Create, ControlCodec.Body(body, ControlJson.Default.CreateBody), resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
+        Confinement = Body(answer, ControlJson.Default.ConfinementBody);
     }
 
     internal async Task<HelloBody> HelloAsync(CancellationToken cancellation)
     {
         HelloBody hello = await AskAsync(ControlKinds.Hello, ControlJson.Default.HelloBody, cancellation).ConfigureAwait(false);
         SetState(hello.State);
+        Confinement = hello.Confinement;
         return hello;
     }
 
@@ -172,6 +184,11 @@ internal sealed class RemoteWorker : IWorker
     private async Task<T> AskAsync<T>(string kind, JsonTypeInfo<T> type, CancellationToken cancellation, JsonElement? question = null) where T : class
     {
         ControlClient.Answer answer = await _client.CallAsync(kind, question, null, [], cancellation).ConfigureAwait(false);
+        return Body(answer, type);
+    }
+
+    private static T Body<T>(ControlClient.Answer answer, JsonTypeInfo<T> type) where T : class
+    {
         answer.Descriptor?.Dispose();
         return ControlCodec.TryBody(answer.Frame, type, out T? body, out string problem) ? body : throw new WorkerException("bad-answer", $"the worker answered nonsense: {problem}");
     }
@@ -250,6 +267,7 @@ internal sealed class RemoteWorker : IWorker
     private static WorkerExit Died(ProcessEnd end) => new(WorkerExitReason.WorkerDied, 1, end switch
     {
         { Known: false } => "the worker process is gone without a word",
+        { Signal: Sigsys } => "the worker process was killed by its system call filter (signal 31, SIGSYS): it did what no worker does; the kernel's log (audit type 1326) names the call",
         { Signal: not 0 } => $"the worker process was killed by signal {end.Signal}",
         _ => $"the worker process exited with status {end.ExitCode} without a word",
     });

@@ -19,6 +19,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
     private readonly Queue<RemoteWorker> _pool = new();
     private readonly HashSet<uint> _users = [];
     private readonly Dictionary<string, string> _environment;
+    private readonly WorkerCgroups _cgroups;
     private Task _refill = Task.CompletedTask;
     private bool _disposed;
 
@@ -33,6 +34,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             throw new PlatformNotSupportedException("workers need Linux with KVM");
         }
 
+        _cgroups = new WorkerCgroups(options.CgroupRoot);
         Directory.CreateDirectory(options.Directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         Refill(TimeSpan.Zero);
     }
@@ -70,7 +72,14 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             worker.UserId = user;
             user = null; // from here on the worker's end gives it back
             worker.Assign(files);
+            string? noGroup = _cgroups.Confine(vmId, worker.ProcessId, spec);
             await worker.CreateAsync(new CreateBody(vmId, worker.UserId, VmSpecJson.Write(spec)), resources, cancellation).ConfigureAwait(false);
+            worker.Grouped(noGroup);
+            if (_options.RequireConfinement && worker.Confinement is { Missing.Count: > 0 } partial)
+            {
+                throw new WorkerException("not-confined", $"the worker is not fully confined, and vmmd was told to require it: {string.Join("; ", partial.Missing)}");
+            }
+
             return worker;
         }
         catch (Exception cause)
@@ -107,6 +116,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             }
         }
 
+        _cgroups.Sweep(adopted.Where(worker => worker.ProcessId != 0).Select(worker => worker.VmId).ToHashSet(StringComparer.Ordinal));
         return adopted;
     }
 
@@ -153,6 +163,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             ReserveUser(worker, peer.UserId);
             // Its answer shows that the process was alive after the pidfd was taken: the pidfd is not of another one with the same number.
             HelloBody hello = await worker.HelloAsync(cancellation).ConfigureAwait(false);
+            worker.Grouped(_cgroups.Has(files.VmId) ? null : _cgroups.Problem ?? "it has no group any more");
             return string.Equals(hello.VmId, files.VmId, StringComparison.Ordinal) ? worker : throw new WorkerException("bad-answer", $"the worker at {files.Socket} says it has VM {hello.VmId}");
         }
         catch (Exception cause) when (cause is WorkerException or KernelException)
@@ -210,7 +221,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
         {
             try
             {
-                return new RemoteWorker(ours, ProcessHandle.Spawn(_options.Program, ["--control"], _environment, [theirs.Handle]), _options, Gone);
+                return new RemoteWorker(ours, ProcessHandle.Spawn(_options.Program, Arguments(), _environment, [theirs.Handle], _options.Isolated), _options, Gone);
             }
             catch
             {
@@ -219,6 +230,9 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             }
         }
     }
+
+    private string[] Arguments() =>
+        ["--control", .. _options.Isolated ? ["--isolated"] : Array.Empty<string>(), .. _options.SystemCallFilters ? Array.Empty<string>() : ["--no-seccomp"]];
 
     // One at a time, in the background: a launch is not to wait for the pool.
     private void Refill(TimeSpan delay)
@@ -321,5 +335,9 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
         }
     }
 
-    private void Gone(RemoteWorker worker) => GiveBack(worker.UserId);
+    private void Gone(RemoteWorker worker)
+    {
+        GiveBack(worker.UserId);
+        _cgroups.Remove(worker.VmId);
+    }
 }

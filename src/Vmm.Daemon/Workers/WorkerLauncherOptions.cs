@@ -18,6 +18,18 @@ public sealed record WorkerLauncherOptions
     /// <summary>How many uids there are.</summary>
     public int UserIdCount { get; init; } = 4096;
 
+    /// <summary>Workers get namespaces of their own and lose the file system once their VM is built. Needs root.</summary>
+    public bool Isolated { get; init; }
+
+    /// <summary>Workers filter their system calls once their VM is built.</summary>
+    public bool SystemCallFilters { get; init; } = true;
+
+    /// <summary>Where cgroups are mounted; workers get groups with limits there. Null: no groups.</summary>
+    public string? CgroupRoot { get; init; }
+
+    /// <summary>Do not run a VM whose worker is not fully confined.</summary>
+    public bool RequireConfinement { get; init; }
+
     /// <summary>How long a stopped worker may take before it is killed.</summary>
     public TimeSpan StopTimeout { get; init; } = TimeSpan.FromSeconds(10);
 

@@ -64,7 +64,7 @@ internal sealed class QueueThread : IDisposable
     public static QueueThread Start(string name, VirtioActivation activation, IQueueService service)
     {
         QueueThread thread = new(name, activation, service);
-        thread._thread.Start();
+        activation.Threads.Start(thread._thread);
         return thread;
     }
 
@@ -89,6 +89,7 @@ internal sealed class QueueThread : IDisposable
         {
             using IoUring ring = new(64);
             _ring = ring;
+            _activation.Threads.Ready();
             Loop(ring);
         }
 #pragma warning disable CA1031 // Whatever fails here fails this device, not the process: the guest sees a device that needs a reset.

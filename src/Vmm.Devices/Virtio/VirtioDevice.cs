@@ -9,6 +9,9 @@ namespace Vmm.Devices.Virtio;
 /// </summary>
 public abstract class VirtioDevice : IDisposable
 {
+    /// <summary>Who starts this device's threads; set before the first activation.</summary>
+    public IIoThreads Threads { get; set; } = PlainIoThreads.Instance;
+
     /// <summary>Virtio device id (virtio 1.2 section 5): 2 block, 4 entropy, …</summary>
     public abstract ushort DeviceType { get; }
 
@@ -51,6 +54,9 @@ public abstract class VirtioDevice : IDisposable
 /// <param name="Interrupts">How to tell the driver.</param>
 public sealed record VirtioActivation(GuestMemory Memory, ulong Features, IReadOnlyList<ActiveQueue?> Queues, IVirtioInterrupts Interrupts)
 {
+    /// <summary>Who starts threads.</summary>
+    public IIoThreads Threads { get; init; } = PlainIoThreads.Instance;
+
     /// <summary>Shows the driver what was completed in an enabled queue, with an interrupt when it wants one.</summary>
     public void Publish(int index)
     {

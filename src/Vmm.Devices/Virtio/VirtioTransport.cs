@@ -188,7 +188,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         }
 
         _active = true;
-        Device.Activate(new VirtioActivation(_memory, _driverFeatures, active, this));
+        Device.Activate(new VirtioActivation(_memory, _driverFeatures, active, this) { Threads = Device.Threads });
     }
 
     private void Reset()

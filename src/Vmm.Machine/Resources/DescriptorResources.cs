@@ -16,6 +16,9 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
     public DescriptorResources(Dictionary<string, FileDescriptorHandle> descriptors) => _descriptors = descriptors;
 
     /// <inheritdoc/>
+    public IMachineThreads? Threads { get; init; }
+
+    /// <inheritdoc/>
     public KvmSystem OpenKvm() => KvmSystem.FromDescriptor(new KvmHandle(Take(ResourceNames.Kvm)));
 
     /// <inheritdoc/>

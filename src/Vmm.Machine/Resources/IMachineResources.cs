@@ -1,3 +1,4 @@
+using Vmm.Devices.Virtio;
 using Vmm.Kvm;
 using Vmm.Machine.Boot;
 using Vmm.Machine.Spec;
@@ -20,9 +21,19 @@ public interface IMachineResources
     /// <exception cref="BootException">It cannot be opened.</exception>
     BootFile OpenInitrd(BootSpec boot);
 
+    /// <summary>Who starts and confines the machine's threads; null: they are threads as others.</summary>
+    IMachineThreads? Threads => null;
+
     /// <summary>Disk number <paramref name="index"/> of the spec, locked.</summary>
     /// <exception cref="BlockException">It cannot be opened, or is in use.</exception>
     IDiskBackend OpenDisk(int index, DiskSpec disk);
+}
+
+/// <summary>The threads that a guest drives, for whoever wants them to be able to do less than the rest of the process.</summary>
+public interface IMachineThreads : IIoThreads
+{
+    /// <summary>Called by a vCPU thread before it enters the guest for the first time.</summary>
+    void VcpuReady();
 }
 
 /// <summary>Opens what the spec names with this process's own privileges: <c>vmmctl run</c>.</summary>

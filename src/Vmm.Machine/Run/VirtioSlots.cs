@@ -8,7 +8,7 @@ using Vmm.Memory;
 namespace Vmm.Machine.Run;
 
 /// <summary>Where virtio devices of one machine are plugged in: PCI slots behind the host bridge, and virtio-mmio windows.</summary>
-internal sealed class VirtioSlots(GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells, AddressBus mmio) : IDisposable
+internal sealed class VirtioSlots(GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells, AddressBus mmio, IIoThreads? threads) : IDisposable
 {
     private const uint FirstMmioGsi = 5;
 
@@ -24,6 +24,7 @@ internal sealed class VirtioSlots(GuestMemory memory, KvmInterrupts interrupts, 
     /// <summary>Plugs a device in; it belongs to the machine from here on.</summary>
     internal void Attach(string name, VirtioDevice device, Spec.VirtioTransport transport)
     {
+        device.Threads = threads ?? device.Threads;
         if (transport == Spec.VirtioTransport.Pci)
         {
             Bridge.Add(new VirtioPciFunction(name, device, memory, interrupts, doorbells), _bars);

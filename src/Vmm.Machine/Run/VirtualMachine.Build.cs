@@ -139,7 +139,7 @@ public sealed partial class VirtualMachine
 
     private VirtioSlots BuildVirtioDevices(GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells, IReadOnlyList<VnodeHome> homes)
     {
-        VirtioSlots slots = Own(new VirtioSlots(memory, interrupts, doorbells, _mmio));
+        VirtioSlots slots = Own(new VirtioSlots(memory, interrupts, doorbells, _mmio, _resources.Threads));
         _ports.Map(0xCF8, 8, slots.Bridge.ConfigPorts, "PCI configuration ports");
         _mmio.Map(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, slots.Bridge.Ecam, "ECAM");
         if (_spec.Disks.Count > 0)
@@ -221,8 +221,26 @@ public sealed partial class VirtualMachine
             }
 
             IReadOnlyList<int> cpus = homes[place.Vnode].HostCpus;
-            _vcpus.Add(new VcpuThread(vcpu, place.Index, _ports, _mmio, new EmulationAssist(vcpu, physical), _end, _gate, cpus.Count > 0 ? () => ThreadPlacement.PinCurrent(cpus) : null));
+            _vcpus.Add(new VcpuThread(vcpu, place.Index, _ports, _mmio, new EmulationAssist(vcpu, physical), _end, _gate, WhenVcpuStarts(cpus)));
         }
+    }
+
+    private Action? WhenVcpuStarts(IReadOnlyList<int> cpus)
+    {
+        if (_resources.Threads is not { } threads)
+        {
+            return cpus.Count > 0 ? () => ThreadPlacement.PinCurrent(cpus) : null;
+        }
+
+        return () =>
+        {
+            if (cpus.Count > 0)
+            {
+                ThreadPlacement.PinCurrent(cpus);
+            }
+
+            threads.VcpuReady();
+        };
     }
 
     private sealed class PhysicalMemory(GuestMemory memory) : IGuestPhysicalMemory

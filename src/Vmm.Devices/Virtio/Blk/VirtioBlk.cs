@@ -76,7 +76,7 @@ public sealed class VirtioBlk : VirtioDevice
             };
             _stops.Add(stop);
             _threads.Add(thread);
-            thread.Start();
+            activation.Threads.Start(thread);
         }
     }
 
@@ -127,6 +127,7 @@ public sealed class VirtioBlk : VirtioDevice
         {
             _options.ThreadStarted?.Invoke(index);
             using BlkIoLoop loop = new(this, _disk, activation, queues, _options.PollMicroseconds);
+            activation.Threads.Ready();
             loop.Run(stop, () => _stopping);
         }
 #pragma warning disable CA1031 // Whatever fails here fails this device, not the process: the guest sees a device that needs a reset.

@@ -1,4 +1,4 @@
-using System.Security.Cryptography;
+using Vmm.Interop;
 using Vmm.Memory;
 
 namespace Vmm.Devices.Virtio.Rng;
@@ -98,7 +98,7 @@ public sealed class VirtioRng : VirtioDevice
             // 5.4.6: buffers are device-writable; a readable one is skipped. A short answer ends at the first buffer not filled.
             if (buffer.Writable && length > 0 && memory.TryGetSpan(buffer.Address, length, out Span<byte> span))
             {
-                RandomNumberGenerator.Fill(span);
+                HostRandom.Fill(span);
                 written += (uint)length;
             }
         }

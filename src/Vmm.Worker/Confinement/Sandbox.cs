@@ -1,0 +1,131 @@
+using Vmm.Contracts.Control;
+using Vmm.Interop;
+using Vmm.Machine.Resources;
+
+namespace Vmm.Worker.Confinement;
+
+/// <summary>
+/// Takes from this process, once its VM is built, what it does not need any more: the file system, its user, and most system calls. What takes
+/// time is prepared beside the building.
+/// </summary>
+internal sealed class Sandbox : IMachineThreads, IDisposable
+{
+    private readonly bool _isolated;
+    private readonly Thread _preparing;
+    private readonly List<string> _missing = [];
+    private ThreadFilters? _filters;
+
+    /// <summary>Begins to prepare.</summary>
+    /// <param name="isolated">The process was spawned in namespaces of its own and may change its root.</param>
+    /// <param name="filters">Use system call filters.</param>
+    internal Sandbox(bool isolated, bool filters)
+    {
+        _isolated = isolated;
+        _preparing = new Thread(() => Prepare(filters)) { Name = "confine", IsBackground = true };
+        _preparing.Start();
+    }
+
+    /// <summary>What holds, and what does not and why.</summary>
+    internal ConfinementBody Report { get; private set; } = new([], []);
+
+    /// <summary>For good, on all threads. <paramref name="privileged"/> is the last thing done with the new user but without filters.</summary>
+    /// <exception cref="KernelException">Something that should have held could not be had: the process is not to go on.</exception>
+    internal void Close(uint? user, Action privileged)
+    {
+        _preparing.Join();
+        List<string> applied = ["no-new-privileges", "no-core-dump"];
+        LeaveFileSystem(applied);
+        if (user is { } number)
+        {
+            ProcessHandle.BecomeUser(number);
+            applied.Add("own-user");
+        }
+        else
+        {
+            _missing.Add("own-user: vmmd was given no user ids for workers");
+        }
+
+        privileged();
+        if (_filters is { } filters)
+        {
+            filters.Enforce();
+            applied.Add("seccomp");
+        }
+
+        Report = new ConfinementBody(applied, _missing);
+        foreach (string missing in _missing)
+        {
+            Console.Error.WriteLine($"vmm-worker {Environment.ProcessId}: not confined by {missing}");
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Start(Thread thread)
+    {
+        if (_filters is { } filters)
+        {
+            filters.Start(thread);
+        }
+        else
+        {
+            thread.Start();
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Ready() => _filters?.Ready();
+
+    /// <inheritdoc/>
+    public void VcpuReady() => _filters?.VcpuReady();
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _preparing.Join();
+        _filters?.Dispose();
+    }
+
+    private void LeaveFileSystem(List<string> applied)
+    {
+        if (!_isolated)
+        {
+            _missing.Add("namespaces, empty-root: vmmd may not make them (it needs CAP_SYS_ADMIN)");
+            return;
+        }
+
+        applied.Add("namespaces");
+        try
+        {
+            ProcessHandle.EmptyRoot();
+            applied.Add("empty-root");
+        }
+        catch (KernelException cause)
+        {
+            _missing.Add($"empty-root: {cause.Message}"); // a host that runs on its initial RAM file system cannot pivot
+        }
+    }
+
+    private void Prepare(bool filters)
+    {
+        if (!filters)
+        {
+            _missing.Add("seccomp: switched off");
+        }
+        else
+        {
+            try
+            {
+                _filters = new ThreadFilters();
+            }
+            catch (KernelException cause)
+            {
+                _missing.Add($"seccomp: {cause.Message}");
+            }
+        }
+
+        if (_isolated || filters)
+        {
+            RuntimePreload.LoadAll(typeof(Sandbox).Assembly);
+        }
+    }
+}

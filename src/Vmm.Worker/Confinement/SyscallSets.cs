@@ -1,0 +1,157 @@
+using Vmm.Interop;
+using Vmm.Interop.Kvm;
+
+namespace Vmm.Worker.Confinement;
+
+/// <summary>
+/// What each kind of thread may ask of the kernel. Everything else fails with EPERM; what only an intruder asks for ends the process. Sets nest: a filter
+/// only ever narrows, and threads of vCPUs and of I/O start under the set of the whole process.
+/// </summary>
+internal static class SyscallSets
+{
+    /// <summary>
+    /// What the .NET runtime does on whichever thread comes along: allocation and collection (mappings, membarrier, madvise), the compiler (executable
+    /// mappings: methods are compiled and recompiled while the VM runs, so PROT_EXEC cannot be refused; there is no file left to map, though),
+    /// suspending threads (signals to threads of its own process), starting its helpers (threads, never processes; it sets their affinity), waiting, and
+    /// reading clocks.
+    /// </summary>
+    private static readonly string[] Runtime =
+    [
+        "futex", "read", "write", "close", "mmap", "munmap", "mprotect", "madvise", "mremap", "brk", "membarrier",
+        "rt_sigprocmask", "rt_sigreturn", "rt_sigaction", "sigaltstack", "gettid", "getpid", "set_robust_list", "rseq",
+        "sched_yield", "sched_getaffinity", "sched_setaffinity", "sched_getscheduler", "sched_getparam", "sched_get_priority_min", "sched_get_priority_max", "getcpu", "clock_gettime", "clock_nanosleep", "nanosleep", "restart_syscall",
+        "exit", "exit_group", "poll", "ppoll", "pipe2", "eventfd2", "getrandom", "getrusage", "sysinfo",
+    ];
+
+    /// <summary>Disks (also blocking fallbacks of their rings), taps, and streams that were accepted or passed.</summary>
+    private static readonly string[] Io =
+    [
+        "io_uring_enter", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "fsync", "fdatasync", "fallocate",
+        "lseek", "fstat", "recvmsg", "sendmsg", "recvfrom", "sendto", "accept4", "shutdown", "getsockopt", "setsockopt", "fcntl",
+    ];
+
+    /// <summary>The control channel, consoles, rings for new I/O threads, pinning.</summary>
+    private static readonly string[] Control =
+    [
+        "io_uring_setup", "io_uring_register", "listen", "accept", "getsockname", "getpeername", "memfd_create", "ftruncate", "dup",
+        "mbind", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "flock",
+    ];
+
+    /// <summary>No path of ours, nor of the runtime, leads here after the VM was built: whoever calls is an intruder, and the VM ends.</summary>
+    private static readonly string[] Deadly =
+    [
+        "execve", "execveat", "fork", "vfork", "ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "pidfd_getfd", "pidfd_open", "kcmp",
+        "mount", "umount2", "pivot_root", "chroot", "unshare", "setns", "open_tree", "move_mount", "fsopen", "fsmount", "mount_setattr", "open_by_handle_at",
+        "bpf", "perf_event_open", "userfaultfd", "keyctl", "add_key", "request_key", "setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid",
+        "setgroups", "setfsuid", "setfsgid", "capset", "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot",
+        "swapon", "swapoff", "acct", "quotactl", "iopl", "ioperm", "modify_ldt", "personality", "settimeofday", "clock_settime", "adjtimex", "clock_adjtime",
+        "sethostname", "setdomainname", "syslog", "vhangup", "fanotify_init", "lookup_dcookie", "migrate_pages",
+    ];
+
+    /// <summary>What exits make of a vCPU thread: entering the guest, emulation assists, doorbells and interrupts that a driver sets up.</summary>
+    private static readonly KvmRequest[] VcpuRequests =
+    [
+        KvmRequest.KVM_RUN, KvmRequest.KVM_GET_REGS, KvmRequest.KVM_SET_REGS, KvmRequest.KVM_GET_SREGS, KvmRequest.KVM_SET_SREGS, KvmRequest.KVM_GET_VCPU_EVENTS,
+        KvmRequest.KVM_SET_VCPU_EVENTS, KvmRequest.KVM_GET_FPU, KvmRequest.KVM_SET_FPU, KvmRequest.KVM_GET_XSAVE, KvmRequest.KVM_SET_XSAVE, KvmRequest.KVM_GET_MSRS,
+        KvmRequest.KVM_SET_MSRS, KvmRequest.KVM_TRANSLATE, KvmRequest.KVM_IRQFD, KvmRequest.KVM_IOEVENTFD, KvmRequest.KVM_SET_GSI_ROUTING, KvmRequest.KVM_IRQ_LINE,
+        KvmRequest.KVM_SIGNAL_MSI,
+    ];
+
+    /// <summary>What else happens to a VM that is built: its memory map, dirty log and state. Neither VMs nor vCPUs are made any more.</summary>
+    private static readonly KvmRequest[] ControlRequests =
+    [
+        KvmRequest.KVM_CHECK_EXTENSION, KvmRequest.KVM_GET_DIRTY_LOG, KvmRequest.KVM_CLEAR_DIRTY_LOG, KvmRequest.KVM_RESET_DIRTY_RINGS,
+        KvmRequest.KVM_GET_CLOCK, KvmRequest.KVM_SET_CLOCK, KvmRequest.KVM_GET_IRQCHIP, KvmRequest.KVM_SET_IRQCHIP, KvmRequest.KVM_GET_PIT2, KvmRequest.KVM_SET_PIT2,
+        KvmRequest.KVM_GET_XSAVE2, KvmRequest.KVM_GET_XCRS, KvmRequest.KVM_SET_XCRS, KvmRequest.KVM_GET_DEBUGREGS, KvmRequest.KVM_SET_DEBUGREGS, KvmRequest.KVM_GET_LAPIC,
+        KvmRequest.KVM_SET_LAPIC, KvmRequest.KVM_GET_MP_STATE, KvmRequest.KVM_SET_MP_STATE, KvmRequest.KVM_GET_CPUID2, KvmRequest.KVM_GET_TSC_KHZ, KvmRequest.KVM_SET_TSC_KHZ,
+        KvmRequest.KVM_KVMCLOCK_CTRL, KvmRequest.KVM_NMI,
+    ];
+
+    /// <summary>virtio-mem plugs memory on its own thread.</summary>
+    private static readonly KvmRequest[] IoKvmRequests = [KvmRequest.KVM_SET_USER_MEMORY_REGION];
+
+    // linux/fs.h, linux/if_tun.h: what I/O threads ask of block devices and taps.
+    private static readonly uint[] IoRequests = [0x1277 /* BLKDISCARD */, 0x127f /* BLKZEROOUT */, 0x400454d0 /* TUNSETOFFLOAD */];
+
+    /// <summary>The filter of the whole process, and of threads that are neither vCPU nor I/O.</summary>
+    internal static SeccompFilter BuildProcess(int processId)
+    {
+        using SeccompFilterBuilder filter = Start(processId);
+        Allow(filter, Io);
+        Allow(filter, Control);
+        filter.TryAdd("socketpair", SyscallAction.Allow, SyscallTest.Int(0, 1 /* AF_UNIX */)); // consoles
+        filter.TryAdd("seccomp", SyscallAction.Allow, SyscallTest.Int(0, 1 /* SECCOMP_SET_MODE_FILTER */), SyscallTest.Int(1, 0)); // threads narrow themselves
+        Allow(filter, VcpuRequests);
+        Allow(filter, ControlRequests);
+        Allow(filter, IoKvmRequests);
+        AllowIoctls(filter, IoRequests);
+        foreach (string call in Deadly)
+        {
+            filter.TryAdd(call, SyscallAction.KillProcess); // one that libseccomp does not know yet fails with EPERM
+        }
+
+        return filter.Build();
+    }
+
+    /// <summary>The filter of a vCPU thread.</summary>
+    internal static SeccompFilter BuildVcpu(int processId)
+    {
+        using SeccompFilterBuilder filter = Start(processId);
+        Allow(filter, VcpuRequests);
+        return filter.Build();
+    }
+
+    /// <summary>The filter of an I/O thread. Its io_uring is made before, and does what native-shim/uring.c allows it.</summary>
+    internal static SeccompFilter BuildIo(int processId)
+    {
+        using SeccompFilterBuilder filter = Start(processId);
+        Allow(filter, Io);
+        Allow(filter, IoKvmRequests);
+        AllowIoctls(filter, IoRequests);
+        return filter.Build();
+    }
+
+    private static SeccompFilterBuilder Start(int processId)
+    {
+        SeccompFilterBuilder filter = new(SyscallAction.Refuse);
+        Allow(filter, Runtime);
+        // glibc starts threads with clone3, whose flags lie in memory where no filter sees them; without it, with clone.
+        filter.TryAdd("clone3", SyscallAction.Missing);
+        // CLONE_VM, CLONE_SIGHAND, CLONE_THREAD, and neither a namespace nor CLONE_PTRACE, CLONE_UNTRACED: a thread of this process.
+        filter.TryAdd("clone", SyscallAction.Allow, new SyscallTest(0, 0x7e83_2900, 0x1_0900));
+        filter.TryAdd("tgkill", SyscallAction.Allow, SyscallTest.Int(0, (uint)processId));
+        filter.TryAdd("prctl", SyscallAction.Allow, SyscallTest.Int(0, 15 /* PR_SET_NAME */));
+        filter.TryAdd("prctl", SyscallAction.Allow, SyscallTest.Int(0, 0x53564d41 /* PR_SET_VMA */));
+        filter.TryAdd("sched_setscheduler", SyscallAction.Allow, SyscallTest.Int(1, 0 /* SCHED_OTHER */));
+        // Reading its own limits: no process id, no new limit.
+        filter.TryAdd("prlimit64", SyscallAction.Allow, SyscallTest.Int(0, 0), new SyscallTest(2, ulong.MaxValue, 0));
+        return filter;
+    }
+
+    private static void Allow(SeccompFilterBuilder filter, string[] calls)
+    {
+        foreach (string call in calls)
+        {
+            if (!filter.TryAdd(call, SyscallAction.Allow))
+            {
+                throw new InvalidOperationException($"libseccomp knows no system call {call}");
+            }
+        }
+    }
+
+    private static void Allow(SeccompFilterBuilder filter, KvmRequest[] requests)
+    {
+        foreach (KvmRequest request in requests)
+        {
+            filter.TryAdd("ioctl", SyscallAction.Allow, SyscallTest.Int(1, (uint)request));
+        }
+    }
+
+    private static void AllowIoctls(SeccompFilterBuilder filter, uint[] requests)
+    {
+        foreach (uint request in requests)
+        {
+            filter.TryAdd("ioctl", SyscallAction.Allow, SyscallTest.Int(1, request));
+        }
+    }
+}

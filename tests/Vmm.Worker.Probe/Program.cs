@@ -1,0 +1,65 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using Vmm.Worker.Confinement;
+using Vmm.Worker.Probe;
+
+// KIND NUMBER [ARGUMENT]…: makes one system call on a thread of that kind and prints its errno, 0 when it succeeded. An argument is a number or @TEXT.
+// KIND work: does what the runtime and a thread of that kind have to be able to do.
+string kind = args[0];
+Action action = string.Equals(args[1], "work", StringComparison.Ordinal) ? () => Work.Do(kind) : () => Call(args[1..]);
+RuntimePreload.LoadAll(typeof(Work).Assembly);
+ThreadFilters filters = new();
+filters.Enforce();
+Exception? failure = null;
+string answer = "done";
+switch (kind)
+{
+    case "control":
+        action();
+        break;
+    case "vcpu":
+        Run(thread => thread.Start(), filters.VcpuReady, action);
+        break;
+    case "io":
+        // As in a machine: a vCPU thread asks for it, and it must not end up under that one's filter.
+        Run(thread => thread.Start(), filters.VcpuReady, () => Run(filters.Start, filters.Ready, action, Work.PrepareIo));
+        break;
+    default:
+        return 2;
+}
+
+Work.Dispose();
+filters.Dispose();
+Console.WriteLine(failure?.ToString() ?? answer);
+return failure is null ? 0 : 1;
+
+void Run(Action<Thread> start, Action confine, Action body, Action? before = null)
+{
+    Thread thread = new(() =>
+    {
+        try
+        {
+            before?.Invoke();
+            confine();
+            body();
+        }
+        catch (Exception cause)
+        {
+            failure = cause;
+        }
+    });
+    start(thread);
+    thread.Join();
+}
+
+void Call(string[] call)
+{
+    nint[] values = new nint[6];
+    for (int i = 1; i < call.Length; i++)
+    {
+        values[i - 1] = call[i].StartsWith('@') ? Marshal.StringToHGlobalAnsi(call[i][1..]) : (nint)long.Parse(call[i], CultureInfo.InvariantCulture);
+    }
+
+    long result = Libc.SystemCall(long.Parse(call[0], CultureInfo.InvariantCulture), values[0], values[1], values[2], values[3], values[4], values[5]);
+    answer = $"errno {(result < 0 ? Marshal.GetLastPInvokeError() : 0)}";
+}
