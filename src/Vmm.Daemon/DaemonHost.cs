@@ -21,6 +21,7 @@ public sealed class DaemonHost : IAsyncDisposable
     private readonly VmInventory _inventory;
     private readonly VmManager _vms;
     private readonly AuditLog _audit;
+    private Jobs? _jobs;
 
     private DaemonHost(FolderLocks locks, WebApplication web, VmInventory inventory, VmManager vms, AuditLog audit)
     {
@@ -95,7 +96,8 @@ public sealed class DaemonHost : IAsyncDisposable
             DaemonMetrics metrics = new(vms);
             web.UseMiddleware<RequestGuard>(new Gatekeeper(options, tokens), audit, metrics);
             web.UseWebSockets();
-            Endpoints.Map(web, vms, tokens, metrics);
+            host._jobs = new Jobs(inventory, vms.Events, logs.CreateLogger<Jobs>());
+            Endpoints.Map(web, vms, tokens, metrics, host._jobs, new DiskFolder(options.DisksFolder, vms));
             host.Routes = ((IEndpointRouteBuilder)web).DataSources;
             await web.StartAsync(cancellation).ConfigureAwait(false);
             File.SetUnixFileMode(options.SocketPath, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite);
@@ -133,6 +135,11 @@ public sealed class DaemonHost : IAsyncDisposable
         }
 
         await _web.DisposeAsync().ConfigureAwait(false);
+        if (_jobs is not null)
+        {
+            await _jobs.DisposeAsync().ConfigureAwait(false);
+        }
+
         _vms.Dispose();
         _inventory.Dispose();
         _audit.Dispose();

@@ -42,6 +42,9 @@ internal static partial class DaemonLog
     [LoggerMessage(13, LogLevel.Warning, "{Name} could not be started again: {Problem}")]
     internal static partial void RestartFailed(ILogger log, string name, string problem);
 
+    [LoggerMessage(30, LogLevel.Error, "job {Kind} of {Target} ({Id}) failed")]
+    internal static partial void JobFault(ILogger log, Exception error, string kind, string target, string id);
+
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
     internal static partial void Listening(ILogger log, string version, string socket);
 }

@@ -60,6 +60,12 @@ public sealed record DaemonOptions
 
     private static int OwnUser { get; } = ReadOwnUser();
 
+    /// <summary>Where <c>POST /api/v1/disks</c> makes disks; null is <c>disks</c> in the state folder.</summary>
+    public string? Disks { get; init; }
+
+    /// <summary>The folder of disks.</summary>
+    public string DisksFolder => Disks ?? Path.Combine(StateFolder, "disks");
+
     /// <summary>Where to listen with TLS; null is nowhere.</summary>
     public IPEndPoint? Listen { get; init; }
 
@@ -166,6 +172,7 @@ public sealed record DaemonOptions
                     "run" => this with { RunFolder = Path.GetFullPath(value) },
                     "socket" => this with { Socket = Path.GetFullPath(value) },
                     "worker" => this with { WorkerProgram = Path.GetFullPath(value) },
+                    "disks" => this with { Disks = Path.GetFullPath(value) },
                     "certificate" => this with { CertificateFile = Path.GetFullPath(value) },
                     "key" => this with { KeyFile = Path.GetFullPath(value) },
                     "clientCa" => this with { ClientAuthorityFile = Path.GetFullPath(value) },

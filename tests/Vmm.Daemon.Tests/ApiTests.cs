@@ -333,7 +333,7 @@ public sealed class ApiTests
         return (problem.Status, problem.Code);
     }
 
-    private static HttpClient Raw(DaemonFixture daemon) => new(new SocketsHttpHandler
+    internal static HttpClient Raw(DaemonFixture daemon) => new(new SocketsHttpHandler
     {
         ConnectCallback = async (_, cancellation) =>
         {

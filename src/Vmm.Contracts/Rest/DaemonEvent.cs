@@ -5,12 +5,13 @@ namespace Vmm.Contracts.Rest;
 /// <summary>Something that happened in a daemon.</summary>
 /// <param name="Id">Grows by one with each; starts anew with each daemon.</param>
 /// <param name="At">When.</param>
-/// <param name="Kind"><c>created</c>, <c>changed</c>, <c>deleted</c>, <c>state</c>, <c>ended</c>, <c>restart</c>, <c>memory</c>.</param>
-/// <param name="Vm">Name of the VM.</param>
+/// <param name="Kind"><c>created</c>, <c>changed</c>, <c>deleted</c>, <c>state</c>, <c>ended</c>, <c>restart</c>, <c>memory</c>, <c>job</c>.</param>
+/// <param name="Vm">Name of the VM; empty for an event of something else.</param>
 /// <param name="State">The state it is in now, where that is what happened.</param>
 /// <param name="Exit">How it ended, where that is what happened.</param>
 /// <param name="Message">For people.</param>
-public sealed record DaemonEvent(long Id, DateTimeOffset At, string Kind, string Vm, VmState? State, WorkerExit? Exit, string? Message);
+/// <param name="Job">The job, when that is what it is about.</param>
+public sealed record DaemonEvent(long Id, DateTimeOffset At, string Kind, string Vm, VmState? State, WorkerExit? Exit, string? Message, JobInfo? Job = null);
 
 /// <summary>What the daemon remembers about a VM, oldest first.</summary>
 /// <param name="Events">The events.</param>

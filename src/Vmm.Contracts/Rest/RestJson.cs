@@ -17,5 +17,10 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(TokenList))]
 [JsonSerializable(typeof(NewToken))]
 [JsonSerializable(typeof(TokenWish))]
+[JsonSerializable(typeof(JobInfo))]
+[JsonSerializable(typeof(JobList))]
+[JsonSerializable(typeof(DiskRequest))]
+[JsonSerializable(typeof(DiskInfo))]
+[JsonSerializable(typeof(DiskList))]
 [JsonSerializable(typeof(Problem))]
 public sealed partial class RestJson : JsonSerializerContext;

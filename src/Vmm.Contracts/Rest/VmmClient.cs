@@ -15,7 +15,7 @@ using Vmm.Contracts.Control;
 namespace Vmm.Contracts.Rest;
 
 /// <summary>The daemon's REST interface as methods. Errors are <see cref="VmmApiException"/>.</summary>
-public sealed class VmmClient : IDisposable
+public sealed partial class VmmClient : IDisposable
 {
     /// <summary>Where the daemon listens unless told otherwise.</summary>
     public const string DefaultSocket = "/run/vmm/vmmd.sock";
@@ -213,6 +213,11 @@ public sealed class VmmClient : IDisposable
     private async Task<T> SendAsync<T>(HttpMethod method, string path, string? yaml, JsonTypeInfo<T> type, CancellationToken cancellation, long? revision = null)
     {
         using HttpResponseMessage response = await ExchangeAsync(method, path, yaml, revision, cancellation).ConfigureAwait(false);
+        return await ReadAsync(response, type, cancellation).ConfigureAwait(false);
+    }
+
+    private async Task<T> ReadAsync<T>(HttpResponseMessage response, JsonTypeInfo<T> type, CancellationToken cancellation)
+    {
         try
         {
             return await response.Content.ReadFromJsonAsync(type, cancellation).ConfigureAwait(false) ?? throw new JsonException("null");

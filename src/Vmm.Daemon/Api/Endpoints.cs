@@ -10,13 +10,15 @@ namespace Vmm.Daemon.Api;
 /// <summary>The REST interface, one class per noun; docs/rest.md describes it.</summary>
 internal static class Endpoints
 {
-    internal static void Map(IEndpointRouteBuilder routes, VmManager vms, TokenStore tokens, DaemonMetrics metrics)
+    internal static void Map(IEndpointRouteBuilder routes, VmManager vms, TokenStore tokens, DaemonMetrics metrics, Jobs jobs, DiskFolder disks)
     {
         routes.MapGet("/healthz", context => context.Response.WriteAsync("ok\n", context.RequestAborted)).ForEverybody();
         routes.MapGet("/metrics", metrics.AnswerAsync).For(Role.Viewer);
         RouteGroupBuilder api = routes.MapGroup("/api/v1");
         HostEndpoints.Map(api);
-        VmEndpoints.Map(api, vms);
+        VmEndpoints.Map(api, vms, jobs);
+        JobEndpoints.Map(api, jobs);
+        DiskEndpoints.Map(api, disks, jobs);
         EventEndpoints.Map(api, vms.Events);
         TokenEndpoints.Map(api, tokens);
     }

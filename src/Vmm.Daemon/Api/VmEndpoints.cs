@@ -15,7 +15,7 @@ internal static class VmEndpoints
 {
     private const int LongestWait = 600;
 
-    internal static void Map(RouteGroupBuilder api, VmManager vms)
+    internal static void Map(RouteGroupBuilder api, VmManager vms, Jobs jobs)
     {
         api.MapGet("/vms", context => Json(context, vms.List(), RestJson.Default.VmList)).For(Role.Viewer);
         api.MapPost("/vms", async context =>
@@ -64,8 +64,15 @@ internal static class VmEndpoints
         {
             // graceful=SECONDS: the power button first.
             TimeSpan? patience = context.Request.Query.ContainsKey("graceful") ? Seconds(context, "graceful", 60, LongestWait) : null;
+            ManagedVm vm = vms.Get(Name(context));
+            if (JobEndpoints.PrefersJob(context))
+            {
+                await JobEndpoints.Accepted(context, jobs.Start("vm-stop", vm.Record.Name, (progress, cancellation) => StopAsync(vm, patience, progress, cancellation))).ConfigureAwait(false);
+                return;
+            }
+
             using CancellationTokenSource deadline = new((patience ?? TimeSpan.Zero) + TimeSpan.FromMinutes(1));
-            await Vm(context, await vms.Get(Name(context)).StopAsync(patience, deadline.Token).ConfigureAwait(false)).ConfigureAwait(false);
+            await Vm(context, await vm.StopAsync(patience, deadline.Token).ConfigureAwait(false)).ConfigureAwait(false);
         }).For(Role.Operator);
         Command("pause", (vm, cancellation) => vm.PauseAsync(cancellation));
         Command("resume", (vm, cancellation) => vm.ResumeAsync(cancellation));
@@ -76,6 +83,20 @@ internal static class VmEndpoints
             using CancellationTokenSource deadline = new(TimeSpan.FromMinutes(1));
             await Vm(context, await carryOut(vms.Get(Name(context)), deadline.Token).ConfigureAwait(false)).ConfigureAwait(false);
         }).For(Role.Operator);
+    }
+
+    /// <summary>A stop as a job: how far it is says how much of the guest's time is over.</summary>
+    private static async Task StopAsync(ManagedVm vm, TimeSpan? patience, Action<double> progress, CancellationToken cancellation)
+    {
+        long begin = Environment.TickCount64;
+        double whole = (patience ?? TimeSpan.FromSeconds(1)).TotalMilliseconds + 1;
+        Task<VmInfo> stop = vm.StopAsync(patience, cancellation);
+        while (await Task.WhenAny(stop, Task.Delay(TimeSpan.FromMilliseconds(250), CancellationToken.None)).ConfigureAwait(false) != stop)
+        {
+            progress(Math.Min(0.99, (Environment.TickCount64 - begin) / whole));
+        }
+
+        _ = await stop.ConfigureAwait(false);
     }
 
     private static async Task ConsoleAsync(HttpContext context, ManagedVm vm)

@@ -8,9 +8,9 @@ namespace Vmm.Daemon.Inventory;
 /// The VMs of this host in one SQLite file. Every change is a transaction that is on the disk when the call returns (WAL with synchronous=FULL), so
 /// neither a kill of the daemon nor a power cut loses an answered change. Calls may come from any thread; they are short and take turns.
 /// </summary>
-public sealed class VmInventory : IDisposable
+public sealed partial class VmInventory : IDisposable
 {
-    private const int SchemaVersion = 2;
+    private const int SchemaVersion = 3;
     private const string Columns = "id, name, spec, folder, revision, wanted_on, exit_reason, exit_code, exit_message";
 
     private readonly Lock _gate = new();
@@ -58,6 +58,11 @@ public sealed class VmInventory : IDisposable
                     PRAGMA user_version=2;
                     COMMIT;
                     """);
+            }
+
+            if (version < 3)
+            {
+                Execute(database, $"BEGIN IMMEDIATE; {JobTable} PRAGMA user_version=3; COMMIT;");
             }
 
             return new VmInventory(database);

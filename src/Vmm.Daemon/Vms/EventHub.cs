@@ -15,11 +15,11 @@ public sealed class EventHub
     private long _last;
 
     /// <summary>Tells everybody.</summary>
-    internal void Publish(string kind, string vm, VmState? state = null, WorkerExit? exit = null, string? message = null)
+    internal void Publish(string kind, string vm, VmState? state = null, WorkerExit? exit = null, string? message = null, JobInfo? job = null)
     {
         lock (_gate)
         {
-            DaemonEvent what = new(++_last, DateTimeOffset.UtcNow, kind, vm, state, exit, message);
+            DaemonEvent what = new(++_last, DateTimeOffset.UtcNow, kind, vm, state, exit, message, job);
             _ring.Enqueue(what);
             if (_ring.Count > Kept)
             {

@@ -198,9 +198,21 @@ public sealed partial class ManagedVm : IDisposable
             }
         }
 
-        if (patience is { } wait && await PoweredOffAsync(wait, cancellation).ConfigureAwait(false))
+        try
         {
-            return;
+            if (patience is { } wait && await PoweredOffAsync(wait, cancellation).ConfigureAwait(false))
+            {
+                return;
+            }
+        }
+        catch (OperationCanceledException)
+        {
+            lock (_gate)
+            {
+                _stopWanted = false; // given up: what the guest does from here on is its own wish again
+            }
+
+            throw;
         }
 
         IWorker worker = Require(VmEvent.Stop);
@@ -208,6 +220,17 @@ public sealed partial class ManagedVm : IDisposable
         await Call(() => worker.StopAsync(cancellation)).ConfigureAwait(false);
         Over(worker, await worker.Ended.WaitAsync(TimeSpan.FromSeconds(30), cancellation).ConfigureAwait(false));
     }, cancellation);
+
+    /// <summary>Whether the spec names the file.</summary>
+    internal bool Uses(string path)
+    {
+        lock (_gate)
+        {
+            return _spec is { } spec
+                ? spec.Disks.Any(d => string.Equals(Path.GetFullPath(d.Path, "/"), path, StringComparison.Ordinal))
+                : _record.Spec.Contains(Path.GetFileName(path), StringComparison.Ordinal);
+        }
+    }
 
     internal Task<WorkerStats> StatsAsync(CancellationToken cancellation) => Call(() => Alive().GetStatsAsync(cancellation));
 

@@ -77,6 +77,9 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
         ? vm
         : throw new ApiException(404, "vm-not-found", "no such VM", $"{name}: there is no VM of this name; 'vmmctl vm list' shows those there are");
 
+    /// <summary>VMs whose spec names the file; one whose spec cannot be read counts when its text has the name.</summary>
+    internal IReadOnlyList<string> UsersOf(string path) => [.. _vms.Values.Where(v => v.Uses(path)).Select(v => v.Record.Name).Order(StringComparer.Ordinal)];
+
     /// <summary>Creates a VM. The same name with the same spec is answered with the VM that is there, so a create may be repeated.</summary>
     /// <returns>The VM, and whether it is new.</returns>
     /// <exception cref="ApiException">The spec is not sound, or the name is taken.</exception>
