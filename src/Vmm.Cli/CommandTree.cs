@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Vmm.Cli.Generate;
+using Vmm.Cli.Nouns;
 
 namespace Vmm.Cli;
 
@@ -25,7 +26,11 @@ internal static class CommandTree
         options.AddTo(root);
         root.Subcommands.Add(Run(application));
         root.Subcommands.Add(Vms.VmCommands.Create(options, application));
+        root.Subcommands.Add(DiskCommands.Create(options));
         root.Subcommands.Add(HostCommands.Create(options, application));
+        root.Subcommands.Add(JobCommands.Create(options));
+        root.Subcommands.Add(TokenCommands.Create(options));
+        root.Subcommands.Add(EventView.Create(options));
         root.Subcommands.Add(Spec(application));
         Command version = new("version", "Print the version");
         version.SetAction(_ => application.Version());
