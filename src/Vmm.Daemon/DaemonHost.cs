@@ -1,10 +1,13 @@
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Routing;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Vmm.Daemon.Access;
 using Vmm.Daemon.Api;
 using Vmm.Daemon.Inventory;
+using Vmm.Daemon.Metrics;
 using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
 
@@ -17,14 +20,22 @@ public sealed class DaemonHost : IAsyncDisposable
     private readonly WebApplication _web;
     private readonly VmInventory _inventory;
     private readonly VmManager _vms;
+    private readonly AuditLog _audit;
 
-    private DaemonHost(FolderLocks locks, WebApplication web, VmInventory inventory, VmManager vms)
+    private DaemonHost(FolderLocks locks, WebApplication web, VmInventory inventory, VmManager vms, AuditLog audit)
     {
+        _audit = audit;
         _locks = locks;
         _web = web;
         _inventory = inventory;
         _vms = vms;
     }
+
+    /// <summary>Every route.</summary>
+    internal IEnumerable<EndpointDataSource> Routes { get; private set; } = [];
+
+    /// <summary>Where it listens with TLS, with the port it got; null is nowhere.</summary>
+    internal Uri? TlsAddress => _web.Urls.Select(u => new Uri(u)).FirstOrDefault(u => string.Equals(u.Scheme, "https", StringComparison.Ordinal));
 
     /// <summary>Makes the state and the run folder where they are missing; others than the daemon's user and group see neither.</summary>
     /// <exception cref="IOException">A folder cannot be made.</exception>
@@ -65,20 +76,27 @@ public sealed class DaemonHost : IAsyncDisposable
             kestrel.Limits.MaxRequestBodySize = DaemonOptions.MaxBodyBytes;
             kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
             kestrel.ListenUnixSocket(options.SocketPath, socket => socket.Protocols = HttpProtocols.Http1);
+            if (options.Listen is { } at)
+            {
+                TlsEndpoint.Add(kestrel, at, options);
+            }
         });
-        builder.Services.AddSingleton(options);
         WebApplication web = builder.Build();
         ILoggerFactory logs = web.Services.GetRequiredService<ILoggerFactory>();
         VmInventory inventory = VmInventory.Open(Path.Combine(options.StateFolder, "inventory.db"));
+        AuditLog audit = new(Path.Combine(options.StateFolder, "audit.log"));
         VmManager vms = new(inventory, launcher, logs.CreateLogger<VmManager>());
-        DaemonHost host = new(locks, web, inventory, vms);
+        DaemonHost host = new(locks, web, inventory, vms, audit);
         try
         {
             RemoveStaleSocket(options.SocketPath);
             await vms.LoadAsync(cancellation).ConfigureAwait(false);
-            web.UseMiddleware<RequestGuard>();
+            TokenStore tokens = new(inventory);
+            DaemonMetrics metrics = new(vms);
+            web.UseMiddleware<RequestGuard>(new Gatekeeper(options, tokens), audit, metrics);
             web.UseWebSockets();
-            Endpoints.Map(web, vms);
+            Endpoints.Map(web, vms, tokens, metrics);
+            host.Routes = ((IEndpointRouteBuilder)web).DataSources;
             await web.StartAsync(cancellation).ConfigureAwait(false);
             File.SetUnixFileMode(options.SocketPath, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite);
             await host.AutostartOnceAsync(options, cancellation).ConfigureAwait(false);
@@ -117,6 +135,7 @@ public sealed class DaemonHost : IAsyncDisposable
         await _web.DisposeAsync().ConfigureAwait(false);
         _vms.Dispose();
         _inventory.Dispose();
+        _audit.Dispose();
         _locks.Dispose();
     }
 

@@ -21,11 +21,11 @@ internal static partial class DaemonLog
     [LoggerMessage(5, LogLevel.Warning, "worker {ProcessId} holds a VM {Id} that the inventory does not know: it is stopped")]
     internal static partial void Stranger(ILogger log, int processId, string id);
 
-    [LoggerMessage(6, LogLevel.Information, "{Who} {Method} {Path} -> {Status}")]
-    internal static partial void Change(ILogger log, string who, string method, string path, int status);
+    [LoggerMessage(6, LogLevel.Information, "{Who} {Method} {Path} -> {Status} ({Request})")]
+    internal static partial void Change(ILogger log, string who, string method, string path, int status, string request);
 
-    [LoggerMessage(7, LogLevel.Error, "{Method} {Path} failed")]
-    internal static partial void Fault(ILogger log, Exception error, string method, string path);
+    [LoggerMessage(7, LogLevel.Error, "{Method} {Path} failed ({Request})")]
+    internal static partial void Fault(ILogger log, Exception error, string method, string path, string request);
 
     [LoggerMessage(9, LogLevel.Warning, "the stored spec of {Name} cannot be read: {Problem}")]
     internal static partial void SpecUnread(ILogger log, string name, string problem);

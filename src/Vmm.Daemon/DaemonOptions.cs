@@ -1,4 +1,7 @@
+using System.Globalization;
+using System.Net;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Access;
 using Vmm.Daemon.Api;
 using Vmm.Daemon.Workers;
 
@@ -51,12 +54,33 @@ public sealed record DaemonOptions
 
     private static int OwnUser { get; } = ReadOwnUser();
 
-    /// <summary>Reads the command line: <c>--state DIR --run DIR --socket PATH --worker PATH --pool N</c>.</summary>
+    /// <summary>Where to listen with TLS; null is nowhere.</summary>
+    public IPEndPoint? Listen { get; init; }
+
+    /// <summary>The daemon's certificate (PEM, with its chain), for <see cref="Listen"/>.</summary>
+    public string? CertificateFile { get; init; }
+
+    /// <summary>Its private key (PEM).</summary>
+    public string? KeyFile { get; init; }
+
+    /// <summary>Authorities that sign client certificates (PEM); null lets nobody in by certificate.</summary>
+    public string? ClientAuthorityFile { get; init; }
+
+    /// <summary>Members of this group of the host may operate VMs.</summary>
+    public string? OperatorsGroup { get; init; } = "vmm";
+
+    /// <summary>Members of this group of the host may look.</summary>
+    public string? ViewersGroup { get; init; }
+
+    /// <summary>Client certificates that are known.</summary>
+    public IReadOnlyList<CertificatePrincipal> Certificates { get; init; } = [];
+
+    /// <summary>Reads the command line over the configuration file (<c>--config FILE</c>, else <see cref="DaemonConfig.DefaultPath"/> when it is there).</summary>
     /// <returns>The options, or null with what is wrong.</returns>
     public static DaemonOptions? Parse(string[] args, out string problem)
     {
-        problem = "";
         DaemonOptions options = new();
+        string? config = File.Exists(DaemonConfig.DefaultPath) ? DaemonConfig.DefaultPath : null;
         for (int i = 0; i < args.Length; i += 2)
         {
             if (i + 1 == args.Length || args[i + 1].Length == 0)
@@ -65,37 +89,93 @@ public sealed record DaemonOptions
                 return null;
             }
 
-            if (string.Equals(args[i], "--pool", StringComparison.Ordinal))
-            {
-                if (!int.TryParse(args[i + 1], System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out int workers) || workers > 64)
-                {
-                    problem = $"--pool {args[i + 1]}: expected 0 to 64";
-                    return null;
-                }
+            config = string.Equals(args[i], "--config", StringComparison.Ordinal) ? args[i + 1] : config;
+        }
 
-                options = options with { PoolSize = workers };
+        problem = "";
+        if (config is not null)
+        {
+            if (DaemonConfig.Read(options, config, out problem) is not { } configured)
+            {
+                return null;
+            }
+
+            options = configured;
+        }
+
+        for (int i = 0; i < args.Length; i += 2)
+        {
+            if (string.Equals(args[i], "--config", StringComparison.Ordinal))
+            {
                 continue;
             }
 
-            string value = Path.GetFullPath(args[i + 1]);
-            DaemonOptions? next = args[i] switch
+            if (!args[i].StartsWith("--", StringComparison.Ordinal) || options.With(Camel(args[i][2..]), args[i + 1], out problem) is not { } next)
             {
-                "--state" => options with { StateFolder = value },
-                "--run" => options with { RunFolder = value },
-                "--socket" => options with { Socket = value },
-                "--worker" => options with { WorkerProgram = value },
-                _ => null,
-            };
-            if (next is null)
-            {
-                problem = $"unknown option {args[i]}; known: --state DIR, --run DIR, --socket PATH, --worker PATH, --pool N";
+                problem = problem.Length > 0 ? $"{args[i]} {args[i + 1]}: {problem}" : $"unknown option {args[i]}; vmmd --help lists them";
                 return null;
             }
 
             options = next;
         }
 
-        return options;
+        return options.Check(out problem) ? options : null;
+    }
+
+    /// <summary>With one setting changed; null for an unknown one (no problem) or a value that makes no sense (a problem).</summary>
+    internal DaemonOptions? With(string key, string value, out string problem)
+    {
+        problem = "";
+        switch (key)
+        {
+            case "pool":
+                if (int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int workers) && workers <= 64)
+                {
+                    return this with { PoolSize = workers };
+                }
+
+                problem = "expected 0 to 64";
+                return null;
+            case "listen":
+                const string Scheme = "https://";
+                if (value.StartsWith(Scheme, StringComparison.Ordinal) && IPEndPoint.TryParse(value[Scheme.Length..].TrimEnd('/'), out IPEndPoint? at) && at.Port > 0)
+                {
+                    return this with { Listen = at };
+                }
+
+                problem = "expected https://ADDRESS:PORT with a numeric address, e.g. https://0.0.0.0:8443";
+                return null;
+            default:
+                return key switch
+                {
+                    "state" => this with { StateFolder = Path.GetFullPath(value) },
+                    "run" => this with { RunFolder = Path.GetFullPath(value) },
+                    "socket" => this with { Socket = Path.GetFullPath(value) },
+                    "worker" => this with { WorkerProgram = Path.GetFullPath(value) },
+                    "certificate" => this with { CertificateFile = Path.GetFullPath(value) },
+                    "key" => this with { KeyFile = Path.GetFullPath(value) },
+                    "clientCa" => this with { ClientAuthorityFile = Path.GetFullPath(value) },
+                    "operators" => this with { OperatorsGroup = value },
+                    "viewers" => this with { ViewersGroup = value },
+                    _ => null,
+                };
+        }
+    }
+
+    private bool Check(out string problem)
+    {
+        problem = Listen is not null && (CertificateFile is null || KeyFile is null) ? "listen needs a certificate and its key"
+            : Listen is null && (CertificateFile is not null || ClientAuthorityFile is not null) ? "certificate and clientCa are for listen, which is missing"
+            : Certificates.Count > 0 && ClientAuthorityFile is null ? "principals with certificates need clientCa"
+            : "";
+        return problem.Length == 0;
+    }
+
+    /// <summary>client-ca to clientCa.</summary>
+    private static string Camel(string flag)
+    {
+        string[] words = flag.Split('-');
+        return words[0] + string.Concat(words.Skip(1).Select(w => w.Length == 0 ? "-" : char.ToUpperInvariant(w[0]) + w[1..]));
     }
 
     /// <summary>The effective user, from /proc: there is no managed call for it.</summary>

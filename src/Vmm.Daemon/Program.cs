@@ -13,6 +13,11 @@ if (args is ["--help" or "-h"])
           --socket PATH   REST socket [default: vmmd.sock in the run folder]
           --worker PATH   the worker program [default: vmm-worker beside vmmd]
           --pool N        workers kept ready, 0 to 64 [default: 1]
+          --config FILE   settings, named as the options here [default: /etc/vmm/vmmd.yaml when it is there]
+          --operators GROUP, --viewers GROUP   groups of this host that may operate VMs, or look [default: vmm, none]
+          --listen https://ADDRESS:PORT        for other machines, with
+          --certificate FILE, --key FILE       the daemon's certificate and key (PEM), and
+          --client-ca FILE                     authorities of client certificates (PEM); who they are is in the config's principals
 
         SIGTERM ends the daemon; the VMs go on, and the next daemon takes them over.
         """);

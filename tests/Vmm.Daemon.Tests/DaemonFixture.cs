@@ -1,3 +1,4 @@
+using System.Net.Sockets;
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Rest;
 
@@ -8,9 +9,9 @@ internal sealed class DaemonFixture : IAsyncDisposable
 {
     private DaemonHost? _host;
 
-    private DaemonFixture()
+    private DaemonFixture(Func<string, DaemonOptions>? options)
     {
-        Options = new DaemonOptions { StateFolder = Path.Combine(Folder, "state"), RunFolder = Path.Combine(Folder, "run") };
+        Options = (options?.Invoke(Folder) ?? new DaemonOptions()) with { StateFolder = Path.Combine(Folder, "state"), RunFolder = Path.Combine(Folder, "run") };
         File.WriteAllText(Path.Combine(Folder, "kernel"), "not looked at by a fake worker");
     }
 
@@ -22,9 +23,11 @@ internal sealed class DaemonFixture : IAsyncDisposable
 
     internal VmmClient Client { get; private set; } = null!;
 
-    internal static async Task<DaemonFixture> StartAsync()
+    internal DaemonHost Host => _host!;
+
+    internal static async Task<DaemonFixture> StartAsync(Func<string, DaemonOptions>? options = null)
     {
-        DaemonFixture fixture = new();
+        DaemonFixture fixture = new(options);
         await fixture.StartDaemonAsync();
         return fixture;
     }
@@ -50,6 +53,22 @@ internal sealed class DaemonFixture : IAsyncDisposable
     {
         _host = await DaemonHost.StartAsync(Options, Workers, CancellationToken.None, LogLevel.Critical);
         Client = new VmmClient(Options.SocketPath);
+    }
+
+    /// <summary>A path that the typed client does not know.</summary>
+    internal async Task<string> GetAsync(string path)
+    {
+        using SocketsHttpHandler handler = new()
+        {
+            ConnectCallback = async (_, cancellation) =>
+            {
+                Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+                await socket.ConnectAsync(new UnixDomainSocketEndPoint(Options.SocketPath), cancellation);
+                return new NetworkStream(socket, ownsSocket: true);
+            },
+        };
+        using HttpClient http = new(handler);
+        return await http.GetStringAsync(new Uri("http://vmmd" + path));
     }
 
     internal static async Task<Problem> RefusedAsync(Func<Task> request) => (await Assert.ThrowsAsync<VmmApiException>(request)).Problem;

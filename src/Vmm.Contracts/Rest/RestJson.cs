@@ -13,5 +13,8 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(VmMemory))]
 [JsonSerializable(typeof(DaemonEvent))]
 [JsonSerializable(typeof(EventList))]
+[JsonSerializable(typeof(TokenList))]
+[JsonSerializable(typeof(NewToken))]
+[JsonSerializable(typeof(TokenWish))]
 [JsonSerializable(typeof(Problem))]
 public sealed partial class RestJson : JsonSerializerContext;

@@ -1,9 +1,12 @@
 using System.Globalization;
 using System.Net;
+using System.Net.Http.Headers;
 using System.Net.Http.Json;
 using System.Net.Sockets;
 using System.Net.WebSockets;
 using System.Runtime.CompilerServices;
+using System.Security.Authentication;
+using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
@@ -20,6 +23,7 @@ public sealed class VmmClient : IDisposable
     private readonly string _where;
     private readonly SocketsHttpHandler _handler;
     private readonly HttpClient _http;
+    private readonly Uri _console = new("ws://vmmd/");
 
     /// <summary>Talks to the daemon behind a unix socket.</summary>
     /// <param name="socketPath">The socket.</param>
@@ -45,6 +49,34 @@ public sealed class VmmClient : IDisposable
             },
         };
         _http = new HttpClient(_handler) { BaseAddress = new Uri("http://vmmd/api/v1/"), Timeout = TimeSpan.FromMinutes(11) }; // a guest may be waited for ten
+    }
+
+    /// <summary>Talks to the daemon of another machine.</summary>
+    /// <param name="server">Its <c>https</c> address.</param>
+    /// <param name="token">An access token; null is none.</param>
+    /// <param name="certificate">A client certificate with its key; null is none.</param>
+    /// <param name="authorities">Who may have signed the server's certificate; null trusts what this machine trusts.</param>
+    public VmmClient(Uri server, string? token, X509Certificate2? certificate, X509Certificate2Collection? authorities)
+    {
+        _where = server.ToString();
+        _handler = new SocketsHttpHandler { UseProxy = false, ConnectTimeout = TimeSpan.FromSeconds(15) };
+        if (certificate is not null)
+        {
+            _handler.SslOptions.ClientCertificates = [certificate];
+        }
+
+        if (authorities is not null)
+        {
+            _handler.SslOptions.CertificateChainPolicy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
+            _handler.SslOptions.CertificateChainPolicy.CustomTrustStore.AddRange(authorities);
+        }
+
+        _console = new UriBuilder(server) { Scheme = "wss" }.Uri;
+        _http = new HttpClient(_handler) { BaseAddress = new Uri(server, "/api/v1/"), Timeout = TimeSpan.FromMinutes(11) };
+        if (token is not null)
+        {
+            _http.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", token);
+        }
     }
 
     /// <summary>All VMs.</summary>
@@ -120,6 +152,19 @@ public sealed class VmmClient : IDisposable
     public Task<VmMemory> ChangeMemoryAsync(string name, MemoryWish wish, TimeSpan patience, CancellationToken cancellation) =>
         SendAsync(HttpMethod.Put, Vm(name) + "/memory?timeout=" + ((int)patience.TotalSeconds).ToString(CultureInfo.InvariantCulture), JsonSerializer.Serialize(wish, RestJson.Default.MemoryWish), RestJson.Default.VmMemory, cancellation);
 
+    /// <summary>Makes an access token.</summary>
+    public Task<NewToken> CreateTokenAsync(TokenWish wish, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Post, "tokens", JsonSerializer.Serialize(wish, RestJson.Default.TokenWish), RestJson.Default.NewToken, cancellation);
+
+    /// <summary>All access tokens.</summary>
+    public Task<TokenList> TokensAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "tokens", null, RestJson.Default.TokenList, cancellation);
+
+    /// <summary>Makes an access token open nothing from now on.</summary>
+    public async Task DeleteTokenAsync(string id, CancellationToken cancellation)
+    {
+        using HttpResponseMessage response = await ExchangeAsync(HttpMethod.Delete, "tokens/" + Uri.EscapeDataString(id), null, null, cancellation).ConfigureAwait(false);
+    }
+
     /// <summary>The daemon's host.</summary>
     public Task<HostInfo> HostAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "host", null, RestJson.Default.HostInfo, cancellation);
 
@@ -131,7 +176,12 @@ public sealed class VmmClient : IDisposable
         try
         {
             using HttpMessageInvoker invoker = new(_handler, disposeHandler: false);
-            await socket.ConnectAsync(new Uri("ws://vmmd/api/v1/" + Vm(name) + "/console"), invoker, cancellation).ConfigureAwait(false);
+            if (_http.DefaultRequestHeaders.Authorization is { } token)
+            {
+                socket.Options.SetRequestHeader("Authorization", token.ToString());
+            }
+
+            await socket.ConnectAsync(new Uri(_console, "/api/v1/" + Vm(name) + "/console"), invoker, cancellation).ConfigureAwait(false);
             return socket;
         }
         catch (WebSocketException e)
@@ -189,6 +239,7 @@ public sealed class VmmClient : IDisposable
         {
             throw new VmmApiException("daemon-unreachable", e.InnerException is SocketException { SocketErrorCode: SocketError.AccessDenied }
                 ? $"{_where}: permission denied: run as root or join the group that owns the socket"
+                : e.InnerException is AuthenticationException tls ? $"{_where}: no secure connection: {tls.Message}: is its certificate signed by the authority you gave?"
                 : $"{_where}: no vmmd answers there: start it with 'systemctl start vmmd' or name another socket with --host", e);
         }
 

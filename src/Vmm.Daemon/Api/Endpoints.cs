@@ -1,6 +1,8 @@
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
+using Vmm.Daemon.Access;
+using Vmm.Daemon.Metrics;
 using Vmm.Daemon.Vms;
 
 namespace Vmm.Daemon.Api;
@@ -8,12 +10,14 @@ namespace Vmm.Daemon.Api;
 /// <summary>The REST interface, one class per noun; docs/rest.md describes it.</summary>
 internal static class Endpoints
 {
-    internal static void Map(IEndpointRouteBuilder routes, VmManager vms)
+    internal static void Map(IEndpointRouteBuilder routes, VmManager vms, TokenStore tokens, DaemonMetrics metrics)
     {
-        routes.MapGet("/healthz", context => context.Response.WriteAsync("ok\n", context.RequestAborted));
+        routes.MapGet("/healthz", context => context.Response.WriteAsync("ok\n", context.RequestAborted)).ForEverybody();
+        routes.MapGet("/metrics", metrics.AnswerAsync).For(Role.Viewer);
         RouteGroupBuilder api = routes.MapGroup("/api/v1");
         HostEndpoints.Map(api);
         VmEndpoints.Map(api, vms);
         EventEndpoints.Map(api, vms.Events);
+        TokenEndpoints.Map(api, tokens);
     }
 }

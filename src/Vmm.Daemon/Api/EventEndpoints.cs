@@ -4,6 +4,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Access;
 using Vmm.Daemon.Vms;
 
 namespace Vmm.Daemon.Api;
@@ -13,7 +14,7 @@ internal static class EventEndpoints
 {
     private static readonly TimeSpan s_heartbeat = TimeSpan.FromSeconds(15);
 
-    internal static void Map(RouteGroupBuilder api, EventHub hub) => api.MapGet("/events", context => StreamAsync(context, hub));
+    internal static void Map(RouteGroupBuilder api, EventHub hub) => api.MapGet("/events", context => StreamAsync(context, hub)).For(Role.Viewer);
 
     private static async Task StreamAsync(HttpContext context, EventHub hub)
     {

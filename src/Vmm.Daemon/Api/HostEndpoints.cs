@@ -1,6 +1,7 @@
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Routing;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Access;
 using Vmm.Kvm;
 using Vmm.Machine.Spec;
 using Vmm.Memory;
@@ -13,8 +14,8 @@ internal static class HostEndpoints
 {
     internal static void Map(RouteGroupBuilder api)
     {
-        api.MapGet("/host", context => Json(context, Host(), RestJson.Default.HostInfo));
-        api.MapGet("/schema/vm-spec.json", context => Text(context, SpecSchema.Json(), "application/schema+json"));
+        api.MapGet("/host", context => Json(context, Host(), RestJson.Default.HostInfo)).For(Role.Viewer);
+        api.MapGet("/schema/vm-spec.json", context => Text(context, SpecSchema.Json(), "application/schema+json")).For(Role.Viewer);
     }
 
     private static HostInfo Host()

@@ -9,7 +9,13 @@ namespace Vmm.Daemon.Api;
 /// <param name="GroupId">Its primary group.</param>
 public sealed record Peer(int ProcessId, int UserId, int GroupId)
 {
-    private const int SolSocket = 1, SoPeerCred = 17;
+    private const int SolSocket = 1, SoPeerCred = 17, SoPeerGroups = 59;
+    private const int MostGroups = 1024;
+
+    private uint[] _groups = [];
+
+    /// <summary>True when the process was in this group, primary or not, when it connected.</summary>
+    public bool IsMember(uint group) => (uint)GroupId == group || _groups.Contains(group);
 
     /// <summary>Asks the kernel; null for a socket that has no such peer.</summary>
     public static Peer? Of(Socket socket)
@@ -17,9 +23,17 @@ public sealed record Peer(int ProcessId, int UserId, int GroupId)
         Span<byte> credentials = stackalloc byte[12]; // struct ucred
         try
         {
-            return socket.GetRawSocketOption(SolSocket, SoPeerCred, credentials) == credentials.Length
-                ? new Peer(MemoryMarshal.Read<int>(credentials), MemoryMarshal.Read<int>(credentials[4..]), MemoryMarshal.Read<int>(credentials[8..]))
-                : null;
+            if (socket.GetRawSocketOption(SolSocket, SoPeerCred, credentials) != credentials.Length)
+            {
+                return null;
+            }
+
+            byte[] groups = new byte[MostGroups * sizeof(uint)];
+            int length = socket.GetRawSocketOption(SolSocket, SoPeerGroups, groups);
+            return new Peer(MemoryMarshal.Read<int>(credentials), MemoryMarshal.Read<int>(credentials[4..]), MemoryMarshal.Read<int>(credentials[8..]))
+            {
+                _groups = MemoryMarshal.Cast<byte, uint>(groups.AsSpan(0, length)).ToArray(),
+            };
         }
         catch (SocketException)
         {

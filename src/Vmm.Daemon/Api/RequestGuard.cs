@@ -1,25 +1,39 @@
+using System.Globalization;
 using System.Text.Json;
 using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Access;
+using Vmm.Daemon.Metrics;
 using Vmm.Daemon.Vms;
 
 namespace Vmm.Daemon.Api;
 
-/// <summary>Around every request: who may, what went wrong, and a line in the log for every change.</summary>
-public sealed class RequestGuard(RequestDelegate next, DaemonOptions options, ILogger<RequestGuard> log)
+/// <summary>Around every request: who sends it, whether they may, what went wrong, and the audit log of every change.</summary>
+internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditLog audit, DaemonMetrics metrics, ILogger<RequestGuard> log)
 {
+    private static long s_last;
+
     /// <summary>Handles one request.</summary>
     public async Task InvokeAsync(HttpContext context)
     {
-        Peer? peer = context.Features.Get<IConnectionSocketFeature>() is { } connection ? Peer.Of(connection.Socket) : null;
-        string who = peer is null ? "unknown" : $"uid={peer.UserId} pid={peer.ProcessId}";
+        string request = string.Create(CultureInfo.InvariantCulture, $"{Environment.ProcessId}-{Interlocked.Increment(ref s_last)}"), who = "unknown", what = $"{context.Request.Method} {context.Request.Path}";
+        bool change = !HttpMethods.IsGet(context.Request.Method) && !HttpMethods.IsHead(context.Request.Method);
+        Problem? problem = null;
         try
         {
-            if (peer is null || !options.Allows(peer))
+            if (context.GetEndpoint()?.Metadata.GetMetadata<RouteRole>() is not { Least: null })
             {
-                throw new ApiException(403, "forbidden", "not allowed", $"{who} may not use this daemon: run as root or as the daemon's own user");
+                Principal principal = gate.Recognise(context);
+                who = principal.Name;
+                Require(context, principal);
+            }
+
+            if (change)
+            {
+                audit.Asked(request, who, From(context), what);
             }
 
             await next(context).ConfigureAwait(false);
@@ -32,11 +46,11 @@ public sealed class RequestGuard(RequestDelegate next, DaemonOptions options, IL
         }
         catch (ApiException e)
         {
-            await AnswerAsync(context, e.Problem).ConfigureAwait(false);
+            problem = e.Problem;
         }
         catch (BadHttpRequestException e)
         {
-            await AnswerAsync(context, new Problem(e.StatusCode, e.StatusCode == 413 ? "too-large" : "bad-request", "the request cannot be read", e.Message)).ConfigureAwait(false);
+            problem = new Problem(e.StatusCode, e.StatusCode == 413 ? "too-large" : "bad-request", "the request cannot be read", e.Message);
         }
         catch (OperationCanceledException) when (context.RequestAborted.IsCancellationRequested)
         {
@@ -46,15 +60,40 @@ public sealed class RequestGuard(RequestDelegate next, DaemonOptions options, IL
         catch (Exception e)
 #pragma warning restore CA1031
         {
-            DaemonLog.Fault(log, e, context.Request.Method, context.Request.Path);
-            await AnswerAsync(context, new Problem(500, "internal", "an error of the daemon", $"{e.Message} (the daemon's log has the details)")).ConfigureAwait(false);
+            DaemonLog.Fault(log, e, context.Request.Method, context.Request.Path, request);
+            problem = new Problem(500, "internal", "an error of the daemon", $"{e.Message} (request {request}: the daemon's log has the details)");
         }
 
-        if (!HttpMethods.IsGet(context.Request.Method))
+        int status = problem?.Status ?? context.Response.StatusCode;
+        if (change || status is 401 or 403)
         {
-            DaemonLog.Change(log, who, context.Request.Method, context.Request.Path, context.Response.StatusCode);
+            audit.Answered(request, who, From(context), what, status, problem?.Code);
+            DaemonLog.Change(log, who, context.Request.Method, context.Request.Path, status, request);
+        }
+
+        metrics.Answered((context.GetEndpoint() as RouteEndpoint)?.RoutePattern.RawText ?? "none", context.Request.Method, status);
+        if (problem is not null)
+        {
+            await AnswerAsync(context, problem).ConfigureAwait(false);
         }
     }
+
+    private static void Require(HttpContext context, Principal principal)
+    {
+        Role least = context.GetEndpoint() is not { } endpoint ? Role.Viewer // nothing is there, which everybody who is known may be told
+            : endpoint.Metadata.GetMetadata<RouteRole>()?.Least ?? Role.Admin;
+        if (principal.Role < least)
+        {
+            throw new ApiException(403, "forbidden", "not allowed", $"{principal.Name} is {Word(principal.Role)} and {context.Request.Method} {context.Request.Path} is for {Word(least)}");
+        }
+    }
+
+    private static string Word(Role role) => role.ToString().ToLowerInvariant();
+
+    private static string From(HttpContext context) =>
+        context.Connection.RemoteIpAddress is { } address ? $"{address}:{context.Connection.RemotePort.ToString(CultureInfo.InvariantCulture)}"
+        : context.Features.Get<IConnectionSocketFeature>() is { } connection && Peer.Of(connection.Socket) is { } peer ? $"pid={peer.ProcessId.ToString(CultureInfo.InvariantCulture)}"
+        : "unknown";
 
     private static async Task AnswerAsync(HttpContext context, Problem problem)
     {
@@ -67,6 +106,11 @@ public sealed class RequestGuard(RequestDelegate next, DaemonOptions options, IL
         context.Response.Clear();
         context.Response.StatusCode = problem.Status;
         context.Response.ContentType = "application/problem+json";
+        if (problem.Status == 401)
+        {
+            context.Response.Headers.WWWAuthenticate = "Bearer";
+        }
+
         await context.Response.WriteAsync(JsonSerializer.Serialize(problem, RestJson.Default.Problem), CancellationToken.None).ConfigureAwait(false);
     }
 }

@@ -4,6 +4,7 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Access;
 using Vmm.Daemon.Vms;
 using static Vmm.Daemon.Api.Exchange;
 
@@ -16,39 +17,39 @@ internal static class VmEndpoints
 
     internal static void Map(RouteGroupBuilder api, VmManager vms)
     {
-        api.MapGet("/vms", context => Json(context, vms.List(), RestJson.Default.VmList));
+        api.MapGet("/vms", context => Json(context, vms.List(), RestJson.Default.VmList)).For(Role.Viewer);
         api.MapPost("/vms", async context =>
         {
             (VmInfo vm, bool created) = await vms.CreateAsync(await BodyAsync(context).ConfigureAwait(false), Folder(context), context.RequestAborted).ConfigureAwait(false);
             context.Response.StatusCode = created ? 201 : 200;
             context.Response.Headers.Location = "/api/v1/vms/" + vm.Name;
             await Vm(context, vm).ConfigureAwait(false);
-        });
-        api.MapGet("/vms/{name}", context => Vm(context, vms.Get(Name(context)).Info));
+        }).For(Role.Admin);
+        api.MapGet("/vms/{name}", context => Vm(context, vms.Get(Name(context)).Info)).For(Role.Viewer);
         api.MapPut("/vms/{name}", async context =>
         {
             string yaml = await BodyAsync(context).ConfigureAwait(false);
             await Vm(context, await vms.ReplaceAsync(Name(context), yaml, Folder(context), Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
-        });
+        }).For(Role.Admin);
         api.MapDelete("/vms/{name}", async context =>
         {
             await vms.RemoveAsync(Name(context), Revision(context), context.RequestAborted).ConfigureAwait(false);
             context.Response.StatusCode = 204;
-        });
-        api.MapGet("/vms/{name}/spec", context => Text(context, vms.Get(Name(context)).Record.Spec, "application/yaml"));
+        }).For(Role.Admin);
+        api.MapGet("/vms/{name}/spec", context => Text(context, vms.Get(Name(context)).Record.Spec, "application/yaml")).For(Role.Viewer);
         api.MapGet("/vms/{name}/stats", async context =>
-            await Json(context, await vms.Get(Name(context)).StatsAsync(context.RequestAborted).ConfigureAwait(false), RestJson.Default.WorkerStats).ConfigureAwait(false));
-        api.MapGet("/vms/{name}/console", context => ConsoleAsync(context, vms.Get(Name(context))));
+            await Json(context, await vms.Get(Name(context)).StatsAsync(context.RequestAborted).ConfigureAwait(false), RestJson.Default.WorkerStats).ConfigureAwait(false)).For(Role.Viewer);
+        api.MapGet("/vms/{name}/console", context => ConsoleAsync(context, vms.Get(Name(context)))).For(Role.Operator);
 
-        api.MapGet("/vms/{name}/events", context => Json(context, new EventList(vms.Events.Of(vms.Get(Name(context)).Record.Name)), RestJson.Default.EventList));
+        api.MapGet("/vms/{name}/events", context => Json(context, new EventList(vms.Events.Of(vms.Get(Name(context)).Record.Name)), RestJson.Default.EventList)).For(Role.Viewer);
         api.MapGet("/vms/{name}/memory", async context =>
-            await Json(context, await vms.Get(Name(context)).MemoryAsync(context.RequestAborted).ConfigureAwait(false), RestJson.Default.VmMemory).ConfigureAwait(false));
+            await Json(context, await vms.Get(Name(context)).MemoryAsync(context.RequestAborted).ConfigureAwait(false), RestJson.Default.VmMemory).ConfigureAwait(false)).For(Role.Viewer);
         api.MapPut("/vms/{name}/memory", async context =>
         {
             TimeSpan patience = Seconds(context, "timeout", 30, LongestWait);
             MemoryWish wish = await BodyAsync(context, RestJson.Default.MemoryWish).ConfigureAwait(false);
             await Json(context, await vms.Get(Name(context)).ChangeMemoryAsync(wish, patience, context.RequestAborted).ConfigureAwait(false), RestJson.Default.VmMemory).ConfigureAwait(false);
-        });
+        }).For(Role.Operator);
 
         // A command that began is carried out whole, also when the client does not wait for the answer.
         Command("start", (vm, cancellation) => vm.StartAsync(cancellation));
@@ -58,7 +59,7 @@ internal static class VmEndpoints
             TimeSpan? patience = context.Request.Query.ContainsKey("graceful") ? Seconds(context, "graceful", 60, LongestWait) : null;
             using CancellationTokenSource deadline = new((patience ?? TimeSpan.Zero) + TimeSpan.FromMinutes(1));
             await Vm(context, await vms.Get(Name(context)).StopAsync(patience, deadline.Token).ConfigureAwait(false)).ConfigureAwait(false);
-        });
+        }).For(Role.Operator);
         Command("pause", (vm, cancellation) => vm.PauseAsync(cancellation));
         Command("resume", (vm, cancellation) => vm.ResumeAsync(cancellation));
         Command("power-button", (vm, cancellation) => vm.PressPowerButtonAsync(cancellation));
@@ -67,7 +68,7 @@ internal static class VmEndpoints
         {
             using CancellationTokenSource deadline = new(TimeSpan.FromMinutes(1));
             await Vm(context, await carryOut(vms.Get(Name(context)), deadline.Token).ConfigureAwait(false)).ConfigureAwait(false);
-        });
+        }).For(Role.Operator);
     }
 
     private static async Task ConsoleAsync(HttpContext context, ManagedVm vm)

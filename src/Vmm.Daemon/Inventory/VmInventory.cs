@@ -1,5 +1,6 @@
 using Microsoft.Data.Sqlite;
 using Vmm.Contracts.Control;
+using Vmm.Daemon.Access;
 
 namespace Vmm.Daemon.Inventory;
 
@@ -9,7 +10,7 @@ namespace Vmm.Daemon.Inventory;
 /// </summary>
 public sealed class VmInventory : IDisposable
 {
-    private const int SchemaVersion = 1;
+    private const int SchemaVersion = 2;
     private const string Columns = "id, name, spec, folder, revision, wanted_on, exit_reason, exit_code, exit_message";
 
     private readonly Lock _gate = new();
@@ -44,7 +45,17 @@ public sealed class VmInventory : IDisposable
                     CREATE TABLE vm (
                         id TEXT PRIMARY KEY NOT NULL, name TEXT NOT NULL UNIQUE, spec TEXT NOT NULL, folder TEXT NOT NULL, revision INTEGER NOT NULL,
                         wanted_on INTEGER NOT NULL, exit_reason TEXT, exit_code INTEGER, exit_message TEXT) STRICT;
-                    PRAGMA user_version={SchemaVersion};
+                    PRAGMA user_version=1;
+                    COMMIT;
+                    """);
+            }
+
+            if (version < 2)
+            {
+                Execute(database, """
+                    BEGIN IMMEDIATE;
+                    CREATE TABLE token (id TEXT PRIMARY KEY NOT NULL, name TEXT NOT NULL, role TEXT NOT NULL, hash BLOB NOT NULL UNIQUE, expires INTEGER NOT NULL) STRICT;
+                    PRAGMA user_version=2;
                     COMMIT;
                     """);
             }
@@ -95,6 +106,53 @@ public sealed class VmInventory : IDisposable
 
     /// <summary>Removes a VM.</summary>
     public void Remove(VmRecord vm) => Change("DELETE FROM vm WHERE id=$id;", vm);
+
+    /// <summary>All access tokens, by name.</summary>
+    public IReadOnlyList<TokenRecord> Tokens()
+    {
+        lock (_gate)
+        {
+            using SqliteCommand command = Command("SELECT id, name, role, hash, expires FROM token ORDER BY name, id;");
+            using SqliteDataReader rows = command.ExecuteReader();
+            List<TokenRecord> tokens = [];
+            while (rows.Read())
+            {
+                // A role that this version does not know opens nothing.
+                if (Enum.TryParse(rows.GetString(2), out Role role))
+                {
+                    tokens.Add(new TokenRecord(rows.GetString(0), rows.GetString(1), role, (byte[])rows[3], DateTimeOffset.FromUnixTimeSeconds(rows.GetInt64(4))));
+                }
+            }
+
+            return tokens;
+        }
+    }
+
+    /// <summary>Adds an access token.</summary>
+    public void Add(TokenRecord token)
+    {
+        lock (_gate)
+        {
+            using SqliteCommand command = Command("INSERT INTO token (id, name, role, hash, expires) VALUES ($id, $name, $role, $hash, $expires);");
+            command.Parameters.AddWithValue("$id", token.Id);
+            command.Parameters.AddWithValue("$name", token.Name);
+            command.Parameters.AddWithValue("$role", token.Role.ToString());
+            command.Parameters.AddWithValue("$hash", token.Hash);
+            command.Parameters.AddWithValue("$expires", token.Expires.ToUnixTimeSeconds());
+            command.ExecuteNonQuery();
+        }
+    }
+
+    /// <summary>Removes an access token; false when there is none of this id.</summary>
+    public bool RemoveToken(string id)
+    {
+        lock (_gate)
+        {
+            using SqliteCommand command = Command("DELETE FROM token WHERE id=$id;");
+            command.Parameters.AddWithValue("$id", id);
+            return command.ExecuteNonQuery() == 1;
+        }
+    }
 
     /// <inheritdoc/>
     public void Dispose() => _database.Dispose();

@@ -1,0 +1,47 @@
+using System.Security.Cryptography;
+using System.Text;
+using Vmm.Contracts.Rest;
+using Vmm.Daemon.Inventory;
+
+namespace Vmm.Daemon.Access;
+
+/// <summary>
+/// Access tokens. A token is 32 random bytes, so a plain SHA-256 of it gives nothing away; only that is kept. Thread-safe.
+/// </summary>
+internal sealed class TokenStore(VmInventory inventory)
+{
+    private const string Prefix = "vmm_";
+
+    /// <summary>The token that hashes to the same, when it has not expired. Looks at all of them, whatever it finds: the time it takes tells nothing.</summary>
+    internal TokenRecord? Find(string token, DateTimeOffset now)
+    {
+        Span<byte> hash = stackalloc byte[SHA256.HashSizeInBytes];
+        SHA256.HashData(Encoding.UTF8.GetBytes(token.Length <= 256 ? token : ""), hash);
+        TokenRecord? found = null;
+        foreach (TokenRecord record in inventory.Tokens())
+        {
+            if (CryptographicOperations.FixedTimeEquals(hash, record.Hash))
+            {
+                found = record;
+            }
+        }
+
+        return found is not null && found.Expires > now ? found : null;
+    }
+
+    /// <summary>Makes one; the answer has its text, which nobody can get again.</summary>
+    internal NewToken Create(string name, Role role, TimeSpan lifetime)
+    {
+        string text = Prefix + Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(32));
+        TokenRecord record = new(Guid.NewGuid().ToString(), name, role, SHA256.HashData(Encoding.UTF8.GetBytes(text)), DateTimeOffset.UtcNow + lifetime);
+        inventory.Add(record);
+        return new NewToken(Describe(record), text);
+    }
+
+    internal TokenList List() => new([.. inventory.Tokens().Select(Describe)]);
+
+    /// <summary>False when there is none of this id.</summary>
+    internal bool Remove(string id) => inventory.RemoveToken(id);
+
+    private static TokenInfo Describe(TokenRecord record) => new(record.Id, record.Name, record.Role.ToString().ToLowerInvariant(), record.Expires);
+}

@@ -1,0 +1,121 @@
+using System.Collections.Concurrent;
+using System.Globalization;
+using Microsoft.AspNetCore.Http;
+using Vmm.Contracts.Control;
+using Vmm.Contracts.Rest;
+using Vmm.Daemon.Vms;
+
+namespace Vmm.Daemon.Metrics;
+
+/// <summary>What <c>/metrics</c> tells: the daemon, its requests, and every VM with the counters of its worker.</summary>
+internal sealed class DaemonMetrics(VmManager vms)
+{
+    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(2);
+
+    private readonly ConcurrentDictionary<(string Route, string Method, int Status), long> _requests = new();
+
+    /// <summary>Counts an answer. The route is the pattern, not the path: names of VMs would make endless series.</summary>
+    internal void Answered(string route, string method, int status) => _requests.AddOrUpdate((route, Known(method), status), 1, (_, n) => n + 1);
+
+    /// <summary>Answers with the text.</summary>
+    internal async Task AnswerAsync(HttpContext context)
+    {
+        context.Response.ContentType = MetricsText.ContentType;
+        await context.Response.WriteAsync(await TextAsync(context.RequestAborted).ConfigureAwait(false), context.RequestAborted).ConfigureAwait(false);
+    }
+
+    internal async Task<string> TextAsync(CancellationToken cancellation)
+    {
+        IReadOnlyList<VmInfo> all = vms.List().Vms;
+        (string Name, WorkerStats? Stats)[] stats = await Task.WhenAll(all.Where(v => v.WorkerProcessId is not null).Select(v => StatsAsync(v.Name, cancellation))).ConfigureAwait(false);
+        (string Name, WorkerStats Stats)[] answered = [.. stats.Where(s => s.Stats is not null).Select(s => (s.Name, s.Stats!))];
+        MetricsText text = new();
+
+        text.Family("vmm_info", "gauge", "This daemon");
+        text.Sample("vmm_info", 1, ("version", DaemonOptions.Version));
+        text.Family("vmm_process_cpu_seconds_total", "counter", "CPU time of the daemon itself");
+        text.Sample("vmm_process_cpu_seconds_total", Environment.CpuUsage.TotalTime.TotalSeconds);
+        text.Family("vmm_process_resident_bytes", "gauge", "Resident memory of the daemon itself");
+        text.Sample("vmm_process_resident_bytes", Environment.WorkingSet);
+        text.Family("vmm_http_requests_total", "counter", "Answers, by route, method and status");
+        foreach (((string route, string method, int status), long count) in _requests.OrderBy(r => r.Key))
+        {
+            text.Sample("vmm_http_requests_total", count, ("route", route), ("method", method), ("status", status.ToString(CultureInfo.InvariantCulture)));
+        }
+
+        text.Family("vmm_vms", "gauge", "VMs by state");
+        foreach (VmState state in Enum.GetValues<VmState>())
+        {
+            text.Sample("vmm_vms", all.Count(v => v.State == state), ("state", state.ToString().ToLowerInvariant()));
+        }
+
+        text.Family("vmm_vm_restarts", "gauge", "Starts by the daemon itself since somebody started the VM");
+        foreach (VmInfo vm in all)
+        {
+            text.Sample("vmm_vm_restarts", vm.Restarts, ("vm", vm.Name));
+        }
+
+        Each(text, answered, "vmm_vm_cpu_seconds_total", "counter", "CPU time of the VM's worker", s => s.CpuMilliseconds / 1000.0);
+        Each(text, answered, "vmm_vm_resident_bytes", "gauge", "Resident memory of the VM's worker, guest memory included", s => s.ResidentBytes);
+        Each(text, answered, "vmm_vm_exits_total", "counter", "KVM exits to user space", s => s.Exits);
+        Disks(text, answered, "vmm_disk_requests_total", "Requests", [("read", d => d.ReadRequests), ("write", d => d.WriteRequests), ("flush", d => d.Flushes)]);
+        Disks(text, answered, "vmm_disk_bytes_total", "Bytes", [("read", d => d.ReadBytes), ("write", d => d.WrittenBytes)]);
+        Disks(text, answered, "vmm_disk_errors_total", "Failed requests", [("any", d => d.Errors)]);
+        Nets(text, answered, "vmm_net_packets_total", "Packets, from the guest's side", [("received", n => n.ReceivedPackets), ("sent", n => n.SentPackets), ("dropped", n => n.Dropped)]);
+        Nets(text, answered, "vmm_net_bytes_total", "Bytes, from the guest's side", [("received", n => n.ReceivedBytes), ("sent", n => n.SentBytes)]);
+        return text.ToString();
+    }
+
+    private async Task<(string Name, WorkerStats? Stats)> StatsAsync(string name, CancellationToken cancellation)
+    {
+        try
+        {
+            return (name, await vms.Get(name).StatsAsync(cancellation).WaitAsync(s_patience, cancellation).ConfigureAwait(false));
+        }
+        catch (Exception e) when (e is ApiException or TimeoutException)
+        {
+            return (name, null); // gone or stuck meanwhile: the others are told all the same
+        }
+    }
+
+    private static void Each(MetricsText text, (string Name, WorkerStats Stats)[] vms, string name, string type, string help, Func<WorkerStats, double> value)
+    {
+        text.Family(name, type, help);
+        foreach ((string vm, WorkerStats stats) in vms)
+        {
+            text.Sample(name, value(stats), ("vm", vm));
+        }
+    }
+
+    private static void Disks(MetricsText text, (string Name, WorkerStats Stats)[] vms, string name, string help, (string Kind, Func<DiskStats, long> Value)[] kinds)
+    {
+        text.Family(name, "counter", help);
+        foreach ((string vm, WorkerStats stats) in vms)
+        {
+            foreach (DiskStats disk in stats.Disks)
+            {
+                foreach ((string kind, Func<DiskStats, long> value) in kinds)
+                {
+                    text.Sample(name, value(disk), ("vm", vm), ("disk", disk.Name), ("kind", kind));
+                }
+            }
+        }
+    }
+
+    private static void Nets(MetricsText text, (string Name, WorkerStats Stats)[] vms, string name, string help, (string Kind, Func<NetStats, long> Value)[] kinds)
+    {
+        text.Family(name, "counter", help);
+        foreach ((string vm, WorkerStats stats) in vms)
+        {
+            foreach (NetStats net in stats.Nets)
+            {
+                foreach ((string kind, Func<NetStats, long> value) in kinds)
+                {
+                    text.Sample(name, value(net), ("vm", vm), ("net", net.Name), ("kind", kind));
+                }
+            }
+        }
+    }
+
+    private static string Known(string method) => method is "GET" or "HEAD" or "POST" or "PUT" or "DELETE" or "PATCH" or "OPTIONS" ? method : "other";
+}

@@ -1,0 +1,291 @@
+using System.Net;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using System.Text.Json;
+using Microsoft.AspNetCore.Routing;
+using Vmm.Contracts.Control;
+using Vmm.Contracts.Rest;
+using Vmm.Daemon.Access;
+using Vmm.Daemon.Metrics;
+using Vmm.Daemon.Vms;
+
+namespace Vmm.Daemon.Tests;
+
+public sealed class AccessTests
+{
+    private static readonly CancellationToken s_none = CancellationToken.None;
+
+    [Fact]
+    public async Task Every_route_says_who_may_use_it_and_only_changes_are_for_more_than_viewers()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        RouteEndpoint[] routes = [.. daemon.Host.Routes.SelectMany(s => s.Endpoints).OfType<RouteEndpoint>()];
+        Assert.True(routes.Length > 15);
+        foreach (RouteEndpoint route in routes)
+        {
+            RouteRole role = route.Metadata.GetMetadata<RouteRole>() ?? throw new InvalidOperationException($"{route.DisplayName} has no role");
+            string method = route.Metadata.GetMetadata<HttpMethodMetadata>()!.HttpMethods.Single();
+            Assert.True(method is "GET" || role.Least > Role.Viewer, $"{route.DisplayName} changes something and is for {role.Least}");
+        }
+
+        Assert.Equal(["/healthz"], routes.Where(r => r.Metadata.GetMetadata<RouteRole>()!.Least is null).Select(r => r.RoutePattern.RawText!));
+    }
+
+    [Fact]
+    public async Task Over_tls_only_a_known_certificate_or_a_good_token_gets_in_and_only_as_far_as_its_role()
+    {
+        using Authority ours = new("ours"), others = new("others");
+        X509Certificate2 viewer = ours.Client("viewer"), admin = ours.Client("admin"), stranger = ours.Client("stranger"), forged = others.Client("admin");
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder => ours.Options(folder, ("viewer", Role.Viewer, viewer), ("admin", Role.Admin, admin)));
+        Uri server = daemon.Host.TlsAddress!;
+        await daemon.CreateAsync("web1");
+
+        async Task<string> CodeAsync(string? token, X509Certificate2? certificate, Func<VmmClient, Task> request)
+        {
+            using VmmClient client = new(server, token, certificate, ours.Trusted);
+            try
+            {
+                await request(client);
+                return "ok";
+            }
+            catch (VmmApiException e)
+            {
+                return e.Problem.Code;
+            }
+        }
+
+        Assert.Equal("ok", await CodeAsync(null, viewer, c => c.ShowAsync("web1", s_none)));
+        Assert.Equal("forbidden", await CodeAsync(null, viewer, c => c.DoAsync("web1", "start", s_none)));
+        Assert.Equal("ok", await CodeAsync(null, admin, c => c.DoAsync("web1", "start", s_none)));
+        Assert.Equal("unauthenticated", await CodeAsync(null, null, c => c.ListAsync(s_none)));
+        Assert.Equal("unauthenticated", await CodeAsync(null, stranger, c => c.ListAsync(s_none)));
+        Assert.Equal("daemon-unreachable", await CodeAsync(null, forged, c => c.ListAsync(s_none))); // the handshake fails
+        using (VmmClient wrong = new(server, null, admin, others.Trusted))
+        {
+            Assert.Contains("no secure connection", (await DaemonFixture.RefusedAsync(() => wrong.ListAsync(s_none))).Detail, StringComparison.Ordinal);
+        }
+
+        NewToken token = await daemon.Client.CreateTokenAsync(new TokenWish("ci", "operator", 1), s_none);
+        Assert.Equal("ok", await CodeAsync(token.Token, null, c => c.DoAsync("web1", "pause", s_none)));
+        Assert.Equal("forbidden", await CodeAsync(token.Token, null, c => c.DeleteAsync("web1", s_none)));
+        Assert.Equal("forbidden", await CodeAsync(token.Token, null, c => c.CreateTokenAsync(new TokenWish("more", "admin"), s_none)));
+        Assert.Equal("unauthenticated", await CodeAsync(token.Token[..^1] + (token.Token[^1] == 'a' ? 'b' : 'a'), null, c => c.ListAsync(s_none)));
+        Assert.Equal("unauthenticated", await CodeAsync(new string('x', 100_000)[..4000], admin, c => c.ListAsync(s_none))); // a bad token is not saved by a good certificate
+        Assert.Equal("ci", Assert.Single((await daemon.Client.TokensAsync(s_none)).Tokens).Name);
+        await daemon.Client.DeleteTokenAsync(token.Info.Id, s_none);
+        Assert.Equal("unauthenticated", await CodeAsync(token.Token, null, c => c.ListAsync(s_none)));
+        Assert.Equal("token-not-found", (await DaemonFixture.RefusedAsync(() => daemon.Client.DeleteTokenAsync(token.Info.Id, s_none))).Code);
+    }
+
+    [Fact]
+    public async Task An_expired_token_opens_nothing()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        await daemon.StopDaemonAsync();
+        using Inventory.VmInventory inventory = Inventory.VmInventory.Open(Path.Combine(daemon.Options.StateFolder, "inventory.db"));
+        TokenStore store = new(inventory);
+        NewToken token = store.Create("old", Role.Admin, TimeSpan.FromDays(1));
+        Assert.NotNull(store.Find(token.Token, DateTimeOffset.UtcNow));
+        Assert.Null(store.Find(token.Token, DateTimeOffset.UtcNow.AddDays(1).AddSeconds(2)));
+        Assert.Null(store.Find("", DateTimeOffset.UtcNow));
+        inventory.Dispose();
+        await daemon.StartDaemonAsync();
+    }
+
+    [Theory]
+    [InlineData("", "viewer", 1)]
+    [InlineData("a\nb", "viewer", 1)]
+    [InlineData("a", "root", 1)]
+    [InlineData("a", "Admin", 1)]
+    [InlineData("a", "admin", 0)]
+    [InlineData("a", "admin", 4000)]
+    public async Task A_token_that_makes_no_sense_is_refused(string name, string role, int days)
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        Assert.Equal("bad-request", (await DaemonFixture.RefusedAsync(() => daemon.Client.CreateTokenAsync(new TokenWish(name, role, days), s_none))).Code);
+    }
+
+    [Fact]
+    public async Task Every_change_and_every_refusal_is_in_the_audit_log_and_no_secret_is()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        string file = Path.Combine(daemon.Options.StateFolder, "audit.log");
+        await daemon.CreateAsync("web1");
+        await Assert.ThrowsAsync<VmmApiException>(() => daemon.Client.DoAsync("web1", "pause", s_none));
+        NewToken token = await daemon.Client.CreateTokenAsync(new TokenWish("ci", "viewer"), s_none);
+        await daemon.Client.ListAsync(s_none);
+        await daemon.StopDaemonAsync();
+        AuditLine[] lines = [.. File.ReadAllLines(file).Select(l => JsonSerializer.Deserialize(l, AuditJson.Default.AuditLine)!)];
+        Assert.Equal(["asked POST /api/v1/vms", "done POST /api/v1/vms", "asked POST /api/v1/vms/web1/pause", "refused POST /api/v1/vms/web1/pause", "asked POST /api/v1/tokens", "done POST /api/v1/tokens"], lines.Select(l => $"{l.Stage} {l.What}"));
+        Assert.Equal((409, "wrong-state"), (lines[3].Status!.Value, lines[3].Code));
+        Assert.Equal(lines[2].Request, lines[3].Request);
+        Assert.All(lines, l => Assert.StartsWith("uid=", l.Who, StringComparison.Ordinal));
+        Assert.DoesNotContain(token.Token, await File.ReadAllTextAsync(file), StringComparison.Ordinal);
+        await File.AppendAllTextAsync(file, "{\"at\":\"2026"); // a daemon that died in the middle of a line
+        await daemon.StartDaemonAsync();
+        await daemon.Client.DeleteAsync("web1", s_none);
+        await daemon.StopDaemonAsync();
+        Assert.Equal(1, File.ReadAllLines(file).Count(l => !l.EndsWith('}')));
+        await daemon.StartDaemonAsync();
+    }
+
+    [Fact]
+    public void What_cannot_be_recorded_is_not_done_and_full_files_are_put_aside()
+    {
+        string folder = Directory.CreateTempSubdirectory("vmm-audit-").FullName;
+        try
+        {
+            string path = Path.Combine(folder, "audit.log");
+            using AuditLog log = new(path);
+            string what = new('x', 1 << 20);
+            for (int i = 0; i < 20; i++)
+            {
+                log.Answered("1", "uid=0", "pid=1", what, 200, null);
+            }
+
+            Assert.True(File.Exists(path + ".1"));
+            Assert.InRange(new FileInfo(path).Length, 1, 16 << 20);
+            log.Dispose();
+            ApiException refused = Assert.Throws<ApiException>(() => log.Asked("2", "uid=0", "pid=1", "POST /"));
+            Assert.Equal((503, "audit-unavailable"), (refused.Problem.Status, refused.Problem.Code));
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    [Fact]
+    public async Task Metrics_tell_states_requests_and_the_counters_of_running_vms()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        await daemon.CreateAsync("web1");
+        await daemon.CreateAsync("web2");
+        await daemon.Client.DoAsync("web1", "start", s_none);
+        string text = await daemon.GetAsync("/metrics");
+        Assert.Contains("vmm_vms{state=\"running\"} 1\n", text, StringComparison.Ordinal);
+        Assert.Contains("vmm_vms{state=\"defined\"} 1\n", text, StringComparison.Ordinal);
+        Assert.Contains("vmm_vm_exits_total{vm=\"web1\"} 56\n", text, StringComparison.Ordinal);
+        Assert.Contains("vmm_disk_bytes_total{vm=\"web1\",disk=\"disk0\",kind=\"write\"} 1024\n", text, StringComparison.Ordinal);
+        Assert.Contains("vmm_http_requests_total{route=\"/api/v1/vms\",method=\"POST\",status=\"201\"} 2\n", text, StringComparison.Ordinal);
+        Assert.DoesNotContain("web2\"}", text.Replace("vmm_vm_restarts{vm=\"web2\"}", "", StringComparison.Ordinal), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Labels_and_helps_are_escaped()
+    {
+        MetricsText text = new();
+        text.Family("a", "gauge", "one\ntwo\\");
+        text.Sample("a", 0.5, ("l", "q\"b\\n\nend"), ("m", ""));
+        Assert.Equal("# HELP a one\\ntwo\\\\\n# TYPE a gauge\na{l=\"q\\\"b\\\\n\\nend\",m=\"\"} 0.5\n", text.ToString());
+    }
+
+    [Theory]
+    [InlineData("state: /s\nrun: /r\npool: 3\nlisten: https://127.0.0.1:8443\ncertificate: /c\nkey: /k\n", null)]
+    [InlineData("# nothing\n", null)]
+    [InlineData("pool: 65\n", "vmmd.yaml:1: pool: expected 0 to 64")]
+    [InlineData("state: /s\npoool: 1\n", "vmmd.yaml:2: poool: unknown setting")]
+    [InlineData("listen: 8443\n", "vmmd.yaml:1: listen: expected https")]
+    [InlineData("run:\n", "vmmd.yaml:1: run: is empty")]
+    [InlineData("a: [", "not valid YAML")]
+    [InlineData("- a\n", "expected settings")]
+    [InlineData("principals: [{name: a, role: boss, certificate: ab}]\n", "vmmd.yaml:1: principals: expected a list")]
+    [InlineData("principals: x\n", "principals: expected a list of principals")]
+    public void A_configuration_is_taken_whole_or_refused_with_its_line(string yaml, string? expected)
+    {
+        DaemonOptions? options = DaemonConfig.Apply(new DaemonOptions(), "vmmd.yaml", yaml, out string problem);
+        Assert.Equal(expected is null, options is not null);
+        Assert.Contains(expected ?? "", problem, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    [Trait("Kind", "fuzz")]
+    public void Random_configurations_are_answered()
+    {
+        Random random = new(11);
+        string[] words = ["state", "pool", "listen", "principals", ":", " ", "\n", "- ", "{", "}", "[", "]", "name", "role", "admin", "certificate", "sha256:", "&a", "*a", "\"", "'", "|", "0", "\t", "https://[::1]:1"];
+        int rounds = int.TryParse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS"), out int n) ? n : 3000;
+        for (int i = 0; i < rounds; i++)
+        {
+            string text = string.Concat(Enumerable.Range(0, random.Next(20)).Select(_ => words[random.Next(words.Length)]));
+            DaemonOptions? options = DaemonConfig.Apply(new DaemonOptions(), "f", text, out string problem);
+            Assert.Equal(options is null, problem.Length > 0);
+        }
+    }
+
+    [Fact]
+    public void Flags_go_over_the_file_and_what_belongs_together_is_asked_for()
+    {
+        string file = Path.GetTempFileName();
+        try
+        {
+            File.WriteAllText(file, "pool: 3\nrun: /a\n");
+            DaemonOptions options = DaemonOptions.Parse(["--config", file, "--run", "/b"], out string problem) ?? throw new InvalidOperationException(problem);
+            Assert.Equal((3, "/b"), (options.PoolSize, options.RunFolder));
+            foreach ((string[] args, string expected) in new (string[], string)[]
+            {
+                (["--config", file, "--listen", "https://127.0.0.1:1"], "needs a certificate"), (["--config", file, "--client-ca", "/x"], "listen, which is missing"), (["--config", file, "--nonsense", "1"], "unknown option"),
+                (["--config", "/nowhere"], "cannot be read"), (["--config"], "needs a value"), (["x", "y", "--config", file], "unknown option"),
+            })
+            {
+                Assert.Null(DaemonOptions.Parse(args, out problem));
+                Assert.Contains(expected, problem, StringComparison.Ordinal);
+            }
+        }
+        finally
+        {
+            File.Delete(file);
+        }
+    }
+
+    /// <summary>A certificate authority of one test.</summary>
+    private sealed class Authority : IDisposable
+    {
+        private readonly X509Certificate2 _root;
+        private int _serial;
+
+        public Authority(string name)
+        {
+            using ECDsa key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+            CertificateRequest request = new($"CN={name}", key, HashAlgorithmName.SHA256);
+            request.CertificateExtensions.Add(new X509BasicConstraintsExtension(true, false, 0, true));
+            _root = request.CreateSelfSigned(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(1));
+        }
+
+        public X509Certificate2Collection Trusted => [_root];
+
+        public X509Certificate2 Client(string name) => Sign(name, "1.3.6.1.5.5.7.3.2");
+
+        /// <summary>Options of a daemon with a certificate of this authority on a port of its own choice.</summary>
+        public DaemonOptions Options(string folder, params (string Name, Role Role, X509Certificate2 Certificate)[] known)
+        {
+            X509Certificate2 server = Sign("localhost", "1.3.6.1.5.5.7.3.1");
+            string certificate = Path.Combine(folder, "cert.pem"), key = Path.Combine(folder, "key.pem"), authority = Path.Combine(folder, "ca.pem");
+            File.WriteAllText(certificate, server.ExportCertificatePem());
+            File.WriteAllText(key, server.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem());
+            File.WriteAllText(authority, _root.ExportCertificatePem());
+            return new DaemonOptions
+            {
+                Listen = new IPEndPoint(IPAddress.Loopback, 0),
+                CertificateFile = certificate,
+                KeyFile = key,
+                ClientAuthorityFile = authority,
+                Certificates = [.. known.Select(k => new CertificatePrincipal(k.Name, k.Role, Convert.ToHexStringLower(SHA256.HashData(k.Certificate.RawData))))],
+            };
+        }
+
+        public void Dispose() => _root.Dispose();
+
+        private X509Certificate2 Sign(string name, string usage)
+        {
+            using ECDsa key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+            CertificateRequest request = new($"CN={name}", key, HashAlgorithmName.SHA256);
+            SubjectAlternativeNameBuilder names = new();
+            names.AddIpAddress(IPAddress.Loopback);
+            request.CertificateExtensions.Add(names.Build());
+            request.CertificateExtensions.Add(new X509EnhancedKeyUsageExtension([new Oid(usage)], critical: false));
+            using X509Certificate2 signed = request.Create(_root, DateTimeOffset.UtcNow.AddHours(-1), DateTimeOffset.UtcNow.AddHours(1), [1, (byte)++_serial]);
+            return signed.CopyWithPrivateKey(key);
+        }
+    }
+}
