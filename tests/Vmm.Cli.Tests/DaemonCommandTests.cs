@@ -195,6 +195,30 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
         Assert.Contains("systemctl start vmmd", _error.ToString(), StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void A_token_is_made_listed_and_revoked_by_its_name()
+    {
+        Assert.Equal(0, Execute("token", "create", "ci", "--role", "viewer", "--days", "2"));
+        Assert.Single(_out.ToString().TrimEnd().Split('\n')); // the token and nothing else: it goes into a file
+        Assert.Contains("ci (viewer) is good until", _error.ToString(), StringComparison.Ordinal);
+        Assert.Equal(0, Execute("token", "list"));
+        Assert.Matches("(?m)^ci +viewer", _out.ToString());
+        Assert.Equal(0, Execute("token", "delete", "ci"));
+        Assert.Equal(0, Execute("token", "list"));
+        Assert.DoesNotContain("viewer", _out.ToString(), StringComparison.Ordinal);
+        Assert.Equal(2, Execute("token", "create", "ci", "--role", "king"));
+    }
+
+    [Fact]
+    public void A_graceful_stop_asks_the_guest_and_then_pulls_the_plug()
+    {
+        Create();
+        Assert.Equal(0, Execute("vm", "start", "web1"));
+        FakeWorker worker = _workers.Alive.Values.Single();
+        Assert.Equal(0, Execute("vm", "stop", "--graceful", "--timeout", "1", "web1"));
+        Assert.Equal((1, "web1 is stopped\n"), (worker.PowerButtonPresses, _out.ToString()));
+    }
+
     private int Edit(string editor)
     {
         string? before = Environment.GetEnvironmentVariable("EDITOR"), temporary = Environment.GetEnvironmentVariable("TMPDIR");

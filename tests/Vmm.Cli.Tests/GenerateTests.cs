@@ -66,7 +66,7 @@ public sealed class GenerateTests : IDisposable
 
     [Theory]
     [InlineData("vmmctl vm st", "start stop stats")]
-    [InlineData("vmmctl dis", "disk")]
+    [InlineData("vmmctl tok", "token")]
     [InlineData("vmmctl vm stop --gr", "--graceful")]
     [InlineData("vmmctl -o j", "json")]
     [InlineData("vmmctl --host unix:///nonexistent vm pau", "pause")]
@@ -101,19 +101,4 @@ public sealed class GenerateTests : IDisposable
             """, "bash", script, words);
         Assert.Equal((0, expected.Replace("FOLDER", _folder, StringComparison.Ordinal)), (code, string.Join(' ', output.Split((char[])[' ', '\n'], StringSplitOptions.RemoveEmptyEntries))));
     }
-
-    [Theory]
-    [InlineData("90m", 5400L)]
-    [InlineData("12h", 43_200L)]
-    [InlineData("30d", 2_592_000L)]
-    public void Times_are_read(string text, long seconds) => Assert.Equal(seconds, Nouns.TokenCommands.Seconds(text));
-
-    [Theory]
-    [InlineData("")]
-    [InlineData("d")]
-    [InlineData("0d")]
-    [InlineData("-1d")]
-    [InlineData("5")]
-    [InlineData("99999999999d")]
-    public void Other_times_are_bad_usage(string text) => Assert.Throws<Remote.UsageException>(() => Nouns.TokenCommands.Seconds(text));
 }

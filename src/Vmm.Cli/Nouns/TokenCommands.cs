@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Globalization;
 using Vmm.Cli.Remote;
 using Vmm.Contracts.Rest;
 using static Vmm.Cli.Remote.DaemonSession;
@@ -16,11 +15,11 @@ internal static class TokenCommands
         Argument<string> which = new("token") { Description = "Name or id of the token" };
         Option<string> role = new("--role") { Description = "What it allows: viewer looks, operator also starts and stops, admin does everything", HelpName = "viewer|operator|admin", Required = true };
         role.AcceptOnlyFromAmong("viewer", "operator", "admin");
-        Option<string?> expires = new("--expires") { Description = "How long it is good: 12h, 30d [default: 90d]", HelpName = "time" };
+        Option<int> days = new("--days") { Description = "How long it is good", HelpName = "days", DefaultValueFactory = _ => 90 };
         token.Add("list", "All tokens, without their secrets", [], (session, _, cancellation) => ListAsync(session, cancellation));
-        token.Add("create", "Make a token and print it, this once, on standard output", [name, role, expires], async (session, parsed, cancellation) =>
+        token.Add("create", "Make a token and print it, this once, on standard output", [name, role, days], async (session, parsed, cancellation) =>
         {
-            TokenRequest wish = new(parsed.GetValue(name)!, Enum.Parse<Role>(parsed.GetValue(role)!, ignoreCase: true), Seconds(parsed.GetValue(expires)));
+            TokenWish wish = new(parsed.GetValue(name)!, parsed.GetValue(role)!, parsed.GetValue(days));
             NewToken made = await session.Client.CreateTokenAsync(wish, cancellation).ConfigureAwait(false);
             if (!session.IsJson)
             {
@@ -54,25 +53,12 @@ internal static class TokenCommands
             return session.Json(list, RestJson.Default.TokenList);
         }
 
-        Table table = new("NAME", "ROLE", "CREATED", "EXPIRES", "ID");
+        Table table = new("NAME", "ROLE", "EXPIRES", "ID");
         foreach (TokenInfo token in list.Tokens)
         {
-            table.Add(token.Name, token.Role.ToString().ToLowerInvariant(), Time(token.Created), Time(token.Expires), token.Id);
+            table.Add(token.Name, token.Role, Time(token.Expires), token.Id);
         }
 
         return session.Table(table);
-    }
-
-    /// <summary><c>90m</c>, <c>12h</c>, <c>30d</c> in seconds; null for none.</summary>
-    internal static long? Seconds(string? text)
-    {
-        if (text is null)
-        {
-            return null;
-        }
-
-        long unit = text.Length < 2 ? 0 : text[^1] switch { 'm' => 60, 'h' => 3600, 'd' => 86_400, _ => 0 };
-        return unit != 0 && int.TryParse(text.AsSpan(0, text.Length - 1), NumberStyles.None, CultureInfo.InvariantCulture, out int count) && count > 0 ? count * unit
-            : throw new UsageException($"--expires {text}: expected a time such as 90m, 12h or 30d");
     }
 }

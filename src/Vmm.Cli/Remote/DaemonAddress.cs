@@ -43,11 +43,18 @@ internal sealed record DaemonAddress(string Host, string? TokenFile = null, stri
             throw new UsageException($"--key {Key}: goes with --certificate");
         }
 
-        return new VmmClient(new RemoteDaemon(
+        return new VmmClient(
             url,
-            Authority is null ? null : Read("--ca", Authority, X509CertificateLoader.LoadCertificateFromFile),
+            TokenFile is null ? null : Read("--token-file", TokenFile, path => File.ReadAllText(path).Trim()),
             Certificate is null ? null : Read("--certificate", Certificate, path => X509Certificate2.CreateFromPemFile(path, Key)),
-            TokenFile is null ? null : Read("--token-file", TokenFile, path => File.ReadAllText(path).Trim())));
+            Authority is null ? null : Read("--ca", Authority, Authorities));
+    }
+
+    private static X509Certificate2Collection Authorities(string path)
+    {
+        X509Certificate2Collection all = [];
+        all.ImportFromPemFile(path);
+        return all.Count > 0 ? all : throw new CryptographicException("holds no certificate (PEM)");
     }
 
     private static T Read<T>(string option, string path, Func<string, T> read)

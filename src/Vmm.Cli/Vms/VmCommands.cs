@@ -28,9 +28,8 @@ internal static class VmCommands
         vm.Add("start", "Start a VM", [name], (session, parsed, cancellation) => VmVerbs.DoAsync(session, parsed.GetValue(name)!, "start", cancellation));
         Option<bool> graceful = new("--graceful") { Description = "Press the power button first, and pull the plug only when the guest is not off in time" };
         Option<int> patience = new("--timeout") { Description = "How long the guest has, with --graceful", DefaultValueFactory = _ => 60, HelpName = "seconds" };
-        Option<string?> waitStop = WaitOption.Create("the VM is stopped");
-        vm.Add("stop", "Pull the plug; with --graceful ask the guest first, which is a job", [name, graceful, patience, waitStop], (session, parsed, cancellation) => parsed.GetValue(graceful)
-            ? VmVerbs.StopAsync(session, parsed.GetValue(name)!, parsed.GetValue(patience), WaitOption.Read(parsed, waitStop), cancellation)
+        vm.Add("stop", "Pull the plug; with --graceful ask the guest first", [name, graceful, patience], (session, parsed, cancellation) => parsed.GetValue(graceful)
+            ? VmVerbs.StopAsync(session, parsed.GetValue(name)!, parsed.GetValue(patience), cancellation)
             : VmVerbs.DoAsync(session, parsed.GetValue(name)!, "stop", cancellation));
         vm.Add("power-button", "Press the power button; the guest decides what it does", [name, waitOff], (session, parsed, cancellation) =>
             VmVerbs.PressAsync(session, parsed.GetValue(name)!, WaitOption.Read(parsed, waitOff), cancellation));

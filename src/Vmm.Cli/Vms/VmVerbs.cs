@@ -1,4 +1,3 @@
-using Vmm.Cli.Nouns;
 using Vmm.Cli.Remote;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
@@ -69,16 +68,16 @@ internal static class VmVerbs
         return Done(session, vm, string.Equals(verb, "power-button", StringComparison.Ordinal) ? "was asked to power off" : "is " + Word(vm.State));
     }
 
-    /// <summary>Asks the guest, then pulls the plug: a job of the daemon, followed here when asked to.</summary>
-    internal static async Task<int> StopAsync(DaemonSession session, string name, int seconds, TimeSpan? wait, CancellationToken cancellation)
+    /// <summary>Asks the guest to power off, gives it some seconds, then pulls the plug.</summary>
+    internal static async Task<int> StopAsync(DaemonSession session, string name, int seconds, CancellationToken cancellation)
     {
-        if (seconds is < 0 or > 3600)
+        if (seconds is < 0 or > 600)
         {
-            throw new UsageException($"--timeout {seconds}: expected 0 to 3600 seconds");
+            throw new UsageException($"--timeout {seconds}: expected 0 to 600 seconds");
         }
 
-        JobInfo job = await session.Client.BeginStopAsync(name, TimeSpan.FromSeconds(seconds), cancellation).ConfigureAwait(false);
-        return await JobFollower.EndAsync(session, job, wait, cancellation).ConfigureAwait(false);
+        VmInfo vm = await session.Client.StopAsync(name, TimeSpan.FromSeconds(seconds), cancellation).ConfigureAwait(false);
+        return Done(session, vm, "is " + Word(vm.State));
     }
 
     /// <summary>Presses the button and, when asked to, waits for the guest to have powered off.</summary>
