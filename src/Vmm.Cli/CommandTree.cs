@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Vmm.Cli.Generate;
+using Vmm.Cli.Nouns;
 
 namespace Vmm.Cli;
 
@@ -27,6 +28,8 @@ internal static class CommandTree
         root.Subcommands.Add(Run(application));
         root.Subcommands.Add(Vms.VmCommands.Create(options, application));
         root.Subcommands.Add(HostCommands.Create(options, application));
+        root.Subcommands.Add(TokenCommands.Create(options));
+        root.Subcommands.Add(EventView.Create(options));
         root.Subcommands.Add(Spec(application));
         Command version = new("version", "Print the version");
         version.SetAction(_ => application.Version());

@@ -76,7 +76,15 @@ public sealed class DaemonHost : IAsyncDisposable
             kestrel.AddServerHeader = false;
             kestrel.Limits.MaxRequestBodySize = DaemonOptions.MaxBodyBytes;
             kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
-            kestrel.ListenUnixSocket(options.SocketPath, socket => socket.Protocols = HttpProtocols.Http1);
+            if (ServiceManager.PassesSocket)
+            {
+                kestrel.ListenHandle(ServiceManager.FirstSocket, socket => socket.Protocols = HttpProtocols.Http1);
+            }
+            else
+            {
+                kestrel.ListenUnixSocket(options.SocketPath, socket => socket.Protocols = HttpProtocols.Http1);
+            }
+
             if (options.Listen is { } at)
             {
                 TlsEndpoint.Add(kestrel, at, options);
@@ -90,7 +98,11 @@ public sealed class DaemonHost : IAsyncDisposable
         DaemonHost host = new(locks, web, inventory, vms, audit);
         try
         {
-            RemoveStaleSocket(options.SocketPath);
+            if (!ServiceManager.PassesSocket)
+            {
+                RemoveStaleSocket(options.SocketPath);
+            }
+
             await vms.LoadAsync(cancellation).ConfigureAwait(false);
             TokenStore tokens = new(inventory);
             DaemonMetrics metrics = new(vms);
@@ -100,7 +112,11 @@ public sealed class DaemonHost : IAsyncDisposable
             Endpoints.Map(web, vms, tokens, metrics, host._jobs, new DiskFolder(options.DisksFolder, vms));
             host.Routes = ((IEndpointRouteBuilder)web).DataSources;
             await web.StartAsync(cancellation).ConfigureAwait(false);
-            File.SetUnixFileMode(options.SocketPath, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite);
+            if (!ServiceManager.PassesSocket)
+            {
+                File.SetUnixFileMode(options.SocketPath, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite);
+            }
+
             await host.AutostartOnceAsync(options, cancellation).ConfigureAwait(false);
             DaemonLog.Listening(logs.CreateLogger<DaemonHost>(), DaemonOptions.Version, options.SocketPath);
             return host;

@@ -6,6 +6,14 @@ namespace Vmm.Daemon;
 /// <summary>Tells systemd how the daemon stands, sd_notify(3): one datagram to the socket in NOTIFY_SOCKET, nothing when there is none.</summary>
 internal static class ServiceManager
 {
+    /// <summary>The first descriptor that a service manager passes (SD_LISTEN_FDS_START).</summary>
+    internal const ulong FirstSocket = 3;
+
+    /// <summary>True when the listening unix socket was made by the service manager and passed as <see cref="FirstSocket"/>, sd_listen_fds(3).</summary>
+    internal static bool PassesSocket =>
+        string.Equals(Environment.GetEnvironmentVariable("LISTEN_PID"), Environment.ProcessId.ToString(System.Globalization.CultureInfo.InvariantCulture), StringComparison.Ordinal)
+        && string.Equals(Environment.GetEnvironmentVariable("LISTEN_FDS"), "1", StringComparison.Ordinal);
+
     internal static void Tell(string state)
     {
         if (Environment.GetEnvironmentVariable("NOTIFY_SOCKET") is not { Length: > 1 } path)

@@ -6,6 +6,7 @@ using Vmm.Machine.Spec;
 
 namespace Vmm.Cli.Tests;
 
+[Collection("environment")]
 public sealed class ApplicationTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("vmmctl").FullName;

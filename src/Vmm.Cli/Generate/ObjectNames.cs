@@ -8,6 +8,7 @@ internal static class ObjectNames
     internal static async Task<IEnumerable<string>> OfAsync(VmmClient client, string noun, CancellationToken cancellation) => noun switch
     {
         "vm" => (await client.ListAsync(cancellation).ConfigureAwait(false)).Vms.Select(vm => vm.Name),
+        "token" => (await client.TokensAsync(cancellation).ConfigureAwait(false)).Tokens.Select(token => token.Name),
         _ => [],
     };
 }

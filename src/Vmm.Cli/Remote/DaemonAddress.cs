@@ -1,3 +1,5 @@
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using Vmm.Contracts.Rest;
 
 namespace Vmm.Cli.Remote;
@@ -23,14 +25,47 @@ internal sealed record DaemonAddress(string Host, string? TokenFile = null, stri
     }
 
     /// <summary>A client for it; connects with the first request.</summary>
-    /// <exception cref="UsageException">The address is not one.</exception>
+    /// <exception cref="UsageException">The address is not one, or a file it needs cannot be used.</exception>
     internal VmmClient Open()
     {
-        if (Socket is { } socket)
+        if (Socket is { } socket && socket.StartsWith('/'))
         {
-            return socket.StartsWith('/') ? new VmmClient(socket) : throw new UsageException($"--host {Host}: expected unix:///PATH or https://NAME:PORT");
+            return (Certificate ?? Key ?? Authority) is null ? new VmmClient(socket) : throw new UsageException($"--certificate, --key and --ca go with https, not with {Host}");
         }
 
-        throw new UsageException($"--host {Host}: expected unix:///PATH or https://NAME:PORT");
+        if (!Uri.TryCreate(Host, UriKind.Absolute, out Uri? url) || !string.Equals(url.Scheme, Uri.UriSchemeHttps, StringComparison.Ordinal) || url.PathAndQuery is not "/")
+        {
+            throw new UsageException($"--host {Host}: expected unix:///PATH or https://NAME:PORT");
+        }
+
+        if (Key is not null && Certificate is null)
+        {
+            throw new UsageException($"--key {Key}: goes with --certificate");
+        }
+
+        return new VmmClient(
+            url,
+            TokenFile is null ? null : Read("--token-file", TokenFile, path => File.ReadAllText(path).Trim()),
+            Certificate is null ? null : Read("--certificate", Certificate, path => X509Certificate2.CreateFromPemFile(path, Key)),
+            Authority is null ? null : Read("--ca", Authority, Authorities));
+    }
+
+    private static X509Certificate2Collection Authorities(string path)
+    {
+        X509Certificate2Collection all = [];
+        all.ImportFromPemFile(path);
+        return all.Count > 0 ? all : throw new CryptographicException("holds no certificate (PEM)");
+    }
+
+    private static T Read<T>(string option, string path, Func<string, T> read)
+    {
+        try
+        {
+            return read(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or CryptographicException)
+        {
+            throw new UsageException($"{option} {path}: {(File.Exists(path) ? e.Message : "does not exist")}");
+        }
     }
 }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Vmm.Contracts.Rest;
@@ -37,6 +38,11 @@ internal sealed class DaemonSession : IDisposable
         try
         {
             return await command(this).ConfigureAwait(false);
+        }
+        catch (VmmApiException e) when (e.InnerException?.InnerException is SocketException { SocketErrorCode: SocketError.AccessDenied })
+        {
+            Fail($"{Address.Socket}: permission denied: your user is not in the group of the socket (vmm, as packaged): 'sudo adduser {Environment.UserName} vmm' and log in again, or run vmmctl as root");
+            return ExitCodes.Failed;
         }
         catch (VmmApiException e)
         {

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Vmm.Cli.Nouns;
 using Vmm.Cli.Remote;
 
 namespace Vmm.Cli.Vms;
@@ -15,6 +16,7 @@ internal static class VmCommands
         Option<bool> start = new("--start") { Description = "Start it, too" };
         Option<bool> force = new("--force") { Description = "Stop it first when it runs" };
         Option<bool> watch = new("--watch") { Description = "A line of differences every second, until Ctrl-C" };
+        Option<bool> follow = new("--follow", "-f") { Description = "Go on with what happens, until Ctrl-C" };
         Option<bool> schema = new("--schema") { Description = "Print the JSON schema of a spec instead" };
         Option<string?> waitOff = WaitOption.Create("the guest has powered off");
 
@@ -24,13 +26,19 @@ internal static class VmCommands
             VmVerbs.CreateAsync(session, parsed.GetValue(file)!, parsed.GetValue(start), cancellation));
         vm.Add("delete", "Forget a VM; its disks stay", [name, force], (session, parsed, cancellation) => VmVerbs.DeleteAsync(session, parsed.GetValue(name)!, parsed.GetValue(force), cancellation));
         vm.Add("start", "Start a VM", [name], (session, parsed, cancellation) => VmVerbs.DoAsync(session, parsed.GetValue(name)!, "start", cancellation));
-        vm.Add("stop", "Pull the plug", [name], (session, parsed, cancellation) => VmVerbs.DoAsync(session, parsed.GetValue(name)!, "stop", cancellation));
+        Option<bool> graceful = new("--graceful") { Description = "Press the power button first, and pull the plug only when the guest is not off in time" };
+        Option<int> patience = new("--timeout") { Description = "How long the guest has, with --graceful", DefaultValueFactory = _ => 60, HelpName = "seconds" };
+        vm.Add("stop", "Pull the plug; with --graceful ask the guest first", [name, graceful, patience], (session, parsed, cancellation) => parsed.GetValue(graceful)
+            ? VmVerbs.StopAsync(session, parsed.GetValue(name)!, parsed.GetValue(patience), cancellation)
+            : VmVerbs.DoAsync(session, parsed.GetValue(name)!, "stop", cancellation));
         vm.Add("power-button", "Press the power button; the guest decides what it does", [name, waitOff], (session, parsed, cancellation) =>
             VmVerbs.PressAsync(session, parsed.GetValue(name)!, WaitOption.Read(parsed, waitOff), cancellation));
         vm.Add("pause", "Stop the vCPUs between two instructions", [name], (session, parsed, cancellation) => VmVerbs.DoAsync(session, parsed.GetValue(name)!, "pause", cancellation));
         vm.Add("resume", "Let paused vCPUs go on", [name], (session, parsed, cancellation) => VmVerbs.DoAsync(session, parsed.GetValue(name)!, "resume", cancellation));
         vm.Add("console", "The serial console on this terminal; Ctrl-A x leaves, the VM goes on", [name], (session, parsed, cancellation) =>
             RemoteConsole.RunAsync(session.Client, parsed.GetValue(name)!, cancellation));
+        vm.Add("logs", "What happened to a VM: states, how runs ended, restarts", [name, follow], (session, parsed, cancellation) =>
+            EventView.LogsAsync(session, parsed.GetValue(name)!, parsed.GetValue(follow), cancellation));
         vm.Add("stats", "Counters of a running VM", [name, watch], (session, parsed, cancellation) => StatsView.ShowAsync(session, parsed.GetValue(name)!, parsed.GetValue(watch), cancellation));
         Argument<string> device = new("device") { Description = "disk0, net1, …" };
         Option<string?> bandwidth = new("--bandwidth") { Description = "Bytes a second, e.g. 100MiB", HelpName = "size" };

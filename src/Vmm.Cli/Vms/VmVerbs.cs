@@ -30,7 +30,7 @@ internal static class VmVerbs
         VmInfo vm = await session.Client.ShowAsync(name, cancellation).ConfigureAwait(false);
         return session.IsJson ? session.Json(vm, RestJson.Default.VmInfo) : session.Properties(
             ("name", vm.Name), ("state", Word(vm.State)), ("id", vm.Id), ("revision", Number(vm.Revision)), ("cpus", Number(vm.Cpus)), ("memory", Size(vm.MemoryBytes)),
-            ("worker", vm.WorkerProcessId is { } pid ? Number(pid) : "-"), ("last exit", Exit(vm.LastExit)));
+            ("worker", vm.WorkerProcessId is { } pid ? Number(pid) : "-"), ("last exit", Exit(vm.LastExit)), ("restarts", vm.NextStart is { } next ? $"{vm.Restarts}, again at {Time(next)}" : Number(vm.Restarts)));
     }
 
     internal static async Task<int> CreateAsync(DaemonSession session, string file, bool start, CancellationToken cancellation)
@@ -66,6 +66,18 @@ internal static class VmVerbs
     {
         VmInfo vm = await session.Client.DoAsync(name, verb, cancellation).ConfigureAwait(false);
         return Done(session, vm, string.Equals(verb, "power-button", StringComparison.Ordinal) ? "was asked to power off" : "is " + Word(vm.State));
+    }
+
+    /// <summary>Asks the guest to power off, gives it some seconds, then pulls the plug.</summary>
+    internal static async Task<int> StopAsync(DaemonSession session, string name, int seconds, CancellationToken cancellation)
+    {
+        if (seconds is < 0 or > 600)
+        {
+            throw new UsageException($"--timeout {seconds}: expected 0 to 600 seconds");
+        }
+
+        VmInfo vm = await session.Client.StopAsync(name, TimeSpan.FromSeconds(seconds), cancellation).ConfigureAwait(false);
+        return Done(session, vm, "is " + Word(vm.State));
     }
 
     /// <summary>Presses the button and, when asked to, waits for the guest to have powered off.</summary>

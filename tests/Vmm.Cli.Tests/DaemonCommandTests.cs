@@ -1,0 +1,238 @@
+using System.Text.Json;
+using Microsoft.Extensions.Logging;
+using Vmm.Contracts.Control;
+using Vmm.Daemon;
+using Vmm.Daemon.Tests;
+
+namespace Vmm.Cli.Tests;
+
+/// <summary>vmmctl against a real daemon on a unix socket, with workers that only pretend.</summary>
+[Collection("environment")] // one test changes TMPDIR
+public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("vmmctl-").FullName;
+    private readonly FakeWorkers _workers = new();
+    private readonly StringWriter _out = new();
+    private readonly StringWriter _error = new();
+    private DaemonHost _daemon = null!;
+    private string _socket = "";
+
+    public async Task InitializeAsync()
+    {
+        DaemonOptions options = new() { StateFolder = Path.Combine(_folder, "state"), RunFolder = Path.Combine(_folder, "run") };
+        await File.WriteAllTextAsync(PathOf("kernel"), "k");
+        await File.WriteAllTextAsync(PathOf("web1.yaml"), "name: web1\nmemory: 64MiB\nboot: {kernel: kernel}\n");
+        _daemon = await DaemonHost.StartAsync(options, _workers, CancellationToken.None, LogLevel.Critical);
+        _socket = options.SocketPath;
+    }
+
+    public async Task DisposeAsync()
+    {
+        await _daemon.DisposeAsync();
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    public void Dispose()
+    {
+        _out.Dispose();
+        _error.Dispose();
+    }
+
+    private string PathOf(string name) => Path.Combine(_folder, name);
+
+    /// <summary>The exit code; what was printed is in the writers, of this call alone.</summary>
+    private int Execute(params string[] args)
+    {
+        _out.GetStringBuilder().Clear();
+        _error.GetStringBuilder().Clear();
+        return new Application((_, _, _, _) => throw new InvalidOperationException("no VM is run here"), _out, _error).Execute(["--host", "unix://" + _socket, .. args]);
+    }
+
+    private void Create() => Assert.Equal(0, Execute("vm", "create", "-f", PathOf("web1.yaml")));
+
+    [Fact]
+    public void A_vm_is_created_listed_started_stopped_and_forgotten()
+    {
+        Create();
+        Assert.Contains("web1 is defined", _out.ToString(), StringComparison.Ordinal);
+        Assert.Equal(0, Execute("vm", "list"));
+        Assert.Matches("(?m)^web1 +defined +1 +64 MiB", _out.ToString());
+        Assert.Equal(0, Execute("vm", "start", "web1"));
+        Assert.Equal("web1 is running\n", _out.ToString());
+        Assert.Equal(0, Execute("-o", "json", "vm", "show", "web1"));
+        using (JsonDocument shown = JsonDocument.Parse(_out.ToString()))
+        {
+            Assert.Equal("web1", shown.RootElement.GetProperty("name").GetString());
+        }
+
+        Assert.Equal(0, Execute("complete", "vm"));
+        Assert.Equal("web1\n", _out.ToString());
+        Assert.Equal(0, Execute("vm", "stop", "web1"));
+        Assert.Equal(0, Execute("vm", "spec", "web1"));
+        Assert.Contains("kernel: kernel", _out.ToString(), StringComparison.Ordinal);
+        Assert.Equal(0, Execute("vm", "logs", "web1"));
+        Assert.Matches("web1 +created", _out.ToString());
+        Assert.Matches("web1 +state running", _out.ToString());
+        Assert.Equal(0, Execute("vm", "delete", "web1"));
+        Assert.Equal(1, Execute("vm", "show", "web1"));
+        Assert.StartsWith("vmmctl: ", _error.ToString(), StringComparison.Ordinal);
+        Assert.Contains("web1", _error.ToString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_spec_that_is_not_sound_is_bad_usage_with_every_problem()
+    {
+        File.WriteAllText(PathOf("bad.yaml"), "name: web1\ncpus: 0\nmemori: 1GiB\nboot: {kernel: kernel}\n");
+        Assert.Equal(2, Execute("vm", "create", "-f", PathOf("bad.yaml")));
+        Assert.Contains("cpus", _error.ToString(), StringComparison.Ordinal);
+        Assert.Contains("memori", _error.ToString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Host_show_asks_the_daemon()
+    {
+        Assert.Equal(0, Execute("host", "show"));
+        Assert.Contains("vmmd: ", _out.ToString(), StringComparison.Ordinal);
+        Assert.Contains("NODE", _out.ToString(), StringComparison.Ordinal);
+        Assert.Equal(0, Execute("host", "show", "-o", "json"));
+        using JsonDocument shown = JsonDocument.Parse(_out.ToString());
+        Assert.True(shown.RootElement.TryGetProperty("nodes", out _));
+    }
+
+    [Fact]
+    public async Task Waiting_for_the_guest_ends_with_it_or_in_time()
+    {
+        Create();
+        Assert.Equal(0, Execute("vm", "start", "web1"));
+        Assert.Equal(1, Execute("vm", "power-button", "web1", "--wait", "1"));
+        Assert.Contains("vmmctl vm stop web1", _error.ToString(), StringComparison.Ordinal);
+        FakeWorker worker = _workers.Alive.Values.Single();
+        Assert.Equal(1, worker.PowerButtonPresses);
+
+        // The name may stand behind --wait: it is no number.
+        Task<int> waiting = Task.Run(() => Execute("vm", "power-button", "--wait", "web1"));
+        await Task.Delay(300);
+        Assert.False(waiting.IsCompleted, _error.ToString());
+        worker.End(new WorkerExit(WorkerExitReason.PowerOff, 0, null));
+        Assert.Equal(0, await waiting.WaitAsync(TimeSpan.FromSeconds(30)));
+        Assert.Equal("web1 is stopped\n", _out.ToString());
+    }
+
+    [Fact]
+    public void An_edit_changes_the_spec_and_leaves_nothing_behind()
+    {
+        Create();
+        Assert.Equal(0, Edit("sed -i s/64MiB/128MiB/"));
+        Assert.Equal("web1 is changed\n", _out.ToString());
+        Assert.Equal(0, Execute("vm", "list"));
+        Assert.Contains("128 MiB", _out.ToString(), StringComparison.Ordinal);
+        Assert.Equal(0, Edit("true"));
+        Assert.Equal("web1 is unchanged\n", _out.ToString());
+        Assert.Equal(1, Edit("false"));
+        Assert.Empty(Directory.GetFileSystemEntries(PathOf("tmp")));
+    }
+
+    [Fact]
+    public void Text_that_the_daemon_refuses_is_kept_where_only_its_writer_can_read_it()
+    {
+        Create();
+        Assert.Equal(2, Edit("sed -i s/64MiB/lots/"));
+        string folder = Assert.Single(Directory.GetDirectories(PathOf("tmp")));
+        string file = Path.Combine(folder, "web1.yaml");
+        Assert.Contains(file, _error.ToString(), StringComparison.Ordinal);
+        Assert.Contains("memory: lots", File.ReadAllText(file), StringComparison.Ordinal);
+        Assert.Equal(UnixFileMode.None, File.GetUnixFileMode(folder) & (UnixFileMode.GroupRead | UnixFileMode.GroupExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute));
+    }
+
+    [Fact]
+    public async Task Events_come_as_they_happen()
+    {
+        Create();
+        using StringWriter output = new();
+        TextWriter seen = TextWriter.Synchronized(output);
+        using Remote.DaemonSession session = new(new Remote.DaemonAddress(_socket), isJson: true, seen, _error);
+        using CancellationTokenSource stop = new(TimeSpan.FromSeconds(60));
+        Task following = Nouns.EventView.LogsAsync(session, "web1", follow: true, stop.Token);
+        Assert.Equal(0, Execute("vm", "start", "web1"));
+        while (!Text().Contains("\"running\"", StringComparison.OrdinalIgnoreCase))
+        {
+            await Task.Delay(20, stop.Token);
+        }
+
+        await stop.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => following);
+        string[] lines = Text().TrimEnd().Split('\n');
+        Assert.All(lines, line => JsonDocument.Parse(line).Dispose());
+        Assert.Contains("created", lines[0], StringComparison.Ordinal);
+
+        string Text()
+        {
+            lock (seen) // what a synchronized writer locks itself
+            {
+                return output.ToString();
+            }
+        }
+    }
+
+    [Theory]
+    [InlineData("foo", "expected unix:")]
+    [InlineData("http://localhost:1", "expected unix:")]
+    [InlineData("https://localhost:1/path", "expected unix:")]
+    [InlineData("https://localhost:1 --token-file /nonexistent", "--token-file /nonexistent: does not exist")]
+    [InlineData("https://localhost:1 --ca /nonexistent", "--ca /nonexistent: does not exist")]
+    [InlineData("https://localhost:1 --key /nonexistent", "goes with --certificate")]
+    [InlineData("unix:///x --certificate /nonexistent", "go with https")]
+    public void An_address_that_is_none_is_bad_usage(string host, string message)
+    {
+        Assert.Equal(2, new Application((_, _, _, _) => throw new InvalidOperationException(), _out, _error).Execute(["vm", "list", "--host", .. host.Split(' ')]));
+        Assert.Contains(message, _error.ToString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_daemon_that_does_not_run_is_said_with_how_to_start_it()
+    {
+        Assert.Equal(1, new Application((_, _, _, _) => throw new InvalidOperationException(), _out, _error).Execute(["vm", "list", "--host", "unix://" + PathOf("none.sock")]));
+        Assert.Contains("systemctl start vmmd", _error.ToString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_token_is_made_listed_and_revoked_by_its_name()
+    {
+        Assert.Equal(0, Execute("token", "create", "ci", "--role", "viewer", "--days", "2"));
+        Assert.Single(_out.ToString().TrimEnd().Split('\n')); // the token and nothing else: it goes into a file
+        Assert.Contains("ci (viewer) is good until", _error.ToString(), StringComparison.Ordinal);
+        Assert.Equal(0, Execute("token", "list"));
+        Assert.Matches("(?m)^ci +viewer", _out.ToString());
+        Assert.Equal(0, Execute("token", "delete", "ci"));
+        Assert.Equal(0, Execute("token", "list"));
+        Assert.DoesNotContain("viewer", _out.ToString(), StringComparison.Ordinal);
+        Assert.Equal(2, Execute("token", "create", "ci", "--role", "king"));
+    }
+
+    [Fact]
+    public void A_graceful_stop_asks_the_guest_and_then_pulls_the_plug()
+    {
+        Create();
+        Assert.Equal(0, Execute("vm", "start", "web1"));
+        FakeWorker worker = _workers.Alive.Values.Single();
+        Assert.Equal(0, Execute("vm", "stop", "--graceful", "--timeout", "1", "web1"));
+        Assert.Equal((1, "web1 is stopped\n"), (worker.PowerButtonPresses, _out.ToString()));
+    }
+
+    private int Edit(string editor)
+    {
+        string? before = Environment.GetEnvironmentVariable("EDITOR"), temporary = Environment.GetEnvironmentVariable("TMPDIR");
+        Directory.CreateDirectory(PathOf("tmp"));
+        Environment.SetEnvironmentVariable("EDITOR", editor);
+        Environment.SetEnvironmentVariable("TMPDIR", PathOf("tmp"));
+        try
+        {
+            return Execute("vm", "edit", "web1");
+        }
+        finally
+        {
+            Environment.SetEnvironmentVariable("EDITOR", before);
+            Environment.SetEnvironmentVariable("TMPDIR", temporary);
+        }
+    }
+}
