@@ -1,4 +1,4 @@
-/* virtio-net. mode=answer (default): ARP, ping, UDP echo (port 7), a verified stream both ways (port 5001), the end (port 9).
+/* virtio-net; its address is 192.0.2.HOST, host= (2). mode=answer (default): ARP, ping, UDP echo (port 7), a verified stream both ways (port 5001), the end (port 9).
  * mode=send: frames of size= for seconds=; mode=receive: counts what comes for seconds= after the first frame. */
 #include "virtio.h"
 
@@ -234,6 +234,7 @@ int main(struct start_info *info)
         free_slots[i] = true;
     }
     virtio_kick(&queues[0]);
+    address[3] = (u8)arg_number("host", 2);
     u64 limit = arg_number("seconds", 2) * tsc_khz() * 1000;
     if (arg_is("mode", "send"))
         return sends(limit, (u32)arg_number("size", 1514));

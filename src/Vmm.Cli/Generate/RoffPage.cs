@@ -82,13 +82,15 @@ internal sealed class RoffPage
     internal static string Escape(string text)
     {
         StringBuilder escaped = new(text.Length + 16);
-        if (text.TrimStart(' ') is ['.' or '\'', ..])
-        {
-            escaped.Append("\\&");
-        }
-
+        bool first = true; // of what is not left out
         foreach (char c in text)
         {
+            if (first && c is '.' or '\'')
+            {
+                escaped.Append("\\&");
+            }
+
+            first &= c is < '!' or (>= '\x7F' and <= '\x9F');
             _ = c switch
             {
                 '\\' => escaped.Append("\\e"),
@@ -97,7 +99,8 @@ internal sealed class RoffPage
                 '`' => escaped.Append("\\(ga"),
                 '^' => escaped.Append("\\(ha"),
                 '~' => escaped.Append("\\(ti"),
-                < ' ' => escaped,
+                < ' ' or (>= '\x7F' and <= '\x9F') => escaped,
+                > '\x9F' => escaped.Append(System.Globalization.CultureInfo.InvariantCulture, $"\\[u{(int)c:X4}]"), // troff reads bytes
                 _ => escaped.Append(c),
             };
         }

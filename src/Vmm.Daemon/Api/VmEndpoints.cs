@@ -56,7 +56,7 @@ internal static class VmEndpoints
             DeviceLimits limits = await BodyAsync(context, RestJson.Default.DeviceLimits).ConfigureAwait(false);
             await vms.Get(Name(context)).LimitAsync(new LimitsBody((string)context.Request.RouteValues["device"]!, limits), context.RequestAborted).ConfigureAwait(false);
             context.Response.StatusCode = 204;
-        });
+        }).For(Role.Operator);
 
         // A command that began is carried out whole, also when the client does not wait for the answer.
         Command("start", (vm, cancellation) => vm.StartAsync(cancellation));

@@ -28,6 +28,7 @@ internal static class SyscallSets
     [
         "io_uring_enter", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "fsync", "fdatasync", "fallocate",
         "lseek", "fstat", "recvmsg", "sendmsg", "recvfrom", "sendto", "accept4", "shutdown", "getsockopt", "setsockopt", "fcntl",
+        "timerfd_create", "timerfd_settime", // rate limits
     ];
 
     /// <summary>The control channel, consoles, rings for new I/O threads, pinning.</summary>
@@ -70,8 +71,11 @@ internal static class SyscallSets
     /// <summary>virtio-mem plugs memory on its own thread.</summary>
     private static readonly KvmRequest[] IoKvmRequests = [KvmRequest.KVM_SET_USER_MEMORY_REGION];
 
-    // linux/fs.h, linux/if_tun.h: what I/O threads ask of block devices and taps.
-    private static readonly uint[] IoRequests = [0x1277 /* BLKDISCARD */, 0x127f /* BLKZEROOUT */, 0x400454d0 /* TUNSETOFFLOAD */];
+    // linux/fs.h: what I/O threads ask of block devices.
+    private static readonly uint[] IoRequests = [0x1277 /* BLKDISCARD */, 0x127f /* BLKZEROOUT */];
+
+    // linux/if_tun.h: what a driver's negotiation and its queue command make of a tap, on the vCPU thread that writes the register or on the device's own.
+    private static readonly uint[] TapRequests = [0x400454d0 /* TUNSETOFFLOAD */, 0x400454d9 /* TUNSETQUEUE */];
 
     /// <summary>The filter of the whole process, and of threads that are neither vCPU nor I/O.</summary>
     internal static SeccompFilter BuildProcess(int processId)
@@ -85,6 +89,7 @@ internal static class SyscallSets
         Allow(filter, ControlRequests);
         Allow(filter, IoKvmRequests);
         AllowIoctls(filter, IoRequests);
+        AllowIoctls(filter, TapRequests);
         foreach (string call in Deadly)
         {
             filter.TryAdd(call, SyscallAction.KillProcess); // one that libseccomp does not know yet fails with EPERM
@@ -98,6 +103,7 @@ internal static class SyscallSets
     {
         using SeccompFilterBuilder filter = Start(processId);
         Allow(filter, VcpuRequests);
+        AllowIoctls(filter, TapRequests);
         return filter.Build();
     }
 
@@ -108,6 +114,7 @@ internal static class SyscallSets
         Allow(filter, Io);
         Allow(filter, IoKvmRequests);
         AllowIoctls(filter, IoRequests);
+        AllowIoctls(filter, TapRequests);
         return filter.Build();
     }
 

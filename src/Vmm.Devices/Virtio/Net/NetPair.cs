@@ -50,7 +50,7 @@ internal sealed class NetPair : IDisposable
         _thread = new Thread(Run, maxStackSize: 256 * 1024) { Name = name, IsBackground = true };
     }
 
-    public void Start() => _thread.Start();
+    public void Start() => _activation.Threads.Start(_thread);
 
     /// <summary>Lets the thread end after the frame at hand. Any thread.</summary>
     public void Stop()
@@ -82,6 +82,7 @@ internal sealed class NetPair : IDisposable
             using NetReceiver? receiver = _receive is null ? null : new NetReceiver(_device, _activation, _receive.Queue, _queue);
             using NetSender? sender = _send is null ? null : new NetSender(_device, _activation, _send.Queue, _queue);
             NetControl? control = _control is null ? null : new NetControl(_device, _activation, _control.Queue);
+            _activation.Threads.Ready();
             Loop(receiver, sender, control);
             receiver?.GiveBack();
             sender?.GiveBack();
