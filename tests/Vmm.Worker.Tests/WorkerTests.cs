@@ -367,7 +367,8 @@ public sealed class WorkerTests
         await using WorkerFixture fixture = new(firstUser: 64_200, change: options => options with { CgroupRoot = Root });
         IWorker worker = await fixture.LaunchAsync(Spec("idle"));
         Assert.Contains("cgroup", worker.Confinement!.Applied);
-        string[] groups = Groups(Root, worker.VmId);
+        string name = File.ReadLines($"/proc/{worker.ProcessId}/cgroup").Select(l => l[(l.LastIndexOf('/') + 1)..]).First(n => Guid.TryParse(n, out _));
+        string[] groups = Groups(Root, name);
         Assert.NotEmpty(groups);
         foreach (string group in groups)
         {
@@ -379,8 +380,8 @@ public sealed class WorkerTests
         await worker.StartAsync(Soon);
         await worker.StopAsync(Soon);
         await worker.Ended.WaitAsync(Soon);
-        Assert.Empty(Groups(Root, worker.VmId));
-        string left = Path.Combine(groups[0][..^worker.VmId.Length], Guid.NewGuid().ToString()); // as of a worker that died without a daemon
+        Assert.Empty(Groups(Root, name));
+        string left = Path.Combine(groups[0][..^name.Length], Guid.NewGuid().ToString()); // as of a worker that died without a daemon
         Directory.CreateDirectory(left);
         await fixture.RestartDaemonAsync();
         Assert.False(Directory.Exists(left));

@@ -143,6 +143,12 @@ internal sealed class RemoteWorker : IWorker
     internal void Kill() => _process.Kill();
 
     /// <summary>Adds to what confines it that it is in a cgroup (null), or why not.</summary>
+    /// <summary>Its control group; empty when it has none.</summary>
+    internal string Group { get; set; } = "";
+
+    /// <summary>Why it has no control group; null when it has.</summary>
+    internal string? Ungrouped { get; set; }
+
     internal void Grouped(string? problem)
     {
         ConfinementBody own = Confinement ?? new ConfinementBody([], []);

@@ -1,10 +1,11 @@
+using System.Collections.Concurrent;
 using System.Globalization;
 using Vmm.Machine.Spec;
 
 namespace Vmm.Daemon.Workers;
 
 /// <summary>
-/// Control groups of workers (cgroups(7)): <c>vmm/ID</c> below the root of the hierarchy, v2 where its controllers are, otherwise the v1 controllers memory
+/// Control groups of workers (cgroups(7)): <c>vmm/UUID</c> below the root of the hierarchy, v2 where its controllers are, otherwise the v1 controllers memory
 /// and pids. A group limits what a worker that was taken over can eat; a healthy VM stays far below.
 /// </summary>
 internal sealed class WorkerCgroups
@@ -23,6 +24,7 @@ internal sealed class WorkerCgroups
     private static readonly string[] V1Controllers = ["memory", "pids"];
 
     private readonly List<string> _parents = [];
+    private readonly ConcurrentDictionary<string, bool> _own = new(StringComparer.Ordinal);
     private readonly bool _v2;
 
     /// <summary>Looks what is there; makes the groups that hold those of the workers.</summary>
@@ -67,14 +69,39 @@ internal sealed class WorkerCgroups
     /// <summary>Why there are no groups; null when there are.</summary>
     internal string? Problem { get; }
 
-    /// <summary>Makes the group of a VM and moves its worker in. Null, or why that was not possible; then nothing is left.</summary>
-    internal string? Confine(string vmId, int processId, VmSpec spec)
+    /// <summary>
+    /// Makes a group and moves a worker in, before it has a VM: moving waits for all CPUs (18 ms were seen with v1), which a VM that comes through the pool need not.
+    /// Null, or why that was not possible; then nothing is left.
+    /// </summary>
+    internal string? Join(string group, int processId)
     {
         if (Problem is not null)
         {
             return Problem;
         }
 
+        _own[group] = true;
+        try
+        {
+            foreach (string parent in _parents)
+            {
+                string folder = Directory.CreateDirectory(Path.Combine(parent, group)).FullName;
+                Limit(folder, "pids.max", MostTasks);
+                File.WriteAllText(Path.Combine(folder, "cgroup.procs"), processId.ToString(CultureInfo.InvariantCulture));
+            }
+
+            return null;
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
+        {
+            Remove(group);
+            return cause.Message;
+        }
+    }
+
+    /// <summary>Limits a group to what a VM needs. Null, or why that was not possible.</summary>
+    internal string? LimitTo(string group, VmSpec spec)
+    {
         ulong most = 0;
         foreach (VnodeSpec vnode in spec.EffectiveVnodes)
         {
@@ -86,39 +113,55 @@ internal sealed class WorkerCgroups
         {
             foreach (string parent in _parents)
             {
-                string group = Directory.CreateDirectory(Path.Combine(parent, vmId)).FullName;
-                Limit(group, _v2 ? "memory.max" : "memory.limit_in_bytes", limit);
-                Limit(group, "pids.max", MostTasks);
-                File.WriteAllText(Path.Combine(group, "cgroup.procs"), processId.ToString(CultureInfo.InvariantCulture));
+                Limit(Path.Combine(parent, group), _v2 ? "memory.max" : "memory.limit_in_bytes", limit);
             }
 
             return null;
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
         {
-            Remove(vmId);
             return cause.Message;
         }
     }
 
-    /// <summary>There is a group of this VM.</summary>
-    internal bool Has(string vmId) => _parents.Count > 0 && _parents.TrueForAll(parent => Directory.Exists(Path.Combine(parent, vmId)));
-
-    /// <summary>Removes the group of a VM whose worker has ended. One that is not empty yet, or not there, is left.</summary>
-    internal void Remove(string vmId)
+    /// <summary>The group of ours that a process of an earlier daemon is in; null when it is in none.</summary>
+    internal string? Of(int processId)
     {
+        try
+        {
+            // cgroups(7), /proc/PID/cgroup: hierarchy:controllers:path
+            foreach (string line in File.ReadLines($"/proc/{processId.ToString(CultureInfo.InvariantCulture)}/cgroup"))
+            {
+                int at = line.LastIndexOf("/vmm/", StringComparison.Ordinal);
+                if (at >= 0 && Guid.TryParse(line.AsSpan(at + 5), out _))
+                {
+                    return line[(at + 5)..];
+                }
+            }
+        }
+        catch (IOException)
+        {
+            // It is gone.
+        }
+
+        return null;
+    }
+
+    /// <summary>Removes a group whose worker has ended. One that is not empty yet, or not there, is left.</summary>
+    internal void Remove(string group)
+    {
+        _own.TryRemove(group, out _);
         foreach (string parent in _parents)
         {
-            string group = Path.Combine(parent, vmId);
             // A process that was just reaped may be counted for a moment longer.
-            for (int attempt = 0; vmId.Length > 0 && attempt < 10 && !TryDelete(group); attempt++)
+            for (int attempt = 0; group.Length > 0 && attempt < 10 && !TryDelete(Path.Combine(parent, group)); attempt++)
             {
                 Thread.Sleep(5);
             }
         }
     }
 
-    /// <summary>Removes the groups of VMs that have no worker any more.</summary>
+    /// <summary>Removes the groups that have no worker any more.</summary>
     internal void Sweep(IReadOnlySet<string> alive)
     {
         foreach (string parent in _parents)
@@ -126,7 +169,7 @@ internal sealed class WorkerCgroups
             foreach (string group in Directory.Exists(parent) ? Directory.GetDirectories(parent) : [])
             {
                 string id = Path.GetFileName(group);
-                if (Guid.TryParse(id, out _) && !alive.Contains(id))
+                if (Guid.TryParse(id, out _) && !alive.Contains(id) && !_own.ContainsKey(id))
                 {
                     _ = TryDelete(group); // another daemon's group has a process in it, and stays
                 }

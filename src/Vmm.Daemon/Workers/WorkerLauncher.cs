@@ -72,7 +72,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             worker.UserId = user;
             user = null; // from here on the worker's end gives it back
             worker.Assign(files);
-            string? noGroup = _cgroups.Confine(vmId, worker.ProcessId, spec);
+            string? noGroup = worker.Ungrouped ?? _cgroups.LimitTo(worker.Group, spec);
             await worker.CreateAsync(new CreateBody(vmId, worker.UserId, VmSpecJson.Write(WorkerResources.WithMtus(spec))), resources, cancellation).ConfigureAwait(false);
             worker.Grouped(noGroup);
             if (_options.RequireConfinement && worker.Confinement is { Missing.Count: > 0 } partial)
@@ -116,7 +116,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             }
         }
 
-        _cgroups.Sweep(adopted.Where(worker => worker.ProcessId != 0).Select(worker => worker.VmId).ToHashSet(StringComparer.Ordinal));
+        _cgroups.Sweep(adopted.OfType<RemoteWorker>().Select(worker => worker.Group).ToHashSet(StringComparer.Ordinal));
         return adopted;
     }
 
@@ -163,7 +163,8 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             ReserveUser(worker, peer.UserId);
             // Its answer shows that the process was alive after the pidfd was taken: the pidfd is not of another one with the same number.
             HelloBody hello = await worker.HelloAsync(cancellation).ConfigureAwait(false);
-            worker.Grouped(_cgroups.Has(files.VmId) ? null : _cgroups.Problem ?? "it has no group any more");
+            worker.Group = _cgroups.Of(peer.ProcessId) ?? "";
+            worker.Grouped(worker.Group.Length > 0 ? null : _cgroups.Problem ?? "it has no group any more");
             return string.Equals(hello.VmId, files.VmId, StringComparison.Ordinal) ? worker : throw new WorkerException("bad-answer", $"the worker at {files.Socket} says it has VM {hello.VmId}");
         }
         catch (Exception cause) when (cause is WorkerException or KernelException)
@@ -221,7 +222,11 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
         {
             try
             {
-                return new RemoteWorker(ours, ProcessHandle.Spawn(_options.Program, Arguments(), _environment, [theirs.Handle], _options.Isolated), _options, Gone);
+                RemoteWorker worker = new(ours, ProcessHandle.Spawn(_options.Program, Arguments(), _environment, [theirs.Handle], _options.Isolated), _options, Gone);
+                string group = Guid.NewGuid().ToString();
+                worker.Ungrouped = _cgroups.Join(group, worker.ProcessId);
+                worker.Group = worker.Ungrouped is null ? group : "";
+                return worker;
             }
             catch
             {
@@ -338,6 +343,6 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
     private void Gone(RemoteWorker worker)
     {
         GiveBack(worker.UserId);
-        _cgroups.Remove(worker.VmId);
+        _cgroups.Remove(worker.Group);
     }
 }
