@@ -6,9 +6,9 @@ using Vmm.Memory;
 namespace Vmm.Machine.Run;
 
 /// <summary>
-/// RAM that comes and goes while the guest runs. Each region is cut into at most 64 slices; a slice is a KVM memory slot, and RAM for devices, while any
-/// block in it is plugged. A guest that touches a slice without plugged blocks finds no RAM there; unplugged blocks beside plugged ones are empty pages,
-/// which is why a VM's memory limit counts whole slices.
+/// RAM that comes and goes while the guest runs. Each region is cut into at most 64 slices. A slice becomes a KVM memory slot when the first block in it is
+/// plugged, and stays one: taking a slot away makes KVM drop every translation of the VM, which stops all vCPUs. For devices it is RAM only while any block in
+/// it is plugged. What a guest touches of unplugged blocks in a slot are empty pages that count against the VM's memory limit, which is its maximum.
 /// </summary>
 internal sealed class HotMemory(KvmVm vm, GuestMemory memory, uint firstSlot)
 {
@@ -44,6 +44,7 @@ internal sealed class HotMemory(KvmVm vm, GuestMemory memory, uint firstSlot)
 
     private sealed class Region(HotMemory owner, VnodeMemory backing, GuestAddress start, ulong slice, ByteSize block, uint firstSlot) : IPluggableMemory
     {
+        private readonly bool[] _slots = new bool[(backing.Placement.Size + slice - 1) / slice];
         private readonly int[] _plugged = new int[(backing.Placement.Size + slice - 1) / slice];
 
         internal int Slices => _plugged.Length;
@@ -60,7 +61,7 @@ internal sealed class HotMemory(KvmVm vm, GuestMemory memory, uint firstSlot)
                     {
                         if (!TryAddSlot(index))
                         {
-                            Count(offset, at - offset, -1);
+                            TakeBack(offset, at - offset);
                             owner.ShowDevices();
                             return false;
                         }
@@ -85,8 +86,7 @@ internal sealed class HotMemory(KvmVm vm, GuestMemory memory, uint firstSlot)
             lock (owner._gate)
             {
                 // Devices first: none may start a transfer to what is about to go. One that runs keeps its pages: the mapping stays until the VM is gone.
-                bool vanished = Count(offset, length, -1);
-                if (vanished)
+                if (TakeBack(offset, length))
                 {
                     owner.ShowDevices();
                 }
@@ -115,19 +115,14 @@ internal sealed class HotMemory(KvmVm vm, GuestMemory memory, uint firstSlot)
             }
         }
 
-        /// <summary>Counts the blocks of a range; true when a slice lost its last one, which then has no slot any more.</summary>
-        private bool Count(ulong offset, ulong length, int change)
+        /// <summary>Counts the blocks of a range off; true when a slice lost its last one.</summary>
+        private bool TakeBack(ulong offset, ulong length)
         {
             bool vanished = false;
             for (ulong at = offset; at < offset + length; at += block)
             {
                 int index = (int)(at / slice);
-                _plugged[index] += change;
-                if (_plugged[index] == 0)
-                {
-                    owner._vm.RemoveMemorySlot(firstSlot + (uint)index);
-                    vanished = true;
-                }
+                vanished |= --_plugged[index] == 0;
             }
 
             return vanished;
@@ -135,10 +130,16 @@ internal sealed class HotMemory(KvmVm vm, GuestMemory memory, uint firstSlot)
 
         private bool TryAddSlot(int index)
         {
+            if (_slots[index])
+            {
+                return true;
+            }
+
             ulong offset = (ulong)index * slice;
             try
             {
                 owner._vm.SetMemorySlot(firstSlot + (uint)index, start.Value + offset, Math.Min(slice, backing.Placement.Size - offset), Host(offset));
+                _slots[index] = true;
                 return true;
             }
             catch (KernelException)

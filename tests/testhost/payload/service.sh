@@ -1,0 +1,97 @@
+#!/bin/bash
+# Runs in the test host, as a user would: installs the package, starts vmmd as its unit does, runs two Debian guests on a bridge, changes the memory of a
+# virtual node, presses the power buttons. Every check prints a line "ok: ..." or ends with "FAILED: ...".
+set -u
+here=/payload/service
+ok() { echo "ok: $*"; }
+failed() {
+    echo "FAILED: $*"
+    for name in a b; do echo "--- console of $name"; tail -25 "/tmp/$name.log" 2>/dev/null; done
+    echo "--- vmmd"; tail -25 /tmp/vmmd.log 2>/dev/null
+    exit 1
+}
+said() { # file, text, seconds
+    for _ in $(seq $(($3 * 5))); do grep -q "$2" "$1" 2>/dev/null && return; sleep 0.2; done
+    return 1
+}
+
+dpkg -i "$here"/vmm_*.deb >/tmp/dpkg.log 2>&1 || failed "dpkg -i: $(tail -5 /tmp/dpkg.log)"
+ok "installed $(dpkg-query -W vmm | tr '\t' ' ')"
+modprobe bridge || failed "no bridge in this kernel"
+ip link add vmbr0 type bridge && ip addr add 192.0.2.1/24 dev vmbr0 && ip link set vmbr0 up
+for tap in tapa tapb; do
+    ip tuntap add "$tap" mode tap vnet_hdr && ip link set "$tap" master vmbr0 up || failed "tap $tap"
+done
+# No systemd runs here: the folders and the command line of the unit.
+mkdir -p /run/vmm /var/lib/vmm
+command=$(sed -n 's/^ExecStart=//p' /usr/lib/systemd/system/vmmd.service)
+$command >/tmp/vmmd.log 2>&1 &
+daemon=$!
+for _ in $(seq 300); do vmmctl vm list >/dev/null 2>&1 && break; sleep 0.2; done
+vmmctl vm list >/dev/null 2>&1 || failed "vmmd does not answer"
+ok "vmmd runs: $command"
+vmmctl host show || failed "host show"
+
+work=/tmp/work
+mkdir -p $work
+truncate -s 32M $work/disk.raw
+cat >$work/a.yaml <<END
+name: a
+boot: {kernel: /payload/service/kernel, initrd: /payload/service/initrd, cmdline: "console=ttyS0 quiet panic=-1 clearcpuid=cx16 name=a address=192.0.2.11 peer=192.0.2.12"}
+numa:
+  vnodes:
+    - {cpus: 0, memory: 256MiB, hostNodes: 0}
+    - {cpus: 1, memory: 256MiB, maxMemory: 768MiB, hostNodes: 1}
+disks: [{path: disk.raw, serial: root}]
+nets: [{tap: tapa}]
+balloon: true
+END
+cat >$work/b.yaml <<END
+name: b
+memory: 256MiB
+boot: {kernel: /payload/service/kernel, initrd: /payload/service/initrd, cmdline: "console=ttyS0 quiet panic=-1 clearcpuid=cx16 name=b address=192.0.2.12 peer=192.0.2.11"}
+nets: [{tap: tapb}]
+restart: on-failure
+END
+for name in a b; do
+    vmmctl vm create -f "$work/$name.yaml" --start || failed "$name does not start"
+    tail -f /dev/null | vmmctl vm console "$name" >"/tmp/$name.log" 2>&1 &
+done
+vmmctl vm show a -o json
+for name in a b; do
+    said "/tmp/$name.log" "GUEST ping" 240 || failed "$name did not come up"
+    grep -q "GUEST ping ok" "/tmp/$name.log" || failed "$name: $(grep GUEST "/tmp/$name.log")"
+    ok "$name pings the other: $(grep 'GUEST . up' "/tmp/$name.log")"
+done
+said /tmp/a.log "GUEST memory" 60 || failed "a says nothing of its memory"
+grep -q "GUEST disk verified" /tmp/a.log || failed "a's disk"
+ok "a's disk verified; complaints of its kernel: $(sed -n 's/.*GUEST complaints //p' /tmp/a.log)"
+
+# Memory of vnode 1 grows and shrinks while the guest runs.
+grown=$(vmmctl vm memory a --vnode 1 --size 512MiB --timeout 90) || failed "grow: $grown"
+echo "$grown"
+said /tmp/a.log "GUEST memory node0 [0-9]* node1 4[0-9]\{5\} \|GUEST memory node0 [0-9]* node1 5[0-9]\{5\} " 30 || failed "the guest does not see it: $(grep 'GUEST memory' /tmp/a.log)"
+ok "vnode 1 grew: $(grep 'GUEST memory' /tmp/a.log | tail -1)"
+pid=$(vmmctl vm show a -o json | sed -n 's/.*"workerProcessId":\([0-9]*\).*/\1/p')
+grep 'vmm:vnode' "/proc/$pid/numa_maps" | sed 's/^[0-9a-f]* //'
+grep 'vmm:vnode1' "/proc/$pid/numa_maps" | grep -q 'N0=' && failed "memory of vnode 1 lies on host node 0"
+grep 'vmm:vnode1.hot' "/proc/$pid/numa_maps" | grep -q 'N1=' || failed "no memory of the grown part on host node 1"
+ok "all of vnode 1 lies on host node 1"
+shrunk=$(vmmctl vm memory a --vnode 1 --size 256MiB --timeout 90)
+shrink_status=$?
+echo "$shrunk"
+[ $shrink_status = 0 ] && ok "vnode 1 shrank back: $(grep 'GUEST memory' /tmp/a.log | tail -1)" || echo "not all given back (told truthfully, exit code $shrink_status)"
+grep -i seccomp "/proc/$pid/status" | tr '\n' ' '; cat "/proc/$pid/cgroup"; grep -E "^(Uid|CapEff)" "/proc/$pid/status" | tr '\n' ' '
+vmmctl vm stats a
+for name in a b; do
+    vmmctl vm power-button "$name" --wait 60 || failed "$name does not heed its power button"
+    vmmctl vm show "$name" | grep -q PowerOff || failed "$name: $(vmmctl vm show "$name")"
+    ok "$name powered off by its button"
+done
+vmmctl vm logs a | tail -12
+kill -TERM $daemon
+wait $daemon || failed "vmmd ended with $?"
+pgrep vmm-worker && failed "a worker is left"
+rmdir /sys/fs/cgroup/vmm 2>/dev/null; ls -d /sys/fs/cgroup/vmm/*/ 2>/dev/null && failed "a cgroup is left"
+dpkg -P vmm >/tmp/dpkg.log 2>&1 || failed "dpkg -P: $(tail -5 /tmp/dpkg.log)"
+ok "purged"
