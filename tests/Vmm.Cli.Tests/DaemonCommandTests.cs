@@ -219,6 +219,58 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
         Assert.Equal((1, "web1 is stopped\n"), (worker.PowerButtonPresses, _out.ToString()));
     }
 
+    [Fact]
+    public void A_disk_is_made_by_a_job_listed_and_deleted()
+    {
+        Assert.Equal(0, Execute("disk", "create", "data.img", "--size", "8MiB", "--wait", "30"));
+        Assert.Equal("data.img: disk-create is done\n", _out.ToString());
+        Assert.Equal(8 << 20, new FileInfo(PathOf("state/disks/data.img")).Length);
+        Assert.Equal(0, Execute("disk", "list"));
+        Assert.Matches("(?m)^data.img +8 MiB +- +/", _out.ToString());
+        Assert.Equal(0, Execute("complete", "disk"));
+        Assert.Equal("data.img\n", _out.ToString());
+        Assert.Equal(0, Execute("disk", "delete", "data.img"));
+        Assert.False(File.Exists(PathOf("state/disks/data.img")));
+        Assert.Equal(1, Execute("disk", "show", "data.img"));
+        Assert.Equal(2, Execute("disk", "create", "data.img", "--size", "lots"));
+        Assert.Equal(2, Execute("disk", "create", "data.img", "--size", "100B"));
+    }
+
+    [Fact]
+    public void A_disk_that_a_spec_names_stays()
+    {
+        Assert.Equal(0, Execute("disk", "create", "used.img", "--size", "1MiB", "--wait"));
+        File.AppendAllText(PathOf("web1.yaml"), $"disks: [{{path: {PathOf("state/disks/used.img")}}}]\n");
+        Create();
+        Assert.Equal(0, Execute("disk", "show", "used.img"));
+        Assert.Matches("used by: +web1", _out.ToString());
+        Assert.Equal(1, Execute("disk", "delete", "used.img"));
+        Assert.True(File.Exists(PathOf("state/disks/used.img")));
+    }
+
+    [Fact]
+    public async Task A_job_is_waited_for_cancelled_and_its_end_is_the_exit_code()
+    {
+        Create();
+        Assert.Equal(0, Execute("vm", "start", "web1"));
+        using Vmm.Contracts.Rest.VmmClient client = new(_socket);
+        string id = (await client.BeginStopAsync("web1", TimeSpan.FromSeconds(600), CancellationToken.None)).Id;
+        Assert.Equal(0, Execute("job", "list"));
+        Assert.Matches($"(?m)^{id} +vm-stop +web1 +running", _out.ToString());
+        Assert.Equal(1, Execute("job", "wait", id, "--timeout", "1"));
+        Assert.Contains("it goes on", _error.ToString(), StringComparison.Ordinal);
+        Assert.Equal(2, Execute("job", "wait", id, "--timeout", "2000000000"));
+        Assert.Equal(0, Execute("job", "cancel", id));
+        Assert.Equal($"{id} is cancelled\n", _out.ToString());
+        Assert.Equal(1, Execute("job", "wait", id));
+        Assert.Equal("vmmctl: web1: vm-stop was cancelled\n", _error.ToString());
+        Assert.Equal(0, Execute("-o", "json", "job", "show", id));
+        using JsonDocument shown = JsonDocument.Parse(_out.ToString());
+        Assert.Equal("Cancelled", shown.RootElement.GetProperty("state").GetString());
+        Assert.Single(_workers.Alive); // a cancelled stop leaves the VM running
+        Assert.Equal(1, Execute("job", "show", "nosuch"));
+    }
+
     private int Edit(string editor)
     {
         string? before = Environment.GetEnvironmentVariable("EDITOR"), temporary = Environment.GetEnvironmentVariable("TMPDIR");

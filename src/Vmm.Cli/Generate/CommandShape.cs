@@ -44,7 +44,7 @@ internal static class CommandShape
             "dir" => (CompletionKind.Folder, ""),
             { } either when either.Contains('|', StringComparison.Ordinal) => (CompletionKind.Words, either.Replace('|', ' ')),
             _ when words.Length > 0 => (CompletionKind.Words, string.Join(' ', words)),
-            _ when symbol is Argument && noun is "vm" or "token" => (CompletionKind.Objects, noun),
+            _ when symbol is Argument && noun is "vm" or "disk" or "job" or "token" => (CompletionKind.Objects, noun),
             _ => (CompletionKind.None, ""),
         };
     }

@@ -8,6 +8,8 @@ internal static class ObjectNames
     internal static async Task<IEnumerable<string>> OfAsync(VmmClient client, string noun, CancellationToken cancellation) => noun switch
     {
         "vm" => (await client.ListAsync(cancellation).ConfigureAwait(false)).Vms.Select(vm => vm.Name),
+        "disk" => (await client.DisksAsync(cancellation).ConfigureAwait(false)).Disks.Select(disk => disk.Name),
+        "job" => (await client.JobsAsync(cancellation).ConfigureAwait(false)).Jobs.Select(job => job.Id),
         "token" => (await client.TokensAsync(cancellation).ConfigureAwait(false)).Tokens.Select(token => token.Name),
         _ => [],
     };

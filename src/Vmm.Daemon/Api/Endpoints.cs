@@ -21,5 +21,6 @@ internal static class Endpoints
         DiskEndpoints.Map(api, disks, jobs);
         EventEndpoints.Map(api, vms.Events);
         TokenEndpoints.Map(api, tokens);
+        OpenApi.Map(routes);
     }
 }

@@ -1,0 +1,57 @@
+using System.Text.Json.Serialization.Metadata;
+using Vmm.Contracts.Rest;
+
+namespace Vmm.Daemon.Api;
+
+/// <summary>What a route does not say about itself.</summary>
+/// <param name="Summary">One line.</param>
+/// <param name="Answer">JSON of the answer; null is none.</param>
+/// <param name="Body">JSON of the request; null is none.</param>
+/// <param name="Status">Of an answer that is no refusal.</param>
+/// <param name="AnswerType">Media type of an answer that is not JSON of ours.</param>
+/// <param name="IsSpec">The request is a spec in YAML.</param>
+internal sealed record OpenApiEntry(string Summary, JsonTypeInfo? Answer = null, JsonTypeInfo? Body = null, string Status = "200", string? AnswerType = null, bool IsSpec = false);
+
+/// <summary>Summaries, bodies and answers by method and pattern.</summary>
+internal static class OpenApiTable
+{
+    private static readonly RestJson s_json = RestJson.Default;
+
+    internal static OpenApiEntry? Find(string method, string pattern) => (method + " " + pattern.Replace("/api/v1", "", StringComparison.Ordinal)) switch
+    {
+        "GET /healthz" => new("Whether the daemon answers", AnswerType: "text/plain"),
+        "GET /metrics" => new("Prometheus text", AnswerType: "text/plain"),
+        "GET /openapi/v1.json" => new("This document", AnswerType: "application/json"),
+        "GET /host" => new("The daemon's host", s_json.HostInfo),
+        "GET /schema/vm-spec.json" => new("JSON schema of a VM spec", AnswerType: "application/schema+json"),
+        "GET /vms" => new("All VMs", s_json.VmList),
+        "POST /vms" => new("Create a VM; 200 when it is there already with the same spec", s_json.VmInfo, Status: "201", IsSpec: true),
+        "GET /vms/{name}" => new("One VM", s_json.VmInfo),
+        "PUT /vms/{name}" => new("Replace the spec of a VM that does not run", s_json.VmInfo, IsSpec: true),
+        "DELETE /vms/{name}" => new("Forget a VM that does not run", Status: "204"),
+        "GET /vms/{name}/spec" => new("The spec as it was given", AnswerType: "application/yaml"),
+        "GET /vms/{name}/stats" => new("Counters of a running VM", s_json.WorkerStats),
+        "GET /vms/{name}/console" => new("The serial console as a WebSocket", Status: "101"),
+        "GET /vms/{name}/events" => new("What the daemon remembers about a VM", s_json.EventList),
+        "GET /vms/{name}/memory" => new("The memory of a running VM", s_json.VmMemory),
+        "PUT /vms/{name}/memory" => new("Change the memory of a running VM", s_json.VmMemory, s_json.MemoryWish),
+        "PUT /vms/{name}/devices/{device}/limits" => new("Rate limits of a device until the next start", Body: s_json.DeviceLimits, Status: "204"),
+        "POST /vms/{name}/start" => new("Start a VM", s_json.VmInfo),
+        "POST /vms/{name}/stop" => new("Stop a VM; with 'Prefer: respond-async' 202 and a job", s_json.VmInfo),
+        "POST /vms/{name}/pause" => new("Pause a VM", s_json.VmInfo),
+        "POST /vms/{name}/resume" => new("Let a paused VM go on", s_json.VmInfo),
+        "POST /vms/{name}/power-button" => new("Press the power button", s_json.VmInfo),
+        "GET /events" => new("Server-sent events", AnswerType: "text/event-stream"),
+        "GET /disks" => new("Disks in the daemon's folder", s_json.DiskList),
+        "GET /disks/{name}" => new("One disk", s_json.DiskInfo),
+        "POST /disks" => new("Make a disk, as a job", s_json.JobInfo, s_json.DiskRequest, "202"),
+        "DELETE /disks/{name}" => new("Delete a disk that no spec names", Status: "204"),
+        "GET /jobs" => new("Jobs of the last hour", s_json.JobList),
+        "GET /jobs/{id}" => new("One job", s_json.JobInfo),
+        "POST /jobs/{id}/cancel" => new("Cancel a job", s_json.JobInfo),
+        "GET /tokens" => new("Access tokens, without their secrets", s_json.TokenList),
+        "POST /tokens" => new("Make an access token", s_json.NewToken, s_json.TokenWish, "201"),
+        "DELETE /tokens/{id}" => new("Revoke an access token", Status: "204"),
+        _ => null,
+    };
+}
