@@ -64,7 +64,7 @@ public sealed class RateLimiterTests
 
     /// <summary>In every interval, not only from the start: burst + rate·t at most, and by waiting as told, nearly that.</summary>
     [Fact]
-    public void Never_more_than_burst_and_rate() => Check.One(Config.QuickThrowOnFailure.WithMaxTest(100), 
+    public void Never_more_than_burst_and_rate() => Check.One(Config.QuickThrowOnFailure.WithMaxTest(100),
         Prop.ForAll(Gen.Choose(0, 50_000_000).ToArbitrary(), Gen.Choose(0, 65535).ToArbitrary(), Gen.Choose(0, int.MaxValue).ToArbitrary(), Holds));
 
     private static bool Holds(int rateSeed, int burstSeed, int seed)

@@ -117,10 +117,10 @@ public sealed class VirtioMemTests
     public void Whatever_is_asked_the_blocks_and_the_memory_agree()
     {
         Gen<(int Kind, int At, int Count, int Wish)> request = from kind in Gen.Choose(0, 4)
-                                                                from at in Gen.Choose(-2, 34)
-                                                                from count in Gen.Choose(0, 12)
-                                                                from wish in Gen.Choose(0, 40)
-                                                                select (kind, at, count, wish);
+                                                               from at in Gen.Choose(-2, 34)
+                                                               from count in Gen.Choose(0, 12)
+                                                               from wish in Gen.Choose(0, 40)
+                                                               select (kind, at, count, wish);
         Prop.ForAll(request.ListOf().ToArbitrary(), steps =>
         {
             FakeMemory memory = new();
