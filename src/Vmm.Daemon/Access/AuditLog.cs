@@ -105,16 +105,24 @@ internal sealed class AuditLog : IDisposable
 
     private void PutAside()
     {
-        _file.Dispose();
-        for (int i = KeptFiles - 1; i >= 1; i--)
+        try
         {
-            if (File.Exists($"{_path}.{i}"))
+            for (int i = KeptFiles - 1; i >= 1; i--)
             {
-                File.Move($"{_path}.{i}", $"{_path}.{i + 1}", overwrite: true);
+                if (File.Exists($"{_path}.{i}"))
+                {
+                    File.Move($"{_path}.{i}", $"{_path}.{i + 1}", overwrite: true);
+                }
             }
+
+            File.Move(_path, _path + ".1", overwrite: true);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return; // the file goes on growing, and the next line tries again
         }
 
-        File.Move(_path, _path + ".1", overwrite: true);
+        _file.Dispose();
         (_file, _length) = Open();
     }
 }

@@ -61,7 +61,7 @@ internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditL
 #pragma warning restore CA1031
         {
             DaemonLog.Fault(log, e, context.Request.Method, context.Request.Path, request);
-            problem = new Problem(500, "internal", "an error of the daemon", $"{e.Message} (request {request}: the daemon's log has the details)");
+            problem = new Problem(500, "internal", "an error of the daemon", $"request {request} failed inside the daemon; its log has the details");
         }
 
         int status = problem?.Status ?? context.Response.StatusCode;

@@ -48,14 +48,13 @@ internal sealed class DiskFolder
         }
 
         string path = Path.Combine(_folder, wish.Name);
-        if (new FileInfo(path) is { Exists: true } or { LinkTarget: not null } || Directory.Exists(path) || !_making.TryAdd(wish.Name, true))
+        if (new FileInfo(path) is { Exists: true } or { LinkTarget: not null } || Directory.Exists(path) || _making.ContainsKey(wish.Name))
         {
-            throw new ApiException(409, "name-taken", "the name is taken", $"{wish.Name}: there is a file of this name in {_folder}");
+            throw Taken(wish.Name);
         }
 
         if (wish.Preallocate && new DriveInfo(_folder).AvailableFreeSpace < wish.SizeBytes)
         {
-            _making.TryRemove(wish.Name, out _);
             throw new ApiException(507, "no-space", "not enough space", $"{wish.Name}: {_folder} has {new DriveInfo(_folder).AvailableFreeSpace} bytes free, {wish.SizeBytes} are asked for");
         }
 
@@ -78,6 +77,11 @@ internal sealed class DiskFolder
     private Task Make(string path, DiskRequest wish, Action<double> progress, CancellationToken cancellation)
     {
         string part = Path.Combine(_folder, "." + wish.Name + Unfinished);
+        if (!_making.TryAdd(wish.Name, true))
+        {
+            throw Taken(wish.Name); // another job of the same moment was first
+        }
+
         try
         {
             using (FileStream file = new(part, new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.ReadWrite, Share = FileShare.None, BufferSize = 0, UnixCreateMode = OwnerOnly }))
@@ -108,6 +112,8 @@ internal sealed class DiskFolder
             _making.TryRemove(wish.Name, out _);
         }
     }
+
+    private ApiException Taken(string name) => new(409, "name-taken", "the name is taken", $"{name}: there is a file of this name in {_folder}");
 
     private FileInfo Find(string name) => IsName(name) && new FileInfo(Path.Combine(_folder, name)) is { Exists: true, LinkTarget: null } file
         ? file

@@ -65,19 +65,6 @@ public sealed class MicroGuestTests
         Assert.Contains("EXCEPTION vector=6", said, StringComparison.Ordinal);
     }
 
-    [KvmFact]
-    public void A_failed_build_leaves_nothing_behind()
-    {
-        int before = Directory.GetFiles("/proc/self/fd").Length;
-        for (int i = 0; i < 5; i++)
-        {
-            VmSpec spec = Spec(new VmSpec { Memory = ByteSize.MiB(128), Disks = [new DiskSpec { Path = "/nonexistent/disk.raw" }] }, "hello");
-            Assert.ThrowsAny<Exception>(() => VirtualMachine.Create(spec, new Listener()));
-        }
-
-        Assert.InRange(Directory.GetFiles("/proc/self/fd").Length, 0, before + 4);
-    }
-
     private static void VerifyDisk(VirtioTransport transport)
     {
         (RunResult result, string said) = WithDisk(disk => Run(DiskSpec(disk, transport), "blk"));
