@@ -14,6 +14,7 @@ if (args is ["--help" or "-h"])
           --worker PATH   the worker program [default: vmm-worker beside vmmd]
           --pool N        workers kept ready, 0 to 64 [default: 1]
           --disks DIR     where disks are made [default: disks in the state folder]
+          --confinement require|best   whether a VM whose worker is only partly confined may start [default: best]
           --config FILE   settings, named as the options here [default: /etc/vmm/vmmd.yaml when it is there]
           --operators GROUP, --viewers GROUP   groups of this host that may operate VMs, or look [default: vmm, none]
           --listen https://ADDRESS:PORT        for other machines, with

@@ -26,28 +26,21 @@ public static class NumaProjection
 
         if (wish.Count is { } count)
         {
-            List<HostNode> chosen = Nearest(nodes, Math.Min(count, nodes.Count), n => n.AvailableBytes);
+            List<HostNode> chosen = Nearest(nodes, Math.Min(count, nodes.Count));
             return Place(NumaSplit.Apply(spec, count), vnode => chosen[vnode * chosen.Count / count]);
         }
 
-        for (int vnodes = 1; vnodes <= nodes.Count; vnodes++)
-        {
-            List<HostNode> roomy = Roomy(spec, nodes, vnodes, withCpus: spec.Cpus <= nodes.Sum(n => n.Cpus.Count));
-            if (roomy.Count >= vnodes && Fits(spec, vnodes))
-            {
-                List<HostNode> chosen = Nearest(roomy, vnodes, n => n.AvailableBytes);
-                return Place(NumaSplit.Apply(spec, vnodes), vnode => chosen[vnode]);
-            }
-        }
-
         // CPUs may be shared between VMs, memory may not: more vCPUs than fit beside the memory is no reason to refuse.
-        for (int vnodes = 1; vnodes <= nodes.Count; vnodes++)
+        foreach (bool withCpus in spec.Cpus <= nodes.Sum(n => n.Cpus.Count) ? (bool[])[true, false] : [false])
         {
-            List<HostNode> roomy = Roomy(spec, nodes, vnodes, withCpus: false);
-            if (roomy.Count >= vnodes && Fits(spec, vnodes))
+            for (int vnodes = 1; vnodes <= nodes.Count; vnodes++)
             {
-                List<HostNode> chosen = Nearest(roomy, vnodes, n => n.AvailableBytes);
-                return Place(NumaSplit.Apply(spec, vnodes), vnode => chosen[vnode]);
+                List<HostNode> roomy = Roomy(spec, nodes, vnodes, withCpus);
+                if (roomy.Count >= vnodes && spec.Memory / NumaSplit.Unit >= (ulong)vnodes)
+                {
+                    List<HostNode> chosen = Nearest(roomy, vnodes);
+                    return Place(NumaSplit.Apply(spec, vnodes), vnode => chosen[vnode]);
+                }
             }
         }
 
@@ -56,8 +49,6 @@ public static class NumaProjection
 
     /// <summary>What each host node has available, for messages.</summary>
     internal static string Describe(IEnumerable<HostNode> nodes) => string.Join(", ", nodes.Select(n => $"node {n.Id} {n.AvailableBytes >> 20} MiB"));
-
-    private static bool Fits(VmSpec spec, int vnodes) => spec.Memory / NumaSplit.Unit >= (ulong)vnodes;
 
     /// <summary>The nodes that can hold the largest share.</summary>
     private static List<HostNode> Roomy(VmSpec spec, List<HostNode> nodes, int vnodes, bool withCpus)
@@ -70,7 +61,7 @@ public static class NumaProjection
     }
 
     /// <summary>The group of nodes that are nearest to each other, the one with more to spare among equals; in node order.</summary>
-    private static List<HostNode> Nearest(List<HostNode> nodes, int count, Func<HostNode, ulong> spare)
+    private static List<HostNode> Nearest(List<HostNode> nodes, int count)
     {
         List<HostNode> best = [];
         (long Distance, ulong Spare) bestScore = (long.MaxValue, 0);
@@ -79,10 +70,10 @@ public static class NumaProjection
             List<HostNode> group = [first];
             while (group.Count < count)
             {
-                group.Add(nodes.Except(group).OrderBy(n => group.Sum(g => (long)Distance(nodes, g, n))).ThenByDescending(spare).ThenBy(n => n.Id).First());
+                group.Add(nodes.Except(group).OrderBy(n => group.Sum(g => (long)Distance(nodes, g, n))).ThenByDescending(n => n.AvailableBytes).ThenBy(n => n.Id).First());
             }
 
-            (long Distance, ulong Spare) score = (group.Sum(a => group.Sum(b => (long)Distance(nodes, a, b))), group.Aggregate(0UL, (sum, n) => sum + spare(n)));
+            (long Distance, ulong Spare) score = (group.Sum(a => group.Sum(b => (long)Distance(nodes, a, b))), group.Aggregate(0UL, (sum, n) => sum + n.AvailableBytes));
             if (score.Distance < bestScore.Distance || (score.Distance == bestScore.Distance && score.Spare > bestScore.Spare))
             {
                 (best, bestScore) = (group, score);
