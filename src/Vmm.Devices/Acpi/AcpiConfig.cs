@@ -56,6 +56,12 @@ public sealed record AcpiConfig
     /// <summary>GSI of the generic event device, whose only event is the power button; null leaves both out.</summary>
     public uint? PowerButtonGsi { get; init; }
 
+    /// <summary>GSI of the generic event device of PCI hotplug (<see cref="Pci.PciHotplugPorts"/>); null leaves hotplug out.</summary>
+    public uint? HotplugGsi { get; init; }
+
+    /// <summary>The slots of bus 0 that can be ejected and plugged again, bit n for slot n: what is not in it stays.</summary>
+    public uint HotplugSlots { get; init; }
+
     /// <summary>First of the ports of <see cref="Legacy.AcpiPowerPorts"/>.</summary>
     public ushort PowerPort { get; init; } = (ushort)Legacy.AcpiPowerPorts.Port;
 }

@@ -22,6 +22,114 @@ public sealed class AmlWriter
     /// <summary><c>Method (name, arguments, NotSerialized) { body }</c></summary>
     public AmlWriter Method(string name, int arguments, Action<AmlWriter> body) => Block([0x14], name, (byte)arguments, body);
 
+    /// <summary><c>Method (name, arguments, Serialized) { body }</c>: for one that creates names or must not overlap itself (19.6.85).</summary>
+    public AmlWriter SerializedMethod(string name, int arguments, Action<AmlWriter> body) => Block([0x14], name, (byte)(arguments | 8), body);
+
+    /// <summary><c>OperationRegion (name, SystemIO, port, length)</c></summary>
+    public AmlWriter PortRegion(string name, ushort port, ushort length)
+    {
+        Put(0x5B).Put(0x80);
+        PutName(name);
+        return Put(1).Integer(port).Integer(length);
+    }
+
+    /// <summary><c>Field (region, DWordAcc, Lock, Preserve) { fields of 32 bits }</c></summary>
+    public AmlWriter DWordFields(string region, params ReadOnlySpan<string> fields)
+    {
+        AmlWriter inner = new();
+        inner.PutName(region);
+        inner.Put(0x13); // DWordAcc, Lock, Preserve
+        foreach (string field in fields)
+        {
+            inner.PutName(field);
+            inner.Put(32); // bits, in the form of a package length (20.2.5.2)
+        }
+
+        Put(0x5B).Put(0x81);
+        return PutPackage(inner.ToArray());
+    }
+
+    /// <summary><c>CreateDWordField (ArgN, offset, name)</c></summary>
+    public AmlWriter CreateDWordField(int argument, byte offset, string name)
+    {
+        Put(0x8A).Put((byte)(0x68 + argument)).Integer(offset);
+        PutName(name);
+        return this;
+    }
+
+    /// <summary><c>LocalN = name</c></summary>
+    public AmlWriter LoadLocal(int local, string name)
+    {
+        Put(0x70);
+        PutName(name);
+        return Put((byte)(0x60 + local));
+    }
+
+    /// <summary><c>name = LocalN</c></summary>
+    public AmlWriter StoreLocal(int local, string name)
+    {
+        Put(0x70).Put((byte)(0x60 + local));
+        PutName(name);
+        return this;
+    }
+
+    /// <summary><c>name = value</c></summary>
+    public AmlWriter Store(ulong value, string name)
+    {
+        Put(0x70).Integer(value);
+        PutName(name);
+        return this;
+    }
+
+    /// <summary><c>name &amp;= value</c></summary>
+    public AmlWriter And(string name, ulong value)
+    {
+        Put(0x7B);
+        PutName(name);
+        Integer(value);
+        PutName(name);
+        return this;
+    }
+
+    /// <summary><c>name |= value</c></summary>
+    public AmlWriter Or(string name, ulong value)
+    {
+        Put(0x7D);
+        PutName(name);
+        Integer(value);
+        PutName(name);
+        return this;
+    }
+
+    /// <summary><c>If (LocalN &amp; mask) { body }</c></summary>
+    public AmlWriter IfLocalHas(int local, ulong mask, Action<AmlWriter> body)
+    {
+        AmlWriter inner = new();
+        inner.Put(0x7B).Put((byte)(0x60 + local)).Integer(mask).Put(0); // And without a target
+        body(inner);
+        Put(0xA0);
+        return PutPackage(inner.ToArray());
+    }
+
+    /// <summary><c>If (name &amp; mask) { body }</c></summary>
+    public AmlWriter IfHas(string name, ulong mask, Action<AmlWriter> body)
+    {
+        AmlWriter inner = new();
+        inner.Put(0x7B);
+        inner.PutName(name);
+        inner.Integer(mask).Put(0);
+        body(inner);
+        Put(0xA0);
+        return PutPackage(inner.ToArray());
+    }
+
+    /// <summary><c>name ()</c>: calls a method without arguments.</summary>
+    public AmlWriter Call(string name)
+    {
+        PutName(name);
+        return this;
+    }
+
     /// <summary><c>Name (name, integer)</c></summary>
     public AmlWriter Name(string name, ulong value)
     {
@@ -177,6 +285,18 @@ public sealed class AmlWriter
         {
             Put((byte)'\\');
             name = name[1..];
+        }
+
+        if (name.Contains('.', StringComparison.Ordinal))
+        {
+            string[] segments = name.Split('.');
+            Put(0x2F).Put((byte)segments.Length); // MultiNamePrefix (20.2.2)
+            foreach (string segment in segments)
+            {
+                PutName(segment);
+            }
+
+            return;
         }
 
         for (int i = 0; i < 4; i++)

@@ -53,6 +53,11 @@ internal static class Dsdt
             {
                 PowerButton(sb, gsi);
             }
+
+            if (config.HotplugGsi is { } hotplug)
+            {
+                PciHotplugAml.Events(sb, hotplug);
+            }
         });
 
         return new AcpiTable("DSDT", 2).Raw(aml.ToArray()).ToArray();
@@ -105,8 +110,15 @@ internal static class Dsdt
             .Name("_BBN", 0)
             .Name("_UID", 0)
             .Name("_PXM", 0)
-            .NameResources("_CRS", resources.ToArray())
+            .NameResources("_CRS", resources.ToArray());
+        if (config.HotplugGsi is null)
+        {
             // The firmware has no use for any PCI Express feature: the OS gets control of all it asks for (6.2.11).
-            .Method("_OSC", 4, method => method.ReturnArgument(3));
+            bridge.Method("_OSC", 4, method => method.ReturnArgument(3));
+        }
+        else
+        {
+            PciHotplugAml.Slots(bridge, config.HotplugSlots);
+        }
     }
 }

@@ -33,7 +33,7 @@ public sealed class AddressBus(string name) : IMmioMap
     {
         lock (_change)
         {
-            Volatile.Write(ref _entries, [.. _entries.Where(e => e.Start != start.Value)]);
+            Volatile.Write(ref _entries, Array.FindAll(_entries, e => e.Start != start.Value));
         }
     }
 

@@ -81,6 +81,20 @@ public abstract class PciFunction : IDisposable
         UpdateMappings();
     }
 
+    /// <summary>Off the bus: no BAR answers any more, and none will.</summary>
+    internal void Detach()
+    {
+        foreach (BarSlot? slot in _bars)
+        {
+            if (slot is not null)
+            {
+                Unmap(slot);
+            }
+        }
+
+        _mmio = null;
+    }
+
     internal void AssignBar(int index, uint address) => Config.Set32(0x10 + (4 * index), address);
 
     internal void EnableMemory() => Config.Set16(CommandOffset, (ushort)(Config.U16(CommandOffset) | CommandMemory));
@@ -126,18 +140,22 @@ public abstract class PciFunction : IDisposable
                 continue;
             }
 
-            if (slot.MappedAt is { } old)
-            {
-                slot.MappedAt = null;
-                BarMoved(slot.Index, null);
-                _mmio.Unmap(old);
-            }
-
+            Unmap(slot);
             if (wanted is { } at && _mmio.TryMap(at, slot.Length, slot.Device, Name))
             {
                 slot.MappedAt = at;
                 BarMoved(slot.Index, at);
             }
+        }
+    }
+
+    private void Unmap(BarSlot slot)
+    {
+        if (slot.MappedAt is { } old)
+        {
+            slot.MappedAt = null;
+            BarMoved(slot.Index, null);
+            _mmio!.Unmap(old);
         }
     }
 

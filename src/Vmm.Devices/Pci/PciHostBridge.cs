@@ -5,12 +5,15 @@ namespace Vmm.Devices.Pci;
 
 /// <summary>
 /// PCI Express host bridge with one bus: configuration through ECAM (PCI Express base spec 7.2.2) and through ports 0xCF8/0xCFC (PCI 3.0, 3.2.2.3.2).
-/// One lock serializes all configuration access; BARs are reached through <see cref="IMmioMap"/> without it.
+/// One lock serializes all configuration access, plugging and unplugging; BARs are reached through <see cref="IMmioMap"/> without it.
 /// </summary>
 public sealed class PciHostBridge : IDisposable
 {
+    /// <summary>Slots of the bus; the bridge itself is in slot 0.</summary>
+    public const int Slots = 32;
+
     private readonly Lock _gate = new();
-    private readonly PciFunction?[] _slots = new PciFunction?[32];
+    private readonly PciFunction?[] _slots = new PciFunction?[Slots];
     private readonly IMmioMap _mmio;
     private uint _address;
 
@@ -29,9 +32,23 @@ public sealed class PciHostBridge : IDisposable
     /// <summary>Ports 0xCF8 to 0xCFF, to be put on the port bus.</summary>
     public IBusDevice ConfigPorts { get; }
 
-    /// <summary>All functions with their device numbers.</summary>
-    public IEnumerable<(int Slot, PciFunction Function)> Functions =>
-        from slot in Enumerable.Range(0, _slots.Length) where _slots[slot] is not null select (slot, _slots[slot]!);
+    /// <summary>The slots that hold a function, bit n for slot n. Any thread.</summary>
+    public uint Taken
+    {
+        get
+        {
+            lock (_gate)
+            {
+                uint taken = 0;
+                for (int slot = 0; slot < _slots.Length; slot++)
+                {
+                    taken |= _slots[slot] is null ? 0 : 1u << slot;
+                }
+
+                return taken;
+            }
+        }
+    }
 
     /// <summary>Puts a function into the first free slot, gives its BARs addresses inside the window, and enables memory decoding.</summary>
     /// <exception cref="InvalidOperationException">No slot or no address space is left.</exception>
@@ -39,12 +56,7 @@ public sealed class PciHostBridge : IDisposable
     {
         lock (_gate)
         {
-            int slot = Array.IndexOf(_slots, null);
-            if (slot < 0)
-            {
-                throw new InvalidOperationException($"{function.Name}: all {_slots.Length} PCI slots are taken.");
-            }
-
+            int slot = FreeSlot(function);
             foreach (PciFunction.BarSlot bar in function.Bars)
             {
                 function.AssignBar(bar.Index, allocator.Take(bar.Length, function.Name));
@@ -57,6 +69,44 @@ public sealed class PciHostBridge : IDisposable
         }
     }
 
+    /// <summary>
+    /// Puts a function into the first free slot while the guest runs, as a card comes out of its reset: no BAR has an address, nothing is decoded. The
+    /// guest's own driver of the bus assigns addresses (PCI Firmware specification 3.3, 4.6.5). Any thread.
+    /// </summary>
+    /// <returns>Its slot.</returns>
+    /// <exception cref="InvalidOperationException">No slot is free.</exception>
+    public int Plug(PciFunction function)
+    {
+        lock (_gate)
+        {
+            int slot = FreeSlot(function);
+            _slots[slot] = function;
+            function.Attach(_mmio);
+            return slot;
+        }
+    }
+
+    /// <summary>
+    /// Takes a function out of its slot: from the return on no configuration access reaches it, and its BARs and doorbells are gone from the bus. A vCPU
+    /// that found it just before may still be on its way to it. It now belongs to the caller, who disposes it. Any thread.
+    /// </summary>
+    /// <returns>What was in the slot; null when it was empty, or is the bridge itself.</returns>
+    public PciFunction? Unplug(int slot)
+    {
+        if (slot is <= 0 or >= Slots)
+        {
+            return null;
+        }
+
+        lock (_gate)
+        {
+            PciFunction? function = _slots[slot];
+            _slots[slot] = null;
+            function?.Detach();
+            return function;
+        }
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {
@@ -66,32 +116,34 @@ public sealed class PciHostBridge : IDisposable
         }
     }
 
+    private int FreeSlot(PciFunction function)
+    {
+        int slot = Array.IndexOf(_slots, null);
+        return slot >= 0 ? slot : throw new InvalidOperationException($"{function.Name}: all {Slots} PCI slots are taken.");
+    }
+
     private void Read(int slot, int function, int offset, Span<byte> data)
     {
-        PciFunction? target = function == 0 ? _slots[slot] : null;
-        if (target is null || offset + data.Length > PciConfigSpace.Size)
-        {
-            data.Fill(0xFF);
-            return;
-        }
-
         lock (_gate)
         {
-            target.ReadConfig(offset, data);
+            if (function == 0 && offset + data.Length <= PciConfigSpace.Size && _slots[slot] is { } target)
+            {
+                target.ReadConfig(offset, data);
+                return;
+            }
         }
+
+        data.Fill(0xFF);
     }
 
     private void Write(int slot, int function, int offset, ReadOnlySpan<byte> data)
     {
-        PciFunction? target = function == 0 ? _slots[slot] : null;
-        if (target is null || offset + data.Length > PciConfigSpace.Size)
-        {
-            return;
-        }
-
         lock (_gate)
         {
-            target.WriteConfig(offset, data);
+            if (function == 0 && offset + data.Length <= PciConfigSpace.Size && _slots[slot] is { } target)
+            {
+                target.WriteConfig(offset, data);
+            }
         }
     }
 

@@ -22,70 +22,63 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
     public void Read(ulong offset, Span<byte> data)
     {
         data.Clear();
-        switch (offset)
+        lock (Gate)
         {
-            case < VirtioPciFunction.IsrOffset:
-                lock (Gate)
-                {
+            if (Gone)
+            {
+                data.Fill(0xFF);
+                return;
+            }
+
+            switch (offset)
+            {
+                case < VirtioPciFunction.IsrOffset:
                     ReadCommon((int)offset, data);
-                }
-
-                break;
-            case < VirtioPciFunction.DeviceOffset:
-                data[0] = offset == VirtioPciFunction.IsrOffset ? (byte)Interlocked.Exchange(ref _isr, 0) : (byte)0;
-                break;
-            case < VirtioPciFunction.NotifyOffset:
-                lock (Gate)
-                {
+                    break;
+                case < VirtioPciFunction.DeviceOffset:
+                    data[0] = offset == VirtioPciFunction.IsrOffset ? (byte)Interlocked.Exchange(ref _isr, 0) : (byte)0;
+                    break;
+                case < VirtioPciFunction.NotifyOffset:
                     Device.ReadConfig((int)(offset - VirtioPciFunction.DeviceOffset), data);
-                }
-
-                break;
-            case < VirtioPciFunction.TableOffset:
-                break;
-            case < VirtioPciFunction.PendingOffset:
-                lock (Gate)
-                {
+                    break;
+                case < VirtioPciFunction.TableOffset:
+                    break;
+                case < VirtioPciFunction.PendingOffset:
                     msix.ReadTable(offset - VirtioPciFunction.TableOffset, data);
-                }
-
-                break;
-            default:
-                msix.ReadPending(offset - VirtioPciFunction.PendingOffset, data);
-                break;
+                    break;
+                default:
+                    msix.ReadPending(offset - VirtioPciFunction.PendingOffset, data);
+                    break;
+            }
         }
     }
 
     public void Write(ulong offset, ReadOnlySpan<byte> data)
     {
-        switch (offset)
+        lock (Gate)
         {
-            case < VirtioPciFunction.IsrOffset:
-                lock (Gate)
-                {
+            if (Gone)
+            {
+                return;
+            }
+
+            switch (offset)
+            {
+                case < VirtioPciFunction.IsrOffset:
                     WriteCommon((int)offset, data);
-                }
-
-                break;
-            case >= VirtioPciFunction.DeviceOffset and < VirtioPciFunction.NotifyOffset:
-                lock (Gate)
-                {
+                    break;
+                case >= VirtioPciFunction.DeviceOffset and < VirtioPciFunction.NotifyOffset:
                     Device.WriteConfig((int)(offset - VirtioPciFunction.DeviceOffset), data);
-                }
-
-                break;
-            case >= VirtioPciFunction.NotifyOffset and < VirtioPciFunction.TableOffset:
-                Notify((uint)(offset - VirtioPciFunction.NotifyOffset) / 4);
-                break;
-            case >= VirtioPciFunction.TableOffset and < VirtioPciFunction.PendingOffset:
-                lock (Gate)
-                {
+                    break;
+                case >= VirtioPciFunction.NotifyOffset and < VirtioPciFunction.TableOffset:
+                    Notify((uint)(offset - VirtioPciFunction.NotifyOffset) / 4);
+                    break;
+                case >= VirtioPciFunction.TableOffset and < VirtioPciFunction.PendingOffset:
                     msix.WriteTable(offset - VirtioPciFunction.TableOffset, data);
-                }
-
-                break;
-            default:
-                break;
+                    break;
+                default:
+                    break;
+            }
         }
     }
 

@@ -123,12 +123,18 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         }
     }
 
+    /// <summary>The device was unplugged: an access that was under way meanwhile finds nothing here. Read under <see cref="Gate"/>.</summary>
+    protected bool Gone { get; private set; }
+
     /// <summary>Rings a doorbell by register write (no ioeventfd took it).</summary>
     protected void Notify(uint queue)
     {
-        if (queue < (uint)_queues.Length)
+        lock (Gate)
         {
-            _queues[queue].Doorbell.Signal();
+            if (queue < (uint)_queues.Length && !Gone)
+            {
+                _queues[queue].Doorbell.Signal();
+            }
         }
     }
 
@@ -155,6 +161,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         lock (Gate)
         {
             Reset();
+            Gone = true;
         }
 
         Device.Dispose();

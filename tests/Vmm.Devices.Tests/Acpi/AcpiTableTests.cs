@@ -76,6 +76,10 @@ public sealed class AcpiTableTests
             string source = File.ReadAllText(Path.Combine(folder, "DSDT.dsl"));
             Assert.Contains("Notify (PWRB, 0x80)", source, StringComparison.Ordinal);
             Assert.Contains("\"ACPI0013\"", source, StringComparison.Ordinal);
+            Assert.Contains("\\_SB.PCI0.HSCN ()", source, StringComparison.Ordinal);
+            Assert.Contains("HEJT = 0x80000000", source, StringComparison.Ordinal);
+            Assert.DoesNotContain("Device (S02)", source, StringComparison.Ordinal);
+            Assert.Equal((30, 30), (Count(source, "Method (_EJ0"), Count(source, ", 0x03) // Eject Request")));
         }
         finally
         {
@@ -111,6 +115,8 @@ public sealed class AcpiTableTests
         Window32Start = new GuestAddress(0xC000_0000),
         Window32Length = 0x2000_0000,
         PowerButtonGsi = 3,
+        HotplugGsi = 23,
+        HotplugSlots = 0xFFFF_FFFA, // not 0, the bridge, and not 2
         Window64Start = new GuestAddress(1UL << 36),
         Window64Length = 1UL << 36,
         PvPanic = true,
@@ -148,6 +154,8 @@ public sealed class AcpiTableTests
             yield return table[at..(at + table[at + 1])];
         }
     }
+
+    private static int Count(string text, string part) => text.Split(part).Length - 1;
 
     private static string Iasl(string folder, params string[] arguments)
     {

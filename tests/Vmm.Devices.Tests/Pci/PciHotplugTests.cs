@@ -1,0 +1,161 @@
+using System.Buffers.Binary;
+using Vmm.Devices.Bus;
+using Vmm.Devices.Pci;
+using Vmm.Devices.Tests.Virtio;
+using Vmm.Devices.Virtio;
+
+namespace Vmm.Devices.Tests.Pci;
+
+/// <summary>Functions that come and go behind the bridge while it is in use.</summary>
+public sealed class PciHotplugTests : IDisposable
+{
+    private const ulong Ecam = 0xE000_0000;
+
+    private readonly SmallRam _ram = new();
+    private readonly CountingMessages _messages = new();
+    private readonly RecordingDoorbells _doorbells = new();
+    private readonly AddressBus _mmio = new("MMIO");
+    private readonly PciHostBridge _bridge;
+
+    public PciHotplugTests()
+    {
+        _bridge = new PciHostBridge(_mmio);
+        _mmio.Map(Ecam, 1 << 28, _bridge.Ecam, "ECAM");
+    }
+
+    public void Dispose()
+    {
+        _bridge.Dispose();
+        _ram.Dispose();
+    }
+
+    [Fact]
+    public void A_plugged_function_comes_out_of_reset_is_given_a_bar_by_the_guest_and_leaves_nothing_behind()
+    {
+        DummyDevice device = new();
+        int slot = _bridge.Plug(Function(device));
+        Assert.Equal((1, 3u), (slot, _bridge.Taken));
+        ulong config = Ecam + ((ulong)slot << 15);
+        Assert.Equal((0x1042_1AF4u, 0u, 0u), (Read32(config), Read32(config + 4) & 0xFFFF, Read32(config + 0x10)));
+        Write32(config + 0x10, uint.MaxValue);
+        Assert.Equal(0xFFFF_8000u, Read32(config + 0x10));
+        Write32(config + 0x10, 0xC123_0000);
+        Assert.Equal(uint.MaxValue, Read32(0xC123_0000));
+        Write32(config + 4, 6);
+        Assert.Equal(2, _doorbells.Bound.Count);
+        byte[] queues = new byte[2];
+        _mmio.Read(0xC123_0000 + 18, queues);
+        Assert.Equal([2, 0], queues);
+        Write32(0xC123_4000 + 12, 0); // unmask vector 0: a route
+        Assert.Single(_messages.Routes);
+
+        PciFunction gone = _bridge.Unplug(slot)!;
+        Assert.Equal((1u, 1), (_bridge.Taken, _mmio.Count));
+        Assert.Empty(_doorbells.Bound);
+        Assert.Equal(uint.MaxValue, Read32(config));
+        gone.Dispose();
+        Assert.Empty(_messages.Routes);
+        Assert.Null(_bridge.Unplug(slot));
+    }
+
+    [Fact]
+    public void The_bridge_itself_and_slots_that_are_not_there_cannot_be_unplugged()
+    {
+        Assert.All([0, -1, 32, 31], slot => Assert.Null(_bridge.Unplug(slot)));
+        Assert.Equal(1u, _bridge.Taken);
+    }
+
+    [Fact]
+    public void A_freed_slot_is_used_again_and_the_bus_says_when_it_is_full()
+    {
+        for (int i = 1; i < PciHostBridge.Slots; i++)
+        {
+            Assert.Equal(i, _bridge.Plug(Function(new DummyDevice())));
+        }
+
+        using VirtioPciFunction more = Function(new DummyDevice());
+        Assert.Throws<InvalidOperationException>(() => _bridge.Plug(more));
+        _bridge.Unplug(7)!.Dispose();
+        Assert.Equal(7, _bridge.Plug(Function(new DummyDevice())));
+    }
+
+    [Fact]
+    public void An_access_that_was_on_its_way_to_an_unplugged_device_finds_nothing()
+    {
+        DummyDevice device = new();
+        VirtioPciFunction function = Function(device);
+        IBusDevice bar = (IBusDevice)function.Transport;
+        int slot = _bridge.Plug(function);
+        _bridge.Unplug(slot)!.Dispose();
+        byte[] data = [0x0F, 0, 0, 0];
+        foreach (ulong offset in new ulong[] { 20, 0x1000, 0x2000, 0x3000, 0x4000, 0x400C, 0x6000 })
+        {
+            bar.Write(offset, data);
+            byte[] read = new byte[4];
+            bar.Read(offset, read);
+            Assert.All(read, b => Assert.Equal(0xFF, b));
+        }
+
+        Assert.Null(device.Active);
+        Assert.Empty(_messages.Routes);
+    }
+
+    [Fact]
+    public async Task Threads_that_use_slots_while_devices_come_and_go_meet_no_error()
+    {
+        using CancellationTokenSource stop = new();
+        Task[] guests = [.. Enumerable.Range(0, 3).Select(seed => Task.Run(() => Hammer(new Random(seed), stop.Token)))];
+        for (int round = 0; round < 2000; round++)
+        {
+            int slot = _bridge.Plug(Function(new DummyDevice()));
+            Write32(Ecam + ((ulong)slot << 15) + 0x10, 0xC000_0000u + (uint)(slot << 16));
+            Write32(Ecam + ((ulong)slot << 15) + 4, 6);
+            if (round % 3 == 0)
+            {
+                Thread.Yield();
+            }
+
+            _bridge.Unplug(slot)!.Dispose();
+        }
+
+        await stop.CancelAsync();
+        await Task.WhenAll(guests);
+        Assert.Equal((1u, 1), (_bridge.Taken, _mmio.Count));
+        Assert.Empty(_doorbells.Bound);
+    }
+
+    private void Hammer(Random random, CancellationToken stop)
+    {
+        byte[] data = new byte[4];
+        while (!stop.IsCancellationRequested)
+        {
+            uint slot = (uint)random.Next(1, 3);
+            ulong at = random.Next(3) == 0 ? Ecam + (slot << 15) + (ulong)(4 * random.Next(0, 4)) : 0xC000_0000 + (slot << 16) + (ulong)(4 * random.Next(0, 0x2000));
+            random.NextBytes(data);
+            if (random.Next(2) == 0)
+            {
+                _mmio.Write(at, data);
+            }
+            else
+            {
+                _mmio.Read(at, data);
+            }
+        }
+    }
+
+    private VirtioPciFunction Function(DummyDevice device) => new("dummy", device, _ram.Memory, _messages, _doorbells);
+
+    private uint Read32(ulong address)
+    {
+        byte[] data = new byte[4];
+        _mmio.Read(address, data);
+        return BinaryPrimitives.ReadUInt32LittleEndian(data);
+    }
+
+    private void Write32(ulong address, uint value)
+    {
+        byte[] data = new byte[4];
+        BinaryPrimitives.WriteUInt32LittleEndian(data, value);
+        _mmio.Write(address, data);
+    }
+}
