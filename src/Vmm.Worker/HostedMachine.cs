@@ -181,20 +181,20 @@ internal sealed class HostedMachine : IDisposable
         DiskStats[] disks = new DiskStats[counters.Disks.Count];
         for (int i = 0; i < disks.Length; i++)
         {
-            BlkCounters disk = counters.Disks[i];
-            disks[i] = new DiskStats($"disk{i}", disk.Reads, disk.ReadBytes, disk.Writes, disk.WrittenBytes, disk.Flushes, disk.Errors);
+            (string name, BlkCounters disk) = counters.Disks[i];
+            disks[i] = new DiskStats(name, disk.Reads, disk.ReadBytes, disk.Writes, disk.WrittenBytes, disk.Flushes, disk.Errors);
         }
 
         return new WorkerStats((long)Environment.CpuUsage.TotalTime.TotalMilliseconds, residentBytes, counters.Exits, disks, Nets(counters.Nets));
     }
 
-    private static NetStats[] Nets(IReadOnlyList<Vmm.Devices.Virtio.Net.NetCounters> counters)
+    private static NetStats[] Nets(IReadOnlyList<NetDeviceCounters> counters)
     {
         NetStats[] nets = new NetStats[counters.Count];
         for (int i = 0; i < nets.Length; i++)
         {
-            Vmm.Devices.Virtio.Net.NetCounters net = counters[i];
-            nets[i] = new NetStats($"net{i}", net.ReceivedPackets, net.ReceivedBytes, net.SentPackets, net.SentBytes, net.Dropped);
+            (string name, Vmm.Devices.Virtio.Net.NetCounters net) = counters[i];
+            nets[i] = new NetStats(name, net.ReceivedPackets, net.ReceivedBytes, net.SentPackets, net.SentBytes, net.Dropped);
         }
 
         return nets;

@@ -26,13 +26,17 @@ internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
         _routing.Commit();
     }
 
-    /// <summary>An edge-triggered line.</summary>
+    /// <summary>An edge-triggered line, until the end of the machine. Any thread.</summary>
     internal IInterruptLine CreateLine(uint gsi)
     {
         EventFd trigger = new();
         _vm.AssignIrqFd(trigger, gsi);
         Line line = new(trigger, gsi);
-        _lines.Add(line);
+        lock (_gate)
+        {
+            _lines.Add(line);
+        }
+
         return line;
     }
 

@@ -5,6 +5,16 @@ namespace Vmm.Machine.Run;
 
 /// <summary>Counters of a machine now.</summary>
 /// <param name="Exits">KVM exits to user space, all vCPUs.</param>
-/// <param name="Disks">Per disk, in guest order; they go on counting.</param>
-/// <param name="Nets">Per network device, in guest order; they go on counting.</param>
-public sealed record MachineCounters(long Exits, IReadOnlyList<BlkCounters> Disks, IReadOnlyList<NetCounters> Nets);
+/// <param name="Disks">Per disk that is plugged, in the order they came.</param>
+/// <param name="Nets">Per network device that is plugged, in the order they came.</param>
+public sealed record MachineCounters(long Exits, IReadOnlyList<DiskCounters> Disks, IReadOnlyList<NetDeviceCounters> Nets);
+
+/// <summary>Counters of a disk; they go on counting.</summary>
+/// <param name="Name"><c>disk0</c>, …</param>
+/// <param name="Counters">What it did.</param>
+public sealed record DiskCounters(string Name, BlkCounters Counters);
+
+/// <summary>Counters of a network device; they go on counting.</summary>
+/// <param name="Name"><c>net0</c>, …</param>
+/// <param name="Counters">What it did.</param>
+public sealed record NetDeviceCounters(string Name, NetCounters Counters);

@@ -10,7 +10,7 @@ namespace Vmm.Machine.Run;
 /// <summary>Where virtio devices of one machine are plugged in: PCI slots behind the host bridge, and virtio-mmio windows.</summary>
 internal sealed class VirtioSlots(GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells, AddressBus mmio, IIoThreads? threads) : IDisposable
 {
-    private const uint FirstMmioGsi = 5;
+    private const uint FirstMmioGsi = 5, LastMmioGsi = VirtualMachine.HotplugGsi - 1;
 
     private readonly BarAllocator _bars = new((uint)MemoryMap.PciWindow32.Start.Value, (uint)MemoryMap.PciWindow32.Length);
     private readonly List<VirtioMmio> _windows = [];
@@ -21,18 +21,24 @@ internal sealed class VirtioSlots(GuestMemory memory, KvmInterrupts interrupts, 
     /// <summary>What to append to the kernel's command line so that the guest finds the virtio-mmio windows.</summary>
     internal List<string> KernelArguments { get; } = [];
 
-    /// <summary>Plugs a device in; it belongs to the machine from here on.</summary>
-    internal void Attach(string name, VirtioDevice device, Spec.VirtioTransport transport)
+    /// <summary>A device as a PCI function that is not on the bus yet.</summary>
+    internal VirtioPciFunction Function(string name, VirtioDevice device)
     {
         device.Threads = threads ?? device.Threads;
+        return new VirtioPciFunction(name, device, memory, interrupts, doorbells);
+    }
+
+    /// <summary>Plugs a device in before the guest starts; it belongs to the machine from here on. Its slot, when it is a PCI device.</summary>
+    internal int? Attach(string name, VirtioDevice device, Spec.VirtioTransport transport)
+    {
         if (transport == Spec.VirtioTransport.Pci)
         {
-            Bridge.Add(new VirtioPciFunction(name, device, memory, interrupts, doorbells), _bars);
+            return Bridge.Add(Function(name, device), _bars);
         }
-        else
-        {
-            AttachMmio(name, device);
-        }
+
+        device.Threads = threads ?? device.Threads;
+        AttachMmio(name, device);
+        return null;
     }
 
     /// <inheritdoc/>
@@ -49,6 +55,11 @@ internal sealed class VirtioSlots(GuestMemory memory, KvmInterrupts interrupts, 
     private void AttachMmio(string name, VirtioDevice device)
     {
         uint slot = (uint)_windows.Count;
+        if (FirstMmioGsi + slot > LastMmioGsi)
+        {
+            throw new ArgumentException($"{name}: at most {slot} virtio-mmio devices have an interrupt pin: make some of them pci", nameof(name));
+        }
+
         GuestAddress at = MemoryMap.VirtioMmio.Start + (slot * VirtioMmio.WindowLength);
         VirtioMmio window = new(device, memory, interrupts.CreateLine(FirstMmioGsi + slot));
         _windows.Add(window);

@@ -26,6 +26,8 @@ public sealed partial class VirtualMachine
             PvPanic = _spec.PvPanic,
             GenerationId = _spec.GenerationId is { } id ? WriteGenerationId(memory, id) : null,
             PowerButtonGsi = PowerButtonGsi,
+            HotplugGsi = HotplugGsi,
+            HotplugSlots = HotplugSlots(),
         };
         GuestAddress rsdp = new(BootLayout.AcpiTables);
         byte[] tables = AcpiTables.Build(acpi, rsdp, AcpiRoom);

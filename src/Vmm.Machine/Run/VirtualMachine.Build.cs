@@ -6,9 +6,11 @@ using Vmm.Interop.Kvm;
 using Vmm.Kvm;
 using Vmm.Machine.Boot;
 using Vmm.Machine.Cpu;
+using Vmm.Machine.Hotplug;
 using Vmm.Machine.Layout;
 using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Storage;
 
 namespace Vmm.Machine.Run;
 
@@ -40,13 +42,14 @@ public sealed partial class VirtualMachine
         KvmInterrupts interrupts = kvm.Interrupts;
         BuildLegacyDevices(interrupts);
         BuildPanicDevice(note);
-        VirtioSlots slots = BuildVirtioDevices(memory, interrupts, new KvmDoorbells(vm), homes);
+        _deviceCpus = homes[0].HostCpus;
+        VirtioSlots slots = BuildVirtioDevices(memory, interrupts, new KvmDoorbells(vm));
         if (hot is not null)
         {
             BuildMemoryDevices(slots, hot, map, homes, host);
         }
 
-
+        BuildHotplug(slots, interrupts);
         CpuTopology topology = CpuTopology.Create(VnodeOfVcpu());
         BootInfo boot = LoadBoot(kernel, initrd, memory, map, topology, slots.KernelArguments);
         BuildVcpus(kvm, topology, memory, boot, homes);
@@ -137,19 +140,19 @@ public sealed partial class VirtualMachine
 
     private void Reset() => _end.Decide(new RunResult(RunOutcome.Reset));
 
-    private VirtioSlots BuildVirtioDevices(GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells, IReadOnlyList<VnodeHome> homes)
+    private VirtioSlots BuildVirtioDevices(GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells)
     {
         VirtioSlots slots = Own(new VirtioSlots(memory, interrupts, doorbells, _mmio, _resources.Threads));
         _ports.Map(0xCF8, 8, slots.Bridge.ConfigPorts, "PCI configuration ports");
         _mmio.Map(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, slots.Bridge.Ecam, "ECAM");
         if (_spec.Disks.Count > 0)
         {
-            BuildDisks(slots, homes);
+            BuildDisks(slots);
         }
 
         if (_spec.Nets.Count > 0)
         {
-            BuildNets(slots, homes);
+            BuildNets(slots);
         }
 
         if (_spec.Rng)
@@ -165,30 +168,46 @@ public sealed partial class VirtualMachine
         return slots;
     }
 
-    private void BuildDisks(VirtioSlots slots, IReadOnlyList<VnodeHome> homes)
+    private void BuildDisks(VirtioSlots slots)
     {
         for (int i = 0; i < _spec.Disks.Count; i++)
         {
             DiskSpec disk = _spec.Disks[i];
-            IReadOnlyList<int> cpus = homes[0].HostCpus;
-            VirtioBlkOptions options = new()
-            {
-                Name = $"disk{i}",
-                Serial = disk.Serial ?? $"vmm-disk{i}",
-                QueueCount = disk.Queues,
-                QueueSize = disk.QueueSize,
-                ThreadStarted = cpus.Count > 0 ? _ => ThreadPlacement.PinCurrent(cpus) : null,
-            };
-            VirtioBlk device = new(_resources.OpenDisk(i, disk), options);
-            _disks.Add(device.Counters);
-            if (disk.Limits is { } limits)
-            {
-                device.SetLimit(limits.Rate);
-            }
-
-            _diskDevices.Add(device);
-            slots.Attach(options.Name, device, disk.Transport ?? _spec.VirtioTransport);
+            string name = $"disk{_disksEver++}";
+            VirtioBlk device = MakeDisk(name, disk, _resources.OpenDisk(i, disk));
+            Record(new Pluggable(name, slots.Attach(name, device, disk.Transport ?? _spec.VirtioTransport), disk, device));
         }
+    }
+
+    /// <summary>The device in front of an opened disk, which is closed when that fails.</summary>
+    private VirtioBlk MakeDisk(string name, DiskSpec disk, IDiskBackend backend)
+    {
+        IReadOnlyList<int> cpus = _deviceCpus;
+        VirtioBlkOptions options = new()
+        {
+            Name = name,
+            Serial = disk.Serial ?? "vmm-" + name,
+            QueueCount = disk.Queues,
+            QueueSize = disk.QueueSize,
+            ThreadStarted = cpus.Count > 0 ? _ => ThreadPlacement.PinCurrent(cpus) : null,
+        };
+        VirtioBlk device;
+        try
+        {
+            device = new VirtioBlk(backend, options);
+        }
+        catch
+        {
+            backend.Dispose();
+            throw;
+        }
+
+        if (disk.Limits is { } limits)
+        {
+            device.SetLimit(limits.Rate);
+        }
+
+        return device;
     }
 
     private ByteSize[] VnodeSizes()

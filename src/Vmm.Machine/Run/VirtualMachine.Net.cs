@@ -1,7 +1,7 @@
 using Vmm.Devices.Virtio;
-using Vmm.Devices.Virtio.Blk;
 using Vmm.Devices.Virtio.Net;
 using Vmm.Interop;
+using Vmm.Machine.Hotplug;
 using Vmm.Machine.Spec;
 
 namespace Vmm.Machine.Run;
@@ -9,27 +9,16 @@ namespace Vmm.Machine.Run;
 /// <content>Network devices, and the rate limits of all devices that have them.</content>
 public sealed partial class VirtualMachine
 {
-    private readonly List<VirtioBlk> _diskDevices = [];
-    private List<VirtioNet>? _netDevices; // made by the first one: the usual start does not load the type
-
     /// <summary>Limits a disk (<c>disk0</c>) or network device (<c>net0</c>) from now on; null is no limit. Any thread.</summary>
     /// <exception cref="ArgumentException">There is no such device, or the limit is out of range.</exception>
     public void SetLimit(string device, RateLimit? limit)
     {
-        foreach (VirtioBlk disk in _diskDevices)
+        foreach (Pluggable candidate in Volatile.Read(ref _devices))
         {
-            if (string.Equals(disk.Name, device, StringComparison.Ordinal))
+            if (string.Equals(candidate.Name, device, StringComparison.Ordinal))
             {
-                disk.SetLimit(limit);
-                return;
-            }
-        }
-
-        foreach (VirtioNet net in _netDevices ?? [])
-        {
-            if (string.Equals(net.Name, device, StringComparison.Ordinal))
-            {
-                net.SetLimit(limit);
+                candidate.Disk?.SetLimit(limit);
+                candidate.Net?.SetLimit(limit);
                 return;
             }
         }
@@ -37,27 +26,46 @@ public sealed partial class VirtualMachine
         throw new ArgumentException($"{_spec.Name} has no device {device} with limits", nameof(device));
     }
 
-    private NetCounters[] NetCountersNow()
+    private List<DiskCounters> DiskCountersNow()
     {
-        NetCounters[] counters = new NetCounters[_netDevices?.Count ?? 0];
-        for (int i = 0; i < counters.Length; i++)
+        List<DiskCounters> counters = [];
+        foreach (Pluggable device in Volatile.Read(ref _devices))
         {
-            counters[i] = _netDevices![i].Counters;
+            if (device.Disk is { } disk)
+            {
+                counters.Add(new DiskCounters(device.Name, disk.Counters));
+            }
         }
 
         return counters;
     }
 
-    private void BuildNets(VirtioSlots slots, IReadOnlyList<Layout.VnodeHome> homes)
+    private List<NetDeviceCounters> NetCountersNow()
+    {
+        List<NetDeviceCounters> counters = [];
+        foreach (Pluggable device in Volatile.Read(ref _devices))
+        {
+            if (device.Net is { } net)
+            {
+                counters.Add(new NetDeviceCounters(device.Name, net.Counters));
+            }
+        }
+
+        return counters;
+    }
+
+    private void BuildNets(VirtioSlots slots)
     {
         for (int i = 0; i < _spec.Nets.Count; i++)
         {
-            BuildNet(slots, i, _spec.Nets[i], homes[0].HostCpus);
+            NetSpec net = _spec.Nets[i];
+            VirtioNet device = MakeNet(_netsEver++, net, _resources.OpenNet(i, net));
+            Record(new Pluggable(device.Name, slots.Attach(device.Name, device, net.Transport ?? _spec.VirtioTransport), net, device));
         }
     }
 
-    /// <summary>Makes one network device and plugs it in.</summary>
-    private void BuildNet(VirtioSlots slots, int index, NetSpec net, IReadOnlyList<int> cpus)
+    /// <summary>The device in front of an opened tap, which is closed when that fails.</summary>
+    private VirtioNet MakeNet(int index, NetSpec net, INetBackend backend)
     {
         byte[] mac = new byte[6];
         if (net.Mac is null || !MacAddress.TryParse(net.Mac, mac))
@@ -65,6 +73,7 @@ public sealed partial class VirtualMachine
             mac = MacAddress.Default(_spec.Name, index);
         }
 
+        IReadOnlyList<int> cpus = _deviceCpus;
         VirtioNetOptions options = new()
         {
             Name = $"net{index}",
@@ -73,19 +82,14 @@ public sealed partial class VirtualMachine
             Limit = net.Limits?.Rate,
             ThreadStarted = cpus.Count > 0 ? _ => ThreadPlacement.PinCurrent(cpus) : null,
         };
-        INetBackend backend = _resources.OpenNet(index, net);
-        VirtioNet device;
         try
         {
-            device = new VirtioNet(backend, options);
+            return new VirtioNet(backend, options);
         }
         catch
         {
             backend.Dispose();
             throw;
         }
-
-        (_netDevices ??= []).Add(device);
-        slots.Attach(options.Name, device, net.Transport ?? _spec.VirtioTransport);
     }
 }

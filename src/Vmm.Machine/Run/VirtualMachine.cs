@@ -1,6 +1,5 @@
 using Vmm.Devices.Bus;
 using Vmm.Devices.Legacy;
-using Vmm.Devices.Virtio.Blk;
 using Vmm.Interop;
 using Vmm.Kvm;
 using Vmm.Machine.Boot;
@@ -16,11 +15,12 @@ namespace Vmm.Machine.Run;
 /// </summary>
 public sealed partial class VirtualMachine : IDisposable
 {
+    internal const uint HotplugGsi = 23;
+
     private const uint PowerButtonGsi = 3, SerialGsi = 4;
 
     private readonly List<IDisposable> _owned = [];
     private readonly List<VcpuThread> _vcpus = [];
-    private readonly List<BlkCounters> _disks = [];
     private readonly MachineEnd _end = new();
     private readonly PauseGate _gate = new();
     private readonly Lock _stateLock = new();
@@ -94,7 +94,7 @@ public sealed partial class VirtualMachine : IDisposable
                 exits += vcpu.Exits;
             }
 
-            return new MachineCounters(exits, _disks, NetCountersNow());
+            return new MachineCounters(exits, DiskCountersNow(), NetCountersNow());
         }
     }
 
@@ -212,6 +212,8 @@ public sealed partial class VirtualMachine : IDisposable
         {
             vcpu.Join();
         }
+
+        EndHotplug();
 
         _serial?.Close();
         _virtioConsole?.Close();

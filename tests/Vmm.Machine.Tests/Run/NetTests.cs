@@ -114,7 +114,7 @@ public sealed class NetTests
         Ping(network);
         using Socket socket = network.Udp();
         Stream(socket, 4 << 20);
-        NetCounters counters = machine.Counters.Nets.Single();
+        NetCounters counters = machine.Counters.Nets.Single().Counters;
         Assert.InRange(counters.ReceivedBytes, 4 << 20, 8 << 20);
         Assert.InRange(counters.SentBytes, 4 << 20, 8 << 20);
         Assert.Equal(0, counters.Dropped);

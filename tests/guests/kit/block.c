@@ -3,6 +3,11 @@
 void block_open(struct block *block, const struct start_info *info)
 {
     virtio_find(&block->device, info, 2);
+    block_start(block);
+}
+
+void block_start(struct block *block)
+{
     virtio_start(&block->device, &block->queue, VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT | BLK_F_FLUSH | BLK_F_DISCARD | BLK_F_WRITE_ZEROES);
     block->sectors = get64((const void *)block->device.config);
 }

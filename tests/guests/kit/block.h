@@ -16,5 +16,7 @@ struct block {
 struct blk_header { u32 type, reserved; u64 sector; };
 
 void block_open(struct block *block, const struct start_info *info);
+/* The same for a device that was opened. */
+void block_start(struct block *block);
 /* One request, alone in the queue, its data split into pieces of at most piece bytes; returns the status byte. */
 u8 block_request(struct block *block, u32 type, u64 sector, void *data, u32 length, u32 piece);

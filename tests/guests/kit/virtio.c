@@ -13,6 +13,25 @@ static void write32(volatile void *p, u32 v) { *(volatile u32 *)p = v; }
 static u16 read16(volatile void *p) { return *(volatile u16 *)p; }
 static void write16(volatile void *p, u16 v) { *(volatile u16 *)p = v; }
 
+bool virtio_open(struct virtio_device *device, volatile u8 *config)
+{
+    volatile u8 *bar = (volatile u8 *)(u64)(read32(config + 0x10) & ~15u);
+    for (u8 at = config[0x34]; at; at = config[at + 1]) {
+        if (config[at] != 9 || config[at + 4] != 0)
+            continue;
+        volatile u8 *where = bar + read32(config + at + 8);
+        if (config[at + 3] == 1)
+            device->common = where;
+        if (config[at + 3] == 2) {
+            device->notify = where;
+            device->notify_multiplier = read32(config + at + 16);
+        }
+        if (config[at + 3] == 4)
+            device->config = where;
+    }
+    return device->common && device->notify && device->config;
+}
+
 static bool find_pci(struct virtio_device *device, const struct start_info *info, u16 type)
 {
     if (!info->rsdp)
@@ -26,21 +45,7 @@ static bool find_pci(struct virtio_device *device, const struct start_info *info
         volatile u8 *config = ecam + (slot << 15);
         if (read32(config) != ((0x1040u + type) << 16 | 0x1af4))
             continue;
-        volatile u8 *bar = (volatile u8 *)(u64)(read32(config + 0x10) & ~15u);
-        for (u8 at = config[0x34]; at; at = config[at + 1]) {
-            if (config[at] != 9 || config[at + 4] != 0)
-                continue;
-            volatile u8 *where = bar + read32(config + at + 8);
-            if (config[at + 3] == 1)
-                device->common = where;
-            if (config[at + 3] == 2) {
-                device->notify = where;
-                device->notify_multiplier = read32(config + at + 16);
-            }
-            if (config[at + 3] == 4)
-                device->config = where;
-        }
-        return device->common && device->notify && device->config;
+        return virtio_open(device, config);
     }
     return false;
 }

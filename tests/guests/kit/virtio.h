@@ -33,6 +33,8 @@ struct virtqueue {
 
 /* The index-th device of a type (2: block); ends the guest when there is none. */
 void virtio_find(struct virtio_device *device, const struct start_info *info, u16 type);
+/* The device of a PCI function whose BAR 0 has its address and is decoded; false when it is no virtio device. */
+bool virtio_open(struct virtio_device *device, volatile u8 *config);
 u8 virtio_status(const struct virtio_device *device);
 /* Reset, negotiate (offered & wanted, VERSION_1 always), one queue of at most QUEUE_MAX, DRIVER_OK. */
 void virtio_start(struct virtio_device *device, struct virtqueue *queue, u64 wanted);

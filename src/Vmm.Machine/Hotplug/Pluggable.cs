@@ -1,0 +1,40 @@
+using Vmm.Devices.Virtio.Blk;
+using Vmm.Devices.Virtio.Net;
+using Vmm.Machine.Spec;
+
+namespace Vmm.Machine.Hotplug;
+
+/// <summary>A disk or network device of a machine, with what it was made from. Exactly one of disk and net is there.</summary>
+internal sealed class Pluggable
+{
+    private readonly TaskCompletionSource<bool> _gone = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    internal Pluggable(string name, int? slot, DiskSpec spec, VirtioBlk disk) => (Name, Slot, DiskSpec, Disk) = (name, slot, spec, disk);
+
+    internal Pluggable(string name, int? slot, NetSpec spec, VirtioNet net) => (Name, Slot, NetSpec, Net) = (name, slot, spec, net);
+
+    internal string Name { get; }
+
+    internal int? Slot { get; }
+
+    internal DiskSpec? DiskSpec { get; }
+
+    internal VirtioBlk? Disk { get; }
+
+    internal NetSpec? NetSpec { get; }
+
+    internal VirtioNet? Net { get; }
+
+    /// <summary>The guest was asked for it. Under the lock of the devices.</summary>
+    internal bool Removing { get; set; }
+
+    /// <summary>Somebody waits for its removal. Under the lock of the devices.</summary>
+    internal bool Awaited { get; set; }
+
+    /// <summary>Ends when the device is disposed: true; false when the VM ended first.</summary>
+    internal Task<bool> Gone => _gone.Task;
+
+    internal PluggedDevice Info => new(Name, Slot, DiskSpec, NetSpec, Removing);
+
+    internal void End(bool removed) => _gone.TrySetResult(removed);
+}

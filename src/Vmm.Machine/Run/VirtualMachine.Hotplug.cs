@@ -1,0 +1,292 @@
+using Vmm.Devices.Bus;
+using Vmm.Devices.Pci;
+using Vmm.Devices.Virtio;
+using Vmm.Devices.Virtio.Blk;
+using Vmm.Devices.Virtio.Net;
+using Vmm.Machine.Hotplug;
+using Vmm.Machine.Spec;
+using Vmm.Storage;
+
+namespace Vmm.Machine.Run;
+
+/// <content>Disks and network devices that come and go while the guest runs.</content>
+public sealed partial class VirtualMachine
+{
+    private readonly Lock _devicesLock = new();
+    private readonly List<Thread> _removals = [];
+    private PciHotplugPorts? _hotplug;
+    private IInterruptLine? _hotplugLine;
+    private KvmInterrupts? _interrupts;
+    private VirtioSlots? _slots;
+    private IReadOnlyList<int> _deviceCpus = [];
+    private Pluggable[] _devices = []; // replaced whole: read without the lock
+    private int _disksEver, _netsEver;
+    private bool _over;
+
+    /// <summary>A device is gone, its file or tap closed: the guest ejected it, or it was taken. Raised on a thread of its own, also for a removal that was refused before.</summary>
+    public event EventHandler<DeviceRemovedEventArgs>? DeviceRemoved;
+
+    /// <summary>Disks and network devices now, in the order they came. Any thread.</summary>
+    public IReadOnlyList<PluggedDevice> Devices => Array.ConvertAll(Volatile.Read(ref _devices), device => device.Info);
+
+    /// <summary>The spec with the disks and network devices that are plugged now. Any thread.</summary>
+    public VmSpec Spec
+    {
+        get
+        {
+            Pluggable[] devices = Volatile.Read(ref _devices);
+            return _spec with
+            {
+                Disks = [.. from device in devices where device.DiskSpec is not null select device.DiskSpec],
+                Nets = [.. from device in devices where device.NetSpec is not null select device.NetSpec],
+            };
+        }
+    }
+
+    /// <summary>Plugs a disk in and tells the guest; whether it has a driver is its own affair. Any thread.</summary>
+    /// <param name="spec">A validated disk; its transport is PCI.</param>
+    /// <param name="backend">The opened disk, the machine's from here on, also when this throws.</param>
+    /// <exception cref="HotplugException">It cannot be plugged.</exception>
+    public PluggedDevice AddDisk(DiskSpec spec, IDiskBackend backend)
+    {
+        CheckTransport(spec.Transport, backend);
+        string name = $"disk{Interlocked.Increment(ref _disksEver) - 1}";
+        VirtioBlk disk = MakeDisk(name, spec, backend);
+        return Plug(name, disk, slot => new Pluggable(name, slot, spec, disk));
+    }
+
+    /// <summary>Plugs a network device in and tells the guest. Any thread.</summary>
+    /// <param name="spec">A validated network device; its transport is PCI.</param>
+    /// <param name="backend">The opened tap, the machine's from here on, also when this throws.</param>
+    /// <exception cref="HotplugException">It cannot be plugged.</exception>
+    public PluggedDevice AddNet(NetSpec spec, INetBackend backend)
+    {
+        CheckTransport(spec.Transport, backend);
+        int index = Interlocked.Increment(ref _netsEver) - 1;
+        VirtioNet net = MakeNet(index, spec, backend);
+        return Plug(net.Name, net, slot => new Pluggable(net.Name, slot, spec, net));
+    }
+
+    /// <summary>
+    /// Asks the guest to let go of a disk or network device and waits until it did. A guest that does not is asked once; what it does later still counts
+    /// (<see cref="DeviceRemoved"/>). Any thread.
+    /// </summary>
+    /// <param name="name">Name of the device.</param>
+    /// <param name="patience">How long the guest has.</param>
+    /// <param name="force">After that it is taken: requests in flight end, then its file or tap is closed.</param>
+    /// <param name="cancellation">Ends the wait, not the wish.</param>
+    /// <exception cref="HotplugException">It cannot be removed.</exception>
+    public async Task<RemovalOutcome> RemoveAsync(string name, TimeSpan patience, bool force, CancellationToken cancellation)
+    {
+        Pluggable device = StartRemoval(name);
+        try
+        {
+            // The guest may have ejected it just now: then it is on its way out all the same.
+            _ = _hotplug!.AskRemoval(device.Slot!.Value);
+            try
+            {
+                return await device.Gone.WaitAsync(patience, cancellation).ConfigureAwait(false) ? RemovalOutcome.Removed : throw Ended();
+            }
+            catch (TimeoutException) when (!force)
+            {
+                return RemovalOutcome.Refused;
+            }
+            catch (TimeoutException)
+            {
+                return await TakeAsync(device).ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            lock (_devicesLock)
+            {
+                device.Awaited = false;
+            }
+        }
+    }
+
+    private async Task<RemovalOutcome> TakeAsync(Pluggable device)
+    {
+        int slot = device.Slot!.Value;
+        bool taken = _hotplug!.Take(slot); // or the guest was quicker
+        if (taken)
+        {
+            Retire(slot, RemovalOutcome.Forced);
+            _hotplug.Changed(slot);
+        }
+
+        return !await device.Gone.ConfigureAwait(false) ? throw Ended() : taken ? RemovalOutcome.Forced : RemovalOutcome.Removed;
+    }
+
+    private Pluggable StartRemoval(string name)
+    {
+        lock (_devicesLock)
+        {
+            if (_over)
+            {
+                throw Ended();
+            }
+
+            Pluggable device = Array.Find(_devices, d => string.Equals(d.Name, name, StringComparison.Ordinal))
+                ?? throw new HotplugException(HotplugProblem.NoSuchDevice, $"{_spec.Name} has no disk or network device {name}");
+            if (device.Slot is null)
+            {
+                throw new HotplugException(HotplugProblem.NotHotpluggable, $"{name} is a virtio-mmio device: only PCI devices can be removed while the guest runs");
+            }
+
+            if (device.Awaited)
+            {
+                throw new HotplugException(HotplugProblem.Busy, $"{name} is being removed already");
+            }
+
+            device.Awaited = true;
+            device.Removing = true;
+            return device;
+        }
+    }
+
+    private static void CheckTransport(Spec.VirtioTransport? transport, IDisposable backend)
+    {
+        if (transport == Vmm.Machine.Spec.VirtioTransport.Mmio)
+        {
+            backend.Dispose();
+            throw new HotplugException(HotplugProblem.NotHotpluggable, "a virtio-mmio device cannot be added while the guest runs: leave its transport out, or make it pci");
+        }
+    }
+
+    private PluggedDevice Plug(string name, VirtioDevice device, Func<int, Pluggable> make)
+    {
+        VirtioPciFunction function = _slots!.Function(name, device);
+        Pluggable plugged;
+        try
+        {
+            lock (_devicesLock)
+            {
+                if (_over)
+                {
+                    throw Ended();
+                }
+
+                plugged = make(_slots.Bridge.Plug(function));
+                Volatile.Write(ref _devices, [.. _devices, plugged]);
+            }
+        }
+        catch (Exception cause)
+        {
+            function.Dispose();
+            throw cause is InvalidOperationException ? new HotplugException(HotplugProblem.NoSlot, cause.Message) : cause;
+        }
+
+        _hotplug!.Added(plugged.Slot!.Value);
+        return plugged.Info;
+    }
+
+    private HotplugException Ended() => new(HotplugProblem.Ended, $"{_spec.Name} is over");
+
+    /// <summary>A device that was there before the guest started.</summary>
+    private void Record(Pluggable device)
+    {
+        Pluggable[] devices = new Pluggable[_devices.Length + 1];
+        _devices.CopyTo(devices, 0);
+        devices[^1] = device;
+        _devices = devices;
+    }
+
+    private void BuildHotplug(VirtioSlots slots, KvmInterrupts interrupts)
+    {
+        _slots = slots;
+        _interrupts = interrupts;
+        _hotplug = new PciHotplugPorts(TellGuest, slot => Retire(slot, RemovalOutcome.Removed));
+        _ports.Map(PciHotplugPorts.Port, PciHotplugPorts.Length, _hotplug, "PCI hotplug");
+        foreach (Pluggable device in _devices)
+        {
+            if (device.Slot is { } slot)
+            {
+                _hotplug.Allow(slot);
+            }
+        }
+    }
+
+    /// <summary>The slots that can be ejected, or get something: all but those of devices that stay.</summary>
+    private uint HotplugSlots()
+    {
+        uint slots = ~_slots!.Bridge.Taken;
+        foreach (Pluggable device in _devices)
+        {
+            slots |= device.Slot is { } slot ? 1u << slot : 0;
+        }
+
+        return slots;
+    }
+
+    private void TellGuest()
+    {
+        IInterruptLine line;
+        lock (_devicesLock)
+        {
+            line = _hotplugLine ??= _interrupts!.CreateLine(HotplugGsi); // at the first use: most VMs never have one
+        }
+
+        line.Set(true);
+        line.Set(false);
+    }
+
+    /// <summary>
+    /// Off the bus, before the guest's next instruction when the guest ejects on a vCPU thread. Closing what is behind it is for a thread that may do that:
+    /// a vCPU's has to go on, and may be confined.
+    /// </summary>
+    private void Retire(int slot, RemovalOutcome outcome)
+    {
+        lock (_devicesLock)
+        {
+            if (_over || Array.Find(_devices, d => d.Slot == slot) is not { } device)
+            {
+                return;
+            }
+
+            Volatile.Write(ref _devices, Array.FindAll(_devices, d => !ReferenceEquals(d, device)));
+            PciFunction? function = _slots!.Bridge.Unplug(slot);
+            Thread finish = new(() => Finish(device, function, outcome), maxStackSize: 256 * 1024) { Name = device.Name + "-eject", IsBackground = true };
+            _removals.RemoveAll(thread => !thread.IsAlive);
+            _removals.Add(finish);
+            (_resources.Threads ?? (IIoThreads)PlainIoThreads.Instance).Start(finish);
+        }
+    }
+
+    private void Finish(Pluggable device, PciFunction? function, RemovalOutcome outcome)
+    {
+        try
+        {
+            function?.Dispose();
+            device.End(removed: true);
+            DeviceRemoved?.Invoke(this, new DeviceRemovedEventArgs(device.Info, outcome));
+        }
+#pragma warning disable CA1031 // A fault of ours in the end of a device must end this VM with its reason, not the process without one.
+        catch (Exception cause)
+#pragma warning restore CA1031
+        {
+            _end.Decide(new RunResult(RunOutcome.Failed, Message: $"{device.Name} could not be removed: {cause.Message}"));
+        }
+    }
+
+    /// <summary>The vCPUs stand still for good: nothing is added, and nobody waits for an eject any more.</summary>
+    private void EndHotplug()
+    {
+        Thread[] removals;
+        lock (_devicesLock)
+        {
+            _over = true;
+            removals = [.. _removals];
+        }
+
+        foreach (Thread removal in removals)
+        {
+            removal.Join();
+        }
+
+        foreach (Pluggable device in Volatile.Read(ref _devices))
+        {
+            device.End(removed: false);
+        }
+    }
+}

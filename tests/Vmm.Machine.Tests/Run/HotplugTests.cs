@@ -1,0 +1,183 @@
+using Vmm.Machine.Hotplug;
+using Vmm.Machine.Resources;
+using Vmm.Machine.Run;
+using Vmm.Machine.Spec;
+using Vmm.Memory;
+using Vmm.Storage;
+using Vmm.Testing;
+using static Vmm.Machine.Tests.Run.GuestKit;
+
+namespace Vmm.Machine.Tests.Run;
+
+/// <summary>Disks that come and go while the micro-guest hotplug.elf runs.</summary>
+[Trait("Tier", "kvm")]
+public sealed class HotplugTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("vmm-hotplug-").FullName;
+    private readonly Terminal _terminal = new();
+
+    public void Dispose()
+    {
+        _terminal.Dispose();
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    [KvmFact]
+    public async Task Disks_come_and_go_and_their_slots_and_files_are_free_again()
+    {
+        using VirtualMachine machine = Machine("", disks: 1);
+        Thread run = Start(machine, out Func<RunResult> result);
+        _terminal.WaitFor("READY slots=0x2"); // disk0; rng in slot 2 stays
+        for (int round = 0; round < 20; round++)
+        {
+            PluggedDevice first = Add(machine, $"a{round % 2}", 8), second = Add(machine, "b", 16);
+            Assert.Equal((3, 4, $"disk{1 + (2 * round)}"), (first.Slot, second.Slot, first.Name));
+            _terminal.WaitFor("ADDED slot=3 mib=8");
+            _terminal.WaitFor("ADDED slot=4 mib=16");
+            Assert.Equal(["disk0", first.Name, second.Name], machine.Devices.Select(d => d.Name));
+            Assert.Equal([8L << 20, 16L << 20], machine.Spec.Disks.Skip(1).Select(d => new FileInfo(d.Path).Length));
+            Assert.All(machine.Counters.Disks.Skip(1), d => Assert.True(d.Counters.Writes >= 128 && d.Counters.Errors == 0));
+
+            Assert.Equal(RemovalOutcome.Removed, await Remove(machine, second.Name));
+            Assert.Equal(RemovalOutcome.Removed, await Remove(machine, first.Name));
+            _terminal.WaitFor("EJECTED slot=3");
+            using (RawFileBackend.Open(first.Disk!.Path, new RawFileOptions())) { } // its lock is free
+            Assert.Equal("disk0", machine.Devices.Single().Name);
+            _terminal.Forget();
+            Assert.All(OpenFiles(), file => Assert.EndsWith("cold0", file, StringComparison.Ordinal));
+        }
+
+        Finish(run, result);
+    }
+
+    [KvmFact]
+    public async Task A_guest_that_keeps_a_disk_is_told_of_truthfully_and_a_late_eject_counts()
+    {
+        using VirtualMachine machine = Machine("keep=1", disks: 0);
+        List<DeviceRemovedEventArgs> removed = [];
+        using SemaphoreSlim gone = new(0);
+        machine.DeviceRemoved += (_, e) =>
+        {
+            removed.Add(e);
+            gone.Release();
+        };
+        Thread run = Start(machine, out Func<RunResult> result);
+        PluggedDevice disk = Add(machine, "a", 8);
+        _terminal.WaitFor("ADDED slot=");
+        Assert.Equal(RemovalOutcome.Refused, await machine.RemoveAsync(disk.Name, TimeSpan.FromSeconds(2), force: false, default));
+        _terminal.WaitFor("KEPT slot=");
+        Assert.Equal((true, 0), (machine.Devices.Single().Removing, removed.Count));
+        _terminal.Type("v");
+        _terminal.WaitFor("VERIFIED slot="); // it works on
+        _terminal.Type("e");
+        Assert.True(await gone.WaitAsync(TimeSpan.FromSeconds(30)));
+        Assert.Equal((disk.Name, RemovalOutcome.Removed), (removed.Single().Device.Name, removed.Single().Outcome));
+        Assert.Empty(machine.Devices);
+        Finish(run, result);
+    }
+
+    [KvmFact]
+    public async Task Force_takes_a_disk_under_load_and_the_guest_finds_an_empty_slot()
+    {
+        using VirtualMachine machine = Machine("keep=1", disks: 0);
+        Thread run = Start(machine, out Func<RunResult> result);
+        PluggedDevice disk = Add(machine, "a", 8);
+        _terminal.WaitFor("ADDED slot=");
+        _terminal.Type("w");
+        _terminal.WaitFor("WRITING slot=");
+        Assert.Equal(RemovalOutcome.Forced, await machine.RemoveAsync(disk.Name, TimeSpan.FromMilliseconds(200), force: true, default));
+        using (RawFileBackend.Open(disk.Disk!.Path, new RawFileOptions())) { }
+        _terminal.WaitFor("GONE slot=");
+        PluggedDevice next = Add(machine, "a", 8);
+        Assert.Equal((disk.Slot, "disk1"), (next.Slot, next.Name));
+        _terminal.WaitFor("ADDED slot=");
+        Finish(run, result);
+    }
+
+    [KvmFact]
+    public async Task What_cannot_be_removed_or_added_is_refused_with_its_reason()
+    {
+        VmSpec spec = Spec("", disks: 1) with { VirtioTransport = VirtioTransport.Mmio };
+        using VirtualMachine machine = VirtualMachine.Create(spec, _terminal);
+        Thread run = Start(machine, out Func<RunResult> result);
+        Assert.Equal(HotplugProblem.NoSuchDevice, (await Assert.ThrowsAsync<HotplugException>(() => Remove(machine, "disk7"))).Problem);
+        Assert.Equal(HotplugProblem.NotHotpluggable, (await Assert.ThrowsAsync<HotplugException>(() => Remove(machine, "disk0"))).Problem);
+        DiskSpec mmio = Disk("m", 1) with { Transport = VirtioTransport.Mmio };
+        Assert.Equal(HotplugProblem.NotHotpluggable, Assert.Throws<HotplugException>(() => machine.AddDisk(mmio, Open(mmio))).Problem);
+        using (Open(mmio)) { } // closed all the same
+        Finish(run, result);
+        Assert.Equal(HotplugProblem.Ended, Assert.Throws<HotplugException>(() => machine.AddDisk(Disk("m", 1), Open(Disk("m", 1)))).Problem);
+        Assert.Equal(HotplugProblem.Ended, (await Assert.ThrowsAsync<HotplugException>(() => Remove(machine, "disk0"))).Problem);
+    }
+
+    [KvmFact]
+    public async Task Slots_run_out_with_a_reason_and_the_end_of_the_vm_ends_a_removal()
+    {
+        using VirtualMachine machine = Machine("keep=1", disks: 0);
+        for (int i = 0; i < 30; i++)
+        {
+            Add(machine, $"d{i}", 1);
+        }
+
+        DiskSpec more = Disk("more", 1);
+        Assert.Equal(HotplugProblem.NoSlot, Assert.Throws<HotplugException>(() => machine.AddDisk(more, Open(more))).Problem);
+        Thread run = Start(machine, out Func<RunResult> result);
+        _terminal.WaitFor("ADDED slot=31");
+        Task<RemovalOutcome> removal = machine.RemoveAsync("disk3", TimeSpan.FromMinutes(1), force: false, default);
+        _terminal.WaitFor("KEPT slot=");
+        Assert.Equal(HotplugProblem.Busy, (await Assert.ThrowsAsync<HotplugException>(() => Remove(machine, "disk3"))).Problem);
+        Finish(run, result);
+        Assert.Equal(HotplugProblem.Ended, (await Assert.ThrowsAsync<HotplugException>(() => removal)).Problem);
+    }
+
+    /// <summary>Files of this test that this process has open.</summary>
+    private List<string> OpenFiles()
+    {
+        List<string> files = [];
+        foreach (string descriptor in Directory.GetFiles("/proc/self/fd"))
+        {
+            if (new FileInfo(descriptor).LinkTarget is { } target && target.StartsWith(_folder, StringComparison.Ordinal))
+            {
+                files.Add(target);
+            }
+        }
+
+        return files;
+    }
+
+    private void Finish(Thread run, Func<RunResult> result)
+    {
+        _terminal.Type("q");
+        Assert.True(run.Join(60_000), _terminal.Said);
+        Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, $"{result()}: {_terminal.Said}");
+    }
+
+    private static Task<RemovalOutcome> Remove(VirtualMachine machine, string name) => machine.RemoveAsync(name, TimeSpan.FromSeconds(30), force: false, default);
+
+    private PluggedDevice Add(VirtualMachine machine, string file, int mib)
+    {
+        DiskSpec disk = Disk(file, mib);
+        return machine.AddDisk(disk, Open(disk));
+    }
+
+    private static IDiskBackend Open(DiskSpec disk) => new PathResources().OpenDisk(0, disk);
+
+    private DiskSpec Disk(string file, int mib)
+    {
+        string path = Path.Combine(_folder, file);
+        using (FileStream stream = File.Open(path, FileMode.OpenOrCreate, FileAccess.Write, FileShare.ReadWrite))
+        {
+            stream.SetLength((long)mib << 20);
+        }
+
+        return new DiskSpec { Path = path, Cache = DiskCache.Buffered };
+    }
+
+    private VmSpec Spec(string cmdline, int disks)
+    {
+        VmSpec spec = GuestSpec("hotplug");
+        return spec with { Memory = ByteSize.MiB(64), Disks = [.. Enumerable.Range(0, disks).Select(i => Disk($"cold{i}", 4))], Boot = spec.Boot with { Cmdline = cmdline } };
+    }
+
+    private VirtualMachine Machine(string cmdline, int disks) => VirtualMachine.Create(Spec(cmdline, disks), _terminal);
+}
