@@ -21,4 +21,9 @@ namespace Vmm.Contracts.Control;
 [JsonSerializable(typeof(LimitsBody))]
 [JsonSerializable(typeof(MemoryWish))]
 [JsonSerializable(typeof(VmMemory))]
+[JsonSerializable(typeof(PlugBody))]
+[JsonSerializable(typeof(UnplugBody))]
+[JsonSerializable(typeof(RemovalBody))]
+[JsonSerializable(typeof(DeviceInfo))]
+[JsonSerializable(typeof(DeviceList))]
 public sealed partial class ControlJson : JsonSerializerContext;

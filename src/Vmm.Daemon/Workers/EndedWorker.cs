@@ -1,4 +1,5 @@
 using Vmm.Contracts.Control;
+using Vmm.Machine.Spec;
 
 namespace Vmm.Daemon.Workers;
 
@@ -30,6 +31,18 @@ internal sealed class EndedWorker(string vmId, WorkerExit exit) : IWorker
     public Task LimitAsync(LimitsBody limits, CancellationToken cancellation) => throw Over();
 
     public Task<VmMemory> MemoryAsync(MemoryWish? wish, CancellationToken cancellation) => throw Over();
+
+    public Task<DeviceList> DevicesAsync(CancellationToken cancellation) => throw Over();
+
+    public Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation) => throw Over();
+
+    public Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation) => throw Over();
+
+    public Task<DeviceRemoval> RemoveDeviceAsync(string device, TimeSpan patience, bool force, CancellationToken cancellation) => throw Over();
+
+    public void OnDeviceRemoved(Action<RemovalBody> handler)
+    {
+    }
 
     public Task<Stream> OpenConsoleAsync(CancellationToken cancellation) => throw Over();
 

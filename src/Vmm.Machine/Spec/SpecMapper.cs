@@ -65,7 +65,7 @@ internal static class SpecMapper
         };
     }
 
-    private static DiskSpec MapDisk(Dictionary<string, object> map, string? folder)
+    internal static DiskSpec MapDisk(Dictionary<string, object> map, string? folder)
     {
         DiskSpec defaults = new();
         return new DiskSpec
@@ -81,7 +81,7 @@ internal static class SpecMapper
         };
     }
 
-    private static NetSpec MapNet(Dictionary<string, object> map) => new()
+    internal static NetSpec MapNet(Dictionary<string, object> map) => new()
     {
         Tap = Get(map, "tap", ""),
         Mac = Get<string?>(map, "mac", null),

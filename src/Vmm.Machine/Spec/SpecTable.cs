@@ -48,6 +48,9 @@ internal static class SpecTable
         ],
     };
 
+    /// <summary>What an entry of a list of the root has for fields.</summary>
+    internal static SpecField Part(string list) => Array.Find(Root.Fields, f => string.Equals(f.Name, list, StringComparison.Ordinal))!;
+
     internal static readonly SpecField Root = new("", SpecKind.Object, "A virtual machine")
     {
         Fields =
