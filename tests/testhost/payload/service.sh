@@ -17,7 +17,7 @@ said() { # file, text, seconds
 
 dpkg -i "$here"/vmm_*.deb >/tmp/dpkg.log 2>&1 || failed "dpkg -i: $(tail -5 /tmp/dpkg.log)"
 ok "installed $(dpkg-query -W vmm | tr '\t' ' ')"
-modprobe bridge || failed "no bridge in this kernel"
+modprobe -a bridge loop || failed "no bridge or no loop devices in this kernel"
 ip link add vmbr0 type bridge && ip addr add 192.0.2.1/24 dev vmbr0 && ip link set vmbr0 up
 for tap in tapa tapb tapc; do
     ip tuntap add "$tap" mode tap vnet_hdr && ip link set "$tap" master vmbr0 up || failed "tap $tap"
