@@ -37,6 +37,10 @@ public static class AcpiTables
         {
             listed.Add(Append(image, at, Srat(config).ToArray()));
             listed.Add(Append(image, at, Slit(config.Distances).ToArray()));
+            if (config.Performance is { } performance)
+            {
+                listed.Add(Append(image, at, Hmat.Build(performance).ToArray()));
+            }
         }
 
         AcpiTable xsdt = new("XSDT", 1);

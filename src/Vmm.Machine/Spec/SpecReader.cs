@@ -150,8 +150,10 @@ public static class SpecReader
             Problems.Add(problem with { File = file, Line = node?.Line ?? 0, Column = node?.Column ?? 0 });
         }
 
+        // A problem of all entries of a list (vnodes[*].memory) follows from one of that field of any of them.
         private static bool Covers(string reported, string path) =>
             string.Equals(reported, path, StringComparison.Ordinal)
+            || (path.IndexOf("[*]", StringComparison.Ordinal) is > 0 and int star && reported.StartsWith(path[..(star + 1)], StringComparison.Ordinal) && reported.EndsWith(path[(star + 2)..], StringComparison.Ordinal))
             || path.StartsWith(reported + ".", StringComparison.Ordinal)
             || reported.StartsWith(path + ".", StringComparison.Ordinal)
             || reported.StartsWith(path + "[", StringComparison.Ordinal);

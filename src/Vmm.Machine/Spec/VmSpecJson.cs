@@ -75,6 +75,19 @@ public sealed partial class VmSpecJson : JsonSerializerContext
         }
     }
 
+    private static bool Whole(IReadOnlyList<IReadOnlyList<int>>? rows)
+    {
+        for (int i = 0; i < (rows?.Count ?? 0); i++)
+        {
+            if (rows![i] is null)
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
     // The serializer sets a member that is missing to null, whatever its type says: nothing behind this looks for that.
     private static bool Whole(VmSpec spec)
     {
@@ -98,10 +111,7 @@ public sealed partial class VmSpecJson : JsonSerializerContext
                 whole = numa.Vnodes[i] is { Cpus: not null, HostNodes: not null };
             }
 
-            for (int i = 0; whole && i < (numa.Distances?.Count ?? 0); i++)
-            {
-                whole = numa.Distances![i] is not null;
-            }
+            whole &= Whole(numa.Distances) && Whole(numa.Latencies) && Whole(numa.Bandwidths);
         }
 
         return whole;
