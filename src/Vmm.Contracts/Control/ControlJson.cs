@@ -21,4 +21,6 @@ namespace Vmm.Contracts.Control;
 [JsonSerializable(typeof(LimitsBody))]
 [JsonSerializable(typeof(MemoryWish))]
 [JsonSerializable(typeof(VmMemory))]
+[JsonSerializable(typeof(WorkerNuma))]
+[JsonSerializable(typeof(RehomeBody))]
 public sealed partial class ControlJson : JsonSerializerContext;
