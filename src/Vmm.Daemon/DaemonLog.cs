@@ -42,6 +42,9 @@ internal static partial class DaemonLog
     [LoggerMessage(13, LogLevel.Warning, "{Name} could not be started again: {Problem}")]
     internal static partial void RestartFailed(ILogger log, string name, string problem);
 
+    [LoggerMessage(14, LogLevel.Information, "{Name}: {Outcome}")]
+    internal static partial void Rehomed(ILogger log, string name, string outcome);
+
     [LoggerMessage(30, LogLevel.Error, "job {Kind} of {Target} ({Id}) failed")]
     internal static partial void JobFault(ILogger log, Exception error, string kind, string target, string id);
 

@@ -327,7 +327,7 @@ public sealed partial class ManagedVm : IDisposable
         }
     }
 
-    private static ApiException Refused(WorkerException e) => new(e.Code is "limits-impossible" or "memory-impossible" or "no-balloon" ? 422 : 502, e.Code, "the worker refused or failed", e.Message, inner: e);
+    private static ApiException Refused(WorkerException e) => new(e.Code is "limits-impossible" or "memory-impossible" or "no-balloon" or "rehome-impossible" ? 422 : 502, e.Code, "the worker refused or failed", e.Message, inner: e);
 
     private async Task<VmInfo> InTurn(Func<Task> command, CancellationToken cancellation)
     {

@@ -31,6 +31,14 @@ internal sealed class EndedWorker(string vmId, WorkerExit exit) : IWorker
 
     public Task<VmMemory> MemoryAsync(MemoryWish? wish, CancellationToken cancellation) => throw Over();
 
+    public Task<WorkerNuma> NumaAsync(CancellationToken cancellation) => throw Over();
+
+    public Task RehomeAsync(RehomeBody wish, CancellationToken cancellation) => throw Over();
+
+    public Task CancelRehomeAsync(CancellationToken cancellation) => throw Over();
+
+    public IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>>? PresentMemory() => null;
+
     public Task<Stream> OpenConsoleAsync(CancellationToken cancellation) => throw Over();
 
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
