@@ -23,6 +23,9 @@ public sealed class DaemonHost : IAsyncDisposable
     private readonly AuditLog _audit;
     private Jobs? _jobs;
 
+    /// <summary>The VMs it keeps.</summary>
+    internal VmManager Vms => _vms;
+
     private DaemonHost(FolderLocks locks, WebApplication web, VmInventory inventory, VmManager vms, AuditLog audit)
     {
         _audit = audit;

@@ -42,7 +42,19 @@ internal static partial class DaemonLog
     [LoggerMessage(13, LogLevel.Warning, "{Name} could not be started again: {Problem}")]
     internal static partial void RestartFailed(ILogger log, string name, string problem);
 
-    [LoggerMessage(14, LogLevel.Information, "{Name}: {Outcome}")]
+    [LoggerMessage(14, LogLevel.Information, "{Name} got {Device}: {Source}")]
+    internal static partial void DeviceAdded(ILogger log, string name, string device, string source);
+
+    [LoggerMessage(15, LogLevel.Information, "{Device} of {Name} is gone: {Outcome}")]
+    internal static partial void DeviceRemoved(ILogger log, string name, string device, DeviceRemoval outcome);
+
+    [LoggerMessage(16, LogLevel.Error, "{Device} of {Name} is gone, but its spec could not be changed")]
+    internal static partial void DeviceStays(ILogger log, Exception error, string name, string device);
+
+    [LoggerMessage(17, LogLevel.Warning, "what {Name} has plugged is not known: {Problem}")]
+    internal static partial void DevicesUnknown(ILogger log, string name, string problem);
+
+    [LoggerMessage(18, LogLevel.Information, "{Name}: {Outcome}")]
     internal static partial void Rehomed(ILogger log, string name, string outcome);
 
     [LoggerMessage(30, LogLevel.Error, "job {Kind} of {Target} ({Id}) failed")]

@@ -23,7 +23,7 @@ internal sealed class RequestException(string code, string message, Exception? c
 }
 
 /// <summary>The VM of this worker: the machine, its console, the thread that waits for its end, and the record of that end.</summary>
-internal sealed class HostedMachine : IDisposable
+internal sealed partial class HostedMachine : IDisposable
 {
     private readonly VirtualMachine _machine;
     private readonly FileDescriptorHandle? _endFile;
@@ -40,6 +40,7 @@ internal sealed class HostedMachine : IDisposable
         Console = console;
         _endFile = endFile;
         _ended = ended;
+        _machine.DeviceRemoved += Tell;
     }
 
     internal string VmId { get; }

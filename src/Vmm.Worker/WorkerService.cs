@@ -110,30 +110,30 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
         }
 
         using DescriptorResources passed = new(named) { Threads = sandbox };
-        return frame is null ? Fail(0, "bad-frame", problem) : Answer(frame, passed);
+        return frame is null ? Fail(0, "bad-frame", problem) : Answer(frame, () => Do(frame, passed));
     }
 
-    private bool Fail(long id, string code, string message)
+    private bool Fail(long id, string code, string message, PacketSocket? asker = null)
     {
-        Send(id, ControlKinds.Error, ControlCodec.Body(new ControlError(code, message), ControlJson.Default.ControlError));
+        Send(id, ControlKinds.Error, ControlCodec.Body(new ControlError(code, message), ControlJson.Default.ControlError), asker: asker);
         return false;
     }
 
-    private bool Answer(ControlFrame frame, DescriptorResources passed)
+    private bool Answer(ControlFrame frame, Action carryOut, PacketSocket? asker = null)
     {
         try
         {
-            Do(frame, passed);
+            carryOut();
         }
         catch (RequestException refused)
         {
-            Fail(frame.Id, refused.Code, refused.Message);
+            Fail(frame.Id, refused.Code, refused.Message, asker);
         }
 #pragma warning disable CA1031 // A request that meets an error of ours must not take the VM with it.
         catch (Exception cause)
 #pragma warning restore CA1031
         {
-            Fail(frame.Id, "internal", $"{cause.GetType().Name}: {cause.Message}");
+            Fail(frame.Id, "internal", $"{cause.GetType().Name}: {cause.Message}", asker);
         }
 
         return true;
@@ -174,12 +174,7 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
                 Ok(frame, Machine.Stats(ResidentBytes()), ControlJson.Default.WorkerStats);
                 return;
             case ControlKinds.Limits:
-                if (!ControlCodec.TryBody(frame, ControlJson.Default.LimitsBody, out LimitsBody? limits, out string problem))
-                {
-                    throw new RequestException("bad-frame", problem);
-                }
-
-                Machine.SetLimits(limits);
+                Machine.SetLimits(Body(frame, ControlJson.Default.LimitsBody));
                 Send(frame.Id, ControlKinds.Ok, null);
                 return;
             case ControlKinds.Memory:
@@ -198,6 +193,15 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
                 return;
             case ControlKinds.Console:
                 Console(frame);
+                return;
+            case ControlKinds.Devices:
+                Ok(frame, Machine.Devices, ControlJson.Default.DeviceList);
+                return;
+            case ControlKinds.AddDevice:
+                Ok(frame, Machine.Add(Body(frame, ControlJson.Default.PlugBody), passed), ControlJson.Default.DeviceInfo);
+                return;
+            case ControlKinds.RemoveDevice:
+                RemoveDevice(frame);
                 return;
             default:
                 throw new RequestException("unknown-kind", $"this worker knows no \"{frame.Kind}\"");
@@ -238,11 +242,7 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
             throw new RequestException("wrong-state", "this worker has its VM already");
         }
 
-        if (!ControlCodec.TryBody(frame, ControlJson.Default.CreateBody, out CreateBody? body, out string problem))
-        {
-            throw new RequestException("bad-frame", problem);
-        }
-
+        CreateBody body = Body(frame, ControlJson.Default.CreateBody);
         FileDescriptorHandle listener = passed.Take("listener");
         HostedMachine? machine = null;
         try
@@ -261,19 +261,27 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
 
         _listener = listener;
         _machine = machine;
+        _machine.OnDeviceRemoved(removal => Send(0, ControlKinds.DeviceRemoved, ControlCodec.Body(removal, ControlJson.Default.RemovalBody)));
     }
+
+    /// <summary>A removal takes the guest's time: it is answered when it is over, to who asked. A daemon that came meanwhile did not.</summary>
+    private void RemoveDevice(ControlFrame frame)
+    {
+        Task<RemovalBody> removal = Machine.RemoveAsync(Body(frame, ControlJson.Default.UnplugBody));
+        PacketSocket? asker = _connection;
+        _ = removal.ContinueWith(
+            ended => _ = Answer(frame, () => Ok(frame, ended.GetAwaiter().GetResult(), ControlJson.Default.RemovalBody, asker), asker),
+            CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+    }
+
+    private static T Body<T>(ControlFrame frame, JsonTypeInfo<T> type) where T : class =>
+        ControlCodec.TryBody(frame, type, out T? body, out string problem) ? body : throw new RequestException("bad-frame", problem);
 
     private VmMemory Memory(ControlFrame frame)
     {
-        MemoryWish? wish = null;
-        if (frame.Body is not null && !ControlCodec.TryBody(frame, ControlJson.Default.MemoryWish, out wish, out string problem))
+        if (frame.Body is not null)
         {
-            throw new RequestException("bad-frame", problem);
-        }
-
-        if (wish is not null)
-        {
-            Machine.SetMemory(wish);
+            Machine.SetMemory(Body(frame, ControlJson.Default.MemoryWish));
         }
 
         return Machine.Memory;
@@ -291,14 +299,20 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
         _over.Signal();
     }
 
-    private void Ok<T>(ControlFrame frame, T body, JsonTypeInfo<T> type) => Send(frame.Id, ControlKinds.Ok, ControlCodec.Body(body, type));
+    private void Ok<T>(ControlFrame frame, T body, JsonTypeInfo<T> type, PacketSocket? asker = null) => Send(frame.Id, ControlKinds.Ok, ControlCodec.Body(body, type), asker: asker);
 
     // A daemon that does not read loses messages, then its connection shows the damage; the VM goes on in any case.
-    private void Send(long id, string kind, JsonElement? body, FileDescriptorHandle? descriptor = null)
+    // With an asker it goes to that connection or nowhere: numbers of requests begin anew with each.
+    private void Send(long id, string kind, JsonElement? body, FileDescriptorHandle? descriptor = null, PacketSocket? asker = null)
     {
         byte[] bytes = ControlCodec.Encode(new ControlFrame { Id = id, Kind = kind, Body = body, Descriptors = descriptor is null ? null : ["console"] });
         lock (_sending)
         {
+            if (asker is not null && !ReferenceEquals(asker, _connection))
+            {
+                return;
+            }
+
             try
             {
                 _connection?.Send(bytes, descriptor is null ? [] : [descriptor], SendTimeout);

@@ -24,6 +24,7 @@ internal sealed class FakeWorkers : IWorkerLauncher
         }
 
         FakeWorker worker = new(vmId, 1000 + Alive.Count, () => Alive.TryRemove(vmId, out _));
+        worker.Give(spec);
         return Alive.TryAdd(vmId, worker) ? worker : throw new InvalidOperationException("two workers for one VM");
     }
 
@@ -141,6 +142,59 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
     }
 
     public IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>>? PresentMemory() => Present;
+
+    private readonly List<DeviceInfo> _devices = [];
+    private Action<RemovalBody>? _removed;
+    private int _disks, _nets;
+
+    /// <summary>The guest does not let go of anything unless it is forced.</summary>
+    internal bool Clings { get; set; }
+
+    internal WorkerException? RefusePlug { get; set; }
+
+    internal void Give(VmSpec spec)
+    {
+        _devices.AddRange(spec.Disks.Select(d => new DeviceInfo($"disk{_disks++}", "disk", d.Path, _devices.Count + 1, d.ReadOnly, false, false)));
+        _devices.AddRange(spec.Nets.Select(n => new DeviceInfo($"net{_nets++}", "net", n.Tap, _devices.Count + 1, false, false, false)));
+    }
+
+    /// <summary>The guest ejects a device.</summary>
+    internal void Eject(string device, DeviceRemoval how = DeviceRemoval.Removed)
+    {
+        Assert.Equal(1, _devices.RemoveAll(d => d.Name == device));
+        _removed!(new RemovalBody(device, how));
+    }
+
+    public Task<DeviceList> DevicesAsync(CancellationToken cancellation) => Task.FromResult(new DeviceList([.. _devices]));
+
+    public Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation) => Plug(new DeviceInfo($"disk{_disks++}", "disk", disk.Path, 20, disk.ReadOnly, false, false));
+
+    public Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation) => Plug(new DeviceInfo($"net{_nets++}", "net", net.Tap, 21, false, false, false));
+
+    public Task<DeviceRemoval> RemoveDeviceAsync(string device, TimeSpan patience, bool force, CancellationToken cancellation)
+    {
+        if (Clings && !force)
+        {
+            return Task.FromResult(DeviceRemoval.Refused);
+        }
+
+        DeviceRemoval how = Clings ? DeviceRemoval.Forced : DeviceRemoval.Removed;
+        Eject(device, how);
+        return Task.FromResult(how);
+    }
+
+    public void OnDeviceRemoved(Action<RemovalBody> handler) => _removed = handler;
+
+    private Task<DeviceInfo> Plug(DeviceInfo device)
+    {
+        if (RefusePlug is { } refused)
+        {
+            throw refused;
+        }
+
+        _devices.Add(device);
+        return Task.FromResult(device);
+    }
 
     /// <summary>A console that says everything back in upper case.</summary>
     public Task<Stream> OpenConsoleAsync(CancellationToken cancellation)

@@ -5,6 +5,9 @@ namespace Vmm.Host.Tests;
 /// <summary>One guest of the matrix.</summary>
 public sealed record GuestCase(string Name, string Kernel, string Format, int Cpus, int Vnodes, int MemoryMiB)
 {
+    /// <summary>A spec instead of options; it says the same of CPUs, vnodes and memory.</summary>
+    public string? Spec { get; init; }
+
     /// <summary>Guests of one group run in one test host.</summary>
     public string Group => $"{Kernel}-{Format}";
 }
@@ -46,7 +49,26 @@ public sealed class MatrixRun : IDisposable
            from format in new[] { "bzImage", "elf" }
            from cpus in new[] { 1, 2, 4 }
            select new GuestCase($"{kernel}-{format}-{cpus}", kernel, format, cpus, Math.Min(cpus, 2), 512),
+        Packed,
     ];
+
+    /// <summary>Threads, and an HMAT.</summary>
+    public static GuestCase Packed => new("trixie-cloud-bzImage-packed", "trixie-cloud", "bzImage", 4, 2, 512)
+    {
+        Spec = """
+            cpus: 4
+            memory: 512MiB
+            topology: {threads: 2}
+            boot: {kernel: kernel}
+            numa:
+              vnodes:
+                - {cpus: 0-1, memory: 256MiB, hostNodes: 0}
+                - {cpus: 2-3, memory: 256MiB, hostNodes: 1}
+              distances: [[10, 20], [20, 10]]
+              latencies: [[80, 140], [140, 95]]
+              bandwidths: [[20000, 9000], [9000, 17000]]
+            """,
+    };
 
     public GuestResult Result(string name)
     {
@@ -73,7 +95,11 @@ public sealed class MatrixRun : IDisposable
         File.Copy(Path.Combine(here, "matrix.sh"), Path.Combine(payload, "matrix.sh"));
         File.Copy(Path.Combine(folder, cases[0].Format == "elf" ? "vmlinux" : "vmlinuz"), Path.Combine(payload, "kernel"));
         Shell(root, 120, "tests/testhost/make-guest-initramfs", "--kernel", folder, "--script", Path.Combine(here, "guest.sh"), "--out", Path.Combine(payload, "initrd"));
-        File.WriteAllLines(Path.Combine(payload, "cases.txt"), cases.Select(c => $"{c.Name} kernel initrd {c.Cpus} {c.Vnodes} {c.MemoryMiB}MiB"));
+        File.WriteAllLines(Path.Combine(payload, "cases.txt"), cases.Select(c => $"{c.Name} kernel initrd {c.Cpus} {c.Vnodes} {c.MemoryMiB}MiB {(c.Spec is null ? "" : c.Name + ".yaml")}"));
+        foreach (GuestCase given in cases.Where(c => c.Spec is not null))
+        {
+            File.WriteAllText(Path.Combine(payload, given.Name + ".yaml"), given.Spec);
+        }
 
         // The emulated machine itself panics now and then (nested SVM in QEMU's emulation): then the group is tried again.
         for (int attempt = 1; ; attempt++)

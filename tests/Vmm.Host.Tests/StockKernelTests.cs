@@ -90,6 +90,16 @@ public sealed partial class StockKernelTests(MatrixRun run) : IClassFixture<Matr
         }
     }
 
+    [Fact]
+    public void Guest_sees_the_threads_and_the_memory_performance_of_its_spec()
+    {
+        GuestResult guest = run.Result(MatrixRun.Packed.Name);
+        Assert.Equal(
+            ["GUEST place 0 socket 0 siblings 0-1 package 0-1", "GUEST place 1 socket 0 siblings 0-1 package 0-1", "GUEST place 2 socket 1 siblings 2-3 package 2-3", "GUEST place 3 socket 1 siblings 2-3 package 2-3"],
+            guest.Said("place"));
+        Assert.Equal(["GUEST performance 0 latency 80 bandwidth 20000", "GUEST performance 1 latency 95 bandwidth 17000"], guest.Said("performance"));
+    }
+
     [GeneratedRegex(@"^GUEST node (?<node>\d+) cpus (?<cpus>\S*) kb (?<kb>\d+) distance (?<distance>[\d ]+)$")]
     private static partial Regex NodeLine();
 

@@ -1,4 +1,4 @@
-/* What MADT, SRAT and SLIT say, one line a fact, and a write and read of the first and last page of each memory range. */
+/* What MADT, SRAT, SLIT and HMAT say, one line a fact, and a write and read of the first and last page of each memory range. */
 #include "acpi.h"
 
 static void touch(u64 at)
@@ -42,11 +42,28 @@ static void show_srat(const u8 *t)
     }
 }
 
+static void show_hmat(const u8 *t)
+{
+    for (u32 at = 40, n = get32(t + 4); at + 8 <= n && get32(t + at + 4); at += get32(t + at + 4)) {
+        const u8 *e = t + at;
+        if (get16(e) == 0) {
+            print("HMAT target=%u initiator=%d\n", get32(e + 16), (get16(e + 8) & 1) ? (int)get32(e + 12) : -1);
+        } else if (get16(e) == 1) {
+            u32 initiators = get32(e + 12), targets = get32(e + 16);
+            const u8 *from = e + 32, *to = from + 4 * initiators, *entry = to + 4 * targets;
+            for (u32 i = 0; i < initiators; i++)
+                for (u32 j = 0; j < targets; j++)
+                    print("HMAT kind=%u from=%u to=%u value=%lu\n", e[9], get32(from + 4 * i), get32(to + 4 * j), get16(entry + 2 * (i * targets + j)) * get64(e + 24));
+        }
+    }
+}
+
 int main(struct start_info *info)
 {
     args_init(info);
     print("TABLES %u\n", acpi_init(info));
     const u8 *madt = (const u8 *)acpi_find("APIC"), *srat = (const u8 *)acpi_find("SRAT"), *slit = (const u8 *)acpi_find("SLIT");
+    const u8 *hmat = (const u8 *)acpi_find("HMAT");
     if (!madt)
         fail("no MADT");
     show_madt(madt);
@@ -55,6 +72,8 @@ int main(struct start_info *info)
     if (slit)
         for (u64 n = get64(slit + 36), i = 0; i < n * n; i++)
             print("DIST %lu %lu %u\n", i / n, i % n, slit[44 + i]);
+    if (hmat)
+        show_hmat(hmat);
     print("RESULT numa srat=%d slit=%d\n", srat != NULL, slit != NULL);
     return srat || arg_number("need_srat", 0) == 0 ? 0 : 1;
 }

@@ -46,6 +46,16 @@ internal static class VmCommands
         Option<bool> none = new("--none") { Description = "No limit" };
         vm.Add("limit", "Limit a disk or network device of a running VM, until its next start", [name, device, bandwidth, operations, none], (session, parsed, cancellation) =>
             LimitVerb.RunAsync(session, parsed.GetValue(name)!, parsed.GetValue(device)!, parsed.GetValue(bandwidth), parsed.GetValue(operations), parsed.GetValue(none), cancellation));
+        Option<string?> disk = new("--disk") { Description = "A disk, as 'vmmctl run --disk' takes it", HelpName = "path[,ro][,queues=N][,serial=S][,cache=direct|buffered]" };
+        Option<string?> net = new("--net") { Description = "A network device, as 'vmmctl run --net' takes it", HelpName = "tap=NAME[,mac=M][,queues=N]" };
+        Option<bool> temporary = new("--temporary") { Description = "Leave the stored spec as it is: the next start does not know of this change" };
+        Option<int> letGo = new("--timeout") { Description = "Seconds that the guest has to let go of the device", DefaultValueFactory = _ => 30, HelpName = "seconds" };
+        Option<bool> take = new("--force") { Description = "Take it when that time is over" };
+        vm.Add("devices", "Disks and network devices of a VM", [name], (session, parsed, cancellation) => DeviceVerbs.ListAsync(session, parsed.GetValue(name)!, cancellation));
+        vm.Add("attach", "Add a disk or network device, also while the VM runs", [name, disk, net, temporary], (session, parsed, cancellation) =>
+            DeviceVerbs.AttachAsync(session, parsed.GetValue(name)!, parsed.GetValue(disk), parsed.GetValue(net), parsed.GetValue(temporary), cancellation));
+        vm.Add("detach", "Remove a disk or network device, also while the VM runs: the guest is asked to let go of it", [name, device, letGo, take, temporary], (session, parsed, cancellation) =>
+            DeviceVerbs.DetachAsync(session, parsed.GetValue(name)!, parsed.GetValue(device)!, parsed.GetValue(letGo), parsed.GetValue(take), parsed.GetValue(temporary), cancellation));
         Option<int> vnode = new("--vnode") { Description = "Which vnode", HelpName = "K" };
         Option<string?> size = new("--size") { Description = "All memory the vnode shall have, e.g. 3GiB", HelpName = "size" };
         Option<string?> balloon = new("--balloon") { Description = "Size the balloon shall have", HelpName = "size" };

@@ -77,6 +77,18 @@ public static class ControlKinds
 
     /// <summary>A console; the answer carries one descriptor named <c>console</c>: a byte stream.</summary>
     public const string Console = "console";
+
+    /// <summary>Disks and network devices that are plugged; the answer is a <see cref="DeviceList"/>.</summary>
+    public const string Devices = "devices";
+
+    /// <summary>Plug a device in; with a <see cref="PlugBody"/> and its descriptors, the answer is a <see cref="DeviceInfo"/>.</summary>
+    public const string AddDevice = "add-device";
+
+    /// <summary>Take a device out; with an <see cref="UnplugBody"/>. Other requests go on meanwhile; the answer, a <see cref="RemovalBody"/>, comes when it is over.</summary>
+    public const string RemoveDevice = "remove-device";
+
+    /// <summary>Event: a device is gone, with a <see cref="RemovalBody"/>. Also for one that the guest let go of late, or by itself.</summary>
+    public const string DeviceRemoved = "device-removed";
 }
 
 /// <summary>Why a request was not done.</summary>

@@ -23,4 +23,9 @@ namespace Vmm.Contracts.Control;
 [JsonSerializable(typeof(VmMemory))]
 [JsonSerializable(typeof(WorkerNuma))]
 [JsonSerializable(typeof(RehomeBody))]
+[JsonSerializable(typeof(PlugBody))]
+[JsonSerializable(typeof(UnplugBody))]
+[JsonSerializable(typeof(RemovalBody))]
+[JsonSerializable(typeof(DeviceInfo))]
+[JsonSerializable(typeof(DeviceList))]
 public sealed partial class ControlJson : JsonSerializerContext;

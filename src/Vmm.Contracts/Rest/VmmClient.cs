@@ -172,6 +172,24 @@ public sealed partial class VmmClient : IDisposable
             JsonSerializer.Serialize(limits, RestJson.Default.DeviceLimits), null, cancellation).ConfigureAwait(false);
     }
 
+    /// <summary>Disks and network devices of a VM.</summary>
+    public Task<DeviceList> DevicesAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, Vm(name) + "/devices", null, RestJson.Default.DeviceList, cancellation);
+
+    /// <summary>Adds a device, also while the VM runs.</summary>
+    /// <param name="name">The VM.</param>
+    /// <param name="list"><c>disks</c> or <c>nets</c>.</param>
+    /// <param name="yaml">An entry of that list of a spec.</param>
+    /// <param name="stay">It is in the stored spec, too.</param>
+    /// <param name="cancellation">Ends the waiting.</param>
+    public Task<DeviceInfo> AttachAsync(string name, string list, string yaml, bool stay, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Post, $"{Vm(name)}/{list}?persistent={(stay ? "true" : "false")}", yaml, RestJson.Default.DeviceInfo, cancellation);
+
+    /// <summary>Removes a device, also while the VM runs: the guest has so long to let go of it, then it is taken (force) or stays.</summary>
+    public Task<RemovalBody> DetachAsync(string name, string device, TimeSpan patience, bool force, bool forGood, CancellationToken cancellation) => SendAsync(
+        HttpMethod.Delete,
+        string.Create(CultureInfo.InvariantCulture, $"{Vm(name)}/devices/{Uri.EscapeDataString(device)}?timeout={(int)patience.TotalSeconds}&force={(force ? "true" : "false")}&persistent={(forGood ? "true" : "false")}"),
+        null, RestJson.Default.RemovalBody, cancellation);
+
     /// <summary>The daemon's host.</summary>
     public Task<HostInfo> HostAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "host", null, RestJson.Default.HostInfo, cancellation);
 

@@ -18,6 +18,7 @@ internal static class Endpoints
         HostEndpoints.Map(api);
         VmEndpoints.Map(api, vms, jobs);
         NumaEndpoints.Map(api, vms, jobs);
+        DeviceEndpoints.Map(api, vms);
         JobEndpoints.Map(api, jobs);
         DiskEndpoints.Map(api, disks, jobs);
         EventEndpoints.Map(api, vms.Events);

@@ -72,6 +72,20 @@ internal static class Exchange
         }
     }
 
+    /// <summary>True or false from the query.</summary>
+    /// <exception cref="ApiException">It is neither.</exception>
+    internal static bool Flag(HttpContext context, string name, bool otherwise)
+    {
+        string text = context.Request.Query[name].ToString();
+        return text switch
+        {
+            "" => otherwise,
+            "true" => true,
+            "false" => false,
+            _ => throw new ApiException(400, "bad-request", "the request cannot be read", $"{name}={text}: expected true or false"),
+        };
+    }
+
     /// <summary>A number of seconds from the query.</summary>
     /// <exception cref="ApiException">It is not one from 0 to <paramref name="most"/>.</exception>
     internal static TimeSpan Seconds(HttpContext context, string name, int otherwise, int most)

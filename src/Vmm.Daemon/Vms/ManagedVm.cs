@@ -92,6 +92,7 @@ public sealed partial class ManagedVm : IDisposable
         Watch(worker);
         if (!unfinished)
         {
+            await LearnDevicesAsync(worker, cancellation).ConfigureAwait(false);
             return;
         }
 
@@ -227,7 +228,7 @@ public sealed partial class ManagedVm : IDisposable
         lock (_gate)
         {
             return _spec is { } spec
-                ? spec.Disks.Any(d => string.Equals(Path.GetFullPath(d.Path, "/"), path, StringComparison.Ordinal))
+                ? _unstored.Contains(path) || spec.Disks.Any(d => string.Equals(Path.GetFullPath(d.Path, "/"), path, StringComparison.Ordinal))
                 : _record.Spec.Contains(Path.GetFileName(path), StringComparison.Ordinal);
         }
     }
@@ -327,7 +328,15 @@ public sealed partial class ManagedVm : IDisposable
         }
     }
 
-    private static ApiException Refused(WorkerException e) => new(e.Code is "limits-impossible" or "memory-impossible" or "no-balloon" or "rehome-impossible" ? 422 : 502, e.Code, "the worker refused or failed", e.Message, inner: e);
+    private static ApiException Refused(WorkerException e) => new(StatusOf(e.Code), e.Code, "the worker refused or failed", e.Message, inner: e);
+
+    private static int StatusOf(string code) => code switch
+    {
+        "limits-impossible" or "memory-impossible" or "no-balloon" or "not-hotpluggable" or "rehome-impossible" => 422,
+        "no-such-device" => 404,
+        "no-slot" or "device-busy" or "disk-in-use" or "wrong-state" => 409,
+        _ => 502,
+    };
 
     private async Task<VmInfo> InTurn(Func<Task> command, CancellationToken cancellation)
     {
@@ -347,7 +356,11 @@ public sealed partial class ManagedVm : IDisposable
         }
     }
 
-    private void Watch(IWorker worker) => _ = worker.Ended.ContinueWith(ended => Over(worker, ended.Result), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+    private void Watch(IWorker worker)
+    {
+        worker.OnDeviceRemoved(OnDeviceRemoved);
+        _ = worker.Ended.ContinueWith(ended => Over(worker, ended.Result), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+    }
 
     /// <summary>The worker is gone. Called once or more; only the first call for the present worker counts.</summary>
     private void Over(IWorker worker, WorkerExit exit)
@@ -360,6 +373,8 @@ public sealed partial class ManagedVm : IDisposable
             }
 
             _worker = null;
+            _unstored.Clear();
+            _leaving.Clear();
             Become(VmLifeCycle.TryNext(_state, IsFault(exit) ? VmEvent.Failed : VmEvent.Ended, out VmState next) ? next : VmState.Failed);
             _events.Publish("ended", _record.Name, exit: exit);
             bool again = PlanRestart(exit, TimeSpan.FromMilliseconds(Environment.TickCount64 - _startedAt));

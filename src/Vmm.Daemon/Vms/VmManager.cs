@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
+using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Workers;
@@ -121,6 +122,10 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
             : throw new ApiException(422, "name-differs", "the spec names another VM", $"the spec says name: {spec.Name}, but it was sent for {name}: VMs are not renamed");
     }
 
+    /// <summary>Adds a disk to a VM.</summary>
+    /// <exception cref="ApiException">It cannot be added.</exception>
+    internal Task<DeviceInfo> AttachAsync(string name, DiskSpec disk, bool stay, long? revision, CancellationToken cancellation) => Get(name).AttachAsync(disk, stay, revision, cancellation);
+
     /// <summary>Forgets a VM that does not run.</summary>
     /// <exception cref="ApiException">It runs, was changed meanwhile, or is not there.</exception>
     public async Task RemoveAsync(string name, long? revision, CancellationToken cancellation)
@@ -156,12 +161,23 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
         try
         {
             VmSpec spec = SpecReader.Read(yaml, "spec", folder.Length > 0 ? folder : null);
-            List<SpecProblem> problems = [.. SpecFiles.Check(spec), .. Relative(spec)];
-            return problems.Count == 0 ? spec : throw new SpecException(problems);
+            CheckFiles(spec);
+            return spec;
         }
         catch (SpecException e)
         {
             throw ApiException.OfSpec(e);
+        }
+    }
+
+    /// <summary>Looks whether files are named so that the daemon finds them, and are there; <paramref name="part"/> is what a problem's path may begin with, and does not in the answer.</summary>
+    /// <exception cref="ApiException">One is not.</exception>
+    internal static void CheckFiles(VmSpec spec, string part = "")
+    {
+        List<SpecProblem> problems = [.. SpecFiles.Check(spec), .. Relative(spec)];
+        if (problems.Count > 0)
+        {
+            throw ApiException.OfSpec(new SpecException([.. problems.Select(p => p.Path.StartsWith(part, StringComparison.Ordinal) ? p with { Path = p.Path[part.Length..] } : p)]));
         }
     }
 

@@ -39,10 +39,11 @@ internal sealed class ControlClient : IDisposable
     /// <summary>True when this end closed the connection.</summary>
     internal bool ClosedHere => _closing.IsCancellationRequested;
 
-    /// <summary>Sends a request and waits for its answer.</summary>
+    /// <summary>Sends a request and waits for its answer; one that takes the guest's time has <paramref name="longer"/> in addition.</summary>
     /// <exception cref="WorkerException">Refused, no answer in time, or the worker is gone.</exception>
-    internal async Task<Answer> CallAsync(string kind, JsonElement? body, IReadOnlyList<string>? names, FileDescriptorHandle[] descriptors, CancellationToken cancellation)
+    internal async Task<Answer> CallAsync(string kind, JsonElement? body, IReadOnlyList<string>? names, FileDescriptorHandle[] descriptors, CancellationToken cancellation, TimeSpan longer = default)
     {
+        TimeSpan timeout = _timeout + longer;
         long id = Interlocked.Increment(ref _lastId);
         TaskCompletionSource<Answer> call = new(TaskCreationOptions.RunContinuationsAsynchronously);
         _calls[id] = call;
@@ -75,11 +76,11 @@ internal sealed class ControlClient : IDisposable
                 throw Gone(kind, null);
             }
 
-            return await call.Task.WaitAsync(_timeout, cancellation).ConfigureAwait(false);
+            return await call.Task.WaitAsync(timeout, cancellation).ConfigureAwait(false);
         }
         catch (TimeoutException cause)
         {
-            throw new WorkerException("worker-timeout", $"the worker did not answer \"{kind}\" within {_timeout.TotalSeconds:0} s", cause);
+            throw new WorkerException("worker-timeout", $"the worker did not answer \"{kind}\" within {timeout.TotalSeconds:0} s", cause);
         }
         finally
         {

@@ -1,4 +1,5 @@
 using Vmm.Contracts.Control;
+using Vmm.Machine.Spec;
 
 namespace Vmm.Daemon.Workers;
 
@@ -38,6 +39,18 @@ internal sealed class EndedWorker(string vmId, WorkerExit exit) : IWorker
     public Task CancelRehomeAsync(CancellationToken cancellation) => throw Over();
 
     public IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>>? PresentMemory() => null;
+
+    public Task<DeviceList> DevicesAsync(CancellationToken cancellation) => throw Over();
+
+    public Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation) => throw Over();
+
+    public Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation) => throw Over();
+
+    public Task<DeviceRemoval> RemoveDeviceAsync(string device, TimeSpan patience, bool force, CancellationToken cancellation) => throw Over();
+
+    public void OnDeviceRemoved(Action<RemovalBody> handler)
+    {
+    }
 
     public Task<Stream> OpenConsoleAsync(CancellationToken cancellation) => throw Over();
 

@@ -81,6 +81,24 @@ public interface IWorker : IAsyncDisposable
     /// <summary>Bytes present per vnode and host node, as the kernel counts them; null when it does not let this daemon look.</summary>
     IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>>? PresentMemory();
 
+    /// <summary>Disks and network devices that are plugged now.</summary>
+    Task<DeviceList> DevicesAsync(CancellationToken cancellation);
+
+    /// <summary>Opens a disk and plugs it in.</summary>
+    /// <exception cref="WorkerException">It cannot be opened or plugged.</exception>
+    Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation);
+
+    /// <summary>Opens a tap and plugs it in.</summary>
+    /// <exception cref="WorkerException">It cannot be opened or plugged.</exception>
+    Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation);
+
+    /// <summary>Asks the guest to let go of a device and waits so long; with <paramref name="force"/> it is taken then.</summary>
+    /// <exception cref="WorkerException">It cannot be removed, whatever the guest does.</exception>
+    Task<DeviceRemoval> RemoveDeviceAsync(string device, TimeSpan patience, bool force, CancellationToken cancellation);
+
+    /// <summary>Calls <paramref name="handler"/> for every device that is gone, from any thread; handlers must be quick.</summary>
+    void OnDeviceRemoved(Action<RemovalBody> handler);
+
     /// <summary>A stream to the serial console. Starts with the last 64 KiB of output; several may be open, each sees all output, input goes to the guest in turn.</summary>
     Task<Stream> OpenConsoleAsync(CancellationToken cancellation);
 }

@@ -3,6 +3,7 @@ using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
+using Vmm.Machine.Spec;
 using Vmm.Memory;
 
 namespace Vmm.Daemon.Workers;
@@ -17,6 +18,7 @@ internal sealed class RemoteWorker : IWorker
     private readonly WorkerLauncherOptions _options;
     private readonly Lock _lock = new();
     private readonly List<Action<WorkerState>> _handlers = [];
+    private readonly List<Action<RemovalBody>> _removalHandlers = [];
     private readonly TaskCompletionSource<WorkerExit> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Action<RemoteWorker> _gone;
     private readonly Task _watch;
@@ -126,6 +128,42 @@ internal sealed class RemoteWorker : IWorker
         {
             return null; // a kernel without NUMA, a daemon without CAP_SYS_PTRACE, or a worker that just ended
         }
+    }
+
+    public Task<DeviceList> DevicesAsync(CancellationToken cancellation) => AskAsync(ControlKinds.Devices, ControlJson.Default.DeviceList, cancellation);
+
+    public async Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation)
+    {
+        using WorkerResources resources = WorkerResources.Open(disk);
+        return await PlugAsync(new PlugBody(VmSpecJson.Write(disk), null), resources, cancellation).ConfigureAwait(false);
+    }
+
+    public async Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation)
+    {
+        using WorkerResources resources = WorkerResources.Open(net);
+        return await PlugAsync(new PlugBody(null, VmSpecJson.Write(WorkerResources.WithMtu(net))), resources, cancellation).ConfigureAwait(false);
+    }
+
+    public async Task<DeviceRemoval> RemoveDeviceAsync(string device, TimeSpan patience, bool force, CancellationToken cancellation)
+    {
+        UnplugBody body = new(device, (int)patience.TotalMilliseconds, force);
+        ControlClient.Answer answer = await _client.CallAsync(ControlKinds.RemoveDevice, ControlCodec.Body(body, ControlJson.Default.UnplugBody), null, [], cancellation, patience).ConfigureAwait(false);
+        return Body(answer, ControlJson.Default.RemovalBody).Outcome;
+    }
+
+    public void OnDeviceRemoved(Action<RemovalBody> handler)
+    {
+        lock (_lock)
+        {
+            _removalHandlers.Add(handler);
+        }
+    }
+
+    private async Task<DeviceInfo> PlugAsync(PlugBody body, WorkerResources resources, CancellationToken cancellation)
+    {
+        ControlClient.Answer answer = await _client
+            .CallAsync(ControlKinds.AddDevice, ControlCodec.Body(body, ControlJson.Default.PlugBody), resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
+        return Body(answer, ControlJson.Default.DeviceInfo);
     }
 
     public async Task<Stream> OpenConsoleAsync(CancellationToken cancellation)
@@ -242,6 +280,19 @@ internal sealed class RemoteWorker : IWorker
             }
 
             SetState(WorkerState.Ended);
+        }
+        else if (string.Equals(frame.Kind, ControlKinds.DeviceRemoved, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal, out _))
+        {
+            Action<RemovalBody>[] handlers;
+            lock (_lock)
+            {
+                handlers = [.. _removalHandlers];
+            }
+
+            foreach (Action<RemovalBody> handler in handlers)
+            {
+                handler(removal);
+            }
         }
     }
 

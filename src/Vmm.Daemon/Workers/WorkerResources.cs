@@ -19,57 +19,70 @@ internal sealed class WorkerResources : IDisposable
 
     /// <summary>Opens everything a spec names.</summary>
     /// <exception cref="WorkerException">Something cannot be opened.</exception>
-    internal static WorkerResources Open(VmSpec spec)
+    internal static WorkerResources Open(VmSpec spec) => Open(resources =>
+    {
+        resources.AddFile(ResourceNames.Kernel, spec.Boot.Kernel, "kernel-open-failed");
+        if (spec.Boot.Initrd is { } initrd)
+        {
+            resources.AddFile(ResourceNames.Initrd, initrd, "initrd-open-failed");
+        }
+
+        for (int i = 0; i < spec.Disks.Count; i++)
+        {
+            resources.AddDisk(i, spec.Disks[i]);
+        }
+
+        for (int i = 0; i < spec.Nets.Count; i++)
+        {
+            resources.AddNet(i, spec.Nets[i]);
+        }
+    });
+
+    /// <summary>Opens a disk for a running VM.</summary>
+    /// <exception cref="WorkerException">It cannot be opened.</exception>
+    internal static WorkerResources Open(DiskSpec disk) => Open(resources => resources.AddDisk(0, disk));
+
+    /// <summary>Opens a tap for a running VM.</summary>
+    /// <exception cref="WorkerException">It cannot be opened.</exception>
+    internal static WorkerResources Open(NetSpec net) => Open(resources => resources.AddNet(0, net));
+
+    /// <summary>The spec with the MTU of each tap in it: a worker may see no network interfaces.</summary>
+    internal static VmSpec WithMtus(VmSpec spec) => spec.Nets.Count == 0 ? spec : spec with { Nets = [.. spec.Nets.Select(WithMtu)] };
+
+    /// <summary>The network device with its tap's MTU.</summary>
+    internal static NetSpec WithMtu(NetSpec net) => net with { Mtu = net.Mtu ?? (TapQueue.MtuOf(net.Tap) is >= 68 and <= ushort.MaxValue and var mtu ? mtu : null) };
+
+    /// <summary>What a worker in the pool gets ready with.</summary>
+    /// <exception cref="WorkerException">KVM cannot be opened.</exception>
+    internal static WorkerResources ForPreparation()
+    {
+        try
+        {
+            return Open(resources =>
+            {
+                resources.AddKvm();
+                resources.Add(ResourceNames.RehearsalKvm, KvmHandle.Open(KvmSystem.DefaultPath));
+            });
+        }
+        catch (KernelException cause)
+        {
+            throw new WorkerException("kvm-unavailable", cause.Message, cause);
+        }
+    }
+
+    /// <summary>All of it, or nothing.</summary>
+    private static WorkerResources Open(Action<WorkerResources> addAll)
     {
         WorkerResources resources = new();
         try
         {
-            resources.AddFile(ResourceNames.Kernel, spec.Boot.Kernel, "kernel-open-failed");
-            if (spec.Boot.Initrd is { } initrd)
-            {
-                resources.AddFile(ResourceNames.Initrd, initrd, "initrd-open-failed");
-            }
-
-            for (int i = 0; i < spec.Disks.Count; i++)
-            {
-                resources.AddDisk(i, spec.Disks[i]);
-            }
-
-            for (int i = 0; i < spec.Nets.Count; i++)
-            {
-                resources.AddNet(i, spec.Nets[i]);
-            }
-
+            addAll(resources);
             return resources;
         }
         catch
         {
             resources.Dispose();
             throw;
-        }
-    }
-
-    /// <summary>The spec with the MTU of each tap in it: a worker may see no network interfaces.</summary>
-    internal static VmSpec WithMtus(VmSpec spec) => spec.Nets.Count == 0 ? spec : spec with
-    {
-        Nets = [.. spec.Nets.Select(n => n with { Mtu = n.Mtu ?? (TapQueue.MtuOf(n.Tap) is >= 68 and <= ushort.MaxValue and var mtu ? mtu : null) })],
-    };
-
-    /// <summary>What a worker in the pool gets ready with.</summary>
-    /// <exception cref="WorkerException">KVM cannot be opened.</exception>
-    internal static WorkerResources ForPreparation()
-    {
-        WorkerResources resources = new();
-        try
-        {
-            resources.AddKvm();
-            resources.Add(ResourceNames.RehearsalKvm, KvmHandle.Open(KvmSystem.DefaultPath));
-            return resources;
-        }
-        catch (Exception cause)
-        {
-            resources.Dispose();
-            throw cause is KernelException ? new WorkerException("kvm-unavailable", cause.Message, cause) : cause;
         }
     }
 

@@ -26,6 +26,9 @@ public sealed record AcpiConfig
     /// <summary>SLIT rows; null leaves SRAT and SLIT out (no NUMA).</summary>
     public IReadOnlyList<IReadOnlyList<int>>? Distances { get; init; }
 
+    /// <summary>What HMAT says; null leaves it out.</summary>
+    public AcpiPerformance? Performance { get; init; }
+
     /// <summary>ECAM base.</summary>
     public required GuestAddress EcamBase { get; init; }
 

@@ -28,10 +28,19 @@ public static class AcpiTables
         listed.Add(Append(image, at, Fadt(config, dsdtAt).ToArray()));
         listed.Add(Append(image, at, Madt(config).ToArray()));
         listed.Add(Append(image, at, Mcfg(config).ToArray()));
+        if (config.Serial)
+        {
+            listed.Add(Append(image, at, Spcr().ToArray()));
+        }
+
         if (config.Distances is not null)
         {
             listed.Add(Append(image, at, Srat(config).ToArray()));
             listed.Add(Append(image, at, Slit(config.Distances).ToArray()));
+            if (config.Performance is { } performance)
+            {
+                listed.Add(Append(image, at, Hmat.Build(performance).ToArray()));
+            }
         }
 
         AcpiTable xsdt = new("XSDT", 1);
@@ -108,6 +117,13 @@ public static class AcpiTables
     /// <summary>PCI Firmware specification 3.2, section 4.1.2.</summary>
     private static AcpiTable Mcfg(AcpiConfig config) => new AcpiTable("MCFG", 1)
         .Zero(8).U64(config.EcamBase.Value).U16(0).U8(0).U8(config.LastBus).U32(0);
+
+    /// <summary>Serial Port Console Redirection table, revision 2: the 16550 at port 0x3F8, GSI 4, 115200 8N1; not a PCI device. Linux's <c>earlycon</c> finds it.</summary>
+    private static AcpiTable Spcr() => new AcpiTable("SPCR", 2)
+        .U8(0).Zero(3).PortRegister(0x3F8)
+        .U8(2).U8(0).U32(4)                  // through the IOAPIC
+        .U8(7).U8(0).U8(1).U8(0).U8(3).U8(0) // 115200, no parity, one stop bit, no flow control, ANSI
+        .U16(0xFFFF).U16(0xFFFF).Zero(12);
 
     /// <summary>5.2.16.</summary>
     private static AcpiTable Srat(AcpiConfig config)

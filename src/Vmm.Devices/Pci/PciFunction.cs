@@ -19,9 +19,10 @@ public interface IMmioMap
 public abstract class PciFunction : IDisposable
 {
     private const int CommandOffset = 0x04;
-    private const ushort CommandMemory = 2;
+    private const ushort CommandMemory = 2, CommandBusMaster = 4;
     private readonly BarSlot?[] _bars = new BarSlot?[6];
     private IMmioMap? _mmio;
+    private bool _busMaster;
 
     /// <summary>Builds the header (PCI Express base spec 7.5.1).</summary>
     protected PciFunction(string name, ushort vendor, ushort device, uint classCode, byte revision)
@@ -72,6 +73,9 @@ public abstract class PciFunction : IDisposable
     /// <summary>Called before software reads configuration (windows such as virtio's PCI configuration access).</summary>
     protected virtual void ConfigReading(int offset, int length) { }
 
+    /// <summary>Software allowed the function to access memory and send messages, or forbids it (PCI Express base spec 7.5.1.1.3); forbidden at first.</summary>
+    protected virtual void BusMasterChanged(bool allowed) { }
+
     /// <summary>A memory BAR appeared at, or vanished (null) from, guest physical addresses.</summary>
     protected virtual void BarMoved(int bar, GuestAddress? at) { }
 
@@ -111,6 +115,12 @@ public abstract class PciFunction : IDisposable
         if (offset < 0x28 && offset + data.Length > CommandOffset)
         {
             UpdateMappings();
+            bool busMaster = (Config.U16(CommandOffset) & CommandBusMaster) != 0;
+            if (busMaster != _busMaster)
+            {
+                _busMaster = busMaster;
+                BusMasterChanged(busMaster);
+            }
         }
 
         ConfigWritten(offset, data.Length);

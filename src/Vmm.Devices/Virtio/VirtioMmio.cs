@@ -19,7 +19,7 @@ public sealed class VirtioMmio : VirtioTransport, IBusDevice
 
     /// <summary>Builds the window; <paramref name="line"/> is pulsed for every interrupt.</summary>
     public VirtioMmio(VirtioDevice device, GuestMemory memory, IInterruptLine line)
-        : base(device, memory) => _line = line;
+        : base(device, memory, mayTransfer: true) => _line = line;
 
     /// <summary>Doorbell of a queue, for binding.</summary>
     public EventFd QueueDoorbell(int queue) => Doorbell(queue);
@@ -127,11 +127,17 @@ public sealed class VirtioMmio : VirtioTransport, IBusDevice
         }
     }
 
-    private static void WriteQueue(QueueSetup queue, int offset, uint value)
+    private void WriteQueue(QueueSetup queue, int offset, uint value)
     {
         if (offset == 0x044)
         {
-            queue.Enabled = (value & 1) != 0;
+            bool enabled = (value & 1) != 0;
+            if (queue.Enabled && !enabled)
+            {
+                Halt($"queue {QueueSelect} was taken away while it was in use"); // 4.2.2.2: nothing of it is touched once QueueReady reads as 0
+            }
+
+            queue.Enabled = enabled;
             return;
         }
 

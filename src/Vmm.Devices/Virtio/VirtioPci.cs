@@ -90,6 +90,9 @@ public sealed class VirtioPciFunction : PciFunction
     }
 
     /// <inheritdoc/>
+    protected override void BusMasterChanged(bool allowed) => _transport.AllowTransfers(allowed);
+
+    /// <inheritdoc/>
     protected override void BarMoved(int bar, GuestAddress? at)
     {
         if (_doorbells is null)

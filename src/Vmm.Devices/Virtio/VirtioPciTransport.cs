@@ -7,12 +7,15 @@ using Vmm.Memory;
 namespace Vmm.Devices.Virtio;
 
 /// <summary>The BAR of a virtio-pci function: register windows over <see cref="VirtioTransport"/> (virtio 1.2 sections 4.1.4.3 to 4.1.4.6).</summary>
-internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory, MsixTable msix) : VirtioTransport(device, memory), IBusDevice
+internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory, MsixTable msix) : VirtioTransport(device, memory, mayTransfer: false), IBusDevice
 {
     private int _isr;
     private int _configVector = 0xFFFF;
 
     internal MsixTable Msix => msix;
+
+    /// <summary>Bus master enable.</summary>
+    internal void AllowTransfers(bool allowed) => SetTransfers(allowed);
 
     /// <summary>Where the BAR is while the doorbells are bound.</summary>
     internal GuestAddress? BoundAt { get; set; }
@@ -82,11 +85,15 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
         }
     }
 
+    // A message is a write to memory: there is none without bus master enable.
     public override void SignalQueue(int queue)
     {
         if (msix.Enabled)
         {
-            msix.Signal(QueueVector(queue));
+            if (MayTransfer)
+            {
+                msix.Signal(QueueVector(queue));
+            }
         }
         else
         {
@@ -98,7 +105,10 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
     {
         if (msix.Enabled)
         {
-            msix.Signal(Volatile.Read(ref _configVector));
+            if (MayTransfer)
+            {
+                msix.Signal(Volatile.Read(ref _configVector));
+            }
         }
         else
         {

@@ -16,11 +16,16 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     private readonly QueueSetup[] _queues;
     private int _status;
     private bool _active;
+    private volatile bool _mayTransfer;
     private ulong _driverFeatures;
 
     /// <summary>Wraps a device; its doorbells exist from now on.</summary>
-    protected VirtioTransport(VirtioDevice device, GuestMemory memory)
+    /// <param name="device">The device.</param>
+    /// <param name="memory">Guest RAM.</param>
+    /// <param name="mayTransfer">It may access guest memory from the start.</param>
+    protected VirtioTransport(VirtioDevice device, GuestMemory memory, bool mayTransfer)
     {
+        _mayTransfer = mayTransfer;
         Device = device;
         _memory = memory;
         OfferedFeatures = device.DeviceFeatures | VirtioFeatures.Transport;
@@ -115,9 +120,51 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
             added &= ~StatusFeaturesOk; // the driver reads it back and learns (3.1.1 step 6)
         }
 
-        bool start = (added & StatusDriverOk) != 0 && ((now | added) & StatusFeaturesOk) != 0 && !_active;
         Interlocked.Or(ref _status, added);
-        if (start)
+        if ((added & StatusDriverOk) != 0)
+        {
+            Start();
+        }
+    }
+
+    /// <summary>The device may access guest memory now.</summary>
+    protected bool MayTransfer => _mayTransfer;
+
+    /// <summary>
+    /// The bus lets the device access guest memory from now on, or not any more: a driver that is ready is served from then on; queues that are in use stop,
+    /// and the driver has to reset the device.
+    /// </summary>
+    protected void SetTransfers(bool allowed)
+    {
+        lock (Gate)
+        {
+            _mayTransfer = allowed;
+            if (allowed)
+            {
+                Start();
+            }
+            else
+            {
+                Halt("bus mastering was switched off while queues were in use");
+            }
+        }
+    }
+
+    /// <summary>The driver took away what running queues need: they stop, and it has to reset the device.</summary>
+    protected void Halt(string reason)
+    {
+        if (_active)
+        {
+            Device.Reset();
+            _active = false;
+            SetNeedsReset(reason);
+        }
+    }
+
+    private void Start()
+    {
+        const int Ready = StatusDriverOk | StatusFeaturesOk;
+        if (_mayTransfer && !_active && !Gone && (Status & (Ready | StatusNeedsReset)) == Ready)
         {
             Activate();
         }

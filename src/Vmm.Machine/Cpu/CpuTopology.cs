@@ -1,34 +1,57 @@
 using System.Numerics;
+using Vmm.Machine.Spec;
 
 namespace Vmm.Machine.Cpu;
 
 /// <summary>One vCPU: its number, the vnode it sits on, and its APIC id.</summary>
-public sealed record VcpuPlace(int Index, int Vnode, uint ApicId);
+/// <param name="Index">Number of the vCPU.</param>
+/// <param name="Vnode">Its vnode.</param>
+/// <param name="ApicId">Package, die, core and thread, in fields of the widths of <see cref="CpuTopology"/>.</param>
+public sealed record VcpuPlace(int Index, int Vnode, uint ApicId)
+{
+    /// <summary>Die, counted over all packages.</summary>
+    public int Die { get; init; }
+}
 
 /// <summary>
-/// Each vnode is one package (socket): Linux refuses to believe in a last-level cache that spans NUMA nodes,
-/// and the APIC id carries the package number above the core number (Intel SDM vol. 3, 9.9.3.2).
+/// Packages, dies, cores and threads, and the APIC ids that tell of them (Intel SDM vol. 3, 9.9.3.2). Without a wish each vnode is one package of
+/// single-threaded cores: Linux refuses to believe in a last-level cache that spans NUMA nodes.
 /// </summary>
 public sealed class CpuTopology
 {
-    private CpuTopology(IReadOnlyList<VcpuPlace> vcpus, int coreBits, int packages)
+    private CpuTopology(VcpuPlace[] vcpus, CpuShape shape, bool asked)
     {
         Vcpus = vcpus;
-        CoreBits = coreBits;
-        Packages = packages;
+        Shape = shape;
+        Asked = asked;
+        ThreadBits = BitsFor(shape.Threads);
+        DieShift = ThreadBits + BitsFor(shape.Cores);
+        PackageShift = DieShift + BitsFor(shape.Dies);
     }
 
     /// <summary>All vCPUs, by index.</summary>
     public IReadOnlyList<VcpuPlace> Vcpus { get; }
 
+    /// <summary>Numbers of everything. Without a wish the packages may be of different sizes, and this is the largest.</summary>
+    public CpuShape Shape { get; }
+
+    /// <summary>The spec asked for it.</summary>
+    public bool Asked { get; }
+
+    /// <summary>Bits of the APIC id below the core number.</summary>
+    public int ThreadBits { get; }
+
+    /// <summary>Bits of the APIC id below the die number.</summary>
+    public int DieShift { get; }
+
     /// <summary>Bits of the APIC id below the package number.</summary>
-    public int CoreBits { get; }
+    public int PackageShift { get; }
 
     /// <summary>Number of packages that have a vCPU.</summary>
-    public int Packages { get; }
+    public int Packages => Shape.Sockets;
 
-    /// <summary>Logical processors per package that the APIC id has room for.</summary>
-    public int CoresPerPackage => 1 << CoreBits;
+    /// <summary>Logical processors that the APIC ids of a package have room for.</summary>
+    public int IdsPerPackage => 1 << PackageShift;
 
     /// <summary>Builds the topology from the vnode of each vCPU.</summary>
     public static CpuTopology Create(int[] vnodeOfVcpu)
@@ -52,16 +75,46 @@ public sealed class CpuTopology
             most = Math.Max(most, population[vnode]);
         }
 
-        int coreBits = most <= 1 ? 0 : 32 - BitOperations.LeadingZeroCount((uint)(most - 1));
+        int coreBits = BitsFor(most);
         int[] used = new int[vnodes];
         VcpuPlace[] vcpus = new VcpuPlace[vnodeOfVcpu.Length];
         for (int i = 0; i < vcpus.Length; i++)
         {
             int vnode = vnodeOfVcpu[i];
             int core = used[vnode]++;
-            vcpus[i] = new VcpuPlace(i, vnode, ((uint)packageOf[vnode] << coreBits) | (uint)core);
+            vcpus[i] = new VcpuPlace(i, vnode, ((uint)packageOf[vnode] << coreBits) | (uint)core) { Die = packageOf[vnode] };
         }
 
-        return new CpuTopology(vcpus, coreBits, packages);
+        return new CpuTopology(vcpus, new CpuShape(packages, 1, most, 1), asked: false);
     }
+
+    /// <summary>Builds the topology that a spec asks for.</summary>
+    /// <exception cref="ArgumentException">A die would lie in two vnodes.</exception>
+    public static CpuTopology Create(int[] vnodeOfVcpu, CpuShape shape)
+    {
+        int threadBits = BitsFor(shape.Threads), dieShift = threadBits + BitsFor(shape.Cores), packageShift = dieShift + BitsFor(shape.Dies);
+        VcpuPlace[] vcpus = new VcpuPlace[vnodeOfVcpu.Length];
+        for (int i = 0; i < vcpus.Length; i++)
+        {
+            int thread = i % shape.Threads, core = i / shape.Threads % shape.Cores, die = i / shape.CpusOfDie, first = die * shape.CpusOfDie;
+            if (vnodeOfVcpu[i] != vnodeOfVcpu[first])
+            {
+                throw new ArgumentException($"vCPUs {first} and {i} share a die but not a vnode: a last-level cache does not span NUMA nodes; take another topology, or other vnodes", nameof(shape));
+            }
+
+            uint id = ((uint)(die / shape.Dies) << packageShift) | ((uint)(die % shape.Dies) << dieShift) | ((uint)core << threadBits) | (uint)thread;
+            vcpus[i] = new VcpuPlace(i, vnodeOfVcpu[i], id) { Die = die };
+        }
+
+        return new CpuTopology(vcpus, shape, asked: true);
+    }
+
+    /// <summary>The APIC id of the last vCPU.</summary>
+    public static uint GreatestApicId(CpuShape shape)
+    {
+        int dieShift = BitsFor(shape.Threads) + BitsFor(shape.Cores);
+        return ((uint)(shape.Sockets - 1) << (dieShift + BitsFor(shape.Dies))) | ((uint)(shape.Dies - 1) << dieShift) | ((uint)(shape.Cores - 1) << BitsFor(shape.Threads)) | (uint)(shape.Threads - 1);
+    }
+
+    private static int BitsFor(int count) => count <= 1 ? 0 : 32 - BitOperations.LeadingZeroCount((uint)(count - 1));
 }

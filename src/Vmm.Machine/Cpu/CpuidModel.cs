@@ -22,7 +22,7 @@ public static class CpuidModel
             switch (entry.Function)
             {
                 case 0x0:
-                    maxLeaf = Math.Max(entry.Eax, 0xB);
+                    maxLeaf = Math.Max(entry.Eax, topology.Shape.Dies > 1 ? 0x1Fu : 0xB);
                     entry.Eax = maxLeaf;
                     amd = entry.Ebx is 0x68747541 or 0x6F677948; // "Auth"enticAMD, "Hygo"nGenuine
                     break;
@@ -35,14 +35,21 @@ public static class CpuidModel
                 case 0xB or 0x1F:
                     continue; // written below
                 case 0x8000_0001:
-                    entry.Ecx &= ~(1u << 22); // TOPOEXT: its leaf 0x8000001E would describe the host's nodes
-                    entry.Ecx = topology.CoresPerPackage > 1 ? entry.Ecx | 2 : entry.Ecx & ~2u; // CmpLegacy
+                    // TOPOEXT: leaves 0x8000001D and 0x8000001E, which a topology of single-threaded cores does without.
+                    entry.Ecx = topology.Asked ? entry.Ecx : entry.Ecx & ~(1u << 22);
+                    entry.Ecx = topology.IdsPerPackage > 1 ? entry.Ecx | 2 : entry.Ecx & ~2u; // CmpLegacy
                     break;
                 case 0x8000_0008:
-                    entry.Ecx = amd ? ((uint)topology.CoreBits << 12) | (uint)(topology.CoresPerPackage - 1) : 0;
+                    entry.Ecx = amd ? ((uint)topology.PackageShift << 12) | (uint)(topology.IdsPerPackage - 1) : 0;
                     break;
-                case 0x8000_001D or 0x8000_001E:
+                case 0x8000_001D or 0x8000_001E when !topology.Asked:
                     continue;
+                case 0x8000_001D:
+                    CacheSharing(ref entry, topology);
+                    break;
+                case 0x8000_001E:
+                    Unit(ref entry, topology, vcpu);
+                    break;
                 default:
                     break;
             }
@@ -50,10 +57,10 @@ public static class CpuidModel
             entries.Add(entry);
         }
 
-        AddExtendedTopology(entries, 0xB, topology, vcpu);
+        AddExtendedTopology(entries, 0xB, topology, vcpu, dies: false);
         if (maxLeaf >= 0x1F)
         {
-            AddExtendedTopology(entries, 0x1F, topology, vcpu);
+            AddExtendedTopology(entries, 0x1F, topology, vcpu, topology.Shape.Dies > 1);
         }
 
         return [.. entries];
@@ -75,11 +82,11 @@ public static class CpuidModel
 
     private static void Features(ref KvmCpuidEntry entry, CpuTopology topology, VcpuPlace vcpu, bool tscDeadline)
     {
-        entry.Ebx = (entry.Ebx & 0xFFFF) | (Math.Min(vcpu.ApicId, 255) << 24) | ((uint)Math.Min(topology.CoresPerPackage, 255) << 16);
+        entry.Ebx = (entry.Ebx & 0xFFFF) | (Math.Min(vcpu.ApicId, 255) << 24) | ((uint)Math.Min(topology.IdsPerPackage, 255) << 16);
         entry.Ecx |= 1u << 31; // hypervisor present
         entry.Ecx |= 1u << 21; // x2APIC, which the in-kernel LAPIC has
         entry.Ecx = tscDeadline ? entry.Ecx | (1u << 24) : entry.Ecx & ~(1u << 24);
-        entry.Edx = topology.CoresPerPackage > 1 ? entry.Edx | (1u << 28) : entry.Edx & ~(1u << 28); // HTT: EBX[23:16] is valid
+        entry.Edx = topology.IdsPerPackage > 1 ? entry.Edx | (1u << 28) : entry.Edx & ~(1u << 28); // HTT: EBX[23:16] is valid
     }
 
     private static void CacheSharing(ref KvmCpuidEntry entry, CpuTopology topology)
@@ -90,26 +97,45 @@ public static class CpuidModel
             return;
         }
 
-        // The last level is shared by the package, the others belong to one vCPU.
+        // The last level is shared by the die, the others belong to one core.
         uint level = (entry.Eax >> 5) & 7;
-        uint sharing = level >= 3 ? (uint)(topology.CoresPerPackage - 1) : 0;
-        entry.Eax = (entry.Eax & 0x3FFF) | (sharing << 14) | ((uint)(topology.CoresPerPackage - 1) << 26);
+        uint sharing = (1u << (level >= 3 ? topology.DieShift : topology.ThreadBits)) - 1;
+        uint cores = (1u << (topology.PackageShift - topology.ThreadBits)) - 1;
+        entry.Eax = (entry.Eax & 0x3FFF) | (sharing << 14) | (entry.Function == 4 ? Math.Min(cores, 63) << 26 : 0);
     }
 
-    private static void AddExtendedTopology(List<KvmCpuidEntry> entries, uint leaf, CpuTopology topology, VcpuPlace vcpu)
+    /// <summary>AMD's extended APIC id, core and node (APM vol. 3, E.4.15).</summary>
+    private static void Unit(ref KvmCpuidEntry entry, CpuTopology topology, VcpuPlace vcpu)
     {
-        entries.Add(Level(leaf, 0, 0, 1, type: 1, vcpu)); // SMT: one thread per core
-        entries.Add(Level(leaf, 1, (uint)topology.CoreBits, (uint)topology.CoresPerPackage, type: 2, vcpu)); // core
-        entries.Add(Level(leaf, 2, 0, 0, type: 0, vcpu)); // end
+        uint core = (vcpu.ApicId & ((1u << topology.PackageShift) - 1)) >> topology.ThreadBits;
+        entry.Eax = vcpu.ApicId;
+        entry.Ebx = (core & 0xFF) | ((uint)(topology.Shape.Threads - 1) << 8);
+        entry.Ecx = (uint)(vcpu.Die & 0xFF) | ((uint)Math.Min(topology.Shape.Dies - 1, 7) << 8);
+        entry.Edx = 0;
     }
 
-    private static KvmCpuidEntry Level(uint leaf, uint index, uint shift, uint processors, uint type, VcpuPlace vcpu) => new()
+    /// <summary>Levels from the thread up: how far an APIC id is shifted to the number of the next level, and the processors below that. Leaf 0xB knows no dies.</summary>
+    private static void AddExtendedTopology(List<KvmCpuidEntry> entries, uint leaf, CpuTopology topology, VcpuPlace vcpu, bool dies)
+    {
+        const uint Smt = 1, Core = 2, Die = 5;
+        uint level = 0;
+        entries.Add(Level(leaf, level++, topology.ThreadBits, topology.Shape.Threads, Smt, vcpu));
+        if (dies)
+        {
+            entries.Add(Level(leaf, level++, topology.DieShift, topology.Shape.CpusOfDie, Core, vcpu));
+        }
+
+        entries.Add(Level(leaf, level++, topology.PackageShift, topology.Shape.CpusOfDie * topology.Shape.Dies, dies ? Die : Core, vcpu));
+        entries.Add(Level(leaf, level, 0, 0, 0, vcpu)); // end
+    }
+
+    private static KvmCpuidEntry Level(uint leaf, uint index, int shift, int processors, uint type, VcpuPlace vcpu) => new()
     {
         Function = leaf,
         Index = index,
         Flags = SignificantIndex,
-        Eax = shift,
-        Ebx = processors,
+        Eax = (uint)shift,
+        Ebx = (uint)processors,
         Ecx = index | (type << 8),
         Edx = vcpu.ApicId,
     };

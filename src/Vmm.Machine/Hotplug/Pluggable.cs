@@ -28,6 +28,9 @@ internal sealed class Pluggable
     /// <summary>The guest was asked for it. Under the lock of the devices.</summary>
     internal bool Removing { get; set; }
 
+    /// <summary>It is off the bus; closing it is under way. Under the lock of the devices.</summary>
+    internal bool Retired { get; set; }
+
     /// <summary>Somebody waits for its removal. Under the lock of the devices.</summary>
     internal bool Awaited { get; set; }
 

@@ -7,7 +7,7 @@ namespace Vmm.Machine.Hotplug;
 /// <param name="Slot">PCI slot of bus 0, the guest's <c>00:SLOT.0</c>; null: a virtio-mmio device, which stays for good.</param>
 /// <param name="Disk">Null for a network device.</param>
 /// <param name="Net">Null for a disk.</param>
-/// <param name="Removing">The guest was asked to let go of it and has not.</param>
+/// <param name="Removing">The guest was asked to let go of it and has not, or it is being closed.</param>
 public sealed record PluggedDevice(string Name, int? Slot, DiskSpec? Disk, NetSpec? Net, bool Removing);
 
 /// <summary>How a removal came out.</summary>

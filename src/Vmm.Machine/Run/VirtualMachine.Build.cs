@@ -50,7 +50,7 @@ public sealed partial class VirtualMachine
         }
 
         BuildHotplug(slots, interrupts);
-        CpuTopology topology = CpuTopology.Create(VnodeOfVcpu());
+        CpuTopology topology = Topology();
         BootInfo boot = LoadBoot(kernel, initrd, memory, map, topology, slots.KernelArguments);
         BuildVcpus(kvm, topology, memory, boot);
         probe?.Join();
@@ -218,6 +218,12 @@ public sealed partial class VirtualMachine
         }
 
         return sizes;
+    }
+
+    private CpuTopology Topology()
+    {
+        int[] vnodeOfVcpu = VnodeOfVcpu();
+        return _spec.Topology is { } wish && wish.Shape(_spec.Cpus, _spec.EffectiveVnodes.Count(v => v.Cpus.Count > 0)) is { } shape ? CpuTopology.Create(vnodeOfVcpu, shape) : CpuTopology.Create(vnodeOfVcpu);
     }
 
     private int[] VnodeOfVcpu()

@@ -238,12 +238,13 @@ public sealed partial class VirtualMachine
     {
         lock (_devicesLock)
         {
-            if (_over || Array.Find(_devices, d => d.Slot == slot) is not { } device)
+            if (_over || Array.Find(_devices, d => d.Slot == slot && !d.Retired) is not { } device)
             {
                 return;
             }
 
-            Volatile.Write(ref _devices, Array.FindAll(_devices, d => !ReferenceEquals(d, device)));
+            device.Retired = true;
+            device.Removing = true;
             PciFunction? function = _slots!.Bridge.Unplug(slot);
             Thread finish = new(() => Finish(device, function, outcome), maxStackSize: 256 * 1024) { Name = device.Name + "-eject", IsBackground = true };
             _removals.RemoveAll(thread => !thread.IsAlive);
@@ -257,6 +258,11 @@ public sealed partial class VirtualMachine
         try
         {
             function?.Dispose();
+            lock (_devicesLock)
+            {
+                Volatile.Write(ref _devices, Array.FindAll(_devices, d => !ReferenceEquals(d, device)));
+            }
+
             device.End(removed: true);
             DeviceRemoved?.Invoke(this, new DeviceRemovedEventArgs(device.Info, outcome));
         }

@@ -14,6 +14,7 @@ internal static class SpecMapper
         {
             Name = Get(root, "name", defaults.Name),
             Cpus = Get(root, "cpus", CpusOf(numa) ?? defaults.Cpus),
+            Topology = Get<Dictionary<string, object>?>(root, "topology", null) is { } topology ? MapTopology(topology) : null,
             Memory = Get(root, "memory", MemoryOf(numa) ?? defaults.Memory),
             MinMemory = Get<ByteSize?>(root, "minMemory", null),
             MaxMemory = Get<ByteSize?>(root, "maxMemory", null),
@@ -45,9 +46,21 @@ internal static class SpecMapper
         Auto = !map.ContainsKey("vnodes"),
         Count = map.TryGetValue("count", out object? count) ? (int)count : null,
         Vnodes = [.. Objects(map, "vnodes").Select(MapVnode)],
-        Distances = map.ContainsKey("distances")
-            ? [.. Get<List<object>>(map, "distances", []).Cast<List<object>>().Select(row => (IReadOnlyList<int>)[.. row.Cast<int>()])]
-            : null,
+        Distances = Matrix(map, "distances"),
+        Latencies = Matrix(map, "latencies"),
+        Bandwidths = Matrix(map, "bandwidths"),
+    };
+
+    private static IReadOnlyList<int>[]? Matrix(Dictionary<string, object> map, string name) => map.ContainsKey(name)
+        ? [.. Get<List<object>>(map, name, []).Cast<List<object>>().Select(row => (IReadOnlyList<int>)[.. row.Cast<int>()])]
+        : null;
+
+    private static TopologySpec MapTopology(Dictionary<string, object> map) => new()
+    {
+        Sockets = Get<int?>(map, "sockets", null),
+        Dies = Get(map, "dies", 1),
+        Cores = Get<int?>(map, "cores", null),
+        Threads = Get(map, "threads", 1),
     };
 
     private static VnodeSpec MapVnode(Dictionary<string, object> map)
@@ -65,7 +78,7 @@ internal static class SpecMapper
         };
     }
 
-    private static DiskSpec MapDisk(Dictionary<string, object> map, string? folder)
+    internal static DiskSpec MapDisk(Dictionary<string, object> map, string? folder)
     {
         DiskSpec defaults = new();
         return new DiskSpec
@@ -81,7 +94,7 @@ internal static class SpecMapper
         };
     }
 
-    private static NetSpec MapNet(Dictionary<string, object> map) => new()
+    internal static NetSpec MapNet(Dictionary<string, object> map) => new()
     {
         Tap = Get(map, "tap", ""),
         Mac = Get<string?>(map, "mac", null),

@@ -30,6 +30,31 @@ public static class SpecReader
     public static VmSpec Read(string text, string file, string? folder = null)
     {
         Pass pass = new(file);
+        Dictionary<string, object> values = pass.ReadObject(ReadRoot(text, file), SpecTable.Root, "");
+        VmSpec spec = SpecMapper.Map(values, folder);
+        return pass.Sound(spec, SpecValidation.Validate(spec));
+    }
+
+    /// <summary>Reads and validates one disk: the fields of an entry of <c>disks</c>.</summary>
+    /// <exception cref="SpecException">Not a sound disk.</exception>
+    public static DiskSpec ReadDisk(string text, string file, string? folder = null)
+    {
+        Pass pass = new(file);
+        DiskSpec disk = SpecMapper.MapDisk(pass.ReadObject(ReadRoot(text, file), SpecTable.Part("disks"), ""), folder);
+        return pass.Sound(disk, DeviceValidation.Check(disk));
+    }
+
+    /// <summary>Reads and validates one network device: the fields of an entry of <c>nets</c>.</summary>
+    /// <exception cref="SpecException">Not a sound network device.</exception>
+    public static NetSpec ReadNet(string text, string file)
+    {
+        Pass pass = new(file);
+        NetSpec net = SpecMapper.MapNet(pass.ReadObject(ReadRoot(text, file), SpecTable.Part("nets"), ""));
+        return pass.Sound(net, DeviceValidation.Check(net));
+    }
+
+    private static SpecNode ReadRoot(string text, string file)
+    {
         SpecNode? root;
         try
         {
@@ -39,26 +64,13 @@ public static class SpecReader
         {
             throw new SpecException([new SpecProblem("", "not valid YAML: " + e.Message, file, e.Start.Line, e.Start.Column)]);
         }
-
         catch (Exception e) when (e is InvalidOperationException or ArgumentException)
         {
             // YamlDotNet 16 lets these escape on some malformed documents (found by the mutation test).
             throw new SpecException([new SpecProblem("", "not valid YAML", file)]);
         }
 
-        if (root is null || root.Scalar is "")
-        {
-            throw new SpecException([new SpecProblem("", "is empty", file)]);
-        }
-
-        Dictionary<string, object> values = pass.ReadObject(root, SpecTable.Root, "");
-        VmSpec spec = SpecMapper.Map(values, folder);
-        foreach (SpecProblem problem in SpecValidation.Validate(spec))
-        {
-            pass.AddValidation(problem);
-        }
-
-        return pass.Problems.Count == 0 ? spec : throw new SpecException([.. pass.Problems.OrderBy(p => p.Line).ThenBy(p => p.Column)]);
+        return root is null || root.Scalar is "" ? throw new SpecException([new SpecProblem("", "is empty", file)]) : root;
     }
 
     private sealed class Pass(string file)
@@ -109,6 +121,17 @@ public static class SpecReader
             return values;
         }
 
+        /// <summary>The part, unless there is a problem with it.</summary>
+        public T Sound<T>(T part, IEnumerable<SpecProblem> validation)
+        {
+            foreach (SpecProblem problem in validation)
+            {
+                AddValidation(problem);
+            }
+
+            return Problems.Count == 0 ? part : throw new SpecException([.. Problems.OrderBy(p => p.Line).ThenBy(p => p.Column)]);
+        }
+
         /// <summary>A validation problem belongs to its field, or to the nearest parent in the file; one on a field already reported adds nothing.</summary>
         public void AddValidation(SpecProblem problem)
         {
@@ -127,8 +150,10 @@ public static class SpecReader
             Problems.Add(problem with { File = file, Line = node?.Line ?? 0, Column = node?.Column ?? 0 });
         }
 
+        // A problem of all entries of a list (vnodes[*].memory) follows from one of that field of any of them.
         private static bool Covers(string reported, string path) =>
             string.Equals(reported, path, StringComparison.Ordinal)
+            || (path.IndexOf("[*]", StringComparison.Ordinal) is > 0 and int star && reported.StartsWith(path[..(star + 1)], StringComparison.Ordinal) && reported.EndsWith(path[(star + 2)..], StringComparison.Ordinal))
             || path.StartsWith(reported + ".", StringComparison.Ordinal)
             || reported.StartsWith(path + ".", StringComparison.Ordinal)
             || reported.StartsWith(path + "[", StringComparison.Ordinal);

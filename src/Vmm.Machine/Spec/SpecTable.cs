@@ -1,3 +1,5 @@
+using Vmm.Machine.Layout;
+
 namespace Vmm.Machine.Spec;
 
 internal enum SpecKind
@@ -37,6 +39,11 @@ internal static class SpecTable
 {
     private static readonly string[] Transports = Names.All<VirtioTransport>();
 
+    private static SpecField Matrix(string name, string help, long most) => new(name, SpecKind.List, help)
+    {
+        Item = new("", SpecKind.List, "One row") { Item = new("", SpecKind.Number, "One vnode") { Min = 1, Max = most } },
+    };
+
     private static SpecField Limits(string of) => new("limits", SpecKind.Object, "Rate limits " + of)
     {
         Fields =
@@ -48,12 +55,25 @@ internal static class SpecTable
         ],
     };
 
+    /// <summary>What an entry of a list of the root has for fields.</summary>
+    internal static SpecField Part(string list) => Array.Find(Root.Fields, f => string.Equals(f.Name, list, StringComparison.Ordinal))!;
+
     internal static readonly SpecField Root = new("", SpecKind.Object, "A virtual machine")
     {
         Fields =
         [
             new("name", SpecKind.Text, "Name of the VM, letters, digits, '.', '_' and '-'"),
             new("cpus", SpecKind.Number, "Number of vCPUs; with numa, all CPUs the vnodes name when left out") { Min = 1, Max = SpecValidation.MaxCpus },
+            new("topology", SpecKind.Object, "How vCPUs are packed; left out, each vnode is a socket and each vCPU a core")
+            {
+                Fields =
+                [
+                    new("sockets", SpecKind.Number, "Sockets; left out, what cores leave, else one for each vnode with CPUs") { Min = 1, Max = SpecValidation.MaxCpus },
+                    new("dies", SpecKind.Number, "Dies of a socket; each has its own last-level cache and lies in one vnode") { Min = 1, Max = SpecValidation.MaxCpus },
+                    new("cores", SpecKind.Number, "Cores of a die; left out, what the others leave") { Min = 1, Max = SpecValidation.MaxCpus },
+                    new("threads", SpecKind.Number, "Threads of a core") { Min = 1, Max = SpecValidation.MaxCpus },
+                ],
+            },
             new("memory", SpecKind.Size, "RAM, e.g. 512MiB; with numa, the sum of the vnodes when left out"),
             new("minMemory", SpecKind.Size, "Least RAM the VM can shrink to while it runs; the guest needs the virtio-mem driver for the rest"),
             new("maxMemory", SpecKind.Size, "Most RAM the VM can grow to while it runs; the guest needs the virtio-mem driver"),
@@ -90,6 +110,8 @@ internal static class SpecTable
                     {
                         Item = new("", SpecKind.List, "One row") { Item = new("", SpecKind.Number, "Distance, 10 to itself") { Min = 10, Max = 255 } },
                     },
+                    Matrix("latencies", "HMAT rows: nanoseconds of an access from each vnode to each vnode", MemoryPerformance.MaxLatency),
+                    Matrix("bandwidths", "HMAT rows: 10^6 bytes a second from each vnode to each vnode", MemoryPerformance.MaxBandwidth),
                 ],
             },
             new("disks", SpecKind.List, "Disks in guest order")

@@ -56,12 +56,17 @@ public static class SpecValidation
         if (spec.MinMemory is not null || spec.MaxMemory is not null)
         {
             check.Require(spec.Numa is null or { Auto: true }, spec.MinMemory is null ? "maxMemory" : "minMemory", "belongs to the vnodes of a VM with numa");
-            CheckHotMemory(spec.EffectiveVnodes[0], "", check);
+            NumaValidation.CheckHotMemory(spec.EffectiveVnodes[0], "", check);
         }
 
         if (spec.Numa is { } numa)
         {
-            CheckNuma(spec, numa, check);
+            NumaValidation.CheckNuma(spec, numa, check);
+        }
+
+        if (spec.Topology is { } topology)
+        {
+            NumaValidation.CheckTopology(spec, topology, check);
         }
 
         check.Require(spec.Disks.Count <= MaxDisks, "disks", $"{spec.Disks.Count} disks, at most {MaxDisks}");
@@ -99,107 +104,6 @@ public static class SpecValidation
         }
 
         check.Require(spec.GenerationId is null or "auto" || Guid.TryParseExact(spec.GenerationId, "D", out _), "generationId", $"\"{spec.GenerationId}\", expected auto or a UUID such as 6b29fc40-ca47-1067-b31d-00dd010662da");
-    }
-
-    private static void CheckNuma(VmSpec spec, NumaSpec numa, SpecComplaints check)
-    {
-        if (numa.Auto)
-        {
-            check.Require(numa.Count is null or (>= 1 and <= MaxVnodes), "numa.count", $"{numa.Count ?? 0} vnodes, expected 1 to {MaxVnodes}");
-            check.Require(numa.Count is null || spec.Memory / NumaSplit.Unit >= (ulong)Math.Max(0, numa.Count.Value), "numa.count", $"{spec.Memory.ToString()} is less than 2MiB for each of {numa.Count ?? 0} vnodes");
-            check.Require(numa.Vnodes.Count == 0, "numa.vnodes", "is given, so the topology cannot follow the host as well");
-            check.Require(numa.Distances is null, "numa.distances", "is given without vnodes: distances follow the host, too");
-            return;
-        }
-
-        check.Require(numa.Count is null, "numa.count", "is for a topology without vnodes: leave it out");
-        check.Require(numa.Vnodes.Count is >= 1 and <= MaxVnodes, "numa.vnodes", $"{numa.Vnodes.Count} vnodes, expected 1 to {MaxVnodes}");
-        Dictionary<int, int> owner = [];
-        UInt128 total = 0, most = 0;
-        for (int i = 0; i < numa.Vnodes.Count; i++)
-        {
-            VnodeSpec vnode = numa.Vnodes[i];
-            string path = $"numa.vnodes[{i}]";
-            total += vnode.Memory.Bytes;
-            most += Math.Max(vnode.Memory, vnode.MaxMemory ?? default);
-            CheckVnode(vnode, path, check);
-            foreach (int cpu in vnode.Cpus)
-            {
-                check.Require(cpu >= 0 && cpu < spec.Cpus, path + ".cpus", $"CPU {cpu} does not exist: the VM has {spec.Cpus} (0-{spec.Cpus - 1})");
-                check.Require(owner.TryAdd(cpu, i) || owner[cpu] == i, path + ".cpus", $"CPU {cpu} is already in vnode {owner[cpu]}");
-            }
-        }
-
-        if (numa.Vnodes.Count > 0)
-        {
-            check.Require(total == spec.Memory.Bytes, "numa.vnodes", $"the vnodes have {FormatTotal(total)} together, the VM has {spec.Memory.ToString()}");
-            check.Require(most <= MaxMemory.Bytes, "numa.vnodes", $"can grow to {FormatTotal(most)} together, expected at most 16TiB");
-            List<int> missing = [];
-            for (int cpu = 0; cpu < Math.Min(spec.Cpus, MaxCpus); cpu++)
-            {
-                if (!owner.ContainsKey(cpu))
-                {
-                    missing.Add(cpu);
-                }
-            }
-
-            check.Require(missing.Count == 0, "numa.vnodes", $"no vnode has CPU {string.Join(',', missing)}");
-        }
-
-        CheckDistances(numa, check);
-    }
-
-    private static void CheckVnode(VnodeSpec vnode, string path, SpecComplaints check)
-    {
-        check.Require(vnode.Memory == 0 || vnode.Memory >= MinMemory, path + ".memory", $"{vnode.Memory.ToString()}, expected 0 or at least 2MiB");
-        check.Require(vnode.Memory > 0 || vnode.Cpus.Count > 0, path, "has neither CPUs nor memory");
-        bool knownSize = vnode.PageSize.Bytes is 4096 or 2UL << 20 or 1UL << 30;
-        check.Require(knownSize, path + ".pageSize", $"{vnode.PageSize.ToString()}, expected 4KiB, 2MiB or 1GiB");
-        check.Require(!knownSize || vnode.Memory % vnode.PageSize == 0, path + ".memory", $"{vnode.Memory.ToString()} is not a multiple of its page size {vnode.PageSize.ToString()}");
-        if (vnode.MinMemory is not null || vnode.MaxMemory is not null)
-        {
-            CheckHotMemory(vnode, path + ".", check);
-        }
-
-        check.Require(vnode.Policy != VnodePolicy.Auto || vnode.HostNodes.Count == 0, path + ".policy", "is auto, which takes no hostNodes: use strict, preferred or interleave");
-        check.Require(vnode.Policy == VnodePolicy.Auto || vnode.HostNodes.Count > 0, path + ".hostNodes", $"is missing: policy {Names.Of(vnode.Policy)} needs it");
-        check.Require(vnode.Policy != VnodePolicy.Preferred || vnode.HostNodes.Count <= 1, path + ".hostNodes", "has several nodes: policy preferred takes one");
-    }
-
-    private static void CheckHotMemory(VnodeSpec vnode, string prefix, SpecComplaints check)
-    {
-        ByteSize min = vnode.BootMemory, max = vnode.MaxMemory ?? vnode.Memory;
-        check.Require(min <= vnode.Memory, prefix + "minMemory", $"{min.ToString()} is more than the {vnode.Memory.ToString()} it starts with");
-        check.Require(min == 0 || min >= MinMemory, prefix + "minMemory", $"{min.ToString()}, expected 0 or at least 2MiB");
-        check.Require(max >= vnode.Memory, prefix + "maxMemory", $"{max.ToString()} is less than the {vnode.Memory.ToString()} it starts with");
-        check.Require(max <= MaxMemory, prefix + "maxMemory", $"{max.ToString()}, expected at most 16TiB");
-        if (min <= vnode.Memory && vnode.Memory <= max && max <= MaxMemory)
-        {
-            ByteSize block = vnode.HotBlock;
-            check.Require(min % 4096 == 0, prefix + "minMemory", $"{min.Bytes} bytes is not a multiple of 4KiB");
-            check.Require((vnode.Memory - min) % block == 0, prefix + (vnode.MinMemory is null ? "memory" : "minMemory"), $"{min.ToString()} and the {vnode.Memory.ToString()} it starts with are not whole blocks of {block.ToString()} apart");
-            check.Require((max - vnode.Memory) % block == 0, prefix + (vnode.MaxMemory is null ? "memory" : "maxMemory"), $"{max.ToString()} and the {vnode.Memory.ToString()} it starts with are not whole blocks of {block.ToString()} apart");
-        }
-    }
-
-    private static void CheckDistances(NumaSpec numa, SpecComplaints check)
-    {
-        if (numa.Distances is not { } rows)
-        {
-            return;
-        }
-
-        int count = numa.Vnodes.Count;
-        check.Require(rows.Count == count, "numa.distances", $"{rows.Count} rows, expected one for each of {count} vnodes");
-        for (int i = 0; i < rows.Count; i++)
-        {
-            check.Require(rows[i].Count == count, $"numa.distances[{i}]", $"{rows[i].Count} numbers, expected one for each of {count} vnodes");
-            for (int j = 0; j < rows[i].Count; j++)
-            {
-                int distance = rows[i][j];
-                check.Require(i == j ? distance == 10 : distance is > 10 and <= 255, $"numa.distances[{i}][{j}]", i == j ? $"{distance}, the distance of a vnode to itself is 10" : $"{distance}, expected 11 to 254, or 255 for unreachable");
-            }
-        }
     }
 
     private static void CheckDisk(VmSpec spec, int index, SpecComplaints check)
@@ -271,6 +175,4 @@ public static class SpecValidation
 
         return serial.Length is >= 1 and <= SerialBytes;
     }
-
-    private static string FormatTotal(UInt128 total) => total <= ulong.MaxValue ? new ByteSize((ulong)total).ToString() : $"{total}B";
 }

@@ -66,6 +66,9 @@ public sealed record VmSpec
     /// <summary>Number of vCPUs.</summary>
     public int Cpus { get; init; } = 1;
 
+    /// <summary>Sockets, dies, cores and threads; null: each vnode is a socket, each vCPU a core.</summary>
+    public TopologySpec? Topology { get; init; }
+
     /// <summary>RAM, all vnodes together.</summary>
     public ByteSize Memory { get; init; } = DefaultMemory;
 
@@ -170,6 +173,12 @@ public sealed record NumaSpec
 
     /// <summary>SLIT rows: <c>Distances[from][to]</c>. Null is the host's between the host nodes, or 10 on the diagonal and 20 elsewhere.</summary>
     public IReadOnlyList<IReadOnlyList<int>>? Distances { get; init; }
+
+    /// <summary>Nanoseconds of an access: <c>Latencies[from][to]</c>. Null is the host's between the host nodes, where it says so.</summary>
+    public IReadOnlyList<IReadOnlyList<int>>? Latencies { get; init; }
+
+    /// <summary>10^6 bytes a second: <c>Bandwidths[from][to]</c>. Null is the host's between the host nodes, where it says so.</summary>
+    public IReadOnlyList<IReadOnlyList<int>>? Bandwidths { get; init; }
 }
 
 /// <summary>One virtual NUMA node.</summary>

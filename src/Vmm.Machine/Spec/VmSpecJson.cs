@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using System.Text.Json.Serialization.Metadata;
 
 namespace Vmm.Machine.Spec;
 
@@ -10,6 +11,8 @@ namespace Vmm.Machine.Spec;
     RespectNullableAnnotations = true,
     UseStringEnumConverter = true)]
 [JsonSerializable(typeof(VmSpec))]
+[JsonSerializable(typeof(DiskSpec))]
+[JsonSerializable(typeof(NetSpec))]
 public sealed partial class VmSpecJson : JsonSerializerContext
 {
     /// <summary>The JSON of a spec.</summary>
@@ -38,6 +41,53 @@ public sealed partial class VmSpecJson : JsonSerializerContext
         }
     }
 
+    /// <summary>The JSON of one disk.</summary>
+    public static JsonElement Write(DiskSpec disk) => JsonSerializer.SerializeToElement(disk, Default.DiskSpec);
+
+    /// <summary>The JSON of one network device.</summary>
+    public static JsonElement Write(NetSpec net) => JsonSerializer.SerializeToElement(net, Default.NetSpec);
+
+    /// <summary>The disk of a JSON, checked; null, and why, otherwise.</summary>
+    public static DiskSpec? TryReadDisk(JsonElement json, out string problem) => TryReadPart(json, Default.DiskSpec, disk => disk.Path is not null, DeviceValidation.Check, out problem);
+
+    /// <summary>The network device of a JSON, checked; null, and why, otherwise.</summary>
+    public static NetSpec? TryReadNet(JsonElement json, out string problem) => TryReadPart(json, Default.NetSpec, net => net.Tap is not null, DeviceValidation.Check, out problem);
+
+    private static T? TryReadPart<T>(JsonElement json, JsonTypeInfo<T> type, Func<T, bool> whole, Func<T, IReadOnlyList<SpecProblem>> check, out string problem) where T : class
+    {
+        try
+        {
+            T? part = json.Deserialize(type);
+            if (part is null || !whole(part))
+            {
+                problem = "the device lacks a member";
+                return null;
+            }
+
+            IReadOnlyList<SpecProblem> problems = check(part);
+            problem = problems.Count > 0 ? $"{problems[0].Path}: {problems[0].Message}" : "";
+            return problems.Count > 0 ? null : part;
+        }
+        catch (Exception cause) when (cause is JsonException or InvalidOperationException or NotSupportedException)
+        {
+            problem = cause.Message;
+            return null;
+        }
+    }
+
+    private static bool Whole(IReadOnlyList<IReadOnlyList<int>>? rows)
+    {
+        for (int i = 0; i < (rows?.Count ?? 0); i++)
+        {
+            if (rows![i] is null)
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
     // The serializer sets a member that is missing to null, whatever its type says: nothing behind this looks for that.
     private static bool Whole(VmSpec spec)
     {
@@ -61,10 +111,7 @@ public sealed partial class VmSpecJson : JsonSerializerContext
                 whole = numa.Vnodes[i] is { Cpus: not null, HostNodes: not null };
             }
 
-            for (int i = 0; whole && i < (numa.Distances?.Count ?? 0); i++)
-            {
-                whole = numa.Distances![i] is not null;
-            }
+            whole &= Whole(numa.Distances) && Whole(numa.Latencies) && Whole(numa.Bandwidths);
         }
 
         return whole;

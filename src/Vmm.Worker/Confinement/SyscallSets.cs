@@ -35,7 +35,7 @@ internal static class SyscallSets
     private static readonly string[] Control =
     [
         "io_uring_setup", "io_uring_register", "listen", "accept", "getsockname", "getpeername", "memfd_create", "ftruncate", "dup",
-        "mbind", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "flock",
+        "statx", "mbind", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "flock",
     ];
 
     /// <summary>No path of ours, nor of the runtime, leads here after the VM was built: whoever calls is an intruder, and the VM ends.</summary>
@@ -77,6 +77,12 @@ internal static class SyscallSets
     // linux/if_tun.h: what a driver's negotiation and its queue command make of a tap, on the vCPU thread that writes the register or on the device's own.
     private static readonly uint[] TapRequests = [0x400454d0 /* TUNSETOFFLOAD */, 0x400454d9 /* TUNSETQUEUE */];
 
+    // linux/fs.h, linux/if_tun.h: what a disk or a tap that comes while the guest runs is asked about itself.
+    private static readonly uint[] HotplugRequests =
+    [
+        0x80081272 /* BLKGETSIZE64 */, 0x1268 /* BLKSSZGET */, 0x127b /* BLKPBSZGET */, 0x125e /* BLKROGET */, 0x800454d2 /* TUNGETIFF */, 0x400454d8 /* TUNSETVNETHDRSZ */,
+    ];
+
     /// <summary>The filter of the whole process, and of threads that are neither vCPU nor I/O.</summary>
     internal static SeccompFilter BuildProcess(int processId)
     {
@@ -92,6 +98,7 @@ internal static class SyscallSets
         Allow(filter, IoKvmRequests);
         AllowIoctls(filter, IoRequests);
         AllowIoctls(filter, TapRequests);
+        AllowIoctls(filter, HotplugRequests);
         foreach (string call in Deadly)
         {
             filter.TryAdd(call, SyscallAction.KillProcess); // one that libseccomp does not know yet fails with EPERM

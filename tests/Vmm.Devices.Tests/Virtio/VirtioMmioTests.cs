@@ -43,6 +43,22 @@ public sealed class VirtioMmioTests : IDisposable
     }
 
     [Fact]
+    public void A_queue_that_is_taken_away_while_in_use_is_not_touched_any_more()
+    {
+        Start(0x1000);
+        Write(0x30, 0);
+        Write(0x44, 0);
+        Assert.Equal((0u, 1, 0x40u), (Read(0x44), _device.Resets, Read(0x70) & 0x40));
+        Assert.Null(_device.Active);
+        Write(0x70, 0);
+        Start(0x1000);
+        Assert.NotNull(_device.Active);
+        Write(0x70, 0);
+        Write(0x44, 0); // the way Linux does it: after a reset it means nothing
+        Assert.Equal(0u, Read(0x70));
+    }
+
+    [Fact]
     public void A_ring_outside_ram_ends_in_needs_reset()
     {
         Start(0x8000_0000);

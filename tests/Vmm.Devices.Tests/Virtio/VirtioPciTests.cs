@@ -28,6 +28,7 @@ public sealed class VirtioPciTests : IDisposable
         _ports.Map(0xCF8, 8, _bridge.ConfigPorts, "configuration ports");
         _function = new VirtioPciFunction("dummy", _device, _ram.Memory, _messages, _doorbells);
         Assert.Equal(1, _bridge.Add(_function, new BarAllocator((uint)Window, 0x2000_0000)));
+        Write32(Slot + 4, 6); // memory space, bus master
     }
 
     public void Dispose()
@@ -121,6 +122,30 @@ public sealed class VirtioPciTests : IDisposable
         Assert.Equal(1, _device.Resets);
         Assert.Equal(0, Read8(20));
         Assert.Null(_device.Active);
+    }
+
+    [Fact]
+    public void Without_bus_master_enable_no_queue_is_served_and_no_message_sent()
+    {
+        Write32(Slot + 4, 2);
+        EnableMsix(vector: 0, masked: false);
+        Write16(16, 0);
+        Start();
+        Assert.Equal(15, Read8(20));
+        Assert.Null(_device.Active);
+        Write32(Slot + 4, 6); // it was only late
+        Assert.NotNull(_device.Active);
+
+        Write32(Slot + 4, 2);
+        Assert.Equal((1, 0x4F), (_device.Resets, Read8(20)));
+        Assert.Null(_device.Active);
+        Assert.Contains("bus mastering", _function.Transport.LastFault, StringComparison.Ordinal);
+        Assert.Empty(_messages.Sent);
+        Write32(Slot + 4, 6);
+        Assert.Null(_device.Active); // where its rings were is not known any more: only a reset helps
+        Write8(20, 0);
+        Start();
+        Assert.NotNull(_device.Active);
     }
 
     [Fact]
@@ -229,7 +254,7 @@ public sealed class VirtioPciTests : IDisposable
     {
         Write32(Slot + 4, 0);
         Write32(Slot + 0x10, (uint)Window);
-        Write32(Slot + 4, 2);
+        Write32(Slot + 4, 6);
         Write8(20, 0);
     }
 

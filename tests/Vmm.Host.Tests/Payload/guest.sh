@@ -5,6 +5,12 @@ echo "GUEST cpus $(nproc)"
 for node in /sys/devices/system/node/node[0-9]*; do
     echo "GUEST node ${node##*node} cpus $(cat "$node/cpulist") kb $(awk '/MemTotal/ {print $4}' "$node/meminfo") distance $(cat "$node/distance")"
 done
+for cpu in /sys/devices/system/cpu/cpu[0-9]*; do
+    echo "GUEST place ${cpu##*cpu} socket $(cat "$cpu/topology/physical_package_id") siblings $(cat "$cpu/topology/thread_siblings_list") package $(cat "$cpu/topology/package_cpus_list")"
+done
+for node in /sys/devices/system/node/node[0-9]*/access0/initiators; do
+    [ -e "$node/read_latency" ] && echo "GUEST performance $(echo "$node" | tr -dc '0-9/' | cut -d/ -f6) latency $(cat "$node/read_latency") bandwidth $(cat "$node/read_bandwidth")"
+done
 if [ -b /dev/vda ]; then
     echo "GUEST disk serial $(cat /sys/block/vda/serial) sectors $(cat /sys/block/vda/size)"
     dd if=/dev/urandom of=/tmp/pattern bs=1M count=1 2>/dev/null

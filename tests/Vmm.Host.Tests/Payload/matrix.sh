@@ -1,22 +1,23 @@
 #!/bin/bash
 # Runs in the test host: boots every guest of the matrix and leaves a folder with console, exit code and NUMA maps for each.
-# Cases, one a line in cases.txt: name kernel-file initrd cpus vnodes memory extra-options
+# Cases, one a line in cases.txt: name kernel-file initrd cpus vnodes memory [spec file, instead of the three before it]
 set -u
 here=/payload/matrix
 vmmctl=/payload/vmmctl/vmmctl
 mkdir -p /collect /tmp/work
 uname -r > /collect/host-kernel
-while read -r name kernel initrd cpus vnodes memory extra; do
+while read -r name kernel initrd cpus vnodes memory spec; do
     [ -n "$name" ] || continue
+    shape=(--cpus "$cpus" --numa "$vnodes" --memory "$memory")
+    [ -z "$spec" ] || shape=(-f "$here/$spec")
     out=/collect/$name
     mkdir -p "$out"
     # QEMU's emulation crashes nested guests now and then (and its own kernel too): a guest gets three attempts, and the count is kept.
     for attempt in 1 2 3; do
         truncate -s 32M "/tmp/work/$name.raw"
         start=$(date +%s%N)
-        # shellcheck disable=SC2086 # options are words
-        timeout -k 5 200 "$vmmctl" run --kernel "$here/$kernel" --initrd "$here/$initrd" --cpus "$cpus" --numa "$vnodes" --memory "$memory" \
-            --disk "/tmp/work/$name.raw" --cmdline "console=ttyS0 quiet panic=-1 clearcpuid=cx16 hold" $extra < /dev/null > "$out/console" 2> "$out/stderr" &
+        timeout -k 5 200 "$vmmctl" run "${shape[@]}" --kernel "$here/$kernel" --initrd "$here/$initrd" \
+            --disk "/tmp/work/$name.raw" --cmdline "console=ttyS0 quiet panic=-1 clearcpuid=cx16 hold" < /dev/null > "$out/console" 2> "$out/stderr" &
         job=$!
         for _ in $(seq 1 1500); do
             if grep -q 'GUEST ready' "$out/console" 2>/dev/null; then

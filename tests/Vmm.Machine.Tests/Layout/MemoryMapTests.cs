@@ -1,4 +1,3 @@
-using Vmm.Machine.Cpu;
 using Vmm.Machine.Layout;
 using Vmm.Memory;
 
@@ -50,13 +49,4 @@ public sealed class MemoryMapTests
     [InlineData(4097UL)]
     [InlineData(0UL)]
     public void Impossible_sizes_are_refused(ulong size) => Assert.Throws<ArgumentException>(() => MemoryMap.Create([new ByteSize(size)], 40));
-
-    [Fact]
-    public void Each_vnode_is_a_package_in_the_apic_id()
-    {
-        CpuTopology topology = CpuTopology.Create([0, 0, 0, 1, 1]);
-        Assert.Equal([0u, 1u, 2u, 4u, 5u], topology.Vcpus.Select(v => v.ApicId));
-        Assert.Equal(2, topology.CoreBits);
-        Assert.Equal(2, topology.Packages);
-    }
 }

@@ -98,7 +98,7 @@ public sealed class SpecTests
     [InlineData("cpus: 0-1,", "cpus: 1-0,", 10, "numa.vnodes[0].cpus")]
     [InlineData("cpus: 2,", "cpus: \"1,2\",", 11, "numa.vnodes[1].cpus")]
     [InlineData("memory: 768MiB", "memory: 767MiB", 10, "numa.vnodes[0].memory")]
-    [InlineData("memory: 256MiB", "memory: 258MiB", 10, "numa.vnodes")]
+    [InlineData("memory: 256MiB", "memory: 258MiB", 10, "numa.vnodes[*].memory")]
     [InlineData("memory: 768MiB", "memory: 768MiB, minMemory: 770MiB", 10, "numa.vnodes[0].minMemory")]
     [InlineData("memory: 768MiB", "memory: 768MiB, minMemory: 767MiB", 10, "numa.vnodes[0].minMemory")]
     [InlineData("memory: 768MiB", "memory: 768MiB, maxMemory: 766MiB", 10, "numa.vnodes[0].maxMemory")]
@@ -227,5 +227,33 @@ public sealed class SpecTests
         Assert.False(disk.GetProperty("additionalProperties").GetBoolean());
         Assert.Equal("path", disk.GetProperty("required")[0].GetString());
         Assert.Equal(64, disk.GetProperty("properties").GetProperty("queues").GetProperty("maximum").GetInt32());
+    }
+
+    [Fact]
+    public void Everything_that_is_wrong_with_a_topology_is_named_at_once_with_its_line()
+    {
+        const string Text = """
+            memory: 1GiB
+            cpus: 11
+            topology: {sockets: 2, dies: 2, cores: 3}
+            boot: {kernel: k}
+            numa:
+              vnodes:
+                - {cpus: 0-3, memory: 64MiB, maxMemory: 65MiB}
+                - {cpus: "3-9,12", memory: 63MiB, pageSize: 2MiB}
+              distances: [[10, 20], [21, 10]]
+              latencies: [[90, 150], [150]]
+              bandwidths: [[5, 1]]
+            """;
+        Assert.Equal(
+            [
+                (3, "topology", "are not 11 CPUs"), (7, "numa.vnodes[0].maxMemory", "whole blocks of 2MiB"),
+                (8, "numa.vnodes[1].cpus", "already in vnode 0"), (8, "numa.vnodes[1].memory", "not a multiple of its page size"), (9, "numa.distances[1][0]", "same in both directions"),
+                (10, "numa.latencies[1]", "1 numbers"), (11, "numa.bandwidths", "1 rows"),
+            ],
+            Problems(Text).Select(p => ((int)p.Line, p.Path, p.Message)), (expected, actual) => expected.Item1 == actual.Item1 && expected.Item2 == actual.Item2 && actual.Item3.Contains(expected.Item3, StringComparison.Ordinal));
+        SpecProblem die = Assert.Single(Problems("boot: {kernel: k}\ntopology: {sockets: 2, cores: 3}\nnuma:\n  vnodes:\n    - {cpus: 0-3, memory: 64MiB}\n    - {cpus: 4-5, memory: 64MiB}\n"), p => p.Line == 5);
+        Assert.Contains("has CPU 3 but not CPU 4 of the same die (CPUs 3-5)", die.Message, StringComparison.Ordinal);
+        Assert.Contains("APIC ids up to 334", Assert.Single(Problems("boot: {kernel: k}\ncpus: 252\ntopology: {sockets: 84, cores: 3}\n")).Message, StringComparison.Ordinal);
     }
 }

@@ -45,6 +45,7 @@ static bool find_pci(struct virtio_device *device, const struct start_info *info
         volatile u8 *config = ecam + (slot << 15);
         if (read32(config) != ((0x1040u + type) << 16 | 0x1af4))
             continue;
+        *(volatile u16 *)(config + 4) |= 6; /* memory space, bus master */
         return virtio_open(device, config);
     }
     return false;

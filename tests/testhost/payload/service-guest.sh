@@ -12,11 +12,16 @@ for _ in $(seq 60); do
     sleep 1
 done
 grep -q ' 0% packet loss' /tmp/ping && echo "GUEST ping ok" || echo "GUEST ping failed: $(tail -2 /tmp/ping)"
-if [ -b /dev/vda ]; then
+if [ -b /dev/vda ] && mount -t ext4 /dev/vda /mnt; then
+    for folder in dev proc sys; do mount --rbind "/$folder" "/mnt/$folder"; done
+    mount -t tmpfs none /mnt/run && mkdir -p /mnt/run/sshd /dev/pts && mount -t devpts none /dev/pts
+    chroot /mnt /usr/sbin/sshd -o UsePAM=no && echo "GUEST sshd"
+fi
+if [ -b /dev/vdb ]; then
     dd if=/dev/urandom of=/tmp/pattern bs=64k count=16 2>/dev/null
-    dd if=/tmp/pattern of=/dev/vda bs=64k conv=fsync 2>/dev/null
+    dd if=/tmp/pattern of=/dev/vdb bs=64k conv=fsync 2>/dev/null
     echo 3 >/proc/sys/vm/drop_caches
-    dd if=/dev/vda of=/tmp/back bs=64k count=16 2>/dev/null
+    dd if=/dev/vdb of=/tmp/back bs=64k count=16 2>/dev/null
     cmp /tmp/pattern /tmp/back && echo "GUEST disk verified"
 fi
 echo "GUEST complaints $(dmesg | grep -ciE 'warn|bug:|call trace|virtio.*(fail|error)|acpi.*error')"

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs in the test host, as a user would: installs the package, starts vmmd as its unit does, runs two Debian guests on a bridge, changes the memory of a
-# virtual node, presses the power buttons. Every check prints a line "ok: ..." or ends with "FAILED: ...".
+# Runs in the test host, as a user would: installs the package, starts vmmd as its unit does, runs two Debian guests on a bridge, logs into one with ssh, adds a
+# disk and a network device to it while it runs (fio is the judge), takes them away, changes the memory of a virtual node, presses the power buttons. Every check prints a line "ok: ..." or ends with "FAILED: ...".
 set -u
 here=/payload/service
 ok() { echo "ok: $*"; }
@@ -17,9 +17,9 @@ said() { # file, text, seconds
 
 dpkg -i "$here"/vmm_*.deb >/tmp/dpkg.log 2>&1 || failed "dpkg -i: $(tail -5 /tmp/dpkg.log)"
 ok "installed $(dpkg-query -W vmm | tr '\t' ' ')"
-modprobe bridge || failed "no bridge in this kernel"
+modprobe -a bridge loop || failed "no bridge or no loop devices in this kernel"
 ip link add vmbr0 type bridge && ip addr add 192.0.2.1/24 dev vmbr0 && ip link set vmbr0 up
-for tap in tapa tapb; do
+for tap in tapa tapb tapc; do
     ip tuntap add "$tap" mode tap vnet_hdr && ip link set "$tap" master vmbr0 up || failed "tap $tap"
 done
 # No systemd runs here: the folders and the command line of the unit.
@@ -33,8 +33,18 @@ ok "vmmd runs: $command"
 vmmctl host show || failed "host show"
 
 work=/tmp/work
-mkdir -p $work
-truncate -s 32M $work/disk.raw
+mkdir -p $work /mnt/tools
+truncate -s 32M $work/scratch.raw $work/data.raw
+# A guest's root disk with keys made here; a second copy lends this host its ssh.
+cp --sparse=always $here/guest.img $work/root.raw
+mount -o loop $work/root.raw /mnt/tools || failed "the guest's disk cannot be mounted"
+chroot /mnt/tools sh -c 'ssh-keygen -q -A; ssh-keygen -q -t ed25519 -N "" -f /root/key; mkdir -p -m 700 /root/.ssh; cp /root/key.pub /root/.ssh/authorized_keys' || failed "no keys"
+cp /mnt/tools/root/key $work/key
+umount /mnt/tools
+mount -o loop,ro $here/guest.img /mnt/tools && mount --bind /dev /mnt/tools/dev && mount -t tmpfs none /mnt/tools/tmp && cp $work/key /mnt/tools/tmp/ || failed "no ssh"
+in_a() { # runs a command in guest a
+    timeout "${limit:-240}" chroot /mnt/tools ssh -i /tmp/key -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=60 root@192.0.2.11 "$@"
+}
 cat >$work/a.yaml <<END
 name: a
 boot: {kernel: /payload/service/kernel, initrd: /payload/service/initrd, cmdline: "console=ttyS0 quiet panic=-1 clearcpuid=cx16 name=a address=192.0.2.11 peer=192.0.2.12"}
@@ -42,8 +52,11 @@ numa:
   vnodes:
     - {cpus: 0, memory: 256MiB, hostNodes: 0}
     - {cpus: 1, memory: 256MiB, maxMemory: 768MiB, hostNodes: 1}
-disks: [{path: disk.raw, serial: root}]
-nets: [{tap: tapa}]
+disks:
+  - {path: root.raw, serial: root}
+  - {path: scratch.raw, serial: scratch}
+nets:
+  - {tap: tapa}
 balloon: true
 END
 cat >$work/b.yaml <<END
@@ -59,13 +72,38 @@ for name in a b; do
 done
 vmmctl vm show a -o json
 for name in a b; do
-    said "/tmp/$name.log" "GUEST ping" 240 || failed "$name did not come up"
+    said "/tmp/$name.log" "GUEST ping" 300 || failed "$name did not come up"
     grep -q "GUEST ping ok" "/tmp/$name.log" || failed "$name: $(grep GUEST "/tmp/$name.log")"
     ok "$name pings the other: $(grep 'GUEST . up' "/tmp/$name.log")"
 done
 said /tmp/a.log "GUEST memory" 60 || failed "a says nothing of its memory"
 grep -q "GUEST disk verified" /tmp/a.log || failed "a's disk"
 ok "a's disk verified; complaints of its kernel: $(sed -n 's/.*GUEST complaints //p' /tmp/a.log)"
+
+# As a user: ssh, a disk and a network device that come and go.
+said /tmp/a.log "GUEST sshd" 120 || failed "a has no sshd"
+in_a true || failed "ssh"
+ok "ssh into a: $(in_a 'uname -r; . /etc/os-release; echo $PRETTY_NAME' | tr '\n' ' ')"
+in_a numactl -H || failed "numactl"
+in_a lscpu | grep -E '^(CPU\(s\)|NUMA|Socket|Core|Thread)'
+vmmctl vm attach a --disk $work/data.raw,serial=data || failed "attach a disk"
+vmmctl vm attach a --net tap=tapc || failed "attach a network device"
+vmmctl vm devices a
+in_a 'for i in $(seq 100); do [ -b /dev/vdc ] && [ -d /sys/class/net/eth1 ] && exit 0; sleep 0.2; done; exit 1' || failed "the guest does not see them: $(in_a 'lsblk; ls /sys/class/net; dmesg | tail -20')"
+in_a 'lsblk -dno NAME,SIZE,SERIAL /dev/vdc'
+in_a fio --name=hot --filename=/dev/vdc --size=8M --rw=randwrite --bs=4k --direct=1 --ioengine=psync --verify=crc32c --do_verify=1 --verify_fatal=1 --output-format=terse >/tmp/fio.log 2>&1 || failed "fio --verify on the disk: $(tail -5 /tmp/fio.log)"
+ok "fio --verify on the disk that was added: no error"
+vmmctl vm detach a net1 --timeout 60 || failed "detach net1"
+vmmctl vm detach a disk2 --timeout 60 || failed "detach disk2"
+in_a '[ ! -e /dev/vdc ] && [ ! -e /sys/class/net/eth1 ]' || failed "the guest still has them"
+vmmctl vm spec a | grep -q data.raw && failed "the spec still has the disk"
+# Again, and for this run only.
+vmmctl vm attach a --disk $work/data.raw --temporary || failed "attach again"
+in_a 'for i in $(seq 100); do [ -b /dev/vdc ] && exit 0; sleep 0.2; done; exit 1' || failed "the disk did not come again"
+vmmctl vm detach a disk3 --timeout 60 || failed "detach again"
+complaints=$(in_a "dmesg | grep -iE 'call trace|bug:|virtio.*(fail|error)|acpi.*(error|warn)|pci.*(fail|error|no space|can.t assign)'")
+[ -z "$complaints" ] || failed "the guest's kernel complains: $complaints"
+ok "disk and network device came and went, twice; no complaint in the guest's log"
 
 # Memory of vnode 1 grows and shrinks while the guest runs.
 grown=$(vmmctl vm memory a --vnode 1 --size 512MiB --timeout 90) || failed "grow: $grown"
@@ -91,6 +129,7 @@ done
 vmmctl vm logs a | tail -12
 kill -TERM $daemon
 wait $daemon || failed "vmmd ended with $?"
+umount -R /mnt/tools
 pgrep vmm-worker && failed "a worker is left"
 rmdir /sys/fs/cgroup/vmm 2>/dev/null; ls -d /sys/fs/cgroup/vmm/*/ 2>/dev/null && failed "a cgroup is left"
 dpkg -P vmm >/tmp/dpkg.log 2>&1 || failed "dpkg -P: $(tail -5 /tmp/dpkg.log)"

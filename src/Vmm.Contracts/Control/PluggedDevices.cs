@@ -1,0 +1,46 @@
+using System.Text.Json;
+
+namespace Vmm.Contracts.Control;
+
+/// <summary>A device to plug into a running VM; exactly one of the two is there. Its descriptors are passed as those of device number 0.</summary>
+/// <param name="Disk">A disk as in the spec's JSON.</param>
+/// <param name="Net">A network device as in the spec's JSON.</param>
+public sealed record PlugBody(JsonElement? Disk, JsonElement? Net);
+
+/// <summary>A device to take out of a running VM.</summary>
+/// <param name="Device">Its name.</param>
+/// <param name="TimeoutMilliseconds">How long the guest has to let go of it; the answer comes then, or before.</param>
+/// <param name="Force">After that it is taken from the guest.</param>
+public sealed record UnplugBody(string Device, int TimeoutMilliseconds, bool Force);
+
+/// <summary>How a removal came out.</summary>
+public enum DeviceRemoval
+{
+    /// <summary>The guest let go of it, and it is gone.</summary>
+    Removed,
+
+    /// <summary>Taken without the guest's consent; gone.</summary>
+    Forced,
+
+    /// <summary>The guest did not let go of it in time. The device works on; when the guest lets go later, it is gone then.</summary>
+    Refused,
+}
+
+/// <summary>A removal that ended.</summary>
+/// <param name="Device">Name of the device.</param>
+/// <param name="Outcome">How.</param>
+public sealed record RemovalBody(string Device, DeviceRemoval Outcome);
+
+/// <summary>A disk or network device that a VM has.</summary>
+/// <param name="Name"><c>disk0</c>, <c>net1</c>, …: it stays while the device is there, and no other device of the same run gets it.</param>
+/// <param name="Kind"><c>disk</c> or <c>net</c>.</param>
+/// <param name="Source">The disk's file, or the tap.</param>
+/// <param name="Slot">PCI slot of bus 0, the guest's <c>00:SLOT.0</c>; null: a virtio-mmio device, which stays for good, or a VM that does not run.</param>
+/// <param name="ReadOnly">The guest cannot write to it.</param>
+/// <param name="Removing">The guest was asked to let go of it.</param>
+/// <param name="Stored">The stored spec has it: it is there at the next start, too.</param>
+public sealed record DeviceInfo(string Name, string Kind, string Source, int? Slot, bool ReadOnly, bool Removing, bool Stored);
+
+/// <summary>Disks and network devices of a VM, in the order they came.</summary>
+/// <param name="Devices">The devices.</param>
+public sealed record DeviceList(IReadOnlyList<DeviceInfo> Devices);

@@ -1,0 +1,65 @@
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
+using Vmm.Contracts.Control;
+using Vmm.Contracts.Rest;
+using Vmm.Daemon.Access;
+using Vmm.Daemon.Vms;
+using Vmm.Machine.Spec;
+using static Vmm.Daemon.Api.Exchange;
+
+namespace Vmm.Daemon.Api;
+
+/// <summary>Disks and network devices of a VM over REST; docs/rest.md describes it.</summary>
+internal static class DeviceEndpoints
+{
+    private const int LongestWait = 600;
+
+    internal static void Map(RouteGroupBuilder api, VmManager vms)
+    {
+        api.MapGet("/vms/{name}/devices", async context =>
+            await Json(context, await vms.Get(Name(context)).DevicesAsync(context.RequestAborted).ConfigureAwait(false), RestJson.Default.DeviceList).ConfigureAwait(false)).For(Role.Viewer);
+
+        // A device names a file or a tap of the host, as a spec does: who may write those may add these.
+        api.MapPost("/vms/{name}/disks", async context =>
+        {
+            DiskSpec disk = await ReadAsync(context, (text, folder) => SpecReader.ReadDisk(text, "disk", folder)).ConfigureAwait(false);
+            VmManager.CheckFiles(new VmSpec { Disks = [disk] }, "disks[0].");
+            await Added(context, await vms.AttachAsync(Name(context), disk, Stay(context), Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
+        }).For(Role.Admin);
+        api.MapPost("/vms/{name}/nets", async context =>
+        {
+            NetSpec net = await ReadAsync(context, (text, _) => SpecReader.ReadNet(text, "net")).ConfigureAwait(false);
+            await Added(context, await vms.Get(Name(context)).AttachAsync(net, Stay(context), Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
+        }).For(Role.Admin);
+        api.MapDelete("/vms/{name}/devices/{device}", async context =>
+        {
+            TimeSpan patience = Seconds(context, "timeout", 30, LongestWait);
+            RemovalBody removal = await vms.Get(Name(context))
+                .DetachAsync((string)context.Request.RouteValues["device"]!, patience, Flag(context, "force", otherwise: false), Stay(context), context.RequestAborted).ConfigureAwait(false);
+            await Json(context, removal, RestJson.Default.RemovalBody).ConfigureAwait(false);
+        }).For(Role.Admin);
+    }
+
+    private static Task Added(HttpContext context, DeviceInfo device)
+    {
+        context.Response.StatusCode = 201;
+        return Json(context, device, RestJson.Default.DeviceInfo);
+    }
+
+    private static async Task<T> ReadAsync<T>(HttpContext context, Func<string, string?, T> read)
+    {
+        string text = await BodyAsync(context).ConfigureAwait(false), folder = Folder(context);
+        try
+        {
+            return read(text, folder.Length > 0 ? folder : null);
+        }
+        catch (SpecException e)
+        {
+            throw ApiException.OfSpec(e);
+        }
+    }
+
+    /// <summary>The change is one of the stored spec, too.</summary>
+    private static bool Stay(HttpContext context) => Flag(context, "persistent", otherwise: true);
+}

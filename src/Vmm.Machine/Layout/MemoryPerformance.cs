@@ -1,0 +1,55 @@
+using Vmm.Devices.Acpi;
+using Vmm.Machine.Spec;
+using Vmm.Memory;
+
+namespace Vmm.Machine.Layout;
+
+/// <summary>What a VM's HMAT says of its vnodes.</summary>
+public static class MemoryPerformance
+{
+    /// <summary>Greatest latency of a spec, in nanoseconds.</summary>
+    public const int MaxLatency = 1_000_000;
+
+    /// <summary>Greatest bandwidth of a spec, in 10^6 bytes a second.</summary>
+    public const int MaxBandwidth = 10_000_000;
+
+    /// <summary>As the spec says; what it does not say is the host's, when every vnode has one host node and the host says it of all of them. Null: nothing is known.</summary>
+    /// <param name="spec">A validated spec with vnodes.</param>
+    /// <param name="distances">SLIT rows.</param>
+    public static AcpiPerformance? Of(VmSpec spec, IReadOnlyList<IReadOnlyList<int>> distances) => Of(spec, distances, node => HostMemoryPerformance.Read(node));
+
+    /// <summary>A pure function but for <paramref name="read"/>.</summary>
+    public static AcpiPerformance? Of(VmSpec spec, IReadOnlyList<IReadOnlyList<int>> distances, Func<int, HostMemoryPerformance> read)
+    {
+        IReadOnlyList<VnodeSpec> vnodes = spec.EffectiveVnodes;
+        IReadOnlyList<IReadOnlyList<int>>? latencies = spec.Numa?.Latencies, bandwidths = spec.Numa?.Bandwidths;
+        if ((latencies is null || bandwidths is null) && vnodes.All(v => v.HostNodes.Count == 1))
+        {
+            HostMemoryPerformance[] local = [.. vnodes.Select(v => read(v.HostNodes[0]))];
+            // The host says how fast a node's own processors are; from elsewhere it is slower by what SLIT says, which is a ratio to 10.
+            latencies ??= local.All(l => l.LatencyNanoseconds is not null) ? Matrix(vnodes.Count, (i, j) => Scaled(local[j].LatencyNanoseconds!.Value, distances[i][j], 10, MaxLatency)) : null;
+            bandwidths ??= local.All(l => l.BandwidthMegabytes is not null) ? Matrix(vnodes.Count, (i, j) => Scaled(local[j].BandwidthMegabytes!.Value, 10, distances[i][j], MaxBandwidth)) : null;
+        }
+
+        if (latencies is null && bandwidths is null)
+        {
+            return null;
+        }
+
+        int[] initiators = [.. Enumerable.Range(0, vnodes.Count).Where(i => vnodes[i].Cpus.Count > 0)];
+        int[] targets = [.. Enumerable.Range(0, vnodes.Count).Where(i => vnodes[i].BootMemory + vnodes[i].HotMemory > 0)];
+        return new AcpiPerformance(
+            initiators,
+            [.. targets.Select(t => new AcpiTarget(t, vnodes[t].Cpus.Count > 0 ? t : null))],
+            Part(latencies, initiators, targets),
+            Part(bandwidths, initiators, targets));
+    }
+
+    private static IReadOnlyList<int>[]? Part(IReadOnlyList<IReadOnlyList<int>>? whole, int[] rows, int[] columns) =>
+        whole is null ? null : [.. rows.Select(i => (IReadOnlyList<int>)[.. columns.Select(j => whole[i][j])])];
+
+    private static IReadOnlyList<int>[] Matrix(int size, Func<int, int, int> value) =>
+        [.. Enumerable.Range(0, size).Select(i => (IReadOnlyList<int>)[.. Enumerable.Range(0, size).Select(j => value(i, j))])];
+
+    private static int Scaled(int value, int times, int over, int most) => (int)Math.Clamp((long)value * times / over, 1, most);
+}
