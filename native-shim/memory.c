@@ -89,14 +89,34 @@ VMM_API int32_t vmm_page_nodes(const intptr_t *pages, uint64_t count, int32_t *s
     return syscall(SYS_move_pages, 0, count, pages, NULL, status, 0) == 0 ? 0 : -errno;
 }
 
+/* Moves pages of this process to a node: those mapped by it alone (MPOL_MF_MOVE). How many stayed where they were, as far as the kernel counts; ask
+   vmm_page_nodes for the truth. -errno when it gave up: -ENOMEM also when the node is full. */
+VMM_API int64_t vmm_pages_move(const intptr_t *pages, uint64_t count, const int32_t *nodes, int32_t *status)
+{
+    long stayed = syscall(SYS_move_pages, 0, count, pages, nodes, status, 2 /* MPOL_MF_MOVE */);
+    return stayed >= 0 ? stayed : -errno;
+}
+
+/* Brings the pages of a range into being, from where its policy says; they keep their content. -errno when that cannot be: no SIGBUS (Linux 5.14). */
+VMM_API int32_t vmm_memory_populate(intptr_t address, uint64_t length)
+{
+    return madvise((void *)address, length, 23 /* MADV_POPULATE_WRITE */) == 0 ? 0 : -errno;
+}
+
 /* Gives whole pages of a shared mapping of a memfd back to the host: the range reads as zeros and is filled again on the next touch. */
 VMM_API int32_t vmm_memory_discard(intptr_t address, uint64_t length)
 {
     return madvise((void *)address, length, MADV_REMOVE) == 0 ? 0 : -errno;
 }
 
-/* Lets the calling thread run on the CPUs of the mask only. */
-VMM_API int32_t vmm_pin_thread(const uint64_t *cpus, uint32_t words)
+/* Lets a thread of this process (0: the calling one) run on the CPUs of the mask only. */
+VMM_API int32_t vmm_pin_thread(int32_t thread, const uint64_t *cpus, uint32_t words)
 {
-    return sched_setaffinity(0, (size_t)words * 8, (const cpu_set_t *)cpus) == 0 ? 0 : -errno;
+    return sched_setaffinity(thread, (size_t)words * 8, (const cpu_set_t *)cpus) == 0 ? 0 : -errno;
+}
+
+/* The calling thread's number, as /proc/PID/task has it. */
+VMM_API int32_t vmm_thread_id(void)
+{
+    return (int32_t)syscall(SYS_gettid);
 }

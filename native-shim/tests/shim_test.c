@@ -79,6 +79,12 @@ intptr_t vmm_memfd(const char *name, uint64_t size, uint32_t huge_shift, int32_t
 intptr_t vmm_memory_map(intptr_t fd, uint64_t length, int32_t *err);
 int32_t vmm_memory_unmap(intptr_t address, uint64_t length);
 int32_t vmm_memory_discard(intptr_t address, uint64_t length);
+int32_t vmm_memory_populate(intptr_t address, uint64_t length);
+int32_t vmm_mbind(intptr_t address, uint64_t length, int32_t mode, const uint64_t *nodes, uint32_t words);
+int32_t vmm_page_nodes(const intptr_t *pages, uint64_t count, int32_t *status);
+int64_t vmm_pages_move(const intptr_t *pages, uint64_t count, const int32_t *nodes, int32_t *status);
+int32_t vmm_pin_thread(int32_t thread, const uint64_t *cpus, uint32_t words);
+int32_t vmm_thread_id(void);
 
 static void discarded_pages_read_as_zeros(void)
 {
@@ -95,6 +101,69 @@ static void discarded_pages_read_as_zeros(void)
     CHECK(vmm_memory_discard(at + 1, 4096) == -EINVAL);
     CHECK(vmm_memory_unmap(at, 8192) == 0);
     CHECK(vmm_close(fd) == 0);
+}
+
+/* Every host has node 0 or no NUMA at all (then there is nothing to move and the calls say ENOSYS). */
+static void pages_are_populated_found_and_moved(void)
+{
+    int32_t err, status[3], to[2] = {0, 0}, nowhere[2] = {60, 60};
+    uint64_t node0 = 1;
+    intptr_t fd = vmm_memfd("shim-test", 12288, 0, &err);
+    intptr_t at = vmm_memory_map(fd, 12288, &err);
+    intptr_t pages[3] = {at, at + 4096, at + 8192};
+    CHECK(at != -1);
+    if (vmm_page_nodes(pages, 3, status) == -ENOSYS) {
+        printf("no NUMA in this kernel: page placement skipped\n");
+    } else {
+        CHECK(vmm_page_nodes(pages, 3, status) == 0 && status[0] == -ENOENT && status[2] == -ENOENT);
+        CHECK(vmm_mbind(at, 12288, 2, &node0, 1) == 0);
+        ((volatile char *)at)[4096] = 7;
+        CHECK(vmm_memory_populate(at, 8192) == 0);
+        CHECK(vmm_page_nodes(pages, 3, status) == 0 && status[0] == 0 && status[1] == 0 && status[2] == -ENOENT);
+        CHECK(vmm_pages_move(pages, 2, to, status) == 0 && status[0] == 0 && status[1] == 0);
+        CHECK(vmm_pages_move(pages, 2, nowhere, status) == -ENODEV);
+        CHECK(((volatile char *)at)[0] == 0 && ((volatile char *)at)[4096] == 7);
+        CHECK(vmm_mbind(at, 12288, 0, NULL, 0) == 0);
+    }
+    CHECK(vmm_memory_unmap(at, 12288) == 0);
+    CHECK(vmm_memory_populate(at, 4096) == -ENOMEM); /* nothing mapped there any more */
+    CHECK(vmm_close(fd) == 0);
+}
+
+static void *stay(void *arg)
+{
+    intptr_t *line = arg;
+    uint64_t bytes;
+    atomic_store((_Atomic intptr_t *)&line[1], vmm_thread_id());
+    while (vmm_eventfd_read(line[0], (void *)&bytes) != 0)
+        usleep(1000);
+    return NULL;
+}
+
+static void another_thread_can_be_pinned(void)
+{
+    int32_t err;
+    intptr_t line[2] = {vmm_eventfd(0, 1, &err), 0};
+    pthread_t thread;
+    cpu_set_t set;
+    uint64_t all[16] = {0}, one[16] = {0};
+    CHECK(pthread_create(&thread, NULL, stay, line) == 0);
+    while (atomic_load((_Atomic intptr_t *)&line[1]) == 0)
+        usleep(1000);
+    int32_t tid = (int32_t)line[1];
+    CHECK(tid != vmm_thread_id());
+    CHECK(sched_getaffinity(tid, sizeof(all), (cpu_set_t *)all) == 0);
+    int word = 0;
+    while (all[word] == 0)
+        word++;
+    one[word] = all[word] & -all[word];
+    CHECK(vmm_pin_thread(tid, one, 16) == 0);
+    CPU_ZERO(&set);
+    CHECK(sched_getaffinity(tid, sizeof(set), &set) == 0 && CPU_COUNT(&set) == 1);
+    CHECK(vmm_eventfd_write(line[0], 1) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(vmm_pin_thread(tid, one, 16) == -ESRCH);
+    CHECK(vmm_close(line[0]) == 0);
 }
 
 static void streams_never_block(void)
@@ -481,6 +550,8 @@ int main(void)
     errors_carry_errno();
     mappings_are_zero_and_writable();
     discarded_pages_read_as_zeros();
+    pages_are_populated_found_and_moved();
+    another_thread_can_be_pinned();
     streams_never_block();
     packets_carry_descriptors();
     peers_are_known_and_names_are_checked();

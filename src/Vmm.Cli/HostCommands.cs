@@ -1,6 +1,8 @@
 using System.CommandLine;
+using Vmm.Cli.Nouns;
 using Vmm.Cli.Remote;
 using Vmm.Contracts.Rest;
+using Vmm.Memory;
 
 namespace Vmm.Cli;
 
@@ -12,7 +14,41 @@ internal static class HostCommands
         Noun host = new("host", "The machine that VMs run on", options);
         host.Add("show", "KVM and NUMA nodes, of the daemon's host; of this machine when no daemon is named and none runs here", [], async (session, parsed, cancellation) =>
             options.NamesDaemon(parsed) || File.Exists(session.Address.Socket) ? await ShowAsync(session, cancellation).ConfigureAwait(false) : application.ShowHost(session.IsJson));
+        host.Add("numa", "NUMA nodes: CPUs, memory, huge pages, distances, and which VM's vnodes sit there; of this machine when no daemon is named and none runs here", [],
+            async (session, parsed, cancellation) => ShowNuma(session, options.NamesDaemon(parsed) || File.Exists(session.Address.Socket)
+                ? await session.Client.HostNumaAsync(cancellation).ConfigureAwait(false)
+                : LocalNuma.Read()));
         return host.Command;
+    }
+
+    private static int ShowNuma(DaemonSession session, HostNuma host)
+    {
+        if (session.IsJson)
+        {
+            return session.Json(host, RestJson.Default.HostNuma);
+        }
+
+        Table table = new("NODE", "CPUS", "TOTAL", "FREE", "AVAILABLE", "HUGE PAGES FREE", "DISTANCES");
+        Table tenants = new("NODE", "VM", "VNODE", "MEMORY");
+        foreach (HostNumaNode node in host.Nodes)
+        {
+            string huge = string.Join(", ", node.HugePages.Select(p => $"{p.Free}/{p.Total} of {new ByteSize(p.PageBytes)}"));
+            table.Add(DaemonSession.Number(node.Id), node.Cpus.Length > 0 ? node.Cpus : "-", DaemonSession.Size(node.TotalBytes), DaemonSession.Size(node.FreeBytes), DaemonSession.Size(node.AvailableBytes),
+                huge.Length > 0 ? huge : "-", string.Join(' ', node.Distances));
+            foreach (NodeTenant tenant in node.Tenants)
+            {
+                tenants.Add(DaemonSession.Number(node.Id), tenant.Vm, DaemonSession.Number(tenant.Vnode), DaemonSession.Size(tenant.Bytes));
+            }
+        }
+
+        session.Table(table);
+        if (host.Nodes.Any(n => n.Tenants.Count > 0))
+        {
+            session.Out.WriteLine();
+            session.Table(tenants);
+        }
+
+        return ExitCodes.Done;
     }
 
     private static async Task<int> ShowAsync(DaemonSession session, CancellationToken cancellation)

@@ -54,6 +54,9 @@ internal static partial class DaemonLog
     [LoggerMessage(17, LogLevel.Warning, "what {Name} has plugged is not known: {Problem}")]
     internal static partial void DevicesUnknown(ILogger log, string name, string problem);
 
+    [LoggerMessage(18, LogLevel.Information, "{Name}: {Outcome}")]
+    internal static partial void Rehomed(ILogger log, string name, string outcome);
+
     [LoggerMessage(30, LogLevel.Error, "job {Kind} of {Target} ({Id}) failed")]
     internal static partial void JobFault(ILogger log, Exception error, string kind, string target, string id);
 

@@ -98,6 +98,48 @@ public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
         return status;
     }
 
+    /// <summary>Takes the whole memory's policy away: pages not touched yet come from where the kernel likes.</summary>
+    /// <returns>0, or the errno of mbind(2).</returns>
+    public int Unbind() => -Native.Bind(handle, Length, mode: 0, [], 0);
+
+    /// <summary>Asks for the host nodes of some pages.</summary>
+    /// <param name="firstPage">The first, in pages of <paramref name="pageSize"/>.</param>
+    /// <param name="pageSize">Bytes of a page: one answer each.</param>
+    /// <param name="addresses">Room for as many addresses as <paramref name="nodes"/> has places.</param>
+    /// <param name="nodes">Takes the node of each page, -1 for one that is not present.</param>
+    /// <exception cref="KernelException">The kernel cannot say.</exception>
+    public void Locate(ulong firstPage, ulong pageSize, Span<nint> addresses, Span<int> nodes)
+    {
+        for (int i = 0; i < nodes.Length; i++)
+        {
+            addresses[i] = (nint)((ulong)handle + ((firstPage + (ulong)i) * pageSize));
+        }
+
+        KernelException.ThrowIfError(Native.PageNodes(addresses[..nodes.Length], (ulong)nodes.Length, nodes), "move_pages");
+        for (int i = 0; i < nodes.Length; i++)
+        {
+            nodes[i] = Math.Max(nodes[i], -1);
+        }
+    }
+
+    /// <summary>Moves pages to one host node, move_pages(2). Which ones went is for <see cref="Locate"/> to say.</summary>
+    /// <param name="pages">Numbers of pages.</param>
+    /// <param name="pageSize">Bytes of a page.</param>
+    /// <param name="node">The host node.</param>
+    /// <returns>0, or the errno with which the kernel gave up; some pages may have gone all the same.</returns>
+    public int Move(ReadOnlySpan<ulong> pages, ulong pageSize, int node)
+    {
+        nint[] addresses = new nint[pages.Length];
+        int[] nodes = new int[pages.Length], status = new int[pages.Length];
+        for (int i = 0; i < addresses.Length; i++)
+        {
+            addresses[i] = (nint)((ulong)handle + (pages[i] * pageSize));
+            nodes[i] = node;
+        }
+
+        return -(int)Math.Min(0, Native.PagesMove(addresses, (ulong)addresses.Length, nodes, status));
+    }
+
     /// <inheritdoc/>
     protected override bool ReleaseHandle()
     {
@@ -131,6 +173,12 @@ public static class HostPages
     /// <param name="length">Bytes, a multiple of that page size; the caller vouches that the range is mapped.</param>
     /// <returns>0, or the errno of madvise(2): EINVAL for memory that is not a shared mapping.</returns>
     public static int Discard(nint address, ulong length) => -Native.MemoryDiscard(address, length);
+
+    /// <summary>Brings the pages of a range into being from where its policy says, MADV_POPULATE_WRITE; their content stays.</summary>
+    /// <param name="address">First byte, aligned to the mapping's page size.</param>
+    /// <param name="length">Bytes; the caller vouches that the range is mapped.</param>
+    /// <returns>0, or the errno of madvise(2): there are no (huge) pages left. Some may be there then.</returns>
+    public static int Populate(nint address, ulong length) => -Native.MemoryPopulate(address, length);
 }
 
 /// <summary>Where threads run.</summary>
@@ -138,10 +186,19 @@ public static class ThreadPlacement
 {
     /// <summary>Lets the calling thread run on these host CPUs only, sched_setaffinity(2).</summary>
     /// <exception cref="KernelException">None of the CPUs is allowed to this process.</exception>
-    public static void PinCurrent(IReadOnlyList<int> cpus)
+    public static void PinCurrent(IReadOnlyList<int> cpus) => Pin(0, cpus);
+
+    /// <summary>The calling thread's number, gettid(2).</summary>
+    public static int CurrentId => Native.ThreadId();
+
+    /// <summary>Lets another thread of this process run on these host CPUs only.</summary>
+    /// <param name="thread">Its number; 0 is the calling thread.</param>
+    /// <param name="cpus">Host CPUs.</param>
+    /// <exception cref="KernelException">None of the CPUs is allowed to this process, or the thread is gone (ESRCH).</exception>
+    public static void Pin(int thread, IReadOnlyList<int> cpus)
     {
         ulong[] mask = MappedMemFd.Bits(cpus);
-        int answer = Native.PinThread(mask, (uint)mask.Length);
+        int answer = Native.PinThread(thread, mask, (uint)mask.Length);
         if (answer < 0)
         {
             throw new KernelException($"sched_setaffinity {string.Join(',', cpus)}", -answer);

@@ -33,5 +33,14 @@ internal static partial class Native
     internal static partial int MemoryDiscard(nint address, ulong length);
 
     [LibraryImport(Shim, EntryPoint = "vmm_pin_thread")]
-    internal static partial int PinThread(ReadOnlySpan<ulong> cpus, uint words);
+    internal static partial int PinThread(int thread, ReadOnlySpan<ulong> cpus, uint words);
+
+    [LibraryImport(Shim, EntryPoint = "vmm_thread_id")]
+    internal static partial int ThreadId();
+
+    [LibraryImport(Shim, EntryPoint = "vmm_pages_move")]
+    internal static partial long PagesMove(ReadOnlySpan<nint> pages, ulong count, ReadOnlySpan<int> nodes, Span<int> status);
+
+    [LibraryImport(Shim, EntryPoint = "vmm_memory_populate")]
+    internal static partial int MemoryPopulate(nint address, ulong length);
 }

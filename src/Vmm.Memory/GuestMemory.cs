@@ -190,8 +190,8 @@ public sealed unsafe class GuestMemory
     }
 
     /// <summary>
-    /// Gives the whole host pages inside a range back to the host; they read as zeros when the guest touches them again. Parts outside RAM, and
-    /// host pages that the range covers only partly, are left alone: any range is harmless.
+    /// Gives the whole host pages inside a range back to the host; they read as zeros when the guest touches them again. Parts outside RAM,
+    /// host pages that the range covers only partly, and huge pages are left alone: any range is harmless.
     /// </summary>
     /// <param name="at">First guest physical address.</param>
     /// <param name="length">Bytes.</param>
@@ -207,7 +207,8 @@ public sealed unsafe class GuestMemory
         {
             ref readonly GuestRegion region = ref regions[i];
             ulong from = Math.Max(at.Value, region.Start.Value), to = Math.Min(end, region.Start.Value + region.Length);
-            if (from >= to)
+            // Huge pages stay: what went back to their pool could be missing when the guest touches it again, which is a SIGBUS.
+            if (from >= to || region.PageSize > ByteSize.BytesPerPage)
             {
                 continue;
             }

@@ -13,11 +13,12 @@ public sealed record VnodePlacement(int Vnode, ByteSize Size, ByteSize PageSize,
 /// <summary>
 /// The memory of one vnode: one memfd, mapped once, bound to its host nodes before first touch. It must outlive every user of its regions.
 /// </summary>
-public sealed class VnodeMemory : IDisposable
+public sealed class VnodeMemory : IMovablePages, IDisposable
 {
     private const int NoSuchCall = 38; // ENOSYS
 
     private readonly MappedMemFd _memory;
+    private nint[] _addresses = [];
 
     private VnodeMemory(VnodePlacement placement, MappedMemFd memory)
     {
@@ -25,8 +26,14 @@ public sealed class VnodeMemory : IDisposable
         _memory = memory;
     }
 
-    /// <summary>What was asked for.</summary>
-    public VnodePlacement Placement { get; }
+    /// <summary>What was asked for, with the policy it has now.</summary>
+    public VnodePlacement Placement { get; private set; }
+
+    /// <inheritdoc/>
+    public ulong PageSize => Placement.PageSize;
+
+    /// <inheritdoc/>
+    public ulong Count => Placement.Size / Placement.PageSize;
 
     /// <summary>Creates the memory.</summary>
     /// <param name="placement">What is wanted.</param>
@@ -35,6 +42,10 @@ public sealed class VnodeMemory : IDisposable
     /// <param name="within">Addresses to map it at, so that vnodes lie side by side; null for anywhere.</param>
     /// <param name="offset">Where in <paramref name="within"/>.</param>
     /// <param name="part">Which part of the vnode it is, for /proc/PID/maps; null for the vnode itself.</param>
+    /// <remarks>
+    /// Huge pages are taken here and now: a reservation of theirs counts for the host, not for a node, so that what a policy asks for could be missing at
+    /// first touch, which is a SIGBUS. Those of a part are not: who plugs it populates it (<see cref="TryPopulate"/>).
+    /// </remarks>
     /// <exception cref="ArgumentException">The placement cannot be had on this host; the message says what is there.</exception>
     /// <exception cref="KernelException">The kernel refused.</exception>
     public static VnodeMemory Create(VnodePlacement placement, HostTopology host, string sysfs = "/sys", AddressReservation? within = null, ulong offset = 0, string? part = null)
@@ -47,7 +58,8 @@ public sealed class VnodeMemory : IDisposable
             }
         }
 
-        if (placement.PageSize > 4096)
+        bool takeAll = placement.PageSize > 4096 && part is null;
+        if (takeAll)
         {
             RequireHugePages(placement, sysfs);
         }
@@ -64,7 +76,69 @@ public sealed class VnodeMemory : IDisposable
             }
         }
 
-        return new VnodeMemory(placement, memory);
+        VnodeMemory vnode = new(placement, memory);
+        if (takeAll && !vnode.TryPopulate(0, placement.Size, out ulong populated))
+        {
+            vnode.Dispose();
+            throw new ArgumentException($"vnode {placement.Vnode}: only {populated / placement.PageSize} of {placement.Size / placement.PageSize} huge pages of {placement.PageSize >> 20} MiB could be had"
+                + $"{(placement.HostNodes.Count > 0 ? $" from host nodes {NumberSet.Format(placement.HostNodes)}" : "")}: others took them meanwhile; reserve more through nr_hugepages or use 4 KiB pages", nameof(placement));
+        }
+
+        return vnode;
+    }
+
+    /// <inheritdoc/>
+    public void SetPolicy(MemoryPolicyMode? mode, IReadOnlyList<int> hostNodes)
+    {
+        int errno = mode is { } policy ? _memory.Bind(policy, hostNodes) : _memory.Unbind();
+        if (errno != 0)
+        {
+            throw new KernelException($"mbind vnode {Placement.Vnode} to host nodes {NumberSet.Format(hostNodes)}", errno);
+        }
+
+        Placement = Placement with { Policy = mode, HostNodes = hostNodes };
+    }
+
+    /// <inheritdoc/>
+    public void Locate(ulong first, Span<int> hostNodes)
+    {
+        if (_addresses.Length < hostNodes.Length)
+        {
+            _addresses = new nint[hostNodes.Length];
+        }
+
+        _memory.Locate(first, PageSize, _addresses, hostNodes);
+    }
+
+    /// <inheritdoc/>
+    public int Move(ReadOnlySpan<ulong> pages, int hostNode) => _memory.Move(pages, PageSize, hostNode);
+
+    /// <summary>Takes the pages of a range from the host, from where the policy says.</summary>
+    /// <param name="offset">First byte, a multiple of the page size.</param>
+    /// <param name="length">Bytes, a multiple of the page size.</param>
+    /// <param name="populated">How far it came, bytes.</param>
+    /// <returns>False when the host has too few; some may have been taken then.</returns>
+    public bool TryPopulate(ulong offset, ulong length, out ulong populated)
+    {
+        ulong slice = Math.Max(PageSize, 64UL << 20); // so that a process that is to end need not finish all of it
+        for (populated = 0; populated < length;)
+        {
+            ulong bytes = Math.Min(slice, length - populated);
+            if (HostPages.Populate((nint)((ulong)_memory.Address + offset + populated), bytes) != 0)
+            {
+                // The kernel does not say how far it came in this slice.
+                while (populated < length && HostPages.Populate((nint)((ulong)_memory.Address + offset + populated), PageSize) == 0)
+                {
+                    populated += PageSize;
+                }
+
+                return populated == length;
+            }
+
+            populated += bytes;
+        }
+
+        return true;
     }
 
     /// <summary>A piece of this memory as the guest sees it.</summary>

@@ -6,6 +6,8 @@ using Vmm.Devices.Virtio.Blk;
 using Vmm.Interop;
 using Vmm.Kvm;
 using Vmm.Machine.Boot;
+using Vmm.Machine.Layout;
+using Vmm.Machine.Numa;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
 using Vmm.Machine.Spec;
@@ -34,6 +36,7 @@ internal sealed partial class HostedMachine : IDisposable
     {
         VmId = vmId;
         _machine = machine;
+        Rehoming = new Rehoming(machine);
         Console = console;
         _endFile = endFile;
         _ended = ended;
@@ -43,6 +46,33 @@ internal sealed partial class HostedMachine : IDisposable
     internal string VmId { get; }
 
     internal ConsoleHub Console { get; }
+
+    /// <summary>Moves vnodes to other host nodes.</summary>
+    internal Rehoming Rehoming { get; }
+
+    /// <summary>Where the vnodes are meant to be.</summary>
+    internal WorkerNuma Numa
+    {
+        get
+        {
+            IReadOnlyList<HomedThread> threads = _machine.HomedThreads;
+            List<VnodeHomeInfo> vnodes = [];
+            foreach (VnodeHome home in _machine.Homes)
+            {
+                VnodePlacement memory = home.Memory;
+                string policy = memory.Policy switch
+                {
+                    MemoryPolicyMode.Bind => "strict",
+                    MemoryPolicyMode.Preferred => "preferred",
+                    MemoryPolicyMode.Interleave => "interleave",
+                    _ => "auto",
+                };
+                vnodes.Add(new VnodeHomeInfo(memory.Vnode, memory.HostNodes, policy, memory.PageSize, home.HostCpus, [.. threads.Where(t => t.Vnode == memory.Vnode).Select(t => new HomedThreadInfo(t.Name, t.Id))]));
+            }
+
+            return new WorkerNuma(vnodes, Rehoming.Status);
+        }
+    }
 
     internal WorkerState State => Volatile.Read(ref _exit) is not null ? WorkerState.Ended : _machine.State switch
     {
@@ -204,6 +234,7 @@ internal sealed partial class HostedMachine : IDisposable
     public void Dispose()
     {
         _stop.Cancel();
+        Rehoming.Dispose();
         _runner?.Join();
         _machine.Dispose();
         Console.Dispose();

@@ -180,6 +180,17 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
             case ControlKinds.Memory:
                 Ok(frame, Memory(frame), ControlJson.Default.VmMemory);
                 return;
+            case ControlKinds.Numa:
+                Ok(frame, Machine.Numa, ControlJson.Default.WorkerNuma);
+                return;
+            case ControlKinds.Rehome:
+                Machine.Rehoming.Start(ControlCodec.TryBody(frame, ControlJson.Default.RehomeBody, out RehomeBody? move, out string bad) ? move : throw new RequestException("bad-frame", bad));
+                Send(frame.Id, ControlKinds.Ok, null);
+                return;
+            case ControlKinds.RehomeCancel:
+                Machine.Rehoming.Cancel();
+                Send(frame.Id, ControlKinds.Ok, null);
+                return;
             case ControlKinds.Console:
                 Console(frame);
                 return;

@@ -104,6 +104,45 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
         return Task.FromResult(new VmMemory([new VnodeMemoryInfo(0, 64 << 20, 1 << 30, _asked, _present, _present > _asked ? _present - _asked : 0, true)], null));
     }
 
+    internal WorkerNuma Numa { get; set; } = new([new VnodeHomeInfo(0, [], "auto", 4096, [], [new HomedThreadInfo("vcpu0", Environment.ProcessId)])]);
+
+    /// <summary>What the move of a vnode comes to, step by step; the last is what stays.</summary>
+    internal Queue<RehomeStatus> Moves { get; } = new();
+
+    internal RehomeBody? Rehomed { get; private set; }
+
+    internal bool RehomeCancelled { get; private set; }
+
+    internal IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>>? Present { get; set; }
+
+    public Task<WorkerNuma> NumaAsync(CancellationToken cancellation)
+    {
+        if (Rehomed is { } move && RehomeCancelled)
+        {
+            Numa = Numa with { Rehome = new RehomeStatus(move.Vnode, move.HostNodes, RehomeState.Cancelled, 0.5, 1 << 20, [], 1000) };
+        }
+        else if (Rehomed is not null && Moves.TryDequeue(out RehomeStatus? next))
+        {
+            Numa = Numa with { Rehome = next };
+        }
+
+        return Task.FromResult(Numa);
+    }
+
+    public Task RehomeAsync(RehomeBody wish, CancellationToken cancellation)
+    {
+        Rehomed = wish;
+        return Task.CompletedTask;
+    }
+
+    public Task CancelRehomeAsync(CancellationToken cancellation)
+    {
+        RehomeCancelled = true;
+        return Task.CompletedTask;
+    }
+
+    public IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>>? PresentMemory() => Present;
+
     private readonly List<DeviceInfo> _devices = [];
     private Action<RemovalBody>? _removed;
     private int _disks, _nets;

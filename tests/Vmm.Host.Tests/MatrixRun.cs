@@ -34,7 +34,7 @@ public sealed record GuestResult(int ExitCode, string Console, string Errors, st
 /// <summary>Boots a test host for each group, runs every guest of a group in it, and keeps what they said.</summary>
 public sealed class MatrixRun : IDisposable
 {
-    private const int HostFailed = 125;
+    internal const int HostFailed = 125;
     private const int Attempts = 4;
 
     private readonly string _work = Directory.CreateTempSubdirectory("vmm-matrix-").FullName;
@@ -122,7 +122,7 @@ public sealed class MatrixRun : IDisposable
         }
     }
 
-    private static (int Status, string Output) Shell(string root, int seconds, string program, params string[] arguments)
+    internal static (int Status, string Output) Shell(string root, int seconds, string program, params string[] arguments)
     {
         ProcessStartInfo start = new(Path.Combine(root, program)) { WorkingDirectory = root, RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
         foreach (string argument in arguments)
@@ -144,7 +144,7 @@ public sealed class MatrixRun : IDisposable
             : throw new InvalidOperationException($"{program} {string.Join(' ', arguments)} ended with {process.ExitCode}:\n{output.Result}\n{errors.Result}");
     }
 
-    private static string FindRoot()
+    internal static string FindRoot()
     {
         DirectoryInfo? folder = new(AppContext.BaseDirectory);
         while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "Vmm.sln")))

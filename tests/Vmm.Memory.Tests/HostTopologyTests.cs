@@ -70,4 +70,30 @@ public class HostTopologyTests
         Assert.All(topology.Nodes, n => Assert.True(n.TotalBytes >= n.FreeBytes));
         Assert.Contains(topology.Nodes, n => n.TotalBytes > 0);
     }
+
+    [Fact]
+    public void Cpus_near_a_node_are_its_own_or_those_of_the_nearest_node_that_has_any()
+    {
+        using FakeHost fake = FakeHost.WithNodes((0, "0-1", 1, 1, "10 20 30"), (1, "2-3", 1, 1, "20 10 15"), (2, "", 1, 1, "30 15 10"));
+        HostTopology host = fake.Read();
+        Assert.Equal([0, 1], host.CpusNear([0]));
+        Assert.Equal([0, 1, 2, 3], host.CpusNear([1, 0]));
+        Assert.Equal([2, 3], host.CpusNear([2])); // memory only
+        Assert.Equal([0, 1], host.CpusNear([2, 0]));
+        Assert.Empty(host.CpusNear([9]));
+    }
+
+    [Fact]
+    public void Huge_pages_are_counted_per_node_and_size()
+    {
+        using FakeHost fake = FakeHost.WithNodes((0, "0", 1, 1, "10 20"), (1, "1", 1, 1, "20 10"));
+        Assert.Empty(HugePagePool.Read(fake.Sysfs));
+        fake.Write("sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages", "8\n");
+        fake.Write("sys/devices/system/node/node1/hugepages/hugepages-2048kB/free_hugepages", "3\n");
+        fake.Write("sys/devices/system/node/node0/hugepages/hugepages-1048576kB/nr_hugepages", "1\n");
+        Assert.Equal([new HugePagePool(0, 1UL << 30, 1, 0), new HugePagePool(1, 2 << 20, 8, 3)], HugePagePool.Read(fake.Sysfs));
+        using FakeHost flat = FakeHost.WithoutNuma("0", 1, 1);
+        flat.Write("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "5\n");
+        Assert.Equal([new HugePagePool(0, 2 << 20, 5, 0)], HugePagePool.Read(flat.Sysfs));
+    }
 }

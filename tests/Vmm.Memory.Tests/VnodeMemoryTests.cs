@@ -147,5 +147,87 @@ public class VnodeMemoryTests
         Assert.Empty(again.ResidentPages());
     }
 
+    [Fact]
+    public void A_policy_can_be_changed_and_pages_moved_while_their_content_stays()
+    {
+        int node = s_host.Nodes.First(n => n.TotalBytes > 0).Id;
+        using VnodeMemory vnode = VnodeMemory.Create(Plain(0, 4 * MiB), s_host);
+        if (!s_host.HasNuma)
+        {
+            Assert.Throws<KernelException>(() => vnode.SetPolicy(MemoryPolicyMode.Bind, [node]));
+            return;
+        }
+
+        GuestMemory memory = new([vnode.Region(new GuestAddress(0), ByteSize.MiB(4), 0)]);
+        Assert.True(memory.TryWrite(new GuestAddress(0x5000), 0x1234_5678_9abc_def0UL));
+        vnode.SetPolicy(MemoryPolicyMode.Bind, [node]);
+        Assert.Equal((MemoryPolicyMode.Bind, node), (vnode.Placement.Policy, vnode.Placement.HostNodes.Single()));
+        Assert.Contains($" bind:{node} file=/memfd:vmm:vnode0", File.ReadAllText("/proc/self/numa_maps"), StringComparison.Ordinal);
+        Assert.Equal(0, vnode.Move([5], node));
+        int[] nodes = new int[16];
+        vnode.Locate(0, nodes);
+        Assert.Equal((node, -1), (nodes[5], nodes[6]));
+        Assert.Throws<KernelException>(() => vnode.SetPolicy(MemoryPolicyMode.Bind, [60]));
+        Assert.Equal(node, vnode.Placement.HostNodes.Single());
+        Assert.Equal(19, vnode.Move([5], 60)); // ENODEV
+        vnode.SetPolicy(null, []);
+        Assert.Contains(" default file=/memfd:vmm:vnode0", File.ReadAllText("/proc/self/numa_maps"), StringComparison.Ordinal);
+        Assert.True(memory.TryRead(new GuestAddress(0x5000), out ulong value));
+        Assert.Equal(0x1234_5678_9abc_def0UL, value);
+        PageMigrationResult result = new PageMigration([vnode], [node], interleave: false, new PageMigrationOptions()).Run(null, CancellationToken.None);
+        Assert.Equal((0UL, 0UL), (result.Moved.Bytes, result.LeftBytes.Bytes)); // it was there already
+    }
+
+    [Fact]
+    public void Huge_pages_are_there_from_the_start_or_refused_with_the_numbers()
+    {
+        const string Pool = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", Surplus = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+        string before = File.Exists(Pool) ? File.ReadAllText(Pool) : "none";
+        try
+        {
+            File.WriteAllText(Pool, "8");
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
+        {
+            return; // needs root and a kernel with a pool of 2 MiB pages
+        }
+
+        try
+        {
+            if (!string.Equals(File.ReadAllText(Surplus).Trim(), "8", StringComparison.Ordinal))
+            {
+                return; // memory is too scattered, or somebody else uses the pool
+            }
+
+            IReadOnlyList<int> nodes = s_host.HasNuma ? [s_host.Nodes[0].Id] : [];
+            VnodePlacement six = new(0, ByteSize.MiB(12), ByteSize.MiB(2), nodes.Count > 0 ? MemoryPolicyMode.Bind : null, nodes);
+            using (VnodeMemory vnode = VnodeMemory.Create(six, s_host))
+            {
+                Assert.Equal("2", File.ReadAllText(Surplus).Trim()); // taken, though nobody touched them
+                Assert.Contains("6 huge pages of 2 MiB are needed, 2 are free", Assert.Throws<ArgumentException>(() => VnodeMemory.Create(six, s_host)).Message, StringComparison.Ordinal);
+                int[] found = new int[6];
+                vnode.Locate(0, found);
+                Assert.All(found, node => Assert.Equal(nodes.Count > 0 ? nodes[0] : 0, node));
+
+                // A part takes nothing before it is populated, and says when the pool has too few.
+                using VnodeMemory part = VnodeMemory.Create(six, s_host, part: ".hot");
+                Assert.Equal("2", File.ReadAllText(Surplus).Trim());
+                Assert.True(part.TryPopulate(2 << 20, 4 << 20, out _));
+                Assert.False(part.TryPopulate(6 << 20, 4 << 20, out ulong populated));
+                Assert.Equal((0UL, "0"), (populated, File.ReadAllText(Surplus).Trim()));
+                GuestMemory memory = new([part.Region(new GuestAddress(2 << 20), ByteSize.MiB(4), 2 << 20)]);
+                Assert.True(memory.TryWrite(new GuestAddress(2 << 20), 1));
+                Assert.Equal(0, memory.Discard(new GuestAddress(2 << 20), 4 << 20, out ulong discarded)); // the guest's huge pages stay its own
+                Assert.Equal((0UL, "0"), (discarded, File.ReadAllText(Surplus).Trim()));
+            }
+
+            Assert.Equal("8", File.ReadAllText(Surplus).Trim());
+        }
+        finally
+        {
+            File.WriteAllText(Pool, before.Trim());
+        }
+    }
+
     private static VnodePlacement Plain(int vnode, ulong bytes) => new(vnode, new ByteSize(bytes), new ByteSize(4096), null, []);
 }

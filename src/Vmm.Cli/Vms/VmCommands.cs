@@ -62,6 +62,14 @@ internal static class VmCommands
         Option<int> timeout = new("--timeout") { Description = "Seconds to wait for the guest", DefaultValueFactory = _ => 30, HelpName = "seconds" };
         vm.Add("memory", "Memory of each vnode; with --size or --balloon, change it while the VM runs", [name, vnode, size, balloon, timeout], (session, parsed, cancellation) =>
             MemoryView.RunAsync(session, parsed.GetValue(name)!, parsed.GetValue(vnode), parsed.GetValue(size), parsed.GetValue(balloon), parsed.GetValue(timeout), cancellation));
+        vm.Add("numa", "Where a running VM lies on its host: memory per host node, threads and their CPUs", [name], (session, parsed, cancellation) =>
+            NumaView.ShowAsync(session, parsed.GetValue(name)!, cancellation));
+        Option<int> moved = new("--vnode") { Description = "Which vnode", HelpName = "K", Required = true };
+        Option<string> nodes = new("--host-nodes") { Description = "Where to, e.g. 1 or 0-1", HelpName = "set", Required = true };
+        Option<string?> rate = new("--rate") { Description = "Bytes a second on average, e.g. 1GiB; without it as fast as it goes", HelpName = "size" };
+        Option<string?> waitMoved = WaitOption.Create("it is there");
+        vm.Add("rehome", "Move a vnode to other host nodes while the VM runs: memory and threads", [name, moved, nodes, rate, waitMoved], (session, parsed, cancellation) =>
+            NumaView.RehomeAsync(session, parsed.GetValue(name)!, parsed.GetValue(moved), parsed.GetValue(nodes)!, parsed.GetValue(rate), WaitOption.Read(parsed, waitMoved), cancellation));
         vm.Add("edit", "Change the spec in $EDITOR; the VM must not run", [name], (session, parsed, cancellation) => SpecEditor.EditAsync(session, parsed.GetValue(name)!, cancellation));
         vm.Add("spec", "Print the spec as it was given", [anyName, schema], (session, parsed, cancellation) =>
             parsed.GetValue(schema) ? Task.FromResult(application.Schema())

@@ -63,6 +63,15 @@ public static class ControlKinds
     /// <summary>What memory each vnode has; body <see cref="MemoryWish"/> changes what it shall have. Answer <see cref="VmMemory"/> at once: the guest takes its time.</summary>
     public const string Memory = "memory";
 
+    /// <summary>Where the vnodes are meant to be, and how their move stands. Answer <see cref="WorkerNuma"/>.</summary>
+    public const string Numa = "numa";
+
+    /// <summary>Move a vnode to other host nodes, body <see cref="RehomeBody"/>. The answer comes at once; <see cref="Numa"/> tells how far it is.</summary>
+    public const string Rehome = "rehome";
+
+    /// <summary>Stop the move of a vnode that goes on.</summary>
+    public const string RehomeCancel = "rehome-cancel";
+
     /// <summary>Change the rate limits of a device, body <see cref="LimitsBody"/>.</summary>
     public const string Limits = "limits";
 

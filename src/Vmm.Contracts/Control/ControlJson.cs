@@ -21,6 +21,8 @@ namespace Vmm.Contracts.Control;
 [JsonSerializable(typeof(LimitsBody))]
 [JsonSerializable(typeof(MemoryWish))]
 [JsonSerializable(typeof(VmMemory))]
+[JsonSerializable(typeof(WorkerNuma))]
+[JsonSerializable(typeof(RehomeBody))]
 [JsonSerializable(typeof(PlugBody))]
 [JsonSerializable(typeof(UnplugBody))]
 [JsonSerializable(typeof(RemovalBody))]

@@ -21,7 +21,7 @@ public enum JobState
 
 /// <summary>Work that takes time.</summary>
 /// <param name="Id">Names it.</param>
-/// <param name="Kind">What is done: <c>vm-stop</c>, <c>disk-create</c>.</param>
+/// <param name="Kind">What is done: <c>vm-stop</c>, <c>vm-rehome</c>, <c>disk-create</c>.</param>
 /// <param name="Target">To what: the name of a VM or a disk.</param>
 /// <param name="State">Where it stands.</param>
 /// <param name="Progress">From 0 to 1.</param>

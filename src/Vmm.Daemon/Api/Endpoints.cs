@@ -17,6 +17,7 @@ internal static class Endpoints
         RouteGroupBuilder api = routes.MapGroup("/api/v1");
         HostEndpoints.Map(api);
         VmEndpoints.Map(api, vms, jobs);
+        NumaEndpoints.Map(api, vms, jobs);
         DeviceEndpoints.Map(api, vms);
         JobEndpoints.Map(api, jobs);
         DiskEndpoints.Map(api, disks, jobs);

@@ -332,7 +332,7 @@ public sealed partial class ManagedVm : IDisposable
 
     private static int StatusOf(string code) => code switch
     {
-        "limits-impossible" or "memory-impossible" or "no-balloon" or "not-hotpluggable" => 422,
+        "limits-impossible" or "memory-impossible" or "no-balloon" or "not-hotpluggable" or "rehome-impossible" => 422,
         "no-such-device" => 404,
         "no-slot" or "device-busy" or "disk-in-use" or "wrong-state" => 409,
         _ => 502,

@@ -32,6 +32,14 @@ internal sealed class EndedWorker(string vmId, WorkerExit exit) : IWorker
 
     public Task<VmMemory> MemoryAsync(MemoryWish? wish, CancellationToken cancellation) => throw Over();
 
+    public Task<WorkerNuma> NumaAsync(CancellationToken cancellation) => throw Over();
+
+    public Task RehomeAsync(RehomeBody wish, CancellationToken cancellation) => throw Over();
+
+    public Task CancelRehomeAsync(CancellationToken cancellation) => throw Over();
+
+    public IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>>? PresentMemory() => null;
+
     public Task<DeviceList> DevicesAsync(CancellationToken cancellation) => throw Over();
 
     public Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation) => throw Over();

@@ -68,6 +68,19 @@ public interface IWorker : IAsyncDisposable
     /// <exception cref="WorkerException">The wish cannot be fulfilled whatever the guest does.</exception>
     Task<VmMemory> MemoryAsync(MemoryWish? wish, CancellationToken cancellation);
 
+    /// <summary>Where the vnodes are meant to be, and how their move stands.</summary>
+    Task<WorkerNuma> NumaAsync(CancellationToken cancellation);
+
+    /// <summary>Begins to move a vnode; <see cref="NumaAsync"/> tells how far it is.</summary>
+    /// <exception cref="WorkerException">There is no such vnode, or another move goes on.</exception>
+    Task RehomeAsync(RehomeBody wish, CancellationToken cancellation);
+
+    /// <summary>Asks the move that goes on to stop.</summary>
+    Task CancelRehomeAsync(CancellationToken cancellation);
+
+    /// <summary>Bytes present per vnode and host node, as the kernel counts them; null when it does not let this daemon look.</summary>
+    IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>>? PresentMemory();
+
     /// <summary>Disks and network devices that are plugged now.</summary>
     Task<DeviceList> DevicesAsync(CancellationToken cancellation);
 

@@ -4,6 +4,7 @@ using System.Text.Json.Serialization.Metadata;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
 using Vmm.Machine.Spec;
+using Vmm.Memory;
 
 namespace Vmm.Daemon.Workers;
 
@@ -106,6 +107,28 @@ internal sealed class RemoteWorker : IWorker
 
     public Task<VmMemory> MemoryAsync(MemoryWish? wish, CancellationToken cancellation) =>
         AskAsync(ControlKinds.Memory, ControlJson.Default.VmMemory, cancellation, wish is null ? null : ControlCodec.Body(wish, ControlJson.Default.MemoryWish));
+
+    public Task<WorkerNuma> NumaAsync(CancellationToken cancellation) => AskAsync(ControlKinds.Numa, ControlJson.Default.WorkerNuma, cancellation);
+
+    public async Task RehomeAsync(RehomeBody wish, CancellationToken cancellation)
+    {
+        ControlClient.Answer answer = await _client.CallAsync(ControlKinds.Rehome, ControlCodec.Body(wish, ControlJson.Default.RehomeBody), null, [], cancellation).ConfigureAwait(false);
+        answer.Descriptor?.Dispose();
+    }
+
+    public Task CancelRehomeAsync(CancellationToken cancellation) => CallAsync(ControlKinds.RehomeCancel, cancellation);
+
+    public IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>>? PresentMemory()
+    {
+        try
+        {
+            return NumaMaps.Parse(File.ReadAllText($"/proc/{ProcessId}/numa_maps"));
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
+        {
+            return null; // a kernel without NUMA, a daemon without CAP_SYS_PTRACE, or a worker that just ended
+        }
+    }
 
     public Task<DeviceList> DevicesAsync(CancellationToken cancellation) => AskAsync(ControlKinds.Devices, ControlJson.Default.DeviceList, cancellation);
 

@@ -6,6 +6,41 @@ namespace Vmm.Machine.Layout;
 /// <summary>Refuses a VM whose memory must come from host nodes that cannot hold it now, before its first page is touched. A pure function.</summary>
 public static class NumaAdmission
 {
+    /// <summary>Refuses to move a vnode to host nodes that do not exist, have no memory, or cannot hold what they do not hold of it yet.</summary>
+    /// <param name="vnode">Which vnode, for messages: <c>web1, vnode 1</c>.</param>
+    /// <param name="hostNodes">Where to.</param>
+    /// <param name="bytes">What would have to go there.</param>
+    /// <param name="pageSize">Size of its pages: huge ones move to free huge pages only.</param>
+    /// <param name="host">The host's nodes.</param>
+    /// <param name="pools">The host's huge pages.</param>
+    /// <exception cref="ArgumentException">It cannot be moved there; the message has the numbers.</exception>
+    public static void CheckMove(string vnode, IReadOnlyList<int> hostNodes, ulong bytes, ulong pageSize, HostTopology host, IReadOnlyList<HugePagePool> pools)
+    {
+        List<HostNode> nodes = [.. host.Nodes.Where(n => hostNodes.Contains(n.Id))];
+        if (!host.HasNuma)
+        {
+            throw new ArgumentException($"{vnode}: this host's kernel has no NUMA, there is nowhere to move to", nameof(host));
+        }
+
+        if (hostNodes.Count == 0 || nodes.Count < hostNodes.Count || nodes.Exists(n => n.TotalBytes == 0))
+        {
+            throw new ArgumentException($"{vnode}: host nodes '{NumberSet.Format(hostNodes)}' are not all there: this host has memory on {NumberSet.Format([.. host.Nodes.Where(n => n.TotalBytes > 0).Select(n => n.Id)])}", nameof(hostNodes));
+        }
+
+        if (pageSize > ByteSize.BytesPerPage)
+        {
+            ulong free = pools.Where(p => p.PageBytes == pageSize && hostNodes.Contains(p.Node)).Aggregate(0UL, (sum, p) => sum + p.Free), needed = (bytes + pageSize - 1) / pageSize;
+            if (free < needed)
+            {
+                throw new ArgumentException($"{vnode}: {needed} huge pages of {pageSize >> 20} MiB would have to go to host node {NumberSet.Format(hostNodes)}, which has {free} free: reserve more there through nr_hugepages", nameof(bytes));
+            }
+        }
+        else if (nodes.Aggregate(0UL, (sum, n) => sum + n.AvailableBytes) is var available && bytes > available)
+        {
+            throw new ArgumentException($"{vnode}: {bytes >> 20} MiB would have to go to host node {NumberSet.Format(hostNodes)}, which has {available >> 20} MiB available (all: {NumaProjection.Describe(host.Nodes)})", nameof(bytes));
+        }
+    }
+
     /// <summary>Looks at every vnode with policy strict; the others may take memory from anywhere.</summary>
     /// <exception cref="ArgumentException">A set of host nodes has less than is asked of it; the message has the numbers of all of them.</exception>
     public static void Check(VmSpec spec, HostTopology host)

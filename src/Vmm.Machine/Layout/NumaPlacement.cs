@@ -26,6 +26,10 @@ public static class NumaPlacement
         return NeedsHost(spec) ? Project(spec.EffectiveVnodes, host) : Anywhere(spec.EffectiveVnodes[0]);
     }
 
+    /// <summary>The policy of a vnode on so many host nodes that had <paramref name="policy"/>. Without one it means "there, if there is room"; only one node can be preferred.</summary>
+    public static MemoryPolicyMode PolicyFor(MemoryPolicyMode? policy, int nodes) =>
+        policy is { } kept && (kept != MemoryPolicyMode.Preferred || nodes == 1) ? kept : nodes == 1 ? MemoryPolicyMode.Preferred : MemoryPolicyMode.Bind;
+
     /// <summary>The common case, one vnode without a wish, kept apart: it is part of every start.</summary>
     private static VnodeHome[] Anywhere(VnodeSpec vnode)
     {
@@ -49,8 +53,7 @@ public static class NumaPlacement
                 VnodePolicy.Strict => MemoryPolicyMode.Bind,
                 VnodePolicy.Preferred => MemoryPolicyMode.Preferred,
                 VnodePolicy.Interleave => MemoryPolicyMode.Interleave,
-                // Host nodes without a policy mean "there, if there is room".
-                _ => nodes.Count switch { 0 => null, 1 => MemoryPolicyMode.Preferred, _ => MemoryPolicyMode.Bind },
+                _ => nodes.Count == 0 ? null : PolicyFor(null, nodes.Count),
             };
             List<int> cpus = [];
             foreach (HostNode node in host.Nodes)

@@ -8,7 +8,8 @@ namespace Vmm.Machine.Run;
 /// <summary>
 /// RAM that comes and goes while the guest runs. Each region is cut into at most 64 slices. A slice becomes a KVM memory slot when the first block in it is
 /// plugged, and stays one: taking a slot away makes KVM drop every translation of the VM, which stops all vCPUs. For devices it is RAM only while any block in
-/// it is plugged. What a guest touches of unplugged blocks in a slot are empty pages that count against the VM's memory limit, which is its maximum.
+/// it is plugged; of huge pages only plugged blocks are. Those are taken from the host when they are plugged: one that the pool does not have is a plug refused,
+/// not a SIGBUS at first touch. What a guest touches of unplugged blocks in a slot are empty pages that count against the VM's memory limit, which is its maximum.
 /// </summary>
 internal sealed class HotMemory(KvmVm vm, GuestMemory memory, uint firstSlot)
 {
@@ -45,6 +46,7 @@ internal sealed class HotMemory(KvmVm vm, GuestMemory memory, uint firstSlot)
     private sealed class Region(HotMemory owner, VnodeMemory backing, GuestAddress start, ulong slice, ByteSize block, uint firstSlot) : IPluggableMemory
     {
         private readonly bool[] _slots = new bool[(backing.Placement.Size + slice - 1) / slice];
+        private readonly bool[]? _live = backing.PageSize > ByteSize.BytesPerPage ? new bool[backing.Placement.Size / block] : null; // blocks, where they count one by one
         private readonly int[] _plugged = new int[(backing.Placement.Size + slice - 1) / slice];
 
         internal int Slices => _plugged.Length;
@@ -53,7 +55,12 @@ internal sealed class HotMemory(KvmVm vm, GuestMemory memory, uint firstSlot)
         {
             lock (owner._gate)
             {
-                bool appeared = false;
+                if (_live is not null && !TryTakeHugePages(offset, length))
+                {
+                    return false;
+                }
+
+                bool appeared = _live is not null;
                 for (ulong at = offset; at < offset + length; at += block)
                 {
                     int index = (int)(at / slice);
@@ -63,6 +70,7 @@ internal sealed class HotMemory(KvmVm vm, GuestMemory memory, uint firstSlot)
                         {
                             TakeBack(offset, at - offset);
                             owner.ShowDevices();
+                            GiveBack(offset, length);
                             return false;
                         }
 
@@ -71,6 +79,8 @@ internal sealed class HotMemory(KvmVm vm, GuestMemory memory, uint firstSlot)
 
                     _plugged[index]++;
                 }
+
+                _live?.AsSpan((int)(offset / block), (int)(length / block)).Fill(true);
 
                 if (appeared)
                 {
@@ -91,34 +101,51 @@ internal sealed class HotMemory(KvmVm vm, GuestMemory memory, uint firstSlot)
                     owner.ShowDevices();
                 }
 
-                _ = HostPages.Discard((nint)((ulong)Host(0) + offset), length);
+                GiveBack(offset, length);
             }
         }
 
         internal void AddRuns(List<GuestRegion> regions)
         {
-            for (int first = 0; first < _plugged.Length; first++)
+            int parts = _live?.Length ?? _plugged.Length;
+            ulong part = _live is null ? slice : block;
+            for (int first = 0; first < parts; first++)
             {
                 int end = first;
-                while (end < _plugged.Length && _plugged[end] > 0)
+                while (end < parts && (_live is null ? _plugged[end] > 0 : _live[end]))
                 {
                     end++;
                 }
 
                 if (end > first)
                 {
-                    ulong offset = (ulong)first * slice;
-                    ulong length = Math.Min((ulong)end * slice, backing.Placement.Size) - offset;
+                    ulong offset = (ulong)first * part;
+                    ulong length = Math.Min((ulong)end * part, backing.Placement.Size) - offset;
                     regions.Add(backing.Region(start + offset, new ByteSize(length), offset));
                     first = end;
                 }
             }
         }
 
-        /// <summary>Counts the blocks of a range off; true when a slice lost its last one.</summary>
+        /// <summary>Takes the huge pages of a range from the pool now; what of them was taken goes back when they are too few.</summary>
+        private bool TryTakeHugePages(ulong offset, ulong length)
+        {
+            if (backing.TryPopulate(offset, length, out _))
+            {
+                return true;
+            }
+
+            GiveBack(offset, length);
+            return false;
+        }
+
+        private void GiveBack(ulong offset, ulong length) => _ = HostPages.Discard((nint)((ulong)Host(0) + offset), length);
+
+        /// <summary>Counts the blocks of a range off; true when devices see less than before.</summary>
         private bool TakeBack(ulong offset, ulong length)
         {
-            bool vanished = false;
+            bool vanished = _live is not null;
+            _live?.AsSpan((int)(offset / block), (int)(length / block)).Clear();
             for (ulong at = offset; at < offset + length; at += block)
             {
                 int index = (int)(at / slice);

@@ -28,6 +28,7 @@ public sealed partial class VirtualMachine
         Own(_end);
         HostTopology host = NumaPlacement.NeedsHost(_spec) ? HostTopology.Read() : HostTopology.Unknown;
         IReadOnlyList<VnodeHome> homes = NumaPlacement.Place(_spec, host);
+        Settle(homes);
         MemoryMap map = MemoryMap.Create(VnodeSizes(), CpuidModel.PhysicalAddressBits(kvm.SupportedCpuid), HasHotMemory ? HotSizes() : null);
         GuestMemory memory = BuildMemory(map, homes, host);
         KvmVm vm = kvm.Vm;
@@ -42,7 +43,6 @@ public sealed partial class VirtualMachine
         KvmInterrupts interrupts = kvm.Interrupts;
         BuildLegacyDevices(interrupts);
         BuildPanicDevice(note);
-        _deviceCpus = homes[0].HostCpus;
         VirtioSlots slots = BuildVirtioDevices(memory, interrupts, new KvmDoorbells(vm));
         if (hot is not null)
         {
@@ -52,7 +52,7 @@ public sealed partial class VirtualMachine
         BuildHotplug(slots, interrupts);
         CpuTopology topology = Topology();
         BootInfo boot = LoadBoot(kernel, initrd, memory, map, topology, slots.KernelArguments);
-        BuildVcpus(kvm, topology, memory, boot, homes);
+        BuildVcpus(kvm, topology, memory, boot);
         probe?.Join();
     }
 
@@ -89,7 +89,7 @@ public sealed partial class VirtualMachine
     private VnodeMemory[] OneVnode(VnodeHome home, HostTopology host)
     {
         VnodeMemory[] one = new VnodeMemory[1];
-        one[0] = Own(VnodeMemory.Create(home.Memory, host));
+        one[0] = Remember(0, VnodeMemory.Create(home.Memory, host));
         return one;
     }
 
@@ -113,7 +113,7 @@ public sealed partial class VirtualMachine
         VnodeMemory?[] vnodes = new VnodeMemory?[homes.Count];
         for (int i = 0; i < vnodes.Length; i++)
         {
-            vnodes[i] = homes[i].Memory.Size > 0 ? Own(VnodeMemory.Create(homes[i].Memory, host, within: addresses, offset: offsets[i])) : null;
+            vnodes[i] = homes[i].Memory.Size > 0 ? Remember(i, VnodeMemory.Create(homes[i].Memory, host, within: addresses, offset: offsets[i])) : null;
         }
 
         return vnodes;
@@ -142,7 +142,7 @@ public sealed partial class VirtualMachine
 
     private VirtioSlots BuildVirtioDevices(GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells)
     {
-        VirtioSlots slots = Own(new VirtioSlots(memory, interrupts, doorbells, _mmio, _resources.Threads));
+        VirtioSlots slots = Own(new VirtioSlots(memory, interrupts, doorbells, _mmio, IoThreads));
         _ports.Map(0xCF8, 8, slots.Bridge.ConfigPorts, "PCI configuration ports");
         _mmio.Map(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, slots.Bridge.Ecam, "ECAM");
         if (_spec.Disks.Count > 0)
@@ -182,14 +182,12 @@ public sealed partial class VirtualMachine
     /// <summary>The device in front of an opened disk, which is closed when that fails.</summary>
     private VirtioBlk MakeDisk(string name, DiskSpec disk, IDiskBackend backend)
     {
-        IReadOnlyList<int> cpus = _deviceCpus;
         VirtioBlkOptions options = new()
         {
             Name = name,
             Serial = disk.Serial ?? "vmm-" + name,
             QueueCount = disk.Queues,
             QueueSize = disk.QueueSize,
-            ThreadStarted = cpus.Count > 0 ? _ => ThreadPlacement.PinCurrent(cpus) : null,
         };
         VirtioBlk device;
         try
@@ -242,7 +240,7 @@ public sealed partial class VirtualMachine
         return vnodes;
     }
 
-    private void BuildVcpus(EmptyVm kvm, CpuTopology topology, GuestMemory memory, BootInfo boot, IReadOnlyList<VnodeHome> homes)
+    private void BuildVcpus(EmptyVm kvm, CpuTopology topology, GuestMemory memory, BootInfo boot)
     {
         bool deadline = kvm.System.CheckExtension(KvmCapability.TscDeadlineTimer) != 0;
         PhysicalMemory physical = new(memory);
@@ -256,27 +254,8 @@ public sealed partial class VirtualMachine
                 VcpuSetup.SetBootCpu(vcpu, boot.Cpu);
             }
 
-            IReadOnlyList<int> cpus = homes[place.Vnode].HostCpus;
-            _vcpus.Add(new VcpuThread(vcpu, place.Index, _ports, _mmio, new EmulationAssist(vcpu, physical), _end, _gate, WhenVcpuStarts(cpus)));
+            _vcpus.Add(new VcpuThread(vcpu, place.Index, _ports, _mmio, new EmulationAssist(vcpu, physical), _end, _gate, WhenVcpuStarts(place.Vnode)));
         }
-    }
-
-    private Action? WhenVcpuStarts(IReadOnlyList<int> cpus)
-    {
-        if (_resources.Threads is not { } threads)
-        {
-            return cpus.Count > 0 ? () => ThreadPlacement.PinCurrent(cpus) : null;
-        }
-
-        return () =>
-        {
-            if (cpus.Count > 0)
-            {
-                ThreadPlacement.PinCurrent(cpus);
-            }
-
-            threads.VcpuReady();
-        };
     }
 
     private sealed class PhysicalMemory(GuestMemory memory) : IGuestPhysicalMemory

@@ -18,7 +18,6 @@ public sealed partial class VirtualMachine
     private IInterruptLine? _hotplugLine;
     private KvmInterrupts? _interrupts;
     private VirtioSlots? _slots;
-    private IReadOnlyList<int> _deviceCpus = [];
     private Pluggable[] _devices = []; // replaced whole: read without the lock
     private int _disksEver, _netsEver;
     private bool _over;

@@ -113,7 +113,8 @@ public sealed partial class VirtualMachine
         foreach (RamExtent extent in map.Hot)
         {
             VnodeSpec vnode = _spec.EffectiveVnodes[extent.Vnode];
-            VnodeMemory backing = Own(VnodeMemory.Create(homes[extent.Vnode].Memory with { Size = extent.Length }, host, part: ".hot"));
+            VnodeMemory backing = Remember(extent.Vnode, VnodeMemory.Create(homes[extent.Vnode].Memory with { Size = extent.Length }, host, part: ".hot"));
+            _places?.Tie($"mem{extent.Vnode}-io", extent.Vnode);
             VirtioMem device = new(
                 new VirtioMemOptions
                 {

@@ -73,14 +73,12 @@ public sealed partial class VirtualMachine
             mac = MacAddress.Default(_spec.Name, index);
         }
 
-        IReadOnlyList<int> cpus = _deviceCpus;
         VirtioNetOptions options = new()
         {
             Name = $"net{index}",
             Mac = mac,
             Mtu = net.Mtu ?? Math.Min(TapQueue.MtuOf(net.Tap), ushort.MaxValue),
             Limit = net.Limits?.Rate,
-            ThreadStarted = cpus.Count > 0 ? _ => ThreadPlacement.PinCurrent(cpus) : null,
         };
         try
         {

@@ -71,8 +71,8 @@ internal static class NumaValidation
             CheckHotMemory(vnode, path + ".", check);
         }
 
-        check.Require(vnode.Policy != VnodePolicy.Default || vnode.HostNodes.Count == 0, path + ".policy", "is default, which takes no hostNodes: use strict, preferred or interleave");
-        check.Require(vnode.Policy == VnodePolicy.Default || vnode.HostNodes.Count > 0, path + ".hostNodes", $"is missing: policy {Names.Of(vnode.Policy)} needs it");
+        check.Require(vnode.Policy != VnodePolicy.Auto || vnode.HostNodes.Count == 0, path + ".policy", "is auto, which takes no hostNodes: use strict, preferred or interleave");
+        check.Require(vnode.Policy == VnodePolicy.Auto || vnode.HostNodes.Count > 0, path + ".hostNodes", $"is missing: policy {Names.Of(vnode.Policy)} needs it");
         check.Require(vnode.Policy != VnodePolicy.Preferred || vnode.HostNodes.Count <= 1, path + ".hostNodes", "has several nodes: policy preferred takes one");
     }
 

@@ -73,7 +73,7 @@ internal static class SpecMapper
             MinMemory = Get<ByteSize?>(map, "minMemory", null),
             MaxMemory = Get<ByteSize?>(map, "maxMemory", null),
             HostNodes = hostNodes,
-            Policy = Word(map, "policy", hostNodes.Count > 0 ? VnodePolicy.Strict : VnodePolicy.Default),
+            Policy = Policy(map, hostNodes.Count > 0 ? VnodePolicy.Strict : VnodePolicy.Auto),
             PageSize = Get(map, "pageSize", new ByteSize(ByteSize.BytesPerPage)),
         };
     }
@@ -152,6 +152,9 @@ internal static class SpecMapper
 
     private static T Word<T>(Dictionary<string, object> map, string name, T fallback) where T : struct, Enum =>
         map.TryGetValue(name, out object? value) && Names.TryParse((string)value, out T word) ? word : fallback;
+
+    private static VnodePolicy Policy(Dictionary<string, object> map, VnodePolicy fallback) =>
+        Word(map, "policy", fallback) is var policy && policy == VnodePolicy.Default ? VnodePolicy.Auto : policy;
 
     private static string Resolve(string? folder, string path) => folder is null || path.Length == 0 ? path : Path.Combine(folder, path);
 }

@@ -102,7 +102,7 @@ internal static class SpecTable
                             new("minMemory", SpecKind.Size, "Least RAM it can shrink to while the VM runs"),
                             new("maxMemory", SpecKind.Size, "Most RAM it can grow to while the VM runs"),
                             new("hostNodes", SpecKind.Set, "Host NUMA nodes the memory comes from"),
-                            new("policy", SpecKind.Word, "How hostNodes are used; strict when hostNodes are given") { Words = Names.All<VnodePolicy>() },
+                            new("policy", SpecKind.Word, "How hostNodes are used; strict when hostNodes are given, else auto (default is its older name)") { Words = Names.All<VnodePolicy>() },
                             new("pageSize", SpecKind.Size, "Host page size: 4KiB, 2MiB or 1GiB"),
                         ],
                     },

@@ -25,8 +25,8 @@ public enum DiskCache
 /// <summary>Where the host takes a vnode's pages from, see mbind(2).</summary>
 public enum VnodePolicy
 {
-    /// <summary>The process's own policy: no mbind.</summary>
-    Default,
+    /// <summary>No wish: vnodes are dealt out over the host's nodes when there are several of both, each preferring its own; else no mbind.</summary>
+    Auto,
 
     /// <summary>MPOL_BIND to the host nodes.</summary>
     Strict,
@@ -36,6 +36,9 @@ public enum VnodePolicy
 
     /// <summary>MPOL_INTERLEAVE over the host nodes.</summary>
     Interleave,
+
+    /// <summary>Older name of <see cref="Auto"/>; a spec that is read has that instead.</summary>
+    Default,
 }
 
 /// <summary>Whether a daemon starts a VM again that ended by itself. A guest's reboot is always a new start.</summary>

@@ -89,6 +89,8 @@ internal static class SyscallSets
         using SeccompFilterBuilder filter = Start(processId);
         Allow(filter, Io);
         Allow(filter, Control);
+        // Where pages of its own lie, and moving them; process 0 is the caller. Nothing of the guest's doing leads here: vCPU and I/O threads may not.
+        filter.TryAdd("move_pages", SyscallAction.Allow, SyscallTest.Int(0, 0));
         filter.TryAdd("socketpair", SyscallAction.Allow, SyscallTest.Int(0, 1 /* AF_UNIX */)); // consoles
         filter.TryAdd("seccomp", SyscallAction.Allow, SyscallTest.Int(0, 1 /* SECCOMP_SET_MODE_FILTER */), SyscallTest.Int(1, 0)); // threads narrow themselves
         Allow(filter, VcpuRequests);

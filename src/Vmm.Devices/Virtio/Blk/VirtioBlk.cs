@@ -134,7 +134,6 @@ public sealed class VirtioBlk : VirtioDevice
     {
         try
         {
-            _options.ThreadStarted?.Invoke(index);
             using BlkIoLoop loop = new(this, _disk, activation, queues, _options.PollMicroseconds);
             activation.Threads.Ready();
             loop.Run(stop, () => _stopping);

@@ -21,9 +21,6 @@ public sealed record VirtioBlkOptions
     /// <summary>Longest busy poll before an I/O thread sleeps, in microseconds; 0 switches polling off.</summary>
     public int PollMicroseconds { get; init; } = 50;
 
-    /// <summary>Runs first on every I/O thread with the thread's index, e.g. to pin it to CPUs.</summary>
-    public Action<int>? ThreadStarted { get; init; }
-
     /// <summary>Throws when a value is out of range.</summary>
     /// <exception cref="ArgumentException">The message names the option.</exception>
     public void Validate()

@@ -33,16 +33,14 @@ internal sealed class NetPair : IDisposable
     private readonly ActiveQueue? _receive, _send, _control;
     private readonly EventFd _wake = new();
     private readonly Thread _thread;
-    private readonly Action<int>? _threadStarted;
     private volatile bool _stopping;
 
-    internal NetPair(VirtioNet device, VirtioActivation activation, int index, int controlIndex, string name, Action<int>? threadStarted)
+    internal NetPair(VirtioNet device, VirtioActivation activation, int index, int controlIndex, string name)
     {
         _device = device;
         _activation = activation;
         _index = index;
         _controlIndex = controlIndex;
-        _threadStarted = threadStarted;
         _queue = device.Backend.Queue(index);
         _receive = activation.Queues[2 * index];
         _send = activation.Queues[(2 * index) + 1];
@@ -78,7 +76,6 @@ internal sealed class NetPair : IDisposable
     {
         try
         {
-            _threadStarted?.Invoke(_index);
             using NetReceiver? receiver = _receive is null ? null : new NetReceiver(_device, _activation, _receive.Queue, _queue);
             using NetSender? sender = _send is null ? null : new NetSender(_device, _activation, _send.Queue, _queue);
             NetControl? control = _control is null ? null : new NetControl(_device, _activation, _control.Queue);

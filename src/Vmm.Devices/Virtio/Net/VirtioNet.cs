@@ -93,7 +93,7 @@ public sealed class VirtioNet : VirtioDevice
         int control = (activation.Features & NetFeatures.ControlQueue) != 0 ? 2 * pairs : -1;
         for (int i = 0; i < pairs; i++)
         {
-            _pairs.Add(new NetPair(this, activation, i, i == 0 ? control : -1, $"{_options.Name}-io{i}", _options.ThreadStarted));
+            _pairs.Add(new NetPair(this, activation, i, i == 0 ? control : -1, $"{_options.Name}-io{i}"));
         }
 
         foreach (NetPair pair in _pairs)

@@ -18,9 +18,6 @@ public sealed record VirtioNetOptions
     /// <summary>Limit in each direction at the start; null is none.</summary>
     public RateLimit? Limit { get; init; }
 
-    /// <summary>Runs first on every I/O thread with the number of its queue pair, e.g. to pin it to CPUs.</summary>
-    public Action<int>? ThreadStarted { get; init; }
-
     /// <summary>Throws when a value is out of range.</summary>
     /// <exception cref="ArgumentException">The message names the option.</exception>
     public void Validate()

@@ -1,0 +1,17 @@
+using System.Text.Json;
+
+namespace Vmm.Contracts.Rest;
+
+/// <content>NUMA: who is where, and moving it.</content>
+public sealed partial class VmmClient
+{
+    /// <summary>The host's NUMA nodes and who sits there.</summary>
+    public Task<HostNuma> HostNumaAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "host/numa", null, RestJson.Default.HostNuma, cancellation);
+
+    /// <summary>Where a running VM lies on its host.</summary>
+    public Task<VmNuma> NumaAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, Vm(name) + "/numa", null, RestJson.Default.VmNuma, cancellation);
+
+    /// <summary>Begins to move a vnode of a running VM to other host nodes; the job is done when it is there.</summary>
+    public Task<JobInfo> RehomeAsync(string name, int vnode, RehomeRequest wish, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Post, FormattableString.Invariant($"{Vm(name)}/vnodes/{vnode}/rehome"), JsonSerializer.Serialize(wish, RestJson.Default.RehomeRequest), RestJson.Default.JobInfo, cancellation);
+}

@@ -1,0 +1,51 @@
+using System.Globalization;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
+using Vmm.Contracts.Rest;
+using Vmm.Daemon.Access;
+using Vmm.Daemon.Vms;
+using static Vmm.Daemon.Api.Exchange;
+
+namespace Vmm.Daemon.Api;
+
+/// <summary>Who is on which NUMA node, and moving it.</summary>
+internal static class NumaEndpoints
+{
+    internal static void Map(RouteGroupBuilder api, VmManager vms, Jobs jobs)
+    {
+        api.MapGet("/host/numa", async context =>
+        {
+            HostNuma host = await Task.Run(() => NumaView.Host(vms.List().Vms.Select(v => (v.Name, Find(vms, v.Name)?.PresentMemory()))), context.RequestAborted).ConfigureAwait(false);
+            await Json(context, host, RestJson.Default.HostNuma).ConfigureAwait(false);
+        }).For(Role.Viewer);
+        api.MapGet("/vms/{name}/numa", async context =>
+            await Json(context, await vms.Get(Name(context)).NumaAsync(context.RequestAborted).ConfigureAwait(false), RestJson.Default.VmNuma).ConfigureAwait(false)).For(Role.Viewer);
+        api.MapPost("/vms/{name}/vnodes/{vnode}/rehome", async context =>
+        {
+            ManagedVm vm = vms.Get(Name(context));
+            RehomeRequest wish = await BodyAsync(context, RestJson.Default.RehomeRequest).ConfigureAwait(false);
+            await JobEndpoints.Accepted(context, jobs.Start("vm-rehome", vm.Record.Name, await vm.PlanRehomeAsync(Vnode(context), wish, context.RequestAborted).ConfigureAwait(false))).ConfigureAwait(false);
+        }).For(Role.Operator);
+    }
+
+    /// <summary>One that is deleted meanwhile has no memory anywhere.</summary>
+    private static ManagedVm? Find(VmManager vms, string name)
+    {
+        try
+        {
+            return vms.Get(name);
+        }
+        catch (ApiException)
+        {
+            return null;
+        }
+    }
+
+    private static int Vnode(HttpContext context)
+    {
+        string text = (string)context.Request.RouteValues["vnode"]!;
+        return int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int vnode) ? vnode
+            : throw new ApiException(400, "bad-request", "the request cannot be read", $"vnode {text}: expected a number");
+    }
+}
