@@ -25,6 +25,7 @@ package: publish
 
 guests:
 	@$(MAKE) --no-print-directory -C tests/guests
+	@$(MAKE) -s --no-print-directory -C deploy/guest-agent build/vmm-guest-agent build/vmm-guest-agent-asan
 
 demo: publish
 	deploy/demo
@@ -50,5 +51,5 @@ format:
 	dotnet format Vmm.sln --verify-no-changes --no-restore
 
 clean:
-	rm -rf artifacts native-shim/build tests/guests/build
+	rm -rf artifacts native-shim/build tests/guests/build deploy/guest-agent/build
 	find src tests perf -type d \( -name bin -o -name obj \) -prune -exec rm -rf {} +

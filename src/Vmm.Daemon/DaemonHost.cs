@@ -25,6 +25,9 @@ public sealed class DaemonHost : IAsyncDisposable
     private Jobs? _jobs;
     private BalancerService? _balancer;
 
+    /// <summary>The balancer.</summary>
+    internal BalancerService Balancer => _balancer!;
+
     /// <summary>The VMs it keeps.</summary>
     internal VmManager Vms => _vms;
 
