@@ -18,6 +18,8 @@ internal static class HostCommands
             async (session, parsed, cancellation) => ShowNuma(session, options.NamesDaemon(parsed) || File.Exists(session.Address.Socket)
                 ? await session.Client.HostNumaAsync(cancellation).ConfigureAwait(false)
                 : LocalNuma.Read()));
+        Option<string?> set = new("--set") { Description = "Switch it until the daemon's next start (for good: balancer in vmmd.yaml)", HelpName = "on|off|dry-run" };
+        host.Add("balancer", "What the balancer of memory sees and decides", [set], (session, parsed, cancellation) => BalancerView.RunAsync(session, parsed.GetValue(set), cancellation));
         return host.Command;
     }
 

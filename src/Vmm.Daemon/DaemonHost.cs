@@ -6,6 +6,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Vmm.Daemon.Access;
 using Vmm.Daemon.Api;
+using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Metrics;
 using Vmm.Daemon.Vms;
@@ -22,6 +23,7 @@ public sealed class DaemonHost : IAsyncDisposable
     private readonly VmManager _vms;
     private readonly AuditLog _audit;
     private Jobs? _jobs;
+    private BalancerService? _balancer;
 
     /// <summary>The VMs it keeps.</summary>
     internal VmManager Vms => _vms;
@@ -112,7 +114,9 @@ public sealed class DaemonHost : IAsyncDisposable
             web.UseMiddleware<RequestGuard>(new Gatekeeper(options, tokens), audit, metrics);
             web.UseWebSockets();
             host._jobs = new Jobs(inventory, vms.Events, logs.CreateLogger<Jobs>());
-            Endpoints.Map(web, vms, tokens, metrics, host._jobs, new DiskFolder(options.DisksFolder, vms));
+            host._balancer = new BalancerService(vms, options.Balancer, logs.CreateLogger<BalancerService>());
+            metrics.Balancer = host._balancer;
+            Endpoints.Map(web, vms, tokens, metrics, host._jobs, new DiskFolder(options.DisksFolder, vms), host._balancer);
             host.Routes = ((IEndpointRouteBuilder)web).DataSources;
             await web.StartAsync(cancellation).ConfigureAwait(false);
             if (!ServiceManager.PassesSocket)
@@ -121,6 +125,7 @@ public sealed class DaemonHost : IAsyncDisposable
             }
 
             await host.AutostartOnceAsync(options, cancellation).ConfigureAwait(false);
+            host._balancer.Start();
             DaemonLog.Listening(logs.CreateLogger<DaemonHost>(), DaemonOptions.Version, options.SocketPath);
             return host;
         }
@@ -154,6 +159,11 @@ public sealed class DaemonHost : IAsyncDisposable
         }
 
         await _web.DisposeAsync().ConfigureAwait(false);
+        if (_balancer is not null)
+        {
+            await _balancer.DisposeAsync().ConfigureAwait(false);
+        }
+
         if (_jobs is not null)
         {
             await _jobs.DisposeAsync().ConfigureAwait(false);

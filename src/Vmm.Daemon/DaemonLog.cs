@@ -57,6 +57,15 @@ internal static partial class DaemonLog
     [LoggerMessage(18, LogLevel.Information, "{Name}: {Outcome}")]
     internal static partial void Rehomed(ILogger log, string name, string outcome);
 
+    [LoggerMessage(21, LogLevel.Information, "balancer: {Name} vnode {Vnode} from {From} to {To} ({Outcome}): {Reason}")]
+    internal static partial void Balanced(ILogger log, string name, int vnode, string from, string to, string reason, string outcome);
+
+    [LoggerMessage(22, LogLevel.Information, "the balancer is {State}")]
+    internal static partial void BalancerSet(ILogger log, string state);
+
+    [LoggerMessage(23, LogLevel.Error, "a round of the balancer failed")]
+    internal static partial void BalancerFault(ILogger log, Exception error);
+
     [LoggerMessage(30, LogLevel.Error, "job {Kind} of {Target} ({Id}) failed")]
     internal static partial void JobFault(ILogger log, Exception error, string kind, string target, string id);
 

@@ -3,6 +3,7 @@ using System.Net;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Access;
 using Vmm.Daemon.Api;
+using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Workers;
 
 namespace Vmm.Daemon;
@@ -84,6 +85,9 @@ public sealed record DaemonOptions
     /// <summary>Members of this group of the host may look.</summary>
     public string? ViewersGroup { get; init; }
 
+    /// <summary>The balancer of memory.</summary>
+    public BalancerOptions Balancer { get; init; } = BalancerOptions.Off;
+
     /// <summary>Client certificates that are known.</summary>
     public IReadOnlyList<CertificatePrincipal> Certificates { get; init; } = [];
 
@@ -147,6 +151,22 @@ public sealed record DaemonOptions
                 }
 
                 problem = "expected 0 to 64";
+                return null;
+            case "balancer":
+                if (value is "on" or "off" or "dry-run")
+                {
+                    return this with { Balancer = Balancer with { Enabled = value is not "off", DryRun = value is "dry-run" } };
+                }
+
+                problem = "expected on, off or dry-run";
+                return null;
+            case "balancerInterval":
+                if (int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int seconds) && seconds is >= 1 and <= 3600)
+                {
+                    return this with { Balancer = Balancer with { Interval = TimeSpan.FromSeconds(seconds) } };
+                }
+
+                problem = "expected 1 to 3600 seconds";
                 return null;
             case "confinement":
                 if (value is "require" or "best")

@@ -167,7 +167,7 @@ internal sealed partial class HostedMachine : IDisposable
             foreach (VnodeMemoryState vnode in _machine.VnodeStates)
             {
                 ulong stuck = vnode.Present > vnode.Asked ? vnode.Present - vnode.Asked : 0;
-                vnodes.Add(new VnodeMemoryInfo(vnode.Vnode, vnode.Least, vnode.Most, vnode.Asked, vnode.Present, stuck, vnode.Driven));
+                vnodes.Add(new VnodeMemoryInfo(vnode.Vnode, vnode.Least, vnode.Most, vnode.Asked, vnode.Present, stuck, vnode.Driven, vnode.Block));
             }
 
             BalloonInfo? balloon = _machine.Balloon?.Info();

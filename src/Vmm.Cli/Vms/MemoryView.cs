@@ -14,10 +14,11 @@ internal static class MemoryView
     /// <param name="name">The VM.</param>
     /// <param name="vnode">The vnode to change.</param>
     /// <param name="size">All memory it shall have; null to leave it.</param>
+    /// <param name="auto">The balancer decides about the vnode again.</param>
     /// <param name="balloon">Size the balloon shall have; null to leave it.</param>
     /// <param name="timeout">Seconds to wait for the guest.</param>
     /// <param name="cancellation">Ends the waiting.</param>
-    internal static async Task<int> RunAsync(DaemonSession session, string name, int vnode, string? size, string? balloon, int timeout, CancellationToken cancellation)
+    internal static async Task<int> RunAsync(DaemonSession session, string name, int vnode, string? size, bool auto, string? balloon, int timeout, CancellationToken cancellation)
     {
         ulong? bytes = Bytes(size, "--size"), balloonBytes = Bytes(balloon, "--balloon");
         if (timeout is < 0 or > 600)
@@ -25,9 +26,14 @@ internal static class MemoryView
             throw new UsageException($"--timeout {timeout}: expected 0 to 600 seconds");
         }
 
-        bool change = bytes is not null || balloonBytes is not null;
+        if (auto && bytes is not null)
+        {
+            throw new UsageException("vm memory: give either --size or --auto");
+        }
+
+        bool change = bytes is not null || balloonBytes is not null || auto;
         VmMemory memory = change
-            ? await session.Client.ChangeMemoryAsync(name, new MemoryWish(vnode, bytes, balloonBytes), TimeSpan.FromSeconds(timeout), cancellation).ConfigureAwait(false)
+            ? await session.Client.ChangeMemoryAsync(name, new MemoryWish(vnode, bytes, balloonBytes, auto ? true : null), TimeSpan.FromSeconds(timeout), cancellation).ConfigureAwait(false)
             : await session.Client.MemoryAsync(name, cancellation).ConfigureAwait(false);
         if (session.IsJson)
         {

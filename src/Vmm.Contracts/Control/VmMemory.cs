@@ -4,7 +4,8 @@ namespace Vmm.Contracts.Control;
 /// <param name="Vnode">The vnode <paramref name="Bytes"/> is about; null is vnode 0.</param>
 /// <param name="Bytes">All memory the vnode shall have.</param>
 /// <param name="BalloonBytes">Size the balloon shall have.</param>
-public sealed record MemoryWish(int? Vnode = null, ulong? Bytes = null, ulong? BalloonBytes = null);
+/// <param name="Auto">True: from now on vmmd's balancer decides about the vnode again, as before somebody gave it a size. Not for workers.</param>
+public sealed record MemoryWish(int? Vnode = null, ulong? Bytes = null, ulong? BalloonBytes = null, bool? Auto = null);
 
 /// <summary>The memory of a running VM.</summary>
 /// <param name="Vnodes">One entry per vnode.</param>
@@ -38,7 +39,8 @@ public sealed record VmMemory(IReadOnlyList<VnodeMemoryInfo> Vnodes, BalloonMemo
 /// <param name="PresentBytes">What the guest has.</param>
 /// <param name="StuckBytes">What the guest has not given back of what it was asked for.</param>
 /// <param name="Driven">A virtio-mem driver of the guest is at work; false before it is loaded, or when the size is fixed.</param>
-public sealed record VnodeMemoryInfo(int Vnode, ulong LeastBytes, ulong MostBytes, ulong AskedBytes, ulong PresentBytes, ulong StuckBytes, bool Driven);
+/// <param name="BlockBytes">It grows and shrinks by multiples of this.</param>
+public sealed record VnodeMemoryInfo(int Vnode, ulong LeastBytes, ulong MostBytes, ulong AskedBytes, ulong PresentBytes, ulong StuckBytes, bool Driven, ulong BlockBytes = 2 << 20);
 
 /// <summary>The balloon of a VM.</summary>
 /// <param name="TargetBytes">The size it was asked to have.</param>

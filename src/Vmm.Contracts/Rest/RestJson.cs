@@ -18,6 +18,8 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(RemovalBody))]
 [JsonSerializable(typeof(DeviceInfo))]
 [JsonSerializable(typeof(DeviceList))]
+[JsonSerializable(typeof(BalancerInfo))]
+[JsonSerializable(typeof(BalancerWish))]
 [JsonSerializable(typeof(DaemonEvent))]
 [JsonSerializable(typeof(EventList))]
 [JsonSerializable(typeof(TokenList))]

@@ -8,6 +8,13 @@ public sealed partial class VmmClient
     /// <summary>The host's NUMA nodes and who sits there.</summary>
     public Task<HostNuma> HostNumaAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "host/numa", null, RestJson.Default.HostNuma, cancellation);
 
+    /// <summary>What the balancer sees and decides.</summary>
+    public Task<BalancerInfo> BalancerAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "balancer", null, RestJson.Default.BalancerInfo, cancellation);
+
+    /// <summary>Changes the balancer until the daemon's next start.</summary>
+    public Task<BalancerInfo> SetBalancerAsync(BalancerWish wish, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Put, "balancer", JsonSerializer.Serialize(wish, RestJson.Default.BalancerWish), RestJson.Default.BalancerInfo, cancellation);
+
     /// <summary>Where a running VM lies on its host.</summary>
     public Task<VmNuma> NumaAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, Vm(name) + "/numa", null, RestJson.Default.VmNuma, cancellation);
 

@@ -2,6 +2,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using Vmm.Daemon.Access;
+using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Metrics;
 using Vmm.Daemon.Vms;
 
@@ -10,7 +11,7 @@ namespace Vmm.Daemon.Api;
 /// <summary>The REST interface, one class per noun; docs/rest.md describes it.</summary>
 internal static class Endpoints
 {
-    internal static void Map(IEndpointRouteBuilder routes, VmManager vms, TokenStore tokens, DaemonMetrics metrics, Jobs jobs, DiskFolder disks)
+    internal static void Map(IEndpointRouteBuilder routes, VmManager vms, TokenStore tokens, DaemonMetrics metrics, Jobs jobs, DiskFolder disks, BalancerService balancer)
     {
         routes.MapGet("/healthz", context => context.Response.WriteAsync("ok\n", context.RequestAborted)).ForEverybody();
         routes.MapGet("/metrics", metrics.AnswerAsync).For(Role.Viewer);
@@ -22,6 +23,7 @@ internal static class Endpoints
         JobEndpoints.Map(api, jobs);
         DiskEndpoints.Map(api, disks, jobs);
         EventEndpoints.Map(api, vms.Events);
+        BalancerEndpoints.Map(api, balancer);
         TokenEndpoints.Map(api, tokens);
         OpenApi.Map(routes);
     }

@@ -49,6 +49,8 @@ internal static class OpenApiTable
         "POST /vms/{name}/resume" => new("Let a paused VM go on", s_json.VmInfo),
         "POST /vms/{name}/power-button" => new("Press the power button", s_json.VmInfo),
         "GET /events" => new("Server-sent events", AnswerType: "text/event-stream"),
+        "GET /balancer" => new("What the balancer sees and decides", s_json.BalancerInfo),
+        "PUT /balancer" => new("Switch the balancer, until the daemon's next start", s_json.BalancerInfo, s_json.BalancerWish),
         "GET /disks" => new("Disks in the daemon's folder", s_json.DiskList),
         "GET /disks/{name}" => new("One disk", s_json.DiskInfo),
         "POST /disks" => new("Make a disk, as a job", s_json.JobInfo, s_json.DiskRequest, "202"),

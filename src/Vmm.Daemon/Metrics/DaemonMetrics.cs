@@ -3,6 +3,7 @@ using System.Globalization;
 using Microsoft.AspNetCore.Http;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Vms;
 
 namespace Vmm.Daemon.Metrics;
@@ -13,6 +14,9 @@ internal sealed class DaemonMetrics(VmManager vms)
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(2);
 
     private readonly ConcurrentDictionary<(string Route, string Method, int Status), long> _requests = new();
+
+    /// <summary>The balancer, when there is one.</summary>
+    internal BalancerService? Balancer { get; set; }
 
     /// <summary>Counts an answer. The route is the pattern, not the path: names of VMs would make endless series.</summary>
     internal void Answered(string route, string method, int status) => _requests.AddOrUpdate((route, Known(method), status), 1, (_, n) => n + 1);
@@ -47,6 +51,15 @@ internal sealed class DaemonMetrics(VmManager vms)
         foreach (VmState state in Enum.GetValues<VmState>())
         {
             text.Sample("vmm_vms", all.Count(v => v.State == state), ("state", state.ToString().ToLowerInvariant()));
+        }
+
+        if (Balancer is { } balancer)
+        {
+            text.Family("vmm_balancer_rounds_total", "counter", "How often the balancer looked at the VMs");
+            text.Sample("vmm_balancer_rounds_total", balancer.Info.Rounds);
+            text.Family("vmm_balancer_bytes_total", "counter", "Memory that vnodes were asked to take or to give back");
+            text.Sample("vmm_balancer_bytes_total", balancer.Moved.Grown, ("direction", "grow"));
+            text.Sample("vmm_balancer_bytes_total", balancer.Moved.Shrunk, ("direction", "shrink"));
         }
 
         text.Family("vmm_vm_restarts", "gauge", "Starts by the daemon itself since somebody started the VM");

@@ -243,7 +243,13 @@ public sealed partial class ManagedVm : IDisposable
     internal async Task<VmMemory> ChangeMemoryAsync(MemoryWish wish, TimeSpan patience, CancellationToken cancellation)
     {
         IWorker worker = Alive();
-        VmMemory memory = await Call(() => worker.MemoryAsync(wish, cancellation)).ConfigureAwait(false);
+        if (wish is { Auto: true, Bytes: not null })
+        {
+            throw new ApiException(422, "memory-impossible", "a size or automatic", $"{Record.Name}: a vnode has either the size it is given, or the one the balancer gives it");
+        }
+
+        VmMemory memory = await Call(() => worker.MemoryAsync(wish.Bytes is null && wish.BalloonBytes is null ? null : wish with { Auto = null }, cancellation)).ConfigureAwait(false);
+        Pin(wish); // only what the worker did not refuse
         long begin = Environment.TickCount64;
         for (int delay = 5; !memory.Settled && Environment.TickCount64 - begin < patience.TotalMilliseconds; delay = Math.Min(delay * 2, 250))
         {
@@ -375,6 +381,7 @@ public sealed partial class ManagedVm : IDisposable
             _worker = null;
             _unstored.Clear();
             _leaving.Clear();
+            _pinned.Clear();
             Become(VmLifeCycle.TryNext(_state, IsFault(exit) ? VmEvent.Failed : VmEvent.Ended, out VmState next) ? next : VmState.Failed);
             _events.Publish("ended", _record.Name, exit: exit);
             bool again = PlanRestart(exit, TimeSpan.FromMilliseconds(Environment.TickCount64 - _startedAt));

@@ -69,6 +69,9 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
         }
     }
 
+    /// <summary>Every VM.</summary>
+    internal ICollection<ManagedVm> All => _vms.Values;
+
     /// <summary>All VMs, by name.</summary>
     public VmList List() => new([.. _vms.Values.Select(v => v.Info).OrderBy(v => v.Name, StringComparer.Ordinal)]);
 

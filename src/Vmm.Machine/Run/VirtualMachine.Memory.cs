@@ -37,7 +37,7 @@ public sealed partial class VirtualMachine
             for (int i = 0; i < states.Length; i++)
             {
                 VirtioMemInfo info = MemoryDevice(i)?.Info ?? default;
-                states[i] = new VnodeMemoryState(i, vnodes[i].BootMemory, vnodes[i].BootMemory + info.Length, vnodes[i].BootMemory + info.Requested, vnodes[i].BootMemory + info.Plugged, info.Driven);
+                states[i] = new VnodeMemoryState(i, vnodes[i].BootMemory, vnodes[i].BootMemory + info.Length, vnodes[i].BootMemory + info.Requested, vnodes[i].BootMemory + info.Plugged, info.Driven) { Block = vnodes[i].HotBlock };
             }
 
             return states;
@@ -139,7 +139,11 @@ public sealed partial class VirtualMachine
 /// <param name="Asked">What the guest was asked to have.</param>
 /// <param name="Present">What the guest has.</param>
 /// <param name="Driven">A driver of the guest serves the wish; false while it has not come up, or has none.</param>
-public readonly record struct VnodeMemoryState(int Vnode, ByteSize Least, ByteSize Most, ByteSize Asked, ByteSize Present, bool Driven);
+public readonly record struct VnodeMemoryState(int Vnode, ByteSize Least, ByteSize Most, ByteSize Asked, ByteSize Present, bool Driven)
+{
+    /// <summary>It grows and shrinks by multiples of this.</summary>
+    public ByteSize Block { get; init; }
+}
 
 /// <summary>A vnode cannot have the memory that was asked for, whatever the guest does.</summary>
 public sealed class VnodeMemoryException : Exception

@@ -15,6 +15,16 @@ public enum ConsoleKind
     Both,
 }
 
+/// <summary>How vmmd's balancer treats a VM.</summary>
+public sealed record BalanceSpec
+{
+    /// <summary>Greatest weight.</summary>
+    public const int MaxWeight = 10_000;
+
+    /// <summary>Share when there is not enough memory for all, 1 to <see cref="MaxWeight"/>.</summary>
+    public int Weight { get; init; } = 100;
+}
+
 /// <summary>A memory balloon.</summary>
 public sealed record BalloonSpec
 {

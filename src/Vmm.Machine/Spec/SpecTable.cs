@@ -141,6 +141,11 @@ internal static class SpecTable
                 ],
             },
             new("rng", SpecKind.Bool, "Attach a virtio-rng"),
+            new("balance", SpecKind.Object, "vmmd's balancer may change memory between minMemory and maxMemory by need; true for the usual weight")
+            {
+                Switch = true,
+                Fields = [new("weight", SpecKind.Number, "Share when there is not enough for all; 100 by default") { Min = 1, Max = BalanceSpec.MaxWeight }],
+            },
             new("balloon", SpecKind.Object, "Memory balloon; true for one with the defaults")
             {
                 Switch = true,

@@ -69,6 +69,7 @@ public static class SpecValidation
             NumaValidation.CheckTopology(spec, topology, check);
         }
 
+        check.Require(spec.Balance is null or { Weight: >= 1 and <= BalanceSpec.MaxWeight }, "balance.weight", $"{spec.Balance?.Weight ?? 0}, expected 1 to {BalanceSpec.MaxWeight}");
         check.Require(spec.Disks.Count <= MaxDisks, "disks", $"{spec.Disks.Count} disks, at most {MaxDisks}");
         for (int i = 0; i < spec.Disks.Count; i++)
         {

@@ -93,6 +93,9 @@ public sealed record VmSpec
     /// <summary>Attach a virtio-rng.</summary>
     public bool Rng { get; init; } = true;
 
+    /// <summary>vmmd may change memory within minMemory and maxMemory by need; null: it may not.</summary>
+    public BalanceSpec? Balance { get; init; }
+
     /// <summary>Memory balloon; null is none.</summary>
     public BalloonSpec? Balloon { get; init; }
 

@@ -40,7 +40,7 @@ public sealed class HotMemoryTests
         using VirtualMachine machine = VirtualMachine.Create(spec, terminal);
         Thread run = Start(machine, out Func<RunResult> result);
         terminal.WaitFor("NOW mib=32 device=32");
-        Assert.Equal(new VnodeMemoryState(0, ByteSize.MiB(96), ByteSize.MiB(256), ByteSize.MiB(128), ByteSize.MiB(128), true), machine.VnodeStates.Single());
+        Assert.Equal(new VnodeMemoryState(0, ByteSize.MiB(96), ByteSize.MiB(256), ByteSize.MiB(128), ByteSize.MiB(128), true) { Block = ByteSize.MiB(2) }, machine.VnodeStates.Single());
         foreach ((int vnode, ulong mib) in new[] { (1, 128UL), (-1, 128UL), (0, 94UL), (0, 258UL), (0, 129UL) })
         {
             Assert.Throws<VnodeMemoryException>(() => machine.SetVnodeMemory(vnode, ByteSize.MiB(mib)));
