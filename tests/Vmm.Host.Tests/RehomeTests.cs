@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace Vmm.Host.Tests;
 
 /// <summary>A vnode of a stock guest moves between two real host nodes, by vmmd, while the guest walks its memory; Payload/rehome.sh checks every step.</summary>
@@ -24,7 +26,7 @@ public sealed class RehomeTests
             for (int attempt = 1; attempt <= Attempts; attempt++)
             {
                 (int status, said) = MatrixRun.Shell(root, 900, "tests/testhost/run", "--timeout", "800", "--payload", Path.Combine(root, "artifacts", "publish", "vmmctl"),
-                    "--payload", Path.Combine(root, "artifacts", "publish", "vmmd"), "--payload", payload, "--", "/payload/rehome/rehome.sh || [ $? -eq 1 ]");
+                    "--payload", Path.Combine(root, "artifacts", "publish", "vmmd"), "--payload", WebFramework(), "--payload", payload, "--", "/payload/rehome/rehome.sh || [ $? -eq 1 ]");
                 if (status == 0 && said.Contains("ok: the guest kept its checksum", StringComparison.Ordinal))
                 {
                     return;
@@ -41,4 +43,7 @@ public sealed class RehomeTests
             Directory.Delete(work, recursive: true);
         }
     }
+
+    /// <summary>The published daemon takes ASP.NET Core from the machine it runs on; the image of the test host has none.</summary>
+    private static string WebFramework() => Path.GetFullPath(Path.Combine(RuntimeEnvironment.GetRuntimeDirectory(), "..", "..", "Microsoft.AspNetCore.App"));
 }
