@@ -13,6 +13,8 @@ if (args is ["--help" or "-h"])
           --socket PATH   REST socket [default: vmmd.sock in the run folder]
           --worker PATH   the worker program [default: vmm-worker beside vmmd]
           --pool N        workers kept ready, 0 to 64 [default: 1]
+          --balancer MODE on, off or dry-run: memory of running VMs by need [default: off]
+          --balancer-interval N  seconds between two looks [default: 10]
           --disks DIR     where disks are made [default: disks in the state folder]
           --confinement require|best   whether a VM whose worker is only partly confined may start [default: best]
           --config FILE   settings, named as the options here [default: /etc/vmm/vmmd.yaml when it is there]
