@@ -162,6 +162,8 @@ static void another_thread_can_be_pinned(void)
     CHECK(sched_getaffinity(tid, sizeof(set), &set) == 0 && CPU_COUNT(&set) == 1);
     CHECK(vmm_eventfd_write(line[0], 1) == 0);
     CHECK(pthread_join(thread, NULL) == 0);
+    for (int i = 0; i < 5000 && vmm_pin_thread(tid, one, 16) == 0; i++)
+        usleep(1000); /* pthread_join returns while the kernel still puts the thread away */
     CHECK(vmm_pin_thread(tid, one, 16) == -ESRCH);
     CHECK(vmm_close(line[0]) == 0);
 }

@@ -21,7 +21,7 @@ internal static partial class Native
     internal static partial nint SocketAccept(FileDescriptorHandle fd, out int errno);
 
     [LibraryImport(Shim, EntryPoint = "vmm_socket_peer")]
-    internal static partial int SocketPeer(FileDescriptorHandle fd, out int pid, out uint uid, out uint gid);
+    internal static partial int SocketPeer(System.Runtime.InteropServices.SafeHandle fd, out int pid, out uint uid, out uint gid);
 
     [LibraryImport(Shim, EntryPoint = "vmm_socket_send")]
     internal static partial int SocketSend(FileDescriptorHandle fd, ReadOnlySpan<byte> bytes, int length, ReadOnlySpan<int> fds, int count, int timeout);

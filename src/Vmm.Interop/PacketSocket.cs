@@ -4,7 +4,17 @@ namespace Vmm.Interop;
 /// <param name="ProcessId">Process.</param>
 /// <param name="UserId">Effective user.</param>
 /// <param name="GroupId">Effective group.</param>
-public readonly record struct PeerCredentials(int ProcessId, uint UserId, uint GroupId);
+public readonly record struct PeerCredentials(int ProcessId, uint UserId, uint GroupId)
+{
+    /// <summary>Asks the kernel.</summary>
+    /// <param name="socket">A unix socket.</param>
+    /// <exception cref="KernelException">Not a unix socket.</exception>
+    public static PeerCredentials Of(System.Runtime.InteropServices.SafeHandle socket)
+    {
+        KernelException.ThrowIfError(Native.SocketPeer(socket, out int pid, out uint uid, out uint gid), "SO_PEERCRED");
+        return new PeerCredentials(pid, uid, gid);
+    }
+}
 
 /// <summary>What <see cref="PacketSocket.Receive"/> found.</summary>
 public enum PacketKind
@@ -40,14 +50,7 @@ public sealed class PacketSocket : IDisposable
 
     /// <summary>The other end.</summary>
     /// <exception cref="KernelException">Not a unix socket.</exception>
-    public PeerCredentials Peer
-    {
-        get
-        {
-            KernelException.ThrowIfError(Native.SocketPeer(Handle, out int pid, out uint uid, out uint gid), "SO_PEERCRED");
-            return new PeerCredentials(pid, uid, gid);
-        }
-    }
+    public PeerCredentials Peer => PeerCredentials.Of(Handle);
 
     /// <summary>Two connected ends.</summary>
     /// <exception cref="KernelException">Out of descriptors.</exception>

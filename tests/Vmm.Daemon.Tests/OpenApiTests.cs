@@ -24,6 +24,10 @@ public sealed class OpenApiTests
 
         Assert.Equal(routes.Length, document["paths"]!.AsObject().Sum(path => path.Value!.AsObject().Count));
         Assert.True(CheckReferences(document, document) > routes.Length);
+        string[] Queries(string path, string method) => [.. document["paths"]![path]![method]!["parameters"]!.AsArray().Where(p => (string?)p!["in"] == "query").Select(p => (string)p!["name"]!)];
+        Assert.Equal(["folder"], Queries("/api/v1/vms", "post"));
+        Assert.Equal(["timeout", "force", "persistent"], Queries("/api/v1/vms/{name}/devices/{device}", "delete"));
+        Assert.Equal(["graceful"], Queries("/api/v1/vms/{name}/stop", "post"));
         Assert.NotNull(document["components"]!["schemas"]!["VmInfo"]!["properties"]!["memoryBytes"]);
     }
 

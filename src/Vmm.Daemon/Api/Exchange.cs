@@ -4,6 +4,7 @@ using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Microsoft.AspNetCore.Http;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Access;
 using Vmm.Daemon.Vms;
 
 namespace Vmm.Daemon.Api;
@@ -13,9 +14,12 @@ internal static class Exchange
 {
     internal static string Name(HttpContext context) => (string)context.Request.RouteValues["name"]!;
 
+    /// <summary>Who sent the request; nobody where no route asks.</summary>
+    internal static Principal Who(HttpContext context) => context.Items[typeof(Principal)] as Principal ?? new Principal("unknown", Role.Viewer);
+
     internal static string Folder(HttpContext context)
     {
-        string folder = context.Request.Query["folder"].ToString();
+        string folder = RouteRoles.Parameter(context, "folder");
         return folder.Length == 0 || Path.IsPathRooted(folder)
             ? folder
             : throw new ApiException(400, "bad-request", "the request cannot be read", $"folder={folder}: give the whole path");
@@ -76,7 +80,7 @@ internal static class Exchange
     /// <exception cref="ApiException">It is neither.</exception>
     internal static bool Flag(HttpContext context, string name, bool otherwise)
     {
-        string text = context.Request.Query[name].ToString();
+        string text = RouteRoles.Parameter(context, name);
         return text switch
         {
             "" => otherwise,
@@ -90,7 +94,7 @@ internal static class Exchange
     /// <exception cref="ApiException">It is not one from 0 to <paramref name="most"/>.</exception>
     internal static TimeSpan Seconds(HttpContext context, string name, int otherwise, int most)
     {
-        string text = context.Request.Query[name].ToString();
+        string text = RouteRoles.Parameter(context, name);
         return text.Length == 0 ? TimeSpan.FromSeconds(otherwise)
             : int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int seconds) && seconds <= most ? TimeSpan.FromSeconds(seconds)
             : throw new ApiException(400, "bad-request", "the request cannot be read", $"{name}={text}: expected 0 to {most} seconds");

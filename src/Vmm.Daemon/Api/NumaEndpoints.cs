@@ -25,7 +25,7 @@ internal static class NumaEndpoints
         {
             ManagedVm vm = vms.Get(Name(context));
             RehomeRequest wish = await BodyAsync(context, RestJson.Default.RehomeRequest).ConfigureAwait(false);
-            await JobEndpoints.Accepted(context, jobs.Start("vm-rehome", vm.Record.Name, await vm.PlanRehomeAsync(Vnode(context), wish, context.RequestAborted).ConfigureAwait(false))).ConfigureAwait(false);
+            await JobEndpoints.Accepted(context, jobs.Start("vm-rehome", vm.Record.Name, Who(context), await vm.PlanRehomeAsync(Vnode(context), wish, context.RequestAborted).ConfigureAwait(false))).ConfigureAwait(false);
         }).For(Role.Operator);
     }
 

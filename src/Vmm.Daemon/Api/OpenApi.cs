@@ -76,12 +76,14 @@ internal static class OpenApi
                 ["default"] = new JsonObject { ["description"] = "Refused or failed", ["content"] = Content("application/problem+json", Reference(RestJson.Default.Problem, schemas)) },
             },
         };
-        if (route.RoutePattern.Parameters.Count > 0)
+        JsonNode[] parameters =
+        [
+            .. route.RoutePattern.Parameters.Select(p => new JsonObject { ["name"] = p.Name, ["in"] = "path", ["required"] = true, ["schema"] = new JsonObject { ["type"] = "string" } }),
+            .. route.Metadata.GetOrderedMetadata<QueryParameter>().Select(p => new JsonObject { ["name"] = p.Name, ["in"] = "query", ["description"] = p.Help, ["schema"] = new JsonObject { ["type"] = p.Type } }),
+        ];
+        if (parameters.Length > 0)
         {
-            operation["parameters"] = new JsonArray([.. route.RoutePattern.Parameters.Select(p => (JsonNode)new JsonObject
-            {
-                ["name"] = p.Name, ["in"] = "path", ["required"] = true, ["schema"] = new JsonObject { ["type"] = "string" },
-            })]);
+            operation["parameters"] = new JsonArray(parameters);
         }
 
         if (entry?.Body is { } body)

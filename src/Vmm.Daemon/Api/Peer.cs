@@ -1,5 +1,6 @@
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
+using Vmm.Interop;
 
 namespace Vmm.Daemon.Api;
 
@@ -9,7 +10,7 @@ namespace Vmm.Daemon.Api;
 /// <param name="GroupId">Its primary group.</param>
 public sealed record Peer(int ProcessId, int UserId, int GroupId)
 {
-    private const int SolSocket = 1, SoPeerCred = 17, SoPeerGroups = 59;
+    private const int SolSocket = 1, SoPeerGroups = 59;
     private const int MostGroups = 1024;
 
     private uint[] _groups = [];
@@ -20,22 +21,17 @@ public sealed record Peer(int ProcessId, int UserId, int GroupId)
     /// <summary>Asks the kernel; null for a socket that has no such peer.</summary>
     public static Peer? Of(Socket socket)
     {
-        Span<byte> credentials = stackalloc byte[12]; // struct ucred
         try
         {
-            if (socket.GetRawSocketOption(SolSocket, SoPeerCred, credentials) != credentials.Length)
-            {
-                return null;
-            }
-
+            PeerCredentials peer = PeerCredentials.Of(socket.SafeHandle);
             byte[] groups = new byte[MostGroups * sizeof(uint)];
             int length = socket.GetRawSocketOption(SolSocket, SoPeerGroups, groups);
-            return new Peer(MemoryMarshal.Read<int>(credentials), MemoryMarshal.Read<int>(credentials[4..]), MemoryMarshal.Read<int>(credentials[8..]))
+            return new Peer(peer.ProcessId, (int)peer.UserId, (int)peer.GroupId)
             {
                 _groups = MemoryMarshal.Cast<byte, uint>(groups.AsSpan(0, length)).ToArray(),
             };
         }
-        catch (SocketException)
+        catch (Exception e) when (e is SocketException or KernelException or ObjectDisposedException)
         {
             return null;
         }

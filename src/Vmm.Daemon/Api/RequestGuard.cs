@@ -28,6 +28,7 @@ internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditL
             {
                 Principal principal = gate.Recognise(context);
                 who = principal.Name;
+                context.Items[typeof(Principal)] = principal;
                 Require(context, principal);
             }
 

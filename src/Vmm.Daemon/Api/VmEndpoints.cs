@@ -24,13 +24,13 @@ internal static class VmEndpoints
             context.Response.StatusCode = created ? 201 : 200;
             context.Response.Headers.Location = "/api/v1/vms/" + vm.Name;
             await Vm(context, vm).ConfigureAwait(false);
-        }).For(Role.Admin);
+        }).Query("folder", "string", "What relative paths in the body are relative to").For(Role.Admin);
         api.MapGet("/vms/{name}", context => Vm(context, vms.Get(Name(context)).Info)).For(Role.Viewer);
         api.MapPut("/vms/{name}", async context =>
         {
             string yaml = await BodyAsync(context).ConfigureAwait(false);
             await Vm(context, await vms.ReplaceAsync(Name(context), yaml, Folder(context), Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
-        }).For(Role.Admin);
+        }).Query("folder", "string", "What relative paths in the body are relative to").For(Role.Admin);
         api.MapDelete("/vms/{name}", async context =>
         {
             await vms.RemoveAsync(Name(context), Revision(context), context.RequestAborted).ConfigureAwait(false);
@@ -49,7 +49,7 @@ internal static class VmEndpoints
             TimeSpan patience = Seconds(context, "timeout", 30, LongestWait);
             MemoryWish wish = await BodyAsync(context, RestJson.Default.MemoryWish).ConfigureAwait(false);
             await Json(context, await vms.Get(Name(context)).ChangeMemoryAsync(wish, patience, context.RequestAborted).ConfigureAwait(false), RestJson.Default.VmMemory).ConfigureAwait(false);
-        }).For(Role.Operator);
+        }).Query("timeout", "integer", "Seconds to wait for the guest, 0 to 600; 30 by default").For(Role.Operator);
 
         api.MapPut("/vms/{name}/devices/{device}/limits", async context =>
         {
@@ -63,17 +63,17 @@ internal static class VmEndpoints
         api.MapPost("/vms/{name}/stop", async context =>
         {
             // graceful=SECONDS: the power button first.
-            TimeSpan? patience = context.Request.Query.ContainsKey("graceful") ? Seconds(context, "graceful", 60, LongestWait) : null;
+            TimeSpan? patience = RouteRoles.Parameter(context, "graceful").Length > 0 ? Seconds(context, "graceful", 60, LongestWait) : null;
             ManagedVm vm = vms.Get(Name(context));
             if (JobEndpoints.PrefersJob(context))
             {
-                await JobEndpoints.Accepted(context, jobs.Start("vm-stop", vm.Record.Name, (progress, cancellation) => StopAsync(vm, patience, progress, cancellation))).ConfigureAwait(false);
+                await JobEndpoints.Accepted(context, jobs.Start("vm-stop", vm.Record.Name, Who(context), (progress, cancellation) => StopAsync(vm, patience, progress, cancellation))).ConfigureAwait(false);
                 return;
             }
 
             using CancellationTokenSource deadline = new((patience ?? TimeSpan.Zero) + TimeSpan.FromMinutes(1));
             await Vm(context, await vm.StopAsync(patience, deadline.Token).ConfigureAwait(false)).ConfigureAwait(false);
-        }).For(Role.Operator);
+        }).Query("graceful", "integer", "Press the power button first, and give the guest so many seconds, 0 to 600").For(Role.Operator);
         Command("pause", (vm, cancellation) => vm.PauseAsync(cancellation));
         Command("resume", (vm, cancellation) => vm.ResumeAsync(cancellation));
         Command("power-button", (vm, cancellation) => vm.PressPowerButtonAsync(cancellation));

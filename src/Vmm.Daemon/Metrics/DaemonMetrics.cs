@@ -62,6 +62,11 @@ internal sealed class DaemonMetrics(VmManager vms)
             text.Sample("vmm_balancer_bytes_total", balancer.Moved.Shrunk, ("direction", "shrink"));
         }
 
+        text.Family("vmm_workers_ready", "gauge", "Workers that wait for a VM");
+        text.Sample("vmm_workers_ready", vms.Workers.Ready);
+        text.Family("vmm_worker_starts_total", "counter", "Worker processes started, by how that came out");
+        text.Sample("vmm_worker_starts_total", vms.Workers.Started, ("outcome", "started"));
+        text.Sample("vmm_worker_starts_total", vms.Workers.Failed, ("outcome", "failed"));
         text.Family("vmm_vm_restarts", "gauge", "Starts by the daemon itself since somebody started the VM");
         foreach (VmInfo vm in all)
         {

@@ -65,6 +65,7 @@ internal sealed class DiskFolder
     /// <exception cref="ApiException">There is none, or a spec names it.</exception>
     internal void Remove(string name)
     {
+        using IDisposable held = _vms.Disks.Delete(Find(name).FullName);
         DiskInfo disk = Get(name);
         if (disk.UsedBy.Count > 0)
         {

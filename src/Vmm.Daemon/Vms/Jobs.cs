@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using Microsoft.Data.Sqlite;
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Access;
 using Vmm.Daemon.Inventory;
 
 namespace Vmm.Daemon.Vms;
@@ -35,11 +36,12 @@ internal sealed class Jobs : IAsyncDisposable
     /// <summary>Begins one.</summary>
     /// <param name="kind">What is done.</param>
     /// <param name="target">To what.</param>
+    /// <param name="owner">Who asked for it.</param>
     /// <param name="work">Does it, tells how far it is from 0 to 1, and cleans up when it is cancelled.</param>
-    internal JobInfo Start(string kind, string target, Func<Action<double>, CancellationToken, Task> work)
+    internal JobInfo Start(string kind, string target, Principal owner, Func<Action<double>, CancellationToken, Task> work)
     {
         Forget();
-        Job job = new(new JobInfo(Guid.NewGuid().ToString("N"), kind, target, JobState.Running, 0, DateTimeOffset.UtcNow), new CancellationTokenSource());
+        Job job = new(new JobInfo(Guid.NewGuid().ToString("N"), kind, target, JobState.Running, 0, DateTimeOffset.UtcNow, Owner: owner.Name), new CancellationTokenSource());
         _inventory.SaveJob(job.Info);
         _jobs[job.Info.Id] = job;
         _events.Publish("job", "", job: job.Info);
@@ -56,10 +58,15 @@ internal sealed class Jobs : IAsyncDisposable
     internal JobInfo Get(string id) => Find(id).Info;
 
     /// <summary>Asks one to stop; one that is over stays as it is.</summary>
-    /// <exception cref="ApiException">There is none.</exception>
-    internal async Task<JobInfo> CancelAsync(string id)
+    /// <exception cref="ApiException">There is none, or it is somebody else's.</exception>
+    internal async Task<JobInfo> CancelAsync(string id, Principal who)
     {
         Job job = Find(id);
+        if (who.Role < Role.Admin && !string.Equals(job.Info.Owner, who.Name, StringComparison.Ordinal))
+        {
+            throw new ApiException(403, "forbidden", "not allowed", $"job {id} is {job.Info.Owner ?? "nobody"}'s: only they and administrators may cancel it");
+        }
+
         await job.Cancel.CancelAsync().ConfigureAwait(false);
         await Task.WhenAny(job.Work, Task.Delay(TimeSpan.FromSeconds(5))).ConfigureAwait(false);
         return job.Info;

@@ -14,6 +14,9 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
     private readonly ConcurrentDictionary<string, ManagedVm> _vms = new(StringComparer.Ordinal);
     private readonly SemaphoreSlim _changes = new(1, 1);
 
+    /// <summary>Disks that are about to be named or deleted.</summary>
+    internal DiskNames Disks { get; } = new();
+
     /// <summary>What happens to the VMs.</summary>
     internal EventHub Events { get; } = new();
 
@@ -69,6 +72,9 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
         }
     }
 
+    /// <summary>Figures of the worker pool.</summary>
+    internal WorkerFigures Workers => launcher.Figures;
+
     /// <summary>Every VM.</summary>
     internal ICollection<ManagedVm> All => _vms.Values;
 
@@ -90,6 +96,8 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
     public async Task<(VmInfo Vm, bool Created)> CreateAsync(string yaml, string folder, CancellationToken cancellation)
     {
         VmSpec spec = Read(yaml, folder);
+        using IDisposable held = Disks.Name(spec.Disks);
+        CheckFiles(spec);
         await _changes.WaitAsync(cancellation).ConfigureAwait(false);
         try
         {
@@ -115,19 +123,26 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
 
     /// <summary>Replaces the spec of a VM that does not run.</summary>
     /// <exception cref="ApiException">The spec is not sound, names another VM, or the VM runs or was changed meanwhile.</exception>
-    public Task<VmInfo> ReplaceAsync(string name, string yaml, string folder, long? revision, CancellationToken cancellation)
+    public async Task<VmInfo> ReplaceAsync(string name, string yaml, string folder, long? revision, CancellationToken cancellation)
     {
         ManagedVm vm = Get(name);
         folder = folder.Length > 0 ? folder : vm.Record.Folder;
         VmSpec spec = Read(yaml, folder);
+        using IDisposable held = Disks.Name(spec.Disks);
+        CheckFiles(spec);
         return string.Equals(spec.Name, name, StringComparison.Ordinal)
-            ? vm.ReplaceAsync(yaml, folder, spec, revision, cancellation)
+            ? await vm.ReplaceAsync(yaml, folder, spec, revision, cancellation).ConfigureAwait(false)
             : throw new ApiException(422, "name-differs", "the spec names another VM", $"the spec says name: {spec.Name}, but it was sent for {name}: VMs are not renamed");
     }
 
     /// <summary>Adds a disk to a VM.</summary>
     /// <exception cref="ApiException">It cannot be added.</exception>
-    internal Task<DeviceInfo> AttachAsync(string name, DiskSpec disk, bool stay, long? revision, CancellationToken cancellation) => Get(name).AttachAsync(disk, stay, revision, cancellation);
+    internal async Task<DeviceInfo> AttachAsync(string name, DiskSpec disk, bool stay, long? revision, CancellationToken cancellation)
+    {
+        using IDisposable held = Disks.Name([disk]);
+        CheckFiles(new VmSpec { Disks = [disk] }, "disks[0].");
+        return await Get(name).AttachAsync(disk, stay, revision, cancellation).ConfigureAwait(false);
+    }
 
     /// <summary>Forgets a VM that does not run.</summary>
     /// <exception cref="ApiException">It runs, was changed meanwhile, or is not there.</exception>
@@ -163,9 +178,7 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
     {
         try
         {
-            VmSpec spec = SpecReader.Read(yaml, "spec", folder.Length > 0 ? folder : null);
-            CheckFiles(spec);
-            return spec;
+            return SpecReader.Read(yaml, "spec", folder.Length > 0 ? folder : null);
         }
         catch (SpecException e)
         {
@@ -175,7 +188,7 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
 
     /// <summary>Looks whether files are named so that the daemon finds them, and are there; <paramref name="part"/> is what a problem's path may begin with, and does not in the answer.</summary>
     /// <exception cref="ApiException">One is not.</exception>
-    internal static void CheckFiles(VmSpec spec, string part = "")
+    private static void CheckFiles(VmSpec spec, string part = "")
     {
         List<SpecProblem> problems = [.. SpecFiles.Check(spec), .. Relative(spec)];
         if (problems.Count > 0)

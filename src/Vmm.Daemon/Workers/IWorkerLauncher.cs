@@ -16,9 +16,18 @@ public interface IWorkerLauncher
     /// <exception cref="WorkerException">The VM could not be built; the code and message say why.</exception>
     Task<IWorker> LaunchAsync(string vmId, VmSpec spec, CancellationToken cancellation);
 
+    /// <summary>Figures now.</summary>
+    WorkerFigures Figures => default;
+
     /// <summary>Connects to every worker that is alive and holds a VM. Sockets of dead workers are removed. Called once, at start.</summary>
     Task<IReadOnlyList<IWorker>> AdoptAsync(CancellationToken cancellation);
 }
+
+/// <summary>Figures of the worker pool.</summary>
+/// <param name="Ready">Workers that wait for a VM.</param>
+/// <param name="Started">Worker processes started since the daemon came.</param>
+/// <param name="Failed">Worker processes that could not be started or prepared.</param>
+public readonly record struct WorkerFigures(int Ready, long Started, long Failed);
 
 /// <summary>One worker process with its VM. Disposing closes the connection only: the VM goes on.</summary>
 public interface IWorker : IAsyncDisposable

@@ -21,6 +21,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
     private readonly Dictionary<string, string> _environment;
     private readonly WorkerCgroups _cgroups;
     private Task _refill = Task.CompletedTask;
+    private long _started, _failed;
     private bool _disposed;
 
     /// <summary>Prepares the folder and starts to fill the pool.</summary>
@@ -38,6 +39,9 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
         Directory.CreateDirectory(options.Directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         Refill(TimeSpan.Zero);
     }
+
+    /// <inheritdoc/>
+    public WorkerFigures Figures => new(Ready, Interlocked.Read(ref _started), Interlocked.Read(ref _failed));
 
     /// <summary>Ready workers now.</summary>
     public int Ready
@@ -226,10 +230,12 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
                 string group = Guid.NewGuid().ToString();
                 worker.Ungrouped = _cgroups.Join(group, worker.ProcessId);
                 worker.Group = worker.Ungrouped is null ? group : "";
+                Interlocked.Increment(ref _started);
                 return worker;
             }
             catch
             {
+                Interlocked.Increment(ref _failed);
                 ours.Dispose();
                 throw;
             }

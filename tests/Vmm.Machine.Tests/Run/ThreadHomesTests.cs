@@ -43,7 +43,8 @@ public sealed class ThreadHomesTests
             ready();
             placed.Set();
             end.Wait();
-        }) { Name = name };
+        })
+        { Name = name };
         (start ?? (t => t.Start()))(thread);
         placed.Wait();
         return thread;

@@ -4,7 +4,7 @@ namespace Vmm.Devices.Virtio.Balloon;
 
 /// <summary>
 /// Which 4 KiB pages the guest has put into the balloon, and giving their memory back to the host. The account makes it harmless to inflate a
-/// page twice or one that is not RAM, and lets a host page greater than 4 KiB go when the last of its 4 KiB pages is in. One thread at a time.
+/// page twice or one that is not RAM. Huge host pages stay with the VM (<see cref="GuestMemory.Discard"/>). One thread at a time.
 /// </summary>
 internal sealed class BalloonPages(GuestMemory memory)
 {
@@ -87,42 +87,8 @@ internal sealed class BalloonPages(GuestMemory memory)
                 Mark(frame);
             }
 
-            if (region.PageSize <= PageBytes)
-            {
-                Discard(new(from), to - from);
-            }
-            else
-            {
-                DiscardWhole(region, from, to);
-            }
+            Discard(new(from), to - from);
         }
-    }
-
-    /// <summary>Huge host pages go when they lie in the balloon wholly.</summary>
-    private void DiscardWhole(in GuestRegion region, ulong from, ulong to)
-    {
-        // Page borders are those of the host mapping; the region may begin or end inside a page that it shares with the next one.
-        ulong size = region.PageSize, inPage = ((ulong)region.HostAddress + (from - region.Start.Value)) % size;
-        for (ulong at = from - Math.Min(inPage, from); at < to; at += size)
-        {
-            if (at >= region.Start.Value && size <= region.Length - (at - region.Start.Value) && IsWhole(at, size))
-            {
-                Discard(new(at), size);
-            }
-        }
-    }
-
-    private bool IsWhole(ulong at, ulong length)
-    {
-        for (ulong frame = at / PageBytes; frame < (at + length) / PageBytes; frame++)
-        {
-            if (!_chunks.TryGetValue((uint)(frame / PagesPerChunk), out ulong[]? chunk) || (chunk[frame % PagesPerChunk / 64] & (1UL << (int)(frame % 64))) == 0)
-            {
-                return false;
-            }
-        }
-
-        return true;
     }
 
     private void Mark(uint frame)
