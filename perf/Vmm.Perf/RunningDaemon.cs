@@ -39,9 +39,9 @@ internal sealed class RunningDaemon : IDisposable
     internal VmmClient Client { get; }
 
     /// <summary>Creates a VM and starts it; answers when its vCPUs run.</summary>
-    internal VmInfo Launch(string name, string kernel, int memoryMiB)
+    internal VmInfo Launch(string name, string kernel, int memoryMiB, string more = "")
     {
-        string yaml = Row.Invariant($"name: {name}\nmemory: {memoryMiB}MiB\ndebugExit: true\nboot: {{kernel: {kernel}, cmdline: \"\"}}\n");
+        string yaml = Row.Invariant($"name: {name}\nmemory: {memoryMiB}MiB\ndebugExit: true\nboot: {{kernel: {kernel}, cmdline: \"\"}}\n{more}");
         _ = Client.CreateAsync(yaml, "/", CancellationToken.None).GetAwaiter().GetResult();
         VmInfo vm = Client.DoAsync(name, "start", CancellationToken.None).GetAwaiter().GetResult();
         if (vm.WorkerProcessId is { } worker)
