@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
@@ -75,6 +76,62 @@ public sealed class AccessTests
         await daemon.Client.DeleteTokenAsync(token.Info.Id, s_none);
         Assert.Equal("unauthenticated", await CodeAsync(token.Token, null, c => c.ListAsync(s_none)));
         Assert.Equal("token-not-found", (await DaemonFixture.RefusedAsync(() => daemon.Client.DeleteTokenAsync(token.Info.Id, s_none))).Code);
+    }
+
+    [Fact]
+    public async Task Vmmctl_over_https_says_in_one_line_why_it_gets_nowhere()
+    {
+        using Authority ours = new("ours"), others = new("others");
+        X509Certificate2 viewer = ours.Client("viewer"), stranger = ours.Client("stranger");
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder => ours.Options(folder, ("viewer", Role.Viewer, viewer)));
+        await daemon.CreateAsync("web1");
+        string mine = WritePem(daemon, "viewer", viewer), strange = WritePem(daemon, "stranger", stranger), wrong = Path.Combine(daemon.Folder, "wrong-ca.pem"), token = Path.Combine(daemon.Folder, "token");
+        await File.WriteAllTextAsync(wrong, others.Trusted[0].ExportCertificatePem());
+        NewToken made = await daemon.Client.CreateTokenAsync(new TokenWish("ci", "operator", 1), s_none);
+        await File.WriteAllTextAsync(token, made.Token + "\n");
+
+        Assert.Contains("web1", await VmmctlAsync(0, "vm", "list", "--certificate", mine), StringComparison.Ordinal);
+        Assert.Contains("is viewer and POST", await VmmctlAsync(1, "vm", "start", "web1", "--certificate", mine), StringComparison.Ordinal);
+        Assert.Contains("web1 is running", await VmmctlAsync(0, "vm", "start", "web1", "--token-file", token), StringComparison.Ordinal);
+        Assert.Contains("vmmctl: ", await VmmctlAsync(1, "vm", "list"), StringComparison.Ordinal);
+        Assert.Contains("vmmctl: ", await VmmctlAsync(1, "vm", "list", "--certificate", strange), StringComparison.Ordinal);
+        Assert.Contains("no secure connection", await VmmctlAsync(1, "vm", "list", "--certificate", mine, "--ca", wrong), StringComparison.Ordinal);
+        Assert.Contains("does not exist", await VmmctlAsync(2, "vm", "list", "--certificate", "/nowhere.pem"), StringComparison.Ordinal);
+        await daemon.Client.DeleteTokenAsync(made.Info.Id, s_none);
+        Assert.Contains("vmmctl: ", await VmmctlAsync(1, "vm", "list", "--token-file", token), StringComparison.Ordinal);
+
+        async Task<string> VmmctlAsync(int exitCode, params string[] arguments)
+        {
+            string[] ca = arguments.Contains("--ca") ? [] : ["--ca", Path.Combine(daemon.Folder, "ca.pem")];
+            ProcessStartInfo start = new(Program(), ["--host", daemon.Host.TlsAddress!.ToString(), .. ca, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
+            using Process process = Process.Start(start)!;
+            Task<string> errors = process.StandardError.ReadToEndAsync();
+            string said = await process.StandardOutput.ReadToEndAsync() + await errors;
+            await process.WaitForExitAsync();
+            Assert.True(process.ExitCode == exitCode, $"{string.Join(' ', arguments)}: {process.ExitCode}: {said}");
+            Assert.True(exitCode == 0 || said.Trim().Split('\n').Length == 1, said);
+            return said;
+        }
+    }
+
+    private static string WritePem(DaemonFixture daemon, string name, X509Certificate2 certificate)
+    {
+        string path = Path.Combine(daemon.Folder, name + ".pem");
+        File.WriteAllText(path, certificate.ExportCertificatePem() + "\n" + certificate.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem());
+        return path;
+    }
+
+    /// <summary>vmmctl as it was built.</summary>
+    private static string Program()
+    {
+        DirectoryInfo? root = new(AppContext.BaseDirectory);
+        while (root is not null && !File.Exists(Path.Combine(root.FullName, "Vmm.sln")))
+        {
+            root = root.Parent;
+        }
+
+        string configuration = AppContext.BaseDirectory.Contains("/Release/", StringComparison.Ordinal) ? "Release" : "Debug";
+        return Path.Combine(root!.FullName, "src/Vmm.Cli/bin", configuration, "net10.0/linux-x64/vmmctl");
     }
 
     [Fact]

@@ -16,6 +16,7 @@ if [ -b /dev/vda ] && mount -t ext4 /dev/vda /mnt; then
     for folder in dev proc sys; do mount --rbind "/$folder" "/mnt/$folder"; done
     mount -t tmpfs none /mnt/run && mkdir -p /mnt/run/sshd /dev/pts && mount -t devpts none /dev/pts
     chroot /mnt /usr/sbin/sshd -o UsePAM=no && echo "GUEST sshd"
+    chroot /mnt /usr/sbin/vmm-guest-agent &
 fi
 if [ -b /dev/vdb ]; then
     dd if=/dev/urandom of=/tmp/pattern bs=64k count=16 2>/dev/null

@@ -24,6 +24,8 @@ for tap in tapa tapb tapc; do
 done
 # No systemd runs here: the folders and the command line of the unit.
 mkdir -p /run/vmm /var/lib/vmm
+echo 'balancer: on' >>/etc/vmm/vmmd.yaml
+echo 'balancerInterval: 5' >>/etc/vmm/vmmd.yaml
 command=$(sed -n 's/^ExecStart=//p' /usr/lib/systemd/system/vmmd.service)
 $command >/tmp/vmmd.log 2>&1 &
 daemon=$!
@@ -40,6 +42,7 @@ cp --sparse=always $here/guest.img $work/root.raw
 mount -o loop $work/root.raw /mnt/tools || failed "the guest's disk cannot be mounted"
 chroot /mnt/tools sh -c 'ssh-keygen -q -A; ssh-keygen -q -t ed25519 -N "" -f /root/key; mkdir -p -m 700 /root/.ssh; cp /root/key.pub /root/.ssh/authorized_keys' || failed "no keys"
 cp /mnt/tools/root/key $work/key
+cp $here/vmm-guest-agent /mnt/tools/usr/sbin/
 umount /mnt/tools
 mount -o loop,ro $here/guest.img /mnt/tools && mount --bind /dev /mnt/tools/dev && mount -t tmpfs none /mnt/tools/tmp && cp $work/key /mnt/tools/tmp/ || failed "no ssh"
 in_a() { # runs a command in guest a
@@ -58,6 +61,8 @@ disks:
 nets:
   - {tap: tapa}
 balloon: true
+vsock: {cid: 5, path: a.vsock}
+balance: true
 END
 cat >$work/b.yaml <<END
 name: b
@@ -104,6 +109,17 @@ vmmctl vm detach a disk3 --timeout 60 || failed "detach again"
 complaints=$(in_a "dmesg | grep -iE 'call trace|bug:|virtio.*(fail|error)|acpi.*(error|warn)|pci.*(fail|error|no space|can.t assign)'")
 [ -z "$complaints" ] || failed "the guest's kernel complains: $complaints"
 ok "disk and network device came and went, twice; no complaint in the guest's log"
+
+# The balancer: the agent tells of the guest's nodes; a hog on node 1 makes vnode 1 grow.
+vmmctl host balancer
+said_balancer() { for _ in $(seq 60); do vmmctl host balancer | grep -q "$1" && return; sleep 1; done; return 1; }
+said_balancer '^a *1 .* agent ' || failed "the agent says nothing: $(vmmctl host balancer; in_a 'pgrep -a vmm-guest-agent; lsmod | grep vsock')"
+in_a 'mount -t tmpfs none /mnt -o size=300m && taskset -c 1 dd if=/dev/zero of=/mnt/hog bs=1M count=130 2>&1 | tail -1'
+said_balancer ' a vnode 1 .*: it grows: ' || failed "the balancer does nothing: $(vmmctl host balancer; tail -5 /tmp/vmmd.log)"
+in_a 'umount /mnt'
+vmmctl host balancer
+ok "the balancer grew vnode 1 of the guest in need"
+vmmctl host balancer --set off >/dev/null
 
 # Memory of vnode 1 grows and shrinks while the guest runs.
 grown=$(vmmctl vm memory a --vnode 1 --size 512MiB --timeout 90) || failed "grow: $grown"
