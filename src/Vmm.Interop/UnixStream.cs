@@ -26,6 +26,9 @@ public sealed class UnixStream : FileDescriptorHandle
         return fd < 0 ? null : new UnixStream(fd);
     }
 
+    /// <summary>A stream that somebody else connected, so that it never blocks, and passed; takes ownership.</summary>
+    public static UnixStream FromDescriptor(FileDescriptorHandle descriptor) => new(descriptor.Detach());
+
     /// <summary>Sends what fits: bytes taken, 0 when none fits now, -1 when the far side reads no more.</summary>
     public int Send(ReadOnlySpan<byte> bytes)
     {

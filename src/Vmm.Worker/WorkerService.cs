@@ -23,6 +23,7 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
     private readonly byte[] _buffer = new byte[ControlCodec.MaxFrame];
     // Opened before anything is given up: afterwards /proc may be out of reach.
     private readonly SafeFileHandle _statm = File.OpenHandle("/proc/self/statm");
+    private VsockDialer? _dialer;
     private PacketSocket? _connection;
     private FileDescriptorHandle? _listener;
     private HostedMachine? _machine;
@@ -109,7 +110,7 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
             named[frame?.Descriptors![i] ?? $"{i}"] = descriptors[i];
         }
 
-        using DescriptorResources passed = new(named) { Threads = sandbox };
+        using DescriptorResources passed = new(named) { Threads = sandbox, DialHost = Dialer.Dial };
         return frame is null ? Fail(0, "bad-frame", problem) : Answer(frame, () => Do(frame, passed));
     }
 
@@ -200,6 +201,11 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
             case ControlKinds.AddDevice:
                 Ok(frame, Machine.Add(Body(frame, ControlJson.Default.PlugBody), passed), ControlJson.Default.DeviceInfo);
                 return;
+            case ControlKinds.VsockDialed:
+                VsockDialed dialed = Body(frame, ControlJson.Default.VsockDialed);
+                Dialer.Answer(dialed.Dial, dialed.Connected ? passed.Take("stream") : null);
+                Send(frame.Id, ControlKinds.Ok, null);
+                return;
             case ControlKinds.RemoveDevice:
                 RemoveDevice(frame);
                 return;
@@ -221,6 +227,9 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
 
         Send(frame.Id, ControlKinds.Ok, null);
     }
+
+    private VsockDialer Dialer => _dialer ??= new VsockDialer(
+        (dial, port) => Send(0, ControlKinds.VsockDial, ControlCodec.Body(new VsockDial(dial, port), ControlJson.Default.VsockDial)), TimeSpan.FromSeconds(2));
 
     private HostedMachine Machine => _machine ?? throw new RequestException("wrong-state", "there is no VM in this worker");
 
@@ -303,23 +312,24 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
 
     // A daemon that does not read loses messages, then its connection shows the damage; the VM goes on in any case.
     // With an asker it goes to that connection or nowhere: numbers of requests begin anew with each.
-    private void Send(long id, string kind, JsonElement? body, FileDescriptorHandle? descriptor = null, PacketSocket? asker = null)
+    private bool Send(long id, string kind, JsonElement? body, FileDescriptorHandle? descriptor = null, PacketSocket? asker = null)
     {
         byte[] bytes = ControlCodec.Encode(new ControlFrame { Id = id, Kind = kind, Body = body, Descriptors = descriptor is null ? null : ["console"] });
         lock (_sending)
         {
-            if (asker is not null && !ReferenceEquals(asker, _connection))
+            if (_connection is not { } connection || (asker is not null && !ReferenceEquals(asker, connection)))
             {
-                return;
+                return false;
             }
 
             try
             {
-                _connection?.Send(bytes, descriptor is null ? [] : [descriptor], SendTimeout);
+                connection.Send(bytes, descriptor is null ? [] : [descriptor], SendTimeout);
+                return true;
             }
             catch (KernelException)
             {
-                // The reading side sees the end of the connection and lets it go.
+                return false; // the reading side sees the end of the connection and lets it go
             }
         }
     }

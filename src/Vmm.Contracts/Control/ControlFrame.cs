@@ -87,6 +87,12 @@ public static class ControlKinds
     /// <summary>Take a device out; with an <see cref="UnplugBody"/>. Other requests go on meanwhile; the answer, a <see cref="RemovalBody"/>, comes when it is over.</summary>
     public const string RemoveDevice = "remove-device";
 
+    /// <summary>Event: the guest wants to reach a port of the host, with a <see cref="VsockDial"/>.</summary>
+    public const string VsockDial = "vsock-dial";
+
+    /// <summary>The answer to that, a request of its own: a <see cref="VsockDialed"/> and perhaps a descriptor.</summary>
+    public const string VsockDialed = "vsock-dialed";
+
     /// <summary>Event: a device is gone, with a <see cref="RemovalBody"/>. Also for one that the guest let go of late, or by itself.</summary>
     public const string DeviceRemoved = "device-removed";
 }

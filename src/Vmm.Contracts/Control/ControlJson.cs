@@ -28,4 +28,6 @@ namespace Vmm.Contracts.Control;
 [JsonSerializable(typeof(RemovalBody))]
 [JsonSerializable(typeof(DeviceInfo))]
 [JsonSerializable(typeof(DeviceList))]
+[JsonSerializable(typeof(VsockDial))]
+[JsonSerializable(typeof(VsockDialed))]
 public sealed partial class ControlJson : JsonSerializerContext;

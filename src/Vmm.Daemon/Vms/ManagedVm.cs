@@ -82,6 +82,11 @@ public sealed partial class ManagedVm : IDisposable
     internal async Task AdoptAsync(IWorker worker, CancellationToken cancellation)
     {
         bool unfinished = worker.State is WorkerState.Idle or WorkerState.Ready;
+        if (Now().Spec?.Vsock is { } vsock)
+        {
+            worker.ServeVsock(vsock.Path);
+        }
+
         lock (_gate)
         {
             _worker = worker;

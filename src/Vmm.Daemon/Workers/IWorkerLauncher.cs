@@ -108,6 +108,11 @@ public interface IWorker : IAsyncDisposable
     /// <summary>Calls <paramref name="handler"/> for every device that is gone, from any thread; handlers must be quick.</summary>
     void OnDeviceRemoved(Action<RemovalBody> handler);
 
+    /// <summary>Connects the guest's vsock to ports of the host from now on: to the sockets at this path with <c>_PORT</c> behind it.</summary>
+    void ServeVsock(string path)
+    {
+    }
+
     /// <summary>A stream to the serial console. Starts with the last 64 KiB of output; several may be open, each sees all output, input goes to the guest in turn.</summary>
     Task<Stream> OpenConsoleAsync(CancellationToken cancellation);
 }

@@ -22,6 +22,7 @@ internal sealed class RemoteWorker : IWorker
     private readonly TaskCompletionSource<WorkerExit> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Action<RemoteWorker> _gone;
     private readonly Task _watch;
+    private VsockBroker? _vsock;
     private WorkerFiles? _files;
     private WorkerExit? _reported;
     private WorkerState _state;
@@ -129,6 +130,8 @@ internal sealed class RemoteWorker : IWorker
             return null; // a kernel without NUMA, a daemon without CAP_SYS_PTRACE, or a worker that just ended
         }
     }
+
+    public void ServeVsock(string path) => Volatile.Write(ref _vsock, new VsockBroker(path));
 
     public Task<DeviceList> DevicesAsync(CancellationToken cancellation) => AskAsync(ControlKinds.Devices, ControlJson.Default.DeviceList, cancellation);
 
@@ -281,6 +284,10 @@ internal sealed class RemoteWorker : IWorker
 
             SetState(WorkerState.Ended);
         }
+        else if (string.Equals(frame.Kind, ControlKinds.VsockDial, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.VsockDial, out VsockDial? wish, out _))
+        {
+            _ = Task.Run(() => DialAsync(wish));
+        }
         else if (string.Equals(frame.Kind, ControlKinds.DeviceRemoved, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal, out _))
         {
             Action<RemovalBody>[] handlers;
@@ -293,6 +300,22 @@ internal sealed class RemoteWorker : IWorker
             {
                 handler(removal);
             }
+        }
+    }
+
+    private async Task DialAsync(VsockDial wish)
+    {
+        using UnixStream? stream = Volatile.Read(ref _vsock)?.Connect(wish);
+        VsockDialed body = new(wish.Dial, stream is not null);
+        try
+        {
+            ControlClient.Answer answer = await _client
+                .CallAsync(ControlKinds.VsockDialed, ControlCodec.Body(body, ControlJson.Default.VsockDialed), stream is null ? null : ["stream"], stream is null ? [] : [stream], CancellationToken.None).ConfigureAwait(false);
+            answer.Descriptor?.Dispose();
+        }
+        catch (WorkerException)
+        {
+            // The worker is gone, or does not speak: the guest is refused by its own deadline.
         }
     }
 

@@ -76,6 +76,11 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             worker.UserId = user;
             user = null; // from here on the worker's end gives it back
             worker.Assign(files);
+            if (spec.Vsock is { } vsock)
+            {
+                worker.ServeVsock(vsock.Path);
+            }
+
             string? noGroup = worker.Ungrouped ?? _cgroups.LimitTo(worker.Group, spec);
             await worker.CreateAsync(new CreateBody(vmId, worker.UserId, VmSpecJson.Write(WorkerResources.WithMtus(spec))), resources, cancellation).ConfigureAwait(false);
             worker.Grouped(noGroup);

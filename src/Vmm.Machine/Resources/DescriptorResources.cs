@@ -20,6 +20,9 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
     public IMachineThreads? Threads { get; init; }
 
     /// <inheritdoc/>
+    public Func<uint, UnixStream?>? DialHost { get; init; }
+
+    /// <inheritdoc/>
     public KvmSystem OpenKvm() => KvmSystem.FromDescriptor(new KvmHandle(Take(ResourceNames.Kvm)));
 
     /// <inheritdoc/>

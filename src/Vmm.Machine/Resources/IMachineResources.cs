@@ -26,6 +26,9 @@ public interface IMachineResources
     /// <summary>Who starts and confines the machine's threads; null: they are threads as others.</summary>
     IMachineThreads? Threads => null;
 
+    /// <summary>Connects a guest's vsock to a port of the host, or answers null soon; null: the machine may do that itself.</summary>
+    Func<uint, UnixStream?>? DialHost => null;
+
     /// <summary>Disk number <paramref name="index"/> of the spec, locked.</summary>
     /// <exception cref="BlockException">It cannot be opened, or is in use.</exception>
     IDiskBackend OpenDisk(int index, DiskSpec disk);

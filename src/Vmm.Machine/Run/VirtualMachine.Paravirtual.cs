@@ -60,7 +60,7 @@ public sealed partial class VirtualMachine
 
         if (_spec.Vsock is { } vsock)
         {
-            slots.Attach("vsock", new VirtioVsock((ulong)vsock.Cid, vsock.Path), _spec.VirtioTransport);
+            slots.Attach("vsock", new VirtioVsock((ulong)vsock.Cid, vsock.Path, dial: _resources.DialHost), _spec.VirtioTransport);
         }
     }
 

@@ -8,7 +8,7 @@ namespace Vmm.Devices.Virtio.Vsock;
 /// Unix sockets as the host's side, by the convention of other VMMs: a host program connects to PATH and writes <c>CONNECT port\n</c>, the answer is
 /// <c>OK hostport\n</c> when the guest took it; the guest's connections to port N go to PATH_N. Everything on the device's queue thread.
 /// </summary>
-internal sealed class SocketHost(UnixListener listener, string path) : IVsockHost
+internal sealed class SocketHost(UnixListener listener, string path, Func<uint, UnixStream?>? dial = null) : IVsockHost
 {
     private const int MaxGreeting = 32, MaxGreetings = 16;
     private const ulong ListenerTag = 0;
@@ -29,7 +29,7 @@ internal sealed class SocketHost(UnixListener listener, string path) : IVsockHos
 
     public IVsockStream? Connect(uint hostPort)
     {
-        UnixStream? socket = UnixStream.Connect(string.Create(CultureInfo.InvariantCulture, $"{path}_{hostPort}"), out _);
+        UnixStream? socket = dial is null ? UnixStream.Connect(string.Create(CultureInfo.InvariantCulture, $"{path}_{hostPort}"), out _) : dial(hostPort);
         return socket is null ? null : Add(socket, announce: false);
     }
 

@@ -16,21 +16,24 @@ public sealed class VirtioVsock : VirtioDevice
     private readonly string _path;
     private readonly string _name;
     private readonly UnixListener _listener;
+    private readonly Func<uint, UnixStream?>? _dial;
     private QueueThread? _thread;
 
     /// <summary>Makes the device and listens.</summary>
     /// <param name="cid">Context id of the guest, from 3.</param>
     /// <param name="path">Unix socket for host programs, at most 96 bytes.</param>
     /// <param name="name">Names the thread.</param>
+    /// <param name="dial">Connects the guest to a port of the host, or answers null soon; null connects to the sockets beside <paramref name="path"/>.</param>
     /// <exception cref="ArgumentOutOfRangeException">The context id is reserved (5.10.4).</exception>
     /// <exception cref="KernelException">The path cannot be listened on, e.g. another VM does.</exception>
-    public VirtioVsock(ulong cid, string path, string name = "vsock")
+    public VirtioVsock(ulong cid, string path, string name = "vsock", Func<uint, UnixStream?>? dial = null)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(cid, 3UL);
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(cid, (ulong)uint.MaxValue);
         _cid = cid;
         _path = path;
         _name = name;
+        _dial = dial;
         _listener = new UnixListener(path);
     }
 
@@ -62,7 +65,7 @@ public sealed class VirtioVsock : VirtioDevice
     public override void Activate(VirtioActivation activation)
     {
         Reset();
-        SocketHost host = new(_listener, _path);
+        SocketHost host = new(_listener, _path, _dial);
         _thread = QueueThread.Start(_name, activation, new VsockQueues(activation, new VsockSwitch(_cid, host), host));
     }
 

@@ -1,0 +1,50 @@
+using System.Net.Sockets;
+using System.Text;
+using Vmm.Contracts.Control;
+using Vmm.Daemon.Workers;
+using Vmm.Machine.Spec;
+using Vmm.Testing;
+using static Vmm.Worker.Tests.WorkerFixture;
+
+namespace Vmm.Worker.Tests;
+
+/// <summary>A guest that reaches programs of the host from a worker that may not make a socket.</summary>
+[Trait("Tier", "kvm")]
+public sealed class VsockTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("vmm-vs-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [KvmFact]
+    public async Task A_confined_guest_reaches_a_port_of_the_host_through_the_daemon()
+    {
+        string path = Path.Combine(_folder, "v");
+        using Socket listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        listener.Bind(new UnixDomainSocketEndPoint(path + "_4711"));
+        listener.Listen();
+        await using WorkerFixture fixture = new(pool: 1, firstUser: Environment.IsPrivilegedProcess ? 1_900_000_600u : null);
+        IWorker worker = await fixture.LaunchAsync(Guest(path, 4711));
+        await worker.StartAsync(Soon);
+        using Socket guest = await listener.AcceptAsync(Soon);
+        byte[] said = new byte[16];
+        Assert.Equal("HELLO\n", Encoding.ASCII.GetString(said, 0, await guest.ReceiveAsync(said, Soon)));
+        Assert.Equal(0, await guest.ReceiveAsync(said, Soon)); // it ended what it sends
+    }
+
+    [KvmFact]
+    public async Task Nobody_there_is_a_refusal_and_not_a_hang()
+    {
+        await using WorkerFixture fixture = new(firstUser: Environment.IsPrivilegedProcess ? 1_900_000_600u : null);
+        IWorker worker = await fixture.LaunchAsync(Guest(Path.Combine(_folder, "v"), 5));
+        await using (Stream console = await worker.OpenConsoleAsync(Soon))
+        {
+            await worker.StartAsync(Soon);
+            Assert.Contains("the host answers 3", await ReadUntilAsync(console, "answers 3"), StringComparison.Ordinal); // RST
+        }
+
+        Assert.Equal(WorkerExitReason.DebugExit, (await worker.Ended.WaitAsync(Soon)).Reason);
+    }
+
+    private static VmSpec Guest(string path, int port) => Spec("vsock", $"port={port}") with { Vsock = new VsockSpec { Cid = 7, Path = path } };
+}
