@@ -46,6 +46,7 @@ fuzz: build
 
 soak: publish
 	tests/soak
+	dotnet test tests/Vmm.Host.Tests -c $(CONFIG) --no-build -nologo --filter "Tier=long" --logger "console;verbosity=normal"
 
 format:
 	dotnet format Vmm.sln --verify-no-changes --no-restore

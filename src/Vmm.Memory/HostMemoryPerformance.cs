@@ -21,7 +21,7 @@ public sealed record HostMemoryPerformance(int? LatencyNanoseconds, int? Bandwid
         {
             return int.TryParse(File.ReadAllText(Path.Combine(folder, file)).Trim(), NumberStyles.None, CultureInfo.InvariantCulture, out int value) && value > 0 ? value : null;
         }
-        catch (IOException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             return null;
         }

@@ -41,13 +41,22 @@ public static class NumaAdmission
         }
     }
 
-    /// <summary>Looks at every vnode with policy strict; the others may take memory from anywhere.</summary>
-    /// <exception cref="ArgumentException">A set of host nodes has less than is asked of it; the message has the numbers of all of them.</exception>
+    /// <summary>Looks whether the host nodes are there, and at every vnode with policy strict; the others may take memory from anywhere.</summary>
+    /// <exception cref="ArgumentException">A host node is missing, or a set of them has less than is asked of it; the message has all of that with the numbers.</exception>
     public static void Check(VmSpec spec, HostTopology host)
     {
         List<string> problems = [];
         IReadOnlyList<VnodeSpec> vnodes = spec.EffectiveVnodes;
-        foreach (IGrouping<string, VnodeSpec> same in vnodes.Where(v => v.Policy == VnodePolicy.Strict && v.PageSize <= 4096).GroupBy(v => NumberSet.Format(v.HostNodes), StringComparer.Ordinal))
+        for (int i = 0; i < vnodes.Count && host.Nodes.Count > 0; i++)
+        {
+            int[] missing = [.. vnodes[i].HostNodes.Where(n => !host.HasNode(n))];
+            if (missing.Length > 0)
+            {
+                problems.Add($"vnode {i} names host node {NumberSet.Format(missing)}, which does not exist");
+            }
+        }
+
+        foreach (IGrouping<string, VnodeSpec> same in vnodes.Where(v => v.Policy == VnodePolicy.Strict && v.PageSize <= 4096 && v.HostNodes.All(n => host.HasNode(n))).GroupBy(v => NumberSet.Format(v.HostNodes), StringComparer.Ordinal))
         {
             ulong needed = same.Aggregate(0UL, (sum, v) => sum + v.Memory);
             ulong available = host.Nodes.Where(n => same.First().HostNodes.Contains(n.Id)).Aggregate(0UL, (sum, n) => sum + n.AvailableBytes);

@@ -133,6 +133,20 @@ internal static class NumaValidation
         }
     }
 
+    /// <summary>Without a topology each vnode is a socket, and all sockets have the APIC ids of the largest.</summary>
+    internal static void CheckSockets(VmSpec spec, SpecComplaints check)
+    {
+        int sockets = 0, most = 1;
+        foreach (VnodeSpec vnode in spec.EffectiveVnodes)
+        {
+            sockets += vnode.Cpus.Count > 0 ? 1 : 0;
+            most = Math.Max(most, vnode.Cpus.Count);
+        }
+
+        uint greatest = CpuTopology.GreatestApicId(new CpuShape(Math.Max(1, sockets), 1, most, 1));
+        check.Require(most > SpecValidation.MaxCpus || greatest <= SpecValidation.MaxCpus, "numa.vnodes", $"need APIC ids up to {greatest}, there are {SpecValidation.MaxCpus}: give the vnodes as many CPUs as each other, or a topology");
+    }
+
     internal static void CheckTopology(VmSpec spec, TopologySpec topology, SpecComplaints check)
     {
         int vnodes = 0;

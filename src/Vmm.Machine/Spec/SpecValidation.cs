@@ -68,6 +68,10 @@ public static class SpecValidation
         {
             NumaValidation.CheckTopology(spec, topology, check);
         }
+        else if (spec.Numa is { Vnodes.Count: > 1 })
+        {
+            NumaValidation.CheckSockets(spec, check);
+        }
 
         check.Require(spec.Balance is null or { Weight: >= 1 and <= BalanceSpec.MaxWeight }, "balance.weight", $"{spec.Balance?.Weight ?? 0}, expected 1 to {BalanceSpec.MaxWeight}");
         check.Require(spec.Disks.Count <= MaxDisks, "disks", $"{spec.Disks.Count} disks, at most {MaxDisks}");

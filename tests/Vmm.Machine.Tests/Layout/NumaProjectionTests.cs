@@ -58,6 +58,9 @@ public sealed class NumaProjectionTests
         VmSpec strict = new() { Name = "big", Memory = ByteSize.GiB(17), Numa = new NumaSpec { Vnodes = [new VnodeSpec { Cpus = [0], Memory = ByteSize.GiB(17), HostNodes = [1], Policy = VnodePolicy.Strict }] } };
         Assert.Contains("17408 MiB must come from host node 1, which has 16384 MiB", Assert.Throws<ArgumentException>(() => NumaAdmission.Check(strict, s_two)).Message, StringComparison.Ordinal);
         NumaAdmission.Check(strict, HostTopology.Unknown);
+        VmSpec nowhere = strict with { Numa = new NumaSpec { Vnodes = [new VnodeSpec { HostNodes = [0, 7, 9], Policy = VnodePolicy.Interleave }, new VnodeSpec { HostNodes = [8], Policy = VnodePolicy.Strict }] } };
+        string both = Assert.Throws<ArgumentException>(() => NumaAdmission.Check(nowhere, s_two)).Message;
+        Assert.Contains("vnode 0 names host node 7,9, which does not exist; vnode 1 names host node 8, which", both, StringComparison.Ordinal);
     }
 
     [Fact]
