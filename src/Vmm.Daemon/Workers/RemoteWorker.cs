@@ -11,7 +11,7 @@ namespace Vmm.Daemon.Workers;
 /// <summary>A worker process over its control channel.</summary>
 internal sealed class RemoteWorker : IWorker
 {
-    private const int LongestMessage = 4096, Sigsys = 31;
+    private const int LongestMessage = 4096, Sigsys = 31, MostDials = 8;
 
     private readonly ControlClient _client;
     private readonly ProcessHandle _process;
@@ -23,6 +23,7 @@ internal sealed class RemoteWorker : IWorker
     private readonly Action<RemoteWorker> _gone;
     private readonly Task _watch;
     private VsockBroker? _vsock;
+    private int _dials;
     private WorkerFiles? _files;
     private WorkerExit? _reported;
     private WorkerState _state;
@@ -286,7 +287,15 @@ internal sealed class RemoteWorker : IWorker
         }
         else if (string.Equals(frame.Kind, ControlKinds.VsockDial, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.VsockDial, out VsockDial? wish, out _))
         {
-            _ = Task.Run(() => DialAsync(wish));
+            // A worker that was taken over may ask without end: what is beyond this is dropped, and the guest refused by its own deadline.
+            if (Interlocked.Increment(ref _dials) <= MostDials)
+            {
+                _ = Task.Run(() => DialAsync(wish));
+            }
+            else
+            {
+                Interlocked.Decrement(ref _dials);
+            }
         }
         else if (string.Equals(frame.Kind, ControlKinds.DeviceRemoved, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal, out _))
         {
@@ -316,6 +325,10 @@ internal sealed class RemoteWorker : IWorker
         catch (WorkerException)
         {
             // The worker is gone, or does not speak: the guest is refused by its own deadline.
+        }
+        finally
+        {
+            Interlocked.Decrement(ref _dials);
         }
     }
 
