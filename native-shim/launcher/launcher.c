@@ -14,11 +14,14 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
+#include <linux/membarrier.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define FRAMEWORK "Microsoft.NETCore.App"
@@ -279,6 +282,35 @@ static bool wants_host(void)
     return false;
 }
 
+/* Libraries that the runtime or the program will open for certain, NULL at the end: what is open already is found without mapping and relocating it. */
+static const char *wanted[4];
+
+static void *open_wanted(void *unused)
+{
+    (void)unused;
+    for (int i = 0; wanted[i] != NULL; i++)
+        (void)dlopen(wanted[i], RTLD_LAZY); /* whoever needs it says that it is missing */
+    return NULL;
+}
+
+/* Opens them on the second CPU, while the runtime starts on the first. Without a thread everything works, a little later. */
+static void open_ahead(const char *app, const char *runtime)
+{
+    wanted[0] = join(runtime, "/libclrjit.so", "");
+    wanted[1] = join(runtime, "/libSystem.Native.so", "");
+    wanted[2] = join(app, "/libvmmshim.so", "");
+    /* The runtime asks for this, too. In a process of one thread it is granted at once, in one of two only after an RCU grace period. */
+    (void)syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+    pthread_attr_t attributes;
+    pthread_t thread;
+    if (pthread_attr_init(&attributes) != 0)
+        return;
+    (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    (void)pthread_attr_setstacksize(&attributes, 256 * 1024);
+    (void)pthread_create(&thread, &attributes, open_wanted, NULL);
+    (void)pthread_attr_destroy(&attributes);
+}
+
 int main(int argc, char **argv)
 {
     char program[PATH_MAX];
@@ -304,6 +336,12 @@ int main(int argc, char **argv)
     append(&native, "/:");
     append(&native, runtime);
     append(&native, "/:");
+    /*
+     * A VMM does not offer a debugger port or trace sockets in /tmp to whoever shares its user; DOTNET_EnableDiagnostics=1 asks for them. Set before the
+     * runtime is loaded: its tracing provider is looked for in a constructor.
+     */
+    setenv("DOTNET_EnableDiagnostics", "0", 0);
+    setenv("DOTNET_LTTng", "0", 0);
     void *clr = dlopen(join(runtime, "/libcoreclr.so", ""), RTLD_NOW);
     initialize_fn initialize = clr != NULL ? (initialize_fn)dlsym(clr, "coreclr_initialize") : NULL;
     execute_fn execute = clr != NULL ? (execute_fn)dlsym(clr, "coreclr_execute_assembly") : NULL;
@@ -313,10 +351,7 @@ int main(int argc, char **argv)
         !add_property("RUNTIME_IDENTIFIER", "linux-x64"))
         return fall_back(program, argv);
 
-    /* A VMM does not offer a debugger port or trace sockets in /tmp to whoever shares its user; DOTNET_EnableDiagnostics=1 asks for them. */
-    setenv("DOTNET_EnableDiagnostics", "0", 0);
-    setenv("DOTNET_LTTng", "0", 0);
-
+    open_ahead(app, runtime);
     void *host;
     unsigned id;
     int status = initialize(program, "vmm", property_count, keys, values, &host, &id);

@@ -5,7 +5,8 @@ namespace Vmm.Interop;
 /// <summary>Twin of native-shim/fd.c.</summary>
 internal static partial class Native
 {
-    internal const string Shim = "vmmshim";
+    // The whole file name: the runtime tries other spellings of a shorter one first, each a search of its own.
+    internal const string Shim = "libvmmshim.so";
 
     [LibraryImport(Shim, EntryPoint = "vmm_close")]
     internal static partial int Close(nint fd);

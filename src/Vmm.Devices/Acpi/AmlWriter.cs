@@ -34,7 +34,7 @@ public sealed class AmlWriter
     }
 
     /// <summary><c>Field (region, DWordAcc, Lock, Preserve) { fields of 32 bits }</c></summary>
-    public AmlWriter DWordFields(string region, params ReadOnlySpan<string> fields)
+    public AmlWriter DWordFields(string region, params string[] fields)
     {
         AmlWriter inner = new();
         inner.PutName(region);

@@ -223,7 +223,18 @@ public sealed partial class VirtualMachine
     private CpuTopology Topology()
     {
         int[] vnodeOfVcpu = VnodeOfVcpu();
-        return _spec.Topology is { } wish && wish.Shape(_spec.Cpus, _spec.EffectiveVnodes.Count(v => v.Cpus.Count > 0)) is { } shape ? CpuTopology.Create(vnodeOfVcpu, shape) : CpuTopology.Create(vnodeOfVcpu);
+        return _spec.Topology is { } wish && wish.Shape(_spec.Cpus, VnodesWithCpus()) is { } shape ? CpuTopology.Create(vnodeOfVcpu, shape) : CpuTopology.Create(vnodeOfVcpu);
+    }
+
+    private int VnodesWithCpus()
+    {
+        int count = 0;
+        foreach (VnodeSpec vnode in _spec.EffectiveVnodes)
+        {
+            count += vnode.Cpus.Count > 0 ? 1 : 0;
+        }
+
+        return count;
     }
 
     private int[] VnodeOfVcpu()

@@ -8,7 +8,7 @@ namespace Vmm.Machine.Run;
 /// <content>Memory of vnodes that grows and shrinks while the guest runs: a virtio-mem device each.</content>
 public sealed partial class VirtualMachine
 {
-    private readonly List<(int Vnode, VirtioMem Device)> _memoryDevices = [];
+    private readonly List<VnodeDevice> _memoryDevices = [];
 
     private bool HasHotMemory
     {
@@ -126,10 +126,13 @@ public sealed partial class VirtualMachine
                     Requested = new ByteSize(vnode.Memory - vnode.BootMemory),
                 },
                 hot.Add(backing, extent.Start, vnode.HotBlock));
-            _memoryDevices.Add((extent.Vnode, device));
+            _memoryDevices.Add(new VnodeDevice(extent.Vnode, device));
             slots.Attach($"mem{extent.Vnode}", device, _spec.VirtioTransport);
         }
     }
+
+    /// <summary>A class: a list of pairs would be compiled at every start.</summary>
+    private sealed record VnodeDevice(int Vnode, VirtioMem Device);
 }
 
 /// <summary>Memory of one vnode now.</summary>

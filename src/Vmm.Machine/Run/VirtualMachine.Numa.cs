@@ -10,7 +10,7 @@ namespace Vmm.Machine.Run;
 /// <content>Where the vnodes live on the host, and moving them while the guest runs.</content>
 public sealed partial class VirtualMachine
 {
-    private readonly List<(int Vnode, VnodeMemory Memory)> _memories = [];
+    private readonly List<MemoryOfVnode> _memories = [];
     private readonly Lock _homesLock = new();
     private VnodeHome[] _homes = [];
     private ThreadHomes? _places;
@@ -140,9 +140,12 @@ public sealed partial class VirtualMachine
     /// <summary>Keeps the memory until the machine is gone, and under the vnode it belongs to.</summary>
     private VnodeMemory Remember(int vnode, VnodeMemory memory)
     {
-        _memories.Add((vnode, memory));
+        _memories.Add(new MemoryOfVnode(vnode, memory));
         return Own(memory);
     }
+
+    /// <summary>A class: a list of pairs would be compiled at every start.</summary>
+    private sealed record MemoryOfVnode(int Vnode, VnodeMemory Memory);
 
     private Action? WhenVcpuStarts(int vnode) => _places is { } places ? () => places.VcpuReady(vnode) : null;
 }

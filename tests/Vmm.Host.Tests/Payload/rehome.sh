@@ -44,7 +44,7 @@ for _ in $(seq 300); do [ -S /run/vmm/vmmd.sock ] && break; sleep 0.2; done
 echo "vmmd runs"
 cat >/tmp/work/w.yaml <<END
 name: w
-boot: {kernel: $here/kernel, initrd: $here/initrd, cmdline: "console=ttyS0 quiet panic=-1 clearcpuid=cx16"}
+boot: {kernel: $here/kernel, initrd: $here/initrd, cmdline: "console=ttyS0 quiet panic=-1"}
 numa:
   vnodes:
     - {cpus: 0, memory: 256MiB, hostNodes: 0}

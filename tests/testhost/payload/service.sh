@@ -50,7 +50,7 @@ in_a() { # runs a command in guest a
 }
 cat >$work/a.yaml <<END
 name: a
-boot: {kernel: /payload/service/kernel, initrd: /payload/service/initrd, cmdline: "console=ttyS0 quiet panic=-1 clearcpuid=cx16 name=a address=192.0.2.11 peer=192.0.2.12"}
+boot: {kernel: /payload/service/kernel, initrd: /payload/service/initrd, cmdline: "console=ttyS0 quiet panic=-1 name=a address=192.0.2.11 peer=192.0.2.12"}
 numa:
   vnodes:
     - {cpus: 0, memory: 256MiB, hostNodes: 0}
@@ -67,7 +67,7 @@ END
 cat >$work/b.yaml <<END
 name: b
 memory: 256MiB
-boot: {kernel: /payload/service/kernel, initrd: /payload/service/initrd, cmdline: "console=ttyS0 quiet panic=-1 clearcpuid=cx16 name=b address=192.0.2.12 peer=192.0.2.11"}
+boot: {kernel: /payload/service/kernel, initrd: /payload/service/initrd, cmdline: "console=ttyS0 quiet panic=-1 name=b address=192.0.2.12 peer=192.0.2.11"}
 nets: [{tap: tapb}]
 restart: on-failure
 END
@@ -138,7 +138,7 @@ echo "$shrunk"
 grep -i seccomp "/proc/$pid/status" | tr '\n' ' '; cat "/proc/$pid/cgroup"; grep -E "^(Uid|CapEff)" "/proc/$pid/status" | tr '\n' ' '
 vmmctl vm stats a
 for name in a b; do
-    vmmctl vm power-button "$name" --wait 60 || failed "$name does not heed its power button"
+    vmmctl vm power-button "$name" --wait 180 || failed "$name does not heed its power button"
     vmmctl vm show "$name" | grep -q PowerOff || failed "$name: $(vmmctl vm show "$name")"
     ok "$name powered off by its button"
 done
