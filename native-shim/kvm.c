@@ -152,6 +152,14 @@ VMM_API intptr_t vmm_vcpu_fd(intptr_t handle)
     return ((struct vmm_vcpu *)handle)->fd;
 }
 
+VMM_API intptr_t vmm_vcpu_map_dirty_ring(intptr_t handle, uint64_t length, int32_t *err)
+{
+    struct vmm_vcpu *vcpu = (struct vmm_vcpu *)handle;
+    void *at = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, KVM_DIRTY_LOG_PAGE_OFFSET * 4096L);
+    *err = at == MAP_FAILED ? errno : 0;
+    return at == MAP_FAILED ? -1 : (intptr_t)at;
+}
+
 VMM_API intptr_t vmm_vcpu_run_page(intptr_t handle)
 {
     return (intptr_t)((struct vmm_vcpu *)handle)->run;

@@ -16,7 +16,7 @@ public delegate RunResult MachineRunner(VmSpec spec, IConsoleEndpoint console, A
 public sealed class Application
 {
     private readonly MachineRunner _runner;
-    private readonly Action? _prepare;
+    private readonly Func<Action>? _prepare;
     private readonly TextWriter? _out;
     private readonly TextWriter? _error;
 
@@ -24,8 +24,8 @@ public sealed class Application
     /// <param name="runner">Builds and runs the machine of a spec.</param>
     /// <param name="standardOutput">For results.</param>
     /// <param name="standardError">For notes and errors.</param>
-    /// <param name="prepare">Called once, on another thread, when it is clear that a machine will be run; it must not throw.</param>
-    public Application(MachineRunner runner, TextWriter? standardOutput = null, TextWriter? standardError = null, Action? prepare = null)
+    /// <param name="prepare">Called once when it is clear that a machine will be run; the work that it gives is done on another thread, and must not throw.</param>
+    public Application(MachineRunner runner, TextWriter? standardOutput = null, TextWriter? standardError = null, Func<Action>? prepare = null)
     {
         _runner = runner;
         _prepare = prepare;
@@ -119,7 +119,7 @@ public sealed class Application
     internal int Run(RunArguments arguments)
     {
         using CancellationTokenSource stop = new();
-        using RunPreparation preparation = RunPreparation.Begin(_prepare, stop);
+        using RunPreparation preparation = RunPreparation.Begin(_prepare?.Invoke(), stop);
         List<string> problems = [];
         if (arguments.ToSpec(problems) is not { } spec)
         {
@@ -132,7 +132,7 @@ public sealed class Application
         }
 
         using Terminal terminal = new();
-        preparation.Wait();
+        preparation.WaitForSignals();
         try
         {
             if (!arguments.NoSerialInput)

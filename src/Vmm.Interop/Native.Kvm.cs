@@ -36,6 +36,9 @@ internal static partial class Native
     [LibraryImport(Shim, EntryPoint = "vmm_vcpu_fd")]
     internal static partial nint VcpuFd(VcpuHandle vcpu);
 
+    [LibraryImport(Shim, EntryPoint = "vmm_vcpu_map_dirty_ring")]
+    internal static partial nint VcpuMapDirtyRing(VcpuHandle vcpu, ulong length, out int errno);
+
     [LibraryImport(Shim, EntryPoint = "vmm_vcpu_run_page")]
     internal static partial nint VcpuRunPage(VcpuHandle vcpu);
 

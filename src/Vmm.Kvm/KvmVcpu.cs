@@ -66,6 +66,13 @@ public sealed partial class KvmVcpu : IDisposable
         return Run();
     }
 
+    /// <summary>The ring of the pages this vCPU writes, for one reader; dispose it before the vCPU.</summary>
+    /// <exception cref="InvalidOperationException">The VM has no dirty rings: <see cref="KvmVm.EnableDirtyRing"/>.</exception>
+    /// <exception cref="KernelException">The kernel refused.</exception>
+    public KvmDirtyRing OpenDirtyRing() => Vm.DirtyRingBytes > 0
+        ? new KvmDirtyRing(_handle.MapDirtyRing(Vm.DirtyRingBytes))
+        : throw new InvalidOperationException("The VM was made without dirty rings.");
+
     /// <summary>Port of the I/O exit.</summary>
     public ushort IoPort => _page.Run.IoPort;
 

@@ -60,9 +60,16 @@ public sealed partial class KvmVm
     /// <summary>Largest dirty ring the kernel offers, in bytes; 0: none.</summary>
     public int MaxDirtyRingBytes => CheckExtension(KvmCapability.DirtyLogRing);
 
-    /// <summary>Each vCPU gets a ring of <paramref name="bytes"/> (a power of two); before the first vCPU.</summary>
+    /// <summary>Bytes of each vCPU's dirty ring; 0: none was enabled.</summary>
+    public int DirtyRingBytes { get; private set; }
+
+    /// <summary>Each vCPU gets a ring of <paramref name="bytes"/> (a power of two, at least a page); before the first vCPU. Then there are no bitmaps: <see cref="GetDirtyLog"/> is refused.</summary>
     /// <exception cref="KernelException">The kernel cannot.</exception>
-    public void EnableDirtyRing(int bytes) => EnableCapability(KvmCapability.DirtyLogRing, (ulong)bytes);
+    public void EnableDirtyRing(int bytes)
+    {
+        EnableCapability(KvmCapability.DirtyLogRing, (ulong)bytes);
+        DirtyRingBytes = bytes;
+    }
 
     /// <summary>Takes back ring entries that were collected and protects their pages again; answers how many.</summary>
     public int ResetDirtyRings() => Check(KvmRequest.KVM_RESET_DIRTY_RINGS);

@@ -98,7 +98,7 @@ internal sealed partial class HostedMachine : IDisposable
         ConsoleHub console = new();
         try
         {
-            return new HostedMachine(body.VmId, VirtualMachine.Create(spec, resources, console, prepared: prepared), console, endFile, ended);
+            return new HostedMachine(body.VmId, VirtualMachine.Create(spec, resources, console, prepared), console, endFile, ended);
         }
         catch (Exception cause)
         {

@@ -52,6 +52,64 @@ public sealed class DirtyLogTests : IDisposable
         Assert.Throws<KernelException>(() => tiny.Vm.GetDirtyLog(0, TinyVm.RamBytes, new ulong[8]));
     }
 
+    [KvmFact]
+    public void Ring_tells_the_pages_in_the_order_they_were_written_until_they_are_given_back()
+    {
+        using TinyVm tiny = new(_system, flags: MemorySlotFlags.LogDirtyPages, prepare: vm => vm.EnableDirtyRing(64 << 10));
+        using KvmDirtyRing ring = tiny.Vcpu.OpenDirtyRing();
+        Assert.Equal((64 << 10) / 16, ring.Capacity);
+        tiny.StartUser(Writer);
+        for (int round = 0; round < 3; round++)
+        {
+            tiny.RunToPort(0x80);
+            Assert.Equal([FirstPage, LastPage], Collected(ring));
+            tiny.RunToPort(0x80); // not protected again yet: nothing new
+            Assert.Empty(Collected(ring));
+            Assert.True(tiny.Vm.ResetDirtyRings() >= 2);
+        }
+
+        Assert.Throws<KernelException>(() => tiny.Vm.GetDirtyLog(0, TinyVm.RamBytes, new ulong[8]));
+    }
+
+    [KvmFact]
+    public void A_full_ring_stops_the_vcpu_and_loses_nothing()
+    {
+        // mov rcx,0x100000; l: mov byte [rcx],1; add rcx,0x1000; cmp rcx,0x200000; jb l; out 0x80,al: 256 pages, more than a ring of one page has entries for
+        byte[] sweep = [0x48, 0xc7, 0xc1, 0, 0, 0x10, 0, 0xc6, 0x01, 1, 0x48, 0x81, 0xc1, 0, 0x10, 0, 0, 0x48, 0x81, 0xf9, 0, 0, 0x20, 0, 0x72, 0xed, 0xe6, 0x80, 0xeb, 0xfe];
+        using TinyVm tiny = new(_system, flags: MemorySlotFlags.LogDirtyPages, prepare: vm => vm.EnableDirtyRing(4096));
+        using KvmDirtyRing ring = tiny.Vcpu.OpenDirtyRing();
+        tiny.StartUser(sweep);
+        List<int> pages = [];
+        int full = 0;
+        for (KvmExit exit = tiny.Vcpu.Run(); exit != KvmExit.Io; exit = tiny.Vcpu.Run())
+        {
+            full += exit == KvmExit.DirtyRingFull ? 1 : 0;
+            Assert.True(exit is KvmExit.DirtyRingFull or KvmExit.Interrupted, exit.ToString());
+            pages.AddRange(Collected(ring));
+            _ = tiny.Vm.ResetDirtyRings();
+        }
+
+        pages.AddRange(Collected(ring));
+        Assert.True(full > 0, "256 pages fitted into a ring of 256 entries, some of which are reserved");
+        Assert.Equal(Enumerable.Range(FirstPage, 256), pages.Distinct());
+    }
+
+    [KvmFact]
+    public void A_vm_without_rings_has_none_to_open()
+    {
+        using TinyVm tiny = new(_system);
+        Assert.Throws<InvalidOperationException>(() => tiny.Vcpu.OpenDirtyRing());
+    }
+
+    private static int[] Collected(KvmDirtyRing ring)
+    {
+        DirtyPage[] pages = new DirtyPage[300];
+        int count = ring.Collect(pages.AsSpan(0, 3)); // a short buffer first: the rest stays for the next call
+        count += ring.Collect(pages.AsSpan(count));
+        Assert.All(pages.Take(count), page => Assert.Equal(0u, page.Slot));
+        return [.. pages.Take(count).Select(page => (int)page.Page).Where(page => page >= FirstPage)];
+    }
+
     /// <summary>Dirty pages from 1 MiB on: below lie page tables, whose accessed bits are the processor's business.</summary>
     private static int[] DirtyDataPages(TinyVm tiny)
     {

@@ -49,6 +49,11 @@ public sealed class VcpuHandle : SafeHandleMinusOneIsInvalid
     /// <summary>The run page; valid until this handle is disposed.</summary>
     public RunPage MapRunPage(int mapLength) => new(Native.VcpuRunPage(this), mapLength);
 
+    /// <summary>Maps the dirty ring that the VM's vCPUs have.</summary>
+    /// <param name="length">Bytes, as the VM was told.</param>
+    /// <exception cref="KernelException">They have none.</exception>
+    public DirtyRingMapping MapDirtyRing(int length) => new(this, length);
+
     /// <inheritdoc/>
     protected override bool ReleaseHandle() => Native.VcpuDestroy(handle) == 0;
 }

@@ -58,6 +58,9 @@ public sealed class EmptyVm : IDisposable
     /// <exception cref="KernelException">The kernel refused.</exception>
     public static EmptyVm Create(KvmSystem system) => new(system);
 
+    /// <summary>Calls what the building of a first machine will call, so that it finds its code bound. Any thread, beside the building.</summary>
+    public void WarmUp() => FirstUse.OfTables(SupportedCpuid);
+
     /// <inheritdoc/>
     public void Dispose()
     {
