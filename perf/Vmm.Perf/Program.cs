@@ -2,7 +2,7 @@ using System.Globalization;
 using Vmm.Contracts.Rest;
 using Vmm.Perf;
 
-const string Usage = "usage: perf/run [--short] [--peer-only] [start] [block] [exits] [daemon] [net] [memory]   (environment: VMMCTL, VMMD, QEMU)";
+const string Usage = "usage: perf/run [--short] [--peer-only] [start] [block] [exits] [daemon] [net] [memory] [numa]   (environment: VMMCTL, VMMD, QEMU)";
 if (args is ["flood"])
 {
     return NetBench.Flood(); // this program again, inside the namespace of the network benchmark
@@ -10,7 +10,7 @@ if (args is ["flood"])
 
 string[] parts = [.. args.Where(a => !a.StartsWith('-'))];
 string[] options = [.. args.Where(a => a.StartsWith('-'))];
-if (options.Except(["--short", "--peer-only"], StringComparer.Ordinal).Any() || parts.Except(["start", "block", "exits", "daemon", "net", "memory"], StringComparer.Ordinal).Any())
+if (options.Except(["--short", "--peer-only"], StringComparer.Ordinal).Any() || parts.Except(["start", "block", "exits", "daemon", "net", "memory", "numa"], StringComparer.Ordinal).Any())
 {
     Console.Error.WriteLine(Usage);
     return 2;
@@ -92,6 +92,11 @@ try
     if (Wanted("memory") && !peerOnly)
     {
         new MemoryBench(bench, vmmd).Run(report);
+    }
+
+    if (Wanted("numa") && !peerOnly)
+    {
+        new LatencyBench(bench, vmmctl).Run(report);
     }
 }
 catch (Exception e) when (e is InvalidOperationException or IOException or VmmApiException)
