@@ -15,8 +15,8 @@ grep -q ' 0% packet loss' /tmp/ping && echo "GUEST ping ok" || echo "GUEST ping 
 if [ -b /dev/vda ] && mount -t ext4 /dev/vda /mnt; then
     for folder in dev proc sys; do mount --rbind "/$folder" "/mnt/$folder"; done
     mount -t tmpfs none /mnt/run && mkdir -p /mnt/run/sshd /dev/pts && mount -t devpts none /dev/pts
-    chroot /mnt /usr/sbin/sshd -o UsePAM=no && echo "GUEST sshd"
-    chroot /mnt /usr/sbin/vmm-guest-agent &
+    chroot /mnt /usr/sbin/sshd -o UsePAM=no >/dev/null 2>&1 && echo "GUEST sshd"
+    chroot /mnt /usr/sbin/vmm-guest-agent >/dev/null 2>&1 &
 fi
 if [ -b /dev/vdb ]; then
     dd if=/dev/urandom of=/tmp/pattern bs=64k count=16 2>/dev/null
@@ -41,5 +41,8 @@ memory() {
         sleep 1
     done
 ) &
+watcher=$!
 dd if=/dev/input/event0 bs=24 count=1 2>/dev/null >/dev/null
 echo "GUEST power button"
+# Whatever holds the console open keeps /init from going on to power off.
+kill "$watcher"
