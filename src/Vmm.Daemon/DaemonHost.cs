@@ -4,10 +4,12 @@ using Microsoft.AspNetCore.Routing;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
+using Serilog;
 using Vmm.Daemon.Access;
 using Vmm.Daemon.Api;
 using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Inventory;
+using Vmm.Daemon.Logging;
 using Vmm.Daemon.Metrics;
 using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
@@ -58,14 +60,14 @@ public sealed class DaemonHost : IAsyncDisposable
     /// <summary>Starts everything; when this returns, the socket answers.</summary>
     /// <exception cref="InventoryException">The inventory cannot be used.</exception>
     /// <exception cref="IOException">A folder or the socket cannot be made, or another vmmd is at work there.</exception>
-    public static async Task<DaemonHost> StartAsync(DaemonOptions options, IWorkerLauncher launcher, CancellationToken cancellation, LogLevel level = LogLevel.Information)
+    public static async Task<DaemonHost> StartAsync(DaemonOptions options, IWorkerLauncher launcher, CancellationToken cancellation)
     {
         MakeFolders(options);
         // First of all: whoever adopts workers takes them from the daemon they have.
         FolderLocks locks = FolderLocks.Take(options.StateFolder, options.RunFolder);
         try
         {
-            return await StartAsync(options, launcher, locks, level, cancellation).ConfigureAwait(false);
+            return await StartAsync(options, launcher, locks, cancellation).ConfigureAwait(false);
         }
         catch
         {
@@ -74,11 +76,11 @@ public sealed class DaemonHost : IAsyncDisposable
         }
     }
 
-    private static async Task<DaemonHost> StartAsync(DaemonOptions options, IWorkerLauncher launcher, FolderLocks locks, LogLevel level, CancellationToken cancellation)
+    private static async Task<DaemonHost> StartAsync(DaemonOptions options, IWorkerLauncher launcher, FolderLocks locks, CancellationToken cancellation)
     {
         // Settings come from the command line alone: without this the builder would watch the current folder, whatever that is, for an appsettings.json.
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory, Args = ["--hostBuilder:reloadConfigOnChange=false"] });
-        builder.Logging.ClearProviders().AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(level).AddFilter("Microsoft", LogLevel.Warning);
+        builder.Logging.ClearProviders().SetMinimumLevel(options.Log.Level).AddSerilog(LogSetup.Create(options.Log), dispose: true);
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;

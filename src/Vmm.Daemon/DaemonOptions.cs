@@ -1,9 +1,11 @@
 using System.Globalization;
 using System.Net;
+using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Access;
 using Vmm.Daemon.Api;
 using Vmm.Daemon.Balancer;
+using Vmm.Daemon.Logging;
 using Vmm.Daemon.Workers;
 
 namespace Vmm.Daemon;
@@ -88,6 +90,9 @@ public sealed record DaemonOptions
     /// <summary>The balancer of memory.</summary>
     public BalancerOptions Balancer { get; init; } = BalancerOptions.Off;
 
+    /// <summary>The log.</summary>
+    public LogOptions Log { get; init; } = new();
+
     /// <summary>Client certificates that are known.</summary>
     public IReadOnlyList<CertificatePrincipal> Certificates { get; init; } = [];
 
@@ -168,6 +173,22 @@ public sealed record DaemonOptions
 
                 problem = "expected 1 to 3600 seconds";
                 return null;
+            case "logLevel":
+                if (LogOptions.TryLevel(value, out LogLevel level))
+                {
+                    return this with { Log = Log with { Level = level } };
+                }
+
+                problem = "expected debug, information, warning or error";
+                return null;
+            case "logFormat":
+                if (value is "text" or "json")
+                {
+                    return this with { Log = Log with { Format = value is "json" ? LogFormat.Json : LogFormat.Text } };
+                }
+
+                problem = "expected text or json";
+                return null;
             case "confinement":
                 if (value is "require" or "best")
                 {
@@ -197,6 +218,7 @@ public sealed record DaemonOptions
                     "key" => this with { KeyFile = Path.GetFullPath(value) },
                     "clientCa" => this with { ClientAuthorityFile = Path.GetFullPath(value) },
                     "operators" => this with { OperatorsGroup = value },
+                    "logFile" => this with { Log = Log with { File = Path.GetFullPath(value) } },
                     "viewers" => this with { ViewersGroup = value },
                     _ => null,
                 };

@@ -17,6 +17,9 @@ if (args is ["--help" or "-h"])
           --balancer-interval N  seconds between two looks [default: 10]
           --disks DIR     where disks are made [default: disks in the state folder]
           --confinement require|best   whether a VM whose worker is only partly confined may start [default: best]
+          --log-level LEVEL   debug, information, warning or error [default: information]
+          --log-format text|json  lines for people, or an object a line [default: text]
+          --log-file FILE  a file beside standard error, put aside at 16 MiB, 5 are kept [default: none]
           --config FILE   settings, named as the options here [default: /etc/vmm/vmmd.yaml when it is there]
           --operators GROUP, --viewers GROUP   groups of this host that may operate VMs, or look [default: vmm, none]
           --listen https://ADDRESS:PORT        for other machines, with

@@ -1,6 +1,7 @@
 using System.Net.Sockets;
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Logging;
 
 namespace Vmm.Daemon.Tests;
 
@@ -11,7 +12,8 @@ internal sealed class DaemonFixture : IAsyncDisposable
 
     private DaemonFixture(Func<string, DaemonOptions>? options)
     {
-        Options = (options?.Invoke(Folder) ?? new DaemonOptions()) with { StateFolder = Path.Combine(Folder, "state"), RunFolder = Path.Combine(Folder, "run") };
+        DaemonOptions wanted = options?.Invoke(Folder) ?? new DaemonOptions();
+        Options = wanted with { StateFolder = Path.Combine(Folder, "state"), RunFolder = Path.Combine(Folder, "run"), Log = wanted.Log.Equals(new LogOptions()) ? new LogOptions { Level = LogLevel.Critical } : wanted.Log };
         File.WriteAllText(Path.Combine(Folder, "kernel"), "not looked at by a fake worker");
     }
 
@@ -28,8 +30,16 @@ internal sealed class DaemonFixture : IAsyncDisposable
     internal static async Task<DaemonFixture> StartAsync(Func<string, DaemonOptions>? options = null)
     {
         DaemonFixture fixture = new(options);
-        await fixture.StartDaemonAsync();
-        return fixture;
+        try
+        {
+            await fixture.StartDaemonAsync();
+            return fixture;
+        }
+        catch
+        {
+            Directory.Delete(fixture.Folder, recursive: true);
+            throw;
+        }
     }
 
     internal string Yaml(string name, string more = "") => $"name: {name}\nboot:\n  kernel: kernel\n{more}";
@@ -51,7 +61,7 @@ internal sealed class DaemonFixture : IAsyncDisposable
 
     internal async Task StartDaemonAsync()
     {
-        _host = await DaemonHost.StartAsync(Options, Workers, CancellationToken.None, LogLevel.Critical);
+        _host = await DaemonHost.StartAsync(Options, Workers, CancellationToken.None);
         Client = new VmmClient(Options.SocketPath);
     }
 

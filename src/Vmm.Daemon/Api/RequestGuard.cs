@@ -22,12 +22,15 @@ internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditL
         string request = string.Create(CultureInfo.InvariantCulture, $"{Environment.ProcessId}-{Interlocked.Increment(ref s_last)}"), who = "unknown", what = $"{context.Request.Method} {context.Request.Path}";
         bool change = !HttpMethods.IsGet(context.Request.Method) && !HttpMethods.IsHead(context.Request.Method);
         Problem? problem = null;
+        Dictionary<string, object> properties = new(StringComparer.Ordinal) { ["Request"] = request };
+        using IDisposable? scope = log.BeginScope(properties); // on every line that is logged on behalf of this request
         try
         {
             if (context.GetEndpoint()?.Metadata.GetMetadata<RouteRole>() is not { Least: null })
             {
                 Principal principal = gate.Recognise(context);
                 who = principal.Name;
+                properties["Who"] = who;
                 context.Items[typeof(Principal)] = principal;
                 Require(context, principal);
             }

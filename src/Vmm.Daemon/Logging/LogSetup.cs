@@ -1,0 +1,76 @@
+using System.Text;
+using Microsoft.Extensions.Logging;
+using Serilog;
+using Serilog.Core;
+using Serilog.Events;
+using Serilog.Formatting;
+using Serilog.Formatting.Compact;
+using Serilog.Sinks.File;
+
+namespace Vmm.Daemon.Logging;
+
+/// <summary>Serilog behind the daemon's loggers, as the options say. What is logged within a request carries its number and who sent it.</summary>
+internal static class LogSetup
+{
+    /// <summary>Makes the logger; whoever disposes it writes out what is left.</summary>
+    /// <param name="options">What is logged, and where.</param>
+    /// <param name="output">Where lines go instead of standard error; for tests.</param>
+    /// <exception cref="IOException">The file cannot be written.</exception>
+    /// <exception cref="UnauthorizedAccessException">The file cannot be written.</exception>
+    internal static Logger Create(LogOptions options, TextWriter? output = null)
+    {
+        // systemd sets it for a service whose output goes to the journal.
+        bool journal = output is null && Environment.GetEnvironmentVariable("JOURNAL_STREAM") is not null;
+        LoggerConfiguration configuration = new LoggerConfiguration()
+            .MinimumLevel.Is(Level(options.Level))
+            .MinimumLevel.Override("Microsoft", LogEventLevel.Warning)
+            .Enrich.FromLogContext();
+        ITextFormatter console = Formatter(options.Format, journal);
+        configuration = output is null
+            ? configuration.WriteTo.Console(console, standardErrorFromLevel: LogEventLevel.Verbose)
+            : configuration.WriteTo.Sink(new WriterSink(console, output));
+        if (options.File is { } path)
+        {
+            CheckWritable(path); // the sink itself would go without, and say nothing
+            configuration = configuration.WriteTo.File(Formatter(options.Format, journal: false), path, fileSizeLimitBytes: LogOptions.FileBytes, rollOnFileSizeLimit: true, retainedFileCountLimit: LogOptions.FilesKept, hooks: new GroupMayRead());
+        }
+
+        return configuration.CreateLogger();
+    }
+
+    private static ITextFormatter Formatter(LogFormat format, bool journal) => format == LogFormat.Json ? new RenderedCompactJsonFormatter() : new LineFormatter(journal);
+
+    private static LogEventLevel Level(LogLevel level) => level switch
+    {
+        LogLevel.Debug or LogLevel.Trace => LogEventLevel.Debug,
+        LogLevel.Information => LogEventLevel.Information,
+        LogLevel.Warning => LogEventLevel.Warning,
+        LogLevel.Error => LogEventLevel.Error,
+        _ => LogEventLevel.Fatal,
+    };
+
+    private static void CheckWritable(string path)
+    {
+        using FileStream file = new(path, FileMode.Append, FileAccess.Write, FileShare.ReadWrite);
+    }
+
+    private sealed class GroupMayRead : FileLifecycleHooks
+    {
+        public override Stream OnFileOpened(string path, Stream underlyingStream, Encoding encoding)
+        {
+            File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead);
+            return underlyingStream;
+        }
+    }
+
+    private sealed class WriterSink(ITextFormatter formatter, TextWriter output) : ILogEventSink
+    {
+        public void Emit(LogEvent logEvent)
+        {
+            lock (output)
+            {
+                formatter.Format(logEvent, output);
+            }
+        }
+    }
+}
