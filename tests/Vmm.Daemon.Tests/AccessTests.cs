@@ -149,6 +149,36 @@ public sealed class AccessTests
         await daemon.StartDaemonAsync();
     }
 
+    [Fact]
+    public async Task A_token_opens_the_tls_port_until_its_time_is_over()
+    {
+        using Authority ours = new("ours");
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder => ours.Options(folder));
+        await daemon.StopDaemonAsync();
+        NewToken brief, old;
+        using (Inventory.VmInventory inventory = Inventory.VmInventory.Open(Path.Combine(daemon.Options.StateFolder, "inventory.db")))
+        {
+            TokenStore store = new(inventory);
+            old = store.Create("old", Role.Admin, TimeSpan.FromSeconds(-1));
+            brief = store.Create("brief", Role.Admin, TimeSpan.FromSeconds(20));
+        }
+
+        await daemon.StartDaemonAsync();
+        Uri server = daemon.Host.TlsAddress!;
+        using (VmmClient client = new(server, old.Token, null, ours.Trusted))
+        {
+            Assert.Equal("unauthenticated", (await DaemonFixture.RefusedAsync(() => client.ListAsync(s_none))).Code);
+            Assert.Equal("unauthenticated", (await DaemonFixture.RefusedAsync(() => client.DoAsync("web1", "stop", s_none))).Code);
+        }
+
+        // One connection, kept alive: it is the request that is checked, not the connection.
+        using VmmClient live = new(server, brief.Token, null, ours.Trusted);
+        Assert.Empty((await live.ListAsync(s_none)).Vms);
+        TimeSpan left = brief.Info.Expires - DateTimeOffset.UtcNow + TimeSpan.FromMilliseconds(100);
+        await Task.Delay(left > TimeSpan.Zero ? left : TimeSpan.Zero);
+        Assert.Equal("unauthenticated", (await DaemonFixture.RefusedAsync(() => live.ListAsync(s_none))).Code);
+    }
+
     [Theory]
     [InlineData("", "viewer", 1)]
     [InlineData("a\nb", "viewer", 1)]
