@@ -85,6 +85,11 @@ said /tmp/a.log "GUEST memory" 60 || failed "a says nothing of its memory"
 grep -q "GUEST disk verified" /tmp/a.log || failed "a's disk"
 ok "a's disk verified; complaints of its kernel: $(sed -n 's/.*GUEST complaints //p' /tmp/a.log)"
 
+# The host has vhost-net: its kernel moves the frames, until a limit comes.
+vmmctl vm stats a | grep -E '^net0 .*kernel' || failed "vhost-net is not used: $(vmmctl vm stats a)"
+vmmctl vm limit a net0 --operations 50000 || failed "limit net0"
+vmmctl vm stats a | grep -E '^net0 .*worker' || failed "the worker has not taken over: $(vmmctl vm stats a)"
+
 # As a user: ssh, a disk and a network device that come and go.
 said /tmp/a.log "GUEST sshd" 120 || failed "a has no sshd"
 in_a true || failed "ssh"
