@@ -3,10 +3,10 @@ using Vmm.Machine.Spec;
 
 namespace Vmm.Cli;
 
-/// <summary>Reads <c>--net tap=NAME[,mac=M][,queues=N][,mtu=N][,transport=…]</c>.</summary>
+/// <summary>Reads <c>--net tap=NAME[,mac=M][,queues=N][,mtu=N][,transport=…][,vhost=…]</c>.</summary>
 internal static class NetOption
 {
-    private static readonly string[] Keys = ["tap", "mac", "queues", "mtu", "transport"];
+    private static readonly string[] Keys = ["tap", "mac", "queues", "mtu", "transport", "vhost"];
 
     internal static bool TryParse(string text, out NetSpec net, out string problem)
     {
@@ -55,6 +55,10 @@ internal static class NetOption
                 bool known = Names.TryParse(value, out VirtioTransport transport);
                 net = net with { Transport = transport };
                 return known ? null : "expected pci or mmio";
+            case "vhost":
+                bool use = Names.TryParse(value, out VhostUse vhost);
+                net = net with { Vhost = vhost };
+                return use ? null : "expected auto, on or off";
             default:
                 return Names.Nearest(key, Keys) is { } near ? $"unknown; did you mean {near}?" : "unknown; known: " + string.Join(", ", Keys);
         }

@@ -87,7 +87,14 @@ public sealed unsafe class GuestMemory
     }
 
     /// <summary>Swaps in a new region table (memory hotplug).</summary>
-    public void ReplaceRegions(IEnumerable<GuestRegion> regions) => Volatile.Write(ref _regions, Sort(regions));
+    public void ReplaceRegions(IEnumerable<GuestRegion> regions)
+    {
+        Volatile.Write(ref _regions, Sort(regions));
+        RegionsChanged?.Invoke(this, EventArgs.Empty);
+    }
+
+    /// <summary>The region table was replaced; raised on the thread that did it, which goes on when every handler has taken note.</summary>
+    public event EventHandler? RegionsChanged;
 
     /// <summary>True when the whole range is RAM, contiguous for the guest and here.</summary>
     public bool Contains(GuestAddress at, ulong length) => TryMap(at, length, out _);

@@ -224,8 +224,8 @@ internal sealed partial class HostedMachine : IDisposable
         NetStats[] nets = new NetStats[counters.Count];
         for (int i = 0; i < nets.Length; i++)
         {
-            (string name, Vmm.Devices.Virtio.Net.NetCounters net) = counters[i];
-            nets[i] = new NetStats(name, net.ReceivedPackets, net.ReceivedBytes, net.SentPackets, net.SentBytes, net.Dropped);
+            (string name, Vmm.Devices.Virtio.Net.NetCounters net, string? kernelTap) = counters[i];
+            nets[i] = new NetStats(name, net.ReceivedPackets, net.ReceivedBytes, net.SentPackets, net.SentBytes, net.Dropped, kernelTap);
         }
 
         return nets;

@@ -42,11 +42,30 @@ internal static class StatsView
     private static void Totals(TextWriter output, WorkerStats stats)
     {
         output.WriteLine($"cpu {Number(stats.CpuMilliseconds)} ms, resident {Size((ulong)stats.ResidentBytes)}, exits {Number(stats.Exits)}");
-        if (stats.Disks.Count == 0)
+        if (stats.Disks.Count > 0)
         {
-            return;
+            Disks(output, stats);
         }
 
+        if (stats.Nets.Count > 0)
+        {
+            Nets(output, stats);
+        }
+    }
+
+    private static void Nets(TextWriter output, WorkerStats stats)
+    {
+        Table table = new("NET", "FRAMES IN", "IN", "FRAMES OUT", "OUT", "DROPPED", "MOVED BY");
+        foreach (NetStats net in stats.Nets)
+        {
+            table.Add(net.Name, Number(net.ReceivedPackets), Size((ulong)net.ReceivedBytes), Number(net.SentPackets), Size((ulong)net.SentBytes), Number(net.Dropped), net.KernelTap is null ? "worker" : "kernel");
+        }
+
+        table.Write(output);
+    }
+
+    private static void Disks(TextWriter output, WorkerStats stats)
+    {
         Table table = new("DISK", "READS", "READ", "WRITES", "WRITTEN", "FLUSHES", "ERRORS");
         foreach (DiskStats disk in stats.Disks)
         {

@@ -62,4 +62,11 @@ public sealed record WorkerStats(long CpuMilliseconds, long ResidentBytes, long 
 public sealed record DiskStats(string Name, long ReadRequests, long ReadBytes, long WriteRequests, long WrittenBytes, long Flushes, long Errors);
 
 /// <summary>Counters of one network device, from the guest's side.</summary>
-public sealed record NetStats(string Name, long ReceivedPackets, long ReceivedBytes, long SentPackets, long SentBytes, long Dropped);
+/// <param name="Name"><c>net0</c>, …</param>
+/// <param name="ReceivedPackets">Frames the guest got.</param>
+/// <param name="ReceivedBytes">Bytes of them.</param>
+/// <param name="SentPackets">Frames the guest sent.</param>
+/// <param name="SentBytes">Bytes of them.</param>
+/// <param name="Dropped">Frames that did not reach it, or that it should not have sent.</param>
+/// <param name="KernelTap">The tap, when the host's kernel moves the frames (vhost-net): then the counters are the tap's own, from when it was made; null: the worker moves them.</param>
+public sealed record NetStats(string Name, long ReceivedPackets, long ReceivedBytes, long SentPackets, long SentBytes, long Dropped, string? KernelTap = null);

@@ -238,7 +238,7 @@ public sealed partial class ManagedVm : IDisposable
         }
     }
 
-    internal Task<WorkerStats> StatsAsync(CancellationToken cancellation) => Call(() => Alive().GetStatsAsync(cancellation));
+    internal async Task<WorkerStats> StatsAsync(CancellationToken cancellation) => TapCounters.Fill(await Call(() => Alive().GetStatsAsync(cancellation)).ConfigureAwait(false));
 
     internal Task LimitAsync(LimitsBody limits, CancellationToken cancellation) => Call(() => Alive().LimitAsync(limits, cancellation));
 

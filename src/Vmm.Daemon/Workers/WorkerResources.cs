@@ -142,10 +142,42 @@ internal sealed class WorkerResources : IDisposable
             {
                 Add(ResourceNames.NetQueue(index, queue), TapQueue.Open(spec.Tap, multiQueue: spec.Queues > 1).Handle);
             }
+
+            if (VhostChoice.Wanted(spec))
+            {
+                AddVhost(index, spec);
+            }
         }
         catch (TapException cause)
         {
             throw new WorkerException("net-open-failed", cause.Message, cause);
+        }
+    }
+
+    private void AddVhost(int index, NetSpec spec)
+    {
+        try
+        {
+            FileDescriptorHandle[] opened = new FileDescriptorHandle[spec.Queues];
+            for (int queue = 0; queue < opened.Length; queue++)
+            {
+                opened[queue] = VhostNet.OpenDescriptor();
+                _owned.Add(opened[queue]);
+            }
+
+            for (int queue = 0; queue < opened.Length; queue++)
+            {
+                Names.Add(ResourceNames.NetVhost(index, queue));
+                Handles.Add(opened[queue]);
+            }
+        }
+        catch (KernelException cause) when (spec.Vhost == VhostUse.On)
+        {
+            throw VhostChoice.Missing(spec, cause);
+        }
+        catch (KernelException cause)
+        {
+            _ = cause; // auto: the worker moves the frames itself
         }
     }
 

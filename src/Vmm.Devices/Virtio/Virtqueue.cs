@@ -48,6 +48,9 @@ public sealed class Virtqueue
         _indirect = (features & VirtioFeatures.IndirectDescriptors) != 0;
     }
 
+    /// <summary>Where it lies.</summary>
+    public VirtqueueLayout Layout => _layout;
+
     /// <summary>Number of descriptors.</summary>
     public ushort Size => _layout.Size;
 

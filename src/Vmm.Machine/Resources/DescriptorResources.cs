@@ -43,6 +43,7 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
     public INetBackend OpenNet(int index, NetSpec net)
     {
         TapQueue[] queues = new TapQueue[net.Queues];
+        List<VhostNet> kernel = [];
         try
         {
             for (int i = 0; i < queues.Length; i++)
@@ -50,10 +51,21 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
                 queues[i] = TapQueue.FromDescriptor(Take(ResourceNames.NetQueue(index, i)));
             }
 
-            return new TapBackend(queues);
+            // All or none of them were passed.
+            for (int i = 0; i < queues.Length && _descriptors.Remove(ResourceNames.NetVhost(index, i), out FileDescriptorHandle? vhost); i++)
+            {
+                kernel.Add(VhostNet.FromDescriptor(vhost));
+            }
+
+            return new TapBackend(queues, kernel);
         }
         catch
         {
+            foreach (VhostNet vhost in kernel)
+            {
+                vhost.Dispose();
+            }
+
             foreach (TapQueue? queue in queues)
             {
                 queue?.Dispose();
@@ -98,6 +110,9 @@ public static class ResourceNames
 
     /// <summary>A queue of a network device's tap.</summary>
     public static string NetQueue(int index, int queue) => $"net{index}.{queue}";
+
+    /// <summary>vhost-net for a queue of a network device.</summary>
+    public static string NetVhost(int index, int queue) => $"net{index}.{queue}.vhost";
 
     /// <summary>A disk through the page cache; carries the lock.</summary>
     public static string Disk(int index) => $"disk{index}";

@@ -61,7 +61,27 @@ public sealed class PathResources : IMachineResources
     public IDiskBackend OpenDisk(int index, DiskSpec disk) => RawFileBackend.Open(disk.Path, Options(disk));
 
     /// <inheritdoc/>
-    public INetBackend OpenNet(int index, NetSpec net) => TapBackend.Open(net.Tap, net.Queues);
+    public INetBackend OpenNet(int index, NetSpec net)
+    {
+        if (!VhostChoice.Wanted(net))
+        {
+            return TapBackend.Open(net.Tap, net.Queues);
+        }
+
+        try
+        {
+            return TapBackend.Open(net.Tap, net.Queues, kernel: true);
+        }
+        catch (KernelException cause) when (net.Vhost == VhostUse.Auto)
+        {
+            _ = cause; // not to be had after all
+            return TapBackend.Open(net.Tap, net.Queues);
+        }
+        catch (KernelException cause)
+        {
+            throw VhostChoice.Missing(net, cause);
+        }
+    }
 
     /// <summary>How a disk of a spec is opened.</summary>
     public static RawFileOptions Options(DiskSpec disk) =>

@@ -17,4 +17,5 @@ public sealed record DiskCounters(string Name, BlkCounters Counters);
 /// <summary>Counters of a network device; they go on counting.</summary>
 /// <param name="Name"><c>net0</c>, …</param>
 /// <param name="Counters">What it did.</param>
-public sealed record NetDeviceCounters(string Name, NetCounters Counters);
+/// <param name="KernelTap">The tap whose frames the host's kernel moves, uncounted here; null: the device moves them.</param>
+public sealed record NetDeviceCounters(string Name, NetCounters Counters, string? KernelTap);

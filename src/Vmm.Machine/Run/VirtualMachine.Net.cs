@@ -47,7 +47,7 @@ public sealed partial class VirtualMachine
         {
             if (device.Net is { } net)
             {
-                counters.Add(new NetDeviceCounters(device.Name, net.Counters));
+                counters.Add(new NetDeviceCounters(device.Name, net.Counters, net.InKernel ? device.NetSpec?.Tap : null));
             }
         }
 

@@ -23,8 +23,24 @@ public sealed record NetSpec
     /// <summary>Transport; null is the VM's.</summary>
     public VirtioTransport? Transport { get; init; }
 
+    /// <summary>Who moves the frames.</summary>
+    public VhostUse Vhost { get; init; }
+
     /// <summary>Rate limits of each direction; null is none.</summary>
     public LimitsSpec? Limits { get; init; }
+}
+
+/// <summary>Whether the host's kernel moves the frames of a network device (vhost-net).</summary>
+public enum VhostUse
+{
+    /// <summary>When it can, and the device has no limits, which the kernel does not know.</summary>
+    Auto,
+
+    /// <summary>Yes, or the VM does not start.</summary>
+    On,
+
+    /// <summary>No.</summary>
+    Off,
 }
 
 /// <summary>Rate limits of a disk or network device; what is null is not limited.</summary>

@@ -41,6 +41,7 @@ internal static class NetValidation
             CheckLimits(limits, path + ".limits", check);
         }
 
+        check.Require(net.Limits is null || net.Vhost != VhostUse.On, path + ".vhost", "on, but the kernel's path knows no limits: leave one of the two out");
         for (int i = 0; i < index; i++)
         {
             NetSpec other = spec.Nets[i];

@@ -51,6 +51,7 @@ public static class SpecEdit
         Field(item, "queues", net.Queues == 1 ? null : net.Queues.ToString(CultureInfo.InvariantCulture));
         Field(item, "mtu", net.Mtu?.ToString(CultureInfo.InvariantCulture));
         Field(item, "transport", net.Transport is { } transport ? Names.Of(transport) : null);
+        Field(item, "vhost", net.Vhost == VhostUse.Auto ? null : Names.Of(net.Vhost));
         Limits(item, net.Limits);
         return item.Append('}').ToString();
     }

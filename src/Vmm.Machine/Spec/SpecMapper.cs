@@ -101,6 +101,7 @@ internal static class SpecMapper
         Mac = Get<string?>(map, "mac", null),
         Queues = Get(map, "queues", 1),
         Mtu = Get<int?>(map, "mtu", null),
+        Vhost = Word(map, "vhost", VhostUse.Auto),
         Transport = map.ContainsKey("transport") ? Word(map, "transport", VirtioTransport.Pci) : null,
         Limits = MapLimits(map),
     };

@@ -137,6 +137,7 @@ internal static class SpecTable
                     new("queues", SpecKind.Number, "Queue pairs; more than one needs a tap with multi_queue") { Min = 1, Max = SpecValidation.MaxNetQueues },
                     new("mtu", SpecKind.Number, "MTU told to the guest; the tap's own by default") { Min = 68, Max = 65535 },
                     new("transport", SpecKind.Word, "virtio transport of this device") { Words = Transports },
+                    new("vhost", SpecKind.Word, "Whether the host's kernel moves the frames (vhost-net); auto: when it can and there are no limits") { Words = Names.All<VhostUse>() },
                     Limits("of each direction"),
                 ],
             },

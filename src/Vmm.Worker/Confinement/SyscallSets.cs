@@ -77,10 +77,19 @@ internal static class SyscallSets
     // linux/if_tun.h: what a driver's negotiation and its queue command make of a tap, on the vCPU thread that writes the register or on the device's own.
     private static readonly uint[] TapRequests = [0x400454d0 /* TUNSETOFFLOAD */, 0x400454d9 /* TUNSETQUEUE */];
 
-    // linux/fs.h, linux/if_tun.h: what a disk or a tap that comes while the guest runs is asked about itself.
+    // linux/vhost.h: the rings of a network device that the kernel serves, on the same threads, and memory that comes and goes.
+    private static readonly uint[] VhostRequests =
+    [
+        0x4008af00 /* VHOST_SET_FEATURES */, 0x4008af03 /* VHOST_SET_MEM_TABLE */, 0x4008af10 /* VHOST_SET_VRING_NUM */, 0x4028af11 /* VHOST_SET_VRING_ADDR */,
+        0x4008af12 /* VHOST_SET_VRING_BASE */, 0xc008af12 /* VHOST_GET_VRING_BASE */, 0x4008af20 /* VHOST_SET_VRING_KICK */, 0x4008af21 /* VHOST_SET_VRING_CALL */,
+        0x4008af22 /* VHOST_SET_VRING_ERR */, 0x4008af30 /* VHOST_NET_SET_BACKEND */,
+    ];
+
+    // linux/fs.h, linux/if_tun.h, linux/vhost.h: what a disk or a tap that comes while the guest runs is asked about itself.
     private static readonly uint[] HotplugRequests =
     [
         0x80081272 /* BLKGETSIZE64 */, 0x1268 /* BLKSSZGET */, 0x127b /* BLKPBSZGET */, 0x125e /* BLKROGET */, 0x800454d2 /* TUNGETIFF */, 0x400454d8 /* TUNSETVNETHDRSZ */,
+        0xaf01 /* VHOST_SET_OWNER */, 0x8008af00 /* VHOST_GET_FEATURES */,
     ];
 
     /// <summary>The filter of the whole process, and of threads that are neither vCPU nor I/O.</summary>
@@ -98,6 +107,7 @@ internal static class SyscallSets
         Allow(filter, IoKvmRequests);
         AllowIoctls(filter, IoRequests);
         AllowIoctls(filter, TapRequests);
+        AllowIoctls(filter, VhostRequests);
         AllowIoctls(filter, HotplugRequests);
         foreach (string call in Deadly)
         {
@@ -113,6 +123,7 @@ internal static class SyscallSets
         using SeccompFilterBuilder filter = Start(processId);
         Allow(filter, VcpuRequests);
         AllowIoctls(filter, TapRequests);
+        AllowIoctls(filter, VhostRequests);
         return filter.Build();
     }
 
@@ -124,6 +135,7 @@ internal static class SyscallSets
         Allow(filter, IoKvmRequests);
         AllowIoctls(filter, IoRequests);
         AllowIoctls(filter, TapRequests);
+        AllowIoctls(filter, VhostRequests);
         return filter.Build();
     }
 

@@ -38,8 +38,18 @@ internal sealed class QueueGuest : IVirtioInterrupts, IDisposable
 
     public int ConfigChanges { get; private set; }
 
+    /// <summary>The queue of the last interrupt; null: none yet.</summary>
+    public int? LastSignalled { get; private set; }
+
     /// <summary>4 KiB pages of the guest that have memory of the host behind them.</summary>
     public long ResidentPages => _ram.ResidentPages().Values.Sum(p => (long)p.Value);
+
+    /// <summary>Writes a used entry in the device's stead, as a kernel does that serves the ring.</summary>
+    public void PutUsed(int queue, ushort index, uint head)
+    {
+        BinaryPrimitives.WriteUInt32LittleEndian(Ram(Table(queue) + UsedAt + 4 + (8UL * (ulong)(index % Size)), 4), head);
+        Memory.TryWriteIndex(new(Table(queue) + UsedAt + 2), (ushort)(index + 1));
+    }
 
     public static ulong Table(int queue) => 0x1000 + ((ulong)queue * QueueStride);
 
@@ -67,7 +77,7 @@ internal sealed class QueueGuest : IVirtioInterrupts, IDisposable
         Device.Activate(new VirtioActivation(Memory, Features | extra, active, this));
     }
 
-    public void SignalQueue(int queue) => Pulse(() => { });
+    public void SignalQueue(int queue) => Pulse(() => LastSignalled = queue);
 
     public void SignalConfigChanged() => Pulse(() => ConfigChanges++);
 

@@ -14,6 +14,9 @@ public interface INetBackend : IDisposable
     /// <summary>One queue.</summary>
     INetQueue Queue(int index);
 
+    /// <summary>The same queue for the host's kernel to serve; null: it cannot.</summary>
+    IKernelPair? KernelPair(int index) => null;
+
     /// <summary>Says what the guest takes unfinished; false when it is refused (then nothing changed).</summary>
     bool SetOffloads(TapOffloads offloads);
 

@@ -6,11 +6,15 @@ namespace Vmm.Devices.Virtio.Net;
 public sealed class TapBackend : INetBackend
 {
     private readonly Queue[] _queues;
+    private readonly VhostNet[] _kernel;
     private int _active;
 
     /// <summary>Takes ownership of the queues of one tap.</summary>
-    public TapBackend(IReadOnlyList<TapQueue> queues)
+    /// <param name="queues">The queues.</param>
+    /// <param name="kernel">vhost-net for each queue, owned too; null or empty: frames are moved here.</param>
+    public TapBackend(IReadOnlyList<TapQueue> queues, IReadOnlyList<VhostNet>? kernel = null)
     {
+        _kernel = [.. kernel ?? []];
         _queues = new Queue[queues.Count];
         for (int i = 0; i < _queues.Length; i++)
         {
@@ -34,10 +38,15 @@ public sealed class TapBackend : INetBackend
     public TapOffloads Offloads { get; }
 
     /// <summary>Opens the queues of a tap that exists.</summary>
+    /// <param name="name">The tap.</param>
+    /// <param name="queues">How many.</param>
+    /// <param name="kernel">Have the host's kernel move the frames.</param>
     /// <exception cref="TapException">It cannot be used.</exception>
-    public static TapBackend Open(string name, int queues)
+    /// <exception cref="KernelException"><paramref name="kernel"/>, and vhost-net is not to be had.</exception>
+    public static TapBackend Open(string name, int queues, bool kernel = false)
     {
         TapQueue[] opened = new TapQueue[queues];
+        VhostNet[] vhost = new VhostNet[kernel ? queues : 0];
         try
         {
             for (int i = 0; i < queues; i++)
@@ -45,10 +54,20 @@ public sealed class TapBackend : INetBackend
                 opened[i] = TapQueue.Open(name, multiQueue: queues > 1);
             }
 
-            return new TapBackend(opened);
+            for (int i = 0; i < vhost.Length; i++)
+            {
+                vhost[i] = VhostNet.FromDescriptor(VhostNet.OpenDescriptor());
+            }
+
+            return new TapBackend(opened, vhost);
         }
         catch
         {
+            foreach (VhostNet? one in vhost)
+            {
+                one?.Dispose();
+            }
+
             foreach (TapQueue? queue in opened)
             {
                 queue?.Dispose();
@@ -60,6 +79,9 @@ public sealed class TapBackend : INetBackend
 
     /// <inheritdoc/>
     INetQueue INetBackend.Queue(int index) => _queues[index];
+
+    /// <inheritdoc/>
+    IKernelPair? INetBackend.KernelPair(int index) => index < _kernel.Length ? new Pair(_kernel[index], _queues[index].Tap) : null;
 
     /// <inheritdoc/>
     public bool SetOffloads(TapOffloads offloads) => _queues[0].Tap.TrySetOffloads(offloads); // one setting for the whole device
@@ -81,10 +103,31 @@ public sealed class TapBackend : INetBackend
     /// <inheritdoc/>
     public void Dispose()
     {
+        // First: the kernel's end of a ring holds the tap.
+        foreach (VhostNet vhost in _kernel)
+        {
+            vhost.Dispose();
+        }
+
         foreach (Queue queue in _queues)
         {
             queue.Tap.Dispose();
         }
+    }
+
+    private sealed class Pair(VhostNet vhost, TapQueue tap) : IKernelPair
+    {
+        public ulong Features => vhost.Features;
+
+        public void SetFeatures(ulong features) => vhost.SetFeatures(features);
+
+        public void SetMemory(ReadOnlySpan<VhostRegion> regions) => vhost.SetMemory(regions);
+
+        public void SetRing(int index, in VhostRing ring) => vhost.SetRing(index, ring);
+
+        public void Serve(int index) => vhost.Serve(index, tap.Handle);
+
+        public ushort Stop(int index) => vhost.Stop(index);
     }
 
     private sealed class Queue(TapQueue tap) : INetQueue

@@ -10,7 +10,9 @@ public sealed class VirtioNet : VirtioDevice
     private readonly NetConfig _config;
     private readonly List<NetPair> _pairs = [];
     private RateLimiter? _receiveLimiter, _sendLimiter;
+    private readonly Lock _switch = new(); // who serves the rings: a driver's reset, or a limit that comes
     private VirtioActivation? _activation;
+    private volatile KernelPath? _kernel;
     private volatile int _activePairs = 1;
     private bool _disposed;
 
@@ -69,12 +71,24 @@ public sealed class VirtioNet : VirtioDevice
 
     internal INetBackend Backend => _backend;
 
-    /// <summary>Limits each direction from now on; null is no limit. Any thread.</summary>
+    /// <summary>The host's kernel moves the frames now; <see cref="Counters"/> stand still meanwhile.</summary>
+    public bool InKernel => _kernel is not null;
+
+    /// <summary>Limits each direction from now on; null is no limit. The kernel's path knows no limits: a device that uses it goes over to its own. Any thread.</summary>
     public void SetLimit(RateLimit? limit)
     {
-        long now = RateLimiter.Now;
-        Volatile.Write(ref _receiveLimiter, RateLimiter.Create(limit, now));
-        Volatile.Write(ref _sendLimiter, RateLimiter.Create(limit, now));
+        lock (_switch)
+        {
+            long now = RateLimiter.Now;
+            Volatile.Write(ref _receiveLimiter, RateLimiter.Create(limit, now));
+            Volatile.Write(ref _sendLimiter, RateLimiter.Create(limit, now));
+            if (_receiveLimiter is not null && _kernel is { } kernel && _activation is { } activation)
+            {
+                kernel.HandOver();
+                _kernel = null;
+                StartPairs(activation);
+            }
+        }
     }
 
     /// <inheritdoc/>
@@ -85,12 +99,31 @@ public sealed class VirtioNet : VirtioDevice
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
         Reset();
-        _activation = activation;
-        _backend.SetOffloads(NetFeatures.Offloads(activation.Features));
+        lock (_switch)
+        {
+            _activation = activation;
+            _backend.SetOffloads(NetFeatures.Offloads(activation.Features));
+            (int pairs, int control) = Shape(activation);
+            _kernel = ReceiveLimiter is null ? KernelPath.TryStart(this, activation, pairs, control, _options.Name + "-vhost") : null;
+            if (_kernel is null)
+            {
+                StartPairs(activation);
+            }
+        }
+    }
+
+    /// <summary>Pairs that the driver knows of, and the index of the control queue (-1: none).</summary>
+    private (int Pairs, int Control) Shape(VirtioActivation activation)
+    {
         bool multiQueue = (activation.Features & NetFeatures.MultiQueue) != 0;
         int pairs = multiQueue ? _backend.QueueCount : 1;
         // 5.1.2: without MQ there is one pair, whatever the device could do, and the control queue comes behind it.
-        int control = (activation.Features & NetFeatures.ControlQueue) != 0 ? 2 * pairs : -1;
+        return (pairs, (activation.Features & NetFeatures.ControlQueue) != 0 ? 2 * pairs : -1);
+    }
+
+    private void StartPairs(VirtioActivation activation)
+    {
+        (int pairs, int control) = Shape(activation);
         for (int i = 0; i < pairs; i++)
         {
             _pairs.Add(new NetPair(this, activation, i, i == 0 ? control : -1, $"{_options.Name}-io{i}"));
@@ -104,6 +137,16 @@ public sealed class VirtioNet : VirtioDevice
 
     /// <inheritdoc/>
     public override void Reset()
+    {
+        lock (_switch)
+        {
+            _kernel?.Dispose();
+            _kernel = null;
+            ResetPairs();
+        }
+    }
+
+    private void ResetPairs()
     {
         foreach (NetPair pair in _pairs)
         {
@@ -130,12 +173,14 @@ public sealed class VirtioNet : VirtioDevice
     /// <summary>The driver's command; on the thread of the first pair. False when there are not that many.</summary>
     internal bool SetActivePairs(int count)
     {
-        if (count < 1 || count > _pairs.Count)
+        KernelPath? kernel = _kernel;
+        if (count < 1 || count > (kernel is not null ? _backend.QueueCount : _pairs.Count))
         {
             return false;
         }
 
         _backend.SetActiveQueues(count);
+        kernel?.Serve(count);
         _activePairs = count;
         WakeAll();
         return true;

@@ -24,6 +24,11 @@ internal sealed class MemoryNet : INetBackend
 
     public bool RefuseWrites { get; set; }
 
+    /// <summary>Pairs that a kernel could serve; null: none.</summary>
+    public IKernelPair[]? Kernel { get; init; }
+
+    public IKernelPair? KernelPair(int index) => Kernel?[index];
+
     public INetQueue Queue(int index)
     {
         _queues[index].Owner = this;

@@ -1,0 +1,38 @@
+using System.Globalization;
+using Vmm.Contracts.Control;
+
+namespace Vmm.Daemon.Vms;
+
+/// <summary>What the kernel counts of a tap whose frames it moves itself; a worker sees neither those frames nor /sys.</summary>
+internal static class TapCounters
+{
+    private const string Interfaces = "/sys/class/net";
+
+    /// <summary>The counters with those of such taps in them. The tap's view is the host's: what it sends, the guest receives.</summary>
+    internal static WorkerStats Fill(WorkerStats stats, string interfaces = Interfaces) => stats.Nets.All(net => net.KernelTap is null) ? stats : stats with
+    {
+        Nets = [.. stats.Nets.Select(net => net.KernelTap is { } tap ? net with
+        {
+            ReceivedPackets = Read(interfaces, tap, "tx_packets"),
+            ReceivedBytes = Read(interfaces, tap, "tx_bytes"),
+            SentPackets = Read(interfaces, tap, "rx_packets"),
+            SentBytes = Read(interfaces, tap, "rx_bytes"),
+            Dropped = Read(interfaces, tap, "tx_dropped") + Read(interfaces, tap, "rx_dropped"),
+        } : net)],
+    };
+
+    /// <summary>0 for a counter that is not there (any more).</summary>
+    private static long Read(string interfaces, string tap, string counter)
+    {
+        try
+        {
+            // A name that came from a worker: it cannot lead out of the folder.
+            string text = Path.GetFileName(tap).Length == tap.Length && tap is not (".." or ".") ? File.ReadAllText(Path.Combine(interfaces, tap, "statistics", counter)) : "";
+            return long.TryParse(text.AsSpan().Trim(), NumberStyles.None, CultureInfo.InvariantCulture, out long value) ? value : 0;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return 0;
+        }
+    }
+}

@@ -1,0 +1,278 @@
+using Vmm.Interop;
+using Vmm.Memory;
+
+namespace Vmm.Devices.Virtio.Net;
+
+/// <summary>
+/// The data path of a device whose rings the host's kernel serves. What is left here is one thread: it carries out the control queue, and passes the kernel's
+/// interrupts on to the transport, which knows of masks and vectors that change.
+/// </summary>
+internal sealed class KernelPath : IDisposable
+{
+    // What vhost must do as the driver expects it; everything else of the negotiation is the tap's and ours.
+    private const ulong RingFeatures = NetFeatures.MergeableBuffers | VirtioFeatures.IndirectDescriptors | VirtioFeatures.EventIndex | VirtioFeatures.Version1;
+
+    private readonly VirtioNet _device;
+    private readonly VirtioActivation _activation;
+    private readonly IKernelPair[] _pairs;
+    private readonly EventFd[] _calls;
+    private readonly EventFd _wake = new(), _error = new();
+    private readonly ActiveQueue? _control;
+    private readonly int _controlIndex;
+    private readonly Lock _gate = new();
+    private readonly Thread _thread;
+    private int _served; // pairs, under the gate
+    private bool _closed; // under the gate
+    private volatile bool _stopping;
+
+    private KernelPath(VirtioNet device, VirtioActivation activation, IKernelPair[] pairs, int controlIndex, string name)
+    {
+        _device = device;
+        _activation = activation;
+        _pairs = pairs;
+        _controlIndex = controlIndex;
+        _control = controlIndex >= 0 ? activation.Queues[controlIndex] : null;
+        _calls = new EventFd[2 * pairs.Length];
+        for (int i = 0; i < _calls.Length; i++)
+        {
+            _calls[i] = new EventFd();
+        }
+
+        _thread = new Thread(Run, maxStackSize: 256 * 1024) { Name = name, IsBackground = true };
+    }
+
+    /// <summary>Hands the first pair over; null when the kernel cannot serve them all, or refuses.</summary>
+    internal static KernelPath? TryStart(VirtioNet device, VirtioActivation activation, int pairs, int controlIndex, string name)
+    {
+        IKernelPair[] kernel = new IKernelPair[pairs];
+        ulong features = activation.Features & RingFeatures;
+        for (int i = 0; i < pairs; i++)
+        {
+            if (device.Backend.KernelPair(i) is not { } pair || (features & ~pair.Features) != 0 || activation.Queues[2 * i] is null || activation.Queues[(2 * i) + 1] is null)
+            {
+                return null;
+            }
+
+            kernel[i] = pair;
+        }
+
+        KernelPath path = new(device, activation, kernel, controlIndex, name);
+        try
+        {
+            foreach (IKernelPair pair in kernel)
+            {
+                pair.SetFeatures(features);
+            }
+
+            activation.Memory.RegionsChanged += path.FollowMemory;
+            path.ShowMemory();
+            path.Serve(1);
+            activation.Threads.Start(path._thread);
+            return path;
+        }
+        catch (KernelException)
+        {
+            path.Dispose(); // the device's own path takes over, whose checks say what is wrong with a ring
+            return null;
+        }
+    }
+
+    /// <summary>The driver uses the first <paramref name="pairs"/> pairs. Any thread.</summary>
+    /// <exception cref="KernelException">The kernel refused one.</exception>
+    internal void Serve(int pairs)
+    {
+        lock (_gate)
+        {
+            for (; !_closed && _served < pairs; _served++)
+            {
+                Hand(_served, 0);
+                try
+                {
+                    Hand(_served, 1);
+                }
+                catch (KernelException)
+                {
+                    TakeBack(_served, 0);
+                    throw;
+                }
+            }
+
+            TakeBack(pairs);
+        }
+    }
+
+    /// <summary>Takes every ring back into <see cref="Virtqueue"/>, so that another path can go on where the kernel stopped. Not from the thread of this path.</summary>
+    internal void HandOver() => End(interrupt: true);
+
+    /// <summary>Takes every ring back.</summary>
+    public void Dispose() => End(interrupt: false);
+
+    private void End(bool interrupt)
+    {
+        _activation.Memory.RegionsChanged -= FollowMemory;
+        _stopping = true;
+        _wake.Signal();
+        if (_thread.IsAlive)
+        {
+            _thread.Join();
+        }
+
+        lock (_gate)
+        {
+            _closed = true;
+            TakeBack(0);
+        }
+
+        for (int i = 0; i < _calls.Length; i++)
+        {
+            if (interrupt && _calls[i].TryTake(out _))
+            {
+                _activation.Interrupts.SignalQueue(i); // rung while nobody listened any more
+            }
+
+            _calls[i].Dispose();
+        }
+
+        _wake.Dispose();
+        _error.Dispose();
+    }
+
+    private void Hand(int pair, int ring)
+    {
+        int index = (2 * pair) + ring;
+        ActiveQueue active = _activation.Queues[index]!;
+        VirtqueueLayout layout = active.Queue.Layout;
+        GuestMemory memory = _activation.Memory;
+        ulong size = layout.Size;
+        // 2.7: lengths of the three parts, with the two event words.
+        if (!memory.TryGetHostAddress(layout.Descriptors, 16 * size, out nint descriptors) || !memory.TryGetHostAddress(layout.Driver, 6 + (2 * size), out nint driver)
+            || !memory.TryGetHostAddress(layout.Device, 6 + (8 * size), out nint used))
+        {
+            throw new KernelException("a ring outside memory", 14 /* EFAULT */);
+        }
+
+        _pairs[pair].SetRing(ring, new VhostRing(layout.Size, active.Queue.NextAvailable, descriptors, driver, used, active.Doorbell, _calls[index], _error));
+        _pairs[pair].Serve(ring);
+    }
+
+    /// <summary>All but the first <paramref name="pairs"/>; under the gate.</summary>
+    private void TakeBack(int pairs)
+    {
+        while (_served > pairs)
+        {
+            _served--;
+            TakeBack(_served, 0);
+            TakeBack(_served, 1);
+        }
+    }
+
+    private void TakeBack(int pair, int ring)
+    {
+        ushort next = _pairs[pair].Stop(ring);
+        _activation.Queues[(2 * pair) + ring]!.Queue.Restore(next, next); // nothing is in flight: what was taken was given back
+    }
+
+    private void FollowMemory(object? sender, EventArgs nothing)
+    {
+        try
+        {
+            lock (_gate)
+            {
+                if (!_closed)
+                {
+                    ShowMemory();
+                }
+            }
+        }
+        catch (KernelException error)
+        {
+            // Memory in more pieces than the kernel's table has room for: this device cannot go on, the guest can start it again.
+            _device.Break($"vhost: {error.Message}");
+        }
+    }
+
+    private void ShowMemory()
+    {
+        ReadOnlySpan<GuestRegion> regions = _activation.Memory.RegionSpan;
+        VhostRegion[] table = new VhostRegion[regions.Length];
+        for (int i = 0; i < table.Length; i++)
+        {
+            table[i] = new VhostRegion(regions[i].Start.Value, regions[i].Length.Bytes, (ulong)regions[i].HostAddress);
+        }
+
+        foreach (IKernelPair pair in _pairs)
+        {
+            pair.SetMemory(table);
+        }
+    }
+
+    private void Run()
+    {
+        try
+        {
+            NetControl? control = _control is null ? null : new NetControl(_device, _activation, _control.Queue);
+            _activation.Threads.Ready();
+            PollEntry[] entries = new PollEntry[3 + _calls.Length];
+            while (!_stopping)
+            {
+                if (control is not null)
+                {
+                    if (!control.Serve())
+                    {
+                        _device.Break("malformed control queue");
+                        return;
+                    }
+
+                    _activation.Publish(_controlIndex);
+                    if (_control!.Queue.EnableNotifications())
+                    {
+                        continue;
+                    }
+                }
+
+                Wait(entries);
+            }
+        }
+#pragma warning disable CA1031 // Whatever fails here fails this device, not the process: the guest sees a device that needs a reset.
+        catch (Exception error)
+#pragma warning restore CA1031
+        {
+            _device.Break($"thread of the kernel's path failed: {error.Message}");
+        }
+    }
+
+    private void Wait(PollEntry[] entries)
+    {
+        entries[0] = new PollEntry(_wake.Handle, read: true);
+        entries[1] = new PollEntry(_error.Handle, read: true);
+        entries[2] = new PollEntry(_control?.Doorbell.Handle, read: true);
+        for (int i = 0; i < _calls.Length; i++)
+        {
+            entries[3 + i] = new PollEntry(_calls[i].Handle, read: true);
+        }
+
+        Poll.Wait(entries, -1);
+        if (entries[1].Readable && _error.TryTake(out _))
+        {
+            _device.Break("the kernel found a malformed ring or chain");
+        }
+
+        if (entries[0].Readable)
+        {
+            _wake.TryTake(out _);
+        }
+
+        if (entries[2].Readable)
+        {
+            _control!.Doorbell.TryTake(out _);
+        }
+
+        for (int i = 0; i < _calls.Length; i++)
+        {
+            if (entries[3 + i].Readable && _calls[i].TryTake(out _))
+            {
+                _activation.Interrupts.SignalQueue(i);
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+namespace Vmm.Interop;
+
+/// <summary>A range of guest memory as vhost takes it, struct vhost_memory_region of linux/vhost.h.</summary>
+/// <param name="GuestAddress">First guest physical address.</param>
+/// <param name="Length">Bytes.</param>
+/// <param name="HostAddress">Where it is mapped in this process.</param>
+/// <param name="Reserved">0.</param>
+public readonly record struct VhostRegion(ulong GuestAddress, ulong Length, ulong HostAddress, ulong Reserved = 0);
+
+/// <summary>A ring to hand over.</summary>
+/// <param name="Size">Descriptors.</param>
+/// <param name="Next">Index of the next available entry.</param>
+/// <param name="Descriptors">Descriptor table, an address of this process, as the other two.</param>
+/// <param name="Driver">Available ring.</param>
+/// <param name="Device">Used ring.</param>
+/// <param name="Kick">Rung by the guest.</param>
+/// <param name="Call">Rung by the kernel for an interrupt.</param>
+/// <param name="Error">Rung by the kernel when the driver broke the ring.</param>
+public readonly record struct VhostRing(int Size, ushort Next, nint Descriptors, nint Driver, nint Device, EventFd Kick, EventFd Call, EventFd Error);
+
+/// <summary>
+/// One queue pair of vhost-net: the kernel moves frames between a tap's queue and the two rings of a guest (linux/vhost.h). Ring 0 receives, ring 1 sends.
+/// One thread at a time. A migration will ask for the log of the pages that the kernel writes (VHOST_F_LOG_ALL).
+/// </summary>
+public sealed class VhostNet : IDisposable
+{
+    /// <summary>The device.</summary>
+    public const string DevicePath = "/dev/vhost-net";
+
+    private readonly FileDescriptorHandle _vhost;
+
+    private VhostNet(FileDescriptorHandle vhost, ulong features) => (_vhost, Features) = (vhost, features);
+
+    /// <summary>Feature bits that it knows (virtio's, and its own).</summary>
+    public ulong Features { get; }
+
+    /// <summary>Opens the device, for this process or to pass on.</summary>
+    /// <exception cref="KernelException">It is not there, or may not be opened.</exception>
+    public static FileDescriptorHandle OpenDescriptor()
+    {
+        nint fd = Native.VhostOpen(out int errno);
+        return fd >= 0 ? new FileDescriptorHandle(fd) : throw new KernelException("open " + DevicePath, errno);
+    }
+
+    /// <summary>Takes ownership of a descriptor; this process's memory is what addresses mean from here on, and a thread of the kernel belongs to it.</summary>
+    /// <exception cref="KernelException">It is no such descriptor, or has an owner already.</exception>
+    public static VhostNet FromDescriptor(FileDescriptorHandle descriptor)
+    {
+        try
+        {
+            KernelException.ThrowIfError(Native.VhostOwn(descriptor), "VHOST_SET_OWNER");
+            KernelException.ThrowIfError(Native.VhostFeatures(descriptor, out ulong features), "VHOST_GET_FEATURES");
+            return new VhostNet(descriptor, features);
+        }
+        catch
+        {
+            descriptor.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The features that the driver accepted; while no ring is served.</summary>
+    /// <exception cref="KernelException">One of them is unknown.</exception>
+    public void SetFeatures(ulong features) => KernelException.ThrowIfError(Native.VhostSetFeatures(_vhost, features & Features), "VHOST_SET_FEATURES");
+
+    /// <summary>Guest memory from now on; also while rings are served: when this returns nothing else is touched any more.</summary>
+    /// <exception cref="KernelException">Too many ranges (64 by default), or no memory.</exception>
+    public unsafe void SetMemory(ReadOnlySpan<VhostRegion> regions)
+    {
+        fixed (VhostRegion* first = regions)
+        {
+            KernelException.ThrowIfError(Native.VhostMemory(_vhost, first, (uint)regions.Length), "VHOST_SET_MEM_TABLE");
+        }
+    }
+
+    /// <summary>Says where a ring is; while it is not served.</summary>
+    /// <exception cref="KernelException">The kernel refused it.</exception>
+    public void SetRing(int index, in VhostRing ring)
+    {
+        Native.NativeVhostRing native = new()
+        {
+            Index = (uint)index,
+            Size = (uint)ring.Size,
+            Next = ring.Next,
+            Kick = (int)ring.Kick.Handle.DangerousGetHandle(),
+            Call = (int)ring.Call.Handle.DangerousGetHandle(),
+            Error = (int)ring.Error.Handle.DangerousGetHandle(),
+            Descriptors = (ulong)ring.Descriptors,
+            Driver = (ulong)ring.Driver,
+            Device = (ulong)ring.Device,
+        };
+        KernelException.ThrowIfError(Native.VhostRing(_vhost, native), "VHOST_SET_VRING");
+        GC.KeepAlive(ring.Kick);
+        GC.KeepAlive(ring.Call);
+        GC.KeepAlive(ring.Error);
+    }
+
+    /// <summary>The kernel serves a ring from here on.</summary>
+    /// <exception cref="KernelException">The kernel refused it, or the tap.</exception>
+    public void Serve(int index, FileDescriptorHandle tap) => KernelException.ThrowIfError(Native.VhostBackend(_vhost, (uint)index, tap), "VHOST_NET_SET_BACKEND");
+
+    /// <summary>Takes a ring back: when this returns nothing of it is in flight.</summary>
+    /// <returns>Index of the next available entry.</returns>
+    /// <exception cref="KernelException">The kernel refused.</exception>
+    public ushort Stop(int index)
+    {
+        KernelException.ThrowIfError(Native.VhostNoBackend(_vhost, (uint)index, -1), "VHOST_NET_SET_BACKEND");
+        KernelException.ThrowIfError(Native.VhostBase(_vhost, (uint)index, out uint next), "VHOST_GET_VRING_BASE");
+        return (ushort)next;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _vhost.Dispose();
+}
