@@ -13,6 +13,7 @@ int vmm_unix_address(const char *path, struct sockaddr_un *address);
 
 VMM_API intptr_t vmm_stream_listen(const char *path, int32_t backlog, int32_t *err);
 VMM_API intptr_t vmm_stream_connect(const char *path, int32_t *err);
+VMM_API intptr_t vmm_stream_connect_nofollow(const char *path, int32_t *err);
 VMM_API intptr_t vmm_stream_accept(intptr_t listener, int32_t *err);
 VMM_API int32_t vmm_stream_send(intptr_t fd, const void *bytes, int32_t length);
 VMM_API int32_t vmm_stream_receive(intptr_t fd, void *bytes, int32_t length, int32_t peek);

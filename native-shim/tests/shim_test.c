@@ -170,7 +170,7 @@ static void another_thread_can_be_pinned(void)
 
 static void streams_never_block(void)
 {
-    char folder[] = "/tmp/shim-test-XXXXXX", path[64], bytes[64], big[200];
+    char folder[] = "/tmp/shim-test-XXXXXX", path[64], link[64], bytes[64], big[200];
     int32_t err;
     CHECK(mkdtemp(folder) != NULL);
     snprintf(path, sizeof path, "%s/s", folder);
@@ -184,6 +184,15 @@ static void streams_never_block(void)
     CHECK(vmm_stream_accept(listener, &err) == -1 && err == EAGAIN);
     intptr_t near = vmm_stream_connect(path, &err), far = vmm_stream_accept(listener, &err);
     CHECK(near >= 0 && far >= 0 && err == 0);
+    snprintf(link, sizeof link, "%s/l", folder);
+    CHECK(symlink(path, link) == 0);
+    intptr_t through = vmm_stream_connect(link, &err), itself = vmm_stream_connect_nofollow(path, &err);
+    CHECK(through >= 0 && itself >= 0 && err == 0);
+    CHECK(vmm_close(through) == 0 && vmm_close(itself) == 0);
+    CHECK(vmm_stream_connect_nofollow(link, &err) == -1 && err == ECONNREFUSED);
+    CHECK(vmm_stream_connect_nofollow(folder, &err) == -1 && err == ECONNREFUSED);
+    CHECK(unlink(link) == 0);
+    CHECK(vmm_stream_connect_nofollow(link, &err) == -1 && err == ENOENT);
     CHECK(vmm_stream_receive(near, bytes, 64, 0) == -EAGAIN);
     CHECK(vmm_stream_send(far, "hello", 5) == 5);
     CHECK(vmm_stream_receive(near, bytes, 64, 1) == 5);

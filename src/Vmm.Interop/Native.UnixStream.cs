@@ -11,6 +11,9 @@ internal static partial class Native
     [LibraryImport(Shim, EntryPoint = "vmm_stream_connect", StringMarshalling = StringMarshalling.Utf8)]
     internal static partial nint StreamConnect(string path, out int errno);
 
+    [LibraryImport(Shim, EntryPoint = "vmm_stream_connect_nofollow", StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial nint StreamConnectNoFollow(string path, out int errno);
+
     [LibraryImport(Shim, EntryPoint = "vmm_stream_accept")]
     internal static partial nint StreamAccept(FileDescriptorHandle listener, out int errno);
 

@@ -26,6 +26,16 @@ public sealed class UnixStream : FileDescriptorHandle
         return fd < 0 ? null : new UnixStream(fd);
     }
 
+    /// <summary>Connects to a listener whose name is the last part of the path itself, not a symbolic link to it: for a path where others may write.</summary>
+    /// <param name="path">Path of the socket.</param>
+    /// <param name="errno">As for <see cref="Connect"/>; ECONNREFUSED also when it is a link, or no socket.</param>
+    /// <returns>The stream, or null.</returns>
+    public static UnixStream? ConnectNoFollow(string path, out int errno)
+    {
+        nint fd = Native.StreamConnectNoFollow(path, out errno);
+        return fd < 0 ? null : new UnixStream(fd);
+    }
+
     /// <summary>A stream that somebody else connected, so that it never blocks, and passed; takes ownership.</summary>
     public static UnixStream FromDescriptor(FileDescriptorHandle descriptor) => new(descriptor.Detach());
 

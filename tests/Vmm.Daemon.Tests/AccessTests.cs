@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Net;
+using System.Net.WebSockets;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text.Json;
@@ -177,6 +178,58 @@ public sealed class AccessTests
         TimeSpan left = brief.Info.Expires - DateTimeOffset.UtcNow + TimeSpan.FromMilliseconds(100);
         await Task.Delay(left > TimeSpan.Zero ? left : TimeSpan.Zero);
         Assert.Equal("unauthenticated", (await DaemonFixture.RefusedAsync(() => live.ListAsync(s_none))).Code);
+    }
+
+    [Fact]
+    public async Task What_a_token_has_open_over_tls_ends_with_its_time()
+    {
+        using Authority ours = new("ours");
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder => ours.Options(folder));
+        await daemon.CreateAsync("web1");
+        await daemon.Client.DoAsync("web1", "start", s_none);
+        await daemon.StopDaemonAsync();
+        NewToken brief, lasting;
+        using (Inventory.VmInventory inventory = Inventory.VmInventory.Open(Path.Combine(daemon.Options.StateFolder, "inventory.db")))
+        {
+            TokenStore store = new(inventory);
+            brief = store.Create("brief", Role.Admin, TimeSpan.FromSeconds(15));
+            lasting = store.Create("lasting", Role.Admin, TimeSpan.FromDays(3000)); // more than a timer can do
+        }
+
+        await daemon.StartDaemonAsync();
+        using VmmClient client = new(daemon.Host.TlsAddress!, brief.Token, null, ours.Trusted), other = new(daemon.Host.TlsAddress!, lasting.Token, null, ours.Trusted);
+        using WebSocket console = await client.ConsoleAsync("web1", s_none), stays = await other.ConsoleAsync("web1", s_none);
+        Task<int> events = CountAsync(client.EventsAsync(null, s_none));
+        await console.SendAsync("echo"u8.ToArray(), WebSocketMessageType.Binary, endOfMessage: true, s_none);
+        byte[] buffer = new byte[64];
+        Assert.True((await console.ReceiveAsync(buffer.AsMemory(), s_none)).Count > 0);
+        Assert.False(events.IsCompleted);
+
+        using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(40));
+        ValueWebSocketReceiveResult last;
+        do
+        {
+            last = await console.ReceiveAsync(buffer.AsMemory(), deadline.Token);
+        }
+        while (last.MessageType != WebSocketMessageType.Close);
+        Assert.True(DateTimeOffset.UtcNow >= brief.Info.Expires.AddSeconds(-1));
+        Assert.Equal((WebSocketCloseStatus.PolicyViolation, "the token has expired"), (console.CloseStatus, console.CloseStatusDescription));
+        _ = await events.WaitAsync(deadline.Token); // ends as a stream does, and is no error
+        Assert.Equal("unauthenticated", (await DaemonFixture.RefusedAsync(() => client.ListAsync(s_none))).Code);
+
+        await stays.SendAsync("echo"u8.ToArray(), WebSocketMessageType.Binary, endOfMessage: true, s_none);
+        Assert.True((await stays.ReceiveAsync(buffer.AsMemory(), deadline.Token)).Count > 0);
+    }
+
+    private static async Task<int> CountAsync(IAsyncEnumerable<DaemonEvent> events)
+    {
+        int count = 0;
+        await foreach (DaemonEvent _ in events)
+        {
+            count++;
+        }
+
+        return count;
     }
 
     [Theory]

@@ -3,6 +3,7 @@ using System.Text.Json;
 using Microsoft.Extensions.Logging;
 using Serilog.Core;
 using Serilog.Extensions.Logging;
+using Vmm.Contracts.Rest;
 using Vmm.Daemon.Logging;
 
 namespace Vmm.Daemon.Tests;
@@ -68,6 +69,31 @@ public sealed class LogTests
             Assert.StartsWith("uid=", read.GetProperty("Who").GetString(), StringComparison.Ordinal);
             Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead, File.GetUnixFileMode(file));
         }
+    }
+
+    [Fact]
+    public async Task No_token_is_in_the_log_or_the_audit_log_at_any_level()
+    {
+        string file = "";
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder =>
+        {
+            file = Path.Combine(folder, "vmmd.log");
+            return new DaemonOptions { Log = new LogOptions { Format = LogFormat.Json, File = file, Level = LogLevel.Debug } };
+        });
+        NewToken token = await daemon.Client.CreateTokenAsync(new TokenWish("ann", "viewer"), CancellationToken.None);
+        using HttpClient http = ApiTests.Raw(daemon);
+        foreach (string text in new[] { token.Token, token.Token + "x" })
+        {
+            using HttpRequestMessage request = new(HttpMethod.Post, "/api/v1/vms/none/start");
+            request.Headers.TryAddWithoutValidation("Authorization", "Bearer " + text);
+            Assert.Equal(text == token.Token ? System.Net.HttpStatusCode.Forbidden : System.Net.HttpStatusCode.Unauthorized, (await http.SendAsync(request)).StatusCode);
+        }
+
+        string[] files = [.. Directory.GetFiles(daemon.Folder, "*.log", SearchOption.AllDirectories)];
+        Assert.True(files.Length >= 2, string.Join(' ', files));
+        string logged = string.Join('\n', (await Task.WhenAll(files.Select(ReadSharedAsync))).SelectMany(l => l));
+        Assert.Contains("token:ann", logged, StringComparison.Ordinal);
+        Assert.DoesNotContain(token.Token["vmm_".Length..], logged, StringComparison.OrdinalIgnoreCase);
     }
 
     [Fact]

@@ -92,6 +92,107 @@ public sealed class ControlCodecTests
         Assert.True(sound > 0, "no packet got as far as its body");
     }
 
+    [Theory]
+    [InlineData("""{"vnodes":[null],"balloon":null}""")]
+    [InlineData("""{"vnodes":[[null]],"balloon":null}""")]
+    [InlineData("""{"vnodes":null,"balloon":null}""")]
+    [InlineData("""{"vnodes":[],"balloon":null,"more":[1,{"a":1e999}]}""")]
+    public void Null_in_a_list_and_infinite_numbers_are_refused(string json)
+    {
+        using JsonDocument document = JsonDocument.Parse(json);
+        Assert.False(ControlCodec.TryBody(new ControlFrame { Id = 1, Kind = "memory", Body = document.RootElement }, ControlJson.Default.VmMemory, out _, out string problem));
+        Assert.NotEmpty(problem);
+    }
+
+    [Fact]
+    [Trait("Kind", "fuzz")]
+    public void Bodies_of_every_kind_are_whole_or_refused()
+    {
+        int iterations = int.Parse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS") ?? "20000", CultureInfo.InvariantCulture);
+        Random random = new(37);
+        ControlJson json = ControlJson.Default;
+        (string Json, Func<ControlFrame, string?> Read)[] bodies =
+        [
+            ("""{"code":"a","message":"b"}""", f => Read(f, json.ControlError)),
+            ("""{"state":"running"}""", f => Read(f, json.StateBody)),
+            ("""{"vmId":null,"state":"idle","confinement":{"applied":["a"],"missing":["b","c"]}}""", f => Read(f, json.HelloBody)),
+            ("""{"vmId":"a","userId":5,"spec":{"name":"a","disks":[{"path":"x"}]}}""", f => Read(f, json.CreateBody, c => VmSpecJson.TryRead(c.Spec, out _))),
+            ("""{"reason":"reset","exitCode":1,"message":"x"}""", f => Read(f, json.WorkerExit)),
+            ("""{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[{"name":"d","readRequests":1,"readBytes":1,"writeRequests":1,"writtenBytes":1,"flushes":1,"errors":0}],"nets":[]}""", f => Read(f, json.WorkerStats)),
+            ("""{"device":"disk0","limits":{"bytesPerSecond":1}}""", f => Read(f, json.LimitsBody)),
+            ("""{"vnode":0,"bytes":1048576,"balloonBytes":0,"auto":true}""", f => Read(f, json.MemoryWish)),
+            ("""{"vnodes":[{"vnode":0,"leastBytes":1,"mostBytes":2,"askedBytes":1,"presentBytes":1,"stuckBytes":0,"driven":true}],"balloon":{"targetBytes":1,"actualBytes":1,"heldBytes":1,"freeBytes":null,"availableBytes":1,"totalBytes":1}}""", f => Read(f, json.VmMemory, m => _ = m.Settled)),
+            ("""{"vnodes":[{"vnode":0,"hostNodes":[0],"policy":"strict","pageBytes":4096,"hostCpus":[0,1],"threads":[{"name":"vcpu0","id":5}]}],"rehome":{"vnode":0,"hostNodes":[1],"state":"running","progress":0.5,"movedBytes":1,"left":[{"node":0,"bytes":1}],"milliseconds":5}}""", f => Read(f, json.WorkerNuma)),
+            ("""{"vnode":0,"hostNodes":[0,1],"hostCpus":[1],"bytesPerSecond":5}""", f => Read(f, json.RehomeBody)),
+            ("""{"disk":{"path":"x"},"net":null}""", f => Read(f, json.PlugBody, ReadDevice)),
+            ("""{"device":"disk0","timeoutMilliseconds":5,"force":true}""", f => Read(f, json.UnplugBody)),
+            ("""{"device":"disk0","outcome":"removed"}""", f => Read(f, json.RemovalBody)),
+            ("""{"devices":[{"name":"disk0","kind":"disk","source":"x","slot":3,"readOnly":false,"removing":false,"stored":true}]}""", f => Read(f, json.DeviceList)),
+            ("""{"dial":1,"port":4294967295}""", f => Read(f, json.VsockDial)),
+            ("""{"dial":1,"connected":true}""", f => Read(f, json.VsockDialed)),
+        ];
+        string[] nasty = ["null", "[null]", "-1", "1e999", "0.5", "18446744073709551616", "4294967296", "\"\\ud800\"", "\"\"", "{}", "[]", "true", "\"idle\"", new string('[', 40), "{\"a\":", ",", "\0"];
+        int[] whole = new int[bodies.Length];
+        for (int i = 0; i < iterations; i++)
+        {
+            string text = bodies[i % bodies.Length].Json;
+            for (int changes = random.Next(4); changes > 0; changes--)
+            {
+                int from = random.Next(text.Length), to = Math.Min(text.Length, from + random.Next(8));
+                if (random.Next(2) == 0 && text.IndexOf(':', from) is > 0 and int colon)
+                {
+                    (from, to) = (colon + 1, text.IndexOfAny([',', '}', ']'], colon)); // a member's value
+                    to = to < 0 ? text.Length : to;
+                }
+
+                text = text[..from] + nasty[random.Next(nasty.Length)] + text[to..];
+            }
+
+            byte[] packet = Packet(Encoding.UTF8.GetBytes($$"""{"id":0,"kind":"x","body":{{text}}}"""));
+            int reader = random.Next(8) > 0 ? i % bodies.Length : random.Next(bodies.Length);
+            if (ControlCodec.TryDecode(packet, 0, out string problem) is not { } frame)
+            {
+                Assert.NotEmpty(problem);
+            }
+            else if (bodies[reader].Read(frame) is not { } refused)
+            {
+                whole[reader]++;
+            }
+            else
+            {
+                Assert.NotEmpty(refused);
+            }
+        }
+
+        Assert.All(whole, count => Assert.True(count > 0));
+    }
+
+    private static void ReadDevice(PlugBody body)
+    {
+        _ = body.Disk is { } disk ? VmSpecJson.TryReadDisk(disk, out _) : null;
+        _ = body.Net is { } net ? VmSpecJson.TryReadNet(net, out _) : null;
+    }
+
+    /// <summary>Why it is refused; null when it is whole, which then can be looked at without a fault, or, if nobody does, written.</summary>
+    private static string? Read<T>(ControlFrame frame, System.Text.Json.Serialization.Metadata.JsonTypeInfo<T> type, Action<T>? look = null) where T : class
+    {
+        if (!ControlCodec.TryBody(frame, type, out T? body, out string problem))
+        {
+            return problem;
+        }
+
+        if (look is not null)
+        {
+            look(body);
+        }
+        else
+        {
+            _ = JsonSerializer.SerializeToUtf8Bytes(body, type);
+        }
+
+        return null;
+    }
+
     [Fact]
     public void A_spec_that_was_written_is_read_back()
     {

@@ -68,7 +68,35 @@ public static class ControlCodec
             return false;
         }
 
-        return Guard(() => element.Deserialize(type), out body, out problem);
+        problem = Unsound(element);
+        return problem.Length == 0 && Guard(() => element.Deserialize(type), out body, out problem);
+    }
+
+    // What the serializer, strict about members, lets pass: null in a list, and numbers that become infinite, which nobody could write again. The reader of
+    // the frame bounded the depth.
+    private static string Unsound(JsonElement element)
+    {
+        string problem = "";
+        if (element.ValueKind == JsonValueKind.Number)
+        {
+            problem = element.TryGetDouble(out double number) && double.IsFinite(number) ? "" : "a number out of range";
+        }
+        else if (element.ValueKind == JsonValueKind.Array)
+        {
+            foreach (JsonElement item in element.EnumerateArray())
+            {
+                problem = problem.Length > 0 ? problem : item.ValueKind == JsonValueKind.Null ? "null in a list" : Unsound(item);
+            }
+        }
+        else if (element.ValueKind == JsonValueKind.Object)
+        {
+            foreach (JsonProperty member in element.EnumerateObject())
+            {
+                problem = problem.Length > 0 ? problem : Unsound(member.Value);
+            }
+        }
+
+        return problem;
     }
 
     /// <summary>Makes the body of a frame.</summary>

@@ -22,7 +22,7 @@ internal sealed class Gatekeeper(DaemonOptions options, TokenStore tokens)
         if (authorization.Length > 0)
         {
             return authorization.StartsWith(Bearer, StringComparison.OrdinalIgnoreCase) && tokens.Find(authorization[Bearer.Length..].Trim(), DateTimeOffset.UtcNow) is { } token
-                ? new Principal("token:" + token.Name, token.Role)
+                ? new Principal("token:" + token.Name, token.Role) { Expires = token.Expires }
                 : throw Unknown();
         }
 

@@ -16,7 +16,11 @@ public enum Role
 /// <summary>Somebody who was recognised.</summary>
 /// <param name="Name">As it stands in the audit log: <c>uid=0</c>, <c>certificate:NAME</c>, <c>token:NAME</c>.</param>
 /// <param name="Role">What they may do.</param>
-public sealed record Principal(string Name, Role Role);
+public sealed record Principal(string Name, Role Role)
+{
+    /// <summary>When their token is over; null is never.</summary>
+    public DateTimeOffset? Expires { get; init; }
+}
 
 /// <summary>A client certificate that the configuration knows.</summary>
 /// <param name="Name">Its owner's name, for the audit log.</param>

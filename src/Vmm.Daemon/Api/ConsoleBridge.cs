@@ -6,17 +6,22 @@ namespace Vmm.Daemon.Api;
 internal static class ConsoleBridge
 {
     private const int BufferBytes = 16 * 1024;
+    private static readonly TimeSpan s_answer = TimeSpan.FromSeconds(2);
 
-    internal static async Task RunAsync(WebSocket socket, Stream console, CancellationToken cancellation)
+    /// <param name="socket">The client's side.</param>
+    /// <param name="console">The guest's side.</param>
+    /// <param name="welcome">Cancelled when the client may use the console no longer; it is told so.</param>
+    /// <param name="cancellation">Cancelled when the client is gone.</param>
+    internal static async Task RunAsync(WebSocket socket, Stream console, CancellationToken welcome, CancellationToken cancellation)
     {
         using CancellationTokenSource ended = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        Task outward = OutwardAsync(socket, console, ended.Token), inward = InwardAsync(socket, console, ended.Token);
-        await Task.WhenAny(outward, inward).ConfigureAwait(false);
-        if (socket.State is WebSocketState.Open or WebSocketState.CloseReceived)
+        Task outward = OutwardAsync(socket, console, ended.Token), inward = InwardAsync(socket, console, welcome, ended.Token);
+        await Task.WhenAny(outward, inward, Task.Delay(Timeout.Infinite, welcome)).ConfigureAwait(false);
+        if (socket.State is WebSocketState.Open or WebSocketState.CloseReceived && !cancellation.IsCancellationRequested)
         {
-            // Either the guest ended, or this is the answer to the client's own goodbye.
-            using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(5));
-            await socket.CloseOutputAsync(WebSocketCloseStatus.NormalClosure, "the console ended", deadline.Token).ConfigureAwait(false);
+            await GoodbyeAsync(socket, overdue: welcome.IsCancellationRequested).ConfigureAwait(false);
+            // Until the client answers: who stops reading before resets the connection, and the reason for the end may be lost.
+            await Task.WhenAny(inward, Task.Delay(s_answer, cancellation)).ConfigureAwait(false);
         }
 
         await ended.CancelAsync().ConfigureAwait(false);
@@ -33,6 +38,22 @@ internal static class ConsoleBridge
         }
     }
 
+    // Either the guest ended, or this is the answer to the client's own goodbye, or it stayed longer than it may.
+    private static async Task GoodbyeAsync(WebSocket socket, bool overdue)
+    {
+        using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(5));
+        try
+        {
+            await (overdue
+                ? socket.CloseOutputAsync(WebSocketCloseStatus.PolicyViolation, "the token has expired", deadline.Token)
+                : socket.CloseOutputAsync(WebSocketCloseStatus.NormalClosure, "the console ended", deadline.Token)).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is OperationCanceledException or IOException or WebSocketException)
+        {
+            // It reads no more, or left meanwhile.
+        }
+    }
+
     private static async Task OutwardAsync(WebSocket socket, Stream console, CancellationToken cancellation)
     {
         byte[] buffer = new byte[BufferBytes];
@@ -43,7 +64,7 @@ internal static class ConsoleBridge
         }
     }
 
-    private static async Task InwardAsync(WebSocket socket, Stream console, CancellationToken cancellation)
+    private static async Task InwardAsync(WebSocket socket, Stream console, CancellationToken welcome, CancellationToken cancellation)
     {
         byte[] buffer = new byte[BufferBytes];
         while (true)
@@ -54,8 +75,11 @@ internal static class ConsoleBridge
                 return;
             }
 
-            await console.WriteAsync(buffer.AsMemory(0, received.Count), cancellation).ConfigureAwait(false);
-            await console.FlushAsync(cancellation).ConfigureAwait(false);
+            if (!welcome.IsCancellationRequested) // afterwards only the answer to the goodbye counts
+            {
+                await console.WriteAsync(buffer.AsMemory(0, received.Count), cancellation).ConfigureAwait(false);
+                await console.FlushAsync(cancellation).ConfigureAwait(false);
+            }
         }
     }
 }

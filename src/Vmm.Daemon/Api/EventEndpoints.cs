@@ -19,7 +19,19 @@ internal static class EventEndpoints
     private static async Task StreamAsync(HttpContext context, EventHub hub)
     {
         long? after = After(context);
-        CancellationToken gone = context.RequestAborted;
+        using CancellationTokenSource welcome = Exchange.WhileWelcome(context);
+        try
+        {
+            await StreamAsync(context, hub, after, welcome.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (!context.RequestAborted.IsCancellationRequested)
+        {
+            // The token's time is over: the stream ends, and a client that comes back is asked who it is.
+        }
+    }
+
+    private static async Task StreamAsync(HttpContext context, EventHub hub, long? after, CancellationToken gone)
+    {
         using EventHub.Listening listening = hub.Listen(after);
         context.Response.ContentType = "text/event-stream";
         context.Response.Headers.CacheControl = "no-store";

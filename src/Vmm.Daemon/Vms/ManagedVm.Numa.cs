@@ -37,7 +37,7 @@ public sealed partial class ManagedVm
     /// <exception cref="ApiException">It cannot be moved there.</exception>
     internal async Task<Func<Action<double>, CancellationToken, Task>> PlanRehomeAsync(int vnode, RehomeRequest wish, CancellationToken cancellation)
     {
-        if (!NumberSet.TryParse(wish.HostNodes, MostNodes, out IReadOnlyList<int> nodes) || nodes.Count == 0)
+        if (wish.HostNodes is null || !NumberSet.TryParse(wish.HostNodes, MostNodes, out IReadOnlyList<int> nodes) || nodes.Count == 0)
         {
             throw Impossible($"hostNodes: '{wish.HostNodes}' is not a list of host nodes such as 1 or 0-1");
         }

@@ -314,7 +314,7 @@ internal sealed class RemoteWorker : IWorker
 
     private async Task DialAsync(VsockDial wish)
     {
-        using UnixStream? stream = Volatile.Read(ref _vsock)?.Connect(wish);
+        using UnixStream? stream = Volatile.Read(ref _vsock) is { } broker ? await broker.ConnectAsync(wish).ConfigureAwait(false) : null;
         VsockDialed body = new(wish.Dial, stream is not null);
         try
         {
