@@ -50,7 +50,15 @@ internal sealed class MachineHost : IDisposable
             Monitor.PulseAll(_gate);
         }
 
-        made?.WarmUp();
+        try
+        {
+            made?.WarmUp();
+        }
+#pragma warning disable CA1031 // The machine itself does the same, and tells what is wrong.
+        catch (Exception)
+#pragma warning restore CA1031
+        {
+        }
     }
 
     private EmptyVm Take()

@@ -43,7 +43,6 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
     public INetBackend OpenNet(int index, NetSpec net)
     {
         TapQueue[] queues = new TapQueue[net.Queues];
-        List<VhostNet> kernel = [];
         try
         {
             for (int i = 0; i < queues.Length; i++)
@@ -51,27 +50,36 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
                 queues[i] = TapQueue.FromDescriptor(Take(ResourceNames.NetQueue(index, i)));
             }
 
-            // All or none of them were passed.
-            for (int i = 0; i < queues.Length && _descriptors.Remove(ResourceNames.NetVhost(index, i), out FileDescriptorHandle? vhost); i++)
-            {
-                kernel.Add(VhostNet.FromDescriptor(vhost));
-            }
-
-            return new TapBackend(queues, kernel);
+            return new TapBackend(queues, TakeVhost(index, net));
         }
         catch
         {
-            foreach (VhostNet vhost in kernel)
-            {
-                vhost.Dispose();
-            }
-
             foreach (TapQueue? queue in queues)
             {
                 queue?.Dispose();
             }
 
             throw;
+        }
+    }
+
+    /// <summary>vhost-net for every queue of a network device, or nothing.</summary>
+    private List<VhostNet> TakeVhost(int index, NetSpec net)
+    {
+        List<VhostNet> kernel = [];
+        try
+        {
+            for (int i = 0; i < net.Queues && _descriptors.Remove(ResourceNames.NetVhost(index, i), out FileDescriptorHandle? vhost); i++)
+            {
+                kernel.Add(VhostNet.FromDescriptor(vhost));
+            }
+
+            return kernel;
+        }
+        catch (KernelException cause)
+        {
+            kernel.ForEach(vhost => vhost.Dispose());
+            return net.Vhost == VhostUse.On ? throw VhostChoice.Missing(net, cause) : [];
         }
     }
 
