@@ -99,7 +99,8 @@ public sealed class WorkerTests
     {
         await using WorkerFixture fixture = new();
         IWorker idle = await fixture.LaunchAsync(Spec("idle"));
-        IWorker spin = await fixture.LaunchAsync(Spec("spin", "every=400000000 ticks=1"));
+        // Long enough that it is still at it when this daemon goes.
+        IWorker spin = await fixture.LaunchAsync(Spec("spin", "every=4000000000 ticks=1"));
         (string idleId, string spinId, int pid) = (idle.VmId, spin.VmId, idle.ProcessId);
         int spinPid = spin.ProcessId;
         await idle.StartAsync(Soon);
