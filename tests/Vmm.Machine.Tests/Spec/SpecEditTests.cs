@@ -47,7 +47,7 @@ public sealed class SpecEditTests
             string text = "# top\n" + Head + layouts[Math.Abs(from % layouts.Length)] + (random.Next(2) == 0 ? "name: n # last\n" : "");
             DiskSpec disk = new()
             {
-                Path = "/" + new string([.. (path ?? "").Where(c => !char.IsSurrogate(c) && c is not ('\0' or '\ufeff'))]),
+                Path = "/new" + new string([.. (path ?? "").Where(c => !char.IsSurrogate(c) && c is not ('\0' or '\ufeff'))]),
                 ReadOnly = random.Next(2) == 0,
                 Serial = random.Next(2) == 0 ? "S #1: \"x\"" : null,
                 Queues = random.Next(1, 5),
