@@ -4,7 +4,8 @@
 set -u
 here=/payload/matrix
 vmmctl=/payload/vmmctl/vmmctl
-mkdir -p /collect /tmp/work
+mkdir -p /collect
+disks=$(mktemp -d)
 uname -r > /collect/host-kernel
 while read -r name kernel initrd cpus vnodes memory spec; do
     [ -n "$name" ] || continue
@@ -14,10 +15,10 @@ while read -r name kernel initrd cpus vnodes memory spec; do
     mkdir -p "$out"
     # QEMU's emulation crashes nested guests now and then (and its own kernel too): a guest gets three attempts, and the count is kept.
     for attempt in 1 2 3; do
-        truncate -s 32M "/tmp/work/$name.raw"
+        truncate -s 32M "$disks/$name.raw"
         start=$(date +%s%N)
         timeout -k 5 200 "$vmmctl" run "${shape[@]}" --kernel "$here/$kernel" --initrd "$here/$initrd" \
-            --disk "/tmp/work/$name.raw" --cmdline "console=ttyS0 quiet panic=-1 hold" < /dev/null > "$out/console" 2> "$out/stderr" &
+            --disk "$disks/$name.raw" --cmdline "console=ttyS0 quiet panic=-1 hold" < /dev/null > "$out/console" 2> "$out/stderr" &
         job=$!
         for _ in $(seq 1 1500); do
             if grep -q 'GUEST ready' "$out/console" 2>/dev/null; then
@@ -36,6 +37,6 @@ while read -r name kernel initrd cpus vnodes memory spec; do
         cp "$out/console" "$out/console.failed$attempt"
         cp "$out/stderr" "$out/stderr.failed$attempt"
     done
-    rm -f "/tmp/work/$name.raw"
+    rm -f "$disks/$name.raw"
     echo "matrix: $name ended with $(cat "$out/exit-code") at attempt $(cat "$out/attempts") after $(cat "$out/milliseconds") ms"
 done < "$here/cases.txt"

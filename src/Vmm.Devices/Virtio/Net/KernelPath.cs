@@ -65,7 +65,11 @@ internal sealed class KernelPath : IDisposable
             }
 
             activation.Memory.RegionsChanged += path.FollowMemory;
-            path.ShowMemory();
+            lock (path._gate)
+            {
+                path.ShowMemory(); // a change that comes now waits, and is told after this
+            }
+
             path.Serve(1);
             activation.Threads.Start(path._thread);
             return path;
