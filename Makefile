@@ -4,7 +4,7 @@ PUBLISH := artifacts/publish/vmmctl
 # The daemon and its worker share a folder: vmmd looks for vmm-worker beside itself.
 PUBLISH_DAEMON := artifacts/publish/vmmd
 
-.PHONY: all setup build publish package guests demo test test-unit perf fuzz soak format clean
+.PHONY: all setup build publish publish-tests package guests demo test test-unit perf fuzz soak format clean
 
 all: build
 
@@ -19,6 +19,10 @@ publish: build
 	dotnet publish src/Vmm.Worker -c $(CONFIG) -nologo -v q -o $(PUBLISH_DAEMON)
 	dotnet publish src/Vmm.Daemon -c $(CONFIG) -nologo -v q -o $(PUBLISH_DAEMON)
 
+# And what tests start as a program of its own.
+publish-tests: publish
+	dotnet publish tests/Vmm.Worker.Probe -c $(CONFIG) -nologo -v q -o artifacts/publish/probe
+
 # vmm_VERSION_amd64.deb in artifacts/package.
 package: publish
 	deploy/package
@@ -30,7 +34,7 @@ guests:
 demo: publish
 	deploy/demo
 
-test: publish
+test: publish-tests
 	tests/run
 
 # Only the tier that needs neither KVM nor QEMU: the quick loop while writing code.
@@ -44,7 +48,7 @@ perf: publish
 fuzz: build
 	VMM_FUZZ_ITERATIONS=$${VMM_FUZZ_ITERATIONS:-2000000} dotnet test Vmm.sln -c $(CONFIG) --no-build -nologo --filter "Kind=fuzz" --logger "console;verbosity=normal"
 
-soak: publish
+soak: publish-tests
 	tests/soak
 	dotnet test tests/Vmm.Host.Tests -c $(CONFIG) --no-build -nologo --filter "Tier=long" --logger "console;verbosity=normal"
 

@@ -16,7 +16,6 @@ public delegate RunResult MachineRunner(VmSpec spec, IConsoleEndpoint console, A
 public sealed class Application
 {
     private readonly MachineRunner _runner;
-    private readonly Func<Action>? _prepare;
     private readonly TextWriter? _out;
     private readonly TextWriter? _error;
 
@@ -24,11 +23,9 @@ public sealed class Application
     /// <param name="runner">Builds and runs the machine of a spec.</param>
     /// <param name="standardOutput">For results.</param>
     /// <param name="standardError">For notes and errors.</param>
-    /// <param name="prepare">Called once when it is clear that a machine will be run; the work that it gives is done on another thread, and must not throw.</param>
-    public Application(MachineRunner runner, TextWriter? standardOutput = null, TextWriter? standardError = null, Func<Action>? prepare = null)
+    public Application(MachineRunner runner, TextWriter? standardOutput = null, TextWriter? standardError = null)
     {
         _runner = runner;
-        _prepare = prepare;
         _out = standardOutput;
         _error = standardError;
     }
@@ -38,9 +35,7 @@ public sealed class Application
     private TextWriter Errors => _error ?? Console.Error;
 
     /// <summary>Parses and executes; the answer is the process exit code.</summary>
-    public int Execute(string[] args) => QuickRun.TryParse(args) is { } run ? Run(run) : ExecuteTree(args);
-
-    private int ExecuteTree(string[] args)
+    public int Execute(string[] args)
     {
         ParseResult parsed = CommandTree.Create(this).Parse(Remote.WaitOption.Separate(args));
         if (parsed.Errors.Count > 0)
@@ -119,7 +114,6 @@ public sealed class Application
     internal int Run(RunArguments arguments)
     {
         using CancellationTokenSource stop = new();
-        using RunPreparation preparation = RunPreparation.Begin(_prepare?.Invoke(), stop);
         List<string> problems = [];
         if (arguments.ToSpec(problems) is not { } spec)
         {
@@ -131,8 +125,8 @@ public sealed class Application
             return ExitCodes.Usage;
         }
 
+        using StopSignals signals = new(stop);
         using Terminal terminal = new();
-        preparation.WaitForSignals();
         try
         {
             if (!arguments.NoSerialInput)

@@ -1,4 +1,8 @@
 using Vmm.Cli;
+using Vmm.Machine.Run;
 
-using MachineHost host = new();
-return new Application(host.Run, prepare: host.Prepare).Execute(args);
+return new Application((spec, console, note, stop) =>
+{
+    using VirtualMachine machine = VirtualMachine.Create(spec, console, note);
+    return machine.Run(stop);
+}).Execute(args);

@@ -240,7 +240,6 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
             throw new RequestException("wrong-state", "this worker is prepared already");
         }
 
-        Rehearsal.Run(new KvmHandle(passed.Take(ResourceNames.RehearsalKvm)));
         _prepared = EmptyVm.Create(passed.OpenKvm());
     }
 

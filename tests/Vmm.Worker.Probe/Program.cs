@@ -7,7 +7,6 @@ using Vmm.Worker.Probe;
 // KIND work: does what the runtime and a thread of that kind have to be able to do.
 string kind = args[0];
 Action action = string.Equals(args[1], "work", StringComparison.Ordinal) ? () => Work.Do(kind) : () => Call(args[1..]);
-RuntimePreload.LoadAll(typeof(Work).Assembly);
 ThreadFilters filters = new();
 filters.Enforce();
 Exception? failure = null;

@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Vmm.Interop;
 
@@ -29,7 +28,6 @@ internal static class Work
     internal static void Do(string kind)
     {
         Collect();
-        Compile();
         Throw();
         StartThreads();
         Wait();
@@ -63,26 +61,6 @@ internal static class Work
 
         GC.KeepAlive(kept);
     }
-
-    // Instantiations over types of this program: nothing is compiled ahead for them. Called often enough for the second compilation.
-    private static void Compile()
-    {
-        long sum = 0;
-        for (int round = 0; round < 40; round++)
-        {
-            for (int i = 0; i < 2000; i++)
-            {
-                sum += Count<First>(i) + Count<Second>(i);
-            }
-
-            Thread.Sleep(5);
-        }
-
-        GC.KeepAlive(sum);
-    }
-
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    private static int Count<T>(int i) where T : struct => new Dictionary<T, int> { [default] = i }.Count + typeof(T).Name.Length;
 
     private static void Throw()
     {
@@ -169,8 +147,4 @@ internal static class Work
 
         ring.Dispose();
     }
-
-    private readonly record struct First(int A);
-
-    private readonly record struct Second(long A, string B);
 }

@@ -3,6 +3,7 @@ using System.Diagnostics;
 namespace Vmm.Worker.Tests;
 
 /// <summary>Forbidden calls from inside each kind of thread, under the real filters, each in a process of its own; and what must still work there.</summary>
+[Trait("Tier", "kvm")]
 public sealed class ConfinementTests
 {
     private const int Killed = 128 + 31; // SIGSYS
@@ -33,6 +34,10 @@ public sealed class ConfinementTests
         ("prlimit other", "302 1 0 0 0", false),
         ("ioctl TIOCSTI", "16 0 21522 0", false),
         ("ioctl KVM_CREATE_VM", "16 0 44545 0", false),
+        ("mmap executable", "9 0 4096 5 34 -1 0", false),
+        ("mprotect executable", "10 0 4096 4", false),
+        ("pkey_mprotect", "329 0 4096 1 -1", false),
+        ("shmat executable", "30 0 0 32768", false),
         ("inotify_init1", "294 0", false),
         ("shmget", "29 0 4096 512", false),
         ("move_pages other", "279 1 0 0 0 0 0", false),
@@ -135,13 +140,12 @@ public sealed class ConfinementTests
 
     private static async Task<(int Status, string Said)> ProbeAsync(string[] arguments)
     {
-        ProcessStartInfo start = new(WorkerFixture.ProgramOf("tests", "Vmm.Worker.Probe", "vmm-confinement-probe"), arguments)
+        ProcessStartInfo start = new(WorkerFixture.Published("probe", "vmm-confinement-probe"), arguments)
         {
             UseShellExecute = false,
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         };
-        start.Environment["DOTNET_EnableDiagnostics"] = "0";
         using Process process = Process.Start(start)!;
         using CancellationTokenSource limit = new(TimeSpan.FromSeconds(30));
         try

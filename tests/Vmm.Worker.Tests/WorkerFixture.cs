@@ -17,7 +17,7 @@ internal sealed class WorkerFixture : IAsyncDisposable
         Options = new WorkerLauncherOptions
         {
             Directory = Folder,
-            Program = ProgramOf("src", "Vmm.Worker", "vmm-worker"),
+            Program = Published("vmmd", "vmm-worker"),
             PoolSize = pool,
             FirstUserId = firstUser,
             Isolated = Environment.IsPrivilegedProcess,
@@ -32,9 +32,12 @@ internal sealed class WorkerFixture : IAsyncDisposable
 
     internal WorkerLauncher Launcher { get; set; }
 
-    private static string Configuration => AppContext.BaseDirectory.Contains("/Release/", StringComparison.Ordinal) ? "Release" : "Debug";
-
-    internal static string ProgramOf(string folder, string project, string name) => Path.Combine(Root, folder, project, "bin", Configuration, "net10.0", "linux-x64", name);
+    /// <summary>A program compiled ahead, as users have it: what confinement allows depends on that.</summary>
+    internal static string Published(string folder, string name)
+    {
+        string path = Path.Combine(Root, "artifacts", "publish", folder, name);
+        return File.Exists(path) ? path : throw new InvalidOperationException($"{path} is missing; 'make publish-tests' builds it");
+    }
 
     internal static CancellationToken Soon => new CancellationTokenSource(TimeSpan.FromSeconds(60)).Token;
 

@@ -249,7 +249,7 @@ public sealed class WorkerTests
             WorkerException refused = await Assert.ThrowsAsync<WorkerException>(() => worker.PrepareAsync(Soon));
             Assert.Equal("wrong-state", refused.Code);
             HelloBody hello = await worker.HelloAsync(Soon);
-            Assert.Equal(WorkerState.Idle, hello.State); // the rehearsed machine is nobody's VM
+            Assert.Equal(WorkerState.Idle, hello.State); // the empty VM is nobody's VM
             Assert.Null(hello.VmId);
         }
         finally

@@ -36,7 +36,7 @@ public static class ControlKinds
     /// <summary>Who is there? Answer <see cref="HelloBody"/>. The first request of every connection.</summary>
     public const string Hello = "hello";
 
-    /// <summary>Get ready for a VM that is not known yet, with the descriptors <c>kvm</c> and <c>kvm.rehearsal</c>; at most once, before <see cref="Create"/>, which then needs no <c>kvm</c>.</summary>
+    /// <summary>Get ready for a VM that is not known yet, with the descriptor <c>kvm</c>; at most once, before <see cref="Create"/>, which then needs no <c>kvm</c>.</summary>
     public const string Prepare = "prepare";
 
     /// <summary>Build a VM, body <see cref="CreateBody"/>, with every descriptor it needs, and give up everything else. Answer <see cref="ConfinementBody"/>.</summary>

@@ -13,12 +13,14 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
     // The VM that took a worker from the pool starts first; the next worker's start would take its CPU.
     private static readonly TimeSpan s_afterLaunch = TimeSpan.FromMilliseconds(250);
 
+    /// <summary>A worker needs nothing of the daemon's environment.</summary>
+    private static readonly Dictionary<string, string> NoEnvironment = [];
+
     private readonly CancellationTokenSource _stopping = new();
     private readonly WorkerLauncherOptions _options;
     private readonly Lock _lock = new();
     private readonly Queue<RemoteWorker> _pool = new();
     private readonly HashSet<uint> _users = [];
-    private readonly Dictionary<string, string> _environment;
     private readonly WorkerCgroups _cgroups;
     private Task _refill = Task.CompletedTask;
     private long _started, _failed;
@@ -29,7 +31,6 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
     public WorkerLauncher(WorkerLauncherOptions options)
     {
         _options = options;
-        _environment = WorkerEnvironment.Create();
         if (!OperatingSystem.IsLinux())
         {
             throw new PlatformNotSupportedException("workers need Linux with KVM");
@@ -231,7 +232,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
         {
             try
             {
-                RemoteWorker worker = new(ours, ProcessHandle.Spawn(_options.Program, Arguments(), _environment, [theirs.Handle], _options.Isolated), _options, Gone);
+                RemoteWorker worker = new(ours, ProcessHandle.Spawn(_options.Program, Arguments(), NoEnvironment, [theirs.Handle], _options.Isolated), _options, Gone);
                 string group = Guid.NewGuid().ToString();
                 worker.Ungrouped = _cgroups.Join(group, worker.ProcessId);
                 worker.Group = worker.Ungrouped is null ? group : "";

@@ -58,11 +58,7 @@ internal sealed class WorkerResources : IDisposable
     {
         try
         {
-            return Open(resources =>
-            {
-                resources.AddKvm();
-                resources.Add(ResourceNames.RehearsalKvm, KvmHandle.Open(KvmSystem.DefaultPath));
-            });
+            return Open(resources => resources.AddKvm());
         }
         catch (KernelException cause)
         {

@@ -107,9 +107,6 @@ public static class ResourceNames
     /// <summary>/dev/kvm.</summary>
     public const string Kvm = "kvm";
 
-    /// <summary>/dev/kvm opened a second time, for the rehearsal of a worker that waits for its VM.</summary>
-    public const string RehearsalKvm = "kvm.rehearsal";
-
     /// <summary>The kernel file.</summary>
     public const string Kernel = "kernel";
 

@@ -6,7 +6,7 @@ namespace Vmm.Machine.Run;
 
 /// <summary>
 /// KVM opened and a VM in it with its interrupt controllers and its boot CPU, but without memory: the part of a machine that needs nothing of the
-/// spec. A program that starts one VM makes it on a second thread while it reads spec and kernel; a warm worker has it ready.
+/// spec. A warm worker has it ready.
 /// </summary>
 public sealed class EmptyVm : IDisposable
 {
@@ -57,9 +57,6 @@ public sealed class EmptyVm : IDisposable
     /// <summary>Makes the VM on a KVM that is open already; it is owned by the VM from here on, also when this fails.</summary>
     /// <exception cref="KernelException">The kernel refused.</exception>
     public static EmptyVm Create(KvmSystem system) => new(system);
-
-    /// <summary>Calls what the building of a first machine will call, so that it finds its code bound. Any thread, beside the building.</summary>
-    public void WarmUp() => FirstUse.OfTables(SupportedCpuid);
 
     /// <inheritdoc/>
     public void Dispose()

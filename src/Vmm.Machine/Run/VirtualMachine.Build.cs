@@ -17,7 +17,7 @@ namespace Vmm.Machine.Run;
 /// <content>Putting the machine together: memory, devices, vCPUs.</content>
 public sealed partial class VirtualMachine
 {
-    private void Build(Action<string>? note, Func<EmptyVm>? prepared)
+    private void Build(Action<string>? note, EmptyVm? prepared)
     {
         // The probe times a guest loop (25 ms on an emulating KVM): beside the set-up, and only for someone who reads notes.
         Thread? probe = note is null ? null : new Thread(() => ProbeKvm(note), maxStackSize: 256 * 1024) { Name = "kvm-probe", IsBackground = true };
@@ -29,7 +29,7 @@ public sealed partial class VirtualMachine
         HostTopology host = NumaPlacement.NeedsHost(_spec) ? HostTopology.Read() : HostTopology.Unknown;
         IReadOnlyList<VnodeHome> homes = NumaPlacement.Place(_spec, host);
         Settle(homes);
-        EmptyVm kvm = Own(prepared is not null ? prepared() : EmptyVm.Create(_resources.OpenKvm()));
+        EmptyVm kvm = Own(prepared ?? EmptyVm.Create(_resources.OpenKvm()));
         MemoryMap map = MemoryMap.Create(VnodeSizes(), CpuidModel.PhysicalAddressBits(kvm.SupportedCpuid), HasHotMemory ? HotSizes() : null);
         GuestMemory memory = BuildMemory(map, homes, host);
         KvmVm vm = kvm.Vm;

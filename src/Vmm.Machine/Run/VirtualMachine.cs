@@ -46,44 +46,35 @@ public sealed partial class VirtualMachine : IDisposable
     /// <param name="spec">A validated spec.</param>
     /// <param name="console">Far side of the serial port.</param>
     /// <param name="note">Takes one-line remarks for the user, from any thread; null when nobody reads them.</param>
-    /// <param name="prepared">Waits for an empty VM to build in, asked once, when nothing else is left to do without it; the VM is owned by the machine. Null makes one.</param>
     /// <exception cref="KvmUnavailableException">No KVM, or no permission to use it.</exception>
     /// <exception cref="BootException">Kernel or initrd cannot be booted.</exception>
     /// <exception cref="BlockException">A disk cannot be opened.</exception>
     /// <exception cref="KernelException">The kernel refused a resource.</exception>
     /// <exception cref="ArgumentException">The spec asks for what this host does not have.</exception>
-    public static VirtualMachine Create(VmSpec spec, IConsoleEndpoint console, Action<string>? note = null, Func<EmptyVm>? prepared = null) =>
-        Create(spec, new PathResources(), console, note, prepared);
+    public static VirtualMachine Create(VmSpec spec, IConsoleEndpoint console, Action<string>? note = null) =>
+        Create(spec, new PathResources(), console, note, prepared: null);
 
     /// <summary>As the other, with resources that come from elsewhere; those it did not take stay the caller's.</summary>
     /// <param name="spec">A validated spec.</param>
     /// <param name="resources">Where everything comes from.</param>
     /// <param name="console">Far side of the serial port.</param>
     /// <param name="prepared">An empty VM to build in, owned by the machine from here on, also when this throws; null makes one.</param>
-    public static VirtualMachine Create(VmSpec spec, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared)
-    {
-        try
-        {
-            return Create(spec, resources, console, note: null, prepared is null ? null : () => prepared);
-        }
-        catch
-        {
-            prepared?.Dispose();
-            throw;
-        }
-    }
+    public static VirtualMachine Create(VmSpec spec, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared) =>
+        Create(spec, resources, console, note: null, prepared);
 
-    private static VirtualMachine Create(VmSpec spec, IMachineResources resources, IConsoleEndpoint console, Action<string>? note, Func<EmptyVm>? prepared)
+    private static VirtualMachine Create(VmSpec spec, IMachineResources resources, IConsoleEndpoint console, Action<string>? note, EmptyVm? prepared)
     {
-        VirtualMachine machine = new(spec.Numa is null ? spec : Projected(spec), resources, console);
+        VirtualMachine? machine = null;
         try
         {
+            machine = new VirtualMachine(spec.Numa is null ? spec : Projected(spec), resources, console);
             machine.Build(note, prepared);
             return machine;
         }
         catch
         {
-            machine.Dispose();
+            machine?.Dispose();
+            prepared?.Dispose();
             throw;
         }
     }

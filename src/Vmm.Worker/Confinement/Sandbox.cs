@@ -122,10 +122,5 @@ internal sealed class Sandbox : IMachineThreads, IDisposable
                 _missing.Add($"seccomp: {cause.Message}");
             }
         }
-
-        if (_isolated || filters)
-        {
-            RuntimePreload.LoadAll(typeof(Sandbox).Assembly);
-        }
     }
 }

@@ -9,15 +9,15 @@ namespace Vmm.Worker.Confinement;
 /// </summary>
 internal static class SyscallSets
 {
+    private const ulong ProtExec = 4; // sys/mman.h
+
     /// <summary>
-    /// What the .NET runtime does on whichever thread comes along: allocation and collection (mappings, membarrier, madvise), the compiler (executable
-    /// mappings: methods are compiled and recompiled while the VM runs, so PROT_EXEC cannot be refused; there is no file left to map, though),
-    /// suspending threads (signals to threads of its own process), starting its helpers (threads, never processes; it sets their affinity), waiting, and
-    /// reading clocks.
+    /// What the .NET runtime does on whichever thread comes along: allocation and collection (mappings, membarrier, madvise), suspending threads (signals
+    /// to threads of its own process), starting its helpers (threads, never processes; it sets their affinity), waiting, and reading clocks.
     /// </summary>
     private static readonly string[] Runtime =
     [
-        "futex", "read", "write", "close", "mmap", "munmap", "mprotect", "madvise", "mremap", "brk", "membarrier",
+        "futex", "read", "write", "close", "munmap", "madvise", "mremap", "brk", "membarrier",
         "rt_sigprocmask", "rt_sigreturn", "rt_sigaction", "sigaltstack", "gettid", "getpid", "set_robust_list", "rseq",
         "sched_yield", "sched_getaffinity", "sched_setaffinity", "sched_getscheduler", "sched_getparam", "sched_get_priority_min", "sched_get_priority_max", "getcpu", "clock_gettime", "clock_nanosleep", "nanosleep", "restart_syscall",
         "exit", "exit_group", "poll", "ppoll", "pipe2", "eventfd2", "getrandom", "getrusage", "sysinfo",
@@ -143,6 +143,9 @@ internal static class SyscallSets
     {
         SeccompFilterBuilder filter = new(SyscallAction.Refuse);
         Allow(filter, Runtime);
+        // The program is compiled ahead: no memory becomes executable any more.
+        filter.TryAdd("mmap", SyscallAction.Allow, new SyscallTest(2, ProtExec, 0));
+        filter.TryAdd("mprotect", SyscallAction.Allow, new SyscallTest(2, ProtExec, 0));
         // glibc starts threads with clone3, whose flags lie in memory where no filter sees them; without it, with clone.
         filter.TryAdd("clone3", SyscallAction.Missing);
         // CLONE_VM, CLONE_SIGHAND, CLONE_THREAD, and neither a namespace nor CLONE_PTRACE, CLONE_UNTRACED: a thread of this process.
