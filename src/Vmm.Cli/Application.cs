@@ -140,6 +140,11 @@ public sealed class Application
                 terminal.EnterRawMode();
             }
 
+            if (!arguments.Quiet && (spec.CpuQuota ?? spec.CpuWeight) is not null)
+            {
+                Note($"{spec.Name}: cpuQuota and cpuWeight are for VMs of a vmmd, which has control groups: this one gets all the time it can get");
+            }
+
             TerminalConsole console = new(terminal, !arguments.NoSerialInput, stop.Cancel);
             RunResult result = _runner(spec, console, arguments.Quiet ? null : Note, stop.Token);
             terminal.Restore();

@@ -30,7 +30,7 @@ internal static class VmVerbs
         VmInfo vm = await session.Client.ShowAsync(name, cancellation).ConfigureAwait(false);
         return session.IsJson ? session.Json(vm, RestJson.Default.VmInfo) : session.Properties(
             ("name", vm.Name), ("state", Word(vm.State)), ("id", vm.Id), ("revision", Number(vm.Revision)), ("cpus", Number(vm.Cpus)), ("memory", Size(vm.MemoryBytes)),
-            ("worker", vm.WorkerProcessId is { } pid ? Number(pid) : "-"), ("last exit", Exit(vm.LastExit)), ("restarts", vm.NextStart is { } next ? $"{vm.Restarts}, again at {Time(next)}" : Number(vm.Restarts)));
+            ("cpu limits", Limits(vm.CpuLimits)), ("worker", vm.WorkerProcessId is { } pid ? Number(pid) : "-"), ("last exit", Exit(vm.LastExit)), ("restarts", vm.NextStart is { } next ? $"{vm.Restarts}, again at {Time(next)}" : Number(vm.Restarts)));
     }
 
     internal static async Task<int> CreateAsync(DaemonSession session, string file, bool start, CancellationToken cancellation)
@@ -101,6 +101,10 @@ internal static class VmVerbs
     internal static int Done(DaemonSession session, VmInfo vm, string what) => session.Done(vm, RestJson.Default.VmInfo, $"{vm.Name} {what}");
 
     internal static string Word(VmState state) => state.ToString().ToLowerInvariant();
+
+    /// <summary><c>quota 150%, weight 200</c>.</summary>
+    internal static string Limits(CpuLimits? limits) => limits is null ? "-"
+        : (limits.QuotaPercent is { } quota ? $"quota {quota}%" : "no quota") + (limits.Weight is { } weight ? $", weight {weight}" : "");
 
     private static string Exit(WorkerExit? exit) => exit is null ? "-" : exit.Message is { } message ? $"{exit.Reason}: {message}" : exit.Reason.ToString();
 }

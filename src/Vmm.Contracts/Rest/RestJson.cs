@@ -10,6 +10,8 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(HostInfo))]
 [JsonSerializable(typeof(WorkerStats))]
 [JsonSerializable(typeof(DeviceLimits))]
+[JsonSerializable(typeof(CpuLimits))]
+[JsonSerializable(typeof(VmCpu))]
 [JsonSerializable(typeof(MemoryWish))]
 [JsonSerializable(typeof(VmMemory))]
 [JsonSerializable(typeof(VmNuma))]

@@ -64,9 +64,12 @@ internal static class Exchange
 
     internal static Task Vm(HttpContext context, VmInfo vm)
     {
-        context.Response.Headers.ETag = $"\"{vm.Revision.ToString(CultureInfo.InvariantCulture)}\"";
+        Tag(context, vm.Revision);
         return Json(context, vm, RestJson.Default.VmInfo);
     }
+
+    /// <summary>The ETag that If-Match is compared with.</summary>
+    internal static void Tag(HttpContext context, long revision) => context.Response.Headers.ETag = $"\"{revision.ToString(CultureInfo.InvariantCulture)}\"";
 
     internal static Task Json<T>(HttpContext context, T value, JsonTypeInfo<T> type) =>
         context.Response.WriteAsJsonAsync(value, type, cancellationToken: context.RequestAborted);

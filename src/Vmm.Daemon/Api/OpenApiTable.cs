@@ -39,6 +39,8 @@ internal static class OpenApiTable
         "GET /vms/{name}/memory" => new("The memory of a running VM", s_json.VmMemory),
         "PUT /vms/{name}/memory" => new("Change the memory of a running VM", s_json.VmMemory, s_json.MemoryWish),
         "PUT /vms/{name}/devices/{device}/limits" => new("Rate limits of a device until the next start", Body: s_json.DeviceLimits, Status: "204"),
+        "GET /vms/{name}/cpu" => new("A VM's time on host CPUs", s_json.VmCpu),
+        "PUT /vms/{name}/cpu" => new("Limit a running VM's time on host CPUs until its next start", s_json.VmCpu, s_json.CpuLimits),
         "GET /vms/{name}/devices" => new("Disks and network devices", s_json.DeviceList),
         "POST /vms/{name}/disks" => new("Add a disk, also while the VM runs; the body is an entry of the spec's disks", s_json.DeviceInfo, Status: "201", IsSpec: true),
         "POST /vms/{name}/nets" => new("Add a network device, also while the VM runs; the body is an entry of the spec's nets", s_json.DeviceInfo, Status: "201", IsSpec: true),

@@ -73,7 +73,7 @@ public sealed partial class ManagedVm : IDisposable
         {
             lock (_gate)
             {
-                return new VmInfo(_record.Id, _record.Name, _state, _record.Revision, _spec?.Cpus ?? 0, _spec?.Memory ?? ByteSize.Zero, _worker?.ProcessId, _record.LastExit, _plan.Restarts, _nextStart, _worker?.Confinement);
+                return new VmInfo(_record.Id, _record.Name, _state, _record.Revision, _spec?.Cpus ?? 0, _spec?.Memory ?? ByteSize.Zero, _worker?.ProcessId, _record.LastExit, _plan.Restarts, _nextStart, _worker?.Confinement, CpuLimits);
             }
         }
     }
@@ -94,6 +94,7 @@ public sealed partial class ManagedVm : IDisposable
             Become(unfinished ? VmState.Starting : worker.State == WorkerState.Paused ? VmState.Paused : VmState.Running);
         }
 
+        LearnCpu(worker);
         Watch(worker);
         if (!unfinished)
         {
@@ -238,7 +239,12 @@ public sealed partial class ManagedVm : IDisposable
         }
     }
 
-    internal async Task<WorkerStats> StatsAsync(CancellationToken cancellation) => TapCounters.Fill(await Call(() => Alive().GetStatsAsync(cancellation)).ConfigureAwait(false));
+    internal async Task<WorkerStats> StatsAsync(CancellationToken cancellation)
+    {
+        IWorker worker = Alive();
+        WorkerStats counted = await Call(() => worker.GetStatsAsync(cancellation)).ConfigureAwait(false);
+        return TapCounters.Fill(counted) with { Throttling = worker.CpuThrottling };
+    }
 
     internal Task LimitAsync(LimitsBody limits, CancellationToken cancellation) => Call(() => Alive().LimitAsync(limits, cancellation));
 
