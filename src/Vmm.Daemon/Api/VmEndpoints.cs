@@ -122,7 +122,7 @@ internal static class VmEndpoints
 
         await using Stream console = await vm.OpenConsoleAsync(context.RequestAborted).ConfigureAwait(false);
         using WebSocket socket = await context.WebSockets.AcceptWebSocketAsync().ConfigureAwait(false);
-        using CancellationTokenSource welcome = Exchange.WhileWelcome(context);
-        await ConsoleBridge.RunAsync(socket, console, welcome.Token, context.RequestAborted).ConfigureAwait(false);
+        using Welcome welcome = WhileWelcome(context);
+        await ConsoleBridge.RunAsync(socket, console, welcome, context.RequestAborted).ConfigureAwait(false);
     }
 }
