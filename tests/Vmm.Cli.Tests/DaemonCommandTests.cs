@@ -245,6 +245,19 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
     }
 
     [Fact]
+    public void The_log_level_is_shown_and_changed()
+    {
+        Assert.Equal(0, Execute("host", "log-level", "debug"));
+        Assert.Equal("debug\n", _out.ToString());
+        Assert.Equal(0, Execute("host", "log-level"));
+        Assert.Equal("debug\n", _out.ToString());
+        Assert.Equal(2, Execute("host", "log-level", "loud"));
+        Assert.Contains("loud: expected one of debug, information", _error.ToString(), StringComparison.Ordinal);
+        Assert.Equal(0, Execute("host", "log-level", "error", "-o", "json"));
+        Assert.Equal("{\"level\":\"error\"}\n", _out.ToString());
+    }
+
+    [Fact]
     public void A_graceful_stop_asks_the_guest_and_then_pulls_the_plug()
     {
         Create();

@@ -244,6 +244,24 @@ public sealed class AccessTests
     }
 
     [Fact]
+    public async Task What_a_certificate_has_open_ends_when_the_settings_do_not_name_it_any_more()
+    {
+        using Authority ours = new("ours");
+        using X509Certificate2 ada = ours.Client("ada"), bob = ours.Client("bob");
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder => ours.Options(folder, ("ada", Role.Admin, ada), ("bob", Role.Operator, bob)));
+        await daemon.CreateAsync("web1");
+        await daemon.Client.DoAsync("web1", "start", s_none);
+        using VmmClient client = new(daemon.Host.TlsAddress!, null, ada, ours.Trusted), other = new(daemon.Host.TlsAddress!, null, bob, ours.Trusted);
+        using WebSocket console = await client.ConsoleAsync("web1", s_none), stays = await other.ConsoleAsync("web1", s_none);
+        await EchoAsync(console);
+
+        daemon.Host.Reload(daemon.Options with { Certificates = [.. daemon.Options.Certificates.Where(c => c.Name is "bob")] }, "");
+        await EndsAsync(console, "the certificate was revoked");
+        Assert.Equal("unauthenticated", (await DaemonFixture.RefusedAsync(() => client.ListAsync(s_none))).Code);
+        await EchoAsync(stays);
+    }
+
+    [Fact]
     public async Task A_token_that_is_deleted_between_its_request_and_the_answer_keeps_nothing_open()
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();

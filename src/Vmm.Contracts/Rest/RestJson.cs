@@ -22,6 +22,7 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(DeviceList))]
 [JsonSerializable(typeof(BalancerInfo))]
 [JsonSerializable(typeof(BalancerWish))]
+[JsonSerializable(typeof(LogSettings))]
 [JsonSerializable(typeof(DaemonEvent))]
 [JsonSerializable(typeof(EventList))]
 [JsonSerializable(typeof(TokenList))]

@@ -200,6 +200,13 @@ public sealed partial class VmmClient : IDisposable
     /// <summary>The daemon's host.</summary>
     public Task<HostInfo> HostAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "host", null, RestJson.Default.HostInfo, cancellation);
 
+    /// <summary>What the daemon logs.</summary>
+    public Task<LogSettings> LogAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "log", null, RestJson.Default.LogSettings, cancellation);
+
+    /// <summary>Changes what the daemon logs, until its next start.</summary>
+    public Task<LogSettings> SetLogAsync(LogSettings settings, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Put, "log", JsonSerializer.Serialize(settings, RestJson.Default.LogSettings), RestJson.Default.LogSettings, cancellation);
+
     /// <summary>A running VM's serial console: binary messages both ways.</summary>
     public async Task<WebSocket> ConsoleAsync(string name, CancellationToken cancellation)
     {
