@@ -45,12 +45,11 @@ public sealed class Application
         ParseResult parsed = CommandTree.Create(this).Parse(Remote.WaitOption.Separate(args));
         if (parsed.Errors.Count > 0)
         {
-            foreach (System.CommandLine.Parsing.ParseError error in parsed.Errors)
+            foreach (string line in UsageErrors.Of(parsed))
             {
-                Fail(error.Message);
+                Fail(line);
             }
 
-            Fail("try: vmmctl --help");
             return ExitCodes.Usage;
         }
 
