@@ -40,12 +40,11 @@ public sealed class Application
         ParseResult parsed = CommandTree.Create(this).Parse(Remote.WaitOption.Separate(args));
         if (parsed.Errors.Count > 0)
         {
-            foreach (System.CommandLine.Parsing.ParseError error in parsed.Errors)
+            foreach (string line in UsageErrors.Of(parsed))
             {
-                Fail(error.Message);
+                Fail(line);
             }
 
-            Fail("try: vmmctl --help");
             return ExitCodes.Usage;
         }
 
@@ -132,6 +131,11 @@ public sealed class Application
             if (!arguments.NoSerialInput)
             {
                 terminal.EnterRawMode();
+            }
+
+            if (!arguments.Quiet && (spec.CpuQuota ?? spec.CpuWeight) is not null)
+            {
+                Note($"{spec.Name}: cpuQuota and cpuWeight are for VMs of a vmmd, which has control groups: this one gets all the time it can get");
             }
 
             TerminalConsole console = new(terminal, !arguments.NoSerialInput, stop.Cancel);

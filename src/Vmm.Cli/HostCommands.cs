@@ -20,6 +20,8 @@ internal static class HostCommands
                 : LocalNuma.Read()));
         Option<string?> set = new("--set") { Description = "Switch it until the daemon's next start (for good: balancer in vmmd.yaml)", HelpName = "on|off|dry-run" };
         host.Add("balancer", "What the balancer of memory sees and decides", [set], (session, parsed, cancellation) => BalancerView.RunAsync(session, parsed.GetValue(set), cancellation));
+        Argument<string?> level = new("level") { Description = "Change it until the daemon's next start (for good: logLevel in vmmd.yaml)", Arity = ArgumentArity.ZeroOrOne, HelpName = "debug|information|warning|error" };
+        host.Add("log-level", "The least severe that the daemon logs; with a level, change it", [level], (session, parsed, cancellation) => LogLevelView.RunAsync(session, parsed.GetValue(level), cancellation));
         return host.Command;
     }
 

@@ -5,6 +5,7 @@ using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 using Serilog;
+using Vmm.Contracts.Rest;
 using Vmm.Daemon.Access;
 using Vmm.Daemon.Api;
 using Vmm.Daemon.Balancer;
@@ -25,6 +26,10 @@ public sealed class DaemonHost : IAsyncDisposable
     private readonly VmManager _vms;
     private readonly AuditLog _audit;
     private Jobs? _jobs;
+    private LogControl? _logLevel;
+    private Gatekeeper? _gate;
+    private DaemonOptions _options = new();
+    private Microsoft.Extensions.Logging.ILogger? _log;
     private BalancerService? _balancer;
 
     /// <summary>The balancer.</summary>
@@ -80,7 +85,8 @@ public sealed class DaemonHost : IAsyncDisposable
     {
         // Settings come from the command line alone: without this the builder would watch the current folder, whatever that is, for an appsettings.json.
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory, Args = ["--hostBuilder:reloadConfigOnChange=false"] });
-        builder.Logging.ClearProviders().SetMinimumLevel(options.Log.Level).AddSerilog(LogSetup.Create(options.Log), dispose: true);
+        LogLevelSwitch levels = new(options.Log.Level);
+        builder.Logging.ClearProviders().SetMinimumLevel(LogLevel.Debug).AddSerilog(LogSetup.Create(options.Log, levels: levels), dispose: true); // Serilog decides
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
@@ -116,12 +122,16 @@ public sealed class DaemonHost : IAsyncDisposable
             await vms.LoadAsync(cancellation).ConfigureAwait(false);
             TokenStore tokens = new(inventory);
             DaemonMetrics metrics = new(vms);
-            web.UseMiddleware<RequestGuard>(new Gatekeeper(options, tokens), audit, metrics);
+            host._gate = new Gatekeeper(options, tokens);
+            host._log = logs.CreateLogger<DaemonHost>();
+            host._options = options;
+            host._logLevel = new LogControl(levels, vms.Events, host._log);
+            web.UseMiddleware<RequestGuard>(host._gate, audit, metrics);
             web.UseWebSockets();
             host._jobs = new Jobs(inventory, vms.Events, logs.CreateLogger<Jobs>());
             host._balancer = new BalancerService(vms, options.Balancer, logs.CreateLogger<BalancerService>());
             metrics.Balancer = host._balancer;
-            Endpoints.Map(web, vms, tokens, metrics, host._jobs, new DiskFolder(options.DisksFolder, vms), host._balancer);
+            Endpoints.Map(web, vms, tokens, metrics, host._jobs, new DiskFolder(options.DisksFolder, vms), host._balancer, host._logLevel);
             host.Routes = ((IEndpointRouteBuilder)web).DataSources;
             await web.StartAsync(cancellation).ConfigureAwait(false);
             if (!ServiceManager.PassesSocket)
@@ -131,7 +141,7 @@ public sealed class DaemonHost : IAsyncDisposable
 
             await host.AutostartOnceAsync(options, cancellation).ConfigureAwait(false);
             host._balancer.Start();
-            DaemonLog.Listening(logs.CreateLogger<DaemonHost>(), DaemonOptions.Version, options.SocketPath);
+            DaemonLog.Listening(host._log, DaemonOptions.Version, options.SocketPath);
             return host;
         }
         catch
@@ -150,6 +160,29 @@ public sealed class DaemonHost : IAsyncDisposable
             await _vms.AutostartAsync(cancellation).ConfigureAwait(false);
             await File.WriteAllTextAsync(mark, "", cancellation).ConfigureAwait(false);
         }
+    }
+
+    /// <summary>Takes over what can change while the daemon runs: the log level, the balancer's mode, and who the client certificates are.</summary>
+    /// <param name="next">The settings as they are now; null when they are not sound.</param>
+    /// <param name="problem">Why they are not.</param>
+    public void Reload(DaemonOptions? next, string problem)
+    {
+        if (next is null)
+        {
+            DaemonLog.NotReread(_log!, problem);
+            return;
+        }
+
+        _logLevel!.Set(next.Log.Level);
+        _balancer!.Set(new BalancerWish(next.Balancer.Enabled, next.Balancer.DryRun));
+        _gate!.Replace(next.Certificates);
+        DaemonOptions same = _options with
+        {
+            Log = _options.Log with { Level = next.Log.Level },
+            Balancer = _options.Balancer with { Enabled = next.Balancer.Enabled, DryRun = next.Balancer.DryRun },
+            Certificates = next.Certificates,
+        };
+        DaemonLog.Reread(_log!, same == next ? "" : "; what else has changed waits for the daemon's next start");
     }
 
     /// <summary>Returns when the process was asked to end.</summary>

@@ -66,6 +66,15 @@ internal static partial class DaemonLog
     [LoggerMessage(23, LogLevel.Error, "a round of the balancer failed")]
     internal static partial void BalancerFault(ILogger log, Exception error);
 
+    [LoggerMessage(24, LogLevel.Information, "the log level is {Level} (was {Before})")]
+    internal static partial void LogLevelSet(ILogger log, string level, string before);
+
+    [LoggerMessage(25, LogLevel.Warning, "SIGHUP: the settings were not read again, all stays as it is: {Problem}")]
+    internal static partial void NotReread(ILogger log, string problem);
+
+    [LoggerMessage(26, LogLevel.Information, "SIGHUP: log level, balancer and principals are as the settings say{Rest}")]
+    internal static partial void Reread(ILogger log, string rest);
+
     [LoggerMessage(30, LogLevel.Error, "job {Kind} of {Target} ({Id}) failed")]
     internal static partial void JobFault(ILogger log, Exception error, string kind, string target, string id);
 

@@ -179,7 +179,7 @@ public sealed record DaemonOptions
                     return this with { Log = Log with { Level = level } };
                 }
 
-                problem = "expected debug, information, warning or error";
+                problem = "expected " + LogOptions.Levels;
                 return null;
             case "logFormat":
                 if (value is "text" or "json")

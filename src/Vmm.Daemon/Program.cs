@@ -26,6 +26,7 @@ if (args is ["--help" or "-h"])
           --certificate FILE, --key FILE       the daemon's certificate and key (PEM), and
           --client-ca FILE                     authorities of client certificates (PEM); who they are is in the config's principals
 
+        SIGHUP reads the settings again: log level, balancer (on, off, dry-run) and principals change at once, the rest with the next start.
         SIGTERM ends the daemon; the VMs go on, and the next daemon takes them over.
         """);
     return 0;
@@ -51,16 +52,26 @@ void Signalled(PosixSignalContext context)
 }
 
 using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Signalled);
+DaemonHost? running = null;
+void Reread(PosixSignalContext context)
+{
+    context.Cancel = true; // a terminal that closes is no reason to end either
+    Volatile.Read(ref running)?.Reload(DaemonOptions.Parse(args, out string wrong), wrong);
+}
+
+using PosixSignalRegistration hangup = PosixSignalRegistration.Create(PosixSignal.SIGHUP, Reread);
 using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Signalled);
 try
 {
     DaemonHost.MakeFolders(options);
     await using WorkerLauncher launcher = new(options.Launcher());
     await using DaemonHost host = await DaemonHost.StartAsync(options, launcher, stop.Token);
+    Volatile.Write(ref running, host);
     ServiceManager.Tell("READY=1");
     Task watchdog = Watchdog.RunAsync(options.SocketPath, stop.Token);
     await host.WaitAsync(stop.Token);
     await watchdog;
+    Volatile.Write(ref running, null);
     ServiceManager.Tell("STOPPING=1");
     return 0;
 }

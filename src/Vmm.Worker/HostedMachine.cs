@@ -154,7 +154,8 @@ internal sealed partial class HostedMachine : IDisposable
         }
         catch (ArgumentException cause)
         {
-            throw new RequestException("limits-impossible", cause.Message, cause);
+            // What a programmer wants to know more is nothing for the user.
+            throw new RequestException("limits-impossible", cause.Message.Replace($" (Parameter '{cause.ParamName}')", "", StringComparison.Ordinal), cause);
         }
     }
 

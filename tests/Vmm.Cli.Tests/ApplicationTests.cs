@@ -88,6 +88,27 @@ public sealed class ApplicationTests : IDisposable
         Assert.All(_error.ToString().TrimEnd().Split('\n'), line => Assert.StartsWith("vmmctl: ", line, StringComparison.Ordinal));
     }
 
+    [Theory]
+    [InlineData("vm strt a", "vm: strt: no such command; did you mean start?", "try: vmmctl vm --help")]
+    [InlineData("vms list", "vms: no such command; did you mean vm?", "try: vmmctl --help")]
+    [InlineData("vm", "vm: say what to do: list, show, create", "try: vmmctl vm --help")]
+    [InlineData("vm start", "vm start: NAME is missing", "try: vmmctl vm start --help")]
+    [InlineData("vm start a b", "vm start: b: one word too many", "try: vmmctl vm start --help")]
+    [InlineData("vm stop a --gracefull", "vm stop: --gracefull: no such option; did you mean --graceful?", "try: vmmctl vm stop --help")]
+    [InlineData("vm create", "--file", "try: vmmctl vm create --help")]
+    [InlineData("vm memory a --vnode x", "--vnode x: expected a number", "try: vmmctl vm memory --help")]
+    [InlineData("events --after x", "--after x: expected a number", "try: vmmctl events --help")]
+    [InlineData("token create a --role root", "--role root: expected viewer, operator or admin", "try: vmmctl token create --help")]
+    [InlineData("vm show a -o xml", "xml", "try: vmmctl vm show --help")]
+    public void A_command_that_is_none_says_what_was_meant_and_where_to_read_on(string args, string message, string last)
+    {
+        Assert.Equal(ExitCodes.Usage, Execute(args.Split(' ')));
+        string[] lines = _error.ToString().TrimEnd().Split('\n');
+        Assert.StartsWith("vmmctl: ", lines[0], StringComparison.Ordinal);
+        Assert.Contains(message, lines[0], StringComparison.Ordinal);
+        Assert.Equal(["vmmctl: " + last], lines[1..]);
+    }
+
     [Fact]
     public void Missing_kernel_is_bad_usage()
     {

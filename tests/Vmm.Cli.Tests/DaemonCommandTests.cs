@@ -210,6 +210,54 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
     }
 
     [Fact]
+    public void Cpu_time_is_limited_shown_and_set_free()
+    {
+        Create();
+        Assert.Equal(1, Execute("vm", "limit", "web1", "cpu", "--quota", "50%"));
+        Assert.Contains("web1 is Defined", _error.ToString(), StringComparison.Ordinal);
+        Assert.Equal(0, Execute("vm", "start", "web1"));
+        Assert.Equal(0, Execute("vm", "limit", "web1", "cpu", "--quota", "150%", "--weight", "200"));
+        Assert.Equal("web1: cpu: quota 150%, weight 200\n", _out.ToString());
+        Assert.Equal(0, Execute("vm", "show", "web1"));
+        Assert.Matches("(?m)^cpu limits: +quota 150%, weight 200$", _out.ToString());
+        Assert.Equal(0, Execute("vm", "stats", "web1"));
+        Assert.Contains("cpu quota used up in 30 of 40 periods, waited 2500 ms", _out.ToString(), StringComparison.Ordinal);
+        Assert.Equal(0, Execute("-o", "json", "vm", "limit", "web1", "cpu", "--none"));
+        using JsonDocument free = JsonDocument.Parse(_out.ToString());
+        Assert.Equal((100, false), (free.RootElement.GetProperty("weight").GetInt32(), free.RootElement.TryGetProperty("quotaPercent", out _)));
+    }
+
+    [Theory]
+    [InlineData("cpu --quota 150", "percent of one CPU")]
+    [InlineData("cpu --quota 0%", "1 to 100000 percent")]
+    [InlineData("cpu --weight 10001", "weight of 1 to 10000")]
+    [InlineData("cpu", "--quota, --weight or both")]
+    [InlineData("cpu --none --quota 5%", "--quota, --weight or both")]
+    [InlineData("cpu --bandwidth 1MiB", "not with cpu")]
+    [InlineData("disk0 --quota 5%", "go with cpu, not with disk0")]
+    [InlineData("disk0", "--bandwidth, --operations or both")]
+    public void A_limit_that_makes_no_sense_is_bad_usage(string limit, string message)
+    {
+        Create();
+        Assert.Equal(0, Execute("vm", "start", "web1"));
+        Assert.Equal(2, Execute(["vm", "limit", "web1", .. limit.Split(' ')]));
+        Assert.Contains(message, _error.ToString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void The_log_level_is_shown_and_changed()
+    {
+        Assert.Equal(0, Execute("host", "log-level", "debug"));
+        Assert.Equal("debug\n", _out.ToString());
+        Assert.Equal(0, Execute("host", "log-level"));
+        Assert.Equal("debug\n", _out.ToString());
+        Assert.Equal(2, Execute("host", "log-level", "loud"));
+        Assert.Contains("loud: expected one of debug, information", _error.ToString(), StringComparison.Ordinal);
+        Assert.Equal(0, Execute("host", "log-level", "error", "-o", "json"));
+        Assert.Equal("{\"level\":\"error\"}\n", _out.ToString());
+    }
+
+    [Fact]
     public void A_graceful_stop_asks_the_guest_and_then_pulls_the_plug()
     {
         Create();

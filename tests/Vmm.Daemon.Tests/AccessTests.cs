@@ -221,6 +221,87 @@ public sealed class AccessTests
         Assert.True((await stays.ReceiveAsync(buffer.AsMemory(), deadline.Token)).Count > 0);
     }
 
+    [Fact]
+    public async Task What_a_token_has_open_ends_when_it_is_deleted_and_other_tokens_stay()
+    {
+        using Authority ours = new("ours");
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder => ours.Options(folder));
+        await daemon.CreateAsync("web1");
+        await daemon.Client.DoAsync("web1", "start", s_none);
+        NewToken going = await daemon.Client.CreateTokenAsync(new TokenWish("going", "admin"), s_none), staying = await daemon.Client.CreateTokenAsync(new TokenWish("staying", "admin"), s_none);
+        using VmmClient client = new(daemon.Host.TlsAddress!, going.Token, null, ours.Trusted), other = new(daemon.Host.TlsAddress!, staying.Token, null, ours.Trusted);
+        using WebSocket console = await client.ConsoleAsync("web1", s_none), stays = await other.ConsoleAsync("web1", s_none);
+        Task<int> events = CountAsync(client.EventsAsync(null, s_none));
+        await EchoAsync(console);
+        Assert.False(events.IsCompleted);
+
+        await daemon.Client.DeleteTokenAsync(going.Info.Id, s_none);
+        await EndsAsync(console, "the token was revoked");
+        using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(30));
+        _ = await events.WaitAsync(deadline.Token);
+        Assert.Equal("unauthenticated", (await DaemonFixture.RefusedAsync(() => client.ListAsync(s_none))).Code);
+        await EchoAsync(stays);
+    }
+
+    [Fact]
+    public async Task What_a_certificate_has_open_ends_when_the_settings_do_not_name_it_any_more()
+    {
+        using Authority ours = new("ours");
+        using X509Certificate2 ada = ours.Client("ada"), bob = ours.Client("bob");
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder => ours.Options(folder, ("ada", Role.Admin, ada), ("bob", Role.Operator, bob)));
+        await daemon.CreateAsync("web1");
+        await daemon.Client.DoAsync("web1", "start", s_none);
+        using VmmClient client = new(daemon.Host.TlsAddress!, null, ada, ours.Trusted), other = new(daemon.Host.TlsAddress!, null, bob, ours.Trusted);
+        using WebSocket console = await client.ConsoleAsync("web1", s_none), stays = await other.ConsoleAsync("web1", s_none);
+        await EchoAsync(console);
+
+        daemon.Host.Reload(daemon.Options with { Certificates = [.. daemon.Options.Certificates.Where(c => c.Name is "bob")] }, "");
+        await EndsAsync(console, "the certificate was revoked");
+        Assert.Equal("unauthenticated", (await DaemonFixture.RefusedAsync(() => client.ListAsync(s_none))).Code);
+        await EchoAsync(stays);
+    }
+
+    [Fact]
+    public async Task A_token_that_is_deleted_between_its_request_and_the_answer_keeps_nothing_open()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        await daemon.StopDaemonAsync();
+        using (Inventory.VmInventory inventory = Inventory.VmInventory.Open(Path.Combine(daemon.Options.StateFolder, "inventory.db")))
+        {
+            TokenStore store = new(inventory);
+            NewToken token = store.Create("brief", Role.Admin, TimeSpan.FromDays(1));
+            CancellationToken early = store.Watch(token.Info.Id);
+            Assert.False(early.IsCancellationRequested);
+            Assert.True(store.Remove(token.Info.Id));
+            Assert.True(SpinWait.SpinUntil(() => early.IsCancellationRequested, TimeSpan.FromSeconds(30)));
+            using Welcome late = new(new Principal("token:brief", Role.Admin) { Watch = () => store.Watch(token.Info.Id) }, s_none);
+            Assert.True(late.Over.IsCancellationRequested);
+            Assert.Equal("the token was revoked", late.Reason);
+            Assert.False(store.Remove(token.Info.Id));
+        }
+
+        await daemon.StartDaemonAsync();
+    }
+
+    private static async Task EchoAsync(WebSocket console)
+    {
+        using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(30));
+        await console.SendAsync("echo"u8.ToArray(), WebSocketMessageType.Binary, endOfMessage: true, deadline.Token);
+        Assert.True((await console.ReceiveAsync(new byte[64].AsMemory(), deadline.Token)).Count > 0);
+    }
+
+    private static async Task EndsAsync(WebSocket console, string why)
+    {
+        using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(30));
+        ValueWebSocketReceiveResult last;
+        do
+        {
+            last = await console.ReceiveAsync(new byte[64].AsMemory(), deadline.Token);
+        }
+        while (last.MessageType != WebSocketMessageType.Close);
+        Assert.Equal((WebSocketCloseStatus.PolicyViolation, why), (console.CloseStatus, console.CloseStatusDescription));
+    }
+
     private static async Task<int> CountAsync(IAsyncEnumerable<DaemonEvent> events)
     {
         int count = 0;

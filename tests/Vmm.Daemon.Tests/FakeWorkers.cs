@@ -15,6 +15,9 @@ internal sealed class FakeWorkers : IWorkerLauncher
 
     internal TimeSpan LaunchTime { get; set; }
 
+    /// <summary>Why this host cannot limit CPU time; null when it can.</summary>
+    internal string? NoCpuLimits { get; set; }
+
     public async Task<IWorker> LaunchAsync(string vmId, VmSpec spec, CancellationToken cancellation)
     {
         await Task.Delay(LaunchTime, cancellation);
@@ -23,8 +26,13 @@ internal sealed class FakeWorkers : IWorkerLauncher
             throw refused;
         }
 
-        FakeWorker worker = new(vmId, 1000 + Alive.Count, () => Alive.TryRemove(vmId, out _));
+        FakeWorker worker = new(vmId, 1000 + Alive.Count, () => Alive.TryRemove(vmId, out _)) { NoCpuLimits = NoCpuLimits };
         worker.Give(spec);
+        if ((spec.CpuQuota ?? spec.CpuWeight) is not null)
+        {
+            worker.LimitCpu(new CpuLimits(spec.CpuQuota, spec.CpuWeight), expected: true);
+        }
+
         return Alive.TryAdd(vmId, worker) ? worker : throw new InvalidOperationException("two workers for one VM");
     }
 
@@ -82,6 +90,23 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
         Task.FromResult(new WorkerStats(12, 34, 56, [new DiskStats("disk0", 1, 512, 2, 1024, 3, 0)], []));
 
     private ulong _asked = 64 << 20, _present = 64 << 20;
+
+    internal string? NoCpuLimits { get; init; }
+
+    private CpuLimits _cpu = new();
+
+    public CpuLimits? CpuLimits => NoCpuLimits is null ? _cpu : null;
+
+    public CpuThrottling? CpuThrottling => NoCpuLimits is null ? new CpuThrottling(40, 30, 2500) : null;
+
+    public ConfinementBody? Confinement { get; private set; }
+
+    public string? LimitCpu(CpuLimits limits, bool expected)
+    {
+        _cpu = NoCpuLimits is null ? limits : _cpu;
+        Confinement = expected && NoCpuLimits is not null ? new ConfinementBody([], ["cpu-limits: " + NoCpuLimits]) : Confinement;
+        return NoCpuLimits;
+    }
 
     public LimitsBody? Limits { get; private set; }
 

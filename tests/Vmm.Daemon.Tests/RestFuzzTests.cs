@@ -26,6 +26,8 @@ public sealed partial class RestFuzzTests
         ["POST /api/v1/vms/{name}/nets"] = ["tap: tap1\n", "{tap: tap2, mac: \"52:54:00:12:34:56\"}"],
         ["POST /api/v1/vms/{name}/vnodes/{vnode}/rehome"] = ["""{"hostNodes":"0","bytesPerSecond":1000000}"""],
         ["PUT /api/v1/balancer"] = ["""{"enabled":true,"dryRun":true}""", """{"enabled":false}"""],
+        ["PUT /api/v1/log"] = ["""{"level":"error"}"""],
+        ["PUT /api/v1/vms/{name}/cpu"] = ["""{"quotaPercent":150,"weight":200}""", "{}"],
         ["POST /api/v1/disks"] = ["""{"name":"a.img","sizeBytes":1048576,"format":"raw","preallocate":false}"""],
         ["POST /api/v1/tokens"] = ["""{"name":"ann","role":"viewer","days":3}"""],
     };

@@ -389,7 +389,7 @@ public sealed class WorkerTests
     }
 
     private static string[] Groups(string root, string id) =>
-        [.. ((string[])[$"{root}/memory/vmm/{id}", $"{root}/pids/vmm/{id}", $"{root}/vmm/{id}"]).Where(Directory.Exists)];
+        [.. ((string[])[$"{root}/memory/vmm/{id}", $"{root}/pids/vmm/{id}", $"{root}/cpu/vmm/{id}", $"{root}/vmm/{id}"]).Where(Directory.Exists)];
 
     private static int Number(IWorker worker, string field) => int.Parse(Status($"/proc/{worker.ProcessId}")[field].Split('\t')[0], CultureInfo.InvariantCulture);
 

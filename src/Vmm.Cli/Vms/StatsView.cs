@@ -42,6 +42,11 @@ internal static class StatsView
     private static void Totals(TextWriter output, WorkerStats stats)
     {
         output.WriteLine($"cpu {Number(stats.CpuMilliseconds)} ms, resident {Size((ulong)stats.ResidentBytes)}, exits {Number(stats.Exits)}");
+        if (stats.Throttling is { Periods: > 0 } throttling)
+        {
+            output.WriteLine($"cpu quota used up in {Number(throttling.ThrottledPeriods)} of {Number(throttling.Periods)} periods, waited {Number(throttling.ThrottledMilliseconds)} ms");
+        }
+
         if (stats.Disks.Count > 0)
         {
             Disks(output, stats);

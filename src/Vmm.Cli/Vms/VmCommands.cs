@@ -44,8 +44,12 @@ internal static class VmCommands
         Option<string?> bandwidth = new("--bandwidth") { Description = "Bytes a second, e.g. 100MiB", HelpName = "size" };
         Option<long?> operations = new("--operations") { Description = "Requests or frames a second", HelpName = "N" };
         Option<bool> none = new("--none") { Description = "No limit" };
-        vm.Add("limit", "Limit a disk or network device of a running VM, until its next start", [name, device, bandwidth, operations, none], (session, parsed, cancellation) =>
-            LimitVerb.RunAsync(session, parsed.GetValue(name)!, parsed.GetValue(device)!, parsed.GetValue(bandwidth), parsed.GetValue(operations), parsed.GetValue(none), cancellation));
+        Argument<string> limited = new("device") { Description = "disk0, net1, …; cpu for its time on host CPUs" };
+        Option<string?> quota = new("--quota") { Description = "With cpu: most time, in percent of one host CPU, e.g. 150%", HelpName = "percent" };
+        Option<int?> weight = new("--weight") { Description = "With cpu: share beside other VMs, 1 to 10000; 100 by default", HelpName = "N" };
+        vm.Add("limit", "Limit a disk, a network device or the CPU time of a running VM, until its next start", [name, limited, bandwidth, operations, quota, weight, none], (session, parsed, cancellation) =>
+            LimitVerb.RunAsync(session, parsed.GetValue(name)!, parsed.GetValue(limited)!,
+                new LimitWish(parsed.GetValue(bandwidth), parsed.GetValue(operations), parsed.GetValue(quota), parsed.GetValue(weight), parsed.GetValue(none)), cancellation));
         Option<string?> disk = new("--disk") { Description = "A disk, as 'vmmctl run --disk' takes it", HelpName = "path[,ro][,queues=N][,serial=S][,cache=direct|buffered]" };
         Option<string?> net = new("--net") { Description = "A network device, as 'vmmctl run --net' takes it", HelpName = "tap=NAME[,mac=M][,queues=N]" };
         Option<bool> temporary = new("--temporary") { Description = "Leave the stored spec as it is: the next start does not know of this change" };

@@ -30,14 +30,23 @@ internal static class VmVerbs
         VmInfo vm = await session.Client.ShowAsync(name, cancellation).ConfigureAwait(false);
         return session.IsJson ? session.Json(vm, RestJson.Default.VmInfo) : session.Properties(
             ("name", vm.Name), ("state", Word(vm.State)), ("id", vm.Id), ("revision", Number(vm.Revision)), ("cpus", Number(vm.Cpus)), ("memory", Size(vm.MemoryBytes)),
-            ("worker", vm.WorkerProcessId is { } pid ? Number(pid) : "-"), ("last exit", Exit(vm.LastExit)), ("restarts", vm.NextStart is { } next ? $"{vm.Restarts}, again at {Time(next)}" : Number(vm.Restarts)));
+            ("cpu limits", Limits(vm.CpuLimits)), ("worker", vm.WorkerProcessId is { } pid ? Number(pid) : "-"), ("confined", Confined(vm.Confinement)), ("last exit", Exit(vm.LastExit)), ("restarts", vm.NextStart is { } next ? $"{vm.Restarts}, again at {Time(next)}" : Number(vm.Restarts)));
     }
 
     internal static async Task<int> CreateAsync(DaemonSession session, string file, bool start, CancellationToken cancellation)
     {
-        string yaml = await File.ReadAllTextAsync(file, cancellation).ConfigureAwait(false);
+        string yaml;
+        try
+        {
+            yaml = await File.ReadAllTextAsync(file, cancellation).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
+        {
+            throw new UsageException($"{file}: does not exist");
+        }
+
         VmInfo vm = await session.Client.CreateAsync(yaml, Path.GetDirectoryName(Path.GetFullPath(file))!, cancellation).ConfigureAwait(false);
-        return start ? await DoAsync(session, vm.Name, "start", cancellation).ConfigureAwait(false) : Done(session, vm, "is defined");
+        return start ? await DoAsync(session, vm.Name, "start", cancellation).ConfigureAwait(false) : Done(session, vm, vm.State == VmState.Defined ? "is defined" : "is there already with this spec, and is " + Word(vm.State));
     }
 
     internal static async Task<int> DeleteAsync(DaemonSession session, string name, bool force, CancellationToken cancellation)
@@ -101,6 +110,18 @@ internal static class VmVerbs
     internal static int Done(DaemonSession session, VmInfo vm, string what) => session.Done(vm, RestJson.Default.VmInfo, $"{vm.Name} {what}");
 
     internal static string Word(VmState state) => state.ToString().ToLowerInvariant();
+
+    /// <summary><c>quota 150%, weight 200</c>.</summary>
+    internal static string Limits(CpuLimits? limits) => limits is null ? "-"
+        : (limits.QuotaPercent is { } quota ? $"quota {quota}%" : "no quota") + (limits.Weight is { } weight ? $", weight {weight}" : "");
+
+    /// <summary>What keeps its worker in bounds does, or what does not.</summary>
+    private static string Confined(ConfinementBody? confinement) => confinement switch
+    {
+        null => "-",
+        { Missing.Count: 0 } => "yes",
+        _ => "not wholly: " + string.Join("; ", confinement.Missing),
+    };
 
     private static string Exit(WorkerExit? exit) => exit is null ? "-" : exit.Message is { } message ? $"{exit.Reason}: {message}" : exit.Reason.ToString();
 }

@@ -112,7 +112,7 @@ public sealed record StateBody(WorkerState State);
 public sealed record HelloBody(string? VmId, WorkerState State, ConfinementBody Confinement);
 
 /// <summary>What keeps a worker in bounds.</summary>
-/// <param name="Applied">Names: <c>no-new-privileges no-core-dump namespaces empty-root own-user seccomp cgroup</c>.</param>
+/// <param name="Applied">Names: <c>no-new-privileges no-core-dump namespaces empty-root own-user seccomp cgroup</c>, <c>cpu-limits</c> when the spec has any.</param>
 /// <param name="Missing">What does not hold: name and reason.</param>
 public sealed record ConfinementBody(IReadOnlyList<string> Applied, IReadOnlyList<string> Missing);
 

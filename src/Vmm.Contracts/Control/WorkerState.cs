@@ -56,7 +56,8 @@ public sealed record WorkerExit(WorkerExitReason Reason, int ExitCode, string? M
 /// <param name="Exits">KVM exits to user space, all vCPUs.</param>
 /// <param name="Disks">One entry per disk, in guest order.</param>
 /// <param name="Nets">One entry per network device, in guest order.</param>
-public sealed record WorkerStats(long CpuMilliseconds, long ResidentBytes, long Exits, IReadOnlyList<DiskStats> Disks, IReadOnlyList<NetStats> Nets);
+/// <param name="Throttling">How often its CPU quota was used up: the daemon adds this, a worker does not know; null where the host cannot limit it.</param>
+public sealed record WorkerStats(long CpuMilliseconds, long ResidentBytes, long Exits, IReadOnlyList<DiskStats> Disks, IReadOnlyList<NetStats> Nets, CpuThrottling? Throttling = null);
 
 /// <summary>Counters of one disk.</summary>
 public sealed record DiskStats(string Name, long ReadRequests, long ReadBytes, long WriteRequests, long WrittenBytes, long Flushes, long Errors);

@@ -172,6 +172,13 @@ public sealed partial class VmmClient : IDisposable
             JsonSerializer.Serialize(limits, RestJson.Default.DeviceLimits), null, cancellation).ConfigureAwait(false);
     }
 
+    /// <summary>A VM's time on host CPUs.</summary>
+    public Task<VmCpu> CpuAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, Vm(name) + "/cpu", null, RestJson.Default.VmCpu, cancellation);
+
+    /// <summary>Changes a running VM's time on host CPUs until its next start, which takes what the spec says; what is null is not limited.</summary>
+    public Task<VmCpu> LimitCpuAsync(string name, CpuLimits limits, CancellationToken cancellation, long? revision = null) =>
+        SendAsync(HttpMethod.Put, Vm(name) + "/cpu", JsonSerializer.Serialize(limits, RestJson.Default.CpuLimits), RestJson.Default.VmCpu, cancellation, revision);
+
     /// <summary>Disks and network devices of a VM.</summary>
     public Task<DeviceList> DevicesAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, Vm(name) + "/devices", null, RestJson.Default.DeviceList, cancellation);
 
@@ -192,6 +199,13 @@ public sealed partial class VmmClient : IDisposable
 
     /// <summary>The daemon's host.</summary>
     public Task<HostInfo> HostAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "host", null, RestJson.Default.HostInfo, cancellation);
+
+    /// <summary>What the daemon logs.</summary>
+    public Task<LogSettings> LogAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "log", null, RestJson.Default.LogSettings, cancellation);
+
+    /// <summary>Changes what the daemon logs, until its next start.</summary>
+    public Task<LogSettings> SetLogAsync(LogSettings settings, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Put, "log", JsonSerializer.Serialize(settings, RestJson.Default.LogSettings), RestJson.Default.LogSettings, cancellation);
 
     /// <summary>A running VM's serial console: binary messages both ways.</summary>
     public async Task<WebSocket> ConsoleAsync(string name, CancellationToken cancellation)

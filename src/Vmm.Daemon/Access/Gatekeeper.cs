@@ -12,6 +12,8 @@ internal sealed class Gatekeeper(DaemonOptions options, TokenStore tokens)
 {
     private const string Bearer = "Bearer ";
 
+    private readonly Revocations _revocations = new();
+    private volatile IReadOnlyList<CertificatePrincipal> _certificates = options.Certificates;
     private readonly uint? _operators = Groups.Find(options.OperatorsGroup), _viewers = Groups.Find(options.ViewersGroup);
 
     /// <summary>Who it is.</summary>
@@ -22,7 +24,7 @@ internal sealed class Gatekeeper(DaemonOptions options, TokenStore tokens)
         if (authorization.Length > 0)
         {
             return authorization.StartsWith(Bearer, StringComparison.OrdinalIgnoreCase) && tokens.Find(authorization[Bearer.Length..].Trim(), DateTimeOffset.UtcNow) is { } token
-                ? new Principal("token:" + token.Name, token.Role) { Expires = token.Expires }
+                ? new Principal("token:" + token.Name, token.Role) { Expires = token.Expires, Watch = () => tokens.Watch(token.Id) }
                 : throw Unknown();
         }
 
@@ -41,6 +43,17 @@ internal sealed class Gatekeeper(DaemonOptions options, TokenStore tokens)
         throw Unknown();
     }
 
+    /// <summary>Knows these certificates from now on, and no others: what those that are gone, or have another owner or role now, have open ends.</summary>
+    internal void Replace(IReadOnlyList<CertificatePrincipal> certificates)
+    {
+        IReadOnlyList<CertificatePrincipal> before = _certificates;
+        _certificates = certificates;
+        foreach (CertificatePrincipal gone in before.Except(certificates))
+        {
+            _revocations.End(gone.Sha256);
+        }
+    }
+
     private Role? RoleOf(Peer peer) =>
         options.Allows(peer) ? Role.Admin
         : _operators is { } operators && peer.IsMember(operators) ? Role.Operator
@@ -50,8 +63,8 @@ internal sealed class Gatekeeper(DaemonOptions options, TokenStore tokens)
     private Principal? OwnerOf(X509Certificate2 certificate)
     {
         string fingerprint = Convert.ToHexStringLower(SHA256.HashData(certificate.RawDataMemory.Span));
-        CertificatePrincipal? owner = options.Certificates.FirstOrDefault(c => string.Equals(c.Sha256, fingerprint, StringComparison.Ordinal));
-        return owner is null ? null : new Principal("certificate:" + owner.Name, owner.Role);
+        CertificatePrincipal? owner = _certificates.FirstOrDefault(c => string.Equals(c.Sha256, fingerprint, StringComparison.Ordinal));
+        return owner is null ? null : new Principal("certificate:" + owner.Name, owner.Role) { Watch = () => _revocations.Watch(fingerprint, () => _certificates.Contains(owner)) };
     }
 
     private static ApiException Unknown() => new(401, "unauthenticated", "not recognised", "no valid client certificate or token: ask an administrator of this host for one");

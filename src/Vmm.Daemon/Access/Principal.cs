@@ -20,6 +20,9 @@ public sealed record Principal(string Name, Role Role)
 {
     /// <summary>When their token is over; null is never.</summary>
     public DateTimeOffset? Expires { get; init; }
+
+    /// <summary>Gives what is cancelled when their token or certificate is revoked; null for who has neither.</summary>
+    internal Func<CancellationToken>? Watch { get; init; }
 }
 
 /// <summary>A client certificate that the configuration knows.</summary>

@@ -10,6 +10,8 @@ namespace Vmm.Daemon.Access;
 /// </summary>
 internal sealed class TokenStore(VmInventory inventory)
 {
+    private readonly Revocations _revocations = new();
+
     private const string Prefix = "vmm_";
 
     /// <summary>The token that hashes to the same, when it has not expired. Looks at all of them, whatever it finds: the time it takes tells nothing.</summary>
@@ -40,8 +42,16 @@ internal sealed class TokenStore(VmInventory inventory)
 
     internal TokenList List() => new([.. inventory.Tokens().Select(Describe)]);
 
-    /// <summary>False when there is none of this id.</summary>
-    internal bool Remove(string id) => inventory.RemoveToken(id);
+    /// <summary>Takes it out, and ends what it has open. False when there is none of this id.</summary>
+    internal bool Remove(string id)
+    {
+        bool removed = inventory.RemoveToken(id);
+        _revocations.End(id);
+        return removed;
+    }
+
+    /// <summary>Cancelled when the token of this id is taken out.</summary>
+    internal CancellationToken Watch(string id) => _revocations.Watch(id, () => inventory.Tokens().Any(t => string.Equals(t.Id, id, StringComparison.Ordinal)));
 
     private static TokenInfo Describe(TokenRecord record) => new(record.Id, record.Name, record.Role.ToString().ToLowerInvariant(), record.Expires);
 }

@@ -1,4 +1,5 @@
 using System.Net.WebSockets;
+using Vmm.Daemon.Access;
 
 namespace Vmm.Daemon.Api;
 
@@ -10,16 +11,16 @@ internal static class ConsoleBridge
 
     /// <param name="socket">The client's side.</param>
     /// <param name="console">The guest's side.</param>
-    /// <param name="welcome">Cancelled when the client may use the console no longer; it is told so.</param>
+    /// <param name="welcome">Over when the client may use the console no longer; it is told so.</param>
     /// <param name="cancellation">Cancelled when the client is gone.</param>
-    internal static async Task RunAsync(WebSocket socket, Stream console, CancellationToken welcome, CancellationToken cancellation)
+    internal static async Task RunAsync(WebSocket socket, Stream console, Welcome welcome, CancellationToken cancellation)
     {
         using CancellationTokenSource ended = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        Task outward = OutwardAsync(socket, console, ended.Token), inward = InwardAsync(socket, console, welcome, ended.Token);
-        await Task.WhenAny(outward, inward, Task.Delay(Timeout.Infinite, welcome)).ConfigureAwait(false);
+        Task outward = OutwardAsync(socket, console, ended.Token), inward = InwardAsync(socket, console, welcome.Over, ended.Token);
+        await Task.WhenAny(outward, inward, Task.Delay(Timeout.Infinite, welcome.Over)).ConfigureAwait(false);
         if (socket.State is WebSocketState.Open or WebSocketState.CloseReceived && !cancellation.IsCancellationRequested)
         {
-            await GoodbyeAsync(socket, overdue: welcome.IsCancellationRequested).ConfigureAwait(false);
+            await GoodbyeAsync(socket, welcome.Over.IsCancellationRequested ? welcome.Reason : null).ConfigureAwait(false);
             // Until the client answers: who stops reading before resets the connection, and the reason for the end may be lost.
             await Task.WhenAny(inward, Task.Delay(s_answer, cancellation)).ConfigureAwait(false);
         }
@@ -39,13 +40,13 @@ internal static class ConsoleBridge
     }
 
     // Either the guest ended, or this is the answer to the client's own goodbye, or it stayed longer than it may.
-    private static async Task GoodbyeAsync(WebSocket socket, bool overdue)
+    private static async Task GoodbyeAsync(WebSocket socket, string? unwelcome)
     {
         using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(5));
         try
         {
-            await (overdue
-                ? socket.CloseOutputAsync(WebSocketCloseStatus.PolicyViolation, "the token has expired", deadline.Token)
+            await (unwelcome is not null
+                ? socket.CloseOutputAsync(WebSocketCloseStatus.PolicyViolation, unwelcome, deadline.Token)
                 : socket.CloseOutputAsync(WebSocketCloseStatus.NormalClosure, "the console ended", deadline.Token)).ConfigureAwait(false);
         }
         catch (Exception e) when (e is OperationCanceledException or IOException or WebSocketException)

@@ -19,14 +19,14 @@ internal static class EventEndpoints
     private static async Task StreamAsync(HttpContext context, EventHub hub)
     {
         long? after = After(context);
-        using CancellationTokenSource welcome = Exchange.WhileWelcome(context);
+        using Welcome welcome = Exchange.WhileWelcome(context);
         try
         {
-            await StreamAsync(context, hub, after, welcome.Token).ConfigureAwait(false);
+            await StreamAsync(context, hub, after, welcome.Over).ConfigureAwait(false);
         }
         catch (OperationCanceledException) when (!context.RequestAborted.IsCancellationRequested)
         {
-            // The token's time is over: the stream ends, and a client that comes back is asked who it is.
+            // The token's time is over, or it was revoked: the stream ends, and a client that comes back is asked who it is.
         }
     }
 

@@ -17,21 +17,8 @@ internal static class Exchange
     /// <summary>Who sent the request; nobody where no route asks.</summary>
     internal static Principal Who(HttpContext context) => context.Items[typeof(Principal)] as Principal ?? new Principal("unknown", Role.Viewer);
 
-    /// <summary>
-    /// For an answer that has no end: cancelled when the client leaves, or when its token's time is over, for a request is only checked when it begins.
-    /// At most 40 days, which a timer can do; the client comes back.
-    /// </summary>
-    internal static CancellationTokenSource WhileWelcome(HttpContext context)
-    {
-        CancellationTokenSource source = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted);
-        if (Who(context).Expires is { } expires)
-        {
-            TimeSpan left = expires - DateTimeOffset.UtcNow, most = TimeSpan.FromDays(40);
-            source.CancelAfter(left <= TimeSpan.Zero ? TimeSpan.Zero : left < most ? left : most);
-        }
-
-        return source;
-    }
+    /// <summary>For an answer that has no end: how long it may go on.</summary>
+    internal static Welcome WhileWelcome(HttpContext context) => new(Who(context), context.RequestAborted);
 
     internal static string Folder(HttpContext context)
     {
@@ -64,9 +51,12 @@ internal static class Exchange
 
     internal static Task Vm(HttpContext context, VmInfo vm)
     {
-        context.Response.Headers.ETag = $"\"{vm.Revision.ToString(CultureInfo.InvariantCulture)}\"";
+        Tag(context, vm.Revision);
         return Json(context, vm, RestJson.Default.VmInfo);
     }
+
+    /// <summary>The ETag that If-Match is compared with.</summary>
+    internal static void Tag(HttpContext context, long revision) => context.Response.Headers.ETag = $"\"{revision.ToString(CultureInfo.InvariantCulture)}\"";
 
     internal static Task Json<T>(HttpContext context, T value, JsonTypeInfo<T> type) =>
         context.Response.WriteAsJsonAsync(value, type, cancellationToken: context.RequestAborted);

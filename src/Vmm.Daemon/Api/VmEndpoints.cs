@@ -58,6 +58,14 @@ internal static class VmEndpoints
             context.Response.StatusCode = 204;
         }).For(Role.Operator);
 
+        api.MapGet("/vms/{name}/cpu", context => Cpu(context, vms.Get(Name(context)), vms.Get(Name(context)).Cpu)).For(Role.Viewer);
+        api.MapPut("/vms/{name}/cpu", async context =>
+        {
+            CpuLimits limits = await BodyAsync(context, RestJson.Default.CpuLimits).ConfigureAwait(false);
+            ManagedVm vm = vms.Get(Name(context));
+            await Cpu(context, vm, await vm.LimitCpuAsync(limits, Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
+        }).For(Role.Operator);
+
         // A command that began is carried out whole, also when the client does not wait for the answer.
         Command("start", (vm, cancellation) => vm.StartAsync(cancellation));
         api.MapPost("/vms/{name}/stop", async context =>
@@ -85,6 +93,12 @@ internal static class VmEndpoints
         }).For(Role.Operator);
     }
 
+    private static Task Cpu(HttpContext context, ManagedVm vm, VmCpu cpu)
+    {
+        Tag(context, vm.Record.Revision);
+        return Json(context, cpu, RestJson.Default.VmCpu);
+    }
+
     /// <summary>A stop as a job: how far it is says how much of the guest's time is over.</summary>
     private static async Task StopAsync(ManagedVm vm, TimeSpan? patience, Action<double> progress, CancellationToken cancellation)
     {
@@ -108,7 +122,7 @@ internal static class VmEndpoints
 
         await using Stream console = await vm.OpenConsoleAsync(context.RequestAborted).ConfigureAwait(false);
         using WebSocket socket = await context.WebSockets.AcceptWebSocketAsync().ConfigureAwait(false);
-        using CancellationTokenSource welcome = Exchange.WhileWelcome(context);
-        await ConsoleBridge.RunAsync(socket, console, welcome.Token, context.RequestAborted).ConfigureAwait(false);
+        using Welcome welcome = WhileWelcome(context);
+        await ConsoleBridge.RunAsync(socket, console, welcome, context.RequestAborted).ConfigureAwait(false);
     }
 }

@@ -30,6 +30,12 @@ public sealed record LogOptions
     /// <summary>A file beside standard error; null is none. It is put aside at <see cref="FileBytes"/>, <see cref="FilesKept"/> are kept.</summary>
     public string? File { get; init; }
 
+    /// <summary>The words of all levels.</summary>
+    internal const string Levels = "debug, information, warning or error";
+
+    /// <summary>The word of a level that <see cref="TryLevel"/> gave.</summary>
+    internal static string Word(LogLevel level) => level.ToString().ToLowerInvariant();
+
     /// <summary>The level of a word.</summary>
     internal static bool TryLevel(string word, out LogLevel level)
     {

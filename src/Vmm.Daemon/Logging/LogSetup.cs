@@ -15,15 +15,17 @@ internal static class LogSetup
     /// <summary>Makes the logger; whoever disposes it writes out what is left.</summary>
     /// <param name="options">What is logged, and where.</param>
     /// <param name="output">Where lines go instead of standard error; for tests.</param>
+    /// <param name="levels">Changes the level later; null: it stays as the options say.</param>
     /// <exception cref="IOException">The file cannot be written.</exception>
     /// <exception cref="UnauthorizedAccessException">The file cannot be written.</exception>
-    internal static Logger Create(LogOptions options, TextWriter? output = null)
+    internal static Logger Create(LogOptions options, TextWriter? output = null, LogLevelSwitch? levels = null)
     {
+        levels ??= new LogLevelSwitch(options.Level);
         // systemd sets it for a service whose output goes to the journal.
         bool journal = output is null && Environment.GetEnvironmentVariable("JOURNAL_STREAM") is not null;
         LoggerConfiguration configuration = new LoggerConfiguration()
-            .MinimumLevel.Is(Level(options.Level))
-            .MinimumLevel.Override("Microsoft", LogEventLevel.Warning)
+            .MinimumLevel.ControlledBy(levels.Own)
+            .MinimumLevel.Override("Microsoft", levels.Framework)
             .Enrich.FromLogContext();
         ITextFormatter console = Formatter(options.Format, journal);
         configuration = output is null
@@ -39,15 +41,6 @@ internal static class LogSetup
     }
 
     private static ITextFormatter Formatter(LogFormat format, bool journal) => format == LogFormat.Json ? new RenderedCompactJsonFormatter() : new LineFormatter(journal);
-
-    private static LogEventLevel Level(LogLevel level) => level switch
-    {
-        LogLevel.Debug or LogLevel.Trace => LogEventLevel.Debug,
-        LogLevel.Information => LogEventLevel.Information,
-        LogLevel.Warning => LogEventLevel.Warning,
-        LogLevel.Error => LogEventLevel.Error,
-        _ => LogEventLevel.Fatal,
-    };
 
     private static void CheckWritable(string path)
     {

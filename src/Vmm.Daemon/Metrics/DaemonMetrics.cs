@@ -74,6 +74,19 @@ internal sealed class DaemonMetrics(VmManager vms)
         }
 
         Each(text, answered, "vmm_vm_cpu_seconds_total", "counter", "CPU time of the VM's worker", s => s.CpuMilliseconds / 1000.0);
+        text.Family("vmm_vm_cpu_quota_cpus", "gauge", "CPUs of time that a VM with a quota may have");
+        foreach (VmInfo vm in all)
+        {
+            if (vm.CpuLimits?.QuotaPercent is { } percent)
+            {
+                text.Sample("vmm_vm_cpu_quota_cpus", percent / 100.0, ("vm", vm.Name));
+            }
+        }
+
+        (string, WorkerStats)[] limited = [.. answered.Where(a => a.Stats.Throttling is not null)];
+        Each(text, limited, "vmm_vm_cpu_periods_total", "counter", "Periods of the scheduler in which the VM ran with a CPU quota", s => s.Throttling!.Periods);
+        Each(text, limited, "vmm_vm_cpu_throttled_periods_total", "counter", "Those of them in which it wanted more than its quota", s => s.Throttling!.ThrottledPeriods);
+        Each(text, limited, "vmm_vm_cpu_throttled_seconds_total", "counter", "Time that its threads waited for their next period, all together", s => s.Throttling!.ThrottledMilliseconds / 1000.0);
         Each(text, answered, "vmm_vm_resident_bytes", "gauge", "Resident memory of the VM's worker, guest memory included", s => s.ResidentBytes);
         Each(text, answered, "vmm_vm_exits_total", "counter", "KVM exits to user space", s => s.Exits);
         Disks(text, answered, "vmm_disk_requests_total", "Requests", [("read", d => d.ReadRequests), ("write", d => d.WriteRequests), ("flush", d => d.Flushes)]);

@@ -39,7 +39,7 @@ internal sealed class DiskFolder
     internal Func<Action<double>, CancellationToken, Task> Prepare(DiskRequest wish)
     {
         string? wrong = !IsName(wish.Name) ? "name: expected 1 to 128 letters, digits, . _ -, not beginning with a dot"
-            : wish.SizeBytes is < SectorBytes or > MostBytes || wish.SizeBytes % SectorBytes != 0 ? $"sizeBytes: expected {SectorBytes} to {MostBytes}, a multiple of {SectorBytes}"
+            : wish.SizeBytes is < SectorBytes or > MostBytes || wish.SizeBytes % SectorBytes != 0 ? $"sizeBytes: {wish.SizeBytes}, expected {SectorBytes} to {MostBytes}, a multiple of {SectorBytes}"
             : !string.Equals(wish.Format, "raw", StringComparison.Ordinal) ? "format: expected raw"
             : null;
         if (wrong is not null)
@@ -118,7 +118,7 @@ internal sealed class DiskFolder
 
     private FileInfo Find(string name) => IsName(name) && new FileInfo(Path.Combine(_folder, name)) is { Exists: true, LinkTarget: null } file
         ? file
-        : throw new ApiException(404, "disk-not-found", "no such disk", $"there is no such disk in {_folder}");
+        : throw new ApiException(404, "disk-not-found", "no such disk", $"{name}: there is no disk of this name in {_folder}");
 
     private DiskInfo Describe(FileInfo file) => new(file.Name, file.FullName, file.Length, _vms.UsersOf(file.FullName));
 

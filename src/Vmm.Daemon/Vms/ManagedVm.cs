@@ -23,9 +23,17 @@ public sealed partial class ManagedVm : IDisposable
     private VmSpec? _spec;
     private SpecException? _specProblem;
     private readonly EventHub _events;
+    private readonly Action<VmSpec> _fits;
 
-    internal ManagedVm(VmRecord record, VmInventory inventory, IWorkerLauncher launcher, EventHub events, ILogger log)
+    /// <param name="record">What is stored.</param>
+    /// <param name="inventory">Where it is stored.</param>
+    /// <param name="launcher">Gives it workers.</param>
+    /// <param name="events">Who listens hears of what happens.</param>
+    /// <param name="log">The log.</param>
+    /// <param name="fits">Throws when the VM cannot run beside the others.</param>
+    internal ManagedVm(VmRecord record, VmInventory inventory, IWorkerLauncher launcher, EventHub events, ILogger log, Action<VmSpec> fits)
     {
+        _fits = fits;
         _events = events;
         _record = record;
         _inventory = inventory;
@@ -55,6 +63,21 @@ public sealed partial class ManagedVm : IDisposable
         }
     }
 
+    /// <summary>Something runs or is about to.</summary>
+    internal bool IsAlive
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return VmLifeCycle.IsAlive(_state);
+            }
+        }
+    }
+
+    /// <summary>The host's socket of its vsock; null when it has none.</summary>
+    internal string? VsockPath => Now().Spec?.Vsock?.Path;
+
     /// <summary>It is to run from the boot of the host on, and does not yet.</summary>
     internal bool StartsByItself
     {
@@ -73,7 +96,7 @@ public sealed partial class ManagedVm : IDisposable
         {
             lock (_gate)
             {
-                return new VmInfo(_record.Id, _record.Name, _state, _record.Revision, _spec?.Cpus ?? 0, _spec?.Memory ?? ByteSize.Zero, _worker?.ProcessId, _record.LastExit, _plan.Restarts, _nextStart, _worker?.Confinement);
+                return new VmInfo(_record.Id, _record.Name, _state, _record.Revision, _spec?.Cpus ?? 0, _spec?.Memory ?? ByteSize.Zero, _worker?.ProcessId, _record.LastExit, _plan.Restarts, _nextStart, _worker?.Confinement, CpuLimits);
             }
         }
     }
@@ -94,6 +117,7 @@ public sealed partial class ManagedVm : IDisposable
             Become(unfinished ? VmState.Starting : worker.State == WorkerState.Paused ? VmState.Paused : VmState.Running);
         }
 
+        LearnCpu(worker);
         Watch(worker);
         if (!unfinished)
         {
@@ -138,6 +162,7 @@ public sealed partial class ManagedVm : IDisposable
     private async Task LaunchAsync(CancellationToken cancellation)
     {
         VmSpec spec = _spec ?? throw ApiException.OfSpec(_specProblem!);
+        _fits(spec);
         Move(VmEvent.Start);
         try
         {
@@ -238,7 +263,12 @@ public sealed partial class ManagedVm : IDisposable
         }
     }
 
-    internal async Task<WorkerStats> StatsAsync(CancellationToken cancellation) => TapCounters.Fill(await Call(() => Alive().GetStatsAsync(cancellation)).ConfigureAwait(false));
+    internal async Task<WorkerStats> StatsAsync(CancellationToken cancellation)
+    {
+        IWorker worker = Alive();
+        WorkerStats counted = await Call(() => worker.GetStatsAsync(cancellation)).ConfigureAwait(false);
+        return TapCounters.Fill(counted) with { Throttling = worker.CpuThrottling };
+    }
 
     internal Task LimitAsync(LimitsBody limits, CancellationToken cancellation) => Call(() => Alive().LimitAsync(limits, cancellation));
 

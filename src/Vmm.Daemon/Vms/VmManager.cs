@@ -25,7 +25,7 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
     {
         foreach (VmRecord record in inventory.All())
         {
-            _vms[record.Name] = new ManagedVm(record, inventory, launcher, Events, log);
+            _vms[record.Name] = Managed(record);
         }
 
         HashSet<string> held = new(StringComparer.Ordinal);
@@ -108,9 +108,10 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
                     : throw new ApiException(409, "name-taken", "the name is taken", $"{spec.Name}: there is a VM of this name with another spec: delete it, or change it with 'vmmctl vm edit'");
             }
 
+            CheckVsock(spec, vm => true);
             VmRecord record = new(Guid.NewGuid().ToString(), spec.Name, yaml, folder, 1, WantedOn: false, LastExit: null);
             inventory.Add(record);
-            ManagedVm vm = new(record, inventory, launcher, Events, log);
+            ManagedVm vm = Managed(record);
             _vms[spec.Name] = vm;
             Events.Publish("created", spec.Name);
             return (vm.Info, true);
@@ -130,9 +131,26 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
         VmSpec spec = Read(yaml, folder);
         using IDisposable held = Disks.Name(spec.Disks);
         CheckFiles(spec);
-        return string.Equals(spec.Name, name, StringComparison.Ordinal)
-            ? await vm.ReplaceAsync(yaml, folder, spec, revision, cancellation).ConfigureAwait(false)
-            : throw new ApiException(422, "name-differs", "the spec names another VM", $"the spec says name: {spec.Name}, but it was sent for {name}: VMs are not renamed");
+        if (!string.Equals(spec.Name, name, StringComparison.Ordinal))
+        {
+            throw new ApiException(422, "name-differs", "the spec names another VM", $"the spec says name: {spec.Name}, but it was sent for {name}: VMs are not renamed");
+        }
+
+        if (spec.Vsock is null)
+        {
+            return await vm.ReplaceAsync(yaml, folder, spec, revision, cancellation).ConfigureAwait(false);
+        }
+
+        await _changes.WaitAsync(cancellation).ConfigureAwait(false);
+        try
+        {
+            CheckVsock(spec, vm => true);
+            return await vm.ReplaceAsync(yaml, folder, spec, revision, cancellation).ConfigureAwait(false);
+        }
+        finally
+        {
+            _changes.Release();
+        }
     }
 
     /// <summary>Adds a disk to a VM.</summary>
@@ -172,6 +190,26 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
         }
 
         _changes.Dispose();
+    }
+
+    private ManagedVm Managed(VmRecord record) => new(record, inventory, launcher, Events, log, spec => CheckVsock(spec, vm => vm.IsAlive));
+
+    /// <summary>Looks whether the guest of one VM would reach the vsock of another as a host program.</summary>
+    /// <exception cref="ApiException">It would.</exception>
+    private void CheckVsock(VmSpec spec, Func<ManagedVm, bool> counts)
+    {
+        if (spec.Vsock is not { } vsock)
+        {
+            return;
+        }
+
+        foreach (ManagedVm other in _vms.Values.Where(vm => !string.Equals(vm.Record.Name, spec.Name, StringComparison.Ordinal) && counts(vm)))
+        {
+            if (other.VsockPath is { } taken && VsockPaths.Conflict(spec.Name, vsock.Path, other.Record.Name, taken) is { } problem)
+            {
+                throw new ApiException(409, "vsock-conflict", "another VM has the vsock path", $"{problem}: give one of them another path");
+            }
+        }
     }
 
     private static VmSpec Read(string yaml, string folder)

@@ -14,6 +14,8 @@ internal sealed class EndedWorker(string vmId, WorkerExit exit) : IWorker
 
     public Task<WorkerExit> Ended { get; } = Task.FromResult(exit);
 
+    public string? LimitCpu(CpuLimits limits, bool expected) => "it has ended";
+
     public IDisposable OnStateChanged(Action<WorkerState> handler) => new Nothing();
 
     public Task StartAsync(CancellationToken cancellation) => throw Over();

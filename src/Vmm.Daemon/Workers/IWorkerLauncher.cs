@@ -44,6 +44,17 @@ public interface IWorker : IAsyncDisposable
     /// <summary>What keeps the worker in bounds; null when that is not known.</summary>
     ConfinementBody? Confinement => null;
 
+    /// <summary>Its time on host CPUs as the kernel has it; null when this host cannot limit it.</summary>
+    CpuLimits? CpuLimits => null;
+
+    /// <summary>How often its quota was used up; null when this host cannot limit it.</summary>
+    CpuThrottling? CpuThrottling => null;
+
+    /// <summary>Changes its time on host CPUs; null, or why that is not possible.</summary>
+    /// <param name="limits">The new limits; the old ones are over.</param>
+    /// <param name="expected">The VM is meant to have them: that it cannot is said in <see cref="Confinement"/>, too.</param>
+    string? LimitCpu(CpuLimits limits, bool expected);
+
     /// <summary>Calls <paramref name="handler"/> on every change of <see cref="State"/>, from any thread, until the answer is disposed; handlers must be quick.</summary>
     IDisposable OnStateChanged(Action<WorkerState> handler);
 

@@ -50,6 +50,10 @@ internal sealed class RemoteWorker : IWorker
 
     public ConfinementBody? Confinement { get; private set; }
 
+    public CpuLimits? CpuLimits => Cgroups?.CpuLimits(Group);
+
+    public CpuThrottling? CpuThrottling => Cgroups?.CpuThrottling(Group);
+
     /// <summary>Completes when the connection is closed, whoever did it.</summary>
     internal Task Closed => _client.Closed;
 
@@ -77,6 +81,17 @@ internal sealed class RemoteWorker : IWorker
         return new Subscription(this, handler);
     }
 
+    public string? LimitCpu(CpuLimits limits, bool expected)
+    {
+        string? problem = Cgroups is null ? "the worker has no control group" : Cgroups.LimitCpu(Group, ProcessId, limits);
+        if (expected)
+        {
+            Confined("cpu-limits", problem);
+        }
+
+        return problem;
+    }
+
     public Task StartAsync(CancellationToken cancellation) => CallAsync(ControlKinds.Start, cancellation);
 
     public Task PauseAsync(CancellationToken cancellation) => CallAsync(ControlKinds.Pause, cancellation);
@@ -87,6 +102,7 @@ internal sealed class RemoteWorker : IWorker
 
     public async Task StopAsync(CancellationToken cancellation)
     {
+        Cgroups?.Unthrottle(Group);
         try
         {
             await CallAsync(ControlKinds.Stop, cancellation).WaitAsync(_options.StopTimeout, cancellation).ConfigureAwait(false);
@@ -205,19 +221,28 @@ internal sealed class RemoteWorker : IWorker
         _process.Dispose();
     }
 
-    internal void Kill() => _process.Kill();
+    internal void Kill()
+    {
+        Cgroups?.Unthrottle(Group); // a thread without quota does not even die
+        _process.Kill();
+    }
 
-    /// <summary>Adds to what confines it that it is in a cgroup (null), or why not.</summary>
     /// <summary>Its control group; empty when it has none.</summary>
     internal string Group { get; set; } = "";
+
+    /// <summary>Where its group is.</summary>
+    internal WorkerCgroups? Cgroups { get; set; }
 
     /// <summary>Why it has no control group; null when it has.</summary>
     internal string? Ungrouped { get; set; }
 
-    internal void Grouped(string? problem)
+    /// <summary>Adds to what confines it that it is in a cgroup (null), or why not.</summary>
+    internal void Grouped(string? problem) => Confined("cgroup", problem);
+
+    private void Confined(string name, string? problem)
     {
         ConfinementBody own = Confinement ?? new ConfinementBody([], []);
-        Confinement = problem is null ? own with { Applied = [.. own.Applied, "cgroup"] } : own with { Missing = [.. own.Missing, $"cgroup: {problem}"] };
+        Confinement = problem is null ? own with { Applied = [.. own.Applied, name] } : own with { Missing = [.. own.Missing, $"{name}: {problem}"] };
     }
 
     /// <summary>From now on it is this VM's worker.</summary>
@@ -282,6 +307,8 @@ internal sealed class RemoteWorker : IWorker
             {
                 _reported ??= Shorten(exit);
             }
+
+            Cgroups?.Unthrottle(Group);
 
             SetState(WorkerState.Ended);
         }

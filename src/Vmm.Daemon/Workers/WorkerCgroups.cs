@@ -1,12 +1,14 @@
 using System.Collections.Concurrent;
 using System.Globalization;
+using Vmm.Contracts.Control;
 using Vmm.Machine.Spec;
 
 namespace Vmm.Daemon.Workers;
 
 /// <summary>
 /// Control groups of workers (cgroups(7)): <c>vmm/UUID</c> below the root of the hierarchy, v2 where its controllers are, otherwise the v1 controllers memory
-/// and pids. A group limits what a worker that was taken over can eat; a healthy VM stays far below.
+/// and pids. A group limits what a worker that was taken over can eat; a healthy VM stays far below. The controller cpu, where there is one, gives a VM the time
+/// on host CPUs that its spec names (<see cref="CpuController"/>).
 /// </summary>
 internal sealed class WorkerCgroups
 {
@@ -26,6 +28,10 @@ internal sealed class WorkerCgroups
     private readonly List<string> _parents = [];
     private readonly ConcurrentDictionary<string, bool> _own = new(StringComparer.Ordinal);
     private readonly bool _v2;
+
+    /// <summary>The one of <see cref="_parents"/> with the controller cpu; null when there is none.</summary>
+    private readonly string? _cpu;
+    private readonly string _noCpu = "vmmd has no cgroups to give (it needs root)";
 
     /// <summary>Looks what is there; makes the groups that hold those of the workers.</summary>
     /// <param name="root">Where cgroups are mounted: /sys/fs/cgroup. Null: do without.</param>
@@ -47,6 +53,7 @@ internal sealed class WorkerCgroups
                 string parent = Directory.CreateDirectory(Path.Combine(root, "vmm")).FullName;
                 File.WriteAllText(Path.Combine(parent, "cgroup.subtree_control"), "+memory +pids");
                 _parents.Add(parent);
+                (_cpu, _noCpu) = AddCpu(root, parent);
                 return;
             }
 
@@ -59,10 +66,18 @@ internal sealed class WorkerCgroups
             }
 
             Problem = _parents.Count == V1Controllers.Length ? null : $"no controllers memory and pids below {root}";
+            if (File.Exists(Path.Combine(root, "cpu", "cpu.shares")))
+            {
+                _cpu = Directory.CreateDirectory(Path.Combine(root, "cpu", "vmm")).FullName;
+                _parents.Add(_cpu);
+            }
+
+            _noCpu = $"no controller cpu below {root}";
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
         {
             Problem = cause.Message;
+            _noCpu = cause.Message;
         }
     }
 
@@ -124,6 +139,44 @@ internal sealed class WorkerCgroups
         }
     }
 
+    /// <summary>Gives a group time on CPUs. A worker of an earlier daemon that knew nothing of this controller is put in first. Null, or why that was not possible.</summary>
+    internal string? LimitCpu(string group, int processId, CpuLimits limits)
+    {
+        if (CpuFolder(group) is not { } folder)
+        {
+            return _cpu is null ? _noCpu : Problem ?? "the worker has no control group";
+        }
+
+        try
+        {
+            if (!Directory.Exists(folder))
+            {
+                Directory.CreateDirectory(folder);
+                File.WriteAllText(Path.Combine(folder, "cgroup.procs"), processId.ToString(CultureInfo.InvariantCulture));
+            }
+
+            CpuController.Write(folder, _v2, limits);
+            return null;
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
+        {
+            return cause.Message;
+        }
+    }
+
+    /// <summary>Takes the quota of a worker away that is to end, or does: what it still does (freeing memory, finishing requests) is not worth waiting for.</summary>
+    internal void Unthrottle(string group) => OfCpu(group, folder =>
+    {
+        CpuController.Unthrottle(folder, _v2);
+        return folder;
+    });
+
+    /// <summary>The limits in force; null when there is no group that could have any.</summary>
+    internal CpuLimits? CpuLimits(string group) => OfCpu(group, folder => CpuController.Read(folder, _v2));
+
+    /// <summary>How often its quota was used up; null when there is no group that could have one.</summary>
+    internal CpuThrottling? CpuThrottling(string group) => OfCpu(group, CpuController.Throttling);
+
     /// <summary>The group of ours that a process of an earlier daemon is in; null when it is in none.</summary>
     internal string? Of(int processId)
     {
@@ -174,6 +227,40 @@ internal sealed class WorkerCgroups
                     _ = TryDelete(group); // another daemon's group has a process in it, and stays
                 }
             }
+        }
+    }
+
+    /// <summary>The controller below a v2 root, which may refuse it alone: with threads of real-time priority outside the root group, say.</summary>
+    private static (string? Parent, string Problem) AddCpu(string root, string parent)
+    {
+        if (!File.ReadAllText(Path.Combine(root, "cgroup.controllers")).Split([' ', '\n']).Contains("cpu", StringComparer.Ordinal))
+        {
+            return (null, $"no controller cpu in {root}/cgroup.controllers");
+        }
+
+        try
+        {
+            File.WriteAllText(Path.Combine(root, "cgroup.subtree_control"), "+cpu");
+            File.WriteAllText(Path.Combine(parent, "cgroup.subtree_control"), "+cpu");
+            return (parent, "");
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
+        {
+            return (null, cause.Message);
+        }
+    }
+
+    private string? CpuFolder(string group) => Problem is null && _cpu is not null && group.Length > 0 ? Path.Combine(_cpu, group) : null;
+
+    private T? OfCpu<T>(string group, Func<string, T> question) where T : class
+    {
+        try
+        {
+            return CpuFolder(group) is { } folder && Directory.Exists(folder) ? question(folder) : null;
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
+        {
+            return null; // it went away meanwhile
         }
     }
 

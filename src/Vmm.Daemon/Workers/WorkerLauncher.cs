@@ -85,6 +85,11 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             string? noGroup = worker.Ungrouped ?? _cgroups.LimitTo(worker.Group, spec);
             await worker.CreateAsync(new CreateBody(vmId, worker.UserId, VmSpecJson.Write(WorkerResources.WithMtus(spec))), resources, cancellation).ConfigureAwait(false);
             worker.Grouped(noGroup);
+            if ((spec.CpuQuota ?? spec.CpuWeight) is not null)
+            {
+                _ = worker.LimitCpu(new CpuLimits(spec.CpuQuota, spec.CpuWeight), expected: true); // now that it is built: to build it is not the guest's work
+            }
+
             if (_options.RequireConfinement && worker.Confinement is { Missing.Count: > 0 } partial)
             {
                 throw new WorkerException("not-confined", $"the worker is not fully confined, and vmmd was told to require it: {string.Join("; ", partial.Missing)}");
@@ -174,6 +179,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
             // Its answer shows that the process was alive after the pidfd was taken: the pidfd is not of another one with the same number.
             HelloBody hello = await worker.HelloAsync(cancellation).ConfigureAwait(false);
             worker.Group = _cgroups.Of(peer.ProcessId) ?? "";
+            worker.Cgroups = _cgroups;
             worker.Grouped(worker.Group.Length > 0 ? null : _cgroups.Problem ?? "it has no group any more");
             return string.Equals(hello.VmId, files.VmId, StringComparison.Ordinal) ? worker : throw new WorkerException("bad-answer", $"the worker at {files.Socket} says it has VM {hello.VmId}");
         }
@@ -236,6 +242,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
                 string group = Guid.NewGuid().ToString();
                 worker.Ungrouped = _cgroups.Join(group, worker.ProcessId);
                 worker.Group = worker.Ungrouped is null ? group : "";
+                worker.Cgroups = _cgroups;
                 Interlocked.Increment(ref _started);
                 return worker;
             }

@@ -14,6 +14,8 @@ internal static class SpecMapper
         {
             Name = Get(root, "name", defaults.Name),
             Cpus = Get(root, "cpus", CpusOf(numa) ?? defaults.Cpus),
+            CpuQuota = Get<int?>(root, "cpuQuota", null),
+            CpuWeight = Get<int?>(root, "cpuWeight", null),
             Topology = Get<Dictionary<string, object>?>(root, "topology", null) is { } topology ? MapTopology(topology) : null,
             Memory = Get(root, "memory", MemoryOf(numa) ?? defaults.Memory),
             MinMemory = Get<ByteSize?>(root, "minMemory", null),

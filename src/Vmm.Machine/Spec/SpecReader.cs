@@ -193,6 +193,8 @@ public static class SpecReader
                     return bytes;
                 case SpecKind.Set when SpecText.TryParseSet(text, out IReadOnlyList<int> set):
                     return set;
+                case SpecKind.Percent when SpecText.TryParsePercent(text, out int percent) && percent >= field.Min && percent <= field.Max:
+                    return percent;
                 case SpecKind.Word when field.Words.Contains(text, StringComparer.Ordinal):
                     return text;
                 case SpecKind.Word when Names.Nearest(text, field.Words) is { } near:
@@ -237,6 +239,7 @@ public static class SpecReader
             SpecKind.Bool => "true or false",
             SpecKind.Number => $"a number from {field.Min} to {field.Max}",
             SpecKind.Size => "a size such as 512MiB or 2GiB",
+            SpecKind.Percent => $"a percentage from {field.Min}% to {field.Max}%",
             SpecKind.Set => "numbers such as 0-3,8",
             SpecKind.Word => "one of " + string.Join(", ", field.Words),
             _ => "a text",

@@ -7,6 +7,7 @@ namespace Vmm.Machine.Spec;
 public static class SpecSchema
 {
     private const string SizePattern = "^[0-9]+ *(B|KiB|MiB|GiB|TiB)?$";
+    private const string PercentPattern = "^[0-9]+%$";
     private const string SetPattern = "^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$";
 
     /// <summary>The schema as indented JSON.</summary>
@@ -45,6 +46,10 @@ public static class SpecSchema
                 break;
             case SpecKind.Set:
                 WriteStringOrInteger(json, SetPattern);
+                break;
+            case SpecKind.Percent:
+                json.WriteString("type", "string");
+                json.WriteString("pattern", PercentPattern);
                 break;
             case SpecKind.Word:
                 json.WriteStartArray("enum");

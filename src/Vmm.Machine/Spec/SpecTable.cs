@@ -9,6 +9,7 @@ internal enum SpecKind
     Number,
     Size,
     Set,
+    Percent,
     Word,
     Object,
     List,
@@ -64,6 +65,12 @@ internal static class SpecTable
         [
             new("name", SpecKind.Text, "Name of the VM, letters, digits, '.', '_' and '-'"),
             new("cpus", SpecKind.Number, "Number of vCPUs; with numa, all CPUs the vnodes name when left out") { Min = 1, Max = SpecValidation.MaxCpus },
+            new("cpuQuota", SpecKind.Percent, "Most time on host CPUs the whole VM gets, in percent of one: 150% is one and a half; without it there is no quota")
+            {
+                Min = 1,
+                Max = SpecValidation.MaxCpuQuota,
+            },
+            new("cpuWeight", SpecKind.Number, "Share of host CPUs beside other VMs when there are not enough for all; 100 by default") { Min = 1, Max = SpecValidation.MaxCpuWeight },
             new("topology", SpecKind.Object, "How vCPUs are packed; left out, each vnode is a socket and each vCPU a core")
             {
                 Fields =

@@ -3,7 +3,7 @@ using Vmm.Memory;
 
 namespace Vmm.Machine.Spec;
 
-/// <summary>The small notations of the spec: sizes (<c>512MiB</c>) and sets (<c>0-3,8</c>).</summary>
+/// <summary>The small notations of the spec: sizes (<c>512MiB</c>), percentages (<c>150%</c>) and sets (<c>0-3,8</c>).</summary>
 public static class SpecText
 {
     /// <summary>Largest member of a set.</summary>
@@ -52,6 +52,13 @@ public static class SpecText
             3 when unit[1] == 'i' && unit[2] == 'B' => unit[0] switch { 'K' => 10, 'M' => 20, 'G' => 30, 'T' => 40, _ => -1 },
             _ => -1,
         };
+    }
+
+    /// <summary>Reads <c>150%</c>, the sign always: without it nobody knows of what. False on anything else, and on overflow.</summary>
+    public static bool TryParsePercent(ReadOnlySpan<char> text, out int percent)
+    {
+        percent = 0;
+        return text.Length > 1 && text[^1] == '%' && int.TryParse(text[..^1], NumberStyles.None, CultureInfo.InvariantCulture, out percent);
     }
 
     /// <summary>Reads <c>0-3,8</c> into ascending numbers; false on bad syntax, a backward range, a repeated member or one above <see cref="MaxSetMember"/>.</summary>

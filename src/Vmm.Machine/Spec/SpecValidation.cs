@@ -11,6 +11,15 @@ public static class SpecValidation
     /// <summary>Most vCPUs (8-bit APIC ids).</summary>
     public const int MaxCpus = 254;
 
+    /// <summary>Largest CPU quota, percent of one CPU: a thousand CPUs.</summary>
+    public const int MaxCpuQuota = 100_000;
+
+    /// <summary>Largest CPU weight, as cgroup v2 has it (<c>cpu.weight</c>).</summary>
+    public const int MaxCpuWeight = 10_000;
+
+    /// <summary>CPU weight of a VM that names none.</summary>
+    public const int DefaultCpuWeight = 100;
+
     /// <summary>Most vnodes.</summary>
     public const int MaxVnodes = 64;
 
@@ -47,6 +56,8 @@ public static class SpecValidation
         SpecComplaints check = new();
         check.Require(IsName(spec.Name), "name", $"\"{spec.Name}\" is not a name: 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first");
         check.Require(spec.Cpus is >= 1 and <= MaxCpus, "cpus", $"{spec.Cpus}, expected 1 to {MaxCpus}");
+        check.Require(spec.CpuQuota is null or (>= 1 and <= MaxCpuQuota), "cpuQuota", $"{spec.CpuQuota ?? 0}%, expected 1% to {MaxCpuQuota}%");
+        check.Require(spec.CpuWeight is null or (>= 1 and <= MaxCpuWeight), "cpuWeight", $"{spec.CpuWeight ?? 0}, expected 1 to {MaxCpuWeight}");
         check.Require(spec.Memory >= MinMemory && spec.Memory <= MaxMemory, "memory", $"{spec.Memory.ToString()}, expected 2MiB to 16TiB");
         check.Require(spec.Memory % 4096 == 0, "memory", $"{spec.Memory.Bytes} bytes is not a multiple of 4KiB");
         check.Require(spec.Boot.Kernel.Length > 0, "boot.kernel", "is missing: a VM needs a kernel");

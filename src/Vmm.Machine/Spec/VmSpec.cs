@@ -66,6 +66,12 @@ public sealed record VmSpec
     /// <summary>Number of vCPUs.</summary>
     public int Cpus { get; init; } = 1;
 
+    /// <summary>Most time on host CPUs that a daemon gives the VM's worker, in percent of one CPU; null is no quota.</summary>
+    public int? CpuQuota { get; init; }
+
+    /// <summary>Share of host CPUs beside other VMs when there are not enough, <see cref="SpecValidation.DefaultCpuWeight"/> when null.</summary>
+    public int? CpuWeight { get; init; }
+
     /// <summary>Sockets, dies, cores and threads; null: each vnode is a socket, each vCPU a core.</summary>
     public TopologySpec? Topology { get; init; }
 

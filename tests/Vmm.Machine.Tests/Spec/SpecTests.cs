@@ -213,6 +213,43 @@ public sealed class SpecTests
         Assert.Equal(bytes ?? 0, read.Bytes);
     }
 
+    [Theory]
+    [InlineData("150%", 150)]
+    [InlineData("0%", 0)]
+    [InlineData("007%", 7)]
+    [InlineData("150", null)]
+    [InlineData("1.5%", null)]
+    [InlineData("-1%", null)]
+    [InlineData("+1%", null)]
+    [InlineData("1 %", null)]
+    [InlineData("%", null)]
+    [InlineData("", null)]
+    [InlineData("99999999999%", null)]
+    public void Percentages_parse_or_are_refused(string text, int? percent)
+    {
+        Assert.Equal(percent is not null, SpecText.TryParsePercent(text, out int read));
+        Assert.Equal(percent ?? 0, read);
+    }
+
+    [Fact]
+    public void Time_on_host_cpus_is_a_quota_and_a_weight_within_what_the_kernel_takes()
+    {
+        VmSpec spec = SpecReader.Read("boot: {kernel: k}\ncpuQuota: 150%\ncpuWeight: 200\n", "t.yaml");
+        Assert.Equal((150, 200), (spec.CpuQuota, spec.CpuWeight));
+        Assert.Equal(spec.CpuQuota, VmSpecJson.TryRead(VmSpecJson.Write(spec), out _)!.CpuQuota);
+        spec = SpecReader.Read("boot: {kernel: k}\n", "t.yaml");
+        Assert.Equal((null, null), (spec.CpuQuota, spec.CpuWeight));
+        IReadOnlyList<SpecProblem> problems = Problems("boot: {kernel: k}\ncpuQuota: 150\ncpuWeight: 0\n");
+        Assert.Equal([(2, "cpuQuota"), (3, "cpuWeight")], problems.Select(p => ((int)p.Line, p.Path)));
+        Assert.Contains("\"150\", expected a percentage from 1% to 100000%", problems[0].Message, StringComparison.Ordinal);
+        Assert.Equal("cpuQuota", Assert.Single(Problems("boot: {kernel: k}\ncpuQuota: 0%\n")).Path);
+        Assert.Equal(["cpuQuota", "cpuWeight"], SpecValidation.Validate(new VmSpec { Boot = new BootSpec { Kernel = "k" }, CpuQuota = 100_001, CpuWeight = 10_001 }).Select(p => p.Path));
+        using JsonDocument schema = JsonDocument.Parse(SpecSchema.Json());
+        string pattern = schema.RootElement.GetProperty("properties").GetProperty("cpuQuota").GetProperty("pattern").GetString()!;
+        Assert.Matches(pattern, "150%");
+        Assert.DoesNotMatch(pattern, "150");
+    }
+
     [Fact]
     public void Missing_files_are_listed_by_field()
     {

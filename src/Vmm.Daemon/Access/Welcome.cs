@@ -1,0 +1,34 @@
+namespace Vmm.Daemon.Access;
+
+/// <summary>
+/// How long an answer that has no end may go on: until the client leaves, its token's time is over, or its token or certificate is revoked; for a request is only
+/// checked when it begins. At most 40 days, which a timer can do; the client comes back.
+/// </summary>
+internal sealed class Welcome : IDisposable
+{
+    private static readonly TimeSpan s_most = TimeSpan.FromDays(40);
+
+    private readonly Principal _who;
+    private readonly CancellationToken _revoked;
+    private readonly CancellationTokenSource _source;
+
+    internal Welcome(Principal who, CancellationToken gone)
+    {
+        _who = who;
+        _revoked = who.Watch?.Invoke() ?? CancellationToken.None;
+        _source = CancellationTokenSource.CreateLinkedTokenSource(gone, _revoked);
+        if (who.Expires is { } expires)
+        {
+            TimeSpan left = expires - DateTimeOffset.UtcNow;
+            _source.CancelAfter(left <= TimeSpan.Zero ? TimeSpan.Zero : left < s_most ? left : s_most);
+        }
+    }
+
+    /// <summary>Cancelled when it is over.</summary>
+    internal CancellationToken Over => _source.Token;
+
+    /// <summary>Why it is over, for the client.</summary>
+    internal string Reason => _revoked.IsCancellationRequested ? $"the {_who.Name[.._who.Name.IndexOf(':', StringComparison.Ordinal)]} was revoked" : "the token has expired";
+
+    public void Dispose() => _source.Dispose();
+}
