@@ -15,6 +15,9 @@ internal sealed class FakeWorkers : IWorkerLauncher
 
     internal TimeSpan LaunchTime { get; set; }
 
+    /// <summary>What workers that are launched from now on say of their vnodes; null is the usual.</summary>
+    internal WorkerNuma? Numa { get; set; }
+
     public async Task<IWorker> LaunchAsync(string vmId, VmSpec spec, CancellationToken cancellation)
     {
         await Task.Delay(LaunchTime, cancellation);
@@ -25,6 +28,7 @@ internal sealed class FakeWorkers : IWorkerLauncher
 
         FakeWorker worker = new(vmId, 1000 + Alive.Count, () => Alive.TryRemove(vmId, out _));
         worker.Give(spec);
+        worker.Numa = Numa ?? worker.Numa;
         return Alive.TryAdd(vmId, worker) ? worker : throw new InvalidOperationException("two workers for one VM");
     }
 

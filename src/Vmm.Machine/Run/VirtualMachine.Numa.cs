@@ -28,6 +28,9 @@ public sealed partial class VirtualMachine
         }
     }
 
+    /// <summary>How the vnodes of a spec with <c>fit: best</c> were mapped onto this host; null for others.</summary>
+    public NumaFitResult? Fit { get; private set; }
+
     /// <summary>The vCPU and I/O threads that run, with the vnode each belongs to; empty for a machine that does not keep track of them. Any thread.</summary>
     public IReadOnlyList<HomedThread> HomedThreads => _places?.Threads ?? [];
 
@@ -72,12 +75,12 @@ public sealed partial class VirtualMachine
 
             VnodeHome old = Homes[vnode];
             MemoryPolicyMode mode = NumaPlacement.PolicyFor(old.Memory.Policy, hostNodes.Count);
-            PageMigrationResult result = MovePages(vnode, old.Memory, mode, hostNodes, new PageMigrationOptions { BytesPerSecond = bytesPerSecond }, progress, cancel);
+            PageMigrationResult result = MovePages(vnode, mode, hostNodes, new PageMigrationOptions { BytesPerSecond = bytesPerSecond }, progress, cancel);
             if (!result.Cancelled)
             {
                 lock (_homesLock)
                 {
-                    _homes[vnode] = new VnodeHome(old.Memory with { Policy = mode, HostNodes = hostNodes }, hostCpus.Count > 0 ? hostCpus : old.HostCpus);
+                    _homes[vnode] = new VnodeHome(old.Memory with { Policy = mode, HostNodes = hostNodes, Shares = null }, hostCpus.Count > 0 ? hostCpus : old.HostCpus);
                 }
 
                 places.Move(vnode, hostCpus.Count > 0 ? hostCpus : old.HostCpus);
@@ -91,9 +94,10 @@ public sealed partial class VirtualMachine
         }
     }
 
-    private PageMigrationResult MovePages(int vnode, VnodePlacement old, MemoryPolicyMode mode, IReadOnlyList<int> hostNodes, PageMigrationOptions options, Action<double, ByteSize>? progress, CancellationToken cancel)
+    private PageMigrationResult MovePages(int vnode, MemoryPolicyMode mode, IReadOnlyList<int> hostNodes, PageMigrationOptions options, Action<double, ByteSize>? progress, CancellationToken cancel)
     {
         List<VnodeMemory> memories = [.. _memories.Where(m => m.Vnode == vnode).Select(m => m.Memory)];
+        VnodePlacement[] before = [.. memories.Select(m => m.Placement)];
         bool done = false;
         try
         {
@@ -110,7 +114,7 @@ public sealed partial class VirtualMachine
         {
             for (int i = 0; i < memories.Count && !done; i++)
             {
-                memories[i].SetPolicy(old.Policy, old.HostNodes);
+                memories[i].Place(before[i]);
             }
         }
     }

@@ -13,6 +13,7 @@ internal static class NumaValidation
         {
             check.Require(numa.Count is null or (>= 1 and <= SpecValidation.MaxVnodes), "numa.count", $"{numa.Count ?? 0} vnodes, expected 1 to {SpecValidation.MaxVnodes}");
             check.Require(numa.Count is null || spec.Memory / NumaSplit.Unit >= (ulong)Math.Max(0, numa.Count.Value), "numa.count", $"{spec.Memory.ToString()} is less than 2MiB for each of {numa.Count ?? 0} vnodes");
+            check.Require(numa.Fit == FitWish.Exact, "numa.fit", "is for vnodes that are given: a topology that follows the host needs no fitting");
             check.Require(numa.Vnodes.Count == 0, "numa.vnodes", "is given, so the topology cannot follow the host as well");
             check.Require(numa.Distances is null, "numa.distances", "is given without vnodes: distances follow the host, too");
             check.Require(numa.Latencies is null, "numa.latencies", "is given without vnodes: latencies follow the host, too");

@@ -45,6 +45,7 @@ internal static class SpecMapper
     private static NumaSpec MapNuma(Dictionary<string, object> map) => new()
     {
         Auto = !map.ContainsKey("vnodes"),
+        Fit = Word(map, "fit", FitWish.Exact),
         Count = map.TryGetValue("count", out object? count) ? (int)count : null,
         Vnodes = [.. Objects(map, "vnodes").Select(MapVnode)],
         Distances = Matrix(map, "distances"),

@@ -93,6 +93,7 @@ internal static class SpecTable
                 Fields =
                 [
                     new("count", SpecKind.Number, "Without vnodes: so many, on the host nodes that have room; as few as fit when left out") { Min = 1, Max = SpecValidation.MaxVnodes },
+                    new("fit", SpecKind.Word, "With vnodes, when the host has not their hostNodes, or not the room: exact refuses the start, best maps them as well as possible") { Words = Names.All<FitWish>() },
                     new("vnodes", SpecKind.List, "The virtual NUMA nodes, in order; left out, they follow the host")
                     {
                         Fields =

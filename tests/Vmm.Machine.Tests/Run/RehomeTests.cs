@@ -1,4 +1,5 @@
 using Vmm.Interop;
+using Vmm.Machine.Layout;
 using Vmm.Machine.Run;
 using Vmm.Machine.Spec;
 using Vmm.Memory;
@@ -45,6 +46,24 @@ public sealed class RehomeTests
 
         Assert.True(run.Join(60_000));
         Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, terminal.Said);
+    }
+
+    [KvmFact]
+    public void A_vnode_whose_host_node_does_not_exist_starts_elsewhere_only_when_the_spec_lets_it()
+    {
+        using Terminal terminal = new();
+        VmSpec spec = TwoVnodes("dirty", "mib=8 base=33554432 seconds=1 tsc_khz=2500000");
+        spec = spec with { Numa = spec.Numa! with { Vnodes = [spec.Numa.Vnodes[0] with { HostNodes = [60] }, spec.Numa.Vnodes[1]] } };
+        Assert.Contains("vnode 0 names host node 60, which does not exist", Assert.Throws<ArgumentException>(() => VirtualMachine.Create(spec, terminal)).Message, StringComparison.Ordinal);
+        Assert.Contains("numa: {fit: best}", Assert.Throws<ArgumentException>(() => VirtualMachine.Create(spec, terminal)).Message, StringComparison.Ordinal);
+        List<string> notes = [];
+        using VirtualMachine machine = VirtualMachine.Create(spec with { Numa = spec.Numa with { Fit = FitWish.Best } }, terminal, notes.Add);
+        Assert.Equal(FitOutcome.Moved, machine.Fit!.Vnodes[0].Outcome);
+        Assert.Contains(notes, n => n.Contains("vnode 0 moved to host node", StringComparison.Ordinal));
+        Assert.True(s_host.HasNode(machine.Homes[0].Memory.HostNodes.Single()));
+        Thread run = Start(machine, out Func<RunResult> result);
+        Assert.True(run.Join(60_000));
+        Assert.True(result().ExitCode == 0, terminal.Said);
     }
 
     [KvmFact]

@@ -106,6 +106,7 @@ public sealed class SpecTests
     [InlineData("memory: 768MiB", "memory: 768MiB, maxMemory: 17TiB", 10, "numa.vnodes[0].maxMemory")]
     [InlineData("memory: 1GiB", "memory: 1GiB\nmaxMemory: 2GiB", 4, "maxMemory")]
     [InlineData("hostNodes: 0,", "hostNodes: a,", 10, "numa.vnodes[0].hostNodes")]
+    [InlineData("  distances: ", "  fit: worst\n  distances: ", 12, "numa.fit")]
     [InlineData("policy: strict", "policy: strikt", 10, "numa.vnodes[0].policy")]
     [InlineData("policy: interleave", "policy: preferred", 11, "numa.vnodes[1].hostNodes")]
     [InlineData("pageSize: 2MiB", "pageSize: 3MiB", 10, "numa.vnodes[0].pageSize")]
