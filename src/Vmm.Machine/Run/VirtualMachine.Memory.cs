@@ -87,8 +87,19 @@ public sealed partial class VirtualMachine
         }
 
         spec = NumaProjection.Apply(spec, host);
+        CheckNearness(spec);
         NumaAdmission.Check(spec, host);
         return spec;
+    }
+
+    /// <summary>Devices name vnodes; how many a topology that follows the host has is known only now.</summary>
+    private static void CheckNearness(VmSpec spec)
+    {
+        int count = spec.EffectiveVnodes.Count, most = Math.Max(spec.Disks.Max(d => d.Vnode) ?? 0, spec.Nets.Max(n => n.Vnode) ?? 0);
+        if (most >= count)
+        {
+            throw new ArgumentException($"{spec.Name}: a device names vnode {most}, and the topology that follows this host has {count} (0-{count - 1}): give numa a count, or vnodes", nameof(spec));
+        }
     }
 
     private VirtioMem? MemoryDevice(int vnode)
@@ -122,7 +133,7 @@ public sealed partial class VirtualMachine
         {
             VnodeSpec vnode = _spec.EffectiveVnodes[extent.Vnode];
             VnodeMemory backing = Remember(extent.Vnode, VnodeMemory.Create(HotPlacement(homes[extent.Vnode].Memory, extent.Length), host, part: ".hot"));
-            _places?.Tie($"mem{extent.Vnode}-io", extent.Vnode);
+            _places?.Tie($"mem{extent.Vnode}", extent.Vnode);
             VirtioMem device = new(
                 new VirtioMemOptions
                 {

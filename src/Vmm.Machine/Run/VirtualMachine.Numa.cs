@@ -1,6 +1,8 @@
 using System.Runtime.CompilerServices;
+using Vmm.Devices.Acpi;
 using Vmm.Devices.Virtio;
 using Vmm.Interop;
+using Vmm.Machine.Hotplug;
 using Vmm.Machine.Layout;
 using Vmm.Machine.Numa;
 using Vmm.Memory;
@@ -134,6 +136,30 @@ public sealed partial class VirtualMachine
         {
             _places = MakePlaces();
         }
+    }
+
+    /// <summary>The threads of a device that names a vnode belong to it. One with kernel threads of its own (vhost-net) keeps those where the kernel has them.</summary>
+    private void PlaceNear(string device, int? vnode)
+    {
+        if (vnode is { } near)
+        {
+            _places?.Tie(device, near);
+        }
+    }
+
+    /// <summary>PCI devices of the start that name a vnode, for the guest's tables.</summary>
+    private IReadOnlyList<AcpiInitiator> Initiators()
+    {
+        List<AcpiInitiator> initiators = [];
+        foreach (Pluggable device in _devices)
+        {
+            if (device.Slot is { } slot && (device.DiskSpec?.Vnode ?? device.NetSpec?.Vnode) is { } vnode)
+            {
+                initiators.Add(new AcpiInitiator(0, (byte)slot, vnode));
+            }
+        }
+
+        return initiators;
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]

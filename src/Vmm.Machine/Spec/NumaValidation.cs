@@ -134,6 +134,13 @@ internal static class NumaValidation
         }
     }
 
+    /// <summary>The vnode that a device names. How many there are of a topology that follows the host is known at the start only.</summary>
+    internal static void CheckNearness(VmSpec spec, int? vnode, string path, SpecComplaints check)
+    {
+        int count = spec.Numa is { Auto: true } numa ? numa.Count ?? SpecValidation.MaxVnodes : spec.EffectiveVnodes.Count;
+        check.Require(vnode is null || (vnode >= 0 && vnode < count), path + ".vnode", $"there is no vnode {vnode ?? 0}: the VM has {count} (0-{count - 1})");
+    }
+
     /// <summary>Without a topology each vnode is a socket, and all sockets have the APIC ids of the largest.</summary>
     internal static void CheckSockets(VmSpec spec, SpecComplaints check)
     {

@@ -93,6 +93,7 @@ internal static class SpecMapper
             Cache = Word(map, "cache", defaults.Cache),
             Transport = map.ContainsKey("transport") ? Word(map, "transport", VirtioTransport.Pci) : null,
             Limits = MapLimits(map),
+            Vnode = Get<int?>(map, "vnode", null),
         };
     }
 
@@ -105,6 +106,7 @@ internal static class SpecMapper
         Vhost = Word(map, "vhost", VhostUse.Auto),
         Transport = map.ContainsKey("transport") ? Word(map, "transport", VirtioTransport.Pci) : null,
         Limits = MapLimits(map),
+        Vnode = Get<int?>(map, "vnode", null),
     };
 
     private static LimitsSpec? MapLimits(Dictionary<string, object> map) => Get<Dictionary<string, object>?>(map, "limits", null) is not { } limits ? null : new LimitsSpec

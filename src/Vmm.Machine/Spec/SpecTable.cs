@@ -127,6 +127,7 @@ internal static class SpecTable
                     new("cache", SpecKind.Word, "direct: O_DIRECT; buffered: the host's page cache") { Words = Names.All<DiskCache>() },
                     new("transport", SpecKind.Word, "virtio transport of this disk") { Words = Transports },
                     Limits("of reads and writes together"),
+                    new("vnode", SpecKind.Number, "The vnode it is near: its I/O threads run beside it, and the guest is told (SRAT generic initiator)") { Max = SpecValidation.MaxVnodes - 1 },
                 ],
             },
             new("nets", SpecKind.List, "Network devices in guest order")
@@ -140,6 +141,7 @@ internal static class SpecTable
                     new("transport", SpecKind.Word, "virtio transport of this device") { Words = Transports },
                     new("vhost", SpecKind.Word, "Whether the host's kernel moves the frames (vhost-net); auto: when it can and there are no limits") { Words = Names.All<VhostUse>() },
                     Limits("of each direction"),
+                    new("vnode", SpecKind.Number, "The vnode it is near: its I/O threads run beside it, and the guest is told (SRAT generic initiator)") { Max = SpecValidation.MaxVnodes - 1 },
                 ],
             },
             new("rng", SpecKind.Bool, "Attach a virtio-rng"),

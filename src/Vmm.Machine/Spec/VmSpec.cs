@@ -263,4 +263,7 @@ public sealed record DiskSpec
 
     /// <summary>Rate limits of reads and writes together; null is none.</summary>
     public LimitsSpec? Limits { get; init; }
+
+    /// <summary>The vnode it is near: its I/O threads run beside it, and the guest is told; null is none.</summary>
+    public int? Vnode { get; init; }
 }

@@ -117,6 +117,8 @@ public sealed class SpecTests
     [InlineData("serial: root", "serial: 123456789012345678901", 16, "disks[0].serial")]
     [InlineData("queues: 2", "queues: 65", 17, "disks[0].queues")]
     [InlineData("queueSize: 128", "queueSize: 100", 18, "disks[0].queueSize")]
+    [InlineData("queues: 2", "vnode: 2", 17, "disks[0].vnode")]
+    [InlineData("queues: 2", "vnode: -1", 17, "disks[0].vnode")]
     [InlineData("cache: buffered", "cache: none", 19, "disks[0].cache")]
     [InlineData("transport: mmio", "transport: usb", 20, "disks[0].transport")]
     [InlineData("rng: false", "rng: 1", 21, "rng")]
