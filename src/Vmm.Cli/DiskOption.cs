@@ -3,10 +3,10 @@ using Vmm.Machine.Spec;
 
 namespace Vmm.Cli;
 
-/// <summary>Reads <c>--disk path[,ro][,queues=N][,queue-size=N][,serial=S][,cache=…][,transport=…]</c>.</summary>
+/// <summary>Reads <c>--disk path[,ro][,queues=N][,queue-size=N][,serial=S][,cache=…][,transport=…][,vnode=K]</c>.</summary>
 internal static class DiskOption
 {
-    private static readonly string[] Keys = ["ro", "queues", "queue-size", "serial", "cache", "transport"];
+    private static readonly string[] Keys = ["ro", "queues", "queue-size", "serial", "cache", "transport", "vnode"];
 
     internal static bool TryParse(string text, out DiskSpec disk, out string problem)
     {
@@ -42,13 +42,13 @@ internal static class DiskOption
             case "ro":
                 disk = disk with { ReadOnly = true };
                 return hasValue ? "ro takes no value" : null;
-            case "queues" or "queue-size":
+            case "queues" or "queue-size" or "vnode":
                 if (!int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int number))
                 {
                     return "expected a number";
                 }
 
-                disk = key is "queues" ? disk with { Queues = number } : disk with { QueueSize = number };
+                disk = key is "queues" ? disk with { Queues = number } : key is "vnode" ? disk with { Vnode = number } : disk with { QueueSize = number };
                 return null;
             case "serial":
                 disk = disk with { Serial = value };

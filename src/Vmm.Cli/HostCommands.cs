@@ -18,6 +18,9 @@ internal static class HostCommands
             async (session, parsed, cancellation) => ShowNuma(session, options.NamesDaemon(parsed) || File.Exists(session.Address.Socket)
                 ? await session.Client.HostNumaAsync(cancellation).ConfigureAwait(false)
                 : LocalNuma.Read()));
+        Argument<string> spec = new("file") { Description = "The spec file", HelpName = "file" };
+        host.Add("fit", "How the vnodes of a spec would lie on the host now (as its start does it with numa: {fit: best}); nothing is started; on this machine when no daemon is named and none runs here", [spec],
+            (session, parsed, cancellation) => FitView.RunAsync(session, parsed.GetValue(spec)!, options.NamesDaemon(parsed) || File.Exists(session.Address.Socket), cancellation));
         Option<string?> set = new("--set") { Description = "Switch it until the daemon's next start (for good: balancer in vmmd.yaml)", HelpName = "on|off|dry-run" };
         host.Add("balancer", "What the balancer of memory sees and decides", [set], (session, parsed, cancellation) => BalancerView.RunAsync(session, parsed.GetValue(set), cancellation));
         Argument<string?> level = new("level") { Description = "Change it until the daemon's next start (for good: logLevel in vmmd.yaml)", Arity = ArgumentArity.ZeroOrOne, HelpName = "debug|information|warning|error" };

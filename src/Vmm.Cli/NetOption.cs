@@ -3,10 +3,10 @@ using Vmm.Machine.Spec;
 
 namespace Vmm.Cli;
 
-/// <summary>Reads <c>--net tap=NAME[,mac=M][,queues=N][,mtu=N][,transport=…][,vhost=…]</c>.</summary>
+/// <summary>Reads <c>--net tap=NAME[,mac=M][,queues=N][,mtu=N][,transport=…][,vhost=…][,vnode=K]</c>.</summary>
 internal static class NetOption
 {
-    private static readonly string[] Keys = ["tap", "mac", "queues", "mtu", "transport", "vhost"];
+    private static readonly string[] Keys = ["tap", "mac", "queues", "mtu", "transport", "vhost", "vnode"];
 
     internal static bool TryParse(string text, out NetSpec net, out string problem)
     {
@@ -43,13 +43,13 @@ internal static class NetOption
             case "mac":
                 net = net with { Mac = value };
                 return null;
-            case "queues" or "mtu":
+            case "queues" or "mtu" or "vnode":
                 if (!int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int number))
                 {
                     return "expected a number";
                 }
 
-                net = key is "queues" ? net with { Queues = number } : net with { Mtu = number };
+                net = key is "queues" ? net with { Queues = number } : key is "vnode" ? net with { Vnode = number } : net with { Mtu = number };
                 return null;
             case "transport":
                 bool known = Names.TryParse(value, out VirtioTransport transport);

@@ -57,6 +57,12 @@ internal static partial class DaemonLog
     [LoggerMessage(18, LogLevel.Information, "{Name}: {Outcome}")]
     internal static partial void Rehomed(ILogger log, string name, string outcome);
 
+    [LoggerMessage(19, LogLevel.Information, "{Name}: {Outcome}")]
+    internal static partial void Fitted(ILogger log, string name, string outcome);
+
+    [LoggerMessage(20, LogLevel.Warning, "{Name} does not lie on this host as its spec says: {Outcome}")]
+    internal static partial void FittedOtherwise(ILogger log, string name, string outcome);
+
     [LoggerMessage(21, LogLevel.Information, "balancer: {Name} vnode {Vnode} from {From} to {To} ({Outcome}): {Reason}")]
     internal static partial void Balanced(ILogger log, string name, int vnode, string from, string to, string reason, string outcome);
 

@@ -74,8 +74,24 @@ public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
     /// <returns>0, or the errno of mbind(2): ENOSYS on a kernel without NUMA.</returns>
     public int Bind(MemoryPolicyMode mode, IReadOnlyList<int> nodes)
     {
+        return Bind(mode, nodes, 0, Length);
+    }
+
+    /// <summary>Binds a range of the memory to host nodes; works for pages not touched yet.</summary>
+    /// <param name="mode">The policy.</param>
+    /// <param name="nodes">Host nodes.</param>
+    /// <param name="offset">First byte, a multiple of the page size.</param>
+    /// <param name="length">Bytes, a multiple of the page size.</param>
+    /// <returns>0, or the errno of mbind(2): ENOSYS on a kernel without NUMA.</returns>
+    public int Bind(MemoryPolicyMode mode, IReadOnlyList<int> nodes, ulong offset, ulong length)
+    {
+        if (offset > Length || length > Length - offset)
+        {
+            throw new ArgumentOutOfRangeException(nameof(offset), $"{Name}: {length} bytes at {offset} lie outside {Length}");
+        }
+
         ulong[] mask = Bits(nodes);
-        return -Native.Bind(handle, Length, (int)mode, mask, (uint)mask.Length);
+        return -Native.Bind((nint)((ulong)handle + offset), length, (int)mode, mask, (uint)mask.Length);
     }
 
     /// <summary>The host node of each 4 KiB page from <paramref name="firstPage"/>, -1 for pages not present.</summary>

@@ -8,7 +8,11 @@ namespace Vmm.Memory;
 /// <param name="PageSize">Host page size.</param>
 /// <param name="Policy">Memory policy; null leaves it to the kernel.</param>
 /// <param name="HostNodes">Host nodes for the policy.</param>
-public sealed record VnodePlacement(int Vnode, ByteSize Size, ByteSize PageSize, MemoryPolicyMode? Policy, IReadOnlyList<int> HostNodes);
+public sealed record VnodePlacement(int Vnode, ByteSize Size, ByteSize PageSize, MemoryPolicyMode? Policy, IReadOnlyList<int> HostNodes)
+{
+    /// <summary>How much of it comes from which host node, in order, each with <see cref="Policy"/>; null: the policy is about all of it. What they do not reach to comes from the last.</summary>
+    public IReadOnlyList<NodeShare>? Shares { get; init; }
+}
 
 /// <summary>
 /// The memory of one vnode: one memfd, mapped once, bound to its host nodes before first touch. It must outlive every user of its regions.
@@ -67,7 +71,7 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
         MappedMemFd memory = new("vmm:vnode" + placement.Vnode + part, placement.Size, placement.PageSize, within, offset);
         if (placement.Policy is { } mode && placement.HostNodes.Count > 0)
         {
-            int errno = memory.Bind(mode, placement.HostNodes);
+            int errno = Bind(memory, mode, placement);
             // Without NUMA in the kernel there is only node 0, and everything is on it already.
             if (errno != 0 && !(errno == NoSuchCall && !host.HasNuma))
             {
@@ -88,15 +92,20 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
     }
 
     /// <inheritdoc/>
-    public void SetPolicy(MemoryPolicyMode? mode, IReadOnlyList<int> hostNodes)
+    public void SetPolicy(MemoryPolicyMode? mode, IReadOnlyList<int> hostNodes) => Place(Placement with { Policy = mode, HostNodes = hostNodes, Shares = null });
+
+    /// <summary>Gives the memory a policy and host nodes again that it had; pages that exist stay where they are.</summary>
+    /// <param name="placement">What <see cref="Placement"/> was.</param>
+    /// <exception cref="KernelException">The kernel refused.</exception>
+    public void Place(VnodePlacement placement)
     {
-        int errno = mode is { } policy ? _memory.Bind(policy, hostNodes) : _memory.Unbind();
+        int errno = placement.Policy is { } policy ? Bind(_memory, policy, placement) : _memory.Unbind();
         if (errno != 0)
         {
-            throw new KernelException($"mbind vnode {Placement.Vnode} to host nodes {NumberSet.Format(hostNodes)}", errno);
+            throw new KernelException($"mbind vnode {Placement.Vnode} to host nodes {NumberSet.Format(placement.HostNodes)}", errno);
         }
 
-        Placement = Placement with { Policy = mode, HostNodes = hostNodes };
+        Placement = Placement with { Policy = placement.Policy, HostNodes = placement.HostNodes, Shares = placement.Shares };
     }
 
     /// <inheritdoc/>
@@ -169,6 +178,28 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _memory.Dispose();
+
+    private static int Bind(MappedMemFd memory, MemoryPolicyMode mode, VnodePlacement placement)
+    {
+        if (placement.Shares is not { Count: > 0 } shares)
+        {
+            return memory.Bind(mode, placement.HostNodes);
+        }
+
+        ulong offset = 0;
+        for (int i = 0; i < shares.Count && offset < memory.Length; i++)
+        {
+            ulong rest = memory.Length - offset, length = i == shares.Count - 1 ? rest : Math.Min(shares[i].Bytes, rest);
+            if (length > 0 && memory.Bind(mode, [shares[i].Node], offset, length) is not 0 and var errno)
+            {
+                return errno;
+            }
+
+            offset += length;
+        }
+
+        return 0;
+    }
 
     private static ArgumentException NoSuchNode(VnodePlacement placement, HostTopology host, int node) =>
         new($"vnode {placement.Vnode}: host node {node} does not exist; this host has {NumberSet.Format([.. host.Nodes.Select(n => n.Id)])}", nameof(placement));

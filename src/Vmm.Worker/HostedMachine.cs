@@ -70,9 +70,12 @@ internal sealed partial class HostedMachine : IDisposable
                 vnodes.Add(new VnodeHomeInfo(memory.Vnode, memory.HostNodes, policy, memory.PageSize, home.HostCpus, [.. threads.Where(t => t.Vnode == memory.Vnode).Select(t => new HomedThreadInfo(t.Name, t.Id))]));
             }
 
-            return new WorkerNuma(vnodes, Rehoming.Status);
+            return new WorkerNuma(vnodes, Rehoming.Status, _machine.Fit is { } fit ? Info(fit) : null);
         }
     }
+
+    private static NumaFitInfo Info(NumaFitResult fit) =>
+        new([.. fit.Vnodes.Select(v => new VnodeFitInfo(v.Vnode, Names.Of(v.Outcome), NumberSet.Format(v.Wanted), [.. v.Shares.Select(s => new NodeBytes(s.Node, s.Bytes))], v.Text))], fit.Distances.Percent, fit.Distances.Text);
 
     internal WorkerState State => Volatile.Read(ref _exit) is not null ? WorkerState.Ended : _machine.State switch
     {

@@ -41,10 +41,10 @@ public sealed class ApplicationTests : IDisposable
     [Fact]
     public void Options_become_the_spec()
     {
-        Assert.Equal(0, Run("--cpus", "3", "--memory", "1GiB", "--numa", "2", "--name", "n", "--cmdline", "quiet", "--virtio-transport", "mmio", "--disk", PathOf("disk.raw") + ",ro,queues=4,queue-size=64,serial=s,cache=buffered,transport=pci"));
+        Assert.Equal(0, Run("--cpus", "3", "--memory", "1GiB", "--numa", "2", "--name", "n", "--cmdline", "quiet", "--virtio-transport", "mmio", "--disk", PathOf("disk.raw") + ",ro,queues=4,queue-size=64,serial=s,cache=buffered,transport=pci,vnode=1"));
         Assert.Equal(("n", 3, 1UL << 30, "quiet", VirtioTransport.Mmio), (_ran!.Name, _ran.Cpus, _ran.Memory, _ran.Boot.Cmdline, _ran.VirtioTransport));
         Assert.Equal([2, 1], _ran.Numa!.Vnodes.Select(v => v.Cpus.Count));
-        Assert.Equal(new DiskSpec { Path = PathOf("disk.raw"), ReadOnly = true, Queues = 4, QueueSize = 64, Serial = "s", Cache = DiskCache.Buffered, Transport = VirtioTransport.Pci }, Assert.Single(_ran.Disks));
+        Assert.Equal(new DiskSpec { Path = PathOf("disk.raw"), ReadOnly = true, Queues = 4, QueueSize = 64, Serial = "s", Cache = DiskCache.Buffered, Transport = VirtioTransport.Pci, Vnode = 1 }, Assert.Single(_ran.Disks));
     }
 
     [Fact]

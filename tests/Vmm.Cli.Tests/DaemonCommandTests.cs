@@ -51,6 +51,23 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
     private void Create() => Assert.Equal(0, Execute("vm", "create", "-f", PathOf("web1.yaml")));
 
     [Fact]
+    public void A_spec_is_mapped_onto_the_host_by_host_fit()
+    {
+        File.WriteAllText(PathOf("far.yaml"), "boot: {kernel: kernel}\nnuma: {vnodes: [{cpus: 0, memory: 64MiB, hostNodes: 60}]}\n");
+        Assert.Equal(0, Execute("host", "fit", PathOf("far.yaml")));
+        Assert.Matches("(?m)^0 +moved +60 +[0-9]+ +moved to host node [0-9]+: host node 60 does not exist here\\s*$", _out.ToString());
+        Assert.Contains("distances: 100 %: the spec gives no distances", _out.ToString(), StringComparison.Ordinal);
+        Assert.Equal(0, Execute("-o", "json", "host", "fit", PathOf("far.yaml")));
+        Assert.Contains("\"outcome\":\"moved\"", _out.ToString().Replace(" ", "", StringComparison.Ordinal), StringComparison.Ordinal);
+        File.WriteAllText(PathOf("far.yaml"), "boot: {kernel: kernel}\nnuma: {vnodes: [{cpus: 0, memory: 1TiB, hostNodes: 60}]}\n");
+        Assert.Equal(1, Execute("host", "fit", PathOf("far.yaml")));
+        Assert.Contains("no-room", _out.ToString(), StringComparison.Ordinal);
+        File.WriteAllText(PathOf("far.yaml"), "boot: {kernel: kernel}\nnuma: {fit: best}\n");
+        Assert.Equal(2, Execute("host", "fit", PathOf("far.yaml")));
+        Assert.Contains("far.yaml:2", _error.ToString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_vm_is_created_listed_started_stopped_and_forgotten()
     {
         Create();

@@ -18,6 +18,9 @@ internal sealed class FakeWorkers : IWorkerLauncher
     /// <summary>Why this host cannot limit CPU time; null when it can.</summary>
     internal string? NoCpuLimits { get; set; }
 
+    /// <summary>What workers that are launched from now on say of their vnodes; null is the usual.</summary>
+    internal WorkerNuma? Numa { get; set; }
+
     public async Task<IWorker> LaunchAsync(string vmId, VmSpec spec, CancellationToken cancellation)
     {
         await Task.Delay(LaunchTime, cancellation);
@@ -33,6 +36,7 @@ internal sealed class FakeWorkers : IWorkerLauncher
             worker.LimitCpu(new CpuLimits(spec.CpuQuota, spec.CpuWeight), expected: true);
         }
 
+        worker.Numa = Numa ?? worker.Numa;
         return Alive.TryAdd(vmId, worker) ? worker : throw new InvalidOperationException("two workers for one VM");
     }
 

@@ -127,6 +127,43 @@ public sealed class NumaTests
         Assert.Null(worker.Rehomed);
     }
 
+    [Fact]
+    public async Task How_a_vm_was_mapped_onto_the_host_is_an_event_and_part_of_its_numa()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        NumaFitInfo fit = new([new VnodeFitInfo(0, "moved", "60", [new NodeBytes(s_node, 64 << 20)], $"moved to host node {s_node}: host node 60 does not exist here")], 100, "the spec gives no distances");
+        daemon.Workers.Numa = new WorkerNuma([new VnodeHomeInfo(0, [s_node], "strict", 4096, [], [])], Fit: fit);
+        await daemon.CreateAsync("plain");
+        await daemon.CreateAsync("web1", Vnode);
+        await daemon.CreateAsync("web2", Vnode.Replace("fit: exact", "fit: best", StringComparison.Ordinal));
+        foreach (string name in (string[])["plain", "web1", "web2"])
+        {
+            await daemon.Client.DoAsync(name, "start", s_none);
+        }
+
+        Assert.DoesNotContain((await daemon.Client.EventsOfAsync("plain", s_none)).Events, e => e.Kind is "numa-fit");
+        Assert.DoesNotContain((await daemon.Client.EventsOfAsync("web1", s_none)).Events, e => e.Kind is "numa-fit");
+        DaemonEvent told = (await daemon.Client.EventsOfAsync("web2", s_none)).Events.Single(e => e.Kind is "numa-fit");
+        Assert.Equal($"vnode 0 moved to host node {s_node}: host node 60 does not exist here; the spec gives no distances", told.Message);
+        Assert.Equal("moved", (await daemon.Client.NumaAsync("web2", s_none)).Fit!.Vnodes.Single().Outcome);
+    }
+
+    [Fact]
+    public async Task A_spec_is_mapped_onto_the_host_without_being_started()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        VnodeFitInfo vnode = Assert.Single((await daemon.Client.FitAsync("boot: {kernel: k}\n" + Vnode, s_none)).Vnodes);
+        Assert.Equal(("moved", "60"), (vnode.Outcome, vnode.Wanted));
+        Assert.Equal(64UL << 20, vnode.Shares.Single().Bytes);
+        Assert.Equal("exact", (await daemon.Client.FitAsync("boot: {kernel: k}", s_none)).Vnodes.Single().Outcome);
+        Assert.Equal("exact", (await daemon.Client.FitAsync("boot: {kernel: k}\nnuma: true", s_none)).Vnodes.Single().Outcome);
+        Assert.Equal("spec-invalid", (await DaemonFixture.RefusedAsync(() => daemon.Client.FitAsync("cpus: x", s_none))).Code);
+        Assert.Empty((await daemon.Client.ListAsync(s_none)).Vms);
+        Assert.Equal("host-too-small", (await DaemonFixture.RefusedAsync(() => daemon.Client.FitAsync("boot: {kernel: k}\nmemory: 16TiB\nnuma: true", s_none))).Code);
+    }
+
+    private const string Vnode = "memory: 64MiB\nnuma: {fit: exact, vnodes: [{cpus: 0, memory: 64MiB, hostNodes: 60}]}";
+
     private static RehomeStatus Status(RehomeState state, double progress) => new(0, [s_node], state, progress, 512 << 20, [], state == RehomeState.Running ? 0 : 1500);
 
     private static Dictionary<int, IReadOnlyDictionary<int, ulong>> Memory(params (int Node, long Bytes)[] nodes) => new() { [0] = nodes.ToDictionary(n => n.Node, n => (ulong)n.Bytes) };

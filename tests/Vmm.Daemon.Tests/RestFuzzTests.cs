@@ -20,6 +20,7 @@ public sealed partial class RestFuzzTests
     {
         ["POST /api/v1/vms"] = [Spec],
         ["PUT /api/v1/vms/{name}"] = [Spec],
+        ["POST /api/v1/host/fit"] = [Spec, Spec.Replace("memory: 64MiB}", "memory: 64MiB, hostNodes: 9}", StringComparison.Ordinal)],
         ["PUT /api/v1/vms/{name}/memory"] = ["""{"vnode":0,"bytes":134217728}""", """{"balloonBytes":1048576}""", """{"auto":true}"""],
         ["PUT /api/v1/vms/{name}/devices/{device}/limits"] = ["""{"bytesPerSecond":1000000,"operationsPerSecond":50,"burstBytes":4096,"burstOperations":3}"""],
         ["POST /api/v1/vms/{name}/disks"] = ["path: d.img\nserial: B2\nreadOnly: true\n", "{path: d.img, queues: 2}"],

@@ -49,6 +49,36 @@ public class VnodeMemoryTests
     }
 
     [Fact]
+    public void A_vnode_that_is_shared_out_has_a_policy_for_each_part_until_it_gets_another_and_can_have_them_back()
+    {
+        int node = s_host.Nodes.First(n => n.TotalBytes > 0).Id;
+        NodeShare[] shares = [new(node, ByteSize.MiB(2)), new(63, ByteSize.Zero), new(node, ByteSize.MiB(1))];
+        VnodePlacement placement = new(6, ByteSize.MiB(8), new ByteSize(4096), MemoryPolicyMode.Bind, [node]) { Shares = shares };
+        using VnodeMemory vnode = VnodeMemory.Create(placement, s_host);
+        Assert.Same(shares, vnode.Placement.Shares);
+        if (!s_host.HasNuma)
+        {
+            return;
+        }
+
+        Assert.Contains($" bind:{node} file=/memfd:vmm:vnode6", File.ReadAllText("/proc/self/numa_maps"), StringComparison.Ordinal);
+        vnode.SetPolicy(MemoryPolicyMode.Preferred, [node]);
+        Assert.Null(vnode.Placement.Shares);
+        Assert.Contains($" prefer:{node} file=/memfd:vmm:vnode6", File.ReadAllText("/proc/self/numa_maps"), StringComparison.Ordinal);
+        vnode.Place(placement);
+        Assert.Same(shares, vnode.Placement.Shares);
+        Assert.Contains($" bind:{node} file=/memfd:vmm:vnode6", File.ReadAllText("/proc/self/numa_maps"), StringComparison.Ordinal);
+
+        // Each part has its own: the second goes to a node that does not exist, which the kernel refuses.
+        KernelException refused = Assert.Throws<KernelException>(() => vnode.Place(placement with { Shares = [new(node, ByteSize.MiB(2)), new(63, ByteSize.MiB(6))] }));
+        Assert.Contains("mbind", refused.Message, StringComparison.Ordinal);
+        placement = placement with { Policy = MemoryPolicyMode.Preferred, Shares = [new(node, ByteSize.MiB(2)), new(node, ByteSize.MiB(3))] };
+        vnode.SetPolicy(null, []);
+        vnode.Place(placement);
+        Assert.Single(File.ReadAllLines("/proc/self/numa_maps"), l => l.Contains("/memfd:vmm:vnode6", StringComparison.Ordinal)); // whole: what the shares leave over is the last one's
+    }
+
+    [Fact]
     public void A_host_node_that_does_not_exist_is_refused_by_number()
     {
         VnodePlacement placement = new(1, new ByteSize(MiB), new ByteSize(4096), MemoryPolicyMode.Bind, [63]);

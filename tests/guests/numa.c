@@ -38,6 +38,8 @@ static void show_srat(const u8 *t)
             touch(base ? base : 0x1000);
             if (base + length <= 0xa0000 || base + length > 0x100000)
                 touch(base + length - 4096);
+        } else if (e[0] == 5 && e[3] == 1 && (e[24] & 1)) {
+            print("INIT pci=%u:%u.%u node=%u\n", e[10], e[11] >> 3, e[11] & 7, get32(e + 4));
         }
     }
 }

@@ -36,6 +36,12 @@ internal static class NumaView
         session.Table(table);
         await session.Out.WriteLineAsync().ConfigureAwait(false);
         session.Table(threads);
+        if (numa.Fit is { } fit)
+        {
+            await session.Out.WriteLineAsync().ConfigureAwait(false);
+            FitView.Write(session, fit);
+        }
+
         if (numa.Rehome is { } move)
         {
             await session.Out.WriteLineAsync($"\nlast move: {Describe(move)}").ConfigureAwait(false);

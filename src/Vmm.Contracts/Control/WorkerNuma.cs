@@ -10,7 +10,8 @@ public sealed record RehomeBody(int Vnode, IReadOnlyList<int> HostNodes, IReadOn
 /// <summary>Where the vnodes of a VM are meant to be, as its worker keeps it.</summary>
 /// <param name="Vnodes">One entry per vnode.</param>
 /// <param name="Rehome">The move that goes on, or the last one; null when there was none.</param>
-public sealed record WorkerNuma(IReadOnlyList<VnodeHomeInfo> Vnodes, RehomeStatus? Rehome = null);
+/// <param name="Fit">How the vnodes were mapped onto the host at the start (<c>fit: best</c>); null when that was not asked for.</param>
+public sealed record WorkerNuma(IReadOnlyList<VnodeHomeInfo> Vnodes, RehomeStatus? Rehome = null, NumaFitInfo? Fit = null);
 
 /// <summary>The home of one vnode.</summary>
 /// <param name="Vnode">Its number.</param>

@@ -10,7 +10,8 @@ public sealed record RehomeRequest(string HostNodes, ulong? BytesPerSecond = nul
 /// <summary>Where a running VM lies on its host.</summary>
 /// <param name="Vnodes">One entry per vnode.</param>
 /// <param name="Rehome">The move of a vnode that goes on, or the last one of this run; null when there was none.</param>
-public sealed record VmNuma(IReadOnlyList<VnodeNuma> Vnodes, RehomeStatus? Rehome = null);
+/// <param name="Fit">How the vnodes were mapped onto the host at the start (<c>fit: best</c>); null when that was not asked for.</param>
+public sealed record VmNuma(IReadOnlyList<VnodeNuma> Vnodes, RehomeStatus? Rehome = null, NumaFitInfo? Fit = null);
 
 /// <summary>Where one vnode lies.</summary>
 /// <param name="Vnode">Its number.</param>

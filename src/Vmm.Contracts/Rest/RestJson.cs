@@ -16,6 +16,7 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(VmMemory))]
 [JsonSerializable(typeof(VmNuma))]
 [JsonSerializable(typeof(HostNuma))]
+[JsonSerializable(typeof(NumaFitInfo))]
 [JsonSerializable(typeof(RehomeRequest))]
 [JsonSerializable(typeof(RemovalBody))]
 [JsonSerializable(typeof(DeviceInfo))]

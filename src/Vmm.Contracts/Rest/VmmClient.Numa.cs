@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Vmm.Contracts.Control;
 
 namespace Vmm.Contracts.Rest;
 
@@ -7,6 +8,11 @@ public sealed partial class VmmClient
 {
     /// <summary>The host's NUMA nodes and who sits there.</summary>
     public Task<HostNuma> HostNumaAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "host/numa", null, RestJson.Default.HostNuma, cancellation);
+
+    /// <summary>How the vnodes of a spec would lie on the daemon's host now; nothing is started.</summary>
+    /// <param name="yaml">The spec.</param>
+    /// <param name="cancellation">Gives up.</param>
+    public Task<NumaFitInfo> FitAsync(string yaml, CancellationToken cancellation) => SendAsync(HttpMethod.Post, "host/fit", yaml, RestJson.Default.NumaFitInfo, cancellation);
 
     /// <summary>What the balancer sees and decides.</summary>
     public Task<BalancerInfo> BalancerAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "balancer", null, RestJson.Default.BalancerInfo, cancellation);

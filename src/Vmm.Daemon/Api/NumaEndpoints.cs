@@ -5,6 +5,9 @@ using Microsoft.AspNetCore.Routing;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Access;
 using Vmm.Daemon.Vms;
+using Vmm.Machine.Layout;
+using Vmm.Machine.Spec;
+using Vmm.Memory;
 using static Vmm.Daemon.Api.Exchange;
 
 namespace Vmm.Daemon.Api;
@@ -19,6 +22,11 @@ internal static class NumaEndpoints
             HostNuma host = await Task.Run(() => NumaView.Host(vms.List().Vms.Select(v => (v.Name, Find(vms, v.Name)?.PresentMemory()))), context.RequestAborted).ConfigureAwait(false);
             await Json(context, host, RestJson.Default.HostNuma).ConfigureAwait(false);
         }).For(Role.Viewer);
+        api.MapPost("/host/fit", async context =>
+        {
+            string yaml = await BodyAsync(context).ConfigureAwait(false);
+            await Json(context, await Task.Run(() => NumaView.Fit(Spec(yaml)), context.RequestAborted).ConfigureAwait(false), RestJson.Default.NumaFitInfo).ConfigureAwait(false);
+        }).For(Role.Operator);
         api.MapGet("/vms/{name}/numa", async context =>
             await Json(context, await vms.Get(Name(context)).NumaAsync(context.RequestAborted).ConfigureAwait(false), RestJson.Default.VmNuma).ConfigureAwait(false)).For(Role.Viewer);
         api.MapPost("/vms/{name}/vnodes/{vnode}/rehome", async context =>
@@ -39,6 +47,23 @@ internal static class NumaEndpoints
         catch (ApiException)
         {
             return null;
+        }
+    }
+
+    private static VmSpec Spec(string yaml)
+    {
+        try
+        {
+            VmSpec spec = SpecReader.Read(yaml, "spec");
+            return spec.Numa is { Auto: true } ? NumaProjection.Apply(spec, HostTopology.Read()) : spec;
+        }
+        catch (SpecException e)
+        {
+            throw ApiException.OfSpec(e);
+        }
+        catch (ArgumentException e)
+        {
+            throw new ApiException(422, "host-too-small", "the topology does not fit this host", e.Message);
         }
     }
 

@@ -24,6 +24,7 @@ internal static class OpenApiTable
         "GET /openapi/v1.json" => new("This document", AnswerType: "application/json"),
         "GET /host" => new("The daemon's host", s_json.HostInfo),
         "GET /host/numa" => new("The host's NUMA nodes and who sits there", s_json.HostNuma),
+        "POST /host/fit" => new("How the vnodes of a spec would lie on the host now; nothing is started", s_json.NumaFitInfo, IsSpec: true),
         "GET /vms/{name}/numa" => new("Where a running VM lies on its host", s_json.VmNuma),
         "POST /vms/{name}/vnodes/{vnode}/rehome" => new("Move a vnode of a running VM to other host nodes, as a job", s_json.JobInfo, s_json.RehomeRequest, "202"),
         "GET /schema/vm-spec.json" => new("JSON schema of a VM spec", AnswerType: "application/schema+json"),

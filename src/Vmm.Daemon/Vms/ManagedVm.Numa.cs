@@ -3,6 +3,7 @@ using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Workers;
 using Vmm.Machine.Layout;
+using Vmm.Machine.Spec;
 using Vmm.Memory;
 
 namespace Vmm.Daemon.Vms;
@@ -30,7 +31,29 @@ public sealed partial class ManagedVm
         IWorker worker = Alive();
         WorkerNuma homes = await Call(() => worker.NumaAsync(cancellation)).ConfigureAwait(false);
         IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>>? present = await Task.Run(worker.PresentMemory, cancellation).ConfigureAwait(false);
-        return new VmNuma([.. homes.Vnodes.Select(v => NumaView.Of(v, worker.ProcessId, present))], homes.Rehome);
+        return new VmNuma([.. homes.Vnodes.Select(v => NumaView.Of(v, worker.ProcessId, present))], homes.Rehome, homes.Fit);
+    }
+
+    /// <summary>Tells how the vnodes of a spec with <c>fit: best</c> came to lie on the host: an event, and a line in the log.</summary>
+    private async Task TellFitAsync(IWorker worker, VmSpec spec, CancellationToken cancellation)
+    {
+        if (spec.Numa is not { Fit: FitWish.Best } || (await worker.NumaAsync(cancellation).ConfigureAwait(false)).Fit is not { } fit)
+        {
+            return;
+        }
+
+        VnodeFitInfo[] others = [.. fit.Vnodes.Where(v => v.Outcome is not "exact")];
+        string outcome = (others.Length == 0 ? "every vnode is where the spec says" : string.Join("; ", others.Select(v => $"vnode {v.Vnode} {v.Text}"))) + $"; {fit.Distances}";
+        if (others.Length == 0)
+        {
+            DaemonLog.Fitted(_log, Record.Name, outcome);
+        }
+        else
+        {
+            DaemonLog.FittedOtherwise(_log, Record.Name, outcome);
+        }
+
+        _events.Publish("numa-fit", Record.Name, message: outcome);
     }
 
     /// <summary>Checks a wish to move a vnode, and answers with the work of a job: it moves the vnode, and fails when something stays behind.</summary>

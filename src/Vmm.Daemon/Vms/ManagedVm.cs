@@ -181,6 +181,7 @@ public sealed partial class ManagedVm : IDisposable
             }
 
             Watch(worker);
+            await TellFitAsync(worker, spec, cancellation).ConfigureAwait(false);
             await worker.StartAsync(cancellation).ConfigureAwait(false);
             MoveIfPossible(VmEvent.Started);
         }

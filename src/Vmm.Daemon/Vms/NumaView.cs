@@ -1,6 +1,8 @@
 using System.Globalization;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.Machine.Layout;
+using Vmm.Machine.Spec;
 using Vmm.Memory;
 
 namespace Vmm.Daemon.Vms;
@@ -23,6 +25,9 @@ internal static class NumaView
             [.. home.Threads.Select(t => Place(t, processId))]);
     }
 
+    /// <summary>How the vnodes of a spec would lie on this host now.</summary>
+    internal static NumaFitInfo Fit(VmSpec spec) => Of(NumaFit.Map(spec, HostTopology.Read(), HugePagePool.Read()));
+
     /// <summary>The host's nodes with who sits there.</summary>
     /// <param name="vms">VMs and their bytes per vnode and node.</param>
     internal static HostNuma Host(IEnumerable<(string Vm, IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>>? Present)> vms)
@@ -34,6 +39,9 @@ internal static class NumaView
             [.. pools.Where(p => p.Node == n.Id && p.Total > 0).Select(p => new HugePageInfo(p.PageBytes, p.Total, p.Free))],
             [.. all.Where(t => t.Node == n.Id).Select(t => new NodeTenant(t.Vm, t.Vnode, t.Bytes))]))]);
     }
+
+    private static NumaFitInfo Of(NumaFitResult fit) =>
+        new([.. fit.Vnodes.Select(v => new VnodeFitInfo(v.Vnode, Names.Of(v.Outcome), NumberSet.Format(v.Wanted), [.. v.Shares.Select(s => new NodeBytes(s.Node, s.Bytes))], v.Text))], fit.Distances.Percent, fit.Distances.Text);
 
     private static int Vcpu(string thread) =>
         thread.StartsWith("vcpu", StringComparison.Ordinal) && int.TryParse(thread.AsSpan(4), NumberStyles.None, CultureInfo.InvariantCulture, out int number) ? number : -1;

@@ -14,6 +14,12 @@ public sealed record AcpiProcessor(uint ApicId, int Vnode);
 /// <param name="HotPluggable">Memory may come and go.</param>
 public sealed record AcpiMemory(GuestAddress Start, ulong Length, int Vnode, bool HotPluggable = false);
 
+/// <summary>A PCI device of segment 0 that reads and writes memory from near a vnode, for SRAT.</summary>
+/// <param name="Bus">Bus number.</param>
+/// <param name="Slot">Device number; its function is 0.</param>
+/// <param name="Vnode">Proximity domain.</param>
+public sealed record AcpiInitiator(byte Bus, byte Slot, int Vnode);
+
 /// <summary>Everything the tables say; a plain description that knows no device objects.</summary>
 public sealed record AcpiConfig
 {
@@ -22,6 +28,9 @@ public sealed record AcpiConfig
 
     /// <summary>RAM by vnode.</summary>
     public required IReadOnlyList<AcpiMemory> Memory { get; init; }
+
+    /// <summary>Devices that are near a vnode.</summary>
+    public IReadOnlyList<AcpiInitiator> Initiators { get; init; } = [];
 
     /// <summary>SLIT rows; null leaves SRAT and SLIT out (no NUMA).</summary>
     public IReadOnlyList<IReadOnlyList<int>>? Distances { get; init; }

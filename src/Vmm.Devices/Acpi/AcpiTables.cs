@@ -149,6 +149,12 @@ public static class AcpiTables
                 .U32(memory.HotPluggable ? 3u : 1u).U64(0);
         }
 
+        foreach (AcpiInitiator device in config.Initiators)
+        {
+            // 5.2.16.6, generic initiator affinity with a PCI handle: segment, then the bus in the lower byte, device and function in the upper.
+            srat.U8(5).U8(32).U8(0).U8(1).U32((uint)device.Vnode).U16(0).U8(device.Bus).U8((byte)(device.Slot << 3)).Zero(12).U32(1).U32(0);
+        }
+
         return srat;
     }
 

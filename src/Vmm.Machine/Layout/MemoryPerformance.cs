@@ -37,7 +37,7 @@ public static class MemoryPerformance
             return null;
         }
 
-        int[] initiators = [.. Enumerable.Range(0, vnodes.Count).Where(i => vnodes[i].Cpus.Count > 0)];
+        int[] initiators = [.. Enumerable.Range(0, vnodes.Count).Where(i => vnodes[i].Cpus.Count > 0 || HasDevice(spec, i))];
         int[] targets = [.. Enumerable.Range(0, vnodes.Count).Where(i => vnodes[i].BootMemory + vnodes[i].HotMemory > 0)];
         return new AcpiPerformance(
             initiators,
@@ -45,6 +45,11 @@ public static class MemoryPerformance
             Part(latencies, initiators, targets),
             Part(bandwidths, initiators, targets));
     }
+
+    /// <summary>Whether a device that the guest's SRAT puts near a vnode makes it one that accesses come from.</summary>
+    private static bool HasDevice(VmSpec spec, int vnode) =>
+        spec.Disks.Any(d => d.Vnode == vnode && (d.Transport ?? spec.VirtioTransport) == VirtioTransport.Pci)
+        || spec.Nets.Any(n => n.Vnode == vnode && (n.Transport ?? spec.VirtioTransport) == VirtioTransport.Pci);
 
     /// <summary>Distance from a host node to the nearest that has CPUs, as SLIT counts.</summary>
     private static int Nearest(HostTopology host, int node) =>

@@ -68,7 +68,7 @@ public static class NumaAdmission
 
         if (problems.Count > 0)
         {
-            throw new ArgumentException($"{spec.Name}: {string.Join("; ", problems)} (all: {NumaProjection.Describe(host.Nodes)}): take less, other nodes, or a policy other than strict", nameof(spec));
+            throw new ArgumentException($"{spec.Name}: {string.Join("; ", problems)} (all: {NumaProjection.Describe(host.Nodes)}): take less, other nodes, a policy other than strict, or numa: {{fit: best}}, which maps it as well as possible", nameof(spec));
         }
     }
 }

@@ -64,7 +64,7 @@ public static class NumaPlacement
                 }
             }
 
-            homes.Add(new VnodeHome(new VnodePlacement(i, vnode.BootMemory, vnode.PageSize, policy, nodes), cpus));
+            homes.Add(new VnodeHome(new VnodePlacement(i, vnode.BootMemory, vnode.PageSize, policy, nodes) { Shares = vnode.Shares }, cpus));
         }
 
         return homes;

@@ -13,7 +13,7 @@ public sealed record HomedThread(string Name, int Id, int Vnode);
 /// <summary>
 /// Keeps the threads of a machine on the host CPUs of their vnode, also when those change. A vCPU belongs to the vnode of its CPU. I/O threads read and write
 /// the whole guest's memory: with one vnode they belong to it, with several they are dealt out in turn, so that no host node has all of them; only the
-/// thread of a vnode's own memory device is tied to it.
+/// threads of a device that names a vnode, and of a vnode's own memory device, are tied to it.
 /// </summary>
 /// <param name="inner">Who starts and confines threads; null: nobody.</param>
 /// <param name="cpus">Host CPUs of each vnode; empty is any.</param>
@@ -55,8 +55,16 @@ internal sealed class ThreadHomes(IMachineThreads? inner, IReadOnlyList<int>[] c
         inner?.VcpuReady();
     }
 
-    /// <summary>An I/O thread of this name will belong to a vnode.</summary>
-    internal void Tie(string thread, int vnode) => _tied[thread] = vnode;
+    /// <summary>The I/O threads of this device (<c>disk0</c>: <c>disk0-io0</c>, …) will belong to a vnode.</summary>
+    internal void Tie(string device, int vnode)
+    {
+        lock (_gate)
+        {
+            _tied[device] = vnode;
+        }
+    }
+
+    private int Home(string thread) => thread.LastIndexOf('-') is > 0 and var end && _tied.TryGetValue(thread[..end], out int tied) ? tied : _next++ % cpus.Length;
 
     /// <summary>Moves the threads of a vnode, and those that come to it, to other host CPUs.</summary>
     /// <exception cref="KernelException">The CPUs are not for this process.</exception>
@@ -83,7 +91,7 @@ internal sealed class ThreadHomes(IMachineThreads? inner, IReadOnlyList<int>[] c
         lock (_gate)
         {
             Forget();
-            int vnode = wanted ?? (_tied.TryGetValue(name, out int tied) ? tied : _next++ % cpus.Length);
+            int vnode = wanted ?? Home(name);
             _threads.Add((thread, new HomedThread(name, ThreadPlacement.CurrentId, vnode)));
             if (cpus[vnode].Count > 0)
             {

@@ -13,6 +13,7 @@ public sealed partial class VirtualMachine
     {
         AcpiConfig acpi = AcpiTopology.Of(_spec, map, topology, HasHotMemory) with
         {
+            Initiators = Initiators(),
             Serial = _spec.Serial,
             PvPanic = _spec.PvPanic,
             GenerationId = _spec.GenerationId is { } id ? WriteGenerationId(memory, id) : null,

@@ -183,6 +183,7 @@ public sealed partial class VirtualMachine
     /// <summary>The device in front of an opened disk, which is closed when that fails.</summary>
     private VirtioBlk MakeDisk(string name, DiskSpec disk, IDiskBackend backend)
     {
+        PlaceNear(name, disk.Vnode);
         VirtioBlkOptions options = new()
         {
             Name = name,

@@ -49,6 +49,7 @@ public sealed partial class VirtualMachine
     public PluggedDevice AddDisk(DiskSpec spec, IDiskBackend backend)
     {
         CheckTransport(spec.Transport, backend);
+        CheckVnode(spec.Vnode, backend);
         string name = $"disk{Interlocked.Increment(ref _disksEver) - 1}";
         VirtioBlk disk = MakeDisk(name, spec, backend);
         return Plug(name, disk, slot => new Pluggable(name, slot, spec, disk));
@@ -61,6 +62,7 @@ public sealed partial class VirtualMachine
     public PluggedDevice AddNet(NetSpec spec, INetBackend backend)
     {
         CheckTransport(spec.Transport, backend);
+        CheckVnode(spec.Vnode, backend);
         int index = Interlocked.Increment(ref _netsEver) - 1;
         VirtioNet net = MakeNet(index, spec, backend);
         return Plug(net.Name, net, slot => new Pluggable(net.Name, slot, spec, net));
@@ -150,6 +152,16 @@ public sealed partial class VirtualMachine
         {
             backend.Dispose();
             throw new HotplugException(HotplugProblem.NotHotpluggable, "a virtio-mmio device cannot be added while the guest runs: leave its transport out, or make it pci");
+        }
+    }
+
+    private void CheckVnode(int? vnode, IDisposable backend)
+    {
+        int count = _spec.EffectiveVnodes.Count;
+        if (vnode < 0 || vnode >= count)
+        {
+            backend.Dispose();
+            throw new HotplugException(HotplugProblem.NotHotpluggable, $"there is no vnode {vnode}: {_spec.Name} has {count} (0-{count - 1})");
         }
     }
 

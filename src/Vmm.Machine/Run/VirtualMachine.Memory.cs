@@ -75,12 +75,31 @@ public sealed partial class VirtualMachine
     }
 
     /// <summary>The spec with the vnodes it has on this host, which can hold them.</summary>
-    private static VmSpec Projected(VmSpec spec)
+    private static VmSpec Projected(VmSpec spec, out NumaFitResult? fit)
     {
         HostTopology host = HostTopology.Read();
+        fit = null;
+        if (spec.Numa is { Fit: FitWish.Best })
+        {
+            fit = NumaFit.Map(spec, host, HugePagePool.Read());
+            NumaFit.Require(fit, host);
+            return fit.Spec;
+        }
+
         spec = NumaProjection.Apply(spec, host);
+        CheckNearness(spec);
         NumaAdmission.Check(spec, host);
         return spec;
+    }
+
+    /// <summary>Devices name vnodes; how many a topology that follows the host has is known only now.</summary>
+    private static void CheckNearness(VmSpec spec)
+    {
+        int count = spec.EffectiveVnodes.Count, most = Math.Max(spec.Disks.Max(d => d.Vnode) ?? 0, spec.Nets.Max(n => n.Vnode) ?? 0);
+        if (most >= count)
+        {
+            throw new ArgumentException($"{spec.Name}: a device names vnode {most}, and the topology that follows this host has {count} (0-{count - 1}): give numa a count, or vnodes", nameof(spec));
+        }
     }
 
     private VirtioMem? MemoryDevice(int vnode)
@@ -113,8 +132,8 @@ public sealed partial class VirtualMachine
         foreach (RamExtent extent in map.Hot)
         {
             VnodeSpec vnode = _spec.EffectiveVnodes[extent.Vnode];
-            VnodeMemory backing = Remember(extent.Vnode, VnodeMemory.Create(homes[extent.Vnode].Memory with { Size = extent.Length }, host, part: ".hot"));
-            _places?.Tie($"mem{extent.Vnode}-io", extent.Vnode);
+            VnodeMemory backing = Remember(extent.Vnode, VnodeMemory.Create(HotPlacement(homes[extent.Vnode].Memory, extent.Length), host, part: ".hot"));
+            _places?.Tie($"mem{extent.Vnode}", extent.Vnode);
             VirtioMem device = new(
                 new VirtioMemOptions
                 {
@@ -130,6 +149,11 @@ public sealed partial class VirtualMachine
             slots.Attach($"mem{extent.Vnode}", device, _spec.VirtioTransport);
         }
     }
+
+    /// <summary>Where plugged memory comes from: as the vnode's; from any of its host nodes, when its memory is shared out over several.</summary>
+    private static VnodePlacement HotPlacement(VnodePlacement vnode, ByteSize size) => vnode.Shares is null
+        ? vnode with { Size = size }
+        : vnode with { Size = size, Policy = NumaPlacement.PolicyFor(vnode.Policy, vnode.HostNodes.Count), Shares = null };
 
     /// <summary>A class: a list of pairs would be compiled at every start.</summary>
     private sealed record VnodeDevice(int Vnode, VirtioMem Device);

@@ -67,6 +67,7 @@ public sealed partial class VirtualMachine
     /// <summary>The device in front of an opened tap, which is closed when that fails.</summary>
     private VirtioNet MakeNet(int index, NetSpec net, INetBackend backend)
     {
+        PlaceNear($"net{index}", net.Vnode);
         byte[] mac = new byte[6];
         if (net.Mac is null || !MacAddress.TryParse(net.Mac, mac))
         {

@@ -1,6 +1,8 @@
 using System.Runtime.CompilerServices;
+using Vmm.Devices.Acpi;
 using Vmm.Devices.Virtio;
 using Vmm.Interop;
+using Vmm.Machine.Hotplug;
 using Vmm.Machine.Layout;
 using Vmm.Machine.Numa;
 using Vmm.Memory;
@@ -27,6 +29,9 @@ public sealed partial class VirtualMachine
             }
         }
     }
+
+    /// <summary>How the vnodes of a spec with <c>fit: best</c> were mapped onto this host; null for others.</summary>
+    public NumaFitResult? Fit { get; private set; }
 
     /// <summary>The vCPU and I/O threads that run, with the vnode each belongs to; empty for a machine that does not keep track of them. Any thread.</summary>
     public IReadOnlyList<HomedThread> HomedThreads => _places?.Threads ?? [];
@@ -72,12 +77,12 @@ public sealed partial class VirtualMachine
 
             VnodeHome old = Homes[vnode];
             MemoryPolicyMode mode = NumaPlacement.PolicyFor(old.Memory.Policy, hostNodes.Count);
-            PageMigrationResult result = MovePages(vnode, old.Memory, mode, hostNodes, new PageMigrationOptions { BytesPerSecond = bytesPerSecond }, progress, cancel);
+            PageMigrationResult result = MovePages(vnode, mode, hostNodes, new PageMigrationOptions { BytesPerSecond = bytesPerSecond }, progress, cancel);
             if (!result.Cancelled)
             {
                 lock (_homesLock)
                 {
-                    _homes[vnode] = new VnodeHome(old.Memory with { Policy = mode, HostNodes = hostNodes }, hostCpus.Count > 0 ? hostCpus : old.HostCpus);
+                    _homes[vnode] = new VnodeHome(old.Memory with { Policy = mode, HostNodes = hostNodes, Shares = null }, hostCpus.Count > 0 ? hostCpus : old.HostCpus);
                 }
 
                 places.Move(vnode, hostCpus.Count > 0 ? hostCpus : old.HostCpus);
@@ -91,9 +96,10 @@ public sealed partial class VirtualMachine
         }
     }
 
-    private PageMigrationResult MovePages(int vnode, VnodePlacement old, MemoryPolicyMode mode, IReadOnlyList<int> hostNodes, PageMigrationOptions options, Action<double, ByteSize>? progress, CancellationToken cancel)
+    private PageMigrationResult MovePages(int vnode, MemoryPolicyMode mode, IReadOnlyList<int> hostNodes, PageMigrationOptions options, Action<double, ByteSize>? progress, CancellationToken cancel)
     {
         List<VnodeMemory> memories = [.. _memories.Where(m => m.Vnode == vnode).Select(m => m.Memory)];
+        VnodePlacement[] before = [.. memories.Select(m => m.Placement)];
         bool done = false;
         try
         {
@@ -110,7 +116,7 @@ public sealed partial class VirtualMachine
         {
             for (int i = 0; i < memories.Count && !done; i++)
             {
-                memories[i].SetPolicy(old.Policy, old.HostNodes);
+                memories[i].Place(before[i]);
             }
         }
     }
@@ -130,6 +136,30 @@ public sealed partial class VirtualMachine
         {
             _places = MakePlaces();
         }
+    }
+
+    /// <summary>The threads of a device that names a vnode belong to it. One with kernel threads of its own (vhost-net) keeps those where the kernel has them.</summary>
+    private void PlaceNear(string device, int? vnode)
+    {
+        if (vnode is { } near)
+        {
+            _places?.Tie(device, near);
+        }
+    }
+
+    /// <summary>PCI devices of the start that name a vnode, for the guest's tables.</summary>
+    private IReadOnlyList<AcpiInitiator> Initiators()
+    {
+        List<AcpiInitiator> initiators = [];
+        foreach (Pluggable device in _devices)
+        {
+            if (device.Slot is { } slot && (device.DiskSpec?.Vnode ?? device.NetSpec?.Vnode) is { } vnode)
+            {
+                initiators.Add(new AcpiInitiator(0, (byte)slot, vnode));
+            }
+        }
+
+        return initiators;
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]

@@ -3,6 +3,7 @@ using Vmm.Devices.Legacy;
 using Vmm.Interop;
 using Vmm.Kvm;
 using Vmm.Machine.Boot;
+using Vmm.Machine.Layout;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Spec;
 using Vmm.Storage;
@@ -65,9 +66,15 @@ public sealed partial class VirtualMachine : IDisposable
     private static VirtualMachine Create(VmSpec spec, IMachineResources resources, IConsoleEndpoint console, Action<string>? note, EmptyVm? prepared)
     {
         VirtualMachine? machine = null;
+        NumaFitResult? fit = null;
         try
         {
-            machine = new VirtualMachine(spec.Numa is null ? spec : Projected(spec), resources, console);
+            machine = new VirtualMachine(spec.Numa is null ? spec : Projected(spec, out fit), resources, console) { Fit = fit };
+            if (fit is not null)
+            {
+                note?.Invoke($"{spec.Name}: {fit.Text}");
+            }
+
             machine.Build(note, prepared);
             return machine;
         }

@@ -28,6 +28,9 @@ public sealed record NetSpec
 
     /// <summary>Rate limits of each direction; null is none.</summary>
     public LimitsSpec? Limits { get; init; }
+
+    /// <summary>The vnode it is near: its I/O threads run beside it, and the guest is told; null is none.</summary>
+    public int? Vnode { get; init; }
 }
 
 /// <summary>Whether the host's kernel moves the frames of a network device (vhost-net).</summary>

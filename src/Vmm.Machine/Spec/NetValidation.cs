@@ -36,6 +36,7 @@ internal static class NetValidation
         check.Require(!isMac || net.Mac is null || ((mac[0] & 1) == 0 && mac.IndexOfAnyExcept((byte)0) >= 0), path + ".mac", $"{net.Mac ?? ""} is not the address of one device: the first byte must be even, and not all may be zero");
         check.Require(net.Queues is >= 1 and <= SpecValidation.MaxNetQueues, path + ".queues", $"{net.Queues}, expected 1 to {SpecValidation.MaxNetQueues}");
         check.Require(net.Mtu is null or (>= 68 and <= 65535), path + ".mtu", $"{net.Mtu ?? 0}, expected 68 to 65535");
+        NumaValidation.CheckNearness(spec, net.Vnode, path, check);
         if (net.Limits is { } limits)
         {
             CheckLimits(limits, path + ".limits", check);

@@ -13,6 +13,7 @@ internal static class NumaValidation
         {
             check.Require(numa.Count is null or (>= 1 and <= SpecValidation.MaxVnodes), "numa.count", $"{numa.Count ?? 0} vnodes, expected 1 to {SpecValidation.MaxVnodes}");
             check.Require(numa.Count is null || spec.Memory / NumaSplit.Unit >= (ulong)Math.Max(0, numa.Count.Value), "numa.count", $"{spec.Memory.ToString()} is less than 2MiB for each of {numa.Count ?? 0} vnodes");
+            check.Require(numa.Fit == FitWish.Exact, "numa.fit", "is for vnodes that are given: a topology that follows the host needs no fitting");
             check.Require(numa.Vnodes.Count == 0, "numa.vnodes", "is given, so the topology cannot follow the host as well");
             check.Require(numa.Distances is null, "numa.distances", "is given without vnodes: distances follow the host, too");
             check.Require(numa.Latencies is null, "numa.latencies", "is given without vnodes: latencies follow the host, too");
@@ -131,6 +132,13 @@ internal static class NumaValidation
                 check.Require(rows[i][j] >= 1 && rows[i][j] <= most, $"{path}[{i}][{j}]", $"{rows[i][j]}, expected 1 to {most}");
             }
         }
+    }
+
+    /// <summary>The vnode that a device names. How many there are of a topology that follows the host is known at the start only.</summary>
+    internal static void CheckNearness(VmSpec spec, int? vnode, string path, SpecComplaints check)
+    {
+        int count = spec.Numa is { Auto: true } numa ? numa.Count ?? SpecValidation.MaxVnodes : spec.EffectiveVnodes.Count;
+        check.Require(vnode is null || (vnode >= 0 && vnode < count), path + ".vnode", $"there is no vnode {vnode ?? 0}: the VM has {count} (0-{count - 1})");
     }
 
     /// <summary>Without a topology each vnode is a socket, and all sockets have the APIC ids of the largest.</summary>

@@ -38,6 +38,7 @@ public static class SpecEdit
         Field(item, "queueSize", disk.QueueSize == defaults.QueueSize ? null : disk.QueueSize.ToString(CultureInfo.InvariantCulture));
         Field(item, "cache", disk.Cache == defaults.Cache ? null : Names.Of(disk.Cache));
         Field(item, "transport", disk.Transport is { } transport ? Names.Of(transport) : null);
+        Field(item, "vnode", disk.Vnode?.ToString(CultureInfo.InvariantCulture));
         Limits(item, disk.Limits);
         return item.Append('}').ToString();
     }
@@ -52,6 +53,7 @@ public static class SpecEdit
         Field(item, "mtu", net.Mtu?.ToString(CultureInfo.InvariantCulture));
         Field(item, "transport", net.Transport is { } transport ? Names.Of(transport) : null);
         Field(item, "vhost", net.Vhost == VhostUse.Auto ? null : Names.Of(net.Vhost));
+        Field(item, "vnode", net.Vnode?.ToString(CultureInfo.InvariantCulture));
         Limits(item, net.Limits);
         return item.Append('}').ToString();
     }

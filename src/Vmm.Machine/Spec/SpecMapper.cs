@@ -47,6 +47,7 @@ internal static class SpecMapper
     private static NumaSpec MapNuma(Dictionary<string, object> map) => new()
     {
         Auto = !map.ContainsKey("vnodes"),
+        Fit = Word(map, "fit", FitWish.Exact),
         Count = map.TryGetValue("count", out object? count) ? (int)count : null,
         Vnodes = [.. Objects(map, "vnodes").Select(MapVnode)],
         Distances = Matrix(map, "distances"),
@@ -94,6 +95,7 @@ internal static class SpecMapper
             Cache = Word(map, "cache", defaults.Cache),
             Transport = map.ContainsKey("transport") ? Word(map, "transport", VirtioTransport.Pci) : null,
             Limits = MapLimits(map),
+            Vnode = Get<int?>(map, "vnode", null),
         };
     }
 
@@ -106,6 +108,7 @@ internal static class SpecMapper
         Vhost = Word(map, "vhost", VhostUse.Auto),
         Transport = map.ContainsKey("transport") ? Word(map, "transport", VirtioTransport.Pci) : null,
         Limits = MapLimits(map),
+        Vnode = Get<int?>(map, "vnode", null),
     };
 
     private static LimitsSpec? MapLimits(Dictionary<string, object> map) => Get<Dictionary<string, object>?>(map, "limits", null) is not { } limits ? null : new LimitsSpec

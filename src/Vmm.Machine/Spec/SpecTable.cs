@@ -100,6 +100,7 @@ internal static class SpecTable
                 Fields =
                 [
                     new("count", SpecKind.Number, "Without vnodes: so many, on the host nodes that have room; as few as fit when left out") { Min = 1, Max = SpecValidation.MaxVnodes },
+                    new("fit", SpecKind.Word, "With vnodes, when the host has not their hostNodes, or not the room: exact refuses the start, best maps them as well as possible") { Words = Names.All<FitWish>() },
                     new("vnodes", SpecKind.List, "The virtual NUMA nodes, in order; left out, they follow the host")
                     {
                         Fields =
@@ -133,6 +134,7 @@ internal static class SpecTable
                     new("cache", SpecKind.Word, "direct: O_DIRECT; buffered: the host's page cache") { Words = Names.All<DiskCache>() },
                     new("transport", SpecKind.Word, "virtio transport of this disk") { Words = Transports },
                     Limits("of reads and writes together"),
+                    new("vnode", SpecKind.Number, "The vnode it is near: its I/O threads run beside it, and the guest is told (SRAT generic initiator)") { Max = SpecValidation.MaxVnodes - 1 },
                 ],
             },
             new("nets", SpecKind.List, "Network devices in guest order")
@@ -146,6 +148,7 @@ internal static class SpecTable
                     new("transport", SpecKind.Word, "virtio transport of this device") { Words = Transports },
                     new("vhost", SpecKind.Word, "Whether the host's kernel moves the frames (vhost-net); auto: when it can and there are no limits") { Words = Names.All<VhostUse>() },
                     Limits("of each direction"),
+                    new("vnode", SpecKind.Number, "The vnode it is near: its I/O threads run beside it, and the guest is told (SRAT generic initiator)") { Max = SpecValidation.MaxVnodes - 1 },
                 ],
             },
             new("rng", SpecKind.Bool, "Attach a virtio-rng"),

@@ -130,6 +130,7 @@ public static class SpecValidation
         check.Require(disk.Queues is >= 1 and <= MaxQueues, path + ".queues", $"{disk.Queues}, expected 1 to {MaxQueues}");
         check.Require(disk.QueueSize is >= 2 and <= MaxQueueSize && BitOperations.IsPow2(disk.QueueSize), path + ".queueSize", $"{disk.QueueSize}, expected a power of two from 2 to {MaxQueueSize}");
         check.Require(disk.Serial is null || IsSerial(disk.Serial), path + ".serial", $"\"{disk.Serial}\", expected 1 to {SerialBytes} printable ASCII characters");
+        NumaValidation.CheckNearness(spec, disk.Vnode, path, check);
         if (disk.Limits is { } limits)
         {
             NetValidation.CheckLimits(limits, path + ".limits", check);

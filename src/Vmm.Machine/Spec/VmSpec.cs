@@ -168,9 +168,22 @@ public sealed record BootSpec
     };
 }
 
+/// <summary>What is done with a topology whose host nodes cannot be had.</summary>
+public enum FitWish
+{
+    /// <summary>The start is refused, with the numbers.</summary>
+    Exact,
+
+    /// <summary>It is mapped onto the host as well as possible, and what came of it is told.</summary>
+    Best,
+}
+
 /// <summary>Virtual NUMA topology.</summary>
 public sealed record NumaSpec
 {
+    /// <summary>What is done when the host has not the nodes that vnodes name, or not the room.</summary>
+    public FitWish Fit { get; init; }
+
     /// <summary>The vnodes follow the host the VM is started on; <see cref="Vnodes"/> is empty until then.</summary>
     public bool Auto { get; init; }
 
@@ -223,6 +236,9 @@ public sealed record VnodeSpec
     /// <summary>Where pages come from.</summary>
     public VnodePolicy Policy { get; init; }
 
+    /// <summary>How much comes from which of <see cref="HostNodes"/>, in order, for a vnode that no host node can hold whole (<see cref="Layout.NumaFit"/>); never part of a file.</summary>
+    internal IReadOnlyList<NodeShare>? Shares { get; init; }
+
     /// <summary>Host page size: 4 KiB, 2 MiB or 1 GiB.</summary>
     public ByteSize PageSize { get; init; } = new(ByteSize.BytesPerPage);
 }
@@ -253,4 +269,7 @@ public sealed record DiskSpec
 
     /// <summary>Rate limits of reads and writes together; null is none.</summary>
     public LimitsSpec? Limits { get; init; }
+
+    /// <summary>The vnode it is near: its I/O threads run beside it, and the guest is told; null is none.</summary>
+    public int? Vnode { get; init; }
 }

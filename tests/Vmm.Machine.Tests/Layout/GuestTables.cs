@@ -15,7 +15,7 @@ internal static class GuestTables
     internal static Dictionary<string, byte[]> Of(VmSpec spec)
     {
         (MemoryMap map, CpuTopology topology) = Place(spec);
-        byte[] image = AcpiTables.Build(AcpiTopology.Of(spec, map, topology, hotMemory: true), new(Base), 0x2_0000);
+        byte[] image = AcpiTables.Build(AcpiTopology.Of(spec, map, topology, hotMemory: true) with { Initiators = [.. spec.Disks.Select((d, i) => new AcpiInitiator(0, (byte)(i + 1), d.Vnode!.Value))] }, new(Base), 0x2_0000);
         Dictionary<string, byte[]> tables = new(StringComparer.Ordinal);
         byte[] Table(ulong at)
         {
@@ -40,6 +40,7 @@ internal static class GuestTables
         (MemoryMap map, CpuTopology topology) = Place(spec);
         List<string> lines = [.. topology.Vcpus.Select(v => $"MADT apic={v.ApicId}"), .. topology.Vcpus.Select(v => $"CPU apic={v.ApicId} node={v.Vnode}")];
         lines.AddRange(map.Ram.Select(r => $"MEM base=0x{r.Start.Value:x} len=0x{r.Length.Bytes:x} node={r.Vnode}"));
+        lines.AddRange(spec.Disks.Select((d, i) => $"INIT pci=0:{i + 1}.0 node={d.Vnode}"));
         int n = spec.EffectiveVnodes.Count;
         lines.AddRange(from i in Enumerable.Range(0, n) from j in Enumerable.Range(0, n) select $"DIST {i} {j} {spec.Numa!.Distances?[i][j] ?? (i == j ? 10 : 20)}");
         if (spec.Numa!.Latencies is null && spec.Numa.Bandwidths is null)
@@ -47,8 +48,8 @@ internal static class GuestTables
             return lines;
         }
 
-        int[] targets = [.. Enumerable.Range(0, n).Where(i => spec.EffectiveVnodes[i].Memory > 0)], initiators = [.. Enumerable.Range(0, n).Where(i => spec.EffectiveVnodes[i].Cpus.Count > 0)];
-        lines.AddRange(targets.Select(t => $"HMAT target={t} initiator={(initiators.Contains(t) ? t : -1)}"));
+        int[] targets = [.. Enumerable.Range(0, n).Where(i => spec.EffectiveVnodes[i].Memory > 0)], initiators = [.. Enumerable.Range(0, n).Where(i => spec.EffectiveVnodes[i].Cpus.Count > 0 || spec.Disks.Any(d => d.Vnode == i))];
+        lines.AddRange(targets.Select(t => $"HMAT target={t} initiator={(spec.EffectiveVnodes[t].Cpus.Count > 0 ? t : -1)}"));
         Values(spec.Numa.Latencies, 0, 1000);
         Values(spec.Numa.Bandwidths, 3, 1);
         return lines;
@@ -78,7 +79,7 @@ internal static class GuestTables
             }
         }
 
-        List<string> memory = [];
+        List<string> memory = [], devices = [];
         for (int at = 48; at < srat.Length; at += srat[at + 1])
         {
             if (srat[at] == 0)
@@ -89,9 +90,14 @@ internal static class GuestTables
             {
                 memory.Add($"MEM base=0x{U64(srat, at + 8):x} len=0x{U64(srat, at + 16):x} node={U32(srat, at + 2)}");
             }
+            else if (srat[at] == 5 && srat[at + 3] == 1 && srat[at + 24] == 1)
+            {
+                devices.Add($"INIT pci={srat[at + 10]}:{srat[at + 11] >> 3}.{srat[at + 11] & 7} node={U32(srat, at + 4)}");
+            }
         }
 
         lines.AddRange(memory);
+        lines.AddRange(devices);
         int n = (int)U64(slit, 36);
         lines.AddRange(Enumerable.Range(0, n * n).Select(i => $"DIST {i / n} {i % n} {slit[44 + i]}"));
         byte[] hmat = tables.GetValueOrDefault("HMAT", new byte[40]);

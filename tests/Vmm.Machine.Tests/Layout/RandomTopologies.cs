@@ -26,6 +26,7 @@ internal static class RandomTopologies
             Cpus = cpus,
             Memory = new ByteSize(nodes.Aggregate(0UL, (sum, n) => sum + n.Memory)),
             Boot = new BootSpec { Kernel = "k" },
+            Disks = [.. Enumerable.Range(0, random.Next(4)).Select(i => new DiskSpec { Path = $"d{i}", Vnode = random.Next(vnodes) })],
             Topology = packed == 0 ? null : Pack(random, dies, cores, threads),
             Numa = new NumaSpec
             {

@@ -17,13 +17,14 @@ public sealed class TopologyTableTests
         string folder = Directory.CreateTempSubdirectory("vmm-topology-").FullName;
         try
         {
-            int files = 0, hmats = 0, packed = 0;
+            int files = 0, hmats = 0, packed = 0, devices = 0;
             for (int round = 0; round < 100; round++)
             {
                 VmSpec spec = RandomTopologies.Make(random, ByteSize.GiB(64));
                 Assert.Empty(SpecValidation.Validate(spec));
                 Dictionary<string, byte[]> tables = GuestTables.Of(spec);
                 Assert.Equal(GuestTables.Expected(spec), GuestTables.Walk(tables));
+                devices += spec.Disks.Count;
                 packed += spec.Topology is null ? 0 : 1;
                 foreach ((string name, byte[] table) in tables)
                 {
@@ -33,12 +34,13 @@ public sealed class TopologyTableTests
                 }
             }
 
-            Assert.True(hmats > 30 && packed > 30);
+            Assert.True(hmats > 30 && packed > 30 && devices > 100);
             string said = Decompile(folder);
             Assert.DoesNotContain("Error", said, StringComparison.Ordinal);
             Assert.DoesNotContain("Warning", said, StringComparison.Ordinal);
             Assert.Equal(files, Directory.GetFiles(folder, "*.dsl").Length);
-            Assert.All(Directory.GetFiles(folder, "HMAT-*.dsl"), file => Assert.DoesNotContain("Unknown", File.ReadAllText(file), StringComparison.Ordinal));
+            Assert.Equal(devices, Directory.GetFiles(folder, "SRAT-*.dsl").Sum(file => File.ReadLines(file).Count(l => l.Contains("[Generic Initiator Affinity]", StringComparison.Ordinal))));
+            Assert.All(Directory.GetFiles(folder, "?[MR]AT-*.dsl"), file => Assert.DoesNotContain("Unknown", File.ReadAllText(file), StringComparison.Ordinal));
         }
         finally
         {
@@ -51,19 +53,23 @@ public sealed class TopologyTableTests
     public void A_guest_finds_in_its_tables_what_the_spec_says()
     {
         Random random = new(11);
+        string disk = Path.GetTempFileName();
+        File.WriteAllBytes(disk, new byte[1 << 20]);
         for (int round = 0; round < 8; round++)
         {
             VmSpec made = RandomTopologies.Make(random, ByteSize.MiB(512));
             VmSpec guest = GuestKit.GuestSpec("numa");
-            VmSpec spec = made with { Name = guest.Name, Boot = guest.Boot };
+            VmSpec spec = made with { Name = guest.Name, Boot = guest.Boot, Rng = false, Disks = [.. made.Disks.Select(d => d with { Path = disk, ReadOnly = true })] };
             using Terminal console = new();
             using VirtualMachine machine = VirtualMachine.Create(spec, console);
             using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(90));
             RunResult result = machine.Run(deadline.Token);
             string said = console.Said;
             Assert.True(result.Outcome == RunOutcome.DebugExit && result.ExitCode == 0, $"{result}: {said}");
-            Assert.Equal(GuestTables.Expected(spec), said.Split('\n').Select(l => l.Trim()).Where(l => l.Split(' ')[0] is "MADT" or "CPU" or "MEM" or "DIST" or "HMAT"));
+            Assert.Equal(GuestTables.Expected(spec), said.Split('\n').Select(l => l.Trim()).Where(l => l.Split(' ')[0] is "MADT" or "CPU" or "MEM" or "INIT" or "DIST" or "HMAT"));
         }
+
+        File.Delete(disk);
     }
 
     private static string Decompile(string folder)

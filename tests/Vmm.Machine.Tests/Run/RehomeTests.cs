@@ -1,4 +1,5 @@
 using Vmm.Interop;
+using Vmm.Machine.Layout;
 using Vmm.Machine.Run;
 using Vmm.Machine.Spec;
 using Vmm.Memory;
@@ -45,6 +46,51 @@ public sealed class RehomeTests
 
         Assert.True(run.Join(60_000));
         Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, terminal.Said);
+    }
+
+    [KvmFact]
+    public void The_threads_of_a_disk_run_beside_the_vnode_that_it_names_and_move_with_it()
+    {
+        string disk = Path.GetTempFileName();
+        try
+        {
+            File.WriteAllBytes(disk, new byte[32 << 20]);
+            using Terminal terminal = new();
+            VmSpec follows = GuestSpec("blk") with { Numa = new NumaSpec { Auto = true }, Disks = [new DiskSpec { Path = disk, Vnode = 9 }] };
+            Assert.Contains("a device names vnode 9, and the topology that follows this host has 1 (0-0)", Assert.Throws<ArgumentException>(() => VirtualMachine.Create(follows, terminal)).Message, StringComparison.Ordinal);
+            VmSpec spec = TwoVnodes("blk", "poll=1") with { Disks = [new DiskSpec { Path = disk, Vnode = 1 }] };
+            using VirtualMachine machine = VirtualMachine.Create(spec, terminal);
+            Thread run = Start(machine, out Func<RunResult> result);
+            Assert.True(SpinWait.SpinUntil(() => machine.HomedThreads.Any(t => t.Name is "disk0-io0"), 60_000), terminal.Said);
+            Assert.All(machine.HomedThreads.Where(t => t.Name.StartsWith("disk0-", StringComparison.Ordinal)), t => Assert.Equal((1, NumberSet.Format(s_cpus)), (t.Vnode, Allowed(t.Id))));
+            if (s_host.HasNuma)
+            {
+                OnThread(() => machine.Rehome(1, [s_node], [s_cpus[^1]], null, null, CancellationToken.None));
+                Assert.All(machine.HomedThreads.Where(t => t.Name.StartsWith("disk0-", StringComparison.Ordinal)), t => Assert.Equal($"{s_cpus[^1]}", Allowed(t.Id)));
+            }
+        }
+        finally
+        {
+            File.Delete(disk);
+        }
+    }
+
+    [KvmFact]
+    public void A_vnode_whose_host_node_does_not_exist_starts_elsewhere_only_when_the_spec_lets_it()
+    {
+        using Terminal terminal = new();
+        VmSpec spec = TwoVnodes("dirty", "mib=8 base=33554432 seconds=1 tsc_khz=2500000");
+        spec = spec with { Numa = spec.Numa! with { Vnodes = [spec.Numa.Vnodes[0] with { HostNodes = [60] }, spec.Numa.Vnodes[1]] } };
+        Assert.Contains("vnode 0 names host node 60, which does not exist", Assert.Throws<ArgumentException>(() => VirtualMachine.Create(spec, terminal)).Message, StringComparison.Ordinal);
+        Assert.Contains("numa: {fit: best}", Assert.Throws<ArgumentException>(() => VirtualMachine.Create(spec, terminal)).Message, StringComparison.Ordinal);
+        List<string> notes = [];
+        using VirtualMachine machine = VirtualMachine.Create(spec with { Numa = spec.Numa with { Fit = FitWish.Best } }, terminal, notes.Add);
+        Assert.Equal(FitOutcome.Moved, machine.Fit!.Vnodes[0].Outcome);
+        Assert.Contains(notes, n => n.Contains("vnode 0 moved to host node", StringComparison.Ordinal));
+        Assert.True(s_host.HasNode(machine.Homes[0].Memory.HostNodes.Single()));
+        Thread run = Start(machine, out Func<RunResult> result);
+        Assert.True(run.Join(60_000));
+        Assert.True(result().ExitCode == 0, terminal.Said);
     }
 
     [KvmFact]

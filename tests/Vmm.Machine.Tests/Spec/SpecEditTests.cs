@@ -53,6 +53,7 @@ public sealed class SpecEditTests
                 Queues = random.Next(1, 5),
                 QueueSize = 1 << random.Next(1, 10),
                 Cache = random.Next(2) == 0 ? DiskCache.Direct : DiskCache.Buffered,
+                Vnode = random.Next(2) == 0 ? 0 : null,
                 Limits = random.Next(2) == 0 ? new LimitsSpec { Bandwidth = ByteSize.MiB(7), Operations = 9 } : null,
             };
             VmSpec before = SpecReader.Read(text, "t");
