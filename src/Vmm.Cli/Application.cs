@@ -179,6 +179,11 @@ public sealed class Application
                 break;
         }
 
+        foreach (string line in result.Report ?? [])
+        {
+            Errors.WriteLine("  " + line);
+        }
+
         return result.ExitCode;
     }
 
