@@ -6,7 +6,7 @@ here=/payload/service
 ok() { echo "ok: $*"; }
 failed() {
     echo "FAILED: $*"
-    for name in a b; do echo "--- console of $name"; tail -25 "/tmp/$name.log" 2>/dev/null; done
+    for name in a b; do echo "--- console of $name"; tail -25 "/tmp/$name.log"; vmmctl vm logs "$name"; done 2>/dev/null
     echo "--- vmmd"; tail -25 /tmp/vmmd.log 2>/dev/null
     exit 1
 }
@@ -71,9 +71,13 @@ boot: {kernel: /payload/service/kernel, initrd: /payload/service/initrd, cmdline
 nets: [{tap: tapb}]
 restart: on-failure
 END
+consoles=()
+mkfifo /tmp/nothing && exec 7<>/tmp/nothing # an input that stays open and says nothing
 for name in a b; do
     vmmctl vm create -f "$work/$name.yaml" --start || failed "$name does not start"
-    tail -f /dev/null | vmmctl vm console "$name" >"/tmp/$name.log" 2>&1 &
+    # A VM that is started again after a fault has another worker, and its console has to be opened again.
+    (while sleep 1; do vmmctl vm console "$name" <&7 2>/dev/null; done) >"/tmp/$name.log" &
+    consoles+=($!)
 done
 vmmctl vm show a -o json
 for name in a b; do
@@ -142,12 +146,15 @@ echo "$shrunk"
 [ $shrink_status = 0 ] && ok "vnode 1 shrank back: $(grep 'GUEST memory' /tmp/a.log | tail -1)" || echo "not all given back (told truthfully, exit code $shrink_status)"
 grep -i seccomp "/proc/$pid/status" | tr '\n' ' '; cat "/proc/$pid/cgroup"; grep -E "^(Uid|CapEff)" "/proc/$pid/status" | tr '\n' ' '
 vmmctl vm stats a
+kill "${consoles[@]}" # no other console after this one; what is open still listens
 for name in a b; do
     vmmctl vm power-button "$name" --wait 180 || failed "$name does not heed its power button"
     vmmctl vm show "$name" | grep -q PowerOff || failed "$name: $(vmmctl vm show "$name")"
     ok "$name powered off by its button"
 done
 vmmctl vm logs a | tail -12
+restarts=$(for name in a b; do vmmctl vm logs "$name" | grep 'ended: TripleFault'; done)
+[ -z "$restarts" ] || echo "on the way: $restarts"
 kill -TERM $daemon
 wait $daemon || failed "vmmd ended with $?"
 umount -R /mnt/tools
