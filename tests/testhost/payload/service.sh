@@ -159,6 +159,7 @@ kill -TERM $daemon
 wait $daemon || failed "vmmd ended with $?"
 umount -R /mnt/tools
 pgrep vmm-worker && failed "a worker is left"
-rmdir /sys/fs/cgroup/vmm 2>/dev/null; ls -d /sys/fs/cgroup/vmm/*/ 2>/dev/null && failed "a cgroup is left"
+ls -d /sys/fs/cgroup/vmm/*/ 2>/dev/null && failed "a cgroup is left"
 dpkg -P vmm >/tmp/dpkg.log 2>&1 || failed "dpkg -P: $(tail -5 /tmp/dpkg.log)"
+[ ! -e /sys/fs/cgroup/vmm ] || failed "the purge leaves a cgroup"
 ok "purged"
