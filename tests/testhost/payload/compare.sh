@@ -3,6 +3,8 @@
 # it is up. Prints how each round ended, Vmm's reports of crashes, and the counts.
 set -u
 here=/payload/compare
+. $here/kvm-trace.sh
+start_trace
 rounds=$1
 declare -A ends=()
 cmdline="console=ttyS0 quiet panic=-1"
@@ -51,7 +53,7 @@ for round in $(seq "$rounds"); do
         [ "$end" = off ] && [ "$where" = up ] || end="$end ($where)"
         ends["$program: $end"]=$((${ends["$program: $end"]:-0} + 1))
         echo "round $round $program: $end, $((SECONDS - start)) s"
-        [ "$end" = off ] || tail -5 /tmp/console
+        [ "$end" = off ] || { tail -5 /tmp/console; show_trace 40; }
     done
 done
 for end in "${!ends[@]}"; do echo "result $end: ${ends[$end]} of $rounds"; done

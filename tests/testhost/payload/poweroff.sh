@@ -3,6 +3,8 @@
 # Prints how each round ended, the reports of crashes, and the counts.
 set -u
 here=/payload/poweroff
+. $here/kvm-trace.sh
+start_trace
 rounds=$1 mode=$2
 dpkg -i $here/vmm_*.deb >/tmp/dpkg.log 2>&1 || { tail -5 /tmp/dpkg.log; exit 1; }
 mkdir -p /run/vmm /var/lib/vmm
@@ -46,6 +48,7 @@ for round in $(seq "$rounds"); do
         vmmctl vm show g | grep 'last exit'
         tail -5 /tmp/console
         vmmctl vm logs g | tail -25
+        show_trace 40
     fi
 done
 for end in "${!ends[@]}"; do echo "result $mode: $end ${ends[$end]} of $rounds"; done

@@ -3,11 +3,13 @@
 # disk and a network device to it while it runs (fio is the judge), takes them away, changes the memory of a virtual node, presses the power buttons. Every check prints a line "ok: ..." or ends with "FAILED: ...".
 set -u
 here=/payload/service
+. $here/kvm-trace.sh
 ok() { echo "ok: $*"; }
 failed() {
     echo "FAILED: $*"
     for name in a b; do echo "--- console of $name"; tail -25 "/tmp/$name.log"; vmmctl vm logs "$name"; done 2>/dev/null
     echo "--- vmmd"; tail -25 /tmp/vmmd.log 2>/dev/null
+    show_trace
     exit 1
 }
 said() { # file, text, seconds
@@ -17,6 +19,7 @@ said() { # file, text, seconds
 
 dpkg -i "$here"/vmm_*.deb >/tmp/dpkg.log 2>&1 || failed "dpkg -i: $(tail -5 /tmp/dpkg.log)"
 ok "installed $(dpkg-query -W vmm | tr '\t' ' ')"
+start_trace
 modprobe -a bridge loop || failed "no bridge or no loop devices in this kernel"
 ip link add vmbr0 type bridge && ip addr add 192.0.2.1/24 dev vmbr0 && ip link set vmbr0 up
 for tap in tapa tapb tapc; do
@@ -155,6 +158,7 @@ done
 vmmctl vm logs a | tail -12
 restarts=$(for name in a b; do vmmctl vm logs "$name" | grep 'ended: TripleFault'; done)
 [ -z "$restarts" ] || echo "on the way: $restarts"
+show_trace
 kill -TERM $daemon
 wait $daemon || failed "vmmd ended with $?"
 umount -R /mnt/tools
