@@ -4,6 +4,7 @@
 # Every check prints a line "ok: ..." or ends with "FAILED: ...".
 set -u
 here=/payload/systemd
+. $here/kvm-trace.sh
 begin=$SECONDS
 ok() { echo "ok ($((SECONDS - begin)) s): $*"; }
 failed() {
@@ -11,6 +12,8 @@ failed() {
     systemctl status --no-pager --full vmmd.service vmmd.socket 2>&1 | head -60
     journalctl --no-pager -u vmmd -u vmmd.socket 2>/dev/null | tail -60
     tail -30 /tmp/console 2>/dev/null
+    # The emulated CPU crashes stock guests now and then: the machine's fault unless it stays so, which is for the caller to see (125 as in `run`).
+    crash=$(vmmctl vm logs debian 2>/dev/null | grep -A 30 'ended: TripleFault') && echo "$crash" && show_trace && exit 125
     exit 1
 }
 within() { # seconds, command...: true once the command is
@@ -121,20 +124,37 @@ bad=$(journal -p warning -o cat | grep -viE 'watchdog|signal|failed with result|
 [ -z "$bad" ] || failed "warnings in the journal: $bad"
 ok "journal: $(journal | wc -l) lines, $(journal | grep -c 'adopted idle') adoptions, no warning of vmmd"
 
-# A stock guest, started and powered off by its button through the service.
+# A stock guest as users have them: a tap, a disk that comes and goes, the power button; and the daemon restarted beside it.
 if [ -f $here/kernel ]; then
-    printf 'name: debian\nmemory: 256MiB\nboot: {kernel: %s/kernel, initrd: %s/initrd, cmdline: "console=ttyS0 quiet panic=-1"}\n' $here $here >/tmp/debian.yaml
+    start_trace
+    ip tuntap add tap0 mode tap vnet_hdr && ip addr add 192.0.2.1/24 dev tap0 && ip link set tap0 up || failed "no tap"
+    truncate -s 16M /tmp/data.raw
+    cat >/tmp/debian.yaml <<END
+name: debian
+cpus: 2
+memory: 256MiB
+boot: {kernel: $here/kernel, initrd: $here/initrd, cmdline: "console=ttyS0 quiet panic=-1"}
+nets: [{tap: tap0}]
+END
     vmmctl vm create -f /tmp/debian.yaml --start || failed "debian does not start"
     mkfifo /tmp/nothing && exec 7<>/tmp/nothing # an input that stays open and says nothing
     vmmctl vm console debian <&7 >/tmp/console 2>&1 &
     console=$!
-    within 240 grep -q 'GUEST waits' /tmp/console || failed "debian does not come up"
+    within 180 grep -q 'GUEST waits' /tmp/console || failed "debian does not come up: $(vmmctl vm logs debian)"
+    busybox ping -c 3 -w 30 192.0.2.11 | grep -q ' 0% packet loss' || failed "ping"
+    vmmctl vm stats debian | grep -qE '^net0 .*kernel' || failed "vhost-net is not used: $(vmmctl vm stats debian)"
+    debian=$(worker_of debian)
+    vmmctl vm attach debian --disk /tmp/data.raw,serial=data || failed "attach a disk"
+    within 60 grep -q 'GUEST disk verified' /tmp/console || failed "the guest does not verify the disk"
     systemctl restart vmmd || failed "restart beside a stock guest"
+    runs debian "$debian"
+    vmmctl vm detach debian disk0 --timeout 60 || failed "detach the disk"
+    within 30 grep -q 'GUEST disk gone, complaints: 0' /tmp/console || failed "the guest still has the disk, or complains"
     vmmctl vm power-button debian --wait 120 || failed "debian does not heed its power button"
-    vmmctl vm show debian | grep -q PowerOff || failed "$(vmmctl vm show debian; vmmctl vm logs debian)"
     kill $console 2>/dev/null
+    vmmctl vm show debian | grep -q PowerOff || failed "$(vmmctl vm show debian; vmmctl vm logs debian)"
     vmmctl vm delete debian || failed "delete debian"
-    ok "a stock Debian guest came up, outlived a restart, and powered off by its button"
+    ok "a stock Debian guest: ping over a tap, a disk came, was verified and went, a restart of the daemon, powered off by its button"
 fi
 
 # Gone.
