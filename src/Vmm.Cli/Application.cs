@@ -177,6 +177,11 @@ public sealed class Application
                 break;
         }
 
+        foreach (string line in result.Report ?? [])
+        {
+            Errors.WriteLine("  " + line);
+        }
+
         return result.ExitCode;
     }
 

@@ -84,6 +84,9 @@ internal static partial class DaemonLog
     [LoggerMessage(30, LogLevel.Error, "job {Kind} of {Target} ({Id}) failed")]
     internal static partial void JobFault(ILogger log, Exception error, string kind, string target, string id);
 
+    [LoggerMessage(31, LogLevel.Information, "{Name}: {Line}")]
+    internal static partial void CrashReport(ILogger log, string name, string line);
+
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
     internal static partial void Listening(ILogger log, string version, string socket);
 }

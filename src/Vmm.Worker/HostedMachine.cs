@@ -284,7 +284,8 @@ internal sealed partial class HostedMachine : IDisposable
                 _ => WorkerExitReason.Failed,
             },
             result.ExitCode,
-            result.Message));
+            result.Message,
+            result.Report));
     }
 
     // The file first: from then on a daemon that is not here now learns the reason, too.

@@ -141,6 +141,14 @@ public sealed class ApplicationTests : IDisposable
     }
 
     [Fact]
+    public void A_crash_is_told_with_the_state_of_the_vcpus()
+    {
+        _result = new RunResult(RunOutcome.TripleFault, Message: "vCPU 0 at RIP 0x1", Report: ["vCPU 0, which crashed:", "  code: ud2"]);
+        Assert.Equal(1, Run("--quiet"));
+        Assert.Equal("vmmctl: vm: the guest crashed its CPU (triple fault): vCPU 0 at RIP 0x1\n  vCPU 0, which crashed:\n    code: ud2\n", _error.ToString());
+    }
+
+    [Fact]
     public void Quiet_drops_notes_but_not_errors()
     {
         _result = new RunResult(RunOutcome.Failed, Message: "broken");

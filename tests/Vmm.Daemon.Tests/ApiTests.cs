@@ -16,6 +16,31 @@ public sealed class ApiTests
     private static readonly CancellationToken s_none = CancellationToken.None;
 
     [Fact]
+    public async Task What_the_vcpus_of_a_crashed_VM_looked_like_is_in_its_events_and_not_in_its_record()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        await daemon.CreateAsync("web1");
+        await daemon.Client.DoAsync("web1", "start", s_none);
+        daemon.Workers.Alive.Values.Single().End(new WorkerExit(WorkerExitReason.TripleFault, 1, "vCPU 0", ["vCPU 0, which crashed:", "  code: ud2"]));
+        Assert.Equal(VmState.Failed, await daemon.StateSoonAsync("web1", VmState.Failed));
+        VmInfo vm = await daemon.Client.ShowAsync("web1", s_none);
+        Assert.Equal((VmState.Failed, WorkerExitReason.TripleFault), (vm.State, vm.LastExit!.Reason));
+        Assert.Null(vm.LastExit.Report);
+        DaemonEvent ended = (await daemon.Client.EventsOfAsync("web1", s_none)).Events.Single(e => e.Kind is "ended");
+        Assert.Equal(["vCPU 0, which crashed:", "  code: ud2"], ended.Exit!.Report!);
+    }
+
+    [Fact]
+    public void What_a_worker_says_of_its_end_is_bounded()
+    {
+        WorkerExit exit = WorkerExits.Bounded(new WorkerExit(WorkerExitReason.Failed, 1, new string('m', 9000), [.. Enumerable.Repeat("a\u001b[2J\n" + new string('x', 9000), 500), null!]));
+        Assert.Equal(WorkerExits.LongestMessage, exit.Message!.Length);
+        Assert.Equal(WorkerExits.MostLines, exit.Report!.Count);
+        Assert.All(exit.Report, line => Assert.True(line.Length == WorkerExits.LongestLine && line.StartsWith("a [2J x", StringComparison.Ordinal), line));
+        Assert.Null(WorkerExits.Bounded(new WorkerExit(WorkerExitReason.PowerOff, 0, null)).Report);
+    }
+
+    [Fact]
     public async Task A_vm_lives_through_all_its_states()
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();

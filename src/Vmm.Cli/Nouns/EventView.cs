@@ -60,5 +60,9 @@ internal static class EventView
         string what = one.State is { } state ? $"{one.Kind} {state.ToString().ToLowerInvariant()}" : one.Kind;
         string exit = one.Exit is { } end ? $": {end.Reason}{(end.Message is { } why ? ", " + why : "")}" : "";
         session.Out.WriteLine($"{Time(one.At)}  {one.Vm,-16}  {what}{exit}{(one.Message is { } message ? ": " + message : "")}");
+        foreach (string line in one.Exit?.Report ?? [])
+        {
+            session.Out.WriteLine("    " + line);
+        }
     }
 }

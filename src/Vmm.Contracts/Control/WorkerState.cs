@@ -48,7 +48,8 @@ public enum WorkerExitReason
 /// <param name="Reason">Why.</param>
 /// <param name="ExitCode">The guest's debug-exit code, or what <c>vmmctl run</c> would exit with.</param>
 /// <param name="Message">For people; null when the reason says it all.</param>
-public sealed record WorkerExit(WorkerExitReason Reason, int ExitCode, string? Message);
+/// <param name="Report">After a fault: what the vCPUs looked like, for people, line by line; null otherwise, and in what a later daemon knows.</param>
+public sealed record WorkerExit(WorkerExitReason Reason, int ExitCode, string? Message, IReadOnlyList<string>? Report = null);
 
 /// <summary>Counters of a running VM since its start.</summary>
 /// <param name="CpuMilliseconds">CPU time of all threads of the worker.</param>

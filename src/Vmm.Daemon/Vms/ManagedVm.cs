@@ -420,21 +420,27 @@ public sealed partial class ManagedVm : IDisposable
             _pinned.Clear();
             Become(VmLifeCycle.TryNext(_state, IsFault(exit) ? VmEvent.Failed : VmEvent.Ended, out VmState next) ? next : VmState.Failed);
             _events.Publish("ended", _record.Name, exit: exit);
+            WorkerExit kept = exit with { Report = null }; // in the event and in the log
             bool again = PlanRestart(exit, TimeSpan.FromMilliseconds(Environment.TickCount64 - _startedAt));
             try
             {
                 // Wanted on while its restart is due: a daemon that comes in between goes on with it.
-                Save(_record with { WantedOn = again, LastExit = exit });
+                Save(_record with { WantedOn = again, LastExit = kept });
             }
             catch (SqliteException e)
             {
                 // Nobody waits for this change. In memory it stands; the next daemon finds a VM that should run and no worker, and says so.
                 DaemonLog.Unsaved(_log, e, _record.Name);
-                _record = _record with { WantedOn = again, LastExit = exit };
+                _record = _record with { WantedOn = again, LastExit = kept };
             }
         }
 
         DaemonLog.VmEnded(_log, _record.Name, exit.Reason, exit.Message ?? "");
+        foreach (string line in exit.Report ?? [])
+        {
+            DaemonLog.CrashReport(_log, _record.Name, line);
+        }
+
         _ = worker.DisposeAsync().AsTask();
     }
 

@@ -11,7 +11,7 @@ namespace Vmm.Daemon.Workers;
 /// <summary>A worker process over its control channel.</summary>
 internal sealed class RemoteWorker : IWorker
 {
-    private const int LongestMessage = 4096, Sigsys = 31, MostDials = 8;
+    private const int Sigsys = 31, MostDials = 8;
 
     private readonly ControlClient _client;
     private readonly ProcessHandle _process;
@@ -305,7 +305,7 @@ internal sealed class RemoteWorker : IWorker
         {
             lock (_lock)
             {
-                _reported ??= Shorten(exit);
+                _reported ??= WorkerExits.Bounded(exit);
             }
 
             Cgroups?.Unthrottle(Group);
@@ -406,7 +406,7 @@ internal sealed class RemoteWorker : IWorker
             reported = _reported;
         }
 
-        WorkerExit exit = reported ?? (_files?.ReadEnd() is { } recorded ? Shorten(recorded) : Died(how));
+        WorkerExit exit = reported ?? _files?.ReadEnd() ?? Died(how);
         _files?.Delete();
         _gone(this);
         SetState(WorkerState.Ended);
@@ -420,8 +420,6 @@ internal sealed class RemoteWorker : IWorker
         { Signal: not 0 } => $"the worker process was killed by signal {end.Signal}",
         _ => $"the worker process exited with status {end.ExitCode} without a word",
     });
-
-    private static WorkerExit Shorten(WorkerExit exit) => exit.Message is { Length: > LongestMessage } long_ ? exit with { Message = long_[..LongestMessage] } : exit;
 
     private sealed class Subscription(RemoteWorker worker, Action<WorkerState> handler) : IDisposable
     {

@@ -40,7 +40,7 @@ internal sealed class WorkerFiles
         return found;
     }
 
-    /// <summary>The record of the end; null when there is none. A worker may have written anything.</summary>
+    /// <summary>The record of the end, bounded; null when there is none. A worker may have written anything.</summary>
     internal WorkerExit? ReadEnd()
     {
         try
@@ -53,7 +53,7 @@ internal sealed class WorkerFiles
 
             byte[] bytes = new byte[file.Length];
             file.ReadExactly(bytes);
-            return JsonSerializer.Deserialize(bytes, ControlJson.Default.WorkerExit);
+            return JsonSerializer.Deserialize(bytes, ControlJson.Default.WorkerExit) is { } exit ? WorkerExits.Bounded(exit) : null;
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException or JsonException)
         {

@@ -29,7 +29,8 @@ public enum RunOutcome
 /// <param name="Outcome">How it ended.</param>
 /// <param name="DebugExitCode">The guest's code, for <see cref="RunOutcome.DebugExit"/>.</param>
 /// <param name="Message">One line for the user, without a prefix; null when there is nothing to say.</param>
-public sealed record RunResult(RunOutcome Outcome, int DebugExitCode = 0, string? Message = null)
+/// <param name="Report">After a fault: what the vCPUs looked like, for people, line by line; null otherwise.</param>
+public sealed record RunResult(RunOutcome Outcome, int DebugExitCode = 0, string? Message = null, IReadOnlyList<string>? Report = null)
 {
     /// <summary>The process exit code: the guest's own for debug-exit, 0 after power-off, reset and a stop asked for, 1 otherwise.</summary>
     public int ExitCode => Outcome switch

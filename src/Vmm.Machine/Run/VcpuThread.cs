@@ -1,4 +1,5 @@
 using Vmm.Devices.Bus;
+using Vmm.Interop.Kvm;
 using Vmm.Kvm;
 
 namespace Vmm.Machine.Run;
@@ -10,20 +11,23 @@ internal sealed class VcpuThread
     private readonly int _index;
     private readonly AddressBus _ports;
     private readonly AddressBus _mmio;
+    private readonly IGuestPhysicalMemory _memory;
     private readonly EmulationAssist _assist;
+    private readonly ExitLog _log = new();
     private readonly MachineEnd _end;
     private readonly PauseGate _gate;
     private readonly Action? _place;
     private readonly Thread _thread;
     private long _exits;
 
-    internal VcpuThread(KvmVcpu vcpu, int index, AddressBus ports, AddressBus mmio, EmulationAssist assist, MachineEnd end, PauseGate gate, Action? place)
+    internal VcpuThread(KvmVcpu vcpu, int index, AddressBus ports, AddressBus mmio, IGuestPhysicalMemory memory, MachineEnd end, PauseGate gate, Action? place)
     {
         _vcpu = vcpu;
         _index = index;
         _ports = ports;
         _mmio = mmio;
-        _assist = assist;
+        _memory = memory;
+        _assist = new EmulationAssist(vcpu, memory);
         _end = end;
         _gate = gate;
         _place = place;
@@ -32,6 +36,14 @@ internal sealed class VcpuThread
 
     /// <summary>KVM exits so far; written by the vCPU's own thread only.</summary>
     internal long Exits => Volatile.Read(ref _exits);
+
+    /// <summary>True when it was this vCPU that ended the machine by a fault. After <see cref="Join"/>.</summary>
+    internal bool Crashed { get; private set; }
+
+    /// <summary>What the vCPU looked like when it stopped: all of it when it crashed, otherwise where it stood. After <see cref="Join"/>.</summary>
+    internal IReadOnlyList<string> Report() => Crashed
+        ? [$"vCPU {_index}, which crashed:", .. VcpuReport.Full(_vcpu, _memory).Select(line => "  " + line), "  last exits: " + _log.Describe()]
+        : [$"vCPU {_index}: {VcpuReport.Brief(_vcpu, _memory)}", "  last exits: " + _log.Describe(most: 4)];
 
     internal void Start() => _thread.Start();
 
@@ -68,7 +80,7 @@ internal sealed class VcpuThread
         catch (Exception cause)
 #pragma warning restore CA1031
         {
-            _end.Decide(Failed(cause.Message));
+            Crash(Failed(cause.Message));
         }
     }
 
@@ -83,17 +95,19 @@ internal sealed class VcpuThread
                 break;
             case KvmExit.Mmio when _vcpu.MmioIsWrite:
                 _mmio.Write(_vcpu.MmioAddress, _vcpu.MmioData);
+                _log.Add(exit, isWrite: true, _vcpu.MmioAddress, _vcpu.MmioData);
                 break;
             case KvmExit.Mmio:
                 _mmio.Read(_vcpu.MmioAddress, _vcpu.MmioData);
+                _log.Add(exit, isWrite: false, _vcpu.MmioAddress, _vcpu.MmioData);
                 break;
             case KvmExit.Shutdown:
-                _end.Decide(new RunResult(RunOutcome.TripleFault, Message: $"vCPU {_index} at RIP 0x{_vcpu.GetRegs().Rip:x}, CR2 0x{_vcpu.GetSregs().Cr2:x}"));
+                Crash(new RunResult(RunOutcome.TripleFault, Message: WhereItCrashed()));
                 break;
             case KvmExit.InternalError:
                 if (!_assist.TryAssist(out string failure))
                 {
-                    _end.Decide(Failed(failure));
+                    Crash(Failed(failure));
                 }
 
                 break;
@@ -101,10 +115,10 @@ internal sealed class VcpuThread
                 _end.Decide(new RunResult(_vcpu.SystemEvent.Type == 1 ? RunOutcome.PowerOff : RunOutcome.Reset));
                 break;
             case KvmExit.FailEntry:
-                _end.Decide(Failed($"the processor refused the guest state, reason 0x{_vcpu.FailEntry.HardwareReason:x}"));
+                Crash(Failed($"the processor refused the guest state, reason 0x{_vcpu.FailEntry.HardwareReason:x}"));
                 break;
             default:
-                _end.Decide(Failed($"KVM came back with exit {exit}, which nothing here expects"));
+                Crash(Failed($"KVM came back with exit {exit}, which nothing here expects"));
                 break;
         }
     }
@@ -125,6 +139,21 @@ internal sealed class VcpuThread
                 _ports.Read(_vcpu.IoPort, data.Slice(at, size));
             }
         }
+
+        _log.Add(KvmExit.Io, _vcpu.IoIsWrite, _vcpu.IoPort, data);
+    }
+
+    private string WhereItCrashed()
+    {
+        KvmRegs regs = _vcpu.GetRegs();
+        KvmSregs sregs = _vcpu.GetSregs();
+        return VcpuReport.IsReset(regs, sregs) ? $"vCPU {_index}; its registers are lost, as on every AMD host" : $"vCPU {_index} at RIP 0x{regs.Rip:x}, CR2 0x{sregs.Cr2:x}";
+    }
+
+    private void Crash(RunResult result)
+    {
+        Crashed = true;
+        _end.Decide(result);
     }
 
     private RunResult Failed(string why) => new(RunOutcome.Failed, Message: $"vCPU {_index}: {why}");

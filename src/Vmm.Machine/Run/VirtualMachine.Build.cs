@@ -267,7 +267,7 @@ public sealed partial class VirtualMachine
                 VcpuSetup.SetBootCpu(vcpu, boot.Cpu);
             }
 
-            _vcpus.Add(new VcpuThread(vcpu, place.Index, _ports, _mmio, new EmulationAssist(vcpu, physical), _end, _gate, WhenVcpuStarts(place.Vnode)));
+            _vcpus.Add(new VcpuThread(vcpu, place.Index, _ports, _mmio, physical, _end, _gate, WhenVcpuStarts(place.Vnode)));
         }
     }
 

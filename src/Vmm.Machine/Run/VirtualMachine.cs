@@ -20,6 +20,9 @@ public sealed partial class VirtualMachine : IDisposable
 
     private const uint PowerButtonGsi = 3, SerialGsi = 4;
 
+    // vCPUs told of after a crash; the rest of a large machine adds nothing but lines.
+    private const int MostCrashed = 2, MostOthers = 7;
+
     private readonly List<IDisposable> _owned = [];
     private readonly List<VcpuThread> _vcpus = [];
     private readonly MachineEnd _end = new();
@@ -187,7 +190,7 @@ public sealed partial class VirtualMachine : IDisposable
 
         RunResult result = WithPanic(_end.Wait());
         StopVcpus();
-        return result;
+        return result.Outcome is RunOutcome.TripleFault or RunOutcome.Failed ? result with { Report = CrashReport() } : result;
     }
 
     /// <inheritdoc/>
@@ -238,6 +241,18 @@ public sealed partial class VirtualMachine : IDisposable
         {
             _state = MachineState.Ended;
         }
+    }
+
+    /// <summary>The vCPU that crashed, and where the others stood: they were kicked at once.</summary>
+    private List<string> CrashReport()
+    {
+        List<string> lines = [];
+        foreach (VcpuThread vcpu in _vcpus.Where(v => v.Crashed).Take(MostCrashed).Concat(_vcpus.Where(v => !v.Crashed).Take(MostOthers)))
+        {
+            lines.AddRange(vcpu.Report());
+        }
+
+        return lines;
     }
 
     private T Own<T>(T owned) where T : IDisposable

@@ -65,6 +65,25 @@ public sealed class MicroGuestTests
         Assert.Contains("EXCEPTION vector=6", said, StringComparison.Ordinal);
     }
 
+    [KvmFact]
+    public void A_triple_fault_is_told_with_registers_code_gates_and_last_exits()
+    {
+        (RunResult result, string said) = Run(new VmSpec { Memory = ByteSize.MiB(128), Cpus = 2 }, "crash");
+        Assert.True(result.Outcome == RunOutcome.TripleFault && result.ExitCode == 1, $"{result.Outcome} {result.Message}\n{said}");
+        Assert.Contains("CRASHING", said, StringComparison.Ordinal);
+        string[] report = [.. result.Report!];
+        Assert.Equal("vCPU 0, which crashed:", report[0]);
+        // The last it did outside was to say so: the end of "CRASHING\n" on the serial port.
+        Assert.Contains(report, l => l.StartsWith("  last exits: ", StringComparison.Ordinal) && l.Contains("out 0x3f8 0x47", StringComparison.Ordinal));
+        Assert.Contains(report, l => l.StartsWith("vCPU 1: not started", StringComparison.Ordinal));
+        if (!report.Any(l => l.Contains("registers are lost", StringComparison.Ordinal)))
+        {
+            Assert.Contains(report, l => l.StartsWith("  code: ", StringComparison.Ordinal) && l.Contains("ud2 [0f0b]", StringComparison.Ordinal));
+            Assert.Contains(report, l => l.Contains("rbx 000000001234abcd", StringComparison.Ordinal));
+            Assert.Contains(report, l => l.Contains("#UD not present", StringComparison.Ordinal));
+        }
+    }
+
     private static void VerifyDisk(VirtioTransport transport)
     {
         (RunResult result, string said) = WithDisk(disk => Run(DiskSpec(disk, transport), "blk"));

@@ -127,6 +127,7 @@ gdt_ptr: .word  gdt_end - gdt - 1
 idt_ptr: .word  32 * 16 - 1
         .quad   idt
         .balign 16
+        .globl  idt
 idt:
         .set    i, 0
         .rept   32

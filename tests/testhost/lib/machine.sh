@@ -11,6 +11,7 @@ make_job_disk() {
     # shellcheck disable=SC2154 # options of run
     cat >"$tree/.job/settings" <<END
 TESTHOST_SHELL=$shell
+TESTHOST_SYSTEMD=$systemd
 TESTHOST_COLLECT=$([[ -n $collect ]] && echo 1 || echo 0)
 TESTHOST_ADDRESS=${address:-}
 END

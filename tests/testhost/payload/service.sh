@@ -3,11 +3,13 @@
 # disk and a network device to it while it runs (fio is the judge), takes them away, changes the memory of a virtual node, presses the power buttons. Every check prints a line "ok: ..." or ends with "FAILED: ...".
 set -u
 here=/payload/service
+. $here/kvm-trace.sh
 ok() { echo "ok: $*"; }
 failed() {
     echo "FAILED: $*"
-    for name in a b; do echo "--- console of $name"; tail -25 "/tmp/$name.log" 2>/dev/null; done
+    for name in a b; do echo "--- console of $name"; tail -25 "/tmp/$name.log"; vmmctl vm logs "$name"; done 2>/dev/null
     echo "--- vmmd"; tail -25 /tmp/vmmd.log 2>/dev/null
+    show_trace
     exit 1
 }
 said() { # file, text, seconds
@@ -17,6 +19,7 @@ said() { # file, text, seconds
 
 dpkg -i "$here"/vmm_*.deb >/tmp/dpkg.log 2>&1 || failed "dpkg -i: $(tail -5 /tmp/dpkg.log)"
 ok "installed $(dpkg-query -W vmm | tr '\t' ' ')"
+start_trace
 modprobe -a bridge loop || failed "no bridge or no loop devices in this kernel"
 ip link add vmbr0 type bridge && ip addr add 192.0.2.1/24 dev vmbr0 && ip link set vmbr0 up
 for tap in tapa tapb tapc; do
@@ -71,9 +74,13 @@ boot: {kernel: /payload/service/kernel, initrd: /payload/service/initrd, cmdline
 nets: [{tap: tapb}]
 restart: on-failure
 END
+consoles=()
+mkfifo /tmp/nothing && exec 7<>/tmp/nothing # an input that stays open and says nothing
 for name in a b; do
     vmmctl vm create -f "$work/$name.yaml" --start || failed "$name does not start"
-    tail -f /dev/null | vmmctl vm console "$name" >"/tmp/$name.log" 2>&1 &
+    # A VM that is started again after a fault has another worker, and its console has to be opened again.
+    (while sleep 1; do vmmctl vm console "$name" <&7 2>/dev/null; done) >"/tmp/$name.log" &
+    consoles+=($!)
 done
 vmmctl vm show a -o json
 for name in a b; do
@@ -142,16 +149,21 @@ echo "$shrunk"
 [ $shrink_status = 0 ] && ok "vnode 1 shrank back: $(grep 'GUEST memory' /tmp/a.log | tail -1)" || echo "not all given back (told truthfully, exit code $shrink_status)"
 grep -i seccomp "/proc/$pid/status" | tr '\n' ' '; cat "/proc/$pid/cgroup"; grep -E "^(Uid|CapEff)" "/proc/$pid/status" | tr '\n' ' '
 vmmctl vm stats a
+kill "${consoles[@]}" # no other console after this one; what is open still listens
 for name in a b; do
     vmmctl vm power-button "$name" --wait 180 || failed "$name does not heed its power button"
     vmmctl vm show "$name" | grep -q PowerOff || failed "$name: $(vmmctl vm show "$name")"
     ok "$name powered off by its button"
 done
 vmmctl vm logs a | tail -12
+restarts=$(for name in a b; do vmmctl vm logs "$name" | grep 'ended: TripleFault'; done)
+[ -z "$restarts" ] || echo "on the way: $restarts"
+show_trace
 kill -TERM $daemon
 wait $daemon || failed "vmmd ended with $?"
 umount -R /mnt/tools
 pgrep vmm-worker && failed "a worker is left"
-rmdir /sys/fs/cgroup/vmm 2>/dev/null; ls -d /sys/fs/cgroup/vmm/*/ 2>/dev/null && failed "a cgroup is left"
+ls -d /sys/fs/cgroup/vmm/*/ 2>/dev/null && failed "a cgroup is left"
 dpkg -P vmm >/tmp/dpkg.log 2>&1 || failed "dpkg -P: $(tail -5 /tmp/dpkg.log)"
+[ ! -e /sys/fs/cgroup/vmm ] || failed "the purge leaves a cgroup"
 ok "purged"
