@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 /* 0 and two close-on-exec descriptors: packets keep their borders (SOCK_SEQPACKET), else a byte stream. */
@@ -158,9 +159,10 @@ VMM_API int32_t vmm_socket_receive(intptr_t fd, void *bytes, int32_t capacity, i
     return -EMSGSIZE;
 }
 
-/* poll(2) over struct pollfd; how many are ready. */
-VMM_API int32_t vmm_poll(void *polls, int32_t count, int32_t timeout_ms)
+/* ppoll(2) over struct pollfd, for ever when the time is negative; how many are ready. */
+VMM_API int32_t vmm_poll(void *polls, int32_t count, int64_t timeout_us)
 {
-    int n = poll(polls, (nfds_t)count, timeout_ms);
+    struct timespec time = {.tv_sec = timeout_us / 1000000, .tv_nsec = timeout_us % 1000000 * 1000};
+    int n = ppoll(polls, (nfds_t)count, timeout_us < 0 ? NULL : &time, NULL);
     return n < 0 ? (errno == EINTR ? 0 : -errno) : n;
 }

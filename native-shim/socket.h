@@ -27,6 +27,6 @@ VMM_API intptr_t vmm_socket_connect(const char *path, int32_t *err);
 VMM_API int32_t vmm_socket_peer(intptr_t fd, int32_t *pid, uint32_t *uid, uint32_t *gid);
 VMM_API int32_t vmm_socket_send(intptr_t fd, const void *bytes, int32_t length, const int32_t *fds, int32_t count, int32_t timeout_ms);
 VMM_API int32_t vmm_socket_receive(intptr_t fd, void *bytes, int32_t capacity, int32_t *fds, int32_t most, int32_t *count);
-VMM_API int32_t vmm_poll(void *polls, int32_t count, int32_t timeout_ms);
+VMM_API int32_t vmm_poll(void *polls, int32_t count, int64_t timeout_us);
 
 #endif

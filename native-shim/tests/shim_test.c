@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <linux/seccomp.h>
 #include <net/if.h>
@@ -469,8 +470,9 @@ int32_t vmm_tap_header(intptr_t fd, int32_t bytes);
 int32_t vmm_tap_offload(intptr_t fd, uint32_t bits);
 int32_t vmm_tap_attach(intptr_t fd, int32_t attach);
 int32_t vmm_interface_mtu(const char *name);
-int64_t vmm_tap_read(intptr_t fd, intptr_t vectors, int32_t count);
-int64_t vmm_tap_write(intptr_t fd, intptr_t vectors, int32_t count);
+struct vmm_tap_frame { intptr_t vectors; int32_t count, room; int64_t result; };
+int32_t vmm_tap_read(intptr_t fd, struct vmm_tap_frame *frames, int32_t count);
+int32_t vmm_tap_write(intptr_t fd, struct vmm_tap_frame *frames, int32_t count);
 
 static void make_tap(const char *name, int flags, int up)
 {
@@ -484,6 +486,23 @@ static void make_tap(const char *name, int flags, int up)
     int s = socket(AF_INET, SOCK_DGRAM, 0);
     request.ifr_flags = IFF_UP;
     CHECK(s >= 0 && (!up || ioctl(s, SIOCSIFFLAGS, &request) == 0));
+    close(s);
+}
+
+/* Frames of so many bytes out of an interface. */
+static void send_to_tap(const char *name, int count, size_t length)
+{
+    struct sockaddr_ll to;
+    memset(&to, 0, sizeof(to));
+    to.sll_family = AF_PACKET;
+    to.sll_ifindex = (int)if_nametoindex(name);
+    char bytes[256] = {0};
+    memset(bytes, 0xff, 6);
+    bytes[12] = (char)0x88, bytes[13] = (char)0xb5;
+    int s = socket(AF_PACKET, SOCK_RAW, 0);
+    CHECK(s >= 0 && length <= sizeof(bytes));
+    for (int i = 0; i < count; i++)
+        CHECK(sendto(s, bytes, length, 0, (struct sockaddr *)&to, sizeof(to)) == (ssize_t)length);
     close(s);
 }
 
@@ -510,15 +529,24 @@ static void taps_in_a_namespace(void)
     memset(frame + 12, 0xff, 6);
     frame[12 + 12] = 0x08, frame[12 + 13] = 0x06;
     struct iovec vectors[2] = {{frame, 12}, {frame + 12, 60}};
-    CHECK(vmm_tap_write(tap, (intptr_t)vectors, 2) == 72);
-    CHECK(vmm_tap_write(tap, (intptr_t)vectors, 1) == -EINVAL);
-    char in[2048];
-    struct iovec room = {in, sizeof(in)};
-    int64_t n;
-    while ((n = vmm_tap_read(tap, (intptr_t)&room, 1)) > 0) {          /* the host's own neighbour discovery */
-        CHECK(n > 12 + 14);
+    struct iovec whole = {frame, 72};
+    struct vmm_tap_frame sent[4] = {{(intptr_t)vectors, 2, 0, 0}, {(intptr_t)vectors, 1, 0, 0}, {(intptr_t)vectors, 0, 0, 0}, {(intptr_t)&whole, 1, 0, 0}};
+    CHECK(vmm_tap_write(tap, sent, 4) == 4);    /* the refused ones do not hold the others up */
+    CHECK(sent[0].result == 72 && sent[1].result == -EINVAL && sent[2].result == -EMSGSIZE && sent[3].result == 72);
+    char in[2][2048];
+    struct iovec rooms[2] = {{in[0], sizeof(in[0])}, {in[1], sizeof(in[1])}};
+    struct vmm_tap_frame got[2] = {{(intptr_t)&rooms[0], 1, 2048, 0}, {(intptr_t)&rooms[1], 1, 2048, 0}};
+    int32_t n;
+    while ((n = vmm_tap_read(tap, got, 2)) == 2) {          /* the host's own neighbour discovery */
+        CHECK(got[0].result > 12 + 14 && got[1].result > 12 + 14);
     }
-    CHECK(n == -EAGAIN);
+    CHECK(got[n].result == -EAGAIN);
+    send_to_tap("vmmtap0", 3, 100);
+    got[0].room = 99;
+    CHECK(vmm_tap_read(tap, got, 2) == 1 && got[0].result == 12 + 100);     /* longer than its room: the last of its batch */
+    got[0].room = 112;
+    CHECK(vmm_tap_read(tap, got, 2) == 2 && got[1].result == 12 + 100);
+    CHECK(vmm_tap_read(tap, got, 2) == 0 && got[0].result == -EAGAIN);
     CHECK(vmm_close(tap) == 0);
     CHECK(vmm_tap_check(tap, name) == -EBADF);
 
@@ -526,7 +554,7 @@ static void taps_in_a_namespace(void)
     intptr_t first = vmm_tap_open("vmmtap1", 1, &err), second = vmm_tap_open("vmmtap1", 1, &err);
     CHECK(first >= 0 && second >= 0);
     CHECK(vmm_tap_attach(second, 0) == 0 && vmm_tap_attach(second, 0) == -EINVAL);
-    CHECK(vmm_tap_attach(second, 1) == 0 && vmm_tap_write(second, (intptr_t)vectors, 2) == 72);
+    CHECK(vmm_tap_attach(second, 1) == 0 && vmm_tap_write(second, sent, 1) == 1 && sent[0].result == 72);
     CHECK(vmm_close(first) == 0 && vmm_close(second) == 0);
     intptr_t null = open("/dev/null", O_RDWR);
     CHECK(vmm_tap_check(null, name) == -ENOTTY);

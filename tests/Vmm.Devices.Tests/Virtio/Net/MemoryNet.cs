@@ -97,7 +97,35 @@ internal sealed class MemoryNet : INetBackend
 
         public FileDescriptorHandle Handle => Near.Handle;
 
-        public long Read(nint vectors, int count)
+        public int Read(Span<TapFrame> frames)
+        {
+            for (int i = 0; i < frames.Length; i++)
+            {
+                frames[i].Result = ReadOne(frames[i].Vectors, frames[i].Count);
+                if (frames[i].Result < 0 || frames[i].Result > frames[i].Room)
+                {
+                    return frames[i].Result < 0 ? i : i + 1;
+                }
+            }
+
+            return frames.Length;
+        }
+
+        public int Write(Span<TapFrame> frames)
+        {
+            for (int i = 0; i < frames.Length; i++)
+            {
+                frames[i].Result = frames[i].Count == 0 ? -90 : WriteOne(frames[i].Vectors, frames[i].Count);
+                if (frames[i].Result == -11)
+                {
+                    return i;
+                }
+            }
+
+            return frames.Length;
+        }
+
+        private long ReadOne(nint vectors, int count)
         {
             PacketKind kind = Near.Receive(_buffer, 0, out int length, out _);
             if (kind != PacketKind.Packet)
@@ -116,7 +144,7 @@ internal sealed class MemoryNet : INetBackend
             return length - rest.Length;
         }
 
-        public long Write(nint vectors, int count)
+        private long WriteOne(nint vectors, int count)
         {
             if (Owner!.RefuseWrites)
             {
