@@ -22,7 +22,7 @@ public sealed class NetBatchTests
         using QueueGuest guest = new(new VirtioNet(net, new VirtioNetOptions { Mac = new byte[] { 0x52, 0x54, 0, 1, 2, 3 } }), features);
         Random random = new(5);
         int largest = (features & Tso4) != 0 ? 14_000 : buffer > 1514 ? 1514 : buffer - 12, posted = 0;
-        for (; posted < QueueGuest.Size; posted++)
+        while (posted < QueueGuest.Size)
         {
             Post();
         }
@@ -79,7 +79,7 @@ public sealed class NetBatchTests
 
         // A path taken for the first time may load code once; a cost per frame would show in every batch.
         long least = long.MaxValue;
-        int moved = 0;
+        int moved = 0, broken = 0; // an assertion allocates
         for (int batch = 0; batch < 5; batch++)
         {
             long before = GC.GetAllocatedBytesForCurrentThread();
@@ -87,7 +87,7 @@ public sealed class NetBatchTests
             least = Math.Min(least, GC.GetAllocatedBytesForCurrentThread() - before);
         }
 
-        Assert.Equal(0, least);
+        Assert.Equal((0, 0), (least, broken));
         Assert.InRange(moved, 3000, int.MaxValue);
 
         void Round(int count)
@@ -104,10 +104,10 @@ public sealed class NetBatchTests
                 for (NetProgress progress = NetProgress.More; progress == NetProgress.More;)
                 {
                     progress = receiver.Serve(ref timeout, ref moved);
-                    Assert.NotEqual(NetProgress.Broken, progress);
+                    broken += progress == NetProgress.Broken ? 1 : 0;
                 }
 
-                Assert.Equal(NetProgress.More, sender.Serve(ref timeout, ref moved)); // a full batch: there might be more
+                broken += sender.Serve(ref timeout, ref moved) == NetProgress.More ? 0 : 1; // a full batch: there might be more
                 activation.Queues[0]!.Queue.Publish();
                 activation.Queues[1]!.Queue.Publish();
             }
