@@ -124,7 +124,27 @@ VMM_API int64_t vmm_file_write_at(intptr_t fd, const struct iovec *vectors, int3
 {
     ssize_t n;
     do {
-        n = pwritev((int)fd, vectors, count, (off_t)offset);
+        n = count == 1 ? pwrite((int)fd, vectors[0].iov_base, vectors[0].iov_len, (off_t)offset) : pwritev((int)fd, vectors, count, (off_t)offset);
     } while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : (int64_t)n;
+}
+
+/* Bytes read at the offset into a vector, or -errno; may be short. With nowait only what is there without waiting (-EAGAIN: nothing). */
+VMM_API int64_t vmm_file_readv_at(intptr_t fd, const struct iovec *vectors, int32_t count, uint64_t offset, int32_t nowait)
+{
+    ssize_t n;
+    do {
+        n = nowait ? preadv2((int)fd, vectors, count, (off_t)offset, RWF_NOWAIT)
+            : count == 1 ? pread((int)fd, vectors[0].iov_base, vectors[0].iov_len, (off_t)offset)
+                         : preadv((int)fd, vectors, count, (off_t)offset);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : (int64_t)n;
+}
+
+/* 1: the kernel can be asked not to wait for this file, 0: not, and io_uring hands every request to a kernel worker. */
+VMM_API int32_t vmm_file_takes_nowait(intptr_t fd)
+{
+    char byte;
+    struct iovec vector = {&byte, 1};
+    return preadv2((int)fd, &vector, 1, 0, RWF_NOWAIT) >= 0 || errno != EOPNOTSUPP;
 }

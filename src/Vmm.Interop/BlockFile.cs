@@ -81,6 +81,16 @@ public static class BlockFile
     public static int WriteAt(FileDescriptorHandle file, nint vectors, int count, ulong offset) =>
         (int)Native.FileWriteAt(file, vectors, count, offset);
 
+    /// <summary>
+    /// Reads into <paramref name="count"/> iovecs at <paramref name="vectors"/>; the answer is the bytes read, perhaps fewer than asked, or -errno.
+    /// With <paramref name="nowait"/> only what the kernel has at hand (-EAGAIN: nothing).
+    /// </summary>
+    public static int ReadAt(FileDescriptorHandle file, nint vectors, int count, ulong offset, bool nowait) =>
+        (int)Native.FileReadvAt(file, vectors, count, offset, nowait ? 1 : 0);
+
+    /// <summary>False when the kernel cannot be asked not to wait for this file (RWF_NOWAIT): io_uring then hands every request to a kernel worker.</summary>
+    public static bool TakesNowait(FileDescriptorHandle file) => Native.FileTakesNowait(file) != 0;
+
     /// <summary>What a path names, without opening it. The framework's own question costs a few milliseconds at the start of a program.</summary>
     public static PathKind Kind(string path) => CString.TryOf(path, out byte[] name) ? (PathKind)Native.PathKind(name) : PathKind.Missing;
 }

@@ -20,6 +20,12 @@ internal static partial class Native
     [LibraryImport(Shim, EntryPoint = "vmm_file_write_at")]
     internal static partial long FileWriteAt(FileDescriptorHandle fd, nint vectors, int count, ulong offset);
 
+    [LibraryImport(Shim, EntryPoint = "vmm_file_readv_at")]
+    internal static partial long FileReadvAt(FileDescriptorHandle fd, nint vectors, int count, ulong offset, int nowait);
+
+    [LibraryImport(Shim, EntryPoint = "vmm_file_takes_nowait")]
+    internal static partial int FileTakesNowait(FileDescriptorHandle fd);
+
     [LibraryImport(Shim, EntryPoint = "vmm_file_read_at")]
     internal static partial long FileReadAt(FileDescriptorHandle fd, Span<byte> buffer, ulong length, ulong offset);
 }

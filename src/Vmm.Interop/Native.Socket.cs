@@ -30,5 +30,5 @@ internal static partial class Native
     internal static partial int SocketReceive(FileDescriptorHandle fd, Span<byte> bytes, int capacity, Span<int> fds, int most, out int count);
 
     [LibraryImport(Shim, EntryPoint = "vmm_poll")]
-    internal static partial int Poll(Span<PollEntry> entries, int count, int timeout);
+    internal static partial int Poll(Span<PollEntry> entries, int count, long timeoutMicroseconds);
 }

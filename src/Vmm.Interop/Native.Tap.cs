@@ -24,8 +24,8 @@ internal static partial class Native
     internal static partial int InterfaceMtu(byte[] name);
 
     [LibraryImport(Shim, EntryPoint = "vmm_tap_read")]
-    internal static partial long TapRead(FileDescriptorHandle tap, nint vectors, int count);
+    internal static partial int TapRead(FileDescriptorHandle tap, Span<TapFrame> frames, int count);
 
     [LibraryImport(Shim, EntryPoint = "vmm_tap_write")]
-    internal static partial long TapWrite(FileDescriptorHandle tap, nint vectors, int count);
+    internal static partial int TapWrite(FileDescriptorHandle tap, Span<TapFrame> frames, int count);
 }

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Text;
 
 namespace Vmm.Interop;
@@ -95,14 +96,39 @@ public sealed class TapQueue : IDisposable
     /// <summary>Gives the queue its share of the frames, or takes it away. False when it was so already, or the tap has one queue.</summary>
     public bool TryAttach(bool attach) => Native.TapAttach(Handle, attach ? 1 : 0) == 0;
 
-    /// <summary>Reads a frame with its header into an iovec; a longer frame loses its end. Bytes, or -errno (EAGAIN: none there).</summary>
-    public long Read(nint vectors, int count) => Native.TapRead(Handle, vectors, count);
+    /// <summary>
+    /// Reads frames with their headers, one into each vector, until there is none, all were read, or one was longer than its room. A frame longer than
+    /// its vector loses its end.
+    /// </summary>
+    /// <returns>How many were read. The result of the next one, if any, is the -errno that ended it (EAGAIN: none there), unless a frame was too long.</returns>
+    public int Read(Span<TapFrame> frames) => Native.TapRead(Handle, frames, frames.Length);
 
-    /// <summary>Writes a frame with its header from an iovec. Bytes, or -errno (EAGAIN: no room now).</summary>
-    public long Write(nint vectors, int count) => Native.TapWrite(Handle, vectors, count);
+    /// <summary>Writes frames with their headers until all are written or there is no room.</summary>
+    /// <returns>How many were taken, or refused for what they are: then the result is an -errno.</returns>
+    public int Write(Span<TapFrame> frames) => Native.TapWrite(Handle, frames, frames.Length);
 
     /// <inheritdoc/>
     public void Dispose() => Handle.Dispose();
+}
+
+/// <summary>A frame that is read or written: an iovec, and what became of it. Twin of struct vmm_tap_frame.</summary>
+/// <param name="vectors">Address of the first <see cref="IoVector"/>.</param>
+/// <param name="count">How many; a frame to be written that has none is refused.</param>
+/// <param name="room">Reading: bytes after which a frame counts as too long for its place and ends the batch.</param>
+[StructLayout(LayoutKind.Sequential)]
+public struct TapFrame(nint vectors, int count, int room = int.MaxValue)
+{
+    /// <summary>Address of the first <see cref="IoVector"/>.</summary>
+    public readonly nint Vectors = vectors;
+
+    /// <summary>Number of vectors.</summary>
+    public readonly int Count = count;
+
+    /// <summary>Reading: a longer frame ends the batch.</summary>
+    public readonly int Room = room;
+
+    /// <summary>Bytes moved, or -errno.</summary>
+    public long Result;
 }
 
 /// <summary>A tap cannot be used; the message says what to do.</summary>

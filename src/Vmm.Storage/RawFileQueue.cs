@@ -8,7 +8,7 @@ internal sealed class RawFileQueue : IDiskQueue
 {
     private const ulong WakeTag = 1UL << 63;
     private const int Eagain = 11, Eintr = 4, Enospc = 28, Edquot = 122, Eopnotsupp = 95, Einval = 22, Enosys = 38, Enodev = 19;
-    private const int ZeroBytes = 256 * 1024, LongestAtOnce = 64 * 1024;
+    private const int ZeroBytes = 256 * 1024, LongestAtOnce = 64 * 1024, SlowMicroseconds = 100;
 
     private readonly RawFileBackend _disk;
     private readonly IoUring _ring;
@@ -22,7 +22,9 @@ internal sealed class RawFileQueue : IDiskQueue
     private int _freeCount;
     private readonly (int Slot, DiskStatus Status)[] _atOnce; // ended before the ring saw them; their slots are taken until reaped
     private int _atOnceCount;
+    private readonly AtOnce _bufferedReads, _direct;
     private long _ringUntil;
+    private int _slow;
     private int _unsubmitted;
     private bool _canPunch = true, _canZero = true;
 
@@ -31,6 +33,8 @@ internal sealed class RawFileQueue : IDiskQueue
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(depth);
         _disk = disk;
         Depth = depth;
+        _bufferedReads = BlockFile.TakesNowait(disk.Buffered) ? AtOnce.IfThere : AtOnce.Always;
+        _direct = disk.Direct is { } direct && !BlockFile.TakesNowait(direct) ? AtOnce.Always : AtOnce.Never;
         _ring = new IoUring(Math.Min(depth + 16, 4096));
         _requests = new Request[depth];
         _free = new int[depth];
@@ -43,6 +47,14 @@ internal sealed class RawFileQueue : IDiskQueue
         }
 
         _freeCount = depth;
+    }
+
+    /// <summary>Whether a small transfer is done on this thread, without the ring.</summary>
+    private enum AtOnce : byte
+    {
+        Never,
+        IfThere,
+        Always,
     }
 
     private enum Operation : byte
@@ -164,12 +176,10 @@ internal sealed class RawFileQueue : IDiskQueue
 
         int slot = _free[--_freeCount];
         _requests[slot] = new Request { Tag = tag, Operation = operation, Offset = offset, Remaining = length, Vectors = iovecs, Count = count };
-        if (operation == Operation.Write && length <= LongestAtOnce && _disk.Direct is null && TryWriteAtOnce(slot))
+        if (operation > Operation.Write || length > LongestAtOnce || !TryAtOnce(slot))
         {
-            return;
+            Issue(slot);
         }
-
-        Issue(slot);
     }
 
     private DiskCompletion End(int slot, DiskStatus status)
@@ -179,23 +189,31 @@ internal sealed class RawFileQueue : IDiskQueue
     }
 
     /// <summary>
-    /// A small write into the page cache is a copy. ext4 does not take one from io_uring without handing it to a kernel worker, which costs more than
-    /// the copy, so it is done here. When the kernel holds back writers (dirty page limits) it blocks: then the ring takes over for a while.
+    /// A small transfer from or to the page cache, or a file system in memory, is a copy, which costs less than the way through the ring. Worse, ext4
+    /// takes no buffered write from io_uring without handing it to a kernel worker, and some file systems (tmpfs, for one) take nothing. So it is done
+    /// here; a read of what is not cached stays with the ring. Where the kernel waits after all (dirty page limits, a file system that has to ask another
+    /// machine) the ring takes over for a while: two slow ones in a row, since one may only have lost its processor.
     /// </summary>
-    private bool TryWriteAtOnce(int slot)
+    private bool TryAtOnce(int slot)
     {
-        long begin = Stopwatch.GetTimestamp();
-        if (begin < _ringUntil)
+        ref Request r = ref _requests[slot];
+        FileDescriptorHandle file = FileFor(r);
+        bool read = r.Operation == Operation.Read;
+        AtOnce how = !ReferenceEquals(file, _disk.Buffered) ? _direct : read ? _bufferedReads : AtOnce.Always;
+        long begin = how == AtOnce.Always ? Stopwatch.GetTimestamp() : 0;
+        if (how == AtOnce.Never || (how == AtOnce.Always && begin < _ringUntil))
         {
             return false;
         }
 
-        ref Request r = ref _requests[slot];
-        int result = BlockFile.WriteAt(_disk.Buffered, r.Vectors, r.Count, r.Offset);
-        long end = Stopwatch.GetTimestamp();
-        if (end - begin > Stopwatch.Frequency / 1000)
+        int result = read ? BlockFile.ReadAt(file, r.Vectors, r.Count, r.Offset, nowait: how == AtOnce.IfThere) : BlockFile.WriteAt(file, r.Vectors, r.Count, r.Offset);
+        if (how == AtOnce.Always)
         {
-            _ringUntil = end + (Stopwatch.Frequency / 10);
+            Judge(begin);
+        }
+        else if (result <= 0)
+        {
+            return false;
         }
 
         if (Advance(slot, result, out DiskStatus status))
@@ -204,6 +222,17 @@ internal sealed class RawFileQueue : IDiskQueue
         }
 
         return true;
+    }
+
+    private void Judge(long begin)
+    {
+        long end = Stopwatch.GetTimestamp();
+        _slow = end - begin > Stopwatch.Frequency * SlowMicroseconds / 1_000_000 ? _slow + 1 : 0;
+        if (_slow > 1)
+        {
+            _ringUntil = end + (Stopwatch.Frequency / 10);
+            _slow = 0;
+        }
     }
 
     private void Issue(int slot)

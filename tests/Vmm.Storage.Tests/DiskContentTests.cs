@@ -6,7 +6,7 @@ public sealed class DiskContentTests
 {
     private const int Size = (1 << 20) + 512;
 
-    public static TheoryData<string> Kinds => ["memory", "direct", "buffered"];
+    public static TheoryData<string> Kinds => ["memory", "direct", "buffered", "direct on tmpfs", "buffered on tmpfs"];
 
     [Theory]
     [MemberData(nameof(Kinds))]
@@ -65,10 +65,13 @@ public sealed class DiskContentTests
         Assert.Equal(DiskStatus.IoError, driver.Read(Size - 512, new byte[1024]));
     }
 
-    [Fact]
-    public void A_file_truncated_under_the_disk_reads_as_an_error()
+    [Theory]
+    [InlineData("direct")]
+    [InlineData("buffered")]
+    [InlineData("direct on tmpfs")]
+    public void A_file_truncated_under_the_disk_reads_as_an_error(string kind)
     {
-        using Disk disk = new("direct");
+        using Disk disk = new(kind);
         using DiskDriver driver = new(disk.Backend);
         using (FileStream file = new(disk.Path!, FileMode.Open, FileAccess.Write, FileShare.ReadWrite))
         {
@@ -176,8 +179,8 @@ public sealed class DiskContentTests
                 return;
             }
 
-            _file = new TemporaryFile(Size);
-            Backend = RawFileBackend.Open(_file.Path, new() { Cache = kind == "direct" ? DiskCacheMode.Direct : DiskCacheMode.Buffered });
+            _file = new TemporaryFile(Size, inMemory: kind.EndsWith("tmpfs", StringComparison.Ordinal));
+            Backend = RawFileBackend.Open(_file.Path, new() { Cache = kind.StartsWith("direct", StringComparison.Ordinal) ? DiskCacheMode.Direct : DiskCacheMode.Buffered });
         }
 
         public IDiskBackend Backend { get; }

@@ -82,13 +82,15 @@ internal sealed class DiskDriver(IDiskBackend disk) : IDisposable
 /// <summary>A file that is deleted afterwards.</summary>
 internal sealed class TemporaryFile : IDisposable
 {
-    public TemporaryFile(long size)
+    /// <summary>A file of so many bytes; on a file system in memory if asked.</summary>
+    public TemporaryFile(long size, bool inMemory = false)
     {
+        Path = System.IO.Path.Combine(inMemory ? "/dev/shm" : AppContext.BaseDirectory, "disk-" + Guid.NewGuid().ToString("N") + ".img");
         using FileStream file = File.Create(Path);
         file.SetLength(size);
     }
 
-    public string Path { get; } = System.IO.Path.Combine(AppContext.BaseDirectory, "disk-" + Guid.NewGuid().ToString("N") + ".img");
+    public string Path { get; }
 
     public void Dispose() => File.Delete(Path);
 }

@@ -36,6 +36,7 @@ public sealed class Virtqueue
     private readonly bool _eventIndex;
     private readonly bool _indirect;
     private ushort _nextAvail;
+    private ushort _seenAvail; // the driver's index when it was last read: up to there it need not be read again
     private ushort _nextUsed;
     private ushort _publishedUsed;
     private bool _notificationsOn = true;
@@ -95,6 +96,7 @@ public sealed class Virtqueue
     public void Restore(ushort nextAvailable, ushort nextUsed)
     {
         _nextAvail = nextAvailable;
+        _seenAvail = nextAvailable;
         _nextUsed = nextUsed;
         _publishedUsed = nextUsed;
     }
@@ -103,19 +105,30 @@ public sealed class Virtqueue
     public TakeResult TryTake(out ushort head)
     {
         head = 0;
-        if (!_memory.TryReadIndex(AvailIndex, out ushort available))
+        if (_seenAvail == _nextAvail)
         {
-            return TakeResult.Malformed;
+            // Read once for all that is there: the driver's processor writes that line all the time.
+            if (!_memory.TryReadIndex(AvailIndex, out ushort available))
+            {
+                return TakeResult.Malformed;
+            }
+
+            ushort pending = unchecked((ushort)(available - _nextAvail));
+            if (pending == 0)
+            {
+                return TakeResult.Empty;
+            }
+
+            // The driver cannot have more chains outstanding than there are descriptors (2.7.13.1).
+            if (pending > Size)
+            {
+                return TakeResult.Malformed;
+            }
+
+            _seenAvail = available;
         }
 
-        ushort pending = unchecked((ushort)(available - _nextAvail));
-        if (pending == 0)
-        {
-            return TakeResult.Empty;
-        }
-
-        // The driver cannot have more chains outstanding than there are descriptors (2.7.13.1).
-        if (pending > Size || !_memory.TryReadIndex(new(_layout.Driver.Value + 4 + (2UL * (ushort)(_nextAvail & (Size - 1)))), out head) || head >= Size)
+        if (!_memory.TryReadIndex(new(_layout.Driver.Value + 4 + (2UL * (ushort)(_nextAvail & (Size - 1)))), out head) || head >= Size)
         {
             return TakeResult.Malformed;
         }
@@ -125,7 +138,7 @@ public sealed class Virtqueue
     }
 
     /// <summary>The last <paramref name="chains"/> taken chains, none of which was completed, count as not taken.</summary>
-    public void Untake(int chains) => _nextAvail = unchecked((ushort)(_nextAvail - chains));
+    public void Untake(int chains) => _seenAvail = _nextAvail = unchecked((ushort)(_nextAvail - chains));
 
     /// <summary>True when the available ring has entries that were not taken yet.</summary>
     public bool HasPending => _memory.TryReadIndex(AvailIndex, out ushort available) && available != _nextAvail;

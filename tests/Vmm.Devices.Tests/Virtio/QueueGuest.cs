@@ -59,7 +59,10 @@ internal sealed class QueueGuest : IVirtioInterrupts, IDisposable
         return span;
     }
 
-    public void Activate(ulong extra = 0)
+    public void Activate(ulong extra = 0) => Device.Activate(Activation(extra));
+
+    /// <summary>Fresh rings, without anybody who serves them.</summary>
+    public VirtioActivation Activation(ulong extra = 0)
     {
         NeedsReset = null;
         ActiveQueue?[] active = new ActiveQueue?[_rings.Length];
@@ -74,7 +77,7 @@ internal sealed class QueueGuest : IVirtioInterrupts, IDisposable
             }
         }
 
-        Device.Activate(new VirtioActivation(Memory, Features | extra, active, this));
+        return new VirtioActivation(Memory, Features | extra, active, this);
     }
 
     public void SignalQueue(int queue) => Pulse(() => LastSignalled = queue);

@@ -9,7 +9,7 @@ namespace Vmm.Devices.Virtio.Blk;
 
 /// <summary>
 /// Serves some queues of a device on the thread that made it. While there is work, doorbells are off and ring and disk are polled: a guest's kick
-/// costs an exit of 40 µs and more. Before sleeping the thread polls a little longer; how long follows from how long the last sleeps were.
+/// costs an exit of 40 µs and more. Before sleeping the thread polls a little longer when that helps (<see cref="BusyPoll"/>).
 /// </summary>
 internal sealed class BlkIoLoop : IDisposable
 {
@@ -17,8 +17,7 @@ internal sealed class BlkIoLoop : IDisposable
     private readonly IDiskQueue _requests;
     private readonly IVirtioInterrupts _interrupts;
     private readonly DiskCompletion[] _finished = new DiskCompletion[64];
-    private readonly long _longestPoll;
-    private long _poll;
+    private BusyPoll _poll;
     private TimerFd? _timer; // made by the first request that a rate limit holds back
     private bool _broken;
 
@@ -26,8 +25,7 @@ internal sealed class BlkIoLoop : IDisposable
     {
         int[] own = [.. queues];
         _interrupts = activation.Interrupts;
-        _longestPoll = Stopwatch.Frequency * pollMicroseconds / 1_000_000;
-        _poll = _longestPoll;
+        _poll = new BusyPoll(pollMicroseconds);
         _requests = disk.CreateQueue(own.Sum(q => activation.Queues[q]!.Queue.Size));
         foreach (int index in own)
         {
@@ -41,21 +39,19 @@ internal sealed class BlkIoLoop : IDisposable
     public void Run(EventFd stop, Func<bool> stopping)
     {
         _requests.Watch(stop);
-        long idleSince = Stopwatch.GetTimestamp();
         while (!stopping())
         {
             if (Step())
             {
-                idleSince = Stopwatch.GetTimestamp();
+                _poll.Worked();
             }
-            else if (Stopwatch.GetTimestamp() - idleSince < _poll)
+            else if (_poll.LookAgain(Stopwatch.GetTimestamp()))
             {
                 Thread.SpinWait(4);
             }
             else
             {
                 Sleep();
-                idleSince = Stopwatch.GetTimestamp();
             }
         }
 
@@ -190,8 +186,6 @@ internal sealed class BlkIoLoop : IDisposable
             return; // the length of this sleep says nothing about the guest
         }
 
-        // A sleep that a longer poll would have spared lengthens the next poll; a long one shortens it.
-        long slept = Stopwatch.GetTimestamp() - before;
-        _poll = slept < 2 * _longestPoll ? Math.Min(_longestPoll, (2 * _poll) + (_longestPoll / 8)) : _poll / 2;
+        _poll.Slept(Stopwatch.GetTimestamp() - before);
     }
 }

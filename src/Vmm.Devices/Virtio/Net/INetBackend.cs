@@ -30,9 +30,16 @@ public interface INetQueue
     /// <summary>For poll(2): readable when a frame is there, writable when one can be sent.</summary>
     FileDescriptorHandle Handle { get; }
 
-    /// <summary>Reads a frame into an iovec: bytes, or -errno; -EAGAIN when none is there, anything else when there will never be one again.</summary>
-    long Read(nint vectors, int count);
+    /// <summary>
+    /// Reads frames, one into each iovec, until there is none, all were read, or one was longer than its <see cref="TapFrame.Room"/>.
+    /// </summary>
+    /// <returns>
+    /// How many were read. What ended it before all were read, unless the last one was too long, is the result of the next: -EAGAIN when none is there,
+    /// any other -errno when there will never be one again.
+    /// </returns>
+    int Read(Span<TapFrame> frames);
 
-    /// <summary>Writes a frame from an iovec: bytes, or -errno; -EAGAIN when there is no room now, anything else when this frame is refused.</summary>
-    long Write(nint vectors, int count);
+    /// <summary>Writes frames until all are written or there is no room now; one that is refused has an -errno for its result.</summary>
+    /// <returns>How many were taken or refused.</returns>
+    int Write(Span<TapFrame> frames);
 }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Vmm.Interop;
 
 namespace Vmm.Devices.Virtio.Net;
@@ -21,7 +22,10 @@ internal enum NetProgress
     Broken,
 }
 
-/// <summary>One queue pair and its thread: sleeps in poll(2) on what the two directions wait for, and on nothing else, so that it never turns in circles.</summary>
+/// <summary>
+/// One queue pair and its thread: looks for work for a while when that helps (<see cref="BusyPoll"/>), then sleeps in poll(2) on what the two directions
+/// wait for, and on nothing else, so that it never turns in circles. Frames of the host that come too densely are left to gather (<see cref="FrameGathering"/>).
+/// </summary>
 internal sealed class NetPair : IDisposable
 {
     private const int Budget = 64; // frames of one direction before the other has its turn
@@ -33,6 +37,8 @@ internal sealed class NetPair : IDisposable
     private readonly ActiveQueue? _receive, _send, _control;
     private readonly EventFd _wake = new();
     private readonly Thread _thread;
+    private BusyPoll _poll;
+    private FrameGathering _gathering;
     private volatile bool _stopping;
 
     internal NetPair(VirtioNet device, VirtioActivation activation, int index, int controlIndex, string name)
@@ -45,6 +51,7 @@ internal sealed class NetPair : IDisposable
         _receive = activation.Queues[2 * index];
         _send = activation.Queues[(2 * index) + 1];
         _control = controlIndex >= 0 ? activation.Queues[controlIndex] : null;
+        _poll = new BusyPoll(device.PollMicroseconds);
         _thread = new Thread(Run, maxStackSize: 256 * 1024) { Name = name, IsBackground = true };
     }
 
@@ -76,8 +83,8 @@ internal sealed class NetPair : IDisposable
     {
         try
         {
-            using NetReceiver? receiver = _receive is null ? null : new NetReceiver(_device, _activation, _receive.Queue, _queue);
-            using NetSender? sender = _send is null ? null : new NetSender(_device, _activation, _send.Queue, _queue);
+            using NetReceiver? receiver = _receive is null ? null : new NetReceiver(_device, _activation, _receive.Queue, _queue, Budget);
+            using NetSender? sender = _send is null ? null : new NetSender(_device, _activation, _send.Queue, _queue, Budget);
             NetControl? control = _control is null ? null : new NetControl(_device, _activation, _control.Queue);
             _activation.Threads.Ready();
             Loop(receiver, sender, control);
@@ -96,15 +103,15 @@ internal sealed class NetPair : IDisposable
     {
         while (!_stopping)
         {
-            int timeout = -1;
+            int timeout = -1, receivedFrames = 0, sentFrames = 0;
             bool mayReceive = receiver is not null && _index < _device.ActivePairs && _device.LinkUp;
-            NetProgress received = mayReceive ? receiver!.Serve(Budget, ref timeout) : NetProgress.Idle;
+            NetProgress received = mayReceive ? receiver!.Serve(ref timeout, ref receivedFrames) : NetProgress.Idle;
             if (mayReceive && receiver!.TakePublished())
             {
                 _activation.Publish(2 * _index);
             }
 
-            NetProgress sent = sender?.Serve(Budget, ref timeout) ?? NetProgress.Idle;
+            NetProgress sent = sender?.Serve(ref timeout, ref sentFrames) ?? NetProgress.Idle;
             if (sender is not null)
             {
                 _activation.Publish((2 * _index) + 1);
@@ -122,11 +129,28 @@ internal sealed class NetPair : IDisposable
                 return;
             }
 
-            if (received != NetProgress.More && sent != NetProgress.More)
+            _gathering.Received(receivedFrames);
+            if (receivedFrames + sentFrames > 0)
+            {
+                _poll.Worked();
+            }
+            else if (received != NetProgress.More && sent != NetProgress.More && !MayLook(received, sent))
             {
                 Sleep(mayReceive, received, sent, timeout);
             }
         }
+    }
+
+    /// <summary>Looking again costs little, and helps, only while the guest is waited for or the host has no frames.</summary>
+    private bool MayLook(NetProgress received, NetProgress sent)
+    {
+        if (received is not (NetProgress.Idle or NetProgress.Blocked) || sent != NetProgress.Idle || !_poll.LookAgain(Stopwatch.GetTimestamp()))
+        {
+            return false;
+        }
+
+        Thread.SpinWait(4);
+        return true;
     }
 
     private void Sleep(bool mayReceive, NetProgress received, NetProgress sent, int timeout)
@@ -143,15 +167,32 @@ internal sealed class NetPair : IDisposable
         }
 
         bool read = mayReceive && _device.LinkUp && received == NetProgress.Idle, write = sent == NetProgress.Blocked;
+        bool gather = read && timeout < 0 && _gathering.Wanted;
         Span<PollEntry> entries =
         [
             new(_wake.Handle, read: true),
             new(starved ? _receive!.Doorbell.Handle : null, read: true),
             new(hungry ? _send!.Doorbell.Handle : null, read: true),
             new(_control?.Doorbell.Handle, read: true),
-            new(read || write ? _queue.Handle : null, read, write),
+            new((read && !gather) || write ? _queue.Handle : null, read && !gather, write),
         ];
-        Poll.Wait(entries, timeout);
+        long before = Stopwatch.GetTimestamp();
+        bool ended = Poll.WaitMicroseconds(entries, gather ? FrameGathering.Microseconds : timeout < 0 ? -1 : timeout * 1000L) == 0;
+        long slept = Stopwatch.GetTimestamp() - before;
+        if (timeout < 0 && !gather)
+        {
+            _poll.Slept(slept); // what ends a sleep for another reason says nothing about guest and host
+        }
+
+        if (gather)
+        {
+            _gathering.Gathered(toTheEnd: ended);
+        }
+        else
+        {
+            _gathering.Slept(slept, byFrame: read && entries[^1].Readable);
+        }
+
         // Emptied before the next look at the rings, so that a kick after that look wakes the thread again.
         Empty(_wake, entries[0]);
         Empty(_receive?.Doorbell, entries[1]);

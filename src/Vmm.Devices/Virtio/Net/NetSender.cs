@@ -2,107 +2,130 @@ using Vmm.Interop;
 
 namespace Vmm.Devices.Virtio.Net;
 
-/// <summary>Frames of the guest to the host, straight out of its buffers. One thread; a frame the host has no room for is held, and no other is taken meanwhile.</summary>
+/// <summary>
+/// Frames of the guest to the host, straight out of its buffers, a batch at a time. Frames the host has no room for, or the rate limit holds back, are
+/// kept, and no others are taken meanwhile. One thread.
+/// </summary>
 internal sealed class NetSender : IDisposable
 {
-    private const int Eagain = 11, MaxVectors = 1024; // IOV_MAX
+    private const int MaxVectors = 1024; // IOV_MAX
 
     private readonly VirtioNet _device;
     private readonly VirtioActivation _activation;
     private readonly Virtqueue _ring;
     private readonly INetQueue _queue;
-    private readonly NativeArray<IoVector> _vectors = new(MaxVectors);
-    private int _count;
-    private ulong _length;
-    private ushort _head;
-    private bool _held, _paid;
+    private readonly NativeArray<IoVector> _vectors = new(2 * MaxVectors);
+    private readonly TapFrame[] _frames;
+    private readonly Packet[] _packets;
+    private int _next, _paid, _taken; // [_next, _paid): to be written; one behind them may wait for the limit
+    private int _vectorEnd;
 
-    internal NetSender(VirtioNet device, VirtioActivation activation, Virtqueue ring, INetQueue queue)
+    internal NetSender(VirtioNet device, VirtioActivation activation, Virtqueue ring, INetQueue queue, int batch)
     {
         _device = device;
         _activation = activation;
         _ring = ring;
         _queue = queue;
+        _frames = new TapFrame[batch];
+        _packets = new Packet[batch];
     }
 
-    /// <summary>Moves up to <paramref name="budget"/> frames. <see cref="NetProgress.Blocked"/>: the host has no room.</summary>
-    public NetProgress Serve(int budget, ref int timeout)
+    /// <summary>Moves up to a batch of frames and adds them to <paramref name="moved"/>. <see cref="NetProgress.Blocked"/>: the host has no room.</summary>
+    public NetProgress Serve(ref int timeout, ref int moved)
     {
         _ring.DisableNotifications();
-        long packets = 0, bytes = 0;
-        NetProgress progress = NetProgress.More;
-        for (int i = 0; i < budget && progress == NetProgress.More; i++)
+        NetProgress progress = _next == _taken ? Take(ref timeout) : _paid < _taken ? Pay(ref timeout) : NetProgress.More;
+        if (_next == _paid)
         {
-            progress = One(ref timeout, ref packets, ref bytes);
+            return progress;
+        }
+
+        int done = _queue.Write(_frames.AsSpan(_next, _paid - _next));
+        Finish(done);
+        moved += done;
+        return _next < _paid && progress != NetProgress.Broken ? NetProgress.Blocked : progress;
+    }
+
+    /// <summary>Frames that were not sent count as never taken.</summary>
+    public void GiveBack()
+    {
+        _ring.Untake(_taken - _next);
+        _next = _paid = _taken = 0;
+    }
+
+    public void Dispose() => _vectors.Dispose();
+
+    private NetProgress Take(ref int timeout)
+    {
+        _next = _paid = _taken = _vectorEnd = 0;
+        // Room for one more frame of any number of pieces.
+        while (_taken < _frames.Length && _vectorEnd <= _vectors.Length - MaxVectors)
+        {
+            TakeResult taken = _ring.TryTake(out ushort head);
+            if (taken == TakeResult.Empty)
+            {
+                return NetProgress.Idle;
+            }
+
+            if (taken == TakeResult.Malformed || !Parse(head))
+            {
+                return NetProgress.Broken;
+            }
+
+            NetProgress paid = Pay(ref timeout);
+            if (paid != NetProgress.More)
+            {
+                return paid;
+            }
+        }
+
+        return NetProgress.More;
+    }
+
+    /// <summary>The frame that was taken last, out of the rate limit.</summary>
+    private NetProgress Pay(ref int timeout)
+    {
+        if (_device.SendLimiter is { } limiter && !limiter.TryTake(_packets[_paid].Length, RateLimiter.Now, out int wait))
+        {
+            timeout = timeout < 0 ? wait : Math.Min(timeout, wait);
+            return NetProgress.Throttled;
+        }
+
+        _paid++;
+        return NetProgress.More;
+    }
+
+    private void Finish(int done)
+    {
+        long packets = 0, bytes = 0;
+        for (int end = _next + done; _next < end; _next++)
+        {
+            if (_frames[_next].Result < 0)
+            {
+                _device.Counters.Drop(); // the interface is down or gone, or the header makes no sense to the host
+            }
+            else
+            {
+                packets++;
+                bytes += (long)_packets[_next].Length;
+            }
+
+            _ring.Complete(_packets[_next].Head, 0);
         }
 
         if (packets > 0)
         {
             _device.Counters.Sent(packets, bytes);
         }
-
-        return progress;
-    }
-
-    /// <summary>A frame that was not sent counts as never taken.</summary>
-    public void GiveBack() => _ring.Untake(_held ? 1 : 0);
-
-    public void Dispose() => _vectors.Dispose();
-
-    private NetProgress One(ref int timeout, ref long packets, ref long bytes)
-    {
-        if (!_held)
-        {
-            TakeResult taken = _ring.TryTake(out _head);
-            if (taken == TakeResult.Empty)
-            {
-                return NetProgress.Idle;
-            }
-
-            if (taken == TakeResult.Malformed || !Parse())
-            {
-                return NetProgress.Broken;
-            }
-
-            _held = true;
-            _paid = false;
-        }
-
-        ulong frame = _length - TapQueue.HeaderLength;
-        if (!_paid && _device.SendLimiter is { } limiter && !limiter.TryTake(frame, RateLimiter.Now, out int wait))
-        {
-            timeout = timeout < 0 ? wait : Math.Min(timeout, wait);
-            return NetProgress.Throttled;
-        }
-
-        _paid = true;
-        long written = _count <= MaxVectors ? _queue.Write(_vectors.AddressOf(0), _count) : -1;
-        if (written == -Eagain)
-        {
-            return NetProgress.Blocked;
-        }
-
-        if (written < 0)
-        {
-            _device.Counters.Drop(); // the interface is down or gone, or the header makes no sense to the host
-        }
-        else
-        {
-            packets++;
-            bytes += (long)frame;
-        }
-
-        _held = false;
-        _ring.Complete(_head, 0);
-        return NetProgress.More;
     }
 
     // 5.1.6.2: readable buffers only, the header first, in any pieces. What the header asks for is checked by the host's kernel.
-    private bool Parse()
+    private bool Parse(ushort head)
     {
-        ChainWalker walker = _ring.Walk(_head);
-        _count = 0;
-        _length = 0;
+        ChainWalker walker = _ring.Walk(head);
+        Span<IoVector> vectors = _vectors.Span.Slice(_vectorEnd, MaxVectors);
+        int count = 0;
+        ulong length = 0;
         ChainStep step;
         while ((step = walker.MoveNext()) == ChainStep.Buffer)
         {
@@ -112,15 +135,30 @@ internal sealed class NetSender : IDisposable
                 return false;
             }
 
-            if (_count < MaxVectors)
+            if (count < MaxVectors)
             {
-                _vectors.Span[_count] = new IoVector(host, buffer.Length);
+                vectors[count] = new IoVector(host, buffer.Length);
             }
 
-            _count++;
-            _length += buffer.Length;
+            count++;
+            length += buffer.Length;
         }
 
-        return step == ChainStep.End && _length >= TapQueue.HeaderLength;
+        if (step != ChainStep.End || length < TapQueue.HeaderLength)
+        {
+            return false;
+        }
+
+        // In more pieces than the kernel takes: without any, which is refused.
+        int used = count <= MaxVectors ? count : 0;
+        _frames[_taken] = new TapFrame(_vectors.AddressOf(_vectorEnd), used);
+        _packets[_taken++] = new Packet(head, length - TapQueue.HeaderLength);
+        _vectorEnd += used;
+        return true;
     }
+
+    /// <summary>A taken chain.</summary>
+    /// <param name="Head">Of the chain.</param>
+    /// <param name="Length">Bytes behind the header.</param>
+    private readonly record struct Packet(ushort Head, ulong Length);
 }

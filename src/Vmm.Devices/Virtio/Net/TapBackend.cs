@@ -136,8 +136,8 @@ public sealed class TapBackend : INetBackend
 
         public FileDescriptorHandle Handle => tap.Handle;
 
-        public long Read(nint vectors, int count) => tap.Read(vectors, count);
+        public int Read(Span<TapFrame> frames) => tap.Read(frames);
 
-        public long Write(nint vectors, int count) => tap.Write(vectors, count);
+        public int Write(Span<TapFrame> frames) => tap.Write(frames);
     }
 }

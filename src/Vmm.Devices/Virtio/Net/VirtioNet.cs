@@ -65,6 +65,8 @@ public sealed class VirtioNet : VirtioDevice
 
     internal bool LinkUp => _config.LinkUp;
 
+    internal int PollMicroseconds => _options.PollMicroseconds;
+
     internal RateLimiter? ReceiveLimiter => Volatile.Read(ref _receiveLimiter);
 
     internal RateLimiter? SendLimiter => Volatile.Read(ref _sendLimiter);
