@@ -77,9 +77,12 @@ internal static class UsageErrors
             return $"{name} {value}: expected a number";
         }
 
-        if (value is null && error.SymbolResult is ArgumentResult { Parent: CommandResult } or CommandResult)
+        switch (error.SymbolResult)
         {
-            return $"{path}: {name} is missing";
+            case OptionResult { Implicit: false } when value is null:
+                return $"{name}: its value is missing";
+            case OptionResult or ArgumentResult { Parent: CommandResult } or CommandResult when value is null && name.Length > 0:
+                return $"{path}: {name} is missing";
         }
 
         return string.Join(' ', error.Message.Split((char[])['\n', '\r', '\t'], StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));

@@ -81,6 +81,9 @@ internal static partial class DaemonLog
     [LoggerMessage(26, LogLevel.Information, "SIGHUP: log level, balancer and principals are as the settings say{Rest}")]
     internal static partial void Reread(ILogger log, string rest);
 
+    [LoggerMessage(27, LogLevel.Debug, "{Who} {Method} {Path} -> {Status} in {Milliseconds} ms ({Request})")]
+    internal static partial void Read(ILogger log, string who, string method, string path, int status, long milliseconds, string request);
+
     [LoggerMessage(30, LogLevel.Error, "job {Kind} of {Target} ({Id}) failed")]
     internal static partial void JobFault(ILogger log, Exception error, string kind, string target, string id);
 

@@ -93,6 +93,9 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
     public Task<WorkerStats> GetStatsAsync(CancellationToken cancellation) =>
         Task.FromResult(new WorkerStats(12, 34, 56, [new DiskStats("disk0", 1, 512, 2, 1024, 3, 0)], []));
 
+    /// <summary>Its balloon, which is always as large as it was asked to be; null is none.</summary>
+    internal BalloonMemoryInfo? Balloon { get; set; }
+
     private ulong _asked = 64 << 20, _present = 64 << 20;
 
     internal string? NoCpuLimits { get; init; }
@@ -128,9 +131,10 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
             throw new WorkerException("memory-impossible", "vnode 0 can have 64MiB to 1GiB");
         }
 
+        Balloon = Balloon is { } balloon && wish?.BalloonBytes is { } size ? balloon with { TargetBytes = size, ActualBytes = size, HeldBytes = size } : Balloon;
         _asked = wish?.Bytes ?? _asked;
         _present = _asked > _present ? Math.Min(_asked, _present + (64 << 20)) : Math.Max(_asked, Math.Min(_present, 96 << 20));
-        return Task.FromResult(new VmMemory([new VnodeMemoryInfo(0, 64 << 20, 1 << 30, _asked, _present, _present > _asked ? _present - _asked : 0, true)], null));
+        return Task.FromResult(new VmMemory([new VnodeMemoryInfo(0, 64 << 20, 1 << 30, _asked, _present, _present > _asked ? _present - _asked : 0, true)], Balloon));
     }
 
     internal WorkerNuma Numa { get; set; } = new([new VnodeHomeInfo(0, [], "auto", 4096, [], [new HomedThreadInfo("vcpu0", Environment.ProcessId)])]);

@@ -24,12 +24,17 @@ public sealed class ReloadTests
         await daemon.CreateAsync("web2");
         Assert.Equal(new LogSettings("warning"), await daemon.Client.SetLogAsync(new LogSettings("warning"), s_none));
         await daemon.CreateAsync("web3");
+        await daemon.Client.SetLogAsync(new LogSettings("debug"), s_none);
+        await daemon.Client.HostAsync(s_none);
+        await daemon.Client.SetLogAsync(new LogSettings("warning"), s_none);
+        await daemon.Client.ListAsync(s_none);
         string[] lines = await LinesAsync(file);
+        Assert.Equal(["/api/v1/host"], lines.Select(Parse).Where(l => l.TryGetProperty("Milliseconds", out _)).Select(l => l.GetProperty("Path").GetString()));
         Assert.Equal(
-            ["information error", "warning information"],
+            ["information error", "warning information", "debug warning", "warning debug"],
             lines.Select(Parse).Where(l => l.TryGetProperty("Level", out _)).Select(l => $"{l.GetProperty("Level")} {l.GetProperty("Before")}"));
-        Assert.Single(lines, line => line.Contains("POST", StringComparison.Ordinal) && line.Contains("/api/v1/vms", StringComparison.Ordinal));
-        Assert.Equal(["information (was error)", "warning (was information)"], daemon.Host.Vms.Events.Of("").Where(e => e.Kind is "log-level").Select(e => e.Message));
+        Assert.Single(lines, line => line.Contains("POST", StringComparison.Ordinal) && line.Contains("/api/v1/vms", StringComparison.Ordinal)); // that of web2
+        Assert.Equal(["information (was error)", "warning (was information)", "debug (was warning)", "warning (was debug)"], daemon.Host.Vms.Events.Of("").Where(e => e.Kind is "log-level").Select(e => e.Message));
         Assert.Contains("PUT /api/v1/log", await File.ReadAllTextAsync(Path.Combine(daemon.Options.StateFolder, "audit.log")), StringComparison.Ordinal);
 
         static JsonElement Parse(string line) => JsonDocument.Parse(line).RootElement;

@@ -28,7 +28,7 @@ internal static class BalancerView
         foreach (BalancedVnode vnode in info.Vnodes)
         {
             vnodes.Add(vnode.Vm, Number(vnode.Vnode), Size(vnode.AskedBytes), Size(vnode.PresentBytes), vnode.AvailableBytes is { } available ? Size(available) : "-",
-                vnode.StallPercent is { } stall ? $"{stall:0.#} %" : "-", vnode.Source, vnode.Pinned ? "no: given a size" : vnode.Source is "unknown" ? "no: nothing known" : "yes");
+                vnode.StallPercent is { } stall ? $"{stall:0.#} %" : "-", vnode.Source, vnode.Pinned ? "no: given a size" : vnode.Source is "unknown" ? "no: nothing known" : vnode.Means is "balloon" ? "yes, by its balloon" : "yes");
         }
 
         session.Table(vnodes);

@@ -18,7 +18,8 @@ public sealed record BalancerInfo(bool Enabled, bool DryRun, int IntervalSeconds
 /// <param name="StallPercent">Time in which some task waited for memory, of the last ten seconds; null when it is not known.</param>
 /// <param name="Source"><c>agent</c>, <c>balloon</c>, or <c>unknown</c>: then it is left alone.</param>
 /// <param name="Pinned">Somebody gave it a size: it is left alone until it is told to be automatic again.</param>
-public sealed record BalancedVnode(string Vm, int Vnode, ulong AskedBytes, ulong PresentBytes, ulong? AvailableBytes, double? StallPercent, string Source, bool Pinned);
+/// <param name="Means"><c>virtio-mem</c>, or <c>balloon</c> for a VM whose memory is fixed.</param>
+public sealed record BalancedVnode(string Vm, int Vnode, ulong AskedBytes, ulong PresentBytes, ulong? AvailableBytes, double? StallPercent, string Source, bool Pinned, string Means = "virtio-mem");
 
 /// <summary>A decision.</summary>
 /// <param name="At">When.</param>

@@ -21,6 +21,7 @@ internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditL
     {
         string request = string.Create(CultureInfo.InvariantCulture, $"{Environment.ProcessId}-{Interlocked.Increment(ref s_last)}"), who = "unknown", what = $"{context.Request.Method} {context.Request.Path}";
         bool change = !HttpMethods.IsGet(context.Request.Method) && !HttpMethods.IsHead(context.Request.Method);
+        long begin = Environment.TickCount64;
         Problem? problem = null;
         Dictionary<string, object> properties = new(StringComparer.Ordinal) { ["Request"] = request };
         using IDisposable? scope = log.BeginScope(properties); // on every line that is logged on behalf of this request
@@ -73,6 +74,10 @@ internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditL
         {
             audit.Answered(request, who, From(context), what, status, problem?.Code);
             DaemonLog.Change(log, who, context.Request.Method, context.Request.Path, status, request);
+        }
+        else
+        {
+            DaemonLog.Read(log, who, context.Request.Method, context.Request.Path, status, Environment.TickCount64 - begin, request);
         }
 
         metrics.Answered((context.GetEndpoint() as RouteEndpoint)?.RoutePattern.RawText ?? "none", context.Request.Method, status);

@@ -70,13 +70,15 @@ public static class BalancerPolicy
         (VnodeSample vnode, BalancerState.VnodeMemo memo) = (candidate.Vnode, candidate.Memo);
         if (vnode.Present > vnode.Asked)
         {
-            if (now - memo.Progress.At >= rules.Stuck)
+            // A balloon deflates by itself when the guest runs out of memory (VIRTIO 1.2, 5.5.6); what it was asked for would only be taken again.
+            bool tookBack = vnode is { ByBalloon: true, Available: { } rest } && rest < vnode.Present * rules.Low;
+            if (tookBack || now - memo.Progress.At >= rules.Stuck)
             {
                 // The guest keeps it: asking on would only cost it.
                 Rest(memo, rules, now);
                 ulong kept = Math.Min(vnode.Most, vnode.Least + Blocks(vnode, vnode.Present - vnode.Least, up: true));
                 decisions.Add(new BalancerDecision(vnode.Vm, vnode.Vnode, vnode.Asked, kept,
-                    $"it has not given back {Size(vnode.Present - vnode.Asked)} in {rules.Stuck.TotalSeconds:0} s and keeps it; not asked again for {(memo.NoShrinkBefore - now).TotalSeconds:0} s"));
+                    $"{(tookBack ? $"it needs the {Size(vnode.Present - vnode.Asked)} that its balloon was asked for" : $"it has not given back {Size(vnode.Present - vnode.Asked)} in {rules.Stuck.TotalSeconds:0} s")} and keeps it; not asked again for {(memo.NoShrinkBefore - now).TotalSeconds:0} s"));
             }
 
             return;
@@ -107,6 +109,7 @@ public static class BalancerPolicy
             memo.SpareSince ??= now;
             ulong keep = (ulong)(rules.Keep * vnode.Present);
             candidate.Spare = Math.Min(Blocks(vnode, Math.Min(vnode.Asked - vnode.Least, available - keep), up: false), Math.Max(vnode.Block, Blocks(vnode, step, up: false)));
+            candidate.Unasked = vnode.ByBalloon ? Math.Min(candidate.Spare, Math.Max(vnode.Block, Blocks(vnode, (ulong)(vnode.Present * rules.BalloonStep), up: false))) : candidate.Spare;
             candidate.MayShrink = now >= memo.NoShrinkBefore && (memo.Changed == TimeSpan.MinValue || now - memo.Changed >= rules.ShrinkRest);
             candidate.Why = $"{Size(available)} of {Size(vnode.Present)} available ({Percent(share)}, above {Percent(rules.High)})";
         }
@@ -138,7 +141,7 @@ public static class BalancerPolicy
                 continue;
             }
 
-            ulong give = lacking > 0 && !idle ? Math.Min(candidate.Spare, Blocks(vnode, (ulong)lacking, up: true)) : candidate.Spare;
+            ulong give = lacking <= 0 ? candidate.Unasked : idle ? candidate.Spare : Math.Min(candidate.Spare, Blocks(vnode, (ulong)lacking, up: true));
             lacking -= (long)give;
             string why = idle ? $"for {(now - candidate.Memo.SpareSince!.Value).TotalSeconds:0} s" : $"and {host} lacks {Size((ulong)(lacking + (long)give))}";
             decisions.Add(new BalancerDecision(vnode.Vm, vnode.Vnode, vnode.Asked, vnode.Asked - give, $"it gives back: {candidate.Why} {why}"));
@@ -230,6 +233,9 @@ public static class BalancerPolicy
         internal ulong Wish { get; set; }
 
         internal ulong Spare { get; set; }
+
+        /// <summary>As much of it as is taken when nobody needs it.</summary>
+        internal ulong Unasked { get; set; }
 
         internal bool MayShrink { get; set; }
 

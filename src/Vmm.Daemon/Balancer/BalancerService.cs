@@ -68,16 +68,16 @@ internal sealed class BalancerService(VmManager vms, BalancerOptions options, IL
         List<BalancedVnode> seen = [];
         foreach ((BalancerReading reading, AgentReport? report) in readings)
         {
-            foreach (VnodeMemoryInfo vnode in reading.Memory.Vnodes)
+            foreach (VnodeMemoryInfo vnode in reading.Memory.Vnodes.Select(v => GuestPressure.AsVnode(reading, v)))
             {
                 GuestPressure.Of pressure = GuestPressure.Vnode(reading, vnode, report);
                 bool pinned = reading.Pinned.Contains(vnode.Vnode), mine = reading.Spec.Balance is not null && vnode.MostBytes > vnode.LeastBytes;
                 samples.Add(new VnodeSample(
                     reading.Vm, vnode.Vnode, reading.HostNodes.TryGetValue(vnode.Vnode, out int node) ? node : null, vnode.LeastBytes, vnode.MostBytes, vnode.AskedBytes, vnode.PresentBytes, vnode.BlockBytes,
-                    reading.Spec.Balance?.Weight ?? 1, pressure.Available, pressure.Stall, mine && !pinned && vnode.Driven));
+                    reading.Spec.Balance?.Weight ?? 1, pressure.Available, pressure.Stall, mine && !pinned && vnode.Driven, reading.Spec.BalancedByBalloon));
                 if (mine)
                 {
-                    seen.Add(new BalancedVnode(reading.Vm, vnode.Vnode, vnode.AskedBytes, vnode.PresentBytes, pressure.Available, pressure.Stall * 100, pressure.Source, pinned));
+                    seen.Add(new BalancedVnode(reading.Vm, vnode.Vnode, vnode.AskedBytes, vnode.PresentBytes, pressure.Available, pressure.Stall * 100, pressure.Source, pinned, reading.Spec.BalancedByBalloon ? "balloon" : "virtio-mem"));
                 }
             }
         }

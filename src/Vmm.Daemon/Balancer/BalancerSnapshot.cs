@@ -13,8 +13,9 @@ namespace Vmm.Daemon.Balancer;
 /// <param name="Available">Bytes the guest could use without swapping; null: not known, and then it is left alone.</param>
 /// <param name="Stall">Share of the last ten seconds in which some task waited for memory (PSI), 0 to 1; null: not known.</param>
 /// <param name="Balanced">The balancer may change it.</param>
+/// <param name="ByBalloon">It shrinks by a balloon: page by page out of a guest at work, that may take them back when it runs out of memory.</param>
 public sealed record VnodeSample(
-    string Vm, int Vnode, int? HostNode, ulong Least, ulong Most, ulong Asked, ulong Present, ulong Block, int Weight, ulong? Available, double? Stall, bool Balanced = true);
+    string Vm, int Vnode, int? HostNode, ulong Least, ulong Most, ulong Asked, ulong Present, ulong Block, int Weight, ulong? Available, double? Stall, bool Balanced = true, bool ByBalloon = false);
 
 /// <summary>One host node as it is.</summary>
 /// <param name="Node">Its number.</param>

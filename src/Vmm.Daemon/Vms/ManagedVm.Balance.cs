@@ -55,7 +55,8 @@ public sealed partial class ManagedVm
             }
         }
 
-        await Call(() => worker.MemoryAsync(new MemoryWish(vnode, bytes), cancellation)).ConfigureAwait(false);
+        MemoryWish wish = Now().Spec is { BalancedByBalloon: true } spec ? new MemoryWish(BalloonBytes: spec.Memory - Math.Min(bytes, spec.Memory)) : new MemoryWish(vnode, bytes);
+        await Call(() => worker.MemoryAsync(wish, cancellation)).ConfigureAwait(false);
         _events.Publish("balanced", Record.Name, message: $"vnode {vnode}: {reason}");
     }
 
@@ -68,7 +69,7 @@ public sealed partial class ManagedVm
             {
                 _pinned.Remove(wish.Vnode ?? 0);
             }
-            else if (wish.Bytes is not null)
+            else if (wish.Bytes is not null || (wish.BalloonBytes is not null && _spec is { BalancedByBalloon: true }))
             {
                 _pinned.Add(wish.Vnode ?? 0);
             }

@@ -21,8 +21,14 @@ public sealed record BalanceSpec
     /// <summary>Greatest weight.</summary>
     public const int MaxWeight = 10_000;
 
+    /// <summary>What a balloon takes or gives back at once when the balancer has it.</summary>
+    public const ulong BalloonBlock = 2 << 20;
+
     /// <summary>Share when there is not enough memory for all, 1 to <see cref="MaxWeight"/>.</summary>
     public int Weight { get; init; } = 100;
+
+    /// <summary>For a VM whose memory is fixed: what its balloon leaves the guest at least. Null: the balloon is not the balancer's.</summary>
+    public ByteSize? MinMemory { get; init; }
 }
 
 /// <summary>A memory balloon.</summary>

@@ -30,7 +30,7 @@ internal static class SpecMapper
             Disks = [.. Objects(root, "disks").Select(d => MapDisk(d, folder))],
             Nets = [.. Objects(root, "nets").Select(MapNet)],
             Rng = Get(root, "rng", defaults.Rng),
-            Balance = Get<Dictionary<string, object>?>(root, "balance", null) is { } balance ? new BalanceSpec { Weight = Get(balance, "weight", 100) } : null,
+            Balance = Get<Dictionary<string, object>?>(root, "balance", null) is { } balance ? new BalanceSpec { Weight = Get(balance, "weight", 100), MinMemory = Get<ByteSize?>(balance, "minMemory", null) } : null,
             Balloon = Get<Dictionary<string, object>?>(root, "balloon", null) is { } balloon ? MapBalloon(balloon) : null,
             Vsock = Get<Dictionary<string, object>?>(root, "vsock", null) is { } vsock ? MapVsock(vsock, folder) : null,
             Console = Word(root, "console", defaults.Console),

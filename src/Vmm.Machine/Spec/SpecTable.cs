@@ -152,10 +152,14 @@ internal static class SpecTable
                 ],
             },
             new("rng", SpecKind.Bool, "Attach a virtio-rng"),
-            new("balance", SpecKind.Object, "vmmd's balancer may change memory between minMemory and maxMemory by need; true for the usual weight")
+            new("balance", SpecKind.Object, "vmmd's balancer may change memory by need, between minMemory and maxMemory or by the balloon; true for the usual weight")
             {
                 Switch = true,
-                Fields = [new("weight", SpecKind.Number, "Share when there is not enough for all; 100 by default") { Min = 1, Max = BalanceSpec.MaxWeight }],
+                Fields =
+                [
+                    new("weight", SpecKind.Number, "Share when there is not enough for all; 100 by default") { Min = 1, Max = BalanceSpec.MaxWeight },
+                    new("minMemory", SpecKind.Size, "For a VM with a balloon and without minMemory and maxMemory: the balloon may take what is beyond this"),
+                ],
             },
             new("balloon", SpecKind.Object, "Memory balloon; true for one with the defaults")
             {

@@ -85,6 +85,11 @@ public static class SpecValidation
         }
 
         check.Require(spec.Balance is null or { Weight: >= 1 and <= BalanceSpec.MaxWeight }, "balance.weight", $"{spec.Balance?.Weight ?? 0}, expected 1 to {BalanceSpec.MaxWeight}");
+        if (spec.Balance?.MinMemory is { } least)
+        {
+            CheckBalloonBalance(spec, least, check);
+        }
+
         check.Require(spec.Disks.Count <= MaxDisks, "disks", $"{spec.Disks.Count} disks, at most {MaxDisks}");
         for (int i = 0; i < spec.Disks.Count; i++)
         {
@@ -120,6 +125,17 @@ public static class SpecValidation
         }
 
         check.Require(spec.GenerationId is null or "auto" || Guid.TryParseExact(spec.GenerationId, "D", out _), "generationId", $"\"{spec.GenerationId}\", expected auto or a UUID such as 6b29fc40-ca47-1067-b31d-00dd010662da");
+    }
+
+    private static void CheckBalloonBalance(VmSpec spec, ByteSize least, SpecComplaints check)
+    {
+        const string Path = "balance.minMemory";
+        check.Require(spec.Balloon is not null, Path, "needs a balloon: balloon: true");
+        // A balloon takes pages from wherever the guest has some: of several vnodes it is not known from which.
+        check.Require(spec is { MinMemory: null, MaxMemory: null, Numa: null or { Auto: false, Vnodes.Count: 1 } } && spec.EffectiveVnodes[0] is { MinMemory: null, MaxMemory: null, PageSize.Bytes: ByteSize.BytesPerPage }, Path,
+            "is for a VM of one vnode of small pages whose memory is fixed: beside minMemory or maxMemory the balancer does without the balloon");
+        check.Require(least >= MinMemory && least <= spec.Memory && (spec.Memory - least) % BalanceSpec.BalloonBlock == 0, Path,
+            $"{least.ToString()}, expected 2MiB to the VM's {spec.Memory.ToString()}, less than that by a multiple of 2MiB");
     }
 
     private static void CheckDisk(VmSpec spec, int index, SpecComplaints check)

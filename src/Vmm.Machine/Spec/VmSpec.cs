@@ -102,6 +102,10 @@ public sealed record VmSpec
     /// <summary>vmmd may change memory within minMemory and maxMemory by need; null: it may not.</summary>
     public BalanceSpec? Balance { get; init; }
 
+    /// <summary>The balancer takes memory by the balloon, and gives it back: down to <see cref="BalanceSpec.MinMemory"/>, up to <see cref="Memory"/>.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public bool BalancedByBalloon => Balance is { MinMemory: not null } && Balloon is not null;
+
     /// <summary>Memory balloon; null is none.</summary>
     public BalloonSpec? Balloon { get; init; }
 

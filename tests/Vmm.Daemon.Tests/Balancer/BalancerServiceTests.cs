@@ -54,6 +54,35 @@ public sealed class BalancerServiceTests
     }
 
     [Fact]
+    public async Task A_vm_of_fixed_memory_gets_it_back_out_of_its_balloon_until_somebody_sizes_that()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        await daemon.CreateAsync("web1", "memory: 1GiB\nballoon: {statsInterval: 5}\nbalance: {minMemory: 256MiB}\n");
+        await daemon.Client.DoAsync("web1", "start", s_none);
+        FakeWorker guest = daemon.Workers.Alive.Values.Single();
+        guest.Balloon = new BalloonMemoryInfo(512 * MiB, 512 * MiB, 512 * MiB, 5 * MiB, 10 * MiB, 1024 * MiB);
+        BalancerService balancer = daemon.Host.Balancer;
+        await balancer.RoundAsync(s_none);
+        BalancerEntry entry = Assert.Single(balancer.Info.Decisions);
+        Assert.Equal((true, 512 * MiB, 576 * MiB), (entry.Applied, entry.FromBytes, entry.ToBytes));
+        Assert.Equal(448 * MiB, guest.Balloon.TargetBytes);
+        Assert.Equal(("balloon", "balloon"), ((await daemon.Client.BalancerAsync(s_none)).Vnodes.Single() is var seen ? (seen.Means, seen.Source) : default));
+
+        await daemon.Client.ChangeMemoryAsync("web1", new MemoryWish(BalloonBytes: 500 * MiB), TimeSpan.Zero, s_none);
+        await balancer.RoundAsync(s_none);
+        Assert.Equal(500 * MiB, guest.Balloon.TargetBytes);
+        Assert.True((await daemon.Client.BalancerAsync(s_none)).Vnodes.Single().Pinned);
+        await daemon.Client.ChangeMemoryAsync("web1", new MemoryWish(0, Auto: true), TimeSpan.Zero, s_none);
+        await balancer.RoundAsync(s_none);
+        Assert.True(guest.Balloon.TargetBytes < 500 * MiB);
+        guest.Balloon = guest.Balloon with { AvailableBytes = null }; // a guest that tells nothing is left alone
+        ulong target = guest.Balloon.TargetBytes;
+        await balancer.RoundAsync(s_none);
+        Assert.Equal(target, guest.Balloon.TargetBytes);
+        Assert.Equal("unknown", (await daemon.Client.BalancerAsync(s_none)).Vnodes.Single().Source);
+    }
+
+    [Fact]
     public async Task A_vm_that_does_not_ask_for_it_is_never_changed()
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();

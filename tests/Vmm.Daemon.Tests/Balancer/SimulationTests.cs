@@ -53,6 +53,39 @@ public sealed class SimulationTests
     }
 
     [Fact]
+    public void Guests_of_fixed_memory_that_their_host_cannot_hold_are_shrunk_by_their_balloons_and_get_it_back()
+    {
+        SimulatedGuest[] Guests() =>
+        [
+            new("day", 0, 1 * GiB, 6 * GiB, s => (int)(s / Hour) % 2 == 0 ? 4500 : 500) { ByBalloon = true, Present = 6 * GiB, Asked = 6 * GiB },
+            new("night", 0, 1 * GiB, 6 * GiB, s => (int)(s / Hour) % 2 == 1 ? 4500 : 500) { ByBalloon = true, Present = 6 * GiB, Asked = 6 * GiB },
+        ];
+        SimulatedGuest[] alone = Guests(), helped = Guests();
+        Simulator without = new(8 * GiB, 1, alone), run = new(8 * GiB, 1, helped);
+        without.Run(8 * Hour, balanced: false);
+        run.Run(8 * Hour, balanced: true);
+        Assert.Equal(8 * Hour, without.TightSeconds);
+        Assert.InRange(run.TightSeconds, 1, Hour); // until it is in order, and when a guest takes back at once what it was given up
+        Assert.True(helped.Sum(g => g.ShortSeconds) < 8 * Hour / 50, $"{helped.Sum(g => g.ShortSeconds)} seconds short");
+        Assert.Contains(run.Decisions, d => d.Second > Hour && d.Decision.To > d.Decision.From && d.Decision.Reason.StartsWith("it grows", StringComparison.Ordinal));
+        Assert.InRange(run.Decisions.Count, 1, 8 * 120);
+    }
+
+    [Theory]
+    [InlineData(100)]
+    [InlineData(1900)]
+    public void A_balloon_settles_on_a_constant_need_and_stays(double need)
+    {
+        SimulatedGuest guest = new("a", 0, 512 * MiB, 4 * GiB, _ => need) { ByBalloon = true, Present = 4 * GiB, Asked = 4 * GiB };
+        Simulator run = new(32 * GiB, 1, guest);
+        run.Run(12 * Hour, balanced: true);
+        Assert.DoesNotContain(run.Decisions, d => d.Second > 10 * Hour);
+        double spare = 1 - (need * MiB / guest.Present);
+        Assert.True(spare >= 0 && (spare <= run.Rules.High || guest.Present == 512 * MiB), $"{guest.Present} bytes");
+        Assert.Equal(0, guest.ShortSeconds);
+    }
+
+    [Fact]
     public void A_sawtooth_around_the_threshold_does_not_make_it_swing()
     {
         Random noise = new(3);

@@ -18,6 +18,9 @@ internal sealed class SimulatedGuest(string name, int node, ulong least, ulong m
 
     internal int Weight { get; init; } = 100;
 
+    /// <summary>Its memory is fixed: it starts with all of it, a balloon takes some, and it takes that back by itself when it runs out of memory.</summary>
+    internal bool ByBalloon { get; init; }
+
     /// <summary>Bytes it never gives back once it has them.</summary>
     internal ulong Clings { get; init; }
 
@@ -31,7 +34,7 @@ internal sealed class SimulatedGuest(string name, int node, ulong least, ulong m
     internal VnodeSample Sample(double second)
     {
         ulong need = Need(second);
-        return new VnodeSample(name, 0, node, _least, most, Asked, Present, 2 * MiB, Weight, need < Present ? Present - need : 0, need > Present ? Math.Min(1, (double)(need - Present) / Present) : 0);
+        return new VnodeSample(name, 0, node, _least, most, Asked, Present, 2 * MiB, Weight, need < Present ? Present - need : 0, need > Present ? Math.Min(1, (double)(need - Present) / Present) : 0, ByBalloon: ByBalloon);
     }
 
     internal void Obey(ulong asked)
@@ -55,6 +58,10 @@ internal sealed class SimulatedGuest(string name, int node, ulong least, ulong m
         }
 
         ShortSeconds += need > Present ? 1 : 0;
+        if (ByBalloon && need > Present)
+        {
+            Present = Math.Min(most, need); // deflate on OOM
+        }
     }
 }
 

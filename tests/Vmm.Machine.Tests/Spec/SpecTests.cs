@@ -234,6 +234,32 @@ public sealed class SpecTests
         Assert.Equal(percent ?? 0, read);
     }
 
+    [Theory]
+    [InlineData("memory: 1GiB\nballoon: true\nbalance: {minMemory: 256MiB}", null)]
+    [InlineData("memory: 1GiB\nballoon: true\nbalance: {minMemory: 1GiB}", null)]
+    [InlineData("memory: 1GiB\nballoon: true\nbalance: {minMemory: 2GiB}", "2MiB to the VM's 1GiB")]
+    [InlineData("memory: 1GiB\nballoon: true\nbalance: {minMemory: 1MiB}", "2MiB to the VM's 1GiB")]
+    [InlineData("memory: 1GiB\nballoon: true\nbalance: {minMemory: 257MiB}", "multiple of 2MiB")]
+    [InlineData("memory: 1GiB\nbalance: {minMemory: 256MiB}", "needs a balloon")]
+    [InlineData("memory: 1GiB\nmaxMemory: 2GiB\nballoon: true\nbalance: {minMemory: 256MiB}", "whose memory is fixed")]
+    [InlineData("numa: {vnodes: [{cpus: 0, memory: 64MiB}, {cpus: 1, memory: 64MiB}]}\nballoon: true\nbalance: {minMemory: 64MiB}", "of one vnode")]
+    [InlineData("numa: true\nballoon: true\nbalance: {minMemory: 64MiB}", "of one vnode")]
+    [InlineData("numa: {vnodes: [{cpus: 0, memory: 64MiB, pageSize: 2MiB}]}\nballoon: true\nbalance: {minMemory: 64MiB}", "small pages")]
+    public void A_balloon_for_the_balancer_needs_a_vm_of_fixed_memory_and_one_vnode(string more, string? problem)
+    {
+        string text = "boot: {kernel: k}\n" + more + "\n";
+        if (problem is null)
+        {
+            Assert.True(SpecReader.Read(text, "t.yaml").BalancedByBalloon);
+            return;
+        }
+
+        SpecProblem found = Assert.Single(Problems(text));
+        Assert.Equal("balance.minMemory", found.Path);
+        Assert.Contains(problem, found.Message, StringComparison.Ordinal);
+        Assert.True(found.Line > 1);
+    }
+
     [Fact]
     public void Time_on_host_cpus_is_a_quota_and_a_weight_within_what_the_kernel_takes()
     {
