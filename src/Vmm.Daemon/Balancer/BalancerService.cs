@@ -75,7 +75,6 @@ internal sealed class BalancerService(VmManager vms, BalancerOptions options, IL
                 samples.Add(new VnodeSample(
                     reading.Vm, vnode.Vnode, reading.HostNodes.TryGetValue(vnode.Vnode, out int node) ? node : null, vnode.LeastBytes, vnode.MostBytes,
                     Math.Max(vnode.AskedBytes, vnode.LeastBytes), Math.Max(vnode.PresentBytes, vnode.LeastBytes), vnode.BlockBytes, // what a balloon takes below the least is somebody's wish
-
                     reading.Spec.Balance?.Weight ?? 1, pressure.Available, pressure.Stall, mine && !pinned && vnode.Driven));
                 if (mine)
                 {
