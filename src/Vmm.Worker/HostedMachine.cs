@@ -171,7 +171,7 @@ internal sealed partial class HostedMachine : IDisposable
             foreach (VnodeMemoryState vnode in _machine.VnodeStates)
             {
                 ulong stuck = vnode.Present > vnode.Asked ? vnode.Present - vnode.Asked : 0;
-                vnodes.Add(new VnodeMemoryInfo(vnode.Vnode, vnode.Least, vnode.Most, vnode.Asked, vnode.Present, stuck, vnode.Driven, vnode.Block));
+                vnodes.Add(new VnodeMemoryInfo(vnode.Vnode, vnode.Least, vnode.Most, vnode.Asked, vnode.Present, stuck, vnode.Driven, vnode.Block, vnode.Below));
             }
 
             BalloonInfo? balloon = _machine.Balloon?.Info();
@@ -183,21 +183,31 @@ internal sealed partial class HostedMachine : IDisposable
     /// <exception cref="RequestException">It cannot be fulfilled whatever the guest does.</exception>
     internal void SetMemory(MemoryWish wish)
     {
-        if (wish.BalloonBytes is { } balloon)
+        if (wish.BalloonBytes is not null && _machine.Balloon is null)
         {
-            (_machine.Balloon ?? throw new RequestException("no-balloon", "the VM has no balloon: give it one in its spec (balloon: true)")).SetTarget(balloon);
+            throw new RequestException("no-balloon", "the VM has no balloon: give it one in its spec (balloon: true)");
         }
 
-        if (wish.Bytes is { } bytes)
+        try
         {
-            try
+            if (wish is { Bytes: { } size, BalloonBytes: not null } && _machine.VnodeStates is [var only] && size < only.Least)
+            {
+                throw new VnodeMemoryException($"{new ByteSize(size)} is below {only.Least}, which only the balloon reaches: give either the size of the vnode or that of the balloon");
+            }
+
+            if (wish.Bytes is { } bytes)
             {
                 _machine.SetVnodeMemory(wish.Vnode ?? 0, new ByteSize(bytes));
             }
-            catch (VnodeMemoryException cause)
+
+            if (wish.BalloonBytes is { } balloon)
             {
-                throw new RequestException("memory-impossible", cause.Message, cause);
+                _machine.SetBalloon(balloon);
             }
+        }
+        catch (VnodeMemoryException cause)
+        {
+            throw new RequestException("memory-impossible", cause.Message, cause);
         }
     }
 

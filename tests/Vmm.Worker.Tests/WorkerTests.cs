@@ -209,6 +209,20 @@ public sealed class WorkerTests
     }
 
     [KvmFact]
+    public async Task A_size_below_the_start_is_the_balloons_work_and_not_both_are_given()
+    {
+        await using WorkerFixture fixture = new();
+        IWorker worker = await fixture.LaunchAsync(Spec("balloon", "mib=8 base=33554432") with { Memory = ByteSize.MiB(64), MaxMemory = null, Balloon = new BalloonSpec() });
+        await worker.StartAsync(Soon);
+        VmMemory asked = await worker.MemoryAsync(new MemoryWish(0, 48 << 20), Soon);
+        Assert.Equal((48UL << 20, 64UL << 20, 16UL << 20, 16UL << 20), (asked.Vnodes[0].AskedBytes, asked.Vnodes[0].PresentBytes, asked.Vnodes[0].StuckBytes, asked.Vnodes[0].BelowBytes));
+        Assert.Equal((16UL << 20, false), (asked.Balloon!.TargetBytes, asked.Settled));
+        Assert.Equal("memory-impossible", (await Assert.ThrowsAsync<WorkerException>(() => worker.MemoryAsync(new MemoryWish(0, 32 << 20, 1 << 20), Soon))).Code);
+        VmMemory back = await worker.MemoryAsync(new MemoryWish(0, 64 << 20), Soon);
+        Assert.Equal((64UL << 20, 0UL, true), (back.Vnodes[0].AskedBytes, back.Balloon!.TargetBytes, back.Settled));
+    }
+
+    [KvmFact]
     public async Task A_disk_is_limited_while_the_guest_runs()
     {
         string disk = Path.GetTempFileName();

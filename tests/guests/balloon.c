@@ -46,6 +46,7 @@ int main(struct start_info *info)
     for (u64 page = 0; page < mib * 256; page++)
         if (memory[page * 512] != 0)
             fail("page %lu kept its content", page);
+    *(volatile u32 *)(device.config + 4) = 0;
     print("RESULT balloon mib=%lu\n", mib);
     return 0;
 }

@@ -83,6 +83,7 @@ internal sealed class RoffPage
     {
         StringBuilder escaped = new(text.Length + 16);
         bool first = true; // of what is not left out
+        char before = ' ';
         foreach (char c in text)
         {
             if (first && c is '.' or '\'')
@@ -94,6 +95,7 @@ internal sealed class RoffPage
             _ = c switch
             {
                 '\\' => escaped.Append("\\e"),
+                '[' when before == ']' => escaped.Append("\\:["), // where a long list of options may be broken
                 '-' => escaped.Append("\\-"),
                 '\'' => escaped.Append("\\(aq"),
                 '`' => escaped.Append("\\(ga"),
@@ -103,6 +105,7 @@ internal sealed class RoffPage
                 > '\x9F' => escaped.Append(System.Globalization.CultureInfo.InvariantCulture, $"\\[u{(int)c:X4}]"), // troff reads bytes
                 _ => escaped.Append(c),
             };
+            before = c;
         }
 
         return escaped.ToString();

@@ -59,13 +59,14 @@ internal static class MemoryView
         foreach (VnodeMemoryInfo info in memory.Vnodes)
         {
             table.Add(Number(info.Vnode), Size(info.AskedBytes), Size(info.PresentBytes), Size(info.LeastBytes), Size(info.MostBytes),
-                info.StuckBytes == 0 ? "-" : Size(info.StuckBytes), info.MostBytes == info.LeastBytes ? "fixed" : info.Driven ? "yes" : "no");
+                info.StuckBytes == 0 ? "-" : Size(info.StuckBytes), info.MostBytes > info.LeastBytes ? info.Driven ? "yes" : "no" : memory is { Balloon: not null, Vnodes.Count: 1 } ? "balloon" : "fixed");
         }
 
         session.Table(table);
         if (memory.Balloon is { } balloon)
         {
-            session.Out.WriteLine($"balloon: asked {Size(balloon.TargetBytes)}, has {Size(balloon.ActualBytes)}{(balloon.FreeBytes is { } free ? $"; guest free {Size(free)}" : "")}");
+            string below = memory.Vnodes is [{ BelowBytes: > 0 } vnode] ? $" (to bring vnode {vnode.Vnode} below {Size(vnode.LeastBytes)})" : "";
+            session.Out.WriteLine($"balloon: asked {Size(balloon.TargetBytes)}{below}, has {Size(balloon.ActualBytes)}{(balloon.FreeBytes is { } free ? $"; guest free {Size(free)}" : "")}");
         }
     }
 

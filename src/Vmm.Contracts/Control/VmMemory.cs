@@ -33,14 +33,15 @@ public sealed record VmMemory(IReadOnlyList<VnodeMemoryInfo> Vnodes, BalloonMemo
 
 /// <summary>Memory of one vnode.</summary>
 /// <param name="Vnode">Its number.</param>
-/// <param name="LeastBytes">It cannot go below this.</param>
+/// <param name="LeastBytes">It cannot go below this without a balloon.</param>
 /// <param name="MostBytes">It cannot go beyond this.</param>
 /// <param name="AskedBytes">What the guest was asked to have.</param>
 /// <param name="PresentBytes">What the guest has.</param>
 /// <param name="StuckBytes">What the guest has not given back of what it was asked for.</param>
 /// <param name="Driven">A virtio-mem driver of the guest is at work; false before it is loaded, or when the size is fixed.</param>
 /// <param name="BlockBytes">It grows and shrinks by multiples of this.</param>
-public sealed record VnodeMemoryInfo(int Vnode, ulong LeastBytes, ulong MostBytes, ulong AskedBytes, ulong PresentBytes, ulong StuckBytes, bool Driven, ulong BlockBytes = 2 << 20);
+/// <param name="BelowBytes">How far the balloon is asked to bring it below <paramref name="LeastBytes"/>; part of what was asked.</param>
+public sealed record VnodeMemoryInfo(int Vnode, ulong LeastBytes, ulong MostBytes, ulong AskedBytes, ulong PresentBytes, ulong StuckBytes, bool Driven, ulong BlockBytes = 2 << 20, ulong BelowBytes = 0);
 
 /// <summary>The balloon of a VM.</summary>
 /// <param name="TargetBytes">The size it was asked to have.</param>

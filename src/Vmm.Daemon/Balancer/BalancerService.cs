@@ -73,7 +73,8 @@ internal sealed class BalancerService(VmManager vms, BalancerOptions options, IL
                 GuestPressure.Of pressure = GuestPressure.Vnode(reading, vnode, report);
                 bool pinned = reading.Pinned.Contains(vnode.Vnode), mine = reading.Spec.Balance is not null && vnode.MostBytes > vnode.LeastBytes;
                 samples.Add(new VnodeSample(
-                    reading.Vm, vnode.Vnode, reading.HostNodes.TryGetValue(vnode.Vnode, out int node) ? node : null, vnode.LeastBytes, vnode.MostBytes, vnode.AskedBytes, vnode.PresentBytes, vnode.BlockBytes,
+                    reading.Vm, vnode.Vnode, reading.HostNodes.TryGetValue(vnode.Vnode, out int node) ? node : null, vnode.LeastBytes, vnode.MostBytes,
+                    Math.Max(vnode.AskedBytes, vnode.LeastBytes), Math.Max(vnode.PresentBytes, vnode.LeastBytes), vnode.BlockBytes, // what a balloon takes below the least is somebody's wish
                     reading.Spec.Balance?.Weight ?? 1, pressure.Available, pressure.Stall, mine && !pinned && vnode.Driven, reading.Spec.BalancedByBalloon));
                 if (mine)
                 {

@@ -285,6 +285,12 @@ public sealed partial class ManagedVm : IDisposable
         }
 
         VmMemory memory = await Call(() => worker.MemoryAsync(wish.Bytes is null && wish.BalloonBytes is null ? null : wish with { Auto = null }, cancellation)).ConfigureAwait(false);
+        if (wish.Auto == true && memory.Vnodes.FirstOrDefault(v => v.Vnode == (wish.Vnode ?? 0)) is { BelowBytes: > 0 } below)
+        {
+            // The balancer keeps to minMemory: what a size put below it ends with the size.
+            memory = await Call(() => worker.MemoryAsync(new MemoryWish(below.Vnode, below.LeastBytes), cancellation)).ConfigureAwait(false);
+        }
+
         Pin(wish); // only what the worker did not refuse
         long begin = Environment.TickCount64;
         for (int delay = 5; !memory.Settled && Environment.TickCount64 - begin < patience.TotalMilliseconds; delay = Math.Min(delay * 2, 250))

@@ -37,7 +37,9 @@ public sealed partial class VirtualMachine
             for (int i = 0; i < states.Length; i++)
             {
                 VirtioMemInfo info = MemoryDevice(i)?.Info ?? default;
-                states[i] = new VnodeMemoryState(i, vnodes[i].BootMemory, vnodes[i].BootMemory + info.Length, vnodes[i].BootMemory + info.Requested, vnodes[i].BootMemory + info.Plugged, info.Driven) { Block = vnodes[i].HotBlock };
+                (ulong asked, ulong taken) = BalloonReachesBelow ? Below() : default;
+                ByteSize most = vnodes[i].BootMemory + info.Length, wanted = vnodes[i].BootMemory + info.Requested, present = vnodes[i].BootMemory + info.Plugged;
+                states[i] = new VnodeMemoryState(i, vnodes[i].BootMemory, most, new ByteSize(wanted - asked), new ByteSize(present - Math.Min(taken, present)), info.Driven) { Block = vnodes[i].HotBlock, Below = new ByteSize(asked) };
             }
 
             return states;
@@ -46,7 +48,8 @@ public sealed partial class VirtualMachine
 
     /// <summary>
     /// Asks the guest to have this much memory in a vnode. It answers at once: growing and shrinking is the guest's work and takes its time,
-    /// <see cref="VnodeStates"/> tells how far it is. Any thread.
+    /// <see cref="VnodeStates"/> tells how far it is. Below what the vnode cannot give back otherwise the balloon is asked, when the VM has one and a single
+    /// vnode. Any thread.
     /// </summary>
     /// <param name="vnode">Number of the vnode.</param>
     /// <param name="size">All memory of the vnode.</param>
@@ -61,17 +64,30 @@ public sealed partial class VirtualMachine
 
         VnodeSpec spec = vnodes[vnode];
         ByteSize most = spec.BootMemory + spec.HotMemory, block = spec.HotBlock;
-        if (size < spec.BootMemory || size > most)
+        if (size > most || (size < spec.BootMemory && (!BalloonReachesBelow || size < SpecValidation.MinMemory)))
         {
-            throw new VnodeMemoryException($"vnode {vnode} can have {spec.BootMemory} to {most} (its minMemory and maxMemory), not {size}");
+            throw new VnodeMemoryException(Refusal(vnode, spec, size));
         }
 
-        if ((size - spec.BootMemory) % block != 0)
+        if (size < spec.BootMemory ? size % ByteSize.BytesPerPage != 0 : (size - spec.BootMemory) % block != 0)
         {
-            throw new VnodeMemoryException($"vnode {vnode} grows in blocks of {block} from {spec.BootMemory}: {size} is between two of them");
+            throw new VnodeMemoryException(size < spec.BootMemory
+                ? $"vnode {vnode}: {size.Bytes} bytes is not a multiple of the balloon's 4KiB"
+                : $"vnode {vnode} grows in blocks of {block} from {spec.BootMemory}: {size} is between two of them");
         }
 
-        MemoryDevice(vnode)?.SetRequested(new ByteSize(size - spec.BootMemory));
+        MemoryDevice(vnode)?.SetRequested(new ByteSize(size < spec.BootMemory ? 0 : size - spec.BootMemory));
+        SetBelow(spec, size);
+    }
+
+    private string Refusal(int vnode, VnodeSpec spec, ByteSize size)
+    {
+        ByteSize most = spec.BootMemory + spec.HotMemory;
+        string why = size > most ? ""
+            : Balloon is null ? ": below that only a balloon reaches (balloon: true in the spec)"
+            : BalloonReachesBelow ? $": with its balloon from {SpecValidation.MinMemory} on"
+            : ": below that only the balloon reaches, which takes pages from whichever vnode the guest likes; with several vnodes it is asked for by its own size (--balloon), for the VM as a whole";
+        return $"vnode {vnode} can have {spec.BootMemory} to {most} (its minMemory and maxMemory), not {size}{why}";
     }
 
     /// <summary>The spec with the vnodes it has on this host, which can hold them.</summary>
@@ -161,7 +177,7 @@ public sealed partial class VirtualMachine
 
 /// <summary>Memory of one vnode now.</summary>
 /// <param name="Vnode">Its number.</param>
-/// <param name="Least">What it cannot go below.</param>
+/// <param name="Least">What it cannot go below without a balloon.</param>
 /// <param name="Most">What it cannot go beyond.</param>
 /// <param name="Asked">What the guest was asked to have.</param>
 /// <param name="Present">What the guest has.</param>
@@ -170,6 +186,9 @@ public readonly record struct VnodeMemoryState(int Vnode, ByteSize Least, ByteSi
 {
     /// <summary>It grows and shrinks by multiples of this.</summary>
     public ByteSize Block { get; init; }
+
+    /// <summary>How far the balloon is asked to bring it below <see cref="Least"/>: part of <see cref="Asked"/>.</summary>
+    public ByteSize Below { get; init; }
 }
 
 /// <summary>A vnode cannot have the memory that was asked for, whatever the guest does.</summary>
