@@ -1,5 +1,3 @@
-using System.Runtime.InteropServices;
-
 namespace Vmm.Host.Tests;
 
 /// <summary>A script of Payload that runs in a test host with vmmctl, vmmd and a stock guest, and checks every step itself.</summary>
@@ -37,7 +35,7 @@ internal static class PayloadRun
             for (int attempt = 1; attempt <= Attempts; attempt++)
             {
                 (int status, said) = MatrixRun.Shell(root, seconds + 100, "tests/testhost/run", "--timeout", $"{seconds}", "--nodes", $"{nodes}", "--payload", Path.Combine(root, "artifacts", "publish", "vmmctl"),
-                    "--payload", Path.Combine(root, "artifacts", "publish", "vmmd"), "--payload", WebFramework(), "--payload", payload, "--", $"/payload/{name}/{name}.sh || [ $? -eq 1 ]");
+                    "--payload", Path.Combine(root, "artifacts", "publish", "vmmd"), "--payload", payload, "--", $"/payload/{name}/{name}.sh || [ $? -eq 1 ]");
                 if (status == 0 && said.Contains("ok: " + end, StringComparison.Ordinal))
                 {
                     return;
@@ -54,7 +52,4 @@ internal static class PayloadRun
             Directory.Delete(work, recursive: true);
         }
     }
-
-    /// <summary>The published daemon takes ASP.NET Core from the machine it runs on; the image of the test host has none.</summary>
-    private static string WebFramework() => Path.GetFullPath(Path.Combine(RuntimeEnvironment.GetRuntimeDirectory(), "..", "..", "Microsoft.AspNetCore.App"));
 }
