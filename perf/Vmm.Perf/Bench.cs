@@ -36,20 +36,27 @@ internal sealed class Bench(string root, Contender? ours, Contender peer, bool i
     internal string Guest(string name) =>
         HasGuest(name) ? GuestPath(name) : throw new FileNotFoundException($"{GuestPath(name)} is missing; make -C tests/guests builds it");
 
-    /// <summary>A file full of data (a hole would answer reads without a disk), on the disk the repository lies on.</summary>
+    /// <summary>A file full of data, on the disk the repository lies on.</summary>
     internal string ScratchFile(string name, long bytes)
     {
         string path = Path.Combine(root, "perf/results", name);
+        using FileStream file = Scratch(path, bytes);
+        return path;
+    }
+
+    /// <summary>A file full of data: a hole would answer reads without a disk.</summary>
+    internal static FileStream Scratch(string path, long bytes, FileOptions options = FileOptions.None)
+    {
         byte[] block = new byte[1 << 20];
         new Random(1).NextBytes(block);
-        using FileStream file = File.Create(path);
+        FileStream file = new(path, new FileStreamOptions { Mode = FileMode.Create, Access = FileAccess.ReadWrite, Share = FileShare.ReadWrite | FileShare.Delete, Options = options });
         for (long written = 0; written < bytes; written += block.Length)
         {
             file.Write(block);
         }
 
         file.Flush(flushToDisk: true);
-        return path;
+        return file;
     }
 
     internal (double NanosecondsPerExit, double TscKhz) PioLoop(int exits)

@@ -11,6 +11,7 @@ internal sealed class BlockBench(Bench bench)
         new("io_uring", false), new("threads", false, "threads"), new("io_uring+iothread", false, "io_uring", true),
     ];
 
+    /// <summary>Over a file of the disk that the repository lies on: that disk is part of the figures.</summary>
     internal void Run(Report report)
     {
         string disk = bench.ScratchFile("perf-disk.raw", 256L << 20);
@@ -18,13 +19,7 @@ internal sealed class BlockBench(Bench bench)
         {
             foreach (bool direct in bench.Short ? [true] : (bool[])[true, false])
             {
-                foreach (string operation in (string[])["read", "write"])
-                {
-                    foreach (int depth in (int[])[1, 32])
-                    {
-                        Compare(report, disk, direct, operation, depth);
-                    }
-                }
+                CompareAll(report, disk, direct, direct ? "direct" : "page cache");
             }
         }
         finally
@@ -33,7 +28,36 @@ internal sealed class BlockBench(Bench bench)
         }
     }
 
-    private void Compare(Report report, string disk, bool direct, string operation, int depth)
+    /// <summary>Over a file in memory, which answers at once: what is left is the cost of the VMM itself.</summary>
+    internal void RunInMemory(Report report)
+    {
+        // Without a name from here on: nothing is left behind, however this process ends.
+        using FileStream file = Bench.Scratch(Path.Combine(Memory, Row.Invariant($"vmm-perf-{Environment.ProcessId}.raw")), 256L << 20);
+        File.Delete(file.Name);
+        string disk = Row.Invariant($"/proc/{Environment.ProcessId}/fd/{file.SafeFileHandle.DangerousGetHandle()}");
+        bool direct = Environment.OSVersion.Version >= new Version(6, 6); // tmpfs knows O_DIRECT since then
+        CompareAll(report, disk, direct, direct ? "in memory, direct" : "in memory");
+        if (direct && !bench.Short)
+        {
+            CompareAll(report, disk, false, "in memory, page cache");
+        }
+    }
+
+    /// <summary>Where files lie in memory.</summary>
+    internal const string Memory = "/dev/shm";
+
+    private void CompareAll(Report report, string disk, bool direct, string name)
+    {
+        foreach (string operation in (string[])["read", "write"])
+        {
+            foreach (int depth in (int[])[1, 32])
+            {
+                Compare(report, disk, direct, operation, depth, name);
+            }
+        }
+    }
+
+    private void Compare(Report report, string disk, bool direct, string operation, int depth, string name)
     {
         List<(Contender Contender, DiskMode Mode, List<double> Rates)> entries = [];
         foreach (Contender contender in bench.Contenders)
@@ -52,13 +76,12 @@ internal sealed class BlockBench(Bench bench)
 
         (_, DiskMode best, List<double> peer) = entries.Where(e => e.Contender is QemuMicrovm).MaxBy(e => Statistics.Median(e.Rates));
         List<double> ours = entries.Where(e => e.Contender is Vmmctl).Select(e => e.Rates).FirstOrDefault() ?? [];
-        string cache = direct ? "direct" : "page cache";
-        report.Add(new Row($"(b) 4 KiB random {operation}, depth {depth}, {cache}", "requests/s", $"qemu {best.Name}", ours, peer, AtLeast: 1.2));
+        report.Add(new Row($"(b) 4 KiB random {operation}, depth {depth}, {name}", "requests/s", $"qemu {best.Name}", ours, peer, AtLeast: 1.2));
     }
 
     private double Once(Contender contender, DiskMode mode, string disk, string operation, int depth)
     {
-        string cmdline = Row.Invariant($"mode=bench op={operation} depth={depth} size=4096 seconds={(bench.Short ? 1 : 2)} tsc_khz={bench.TscKhz}");
+        string cmdline = Row.Invariant($"mode=bench op={operation} depth={depth} size=4096 seconds={(bench.Short || disk.StartsWith("/proc/", StringComparison.Ordinal) ? 1 : 2)} tsc_khz={bench.TscKhz}");
         using Launch run = Launch.Start(contender.Command(bench.Guest("blk"), cmdline, disk, mode), TimeSpan.FromSeconds(60));
         int code = run.WaitForEnd();
         if (code != contender.Success)

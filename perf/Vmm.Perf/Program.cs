@@ -2,7 +2,7 @@ using System.Globalization;
 using Vmm.Contracts.Rest;
 using Vmm.Perf;
 
-const string Usage = "usage: perf/run [--short] [--peer-only] [start] [block] [exits] [daemon] [net] [memory] [numa]   (environment: VMMCTL, VMMD, QEMU)";
+const string Usage = "usage: perf/run [--short] [--peer-only] [start] [block] [memdisk] [exits] [daemon] [net] [memory] [numa]   (environment: VMMCTL, VMMD, QEMU)";
 if (args is ["flood"])
 {
     return NetBench.Flood(); // this program again, inside the namespace of the network benchmark
@@ -10,7 +10,7 @@ if (args is ["flood"])
 
 string[] parts = [.. args.Where(a => !a.StartsWith('-'))];
 string[] options = [.. args.Where(a => a.StartsWith('-'))];
-if (options.Except(["--short", "--peer-only"], StringComparer.Ordinal).Any() || parts.Except(["start", "block", "exits", "daemon", "net", "memory", "numa"], StringComparer.Ordinal).Any())
+if (options.Except(["--short", "--peer-only"], StringComparer.Ordinal).Any() || parts.Except(["start", "block", "memdisk", "exits", "daemon", "net", "memory", "numa"], StringComparer.Ordinal).Any())
 {
     Console.Error.WriteLine(Usage);
     return 2;
@@ -64,6 +64,18 @@ try
         else
         {
             report.Note("(b) skipped: tests/guests/build/blk.elf does not exist");
+        }
+    }
+
+    if (Wanted("memdisk"))
+    {
+        if (bench.HasGuest("blk") && Directory.Exists(BlockBench.Memory))
+        {
+            new BlockBench(bench).RunInMemory(report);
+        }
+        else
+        {
+            report.Note(Row.Invariant($"(b) in memory: skipped: needs tests/guests/build/blk.elf and {BlockBench.Memory}"));
         }
     }
 
