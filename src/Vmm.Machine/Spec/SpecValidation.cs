@@ -61,6 +61,8 @@ public static class SpecValidation
         check.Require(spec.Memory >= MinMemory && spec.Memory <= MaxMemory, "memory", $"{spec.Memory.ToString()}, expected 2MiB to 16TiB");
         check.Require(spec.Memory % 4096 == 0, "memory", $"{spec.Memory.Bytes} bytes is not a multiple of 4KiB");
         check.Require(spec.Boot.Kernel.Length > 0, "boot.kernel", "is missing: a VM needs a kernel");
+        check.Require(!HasZero(spec.Boot.Kernel), "boot.kernel", "contains a zero character");
+        check.Require(spec.Boot.Initrd is null || !HasZero(spec.Boot.Initrd), "boot.initrd", "contains a zero character");
         check.Require(spec.Boot.Initrd is not "", "boot.initrd", "is empty: leave it out or name a file");
         check.Require(!HasZero(spec.Boot.Cmdline), "boot.cmdline", "contains a zero character");
         check.Require(Utf8Fits(spec.Boot.Cmdline, MaxCmdline), "boot.cmdline", $"is longer than {MaxCmdline} bytes");
@@ -122,6 +124,7 @@ public static class SpecValidation
             check.Require(vsock.Cid is >= 3 and <= uint.MaxValue - 1, "vsock.cid", $"{(ulong)vsock.Cid}, expected 3 to {(ulong)(uint.MaxValue - 1)}");
             // sun_path holds 108 bytes with its zero; the guest's ports add up to 11.
             check.Require(vsock.Path.Length > 0 && Utf8Fits(vsock.Path, 96), "vsock.path", $"\"{vsock.Path}\", expected a path of 1 to 96 bytes");
+            check.Require(!HasZero(vsock.Path), "vsock.path", "contains a zero character");
         }
 
         check.Require(spec.GenerationId is null or "auto" || Guid.TryParseExact(spec.GenerationId, "D", out _), "generationId", $"\"{spec.GenerationId}\", expected auto or a UUID such as 6b29fc40-ca47-1067-b31d-00dd010662da");
@@ -143,6 +146,7 @@ public static class SpecValidation
         DiskSpec disk = spec.Disks[index];
         string path = $"disks[{index}]";
         check.Require(disk.Path.Length > 0, path + ".path", "is missing");
+        check.Require(!HasZero(disk.Path), path + ".path", "contains a zero character");
         check.Require(disk.Queues is >= 1 and <= MaxQueues, path + ".queues", $"{disk.Queues}, expected 1 to {MaxQueues}");
         check.Require(disk.QueueSize is >= 2 and <= MaxQueueSize && BitOperations.IsPow2(disk.QueueSize), path + ".queueSize", $"{disk.QueueSize}, expected a power of two from 2 to {MaxQueueSize}");
         check.Require(disk.Serial is null || IsSerial(disk.Serial), path + ".serial", $"\"{disk.Serial}\", expected 1 to {SerialBytes} printable ASCII characters");

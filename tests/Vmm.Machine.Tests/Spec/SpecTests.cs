@@ -260,6 +260,17 @@ public sealed class SpecTests
         Assert.True(found.Line > 1);
     }
 
+    [Theory]
+    [InlineData("boot: {kernel: \"a\\0\"}", "boot.kernel")]
+    [InlineData("boot: {kernel: k, initrd: \"a\\0\"}", "boot.initrd")]
+    [InlineData("boot: {kernel: k}\ndisks: [{path: \"a\\0\"}]", "disks[0].path")]
+    [InlineData("boot: {kernel: k}\nvsock: {path: \"a\\0\"}", "vsock.path")]
+    public void A_path_that_no_kernel_takes_is_a_problem_of_the_spec(string text, string field)
+    {
+        SpecProblem problem = Assert.Single(Problems(text));
+        Assert.Equal((field, "contains a zero character"), (problem.Path, problem.Message));
+    }
+
     [Fact]
     public void Time_on_host_cpus_is_a_quota_and_a_weight_within_what_the_kernel_takes()
     {
