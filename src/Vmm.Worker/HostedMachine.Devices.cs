@@ -83,8 +83,8 @@ internal sealed partial class HostedMachine
 
     private static DeviceInfo Describe(PluggedDevice device) => device switch
     {
-        { Disk: { } disk } => new DeviceInfo(device.Name, "disk", disk.Path, device.Slot, disk.ReadOnly, device.Removing, Stored: false),
-        _ => new DeviceInfo(device.Name, "net", device.Net?.Tap ?? "", device.Slot, ReadOnly: false, device.Removing, Stored: false),
+        { Disk: { } disk } => new DeviceInfo(device.Name, "disk", disk.Path, device.Slot, disk.ReadOnly, device.Removing, Stored: false, disk.Vnode),
+        _ => new DeviceInfo(device.Name, "net", device.Net?.Tap ?? "", device.Slot, ReadOnly: false, device.Removing, Stored: false, device.Net?.Vnode),
     };
 
     private static DeviceRemoval Convert(RemovalOutcome outcome) => outcome switch

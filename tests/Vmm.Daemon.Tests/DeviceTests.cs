@@ -10,6 +10,18 @@ public sealed class DeviceTests
     private static readonly CancellationToken s_none = CancellationToken.None;
 
     [Fact]
+    public async Task The_vnode_that_a_device_is_near_is_told_and_kept()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        await daemon.CreateAsync("web1", "cpus: 2\nnuma: {vnodes: [{cpus: 0, memory: 64MiB}, {cpus: 1, memory: 64MiB}]}\ndisks:\n  - {path: " + File(daemon, "root.img") + ", vnode: 1}\n");
+        Assert.Equal(1, Assert.Single((await daemon.Client.DevicesAsync("web1", s_none)).Devices).Vnode);
+        Assert.Equal(0, (await daemon.Client.AttachAsync("web1", "nets", "{tap: tap9, vnode: 0}", stay: true, s_none)).Vnode);
+        Assert.Contains("{tap: \"tap9\", vnode: 0}", await daemon.Client.SpecAsync("web1", s_none), StringComparison.Ordinal);
+        Problem none = await DaemonFixture.RefusedAsync(() => daemon.Client.AttachAsync("web1", "nets", "{tap: tap8, vnode: 2}", stay: true, s_none));
+        Assert.Contains("there is no vnode 2: the VM has 2 (0-1)", none.Detail, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task An_attached_disk_is_in_the_running_vm_and_in_the_spec_whose_text_is_kept()
     {
         await using DaemonFixture daemon = await RunningAsync("# mine\ndisks:\n  - path: root.img # the first\n\n# below\nrng: true\n");

@@ -29,8 +29,8 @@ public sealed class HotplugTests : IDisposable
         await ReadUntilAsync(console, "READY slots=0x0");
         for (int round = 0; round < 3; round++)
         {
-            DeviceInfo added = await worker.AddDiskAsync(Disk("a", cache), Soon);
-            Assert.Equal(($"disk{round}", "disk"), (added.Name, added.Kind));
+            DeviceInfo added = await worker.AddDiskAsync(Disk("a", cache) with { Vnode = 0 }, Soon);
+            Assert.Equal(($"disk{round}", "disk", 0), (added.Name, added.Kind, added.Vnode));
             await ReadUntilAsync(console, $"ADDED slot={added.Slot} mib=8");
             Assert.Equal(added.Name, Assert.Single((await worker.DevicesAsync(Soon)).Devices).Name);
             Assert.True((await worker.GetStatsAsync(Soon)).Disks.Single() is { WriteRequests: >= 128, Errors: 0 });
@@ -39,6 +39,7 @@ public sealed class HotplugTests : IDisposable
         }
 
         Assert.Equal("disk-open-failed", (await Assert.ThrowsAsync<WorkerException>(() => worker.AddDiskAsync(new DiskSpec { Path = _folder + "/none" }, Soon))).Code);
+        Assert.Equal("not-hotpluggable", (await Assert.ThrowsAsync<WorkerException>(() => worker.AddDiskAsync(Disk("a", cache) with { Vnode = 1 }, Soon))).Code);
         Assert.Equal("no-such-device", (await Assert.ThrowsAsync<WorkerException>(() => worker.RemoveDeviceAsync("disk9", TimeSpan.Zero, force: false, Soon))).Code);
         await QuitAsync(worker, console);
     }

@@ -17,10 +17,10 @@ internal static class DeviceVerbs
             return session.Json(list, RestJson.Default.DeviceList);
         }
 
-        Table table = new("DEVICE", "KIND", "PCI", "STORED", "STATE", "SOURCE");
+        Table table = new("DEVICE", "KIND", "PCI", "VNODE", "STORED", "STATE", "SOURCE");
         foreach (DeviceInfo device in list.Devices)
         {
-            table.Add(device.Name, device.ReadOnly ? device.Kind + ", read-only" : device.Kind, device.Slot is { } slot ? $"00:{slot:x2}.0" : "-", device.Stored ? "yes" : "no",
+            table.Add(device.Name, device.ReadOnly ? device.Kind + ", read-only" : device.Kind, device.Slot is { } slot ? $"00:{slot:x2}.0" : "-", device.Vnode is { } vnode ? Number(vnode) : "-", device.Stored ? "yes" : "no",
                 device.Removing ? "asked to go" : "ok", device.Source);
         }
 

@@ -39,7 +39,8 @@ public sealed record RemovalBody(string Device, DeviceRemoval Outcome);
 /// <param name="ReadOnly">The guest cannot write to it.</param>
 /// <param name="Removing">The guest was asked to let go of it.</param>
 /// <param name="Stored">The stored spec has it: it is there at the next start, too.</param>
-public sealed record DeviceInfo(string Name, string Kind, string Source, int? Slot, bool ReadOnly, bool Removing, bool Stored);
+/// <param name="Vnode">The vnode it is near; null is none.</param>
+public sealed record DeviceInfo(string Name, string Kind, string Source, int? Slot, bool ReadOnly, bool Removing, bool Stored, int? Vnode = null);
 
 /// <summary>Disks and network devices of a VM, in the order they came.</summary>
 /// <param name="Devices">The devices.</param>

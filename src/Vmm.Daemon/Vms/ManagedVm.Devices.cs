@@ -34,7 +34,7 @@ public sealed partial class ManagedVm
     /// <summary>Adds a disk: to the running VM, and to the stored spec when it shall stay.</summary>
     /// <exception cref="ApiException">It is not sound, cannot be opened or plugged, or the spec cannot be changed.</exception>
     internal Task<DeviceInfo> AttachAsync(DiskSpec disk, bool stay, long? revision, CancellationToken cancellation) => AttachAsync(
-        new DeviceInfo("", "disk", disk.Path, null, disk.ReadOnly, Removing: false, stay),
+        new DeviceInfo("", "disk", disk.Path, null, disk.ReadOnly, Removing: false, stay, disk.Vnode),
         spec => spec with { Disks = [.. spec.Disks, disk] },
         (text, folder) => SpecEdit.Add(text, folder, disk),
         worker => worker.AddDiskAsync(disk, cancellation),
@@ -44,7 +44,7 @@ public sealed partial class ManagedVm
     /// <summary>Adds a network device: to the running VM, and to the stored spec when it shall stay.</summary>
     /// <exception cref="ApiException">It is not sound, cannot be opened or plugged, or the spec cannot be changed.</exception>
     internal Task<DeviceInfo> AttachAsync(NetSpec net, bool stay, long? revision, CancellationToken cancellation) => AttachAsync(
-        new DeviceInfo("", "net", net.Tap, null, ReadOnly: false, Removing: false, stay),
+        new DeviceInfo("", "net", net.Tap, null, ReadOnly: false, Removing: false, stay, net.Vnode),
         spec => spec with { Nets = [.. spec.Nets, net] },
         (text, folder) => SpecEdit.Add(text, folder, net),
         worker => worker.AddNetAsync(net, cancellation),
@@ -232,8 +232,8 @@ public sealed partial class ManagedVm
 
     private static List<DeviceInfo> Stored(VmSpec spec) =>
     [
-        .. spec.Disks.Select((disk, i) => new DeviceInfo($"disk{i}", "disk", disk.Path, null, disk.ReadOnly, Removing: false, Stored: true)),
-        .. spec.Nets.Select((net, i) => new DeviceInfo($"net{i}", "net", net.Tap, null, ReadOnly: false, Removing: false, Stored: true)),
+        .. spec.Disks.Select((disk, i) => new DeviceInfo($"disk{i}", "disk", disk.Path, null, disk.ReadOnly, Removing: false, Stored: true, disk.Vnode)),
+        .. spec.Nets.Select((net, i) => new DeviceInfo($"net{i}", "net", net.Tap, null, ReadOnly: false, Removing: false, Stored: true, net.Vnode)),
     ];
 
     /// <summary>Where a device is in its list of the spec; -1: nowhere. Names count per run, files and taps are the same thing in both.</summary>
