@@ -4,7 +4,6 @@
 # Every check prints a line "ok: ..." or ends with "FAILED: ...".
 set -u
 here=/payload/systemd
-. $here/kvm-trace.sh
 begin=$SECONDS
 ok() { echo "ok ($((SECONDS - begin)) s): $*"; }
 failed() {
@@ -13,7 +12,7 @@ failed() {
     journalctl --no-pager -u vmmd -u vmmd.socket 2>/dev/null | tail -60
     tail -30 /tmp/console 2>/dev/null
     # The emulated CPU crashes stock guests now and then: the machine's fault unless it stays so, which is for the caller to see (125 as in `run`).
-    crash=$(vmmctl vm logs debian 2>/dev/null | grep -A 30 'ended: TripleFault') && echo "$crash" && show_trace && exit 125
+    crash=$(vmmctl vm logs debian 2>/dev/null | grep -A 30 'ended: TripleFault') && echo "$crash" && exit 125
     exit 1
 }
 within() { # seconds, command...: true once the command is
@@ -127,7 +126,6 @@ ok "journal: $(journal | wc -l) lines, $(journal | grep -c 'adopted idle') adopt
 
 # A stock guest as users have them: a tap, a disk that comes and goes, the power button; and the daemon restarted beside it.
 if [ -f $here/kernel ]; then
-    start_trace
     ip tuntap add tap0 mode tap vnet_hdr && ip addr add 192.0.2.1/24 dev tap0 && ip link set tap0 up || failed "no tap"
     truncate -s 16M /tmp/data.raw
     cat >/tmp/debian.yaml <<END
