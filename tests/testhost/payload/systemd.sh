@@ -147,6 +147,9 @@ END
     within 60 grep -q 'GUEST disk verified' /tmp/console || failed "the guest does not verify the disk"
     systemctl restart vmmd || failed "restart beside a stock guest"
     runs debian "$debian"
+    kill $console 2>/dev/null # it went with the daemon; another one begins with what was said before
+    vmmctl vm console debian <&7 >/tmp/console 2>&1 &
+    console=$!
     vmmctl vm detach debian disk0 --timeout 60 || failed "detach the disk"
     within 30 grep -q 'GUEST disk gone, complaints: 0' /tmp/console || failed "the guest still has the disk, or complains"
     vmmctl vm power-button debian --wait 120 || failed "debian does not heed its power button"
