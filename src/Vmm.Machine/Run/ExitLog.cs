@@ -25,9 +25,6 @@ internal sealed class ExitLog
         _entries[_count++ % Kept] = new Entry(exit, isWrite, data.Length, address, value);
     }
 
-    /// <summary>Remembers an exit that is its own description.</summary>
-    internal void Add(KvmExit exit) => _entries[_count++ % Kept] = new Entry(exit, false, 0, 0, 0);
-
     /// <summary>The last <paramref name="most"/>, oldest first.</summary>
     internal string Describe(int most = Kept)
     {
@@ -37,12 +34,8 @@ internal sealed class ExitLog
         {
             ref readonly Entry entry = ref _entries[i % Kept];
             text.Append(text.Length > 0 ? ", " : "");
-            _ = entry.Exit switch
-            {
-                KvmExit.Io => text.Append(CultureInfo.InvariantCulture, $"{(entry.IsWrite ? "out" : "in")} 0x{entry.Address:x} {Value(entry)}"),
-                KvmExit.Mmio => text.Append(CultureInfo.InvariantCulture, $"{(entry.IsWrite ? "write" : "read")} 0x{entry.Address:x} {Value(entry)}"),
-                _ => text.Append(entry.Exit.ToString()),
-            };
+            string verb = (entry.Exit, entry.IsWrite) switch { (KvmExit.Io, true) => "out", (KvmExit.Io, false) => "in", (_, true) => "write", _ => "read" };
+            text.Append(CultureInfo.InvariantCulture, $"{verb} 0x{entry.Address:x} {Value(entry)}");
         }
 
         return text.Length == 0 ? "none" : text.ToString();

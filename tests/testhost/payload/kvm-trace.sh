@@ -6,7 +6,7 @@ start_trace() {
     [ -d $tracing/events ] || mount -t tracefs tracefs $tracing || return 0
     echo 1024 >$tracing/buffer_size_kb
     local event
-    for event in kvm_exit kvm_entry kvm_inj_virq kvm_inj_exception kvm_page_fault kvm_apic_accept_irq; do
+    for event in kvm_exit kvm_inj_virq kvm_inj_exception kvm_page_fault; do
         [ ! -e $tracing/events/kvm/$event ] || echo 1 >$tracing/events/kvm/$event/enable
     done
     # SVM_EXIT_SHUTDOWN
