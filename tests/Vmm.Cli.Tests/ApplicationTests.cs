@@ -112,6 +112,16 @@ public sealed class ApplicationTests : IDisposable
     }
 
     [Fact]
+    public void A_run_says_that_it_keeps_no_cpu_limits()
+    {
+        File.WriteAllText(PathOf("s.yaml"), "name: s\ncpuQuota: 50%\nboot: {kernel: vmlinuz}\n");
+        Assert.Equal(0, Execute("run", "--no-serial-input", "-f", PathOf("s.yaml")));
+        Assert.Contains("vmmctl: s: cpuQuota and cpuWeight are for VMs of a vmmd", _error.ToString(), StringComparison.Ordinal);
+        Assert.Equal(0, Run());
+        Assert.Single(_error.ToString().Split("cpuQuota"), text => text.StartsWith(" and cpuWeight", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public void Missing_kernel_is_bad_usage()
     {
         Assert.Equal(2, Execute("run"));
