@@ -27,6 +27,18 @@ public sealed class WorkerTests
     }
 
     [KvmFact]
+    public async Task A_crash_arrives_with_what_the_vcpus_looked_like()
+    {
+        await using WorkerFixture fixture = new();
+        IWorker worker = await fixture.LaunchAsync(Spec("crash"));
+        await worker.StartAsync(Soon);
+        WorkerExit exit = await worker.Ended.WaitAsync(Soon);
+        Assert.Equal(WorkerExitReason.TripleFault, exit.Reason);
+        Assert.Equal("vCPU 0, which crashed:", exit.Report![0]);
+        Assert.Contains(exit.Report, line => line.Contains("out 0x3f8 0x47", StringComparison.Ordinal));
+    }
+
+    [KvmFact]
     public async Task Consoles_that_come_later_get_what_was_said_and_each_gets_everything()
     {
         await using WorkerFixture fixture = new();
