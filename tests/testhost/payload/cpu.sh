@@ -12,7 +12,6 @@ start() {
 }
 spent() { vmmctl vm stats "$1" -o json | sed 's/.*"cpuMilliseconds":\([0-9]*\).*/\1/'; }
 
-ln -s /payload/Microsoft.AspNetCore.App /usr/share/dotnet/shared/
 grep -qw cpu /sys/fs/cgroup/cgroup.controllers || failed "no controller cpu: $(cat /sys/fs/cgroup/cgroup.controllers)"
 start
 for name in free bounded; do
