@@ -10,6 +10,7 @@ using Vmm.Contracts.Rest;
 using Vmm.Daemon.Access;
 using Vmm.Daemon.Metrics;
 using Vmm.Daemon.Vms;
+using Vmm.Testing;
 
 namespace Vmm.Daemon.Tests;
 
@@ -80,6 +81,7 @@ public sealed class AccessTests
     }
 
     [Fact]
+    [Trait("Tier", "kvm")]
     public async Task Vmmctl_over_https_says_in_one_line_why_it_gets_nowhere()
     {
         using Authority ours = new("ours"), others = new("others");
@@ -104,7 +106,7 @@ public sealed class AccessTests
         async Task<string> VmmctlAsync(int exitCode, params string[] arguments)
         {
             string[] ca = arguments.Contains("--ca") ? [] : ["--ca", Path.Combine(daemon.Folder, "ca.pem")];
-            ProcessStartInfo start = new(Program(), ["--host", daemon.Host.TlsAddress!.ToString(), .. ca, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
+            ProcessStartInfo start = new(Tree.Published("vmmctl", "vmmctl"), ["--host", daemon.Host.TlsAddress!.ToString(), .. ca, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
             using Process process = Process.Start(start)!;
             Task<string> errors = process.StandardError.ReadToEndAsync();
             string said = await process.StandardOutput.ReadToEndAsync() + await errors;
@@ -120,19 +122,6 @@ public sealed class AccessTests
         string path = Path.Combine(daemon.Folder, name + ".pem");
         File.WriteAllText(path, certificate.ExportCertificatePem() + "\n" + certificate.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem());
         return path;
-    }
-
-    /// <summary>vmmctl as it was built.</summary>
-    private static string Program()
-    {
-        DirectoryInfo? root = new(AppContext.BaseDirectory);
-        while (root is not null && !File.Exists(Path.Combine(root.FullName, "Vmm.sln")))
-        {
-            root = root.Parent;
-        }
-
-        string configuration = AppContext.BaseDirectory.Contains("/Release/", StringComparison.Ordinal) ? "Release" : "Debug";
-        return Path.Combine(root!.FullName, "src/Vmm.Cli/bin", configuration, "net10.0/linux-x64/vmmctl");
     }
 
     [Fact]

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Vmm.Testing;
 
 namespace Vmm.Worker.Tests;
 
@@ -140,7 +141,7 @@ public sealed class ConfinementTests
 
     private static async Task<(int Status, string Said)> ProbeAsync(string[] arguments)
     {
-        ProcessStartInfo start = new(WorkerFixture.Published("probe", "vmm-confinement-probe"), arguments)
+        ProcessStartInfo start = new(Tree.Published("probe", "vmm-confinement-probe"), arguments)
         {
             UseShellExecute = false,
             RedirectStandardOutput = true,

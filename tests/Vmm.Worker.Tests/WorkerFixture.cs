@@ -3,13 +3,13 @@ using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
 using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Testing;
 
 namespace Vmm.Worker.Tests;
 
 /// <summary>A launcher over a folder of its own; ends every worker that it started and looks that nothing stays.</summary>
 internal sealed class WorkerFixture : IAsyncDisposable
 {
-    private static readonly string Root = FindRoot();
     private readonly List<IWorker> _workers = [];
 
     internal WorkerFixture(int pool = 0, uint? firstUser = null, Func<WorkerLauncherOptions, WorkerLauncherOptions>? change = null)
@@ -17,7 +17,7 @@ internal sealed class WorkerFixture : IAsyncDisposable
         Options = new WorkerLauncherOptions
         {
             Directory = Folder,
-            Program = Published("vmmd", "vmm-worker"),
+            Program = Tree.Published("vmmd", "vmm-worker"),
             PoolSize = pool,
             FirstUserId = firstUser,
             Isolated = Environment.IsPrivilegedProcess,
@@ -32,17 +32,10 @@ internal sealed class WorkerFixture : IAsyncDisposable
 
     internal WorkerLauncher Launcher { get; set; }
 
-    /// <summary>A program compiled ahead, as users have it: what confinement allows depends on that.</summary>
-    internal static string Published(string folder, string name)
-    {
-        string path = Path.Combine(Root, "artifacts", "publish", folder, name);
-        return File.Exists(path) ? path : throw new InvalidOperationException($"{path} is missing; 'make publish-tests' builds it");
-    }
-
     internal static CancellationToken Soon => new CancellationTokenSource(TimeSpan.FromSeconds(60)).Token;
 
     internal static VmSpec Spec(string guest, string cmdline = "") =>
-        new() { Memory = ByteSize.MiB(64), Boot = new BootSpec { Kernel = Path.Combine(Root, "tests", "guests", "build", guest + ".elf"), Cmdline = cmdline } };
+        new() { Memory = ByteSize.MiB(64), Boot = new BootSpec { Kernel = Path.Combine(Tree.Root, "tests", "guests", "build", guest + ".elf"), Cmdline = cmdline } };
 
     internal async Task<IWorker> LaunchAsync(VmSpec spec, string? id = null)
     {
@@ -101,16 +94,5 @@ internal sealed class WorkerFixture : IAsyncDisposable
         Directory.Delete(Folder, recursive: true);
         Assert.Empty(left);
         Assert.DoesNotContain(pids, Alive);
-    }
-
-    private static string FindRoot()
-    {
-        DirectoryInfo? folder = new(AppContext.BaseDirectory);
-        while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "Vmm.sln")))
-        {
-            folder = folder.Parent;
-        }
-
-        return folder!.FullName;
     }
 }
