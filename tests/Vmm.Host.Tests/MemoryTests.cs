@@ -6,5 +6,5 @@ public sealed class MemoryTests
 {
     [Fact]
     public void A_vnode_grows_and_shrinks_under_load_on_its_host_node_and_a_guest_that_holds_memory_is_told_of_truthfully() =>
-        PayloadRun.Check("memory", "talk-guest.sh", nodes: 2, seconds: 900, "memory", modules: ["virtio_mem"]);
+        PayloadRun.Check("memory", "talk-guest.sh", nodes: 2, seconds: 1200, "memory", modules: ["virtio_mem"]);
 }
