@@ -188,7 +188,7 @@ public sealed class AccessTests
         await daemon.StartDaemonAsync();
         using VmmClient client = new(daemon.Host.TlsAddress!, brief.Token, null, ours.Trusted), other = new(daemon.Host.TlsAddress!, lasting.Token, null, ours.Trusted);
         using WebSocket console = await client.ConsoleAsync("web1", s_none), stays = await other.ConsoleAsync("web1", s_none);
-        Task<int> events = CountAsync(client.EventsAsync(null, s_none));
+        Task<int> events = CountAsync(client.EventsAsync(null, s_none).GetAsyncEnumerator());
         await console.SendAsync("echo"u8.ToArray(), WebSocketMessageType.Binary, endOfMessage: true, s_none);
         byte[] buffer = new byte[64];
         Assert.True((await console.ReceiveAsync(buffer.AsMemory(), s_none)).Count > 0);
@@ -220,7 +220,9 @@ public sealed class AccessTests
         NewToken going = await daemon.Client.CreateTokenAsync(new TokenWish("going", "admin"), s_none), staying = await daemon.Client.CreateTokenAsync(new TokenWish("staying", "admin"), s_none);
         using VmmClient client = new(daemon.Host.TlsAddress!, going.Token, null, ours.Trusted), other = new(daemon.Host.TlsAddress!, staying.Token, null, ours.Trusted);
         using WebSocket console = await client.ConsoleAsync("web1", s_none), stays = await other.ConsoleAsync("web1", s_none);
-        Task<int> events = CountAsync(client.EventsAsync(null, s_none));
+        IAsyncEnumerator<DaemonEvent> stream = client.EventsAsync(0, s_none).GetAsyncEnumerator();
+        Assert.True(await stream.MoveNextAsync()); // it is open: what happened before is there at once
+        Task<int> events = CountAsync(stream);
         await EchoAsync(console);
         Assert.False(events.IsCompleted);
 
@@ -291,12 +293,15 @@ public sealed class AccessTests
         Assert.Equal((WebSocketCloseStatus.PolicyViolation, why), (console.CloseStatus, console.CloseStatusDescription));
     }
 
-    private static async Task<int> CountAsync(IAsyncEnumerable<DaemonEvent> events)
+    private static async Task<int> CountAsync(IAsyncEnumerator<DaemonEvent> events)
     {
         int count = 0;
-        await foreach (DaemonEvent _ in events)
+        await using (events)
         {
-            count++;
+            while (await events.MoveNextAsync())
+            {
+                count++;
+            }
         }
 
         return count;
