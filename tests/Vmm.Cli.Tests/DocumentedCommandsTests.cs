@@ -2,27 +2,27 @@ using System.CommandLine;
 using System.Text.RegularExpressions;
 using Vmm.Cli.Generate;
 using Vmm.Cli.Remote;
+using Vmm.Testing;
 
 namespace Vmm.Cli.Tests;
 
 /// <summary>Every command line that a document, an example or a manual page shows is one that vmmctl takes, and every command is in the guide. <c>tests/docs</c> runs them.</summary>
 public sealed partial class DocumentedCommandsTests
 {
-    private static readonly string s_root = Root();
     private static readonly RootCommand s_tree = CommandTree.Create(new Application((_, _, _, _) => throw new InvalidOperationException()));
 
     public static TheoryData<string> Documents() =>
     [
         "README.md",
-        .. Directory.GetFiles(Path.Combine(s_root, "docs"), "*.md").Concat(Directory.GetFiles(Path.Combine(s_root, "deploy"), "*.*", SearchOption.AllDirectories).Where(f => Path.GetExtension(f) is ".md" or ".yaml"))
-            .Select(f => Path.GetRelativePath(s_root, f)).Order(StringComparer.Ordinal),
+        .. Directory.GetFiles(Path.Combine(Tree.Root, "docs"), "*.md").Concat(Directory.GetFiles(Path.Combine(Tree.Root, "deploy"), "*.*", SearchOption.AllDirectories).Where(f => Path.GetExtension(f) is ".md" or ".yaml"))
+            .Select(f => Path.GetRelativePath(Tree.Root, f)).Order(StringComparer.Ordinal),
     ];
 
     [Theory]
     [MemberData(nameof(Documents))]
     public void Every_command_line_of_a_document_is_understood(string file)
     {
-        string text = File.ReadAllText(Path.Combine(s_root, file));
+        string text = File.ReadAllText(Path.Combine(Tree.Root, file));
         Assert.All(Usages(text).SelectMany(Expand).Concat(Lines(text)), line => Understood(line));
     }
 
@@ -46,7 +46,7 @@ public sealed partial class DocumentedCommandsTests
     [Fact]
     public void Every_command_is_in_the_guide()
     {
-        string text = File.ReadAllText(Path.Combine(s_root, "docs", "vmmctl.md")) + File.ReadAllText(Path.Combine(s_root, "README.md"));
+        string text = File.ReadAllText(Path.Combine(Tree.Root, "docs", "vmmctl.md")) + File.ReadAllText(Path.Combine(Tree.Root, "README.md"));
         HashSet<string> shown = [.. Usages(text).SelectMany(Expand).Concat(Lines(text)).Select(Understood)];
         Assert.DoesNotContain(Leaves(s_tree, ""), path => !shown.Contains(path));
     }
@@ -174,17 +174,6 @@ public sealed partial class DocumentedCommandsTests
         "LEVEL" => "debug",
         _ => word,
     };
-
-    private static string Root()
-    {
-        DirectoryInfo? folder = new(AppContext.BaseDirectory);
-        while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "Vmm.sln")))
-        {
-            folder = folder.Parent;
-        }
-
-        return folder!.FullName;
-    }
 
     [GeneratedRegex("`([^`]+)`")]
     private static partial Regex Span();

@@ -1,13 +1,13 @@
 using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Routing;
+using Vmm.Testing;
 
 namespace Vmm.Daemon.Tests;
 
 /// <summary>docs/rest.md against the daemon: every route and every error code is there, and none that is not.</summary>
 public sealed partial class ReferenceTests
 {
-    private static readonly string s_root = Root();
-    private static readonly string s_text = File.ReadAllText(Path.Combine(s_root, "docs", "rest.md"));
+    private static readonly string s_text = File.ReadAllText(Path.Combine(Tree.Root, "docs", "rest.md"));
 
     [Fact]
     public async Task Every_route_is_in_the_reference_and_none_that_is_not_served()
@@ -23,7 +23,7 @@ public sealed partial class ReferenceTests
     {
         string table = s_text[s_text.IndexOf("| status | code |", StringComparison.Ordinal)..];
         HashSet<string> written = [.. Code().Matches(table).Select(m => m.Groups[1].Value)];
-        IEnumerable<string> given = new[] { "Vmm.Daemon", "Vmm.Worker" }.SelectMany(p => Directory.GetFiles(Path.Combine(s_root, "src", p), "*.cs", SearchOption.AllDirectories)).Where(f => !f.Contains("/obj/", StringComparison.Ordinal))
+        IEnumerable<string> given = new[] { "Vmm.Daemon", "Vmm.Worker" }.SelectMany(p => Directory.GetFiles(Path.Combine(Tree.Root, "src", p), "*.cs", SearchOption.AllDirectories)).Where(f => !f.Contains("/obj/", StringComparison.Ordinal))
             .SelectMany(f => Given().Matches(File.ReadAllText(f))).Select(m => m.Groups[1].Value).Distinct(StringComparer.Ordinal);
         Assert.True(given.Count() > 40);
         Assert.Empty(given.Except(written).Order(StringComparer.Ordinal));
@@ -57,17 +57,6 @@ public sealed partial class ReferenceTests
                 }
             }
         }
-    }
-
-    private static string Root()
-    {
-        DirectoryInfo? folder = new(AppContext.BaseDirectory);
-        while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "Vmm.sln")))
-        {
-            folder = folder.Parent;
-        }
-
-        return folder!.FullName;
     }
 
     [GeneratedRegex("`([^`]+)`")]

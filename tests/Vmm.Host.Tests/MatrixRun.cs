@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Vmm.Testing;
 
 namespace Vmm.Host.Tests;
 
@@ -86,7 +87,7 @@ public sealed class MatrixRun : IDisposable
 
     private string Run(string group)
     {
-        string root = FindRoot();
+        string root = Tree.Root;
         GuestCase[] cases = [.. Cases.Where(c => c.Group == group)];
         string kernel = cases[0].Kernel;
         string payload = Directory.CreateDirectory(Path.Combine(_work, group, "matrix")).FullName;
@@ -142,16 +143,5 @@ public sealed class MatrixRun : IDisposable
         return process.ExitCode is 0 or HostFailed
             ? (process.ExitCode, process.ExitCode == 0 ? output.Result : output.Result + errors.Result)
             : throw new InvalidOperationException($"{program} {string.Join(' ', arguments)} ended with {process.ExitCode}:\n{output.Result}\n{errors.Result}");
-    }
-
-    internal static string FindRoot()
-    {
-        DirectoryInfo? folder = new(AppContext.BaseDirectory);
-        while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "Vmm.sln")))
-        {
-            folder = folder.Parent;
-        }
-
-        return folder?.FullName ?? throw new InvalidOperationException("Vmm.sln was not found above the test assembly.");
     }
 }

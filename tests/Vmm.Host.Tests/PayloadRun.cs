@@ -1,3 +1,5 @@
+using Vmm.Testing;
+
 namespace Vmm.Host.Tests;
 
 /// <summary>A script of Payload that runs in a test host with vmmctl, vmmd and a stock guest, and checks every step itself.</summary>
@@ -15,7 +17,7 @@ internal static class PayloadRun
     /// <param name="more">Other files for the folder.</param>
     internal static void Check(string name, string guest, int nodes, int seconds, string end, string[]? modules = null, string[]? more = null)
     {
-        string root = MatrixRun.FindRoot(), work = Directory.CreateTempSubdirectory("vmm-payload-").FullName;
+        string root = Tree.Root, work = Directory.CreateTempSubdirectory("vmm-payload-").FullName;
         try
         {
             string here = Path.Combine(root, "tests", "Vmm.Host.Tests", "Payload"), payload = Directory.CreateDirectory(Path.Combine(work, name)).FullName;

@@ -1,3 +1,5 @@
+using Vmm.Testing;
+
 namespace Vmm.Host.Tests;
 
 /// <summary>The package and vmmd under a systemd that is process 1 (tests/testhost/systemd); every step is checked in the test host, by systemctl and vmmctl.</summary>
@@ -9,7 +11,7 @@ public sealed class ServiceTests
     [Fact]
     public void Vmmd_lives_as_a_service_from_the_installation_to_the_purge_while_its_VM_goes_on()
     {
-        string root = MatrixRun.FindRoot();
+        string root = Tree.Root;
         for (int attempt = 1; ; attempt++)
         {
             // A check that fails ends the script with 1, which throws here; the emulated machine alone is given another try.

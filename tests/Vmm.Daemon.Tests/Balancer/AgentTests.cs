@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Net.Sockets;
 using System.Text;
 using Vmm.Daemon.Balancer;
+using Vmm.Testing;
 
 namespace Vmm.Daemon.Tests.Balancer;
 
@@ -136,13 +137,7 @@ public sealed class AgentTests : IDisposable
 
     private Process Start()
     {
-        DirectoryInfo? root = new(AppContext.BaseDirectory);
-        while (root is not null && !File.Exists(Path.Combine(root.FullName, "Vmm.sln")))
-        {
-            root = root.Parent;
-        }
-
-        ProcessStartInfo start = new(Path.Combine(root!.FullName, "deploy/guest-agent/build/vmm-guest-agent-asan"), ["--listen-unix", Path.Combine(_folder, "a"), "--root", _folder]) { RedirectStandardError = true, UseShellExecute = false };
+        ProcessStartInfo start = new(Path.Combine(Tree.Root, "deploy/guest-agent/build/vmm-guest-agent-asan"), ["--listen-unix", Path.Combine(_folder, "a"), "--root", _folder]) { RedirectStandardError = true, UseShellExecute = false };
         Process agent = Process.Start(start)!;
         for (int i = 0; i < 1000 && !File.Exists(Path.Combine(_folder, "a")); i++)
         {

@@ -14,17 +14,17 @@ for node in 1 3; do
 done
 
 # 1100 MiB are more than any node of 1 GiB has.
-cat >/tmp/work/big.yaml <<END
+cat >/tmp/vms/big.yaml <<END
 name: big
 memory: 1100MiB
 boot: {kernel: $here/dirty.elf, cmdline: "mib=560 base=524288000 seconds=8 tsc_khz=1000000"}
 numa: {vnodes: [{cpus: 0, memory: 1100MiB, hostNodes: 0}]}
 END
-vmmctl run -f /tmp/work/big.yaml 2>&1 | tee /tmp/exact | grep -q 'numa: {fit: best}' || failed "exact is not refused: $(cat /tmp/exact)"
+vmmctl run -f /tmp/vms/big.yaml 2>&1 | tee /tmp/exact | grep -q 'numa: {fit: best}' || failed "exact is not refused: $(cat /tmp/exact)"
 ok "exact is refused: $(cut -c1-200 /tmp/exact)"
-sed -i 's/numa: {/numa: {fit: best, /' /tmp/work/big.yaml
-vmmctl host fit /tmp/work/big.yaml || failed "host fit"
-vmmctl run -f /tmp/work/big.yaml --no-serial-input >/tmp/big.log 2>&1 &
+sed -i 's/numa: {/numa: {fit: best, /' /tmp/vms/big.yaml
+vmmctl host fit /tmp/vms/big.yaml || failed "host fit"
+vmmctl run -f /tmp/vms/big.yaml --no-serial-input >/tmp/big.log 2>&1 &
 run=$!
 for _ in $(seq 600); do grep -q READY /tmp/big.log && break; sleep 0.2; done
 pid=$(pgrep -x vmmctl | head -1)
@@ -36,8 +36,8 @@ cat /tmp/big.maps
 awk '{ for (i = 2; i <= NF; i++) if (split($i, p, "=") == 2 && p[1] ~ /^N[0-9]+$/ && "bind:" substr(p[1], 2) == $1) bound++; else if (p[1] ~ /^N[0-9]+$/) stray++ } END { exit !(NR == 2 && bound == 2 && !stray) }' /tmp/big.maps || failed "the shares are not kept"
 ok "a vnode of 1100 MiB is split over two nodes of 1 GiB, each share bound to its node"
 
-truncate -s 16M /tmp/work/data.raw
-cat >/tmp/work/f.yaml <<END
+truncate -s 16M /tmp/vms/data.raw
+cat >/tmp/vms/f.yaml <<END
 name: f
 boot: {kernel: $here/kernel, initrd: $here/initrd, cmdline: "console=ttyS0 quiet panic=-1"}
 numa:

@@ -13,7 +13,7 @@ failed() {
 }
 
 start_vmmd() {
-    mkdir -p /run/vmm /var/lib/vmm /tmp/work
+    mkdir -p /run/vmm /var/lib/vmm /tmp/vms
     vmmd >/tmp/vmmd.log 2>&1 &
     daemon=$!
     for _ in $(seq 600); do [ -S /run/vmm/vmmd.sock ] && break; sleep 0.2; done
@@ -26,7 +26,7 @@ stop_vmmd() {
 }
 
 walks() { grep -c 'GUEST walk [0-9]* ok' "/tmp/$guest.log"; }
-# start_guest NAME: of /tmp/work/NAME.yaml, until it walks its memory. QEMU's emulation crashes nested guests now and then, mostly while they boot. Nothing is
+# start_guest NAME: of /tmp/vms/NAME.yaml, until it walks its memory. QEMU's emulation crashes nested guests now and then, mostly while they boot. Nothing is
 # asked meanwhile: the host has slow CPUs for everything.
 start_guest() {
     guest=$1
@@ -34,7 +34,7 @@ start_guest() {
     exec 3<>"/tmp/$guest.in"
     for attempt in 1 2 3; do
         : >"/tmp/$guest.log"
-        vmmctl vm create -f "/tmp/work/$guest.yaml" --start || failed "$guest does not start"
+        vmmctl vm create -f "/tmp/vms/$guest.yaml" --start || failed "$guest does not start"
         vmmctl vm console "$guest" <"/tmp/$guest.in" >"/tmp/$guest.log" 2>&1 &
         for _ in $(seq 250); do
             [ "$(walks)" -lt 1 ] && pgrep vmm-worker >/dev/null && sleep 1

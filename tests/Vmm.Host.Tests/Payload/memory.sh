@@ -6,7 +6,7 @@ here=/payload/memory
 # shellcheck source=lib.sh disable=SC1091
 . $here/lib.sh
 start_vmmd
-cat >/tmp/work/m.yaml <<END
+cat >/tmp/vms/m.yaml <<END
 name: m
 boot: {kernel: $here/kernel, initrd: $here/initrd, cmdline: "console=ttyS0 quiet panic=-1"}
 balloon: true
@@ -56,7 +56,7 @@ keeps_its_memory
 vmmctl vm stop m || failed "vm stop"
 vmmctl vm delete m
 
-cat >/tmp/work/s.yaml <<END
+cat >/tmp/vms/s.yaml <<END
 name: s
 memory: 384MiB
 boot: {kernel: $here/kernel, initrd: $here/initrd, cmdline: "console=ttyS0 quiet panic=-1"}

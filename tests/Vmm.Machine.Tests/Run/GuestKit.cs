@@ -2,6 +2,7 @@ using System.Text;
 using Vmm.Machine.Run;
 using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Testing;
 
 namespace Vmm.Machine.Tests.Run;
 
@@ -53,13 +54,7 @@ internal static class GuestKit
 
     internal static VmSpec GuestSpec(string guest)
     {
-        DirectoryInfo? folder = new(AppContext.BaseDirectory);
-        while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "Vmm.sln")))
-        {
-            folder = folder.Parent;
-        }
-
-        string kernel = Path.Combine(folder!.FullName, "tests", "guests", "build", guest + ".elf");
+        string kernel = Path.Combine(Tree.Root, "tests", "guests", "build", guest + ".elf");
         return new VmSpec { Memory = ByteSize.MiB(128), Boot = new BootSpec { Kernel = kernel, Cmdline = "" } };
     }
 }

@@ -124,13 +124,7 @@ public sealed class MicroGuestTests
 
     private static VmSpec Spec(VmSpec spec, string guest)
     {
-        DirectoryInfo? folder = new(AppContext.BaseDirectory);
-        while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "Vmm.sln")))
-        {
-            folder = folder.Parent;
-        }
-
-        string kernel = Path.Combine(folder!.FullName, "tests", "guests", "build", guest + ".elf");
+        string kernel = Path.Combine(Tree.Root, "tests", "guests", "build", guest + ".elf");
         return spec with { Boot = new BootSpec { Kernel = kernel, Cmdline = "" } };
     }
 

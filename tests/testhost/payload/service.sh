@@ -37,7 +37,7 @@ vmmctl vm list >/dev/null 2>&1 || failed "vmmd does not answer"
 ok "vmmd runs: $command"
 vmmctl host show || failed "host show"
 
-work=/tmp/work
+work=/tmp/vms
 mkdir -p $work /mnt/tools
 truncate -s 32M $work/scratch.raw $work/data.raw
 # A guest's root disk with keys made here; a second copy lends this host its ssh.
