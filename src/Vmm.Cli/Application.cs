@@ -3,6 +3,7 @@ using System.Runtime.InteropServices;
 using Vmm.Interop;
 using Vmm.Kvm;
 using Vmm.Machine.Boot;
+using Vmm.Machine.Layout;
 using Vmm.Machine.Run;
 using Vmm.Machine.Spec;
 using Vmm.Storage;
@@ -143,7 +144,7 @@ public sealed class Application
             terminal.Restore();
             return Report(spec, result, arguments.Quiet);
         }
-        catch (Exception e) when (e is KvmUnavailableException or BootException or KernelException or SpecException or BlockException or TapException or InvalidDataException or IOException or UnauthorizedAccessException or ArgumentException or InvalidOperationException)
+        catch (Exception e) when (e is KvmUnavailableException or BootException or KernelException or SpecException or BlockException or TapException or InvalidDataException or IOException or UnauthorizedAccessException or HostMismatchException or ArgumentException or InvalidOperationException)
         {
             terminal.Restore();
             Fail(e.Message);

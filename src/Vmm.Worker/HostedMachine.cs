@@ -113,7 +113,7 @@ internal sealed partial class HostedMachine : IDisposable
                 TapException => new RequestException("net-open-failed", cause.Message, cause),
                 KvmUnavailableException => new RequestException("kvm-unavailable", cause.Message, cause),
                 KernelException => new RequestException("resource-refused", cause.Message, cause),
-                ArgumentException => new RequestException("host-mismatch", cause.Message, cause),
+                HostMismatchException or ArgumentException => new RequestException("host-mismatch", cause.Message, cause),
                 _ => cause,
             };
         }

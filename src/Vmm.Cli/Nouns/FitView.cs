@@ -31,7 +31,7 @@ internal static class FitView
 
             return ExitCodes.Usage;
         }
-        catch (ArgumentException e)
+        catch (HostMismatchException e)
         {
             session.Fail(e.Message);
             return ExitCodes.Failed;

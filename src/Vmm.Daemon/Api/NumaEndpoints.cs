@@ -61,7 +61,7 @@ internal static class NumaEndpoints
         {
             throw ApiException.OfSpec(e);
         }
-        catch (ArgumentException e)
+        catch (HostMismatchException e)
         {
             throw new ApiException(422, "host-too-small", "the topology does not fit this host", e.Message);
         }

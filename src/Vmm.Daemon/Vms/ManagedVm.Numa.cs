@@ -84,7 +84,7 @@ public sealed partial class ManagedVm
             ulong bytes = await MissingAsync(worker, home, nodes, cancellation).ConfigureAwait(false);
             NumaAdmission.CheckMove($"{Record.Name}, vnode {vnode}", nodes, bytes, home.PageBytes, host, HugePagePool.Read());
         }
-        catch (ArgumentException e)
+        catch (HostMismatchException e)
         {
             throw Impossible(e.Message);
         }

@@ -66,7 +66,7 @@ public sealed class MemoryMap
     /// <param name="vnodeSizes">RAM per vnode, multiples of 4096.</param>
     /// <param name="physicalAddressBits">Width of guest physical addresses (CPUID 0x80000008 EAX[7:0]).</param>
     /// <param name="hotSizes">RAM that can come and go, per vnode; null for none.</param>
-    /// <exception cref="ArgumentException">No memory at all, a size that is not whole pages, or more than the CPU can address.</exception>
+    /// <exception cref="HostMismatchException">No memory at all, a size that is not whole pages, or more than the CPU can address.</exception>
     public static MemoryMap Create(ByteSize[] vnodeSizes, int physicalAddressBits, ByteSize[]? hotSizes = null)
     {
         ulong limit = 1UL << physicalAddressBits;
@@ -75,7 +75,7 @@ public sealed class MemoryMap
         {
             if (size >= limit - total)
             {
-                throw new ArgumentException($"{size} bytes of memory on top of {total} do not fit the {physicalAddressBits} physical address bits of this CPU", nameof(vnodeSizes));
+                throw new HostMismatchException($"{size} bytes of memory on top of {total} do not fit the {physicalAddressBits} physical address bits of this CPU");
             }
 
             total += size;
@@ -89,7 +89,7 @@ public sealed class MemoryMap
             ulong offset = 0;
             if (remaining % 4096 != 0)
             {
-                throw new ArgumentException($"vnode {vnode}: {remaining} bytes is not a whole number of 4 KiB pages", nameof(vnodeSizes));
+                throw new HostMismatchException($"vnode {vnode}: {remaining} bytes is not a whole number of 4 KiB pages");
             }
 
             while (remaining > 0)
@@ -110,14 +110,14 @@ public sealed class MemoryMap
 
         if (ram.Count == 0)
         {
-            throw new ArgumentException("the VM has no memory", nameof(vnodeSizes));
+            throw new HostMismatchException("the VM has no memory");
         }
 
         List<RamExtent> hot = hotSizes is null ? s_none : PlaceHot(hotSizes, limit, ref next);
         ulong start = RoundUp(Math.Max(next, HighRamStart), Gigabyte);
         if (start >= limit)
         {
-            throw new ArgumentException($"{next} bytes of address space do not fit the {physicalAddressBits} physical address bits of this CPU", nameof(vnodeSizes));
+            throw new HostMismatchException($"{next} bytes of address space do not fit the {physicalAddressBits} physical address bits of this CPU");
         }
 
         return new MemoryMap(ram, hot, new AddressWindow(new(start), new ByteSize(Math.Min(64 * Gigabyte, limit - start))));
@@ -136,7 +136,7 @@ public sealed class MemoryMap
             ulong start = RoundUp(Math.Max(next, HighRamStart), HotAlignment);
             if (start >= limit || sizes[vnode] > limit - start)
             {
-                throw new ArgumentException($"vnode {vnode}: {sizes[vnode]} of memory that can come and go do not fit the address space of this CPU (2^{System.Numerics.BitOperations.Log2(limit)})", nameof(sizes));
+                throw new HostMismatchException($"vnode {vnode}: {sizes[vnode]} of memory that can come and go do not fit the address space of this CPU (2^{System.Numerics.BitOperations.Log2(limit)})");
             }
 
             hot.Add(new RamExtent(new(start), sizes[vnode], vnode, 0));

@@ -13,18 +13,18 @@ public static class NumaAdmission
     /// <param name="pageSize">Size of its pages: huge ones move to free huge pages only.</param>
     /// <param name="host">The host's nodes.</param>
     /// <param name="pools">The host's huge pages.</param>
-    /// <exception cref="ArgumentException">It cannot be moved there; the message has the numbers.</exception>
+    /// <exception cref="HostMismatchException">It cannot be moved there; the message has the numbers.</exception>
     public static void CheckMove(string vnode, IReadOnlyList<int> hostNodes, ulong bytes, ulong pageSize, HostTopology host, IReadOnlyList<HugePagePool> pools)
     {
         List<HostNode> nodes = [.. host.Nodes.Where(n => hostNodes.Contains(n.Id))];
         if (!host.HasNuma)
         {
-            throw new ArgumentException($"{vnode}: this host's kernel has no NUMA, there is nowhere to move to", nameof(host));
+            throw new HostMismatchException($"{vnode}: this host's kernel has no NUMA, there is nowhere to move to");
         }
 
         if (hostNodes.Count == 0 || nodes.Count < hostNodes.Count || nodes.Exists(n => n.TotalBytes == 0))
         {
-            throw new ArgumentException($"{vnode}: host nodes '{NumberSet.Format(hostNodes)}' are not all there: this host has memory on {NumberSet.Format([.. host.Nodes.Where(n => n.TotalBytes > 0).Select(n => n.Id)])}", nameof(hostNodes));
+            throw new HostMismatchException($"{vnode}: host nodes '{NumberSet.Format(hostNodes)}' are not all there: this host has memory on {NumberSet.Format([.. host.Nodes.Where(n => n.TotalBytes > 0).Select(n => n.Id)])}");
         }
 
         if (pageSize > ByteSize.BytesPerPage)
@@ -32,17 +32,17 @@ public static class NumaAdmission
             ulong free = pools.Where(p => p.PageBytes == pageSize && hostNodes.Contains(p.Node)).Aggregate(0UL, (sum, p) => sum + p.Free), needed = (bytes + pageSize - 1) / pageSize;
             if (free < needed)
             {
-                throw new ArgumentException($"{vnode}: {needed} huge pages of {pageSize >> 20} MiB would have to go to host node {NumberSet.Format(hostNodes)}, which has {free} free: reserve more there through nr_hugepages", nameof(bytes));
+                throw new HostMismatchException($"{vnode}: {needed} huge pages of {pageSize >> 20} MiB would have to go to host node {NumberSet.Format(hostNodes)}, which has {free} free: reserve more there through nr_hugepages");
             }
         }
         else if (nodes.Aggregate(0UL, (sum, n) => sum + n.AvailableBytes) is var available && bytes > available)
         {
-            throw new ArgumentException($"{vnode}: {bytes >> 20} MiB would have to go to host node {NumberSet.Format(hostNodes)}, which has {available >> 20} MiB available (all: {NumaProjection.Describe(host.Nodes)})", nameof(bytes));
+            throw new HostMismatchException($"{vnode}: {bytes >> 20} MiB would have to go to host node {NumberSet.Format(hostNodes)}, which has {available >> 20} MiB available (all: {NumaProjection.Describe(host.Nodes)})");
         }
     }
 
     /// <summary>Looks whether the host nodes are there, and at every vnode with policy strict; the others may take memory from anywhere.</summary>
-    /// <exception cref="ArgumentException">A host node is missing, or a set of them has less than is asked of it; the message has all of that with the numbers.</exception>
+    /// <exception cref="HostMismatchException">A host node is missing, or a set of them has less than is asked of it; the message has all of that with the numbers.</exception>
     public static void Check(VmSpec spec, HostTopology host)
     {
         List<string> problems = [];
@@ -68,7 +68,7 @@ public static class NumaAdmission
 
         if (problems.Count > 0)
         {
-            throw new ArgumentException($"{spec.Name}: {string.Join("; ", problems)} (all: {NumaProjection.Describe(host.Nodes)}): take less, other nodes, a policy other than strict, or numa: {{fit: best}}, which maps it as well as possible", nameof(spec));
+            throw new HostMismatchException($"{spec.Name}: {string.Join("; ", problems)} (all: {NumaProjection.Describe(host.Nodes)}): take less, other nodes, a policy other than strict, or numa: {{fit: best}}, which maps it as well as possible");
         }
     }
 }

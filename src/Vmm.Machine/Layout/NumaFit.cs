@@ -30,13 +30,13 @@ public static class NumaFit
     }
 
     /// <summary>Refuses a mapping in which a vnode has no room that must have it: one with policy strict, or of huge pages.</summary>
-    /// <exception cref="ArgumentException">There is such a vnode; the message has the numbers.</exception>
+    /// <exception cref="HostMismatchException">There is such a vnode; the message has the numbers.</exception>
     public static void Require(NumaFitResult fit, HostTopology host)
     {
         VnodeFit[] without = [.. fit.Vnodes.Where(v => v.Outcome == FitOutcome.NoRoom && (fit.Spec.EffectiveVnodes[v.Vnode].Policy == VnodePolicy.Strict || fit.Spec.EffectiveVnodes[v.Vnode].PageSize > ByteSize.BytesPerPage))];
         if (without.Length > 0)
         {
-            throw new ArgumentException($"{fit.Spec.Name}: {string.Join("; ", without.Select(v => $"vnode {v.Vnode} {v.Text}"))} (available: {NumaProjection.Describe(host.Nodes)}): take less, or a policy other than strict", nameof(fit));
+            throw new HostMismatchException($"{fit.Spec.Name}: {string.Join("; ", without.Select(v => $"vnode {v.Vnode} {v.Text}"))} (available: {NumaProjection.Describe(host.Nodes)}): take less, or a policy other than strict");
         }
     }
 

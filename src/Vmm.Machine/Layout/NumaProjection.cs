@@ -10,7 +10,7 @@ namespace Vmm.Machine.Layout;
 public static class NumaProjection
 {
     /// <summary>The spec with vnodes; one whose numa is not automatic stays as it is.</summary>
-    /// <exception cref="ArgumentException">The VM does not fit; the message has the numbers.</exception>
+    /// <exception cref="HostMismatchException">The VM does not fit; the message has the numbers.</exception>
     public static VmSpec Apply(VmSpec spec, HostTopology host)
     {
         if (spec.Numa is not { Auto: true } wish)
@@ -44,7 +44,7 @@ public static class NumaProjection
             }
         }
 
-        throw new ArgumentException($"{spec.Name} needs {spec.Memory}, which no even split over this host's nodes can give: {Describe(nodes)} available", nameof(spec));
+        throw new HostMismatchException($"{spec.Name} needs {spec.Memory}, which no even split over this host's nodes can give: {Describe(nodes)} available");
     }
 
     /// <summary>What each host node has available, for messages.</summary>

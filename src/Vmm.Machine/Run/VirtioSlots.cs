@@ -57,7 +57,7 @@ internal sealed class VirtioSlots(GuestMemory memory, KvmInterrupts interrupts, 
         uint slot = (uint)_windows.Count;
         if (FirstMmioGsi + slot > LastMmioGsi)
         {
-            throw new ArgumentException($"{name}: at most {slot} virtio-mmio devices have an interrupt pin: make some of them pci", nameof(name));
+            throw new HostMismatchException($"{name}: at most {slot} virtio-mmio devices have an interrupt pin: make some of them pci");
         }
 
         GuestAddress at = MemoryMap.VirtioMmio.Start + (slot * VirtioMmio.WindowLength);

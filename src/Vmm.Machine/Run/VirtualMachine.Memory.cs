@@ -114,7 +114,7 @@ public sealed partial class VirtualMachine
         int count = spec.EffectiveVnodes.Count, most = Math.Max(spec.Disks.Max(d => d.Vnode) ?? 0, spec.Nets.Max(n => n.Vnode) ?? 0);
         if (most >= count)
         {
-            throw new ArgumentException($"{spec.Name}: a device names vnode {most}, and the topology that follows this host has {count} (0-{count - 1}): give numa a count, or vnodes", nameof(spec));
+            throw new HostMismatchException($"{spec.Name}: a device names vnode {most}, and the topology that follows this host has {count} (0-{count - 1}): give numa a count, or vnodes");
         }
     }
 

@@ -54,7 +54,7 @@ public sealed partial class VirtualMachine : IDisposable
     /// <exception cref="BootException">Kernel or initrd cannot be booted.</exception>
     /// <exception cref="BlockException">A disk cannot be opened.</exception>
     /// <exception cref="KernelException">The kernel refused a resource.</exception>
-    /// <exception cref="ArgumentException">The spec asks for what this host does not have.</exception>
+    /// <exception cref="HostMismatchException">The spec asks for what this host does not have.</exception>
     public static VirtualMachine Create(VmSpec spec, IConsoleEndpoint console, Action<string>? note = null) =>
         Create(spec, new PathResources(), console, note, prepared: null);
 

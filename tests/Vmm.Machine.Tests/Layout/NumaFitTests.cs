@@ -49,7 +49,7 @@ public sealed class NumaFitTests
         NumaFitResult strict = Map(Spec(Vnode(0, 9000, 0)), s_two);
         Assert.Equal(FitOutcome.NoRoom, strict.Vnodes[0].Outcome);
         Assert.Contains("vnode 0 does not fit: needs 9000 MiB, and the host has 4096 MiB on host node 0, 4096 MiB on host node 1 left (available: node 0 4096 MiB, node 1 4096 MiB)",
-            Assert.Throws<ArgumentException>(() => NumaFit.Require(strict, s_two)).Message, StringComparison.Ordinal);
+            Assert.Throws<HostMismatchException>(() => NumaFit.Require(strict, s_two)).Message, StringComparison.Ordinal);
         NumaFitResult preferred = Map(Spec(Vnode(0, 9000, 7) with { Policy = VnodePolicy.Preferred }), s_two);
         NumaFit.Require(preferred, s_two);
         Assert.Equal([0], preferred.Spec.EffectiveVnodes[0].HostNodes);
@@ -62,7 +62,7 @@ public sealed class NumaFitTests
         VnodeSpec huge = Vnode(0, 1024, 0) with { PageSize = ByteSize.MiB(2) };
         Assert.Equal(1, NumaFit.Map(Spec(huge), s_two, pools).Spec.EffectiveVnodes[0].HostNodes.Single());
         NumaFitResult none = NumaFit.Map(Spec(huge with { Policy = VnodePolicy.Preferred }), s_two, []);
-        Assert.Contains("1024 MiB in pages of 2 MiB", Assert.Throws<ArgumentException>(() => NumaFit.Require(none, s_two)).Message, StringComparison.Ordinal);
+        Assert.Contains("1024 MiB in pages of 2 MiB", Assert.Throws<HostMismatchException>(() => NumaFit.Require(none, s_two)).Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -31,14 +31,14 @@ public sealed class NumaMoveTests
     public void A_move_is_refused_with_the_numbers(string nodes, ulong bytes, ulong page, string? refusal)
     {
         Assert.True(NumberSet.TryParse(nodes, 64, out IReadOnlyList<int> to));
-        ArgumentException? refused = Record.Exception(() => NumaAdmission.CheckMove("web1, vnode 1", to, bytes, page, s_host, s_pools)) as ArgumentException;
+        HostMismatchException? refused = Record.Exception(() => NumaAdmission.CheckMove("web1, vnode 1", to, bytes, page, s_host, s_pools)) as HostMismatchException;
         Assert.Equal(refusal is null, refused is null);
         Assert.Contains(refusal ?? "", refused?.Message ?? "", StringComparison.Ordinal);
     }
 
     [Fact]
     public void Without_numa_there_is_nowhere_to_move_to() =>
-        Assert.Contains("no NUMA", Assert.Throws<ArgumentException>(() => NumaAdmission.CheckMove("x", [0], 1, 4096, HostTopology.Unknown, [])).Message, StringComparison.Ordinal);
+        Assert.Contains("no NUMA", Assert.Throws<HostMismatchException>(() => NumaAdmission.CheckMove("x", [0], 1, 4096, HostTopology.Unknown, [])).Message, StringComparison.Ordinal);
 
     [Theory]
     [InlineData(null, 1, MemoryPolicyMode.Preferred)]

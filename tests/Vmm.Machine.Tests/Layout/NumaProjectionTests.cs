@@ -54,12 +54,12 @@ public sealed class NumaProjectionTests
     [Fact]
     public void What_does_not_fit_is_refused_with_the_numbers()
     {
-        Assert.Contains("node 0 16384 MiB, node 1 16384 MiB", Assert.Throws<ArgumentException>(() => Auto(1, 33 << 10, s_two)).Message, StringComparison.Ordinal);
+        Assert.Contains("node 0 16384 MiB, node 1 16384 MiB", Assert.Throws<HostMismatchException>(() => Auto(1, 33 << 10, s_two)).Message, StringComparison.Ordinal);
         VmSpec strict = new() { Name = "big", Memory = ByteSize.GiB(17), Numa = new NumaSpec { Vnodes = [new VnodeSpec { Cpus = [0], Memory = ByteSize.GiB(17), HostNodes = [1], Policy = VnodePolicy.Strict }] } };
-        Assert.Contains("17408 MiB must come from host node 1, which has 16384 MiB", Assert.Throws<ArgumentException>(() => NumaAdmission.Check(strict, s_two)).Message, StringComparison.Ordinal);
+        Assert.Contains("17408 MiB must come from host node 1, which has 16384 MiB", Assert.Throws<HostMismatchException>(() => NumaAdmission.Check(strict, s_two)).Message, StringComparison.Ordinal);
         NumaAdmission.Check(strict, HostTopology.Unknown);
         VmSpec nowhere = strict with { Numa = new NumaSpec { Vnodes = [new VnodeSpec { HostNodes = [0, 7, 9], Policy = VnodePolicy.Interleave }, new VnodeSpec { HostNodes = [8], Policy = VnodePolicy.Strict }] } };
-        string both = Assert.Throws<ArgumentException>(() => NumaAdmission.Check(nowhere, s_two)).Message;
+        string both = Assert.Throws<HostMismatchException>(() => NumaAdmission.Check(nowhere, s_two)).Message;
         Assert.Contains("vnode 0 names host node 7,9, which does not exist; vnode 1 names host node 8, which", both, StringComparison.Ordinal);
     }
 
@@ -84,7 +84,7 @@ public sealed class NumaProjectionTests
             {
                 spec = NumaProjection.Apply(wish, host);
             }
-            catch (ArgumentException)
+            catch (HostMismatchException)
             {
                 Assert.DoesNotContain(Enumerable.Range(1, x.Nodes), n => Holds(x.Memory, x.VmMemory, n));
                 return;

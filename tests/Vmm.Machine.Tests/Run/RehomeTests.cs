@@ -57,7 +57,7 @@ public sealed class RehomeTests
             File.WriteAllBytes(disk, new byte[32 << 20]);
             using Terminal terminal = new();
             VmSpec follows = GuestSpec("blk") with { Numa = new NumaSpec { Auto = true }, Disks = [new DiskSpec { Path = disk, Vnode = 9 }] };
-            Assert.Contains("a device names vnode 9, and the topology that follows this host has 1 (0-0)", Assert.Throws<ArgumentException>(() => VirtualMachine.Create(follows, terminal)).Message, StringComparison.Ordinal);
+            Assert.Contains("a device names vnode 9, and the topology that follows this host has 1 (0-0)", Assert.Throws<HostMismatchException>(() => VirtualMachine.Create(follows, terminal)).Message, StringComparison.Ordinal);
             VmSpec spec = TwoVnodes("blk", "poll=1") with { Disks = [new DiskSpec { Path = disk, Vnode = 1 }] };
             using VirtualMachine machine = VirtualMachine.Create(spec, terminal);
             Thread run = Start(machine, out Func<RunResult> result);
@@ -81,8 +81,8 @@ public sealed class RehomeTests
         using Terminal terminal = new();
         VmSpec spec = TwoVnodes("dirty", "mib=8 base=33554432 seconds=1 tsc_khz=2500000");
         spec = spec with { Numa = spec.Numa! with { Vnodes = [spec.Numa.Vnodes[0] with { HostNodes = [60] }, spec.Numa.Vnodes[1]] } };
-        Assert.Contains("vnode 0 names host node 60, which does not exist", Assert.Throws<ArgumentException>(() => VirtualMachine.Create(spec, terminal)).Message, StringComparison.Ordinal);
-        Assert.Contains("numa: {fit: best}", Assert.Throws<ArgumentException>(() => VirtualMachine.Create(spec, terminal)).Message, StringComparison.Ordinal);
+        Assert.Contains("vnode 0 names host node 60, which does not exist", Assert.Throws<HostMismatchException>(() => VirtualMachine.Create(spec, terminal)).Message, StringComparison.Ordinal);
+        Assert.Contains("numa: {fit: best}", Assert.Throws<HostMismatchException>(() => VirtualMachine.Create(spec, terminal)).Message, StringComparison.Ordinal);
         List<string> notes = [];
         using VirtualMachine machine = VirtualMachine.Create(spec with { Numa = spec.Numa with { Fit = FitWish.Best } }, terminal, notes.Add);
         Assert.Equal(FitOutcome.Moved, machine.Fit!.Vnodes[0].Outcome);
