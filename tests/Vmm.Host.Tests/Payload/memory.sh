@@ -34,9 +34,9 @@ for round in 1 2; do
     goes_on 1 120
 done
 
-# It holds all its memory but a little: not everything can be given back.
+# It holds all its memory but 256 MiB, half of what is asked back: not everything can be given back. (With 128 MiB left the guest had too little to fork.)
 vmmctl vm memory m --vnode 1 --size 1GiB --timeout 300 >/dev/null || failed "it does not grow again"
-tell "hold 128" holds 180
+tell "hold 256" holds 180
 began=$(date +%s%N)
 vmmctl vm memory m --vnode 1 --size 512MiB --timeout 10 >/tmp/shrink 2>&1
 status=$?
