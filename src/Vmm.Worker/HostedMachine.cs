@@ -171,11 +171,13 @@ internal sealed partial class HostedMachine : IDisposable
             foreach (VnodeMemoryState vnode in _machine.VnodeStates)
             {
                 ulong stuck = vnode.Present > vnode.Asked ? vnode.Present - vnode.Asked : 0;
-                vnodes.Add(new VnodeMemoryInfo(vnode.Vnode, vnode.Least, vnode.Most, vnode.Asked, vnode.Present, stuck, vnode.Driven, vnode.Block, vnode.Below));
+                vnodes.Add(new VnodeMemoryInfo(vnode.Vnode, vnode.Least, vnode.Most, vnode.Asked, vnode.Present, stuck, vnode.Driven, vnode.Block, vnode.Below, vnode.HeldBack));
             }
 
             BalloonInfo? balloon = _machine.Balloon?.Info();
-            return new VmMemory(vnodes, balloon is null ? null : new BalloonMemoryInfo(balloon.TargetBytes, balloon.ActualBytes, balloon.HeldBytes, balloon.Guest?.FreeBytes, balloon.Guest?.AvailableBytes, balloon.Guest?.TotalBytes));
+            _machine.Balloon?.RequestStatistics(); // for who asks next
+            return new VmMemory(vnodes, balloon is null ? null : new BalloonMemoryInfo(balloon.TargetBytes, balloon.ActualBytes, balloon.HeldBytes, balloon.Guest?.FreeBytes, balloon.Guest?.AvailableBytes, balloon.Guest?.TotalBytes,
+                balloon.Guest is { } said ? Math.Max(0, (long)(DateTimeOffset.UtcNow - said.At).TotalMilliseconds) : null));
         }
     }
 
@@ -197,7 +199,7 @@ internal sealed partial class HostedMachine : IDisposable
 
             if (wish.Bytes is { } bytes)
             {
-                _machine.SetVnodeMemory(wish.Vnode ?? 0, new ByteSize(bytes));
+                _machine.SetVnodeMemory(wish.Vnode ?? 0, new ByteSize(bytes), wish.Force == true);
             }
 
             if (wish.BalloonBytes is { } balloon)

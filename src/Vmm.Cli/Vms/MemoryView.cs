@@ -16,9 +16,10 @@ internal static class MemoryView
     /// <param name="size">All memory it shall have; null to leave it.</param>
     /// <param name="auto">The balancer decides about the vnode again.</param>
     /// <param name="balloon">Size the balloon shall have; null to leave it.</param>
+    /// <param name="force">The guest is asked for all of it at once, whatever it has left.</param>
     /// <param name="timeout">Seconds to wait for the guest.</param>
     /// <param name="cancellation">Ends the waiting.</param>
-    internal static async Task<int> RunAsync(DaemonSession session, string name, int vnode, string? size, bool auto, string? balloon, int timeout, CancellationToken cancellation)
+    internal static async Task<int> RunAsync(DaemonSession session, string name, int vnode, string? size, bool auto, string? balloon, bool force, int timeout, CancellationToken cancellation)
     {
         ulong? bytes = Bytes(size, "--size"), balloonBytes = Bytes(balloon, "--balloon");
         if (timeout is < 0 or > 600)
@@ -31,9 +32,14 @@ internal static class MemoryView
             throw new UsageException("vm memory: give either --size or --auto");
         }
 
+        if (force && bytes is null)
+        {
+            throw new UsageException("vm memory: --force is about a --size");
+        }
+
         bool change = bytes is not null || balloonBytes is not null || auto;
         VmMemory memory = change
-            ? await session.Client.ChangeMemoryAsync(name, new MemoryWish(vnode, bytes, balloonBytes, auto ? true : null), TimeSpan.FromSeconds(timeout), cancellation).ConfigureAwait(false)
+            ? await session.Client.ChangeMemoryAsync(name, new MemoryWish(vnode, bytes, balloonBytes, auto ? true : null, force ? true : null), TimeSpan.FromSeconds(timeout), cancellation).ConfigureAwait(false)
             : await session.Client.MemoryAsync(name, cancellation).ConfigureAwait(false);
         if (session.IsJson)
         {
@@ -63,10 +69,15 @@ internal static class MemoryView
         }
 
         session.Table(table);
+        foreach (VnodeMemoryInfo info in memory.Vnodes.Where(v => v.HeldBackBytes > 0))
+        {
+            session.Out.WriteLine($"vnode {Number(info.Vnode)}: not yet asked for {Size(info.HeldBackBytes)} of it: the guest {(memory.Balloon?.AvailableBytes is { } left ? $"has {Size(left)} available, " : "")}would have too little left (--force asks all the same)");
+        }
+
         if (memory.Balloon is { } balloon)
         {
             string below = memory.Vnodes is [{ BelowBytes: > 0 } vnode] ? $" (to bring vnode {vnode.Vnode} below {Size(vnode.LeastBytes)})" : "";
-            session.Out.WriteLine($"balloon: asked {Size(balloon.TargetBytes)}{below}, has {Size(balloon.ActualBytes)}{(balloon.FreeBytes is { } free ? $"; guest free {Size(free)}" : "")}");
+            session.Out.WriteLine($"balloon: asked {Size(balloon.TargetBytes)}{below}, has {Size(balloon.ActualBytes)}{(balloon.FreeBytes is { } free ? $"; guest free {Size(free)}{(balloon.SaidMsAgo >= 10_000 ? $" ({balloon.SaidMsAgo / 1000} s ago)" : "")}" : "")}");
         }
     }
 

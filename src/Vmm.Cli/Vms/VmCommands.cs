@@ -65,8 +65,9 @@ internal static class VmCommands
         Option<string?> balloon = new("--balloon") { Description = "Size the balloon shall have", HelpName = "size" };
         Option<int> timeout = new("--timeout") { Description = "Seconds to wait for the guest", DefaultValueFactory = _ => 30, HelpName = "seconds" };
         Option<bool> auto = new("--auto") { Description = "Let the balancer decide about the vnode again" };
-        vm.Add("memory", "Memory of each vnode; with --size or --balloon, change it while the VM runs", [name, vnode, size, auto, balloon, timeout], (session, parsed, cancellation) =>
-            MemoryView.RunAsync(session, parsed.GetValue(name)!, parsed.GetValue(vnode), parsed.GetValue(size), parsed.GetValue(auto), parsed.GetValue(balloon), parsed.GetValue(timeout), cancellation));
+        Option<bool> insist = new("--force") { Description = "Ask for all of it at once; without it a guest is not asked for what would leave it too little" };
+        vm.Add("memory", "Memory of each vnode; with --size or --balloon, change it while the VM runs", [name, vnode, size, auto, balloon, insist, timeout], (session, parsed, cancellation) =>
+            MemoryView.RunAsync(session, parsed.GetValue(name)!, parsed.GetValue(vnode), parsed.GetValue(size), parsed.GetValue(auto), parsed.GetValue(balloon), parsed.GetValue(insist), parsed.GetValue(timeout), cancellation));
         vm.Add("numa", "Where a running VM lies on its host: memory per host node, threads and their CPUs", [name], (session, parsed, cancellation) =>
             NumaView.ShowAsync(session, parsed.GetValue(name)!, cancellation));
         Option<int> moved = new("--vnode") { Description = "Which vnode", HelpName = "K", Required = true };

@@ -5,7 +5,8 @@ namespace Vmm.Contracts.Control;
 /// <param name="Bytes">All memory the vnode shall have.</param>
 /// <param name="BalloonBytes">Size the balloon shall have.</param>
 /// <param name="Auto">True: from now on vmmd's balancer decides about the vnode again, as before somebody gave it a size. Not for workers.</param>
-public sealed record MemoryWish(int? Vnode = null, ulong? Bytes = null, ulong? BalloonBytes = null, bool? Auto = null);
+/// <param name="Force">True: the guest is asked for all of it at once, whatever it has left for itself.</param>
+public sealed record MemoryWish(int? Vnode = null, ulong? Bytes = null, ulong? BalloonBytes = null, bool? Auto = null, bool? Force = null);
 
 /// <summary>The memory of a running VM.</summary>
 /// <param name="Vnodes">One entry per vnode.</param>
@@ -41,7 +42,8 @@ public sealed record VmMemory(IReadOnlyList<VnodeMemoryInfo> Vnodes, BalloonMemo
 /// <param name="Driven">A virtio-mem driver of the guest is at work; false before it is loaded, or when the size is fixed.</param>
 /// <param name="BlockBytes">It grows and shrinks by multiples of this.</param>
 /// <param name="BelowBytes">How far the balloon is asked to bring it below <paramref name="LeastBytes"/>; part of what was asked.</param>
-public sealed record VnodeMemoryInfo(int Vnode, ulong LeastBytes, ulong MostBytes, ulong AskedBytes, ulong PresentBytes, ulong StuckBytes, bool Driven, ulong BlockBytes = 2 << 20, ulong BelowBytes = 0);
+/// <param name="HeldBackBytes">Of <paramref name="StuckBytes"/>: what the guest has not been asked for yet, because by its own account too little would be left for it.</param>
+public sealed record VnodeMemoryInfo(int Vnode, ulong LeastBytes, ulong MostBytes, ulong AskedBytes, ulong PresentBytes, ulong StuckBytes, bool Driven, ulong BlockBytes = 2 << 20, ulong BelowBytes = 0, ulong HeldBackBytes = 0);
 
 /// <summary>The balloon of a VM.</summary>
 /// <param name="TargetBytes">The size it was asked to have.</param>
@@ -50,4 +52,5 @@ public sealed record VnodeMemoryInfo(int Vnode, ulong LeastBytes, ulong MostByte
 /// <param name="FreeBytes">Free memory of the guest, as its driver told last; null when it never did.</param>
 /// <param name="AvailableBytes">Memory its programs could get, as its driver told last; null when it never did.</param>
 /// <param name="TotalBytes">All memory the guest counts; null when it never did.</param>
-public sealed record BalloonMemoryInfo(ulong TargetBytes, ulong ActualBytes, ulong HeldBytes, ulong? FreeBytes, ulong? AvailableBytes, ulong? TotalBytes);
+/// <param name="SaidMsAgo">How long ago the driver told, milliseconds; null when it never did.</param>
+public sealed record BalloonMemoryInfo(ulong TargetBytes, ulong ActualBytes, ulong HeldBytes, ulong? FreeBytes, ulong? AvailableBytes, ulong? TotalBytes, long? SaidMsAgo = null);

@@ -273,7 +273,19 @@ public sealed partial class ManagedVm : IDisposable
 
     internal Task LimitAsync(LimitsBody limits, CancellationToken cancellation) => Call(() => Alive().LimitAsync(limits, cancellation));
 
-    internal Task<VmMemory> MemoryAsync(CancellationToken cancellation) => Call(() => Alive().MemoryAsync(null, cancellation));
+    /// <summary>What the guest says of its memory is as new as its last answer: one that is old is asked for again, and waited for a moment.</summary>
+    internal async Task<VmMemory> MemoryAsync(CancellationToken cancellation)
+    {
+        IWorker worker = Alive();
+        VmMemory memory = await Call(() => worker.MemoryAsync(null, cancellation)).ConfigureAwait(false);
+        for (int i = 0; i < 4 && memory.Balloon is { SaidMsAgo: > 1000 }; i++)
+        {
+            await Task.Delay(50, cancellation).ConfigureAwait(false);
+            memory = await Call(() => worker.MemoryAsync(null, cancellation)).ConfigureAwait(false);
+        }
+
+        return memory;
+    }
 
     /// <summary>Passes a wish on and waits until the guest fulfilled it, or the time is over: the answer says how far it came.</summary>
     internal async Task<VmMemory> ChangeMemoryAsync(MemoryWish wish, TimeSpan patience, CancellationToken cancellation)

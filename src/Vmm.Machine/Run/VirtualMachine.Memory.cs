@@ -9,6 +9,7 @@ namespace Vmm.Machine.Run;
 public sealed partial class VirtualMachine
 {
     private readonly List<VnodeDevice> _memoryDevices = [];
+    private MemoryPacer? _pacer; // null without memory devices
 
     private bool HasHotMemory
     {
@@ -36,10 +37,12 @@ public sealed partial class VirtualMachine
             VnodeMemoryState[] states = new VnodeMemoryState[vnodes.Count];
             for (int i = 0; i < states.Length; i++)
             {
-                VirtioMemInfo info = MemoryDevice(i)?.Info ?? default;
+                VirtioMem? device = MemoryDevice(i);
+                VirtioMemInfo info = device?.Info ?? default;
+                (ulong hot, ulong heldBack) = device is null ? default : _pacer!.StateOf(device);
                 (ulong asked, ulong taken) = BalloonReachesBelow ? Below() : default;
-                ByteSize most = vnodes[i].BootMemory + info.Length, wanted = vnodes[i].BootMemory + info.Requested, present = vnodes[i].BootMemory + info.Plugged;
-                states[i] = new VnodeMemoryState(i, vnodes[i].BootMemory, most, new ByteSize(wanted - asked), new ByteSize(present - Math.Min(taken, present)), info.Driven) { Block = vnodes[i].HotBlock, Below = new ByteSize(asked) };
+                ByteSize most = vnodes[i].BootMemory + info.Length, wanted = new(vnodes[i].BootMemory + hot), present = vnodes[i].BootMemory + info.Plugged;
+                states[i] = new VnodeMemoryState(i, vnodes[i].BootMemory, most, new ByteSize(wanted - asked), new ByteSize(present - Math.Min(taken, present)), info.Driven) { Block = vnodes[i].HotBlock, Below = new ByteSize(asked), HeldBack = new ByteSize(heldBack) };
             }
 
             return states;
@@ -49,12 +52,13 @@ public sealed partial class VirtualMachine
     /// <summary>
     /// Asks the guest to have this much memory in a vnode. It answers at once: growing and shrinking is the guest's work and takes its time,
     /// <see cref="VnodeStates"/> tells how far it is. Below what the vnode cannot give back otherwise the balloon is asked, when the VM has one and a single
-    /// vnode. Any thread.
+    /// vnode. Of what the guest cannot spare by its own account it is asked later, when it can (<see cref="ShrinkPace"/>). Any thread.
     /// </summary>
     /// <param name="vnode">Number of the vnode.</param>
     /// <param name="size">All memory of the vnode.</param>
+    /// <param name="force">Ask for all of it at once, whatever the guest has left.</param>
     /// <exception cref="VnodeMemoryException">No such vnode, or it cannot have that much or that little.</exception>
-    public void SetVnodeMemory(int vnode, ByteSize size)
+    public void SetVnodeMemory(int vnode, ByteSize size, bool force = false)
     {
         IReadOnlyList<VnodeSpec> vnodes = _spec.EffectiveVnodes;
         if (vnode < 0 || vnode >= vnodes.Count)
@@ -76,7 +80,11 @@ public sealed partial class VirtualMachine
                 : $"vnode {vnode} grows in blocks of {block} from {spec.BootMemory}: {size} is between two of them");
         }
 
-        MemoryDevice(vnode)?.SetRequested(new ByteSize(size < spec.BootMemory ? 0 : size - spec.BootMemory));
+        if (MemoryDevice(vnode) is { } device)
+        {
+            _pacer!.Wish(device, size < spec.BootMemory ? 0 : size - spec.BootMemory, force);
+        }
+
         SetBelow(spec, size);
     }
 
@@ -162,6 +170,7 @@ public sealed partial class VirtualMachine
                 },
                 hot.Add(backing, extent.Start, vnode.HotBlock));
             _memoryDevices.Add(new VnodeDevice(extent.Vnode, device));
+            (_pacer ??= new MemoryPacer(() => Balloon)).Add(device);
             slots.Attach($"mem{extent.Vnode}", device, _spec.VirtioTransport);
         }
     }
@@ -189,6 +198,9 @@ public readonly record struct VnodeMemoryState(int Vnode, ByteSize Least, ByteSi
 
     /// <summary>How far the balloon is asked to bring it below <see cref="Least"/>: part of <see cref="Asked"/>.</summary>
     public ByteSize Below { get; init; }
+
+    /// <summary>Of what it is to give back: what the guest has not been asked for yet, because too little would be left for it.</summary>
+    public ByteSize HeldBack { get; init; }
 }
 
 /// <summary>A vnode cannot have the memory that was asked for, whatever the guest does.</summary>

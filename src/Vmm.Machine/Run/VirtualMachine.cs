@@ -203,6 +203,7 @@ public sealed partial class VirtualMachine : IDisposable
 
         _disposed = true;
         _end.Decide(new RunResult(RunOutcome.Stopped));
+        _pacer?.Dispose();
         StopVcpus();
         for (int i = _owned.Count - 1; i >= 0; i--)
         {

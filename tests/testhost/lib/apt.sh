@@ -12,3 +12,8 @@ apt_options() {
         -o "Dir::Etc::SourceList=$work/apt/sources.list" -o Dir::Etc::SourceParts=- -o APT::Sandbox::User=root
         -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false)
 }
+
+# apt_also WORK SUITE: packages of a further suite, too.
+apt_also() {
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(debian_mirror) $2 main" >>"$1/apt/sources.list"
+}

@@ -35,7 +35,7 @@ machine_arguments() {
         -device "intel-iommu,intremap=on,caching-mode=on"
         -display none -vga none -no-reboot -nodefaults -net none
         -kernel "$image/vmlinuz" -initrd "$image/initrd.img"
-        -append "console=ttyS0 panic=-1 oops=panic intel_iommu=on iommu=pt mitigations=off quiet"
+        -append "console=ttyS0 panic=-1 oops=panic intel_iommu=on iommu=pt mitigations=off loglevel=5"
         -drive "file=$image/host.img,if=virtio,format=raw,snapshot=on"
         -drive "file=$work/job.img,if=virtio,format=raw,cache=unsafe"
         -device "pcie-root-port,id=rp,slot=1" -device "nvme-subsys,id=sub0"

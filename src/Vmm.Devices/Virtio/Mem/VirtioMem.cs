@@ -70,6 +70,9 @@ public sealed class VirtioMem : VirtioDevice
     /// <inheritdoc/>
     public override int ConfigLength => ConfigBytes;
 
+    /// <summary>What is plugged and unplugged at once.</summary>
+    public ByteSize BlockSize => _options.BlockSize;
+
     /// <summary>Raised when the guest plugged or unplugged something; any thread.</summary>
     public event EventHandler? Changed;
 
