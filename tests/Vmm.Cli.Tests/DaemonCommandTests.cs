@@ -285,6 +285,24 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
     }
 
     [Fact]
+    public void All_that_run_are_stopped_at_once_paused_ones_too()
+    {
+        Create();
+        Assert.Equal(0, Execute("vm", "stop", "--all"));
+        Assert.Equal("no VM runs\n", _out.ToString());
+        Assert.Equal(0, Execute("vm", "start", "web1"));
+        Assert.Equal(0, Execute("vm", "pause", "web1"));
+        FakeWorker worker = _workers.Alive.Values.Single();
+        Assert.Equal(0, Execute("vm", "stop", "--all", "--graceful", "--timeout", "1"));
+        Assert.Equal((1, "web1 is stopped\n"), (worker.PowerButtonPresses, _out.ToString()));
+        Assert.Equal(0, Execute("vm", "start", "web1"));
+        Assert.Equal(0, Execute("-o", "json", "vm", "stop", "--all"));
+        Assert.Contains("\"state\":\"stopped\"", _out.ToString().Replace(" ", "", StringComparison.Ordinal), StringComparison.OrdinalIgnoreCase);
+        Assert.Equal(2, Execute("vm", "stop", "web1", "--all"));
+        Assert.Equal(2, Execute("vm", "stop"));
+    }
+
+    [Fact]
     public void A_disk_is_made_by_a_job_listed_and_deleted()
     {
         Assert.Equal(0, Execute("disk", "create", "data.img", "--size", "8MiB", "--wait", "30"));

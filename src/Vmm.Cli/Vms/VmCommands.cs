@@ -28,9 +28,15 @@ internal static class VmCommands
         vm.Add("start", "Start a VM", [name], (session, parsed, cancellation) => VmVerbs.DoAsync(session, parsed.GetValue(name)!, "start", cancellation));
         Option<bool> graceful = new("--graceful") { Description = "Press the power button first, and pull the plug only when the guest is not off in time" };
         Option<int> patience = new("--timeout") { Description = "How long the guest has, with --graceful", DefaultValueFactory = _ => 60, HelpName = "seconds" };
-        vm.Add("stop", "Pull the plug; with --graceful ask the guest first", [name, graceful, patience], (session, parsed, cancellation) => parsed.GetValue(graceful)
-            ? VmVerbs.StopAsync(session, parsed.GetValue(name)!, parsed.GetValue(patience), cancellation)
-            : VmVerbs.DoAsync(session, parsed.GetValue(name)!, "stop", cancellation));
+        Option<bool> all = new("--all") { Description = "All VMs that run, at once" };
+        vm.Add("stop", "Pull the plug; with --graceful ask the guest first", [anyName, all, graceful, patience], (session, parsed, cancellation) =>
+            (parsed.GetValue(anyName), parsed.GetValue(all), parsed.GetValue(graceful)) switch
+            {
+                (null, true, var ask) => VmVerbs.StopAllAsync(session, ask ? parsed.GetValue(patience) : null, cancellation),
+                ({ } one, false, true) => VmVerbs.StopAsync(session, one, parsed.GetValue(patience), cancellation),
+                ({ } one, false, false) => VmVerbs.DoAsync(session, one, "stop", cancellation),
+                _ => throw new UsageException("vm stop: give the name of a VM, or --all"),
+            });
         vm.Add("power-button", "Press the power button; the guest decides what it does", [name, waitOff], (session, parsed, cancellation) =>
             VmVerbs.PressAsync(session, parsed.GetValue(name)!, WaitOption.Read(parsed, waitOff), cancellation));
         vm.Add("pause", "Stop the vCPUs between two instructions", [name], (session, parsed, cancellation) => VmVerbs.DoAsync(session, parsed.GetValue(name)!, "pause", cancellation));

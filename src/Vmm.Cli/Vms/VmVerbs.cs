@@ -80,14 +80,79 @@ internal static class VmVerbs
     /// <summary>Asks the guest to power off, gives it some seconds, then pulls the plug.</summary>
     internal static async Task<int> StopAsync(DaemonSession session, string name, int seconds, CancellationToken cancellation)
     {
-        if (seconds is < 0 or > 600)
-        {
-            throw new UsageException($"--timeout {seconds}: expected 0 to 600 seconds");
-        }
-
-        VmInfo vm = await session.Client.StopAsync(name, TimeSpan.FromSeconds(seconds), cancellation).ConfigureAwait(false);
+        VmInfo vm = await session.Client.StopAsync(name, Patience(seconds), cancellation).ConfigureAwait(false);
         return Done(session, vm, "is " + Word(vm.State));
     }
+
+    /// <summary>Stops every VM that runs or is about to, all at the same time. What fails for one does not keep the others.</summary>
+    /// <param name="session">Where to ask.</param>
+    /// <param name="seconds">How long each guest has to power off; null pulls the plugs at once.</param>
+    /// <param name="cancellation">Ends the waiting.</param>
+    internal static async Task<int> StopAllAsync(DaemonSession session, int? seconds, CancellationToken cancellation)
+    {
+        TimeSpan? patience = seconds is { } given ? Patience(given) : null;
+        List<VmInfo> stopped = [];
+        bool failed = false;
+        List<Task<(string Name, VmInfo? Vm, string? Problem)>> open = [.. (await session.Client.ListAsync(cancellation).ConfigureAwait(false)).Vms
+            .Where(vm => vm.State is not (VmState.Defined or VmState.Stopped or VmState.Failed) || vm.NextStart is not null)
+            .Select(vm => StopOneAsync(session, vm, patience, cancellation))];
+        if (open.Count == 0 && !session.IsJson)
+        {
+            await session.Out.WriteLineAsync("no VM runs").ConfigureAwait(false);
+        }
+
+        while (open.Count > 0)
+        {
+            Task<(string Name, VmInfo? Vm, string? Problem)> next = await Task.WhenAny(open).ConfigureAwait(false);
+            open.Remove(next);
+            (string name, VmInfo? vm, string? problem) = await next.ConfigureAwait(false);
+            if (vm is null)
+            {
+                session.Fail($"{name}: {problem}");
+                failed = true;
+            }
+            else if (session.IsJson)
+            {
+                stopped.Add(vm);
+            }
+            else
+            {
+                await session.Out.WriteLineAsync($"{vm.Name} is {Word(vm.State)}{(open.Count > 0 ? $"; {open.Count} to go" : "")}").ConfigureAwait(false);
+            }
+        }
+
+        if (session.IsJson)
+        {
+            session.Json(new VmList(stopped), RestJson.Default.VmList);
+        }
+
+        return failed ? ExitCodes.Failed : ExitCodes.Done;
+    }
+
+    private static async Task<(string Name, VmInfo? Vm, string? Problem)> StopOneAsync(DaemonSession session, VmInfo vm, TimeSpan? patience, CancellationToken cancellation)
+    {
+        try
+        {
+            if (patience is not { } wait)
+            {
+                return (vm.Name, await session.Client.DoAsync(vm.Name, "stop", cancellation).ConfigureAwait(false), null);
+            }
+
+            if (vm.State == VmState.Paused)
+            {
+                await session.Client.DoAsync(vm.Name, "resume", cancellation).ConfigureAwait(false); // it cannot power off while it stands still
+            }
+
+            return (vm.Name, await session.Client.StopAsync(vm.Name, wait, cancellation).ConfigureAwait(false), null);
+        }
+        catch (VmmApiException e)
+        {
+            return (vm.Name, null, e.Message);
+        }
+    }
+
+    private static TimeSpan Patience(int seconds) =>
+        seconds is >= 0 and <= 600 ? TimeSpan.FromSeconds(seconds) : throw new UsageException($"--timeout {seconds}: expected 0 to 600 seconds");
 
     /// <summary>Presses the button and, when asked to, waits for the guest to have powered off.</summary>
     internal static async Task<int> PressAsync(DaemonSession session, string name, TimeSpan? wait, CancellationToken cancellation)

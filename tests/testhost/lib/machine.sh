@@ -31,7 +31,7 @@ END
 machine_arguments() {
     local work=$1 image=$2 nodes=$3 share=$((${4%G} * 1024 / $3)) shell=$5 node other name
     machine=(
-        -M "q35,kernel-irqchip=split" -accel "tcg,thread=multi" -cpu "max,+svm,+npt,-xsave" -smp "$nodes" -m "$((share * nodes))M"
+        -M "q35,kernel-irqchip=split" -accel "tcg,thread=multi" -cpu "max,+svm,+npt,-xsave,-la57" -smp "$nodes" -m "$((share * nodes))M"
         -device "intel-iommu,intremap=on,caching-mode=on"
         -display none -vga none -no-reboot -nodefaults -net none
         -kernel "$image/vmlinuz" -initrd "$image/initrd.img"

@@ -33,17 +33,25 @@ runs() { # VM, worker: the VM runs and is still that process
     [[ $shown =~ \"state\":\ *\"Running\" && $shown =~ \"workerProcessId\":\ *$2[,}] ]] || failed "$1 does not run in worker $2: $shown"
     kill -0 "$2" || failed "worker $2 is gone"
 }
+# host_goes_down SECONDS: what vmm-guests does then, told so by a systemctl that claims it.
+host_goes_down() {
+    mkdir -p /tmp/down.d
+    printf '#!/bin/sh\ncase "$1" in is-system-running) echo stopping ;; *) exec /usr/bin/systemctl "$@" ;; esac\n' >/tmp/down.d/systemctl
+    chmod 755 /tmp/down.d/systemctl
+    PATH=/tmp/down.d:$PATH VMM_GUESTS_TIMEOUT=$1 sh -c "$(sed -n 's/^ExecStop=//p' /usr/lib/systemd/system/vmm-guests.service)" >/tmp/down 2>&1 || failed "vmm-guests: $(cat /tmp/down)"
+}
 export DEBIAN_FRONTEND=noninteractive
 
 # Installed: the socket is there, the daemon waits for its first request.
 find /etc /usr /var /run -xdev \( -path /var/lib/dpkg -o -path /var/log -o -path /var/cache \) -prune -o \( -name 'vmm*' -o -path '*/vmm/*' \) -print >/tmp/before
 dpkg -i $here/vmm_*.deb >/tmp/dpkg.log 2>&1 || failed "dpkg -i: $(tail -5 /tmp/dpkg.log)"
-for unit in vmmd.socket vmmd.service; do systemctl is-enabled --quiet $unit || failed "$unit is not enabled"; done
+for unit in vmmd.socket vmmd.service vmm-guests.service; do systemctl is-enabled --quiet $unit || failed "$unit is not enabled"; done
 is ActiveState active vmmd.socket || failed "vmmd.socket is $(property ActiveState vmmd.socket)"
+is ActiveState active vmm-guests.service || failed "vmm-guests is $(property ActiveState vmm-guests.service)"
 is ActiveState inactive || failed "vmmd is $(property ActiveState) before anybody asked"
 [ "$(stat -c '%U:%G %a' /run/vmm/vmmd.sock)" = "root:vmm 660" ] || failed "the socket is $(stat -c '%U:%G %a' /run/vmm/vmmd.sock)"
 ok "installed: the socket listens, the daemon waits"
-complaints=$(systemd-analyze verify --man=no vmmd.service vmmd.socket 2>&1 | grep -i vmm)
+complaints=$(systemd-analyze verify --man=no vmmd.service vmmd.socket vmm-guests.service 2>&1 | grep -i vmm)
 [ -z "$complaints" ] || failed "systemd-analyze verify: $complaints"
 # Exposure times ten, as --threshold wants it: 5.5 when this was written.
 systemd-analyze security --no-pager --threshold=56 vmmd.service >/tmp/security || failed "the unit is more exposed than it was: $(tail -3 /tmp/security)"
@@ -152,15 +160,24 @@ END
     console=$!
     vmmctl vm detach debian disk0 --timeout 60 || failed "detach the disk"
     within 30 grep -q 'GUEST disk gone, complaints: 0' /tmp/console || failed "the guest still has the disk, or complains"
-    vmmctl vm power-button debian --wait 120 || failed "debian does not heed its power button"
+    host_goes_down 120
+    grep -q '^debian is stopped' /tmp/down || failed "debian is not asked when the host goes down: $(cat /tmp/down)"
     kill $console 2>/dev/null
     vmmctl vm show debian | grep -q PowerOff || failed "$(vmmctl vm show debian; vmmctl vm logs debian)"
     vmmctl vm delete debian || failed "delete debian"
-    ok "a stock Debian guest: ping over a tap, a disk came, was verified and went, a restart of the daemon, powered off by its button"
+    ok "a stock Debian guest: ping over a tap, a disk came, was verified and went, a restart of the daemon, powered off by its button when the host went down"
+    vmmctl vm start idle || failed "idle does not start again"
+    worker=$(worker_of idle)
 fi
 
+# The guests when the host goes down, and when it does not.
+systemctl stop vmm-guests || failed "stop vmm-guests"
+runs idle "$worker"
+host_goes_down 2
+grep -q '^idle is stopped' /tmp/down || failed "idle runs when the host has gone down: $(cat /tmp/down)"
+ok "vmm-guests: a guest goes on when the unit is stopped, and ends when the host goes down"
+
 # Gone.
-vmmctl vm stop idle || failed "stop idle"
 vmmctl vm delete idle || failed "delete idle"
 within 10 eval '! kill -0 '"$worker"' 2>/dev/null' || failed "worker $worker is left"
 apt-get purge -y -q vmm >/tmp/dpkg.log 2>&1 || failed "apt-get purge: $(tail -5 /tmp/dpkg.log)"
