@@ -50,7 +50,10 @@ fuzz: build
 
 soak: publish-tests
 	tests/soak
-	dotnet test tests/Vmm.Host.Tests -c $(CONFIG) --no-build -nologo --filter "Tier=long" --logger "console;verbosity=normal"
+	tests/testhost/cpu
+	tests/testhost/vhost
+	tests/testhost/systemd trixie-cloud
+	tests/testhost/service
 
 format:
 	dotnet format Vmm.sln --verify-no-changes --no-restore

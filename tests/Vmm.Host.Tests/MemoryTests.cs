@@ -1,7 +1,7 @@
 namespace Vmm.Host.Tests;
 
 /// <summary>Memory of a stock guest that grows and shrinks on two real host nodes; Payload/memory.sh checks every step.</summary>
-[Trait("Tier", "long")] // make soak
+[Trait("Tier", "host")]
 public sealed class MemoryTests
 {
     [Fact]

@@ -1,7 +1,7 @@
 namespace Vmm.Host.Tests;
 
 /// <summary>Vnodes of stock guests that move between real host nodes, by vmmd, while the guest walks its memory; the scripts in Payload check every step.</summary>
-[Trait("Tier", "long")] // make soak: a quarter of an hour on the emulated machine
+[Trait("Tier", "host")]
 public sealed class RehomeTests
 {
     [Fact]

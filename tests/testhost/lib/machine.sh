@@ -27,6 +27,8 @@ END
 
 # machine_arguments WORK IMAGE NODES MEMORY SHELL: fills the array `machine`.
 # No XSAVE: QEMU does not intercept XSETBV for a nested hypervisor, so KVM would tell its guests wrong state sizes (CPUID 0xD).
+# No five-level paging: a nested walk goes through every level of the one table for every level of the other.
+# Warnings are on the console: they come before the panic that is printed.
 # One CPU and an equal share of memory per node; an IOMMU with interrupt remapping; an NVMe drive with two VFs.
 machine_arguments() {
     local work=$1 image=$2 nodes=$3 share=$((${4%G} * 1024 / $3)) shell=$5 node other name
