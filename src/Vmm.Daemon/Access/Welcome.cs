@@ -8,6 +8,9 @@ internal sealed class Welcome : IDisposable
 {
     private static readonly TimeSpan s_most = TimeSpan.FromDays(40);
 
+    /// <summary>A timer may go off some milliseconds before its time; who is told that a token has expired must not find it good when asking again.</summary>
+    private static readonly TimeSpan s_slack = TimeSpan.FromMilliseconds(50);
+
     private readonly Principal _who;
     private readonly CancellationToken _revoked;
     private readonly CancellationTokenSource _source;
@@ -19,7 +22,7 @@ internal sealed class Welcome : IDisposable
         _source = CancellationTokenSource.CreateLinkedTokenSource(gone, _revoked);
         if (who.Expires is { } expires)
         {
-            TimeSpan left = expires - DateTimeOffset.UtcNow;
+            TimeSpan left = expires - DateTimeOffset.UtcNow + s_slack;
             _source.CancelAfter(left <= TimeSpan.Zero ? TimeSpan.Zero : left < s_most ? left : s_most);
         }
     }

@@ -25,7 +25,11 @@ within() { # seconds, command...: true once the command is
 }
 property() { systemctl show -P "$1" "${2:-vmmd.service}"; }
 is() { [ "$(property "$1" "${3:-vmmd.service}")" = "$2" ]; }
-main_pid_is_not() { is ActiveState active && ! is MainPID "$1"; }
+main_pid_is_not() { # asked at once: between two questions a daemon that hung may end, and has no process for a moment
+    local shown
+    shown=$(systemctl show -p ActiveState,MainPID vmmd.service)
+    [[ $shown == *ActiveState=active* && $shown =~ MainPID=([0-9]+) && ${BASH_REMATCH[1]} != 0 && ${BASH_REMATCH[1]} != "$1" ]]
+}
 worker_of() { vmmctl vm show "$1" -o json | sed -n 's/.*"workerProcessId": *\([0-9]*\).*/\1/p'; }
 runs() { # VM, worker: the VM runs and is still that process
     local shown
