@@ -35,7 +35,8 @@ internal sealed class TokenStore(VmInventory inventory)
     internal NewToken Create(string name, Role role, TimeSpan lifetime)
     {
         string text = Prefix + Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(32));
-        TokenRecord record = new(Guid.NewGuid().ToString(), name, role, SHA256.HashData(Encoding.UTF8.GetBytes(text)), DateTimeOffset.UtcNow + lifetime);
+        DateTimeOffset expires = DateTimeOffset.FromUnixTimeSeconds((DateTimeOffset.UtcNow + lifetime).ToUnixTimeSeconds()); // whole seconds, as the inventory keeps it
+        TokenRecord record = new(Guid.NewGuid().ToString(), name, role, SHA256.HashData(Encoding.UTF8.GetBytes(text)), expires);
         inventory.Add(record);
         return new NewToken(Describe(record), text);
     }
