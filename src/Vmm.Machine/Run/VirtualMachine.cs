@@ -28,6 +28,7 @@ public sealed partial class VirtualMachine : IDisposable
     private readonly MachineEnd _end = new();
     private readonly PauseGate _gate = new();
     private readonly Lock _stateLock = new();
+    private readonly Lock _runLock = new(); // held while it runs: nothing is freed beneath it
     private readonly IMachineResources _resources;
     private readonly AddressBus _ports = new("ports");
     private readonly AddressBus _mmio = new("MMIO");
@@ -163,7 +164,15 @@ public sealed partial class VirtualMachine : IDisposable
     /// <summary>As the other; calls <paramref name="started"/> once its state is <see cref="MachineState.Running"/>.</summary>
     public RunResult Run(Action? started, CancellationToken stop)
     {
-        ObjectDisposedException.ThrowIf(_disposed, this);
+        lock (_runLock)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            return RunToEnd(started, stop);
+        }
+    }
+
+    private RunResult RunToEnd(Action? started, CancellationToken stop)
+    {
         using CancellationTokenRegistration registration = stop.Register(() => _end.Decide(new RunResult(RunOutcome.Stopped)));
         lock (_stateLock)
         {
@@ -193,21 +202,24 @@ public sealed partial class VirtualMachine : IDisposable
         return result.Outcome is RunOutcome.TripleFault or RunOutcome.Failed ? result with { Report = CrashReport() } : result;
     }
 
-    /// <inheritdoc/>
+    /// <summary>Ends the guest, when it still runs, waits until <see cref="Run(Action?, CancellationToken)"/> has returned on its thread, and frees everything. Any thread.</summary>
     public void Dispose()
     {
-        if (_disposed)
-        {
-            return;
-        }
-
-        _disposed = true;
         _end.Decide(new RunResult(RunOutcome.Stopped));
-        _pacer?.Dispose();
-        StopVcpus();
-        for (int i = _owned.Count - 1; i >= 0; i--)
+        lock (_runLock)
         {
-            _owned[i].Dispose();
+            if (_disposed)
+            {
+                return;
+            }
+
+            _disposed = true;
+            _pacer?.Dispose();
+            StopVcpus();
+            for (int i = _owned.Count - 1; i >= 0; i--)
+            {
+                _owned[i].Dispose();
+            }
         }
     }
 

@@ -11,6 +11,44 @@ namespace Vmm.Machine.Tests.Run;
 public sealed class MicroGuestTests
 {
     [KvmFact]
+    public void A_machine_that_is_disposed_while_it_runs_ends_first()
+    {
+        // Busy processors: the thread of the run wakes later than the one that disposes.
+        using CancellationTokenSource over = new();
+        Thread[] busy = [.. Enumerable.Range(0, 2 * Environment.ProcessorCount).Select(_ => new Thread(() =>
+        {
+            while (!over.IsCancellationRequested)
+            {
+                Thread.SpinWait(1000);
+            }
+        }))];
+        Array.ForEach(busy, thread => thread.Start());
+        try
+        {
+            for (int i = 0; i < 40; i++)
+            {
+                using Terminal terminal = new();
+                VirtualMachine machine = VirtualMachine.Create(GuestKit.GuestSpec("idle"), terminal);
+                RunResult? ended = null;
+                Exception? fault = null;
+                using ManualResetEventSlim started = new();
+                Thread run = new(() => fault = Record.Exception(() => ended = machine.Run(started.Set, CancellationToken.None)));
+                run.Start();
+                started.Wait();
+                Thread.SpinWait(i * 20_000);
+                machine.Dispose();
+                Assert.True(run.Join(10_000));
+                machine.Dispose();
+                Assert.Equal((null, RunOutcome.Stopped), (fault, ended?.Outcome));
+            }
+        }
+        finally
+        {
+            over.Cancel();
+        }
+    }
+
+    [KvmFact]
     public void Hello_speaks_on_the_serial_port_and_chooses_its_exit_code()
     {
         (RunResult result, string said) = Run(new VmSpec { Memory = ByteSize.MiB(128) }, "hello");
