@@ -127,10 +127,13 @@ VMM_API intptr_t vmm_seccomp_compile(intptr_t builder, int32_t *err)
     return *err == 0 ? (intptr_t)program : -1;
 }
 
-/* Puts the filter on the calling thread, or on all threads; it stays on them and on what they start, and adds to those that are there. -ESRCH: a thread has a filter that the caller lacks. */
-VMM_API int32_t vmm_seccomp_load(intptr_t program, int32_t whole_process)
+/*
+ * Puts the filter on the calling thread, or on all threads; it stays on them and on what they start, and adds to those that are there. With logged the kernel's audit log
+ * tells of the calls that it refuses. -ESRCH: a thread has a filter that the caller lacks.
+ */
+VMM_API int32_t vmm_seccomp_load(intptr_t program, int32_t whole_process, int32_t logged)
 {
-    unsigned flags = whole_process ? SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_TSYNC_ESRCH | SECCOMP_FILTER_FLAG_LOG : 0;
+    unsigned flags = (whole_process ? SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_TSYNC_ESRCH : 0) | (logged ? SECCOMP_FILTER_FLAG_LOG : 0);
 
     /* Without it a filter needs CAP_SYS_ADMIN; TSYNC gives it to the other threads, too. */
     if (whole_process && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)

@@ -16,7 +16,7 @@ VMM_API intptr_t vmm_seccomp_create(uint32_t default_action, int32_t *err);
 VMM_API int32_t vmm_seccomp_add(intptr_t builder, const char *call, uint32_t action, const struct vmm_seccomp_test *tests, uint32_t count);
 VMM_API intptr_t vmm_seccomp_compile(intptr_t builder, int32_t *err);
 VMM_API void vmm_seccomp_discard(intptr_t builder);
-VMM_API int32_t vmm_seccomp_load(intptr_t program, int32_t whole_process);
+VMM_API int32_t vmm_seccomp_load(intptr_t program, int32_t whole_process, int32_t logged);
 VMM_API int32_t vmm_seccomp_length(intptr_t program);
 VMM_API int32_t vmm_seccomp_free(intptr_t program);
 

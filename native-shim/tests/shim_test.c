@@ -399,7 +399,7 @@ static void filters_refuse_on_every_thread_and_kill(void)
         pthread_t thread;
         void *refused = NULL;
         intptr_t program = compile_test_filter();
-        if (vmm_seccomp_load(program, 1) != 0 || pthread_create(&thread, NULL, sees_the_filter, NULL) != 0 || pthread_join(thread, &refused) != 0 || refused == NULL)
+        if (vmm_seccomp_load(program, 1, 1) != 0 || pthread_create(&thread, NULL, sees_the_filter, NULL) != 0 || pthread_join(thread, &refused) != 0 || refused == NULL)
             _exit(1);
         vmm_seccomp_free(program);
         syscall(SYS_getppid);

@@ -18,7 +18,7 @@ internal static partial class Native
     internal static partial void SeccompDiscard(nint builder);
 
     [LibraryImport(Shim, EntryPoint = "vmm_seccomp_load")]
-    internal static partial int SeccompLoad(SeccompFilter program, int wholeProcess);
+    internal static partial int SeccompLoad(SeccompFilter program, int wholeProcess, int logged);
 
     [LibraryImport(Shim, EntryPoint = "vmm_seccomp_length")]
     internal static partial int SeccompLength(SeccompFilter program);

@@ -88,11 +88,12 @@ public sealed class SeccompFilter : SafeHandleMinusOneIsInvalid
 
     /// <summary>Puts the calling thread under the filter, beside those it has.</summary>
     /// <exception cref="KernelException">Not permitted (no no_new_privs), or too many filters.</exception>
-    public void LoadOnThread() => KernelException.ThrowIfError(Native.SeccompLoad(this, 0), "seccomp");
+    public void LoadOnThread() => KernelException.ThrowIfError(Native.SeccompLoad(this, 0, 0), "seccomp");
 
     /// <summary>Puts every thread of the process under the filter, at once.</summary>
+    /// <param name="logged">The kernel's audit log tells of what it refuses.</param>
     /// <exception cref="KernelException">ESRCH: a thread has a filter that this one does not have.</exception>
-    public void LoadOnProcess() => KernelException.ThrowIfError(Native.SeccompLoad(this, 1), "seccomp for all threads");
+    public void LoadOnProcess(bool logged) => KernelException.ThrowIfError(Native.SeccompLoad(this, 1, logged ? 1 : 0), "seccomp for all threads");
 
     /// <inheritdoc/>
     protected override bool ReleaseHandle() => Native.SeccompFree(handle) == 0;

@@ -9,7 +9,7 @@ namespace Vmm.Worker.Confinement;
 /// </summary>
 internal sealed class ThreadFilters : IMachineThreads, IDisposable
 {
-    private readonly SeccompFilter _process, _vcpu, _io;
+    private readonly SeccompFilter _silent, _process, _vcpu, _io;
     private readonly Lock _one = new();
     private readonly SemaphoreSlim _asked = new(0), _answered = new(0);
     private readonly Thread _starter;
@@ -21,6 +21,7 @@ internal sealed class ThreadFilters : IMachineThreads, IDisposable
     /// <exception cref="KernelException">No libseccomp.</exception>
     internal ThreadFilters()
     {
+        _silent = SyscallSets.BuildSilent();
         _process = SyscallSets.BuildProcess(Environment.ProcessId);
         _vcpu = SyscallSets.BuildVcpu(Environment.ProcessId);
         _io = SyscallSets.BuildIo(Environment.ProcessId);
@@ -32,7 +33,8 @@ internal sealed class ThreadFilters : IMachineThreads, IDisposable
     /// <exception cref="KernelException">The kernel refused.</exception>
     internal void Enforce()
     {
-        _process.LoadOnProcess();
+        _silent.LoadOnProcess(logged: false);
+        _process.LoadOnProcess(logged: true);
         _inForce = true;
     }
 
@@ -69,6 +71,7 @@ internal sealed class ThreadFilters : IMachineThreads, IDisposable
         _starter.Join();
         _asked.Dispose();
         _answered.Dispose();
+        _silent.Dispose();
         _process.Dispose();
         _vcpu.Dispose();
         _io.Dispose();
