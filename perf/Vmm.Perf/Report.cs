@@ -16,7 +16,7 @@ internal sealed record Row(string What, string Unit, string PeerName, IReadOnlyL
     internal string Goal => (AtMost, AtLeast, OursAtMost) switch
     {
         _ when Ours.Count == 0 => "",
-        ({ } most, _, _) => Judge(Ratio <= most, Invariant($"ratio <= {most}")),
+        ({ } most, _, _) => Judge(Ratio <= most, Invariant($"ratio <= {most:0.##}")),
         (_, { } least, _) => Judge(Ratio >= least, Invariant($"ratio >= {least}")),
         (_, _, { } own) => Judge(Statistics.Median(Ours) <= own, Invariant($"<= {own} {Unit}")),
         _ => "",
