@@ -14,8 +14,7 @@ internal sealed class MemoryPacer : IDisposable
 
     private readonly List<Paced> _devices = [];
     private readonly Func<VirtioBalloon?> _balloon;
-    private readonly TimeProvider _clock;
-    private readonly long _begin;
+    private readonly long _begin = TimeProvider.System.GetTimestamp();
     private readonly Lock _gate = new();
     private BalloonStatistics? _said;
     private TimeSpan _saidAt = TimeSpan.MinValue;
@@ -24,12 +23,7 @@ internal sealed class MemoryPacer : IDisposable
 
     /// <summary>No devices yet.</summary>
     /// <param name="balloon">The balloon of the VM, whose guest tells what memory it has left; null when it has none.</param>
-    /// <param name="clock">For tests.</param>
-    internal MemoryPacer(Func<VirtioBalloon?> balloon, TimeProvider? clock = null)
-    {
-        (_balloon, _clock) = (balloon, clock ?? TimeProvider.System);
-        _begin = _clock.GetTimestamp();
-    }
+    internal MemoryPacer(Func<VirtioBalloon?> balloon) => _balloon = balloon;
 
     /// <summary>A device that asks for as much as it was made with.</summary>
     internal void Add(VirtioMem device)
@@ -74,7 +68,7 @@ internal sealed class MemoryPacer : IDisposable
         }
     }
 
-    private TimeSpan Now => _clock.GetElapsedTime(_begin);
+    private TimeSpan Now => TimeProvider.System.GetElapsedTime(_begin);
 
     private Paced Of(VirtioMem device)
     {
@@ -127,7 +121,7 @@ internal sealed class MemoryPacer : IDisposable
         }
 
         balloon.RequestStatistics();
-        _timer ??= _clock.CreateTimer(static pacer => ((MemoryPacer)pacer!).Tick(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        _timer ??= TimeProvider.System.CreateTimer(static pacer => ((MemoryPacer)pacer!).Tick(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         _timer.Change(calm ? Calm : Quick, Timeout.InfiniteTimeSpan);
     }
 

@@ -101,8 +101,16 @@ vmmctl vm stats a | grep -E '^net0 .*worker' || failed "the worker has not taken
 said /tmp/a.log "GUEST sshd" 120 || failed "a has no sshd"
 in_a true || failed "ssh"
 ok "ssh into a: $(in_a 'uname -r; . /etc/os-release; echo $PRETTY_NAME' | tr '\n' ' ')"
-in_a numactl -H || failed "numactl"
-in_a lscpu | grep -E '^(CPU\(s\)|NUMA|Socket|Core|Thread)'
+in_a numactl -H >/tmp/numactl || failed "numactl"
+in_a lscpu | grep -E '^(CPU\(s\)|NUMA|Socket|Core|Thread)' >/tmp/lscpu
+cat /tmp/numactl /tmp/lscpu
+for line in 'available: 2 nodes \(0-1\)' 'node 0 cpus: 0' 'node 1 cpus: 1' ' +0: +10 +21 *' ' +1: +21 +10 *'; do
+    grep -qxE "$line" /tmp/numactl || failed "numactl -H says nothing like '$line'"
+done
+for line in 'CPU\(s\): +2' 'NUMA node\(s\): +2' 'NUMA node0 CPU\(s\): +0' 'NUMA node1 CPU\(s\): +1' 'Socket\(s\): +2'; do
+    grep -qxE "$line" /tmp/lscpu || failed "lscpu says nothing like '$line'"
+done
+ok "numactl -H and lscpu of a say what its spec does"
 vmmctl vm attach a --disk $work/data.raw,serial=data || failed "attach a disk"
 vmmctl vm attach a --net tap=tapc || failed "attach a network device"
 vmmctl vm devices a
