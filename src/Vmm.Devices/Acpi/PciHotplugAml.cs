@@ -30,7 +30,7 @@ internal static class PciHotplugAml
                 .Method("_EJ0", 1, method => method.Store(bit, "HEJT")));
         }
 
-        // Cleared before they are told: what comes in between has an interrupt of its own.
+        // Cleared before they are told: what comes in between keeps the interrupt up, and the method runs again.
         bridge.SerializedMethod("HSCN", 0, method =>
         {
             method.LoadLocal(0, "HADD").StoreLocal(0, "HADD").LoadLocal(1, "HREM").StoreLocal(1, "HREM");
@@ -55,11 +55,14 @@ internal static class PciHotplugAml
             .ReturnArgument(3));
     }
 
-    /// <summary>A generic event device (5.6.9) whose interrupt says that the registers have news.</summary>
+    /// <summary>
+    /// A generic event device (5.6.9) whose interrupt says that the registers have news. It is a level: an edge before the OS unmasks the pin would be lost,
+    /// and with it a device that came between the OS's scan of the bus and its driver of this device.
+    /// </summary>
     internal static void Events(AmlWriter scope, uint gsi) => scope.Device("GED1", device => device
         .NameText("_HID", "ACPI0013")
         .Name("_UID", 1)
-        .NameResources("_CRS", new ResourceWriter().EdgeInterrupt(gsi).ToArray())
+        .NameResources("_CRS", new ResourceWriter().LevelInterrupt(gsi).ToArray())
         .Method("_EVT", 1, method => method.Call("\\_SB.PCI0.HSCN")));
 
     private static string SlotName(int slot) => "S" + (char)('0' + (slot / 10)) + (char)('0' + (slot % 10)) + "_";

@@ -1,4 +1,3 @@
-using Vmm.Devices.Bus;
 using Vmm.Devices.Pci;
 using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Blk;
@@ -15,8 +14,6 @@ public sealed partial class VirtualMachine
     private readonly Lock _devicesLock = new();
     private readonly List<Thread> _removals = [];
     private PciHotplugPorts? _hotplug;
-    private IInterruptLine? _hotplugLine;
-    private KvmInterrupts? _interrupts;
     private VirtioSlots? _slots;
     private Pluggable[] _devices = []; // replaced whole: read without the lock
     private int _disksEver, _netsEver;
@@ -82,8 +79,6 @@ public sealed partial class VirtualMachine
         Pluggable device = StartRemoval(name);
         try
         {
-            // The guest may have ejected it just now: then it is on its way out all the same.
-            _ = _hotplug!.AskRemoval(device.Slot!.Value);
             try
             {
                 return await device.Gone.WaitAsync(patience, cancellation).ConfigureAwait(false) ? RemovalOutcome.Removed : throw Ended();
@@ -113,7 +108,13 @@ public sealed partial class VirtualMachine
         if (taken)
         {
             Retire(slot, RemovalOutcome.Forced);
-            _hotplug.Changed(slot);
+            lock (_devicesLock)
+            {
+                if (!_over) // else its interrupt controller may be gone
+                {
+                    _hotplug.Changed(slot);
+                }
+            }
         }
 
         return !await device.Gone.ConfigureAwait(false) ? throw Ended() : taken ? RemovalOutcome.Forced : RemovalOutcome.Removed;
@@ -142,6 +143,8 @@ public sealed partial class VirtualMachine
 
             device.Awaited = true;
             device.Removing = true;
+            // The guest may have ejected it just now: then it is on its way out all the same.
+            _ = _hotplug!.AskRemoval(device.Slot.Value);
             return device;
         }
     }
@@ -180,6 +183,8 @@ public sealed partial class VirtualMachine
 
                 plugged = make(_slots.Bridge.Plug(function));
                 Volatile.Write(ref _devices, [.. _devices, plugged]);
+                // Together: whoever finds the device among the others may take its slot.
+                _hotplug!.Added(plugged.Slot!.Value);
             }
         }
         catch (Exception cause)
@@ -188,7 +193,6 @@ public sealed partial class VirtualMachine
             throw cause is InvalidOperationException ? new HotplugException(HotplugProblem.NoSlot, cause.Message) : cause;
         }
 
-        _hotplug!.Added(plugged.Slot!.Value);
         return plugged.Info;
     }
 
@@ -206,8 +210,7 @@ public sealed partial class VirtualMachine
     private void BuildHotplug(VirtioSlots slots, KvmInterrupts interrupts)
     {
         _slots = slots;
-        _interrupts = interrupts;
-        _hotplug = new PciHotplugPorts(TellGuest, slot => Retire(slot, RemovalOutcome.Removed));
+        _hotplug = new PciHotplugPorts(interrupts.CreateLevelLine(HotplugGsi), slot => Retire(slot, RemovalOutcome.Removed));
         _ports.Map(PciHotplugPorts.Port, PciHotplugPorts.Length, _hotplug, "PCI hotplug");
         foreach (Pluggable device in _devices)
         {
@@ -228,18 +231,6 @@ public sealed partial class VirtualMachine
         }
 
         return slots;
-    }
-
-    private void TellGuest()
-    {
-        IInterruptLine line;
-        lock (_devicesLock)
-        {
-            line = _hotplugLine ??= _interrupts!.CreateLine(HotplugGsi); // at the first use: most VMs never have one
-        }
-
-        line.Set(true);
-        line.Set(false);
     }
 
     /// <summary>

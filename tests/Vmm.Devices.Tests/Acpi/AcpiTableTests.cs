@@ -77,6 +77,7 @@ public sealed class AcpiTableTests
             Assert.Contains("Notify (PWRB, 0x80)", source, StringComparison.Ordinal);
             Assert.Contains("\"ACPI0013\"", source, StringComparison.Ordinal);
             Assert.Contains("\\_SB.PCI0.HSCN ()", source, StringComparison.Ordinal);
+            Assert.Contains("Interrupt (ResourceConsumer, Level, ActiveHigh, Exclusive", source, StringComparison.Ordinal); // hotplug's: held until the guest looked
             Assert.Contains("HEJT = 0x80000000", source, StringComparison.Ordinal);
             Assert.DoesNotContain("Device (S02)", source, StringComparison.Ordinal);
             Assert.Equal((30, 30), (Count(source, "Method (_EJ0"), Count(source, ", 0x03) // Eject Request")));

@@ -94,6 +94,31 @@ public sealed class HotplugTests : IDisposable
         Finish(run, result);
     }
 
+    /// <summary>As stock Linux between its scan of the bus and its driver of the generic event device.</summary>
+    [KvmFact]
+    public void An_interrupt_while_its_pin_is_masked_waits_for_the_guest()
+    {
+        VmSpec spec = GuestSpec("lateirq") with { Memory = ByteSize.MiB(64) };
+        using VirtualMachine machine = VirtualMachine.Create(spec, _terminal);
+        Add(machine, "before", 1); // before the first instruction
+        Thread run = Start(machine, out Func<RunResult> result);
+        for (int round = 0; round < 3; round++)
+        {
+            _terminal.WaitFor("MASKED");
+            _terminal.Forget();
+            if (round > 0)
+            {
+                Add(machine, $"late{round}", 1);
+            }
+
+            _terminal.Type("u");
+            _terminal.WaitFor($"SEEN added=0x{1 << (2 + round):x}"); // rng has slot 1
+        }
+
+        Assert.True(run.Join(60_000), _terminal.Said);
+        Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, $"{result()}: {_terminal.Said}");
+    }
+
     [KvmFact]
     public async Task What_cannot_be_removed_or_added_is_refused_with_its_reason()
     {
