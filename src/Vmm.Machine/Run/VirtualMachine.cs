@@ -199,13 +199,11 @@ public sealed partial class VirtualMachine : IDisposable
         started?.Invoke();
         if (_virtioConsole is { } console)
         {
-            _serialInput = new Thread(() => FeedVirtioConsole(console), maxStackSize: 256 * 1024) { Name = "console-input", IsBackground = true };
-            _serialInput.Start();
+            _serialInput = Started(new Thread(() => FeedVirtioConsole(console), maxStackSize: 256 * 1024) { Name = "console-input", IsBackground = true });
         }
         else if (_serial is { } serial)
         {
-            _serialInput = new Thread(() => FeedSerial(serial), maxStackSize: 256 * 1024) { Name = "serial-input", IsBackground = true };
-            _serialInput.Start();
+            _serialInput = Started(new Thread(() => FeedSerial(serial), maxStackSize: 256 * 1024) { Name = "serial-input", IsBackground = true });
         }
 
         RunResult result = WithPanic(_end.Wait());
@@ -277,6 +275,13 @@ public sealed partial class VirtualMachine : IDisposable
         }
 
         return lines;
+    }
+
+    /// <summary>A thread that runs. One that cannot be started (no memory, too many) is kept nowhere: there would be nothing to join.</summary>
+    private static Thread Started(Thread thread)
+    {
+        thread.Start();
+        return thread;
     }
 
     private T Own<T>(T owned) where T : IDisposable
