@@ -4,7 +4,7 @@ using Vmm.Devices.Bus;
 namespace Vmm.Devices.Pci;
 
 /// <summary>
-/// What the host and the guest tell each other of slots: four registers of 32 bits at ports, bit n for slot n. The methods of the DSDT read them when
+/// What the host and the guest tell each other of the slots of one bus: four registers of 32 bits at ports, bit n for slot n. The methods of the DSDT read them when
 /// the interrupt of their generic event device comes (ACPI 6.5 section 5.6.9); a guest without ACPI can use them itself. Only whole registers answer.
 /// <list type="table">
 /// <item><term>0 ADDED</term><description>A function came into the slot. Writing ones clears them.</description></item>
@@ -18,11 +18,11 @@ namespace Vmm.Devices.Pci;
 /// <param name="eject">The guest let go of a slot. On the vCPU thread, without a lock, at most once for each function plugged.</param>
 public sealed class PciHotplugPorts(IInterruptLine line, Action<int> eject) : IBusDevice
 {
-    /// <summary>First of the ports.</summary>
-    public const ulong Port = 0x620;
-
-    /// <summary>Number of ports.</summary>
+    /// <summary>Number of ports of a bus.</summary>
     public const ulong Length = 16;
+
+    /// <summary>First of the ports of a bus.</summary>
+    public static ulong Port(int bus) => 0x620 + (Length * (ulong)bus);
 
     /// <summary>Offset of a register in bytes.</summary>
     public const ulong AddedOffset = 0, RemovalOffset = 4, EjectOffset = 8, GenerationOffset = 12;
