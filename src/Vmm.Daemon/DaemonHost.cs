@@ -17,7 +17,7 @@ public sealed class DaemonHost : IAsyncDisposable
 {
     private readonly FolderLocks _locks;
     private readonly IHost _host;
-    private bool _disposed;
+    private bool _parts, _disposed;
 
     private DaemonHost(FolderLocks locks, IHost host) => (_locks, _host) = (locks, host);
 
@@ -86,6 +86,8 @@ public sealed class DaemonHost : IAsyncDisposable
     /// <exception cref="IOException">The socket cannot be made, or another vmmd is at work there.</exception>
     public async Task StartAsync(CancellationToken cancellation)
     {
+        _ = _host.Services.GetServices<IHostedService>(); // makes them, the inventory behind them too: until then there is nothing to stop
+        _parts = true;
         await _host.StartAsync(cancellation).ConfigureAwait(false);
         DaemonOptions options = _host.Services.GetRequiredService<DaemonOptions>();
         DaemonLog.Listening(_host.Services.GetRequiredService<ILogger<DaemonHost>>(), DaemonOptions.Version, options.SocketPath);
@@ -110,7 +112,10 @@ public sealed class DaemonHost : IAsyncDisposable
         _disposed = true;
         try
         {
-            await _host.StopAsync(CancellationToken.None).ConfigureAwait(false);
+            if (_parts)
+            {
+                await _host.StopAsync(CancellationToken.None).ConfigureAwait(false);
+            }
         }
         finally
         {
