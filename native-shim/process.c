@@ -1,17 +1,13 @@
-/* Child processes and pidfds. */
+/* Child processes. */
 #define _GNU_SOURCE
 #include "process.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
-#include <grp.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -135,68 +131,4 @@ out:
     if (report[1] >= 0)
         close(report[1]);
     return pidfd;
-}
-
-VMM_API intptr_t vmm_pidfd_open(int32_t pid, int32_t *err)
-{
-    intptr_t fd = syscall(SYS_pidfd_open, pid, 0);
-    *err = fd < 0 ? errno : 0;
-    return fd;
-}
-
-VMM_API int32_t vmm_pidfd_signal(intptr_t pidfd, int32_t signal_number)
-{
-    return syscall(SYS_pidfd_send_signal, (int)pidfd, signal_number, NULL, 0) < 0 ? -errno : 0;
-}
-
-/*
- * Waits for the end of a process: 1 and how it ended (a CLD_ code and its status) when it was our child, which is reaped;
- * 1 and code 0 when it was somebody else's; 0 when the time is over first.
- */
-VMM_API int32_t vmm_pidfd_wait(intptr_t pidfd, int32_t timeout_ms, int32_t *code, int32_t *status)
-{
-    struct pollfd ended = {.fd = (int)pidfd, .events = POLLIN};
-    siginfo_t info = {0};
-    *code = *status = 0;
-    int n = poll(&ended, 1, timeout_ms);
-    if (n <= 0)
-        return n == 0 || errno == EINTR ? 0 : -errno;
-    if (waitid((idtype_t)3 /* P_PIDFD */, (id_t)pidfd, &info, WEXITED) < 0)
-        return errno == ECHILD ? 1 : -errno;
-    *code = info.si_code;
-    *status = info.si_status;
-    return 1;
-}
-
-/* Guest memory must not land in a core file, nor be read through ptrace by another process of this user. */
-VMM_API int32_t vmm_process_harden(void)
-{
-    struct rlimit none = {0, 0};
-    if (setrlimit(RLIMIT_CORE, &none) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
-        return -errno;
-    return 0;
-}
-
-/* For good: every thread of the process becomes this user and group (glibc tells them all), with no other groups and no capabilities. */
-VMM_API int32_t vmm_process_become(uint32_t user)
-{
-    if (setgroups(0, NULL) < 0 || setresgid(user, user, user) < 0 || setresuid(user, user, user) < 0)
-        return -errno;
-    /* The kernel resets this at a change of user. */
-    return prctl(PR_SET_DUMPABLE, 0) < 0 ? -errno : 0;
-}
-
-/*
- * Takes the file system away from all threads of a process that was spawned isolated: its root becomes an empty read-only tmpfs. pivot_root(2) moves the root
- * and working directory of every thread in the mount namespace, so the caller need not be the only one. Files that are open stay open.
- */
-VMM_API int32_t vmm_process_empty_root(void)
-{
-    /* The kernel wants the new root on a directory that exists; /proc does wherever .NET runs. */
-    if (mount("none", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,nr_inodes=1,mode=555") < 0)
-        return -errno;
-    /* Both at once: the old root lands on top of the new one, from where it is taken off. */
-    if (chdir("/proc") < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
-        return -errno;
-    return mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0 ? -errno : 0;
 }

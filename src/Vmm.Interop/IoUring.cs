@@ -66,8 +66,7 @@ public sealed class IoUring : SafeHandleMinusOneIsInvalid
     public void SubmitAndWait()
     {
         int answer = Native.UringSubmitAndWait(this);
-        const int interrupted = 4;
-        if (answer != -interrupted)
+        if (answer != -Errno.EINTR)
         {
             Check(answer);
         }

@@ -1,3 +1,5 @@
+using Vmm.Interop.Libc;
+
 namespace Vmm.Interop;
 
 /// <summary>How a process ended.</summary>
@@ -9,7 +11,7 @@ public readonly record struct ProcessEnd(bool Known, int Signal, int ExitCode);
 /// <summary>A process by pidfd (pidfd_open(2)): signals and waits cannot hit another process that got the same number.</summary>
 public sealed class ProcessHandle : IDisposable
 {
-    private const int CldExited = 1, Esrch = 3, SigKill = 9;
+    private const int CldExited = 1, SigKill = 9;
 
     private readonly FileDescriptorHandle _pidfd;
 
@@ -61,16 +63,16 @@ public sealed class ProcessHandle : IDisposable
     /// <exception cref="KernelException">ESRCH: it is gone.</exception>
     public static ProcessHandle Open(int processId)
     {
-        nint pidfd = Native.PidFdOpen(processId, out int errno);
-        return pidfd < 0 ? throw new KernelException($"pidfd_open {processId}", errno) : new ProcessHandle(new FileDescriptorHandle(pidfd), processId);
+        int pidfd = ProcessCalls.Open(processId);
+        return pidfd < 0 ? throw new KernelException($"pidfd_open {processId}", -pidfd) : new ProcessHandle(new FileDescriptorHandle(pidfd), processId);
     }
 
     /// <summary>SIGKILL; a process that is gone already is fine.</summary>
     /// <exception cref="KernelException">Not permitted.</exception>
     public void Kill()
     {
-        int answer = Native.PidFdSignal(_pidfd, SigKill);
-        if (answer < 0 && answer != -Esrch)
+        int answer = ProcessCalls.Signal(_pidfd, SigKill);
+        if (answer < 0 && answer != -Errno.ESRCH)
         {
             throw new KernelException($"kill {ProcessId}", -answer);
         }
@@ -80,7 +82,7 @@ public sealed class ProcessHandle : IDisposable
     /// <exception cref="KernelException">The kernel refused.</exception>
     public ProcessEnd? Wait(int timeoutMilliseconds)
     {
-        if (KernelException.ThrowIfError(Native.PidFdWait(_pidfd, timeoutMilliseconds, out int code, out int status), $"wait for {ProcessId}") == 0)
+        if (KernelException.ThrowIfError(ProcessCalls.Wait(_pidfd, timeoutMilliseconds, out int code, out int status), $"wait for {ProcessId}") == 0)
         {
             return null;
         }
@@ -93,13 +95,13 @@ public sealed class ProcessHandle : IDisposable
 
     /// <summary>No core files, no ptrace by others of the same user (prctl(2), setrlimit(2)).</summary>
     /// <exception cref="KernelException">The kernel refused.</exception>
-    public static void HardenSelf() => KernelException.ThrowIfError(Native.ProcessHarden(), "prctl");
+    public static void HardenSelf() => KernelException.ThrowIfError(ProcessCalls.Harden(), "prctl");
 
     /// <summary>For good: this process becomes that user and group, with no other groups and no capabilities. Needs root.</summary>
     /// <exception cref="KernelException">The kernel refused; the process is not to go on.</exception>
-    public static void BecomeUser(uint user) => KernelException.ThrowIfError(Native.ProcessBecome(user), $"become user {user}");
+    public static void BecomeUser(uint user) => KernelException.ThrowIfError(ProcessCalls.Become(user), $"become user {user}");
 
     /// <summary>For good: this process, which was spawned isolated, has an empty read-only root on all its threads. What is open stays open. Needs root.</summary>
     /// <exception cref="KernelException">The kernel refused (EINVAL: the root is the initial RAM file system).</exception>
-    public static void EmptyRoot() => KernelException.ThrowIfError(Native.ProcessEmptyRoot(), "empty root");
+    public static void EmptyRoot() => KernelException.ThrowIfError(ProcessCalls.EmptyRoot(), "empty root");
 }

@@ -7,7 +7,6 @@ namespace Vmm.Storage;
 internal sealed class RawFileQueue : IDiskQueue
 {
     private const ulong WakeTag = 1UL << 63;
-    private const int Eagain = 11, Eintr = 4, Enospc = 28, Edquot = 122, Eopnotsupp = 95, Einval = 22, Enosys = 38, Enodev = 19;
     private const int ZeroBytes = 256 * 1024, LongestAtOnce = 64 * 1024, SlowMicroseconds = 100;
 
     private readonly RawFileBackend _disk;
@@ -289,7 +288,7 @@ internal sealed class RawFileQueue : IDiskQueue
     {
         ref Request r = ref _requests[slot];
         status = DiskStatus.Ok;
-        if (result is -Eintr or -Eagain)
+        if (result is -Errno.EINTR or -Errno.EAGAIN)
         {
             Issue(slot);
             return false;
@@ -330,8 +329,8 @@ internal sealed class RawFileQueue : IDiskQueue
     private bool Fail(int slot, int errno, out DiskStatus status)
     {
         ref Request r = ref _requests[slot];
-        bool unsupported = errno is Eopnotsupp or Enosys or Enodev or Einval;
-        status = errno is Enospc or Edquot ? DiskStatus.NoSpace : DiskStatus.IoError;
+        bool unsupported = errno is Errno.EOPNOTSUPP or Errno.ENOSYS or Errno.ENODEV or Errno.EINVAL;
+        status = errno is Errno.ENOSPC or Errno.EDQUOT ? DiskStatus.NoSpace : DiskStatus.IoError;
         if (!unsupported)
         {
             return true;
@@ -343,11 +342,11 @@ internal sealed class RawFileQueue : IDiskQueue
                 status = DiskStatus.Ok; // A hint that the file system cannot take.
                 return true;
             case Operation.ZeroByPunch:
-                _canPunch = errno == Einval && _canPunch;
+                _canPunch = errno == Errno.EINVAL && _canPunch;
                 r.Operation = Operation.ZeroRange;
                 break;
             case Operation.ZeroRange:
-                _canZero = errno == Einval && _canZero;
+                _canZero = errno == Errno.EINVAL && _canZero;
                 r.Operation = Operation.ZeroByWriting;
                 break;
             default:

@@ -8,8 +8,6 @@ namespace Vmm.Daemon.Workers;
 /// <summary>Starts vmm-worker processes, keeps a few ready, and adopts those of an earlier daemon. Disposing ends the ready ones; VMs go on.</summary>
 public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
 {
-    private const int Econnrefused = 111, Enoent = 2;
-
     // The VM that took a worker from the pool starts first; the next worker's start would take its CPU.
     private static readonly TimeSpan s_afterLaunch = TimeSpan.FromMilliseconds(250);
 
@@ -162,7 +160,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
         {
             socket = PacketSocket.Connect(files.Socket);
         }
-        catch (KernelException cause) when (cause.Errno is Econnrefused or Enoent)
+        catch (KernelException cause) when (cause.Errno is Errno.ECONNREFUSED or Errno.ENOENT)
         {
             WorkerExit? exit = files.ReadEnd();
             files.Delete();

@@ -10,7 +10,7 @@ namespace Vmm.Devices.Virtio.Net;
 /// </summary>
 internal sealed class NetReceiver : IDisposable
 {
-    private const int Eagain = 11, MaxVectors = 1024, LargestSegment = 65535 + 14; // IOV_MAX; a TSO frame
+    private const int MaxVectors = 1024, LargestSegment = 65535 + 14; // IOV_MAX; a TSO frame
     private const int FlagsAt = 0, BuffersAt = 10;
     private const int LargeFor = 64; // frames that fit into one chain until batches are read again
 
@@ -146,7 +146,7 @@ internal sealed class NetReceiver : IDisposable
             return NetProgress.More;
         }
 
-        if (_frames[read].Result != -Eagain)
+        if (_frames[read].Result != -Errno.EAGAIN)
         {
             _device.LoseLink();
         }
