@@ -92,6 +92,9 @@ public static class Errno
     /// <summary>Too many symbolic links, or one where none may be.</summary>
     public const int ELOOP = 40;
 
+    /// <summary>The descriptor is in no state for this: a tap queue that is detached, or whose interface is gone.</summary>
+    public const int EBADFD = 77;
+
     /// <summary>A shared library is missing.</summary>
     public const int ELIBACC = 79;
 
