@@ -110,6 +110,9 @@ public static class Errno
     /// <summary>The other end reset the connection.</summary>
     public const int ECONNRESET = 104;
 
+    /// <summary>No room for another.</summary>
+    public const int ENOBUFS = 105;
+
     /// <summary>The time is over.</summary>
     public const int ETIMEDOUT = 110;
 

@@ -25,6 +25,7 @@ internal sealed class RawFileQueue : IDiskQueue
     private long _ringUntil;
     private int _slow;
     private int _unsubmitted;
+    private bool _disposed;
     private bool _canPunch = true, _canZero = true;
 
     internal RawFileQueue(RawFileBackend disk, int depth)
@@ -34,7 +35,7 @@ internal sealed class RawFileQueue : IDiskQueue
         Depth = depth;
         _bufferedReads = BlockFile.TakesNowait(disk.Buffered) ? AtOnce.IfThere : AtOnce.Always;
         _direct = disk.Direct is { } direct && !BlockFile.TakesNowait(direct) ? AtOnce.Always : AtOnce.Never;
-        _ring = new IoUring(Math.Min(depth + 16, 4096));
+        _ring = IoUringPool.Rent();
         _requests = new Request[depth];
         _free = new int[depth];
         _finished = new IoCompletion[Math.Min(depth, 64)];
@@ -149,11 +150,17 @@ internal sealed class RawFileQueue : IDiskQueue
         }
     }
 
-    /// <summary>Waits until nothing is in flight, then closes the ring (which ends armed polls).</summary>
+    /// <summary>Waits until nothing is in flight, then gives the ring back (which ends armed polls).</summary>
     public void Dispose()
     {
+        if (_disposed)
+        {
+            return;
+        }
+
+        _disposed = true;
         Span<DiskCompletion> ignored = stackalloc DiskCompletion[16];
-        while (InFlight > 0 && !_ring.IsClosed)
+        while (InFlight > 0)
         {
             if (Reap(ignored) == 0)
             {
@@ -161,7 +168,7 @@ internal sealed class RawFileQueue : IDiskQueue
             }
         }
 
-        _ring.Dispose();
+        IoUringPool.Return(_ring);
         _zeroVectors.Dispose();
         _zeros?.Dispose();
     }

@@ -205,7 +205,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
         FileDescriptorHandle listener = PacketListener.Bind(files.Socket);
         named = true;
         resources.Add("listener", listener);
-        SafeFileHandle end = File.OpenHandle(files.End, FileMode.Create, FileAccess.Write, FileShare.ReadWrite);
+        SafeFileHandle end = files.MakeEnd();
         nint number = end.DangerousGetHandle();
         end.SetHandleAsInvalid();
         resources.Add("end", new FileDescriptorHandle(number));
