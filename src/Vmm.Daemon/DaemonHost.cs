@@ -87,23 +87,25 @@ public sealed class DaemonHost : IAsyncDisposable
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { ContentRootPath = AppContext.BaseDirectory, Args = ["--hostBuilder:reloadConfigOnChange=false"] });
         LogLevelSwitch levels = new(options.Log.Level);
         builder.Logging.ClearProviders().SetMinimumLevel(LogLevel.Debug).AddSerilog(LogSetup.Create(options.Log, levels: levels), dispose: true); // Serilog decides
+        builder.Services.AddSingleton(services => new Refusals(services.GetRequiredService<ILogger<Refusals>>()));
+        builder.Services.AddSingleton(services => new ConnectionGuard(options, services.GetRequiredService<Refusals>()));
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
+            ConnectionGuard guard = kestrel.ApplicationServices.GetRequiredService<ConnectionGuard>();
             kestrel.AddServerHeader = false;
-            kestrel.Limits.MaxRequestBodySize = DaemonOptions.MaxBodyBytes;
-            kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
+            ConnectionGuard.SetLimits(kestrel.Limits);
             if (ServiceManager.PassesSocket)
             {
-                kestrel.ListenHandle(ServiceManager.FirstSocket, socket => socket.Protocols = HttpProtocols.Http1);
+                kestrel.ListenHandle(ServiceManager.FirstSocket, guard.GuardLocal);
             }
             else
             {
-                kestrel.ListenUnixSocket(options.SocketPath, socket => socket.Protocols = HttpProtocols.Http1);
+                kestrel.ListenUnixSocket(options.SocketPath, guard.GuardLocal);
             }
 
             if (options.Listen is { } at)
             {
-                TlsEndpoint.Add(kestrel, at, options);
+                TlsEndpoint.Add(kestrel, at, options, guard);
             }
         });
         WebApplication web = builder.Build();
@@ -121,12 +123,12 @@ public sealed class DaemonHost : IAsyncDisposable
 
             await vms.LoadAsync(cancellation).ConfigureAwait(false);
             TokenStore tokens = new(inventory);
-            DaemonMetrics metrics = new(vms);
+            DaemonMetrics metrics = new(vms) { Refusals = web.Services.GetRequiredService<Refusals>() };
             host._gate = new Gatekeeper(options, tokens);
             host._log = logs.CreateLogger<DaemonHost>();
             host._options = options;
             host._logLevel = new LogControl(levels, vms.Events, host._log);
-            web.UseMiddleware<RequestGuard>(host._gate, audit, metrics);
+            web.UseMiddleware<RequestGuard>(host._gate, audit, metrics.Refusals, metrics);
             web.UseWebSockets();
             host._jobs = new Jobs(inventory, vms.Events, logs.CreateLogger<Jobs>());
             host._balancer = new BalancerService(vms, options.Balancer, logs.CreateLogger<BalancerService>());

@@ -3,6 +3,7 @@ using System.Globalization;
 using Microsoft.AspNetCore.Http;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Access;
 using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Vms;
 
@@ -17,6 +18,9 @@ internal sealed class DaemonMetrics(VmManager vms)
 
     /// <summary>The balancer, when there is one.</summary>
     internal BalancerService? Balancer { get; set; }
+
+    /// <summary>What was refused, when there is somebody who counts it.</summary>
+    internal Refusals? Refusals { get; set; }
 
     /// <summary>Counts an answer. The route is the pattern, not the path: names of VMs would make endless series.</summary>
     internal void Answered(string route, string method, int status) => _requests.AddOrUpdate((route, Known(method), status), 1, (_, n) => n + 1);
@@ -45,6 +49,12 @@ internal sealed class DaemonMetrics(VmManager vms)
         foreach (((string route, string method, int status), long count) in _requests.OrderBy(r => r.Key))
         {
             text.Sample("vmm_http_requests_total", count, ("route", route), ("method", method), ("status", status.ToString(CultureInfo.InvariantCulture)));
+        }
+
+        text.Family("vmm_refused_total", "counter", "Requests, connections and handshakes that were refused before anybody did anything, by reason");
+        foreach ((string code, long count) in (Refusals?.Totals ?? new Dictionary<string, long>(StringComparer.Ordinal)).OrderBy(r => r.Key, StringComparer.Ordinal))
+        {
+            text.Sample("vmm_refused_total", count, ("code", code));
         }
 
         text.Family("vmm_vms", "gauge", "VMs by state");
