@@ -15,7 +15,7 @@
 #define FIRST_FD 3
 
 /* Between fork and exec: async-signal-safe calls only, for other threads of the parent may have held any lock. */
-static void become(const char *path, const char *const *argv, const char *const *envp, int *own, int32_t count, uint32_t flags, int report)
+static void become(const char *path, const char *const *argv, const char *const *envp, int *own, int32_t count, uint32_t flags, int errors, int report)
 {
     sigset_t none;
     int null, failure;
@@ -34,7 +34,9 @@ static void become(const char *path, const char *const *argv, const char *const 
         if (dup2(null, fd) < 0)
             goto failed;
     }
-    /* Standard error stays the parent's: last words belong in its log. */
+    /* Without one of its own standard error stays the parent's: last words belong in a log. */
+    if (errors >= 0 && dup2(errors, 2) < 0)
+        goto failed;
     for (int32_t i = 0; i < count; i++) {
         if (dup2(own[i], FIRST_FD + i) < 0)
             goto failed;
@@ -44,7 +46,8 @@ static void become(const char *path, const char *const *argv, const char *const 
         goto failed;
     for (int signal_number = 1; signal_number < 32; signal_number++) {
         if (signal_number != SIGKILL && signal_number != SIGSTOP)
-            signal(signal_number, SIG_DFL);
+            /* Who reads its standard error may go before it does. */
+            signal(signal_number, signal_number == SIGPIPE ? SIG_IGN : SIG_DFL);
     }
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -58,13 +61,13 @@ failed:
 
 /*
  * Runs path in a session of its own, so that it outlives us, without a way to gain privileges by exec (prctl(2), no_new_privs), with the given descriptors as 3, 4, …, standard input and output
- * on /dev/null, and nothing else open. Answers a pidfd, and errno of a failed exec like that of a failed fork. VMM_SPAWN_ISOLATED: in mount, network, IPC
+ * on /dev/null, standard error as given (-1: the parent's), and nothing else open. Answers a pidfd, and errno of a failed exec like that of a failed fork. VMM_SPAWN_ISOLATED: in mount, network, IPC
  * and UTS namespaces of its own; needs CAP_SYS_ADMIN.
  */
-VMM_API intptr_t vmm_spawn(const char *path, const char *const *argv, const char *const *envp, const int32_t *fds, int32_t count, uint32_t flags, int32_t *pid,
+VMM_API intptr_t vmm_spawn(const char *path, const char *const *argv, const char *const *envp, const int32_t *fds, int32_t count, int32_t errors, uint32_t flags, int32_t *pid,
                            int32_t *err)
 {
-    int report[2], own[16], made = 0, failure = 0;
+    int report[2], own[16], made = 0, failure = 0, own_errors = -1;
     intptr_t pidfd = -1;
     sigset_t all, before;
     pid_t child = -1;
@@ -88,11 +91,13 @@ VMM_API intptr_t vmm_spawn(const char *path, const char *const *argv, const char
         if (own[made] < 0)
             goto failed;
     }
+    if (errors >= 0 && (own_errors = fcntl(errors, F_DUPFD_CLOEXEC, 64)) < 0)
+        goto failed;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before);
     child = fork();
     if (child == 0)
-        become(path, argv, envp, own, count, flags, report[1]);
+        become(path, argv, envp, own, count, flags, own_errors, report[1]);
     failure = child < 0 ? errno : 0;
     sigprocmask(SIG_SETMASK, &before, NULL);
     errno = failure;
@@ -127,6 +132,8 @@ failed:
 out:
     while (made > 0)
         close(own[--made]);
+    if (own_errors >= 0)
+        close(own_errors);
     close(report[0]);
     if (report[1] >= 0)
         close(report[1]);

@@ -79,17 +79,39 @@ static void children_get_their_descriptors_and_no_others(void)
     CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
     int before = open_fds();
     int32_t fds[2] = {pair[1], pair[1]};
-    intptr_t child = vmm_spawn("/bin/sh", argv, envp, fds, 2, 0, &pid, &err);
+    intptr_t child = vmm_spawn("/bin/sh", argv, envp, fds, 2, -1, 0, &pid, &err);
     CHECK(child >= 0 && pid > 0 && getsid(pid) == pid);
     CHECK(!ended(child, 100, &code, &status));
     CHECK(recv(pair[0], text, sizeof(text), 0) == 2 && strcmp(text, "hi") == 0);
     CHECK(send(pair[0], "\n", 1, 0) == 1);
     CHECK(ended(child, 10000, &code, &status) && code == CLD_EXITED && status == 7);
     close((int)child);
-    CHECK(vmm_spawn("/nonexistent", argv, envp, fds, 2, 0, &pid, &err) == -1 && err == ENOENT);
+    CHECK(vmm_spawn("/nonexistent", argv, envp, fds, 2, -1, 0, &pid, &err) == -1 && err == ENOENT);
     CHECK(open_fds() == before);
     close(pair[0]);
     close(pair[1]);
+}
+
+/* What it says goes where it was told to; when nobody reads any more, saying it does not kill. */
+static void children_have_their_own_standard_error(void)
+{
+    int pair[2], code, status;
+    int32_t pid, err;
+    char text[16] = {0};
+    const char *argv[] = {"sh", "-c", "echo one >&2; read x <&3; echo two >&2; exit 5", NULL}, *envp[] = {NULL};
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+    int in[2];
+    CHECK(pipe2(in, O_CLOEXEC) == 0);
+    int32_t fds[1] = {in[0]};
+    intptr_t child = vmm_spawn("/bin/sh", argv, envp, fds, 1, pair[1], 0, &pid, &err);
+    CHECK(child >= 0 && recv(pair[0], text, sizeof(text), 0) == 4 && strcmp(text, "one\n") == 0);
+    close(pair[0]);
+    close(pair[1]);
+    CHECK(write(in[1], "\n", 1) == 1);
+    CHECK(ended(child, 10000, &code, &status) && code == CLD_EXITED && status == 5);
+    close((int)child);
+    close(in[0]);
+    close(in[1]);
 }
 
 struct race {
@@ -199,7 +221,7 @@ static void isolated_children_have_their_own_network(void)
         printf("SKIPPED isolated child: not root\n");
         return;
     }
-    intptr_t pidfd = vmm_spawn("/bin/sh", argv, envp, NULL, 0, VMM_SPAWN_ISOLATED, &pid, &err);
+    intptr_t pidfd = vmm_spawn("/bin/sh", argv, envp, NULL, 0, -1, VMM_SPAWN_ISOLATED, &pid, &err);
     CHECK(pidfd >= 0 && err == 0);
     CHECK(ended(pidfd, 10000, &code, &status) && code == CLD_EXITED && status == 0);
     CHECK(close((int)pidfd) == 0);
@@ -312,6 +334,7 @@ int main(void)
     alarm(120); /* a hang is a failure too: SIGALRM ends us */
     errors_carry_errno();
     children_get_their_descriptors_and_no_others();
+    children_have_their_own_standard_error();
     filters_refuse_on_every_thread_and_kill();
     isolated_children_have_their_own_network();
     taps_move_frames();

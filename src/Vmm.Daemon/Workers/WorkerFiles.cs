@@ -56,7 +56,12 @@ internal sealed class WorkerFiles
 
     /// <summary>Makes the file for the record, in its full size: what the file system has no room for is told now, not when the VM ends.</summary>
     /// <exception cref="IOException">There is no room, or the folder is gone.</exception>
-    internal SafeFileHandle MakeEnd() => File.OpenHandle(End, FileMode.Create, FileAccess.ReadWrite, FileShare.ReadWrite, preallocationSize: EndRecord.Length);
+    internal SafeFileHandle MakeEnd()
+    {
+        SafeFileHandle file = File.OpenHandle(End, FileMode.Create, FileAccess.ReadWrite, FileShare.ReadWrite, preallocationSize: EndRecord.Length);
+        RandomAccess.SetLength(file, EndRecord.Length);
+        return file;
+    }
 
     internal void Delete()
     {

@@ -247,11 +247,15 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
     internal RemoteWorker Spawn()
     {
         (PacketSocket ours, PacketSocket theirs) = PacketSocket.CreatePair();
+        (UnixStream said, FileDescriptorHandle says) = UnixStream.CreatePair();
         using (theirs)
+        using (said)
+        using (says)
         {
             try
             {
-                RemoteWorker worker = new(ours, ProcessHandle.Spawn(_options.Program, Arguments(), NoEnvironment, [theirs.Handle], _options.Isolated), _options, Gone);
+                RemoteWorker worker = new(ours, ProcessHandle.Spawn(_options.Program, Arguments(), NoEnvironment, [theirs.Handle], _options.Isolated, says), _options, Gone);
+                worker.Hear(said);
                 string group = Guid.NewGuid().ToString();
                 worker.Ungrouped = _cgroups.Join(group, worker.ProcessId);
                 worker.Group = worker.Ungrouped is null ? group : "";

@@ -5,7 +5,7 @@ namespace Vmm.Interop.Libc;
 /// <summary>Processes by pidfd, and what this process gives up for good. Answers: 0 or a descriptor, or -errno.</summary>
 internal static unsafe class ProcessCalls
 {
-    private const int PidFdType = 3, WaitExited = 4, SetDumpable = 4, CoreLimit = 4; // P_PIDFD and WEXITED of waitid(2), PR_SET_DUMPABLE of prctl(2), RLIMIT_CORE
+    private const int PidFdType = 3, WaitExited = 4, SetDumpable = 4, FileSizeLimit = 1, CoreLimit = 4; // P_PIDFD and WEXITED of waitid(2), PR_SET_DUMPABLE of prctl(2), RLIMIT_FSIZE, RLIMIT_CORE
 
     internal static int Open(int processId) => (int)Answer.Of(LibC.syscall(SyscallNumber.SYS_pidfd_open, processId, 0));
 
@@ -40,6 +40,21 @@ internal static unsafe class ProcessCalls
 
         (code, status) = (information[2], information[6]);
         return 1;
+    }
+
+    /// <summary>RLIMIT_FSIZE of a process; without <paramref name="hard"/> it could be raised again.</summary>
+    internal static int LimitFileSize(int processId, ulong bytes, bool hard)
+    {
+        ulong* limit = stackalloc ulong[2] { bytes, hard ? bytes : ulong.MaxValue };
+        return (int)Answer.Of(LibC.syscall(SyscallNumber.SYS_prlimit64, processId, FileSizeLimit, limit, (void*)null));
+    }
+
+    internal static int ReadFileSizeLimit(int processId, out ulong bytes)
+    {
+        ulong* limit = stackalloc ulong[2];
+        int answer = (int)Answer.Of(LibC.syscall(SyscallNumber.SYS_prlimit64, processId, FileSizeLimit, (void*)null, limit));
+        bytes = limit[0];
+        return answer;
     }
 
     /// <summary>Guest memory must not land in a core file, nor be read through ptrace by another process of this user.</summary>

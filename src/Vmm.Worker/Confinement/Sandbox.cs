@@ -36,9 +36,18 @@ internal sealed class Sandbox : IMachineThreads, IDisposable
     internal void ProvideRings(int count)
     {
         _preparing.Join();
-        if (_filters is not null)
+        if (_filters is null)
+        {
+            return;
+        }
+
+        try
         {
             IoUringPool.Add(Math.Max(0, count + SpareRings - IoUringPool.IdleCount));
+        }
+        catch (IoUringUnavailableException)
+        {
+            // A VM that needs one was refused before.
         }
     }
 
