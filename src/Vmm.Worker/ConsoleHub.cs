@@ -95,8 +95,9 @@ internal sealed class ConsoleHub : IConsoleEndpoint, IDisposable
             _consoles.Add(new Attached(own, Math.Max(0, _written - Math.Min(History, _ring.Length))));
             if (_thread is null)
             {
-                _thread = new Thread(Serve, maxStackSize: 256 * 1024) { Name = "console", IsBackground = true };
-                _thread.Start();
+                Thread thread = new(Serve, maxStackSize: 256 * 1024) { Name = "console", IsBackground = true };
+                thread.Start();
+                _thread = thread; // once it runs: it is joined
             }
 
             _wake.Signal();

@@ -127,8 +127,9 @@ internal sealed partial class HostedMachine : IDisposable
         }
 
         using ManualResetEventSlim running = new();
-        _runner = new Thread(() => Run(running), maxStackSize: 256 * 1024) { Name = "machine", IsBackground = true };
-        _runner.Start();
+        Thread runner = new(() => Run(running), maxStackSize: 256 * 1024) { Name = "machine", IsBackground = true };
+        runner.Start();
+        _runner = runner; // once it runs: it is joined
         running.Wait();
     }
 

@@ -37,8 +37,9 @@ internal sealed class Rehoming(VirtualMachine machine) : IDisposable
             _cancel = new CancellationTokenSource();
             CancellationToken cancel = _cancel.Token;
             Volatile.Write(ref _status, new RehomeStatus(wish.Vnode, wish.HostNodes, RehomeState.Running, 0, 0, [], 0));
-            _thread = new Thread(() => Run(wish, cancel), maxStackSize: 256 * 1024) { Name = "rehome", IsBackground = true };
-            _thread.Start();
+            Thread thread = new(() => Run(wish, cancel), maxStackSize: 256 * 1024) { Name = "rehome", IsBackground = true };
+            thread.Start();
+            _thread = thread; // once it runs: it is joined
         }
     }
 

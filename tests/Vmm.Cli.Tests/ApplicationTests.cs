@@ -52,7 +52,7 @@ public sealed class ApplicationTests : IDisposable
     {
         File.WriteAllText(PathOf("b.raw"), "b");
         Assert.Equal(0, Run("--disk", PathOf("disk.raw"), "--disk", PathOf("b.raw")));
-        Assert.Equal((1, 512UL << 20, "console=ttyS0 reboot=t panic=-1", 2), (_ran!.Cpus, _ran.Memory, _ran.Boot.Cmdline, _ran.Disks.Count));
+        Assert.Equal((1, 512UL << 20, "console=ttyS0 panic=-1", 2), (_ran!.Cpus, _ran.Memory, _ran.Boot.Cmdline, _ran.Disks.Count));
     }
 
     [Fact]

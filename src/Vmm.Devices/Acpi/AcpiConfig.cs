@@ -76,4 +76,7 @@ public sealed record AcpiConfig
 
     /// <summary>First of the ports of <see cref="Legacy.AcpiPowerPorts"/>.</summary>
     public ushort PowerPort { get; init; } = (ushort)Legacy.AcpiPowerPorts.Port;
+
+    /// <summary>First of the ports of <see cref="AcpiPmTimer"/>.</summary>
+    public ushort PmTimerPort { get; init; } = (ushort)AcpiPmTimer.Port;
 }

@@ -12,7 +12,7 @@ public static class AcpiTables
     /// <summary>The IOAPIC.</summary>
     public const uint IoApicAddress = 0xFEC0_0000;
 
-    private const uint FlagWbinvd = 1, FlagControlMethodPowerButton = 1 << 4, FlagControlMethodSleepButton = 1 << 5, FlagResetRegister = 1 << 10, FlagHardwareReduced = 1 << 20;
+    private const uint FlagWbinvd = 1, FlagControlMethodPowerButton = 1 << 4, FlagControlMethodSleepButton = 1 << 5, FlagTimer32Bit = 1 << 8, FlagResetRegister = 1 << 10, FlagHardwareReduced = 1 << 20;
 
     /// <summary>
     /// All tables, RSDP first, laid out from <paramref name="at"/>.
@@ -79,14 +79,20 @@ public static class AcpiTables
         return rsdp;
     }
 
-    /// <summary>5.2.9: no PM1 blocks; power-off and reset through <see cref="Legacy.AcpiPowerPorts"/>.</summary>
+    /// <summary>
+    /// 5.2.9: no PM1 blocks; power-off through <see cref="Legacy.AcpiPowerPorts"/>, reset through <see cref="Legacy.ResetControl"/>. Of the fixed hardware
+    /// only the PM timer (4.8.3.3) is there, which a hardware-reduced machine need not have: Linux and memtest86+ take it from these fields all the same.
+    /// </summary>
     private static AcpiTable Fadt(AcpiConfig config, ulong dsdt) => new AcpiTable("FACP", 6)
+        .ZeroTo(76).U32(config.PmTimerPort)           // PM_TMR_BLK
+        .ZeroTo(91).U8(AcpiPmTimer.Length)            // PM_TMR_LEN
         .ZeroTo(109).U16(1 << 2)                      // IAPC_BOOT_ARCH: no VGA
-        .ZeroTo(112).U32(FlagWbinvd | FlagControlMethodPowerButton | FlagControlMethodSleepButton | FlagResetRegister | FlagHardwareReduced)
-        .PortRegister((ushort)(config.PowerPort + 2)) // RESET_REG
-        .U8(Legacy.AcpiPowerPorts.ResetValue)
+        .ZeroTo(112).U32(FlagWbinvd | FlagControlMethodPowerButton | FlagControlMethodSleepButton | FlagTimer32Bit | FlagResetRegister | FlagHardwareReduced)
+        .PortRegister(Legacy.ResetControl.Port)       // RESET_REG
+        .U8(Legacy.ResetControl.ResetValue)
         .ZeroTo(131).U8(3)                            // minor version
         .ZeroTo(140).U64(dsdt)                        // X_DSDT
+        .ZeroTo(208).PortRegister(config.PmTimerPort, AcpiPmTimer.Length) // X_PM_TMR_BLK
         .ZeroTo(244)
         .PortRegister(config.PowerPort)               // SLEEP_CONTROL_REG
         .PortRegister((ushort)(config.PowerPort + 1)) // SLEEP_STATUS_REG

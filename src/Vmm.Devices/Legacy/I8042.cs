@@ -2,21 +2,43 @@ using Vmm.Devices.Bus;
 
 namespace Vmm.Devices.Legacy;
 
-/// <summary>The keyboard controller's one use here: command 0xFE at port 0x64 pulses the reset line. No keyboard is attached.</summary>
-public sealed class I8042(Action reset) : IBusDevice
+/// <summary>
+/// The keyboard controller's one use here: command 0xFE at port 0x64 pulses the reset line. No keyboard is attached. The ports between its two belong to others.
+/// </summary>
+public sealed class I8042
 {
+    /// <summary>Its data port.</summary>
+    public const ulong DataPort = 0x60;
+
+    /// <summary>Its status and command port.</summary>
+    public const ulong CommandPort = 0x64;
+
     private const byte CommandPulseReset = 0xFE;
 
-    /// <inheritdoc/>
-    public void Read(ulong offset, Span<byte> data) => data.Clear(); // status: both buffers empty
-
-    /// <inheritdoc/>
-    public void Write(ulong offset, ReadOnlySpan<byte> data)
+    /// <param name="reset">Called on the vCPU thread that asks for it.</param>
+    public I8042(Action reset)
     {
-        if (offset == 4 && data[0] == CommandPulseReset)
+        Data = new Port(_ => { });
+        Command = new Port(command =>
         {
-            reset();
-        }
+            if (command == CommandPulseReset)
+            {
+                reset();
+            }
+        });
+    }
+
+    /// <summary>What is at <see cref="DataPort"/>.</summary>
+    public IBusDevice Data { get; }
+
+    /// <summary>What is at <see cref="CommandPort"/>.</summary>
+    public IBusDevice Command { get; }
+
+    private sealed class Port(Action<byte> write) : IBusDevice
+    {
+        public void Read(ulong offset, Span<byte> data) => data.Clear(); // status: both buffers empty
+
+        public void Write(ulong offset, ReadOnlySpan<byte> data) => write(data[0]);
     }
 }
 
@@ -34,18 +56,15 @@ public sealed class DebugExitPort(Action<byte> exit) : IBusDevice
 }
 
 /// <summary>
-/// Sleep control, sleep status and reset registers of a hardware-reduced ACPI machine (ACPI 6.5 sections 4.8.3.6, 4.8.3.7), at three ports.
+/// Sleep control and sleep status registers of a hardware-reduced ACPI machine (ACPI 6.5 section 4.8.3.7), at two ports.
 /// </summary>
-public sealed class AcpiPowerPorts(Action powerOff, Action reset) : IBusDevice
+public sealed class AcpiPowerPorts(Action powerOff) : IBusDevice
 {
-    /// <summary>First of the ports: control, status, reset.</summary>
+    /// <summary>First of the ports: control, status.</summary>
     public const ulong Port = 0x600;
 
     /// <summary>SLP_TYP of S5, as the DSDT's \_S5 says.</summary>
     public const byte SleepTypeS5 = 5;
-
-    /// <summary>What the reset register wants to see.</summary>
-    public const byte ResetValue = 1;
 
     private const byte SleepEnable = 0x20;
 
@@ -58,10 +77,6 @@ public sealed class AcpiPowerPorts(Action powerOff, Action reset) : IBusDevice
         if (offset == 0 && (data[0] & SleepEnable) != 0 && ((data[0] >> 2) & 7) == SleepTypeS5)
         {
             powerOff();
-        }
-        else if (offset == 2 && data[0] == ResetValue)
-        {
-            reset();
         }
     }
 }

@@ -61,11 +61,20 @@ internal sealed class QueueThread : IDisposable
 
     /// <summary>Starts serving every enabled queue of <paramref name="activation"/>.</summary>
     /// <exception cref="KernelException">Out of descriptors.</exception>
+    /// <exception cref="OutOfMemoryException">Out of threads; or another exception of <see cref="IIoThreads.Start"/>.</exception>
     public static QueueThread Start(string name, VirtioActivation activation, IQueueService service)
     {
         QueueThread thread = new(name, activation, service);
-        activation.Threads.Start(thread._thread);
-        return thread;
+        try
+        {
+            activation.Threads.Start(thread._thread);
+            return thread;
+        }
+        catch
+        {
+            thread._wake.Dispose(); // it never ran: there is nothing to join
+            throw;
+        }
     }
 
     /// <summary>Makes the service run once more. Any thread, until <see cref="Dispose"/>.</summary>

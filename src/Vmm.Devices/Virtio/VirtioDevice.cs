@@ -18,6 +18,9 @@ public abstract class VirtioDevice : IDisposable
     /// <summary>Device feature bits offered, without the ring and transport bits, which the transport adds.</summary>
     public abstract ulong DeviceFeatures { get; }
 
+    /// <summary>Device feature bits without which a driver cannot use the device: one that does not accept them never sees FEATURES_OK (3.1.1 step 6).</summary>
+    public virtual ulong RequiredFeatures => 0;
+
     /// <summary>Greatest size of each queue; its length is the number of queues.</summary>
     public abstract IReadOnlyList<ushort> QueueSizes { get; }
 

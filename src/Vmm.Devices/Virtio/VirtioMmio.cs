@@ -32,7 +32,7 @@ public sealed class VirtioMmio : VirtioTransport, IBusDevice
         {
             if (offset >= 0x100)
             {
-                Device.ReadConfig((int)(offset - 0x100), data);
+                ReadDeviceConfig((int)(offset - 0x100), data);
                 return;
             }
 
@@ -50,7 +50,7 @@ public sealed class VirtioMmio : VirtioTransport, IBusDevice
         {
             if (offset >= 0x100)
             {
-                Device.WriteConfig((int)(offset - 0x100), data);
+                WriteDeviceConfig((int)(offset - 0x100), data);
             }
             else if (data.Length == 4)
             {
@@ -87,8 +87,8 @@ public sealed class VirtioMmio : VirtioTransport, IBusDevice
         0x044 => Selected?.Enabled == true ? 1u : 0u,
         0x060 => (uint)Volatile.Read(ref _isr),
         0x070 => Status,
-        0x0B0 or 0x0B4 => uint.MaxValue, // no shared memory: length -1
-        0x0FC => 0,
+        0x0B0 or 0x0B4 or 0x0B8 or 0x0BC => uint.MaxValue, // no shared memory: length and base -1 (4.2.2)
+        0x0FC => ConfigGeneration,
         _ => 0,
     };
 
@@ -114,8 +114,10 @@ public sealed class VirtioMmio : VirtioTransport, IBusDevice
             case 0x064:
                 Interlocked.And(ref _isr, (int)~value);
                 break;
-            case 0x070:
+            case 0x070 when (byte)value != 0 || value == 0: // only zero resets (4.2.2), not a low byte of zero
                 WriteStatus((byte)value);
+                break;
+            case 0x070:
                 break;
             default:
                 if (Selected is { } queue)

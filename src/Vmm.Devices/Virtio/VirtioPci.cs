@@ -13,6 +13,7 @@ public sealed class VirtioPciFunction : PciFunction
 {
     internal const uint BarLength = 0x8000;
     internal const uint CommonOffset = 0, IsrOffset = 0x1000, DeviceOffset = 0x2000, NotifyOffset = 0x3000, TableOffset = 0x4000, PendingOffset = 0x6000;
+    private const int StatusRegister = 0x06, StatusInterrupt = 1 << 3; // PCI Express base spec 7.5.1.1.4
     private const byte CapabilityVendor = 9, CapabilityMsix = 0x11, CapabilityExpress = 0x10;
 
     private readonly VirtioPciTransport _transport;
@@ -80,6 +81,12 @@ public sealed class VirtioPciFunction : PciFunction
     /// <inheritdoc/>
     protected override void ConfigReading(int offset, int length)
     {
+        if (Overlaps(offset, length, StatusRegister, 1))
+        {
+            int status = Config.U16(StatusRegister) & ~StatusInterrupt;
+            Config.Set16(StatusRegister, (ushort)(status | (_transport.InterruptPending ? StatusInterrupt : 0)));
+        }
+
         if (Overlaps(offset, length, _windowCapability + 16, 4) && Window(out uint at, out int size))
         {
             Span<byte> data = stackalloc byte[4];

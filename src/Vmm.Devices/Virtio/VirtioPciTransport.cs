@@ -42,7 +42,7 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
                     data[0] = offset == VirtioPciFunction.IsrOffset ? (byte)Interlocked.Exchange(ref _isr, 0) : (byte)0;
                     break;
                 case < VirtioPciFunction.NotifyOffset:
-                    Device.ReadConfig((int)(offset - VirtioPciFunction.DeviceOffset), data);
+                    ReadDeviceConfig((int)(offset - VirtioPciFunction.DeviceOffset), data);
                     break;
                 case < VirtioPciFunction.TableOffset:
                     break;
@@ -71,7 +71,7 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
                     WriteCommon((int)offset, data);
                     break;
                 case >= VirtioPciFunction.DeviceOffset and < VirtioPciFunction.NotifyOffset:
-                    Device.WriteConfig((int)(offset - VirtioPciFunction.DeviceOffset), data);
+                    WriteDeviceConfig((int)(offset - VirtioPciFunction.DeviceOffset), data);
                     break;
                 case >= VirtioPciFunction.NotifyOffset and < VirtioPciFunction.TableOffset:
                     Notify((uint)(offset - VirtioPciFunction.NotifyOffset) / 4);
@@ -103,18 +103,16 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
 
     public override void SignalConfigChanged()
     {
-        if (msix.Enabled)
+        // 4.1.4.5.1: this bit also while MSI-X is on, and before the message: one vector may serve queues and configuration.
+        Interlocked.Or(ref _isr, 2);
+        if (msix.Enabled && MayTransfer)
         {
-            if (MayTransfer)
-            {
-                msix.Signal(Volatile.Read(ref _configVector));
-            }
-        }
-        else
-        {
-            Interlocked.Or(ref _isr, 2);
+            msix.Signal(Volatile.Read(ref _configVector));
         }
     }
+
+    /// <summary>The Interrupt Status bit of the PCI status register: a cause waits and MSI-X is off (4.1.4.5.1).</summary>
+    internal bool InterruptPending => !msix.Enabled && Volatile.Read(ref _isr) != 0;
 
     protected override void ResetRegisters()
     {
@@ -134,7 +132,7 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
             16 => (uint)_configVector,
             18 => (uint)QueueCount,
             20 => Status,
-            21 => 0, // configuration generation: our devices change it only by whole fields
+            21 => ConfigGeneration & 0xFF,
             22 => QueueSelect,
             24 => queue?.Size ?? 0u,
             26 => (uint)(queue?.Vector ?? 0xFFFF),

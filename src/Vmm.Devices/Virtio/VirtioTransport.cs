@@ -14,6 +14,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
 
     private readonly GuestMemory _memory;
     private readonly QueueSetup[] _queues;
+    private readonly ConfigWindow _config;
     private int _status;
     private bool _active;
     private volatile bool _mayTransfer;
@@ -23,16 +24,30 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     /// <param name="device">The device.</param>
     /// <param name="memory">Guest RAM.</param>
     /// <param name="mayTransfer">It may access guest memory from the start.</param>
+    /// <exception cref="KernelException">Out of descriptors; the device is the caller's still.</exception>
     protected VirtioTransport(VirtioDevice device, GuestMemory memory, bool mayTransfer)
     {
         _mayTransfer = mayTransfer;
         Device = device;
         _memory = memory;
         OfferedFeatures = device.DeviceFeatures | VirtioFeatures.Transport;
+        _config = new ConfigWindow(device);
         _queues = new QueueSetup[device.QueueSizes.Count];
-        for (int i = 0; i < _queues.Length; i++)
+        try
         {
-            _queues[i] = new QueueSetup(device.QueueSizes[i]);
+            for (int i = 0; i < _queues.Length; i++)
+            {
+                _queues[i] = new QueueSetup(device.QueueSizes[i]);
+            }
+        }
+        catch
+        {
+            foreach (QueueSetup? queue in _queues)
+            {
+                queue?.Doorbell.Dispose();
+            }
+
+            throw;
         }
     }
 
@@ -115,7 +130,8 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
 
         int now = Status;
         int added = value & ~now & ~StatusNeedsReset;
-        if ((added & StatusFeaturesOk) != 0 && ((_driverFeatures & ~OfferedFeatures) != 0 || (_driverFeatures & VirtioFeatures.Version1) == 0))
+        ulong required = VirtioFeatures.Version1 | Device.RequiredFeatures;
+        if ((added & StatusFeaturesOk) != 0 && ((_driverFeatures & ~OfferedFeatures) != 0 || (_driverFeatures & required) != required))
         {
             added &= ~StatusFeaturesOk; // the driver reads it back and learns (3.1.1 step 6)
         }
@@ -185,6 +201,15 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         }
     }
 
+    /// <summary>The driver reads the device's configuration. Under <see cref="Gate"/>.</summary>
+    protected void ReadDeviceConfig(int offset, Span<byte> data) => _config.Read(offset, data);
+
+    /// <summary>The driver writes the device's configuration. Under <see cref="Gate"/>.</summary>
+    protected void WriteDeviceConfig(int offset, ReadOnlySpan<byte> data) => _config.Write(offset, data);
+
+    /// <summary>Differs after every change of the device's configuration that the driver can have read a part of (2.5.1). Under <see cref="Gate"/>.</summary>
+    protected uint ConfigGeneration => _config.Generation();
+
     /// <summary>Transport registers back to their first values, after the device stopped.</summary>
     protected virtual void ResetRegisters() { }
 
@@ -242,7 +267,16 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         }
 
         _active = true;
-        Device.Activate(new VirtioActivation(_memory, _driverFeatures, active, this) { Threads = Device.Threads });
+        try
+        {
+            Device.Activate(new VirtioActivation(_memory, _driverFeatures, active, this) { Threads = Device.Threads });
+        }
+#pragma warning disable CA1031 // Whatever is missing here (threads, descriptors) is missing to this device, not to the vCPU whose driver asked for it.
+        catch (Exception error)
+#pragma warning restore CA1031
+        {
+            Halt($"it could not be started: {error.Message}");
+        }
     }
 
     private void Reset()

@@ -7,7 +7,8 @@ namespace Vmm.Machine.Boot;
 /// 0x06000  PVH start info and memmap   0x9FC00  EBDA, reserved
 /// 0x07000  zero page (boot_params)     0xA0000  no RAM promised to the guest
 /// 0x08000  first stack                 0xE0000  ACPI: RSDP first, then the tables; reserved
-/// 0x09000  page tables (6 pages)       0x100000 kernel and everything else
+/// 0x09000  page tables (6 pages)       0xFF000  VM generation id; 0xFFFF0 reset stub; reserved
+///                                      0x100000 kernel and everything else
 /// </code>
 /// </summary>
 public static class BootLayout
@@ -47,6 +48,12 @@ public static class BootLayout
 
     /// <summary>The RSDP lies here, the other ACPI tables behind it (ACPI 6.5, 5.2.5.1: searched from 0xE0000).</summary>
     public const ulong AcpiTables = 0xE_0000;
+
+    /// <summary>The ACPI tables end before this page. It begins with the VM generation id, when there is one, and ends with <see cref="ResetVector"/>.</summary>
+    public const ulong FirmwarePage = HighMemory - 0x1000;
+
+    /// <summary>F000:FFF0, where a PC's firmware is entered: <see cref="ResetStub"/> lies here.</summary>
+    public const ulong ResetVector = HighMemory - 0x10;
 
     /// <summary>The first MiB ends: kernels are loaded from here up.</summary>
     public const ulong HighMemory = 0x10_0000;

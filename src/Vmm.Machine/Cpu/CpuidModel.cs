@@ -11,7 +11,12 @@ public static class CpuidModel
     private const uint SignificantIndex = 1; // KVM_CPUID_FLAG_SIGNIFCANT_INDEX
 
     /// <summary>Builds the table for one vCPU from KVM_GET_SUPPORTED_CPUID.</summary>
-    public static KvmCpuidEntry[] Build(ReadOnlySpan<KvmCpuidEntry> supported, CpuTopology topology, VcpuPlace vcpu, bool tscDeadline)
+    /// <param name="supported">What this KVM supports.</param>
+    /// <param name="topology">How the vCPUs are packed.</param>
+    /// <param name="vcpu">Where this one is.</param>
+    /// <param name="tscDeadline">The local APIC has the TSC-deadline timer.</param>
+    /// <param name="brand">The processor's name as leaves 0x80000002 to 0x80000004 have it (<see cref="ProcessorBrand"/>), 12 words: KVM leaves them zero. Empty for none.</param>
+    public static KvmCpuidEntry[] Build(ReadOnlySpan<KvmCpuidEntry> supported, CpuTopology topology, VcpuPlace vcpu, bool tscDeadline, ReadOnlySpan<uint> brand = default)
     {
         List<KvmCpuidEntry> entries = new(supported.Length + 8);
         bool amd = false;
@@ -32,7 +37,7 @@ public static class CpuidModel
                 case 0x4:
                     CacheSharing(ref entry, topology);
                     break;
-                case 0xB or 0x1F:
+                case 0xB or 0x1F or 0x8000_0002 or 0x8000_0003 or 0x8000_0004:
                     continue; // written below
                 case 0x8000_0001:
                     // TOPOEXT: leaves 0x8000001D and 0x8000001E, which a topology of single-threaded cores does without.
@@ -61,6 +66,11 @@ public static class CpuidModel
         if (maxLeaf >= 0x1F)
         {
             AddExtendedTopology(entries, 0x1F, topology, vcpu, topology.Shape.Dies > 1);
+        }
+
+        for (int i = 0; i + 4 <= brand.Length; i += 4)
+        {
+            entries.Add(new KvmCpuidEntry { Function = 0x8000_0002 + (uint)(i / 4), Eax = brand[i], Ebx = brand[i + 1], Ecx = brand[i + 2], Edx = brand[i + 3] });
         }
 
         return [.. entries];

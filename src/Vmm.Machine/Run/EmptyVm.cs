@@ -29,6 +29,7 @@ public sealed class EmptyVm : IDisposable
             Vm.SetIdentityMapAddress(IdentityMapAddress);
             Vm.SetTssAddress(TssAddress);
             Vm.CreateIrqChip();
+            Vm.CreatePit2(); // with port 0x61: what a guest without a paravirtual clock calibrates its TSC with
             Interrupts = Own(new KvmInterrupts(Vm));
             BootVcpu = Own(Vm.CreateVcpu(BootVcpuId));
         }

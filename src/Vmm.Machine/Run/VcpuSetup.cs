@@ -4,13 +4,49 @@ using Vmm.Machine.Boot;
 
 namespace Vmm.Machine.Run;
 
+/// <summary>What a vCPU is given before it runs.</summary>
+internal interface IVcpuState
+{
+    /// <summary>The CPUID table.</summary>
+    void SetCpuid(ReadOnlySpan<KvmCpuidEntry> entries);
+
+    /// <summary>MSRs; one that this KVM does not have is left alone.</summary>
+    void SetMsrs(ReadOnlySpan<KvmMsrEntry> entries);
+
+    /// <summary>Segment, control and system registers as they are.</summary>
+    KvmSregs GetSregs();
+
+    /// <summary>Segment, control and system registers.</summary>
+    void SetSregs(in KvmSregs value);
+
+    /// <summary>General registers.</summary>
+    void SetRegs(in KvmRegs value);
+}
+
 /// <summary>Gives vCPUs their first state.</summary>
 internal static class VcpuSetup
 {
     private const uint MsrMiscEnable = 0x1A0, MsrMtrrDefaultType = 0x2FF;
 
-    /// <summary>MSRs a firmware would have set; one that this KVM does not have is left alone.</summary>
-    internal static void SetFirmwareMsrs(KvmVcpu vcpu)
+    /// <summary>All of it. CPUID comes before the MSRs: which MSRs and which of their bits exist is what CPUID says (KVM checks one by the other).</summary>
+    /// <param name="vcpu">The vCPU; nothing of it was set.</param>
+    /// <param name="cpuid">Its CPUID table.</param>
+    /// <param name="boot">Where it starts; null for one that waits for INIT and SIPI.</param>
+    internal static void Apply(IVcpuState vcpu, ReadOnlySpan<KvmCpuidEntry> cpuid, InitialCpuState? boot)
+    {
+        vcpu.SetCpuid(cpuid);
+        SetFirmwareMsrs(vcpu);
+        if (boot is not null)
+        {
+            SetBootCpu(vcpu, boot);
+        }
+    }
+
+    /// <inheritdoc cref="Apply(IVcpuState, ReadOnlySpan{KvmCpuidEntry}, InitialCpuState?)"/>
+    internal static void Apply(KvmVcpu vcpu, ReadOnlySpan<KvmCpuidEntry> cpuid, InitialCpuState? boot) => Apply(new KvmState(vcpu), cpuid, boot);
+
+    /// <summary>MSRs a firmware would have set.</summary>
+    private static void SetFirmwareMsrs(IVcpuState vcpu)
     {
         ReadOnlySpan<KvmMsrEntry> msrs =
         [
@@ -21,7 +57,7 @@ internal static class VcpuSetup
     }
 
     /// <summary>The boot CPU starts where the boot protocol says; the others wait for INIT and SIPI as KVM made them.</summary>
-    internal static void SetBootCpu(KvmVcpu vcpu, InitialCpuState state)
+    private static void SetBootCpu(IVcpuState vcpu, InitialCpuState state)
     {
         KvmSregs sregs = vcpu.GetSregs();
         sregs.Cs = Segment(state.Code);
@@ -51,4 +87,17 @@ internal static class VcpuSetup
         Db = segment.Default32 ? (byte)1 : (byte)0,
         G = segment.Granular4K ? (byte)1 : (byte)0,
     };
+
+    private sealed class KvmState(KvmVcpu vcpu) : IVcpuState
+    {
+        public void SetCpuid(ReadOnlySpan<KvmCpuidEntry> entries) => vcpu.SetCpuid(entries);
+
+        public void SetMsrs(ReadOnlySpan<KvmMsrEntry> entries) => vcpu.SetMsrs(entries);
+
+        public KvmSregs GetSregs() => vcpu.GetSregs();
+
+        public void SetSregs(in KvmSregs value) => vcpu.SetSregs(value);
+
+        public void SetRegs(in KvmRegs value) => vcpu.SetRegs(value);
+    }
 }

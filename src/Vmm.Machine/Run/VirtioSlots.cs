@@ -21,22 +21,19 @@ internal sealed class VirtioSlots(GuestMemory memory, KvmInterrupts interrupts, 
     /// <summary>What to append to the kernel's command line so that the guest finds the virtio-mmio windows.</summary>
     internal List<string> KernelArguments { get; } = [];
 
-    /// <summary>A device as a PCI function that is not on the bus yet.</summary>
-    internal VirtioPciFunction Function(string name, VirtioDevice device)
-    {
-        device.Threads = threads ?? device.Threads;
-        return new VirtioPciFunction(name, device, memory, interrupts, doorbells);
-    }
+    /// <summary>A device as a PCI function that is not on the bus yet. The function owns the device, which is closed when there can be none.</summary>
+    internal VirtioPciFunction Function(string name, VirtioDevice device) =>
+        Over(device, () => new VirtioPciFunction(name, device, memory, interrupts, doorbells));
 
     /// <summary>Plugs a device in before the guest starts; it belongs to the machine from here on. Its slot, when it is a PCI device.</summary>
     internal int? Attach(string name, VirtioDevice device, Spec.VirtioTransport transport)
     {
         if (transport == Spec.VirtioTransport.Pci)
         {
-            return Bridge.Add(Function(name, device), _bars);
+            VirtioPciFunction function = Function(name, device);
+            return Over(function, () => Bridge.Add(function, _bars));
         }
 
-        device.Threads = threads ?? device.Threads;
         AttachMmio(name, device);
         return null;
     }
@@ -52,16 +49,36 @@ internal sealed class VirtioSlots(GuestMemory memory, KvmInterrupts interrupts, 
         Bridge.Dispose();
     }
 
+    /// <summary>Builds what owns <paramref name="inner"/> from then on; when that fails (no descriptors are left, say), it is closed.</summary>
+    private T Over<T>(IDisposable inner, Func<T> build)
+    {
+        try
+        {
+            if (inner is VirtioDevice device)
+            {
+                device.Threads = threads ?? device.Threads;
+            }
+
+            return build();
+        }
+        catch
+        {
+            inner.Dispose();
+            throw;
+        }
+    }
+
     private void AttachMmio(string name, VirtioDevice device)
     {
         uint slot = (uint)_windows.Count;
         if (FirstMmioGsi + slot > LastMmioGsi)
         {
+            device.Dispose();
             throw new HostMismatchException($"{name}: at most {slot} virtio-mmio devices have an interrupt pin: make some of them pci");
         }
 
         GuestAddress at = MemoryMap.VirtioMmio.Start + (slot * VirtioMmio.WindowLength);
-        VirtioMmio window = new(device, memory, interrupts.CreateLine(FirstMmioGsi + slot));
+        VirtioMmio window = Over(device, () => new VirtioMmio(device, memory, interrupts.CreateLine(FirstMmioGsi + slot)));
         _windows.Add(window);
         mmio.Map(at.Value, VirtioMmio.WindowLength, window, name);
         for (int queue = 0; queue < window.QueueCount; queue++)

@@ -28,6 +28,7 @@ public sealed partial class VirtualMachine
             throw new InvalidOperationException("the first vnode must hold the first MiB of memory");
         }
 
+        ResetStub.Write(memory);
         return BootLoader.Load(memory, new BootRequest
         {
             Kernel = kernel,

@@ -1,3 +1,4 @@
+using Vmm.Devices.Acpi;
 using Vmm.Devices.Legacy;
 using Vmm.Devices.Virtio.Blk;
 using Vmm.Devices.Virtio.Rng;
@@ -33,6 +34,7 @@ public sealed partial class VirtualMachine
         MemoryMap map = MemoryMap.Create(VnodeSizes(), CpuidModel.PhysicalAddressBits(kvm.SupportedCpuid), HasHotMemory ? HotSizes() : null);
         GuestMemory memory = BuildMemory(map, homes, host);
         KvmVm vm = kvm.Vm;
+        _clock = new GuestClock(vm);
         ReadOnlySpan<GuestRegion> regions = memory.RegionSpan;
         for (int slot = 0; slot < regions.Length; slot++)
         {
@@ -134,9 +136,14 @@ public sealed partial class VirtualMachine
             _ports.Map(DebugExitPort.Port, 4, new DebugExitPort(code => _end.Decide(new RunResult(RunOutcome.DebugExit, code))), "debug exit");
         }
 
-        _ports.Map(0x60, 5, new I8042(Reset), "i8042");
+        // Not 0x61: speaker and gate of the timer belong to the kernel's PIT.
+        I8042 keyboard = new(Reset);
+        _ports.Map(I8042.DataPort, 1, keyboard.Data, "i8042 data");
+        _ports.Map(I8042.CommandPort, 1, keyboard.Command, "i8042 command");
         _ports.Map(0x70, 2, new CmosRtc(), "RTC");
-        _ports.Map(AcpiPowerPorts.Port, 3, new AcpiPowerPorts(() => _end.Decide(new RunResult(RunOutcome.PowerOff)), Reset), "ACPI power");
+        _ports.Map(SystemControlPortA.Port, 1, new SystemControlPortA(Reset), "system control port A");
+        _ports.Map(AcpiPowerPorts.Port, 2, new AcpiPowerPorts(() => _end.Decide(new RunResult(RunOutcome.PowerOff))), "ACPI power");
+        _ports.Map(AcpiPmTimer.Port, AcpiPmTimer.Length, new AcpiPmTimer(_clock), "ACPI PM timer");
     }
 
     private void Reset() => _end.Decide(new RunResult(RunOutcome.Reset));
@@ -144,7 +151,7 @@ public sealed partial class VirtualMachine
     private VirtioSlots BuildVirtioDevices(GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells)
     {
         VirtioSlots slots = Own(new VirtioSlots(memory, interrupts, doorbells, _mmio, IoThreads));
-        _ports.Map(0xCF8, 8, slots.Bridge.ConfigPorts, "PCI configuration ports");
+        _ports.Map(0xCF8, 8, new ResetControl(slots.Bridge.ConfigPorts, Reset), "PCI configuration ports");
         _mmio.Map(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, slots.Bridge.Ecam, "ECAM");
         if (_spec.Disks.Count > 0)
         {
@@ -257,17 +264,13 @@ public sealed partial class VirtualMachine
     {
         bool deadline = kvm.System.CheckExtension(KvmCapability.TscDeadlineTimer) != 0;
         PhysicalMemory physical = new(memory);
+        uint[] brand = ProcessorBrand.Read();
+        bool byTripleFault = RebootArgument.AsksForTripleFault(_spec.Boot.Cmdline);
         foreach (VcpuPlace place in topology.Vcpus)
         {
             KvmVcpu vcpu = place.ApicId == EmptyVm.BootVcpuId ? kvm.BootVcpu : Own(kvm.Vm.CreateVcpu(place.ApicId));
-            vcpu.SetCpuid(CpuidModel.Build(kvm.SupportedCpuid, topology, place, deadline));
-            VcpuSetup.SetFirmwareMsrs(vcpu);
-            if (place.Index == 0)
-            {
-                VcpuSetup.SetBootCpu(vcpu, boot.Cpu);
-            }
-
-            _vcpus.Add(new VcpuThread(vcpu, place.Index, _ports, _mmio, physical, _end, _gate, WhenVcpuStarts(place.Vnode)));
+            VcpuSetup.Apply(vcpu, CpuidModel.Build(kvm.SupportedCpuid, topology, place, deadline, brand), place.Index == 0 ? boot.Cpu : null);
+            _vcpus.Add(new VcpuThread(vcpu, place.Index, _ports, _mmio, physical, _end, _gate, WhenVcpuStarts(place.Vnode)) { TripleFaultResets = byTripleFault });
         }
     }
 

@@ -180,6 +180,8 @@ public sealed partial class VirtualMachine
 
                 plugged = make(_slots.Bridge.Plug(function));
                 Volatile.Write(ref _devices, [.. _devices, plugged]);
+                // Together: whoever finds the device among the others may take its slot.
+                _hotplug!.Added(plugged.Slot!.Value);
             }
         }
         catch (Exception cause)
@@ -188,7 +190,6 @@ public sealed partial class VirtualMachine
             throw cause is InvalidOperationException ? new HotplugException(HotplugProblem.NoSlot, cause.Message) : cause;
         }
 
-        _hotplug!.Added(plugged.Slot!.Value);
         return plugged.Info;
     }
 
@@ -260,8 +261,17 @@ public sealed partial class VirtualMachine
             PciFunction? function = _slots!.Bridge.Unplug(slot);
             Thread finish = new(() => Finish(device, function, outcome), maxStackSize: 256 * 1024) { Name = device.Name + "-eject", IsBackground = true };
             _removals.RemoveAll(thread => !thread.IsAlive);
-            _removals.Add(finish);
-            (_resources.Threads ?? (IIoThreads)PlainIoThreads.Instance).Start(finish);
+            try
+            {
+                (_resources.Threads ?? (IIoThreads)PlainIoThreads.Instance).Start(finish);
+                _removals.Add(finish); // once it runs: what is in the list is joined
+            }
+#pragma warning disable CA1031 // No thread can be had: the VM ends with the reason, instead of a vCPU that dies of it.
+            catch (Exception cause)
+#pragma warning restore CA1031
+            {
+                _end.Decide(new RunResult(RunOutcome.Failed, Message: $"{device.Name} could not be removed: {cause.Message}"));
+            }
         }
     }
 

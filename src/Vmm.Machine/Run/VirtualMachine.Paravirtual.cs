@@ -11,8 +11,8 @@ namespace Vmm.Machine.Run;
 /// <summary>The devices that a spec asks for beyond disks and entropy: balloon, console, panic, generation id.</summary>
 public sealed partial class VirtualMachine
 {
-    /// <summary>The generation id lies in the last page of the first MiB, which the memory map reserves with the ACPI tables.</summary>
-    private const ulong GenerationIdAddress = BootLayout.HighMemory - 0x1000;
+    // The memory map reserves it with the ACPI tables.
+    private const ulong GenerationIdAddress = BootLayout.FirmwarePage;
 
     private VirtioConsole? _virtioConsole;
     private int _panicked;
@@ -25,7 +25,7 @@ public sealed partial class VirtualMachine
 
     private bool ConsoleOnSerial => _spec.Serial && _spec.Console != ConsoleKind.Virtio;
 
-    private int AcpiRoom => (int)(BootLayout.HighMemory - BootLayout.AcpiTables) - (_spec.GenerationId is null ? 0 : 0x1000);
+    private static int AcpiRoom => (int)(BootLayout.FirmwarePage - BootLayout.AcpiTables);
 
     private void BuildPanicDevice(Action<string>? note)
     {

@@ -34,6 +34,7 @@ public sealed partial class VirtualMachine : IDisposable
     private readonly AddressBus _mmio = new("MMIO");
     private readonly IConsoleEndpoint _console;
     private readonly VmSpec _spec;
+    private GuestClock? _clock;
     private MachineState _state;
     private IInterruptLine? _powerButton;
     private SerialPort? _serial;
@@ -117,7 +118,10 @@ public sealed partial class VirtualMachine : IDisposable
         }
     }
 
-    /// <summary>Stops the vCPUs between two instructions and returns when all stand still. Disk requests already made still finish. Any thread.</summary>
+    /// <summary>
+    /// Stops the vCPUs between two instructions, and the guest's clock with them, and returns when all stand still. Disk requests already made still
+    /// finish. Any thread.
+    /// </summary>
     /// <exception cref="MachineStateException">It does not run, or ended meanwhile.</exception>
     public void Pause()
     {
@@ -135,17 +139,24 @@ public sealed partial class VirtualMachine : IDisposable
                 throw new MachineStateException(MachineState.Ended, MachineState.Paused);
             }
 
+            _clock?.Stop();
             _state = MachineState.Paused;
         }
     }
 
-    /// <summary>Lets paused vCPUs go on. Any thread.</summary>
+    /// <summary>Lets paused vCPUs go on; the guest is told that it was paused, so that its watchdogs keep quiet. Any thread.</summary>
     /// <exception cref="MachineStateException">It is not paused.</exception>
     public void Resume()
     {
         lock (_stateLock)
         {
             CheckMove(MachineState.Running, from: MachineState.Paused); // from Ready, only Run
+            _clock?.Start();
+            foreach (VcpuThread vcpu in _vcpus)
+            {
+                vcpu.NotifyPaused();
+            }
+
             _gate.Open();
             _state = MachineState.Running;
         }
@@ -188,13 +199,11 @@ public sealed partial class VirtualMachine : IDisposable
         started?.Invoke();
         if (_virtioConsole is { } console)
         {
-            _serialInput = new Thread(() => FeedVirtioConsole(console), maxStackSize: 256 * 1024) { Name = "console-input", IsBackground = true };
-            _serialInput.Start();
+            _serialInput = Started(new Thread(() => FeedVirtioConsole(console), maxStackSize: 256 * 1024) { Name = "console-input", IsBackground = true });
         }
         else if (_serial is { } serial)
         {
-            _serialInput = new Thread(() => FeedSerial(serial), maxStackSize: 256 * 1024) { Name = "serial-input", IsBackground = true };
-            _serialInput.Start();
+            _serialInput = Started(new Thread(() => FeedSerial(serial), maxStackSize: 256 * 1024) { Name = "serial-input", IsBackground = true });
         }
 
         RunResult result = WithPanic(_end.Wait());
@@ -266,6 +275,13 @@ public sealed partial class VirtualMachine : IDisposable
         }
 
         return lines;
+    }
+
+    /// <summary>A thread that runs. One that cannot be started (no memory, too many) is kept nowhere: there would be nothing to join.</summary>
+    private static Thread Started(Thread thread)
+    {
+        thread.Start();
+        return thread;
     }
 
     private T Own<T>(T owned) where T : IDisposable

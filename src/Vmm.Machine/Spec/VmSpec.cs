@@ -151,8 +151,8 @@ public sealed record VmSpec
 /// <summary>What to boot.</summary>
 public sealed record BootSpec
 {
-    /// <summary>Used when the user gives none: console on the serial port, end the run on panic and reboot.</summary>
-    public const string DefaultCmdline = "console=ttyS0 reboot=t panic=-1";
+    /// <summary>Used when the user gives none: console on the serial port, reboot on panic.</summary>
+    public const string DefaultCmdline = "console=ttyS0 panic=-1";
 
     /// <summary>bzImage or ELF64 kernel.</summary>
     public string Kernel { get; init; } = "";
@@ -163,7 +163,7 @@ public sealed record BootSpec
     /// <summary>Kernel command line.</summary>
     public string Cmdline { get; init; } = DefaultCmdline;
 
-    /// <summary>The command line of a spec that gives none: its consoles, end the run on panic and reboot.</summary>
+    /// <summary>The command line of a spec that gives none: its consoles, reboot on panic.</summary>
     public static string DefaultCmdlineFor(ConsoleKind console) => console switch
     {
         ConsoleKind.Virtio => DefaultCmdline.Replace("ttyS0", "hvc0", StringComparison.Ordinal),

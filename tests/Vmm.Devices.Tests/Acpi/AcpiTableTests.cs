@@ -88,6 +88,18 @@ public sealed class AcpiTableTests
     }
 
     [Fact]
+    public void Fadt_names_the_reset_register_and_the_pm_timer()
+    {
+        byte[] fadt = Tables(AcpiTables.Build(Config(1, 1), new GuestAddress(Base), Room))["FACP"];
+        Assert.Equal((1u << 20) | (1u << 10) | (1u << 8), U32(fadt, 112) & ((1u << 20) | (1u << 10) | (1u << 8)));
+        Assert.Equal([1, 8, 0, 1], fadt[116..120]);
+        Assert.Equal((0xCF9UL, 6), (U64(fadt, 120), fadt[128]));
+        Assert.Equal((0x608u, 4), (U32(fadt, 76), fadt[91]));
+        Assert.Equal([1, 32, 0, 3], fadt[208..212]);
+        Assert.Equal(0x608UL, U64(fadt, 212));
+    }
+
+    [Fact]
     public void Dsdt_names_panic_device_and_generation_id_when_they_exist()
     {
         string with = Encoding.Latin1.GetString(Tables(AcpiTables.Build(Config(1, 1), new GuestAddress(Base), Room))["DSDT"]);

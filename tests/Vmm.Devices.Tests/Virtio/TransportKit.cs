@@ -11,6 +11,16 @@ internal sealed class DummyDevice : VirtioDevice
 {
     private readonly byte[] _config = [1, 2, 3, 4, 5, 6, 7, 8];
 
+    /// <summary>What Activate throws; null: nothing.</summary>
+    public Exception? Refusal { get; set; }
+
+    public ulong Required { get; init; }
+
+    public override ulong RequiredFeatures => Required;
+
+    /// <summary>The device changes its own configuration, without a word to anybody.</summary>
+    public void Change(int offset, byte value) => _config[offset] = value;
+
     public VirtioActivation? Active { get; private set; }
 
     public int Resets { get; private set; }
@@ -40,7 +50,7 @@ internal sealed class DummyDevice : VirtioDevice
         }
     }
 
-    public override void Activate(VirtioActivation activation) => Active = activation;
+    public override void Activate(VirtioActivation activation) => Active = Refusal is null ? activation : throw Refusal;
 
     public override void Reset()
     {

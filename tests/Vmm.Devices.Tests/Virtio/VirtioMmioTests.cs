@@ -59,6 +59,41 @@ public sealed class VirtioMmioTests : IDisposable
     }
 
     [Fact]
+    public void Only_zero_resets_and_not_a_low_byte_of_zero()
+    {
+        Start(0x1000);
+        Write(0x70, 0x100);
+        Assert.Equal((0, 15u), (_device.Resets, Read(0x70)));
+        Assert.NotNull(_device.Active);
+    }
+
+    [Fact]
+    public void Shared_memory_that_does_not_exist_has_length_and_base_of_all_ones()
+    {
+        Write(0xAC, 1);
+        Assert.All(new ulong[] { 0xB0, 0xB4, 0xB8, 0xBC }, register => Assert.Equal(uint.MaxValue, Read(register)));
+    }
+
+    [Fact]
+    public void The_generation_changes_with_what_the_driver_has_read()
+    {
+        uint before = Read(0xFC);
+        Assert.Equal(0x0403_0201u, Read(0x100));
+        _device.Change(4, 99);
+        Assert.Equal(0x0807_0663u, Read(0x104));
+        Assert.NotEqual(before, Read(0xFC)); // 4.2.2.1
+        Assert.Equal(Read(0xFC), Read(0xFC));
+    }
+
+    [Fact]
+    public void A_driver_without_what_the_device_requires_never_sees_features_ok()
+    {
+        using VirtioMmio strict = new(new DummyDevice { Required = 1UL << 9 }, _ram.Memory, _line);
+        Assert.Equal(3u, Negotiate(strict, 0));
+        Assert.Equal(11u, Negotiate(strict, 1u << 9));
+    }
+
+    [Fact]
     public void A_ring_outside_ram_ends_in_needs_reset()
     {
         Start(0x8000_0000);
@@ -122,6 +157,19 @@ public sealed class VirtioMmioTests : IDisposable
         Write(0xA4, 0);
         Write(0x44, 1);
         Write(0x70, 15);
+    }
+
+    /// <summary>The status after FEATURES_OK was written.</summary>
+    private static uint Negotiate(VirtioMmio window, uint features)
+    {
+        foreach ((ulong register, uint value) in new (ulong, uint)[] { (0x70, 0), (0x70, 3), (0x24, 0), (0x20, features), (0x24, 1), (0x20, 1), (0x70, 11) })
+        {
+            window.Write(register, BitConverter.GetBytes(value));
+        }
+
+        byte[] status = new byte[4];
+        window.Read(0x70, status);
+        return BinaryPrimitives.ReadUInt32LittleEndian(status);
     }
 
     private byte[] Bytes(ulong offset, int length)

@@ -180,6 +180,60 @@ public sealed class VirtioPciTests : IDisposable
     }
 
     [Fact]
+    public void A_configuration_change_shows_in_isr_also_while_msix_is_on()
+    {
+        Start();
+        EnableMsix(vector: 0, masked: false);
+        Write16(16, 0);
+        _device.Active!.Interrupts.SignalQueue(0);
+        Assert.Equal(0, Read8(0x1000)); // queues have vectors of their own
+        _device.Active.Interrupts.SignalConfigChanged();
+        Assert.Equal((1, 0u), (_messages.Sent[0], Config32(4) >> 19 & 1));
+        Assert.Equal(2, Read8(0x1000)); // 4.1.4.5.1
+        Assert.Equal(0, Read8(0x1000)); // and reading clears it
+    }
+
+    [Fact]
+    public void Without_msix_the_interrupt_status_bit_follows_isr()
+    {
+        Start();
+        Assert.Equal(0u, Config32(4) >> 19 & 1);
+        _device.Active!.Interrupts.SignalQueue(0);
+        Assert.Equal(1u, Config32(4) >> 19 & 1); // PCI status, bit 3
+        _device.Active.Interrupts.SignalConfigChanged();
+        Assert.Equal(3, Read8(0x1000));
+        Assert.Equal(0x0010u, Config32(4) >> 16); // the capability list stays
+    }
+
+    [Fact]
+    public void The_generation_changes_with_what_the_driver_has_read()
+    {
+        byte before = Read8(21);
+        Assert.Equal(0x0403_0201u, Read32(_bar + 0x2000));
+        _device.Change(4, 99);
+        Assert.Equal(0x0807_0663u, Read32(_bar + 0x2004));
+        byte after = Read8(21);
+        Assert.NotEqual(before, after); // what it read in two parts does not belong together (2.5.1)
+        Assert.Equal(after, Read8(21));
+        Write32(_bar + 0x2000, 7); // its own writes are no change
+        Assert.Equal(7u, Read32(_bar + 0x2000));
+        Assert.Equal(after, Read8(21));
+    }
+
+    [Fact]
+    public void A_device_that_cannot_be_started_needs_a_reset_and_can_be_tried_again()
+    {
+        _device.Refusal = new InvalidOperationException("no threads");
+        Start();
+        Assert.Equal((0x4F, 1), (Read8(20), _device.Resets));
+        Assert.Contains("no threads", _function.Transport.LastFault, StringComparison.Ordinal);
+        _device.Refusal = null;
+        Write8(20, 0);
+        Start();
+        Assert.NotNull(_device.Active);
+    }
+
+    [Fact]
     public void Configuration_window_reaches_the_bar()
     {
         int window = 0;

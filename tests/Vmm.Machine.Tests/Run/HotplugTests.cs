@@ -130,6 +130,41 @@ public sealed class HotplugTests : IDisposable
         Assert.Equal(HotplugProblem.Ended, (await Assert.ThrowsAsync<HotplugException>(() => removal)).Problem);
     }
 
+    [KvmFact]
+    public async Task A_disk_that_is_taken_the_moment_it_comes_goes()
+    {
+        using VirtualMachine machine = Machine("", disks: 0);
+        using CancellationTokenSource over = new();
+        Task remover = Task.Run(async () =>
+        {
+            while (!over.IsCancellationRequested)
+            {
+                if (machine.Devices is [{ Removing: false } disk, ..])
+                {
+                    try
+                    {
+                        await machine.RemoveAsync(disk.Name, TimeSpan.Zero, force: true, default).WaitAsync(TimeSpan.FromSeconds(30));
+                    }
+                    catch (HotplugException gone) when (gone.Problem == HotplugProblem.NoSuchDevice)
+                    {
+                    }
+                }
+            }
+        });
+        for (int round = 0; round < 400 && !remover.IsCompleted; round++)
+        {
+            Add(machine, "a", 1);
+            while (machine.Devices.Count > 0 && !remover.IsCompleted)
+            {
+                await Task.Yield();
+            }
+        }
+
+        await over.CancelAsync();
+        await remover;
+        Assert.Empty(machine.Devices);
+    }
+
     /// <summary>Files of this test that this process has open.</summary>
     private List<string> OpenFiles()
     {

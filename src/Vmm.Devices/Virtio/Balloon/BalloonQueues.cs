@@ -16,6 +16,7 @@ internal sealed class BalloonQueues : IQueueService
     private readonly BalloonPages _pages;
     private readonly uint[] _frames = new uint[MaxFramesPerChain];
     private readonly byte[] _statistics = new byte[MaxStatisticsBytes];
+    private readonly int _reporting;
     private int _statisticsHead = -1;
 
     public BalloonQueues(VirtioBalloon device, VirtioActivation activation, BalloonPages pages)
@@ -23,6 +24,7 @@ internal sealed class BalloonQueues : IQueueService
         _device = device;
         _activation = activation;
         _pages = pages;
+        _reporting = ReportingQueue();
     }
 
     private enum Role
@@ -31,6 +33,7 @@ internal sealed class BalloonQueues : IQueueService
         Deflate,
         Statistics,
         Report,
+        Absent,
     }
 
     public QueueProgress Serve(QueueThread thread)
@@ -38,7 +41,7 @@ internal sealed class BalloonQueues : IQueueService
         QueueProgress progress = QueueProgress.Idle;
         for (int i = 0; i < _activation.Queues.Count && !thread.Stopping; i++)
         {
-            if (_activation.Queues[i] is not { } active)
+            if (_activation.Queues[i] is not { } active || RoleOf(i) == Role.Absent)
             {
                 continue;
             }
@@ -65,17 +68,31 @@ internal sealed class BalloonQueues : IQueueService
         return progress;
     }
 
-    /// <summary>
-    /// 5.5.2 numbers the reporting queue 4 always, drivers (Linux for most of its life) count only the queues they use: without free page hints it
-    /// is 3 for them, or 2 without statistics. Whichever of them the driver enabled is it.
-    /// </summary>
+    /// <summary>A queue of a feature that was not accepted does not exist (5.5.2): nothing is taken from it.</summary>
     private Role RoleOf(int queue) => queue switch
     {
         0 => Role.Inflate,
         1 => Role.Deflate,
-        2 when (_activation.Features & BalloonFeatures.Statistics) != 0 => Role.Statistics,
-        _ => Role.Report,
+        2 when Accepted(BalloonFeatures.Statistics) => Role.Statistics,
+        _ when queue == _reporting => Role.Report,
+        _ => Role.Absent,
     };
+
+    private bool Accepted(ulong feature) => (_activation.Features & feature) != 0;
+
+    /// <summary>
+    /// 5.5.2 numbers the reporting queue 4 always. Drivers (Linux for most of its life) count only the queues they use: without free page hints it is 3 for
+    /// them, or 2 without statistics. It is 4 when the driver enabled that one, -1 without the feature.
+    /// </summary>
+    private int ReportingQueue()
+    {
+        if (!Accepted(BalloonFeatures.Reporting))
+        {
+            return -1;
+        }
+
+        return _activation.Queues.Count > 4 && _activation.Queues[4] is not null ? 4 : Accepted(BalloonFeatures.Statistics) ? 3 : 2;
+    }
 
     private bool ServeQueue(QueueThread thread, int index, Virtqueue queue)
     {

@@ -84,8 +84,8 @@ public sealed class VirtioBlk : VirtioDevice
                 IsBackground = true,
             };
             _stops.Add(stop);
-            _threads.Add(thread);
             activation.Threads.Start(thread);
+            _threads.Add(thread); // once it runs: what is in the list is joined
         }
     }
 

@@ -55,20 +55,25 @@ internal sealed class MemRequests(VirtioMem device, VirtioActivation activation)
         return active.Queue.EnableNotifications() ? QueueProgress.Again : QueueProgress.Idle;
     }
 
-    /// <summary>False when the chain is malformed: not 24 bytes to read and room for the answer in one buffer behind them.</summary>
+    /// <summary>False when the chain is malformed: less than 24 bytes to read, or no room for the answer behind them, each in any pieces (2.7.4.1).</summary>
     private bool Answer(ChainWalker chain, out uint written)
     {
         written = 0;
         Span<byte> bytes = stackalloc byte[MemRequest.Bytes];
         bytes.Clear();
-        int length = 0;
-        VirtioBuffer answer = default;
+        Span<VirtioBuffer> room = stackalloc VirtioBuffer[AnswerBytes];
+        int length = 0, pieces = 0, found = 0;
         ChainStep step;
         while ((step = chain.MoveNext()) == ChainStep.Buffer)
         {
             if (chain.Current.Writable)
             {
-                answer = answer.Length == 0 ? chain.Current : answer;
+                int take = (int)Math.Min(chain.Current.Length, (uint)(AnswerBytes - found));
+                if (take > 0)
+                {
+                    room[pieces++] = chain.Current with { Length = (uint)take };
+                    found += take;
+                }
             }
             else
             {
@@ -82,7 +87,7 @@ internal sealed class MemRequests(VirtioMem device, VirtioActivation activation)
             }
         }
 
-        if (step != ChainStep.End || length < MemRequest.Bytes || answer.Length < AnswerBytes)
+        if (step != ChainStep.End || length < MemRequest.Bytes || found < AnswerBytes)
         {
             return false;
         }
@@ -92,8 +97,25 @@ internal sealed class MemRequests(VirtioMem device, VirtioActivation activation)
         reply.Clear();
         BinaryPrimitives.WriteUInt16LittleEndian(reply, (ushort)result);
         BinaryPrimitives.WriteUInt16LittleEndian(reply[8..], (ushort)state);
-        // The request may have unplugged what its own answer lies in: then there is nowhere to write it, and nobody who could read it.
-        written = activation.Memory.TryWrite(answer.Address, reply) ? (uint)AnswerBytes : 0;
+        written = Scatter(reply, room[..pieces]);
         return true;
+    }
+
+    /// <summary>Writes the answer; the number of bytes from its start that are there.</summary>
+    private uint Scatter(ReadOnlySpan<byte> reply, ReadOnlySpan<VirtioBuffer> room)
+    {
+        uint written = 0;
+        foreach (VirtioBuffer piece in room)
+        {
+            // The request may have unplugged what its own answer lies in: then there is nowhere to write it, and nobody who could read it.
+            if (!activation.Memory.TryWrite(piece.Address, reply.Slice((int)written, (int)piece.Length)))
+            {
+                break;
+            }
+
+            written += piece.Length;
+        }
+
+        return written;
     }
 }

@@ -54,7 +54,6 @@ public sealed class VirtioMem : VirtioDevice
         _options = options;
         _blocks = new MemBlocks(options.Start, options.Length, options.BlockSize, memory);
         SetRequested(options.Requested);
-        // Unplugged blocks are no RAM at all for a guest: a driver that does not know so is refused by VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE.
         DeviceFeatures = FeatureUnpluggedInaccessible | (options.Vnode is null ? 0 : FeatureAcpiPxm);
     }
 
@@ -63,6 +62,9 @@ public sealed class VirtioMem : VirtioDevice
 
     /// <inheritdoc/>
     public override ulong DeviceFeatures { get; }
+
+    /// <summary>Unplugged blocks are no RAM at all for a guest: a driver that does not know so is refused (5.15.4).</summary>
+    public override ulong RequiredFeatures => FeatureUnpluggedInaccessible;
 
     /// <inheritdoc/>
     public override IReadOnlyList<ushort> QueueSizes { get; } = [64];

@@ -79,6 +79,11 @@ internal sealed class KernelPath : IDisposable
             path.Dispose(); // the device's own path takes over, whose checks say what is wrong with a ring
             return null;
         }
+        catch
+        {
+            path.Dispose(); // no thread for it
+            throw;
+        }
     }
 
     /// <summary>The driver uses the first <paramref name="pairs"/> pairs. Any thread.</summary>
@@ -188,10 +193,10 @@ internal sealed class KernelPath : IDisposable
                 }
             }
         }
-        catch (KernelException error)
+        catch (KernelException)
         {
-            // Memory in more pieces than the kernel's table has room for: this device cannot go on, the guest can start it again.
-            _device.Break($"vhost: {error.Message}");
+            // Memory in more pieces than the kernel's table has room for. Drivers do not recover from NEEDS_RESET: the device goes on by itself.
+            _device.LeaveKernel(this);
         }
     }
 

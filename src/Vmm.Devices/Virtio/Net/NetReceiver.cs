@@ -10,8 +10,9 @@ namespace Vmm.Devices.Virtio.Net;
 /// </summary>
 internal sealed class NetReceiver : IDisposable
 {
-    private const int Eagain = 11, MaxVectors = 1024, LargestSegment = 65535 + 14; // IOV_MAX; a TSO frame
+    private const int Eagain = 11, Ebadfd = 77, MaxVectors = 1024, LargestSegment = 65535 + 14; // IOV_MAX; a TSO frame
     private const int FlagsAt = 0, BuffersAt = 10;
+    private const int LongestPauseLog2 = 7; // milliseconds between reads that fail
     private const int LargeFor = 64; // frames that fit into one chain until batches are read again
 
     private readonly VirtioNet _device;
@@ -29,6 +30,7 @@ internal sealed class NetReceiver : IDisposable
     private NativeArray<byte>? _rest;
     private int _firstChain, _chainEnd, _vectorEnd;
     private int _large;
+    private int _failures; // reads in a row that failed
     private int _waiting, _waitingInChains, _waitingChains; // a frame whose end lies in _rest: bytes, those in chains, how many chains
     private long _capacity, _packets, _bytes;
     private bool _published;
@@ -122,6 +124,7 @@ internal sealed class NetReceiver : IDisposable
         }
 
         int read = _queue.Read(_frames.AsSpan(0, frames));
+        _failures = read > 0 ? 0 : _failures;
         for (int i = 0; i < read; i++)
         {
             int bytes = (int)_frames[i].Result, room = _frames[i].Room;
@@ -146,12 +149,26 @@ internal sealed class NetReceiver : IDisposable
             return NetProgress.More;
         }
 
-        if (_frames[read].Result != -Eagain)
-        {
-            _device.LoseLink();
-        }
+        return Failed((int)-_frames[read].Result, ref timeout);
+    }
 
-        return NetProgress.Idle;
+    /// <summary>No frame came, for this reason.</summary>
+    private NetProgress Failed(int errno, ref int timeout)
+    {
+        switch (errno)
+        {
+            case Eagain:
+                return NetProgress.Idle;
+            case Ebadfd: // the interface was deleted: there will never be a frame again
+                _device.LoseLink();
+                return NetProgress.Idle;
+            default:
+                // One frame is lost (no memory for it, an address that went away). Longer and longer pauses, in case the next one fares no better.
+                _device.Counters.Drop();
+                int wait = 1 << Math.Min(_failures++, LongestPauseLog2);
+                timeout = timeout < 0 ? wait : Math.Min(timeout, wait);
+                return NetProgress.Throttled;
+        }
     }
 
     /// <summary>One chain for each of up to <paramref name="most"/> frames; how many. A chain of too many pieces is the only one of its batch.</summary>

@@ -84,12 +84,47 @@ public sealed class VirtioNet : VirtioDevice
             long now = RateLimiter.Now;
             Volatile.Write(ref _receiveLimiter, RateLimiter.Create(limit, now));
             Volatile.Write(ref _sendLimiter, RateLimiter.Create(limit, now));
-            if (_receiveLimiter is not null && _kernel is { } kernel && _activation is { } activation)
+            if (_receiveLimiter is not null && _kernel is { } kernel)
             {
-                kernel.HandOver();
-                _kernel = null;
-                StartPairs(activation);
+                TakeOver(kernel);
             }
+        }
+    }
+
+    /// <summary>
+    /// The kernel cannot go on with the rings: the device's own threads do, and the driver notices nothing. Any thread but the path's own; a no-op when the
+    /// path is not in use any more.
+    /// </summary>
+    internal void LeaveKernel(KernelPath path)
+    {
+        lock (_switch)
+        {
+            if (ReferenceEquals(_kernel, path))
+            {
+                TakeOver(path);
+            }
+        }
+    }
+
+    /// <summary>Under the switch.</summary>
+    private void TakeOver(KernelPath kernel)
+    {
+        kernel.HandOver();
+        _kernel = null;
+        if (_activation is not { } activation)
+        {
+            return;
+        }
+
+        try
+        {
+            StartPairs(activation);
+        }
+#pragma warning disable CA1031 // No threads, no descriptors: this device fails, not the thread that brought the news.
+        catch (Exception error)
+#pragma warning restore CA1031
+        {
+            Break($"its own path could not be started: {error.Message}");
         }
     }
 
@@ -145,6 +180,7 @@ public sealed class VirtioNet : VirtioDevice
             _kernel?.Dispose();
             _kernel = null;
             ResetPairs();
+            _config.LinkUp = true; // whether the host's interface is really there, the next read of it says
         }
     }
 

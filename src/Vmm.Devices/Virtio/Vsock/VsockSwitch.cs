@@ -415,7 +415,7 @@ internal sealed class VsockSwitch(ulong guestCid, IVsockHost host, int maxConnec
                 DestinationCid = guestCid,
                 SourcePort = header.DestinationPort,
                 DestinationPort = header.SourcePort,
-                Type = VsockHeader.Stream,
+                Type = header.Type, // its own, also an unknown one: so the sender can tell whose reset it is
                 Operation = VsockOperation.Reset,
             });
         }

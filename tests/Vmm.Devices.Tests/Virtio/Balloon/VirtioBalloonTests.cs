@@ -144,6 +144,23 @@ public sealed class VirtioBalloonTests
         Assert.Equal(0xA5, guest.Ram(Body + (3 << 20) + 100, 1)[0]);
     }
 
+    [Theory]
+    [InlineData(~(BalloonFeatures.Statistics | BalloonFeatures.Reporting), 2)]
+    [InlineData(~BalloonFeatures.Reporting, 3)]
+    [InlineData(~BalloonFeatures.Reporting, 4)]
+    [InlineData(~BalloonFeatures.Statistics, 3)] // reporting is 2 or 4 then
+    [InlineData(ulong.MaxValue, 3)]              // and 4 when the driver has that one
+    public void Nothing_is_taken_from_a_queue_of_a_feature_that_was_not_accepted(ulong features, int queue)
+    {
+        using VirtioBalloon device = new();
+        using QueueGuest guest = new(device, features);
+        guest.Ram(Body, 2 << 20).Fill(0xA5);
+        guest.Post(queue, (Body, 2 << 20, true));
+        Send(guest, 0, Range(FirstFrame, 1)); // served behind it, so that it had its turn
+        Assert.False(guest.TryTakeUsed(queue, out _, out _));
+        Assert.Equal((0UL, 0xA5), (device.Info().DiscardedBytes - 4096, guest.Ram(Body + 4096, 1)[0]));
+    }
+
     [Fact]
     public void Poisoned_pages_keep_their_content()
     {

@@ -256,16 +256,53 @@ public sealed class VirtioNetTests
     {
         MemoryNet net = new();
         using QueueGuest guest = new(Device(net), ~(Tso4 | (1UL << 9)));
-        Assert.Equal(0, Command(guest, 2, 0, 3, 1));
-        Assert.Equal(1, Command(guest, 2, 0, 6, 1));
+        Assert.Equal(0, Command(guest, 2, 0, 0, 1));
+        Assert.Equal(0, Command(guest, 2, 0, 1, 1));
+        Assert.All(Enumerable.Range(2, 5), command => Assert.Equal(1, Command(guest, 2, 0, (byte)command, 1))); // CTRL_RX_EXTRA is not offered
         Assert.Equal(1, Command(guest, 2, 0, 0, 2));
-        Assert.Equal(1, Command(guest, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0));
         Assert.Equal(0, Command(guest, 2, 5, 0, 0x02, 1, 0, 0, 0, 0, 0, 0));
         Assert.Equal(TapOffloads.Checksum | TapOffloads.Tso6, net.Set);
         Assert.Equal(0, Command(guest, 2, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0));
         Assert.Equal(TapOffloads.None, net.Set);
         Assert.Equal(1, Command(guest, 2, 5, 0, 0x82, 0, 0, 0, 0, 0, 0, 0)); // not negotiated
         Assert.Equal(1, Command(guest, 2, 5, 0, 2));
+    }
+
+    [Fact]
+    public void A_table_of_addresses_is_granted_when_it_is_whole()
+    {
+        using QueueGuest guest = new(Device(new MemoryNet()));
+        Assert.Equal(0, Table(guest, 0, 0));
+        Assert.Equal(0, Table(guest, 1, 0));
+        Assert.Equal(0, Table(guest, 2, 3));
+        Assert.Equal(0, Table(guest, 300, 200));
+        Assert.Equal(1, Table(guest, 1, 1, missing: 1));
+        Assert.Equal(1, Table(guest, 1, 1, missing: -1));
+        Assert.Equal(1, Table(guest, 0, 0, missing: 4)); // one count
+        Assert.Equal(1, Command(guest, 2, 1, 0));
+        Assert.Equal(1, Command(guest, 2, 1, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0));
+        Assert.Equal(1, Command(guest, 2, 1, 1, 0x52, 0x54, 0, 1, 2, 4)); // CTRL_MAC_ADDR is not offered
+    }
+
+    [Fact]
+    public void Without_ctrl_rx_no_receive_command_is_granted()
+    {
+        using QueueGuest guest = new(Device(new MemoryNet()), ~(1UL << 18));
+        Assert.All(Enumerable.Range(0, 6), command => Assert.Equal(1, Command(guest, 2, 0, (byte)command, 1)));
+        Assert.Equal(1, Table(guest, 0, 0));
+    }
+
+    /// <summary>VIRTIO_NET_CTRL_MAC_TABLE_SET in pieces as odd as they come; its answer.</summary>
+    private static byte Table(QueueGuest guest, int unicast, int multicast, int missing = 0)
+    {
+        byte[] whole = [1, 0, .. BitConverter.GetBytes(unicast), .. new byte[6 * unicast], .. BitConverter.GetBytes(multicast), .. new byte[6 * multicast], 0];
+        int length = whole.Length - 1 - missing, first = Math.Min(3, length);
+        whole.CopyTo(guest.Ram(Ctrl, whole.Length));
+        guest.Ram(Ctrl + 0x8000, 1)[0] = 0xEE;
+        int second = Math.Max(1, (length - first) / 2);
+        guest.Post(2, (Ctrl, first, false), (Ctrl + (ulong)first, second, false), (Ctrl + (ulong)(first + second), length - first - second, false), (Ctrl + 0x8000, 1, true));
+        guest.WaitUsed(2);
+        return guest.Ram(Ctrl + 0x8000, 1)[0];
     }
 
     public static TheoryData<int, (ulong, int, bool)[]> Hostile => new()
@@ -345,6 +382,58 @@ public sealed class VirtioNetTests
         guest.Post(1, (Out, 72, false));
         guest.WaitUsed(1);
         Assert.Equal((0, 0, 1), Sent(guest));
+    }
+
+    [Theory]
+    [InlineData(14)] // EFAULT
+    [InlineData(12)] // ENOMEM
+    [InlineData(5)]  // EIO
+    public void A_read_of_the_host_that_fails_costs_one_frame_and_not_the_link(int errno)
+    {
+        MemoryNet net = new();
+        using QueueGuest guest = new(Device(net));
+        for (int i = 0; i < 3; i++)
+        {
+            net.ReadFaults.Enqueue(errno);
+        }
+
+        for (int i = 0; i < 16; i++)
+        {
+            guest.Post(0, (In + ((ulong)i * 2048), 2048, true));
+        }
+
+        for (byte i = 0; i < 6; i++)
+        {
+            net.Send(0, Frame(100, i));
+        }
+
+        for (int i = 0; i < 3; i++)
+        {
+            guest.WaitUsed(0);
+        }
+
+        byte[] status = new byte[2];
+        guest.Device.ReadConfig(6, status);
+        Assert.Equal((1, 0), (status[0], guest.ConfigChanges));
+    }
+
+    [Fact]
+    public void A_reset_brings_the_link_back()
+    {
+        MemoryNet net = new();
+        using QueueGuest guest = new(Device(net));
+        guest.Post(0, (In, 2048, true));
+        net.ReadFaults.Enqueue(77); // EBADFD: the interface is gone
+        net.Send(0, Frame(100, 1));
+        byte[] status = new byte[2];
+        guest.Wait(() => guest.ConfigChanges == 1, "the link stays up");
+        guest.Device.Reset();
+        guest.Device.ReadConfig(6, status);
+        Assert.Equal(1, status[0]);
+        guest.Activate();
+        guest.Post(0, (In, 2048, true));
+        net.Send(0, Frame(100, 2));
+        Assert.Equal(112u, guest.WaitUsed(0).Written);
     }
 
     [Fact]

@@ -45,6 +45,18 @@ public sealed class VsockSwitchTests
         Nothing();
     }
 
+    [Theory]
+    [InlineData((ushort)0)]
+    [InlineData((ushort)2)] // SEQPACKET, not offered
+    [InlineData((ushort)77)]
+    public void The_reset_of_an_unknown_type_is_of_that_type(ushort type)
+    {
+        Send(Packet(VsockOperation.Request) with { Type = type });
+        VsockHeader reset = Next();
+        Assert.Equal((VsockOperation.Reset, type), (reset.Operation, reset.Type));
+        Nothing();
+    }
+
     [Fact]
     public void A_guest_that_refuses_closes_the_hosts_stream()
     {

@@ -1,10 +1,10 @@
 using Vmm.Devices.Virtio.Net;
 using Vmm.Interop;
 
-namespace Vmm.Devices.Tests.Virtio.Net;
+namespace Vmm.Testing.Virtio;
 
 /// <summary>The host's side in memory: packet sockets, which are readable, writable and full as a tap is.</summary>
-internal sealed class MemoryNet : INetBackend
+public sealed class MemoryNet : INetBackend
 {
     private readonly Port[] _queues;
 
@@ -23,6 +23,12 @@ internal sealed class MemoryNet : INetBackend
     public int Active { get; private set; }
 
     public bool RefuseWrites { get; set; }
+
+    /// <summary>Errnos of the next reads, each of which costs a frame.</summary>
+    public System.Collections.Concurrent.ConcurrentQueue<int> ReadFaults { get; } = new();
+
+    /// <summary>Reads of the device so far.</summary>
+    public int Reads { get; private set; }
 
     /// <summary>Pairs that a kernel could serve; null: none.</summary>
     public IKernelPair[]? Kernel { get; init; }
@@ -128,6 +134,12 @@ internal sealed class MemoryNet : INetBackend
         private long ReadOne(nint vectors, int count)
         {
             PacketKind kind = Near.Receive(_buffer, 0, out int length, out _);
+            Owner!.Reads++;
+            if (kind == PacketKind.Packet && Owner.ReadFaults.TryDequeue(out int fault))
+            {
+                return -fault;
+            }
+
             if (kind != PacketKind.Packet)
             {
                 return kind == PacketKind.Empty ? -11 : -77;

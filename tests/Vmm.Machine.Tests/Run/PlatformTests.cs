@@ -1,0 +1,91 @@
+using System.Text.RegularExpressions;
+using Vmm.Machine.Run;
+using Vmm.Machine.Spec;
+using Vmm.Testing;
+using static Vmm.Machine.Tests.Run.GuestKit;
+
+namespace Vmm.Machine.Tests.Run;
+
+/// <summary>What a PC is expected to have besides devices: ways to reset it, clocks that agree, a pause that the guest hears of.</summary>
+[Trait("Tier", "kvm")]
+public sealed partial class PlatformTests
+{
+    [KvmTheory]
+    [InlineData("cf9")]
+    [InlineData("92")]
+    [InlineData("64")]
+    [InlineData("fadt")]
+    [InlineData("bios")]
+    public void A_guest_resets_by_every_way_that_a_pc_has(string by)
+    {
+        (RunResult result, string said) = Run("reset", "by=" + by);
+        Assert.True(result.Outcome == RunOutcome.Reset && result.ExitCode == 0, $"{result}\n{said}");
+        Assert.Equal(by == "cf9" ? "RESETTING\nNOT YET\n" : "RESETTING\n", said);
+    }
+
+    [KvmTheory]
+    [InlineData("by=triple reboot=t", RunOutcome.Reset)]
+    [InlineData("by=triple reboot=w,t", RunOutcome.Reset)]
+    [InlineData("by=triple reboot=t,k", RunOutcome.TripleFault)]
+    [InlineData("by=triple", RunOutcome.TripleFault)]
+    public void A_triple_fault_is_a_reboot_only_for_a_guest_that_was_told_to_reboot_so(string words, RunOutcome outcome)
+    {
+        (RunResult result, string said) = Run("reset", words);
+        Assert.True(result.Outcome == outcome, $"{result}\n{said}");
+    }
+
+    [KvmFact]
+    public void A_crash_of_a_guest_that_reboots_by_triple_faults_is_still_a_crash_where_its_registers_are_known()
+    {
+        (RunResult result, string said) = Run("crash", "reboot=t");
+        bool lost = result.Message?.Contains("reset itself", StringComparison.Ordinal) == true || result.Report?.Any(l => l.Contains("registers are lost", StringComparison.Ordinal)) == true;
+        Assert.True(lost || result.Outcome == RunOutcome.TripleFault, $"{result}\n{said}");
+    }
+
+    [KvmFact]
+    public void Pm_timer_pit_and_kvmclock_agree_about_the_tsc()
+    {
+        (RunResult result, string said) = Run("clock", "mode=rates");
+        Assert.True(result.Outcome == RunOutcome.DebugExit && result.ExitCode == 0, $"{result}\n{said}");
+        double[] khz = [.. Khz().Matches(said).Select(m => double.Parse(m.Value))];
+        Assert.Equal(3, khz.Length);
+        Assert.All(khz, rate => Assert.InRange(rate / khz[2], 0.75, 1.33));
+    }
+
+    [KvmFact]
+    public void Clocks_stand_still_over_a_pause_and_every_vcpu_hears_of_it()
+    {
+        using Terminal terminal = new();
+        VmSpec spec = GuestSpec("clock") with { Cpus = 2 };
+        using VirtualMachine machine = VirtualMachine.Create(spec with { Boot = spec.Boot with { Cmdline = "mode=pause cpus=2" } }, terminal);
+        Thread run = Start(machine, out Func<RunResult> result);
+        terminal.WaitFor("READY");
+        machine.Pause();
+        Thread.Sleep(3000);
+        machine.Resume();
+        terminal.WaitFor("STOPPED 0");
+        terminal.WaitFor("STOPPED 1");
+        terminal.Type("q");
+        Assert.True(run.Join(60_000));
+        Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, $"{result()}\n{terminal.Said}");
+        Match times = Times().Match(terminal.Said);
+        long kvm = long.Parse(times.Groups["kvm"].Value), pm = long.Parse(times.Groups["pm"].Value), tsc = long.Parse(times.Groups["tsc"].Value);
+        Assert.True(tsc - kvm >= 2500 && tsc - pm >= 2500, terminal.Said);
+    }
+
+    private static (RunResult Result, string Said) Run(string guest, string words)
+    {
+        using Terminal terminal = new();
+        VmSpec spec = GuestSpec(guest);
+        using VirtualMachine machine = VirtualMachine.Create(spec with { Boot = spec.Boot with { Cmdline = words } }, terminal);
+        using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(60));
+        RunResult result = machine.Run(deadline.Token);
+        return (result, terminal.Said);
+    }
+
+    [GeneratedRegex(@"(?<=_khz=)\d+")]
+    private static partial Regex Khz();
+
+    [GeneratedRegex(@"kvm_ms=(?<kvm>\d+) pm_ms=(?<pm>\d+) tsc_ms=(?<tsc>\d+) told=1")]
+    private static partial Regex Times();
+}
