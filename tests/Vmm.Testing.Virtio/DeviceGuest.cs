@@ -31,7 +31,7 @@ public sealed class DeviceGuest : IDisposable
     public const byte NeedsReset = 0x40;
     public const ulong Data = 0x80000;
     private const ulong Stride = 0x4000, AvailAt = 0x1000, UsedAt = 0x2000, IndirectAt = 0x3000;
-    private const int Patience = 30_000;
+    private static readonly int s_patience = 1000 * (int.TryParse(Environment.GetEnvironmentVariable("VMM_HOSTILE_PATIENCE"), out int seconds) ? seconds : 30);
     private readonly object _gate = new();
     private readonly ushort[] _avail, _used, _nextDescriptor;
     private readonly byte[] _before = new byte[GuestRam.Bytes];
@@ -213,7 +213,7 @@ public sealed class DeviceGuest : IDisposable
 
     public void Wait(Func<bool> condition, string otherwise)
     {
-        long deadline = Environment.TickCount64 + Patience;
+        long deadline = Environment.TickCount64 + s_patience;
         lock (_gate)
         {
             while (!condition())
