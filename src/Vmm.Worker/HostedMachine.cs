@@ -41,7 +41,15 @@ internal sealed partial class HostedMachine : IDisposable
         _endFile = endFile;
         _ended = ended;
         _machine.DeviceRemoved += Tell;
+        _machine.GuestPanic += (_, told) => GuestTold?.Invoke(told.Panicked ? GuestEvent.Panicked : GuestEvent.CrashKernel);
+        _machine.Preserved += (_, _) => Preserved?.Invoke();
     }
+
+    /// <summary>The guest told something of itself; on a thread that may send.</summary>
+    internal event Action<GuestEvent>? GuestTold;
+
+    /// <summary>After a panic its vCPUs stand still for good.</summary>
+    internal event Action? Preserved;
 
     internal string VmId { get; }
 
@@ -81,6 +89,7 @@ internal sealed partial class HostedMachine : IDisposable
     {
         MachineState.Ready => WorkerState.Ready,
         MachineState.Paused => WorkerState.Paused,
+        MachineState.Crashed => WorkerState.Crashed,
         _ => WorkerState.Running, // also between the last instruction and the written end
     };
 
@@ -294,6 +303,7 @@ internal sealed partial class HostedMachine : IDisposable
                 RunOutcome.DebugExit => WorkerExitReason.DebugExit,
                 RunOutcome.Stopped => WorkerExitReason.Stopped,
                 RunOutcome.TripleFault => WorkerExitReason.TripleFault,
+                RunOutcome.Panicked => WorkerExitReason.GuestPanicked,
                 _ => WorkerExitReason.Failed,
             },
             result.ExitCode,

@@ -227,7 +227,7 @@ public sealed partial class VmmClient : IDisposable
         {
             socket.Dispose();
             VmState state = (await ShowAsync(name, cancellation).ConfigureAwait(false)).State;
-            throw new VmmApiException("console-refused", state is VmState.Running or VmState.Paused
+            throw new VmmApiException("console-refused", state is VmState.Running or VmState.Paused or VmState.Crashed
                 ? $"{name}: the daemon gave no console: {e.Message}"
                 : $"{name} has no console now: it is {state.ToString().ToLowerInvariant()}: start it with 'vmmctl vm start {name}'", e);
         }

@@ -119,6 +119,11 @@ public interface IWorker : IAsyncDisposable
     /// <summary>Calls <paramref name="handler"/> for every device that is gone, from any thread; handlers must be quick.</summary>
     void OnDeviceRemoved(Action<RemovalBody> handler);
 
+    /// <summary>Calls <paramref name="handler"/> when the guest tells something of itself, from any thread; handlers must be quick. A worker that was taken over may say anything, and often.</summary>
+    void OnGuestEvent(Action<GuestEvent> handler)
+    {
+    }
+
     /// <summary>Connects the guest's vsock to ports of the host from now on: to the sockets at this path with <c>_PORT</c> behind it.</summary>
     void ServeVsock(string path)
     {

@@ -253,6 +253,7 @@ public sealed partial class VirtualMachine : IDisposable
             vcpu.Join();
         }
 
+        EndPanics();
         EndHotplug();
 
         _serial?.Close();
