@@ -156,6 +156,16 @@ internal sealed partial class HostedMachine : IDisposable
         _machine.PressPowerButton();
     }
 
+    internal void Wake()
+    {
+        if (State is not (WorkerState.Running or WorkerState.Paused))
+        {
+            throw new RequestException("wrong-state", $"there is nothing to wake: the VM is {State}");
+        }
+
+        _machine.Wake();
+    }
+
     /// <summary>Limits a device from now on.</summary>
     /// <exception cref="RequestException">There is no such device, or a number is out of range.</exception>
     internal void SetLimits(LimitsBody body)

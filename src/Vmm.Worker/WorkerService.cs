@@ -167,6 +167,10 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
                 Machine.PressPowerButton();
                 Send(frame.Id, ControlKinds.Ok, null);
                 return;
+            case ControlKinds.Wake:
+                Machine.Wake();
+                Send(frame.Id, ControlKinds.Ok, null);
+                return;
             case ControlKinds.Stop:
                 Send(frame.Id, ControlKinds.Ok, null);
                 Machine.Stop();

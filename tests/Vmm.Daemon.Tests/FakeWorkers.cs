@@ -97,6 +97,14 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
         return Task.CompletedTask;
     }
 
+    internal int Wakes { get; private set; }
+
+    public Task WakeAsync(CancellationToken cancellation)
+    {
+        Wakes++;
+        return Task.CompletedTask;
+    }
+
     public Task StopAsync(CancellationToken cancellation)
     {
         End(new WorkerExit(WorkerExitReason.Stopped, 0, null));

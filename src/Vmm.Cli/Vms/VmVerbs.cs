@@ -74,7 +74,12 @@ internal static class VmVerbs
     internal static async Task<int> DoAsync(DaemonSession session, string name, string verb, CancellationToken cancellation)
     {
         VmInfo vm = await session.Client.DoAsync(name, verb, cancellation).ConfigureAwait(false);
-        return Done(session, vm, string.Equals(verb, "power-button", StringComparison.Ordinal) ? "was asked to power off" : "is " + Word(vm.State));
+        return Done(session, vm, verb switch
+        {
+            "power-button" => "was asked to power off",
+            "wake" => "was woken",
+            _ => "is " + Word(vm.State),
+        });
     }
 
     /// <summary>Asks the guest to power off, gives it some seconds, then pulls the plug.</summary>

@@ -54,6 +54,9 @@ public static class ControlKinds
     /// <summary>Press the ACPI power button.</summary>
     public const string PowerButton = "power-button";
 
+    /// <summary>Wake a guest that sleeps.</summary>
+    public const string Wake = "wake";
+
     /// <summary>End the VM and the process.</summary>
     public const string Stop = "stop";
 

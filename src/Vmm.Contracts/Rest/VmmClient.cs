@@ -99,7 +99,7 @@ public sealed partial class VmmClient : IDisposable
         using HttpResponseMessage response = await ExchangeAsync(HttpMethod.Delete, Vm(name), null, null, cancellation).ConfigureAwait(false);
     }
 
-    /// <summary>Does one of <c>start stop pause resume power-button</c> and answers when it is done.</summary>
+    /// <summary>Does one of <c>start stop pause resume power-button wake</c> and answers when it is done.</summary>
     public Task<VmInfo> DoAsync(string name, string verb, CancellationToken cancellation) =>
         SendAsync(HttpMethod.Post, Vm(name) + "/" + verb, null, RestJson.Default.VmInfo, cancellation);
 

@@ -231,6 +231,12 @@ public sealed partial class ManagedVm : IDisposable
         await Call(() => worker.PressPowerButtonAsync(cancellation)).ConfigureAwait(false);
     }, cancellation);
 
+    internal Task<VmInfo> WakeAsync(CancellationToken cancellation) => InTurn(async () =>
+    {
+        IWorker worker = Require(VmEvent.Wake);
+        await Call(() => worker.WakeAsync(cancellation)).ConfigureAwait(false);
+    }, cancellation);
+
     /// <summary>Pulls the plug; with <paramref name="patience"/> the power button is pressed first, and the guest has so long to power off.</summary>
     internal Task<VmInfo> StopAsync(TimeSpan? patience, CancellationToken cancellation) => InTurn(async () =>
     {

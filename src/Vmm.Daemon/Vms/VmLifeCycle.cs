@@ -21,6 +21,9 @@ public enum VmEvent
     /// <summary>The power button was pressed; what the guest makes of it is another event.</summary>
     PowerButton,
 
+    /// <summary>The guest was woken; one that is awake does not notice.</summary>
+    Wake,
+
     /// <summary>A stop was asked for, perhaps again.</summary>
     Stop,
 
@@ -49,6 +52,7 @@ public static class VmLifeCycle
         [(VmState.Starting, VmEvent.Crashed)] = VmState.Crashed,
         [(VmState.Running, VmEvent.Paused)] = VmState.Paused,
         [(VmState.Running, VmEvent.PowerButton)] = VmState.Running,
+        [(VmState.Running, VmEvent.Wake)] = VmState.Running,
         [(VmState.Running, VmEvent.Stop)] = VmState.Stopping,
         [(VmState.Running, VmEvent.Ended)] = VmState.Stopped,
         [(VmState.Running, VmEvent.Failed)] = VmState.Failed,
@@ -77,6 +81,7 @@ public static class VmLifeCycle
         VmEvent.Paused => "paused",
         VmEvent.Resumed => "resumed",
         VmEvent.PowerButton => "asked to power off",
+        VmEvent.Wake => "woken",
         VmEvent.Stop => "stopped",
         _ => @event.ToString(),
     };

@@ -74,6 +74,9 @@ public interface IWorker : IAsyncDisposable
     /// <exception cref="WorkerException">The VM has no power button.</exception>
     Task PressPowerButtonAsync(CancellationToken cancellation);
 
+    /// <summary>Wakes a guest that sleeps; nothing happens to one that is awake.</summary>
+    Task WakeAsync(CancellationToken cancellation);
+
     /// <summary>Pulls the plug: vCPUs stop, devices drain what is in flight, the process ends. Kills the process when it does not end within 10 s.</summary>
     Task StopAsync(CancellationToken cancellation);
 

@@ -101,6 +101,8 @@ internal sealed class RemoteWorker : IWorker
 
     public Task PressPowerButtonAsync(CancellationToken cancellation) => CallAsync(ControlKinds.PowerButton, cancellation);
 
+    public Task WakeAsync(CancellationToken cancellation) => CallAsync(ControlKinds.Wake, cancellation);
+
     public async Task StopAsync(CancellationToken cancellation)
     {
         Cgroups?.Unthrottle(Group);
