@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
@@ -9,10 +10,11 @@ using Vmm.Machine.Spec;
 namespace Vmm.Daemon.Vms;
 
 /// <summary>All VMs of this host: the inventory, and the workers that run them.</summary>
-public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, ILogger<VmManager> log) : IDisposable
+public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, ILogger<VmManager> log) : IHostedService, IDisposable
 {
     private readonly ConcurrentDictionary<string, ManagedVm> _vms = new(StringComparer.Ordinal);
     private readonly SemaphoreSlim _changes = new(1, 1);
+    private bool _ended;
 
     /// <summary>Disks that are about to be named or deleted.</summary>
     internal DiskNames Disks { get; } = new();
@@ -21,7 +23,7 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
     internal EventHub Events { get; } = new();
 
     /// <summary>Reads the inventory and takes over the workers that an earlier daemon left. Called once, before anything else.</summary>
-    public async Task LoadAsync(CancellationToken cancellation)
+    public async Task StartAsync(CancellationToken cancellationToken)
     {
         foreach (VmRecord record in inventory.All())
         {
@@ -29,19 +31,19 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
         }
 
         HashSet<string> held = new(StringComparer.Ordinal);
-        foreach (IWorker worker in await launcher.AdoptAsync(cancellation).ConfigureAwait(false))
+        foreach (IWorker worker in await launcher.AdoptAsync(cancellationToken).ConfigureAwait(false))
         {
             ManagedVm? vm = _vms.Values.FirstOrDefault(v => string.Equals(v.Record.Id, worker.VmId, StringComparison.Ordinal));
             if (vm is not null)
             {
                 held.Add(worker.VmId);
-                await vm.AdoptAsync(worker, cancellation).ConfigureAwait(false);
+                await vm.AdoptAsync(worker, cancellationToken).ConfigureAwait(false);
                 DaemonLog.Adopted(log, vm.Record.Name, worker.ProcessId);
             }
             else
             {
                 DaemonLog.Stranger(log, worker.ProcessId, worker.VmId);
-                await worker.StopAsync(cancellation).ConfigureAwait(false);
+                await worker.StopAsync(cancellationToken).ConfigureAwait(false);
                 await worker.DisposeAsync().ConfigureAwait(false);
             }
         }
@@ -181,9 +183,21 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
         vm.Dispose();
     }
 
-    /// <summary>Lets go of all workers; the VMs go on.</summary>
+    /// <summary>Lets go of all workers; the VMs go on. Nothing may ask for one any more.</summary>
+    public Task StopAsync(CancellationToken cancellationToken)
+    {
+        Dispose();
+        return Task.CompletedTask;
+    }
+
+    /// <summary>As <see cref="StopAsync"/>, for one that was never started or stopped.</summary>
     public void Dispose()
     {
+        if (Interlocked.Exchange(ref _ended, true))
+        {
+            return;
+        }
+
         foreach (ManagedVm vm in _vms.Values)
         {
             vm.Dispose();
