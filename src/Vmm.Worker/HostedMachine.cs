@@ -41,15 +41,7 @@ internal sealed partial class HostedMachine : IDisposable
         _endFile = endFile;
         _ended = ended;
         _machine.DeviceRemoved += Tell;
-        _machine.GuestPanic += (_, told) => GuestTold?.Invoke(told.Panicked ? GuestEvent.Panicked : GuestEvent.CrashKernel);
-        _machine.Preserved += (_, _) => Preserved?.Invoke();
     }
-
-    /// <summary>The guest told something of itself; on a thread that may send.</summary>
-    internal event Action<GuestEvent>? GuestTold;
-
-    /// <summary>After a panic its vCPUs stand still for good.</summary>
-    internal event Action? Preserved;
 
     internal string VmId { get; }
 
@@ -154,6 +146,15 @@ internal sealed partial class HostedMachine : IDisposable
         }
 
         _machine.PressPowerButton();
+    }
+
+    /// <summary>Calls the handlers on threads that may send.</summary>
+    /// <param name="told">The guest told something of itself.</param>
+    /// <param name="preserved">After a panic its vCPUs stand still for good.</param>
+    internal void OnGuestEvent(Action<GuestEvent> told, Action preserved)
+    {
+        _machine.GuestPanic += (_, panic) => told(panic.Panicked ? GuestEvent.Panicked : GuestEvent.CrashKernel);
+        _machine.Preserved += (_, _) => preserved();
     }
 
     internal void Wake()

@@ -273,8 +273,9 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
 
         _listener = listener;
         _machine = machine;
-        _machine.GuestTold += told => Send(0, ControlKinds.GuestEvent, ControlCodec.Body(new GuestEventBody(told), ControlJson.Default.GuestEventBody));
-        _machine.Preserved += () => Send(0, ControlKinds.State, ControlCodec.Body(new StateBody(WorkerState.Crashed), ControlJson.Default.StateBody));
+        _machine.OnGuestEvent(
+            told => Send(0, ControlKinds.GuestEvent, ControlCodec.Body(new GuestEventBody(told), ControlJson.Default.GuestEventBody)),
+            () => Send(0, ControlKinds.State, ControlCodec.Body(new StateBody(WorkerState.Crashed), ControlJson.Default.StateBody)));
         _machine.OnDeviceRemoved(removal => Send(0, ControlKinds.DeviceRemoved, ControlCodec.Body(removal, ControlJson.Default.RemovalBody)));
     }
 
