@@ -81,27 +81,26 @@ static u64 khz_by_pm(void)
     return (rdtsc() - begin) * 3579545 / gone / 1000;
 }
 
-/* Channel 2, mode 0: its output, bit 5 of port 0x61, rises at the end of the count, and counts only while the gate, bit 0, is open. */
+/*
+ * Channel 2, mode 0: its output, bit 5 of port 0x61, rises at the end of the count, 54.9 ms. (KVM's timer counts with its gate, bit 0, closed, too.) A
+ * processor that was taken away in the end finds out late: the least of several tries counts.
+ */
 static u64 khz_by_pit(void)
 {
-    out8(0x61, in8(0x61) & ~3);
-    out8(0x43, 0xb0);
-    out8(0x42, 0xff);
-    out8(0x42, 0xff);
-    u64 begin = rdtsc();
-    while (rdtsc() - begin < 100000000)
-        if (in8(0x61) & 0x20)
-            fail("the PIT counts with its gate closed");
-    out8(0x61, (in8(0x61) & ~2) | 1);
-    out8(0x43, 0xb0);
-    out8(0x42, 0xff);
-    out8(0x42, 0xff);
-    begin = rdtsc();
-    if (in8(0x61) & 0x20)
-        fail("the PIT is at its end before it began");
-    while (!(in8(0x61) & 0x20))
-        ;
-    return (rdtsc() - begin) * 1193182 / 65535 / 1000;
+    u64 least = ~0ull;
+    for (unsigned tries = 0; tries < 8; tries++) {
+        out8(0x61, (in8(0x61) & ~2) | 1);
+        out8(0x43, 0xb0);
+        u64 begin = rdtsc();
+        out8(0x42, 0xff);
+        out8(0x42, 0xff);
+        bool early = in8(0x61) & 0x20;
+        while (!(in8(0x61) & 0x20))
+            ;
+        u64 khz = (rdtsc() - begin) * 1193182 / 65535 / 1000;
+        least = !early && khz < least ? khz : least;
+    }
+    return least;
 }
 
 static u64 khz_by_kvmclock(void)
