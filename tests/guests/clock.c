@@ -72,13 +72,33 @@ static void find_pm_timer(const struct start_info *info)
     pm_port = (u16)get32(fadt + 76);
 }
 
-static u64 khz_by_pm(void)
+/* One moment by a clock and by the TSC: of several readings the one that took least, so that nobody was taken away in between. */
+struct moment { u64 tsc, time; };
+
+static u64 pm_time64(void) { return pm_time(); }
+
+static struct moment moment(u64 (*clock)(void))
 {
-    u32 first = pm_time(), gone;
-    u64 begin = rdtsc();
-    while ((gone = pm_time() - first) < 3579545 / 10)
-        ;
-    return (rdtsc() - begin) * 3579545 / gone / 1000;
+    struct moment best = { 0, 0 };
+    u64 least = ~0ull;
+    for (unsigned i = 0; i < 20; i++) {
+        u64 before = rdtsc(), time = clock(), took = rdtsc() - before;
+        if (took < least) {
+            least = took;
+            best = (struct moment){ before + took / 2, time };
+        }
+    }
+    return best;
+}
+
+/* The TSC's rate by a clock of so many counts a second, over at least a tenth of one. */
+static u64 khz_by(u64 (*clock)(void), u64 rate, u64 mask)
+{
+    struct moment first = moment(clock), last;
+    do
+        last = moment(clock);
+    while (((last.time - first.time) & mask) < rate / 10);
+    return (u64)((unsigned __int128)(last.tsc - first.tsc) * (rate / 1000) / ((last.time - first.time) & mask));
 }
 
 /*
@@ -101,14 +121,6 @@ static u64 khz_by_pit(void)
         least = !early && khz < least ? khz : least;
     }
     return least;
-}
-
-static u64 khz_by_kvmclock(void)
-{
-    u64 first = kvm_time(), begin = rdtsc(), gone;
-    while ((gone = kvm_time() - first) < 100000000)
-        ;
-    return (rdtsc() - begin) * 1000000 / gone;
 }
 
 static int tell_pause(void)
@@ -147,7 +159,7 @@ int main(struct start_info *info)
         fail("no kvmclock");
     if (arg_is("mode", "pause"))
         return tell_pause();
-    u64 pm = khz_by_pm(), pit = khz_by_pit(), kvm = khz_by_kvmclock();
+    u64 pm = khz_by(pm_time64, 3579545, 0xffffffff), pit = khz_by_pit(), kvm = khz_by(kvm_time, 1000000000, ~0ull);
     print("RESULT clock pm_khz=%lu pit_khz=%lu kvm_khz=%lu\n", pm, pit, kvm);
     return 0;
 }
