@@ -133,6 +133,7 @@ public sealed class DeviceGuest : IDisposable
         BinaryPrimitives.WriteUInt32LittleEndian(d[8..], length);
         BinaryPrimitives.WriteUInt16LittleEndian(d[12..], (ushort)flags);
         BinaryPrimitives.WriteUInt16LittleEndian(d[14..], (ushort)next);
+        Own(table + (16UL * (ulong)index), 16);
     }
 
     /// <summary>Writes a chain into a table from an index on.</summary>
@@ -149,7 +150,9 @@ public sealed class DeviceGuest : IDisposable
     public void Offer(int queue, int head)
     {
         RingPlan plan = Plans[queue];
-        BinaryPrimitives.WriteUInt16LittleEndian(At(plan.Avail + 4 + (2UL * (ulong)(_avail[queue] % plan.Size)), 2), (ushort)head);
+        ulong entry = plan.Avail + 4 + (2UL * (ulong)(_avail[queue] % plan.Size));
+        BinaryPrimitives.WriteUInt16LittleEndian(At(entry, 2), (ushort)head);
+        Own(entry, 2);
         SetAvailIndex(queue, (ushort)(_avail[queue] + 1));
     }
 
@@ -157,6 +160,7 @@ public sealed class DeviceGuest : IDisposable
     {
         _avail[queue] = index;
         Volatile.Write(ref System.Runtime.InteropServices.MemoryMarshal.AsRef<ushort>(At(Plans[queue].Avail + 2, 2)), index);
+        Own(Plans[queue].Avail + 2, 2);
     }
 
     public void Kick(int queue) => Port.Notify((uint)queue);
@@ -253,6 +257,9 @@ public sealed class DeviceGuest : IDisposable
         Port.Dispose();
         Ram.Dispose();
     }
+
+    /// <summary>The driver's own writes to its rings are none of the device's.</summary>
+    private void Own(ulong at, int length) => At(at, length).CopyTo(_before.AsSpan((int)at));
 
     private void Forget(byte[] now, ulong at, long length)
     {
