@@ -98,7 +98,7 @@ static u64 khz_by(u64 (*clock)(void), u64 rate, u64 mask)
     do
         last = moment(clock);
     while (((last.time - first.time) & mask) < rate / 10);
-    return (u64)((unsigned __int128)(last.tsc - first.tsc) * (rate / 1000) / ((last.time - first.time) & mask));
+    return (last.tsc - first.tsc) * (rate / 1000) / ((last.time - first.time) & mask);
 }
 
 /*
