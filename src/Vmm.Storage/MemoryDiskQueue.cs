@@ -26,6 +26,8 @@ internal sealed class MemoryDiskQueue(byte[] content, int depth) : IDiskQueue
 
     public void WriteZeroes(ulong tag, ulong offset, ulong length, bool mayUnmap) => Zero(tag, offset, length);
 
+    public bool WritesZeroesAsData(bool mayUnmap) => true;
+
     public void Submit() { }
 
     public int Reap(Span<DiskCompletion> completions)
@@ -50,7 +52,7 @@ internal sealed class MemoryDiskQueue(byte[] content, int depth) : IDiskQueue
             return;
         }
 
-        _ring ??= new IoUring(Math.Max(_watched.Count, 8));
+        _ring ??= IoUringPool.Rent();
         for (int i = 0; i < _watched.Count; i++)
         {
             if (!_armed[i])
@@ -68,7 +70,17 @@ internal sealed class MemoryDiskQueue(byte[] content, int depth) : IDiskQueue
         }
     }
 
-    public void Dispose() => _ring?.Dispose();
+    // Requests end as they are queued.
+    public void WaitForCompletion() { }
+
+    public void Dispose()
+    {
+        if (_ring is { } ring)
+        {
+            _ring = null;
+            IoUringPool.Return(ring);
+        }
+    }
 
     private bool Inside(ulong offset, ulong length) => offset <= (ulong)content.Length && length <= (ulong)content.Length - offset;
 

@@ -3,13 +3,11 @@ using Vmm.Interop;
 namespace Vmm.Storage;
 
 /// <summary>
-/// A disk that is a raw file or a block device. With O_DIRECT a second, buffered descriptor serves requests that O_DIRECT would refuse
-/// (misaligned memory or range): the kernel keeps both coherent, and one fdatasync covers both.
+/// A disk that is a raw file or a block device. With O_DIRECT all reads and writes use the direct descriptor; what O_DIRECT would refuse (misaligned memory
+/// or range) goes through bounce buffers. The buffered descriptor then holds the lock and serves fdatasync and fallocate only.
 /// </summary>
 public sealed class RawFileBackend : IDiskBackend
 {
-    private const int Eperm = 1, Enoent = 2, Eacces = 13, Eisdir = 21, Einval = 22, Enotblk = 15, Erofs = 30;
-
     private readonly FileDescriptorHandle _buffered;
     private readonly FileDescriptorHandle? _direct;
     private readonly RawFileOptions _options;
@@ -25,6 +23,10 @@ public sealed class RawFileBackend : IDiskBackend
         PhysicalBlockSize = (int)Math.Max(info.PhysicalBlock, info.LogicalBlock);
         DirectMemoryAlign = Math.Max(info.DirectMemoryAlign, 1);
         DirectOffsetAlign = Math.Max(info.DirectOffsetAlign, 512);
+        if (direct is not null && DirectOffsetAlign > 512)
+        {
+            Ranges = new WriteRanges();
+        }
     }
 
     /// <summary>The file or device.</summary>
@@ -60,6 +62,9 @@ public sealed class RawFileBackend : IDiskBackend
     internal uint DirectOffsetAlign { get; }
 
     internal bool MayDiscard => _options.Discard;
+
+    /// <summary>The writes in flight of all queues; null when no request can need a read-modify-write, which is when the blocks of O_DIRECT are sectors.</summary>
+    internal WriteRanges? Ranges { get; }
 
     /// <summary>Opens and locks the disk: any number of readers, or one writer.</summary>
     /// <exception cref="BlockException">It is missing, forbidden, in use, of odd size, or not a file or block device.</exception>
@@ -146,11 +151,11 @@ public sealed class RawFileBackend : IDiskBackend
         {
             (BlockErrorKind kind, string why) = error.Errno switch
             {
-                Enoent => (BlockErrorKind.NotFound, "does not exist"),
-                Eacces or Eperm => (BlockErrorKind.AccessDenied, options.ReadOnly ? "may not be read by this user" : "may not be written by this user"),
-                Erofs => (BlockErrorKind.AccessDenied, "is on a read-only file system"),
-                Eisdir => (BlockErrorKind.NotADisk, "is a directory"),
-                Enotblk => (BlockErrorKind.NotADisk, "is neither a file nor a block device"),
+                Errno.ENOENT => (BlockErrorKind.NotFound, "does not exist"),
+                Errno.EACCES or Errno.EPERM => (BlockErrorKind.AccessDenied, options.ReadOnly ? "may not be read by this user" : "may not be written by this user"),
+                Errno.EROFS => (BlockErrorKind.AccessDenied, "is on a read-only file system"),
+                Errno.EISDIR => (BlockErrorKind.NotADisk, "is a directory"),
+                Errno.ENOTBLK => (BlockErrorKind.NotADisk, "is neither a file nor a block device"),
                 _ => (BlockErrorKind.Io, error.Message),
             };
             throw new BlockException(kind, $"disk {path} {why}", error) { Path = path };
@@ -198,14 +203,24 @@ public sealed class RawFileBackend : IDiskBackend
         {
             direct = BlockFile.Open($"/proc/self/fd/{buffered.Number}", !options.ReadOnly, direct: true);
             info = DirectInfo(direct);
-            return direct;
+            if (Suits(info))
+            {
+                return direct;
+            }
+
+            direct.Dispose();
+            return null;
         }
-        catch (KernelException error) when (error.Errno is Einval or Eacces or Enoent)
+        catch (KernelException error) when (error.Errno is Errno.EINVAL or Errno.EACCES or Errno.ENOENT)
         {
             direct?.Dispose();
             return null;
         }
     }
+
+    // The last block has to be whole, since it is written whole, and a block has to fit into a bounce buffer.
+    private static bool Suits(in BlockFileInfo info) => info.DirectOffsetAlign <= BounceBuffers.BufferBytes / 2
+        && BounceBuffers.BufferBytes % Math.Max(info.DirectOffsetAlign, 1) == 0 && info.Size % Math.Max(info.DirectOffsetAlign, 1) == 0;
 
     // A file system that does not tell its alignment: a page satisfies every device there is.
     private static BlockFileInfo DirectInfo(FileDescriptorHandle direct)

@@ -54,6 +54,13 @@ internal static class Dsdt
                 VirtioMmio(sb, i, config.VirtioMmio[i]);
             }
 
+            if (config.KeyboardGsi is { } keyboard)
+            {
+                sb.Device("KBD0", device => device
+                    .NameEisaId("_HID", "PNP0303")
+                    .NameResources("_CRS", new ResourceWriter().Io((ushort)Legacy.I8042.DataPort, 1).Io((ushort)Legacy.I8042.CommandPort, 1).EdgeInterrupt(keyboard).ToArray()));
+            }
+
             if (config.PowerButtonGsi is { } gsi)
             {
                 PowerButton(sb, gsi);

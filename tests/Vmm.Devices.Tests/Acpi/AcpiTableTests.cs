@@ -77,6 +77,7 @@ public sealed class AcpiTableTests
             string source = File.ReadAllText(Path.Combine(folder, "DSDT.dsl"));
             Assert.Contains("Notify (PWRB, 0x80)", source, StringComparison.Ordinal);
             Assert.Contains("\"ACPI0013\"", source, StringComparison.Ordinal);
+            Assert.Contains("EisaId (\"PNP0303\")", source, StringComparison.Ordinal);
             Assert.Contains("\\_SB.PCI0.HSCN ()", source, StringComparison.Ordinal);
             Assert.Contains("Interrupt (ResourceConsumer, Level, ActiveHigh, Exclusive", source, StringComparison.Ordinal); // hotplug's: held until the guest looked
             Assert.Contains("HEJT = 0x80000000", source, StringComparison.Ordinal);
@@ -113,6 +114,7 @@ public sealed class AcpiTableTests
         Assert.Equal([1, 8, 0, 1], fadt[116..120]);
         Assert.Equal((0xCF9UL, 6), (U64(fadt, 120), fadt[128]));
         Assert.Equal((0x608u, 4), (U32(fadt, 76), fadt[91]));
+        Assert.Equal(0b110, fadt[109]); // a keyboard controller, no VGA
         Assert.Equal([1, 32, 0, 3], fadt[208..212]);
         Assert.Equal(0x608UL, U64(fadt, 212));
     }
@@ -145,6 +147,7 @@ public sealed class AcpiTableTests
         Window32Start = new GuestAddress(0xC000_0000),
         Window32Length = 0x2000_0000,
         PowerButtonGsi = 3,
+        KeyboardGsi = 1,
         HotplugGsi = 23,
         HotplugSlots = [0x3FFF_FFFA, 0xFFFF_FFFF, 0xFFFF_FFFE], // not 0, the host bridge, not 2, and not 30 and 31, bridges
         VirtioMmio = [new AcpiVirtioMmio(new GuestAddress(0xFEB0_0000), 0x200, 5), new AcpiVirtioMmio(new GuestAddress(0xFEB0_0200), 0x200, 6)],
