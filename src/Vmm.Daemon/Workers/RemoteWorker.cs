@@ -1,6 +1,7 @@
 using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
+using Vmm.Contracts;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
 using Vmm.Machine.Spec;
@@ -17,6 +18,7 @@ internal sealed class RemoteWorker : IWorker
     private readonly ProcessHandle _process;
     private readonly WorkerLauncherOptions _options;
     private readonly Lock _lock = new();
+    private readonly RemovalEvents _removals = new();
     private readonly List<Action<WorkerState>> _handlers = [];
     private readonly List<Action<RemovalBody>> _removalHandlers = [];
     private readonly TaskCompletionSource<WorkerExit> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -168,7 +170,9 @@ internal sealed class RemoteWorker : IWorker
     {
         UnplugBody body = new(device, (int)patience.TotalMilliseconds, force);
         ControlClient.Answer answer = await _client.CallAsync(ControlKinds.RemoveDevice, ControlCodec.Body(body, ControlJson.Default.UnplugBody), null, [], cancellation, patience).ConfigureAwait(false);
-        return Body(answer, ControlJson.Default.RemovalBody).Outcome;
+        RemovalBody removal = Body(answer, ControlJson.Default.RemovalBody);
+        return string.Equals(removal.Device, device, StringComparison.Ordinal) ? removal.Outcome
+            : throw new WorkerException("bad-answer", $"the worker answered nonsense: asked to remove {device}, it speaks of {removal.Device}");
     }
 
     public void OnDeviceRemoved(Action<RemovalBody> handler)
@@ -183,6 +187,7 @@ internal sealed class RemoteWorker : IWorker
     {
         ControlClient.Answer answer = await _client
             .CallAsync(ControlKinds.AddDevice, ControlCodec.Body(body, ControlJson.Default.PlugBody), resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
+        _removals.Expect(1);
         return Body(answer, ControlJson.Default.DeviceInfo);
     }
 
@@ -292,12 +297,14 @@ internal sealed class RemoteWorker : IWorker
     private static T Body<T>(ControlClient.Answer answer, JsonTypeInfo<T> type) where T : class
     {
         answer.Descriptor?.Dispose();
-        return ControlCodec.TryBody(answer.Frame, type, out T? body, out string problem) ? body : throw new WorkerException("bad-answer", $"the worker answered nonsense: {problem}");
+        return ControlCodec.TryBody(answer.Frame, type, out T? body, out string problem)
+            ? WorkerCheck.Checked(body)
+            : throw new WorkerException("bad-answer", $"the worker answered nonsense: {SafeText.Line(problem, 1024)}");
     }
 
     private void OnEvent(ControlFrame frame)
     {
-        if (string.Equals(frame.Kind, ControlKinds.State, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.StateBody, out StateBody? body, out _))
+        if (string.Equals(frame.Kind, ControlKinds.State, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.StateBody, out StateBody? body, out _) && Enum.IsDefined(body.State))
         {
             SetState(body.State);
         }
@@ -324,7 +331,7 @@ internal sealed class RemoteWorker : IWorker
                 Interlocked.Decrement(ref _dials);
             }
         }
-        else if (string.Equals(frame.Kind, ControlKinds.DeviceRemoved, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal, out _))
+        else if (string.Equals(frame.Kind, ControlKinds.DeviceRemoved, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal, out _) && _removals.Admits(removal))
         {
             Action<RemovalBody>[] handlers;
             lock (_lock)
