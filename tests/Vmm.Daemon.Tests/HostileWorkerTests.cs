@@ -233,12 +233,13 @@ public sealed class HostileWorkerTests
         internal async Task<List<DaemonEvent>> EventsAsync()
         {
             List<DaemonEvent> events = [];
-            using CancellationTokenSource enough = new(TimeSpan.FromMilliseconds(200));
+            using CancellationTokenSource enough = new(TimeSpan.FromSeconds(20));
             try
             {
                 await foreach (DaemonEvent e in Daemon.Client.EventsAsync(0, enough.Token))
                 {
                     events.Add(e);
+                    enough.CancelAfter(200);
                 }
             }
             catch (OperationCanceledException)
