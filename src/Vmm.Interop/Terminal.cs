@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace Vmm.Interop;
 
 /// <summary>Standard input and output as bytes: raw mode, reads that can be called off, unbuffered writes.</summary>
@@ -8,6 +10,7 @@ public sealed class Terminal : IDisposable
     private readonly int _inputFd;
     private readonly int _outputFd;
     private byte[]? _saved;
+    private PosixSignalRegistration? _quit;
 
     /// <summary>Uses descriptors 0 and 1 unless told otherwise; they stay the caller's.</summary>
     public Terminal(int inputFd = 0, int outputFd = 1)
@@ -20,7 +23,7 @@ public sealed class Terminal : IDisposable
     /// <summary>Input comes from a terminal, not from a file or pipe.</summary>
     public bool IsInteractive { get; }
 
-    /// <summary>Switches a terminal to raw mode; nothing on a pipe. <see cref="Restore"/> undoes it.</summary>
+    /// <summary>Switches a terminal to raw mode; nothing on a pipe. <see cref="Restore"/> undoes it, and so does every signal that would end or stop the process.</summary>
     /// <exception cref="KernelException">tcsetattr refused.</exception>
     public void EnterRawMode()
     {
@@ -34,6 +37,9 @@ public sealed class Terminal : IDisposable
             byte[] saved = new byte[Native.TerminalStateSize()];
             KernelException.ThrowIfError(Native.TerminalRaw(_inputFd, saved, saved.Length), "tcsetattr on the terminal");
             _saved = saved;
+            // The runtime has this signal for itself; when this has restored, it goes on to end the process.
+            _quit ??= PosixSignalRegistration.Create(PosixSignal.SIGQUIT, _ => Restore());
+            _ = Native.TerminalGuard(_inputFd, saved, saved.Length);
         }
     }
 
@@ -45,6 +51,7 @@ public sealed class Terminal : IDisposable
             if (_saved is { } saved)
             {
                 _ = Native.TerminalRestore(_inputFd, saved, saved.Length);
+                Native.TerminalUnguard();
                 _saved = null;
             }
         }
@@ -63,6 +70,7 @@ public sealed class Terminal : IDisposable
     public void Dispose()
     {
         Restore();
+        _quit?.Dispose();
         _stop.Dispose();
     }
 }
