@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <string.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -42,12 +41,13 @@ static void put_back(int number)
     errno = saved;
 }
 
-/* From now on. fd is raw already; saved is what vmm_terminal_raw kept. Handlers that others have installed stay. */
-VMM_API int32_t vmm_terminal_guard(int32_t fd, const void *saved, int32_t size)
+/* From now on: the settings that fd has now come back; it is made raw afterwards. Handlers that others have installed stay. */
+VMM_API int32_t vmm_terminal_guard(int32_t fd)
 {
-    if (size < (int32_t)sizeof(guard_settings) || tcgetattr(fd, &guard_raw) < 0)
-        return -EINVAL;
-    memcpy(&guard_settings, saved, sizeof(guard_settings));
+    if (tcgetattr(fd, &guard_settings) < 0)
+        return -errno;
+    guard_raw = guard_settings;
+    cfmakeraw(&guard_raw);
     guard_fd = fd;
     struct sigaction ours = { .sa_handler = put_back }, now;
     sigfillset(&ours.sa_mask);

@@ -115,7 +115,7 @@ public sealed class TerminalOutputTests
     public void Messages_that_cannot_be_written_are_dropped(string redirection)
     {
         (int status, _) = Bash($"{s_program} run --kernel /nonexistent {redirection}");
-        Assert.Equal(ExitCodes.Usage, status);
+        Assert.InRange(status, ExitCodes.Failed, ExitCodes.Usage); // not 134: it does not crash
     }
 
     private static (int Status, string Output) Bash(string script)
