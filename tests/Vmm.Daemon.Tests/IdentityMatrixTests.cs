@@ -14,7 +14,8 @@ public sealed class IdentityMatrixTests
 {
     private static readonly CancellationToken s_none = CancellationToken.None;
 
-    // The least role of each route, written down once more: the route's own word is what is tested. A route that is not here fails the test.
+    // The least role of each route, written down once more: the route's own word is what is tested. A route that is not here fails the
+    // test.
     private const string Everybody = "GET /healthz", Admins = """
         POST /api/v1/vms
         PUT /api/v1/vms/{name}
@@ -66,7 +67,8 @@ public sealed class IdentityMatrixTests
         GET /api/v1/jobs/{id}
         """;
 
-    // Connects as another user (its groups go with the first), and says the status of each request that comes in: perl-base is part of every Debian.
+    // Connects as another user (its groups go with the first), and says the status of each request that comes in: perl-base is part of
+    // every Debian.
     private const string AsUser = """
         use strict; use Socket; $| = 1;
         my ($path, $uid, $gid, @groups) = @ARGV;

@@ -5,7 +5,8 @@ namespace Vmm.Daemon.Tests;
 public sealed class ResourceCollection;
 
 /// <summary>
-/// What a daemon holds and writes before and after it was fed: descriptors, memory, audit log, log, remembered events. Time is bounded by who feeds it:
+/// What a daemon holds and writes before and after it was fed: descriptors, memory, audit log, log, remembered events. Time is bounded by
+/// who feeds it:
 /// an input that is not answered in time is a failure of its own.
 /// </summary>
 internal sealed class ResourceOracle

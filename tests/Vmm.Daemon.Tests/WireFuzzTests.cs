@@ -13,7 +13,10 @@ using Vmm.Daemon.Api;
 
 namespace Vmm.Daemon.Tests;
 
-/// <summary>Bytes of every kind where a client can send them: queries, the HTTP stream, the TLS handshake. Each is answered or ended, and leaves nothing behind.</summary>
+/// <summary>
+/// Bytes of every kind where a client can send them: queries, the HTTP stream, the TLS handshake. Each is answered or ended, and leaves
+/// nothing behind.
+/// </summary>
 [Collection("resources")]
 [Trait("Kind", "fuzz")]
 public sealed class WireFuzzTests
