@@ -37,6 +37,7 @@ public sealed class IdentityMatrixTests
         POST /api/v1/vms/{name}/pause
         POST /api/v1/vms/{name}/resume
         POST /api/v1/vms/{name}/power-button
+        POST /api/v1/vms/{name}/wake
         GET /api/v1/vms/{name}/console
         PUT /api/v1/vms/{name}/memory
         PUT /api/v1/vms/{name}/cpu
