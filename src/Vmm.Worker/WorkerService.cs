@@ -262,6 +262,7 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
             EmptyVm? prepared = _prepared;
             _prepared = null;
             machine = HostedMachine.Create(body, passed, passed.Take("end"), prepared, Ended);
+            sandbox.ProvideRings(machine.RingsNeeded);
             sandbox.Close(body.UserId, () => PacketListener.Listen(listener)); // as the new user: SO_PEERCRED shows the process and user of this moment
         }
         catch
