@@ -59,9 +59,9 @@ public sealed record DaemonOptions
     public string SocketPath => Socket ?? (string.Equals(RunFolder, "/run/vmm", StringComparison.Ordinal) ? VmmClient.DefaultSocket : Path.Combine(RunFolder, "vmmd.sock"));
 
     /// <summary>Root and the daemon's own user may do everything, others nothing.</summary>
-    public bool Allows(Peer peer) => peer.UserId == 0 || peer.UserId == OwnUser;
+    public bool Allows(Peer peer) => peer.UserId == 0 || (uint)peer.UserId == OwnUser;
 
-    private static int OwnUser { get; } = ReadOwnUser();
+    private static uint OwnUser => HostAccounts.OwnUser;
 
     /// <summary>Where <c>POST /api/v1/disks</c> makes disks; null is <c>disks</c> in the state folder.</summary>
     public string? Disks { get; init; }
@@ -239,19 +239,5 @@ public sealed record DaemonOptions
     {
         string[] words = flag.Split('-');
         return words[0] + string.Concat(words.Skip(1).Select(w => w.Length == 0 ? "-" : char.ToUpperInvariant(w[0]) + w[1..]));
-    }
-
-    /// <summary>The effective user, from /proc: there is no managed call for it.</summary>
-    private static int ReadOwnUser()
-    {
-        foreach (string line in File.ReadLines("/proc/self/status"))
-        {
-            if (line.StartsWith("Uid:", StringComparison.Ordinal))
-            {
-                return int.Parse(line.Split('\t')[2], System.Globalization.CultureInfo.InvariantCulture);
-            }
-        }
-
-        return 0;
     }
 }

@@ -1,6 +1,7 @@
 using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
+using Mono.Unix.Native;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
 using Vmm.Machine.Spec;
@@ -417,7 +418,7 @@ internal sealed class RemoteWorker : IWorker
     {
         { Known: false } => "the worker process is gone without a word",
         { Signal: Sigsys } => "the worker process was killed by its system call filter (signal 31, SIGSYS): it did what no worker does; the kernel's log (audit type 1326) names the call",
-        { Signal: not 0 } => $"the worker process was killed by signal {end.Signal}",
+        { Signal: not 0 } => $"the worker process was killed by signal {end.Signal}{(NativeConvert.TryToSignum(end.Signal, out Signum name) ? $" ({name})" : "")}",
         _ => $"the worker process exited with status {end.ExitCode} without a word",
     });
 
