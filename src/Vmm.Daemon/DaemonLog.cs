@@ -90,6 +90,12 @@ internal static partial class DaemonLog
     [LoggerMessage(31, LogLevel.Information, "{Name}: {Line}")]
     internal static partial void CrashReport(ILogger log, string name, string line);
 
+    [LoggerMessage(32, LogLevel.Warning, "refused {What} of {Peer}: {Code}")]
+    internal static partial void Refused(ILogger log, string peer, string what, string code);
+
+    [LoggerMessage(33, LogLevel.Warning, "{Count} were refused in the last minute of refusals, most of {Peers}")]
+    internal static partial void RefusedMany(ILogger log, int count, string peers);
+
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
     internal static partial void Listening(ILogger log, string version, string socket);
 }

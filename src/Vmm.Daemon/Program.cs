@@ -25,6 +25,7 @@ if (args is ["--help" or "-h"])
           --listen https://ADDRESS:PORT        for other machines, with
           --certificate FILE, --key FILE       the daemon's certificate and key (PEM), and
           --client-ca FILE                     authorities of client certificates (PEM); who they are is in the config's principals
+          --connections N, --peer-connections N   most connections at once to each endpoint, and of one user or address [default: 512, 128]
 
         SIGHUP reads the settings again: log level, balancer (on, off, dry-run) and principals change at once, the rest with the next start.
         SIGTERM ends the daemon; the VMs go on, and the next daemon takes them over.

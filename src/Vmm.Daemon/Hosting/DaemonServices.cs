@@ -87,7 +87,9 @@ internal static class DaemonServices
     {
         services.AddSingleton(p => new TokenStore(p.GetRequiredService<VmInventory>()));
         services.AddSingleton(p => new Gatekeeper(p.GetRequiredService<DaemonOptions>(), p.GetRequiredService<TokenStore>()));
-        services.AddSingleton(p => new DaemonMetrics(p.GetRequiredService<VmManager>(), p.GetRequiredService<BalancerService>()));
+        services.AddSingleton(p => new Refusals(p.GetRequiredService<ILogger<Refusals>>()));
+        services.AddSingleton(p => new ConnectionGuard(p.GetRequiredService<DaemonOptions>(), p.GetRequiredService<Refusals>()));
+        services.AddSingleton(p => new DaemonMetrics(p.GetRequiredService<VmManager>(), p.GetRequiredService<BalancerService>(), p.GetRequiredService<Refusals>()));
         services.AddSingleton(p => new LogControl(p.GetRequiredService<LogLevelSwitch>(), p.GetRequiredService<EventHub>(), p.GetRequiredService<ILogger<LogControl>>()));
         services.AddSingleton(p => new SettingsReloader(
             p.GetRequiredService<DaemonOptions>(), p.GetRequiredService<LogControl>(), p.GetRequiredService<BalancerService>(), p.GetRequiredService<Gatekeeper>(),

@@ -26,20 +26,20 @@ internal static class WebServer
     private static void Listen(KestrelServerOptions kestrel, DaemonOptions options)
     {
         kestrel.AddServerHeader = false;
-        kestrel.Limits.MaxRequestBodySize = DaemonOptions.MaxBodyBytes;
-        kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
+        ConnectionGuard guard = kestrel.ApplicationServices.GetRequiredService<ConnectionGuard>();
+        ConnectionGuard.SetLimits(kestrel.Limits);
         if (ServiceManager.PassesSocket)
         {
-            kestrel.ListenHandle(ServiceManager.FirstSocket, socket => socket.Protocols = HttpProtocols.Http1);
+            kestrel.ListenHandle(ServiceManager.FirstSocket, guard.GuardLocal);
         }
         else
         {
-            kestrel.ListenUnixSocket(options.SocketPath, socket => socket.Protocols = HttpProtocols.Http1);
+            kestrel.ListenUnixSocket(options.SocketPath, guard.GuardLocal);
         }
 
         if (options.Listen is { } at)
         {
-            TlsEndpoint.Add(kestrel, at, options);
+            TlsEndpoint.Add(kestrel, at, options, guard);
         }
     }
 

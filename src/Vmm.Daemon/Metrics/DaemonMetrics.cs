@@ -3,13 +3,14 @@ using System.Globalization;
 using Microsoft.AspNetCore.Http;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Access;
 using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Vms;
 
 namespace Vmm.Daemon.Metrics;
 
 /// <summary>What <c>/metrics</c> tells: the daemon, its requests, and every VM with the counters of its worker.</summary>
-internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer)
+internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Refusals refusals)
 {
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(2);
 
@@ -42,6 +43,12 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer)
         foreach (((string route, string method, int status), long count) in _requests.OrderBy(r => r.Key))
         {
             text.Sample("vmm_http_requests_total", count, ("route", route), ("method", method), ("status", status.ToString(CultureInfo.InvariantCulture)));
+        }
+
+        text.Family("vmm_refused_total", "counter", "Requests, connections and handshakes that were refused before anybody did anything, by reason");
+        foreach ((string code, long count) in refusals.Totals.OrderBy(r => r.Key, StringComparer.Ordinal))
+        {
+            text.Sample("vmm_refused_total", count, ("code", code));
         }
 
         text.Family("vmm_vms", "gauge", "VMs by state");

@@ -97,7 +97,7 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
     /// <exception cref="ApiException">The spec is not sound, or the name is taken.</exception>
     public async Task<(VmInfo Vm, bool Created)> CreateAsync(string yaml, string folder, CancellationToken cancellation)
     {
-        VmSpec spec = Read(yaml, folder);
+        VmSpec spec = Read(yaml, folder, cancellation);
         using IDisposable held = Disks.Name(spec.Disks);
         CheckFiles(spec);
         await _changes.WaitAsync(cancellation).ConfigureAwait(false);
@@ -130,7 +130,7 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
     {
         ManagedVm vm = Get(name);
         folder = folder.Length > 0 ? folder : vm.Record.Folder;
-        VmSpec spec = Read(yaml, folder);
+        VmSpec spec = Read(yaml, folder, cancellation);
         using IDisposable held = Disks.Name(spec.Disks);
         CheckFiles(spec);
         if (!string.Equals(spec.Name, name, StringComparison.Ordinal))
@@ -226,11 +226,11 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
         }
     }
 
-    private static VmSpec Read(string yaml, string folder)
+    private static VmSpec Read(string yaml, string folder, CancellationToken cancellation)
     {
         try
         {
-            return SpecReader.Read(yaml, "spec", folder.Length > 0 ? folder : null);
+            return SpecReader.Read(yaml, "spec", folder.Length > 0 ? folder : null, cancellation);
         }
         catch (SpecException e)
         {

@@ -191,17 +191,10 @@ public sealed partial class VirtualMachine
     private VirtioBlk MakeDisk(string name, DiskSpec disk, IDiskBackend backend)
     {
         PlaceNear(name, disk.Vnode);
-        VirtioBlkOptions options = new()
-        {
-            Name = name,
-            Serial = disk.Serial ?? "vmm-" + name,
-            QueueCount = disk.Queues,
-            QueueSize = disk.QueueSize,
-        };
         VirtioBlk device;
         try
         {
-            device = new VirtioBlk(backend, options);
+            device = new VirtioBlk(backend, DiskFront.Options(name, disk, _spec.Cpus));
         }
         catch
         {
