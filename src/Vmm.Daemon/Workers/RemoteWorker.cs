@@ -155,7 +155,7 @@ internal sealed class RemoteWorker : IWorker
 
     public async Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation)
     {
-        using WorkerResources resources = WorkerResources.Open(disk);
+        using WorkerResources resources = WorkerResources.Open(disk, _options.Storage);
         return await PlugAsync(new PlugBody(VmSpecJson.Write(disk), null), resources, cancellation).ConfigureAwait(false);
     }
 
@@ -239,6 +239,9 @@ internal sealed class RemoteWorker : IWorker
 
     /// <summary>Adds to what confines it that it is in a cgroup (null), or why not.</summary>
     internal void Grouped(string? problem) => Confined("cgroup", problem);
+
+    /// <summary>The VM has huge pages, and they could not be limited.</summary>
+    internal void LimitedHugePages(string problem) => Confined("hugetlb", problem);
 
     private void Confined(string name, string? problem)
     {
