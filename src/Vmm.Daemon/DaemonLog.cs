@@ -9,6 +9,9 @@ internal static partial class DaemonLog
     [LoggerMessage(1, LogLevel.Information, "{Name} ended: {Reason} {Message}")]
     internal static partial void VmEnded(ILogger log, string name, WorkerExitReason reason, string message);
 
+    [LoggerMessage(40, LogLevel.Warning, "worker {ProcessId} of VM {Id} says: {Line}")]
+    internal static partial void WorkerSaid(ILogger log, int processId, string id, string line);
+
     [LoggerMessage(2, LogLevel.Warning, "{Name}: worker {ProcessId} of a failed start could not be stopped: {Message}")]
     internal static partial void WorkerLeft(ILogger log, string name, int processId, string message);
 
@@ -41,6 +44,9 @@ internal static partial class DaemonLog
 
     [LoggerMessage(13, LogLevel.Warning, "{Name} could not be started again: {Problem}")]
     internal static partial void RestartFailed(ILogger log, string name, string problem);
+
+    [LoggerMessage(60, LogLevel.Warning, "the kernel of the guest of {Name} panicked: {Follows}")]
+    internal static partial void GuestPanicked(ILogger log, string name, string follows);
 
     [LoggerMessage(14, LogLevel.Information, "{Name} got {Device}: {Source}")]
     internal static partial void DeviceAdded(ILogger log, string name, string device, string source);

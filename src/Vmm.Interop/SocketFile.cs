@@ -6,8 +6,6 @@ namespace Vmm.Interop;
 /// </summary>
 public static class SocketFile
 {
-    private const int Refused = 111, NoEntry = 2, AddressInUse = 98, NotASocket = 88, NotPermitted = 1;
-
     /// <summary>Removes a socket that its owner left behind. Nothing there is well, too.</summary>
     /// <param name="path">Path of the socket.</param>
     /// <exception cref="KernelException">Another kind of file (ENOTSOCK), somebody else's (EPERM), or somebody listens (EADDRINUSE).</exception>
@@ -20,18 +18,18 @@ public static class SocketFile
 
         if (!found.IsSocket)
         {
-            throw new KernelException($"listen on {path}: a file that is no socket is there, and is left alone; name another path, or move it away", NotASocket);
+            throw new KernelException($"listen on {path}: a file that is no socket is there, and is left alone; name another path, or move it away", Errno.ENOTSOCK);
         }
 
         if (found.UserId != Native.OwnUser())
         {
-            throw new KernelException($"listen on {path}: a socket of uid {found.UserId} is there, and is left alone; name another path, or remove it", NotPermitted);
+            throw new KernelException($"listen on {path}: a socket of uid {found.UserId} is there, and is left alone; name another path, or remove it", Errno.EPERM);
         }
 
         using UnixStream? other = UnixStream.ConnectNoFollow(path, out int why);
-        if (other is not null || why is not (Refused or NoEntry))
+        if (other is not null || why is not (Errno.ECONNREFUSED or Errno.ENOENT))
         {
-            throw new KernelException($"listen on {path}: somebody listens there", AddressInUse);
+            throw new KernelException($"listen on {path}: somebody listens there", Errno.EADDRINUSE);
         }
 
         RemoveIfSame(path, found);

@@ -1,5 +1,3 @@
-using System.Text.Json;
-using Microsoft.Win32.SafeHandles;
 using Vmm.Contracts.Control;
 using Vmm.Devices.Virtio.Balloon;
 using Vmm.Devices.Virtio.Blk;
@@ -26,13 +24,13 @@ internal sealed class RequestException(string code, string message, Exception? c
 internal sealed partial class HostedMachine : IDisposable
 {
     private readonly VirtualMachine _machine;
-    private readonly FileDescriptorHandle? _endFile;
+    private readonly SharedFileMapping? _endFile;
     private readonly CancellationTokenSource _stop = new();
     private readonly Action<WorkerExit> _ended;
     private Thread? _runner;
     private WorkerExit? _exit;
 
-    private HostedMachine(string vmId, VirtualMachine machine, ConsoleHub console, FileDescriptorHandle? endFile, Action<WorkerExit> ended)
+    private HostedMachine(string vmId, VirtualMachine machine, ConsoleHub console, SharedFileMapping? endFile, Action<WorkerExit> ended)
     {
         VmId = vmId;
         _machine = machine;
@@ -44,6 +42,9 @@ internal sealed partial class HostedMachine : IDisposable
     }
 
     internal string VmId { get; }
+
+    /// <summary>Rings that its devices use at most.</summary>
+    internal int RingsNeeded => _machine.RingsNeeded;
 
     internal ConsoleHub Console { get; }
 
@@ -81,6 +82,7 @@ internal sealed partial class HostedMachine : IDisposable
     {
         MachineState.Ready => WorkerState.Ready,
         MachineState.Paused => WorkerState.Paused,
+        MachineState.Crashed => WorkerState.Crashed,
         _ => WorkerState.Running, // also between the last instruction and the written end
     };
 
@@ -88,7 +90,7 @@ internal sealed partial class HostedMachine : IDisposable
     /// <exception cref="RequestException">It cannot be built.</exception>
     /// <param name="body">Who it is.</param>
     /// <param name="resources">What it is made of.</param>
-    /// <param name="endFile">Takes the record of its end, owned by the machine from here on; null when nobody will ask.</param>
+    /// <param name="endFile">Takes the record of its end (<see cref="EndRecord"/>), owned by this method; null when nobody will ask.</param>
     /// <param name="prepared">An empty VM to build in, owned by the machine from here on; null makes one.</param>
     /// <param name="ended">Called once.</param>
     internal static HostedMachine Create(CreateBody body, IMachineResources resources, FileDescriptorHandle? endFile, EmptyVm? prepared, Action<WorkerExit> ended)
@@ -99,12 +101,19 @@ internal sealed partial class HostedMachine : IDisposable
         }
 
         ConsoleHub console = new();
+        SharedFileMapping? end = null;
         try
         {
-            return new HostedMachine(body.VmId, VirtualMachine.Create(spec, resources, console, prepared), console, endFile, ended);
+            using (endFile)
+            {
+                end = endFile is null ? null : new SharedFileMapping(endFile, EndRecord.Length); // the guest never lives beside a descriptor that could make the file longer
+            }
+
+            return new HostedMachine(body.VmId, VirtualMachine.Create(spec, resources, console, prepared), console, end, ended);
         }
         catch (Exception cause)
         {
+            end?.Dispose();
             console.Dispose();
             throw cause switch
             {
@@ -145,6 +154,25 @@ internal sealed partial class HostedMachine : IDisposable
         }
 
         _machine.PressPowerButton();
+    }
+
+    /// <summary>Calls the handlers on threads that may send.</summary>
+    /// <param name="told">The guest told something of itself.</param>
+    /// <param name="preserved">After a panic its vCPUs stand still for good.</param>
+    internal void OnGuestEvent(Action<GuestEvent> told, Action preserved)
+    {
+        _machine.GuestPanic += (_, panic) => told(panic.Panicked ? GuestEvent.Panicked : GuestEvent.CrashKernel);
+        _machine.Preserved += (_, _) => preserved();
+    }
+
+    internal void Wake()
+    {
+        if (State is not (WorkerState.Running or WorkerState.Paused))
+        {
+            throw new RequestException("wrong-state", $"there is nothing to wake: the VM is {State}");
+        }
+
+        _machine.Wake();
     }
 
     /// <summary>Limits a device from now on.</summary>
@@ -294,6 +322,7 @@ internal sealed partial class HostedMachine : IDisposable
                 RunOutcome.DebugExit => WorkerExitReason.DebugExit,
                 RunOutcome.Stopped => WorkerExitReason.Stopped,
                 RunOutcome.TripleFault => WorkerExitReason.TripleFault,
+                RunOutcome.Panicked => WorkerExitReason.GuestPanicked,
                 _ => WorkerExitReason.Failed,
             },
             result.ExitCode,
@@ -311,8 +340,7 @@ internal sealed partial class HostedMachine : IDisposable
 
         if (_endFile is not null)
         {
-            using SafeFileHandle file = new(_endFile.Number, ownsHandle: false);
-            RandomAccess.Write(file, JsonSerializer.SerializeToUtf8Bytes(exit, ControlJson.Default.WorkerExit), 0);
+            EndRecord.Write(_endFile.Bytes, exit); // memory that is there already: nothing that can fail
         }
 
         _ended(exit);

@@ -167,6 +167,10 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
                 Machine.PressPowerButton();
                 Send(frame.Id, ControlKinds.Ok, null);
                 return;
+            case ControlKinds.Wake:
+                Machine.Wake();
+                Send(frame.Id, ControlKinds.Ok, null);
+                return;
             case ControlKinds.Stop:
                 Send(frame.Id, ControlKinds.Ok, null);
                 Machine.Stop();
@@ -258,6 +262,7 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
             EmptyVm? prepared = _prepared;
             _prepared = null;
             machine = HostedMachine.Create(body, passed, passed.Take("end"), prepared, Ended);
+            sandbox.ProvideRings(machine.RingsNeeded);
             sandbox.Close(body.UserId, () => PacketListener.Listen(listener)); // as the new user: SO_PEERCRED shows the process and user of this moment
         }
         catch
@@ -269,6 +274,9 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
 
         _listener = listener;
         _machine = machine;
+        _machine.OnGuestEvent(
+            told => Send(0, ControlKinds.GuestEvent, ControlCodec.Body(new GuestEventBody(told), ControlJson.Default.GuestEventBody)),
+            () => Send(0, ControlKinds.State, ControlCodec.Body(new StateBody(WorkerState.Crashed), ControlJson.Default.StateBody)));
         _machine.OnDeviceRemoved(removal => Send(0, ControlKinds.DeviceRemoved, ControlCodec.Body(removal, ControlJson.Default.RemovalBody)));
     }
 

@@ -31,17 +31,22 @@ public sealed class DeviceGuest : IDisposable
     public const byte NeedsReset = 0x40;
     public const ulong Data = 0x80000;
     private const ulong Stride = 0x4000, AvailAt = 0x1000, UsedAt = 0x2000, IndirectAt = 0x3000;
-    private const int Patience = 30_000;
+    private static readonly int s_patience = 1000 * (int.TryParse(Environment.GetEnvironmentVariable("VMM_HOSTILE_PATIENCE"), out int seconds) ? seconds : 30);
     private readonly object _gate = new();
     private readonly ushort[] _avail, _used, _nextDescriptor;
     private readonly byte[] _before = new byte[GuestRam.Bytes];
 
-    public DeviceGuest(VirtioDevice device, TransportKind kind, ulong features = ulong.MaxValue)
+    private readonly bool _ownRam;
+
+    /// <summary>A driver for a device; with RAM of its own unless it shares another's.</summary>
+    public DeviceGuest(VirtioDevice device, TransportKind kind, GuestRam? shared = null)
     {
+        Ram = shared ?? new GuestRam();
+        _ownRam = shared is null;
         Device = device;
         Port = DriverPort.Create(kind, device, Ram);
         Port.Interrupted = Pulse;
-        Features = features & Port.Offered;
+        Features = Port.Offered;
         int queues = device.QueueSizes.Count;
         (_avail, _used, _nextDescriptor) = (new ushort[queues], new ushort[queues], new ushort[queues]);
         Plans = new RingPlan[queues];
@@ -50,7 +55,7 @@ public sealed class DeviceGuest : IDisposable
 
     public VirtioDevice Device { get; }
 
-    public GuestRam Ram { get; } = new();
+    public GuestRam Ram { get; }
 
     public DriverPort Port { get; }
 
@@ -213,7 +218,7 @@ public sealed class DeviceGuest : IDisposable
 
     public void Wait(Func<bool> condition, string otherwise)
     {
-        long deadline = Environment.TickCount64 + Patience;
+        long deadline = Environment.TickCount64 + s_patience;
         lock (_gate)
         {
             while (!condition())
@@ -255,7 +260,10 @@ public sealed class DeviceGuest : IDisposable
     public void Dispose()
     {
         Port.Dispose();
-        Ram.Dispose();
+        if (_ownRam)
+        {
+            Ram.Dispose();
+        }
     }
 
     /// <summary>The driver's own writes to its rings are none of the device's.</summary>

@@ -7,8 +7,6 @@ namespace Vmm.Daemon.Hosting;
 /// <summary>The REST socket's file: one that nobody answers goes before anything starts, and the new one is the owner's and group's from its first moment.</summary>
 internal sealed class ListenSocket(DaemonOptions options) : IHostedService
 {
-    private const int AddressInUse = 98;
-
     /// <summary>Removes the file that a daemon which was killed left behind.</summary>
     /// <exception cref="IOException">A daemon with other folders answers there, or it is no socket, or another user's.</exception>
     public Task StartAsync(CancellationToken cancellationToken)
@@ -19,7 +17,7 @@ internal sealed class ListenSocket(DaemonOptions options) : IHostedService
             {
                 SocketFile.RemoveDead(options.SocketPath);
             }
-            catch (KernelException e) when (e.Errno == AddressInUse)
+            catch (KernelException e) when (e.Errno == Errno.EADDRINUSE)
             {
                 throw new IOException($"{options.SocketPath}: another vmmd answers there", e);
             }

@@ -1,6 +1,6 @@
-using Mono.Unix.Native;
 using Vmm.Daemon.Access;
 using Vmm.Interop;
+using Syscall = Mono.Unix.Native.Syscall;
 
 namespace Vmm.Daemon.Storage;
 
@@ -12,8 +12,6 @@ namespace Vmm.Daemon.Storage;
 /// <param name="deviceFolders">Folders of block devices, such as /dev/mapper; links in them are followed, since what makes device nodes makes those.</param>
 public sealed class StorageFolders(IReadOnlyList<string> folders, IReadOnlyList<string> deviceFolders)
 {
-    private const int NoEntry = 2, NoAccess = 13, Busy = 16, NoSystemCall = 38, LeadsOut = 18, TooManyLinks = 40, NotADirectory = 20, ReadOnlyFileSystem = 30;
-
     private static readonly uint? s_packageUser = Syscall.getpwnam("vmm")?.pw_uid;
 
     /// <summary>Nothing is allowed.</summary>
@@ -39,9 +37,9 @@ public sealed class StorageFolders(IReadOnlyList<string> folders, IReadOnlyList<
         {
             throw new StorageException(path, e.Errno switch
             {
-                Busy => "is a block device that the host has mounted or uses otherwise: unmount it first",
-                ReadOnlyFileSystem => "is on a read-only file system",
-                NoAccess => writable ? "may not be written by this user" : "may not be read by this user",
+                Errno.EBUSY => "is a block device that the host has mounted or uses otherwise: unmount it first",
+                Errno.EROFS => "is on a read-only file system",
+                Errno.EACCES => writable ? "may not be written by this user" : "may not be read by this user",
                 _ => e.Message,
             }, e);
         }
@@ -96,11 +94,11 @@ public sealed class StorageFolders(IReadOnlyList<string> folders, IReadOnlyList<
         {
             throw new StorageException(path, e.Errno switch
             {
-                NoEntry or NotADirectory => "does not exist",
-                LeadsOut => $"leads out of the storage folder {folder} by a link: name the file itself, and have its folder allowed",
-                TooManyLinks => $"goes through a link of /proc, or too many links, in the storage folder {folder}: name the file itself",
-                NoAccess => "permission denied",
-                NoSystemCall => "cannot be opened safely: this kernel has no openat2 (Linux 5.6)",
+                Errno.ENOENT or Errno.ENOTDIR => "does not exist",
+                Errno.EXDEV => $"leads out of the storage folder {folder} by a link: name the file itself, and have its folder allowed",
+                Errno.ELOOP => $"goes through a link of /proc, or too many links, in the storage folder {folder}: name the file itself",
+                Errno.EACCES => "permission denied",
+                Errno.ENOSYS => "cannot be opened safely: this kernel has no openat2 (Linux 5.6)",
                 _ => e.Message,
             }, e);
         }

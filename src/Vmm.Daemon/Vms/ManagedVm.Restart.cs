@@ -1,5 +1,6 @@
 using Microsoft.Data.Sqlite;
 using Vmm.Contracts.Control;
+using Vmm.Contracts.Rest;
 using Vmm.Daemon.Workers;
 
 namespace Vmm.Daemon.Vms;
@@ -16,7 +17,7 @@ public sealed partial class ManagedVm
     /// <summary>Under the lock; true when there will be a restart.</summary>
     private bool PlanRestart(WorkerExit exit, TimeSpan ran)
     {
-        if (_stopWanted || _spec is null || _plan.After(_spec.Restart, exit, ran) is not { } delay)
+        if (_stopWanted || _spec is null || _plan.After(_spec, exit, ran) is not { } delay)
         {
             return false;
         }
@@ -81,6 +82,11 @@ public sealed partial class ManagedVm
     /// <summary>Presses the power button and waits; true when the guest powered off.</summary>
     private async Task<bool> PoweredOffAsync(TimeSpan patience, CancellationToken cancellation)
     {
+        if (Info.State == VmState.Crashed)
+        {
+            return false; // preserved: nobody heeds the button
+        }
+
         IWorker worker = Require(VmEvent.PowerButton);
         await Call(() => worker.PressPowerButtonAsync(cancellation)).ConfigureAwait(false);
         try

@@ -39,7 +39,7 @@ public sealed partial class ManagedVm : IDisposable
         _inventory = inventory;
         _launcher = launcher;
         _log = log;
-        _state = record.LastExit is not { } exit ? VmState.Defined : IsFault(exit) ? VmState.Failed : VmState.Stopped;
+        _state = record.LastExit is { } exit ? VmLifeCycle.After(exit.Reason) : VmState.Defined;
         try
         {
             _spec = SpecReader.Read(record.Spec, record.Name, record.Folder.Length > 0 ? record.Folder : null);
@@ -70,7 +70,7 @@ public sealed partial class ManagedVm : IDisposable
         {
             lock (_gate)
             {
-                return VmLifeCycle.IsAlive(_state);
+                return HasOrGetsWorker;
             }
         }
     }
@@ -85,7 +85,7 @@ public sealed partial class ManagedVm : IDisposable
         {
             lock (_gate)
             {
-                return _spec is { Autostart: true } && !VmLifeCycle.IsAlive(_state) && _restart is null;
+                return _spec is { Autostart: true } && !HasOrGetsWorker && _restart is null;
             }
         }
     }
@@ -114,7 +114,12 @@ public sealed partial class ManagedVm : IDisposable
         {
             _worker = worker;
             _startedAt = Environment.TickCount64;
-            Become(unfinished ? VmState.Starting : worker.State == WorkerState.Paused ? VmState.Paused : VmState.Running);
+            Become(unfinished ? VmState.Starting : worker.State switch
+            {
+                WorkerState.Paused => VmState.Paused,
+                WorkerState.Crashed => VmState.Crashed,
+                _ => VmState.Running,
+            });
         }
 
         LearnCpu(worker);
@@ -163,7 +168,16 @@ public sealed partial class ManagedVm : IDisposable
     {
         VmSpec spec = _spec ?? throw ApiException.OfSpec(_specProblem!);
         _fits(spec);
-        Move(VmEvent.Start);
+        lock (_gate)
+        {
+            if (_worker is not null)
+            {
+                throw WrongState("cannot be started: stop it first"); // crashed, and preserved
+            }
+
+            Move(VmEvent.Start);
+        }
+
         try
         {
             // Written first: a daemon that dies from here on finds the worker, or knows that it is missing.
@@ -215,6 +229,12 @@ public sealed partial class ManagedVm : IDisposable
     {
         IWorker worker = Require(VmEvent.PowerButton);
         await Call(() => worker.PressPowerButtonAsync(cancellation)).ConfigureAwait(false);
+    }, cancellation);
+
+    internal Task<VmInfo> WakeAsync(CancellationToken cancellation) => InTurn(async () =>
+    {
+        IWorker worker = Require(VmEvent.Wake);
+        await Call(() => worker.WakeAsync(cancellation)).ConfigureAwait(false);
     }, cancellation);
 
     /// <summary>Pulls the plug; with <paramref name="patience"/> the power button is pressed first, and the guest has so long to power off.</summary>
@@ -362,8 +382,6 @@ public sealed partial class ManagedVm : IDisposable
         _turn.Dispose();
     }
 
-    private static bool IsFault(WorkerExit exit) => exit.Reason is WorkerExitReason.TripleFault or WorkerExitReason.Failed or WorkerExitReason.WorkerDied;
-
     private static async Task Call(Func<Task> command)
     {
         try
@@ -418,6 +436,8 @@ public sealed partial class ManagedVm : IDisposable
 
     private void Watch(IWorker worker)
     {
+        _told = 0;
+        worker.OnGuestEvent(told => OnGuestEvent(worker, told));
         worker.OnDeviceRemoved(OnDeviceRemoved);
         _ = worker.Ended.ContinueWith(ended => Over(worker, ended.Result), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
     }
@@ -436,7 +456,7 @@ public sealed partial class ManagedVm : IDisposable
             _unstored.Clear();
             _leaving.Clear();
             _pinned.Clear();
-            Become(VmLifeCycle.TryNext(_state, IsFault(exit) ? VmEvent.Failed : VmEvent.Ended, out VmState next) ? next : VmState.Failed);
+            Become(VmLifeCycle.TryNext(_state, VmLifeCycle.EventOf(exit.Reason), out VmState next) ? next : VmState.Failed);
             _events.Publish("ended", _record.Name, exit: exit);
             WorkerExit kept = exit with { Report = null }; // in the event and in the log
             bool again = PlanRestart(exit, TimeSpan.FromMilliseconds(Environment.TickCount64 - _startedAt));
@@ -539,7 +559,7 @@ public sealed partial class ManagedVm : IDisposable
 
     private void RequireNotAlive(string what)
     {
-        if (VmLifeCycle.IsAlive(_state))
+        if (HasOrGetsWorker)
         {
             throw new ApiException(409, "wrong-state", "the VM is in another state", $"{_record.Name} is {_state} and cannot be {what}: stop it first");
         }

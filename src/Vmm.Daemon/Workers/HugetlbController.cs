@@ -21,6 +21,7 @@ internal static class HugetlbController
     internal static string? Write(string group, bool v2, VmSpec spec)
     {
         Dictionary<ulong, ulong> wanted = Wanted(spec);
+        HashSet<ulong> counted = [];
         string suffix = v2 ? ".max" : ".limit_in_bytes";
         foreach (string path in Directory.Exists(group) ? Directory.GetFiles(group, Prefix + "*" + suffix) : [])
         {
@@ -29,14 +30,12 @@ internal static class HugetlbController
             if (Bytes(unit) is { } bytes)
             {
                 File.WriteAllText(path, wanted.GetValueOrDefault(bytes).ToString(CultureInfo.InvariantCulture));
-                if (size.Length == unit.Length)
-                {
-                    wanted.Remove(bytes);
-                }
+                counted.Add(bytes);
             }
         }
 
-        return wanted.Count == 0 ? null : $"no controller hugetlb counts pages of {string.Join(", ", wanted.Keys.Select(b => new ByteSize(b).ToString()))}";
+        ulong[] uncounted = [.. wanted.Keys.Except(counted)];
+        return uncounted.Length == 0 ? null : $"no controller hugetlb counts pages of {string.Join(", ", uncounted.Select(b => new ByteSize(b).ToString()))}";
     }
 
     /// <summary>Bytes of huge pages that the VM may have, by the size of the page.</summary>

@@ -13,6 +13,7 @@ namespace Vmm.Daemon.Workers;
 internal sealed class RemoteWorker : IWorker
 {
     private const int Sigsys = 31, MostDials = 8;
+    private const ulong LeastFile = 4096; // a VM without disks in files
 
     private readonly ControlClient _client;
     private readonly ProcessHandle _process;
@@ -20,9 +21,11 @@ internal sealed class RemoteWorker : IWorker
     private readonly Lock _lock = new();
     private readonly List<Action<WorkerState>> _handlers = [];
     private readonly List<Action<RemovalBody>> _removalHandlers = [];
+    private Action<GuestEvent>? _guestEvents;
     private readonly TaskCompletionSource<WorkerExit> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Action<RemoteWorker> _gone;
     private readonly Task _watch;
+    private WorkerErrors? _errors;
     private VsockBroker? _vsock;
     private int _dials;
     private WorkerFiles? _files;
@@ -101,6 +104,8 @@ internal sealed class RemoteWorker : IWorker
 
     public Task PressPowerButtonAsync(CancellationToken cancellation) => CallAsync(ControlKinds.PowerButton, cancellation);
 
+    public Task WakeAsync(CancellationToken cancellation) => CallAsync(ControlKinds.Wake, cancellation);
+
     public async Task StopAsync(CancellationToken cancellation)
     {
         Cgroups?.Unthrottle(Group);
@@ -172,6 +177,8 @@ internal sealed class RemoteWorker : IWorker
         return Body(answer, ControlJson.Default.RemovalBody).Outcome;
     }
 
+    public void OnGuestEvent(Action<GuestEvent> handler) => Volatile.Write(ref _guestEvents, handler);
+
     public void OnDeviceRemoved(Action<RemovalBody> handler)
     {
         lock (_lock)
@@ -182,6 +189,11 @@ internal sealed class RemoteWorker : IWorker
 
     private async Task<DeviceInfo> PlugAsync(PlugBody body, WorkerResources resources, CancellationToken cancellation)
     {
+        if (LimitFiles(resources, raise: true) is { } problem)
+        {
+            throw new WorkerException("not-confined", $"the worker's limit on file sizes cannot be raised for this disk: {problem}");
+        }
+
         ControlClient.Answer answer = await _client
             .CallAsync(ControlKinds.AddDevice, ControlCodec.Body(body, ControlJson.Default.PlugBody), resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
         return Body(answer, ControlJson.Default.DeviceInfo);
@@ -219,6 +231,7 @@ internal sealed class RemoteWorker : IWorker
 
         await Task.Run(_client.Dispose).ConfigureAwait(false);
         await _watch.ConfigureAwait(false);
+        _errors?.Dispose();
         _process.Dispose();
     }
 
@@ -249,6 +262,57 @@ internal sealed class RemoteWorker : IWorker
         Confinement = problem is null ? own with { Applied = [.. own.Applied, name] } : own with { Missing = [.. own.Missing, $"{name}: {problem}"] };
     }
 
+    // Not among what is missing of its confinement: a vmmd without CAP_SYS_RESOURCE cannot do it for users of their own, and those are worth more.
+    private void LimitedFiles(string? problem)
+    {
+        if (problem is null)
+        {
+            Confined("file-size", null);
+        }
+        else
+        {
+            Told($"no limit on the size of its files: {problem}");
+        }
+    }
+
+    private void Told(string line)
+    {
+        if (_options.WorkerSaid is { } say)
+        {
+            say(ProcessId, VmId, line);
+        }
+        else
+        {
+            Console.Error.WriteLine($"worker {ProcessId} {VmId}: {line}");
+        }
+    }
+
+    /// <summary>Takes what it writes to standard error; owned from here on.</summary>
+    internal void Hear(FileDescriptorHandle errors) => _errors = new WorkerErrors(errors, Told);
+
+    /// <summary>
+    /// Its files do not grow beyond the largest of its disks, whoever it obeys. Other files it has none that it could write to; memory was made before. A disk
+    /// that is larger and comes later raises the limit.
+    /// </summary>
+    /// <returns>Why not; null when it is so.</returns>
+    private string? LimitFiles(WorkerResources resources, bool raise)
+    {
+        ulong bytes = Math.Max(resources.LargestFile, LeastFile);
+        try
+        {
+            if (!raise || bytes > _process.FileSizeLimit) // one without a limit keeps none
+            {
+                _process.LimitFileSize(bytes);
+            }
+
+            return null;
+        }
+        catch (KernelException cause)
+        {
+            return cause.Message;
+        }
+    }
+
     /// <summary>From now on it is this VM's worker.</summary>
     internal void Assign(WorkerFiles files) => _files = files;
 
@@ -271,6 +335,7 @@ internal sealed class RemoteWorker : IWorker
         ControlClient.Answer answer = await _client
             .CallAsync(ControlKinds.Create, ControlCodec.Body(body, ControlJson.Default.CreateBody), resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
         Confinement = Body(answer, ControlJson.Default.ConfinementBody);
+        LimitedFiles(LimitFiles(resources, raise: false)); // it has made its memory, which are files to the kernel
     }
 
     internal async Task<HelloBody> HelloAsync(CancellationToken cancellation)
@@ -278,6 +343,11 @@ internal sealed class RemoteWorker : IWorker
         HelloBody hello = await AskAsync(ControlKinds.Hello, ControlJson.Default.HelloBody, cancellation).ConfigureAwait(false);
         SetState(hello.State);
         Confinement = hello.Confinement;
+        if (hello.VmId is not null)
+        {
+            LimitedFiles(_process.FileSizeLimit is null ? "it has had none since its start" : null);
+        }
+
         return hello;
     }
 
@@ -327,6 +397,10 @@ internal sealed class RemoteWorker : IWorker
             {
                 Interlocked.Decrement(ref _dials);
             }
+        }
+        else if (string.Equals(frame.Kind, ControlKinds.GuestEvent, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.GuestEventBody, out GuestEventBody? told, out _))
+        {
+            Volatile.Read(ref _guestEvents)?.Invoke(told.Event);
         }
         else if (string.Equals(frame.Kind, ControlKinds.DeviceRemoved, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal, out _))
         {
@@ -412,10 +486,17 @@ internal sealed class RemoteWorker : IWorker
 
         WorkerExit exit = reported ?? _files?.ReadEnd() ?? Died(how);
         _files?.Delete();
+        if (_errors is { } errors)
+        {
+            await Task.WhenAny(errors.Finished, Task.Delay(LastWords)).ConfigureAwait(false); // they come before the news of its end
+        }
+
         _gone(this);
         SetState(WorkerState.Ended);
         _ended.TrySetResult(exit);
     }
+
+    private static readonly TimeSpan LastWords = TimeSpan.FromMilliseconds(500);
 
     private static WorkerExit Died(ProcessEnd end) => new(WorkerExitReason.WorkerDied, 1, end switch
     {

@@ -9,8 +9,6 @@ namespace Vmm.Daemon.Workers;
 /// <summary>Starts vmm-worker processes, keeps a few ready, and adopts those of an earlier daemon. Disposing ends the ready ones; VMs go on.</summary>
 public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisposable
 {
-    private const int Econnrefused = 111, Enoent = 2;
-
     // The VM that took a worker from the pool starts first; the next worker's start would take its CPU.
     private static readonly TimeSpan s_afterLaunch = TimeSpan.FromMilliseconds(250);
 
@@ -183,7 +181,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         {
             socket = PacketSocket.Connect(files.Socket);
         }
-        catch (KernelException cause) when (cause.Errno is Econnrefused or Enoent)
+        catch (KernelException cause) when (cause.Errno is Errno.ECONNREFUSED or Errno.ENOENT)
         {
             WorkerExit? exit = files.ReadEnd();
             files.Delete();
@@ -228,7 +226,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         FileDescriptorHandle listener = PacketListener.Bind(files.Socket);
         named = true;
         resources.Add("listener", listener);
-        SafeFileHandle end = File.OpenHandle(files.End, FileMode.Create, FileAccess.Write, FileShare.ReadWrite);
+        SafeFileHandle end = files.MakeEnd();
         nint number = end.DangerousGetHandle();
         end.SetHandleAsInvalid();
         resources.Add("end", new FileDescriptorHandle(number));
@@ -255,11 +253,15 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
     internal RemoteWorker Spawn()
     {
         (PacketSocket ours, PacketSocket theirs) = PacketSocket.CreatePair();
+        (UnixStream said, FileDescriptorHandle says) = UnixStream.CreatePair();
         using (theirs)
+        using (said)
+        using (says)
         {
             try
             {
-                RemoteWorker worker = new(ours, ProcessHandle.Spawn(_options.Program, Arguments(), NoEnvironment, [theirs.Handle], _options.Isolated), _options, Gone);
+                RemoteWorker worker = new(ours, ProcessHandle.Spawn(_options.Program, Arguments(), NoEnvironment, [theirs.Handle], _options.Isolated, says), _options, Gone);
+                worker.Hear(said);
                 string group = Guid.NewGuid().ToString();
                 worker.Ungrouped = _cgroups.Join(group, worker.ProcessId);
                 worker.Group = worker.Ungrouped is null ? group : "";
