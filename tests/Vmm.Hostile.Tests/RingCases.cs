@@ -50,7 +50,7 @@ internal static class RingCases
         }),
         Table("an indirect descriptor behind the first of its table", "2.7.5.3.1", c =>
         {
-            c.Guest.Lay(DeviceGuest.TableOf(c.Queue) + 0x200, 0, c.Good[^1..]);
+            c.Guest.Lay(DeviceGuest.TableOf(c.Queue) + 0x200, 0, c.Good.AsSpan(c.Good.Length - 1));
             c.Guest.Put(DeviceGuest.TableOf(c.Queue), c.Good.Length - 1, DeviceGuest.TableOf(c.Queue) + 0x200, 16, Indirect);
         }),
         Table("an indirect descriptor with a next one", "2.7.5.3.1", c => c.LayIndirect(flags: Indirect | Next)),
