@@ -2,6 +2,7 @@ using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Mono.Unix.Native;
+using Vmm.Contracts;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
 using Vmm.Machine.Spec;
@@ -19,6 +20,8 @@ internal sealed class RemoteWorker : IWorker
     private readonly ProcessHandle _process;
     private readonly WorkerLauncherOptions _options;
     private readonly Lock _lock = new();
+    private readonly RemovalEvents _removals = new();
+    private readonly GuestEventBudget _guestBudget = new();
     private readonly List<Action<WorkerState>> _handlers = [];
     private readonly List<Action<RemovalBody>> _removalHandlers = [];
     private Action<GuestEvent>? _guestEvents;
@@ -174,7 +177,9 @@ internal sealed class RemoteWorker : IWorker
     {
         UnplugBody body = new(device, (int)patience.TotalMilliseconds, force);
         ControlClient.Answer answer = await _client.CallAsync(ControlKinds.RemoveDevice, ControlCodec.Body(body, ControlJson.Default.UnplugBody), null, [], cancellation, patience).ConfigureAwait(false);
-        return Body(answer, ControlJson.Default.RemovalBody).Outcome;
+        RemovalBody removal = Body(answer, ControlJson.Default.RemovalBody);
+        return string.Equals(removal.Device, device, StringComparison.Ordinal) ? removal.Outcome
+            : throw new WorkerException("bad-answer", $"the worker answered nonsense: asked to remove {device}, it speaks of {removal.Device}");
     }
 
     public void OnGuestEvent(Action<GuestEvent> handler) => Volatile.Write(ref _guestEvents, handler);
@@ -196,6 +201,7 @@ internal sealed class RemoteWorker : IWorker
 
         ControlClient.Answer answer = await _client
             .CallAsync(ControlKinds.AddDevice, ControlCodec.Body(body, ControlJson.Default.PlugBody), resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
+        _removals.Expect(1);
         return Body(answer, ControlJson.Default.DeviceInfo);
     }
 
@@ -366,12 +372,14 @@ internal sealed class RemoteWorker : IWorker
     private static T Body<T>(ControlClient.Answer answer, JsonTypeInfo<T> type) where T : class
     {
         answer.Descriptor?.Dispose();
-        return ControlCodec.TryBody(answer.Frame, type, out T? body, out string problem) ? body : throw new WorkerException("bad-answer", $"the worker answered nonsense: {problem}");
+        return ControlCodec.TryBody(answer.Frame, type, out T? body, out string problem)
+            ? WorkerCheck.Checked(body)
+            : throw new WorkerException("bad-answer", $"the worker answered nonsense: {SafeText.Line(problem, 1024)}");
     }
 
     private void OnEvent(ControlFrame frame)
     {
-        if (string.Equals(frame.Kind, ControlKinds.State, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.StateBody, out StateBody? body, out _))
+        if (string.Equals(frame.Kind, ControlKinds.State, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.StateBody, out StateBody? body, out _) && Enum.IsDefined(body.State))
         {
             SetState(body.State);
         }
@@ -398,11 +406,13 @@ internal sealed class RemoteWorker : IWorker
                 Interlocked.Decrement(ref _dials);
             }
         }
-        else if (string.Equals(frame.Kind, ControlKinds.GuestEvent, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.GuestEventBody, out GuestEventBody? told, out _))
+        else if (string.Equals(frame.Kind, ControlKinds.GuestEvent, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.GuestEventBody, out GuestEventBody? told, out _)
+            && Enum.IsDefined(told.Event) && _guestBudget.Admits())
         {
             Volatile.Read(ref _guestEvents)?.Invoke(told.Event);
         }
-        else if (string.Equals(frame.Kind, ControlKinds.DeviceRemoved, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal, out _))
+        else if (string.Equals(frame.Kind, ControlKinds.DeviceRemoved, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal, out _)
+            && _removals.Admits(removal))
         {
             Action<RemovalBody>[] handlers;
             lock (_lock)
