@@ -13,7 +13,7 @@ namespace Vmm.Daemon.Workers;
 /// <summary>A worker process over its control channel.</summary>
 internal sealed class RemoteWorker : IWorker
 {
-    private const int Sigsys = 31, MostDials = 8;
+    private const int Sigsys = 31, Sigkill = 9, MostDials = 8;
     private const ulong LeastFile = 4096; // a VM without disks in files
 
     private readonly ControlClient _client;
@@ -164,6 +164,11 @@ internal sealed class RemoteWorker : IWorker
     public async Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation)
     {
         using WorkerResources resources = WorkerResources.Open(disk, _options.Storage);
+        if (Cgroups?.AddMemory(Group, MemoryDisks.BytesOf(disk)) is { } problem)
+        {
+            throw new WorkerException("disk-in-memory", $"disk {disk.Path} lies in memory, and the worker's memory limit cannot be raised for it: {problem}");
+        }
+
         return await PlugAsync(new PlugBody(VmSpecJson.Write(disk), null), resources, cancellation).ConfigureAwait(false);
     }
 
@@ -494,7 +499,8 @@ internal sealed class RemoteWorker : IWorker
             reported = _reported;
         }
 
-        WorkerExit exit = reported ?? _files?.ReadEnd() ?? Died(how);
+        WorkerExit exit = reported ?? _files?.ReadEnd()
+            ?? (how.Signal == Sigkill && Cgroups?.WasOutOfMemory(Group) == true ? s_outOfMemory : Died(how));
         _files?.Delete();
         if (_errors is { } errors)
         {
@@ -507,6 +513,9 @@ internal sealed class RemoteWorker : IWorker
     }
 
     private static readonly TimeSpan LastWords = TimeSpan.FromMilliseconds(500);
+
+    private static readonly WorkerExit s_outOfMemory = new(
+        WorkerExitReason.WorkerDied, 1, "out of memory: the kernel killed the worker process, which had reached the memory limit of its control group");
 
     private static WorkerExit Died(ProcessEnd end) => new(WorkerExitReason.WorkerDied, 1, end switch
     {
