@@ -1,6 +1,7 @@
 using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
+using Mono.Unix.Native;
 using Vmm.Contracts;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
@@ -12,7 +13,7 @@ namespace Vmm.Daemon.Workers;
 /// <summary>A worker process over its control channel.</summary>
 internal sealed class RemoteWorker : IWorker
 {
-    private const int Sigsys = 31, MostDials = 8;
+    private const int Sigsys = 31, Sigkill = 9, MostDials = 8;
     private const ulong LeastFile = 4096; // a VM without disks in files
 
     private readonly ControlClient _client;
@@ -162,7 +163,12 @@ internal sealed class RemoteWorker : IWorker
 
     public async Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation)
     {
-        using WorkerResources resources = WorkerResources.Open(disk);
+        using WorkerResources resources = WorkerResources.Open(disk, _options.Storage);
+        if (Cgroups?.AddMemory(Group, MemoryDisks.BytesOf(disk)) is { } problem)
+        {
+            throw new WorkerException("disk-in-memory", $"disk {disk.Path} lies in memory, and the worker's memory limit cannot be raised for it: {problem}");
+        }
+
         return await PlugAsync(new PlugBody(VmSpecJson.Write(disk), null), resources, cancellation).ConfigureAwait(false);
     }
 
@@ -257,6 +263,9 @@ internal sealed class RemoteWorker : IWorker
 
     /// <summary>Adds to what confines it that it is in a cgroup (null), or why not.</summary>
     internal void Grouped(string? problem) => Confined("cgroup", problem);
+
+    /// <summary>The VM has huge pages, and they could not be limited.</summary>
+    internal void LimitedHugePages(string problem) => Confined("hugetlb", problem);
 
     private void Confined(string name, string? problem)
     {
@@ -490,7 +499,8 @@ internal sealed class RemoteWorker : IWorker
             reported = _reported;
         }
 
-        WorkerExit exit = reported ?? _files?.ReadEnd() ?? Died(how);
+        WorkerExit exit = reported ?? _files?.ReadEnd()
+            ?? (how.Signal == Sigkill && Cgroups?.WasOutOfMemory(Group) == true ? s_outOfMemory : Died(how));
         _files?.Delete();
         if (_errors is { } errors)
         {
@@ -504,11 +514,14 @@ internal sealed class RemoteWorker : IWorker
 
     private static readonly TimeSpan LastWords = TimeSpan.FromMilliseconds(500);
 
+    private static readonly WorkerExit s_outOfMemory = new(
+        WorkerExitReason.WorkerDied, 1, "out of memory: the kernel killed the worker process, which had reached the memory limit of its control group");
+
     private static WorkerExit Died(ProcessEnd end) => new(WorkerExitReason.WorkerDied, 1, end switch
     {
         { Known: false } => "the worker process is gone without a word",
         { Signal: Sigsys } => "the worker process was killed by its system call filter (signal 31, SIGSYS): it did what no worker does; the kernel's log (audit type 1326) names the call",
-        { Signal: not 0 } => $"the worker process was killed by signal {end.Signal}",
+        { Signal: not 0 } => $"the worker process was killed by signal {end.Signal}{(NativeConvert.TryToSignum(end.Signal, out Signum name) ? $" ({name})" : "")}",
         _ => $"the worker process exited with status {end.ExitCode} without a word",
     });
 
