@@ -57,7 +57,7 @@ internal static class CommandTree
         Option<string?> initrd = new("--initrd") { Description = "Initial ramdisk", HelpName = "path" };
         Option<string?> cmdline = new("--cmdline") { Description = $"Kernel command line [default: {Machine.Spec.BootSpec.DefaultCmdline}]", HelpName = "text" };
         Option<int?> cpus = new("--cpus") { Description = "Number of vCPUs [default: 1]", HelpName = "N" };
-        Option<string?> memory = new("--memory") { Description = "RAM, e.g. 512MiB or 2GiB [default: 512MiB]", HelpName = "size" };
+        Option<string?> memory = new("--memory") { Description = "RAM, e.g. 512MiB or 1.5GiB [default: 512MiB]", HelpName = "size" };
         Option<int?> numa = new("--numa") { Description = "Split CPUs and memory evenly over N virtual NUMA nodes", HelpName = "N" };
         Option<string[]> disk = new("--disk") { Description = "Raw disk: path[,ro][,queues=N][,queue-size=N][,serial=S][,cache=direct|buffered][,transport=pci|mmio][,vnode=K]; repeatable", HelpName = "disk" };
         Option<string[]> net = new("--net") { Description = "Network device: tap=NAME[,mac=M][,queues=N][,mtu=N][,transport=pci|mmio][,vnode=K]; repeatable", HelpName = "net" };

@@ -97,7 +97,7 @@ internal sealed record RunArguments
             }
             else
             {
-                problems.Add("--memory " + Memory + ": expected a size such as 512MiB or 2GiB");
+                problems.Add("--memory " + Memory + ": expected a size such as 512MiB or 1.5GiB, a whole number of bytes");
             }
         }
 

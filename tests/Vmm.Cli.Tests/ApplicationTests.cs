@@ -63,8 +63,19 @@ public sealed class ApplicationTests : IDisposable
         Assert.Equal((2, 64UL << 20, PathOf("vmlinuz")), (_ran!.Cpus, _ran.Memory, _ran.Boot.Kernel));
     }
 
+    [Fact]
+    public void A_size_may_have_a_fraction_that_is_a_whole_number_of_bytes()
+    {
+        File.WriteAllText(PathOf("s.yaml"), "memory: 64.5MiB\nboot: {kernel: vmlinuz}\n");
+        Assert.Equal(0, Execute("run", "--no-serial-input", "-f", PathOf("s.yaml")));
+        Assert.Equal(129UL << 19, _ran!.Memory.Bytes);
+        Assert.Equal(0, Execute("run", "--no-serial-input", "-f", PathOf("s.yaml"), "--memory", "1.5GiB"));
+        Assert.Equal(3UL << 29, _ran!.Memory.Bytes);
+    }
+
     [Theory]
     [InlineData("--cpus 0", "cpus: 0, expected 1 to 254")]
+    [InlineData("--memory 1.3GiB", "--memory 1.3GiB: expected a size such as 512MiB or 1.5GiB, a whole number of bytes")]
     [InlineData("--cpus many", "many")]
     [InlineData("--memory 5x", "--memory 5x: expected a size")]
     [InlineData("--memory 1MiB", "memory: 1MiB, expected")]

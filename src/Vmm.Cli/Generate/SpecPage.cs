@@ -13,7 +13,7 @@ internal static class SpecPage
             .Section("Description").Text("""
                 A VM spec is a YAML file. It is read by vmmctl run, vmmctl vm create and vmmctl spec validate; unknown fields are refused, and every problem is listed with its line.
 
-                Sizes are numbers with a unit (512MiB, 2GiB), sets of CPUs and nodes are lists of ranges (0-3,8). Relative paths are relative to the file. vmmctl spec schema prints the JSON schema that this page is made of.
+                Sizes are numbers with a unit (512MiB, 1.5GiB), sets of CPUs and nodes are lists of ranges (0-3,8). Relative paths are relative to the file. vmmctl spec schema prints the JSON schema that this page is made of.
                 """)
             .Section("Fields");
         Fields(page, document.RootElement, "");

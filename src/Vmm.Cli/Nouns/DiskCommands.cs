@@ -24,7 +24,7 @@ internal static class DiskCommands
             string text = parsed.GetValue(size)!;
             if (!SpecText.TryParseSize(text, out ByteSize bytes) || (ulong)bytes > long.MaxValue)
             {
-                throw new UsageException($"--size {text}: expected a size such as 512MiB or 20GiB");
+                throw new UsageException($"--size {text}: expected a size such as 512MiB or 1.5GiB, a whole number of bytes");
             }
 
             TimeSpan? limit = WaitOption.Read(parsed, wait);

@@ -82,5 +82,5 @@ internal static class MemoryView
     }
 
     private static ulong? Bytes(string? text, string option) =>
-        text is null ? null : SpecText.TryParseSize(text, out ByteSize size) ? size : throw new UsageException($"{option} {text}: expected a size such as 512MiB or 2GiB");
+        text is null ? null : SpecText.TryParseSize(text, out ByteSize size) ? size : throw new UsageException($"{option} {text}: expected a size such as 512MiB or 1.5GiB, a whole number of bytes");
 }

@@ -232,7 +232,7 @@ internal sealed class SpecPass(string file, CancellationToken cancellation)
     {
         SpecKind.Bool => "true or false",
         SpecKind.Number => $"a number from {field.Min} to {field.Max}",
-        SpecKind.Size => "a size such as 512MiB or 2GiB",
+        SpecKind.Size => "a size such as 512MiB or 1.5GiB, a whole number of bytes",
         SpecKind.Percent => $"a percentage from {field.Min}% to {field.Max}%",
         SpecKind.Set => "numbers such as 0-3,8",
         SpecKind.Word => "one of " + string.Join(", ", field.Words),

@@ -6,7 +6,7 @@ namespace Vmm.Machine.Spec;
 /// <summary>The JSON schema of a spec file (draft 2020-12), from the same table that reads it.</summary>
 public static class SpecSchema
 {
-    private const string SizePattern = "^[0-9]+ *(B|KiB|MiB|GiB|TiB)?$";
+    private const string SizePattern = "^([0-9]+( *B)?|[0-9]+([.][0-9]+)? *[KMGT]iB)$";
     private const string PercentPattern = "^[0-9]+%$";
     private const string SetPattern = "^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$";
 

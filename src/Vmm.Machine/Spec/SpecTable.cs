@@ -140,7 +140,7 @@ internal static class SpecTable
                     new("readOnly", SpecKind.Bool, "Refuse writes"),
                     new("serial", SpecKind.Text, "Serial number, up to 20 ASCII characters"),
                     new("queues", SpecKind.Number, "Request queues") { Min = 1, Max = SpecValidation.MaxQueues },
-                    new("queueSize", SpecKind.Number, "Descriptors per queue, a power of two") { Min = 2, Max = SpecValidation.MaxQueueSize },
+                    new("queueSize", SpecKind.Number, "Descriptors per queue, a power of two") { Min = SpecValidation.MinQueueSize, Max = SpecValidation.MaxQueueSize },
                     new("cache", SpecKind.Word, "direct: O_DIRECT; buffered: the host's page cache") { Words = Names.All<DiskCache>() },
                     new("transport", SpecKind.Word, "virtio transport of this disk") { Words = Transports },
                     Limits("of reads and writes together"),

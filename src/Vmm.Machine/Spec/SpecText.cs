@@ -9,33 +9,84 @@ public static class SpecText
     /// <summary>Largest member of a set.</summary>
     public const int MaxSetMember = 1023;
 
+    private const int LongestFraction = 19; // what fits into 64 bits for sure
     private const int LongestSet = 8192; // all members one by one, with spaces
 
-    /// <summary>Reads <c>2GiB</c>, <c>512MiB</c>, <c>64KiB</c>, <c>1TiB</c> or bytes. False on anything else, and on overflow.</summary>
+    /// <summary>
+    /// Reads <c>2GiB</c>, <c>1.5GiB</c>, <c>512MiB</c>, <c>64KiB</c>, <c>1TiB</c> or bytes. False on anything else, on overflow, and on a fraction that is
+    /// not a whole number of bytes or has more than 19 digits.
+    /// </summary>
     /// <remarks>Digit by digit: the framework's number parser would be a good part of the program's start.</remarks>
     public static bool TryParseSize(ReadOnlySpan<char> text, out ByteSize size)
     {
         size = default;
-        ulong value = 0;
+        int digits = Digits(text, out ulong whole);
+        if (digits <= 0)
+        {
+            return false;
+        }
+
+        ReadOnlySpan<char> rest = text[digits..];
+        ulong fraction = 0;
+        int places = 0;
+        if (rest.Length > 0 && rest[0] == '.')
+        {
+            places = Digits(rest[1..], out fraction);
+            if (places is <= 0 or > LongestFraction)
+            {
+                return false;
+            }
+
+            rest = rest[(places + 1)..];
+        }
+
+        if (Shift(rest) is not (>= 0 and int shift) || whole > ulong.MaxValue >> shift || (places > 0 && shift == 0) || !TryScale(fraction, places, shift, out ulong part))
+        {
+            return false;
+        }
+
+        size = new ByteSize((whole << shift) + part);
+        return true;
+    }
+
+    /// <summary>The decimal number at the start; how many digits it has, -1 when it is too large.</summary>
+    private static int Digits(ReadOnlySpan<char> text, out ulong value)
+    {
+        value = 0;
         int at = 0;
         for (; at < text.Length && text[at] is >= '0' and <= '9'; at++)
         {
             uint digit = (uint)(text[at] - '0');
             if (value > (ulong.MaxValue - digit) / 10)
             {
-                return false;
+                return -1;
             }
 
             value = (value * 10) + digit;
         }
 
-        if (at == 0 || Shift(text[at..]) is not (>= 0 and int shift) || value > ulong.MaxValue >> shift)
+        return at;
+    }
+
+    /// <summary>A decimal fraction of a power of two; false when that is no whole number.</summary>
+    private static bool TryScale(ulong fraction, int places, int shift, out ulong whole)
+    {
+        // 10^n is 5^n * 2^n: the fraction must have all the fives, and the unit has twos.
+        for (int i = 0; i < places; i++)
         {
-            return false;
+            if (fraction % 5 != 0)
+            {
+                whole = 0;
+                return false;
+            }
+
+            fraction /= 5;
         }
 
-        size = new ByteSize(value << shift);
-        return true;
+        whole = fraction << shift; // below 2^19 now: no overflow
+        bool exact = (whole & ((1UL << places) - 1)) == 0;
+        whole >>= places;
+        return exact;
     }
 
     /// <summary>The power of two of a unit, spaces before it allowed; -1 for no unit.</summary>

@@ -1,6 +1,7 @@
 using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Text;
+using Vmm.Devices.Virtio.Blk;
 using Vmm.Machine.Layout;
 using Vmm.Memory;
 
@@ -37,10 +38,13 @@ public static class SpecValidation
     public const int MaxOperations = 1_000_000_000;
 
     /// <summary>Most request queues per disk.</summary>
-    public const int MaxQueues = 64;
+    public const int MaxQueues = VirtioBlkOptions.MaxQueues;
+
+    /// <summary>Smallest virtqueue of a disk.</summary>
+    public const int MinQueueSize = VirtioBlkOptions.MinQueueSize;
 
     /// <summary>Largest virtqueue.</summary>
-    public const int MaxQueueSize = 1024;
+    public const int MaxQueueSize = VirtioBlkOptions.MaxQueueSize;
 
     /// <summary>Least memory of a VM and of a vnode that has any.</summary>
     public static ByteSize MinMemory => ByteSize.MiB(2);
@@ -189,7 +193,7 @@ public static class SpecValidation
         check.Require(disk.Path.Length > 0, path + ".path", "is missing");
         check.Require(!HasZero(disk.Path), path + ".path", "contains a zero character");
         check.Require(disk.Queues is >= 1 and <= MaxQueues, path + ".queues", $"{disk.Queues}, expected 1 to {MaxQueues}");
-        check.Require(disk.QueueSize is >= 2 and <= MaxQueueSize && BitOperations.IsPow2(disk.QueueSize), path + ".queueSize", $"{disk.QueueSize}, expected a power of two from 2 to {MaxQueueSize}");
+        check.Require(disk.QueueSize is >= MinQueueSize and <= MaxQueueSize && BitOperations.IsPow2(disk.QueueSize), path + ".queueSize", $"{disk.QueueSize}, expected a power of two from {MinQueueSize} to {MaxQueueSize}");
         check.Require(disk.Serial is null || IsSerial(disk.Serial), path + ".serial", $"\"{disk.Serial}\", expected 1 to {SerialBytes} printable ASCII characters");
         NumaValidation.CheckNearness(spec, disk.Vnode, path, check);
         if (disk.Limits is { } limits)

@@ -51,7 +51,7 @@ public sealed class SpecEditTests
                 ReadOnly = random.Next(2) == 0,
                 Serial = random.Next(2) == 0 ? "S #1: \"x\"" : null,
                 Queues = random.Next(1, 5),
-                QueueSize = 1 << random.Next(1, 10),
+                QueueSize = 1 << random.Next(2, 11),
                 Cache = random.Next(2) == 0 ? DiskCache.Direct : DiskCache.Buffered,
                 Vnode = random.Next(2) == 0 ? 0 : null,
                 Limits = random.Next(2) == 0 ? new LimitsSpec { Bandwidth = ByteSize.MiB(7), Operations = 9 } : null,

@@ -3,6 +3,15 @@ namespace Vmm.Devices.Virtio.Blk;
 /// <summary>How a block device is presented and served.</summary>
 public sealed record VirtioBlkOptions
 {
+    /// <summary>Smallest queue: a request is a header, data and a status, so that 2 descriptors carry no data.</summary>
+    public const int MinQueueSize = 4;
+
+    /// <summary>Largest queue.</summary>
+    public const int MaxQueueSize = 1024;
+
+    /// <summary>Most request queues.</summary>
+    public const int MaxQueues = 64;
+
     /// <summary>Name for threads and messages, e.g. <c>disk0</c>.</summary>
     public string Name { get; init; } = "disk";
 
@@ -25,8 +34,8 @@ public sealed record VirtioBlkOptions
     /// <exception cref="ArgumentException">The message names the option.</exception>
     public void Validate()
     {
-        Require(QueueCount is >= 1 and <= 64, nameof(QueueCount), "QueueCount must be 1 to 64");
-        Require(QueueSize is >= 4 and <= 1024 && (QueueSize & (QueueSize - 1)) == 0, nameof(QueueSize), "QueueSize must be a power of two from 4 to 1024");
+        Require(QueueCount is >= 1 and <= MaxQueues, nameof(QueueCount), "QueueCount must be 1 to 64");
+        Require(QueueSize is >= MinQueueSize and <= MaxQueueSize && (QueueSize & (QueueSize - 1)) == 0, nameof(QueueSize), "QueueSize must be a power of two from 4 to 1024");
         Require(IoThreads is >= 1 and <= 64, nameof(IoThreads), "IoThreads must be 1 to 64");
         Require(PollMicroseconds is >= 0 and <= 10_000, nameof(PollMicroseconds), "PollMicroseconds must be 0 to 10000");
         Require(Serial.Length <= 20 && Serial.All(char.IsAscii), nameof(Serial), "Serial must be up to 20 ASCII characters");
