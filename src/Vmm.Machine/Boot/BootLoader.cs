@@ -85,12 +85,12 @@ public static class BootLoader
             ulong end = segment.Address + segment.MemorySize;
             if (segment.Address < BootLayout.HighMemory)
             {
-                throw new BootException(kernel.File.Name, "p_paddr", segment.HeaderOffset + 24, $"segment at 0x{segment.Address:x} lies in the first MiB, which belongs to the loader");
+                throw new BootException(kernel.File.Name, "p_paddr", segment.AddressOffset, $"segment at 0x{segment.Address:x} lies in the first MiB, which belongs to the loader");
             }
 
             if (!IsRam(ram, segment.Address, end))
             {
-                throw new BootException(kernel.File.Name, "p_paddr", segment.HeaderOffset + 24, $"segment 0x{segment.Address:x}-0x{end:x} is not in RAM (RAM below 3 GiB ends at 0x{ram[0].End:x}): give the VM more memory");
+                throw new BootException(kernel.File.Name, "p_paddr", segment.AddressOffset, $"segment 0x{segment.Address:x}-0x{end:x} is not in RAM (RAM below 3 GiB ends at 0x{ram[0].End:x}): give the VM more memory");
             }
         }
 
@@ -144,6 +144,11 @@ public static class BootLoader
         if (start < kernelEnd && start + file.Length > kernelStart)
         {
             start = Below(kernelStart, file.Length);
+        }
+
+        if (start < BootLayout.HighMemory && kernel.BzImage is { } own && limit == own.InitrdAddressMax + 1 && limit < Math.Min(lowRamEnd, BootLayout.LoadLimit))
+        {
+            throw new BootException(file.Name, "initrd", null, $"0x{file.Length:x} bytes do not fit below 0x{limit:x}, the highest address at which this kernel takes an initrd (initrd_addr_max), beside the kernel (0x{kernelStart:x}-0x{kernelEnd:x}): more memory does not help, use a smaller initrd");
         }
 
         if (start < BootLayout.HighMemory)

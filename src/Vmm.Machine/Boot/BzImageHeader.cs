@@ -64,7 +64,7 @@ public sealed class BzImageHeader
         ushort version = BinaryPrimitives.ReadUInt16LittleEndian(head[0x206..]);
         if (version < 0x020C)
         {
-            throw new BootException(file.Name, "version", 0x206, $"boot protocol {version >> 8}.{version & 0xFF:00} is too old: the 64-bit entry needs 2.12 (Linux 3.8)");
+            throw new BootException(file.Name, "version", 0x206, ForeignPayload.OldProtocol(version));
         }
 
         int end = 0x202 + head[0x201];
@@ -101,7 +101,7 @@ public sealed class BzImageHeader
 
         if ((_raw[0x236 - Start] & 1) == 0)
         {
-            throw new BootException(file.Name, "xloadflags", 0x236, "XLF_KERNEL_64 is not set: a 32-bit kernel; use a 64-bit one");
+            throw new BootException(file.Name, "xloadflags", 0x236, "XLF_KERNEL_64 is not set: a 32-bit kernel, or a program that only looks like one, such as ipxe.lkrn; use a 64-bit Linux kernel");
         }
 
         if (Relocatable && (Alignment == 0 || !ulong.IsPow2(Alignment)))

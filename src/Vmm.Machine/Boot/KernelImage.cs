@@ -6,7 +6,7 @@ public enum KernelFormat
     /// <summary>Linux bzImage with a 64-bit entry.</summary>
     BzImage,
 
-    /// <summary>ELF64 with a XEN_ELFNOTE_PHYS32_ENTRY note.</summary>
+    /// <summary>ELF64 or ELF32 with a XEN_ELFNOTE_PHYS32_ENTRY note.</summary>
     ElfPvh,
 
     /// <summary>ELF64 without the note: a plain vmlinux.</summary>
@@ -19,7 +19,11 @@ public enum KernelFormat
 /// <param name="Address">Guest physical address of the first byte.</param>
 /// <param name="MemorySize">Bytes of RAM it needs; the rest behind <paramref name="FileSize"/> is zero.</param>
 /// <param name="HeaderOffset">Where the file describes it, for errors.</param>
-public sealed record KernelSegment(ulong FileOffset, ulong FileSize, ulong Address, ulong MemorySize, ulong HeaderOffset);
+public sealed record KernelSegment(ulong FileOffset, ulong FileSize, ulong Address, ulong MemorySize, ulong HeaderOffset)
+{
+    /// <summary>Where the file gives the address, for errors.</summary>
+    internal ulong AddressOffset { get; init; }
+}
 
 /// <summary>A kernel file whose headers were read and found sound. Placing it in RAM is <see cref="BootLoader"/>'s work.</summary>
 public sealed class KernelImage : IDisposable
@@ -80,7 +84,7 @@ public sealed class KernelImage : IDisposable
                 }
             }
 
-            throw new BootException(file.Name, "magic", 0, "neither an ELF file (0x7f 'ELF' at 0) nor a Linux bzImage ('HdrS' at 0x202)");
+            throw ForeignPayload.Describe(file);
         }
         catch
         {

@@ -174,7 +174,7 @@ public sealed class BootLoaderTests : IDisposable
     }
 
     [Theory]
-    [InlineData(4, 1, "EI_CLASS")]
+    [InlineData(4, 0, "EI_CLASS")]
     [InlineData(5, 2, "EI_DATA")]
     [InlineData(16, 3, "e_type")]
     [InlineData(18, 40, "e_machine")]
