@@ -1,6 +1,7 @@
 using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
+using Mono.Unix.Native;
 using Vmm.Contracts;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
@@ -163,7 +164,7 @@ internal sealed class RemoteWorker : IWorker
 
     public async Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation)
     {
-        using WorkerResources resources = WorkerResources.Open(disk);
+        using WorkerResources resources = WorkerResources.Open(disk, _options.Storage);
         if (Cgroups?.AddMemory(Group, MemoryDisks.BytesOf(disk)) is { } problem)
         {
             throw new WorkerException("disk-in-memory", $"disk {disk.Path} lies in memory, and the worker's memory limit cannot be raised for it: {problem}");
@@ -265,6 +266,9 @@ internal sealed class RemoteWorker : IWorker
 
     /// <summary>Adds to what confines it that it is in a cgroup (null), or why not.</summary>
     internal void Grouped(string? problem) => Confined("cgroup", problem);
+
+    /// <summary>The VM has huge pages, and they could not be limited.</summary>
+    internal void LimitedHugePages(string problem) => Confined("hugetlb", problem);
 
     private void Confined(string name, string? problem)
     {
@@ -525,7 +529,7 @@ internal sealed class RemoteWorker : IWorker
     {
         { Known: false } => "the worker process is gone without a word",
         { Signal: Sigsys } => "the worker process was killed by its system call filter (signal 31, SIGSYS): it did what no worker does; the kernel's log (audit type 1326) names the call",
-        { Signal: not 0 } => $"the worker process was killed by signal {end.Signal}",
+        { Signal: not 0 } => $"the worker process was killed by signal {end.Signal}{(NativeConvert.TryToSignum(end.Signal, out Signum name) ? $" ({name})" : "")}",
         _ => $"the worker process exited with status {end.ExitCode} without a word",
     });
 
