@@ -102,6 +102,9 @@ internal static partial class DaemonLog
     [LoggerMessage(33, LogLevel.Warning, "{Count} were refused in the last minute of refusals, most of {Peers}")]
     internal static partial void RefusedMany(ILogger log, int count, string peers);
 
+    [LoggerMessage(34, LogLevel.Warning, "SIGHUP: the log file {File} cannot be opened anew, lines go on into the one that is open: {Problem}")]
+    internal static partial void LogNotReopened(ILogger log, string file, string problem);
+
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
     internal static partial void Listening(ILogger log, string version, string socket);
 }

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Tmds.Linux;
 using Vmm.Interop.Libc;
 
@@ -11,6 +12,7 @@ public sealed class Terminal : IDisposable
     private readonly int _inputFd;
     private readonly int _outputFd;
     private termios? _saved;
+    private PosixSignalRegistration? _quit;
 
     /// <summary>Uses descriptors 0 and 1 unless told otherwise; they stay the caller's.</summary>
     public Terminal(int inputFd = 0, int outputFd = 1)
@@ -23,7 +25,7 @@ public sealed class Terminal : IDisposable
     /// <summary>Input comes from a terminal, not from a file or pipe.</summary>
     public bool IsInteractive { get; }
 
-    /// <summary>Switches a terminal to raw mode; nothing on a pipe. <see cref="Restore"/> undoes it.</summary>
+    /// <summary>Switches a terminal to raw mode; nothing on a pipe. <see cref="Restore"/> undoes it, and so does every signal that would end or stop the process.</summary>
     /// <exception cref="KernelException">tcsetattr refused.</exception>
     public void EnterRawMode()
     {
@@ -34,7 +36,16 @@ public sealed class Terminal : IDisposable
                 return;
             }
 
-            KernelException.ThrowIfError(TerminalCalls.EnterRaw(_inputFd, out termios saved), "tcsetattr on the terminal");
+            // The runtime has this signal for itself; when this has restored, it goes on to end the process.
+            _quit ??= PosixSignalRegistration.Create(PosixSignal.SIGQUIT, _ => Restore());
+            _ = Native.TerminalGuard(_inputFd);
+            int answer = TerminalCalls.EnterRaw(_inputFd, out termios saved);
+            if (answer < 0)
+            {
+                Native.TerminalUnguard();
+            }
+
+            KernelException.ThrowIfError(answer, "tcsetattr on the terminal");
             _saved = saved;
         }
     }
@@ -47,6 +58,7 @@ public sealed class Terminal : IDisposable
             if (_saved is { } saved)
             {
                 _ = TerminalCalls.Restore(_inputFd, saved);
+                Native.TerminalUnguard();
                 _saved = null;
             }
         }
@@ -65,6 +77,7 @@ public sealed class Terminal : IDisposable
     public void Dispose()
     {
         Restore();
+        _quit?.Dispose();
         _stop.Dispose();
     }
 }

@@ -1,7 +1,10 @@
+using System.Globalization;
 using FsCheck;
 using FsCheck.Fluent;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
+using Vmm.Machine.Spec;
+using Vmm.Memory;
 
 namespace Vmm.Daemon.Tests;
 
@@ -50,6 +53,40 @@ public sealed class CgroupTests : IDisposable
     }
 
     [Fact]
+    public void A_disk_in_memory_counts_as_memory_and_a_kill_for_memory_is_seen()
+    {
+        string disk = $"/dev/shm/vmm-{Guid.NewGuid():N}.img";
+        using (FileStream file = File.Create(disk))
+        {
+            file.SetLength(900L << 20);
+        }
+
+        try
+        {
+            WorkerCgroups groups = Second("cpu memory pids");
+            Assert.Null(groups.Join(_group, 4711));
+            string group = Path.Combine(_root, "vmm", _group);
+            File.WriteAllText(Path.Combine(group, "memory.max"), "max");
+            VmSpec spec = new() { Name = "x", Memory = new ByteSize(64 << 20) };
+            Assert.Null(groups.LimitTo(_group, spec));
+            long without = long.Parse(Text(group, "memory.max"), CultureInfo.InvariantCulture);
+            Assert.Null(groups.LimitTo(_group, spec with { Disks = [new DiskSpec { Path = disk }] }));
+            Assert.Equal(without + (900L << 20), long.Parse(Text(group, "memory.max"), CultureInfo.InvariantCulture));
+            Assert.Null(groups.AddMemory(_group, 5 << 20));
+            Assert.Equal(without + (905L << 20), long.Parse(Text(group, "memory.max"), CultureInfo.InvariantCulture));
+            Assert.False(groups.WasOutOfMemory(_group));
+            File.WriteAllText(Path.Combine(group, "memory.events"), "low 0\nmax 17\noom 1\noom_kill 0\n");
+            Assert.False(groups.WasOutOfMemory(_group));
+            File.WriteAllText(Path.Combine(group, "memory.events"), "low 0\nmax 17\noom 1\noom_kill 1\n");
+            Assert.True(groups.WasOutOfMemory(_group));
+        }
+        finally
+        {
+            File.Delete(disk);
+        }
+    }
+
+    [Fact]
     public void A_host_without_the_controller_says_so_and_limits_the_rest()
     {
         WorkerCgroups groups = Second("memory pids cpuset");
@@ -86,6 +123,53 @@ public sealed class CgroupTests : IDisposable
     }
 
     private static string Text(string folder, string file) => File.ReadAllText(Path.Combine(folder, file));
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Huge_pages_are_limited_to_those_of_the_vm_and_of_other_sizes_to_none(bool second)
+    {
+        Directory.CreateDirectory(Path.Combine(_root, "hugetlb"));
+        WorkerCgroups groups = second ? Second("cpu memory pids hugetlb") : First();
+        Assert.Null(groups.Join(_group, 4711));
+        string group = second ? Path.Combine(_root, "vmm", _group) : Path.Combine(_root, "hugetlb", "vmm", _group), file = second ? "max" : "limit_in_bytes";
+        Assert.Equal("4711", Text(group, "cgroup.procs"));
+        foreach (string size in new[] { "2MB", "2MB.rsvd", "1GB" })
+        {
+            File.WriteAllText(Path.Combine(group, $"hugetlb.{size}.{file}"), "max\n"); // the kernel makes these
+        }
+
+        VmSpec spec = new() { Numa = new NumaSpec { Vnodes = [new VnodeSpec { Cpus = [0], Memory = ByteSize.MiB(64), PageSize = ByteSize.MiB(2), MaxMemory = ByteSize.MiB(256) }, new VnodeSpec { Cpus = [1], Memory = ByteSize.MiB(64) }] } };
+        Assert.Null(groups.LimitHugePages(_group, spec));
+        Assert.Equal(("268435456", "268435456", "0"), (Text(group, "hugetlb.2MB." + file), Text(group, "hugetlb.2MB.rsvd." + file), Text(group, "hugetlb.1GB." + file)));
+        Assert.Null(groups.LimitHugePages(_group, new VmSpec { Memory = ByteSize.MiB(64) }));
+        Assert.Equal(("0", "0"), (Text(group, "hugetlb.2MB." + file), Text(group, "hugetlb.1GB." + file)));
+    }
+
+    [Fact]
+    public void A_host_that_does_not_count_huge_pages_says_so_of_vms_that_have_some()
+    {
+        WorkerCgroups groups = First();
+        Assert.Null(groups.Join(_group, 4711));
+        Assert.Null(groups.LimitHugePages(_group, new VmSpec { Memory = ByteSize.MiB(64) }));
+        Assert.Contains("no controller hugetlb", groups.LimitHugePages(_group, new VmSpec { Numa = new NumaSpec { Vnodes = [new VnodeSpec { Cpus = [0], Memory = ByteSize.MiB(64), PageSize = ByteSize.MiB(2) }] } }), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Swap_is_limited_as_memory_is()
+    {
+        WorkerCgroups groups = Second("memory pids");
+        Assert.Null(groups.Join(_group, 4711));
+        string group = Path.Combine(_root, "vmm", _group);
+        foreach (string file in new[] { "memory.max", "memory.swap.max" })
+        {
+            File.WriteAllText(Path.Combine(group, file), "max\n");
+        }
+
+        Assert.Null(groups.LimitTo(_group, new VmSpec { Memory = ByteSize.MiB(64) }));
+        Assert.Equal(Text(group, "memory.max"), Text(group, "memory.swap.max"));
+        Assert.True(long.Parse(Text(group, "memory.swap.max"), System.Globalization.CultureInfo.InvariantCulture) < 1L << 30);
+    }
 
     private WorkerCgroups First()
     {

@@ -18,6 +18,18 @@ public sealed partial class ManagedVm
     /// <summary>Files of disks that the running VM has and the stored spec has not. Under the gate.</summary>
     private readonly HashSet<string> _unstored = new(StringComparer.Ordinal);
 
+    /// <summary>Taps that were plugged into the running VM. Under the gate.</summary>
+    private readonly HashSet<string> _plugged = new(StringComparer.Ordinal);
+
+    /// <summary>Taps that the VM has, or had in this run.</summary>
+    private HashSet<string> OwnTaps()
+    {
+        lock (_gate)
+        {
+            return [.. _plugged, .. _spec?.Nets.Select(net => net.Tap) ?? []];
+        }
+    }
+
     /// <summary>What is plugged now; what the next start will plug when the VM does not run.</summary>
     internal async Task<DeviceList> DevicesAsync(CancellationToken cancellation)
     {
@@ -120,7 +132,16 @@ public sealed partial class ManagedVm
             (string Text, VmSpec Spec)? stored = device.Stored ? Edited(edit, change) : null;
             if (worker is not null)
             {
-                added = (await Call(() => plug(worker)).ConfigureAwait(false)) with { Stored = device.Stored };
+                // Name and place are the worker's; what it is, we know.
+                DeviceInfo plugged = await Call(() => plug(worker)).ConfigureAwait(false);
+                added = device with { Name = plugged.Name, Slot = plugged.Slot };
+                if (device.Kind is "net")
+                {
+                    lock (_gate)
+                    {
+                        _plugged.Add(device.Source);
+                    }
+                }
             }
 
             lock (_gate)
@@ -251,7 +272,8 @@ public sealed partial class ManagedVm
             DeviceList plugged = await worker.DevicesAsync(cancellation).ConfigureAwait(false);
             lock (_gate)
             {
-                _unstored.UnionWith(plugged.Devices.Where(d => d.Kind is "disk" && (_spec is null || IndexOf(_spec, d) < 0)).Select(d => d.Source));
+                _unstored.UnionWith(plugged.Devices
+                    .Where(d => d.Kind is "disk" && (_spec is null || IndexOf(_spec, d) < 0) && OpenFiles.MayHold(worker.ProcessId, d.Source)).Select(d => d.Source));
             }
         }
         catch (WorkerException e)

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Net.Sockets;
 using System.Text.Json;
+using Vmm.Contracts;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
 
@@ -19,6 +20,8 @@ internal sealed class ControlClient : IDisposable
     private readonly byte[] _buffer = new byte[ControlCodec.MaxFrame];
     private readonly CancellationTokenSource _closing = new();
     private readonly Lock _sending = new();
+    private readonly EventBudget _budget = new();
+    private int _pause; // milliseconds that the reader waits, since the worker said too much unasked
     private long _lastId;
     private volatile bool _over;
 
@@ -47,6 +50,7 @@ internal sealed class ControlClient : IDisposable
         long id = Interlocked.Increment(ref _lastId);
         TaskCompletionSource<Answer> call = new(TaskCreationOptions.RunContinuationsAsynchronously);
         _calls[id] = call;
+        bool answered = false;
         try
         {
             byte[] bytes;
@@ -76,7 +80,9 @@ internal sealed class ControlClient : IDisposable
                 throw Gone(kind, null);
             }
 
-            return await call.Task.WaitAsync(timeout, cancellation).ConfigureAwait(false);
+            Answer answer = await call.Task.WaitAsync(timeout, cancellation).ConfigureAwait(false);
+            answered = true;
+            return answer;
         }
         catch (TimeoutException cause)
         {
@@ -84,7 +90,12 @@ internal sealed class ControlClient : IDisposable
         }
         finally
         {
-            _calls.TryRemove(id, out _);
+            // Removed by the reader: the answer came while the caller gave up. Nobody takes its descriptor.
+            if (!_calls.TryRemove(id, out _) && !answered)
+            {
+                _ = call.Task.ContinueWith(
+                    static late => late.Result.Descriptor?.Dispose(), CancellationToken.None, TaskContinuationOptions.OnlyOnRanToCompletion, TaskScheduler.Default);
+            }
         }
     }
 
@@ -107,6 +118,12 @@ internal sealed class ControlClient : IDisposable
         {
             do
             {
+                if (_pause > 0)
+                {
+                    await Task.Delay(_pause, _closing.Token).ConfigureAwait(false);
+                    _pause = 0;
+                }
+
                 if (await _waiter.ReceiveAsync(peek, SocketFlags.Peek, _closing.Token).ConfigureAwait(false) == 0)
                 {
                     break;
@@ -142,6 +159,12 @@ internal sealed class ControlClient : IDisposable
 
             ControlFrame? frame = ControlCodec.TryDecode(_buffer.AsSpan(0, length), descriptors.Length, out _);
             bool taken = false;
+            bool asked = frame is { Id: > 0 } && _calls.ContainsKey(frame.Id);
+            if (!asked)
+            {
+                _pause = _budget.Charge(length);
+            }
+
             if (frame is { Id: 0 })
             {
                 _onEvent(frame);
@@ -163,6 +186,11 @@ internal sealed class ControlClient : IDisposable
             {
                 return false;
             }
+
+            if (_pause > 0)
+            {
+                return true;
+            }
         }
     }
 
@@ -174,7 +202,7 @@ internal sealed class ControlClient : IDisposable
         }
 
         bool readable = ControlCodec.TryBody(frame, ControlJson.Default.ControlError, out ControlError? error, out string problem);
-        call.TrySetException(readable ? new WorkerException(error!.Code, error.Message) : new WorkerException("bad-answer", $"the worker answered nonsense: {problem}"));
+        call.TrySetException(readable ? WorkerCheck.Error(error!) : new WorkerException("bad-answer", $"the worker answered nonsense: {SafeText.Line(problem, 1024)}"));
         return false;
     }
 

@@ -1,6 +1,8 @@
 using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
+using Mono.Unix.Native;
+using Vmm.Contracts;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
 using Vmm.Machine.Spec;
@@ -11,13 +13,15 @@ namespace Vmm.Daemon.Workers;
 /// <summary>A worker process over its control channel.</summary>
 internal sealed class RemoteWorker : IWorker
 {
-    private const int Sigsys = 31, MostDials = 8;
+    private const int Sigsys = 31, Sigkill = 9, MostDials = 8;
     private const ulong LeastFile = 4096; // a VM without disks in files
 
     private readonly ControlClient _client;
     private readonly ProcessHandle _process;
     private readonly WorkerLauncherOptions _options;
     private readonly Lock _lock = new();
+    private readonly RemovalEvents _removals = new();
+    private readonly GuestEventBudget _guestBudget = new();
     private readonly List<Action<WorkerState>> _handlers = [];
     private readonly List<Action<RemovalBody>> _removalHandlers = [];
     private Action<GuestEvent>? _guestEvents;
@@ -159,7 +163,12 @@ internal sealed class RemoteWorker : IWorker
 
     public async Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation)
     {
-        using WorkerResources resources = WorkerResources.Open(disk);
+        using WorkerResources resources = WorkerResources.Open(disk, _options.Storage);
+        if (Cgroups?.AddMemory(Group, MemoryDisks.BytesOf(disk)) is { } problem)
+        {
+            throw new WorkerException("disk-in-memory", $"disk {disk.Path} lies in memory, and the worker's memory limit cannot be raised for it: {problem}");
+        }
+
         return await PlugAsync(new PlugBody(VmSpecJson.Write(disk), null), resources, cancellation).ConfigureAwait(false);
     }
 
@@ -173,7 +182,9 @@ internal sealed class RemoteWorker : IWorker
     {
         UnplugBody body = new(device, (int)patience.TotalMilliseconds, force);
         ControlClient.Answer answer = await _client.CallAsync(ControlKinds.RemoveDevice, ControlCodec.Body(body, ControlJson.Default.UnplugBody), null, [], cancellation, patience).ConfigureAwait(false);
-        return Body(answer, ControlJson.Default.RemovalBody).Outcome;
+        RemovalBody removal = Body(answer, ControlJson.Default.RemovalBody);
+        return string.Equals(removal.Device, device, StringComparison.Ordinal) ? removal.Outcome
+            : throw new WorkerException("bad-answer", $"the worker answered nonsense: asked to remove {device}, it speaks of {removal.Device}");
     }
 
     public void OnGuestEvent(Action<GuestEvent> handler) => Volatile.Write(ref _guestEvents, handler);
@@ -195,6 +206,7 @@ internal sealed class RemoteWorker : IWorker
 
         ControlClient.Answer answer = await _client
             .CallAsync(ControlKinds.AddDevice, ControlCodec.Body(body, ControlJson.Default.PlugBody), resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
+        _removals.Expect(1);
         return Body(answer, ControlJson.Default.DeviceInfo);
     }
 
@@ -251,6 +263,9 @@ internal sealed class RemoteWorker : IWorker
 
     /// <summary>Adds to what confines it that it is in a cgroup (null), or why not.</summary>
     internal void Grouped(string? problem) => Confined("cgroup", problem);
+
+    /// <summary>The VM has huge pages, and they could not be limited.</summary>
+    internal void LimitedHugePages(string problem) => Confined("hugetlb", problem);
 
     private void Confined(string name, string? problem)
     {
@@ -362,12 +377,14 @@ internal sealed class RemoteWorker : IWorker
     private static T Body<T>(ControlClient.Answer answer, JsonTypeInfo<T> type) where T : class
     {
         answer.Descriptor?.Dispose();
-        return ControlCodec.TryBody(answer.Frame, type, out T? body, out string problem) ? body : throw new WorkerException("bad-answer", $"the worker answered nonsense: {problem}");
+        return ControlCodec.TryBody(answer.Frame, type, out T? body, out string problem)
+            ? WorkerCheck.Checked(body)
+            : throw new WorkerException("bad-answer", $"the worker answered nonsense: {SafeText.Line(problem, 1024)}");
     }
 
     private void OnEvent(ControlFrame frame)
     {
-        if (string.Equals(frame.Kind, ControlKinds.State, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.StateBody, out StateBody? body, out _))
+        if (string.Equals(frame.Kind, ControlKinds.State, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.StateBody, out StateBody? body, out _) && Enum.IsDefined(body.State))
         {
             SetState(body.State);
         }
@@ -394,11 +411,13 @@ internal sealed class RemoteWorker : IWorker
                 Interlocked.Decrement(ref _dials);
             }
         }
-        else if (string.Equals(frame.Kind, ControlKinds.GuestEvent, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.GuestEventBody, out GuestEventBody? told, out _))
+        else if (string.Equals(frame.Kind, ControlKinds.GuestEvent, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.GuestEventBody, out GuestEventBody? told, out _)
+            && Enum.IsDefined(told.Event) && _guestBudget.Admits())
         {
             Volatile.Read(ref _guestEvents)?.Invoke(told.Event);
         }
-        else if (string.Equals(frame.Kind, ControlKinds.DeviceRemoved, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal, out _))
+        else if (string.Equals(frame.Kind, ControlKinds.DeviceRemoved, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal, out _)
+            && _removals.Admits(removal))
         {
             Action<RemovalBody>[] handlers;
             lock (_lock)
@@ -480,7 +499,8 @@ internal sealed class RemoteWorker : IWorker
             reported = _reported;
         }
 
-        WorkerExit exit = reported ?? _files?.ReadEnd() ?? Died(how);
+        WorkerExit exit = reported ?? _files?.ReadEnd()
+            ?? (how.Signal == Sigkill && Cgroups?.WasOutOfMemory(Group) == true ? s_outOfMemory : Died(how));
         _files?.Delete();
         if (_errors is { } errors)
         {
@@ -494,11 +514,14 @@ internal sealed class RemoteWorker : IWorker
 
     private static readonly TimeSpan LastWords = TimeSpan.FromMilliseconds(500);
 
+    private static readonly WorkerExit s_outOfMemory = new(
+        WorkerExitReason.WorkerDied, 1, "out of memory: the kernel killed the worker process, which had reached the memory limit of its control group");
+
     private static WorkerExit Died(ProcessEnd end) => new(WorkerExitReason.WorkerDied, 1, end switch
     {
         { Known: false } => "the worker process is gone without a word",
         { Signal: Sigsys } => "the worker process was killed by its system call filter (signal 31, SIGSYS): it did what no worker does; the kernel's log (audit type 1326) names the call",
-        { Signal: not 0 } => $"the worker process was killed by signal {end.Signal}",
+        { Signal: not 0 } => $"the worker process was killed by signal {end.Signal}{(NativeConvert.TryToSignum(end.Signal, out Signum name) ? $" ({name})" : "")}",
         _ => $"the worker process exited with status {end.ExitCode} without a word",
     });
 

@@ -78,7 +78,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         uint? user = null;
         try
         {
-            using WorkerResources resources = await Task.Run(() => WorkerResources.Open(spec), cancellation).ConfigureAwait(false);
+            using WorkerResources resources = await Task.Run(() => WorkerResources.Open(spec, _options.Storage), cancellation).ConfigureAwait(false);
             user = TakeUser();
             AddNames(files, resources, ref named);
             worker = await TakeWorkerAsync(cancellation).ConfigureAwait(false);
@@ -91,8 +91,14 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
             }
 
             string? noGroup = worker.Ungrouped ?? _cgroups.LimitTo(worker.Group, spec);
+            string? noHugePages = _cgroups.LimitHugePages(worker.Group, spec);
             await worker.CreateAsync(new CreateBody(vmId, worker.UserId, VmSpecJson.Write(WorkerResources.WithMtus(spec))), resources, cancellation).ConfigureAwait(false);
             worker.Grouped(noGroup);
+            if (noHugePages is not null)
+            {
+                worker.LimitedHugePages(noHugePages);
+            }
+
             if ((spec.CpuQuota ?? spec.CpuWeight) is not null)
             {
                 _ = worker.LimitCpu(new CpuLimits(spec.CpuQuota, spec.CpuWeight), expected: true); // now that it is built: to build it is not the guest's work
