@@ -28,7 +28,8 @@ static intptr_t named_socket(const char *path, int connects, int32_t *err)
     *err = vmm_unix_address(path, &address);
     if (*err != 0)
         return -1;
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    /* A listener that hangs, with a full backlog, must not make who connects wait: EAGAIN (unix(7)). */
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | (connects ? SOCK_NONBLOCK : 0), 0);
     int answer = fd < 0 ? -1
         : connects ? connect(fd, (struct sockaddr *)&address, sizeof(address)) : bind(fd, (struct sockaddr *)&address, sizeof(address));
     if (answer < 0) {

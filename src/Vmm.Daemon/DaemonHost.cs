@@ -31,6 +31,8 @@ public sealed class DaemonHost : IAsyncDisposable
     private DaemonOptions _options = new();
     private Microsoft.Extensions.Logging.ILogger? _log;
     private BalancerService? _balancer;
+    private readonly CancellationTokenSource _ending = new();
+    private Task _autostart = Task.CompletedTask;
 
     /// <summary>The balancer.</summary>
     internal BalancerService Balancer => _balancer!;
@@ -139,7 +141,7 @@ public sealed class DaemonHost : IAsyncDisposable
                 File.SetUnixFileMode(options.SocketPath, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite);
             }
 
-            await host.AutostartOnceAsync(options, cancellation).ConfigureAwait(false);
+            host._autostart = host.AutostartOnceAsync(options);
             host._balancer.Start();
             DaemonLog.Listening(host._log, DaemonOptions.Version, options.SocketPath);
             return host;
@@ -152,13 +154,30 @@ public sealed class DaemonHost : IAsyncDisposable
     }
 
     /// <summary>The run folder is emptied by every boot (it lies on a tmpfs): the mark in it says that this boot's VMs were started.</summary>
-    private async Task AutostartOnceAsync(DaemonOptions options, CancellationToken cancellation)
+    private async Task AutostartOnceAsync(DaemonOptions options)
     {
         string mark = Path.Combine(options.RunFolder, "autostarted");
-        if (!File.Exists(mark))
+        if (File.Exists(mark))
         {
-            await _vms.AutostartAsync(cancellation).ConfigureAwait(false);
-            await File.WriteAllTextAsync(mark, "", cancellation).ConfigureAwait(false);
+            return;
+        }
+
+        // In the background: VMs with much memory take minutes, and the daemon is of use before. One that ends before the mark is written begins anew with
+        // those that do not run yet.
+        await Task.Yield();
+        await _vms.AutostartAsync(_ending.Token).ConfigureAwait(false);
+        if (_ending.IsCancellationRequested)
+        {
+            return;
+        }
+
+        try
+        {
+            await File.WriteAllTextAsync(mark, "", CancellationToken.None).ConfigureAwait(false);
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
+        {
+            DaemonLog.MarkUnwritten(_log!, mark, cause.Message);
         }
     }
 
@@ -191,6 +210,8 @@ public sealed class DaemonHost : IAsyncDisposable
     /// <summary>Stops listening and lets go of the workers; the VMs go on.</summary>
     public async ValueTask DisposeAsync()
     {
+        await _ending.CancelAsync().ConfigureAwait(false);
+        await _autostart.ConfigureAwait(false);
         using (CancellationTokenSource deadline = new(TimeSpan.FromSeconds(5)))
         {
             await _web.StopAsync(deadline.Token).ConfigureAwait(false);
@@ -211,6 +232,7 @@ public sealed class DaemonHost : IAsyncDisposable
         _inventory.Dispose();
         _audit.Dispose();
         _locks.Dispose();
+        _ending.Dispose();
     }
 
     /// <summary>A socket file that nobody answers was left by a daemon that was killed. One that answers is that of a daemon with other folders.</summary>

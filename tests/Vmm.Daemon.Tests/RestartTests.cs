@@ -94,7 +94,7 @@ public sealed class RestartTests
         daemon.Workers.Alive.Clear(); // the host lost its power
         File.Delete(Path.Combine(daemon.Options.RunFolder, "autostarted"));
         await daemon.StartDaemonAsync();
-        Assert.Equal(VmState.Running, (await daemon.Client.ShowAsync("self", s_none)).State);
+        Assert.Equal(VmState.Running, await daemon.StateSoonAsync("self", VmState.Running));
         Assert.Equal(VmState.Running, await daemon.StateSoonAsync("kept", VmState.Running));
     }
 

@@ -54,6 +54,15 @@ public sealed partial class VmmClient
         return await ReadAsync(response, RestJson.Default.JobInfo, cancellation).ConfigureAwait(false);
     }
 
+    /// <summary>Starts a VM and answers at once with the job that builds and starts it.</summary>
+    public async Task<JobInfo> BeginStartAsync(string name, CancellationToken cancellation)
+    {
+        using HttpRequestMessage request = new(HttpMethod.Post, Vm(name) + "/start");
+        request.Headers.Add("Prefer", "respond-async"); // RFC 7240, section 4.1
+        using HttpResponseMessage response = await SendAsync(request, HttpCompletionOption.ResponseContentRead, cancellation).ConfigureAwait(false);
+        return await ReadAsync(response, RestJson.Default.JobInfo, cancellation).ConfigureAwait(false);
+    }
+
     private async Task DeletePathAsync(string path, CancellationToken cancellation)
     {
         using HttpResponseMessage response = await ExchangeAsync(HttpMethod.Delete, path, null, null, cancellation).ConfigureAwait(false);

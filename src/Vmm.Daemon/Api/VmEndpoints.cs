@@ -67,7 +67,18 @@ internal static class VmEndpoints
         }).For(Role.Operator);
 
         // A command that began is carried out whole, also when the client does not wait for the answer.
-        Command("start", (vm, cancellation) => vm.StartAsync(cancellation));
+        api.MapPost("/vms/{name}/start", async context =>
+        {
+            ManagedVm vm = vms.Get(Name(context));
+            if (JobEndpoints.PrefersJob(context))
+            {
+                await JobEndpoints.Accepted(context, jobs.Start("vm-start", vm.Record.Name, Who(context), (progress, cancellation) => vm.StartAsync(progress, cancellation))).ConfigureAwait(false);
+                return;
+            }
+
+            // Its own deadline follows the memory that is taken at the start.
+            await Vm(context, await vm.StartAsync(null, CancellationToken.None).ConfigureAwait(false)).ConfigureAwait(false);
+        }).For(Role.Operator);
         api.MapPost("/vms/{name}/stop", async context =>
         {
             // graceful=SECONDS: the power button first.

@@ -15,8 +15,8 @@ public sealed partial class ManagedVm
     /// <summary>Devices that leave the stored spec when the guest lets go of them, by name in the running VM. Under the gate.</summary>
     private readonly Dictionary<string, DeviceInfo> _leaving = new(StringComparer.Ordinal);
 
-    /// <summary>Files of disks that the running VM has and the stored spec has not. Under the gate.</summary>
-    private readonly HashSet<string> _unstored = new(StringComparer.Ordinal);
+    /// <summary>Disks that the running VM has and the stored spec has not: name and file. Under the gate.</summary>
+    private readonly Dictionary<string, string> _unstored = new(StringComparer.Ordinal);
 
     /// <summary>What is plugged now; what the next start will plug when the VM does not run.</summary>
     internal async Task<DeviceList> DevicesAsync(CancellationToken cancellation)
@@ -132,7 +132,7 @@ public sealed partial class ManagedVm
                 }
                 else if (device.Kind is "disk")
                 {
-                    _unstored.Add(device.Source);
+                    _unstored[added.Name] = device.Source;
                 }
             }
         }, cancellation).ConfigureAwait(false);
@@ -174,6 +174,7 @@ public sealed partial class ManagedVm
         lock (_gate)
         {
             _leaving.Remove(device, out leaving);
+            _unstored.Remove(device);
         }
 
         if (leaving is not null)
@@ -251,7 +252,14 @@ public sealed partial class ManagedVm
             DeviceList plugged = await worker.DevicesAsync(cancellation).ConfigureAwait(false);
             lock (_gate)
             {
-                _unstored.UnionWith(plugged.Devices.Where(d => d.Kind is "disk" && (_spec is null || IndexOf(_spec, d) < 0)).Select(d => d.Source));
+                if (ReferenceEquals(_worker, worker))
+                {
+                    _unstored.Clear();
+                    foreach (DeviceInfo disk in plugged.Devices.Where(d => d.Kind is "disk" && (_spec is null || IndexOf(_spec, d) < 0)))
+                    {
+                        _unstored[disk.Name] = disk.Source;
+                    }
+                }
             }
         }
         catch (WorkerException e)

@@ -9,7 +9,7 @@ namespace Vmm.Daemon.Workers;
 /// <summary>The daemon's end of a worker's control channel: requests and their answers, events to a handler. A worker is not trusted: what it sends is checked here.</summary>
 internal sealed class ControlClient : IDisposable
 {
-    private const int SendTimeout = 5000, MostDescriptors = 1;
+    private const int SendTimeout = 5000, MostDescriptors = 1, Epipe = 32, Econnreset = 104, Enotconn = 107, Etimedout = 110;
 
     private readonly PacketSocket _socket;
     private readonly Socket _waiter;
@@ -49,27 +49,7 @@ internal sealed class ControlClient : IDisposable
         _calls[id] = call;
         try
         {
-            byte[] bytes;
-            try
-            {
-                bytes = ControlCodec.Encode(new ControlFrame { Id = id, Kind = kind, Body = body, Descriptors = names });
-            }
-            catch (ArgumentException cause)
-            {
-                throw new WorkerException("request-too-large", cause.Message, cause);
-            }
-
-            try
-            {
-                lock (_sending)
-                {
-                    _socket.Send(bytes, descriptors, SendTimeout);
-                }
-            }
-            catch (Exception cause) when (cause is KernelException or ObjectDisposedException)
-            {
-                throw Gone(kind, cause);
-            }
+            Send(Frames(id, kind, body, names ?? []), kind, descriptors);
 
             if (_over)
             {
@@ -98,7 +78,70 @@ internal sealed class ControlClient : IDisposable
         _closing.Dispose();
     }
 
-    private static WorkerException Gone(string kind, Exception? cause) => new("worker-died", $"the worker is gone: \"{kind}\" was not answered", cause);
+    private static WorkerException Gone(string kind, Exception? cause) =>
+        new("worker-died", $"the worker is gone, or its connection is: \"{kind}\" was not answered", cause);
+
+    /// <summary>One frame, and behind it those for the descriptors that it has no room for.</summary>
+    /// <exception cref="WorkerException">Too long, or too many descriptors.</exception>
+    private static List<byte[]> Frames(long id, string kind, JsonElement? body, IReadOnlyList<string> names)
+    {
+        if (names.Count > ControlCodec.MaxRequestDescriptors)
+        {
+            throw new WorkerException("request-too-large", $"\"{kind}\" needs {names.Count} descriptors, at most {ControlCodec.MaxRequestDescriptors} can be passed: give the VM fewer disks or queues");
+        }
+
+        try
+        {
+            List<byte[]> frames = [];
+            for (int at = 0; at == 0 || at < names.Count; at += ControlCodec.MaxDescriptors)
+            {
+                string[] part = [.. names.Skip(at).Take(ControlCodec.MaxDescriptors)];
+                int behind = names.Count - part.Length;
+                frames.Add(ControlCodec.Encode(new ControlFrame
+                {
+                    Id = id,
+                    Kind = at == 0 ? kind : ControlKinds.More,
+                    Body = at == 0 ? body : null,
+                    Descriptors = part.Length > 0 ? part : null,
+                    MoreDescriptors = at == 0 && behind > 0 ? behind : null,
+                }));
+            }
+
+            return frames;
+        }
+        catch (ArgumentException cause)
+        {
+            throw new WorkerException("request-too-large", cause.Message, cause);
+        }
+    }
+
+    /// <summary>Sends the frames of one request with nothing in between.</summary>
+    private void Send(List<byte[]> frames, string kind, FileDescriptorHandle[] descriptors)
+    {
+        try
+        {
+            lock (_sending)
+            {
+                for (int i = 0; i < frames.Count; i++)
+                {
+                    int at = i * ControlCodec.MaxDescriptors;
+                    _socket.Send(frames[i], descriptors.AsSpan(at, Math.Min(descriptors.Length - at, ControlCodec.MaxDescriptors)), SendTimeout);
+                }
+            }
+        }
+        catch (KernelException cause) when (cause.Errno == Etimedout)
+        {
+            throw new WorkerException("worker-timeout", $"the worker did not take \"{kind}\" within {SendTimeout / 1000} s", cause);
+        }
+        catch (KernelException cause) when (cause.Errno is not (Epipe or Econnreset or Enotconn))
+        {
+            throw new WorkerException("request-failed", $"\"{kind}\" could not be sent to the worker: {cause.Message}", cause);
+        }
+        catch (Exception cause) when (cause is KernelException or ObjectDisposedException)
+        {
+            throw Gone(kind, cause);
+        }
+    }
 
     private async Task ReadAsync()
     {
@@ -142,9 +185,10 @@ internal sealed class ControlClient : IDisposable
 
             ControlFrame? frame = ControlCodec.TryDecode(_buffer.AsSpan(0, length), descriptors.Length, out _);
             bool taken = false;
+            bool sound = frame is not null;
             if (frame is { Id: 0 })
             {
-                _onEvent(frame);
+                sound = Handle(frame);
             }
             else if (frame is not null && _calls.TryRemove(frame.Id, out TaskCompletionSource<Answer>? call))
             {
@@ -159,10 +203,26 @@ internal sealed class ControlClient : IDisposable
                 }
             }
 
-            if (frame is null)
+            if (!sound)
             {
                 return false;
             }
+        }
+    }
+
+    // Whatever a handler meets, the reading task ends in order: who waits for Closed goes on.
+    private bool Handle(ControlFrame frame)
+    {
+        try
+        {
+            _onEvent(frame);
+            return true;
+        }
+#pragma warning disable CA1031 // The connection is made anew then, and the state learnt anew.
+        catch (Exception)
+#pragma warning restore CA1031
+        {
+            return false;
         }
     }
 

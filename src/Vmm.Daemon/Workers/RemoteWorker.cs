@@ -11,23 +11,26 @@ namespace Vmm.Daemon.Workers;
 /// <summary>A worker process over its control channel.</summary>
 internal sealed class RemoteWorker : IWorker
 {
-    private const int Sigsys = 31, MostDials = 8;
+    private const int Sigsys = 31;
 
-    private readonly ControlClient _client;
+    private readonly VsockDials _dials;
+    private readonly Reconnects _reconnects = new();
     private readonly ProcessHandle _process;
     private readonly WorkerLauncherOptions _options;
     private readonly Lock _lock = new();
     private readonly List<Action<WorkerState>> _handlers = [];
     private readonly List<Action<RemovalBody>> _removalHandlers = [];
+    private readonly List<Action<bool>> _connectionHandlers = [];
     private readonly TaskCompletionSource<WorkerExit> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Action<RemoteWorker> _gone;
     private readonly Task _watch;
-    private VsockBroker? _vsock;
-    private int _dials;
+    private volatile ControlClient _client;
     private WorkerFiles? _files;
     private WorkerExit? _reported;
     private WorkerState _state;
-    private bool _disposed, _prepared;
+    private string? _killedFor;
+    private volatile bool _disposed, _hasVm, _stopping;
+    private bool _prepared, _finished;
 
     /// <param name="socket">The connection; owned from here on.</param>
     /// <param name="process">The process; owned from here on.</param>
@@ -38,6 +41,7 @@ internal sealed class RemoteWorker : IWorker
         _process = process;
         _options = options;
         _gone = gone;
+        _dials = new VsockDials(DialedAsync);
         _client = new ControlClient(socket, options.AnswerTimeout, OnEvent);
         _watch = Task.Run(WatchAsync);
     }
@@ -58,7 +62,19 @@ internal sealed class RemoteWorker : IWorker
     internal Task Closed => _client.Closed;
 
     /// <summary>The uid it runs as, when it has one of its own.</summary>
-    internal uint? UserId { get; set; }
+    internal uint? UserId { get; private set; }
+
+    public Task<bool> Greeted { get; private set; } = Task.FromResult(true);
+
+    /// <summary>Gives it a user, which its end gives back; false when it has ended already, and nobody would.</summary>
+    internal bool TryOwn(uint? user)
+    {
+        lock (_lock)
+        {
+            UserId = _finished ? null : user;
+            return !_finished;
+        }
+    }
 
     public WorkerState State
     {
@@ -102,6 +118,7 @@ internal sealed class RemoteWorker : IWorker
 
     public async Task StopAsync(CancellationToken cancellation)
     {
+        _stopping = true;
         Cgroups?.Unthrottle(Group);
         try
         {
@@ -148,7 +165,15 @@ internal sealed class RemoteWorker : IWorker
         }
     }
 
-    public void ServeVsock(string path) => Volatile.Write(ref _vsock, new VsockBroker(path));
+    public void ServeVsock(string path) => _dials.Serve(path);
+
+    public void OnConnection(Action<bool> handler)
+    {
+        lock (_lock)
+        {
+            _connectionHandlers.Add(handler);
+        }
+    }
 
     public Task<DeviceList> DevicesAsync(CancellationToken cancellation) => AskAsync(ControlKinds.Devices, ControlJson.Default.DeviceList, cancellation);
 
@@ -221,8 +246,14 @@ internal sealed class RemoteWorker : IWorker
         _process.Dispose();
     }
 
-    internal void Kill()
+    internal void Kill(string? why = null)
     {
+        lock (_lock)
+        {
+            _killedFor ??= why;
+        }
+
+        _stopping = true;
         Cgroups?.Unthrottle(Group); // a thread without quota does not even die
         _process.Kill();
     }
@@ -256,8 +287,9 @@ internal sealed class RemoteWorker : IWorker
         _prepared = true;
     }
 
+    /// <summary>Lets it build its VM; <paramref name="longer"/> is what that may take beyond a usual answer.</summary>
     /// <exception cref="WorkerException">It cannot be built, or KVM is not to be had.</exception>
-    internal async Task CreateAsync(CreateBody body, WorkerResources resources, CancellationToken cancellation)
+    internal async Task CreateAsync(CreateBody body, WorkerResources resources, TimeSpan longer, CancellationToken cancellation)
     {
         if (!_prepared)
         {
@@ -265,13 +297,48 @@ internal sealed class RemoteWorker : IWorker
         }
 
         ControlClient.Answer answer = await _client
-            .CallAsync(ControlKinds.Create, ControlCodec.Body(body, ControlJson.Default.CreateBody), resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
+            .CallAsync(ControlKinds.Create, ControlCodec.Body(body, ControlJson.Default.CreateBody), resources.Names, [.. resources.Handles], cancellation, longer).ConfigureAwait(false);
         Confinement = Body(answer, ControlJson.Default.ConfinementBody);
+        _hasVm = true;
+    }
+
+    /// <summary>For one that was found, not started: asks who it is, in the background. One that does not answer, or not as it should, is ended.</summary>
+    internal void Greet(WorkerFiles files, CancellationToken cancellation)
+    {
+        Assign(files);
+        Greeted = GreetAsync(files, cancellation);
+    }
+
+    private async Task<bool> GreetAsync(WorkerFiles files, CancellationToken cancellation)
+    {
+        try
+        {
+            HelloBody hello = await HelloAsync(cancellation).ConfigureAwait(false);
+            if (string.Equals(hello.VmId, files.VmId, StringComparison.Ordinal))
+            {
+                _hasVm = true;
+                return true;
+            }
+
+            Kill($"the worker at {files.Socket} said that it has another VM ({hello.VmId ?? "none"}), and was ended");
+        }
+        catch (WorkerException e)
+        {
+            // It does not speak any more: the VM cannot be managed, so it is ended and reported.
+            Kill($"its worker did not speak to the new vmmd and was ended: {e.Message}");
+        }
+        catch (OperationCanceledException)
+        {
+            // This daemon ends: the next one asks again.
+        }
+
+        return false;
     }
 
     internal async Task<HelloBody> HelloAsync(CancellationToken cancellation)
     {
-        HelloBody hello = await AskAsync(ControlKinds.Hello, ControlJson.Default.HelloBody, cancellation).ConfigureAwait(false);
+        HelloRequest request = new(ControlVersion.Current, ControlVersion.Features);
+        HelloBody hello = await AskAsync(ControlKinds.Hello, ControlJson.Default.HelloBody, cancellation, ControlCodec.Body(request, ControlJson.Default.HelloRequest)).ConfigureAwait(false);
         SetState(hello.State);
         Confinement = hello.Confinement;
         return hello;
@@ -314,15 +381,7 @@ internal sealed class RemoteWorker : IWorker
         }
         else if (string.Equals(frame.Kind, ControlKinds.VsockDial, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.VsockDial, out VsockDial? wish, out _))
         {
-            // A worker that was taken over may ask without end: what is beyond this is dropped, and the guest refused by its own deadline.
-            if (Interlocked.Increment(ref _dials) <= MostDials)
-            {
-                _ = Task.Run(() => DialAsync(wish));
-            }
-            else
-            {
-                Interlocked.Decrement(ref _dials);
-            }
+            _dials.Begin(wish);
         }
         else if (string.Equals(frame.Kind, ControlKinds.DeviceRemoved, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal, out _))
         {
@@ -339,24 +398,12 @@ internal sealed class RemoteWorker : IWorker
         }
     }
 
-    private async Task DialAsync(VsockDial wish)
+    private async Task DialedAsync(VsockDialed body, UnixStream? stream)
     {
-        using UnixStream? stream = Volatile.Read(ref _vsock) is { } broker ? await broker.ConnectAsync(wish).ConfigureAwait(false) : null;
-        VsockDialed body = new(wish.Dial, stream is not null);
-        try
-        {
-            ControlClient.Answer answer = await _client
-                .CallAsync(ControlKinds.VsockDialed, ControlCodec.Body(body, ControlJson.Default.VsockDialed), stream is null ? null : ["stream"], stream is null ? [] : [stream], CancellationToken.None).ConfigureAwait(false);
-            answer.Descriptor?.Dispose();
-        }
-        catch (WorkerException)
-        {
-            // The worker is gone, or does not speak: the guest is refused by its own deadline.
-        }
-        finally
-        {
-            Interlocked.Decrement(ref _dials);
-        }
+        ControlClient.Answer answer = await _client
+            .CallAsync(ControlKinds.VsockDialed, ControlCodec.Body(body, ControlJson.Default.VsockDialed), stream is null ? null : ["stream"], stream is null ? [] : [stream], CancellationToken.None)
+            .ConfigureAwait(false);
+        answer.Descriptor?.Dispose();
     }
 
     private void SetState(WorkerState state)
@@ -379,38 +426,143 @@ internal sealed class RemoteWorker : IWorker
         }
     }
 
-    // Hung up: then it ends, or is made to. Closed here: the VM goes on, and somebody else will watch it.
+    // Closed here: the VM goes on, and somebody else will watch it. Closed there: the process ends, or the connection is made again.
     private async Task WatchAsync()
     {
-        await _client.Closed.ConfigureAwait(false);
-        ProcessEnd? end = null;
-        long patience = Environment.TickCount64 + (long)_options.StopTimeout.TotalMilliseconds;
-        for (int delay = 1; !_client.ClosedHere && (end = _process.Wait(0)) is null; delay = Math.Min(delay * 2, 50))
+        ProcessEnd? end;
+        do
         {
-            if (Environment.TickCount64 > patience)
+            await _client.Closed.ConfigureAwait(false);
+            end = await EndedOrReconnectedAsync().ConfigureAwait(false);
+        }
+        while (end is null && !_disposed);
+        if (end is { } how)
+        {
+            Finish(how);
+        }
+    }
+
+    private void Finish(ProcessEnd how)
+    {
+        WorkerExit? reported;
+        string? killedFor;
+        lock (_lock)
+        {
+            (reported, killedFor) = (_reported, _killedFor);
+            _finished = true;
+        }
+
+        WorkerExit exit = reported ?? _files?.ReadEnd() ?? (killedFor is null ? Died(how) : new WorkerExit(WorkerExitReason.WorkerDied, 1, killedFor));
+        try
+        {
+            _files?.Delete();
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
+        {
+            // The next start of this VM tries again, and says so.
+        }
+
+        _gone(this);
+        SetState(WorkerState.Ended);
+        _ended.TrySetResult(exit);
+    }
+
+    /// <summary>Ends it; returns when the process is gone.</summary>
+    internal async Task RetireAsync()
+    {
+        Kill();
+        await Ended.ConfigureAwait(false);
+        await DisposeAsync().ConfigureAwait(false);
+    }
+
+    /// <summary>
+    /// The end of the process; null when there is a connection again, or this object is disposed. A lost connection is no reason to end a VM: only a
+    /// process that has no VM, or whose VM is over or told to stop, is killed when it does not end in time.
+    /// </summary>
+    private async Task<ProcessEnd?> EndedOrReconnectedAsync()
+    {
+        long lost = Environment.TickCount64;
+        bool told = false;
+        for (int delay = 1; !_disposed; delay = Math.Min(delay * 2, told ? 2000 : 50))
+        {
+            if (_process.Wait(0) is { } end)
             {
-                Kill();
+                return end;
+            }
+
+            double since = Environment.TickCount64 - lost;
+            if (!_hasVm || _stopping || State == WorkerState.Ended)
+            {
+                if (since > _options.StopTimeout.TotalMilliseconds)
+                {
+                    Kill();
+                }
+            }
+            else if (since > _reconnects.Pause.TotalMilliseconds)
+            {
+                if (!told)
+                {
+                    told = true;
+                    Tell(connected: false);
+                }
+
+                if (await TryReconnectAsync().ConfigureAwait(false))
+                {
+                    return null;
+                }
             }
 
             await Task.Delay(delay).ConfigureAwait(false);
         }
 
-        if (end is not { } how)
+        return null;
+    }
+
+    private async Task<bool> TryReconnectAsync()
+    {
+        if (_files is null || _reconnects.TryConnect(_files.Socket, ProcessId) is not { } socket)
         {
-            return;
+            return false;
         }
 
-        WorkerExit? reported;
+        ControlClient old = _client;
         lock (_lock)
         {
-            reported = _reported;
+            if (_disposed)
+            {
+                socket.Dispose();
+                return false;
+            }
+
+            _client = new ControlClient(socket, _options.AnswerTimeout, OnEvent);
         }
 
-        WorkerExit exit = reported ?? _files?.ReadEnd() ?? Died(how);
-        _files?.Delete();
-        _gone(this);
-        SetState(WorkerState.Ended);
-        _ended.TrySetResult(exit);
+        old.Dispose(); // its reading task has ended
+        try
+        {
+            await HelloAsync(CancellationToken.None).ConfigureAwait(false);
+            Tell(connected: true);
+        }
+        catch (WorkerException)
+        {
+            // It hangs, or this connection has ended, too: who waits for its end sees that.
+        }
+
+        return true;
+    }
+
+    private void Tell(bool connected)
+    {
+        Action<bool>[] handlers;
+        lock (_lock)
+        {
+            handlers = [.. _connectionHandlers];
+        }
+
+        foreach (Action<bool> handler in handlers)
+        {
+            handler(connected);
+        }
     }
 
     private static WorkerExit Died(ProcessEnd end) => new(WorkerExitReason.WorkerDied, 1, end switch
