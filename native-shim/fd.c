@@ -1,7 +1,8 @@
-/* File descriptors: close, eventfd, timerfd. */
+/* File descriptors: close, eventfd, timerfd, folders. */
 #include "fd.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -50,4 +51,14 @@ VMM_API int32_t vmm_timerfd_set(intptr_t fd, uint32_t milliseconds)
 {
     struct itimerspec when = {.it_value = {.tv_sec = milliseconds / 1000, .tv_nsec = (long)(milliseconds % 1000) * 1000000}};
     return timerfd_settime((int)fd, 0, &when, NULL) == 0 ? 0 : -errno;
+}
+
+/* The entries of a folder are on the disk when this returns 0. */
+VMM_API int32_t vmm_folder_sync(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int32_t answer = fd < 0 || fsync(fd) < 0 ? -errno : 0;
+    if (fd >= 0)
+        close(fd);
+    return answer;
 }

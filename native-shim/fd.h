@@ -1,4 +1,4 @@
-/* File descriptors: close and eventfd. */
+/* File descriptors: close, eventfd, timerfd, folders. */
 #ifndef VMMSHIM_FD_H
 #define VMMSHIM_FD_H
 
@@ -10,5 +10,6 @@ VMM_API int32_t vmm_eventfd_write(intptr_t fd, uint64_t value);
 VMM_API int32_t vmm_eventfd_read(intptr_t fd, uint64_t *value);
 VMM_API intptr_t vmm_timerfd(int32_t *err);
 VMM_API int32_t vmm_timerfd_set(intptr_t fd, uint32_t milliseconds);
+VMM_API int32_t vmm_folder_sync(const char *path);
 
 #endif

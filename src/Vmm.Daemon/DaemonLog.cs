@@ -90,22 +90,28 @@ internal static partial class DaemonLog
     [LoggerMessage(31, LogLevel.Information, "{Name}: {Line}")]
     internal static partial void CrashReport(ILogger log, string name, string line);
 
-    [LoggerMessage(32, LogLevel.Warning, "the connection to the worker of {Name} ({ProcessId}) is lost: the VM goes on, the connection is made again")]
+    [LoggerMessage(32, LogLevel.Warning, "refused {What} of {Peer}: {Code}")]
+    internal static partial void Refused(ILogger log, string peer, string what, string code);
+
+    [LoggerMessage(33, LogLevel.Warning, "{Count} were refused in the last minute of refusals, most of {Peers}")]
+    internal static partial void RefusedMany(ILogger log, int count, string peers);
+
+    [LoggerMessage(40, LogLevel.Warning, "the connection to the worker of {Name} ({ProcessId}) is lost: the VM goes on, the connection is made again")]
     internal static partial void ConnectionLost(ILogger log, string name, int processId);
 
-    [LoggerMessage(33, LogLevel.Information, "the worker of {Name} ({ProcessId}) is connected again")]
+    [LoggerMessage(41, LogLevel.Information, "the worker of {Name} ({ProcessId}) is connected again")]
     internal static partial void Reconnected(ILogger log, string name, int processId);
 
-    [LoggerMessage(34, LogLevel.Warning, "the worker of {Name} ({ProcessId}) does not answer yet")]
+    [LoggerMessage(42, LogLevel.Warning, "the worker of {Name} ({ProcessId}) does not answer yet")]
     internal static partial void Unanswering(ILogger log, string name, int processId);
 
-    [LoggerMessage(35, LogLevel.Error, "{Name} could not be taken over as it is")]
+    [LoggerMessage(43, LogLevel.Error, "{Name} could not be taken over as it is")]
     internal static partial void AdoptionFault(ILogger log, Exception error, string name);
 
-    [LoggerMessage(36, LogLevel.Error, "{Name} could not be started")]
+    [LoggerMessage(44, LogLevel.Error, "{Name} could not be started")]
     internal static partial void StartFault(ILogger log, Exception error, string name);
 
-    [LoggerMessage(37, LogLevel.Warning, "{Path} could not be written, so the next vmmd starts the VMs with autostart again: {Problem}")]
+    [LoggerMessage(45, LogLevel.Warning, "{Path} could not be written, so the next vmmd starts the VMs with autostart again: {Problem}")]
     internal static partial void MarkUnwritten(ILogger log, string path, string problem);
 
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]

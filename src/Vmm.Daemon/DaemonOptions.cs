@@ -16,6 +16,8 @@ public sealed record DaemonOptions
     /// <summary>Largest request body, bytes: a spec is text of a few kilobytes.</summary>
     public const long MaxBodyBytes = 1 << 20;
 
+    private const int MostConnections = 100_000;
+
     /// <summary>The version of this program.</summary>
     public static string Version => typeof(DaemonOptions).Assembly.GetName().Version?.ToString(3) ?? "0";
 
@@ -80,6 +82,12 @@ public sealed record DaemonOptions
 
     /// <summary>Authorities that sign client certificates (PEM); null lets nobody in by certificate.</summary>
     public string? ClientAuthorityFile { get; init; }
+
+    /// <summary>Most connections at once, of all users of the unix socket but root and the daemon's own, and again of all clients of the TLS port.</summary>
+    public int Connections { get; init; } = 512;
+
+    /// <summary>Most of them of one user, or of one address.</summary>
+    public int PeerConnections { get; init; } = 128;
 
     /// <summary>Members of this group of the host may operate VMs.</summary>
     public string? OperatorsGroup { get; init; } = "vmm";
@@ -156,6 +164,14 @@ public sealed record DaemonOptions
                 }
 
                 problem = "expected 0 to 64";
+                return null;
+            case "connections" or "peerConnections":
+                if (int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int connections) && connections is >= 1 and <= MostConnections)
+                {
+                    return key is "connections" ? this with { Connections = connections } : this with { PeerConnections = connections };
+                }
+
+                problem = $"expected 1 to {MostConnections}";
                 return null;
             case "balancer":
                 if (value is "on" or "off" or "dry-run")

@@ -1,5 +1,5 @@
-using System.Runtime.InteropServices;
 using Vmm.Daemon;
+using Vmm.Daemon.Hosting;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Workers;
 
@@ -25,6 +25,7 @@ if (args is ["--help" or "-h"])
           --listen https://ADDRESS:PORT        for other machines, with
           --certificate FILE, --key FILE       the daemon's certificate and key (PEM), and
           --client-ca FILE                     authorities of client certificates (PEM); who they are is in the config's principals
+          --connections N, --peer-connections N   most connections at once to each endpoint, and of one user or address [default: 512, 128]
 
         SIGHUP reads the settings again: log level, balancer (on, off, dry-run) and principals change at once, the rest with the next start.
         SIGTERM ends the daemon; the VMs go on, and the next daemon takes them over.
@@ -44,38 +45,16 @@ if (DaemonOptions.Parse(args, out string problem) is not { } options)
     return 2;
 }
 
-using CancellationTokenSource stop = new();
-void Signalled(PosixSignalContext context)
-{
-    context.Cancel = true;
-    stop.Cancel();
-}
-
-using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Signalled);
-DaemonHost? running = null;
-void Reread(PosixSignalContext context)
-{
-    context.Cancel = true; // a terminal that closes is no reason to end either
-    Volatile.Read(ref running)?.Reload(DaemonOptions.Parse(args, out string wrong), wrong);
-}
-
-using PosixSignalRegistration hangup = PosixSignalRegistration.Create(PosixSignal.SIGHUP, Reread);
-using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Signalled);
+using ProcessSignals signals = new();
 try
 {
-    DaemonHost.MakeFolders(options);
-    await using WorkerLauncher launcher = new(options.Launcher());
-    await using DaemonHost host = await DaemonHost.StartAsync(options, launcher, stop.Token);
-    Volatile.Write(ref running, host);
-    ServiceManager.Tell("READY=1");
-    Task watchdog = Watchdog.RunAsync(options.SocketPath, stop.Token);
-    await host.WaitAsync(stop.Token);
-    await watchdog;
-    Volatile.Write(ref running, null);
-    ServiceManager.Tell("STOPPING=1");
+    await using DaemonHost host = DaemonHost.Build(options);
+    signals.OnHangUp(() => host.Reload(DaemonOptions.Parse(args, out string wrong), wrong));
+    await host.StartAsync(signals.Stop);
+    await host.WaitAsync(signals.Stop);
     return 0;
 }
-catch (OperationCanceledException) when (stop.IsCancellationRequested)
+catch (OperationCanceledException) when (signals.Stop.IsCancellationRequested)
 {
     return 0;
 }

@@ -11,6 +11,9 @@ internal static partial class Native
     [LibraryImport(Shim, EntryPoint = "vmm_close")]
     internal static partial int Close(nint fd);
 
+    [LibraryImport(Shim, EntryPoint = "vmm_folder_sync", StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int FolderSync(string path);
+
     [LibraryImport(Shim, EntryPoint = "vmm_eventfd")]
     internal static partial nint EventFd(uint initial, int nonblocking, out int errno);
 

@@ -289,6 +289,7 @@ public sealed class ApiTests
             (new StringContent("- a\n- b"), HttpStatusCode.UnprocessableEntity),
         })
         {
+            body.Headers.ContentType = new MediaTypeHeaderValue("application/yaml");
             using HttpRequestMessage request = new(HttpMethod.Post, "/api/v1/vms?folder=/tmp") { Content = body };
             request.Headers.ExpectContinue = true; // the refusal of a large body comes before it is sent
             using HttpResponseMessage response = await http.SendAsync(request);

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Text;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 
@@ -95,7 +96,7 @@ public sealed class JobTests
             asked.Headers.TryAddWithoutValidation("Authorization", "Bearer " + Noise(random, 120));
             Assert.Equal(HttpStatusCode.Unauthorized, (await http.SendAsync(asked)).StatusCode);
             using HttpRequestMessage change = new(i % 3 == 0 ? HttpMethod.Delete : HttpMethod.Post, "/api/v1/" + new[] { "tokens", "disks", "jobs", "vms" }[i % 4] + (i % 5 == 0 ? "/" + Uri.EscapeDataString(Noise(random, 30)) : ""));
-            change.Content = new StringContent(i % 2 == 0 ? $$"""{"name":"{{Noise(random, 5)}}","role":"{{Noise(random, 3)}}","days":{{random.Next(-2, 5)}},"sizeBytes":{{random.Next(-5, 5)}}}""" : Noise(random, 200));
+            change.Content = new StringContent(i % 2 == 0 ? $$"""{"name":"{{Noise(random, 5)}}","role":"{{Noise(random, 3)}}","days":{{random.Next(-2, 5)}},"sizeBytes":{{random.Next(-5, 5)}}}""" : Noise(random, 200), Encoding.UTF8, "application/json");
             change.Headers.TryAddWithoutValidation("Prefer", Noise(random, 20));
             HttpStatusCode status = (await http.SendAsync(change)).StatusCode;
             Assert.True((int)status is >= 400 and < 500, $"input {i}: {change.Method} {change.RequestUri} {(int)status}");

@@ -1,6 +1,9 @@
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
+using Vmm.Interop;
+using Vmm.Memory;
 
 namespace Vmm.Daemon.Tests;
 
@@ -193,7 +196,7 @@ public sealed class LifeTests
         await daemon.CreateAsync("web1", "restart: always\n");
         daemon.Workers.LaunchGate = new TaskCompletionSource();
         daemon.Workers.LaunchProgress = 0.4;
-        JobInfo job = await daemon.Client.BeginStartAsync("web1", s_none);
+        JobInfo job = (await daemon.Client.StartAsync("web1", TimeSpan.Zero, s_none)).Job!;
         for (int i = 0; i < 500 && (await daemon.Client.JobAsync(job.Id, s_none)).Progress < 0.4; i++)
         {
             await Task.Delay(10);
@@ -262,6 +265,46 @@ public sealed class LifeTests
 
         Assert.Empty(daemon.Workers.Alive);
         Assert.Equal("deleted", daemon.Host.Vms.Events.Of("web1")[^1].Kind);
+    }
+
+    [Fact]
+    public async Task A_start_that_is_quick_is_answered_with_the_vm_and_makes_no_job()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        await daemon.CreateAsync("web1");
+        (VmInfo? vm, JobInfo? job) = await daemon.Client.StartAsync("web1", TimeSpan.FromSeconds(60), s_none);
+        Assert.Equal((VmState.Running, null), (vm!.State, job));
+        Assert.Empty((await daemon.Client.JobsAsync(s_none)).Jobs);
+    }
+
+    [Fact]
+    public void A_start_may_take_longer_the_more_huge_pages_it_takes_and_the_kernel_tells_how_many_are_there()
+    {
+        Machine.Spec.VmSpec small = new() { Memory = ByteSize.GiB(400) };
+        Assert.Equal(TimeSpan.Zero, BuildProgress.Longest(small)); // taken when it is touched
+        Machine.Spec.VmSpec large = new() { Numa = new Machine.Spec.NumaSpec { Vnodes = [new Machine.Spec.VnodeSpec { Memory = ByteSize.GiB(400), PageSize = ByteSize.GiB(1) }] } };
+        Assert.InRange(BuildProgress.Longest(large), TimeSpan.FromMinutes(20), TimeSpan.FromMinutes(60));
+        Assert.Equal(5.0 * (1 << 20), BuildProgress.HugePageBytes("Name:\tvmm-worker\nHugetlbPages:\t    5120 kB\nCpus_allowed:\t3\n"));
+        Assert.Equal(0, BuildProgress.HugePageBytes("Name:\tx\n"));
+        Assert.Equal(0, BuildProgress.HugePageBytes(File.ReadAllText("/proc/self/status"))); // the line as this kernel writes it, or none
+    }
+
+    [Fact]
+    public async Task A_disk_is_in_its_folder_for_good_when_its_job_is_done()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        string folder = Path.Combine(daemon.Folder, "disks");
+        List<bool> flushed = [];
+        DiskFolder disks = new(folder, daemon.Host.Vms, path =>
+        {
+            flushed.Add(File.Exists(Path.Combine(path, "data")));
+            HostFolder.Flush(path);
+        });
+        await disks.Prepare(new DiskRequest("data", 1 << 20))(_ => { }, s_none);
+        Assert.Equal([true], flushed); // behind the rename
+        disks.Remove("data");
+        Assert.Equal([true, false], flushed);
+        Assert.Contains("errno 2", Assert.Throws<IOException>(() => HostFolder.Flush(Path.Combine(folder, "none"))).Message, StringComparison.Ordinal);
     }
 
     private static async Task<VmInfo> UntilAsync(DaemonFixture daemon, string name, Func<VmInfo, bool> condition)

@@ -111,7 +111,7 @@ public sealed class NumaTests
         Assert.Equal((409, "wrong-state"), await RefusedAsync(daemon, 0, new RehomeRequest($"{s_node}")));
         await daemon.Client.DoAsync("web1", "start", s_none);
         FakeWorker worker = daemon.Workers.Alive.Values.Single();
-        foreach ((int vnode, RehomeRequest wish) in new[] { (3, new RehomeRequest($"{s_node}")), (0, new RehomeRequest("")), (0, new RehomeRequest(null!)), (0, new RehomeRequest("one")), (0, new RehomeRequest("60")), (0, new RehomeRequest($"{s_node}", 5)), (0, new RehomeRequest("5000")) })
+        foreach ((int vnode, RehomeRequest wish) in new[] { (3, new RehomeRequest($"{s_node}")), (0, new RehomeRequest("")), (0, new RehomeRequest("one")), (0, new RehomeRequest("60")), (0, new RehomeRequest($"{s_node}", 5)), (0, new RehomeRequest("5000")) })
         {
             Assert.Equal((422, "rehome-impossible"), await RefusedAsync(daemon, vnode, wish));
         }

@@ -49,7 +49,7 @@ public sealed class ReloadTests
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
         using HttpClient http = ApiTests.Raw(daemon);
-        using HttpResponseMessage answer = await http.PutAsync("/api/v1/log", new StringContent(body));
+        using HttpResponseMessage answer = await http.PutAsync("/api/v1/log", new StringContent(body, new System.Net.Http.Headers.MediaTypeHeaderValue("application/json")));
         Assert.Equal(System.Net.HttpStatusCode.BadRequest, answer.StatusCode);
     }
 
@@ -61,7 +61,7 @@ public sealed class ReloadTests
         using HttpClient http = ApiTests.Raw(daemon);
         http.DefaultRequestHeaders.Authorization = new("Bearer", token.Token);
         Assert.Equal(System.Net.HttpStatusCode.OK, (await http.GetAsync("/api/v1/log")).StatusCode);
-        Assert.Equal(System.Net.HttpStatusCode.Forbidden, (await http.PutAsync("/api/v1/log", new StringContent("{\"level\": \"debug\"}"))).StatusCode);
+        Assert.Equal(System.Net.HttpStatusCode.Forbidden, (await http.PutAsync("/api/v1/log", new StringContent("{\"level\": \"debug\"}", new System.Net.Http.Headers.MediaTypeHeaderValue("application/json")))).StatusCode);
     }
 
     [Fact]

@@ -89,10 +89,24 @@ public sealed partial class RestFuzzTests
         bool running = random.Next(3) > 0;
         string path = parts[1].Replace("{name}", running ? "runs" : "rests", StringComparison.Ordinal).Replace("{device}", random.Next(4) > 0 ? "disk0" : "net9", StringComparison.Ordinal)
             .Replace("{vnode}", random.Next(8) > 0 ? "0" : "7", StringComparison.Ordinal);
-        using HttpRequestMessage request = new(new HttpMethod(parts[0]), $"{path}?folder={Uri.EscapeDataString(daemon.Folder)}&timeout=0{(running ? "&persistent=false" : "")}");
+        using HttpRequestMessage request = new(new HttpMethod(parts[0]), path + Query(daemon, route, running));
         request.Content = new ByteArrayContent(body);
         request.Content.Headers.ContentType = new MediaTypeHeaderValue(random.Next(2) == 0 ? "application/yaml" : "application/json");
         return await http.SendAsync(request);
+    }
+
+    /// <summary>Of what the bodies come to, whatever they ask for: only what the route takes.</summary>
+    private static string Query(DaemonFixture daemon, string route, bool running)
+    {
+        string[] known = [.. daemon.Host.Routes.SelectMany(s => s.Endpoints).OfType<RouteEndpoint>().Single(r => route == $"{r.Metadata.GetMetadata<HttpMethodMetadata>()!.HttpMethods.Single()} {r.RoutePattern.RawText}")
+            .Metadata.GetOrderedMetadata<QueryParameter>().Select(p => p.Name)];
+        string[] given =
+        [
+            .. known.Contains("folder") ? ["folder=" + Uri.EscapeDataString(daemon.Folder)] : Array.Empty<string>(),
+            .. known.Contains("timeout") ? ["timeout=0"] : Array.Empty<string>(),
+            .. known.Contains("persistent") && running ? ["persistent=false"] : Array.Empty<string>(),
+        ];
+        return given.Length > 0 ? "?" + string.Join('&', given) : "";
     }
 
     private static byte[] Body(Random random, string route)

@@ -1,4 +1,5 @@
 using System.Net.Sockets;
+using Vmm.Daemon.Hosting;
 
 namespace Vmm.Daemon.Tests;
 

@@ -40,7 +40,6 @@ public sealed class LostDaemonTests
             finally
             {
                 process.Kill();
-                process.Wait(-1);
             }
         }
         finally
@@ -206,6 +205,47 @@ public sealed class LostDaemonTests
         await worker.DisposeAsync();
     }
 
+    [KvmFact]
+    public async Task A_worker_of_the_pool_that_died_is_let_go_whole_and_costs_no_user()
+    {
+        await using WorkerFixture fixture = new(pool: 1, firstUser: Environment.IsPrivilegedProcess ? 64_300 : null, change: options => options with { UserIdCount = 1 });
+        for (int i = 0; i < 3; i++)
+        {
+            while (fixture.Launcher.Ready == 0)
+            {
+                await Task.Delay(20, Soon);
+            }
+
+            Queue<RemoteWorker> pool = (Queue<RemoteWorker>)typeof(WorkerLauncher).GetField("_pool", BindingFlags.Instance | BindingFlags.NonPublic)!.GetValue(fixture.Launcher)!;
+            int dead = pool.Single().ProcessId;
+            Signal("KILL", dead);
+            IWorker worker = await LaunchSoonAsync(fixture); // the one user, every time
+            await worker.StopAsync(Soon);
+            await worker.Ended.WaitAsync(Soon);
+            CancellationToken limit = Soon;
+            while (Directory.Exists($"/proc/{dead}")) // reaped, not a zombie until a finalizer runs
+            {
+                await Task.Delay(20, limit);
+            }
+        }
+    }
+
+    /// <summary>A launch that met the worker in the moment of its death says so; whoever asks again gets another.</summary>
+    private static async Task<IWorker> LaunchSoonAsync(WorkerFixture fixture)
+    {
+        while (true)
+        {
+            try
+            {
+                return await fixture.LaunchAsync(Spec("idle"));
+            }
+            catch (WorkerException died) when (died.Code is "worker-died")
+            {
+                await Task.Delay(20);
+            }
+        }
+    }
+
     /// <summary>A daemon by hand, which dies right behind its request; the worker stands still before it has read that.</summary>
     private static ProcessHandle BeginCreate(WorkerFixture fixture, string id, VmSpec spec)
     {
@@ -256,7 +296,7 @@ public sealed class LostDaemonTests
     private static async Task GoneAsync(ProcessHandle process)
     {
         CancellationToken limit = Soon;
-        while (Alive(process.ProcessId))
+        while (process.Wait(0) is null) // all threads, and what they held
         {
             await Task.Delay(20, limit);
         }

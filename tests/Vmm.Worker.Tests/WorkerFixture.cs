@@ -24,6 +24,7 @@ internal sealed class WorkerFixture : IAsyncDisposable
         };
         Options = change?.Invoke(Options) ?? Options;
         Launcher = new WorkerLauncher(Options);
+        Launcher.StartAsync(CancellationToken.None).GetAwaiter().GetResult();
     }
 
     internal string Folder { get; } = Directory.CreateTempSubdirectory("vmm-w-").FullName;
@@ -54,6 +55,7 @@ internal sealed class WorkerFixture : IAsyncDisposable
         _workers.Clear();
         await Launcher.DisposeAsync();
         Launcher = new WorkerLauncher(Options);
+        await Launcher.StartAsync(CancellationToken.None);
         IReadOnlyList<IWorker> adopted = await Launcher.AdoptAsync(Soon);
         _workers.AddRange(adopted);
         return adopted;

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Net;
 using System.Net.Http.Headers;
 using System.Net.Http.Json;
+using System.Net.Security;
 using System.Net.Sockets;
 using System.Net.WebSockets;
 using System.Runtime.CompilerServices;
@@ -62,12 +63,12 @@ public sealed partial class VmmClient : IDisposable
         _handler = new SocketsHttpHandler { UseProxy = false, ConnectTimeout = TimeSpan.FromSeconds(15) };
         if (certificate is not null)
         {
-            _handler.SslOptions.ClientCertificates = [certificate];
+            _handler.SslOptions.ClientCertificateContext = SslStreamCertificateContext.Create(certificate, null, offline: true); // fetches nothing from where the certificate says
         }
 
         if (authorities is not null)
         {
-            _handler.SslOptions.CertificateChainPolicy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
+            _handler.SslOptions.CertificateChainPolicy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck, DisableCertificateDownloads = true };
             _handler.SslOptions.CertificateChainPolicy.CustomTrustStore.AddRange(authorities);
         }
 
@@ -242,9 +243,9 @@ public sealed partial class VmmClient : IDisposable
 
     private static string Vm(string name) => "vms/" + Uri.EscapeDataString(name);
 
-    private async Task<T> SendAsync<T>(HttpMethod method, string path, string? yaml, JsonTypeInfo<T> type, CancellationToken cancellation, long? revision = null)
+    private async Task<T> SendAsync<T>(HttpMethod method, string path, string? body, JsonTypeInfo<T> type, CancellationToken cancellation, long? revision = null)
     {
-        using HttpResponseMessage response = await ExchangeAsync(method, path, yaml, revision, cancellation).ConfigureAwait(false);
+        using HttpResponseMessage response = await ExchangeAsync(method, path, body, revision, cancellation).ConfigureAwait(false);
         return await ReadAsync(response, type, cancellation).ConfigureAwait(false);
     }
 
@@ -260,10 +261,10 @@ public sealed partial class VmmClient : IDisposable
         }
     }
 
-    private async Task<HttpResponseMessage> ExchangeAsync(HttpMethod method, string path, string? yaml, long? revision, CancellationToken cancellation)
+    private async Task<HttpResponseMessage> ExchangeAsync(HttpMethod method, string path, string? body, long? revision, CancellationToken cancellation)
     {
         using HttpRequestMessage request = new(method, path);
-        request.Content = yaml is null ? null : new StringContent(yaml, Encoding.UTF8, "application/yaml");
+        request.Content = body is null ? null : new StringContent(body, Encoding.UTF8, "application/yaml"); // JSON is YAML
         if (revision is { } number)
         {
             request.Headers.TryAddWithoutValidation("If-Match", $"\"{number}\"");

@@ -8,7 +8,7 @@ namespace Vmm.Daemon.Access;
 /// <summary>One line of the audit log.</summary>
 /// <param name="At">When.</param>
 /// <param name="Request">Number of the request; its two lines have the same.</param>
-/// <param name="Stage"><c>asked</c> before it is carried out, <c>done</c> or <c>refused</c> after.</param>
+/// <param name="Stage"><c>asked</c> before it is carried out, <c>done</c> or <c>refused</c> after; of a console <c>opened</c> and <c>closed</c>.</param>
 /// <param name="Who">Principal.</param>
 /// <param name="From">Address or process it came from.</param>
 /// <param name="What">Method and path.</param>
@@ -28,6 +28,7 @@ internal sealed class AuditLog : IDisposable
 {
     private const long LargestFile = 16 << 20;
     private const int KeptFiles = 8;
+    private const int LongestName = 128, LongestWhat = 256;
 
     private readonly Lock _gate = new();
     private readonly string _path;
@@ -56,11 +57,15 @@ internal sealed class AuditLog : IDisposable
     }
 
     /// <summary>Writes down what became of it, or that it was refused at once. It cannot fail any more: the answer stands.</summary>
-    internal void Answered(string request, string who, string from, string what, int status, string? code)
+    internal void Answered(string request, string who, string from, string what, int status, string? code) =>
+        Note(request, status < 400 ? "done" : "refused", who, from, what, status, code);
+
+    /// <summary>Writes down one more step of what was asked for. It cannot fail any more.</summary>
+    internal void Note(string request, string stage, string who, string from, string what, int? status, string? code)
     {
         try
         {
-            Write(new AuditLine(DateTimeOffset.UtcNow, request, status < 400 ? "done" : "refused", who, from, what, status, code), flush: false);
+            Write(new AuditLine(DateTimeOffset.UtcNow, request, stage, who, from, what, status, code), flush: false);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ObjectDisposedException)
         {
@@ -72,7 +77,8 @@ internal sealed class AuditLog : IDisposable
 
     private void Write(AuditLine line, bool flush)
     {
-        byte[] bytes = [.. JsonSerializer.SerializeToUtf8Bytes(line, AuditJson.Default.AuditLine), (byte)'\n'];
+        AuditLine bounded = line with { Who = Clip(line.Who, LongestName), From = Clip(line.From, LongestName), What = Clip(line.What, LongestWhat) };
+        byte[] bytes = [.. JsonSerializer.SerializeToUtf8Bytes(bounded, AuditJson.Default.AuditLine), (byte)'\n'];
         lock (_gate)
         {
             if (_length + bytes.Length > LargestFile)
@@ -88,6 +94,8 @@ internal sealed class AuditLog : IDisposable
             }
         }
     }
+
+    private static string Clip(string text, int most) => text.Length <= most ? text : text[..most] + "…";
 
     private (SafeFileHandle File, long Length) Open()
     {

@@ -64,7 +64,8 @@ internal sealed class Gatekeeper(DaemonOptions options, TokenStore tokens)
     {
         string fingerprint = Convert.ToHexStringLower(SHA256.HashData(certificate.RawDataMemory.Span));
         CertificatePrincipal? owner = _certificates.FirstOrDefault(c => string.Equals(c.Sha256, fingerprint, StringComparison.Ordinal));
-        return owner is null ? null : new Principal("certificate:" + owner.Name, owner.Role) { Watch = () => _revocations.Watch(fingerprint, () => _certificates.Contains(owner)) };
+        DateTimeOffset end = new(certificate.NotAfter); // the handshake looked, too; a connection lasts longer
+        return owner is null || end <= DateTimeOffset.UtcNow ? null : new Principal("certificate:" + owner.Name, owner.Role) { Expires = end, Watch = () => _revocations.Watch(fingerprint, () => _certificates.Contains(owner)) };
     }
 
     private static ApiException Unknown() => new(401, "unauthenticated", "not recognised", "no valid client certificate or token: ask an administrator of this host for one");

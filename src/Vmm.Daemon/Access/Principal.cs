@@ -18,7 +18,7 @@ public enum Role
 /// <param name="Role">What they may do.</param>
 public sealed record Principal(string Name, Role Role)
 {
-    /// <summary>When their token is over; null is never.</summary>
+    /// <summary>When the time of their token or certificate is over; null is never.</summary>
     public DateTimeOffset? Expires { get; init; }
 
     /// <summary>Gives what is cancelled when their token or certificate is revoked; null for who has neither.</summary>

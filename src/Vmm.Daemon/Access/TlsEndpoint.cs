@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Security;
 using System.Security.Authentication;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
@@ -8,17 +9,24 @@ using Microsoft.AspNetCore.Server.Kestrel.Https;
 
 namespace Vmm.Daemon.Access;
 
-/// <summary>The endpoint for other machines: TLS 1.2 or later, client certificates of our own authority only. Who has none may still show a token.</summary>
+/// <summary>
+/// The endpoint for other machines: TLS 1.2 or later, client certificates of our own authority only. Who has none may still show a token. Nothing is fetched
+/// from the network while a certificate is looked at: addresses in it (authority information access, revocation lists, OCSP) are a stranger's.
+/// </summary>
 internal static class TlsEndpoint
 {
+    private const string ClientAuthentication = "1.3.6.1.5.5.7.3.2"; // RFC 5280, section 4.2.1.12
+
     /// <exception cref="IOException">The certificate, its key or the authority cannot be read.</exception>
-    internal static void Add(KestrelServerOptions kestrel, IPEndPoint at, DaemonOptions options)
+    internal static void Add(KestrelServerOptions kestrel, IPEndPoint at, DaemonOptions options, ConnectionGuard guard)
     {
-        X509Certificate2 certificate;
+        SslStreamCertificateContext certificate;
         X509Certificate2Collection authorities = [];
         try
         {
-            certificate = X509Certificate2.CreateFromPemFile(options.CertificateFile!, options.KeyFile);
+            X509Certificate2Collection chain = [];
+            chain.ImportFromPemFile(options.CertificateFile!);
+            certificate = SslStreamCertificateContext.Create(X509Certificate2.CreateFromPemFile(options.CertificateFile!, options.KeyFile), chain, offline: true);
             if (options.ClientAuthorityFile is { } file)
             {
                 authorities.ImportFromPemFile(file);
@@ -31,24 +39,37 @@ internal static class TlsEndpoint
 
         kestrel.Listen(at, listen =>
         {
-            listen.Protocols = HttpProtocols.Http1;
-            listen.UseHttps(certificate, https =>
+            guard.GuardRemote(listen);
+            listen.UseHttps(new TlsHandshakeCallbackOptions
             {
-                https.SslProtocols = SslProtocols.Tls12 | SslProtocols.Tls13;
-                https.ClientCertificateMode = ClientCertificateMode.AllowCertificate;
-                https.ClientCertificateValidation = (client, _, _) => Signed(client, authorities);
+                HandshakeTimeout = ConnectionGuard.HandshakeTime,
+                OnConnection = _ => ValueTask.FromResult(Authentication(certificate, authorities)),
             });
+            ConnectionGuard.HandshakeDone(listen);
         });
     }
 
-    /// <summary>Signed by one of our authorities and valid now; the host's own list of authorities does not count.</summary>
-    private static bool Signed(X509Certificate2 client, X509Certificate2Collection authorities)
+    private static SslServerAuthenticationOptions Authentication(SslStreamCertificateContext certificate, X509Certificate2Collection authorities) => new()
     {
-        using X509Chain chain = new();
-        chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
-        chain.ChainPolicy.CustomTrustStore.AddRange(authorities);
-        chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck; // a certificate is revoked by taking it out of the principals
-        chain.ChainPolicy.ApplicationPolicy.Add(new Oid("1.3.6.1.5.5.7.3.2"));
-        return authorities.Count > 0 && chain.Build(client);
+        ServerCertificateContext = certificate,
+        EnabledSslProtocols = SslProtocols.Tls12 | SslProtocols.Tls13,
+        ApplicationProtocols = [SslApplicationProtocol.Http11],
+        ClientCertificateRequired = true,
+        CertificateChainPolicy = Policy(authorities), // one of its own for each: the handshake puts the client's certificates into it
+        RemoteCertificateValidationCallback = (_, client, _, errors) => client is null || (authorities.Count > 0 && errors == SslPolicyErrors.None),
+    };
+
+    /// <summary>Signed by one of our authorities and valid now; the host's own list of authorities does not count.</summary>
+    private static X509ChainPolicy Policy(X509Certificate2Collection authorities)
+    {
+        X509ChainPolicy policy = new()
+        {
+            TrustMode = X509ChainTrustMode.CustomRootTrust,
+            RevocationMode = X509RevocationMode.NoCheck, // a certificate is revoked by taking it out of the principals
+            DisableCertificateDownloads = true,
+        };
+        policy.CustomTrustStore.AddRange(authorities);
+        policy.ApplicationPolicy.Add(new Oid(ClientAuthentication));
+        return policy;
     }
 }

@@ -1,7 +1,7 @@
 namespace Vmm.Daemon.Access;
 
 /// <summary>
-/// How long an answer that has no end may go on: until the client leaves, its token's time is over, or its token or certificate is revoked; for a request is only
+/// How long an answer that has no end may go on: until the client leaves, the time of its token or certificate is over, or its token or certificate is revoked; for a request is only
 /// checked when it begins. At most 40 days, which a timer can do; the client comes back.
 /// </summary>
 internal sealed class Welcome : IDisposable
@@ -31,7 +31,7 @@ internal sealed class Welcome : IDisposable
     internal CancellationToken Over => _source.Token;
 
     /// <summary>Why it is over, for the client.</summary>
-    internal string Reason => _revoked.IsCancellationRequested ? $"the {_who.Name[.._who.Name.IndexOf(':', StringComparison.Ordinal)]} was revoked" : "the token has expired";
+    internal string Reason => $"the {_who.Name[.._who.Name.IndexOf(':', StringComparison.Ordinal)]} {(_revoked.IsCancellationRequested ? "was revoked" : "has expired")}";
 
     public void Dispose() => _source.Dispose();
 }

@@ -25,19 +25,20 @@ internal static class DeviceEndpoints
         {
             DiskSpec disk = await ReadAsync(context, (text, folder) => SpecReader.ReadDisk(text, "disk", folder)).ConfigureAwait(false);
             await Added(context, await vms.AttachAsync(Name(context), disk, Stay(context), Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
-        }).Query("folder", "string", "What relative paths in the body are relative to").Query("persistent", "boolean", "Change the stored spec, too; true by default").For(Role.Admin);
+        }).QueryText("folder", "What relative paths in the body are relative to").QueryFlag("persistent", "Change the stored spec, too; true by default").Conditional().For(Role.Admin);
         api.MapPost("/vms/{name}/nets", async context =>
         {
             NetSpec net = await ReadAsync(context, (text, _) => SpecReader.ReadNet(text, "net")).ConfigureAwait(false);
             await Added(context, await vms.Get(Name(context)).AttachAsync(net, Stay(context), Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
-        }).Query("folder", "string", "What relative paths in the body are relative to").Query("persistent", "boolean", "Change the stored spec, too; true by default").For(Role.Admin);
+        }).QueryText("folder", "What relative paths in the body are relative to").QueryFlag("persistent", "Change the stored spec, too; true by default").Conditional().For(Role.Admin);
         api.MapDelete("/vms/{name}/devices/{device}", async context =>
         {
-            TimeSpan patience = Seconds(context, "timeout", 30, LongestWait);
+            TimeSpan patience = Seconds(context, "timeout", 30);
             RemovalBody removal = await vms.Get(Name(context))
                 .DetachAsync((string)context.Request.RouteValues["device"]!, patience, Flag(context, "force", otherwise: false), Stay(context), context.RequestAborted).ConfigureAwait(false);
             await Json(context, removal, RestJson.Default.RemovalBody).ConfigureAwait(false);
-        }).Query("timeout", "integer", "Seconds that the guest has to let go of it, 0 to 600; 30 by default").Query("force", "boolean", "Take it when that time is over; false by default").Query("persistent", "boolean", "Change the stored spec, too; true by default").For(Role.Admin);
+        }).QuerySeconds("timeout", LongestWait, "Seconds that the guest has to let go of it; 30 by default")
+        .QueryFlag("force", "Take it when that time is over; false by default").QueryFlag("persistent", "Change the stored spec, too; true by default").For(Role.Admin);
     }
 
     private static Task Added(HttpContext context, DeviceInfo device)

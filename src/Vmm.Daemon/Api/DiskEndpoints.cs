@@ -16,7 +16,7 @@ internal static class DiskEndpoints
         api.MapGet("/disks/{name}", context => Json(context, disks.Get(Name(context)), RestJson.Default.DiskInfo)).For(Role.Viewer);
         api.MapPost("/disks", async context =>
         {
-            DiskRequest wish = await BodyAsync(context, RestJson.Default.DiskRequest).ConfigureAwait(false);
+            DiskRequest wish = await BodyAsync(context, RequestJson.Default.DiskRequest).ConfigureAwait(false);
             await JobEndpoints.Accepted(context, jobs.Start("disk-create", wish.Name, Who(context), disks.Prepare(wish))).ConfigureAwait(false);
         }).For(Role.Admin);
         api.MapDelete("/disks/{name}", context =>

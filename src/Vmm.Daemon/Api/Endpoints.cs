@@ -1,6 +1,7 @@
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
+using Microsoft.Extensions.DependencyInjection;
 using Vmm.Daemon.Access;
 using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Logging;
@@ -12,21 +13,24 @@ namespace Vmm.Daemon.Api;
 /// <summary>The REST interface, one class per noun; docs/rest.md describes it.</summary>
 internal static class Endpoints
 {
-    internal static void Map(IEndpointRouteBuilder routes, VmManager vms, TokenStore tokens, DaemonMetrics metrics, Jobs jobs, DiskFolder disks, BalancerService balancer, LogControl log)
+    internal static void Map(IEndpointRouteBuilder routes)
     {
+        IServiceProvider parts = routes.ServiceProvider;
+        VmManager vms = parts.GetRequiredService<VmManager>();
+        Jobs jobs = parts.GetRequiredService<Jobs>();
         routes.MapGet("/healthz", context => context.Response.WriteAsync("ok\n", context.RequestAborted)).ForEverybody();
-        routes.MapGet("/metrics", metrics.AnswerAsync).For(Role.Viewer);
+        routes.MapGet("/metrics", parts.GetRequiredService<DaemonMetrics>().AnswerAsync).For(Role.Viewer);
         RouteGroupBuilder api = routes.MapGroup("/api/v1");
         HostEndpoints.Map(api);
         VmEndpoints.Map(api, vms, jobs);
         NumaEndpoints.Map(api, vms, jobs);
         DeviceEndpoints.Map(api, vms);
         JobEndpoints.Map(api, jobs);
-        DiskEndpoints.Map(api, disks, jobs);
+        DiskEndpoints.Map(api, parts.GetRequiredService<DiskFolder>(), jobs);
         EventEndpoints.Map(api, vms.Events);
-        BalancerEndpoints.Map(api, balancer);
-        LogEndpoints.Map(api, log);
-        TokenEndpoints.Map(api, tokens);
+        BalancerEndpoints.Map(api, parts.GetRequiredService<BalancerService>());
+        LogEndpoints.Map(api, parts.GetRequiredService<LogControl>());
+        TokenEndpoints.Map(api, parts.GetRequiredService<TokenStore>());
         OpenApi.Map(routes);
     }
 }

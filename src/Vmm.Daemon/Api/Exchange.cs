@@ -22,7 +22,7 @@ internal static class Exchange
 
     internal static string Folder(HttpContext context)
     {
-        string folder = RouteRoles.Parameter(context, "folder");
+        string folder = RouteRoles.Parameter(context, "folder") ?? "";
         return folder.Length == 0 || Path.IsPathRooted(folder)
             ? folder
             : throw new ApiException(400, "bad-request", "the request cannot be read", $"folder={folder}: give the whole path");
@@ -30,7 +30,7 @@ internal static class Exchange
 
     internal static long? Revision(HttpContext context)
     {
-        string tag = context.Request.Headers.IfMatch.ToString().Trim();
+        string tag = RouteRoles.IfMatch(context);
         return tag.Length == 0 || string.Equals(tag, "*", StringComparison.Ordinal) ? null
             : long.TryParse(tag.Trim('"'), NumberStyles.None, CultureInfo.InvariantCulture, out long revision) ? revision
             : throw new ApiException(400, "bad-request", "the request cannot be read", $"If-Match: {tag} is not an ETag of this daemon");
@@ -72,37 +72,13 @@ internal static class Exchange
     internal static async Task<T> BodyAsync<T>(HttpContext context, JsonTypeInfo<T> type) where T : class
     {
         string text = await BodyAsync(context).ConfigureAwait(false);
-        try
-        {
-            return JsonSerializer.Deserialize(text, type) ?? throw new JsonException("null is no answer");
-        }
-        catch (JsonException e)
-        {
-            throw new ApiException(400, "bad-request", "the request cannot be read", $"the body is not the JSON that {context.Request.Method} {context.Request.Path} takes: {e.Message}", inner: e);
-        }
+        return StrictJson.Read(text, type, $"{context.Request.Method} {context.Request.Path}");
     }
 
     /// <summary>True or false from the query.</summary>
-    /// <exception cref="ApiException">It is neither.</exception>
-    internal static bool Flag(HttpContext context, string name, bool otherwise)
-    {
-        string text = RouteRoles.Parameter(context, name);
-        return text switch
-        {
-            "" => otherwise,
-            "true" => true,
-            "false" => false,
-            _ => throw new ApiException(400, "bad-request", "the request cannot be read", $"{name}={text}: expected true or false"),
-        };
-    }
+    internal static bool Flag(HttpContext context, string name, bool otherwise) => RouteRoles.Parameter(context, name) is { } text ? text is "true" : otherwise;
 
-    /// <summary>A number of seconds from the query.</summary>
-    /// <exception cref="ApiException">It is not one from 0 to <paramref name="most"/>.</exception>
-    internal static TimeSpan Seconds(HttpContext context, string name, int otherwise, int most)
-    {
-        string text = RouteRoles.Parameter(context, name);
-        return text.Length == 0 ? TimeSpan.FromSeconds(otherwise)
-            : int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int seconds) && seconds <= most ? TimeSpan.FromSeconds(seconds)
-            : throw new ApiException(400, "bad-request", "the request cannot be read", $"{name}={text}: expected 0 to {most} seconds");
-    }
+    /// <summary>A number of seconds from the query, which <see cref="InputCheck"/> has looked at.</summary>
+    internal static TimeSpan Seconds(HttpContext context, string name, int otherwise) =>
+        TimeSpan.FromSeconds(RouteRoles.Parameter(context, name) is { } text ? int.Parse(text, NumberStyles.None, CultureInfo.InvariantCulture) : otherwise);
 }

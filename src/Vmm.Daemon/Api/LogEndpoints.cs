@@ -17,7 +17,7 @@ internal static class LogEndpoints
         api.MapGet("/log", context => Json(context, log.Settings, RestJson.Default.LogSettings)).For(Role.Viewer);
         api.MapPut("/log", async context =>
         {
-            LogSettings wish = await BodyAsync(context, RestJson.Default.LogSettings).ConfigureAwait(false);
+            LogSettings wish = await BodyAsync(context, RequestJson.Default.LogSettings).ConfigureAwait(false);
             await Json(context, LogOptions.TryLevel(wish.Level ?? "", out LogLevel level)
                 ? log.Set(level)
                 : throw new ApiException(400, "bad-request", "the request cannot be read", $"level \"{wish.Level}\": expected {LogOptions.Levels}"), RestJson.Default.LogSettings).ConfigureAwait(false);

@@ -2,6 +2,7 @@ using System.Globalization;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
+using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Access;
 using Vmm.Daemon.Vms;
@@ -15,6 +16,8 @@ namespace Vmm.Daemon.Api;
 /// <summary>Who is on which NUMA node, and moving it.</summary>
 internal static class NumaEndpoints
 {
+    private static readonly SemaphoreSlim s_fits = new(1, 1);
+
     internal static void Map(RouteGroupBuilder api, VmManager vms, Jobs jobs)
     {
         api.MapGet("/host/numa", async context =>
@@ -25,14 +28,14 @@ internal static class NumaEndpoints
         api.MapPost("/host/fit", async context =>
         {
             string yaml = await BodyAsync(context).ConfigureAwait(false);
-            await Json(context, await Task.Run(() => NumaView.Fit(Spec(yaml)), context.RequestAborted).ConfigureAwait(false), RestJson.Default.NumaFitInfo).ConfigureAwait(false);
+            await Json(context, await FitAsync(yaml, context.RequestAborted).ConfigureAwait(false), RestJson.Default.NumaFitInfo).ConfigureAwait(false);
         }).For(Role.Operator);
         api.MapGet("/vms/{name}/numa", async context =>
             await Json(context, await vms.Get(Name(context)).NumaAsync(context.RequestAborted).ConfigureAwait(false), RestJson.Default.VmNuma).ConfigureAwait(false)).For(Role.Viewer);
         api.MapPost("/vms/{name}/vnodes/{vnode}/rehome", async context =>
         {
             ManagedVm vm = vms.Get(Name(context));
-            RehomeRequest wish = await BodyAsync(context, RestJson.Default.RehomeRequest).ConfigureAwait(false);
+            RehomeRequest wish = await BodyAsync(context, RequestJson.Default.RehomeRequest).ConfigureAwait(false);
             await JobEndpoints.Accepted(context, jobs.Start("vm-rehome", vm.Record.Name, Who(context), await vm.PlanRehomeAsync(Vnode(context), wish, context.RequestAborted).ConfigureAwait(false))).ConfigureAwait(false);
         }).For(Role.Operator);
     }
@@ -50,11 +53,25 @@ internal static class NumaEndpoints
         }
     }
 
-    private static VmSpec Spec(string yaml)
+    /// <summary>One at a time: a search may take a core for some tenths of a second.</summary>
+    private static async Task<NumaFitInfo> FitAsync(string yaml, CancellationToken cancellation)
+    {
+        await s_fits.WaitAsync(cancellation).ConfigureAwait(false);
+        try
+        {
+            return await Task.Run(() => NumaView.Fit(Spec(yaml, cancellation), cancellation), cancellation).ConfigureAwait(false);
+        }
+        finally
+        {
+            s_fits.Release();
+        }
+    }
+
+    private static VmSpec Spec(string yaml, CancellationToken cancellation)
     {
         try
         {
-            VmSpec spec = SpecReader.Read(yaml, "spec");
+            VmSpec spec = SpecReader.Read(yaml, "spec", null, cancellation);
             return spec.Numa is { Auto: true } ? NumaProjection.Apply(spec, HostTopology.Read()) : spec;
         }
         catch (SpecException e)

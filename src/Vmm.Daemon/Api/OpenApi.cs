@@ -79,7 +79,7 @@ internal static class OpenApi
         JsonNode[] parameters =
         [
             .. route.RoutePattern.Parameters.Select(p => new JsonObject { ["name"] = p.Name, ["in"] = "path", ["required"] = true, ["schema"] = new JsonObject { ["type"] = "string" } }),
-            .. route.Metadata.GetOrderedMetadata<QueryParameter>().Select(p => new JsonObject { ["name"] = p.Name, ["in"] = "query", ["description"] = p.Help, ["schema"] = new JsonObject { ["type"] = p.Type } }),
+            .. route.Metadata.GetOrderedMetadata<QueryParameter>().Select(p => new JsonObject { ["name"] = p.Name, ["in"] = "query", ["description"] = p.Help, ["schema"] = Schema(p) }),
         ];
         if (parameters.Length > 0)
         {
@@ -97,6 +97,10 @@ internal static class OpenApi
 
         return operation;
     }
+
+    private static JsonObject Schema(QueryParameter parameter) => parameter.Type is "integer"
+        ? new() { ["type"] = parameter.Type, ["minimum"] = 0, ["maximum"] = parameter.Most }
+        : new() { ["type"] = parameter.Type };
 
     private static JsonObject Content(string media, JsonObject schema) => new() { [media] = new JsonObject { ["schema"] = schema } };
 

@@ -11,9 +11,14 @@ using Vmm.Daemon.Vms;
 
 namespace Vmm.Daemon.Api;
 
-/// <summary>Around every request: who sends it, whether they may, what went wrong, and the audit log of every change.</summary>
-internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditLog audit, DaemonMetrics metrics, ILogger<RequestGuard> log)
+/// <summary>
+/// Around every request: who sends it, whether they may, whether it is what the route takes, what went wrong, and the audit log of every change. What is refused
+/// before anything is done is counted and sampled (<see cref="Refusals"/>): the audit log is for those who may change something.
+/// </summary>
+internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditLog audit, Refusals refusals, DaemonMetrics metrics, ILogger<RequestGuard> log)
 {
+    private const int LongestShown = 256, LongestDetail = 64 << 10;
+
     private static long s_last;
 
     /// <summary>Handles one request.</summary>
@@ -23,10 +28,12 @@ internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditL
         bool change = !HttpMethods.IsGet(context.Request.Method) && !HttpMethods.IsHead(context.Request.Method);
         long begin = Environment.TickCount64;
         Problem? problem = null;
+        AuditEntry? entry = null;
         Dictionary<string, object> properties = new(StringComparer.Ordinal) { ["Request"] = request };
         using IDisposable? scope = log.BeginScope(properties); // on every line that is logged on behalf of this request
         try
         {
+            OriginCheck.Check(context.Request);
             if (context.GetEndpoint()?.Metadata.GetMetadata<RouteRole>() is not { Least: null })
             {
                 Principal principal = gate.Recognise(context);
@@ -36,9 +43,12 @@ internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditL
                 Require(context, principal);
             }
 
-            if (change)
+            InputCheck.Check(context);
+            if (change || context.GetEndpoint()?.Metadata.GetMetadata<AuditedRoute>() is not null)
             {
-                audit.Asked(request, who, From(context), what);
+                AuditEntry asked = new(audit, request, who, From(context), what);
+                asked.Asked(context);
+                entry = asked;
             }
 
             await next(context).ConfigureAwait(false);
@@ -65,19 +75,24 @@ internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditL
         catch (Exception e)
 #pragma warning restore CA1031
         {
-            DaemonLog.Fault(log, e, context.Request.Method, context.Request.Path, request);
+            DaemonLog.Fault(log, e, context.Request.Method, Shown(context.Request.Path), request);
             problem = new Problem(500, "internal", "an error of the daemon", $"request {request} failed inside the daemon; its log has the details");
         }
 
         int status = problem?.Status ?? context.Response.StatusCode;
-        if (change || status is 401 or 403)
+        entry?.Answered(status, problem?.Code);
+        string path = Shown(context.Request.Path);
+        if (entry is null && status is 401 or 403)
         {
-            audit.Answered(request, who, From(context), what, status, problem?.Code);
-            DaemonLog.Change(log, who, context.Request.Method, context.Request.Path, status, request);
+            refusals.Count(PeerKey.Of(context), problem!.Code, $"{Shown(context.Request.Method)} {path}");
+        }
+        else if (change)
+        {
+            DaemonLog.Change(log, who, context.Request.Method, path, status, request);
         }
         else
         {
-            DaemonLog.Read(log, who, context.Request.Method, context.Request.Path, status, Environment.TickCount64 - begin, request);
+            DaemonLog.Read(log, who, context.Request.Method, path, status, Environment.TickCount64 - begin, request);
         }
 
         metrics.Answered((context.GetEndpoint() as RouteEndpoint)?.RoutePattern.RawText ?? "none", context.Request.Method, status);
@@ -97,6 +112,8 @@ internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditL
         }
     }
 
+    private static string Shown(string text) => text.Length <= LongestShown ? text : text[..LongestShown] + "…";
+
     private static string Word(Role role) => role.ToString().ToLowerInvariant();
 
     private static string From(HttpContext context) =>
@@ -110,6 +127,11 @@ internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditL
         {
             context.Abort();
             return;
+        }
+
+        if (problem.Detail.Length > LongestDetail)
+        {
+            problem = problem with { Detail = problem.Detail[..LongestDetail] + "…" }; // it may quote what the client sent
         }
 
         context.Response.Clear();

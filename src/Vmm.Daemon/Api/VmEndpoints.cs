@@ -24,36 +24,37 @@ internal static class VmEndpoints
             context.Response.StatusCode = created ? 201 : 200;
             context.Response.Headers.Location = "/api/v1/vms/" + vm.Name;
             await Vm(context, vm).ConfigureAwait(false);
-        }).Query("folder", "string", "What relative paths in the body are relative to").For(Role.Admin);
+        }).QueryText("folder", "What relative paths in the body are relative to").For(Role.Admin);
         api.MapGet("/vms/{name}", context => Vm(context, vms.Get(Name(context)).Info)).For(Role.Viewer);
         api.MapPut("/vms/{name}", async context =>
         {
             string yaml = await BodyAsync(context).ConfigureAwait(false);
             await Vm(context, await vms.ReplaceAsync(Name(context), yaml, Folder(context), Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
-        }).Query("folder", "string", "What relative paths in the body are relative to").For(Role.Admin);
+        }).QueryText("folder", "What relative paths in the body are relative to").Conditional().For(Role.Admin);
         api.MapDelete("/vms/{name}", async context =>
         {
             await vms.RemoveAsync(Name(context), Revision(context), context.RequestAborted).ConfigureAwait(false);
             context.Response.StatusCode = 204;
-        }).For(Role.Admin);
+        }).Conditional().For(Role.Admin);
         api.MapGet("/vms/{name}/spec", context => Text(context, vms.Get(Name(context)).Record.Spec, "application/yaml")).For(Role.Viewer);
         api.MapGet("/vms/{name}/stats", async context =>
             await Json(context, await vms.Get(Name(context)).StatsAsync(context.RequestAborted).ConfigureAwait(false), RestJson.Default.WorkerStats).ConfigureAwait(false)).For(Role.Viewer);
-        api.MapGet("/vms/{name}/console", context => ConsoleAsync(context, vms.Get(Name(context)))).For(Role.Operator);
+        api.MapGet("/vms/{name}/console", context => ConsoleAsync(context, vms.Get(Name(context)))).Audited().For(Role.Operator);
 
         api.MapGet("/vms/{name}/events", context => Json(context, new EventList(vms.Events.Of(vms.Get(Name(context)).Record.Name)), RestJson.Default.EventList)).For(Role.Viewer);
         api.MapGet("/vms/{name}/memory", async context =>
             await Json(context, await vms.Get(Name(context)).MemoryAsync(context.RequestAborted).ConfigureAwait(false), RestJson.Default.VmMemory).ConfigureAwait(false)).For(Role.Viewer);
         api.MapPut("/vms/{name}/memory", async context =>
         {
-            TimeSpan patience = Seconds(context, "timeout", 30, LongestWait);
-            MemoryWish wish = await BodyAsync(context, RestJson.Default.MemoryWish).ConfigureAwait(false);
+            TimeSpan patience = Seconds(context, "timeout", 30);
+            MemoryWish wish = await BodyAsync(context, RequestJson.Default.MemoryWish).ConfigureAwait(false);
+            CheckWish(wish);
             await Json(context, await vms.Get(Name(context)).ChangeMemoryAsync(wish, patience, context.RequestAborted).ConfigureAwait(false), RestJson.Default.VmMemory).ConfigureAwait(false);
-        }).Query("timeout", "integer", "Seconds to wait for the guest, 0 to 600; 30 by default").For(Role.Operator);
+        }).QuerySeconds("timeout", LongestWait, "Seconds to wait for the guest; 30 by default").For(Role.Operator);
 
         api.MapPut("/vms/{name}/devices/{device}/limits", async context =>
         {
-            DeviceLimits limits = await BodyAsync(context, RestJson.Default.DeviceLimits).ConfigureAwait(false);
+            DeviceLimits limits = await BodyAsync(context, RequestJson.Default.DeviceLimits).ConfigureAwait(false);
             await vms.Get(Name(context)).LimitAsync(new LimitsBody((string)context.Request.RouteValues["device"]!, limits), context.RequestAborted).ConfigureAwait(false);
             context.Response.StatusCode = 204;
         }).For(Role.Operator);
@@ -61,10 +62,10 @@ internal static class VmEndpoints
         api.MapGet("/vms/{name}/cpu", context => Cpu(context, vms.Get(Name(context)), vms.Get(Name(context)).Cpu)).For(Role.Viewer);
         api.MapPut("/vms/{name}/cpu", async context =>
         {
-            CpuLimits limits = await BodyAsync(context, RestJson.Default.CpuLimits).ConfigureAwait(false);
+            CpuLimits limits = await BodyAsync(context, RequestJson.Default.CpuLimits).ConfigureAwait(false);
             ManagedVm vm = vms.Get(Name(context));
             await Cpu(context, vm, await vm.LimitCpuAsync(limits, Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
-        }).For(Role.Operator);
+        }).Conditional().For(Role.Operator);
 
         // A command that began is carried out whole, also when the client does not wait for the answer.
         api.MapPost("/vms/{name}/start", async context =>
@@ -72,7 +73,7 @@ internal static class VmEndpoints
             ManagedVm vm = vms.Get(Name(context));
             if (JobEndpoints.PrefersJob(context))
             {
-                await JobEndpoints.Accepted(context, jobs.Start("vm-start", vm.Record.Name, Who(context), (progress, cancellation) => vm.StartAsync(progress, cancellation))).ConfigureAwait(false);
+                await StartAsync(context, vm, jobs).ConfigureAwait(false);
                 return;
             }
 
@@ -82,7 +83,7 @@ internal static class VmEndpoints
         api.MapPost("/vms/{name}/stop", async context =>
         {
             // graceful=SECONDS: the power button first.
-            TimeSpan? patience = RouteRoles.Parameter(context, "graceful").Length > 0 ? Seconds(context, "graceful", 60, LongestWait) : null;
+            TimeSpan? patience = RouteRoles.Parameter(context, "graceful") is not null ? Seconds(context, "graceful", 60) : null;
             ManagedVm vm = vms.Get(Name(context));
             if (JobEndpoints.PrefersJob(context))
             {
@@ -92,7 +93,7 @@ internal static class VmEndpoints
 
             using CancellationTokenSource deadline = new((patience ?? TimeSpan.Zero) + TimeSpan.FromMinutes(1));
             await Vm(context, await vm.StopAsync(patience, deadline.Token).ConfigureAwait(false)).ConfigureAwait(false);
-        }).Query("graceful", "integer", "Press the power button first, and give the guest so many seconds, 0 to 600").For(Role.Operator);
+        }).QuerySeconds("graceful", LongestWait, "Press the power button first, and give the guest so many seconds").For(Role.Operator);
         Command("pause", (vm, cancellation) => vm.PauseAsync(cancellation));
         Command("resume", (vm, cancellation) => vm.ResumeAsync(cancellation));
         Command("power-button", (vm, cancellation) => vm.PressPowerButtonAsync(cancellation));
@@ -104,10 +105,49 @@ internal static class VmEndpoints
         }).For(Role.Operator);
     }
 
+    /// <summary>What would have no effect is a slip.</summary>
+    private static void CheckWish(MemoryWish wish)
+    {
+        string? alone = wish is { Force: not null, Bytes: null } ? "force" : wish is { Vnode: not null, Bytes: null, Auto: not true } ? "vnode" : null;
+        if (alone is not null)
+        {
+            throw new ApiException(400, "bad-request", "the request cannot be read", $"{alone}: has no effect without bytes", [new FieldProblem(alone, "has no effect without bytes", 0)]);
+        }
+    }
+
     private static Task Cpu(HttpContext context, ManagedVm vm, VmCpu cpu)
     {
         Tag(context, vm.Record.Revision);
         return Json(context, cpu, RestJson.Default.VmCpu);
+    }
+
+    /// <summary>A start that becomes a job when it takes longer than the client wants to wait: how far it is says how much of its memory is there.</summary>
+    private static async Task StartAsync(HttpContext context, ManagedVm vm, Jobs jobs)
+    {
+        CancellationTokenSource giveUp = new();
+        double reached = 0;
+        Task<VmInfo> start = vm.StartAsync(now => Volatile.Write(ref reached, now), giveUp.Token);
+        if (await Task.WhenAny(start, Task.Delay(JobEndpoints.PreferredWait(context), CancellationToken.None)).ConfigureAwait(false) == start)
+        {
+            giveUp.Dispose();
+            await Vm(context, await start.ConfigureAwait(false)).ConfigureAwait(false);
+            return;
+        }
+
+        JobInfo job = jobs.Start("vm-start", vm.Record.Name, Who(context), async (progress, cancellation) =>
+        {
+            using (giveUp)
+            {
+                await using CancellationTokenRegistration registration = cancellation.Register(giveUp.Cancel);
+                while (await Task.WhenAny(start, Task.Delay(TimeSpan.FromMilliseconds(250), CancellationToken.None)).ConfigureAwait(false) != start)
+                {
+                    progress(Math.Min(0.99, Volatile.Read(ref reached)));
+                }
+
+                _ = await start.ConfigureAwait(false);
+            }
+        });
+        await JobEndpoints.Accepted(context, job).ConfigureAwait(false);
     }
 
     /// <summary>A stop as a job: how far it is says how much of the guest's time is over.</summary>
@@ -133,6 +173,7 @@ internal static class VmEndpoints
 
         await using Stream console = await vm.OpenConsoleAsync(context.RequestAborted).ConfigureAwait(false);
         using WebSocket socket = await context.WebSockets.AcceptWebSocketAsync().ConfigureAwait(false);
+        AuditEntry.Of(context).Opened();
         using Welcome welcome = WhileWelcome(context);
         await ConsoleBridge.RunAsync(socket, console, welcome, context.RequestAborted).ConfigureAwait(false);
     }

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
@@ -9,7 +10,7 @@ using Vmm.Memory;
 namespace Vmm.Daemon.Balancer;
 
 /// <summary>Looks at the VMs every few seconds, lets the policy decide, and passes on what it decided. A guest or worker that does not answer holds nobody up.</summary>
-internal sealed class BalancerService(VmManager vms, BalancerOptions options, ILogger log, Func<HostTopology>? host = null) : IAsyncDisposable
+internal sealed class BalancerService(VmManager vms, BalancerOptions options, ILogger log, Func<HostTopology>? host = null) : IHostedService, IDisposable
 {
     private const int Kept = 200;
 
@@ -41,7 +42,12 @@ internal sealed class BalancerService(VmManager vms, BalancerOptions options, IL
     /// <summary>Bytes that vnodes were asked to take and to give back, so far.</summary>
     internal (long Grown, long Shrunk) Moved => (Interlocked.Read(ref _grown), Interlocked.Read(ref _shrunk));
 
-    internal void Start() => _work = Task.Run(LoopAsync);
+    /// <inheritdoc/>
+    public Task StartAsync(CancellationToken cancellationToken)
+    {
+        _work = Task.Run(LoopAsync, CancellationToken.None);
+        return Task.CompletedTask;
+    }
 
     internal BalancerInfo Set(BalancerWish wish)
     {
@@ -53,12 +59,14 @@ internal sealed class BalancerService(VmManager vms, BalancerOptions options, IL
         }
     }
 
-    public async ValueTask DisposeAsync()
+    /// <inheritdoc/>
+    public async Task StopAsync(CancellationToken cancellationToken)
     {
         await _stop.CancelAsync().ConfigureAwait(false);
         await _work.ConfigureAwait(false);
-        _stop.Dispose();
     }
+
+    public void Dispose() => _stop.Dispose();
 
     /// <summary>One round.</summary>
     internal async Task RoundAsync(CancellationToken cancellation)

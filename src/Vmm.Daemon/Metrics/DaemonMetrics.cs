@@ -3,20 +3,18 @@ using System.Globalization;
 using Microsoft.AspNetCore.Http;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Access;
 using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Vms;
 
 namespace Vmm.Daemon.Metrics;
 
 /// <summary>What <c>/metrics</c> tells: the daemon, its requests, and every VM with the counters of its worker.</summary>
-internal sealed class DaemonMetrics(VmManager vms)
+internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Refusals refusals)
 {
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(2);
 
     private readonly ConcurrentDictionary<(string Route, string Method, int Status), long> _requests = new();
-
-    /// <summary>The balancer, when there is one.</summary>
-    internal BalancerService? Balancer { get; set; }
 
     /// <summary>Counts an answer. The route is the pattern, not the path: names of VMs would make endless series.</summary>
     internal void Answered(string route, string method, int status) => _requests.AddOrUpdate((route, Known(method), status), 1, (_, n) => n + 1);
@@ -47,20 +45,23 @@ internal sealed class DaemonMetrics(VmManager vms)
             text.Sample("vmm_http_requests_total", count, ("route", route), ("method", method), ("status", status.ToString(CultureInfo.InvariantCulture)));
         }
 
+        text.Family("vmm_refused_total", "counter", "Requests, connections and handshakes that were refused before anybody did anything, by reason");
+        foreach ((string code, long count) in refusals.Totals.OrderBy(r => r.Key, StringComparer.Ordinal))
+        {
+            text.Sample("vmm_refused_total", count, ("code", code));
+        }
+
         text.Family("vmm_vms", "gauge", "VMs by state");
         foreach (VmState state in Enum.GetValues<VmState>())
         {
             text.Sample("vmm_vms", all.Count(v => v.State == state), ("state", state.ToString().ToLowerInvariant()));
         }
 
-        if (Balancer is { } balancer)
-        {
-            text.Family("vmm_balancer_rounds_total", "counter", "How often the balancer looked at the VMs");
-            text.Sample("vmm_balancer_rounds_total", balancer.Info.Rounds);
-            text.Family("vmm_balancer_bytes_total", "counter", "Memory that vnodes were asked to take or to give back");
-            text.Sample("vmm_balancer_bytes_total", balancer.Moved.Grown, ("direction", "grow"));
-            text.Sample("vmm_balancer_bytes_total", balancer.Moved.Shrunk, ("direction", "shrink"));
-        }
+        text.Family("vmm_balancer_rounds_total", "counter", "How often the balancer looked at the VMs");
+        text.Sample("vmm_balancer_rounds_total", balancer.Info.Rounds);
+        text.Family("vmm_balancer_bytes_total", "counter", "Memory that vnodes were asked to take or to give back");
+        text.Sample("vmm_balancer_bytes_total", balancer.Moved.Grown, ("direction", "grow"));
+        text.Sample("vmm_balancer_bytes_total", balancer.Moved.Shrunk, ("direction", "shrink"));
 
         text.Family("vmm_workers_ready", "gauge", "Workers that wait for a VM");
         text.Sample("vmm_workers_ready", vms.Workers.Ready);

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using Microsoft.Data.Sqlite;
+using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Access;
@@ -8,21 +9,17 @@ using Vmm.Daemon.Inventory;
 namespace Vmm.Daemon.Vms;
 
 /// <summary>Work that takes time: it goes on when its client leaves, tells how far it is, and can be cancelled. Ended ones are kept for an hour, a thousand at most.</summary>
-internal sealed class Jobs : IAsyncDisposable
+internal sealed class Jobs(VmInventory inventory, EventHub events, ILogger log) : IHostedService
 {
     private const int Kept = 1000;
     private static readonly TimeSpan s_kept = TimeSpan.FromHours(1);
 
     private readonly ConcurrentDictionary<string, Job> _jobs = new(StringComparer.Ordinal);
-    private readonly VmInventory _inventory;
-    private readonly EventHub _events;
-    private readonly ILogger _log;
     private volatile bool _closing;
 
     /// <summary>Those of an earlier daemon come with it; what that one did not finish was interrupted.</summary>
-    internal Jobs(VmInventory inventory, EventHub events, ILogger log)
+    public Task StartAsync(CancellationToken cancellationToken)
     {
-        (_inventory, _events, _log) = (inventory, events, log);
         foreach (JobInfo job in inventory.Jobs())
         {
             JobInfo known = job.State == JobState.Running ? job with { State = JobState.Interrupted, Ended = DateTimeOffset.UtcNow } : job;
@@ -31,6 +28,7 @@ internal sealed class Jobs : IAsyncDisposable
         }
 
         Forget();
+        return Task.CompletedTask;
     }
 
     /// <summary>Begins one.</summary>
@@ -42,9 +40,9 @@ internal sealed class Jobs : IAsyncDisposable
     {
         Forget();
         Job job = new(new JobInfo(Guid.NewGuid().ToString("N"), kind, target, JobState.Running, 0, DateTimeOffset.UtcNow, Owner: owner.Name), new CancellationTokenSource());
-        _inventory.SaveJob(job.Info);
+        inventory.SaveJob(job.Info);
         _jobs[job.Info.Id] = job;
-        _events.Publish("job", "", job: job.Info);
+        events.Publish("job", "", job: job.Info);
         JobInfo begun = job.Info;
         job.Work = Task.Run(() => RunAsync(job, work));
         return begun;
@@ -73,7 +71,7 @@ internal sealed class Jobs : IAsyncDisposable
     }
 
     /// <summary>Stops what still runs; it is kept as interrupted.</summary>
-    public async ValueTask DisposeAsync()
+    public async Task StopAsync(CancellationToken cancellationToken)
     {
         _closing = true;
         foreach (Job job in _jobs.Values)
@@ -81,7 +79,8 @@ internal sealed class Jobs : IAsyncDisposable
             await job.Cancel.CancelAsync().ConfigureAwait(false);
         }
 
-        await Task.WhenAny(Task.WhenAll(_jobs.Values.Select(j => j.Work)), Task.Delay(TimeSpan.FromSeconds(5))).ConfigureAwait(false);
+        // Time of their own, whatever the parts that stopped before took: a job cleans up behind itself.
+        await Task.WhenAny(Task.WhenAll(_jobs.Values.Select(j => j.Work)), Task.Delay(TimeSpan.FromSeconds(5), CancellationToken.None)).ConfigureAwait(false);
     }
 
     private async Task RunAsync(Job job, Func<Action<double>, CancellationToken, Task> work)
@@ -104,19 +103,19 @@ internal sealed class Jobs : IAsyncDisposable
         catch (Exception e)
 #pragma warning restore CA1031
         {
-            DaemonLog.JobFault(_log, e, job.Info.Kind, job.Info.Target, job.Info.Id);
+            DaemonLog.JobFault(log, e, job.Info.Kind, job.Info.Target, job.Info.Id);
             (state, error) = (JobState.Failed, new Problem(500, "internal", "an error of the daemon", "the daemon's log has the details"));
         }
 
         job.Info = job.Info with { State = state, Error = error, Progress = state == JobState.Done ? 1 : job.Info.Progress, Ended = DateTimeOffset.UtcNow };
-        _events.Publish("job", "", job: job.Info);
+        events.Publish("job", "", job: job.Info);
         try
         {
-            _inventory.SaveJob(job.Info);
+            inventory.SaveJob(job.Info);
         }
         catch (Exception e) when (e is SqliteException or ObjectDisposedException or InvalidOperationException)
         {
-            DaemonLog.JobFault(_log, e, job.Info.Kind, job.Info.Target, job.Info.Id);
+            DaemonLog.JobFault(log, e, job.Info.Kind, job.Info.Target, job.Info.Id);
         }
     }
 
@@ -129,7 +128,7 @@ internal sealed class Jobs : IAsyncDisposable
             job.Info = job.Info with { Progress = next };
             if (Math.Floor(next * 10) > Math.Floor(before * 10))
             {
-                _events.Publish("job", "", job: job.Info);
+                events.Publish("job", "", job: job.Info);
             }
         }
     }
@@ -143,7 +142,7 @@ internal sealed class Jobs : IAsyncDisposable
         foreach (Job job in ended.Where((j, i) => i >= Kept || j.Info.Ended < old))
         {
             _jobs.TryRemove(job.Info.Id, out _);
-            _inventory.RemoveJob(job.Info.Id);
+            inventory.RemoveJob(job.Info.Id);
             job.Cancel.Dispose();
         }
     }

@@ -26,7 +26,7 @@ internal static class NumaView
     }
 
     /// <summary>How the vnodes of a spec would lie on this host now.</summary>
-    internal static NumaFitInfo Fit(VmSpec spec) => Of(NumaFit.Map(spec, HostTopology.Read(), HugePagePool.Read()));
+    internal static NumaFitInfo Fit(VmSpec spec, CancellationToken cancellation) => Of(NumaFit.Map(spec, HostTopology.Read(), HugePagePool.Read(), cancellation));
 
     /// <summary>The host's nodes with who sits there.</summary>
     /// <param name="vms">VMs and their bytes per vnode and node.</param>

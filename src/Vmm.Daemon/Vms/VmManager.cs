@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
@@ -9,13 +10,14 @@ using Vmm.Machine.Spec;
 namespace Vmm.Daemon.Vms;
 
 /// <summary>All VMs of this host: the inventory, and the workers that run them.</summary>
-public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, ILogger<VmManager> log) : IDisposable
+public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, ILogger<VmManager> log) : IHostedService, IDisposable
 {
-    private readonly ConcurrentDictionary<string, ManagedVm> _vms = new(StringComparer.Ordinal);
     private static readonly TimeSpan s_adoption = TimeSpan.FromSeconds(2);
 
+    private readonly ConcurrentDictionary<string, ManagedVm> _vms = new(StringComparer.Ordinal);
     private readonly SemaphoreSlim _changes = new(1, 1);
     private readonly CancellationTokenSource _ending = new();
+    private bool _ended;
 
     /// <summary>Disks that are about to be named or deleted.</summary>
     internal DiskNames Disks { get; } = new();
@@ -24,7 +26,7 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
     internal EventHub Events { get; } = new();
 
     /// <summary>Reads the inventory and takes over the workers that an earlier daemon left. Called once, before anything else.</summary>
-    public async Task LoadAsync(CancellationToken cancellation)
+    public async Task StartAsync(CancellationToken cancellationToken)
     {
         foreach (VmRecord record in inventory.All())
         {
@@ -33,7 +35,7 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
 
         List<Task> adoptions = [];
         HashSet<string> held = new(StringComparer.Ordinal);
-        foreach (IWorker worker in await launcher.AdoptAsync(cancellation).ConfigureAwait(false))
+        foreach (IWorker worker in await launcher.AdoptAsync(cancellationToken).ConfigureAwait(false))
         {
             ManagedVm? vm = _vms.Values.FirstOrDefault(v => string.Equals(v.Record.Id, worker.VmId, StringComparison.Ordinal));
             held.Add(worker.VmId);
@@ -50,8 +52,8 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
         }
 
         // One that hangs keeps nobody waiting: its adoption goes on in the background.
-        await Task.WhenAny(Task.WhenAll(adoptions), Task.Delay(s_adoption, cancellation)).ConfigureAwait(false);
-        cancellation.ThrowIfCancellationRequested();
+        await Task.WhenAny(Task.WhenAll(adoptions), Task.Delay(s_adoption, cancellationToken)).ConfigureAwait(false);
+        cancellationToken.ThrowIfCancellationRequested();
     }
 
     private async Task AdoptAsync(ManagedVm vm, IWorker worker)
@@ -127,7 +129,7 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
     /// <exception cref="ApiException">The spec is not sound, or the name is taken.</exception>
     public async Task<(VmInfo Vm, bool Created)> CreateAsync(string yaml, string folder, CancellationToken cancellation)
     {
-        VmSpec spec = Read(yaml, folder);
+        VmSpec spec = Read(yaml, folder, cancellation);
         using IDisposable held = Disks.Name(spec.Disks);
         CheckFiles(spec);
         await _changes.WaitAsync(cancellation).ConfigureAwait(false);
@@ -160,7 +162,7 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
     {
         ManagedVm vm = Get(name);
         folder = folder.Length > 0 ? folder : vm.Record.Folder;
-        VmSpec spec = Read(yaml, folder);
+        VmSpec spec = Read(yaml, folder, cancellation);
         using IDisposable held = Disks.Name(spec.Disks);
         CheckFiles(spec);
         if (!string.Equals(spec.Name, name, StringComparison.Ordinal))
@@ -213,9 +215,21 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
         vm.Dispose();
     }
 
-    /// <summary>Lets go of all workers; the VMs go on.</summary>
+    /// <summary>Lets go of all workers; the VMs go on. Nothing may ask for one any more.</summary>
+    public Task StopAsync(CancellationToken cancellationToken)
+    {
+        Dispose();
+        return Task.CompletedTask;
+    }
+
+    /// <summary>As <see cref="StopAsync"/>, for one that was never started or stopped.</summary>
     public void Dispose()
     {
+        if (Interlocked.Exchange(ref _ended, true))
+        {
+            return;
+        }
+
         _ending.Cancel();
         foreach (ManagedVm vm in _vms.Values)
         {
@@ -246,11 +260,11 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
         }
     }
 
-    private static VmSpec Read(string yaml, string folder)
+    private static VmSpec Read(string yaml, string folder, CancellationToken cancellation)
     {
         try
         {
-            return SpecReader.Read(yaml, "spec", folder.Length > 0 ? folder : null);
+            return SpecReader.Read(yaml, "spec", folder.Length > 0 ? folder : null, cancellation);
         }
         catch (SpecException e)
         {

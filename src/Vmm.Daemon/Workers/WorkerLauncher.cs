@@ -1,3 +1,4 @@
+using Microsoft.Extensions.Hosting;
 using Microsoft.Win32.SafeHandles;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
@@ -6,7 +7,7 @@ using Vmm.Machine.Spec;
 namespace Vmm.Daemon.Workers;
 
 /// <summary>Starts vmm-worker processes, keeps a few ready, and adopts those of an earlier daemon. Disposing ends the ready ones; VMs go on.</summary>
-public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
+public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisposable
 {
     private const int Econnrefused = 111, Enoent = 2, Esrch = 3;
 
@@ -29,7 +30,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
     private long _started, _failed;
     private bool _disposed;
 
-    /// <summary>Prepares the folder and starts to fill the pool.</summary>
+    /// <summary>Prepares the folder.</summary>
     /// <exception cref="IOException">The folder cannot be made.</exception>
     public WorkerLauncher(WorkerLauncherOptions options)
     {
@@ -41,8 +42,17 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
 
         _cgroups = new WorkerCgroups(options.CgroupRoot);
         Directory.CreateDirectory(options.Directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
-        Refill(TimeSpan.Zero);
     }
+
+    /// <summary>Starts to fill the pool.</summary>
+    public Task StartAsync(CancellationToken cancellationToken)
+    {
+        Refill(TimeSpan.Zero);
+        return Task.CompletedTask;
+    }
+
+    /// <summary>Ends the ready workers; none is started any more.</summary>
+    public Task StopAsync(CancellationToken cancellationToken) => DisposeAsync().AsTask();
 
     /// <inheritdoc/>
     public WorkerFigures Figures => new(Ready, Interlocked.Read(ref _started), Interlocked.Read(ref _failed));
@@ -148,6 +158,11 @@ public sealed class WorkerLauncher : IWorkerLauncher, IAsyncDisposable
     {
         lock (_lock)
         {
+            if (_disposed)
+            {
+                return;
+            }
+
             _disposed = true;
         }
 

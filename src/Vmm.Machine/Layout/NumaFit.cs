@@ -15,7 +15,9 @@ public static class NumaFit
     /// <param name="spec">A validated spec with <see cref="NumaSpec.Vnodes"/>.</param>
     /// <param name="host">The host's nodes, with what is available.</param>
     /// <param name="pools">The host's huge pages.</param>
-    public static NumaFitResult Map(VmSpec spec, HostTopology host, IReadOnlyList<HugePagePool> pools)
+    /// <param name="cancellation">Ends the search for the best mapping.</param>
+    /// <exception cref="OperationCanceledException">Nobody wants it any more.</exception>
+    public static NumaFitResult Map(VmSpec spec, HostTopology host, IReadOnlyList<HugePagePool> pools, CancellationToken cancellation = default)
     {
         IReadOnlyList<VnodeSpec> vnodes = spec.EffectiveVnodes;
         if (host.Nodes.Count == 0 || (vnodes.Count == 1 && vnodes[0].HostNodes.Count == 0))
@@ -24,7 +26,7 @@ public static class NumaFit
         }
 
         NumaFitProblem problem = new(vnodes, spec.Numa?.Distances, host, pools);
-        IReadOnlyList<NodeShare>[] shares = NumaFitFlow.AsWanted(problem) ?? new NumaFitSearch(problem).Run() ?? NumaFitSplit.Run(problem);
+        IReadOnlyList<NodeShare>[] shares = NumaFitFlow.AsWanted(problem) ?? new NumaFitSearch(problem, cancellation).Run() ?? NumaFitSplit.Run(problem);
         VnodeFit[] fits = [.. vnodes.Select((_, i) => NumaFitText.Of(problem, i, shares[i]))];
         return new NumaFitResult(Placed(spec, problem, fits), fits, NumaFitDistances.Of(spec.Numa?.Distances, shares, host));
     }

@@ -7,7 +7,7 @@ namespace Vmm.Machine.Layout;
 /// largest vnodes first, cutting off what is worse already. It is complete up to an amount of work, which the usual topologies stay far below; beyond it
 /// the best mapping found so far stands.
 /// </summary>
-internal sealed class NumaFitSearch(NumaFitProblem problem)
+internal sealed class NumaFitSearch(NumaFitProblem problem, CancellationToken cancellation)
 {
     private const long MostWork = 4_000_000; // pairs of vnodes looked at; some tenths of a second
 
@@ -40,6 +40,7 @@ internal sealed class NumaFitSearch(NumaFitProblem problem)
             return;
         }
 
+        cancellation.ThrowIfCancellationRequested();
         int vnode = _order[depth];
         foreach ((int[] nodes, Cost with) in Candidates(vnode, cost))
         {

@@ -7,7 +7,6 @@ internal static class NetValidation
 {
     internal static void CheckNets(VmSpec spec, SpecComplaints check)
     {
-        check.Require(spec.Nets.Count <= SpecValidation.MaxNets, "nets", $"{spec.Nets.Count} network devices, at most {SpecValidation.MaxNets}");
         for (int i = 0; i < spec.Nets.Count; i++)
         {
             CheckNet(spec, i, check);

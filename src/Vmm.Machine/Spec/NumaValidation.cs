@@ -178,10 +178,16 @@ internal static class NumaValidation
 
         for (int i = 0; i < numa.Vnodes.Count; i++)
         {
-            HashSet<int> cpus = [.. numa.Vnodes[i].Cpus];
+            HashSet<int> cpus = [.. numa.Vnodes[i].Cpus], dies = [];
             foreach (int cpu in cpus)
             {
-                int die = cpu / shape.CpusOfDie, other = Enumerable.Range(die * shape.CpusOfDie, shape.CpusOfDie).FirstOrDefault(c => !cpus.Contains(c), -1);
+                int die = cpu / shape.CpusOfDie;
+                if (!dies.Add(die))
+                {
+                    continue;
+                }
+
+                int other = Enumerable.Range(die * shape.CpusOfDie, shape.CpusOfDie).FirstOrDefault(c => !cpus.Contains(c), -1);
                 if (other >= 0)
                 {
                     check.Require(false, $"numa.vnodes[{i}].cpus", $"has CPU {cpu} but not CPU {other} of the same die (CPUs {die * shape.CpusOfDie}-{((die + 1) * shape.CpusOfDie) - 1}): a die lies in one vnode");

@@ -7,6 +7,7 @@ namespace Vmm.Machine.Spec;
 internal sealed class SpecNode(Mark mark)
 {
     private const int MaxDepth = 16;
+    private const int MaxNodes = 65536; // the largest sound spec has some twenty thousand
 
     public long Line { get; } = mark.Line;
 
@@ -23,17 +24,18 @@ internal sealed class SpecNode(Mark mark)
     public List<SpecNode>? List { get; private init; }
 
     /// <summary>Reads the one document of a stream from parser events; null when it is empty.</summary>
-    /// <exception cref="YamlException">Not YAML, or YAML we refuse: aliases, several documents, deep nesting.</exception>
-    internal static SpecNode? ReadDocument(TextReader text)
+    /// <exception cref="YamlException">Not YAML, or YAML we refuse: aliases, several documents, deep nesting, more values than a spec has.</exception>
+    internal static SpecNode? ReadDocument(TextReader text, CancellationToken cancellation = default)
     {
         Parser parser = new(text);
+        int nodes = 0;
         parser.Consume<StreamStart>();
         if (!parser.TryConsume<DocumentStart>(out _))
         {
             return null;
         }
 
-        SpecNode root = ReadNode(parser, 0);
+        SpecNode root = ReadNode(parser, 0, ref nodes, cancellation);
         parser.Consume<DocumentEnd>();
         ParsingEvent next = parser.Consume<ParsingEvent>();
         return next is DocumentStart
@@ -41,9 +43,15 @@ internal sealed class SpecNode(Mark mark)
             : root;
     }
 
-    private static SpecNode ReadNode(Parser parser, int depth)
+    private static SpecNode ReadNode(Parser parser, int depth, ref int nodes, CancellationToken cancellation)
     {
+        cancellation.ThrowIfCancellationRequested();
         ParsingEvent next = parser.Consume<ParsingEvent>();
+        if (++nodes > MaxNodes)
+        {
+            throw new YamlException(next.Start, next.End, $"more than {MaxNodes} names and values: a spec has fewer");
+        }
+
         if (depth > MaxDepth)
         {
             throw new YamlException(next.Start, next.End, "nested too deep");
@@ -57,7 +65,7 @@ internal sealed class SpecNode(Mark mark)
                 List<SpecNode> list = [];
                 while (!parser.TryConsume<SequenceEnd>(out _))
                 {
-                    list.Add(ReadNode(parser, depth + 1));
+                    list.Add(ReadNode(parser, depth + 1, ref nodes, cancellation));
                 }
 
                 return new SpecNode(next.Start) { List = list };
@@ -65,8 +73,8 @@ internal sealed class SpecNode(Mark mark)
                 List<(SpecNode, SpecNode)> map = [];
                 while (!parser.TryConsume<MappingEnd>(out _))
                 {
-                    SpecNode key = ReadNode(parser, depth + 1);
-                    map.Add((key, ReadNode(parser, depth + 1)));
+                    SpecNode key = ReadNode(parser, depth + 1, ref nodes, cancellation);
+                    map.Add((key, ReadNode(parser, depth + 1, ref nodes, cancellation)));
                 }
 
                 return new SpecNode(next.Start) { Map = map };

@@ -19,9 +19,12 @@ public sealed record SpecProblem(string Path, string Message, string? File = nul
 /// <summary>A spec was refused; carries every problem found.</summary>
 public sealed class SpecException : Exception
 {
+    /// <summary>Most problems that are told one by one; the last entry counts the others.</summary>
+    public const int MostProblems = 100;
+
     /// <summary>Creates the error from at least one problem.</summary>
     public SpecException(IReadOnlyList<SpecProblem> problems) : base(string.Join('\n', problems)) => Problems = problems;
 
-    /// <summary>All problems, in document order where a position is known.</summary>
+    /// <summary>The problems, in document order where a position is known: the first <see cref="MostProblems"/>, and how many there are more.</summary>
     public IReadOnlyList<SpecProblem> Problems { get; }
 }

@@ -32,6 +32,7 @@ public static class SpecSchema
         {
             case SpecKind.Text:
                 json.WriteString("type", "string");
+                json.WriteNumber("maxLength", field.MaxLength);
                 break;
             case SpecKind.Bool:
                 json.WriteString("type", "boolean");
@@ -62,6 +63,7 @@ public static class SpecSchema
                 break;
             case SpecKind.List:
                 json.WriteString("type", "array");
+                json.WriteNumber("maxItems", field.Max);
                 json.WriteStartObject("items");
                 WriteBody(json, field.Item ?? field with { Kind = SpecKind.Object, Help = "One of " + field.Name });
                 json.WriteEndObject();

@@ -20,7 +20,13 @@ internal sealed record SpecField(string Name, SpecKind Kind, string Help)
 {
     public long Min { get; init; }
 
+    /// <summary>Of a number the largest value, of a text the most characters (0: as many as a path has), of a list the most entries.</summary>
     public long Max { get; init; }
+
+    /// <summary>The most characters of a text.</summary>
+    public long MaxLength => Max > 0 ? Max : LongestPath;
+
+    private const int LongestPath = 4096; // PATH_MAX
 
     public string[] Words { get; init; } = [];
 
@@ -42,7 +48,8 @@ internal static class SpecTable
 
     private static SpecField Matrix(string name, string help, long most) => new(name, SpecKind.List, help)
     {
-        Item = new("", SpecKind.List, "One row") { Item = new("", SpecKind.Number, "One vnode") { Min = 1, Max = most } },
+        Max = SpecValidation.MaxVnodes,
+        Item = new("", SpecKind.List, "One row") { Max = SpecValidation.MaxVnodes, Item = new("", SpecKind.Number, "One vnode") { Min = 1, Max = most } },
     };
 
     private static SpecField Limits(string of) => new("limits", SpecKind.Object, "Rate limits " + of)
@@ -91,7 +98,7 @@ internal static class SpecTable
                 [
                     new("kernel", SpecKind.Text, "bzImage or ELF64 kernel; relative to the spec file") { Required = true },
                     new("initrd", SpecKind.Text, "Initial ramdisk; relative to the spec file"),
-                    new("cmdline", SpecKind.Text, "Kernel command line"),
+                    new("cmdline", SpecKind.Text, "Kernel command line") { Max = SpecValidation.MaxCmdline },
                 ],
             },
             new("numa", SpecKind.Object, "Virtual NUMA topology; true for one that follows the host")
@@ -103,6 +110,7 @@ internal static class SpecTable
                     new("fit", SpecKind.Word, "With vnodes, when the host has not their hostNodes, or not the room: exact refuses the start, best maps them as well as possible") { Words = Names.All<FitWish>() },
                     new("vnodes", SpecKind.List, "The virtual NUMA nodes, in order; left out, they follow the host")
                     {
+                        Max = SpecValidation.MaxVnodes,
                         Fields =
                         [
                             new("cpus", SpecKind.Set, "vCPUs on this vnode, e.g. 0-3,8"),
@@ -116,7 +124,8 @@ internal static class SpecTable
                     },
                     new("distances", SpecKind.List, "SLIT rows: distance from each vnode to each vnode")
                     {
-                        Item = new("", SpecKind.List, "One row") { Item = new("", SpecKind.Number, "Distance, 10 to itself") { Min = 10, Max = 255 } },
+                        Max = SpecValidation.MaxVnodes,
+                        Item = new("", SpecKind.List, "One row") { Max = SpecValidation.MaxVnodes, Item = new("", SpecKind.Number, "Distance, 10 to itself") { Min = 10, Max = 255 } },
                     },
                     Matrix("latencies", "HMAT rows: nanoseconds of an access from each vnode to each vnode", MemoryPerformance.MaxLatency),
                     Matrix("bandwidths", "HMAT rows: 10^6 bytes a second from each vnode to each vnode", MemoryPerformance.MaxBandwidth),
@@ -124,6 +133,7 @@ internal static class SpecTable
             },
             new("disks", SpecKind.List, "Disks in guest order")
             {
+                Max = SpecValidation.MaxDisks,
                 Fields =
                 [
                     new("path", SpecKind.Text, "Raw image or block device; relative to the spec file") { Required = true },
@@ -139,6 +149,7 @@ internal static class SpecTable
             },
             new("nets", SpecKind.List, "Network devices in guest order")
             {
+                Max = SpecValidation.MaxNets,
                 Fields =
                 [
                     new("tap", SpecKind.Text, "Tap interface of the host, which exists") { Required = true },

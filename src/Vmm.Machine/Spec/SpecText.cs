@@ -9,6 +9,8 @@ public static class SpecText
     /// <summary>Largest member of a set.</summary>
     public const int MaxSetMember = 1023;
 
+    private const int LongestSet = 8192; // all members one by one, with spaces
+
     /// <summary>Reads <c>2GiB</c>, <c>512MiB</c>, <c>64KiB</c>, <c>1TiB</c> or bytes. False on anything else, and on overflow.</summary>
     /// <remarks>Digit by digit: the framework's number parser would be a good part of the program's start.</remarks>
     public static bool TryParseSize(ReadOnlySpan<char> text, out ByteSize size)
@@ -66,6 +68,11 @@ public static class SpecText
     {
         SortedSet<int> set = [];
         members = [];
+        if (text.Length > LongestSet)
+        {
+            return false;
+        }
+
         foreach (string part in text.Split(','))
         {
             string[] ends = part.Trim().Split('-');

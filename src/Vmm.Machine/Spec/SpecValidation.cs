@@ -48,12 +48,20 @@ public static class SpecValidation
     public static ByteSize MaxMemory => ByteSize.GiB(16 << 10);
 
     private const int SerialBytes = 20;             // VIRTIO_BLK_ID_BYTES
-    private const int MaxCmdline = 65535;
+    internal const int MaxCmdline = 65535;
 
     /// <summary>All problems of a spec; empty when it is sound.</summary>
-    public static IReadOnlyList<SpecProblem> Validate(VmSpec spec)
+    public static IReadOnlyList<SpecProblem> Validate(VmSpec spec) => Check(spec).All;
+
+    internal static SpecComplaints Check(VmSpec spec)
     {
         SpecComplaints check = new();
+        CheckCounts(spec, check);
+        if (check.Problems.Count > 0)
+        {
+            return check; // what follows looks at pairs
+        }
+
         check.Require(IsName(spec.Name), "name", $"\"{spec.Name}\" is not a name: 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first");
         check.Require(spec.Cpus is >= 1 and <= MaxCpus, "cpus", $"{spec.Cpus}, expected 1 to {MaxCpus}");
         check.Require(spec.CpuQuota is null or (>= 1 and <= MaxCpuQuota), "cpuQuota", $"{spec.CpuQuota ?? 0}%, expected 1% to {MaxCpuQuota}%");
@@ -92,7 +100,6 @@ public static class SpecValidation
             CheckBalloonBalance(spec, least, check);
         }
 
-        check.Require(spec.Disks.Count <= MaxDisks, "disks", $"{spec.Disks.Count} disks, at most {MaxDisks}");
         for (int i = 0; i < spec.Disks.Count; i++)
         {
             CheckDisk(spec, i, check);
@@ -108,7 +115,29 @@ public static class SpecValidation
             CheckParavirtual(spec, check);
         }
 
-        return check.Problems;
+        return check;
+    }
+
+    private static void CheckCounts(VmSpec spec, SpecComplaints check)
+    {
+        check.Require(spec.Disks.Count <= MaxDisks, "disks", $"{spec.Disks.Count} disks, at most {MaxDisks}");
+        check.Require(spec.Nets.Count <= MaxNets, "nets", $"{spec.Nets.Count} network devices, at most {MaxNets}");
+        if (spec.Numa is { } numa)
+        {
+            check.Require(numa.Vnodes.Count <= MaxVnodes, "numa.vnodes", $"{numa.Vnodes.Count} vnodes, expected 1 to {MaxVnodes}");
+            CheckCounts(numa.Distances, "numa.distances", check);
+            CheckCounts(numa.Latencies, "numa.latencies", check);
+            CheckCounts(numa.Bandwidths, "numa.bandwidths", check);
+        }
+    }
+
+    private static void CheckCounts(IReadOnlyList<IReadOnlyList<int>>? rows, string path, SpecComplaints check)
+    {
+        check.Require(rows is null || rows.Count <= MaxVnodes, path, $"{rows?.Count ?? 0} rows, at most {MaxVnodes}");
+        for (int i = 0; rows is not null && i < rows.Count && i <= MaxVnodes; i++)
+        {
+            check.Require(rows[i].Count <= MaxVnodes, path, $"{rows[i].Count} numbers in row {i}, at most {MaxVnodes}");
+        }
     }
 
     private static void CheckParavirtual(VmSpec spec, SpecComplaints check)

@@ -1,10 +1,10 @@
 using Vmm.Interop;
 using Vmm.Storage;
 
-namespace Vmm.Devices.Tests.Virtio.Blk;
+namespace Vmm.Testing.Virtio;
 
 /// <summary>A disk that fails, or holds requests back for some rounds, as its owner says.</summary>
-internal sealed class FaultyDisk(IDiskBackend inner) : IDiskBackend
+public sealed class FaultyDisk(IDiskBackend inner) : IDiskBackend
 {
     public volatile DiskStatus Answer;
     public volatile int DelayRounds;

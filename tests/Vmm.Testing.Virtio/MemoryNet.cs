@@ -1,10 +1,10 @@
 using Vmm.Devices.Virtio.Net;
 using Vmm.Interop;
 
-namespace Vmm.Devices.Tests.Virtio.Net;
+namespace Vmm.Testing.Virtio;
 
 /// <summary>The host's side in memory: packet sockets, which are readable, writable and full as a tap is.</summary>
-internal sealed class MemoryNet : INetBackend
+public sealed class MemoryNet : INetBackend
 {
     private readonly Port[] _queues;
 

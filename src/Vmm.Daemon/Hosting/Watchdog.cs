@@ -1,14 +1,18 @@
 using System.Globalization;
 using System.Net.Sockets;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Hosting.Systemd;
 
-namespace Vmm.Daemon;
+namespace Vmm.Daemon.Hosting;
 
 /// <summary>
 /// Tells the service manager that the daemon works (sd_watchdog_enabled(3)), each time after having asked its own <c>/healthz</c> through its own
 /// socket: a daemon whose web server or thread pool hangs falls silent, and is ended and started anew.
 /// </summary>
-internal static class Watchdog
+internal sealed class Watchdog(DaemonOptions options, ISystemdNotifier notifier) : BackgroundService
 {
+    private static readonly ServiceState s_alive = new("WATCHDOG=1");
+
     /// <summary>How often the service manager wants to hear from this process; null when it does not.</summary>
     internal static TimeSpan? Interval()
     {
@@ -18,11 +22,11 @@ internal static class Watchdog
             ? TimeSpan.FromMicroseconds(microseconds) : null;
     }
 
-    /// <summary>Asks and tells, four times in each interval, until it is cancelled; does nothing without a service manager.</summary>
-    internal static Task RunAsync(string socketPath, CancellationToken cancellation) =>
-        Interval() is { } interval ? RunAsync(socketPath, interval, () => ServiceManager.Tell("WATCHDOG=1"), cancellation) : Task.CompletedTask;
+    /// <inheritdoc/>
+    protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
+        Interval() is { } interval ? RunAsync(options.SocketPath, interval, () => ServiceManager.Tell(notifier, s_alive), stoppingToken) : Task.CompletedTask;
 
-    /// <summary>As above, with an interval of its own and the telling left to the caller.</summary>
+    /// <summary>Asks and tells, four times in each interval, until it is cancelled.</summary>
     internal static async Task RunAsync(string socketPath, TimeSpan interval, Action alive, CancellationToken cancellation)
     {
         using SocketsHttpHandler handler = new() { UseProxy = false, ConnectCallback = (_, stop) => ConnectAsync(socketPath, stop), PooledConnectionLifetime = TimeSpan.Zero };

@@ -1,0 +1,111 @@
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using Serilog;
+using Serilog.Extensions.Logging;
+using Vmm.Daemon.Access;
+using Vmm.Daemon.Balancer;
+using Vmm.Daemon.Inventory;
+using Vmm.Daemon.Logging;
+using Vmm.Daemon.Metrics;
+using Vmm.Daemon.Vms;
+using Vmm.Daemon.Workers;
+
+namespace Vmm.Daemon.Hosting;
+
+/// <summary>
+/// The parts of the daemon, and the order in which they start; they stop in the reverse order.
+/// <list type="number">
+/// <item><see cref="ListenSocket"/>: nobody else serves the socket.</item>
+/// <item><see cref="WorkerLauncher"/>: the pool begins to fill.</item>
+/// <item><see cref="VmManager"/>: the inventory is read, workers of an earlier daemon are adopted.</item>
+/// <item><see cref="Jobs"/>: those of an earlier daemon are told to be interrupted.</item>
+/// <item>the web server: the REST interface answers.</item>
+/// <item><see cref="Autostart"/>: begins to start the VMs that start with the host.</item>
+/// <item><see cref="BalancerService"/>.</item>
+/// <item><see cref="Watchdog"/>: the service manager hears that the daemon works.</item>
+/// </list>
+/// The host's lifetime then says that the daemon is ready. Everything is made by an expression that names it: nothing is found by reflection.
+/// </summary>
+internal static class DaemonServices
+{
+    /// <summary>For all parts together: what waits for clients or jobs does not wait longer.</summary>
+    private static readonly TimeSpan s_stopTime = TimeSpan.FromSeconds(5);
+
+    /// <summary>The host with all parts, none of them started.</summary>
+    /// <param name="options">How the daemon was told to run.</param>
+    /// <param name="launcher">Starts workers instead of <see cref="WorkerLauncher"/>; it stays the caller's.</param>
+    /// <exception cref="IOException">The log file cannot be written.</exception>
+    internal static IHost Build(DaemonOptions options, IWorkerLauncher? launcher)
+    {
+        LogLevelSwitch levels = new(options.Log.Level);
+        // An empty builder: settings come from the command line and vmmd.yaml alone, not from the environment or an appsettings.json.
+        return new HostBuilder()
+            .ConfigureLogging(logging => Log(logging, options, levels))
+            .ConfigureServices(services =>
+            {
+                services.Configure<HostOptions>(host => host.ShutdownTimeout = s_stopTime);
+                ServiceManager.AddLifetime(services);
+                services.AddSingleton(options).AddSingleton(levels);
+                AddState(services, options);
+                AddControl(services);
+                services.AddSingleton<ListenSocket>().AddHostedService(p => p.GetRequiredService<ListenSocket>());
+                AddWorkers(services, options, launcher);
+                services.AddHostedService(p => p.GetRequiredService<VmManager>());
+                services.AddHostedService(p => p.GetRequiredService<Jobs>());
+            })
+            .ConfigureWebHost(web => WebServer.Configure(web, options), web => web.SuppressEnvironmentConfiguration = true)
+            .ConfigureServices(services =>
+            {
+                services.AddHostedService(p => new Autostart(options, p.GetRequiredService<VmManager>(), p.GetRequiredService<ILogger<Autostart>>()));
+                services.AddHostedService(p => p.GetRequiredService<BalancerService>());
+                services.AddSingleton<Watchdog>().AddHostedService(p => p.GetRequiredService<Watchdog>());
+            })
+            .Build();
+    }
+
+    private static void Log(ILoggingBuilder logging, DaemonOptions options, LogLevelSwitch levels)
+    {
+        logging.ClearProviders().SetMinimumLevel(LogLevel.Debug).AddSerilog(LogSetup.Create(options.Log, levels: levels), dispose: true); // Serilog decides
+        // What it has to tell is thrown too, and the program says it in one line.
+        logging.AddFilter<SerilogLoggerProvider>("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None);
+    }
+
+    private static void AddState(IServiceCollection services, DaemonOptions options)
+    {
+        services.AddSingleton(_ => VmInventory.Open(Path.Combine(options.StateFolder, "inventory.db")));
+        services.AddSingleton(_ => new AuditLog(Path.Combine(options.StateFolder, "audit.log")));
+        services.AddSingleton(p => new VmManager(p.GetRequiredService<VmInventory>(), p.GetRequiredService<IWorkerLauncher>(), p.GetRequiredService<ILogger<VmManager>>()));
+        services.AddSingleton(p => p.GetRequiredService<VmManager>().Events);
+        services.AddSingleton(p => new DiskFolder(options.DisksFolder, p.GetRequiredService<VmManager>()));
+        services.AddSingleton(p => new Jobs(p.GetRequiredService<VmInventory>(), p.GetRequiredService<EventHub>(), p.GetRequiredService<ILogger<Jobs>>()));
+        services.AddSingleton(p => new BalancerService(p.GetRequiredService<VmManager>(), options.Balancer, p.GetRequiredService<ILogger<BalancerService>>()));
+    }
+
+    private static void AddControl(IServiceCollection services)
+    {
+        services.AddSingleton(p => new TokenStore(p.GetRequiredService<VmInventory>()));
+        services.AddSingleton(p => new Gatekeeper(p.GetRequiredService<DaemonOptions>(), p.GetRequiredService<TokenStore>()));
+        services.AddSingleton(p => new Refusals(p.GetRequiredService<ILogger<Refusals>>()));
+        services.AddSingleton(p => new ConnectionGuard(p.GetRequiredService<DaemonOptions>(), p.GetRequiredService<Refusals>()));
+        services.AddSingleton(p => new DaemonMetrics(p.GetRequiredService<VmManager>(), p.GetRequiredService<BalancerService>(), p.GetRequiredService<Refusals>()));
+        services.AddSingleton(p => new LogControl(p.GetRequiredService<LogLevelSwitch>(), p.GetRequiredService<EventHub>(), p.GetRequiredService<ILogger<LogControl>>()));
+        services.AddSingleton(p => new SettingsReloader(
+            p.GetRequiredService<DaemonOptions>(), p.GetRequiredService<LogControl>(), p.GetRequiredService<BalancerService>(), p.GetRequiredService<Gatekeeper>(),
+            p.GetRequiredService<ILogger<SettingsReloader>>()));
+    }
+
+    private static void AddWorkers(IServiceCollection services, DaemonOptions options, IWorkerLauncher? launcher)
+    {
+        if (launcher is not null)
+        {
+            services.AddSingleton(launcher);
+            return;
+        }
+
+        services.AddSingleton(_ => new WorkerLauncher(options.Launcher()));
+        services.AddSingleton<IWorkerLauncher>(p => p.GetRequiredService<WorkerLauncher>());
+        services.AddHostedService(p => p.GetRequiredService<WorkerLauncher>());
+    }
+}

@@ -1,0 +1,48 @@
+using Vmm.Devices.Virtio;
+
+namespace Vmm.Hostile.Tests;
+
+public sealed class RegistryTests
+{
+    [Fact]
+    public void Every_virtio_device_is_in_the_list_that_hostile_cases_run_over()
+    {
+        HashSet<Type> listed = [];
+        foreach (string name in DeviceRegistry.Names)
+        {
+            using DeviceBench bench = DeviceRegistry.Create(name);
+            listed.Add(bench.Device.GetType());
+        }
+
+        IEnumerable<Type> all = typeof(VirtioDevice).Assembly.GetTypes().Where(t => t.IsSubclassOf(typeof(VirtioDevice)) && !t.IsAbstract);
+        Assert.Equal(all.OrderBy(t => t.Name, StringComparer.Ordinal), listed.OrderBy(t => t.Name, StringComparer.Ordinal));
+    }
+
+    public static TheoryData<string, TransportKind> All
+    {
+        get
+        {
+            TheoryData<string, TransportKind> data = [];
+            foreach (string name in DeviceRegistry.Names)
+            {
+                data.Add(name, TransportKind.Pci);
+                data.Add(name, TransportKind.Mmio);
+            }
+
+            return data;
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(All))]
+    public void A_driver_that_keeps_to_the_rules_is_served_on_every_queue_also_after_resets(string device, TransportKind transport)
+    {
+        using DeviceBench bench = DeviceRegistry.Create(device);
+        using DeviceGuest guest = new(bench.Device, transport);
+        for (int round = 0; round < 3; round++)
+        {
+            bench.Heal(guest);
+            bench.ServeAll(guest);
+        }
+    }
+}
