@@ -288,8 +288,8 @@ public sealed class LostDaemonTests
     /// <summary>What an unsound frame comes to, from either side.</summary>
     private static void BreakConnection(IWorker worker)
     {
-        object client = typeof(RemoteWorker).GetField("_client", BindingFlags.Instance | BindingFlags.NonPublic)!.GetValue(worker)!;
-        Socket socket = (Socket)typeof(ControlClient).GetField("_waiter", BindingFlags.Instance | BindingFlags.NonPublic)!.GetValue(client)!;
+        WorkerLink link = (WorkerLink)typeof(RemoteWorker).GetField("_link", BindingFlags.Instance | BindingFlags.NonPublic)!.GetValue(worker)!;
+        Socket socket = (Socket)typeof(ControlClient).GetField("_waiter", BindingFlags.Instance | BindingFlags.NonPublic)!.GetValue(link.Client)!;
         socket.Shutdown(SocketShutdown.Both);
     }
 

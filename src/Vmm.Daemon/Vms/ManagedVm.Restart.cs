@@ -79,9 +79,9 @@ public sealed partial class ManagedVm
             await Task.Delay(delay, mine.Token).ConfigureAwait(false);
             await InTurn(() => LaunchAsync(mine, null, CancellationToken.None), mine.Token).ConfigureAwait(false);
         }
-        catch (OperationCanceledException) when (mine.IsCancellationRequested)
+        catch (Exception) when (mine.IsCancellationRequested)
         {
-            // Not wanted any more.
+            // Somebody started, stopped, changed or deleted it meanwhile.
         }
         catch (ApiException e) when (e.Problem.Code is "start-stopped" or "vmmd-ends" or "vm-not-found")
         {

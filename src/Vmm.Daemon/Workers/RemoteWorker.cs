@@ -11,25 +11,19 @@ namespace Vmm.Daemon.Workers;
 /// <summary>A worker process over its control channel.</summary>
 internal sealed class RemoteWorker : IWorker
 {
-    private const int Sigsys = 31;
-
     private readonly VsockDials _dials;
-    private readonly Reconnects _reconnects = new();
-    private readonly ProcessHandle _process;
+    private readonly WorkerLink _link;
     private readonly WorkerLauncherOptions _options;
     private readonly Lock _lock = new();
     private readonly List<Action<WorkerState>> _handlers = [];
     private readonly List<Action<RemovalBody>> _removalHandlers = [];
-    private readonly List<Action<bool>> _connectionHandlers = [];
     private readonly TaskCompletionSource<WorkerExit> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Action<RemoteWorker> _gone;
-    private readonly Task _watch;
-    private volatile ControlClient _client;
+    private readonly Task _finish;
     private WorkerFiles? _files;
     private WorkerExit? _reported;
     private WorkerState _state;
     private string? _killedFor;
-    private volatile bool _disposed, _hasVm, _stopping;
     private bool _prepared, _finished;
 
     /// <param name="socket">The connection; owned from here on.</param>
@@ -38,17 +32,16 @@ internal sealed class RemoteWorker : IWorker
     /// <param name="gone">Called once, when the process is gone.</param>
     internal RemoteWorker(PacketSocket socket, ProcessHandle process, WorkerLauncherOptions options, Action<RemoteWorker> gone)
     {
-        _process = process;
         _options = options;
         _gone = gone;
         _dials = new VsockDials(DialedAsync);
-        _client = new ControlClient(socket, options.AnswerTimeout, OnEvent);
-        _watch = Task.Run(WatchAsync);
+        _link = new WorkerLink(socket, process, options, OnEvent, () => HelloAsync(CancellationToken.None), () => Kill());
+        _finish = FinishAsync();
     }
 
     public string VmId => _files?.VmId ?? "";
 
-    public int ProcessId => _process.ProcessId;
+    public int ProcessId => _link.Process.ProcessId;
 
     public Task<WorkerExit> Ended => _ended.Task;
 
@@ -59,7 +52,7 @@ internal sealed class RemoteWorker : IWorker
     public CpuThrottling? CpuThrottling => Cgroups?.CpuThrottling(Group);
 
     /// <summary>Completes when the connection is closed, whoever did it.</summary>
-    internal Task Closed => _client.Closed;
+    internal Task Closed => _link.Client.Closed;
 
     /// <summary>The uid it runs as, when it has one of its own.</summary>
     internal uint? UserId { get; private set; }
@@ -118,7 +111,7 @@ internal sealed class RemoteWorker : IWorker
 
     public async Task StopAsync(CancellationToken cancellation)
     {
-        _stopping = true;
+        _link.IsNeeded = false;
         Cgroups?.Unthrottle(Group);
         try
         {
@@ -136,7 +129,7 @@ internal sealed class RemoteWorker : IWorker
 
     public async Task LimitAsync(LimitsBody limits, CancellationToken cancellation)
     {
-        ControlClient.Answer answer = await _client.CallAsync(ControlKinds.Limits, ControlCodec.Body(limits, ControlJson.Default.LimitsBody), null, [], cancellation).ConfigureAwait(false);
+        ControlClient.Answer answer = await _link.Client.CallAsync(ControlKinds.Limits, ControlCodec.Body(limits, ControlJson.Default.LimitsBody), null, [], cancellation).ConfigureAwait(false);
         answer.Descriptor?.Dispose();
     }
 
@@ -147,7 +140,7 @@ internal sealed class RemoteWorker : IWorker
 
     public async Task RehomeAsync(RehomeBody wish, CancellationToken cancellation)
     {
-        ControlClient.Answer answer = await _client.CallAsync(ControlKinds.Rehome, ControlCodec.Body(wish, ControlJson.Default.RehomeBody), null, [], cancellation).ConfigureAwait(false);
+        ControlClient.Answer answer = await _link.Client.CallAsync(ControlKinds.Rehome, ControlCodec.Body(wish, ControlJson.Default.RehomeBody), null, [], cancellation).ConfigureAwait(false);
         answer.Descriptor?.Dispose();
     }
 
@@ -167,13 +160,7 @@ internal sealed class RemoteWorker : IWorker
 
     public void ServeVsock(string path) => _dials.Serve(path);
 
-    public void OnConnection(Action<bool> handler)
-    {
-        lock (_lock)
-        {
-            _connectionHandlers.Add(handler);
-        }
-    }
+    public void OnConnection(Action<bool> handler) => _link.OnChanged(handler);
 
     public Task<DeviceList> DevicesAsync(CancellationToken cancellation) => AskAsync(ControlKinds.Devices, ControlJson.Default.DeviceList, cancellation);
 
@@ -192,7 +179,7 @@ internal sealed class RemoteWorker : IWorker
     public async Task<DeviceRemoval> RemoveDeviceAsync(string device, TimeSpan patience, bool force, CancellationToken cancellation)
     {
         UnplugBody body = new(device, (int)patience.TotalMilliseconds, force);
-        ControlClient.Answer answer = await _client.CallAsync(ControlKinds.RemoveDevice, ControlCodec.Body(body, ControlJson.Default.UnplugBody), null, [], cancellation, patience).ConfigureAwait(false);
+        ControlClient.Answer answer = await _link.Client.CallAsync(ControlKinds.RemoveDevice, ControlCodec.Body(body, ControlJson.Default.UnplugBody), null, [], cancellation, patience).ConfigureAwait(false);
         return Body(answer, ControlJson.Default.RemovalBody).Outcome;
     }
 
@@ -206,14 +193,14 @@ internal sealed class RemoteWorker : IWorker
 
     private async Task<DeviceInfo> PlugAsync(PlugBody body, WorkerResources resources, CancellationToken cancellation)
     {
-        ControlClient.Answer answer = await _client
+        ControlClient.Answer answer = await _link.Client
             .CallAsync(ControlKinds.AddDevice, ControlCodec.Body(body, ControlJson.Default.PlugBody), resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
         return Body(answer, ControlJson.Default.DeviceInfo);
     }
 
     public async Task<Stream> OpenConsoleAsync(CancellationToken cancellation)
     {
-        ControlClient.Answer answer = await _client.CallAsync(ControlKinds.Console, null, null, [], cancellation).ConfigureAwait(false);
+        ControlClient.Answer answer = await _link.Client.CallAsync(ControlKinds.Console, null, null, [], cancellation).ConfigureAwait(false);
         if (answer.Descriptor is not { } descriptor)
         {
             throw new WorkerException("bad-answer", "the worker sent no console");
@@ -231,19 +218,8 @@ internal sealed class RemoteWorker : IWorker
 
     public async ValueTask DisposeAsync()
     {
-        lock (_lock)
-        {
-            if (_disposed)
-            {
-                return;
-            }
-
-            _disposed = true;
-        }
-
-        await Task.Run(_client.Dispose).ConfigureAwait(false);
-        await _watch.ConfigureAwait(false);
-        _process.Dispose();
+        await _link.CloseAsync().ConfigureAwait(false);
+        await _finish.ConfigureAwait(false);
     }
 
     internal void Kill(string? why = null)
@@ -253,9 +229,9 @@ internal sealed class RemoteWorker : IWorker
             _killedFor ??= why;
         }
 
-        _stopping = true;
+        _link.IsNeeded = false;
         Cgroups?.Unthrottle(Group); // a thread without quota does not even die
-        _process.Kill();
+        _link.Process.Kill();
     }
 
     /// <summary>Its control group; empty when it has none.</summary>
@@ -277,13 +253,17 @@ internal sealed class RemoteWorker : IWorker
     }
 
     /// <summary>From now on it is this VM's worker.</summary>
-    internal void Assign(WorkerFiles files) => _files = files;
+    internal void Assign(WorkerFiles files)
+    {
+        _files = files;
+        _link.Address = files.Socket;
+    }
 
     /// <summary>Lets it get ready for a VM that is not known yet.</summary>
     internal async Task PrepareAsync(CancellationToken cancellation)
     {
         using WorkerResources resources = WorkerResources.ForPreparation();
-        await _client.CallAsync(ControlKinds.Prepare, null, resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
+        await _link.Client.CallAsync(ControlKinds.Prepare, null, resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
         _prepared = true;
     }
 
@@ -296,10 +276,10 @@ internal sealed class RemoteWorker : IWorker
             resources.AddKvm();
         }
 
-        ControlClient.Answer answer = await _client
+        ControlClient.Answer answer = await _link.Client
             .CallAsync(ControlKinds.Create, ControlCodec.Body(body, ControlJson.Default.CreateBody), resources.Names, [.. resources.Handles], cancellation, longer).ConfigureAwait(false);
         Confinement = Body(answer, ControlJson.Default.ConfinementBody);
-        _hasVm = true;
+        _link.IsNeeded = true;
     }
 
     /// <summary>For one that was found, not started: asks who it is, in the background. One that does not answer, or not as it should, is ended.</summary>
@@ -316,7 +296,7 @@ internal sealed class RemoteWorker : IWorker
             HelloBody hello = await HelloAsync(cancellation).ConfigureAwait(false);
             if (string.Equals(hello.VmId, files.VmId, StringComparison.Ordinal))
             {
-                _hasVm = true;
+                _link.IsNeeded = true;
                 return true;
             }
 
@@ -346,13 +326,13 @@ internal sealed class RemoteWorker : IWorker
 
     private async Task CallAsync(string kind, CancellationToken cancellation)
     {
-        ControlClient.Answer answer = await _client.CallAsync(kind, null, null, [], cancellation).ConfigureAwait(false);
+        ControlClient.Answer answer = await _link.Client.CallAsync(kind, null, null, [], cancellation).ConfigureAwait(false);
         answer.Descriptor?.Dispose();
     }
 
     private async Task<T> AskAsync<T>(string kind, JsonTypeInfo<T> type, CancellationToken cancellation, JsonElement? question = null) where T : class
     {
-        ControlClient.Answer answer = await _client.CallAsync(kind, question, null, [], cancellation).ConfigureAwait(false);
+        ControlClient.Answer answer = await _link.Client.CallAsync(kind, question, null, [], cancellation).ConfigureAwait(false);
         return Body(answer, type);
     }
 
@@ -400,7 +380,7 @@ internal sealed class RemoteWorker : IWorker
 
     private async Task DialedAsync(VsockDialed body, UnixStream? stream)
     {
-        ControlClient.Answer answer = await _client
+        ControlClient.Answer answer = await _link.Client
             .CallAsync(ControlKinds.VsockDialed, ControlCodec.Body(body, ControlJson.Default.VsockDialed), stream is null ? null : ["stream"], stream is null ? [] : [stream], CancellationToken.None)
             .ConfigureAwait(false);
         answer.Descriptor?.Dispose();
@@ -426,17 +406,9 @@ internal sealed class RemoteWorker : IWorker
         }
     }
 
-    // Closed here: the VM goes on, and somebody else will watch it. Closed there: the process ends, or the connection is made again.
-    private async Task WatchAsync()
+    private async Task FinishAsync()
     {
-        ProcessEnd? end;
-        do
-        {
-            await _client.Closed.ConfigureAwait(false);
-            end = await EndedOrReconnectedAsync().ConfigureAwait(false);
-        }
-        while (end is null && !_disposed);
-        if (end is { } how)
+        if (await _link.Ended.ConfigureAwait(false) is { } how)
         {
             Finish(how);
         }
@@ -452,7 +424,7 @@ internal sealed class RemoteWorker : IWorker
             _finished = true;
         }
 
-        WorkerExit exit = reported ?? _files?.ReadEnd() ?? (killedFor is null ? Died(how) : new WorkerExit(WorkerExitReason.WorkerDied, 1, killedFor));
+        WorkerExit exit = reported ?? _files?.ReadEnd() ?? (killedFor is null ? WorkerExits.Of(how) : new WorkerExit(WorkerExitReason.WorkerDied, 1, killedFor));
         try
         {
             _files?.Delete();
@@ -474,104 +446,6 @@ internal sealed class RemoteWorker : IWorker
         await Ended.ConfigureAwait(false);
         await DisposeAsync().ConfigureAwait(false);
     }
-
-    /// <summary>
-    /// The end of the process; null when there is a connection again, or this object is disposed. A lost connection is no reason to end a VM: only a
-    /// process that has no VM, or whose VM is over or told to stop, is killed when it does not end in time.
-    /// </summary>
-    private async Task<ProcessEnd?> EndedOrReconnectedAsync()
-    {
-        long lost = Environment.TickCount64;
-        bool told = false;
-        for (int delay = 1; !_disposed; delay = Math.Min(delay * 2, told ? 2000 : 50))
-        {
-            if (_process.Wait(0) is { } end)
-            {
-                return end;
-            }
-
-            double since = Environment.TickCount64 - lost;
-            if (!_hasVm || _stopping || State == WorkerState.Ended)
-            {
-                if (since > _options.StopTimeout.TotalMilliseconds)
-                {
-                    Kill();
-                }
-            }
-            else if (since > _reconnects.Pause.TotalMilliseconds)
-            {
-                if (!told)
-                {
-                    told = true;
-                    Tell(connected: false);
-                }
-
-                if (await TryReconnectAsync().ConfigureAwait(false))
-                {
-                    return null;
-                }
-            }
-
-            await Task.Delay(delay).ConfigureAwait(false);
-        }
-
-        return null;
-    }
-
-    private async Task<bool> TryReconnectAsync()
-    {
-        if (_files is null || _reconnects.TryConnect(_files.Socket, ProcessId) is not { } socket)
-        {
-            return false;
-        }
-
-        ControlClient old = _client;
-        lock (_lock)
-        {
-            if (_disposed)
-            {
-                socket.Dispose();
-                return false;
-            }
-
-            _client = new ControlClient(socket, _options.AnswerTimeout, OnEvent);
-        }
-
-        old.Dispose(); // its reading task has ended
-        try
-        {
-            await HelloAsync(CancellationToken.None).ConfigureAwait(false);
-            Tell(connected: true);
-        }
-        catch (WorkerException)
-        {
-            // It hangs, or this connection has ended, too: who waits for its end sees that.
-        }
-
-        return true;
-    }
-
-    private void Tell(bool connected)
-    {
-        Action<bool>[] handlers;
-        lock (_lock)
-        {
-            handlers = [.. _connectionHandlers];
-        }
-
-        foreach (Action<bool> handler in handlers)
-        {
-            handler(connected);
-        }
-    }
-
-    private static WorkerExit Died(ProcessEnd end) => new(WorkerExitReason.WorkerDied, 1, end switch
-    {
-        { Known: false } => "the worker process is gone without a word",
-        { Signal: Sigsys } => "the worker process was killed by its system call filter (signal 31, SIGSYS): it did what no worker does; the kernel's log (audit type 1326) names the call",
-        { Signal: not 0 } => $"the worker process was killed by signal {end.Signal}",
-        _ => $"the worker process exited with status {end.ExitCode} without a word",
-    });
 
     private sealed class Subscription(RemoteWorker worker, Action<WorkerState> handler) : IDisposable
     {
