@@ -159,8 +159,8 @@ public sealed class LostDaemonTests
     {
         await using WorkerFixture fixture = new();
         (PacketSocket ours, ProcessHandle process) = Spawn(fixture);
+        using ProcessHandle ended = process;
         using (ours)
-        using (process)
         {
             foreach (byte[] nonsense in (byte[][])[[1, 2, 3], ControlCodec.Encode(new ControlFrame { Id = 1, Kind = ControlKinds.More }), [.. ControlCodec.Encode(new ControlFrame { Id = 2, Kind = "x" }), 0]])
             {
