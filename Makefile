@@ -47,6 +47,7 @@ perf: publish
 # The long forms; a short form of each is part of `make test`.
 fuzz: build
 	VMM_FUZZ_ITERATIONS=$${VMM_FUZZ_ITERATIONS:-2000000} dotnet test Vmm.sln -c $(CONFIG) --no-build -nologo --filter "Kind=fuzz" --logger "console;verbosity=normal"
+	tests/fuzz-devices/run all $${VMM_FUZZ_SECONDS:-120}
 
 soak: publish-tests
 	tests/soak

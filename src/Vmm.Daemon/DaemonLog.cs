@@ -42,6 +42,9 @@ internal static partial class DaemonLog
     [LoggerMessage(13, LogLevel.Warning, "{Name} could not be started again: {Problem}")]
     internal static partial void RestartFailed(ILogger log, string name, string problem);
 
+    [LoggerMessage(60, LogLevel.Warning, "the kernel of the guest of {Name} panicked: {Follows}")]
+    internal static partial void GuestPanicked(ILogger log, string name, string follows);
+
     [LoggerMessage(14, LogLevel.Information, "{Name} got {Device}: {Source}")]
     internal static partial void DeviceAdded(ILogger log, string name, string device, string source);
 

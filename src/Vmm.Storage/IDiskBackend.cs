@@ -88,6 +88,9 @@ public interface IDiskQueue : IDisposable
     /// <summary>Queues: the range reads as zeros; <paramref name="mayUnmap"/> allows its space to be given back.</summary>
     void WriteZeroes(ulong tag, ulong offset, ulong length, bool mayUnmap);
 
+    /// <summary>True when <see cref="WriteZeroes"/> would write its zeros as data, as far as is known: it costs what a write of its length costs.</summary>
+    bool WritesZeroesAsData(bool mayUnmap);
+
     /// <summary>Starts everything queued.</summary>
     void Submit();
 
@@ -99,4 +102,9 @@ public interface IDiskQueue : IDisposable
 
     /// <summary>Submits, then sleeps until a completion can be reaped or a watched doorbell was signalled (the caller takes it); may also return for no reason.</summary>
     void Wait();
+    /// <summary>
+    /// Submits, then sleeps until a completion can be reaped, whatever the doorbells do; may also return for no reason. For a queue that is being drained:
+    /// doorbells that nobody takes any more would end every <see cref="Wait"/> at once.
+    /// </summary>
+    void WaitForCompletion();
 }

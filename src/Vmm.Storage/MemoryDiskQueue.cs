@@ -26,6 +26,8 @@ internal sealed class MemoryDiskQueue(byte[] content, int depth) : IDiskQueue
 
     public void WriteZeroes(ulong tag, ulong offset, ulong length, bool mayUnmap) => Zero(tag, offset, length);
 
+    public bool WritesZeroesAsData(bool mayUnmap) => true;
+
     public void Submit() { }
 
     public int Reap(Span<DiskCompletion> completions)
@@ -67,6 +69,9 @@ internal sealed class MemoryDiskQueue(byte[] content, int depth) : IDiskQueue
             _armed[(int)_wakes[i].Tag] = false;
         }
     }
+
+    // Requests end as they are queued.
+    public void WaitForCompletion() { }
 
     public void Dispose() => _ring?.Dispose();
 

@@ -3,8 +3,8 @@ using Vmm.Interop;
 namespace Vmm.Storage;
 
 /// <summary>
-/// A disk that is a raw file or a block device. With O_DIRECT a second, buffered descriptor serves requests that O_DIRECT would refuse
-/// (misaligned memory or range): the kernel keeps both coherent, and one fdatasync covers both.
+/// A disk that is a raw file or a block device. With O_DIRECT all reads and writes use the direct descriptor; what O_DIRECT would refuse (misaligned memory
+/// or range) goes through bounce buffers. The buffered descriptor then holds the lock and serves fdatasync and fallocate only.
 /// </summary>
 public sealed class RawFileBackend : IDiskBackend
 {
@@ -25,6 +25,10 @@ public sealed class RawFileBackend : IDiskBackend
         PhysicalBlockSize = (int)Math.Max(info.PhysicalBlock, info.LogicalBlock);
         DirectMemoryAlign = Math.Max(info.DirectMemoryAlign, 1);
         DirectOffsetAlign = Math.Max(info.DirectOffsetAlign, 512);
+        if (direct is not null && DirectOffsetAlign > 512)
+        {
+            Ranges = new WriteRanges();
+        }
     }
 
     /// <summary>The file or device.</summary>
@@ -60,6 +64,9 @@ public sealed class RawFileBackend : IDiskBackend
     internal uint DirectOffsetAlign { get; }
 
     internal bool MayDiscard => _options.Discard;
+
+    /// <summary>The writes in flight of all queues; null when no request can need a read-modify-write, which is when the blocks of O_DIRECT are sectors.</summary>
+    internal WriteRanges? Ranges { get; }
 
     /// <summary>Opens and locks the disk: any number of readers, or one writer.</summary>
     /// <exception cref="BlockException">It is missing, forbidden, in use, of odd size, or not a file or block device.</exception>
@@ -198,7 +205,13 @@ public sealed class RawFileBackend : IDiskBackend
         {
             direct = BlockFile.Open($"/proc/self/fd/{buffered.Number}", !options.ReadOnly, direct: true);
             info = DirectInfo(direct);
-            return direct;
+            if (Suits(info))
+            {
+                return direct;
+            }
+
+            direct.Dispose();
+            return null;
         }
         catch (KernelException error) when (error.Errno is Einval or Eacces or Enoent)
         {
@@ -206,6 +219,10 @@ public sealed class RawFileBackend : IDiskBackend
             return null;
         }
     }
+
+    // The last block has to be whole, since it is written whole, and a block has to fit into a bounce buffer.
+    private static bool Suits(in BlockFileInfo info) => info.DirectOffsetAlign <= BounceBuffers.BufferBytes / 2
+        && BounceBuffers.BufferBytes % Math.Max(info.DirectOffsetAlign, 1) == 0 && info.Size % Math.Max(info.DirectOffsetAlign, 1) == 0;
 
     // A file system that does not tell its alignment: a page satisfies every device there is.
     private static BlockFileInfo DirectInfo(FileDescriptorHandle direct)

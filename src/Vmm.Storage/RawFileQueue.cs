@@ -1,103 +1,90 @@
-using System.Diagnostics;
 using Vmm.Interop;
 
 namespace Vmm.Storage;
 
-/// <summary>Requests of one I/O thread on a raw file, over io_uring. Short transfers are continued; a read beyond the file's end is an error.</summary>
+/// <summary>
+/// Requests of one I/O thread on a raw file, over io_uring: slots, order and sleep. <see cref="UringTransfers"/> moves the bytes. A request passes up to two
+/// gates first: the ranges of other writes in flight (<see cref="WriteRanges"/>), then a bounce buffer. Who holds a buffer waits for nothing but the kernel.
+/// </summary>
 internal sealed class RawFileQueue : IDiskQueue
 {
-    private const ulong WakeTag = 1UL << 63;
-    private const int Eagain = 11, Eintr = 4, Enospc = 28, Edquot = 122, Eopnotsupp = 95, Einval = 22, Enosys = 38, Enodev = 19;
-    private const int ZeroBytes = 256 * 1024, LongestAtOnce = 64 * 1024, SlowMicroseconds = 100;
+    private const ulong WakeTag = 1UL << 63, GrantTag = WakeTag | (1UL << 62);
 
     private readonly RawFileBackend _disk;
     private readonly IoUring _ring;
-    private readonly Request[] _requests;
+    private readonly UringTransfers _transfers;
+    private readonly AtOncePolicy _atOnce;
+    private readonly RawRequest[] _requests;
     private readonly int[] _free;
     private readonly IoCompletion[] _finished;
-    private readonly NativeArray<IoVector> _zeroVectors;
+    private readonly (int Slot, DiskStatus Status)[] _ended; // ended before the ring saw them; their slots are taken until reaped
+    private readonly SlotList _waitForRange, _waitForBuffer;
     private readonly List<EventFd> _watched = [];
     private readonly List<bool> _armed = [];
-    private NativeArray<byte>? _zeros;
-    private int _freeCount;
-    private readonly (int Slot, DiskStatus Status)[] _atOnce; // ended before the ring saw them; their slots are taken until reaped
-    private int _atOnceCount;
-    private readonly AtOnce _bufferedReads, _direct;
-    private long _ringUntil;
-    private int _slow;
-    private int _unsubmitted;
-    private bool _canPunch = true, _canZero = true;
+    private readonly EventFd? _granted; // rung when a request of this queue may run; null when no write of this disk can conflict
+    private bool _grantArmed;
+    private int _freeCount, _endedCount;
 
     internal RawFileQueue(RawFileBackend disk, int depth)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(depth);
         _disk = disk;
         Depth = depth;
-        _bufferedReads = BlockFile.TakesNowait(disk.Buffered) ? AtOnce.IfThere : AtOnce.Always;
-        _direct = disk.Direct is { } direct && !BlockFile.TakesNowait(direct) ? AtOnce.Always : AtOnce.Never;
         _ring = new IoUring(Math.Min(depth + 16, 4096));
-        _requests = new Request[depth];
+        _transfers = new UringTransfers(disk, _ring, depth);
+        _atOnce = new AtOncePolicy(disk);
+        _requests = new RawRequest[depth];
         _free = new int[depth];
         _finished = new IoCompletion[Math.Min(depth, 64)];
-        _atOnce = new (int Slot, DiskStatus Status)[depth];
-        _zeroVectors = new NativeArray<IoVector>(depth);
+        _ended = new (int Slot, DiskStatus Status)[depth];
+        _waitForRange = new SlotList(depth);
+        _waitForBuffer = new SlotList(depth);
         for (int i = 0; i < depth; i++)
         {
             _free[i] = i;
         }
 
         _freeCount = depth;
-    }
-
-    /// <summary>Whether a small transfer is done on this thread, without the ring.</summary>
-    private enum AtOnce : byte
-    {
-        Never,
-        IfThere,
-        Always,
-    }
-
-    private enum Operation : byte
-    {
-        Read,
-        Write,
-        Flush,
-        Discard,
-        ZeroRange,
-        ZeroByPunch,
-        ZeroByWriting,
+        if (disk.Ranges is { } ranges)
+        {
+            _granted = new EventFd();
+            ranges.Reserve(depth);
+        }
     }
 
     public int Depth { get; }
 
     public int InFlight => Depth - _freeCount;
 
-    public void Read(ulong tag, ulong offset, nint iovecs, int count, uint length) => Start(tag, Operation.Read, offset, length, iovecs, count);
+    public void Read(ulong tag, ulong offset, nint iovecs, int count, uint length) => Start(tag, RawOperation.Read, offset, length, iovecs, count);
 
-    public void Write(ulong tag, ulong offset, nint iovecs, int count, uint length) => Start(tag, Operation.Write, offset, length, iovecs, count);
+    public void Write(ulong tag, ulong offset, nint iovecs, int count, uint length) => Start(tag, RawOperation.Write, offset, length, iovecs, count);
 
-    public void Flush(ulong tag) => Start(tag, Operation.Flush, 0, 0, 0, 0);
+    public void Flush(ulong tag) => Start(tag, RawOperation.Flush, 0, 0, 0, 0);
 
-    public void Discard(ulong tag, ulong offset, ulong length) => Start(tag, Operation.Discard, offset, length, 0, 0);
+    public void Discard(ulong tag, ulong offset, ulong length) => Start(tag, RawOperation.Discard, offset, length, 0, 0);
 
-    public void WriteZeroes(ulong tag, ulong offset, ulong length, bool mayUnmap) => Start(
-        tag, mayUnmap && _disk.MayDiscard && _canPunch ? Operation.ZeroByPunch : _canZero ? Operation.ZeroRange : Operation.ZeroByWriting, offset, length, 0, 0);
+    public void WriteZeroes(ulong tag, ulong offset, ulong length, bool mayUnmap) =>
+        Start(tag, _transfers.ZeroOperation(mayUnmap), offset, length, 0, 0);
+
+    public bool WritesZeroesAsData(bool mayUnmap) => _transfers.ZeroOperation(mayUnmap) == RawOperation.ZeroByWriting;
 
     public void Submit()
     {
-        if (_unsubmitted > 0)
+        if (_transfers.Unsubmitted)
         {
-            _unsubmitted = 0;
+            _transfers.Unsubmitted = false;
             _ring.Submit();
         }
     }
 
     public int Reap(Span<DiskCompletion> completions)
     {
+        StartGranted();
         int count = 0;
-        while (_atOnceCount > 0 && count < completions.Length)
+        while (_endedCount > 0 && count < completions.Length)
         {
-            (int slot, DiskStatus status) = _atOnce[--_atOnceCount];
+            (int slot, DiskStatus status) = _ended[--_endedCount];
             completions[count++] = End(slot, status);
         }
 
@@ -111,11 +98,7 @@ internal sealed class RawFileQueue : IDiskQueue
 
             for (int i = 0; i < taken; i++)
             {
-                if ((_finished[i].Tag & WakeTag) != 0)
-                {
-                    _armed[(int)(_finished[i].Tag & ~WakeTag)] = false;
-                }
-                else if (Advance((int)_finished[i].Tag, _finished[i].Result, out DiskStatus status))
+                if (!TryTakeWake(_finished[i].Tag) && Advance((int)_finished[i].Tag, _finished[i].Result, out DiskStatus status))
                 {
                     completions[count++] = End((int)_finished[i].Tag, status);
                 }
@@ -143,9 +126,20 @@ internal sealed class RawFileQueue : IDiskQueue
             }
         }
 
-        if (_atOnceCount == 0)
+        WaitForCompletion();
+    }
+
+    public void WaitForCompletion()
+    {
+        if (_waitForRange.Count > 0 && !_grantArmed)
         {
-            _unsubmitted = 0;
+            _ring.PollReadable(_granted!.Handle, GrantTag);
+            _grantArmed = true;
+        }
+
+        if (_endedCount == 0)
+        {
+            _transfers.Unsubmitted = false;
             _ring.SubmitAndWait();
         }
     }
@@ -158,16 +152,21 @@ internal sealed class RawFileQueue : IDiskQueue
         {
             if (Reap(ignored) == 0)
             {
-                _ring.SubmitAndWait();
+                WaitForCompletion();
             }
         }
 
+        if (!_ring.IsClosed)
+        {
+            _disk.Ranges?.Return(Depth);
+        }
+
         _ring.Dispose();
-        _zeroVectors.Dispose();
-        _zeros?.Dispose();
+        _transfers.Dispose();
+        _granted?.Dispose();
     }
 
-    private void Start(ulong tag, Operation operation, ulong offset, ulong length, nint iovecs, int count)
+    private void Start(ulong tag, RawOperation operation, ulong offset, ulong length, nint iovecs, int count)
     {
         if (_freeCount == 0)
         {
@@ -175,214 +174,135 @@ internal sealed class RawFileQueue : IDiskQueue
         }
 
         int slot = _free[--_freeCount];
-        _requests[slot] = new Request { Tag = tag, Operation = operation, Offset = offset, Remaining = length, Vectors = iovecs, Count = count };
-        if (operation > Operation.Write || length > LongestAtOnce || !TryAtOnce(slot))
+        _requests[slot] = new RawRequest
         {
-            Issue(slot);
+            Tag = tag,
+            Operation = operation,
+            Offset = offset,
+            Remaining = length,
+            Vectors = iovecs,
+            Count = count,
+            Ticket = -1,
+            Buffer = -1,
+        };
+        if (MayRun(slot))
+        {
+            Run(slot);
+        }
+        else
+        {
+            _waitForRange.Add(slot);
         }
     }
 
-    private DiskCompletion End(int slot, DiskStatus status)
+    // Registers a write among those of the disk, where a read-modify-write is possible at all.
+    private bool MayRun(int slot)
     {
-        _free[_freeCount++] = slot;
-        return new DiskCompletion(_requests[slot].Tag, status);
+        ref RawRequest r = ref _requests[slot];
+        if (_granted is null || r.Operation is RawOperation.Read or RawOperation.Flush)
+        {
+            return true;
+        }
+
+        ulong block = _disk.DirectOffsetAlign;
+        ulong begin = r.Offset - (r.Offset % block), end = (r.Offset + r.Remaining + block - 1) / block * block;
+        // Zeros may have to be written in the end. A discard never is.
+        bool exclusive = r.Operation != RawOperation.Discard && !_transfers.IsWholeBlocks(r.Offset, r.Remaining);
+        r.Ticket = _disk.Ranges!.Enter(begin, end, exclusive, _granted, out bool now);
+        return now;
     }
 
-    /// <summary>
-    /// A small transfer from or to the page cache, or a file system in memory, is a copy, which costs less than the way through the ring. Worse, ext4
-    /// takes no buffered write from io_uring without handing it to a kernel worker, and some file systems (tmpfs, for one) take nothing. So it is done
-    /// here; a read of what is not cached stays with the ring. Where the kernel waits after all (dirty page limits, a file system that has to ask another
-    /// machine) the ring takes over for a while: two slow ones in a row, since one may only have lost its processor.
-    /// </summary>
-    private bool TryAtOnce(int slot)
+    private void StartGranted()
     {
-        ref Request r = ref _requests[slot];
-        FileDescriptorHandle file = FileFor(r);
-        bool read = r.Operation == Operation.Read;
-        AtOnce how = !ReferenceEquals(file, _disk.Buffered) ? _direct : read ? _bufferedReads : AtOnce.Always;
-        long begin = how == AtOnce.Always ? Stopwatch.GetTimestamp() : 0;
-        if (how == AtOnce.Never || (how == AtOnce.Always && begin < _ringUntil))
+        if (_waitForRange.Count == 0)
         {
-            return false;
+            return;
         }
 
-        int result = read ? BlockFile.ReadAt(file, r.Vectors, r.Count, r.Offset, nowait: how == AtOnce.IfThere) : BlockFile.WriteAt(file, r.Vectors, r.Count, r.Offset);
-        if (how == AtOnce.Always)
+        _granted!.TryTake(out _);
+        for (int i = 0; i < _waitForRange.Count;)
         {
-            Judge(begin);
-        }
-        else if (result <= 0)
-        {
-            return false;
-        }
-
-        if (Advance(slot, result, out DiskStatus status))
-        {
-            _atOnce[_atOnceCount++] = (slot, status);
-        }
-
-        return true;
-    }
-
-    private void Judge(long begin)
-    {
-        long end = Stopwatch.GetTimestamp();
-        _slow = end - begin > Stopwatch.Frequency * SlowMicroseconds / 1_000_000 ? _slow + 1 : 0;
-        if (_slow > 1)
-        {
-            _ringUntil = end + (Stopwatch.Frequency / 10);
-            _slow = 0;
+            int slot = _waitForRange[i];
+            if (_disk.Ranges!.IsGranted(_requests[slot].Ticket))
+            {
+                _waitForRange.RemoveAt(i);
+                Run(slot);
+            }
+            else
+            {
+                i++;
+            }
         }
     }
 
-    private void Issue(int slot)
+    private void Run(int slot)
     {
-        ref Request r = ref _requests[slot];
-        ulong tag = (uint)slot;
-        switch (r.Operation)
+        ref RawRequest r = ref _requests[slot];
+        if (r.Operation <= RawOperation.Write && r.Remaining <= AtOncePolicy.Longest && _transfers.FitsAsItIs(r)
+            && _atOnce.TryTransfer(r.Operation == RawOperation.Read, _transfers.File, r.Vectors, r.Count, r.Offset, out int result))
         {
-            case Operation.Read:
-                _ring.Read(FileFor(r), r.Vectors, r.Count, r.Offset, tag);
-                break;
-            case Operation.Write:
-                _ring.Write(FileFor(r), r.Vectors, r.Count, r.Offset, tag);
-                break;
-            case Operation.Flush:
-                _ring.DataSync(_disk.Buffered, tag);
-                break;
-            case Operation.Discard or Operation.ZeroByPunch:
-                _ring.Fallocate(_disk.Buffered, FallocateModes.PunchHole | FallocateModes.KeepSize, r.Offset, r.Remaining, tag);
-                break;
-            case Operation.ZeroRange:
-                _ring.Fallocate(_disk.Buffered, FallocateModes.ZeroRange | FallocateModes.KeepSize, r.Offset, r.Remaining, tag);
-                break;
-            case Operation.ZeroByWriting:
-                _zeros ??= new NativeArray<byte>(ZeroBytes, 4096);
-                _zeroVectors.Span[slot] = new IoVector(_zeros.AddressOf(0), (nuint)Math.Min(r.Remaining, ZeroBytes));
-                _ring.Write(_disk.Buffered, _zeroVectors.AddressOf(slot), 1, r.Offset, tag);
-                break;
+            if (Advance(slot, result, out DiskStatus status))
+            {
+                _ended[_endedCount++] = (slot, status);
+            }
+
+            return;
         }
 
-        _unsubmitted++;
-    }
-
-    // O_DIRECT only when memory and range satisfy it; the buffered descriptor takes the rest.
-    private FileDescriptorHandle FileFor(in Request r)
-    {
-        if (_disk.Direct is not { } direct)
-        {
-            return _disk.Buffered;
-        }
-
-        uint range = _disk.DirectOffsetAlign - 1, memory = _disk.DirectMemoryAlign - 1;
-        ulong bits = (r.Offset | r.Remaining) & range;
-        foreach (ref readonly IoVector v in HostSpan.Vectors(r.Vectors, r.Count))
-        {
-            bits |= ((ulong)v.Base & memory) | (v.Length & range);
-        }
-
-        return bits == 0 ? direct : _disk.Buffered;
+        Park(slot, _transfers.Issue(slot, ref r));
     }
 
     // True when the request is over; otherwise its next step was queued.
     private bool Advance(int slot, int result, out DiskStatus status)
     {
-        ref Request r = ref _requests[slot];
-        status = DiskStatus.Ok;
-        if (result is -Eintr or -Eagain)
+        TransferStep step = _transfers.Advance(slot, ref _requests[slot], result, out status);
+        Park(slot, step);
+        return step == TransferStep.Done;
+    }
+
+    private void Park(int slot, TransferStep step)
+    {
+        if (step == TransferStep.NeedsBuffer)
         {
-            Issue(slot);
+            _waitForBuffer.Add(slot);
+        }
+    }
+
+    private DiskCompletion End(int slot, DiskStatus status)
+    {
+        ref RawRequest r = ref _requests[slot];
+        if (r.Ticket >= 0)
+        {
+            _disk.Ranges!.Leave(r.Ticket);
+        }
+
+        if (_transfers.Release(ref r) && _waitForBuffer.Count > 0)
+        {
+            int next = _waitForBuffer[0];
+            _waitForBuffer.RemoveAt(0);
+            Park(next, _transfers.Issue(next, ref _requests[next]));
+        }
+
+        _free[_freeCount++] = slot;
+        return new DiskCompletion(r.Tag, status);
+    }
+
+    private bool TryTakeWake(ulong tag)
+    {
+        if ((tag & WakeTag) == 0)
+        {
             return false;
         }
 
-        if (result < 0)
+        if (tag == GrantTag)
         {
-            return Fail(slot, -result, out status);
+            _grantArmed = false;
+        }
+        else
+        {
+            _armed[(int)(tag & ~WakeTag)] = false;
         }
 
-        if (r.Operation is Operation.Flush or Operation.Discard or Operation.ZeroByPunch or Operation.ZeroRange)
-        {
-            return true;
-        }
-
-        if (result == 0 && r.Remaining > 0)
-        {
-            status = DiskStatus.IoError; // The file ended before the disk did: it was truncated under us.
-            return true;
-        }
-
-        r.Offset += (uint)result;
-        r.Remaining -= Math.Min((uint)result, r.Remaining);
-        if (r.Remaining == 0)
-        {
-            return true;
-        }
-
-        if (r.Operation != Operation.ZeroByWriting)
-        {
-            SkipDone(ref r, (uint)result);
-        }
-
-        Issue(slot);
-        return false;
-    }
-
-    private bool Fail(int slot, int errno, out DiskStatus status)
-    {
-        ref Request r = ref _requests[slot];
-        bool unsupported = errno is Eopnotsupp or Enosys or Enodev or Einval;
-        status = errno is Enospc or Edquot ? DiskStatus.NoSpace : DiskStatus.IoError;
-        if (!unsupported)
-        {
-            return true;
-        }
-
-        switch (r.Operation)
-        {
-            case Operation.Discard:
-                status = DiskStatus.Ok; // A hint that the file system cannot take.
-                return true;
-            case Operation.ZeroByPunch:
-                _canPunch = errno == Einval && _canPunch;
-                r.Operation = Operation.ZeroRange;
-                break;
-            case Operation.ZeroRange:
-                _canZero = errno == Einval && _canZero;
-                r.Operation = Operation.ZeroByWriting;
-                break;
-            default:
-                return true;
-        }
-
-        Issue(slot);
-        return false;
-    }
-
-    private static void SkipDone(ref Request r, nuint done)
-    {
-        Span<IoVector> vectors = HostSpan.Vectors(r.Vectors, r.Count);
-        int skip = 0;
-        while (skip < vectors.Length && vectors[skip].Length <= done)
-        {
-            done -= vectors[skip++].Length;
-        }
-
-        if (skip < vectors.Length)
-        {
-            vectors[skip] = new IoVector(vectors[skip].Base + (nint)done, vectors[skip].Length - done);
-        }
-
-        r.Vectors += skip * 16;
-        r.Count -= skip;
-    }
-
-    private struct Request
-    {
-        public ulong Tag;
-        public Operation Operation;
-        public ulong Offset;
-        public ulong Remaining;
-        public nint Vectors;
-        public int Count;
+        return true;
     }
 }

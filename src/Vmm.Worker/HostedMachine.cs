@@ -81,6 +81,7 @@ internal sealed partial class HostedMachine : IDisposable
     {
         MachineState.Ready => WorkerState.Ready,
         MachineState.Paused => WorkerState.Paused,
+        MachineState.Crashed => WorkerState.Crashed,
         _ => WorkerState.Running, // also between the last instruction and the written end
     };
 
@@ -145,6 +146,25 @@ internal sealed partial class HostedMachine : IDisposable
         }
 
         _machine.PressPowerButton();
+    }
+
+    /// <summary>Calls the handlers on threads that may send.</summary>
+    /// <param name="told">The guest told something of itself.</param>
+    /// <param name="preserved">After a panic its vCPUs stand still for good.</param>
+    internal void OnGuestEvent(Action<GuestEvent> told, Action preserved)
+    {
+        _machine.GuestPanic += (_, panic) => told(panic.Panicked ? GuestEvent.Panicked : GuestEvent.CrashKernel);
+        _machine.Preserved += (_, _) => preserved();
+    }
+
+    internal void Wake()
+    {
+        if (State is not (WorkerState.Running or WorkerState.Paused))
+        {
+            throw new RequestException("wrong-state", $"there is nothing to wake: the VM is {State}");
+        }
+
+        _machine.Wake();
     }
 
     /// <summary>Limits a device from now on.</summary>
@@ -294,6 +314,7 @@ internal sealed partial class HostedMachine : IDisposable
                 RunOutcome.DebugExit => WorkerExitReason.DebugExit,
                 RunOutcome.Stopped => WorkerExitReason.Stopped,
                 RunOutcome.TripleFault => WorkerExitReason.TripleFault,
+                RunOutcome.Panicked => WorkerExitReason.GuestPanicked,
                 _ => WorkerExitReason.Failed,
             },
             result.ExitCode,

@@ -217,6 +217,10 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
                 Machine.PressPowerButton();
                 Send(frame.Id, ControlKinds.Ok, null);
                 return;
+            case ControlKinds.Wake:
+                Machine.Wake();
+                Send(frame.Id, ControlKinds.Ok, null);
+                return;
             case ControlKinds.Stop:
                 Send(frame.Id, ControlKinds.Ok, null);
                 Machine.Stop();
@@ -323,6 +327,9 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
 
         _listener = listener;
         _machine = machine;
+        _machine.OnGuestEvent(
+            told => Send(0, ControlKinds.GuestEvent, ControlCodec.Body(new GuestEventBody(told), ControlJson.Default.GuestEventBody)),
+            () => Send(0, ControlKinds.State, ControlCodec.Body(new StateBody(WorkerState.Crashed), ControlJson.Default.StateBody)));
         _machine.OnDeviceRemoved(removal => Send(0, ControlKinds.DeviceRemoved, ControlCodec.Body(removal, ControlJson.Default.RemovalBody)));
     }
 

@@ -51,6 +51,8 @@ public sealed class ApiTests
         Assert.NotNull(running.WorkerProcessId);
         Assert.Equal(VmState.Paused, (await daemon.Client.DoAsync("web1", "pause", s_none)).State);
         Assert.Equal(VmState.Running, (await daemon.Client.DoAsync("web1", "resume", s_none)).State);
+        Assert.Equal(VmState.Running, (await daemon.Client.DoAsync("web1", "wake", s_none)).State);
+        Assert.Equal(1, daemon.Workers.Alive.Values.Single().Wakes);
         await daemon.Client.DoAsync("web1", "power-button", s_none);
         Assert.Equal(1, daemon.Workers.Alive.Values.Single().PowerButtonPresses);
         Assert.Equal(56, (await daemon.Client.StatsAsync("web1", s_none)).Exits);
@@ -68,7 +70,7 @@ public sealed class ApiTests
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
         await daemon.CreateAsync("web1");
-        foreach (string verb in new[] { "stop", "pause", "resume", "power-button" })
+        foreach (string verb in new[] { "stop", "pause", "resume", "power-button", "wake" })
         {
             Problem problem = await DaemonFixture.RefusedAsync(() => daemon.Client.DoAsync("web1", verb, s_none));
             Assert.Equal((409, "wrong-state"), (problem.Status, problem.Code));

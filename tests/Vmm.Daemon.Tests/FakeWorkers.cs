@@ -90,6 +90,19 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
 
     public IDisposable OnStateChanged(Action<WorkerState> handler) => new MemoryStream();
 
+    private Action<GuestEvent>? _guestEvents;
+
+    public void OnGuestEvent(Action<GuestEvent> handler) => _guestEvents = handler;
+
+    internal void Tell(GuestEvent told) => _guestEvents!(told);
+
+    /// <summary>As a worker whose guest panicked and is preserved.</summary>
+    internal void Preserve()
+    {
+        State = WorkerState.Crashed;
+        Tell(GuestEvent.Panicked);
+    }
+
     internal void End(WorkerExit exit)
     {
         State = WorkerState.Ended;
@@ -106,6 +119,14 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
     public Task PressPowerButtonAsync(CancellationToken cancellation)
     {
         PowerButtonPresses++;
+        return Task.CompletedTask;
+    }
+
+    internal int Wakes { get; private set; }
+
+    public Task WakeAsync(CancellationToken cancellation)
+    {
+        Wakes++;
         return Task.CompletedTask;
     }
 

@@ -31,17 +31,22 @@ public sealed class DeviceGuest : IDisposable
     public const byte NeedsReset = 0x40;
     public const ulong Data = 0x80000;
     private const ulong Stride = 0x4000, AvailAt = 0x1000, UsedAt = 0x2000, IndirectAt = 0x3000;
-    private const int Patience = 30_000;
+    private static readonly int s_patience = 1000 * (int.TryParse(Environment.GetEnvironmentVariable("VMM_HOSTILE_PATIENCE"), out int seconds) ? seconds : 30);
     private readonly object _gate = new();
     private readonly ushort[] _avail, _used, _nextDescriptor;
     private readonly byte[] _before = new byte[GuestRam.Bytes];
 
-    public DeviceGuest(VirtioDevice device, TransportKind kind, ulong features = ulong.MaxValue)
+    private readonly bool _ownRam;
+
+    /// <summary>A driver for a device; with RAM of its own unless it shares another's.</summary>
+    public DeviceGuest(VirtioDevice device, TransportKind kind, GuestRam? shared = null)
     {
+        Ram = shared ?? new GuestRam();
+        _ownRam = shared is null;
         Device = device;
         Port = DriverPort.Create(kind, device, Ram);
         Port.Interrupted = Pulse;
-        Features = features & Port.Offered;
+        Features = Port.Offered;
         int queues = device.QueueSizes.Count;
         (_avail, _used, _nextDescriptor) = (new ushort[queues], new ushort[queues], new ushort[queues]);
         Plans = new RingPlan[queues];
@@ -50,7 +55,7 @@ public sealed class DeviceGuest : IDisposable
 
     public VirtioDevice Device { get; }
 
-    public GuestRam Ram { get; } = new();
+    public GuestRam Ram { get; }
 
     public DriverPort Port { get; }
 
@@ -133,6 +138,7 @@ public sealed class DeviceGuest : IDisposable
         BinaryPrimitives.WriteUInt32LittleEndian(d[8..], length);
         BinaryPrimitives.WriteUInt16LittleEndian(d[12..], (ushort)flags);
         BinaryPrimitives.WriteUInt16LittleEndian(d[14..], (ushort)next);
+        Own(table + (16UL * (ulong)index), 16);
     }
 
     /// <summary>Writes a chain into a table from an index on.</summary>
@@ -149,7 +155,9 @@ public sealed class DeviceGuest : IDisposable
     public void Offer(int queue, int head)
     {
         RingPlan plan = Plans[queue];
-        BinaryPrimitives.WriteUInt16LittleEndian(At(plan.Avail + 4 + (2UL * (ulong)(_avail[queue] % plan.Size)), 2), (ushort)head);
+        ulong entry = plan.Avail + 4 + (2UL * (ulong)(_avail[queue] % plan.Size));
+        BinaryPrimitives.WriteUInt16LittleEndian(At(entry, 2), (ushort)head);
+        Own(entry, 2);
         SetAvailIndex(queue, (ushort)(_avail[queue] + 1));
     }
 
@@ -157,6 +165,7 @@ public sealed class DeviceGuest : IDisposable
     {
         _avail[queue] = index;
         Volatile.Write(ref System.Runtime.InteropServices.MemoryMarshal.AsRef<ushort>(At(Plans[queue].Avail + 2, 2)), index);
+        Own(Plans[queue].Avail + 2, 2);
     }
 
     public void Kick(int queue) => Port.Notify((uint)queue);
@@ -209,7 +218,7 @@ public sealed class DeviceGuest : IDisposable
 
     public void Wait(Func<bool> condition, string otherwise)
     {
-        long deadline = Environment.TickCount64 + Patience;
+        long deadline = Environment.TickCount64 + s_patience;
         lock (_gate)
         {
             while (!condition())
@@ -251,8 +260,14 @@ public sealed class DeviceGuest : IDisposable
     public void Dispose()
     {
         Port.Dispose();
-        Ram.Dispose();
+        if (_ownRam)
+        {
+            Ram.Dispose();
+        }
     }
+
+    /// <summary>The driver's own writes to its rings are none of the device's.</summary>
+    private void Own(ulong at, int length) => At(at, length).CopyTo(_before.AsSpan((int)at));
 
     private void Forget(byte[] now, ulong at, long length)
     {

@@ -11,6 +11,12 @@ public sealed class FaultyDisk(IDiskBackend inner) : IDiskBackend
     public volatile int Disposed;
     public volatile int Flushes;
 
+    /// <summary>As long as it is set no request ends, as on a file system that hangs.</summary>
+    public volatile bool Hold;
+
+    /// <summary>How often an I/O thread went to sleep.</summary>
+    public int Waits;
+
     public ulong CapacityBytes => inner.CapacityBytes;
 
     public int LogicalBlockSize => inner.LogicalBlockSize;
@@ -27,6 +33,8 @@ public sealed class FaultyDisk(IDiskBackend inner) : IDiskBackend
 
     private sealed class Queue(FaultyDisk disk, IDiskQueue inner) : IDiskQueue
     {
+        private readonly List<EventFd> _watched = [];
+        private IoUring? _ring;
         private int _round;
 
         public int Depth => inner.Depth;
@@ -47,10 +55,17 @@ public sealed class FaultyDisk(IDiskBackend inner) : IDiskBackend
 
         public void WriteZeroes(ulong tag, ulong offset, ulong length, bool mayUnmap) => inner.WriteZeroes(tag, offset, length, mayUnmap);
 
+        public bool WritesZeroesAsData(bool mayUnmap) => inner.WritesZeroesAsData(mayUnmap);
+
         public void Submit() => inner.Submit();
 
         public int Reap(Span<DiskCompletion> completions)
         {
+            if (disk.Hold)
+            {
+                return 0;
+            }
+
             if (inner.InFlight > 0 && ++_round <= disk.DelayRounds)
             {
                 return 0;
@@ -66,9 +81,51 @@ public sealed class FaultyDisk(IDiskBackend inner) : IDiskBackend
             return count;
         }
 
-        public void Watch(EventFd doorbell) => inner.Watch(doorbell);
+        public void Watch(EventFd doorbell)
+        {
+            _watched.Add(doorbell);
+            inner.Watch(doorbell);
+        }
 
-        public void Wait() => inner.Wait();
+        public void Wait()
+        {
+            Interlocked.Increment(ref disk.Waits);
+            if (disk.Hold)
+            {
+                WaitForDoorbell();
+            }
+            else
+            {
+                inner.Wait();
+            }
+        }
+
+        public void WaitForCompletion()
+        {
+            Interlocked.Increment(ref disk.Waits);
+            if (disk.Hold)
+            {
+                Thread.Sleep(5); // as long as nothing comes back; "may also return for no reason"
+            }
+            else
+            {
+                inner.WaitForCompletion();
+            }
+        }
+
+        // A queue whose requests do not end still wakes up for doorbells.
+        private void WaitForDoorbell()
+        {
+            _ring ??= new IoUring(16);
+            for (int i = 0; i < _watched.Count; i++)
+            {
+                _ring.PollReadable(_watched[i].Handle, (ulong)i);
+            }
+
+            _ring.SubmitAndWait();
+            _ring.Dispose();
+            _ring = null;
+        }
 
         public void Dispose() => inner.Dispose();
     }

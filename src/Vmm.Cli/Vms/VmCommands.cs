@@ -39,6 +39,7 @@ internal static class VmCommands
             });
         vm.Add("power-button", "Press the power button; the guest decides what it does", [name, waitOff], (session, parsed, cancellation) =>
             VmVerbs.PressAsync(session, parsed.GetValue(name)!, WaitOption.Read(parsed, waitOff), cancellation));
+        vm.Add("wake", "Wake a guest that sleeps (systemctl suspend)", [name], (session, parsed, cancellation) => VmVerbs.DoAsync(session, parsed.GetValue(name)!, "wake", cancellation));
         vm.Add("pause", "Stop the vCPUs between two instructions", [name], (session, parsed, cancellation) => VmVerbs.DoAsync(session, parsed.GetValue(name)!, "pause", cancellation));
         vm.Add("resume", "Let paused vCPUs go on", [name], (session, parsed, cancellation) => VmVerbs.DoAsync(session, parsed.GetValue(name)!, "resume", cancellation));
         vm.Add("console", "The serial console on this terminal; Ctrl-A x leaves, the VM goes on", [name], (session, parsed, cancellation) =>

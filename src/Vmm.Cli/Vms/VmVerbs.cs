@@ -54,7 +54,7 @@ internal static class VmVerbs
 
     internal static async Task<int> DeleteAsync(DaemonSession session, string name, bool force, CancellationToken cancellation)
     {
-        if (force && (await session.Client.ShowAsync(name, cancellation).ConfigureAwait(false)).State is VmState.Running or VmState.Paused)
+        if (force && (await session.Client.ShowAsync(name, cancellation).ConfigureAwait(false)) is { State: VmState.Running or VmState.Paused } or { State: VmState.Crashed, WorkerProcessId: not null })
         {
             await session.Client.DoAsync(name, "stop", cancellation).ConfigureAwait(false);
         }
@@ -77,7 +77,12 @@ internal static class VmVerbs
     internal static async Task<int> DoAsync(DaemonSession session, string name, string verb, CancellationToken cancellation)
     {
         VmInfo vm = await session.Client.DoAsync(name, verb, cancellation).ConfigureAwait(false);
-        return Done(session, vm, string.Equals(verb, "power-button", StringComparison.Ordinal) ? "was asked to power off" : "is " + Word(vm.State));
+        return Done(session, vm, verb switch
+        {
+            "power-button" => "was asked to power off",
+            "wake" => "was woken",
+            _ => "is " + Word(vm.State),
+        });
     }
 
     /// <summary>Starts it and comes back when it runs; what takes long shows how far it is.</summary>
@@ -111,7 +116,7 @@ internal static class VmVerbs
         List<VmInfo> stopped = [];
         bool failed = false;
         List<Task<(string Name, VmInfo? Vm, string? Problem)>> open = [.. (await session.Client.ListAsync(cancellation).ConfigureAwait(false)).Vms
-            .Where(vm => vm.State is not (VmState.Defined or VmState.Stopped or VmState.Failed) || vm.NextStart is not null)
+            .Where(vm => vm.State is not (VmState.Defined or VmState.Stopped or VmState.Failed or VmState.Crashed) || vm is { State: VmState.Crashed, WorkerProcessId: not null } || vm.NextStart is not null)
             .Select(vm => StopOneAsync(session, vm, patience, cancellation))];
         if (open.Count == 0 && !session.IsJson)
         {
@@ -180,7 +185,7 @@ internal static class VmVerbs
         }
 
         await session.Client.DoAsync(name, "power-button", cancellation).ConfigureAwait(false);
-        if (await WaitOption.ForVmAsync(session.Client, name, vm => vm.State is VmState.Stopped or VmState.Failed or VmState.Defined, limit, cancellation).ConfigureAwait(false) is not { } ended)
+        if (await WaitOption.ForVmAsync(session.Client, name, vm => vm.State is VmState.Stopped or VmState.Failed or VmState.Crashed or VmState.Defined, limit, cancellation).ConfigureAwait(false) is not { } ended)
         {
             session.Fail($"{name}: still runs after {limit.TotalSeconds} s: its guest does not heed the power button; 'vmmctl vm stop {name}' pulls the plug");
             return ExitCodes.Failed;

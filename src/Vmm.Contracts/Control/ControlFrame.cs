@@ -66,6 +66,9 @@ public static class ControlKinds
     /// <summary>Press the ACPI power button.</summary>
     public const string PowerButton = "power-button";
 
+    /// <summary>Wake a guest that sleeps.</summary>
+    public const string Wake = "wake";
+
     /// <summary>End the VM and the process.</summary>
     public const string Stop = "stop";
 
@@ -107,6 +110,9 @@ public static class ControlKinds
 
     /// <summary>Event: a device is gone, with a <see cref="RemovalBody"/>. Also for one that the guest let go of late, or by itself.</summary>
     public const string DeviceRemoved = "device-removed";
+
+    /// <summary>Event: the guest told something of itself, with a <see cref="GuestEventBody"/>; each at most once.</summary>
+    public const string GuestEvent = "guest-event";
 }
 
 /// <summary>Why a request was not done.</summary>

@@ -31,4 +31,5 @@ namespace Vmm.Contracts.Control;
 [JsonSerializable(typeof(DeviceList))]
 [JsonSerializable(typeof(VsockDial))]
 [JsonSerializable(typeof(VsockDialed))]
+[JsonSerializable(typeof(GuestEventBody))]
 public sealed partial class ControlJson : JsonSerializerContext;

@@ -15,6 +15,9 @@ public enum WorkerState
     /// <summary>The vCPUs are stopped and can go on.</summary>
     Paused,
 
+    /// <summary>The guest's kernel panicked, and the spec says that it is preserved: the vCPUs stand still for good.</summary>
+    Crashed,
+
     /// <summary>The VM is over; <see cref="WorkerExit"/> says why.</summary>
     Ended,
 }
@@ -42,7 +45,24 @@ public enum WorkerExitReason
 
     /// <summary>The worker process died without a word: killed, or it crashed.</summary>
     WorkerDied,
+
+    /// <summary>The guest's kernel panicked and told so.</summary>
+    GuestPanicked,
 }
+
+/// <summary>What a guest tells of itself while it runs.</summary>
+public enum GuestEvent
+{
+    /// <summary>Its kernel panicked; the spec says what follows.</summary>
+    Panicked,
+
+    /// <summary>Its kernel panicked, and its crash kernel takes over.</summary>
+    CrashKernel,
+}
+
+/// <summary>A guest told something.</summary>
+/// <param name="Event">What.</param>
+public sealed record GuestEventBody(GuestEvent Event);
 
 /// <summary>The end of a VM.</summary>
 /// <param name="Reason">Why.</param>

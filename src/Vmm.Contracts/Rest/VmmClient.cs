@@ -100,7 +100,7 @@ public sealed partial class VmmClient : IDisposable
         using HttpResponseMessage response = await ExchangeAsync(HttpMethod.Delete, Vm(name), null, null, cancellation).ConfigureAwait(false);
     }
 
-    /// <summary>Does one of <c>start stop pause resume power-button</c> and answers when it is done.</summary>
+    /// <summary>Does one of <c>start stop pause resume power-button wake</c> and answers when it is done.</summary>
     public Task<VmInfo> DoAsync(string name, string verb, CancellationToken cancellation) =>
         SendAsync(HttpMethod.Post, Vm(name) + "/" + verb, null, RestJson.Default.VmInfo, cancellation);
 
@@ -228,7 +228,7 @@ public sealed partial class VmmClient : IDisposable
         {
             socket.Dispose();
             VmState state = (await ShowAsync(name, cancellation).ConfigureAwait(false)).State;
-            throw new VmmApiException("console-refused", state is VmState.Running or VmState.Paused
+            throw new VmmApiException("console-refused", state is VmState.Running or VmState.Paused or VmState.Crashed
                 ? $"{name}: the daemon gave no console: {e.Message}"
                 : $"{name} has no console now: it is {state.ToString().ToLowerInvariant()}: start it with 'vmmctl vm start {name}'", e);
         }

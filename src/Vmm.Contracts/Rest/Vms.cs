@@ -25,6 +25,9 @@ public enum VmState
 
     /// <summary>It ended by a fault; <see cref="VmInfo.LastExit"/> says which.</summary>
     Failed,
+
+    /// <summary>Its guest's kernel panicked. With a worker it is preserved as it was; without one it is over.</summary>
+    Crashed,
 }
 
 /// <summary>A VM as the daemon knows it.</summary>

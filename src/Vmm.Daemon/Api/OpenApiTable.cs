@@ -51,6 +51,7 @@ internal static class OpenApiTable
         "POST /vms/{name}/pause" => new("Pause a VM", s_json.VmInfo),
         "POST /vms/{name}/resume" => new("Let a paused VM go on", s_json.VmInfo),
         "POST /vms/{name}/power-button" => new("Press the power button", s_json.VmInfo),
+        "POST /vms/{name}/wake" => new("Wake a guest that sleeps", s_json.VmInfo),
         "GET /events" => new("Server-sent events", AnswerType: "text/event-stream"),
         "GET /balancer" => new("What the balancer sees and decides", s_json.BalancerInfo),
         "PUT /balancer" => new("Switch the balancer, until the daemon's next start", s_json.BalancerInfo, s_json.BalancerWish),

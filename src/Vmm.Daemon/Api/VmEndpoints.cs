@@ -97,6 +97,7 @@ internal static class VmEndpoints
         Command("pause", (vm, cancellation) => vm.PauseAsync(cancellation));
         Command("resume", (vm, cancellation) => vm.ResumeAsync(cancellation));
         Command("power-button", (vm, cancellation) => vm.PressPowerButtonAsync(cancellation));
+        Command("wake", (vm, cancellation) => vm.WakeAsync(cancellation));
 
         void Command(string verb, Func<ManagedVm, CancellationToken, Task<VmInfo>> carryOut) => api.MapPost("/vms/{name}/" + verb, async context =>
         {

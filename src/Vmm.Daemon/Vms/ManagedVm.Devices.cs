@@ -106,7 +106,7 @@ public sealed partial class ManagedVm
             {
                 CheckRevision(revision);
                 worker = _worker;
-                if (worker is null ? VmLifeCycle.IsAlive(_state) : _state is not (VmState.Running or VmState.Paused))
+                if (worker is null ? HasOrGetsWorker : _state is not (VmState.Running or VmState.Paused))
                 {
                     throw WrongState("gets no device now: wait until it runs or is stopped");
                 }

@@ -16,7 +16,7 @@ public sealed partial class ManagedVm
     /// <summary>Under the lock; true when there will be a restart.</summary>
     private bool PlanRestart(WorkerExit exit, TimeSpan ran)
     {
-        if (_spec is null || _plan.After(_spec.Restart, exit, ran) is not { } delay)
+        if (_spec is null || _plan.After(_spec, exit, ran) is not { } delay)
         {
             return false;
         }
@@ -181,6 +181,11 @@ public sealed partial class ManagedVm
     /// <summary>Presses the power button and waits; true when the guest powered off.</summary>
     private async Task<bool> PoweredOffAsync(IWorker worker, TimeSpan patience, CancellationToken cancellation)
     {
+        if (Info.State == VmState.Crashed)
+        {
+            return false; // preserved: nobody heeds the button
+        }
+
         await InTurn(async () =>
         {
             if (ReferenceEquals(Require(VmEvent.PowerButton), worker))

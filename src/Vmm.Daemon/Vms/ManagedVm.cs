@@ -41,7 +41,7 @@ public sealed partial class ManagedVm : IDisposable
         _inventory = inventory;
         _launcher = launcher;
         _log = log;
-        _state = record.LastExit is not { } exit ? VmState.Defined : IsFault(exit) ? VmState.Failed : VmState.Stopped;
+        _state = record.LastExit is { } exit ? VmLifeCycle.After(exit.Reason) : VmState.Defined;
         try
         {
             _spec = SpecReader.Read(record.Spec, record.Name, record.Folder.Length > 0 ? record.Folder : null);
@@ -72,7 +72,7 @@ public sealed partial class ManagedVm : IDisposable
         {
             lock (_gate)
             {
-                return VmLifeCycle.IsAlive(_state);
+                return HasOrGetsWorker;
             }
         }
     }
@@ -87,7 +87,7 @@ public sealed partial class ManagedVm : IDisposable
         {
             lock (_gate)
             {
-                return _spec is { Autostart: true } && !VmLifeCycle.IsAlive(_state) && _restart is null;
+                return _spec is { Autostart: true } && !HasOrGetsWorker && _restart is null;
             }
         }
     }
@@ -140,6 +140,7 @@ public sealed partial class ManagedVm : IDisposable
     {
         WorkerState.Idle or WorkerState.Ready => VmState.Starting,
         WorkerState.Paused => VmState.Paused,
+        WorkerState.Crashed => VmState.Crashed,
         _ => VmState.Running,
     };
 
@@ -225,6 +226,11 @@ public sealed partial class ManagedVm : IDisposable
             if (planned is not null && !ReferenceEquals(_restart, planned))
             {
                 return; // somebody started, stopped, changed or deleted it meanwhile
+            }
+
+            if (_worker is not null)
+            {
+                throw WrongState("cannot be started: stop it first"); // crashed, and preserved
             }
 
             Move(VmEvent.Start);
@@ -313,6 +319,12 @@ public sealed partial class ManagedVm : IDisposable
     {
         IWorker worker = Require(VmEvent.PowerButton);
         await Call(() => worker.PressPowerButtonAsync(cancellation)).ConfigureAwait(false);
+    }, cancellation);
+
+    internal Task<VmInfo> WakeAsync(CancellationToken cancellation) => InTurn(async () =>
+    {
+        IWorker worker = Require(VmEvent.Wake);
+        await Call(() => worker.WakeAsync(cancellation)).ConfigureAwait(false);
     }, cancellation);
 
     /// <summary>Whether the spec names the file.</summary>
@@ -426,8 +438,6 @@ public sealed partial class ManagedVm : IDisposable
 
     private static WorkerExit StartStopped { get; } = new(WorkerExitReason.Stopped, 0, "its start was given up, as somebody wished");
 
-    private static bool IsFault(WorkerExit exit) => exit.Reason is WorkerExitReason.TripleFault or WorkerExitReason.Failed or WorkerExitReason.WorkerDied;
-
     private static async Task Call(Func<Task> command)
     {
         try
@@ -471,6 +481,8 @@ public sealed partial class ManagedVm : IDisposable
 
     private void Watch(IWorker worker)
     {
+        _told = 0;
+        worker.OnGuestEvent(told => OnGuestEvent(worker, told));
         worker.OnDeviceRemoved(OnDeviceRemoved);
         worker.OnConnection(connected => OnConnection(worker, connected));
         _ = worker.Ended.ContinueWith(ended => Over(worker, ended.Result), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
@@ -507,7 +519,7 @@ public sealed partial class ManagedVm : IDisposable
             _unstored.Clear();
             _leaving.Clear();
             _pinned.Clear();
-            Become(VmLifeCycle.TryNext(_state, IsFault(exit) ? VmEvent.Failed : VmEvent.Ended, out VmState next) ? next : VmState.Failed);
+            Become(VmLifeCycle.TryNext(_state, VmLifeCycle.EventOf(exit.Reason), out VmState next) ? next : VmState.Failed);
             _events.Publish("ended", _record.Name, exit: exit);
             WorkerExit kept = exit with { Report = null }; // in the event and in the log
             bool again = !stopped && PlanRestart(exit, TimeSpan.FromMilliseconds(Environment.TickCount64 - _startedAt));
@@ -533,7 +545,7 @@ public sealed partial class ManagedVm : IDisposable
         {
             worker = _worker;
             _worker = null;
-            if (VmLifeCycle.TryNext(_state, IsFault(exit) ? VmEvent.Failed : VmEvent.Ended, out VmState over))
+            if (VmLifeCycle.TryNext(_state, VmLifeCycle.EventOf(exit.Reason), out VmState over))
             {
                 Become(over);
                 SaveEnd(wanted, exit);
@@ -619,7 +631,7 @@ public sealed partial class ManagedVm : IDisposable
 
     private void RequireNotAlive(string what)
     {
-        if (VmLifeCycle.IsAlive(_state))
+        if (HasOrGetsWorker)
         {
             throw new ApiException(409, "wrong-state", "the VM is in another state", $"{_record.Name} is {_state} and cannot be {what}: stop it first");
         }

@@ -4,7 +4,8 @@ using Vmm.Machine.Spec;
 namespace Vmm.Daemon.Vms;
 
 /// <summary>
-/// Whether and when a VM that ended is started again. A guest's own reboot always is, at once; what else is, the policy of its spec says. Runs that end soon,
+/// Whether and when a VM that ended is started again. A guest's own reboot is, at once, and one that panicked, unless its spec says
+/// otherwise; what else is, the policy of its spec says. Runs that end soon,
 /// one after the other, are started later and later: 1 s, 2 s, 4 s, up to a minute. Not thread-safe.
 /// </summary>
 internal sealed class RestartPlan
@@ -21,15 +22,18 @@ internal sealed class RestartPlan
     internal void Reset() => (_short, Restarts) = (0, 0);
 
     /// <summary>How long to wait before the next start; null is for ever.</summary>
-    /// <param name="policy">Of the spec.</param>
+    /// <param name="spec">Whose policies decide.</param>
     /// <param name="exit">How it ended.</param>
     /// <param name="ran">How long it ran.</param>
-    internal TimeSpan? After(RestartPolicy policy, WorkerExit exit, TimeSpan ran)
+    internal TimeSpan? After(VmSpec spec, WorkerExit exit, TimeSpan ran)
     {
+        RestartPolicy policy = spec.Restart;
         bool again = exit.Reason switch
         {
             WorkerExitReason.Stopped => false,
-            WorkerExitReason.Reset => true,
+            WorkerExitReason.Reset when spec.OnReboot == RebootPolicy.Restart => true,
+            WorkerExitReason.GuestPanicked when spec.OnCrash == CrashPolicy.Restart => true,
+            WorkerExitReason.Reset => policy == RestartPolicy.Always,
             WorkerExitReason.PowerOff or WorkerExitReason.DebugExit => policy == RestartPolicy.Always,
             _ => policy is RestartPolicy.OnFailure or RestartPolicy.Always,
         };

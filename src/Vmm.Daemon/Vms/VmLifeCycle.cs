@@ -1,3 +1,4 @@
+using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 
 namespace Vmm.Daemon.Vms;
@@ -20,6 +21,9 @@ public enum VmEvent
     /// <summary>The power button was pressed; what the guest makes of it is another event.</summary>
     PowerButton,
 
+    /// <summary>The guest was woken; one that is awake does not notice.</summary>
+    Wake,
+
     /// <summary>A stop was asked for, perhaps again.</summary>
     Stop,
 
@@ -28,6 +32,9 @@ public enum VmEvent
 
     /// <summary>It ended by a fault, or could not be started.</summary>
     Failed,
+
+    /// <summary>Its guest's kernel panicked: it ended by that, or is preserved.</summary>
+    Crashed,
 }
 
 /// <summary>The life of a VM as one table. What is not in it cannot happen.</summary>
@@ -38,21 +45,30 @@ public static class VmLifeCycle
         [(VmState.Defined, VmEvent.Start)] = VmState.Starting,
         [(VmState.Stopped, VmEvent.Start)] = VmState.Starting,
         [(VmState.Failed, VmEvent.Start)] = VmState.Starting,
+        [(VmState.Crashed, VmEvent.Start)] = VmState.Starting,
         [(VmState.Starting, VmEvent.Started)] = VmState.Running,
         [(VmState.Starting, VmEvent.Ended)] = VmState.Stopped,
         [(VmState.Starting, VmEvent.Failed)] = VmState.Failed,
+        [(VmState.Starting, VmEvent.Crashed)] = VmState.Crashed,
         [(VmState.Running, VmEvent.Paused)] = VmState.Paused,
         [(VmState.Running, VmEvent.PowerButton)] = VmState.Running,
+        [(VmState.Running, VmEvent.Wake)] = VmState.Running,
         [(VmState.Running, VmEvent.Stop)] = VmState.Stopping,
         [(VmState.Running, VmEvent.Ended)] = VmState.Stopped,
         [(VmState.Running, VmEvent.Failed)] = VmState.Failed,
+        [(VmState.Running, VmEvent.Crashed)] = VmState.Crashed,
         [(VmState.Paused, VmEvent.Resumed)] = VmState.Running,
         [(VmState.Paused, VmEvent.Stop)] = VmState.Stopping,
         [(VmState.Paused, VmEvent.Ended)] = VmState.Stopped,
         [(VmState.Paused, VmEvent.Failed)] = VmState.Failed,
+        [(VmState.Paused, VmEvent.Crashed)] = VmState.Crashed,
+        [(VmState.Crashed, VmEvent.Stop)] = VmState.Stopping,
+        [(VmState.Crashed, VmEvent.Ended)] = VmState.Stopped,
+        [(VmState.Crashed, VmEvent.Failed)] = VmState.Failed,
         [(VmState.Stopping, VmEvent.Stop)] = VmState.Stopping,
         [(VmState.Stopping, VmEvent.Ended)] = VmState.Stopped,
         [(VmState.Stopping, VmEvent.Failed)] = VmState.Failed,
+        [(VmState.Stopping, VmEvent.Crashed)] = VmState.Crashed,
     };
 
     /// <summary>The state behind an event; false when the event is not possible there.</summary>
@@ -65,10 +81,29 @@ public static class VmLifeCycle
         VmEvent.Paused => "paused",
         VmEvent.Resumed => "resumed",
         VmEvent.PowerButton => "asked to power off",
+        VmEvent.Wake => "woken",
         VmEvent.Stop => "stopped",
         _ => @event.ToString(),
     };
 
     /// <summary>True while a worker may hold the VM.</summary>
-    public static bool IsAlive(VmState state) => state is VmState.Starting or VmState.Running or VmState.Paused or VmState.Stopping;
+    /// <param name="state">Its state.</param>
+    /// <param name="hasWorker">Whether there is one: a crashed VM has it while it is preserved.</param>
+    public static bool IsAlive(VmState state, bool hasWorker) => state is VmState.Starting or VmState.Running or VmState.Paused or VmState.Stopping || (state == VmState.Crashed && hasWorker);
+
+    /// <summary>What an end means for the state.</summary>
+    public static VmEvent EventOf(WorkerExitReason reason) => reason switch
+    {
+        WorkerExitReason.TripleFault or WorkerExitReason.Failed or WorkerExitReason.WorkerDied => VmEvent.Failed,
+        WorkerExitReason.GuestPanicked => VmEvent.Crashed,
+        _ => VmEvent.Ended,
+    };
+
+    /// <summary>The state of a VM whose last run ended so, long ago.</summary>
+    public static VmState After(WorkerExitReason reason) => EventOf(reason) switch
+    {
+        VmEvent.Failed => VmState.Failed,
+        VmEvent.Crashed => VmState.Crashed,
+        _ => VmState.Stopped,
+    };
 }

@@ -26,6 +26,8 @@ internal sealed class EndedWorker(string vmId, WorkerExit exit) : IWorker
 
     public Task PressPowerButtonAsync(CancellationToken cancellation) => throw Over();
 
+    public Task WakeAsync(CancellationToken cancellation) => throw Over();
+
     public Task StopAsync(CancellationToken cancellation) => Task.CompletedTask;
 
     public Task<WorkerStats> GetStatsAsync(CancellationToken cancellation) => throw Over();

@@ -89,6 +89,9 @@ public interface IWorker : IAsyncDisposable
     /// <exception cref="WorkerException">The VM has no power button.</exception>
     Task PressPowerButtonAsync(CancellationToken cancellation);
 
+    /// <summary>Wakes a guest that sleeps; nothing happens to one that is awake.</summary>
+    Task WakeAsync(CancellationToken cancellation);
+
     /// <summary>Pulls the plug: vCPUs stop, devices drain what is in flight, the process ends. Kills the process when it does not end within 10 s.</summary>
     Task StopAsync(CancellationToken cancellation);
 
@@ -133,6 +136,11 @@ public interface IWorker : IAsyncDisposable
 
     /// <summary>Calls <paramref name="handler"/> for every device that is gone, from any thread; handlers must be quick.</summary>
     void OnDeviceRemoved(Action<RemovalBody> handler);
+
+    /// <summary>Calls <paramref name="handler"/> when the guest tells something of itself, from any thread; handlers must be quick. A worker that was taken over may say anything, and often.</summary>
+    void OnGuestEvent(Action<GuestEvent> handler)
+    {
+    }
 
     /// <summary>Connects the guest's vsock to ports of the host from now on: to the sockets at this path with <c>_PORT</c> behind it.</summary>
     void ServeVsock(string path)

@@ -17,6 +17,7 @@ internal sealed class RemoteWorker : IWorker
     private readonly Lock _lock = new();
     private readonly List<Action<WorkerState>> _handlers = [];
     private readonly List<Action<RemovalBody>> _removalHandlers = [];
+    private Action<GuestEvent>? _guestEvents;
     private readonly TaskCompletionSource<WorkerExit> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Action<RemoteWorker> _gone;
     private readonly Task _finish;
@@ -109,6 +110,8 @@ internal sealed class RemoteWorker : IWorker
 
     public Task PressPowerButtonAsync(CancellationToken cancellation) => CallAsync(ControlKinds.PowerButton, cancellation);
 
+    public Task WakeAsync(CancellationToken cancellation) => CallAsync(ControlKinds.Wake, cancellation);
+
     public async Task StopAsync(CancellationToken cancellation)
     {
         _link.IsNeeded = false;
@@ -182,6 +185,8 @@ internal sealed class RemoteWorker : IWorker
         ControlClient.Answer answer = await _link.Client.CallAsync(ControlKinds.RemoveDevice, ControlCodec.Body(body, ControlJson.Default.UnplugBody), null, [], cancellation, patience).ConfigureAwait(false);
         return Body(answer, ControlJson.Default.RemovalBody).Outcome;
     }
+
+    public void OnGuestEvent(Action<GuestEvent> handler) => Volatile.Write(ref _guestEvents, handler);
 
     public void OnDeviceRemoved(Action<RemovalBody> handler)
     {
@@ -362,6 +367,10 @@ internal sealed class RemoteWorker : IWorker
         else if (string.Equals(frame.Kind, ControlKinds.VsockDial, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.VsockDial, out VsockDial? wish, out _))
         {
             _dials.Begin(wish);
+        }
+        else if (string.Equals(frame.Kind, ControlKinds.GuestEvent, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.GuestEventBody, out GuestEventBody? told, out _))
+        {
+            Volatile.Read(ref _guestEvents)?.Invoke(told.Event);
         }
         else if (string.Equals(frame.Kind, ControlKinds.DeviceRemoved, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal, out _))
         {

@@ -21,6 +21,7 @@ internal sealed class WorkerCgroups
     /// <summary>One part in 32 of guest memory: page tables of both kinds, dirty bitmaps.</summary>
     private const int OverheadShare = 32;
 
+    /// <summary>Tasks beside those that the spec asks for: the runtime, one or two a device, kernel workers of the rings.</summary>
     private const int MostTasks = 512;
 
     private static readonly string[] V1Controllers = ["memory", "pids"];
@@ -129,6 +130,7 @@ internal sealed class WorkerCgroups
             foreach (string parent in _parents)
             {
                 Limit(Path.Combine(parent, group), _v2 ? "memory.max" : "memory.limit_in_bytes", limit);
+                Limit(Path.Combine(parent, group), "pids.max", MostTasks + Threads(spec));
             }
 
             return null;
@@ -138,6 +140,10 @@ internal sealed class WorkerCgroups
             return cause.Message;
         }
     }
+
+    // vCPUs, and the queues of disks and network devices that have a thread each.
+    private static int Threads(VmSpec spec) =>
+        spec.Cpus + spec.Disks.Sum(disk => Math.Clamp(spec.Cpus, 1, disk.Queues)) + spec.Nets.Sum(net => net.Queues);
 
     /// <summary>Gives a group time on CPUs. A worker of an earlier daemon that knew nothing of this controller is put in first. Null, or why that was not possible.</summary>
     internal string? LimitCpu(string group, int processId, CpuLimits limits)

@@ -68,6 +68,9 @@ public sealed record AcpiConfig
     /// <summary>GSI of the generic event device, whose only event is the power button; null leaves both out.</summary>
     public uint? PowerButtonGsi { get; init; }
 
+    /// <summary>GSI of the keyboard at <see cref="Legacy.I8042"/>; null is no keyboard.</summary>
+    public uint? KeyboardGsi { get; init; }
+
     /// <summary>GSI of the generic event device of PCI hotplug (<see cref="Pci.PciHotplugPorts"/>); null leaves hotplug out.</summary>
     public uint? HotplugGsi { get; init; }
 

@@ -12,6 +12,7 @@ public static class AcpiTables
     /// <summary>The IOAPIC.</summary>
     public const uint IoApicAddress = 0xFEC0_0000;
 
+    private const ushort BootKeyboardController = 1 << 1, BootNoVga = 1 << 2;
     private const uint FlagWbinvd = 1, FlagControlMethodPowerButton = 1 << 4, FlagControlMethodSleepButton = 1 << 5, FlagTimer32Bit = 1 << 8, FlagResetRegister = 1 << 10, FlagHardwareReduced = 1 << 20;
 
     /// <summary>
@@ -86,7 +87,7 @@ public static class AcpiTables
     private static AcpiTable Fadt(AcpiConfig config, ulong dsdt) => new AcpiTable("FACP", 6)
         .ZeroTo(76).U32(config.PmTimerPort)           // PM_TMR_BLK
         .ZeroTo(91).U8(AcpiPmTimer.Length)            // PM_TMR_LEN
-        .ZeroTo(109).U16(1 << 2)                      // IAPC_BOOT_ARCH: no VGA
+        .ZeroTo(109).U16((ushort)(BootNoVga | (config.KeyboardGsi is null ? 0 : BootKeyboardController))) // IAPC_BOOT_ARCH
         .ZeroTo(112).U32(FlagWbinvd | FlagControlMethodPowerButton | FlagControlMethodSleepButton | FlagTimer32Bit | FlagResetRegister | FlagHardwareReduced)
         .PortRegister(Legacy.ResetControl.Port)       // RESET_REG
         .U8(Legacy.ResetControl.ResetValue)

@@ -49,6 +49,13 @@ internal static class Dsdt
             sb.Device("RTC0", device => device
                 .NameEisaId("_HID", "PNP0B00")
                 .NameResources("_CRS", new ResourceWriter().Io(0x70, 2).ToArray()));
+            if (config.KeyboardGsi is { } keyboard)
+            {
+                sb.Device("KBD0", device => device
+                    .NameEisaId("_HID", "PNP0303")
+                    .NameResources("_CRS", new ResourceWriter().Io((ushort)Legacy.I8042.DataPort, 1).Io((ushort)Legacy.I8042.CommandPort, 1).EdgeInterrupt(keyboard).ToArray()));
+            }
+
             if (config.PowerButtonGsi is { } gsi)
             {
                 PowerButton(sb, gsi);

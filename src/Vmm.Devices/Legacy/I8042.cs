@@ -3,7 +3,9 @@ using Vmm.Devices.Bus;
 namespace Vmm.Devices.Legacy;
 
 /// <summary>
-/// The keyboard controller's one use here: command 0xFE at port 0x64 pulses the reset line. No keyboard is attached. The ports between its two belong to others.
+/// The keyboard controller at ports 0x60 and 0x64, with a keyboard of one key at it and no mouse. Command 0xFE pulses the reset line. The key is Wake: the
+/// interrupt of a keyboard is what wakes a Linux guest from suspend-to-idle, where no other interrupt of a hardware-reduced ACPI machine is heard. Keys are
+/// told in scan code set 2; translation to set 1 is not there, and its bit stays clear. The ports between the two belong to others.
 /// </summary>
 public sealed class I8042
 {
@@ -13,19 +15,29 @@ public sealed class I8042
     /// <summary>Its status and command port.</summary>
     public const ulong CommandPort = 0x64;
 
-    private const byte CommandPulseReset = 0xFE;
+    // Configuration byte.
+    private const byte InterruptOn = 0x01, SystemFlag = 0x04, KeyboardOff = 0x10, MouseOff = 0x20, Kept = InterruptOn | SystemFlag | KeyboardOff | MouseOff;
+
+    // Status byte.
+    private const byte OutputFull = 0x01, LastWasCommand = 0x08, Unlocked = 0x10;
+
+    private readonly Lock _gate = new();
+    private readonly Action _reset;
+    private readonly IInterruptLine? _interrupt;
+    private readonly Ps2Keyboard _keyboard = new();
+    private byte _configuration = SystemFlag | MouseOff;
+    private byte _answer, _last;
+    private bool _hasAnswer, _lastWasCommand;
+    private byte _expects; // the command whose byte comes next at the data port
 
     /// <param name="reset">Called on the vCPU thread that asks for it.</param>
-    public I8042(Action reset)
+    /// <param name="interrupt">Interrupt 1, an edge for each byte; null: nobody listens.</param>
+    public I8042(Action reset, IInterruptLine? interrupt = null)
     {
-        Data = new Port(_ => { });
-        Command = new Port(command =>
-        {
-            if (command == CommandPulseReset)
-            {
-                reset();
-            }
-        });
+        _reset = reset;
+        _interrupt = interrupt;
+        Data = new Port(this, isCommand: false);
+        Command = new Port(this, isCommand: true);
     }
 
     /// <summary>What is at <see cref="DataPort"/>.</summary>
@@ -34,49 +46,150 @@ public sealed class I8042
     /// <summary>What is at <see cref="CommandPort"/>.</summary>
     public IBusDevice Command { get; }
 
-    private sealed class Port(Action<byte> write) : IBusDevice
+    /// <summary>Presses and releases the Wake key. A guest that does not listen to its keyboard does not hear of it. Any thread.</summary>
+    public void PressWakeKey()
     {
-        public void Read(ulong offset, Span<byte> data) => data.Clear(); // status: both buffers empty
-
-        public void Write(ulong offset, ReadOnlySpan<byte> data) => write(data[0]);
-    }
-}
-
-/// <summary>Port 0xF4: a write ends the guest; the low eight bits are its exit code. For tests and micro-guests.</summary>
-public sealed class DebugExitPort(Action<byte> exit) : IBusDevice
-{
-    /// <summary>The port.</summary>
-    public const ulong Port = 0xF4;
-
-    /// <inheritdoc/>
-    public void Read(ulong offset, Span<byte> data) => data.Clear();
-
-    /// <inheritdoc/>
-    public void Write(ulong offset, ReadOnlySpan<byte> data) => exit(data[0]);
-}
-
-/// <summary>
-/// Sleep control and sleep status registers of a hardware-reduced ACPI machine (ACPI 6.5 section 4.8.3.7), at two ports.
-/// </summary>
-public sealed class AcpiPowerPorts(Action powerOff) : IBusDevice
-{
-    /// <summary>First of the ports: control, status.</summary>
-    public const ulong Port = 0x600;
-
-    /// <summary>SLP_TYP of S5, as the DSDT's \_S5 says.</summary>
-    public const byte SleepTypeS5 = 5;
-
-    private const byte SleepEnable = 0x20;
-
-    /// <inheritdoc/>
-    public void Read(ulong offset, Span<byte> data) => data.Clear();
-
-    /// <inheritdoc/>
-    public void Write(ulong offset, ReadOnlySpan<byte> data)
-    {
-        if (offset == 0 && (data[0] & SleepEnable) != 0 && ((data[0] >> 2) & 7) == SleepTypeS5)
+        lock (_gate)
         {
-            powerOff();
+            bool empty = !Ready;
+            _keyboard.PressWakeKey();
+            if (empty)
+            {
+                RaiseIfReady();
+            }
+        }
+    }
+
+    /// <summary>A byte lies in the output buffer.</summary>
+    private bool Ready => _hasAnswer || (_keyboard.HasByte && (_configuration & KeyboardOff) == 0);
+
+    private void RaiseIfReady()
+    {
+        if (Ready && (_configuration & InterruptOn) != 0 && _interrupt is { } line)
+        {
+            line.Set(true);
+            line.Set(false);
+        }
+    }
+
+    private byte ReadStatus()
+    {
+        lock (_gate)
+        {
+            return (byte)((Ready ? OutputFull : 0) | (_configuration & SystemFlag) | (_lastWasCommand ? LastWasCommand : 0) | Unlocked);
+        }
+    }
+
+    private byte ReadData()
+    {
+        lock (_gate)
+        {
+            if (_hasAnswer)
+            {
+                (_last, _hasAnswer) = (_answer, false);
+            }
+            else if (Ready)
+            {
+                _last = _keyboard.TakeByte();
+            }
+
+            RaiseIfReady(); // the next byte
+            return _last;
+        }
+    }
+
+    private void WriteData(byte value)
+    {
+        lock (_gate)
+        {
+            (byte command, _expects) = (_expects, 0);
+            _lastWasCommand = false;
+            switch (command)
+            {
+                case 0x60:
+                    _configuration = (byte)(value & Kept);
+                    break;
+                case 0:
+                    _configuration &= unchecked((byte)~KeyboardOff); // who talks to the keyboard listens to it
+                    _keyboard.Write(value);
+                    break;
+                default:
+                    return; // for a port or a mouse that is not there
+            }
+
+            RaiseIfReady();
+        }
+    }
+
+    private void WriteCommand(byte command)
+    {
+        if (command == 0xFE)
+        {
+            _reset();
+            return;
+        }
+
+        lock (_gate)
+        {
+            _lastWasCommand = true;
+            _expects = 0;
+            switch (command)
+            {
+                case 0x20:
+                    Answer(_configuration);
+                    break;
+                case 0x60 or 0xD1 or 0xD3 or 0xD4:
+                    _expects = command;
+                    break;
+                case 0xA7:
+                    _configuration |= MouseOff;
+                    break;
+                case 0xA9: // no mouse: its clock line is stuck low
+                    Answer(1);
+                    break;
+                case 0xAA: // self-test
+                    Answer(0x55);
+                    break;
+                case 0xAB: // keyboard interface test
+                    Answer(0);
+                    break;
+                case 0xAD:
+                    _configuration |= KeyboardOff;
+                    break;
+                case 0xAE:
+                    _configuration &= unchecked((byte)~KeyboardOff);
+                    RaiseIfReady();
+                    break;
+                default:
+                    break;
+            }
+        }
+    }
+
+    private void Answer(byte value)
+    {
+        (_answer, _hasAnswer) = (value, true);
+        RaiseIfReady();
+    }
+
+    private sealed class Port(I8042 controller, bool isCommand) : IBusDevice
+    {
+        public void Read(ulong offset, Span<byte> data)
+        {
+            data.Clear();
+            data[0] = isCommand ? controller.ReadStatus() : controller.ReadData();
+        }
+
+        public void Write(ulong offset, ReadOnlySpan<byte> data)
+        {
+            if (isCommand)
+            {
+                controller.WriteCommand(data[0]);
+            }
+            else
+            {
+                controller.WriteData(data[0]);
+            }
         }
     }
 }

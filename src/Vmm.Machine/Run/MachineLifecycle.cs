@@ -12,6 +12,9 @@ public enum MachineState
     /// <summary>The vCPUs wait between two instructions. Requests that the guest made before still finish.</summary>
     Paused,
 
+    /// <summary>The guest's kernel panicked, and its spec says that it is preserved: the vCPUs stand still for good.</summary>
+    Crashed,
+
     /// <summary>Over; it does not run again.</summary>
     Ended,
 }
@@ -35,7 +38,8 @@ public static class MachineLifecycle
         (MachineState.Ready, MachineState.Running) => true,
         (MachineState.Running, MachineState.Paused) => true,
         (MachineState.Paused, MachineState.Running) => true,
-        (MachineState.Ready or MachineState.Running or MachineState.Paused, MachineState.Ended) => true,
+        (MachineState.Running or MachineState.Paused, MachineState.Crashed) => true,
+        (MachineState.Ready or MachineState.Running or MachineState.Paused or MachineState.Crashed, MachineState.Ended) => true,
         _ => false,
     };
 }

@@ -6,6 +6,7 @@ internal sealed class PauseGate
     private readonly object _lock = new();
     private volatile bool _closed;
     private bool _over;
+    private bool _locked;
     private int _parked;
 
     /// <summary>Looked at by vCPU threads between two exits.</summary>
@@ -19,11 +20,21 @@ internal sealed class PauseGate
         }
     }
 
+    /// <summary>Closes so that <see cref="Open"/> does not open it any more.</summary>
+    internal void Lock()
+    {
+        lock (_lock)
+        {
+            _locked = true;
+            _closed = !_over;
+        }
+    }
+
     internal void Open()
     {
         lock (_lock)
         {
-            _closed = false;
+            _closed = _locked && !_over;
             Monitor.PulseAll(_lock);
         }
     }

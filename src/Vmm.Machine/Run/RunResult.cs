@@ -18,7 +18,7 @@ public enum RunOutcome
     /// <summary>The guest crashed its CPU.</summary>
     TripleFault,
 
-    /// <summary>The guest's kernel told of its panic (pvpanic) and then reset or powered off.</summary>
+    /// <summary>The guest's kernel told of its panic (pvpanic).</summary>
     Panicked,
 
     /// <summary>The VMM or KVM could not go on; the message says why.</summary>

@@ -18,6 +18,7 @@ public sealed partial class VirtualMachine
             PvPanic = _spec.PvPanic,
             GenerationId = _spec.GenerationId is { } id ? WriteGenerationId(memory, id) : null,
             PowerButtonGsi = PowerButtonGsi,
+            KeyboardGsi = KeyboardGsi,
             HotplugGsi = HotplugGsi,
             HotplugSlots = HotplugSlots(),
         };

@@ -137,9 +137,9 @@ public sealed partial class VirtualMachine
         }
 
         // Not 0x61: speaker and gate of the timer belong to the kernel's PIT.
-        I8042 keyboard = new(Reset);
-        _ports.Map(I8042.DataPort, 1, keyboard.Data, "i8042 data");
-        _ports.Map(I8042.CommandPort, 1, keyboard.Command, "i8042 command");
+        _keyboard = new I8042(Reset, interrupts.CreateLine(KeyboardGsi));
+        _ports.Map(I8042.DataPort, 1, _keyboard.Data, "i8042 data");
+        _ports.Map(I8042.CommandPort, 1, _keyboard.Command, "i8042 command");
         _ports.Map(0x70, 2, new CmosRtc(), "RTC");
         _ports.Map(SystemControlPortA.Port, 1, new SystemControlPortA(Reset), "system control port A");
         _ports.Map(AcpiPowerPorts.Port, 2, new AcpiPowerPorts(() => _end.Decide(new RunResult(RunOutcome.PowerOff))), "ACPI power");
@@ -191,17 +191,10 @@ public sealed partial class VirtualMachine
     private VirtioBlk MakeDisk(string name, DiskSpec disk, IDiskBackend backend)
     {
         PlaceNear(name, disk.Vnode);
-        VirtioBlkOptions options = new()
-        {
-            Name = name,
-            Serial = disk.Serial ?? "vmm-" + name,
-            QueueCount = disk.Queues,
-            QueueSize = disk.QueueSize,
-        };
         VirtioBlk device;
         try
         {
-            device = new VirtioBlk(backend, options);
+            device = new VirtioBlk(backend, DiskFront.Options(name, disk, _spec.Cpus));
         }
         catch
         {

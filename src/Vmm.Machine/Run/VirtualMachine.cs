@@ -18,7 +18,7 @@ public sealed partial class VirtualMachine : IDisposable
 {
     internal const uint HotplugGsi = 23;
 
-    private const uint PowerButtonGsi = 3, SerialGsi = 4;
+    private const uint KeyboardGsi = 1, PowerButtonGsi = 3, SerialGsi = 4;
 
     // vCPUs told of after a crash; the rest of a large machine adds nothing but lines.
     private const int MostCrashed = 2, MostOthers = 7;
@@ -37,6 +37,7 @@ public sealed partial class VirtualMachine : IDisposable
     private GuestClock? _clock;
     private MachineState _state;
     private IInterruptLine? _powerButton;
+    private I8042? _keyboard;
     private SerialPort? _serial;
     private Thread? _serialInput;
     private bool _disposed;
@@ -162,12 +163,19 @@ public sealed partial class VirtualMachine : IDisposable
         }
     }
 
-    /// <summary>Presses the ACPI power button (ACPI 6.5 section 4.8.3.1.2): an interrupt of the generic event device. Any thread.</summary>
+    /// <summary>
+    /// Presses the ACPI power button (ACPI 6.5 section 4.8.3.1.2): an interrupt of the generic event device. A guest that sleeps does not hear that one, so it
+    /// is woken. Any thread.
+    /// </summary>
     public void PressPowerButton()
     {
         _powerButton?.Set(true);
         _powerButton?.Set(false);
+        Wake();
     }
+
+    /// <summary>Wakes a guest that sleeps (suspend-to-idle): the Wake key of its keyboard. Nothing happens to one that is awake. Any thread.</summary>
+    public void Wake() => _keyboard?.PressWakeKey();
 
     /// <summary>Runs the guest to its end. Cancelling <paramref name="stop"/> ends it like pulling the plug.</summary>
     public RunResult Run(CancellationToken stop) => Run(null, stop);
@@ -253,6 +261,7 @@ public sealed partial class VirtualMachine : IDisposable
             vcpu.Join();
         }
 
+        EndPanics();
         EndHotplug();
 
         _serial?.Close();

@@ -37,6 +37,8 @@ internal static class SpecMapper
             PvPanic = Get(root, "pvpanic", defaults.PvPanic),
             GenerationId = Get<string?>(root, "generationId", null),
             Restart = Word(root, "restart", defaults.Restart),
+            OnCrash = Word(root, "onCrash", defaults.OnCrash),
+            OnReboot = Word(root, "onReboot", defaults.OnReboot),
             Autostart = Get(root, "autostart", defaults.Autostart),
             VirtioTransport = Word(root, "virtioTransport", defaults.VirtioTransport),
             Serial = Get(root, "serial", defaults.Serial),

@@ -195,6 +195,8 @@ internal static class SpecTable
             new("pvpanic", SpecKind.Bool, "A device through which the guest tells of its panic"),
             new("generationId", SpecKind.Text, "VM generation id: auto, or a UUID"),
             new("restart", SpecKind.Word, "Whether vmmd starts the VM again when it ended by itself") { Words = Names.All<RestartPolicy>() },
+            new("onCrash", SpecKind.Word, "When the guest's kernel panics (pvpanic): stop, what restart says follows; restart it; or preserve it, its vCPUs stand still") { Words = Names.All<CrashPolicy>() },
+            new("onReboot", SpecKind.Word, "When the guest reboots: vmmd starts the VM anew, or it ends as by a power-off") { Words = Names.All<RebootPolicy>() },
             new("autostart", SpecKind.Bool, "vmmd starts the VM when the host has booted"),
             new("virtioTransport", SpecKind.Word, "Transport of devices that do not name one") { Words = Transports },
             new("serial", SpecKind.Bool, "Serial console at 0x3F8"),

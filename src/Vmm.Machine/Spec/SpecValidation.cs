@@ -115,6 +115,7 @@ public static class SpecValidation
             CheckParavirtual(spec, check);
         }
 
+        check.Require(spec.PvPanic || spec.OnCrash == CrashPolicy.Stop, "onCrash", "without pvpanic the guest has no way to tell of its panic");
         return check;
     }
 

@@ -41,17 +41,40 @@ public enum VnodePolicy
     Default,
 }
 
-/// <summary>Whether a daemon starts a VM again that ended by itself. A guest's reboot is always a new start.</summary>
+/// <summary>Whether a daemon starts a VM again that ended by itself. A guest's reboot is no end: <see cref="VmSpec.OnReboot"/>.</summary>
 public enum RestartPolicy
 {
     /// <summary>It stays as it ended.</summary>
     Never,
 
-    /// <summary>When it ended by a fault: of the guest's CPU, of the VMM, of its worker.</summary>
+    /// <summary>When it ended by a fault: of the guest's kernel or its CPU, of the VMM, of its worker.</summary>
     OnFailure,
 
     /// <summary>However it ended, unless somebody stopped it.</summary>
     Always,
+}
+
+/// <summary>What becomes of a VM whose guest tells of a panic of its kernel (pvpanic).</summary>
+public enum CrashPolicy
+{
+    /// <summary>It ends; <see cref="VmSpec.Restart"/> decides whether a daemon starts it again.</summary>
+    Stop,
+
+    /// <summary>It ends, and a daemon starts it again.</summary>
+    Restart,
+
+    /// <summary>Its vCPUs stand still for good, memory and devices stay as they are until somebody stops it.</summary>
+    Preserve,
+}
+
+/// <summary>What a daemon makes of a guest's reboot.</summary>
+public enum RebootPolicy
+{
+    /// <summary>The VM is started anew.</summary>
+    Restart,
+
+    /// <summary>It ends like one that powered off.</summary>
+    Stop,
 }
 
 /// <summary>One virtual machine as the user describes it. Immutable; checked by <see cref="SpecValidation"/>.</summary>
@@ -123,6 +146,12 @@ public sealed record VmSpec
 
     /// <summary>Whether a daemon starts it again.</summary>
     public RestartPolicy Restart { get; init; }
+
+    /// <summary>What becomes of it when the guest's kernel panics.</summary>
+    public CrashPolicy OnCrash { get; init; }
+
+    /// <summary>What a daemon makes of a guest's reboot.</summary>
+    public RebootPolicy OnReboot { get; init; }
 
     /// <summary>A daemon starts it when the host has booted.</summary>
     public bool Autostart { get; init; }

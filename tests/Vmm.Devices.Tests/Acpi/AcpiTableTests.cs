@@ -76,6 +76,7 @@ public sealed class AcpiTableTests
             string source = File.ReadAllText(Path.Combine(folder, "DSDT.dsl"));
             Assert.Contains("Notify (PWRB, 0x80)", source, StringComparison.Ordinal);
             Assert.Contains("\"ACPI0013\"", source, StringComparison.Ordinal);
+            Assert.Contains("EisaId (\"PNP0303\")", source, StringComparison.Ordinal);
             Assert.Contains("\\_SB.PCI0.HSCN ()", source, StringComparison.Ordinal);
             Assert.Contains("HEJT = 0x80000000", source, StringComparison.Ordinal);
             Assert.DoesNotContain("Device (S02)", source, StringComparison.Ordinal);
@@ -95,6 +96,7 @@ public sealed class AcpiTableTests
         Assert.Equal([1, 8, 0, 1], fadt[116..120]);
         Assert.Equal((0xCF9UL, 6), (U64(fadt, 120), fadt[128]));
         Assert.Equal((0x608u, 4), (U32(fadt, 76), fadt[91]));
+        Assert.Equal(0b110, fadt[109]); // a keyboard controller, no VGA
         Assert.Equal([1, 32, 0, 3], fadt[208..212]);
         Assert.Equal(0x608UL, U64(fadt, 212));
     }
@@ -127,6 +129,7 @@ public sealed class AcpiTableTests
         Window32Start = new GuestAddress(0xC000_0000),
         Window32Length = 0x2000_0000,
         PowerButtonGsi = 3,
+        KeyboardGsi = 1,
         HotplugGsi = 23,
         HotplugSlots = 0xFFFF_FFFA, // not 0, the bridge, and not 2
         Window64Start = new GuestAddress(1UL << 36),

@@ -124,24 +124,82 @@ public sealed class ParavirtualTests
         Assert.Equal(expected + "q\n", terminal.Said);
     }
 
-    [KvmFact]
-    public void A_panic_is_noted_and_decides_the_outcome()
+    [KvmTheory]
+    [InlineData(CrashPolicy.Stop)]
+    [InlineData(CrashPolicy.Restart)]
+    public void A_panic_is_noted_and_ends_the_run(CrashPolicy policy)
     {
         using Terminal terminal = new();
-        List<string> notes = [];
-        void Note(string text)
-        {
-            lock (notes)
-            {
-                notes.Add(text);
-            }
-        }
-
-        using VirtualMachine machine = VirtualMachine.Create(GuestSpec("panic"), terminal, Note);
+        Notes notes = new();
+        using VirtualMachine machine = VirtualMachine.Create(GuestSpec("panic") with { OnCrash = policy }, terminal, notes.Add);
+        List<bool> told = [];
+        machine.GuestPanic += (_, panic) => told.Add(panic.Panicked);
         using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(60));
         RunResult result = machine.Run(deadline.Token);
         Assert.Equal((RunOutcome.Panicked, 1), (result.Outcome, result.ExitCode));
         Assert.True(machine.GuestPanicked);
-        Assert.Contains("the guest's kernel panicked", notes);
+        Assert.Contains("the guest's kernel panicked", notes.All);
+        Assert.Equal([true], told);
+        Assert.DoesNotContain("WENT ON", terminal.Said, StringComparison.Ordinal);
+    }
+
+    [KvmFact]
+    public void A_panic_that_is_preserved_stops_every_vcpu_for_good()
+    {
+        using Terminal terminal = new();
+        VmSpec spec = GuestSpec("panic") with { OnCrash = CrashPolicy.Preserve, Cpus = 2 };
+        using VirtualMachine machine = VirtualMachine.Create(spec, terminal);
+        using ManualResetEventSlim preserved = new();
+        machine.Preserved += (_, _) => preserved.Set();
+        Thread run = new(() => machine.Run(CancellationToken.None));
+        run.Start();
+        Assert.True(preserved.Wait(60_000));
+        Assert.Equal(MachineState.Crashed, machine.State);
+        Assert.Throws<MachineStateException>(machine.Resume);
+        Assert.Throws<MachineStateException>(machine.Pause);
+        long exits = machine.Counters.Exits;
+        Assert.False(run.Join(200));
+        Assert.Equal(exits, machine.Counters.Exits);
+        machine.Dispose();
+        Assert.True(run.Join(60_000));
+        Assert.DoesNotContain("WENT ON", terminal.Said, StringComparison.Ordinal);
+    }
+
+    [KvmFact]
+    public void A_crash_kernel_that_takes_over_is_noted_and_the_guest_goes_on()
+    {
+        using Terminal terminal = new();
+        Notes notes = new();
+        VmSpec spec = GuestSpec("panic");
+        using VirtualMachine machine = VirtualMachine.Create(spec with { Boot = spec.Boot with { Cmdline = "event=2" } }, terminal, notes.Add);
+        using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(60));
+        RunResult result = machine.Run(deadline.Token);
+        Assert.Equal((RunOutcome.Reset, 0), (result.Outcome, result.ExitCode));
+        Assert.Contains("the guest's kernel panicked; its crash kernel takes over", notes.All);
+        Assert.Contains("WENT ON", terminal.Said, StringComparison.Ordinal);
+    }
+
+    private sealed class Notes
+    {
+        private readonly List<string> _notes = [];
+
+        public string[] All
+        {
+            get
+            {
+                lock (_notes)
+                {
+                    return [.. _notes];
+                }
+            }
+        }
+
+        public void Add(string text)
+        {
+            lock (_notes)
+            {
+                _notes.Add(text);
+            }
+        }
     }
 }

@@ -55,11 +55,12 @@ internal sealed class BlkIoLoop : IDisposable
             }
         }
 
+        // The stop event and the guest's doorbells stay signalled now, since nobody takes them.
         while (_requests.InFlight > 0)
         {
             if (!Reap())
             {
-                _requests.Wait();
+                _requests.WaitForCompletion();
             }
         }
     }

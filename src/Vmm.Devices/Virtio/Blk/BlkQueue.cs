@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using Vmm.Interop;
 using Vmm.Memory;
 using Vmm.Storage;
@@ -126,6 +125,11 @@ internal sealed class BlkQueue : IDisposable
             return false;
         }
 
+        if (request.Type is BlkType.Discard or BlkType.WriteZeroes && request.ReadableBytes == BlkRange.Length)
+        {
+            request.Range = BlkRange.Read(vectors[..request.ReadableVectors]);
+        }
+
         _freeCount--;
         if (_device.Limiter is { } limiter && !Passes(limiter, request))
         {
@@ -139,11 +143,19 @@ internal sealed class BlkQueue : IDisposable
 
     private bool Passes(RateLimiter limiter, in BlkRequest request)
     {
-        int wait = 0;
-        bool passes = request.Type is not (BlkType.In or BlkType.Out) || limiter.TryTake(request.ReadableBytes + request.WritableBytes, RateLimiter.Now, out wait);
+        bool passes = limiter.TryTake(BytesMoved(request), RateLimiter.Now, out int wait);
         Wait = wait;
         return passes;
     }
+
+    // What a request costs of the limit in bytes; each request is one operation, whatever it does. Zeros cost where the host has to write them.
+    private ulong BytesMoved(in BlkRequest request) => request.Type switch
+    {
+        BlkType.In or BlkType.Out => request.ReadableBytes + request.WritableBytes,
+        BlkType.WriteZeroes when request.Range.Sectors <= BlkConfig.MaxWriteZeroesSectors
+            && _requests.WritesZeroesAsData((request.Range.Flags & BlkRange.Unmap) != 0) => request.Range.Sectors * 512UL,
+        _ => 0,
+    };
 
     private bool TryRelease()
     {
@@ -216,15 +228,15 @@ internal sealed class BlkQueue : IDisposable
                 return BlkStatus.Ok;
 
             case BlkType.Discard or BlkType.WriteZeroes:
-                return QueueRange(ref request, tag, vectors);
+                return QueueRange(ref request, tag);
 
             default:
                 return BlkStatus.Unsupported;
         }
     }
 
-    // Discard and write-zeroes carry struct virtio_blk_discard_write_zeroes: sector, sectors, flags (bit 0 unmap).
-    private BlkStatus? QueueRange(ref BlkRequest request, ulong tag, ReadOnlySpan<IoVector> vectors)
+    // Discard and write-zeroes carry one BlkRange.
+    private BlkStatus? QueueRange(ref BlkRequest request, ulong tag)
     {
         bool discard = request.Type == BlkType.Discard;
         if ((_features & (discard ? BlkFeatures.Discard : BlkFeatures.WriteZeroes)) == 0)
@@ -232,17 +244,13 @@ internal sealed class BlkQueue : IDisposable
             return BlkStatus.Unsupported;
         }
 
-        Span<byte> segment = stackalloc byte[16];
-        if (_disk.ReadOnly || request.ReadableBytes != 16) // max_discard_seg and max_write_zeroes_seg are 1
+        if (_disk.ReadOnly || request.ReadableBytes != BlkRange.Length) // max_discard_seg and max_write_zeroes_seg are 1
         {
             return BlkStatus.IoError;
         }
 
-        Gather(vectors[..request.ReadableVectors], segment);
-        ulong sector = BinaryPrimitives.ReadUInt64LittleEndian(segment);
-        uint sectors = BinaryPrimitives.ReadUInt32LittleEndian(segment[8..]);
-        uint flags = BinaryPrimitives.ReadUInt32LittleEndian(segment[12..]);
-        if ((flags & (discard ? ~0u : ~1u)) != 0)
+        (ulong sector, uint sectors, uint flags) = request.Range;
+        if ((flags & (discard ? ~0u : ~BlkRange.Unmap)) != 0)
         {
             return BlkStatus.Unsupported; // 5.2.6.2: unknown flags, and unmap in a discard
         }
@@ -264,7 +272,7 @@ internal sealed class BlkQueue : IDisposable
         }
         else
         {
-            _requests.WriteZeroes(tag, sector * 512, sectors * 512UL, (flags & 1) != 0);
+            _requests.WriteZeroes(tag, sector * 512, sectors * 512UL, (flags & BlkRange.Unmap) != 0);
         }
 
         return null;
@@ -292,16 +300,6 @@ internal sealed class BlkQueue : IDisposable
         }
 
         return written;
-    }
-
-    private static void Gather(ReadOnlySpan<IoVector> vectors, Span<byte> destination)
-    {
-        foreach (ref readonly IoVector v in vectors)
-        {
-            int part = (int)Math.Min(v.Length, (nuint)destination.Length);
-            HostSpan.Bytes(v.Base, part).CopyTo(destination);
-            destination = destination[part..];
-        }
     }
 
     private void Complete(int slot, BlkStatus status)

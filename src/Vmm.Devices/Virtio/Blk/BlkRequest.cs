@@ -47,6 +47,9 @@ internal struct BlkRequest
     /// <summary>Bytes the device writes when it succeeds, without the status.</summary>
     public uint WrittenOnSuccess;
 
+    /// <summary>The segment of a discard or write-zeroes; read once, since the guest may change it while the request waits for a rate limit.</summary>
+    public BlkRange Range;
+
     /// <summary>Write-through: a flush follows before the request is done.</summary>
     public bool FlushAfter;
 
@@ -141,5 +144,30 @@ internal struct BlkRequest
 
         vectors[used++] = new IoVector(host, buffer.Length);
         return true;
+    }
+}
+
+/// <summary>struct virtio_blk_discard_write_zeroes, virtio 1.2 section 5.2.6.</summary>
+internal readonly record struct BlkRange(ulong Sector, uint Sectors, uint Flags)
+{
+    public const int Length = 16;
+
+    /// <summary>Bit 0 of the flags: the space may be given back.</summary>
+    public const uint Unmap = 1;
+
+    /// <summary>Gathers it from the first vectors of a request.</summary>
+    public static BlkRange Read(ReadOnlySpan<IoVector> vectors)
+    {
+        Span<byte> bytes = stackalloc byte[Length];
+        Span<byte> rest = bytes;
+        foreach (ref readonly IoVector v in vectors)
+        {
+            int part = (int)Math.Min(v.Length, (nuint)rest.Length);
+            HostSpan.Bytes(v.Base, part).CopyTo(rest);
+            rest = rest[part..];
+        }
+
+        return new BlkRange(
+            BinaryPrimitives.ReadUInt64LittleEndian(bytes), BinaryPrimitives.ReadUInt32LittleEndian(bytes[8..]), BinaryPrimitives.ReadUInt32LittleEndian(bytes[12..]));
     }
 }

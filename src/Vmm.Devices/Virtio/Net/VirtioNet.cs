@@ -237,11 +237,12 @@ public sealed class VirtioNet : VirtioDevice
     /// <summary>The driver broke a ring: every thread ends, nothing more is taken until the reset.</summary>
     internal void Break(string reason)
     {
-        _activation?.Interrupts.SetNeedsReset($"{_options.Name}: {reason}");
         foreach (NetPair pair in _pairs)
         {
-            pair.Stop();
+            pair.Stop(); // first: the driver is not told while other pairs go on
         }
+
+        _activation?.Interrupts.SetNeedsReset($"{_options.Name}: {reason}");
     }
 
     /// <inheritdoc/>

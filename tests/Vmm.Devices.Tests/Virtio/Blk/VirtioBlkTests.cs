@@ -18,6 +18,31 @@ public sealed class VirtioBlkTests
         return new BlkGuest(new VirtioBlk(disk, new() { Serial = "VMM-0001" }), features);
     }
 
+    /// <summary>The fault this found: the stop event stays signalled while the queue drains, and ended each sleep at once.</summary>
+    [Fact]
+    public void An_IO_thread_sleeps_while_a_reset_waits_for_storage_that_hangs()
+    {
+        FaultyDisk disk = new(new MemoryDiskBackend(1 << 20)) { Hold = true };
+        using VirtioBlk device = new(disk);
+        using BlkGuest guest = new(device);
+        guest.Post((guest.PutHeader(0, 0), 16, false), (BlkGuest.Data, 512, true), (guest.PutStatus(), 1, true));
+        guest.Kick();
+        Assert.True(SpinWait.SpinUntil(() => Volatile.Read(ref disk.Waits) > 0, 20_000));
+        Thread reset = new(device.Reset);
+        reset.Start();
+        long begin = Environment.TickCount64;
+        while (Environment.TickCount64 - begin < 300)
+        {
+            guest.Kick(); // a doorbell that nobody takes any more
+            Thread.Sleep(10);
+        }
+
+        int waits = Volatile.Read(ref disk.Waits);
+        disk.Hold = false;
+        Assert.True(reset.Join(20_000));
+        Assert.InRange(waits, 1, 300); // it went round thousands of times
+    }
+
     [Fact]
     public void Read_returns_the_sectors_and_counts_the_status_byte()
     {

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Runs in a stock guest: what do= of the command line says. Lines begin with GUEST.
+for word in $(cat /proc/cmdline); do
+    case $word in do=*) what=${word#do=} ;; esac
+done
+echo "GUEST model$(sed -n 's/^model name[^:]*:/:/p' /proc/cpuinfo | head -1)"
+echo "GUEST clock $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource) of $(cat /sys/devices/system/clocksource/clocksource0/available_clocksource)"
+dmesg | grep -iE 'tsc: |pm-timer|calibrat' | sed 's/^/GUEST log /'
+dmesg | grep -E '(ACPI|PCI|pci|virtio).*(\[Firmware|[Ww]arn|WARN|[Ee]rror|BUG|invalid|conflict|bogus)|\[Firmware (Bug|Warn)|Call Trace' | sed 's/^/GUEST complains /'
+case $what in
+    info) ;;
+    reboot) echo "GUEST reboots"; reboot -f ;;
+    panic) echo "GUEST panics"; echo c >/proc/sysrq-trigger ;;
+    pause)
+        echo "GUEST waits"
+        for second in $(seq 40); do sleep 1; done
+        dmesg | grep -iE 'lockup|stall|hung' | sed 's/^/GUEST complains /'
+        ;;
+    suspend)
+        grep -q PNP0C0C /sys/bus/acpi/devices/*/hid && echo "GUEST button $(cat /sys/bus/acpi/devices/PNP0C0C:00/power/wakeup 2>/dev/null)"
+        for round in 1 2; do
+            echo "GUEST sleeps $round"
+            echo freeze >/sys/power/state && echo "GUEST woke $round"
+        done
+        dmesg | grep -E 'PM: |virtio|Call Trace' | tail -20 | sed 's/^/GUEST log /'
+        ;;
+esac
