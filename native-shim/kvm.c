@@ -2,7 +2,6 @@
 #include "kvm.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/kvm.h>
 #include <pthread.h>
 #include <signal.h>
@@ -36,11 +35,6 @@ static intptr_t answer_fd(int fd, int32_t *err)
     return fd;
 }
 
-VMM_API intptr_t vmm_open(const char *path, int32_t *err)
-{
-    return answer_fd(open(path, O_RDWR | O_CLOEXEC), err);
-}
-
 VMM_API int32_t vmm_ioctl(intptr_t fd, uint64_t request, void *argument)
 {
     int answer = ioctl((int)fd, (unsigned long)request, argument);
@@ -50,27 +44,6 @@ VMM_API int32_t vmm_ioctl(intptr_t fd, uint64_t request, void *argument)
 VMM_API intptr_t vmm_ioctl_fd(intptr_t fd, uint64_t request, void *argument, int32_t *err)
 {
     return answer_fd(ioctl((int)fd, (unsigned long)request, argument), err);
-}
-
-static intptr_t answer_map(void *at, int32_t *err)
-{
-    *err = at == MAP_FAILED ? errno : 0;
-    return at == MAP_FAILED ? -1 : (intptr_t)at;
-}
-
-VMM_API intptr_t vmm_map_anonymous(uint64_t length, int32_t *err)
-{
-    return answer_map(mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), err);
-}
-
-VMM_API intptr_t vmm_map_shared(intptr_t fd, uint64_t length, uint64_t offset, int32_t *err)
-{
-    return answer_map(mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, (int)fd, (off_t)offset), err);
-}
-
-VMM_API int32_t vmm_unmap(intptr_t address, uint64_t length)
-{
-    return munmap((void *)address, length) == 0 ? 0 : -errno;
 }
 
 /* Covers a kick signal sent by anyone, at any moment of vmm_vcpu_run: KVM_RUN that follows returns at once. */

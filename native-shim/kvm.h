@@ -1,4 +1,4 @@
-/* KVM part of the shim: ioctls, shared mappings, and the vCPU run/kick pair. */
+/* KVM part of the shim: ioctls and the vCPU run/kick pair. */
 #ifndef VMMSHIM_KVM_H
 #define VMMSHIM_KVM_H
 
@@ -7,12 +7,8 @@
 /* One vCPU: its descriptor, its run page, and the thread that is inside vmm_vcpu_run (0: none). */
 struct vmm_vcpu;
 
-VMM_API intptr_t vmm_open(const char *path, int32_t *err);
 VMM_API int32_t vmm_ioctl(intptr_t fd, uint64_t request, void *argument);
 VMM_API intptr_t vmm_ioctl_fd(intptr_t fd, uint64_t request, void *argument, int32_t *err);
-VMM_API intptr_t vmm_map_anonymous(uint64_t length, int32_t *err);
-VMM_API intptr_t vmm_map_shared(intptr_t fd, uint64_t length, uint64_t offset, int32_t *err);
-VMM_API int32_t vmm_unmap(intptr_t address, uint64_t length);
 
 VMM_API intptr_t vmm_vcpu_create(intptr_t vm, uint64_t id, uint64_t map_length, int32_t *err);
 VMM_API int32_t vmm_vcpu_destroy(intptr_t vcpu);

@@ -1,17 +1,13 @@
-/* Child processes and pidfds. */
+/* Child processes. */
 #define _GNU_SOURCE
 #include "process.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
-#include <grp.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,7 +15,7 @@
 #define FIRST_FD 3
 
 /* Between fork and exec: async-signal-safe calls only, for other threads of the parent may have held any lock. */
-static void become(const char *path, const char *const *argv, const char *const *envp, int *own, int32_t count, uint32_t flags, int report)
+static void become(const char *path, const char *const *argv, const char *const *envp, int *own, int32_t count, uint32_t flags, int errors, int report)
 {
     sigset_t none;
     int null, failure;
@@ -38,7 +34,9 @@ static void become(const char *path, const char *const *argv, const char *const 
         if (dup2(null, fd) < 0)
             goto failed;
     }
-    /* Standard error stays the parent's: last words belong in its log. */
+    /* Without one of its own standard error stays the parent's: last words belong in a log. */
+    if (errors >= 0 && dup2(errors, 2) < 0)
+        goto failed;
     for (int32_t i = 0; i < count; i++) {
         if (dup2(own[i], FIRST_FD + i) < 0)
             goto failed;
@@ -48,7 +46,8 @@ static void become(const char *path, const char *const *argv, const char *const 
         goto failed;
     for (int signal_number = 1; signal_number < 32; signal_number++) {
         if (signal_number != SIGKILL && signal_number != SIGSTOP)
-            signal(signal_number, SIG_DFL);
+            /* Who reads its standard error may go before it does. */
+            signal(signal_number, signal_number == SIGPIPE ? SIG_IGN : SIG_DFL);
     }
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -62,13 +61,13 @@ failed:
 
 /*
  * Runs path in a session of its own, so that it outlives us, without a way to gain privileges by exec (prctl(2), no_new_privs), with the given descriptors as 3, 4, …, standard input and output
- * on /dev/null, and nothing else open. Answers a pidfd, and errno of a failed exec like that of a failed fork. VMM_SPAWN_ISOLATED: in mount, network, IPC
+ * on /dev/null, standard error as given (-1: the parent's), and nothing else open. Answers a pidfd, and errno of a failed exec like that of a failed fork. VMM_SPAWN_ISOLATED: in mount, network, IPC
  * and UTS namespaces of its own; needs CAP_SYS_ADMIN.
  */
-VMM_API intptr_t vmm_spawn(const char *path, const char *const *argv, const char *const *envp, const int32_t *fds, int32_t count, uint32_t flags, int32_t *pid,
+VMM_API intptr_t vmm_spawn(const char *path, const char *const *argv, const char *const *envp, const int32_t *fds, int32_t count, int32_t errors, uint32_t flags, int32_t *pid,
                            int32_t *err)
 {
-    int report[2], own[16], made = 0, failure = 0;
+    int report[2], own[16], made = 0, failure = 0, own_errors = -1;
     intptr_t pidfd = -1;
     sigset_t all, before;
     pid_t child = -1;
@@ -92,11 +91,13 @@ VMM_API intptr_t vmm_spawn(const char *path, const char *const *argv, const char
         if (own[made] < 0)
             goto failed;
     }
+    if (errors >= 0 && (own_errors = fcntl(errors, F_DUPFD_CLOEXEC, 64)) < 0)
+        goto failed;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before);
     child = fork();
     if (child == 0)
-        become(path, argv, envp, own, count, flags, report[1]);
+        become(path, argv, envp, own, count, flags, own_errors, report[1]);
     failure = child < 0 ? errno : 0;
     sigprocmask(SIG_SETMASK, &before, NULL);
     errno = failure;
@@ -131,72 +132,10 @@ failed:
 out:
     while (made > 0)
         close(own[--made]);
+    if (own_errors >= 0)
+        close(own_errors);
     close(report[0]);
     if (report[1] >= 0)
         close(report[1]);
     return pidfd;
-}
-
-VMM_API intptr_t vmm_pidfd_open(int32_t pid, int32_t *err)
-{
-    intptr_t fd = syscall(SYS_pidfd_open, pid, 0);
-    *err = fd < 0 ? errno : 0;
-    return fd;
-}
-
-VMM_API int32_t vmm_pidfd_signal(intptr_t pidfd, int32_t signal_number)
-{
-    return syscall(SYS_pidfd_send_signal, (int)pidfd, signal_number, NULL, 0) < 0 ? -errno : 0;
-}
-
-/*
- * Waits for the end of a process: 1 and how it ended (a CLD_ code and its status) when it was our child, which is reaped;
- * 1 and code 0 when it was somebody else's; 0 when the time is over first.
- */
-VMM_API int32_t vmm_pidfd_wait(intptr_t pidfd, int32_t timeout_ms, int32_t *code, int32_t *status)
-{
-    struct pollfd ended = {.fd = (int)pidfd, .events = POLLIN};
-    siginfo_t info = {0};
-    *code = *status = 0;
-    int n = poll(&ended, 1, timeout_ms);
-    if (n <= 0)
-        return n == 0 || errno == EINTR ? 0 : -errno;
-    if (waitid((idtype_t)3 /* P_PIDFD */, (id_t)pidfd, &info, WEXITED) < 0)
-        return errno == ECHILD ? 1 : -errno;
-    *code = info.si_code;
-    *status = info.si_status;
-    return 1;
-}
-
-/* Guest memory must not land in a core file, nor be read through ptrace by another process of this user. */
-VMM_API int32_t vmm_process_harden(void)
-{
-    struct rlimit none = {0, 0};
-    if (setrlimit(RLIMIT_CORE, &none) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
-        return -errno;
-    return 0;
-}
-
-/* For good: every thread of the process becomes this user and group (glibc tells them all), with no other groups and no capabilities. */
-VMM_API int32_t vmm_process_become(uint32_t user)
-{
-    if (setgroups(0, NULL) < 0 || setresgid(user, user, user) < 0 || setresuid(user, user, user) < 0)
-        return -errno;
-    /* The kernel resets this at a change of user. */
-    return prctl(PR_SET_DUMPABLE, 0) < 0 ? -errno : 0;
-}
-
-/*
- * Takes the file system away from all threads of a process that was spawned isolated: its root becomes an empty read-only tmpfs. pivot_root(2) moves the root
- * and working directory of every thread in the mount namespace, so the caller need not be the only one. Files that are open stay open.
- */
-VMM_API int32_t vmm_process_empty_root(void)
-{
-    /* The kernel wants the new root on a directory that exists; /proc does wherever .NET runs. */
-    if (mount("none", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,nr_inodes=1,mode=555") < 0)
-        return -errno;
-    /* Both at once: the old root lands on top of the new one, from where it is taken off. */
-    if (chdir("/proc") < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
-        return -errno;
-    return mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0 ? -errno : 0;
 }

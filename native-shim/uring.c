@@ -1,17 +1,10 @@
-/* io_uring for block I/O: one ring belongs to one thread (SINGLE_ISSUER), which creates, uses and destroys it. */
+/* io_uring for doorbells and block I/O. A ring serves one thread at a time, one after another: a confined process makes no more of them, so they are kept for the next. */
 #include "vmmshim.h"
 
 #include <errno.h>
 #include <liburing.h>
 #include <poll.h>
 #include <stdlib.h>
-
-#ifndef IORING_SETUP_SINGLE_ISSUER
-#define IORING_SETUP_SINGLE_ISSUER (1U << 12)
-#endif
-#ifndef IORING_SETUP_DEFER_TASKRUN
-#define IORING_SETUP_DEFER_TASKRUN (1U << 13)
-#endif
 
 struct vmm_completion {
     uint64_t tag;
@@ -20,15 +13,14 @@ struct vmm_completion {
 };
 _Static_assert(sizeof(struct vmm_completion) == 16, "twin of Vmm.Interop.IoCompletion");
 
-/* TASKRUN_FLAG lets a busy poll see pending completions in shared memory, without a system call. */
-static const unsigned setup_choices[] = {
-    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_DEFER_TASKRUN,
-    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
-    0,
-};
+/*
+ * TASKRUN_FLAG lets a busy poll see pending completions in shared memory, without a system call. Not SINGLE_ISSUER, nor DEFER_TASKRUN, which needs it: such a ring belongs to
+ * its first thread for good.
+ */
+static const unsigned setup_choices[] = {IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG, 0};
 
 /* What this file queues, and nothing else: a seccomp filter does not see what a ring does. */
-static const uint8_t used_operations[] = {IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE, IORING_OP_POLL_ADD};
+static const uint8_t used_operations[] = {IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE, IORING_OP_POLL_ADD, IORING_OP_POLL_REMOVE};
 
 /* A ring that was created disabled gets its restrictions (io_uring_register(2), Linux 5.10), for good, and is started. */
 static int restrict_and_enable(struct io_uring *ring)
@@ -42,8 +34,8 @@ static int restrict_and_enable(struct io_uring *ring)
     return rc < 0 ? rc : io_uring_enable_rings(ring);
 }
 
-/* The ring's address, or -1 with errno in *err. *flags gets the set-up flags that the kernel accepted. */
-VMM_API intptr_t vmm_uring_create(uint32_t entries, uint32_t *flags, int32_t *err)
+/* The ring's address, or -1 with errno in *err: entries that can be queued at once, completions that fit without a detour. *flags gets the set-up flags that the kernel accepted. */
+VMM_API intptr_t vmm_uring_create(uint32_t entries, uint32_t completions, uint32_t *flags, int32_t *err)
 {
     struct io_uring *ring = calloc(1, sizeof(*ring));
     *flags = 0;
@@ -53,7 +45,8 @@ VMM_API intptr_t vmm_uring_create(uint32_t entries, uint32_t *flags, int32_t *er
     }
     int rc = -EINVAL;
     for (size_t i = 0; i < sizeof(setup_choices) / sizeof(setup_choices[0]) && rc == -EINVAL; i++) {
-        rc = io_uring_queue_init(entries, ring, setup_choices[i] | IORING_SETUP_R_DISABLED);
+        struct io_uring_params params = {.flags = setup_choices[i] | IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE, .cq_entries = completions};
+        rc = io_uring_queue_init_params(entries, ring, &params);
         *flags = setup_choices[i];
     }
     if (rc >= 0) {
@@ -146,6 +139,17 @@ VMM_API int32_t vmm_uring_poll_events(intptr_t handle, int32_t fd, uint32_t even
     if (!sqe)
         return -EBUSY;
     io_uring_prep_poll_add(sqe, fd, events);
+    sqe->user_data = tag;
+    return 0;
+}
+
+/* Calls off what was queued by the two above; it completes with -ECANCELED. This completes, too, with its own tag. */
+VMM_API int32_t vmm_uring_poll_remove(intptr_t handle, uint64_t poll_tag, uint64_t tag)
+{
+    struct io_uring_sqe *sqe = next_sqe((struct io_uring *)handle);
+    if (!sqe)
+        return -EBUSY;
+    io_uring_prep_poll_remove(sqe, poll_tag);
     sqe->user_data = tag;
     return 0;
 }

@@ -2,11 +2,14 @@
 #ifndef TINY_VM_H
 #define TINY_VM_H
 
-#include "../fd.h"
 #include "../kvm.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <linux/kvm.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define TINY_RAM (2u << 20)
 #define TINY_CODE 0x10000u
@@ -34,19 +37,20 @@ static inline int32_t tiny_start(struct tiny_vm *t, int cpl, const void *code, s
     struct kvm_sregs sregs;
     struct kvm_regs regs = {.rip = TINY_CODE, .rflags = cpl == 3 ? 0x3002 : 2, .rsp = 0x80000};
 
-    t->kvm = vmm_open("/dev/kvm", &err);
+    t->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     if (t->kvm < 0) {
-        return -err;
+        return -errno;
     }
     t->map_length = vmm_ioctl(t->kvm, KVM_GET_VCPU_MMAP_SIZE, NULL);
     t->vm = vmm_ioctl_fd(t->kvm, KVM_CREATE_VM, NULL, &err);
     if (t->vm < 0) {
         return -err;
     }
-    t->ram = vmm_map_anonymous(TINY_RAM, &err);
-    if (t->ram == -1) {
-        return -err;
+    void *ram = mmap(NULL, TINY_RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (ram == MAP_FAILED) {
+        return -errno;
     }
+    t->ram = (intptr_t)ram;
     struct kvm_userspace_memory_region region = {.memory_size = TINY_RAM, .userspace_addr = (uint64_t)t->ram};
     err = vmm_ioctl(t->vm, KVM_SET_USER_MEMORY_REGION, &region);
     if (err < 0) {
@@ -93,9 +97,9 @@ static inline int32_t tiny_start(struct tiny_vm *t, int cpl, const void *code, s
 static inline void tiny_stop(struct tiny_vm *t)
 {
     vmm_vcpu_destroy(t->vcpu);
-    vmm_close(t->vm);
-    vmm_close(t->kvm);
-    vmm_unmap(t->ram, TINY_RAM);
+    close((int)t->vm);
+    close((int)t->kvm);
+    munmap((void *)t->ram, TINY_RAM);
 }
 
 #endif

@@ -139,8 +139,13 @@ public sealed class Application
                 Note($"{spec.Name}: cpuQuota and cpuWeight are for VMs of a vmmd, which has control groups: this one gets all the time it can get");
             }
 
-            TerminalConsole console = new(terminal, !arguments.NoSerialInput, stop.Cancel);
-            RunResult result = _runner(spec, console, arguments.Quiet ? null : Note, stop.Token);
+            RunResult result;
+            using (TerminalConsole console = new(terminal, !arguments.NoSerialInput, stop.Cancel))
+            using (stop.Token.Register(console.Hurry))
+            {
+                result = _runner(spec, console, arguments.Quiet ? null : Note, stop.Token);
+            }
+
             terminal.Restore();
             return Report(spec, result, arguments.Quiet);
         }

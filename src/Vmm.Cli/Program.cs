@@ -1,7 +1,20 @@
 using Vmm.Cli;
+using Vmm.Interop;
 using Vmm.Machine.Run;
 
-return new Application((spec, console, note, stop) =>
+LossyWriter.UseForErrors();
+try
+{
+    return Run();
+}
+catch (IOException e)
+{
+    // Results that cannot be written (a full device) are an error; what a VM or a message says is dropped.
+    Console.Error.WriteLine("vmmctl: the output cannot be written: " + e.Message);
+    return ExitCodes.Failed;
+}
+
+int Run() => new Application((spec, console, note, stop) =>
 {
     using VirtualMachine machine = VirtualMachine.Create(spec, console, note);
     return machine.Run(stop);

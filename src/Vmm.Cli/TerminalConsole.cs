@@ -3,8 +3,8 @@ using Vmm.Machine.Run;
 
 namespace Vmm.Cli;
 
-/// <summary>The guest's console on our own stdin and stdout. Bytes go to fd 1 as they come: no encoding, no buffer.</summary>
-public sealed class TerminalConsole : IConsoleEndpoint
+/// <summary>The guest's console on our own stdin and stdout. Bytes go to fd 1 as they are, through a bounded buffer.</summary>
+public sealed class TerminalConsole : IConsoleEndpoint, IDisposable
 {
     private static readonly byte[] HelpText = "\r\nCtrl-A x  stop the VM and leave\r\nCtrl-A h  this help\r\nCtrl-A Ctrl-A  send Ctrl-A\r\n"u8.ToArray();
 
@@ -12,6 +12,7 @@ public sealed class TerminalConsole : IConsoleEndpoint
     private readonly Action _leave;
     private readonly bool _readInput;
     private readonly EscapeFilter? _escape;
+    private readonly ConsoleBuffer _output;
     private byte[] _pending = [];
 
     /// <summary>Binds a terminal. <paramref name="leave"/> is called on Ctrl-A x, from the reading thread.</summary>
@@ -20,11 +21,18 @@ public sealed class TerminalConsole : IConsoleEndpoint
         _terminal = terminal;
         _readInput = readInput;
         _leave = leave;
+        _output = new ConsoleBuffer(bytes => terminal.Write(bytes));
         _escape = terminal.IsInteractive ? new EscapeFilter() : null;
     }
 
     /// <inheritdoc/>
-    public void Write(ReadOnlySpan<byte> output) => _terminal.Write(output);
+    public void Write(ReadOnlySpan<byte> output) => _output.Write(output);
+
+    /// <summary>The run is to end: nobody waits for a reader of the output any more. Any thread.</summary>
+    public void Hurry() => _output.Hurry();
+
+    /// <summary>Lets whoever reads have what is left of the output.</summary>
+    public void Dispose() => _output.Dispose();
 
     /// <inheritdoc/>
     public void StopReading() => _terminal.StopReading();
@@ -60,7 +68,7 @@ public sealed class TerminalConsole : IConsoleEndpoint
 
             if (action == EscapeAction.Help)
             {
-                _terminal.Write(HelpText);
+                _output.Write(HelpText);
             }
 
             _pending = [.. input[consumed..length], .. _pending];

@@ -9,6 +9,9 @@ internal static partial class DaemonLog
     [LoggerMessage(1, LogLevel.Information, "{Name} ended: {Reason} {Message}")]
     internal static partial void VmEnded(ILogger log, string name, WorkerExitReason reason, string message);
 
+    [LoggerMessage(40, LogLevel.Warning, "worker {ProcessId} of VM {Id} says: {Line}")]
+    internal static partial void WorkerSaid(ILogger log, int processId, string id, string line);
+
     [LoggerMessage(2, LogLevel.Warning, "{Name}: worker {ProcessId} of a failed start could not be stopped: {Message}")]
     internal static partial void WorkerLeft(ILogger log, string name, int processId, string message);
 

@@ -2,7 +2,9 @@ using Vmm.Daemon;
 using Vmm.Daemon.Hosting;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Workers;
+using Vmm.Interop;
 
+LossyWriter.UseForErrors();
 if (args is ["--help" or "-h"])
 {
     Console.WriteLine("""

@@ -1,4 +1,5 @@
 using Microsoft.Win32.SafeHandles;
+using Vmm.Interop.Libc;
 
 namespace Vmm.Interop;
 
@@ -15,10 +16,10 @@ public sealed class AddressReservation : SafeHandleMinusOneIsInvalid
     public AddressReservation(ulong length, ulong alignment) : base(ownsHandle: true)
     {
         Length = length;
-        nint address = Native.MemoryReserve(length, alignment, out int errno);
-        if (address == -1)
+        int answer = MemoryCalls.Reserve(length, alignment, out nint address);
+        if (answer < 0)
         {
-            throw new KernelException($"reserve {length} bytes of addresses", errno);
+            throw new KernelException($"reserve {length} bytes of addresses", -answer);
         }
 
         SetHandle(address);
@@ -31,5 +32,5 @@ public sealed class AddressReservation : SafeHandleMinusOneIsInvalid
     public nint Address => handle;
 
     /// <inheritdoc/>
-    protected override bool ReleaseHandle() => Native.MemoryUnmap(handle, Length) == 0;
+    protected override bool ReleaseHandle() => MemoryCalls.Unmap(handle, Length) == 0;
 }

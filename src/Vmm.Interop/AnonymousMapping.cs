@@ -1,4 +1,5 @@
 using Microsoft.Win32.SafeHandles;
+using Vmm.Interop.Libc;
 
 namespace Vmm.Interop;
 
@@ -9,12 +10,7 @@ public sealed class AnonymousMapping : SafeHandleMinusOneIsInvalid
     /// <exception cref="KernelException">mmap(2) failed.</exception>
     public AnonymousMapping(ulong length) : base(ownsHandle: true)
     {
-        nint at = Native.MapAnonymous(length, out int errno);
-        if (at == -1)
-        {
-            throw new KernelException("mmap", errno);
-        }
-
+        KernelException.ThrowIfError(MemoryCalls.MapAnonymous(length, out nint at), "mmap");
         Length = length;
         SetHandle(at);
     }
@@ -41,5 +37,5 @@ public sealed class AnonymousMapping : SafeHandleMinusOneIsInvalid
     }
 
     /// <inheritdoc/>
-    protected override bool ReleaseHandle() => Native.Unmap(handle, Length) == 0;
+    protected override bool ReleaseHandle() => MemoryCalls.Unmap(handle, Length) == 0;
 }

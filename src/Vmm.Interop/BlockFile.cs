@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Vmm.Interop.Libc;
 
 namespace Vmm.Interop;
 
@@ -48,15 +49,15 @@ public static class BlockFile
     /// <exception cref="KernelException">The path names something else (ENOTBLK), does not exist, or may not be opened.</exception>
     public static FileDescriptorHandle Open(string path, bool writable, bool direct)
     {
-        nint fd = Native.BlockOpen(CString.Of(path), writable ? 1 : 0, direct ? 1 : 0, out int errno);
-        return fd < 0 ? throw new KernelException($"open {path}", errno) : new FileDescriptorHandle(fd);
+        int fd = FileCalls.OpenDisk(path, writable, direct);
+        return fd < 0 ? throw new KernelException($"open {path}", -fd) : new FileDescriptorHandle(fd);
     }
 
     /// <summary>Size, kind and alignments.</summary>
     /// <exception cref="KernelException">The file cannot be examined.</exception>
     public static BlockFileInfo Inspect(FileDescriptorHandle file)
     {
-        KernelException.ThrowIfError(Native.BlockInfo(file, out BlockFileInfo info), "inspect disk file");
+        KernelException.ThrowIfError(BlockCalls.Inspect(file, out BlockFileInfo info), "inspect disk file");
         return info;
     }
 
@@ -64,35 +65,36 @@ public static class BlockFile
     /// <exception cref="KernelException">The file system has no locks.</exception>
     public static bool TryLock(FileDescriptorHandle file, bool exclusive)
     {
-        int answer = Native.BlockLock(file, exclusive ? 1 : 0);
-        const int again = 11;
-        return answer == 0 || (answer == -again ? false : throw new KernelException("lock disk file", -answer));
+        int answer = FileCalls.Lock(file, exclusive);
+        return answer == 0 || (answer == -Errno.EAGAIN ? false : throw new KernelException("lock disk file", -answer));
     }
 
     /// <summary>Fills <paramref name="destination"/> from <paramref name="offset"/>; the answer is the bytes read, fewer only at the end of the file.</summary>
     /// <exception cref="KernelException">The file cannot be read.</exception>
     public static int ReadAt(FileDescriptorHandle file, Span<byte> destination, ulong offset)
     {
-        long answer = Native.FileReadAt(file, destination, (ulong)destination.Length, offset);
+        long answer = FileCalls.ReadAt(file, destination, offset);
         return answer < 0 ? throw new KernelException("read", (int)-answer) : (int)answer;
     }
 
     /// <summary>Writes <paramref name="count"/> iovecs at <paramref name="vectors"/>; the answer is the bytes written, perhaps fewer than asked, or -errno.</summary>
     public static int WriteAt(FileDescriptorHandle file, nint vectors, int count, ulong offset) =>
-        (int)Native.FileWriteAt(file, vectors, count, offset);
+        (int)FileCalls.WriteAt(file, vectors, count, offset);
 
     /// <summary>
     /// Reads into <paramref name="count"/> iovecs at <paramref name="vectors"/>; the answer is the bytes read, perhaps fewer than asked, or -errno.
     /// With <paramref name="nowait"/> only what the kernel has at hand (-EAGAIN: nothing).
     /// </summary>
     public static int ReadAt(FileDescriptorHandle file, nint vectors, int count, ulong offset, bool nowait) =>
-        (int)Native.FileReadvAt(file, vectors, count, offset, nowait ? 1 : 0);
+        (int)FileCalls.ReadAt(file, vectors, count, offset, nowait);
 
     /// <summary>False when the kernel cannot be asked not to wait for this file (RWF_NOWAIT): io_uring then hands every request to a kernel worker.</summary>
-    public static bool TakesNowait(FileDescriptorHandle file) => Native.FileTakesNowait(file) != 0;
+    public static bool TakesNowait(FileDescriptorHandle file) => FileCalls.TakesNowait(file);
 
     /// <summary>What a path names, without opening it. The framework's own question costs a few milliseconds at the start of a program.</summary>
-    public static PathKind Kind(string path) => CString.TryOf(path, out byte[] name) ? (PathKind)Native.PathKind(name) : PathKind.Missing;
+    public static PathKind Kind(string path) => path.Contains('\0', StringComparison.Ordinal) || FileCalls.Status(path, out FileStatus status) < 0
+        ? PathKind.Missing
+        : status.IsDirectory ? PathKind.Directory : PathKind.File;
 }
 
 /// <summary>What a path names.</summary>

@@ -1,3 +1,5 @@
+using Vmm.Interop.Libc;
+
 namespace Vmm.Interop;
 
 /// <summary>An eventfd(2) counter: the doorbell between vCPU threads, I/O threads and the kernel (irqfd, ioeventfd).</summary>
@@ -7,13 +9,7 @@ public sealed class EventFd : IDisposable
     /// <exception cref="KernelException">Out of descriptors.</exception>
     public EventFd(bool nonblocking = true)
     {
-        nint fd = Native.EventFd(0, nonblocking ? 1 : 0, out int errno);
-        if (fd < 0)
-        {
-            throw new KernelException("eventfd", errno);
-        }
-
-        Handle = new FileDescriptorHandle(fd);
+        Handle = new FileDescriptorHandle(KernelException.ThrowIfError(EventCalls.Create(nonblocking), "eventfd"));
     }
 
     internal EventFd(FileDescriptorHandle handle) => Handle = handle;
@@ -24,7 +20,7 @@ public sealed class EventFd : IDisposable
     /// <summary>Adds one to the counter; wakes whoever waits.</summary>
     public void Signal()
     {
-        int answer = Native.EventFdWrite(Handle, 1);
+        int answer = EventCalls.Write(Handle, 1);
         if (answer < 0)
         {
             throw new KernelException("write eventfd", -answer);
@@ -32,7 +28,7 @@ public sealed class EventFd : IDisposable
     }
 
     /// <summary>Takes the whole counter. False when it was zero (nonblocking eventfds only).</summary>
-    public bool TryTake(out ulong count) => Native.EventFdRead(Handle, out count) == 0;
+    public bool TryTake(out ulong count) => EventCalls.Read(Handle, out count) == 0;
 
     /// <inheritdoc/>
     public void Dispose() => Handle.Dispose();

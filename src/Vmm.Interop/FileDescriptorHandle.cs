@@ -23,5 +23,5 @@ public class FileDescriptorHandle : SafeHandleMinusOneIsInvalid
     }
 
     /// <inheritdoc/>
-    protected override bool ReleaseHandle() => Native.Close(handle) == 0;
+    protected override bool ReleaseHandle() => Tmds.Linux.LibC.close((int)handle) == 0;
 }

@@ -1,3 +1,5 @@
+using Vmm.Interop.Libc;
+
 namespace Vmm.Interop;
 
 /// <summary>What .NET does not do with folders.</summary>
@@ -7,7 +9,7 @@ public static class HostFolder
     /// <exception cref="IOException">The folder cannot be opened, or the kernel could not write.</exception>
     public static void Flush(string path)
     {
-        int answer = Native.FolderSync(path);
+        int answer = FileCalls.SyncFolder(path);
         if (answer < 0)
         {
             throw new IOException(new KernelException($"fsync {path}", -answer).Message);

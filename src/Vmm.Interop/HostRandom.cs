@@ -1,3 +1,5 @@
+using Vmm.Interop.Libc;
+
 namespace Vmm.Interop;
 
 /// <summary>The kernel's random numbers by getrandom(2): no library to load and no file to open, unlike the framework's generator, so it works in a confined worker.</summary>
@@ -5,5 +7,5 @@ public static class HostRandom
 {
     /// <summary>Fills <paramref name="buffer"/>.</summary>
     /// <exception cref="KernelException">The kernel has no getrandom(2).</exception>
-    public static void Fill(Span<byte> buffer) => KernelException.ThrowIfError(Native.Random(buffer, (ulong)buffer.Length), "getrandom");
+    public static void Fill(Span<byte> buffer) => KernelException.ThrowIfError(EventCalls.Random(buffer), "getrandom");
 }

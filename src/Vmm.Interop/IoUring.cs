@@ -15,19 +15,27 @@ public readonly record struct IoCompletion(ulong Tag, int Result)
 }
 
 /// <summary>
-/// An io_uring. One thread creates it, queues, submits, reaps and disposes it (the kernel refuses others when SINGLE_ISSUER is in force).
-/// Nothing here allocates. Memory named by a request stays valid until its completion was reaped.
+/// An io_uring that does what native-shim/uring.c allows it and nothing else (io_uring_register(2), restrictions). One thread at a time uses it.
+/// Nothing here allocates, but for many polls at once. Memory named by a request stays valid until its completion was reaped. Requests that wait at
+/// the same time have different tags.
 /// </summary>
 public sealed class IoUring : SafeHandleMinusOneIsInvalid
 {
-    /// <summary>Creates a ring that holds at least <paramref name="entries"/> requests.</summary>
-    /// <exception cref="KernelException">io_uring is disabled (EPERM), missing (ENOSYS), or out of resources.</exception>
-    public IoUring(int entries) : base(ownsHandle: true)
+    private const int Entries = 64, Completions = 256;
+    private const ulong RemovalTag = ulong.MaxValue - 1; // tags of users are numbers of slots or queues, with or without bit 63, or all ones
+
+    private ulong[] _polls = new ulong[8];
+    private int _pollCount;
+
+    /// <summary>Creates a ring. Any number of requests may be in flight: more than can be queued at once are submitted in between.</summary>
+    /// <exception cref="IoUringUnavailableException">This host, or its container, has io_uring switched off or does not know it.</exception>
+    /// <exception cref="KernelException">Out of memory or descriptors.</exception>
+    public IoUring() : base(ownsHandle: true)
     {
-        nint ring = Native.UringCreate((uint)entries, out uint flags, out int errno);
+        nint ring = Native.UringCreate(Entries, Completions, out uint flags, out int errno);
         if (ring == -1)
         {
-            throw new KernelException("io_uring_setup", errno);
+            throw errno is Errno.EPERM or Errno.ENOSYS ? new IoUringUnavailableException(errno) : new KernelException("io_uring_setup", errno);
         }
 
         SetupFlags = flags;
@@ -53,11 +61,18 @@ public sealed class IoUring : SafeHandleMinusOneIsInvalid
         Check(Native.UringFallocate(this, file.Number, (int)modes, offset, length, tag));
 
     /// <summary>Queues one completion for when <paramref name="file"/> becomes readable.</summary>
-    public void PollReadable(FileDescriptorHandle file, ulong tag) => Check(Native.UringPoll(this, file.Number, tag));
+    public void PollReadable(FileDescriptorHandle file, ulong tag)
+    {
+        Check(Native.UringPoll(this, file.Number, tag));
+        Remember(tag);
+    }
 
     /// <summary>Queues one completion for when <paramref name="file"/> has any of <paramref name="events"/>; its result is the poll(2) bits. Hang-up and error always count.</summary>
-    public void Poll(SafeHandle file, PollEvents events, ulong tag) =>
+    public void Poll(SafeHandle file, PollEvents events, ulong tag)
+    {
         Check(Native.UringPollEvents(this, (int)file.DangerousGetHandle(), (uint)events, tag));
+        Remember(tag);
+    }
 
     /// <summary>Hands everything queued to the kernel.</summary>
     public void Submit() => Check(Native.UringSubmit(this));
@@ -66,18 +81,70 @@ public sealed class IoUring : SafeHandleMinusOneIsInvalid
     public void SubmitAndWait()
     {
         int answer = Native.UringSubmitAndWait(this);
-        const int interrupted = 4;
-        if (answer != -interrupted)
+        if (answer != -Errno.EINTR)
         {
             Check(answer);
         }
     }
 
     /// <summary>Takes finished requests without sleeping; the number taken.</summary>
-    public int Reap(Span<IoCompletion> completions) => Native.UringReap(this, completions, completions.Length);
+    public int Reap(Span<IoCompletion> completions)
+    {
+        int count = Native.UringReap(this, completions, completions.Length);
+        for (int i = 0; i < count && _pollCount > 0; i++)
+        {
+            Forget(completions[i].Tag);
+        }
+
+        return count;
+    }
+
+    /// <summary>Calls off all polls that wait and takes their completions. Nothing else may be in flight.</summary>
+    /// <exception cref="KernelException">The kernel refused.</exception>
+    public void CancelPolls()
+    {
+        int removals = _pollCount;
+        for (int i = 0; i < _pollCount; i++)
+        {
+            Check(Native.UringPollRemove(this, _polls[i], RemovalTag));
+        }
+
+        Span<IoCompletion> ended = stackalloc IoCompletion[16];
+        while (_pollCount > 0 || removals > 0)
+        {
+            SubmitAndWait();
+            int count;
+            while ((count = Reap(ended)) > 0)
+            {
+                foreach (IoCompletion completion in ended[..count])
+                {
+                    removals -= completion.Tag == RemovalTag ? 1 : 0;
+                }
+            }
+        }
+    }
 
     /// <inheritdoc/>
     protected override bool ReleaseHandle() => Native.UringDestroy(handle) == 0;
+
+    private void Remember(ulong poll)
+    {
+        if (_pollCount == _polls.Length)
+        {
+            Array.Resize(ref _polls, 2 * _pollCount);
+        }
+
+        _polls[_pollCount++] = poll;
+    }
+
+    private void Forget(ulong tag)
+    {
+        int at = _polls.AsSpan(0, _pollCount).IndexOf(tag);
+        if (at >= 0)
+        {
+            _polls[at] = _polls[--_pollCount];
+        }
+    }
 
     private static void Check(int answer)
     {
@@ -88,6 +155,17 @@ public sealed class IoUring : SafeHandleMinusOneIsInvalid
     }
 
     private static void Throw(int errno) => throw new KernelException("io_uring_enter", errno);
+}
+
+/// <summary>There is no io_uring for this process; the message says what to do.</summary>
+/// <param name="errno">What io_uring_setup(2) answered: EPERM or ENOSYS.</param>
+public sealed class IoUringUnavailableException(int errno) : Exception(errno == Interop.Errno.EPERM
+    ? "io_uring is switched off for this process (io_uring_setup: EPERM), and devices need it: set 'sysctl kernel.io_uring_disabled=0' on the host"
+        + " (at 1, members of the group kernel.io_uring_group may use it); in a container its seccomp profile has to allow io_uring_setup, io_uring_enter and io_uring_register"
+    : "this kernel has no io_uring (io_uring_setup: ENOSYS), and devices need it: it was built without CONFIG_IO_URING, or a container's seccomp profile hides it")
+{
+    /// <summary>The error of io_uring_setup(2), see <see cref="Interop.Errno"/>.</summary>
+    public int Errno { get; } = errno;
 }
 
 /// <summary>Events of poll(2).</summary>

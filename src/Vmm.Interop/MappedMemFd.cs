@@ -1,4 +1,5 @@
 using Microsoft.Win32.SafeHandles;
+using Vmm.Interop.Libc;
 
 namespace Vmm.Interop;
 
@@ -38,24 +39,15 @@ public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
         Name = name;
         Length = length;
         uint shift = pageSize <= 4096 ? 0 : (uint)System.Numerics.BitOperations.TrailingZeroCount(pageSize);
-        nint fd = Native.MemFdCreate(CString.Of(name), length, shift, out int errno);
-        _file = fd < 0 ? throw new KernelException($"memfd_create {name}, {length} bytes", errno) : new FileDescriptorHandle(fd);
+        int fd = MemoryCalls.Create(name, length, shift);
+        _file = fd < 0 ? throw new KernelException($"memfd_create {name}, {length} bytes", -fd) : new FileDescriptorHandle(fd);
         _reserved = within is not null;
-        nint address;
-        if (within is null)
-        {
-            address = Native.MemoryMap(_file, length, out errno);
-        }
-        else
-        {
-            address = (nint)((ulong)within.Address + offset);
-            errno = -Native.MemoryMapReserved(_file, address, length);
-        }
-
-        if (errno != 0)
+        nint at = within is null ? 0 : (nint)((ulong)within.Address + offset);
+        int answer = MemoryCalls.MapGuest(_file, length, at, out nint address);
+        if (answer < 0)
         {
             _file.Dispose();
-            throw new KernelException($"mmap {name}, {length} bytes", errno);
+            throw new KernelException($"mmap {name}, {length} bytes", -answer);
         }
 
         SetHandle(address);
@@ -91,7 +83,7 @@ public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
         }
 
         ulong[] mask = Bits(nodes);
-        return -Native.Bind((nint)((ulong)handle + offset), length, (int)mode, mask, (uint)mask.Length);
+        return -MemoryCalls.Bind((nint)((ulong)handle + offset), length, (int)mode, mask);
     }
 
     /// <summary>The host node of each 4 KiB page from <paramref name="firstPage"/>, -1 for pages not present.</summary>
@@ -105,7 +97,7 @@ public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
         }
 
         int[] status = new int[count];
-        KernelException.ThrowIfError(Native.PageNodes(pages, (ulong)count, status), "move_pages");
+        KernelException.ThrowIfError(MemoryCalls.NodesOf(pages, status), "move_pages");
         for (int i = 0; i < count; i++)
         {
             status[i] = Math.Max(status[i], -1);
@@ -116,7 +108,7 @@ public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
 
     /// <summary>Takes the whole memory's policy away: pages not touched yet come from where the kernel likes.</summary>
     /// <returns>0, or the errno of mbind(2).</returns>
-    public int Unbind() => -Native.Bind(handle, Length, mode: 0, [], 0);
+    public int Unbind() => -MemoryCalls.Bind(handle, Length, mode: 0, []);
 
     /// <summary>Asks for the host nodes of some pages.</summary>
     /// <param name="firstPage">The first, in pages of <paramref name="pageSize"/>.</param>
@@ -131,7 +123,7 @@ public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
             addresses[i] = (nint)((ulong)handle + ((firstPage + (ulong)i) * pageSize));
         }
 
-        KernelException.ThrowIfError(Native.PageNodes(addresses[..nodes.Length], (ulong)nodes.Length, nodes), "move_pages");
+        KernelException.ThrowIfError(MemoryCalls.NodesOf(addresses[..nodes.Length], nodes), "move_pages");
         for (int i = 0; i < nodes.Length; i++)
         {
             nodes[i] = Math.Max(nodes[i], -1);
@@ -153,14 +145,14 @@ public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
             nodes[i] = node;
         }
 
-        return -(int)Math.Min(0, Native.PagesMove(addresses, (ulong)addresses.Length, nodes, status));
+        return -(int)Math.Min(0, MemoryCalls.Move(addresses, nodes, status));
     }
 
     /// <inheritdoc/>
     protected override bool ReleaseHandle()
     {
         _file.Dispose();
-        return (_reserved ? Native.MemoryVacate(handle, Length) : Native.MemoryUnmap(handle, Length)) == 0;
+        return (_reserved ? MemoryCalls.Vacate(handle, Length) : MemoryCalls.Unmap(handle, Length)) == 0;
     }
 
     internal static ulong[] Bits(IReadOnlyList<int> numbers)
@@ -188,13 +180,13 @@ public static class HostPages
     /// <param name="address">First byte, aligned to the mapping's page size.</param>
     /// <param name="length">Bytes, a multiple of that page size; the caller vouches that the range is mapped.</param>
     /// <returns>0, or the errno of madvise(2): EINVAL for memory that is not a shared mapping.</returns>
-    public static int Discard(nint address, ulong length) => -Native.MemoryDiscard(address, length);
+    public static int Discard(nint address, ulong length) => -MemoryCalls.Discard(address, length);
 
     /// <summary>Brings the pages of a range into being from where its policy says, MADV_POPULATE_WRITE; their content stays.</summary>
     /// <param name="address">First byte, aligned to the mapping's page size.</param>
     /// <param name="length">Bytes; the caller vouches that the range is mapped.</param>
     /// <returns>0, or the errno of madvise(2): there are no (huge) pages left. Some may be there then.</returns>
-    public static int Populate(nint address, ulong length) => -Native.MemoryPopulate(address, length);
+    public static int Populate(nint address, ulong length) => -MemoryCalls.Populate(address, length);
 }
 
 /// <summary>Where threads run.</summary>
@@ -205,7 +197,7 @@ public static class ThreadPlacement
     public static void PinCurrent(IReadOnlyList<int> cpus) => Pin(0, cpus);
 
     /// <summary>The calling thread's number, gettid(2).</summary>
-    public static int CurrentId => Native.ThreadId();
+    public static int CurrentId => ThreadCalls.CurrentId();
 
     /// <summary>Lets another thread of this process run on these host CPUs only.</summary>
     /// <param name="thread">Its number; 0 is the calling thread.</param>
@@ -214,7 +206,7 @@ public static class ThreadPlacement
     public static void Pin(int thread, IReadOnlyList<int> cpus)
     {
         ulong[] mask = MappedMemFd.Bits(cpus);
-        int answer = Native.PinThread(thread, mask, (uint)mask.Length);
+        int answer = ThreadCalls.Pin(thread, mask);
         if (answer < 0)
         {
             throw new KernelException($"sched_setaffinity {string.Join(',', cpus)}", -answer);

@@ -6,23 +6,11 @@ namespace Vmm.Interop;
 /// <summary>Twin of native-shim/kvm.c.</summary>
 internal static partial class Native
 {
-    [LibraryImport(Shim, EntryPoint = "vmm_open")]
-    internal static partial nint Open(ReadOnlySpan<byte> path, out int errno);
-
     [LibraryImport(Shim, EntryPoint = "vmm_ioctl")]
     internal static unsafe partial int Ioctl(FileDescriptorHandle fd, ulong request, void* argument);
 
     [LibraryImport(Shim, EntryPoint = "vmm_ioctl_fd")]
     internal static unsafe partial nint IoctlFd(FileDescriptorHandle fd, ulong request, void* argument, out int errno);
-
-    [LibraryImport(Shim, EntryPoint = "vmm_map_anonymous")]
-    internal static partial nint MapAnonymous(ulong length, out int errno);
-
-    [LibraryImport(Shim, EntryPoint = "vmm_map_shared")]
-    internal static partial nint MapShared(nint fd, ulong length, ulong offset, out int errno);
-
-    [LibraryImport(Shim, EntryPoint = "vmm_unmap")]
-    internal static partial int Unmap(nint address, ulong length);
 
     [LibraryImport(Shim, EntryPoint = "vmm_vcpu_create")]
     internal static partial nint VcpuCreate(FileDescriptorHandle vm, ulong id, ulong mapLength, out int errno);

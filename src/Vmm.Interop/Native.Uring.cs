@@ -6,7 +6,7 @@ namespace Vmm.Interop;
 internal static partial class Native
 {
     [LibraryImport(Shim, EntryPoint = "vmm_uring_create")]
-    internal static partial nint UringCreate(uint entries, out uint flags, out int errno);
+    internal static partial nint UringCreate(uint entries, uint completions, out uint flags, out int errno);
 
     [LibraryImport(Shim, EntryPoint = "vmm_uring_destroy")]
     internal static partial int UringDestroy(nint ring);
@@ -28,6 +28,9 @@ internal static partial class Native
 
     [LibraryImport(Shim, EntryPoint = "vmm_uring_poll_events")]
     internal static partial int UringPollEvents(IoUring ring, int fd, uint events, ulong tag);
+
+    [LibraryImport(Shim, EntryPoint = "vmm_uring_poll_remove")]
+    internal static partial int UringPollRemove(IoUring ring, ulong pollTag, ulong tag);
 
     [LibraryImport(Shim, EntryPoint = "vmm_uring_submit")]
     internal static partial int UringSubmit(IoUring ring);

@@ -1,3 +1,6 @@
+using Tmds.Linux;
+using Vmm.Interop.Libc;
+
 namespace Vmm.Interop;
 
 /// <summary>Who is at the other end of a unix socket, by SO_PEERCRED: for a listener, whoever called listen(2).</summary>
@@ -11,8 +14,8 @@ public readonly record struct PeerCredentials(int ProcessId, uint UserId, uint G
     /// <exception cref="KernelException">Not a unix socket.</exception>
     public static PeerCredentials Of(System.Runtime.InteropServices.SafeHandle socket)
     {
-        KernelException.ThrowIfError(Native.SocketPeer(socket, out int pid, out uint uid, out uint gid), "SO_PEERCRED");
-        return new PeerCredentials(pid, uid, gid);
+        KernelException.ThrowIfError(SocketCalls.Peer(socket, out ucred peer), "SO_PEERCRED");
+        return new PeerCredentials(peer.pid, peer.uid, peer.gid);
     }
 }
 
@@ -38,9 +41,7 @@ public enum PacketKind
 public sealed class PacketSocket : IDisposable
 {
     /// <summary>Most descriptors in one packet.</summary>
-    public const int MaxDescriptors = 128;
-
-    private const int Eagain = 11, Emsgsize = 90, Econnreset = 104;
+    public const int MaxDescriptors = PacketCalls.MaxDescriptors;
 
     /// <summary>Takes ownership of a connected socket.</summary>
     public PacketSocket(FileDescriptorHandle handle) => Handle = handle;
@@ -68,7 +69,7 @@ public sealed class PacketSocket : IDisposable
     public static (PacketSocket One, PacketSocket Other) CreatePair()
     {
         Span<int> fds = stackalloc int[2];
-        KernelException.ThrowIfError(Native.SocketPair(1, fds), "socketpair");
+        KernelException.ThrowIfError(SocketCalls.Pair(packets: true, fds), "socketpair");
         return (new PacketSocket(new FileDescriptorHandle(fds[0])), new PacketSocket(new FileDescriptorHandle(fds[1])));
     }
 
@@ -76,8 +77,8 @@ public sealed class PacketSocket : IDisposable
     /// <exception cref="KernelException">ENOENT, ECONNREFUSED (nobody listens any more), EAGAIN (it takes no connections, and many wait), ENAMETOOLONG, …</exception>
     public static PacketSocket Connect(string path)
     {
-        nint fd = Native.SocketConnect(path, out int errno);
-        return fd < 0 ? throw new KernelException($"connect {path}", errno) : new PacketSocket(new FileDescriptorHandle(fd));
+        int fd = SocketCalls.ConnectPackets(path);
+        return fd < 0 ? throw new KernelException($"connect {path}", -fd) : new PacketSocket(new FileDescriptorHandle(fd));
     }
 
     /// <summary>Sends one packet; waits for room at most that long.</summary>
@@ -97,7 +98,7 @@ public sealed class PacketSocket : IDisposable
                 numbers[held] = descriptors[held].Number;
             }
 
-            KernelException.ThrowIfError(Native.SocketSend(Handle, bytes, bytes.Length, numbers, numbers.Length, timeoutMilliseconds), "sendmsg");
+            KernelException.ThrowIfError(PacketCalls.Send(Handle, bytes, numbers, timeoutMilliseconds), "sendmsg");
         }
         finally
         {
@@ -113,7 +114,7 @@ public sealed class PacketSocket : IDisposable
     public PacketKind Receive(Span<byte> buffer, int mostDescriptors, out int length, out FileDescriptorHandle[] descriptors)
     {
         Span<int> numbers = stackalloc int[Math.Min(mostDescriptors, MaxDescriptors)];
-        length = Native.SocketReceive(Handle, buffer, buffer.Length, numbers, numbers.Length, out int count);
+        length = PacketCalls.Receive(Handle, buffer, numbers, out int count);
         descriptors = [];
         if (length <= 0)
         {
@@ -121,14 +122,14 @@ public sealed class PacketSocket : IDisposable
             length = 0;
             for (int i = 0; i < count; i++)
             {
-                _ = Native.Close(numbers[i]); // an empty packet counts as the end: nobody here sends one
+                _ = LibC.close(numbers[i]); // an empty packet counts as the end: nobody here sends one
             }
 
             return error switch
             {
-                0 or Econnreset => PacketKind.End,
-                Eagain => PacketKind.Empty,
-                Emsgsize => PacketKind.TooLarge,
+                0 or Errno.ECONNRESET => PacketKind.End,
+                Errno.EAGAIN => PacketKind.Empty,
+                Errno.EMSGSIZE => PacketKind.TooLarge,
                 _ => throw new KernelException("recvmsg", error),
             };
         }
@@ -156,19 +157,19 @@ public static class PacketListener
     /// <exception cref="KernelException">EADDRINUSE, ENAMETOOLONG (107 bytes are the limit), EACCES, …</exception>
     public static FileDescriptorHandle Bind(string path)
     {
-        nint fd = Native.SocketBind(path, out int errno);
-        return fd < 0 ? throw new KernelException($"bind {path}", errno) : new FileDescriptorHandle(fd);
+        int fd = SocketCalls.BindPackets(path);
+        return fd < 0 ? throw new KernelException($"bind {path}", -fd) : new FileDescriptorHandle(fd);
     }
 
     /// <summary>Starts to listen: from now on SO_PEERCRED of those who connect names this process.</summary>
     /// <exception cref="KernelException">Not a bound socket.</exception>
-    public static void Listen(FileDescriptorHandle listener) => KernelException.ThrowIfError(Native.SocketListen(listener, 64), "listen");
+    public static void Listen(FileDescriptorHandle listener) => KernelException.ThrowIfError(SocketCalls.Listen(listener, 64), "listen");
 
     /// <summary>Takes the next connection.</summary>
     /// <exception cref="KernelException">Not a listener, or out of descriptors.</exception>
     public static PacketSocket Accept(FileDescriptorHandle listener)
     {
-        nint fd = Native.SocketAccept(listener, out int errno);
-        return fd < 0 ? throw new KernelException("accept", errno) : new PacketSocket(new FileDescriptorHandle(fd));
+        int fd = SocketCalls.Accept(listener, nonblocking: false);
+        return fd < 0 ? throw new KernelException("accept", -fd) : new PacketSocket(new FileDescriptorHandle(fd));
     }
 }

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Vmm.Interop.Libc;
 
 namespace Vmm.Interop;
 
@@ -13,9 +14,11 @@ public struct PollEntry
     private readonly short _returned;
 
     /// <summary>Asks about a descriptor, which must stay open during the poll; a null one is passed over.</summary>
-    public PollEntry(FileDescriptorHandle? descriptor, bool read, bool write = false)
+    public PollEntry(FileDescriptorHandle? descriptor, bool read, bool write = false) : this(descriptor?.Number ?? -1, read, write) { }
+
+    internal PollEntry(int descriptor, bool read, bool write = false)
     {
-        _fd = descriptor?.Number ?? -1;
+        _fd = descriptor;
         _events = (short)((read ? In : 0) | (write ? Out : 0));
         _returned = 0;
     }
@@ -38,5 +41,5 @@ public static class Poll
     /// <summary>The same with a time in microseconds, which the kernel's timer slack (prctl(2), 50 µs by itself) lengthens.</summary>
     /// <exception cref="KernelException">Too many descriptors.</exception>
     public static int WaitMicroseconds(Span<PollEntry> entries, long timeoutMicroseconds) =>
-        KernelException.ThrowIfError(Native.Poll(entries, entries.Length, timeoutMicroseconds), "ppoll");
+        KernelException.ThrowIfError(PollCalls.Wait(entries, timeoutMicroseconds), "ppoll");
 }

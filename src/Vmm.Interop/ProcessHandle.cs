@@ -1,3 +1,5 @@
+using Vmm.Interop.Libc;
+
 namespace Vmm.Interop;
 
 /// <summary>How a process ended.</summary>
@@ -9,7 +11,10 @@ public readonly record struct ProcessEnd(bool Known, int Signal, int ExitCode);
 /// <summary>A process by pidfd (pidfd_open(2)): signals and waits cannot hit another process that got the same number.</summary>
 public sealed class ProcessHandle : IDisposable
 {
-    private const int CldExited = 1, Esrch = 3, SigKill = 9;
+    private const int CldExited = 1, SigKill = 9;
+
+    // Bit 24 of the effective capabilities, capabilities(7).
+    private static bool HasResourceCapability => ReadCapabilities() is { } bits && (bits & (1ul << 24)) != 0;
 
     private readonly FileDescriptorHandle _pidfd;
 
@@ -26,13 +31,15 @@ public sealed class ProcessHandle : IDisposable
     public FileDescriptorHandle Descriptor => _pidfd;
 
     /// <summary>
-    /// Starts a program in a session of its own, so that it outlives this process. It gets the descriptors as 3, 4, …, standard error, /dev/null as
+    /// Starts a program in a session of its own, so that it outlives this process. It gets the descriptors as 3, 4, …, a standard error, /dev/null as
     /// standard input and output, and nothing else; it gains no privileges by exec (no_new_privs). <paramref name="isolated"/> gives it mount, network,
-    /// IPC and UTS namespaces of its own (namespaces(7)), the mounts being those of this process; needs CAP_SYS_ADMIN.
+    /// IPC and UTS namespaces of its own (namespaces(7)), the mounts being those of this process; needs CAP_SYS_ADMIN. Its standard error is
+    /// <paramref name="errors"/>, else that of this process; SIGPIPE does nothing to it.
     /// </summary>
     /// <exception cref="KernelException">fork or exec failed, or EPERM for the namespaces.</exception>
     public static ProcessHandle Spawn(
-        string program, ReadOnlySpan<string> arguments, IReadOnlyDictionary<string, string> environment, ReadOnlySpan<FileDescriptorHandle> descriptors, bool isolated = false)
+        string program, ReadOnlySpan<string> arguments, IReadOnlyDictionary<string, string> environment, ReadOnlySpan<FileDescriptorHandle> descriptors, bool isolated = false,
+        FileDescriptorHandle? errors = null)
     {
         string?[] argv = [program, .. arguments, null];
         string?[] envp = new string?[environment.Count + 1];
@@ -48,7 +55,8 @@ public sealed class ProcessHandle : IDisposable
             numbers[i] = descriptors[i].Number;
         }
 
-        nint pidfd = Native.Spawn(program, argv, envp, numbers, numbers.Length, isolated ? 1u : 0, out int pid, out int errno);
+        nint pidfd = Native.Spawn(program, argv, envp, numbers, numbers.Length, errors?.Number ?? -1, isolated ? 1u : 0, out int pid, out int errno);
+        GC.KeepAlive(errors);
         foreach (FileDescriptorHandle descriptor in descriptors)
         {
             GC.KeepAlive(descriptor);
@@ -61,26 +69,37 @@ public sealed class ProcessHandle : IDisposable
     /// <exception cref="KernelException">ESRCH: it is gone.</exception>
     public static ProcessHandle Open(int processId)
     {
-        nint pidfd = Native.PidFdOpen(processId, out int errno);
-        return pidfd < 0 ? throw new KernelException($"pidfd_open {processId}", errno) : new ProcessHandle(new FileDescriptorHandle(pidfd), processId);
+        int pidfd = ProcessCalls.Open(processId);
+        return pidfd < 0 ? throw new KernelException($"pidfd_open {processId}", -pidfd) : new ProcessHandle(new FileDescriptorHandle(pidfd), processId);
     }
 
     /// <summary>SIGKILL; a process that is gone already is fine.</summary>
     /// <exception cref="KernelException">Not permitted.</exception>
     public void Kill()
     {
-        int answer = Native.PidFdSignal(_pidfd, SigKill);
-        if (answer < 0 && answer != -Esrch)
+        int answer = ProcessCalls.Signal(_pidfd, SigKill);
+        if (answer < 0 && answer != -Errno.ESRCH)
         {
             throw new KernelException($"kill {ProcessId}", -answer);
         }
     }
 
+    /// <summary>
+    /// Limits the size that the process can give to files (setrlimit(2), RLIMIT_FSIZE): a write beyond it ends it with SIGXFSZ. With CAP_SYS_RESOURCE the process
+    /// cannot raise it again, and any process may be limited; without, only one of the same user.
+    /// </summary>
+    /// <exception cref="KernelException">EPERM: it has another user, and this process no CAP_SYS_RESOURCE.</exception>
+    public void LimitFileSize(ulong bytes) =>
+        KernelException.ThrowIfError(ProcessCalls.LimitFileSize(ProcessId, bytes, hard: HasResourceCapability), $"prlimit of process {ProcessId} (CAP_SYS_RESOURCE)");
+
+    /// <summary>The limit of <see cref="LimitFileSize"/>, bytes; null when there is none, or this process could not have set one.</summary>
+    public ulong? FileSizeLimit => ProcessCalls.ReadFileSizeLimit(ProcessId, out ulong bytes) == 0 && bytes != ulong.MaxValue ? bytes : null;
+
     /// <summary>Waits at most that long (-1: no limit) and reaps a child. Null when it still runs.</summary>
     /// <exception cref="KernelException">The kernel refused.</exception>
     public ProcessEnd? Wait(int timeoutMilliseconds)
     {
-        if (KernelException.ThrowIfError(Native.PidFdWait(_pidfd, timeoutMilliseconds, out int code, out int status), $"wait for {ProcessId}") == 0)
+        if (KernelException.ThrowIfError(ProcessCalls.Wait(_pidfd, timeoutMilliseconds, out int code, out int status), $"wait for {ProcessId}") == 0)
         {
             return null;
         }
@@ -93,13 +112,26 @@ public sealed class ProcessHandle : IDisposable
 
     /// <summary>No core files, no ptrace by others of the same user (prctl(2), setrlimit(2)).</summary>
     /// <exception cref="KernelException">The kernel refused.</exception>
-    public static void HardenSelf() => KernelException.ThrowIfError(Native.ProcessHarden(), "prctl");
+    public static void HardenSelf() => KernelException.ThrowIfError(ProcessCalls.Harden(), "prctl");
 
     /// <summary>For good: this process becomes that user and group, with no other groups and no capabilities. Needs root.</summary>
     /// <exception cref="KernelException">The kernel refused; the process is not to go on.</exception>
-    public static void BecomeUser(uint user) => KernelException.ThrowIfError(Native.ProcessBecome(user), $"become user {user}");
+    public static void BecomeUser(uint user) => KernelException.ThrowIfError(ProcessCalls.Become(user), $"become user {user}");
 
     /// <summary>For good: this process, which was spawned isolated, has an empty read-only root on all its threads. What is open stays open. Needs root.</summary>
     /// <exception cref="KernelException">The kernel refused (EINVAL: the root is the initial RAM file system).</exception>
-    public static void EmptyRoot() => KernelException.ThrowIfError(Native.ProcessEmptyRoot(), "empty root");
+    public static void EmptyRoot() => KernelException.ThrowIfError(ProcessCalls.EmptyRoot(), "empty root");
+
+    private static ulong? ReadCapabilities()
+    {
+        foreach (string line in File.ReadLines("/proc/self/status"))
+        {
+            if (line.StartsWith("CapEff:", StringComparison.Ordinal))
+            {
+                return ulong.Parse(line.AsSpan("CapEff:".Length).Trim(), System.Globalization.NumberStyles.HexNumber, System.Globalization.CultureInfo.InvariantCulture);
+            }
+        }
+
+        return null;
+    }
 }

@@ -33,8 +33,6 @@ public readonly record struct SyscallTest(ulong Argument, ulong Mask, ulong Valu
 /// <summary>Collects the rules of a filter, by names of system calls. One thread uses it.</summary>
 public sealed class SeccompFilterBuilder : IDisposable
 {
-    private const int Enoent = 2;
-
     private nint _context;
 
     /// <summary>A filter without rules: <paramref name="otherwise"/> is done with every call.</summary>
@@ -55,7 +53,7 @@ public sealed class SeccompFilterBuilder : IDisposable
     {
         ObjectDisposedException.ThrowIf(_context == 0, this);
         int answer = Native.SeccompAdd(_context, call, (uint)action, tests, (uint)tests.Length);
-        return answer != -Enoent && KernelException.ThrowIfError(answer, $"seccomp rule for {call}") == 0;
+        return answer != -Errno.ENOENT && KernelException.ThrowIfError(answer, $"seccomp rule for {call}") == 0;
     }
 
     /// <summary>The filter of the rules so far.</summary>

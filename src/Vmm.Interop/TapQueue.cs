@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using System.Text;
+using Vmm.Interop.Libc;
 
 namespace Vmm.Interop;
 
@@ -29,8 +30,6 @@ public sealed class TapQueue : IDisposable
     /// <summary>Bytes in front of each frame: struct virtio_net_hdr_v1, virtio 1.2 section 5.1.6.</summary>
     public const int HeaderLength = 12;
 
-    private const int NoEntry = 2, NoPermission = 1, NoAccess = 13, Busy = 16, NoDevice = 19, Invalid = 22, TooBig = 7;
-
     private TapQueue(FileDescriptorHandle handle, string name)
     {
         Handle = handle;
@@ -49,18 +48,18 @@ public sealed class TapQueue : IDisposable
     /// <exception cref="TapException">It does not exist, is no such tap, is in use, or may not be opened.</exception>
     public static TapQueue Open(string name, bool multiQueue)
     {
-        nint fd = Native.TapOpen(CString.Of(name), multiQueue ? 1 : 0, out int errno);
-        return fd >= 0 ? FromDescriptor(new FileDescriptorHandle(fd)) : throw new TapException(errno switch
+        int fd = TapCalls.Open(name, multiQueue);
+        return fd >= 0 ? FromDescriptor(new FileDescriptorHandle(fd)) : throw new TapException(-fd switch
         {
-            NoDevice => $"tap {name} does not exist: create it with 'ip tuntap add dev {name} mode tap{(multiQueue ? " multi_queue" : "")}'",
-            NoEntry => "/dev/net/tun does not exist: load the tun module",
-            Busy => $"tap {name} is in use by another program",
-            Invalid => multiQueue
+            Errno.ENODEV => $"tap {name} does not exist: create it with 'ip tuntap add dev {name} mode tap{(multiQueue ? " multi_queue" : "")}'",
+            Errno.ENOENT => "/dev/net/tun does not exist: load the tun module",
+            Errno.EBUSY => $"tap {name} is in use by another program",
+            Errno.EINVAL => multiQueue
                 ? $"{name} is not a tap with several queues: create it with 'ip tuntap add dev {name} mode tap multi_queue'"
                 : $"{name} is not a tap with one queue: create it with 'ip tuntap add dev {name} mode tap', or give it more queues here",
-            NoPermission or NoAccess => $"tap {name}: permission denied: run as root, or create it for this user with 'ip tuntap add dev {name} mode tap user NAME'",
-            TooBig => $"tap {name} has no more queues to give",
-            _ => new KernelException($"open tap {name}", errno).Message,
+            Errno.EPERM or Errno.EACCES => $"tap {name}: permission denied: run as root, or create it for this user with 'ip tuntap add dev {name} mode tap user NAME'",
+            Errno.E2BIG => $"tap {name} has no more queues to give",
+            _ => new KernelException($"open tap {name}", -fd).Message,
         });
     }
 
@@ -69,16 +68,16 @@ public sealed class TapQueue : IDisposable
     public static TapQueue FromDescriptor(FileDescriptorHandle descriptor)
     {
         Span<byte> name = stackalloc byte[16];
-        int answer = Native.TapCheck(descriptor, name);
+        int answer = TapCalls.Check(descriptor, name);
         if (answer == 0)
         {
-            answer = Native.TapHeader(descriptor, HeaderLength);
+            answer = TapCalls.SetHeaderLength(descriptor, HeaderLength);
         }
 
         if (answer != 0)
         {
             descriptor.Dispose();
-            throw new TapException(answer == -Invalid
+            throw new TapException(answer == -Errno.EINVAL
                 ? "the descriptor is a tap queue without frame headers: open it with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR"
                 : $"the descriptor is no tap queue: {new KernelException("TUNGETIFF", -answer).Message}");
         }
@@ -88,13 +87,13 @@ public sealed class TapQueue : IDisposable
     }
 
     /// <summary>The MTU of the interface in bytes, or 0 when this network namespace has no interface of that name.</summary>
-    public static int MtuOf(string name) => Math.Max(Native.InterfaceMtu(CString.Of(name)), 0);
+    public static int MtuOf(string name) => Math.Max(TapCalls.Mtu(name), 0);
 
     /// <summary>Says what this side takes unfinished; false when the kernel does not know one of them.</summary>
-    public bool TrySetOffloads(TapOffloads offloads) => Native.TapOffload(Handle, (uint)offloads) == 0;
+    public bool TrySetOffloads(TapOffloads offloads) => TapCalls.SetOffloads(Handle, (uint)offloads) == 0;
 
     /// <summary>Gives the queue its share of the frames, or takes it away. False when it was so already, or the tap has one queue.</summary>
-    public bool TryAttach(bool attach) => Native.TapAttach(Handle, attach ? 1 : 0) == 0;
+    public bool TryAttach(bool attach) => TapCalls.Attach(Handle, attach) == 0;
 
     /// <summary>
     /// Reads frames with their headers, one into each vector, until there is none, all were read, or one was longer than its room. A frame longer than

@@ -1,3 +1,7 @@
+using System.Runtime.InteropServices;
+using Tmds.Linux;
+using Vmm.Interop.Libc;
+
 namespace Vmm.Interop;
 
 /// <summary>Standard input and output as bytes: raw mode, reads that can be called off, unbuffered writes.</summary>
@@ -7,20 +11,21 @@ public sealed class Terminal : IDisposable
     private readonly EventFd _stop = new();
     private readonly int _inputFd;
     private readonly int _outputFd;
-    private byte[]? _saved;
+    private termios? _saved;
+    private PosixSignalRegistration? _quit;
 
     /// <summary>Uses descriptors 0 and 1 unless told otherwise; they stay the caller's.</summary>
     public Terminal(int inputFd = 0, int outputFd = 1)
     {
         _inputFd = inputFd;
         _outputFd = outputFd;
-        IsInteractive = Native.TerminalIsTty(inputFd) != 0;
+        IsInteractive = TerminalCalls.IsTerminal(inputFd);
     }
 
     /// <summary>Input comes from a terminal, not from a file or pipe.</summary>
     public bool IsInteractive { get; }
 
-    /// <summary>Switches a terminal to raw mode; nothing on a pipe. <see cref="Restore"/> undoes it.</summary>
+    /// <summary>Switches a terminal to raw mode; nothing on a pipe. <see cref="Restore"/> undoes it, and so does every signal that would end or stop the process.</summary>
     /// <exception cref="KernelException">tcsetattr refused.</exception>
     public void EnterRawMode()
     {
@@ -31,8 +36,16 @@ public sealed class Terminal : IDisposable
                 return;
             }
 
-            byte[] saved = new byte[Native.TerminalStateSize()];
-            KernelException.ThrowIfError(Native.TerminalRaw(_inputFd, saved, saved.Length), "tcsetattr on the terminal");
+            // The runtime has this signal for itself; when this has restored, it goes on to end the process.
+            _quit ??= PosixSignalRegistration.Create(PosixSignal.SIGQUIT, _ => Restore());
+            _ = Native.TerminalGuard(_inputFd);
+            int answer = TerminalCalls.EnterRaw(_inputFd, out termios saved);
+            if (answer < 0)
+            {
+                Native.TerminalUnguard();
+            }
+
+            KernelException.ThrowIfError(answer, "tcsetattr on the terminal");
             _saved = saved;
         }
     }
@@ -44,25 +57,27 @@ public sealed class Terminal : IDisposable
         {
             if (_saved is { } saved)
             {
-                _ = Native.TerminalRestore(_inputFd, saved, saved.Length);
+                _ = TerminalCalls.Restore(_inputFd, saved);
+                Native.TerminalUnguard();
                 _saved = null;
             }
         }
     }
 
     /// <summary>Waits for input. 0 at the end of input, after <see cref="StopReading"/>, and when input is broken.</summary>
-    public int Read(Span<byte> buffer) => Math.Max(0, Native.TerminalRead(_inputFd, _stop.Handle, buffer, buffer.Length));
+    public int Read(Span<byte> buffer) => Math.Max(0, TerminalCalls.Read(_inputFd, _stop.Handle, buffer));
 
     /// <summary>Ends a read in progress and every later one.</summary>
     public void StopReading() => _stop.Signal();
 
     /// <summary>Writes everything; false when nobody can take it (a closed pipe).</summary>
-    public bool Write(ReadOnlySpan<byte> bytes) => Native.TerminalWrite(_outputFd, bytes, bytes.Length) == 0;
+    public bool Write(ReadOnlySpan<byte> bytes) => TerminalCalls.Write(_outputFd, bytes) == 0;
 
     /// <summary>Restores the terminal.</summary>
     public void Dispose()
     {
         Restore();
+        _quit?.Dispose();
         _stop.Dispose();
     }
 }

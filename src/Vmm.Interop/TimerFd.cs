@@ -1,3 +1,5 @@
+using Vmm.Interop.Libc;
+
 namespace Vmm.Interop;
 
 /// <summary>A timerfd(2) that expires once each time it is set, on the monotonic clock.</summary>
@@ -7,15 +9,14 @@ public sealed class TimerFd : IDisposable
     /// <exception cref="KernelException">Out of descriptors.</exception>
     public TimerFd()
     {
-        nint fd = Native.TimerFd(out int errno);
-        Event = fd < 0 ? throw new KernelException("timerfd_create", errno) : new EventFd(new FileDescriptorHandle(fd));
+        Event = new EventFd(new FileDescriptorHandle(KernelException.ThrowIfError(EventCalls.CreateTimer(), "timerfd_create")));
     }
 
     /// <summary>Readable when it expired; nobody may signal it.</summary>
     public EventFd Event { get; }
 
     /// <summary>Expires after that many milliseconds; 0 stops it.</summary>
-    public void Set(int milliseconds) => KernelException.ThrowIfError(Native.TimerFdSet(Event.Handle, (uint)milliseconds), "timerfd_settime");
+    public void Set(int milliseconds) => KernelException.ThrowIfError(EventCalls.SetTimer(Event.Handle, (uint)milliseconds), "timerfd_settime");
 
     /// <inheritdoc/>
     public void Dispose() => Event.Dispose();

@@ -1,10 +1,10 @@
+using Vmm.Interop.Libc;
+
 namespace Vmm.Interop;
 
 /// <summary>A connected unix stream socket that never blocks, unix(7). One thread at a time.</summary>
 public sealed class UnixStream : FileDescriptorHandle
 {
-    private const int WouldBlock = 11; // EAGAIN
-
     internal UnixStream(nint fd) : base(fd) { }
 
     /// <summary>Two connected ends; the second is for somebody else.</summary>
@@ -12,7 +12,7 @@ public sealed class UnixStream : FileDescriptorHandle
     public static (UnixStream Own, FileDescriptorHandle Theirs) CreatePair()
     {
         Span<int> fds = stackalloc int[2];
-        KernelException.ThrowIfError(Native.SocketPair(0, fds), "socketpair");
+        KernelException.ThrowIfError(SocketCalls.Pair(packets: false, fds), "socketpair");
         return (new UnixStream(fds[0]), new FileDescriptorHandle(fds[1]));
     }
 
@@ -22,7 +22,8 @@ public sealed class UnixStream : FileDescriptorHandle
     /// <returns>The stream, or null.</returns>
     public static UnixStream? Connect(string path, out int errno)
     {
-        nint fd = Native.StreamConnect(path, out errno);
+        int fd = SocketCalls.ConnectStream(path);
+        errno = Math.Max(-fd, 0);
         return fd < 0 ? null : new UnixStream(fd);
     }
 
@@ -32,7 +33,8 @@ public sealed class UnixStream : FileDescriptorHandle
     /// <returns>The stream, or null.</returns>
     public static UnixStream? ConnectNoFollow(string path, out int errno)
     {
-        nint fd = Native.StreamConnectNoFollow(path, out errno);
+        int fd = SocketCalls.ConnectStreamNoFollow(path);
+        errno = Math.Max(-fd, 0);
         return fd < 0 ? null : new UnixStream(fd);
     }
 
@@ -42,32 +44,30 @@ public sealed class UnixStream : FileDescriptorHandle
     /// <summary>Sends what fits: bytes taken, 0 when none fits now, -1 when the far side reads no more.</summary>
     public int Send(ReadOnlySpan<byte> bytes)
     {
-        int sent = Native.StreamSend(this, bytes, bytes.Length);
-        return sent == -WouldBlock ? 0 : Math.Max(sent, -1);
+        int sent = SocketCalls.Send(this, bytes);
+        return sent == -Errno.EAGAIN ? 0 : Math.Max(sent, -1);
     }
 
     /// <summary>Receives what is there: bytes, 0 at the end (or after an error), -1 when there is nothing now.</summary>
     public int Receive(Span<byte> into, bool peek = false)
     {
-        int received = Native.StreamReceive(this, into, into.Length, peek ? 1 : 0);
-        return received == -WouldBlock ? -1 : Math.Max(received, 0);
+        int received = SocketCalls.Receive(this, into, peek);
+        return received == -Errno.EAGAIN ? -1 : Math.Max(received, 0);
     }
 
     /// <summary>The far side has closed its socket, and did not only shut down what it sends.</summary>
-    public bool IsPeerGone => Native.StreamSend(this, [], 0) < 0;
+    public bool IsPeerGone => SocketCalls.Send(this, []) < 0;
 
     /// <summary>Sends no more.</summary>
-    public void EndSend() => _ = Native.StreamShutdown(this, 1);
+    public void EndSend() => _ = SocketCalls.Shutdown(this, both: false);
 
     /// <summary>Neither sends nor receives; completes every poll that waits on it.</summary>
-    public void Shutdown() => _ = Native.StreamShutdown(this, 2);
+    public void Shutdown() => _ = SocketCalls.Shutdown(this, both: true);
 }
 
 /// <summary>A listening unix stream socket, unix(7); its file is removed when it is disposed.</summary>
 public sealed class UnixListener : IDisposable
 {
-    private const int AddressInUse = 98, Refused = 111;
-
     private readonly string _path;
 
     /// <summary>Binds and listens. A socket file that nobody listens on any more is replaced.</summary>
@@ -77,18 +77,18 @@ public sealed class UnixListener : IDisposable
     public UnixListener(string path, int backlog = 16)
     {
         _path = path;
-        nint fd = Native.StreamListen(path, backlog, out int errno);
-        if (fd < 0 && errno == AddressInUse)
+        int fd = SocketCalls.ListenStream(path, backlog);
+        if (fd == -Errno.EADDRINUSE)
         {
             using UnixStream? other = UnixStream.Connect(path, out int why);
-            if (other is null && why == Refused)
+            if (other is null && why == Errno.ECONNREFUSED)
             {
                 File.Delete(path);
-                fd = Native.StreamListen(path, backlog, out errno);
+                fd = SocketCalls.ListenStream(path, backlog);
             }
         }
 
-        Handle = fd < 0 ? throw new KernelException($"listen on {path}", errno) : new FileDescriptorHandle(fd);
+        Handle = fd < 0 ? throw new KernelException($"listen on {path}", -fd) : new FileDescriptorHandle(fd);
     }
 
     /// <summary>The descriptor, for polling.</summary>
@@ -97,7 +97,7 @@ public sealed class UnixListener : IDisposable
     /// <summary>Takes a connection that waits; null when there is none.</summary>
     public UnixStream? Accept()
     {
-        nint fd = Native.StreamAccept(Handle, out _);
+        int fd = SocketCalls.Accept(Handle, nonblocking: true);
         return fd < 0 ? null : new UnixStream(fd);
     }
 

@@ -1,3 +1,6 @@
+using Tmds.Linux;
+using Vmm.Interop.Libc;
+
 namespace Vmm.Interop;
 
 /// <summary>A range of guest memory as vhost takes it, struct vhost_memory_region of linux/vhost.h.</summary>
@@ -38,8 +41,8 @@ public sealed class VhostNet : IDisposable
     /// <exception cref="KernelException">It is not there, or may not be opened.</exception>
     public static FileDescriptorHandle OpenDescriptor()
     {
-        nint fd = Native.VhostOpen(out int errno);
-        return fd >= 0 ? new FileDescriptorHandle(fd) : throw new KernelException("open " + DevicePath, errno);
+        int fd = FileCalls.Open(DevicePath, LibC.O_RDWR);
+        return fd >= 0 ? new FileDescriptorHandle(fd) : throw new KernelException("open " + DevicePath, -fd);
     }
 
     /// <summary>Takes ownership of a descriptor; this process's memory is what addresses mean from here on, and a thread of the kernel belongs to it.</summary>
@@ -48,8 +51,8 @@ public sealed class VhostNet : IDisposable
     {
         try
         {
-            KernelException.ThrowIfError(Native.VhostOwn(descriptor), "VHOST_SET_OWNER");
-            KernelException.ThrowIfError(Native.VhostFeatures(descriptor, out ulong features), "VHOST_GET_FEATURES");
+            KernelException.ThrowIfError(VhostCalls.Own(descriptor), "VHOST_SET_OWNER");
+            KernelException.ThrowIfError(VhostCalls.Features(descriptor, out ulong features), "VHOST_GET_FEATURES");
             return new VhostNet(descriptor, features);
         }
         catch
@@ -61,51 +64,27 @@ public sealed class VhostNet : IDisposable
 
     /// <summary>The features that the driver accepted; while no ring is served.</summary>
     /// <exception cref="KernelException">One of them is unknown.</exception>
-    public void SetFeatures(ulong features) => KernelException.ThrowIfError(Native.VhostSetFeatures(_vhost, features & Features), "VHOST_SET_FEATURES");
+    public void SetFeatures(ulong features) => KernelException.ThrowIfError(VhostCalls.Accept(_vhost, features & Features), "VHOST_SET_FEATURES");
 
     /// <summary>Guest memory from now on; also while rings are served: when this returns nothing else is touched any more.</summary>
     /// <exception cref="KernelException">Too many ranges (64 by default), or no memory.</exception>
-    public unsafe void SetMemory(ReadOnlySpan<VhostRegion> regions)
-    {
-        fixed (VhostRegion* first = regions)
-        {
-            KernelException.ThrowIfError(Native.VhostMemory(_vhost, first, (uint)regions.Length), "VHOST_SET_MEM_TABLE");
-        }
-    }
+    public void SetMemory(ReadOnlySpan<VhostRegion> regions) => KernelException.ThrowIfError(VhostCalls.SetMemory(_vhost, regions), "VHOST_SET_MEM_TABLE");
 
     /// <summary>Says where a ring is; while it is not served.</summary>
     /// <exception cref="KernelException">The kernel refused it.</exception>
-    public void SetRing(int index, in VhostRing ring)
-    {
-        Native.NativeVhostRing native = new()
-        {
-            Index = (uint)index,
-            Size = (uint)ring.Size,
-            Next = ring.Next,
-            Kick = (int)ring.Kick.Handle.DangerousGetHandle(),
-            Call = (int)ring.Call.Handle.DangerousGetHandle(),
-            Error = (int)ring.Error.Handle.DangerousGetHandle(),
-            Descriptors = (ulong)ring.Descriptors,
-            Driver = (ulong)ring.Driver,
-            Device = (ulong)ring.Device,
-        };
-        KernelException.ThrowIfError(Native.VhostRing(_vhost, native), "VHOST_SET_VRING");
-        GC.KeepAlive(ring.Kick);
-        GC.KeepAlive(ring.Call);
-        GC.KeepAlive(ring.Error);
-    }
+    public void SetRing(int index, in VhostRing ring) => KernelException.ThrowIfError(VhostCalls.SetRing(_vhost, index, ring), "VHOST_SET_VRING");
 
     /// <summary>The kernel serves a ring from here on.</summary>
     /// <exception cref="KernelException">The kernel refused it, or the tap.</exception>
-    public void Serve(int index, FileDescriptorHandle tap) => KernelException.ThrowIfError(Native.VhostBackend(_vhost, (uint)index, tap), "VHOST_NET_SET_BACKEND");
+    public void Serve(int index, FileDescriptorHandle tap) => KernelException.ThrowIfError(VhostCalls.Serve(_vhost, index, tap), "VHOST_NET_SET_BACKEND");
 
     /// <summary>Takes a ring back: when this returns nothing of it is in flight.</summary>
     /// <returns>Index of the next available entry.</returns>
     /// <exception cref="KernelException">The kernel refused.</exception>
     public ushort Stop(int index)
     {
-        KernelException.ThrowIfError(Native.VhostNoBackend(_vhost, (uint)index, -1), "VHOST_NET_SET_BACKEND");
-        KernelException.ThrowIfError(Native.VhostBase(_vhost, (uint)index, out uint next), "VHOST_GET_VRING_BASE");
+        KernelException.ThrowIfError(VhostCalls.Serve(_vhost, index, null), "VHOST_NET_SET_BACKEND");
+        KernelException.ThrowIfError(VhostCalls.Base(_vhost, index, out int next), "VHOST_GET_VRING_BASE");
         return (ushort)next;
     }
 

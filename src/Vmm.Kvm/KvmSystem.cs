@@ -11,7 +11,6 @@ public sealed class KvmSystem : IDisposable
     public const string DefaultPath = "/dev/kvm";
 
     private const int ApiVersion = 12;
-    private const int ENOENT = 2, E2BIG = 7, EACCES = 13, EPERM = 1, ENODEV = 19, ENXIO = 6, ENOTTY = 25;
 
     private readonly KvmHandle _handle;
 
@@ -41,9 +40,9 @@ public sealed class KvmSystem : IDisposable
         {
             throw e.Errno switch
             {
-                ENOENT => new KvmUnavailableException(KvmUnavailableReason.Missing, $"{path} does not exist: load the module kvm-intel or kvm-amd, or switch on virtualization in the firmware.", e),
-                EACCES or EPERM => new KvmUnavailableException(KvmUnavailableReason.NoPermission, $"{path} may not be opened by this user: join the group 'kvm' or run as root.", e),
-                ENODEV or ENXIO => new KvmUnavailableException(KvmUnavailableReason.Missing, $"{path} is there, but no KVM module answers behind it.", e),
+                Errno.ENOENT => new KvmUnavailableException(KvmUnavailableReason.Missing, $"{path} does not exist: load the module kvm-intel or kvm-amd, or switch on virtualization in the firmware.", e),
+                Errno.EACCES or Errno.EPERM => new KvmUnavailableException(KvmUnavailableReason.NoPermission, $"{path} may not be opened by this user: join the group 'kvm' or run as root.", e),
+                Errno.ENODEV or Errno.ENXIO => new KvmUnavailableException(KvmUnavailableReason.Missing, $"{path} is there, but no KVM module answers behind it.", e),
                 _ => new KvmUnavailableException(KvmUnavailableReason.OpenFailed, $"{path} cannot be opened: {e.Message}", e),
             };
         }
@@ -78,7 +77,7 @@ public sealed class KvmSystem : IDisposable
         {
             byte[] buffer = CpuidBuffer.Create(room);
             int answer = _handle.Call(KvmRequest.KVM_GET_SUPPORTED_CPUID, buffer);
-            if (answer == -E2BIG && room < 65536)
+            if (answer == -Errno.E2BIG && room < 65536)
             {
                 continue;
             }
@@ -94,7 +93,7 @@ public sealed class KvmSystem : IDisposable
     {
         byte[] probe = new byte[4];
         int answer = _handle.Call(KvmRequest.KVM_GET_MSR_INDEX_LIST, probe);
-        if (answer < 0 && answer != -E2BIG)
+        if (answer < 0 && answer != -Errno.E2BIG)
         {
             throw new KernelException("KVM_GET_MSR_INDEX_LIST", -answer);
         }
@@ -118,7 +117,7 @@ public sealed class KvmSystem : IDisposable
         int version = handle.Call(KvmRequest.KVM_GET_API_VERSION);
         if (version < 0)
         {
-            string why = version == -ENOTTY ? "it knows no KVM requests" : new KernelException("KVM_GET_API_VERSION", -version).Message;
+            string why = version == -Errno.ENOTTY ? "it knows no KVM requests" : new KernelException("KVM_GET_API_VERSION", -version).Message;
             throw new KvmUnavailableException(KvmUnavailableReason.NotKvm, $"{path} is not a KVM device: {why}.");
         }
 

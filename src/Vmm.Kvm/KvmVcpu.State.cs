@@ -9,7 +9,6 @@ namespace Vmm.Kvm;
 public sealed partial class KvmVcpu
 {
     private const int MsrsPerCall = 256;
-    private const int EINVAL = 22, E2BIG = 7;
 
     /// <summary>General registers.</summary>
     public KvmRegs GetRegs() => Get<KvmRegs>(KvmRequest.KVM_GET_REGS);
@@ -89,7 +88,7 @@ public sealed partial class KvmVcpu
         {
             byte[] buffer = CpuidBuffer.Create(room);
             int answer = _handle.Call(KvmRequest.KVM_GET_CPUID2, buffer);
-            if (answer == -E2BIG && room < 65536)
+            if (answer == -Errno.E2BIG && room < 65536)
             {
                 continue;
             }
@@ -113,7 +112,7 @@ public sealed partial class KvmVcpu
     public bool NotifyPaused()
     {
         int answer = _handle.Call(KvmRequest.KVM_KVMCLOCK_CTRL);
-        return answer == -EINVAL ? false : KernelException.ThrowIfError(answer, "KVM_KVMCLOCK_CTRL") >= 0;
+        return answer == -Errno.EINVAL ? false : KernelException.ThrowIfError(answer, "KVM_KVMCLOCK_CTRL") >= 0;
     }
 
     /// <summary>Guest physical address of a linear address by the guest's page tables; false when it is not mapped.</summary>

@@ -10,8 +10,6 @@ namespace Vmm.Kvm;
 /// </summary>
 public sealed partial class KvmVcpu : IDisposable
 {
-    private const int EINTR = 4;
-
     private readonly VcpuHandle _handle;
     private readonly RunPage _page;
 
@@ -41,7 +39,7 @@ public sealed partial class KvmVcpu : IDisposable
             return (KvmExit)_page.Run.ExitReason;
         }
 
-        return answer == -EINTR ? KvmExit.Interrupted : throw new KernelException($"KVM_RUN vcpu {Id}", -answer);
+        return answer == -Errno.EINTR ? KvmExit.Interrupted : throw new KernelException($"KVM_RUN vcpu {Id}", -answer);
     }
 
     /// <summary>

@@ -19,8 +19,6 @@ public sealed record VnodePlacement(int Vnode, ByteSize Size, ByteSize PageSize,
 /// </summary>
 public sealed class VnodeMemory : IMovablePages, IDisposable
 {
-    private const int NoSuchCall = 38; // ENOSYS
-
     private readonly MappedMemFd _memory;
     private nint[] _addresses = [];
 
@@ -73,7 +71,7 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
         {
             int errno = Bind(memory, mode, placement);
             // Without NUMA in the kernel there is only node 0, and everything is on it already.
-            if (errno != 0 && !(errno == NoSuchCall && !host.HasNuma))
+            if (errno != 0 && !(errno == Errno.ENOSYS && !host.HasNuma))
             {
                 memory.Dispose();
                 throw new KernelException($"mbind vnode {placement.Vnode} to host nodes {NumberSet.Format(placement.HostNodes)}", errno);

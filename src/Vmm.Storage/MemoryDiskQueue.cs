@@ -52,7 +52,7 @@ internal sealed class MemoryDiskQueue(byte[] content, int depth) : IDiskQueue
             return;
         }
 
-        _ring ??= new IoUring(Math.Max(_watched.Count, 8));
+        _ring ??= IoUringPool.Rent();
         for (int i = 0; i < _watched.Count; i++)
         {
             if (!_armed[i])
@@ -73,7 +73,14 @@ internal sealed class MemoryDiskQueue(byte[] content, int depth) : IDiskQueue
     // Requests end as they are queued.
     public void WaitForCompletion() { }
 
-    public void Dispose() => _ring?.Dispose();
+    public void Dispose()
+    {
+        if (_ring is { } ring)
+        {
+            _ring = null;
+            IoUringPool.Return(ring);
+        }
+    }
 
     private bool Inside(ulong offset, ulong length) => offset <= (ulong)content.Length && length <= (ulong)content.Length - offset;
 

@@ -8,8 +8,6 @@ namespace Vmm.Storage;
 /// </summary>
 public sealed class RawFileBackend : IDiskBackend
 {
-    private const int Eperm = 1, Enoent = 2, Eacces = 13, Eisdir = 21, Einval = 22, Enotblk = 15, Erofs = 30;
-
     private readonly FileDescriptorHandle _buffered;
     private readonly FileDescriptorHandle? _direct;
     private readonly RawFileOptions _options;
@@ -153,11 +151,11 @@ public sealed class RawFileBackend : IDiskBackend
         {
             (BlockErrorKind kind, string why) = error.Errno switch
             {
-                Enoent => (BlockErrorKind.NotFound, "does not exist"),
-                Eacces or Eperm => (BlockErrorKind.AccessDenied, options.ReadOnly ? "may not be read by this user" : "may not be written by this user"),
-                Erofs => (BlockErrorKind.AccessDenied, "is on a read-only file system"),
-                Eisdir => (BlockErrorKind.NotADisk, "is a directory"),
-                Enotblk => (BlockErrorKind.NotADisk, "is neither a file nor a block device"),
+                Errno.ENOENT => (BlockErrorKind.NotFound, "does not exist"),
+                Errno.EACCES or Errno.EPERM => (BlockErrorKind.AccessDenied, options.ReadOnly ? "may not be read by this user" : "may not be written by this user"),
+                Errno.EROFS => (BlockErrorKind.AccessDenied, "is on a read-only file system"),
+                Errno.EISDIR => (BlockErrorKind.NotADisk, "is a directory"),
+                Errno.ENOTBLK => (BlockErrorKind.NotADisk, "is neither a file nor a block device"),
                 _ => (BlockErrorKind.Io, error.Message),
             };
             throw new BlockException(kind, $"disk {path} {why}", error) { Path = path };
@@ -213,7 +211,7 @@ public sealed class RawFileBackend : IDiskBackend
             direct.Dispose();
             return null;
         }
-        catch (KernelException error) when (error.Errno is Einval or Eacces or Enoent)
+        catch (KernelException error) when (error.Errno is Errno.EINVAL or Errno.EACCES or Errno.ENOENT)
         {
             direct?.Dispose();
             return null;

@@ -12,6 +12,7 @@ internal sealed class RawFileQueue : IDiskQueue
 
     private readonly RawFileBackend _disk;
     private readonly IoUring _ring;
+    private bool _disposed;
     private readonly UringTransfers _transfers;
     private readonly AtOncePolicy _atOnce;
     private readonly RawRequest[] _requests;
@@ -30,7 +31,7 @@ internal sealed class RawFileQueue : IDiskQueue
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(depth);
         _disk = disk;
         Depth = depth;
-        _ring = new IoUring(Math.Min(depth + 16, 4096));
+        _ring = IoUringPool.Rent();
         _transfers = new UringTransfers(disk, _ring, depth);
         _atOnce = new AtOncePolicy(disk);
         _requests = new RawRequest[depth];
@@ -144,11 +145,17 @@ internal sealed class RawFileQueue : IDiskQueue
         }
     }
 
-    /// <summary>Waits until nothing is in flight, then closes the ring (which ends armed polls).</summary>
+    /// <summary>Waits until nothing is in flight, then gives the ring back (which ends armed polls).</summary>
     public void Dispose()
     {
+        if (_disposed)
+        {
+            return;
+        }
+
+        _disposed = true;
         Span<DiskCompletion> ignored = stackalloc DiskCompletion[16];
-        while (InFlight > 0 && !_ring.IsClosed)
+        while (InFlight > 0)
         {
             if (Reap(ignored) == 0)
             {
@@ -156,12 +163,8 @@ internal sealed class RawFileQueue : IDiskQueue
             }
         }
 
-        if (!_ring.IsClosed)
-        {
-            _disk.Ranges?.Return(Depth);
-        }
-
-        _ring.Dispose();
+        _disk.Ranges?.Return(Depth);
+        IoUringPool.Return(_ring);
         _transfers.Dispose();
         _granted?.Dispose();
     }

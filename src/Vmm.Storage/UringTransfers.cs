@@ -22,7 +22,6 @@ internal enum TransferStep : byte
 /// </summary>
 internal sealed class UringTransfers : IDisposable
 {
-    private const int Eagain = 11, Eintr = 4, Enospc = 28, Edquot = 122, Eopnotsupp = 95, Einval = 22, Enosys = 38, Enodev = 19;
     private const int ZeroBytes = 256 * 1024;
 
     private readonly RawFileBackend _disk;
@@ -102,7 +101,7 @@ internal sealed class UringTransfers : IDisposable
     internal TransferStep Advance(int slot, ref RawRequest r, int result, out DiskStatus status)
     {
         status = DiskStatus.Ok;
-        if (result is -Eintr or -Eagain)
+        if (result is -Errno.EINTR or -Errno.EAGAIN)
         {
             return Issue(slot, ref r);
         }
@@ -258,8 +257,8 @@ internal sealed class UringTransfers : IDisposable
 
     private TransferStep Fail(int slot, ref RawRequest r, int errno, out DiskStatus status)
     {
-        bool unsupported = errno is Eopnotsupp or Enosys or Enodev or Einval;
-        status = errno is Enospc or Edquot ? DiskStatus.NoSpace : DiskStatus.IoError;
+        bool unsupported = errno is Errno.EOPNOTSUPP or Errno.ENOSYS or Errno.ENODEV or Errno.EINVAL;
+        status = errno is Errno.ENOSPC or Errno.EDQUOT ? DiskStatus.NoSpace : DiskStatus.IoError;
         if (!unsupported)
         {
             return TransferStep.Done;
@@ -271,11 +270,11 @@ internal sealed class UringTransfers : IDisposable
                 status = DiskStatus.Ok; // A hint that the file system cannot take.
                 return TransferStep.Done;
             case RawOperation.ZeroByPunch:
-                _canPunch = errno == Einval && _canPunch;
+                _canPunch = errno == Errno.EINVAL && _canPunch;
                 r.Operation = RawOperation.ZeroRange;
                 break;
             case RawOperation.ZeroRange:
-                _canZero = errno == Einval && _canZero;
+                _canZero = errno == Errno.EINVAL && _canZero;
                 r.Operation = RawOperation.ZeroByWriting;
                 break;
             default:

@@ -1,5 +1,3 @@
-using System.Text.Json;
-using Microsoft.Win32.SafeHandles;
 using Vmm.Contracts.Control;
 using Vmm.Devices.Virtio.Balloon;
 using Vmm.Devices.Virtio.Blk;
@@ -26,13 +24,13 @@ internal sealed class RequestException(string code, string message, Exception? c
 internal sealed partial class HostedMachine : IDisposable
 {
     private readonly VirtualMachine _machine;
-    private readonly FileDescriptorHandle? _endFile;
+    private readonly SharedFileMapping? _endFile;
     private readonly CancellationTokenSource _stop = new();
     private readonly Action<WorkerExit> _ended;
     private Thread? _runner;
     private WorkerExit? _exit;
 
-    private HostedMachine(string vmId, VirtualMachine machine, ConsoleHub console, FileDescriptorHandle? endFile, Action<WorkerExit> ended)
+    private HostedMachine(string vmId, VirtualMachine machine, ConsoleHub console, SharedFileMapping? endFile, Action<WorkerExit> ended)
     {
         VmId = vmId;
         _machine = machine;
@@ -44,6 +42,9 @@ internal sealed partial class HostedMachine : IDisposable
     }
 
     internal string VmId { get; }
+
+    /// <summary>Rings that its devices use at most.</summary>
+    internal int RingsNeeded => _machine.RingsNeeded;
 
     internal ConsoleHub Console { get; }
 
@@ -89,7 +90,7 @@ internal sealed partial class HostedMachine : IDisposable
     /// <exception cref="RequestException">It cannot be built.</exception>
     /// <param name="body">Who it is.</param>
     /// <param name="resources">What it is made of.</param>
-    /// <param name="endFile">Takes the record of its end, owned by the machine from here on; null when nobody will ask.</param>
+    /// <param name="endFile">Takes the record of its end (<see cref="EndRecord"/>), owned by this method; null when nobody will ask.</param>
     /// <param name="prepared">An empty VM to build in, owned by the machine from here on; null makes one.</param>
     /// <param name="ended">Called once.</param>
     internal static HostedMachine Create(CreateBody body, IMachineResources resources, FileDescriptorHandle? endFile, EmptyVm? prepared, Action<WorkerExit> ended)
@@ -100,12 +101,19 @@ internal sealed partial class HostedMachine : IDisposable
         }
 
         ConsoleHub console = new();
+        SharedFileMapping? end = null;
         try
         {
-            return new HostedMachine(body.VmId, VirtualMachine.Create(spec, resources, console, prepared), console, endFile, ended);
+            using (endFile)
+            {
+                end = endFile is null ? null : new SharedFileMapping(endFile, EndRecord.Length); // the guest never lives beside a descriptor that could make the file longer
+            }
+
+            return new HostedMachine(body.VmId, VirtualMachine.Create(spec, resources, console, prepared), console, end, ended);
         }
         catch (Exception cause)
         {
+            end?.Dispose();
             console.Dispose();
             throw cause switch
             {
@@ -332,8 +340,7 @@ internal sealed partial class HostedMachine : IDisposable
 
         if (_endFile is not null)
         {
-            using SafeFileHandle file = new(_endFile.Number, ownsHandle: false);
-            RandomAccess.Write(file, JsonSerializer.SerializeToUtf8Bytes(exit, ControlJson.Default.WorkerExit), 0);
+            EndRecord.Write(_endFile.Bytes, exit); // memory that is there already: nothing that can fail
         }
 
         _ended(exit);

@@ -10,6 +10,7 @@ internal static class Program
 
     internal static int Main(string[] arguments)
     {
+        LossyWriter.UseForErrors();
         if (arguments is not ["--control", .. string[] options])
         {
             Console.Error.WriteLine("vmm-worker is started by vmmd; to run a VM by hand use: vmmctl run");

@@ -23,6 +23,9 @@ internal sealed class FakeWorkers : IWorkerLauncher
 
     internal TimeSpan LaunchTime { get; set; }
 
+    /// <summary>Makes other workers in place of the fake ones; null where it leaves them.</summary>
+    internal Func<string, VmSpec, IWorker?>? Instead { get; set; }
+
     /// <summary>Why this host cannot limit CPU time; null when it can.</summary>
     internal string? NoCpuLimits { get; set; }
 
@@ -38,6 +41,11 @@ internal sealed class FakeWorkers : IWorkerLauncher
         if (RefuseLaunch is { } refused)
         {
             throw refused;
+        }
+
+        if (Instead?.Invoke(vmId, spec) is { } other)
+        {
+            return other;
         }
 
         FakeWorker worker = new(vmId, 1000 + Alive.Count, () => Alive.TryRemove(vmId, out _)) { NoCpuLimits = NoCpuLimits };

@@ -13,7 +13,9 @@ using Vmm.Daemon.Inventory;
 
 namespace Vmm.Daemon.Tests;
 
-/// <summary>What a request says that its route does not know is refused and named, on every route and in every body: nothing is passed over.</summary>
+/// <summary>
+/// What a request says that its route does not know is refused and named, on every route and in every body: nothing is passed over.
+/// </summary>
 public sealed class StrictInputTests
 {
     private static readonly CancellationToken s_none = CancellationToken.None;

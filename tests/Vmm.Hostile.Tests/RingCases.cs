@@ -19,7 +19,12 @@ internal static class RingCases
             c.Guest.Put(c.Queue, 9, c.Good[^1].At, 1, Next | Flag(c), 8);
             c.Alter(c.Good.Length - 1, flags: Next | Flag(c), next: 8);
         }),
-        Chain("next is the size of the queue", "2.7.5", c => c.Alter(c.Good.Length - 1, flags: Next | Flag(c), next: c.Plan.Size)),
+        // What lies there is sound in itself, here and below: only the index, the depth or the length is wrong.
+        Chain("next is the size of the queue", "2.7.5", c =>
+        {
+            c.Alter(c.Good.Length - 1, flags: Next | Flag(c), next: c.Plan.Size);
+            c.Guest.Put(c.Queue, c.Plan.Size, c.Good[^1].At, c.Good[^1].Length, Flag(c));
+        }),
         Chain("next is 0xFFFF", "2.7.5", c => c.Alter(c.Good.Length - 1, flags: Next | Flag(c), next: 0xFFFF)),
         Chain("a buffer outside RAM", "2.7.5", c => c.Alter(0, at: Nowhere)),
         Chain("a buffer at the end of RAM, one byte too long", "2.7.5", c => c.Alter(0, at: Ram - c.Good[0].Length + 1)),
@@ -38,9 +43,16 @@ internal static class RingCases
 
     private static IEnumerable<RingCase> IndirectTables() =>
     [
-        Table("an indirect table in an indirect table", "2.7.5.3.1", c => c.Guest.Put(DeviceGuest.TableOf(c.Queue), 0, DeviceGuest.TableOf(c.Queue) + 0x200, 16, Indirect)),
+        Table("an indirect table in an indirect table", "2.7.5.3.1", c =>
+        {
+            c.Guest.Lay(DeviceGuest.TableOf(c.Queue) + 0x200, 0, c.Good);
+            c.Guest.Put(DeviceGuest.TableOf(c.Queue), 0, DeviceGuest.TableOf(c.Queue) + 0x200, (uint)(16 * c.Good.Length), Indirect);
+        }),
         Table("an indirect descriptor behind the first of its table", "2.7.5.3.1", c =>
-            c.Guest.Put(DeviceGuest.TableOf(c.Queue), c.Good.Length - 1, DeviceGuest.TableOf(c.Queue) + 0x200, 16, Indirect)),
+        {
+            c.Guest.Lay(DeviceGuest.TableOf(c.Queue) + 0x200, 0, c.Good.AsSpan(c.Good.Length - 1));
+            c.Guest.Put(DeviceGuest.TableOf(c.Queue), c.Good.Length - 1, DeviceGuest.TableOf(c.Queue) + 0x200, 16, Indirect);
+        }),
         Table("an indirect descriptor with a next one", "2.7.5.3.1", c => c.LayIndirect(flags: Indirect | Next)),
         Table("an indirect table of no bytes", "2.7.5.3", c => c.LayIndirect(length: 0)),
         Table("an indirect table of half a descriptor", "2.7.5.3", c => c.LayIndirect(length: 8)),
@@ -49,7 +61,10 @@ internal static class RingCases
         Table("an indirect table over the end of RAM", "2.7.5.3", c => c.Guest.Put(c.Queue, 0, Ram - 16, 32, Indirect)),
         Table("an indirect table of 2 GiB", "2.7.5.3", c => c.LayIndirect(length: int.MaxValue & ~15)),
         Table("next behind the indirect table", "2.7.5.3.1", c =>
-            c.Guest.Put(DeviceGuest.TableOf(c.Queue), c.Good.Length - 1, c.Good[^1].At, c.Good[^1].Length, Next | (c.Good[^1].Writable ? Write : 0), c.Good.Length)),
+        {
+            c.Guest.Put(DeviceGuest.TableOf(c.Queue), c.Good.Length - 1, c.Good[^1].At, c.Good[^1].Length, Next | Flag(c), c.Good.Length);
+            c.Guest.Put(DeviceGuest.TableOf(c.Queue), c.Good.Length, c.Good[^1].At, c.Good[^1].Length, Flag(c));
+        }),
         Table("an indirect chain longer than the queue", "2.7.5.3.1", c =>
         {
             for (int i = 0; i <= c.Plan.Size; i++)
@@ -69,7 +84,7 @@ internal static class RingCases
 
     private static IEnumerable<RingCase> Indices() =>
     [
-        Chain("a head that is the size of the queue", "2.7.6", c => { }, c => c.Plan.Size),
+        Chain("a head that is the size of the queue", "2.7.6", c => c.Guest.Lay(c.Plan.Table, c.Plan.Size, c.Good), c => c.Plan.Size),
         Chain("a head of 0xFFFF", "2.7.6", c => { }, c => 0xFFFF),
         Index("the index jumps past the size of the queue", "2.7.13.1", c => (ushort)(c.Plan.Size + 1)),
         Index("the index jumps by half its range", "2.7.13.1", _ => 0x8000),

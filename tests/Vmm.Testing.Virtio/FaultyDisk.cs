@@ -116,7 +116,7 @@ public sealed class FaultyDisk(IDiskBackend inner) : IDiskBackend
         // A queue whose requests do not end still wakes up for doorbells.
         private void WaitForDoorbell()
         {
-            _ring ??= new IoUring(16);
+            _ring ??= new IoUring();
             for (int i = 0; i < _watched.Count; i++)
             {
                 _ring.PollReadable(_watched[i].Handle, (ulong)i);

@@ -1,16 +1,35 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
+using Vmm.Interop;
 using Vmm.Worker.Confinement;
 using Vmm.Worker.Probe;
 
 // KIND NUMBER [ARGUMENT]…: makes one system call on a thread of that kind and prints its errno, 0 when it succeeded. An argument is a number or @TEXT.
 // KIND work: does what the runtime and a thread of that kind have to be able to do.
+// KIND able FILE SOCKET: tries by every way but a ring of its own to open and unlink FILE, to make a socket and to connect to SOCKET; prints what came of each.
+// KIND own-ring FILE: the same by a ring that it makes.
+// without-rings PROGRAM [ARGUMENT]…: becomes that program where io_uring is switched off.
+if (string.Equals(args[0], "without-rings", StringComparison.Ordinal))
+{
+    throw WithoutRings.Become(args[1..]);
+}
+
 string kind = args[0];
-Action action = string.Equals(args[1], "work", StringComparison.Ordinal) ? () => Work.Do(kind) : () => Call(args[1..]);
+Abilities abilities = new();
+IoUringPool.Add(4);
+abilities.FindRing();
+IoUringPool.Seal();
+string answer = "done";
+Action action = args[1] switch
+{
+    "work" => () => Work.Do(kind),
+    "able" => () => answer = abilities.Try(args[2], args[3]),
+    "own-ring" => () => answer = abilities.TryOwnRing(args[2]),
+    _ => () => Call(args[1..]),
+};
 ThreadFilters filters = new();
 filters.Enforce();
 Exception? failure = null;
-string answer = "done";
 switch (kind)
 {
     case "control":

@@ -17,7 +17,7 @@ internal static class Work
     [ThreadStatic]
     private static IoUring? t_ring;
 
-    internal static void PrepareIo() => t_ring = new IoUring(8);
+    internal static void PrepareIo() => t_ring = IoUringPool.Rent();
 
     internal static void Dispose()
     {
@@ -42,7 +42,7 @@ internal static class Work
             (UnixStream one, FileDescriptorHandle other) = UnixStream.CreatePair();
             one.Dispose();
             other.Dispose();
-            new IoUring(8).Dispose();
+            IoUringPool.Return(IoUringPool.Rent());
         }
     }
 
@@ -145,6 +145,7 @@ internal static class Work
             }
         }
 
-        ring.Dispose();
+        ring.PollReadable(Bell.Handle, tag: 9);
+        IoUringPool.Return(ring);
     }
 }

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Vmm.Interop;
 using Vmm.Testing;
 
 namespace Vmm.Worker.Tests;
@@ -70,6 +71,8 @@ public sealed class ConfinementTests
         ("reboot", "169 0 0 0 0", true),
         ("open_by_handle_at", "304 0 0 0", true),
         ("clock_settime", "227 0 0", true),
+        ("io_uring_setup", "425 8 0", true),
+        ("io_uring_register", "427 -1 0 0 0", true),
         ("x32 getpid", "1073741863", true),
     ];
 
@@ -78,7 +81,6 @@ public sealed class ConfinementTests
     [
         ("seccomp filter", "317 1 0 0", ["vcpu", "io"]),
         ("memfd_create", "319 @x 0", ["vcpu", "io"]),
-        ("io_uring_setup", "425 0 0", ["vcpu", "io"]),
         ("move_pages", "279 0 0 0 0 0 0", ["vcpu", "io"]),
         ("mbind", "237 0 0 0 0 0 0", ["vcpu", "io"]),
         ("ioctl KVM_SET_USER_MEMORY_REGION", "16 -1 1075883590 0", ["vcpu"]),
@@ -126,6 +128,36 @@ public sealed class ConfinementTests
                 Assert.True(status == 0 && said.StartsWith("errno", StringComparison.Ordinal), $"{name} on {kind}: status {status}: {said}");
                 Assert.True(said.StartsWith("errno 1\n", StringComparison.Ordinal) == expected, $"{name} on {kind}: {said}");
             }
+        }
+    }
+
+    /// <summary>By ability and not by call: whatever way it is tried, no file is opened or unlinked, no socket made or connected.</summary>
+    [Theory]
+    [InlineData("control")]
+    [InlineData("vcpu")]
+    [InlineData("io")]
+    public async Task Files_and_sockets_are_out_of_reach_by_every_way(string kind)
+    {
+        string folder = Directory.CreateTempSubdirectory("vmm-able-").FullName, file = Path.Combine(folder, "file"), socket = Path.Combine(folder, "socket");
+        try
+        {
+            await File.WriteAllTextAsync(file, "kept");
+            using UnixListener listener = new(socket);
+            (int status, string said) = await ProbeAsync([kind, "able", file, socket]);
+            string[] tried = said.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+            Assert.True(status == 0 && tried.Length > 15, $"status {status}: {said}");
+            Assert.DoesNotContain("DONE", said, StringComparison.Ordinal);
+            Assert.Equal("kept", await File.ReadAllTextAsync(file));
+            Assert.Equal(2, Directory.GetFileSystemEntries(folder).Length);
+            Assert.Null(listener.Accept());
+
+            (status, said) = await ProbeAsync([kind, "own-ring", file]);
+            Assert.True(status == Killed, $"status {status}: {said}");
+            Assert.True(File.Exists(file));
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
         }
     }
 

@@ -7,7 +7,8 @@ using Vmm.Daemon.Api;
 namespace Vmm.Daemon.Access;
 
 /// <summary>
-/// Around every connection, before a byte of it is read: how many there may be. The unix socket and the TLS port are counted apart, so that neither is in the
+/// Around every connection, before a byte of it is read: how many there may be. The unix socket and the TLS port are counted apart, so
+/// that neither is in the
 /// way of the other; root and the daemon's own user are not limited on the unix socket, so that an administrator always gets in.
 /// </summary>
 internal sealed class ConnectionGuard(DaemonOptions options, Refusals refusals) : IDisposable
@@ -17,7 +18,8 @@ internal sealed class ConnectionGuard(DaemonOptions options, Refusals refusals) 
 
     private const int Handshakes = 32, HandshakesOfPeer = 8;
 
-    private readonly ConnectionLimiter _local = new(options.Connections, options.PeerConnections), _remote = new(options.Connections, options.PeerConnections);
+    private readonly ConnectionLimiter _local = new(options.Connections, options.PeerConnections);
+    private readonly ConnectionLimiter _remote = new(options.Connections, options.PeerConnections);
     private readonly HandshakeLimiter _handshakes = new(Handshakes, HandshakesOfPeer, 2 * HandshakeTime);
 
     /// <summary>Open on the unix socket, those that are limited.</summary>

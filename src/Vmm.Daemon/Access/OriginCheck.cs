@@ -4,8 +4,10 @@ using Vmm.Daemon.Vms;
 namespace Vmm.Daemon.Access;
 
 /// <summary>
-/// Refuses what a browser sends on behalf of a page of another origin: it would send its user's client certificate along, also to open a console (a WebSocket
-/// is not held back by the same-origin policy). Browsers say whose page it is (Origin, RFC 6454, section 7; Sec-Fetch-Site, Fetch Metadata); other clients do not.
+/// Refuses what a browser sends on behalf of a page of another origin: it would send its user's client certificate along, also to open a
+/// console (a WebSocket
+/// is not held back by the same-origin policy). Browsers say whose page it is (Origin, RFC 6454, section 7; Sec-Fetch-Site, Fetch
+/// Metadata); other clients do not.
 /// </summary>
 internal static class OriginCheck
 {
@@ -28,7 +30,9 @@ internal static class OriginCheck
     }
 
     /// <summary>No page comes from a unix socket; over TLS the browser has checked that the host is who it says.</summary>
-    private static bool IsOwn(HttpRequest request, string origin) => request.IsHttps && string.Equals(origin, $"https://{request.Host.Value}", StringComparison.OrdinalIgnoreCase);
+    private static bool IsOwn(HttpRequest request, string origin) =>
+        request.IsHttps && string.Equals(origin, $"https://{request.Host.Value}", StringComparison.OrdinalIgnoreCase);
 
-    private static ApiException Foreign(string header) => new(403, "foreign-origin", "not allowed", $"{header}: a page of another origin may not use this daemon");
+    private static ApiException Foreign(string header) =>
+        new(403, "foreign-origin", "not allowed", $"{header}: a page of another origin may not use this daemon");
 }

@@ -7,7 +7,10 @@ using Vmm.Daemon.Api;
 
 namespace Vmm.Daemon.Access;
 
-/// <summary>Who limits are counted for: an IPv4 address, the /64 of an IPv6 address (one host has all of it, RFC 4291, section 2.5.4), or a user of this host.</summary>
+/// <summary>
+/// Who limits are counted for: an IPv4 address, the /64 of an IPv6 address (one host has all of it, RFC 4291, section 2.5.4), or a user
+/// of this host.
+/// </summary>
 internal static class PeerKey
 {
     private const int PrefixBytes = 8;
@@ -33,7 +36,8 @@ internal static class PeerKey
     internal static string Of(Peer peer) => $"uid={peer.UserId}";
 
     /// <summary>The key of the other end of a TCP connection.</summary>
-    internal static string Of(ConnectionContext connection) => connection.RemoteEndPoint is IPEndPoint { Address: var address } ? Of(address) : Unknown;
+    internal static string Of(ConnectionContext connection) =>
+        connection.RemoteEndPoint is IPEndPoint { Address: var address } ? Of(address) : Unknown;
 
     /// <summary>The key of who sent a request.</summary>
     internal static string Of(HttpContext context) =>

@@ -4,7 +4,8 @@ using Microsoft.Extensions.Logging;
 namespace Vmm.Daemon.Access;
 
 /// <summary>
-/// What was refused before anybody did anything: counted by kind, and logged as samples, a few of each peer and not many of all. Neither the audit log nor the
+/// What was refused before anybody did anything: counted by kind, and logged as samples, a few of each peer and not many of all. Neither
+/// the audit log nor the
 /// daemon's grows with what strangers send. Thread-safe.
 /// </summary>
 internal sealed class Refusals(ILogger log, TimeProvider? clock = null)
@@ -44,7 +45,8 @@ internal sealed class Refusals(ILogger log, TimeProvider? clock = null)
             DateTimeOffset now = _clock.GetUtcNow();
             if (now >= _end)
             {
-                told = [.. _peers.Where(p => p.Value > SamplesOfPeer).Select(p => (p.Key, p.Value)).OrderByDescending(p => p.Value).Take(ToldPeers)];
+                told = [.. _peers.Where(p => p.Value > SamplesOfPeer).Select(p => (p.Key, p.Value))
+                    .OrderByDescending(p => p.Value).Take(ToldPeers)];
                 all = _peers.Values.Sum();
                 _peers.Clear();
                 _sampled = 0;

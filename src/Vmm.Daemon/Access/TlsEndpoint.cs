@@ -10,8 +10,10 @@ using Microsoft.AspNetCore.Server.Kestrel.Https;
 namespace Vmm.Daemon.Access;
 
 /// <summary>
-/// The endpoint for other machines: TLS 1.2 or later, client certificates of our own authority only. Who has none may still show a token. Nothing is fetched
-/// from the network while a certificate is looked at: addresses in it (authority information access, revocation lists, OCSP) are a stranger's.
+/// The endpoint for other machines: TLS 1.2 or later, client certificates of our own authority only. Who has none may still show a token.
+/// Nothing is fetched
+/// from the network while a certificate is looked at: addresses in it (authority information access, revocation lists, OCSP) are a
+/// stranger's.
 /// </summary>
 internal static class TlsEndpoint
 {
@@ -26,7 +28,8 @@ internal static class TlsEndpoint
         {
             X509Certificate2Collection chain = [];
             chain.ImportFromPemFile(options.CertificateFile!);
-            certificate = SslStreamCertificateContext.Create(X509Certificate2.CreateFromPemFile(options.CertificateFile!, options.KeyFile), chain, offline: true);
+            X509Certificate2 own = X509Certificate2.CreateFromPemFile(options.CertificateFile!, options.KeyFile);
+            certificate = SslStreamCertificateContext.Create(own, chain, offline: true);
             if (options.ClientAuthorityFile is { } file)
             {
                 authorities.ImportFromPemFile(file);
@@ -34,7 +37,8 @@ internal static class TlsEndpoint
         }
         catch (Exception e) when (e is CryptographicException or IOException or UnauthorizedAccessException)
         {
-            throw new IOException($"listen {at}: certificate {options.CertificateFile}, key {options.KeyFile} or clientCa {options.ClientAuthorityFile} cannot be used: {e.Message}", e);
+            string files = $"certificate {options.CertificateFile}, key {options.KeyFile} or clientCa {options.ClientAuthorityFile}";
+            throw new IOException($"listen {at}: {files} cannot be used: {e.Message}", e);
         }
 
         kestrel.Listen(at, listen =>
@@ -49,14 +53,14 @@ internal static class TlsEndpoint
         });
     }
 
-    private static SslServerAuthenticationOptions Authentication(SslStreamCertificateContext certificate, X509Certificate2Collection authorities) => new()
+    private static SslServerAuthenticationOptions Authentication(SslStreamCertificateContext certificate, X509Certificate2Collection trusted) => new()
     {
         ServerCertificateContext = certificate,
         EnabledSslProtocols = SslProtocols.Tls12 | SslProtocols.Tls13,
         ApplicationProtocols = [SslApplicationProtocol.Http11],
         ClientCertificateRequired = true,
-        CertificateChainPolicy = Policy(authorities), // one of its own for each: the handshake puts the client's certificates into it
-        RemoteCertificateValidationCallback = (_, client, _, errors) => client is null || (authorities.Count > 0 && errors == SslPolicyErrors.None),
+        CertificateChainPolicy = Policy(trusted), // one of its own for each: the handshake puts the client's certificates into it
+        RemoteCertificateValidationCallback = (_, client, _, errors) => client is null || (trusted.Count > 0 && errors == SslPolicyErrors.None),
     };
 
     /// <summary>Signed by one of our authorities and valid now; the host's own list of authorities does not count.</summary>

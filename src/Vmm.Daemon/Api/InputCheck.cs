@@ -10,7 +10,8 @@ using Vmm.Machine.Spec;
 namespace Vmm.Daemon.Api;
 
 /// <summary>
-/// What a request carries is what its route takes, or it is refused: a misspelt parameter that nobody looks at makes another command of it. Looked at before
+/// What a request carries is what its route takes, or it is refused: a misspelt parameter that nobody looks at makes another command of
+/// it. Looked at before
 /// the route runs, for all routes alike.
 /// </summary>
 internal static class InputCheck
@@ -44,7 +45,9 @@ internal static class InputCheck
             if (known.FirstOrDefault(p => string.Equals(p.Name, key, StringComparison.Ordinal)) is not { } parameter)
             {
                 string? near = Names.Nearest(shown, known.Select(p => p.Name));
-                throw Bad(shown, "unknown parameter" + (near is not null ? $"; did you mean {near}?" : known.Count > 0 ? $"; known here: {string.Join(", ", known.Select(p => p.Name))}" : "; there are none here"));
+                throw Bad(shown, near is not null ? $"unknown parameter; did you mean {near}?"
+                    : known.Count > 0 ? $"unknown parameter; known here: {string.Join(", ", known.Select(p => p.Name))}"
+                    : "unknown parameter; there are none here");
             }
 
             if (values.Count != 1)
@@ -61,13 +64,15 @@ internal static class InputCheck
             };
             if (!sound)
             {
-                throw Bad(key, $"\"{Clip(value)}\", expected {(parameter.Type is "integer" ? $"0 to {parameter.Most} seconds" : "true or false")}");
+                string expected = parameter.Type is "integer" ? $"0 to {parameter.Most} seconds" : "true or false";
+                throw Bad(key, $"\"{Clip(value)}\", expected {expected}");
             }
         }
     }
 
     /// <summary>
-    /// A body that no route reads was meant for something. One that is read says what it is: a page of another origin can send only forms and plain text without
+    /// A body that no route reads was meant for something. One that is read says what it is: a page of another origin can send only forms
+    /// and plain text without
     /// asking first (Fetch, "CORS-safelisted request-header"), and is not asked back here.
     /// </summary>
     private static void CheckBody(HttpContext context, OpenApiEntry? entry)
@@ -86,7 +91,8 @@ internal static class InputCheck
         string type = request.ContentType ?? "", media = type.Split(';')[0].Trim();
         if (!s_media.Contains(media, StringComparer.OrdinalIgnoreCase))
         {
-            throw new ApiException(415, "unsupported-media-type", "the body is of another kind", $"Content-Type: \"{Clip(type)}\", expected {string.Join(" or ", s_media)}");
+            throw new ApiException(415, "unsupported-media-type", "the body is of another kind",
+                $"Content-Type: \"{Clip(type)}\", expected {string.Join(" or ", s_media)}");
         }
     }
 

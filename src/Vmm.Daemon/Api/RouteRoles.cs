@@ -4,7 +4,9 @@ using Vmm.Daemon.Access;
 
 namespace Vmm.Daemon.Api;
 
-/// <summary>Says at each route who may use it, and what its query and headers may hold. A route that says nothing is for administrators.</summary>
+/// <summary>
+/// Says at each route who may use it, and what its query and headers may hold. A route that says nothing is for administrators.
+/// </summary>
 internal static class RouteRoles
 {
     /// <summary>For this role and those above it.</summary>
@@ -17,26 +19,30 @@ internal static class RouteRoles
     internal static IEndpointConventionBuilder Audited(this IEndpointConventionBuilder route) => route.WithMetadata(AuditedRoute.Instance);
 
     /// <summary>Honours If-Match, which only then can be read.</summary>
-    internal static IEndpointConventionBuilder Conditional(this IEndpointConventionBuilder route) => route.WithMetadata(ConditionalRoute.Instance);
+    internal static IEndpointConventionBuilder Conditional(this IEndpointConventionBuilder route) =>
+        route.WithMetadata(ConditionalRoute.Instance);
 
     /// <summary>A parameter of the query that is a text.</summary>
     /// <param name="route">The route.</param>
     /// <param name="name">Its name.</param>
     /// <param name="help">What it means.</param>
-    internal static IEndpointConventionBuilder QueryText(this IEndpointConventionBuilder route, string name, string help) => route.WithMetadata(new QueryParameter(name, "string", help));
+    internal static IEndpointConventionBuilder QueryText(this IEndpointConventionBuilder route, string name, string help) =>
+        route.WithMetadata(new QueryParameter(name, "string", help));
 
     /// <summary>A parameter of the query that is true or false.</summary>
     /// <param name="route">The route.</param>
     /// <param name="name">Its name.</param>
     /// <param name="help">What it means.</param>
-    internal static IEndpointConventionBuilder QueryFlag(this IEndpointConventionBuilder route, string name, string help) => route.WithMetadata(new QueryParameter(name, "boolean", help));
+    internal static IEndpointConventionBuilder QueryFlag(this IEndpointConventionBuilder route, string name, string help) =>
+        route.WithMetadata(new QueryParameter(name, "boolean", help));
 
     /// <summary>A parameter of the query that is a number of seconds, from 0.</summary>
     /// <param name="route">The route.</param>
     /// <param name="name">Its name.</param>
     /// <param name="most">The largest.</param>
     /// <param name="help">What it means.</param>
-    internal static IEndpointConventionBuilder QuerySeconds(this IEndpointConventionBuilder route, string name, int most, string help) => route.WithMetadata(new QueryParameter(name, "integer", help, most));
+    internal static IEndpointConventionBuilder QuerySeconds(this IEndpointConventionBuilder route, string name, int most, string help) =>
+        route.WithMetadata(new QueryParameter(name, "integer", help, most));
 
     /// <summary>The text of a parameter that the route declares; null when it is not there.</summary>
     internal static string? Parameter(HttpContext context, string name) =>

@@ -8,7 +8,10 @@ using Vmm.Machine.Spec;
 
 namespace Vmm.Daemon.Api;
 
-/// <summary>JSON of request bodies: an unknown member, one given twice, one that is missing and a null are refused. Answers are read by clients that may be older, and keep to <see cref="RestJson"/>.</summary>
+/// <summary>
+/// JSON of request bodies: an unknown member, one given twice, one that is missing and a null are refused. Answers are read by clients
+/// that may be older, and keep to <see cref="RestJson"/>.
+/// </summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
     UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
@@ -29,7 +32,7 @@ internal sealed partial class RequestJson : JsonSerializerContext;
 /// <summary>Reads the JSON of a request body and names what is wrong with it.</summary>
 internal static class StrictJson
 {
-    private const int LongestName = 64;
+    private const int LongestName = 64, LongestMessage = 300;
 
     /// <summary>The value.</summary>
     /// <exception cref="ApiException">It is not a JSON object of this type; the field is named.</exception>
@@ -42,7 +45,8 @@ internal static class StrictJson
         }
         catch (JsonException e)
         {
-            string field = (e.Path ?? "").TrimStart('$').TrimStart('.'), problem = field.Length > 0 ? $"expected {Expected(type, field)}" : Clip(e.Message, 300);
+            string field = (e.Path ?? "").TrimStart('$').TrimStart('.');
+            string problem = field.Length > 0 ? $"expected {Expected(type, field)}" : Clip(e.Message, LongestMessage);
             throw Wrong(request, field, problem, (e.LineNumber ?? 0) + 1, e);
         }
     }
@@ -63,7 +67,8 @@ internal static class StrictJson
             string name = Clip(member.Name, LongestName);
             if (!known.Contains(member.Name, StringComparer.Ordinal))
             {
-                throw Wrong("", name, Names.Nearest(name, known) is { } near ? $"unknown field; did you mean {near}?" : $"unknown field; known here: {string.Join(", ", known)}");
+                throw Wrong("", name, Names.Nearest(name, known) is { } near ? $"unknown field; did you mean {near}?"
+                    : $"unknown field; known here: {string.Join(", ", known)}");
             }
 
             if (!seen.Add(member.Name))
@@ -83,8 +88,12 @@ internal static class StrictJson
         }
     }
 
-    private static ApiException Wrong(string request, string field, string problem, long line = 0, Exception? cause = null) => new(400, "bad-request", "the request cannot be read",
-        request.Length > 0 ? $"the body is not the JSON that {request} takes: {(field.Length > 0 ? field + ": " : "")}{problem}" : $"{field}: {problem}", field.Length > 0 ? [new FieldProblem(field, problem, line)] : null, cause);
+    private static ApiException Wrong(string request, string field, string problem, long line = 0, Exception? cause = null)
+    {
+        string named = field.Length > 0 ? $"{field}: {problem}" : problem;
+        return new ApiException(400, "bad-request", "the request cannot be read", request.Length > 0 ? $"the body is not the JSON that {request} takes: {named}" : named,
+            field.Length > 0 ? [new FieldProblem(field, problem, line)] : null, cause);
+    }
 
     private static string Expected(JsonTypeInfo type, string field)
     {

@@ -104,7 +104,11 @@ internal static class DaemonServices
             return;
         }
 
-        services.AddSingleton(_ => new WorkerLauncher(options.Launcher()));
+        services.AddSingleton(provider =>
+        {
+            Microsoft.Extensions.Logging.ILogger log = provider.GetRequiredService<ILoggerFactory>().CreateLogger("Vmm.Worker");
+            return new WorkerLauncher(options.Launcher() with { WorkerSaid = (process, vm, line) => DaemonLog.WorkerSaid(log, process, vm, line) });
+        });
         services.AddSingleton<IWorkerLauncher>(p => p.GetRequiredService<WorkerLauncher>());
         services.AddHostedService(p => p.GetRequiredService<WorkerLauncher>());
     }

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using Vmm.Contracts;
 
 namespace Vmm.Daemon.Metrics;
 
@@ -22,7 +23,7 @@ internal sealed class MetricsText
         for (int i = 0; i < labels.Length; i++)
         {
             _text.Append(i == 0 ? '{' : ',').Append(labels[i].Name).Append("=\"");
-            foreach (char c in labels[i].Value)
+            foreach (char c in SafeText.Lines(labels[i].Value))
             {
                 _ = c switch
                 {

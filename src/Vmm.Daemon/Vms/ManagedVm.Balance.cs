@@ -33,6 +33,11 @@ public sealed partial class ManagedVm
             WorkerNuma numa = await worker.NumaAsync(cancellation).ConfigureAwait(false);
             lock (_gate)
             {
+                if (!Plausible(memory, spec) || !numa.Vnodes.All(v => v.Vnode < spec.EffectiveVnodes.Count))
+                {
+                    return null; // a worker that lies about what it has is left out; the others are balanced all the same
+                }
+
                 return new BalancerReading(_record.Name, spec, memory, numa.Vnodes.Where(v => v.HostNodes.Count == 1).ToDictionary(v => v.Vnode, v => v.HostNodes[0]), new HashSet<int>(_pinned));
             }
         }
@@ -40,6 +45,14 @@ public sealed partial class ManagedVm
         {
             return null;
         }
+    }
+
+    // Exactly the vnodes of the spec, none with more than the spec lets it have.
+    private static bool Plausible(VmMemory memory, VmSpec spec)
+    {
+        IReadOnlyList<VnodeSpec> vnodes = spec.EffectiveVnodes;
+        return memory.Vnodes.Count == vnodes.Count && memory.Vnodes.All(v => v.Vnode < vnodes.Count
+            && v.MostBytes <= Math.Max(vnodes[v.Vnode].Memory, vnodes[v.Vnode].MaxMemory ?? default));
     }
 
     /// <summary>Passes a target on to the guest, unless somebody gave the vnode a size meanwhile.</summary>

@@ -18,6 +18,18 @@ public sealed partial class ManagedVm
     /// <summary>Disks that the running VM has and the stored spec has not: name and file. Under the gate.</summary>
     private readonly Dictionary<string, string> _unstored = new(StringComparer.Ordinal);
 
+    /// <summary>Taps that were plugged into the running VM. Under the gate.</summary>
+    private readonly HashSet<string> _plugged = new(StringComparer.Ordinal);
+
+    /// <summary>Taps that the VM has, or had in this run.</summary>
+    private HashSet<string> OwnTaps()
+    {
+        lock (_gate)
+        {
+            return [.. _plugged, .. _spec?.Nets.Select(net => net.Tap) ?? []];
+        }
+    }
+
     /// <summary>What is plugged now; what the next start will plug when the VM does not run.</summary>
     internal async Task<DeviceList> DevicesAsync(CancellationToken cancellation)
     {
@@ -120,7 +132,16 @@ public sealed partial class ManagedVm
             (string Text, VmSpec Spec)? stored = device.Stored ? Edited(edit, change) : null;
             if (worker is not null)
             {
-                added = (await Call(() => plug(worker)).ConfigureAwait(false)) with { Stored = device.Stored };
+                // Name and place are the worker's; what it is, we know.
+                DeviceInfo plugged = await Call(() => plug(worker)).ConfigureAwait(false);
+                added = device with { Name = plugged.Name, Slot = plugged.Slot };
+                if (device.Kind is "net")
+                {
+                    lock (_gate)
+                    {
+                        _plugged.Add(device.Source);
+                    }
+                }
             }
 
             lock (_gate)
@@ -244,6 +265,10 @@ public sealed partial class ManagedVm
         return sources.FindIndex(source => string.Equals(source, device.Source, StringComparison.Ordinal));
     }
 
+    /// <summary>A disk that the spec does not name and the worker may really have open: what a worker says is checked. Under the gate.</summary>
+    private bool IsUnstoredDisk(IWorker worker, DeviceInfo device) =>
+        device.Kind is "disk" && (_spec is null || IndexOf(_spec, device) < 0) && OpenFiles.MayHold(worker.ProcessId, device.Source);
+
     /// <summary>What an adopted worker has plugged that the spec does not know: its files are in use.</summary>
     private async Task LearnDevicesAsync(IWorker worker, CancellationToken cancellation)
     {
@@ -255,7 +280,7 @@ public sealed partial class ManagedVm
                 if (ReferenceEquals(_worker, worker))
                 {
                     _unstored.Clear();
-                    foreach (DeviceInfo disk in plugged.Devices.Where(d => d.Kind is "disk" && (_spec is null || IndexOf(_spec, d) < 0)))
+                    foreach (DeviceInfo disk in plugged.Devices.Where(d => IsUnstoredDisk(worker, d)))
                     {
                         _unstored[disk.Name] = disk.Source;
                     }

@@ -342,7 +342,7 @@ public sealed partial class ManagedVm : IDisposable
     {
         IWorker worker = Alive();
         WorkerStats counted = await Call(() => worker.GetStatsAsync(cancellation)).ConfigureAwait(false);
-        return TapCounters.Fill(counted) with { Throttling = worker.CpuThrottling };
+        return TapCounters.Fill(counted, OwnTaps()) with { Throttling = worker.CpuThrottling };
     }
 
     internal Task LimitAsync(LimitsBody limits, CancellationToken cancellation) => Call(() => Alive().LimitAsync(limits, cancellation));
@@ -517,6 +517,7 @@ public sealed partial class ManagedVm : IDisposable
             bool stopped = _stops.AreWanted || _state == VmState.Stopping;
             _worker = null;
             _unstored.Clear();
+            _plugged.Clear();
             _leaving.Clear();
             _pinned.Clear();
             Become(VmLifeCycle.TryNext(_state, VmLifeCycle.EventOf(exit.Reason), out VmState next) ? next : VmState.Failed);

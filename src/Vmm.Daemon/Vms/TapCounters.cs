@@ -8,10 +8,13 @@ internal static class TapCounters
 {
     private const string Interfaces = "/sys/class/net";
 
-    /// <summary>The counters with those of such taps in them. The tap's view is the host's: what it sends, the guest receives.</summary>
-    internal static WorkerStats Fill(WorkerStats stats, string interfaces = Interfaces) => stats.Nets.All(net => net.KernelTap is null) ? stats : stats with
+    /// <summary>
+    /// The counters with those of such taps in them. The tap's view is the host's: what it sends, the guest receives. Only taps that the VM has are looked
+    /// at: a worker may name any interface of the host, or none.
+    /// </summary>
+    internal static WorkerStats Fill(WorkerStats stats, IReadOnlySet<string> own, string interfaces = Interfaces) => stats.Nets.All(net => net.KernelTap is null) ? stats : stats with
     {
-        Nets = [.. stats.Nets.Select(net => net.KernelTap is { } tap ? net with
+        Nets = [.. stats.Nets.Select(net => net.KernelTap is { } tap ? !own.Contains(tap) ? net with { KernelTap = null } : net with
         {
             ReceivedPackets = Read(interfaces, tap, "tx_packets"),
             ReceivedBytes = Read(interfaces, tap, "tx_bytes"),

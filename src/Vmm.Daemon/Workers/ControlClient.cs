@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Net.Sockets;
 using System.Text.Json;
+using Vmm.Contracts;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
 
@@ -9,7 +10,7 @@ namespace Vmm.Daemon.Workers;
 /// <summary>The daemon's end of a worker's control channel: requests and their answers, events to a handler. A worker is not trusted: what it sends is checked here.</summary>
 internal sealed class ControlClient : IDisposable
 {
-    private const int SendTimeout = 5000, MostDescriptors = 1, Epipe = 32, Econnreset = 104, Enotconn = 107, Etimedout = 110;
+    private const int SendTimeout = 5000, MostDescriptors = 1;
 
     private readonly PacketSocket _socket;
     private readonly Socket _waiter;
@@ -19,6 +20,8 @@ internal sealed class ControlClient : IDisposable
     private readonly byte[] _buffer = new byte[ControlCodec.MaxFrame];
     private readonly CancellationTokenSource _closing = new();
     private readonly Lock _sending = new();
+    private readonly EventBudget _budget = new();
+    private int _pause; // milliseconds that the reader waits, since the worker said too much unasked
     private long _lastId;
     private volatile bool _over;
 
@@ -47,6 +50,7 @@ internal sealed class ControlClient : IDisposable
         long id = Interlocked.Increment(ref _lastId);
         TaskCompletionSource<Answer> call = new(TaskCreationOptions.RunContinuationsAsynchronously);
         _calls[id] = call;
+        bool answered = false;
         try
         {
             Send(Frames(id, kind, body, names ?? []), kind, descriptors);
@@ -56,7 +60,9 @@ internal sealed class ControlClient : IDisposable
                 throw Gone(kind, null);
             }
 
-            return await call.Task.WaitAsync(timeout, cancellation).ConfigureAwait(false);
+            Answer answer = await call.Task.WaitAsync(timeout, cancellation).ConfigureAwait(false);
+            answered = true;
+            return answer;
         }
         catch (TimeoutException cause)
         {
@@ -64,7 +70,12 @@ internal sealed class ControlClient : IDisposable
         }
         finally
         {
-            _calls.TryRemove(id, out _);
+            // Removed by the reader: the answer came while the caller gave up. Nobody takes its descriptor.
+            if (!_calls.TryRemove(id, out _) && !answered)
+            {
+                _ = call.Task.ContinueWith(
+                    static late => late.Result.Descriptor?.Dispose(), CancellationToken.None, TaskContinuationOptions.OnlyOnRanToCompletion, TaskScheduler.Default);
+            }
         }
     }
 
@@ -129,11 +140,11 @@ internal sealed class ControlClient : IDisposable
                 }
             }
         }
-        catch (KernelException cause) when (cause.Errno == Etimedout)
+        catch (KernelException cause) when (cause.Errno == Errno.ETIMEDOUT)
         {
             throw new WorkerException("worker-timeout", $"the worker did not take \"{kind}\" within {SendTimeout / 1000} s", cause);
         }
-        catch (KernelException cause) when (cause.Errno is not (Epipe or Econnreset or Enotconn))
+        catch (KernelException cause) when (cause.Errno is not (Errno.EPIPE or Errno.ECONNRESET or Errno.ENOTCONN))
         {
             throw new WorkerException("request-failed", $"\"{kind}\" could not be sent to the worker: {cause.Message}", cause);
         }
@@ -150,6 +161,12 @@ internal sealed class ControlClient : IDisposable
         {
             do
             {
+                if (_pause > 0)
+                {
+                    await Task.Delay(_pause, _closing.Token).ConfigureAwait(false);
+                    _pause = 0;
+                }
+
                 if (await _waiter.ReceiveAsync(peek, SocketFlags.Peek, _closing.Token).ConfigureAwait(false) == 0)
                 {
                     break;
@@ -186,6 +203,12 @@ internal sealed class ControlClient : IDisposable
             ControlFrame? frame = ControlCodec.TryDecode(_buffer.AsSpan(0, length), descriptors.Length, out _);
             bool taken = false;
             bool sound = frame is not null;
+            bool asked = frame is { Id: > 0 } && _calls.ContainsKey(frame.Id);
+            if (!asked)
+            {
+                _pause = _budget.Charge(length);
+            }
+
             if (frame is { Id: 0 })
             {
                 sound = Handle(frame);
@@ -206,6 +229,11 @@ internal sealed class ControlClient : IDisposable
             if (!sound)
             {
                 return false;
+            }
+
+            if (_pause > 0)
+            {
+                return true;
             }
         }
     }
@@ -234,7 +262,7 @@ internal sealed class ControlClient : IDisposable
         }
 
         bool readable = ControlCodec.TryBody(frame, ControlJson.Default.ControlError, out ControlError? error, out string problem);
-        call.TrySetException(readable ? new WorkerException(error!.Code, error.Message) : new WorkerException("bad-answer", $"the worker answered nonsense: {problem}"));
+        call.TrySetException(readable ? WorkerCheck.Error(error!) : new WorkerException("bad-answer", $"the worker answered nonsense: {SafeText.Line(problem, 1024)}"));
         return false;
     }
 

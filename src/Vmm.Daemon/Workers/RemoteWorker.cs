@@ -1,6 +1,7 @@
 using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
+using Vmm.Contracts;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
 using Vmm.Machine.Spec;
@@ -11,16 +12,22 @@ namespace Vmm.Daemon.Workers;
 /// <summary>A worker process over its control channel.</summary>
 internal sealed class RemoteWorker : IWorker
 {
+    private const ulong LeastFile = 4096; // a VM without disks in files
+    private static readonly TimeSpan s_lastWords = TimeSpan.FromMilliseconds(500);
+
     private readonly VsockDials _dials;
     private readonly WorkerLink _link;
     private readonly WorkerLauncherOptions _options;
     private readonly Lock _lock = new();
+    private readonly RemovalEvents _removals = new();
+    private readonly GuestEventBudget _guestBudget = new();
     private readonly List<Action<WorkerState>> _handlers = [];
     private readonly List<Action<RemovalBody>> _removalHandlers = [];
     private Action<GuestEvent>? _guestEvents;
     private readonly TaskCompletionSource<WorkerExit> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Action<RemoteWorker> _gone;
     private readonly Task _finish;
+    private WorkerErrors? _errors;
     private WorkerFiles? _files;
     private WorkerExit? _reported;
     private WorkerState _state;
@@ -183,7 +190,9 @@ internal sealed class RemoteWorker : IWorker
     {
         UnplugBody body = new(device, (int)patience.TotalMilliseconds, force);
         ControlClient.Answer answer = await _link.Client.CallAsync(ControlKinds.RemoveDevice, ControlCodec.Body(body, ControlJson.Default.UnplugBody), null, [], cancellation, patience).ConfigureAwait(false);
-        return Body(answer, ControlJson.Default.RemovalBody).Outcome;
+        RemovalBody removal = Body(answer, ControlJson.Default.RemovalBody);
+        return string.Equals(removal.Device, device, StringComparison.Ordinal) ? removal.Outcome
+            : throw new WorkerException("bad-answer", $"the worker answered nonsense: asked to remove {device}, it speaks of {removal.Device}");
     }
 
     public void OnGuestEvent(Action<GuestEvent> handler) => Volatile.Write(ref _guestEvents, handler);
@@ -198,8 +207,14 @@ internal sealed class RemoteWorker : IWorker
 
     private async Task<DeviceInfo> PlugAsync(PlugBody body, WorkerResources resources, CancellationToken cancellation)
     {
+        if (LimitFiles(resources, raise: true) is { } problem)
+        {
+            throw new WorkerException("not-confined", $"the worker's limit on file sizes cannot be raised for this disk: {problem}");
+        }
+
         ControlClient.Answer answer = await _link.Client
             .CallAsync(ControlKinds.AddDevice, ControlCodec.Body(body, ControlJson.Default.PlugBody), resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
+        _removals.Expect(1);
         return Body(answer, ControlJson.Default.DeviceInfo);
     }
 
@@ -225,6 +240,7 @@ internal sealed class RemoteWorker : IWorker
     {
         await _link.CloseAsync().ConfigureAwait(false);
         await _finish.ConfigureAwait(false);
+        _errors?.Dispose();
     }
 
     internal void Kill(string? why = null)
@@ -257,6 +273,57 @@ internal sealed class RemoteWorker : IWorker
         Confinement = problem is null ? own with { Applied = [.. own.Applied, name] } : own with { Missing = [.. own.Missing, $"{name}: {problem}"] };
     }
 
+    // Not among what is missing of its confinement: a vmmd without CAP_SYS_RESOURCE cannot do it for users of their own, and those are worth more.
+    private void LimitedFiles(string? problem)
+    {
+        if (problem is null)
+        {
+            Confined("file-size", null);
+        }
+        else
+        {
+            Told($"no limit on the size of its files: {problem}");
+        }
+    }
+
+    private void Told(string line)
+    {
+        if (_options.WorkerSaid is { } say)
+        {
+            say(ProcessId, VmId, line);
+        }
+        else
+        {
+            Console.Error.WriteLine($"worker {ProcessId} {VmId}: {line}");
+        }
+    }
+
+    /// <summary>Takes what it writes to standard error; owned from here on.</summary>
+    internal void Hear(FileDescriptorHandle errors) => _errors = new WorkerErrors(errors, Told);
+
+    /// <summary>
+    /// Its files do not grow beyond the largest of its disks, whoever it obeys. Other files it has none that it could write to; memory was made before. A disk
+    /// that is larger and comes later raises the limit.
+    /// </summary>
+    /// <returns>Why not; null when it is so.</returns>
+    private string? LimitFiles(WorkerResources resources, bool raise)
+    {
+        ulong bytes = Math.Max(resources.LargestFile, LeastFile);
+        try
+        {
+            if (!raise || bytes > _link.Process.FileSizeLimit) // one without a limit keeps none
+            {
+                _link.Process.LimitFileSize(bytes);
+            }
+
+            return null;
+        }
+        catch (KernelException cause)
+        {
+            return cause.Message;
+        }
+    }
+
     /// <summary>From now on it is this VM's worker.</summary>
     internal void Assign(WorkerFiles files)
     {
@@ -284,6 +351,7 @@ internal sealed class RemoteWorker : IWorker
         ControlClient.Answer answer = await _link.Client
             .CallAsync(ControlKinds.Create, ControlCodec.Body(body, ControlJson.Default.CreateBody), resources.Names, [.. resources.Handles], cancellation, longer).ConfigureAwait(false);
         Confinement = Body(answer, ControlJson.Default.ConfinementBody);
+        LimitedFiles(LimitFiles(resources, raise: false)); // it has made its memory, which are files to the kernel
         _link.IsNeeded = true;
     }
 
@@ -326,6 +394,11 @@ internal sealed class RemoteWorker : IWorker
         HelloBody hello = await AskAsync(ControlKinds.Hello, ControlJson.Default.HelloBody, cancellation, ControlCodec.Body(request, ControlJson.Default.HelloRequest)).ConfigureAwait(false);
         SetState(hello.State);
         Confinement = hello.Confinement;
+        if (hello.VmId is not null)
+        {
+            LimitedFiles(_link.Process.FileSizeLimit is null ? "it has had none since its start" : null);
+        }
+
         return hello;
     }
 
@@ -344,12 +417,14 @@ internal sealed class RemoteWorker : IWorker
     private static T Body<T>(ControlClient.Answer answer, JsonTypeInfo<T> type) where T : class
     {
         answer.Descriptor?.Dispose();
-        return ControlCodec.TryBody(answer.Frame, type, out T? body, out string problem) ? body : throw new WorkerException("bad-answer", $"the worker answered nonsense: {problem}");
+        return ControlCodec.TryBody(answer.Frame, type, out T? body, out string problem)
+            ? WorkerCheck.Checked(body)
+            : throw new WorkerException("bad-answer", $"the worker answered nonsense: {SafeText.Line(problem, 1024)}");
     }
 
     private void OnEvent(ControlFrame frame)
     {
-        if (string.Equals(frame.Kind, ControlKinds.State, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.StateBody, out StateBody? body, out _))
+        if (string.Equals(frame.Kind, ControlKinds.State, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.StateBody, out StateBody? body, out _) && Enum.IsDefined(body.State))
         {
             SetState(body.State);
         }
@@ -368,11 +443,13 @@ internal sealed class RemoteWorker : IWorker
         {
             _dials.Begin(wish);
         }
-        else if (string.Equals(frame.Kind, ControlKinds.GuestEvent, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.GuestEventBody, out GuestEventBody? told, out _))
+        else if (string.Equals(frame.Kind, ControlKinds.GuestEvent, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.GuestEventBody, out GuestEventBody? told, out _)
+            && Enum.IsDefined(told.Event) && _guestBudget.Admits())
         {
             Volatile.Read(ref _guestEvents)?.Invoke(told.Event);
         }
-        else if (string.Equals(frame.Kind, ControlKinds.DeviceRemoved, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal, out _))
+        else if (string.Equals(frame.Kind, ControlKinds.DeviceRemoved, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal, out _)
+            && _removals.Admits(removal))
         {
             Action<RemovalBody>[] handlers;
             lock (_lock)
@@ -419,11 +496,11 @@ internal sealed class RemoteWorker : IWorker
     {
         if (await _link.Ended.ConfigureAwait(false) is { } how)
         {
-            Finish(how);
+            await FinishAsync(how).ConfigureAwait(false);
         }
     }
 
-    private void Finish(ProcessEnd how)
+    private async Task FinishAsync(ProcessEnd how)
     {
         WorkerExit? reported;
         string? killedFor;
@@ -441,6 +518,11 @@ internal sealed class RemoteWorker : IWorker
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
         {
             // The next start of this VM tries again, and says so.
+        }
+
+        if (_errors is { } errors)
+        {
+            await Task.WhenAny(errors.Finished, Task.Delay(s_lastWords)).ConfigureAwait(false); // they come before the news of its end
         }
 
         _gone(this);

@@ -1,3 +1,4 @@
+using Vmm.Contracts;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
 
@@ -11,11 +12,14 @@ internal static class WorkerExits
     /// <summary>Longest message; longest line of a report; most lines of it. A report of ours has about 40 lines of 200 characters.</summary>
     internal const int LongestMessage = 4096, LongestLine = 1024, MostLines = 64;
 
-    /// <summary>The same, cut to what is kept, without control characters in its report.</summary>
+    /// <summary>The same, cut to what is kept, with texts that are fit for terminals and logs, and a reason that exists.</summary>
     internal static WorkerExit Bounded(WorkerExit exit) => exit with
     {
-        Message = exit.Message is { Length: > LongestMessage } message ? message[..LongestMessage] : exit.Message,
-        Report = exit.Report is { } report ? [.. report.Where(line => line is not null).Take(MostLines).Select(Line)] : null,
+        Reason = Enum.IsDefined(exit.Reason) ? exit.Reason : WorkerExitReason.Failed,
+        Message = exit.Message is { } message ? SafeText.Lines(message, LongestMessage) : null,
+        Report = exit.Report is { } report
+            ? [.. report.Where(line => line is not null).Take(MostLines).Select(line => SafeText.Line(line, LongestLine))]
+            : null,
     };
 
     /// <summary>The end of a VM whose worker left no word about it.</summary>
@@ -26,16 +30,4 @@ internal static class WorkerExits
         { Signal: not 0 } => $"the worker process was killed by signal {end.Signal}",
         _ => $"the worker process exited with status {end.ExitCode} without a word",
     });
-
-    private static string Line(string line)
-    {
-        ReadOnlySpan<char> kept = line.AsSpan(0, Math.Min(line.Length, LongestLine));
-        return string.Create(kept.Length, kept, (to, from) =>
-        {
-            for (int i = 0; i < from.Length; i++)
-            {
-                to[i] = char.IsControl(from[i]) ? ' ' : from[i];
-            }
-        });
-    }
 }

@@ -1,4 +1,4 @@
-using System.Text.Json;
+using Microsoft.Win32.SafeHandles;
 using Vmm.Contracts.Control;
 
 namespace Vmm.Daemon.Workers;
@@ -6,8 +6,6 @@ namespace Vmm.Daemon.Workers;
 /// <summary>What a VM has in the workers' folder: <c>ID.sock</c>, where its worker listens, and <c>ID.end</c>, where the worker writes how it ended.</summary>
 internal sealed class WorkerFiles
 {
-    private const int LongestRecord = 64 * 1024;
-
     internal WorkerFiles(string directory, string vmId)
     {
         VmId = vmId;
@@ -46,19 +44,23 @@ internal sealed class WorkerFiles
         try
         {
             using FileStream file = new(End, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
-            if (file.Length is 0 or > LongestRecord)
-            {
-                return null;
-            }
-
-            byte[] bytes = new byte[file.Length];
-            file.ReadExactly(bytes);
-            return JsonSerializer.Deserialize(bytes, ControlJson.Default.WorkerExit) is { } exit ? WorkerExits.Bounded(exit) : null;
+            byte[] bytes = new byte[EndRecord.Length];
+            int length = file.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false);
+            return EndRecord.Read(bytes.AsSpan(0, length)) is { } exit ? WorkerExits.Bounded(exit) : null;
         }
-        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException or JsonException)
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
         {
             return null;
         }
+    }
+
+    /// <summary>Makes the file for the record, in its full size: what the file system has no room for is told now, not when the VM ends.</summary>
+    /// <exception cref="IOException">There is no room, or the folder is gone.</exception>
+    internal SafeFileHandle MakeEnd()
+    {
+        SafeFileHandle file = File.OpenHandle(End, FileMode.Create, FileAccess.ReadWrite, FileShare.ReadWrite, preallocationSize: EndRecord.Length);
+        RandomAccess.SetLength(file, EndRecord.Length);
+        return file;
     }
 
     internal void Delete()

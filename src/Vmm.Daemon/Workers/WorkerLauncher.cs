@@ -9,8 +9,6 @@ namespace Vmm.Daemon.Workers;
 /// <summary>Starts vmm-worker processes, keeps a few ready, and adopts those of an earlier daemon. Disposing ends the ready ones; VMs go on.</summary>
 public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisposable
 {
-    private const int Econnrefused = 111, Enoent = 2, Esrch = 3;
-
     // What a healthy worker needs to answer, with room; one that needs longer is waited for in the background.
     private static readonly TimeSpan s_greeting = TimeSpan.FromSeconds(2);
 
@@ -201,7 +199,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
             worker.Greet(files, _stopping.Token);
             return worker;
         }
-        catch (KernelException cause) when (cause.Errno is Econnrefused or Enoent or Esrch)
+        catch (KernelException cause) when (cause.Errno is Errno.ECONNREFUSED or Errno.ENOENT or Errno.ESRCH)
         {
             socket?.Dispose();
             return Ended(files, null);
@@ -247,7 +245,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         FileDescriptorHandle listener = PacketListener.Bind(files.Socket);
         named = true;
         resources.Add("listener", listener);
-        SafeFileHandle end = File.OpenHandle(files.End, FileMode.Create, FileAccess.Write, FileShare.ReadWrite);
+        SafeFileHandle end = files.MakeEnd();
         nint number = end.DangerousGetHandle();
         end.SetHandleAsInvalid();
         resources.Add("end", new FileDescriptorHandle(number));
@@ -261,7 +259,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         {
             PacketSocket.Connect(files.Socket).Dispose();
         }
-        catch (KernelException cause) when (cause.Errno is Econnrefused or Enoent)
+        catch (KernelException cause) when (cause.Errno is Errno.ECONNREFUSED or Errno.ENOENT)
         {
             files.Delete();
             return;
@@ -307,11 +305,15 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
     internal RemoteWorker Spawn()
     {
         (PacketSocket ours, PacketSocket theirs) = PacketSocket.CreatePair();
+        (UnixStream said, FileDescriptorHandle says) = UnixStream.CreatePair();
         using (theirs)
+        using (said)
+        using (says)
         {
             try
             {
-                RemoteWorker worker = new(ours, ProcessHandle.Spawn(_options.Program, Arguments(), NoEnvironment, [theirs.Handle], _options.Isolated), _options, Gone);
+                RemoteWorker worker = new(ours, ProcessHandle.Spawn(_options.Program, Arguments(), NoEnvironment, [theirs.Handle], _options.Isolated, says), _options, Gone);
+                worker.Hear(said);
                 string group = Guid.NewGuid().ToString();
                 worker.Ungrouped = _cgroups.Join(group, worker.ProcessId);
                 worker.Group = worker.Ungrouped is null ? group : "";

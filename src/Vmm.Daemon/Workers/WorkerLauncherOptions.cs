@@ -30,6 +30,9 @@ public sealed record WorkerLauncherOptions
     /// <summary>Do not run a VM whose worker is not fully confined.</summary>
     public bool RequireConfinement { get; init; }
 
+    /// <summary>Takes what workers write to their standard error, line by line, bounded: process, VM (empty: none yet), line. Null: to the daemon's own.</summary>
+    public Action<int, string, string>? WorkerSaid { get; init; }
+
     /// <summary>How long a stopped worker may take before it is killed.</summary>
     public TimeSpan StopTimeout { get; init; } = TimeSpan.FromSeconds(10);
 

@@ -17,6 +17,9 @@ internal sealed class WorkerResources : IDisposable
 
     internal List<FileDescriptorHandle> Handles { get; } = [];
 
+    /// <summary>Bytes of the largest disk that is a regular file; a block device cannot grow by writing.</summary>
+    internal ulong LargestFile { get; private set; }
+
     /// <summary>Opens everything a spec names.</summary>
     /// <exception cref="WorkerException">Something cannot be opened.</exception>
     internal static WorkerResources Open(VmSpec spec) => Open(resources =>
@@ -183,6 +186,8 @@ internal sealed class WorkerResources : IDisposable
         {
             RawFileBackend disk = RawFileBackend.Open(spec.Path, PathResources.Options(spec));
             _owned.Add(disk);
+            BlockFileInfo info = BlockFile.Inspect(disk.Buffered);
+            LargestFile = Math.Max(LargestFile, info.Kind == BlockFileKind.RegularFile ? info.Size : 0);
             Names.Add(ResourceNames.Disk(index));
             Handles.Add(disk.Buffered);
             if (disk.Direct is { } direct)

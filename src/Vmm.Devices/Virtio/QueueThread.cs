@@ -96,10 +96,17 @@ internal sealed class QueueThread : IDisposable
     {
         try
         {
-            using IoUring ring = new(64);
-            _ring = ring;
-            _activation.Threads.Ready();
-            Loop(ring);
+            IoUring ring = IoUringPool.Rent();
+            try
+            {
+                _ring = ring;
+                _activation.Threads.Ready();
+                Loop(ring);
+            }
+            finally
+            {
+                IoUringPool.Return(ring);
+            }
         }
 #pragma warning disable CA1031 // Whatever fails here fails this device, not the process: the guest sees a device that needs a reset.
         catch (Exception error)

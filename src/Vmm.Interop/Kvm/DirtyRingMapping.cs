@@ -1,4 +1,5 @@
 using Microsoft.Win32.SafeHandles;
+using Vmm.Interop.Libc;
 
 namespace Vmm.Interop.Kvm;
 
@@ -49,5 +50,5 @@ public sealed class DirtyRingMapping : SafeHandleMinusOneIsInvalid
     }
 
     /// <inheritdoc/>
-    protected override bool ReleaseHandle() => Native.Unmap(handle, (ulong)_length) == 0;
+    protected override bool ReleaseHandle() => MemoryCalls.Unmap(handle, (ulong)_length) == 0;
 }

@@ -1,4 +1,6 @@
 using System.Runtime.InteropServices;
+using Tmds.Linux;
+using Vmm.Interop.Libc;
 
 namespace Vmm.Interop.Kvm;
 
@@ -17,8 +19,8 @@ public sealed class KvmHandle : FileDescriptorHandle
     /// <exception cref="KernelException">open(2) failed.</exception>
     public static KvmHandle Open(string path)
     {
-        nint fd = Native.Open(CString.Of(path), out int errno);
-        return fd < 0 ? throw new KernelException($"open {path}", errno) : new KvmHandle(fd);
+        int fd = FileCalls.Open(path, LibC.O_RDWR);
+        return fd < 0 ? throw new KernelException($"open {path}", -fd) : new KvmHandle(fd);
     }
 
     /// <summary>A request that answers with a new descriptor (KVM_CREATE_VM).</summary>

@@ -6,8 +6,6 @@ namespace Vmm.Machine.Boot;
 /// <summary>A kernel or initrd as bytes that can be read at an offset: a file on disk, or memory.</summary>
 public sealed class BootFile : IDisposable
 {
-    private const int NoEntry = 2, NoAccess = 13, NotAFile = 15, NotADirectory = 20, IsADirectory = 21; // ENOENT, EACCES, ENOTBLK, ENOTDIR, EISDIR
-
     private readonly FileDescriptorHandle? _handle;
     private readonly ReadOnlyMemory<byte> _bytes;
 
@@ -40,10 +38,10 @@ public sealed class BootFile : IDisposable
             handle?.Dispose();
             throw new BootException(path, "file", null, e.Errno switch
             {
-                NoEntry or NotADirectory => "does not exist",
-                NoAccess => "permission denied",
-                IsADirectory => "is a directory",
-                NotAFile => "is neither a file nor a block device",
+                Errno.ENOENT or Errno.ENOTDIR => "does not exist",
+                Errno.EACCES => "permission denied",
+                Errno.EISDIR => "is a directory",
+                Errno.ENOTBLK => "is neither a file nor a block device",
                 _ => e.Message,
             });
         }

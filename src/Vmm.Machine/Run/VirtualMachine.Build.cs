@@ -18,8 +18,11 @@ namespace Vmm.Machine.Run;
 /// <content>Putting the machine together: memory, devices, vCPUs.</content>
 public sealed partial class VirtualMachine
 {
+    private const int MostOtherRings = 4; // random numbers, balloon, sockets, console; memory has one a vnode
+
     private void Build(Action<string>? note, EmptyVm? prepared)
     {
+        CheckRings();
         // The probe times a guest loop (25 ms on an emulating KVM): beside the set-up, and only for someone who reads notes.
         Thread? probe = note is null ? null : new Thread(() => ProbeKvm(note), maxStackSize: 256 * 1024) { Name = "kvm-probe", IsBackground = true };
         probe?.Start();
@@ -57,6 +60,25 @@ public sealed partial class VirtualMachine
         BootInfo boot = LoadBoot(kernel, initrd, memory, map, topology, slots.KernelArguments);
         BuildVcpus(kvm, topology, memory, boot);
         probe?.Join();
+    }
+
+    /// <summary>Rings (io_uring) that the devices plugged now use at most: one for each thread that serves queues of a disk, and one for each other device. Any thread.</summary>
+    public int RingsNeeded => Spec.Disks.Sum(d => d.Queues) + MostOtherRings + _spec.EffectiveVnodes.Count;
+
+    // Devices sleep in rings on threads that start with their driver. What is missing is told before there is a guest that waits for ever.
+    private void CheckRings()
+    {
+        try
+        {
+            if (_spec.Disks.Count > 0 || _spec.Rng || WantsParavirtualDevices || HasHotMemory)
+            {
+                IoUringPool.Check();
+            }
+        }
+        catch (IoUringUnavailableException cause)
+        {
+            throw new HostMismatchException(cause.Message, cause);
+        }
     }
 
     private static void ProbeKvm(Action<string> note)

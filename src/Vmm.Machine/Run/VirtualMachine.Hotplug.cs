@@ -3,6 +3,7 @@ using Vmm.Devices.Pci;
 using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Blk;
 using Vmm.Devices.Virtio.Net;
+using Vmm.Interop;
 using Vmm.Machine.Hotplug;
 using Vmm.Machine.Spec;
 using Vmm.Storage;
@@ -50,6 +51,7 @@ public sealed partial class VirtualMachine
     {
         CheckTransport(spec.Transport, backend);
         CheckVnode(spec.Vnode, backend);
+        CheckRings(spec, backend);
         string name = $"disk{Interlocked.Increment(ref _disksEver) - 1}";
         VirtioBlk disk = MakeDisk(name, spec, backend);
         return Plug(name, disk, slot => new Pluggable(name, slot, spec, disk));
@@ -162,6 +164,16 @@ public sealed partial class VirtualMachine
         {
             backend.Dispose();
             throw new HotplugException(HotplugProblem.NotHotpluggable, $"there is no vnode {vnode}: {_spec.Name} has {count} (0-{count - 1})");
+        }
+    }
+
+    /// <summary>A confined worker has the rings that it was started with.</summary>
+    private void CheckRings(DiskSpec disk, IDisposable backend)
+    {
+        if (IoUringPool.Limit is { } limit && RingsNeeded + disk.Queues > limit)
+        {
+            backend.Dispose();
+            throw new HotplugException(HotplugProblem.NoSlot, $"{_spec.Name} has no I/O rings left for {disk.Queues} more disk queues: it has had room for {limit} since it was started. Detach a disk, or add this one to the stopped VM");
         }
     }
 

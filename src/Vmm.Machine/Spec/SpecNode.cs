@@ -24,7 +24,8 @@ internal sealed class SpecNode(Mark mark)
     public List<SpecNode>? List { get; private init; }
 
     /// <summary>Reads the one document of a stream from parser events; null when it is empty.</summary>
-    /// <exception cref="YamlException">Not YAML, or YAML we refuse: aliases, several documents, deep nesting, more values than a spec has.</exception>
+    /// <exception cref="YamlException">Not YAML, or YAML we refuse: aliases, several documents, deep nesting, more values than a spec
+    /// has.</exception>
     internal static SpecNode? ReadDocument(TextReader text, CancellationToken cancellation = default)
     {
         Parser parser = new(text);

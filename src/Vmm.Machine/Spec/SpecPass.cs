@@ -3,7 +3,10 @@ using Vmm.Memory;
 
 namespace Vmm.Machine.Spec;
 
-/// <summary>One reading of a document: its nodes become values, and what is wrong is noted with its place, the first <see cref="SpecException.MostProblems"/> in words.</summary>
+/// <summary>
+/// One reading of a document: its nodes become values, and what is wrong is noted with its place, the first
+/// <see cref="SpecException.MostProblems"/> in words.
+/// </summary>
 internal sealed class SpecPass(string file, CancellationToken cancellation)
 {
     private const int LongestPath = 100, LongestValue = 64;
@@ -34,7 +37,9 @@ internal sealed class SpecPass(string file, CancellationToken cancellation)
             if (field is null)
             {
                 string? near = IsFull ? null : Names.Nearest(name, type.Fields.Select(f => f.Name));
-                Add(key, Clip(fieldPath, LongestPath), IsFull ? "" : near is null ? $"unknown field; known here: {string.Join(", ", type.Fields.Select(f => f.Name))}" : $"unknown field; did you mean {near}?");
+                Add(key, Clip(fieldPath, LongestPath), IsFull ? ""
+                    : near is null ? $"unknown field; known here: {string.Join(", ", type.Fields.Select(f => f.Name))}"
+                    : $"unknown field; did you mean {near}?");
             }
             else if (!seen.Add(name))
             {
@@ -97,7 +102,9 @@ internal sealed class SpecPass(string file, CancellationToken cancellation)
         return new SpecException(_more == 0 ? [.. sorted] : [.. sorted, SpecComplaints.Rest(_more) with { File = file }]);
     }
 
-    /// <summary>A validation problem belongs to its field, or to the nearest parent in the file; one on a field already reported adds nothing.</summary>
+    /// <summary>
+    /// A validation problem belongs to its field, or to the nearest parent in the file; one on a field already reported adds nothing.
+    /// </summary>
     private void AddValidation(SpecProblem problem)
     {
         if (_problems.Exists(p => Covers(p.Path, problem.Path)))

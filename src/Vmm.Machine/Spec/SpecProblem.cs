@@ -25,6 +25,8 @@ public sealed class SpecException : Exception
     /// <summary>Creates the error from at least one problem.</summary>
     public SpecException(IReadOnlyList<SpecProblem> problems) : base(string.Join('\n', problems)) => Problems = problems;
 
-    /// <summary>The problems, in document order where a position is known: the first <see cref="MostProblems"/>, and how many there are more.</summary>
+    /// <summary>
+    /// The problems, in document order where a position is known: the first <see cref="MostProblems"/>, and how many there are more.
+    /// </summary>
     public IReadOnlyList<SpecProblem> Problems { get; }
 }

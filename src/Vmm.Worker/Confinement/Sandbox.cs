@@ -10,6 +10,9 @@ namespace Vmm.Worker.Confinement;
 /// </summary>
 internal sealed class Sandbox : IMachineThreads, IDisposable
 {
+    /// <summary>Rings for disks that are plugged in later, 12 KiB of kernel memory each: no ring is made any more once the filters are in force.</summary>
+    internal const int SpareRings = 24;
+
     private readonly bool _isolated;
     private readonly Thread _preparing;
     private readonly List<string> _missing = [];
@@ -27,6 +30,26 @@ internal sealed class Sandbox : IMachineThreads, IDisposable
 
     /// <summary>What holds, and what does not and why.</summary>
     internal ConfinementBody Report { get; private set; } = new([], []);
+
+    /// <summary>Makes the rings that devices will use, and those for disks that come later.</summary>
+    /// <exception cref="KernelException">Out of memory or descriptors.</exception>
+    internal void ProvideRings(int count)
+    {
+        _preparing.Join();
+        if (_filters is null)
+        {
+            return;
+        }
+
+        try
+        {
+            IoUringPool.Add(Math.Max(0, count + SpareRings - IoUringPool.IdleCount));
+        }
+        catch (IoUringUnavailableException)
+        {
+            // A VM that needs one was refused before.
+        }
+    }
 
     /// <summary>For good, on all threads. <paramref name="privileged"/> is the last thing done with the new user but without filters.</summary>
     /// <exception cref="KernelException">Something that should have held could not be had: the process is not to go on.</exception>
@@ -48,6 +71,7 @@ internal sealed class Sandbox : IMachineThreads, IDisposable
         privileged();
         if (_filters is { } filters)
         {
+            IoUringPool.Seal();
             filters.Enforce();
             applied.Add("seccomp");
         }
@@ -120,6 +144,16 @@ internal sealed class Sandbox : IMachineThreads, IDisposable
             catch (KernelException cause)
             {
                 _missing.Add($"seccomp: {cause.Message}");
+                return;
+            }
+
+            try
+            {
+                IoUringPool.Add(SpareRings);
+            }
+            catch (Exception cause) when (cause is KernelException or IoUringUnavailableException)
+            {
+                // The VM that is to be made here meets the same trouble, and is refused with the reason.
             }
         }
     }

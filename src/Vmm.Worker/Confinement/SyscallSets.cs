@@ -31,10 +31,10 @@ internal static class SyscallSets
         "timerfd_create", "timerfd_settime", // rate limits
     ];
 
-    /// <summary>The control channel, consoles, rings for new I/O threads, pinning.</summary>
+    /// <summary>The control channel, consoles, pinning.</summary>
     private static readonly string[] Control =
     [
-        "io_uring_setup", "io_uring_register", "listen", "accept", "getsockname", "getpeername", "memfd_create", "ftruncate", "dup",
+        "listen", "accept", "getsockname", "getpeername", "memfd_create", "ftruncate", "dup",
         "statx", "mbind", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "flock",
     ];
 
@@ -47,6 +47,7 @@ internal static class SyscallSets
         "setgroups", "setfsuid", "setfsgid", "capset", "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot",
         "swapon", "swapoff", "acct", "quotactl", "iopl", "ioperm", "modify_ldt", "personality", "settimeofday", "clock_settime", "adjtimex", "clock_adjtime",
         "sethostname", "setdomainname", "syslog", "vhangup", "fanotify_init", "lookup_dcookie", "migrate_pages",
+        "io_uring_setup", "io_uring_register", // a ring without restrictions opens files and makes sockets, which no filter sees; ours were made before
     ];
 
     /// <summary>What exits make of a vCPU thread: entering the guest, emulation assists, doorbells and interrupts that a driver sets up.</summary>
@@ -140,7 +141,7 @@ internal static class SyscallSets
         return filter.Build();
     }
 
-    /// <summary>The filter of an I/O thread. Its io_uring is made before, and does what native-shim/uring.c allows it.</summary>
+    /// <summary>The filter of an I/O thread. Its io_uring is of the pool, and does what native-shim/uring.c allows it.</summary>
     internal static SeccompFilter BuildIo(int processId)
     {
         using SeccompFilterBuilder filter = Start(processId);

@@ -10,7 +10,7 @@ namespace Vmm.Devices.Virtio.Net;
 /// </summary>
 internal sealed class NetReceiver : IDisposable
 {
-    private const int Eagain = 11, Ebadfd = 77, MaxVectors = 1024, LargestSegment = 65535 + 14; // IOV_MAX; a TSO frame
+    private const int MaxVectors = 1024, LargestSegment = 65535 + 14; // IOV_MAX; a TSO frame
     private const int FlagsAt = 0, BuffersAt = 10;
     private const int LongestPauseLog2 = 7; // milliseconds between reads that fail
     private const int LargeFor = 64; // frames that fit into one chain until batches are read again
@@ -157,9 +157,9 @@ internal sealed class NetReceiver : IDisposable
     {
         switch (errno)
         {
-            case Eagain:
+            case Errno.EAGAIN:
                 return NetProgress.Idle;
-            case Ebadfd: // the interface was deleted: there will never be a frame again
+            case Errno.EBADFD: // the interface was deleted: there will never be a frame again
                 _device.LoseLink();
                 return NetProgress.Idle;
             default:

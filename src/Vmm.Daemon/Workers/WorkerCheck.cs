@@ -1,0 +1,180 @@
+using Vmm.Contracts;
+using Vmm.Contracts.Control;
+
+namespace Vmm.Daemon.Workers;
+
+/// <summary>
+/// Checks what a worker says, whatever it is asked: a guest may have taken it over. Numbers are in range, names are those that devices have, nothing is
+/// there twice, lists and texts are bounded, texts are fit for a terminal. What the VM really has is checked by those who know its spec.
+/// </summary>
+internal static class WorkerCheck
+{
+    /// <summary>Most devices, vnodes and host nodes that anything may speak of.</summary>
+    internal const int MostDevices = 256, MostVnodes = 256, MostNodes = 1024;
+
+    private const int MostThreads = 8192, MostNotes = 64, LongestText = 1024, LongestPath = 4096, LongestCode = 64;
+
+    /// <summary>The same, with texts that are fit for people.</summary>
+    /// <exception cref="WorkerException"><c>bad-answer</c>: no sound worker says that.</exception>
+    internal static T Checked<T>(T body) where T : class => (T)(object)(body switch
+    {
+        WorkerStats stats => Stats(stats),
+        VmMemory memory => Memory(memory),
+        WorkerNuma numa => Numa(numa),
+        DeviceList list => Devices(list),
+        DeviceInfo device => Device(device),
+        RemovalBody removal => Removal(removal),
+        HelloBody hello => Hello(hello),
+        ConfinementBody confinement => Confinement(confinement),
+        _ => body,
+    });
+
+    /// <summary>Whether a device can have that name: <c>disk0</c>, <c>net12</c>.</summary>
+    internal static bool IsDeviceName(string name)
+    {
+        ReadOnlySpan<char> digits = name.StartsWith("disk", StringComparison.Ordinal) ? name.AsSpan(4)
+            : name.StartsWith("net", StringComparison.Ordinal) ? name.AsSpan(3)
+            : default;
+        return digits.Length is > 0 and <= 9 && digits.IndexOfAnyExceptInRange('0', '9') < 0;
+    }
+
+    /// <summary>The error of an answer, fit for people; its code is a word.</summary>
+    internal static WorkerException Error(ControlError error) =>
+        error.Code.Length is > 0 and <= LongestCode && error.Code.AsSpan().IndexOfAnyExcept("abcdefghijklmnopqrstuvwxyz0123456789-") < 0
+            ? new WorkerException(error.Code, SafeText.Line(error.Message, LongestPath))
+            : Bad("an error whose code is no word");
+
+    private static WorkerStats Stats(WorkerStats stats)
+    {
+        Require(stats.CpuMilliseconds >= 0 && stats.ResidentBytes >= 0 && stats.Exits >= 0, "a negative counter");
+        Distinct(stats.Disks, disk => disk.Name, MostDevices);
+        Distinct(stats.Nets, net => net.Name, MostDevices);
+        foreach (DiskStats d in stats.Disks)
+        {
+            Require(Kind(d.Name) is "disk", "the counters of a disk that is none");
+            Require((d.ReadRequests | d.ReadBytes | d.WriteRequests | d.WrittenBytes | d.Flushes | d.Errors) >= 0, "a negative counter");
+        }
+
+        foreach (NetStats n in stats.Nets)
+        {
+            Require(Kind(n.Name) is "net", "the counters of a network device that is none");
+            Require((n.ReceivedPackets | n.ReceivedBytes | n.SentPackets | n.SentBytes | n.Dropped) >= 0, "a negative counter");
+        }
+
+        return stats with { Throttling = null }; // the daemon knows, a worker does not
+    }
+
+    private static VmMemory Memory(VmMemory memory)
+    {
+        Distinct(memory.Vnodes, vnode => vnode.Vnode, MostVnodes);
+        foreach (VnodeMemoryInfo v in memory.Vnodes)
+        {
+            Require(v.Vnode is >= 0 and < MostVnodes, "a vnode with a number out of range");
+            Require(v.LeastBytes <= v.MostBytes && v.MostBytes <= 1UL << 60 && v.AskedBytes <= v.MostBytes && v.PresentBytes <= v.MostBytes
+                && v.StuckBytes <= v.MostBytes && v.BelowBytes <= v.MostBytes && v.HeldBackBytes <= v.MostBytes, "a vnode with more memory than it can have");
+            Require(v.BlockBytes is > 0 and <= 1UL << 40, "a vnode with blocks of an impossible size");
+        }
+
+        return memory;
+    }
+
+    private static WorkerNuma Numa(WorkerNuma numa)
+    {
+        Distinct(numa.Vnodes, vnode => vnode.Vnode, MostVnodes);
+        foreach (VnodeHomeInfo v in numa.Vnodes)
+        {
+            Require(v.Vnode is >= 0 and < MostVnodes, "a vnode with a number out of range");
+            Nodes(v.HostNodes);
+            Require(v.Policy is "strict" or "preferred" or "interleave" or "auto", "a policy that does not exist");
+            Require(v.HostCpus.Count <= MostThreads && v.HostCpus.All(cpu => cpu is >= 0 and < 65536), "host CPUs out of range");
+            Require(v.Threads.Count <= MostThreads && v.Threads.All(thread => thread.Id > 0), "threads out of range");
+        }
+
+        return numa with
+        {
+            Vnodes = [.. numa.Vnodes.Select(v => v with { Threads = [.. v.Threads.Select(t => t with { Name = SafeText.Line(t.Name, LongestCode) })] })],
+            Rehome = numa.Rehome is { } rehome ? Rehome(rehome) : null,
+            Fit = numa.Fit is { } fit ? Fit(fit) : null,
+        };
+    }
+
+    private static RehomeStatus Rehome(RehomeStatus rehome)
+    {
+        Require(rehome.Vnode is >= 0 and < MostVnodes && Enum.IsDefined(rehome.State) && rehome.Progress is >= 0 and <= 1 && rehome.Milliseconds >= 0,
+            "a move of a vnode out of range");
+        Nodes(rehome.HostNodes);
+        Nodes([.. rehome.Left.Select(left => left.Node)]);
+        return rehome with { Message = rehome.Message is { } message ? SafeText.Line(message, LongestText) : null };
+    }
+
+    private static NumaFitInfo Fit(NumaFitInfo fit)
+    {
+        Distinct(fit.Vnodes, vnode => vnode.Vnode, MostVnodes);
+        Require(fit.DistancePercent is >= 0 and <= 100, "a percentage out of range");
+        return fit with
+        {
+            Distances = SafeText.Line(fit.Distances, LongestText),
+            Vnodes = [.. fit.Vnodes.Select(v => v with
+            {
+                Outcome = SafeText.Line(v.Outcome, LongestCode),
+                Wanted = SafeText.Line(v.Wanted, LongestText),
+                Text = SafeText.Line(v.Text, LongestText),
+                Shares = [.. v.Shares.Take(MostNodes)],
+            })],
+        };
+    }
+
+    private static DeviceList Devices(DeviceList list)
+    {
+        Distinct(list.Devices, device => device.Name, MostDevices);
+        return new DeviceList([.. list.Devices.Select(Device)]);
+    }
+
+    private static DeviceInfo Device(DeviceInfo device)
+    {
+        Require(device.Kind is "disk" or "net" && string.Equals(Kind(device.Name), device.Kind, StringComparison.Ordinal), "a device with a name that none has");
+        Require(device.Slot is null or (>= 0 and < 65536) && device.Vnode is null or (>= 0 and < MostVnodes), "a device in a place out of range");
+        return device with { Source = SafeText.Line(device.Source, LongestPath) };
+    }
+
+    private static RemovalBody Removal(RemovalBody removal)
+    {
+        Require(Kind(removal.Device) is not null && Enum.IsDefined(removal.Outcome), "the removal of a device that cannot exist");
+        return removal;
+    }
+
+    private static HelloBody Hello(HelloBody hello)
+    {
+        Require(Enum.IsDefined(hello.State) && hello.VmId is null or { Length: <= LongestCode }, "a state that does not exist");
+        return hello with { VmId = hello.VmId is { } id ? SafeText.Line(id) : null, Confinement = Confinement(hello.Confinement) };
+    }
+
+    private static ConfinementBody Confinement(ConfinementBody body) => new(Notes(body.Applied), Notes(body.Missing));
+
+    private static List<string> Notes(IReadOnlyList<string> notes) => [.. notes.Take(MostNotes).Select(note => SafeText.Line(note, LongestText))];
+
+    private static string? Kind(string name) => !IsDeviceName(name) ? null : name[0] == 'd' ? "disk" : "net";
+
+    private static void Nodes(IReadOnlyList<int> nodes)
+    {
+        Distinct(nodes, node => node, MostNodes);
+        Require(nodes.All(node => node is >= 0 and < MostNodes), "a host node out of range");
+    }
+
+    private static void Distinct<T, TKey>(IReadOnlyList<T> items, Func<T, TKey> key, int most)
+    {
+        Require(items.Count <= most, "more of a kind than there can be");
+        HashSet<TKey> seen = [];
+        Require(items.All(item => seen.Add(key(item))), "the same thing twice");
+    }
+
+    private static void Require(bool sound, string what)
+    {
+        if (!sound)
+        {
+            throw Bad(what);
+        }
+    }
+
+    private static WorkerException Bad(string what) => new("bad-answer", $"the worker answered nonsense: {what}");
+}

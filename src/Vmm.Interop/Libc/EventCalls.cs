@@ -1,0 +1,72 @@
+using Tmds.Linux;
+
+namespace Vmm.Interop.Libc;
+
+/// <summary>eventfd(2), timerfd_create(2) and getrandom(2). Answers: the result, or -errno.</summary>
+internal static unsafe class EventCalls
+{
+    private const int ClockMonotonic = 1, TfdNonblock = 0x800, TfdCloexec = 0x80000; // sys/timerfd.h
+
+    internal static int Create(bool nonblocking) => Answer.Of(LibC.eventfd(0, LibC.EFD_CLOEXEC | (nonblocking ? LibC.EFD_NONBLOCK : 0)));
+
+    /// <summary>Adds to the counter; waits when it would overflow, unless nonblocking.</summary>
+    internal static int Write(FileDescriptorHandle handle, ulong value)
+    {
+        using DescriptorLease fd = new(handle);
+        long answer;
+        do
+        {
+            answer = Answer.Of(LibC.write(fd.Number, &value, sizeof(ulong)));
+        }
+        while (answer == -Errno.EINTR);
+        return (int)Math.Min(answer, 0);
+    }
+
+    /// <summary>Takes the counter: 0, or -EAGAIN when a nonblocking one is empty. Waits otherwise.</summary>
+    internal static int Read(FileDescriptorHandle handle, out ulong value)
+    {
+        using DescriptorLease fd = new(handle);
+        ulong taken = 0;
+        long answer;
+        do
+        {
+            answer = Answer.Of(LibC.read(fd.Number, &taken, sizeof(ulong)));
+        }
+        while (answer == -Errno.EINTR);
+        value = taken;
+        return (int)Math.Min(answer, 0);
+    }
+
+    /// <summary>A timer that does not run yet; <see cref="Read"/> takes its expiries.</summary>
+    internal static int CreateTimer() => (int)Answer.Of(LibC.syscall(SyscallNumber.SYS_timerfd_create, ClockMonotonic, TfdCloexec | TfdNonblock));
+
+    /// <summary>Expires once, after that many milliseconds; 0 stops it.</summary>
+    internal static int SetTimer(FileDescriptorHandle handle, uint milliseconds)
+    {
+        using DescriptorLease fd = new(handle);
+        // struct itimerspec: the interval, then the first expiry.
+        long* when = stackalloc long[4] { 0, 0, milliseconds / 1000, milliseconds % 1000 * 1_000_000L };
+        return (int)Answer.Of(LibC.syscall(SyscallNumber.SYS_timerfd_settime, fd.Number, 0, when, (void*)null));
+    }
+
+    /// <summary>Fills the buffer; waits only in the first seconds of a host's life.</summary>
+    internal static int Random(Span<byte> buffer)
+    {
+        fixed (byte* first = buffer)
+        {
+            long done = 0;
+            while (done < buffer.Length)
+            {
+                long answer = Answer.Of(LibC.syscall(SyscallNumber.SYS_getrandom, first + done, buffer.Length - (int)done, 0));
+                if (answer < 0 && answer != -Errno.EINTR)
+                {
+                    return (int)answer;
+                }
+
+                done += Math.Max(answer, 0);
+            }
+        }
+
+        return 0;
+    }
+}
