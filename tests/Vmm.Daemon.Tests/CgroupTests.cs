@@ -1,7 +1,10 @@
+using System.Globalization;
 using FsCheck;
 using FsCheck.Fluent;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
+using Vmm.Machine.Spec;
+using Vmm.Memory;
 
 namespace Vmm.Daemon.Tests;
 
@@ -47,6 +50,40 @@ public sealed class CgroupTests : IDisposable
         Assert.Null(groups.CpuLimits(_group)!.QuotaPercent);
         File.WriteAllText(Path.Combine(group, "cpu.stat"), "usage_usec 7\nnr_periods 4\nnr_throttled 3\nthrottled_usec 1999\n");
         Assert.Equal(new CpuThrottling(4, 3, 1), groups.CpuThrottling(_group));
+    }
+
+    [Fact]
+    public void A_disk_in_memory_counts_as_memory_and_a_kill_for_memory_is_seen()
+    {
+        string disk = $"/dev/shm/vmm-{Guid.NewGuid():N}.img";
+        using (FileStream file = File.Create(disk))
+        {
+            file.SetLength(900L << 20);
+        }
+
+        try
+        {
+            WorkerCgroups groups = Second("cpu memory pids");
+            Assert.Null(groups.Join(_group, 4711));
+            string group = Path.Combine(_root, "vmm", _group);
+            File.WriteAllText(Path.Combine(group, "memory.max"), "max");
+            VmSpec spec = new() { Name = "x", Memory = new ByteSize(64 << 20) };
+            Assert.Null(groups.LimitTo(_group, spec));
+            long without = long.Parse(Text(group, "memory.max"), CultureInfo.InvariantCulture);
+            Assert.Null(groups.LimitTo(_group, spec with { Disks = [new DiskSpec { Path = disk }] }));
+            Assert.Equal(without + (900L << 20), long.Parse(Text(group, "memory.max"), CultureInfo.InvariantCulture));
+            Assert.Null(groups.AddMemory(_group, 5 << 20));
+            Assert.Equal(without + (905L << 20), long.Parse(Text(group, "memory.max"), CultureInfo.InvariantCulture));
+            Assert.False(groups.WasOutOfMemory(_group));
+            File.WriteAllText(Path.Combine(group, "memory.events"), "low 0\nmax 17\noom 1\noom_kill 0\n");
+            Assert.False(groups.WasOutOfMemory(_group));
+            File.WriteAllText(Path.Combine(group, "memory.events"), "low 0\nmax 17\noom 1\noom_kill 1\n");
+            Assert.True(groups.WasOutOfMemory(_group));
+        }
+        finally
+        {
+            File.Delete(disk);
+        }
     }
 
     [Fact]

@@ -1,14 +1,13 @@
 namespace Vmm.Daemon.Vms;
 
 /// <summary>Commands of one VM, one after the other. Once it is closed, those that wait are answered with the reason instead.</summary>
+#pragma warning disable CA1001 // Its semaphore is not disposed: it has no handle as long as nobody asks for one, and commands may still wait when the VM is gone.
 internal sealed class CommandTurns
+#pragma warning restore CA1001
 {
     private static readonly TimeSpan s_longest = TimeSpan.FromSeconds(60);
 
-    // Not disposed: it has no handle as long as nobody asks for one, and commands may still wait when its VM is gone.
-#pragma warning disable CA1001, CA2213
     private readonly SemaphoreSlim _free = new(1, 1);
-#pragma warning restore CA1001, CA2213
     private volatile ApiException? _closed;
 
     /// <summary>Waits for its turn; dispose the answer to end it.</summary>

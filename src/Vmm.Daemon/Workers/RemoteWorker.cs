@@ -177,6 +177,11 @@ internal sealed class RemoteWorker : IWorker
     public async Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation)
     {
         using WorkerResources resources = WorkerResources.Open(disk);
+        if (Cgroups?.AddMemory(Group, MemoryDisks.BytesOf(disk)) is { } problem)
+        {
+            throw new WorkerException("disk-in-memory", $"disk {disk.Path} lies in memory, and the worker's memory limit cannot be raised for it: {problem}");
+        }
+
         return await PlugAsync(new PlugBody(VmSpecJson.Write(disk), null), resources, cancellation).ConfigureAwait(false);
     }
 
@@ -510,7 +515,8 @@ internal sealed class RemoteWorker : IWorker
             _finished = true;
         }
 
-        WorkerExit exit = reported ?? _files?.ReadEnd() ?? (killedFor is null ? WorkerExits.Of(how) : new WorkerExit(WorkerExitReason.WorkerDied, 1, killedFor));
+        WorkerExit exit = reported ?? _files?.ReadEnd()
+            ?? (killedFor is null ? WorkerExits.Of(how, Cgroups?.WasOutOfMemory(Group) == true) : new WorkerExit(WorkerExitReason.WorkerDied, 1, killedFor));
         try
         {
             _files?.Delete();

@@ -124,7 +124,8 @@ internal sealed class WorkerCgroups
             most += Math.Max(vnode.Memory, vnode.MaxMemory ?? default);
         }
 
-        long limit = (long)(most + (most / OverheadShare)) + Overhead;
+        // The pages of a disk on a file system in memory are charged to who writes them.
+        long limit = (long)(most + (most / OverheadShare)) + Overhead + spec.Disks.Sum(MemoryDisks.BytesOf);
         try
         {
             foreach (string parent in _parents)
@@ -139,6 +140,50 @@ internal sealed class WorkerCgroups
         {
             return cause.Message;
         }
+    }
+
+    /// <summary>Raises the memory limit of a group, for a disk in memory that was plugged in. Null, or why that was not possible.</summary>
+    internal string? AddMemory(string group, long bytes)
+    {
+        try
+        {
+            foreach (string parent in group.Length > 0 && bytes > 0 ? _parents : [])
+            {
+                string folder = Path.Combine(parent, group), file = _v2 ? "memory.max" : "memory.limit_in_bytes", path = Path.Combine(folder, file);
+                if (File.Exists(path) && long.TryParse(File.ReadAllText(path), CultureInfo.InvariantCulture, out long now) && now < long.MaxValue / 2)
+                {
+                    Limit(folder, file, now + bytes);
+                }
+            }
+
+            return null;
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
+        {
+            return cause.Message;
+        }
+    }
+
+    /// <summary>True when the kernel has killed something of the group because it was out of memory (memory.events, or memory.oom_control of v1).</summary>
+    internal bool WasOutOfMemory(string group)
+    {
+        foreach (string parent in group.Length > 0 ? _parents : [])
+        {
+            try
+            {
+                string file = Path.Combine(parent, group, _v2 ? "memory.events" : "memory.oom_control");
+                if (File.Exists(file) && File.ReadLines(file).Any(line => line.StartsWith("oom_kill ", StringComparison.Ordinal) && !line.EndsWith(" 0", StringComparison.Ordinal)))
+                {
+                    return true;
+                }
+            }
+            catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
+            {
+                // The group is gone: nobody knows any more.
+            }
+        }
+
+        return false;
     }
 
     // vCPUs, and the queues of disks and network devices that have a thread each.

@@ -40,7 +40,7 @@ internal static class WorkerCheck
 
     /// <summary>The error of an answer, fit for people; its code is a word.</summary>
     internal static WorkerException Error(ControlError error) =>
-        error.Code.Length is > 0 and <= LongestCode && error.Code.AsSpan().IndexOfAnyExcept("abcdefghijklmnopqrstuvwxyz0123456789-") < 0
+        error.Code.Length is > 0 and <= LongestCode && error.Code.All(c => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c) || c is '-')
             ? new WorkerException(error.Code, SafeText.Line(error.Message, LongestPath))
             : Bad("an error whose code is no word");
 
