@@ -16,7 +16,7 @@ internal sealed class RunningDaemon : IDisposable
         string log = Path.Combine(_folder, "log");
         ProcessStartInfo info = new("/bin/sh") { UseShellExecute = false };
         string[] arguments = ["-c", "exec \"$0\" \"$@\" >\"$VMM_PERF_LOG\" 2>&1", program, "--state", Path.Combine(_folder, "state"), "--run", Path.Combine(_folder, "run"),
-            "--pool", pool.ToString(CultureInfo.InvariantCulture)];
+            "--storage", "/", "--pool", pool.ToString(CultureInfo.InvariantCulture)];
         foreach (string argument in arguments)
         {
             info.ArgumentList.Add(argument);

@@ -65,6 +65,15 @@ public static class DaemonConfig
             {
                 next = Principals(value, out IReadOnlyList<CertificatePrincipal> known, out problem) ? options with { Certificates = known } : null;
             }
+            else if (name is "storage" or "blockDevices" && value is YamlSequenceNode { Children.Count: > 0 } several)
+            {
+                next = options;
+                foreach (YamlNode one in several.Children)
+                {
+                    string folder = (one as YamlScalarNode)?.Value ?? "";
+                    next = folder.StartsWith('/') ? next?.With(name, folder, out problem) : Relative(out problem);
+                }
+            }
             else
             {
                 string text_ = (value as YamlScalarNode)?.Value ?? "";
@@ -82,6 +91,12 @@ public static class DaemonConfig
         }
 
         return options;
+
+        static DaemonOptions? Relative(out string problem)
+        {
+            problem = "expected whole paths of folders";
+            return null;
+        }
 
         static DaemonOptions? Nothing(out string problem)
         {

@@ -120,6 +120,9 @@ internal static partial class DaemonLog
     [LoggerMessage(45, LogLevel.Warning, "{Path} could not be written, so the next vmmd starts the VMs with autostart again: {Problem}")]
     internal static partial void MarkUnwritten(ILogger log, string path, string problem);
 
+    [LoggerMessage(34, LogLevel.Warning, "SIGHUP: the log file {File} cannot be opened anew, lines go on into the one that is open: {Problem}")]
+    internal static partial void LogNotReopened(ILogger log, string file, string problem);
+
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
     internal static partial void Listening(ILogger log, string version, string socket);
 }

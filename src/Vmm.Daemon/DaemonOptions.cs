@@ -6,6 +6,7 @@ using Vmm.Daemon.Access;
 using Vmm.Daemon.Api;
 using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Logging;
+using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
 
 namespace Vmm.Daemon;
@@ -39,8 +40,11 @@ public sealed record DaemonOptions
     /// <summary>Refuse to run a VM whose worker is not fully confined.</summary>
     public bool RequireConfinement { get; init; }
 
-    /// <summary>First uid of workers when the daemon is root: a range that neither login users nor containers have (systemd, UIDS-GIDS).</summary>
-    private const uint FirstWorkerUser = 1_900_000_000;
+    /// <summary>
+    /// First uid of workers when the daemon is root: a range that neither login users nor containers have (systemd, UIDS-GIDS), above what SSSD gives to the users
+    /// of a directory by default (200000 to 2000200000, sssd-ldap(5)), and below 2^31.
+    /// </summary>
+    internal const uint FirstWorkerUser = 2_100_000_000;
 
     /// <summary>How workers are started: each as a user of its own when the daemon is root.</summary>
     internal WorkerLauncherOptions Launcher()
@@ -53,6 +57,7 @@ public sealed record DaemonOptions
             Isolated = OwnUser == 0,
             CgroupRoot = OwnUser == 0 ? "/sys/fs/cgroup" : null,
             RequireConfinement = RequireConfinement,
+            Storage = StorageRule,
         };
         return WorkerProgram is null ? launcher : launcher with { Program = WorkerProgram };
     }
@@ -61,15 +66,24 @@ public sealed record DaemonOptions
     public string SocketPath => Socket ?? (string.Equals(RunFolder, "/run/vmm", StringComparison.Ordinal) ? VmmClient.DefaultSocket : Path.Combine(RunFolder, "vmmd.sock"));
 
     /// <summary>Root and the daemon's own user may do everything, others nothing.</summary>
-    public bool Allows(Peer peer) => peer.UserId == 0 || peer.UserId == OwnUser;
+    public bool Allows(Peer peer) => peer.UserId == 0 || (uint)peer.UserId == OwnUser;
 
-    private static int OwnUser { get; } = ReadOwnUser();
+    private static uint OwnUser => HostAccounts.OwnUser;
 
     /// <summary>Where <c>POST /api/v1/disks</c> makes disks; null is <c>disks</c> in the state folder.</summary>
     public string? Disks { get; init; }
 
     /// <summary>The folder of disks.</summary>
     public string DisksFolder => Disks ?? Path.Combine(StateFolder, "disks");
+
+    /// <summary>Folders beneath which disks, kernels and initrds of specs may lie, besides <see cref="DisksFolder"/>; null: <c>images</c> in the state folder, and the guests of the package.</summary>
+    public IReadOnlyList<string>? Storage { get; init; }
+
+    /// <summary>Folders beneath which block devices may be disks.</summary>
+    public IReadOnlyList<string> BlockDevices { get; init; } = [];
+
+    /// <summary>What a spec may name.</summary>
+    internal StorageFolders StorageRule => new([DisksFolder, .. Storage ?? [Path.Combine(StateFolder, "images"), "/usr/lib/vmm/guests"]], BlockDevices);
 
     /// <summary>Where to listen with TLS; null is nowhere.</summary>
     public IPEndPoint? Listen { get; init; }
@@ -229,6 +243,8 @@ public sealed record DaemonOptions
                     "run" => this with { RunFolder = Path.GetFullPath(value) },
                     "socket" => this with { Socket = Path.GetFullPath(value) },
                     "worker" => this with { WorkerProgram = Path.GetFullPath(value) },
+                    "storage" => this with { Storage = [.. Storage ?? [], Path.GetFullPath(value)] },
+                    "blockDevices" => this with { BlockDevices = [.. BlockDevices, Path.GetFullPath(value)] },
                     "disks" => this with { Disks = Path.GetFullPath(value) },
                     "certificate" => this with { CertificateFile = Path.GetFullPath(value) },
                     "key" => this with { KeyFile = Path.GetFullPath(value) },
@@ -255,19 +271,5 @@ public sealed record DaemonOptions
     {
         string[] words = flag.Split('-');
         return words[0] + string.Concat(words.Skip(1).Select(w => w.Length == 0 ? "-" : char.ToUpperInvariant(w[0]) + w[1..]));
-    }
-
-    /// <summary>The effective user, from /proc: there is no managed call for it.</summary>
-    private static int ReadOwnUser()
-    {
-        foreach (string line in File.ReadLines("/proc/self/status"))
-        {
-            if (line.StartsWith("Uid:", StringComparison.Ordinal))
-            {
-                return int.Parse(line.Split('\t')[2], System.Globalization.CultureInfo.InvariantCulture);
-            }
-        }
-
-        return 0;
     }
 }

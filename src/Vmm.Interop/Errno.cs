@@ -56,6 +56,12 @@ public static class Errno
     /// <summary>No such device.</summary>
     public const int ENODEV = 19;
 
+    /// <summary>Leads to another file system, or out of a folder.</summary>
+    public const int EXDEV = 18;
+
+    /// <summary>Not a socket.</summary>
+    public const int ENOTSOCK = 88;
+
     /// <summary>Not a directory.</summary>
     public const int ENOTDIR = 20;
 

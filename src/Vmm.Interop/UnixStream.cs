@@ -69,26 +69,24 @@ public sealed class UnixStream : FileDescriptorHandle
 public sealed class UnixListener : IDisposable
 {
     private readonly string _path;
+    private readonly FileFacts _file;
 
-    /// <summary>Binds and listens. A socket file that nobody listens on any more is replaced.</summary>
+    /// <summary>Binds and listens. A socket of this user that nobody listens on any more is replaced, nothing else.</summary>
     /// <param name="path">Path of the socket, at most 107 bytes.</param>
     /// <param name="backlog">Connections that may wait to be accepted.</param>
-    /// <exception cref="KernelException">Somebody else listens there (EADDRINUSE), or the kernel refused.</exception>
+    /// <exception cref="KernelException">Somebody else listens there (EADDRINUSE), it is no socket (ENOTSOCK) or another user's (EPERM), or the kernel refused.</exception>
     public UnixListener(string path, int backlog = 16)
     {
         _path = path;
         int fd = SocketCalls.ListenStream(path, backlog);
         if (fd == -Errno.EADDRINUSE)
         {
-            using UnixStream? other = UnixStream.Connect(path, out int why);
-            if (other is null && why == Errno.ECONNREFUSED)
-            {
-                File.Delete(path);
-                fd = SocketCalls.ListenStream(path, backlog);
-            }
+            SocketFile.RemoveDead(path);
+            fd = SocketCalls.ListenStream(path, backlog);
         }
 
         Handle = fd < 0 ? throw new KernelException($"listen on {path}", -fd) : new FileDescriptorHandle(fd);
+        _ = FileFacts.TryOf(path, out _file);
     }
 
     /// <summary>The descriptor, for polling.</summary>
@@ -112,7 +110,7 @@ public sealed class UnixListener : IDisposable
         Handle.Dispose();
         try
         {
-            File.Delete(_path);
+            SocketFile.RemoveIfSame(_path, _file);
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
         {

@@ -71,7 +71,13 @@ public sealed class RawFileBackend : IDiskBackend
     public static RawFileBackend Open(string path, RawFileOptions? options = null)
     {
         options ??= new RawFileOptions();
-        FileDescriptorHandle buffered = OpenFile(path, options, direct: false);
+        return Open(path, options, OpenFile(path, options, direct: false));
+    }
+
+    /// <summary>The same for a file that the caller found and opened, to read and write unless <paramref name="options"/> say to read only; takes it over.</summary>
+    /// <exception cref="BlockException">It is in use, of odd size, or not a file or block device.</exception>
+    public static RawFileBackend Open(string path, RawFileOptions options, FileDescriptorHandle buffered)
+    {
         FileDescriptorHandle? direct = null;
         try
         {
@@ -99,7 +105,7 @@ public sealed class RawFileBackend : IDiskBackend
         }
     }
 
-    /// <summary>Takes over the descriptors of a disk that another process opened and locked with <see cref="Open"/>; the lock came with them.</summary>
+    /// <summary>Takes over the descriptors of a disk that another process opened and locked with <see cref="Open(string, RawFileOptions)"/>; the lock came with them.</summary>
     /// <exception cref="BlockException">Not a disk this can use.</exception>
     public static RawFileBackend FromDescriptors(string path, RawFileOptions options, FileDescriptorHandle buffered, FileDescriptorHandle? direct)
     {

@@ -83,8 +83,8 @@ internal sealed partial class HostedMachine
 
     private static DeviceInfo Describe(PluggedDevice device) => device switch
     {
-        { Disk: { } disk } => new DeviceInfo(device.Name, "disk", disk.Path, device.Slot, disk.ReadOnly, device.Removing, Stored: false, disk.Vnode),
-        _ => new DeviceInfo(device.Name, "net", device.Net?.Tap ?? "", device.Slot, ReadOnly: false, device.Removing, Stored: false, device.Net?.Vnode),
+        { Disk: { } disk } => new DeviceInfo(device.Name, "disk", disk.Path, device.Address?.Slot, disk.ReadOnly, device.Removing, Stored: false, disk.Vnode, device.Address?.Bus ?? 0),
+        _ => new DeviceInfo(device.Name, "net", device.Net?.Tap ?? "", device.Address?.Slot, ReadOnly: false, device.Removing, Stored: false, device.Net?.Vnode, device.Address?.Bus ?? 0),
     };
 
     private static DeviceRemoval Convert(RemovalOutcome outcome) => outcome switch

@@ -19,7 +19,7 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
 
     public async Task InitializeAsync()
     {
-        DaemonOptions options = new() { StateFolder = Path.Combine(_folder, "state"), RunFolder = Path.Combine(_folder, "run"), Log = new Vmm.Daemon.Logging.LogOptions { Level = LogLevel.Critical } };
+        DaemonOptions options = new() { StateFolder = Path.Combine(_folder, "state"), RunFolder = Path.Combine(_folder, "run"), Storage = [_folder], Log = new Vmm.Daemon.Logging.LogOptions { Level = LogLevel.Critical } };
         await File.WriteAllTextAsync(PathOf("kernel"), "k");
         await File.WriteAllTextAsync(PathOf("web1.yaml"), "name: web1\nmemory: 64MiB\nboot: {kernel: kernel}\n");
         _daemon = await DaemonHost.StartAsync(options, _workers, CancellationToken.None);

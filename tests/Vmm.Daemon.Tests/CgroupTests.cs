@@ -124,6 +124,53 @@ public sealed class CgroupTests : IDisposable
 
     private static string Text(string folder, string file) => File.ReadAllText(Path.Combine(folder, file));
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Huge_pages_are_limited_to_those_of_the_vm_and_of_other_sizes_to_none(bool second)
+    {
+        Directory.CreateDirectory(Path.Combine(_root, "hugetlb"));
+        WorkerCgroups groups = second ? Second("cpu memory pids hugetlb") : First();
+        Assert.Null(groups.Join(_group, 4711));
+        string group = second ? Path.Combine(_root, "vmm", _group) : Path.Combine(_root, "hugetlb", "vmm", _group), file = second ? "max" : "limit_in_bytes";
+        Assert.Equal("4711", Text(group, "cgroup.procs"));
+        foreach (string size in new[] { "2MB", "2MB.rsvd", "1GB" })
+        {
+            File.WriteAllText(Path.Combine(group, $"hugetlb.{size}.{file}"), "max\n"); // the kernel makes these
+        }
+
+        VmSpec spec = new() { Numa = new NumaSpec { Vnodes = [new VnodeSpec { Cpus = [0], Memory = ByteSize.MiB(64), PageSize = ByteSize.MiB(2), MaxMemory = ByteSize.MiB(256) }, new VnodeSpec { Cpus = [1], Memory = ByteSize.MiB(64) }] } };
+        Assert.Null(groups.LimitHugePages(_group, spec));
+        Assert.Equal(("268435456", "268435456", "0"), (Text(group, "hugetlb.2MB." + file), Text(group, "hugetlb.2MB.rsvd." + file), Text(group, "hugetlb.1GB." + file)));
+        Assert.Null(groups.LimitHugePages(_group, new VmSpec { Memory = ByteSize.MiB(64) }));
+        Assert.Equal(("0", "0"), (Text(group, "hugetlb.2MB." + file), Text(group, "hugetlb.1GB." + file)));
+    }
+
+    [Fact]
+    public void A_host_that_does_not_count_huge_pages_says_so_of_vms_that_have_some()
+    {
+        WorkerCgroups groups = First();
+        Assert.Null(groups.Join(_group, 4711));
+        Assert.Null(groups.LimitHugePages(_group, new VmSpec { Memory = ByteSize.MiB(64) }));
+        Assert.Contains("no controller hugetlb", groups.LimitHugePages(_group, new VmSpec { Numa = new NumaSpec { Vnodes = [new VnodeSpec { Cpus = [0], Memory = ByteSize.MiB(64), PageSize = ByteSize.MiB(2) }] } }), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Swap_is_limited_as_memory_is()
+    {
+        WorkerCgroups groups = Second("memory pids");
+        Assert.Null(groups.Join(_group, 4711));
+        string group = Path.Combine(_root, "vmm", _group);
+        foreach (string file in new[] { "memory.max", "memory.swap.max" })
+        {
+            File.WriteAllText(Path.Combine(group, file), "max\n");
+        }
+
+        Assert.Null(groups.LimitTo(_group, new VmSpec { Memory = ByteSize.MiB(64) }));
+        Assert.Equal(Text(group, "memory.max"), Text(group, "memory.swap.max"));
+        Assert.True(long.Parse(Text(group, "memory.swap.max"), System.Globalization.CultureInfo.InvariantCulture) < 1L << 30);
+    }
+
     private WorkerCgroups First()
     {
         foreach (string controller in new[] { "memory", "pids", "cpu" })

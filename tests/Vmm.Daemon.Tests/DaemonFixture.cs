@@ -13,7 +13,7 @@ internal sealed class DaemonFixture : IAsyncDisposable
     private DaemonFixture(Func<string, DaemonOptions>? options)
     {
         DaemonOptions wanted = options?.Invoke(Folder) ?? new DaemonOptions();
-        Options = wanted with { StateFolder = Path.Combine(Folder, "state"), RunFolder = Path.Combine(Folder, "run"), Log = wanted.Log.Equals(new LogOptions()) ? new LogOptions { Level = LogLevel.Critical } : wanted.Log };
+        Options = wanted with { StateFolder = Path.Combine(Folder, "state"), RunFolder = Path.Combine(Folder, "run"), Storage = wanted.Storage ?? [Folder], Log = wanted.Log.Equals(new LogOptions()) ? new LogOptions { Level = LogLevel.Critical } : wanted.Log };
         File.WriteAllText(Path.Combine(Folder, "kernel"), "not looked at by a fake worker");
     }
 

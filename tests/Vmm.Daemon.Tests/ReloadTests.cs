@@ -83,6 +83,28 @@ public sealed class ReloadTests
         async Task<string> LastAsync() => JsonDocument.Parse((await LinesAsync(file)).Last(l => l.Contains("SIGHUP", StringComparison.Ordinal))).RootElement.GetProperty("@m").GetString()!.Replace("\"", "", StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task A_log_file_that_was_renamed_is_made_anew_and_one_that_cannot_be_goes_on()
+    {
+        string file = "";
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder => WithLog(folder, out file) with { });
+        await daemon.Client.SetLogAsync(new LogSettings("information"), s_none);
+        DaemonOptions same = daemon.Options with { Log = daemon.Options.Log with { Level = LogLevel.Information } };
+        File.Move(file, file + ".1");
+        await daemon.CreateAsync("before");
+        daemon.Host.Reload(same, "");
+        await daemon.CreateAsync("after");
+        Assert.Contains(await LinesAsync(file), line => line.Contains("POST", StringComparison.Ordinal));
+        string[] old = await LinesAsync(file + ".1");
+        Assert.Single(old, line => line.Contains("POST", StringComparison.Ordinal));
+        File.Move(file, file + ".2");
+        Directory.CreateDirectory(file);
+        daemon.Host.Reload(same, "");
+        await daemon.CreateAsync("onward");
+        Assert.Contains(await LinesAsync(file + ".2"), line => line.Contains("cannot be opened anew", StringComparison.Ordinal));
+        Assert.Equal(2, (await LinesAsync(file + ".2")).Count(line => line.Contains("POST", StringComparison.Ordinal)));
+    }
+
     private static DaemonOptions WithLog(string folder, out string file)
     {
         file = Path.Combine(folder, "vmmd.log");

@@ -1,5 +1,6 @@
 using System.Text;
 using Vmm.Contracts.Control;
+using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
 using Vmm.Machine.Spec;
 using Vmm.Memory;
@@ -20,6 +21,7 @@ internal sealed class WorkerFixture : IAsyncDisposable
             Program = Tree.Published("vmmd", "vmm-worker"),
             PoolSize = pool,
             FirstUserId = firstUser,
+            Storage = new StorageFolders(["/"], ["/dev"]),
             Isolated = Environment.IsPrivilegedProcess,
         };
         Options = change?.Invoke(Options) ?? Options;

@@ -41,7 +41,7 @@ internal sealed class DaemonSession : IDisposable
         }
         catch (VmmApiException e) when (e.InnerException?.InnerException is SocketException { SocketErrorCode: SocketError.AccessDenied })
         {
-            Fail($"{Address.Socket}: permission denied: your user is not in the group of the socket (vmm, as packaged): 'sudo adduser {Environment.UserName} vmm' and log in again, or run vmmctl as root");
+            Fail(SocketAccess.Explain(Address.Socket ?? "", Environment.UserName));
             return ExitCodes.Failed;
         }
         catch (VmmApiException e)

@@ -20,7 +20,7 @@ internal static class DeviceVerbs
         Table table = new("DEVICE", "KIND", "PCI", "VNODE", "STORED", "STATE", "SOURCE");
         foreach (DeviceInfo device in list.Devices)
         {
-            table.Add(device.Name, device.ReadOnly ? device.Kind + ", read-only" : device.Kind, device.Slot is { } slot ? $"00:{slot:x2}.0" : "-", device.Vnode is { } vnode ? Number(vnode) : "-", device.Stored ? "yes" : "no",
+            table.Add(device.Name, device.ReadOnly ? device.Kind + ", read-only" : device.Kind, device.Address ?? "-", device.Vnode is { } vnode ? Number(vnode) : "-", device.Stored ? "yes" : "no",
                 device.Removing ? "asked to go" : "ok", device.Source);
         }
 
@@ -44,8 +44,8 @@ internal static class DeviceVerbs
             _ => throw new UsageException("vm attach: give either --disk or --net"),
         };
         DeviceInfo added = await session.Client.AttachAsync(name, list, yaml, !temporary, cancellation).ConfigureAwait(false);
-        return session.Done(added, RestJson.Default.DeviceInfo, added.Slot is { } slot
-            ? $"{name} has {added.Name} at 00:{slot:x2}.0{(added.Stored ? "" : " until it stops")}"
+        return session.Done(added, RestJson.Default.DeviceInfo, added.Address is { } address
+            ? $"{name} has {added.Name} at {address}{(added.Stored ? "" : " until it stops")}"
             : $"{name} has {added.Name} from its next start on");
     }
 

@@ -1,4 +1,6 @@
+using System.Globalization;
 using System.Text.Json;
+using System.Text.Json.Serialization;
 
 namespace Vmm.Contracts.Control;
 
@@ -35,12 +37,18 @@ public sealed record RemovalBody(string Device, DeviceRemoval Outcome);
 /// <param name="Name"><c>disk0</c>, <c>net1</c>, …: it stays while the device is there, and no other device of the same run gets it.</param>
 /// <param name="Kind"><c>disk</c> or <c>net</c>.</param>
 /// <param name="Source">The disk's file, or the tap.</param>
-/// <param name="Slot">PCI slot of bus 0, the guest's <c>00:SLOT.0</c>; null: a virtio-mmio device, which stays for good, or a VM that does not run.</param>
+/// <param name="Slot">PCI slot of its bus, the guest's <c>BUS:SLOT.0</c>; null: a virtio-mmio device, which stays for good, or a VM that does not run.</param>
 /// <param name="ReadOnly">The guest cannot write to it.</param>
 /// <param name="Removing">The guest was asked to let go of it.</param>
 /// <param name="Stored">The stored spec has it: it is there at the next start, too.</param>
 /// <param name="Vnode">The vnode it is near; null is none.</param>
-public sealed record DeviceInfo(string Name, string Kind, string Source, int? Slot, bool ReadOnly, bool Removing, bool Stored, int? Vnode = null);
+/// <param name="Bus">PCI bus of its slot: 0 is the host bridge's, the others are behind PCI bridges.</param>
+public sealed record DeviceInfo(string Name, string Kind, string Source, int? Slot, bool ReadOnly, bool Removing, bool Stored, int? Vnode = null, int Bus = 0)
+{
+    /// <summary>Where the guest finds it, as lspci writes it; null as <see cref="Slot"/>.</summary>
+    [JsonIgnore]
+    public string? Address => Slot is { } slot ? string.Create(CultureInfo.InvariantCulture, $"{Bus:x2}:{slot:x2}.0") : null;
+}
 
 /// <summary>Disks and network devices of a VM, in the order they came.</summary>
 /// <param name="Devices">The devices.</param>

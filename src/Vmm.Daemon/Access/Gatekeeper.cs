@@ -14,7 +14,7 @@ internal sealed class Gatekeeper(DaemonOptions options, TokenStore tokens)
 
     private readonly Revocations _revocations = new();
     private volatile IReadOnlyList<CertificatePrincipal> _certificates = options.Certificates;
-    private readonly uint? _operators = Groups.Find(options.OperatorsGroup), _viewers = Groups.Find(options.ViewersGroup);
+    private readonly uint? _operators = HostAccounts.FindGroup(options.OperatorsGroup), _viewers = HostAccounts.FindGroup(options.ViewersGroup);
 
     /// <summary>Who it is.</summary>
     /// <exception cref="ApiException">Nobody that is known: 401, with the same words whatever was wrong, or 403 for a known process without a role.</exception>

@@ -40,14 +40,15 @@ internal static class DaemonServices
     internal static IHost Build(DaemonOptions options, IWorkerLauncher? launcher)
     {
         LogLevelSwitch levels = new(options.Log.Level);
+        LogFile file = new(options.Log);
         // An empty builder: settings come from the command line and vmmd.yaml alone, not from the environment or an appsettings.json.
         return new HostBuilder()
-            .ConfigureLogging(logging => Log(logging, options, levels))
+            .ConfigureLogging(logging => Log(logging, options, levels, file))
             .ConfigureServices(services =>
             {
                 services.Configure<HostOptions>(host => host.ShutdownTimeout = s_stopTime);
                 ServiceManager.AddLifetime(services);
-                services.AddSingleton(options).AddSingleton(levels);
+                services.AddSingleton(options).AddSingleton(levels).AddSingleton(file);
                 AddState(services, options);
                 AddControl(services);
                 services.AddSingleton<ListenSocket>().AddHostedService(p => p.GetRequiredService<ListenSocket>());
@@ -65,9 +66,9 @@ internal static class DaemonServices
             .Build();
     }
 
-    private static void Log(ILoggingBuilder logging, DaemonOptions options, LogLevelSwitch levels)
+    private static void Log(ILoggingBuilder logging, DaemonOptions options, LogLevelSwitch levels, LogFile file)
     {
-        logging.ClearProviders().SetMinimumLevel(LogLevel.Debug).AddSerilog(LogSetup.Create(options.Log, levels: levels), dispose: true); // Serilog decides
+        logging.ClearProviders().SetMinimumLevel(LogLevel.Debug).AddSerilog(LogSetup.Create(options.Log, levels: levels, file: file), dispose: true); // Serilog decides
         // What it has to tell is thrown too, and the program says it in one line.
         logging.AddFilter<SerilogLoggerProvider>("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None);
     }
@@ -76,7 +77,7 @@ internal static class DaemonServices
     {
         services.AddSingleton(_ => VmInventory.Open(Path.Combine(options.StateFolder, "inventory.db")));
         services.AddSingleton(_ => new AuditLog(Path.Combine(options.StateFolder, "audit.log")));
-        services.AddSingleton(p => new VmManager(p.GetRequiredService<VmInventory>(), p.GetRequiredService<IWorkerLauncher>(), p.GetRequiredService<ILogger<VmManager>>()));
+        services.AddSingleton(p => new VmManager(p.GetRequiredService<VmInventory>(), p.GetRequiredService<IWorkerLauncher>(), options.StorageRule, p.GetRequiredService<ILogger<VmManager>>()));
         services.AddSingleton(p => p.GetRequiredService<VmManager>().Events);
         services.AddSingleton(p => new DiskFolder(options.DisksFolder, p.GetRequiredService<VmManager>()));
         services.AddSingleton(p => new Jobs(p.GetRequiredService<VmInventory>(), p.GetRequiredService<EventHub>(), p.GetRequiredService<ILogger<Jobs>>()));
@@ -93,7 +94,7 @@ internal static class DaemonServices
         services.AddSingleton(p => new LogControl(p.GetRequiredService<LogLevelSwitch>(), p.GetRequiredService<EventHub>(), p.GetRequiredService<ILogger<LogControl>>()));
         services.AddSingleton(p => new SettingsReloader(
             p.GetRequiredService<DaemonOptions>(), p.GetRequiredService<LogControl>(), p.GetRequiredService<BalancerService>(), p.GetRequiredService<Gatekeeper>(),
-            p.GetRequiredService<ILogger<SettingsReloader>>()));
+            p.GetRequiredService<LogFile>(), p.GetRequiredService<ILogger<SettingsReloader>>()));
     }
 
     private static void AddWorkers(IServiceCollection services, DaemonOptions options, IWorkerLauncher? launcher)

@@ -1,5 +1,6 @@
 using System.Net.Sockets;
 using Microsoft.Extensions.Hosting;
+using Vmm.Interop;
 
 namespace Vmm.Daemon.Hosting;
 
@@ -7,12 +8,23 @@ namespace Vmm.Daemon.Hosting;
 internal sealed class ListenSocket(DaemonOptions options) : IHostedService
 {
     /// <summary>Removes the file that a daemon which was killed left behind.</summary>
-    /// <exception cref="IOException">A daemon with other folders answers there.</exception>
+    /// <exception cref="IOException">A daemon with other folders answers there, or it is no socket, or another user's.</exception>
     public Task StartAsync(CancellationToken cancellationToken)
     {
         if (!ServiceManager.PassesSocket)
         {
-            RemoveStale(options.SocketPath);
+            try
+            {
+                SocketFile.RemoveDead(options.SocketPath);
+            }
+            catch (KernelException e) when (e.Errno == Errno.EADDRINUSE)
+            {
+                throw new IOException($"{options.SocketPath}: another vmmd answers there", e);
+            }
+            catch (KernelException e)
+            {
+                throw new IOException(e.Message, e);
+            }
         }
 
         return Task.CompletedTask;
@@ -37,26 +49,5 @@ internal sealed class ListenSocket(DaemonOptions options) : IHostedService
             socket.Dispose();
             throw new IOException($"{at}: {e.Message}", e);
         }
-    }
-
-    private static void RemoveStale(string path)
-    {
-        if (!File.Exists(path))
-        {
-            return;
-        }
-
-        using Socket probe = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-        try
-        {
-            probe.Connect(new UnixDomainSocketEndPoint(path));
-        }
-        catch (SocketException)
-        {
-            File.Delete(path);
-            return;
-        }
-
-        throw new IOException($"{path}: another vmmd answers there");
     }
 }

@@ -6,13 +6,18 @@ using Vmm.Daemon.Logging;
 
 namespace Vmm.Daemon.Hosting;
 
-/// <summary>Takes over what can change while the daemon runs: the log level, the balancer's mode, and who the client certificates are.</summary>
-internal sealed class SettingsReloader(DaemonOptions options, LogControl level, BalancerService balancer, Gatekeeper gate, ILogger<SettingsReloader> log)
+/// <summary>Opens the log file anew and takes over what can change while the daemon runs: the log level, the balancer's mode, and who the client certificates are.</summary>
+internal sealed class SettingsReloader(DaemonOptions options, LogControl level, BalancerService balancer, Gatekeeper gate, LogFile file, ILogger<SettingsReloader> log)
 {
     /// <param name="next">The settings as they are now; null when they are not sound.</param>
     /// <param name="problem">Why they are not.</param>
     internal void Reload(DaemonOptions? next, string problem)
     {
+        if (file.Reopen() is { } failed)
+        {
+            DaemonLog.LogNotReopened(log, options.Log.File!, failed);
+        }
+
         if (next is null)
         {
             DaemonLog.NotReread(log, problem);

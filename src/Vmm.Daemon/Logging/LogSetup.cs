@@ -1,11 +1,9 @@
-using System.Text;
 using Microsoft.Extensions.Logging;
 using Serilog;
 using Serilog.Core;
 using Serilog.Events;
 using Serilog.Formatting;
 using Serilog.Formatting.Compact;
-using Serilog.Sinks.File;
 
 namespace Vmm.Daemon.Logging;
 
@@ -16,9 +14,10 @@ internal static class LogSetup
     /// <param name="options">What is logged, and where.</param>
     /// <param name="output">Where lines go instead of standard error; for tests.</param>
     /// <param name="levels">Changes the level later; null: it stays as the options say.</param>
+    /// <param name="file">The file of the options, kept by the caller to open it anew; null: opened here.</param>
     /// <exception cref="IOException">The file cannot be written.</exception>
     /// <exception cref="UnauthorizedAccessException">The file cannot be written.</exception>
-    internal static Logger Create(LogOptions options, TextWriter? output = null, LogLevelSwitch? levels = null)
+    internal static Logger Create(LogOptions options, TextWriter? output = null, LogLevelSwitch? levels = null, LogFile? file = null)
     {
         levels ??= new LogLevelSwitch(options.Level);
         // systemd sets it for a service whose output goes to the journal.
@@ -31,30 +30,11 @@ internal static class LogSetup
         configuration = output is null
             ? configuration.WriteTo.Console(console, standardErrorFromLevel: LogEventLevel.Verbose)
             : configuration.WriteTo.Sink(new WriterSink(console, output));
-        if (options.File is { } path)
-        {
-            CheckWritable(path); // the sink itself would go without, and say nothing
-            configuration = configuration.WriteTo.File(Formatter(options.Format, journal: false), path, fileSizeLimitBytes: LogOptions.FileBytes, rollOnFileSizeLimit: true, retainedFileCountLimit: LogOptions.FilesKept, hooks: new GroupMayRead());
-        }
-
+        configuration = configuration.WriteTo.Sink(file ?? new LogFile(options));
         return configuration.CreateLogger();
     }
 
-    private static ITextFormatter Formatter(LogFormat format, bool journal) => format == LogFormat.Json ? new RenderedCompactJsonFormatter() : new LineFormatter(journal);
-
-    private static void CheckWritable(string path)
-    {
-        using FileStream file = new(path, FileMode.Append, FileAccess.Write, FileShare.ReadWrite);
-    }
-
-    private sealed class GroupMayRead : FileLifecycleHooks
-    {
-        public override Stream OnFileOpened(string path, Stream underlyingStream, Encoding encoding)
-        {
-            File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead);
-            return underlyingStream;
-        }
-    }
+    internal static ITextFormatter Formatter(LogFormat format, bool journal) => format == LogFormat.Json ? new RenderedCompactJsonFormatter() : new LineFormatter(journal);
 
     private sealed class WriterSink(ITextFormatter formatter, TextWriter output) : ILogEventSink
     {

@@ -4,13 +4,14 @@ using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Inventory;
+using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
 using Vmm.Machine.Spec;
 
 namespace Vmm.Daemon.Vms;
 
 /// <summary>All VMs of this host: the inventory, and the workers that run them.</summary>
-public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, ILogger<VmManager> log) : IHostedService, IDisposable
+public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, StorageFolders storage, ILogger<VmManager> log) : IHostedService, IDisposable
 {
     private static readonly TimeSpan s_adoption = TimeSpan.FromSeconds(2);
 
@@ -274,24 +275,29 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, I
 
     /// <summary>Looks whether files are named so that the daemon finds them, and are there; <paramref name="part"/> is what a problem's path may begin with, and does not in the answer.</summary>
     /// <exception cref="ApiException">One is not.</exception>
-    private static void CheckFiles(VmSpec spec, string part = "")
+    private void CheckFiles(VmSpec spec, string part = "")
     {
-        List<SpecProblem> problems = [.. SpecFiles.Check(spec), .. Relative(spec)];
+        List<SpecProblem> problems = [.. Files(spec)];
         if (problems.Count > 0)
         {
             throw ApiException.OfSpec(new SpecException([.. problems.Select(p => p.Path.StartsWith(part, StringComparison.Ordinal) ? p with { Path = p.Path[part.Length..] } : p)]));
         }
     }
 
-    /// <summary>The daemon has no current folder that a client could mean.</summary>
-    private static IEnumerable<SpecProblem> Relative(VmSpec spec)
+    /// <summary>The daemon has no current folder that a client could mean; and of files outside the storage folders nothing is told, not even whether they are there.</summary>
+    private IEnumerable<SpecProblem> Files(VmSpec spec)
     {
         foreach ((string field, string? path) in new[] { ("boot.kernel", spec.Boot.Kernel), ("boot.initrd", spec.Boot.Initrd) }
             .Concat(spec.Disks.Select((disk, i) => ($"disks[{i}].path", (string?)disk.Path))))
         {
-            if (path is { Length: > 0 } && !Path.IsPathRooted(path))
+            if (path is not { Length: > 0 })
             {
-                yield return new SpecProblem(field, $"{path} is relative and the request names no folder: give the whole path");
+                continue;
+            }
+
+            if ((Path.IsPathRooted(path) ? storage.Problem(path) : $"{path} is relative and the request names no folder: give the whole path") is { } problem)
+            {
+                yield return new SpecProblem(field, problem);
             }
         }
     }

@@ -176,7 +176,7 @@ internal sealed class RemoteWorker : IWorker
 
     public async Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation)
     {
-        using WorkerResources resources = WorkerResources.Open(disk);
+        using WorkerResources resources = WorkerResources.Open(disk, _options.Storage);
         if (Cgroups?.AddMemory(Group, MemoryDisks.BytesOf(disk)) is { } problem)
         {
             throw new WorkerException("disk-in-memory", $"disk {disk.Path} lies in memory, and the worker's memory limit cannot be raised for it: {problem}");
@@ -271,6 +271,9 @@ internal sealed class RemoteWorker : IWorker
 
     /// <summary>Adds to what confines it that it is in a cgroup (null), or why not.</summary>
     internal void Grouped(string? problem) => Confined("cgroup", problem);
+
+    /// <summary>The VM has huge pages, and they could not be limited.</summary>
+    internal void LimitedHugePages(string problem) => Confined("hugetlb", problem);
 
     private void Confined(string name, string? problem)
     {

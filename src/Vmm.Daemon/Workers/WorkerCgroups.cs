@@ -32,6 +32,8 @@ internal sealed class WorkerCgroups
 
     /// <summary>The one of <see cref="_parents"/> with the controller cpu; null when there is none.</summary>
     private readonly string? _cpu;
+    /// <summary>The one with the controller hugetlb; null when there is none.</summary>
+    private readonly string? _huge;
     private readonly string _noCpu = "vmmd has no cgroups to give (it needs root)";
 
     /// <summary>Looks what is there; makes the groups that hold those of the workers.</summary>
@@ -54,7 +56,8 @@ internal sealed class WorkerCgroups
                 string parent = Directory.CreateDirectory(Path.Combine(root, "vmm")).FullName;
                 File.WriteAllText(Path.Combine(parent, "cgroup.subtree_control"), "+memory +pids");
                 _parents.Add(parent);
-                (_cpu, _noCpu) = AddCpu(root, parent);
+                (_cpu, _noCpu) = Add("cpu", root, parent);
+                (_huge, _) = Add("hugetlb", root, parent);
                 return;
             }
 
@@ -74,6 +77,11 @@ internal sealed class WorkerCgroups
             }
 
             _noCpu = $"no controller cpu below {root}";
+            if (Directory.Exists(Path.Combine(root, "hugetlb")))
+            {
+                _huge = Directory.CreateDirectory(Path.Combine(root, "hugetlb", "vmm")).FullName;
+                _parents.Add(_huge);
+            }
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
         {
@@ -132,9 +140,23 @@ internal sealed class WorkerCgroups
             {
                 Limit(Path.Combine(parent, group), _v2 ? "memory.max" : "memory.limit_in_bytes", limit);
                 Limit(Path.Combine(parent, group), "pids.max", MostTasks + Threads(spec));
+                Limit(Path.Combine(parent, group), "memory.swap.max", limit); // v2 counts it apart, and without a limit by default
             }
 
             return null;
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
+        {
+            return cause.Message;
+        }
+    }
+
+    /// <summary>Limits the huge pages of a group to those of the VM, none when it has none. Null, or why that was not possible for a VM that has some.</summary>
+    internal string? LimitHugePages(string group, VmSpec spec)
+    {
+        try
+        {
+            return HugetlbController.Write(Path.Combine(_huge ?? "/nonexistent", group), _v2, spec) is { } uncounted ? Problem ?? uncounted : null;
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
         {
@@ -282,17 +304,17 @@ internal sealed class WorkerCgroups
     }
 
     /// <summary>The controller below a v2 root, which may refuse it alone: with threads of real-time priority outside the root group, say.</summary>
-    private static (string? Parent, string Problem) AddCpu(string root, string parent)
+    private static (string? Parent, string Problem) Add(string controller, string root, string parent)
     {
-        if (!File.ReadAllText(Path.Combine(root, "cgroup.controllers")).Split([' ', '\n']).Contains("cpu", StringComparer.Ordinal))
+        if (!File.ReadAllText(Path.Combine(root, "cgroup.controllers")).Split([' ', '\n']).Contains(controller, StringComparer.Ordinal))
         {
-            return (null, $"no controller cpu in {root}/cgroup.controllers");
+            return (null, $"no controller {controller} in {root}/cgroup.controllers");
         }
 
         try
         {
-            File.WriteAllText(Path.Combine(root, "cgroup.subtree_control"), "+cpu");
-            File.WriteAllText(Path.Combine(parent, "cgroup.subtree_control"), "+cpu");
+            File.WriteAllText(Path.Combine(root, "cgroup.subtree_control"), "+" + controller);
+            File.WriteAllText(Path.Combine(parent, "cgroup.subtree_control"), "+" + controller);
             return (parent, "");
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)

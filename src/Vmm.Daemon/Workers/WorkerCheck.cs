@@ -1,3 +1,4 @@
+using System.Buffers;
 using Vmm.Contracts;
 using Vmm.Contracts.Control;
 
@@ -13,6 +14,8 @@ internal static class WorkerCheck
     internal const int MostDevices = 256, MostVnodes = 256, MostNodes = 1024;
 
     private const int MostThreads = 8192, MostNotes = 64, LongestText = 1024, LongestPath = 4096, LongestCode = 64;
+
+    private static readonly SearchValues<char> CodeLetters = SearchValues.Create("abcdefghijklmnopqrstuvwxyz0123456789-");
 
     /// <summary>The same, with texts that are fit for people.</summary>
     /// <exception cref="WorkerException"><c>bad-answer</c>: no sound worker says that.</exception>
@@ -40,7 +43,7 @@ internal static class WorkerCheck
 
     /// <summary>The error of an answer, fit for people; its code is a word.</summary>
     internal static WorkerException Error(ControlError error) =>
-        error.Code.Length is > 0 and <= LongestCode && error.Code.All(c => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c) || c is '-')
+        error.Code.Length is > 0 and <= LongestCode && error.Code.AsSpan().IndexOfAnyExcept(CodeLetters) < 0
             ? new WorkerException(error.Code, SafeText.Line(error.Message, LongestPath))
             : Bad("an error whose code is no word");
 

@@ -1,3 +1,4 @@
+using Mono.Unix.Native;
 using Vmm.Contracts;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
@@ -30,7 +31,7 @@ internal static class WorkerExits
         { Signal: Sigkill } when outOfMemory => "out of memory: the kernel killed the worker process, which had reached the memory limit of its control group",
         { Known: false } => "the worker process is gone without a word",
         { Signal: Sigsys } => "the worker process was killed by its system call filter (signal 31, SIGSYS): it did what no worker does; the kernel's log (audit type 1326) names the call",
-        { Signal: not 0 } => $"the worker process was killed by signal {end.Signal}",
+        { Signal: not 0 } => $"the worker process was killed by signal {end.Signal}{(NativeConvert.TryToSignum(end.Signal, out Signum name) ? $" ({name})" : "")}",
         _ => $"the worker process exited with status {end.ExitCode} without a word",
     });
 }

@@ -81,7 +81,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         uint? user = null;
         try
         {
-            using WorkerResources resources = await Task.Run(() => WorkerResources.Open(spec), cancellation).ConfigureAwait(false);
+            using WorkerResources resources = await Task.Run(() => WorkerResources.Open(spec, _options.Storage), cancellation).ConfigureAwait(false);
             user = TakeUser();
             AddNames(files, resources, ref named);
             worker = await TakeWorkerAsync(user, cancellation).ConfigureAwait(false);
@@ -93,6 +93,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
             }
 
             string? noGroup = worker.Ungrouped ?? _cgroups.LimitTo(worker.Group, spec);
+            string? noHugePages = _cgroups.LimitHugePages(worker.Group, spec);
             CreateBody body = new(vmId, worker.UserId, VmSpecJson.Write(WorkerResources.WithMtus(spec)));
             using (new BuildProgress(worker.ProcessId, spec, progress))
             {
@@ -100,6 +101,11 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
             }
 
             worker.Grouped(noGroup);
+            if (noHugePages is not null)
+            {
+                worker.LimitedHugePages(noHugePages);
+            }
+
             if ((spec.CpuQuota ?? spec.CpuWeight) is not null)
             {
                 _ = worker.LimitCpu(new CpuLimits(spec.CpuQuota, spec.CpuWeight), expected: true); // now that it is built: to build it is not the guest's work

@@ -1,3 +1,5 @@
+using Vmm.Daemon.Storage;
+
 namespace Vmm.Daemon.Workers;
 
 /// <summary>How workers are started.</summary>
@@ -26,6 +28,9 @@ public sealed record WorkerLauncherOptions
 
     /// <summary>Where cgroups are mounted; workers get groups with limits there. Null: no groups.</summary>
     public string? CgroupRoot { get; init; }
+
+    /// <summary>Where files of specs may lie.</summary>
+    internal StorageFolders Storage { get; init; } = StorageFolders.None;
 
     /// <summary>Do not run a VM whose worker is not fully confined.</summary>
     public bool RequireConfinement { get; init; }

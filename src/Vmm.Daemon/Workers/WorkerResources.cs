@@ -1,3 +1,4 @@
+using Vmm.Daemon.Storage;
 using Vmm.Interop;
 using Vmm.Interop.Kvm;
 using Vmm.Kvm;
@@ -9,7 +10,7 @@ using Vmm.Storage;
 namespace Vmm.Daemon.Workers;
 
 /// <summary>What a worker is handed: opened here with the daemon's privileges, closed here once it was passed. Locks go along with the descriptors.</summary>
-internal sealed class WorkerResources : IDisposable
+internal sealed class WorkerResources(StorageFolders storage) : IDisposable
 {
     private readonly List<IDisposable> _owned = [];
 
@@ -22,7 +23,7 @@ internal sealed class WorkerResources : IDisposable
 
     /// <summary>Opens everything a spec names.</summary>
     /// <exception cref="WorkerException">Something cannot be opened.</exception>
-    internal static WorkerResources Open(VmSpec spec) => Open(resources =>
+    internal static WorkerResources Open(VmSpec spec, StorageFolders storage) => Open(storage, resources =>
     {
         resources.AddFile(ResourceNames.Kernel, spec.Boot.Kernel, "kernel-open-failed");
         if (spec.Boot.Initrd is { } initrd)
@@ -43,11 +44,11 @@ internal sealed class WorkerResources : IDisposable
 
     /// <summary>Opens a disk for a running VM.</summary>
     /// <exception cref="WorkerException">It cannot be opened.</exception>
-    internal static WorkerResources Open(DiskSpec disk) => Open(resources => resources.AddDisk(0, disk));
+    internal static WorkerResources Open(DiskSpec disk, StorageFolders storage) => Open(storage, resources => resources.AddDisk(0, disk));
 
     /// <summary>Opens a tap for a running VM.</summary>
     /// <exception cref="WorkerException">It cannot be opened.</exception>
-    internal static WorkerResources Open(NetSpec net) => Open(resources => resources.AddNet(0, net));
+    internal static WorkerResources Open(NetSpec net) => Open(StorageFolders.None, resources => resources.AddNet(0, net));
 
     /// <summary>The spec with the MTU of each tap in it: a worker may see no network interfaces.</summary>
     internal static VmSpec WithMtus(VmSpec spec) => spec.Nets.Count == 0 ? spec : spec with { Nets = [.. spec.Nets.Select(WithMtu)] };
@@ -61,7 +62,7 @@ internal sealed class WorkerResources : IDisposable
     {
         try
         {
-            return Open(resources => resources.AddKvm());
+            return Open(StorageFolders.None, resources => resources.AddKvm());
         }
         catch (KernelException cause)
         {
@@ -70,9 +71,9 @@ internal sealed class WorkerResources : IDisposable
     }
 
     /// <summary>All of it, or nothing.</summary>
-    private static WorkerResources Open(Action<WorkerResources> addAll)
+    private static WorkerResources Open(StorageFolders storage, Action<WorkerResources> addAll)
     {
-        WorkerResources resources = new();
+        WorkerResources resources = new(storage);
         try
         {
             addAll(resources);
@@ -122,12 +123,12 @@ internal sealed class WorkerResources : IDisposable
     {
         try
         {
-            BootFile file = BootFile.Open(path);
+            BootFile file = BootFile.FromDescriptor(path, storage.Open(path, writable: false));
             _owned.Add(file);
             Names.Add(name);
             Handles.Add(file.Descriptor!);
         }
-        catch (BootException cause)
+        catch (Exception cause) when (cause is BootException or StorageException)
         {
             throw new WorkerException(code, cause.Message, cause);
         }
@@ -184,7 +185,7 @@ internal sealed class WorkerResources : IDisposable
     {
         try
         {
-            RawFileBackend disk = RawFileBackend.Open(spec.Path, PathResources.Options(spec));
+            RawFileBackend disk = RawFileBackend.Open(spec.Path, PathResources.Options(spec), storage.Open(spec.Path, !spec.ReadOnly));
             _owned.Add(disk);
             BlockFileInfo info = BlockFile.Inspect(disk.Buffered);
             LargestFile = Math.Max(LargestFile, info.Kind == BlockFileKind.RegularFile ? info.Size : 0);
@@ -195,6 +196,10 @@ internal sealed class WorkerResources : IDisposable
                 Names.Add(ResourceNames.DirectDisk(index));
                 Handles.Add(direct);
             }
+        }
+        catch (StorageException cause)
+        {
+            throw new WorkerException("disk-open-failed", "disk " + cause.Message, cause);
         }
         catch (BlockException cause)
         {

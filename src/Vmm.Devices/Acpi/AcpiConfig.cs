@@ -20,6 +20,12 @@ public sealed record AcpiMemory(GuestAddress Start, ulong Length, int Vnode, boo
 /// <param name="Vnode">Proximity domain.</param>
 public sealed record AcpiInitiator(byte Bus, byte Slot, int Vnode);
 
+/// <summary>A window of a virtio-mmio device (virtio 1.2, 4.2).</summary>
+/// <param name="Base">Guest physical address below 4 GiB.</param>
+/// <param name="Length">Bytes.</param>
+/// <param name="Gsi">Its interrupt, an edge.</param>
+public sealed record AcpiVirtioMmio(GuestAddress Base, ulong Length, uint Gsi);
+
 /// <summary>Everything the tables say; a plain description that knows no device objects.</summary>
 public sealed record AcpiConfig
 {
@@ -74,8 +80,11 @@ public sealed record AcpiConfig
     /// <summary>GSI of the generic event device of PCI hotplug (<see cref="Pci.PciHotplugPorts"/>); null leaves hotplug out.</summary>
     public uint? HotplugGsi { get; init; }
 
-    /// <summary>The slots of bus 0 that can be ejected and plugged again, bit n for slot n: what is not in it stays.</summary>
-    public uint HotplugSlots { get; init; }
+    /// <summary>The slots of each bus that can be ejected and plugged again, bit n for slot n: what is not in it stays. Bus 0 first; the others are behind bridges.</summary>
+    public IReadOnlyList<uint> HotplugSlots { get; init; } = [0];
+
+    /// <summary>virtio-mmio devices.</summary>
+    public IReadOnlyList<AcpiVirtioMmio> VirtioMmio { get; init; } = [];
 
     /// <summary>First of the ports of <see cref="Legacy.AcpiPowerPorts"/>.</summary>
     public ushort PowerPort { get; init; } = (ushort)Legacy.AcpiPowerPorts.Port;

@@ -49,6 +49,11 @@ internal static class Dsdt
             sb.Device("RTC0", device => device
                 .NameEisaId("_HID", "PNP0B00")
                 .NameResources("_CRS", new ResourceWriter().Io(0x70, 2).ToArray()));
+            for (int i = 0; i < config.VirtioMmio.Count; i++)
+            {
+                VirtioMmio(sb, i, config.VirtioMmio[i]);
+            }
+
             if (config.KeyboardGsi is { } keyboard)
             {
                 sb.Device("KBD0", device => device
@@ -63,7 +68,7 @@ internal static class Dsdt
 
             if (config.HotplugGsi is { } hotplug)
             {
-                PciHotplugAml.Events(sb, hotplug);
+                PciHotplugAml.Events(sb, hotplug, config.HotplugSlots.Count);
             }
         });
 
@@ -79,6 +84,14 @@ internal static class Dsdt
                 device.Name("_PXM", (ulong)processor.Vnode);
             }
         });
+
+    /// <summary>LNRO0005 is the id that Linux' and others' drivers of virtio-mmio devices look for: stock kernels read none from the command line.</summary>
+    private static void VirtioMmio(AmlWriter scope, int index, AcpiVirtioMmio window) =>
+        scope.Device($"VM{(char)('0' + (index / 10))}{(char)('0' + (index % 10))}", device => device
+            .NameText("_HID", "LNRO0005")
+            .Name("_UID", (ulong)index)
+            .Name("_CCA", 1)
+            .NameResources("_CRS", new ResourceWriter().FixedMemory((uint)window.Base.Value, (uint)window.Length).EdgeInterrupt(window.Gsi).ToArray()));
 
     /// <summary>C000, C001, …: four characters, as names in AML are.</summary>
     private static string ProcessorName(int index)
@@ -125,7 +138,7 @@ internal static class Dsdt
         }
         else
         {
-            PciHotplugAml.Slots(bridge, config.HotplugSlots);
+            PciHotplugAml.HostBridge(bridge, config.HotplugSlots);
         }
     }
 }

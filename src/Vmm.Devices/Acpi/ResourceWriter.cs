@@ -24,12 +24,17 @@ public sealed class ResourceWriter
     }
 
     /// <summary>One interrupt, edge triggered, active high, exclusive (6.4.3.6).</summary>
-    public ResourceWriter EdgeInterrupt(uint gsi)
+    public ResourceWriter EdgeInterrupt(uint gsi) => Interrupt(gsi, 0x03); // consumer, edge
+
+    /// <summary>One interrupt, level triggered, active high, exclusive (6.4.3.6).</summary>
+    public ResourceWriter LevelInterrupt(uint gsi) => Interrupt(gsi, 0x01); // consumer
+
+    private ResourceWriter Interrupt(uint gsi, byte flags)
     {
         Span<byte> d = stackalloc byte[9];
         d[0] = 0x89;
         BinaryPrimitives.WriteUInt16LittleEndian(d[1..], 6);
-        d[3] = 0x03; // consumer, edge
+        d[3] = flags;
         d[4] = 1;
         BinaryPrimitives.WriteUInt32LittleEndian(d[5..], gsi);
         return Raw(d);

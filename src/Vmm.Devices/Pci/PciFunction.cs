@@ -14,7 +14,7 @@ public interface IMmioMap
 }
 
 /// <summary>
-/// A type 0 PCI function with 32-bit memory BARs. Configuration access is serialized by <see cref="PciHostBridge"/>; BAR access is not.
+/// A PCI function with 32-bit memory BARs, of header type 0 unless it says otherwise. Configuration access is serialized by <see cref="PciHostBridge"/>; BAR access is not.
 /// </summary>
 public abstract class PciFunction : IDisposable
 {
@@ -22,6 +22,7 @@ public abstract class PciFunction : IDisposable
     private const ushort CommandMemory = 2, CommandBusMaster = 4;
     private readonly BarSlot?[] _bars = new BarSlot?[6];
     private IMmioMap? _mmio;
+    private PciBus? _bus;
     private bool _busMaster;
 
     /// <summary>Builds the header (PCI Express base spec 7.5.1).</summary>
@@ -79,10 +80,44 @@ public abstract class PciFunction : IDisposable
     /// <summary>A memory BAR appeared at, or vanished (null) from, guest physical addresses.</summary>
     protected virtual void BarMoved(int bar, GuestAddress? at) { }
 
-    internal void Attach(IMmioMap mmio)
+    /// <summary>It got its slot.</summary>
+    /// <param name="behindBridge">On a conventional PCI bus, which has no PCI Express functions.</param>
+    protected virtual void Attached(bool behindBridge) { }
+
+    /// <summary>The function was reset (PCI 3.0, 2.2.1): its registers have their first values, nothing of it goes on. Under the lock of the configuration.</summary>
+    protected virtual void OnReset() { }
+
+    internal void Attach(IMmioMap mmio, PciBus bus)
     {
         _mmio = mmio;
+        _bus = bus;
+        Attached(behindBridge: bus.IsBehindBridge);
         UpdateMappings();
+    }
+
+    /// <summary>As its bus is reset: out of the memory map, forbidden to access memory, BARs without addresses.</summary>
+    internal void Reset()
+    {
+        Config.Set16(CommandOffset, 0);
+        foreach (BarSlot bar in Bars)
+        {
+            AssignBar(bar.Index, 0);
+        }
+
+        UpdateAccess();
+        OnReset();
+    }
+
+    /// <summary>Anew after its command register, its BARs, or the bridge it is behind changed: where its BARs are, and whether it may access memory.</summary>
+    internal void UpdateAccess()
+    {
+        UpdateMappings();
+        bool busMaster = (Config.U16(CommandOffset) & CommandBusMaster) != 0 && _bus is not { AllowsBusMasters: false };
+        if (busMaster != _busMaster)
+        {
+            _busMaster = busMaster;
+            BusMasterChanged(busMaster);
+        }
     }
 
     /// <summary>Off the bus: no BAR answers any more, and none will.</summary>
@@ -114,13 +149,7 @@ public abstract class PciFunction : IDisposable
         Config.Write(offset, data);
         if (offset < 0x28 && offset + data.Length > CommandOffset)
         {
-            UpdateMappings();
-            bool busMaster = (Config.U16(CommandOffset) & CommandBusMaster) != 0;
-            if (busMaster != _busMaster)
-            {
-                _busMaster = busMaster;
-                BusMasterChanged(busMaster);
-            }
+            UpdateAccess();
         }
 
         ConfigWritten(offset, data.Length);
@@ -143,7 +172,7 @@ public abstract class PciFunction : IDisposable
 
             uint address = Config.U32(0x10 + (4 * slot.Index)) & ~0xFu;
             // While software sizes a BAR it holds all ones; that is no place (7.5.1.2.1).
-            bool place = decoding && address != 0 && address != ~(slot.Length - 1);
+            bool place = decoding && address != 0 && address != ~(slot.Length - 1) && _bus!.Forwards(address, slot.Length);
             GuestAddress? wanted = place ? new GuestAddress(address) : null;
             if (wanted == slot.MappedAt)
             {

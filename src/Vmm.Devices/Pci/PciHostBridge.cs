@@ -4,27 +4,45 @@ using Vmm.Devices.Bus;
 namespace Vmm.Devices.Pci;
 
 /// <summary>
-/// PCI Express host bridge with one bus: configuration through ECAM (PCI Express base spec 7.2.2) and through ports 0xCF8/0xCFC (PCI 3.0, 3.2.2.3.2).
+/// PCI Express host bridge: its own bus, and one more behind each <see cref="PciBridge"/> in its last slots. Configuration through ECAM (PCI Express base spec 7.2.2) and through ports 0xCF8/0xCFC (PCI 3.0, 3.2.2.3.2).
 /// One lock serializes all configuration access, plugging and unplugging; BARs are reached through <see cref="IMmioMap"/> without it.
 /// </summary>
 public sealed class PciHostBridge : IDisposable
 {
-    /// <summary>Slots of the bus; the bridge itself is in slot 0.</summary>
+    /// <summary>Slots of a bus; the host bridge itself is in slot 0 of bus 0.</summary>
     public const int Slots = 32;
 
     private readonly Lock _gate = new();
-    private readonly PciFunction?[] _slots = new PciFunction?[Slots];
+    private readonly PciBus[] _buses; // by the numbers they have from the start
     private readonly IMmioMap _mmio;
     private uint _address;
 
     /// <summary>Creates the bridge with itself as device 0.</summary>
-    public PciHostBridge(IMmioMap mmio)
+    /// <param name="mmio">Where BARs become reachable.</param>
+    /// <param name="behind">The memory windows of the bridges: buses 1, 2, … are behind them. Whole numbers of MiB.</param>
+    public PciHostBridge(IMmioMap mmio, params ReadOnlySpan<(uint Start, uint Length)> behind)
     {
         _mmio = mmio;
         Ecam = new EcamWindow(this);
         ConfigPorts = new PortWindow(this);
-        _slots[0] = new HostFunction();
+        _buses = new PciBus[1 + behind.Length];
+        _buses[0] = new PciBus(null, null) { [0] = new HostFunction() };
+        for (int i = 0; i < behind.Length; i++)
+        {
+            PciBridge bridge = new(i + 1, behind[i].Start, behind[i].Length);
+            _buses[0][BridgeSlot(i + 1, behind.Length)] = bridge;
+            bridge.Attach(mmio, _buses[0]);
+            _buses[i + 1] = bridge.Bus;
+        }
     }
+
+    /// <summary>The slot on bus 0 of the bridge to a bus: they fill the last slots.</summary>
+    /// <param name="bus">1 to <paramref name="bridges"/>.</param>
+    /// <param name="bridges">How many bridges there are.</param>
+    public static int BridgeSlot(int bus, int bridges) => Slots - 1 - bridges + bus;
+
+    /// <summary>Number of buses.</summary>
+    public int Buses => _buses.Length;
 
     /// <summary>The ECAM window, to be put on the MMIO bus; offsets are bus:device:function:register.</summary>
     public IBusDevice Ecam { get; }
@@ -32,40 +50,34 @@ public sealed class PciHostBridge : IDisposable
     /// <summary>Ports 0xCF8 to 0xCFF, to be put on the port bus.</summary>
     public IBusDevice ConfigPorts { get; }
 
-    /// <summary>The slots that hold a function, bit n for slot n. Any thread.</summary>
-    public uint Taken
+    /// <summary>The slots of a bus that hold a function, bit n for slot n. Any thread.</summary>
+    public uint Taken(int bus)
     {
-        get
+        lock (_gate)
         {
-            lock (_gate)
-            {
-                uint taken = 0;
-                for (int slot = 0; slot < _slots.Length; slot++)
-                {
-                    taken |= _slots[slot] is null ? 0 : 1u << slot;
-                }
-
-                return taken;
-            }
+            return _buses[bus].Taken;
         }
     }
 
     /// <summary>Puts a function into the first free slot, gives its BARs addresses inside the window, and enables memory decoding.</summary>
+    /// <param name="function">What is plugged.</param>
+    /// <param name="rootBars">Addresses for BARs on bus 0; the other buses have their own.</param>
     /// <exception cref="InvalidOperationException">No slot or no address space is left.</exception>
-    public int Add(PciFunction function, BarAllocator allocator)
+    public PciAddress Add(PciFunction function, BarAllocator rootBars)
     {
         lock (_gate)
         {
-            int slot = FreeSlot(function);
+            (PciBus bus, PciAddress address) = FreeSlot(function);
+            BarAllocator allocator = bus.Bars ?? rootBars;
             foreach (PciFunction.BarSlot bar in function.Bars)
             {
                 function.AssignBar(bar.Index, allocator.Take(bar.Length, function.Name));
             }
 
             function.EnableMemory();
-            _slots[slot] = function;
-            function.Attach(_mmio);
-            return slot;
+            bus[address.Slot] = function;
+            function.Attach(_mmio, bus);
+            return address;
         }
     }
 
@@ -73,16 +85,16 @@ public sealed class PciHostBridge : IDisposable
     /// Puts a function into the first free slot while the guest runs, as a card comes out of its reset: no BAR has an address, nothing is decoded. The
     /// guest's own driver of the bus assigns addresses (PCI Firmware specification 3.3, 4.6.5). Any thread.
     /// </summary>
-    /// <returns>Its slot.</returns>
+    /// <returns>Where it is.</returns>
     /// <exception cref="InvalidOperationException">No slot is free.</exception>
-    public int Plug(PciFunction function)
+    public PciAddress Plug(PciFunction function)
     {
         lock (_gate)
         {
-            int slot = FreeSlot(function);
-            _slots[slot] = function;
-            function.Attach(_mmio);
-            return slot;
+            (PciBus bus, PciAddress address) = FreeSlot(function);
+            bus[address.Slot] = function;
+            function.Attach(_mmio, bus);
+            return address;
         }
     }
 
@@ -90,18 +102,24 @@ public sealed class PciHostBridge : IDisposable
     /// Takes a function out of its slot: from the return on no configuration access reaches it, and its BARs and doorbells are gone from the bus. A vCPU
     /// that found it just before may still be on its way to it. It now belongs to the caller, who disposes it. Any thread.
     /// </summary>
-    /// <returns>What was in the slot; null when it was empty, or is the bridge itself.</returns>
-    public PciFunction? Unplug(int slot)
+    /// <returns>What was in the slot; null when it was empty, or is a bridge.</returns>
+    public PciFunction? Unplug(PciAddress address)
     {
-        if (slot is <= 0 or >= Slots)
+        if (address.Bus < 0 || address.Bus >= _buses.Length || address.Slot is < 0 or >= Slots)
         {
             return null;
         }
 
         lock (_gate)
         {
-            PciFunction? function = _slots[slot];
-            _slots[slot] = null;
+            PciBus bus = _buses[address.Bus];
+            PciFunction? function = bus[address.Slot];
+            if (function is HostFunction or PciBridge)
+            {
+                return null;
+            }
+
+            bus[address.Slot] = null;
             function?.Detach();
             return function;
         }
@@ -110,23 +128,49 @@ public sealed class PciHostBridge : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (PciFunction? function in _slots)
+        foreach (PciFunction function in _buses[0].Functions)
         {
-            function?.Dispose();
+            function.Dispose(); // a bridge disposes what is behind it
         }
     }
 
-    private int FreeSlot(PciFunction function)
+    private (PciBus Bus, PciAddress Address) FreeSlot(PciFunction function)
     {
-        int slot = Array.IndexOf(_slots, null);
-        return slot >= 0 ? slot : throw new InvalidOperationException($"{function.Name}: all {Slots} PCI slots are taken.");
+        for (int bus = 0; bus < _buses.Length; bus++)
+        {
+            if (_buses[bus].FreeSlot is >= 0 and int slot)
+            {
+                return (_buses[bus], new PciAddress(bus, slot));
+            }
+        }
+
+        throw new InvalidOperationException($"{function.Name}: all {_buses.Length * Slots} PCI slots are taken.");
     }
 
-    private void Read(int slot, int function, int offset, Span<byte> data)
+    /// <summary>The function at an address of configuration space, which names buses by the numbers that the guest gave them. Under the lock.</summary>
+    private PciFunction? Target(int number, int slot, int function)
+    {
+        if (function != 0)
+        {
+            return null;
+        }
+
+        foreach (PciBus bus in _buses)
+        {
+            if (bus.Number == number && (number != 0 || bus == _buses[0]))
+            {
+                return bus[slot];
+            }
+        }
+
+        return null;
+    }
+
+    private void Read(int bus, int slot, int function, int offset, Span<byte> data)
     {
         lock (_gate)
         {
-            if (function == 0 && offset + data.Length <= PciConfigSpace.Size && _slots[slot] is { } target)
+            if (offset + data.Length <= PciConfigSpace.Size && Target(bus, slot, function) is { } target)
             {
                 target.ReadConfig(offset, data);
                 return;
@@ -136,11 +180,11 @@ public sealed class PciHostBridge : IDisposable
         data.Fill(0xFF);
     }
 
-    private void Write(int slot, int function, int offset, ReadOnlySpan<byte> data)
+    private void Write(int bus, int slot, int function, int offset, ReadOnlySpan<byte> data)
     {
         lock (_gate)
         {
-            if (function == 0 && offset + data.Length <= PciConfigSpace.Size && _slots[slot] is { } target)
+            if (offset + data.Length <= PciConfigSpace.Size && Target(bus, slot, function) is { } target)
             {
                 target.WriteConfig(offset, data);
             }
@@ -151,24 +195,11 @@ public sealed class PciHostBridge : IDisposable
 
     private sealed class EcamWindow(PciHostBridge bridge) : IBusDevice
     {
-        public void Read(ulong offset, Span<byte> data)
-        {
-            if (offset >> 20 != 0)
-            {
-                data.Fill(0xFF); // only bus 0 exists
-                return;
-            }
+        public void Read(ulong offset, Span<byte> data) =>
+            bridge.Read((int)(offset >> 20) & 0xFF, (int)(offset >> 15) & 31, (int)(offset >> 12) & 7, (int)offset & 0xFFF, data);
 
-            bridge.Read((int)(offset >> 15) & 31, (int)(offset >> 12) & 7, (int)offset & 0xFFF, data);
-        }
-
-        public void Write(ulong offset, ReadOnlySpan<byte> data)
-        {
-            if (offset >> 20 == 0)
-            {
-                bridge.Write((int)(offset >> 15) & 31, (int)(offset >> 12) & 7, (int)offset & 0xFFF, data);
-            }
-        }
+        public void Write(ulong offset, ReadOnlySpan<byte> data) =>
+            bridge.Write((int)(offset >> 20) & 0xFF, (int)(offset >> 15) & 31, (int)(offset >> 12) & 7, (int)offset & 0xFFF, data);
     }
 
     private sealed class PortWindow(PciHostBridge bridge) : IBusDevice
@@ -183,9 +214,9 @@ public sealed class PciHostBridge : IDisposable
                 BinaryPrimitives.WriteUInt32LittleEndian(latch, address);
                 latch.Slice((int)offset, Math.Min(data.Length, 8)).CopyTo(data);
             }
-            else if (offset < 8 && (address & 0x80FF_0000) == 0x8000_0000)
+            else if (offset < 8 && (address & 0x8000_0000) != 0)
             {
-                bridge.Read((int)(address >> 11) & 31, (int)(address >> 8) & 7, (int)((address & 0xFC) + (offset - 4)), data);
+                bridge.Read((int)(address >> 16) & 0xFF, (int)(address >> 11) & 31, (int)(address >> 8) & 7, (int)((address & 0xFC) + (offset - 4)), data);
             }
             else
             {
@@ -200,9 +231,9 @@ public sealed class PciHostBridge : IDisposable
             {
                 Volatile.Write(ref bridge._address, BinaryPrimitives.ReadUInt32LittleEndian(data));
             }
-            else if (offset is >= 4 and < 8 && (address & 0x80FF_0000) == 0x8000_0000)
+            else if (offset is >= 4 and < 8 && (address & 0x8000_0000) != 0)
             {
-                bridge.Write((int)(address >> 11) & 31, (int)(address >> 8) & 7, (int)((address & 0xFC) + (offset - 4)), data);
+                bridge.Write((int)(address >> 16) & 0xFF, (int)(address >> 11) & 31, (int)(address >> 8) & 7, (int)((address & 0xFC) + (offset - 4)), data);
             }
         }
     }

@@ -4,7 +4,7 @@ using Vmm.Devices.Bus;
 namespace Vmm.Devices.Pci;
 
 /// <summary>
-/// What the host and the guest tell each other of slots: four registers of 32 bits at ports, bit n for slot n. The methods of the DSDT read them when
+/// What the host and the guest tell each other of the slots of one bus: four registers of 32 bits at ports, bit n for slot n. The methods of the DSDT read them when
 /// the interrupt of their generic event device comes (ACPI 6.5 section 5.6.9); a guest without ACPI can use them itself. Only whole registers answer.
 /// <list type="table">
 /// <item><term>0 ADDED</term><description>A function came into the slot. Writing ones clears them.</description></item>
@@ -12,22 +12,24 @@ namespace Vmm.Devices.Pci;
 /// <item><term>8 EJECT</term><description>Reads which slots can be ejected; writing ones ejects them (_EJ0, ACPI 6.5 section 6.3.3). Others are ignored.</description></item>
 /// <item><term>12 GENERATION</term><description>Counts the changes of what is plugged. Read only.</description></item>
 /// </list>
+/// The interrupt is a level: it is high while ADDED or REMOVAL has a bit, so that a guest that unmasks its pin late in its start still gets it.
 /// </summary>
-/// <param name="notify">Tells the guest to look at the registers; called without a lock, on the thread that made the change.</param>
+/// <param name="line">Level-triggered: tells the guest to look at the registers. Set under this object's lock, so that its level is never older than the registers.</param>
 /// <param name="eject">The guest let go of a slot. On the vCPU thread, without a lock, at most once for each function plugged.</param>
-public sealed class PciHotplugPorts(Action notify, Action<int> eject) : IBusDevice
+public sealed class PciHotplugPorts(IInterruptLine line, Action<int> eject) : IBusDevice
 {
-    /// <summary>First of the ports.</summary>
-    public const ulong Port = 0x620;
-
-    /// <summary>Number of ports.</summary>
+    /// <summary>Number of ports of a bus.</summary>
     public const ulong Length = 16;
+
+    /// <summary>First of the ports of a bus.</summary>
+    public static ulong Port(int bus) => 0x620 + (Length * (ulong)bus);
 
     /// <summary>Offset of a register in bytes.</summary>
     public const ulong AddedOffset = 0, RemovalOffset = 4, EjectOffset = 8, GenerationOffset = 12;
 
     private readonly Lock _gate = new();
     private uint _added, _removal, _ejectable, _generation;
+    private bool _level;
 
     /// <summary>The guest may eject what is in the slot from now on. For what was there before the guest started: it is not told.</summary>
     public void Allow(int slot)
@@ -48,9 +50,8 @@ public sealed class PciHotplugPorts(Action notify, Action<int> eject) : IBusDevi
             _removal &= ~bit;
             _ejectable |= bit;
             _generation++;
+            UpdateLine();
         }
-
-        notify();
     }
 
     /// <summary>Asks the guest to let go of the slot, again if it was asked before; false when the guest cannot eject it.</summary>
@@ -64,9 +65,9 @@ public sealed class PciHotplugPorts(Action notify, Action<int> eject) : IBusDevi
             }
 
             _removal |= 1u << slot;
+            UpdateLine();
         }
 
-        notify();
         return true;
     }
 
@@ -96,9 +97,8 @@ public sealed class PciHotplugPorts(Action notify, Action<int> eject) : IBusDevi
         lock (_gate)
         {
             _added |= 1u << slot;
+            UpdateLine();
         }
-
-        notify();
     }
 
     /// <inheritdoc/>
@@ -138,9 +138,11 @@ public sealed class PciHotplugPorts(Action notify, Action<int> eject) : IBusDevi
             {
                 case AddedOffset:
                     _added &= ~value;
+                    UpdateLine();
                     return;
                 case RemovalOffset:
                     _removal &= ~value;
+                    UpdateLine();
                     return;
                 case EjectOffset:
                     value &= _ejectable;
@@ -166,5 +168,16 @@ public sealed class PciHotplugPorts(Action notify, Action<int> eject) : IBusDevi
         _removal &= ~slots;
         _ejectable &= ~slots;
         _generation += slots == 0 ? 0u : 1u;
+        UpdateLine();
+    }
+
+    private void UpdateLine()
+    {
+        bool level = (_added | _removal) != 0;
+        if (level != _level)
+        {
+            _level = level;
+            line.Set(level);
+        }
     }
 }

@@ -97,6 +97,23 @@ public sealed class VirtioPciFunction : PciFunction
     }
 
     /// <inheritdoc/>
+    protected override void Attached(bool behindBridge)
+    {
+        if (behindBridge)
+        {
+            Config.Set8(_msixCapability + 1, 0); // the list ends before the PCI Express capability
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void OnReset()
+    {
+        Config.Set16(_msixCapability + 2, (ushort)(Config.U16(_msixCapability + 2) & 0x3FFF));
+        _transport.Msix.SetControl(Config.U16(_msixCapability + 2));
+        _transport.Write(CommonOffset + 20, [0]); // device status (virtio 1.2, 4.1.4.3)
+    }
+
+    /// <inheritdoc/>
     protected override void BusMasterChanged(bool allowed) => _transport.AllowTransfers(allowed);
 
     /// <inheritdoc/>

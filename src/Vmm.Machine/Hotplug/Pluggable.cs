@@ -1,3 +1,4 @@
+using Vmm.Devices.Pci;
 using Vmm.Devices.Virtio.Blk;
 using Vmm.Devices.Virtio.Net;
 using Vmm.Machine.Spec;
@@ -9,13 +10,13 @@ internal sealed class Pluggable
 {
     private readonly TaskCompletionSource<bool> _gone = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
-    internal Pluggable(string name, int? slot, DiskSpec spec, VirtioBlk disk) => (Name, Slot, DiskSpec, Disk) = (name, slot, spec, disk);
+    internal Pluggable(string name, PciAddress? address, DiskSpec spec, VirtioBlk disk) => (Name, Address, DiskSpec, Disk) = (name, address, spec, disk);
 
-    internal Pluggable(string name, int? slot, NetSpec spec, VirtioNet net) => (Name, Slot, NetSpec, Net) = (name, slot, spec, net);
+    internal Pluggable(string name, PciAddress? address, NetSpec spec, VirtioNet net) => (Name, Address, NetSpec, Net) = (name, address, spec, net);
 
     internal string Name { get; }
 
-    internal int? Slot { get; }
+    internal PciAddress? Address { get; }
 
     internal DiskSpec? DiskSpec { get; }
 
@@ -37,7 +38,7 @@ internal sealed class Pluggable
     /// <summary>Ends when the device is disposed: true; false when the VM ended first.</summary>
     internal Task<bool> Gone => _gone.Task;
 
-    internal PluggedDevice Info => new(Name, Slot, DiskSpec, NetSpec, Removing);
+    internal PluggedDevice Info => new(Name, Address, DiskSpec, NetSpec, Removing);
 
     internal void End(bool removed) => _gone.TrySetResult(removed);
 }

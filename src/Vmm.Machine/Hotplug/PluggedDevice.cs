@@ -1,14 +1,15 @@
+using Vmm.Devices.Pci;
 using Vmm.Machine.Spec;
 
 namespace Vmm.Machine.Hotplug;
 
 /// <summary>A disk or network device that the VM has now.</summary>
 /// <param name="Name"><c>disk0</c>, <c>net1</c>, …: stays the same while it is plugged, and is not given to another device of the same run.</param>
-/// <param name="Slot">PCI slot of bus 0, the guest's <c>00:SLOT.0</c>; null: a virtio-mmio device, which stays for good.</param>
+/// <param name="Address">Where it is on PCI; null: a virtio-mmio device, which stays for good.</param>
 /// <param name="Disk">Null for a network device.</param>
 /// <param name="Net">Null for a disk.</param>
 /// <param name="Removing">The guest was asked to let go of it and has not, or it is being closed.</param>
-public sealed record PluggedDevice(string Name, int? Slot, DiskSpec? Disk, NetSpec? Net, bool Removing);
+public sealed record PluggedDevice(string Name, PciAddress? Address, DiskSpec? Disk, NetSpec? Net, bool Removing);
 
 /// <summary>How a removal came out.</summary>
 public enum RemovalOutcome

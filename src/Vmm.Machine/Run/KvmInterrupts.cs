@@ -40,6 +40,9 @@ internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
         return line;
     }
 
+    /// <summary>A level-triggered line: what is raised stays pending, also while the guest masks its pin, until it is lowered. Any thread, while the VM exists.</summary>
+    internal IInterruptLine CreateLevelLine(uint gsi) => new LevelLine(_vm, gsi);
+
     public IInterruptMessage Route(object device, int slot, ulong address, uint data)
     {
         lock (_gate)
@@ -110,6 +113,12 @@ internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
     private sealed record Message(object Device, int Slot, EventFd Trigger, uint Gsi) : IInterruptMessage
     {
         public void Signal() => Trigger.Signal();
+    }
+
+    /// <summary>Driven by KVM_IRQ_LINE: an irqfd has no way to lower what it raised but the guest's EOI.</summary>
+    private sealed record LevelLine(KvmVm Vm, uint Gsi) : IInterruptLine
+    {
+        public void Set(bool level) => Vm.SetIrqLine(Gsi, level);
     }
 
     /// <summary>An irqfd pulses its pin, which is what an edge-triggered pin wants; lowering it needs nothing.</summary>

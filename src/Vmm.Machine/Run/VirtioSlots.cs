@@ -1,4 +1,5 @@
 using System.Globalization;
+using Vmm.Devices.Acpi;
 using Vmm.Devices.Bus;
 using Vmm.Devices.Pci;
 using Vmm.Devices.Virtio;
@@ -8,25 +9,26 @@ using Vmm.Memory;
 namespace Vmm.Machine.Run;
 
 /// <summary>Where virtio devices of one machine are plugged in: PCI slots behind the host bridge, and virtio-mmio windows.</summary>
-internal sealed class VirtioSlots(GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells, AddressBus mmio, IIoThreads? threads) : IDisposable
+internal sealed class VirtioSlots(GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells, AddressBus mmio, int bridges, IIoThreads? threads) : IDisposable
 {
-    private const uint FirstMmioGsi = 5, LastMmioGsi = VirtualMachine.HotplugGsi - 1;
-
-    private readonly BarAllocator _bars = new((uint)MemoryMap.PciWindow32.Start.Value, (uint)MemoryMap.PciWindow32.Length);
+    private readonly BarAllocator _bars = new((uint)MemoryMap.PciWindow32.Start.Value, (uint)(MemoryMap.PciWindow32.Length - ((ulong)bridges * DeviceSlots.BridgeWindow)));
     private readonly List<VirtioMmio> _windows = [];
 
     /// <summary>The bridge that PCI devices sit behind.</summary>
-    internal PciHostBridge Bridge { get; } = new(mmio);
+    internal PciHostBridge Bridge { get; } = new(mmio, BridgeWindows(bridges));
 
-    /// <summary>What to append to the kernel's command line so that the guest finds the virtio-mmio windows.</summary>
+    /// <summary>What to append to the kernel's command line so that a guest without ACPI finds the virtio-mmio windows; others read the DSDT.</summary>
     internal List<string> KernelArguments { get; } = [];
+
+    /// <summary>The virtio-mmio windows, for the DSDT.</summary>
+    internal List<AcpiVirtioMmio> MmioDevices { get; } = [];
 
     /// <summary>A device as a PCI function that is not on the bus yet. The function owns the device, which is closed when there can be none.</summary>
     internal VirtioPciFunction Function(string name, VirtioDevice device) =>
         Over(device, () => new VirtioPciFunction(name, device, memory, interrupts, doorbells));
 
-    /// <summary>Plugs a device in before the guest starts; it belongs to the machine from here on. Its slot, when it is a PCI device.</summary>
-    internal int? Attach(string name, VirtioDevice device, Spec.VirtioTransport transport)
+    /// <summary>Plugs a device in before the guest starts; it belongs to the machine from here on. Where it is, when it is a PCI device.</summary>
+    internal PciAddress? Attach(string name, VirtioDevice device, Spec.VirtioTransport transport)
     {
         if (transport == Spec.VirtioTransport.Pci)
         {
@@ -68,17 +70,29 @@ internal sealed class VirtioSlots(GuestMemory memory, KvmInterrupts interrupts, 
         }
     }
 
+    /// <summary>The windows of the bridges, at the end of the 32-bit window.</summary>
+    private static (uint Start, uint Length)[] BridgeWindows(int bridges)
+    {
+        (uint Start, uint Length)[] windows = new (uint, uint)[bridges];
+        for (int i = 0; i < bridges; i++)
+        {
+            windows[i] = ((uint)(MemoryMap.PciWindow32.End.Value - ((ulong)(bridges - i) * DeviceSlots.BridgeWindow)), DeviceSlots.BridgeWindow);
+        }
+
+        return windows;
+    }
+
     private void AttachMmio(string name, VirtioDevice device)
     {
         uint slot = (uint)_windows.Count;
-        if (FirstMmioGsi + slot > LastMmioGsi)
+        if (slot >= DeviceSlots.MostMmio)
         {
             device.Dispose();
             throw new HostMismatchException($"{name}: at most {slot} virtio-mmio devices have an interrupt pin: make some of them pci");
         }
 
         GuestAddress at = MemoryMap.VirtioMmio.Start + (slot * VirtioMmio.WindowLength);
-        VirtioMmio window = Over(device, () => new VirtioMmio(device, memory, interrupts.CreateLine(FirstMmioGsi + slot)));
+        VirtioMmio window = Over(device, () => new VirtioMmio(device, memory, interrupts.CreateLine(DeviceSlots.FirstMmioGsi + slot)));
         _windows.Add(window);
         mmio.Map(at.Value, VirtioMmio.WindowLength, window, name);
         for (int queue = 0; queue < window.QueueCount; queue++)
@@ -86,6 +100,7 @@ internal sealed class VirtioSlots(GuestMemory memory, KvmInterrupts interrupts, 
             doorbells.Bind(at + VirtioMmio.NotifyOffset, 4, (ulong)queue, window.QueueDoorbell(queue));
         }
 
-        KernelArguments.Add(string.Create(CultureInfo.InvariantCulture, $"virtio_mmio.device={VirtioMmio.WindowLength}@0x{at.Value:x}:{FirstMmioGsi + slot}"));
+        MmioDevices.Add(new AcpiVirtioMmio(at, VirtioMmio.WindowLength, DeviceSlots.FirstMmioGsi + slot));
+        KernelArguments.Add(string.Create(CultureInfo.InvariantCulture, $"virtio_mmio.device={VirtioMmio.WindowLength}@0x{at.Value:x}:{DeviceSlots.FirstMmioGsi + slot}"));
     }
 }

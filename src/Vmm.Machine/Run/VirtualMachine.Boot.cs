@@ -9,7 +9,7 @@ namespace Vmm.Machine.Run;
 /// <content>What the guest finds at its start: ACPI tables, kernel, command line.</content>
 public sealed partial class VirtualMachine
 {
-    private BootInfo LoadBoot(KernelImage kernel, BootFile? initrd, GuestMemory memory, MemoryMap map, CpuTopology topology, List<string> mmioArguments)
+    private BootInfo LoadBoot(KernelImage kernel, BootFile? initrd, GuestMemory memory, MemoryMap map, CpuTopology topology, VirtioSlots slots)
     {
         AcpiConfig acpi = AcpiTopology.Of(_spec, map, topology, HasHotMemory) with
         {
@@ -21,6 +21,7 @@ public sealed partial class VirtualMachine
             KeyboardGsi = KeyboardGsi,
             HotplugGsi = HotplugGsi,
             HotplugSlots = HotplugSlots(),
+            VirtioMmio = slots.MmioDevices,
         };
         GuestAddress rsdp = new(BootLayout.AcpiTables);
         byte[] tables = AcpiTables.Build(acpi, rsdp, AcpiRoom);
@@ -34,7 +35,7 @@ public sealed partial class VirtualMachine
         {
             Kernel = kernel,
             Initrd = initrd,
-            CommandLine = string.Join(' ', [_spec.Boot.Cmdline, .. mmioArguments]).Trim(),
+            CommandLine = string.Join(' ', [_spec.Boot.Cmdline, .. slots.KernelArguments]).Trim(),
             AcpiRsdp = rsdp,
             Reserved = [new BootMemoryRange(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, BootMemoryRange.Reserved)],
         });

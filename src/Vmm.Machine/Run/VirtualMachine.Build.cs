@@ -57,7 +57,7 @@ public sealed partial class VirtualMachine
 
         BuildHotplug(slots, interrupts);
         CpuTopology topology = Topology();
-        BootInfo boot = LoadBoot(kernel, initrd, memory, map, topology, slots.KernelArguments);
+        BootInfo boot = LoadBoot(kernel, initrd, memory, map, topology, slots);
         BuildVcpus(kvm, topology, memory, boot);
         probe?.Join();
     }
@@ -172,7 +172,7 @@ public sealed partial class VirtualMachine
 
     private VirtioSlots BuildVirtioDevices(GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells)
     {
-        VirtioSlots slots = Own(new VirtioSlots(memory, interrupts, doorbells, _mmio, IoThreads));
+        VirtioSlots slots = Own(new VirtioSlots(memory, interrupts, doorbells, _mmio, DeviceSlots.Bridges(DeviceSlots.Pci(_spec)), IoThreads));
         _ports.Map(0xCF8, 8, new ResetControl(slots.Bridge.ConfigPorts, Reset), "PCI configuration ports");
         _mmio.Map(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, slots.Bridge.Ecam, "ECAM");
         if (_spec.Disks.Count > 0)

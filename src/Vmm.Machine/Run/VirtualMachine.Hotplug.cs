@@ -15,9 +15,7 @@ public sealed partial class VirtualMachine
 {
     private readonly Lock _devicesLock = new();
     private readonly List<Thread> _removals = [];
-    private PciHotplugPorts? _hotplug;
-    private IInterruptLine? _hotplugLine;
-    private KvmInterrupts? _interrupts;
+    private PciHotplugPorts[] _hotplug = []; // by bus
     private VirtioSlots? _slots;
     private Pluggable[] _devices = []; // replaced whole: read without the lock
     private int _disksEver, _netsEver;
@@ -54,7 +52,7 @@ public sealed partial class VirtualMachine
         CheckRings(spec, backend);
         string name = $"disk{Interlocked.Increment(ref _disksEver) - 1}";
         VirtioBlk disk = MakeDisk(name, spec, backend);
-        return Plug(name, disk, slot => new Pluggable(name, slot, spec, disk));
+        return Plug(name, disk, at => new Pluggable(name, at, spec, disk));
     }
 
     /// <summary>Plugs a network device in and tells the guest. Any thread.</summary>
@@ -67,7 +65,7 @@ public sealed partial class VirtualMachine
         CheckVnode(spec.Vnode, backend);
         int index = Interlocked.Increment(ref _netsEver) - 1;
         VirtioNet net = MakeNet(index, spec, backend);
-        return Plug(net.Name, net, slot => new Pluggable(net.Name, slot, spec, net));
+        return Plug(net.Name, net, at => new Pluggable(net.Name, at, spec, net));
     }
 
     /// <summary>
@@ -84,8 +82,6 @@ public sealed partial class VirtualMachine
         Pluggable device = StartRemoval(name);
         try
         {
-            // The guest may have ejected it just now: then it is on its way out all the same.
-            _ = _hotplug!.AskRemoval(device.Slot!.Value);
             try
             {
                 return await device.Gone.WaitAsync(patience, cancellation).ConfigureAwait(false) ? RemovalOutcome.Removed : throw Ended();
@@ -110,12 +106,18 @@ public sealed partial class VirtualMachine
 
     private async Task<RemovalOutcome> TakeAsync(Pluggable device)
     {
-        int slot = device.Slot!.Value;
-        bool taken = _hotplug!.Take(slot); // or the guest was quicker
+        PciAddress at = device.Address!.Value;
+        bool taken = _hotplug[at.Bus].Take(at.Slot); // or the guest was quicker
         if (taken)
         {
-            Retire(slot, RemovalOutcome.Forced);
-            _hotplug.Changed(slot);
+            Retire(at, RemovalOutcome.Forced);
+            lock (_devicesLock)
+            {
+                if (!_over) // else its interrupt controller may be gone
+                {
+                    _hotplug[at.Bus].Changed(at.Slot);
+                }
+            }
         }
 
         return !await device.Gone.ConfigureAwait(false) ? throw Ended() : taken ? RemovalOutcome.Forced : RemovalOutcome.Removed;
@@ -132,7 +134,7 @@ public sealed partial class VirtualMachine
 
             Pluggable device = Array.Find(_devices, d => string.Equals(d.Name, name, StringComparison.Ordinal))
                 ?? throw new HotplugException(HotplugProblem.NoSuchDevice, $"{_spec.Name} has no disk or network device {name}");
-            if (device.Slot is null)
+            if (device.Address is not { } at)
             {
                 throw new HotplugException(HotplugProblem.NotHotpluggable, $"{name} is a virtio-mmio device: only PCI devices can be removed while the guest runs");
             }
@@ -144,6 +146,8 @@ public sealed partial class VirtualMachine
 
             device.Awaited = true;
             device.Removing = true;
+            // The guest may have ejected it just now: then it is on its way out all the same.
+            _ = _hotplug[at.Bus].AskRemoval(at.Slot);
             return device;
         }
     }
@@ -177,7 +181,7 @@ public sealed partial class VirtualMachine
         }
     }
 
-    private PluggedDevice Plug(string name, VirtioDevice device, Func<int, Pluggable> make)
+    private PluggedDevice Plug(string name, VirtioDevice device, Func<PciAddress, Pluggable> make)
     {
         VirtioPciFunction function = _slots!.Function(name, device);
         Pluggable plugged;
@@ -190,10 +194,11 @@ public sealed partial class VirtualMachine
                     throw Ended();
                 }
 
-                plugged = make(_slots.Bridge.Plug(function));
+                PciAddress at = _slots.Bridge.Plug(function);
+                plugged = make(at);
                 Volatile.Write(ref _devices, [.. _devices, plugged]);
                 // Together: whoever finds the device among the others may take its slot.
-                _hotplug!.Added(plugged.Slot!.Value);
+                _hotplug[at.Bus].Added(at.Slot);
             }
         }
         catch (Exception cause)
@@ -219,58 +224,60 @@ public sealed partial class VirtualMachine
     private void BuildHotplug(VirtioSlots slots, KvmInterrupts interrupts)
     {
         _slots = slots;
-        _interrupts = interrupts;
-        _hotplug = new PciHotplugPorts(TellGuest, slot => Retire(slot, RemovalOutcome.Removed));
-        _ports.Map(PciHotplugPorts.Port, PciHotplugPorts.Length, _hotplug, "PCI hotplug");
+        WiredOr line = new(interrupts.CreateLevelLine(HotplugGsi));
+        _hotplug = new PciHotplugPorts[slots.Bridge.Buses];
+        for (int i = 0; i < _hotplug.Length; i++)
+        {
+            int bus = i;
+            _hotplug[bus] = new PciHotplugPorts(line.AddInput(), slot => Retire(new PciAddress(bus, slot), RemovalOutcome.Removed));
+            _ports.Map(PciHotplugPorts.Port(bus), PciHotplugPorts.Length, _hotplug[bus], "PCI hotplug");
+        }
+
         foreach (Pluggable device in _devices)
         {
-            if (device.Slot is { } slot)
+            if (device.Address is { } at)
             {
-                _hotplug.Allow(slot);
+                _hotplug[at.Bus].Allow(at.Slot);
             }
         }
     }
 
-    /// <summary>The slots that can be ejected, or get something: all but those of devices that stay.</summary>
-    private uint HotplugSlots()
+    /// <summary>The slots of each bus that can be ejected, or get something: all but those of bridges and devices that stay.</summary>
+    private uint[] HotplugSlots()
     {
-        uint slots = ~_slots!.Bridge.Taken;
+        uint[] slots = new uint[_slots!.Bridge.Buses];
+        for (int bus = 0; bus < slots.Length; bus++)
+        {
+            slots[bus] = ~_slots.Bridge.Taken(bus);
+        }
+
         foreach (Pluggable device in _devices)
         {
-            slots |= device.Slot is { } slot ? 1u << slot : 0;
+            if (device.Address is { } at)
+            {
+                slots[at.Bus] |= 1u << at.Slot;
+            }
         }
 
         return slots;
-    }
-
-    private void TellGuest()
-    {
-        IInterruptLine line;
-        lock (_devicesLock)
-        {
-            line = _hotplugLine ??= _interrupts!.CreateLine(HotplugGsi); // at the first use: most VMs never have one
-        }
-
-        line.Set(true);
-        line.Set(false);
     }
 
     /// <summary>
     /// Off the bus, before the guest's next instruction when the guest ejects on a vCPU thread. Closing what is behind it is for a thread that may do that:
     /// a vCPU's has to go on, and may be confined.
     /// </summary>
-    private void Retire(int slot, RemovalOutcome outcome)
+    private void Retire(PciAddress at, RemovalOutcome outcome)
     {
         lock (_devicesLock)
         {
-            if (_over || Array.Find(_devices, d => d.Slot == slot && !d.Retired) is not { } device)
+            if (_over || Array.Find(_devices, d => d.Address == at && !d.Retired) is not { } device)
             {
                 return;
             }
 
             device.Retired = true;
             device.Removing = true;
-            PciFunction? function = _slots!.Bridge.Unplug(slot);
+            PciFunction? function = _slots!.Bridge.Unplug(at);
             Thread finish = new(() => Finish(device, function, outcome), maxStackSize: 256 * 1024) { Name = device.Name + "-eject", IsBackground = true };
             _removals.RemoveAll(thread => !thread.IsAlive);
             try

@@ -153,9 +153,9 @@ public sealed partial class VirtualMachine
         List<AcpiInitiator> initiators = [];
         foreach (Pluggable device in _devices)
         {
-            if (device.Slot is { } slot && (device.DiskSpec?.Vnode ?? device.NetSpec?.Vnode) is { } vnode)
+            if (device.Address is { } at && (device.DiskSpec?.Vnode ?? device.NetSpec?.Vnode) is { } vnode)
             {
-                initiators.Add(new AcpiInitiator(0, (byte)slot, vnode));
+                initiators.Add(new AcpiInitiator((byte)at.Bus, (byte)at.Slot, vnode));
             }
         }
 

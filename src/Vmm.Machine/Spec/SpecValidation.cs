@@ -1,6 +1,7 @@
 using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Text;
+using Vmm.Machine.Layout;
 using Vmm.Memory;
 
 namespace Vmm.Machine.Spec;
@@ -23,8 +24,8 @@ public static class SpecValidation
     /// <summary>Most vnodes.</summary>
     public const int MaxVnodes = 64;
 
-    /// <summary>Most disks (PCI slots of bus 0).</summary>
-    public const int MaxDisks = 24;
+    /// <summary>Most disks.</summary>
+    public const int MaxDisks = 64;
 
     /// <summary>Most network devices.</summary>
     public const int MaxNets = 8;
@@ -110,6 +111,8 @@ public static class SpecValidation
             NetValidation.CheckNets(spec, check);
         }
 
+        CheckSlots(spec, check);
+
         if (spec.Balloon is not null || spec.Vsock is not null || spec.GenerationId is not null)
         {
             CheckParavirtual(spec, check);
@@ -139,6 +142,14 @@ public static class SpecValidation
         {
             check.Require(rows[i].Count <= MaxVnodes, path, $"{rows[i].Count} numbers in row {i}, at most {MaxVnodes}");
         }
+    }
+
+    /// <summary>All devices together, also those that are no list's entry.</summary>
+    private static void CheckSlots(VmSpec spec, SpecComplaints check)
+    {
+        int mmio = DeviceSlots.Mmio(spec), pci = DeviceSlots.Pci(spec);
+        check.Require(mmio <= DeviceSlots.MostMmio, "virtioTransport", $"mmio: the VM has {mmio} devices on virtio-mmio, and interrupt pins for {DeviceSlots.MostMmio}: make some of them pci");
+        check.Require(pci <= DeviceSlots.MostPci, "disks", $"the VM has {pci} PCI devices in all, at most {DeviceSlots.MostPci}");
     }
 
     private static void CheckParavirtual(VmSpec spec, SpecComplaints check)

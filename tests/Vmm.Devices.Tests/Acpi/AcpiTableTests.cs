@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Text;
+using System.Text.RegularExpressions;
 using Vmm.Devices.Acpi;
 using Vmm.Memory;
 
@@ -78,9 +79,26 @@ public sealed class AcpiTableTests
             Assert.Contains("\"ACPI0013\"", source, StringComparison.Ordinal);
             Assert.Contains("EisaId (\"PNP0303\")", source, StringComparison.Ordinal);
             Assert.Contains("\\_SB.PCI0.HSCN ()", source, StringComparison.Ordinal);
+            Assert.Contains("Interrupt (ResourceConsumer, Level, ActiveHigh, Exclusive", source, StringComparison.Ordinal); // hotplug's: held until the guest looked
             Assert.Contains("HEJT = 0x80000000", source, StringComparison.Ordinal);
-            Assert.DoesNotContain("Device (S02)", source, StringComparison.Ordinal);
-            Assert.Equal((30, 30), (Count(source, "Method (_EJ0"), Count(source, ", 0x03) // Eject Request")));
+            Assert.Contains("\\_SB.PCI0.S30.HSCN ()", source, StringComparison.Ordinal);
+            Assert.Contains("\\_SB.PCI0.S31.HSCN ()", source, StringComparison.Ordinal);
+            foreach (string port in (string[])["0x0620", "0x0630", "0x0640"])
+            {
+                Assert.Contains($"OperationRegion (HPRG, SystemIO, {port}, 0x10)", source, StringComparison.Ordinal);
+            }
+
+            int[] numbers = [.. Regex.Matches(source, @"Name \(_SUN, (\w+)\)").Select(m => m.Groups[1].Value).Select(v => v switch
+            {
+                "Zero" => 0,
+                "One" => 1,
+                _ => Convert.ToInt32(v, 16),
+            })];
+            Assert.Equal(numbers.Distinct(), numbers);
+            Assert.Equal(2, Count(source, "\"LNRO0005\""));
+            Assert.Contains("0xFEB00200,         // Address Base", source, StringComparison.Ordinal);
+            Assert.Equal(2, Count(source, "Device (S02)")); // behind the bridges; on bus 0 it stays
+            Assert.Equal((28 + 32 + 31, 28 + 32 + 31), (Count(source, "Method (_EJ0"), Count(source, ", 0x03) // Eject Request")));
         }
         finally
         {
@@ -131,7 +149,8 @@ public sealed class AcpiTableTests
         PowerButtonGsi = 3,
         KeyboardGsi = 1,
         HotplugGsi = 23,
-        HotplugSlots = 0xFFFF_FFFA, // not 0, the bridge, and not 2
+        HotplugSlots = [0x3FFF_FFFA, 0xFFFF_FFFF, 0xFFFF_FFFE], // not 0, the host bridge, not 2, and not 30 and 31, bridges
+        VirtioMmio = [new AcpiVirtioMmio(new GuestAddress(0xFEB0_0000), 0x200, 5), new AcpiVirtioMmio(new GuestAddress(0xFEB0_0200), 0x200, 6)],
         Window64Start = new GuestAddress(1UL << 36),
         Window64Length = 1UL << 36,
         PvPanic = true,

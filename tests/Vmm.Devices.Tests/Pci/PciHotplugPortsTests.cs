@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using Vmm.Devices.Bus;
 using Vmm.Devices.Pci;
 
 namespace Vmm.Devices.Tests.Pci;
@@ -7,33 +8,39 @@ public sealed class PciHotplugPortsTests
 {
     private readonly List<int> _ejected = [];
     private readonly PciHotplugPorts _ports;
-    private int _notified;
+    private readonly RecordingLine _line = new();
 
-    public PciHotplugPortsTests() => _ports = new PciHotplugPorts(() => _notified++, _ejected.Add);
+    public PciHotplugPortsTests() => _ports = new PciHotplugPorts(_line, _ejected.Add);
 
     [Fact]
     public void What_was_added_is_shown_until_the_guest_acknowledges_it()
     {
         _ports.Added(3);
         _ports.Added(31);
-        Assert.Equal((2, 0x8000_0008u, 2u), (_notified, Read(PciHotplugPorts.AddedOffset), Read(PciHotplugPorts.GenerationOffset)));
+        Assert.Equal((true, 0x8000_0008u, 2u), (_line.Level, Read(PciHotplugPorts.AddedOffset), Read(PciHotplugPorts.GenerationOffset)));
         Write(PciHotplugPorts.AddedOffset, 8);
+        Assert.True(_line.Level);
         Assert.Equal(0x8000_0000u, Read(PciHotplugPorts.AddedOffset));
         Assert.Equal(0x8000_0008u, Read(PciHotplugPorts.EjectOffset));
+        Write(PciHotplugPorts.AddedOffset, uint.MaxValue);
+        Assert.Equal((false, 2), (_line.Level, _line.Changes)); // up once, down once
     }
 
     [Fact]
     public void A_removal_is_asked_for_as_often_as_the_host_likes_and_ends_with_one_eject()
     {
         _ports.Allow(4);
-        Assert.Equal(0, _notified);
+        Assert.False(_line.Level);
         Assert.True(_ports.AskRemoval(4));
+        Assert.True(_line.Level);
         Write(PciHotplugPorts.RemovalOffset, 0x10);
+        Assert.False(_line.Level);
         Assert.True(_ports.AskRemoval(4));
-        Assert.Equal((2, 0x10u), (_notified, Read(PciHotplugPorts.RemovalOffset)));
+        Assert.Equal((true, 0x10u), (_line.Level, Read(PciHotplugPorts.RemovalOffset)));
         Write(PciHotplugPorts.EjectOffset, 0x10);
         Write(PciHotplugPorts.EjectOffset, 0x10);
         Assert.Equal([4], _ejected);
+        Assert.False(_line.Level); // the wish went with the device
         Assert.Equal((0u, 0u), (Read(PciHotplugPorts.RemovalOffset), Read(PciHotplugPorts.EjectOffset)));
         Assert.False(_ports.AskRemoval(4));
     }
@@ -117,6 +124,34 @@ public sealed class PciHotplugPortsTests
 
             Assert.Equal(plugged.Aggregate(0u, (mask, s) => mask | (1u << s)), Read(PciHotplugPorts.EjectOffset));
             Assert.Equal(0u, Read(PciHotplugPorts.RemovalOffset) & ~Read(PciHotplugPorts.EjectOffset));
+            Assert.Equal((Read(PciHotplugPorts.AddedOffset) | Read(PciHotplugPorts.RemovalOffset)) != 0, _line.Level);
+        }
+    }
+
+    /// <summary>Host and guest at once: the level that stands at the end is that of the registers, whatever the order was.</summary>
+    [Fact]
+    public async Task The_level_is_never_older_than_the_registers()
+    {
+        for (int round = 0; round < 200; round++)
+        {
+            Task host = Task.Run(() =>
+            {
+                for (int i = 1; i < 32; i++)
+                {
+                    _ports.Added(i);
+                    _ports.AskRemoval(i);
+                }
+            });
+            Task guest = Task.Run(() =>
+            {
+                for (int i = 0; i < 40; i++)
+                {
+                    Write(PciHotplugPorts.AddedOffset, uint.MaxValue);
+                    Write(PciHotplugPorts.RemovalOffset, uint.MaxValue);
+                }
+            });
+            await Task.WhenAll(host, guest);
+            Assert.Equal((Read(PciHotplugPorts.AddedOffset) | Read(PciHotplugPorts.RemovalOffset)) != 0, _line.Level);
         }
     }
 
@@ -132,5 +167,18 @@ public sealed class PciHotplugPortsTests
         byte[] data = new byte[4];
         BinaryPrimitives.WriteUInt32LittleEndian(data, value);
         _ports.Write(offset, data);
+    }
+
+    private sealed class RecordingLine : IInterruptLine
+    {
+        public bool Level { get; private set; }
+
+        public int Changes { get; private set; }
+
+        public void Set(bool level)
+        {
+            Level = level;
+            Changes++;
+        }
     }
 }

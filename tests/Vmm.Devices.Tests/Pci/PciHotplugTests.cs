@@ -33,9 +33,9 @@ public sealed class PciHotplugTests : IDisposable
     public void A_plugged_function_comes_out_of_reset_is_given_a_bar_by_the_guest_and_leaves_nothing_behind()
     {
         DummyDevice device = new();
-        int slot = _bridge.Plug(Function(device));
-        Assert.Equal((1, 3u), (slot, _bridge.Taken));
-        ulong config = Ecam + ((ulong)slot << 15);
+        PciAddress at = _bridge.Plug(Function(device));
+        Assert.Equal((new PciAddress(0, 1), 3u), (at, _bridge.Taken(0)));
+        ulong config = Ecam + ((ulong)at.Slot << 15);
         Assert.Equal((0x1042_1AF4u, 0u, 0u), (Read32(config), Read32(config + 4) & 0xFFFF, Read32(config + 0x10)));
         Write32(config + 0x10, uint.MaxValue);
         Assert.Equal(0xFFFF_8000u, Read32(config + 0x10));
@@ -49,20 +49,21 @@ public sealed class PciHotplugTests : IDisposable
         Write32(0xC123_4000 + 12, 0); // unmask vector 0: a route
         Assert.Single(_messages.Routes);
 
-        PciFunction gone = _bridge.Unplug(slot)!;
-        Assert.Equal((1u, 1), (_bridge.Taken, _mmio.Count));
+        PciFunction gone = _bridge.Unplug(at)!;
+        Assert.Equal((1u, 1), (_bridge.Taken(0), _mmio.Count));
         Assert.Empty(_doorbells.Bound);
         Assert.Equal(uint.MaxValue, Read32(config));
         gone.Dispose();
         Assert.Empty(_messages.Routes);
-        Assert.Null(_bridge.Unplug(slot));
+        Assert.Null(_bridge.Unplug(at));
     }
 
     [Fact]
     public void The_bridge_itself_and_slots_that_are_not_there_cannot_be_unplugged()
     {
-        Assert.All([0, -1, 32, 31], slot => Assert.Null(_bridge.Unplug(slot)));
-        Assert.Equal(1u, _bridge.Taken);
+        Assert.All([0, -1, 32, 31], slot => Assert.Null(_bridge.Unplug(new PciAddress(0, slot))));
+        Assert.All([-1, 1, 255], bus => Assert.Null(_bridge.Unplug(new PciAddress(bus, 1))));
+        Assert.Equal(1u, _bridge.Taken(0));
     }
 
     [Fact]
@@ -70,13 +71,13 @@ public sealed class PciHotplugTests : IDisposable
     {
         for (int i = 1; i < PciHostBridge.Slots; i++)
         {
-            Assert.Equal(i, _bridge.Plug(Function(new DummyDevice())));
+            Assert.Equal(new PciAddress(0, i), _bridge.Plug(Function(new DummyDevice())));
         }
 
         using VirtioPciFunction more = Function(new DummyDevice());
         Assert.Throws<InvalidOperationException>(() => _bridge.Plug(more));
-        _bridge.Unplug(7)!.Dispose();
-        Assert.Equal(7, _bridge.Plug(Function(new DummyDevice())));
+        _bridge.Unplug(new PciAddress(0, 7))!.Dispose();
+        Assert.Equal(new PciAddress(0, 7), _bridge.Plug(Function(new DummyDevice())));
     }
 
     [Fact]
@@ -85,8 +86,7 @@ public sealed class PciHotplugTests : IDisposable
         DummyDevice device = new();
         VirtioPciFunction function = Function(device);
         IBusDevice bar = (IBusDevice)function.Transport;
-        int slot = _bridge.Plug(function);
-        _bridge.Unplug(slot)!.Dispose();
+        _bridge.Unplug(_bridge.Plug(function))!.Dispose();
         byte[] data = [0x0F, 0, 0, 0];
         foreach (ulong offset in new ulong[] { 20, 0x1000, 0x2000, 0x3000, 0x4000, 0x400C, 0x6000 })
         {
@@ -107,20 +107,20 @@ public sealed class PciHotplugTests : IDisposable
         Task[] guests = [.. Enumerable.Range(0, 3).Select(seed => Task.Run(() => Hammer(new Random(seed), stop.Token)))];
         for (int round = 0; round < 2000; round++)
         {
-            int slot = _bridge.Plug(Function(new DummyDevice()));
-            Write32(Ecam + ((ulong)slot << 15) + 0x10, 0xC000_0000u + (uint)(slot << 16));
-            Write32(Ecam + ((ulong)slot << 15) + 4, 6);
+            PciAddress at = _bridge.Plug(Function(new DummyDevice()));
+            Write32(Ecam + ((ulong)at.Slot << 15) + 0x10, 0xC000_0000u + (uint)(at.Slot << 16));
+            Write32(Ecam + ((ulong)at.Slot << 15) + 4, 6);
             if (round % 3 == 0)
             {
                 Thread.Yield();
             }
 
-            _bridge.Unplug(slot)!.Dispose();
+            _bridge.Unplug(at)!.Dispose();
         }
 
         await stop.CancelAsync();
         await Task.WhenAll(guests);
-        Assert.Equal((1u, 1), (_bridge.Taken, _mmio.Count));
+        Assert.Equal((1u, 1), (_bridge.Taken(0), _mmio.Count));
         Assert.Empty(_doorbells.Bound);
     }
 

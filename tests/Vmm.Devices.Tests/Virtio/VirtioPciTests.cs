@@ -27,7 +27,7 @@ public sealed class VirtioPciTests : IDisposable
         _mmio.Map(Ecam, 1 << 28, _bridge.Ecam, "ECAM");
         _ports.Map(0xCF8, 8, _bridge.ConfigPorts, "configuration ports");
         _function = new VirtioPciFunction("dummy", _device, _ram.Memory, _messages, _doorbells);
-        Assert.Equal(1, _bridge.Add(_function, new BarAllocator((uint)Window, 0x2000_0000)));
+        Assert.Equal(new PciAddress(0, 1), _bridge.Add(_function, new BarAllocator((uint)Window, 0x2000_0000)));
         Write32(Slot + 4, 6); // memory space, bus master
     }
 

@@ -1,3 +1,4 @@
+using Vmm.Devices.Pci;
 using Vmm.Machine.Hotplug;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
@@ -31,7 +32,7 @@ public sealed class HotplugTests : IDisposable
         for (int round = 0; round < 20; round++)
         {
             PluggedDevice first = Add(machine, $"a{round % 2}", 8), second = Add(machine, "b", 16);
-            Assert.Equal((3, 4, $"disk{1 + (2 * round)}"), (first.Slot, second.Slot, first.Name));
+            Assert.Equal((3, 4, $"disk{1 + (2 * round)}"), (first.Address!.Value.Slot, second.Address!.Value.Slot, first.Name));
             _terminal.WaitFor("ADDED slot=3 mib=8");
             _terminal.WaitFor("ADDED slot=4 mib=16");
             Assert.Equal(["disk0", first.Name, second.Name], machine.Devices.Select(d => d.Name));
@@ -89,9 +90,58 @@ public sealed class HotplugTests : IDisposable
         using (RawFileBackend.Open(disk.Disk!.Path, new RawFileOptions())) { }
         _terminal.WaitFor("GONE slot=");
         PluggedDevice next = Add(machine, "a", 8);
-        Assert.Equal((disk.Slot, "disk1"), (next.Slot, next.Name));
+        Assert.Equal((disk.Address, "disk1"), (next.Address, next.Name));
         _terminal.WaitFor("ADDED slot=");
         Finish(run, result);
+    }
+
+    /// <summary>The BAR is assigned inside the bridge's window; requests are DMA through the bridge.</summary>
+    [KvmFact]
+    public async Task Disks_behind_a_bridge_come_work_and_go()
+    {
+        using VirtualMachine machine = Machine("", disks: 32);
+        Thread run = Start(machine, out Func<RunResult> result);
+        _terminal.WaitFor("READY");
+        Assert.Equal(new PciAddress(1, 2), machine.Devices[^1].Address);
+        for (int round = 0; round < 3; round++)
+        {
+            PluggedDevice disk = Add(machine, "a", 8);
+            Assert.Equal("01:04.0", disk.Address.ToString()); // behind rng
+            _terminal.WaitFor("ADDED bus=1 slot=4 mib=8");
+            Assert.All(machine.Counters.Disks.Skip(32), d => Assert.True(d.Counters.Writes >= 128 && d.Counters.Errors == 0));
+            Assert.Equal(RemovalOutcome.Removed, await Remove(machine, disk.Name));
+            _terminal.WaitFor("EJECTED bus=1 slot=4");
+            _terminal.Forget();
+        }
+
+        Assert.Equal(RemovalOutcome.Removed, await Remove(machine, "disk31")); // there before the guest
+        _terminal.WaitFor("EJECTED bus=1 slot=2");
+        Finish(run, result);
+    }
+
+    /// <summary>As stock Linux between its scan of the bus and its driver of the generic event device.</summary>
+    [KvmFact]
+    public void An_interrupt_while_its_pin_is_masked_waits_for_the_guest()
+    {
+        VmSpec spec = GuestSpec("lateirq") with { Memory = ByteSize.MiB(64) };
+        using VirtualMachine machine = VirtualMachine.Create(spec, _terminal);
+        Add(machine, "before", 1); // before the first instruction
+        Thread run = Start(machine, out Func<RunResult> result);
+        for (int round = 0; round < 3; round++)
+        {
+            _terminal.WaitFor("MASKED");
+            _terminal.Forget();
+            if (round > 0)
+            {
+                Add(machine, $"late{round}", 1);
+            }
+
+            _terminal.Type("u");
+            _terminal.WaitFor($"SEEN added=0x{1 << (2 + round):x}"); // rng has slot 1
+        }
+
+        Assert.True(run.Join(60_000), _terminal.Said);
+        Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, $"{result()}: {_terminal.Said}");
     }
 
     [KvmFact]
@@ -114,15 +164,18 @@ public sealed class HotplugTests : IDisposable
     public async Task Slots_run_out_with_a_reason_and_the_end_of_the_vm_ends_a_removal()
     {
         using VirtualMachine machine = Machine("keep=1", disks: 0);
-        for (int i = 0; i < 30; i++)
+        for (int i = 0; i < 28 + 64; i++) // rng has a slot of bus 0, the bridges have two
         {
-            Add(machine, $"d{i}", 1);
+            PluggedDevice disk = Add(machine, $"d{i}", 1);
+            Assert.Equal(i < 28 ? new PciAddress(0, i + 2) : new PciAddress(1 + ((i - 28) / 32), (i - 28) % 32), disk.Address);
         }
 
         DiskSpec more = Disk("more", 1);
         Assert.Equal(HotplugProblem.NoSlot, Assert.Throws<HotplugException>(() => machine.AddDisk(more, Open(more))).Problem);
         Thread run = Start(machine, out Func<RunResult> result);
-        _terminal.WaitFor("ADDED slot=31");
+        _terminal.WaitFor("ADDED slot=29");
+        _terminal.WaitFor("ADDED bus=1 slot=31");
+        _terminal.WaitFor("ADDED bus=2 slot=31");
         Task<RemovalOutcome> removal = machine.RemoveAsync("disk3", TimeSpan.FromMinutes(1), force: false, default);
         _terminal.WaitFor("KEPT slot=");
         Assert.Equal(HotplugProblem.Busy, (await Assert.ThrowsAsync<HotplugException>(() => Remove(machine, "disk3"))).Problem);

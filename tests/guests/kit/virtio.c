@@ -32,6 +32,25 @@ bool virtio_open(struct virtio_device *device, volatile u8 *config)
     return device->common && device->notify && device->config;
 }
 
+/* The bus, then what is behind its bridges. */
+static bool find_on_bus(struct virtio_device *device, volatile u8 *ecam, unsigned bus, u16 type)
+{
+    volatile u8 *first = ecam + ((u64)bus << 20);
+    for (unsigned slot = 0; slot < 32; slot++) {
+        volatile u8 *config = first + (slot << 15);
+        if (read32(config) != ((0x1040u + type) << 16 | 0x1af4))
+            continue;
+        *(volatile u16 *)(config + 4) |= 6; /* memory space, bus master */
+        return virtio_open(device, config);
+    }
+    for (unsigned slot = 0; slot < 32; slot++) {
+        volatile u8 *config = first + (slot << 15);
+        if (read32(config) != 0xffffffff && (config[0xe] & 0x7f) == 1 && config[0x19] > bus && find_on_bus(device, ecam, config[0x19], type))
+            return true;
+    }
+    return false;
+}
+
 static bool find_pci(struct virtio_device *device, const struct start_info *info, u16 type)
 {
     if (!info->rsdp)
@@ -41,14 +60,7 @@ static bool find_pci(struct virtio_device *device, const struct start_info *info
     if (!mcfg)
         return false;
     volatile u8 *ecam = (volatile u8 *)get64(mcfg + 44);
-    for (unsigned slot = 0; slot < 32; slot++) {
-        volatile u8 *config = ecam + (slot << 15);
-        if (read32(config) != ((0x1040u + type) << 16 | 0x1af4))
-            continue;
-        *(volatile u16 *)(config + 4) |= 6; /* memory space, bus master */
-        return virtio_open(device, config);
-    }
-    return false;
+    return find_on_bus(device, ecam, 0, type);
 }
 
 static bool is_window(struct virtio_device *device, volatile u8 *window, u16 type)

@@ -5,7 +5,7 @@ here=/payload/cpu
 vmmctl() { /payload/vmmctl/vmmctl "$@"; }
 failed() { echo "FAILED: $*"; tail -20 /tmp/vmmd.log; exit 1; }
 start() {
-    /payload/vmmd/vmmd >>/tmp/vmmd.log 2>&1 &
+    /payload/vmmd/vmmd --storage /payload >>/tmp/vmmd.log 2>&1 &
     daemon=$!
     for _ in $(seq 300); do vmmctl vm list >/dev/null 2>&1 && return; sleep 0.2; done
     failed "vmmd does not answer"

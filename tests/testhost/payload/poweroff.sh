@@ -8,7 +8,7 @@ start_trace
 rounds=$1 mode=$2
 dpkg -i $here/vmm_*.deb >/tmp/dpkg.log 2>&1 || { tail -5 /tmp/dpkg.log; exit 1; }
 mkdir -p /run/vmm /var/lib/vmm
-/usr/sbin/vmmd >/tmp/vmmd.log 2>&1 &
+/usr/sbin/vmmd --storage / >/tmp/vmmd.log 2>&1 &
 daemon=$!
 for _ in $(seq 300); do vmmctl vm list >/dev/null 2>&1 && break; sleep 0.2; done
 cat >/tmp/g.yaml <<END

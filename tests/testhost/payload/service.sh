@@ -29,6 +29,8 @@ done
 mkdir -p /run/vmm /var/lib/vmm
 echo 'balancer: on' >>/etc/vmm/vmmd.yaml
 echo 'balancerInterval: 5' >>/etc/vmm/vmmd.yaml
+echo 'storage: /' >>/etc/vmm/vmmd.yaml
+echo 'blockDevices: /dev' >>/etc/vmm/vmmd.yaml
 command=$(sed -n 's/^ExecStart=//p' /usr/lib/systemd/system/vmmd.service)
 $command >/tmp/vmmd.log 2>&1 &
 daemon=$!

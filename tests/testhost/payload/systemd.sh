@@ -49,6 +49,7 @@ export DEBIAN_FRONTEND=noninteractive
 # Installed: the socket is there, the daemon waits for its first request.
 find /etc /usr /var /run -xdev \( -path /var/lib/dpkg -o -path /var/log -o -path /var/cache \) -prune -o \( -name 'vmm*' -o -path '*/vmm/*' \) -print >/tmp/before
 dpkg -i $here/vmm_*.deb >/tmp/dpkg.log 2>&1 || failed "dpkg -i: $(tail -5 /tmp/dpkg.log)"
+echo 'storage: /' >>/etc/vmm/vmmd.yaml && echo 'blockDevices: /dev' >>/etc/vmm/vmmd.yaml
 for unit in vmmd.socket vmmd.service vmm-guests.service; do systemctl is-enabled --quiet $unit || failed "$unit is not enabled"; done
 is ActiveState active vmmd.socket || failed "vmmd.socket is $(property ActiveState vmmd.socket)"
 is ActiveState active vmm-guests.service || failed "vmm-guests is $(property ActiveState vmm-guests.service)"

@@ -1,0 +1,143 @@
+using Vmm.Daemon.Access;
+using Vmm.Interop;
+using Syscall = Mono.Unix.Native.Syscall;
+
+namespace Vmm.Daemon.Storage;
+
+/// <summary>
+/// Where an administrator allows disks, kernels and initrds to lie. vmmd opens them with its own rights for whoever may start VMs: without this border an operator
+/// would have every file of the host. A file is found beneath a folder without leaving it by <c>..</c> or a link, looked at, and what was looked at is opened.
+/// </summary>
+/// <param name="folders">Folders of files.</param>
+/// <param name="deviceFolders">Folders of block devices, such as /dev/mapper; links in them are followed, since what makes device nodes makes those.</param>
+public sealed class StorageFolders(IReadOnlyList<string> folders, IReadOnlyList<string> deviceFolders)
+{
+    private static readonly uint? s_packageUser = Syscall.getpwnam("vmm")?.pw_uid;
+
+    /// <summary>Nothing is allowed.</summary>
+    internal static StorageFolders None { get; } = new([], []);
+
+    /// <summary>Opens a file or device of a spec.</summary>
+    /// <param name="path">The whole path.</param>
+    /// <param name="writable">Read and write.</param>
+    /// <exception cref="StorageException">It is not there, not allowed, or cannot be opened.</exception>
+    internal FileDescriptorHandle Open(string path, bool writable)
+    {
+        using FolderFile file = Find(path);
+        try
+        {
+            if (file.Facts.IsBlockDevice && !writable)
+            {
+                file.Open(writable: false, exclusive: true).Dispose(); // refused when the host has it mounted; several readers may share it otherwise
+            }
+
+            return file.Open(writable, exclusive: writable && file.Facts.IsBlockDevice);
+        }
+        catch (KernelException e)
+        {
+            throw new StorageException(path, e.Errno switch
+            {
+                Errno.EBUSY => "is a block device that the host has mounted or uses otherwise: unmount it first",
+                Errno.EROFS => "is on a read-only file system",
+                Errno.EACCES => writable ? "may not be written by this user" : "may not be read by this user",
+                _ => e.Message,
+            }, e);
+        }
+    }
+
+    /// <summary>Why a file cannot be used; null when it could be opened now, as far as can be seen.</summary>
+    internal string? Problem(string path)
+    {
+        try
+        {
+            Find(path).Dispose();
+            return null;
+        }
+        catch (StorageException e)
+        {
+            return e.Message;
+        }
+    }
+
+    private FolderFile Find(string path)
+    {
+        string full = Path.GetFullPath(path, "/");
+        bool mayBeDevice = FolderOf(deviceFolders, full) is not null;
+        string? folder = FolderOf(folders, full);
+        if ((folder ?? FolderOf(deviceFolders, full)) is not { } at)
+        {
+            throw new StorageException(path, folders.Count == 0
+                ? "cannot be used: no storage folder is set; name one with \"storage\" in vmmd.yaml or --storage"
+                : $"is not in a storage folder of this host ({string.Join(", ", folders.Concat(deviceFolders))}): move it into one, or let an administrator add its folder to \"storage\" (block devices: \"blockDevices\") in vmmd.yaml");
+        }
+
+        FolderFile file = Find(path, at, Path.GetRelativePath(at, full), confined: folder is not null);
+        try
+        {
+            Check(path, file.Facts, at, mayBeDevice, onlyDevices: folder is null);
+            return file;
+        }
+        catch
+        {
+            file.Dispose();
+            throw;
+        }
+    }
+
+    private static FolderFile Find(string path, string folder, string relative, bool confined)
+    {
+        try
+        {
+            return FolderFile.Find(folder, relative, confined);
+        }
+        catch (KernelException e)
+        {
+            throw new StorageException(path, e.Errno switch
+            {
+                Errno.ENOENT or Errno.ENOTDIR => "does not exist",
+                Errno.EXDEV => $"leads out of the storage folder {folder} by a link: name the file itself, and have its folder allowed",
+                Errno.ELOOP => $"goes through a link of /proc, or too many links, in the storage folder {folder}: name the file itself",
+                Errno.EACCES => "permission denied",
+                Errno.ENOSYS => "cannot be opened safely: this kernel has no openat2 (Linux 5.6)",
+                _ => e.Message,
+            }, e);
+        }
+    }
+
+    private static void Check(string path, in FileFacts facts, string folder, bool mayBeDevice, bool onlyDevices)
+    {
+        if (facts.IsBlockDevice)
+        {
+            if (!mayBeDevice)
+            {
+                throw new StorageException(path, "is a block device in no folder of \"blockDevices\": an administrator has to add that to vmmd.yaml");
+            }
+
+            return;
+        }
+
+        if (!facts.IsRegular)
+        {
+            throw new StorageException(path, facts.IsDirectory ? "is a directory" : "is neither a file nor a block device");
+        }
+
+        if (onlyDevices)
+        {
+            throw new StorageException(path, $"is a file, and {folder} is a folder of block devices only");
+        }
+
+        if (facts.UserId != 0 && facts.UserId != HostAccounts.OwnUser && facts.UserId != s_packageUser)
+        {
+            throw new StorageException(path, $"belongs to uid {facts.UserId}, who could exchange it under a VM that runs: files in {folder} have to be root's, vmmd's or those of the user vmm ('chown root {path}')");
+        }
+
+        if (facts.Links > 1)
+        {
+            throw new StorageException(path, $"has {facts.Links} names (hard links), of which others may lie outside {folder}: copy it ('cp --reflink=auto')");
+        }
+    }
+
+    /// <summary>The innermost folder that has the path in it.</summary>
+    private static string? FolderOf(IReadOnlyList<string> all, string path) =>
+        all.Where(f => path.Length > f.Length && path.StartsWith(f, StringComparison.Ordinal) && (f.EndsWith('/') || path[f.Length] == '/')).MaxBy(f => f.Length);
+}
