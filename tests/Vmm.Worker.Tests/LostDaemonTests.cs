@@ -4,6 +4,7 @@ using System.Net.Sockets;
 using System.Reflection;
 using Microsoft.Win32.SafeHandles;
 using Vmm.Contracts.Control;
+using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
 using Vmm.Interop;
 using Vmm.Machine.Spec;
@@ -16,6 +17,7 @@ namespace Vmm.Worker.Tests;
 [Trait("Tier", "kvm")]
 public sealed class LostDaemonTests
 {
+    private static readonly StorageFolders s_everywhere = new(["/"], ["/dev"]);
     private static readonly string[] s_extra = [.. Enumerable.Range(0, 300).Select(i => $"extra{i}")];
 
     /// <summary>The daemon dies while the worker builds: the worker stands still for that long, as one does that takes many huge pages.</summary>
@@ -190,7 +192,7 @@ public sealed class LostDaemonTests
         string id = Guid.NewGuid().ToString();
         WorkerFiles files = new(fixture.Folder, id);
         worker.Assign(files);
-        using WorkerResources resources = WorkerResources.Open(Spec("idle"));
+        using WorkerResources resources = WorkerResources.Open(Spec("idle"), s_everywhere);
         foreach (string name in s_extra)
         {
             resources.Add(name, new EventFd().Handle);
@@ -253,7 +255,7 @@ public sealed class LostDaemonTests
         using (ours)
         {
             Signal("STOP", process.ProcessId);
-            using WorkerResources resources = WorkerResources.Open(spec);
+            using WorkerResources resources = WorkerResources.Open(spec, s_everywhere);
             resources.AddKvm();
             AddNames(new WorkerFiles(fixture.Folder, id), resources);
             ours.Send(ControlCodec.Encode(new ControlFrame
