@@ -48,6 +48,9 @@ internal static partial class DaemonLog
     [LoggerMessage(60, LogLevel.Warning, "the kernel of the guest of {Name} panicked: {Follows}")]
     internal static partial void GuestPanicked(ILogger log, string name, string follows);
 
+    [LoggerMessage(61, LogLevel.Warning, "{Disk} of {Name} ({Path}) fails: {Problem}")]
+    internal static partial void DiskFails(ILogger log, string name, string disk, string path, string problem);
+
     [LoggerMessage(14, LogLevel.Information, "{Name} got {Device}: {Source}")]
     internal static partial void DeviceAdded(ILogger log, string name, string device, string source);
 

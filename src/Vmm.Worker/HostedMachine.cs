@@ -165,6 +165,10 @@ internal sealed partial class HostedMachine : IDisposable
         _machine.Preserved += (_, _) => preserved();
     }
 
+    /// <summary>Calls the handler when the host fails requests of a disk, on a thread that may send.</summary>
+    internal void OnDiskError(Action<DiskErrorBody> told) =>
+        _machine.DiskFaulted += (_, fault) => told(new DiskErrorBody(fault.Disk, fault.Status == DiskStatus.NoSpace ? DiskFault.NoSpace : DiskFault.IoError));
+
     internal void Wake()
     {
         if (State is not (WorkerState.Running or WorkerState.Paused))

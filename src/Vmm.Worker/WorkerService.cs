@@ -331,6 +331,7 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
         _machine.OnGuestEvent(
             told => Send(0, ControlKinds.GuestEvent, ControlCodec.Body(new GuestEventBody(told), ControlJson.Default.GuestEventBody)),
             () => Send(0, ControlKinds.State, ControlCodec.Body(new StateBody(WorkerState.Crashed), ControlJson.Default.StateBody)));
+        _machine.OnDiskError(fault => Send(0, ControlKinds.DiskError, ControlCodec.Body(fault, ControlJson.Default.DiskErrorBody)));
         _machine.OnDeviceRemoved(removal => Send(0, ControlKinds.DeviceRemoved, ControlCodec.Body(removal, ControlJson.Default.RemovalBody)));
     }
 

@@ -102,6 +102,12 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
 
     public void OnGuestEvent(Action<GuestEvent> handler) => _guestEvents = handler;
 
+    private Action<DiskErrorBody>? _diskErrors;
+
+    public void OnDiskError(Action<DiskErrorBody> handler) => _diskErrors = handler;
+
+    internal void Fail(DiskErrorBody fault) => _diskErrors!(fault);
+
     internal void Tell(GuestEvent told) => _guestEvents!(told);
 
     /// <summary>As a worker whose guest panicked and is preserved.</summary>

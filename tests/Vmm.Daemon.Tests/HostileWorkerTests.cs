@@ -45,6 +45,27 @@ public sealed class HostileWorkerTests
         Assert.DoesNotContain(events, e => e.Message?.Any(char.IsControl) == true);
     }
 
+    [Fact]
+    public async Task Disk_errors_are_bounded_and_name_only_disks_that_the_vm_has()
+    {
+        await using Stage stage = await Stage.StartAsync(withDisk: true);
+        foreach (string body in (string[])["""{"disk":"disk9","fault":"IoError"}""", """{"disk":"\u001b[2J","fault":"IoError"}""", """{"disk":"net0","fault":"IoError"}""", """{"disk":"disk0","fault":7}""", "7"])
+        {
+            stage.Hostile.Send(0, ControlKinds.DiskError, body);
+        }
+
+        for (int i = 0; i < 500; i++)
+        {
+            stage.Hostile.Send(0, ControlKinds.DiskError, """{"disk":"disk0","fault":"NoSpace"}""");
+        }
+
+        await stage.UntilAsync(async () => (await stage.EventsAsync()).Exists(e => e.Kind is "disk-error"));
+        await stage.OthersAreWellAsync();
+        List<DaemonEvent> errors = [.. (await stage.EventsAsync()).Where(e => e.Kind is "disk-error")];
+        Assert.InRange(errors.Count, 1, 100);
+        Assert.All(errors, e => Assert.Equal((Bad, $"disk0 ({Path.Combine(stage.Daemon.Folder, "bad.img")}): no space left on the host's file system; the guest gets I/O errors"), (e.Vm, e.Message)));
+    }
+
     [Theory]
     [InlineData(ControlKinds.Memory, "{\"vnodes\":[V,V],\"balloon\":null}")] // the same vnode twice: stopped the balancer for all
     [InlineData(ControlKinds.Memory, "{\"vnodes\":[],\"balloon\":null}")]
@@ -201,7 +222,7 @@ public sealed class HostileWorkerTests
 
         internal long LogBytes => new FileInfo(_log).Length;
 
-        internal static async Task<Stage> StartAsync()
+        internal static async Task<Stage> StartAsync(bool withDisk = false)
         {
             Stage stage = new();
             stage.Daemon = await DaemonFixture.StartAsync(_ => new DaemonOptions
@@ -210,9 +231,12 @@ public sealed class HostileWorkerTests
                 Balancer = BalancerOptions.Off with { Enabled = true, DryRun = true, Interval = TimeSpan.FromMilliseconds(50) },
             });
             stage.Daemon.Workers.Instead = (id, spec) => spec.Name is Bad ? (stage.Hostile = new HostileWorker(stage.Daemon.Folder, id)).Worker : null;
+            string disk = Path.Combine(stage.Daemon.Folder, "bad.img");
+            await File.WriteAllBytesAsync(disk, new byte[4096]);
+            string more = withDisk ? $"disks:\n- path: {disk}\n" : "";
             foreach (string vm in (string[])[Sound, Bad])
             {
-                await stage.Daemon.CreateAsync(vm, vm is Bad ? Memory : Memory.Replace("128MiB", "1GiB", StringComparison.Ordinal));
+                await stage.Daemon.CreateAsync(vm, vm is Bad ? Memory + more : Memory.Replace("128MiB", "1GiB", StringComparison.Ordinal));
                 await stage.Daemon.Client.DoAsync(vm, "start", CancellationToken.None);
             }
 

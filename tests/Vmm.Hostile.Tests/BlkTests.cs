@@ -24,6 +24,7 @@ public sealed class BlkTests : IDisposable
     public void Dispose()
     {
         _bench.Disk.Answer = DiskStatus.Ok;
+        Assert.Equal(0, _bench.Disk.Outside);
         _bench.Heal(_guest);
         _guest.Dispose();
         _bench.Dispose();

@@ -68,8 +68,9 @@ public sealed class ResourceTests
         Break(5);
         (int files, int threads) = (Descriptors(), Threads());
         Break(40);
-        Assert.InRange(Descriptors(), 0, files + 4);
-        Assert.InRange(Threads(), 0, threads + 4);
+        // One left behind each time would be forty; the runtime's own come and go.
+        Assert.InRange(Descriptors(), 0, files + 20);
+        Assert.InRange(Threads(), 0, threads + 20);
 
         void Break(int times)
         {

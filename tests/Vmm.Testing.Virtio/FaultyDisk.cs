@@ -11,6 +11,9 @@ public sealed class FaultyDisk(IDiskBackend inner) : IDiskBackend
     public volatile int Disposed;
     public volatile int Flushes;
 
+    /// <summary>Requests that were not wholly on the disk: the device has to refuse them before.</summary>
+    public volatile int Outside;
+
     /// <summary>As long as it is set no request ends, as on a file system that hangs.</summary>
     public volatile bool Hold;
 
@@ -41,9 +44,17 @@ public sealed class FaultyDisk(IDiskBackend inner) : IDiskBackend
 
         public int InFlight => inner.InFlight;
 
-        public void Read(ulong tag, ulong offset, nint iovecs, int count, uint length) => inner.Read(tag, offset, iovecs, count, length);
+        public void Read(ulong tag, ulong offset, nint iovecs, int count, uint length)
+        {
+            Look(offset, length);
+            inner.Read(tag, offset, iovecs, count, length);
+        }
 
-        public void Write(ulong tag, ulong offset, nint iovecs, int count, uint length) => inner.Write(tag, offset, iovecs, count, length);
+        public void Write(ulong tag, ulong offset, nint iovecs, int count, uint length)
+        {
+            Look(offset, length);
+            inner.Write(tag, offset, iovecs, count, length);
+        }
 
         public void Flush(ulong tag)
         {
@@ -51,9 +62,17 @@ public sealed class FaultyDisk(IDiskBackend inner) : IDiskBackend
             inner.Flush(tag);
         }
 
-        public void Discard(ulong tag, ulong offset, ulong length) => inner.Discard(tag, offset, length);
+        public void Discard(ulong tag, ulong offset, ulong length)
+        {
+            Look(offset, length);
+            inner.Discard(tag, offset, length);
+        }
 
-        public void WriteZeroes(ulong tag, ulong offset, ulong length, bool mayUnmap) => inner.WriteZeroes(tag, offset, length, mayUnmap);
+        public void WriteZeroes(ulong tag, ulong offset, ulong length, bool mayUnmap)
+        {
+            Look(offset, length);
+            inner.WriteZeroes(tag, offset, length, mayUnmap);
+        }
 
         public bool WritesZeroesAsData(bool mayUnmap) => inner.WritesZeroesAsData(mayUnmap);
 
@@ -128,5 +147,7 @@ public sealed class FaultyDisk(IDiskBackend inner) : IDiskBackend
         }
 
         public void Dispose() => inner.Dispose();
+
+        private void Look(ulong offset, ulong length) => disk.Outside += offset <= disk.CapacityBytes && length <= disk.CapacityBytes - offset ? 0 : 1;
     }
 }

@@ -281,7 +281,7 @@ public sealed class LostDaemonTests
     private static void AddNames(WorkerFiles files, WorkerResources resources)
     {
         resources.Add("listener", PacketListener.Bind(files.Socket));
-        SafeFileHandle end = File.OpenHandle(files.End, FileMode.Create, FileAccess.Write, FileShare.ReadWrite);
+        SafeFileHandle end = files.MakeEnd();
         nint number = end.DangerousGetHandle();
         end.SetHandleAsInvalid();
         resources.Add("end", new FileDescriptorHandle(number));

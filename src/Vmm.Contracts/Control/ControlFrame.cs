@@ -111,6 +111,9 @@ public static class ControlKinds
     /// <summary>Event: a device is gone, with a <see cref="RemovalBody"/>. Also for one that the guest let go of late, or by itself.</summary>
     public const string DeviceRemoved = "device-removed";
 
+    /// <summary>Event: the host fails requests of a disk, with a <see cref="DiskErrorBody"/>; once per episode.</summary>
+    public const string DiskError = "disk-error";
+
     /// <summary>Event: the guest told something of itself, with a <see cref="GuestEventBody"/>; each at most once.</summary>
     public const string GuestEvent = "guest-event";
 }

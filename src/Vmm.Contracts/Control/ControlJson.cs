@@ -32,4 +32,5 @@ namespace Vmm.Contracts.Control;
 [JsonSerializable(typeof(VsockDial))]
 [JsonSerializable(typeof(VsockDialed))]
 [JsonSerializable(typeof(GuestEventBody))]
+[JsonSerializable(typeof(DiskErrorBody))]
 public sealed partial class ControlJson : JsonSerializerContext;

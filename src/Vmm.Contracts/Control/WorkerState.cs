@@ -64,6 +64,21 @@ public enum GuestEvent
 /// <param name="Event">What.</param>
 public sealed record GuestEventBody(GuestEvent Event);
 
+/// <summary>How the host fails a disk.</summary>
+public enum DiskFault
+{
+    /// <summary>Its file system is full, or a quota is used up.</summary>
+    NoSpace,
+
+    /// <summary>Any other error.</summary>
+    IoError,
+}
+
+/// <summary>The host fails requests of a disk; the guest gets I/O errors.</summary>
+/// <param name="Disk">Its name in this run: <c>disk0</c>, ...</param>
+/// <param name="Fault">How.</param>
+public sealed record DiskErrorBody(string Disk, DiskFault Fault);
+
 /// <summary>The end of a VM.</summary>
 /// <param name="Reason">Why.</param>
 /// <param name="ExitCode">The guest's debug-exit code, or what <c>vmmctl run</c> would exit with.</param>

@@ -18,6 +18,9 @@ public sealed partial class ManagedVm
     /// <summary>Disks that the running VM has and the stored spec has not: name and file. Under the gate.</summary>
     private readonly Dictionary<string, string> _unstored = new(StringComparer.Ordinal);
 
+    /// <summary>Files of the disks of this run. Under the gate.</summary>
+    private readonly RunningDisks _disks = new();
+
     /// <summary>Taps that were plugged into the running VM. Under the gate.</summary>
     private readonly HashSet<string> _plugged = new(StringComparer.Ordinal);
 
@@ -135,11 +138,15 @@ public sealed partial class ManagedVm
                 // Name and place are the worker's; what it is, we know.
                 DeviceInfo plugged = await Call(() => plug(worker)).ConfigureAwait(false);
                 added = device with { Name = plugged.Name, Slot = plugged.Slot };
-                if (device.Kind is "net")
+                lock (_gate)
                 {
-                    lock (_gate)
+                    if (device.Kind is "net")
                     {
                         _plugged.Add(device.Source);
+                    }
+                    else
+                    {
+                        _disks.Add(added.Name, device.Source);
                     }
                 }
             }
@@ -171,6 +178,11 @@ public sealed partial class ManagedVm
     /// <summary>The worker says that a device is gone.</summary>
     private void OnDeviceRemoved(RemovalBody removal)
     {
+        lock (_gate)
+        {
+            _disks.Remove(removal.Device);
+        }
+
         _events.Publish("device-removed", Record.Name, message: removal.Outcome == DeviceRemoval.Forced ? $"{removal.Device} was taken without the guest's consent" : $"the guest let go of {removal.Device}");
         DaemonLog.DeviceRemoved(_log, Record.Name, removal.Device, removal.Outcome);
         _ = Task.Run(async () =>
@@ -279,6 +291,7 @@ public sealed partial class ManagedVm
             {
                 if (ReferenceEquals(_worker, worker))
                 {
+                    _disks.Learn(plugged, disk => (_spec is not null && IndexOf(_spec, disk) >= 0) || OpenFiles.MayHold(worker.ProcessId, disk.Source));
                     _unstored.Clear();
                     foreach (DeviceInfo disk in plugged.Devices.Where(d => IsUnstoredDisk(worker, d)))
                     {

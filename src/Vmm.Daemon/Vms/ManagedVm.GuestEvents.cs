@@ -5,13 +5,29 @@ using Vmm.Machine.Spec;
 
 namespace Vmm.Daemon.Vms;
 
-/// <content>What a guest tells of itself while it runs.</content>
+/// <content>What a worker tells while its guest runs: of the guest, and of disks that fail.</content>
 public sealed partial class ManagedVm
 {
     private int _told; // events of this run that were heard, bit by bit: a worker that was taken over may repeat them without end
 
     /// <summary>A worker holds it, or soon will. Under the lock.</summary>
     private bool HasOrGetsWorker => VmLifeCycle.IsAlive(_state, _worker is not null);
+
+    /// <summary>The host fails requests of a disk. Disk and file are those that this daemon gave it: a name that is not among them is not told of.</summary>
+    private void OnDiskError(IWorker worker, DiskErrorBody fault)
+    {
+        lock (_gate)
+        {
+            if (!ReferenceEquals(_worker, worker) || _disks.FileOf(fault.Disk) is not { } file)
+            {
+                return;
+            }
+
+            string problem = fault.Fault == DiskFault.NoSpace ? "no space left on the host's file system" : "I/O errors of the host";
+            _events.Publish("disk-error", _record.Name, message: $"{fault.Disk} ({file}): {problem}; the guest gets I/O errors");
+            DaemonLog.DiskFails(_log, _record.Name, fault.Disk, file, problem);
+        }
+    }
 
     private void OnGuestEvent(IWorker worker, GuestEvent told)
     {

@@ -483,6 +483,12 @@ public sealed partial class ManagedVm : IDisposable
     {
         _told = 0;
         worker.OnGuestEvent(told => OnGuestEvent(worker, told));
+        lock (_gate)
+        {
+            _disks.Reset(_spec);
+        }
+
+        worker.OnDiskError(fault => OnDiskError(worker, fault));
         worker.OnDeviceRemoved(OnDeviceRemoved);
         worker.OnConnection(connected => OnConnection(worker, connected));
         _ = worker.Ended.ContinueWith(ended => Over(worker, ended.Result), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);

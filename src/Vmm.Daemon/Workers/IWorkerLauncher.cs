@@ -142,6 +142,11 @@ public interface IWorker : IAsyncDisposable
     {
     }
 
+    /// <summary>Calls <paramref name="handler"/> when the host fails requests of a disk, from any thread; handlers must be quick. A worker that was taken over may name any disk, and often.</summary>
+    void OnDiskError(Action<DiskErrorBody> handler)
+    {
+    }
+
     /// <summary>Connects the guest's vsock to ports of the host from now on: to the sockets at this path with <c>_PORT</c> behind it.</summary>
     void ServeVsock(string path)
     {

@@ -20,10 +20,11 @@ internal sealed class RemoteWorker : IWorker
     private readonly WorkerLauncherOptions _options;
     private readonly Lock _lock = new();
     private readonly RemovalEvents _removals = new();
-    private readonly GuestEventBudget _guestBudget = new();
+    private readonly GuestEventBudget _guestBudget = new(), _diskBudget = new();
     private readonly List<Action<WorkerState>> _handlers = [];
     private readonly List<Action<RemovalBody>> _removalHandlers = [];
     private Action<GuestEvent>? _guestEvents;
+    private Action<DiskErrorBody>? _diskErrors;
     private readonly TaskCompletionSource<WorkerExit> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Action<RemoteWorker> _gone;
     private readonly Task _finish;
@@ -201,6 +202,8 @@ internal sealed class RemoteWorker : IWorker
     }
 
     public void OnGuestEvent(Action<GuestEvent> handler) => Volatile.Write(ref _guestEvents, handler);
+
+    public void OnDiskError(Action<DiskErrorBody> handler) => Volatile.Write(ref _diskErrors, handler);
 
     public void OnDeviceRemoved(Action<RemovalBody> handler)
     {
@@ -455,6 +458,11 @@ internal sealed class RemoteWorker : IWorker
             && Enum.IsDefined(told.Event) && _guestBudget.Admits())
         {
             Volatile.Read(ref _guestEvents)?.Invoke(told.Event);
+        }
+        else if (string.Equals(frame.Kind, ControlKinds.DiskError, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.DiskErrorBody, out DiskErrorBody? fault, out _)
+            && WorkerCheck.IsDiskError(fault) && _diskBudget.Admits())
+        {
+            Volatile.Read(ref _diskErrors)?.Invoke(fault);
         }
         else if (string.Equals(frame.Kind, ControlKinds.DeviceRemoved, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal, out _)
             && _removals.Admits(removal))

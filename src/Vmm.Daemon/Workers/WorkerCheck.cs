@@ -41,6 +41,9 @@ internal static class WorkerCheck
         return digits.Length is > 0 and <= 9 && digits.IndexOfAnyExceptInRange('0', '9') < 0;
     }
 
+    /// <summary>Whether a disk can fail like that.</summary>
+    internal static bool IsDiskError(DiskErrorBody fault) => Kind(fault.Disk) is "disk" && Enum.IsDefined(fault.Fault);
+
     /// <summary>The error of an answer, fit for people; its code is a word.</summary>
     internal static WorkerException Error(ControlError error) =>
         error.Code.Length is > 0 and <= LongestCode && error.Code.AsSpan().IndexOfAnyExcept(CodeLetters) < 0

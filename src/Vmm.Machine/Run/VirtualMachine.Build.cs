@@ -216,7 +216,7 @@ public sealed partial class VirtualMachine
         VirtioBlk device;
         try
         {
-            device = new VirtioBlk(backend, DiskFront.Options(name, disk, _spec.Cpus));
+            device = new VirtioBlk(backend, DiskFront.Options(name, disk, _spec.Cpus), status => _diskFaults.Report(name, disk.Path, status));
         }
         catch
         {

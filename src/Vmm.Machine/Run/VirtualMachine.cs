@@ -34,6 +34,8 @@ public sealed partial class VirtualMachine : IDisposable
     private readonly AddressBus _mmio = new("MMIO");
     private readonly IConsoleEndpoint _console;
     private readonly VmSpec _spec;
+    private readonly DiskFaultNotifier _diskFaults;
+    private Action<string>? _note;
     private GuestClock? _clock;
     private MachineState _state;
     private IInterruptLine? _powerButton;
@@ -47,7 +49,11 @@ public sealed partial class VirtualMachine : IDisposable
         _resources = resources;
         _spec = spec;
         _console = console;
+        _diskFaults = new DiskFaultNotifier(resources.Threads, TellDiskFault);
     }
+
+    /// <summary>The host fails requests of a disk; once per episode, on a thread of its own. The guest gets I/O errors meanwhile.</summary>
+    public event EventHandler<DiskFaultEventArgs>? DiskFaulted;
 
     /// <summary>Builds the machine; nothing of the guest runs yet.</summary>
     /// <param name="spec">A validated spec.</param>
@@ -81,6 +87,7 @@ public sealed partial class VirtualMachine : IDisposable
                 note?.Invoke($"{spec.Name}: {fit.Text}");
             }
 
+            machine._note = note;
             machine.Build(note, prepared);
             return machine;
         }
@@ -263,6 +270,7 @@ public sealed partial class VirtualMachine : IDisposable
 
         EndPanics();
         EndHotplug();
+        _diskFaults.End();
 
         _serial?.Close();
         _virtioConsole?.Close();
@@ -297,6 +305,13 @@ public sealed partial class VirtualMachine : IDisposable
     {
         _owned.Add(owned);
         return owned;
+    }
+
+    private void TellDiskFault(string disk, string path, DiskStatus status)
+    {
+        string problem = status == DiskStatus.NoSpace ? "the host's file system has no space left" : "the host fails its requests with I/O errors";
+        _note?.Invoke($"{_spec.Name}: {disk} ({path}): {problem}; the guest gets I/O errors");
+        DiskFaulted?.Invoke(this, new DiskFaultEventArgs(disk, status));
     }
 
     private void FeedSerial(SerialPort serial)

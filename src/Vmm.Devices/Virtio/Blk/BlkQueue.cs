@@ -97,6 +97,15 @@ internal sealed class BlkQueue : IDisposable
             return;
         }
 
+        if (status is DiskStatus.NoSpace or DiskStatus.IoError)
+        {
+            _device.Faults.Failed(status);
+        }
+        else if (status == DiskStatus.Ok && request.Type is BlkType.Out or BlkType.WriteZeroes)
+        {
+            _device.Faults.Written();
+        }
+
         Complete(slot, status switch
         {
             DiskStatus.Ok => BlkStatus.Ok,

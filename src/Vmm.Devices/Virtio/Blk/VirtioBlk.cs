@@ -18,9 +18,16 @@ public sealed class VirtioBlk : VirtioDevice
     private bool _disposed;
 
     /// <summary>Presents <paramref name="disk"/> to a guest.</summary>
+    /// <param name="disk">What is behind it.</param>
+    /// <param name="options">How it is presented; null is the usual.</param>
+    /// <param name="faulted">
+    /// Hears that the host fails its requests (<see cref="DiskStatus.NoSpace"/>, <see cref="DiskStatus.IoError"/>): once per kind and episode. An episode ends
+    /// when a write succeeds again, and lasts a minute at least. Called on an I/O thread: it must be quick.
+    /// </param>
     /// <exception cref="ArgumentException">An option is out of range.</exception>
-    public VirtioBlk(IDiskBackend disk, VirtioBlkOptions? options = null)
+    public VirtioBlk(IDiskBackend disk, VirtioBlkOptions? options = null, Action<DiskStatus>? faulted = null)
     {
+        Faults = new DiskFaultEpisodes(faulted, TimeProvider.System);
         _disk = disk;
         _options = options ?? new VirtioBlkOptions();
         _options.Validate();
@@ -49,6 +56,8 @@ public sealed class VirtioBlk : VirtioDevice
     public override int ConfigLength => BlkConfig.Length;
 
     internal RateLimiter? Limiter => Volatile.Read(ref _limiter);
+
+    internal DiskFaultEpisodes Faults { get; }
 
     internal bool Writeback => _config.Writeback;
 
