@@ -6,8 +6,10 @@ namespace Vmm.Cli.Tests;
 /// <summary>What becomes of output that nobody takes, and of the terminal when the program is ended.</summary>
 public sealed class TerminalOutputTests
 {
+    private static readonly string s_program = Path.Combine(AppContext.BaseDirectory, "vmmctl");
+
     // Where it was built: beside the tests it does not find those of its libraries that a package has per platform.
-    private static readonly string s_program = Path.Combine(
+    private static readonly string s_built = Path.Combine(
         Tree.Root, "src", "Vmm.Cli", "bin", new DirectoryInfo(AppContext.BaseDirectory.TrimEnd('/')).Parent!.Name, "net10.0", "linux-x64", "vmmctl");
     private static readonly string s_guest = Path.Combine(Tree.Root, "tests", "guests", "build", "spin.elf");
 
@@ -121,7 +123,7 @@ public sealed class TerminalOutputTests
             cat > "$dir/inside.sh" <<'END'
             stty cols 97 rows 31
             ( for i in $(seq 600); do grep -q 97x31 "$1/said" && break; sleep 0.1; done; stty cols 120 rows 40 < /dev/tty ) &
-            exec {{s_program}} run --quiet -f "$1/vm.yaml"
+            exec {{s_built}} run --quiet -f "$1/vm.yaml"
             END
             printf 'name: vcon\nmemory: 64MiB\nconsole: virtio\nboot:\n  kernel: {{guest}}\n' > "$dir/vm.yaml"
             mkfifo "$dir/typed"; touch "$dir/said"
