@@ -105,6 +105,24 @@ internal static partial class DaemonLog
     [LoggerMessage(33, LogLevel.Warning, "{Count} were refused in the last minute of refusals, most of {Peers}")]
     internal static partial void RefusedMany(ILogger log, int count, string peers);
 
+    [LoggerMessage(40, LogLevel.Warning, "the connection to the worker of {Name} ({ProcessId}) is lost: the VM goes on, the connection is made again")]
+    internal static partial void ConnectionLost(ILogger log, string name, int processId);
+
+    [LoggerMessage(41, LogLevel.Information, "the worker of {Name} ({ProcessId}) is connected again")]
+    internal static partial void Reconnected(ILogger log, string name, int processId);
+
+    [LoggerMessage(42, LogLevel.Warning, "the worker of {Name} ({ProcessId}) does not answer yet")]
+    internal static partial void Unanswering(ILogger log, string name, int processId);
+
+    [LoggerMessage(43, LogLevel.Error, "{Name} could not be taken over as it is")]
+    internal static partial void AdoptionFault(ILogger log, Exception error, string name);
+
+    [LoggerMessage(44, LogLevel.Error, "{Name} could not be started")]
+    internal static partial void StartFault(ILogger log, Exception error, string name);
+
+    [LoggerMessage(45, LogLevel.Warning, "{Path} could not be written, so the next vmmd starts the VMs with autostart again: {Problem}")]
+    internal static partial void MarkUnwritten(ILogger log, string path, string problem);
+
     [LoggerMessage(34, LogLevel.Warning, "SIGHUP: the log file {File} cannot be opened anew, lines go on into the one that is open: {Problem}")]
     internal static partial void LogNotReopened(ILogger log, string file, string problem);
 

@@ -119,6 +119,9 @@ public static class Errno
     /// <summary>No room for another.</summary>
     public const int ENOBUFS = 105;
 
+    /// <summary>The socket is not connected.</summary>
+    public const int ENOTCONN = 107;
+
     /// <summary>The time is over.</summary>
     public const int ETIMEDOUT = 110;
 

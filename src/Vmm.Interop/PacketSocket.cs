@@ -53,6 +53,17 @@ public sealed class PacketSocket : IDisposable
     /// <exception cref="KernelException">Not a unix socket.</exception>
     public PeerCredentials Peer => PeerCredentials.Of(Handle);
 
+    /// <summary>The other end is closed; packets that it sent before may still wait here.</summary>
+    /// <exception cref="KernelException">The kernel refused.</exception>
+    public bool HasHungUp
+    {
+        get
+        {
+            Span<PollEntry> polls = [new PollEntry(Handle, read: false)]; // POLLHUP is told without being asked for (poll(2))
+            return Poll.Wait(polls, 0) > 0;
+        }
+    }
+
     /// <summary>Two connected ends.</summary>
     /// <exception cref="KernelException">Out of descriptors.</exception>
     public static (PacketSocket One, PacketSocket Other) CreatePair()
@@ -63,7 +74,7 @@ public sealed class PacketSocket : IDisposable
     }
 
     /// <summary>Connects to a listener in the file system.</summary>
-    /// <exception cref="KernelException">ENOENT, ECONNREFUSED (nobody listens any more), ENAMETOOLONG, …</exception>
+    /// <exception cref="KernelException">ENOENT, ECONNREFUSED (nobody listens any more), EAGAIN (it takes no connections, and many wait), ENAMETOOLONG, …</exception>
     public static PacketSocket Connect(string path)
     {
         int fd = SocketCalls.ConnectPackets(path);
@@ -72,13 +83,10 @@ public sealed class PacketSocket : IDisposable
 
     /// <summary>Sends one packet; waits for room at most that long.</summary>
     /// <exception cref="KernelException">EPIPE when the other end is closed, ETIMEDOUT, EMSGSIZE, …</exception>
+    /// <exception cref="ArgumentOutOfRangeException">More than <see cref="MaxDescriptors"/>.</exception>
     public void Send(ReadOnlySpan<byte> bytes, ReadOnlySpan<FileDescriptorHandle> descriptors, int timeoutMilliseconds)
     {
-        if (descriptors.Length > MaxDescriptors)
-        {
-            throw new KernelException("sendmsg", Errno.EINVAL);
-        }
-
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(descriptors.Length, MaxDescriptors, nameof(descriptors));
         Span<int> numbers = stackalloc int[descriptors.Length];
         int held = 0;
         try
@@ -155,7 +163,7 @@ public static class PacketListener
 
     /// <summary>Starts to listen: from now on SO_PEERCRED of those who connect names this process.</summary>
     /// <exception cref="KernelException">Not a bound socket.</exception>
-    public static void Listen(FileDescriptorHandle listener) => KernelException.ThrowIfError(SocketCalls.Listen(listener, 4), "listen");
+    public static void Listen(FileDescriptorHandle listener) => KernelException.ThrowIfError(SocketCalls.Listen(listener, 64), "listen");
 
     /// <summary>Takes the next connection.</summary>
     /// <exception cref="KernelException">Not a listener, or out of descriptors.</exception>

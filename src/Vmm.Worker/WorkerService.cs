@@ -28,11 +28,13 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
     private FileDescriptorHandle? _listener;
     private HostedMachine? _machine;
     private EmptyVm? _prepared;
+    private PartialRequest? _partial;
 
     public void Dispose()
     {
         _machine?.Dispose();
         _prepared?.Dispose();
+        _partial?.Dispose();
         _listener?.Dispose();
         _statm.Dispose();
         _over.Dispose();
@@ -68,6 +70,7 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
 
     private void Attach(PacketSocket? connection)
     {
+        Drop(ref _partial); // the rest of it will not come
         lock (_sending)
         {
             _connection?.Dispose();
@@ -98,20 +101,67 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
             return kind switch
             {
                 PacketKind.Empty => true,
-                PacketKind.TooLarge => Fail(0, "bad-frame", "too long, or too many descriptors"),
+                PacketKind.TooLarge => Unsound("too long, or too many descriptors"),
                 _ => false,
             };
         }
 
-        ControlFrame? frame = ControlCodec.TryDecode(_buffer.AsSpan(0, length), descriptors.Length, out string problem);
-        Dictionary<string, FileDescriptorHandle> named = new(StringComparer.Ordinal);
-        for (int i = 0; i < descriptors.Length; i++)
+        if (ControlCodec.TryDecode(_buffer.AsSpan(0, length), descriptors.Length, out string problem) is not { } frame)
         {
-            named[frame?.Descriptors![i] ?? $"{i}"] = descriptors[i];
+            foreach (FileDescriptorHandle descriptor in descriptors)
+            {
+                descriptor.Dispose();
+            }
+
+            return Unsound(problem);
         }
 
-        using DescriptorResources passed = new(named) { Threads = sandbox, DialHost = Dialer.Dial };
-        return frame is null ? Fail(0, "bad-frame", problem) : Answer(frame, () => Do(frame, passed));
+        return Take(frame, descriptors);
+    }
+
+    /// <summary>A frame, which may be a part of a request: the request is carried out when all of it is there.</summary>
+    private bool Take(ControlFrame frame, FileDescriptorHandle[] descriptors)
+    {
+        bool sound;
+        string problem;
+        if (_partial is null)
+        {
+            _partial = PartialRequest.TryBegin(frame, descriptors, out problem);
+            sound = _partial is not null;
+        }
+        else
+        {
+            sound = _partial.TryAdd(frame, descriptors, out problem);
+        }
+
+        if (!sound)
+        {
+            Drop(ref _partial);
+            return Unsound(problem, frame.Id);
+        }
+
+        if (!_partial!.IsWhole)
+        {
+            return true;
+        }
+
+        using DescriptorResources passed = new(_partial.Detach()) { Threads = sandbox, DialHost = Dialer.Dial };
+        ControlFrame request = _partial.Frame;
+        Drop(ref _partial);
+        return Answer(request, () => Do(request, passed));
+    }
+
+    private static void Drop(ref PartialRequest? request)
+    {
+        request?.Dispose();
+        request = null;
+    }
+
+    /// <summary>Packets keep their borders: behind one that is not sound the next one may be. So the connection stays.</summary>
+    private bool Unsound(string problem, long id = 0)
+    {
+        Fail(id, "bad-frame", problem);
+        return true;
     }
 
     private bool Fail(long id, string code, string message, PacketSocket? asker = null)
@@ -145,7 +195,7 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
         switch (frame.Kind)
         {
             case ControlKinds.Hello:
-                Ok(frame, new HelloBody(_machine?.VmId, _machine?.State ?? WorkerState.Idle, sandbox.Report), ControlJson.Default.HelloBody);
+                Hello(frame);
                 return;
             case ControlKinds.Prepare:
                 Prepare(passed);
@@ -265,9 +315,13 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
         {
             EmptyVm? prepared = _prepared;
             _prepared = null;
-            machine = HostedMachine.Create(body, passed, passed.Take("end"), prepared, Ended);
+            using (new BuildWatch(_connection!))
+            {
+                machine = HostedMachine.Create(body, passed, passed.Take("end"), prepared, Ended);
+            }
+
             sandbox.ProvideRings(machine.RingsNeeded);
-            sandbox.Close(body.UserId, () => PacketListener.Listen(listener)); // as the new user: SO_PEERCRED shows the process and user of this moment
+            sandbox.Close(body.UserId, () => Listen(listener)); // as the new user: SO_PEERCRED shows the process and user of this moment
         }
         catch
         {
@@ -283,6 +337,28 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
             () => Send(0, ControlKinds.State, ControlCodec.Body(new StateBody(WorkerState.Crashed), ControlJson.Default.StateBody)));
         _machine.OnDiskError(fault => Send(0, ControlKinds.DiskError, ControlCodec.Body(fault, ControlJson.Default.DiskErrorBody)));
         _machine.OnDeviceRemoved(removal => Send(0, ControlKinds.DeviceRemoved, ControlCodec.Body(removal, ControlJson.Default.RemovalBody)));
+    }
+
+    /// <summary>From here on a later daemon finds this worker. One that came before found nobody, and has told that the VM is lost.</summary>
+    private void Listen(FileDescriptorHandle listener)
+    {
+        PacketListener.Listen(listener);
+        if (_connection!.HasHungUp)
+        {
+            throw new RequestException("abandoned", "vmmd went while the VM was built");
+        }
+    }
+
+    /// <summary>Who does not say its version is told only what the first version knew: it would refuse the rest.</summary>
+    private void Hello(ControlFrame frame)
+    {
+        HelloBody hello = new(_machine?.VmId, _machine?.State ?? WorkerState.Idle, sandbox.Report);
+        if (frame.Body is not null)
+        {
+            hello = hello with { Version = ControlVersion.Current, Features = ControlVersion.Features };
+        }
+
+        Ok(frame, hello, ControlJson.Default.HelloBody);
     }
 
     /// <summary>A removal takes the guest's time: it is answered when it is over, to who asked. A daemon that came meanwhile did not.</summary>

@@ -11,7 +11,15 @@ internal sealed class FakeWorkers : IWorkerLauncher
 {
     internal ConcurrentDictionary<string, FakeWorker> Alive { get; } = new(StringComparer.Ordinal);
 
-    internal WorkerException? RefuseLaunch { get; set; }
+    internal Exception? RefuseLaunch { get; set; }
+
+    /// <summary>Launches wait for it; null: they do not.</summary>
+    internal TaskCompletionSource? LaunchGate { get; set; }
+
+    /// <summary>How far a launch that waits says it is.</summary>
+    internal double LaunchProgress { get; set; }
+
+    internal int Launches { get; private set; }
 
     internal TimeSpan LaunchTime { get; set; }
 
@@ -24,9 +32,12 @@ internal sealed class FakeWorkers : IWorkerLauncher
     /// <summary>What workers that are launched from now on say of their vnodes; null is the usual.</summary>
     internal WorkerNuma? Numa { get; set; }
 
-    public async Task<IWorker> LaunchAsync(string vmId, VmSpec spec, CancellationToken cancellation)
+    public async Task<IWorker> LaunchAsync(string vmId, VmSpec spec, Action<double>? progress, CancellationToken cancellation)
     {
+        Launches++;
         await Task.Delay(LaunchTime, cancellation);
+        progress?.Invoke(LaunchProgress);
+        await (LaunchGate?.Task.WaitAsync(cancellation) ?? Task.CompletedTask);
         if (RefuseLaunch is { } refused)
         {
             throw refused;
@@ -71,6 +82,20 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
 
     internal int PowerButtonPresses { get; private set; }
 
+    /// <summary>What it was greeted with by the daemon that found it.</summary>
+    internal TaskCompletionSource<bool>? Silent { get; set; }
+
+    public Task<bool> Greeted => Silent?.Task ?? Task.FromResult(true);
+
+    private Action<bool>? _connection;
+
+    public void OnConnection(Action<bool> handler) => _connection = handler;
+
+    internal void Connection(bool there) => _connection!(there);
+
+    /// <summary>Commands that are sent to it are not answered.</summary>
+    internal bool Hangs { get; set; }
+
     public IDisposable OnStateChanged(Action<WorkerState> handler) => new MemoryStream();
 
     private Action<GuestEvent>? _guestEvents;
@@ -101,7 +126,7 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
 
     public Task StartAsync(CancellationToken cancellation) => Become(WorkerState.Running);
 
-    public Task PauseAsync(CancellationToken cancellation) => Become(WorkerState.Paused);
+    public Task PauseAsync(CancellationToken cancellation) => Hangs ? Ended.WaitAsync(cancellation).ContinueWith(_ => throw new WorkerException("worker-died", "it is gone"), TaskScheduler.Default) : Become(WorkerState.Paused);
 
     public Task ResumeAsync(CancellationToken cancellation) => Become(WorkerState.Running);
 

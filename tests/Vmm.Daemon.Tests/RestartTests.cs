@@ -106,7 +106,7 @@ public sealed class RestartTests
         daemon.Workers.Alive.Clear(); // the host lost its power
         File.Delete(Path.Combine(daemon.Options.RunFolder, "autostarted"));
         await daemon.StartDaemonAsync();
-        Assert.Equal(VmState.Running, (await daemon.Client.ShowAsync("self", s_none)).State);
+        Assert.Equal(VmState.Running, await daemon.StateSoonAsync("self", VmState.Running));
         Assert.Equal(VmState.Running, await daemon.StateSoonAsync("kept", VmState.Running));
     }
 
@@ -166,7 +166,7 @@ public sealed class RestartTests
         using EventHub.Listening slow = hub.Listen(null);
         for (int i = 0; i < 2000; i++)
         {
-            hub.Publish("changed", "vm" + (i % 2));
+            hub.Publish("changed", "vm" + (i % 5));
         }
 
         int read = 0;
@@ -177,7 +177,7 @@ public sealed class RestartTests
 
         Assert.InRange(read, 1, 999);
         Assert.True(slow.Events.Completion.IsCompleted);
-        Assert.Equal(500, hub.Of("vm0").Count);
+        Assert.Equal(200, hub.Of("vm0").Count); // its share of what is kept
         using EventHub.Listening late = hub.Listen(5);
         Assert.True(late.Gap);
         Assert.Equal(1000, late.Missed.Count);

@@ -42,7 +42,7 @@ internal sealed class WorkerFixture : IAsyncDisposable
 
     internal async Task<IWorker> LaunchAsync(VmSpec spec, string? id = null)
     {
-        IWorker worker = await Launcher.LaunchAsync(id ?? Guid.NewGuid().ToString(), spec, Soon);
+        IWorker worker = await Launcher.LaunchAsync(id ?? Guid.NewGuid().ToString(), spec, null, Soon);
         _workers.Add(worker);
         return worker;
     }

@@ -19,10 +19,7 @@ internal static class JobFollower
         deadline.CancelAfter(limit);
         try
         {
-            JobInfo ended = session.IsJson || !ReferenceEquals(session.Errors, Console.Error) || Console.IsErrorRedirected
-                ? await LastAsync(session, id, null, deadline.Token).ConfigureAwait(false)
-                : await ProgressBar.ShowAsync(id, report => LastAsync(session, id, report, deadline.Token)).ConfigureAwait(false);
-            return Report(session, ended);
+            return Report(session, await LastAsync(session, id, deadline.Token).ConfigureAwait(false));
         }
         catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
         {
@@ -30,6 +27,12 @@ internal static class JobFollower
             return ExitCodes.Failed;
         }
     }
+
+    /// <summary>The job when it has ended; a person at a terminal sees how far it is meanwhile.</summary>
+    internal static Task<JobInfo> LastAsync(DaemonSession session, string id, CancellationToken cancellation) =>
+        session.IsJson || !ReferenceEquals(session.Errors, Console.Error) || Console.IsErrorRedirected
+            ? LastAsync(session, id, null, cancellation)
+            : ProgressBar.ShowAsync(id, report => LastAsync(session, id, report, cancellation));
 
     private static async Task<JobInfo> LastAsync(DaemonSession session, string id, Action<JobInfo>? report, CancellationToken cancellation)
     {

@@ -25,7 +25,7 @@ internal static class VmCommands
         vm.Add("create", "Create a VM from a spec; the same spec again changes nothing", [file, start], (session, parsed, cancellation) =>
             VmVerbs.CreateAsync(session, parsed.GetValue(file)!, parsed.GetValue(start), cancellation));
         vm.Add("delete", "Forget a VM; its disks stay", [name, force], (session, parsed, cancellation) => VmVerbs.DeleteAsync(session, parsed.GetValue(name)!, parsed.GetValue(force), cancellation));
-        vm.Add("start", "Start a VM", [name], (session, parsed, cancellation) => VmVerbs.DoAsync(session, parsed.GetValue(name)!, "start", cancellation));
+        vm.Add("start", "Start a VM", [name], (session, parsed, cancellation) => VmVerbs.StartAsync(session, parsed.GetValue(name)!, cancellation));
         Option<bool> graceful = new("--graceful") { Description = "Press the power button first, and pull the plug only when the guest is not off in time" };
         Option<int> patience = new("--timeout") { Description = "How long the guest has, with --graceful", DefaultValueFactory = _ => 60, HelpName = "seconds" };
         Option<bool> all = new("--all") { Description = "All VMs that run, at once" };

@@ -1,3 +1,4 @@
+using Vmm.Cli.Nouns;
 using Vmm.Cli.Remote;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
@@ -8,6 +9,8 @@ namespace Vmm.Cli.Vms;
 /// <summary>What the verbs of <c>vmmctl vm</c> do.</summary>
 internal static class VmVerbs
 {
+    private static readonly TimeSpan s_quickStart = TimeSpan.FromSeconds(5);
+
     internal static async Task<int> ListAsync(DaemonSession session, CancellationToken cancellation)
     {
         VmList list = await session.Client.ListAsync(cancellation).ConfigureAwait(false);
@@ -46,7 +49,7 @@ internal static class VmVerbs
         }
 
         VmInfo vm = await session.Client.CreateAsync(yaml, Path.GetDirectoryName(Path.GetFullPath(file))!, cancellation).ConfigureAwait(false);
-        return start ? await DoAsync(session, vm.Name, "start", cancellation).ConfigureAwait(false) : Done(session, vm, vm.State == VmState.Defined ? "is defined" : "is there already with this spec, and is " + Word(vm.State));
+        return start ? await StartAsync(session, vm.Name, cancellation).ConfigureAwait(false) : Done(session, vm, vm.State == VmState.Defined ? "is defined" : "is there already with this spec, and is " + Word(vm.State));
     }
 
     internal static async Task<int> DeleteAsync(DaemonSession session, string name, bool force, CancellationToken cancellation)
@@ -80,6 +83,20 @@ internal static class VmVerbs
             "wake" => "was woken",
             _ => "is " + Word(vm.State),
         });
+    }
+
+    /// <summary>Starts it and comes back when it runs; what takes long shows how far it is.</summary>
+    internal static async Task<int> StartAsync(DaemonSession session, string name, CancellationToken cancellation)
+    {
+        (VmInfo? vm, JobInfo? job) = await session.Client.StartAsync(name, s_quickStart, cancellation).ConfigureAwait(false);
+        if (job is not null && await JobFollower.LastAsync(session, job.Id, cancellation).ConfigureAwait(false) is { State: not JobState.Done } ended)
+        {
+            session.Fail($"{name}: {ended.Error?.Detail ?? "its start was " + JobCommands.Word(ended.State)}");
+            return ExitCodes.Failed;
+        }
+
+        vm ??= await session.Client.ShowAsync(name, cancellation).ConfigureAwait(false);
+        return Done(session, vm, "is " + Word(vm.State));
     }
 
     /// <summary>Asks the guest to power off, gives it some seconds, then pulls the plug.</summary>

@@ -17,6 +17,9 @@ public static class ControlCodec
     /// <summary>Most descriptors in one frame.</summary>
     public const int MaxDescriptors = 128;
 
+    /// <summary>Most descriptors of one request, in all its frames.</summary>
+    public const int MaxRequestDescriptors = 512;
+
     private const int HeaderLength = 8, MaxKind = 32, MaxName = 32;
 
     private static ReadOnlySpan<byte> Magic => "VMC1"u8;

@@ -1,8 +1,13 @@
 using System.Text.Json;
+using System.Text.Json.Serialization;
 
 namespace Vmm.Contracts.Control;
 
-/// <summary>One message between daemon and worker. Requests carry a number above 0, answers repeat it, events have 0.</summary>
+/// <summary>
+/// One message between daemon and worker. Requests carry a number above 0, answers repeat it, events have 0. Members that the receiver does not know are
+/// passed over: daemon and worker may be of different versions.
+/// </summary>
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Skip)]
 public sealed record ControlFrame
 {
     /// <summary>Number of the request; 0 for events.</summary>
@@ -16,6 +21,10 @@ public sealed record ControlFrame
 
     /// <summary>What the kind asks for; null is nothing.</summary>
     public JsonElement? Body { get; init; }
+
+    /// <summary>How many descriptors of this request follow in frames of kind <see cref="ControlKinds.More"/>; null is none.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public int? MoreDescriptors { get; init; }
 }
 
 /// <summary>The kinds of frames.</summary>
@@ -33,7 +42,10 @@ public static class ControlKinds
     /// <summary>Event: the VM is over, body <see cref="WorkerExit"/>; the worker ends after it.</summary>
     public const string Ended = "ended";
 
-    /// <summary>Who is there? Answer <see cref="HelloBody"/>. The first request of every connection.</summary>
+    /// <summary>More descriptors of the request with the same id; no body, no answer of its own.</summary>
+    public const string More = "more";
+
+    /// <summary>Who is there? Body <see cref="HelloRequest"/>, answer <see cref="HelloBody"/>. The first request of every connection.</summary>
     public const string Hello = "hello";
 
     /// <summary>Get ready for a VM that is not known yet, with the descriptor <c>kvm</c>; at most once, before <see cref="Create"/>, which then needs no <c>kvm</c>.</summary>
@@ -121,7 +133,34 @@ public sealed record StateBody(WorkerState State);
 /// <param name="VmId">Null as long as it has no VM.</param>
 /// <param name="State">Where its VM stands.</param>
 /// <param name="Confinement">What keeps it in bounds; empty as long as it has no VM.</param>
-public sealed record HelloBody(string? VmId, WorkerState State, ConfinementBody Confinement);
+/// <param name="Version">Version of the protocol it speaks; null is 1, which did not say.</param>
+/// <param name="Features">What it can beyond its version, <see cref="ControlVersion.Features"/>.</param>
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Skip)]
+public sealed record HelloBody(
+    string? VmId,
+    WorkerState State,
+    ConfinementBody Confinement,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] int? Version = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] IReadOnlyList<string>? Features = null);
+
+/// <summary>Who asks.</summary>
+/// <param name="Version">Version of the protocol it speaks.</param>
+/// <param name="Features">What it can beyond its version.</param>
+[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Skip)]
+public sealed record HelloRequest(int Version, IReadOnlyList<string> Features);
+
+/// <summary>Version of the control protocol. It counts up when a change cannot be told by a feature.</summary>
+public static class ControlVersion
+{
+    /// <summary>Feature: requests in several frames, <see cref="ControlFrame.MoreDescriptors"/>.</summary>
+    public const string ManyDescriptors = "many-descriptors";
+
+    /// <summary>What this version speaks.</summary>
+    public const int Current = 2;
+
+    /// <summary>What this version can.</summary>
+    public static IReadOnlyList<string> Features { get; } = [ManyDescriptors];
+}
 
 /// <summary>What keeps a worker in bounds.</summary>
 /// <param name="Applied">Names: <c>no-new-privileges no-core-dump namespaces empty-root own-user seccomp cgroup</c>, <c>cpu-limits</c> when the spec has any.</param>

@@ -2,7 +2,7 @@ using System.Text.Json.Serialization;
 
 namespace Vmm.Contracts.Control;
 
-/// <summary>The serializers of everything that travels in frames, made at compile time. Unknown members are refused.</summary>
+/// <summary>The serializers of everything that travels in frames, made at compile time. Unknown members are refused, but for those of the frame itself and of hello.</summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
     UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
@@ -14,6 +14,7 @@ namespace Vmm.Contracts.Control;
 [JsonSerializable(typeof(ControlError))]
 [JsonSerializable(typeof(StateBody))]
 [JsonSerializable(typeof(HelloBody))]
+[JsonSerializable(typeof(HelloRequest))]
 [JsonSerializable(typeof(CreateBody))]
 [JsonSerializable(typeof(ConfinementBody))]
 [JsonSerializable(typeof(WorkerExit))]

@@ -1,3 +1,4 @@
+using System.Net;
 using System.Runtime.CompilerServices;
 using System.Text.Json;
 
@@ -52,6 +53,20 @@ public sealed partial class VmmClient
         request.Headers.Add("Prefer", "respond-async"); // RFC 7240, section 4.1
         using HttpResponseMessage response = await SendAsync(request, HttpCompletionOption.ResponseContentRead, cancellation).ConfigureAwait(false);
         return await ReadAsync(response, RestJson.Default.JobInfo, cancellation).ConfigureAwait(false);
+    }
+
+    /// <summary>
+    /// Starts a VM. Answers with the VM when it runs within <paramref name="wait"/> (whole seconds, at most a minute), else with the job that goes on with
+    /// the start: to take hundreds of GiB of huge pages takes minutes.
+    /// </summary>
+    public async Task<(VmInfo? Vm, JobInfo? Job)> StartAsync(string name, TimeSpan wait, CancellationToken cancellation)
+    {
+        using HttpRequestMessage request = new(HttpMethod.Post, Vm(name) + "/start");
+        request.Headers.Add("Prefer", FormattableString.Invariant($"respond-async, wait={(int)wait.TotalSeconds}")); // RFC 7240, sections 4.1 and 4.3
+        using HttpResponseMessage response = await SendAsync(request, HttpCompletionOption.ResponseContentRead, cancellation).ConfigureAwait(false);
+        return response.StatusCode == HttpStatusCode.Accepted
+            ? (null, await ReadAsync(response, RestJson.Default.JobInfo, cancellation).ConfigureAwait(false))
+            : (await ReadAsync(response, RestJson.Default.VmInfo, cancellation).ConfigureAwait(false), null);
     }
 
     private async Task DeletePathAsync(string path, CancellationToken cancellation)

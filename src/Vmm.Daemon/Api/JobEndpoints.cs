@@ -1,3 +1,4 @@
+using System.Globalization;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
@@ -28,6 +29,22 @@ internal static class JobEndpoints
 
     /// <summary>The client would rather have a job than wait (RFC 7240, section 4.1).</summary>
     internal static bool PrefersJob(HttpContext context) => context.Request.Headers["Prefer"].Any(value => value!.Split(',').Any(p => p.Trim().Equals("respond-async", StringComparison.OrdinalIgnoreCase)));
+
+    /// <summary>How long the client would rather wait than have a job (RFC 7240, section 4.3); zero when it does not say. At most a minute.</summary>
+    internal static TimeSpan PreferredWait(HttpContext context)
+    {
+        foreach (string part in context.Request.Headers["Prefer"].SelectMany(value => value!.Split(',')))
+        {
+            string[] pair = part.Split('=', 2);
+            if (pair.Length == 2 && pair[0].Trim().Equals("wait", StringComparison.OrdinalIgnoreCase)
+                && int.TryParse(pair[1].Trim(), NumberStyles.None, CultureInfo.InvariantCulture, out int seconds))
+            {
+                return TimeSpan.FromSeconds(Math.Min(seconds, 60));
+            }
+        }
+
+        return TimeSpan.Zero;
+    }
 
     private static string Id(HttpContext context) => (string)context.Request.RouteValues["id"]!;
 }

@@ -68,7 +68,18 @@ internal static class VmEndpoints
         }).Conditional().For(Role.Operator);
 
         // A command that began is carried out whole, also when the client does not wait for the answer.
-        Command("start", (vm, cancellation) => vm.StartAsync(cancellation));
+        api.MapPost("/vms/{name}/start", async context =>
+        {
+            ManagedVm vm = vms.Get(Name(context));
+            if (JobEndpoints.PrefersJob(context))
+            {
+                await StartAsync(context, vm, jobs).ConfigureAwait(false);
+                return;
+            }
+
+            // Its own deadline follows the memory that is taken at the start.
+            await Vm(context, await vm.StartAsync(null, CancellationToken.None).ConfigureAwait(false)).ConfigureAwait(false);
+        }).For(Role.Operator);
         api.MapPost("/vms/{name}/stop", async context =>
         {
             // graceful=SECONDS: the power button first.
@@ -109,6 +120,35 @@ internal static class VmEndpoints
     {
         Tag(context, vm.Record.Revision);
         return Json(context, cpu, RestJson.Default.VmCpu);
+    }
+
+    /// <summary>A start that becomes a job when it takes longer than the client wants to wait: how far it is says how much of its memory is there.</summary>
+    private static async Task StartAsync(HttpContext context, ManagedVm vm, Jobs jobs)
+    {
+        CancellationTokenSource giveUp = new();
+        double reached = 0;
+        Task<VmInfo> start = vm.StartAsync(now => Volatile.Write(ref reached, now), giveUp.Token);
+        if (await Task.WhenAny(start, Task.Delay(JobEndpoints.PreferredWait(context), CancellationToken.None)).ConfigureAwait(false) == start)
+        {
+            giveUp.Dispose();
+            await Vm(context, await start.ConfigureAwait(false)).ConfigureAwait(false);
+            return;
+        }
+
+        JobInfo job = jobs.Start("vm-start", vm.Record.Name, Who(context), async (progress, cancellation) =>
+        {
+            using (giveUp)
+            {
+                await using CancellationTokenRegistration registration = cancellation.Register(giveUp.Cancel);
+                while (await Task.WhenAny(start, Task.Delay(TimeSpan.FromMilliseconds(250), CancellationToken.None)).ConfigureAwait(false) != start)
+                {
+                    progress(Math.Min(0.99, Volatile.Read(ref reached)));
+                }
+
+                _ = await start.ConfigureAwait(false);
+            }
+        });
+        await JobEndpoints.Accepted(context, job).ConfigureAwait(false);
     }
 
     /// <summary>A stop as a job: how far it is says how much of the guest's time is over.</summary>

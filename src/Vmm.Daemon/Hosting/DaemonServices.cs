@@ -22,7 +22,7 @@ namespace Vmm.Daemon.Hosting;
 /// <item><see cref="VmManager"/>: the inventory is read, workers of an earlier daemon are adopted.</item>
 /// <item><see cref="Jobs"/>: those of an earlier daemon are told to be interrupted.</item>
 /// <item>the web server: the REST interface answers.</item>
-/// <item><see cref="Autostart"/>: VMs that start with the host.</item>
+/// <item><see cref="Autostart"/>: begins to start the VMs that start with the host.</item>
 /// <item><see cref="BalancerService"/>.</item>
 /// <item><see cref="Watchdog"/>: the service manager hears that the daemon works.</item>
 /// </list>
@@ -59,7 +59,7 @@ internal static class DaemonServices
             .ConfigureWebHost(web => WebServer.Configure(web, options), web => web.SuppressEnvironmentConfiguration = true)
             .ConfigureServices(services =>
             {
-                services.AddSingleton<Autostart>().AddHostedService(p => p.GetRequiredService<Autostart>());
+                services.AddHostedService(p => new Autostart(options, p.GetRequiredService<VmManager>(), p.GetRequiredService<ILogger<Autostart>>()));
                 services.AddHostedService(p => p.GetRequiredService<BalancerService>());
                 services.AddSingleton<Watchdog>().AddHostedService(p => p.GetRequiredService<Watchdog>());
             })

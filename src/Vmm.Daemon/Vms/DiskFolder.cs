@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using Vmm.Contracts.Rest;
+using Vmm.Interop;
 
 namespace Vmm.Daemon.Vms;
 
@@ -13,12 +14,16 @@ internal sealed class DiskFolder
 
     private readonly string _folder;
     private readonly VmManager _vms;
+    private readonly Action<string> _flush;
     private readonly ConcurrentDictionary<string, bool> _making = new(StringComparer.Ordinal);
 
     /// <summary>Makes the folder, and removes what an earlier daemon did not finish.</summary>
-    internal DiskFolder(string folder, VmManager vms)
+    /// <param name="folder">Where disks are.</param>
+    /// <param name="vms">Who uses them.</param>
+    /// <param name="flush">Writes the entries of a folder to the disk; null: <see cref="HostFolder.Flush"/>.</param>
+    internal DiskFolder(string folder, VmManager vms, Action<string>? flush = null)
     {
-        (_folder, _vms) = (folder, vms);
+        (_folder, _vms, _flush) = (folder, vms, flush ?? HostFolder.Flush);
         Directory.CreateDirectory(folder, OwnerOnly | UnixFileMode.UserExecute);
         foreach (string left in Directory.EnumerateFiles(folder, ".*" + Unfinished))
         {
@@ -73,6 +78,7 @@ internal sealed class DiskFolder
         }
 
         File.Delete(disk.Path);
+        _flush(_folder); // what was answered as deleted does not come back
     }
 
     private Task Make(string path, DiskRequest wish, Action<double> progress, CancellationToken cancellation)
@@ -101,6 +107,7 @@ internal sealed class DiskFolder
 
             cancellation.ThrowIfCancellationRequested();
             File.Move(part, path, overwrite: false);
+            _flush(_folder); // the name, too, is on the disk when the job is done (fsync(2))
             return Task.CompletedTask;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)

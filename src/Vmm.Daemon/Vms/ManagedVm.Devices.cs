@@ -15,8 +15,8 @@ public sealed partial class ManagedVm
     /// <summary>Devices that leave the stored spec when the guest lets go of them, by name in the running VM. Under the gate.</summary>
     private readonly Dictionary<string, DeviceInfo> _leaving = new(StringComparer.Ordinal);
 
-    /// <summary>Files of disks that the running VM has and the stored spec has not. Under the gate.</summary>
-    private readonly HashSet<string> _unstored = new(StringComparer.Ordinal);
+    /// <summary>Disks that the running VM has and the stored spec has not: name and file. Under the gate.</summary>
+    private readonly Dictionary<string, string> _unstored = new(StringComparer.Ordinal);
 
     /// <summary>Files of the disks of this run. Under the gate.</summary>
     private readonly RunningDisks _disks = new();
@@ -160,7 +160,7 @@ public sealed partial class ManagedVm
                 }
                 else if (device.Kind is "disk")
                 {
-                    _unstored.Add(device.Source);
+                    _unstored[added.Name] = device.Source;
                 }
             }
         }, cancellation).ConfigureAwait(false);
@@ -207,6 +207,7 @@ public sealed partial class ManagedVm
         lock (_gate)
         {
             _leaving.Remove(device, out leaving);
+            _unstored.Remove(device);
         }
 
         if (leaving is not null)
@@ -276,6 +277,10 @@ public sealed partial class ManagedVm
         return sources.FindIndex(source => string.Equals(source, device.Source, StringComparison.Ordinal));
     }
 
+    /// <summary>A disk that the spec does not name and the worker may really have open: what a worker says is checked. Under the gate.</summary>
+    private bool IsUnstoredDisk(IWorker worker, DeviceInfo device) =>
+        device.Kind is "disk" && (_spec is null || IndexOf(_spec, device) < 0) && OpenFiles.MayHold(worker.ProcessId, device.Source);
+
     /// <summary>What an adopted worker has plugged that the spec does not know: its files are in use.</summary>
     private async Task LearnDevicesAsync(IWorker worker, CancellationToken cancellation)
     {
@@ -284,9 +289,15 @@ public sealed partial class ManagedVm
             DeviceList plugged = await worker.DevicesAsync(cancellation).ConfigureAwait(false);
             lock (_gate)
             {
-                _disks.Learn(plugged, disk => (_spec is not null && IndexOf(_spec, disk) >= 0) || OpenFiles.MayHold(worker.ProcessId, disk.Source));
-                _unstored.UnionWith(plugged.Devices
-                    .Where(d => d.Kind is "disk" && (_spec is null || IndexOf(_spec, d) < 0) && OpenFiles.MayHold(worker.ProcessId, d.Source)).Select(d => d.Source));
+                if (ReferenceEquals(_worker, worker))
+                {
+                    _disks.Learn(plugged, disk => (_spec is not null && IndexOf(_spec, disk) >= 0) || OpenFiles.MayHold(worker.ProcessId, disk.Source));
+                    _unstored.Clear();
+                    foreach (DeviceInfo disk in plugged.Devices.Where(d => IsUnstoredDisk(worker, d)))
+                    {
+                        _unstored[disk.Name] = disk.Source;
+                    }
+                }
             }
         }
         catch (WorkerException e)

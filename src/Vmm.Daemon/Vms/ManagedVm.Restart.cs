@@ -1,4 +1,3 @@
-using Microsoft.Data.Sqlite;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Workers;
@@ -12,12 +11,12 @@ public sealed partial class ManagedVm
     private CancellationTokenSource? _restart;
     private DateTimeOffset? _nextStart;
     private long _startedAt;
-    private bool _stopWanted;
+    private readonly StopWishes _stops = new();
 
     /// <summary>Under the lock; true when there will be a restart.</summary>
     private bool PlanRestart(WorkerExit exit, TimeSpan ran)
     {
-        if (_stopWanted || _spec is null || _plan.After(_spec, exit, ran) is not { } delay)
+        if (_spec is null || _plan.After(_spec, exit, ran) is not { } delay)
         {
             return false;
         }
@@ -40,55 +39,160 @@ public sealed partial class ManagedVm
         return due;
     }
 
+    /// <summary>Plans the next start of a VM that should run, and writes whether there will be one: a daemon that comes in between goes on with it.</summary>
+    private void PlanAgain(WorkerExit exit)
+    {
+        lock (_gate)
+        {
+            SaveEnd(PlanRestart(exit, TimeSpan.Zero), exit);
+        }
+    }
+
+    /// <summary>The first start after the boot of the host. One that fails is planned anew by the policy of the spec.</summary>
+    internal async Task AutostartAsync(CancellationToken cancellation)
+    {
+        try
+        {
+            await StartAsync(null, cancellation).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+        {
+            // The daemon ends; the next one begins anew.
+        }
+        catch (ApiException e) when (e.Problem.Code is "start-stopped" or "vmmd-ends" or "vm-not-found" or "wrong-state")
+        {
+            // Somebody else had another wish, or was first.
+        }
+#pragma warning disable CA1031 // Whatever it was, it is about this VM only: it is told, and the others are started.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            DaemonLog.StartFault(_log, e, _record.Name);
+            PlanAgain(new WorkerExit(WorkerExitReason.Failed, 1, e.Message));
+        }
+    }
+
     private async Task RestartAsync(CancellationTokenSource mine, TimeSpan delay)
     {
         try
         {
             await Task.Delay(delay, mine.Token).ConfigureAwait(false);
-            await InTurn(async () =>
-            {
-                lock (_gate)
-                {
-                    if (!ReferenceEquals(_restart, mine))
-                    {
-                        return; // somebody started, stopped, changed or deleted it meanwhile
-                    }
-
-                    (_restart, _nextStart) = (null, null);
-                }
-
-                using CancellationTokenSource deadline = new(TimeSpan.FromMinutes(1));
-                await LaunchAsync(deadline.Token).ConfigureAwait(false);
-            }, mine.Token).ConfigureAwait(false);
+            await InTurn(() => LaunchAsync(mine, null, CancellationToken.None), mine.Token).ConfigureAwait(false);
         }
-        catch (OperationCanceledException) when (mine.IsCancellationRequested)
+        catch (Exception) when (mine.IsCancellationRequested)
         {
-            // Not wanted any more.
+            // Somebody started, stopped, changed or deleted it meanwhile.
         }
-        catch (Exception e) when (e is ApiException or OperationCanceledException or SqliteException)
+        catch (ApiException e) when (e.Problem.Code is "start-stopped" or "vmmd-ends" or "vm-not-found")
+        {
+            // Not wanted any more either; or the next daemon goes on.
+        }
+#pragma warning disable CA1031 // Whatever it was, the VM should run: the next try is later, and this one is told.
+        catch (Exception e)
+#pragma warning restore CA1031
         {
             DaemonLog.RestartFailed(_log, _record.Name, e.Message);
+            PlanAgain(new WorkerExit(WorkerExitReason.Failed, 1, e.Message));
+        }
+    }
+
+    /// <summary>
+    /// Pulls the plug; with <paramref name="patience"/> the power button is pressed first, and the guest has so long to power off. Other commands are
+    /// carried out while the guest takes its time, and nothing keeps the plug from being pulled: not a command that goes on, and not a start.
+    /// </summary>
+    /// <exception cref="ApiException">It does not run.</exception>
+    internal async Task<VmInfo> StopAsync(TimeSpan? patience, CancellationToken cancellation)
+    {
+        StopWish wish;
+        IWorker? worker;
+        lock (_gate)
+        {
+            _turns.ThrowIfClosed();
+            if (CancelRestart() && _worker is null)
+            {
+                Save(_record with { WantedOn = false });
+                return Info;
+            }
+
+            worker = _launch is null ? _worker : null;
+            wish = _stops.Add();
+        }
+
+        try
+        {
+            if (patience is { } wait && worker is not null && await PoweredOffAsync(worker, wait, cancellation).ConfigureAwait(false))
+            {
+                return Info;
+            }
+
+            return await PullPlugAsync(worker, cancellation).ConfigureAwait(false);
+        }
+        catch
+        {
             lock (_gate)
             {
-                PlanRestart(new WorkerExit(WorkerExitReason.Failed, 1, e.Message), TimeSpan.Zero);
+                _stops.Remove(wish); // given up or refused: what the guest does from here on is its own wish again
             }
+
+            throw;
         }
-        catch (ObjectDisposedException)
+    }
+
+    /// <param name="only">Whose plug; null: whichever worker it has, or is about to have.</param>
+    /// <param name="cancellation">Ends the waiting; the plug stays pulled.</param>
+    private async Task<VmInfo> PullPlugAsync(IWorker? only, CancellationToken cancellation)
+    {
+        while (true)
         {
-            // The daemon ends; the next one goes on.
+            IWorker? worker = null;
+            lock (_gate)
+            {
+                if (only is not null && !ReferenceEquals(_worker, only))
+                {
+                    return Info; // it ended by itself meanwhile
+                }
+
+                if (_launch is { } launch)
+                {
+                    launch.Stop();
+                }
+                else
+                {
+                    worker = Require(VmEvent.Stop);
+                    Move(VmEvent.Stop);
+                }
+            }
+
+            if (worker is not null)
+            {
+                await Call(() => worker.StopAsync(cancellation)).ConfigureAwait(false);
+                Over(worker, await worker.Ended.WaitAsync(TimeSpan.FromSeconds(30), cancellation).ConfigureAwait(false));
+                return Info;
+            }
+
+            await InTurn(() => Task.CompletedTask, cancellation).ConfigureAwait(false); // behind the start that is given up
+            if (!IsAlive)
+            {
+                return Info;
+            }
         }
     }
 
     /// <summary>Presses the power button and waits; true when the guest powered off.</summary>
-    private async Task<bool> PoweredOffAsync(TimeSpan patience, CancellationToken cancellation)
+    private async Task<bool> PoweredOffAsync(IWorker worker, TimeSpan patience, CancellationToken cancellation)
     {
         if (Info.State == VmState.Crashed)
         {
             return false; // preserved: nobody heeds the button
         }
 
-        IWorker worker = Require(VmEvent.PowerButton);
-        await Call(() => worker.PressPowerButtonAsync(cancellation)).ConfigureAwait(false);
+        await InTurn(async () =>
+        {
+            if (ReferenceEquals(Require(VmEvent.PowerButton), worker))
+            {
+                await Call(() => worker.PressPowerButtonAsync(cancellation)).ConfigureAwait(false);
+            }
+        }, cancellation).ConfigureAwait(false);
         try
         {
             Over(worker, await worker.Ended.WaitAsync(patience, cancellation).ConfigureAwait(false));

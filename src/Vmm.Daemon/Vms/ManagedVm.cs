@@ -1,4 +1,3 @@
-using Microsoft.Data.Sqlite;
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
@@ -12,7 +11,9 @@ namespace Vmm.Daemon.Vms;
 /// <summary>One VM: its record, its state, and its worker while it has one. Commands take turns; the end of a worker may come at any time.</summary>
 public sealed partial class ManagedVm : IDisposable
 {
-    private readonly SemaphoreSlim _turn = new(1, 1);
+    private static readonly TimeSpan s_launch = TimeSpan.FromMinutes(1);
+
+    private readonly CommandTurns _turns = new();
     private readonly Lock _gate = new();
     private readonly VmInventory _inventory;
     private readonly IWorkerLauncher _launcher;
@@ -20,6 +21,7 @@ public sealed partial class ManagedVm : IDisposable
     private VmRecord _record;
     private VmState _state;
     private IWorker? _worker;
+    private Launch? _launch;
     private VmSpec? _spec;
     private SpecException? _specProblem;
     private readonly EventHub _events;
@@ -101,30 +103,63 @@ public sealed partial class ManagedVm : IDisposable
         }
     }
 
-    /// <summary>Takes over a worker of an earlier daemon. One whose VM was built but not started was cut off in a start: the start is finished.</summary>
+    /// <summary>
+    /// Takes over a worker of an earlier daemon; returns when all is known of it, which a worker that hangs delays. One whose VM was built but not started
+    /// was cut off in a start: the start is finished.
+    /// </summary>
     internal async Task AdoptAsync(IWorker worker, CancellationToken cancellation)
     {
-        bool unfinished = worker.State is WorkerState.Idle or WorkerState.Ready;
         if (Now().Spec?.Vsock is { } vsock)
         {
             worker.ServeVsock(vsock.Path);
         }
 
+        bool silent = !worker.Greeted.IsCompleted;
         lock (_gate)
         {
             _worker = worker;
             _startedAt = Environment.TickCount64;
-            Become(unfinished ? VmState.Starting : worker.State switch
+            Become(silent ? VmState.Running : StateOf(worker)); // most probably: a hung worker's vCPUs may well run
+        }
+
+        Watch(worker);
+        if (silent)
+        {
+            DaemonLog.Unanswering(_log, _record.Name, worker.ProcessId);
+        }
+
+        if (!await worker.Greeted.ConfigureAwait(false))
+        {
+            return; // it is being ended, and its end tells why
+        }
+
+        await InTurn(() => FinishAdoptionAsync(worker, cancellation), cancellation).ConfigureAwait(false);
+    }
+
+    private static VmState StateOf(IWorker worker) => worker.State switch
+    {
+        WorkerState.Idle or WorkerState.Ready => VmState.Starting,
+        WorkerState.Paused => VmState.Paused,
+        WorkerState.Crashed => VmState.Crashed,
+        _ => VmState.Running,
+    };
+
+    private async Task FinishAdoptionAsync(IWorker worker, CancellationToken cancellation)
+    {
+        using CancellationTokenSource launch = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        lock (_gate)
+        {
+            if (!ReferenceEquals(_worker, worker) || _state == VmState.Stopping)
             {
-                WorkerState.Paused => VmState.Paused,
-                WorkerState.Crashed => VmState.Crashed,
-                _ => VmState.Running,
-            });
+                return; // somebody pulled its plug meanwhile
+            }
+
+            Become(StateOf(worker));
+            _launch = _state == VmState.Starting ? new Launch(launch) : null;
         }
 
         LearnCpu(worker);
-        Watch(worker);
-        if (!unfinished)
+        if (_launch is null)
         {
             await LearnDevicesAsync(worker, cancellation).ConfigureAwait(false);
             return;
@@ -132,12 +167,22 @@ public sealed partial class ManagedVm : IDisposable
 
         try
         {
-            await worker.StartAsync(cancellation).ConfigureAwait(false);
+            await worker.StartAsync(launch.Token).ConfigureAwait(false);
             MoveIfPossible(VmEvent.Started);
         }
-        catch (WorkerException e)
+        catch (Exception e) when (e is WorkerException or OperationCanceledException)
         {
-            await AbandonAsync($"its start was cut off by the end of the earlier vmmd and could not be finished: {e.Message}").ConfigureAwait(false);
+            WorkerExit exit = new(WorkerExitReason.Failed, 1, $"its start was cut off by the end of the earlier vmmd and could not be finished: {e.Message}");
+            bool stopped = EndLaunch();
+            await AbandonAsync(stopped ? StartStopped : exit, wanted: !stopped).ConfigureAwait(false);
+            if (!stopped)
+            {
+                PlanAgain(exit);
+            }
+        }
+        finally
+        {
+            EndLaunch();
         }
     }
 
@@ -147,13 +192,15 @@ public sealed partial class ManagedVm : IDisposable
         lock (_gate)
         {
             Become(VmState.Failed);
-            WorkerExit exit = new(WorkerExitReason.WorkerDied, 1, "its worker was gone when vmmd started");
-            Save(_record with { WantedOn = false, LastExit = exit });
-            PlanRestart(exit, TimeSpan.Zero);
+            PlanAgain(new WorkerExit(WorkerExitReason.WorkerDied, 1, "its worker was gone when vmmd started"));
         }
     }
 
-    internal Task<VmInfo> StartAsync(CancellationToken cancellation) => InTurn(() =>
+    /// <summary>Starts it.</summary>
+    /// <param name="progress">Hears from 0 to 1 how far the building of the VM is; null: nobody listens.</param>
+    /// <param name="cancellation">Gives the start up; so does a stop.</param>
+    /// <exception cref="ApiException">It cannot be started.</exception>
+    internal Task<VmInfo> StartAsync(Action<double>? progress, CancellationToken cancellation) => InTurn(() =>
     {
         lock (_gate)
         {
@@ -161,53 +208,96 @@ public sealed partial class ManagedVm : IDisposable
             _plan.Reset();
         }
 
-        return LaunchAsync(cancellation);
+        return LaunchAsync(null, progress, cancellation);
     }, cancellation);
 
-    private async Task LaunchAsync(CancellationToken cancellation)
+    /// <param name="planned">The plan that this start is due by, which is over by it; null: somebody asked for it.</param>
+    /// <param name="progress">Hears how far it is.</param>
+    /// <param name="cancellation">Gives up.</param>
+    private async Task LaunchAsync(CancellationTokenSource? planned, Action<double>? progress, CancellationToken cancellation)
     {
         VmSpec spec = _spec ?? throw ApiException.OfSpec(_specProblem!);
         _fits(spec);
+        using CancellationTokenSource launch = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        TimeSpan longest = s_launch + BuildProgress.Longest(spec);
+        launch.CancelAfter(longest);
         lock (_gate)
         {
+            if (planned is not null && !ReferenceEquals(_restart, planned))
+            {
+                return; // somebody started, stopped, changed or deleted it meanwhile
+            }
+
             if (_worker is not null)
             {
                 throw WrongState("cannot be started: stop it first"); // crashed, and preserved
             }
 
             Move(VmEvent.Start);
+            (_restart, _nextStart) = (null, null);
+            _launch = new Launch(launch);
         }
 
         try
         {
-            // Written first: a daemon that dies from here on finds the worker, or knows that it is missing.
-            lock (_gate)
-            {
-                Save(_record with { WantedOn = true });
-            }
-
-            IWorker worker = await _launcher.LaunchAsync(_record.Id, spec, cancellation).ConfigureAwait(false);
-            lock (_gate)
-            {
-                _worker = worker;
-                _startedAt = Environment.TickCount64;
-                _stopWanted = false;
-            }
-
-            Watch(worker);
-            await TellFitAsync(worker, spec, cancellation).ConfigureAwait(false);
-            await worker.StartAsync(cancellation).ConfigureAwait(false);
-            MoveIfPossible(VmEvent.Started);
-        }
-        catch (WorkerException e)
-        {
-            await AbandonAsync(e.Message).ConfigureAwait(false);
-            throw Refused(e);
+            await RunWorkerAsync(spec, progress, launch.Token).ConfigureAwait(false);
         }
         catch (Exception e)
         {
-            await AbandonAsync(e.Message).ConfigureAwait(false);
+            bool stopped = EndLaunch();
+            WorkerExit exit = stopped || cancellation.IsCancellationRequested ? StartStopped
+                : new WorkerExit(WorkerExitReason.Failed, 1, e is OperationCanceledException ? $"the VM was not built and started within {longest.TotalSeconds:0} s" : e.Message);
+            await AbandonAsync(exit, wanted: planned is not null && !stopped).ConfigureAwait(false);
+            ApiException? told = e switch
+            {
+                _ when stopped => new ApiException(409, "start-stopped", "the start was stopped", $"{Record.Name} was stopped while it was started", inner: e),
+                WorkerException refused => Refused(refused),
+                OperationCanceledException when !cancellation.IsCancellationRequested => new ApiException(504, "start-timeout", "the start took too long", $"{Record.Name}: {exit.Message}", inner: e),
+                _ => null,
+            };
+            if (told is not null)
+            {
+                throw told;
+            }
+
             throw;
+        }
+        finally
+        {
+            EndLaunch();
+        }
+    }
+
+    private async Task RunWorkerAsync(VmSpec spec, Action<double>? progress, CancellationToken cancellation)
+    {
+        // Written first: a daemon that dies from here on finds the worker, or knows that it is missing.
+        lock (_gate)
+        {
+            Save(_record with { WantedOn = true });
+        }
+
+        IWorker worker = await _launcher.LaunchAsync(_record.Id, spec, progress, cancellation).ConfigureAwait(false);
+        lock (_gate)
+        {
+            _worker = worker;
+            _startedAt = Environment.TickCount64;
+            _stops.Begin();
+        }
+
+        Watch(worker);
+        await TellFitAsync(worker, spec, cancellation).ConfigureAwait(false);
+        await worker.StartAsync(cancellation).ConfigureAwait(false);
+        MoveIfPossible(VmEvent.Started);
+    }
+
+    /// <summary>The launch is over; true when a stop ended it.</summary>
+    private bool EndLaunch()
+    {
+        lock (_gate)
+        {
+            bool stopped = _launch?.Stopped == true;
+            _launch = null;
+            return stopped;
         }
     }
 
@@ -237,49 +327,13 @@ public sealed partial class ManagedVm : IDisposable
         await Call(() => worker.WakeAsync(cancellation)).ConfigureAwait(false);
     }, cancellation);
 
-    /// <summary>Pulls the plug; with <paramref name="patience"/> the power button is pressed first, and the guest has so long to power off.</summary>
-    internal Task<VmInfo> StopAsync(TimeSpan? patience, CancellationToken cancellation) => InTurn(async () =>
-    {
-        lock (_gate)
-        {
-            _stopWanted = _worker is not null;
-            if (CancelRestart() && _worker is null)
-            {
-                Save(_record with { WantedOn = false });
-                return;
-            }
-        }
-
-        try
-        {
-            if (patience is { } wait && await PoweredOffAsync(wait, cancellation).ConfigureAwait(false))
-            {
-                return;
-            }
-        }
-        catch (OperationCanceledException)
-        {
-            lock (_gate)
-            {
-                _stopWanted = false; // given up: what the guest does from here on is its own wish again
-            }
-
-            throw;
-        }
-
-        IWorker worker = Require(VmEvent.Stop);
-        Move(VmEvent.Stop);
-        await Call(() => worker.StopAsync(cancellation)).ConfigureAwait(false);
-        Over(worker, await worker.Ended.WaitAsync(TimeSpan.FromSeconds(30), cancellation).ConfigureAwait(false));
-    }, cancellation);
-
     /// <summary>Whether the spec names the file.</summary>
     internal bool Uses(string path)
     {
         lock (_gate)
         {
             return _spec is { } spec
-                ? _unstored.Contains(path) || spec.Disks.Any(d => string.Equals(Path.GetFullPath(d.Path, "/"), path, StringComparison.Ordinal))
+                ? _unstored.ContainsValue(path) || spec.Disks.Any(d => string.Equals(Path.GetFullPath(d.Path, "/"), path, StringComparison.Ordinal))
                 : _record.Spec.Contains(Path.GetFileName(path), StringComparison.Ordinal);
         }
     }
@@ -376,6 +430,7 @@ public sealed partial class ManagedVm : IDisposable
             CancelRestart();
             _inventory.Remove(_record);
             _events.Publish("deleted", _record.Name);
+            _turns.Close(new ApiException(404, "vm-not-found", "no such VM", $"{_record.Name} was deleted")); // those that wait must not touch what is gone
         }
 
         return Task.CompletedTask;
@@ -390,10 +445,11 @@ public sealed partial class ManagedVm : IDisposable
             IWorker? worker = _worker;
             _worker = null;
             _ = worker?.DisposeAsync().AsTask();
+            _turns.Close(new ApiException(503, "vmmd-ends", "vmmd ends", $"{_record.Name}: vmmd ends; the VM goes on, ask the next vmmd"));
         }
-
-        _turn.Dispose();
     }
+
+    private static WorkerExit StartStopped { get; } = new(WorkerExitReason.Stopped, 0, "its start was given up, as somebody wished");
 
     private static async Task Call(Func<Task> command)
     {
@@ -431,20 +487,9 @@ public sealed partial class ManagedVm : IDisposable
 
     private async Task<VmInfo> InTurn(Func<Task> command, CancellationToken cancellation)
     {
-        if (!await _turn.WaitAsync(TimeSpan.FromSeconds(60), cancellation).ConfigureAwait(false))
-        {
-            throw new ApiException(409, "vm-busy", "another command is being carried out", $"{Record.Name}: another command has been running for a minute: try again later");
-        }
-
-        try
-        {
-            await command().ConfigureAwait(false);
-            return Info;
-        }
-        finally
-        {
-            _turn.Release();
-        }
+        using IDisposable turn = await _turns.TakeAsync(Record.Name, cancellation).ConfigureAwait(false);
+        await command().ConfigureAwait(false);
+        return Info;
     }
 
     private void Watch(IWorker worker)
@@ -458,7 +503,24 @@ public sealed partial class ManagedVm : IDisposable
 
         worker.OnDiskError(fault => OnDiskError(worker, fault));
         worker.OnDeviceRemoved(OnDeviceRemoved);
+        worker.OnConnection(connected => OnConnection(worker, connected));
         _ = worker.Ended.ContinueWith(ended => Over(worker, ended.Result), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+    }
+
+    /// <summary>What the worker told while there was no connection is lost: what matters is learnt anew.</summary>
+    private void OnConnection(IWorker worker, bool connected)
+    {
+        if (connected)
+        {
+            DaemonLog.Reconnected(_log, Record.Name, worker.ProcessId);
+            _events.Publish("worker-back", Record.Name);
+            _ = Task.Run(() => LearnDevicesAsync(worker, CancellationToken.None));
+        }
+        else
+        {
+            DaemonLog.ConnectionLost(_log, Record.Name, worker.ProcessId);
+            _events.Publish("worker-lost", Record.Name, message: "the connection to its worker is lost; the VM goes on, the connection is made again");
+        }
     }
 
     /// <summary>The worker is gone. Called once or more; only the first call for the present worker counts.</summary>
@@ -471,6 +533,7 @@ public sealed partial class ManagedVm : IDisposable
                 return;
             }
 
+            bool stopped = _stops.AreWanted || _state == VmState.Stopping;
             _worker = null;
             _unstored.Clear();
             _plugged.Clear();
@@ -479,18 +542,8 @@ public sealed partial class ManagedVm : IDisposable
             Become(VmLifeCycle.TryNext(_state, VmLifeCycle.EventOf(exit.Reason), out VmState next) ? next : VmState.Failed);
             _events.Publish("ended", _record.Name, exit: exit);
             WorkerExit kept = exit with { Report = null }; // in the event and in the log
-            bool again = PlanRestart(exit, TimeSpan.FromMilliseconds(Environment.TickCount64 - _startedAt));
-            try
-            {
-                // Wanted on while its restart is due: a daemon that comes in between goes on with it.
-                Save(_record with { WantedOn = again, LastExit = kept });
-            }
-            catch (SqliteException e)
-            {
-                // Nobody waits for this change. In memory it stands; the next daemon finds a VM that should run and no worker, and says so.
-                DaemonLog.Unsaved(_log, e, _record.Name);
-                _record = _record with { WantedOn = again, LastExit = kept };
-            }
+            bool again = !stopped && PlanRestart(exit, TimeSpan.FromMilliseconds(Environment.TickCount64 - _startedAt));
+            SaveEnd(again, kept); // wanted on while its restart is due: a daemon that comes in between goes on with it
         }
 
         DaemonLog.VmEnded(_log, _record.Name, exit.Reason, exit.Message ?? "");
@@ -503,17 +556,19 @@ public sealed partial class ManagedVm : IDisposable
     }
 
     /// <summary>A start that did not succeed: nothing is left, and the record says why.</summary>
-    private async Task AbandonAsync(string why)
+    /// <param name="exit">Why.</param>
+    /// <param name="wanted">It is to run all the same: who calls plans the next start, and a daemon that comes in between does.</param>
+    private async Task AbandonAsync(WorkerExit exit, bool wanted)
     {
         IWorker? worker;
         lock (_gate)
         {
             worker = _worker;
             _worker = null;
-            if (VmLifeCycle.TryNext(_state, VmEvent.Failed, out VmState failed))
+            if (VmLifeCycle.TryNext(_state, VmLifeCycle.EventOf(exit.Reason), out VmState over))
             {
-                Become(failed);
-                Save(_record with { WantedOn = false, LastExit = new WorkerExit(WorkerExitReason.Failed, 1, why) });
+                Become(over);
+                SaveEnd(wanted, exit);
             }
         }
 
@@ -530,6 +585,23 @@ public sealed partial class ManagedVm : IDisposable
             }
 
             await worker.DisposeAsync().ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Writes how it ended, and whether it is to run. Under the lock; nobody waits for this change.</summary>
+    private void SaveEnd(bool wanted, WorkerExit exit)
+    {
+        VmRecord next = _record with { WantedOn = wanted, LastExit = exit };
+        try
+        {
+            Save(next);
+        }
+#pragma warning disable CA1031 // In memory it stands; the next daemon finds a VM that should run and no worker, and says so.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            DaemonLog.Unsaved(_log, e, _record.Name);
+            _record = next;
         }
     }
 

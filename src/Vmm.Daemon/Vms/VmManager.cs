@@ -13,8 +13,11 @@ namespace Vmm.Daemon.Vms;
 /// <summary>All VMs of this host: the inventory, and the workers that run them.</summary>
 public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, StorageFolders storage, ILogger<VmManager> log) : IHostedService, IDisposable
 {
+    private static readonly TimeSpan s_adoption = TimeSpan.FromSeconds(2);
+
     private readonly ConcurrentDictionary<string, ManagedVm> _vms = new(StringComparer.Ordinal);
     private readonly SemaphoreSlim _changes = new(1, 1);
+    private readonly CancellationTokenSource _ending = new();
     private bool _ended;
 
     /// <summary>Disks that are about to be named or deleted.</summary>
@@ -31,22 +34,13 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, S
             _vms[record.Name] = Managed(record);
         }
 
+        List<Task> adoptions = [];
         HashSet<string> held = new(StringComparer.Ordinal);
         foreach (IWorker worker in await launcher.AdoptAsync(cancellationToken).ConfigureAwait(false))
         {
             ManagedVm? vm = _vms.Values.FirstOrDefault(v => string.Equals(v.Record.Id, worker.VmId, StringComparison.Ordinal));
-            if (vm is not null)
-            {
-                held.Add(worker.VmId);
-                await vm.AdoptAsync(worker, cancellationToken).ConfigureAwait(false);
-                DaemonLog.Adopted(log, vm.Record.Name, worker.ProcessId);
-            }
-            else
-            {
-                DaemonLog.Stranger(log, worker.ProcessId, worker.VmId);
-                await worker.StopAsync(cancellationToken).ConfigureAwait(false);
-                await worker.DisposeAsync().ConfigureAwait(false);
-            }
+            held.Add(worker.VmId);
+            adoptions.Add(vm is null ? EndStrangerAsync(worker) : AdoptAsync(vm, worker));
         }
 
         foreach (ManagedVm vm in _vms.Values)
@@ -57,22 +51,60 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, S
                 vm.Lost();
             }
         }
+
+        // One that hangs keeps nobody waiting: its adoption goes on in the background.
+        await Task.WhenAny(Task.WhenAll(adoptions), Task.Delay(s_adoption, cancellationToken)).ConfigureAwait(false);
+        cancellationToken.ThrowIfCancellationRequested();
     }
 
-    /// <summary>Starts what is to run from the boot of the host on. Called once after it; one that does not start says so and is no reason to stop.</summary>
+    private async Task AdoptAsync(ManagedVm vm, IWorker worker)
+    {
+        try
+        {
+            await vm.AdoptAsync(worker, _ending.Token).ConfigureAwait(false);
+            DaemonLog.Adopted(log, vm.Record.Name, worker.ProcessId);
+        }
+        catch (OperationCanceledException) when (_ending.IsCancellationRequested)
+        {
+            // The next daemon adopts it.
+        }
+#pragma warning disable CA1031 // One VM is no reason for the daemon not to start.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            DaemonLog.AdoptionFault(log, e, vm.Record.Name);
+        }
+    }
+
+    private async Task EndStrangerAsync(IWorker worker)
+    {
+        DaemonLog.Stranger(log, worker.ProcessId, worker.VmId);
+        try
+        {
+            await worker.StopAsync(_ending.Token).ConfigureAwait(false);
+            await worker.DisposeAsync().ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (_ending.IsCancellationRequested)
+        {
+            // The next daemon ends it.
+        }
+#pragma warning disable CA1031 // A worker that nobody knows is no reason for the daemon not to start.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            DaemonLog.AdoptionFault(log, e, worker.VmId);
+        }
+    }
+
+    /// <summary>
+    /// Starts what is to run from the boot of the host on. Called once after it; one that does not start says so, is started again by its policy, and keeps
+    /// neither the others nor the daemon from starting.
+    /// </summary>
     public async Task AutostartAsync(CancellationToken cancellation)
     {
-        foreach (ManagedVm vm in _vms.Values.Where(v => v.StartsByItself))
-        {
-            try
-            {
-                await vm.StartAsync(cancellation).ConfigureAwait(false);
-            }
-            catch (ApiException e)
-            {
-                DaemonLog.RestartFailed(log, vm.Record.Name, e.Message);
-            }
-        }
+        // A few at a time: one that takes minutes does not keep the others waiting.
+        ParallelOptions few = new() { MaxDegreeOfParallelism = 4 };
+        await Parallel.ForEachAsync(_vms.Values.Where(v => v.StartsByItself).ToList(), few, async (vm, _) => await vm.AutostartAsync(cancellation).ConfigureAwait(false)).ConfigureAwait(false);
     }
 
     /// <summary>Figures of the worker pool.</summary>
@@ -199,12 +231,14 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, S
             return;
         }
 
+        _ending.Cancel();
         foreach (ManagedVm vm in _vms.Values)
         {
             vm.Dispose();
         }
 
         _changes.Dispose();
+        _ending.Dispose();
     }
 
     private ManagedVm Managed(VmRecord record) => new(record, inventory, launcher, Events, log, spec => CheckVsock(spec, vm => vm.IsAlive));

@@ -53,27 +53,7 @@ internal sealed class ControlClient : IDisposable
         bool answered = false;
         try
         {
-            byte[] bytes;
-            try
-            {
-                bytes = ControlCodec.Encode(new ControlFrame { Id = id, Kind = kind, Body = body, Descriptors = names });
-            }
-            catch (ArgumentException cause)
-            {
-                throw new WorkerException("request-too-large", cause.Message, cause);
-            }
-
-            try
-            {
-                lock (_sending)
-                {
-                    _socket.Send(bytes, descriptors, SendTimeout);
-                }
-            }
-            catch (Exception cause) when (cause is KernelException or ObjectDisposedException)
-            {
-                throw Gone(kind, cause);
-            }
+            Send(Frames(id, kind, body, names ?? []), kind, descriptors);
 
             if (_over)
             {
@@ -109,7 +89,70 @@ internal sealed class ControlClient : IDisposable
         _closing.Dispose();
     }
 
-    private static WorkerException Gone(string kind, Exception? cause) => new("worker-died", $"the worker is gone: \"{kind}\" was not answered", cause);
+    private static WorkerException Gone(string kind, Exception? cause) =>
+        new("worker-died", $"the worker is gone, or its connection is: \"{kind}\" was not answered", cause);
+
+    /// <summary>One frame, and behind it those for the descriptors that it has no room for.</summary>
+    /// <exception cref="WorkerException">Too long, or too many descriptors.</exception>
+    private static List<byte[]> Frames(long id, string kind, JsonElement? body, IReadOnlyList<string> names)
+    {
+        if (names.Count > ControlCodec.MaxRequestDescriptors)
+        {
+            throw new WorkerException("request-too-large", $"\"{kind}\" needs {names.Count} descriptors, at most {ControlCodec.MaxRequestDescriptors} can be passed: give the VM fewer disks or queues");
+        }
+
+        try
+        {
+            List<byte[]> frames = [];
+            for (int at = 0; at == 0 || at < names.Count; at += ControlCodec.MaxDescriptors)
+            {
+                string[] part = [.. names.Skip(at).Take(ControlCodec.MaxDescriptors)];
+                int behind = names.Count - part.Length;
+                frames.Add(ControlCodec.Encode(new ControlFrame
+                {
+                    Id = id,
+                    Kind = at == 0 ? kind : ControlKinds.More,
+                    Body = at == 0 ? body : null,
+                    Descriptors = part.Length > 0 ? part : null,
+                    MoreDescriptors = at == 0 && behind > 0 ? behind : null,
+                }));
+            }
+
+            return frames;
+        }
+        catch (ArgumentException cause)
+        {
+            throw new WorkerException("request-too-large", cause.Message, cause);
+        }
+    }
+
+    /// <summary>Sends the frames of one request with nothing in between.</summary>
+    private void Send(List<byte[]> frames, string kind, FileDescriptorHandle[] descriptors)
+    {
+        try
+        {
+            lock (_sending)
+            {
+                for (int i = 0; i < frames.Count; i++)
+                {
+                    int at = i * ControlCodec.MaxDescriptors;
+                    _socket.Send(frames[i], descriptors.AsSpan(at, Math.Min(descriptors.Length - at, ControlCodec.MaxDescriptors)), SendTimeout);
+                }
+            }
+        }
+        catch (KernelException cause) when (cause.Errno == Errno.ETIMEDOUT)
+        {
+            throw new WorkerException("worker-timeout", $"the worker did not take \"{kind}\" within {SendTimeout / 1000} s", cause);
+        }
+        catch (KernelException cause) when (cause.Errno is not (Errno.EPIPE or Errno.ECONNRESET or Errno.ENOTCONN))
+        {
+            throw new WorkerException("request-failed", $"\"{kind}\" could not be sent to the worker: {cause.Message}", cause);
+        }
+        catch (Exception cause) when (cause is KernelException or ObjectDisposedException)
+        {
+            throw Gone(kind, cause);
+        }
+    }
 
     private async Task ReadAsync()
     {
@@ -159,6 +202,7 @@ internal sealed class ControlClient : IDisposable
 
             ControlFrame? frame = ControlCodec.TryDecode(_buffer.AsSpan(0, length), descriptors.Length, out _);
             bool taken = false;
+            bool sound = frame is not null;
             bool asked = frame is { Id: > 0 } && _calls.ContainsKey(frame.Id);
             if (!asked)
             {
@@ -167,7 +211,7 @@ internal sealed class ControlClient : IDisposable
 
             if (frame is { Id: 0 })
             {
-                _onEvent(frame);
+                sound = Handle(frame);
             }
             else if (frame is not null && _calls.TryRemove(frame.Id, out TaskCompletionSource<Answer>? call))
             {
@@ -182,7 +226,7 @@ internal sealed class ControlClient : IDisposable
                 }
             }
 
-            if (frame is null)
+            if (!sound)
             {
                 return false;
             }
@@ -191,6 +235,22 @@ internal sealed class ControlClient : IDisposable
             {
                 return true;
             }
+        }
+    }
+
+    // Whatever a handler meets, the reading task ends in order: who waits for Closed goes on.
+    private bool Handle(ControlFrame frame)
+    {
+        try
+        {
+            _onEvent(frame);
+            return true;
+        }
+#pragma warning disable CA1031 // The connection is made anew then, and the state learnt anew.
+        catch (Exception)
+#pragma warning restore CA1031
+        {
+            return false;
         }
     }
 

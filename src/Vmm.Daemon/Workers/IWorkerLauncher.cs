@@ -12,14 +12,18 @@ public interface IWorkerLauncher
     /// </summary>
     /// <param name="vmId">The daemon's id of the VM: a UUID in its text form; names the control socket, so that a later daemon can adopt it.</param>
     /// <param name="spec">A validated spec.</param>
+    /// <param name="progress">Hears from 0 to 1 how much of the memory that is taken at the start is there; null: nobody listens.</param>
     /// <param name="cancellation">Gives up and cleans up.</param>
     /// <exception cref="WorkerException">The VM could not be built; the code and message say why.</exception>
-    Task<IWorker> LaunchAsync(string vmId, VmSpec spec, CancellationToken cancellation);
+    Task<IWorker> LaunchAsync(string vmId, VmSpec spec, Action<double>? progress, CancellationToken cancellation);
 
     /// <summary>Figures now.</summary>
     WorkerFigures Figures => default;
 
-    /// <summary>Connects to every worker that is alive and holds a VM. Sockets of dead workers are removed. Called once, at start.</summary>
+    /// <summary>
+    /// Connects to every worker that is alive and holds a VM. Sockets of dead workers are removed. Called once, at start. A worker that hangs keeps nobody
+    /// waiting: it is answered, too, and <see cref="IWorker.Greeted"/> says later what came of it.
+    /// </summary>
     Task<IReadOnlyList<IWorker>> AdoptAsync(CancellationToken cancellation);
 }
 
@@ -57,6 +61,17 @@ public interface IWorker : IAsyncDisposable
 
     /// <summary>Calls <paramref name="handler"/> on every change of <see cref="State"/>, from any thread, until the answer is disposed; handlers must be quick.</summary>
     IDisposable OnStateChanged(Action<WorkerState> handler);
+
+    /// <summary>
+    /// Of one that was found at the start of the daemon: completes when it said who it is (true), or was given up (false: then it is ended, or this
+    /// daemon ends). Never faults.
+    /// </summary>
+    Task<bool> Greeted => Task.FromResult(true);
+
+    /// <summary>Calls <paramref name="handler"/> with false when the connection to the worker is lost, and with true when it is there again; from any thread.</summary>
+    void OnConnection(Action<bool> handler)
+    {
+    }
 
     /// <summary>Completes when the VM is over and its process is gone; never faults.</summary>
     Task<WorkerExit> Ended { get; }

@@ -1,7 +1,6 @@
 using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
-using Mono.Unix.Native;
 using Vmm.Contracts;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
@@ -13,11 +12,11 @@ namespace Vmm.Daemon.Workers;
 /// <summary>A worker process over its control channel.</summary>
 internal sealed class RemoteWorker : IWorker
 {
-    private const int Sigsys = 31, Sigkill = 9, MostDials = 8;
     private const ulong LeastFile = 4096; // a VM without disks in files
+    private static readonly TimeSpan s_lastWords = TimeSpan.FromMilliseconds(500);
 
-    private readonly ControlClient _client;
-    private readonly ProcessHandle _process;
+    private readonly VsockDials _dials;
+    private readonly WorkerLink _link;
     private readonly WorkerLauncherOptions _options;
     private readonly Lock _lock = new();
     private readonly RemovalEvents _removals = new();
@@ -28,14 +27,13 @@ internal sealed class RemoteWorker : IWorker
     private Action<DiskErrorBody>? _diskErrors;
     private readonly TaskCompletionSource<WorkerExit> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Action<RemoteWorker> _gone;
-    private readonly Task _watch;
+    private readonly Task _finish;
     private WorkerErrors? _errors;
-    private VsockBroker? _vsock;
-    private int _dials;
     private WorkerFiles? _files;
     private WorkerExit? _reported;
     private WorkerState _state;
-    private bool _disposed, _prepared;
+    private string? _killedFor;
+    private bool _prepared, _finished;
 
     /// <param name="socket">The connection; owned from here on.</param>
     /// <param name="process">The process; owned from here on.</param>
@@ -43,16 +41,16 @@ internal sealed class RemoteWorker : IWorker
     /// <param name="gone">Called once, when the process is gone.</param>
     internal RemoteWorker(PacketSocket socket, ProcessHandle process, WorkerLauncherOptions options, Action<RemoteWorker> gone)
     {
-        _process = process;
         _options = options;
         _gone = gone;
-        _client = new ControlClient(socket, options.AnswerTimeout, OnEvent);
-        _watch = Task.Run(WatchAsync);
+        _dials = new VsockDials(DialedAsync);
+        _link = new WorkerLink(socket, process, options, OnEvent, () => HelloAsync(CancellationToken.None), () => Kill());
+        _finish = FinishAsync();
     }
 
     public string VmId => _files?.VmId ?? "";
 
-    public int ProcessId => _process.ProcessId;
+    public int ProcessId => _link.Process.ProcessId;
 
     public Task<WorkerExit> Ended => _ended.Task;
 
@@ -63,10 +61,22 @@ internal sealed class RemoteWorker : IWorker
     public CpuThrottling? CpuThrottling => Cgroups?.CpuThrottling(Group);
 
     /// <summary>Completes when the connection is closed, whoever did it.</summary>
-    internal Task Closed => _client.Closed;
+    internal Task Closed => _link.Client.Closed;
 
     /// <summary>The uid it runs as, when it has one of its own.</summary>
-    internal uint? UserId { get; set; }
+    internal uint? UserId { get; private set; }
+
+    public Task<bool> Greeted { get; private set; } = Task.FromResult(true);
+
+    /// <summary>Gives it a user, which its end gives back; false when it has ended already, and nobody would.</summary>
+    internal bool TryOwn(uint? user)
+    {
+        lock (_lock)
+        {
+            UserId = _finished ? null : user;
+            return !_finished;
+        }
+    }
 
     public WorkerState State
     {
@@ -112,6 +122,7 @@ internal sealed class RemoteWorker : IWorker
 
     public async Task StopAsync(CancellationToken cancellation)
     {
+        _link.IsNeeded = false;
         Cgroups?.Unthrottle(Group);
         try
         {
@@ -129,7 +140,7 @@ internal sealed class RemoteWorker : IWorker
 
     public async Task LimitAsync(LimitsBody limits, CancellationToken cancellation)
     {
-        ControlClient.Answer answer = await _client.CallAsync(ControlKinds.Limits, ControlCodec.Body(limits, ControlJson.Default.LimitsBody), null, [], cancellation).ConfigureAwait(false);
+        ControlClient.Answer answer = await _link.Client.CallAsync(ControlKinds.Limits, ControlCodec.Body(limits, ControlJson.Default.LimitsBody), null, [], cancellation).ConfigureAwait(false);
         answer.Descriptor?.Dispose();
     }
 
@@ -140,7 +151,7 @@ internal sealed class RemoteWorker : IWorker
 
     public async Task RehomeAsync(RehomeBody wish, CancellationToken cancellation)
     {
-        ControlClient.Answer answer = await _client.CallAsync(ControlKinds.Rehome, ControlCodec.Body(wish, ControlJson.Default.RehomeBody), null, [], cancellation).ConfigureAwait(false);
+        ControlClient.Answer answer = await _link.Client.CallAsync(ControlKinds.Rehome, ControlCodec.Body(wish, ControlJson.Default.RehomeBody), null, [], cancellation).ConfigureAwait(false);
         answer.Descriptor?.Dispose();
     }
 
@@ -158,7 +169,9 @@ internal sealed class RemoteWorker : IWorker
         }
     }
 
-    public void ServeVsock(string path) => Volatile.Write(ref _vsock, new VsockBroker(path));
+    public void ServeVsock(string path) => _dials.Serve(path);
+
+    public void OnConnection(Action<bool> handler) => _link.OnChanged(handler);
 
     public Task<DeviceList> DevicesAsync(CancellationToken cancellation) => AskAsync(ControlKinds.Devices, ControlJson.Default.DeviceList, cancellation);
 
@@ -182,7 +195,7 @@ internal sealed class RemoteWorker : IWorker
     public async Task<DeviceRemoval> RemoveDeviceAsync(string device, TimeSpan patience, bool force, CancellationToken cancellation)
     {
         UnplugBody body = new(device, (int)patience.TotalMilliseconds, force);
-        ControlClient.Answer answer = await _client.CallAsync(ControlKinds.RemoveDevice, ControlCodec.Body(body, ControlJson.Default.UnplugBody), null, [], cancellation, patience).ConfigureAwait(false);
+        ControlClient.Answer answer = await _link.Client.CallAsync(ControlKinds.RemoveDevice, ControlCodec.Body(body, ControlJson.Default.UnplugBody), null, [], cancellation, patience).ConfigureAwait(false);
         RemovalBody removal = Body(answer, ControlJson.Default.RemovalBody);
         return string.Equals(removal.Device, device, StringComparison.Ordinal) ? removal.Outcome
             : throw new WorkerException("bad-answer", $"the worker answered nonsense: asked to remove {device}, it speaks of {removal.Device}");
@@ -207,7 +220,7 @@ internal sealed class RemoteWorker : IWorker
             throw new WorkerException("not-confined", $"the worker's limit on file sizes cannot be raised for this disk: {problem}");
         }
 
-        ControlClient.Answer answer = await _client
+        ControlClient.Answer answer = await _link.Client
             .CallAsync(ControlKinds.AddDevice, ControlCodec.Body(body, ControlJson.Default.PlugBody), resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
         _removals.Expect(1);
         return Body(answer, ControlJson.Default.DeviceInfo);
@@ -222,7 +235,7 @@ internal sealed class RemoteWorker : IWorker
 
     public async Task<Stream> OpenConsoleAsync(CancellationToken cancellation)
     {
-        ControlClient.Answer answer = await _client.CallAsync(ControlKinds.Console, null, null, [], cancellation).ConfigureAwait(false);
+        ControlClient.Answer answer = await _link.Client.CallAsync(ControlKinds.Console, null, null, [], cancellation).ConfigureAwait(false);
         if (answer.Descriptor is not { } descriptor)
         {
             throw new WorkerException("bad-answer", "the worker sent no console");
@@ -240,26 +253,21 @@ internal sealed class RemoteWorker : IWorker
 
     public async ValueTask DisposeAsync()
     {
-        lock (_lock)
-        {
-            if (_disposed)
-            {
-                return;
-            }
-
-            _disposed = true;
-        }
-
-        await Task.Run(_client.Dispose).ConfigureAwait(false);
-        await _watch.ConfigureAwait(false);
+        await _link.CloseAsync().ConfigureAwait(false);
+        await _finish.ConfigureAwait(false);
         _errors?.Dispose();
-        _process.Dispose();
     }
 
-    internal void Kill()
+    internal void Kill(string? why = null)
     {
+        lock (_lock)
+        {
+            _killedFor ??= why;
+        }
+
+        _link.IsNeeded = false;
         Cgroups?.Unthrottle(Group); // a thread without quota does not even die
-        _process.Kill();
+        _link.Process.Kill();
     }
 
     /// <summary>Its control group; empty when it has none.</summary>
@@ -321,9 +329,9 @@ internal sealed class RemoteWorker : IWorker
         ulong bytes = Math.Max(resources.LargestFile, LeastFile);
         try
         {
-            if (!raise || bytes > _process.FileSizeLimit) // one without a limit keeps none
+            if (!raise || bytes > _link.Process.FileSizeLimit) // one without a limit keeps none
             {
-                _process.LimitFileSize(bytes);
+                _link.Process.LimitFileSize(bytes);
             }
 
             return null;
@@ -335,38 +343,78 @@ internal sealed class RemoteWorker : IWorker
     }
 
     /// <summary>From now on it is this VM's worker.</summary>
-    internal void Assign(WorkerFiles files) => _files = files;
+    internal void Assign(WorkerFiles files)
+    {
+        _files = files;
+        _link.Address = files.Socket;
+    }
 
     /// <summary>Lets it get ready for a VM that is not known yet.</summary>
     internal async Task PrepareAsync(CancellationToken cancellation)
     {
         using WorkerResources resources = WorkerResources.ForPreparation();
-        await _client.CallAsync(ControlKinds.Prepare, null, resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
+        await _link.Client.CallAsync(ControlKinds.Prepare, null, resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
         _prepared = true;
     }
 
+    /// <summary>Lets it build its VM; <paramref name="longer"/> is what that may take beyond a usual answer.</summary>
     /// <exception cref="WorkerException">It cannot be built, or KVM is not to be had.</exception>
-    internal async Task CreateAsync(CreateBody body, WorkerResources resources, CancellationToken cancellation)
+    internal async Task CreateAsync(CreateBody body, WorkerResources resources, TimeSpan longer, CancellationToken cancellation)
     {
         if (!_prepared)
         {
             resources.AddKvm();
         }
 
-        ControlClient.Answer answer = await _client
-            .CallAsync(ControlKinds.Create, ControlCodec.Body(body, ControlJson.Default.CreateBody), resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
+        ControlClient.Answer answer = await _link.Client
+            .CallAsync(ControlKinds.Create, ControlCodec.Body(body, ControlJson.Default.CreateBody), resources.Names, [.. resources.Handles], cancellation, longer).ConfigureAwait(false);
         Confinement = Body(answer, ControlJson.Default.ConfinementBody);
         LimitedFiles(LimitFiles(resources, raise: false)); // it has made its memory, which are files to the kernel
+        _link.IsNeeded = true;
+    }
+
+    /// <summary>For one that was found, not started: asks who it is, in the background. One that does not answer, or not as it should, is ended.</summary>
+    internal void Greet(WorkerFiles files, CancellationToken cancellation)
+    {
+        Assign(files);
+        Greeted = GreetAsync(files, cancellation);
+    }
+
+    private async Task<bool> GreetAsync(WorkerFiles files, CancellationToken cancellation)
+    {
+        try
+        {
+            HelloBody hello = await HelloAsync(cancellation).ConfigureAwait(false);
+            if (string.Equals(hello.VmId, files.VmId, StringComparison.Ordinal))
+            {
+                _link.IsNeeded = true;
+                return true;
+            }
+
+            Kill($"the worker at {files.Socket} said that it has another VM ({hello.VmId ?? "none"}), and was ended");
+        }
+        catch (WorkerException e)
+        {
+            // It does not speak any more: the VM cannot be managed, so it is ended and reported.
+            Kill($"its worker did not speak to the new vmmd and was ended: {e.Message}");
+        }
+        catch (OperationCanceledException)
+        {
+            // This daemon ends: the next one asks again.
+        }
+
+        return false;
     }
 
     internal async Task<HelloBody> HelloAsync(CancellationToken cancellation)
     {
-        HelloBody hello = await AskAsync(ControlKinds.Hello, ControlJson.Default.HelloBody, cancellation).ConfigureAwait(false);
+        HelloRequest request = new(ControlVersion.Current, ControlVersion.Features);
+        HelloBody hello = await AskAsync(ControlKinds.Hello, ControlJson.Default.HelloBody, cancellation, ControlCodec.Body(request, ControlJson.Default.HelloRequest)).ConfigureAwait(false);
         SetState(hello.State);
         Confinement = hello.Confinement;
         if (hello.VmId is not null)
         {
-            LimitedFiles(_process.FileSizeLimit is null ? "it has had none since its start" : null);
+            LimitedFiles(_link.Process.FileSizeLimit is null ? "it has had none since its start" : null);
         }
 
         return hello;
@@ -374,13 +422,13 @@ internal sealed class RemoteWorker : IWorker
 
     private async Task CallAsync(string kind, CancellationToken cancellation)
     {
-        ControlClient.Answer answer = await _client.CallAsync(kind, null, null, [], cancellation).ConfigureAwait(false);
+        ControlClient.Answer answer = await _link.Client.CallAsync(kind, null, null, [], cancellation).ConfigureAwait(false);
         answer.Descriptor?.Dispose();
     }
 
     private async Task<T> AskAsync<T>(string kind, JsonTypeInfo<T> type, CancellationToken cancellation, JsonElement? question = null) where T : class
     {
-        ControlClient.Answer answer = await _client.CallAsync(kind, question, null, [], cancellation).ConfigureAwait(false);
+        ControlClient.Answer answer = await _link.Client.CallAsync(kind, question, null, [], cancellation).ConfigureAwait(false);
         return Body(answer, type);
     }
 
@@ -411,15 +459,7 @@ internal sealed class RemoteWorker : IWorker
         }
         else if (string.Equals(frame.Kind, ControlKinds.VsockDial, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.VsockDial, out VsockDial? wish, out _))
         {
-            // A worker that was taken over may ask without end: what is beyond this is dropped, and the guest refused by its own deadline.
-            if (Interlocked.Increment(ref _dials) <= MostDials)
-            {
-                _ = Task.Run(() => DialAsync(wish));
-            }
-            else
-            {
-                Interlocked.Decrement(ref _dials);
-            }
+            _dials.Begin(wish);
         }
         else if (string.Equals(frame.Kind, ControlKinds.GuestEvent, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.GuestEventBody, out GuestEventBody? told, out _)
             && Enum.IsDefined(told.Event) && _guestBudget.Admits())
@@ -447,24 +487,12 @@ internal sealed class RemoteWorker : IWorker
         }
     }
 
-    private async Task DialAsync(VsockDial wish)
+    private async Task DialedAsync(VsockDialed body, UnixStream? stream)
     {
-        using UnixStream? stream = Volatile.Read(ref _vsock) is { } broker ? await broker.ConnectAsync(wish).ConfigureAwait(false) : null;
-        VsockDialed body = new(wish.Dial, stream is not null);
-        try
-        {
-            ControlClient.Answer answer = await _client
-                .CallAsync(ControlKinds.VsockDialed, ControlCodec.Body(body, ControlJson.Default.VsockDialed), stream is null ? null : ["stream"], stream is null ? [] : [stream], CancellationToken.None).ConfigureAwait(false);
-            answer.Descriptor?.Dispose();
-        }
-        catch (WorkerException)
-        {
-            // The worker is gone, or does not speak: the guest is refused by its own deadline.
-        }
-        finally
-        {
-            Interlocked.Decrement(ref _dials);
-        }
+        ControlClient.Answer answer = await _link.Client
+            .CallAsync(ControlKinds.VsockDialed, ControlCodec.Body(body, ControlJson.Default.VsockDialed), stream is null ? null : ["stream"], stream is null ? [] : [stream], CancellationToken.None)
+            .ConfigureAwait(false);
+        answer.Descriptor?.Dispose();
     }
 
     private void SetState(WorkerState state)
@@ -487,39 +515,38 @@ internal sealed class RemoteWorker : IWorker
         }
     }
 
-    // Hung up: then it ends, or is made to. Closed here: the VM goes on, and somebody else will watch it.
-    private async Task WatchAsync()
+    private async Task FinishAsync()
     {
-        await _client.Closed.ConfigureAwait(false);
-        ProcessEnd? end = null;
-        long patience = Environment.TickCount64 + (long)_options.StopTimeout.TotalMilliseconds;
-        for (int delay = 1; !_client.ClosedHere && (end = _process.Wait(0)) is null; delay = Math.Min(delay * 2, 50))
+        if (await _link.Ended.ConfigureAwait(false) is { } how)
         {
-            if (Environment.TickCount64 > patience)
-            {
-                Kill();
-            }
-
-            await Task.Delay(delay).ConfigureAwait(false);
+            await FinishAsync(how).ConfigureAwait(false);
         }
+    }
 
-        if (end is not { } how)
-        {
-            return;
-        }
-
+    private async Task FinishAsync(ProcessEnd how)
+    {
         WorkerExit? reported;
+        string? killedFor;
         lock (_lock)
         {
-            reported = _reported;
+            (reported, killedFor) = (_reported, _killedFor);
+            _finished = true;
         }
 
         WorkerExit exit = reported ?? _files?.ReadEnd()
-            ?? (how.Signal == Sigkill && Cgroups?.WasOutOfMemory(Group) == true ? s_outOfMemory : Died(how));
-        _files?.Delete();
+            ?? (killedFor is null ? WorkerExits.Of(how, Cgroups?.WasOutOfMemory(Group) == true) : new WorkerExit(WorkerExitReason.WorkerDied, 1, killedFor));
+        try
+        {
+            _files?.Delete();
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
+        {
+            // The next start of this VM tries again, and says so.
+        }
+
         if (_errors is { } errors)
         {
-            await Task.WhenAny(errors.Finished, Task.Delay(LastWords)).ConfigureAwait(false); // they come before the news of its end
+            await Task.WhenAny(errors.Finished, Task.Delay(s_lastWords)).ConfigureAwait(false); // they come before the news of its end
         }
 
         _gone(this);
@@ -527,18 +554,13 @@ internal sealed class RemoteWorker : IWorker
         _ended.TrySetResult(exit);
     }
 
-    private static readonly TimeSpan LastWords = TimeSpan.FromMilliseconds(500);
-
-    private static readonly WorkerExit s_outOfMemory = new(
-        WorkerExitReason.WorkerDied, 1, "out of memory: the kernel killed the worker process, which had reached the memory limit of its control group");
-
-    private static WorkerExit Died(ProcessEnd end) => new(WorkerExitReason.WorkerDied, 1, end switch
+    /// <summary>Ends it; returns when the process is gone.</summary>
+    internal async Task RetireAsync()
     {
-        { Known: false } => "the worker process is gone without a word",
-        { Signal: Sigsys } => "the worker process was killed by its system call filter (signal 31, SIGSYS): it did what no worker does; the kernel's log (audit type 1326) names the call",
-        { Signal: not 0 } => $"the worker process was killed by signal {end.Signal}{(NativeConvert.TryToSignum(end.Signal, out Signum name) ? $" ({name})" : "")}",
-        _ => $"the worker process exited with status {end.ExitCode} without a word",
-    });
+        Kill();
+        await Ended.ConfigureAwait(false);
+        await DisposeAsync().ConfigureAwait(false);
+    }
 
     private sealed class Subscription(RemoteWorker worker, Action<WorkerState> handler) : IDisposable
     {

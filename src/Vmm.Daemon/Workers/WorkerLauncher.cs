@@ -9,6 +9,9 @@ namespace Vmm.Daemon.Workers;
 /// <summary>Starts vmm-worker processes, keeps a few ready, and adopts those of an earlier daemon. Disposing ends the ready ones; VMs go on.</summary>
 public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisposable
 {
+    // What a healthy worker needs to answer, with room; one that needs longer is waited for in the background.
+    private static readonly TimeSpan s_greeting = TimeSpan.FromSeconds(2);
+
     // The VM that took a worker from the pool starts first; the next worker's start would take its CPU.
     private static readonly TimeSpan s_afterLaunch = TimeSpan.FromMilliseconds(250);
 
@@ -65,7 +68,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
     }
 
     /// <inheritdoc/>
-    public async Task<IWorker> LaunchAsync(string vmId, VmSpec spec, CancellationToken cancellation)
+    public async Task<IWorker> LaunchAsync(string vmId, VmSpec spec, Action<double>? progress, CancellationToken cancellation)
     {
         if (!Guid.TryParse(vmId, out _))
         {
@@ -81,8 +84,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
             using WorkerResources resources = await Task.Run(() => WorkerResources.Open(spec, _options.Storage), cancellation).ConfigureAwait(false);
             user = TakeUser();
             AddNames(files, resources, ref named);
-            worker = await TakeWorkerAsync(cancellation).ConfigureAwait(false);
-            worker.UserId = user;
+            worker = await TakeWorkerAsync(user, cancellation).ConfigureAwait(false);
             user = null; // from here on the worker's end gives it back
             worker.Assign(files);
             if (spec.Vsock is { } vsock)
@@ -92,7 +94,12 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
 
             string? noGroup = worker.Ungrouped ?? _cgroups.LimitTo(worker.Group, spec);
             string? noHugePages = _cgroups.LimitHugePages(worker.Group, spec);
-            await worker.CreateAsync(new CreateBody(vmId, worker.UserId, VmSpecJson.Write(WorkerResources.WithMtus(spec))), resources, cancellation).ConfigureAwait(false);
+            CreateBody body = new(vmId, worker.UserId, VmSpecJson.Write(WorkerResources.WithMtus(spec)));
+            using (new BuildProgress(worker.ProcessId, spec, progress))
+            {
+                await worker.CreateAsync(body, resources, BuildProgress.Longest(spec), cancellation).ConfigureAwait(false);
+            }
+
             worker.Grouped(noGroup);
             if (noHugePages is not null)
             {
@@ -116,9 +123,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
             GiveBack(user);
             if (worker is not null)
             {
-                worker.Kill();
-                await worker.Ended.ConfigureAwait(false);
-                await worker.DisposeAsync().ConfigureAwait(false);
+                await worker.RetireAsync().ConfigureAwait(false);
             }
 
             if (named)
@@ -139,11 +144,14 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         List<IWorker> adopted = [];
         foreach (WorkerFiles files in WorkerFiles.List(_options.Directory))
         {
-            if (await AdoptAsync(files, cancellation).ConfigureAwait(false) is { } worker)
+            if (Adopt(files) is { } worker)
             {
                 adopted.Add(worker);
             }
         }
+
+        await Task.WhenAny(Task.WhenAll(adopted.Select(worker => worker.Greeted)), Task.Delay(s_greeting, cancellation)).ConfigureAwait(false);
+        cancellation.ThrowIfCancellationRequested();
 
         _cgroups.Sweep(adopted.OfType<RemoteWorker>().Select(worker => worker.Group).ToHashSet(StringComparer.Ordinal));
         return adopted;
@@ -166,61 +174,78 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         await _refill.ConfigureAwait(false);
         while (_pool.TryDequeue(out RemoteWorker? worker))
         {
-            worker.Kill();
-            await worker.Ended.ConfigureAwait(false);
-            await worker.DisposeAsync().ConfigureAwait(false);
+            await worker.RetireAsync().ConfigureAwait(false);
         }
 
         _stopping.Dispose();
     }
 
-    private async Task<IWorker?> AdoptAsync(WorkerFiles files, CancellationToken cancellation)
+    /// <summary>The worker behind a socket; null when there is none, and nothing is known of its end.</summary>
+    private IWorker? Adopt(WorkerFiles files)
     {
-        PacketSocket socket;
-        try
-        {
-            socket = PacketSocket.Connect(files.Socket);
-        }
-        catch (KernelException cause) when (cause.Errno is Errno.ECONNREFUSED or Errno.ENOENT)
-        {
-            WorkerExit? exit = files.ReadEnd();
-            files.Delete();
-            return exit is null ? null : new EndedWorker(files.VmId, exit);
-        }
-
+        PacketSocket? socket = null;
         RemoteWorker? worker = null;
         try
         {
+            socket = PacketSocket.Connect(files.Socket);
             PeerCredentials peer = socket.Peer;
-            worker = new RemoteWorker(socket, ProcessHandle.Open(peer.ProcessId), _options, Gone);
-            worker.Assign(files);
-            ReserveUser(worker, peer.UserId);
-            // Its answer shows that the process was alive after the pidfd was taken: the pidfd is not of another one with the same number.
-            HelloBody hello = await worker.HelloAsync(cancellation).ConfigureAwait(false);
-            worker.Group = _cgroups.Of(peer.ProcessId) ?? "";
-            worker.Cgroups = _cgroups;
-            worker.Grouped(worker.Group.Length > 0 ? null : _cgroups.Problem ?? "it has no group any more");
-            return string.Equals(hello.VmId, files.VmId, StringComparison.Ordinal) ? worker : throw new WorkerException("bad-answer", $"the worker at {files.Socket} says it has VM {hello.VmId}");
-        }
-        catch (Exception cause) when (cause is WorkerException or KernelException)
-        {
-            socket.Dispose();
-            if (worker is null)
+            ProcessHandle process = ProcessHandle.Open(peer.ProcessId);
+            // Not hung up after the pidfd was taken: the pidfd is not of another process with the same number.
+            if (socket.HasHungUp)
             {
-                return null;
+                process.Dispose();
+                socket.Dispose();
+                return Ended(files, null);
             }
 
-            // It does not speak any more: the VM cannot be managed, so it is ended and reported.
-            worker.Kill();
+            worker = new RemoteWorker(socket, process, _options, Gone);
+            worker.Group = _cgroups.Of(peer.ProcessId) ?? "";
+            worker.Cgroups = _cgroups;
+            ReserveUser(worker, peer.UserId);
+            worker.Greet(files, _stopping.Token);
             return worker;
         }
+        catch (KernelException cause) when (cause.Errno is Errno.ECONNREFUSED or Errno.ENOENT or Errno.ESRCH)
+        {
+            socket?.Dispose();
+            return Ended(files, null);
+        }
+#pragma warning disable CA1031 // One VM's files, whatever is wrong with them, are no reason for the daemon not to start.
+        catch (Exception cause)
+#pragma warning restore CA1031
+        {
+            if (worker is null)
+            {
+                socket?.Dispose();
+                return Ended(files, new WorkerExit(WorkerExitReason.WorkerDied, 1, $"its worker cannot be reached at {files.Socket}: {cause.Message}"));
+            }
+
+            worker.Kill($"its worker could not be taken over and was ended: {cause.Message}");
+            return worker;
+        }
+    }
+
+    /// <summary>What a worker that is gone left; without a record of its end, <paramref name="otherwise"/>.</summary>
+    private static EndedWorker? Ended(WorkerFiles files, WorkerExit? otherwise)
+    {
+        WorkerExit? exit = files.ReadEnd() ?? otherwise;
+        try
+        {
+            files.Delete();
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
+        {
+            exit ??= new WorkerExit(WorkerExitReason.WorkerDied, 1, $"its worker is gone, and what it left cannot be removed: {cause.Message}");
+        }
+
+        return exit is null ? null : new EndedWorker(files.VmId, exit);
     }
 
     private void AddNames(WorkerFiles files, WorkerResources resources, ref bool named)
     {
         if (File.Exists(files.Socket))
         {
-            throw new WorkerException("already-running", $"there is a worker for VM {files.VmId} already");
+            RemoveStale(files);
         }
 
         FileDescriptorHandle listener = PacketListener.Bind(files.Socket);
@@ -232,20 +257,53 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         resources.Add("end", new FileDescriptorHandle(number));
     }
 
-    private async Task<RemoteWorker> TakeWorkerAsync(CancellationToken cancellation)
+    /// <summary>Names that nobody answers to were left by a worker that is gone.</summary>
+    /// <exception cref="WorkerException">Somebody answers.</exception>
+    private static void RemoveStale(WorkerFiles files)
     {
-        RemoteWorker? worker;
-        do
+        try
         {
+            PacketSocket.Connect(files.Socket).Dispose();
+        }
+        catch (KernelException cause) when (cause.Errno is Errno.ECONNREFUSED or Errno.ENOENT)
+        {
+            files.Delete();
+            return;
+        }
+        catch (KernelException)
+        {
+            // EAGAIN, say: somebody is there, and takes no connections.
+        }
+
+        throw new WorkerException("already-running", $"there is a worker for VM {files.VmId} already");
+    }
+
+    /// <summary>A worker that owns the user: of the pool, else a new one. Those of the pool that died meanwhile are let go.</summary>
+    private async Task<RemoteWorker> TakeWorkerAsync(uint? user, CancellationToken cancellation)
+    {
+        while (true)
+        {
+            RemoteWorker? worker;
             lock (_lock)
             {
                 ObjectDisposedException.ThrowIf(_disposed, this);
                 _pool.TryDequeue(out worker);
             }
+
+            bool pooled = worker is not null;
+            worker ??= await Task.Run(Spawn, cancellation).ConfigureAwait(false);
+            if (!worker.Closed.IsCompleted && worker.TryOwn(user))
+            {
+                Refill(s_afterLaunch);
+                return worker;
+            }
+
+            _ = worker.RetireAsync();
+            if (!pooled)
+            {
+                throw new WorkerException("worker-start-failed", $"a new worker process ({_options.Program}) ended at once: its reason is in the daemon's log");
+            }
         }
-        while (worker is not null && worker.Closed.IsCompleted);
-        Refill(s_afterLaunch);
-        return worker ?? await Task.Run(Spawn, cancellation).ConfigureAwait(false);
     }
 
     /// <summary>A new worker process without a VM.</summary>
@@ -329,9 +387,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
             {
                 if (worker is not null)
                 {
-                    worker.Kill();
-                    await worker.Ended.ConfigureAwait(false);
-                    await worker.DisposeAsync().ConfigureAwait(false);
+                    await worker.RetireAsync().ConfigureAwait(false);
                 }
 
                 return; // the next launch meets the same trouble and reports it
@@ -364,9 +420,9 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
     {
         lock (_lock)
         {
-            if (_options.FirstUserId is { } first && user >= first && user < first + _options.UserIdCount && _users.Add(user))
+            if (_options.FirstUserId is { } first && user >= first && user < first + _options.UserIdCount && _users.Add(user) && !worker.TryOwn(user))
             {
-                worker.UserId = user;
+                _users.Remove(user);
             }
         }
     }

@@ -39,6 +39,20 @@ internal static unsafe class FileCalls
         }
     }
 
+    /// <summary>The entries of a folder are on the disk when this answers 0.</summary>
+    internal static int SyncFolder(string path)
+    {
+        int fd = Open(path, LibC.O_RDONLY | LibC.O_DIRECTORY);
+        if (fd < 0)
+        {
+            return fd;
+        }
+
+        int answer = Answer.Of(LibC.fsync(fd));
+        _ = LibC.close(fd);
+        return answer;
+    }
+
     /// <summary>Opens a regular file or block device. The kind is checked before opening: a FIFO must not block us.</summary>
     internal static int OpenDisk(string path, bool writable, bool direct)
     {
