@@ -228,7 +228,7 @@ internal sealed class RemoteWorker : IWorker
 
     public async Task ResizeConsoleAsync(ConsoleSize size, CancellationToken cancellation)
     {
-        ControlClient.Answer answer = await _client
+        ControlClient.Answer answer = await _link.Client
             .CallAsync(ControlKinds.ConsoleSize, ControlCodec.Body(size, ControlJson.Default.ConsoleSize), null, [], cancellation).ConfigureAwait(false);
         answer.Descriptor?.Dispose();
     }
