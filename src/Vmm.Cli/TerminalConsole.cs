@@ -14,6 +14,7 @@ public sealed class TerminalConsole : IConsoleEndpoint, IDisposable
     private readonly EscapeFilter? _escape;
     private readonly ConsoleBuffer _output;
     private byte[] _pending = [];
+    private TerminalSizeWatch? _size;
 
     /// <summary>Binds a terminal. <paramref name="leave"/> is called on Ctrl-A x, from the reading thread.</summary>
     public TerminalConsole(Terminal terminal, bool readInput, Action leave)
@@ -31,8 +32,19 @@ public sealed class TerminalConsole : IConsoleEndpoint, IDisposable
     /// <summary>The run is to end: nobody waits for a reader of the output any more. Any thread.</summary>
     public void Hurry() => _output.Hurry();
 
+    /// <inheritdoc/>
+    public void OnResize(Action<ushort, ushort> resized)
+    {
+        _size?.Dispose();
+        _size = new TerminalSizeWatch(_terminal, resized);
+    }
+
     /// <summary>Lets whoever reads have what is left of the output.</summary>
-    public void Dispose() => _output.Dispose();
+    public void Dispose()
+    {
+        _size?.Dispose();
+        _output.Dispose();
+    }
 
     /// <inheritdoc/>
     public void StopReading() => _terminal.StopReading();

@@ -25,6 +25,9 @@ public sealed class Terminal : IDisposable
     /// <summary>Input comes from a terminal, not from a file or pipe.</summary>
     public bool IsInteractive { get; }
 
+    /// <summary>How big the terminal of the output is, in characters; null when it is none, or does not know.</summary>
+    public (ushort Columns, ushort Rows)? Size => TerminalCalls.Size(_outputFd);
+
     /// <summary>Switches a terminal to raw mode; nothing on a pipe. <see cref="Restore"/> undoes it, and so does every signal that would end or stop the process.</summary>
     /// <exception cref="KernelException">tcsetattr refused.</exception>
     public void EnterRawMode()

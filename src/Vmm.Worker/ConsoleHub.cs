@@ -1,3 +1,4 @@
+using Vmm.Contracts.Control;
 using Vmm.Interop;
 using Vmm.Machine.Run;
 
@@ -23,6 +24,12 @@ internal sealed class ConsoleHub : IConsoleEndpoint, IDisposable
     private Thread? _thread;
     private bool _readingStopped;
     private bool _closing;
+    private Action<ushort, ushort>? _resized;
+
+    public void OnResize(Action<ushort, ushort> resized) => Volatile.Write(ref _resized, resized);
+
+    /// <summary>A console has a terminal of this size now; with several consoles the last word counts.</summary>
+    internal void Resize(ConsoleSize size) => Volatile.Read(ref _resized)?.Invoke(size.Columns, size.Rows);
 
     public void Write(ReadOnlySpan<byte> output)
     {

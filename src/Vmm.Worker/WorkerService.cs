@@ -249,6 +249,10 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
             case ControlKinds.Console:
                 Console(frame);
                 return;
+            case ControlKinds.ConsoleSize:
+                Machine.Console.Resize(Body(frame, ControlJson.Default.ConsoleSize));
+                Send(frame.Id, ControlKinds.Ok, null);
+                return;
             case ControlKinds.Devices:
                 Ok(frame, Machine.Devices, ControlJson.Default.DeviceList);
                 return;

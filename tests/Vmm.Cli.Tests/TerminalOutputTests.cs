@@ -7,6 +7,10 @@ namespace Vmm.Cli.Tests;
 public sealed class TerminalOutputTests
 {
     private static readonly string s_program = Path.Combine(AppContext.BaseDirectory, "vmmctl");
+
+    // Where it was built: beside the tests it does not find those of its libraries that a package has per platform.
+    private static readonly string s_built = Path.Combine(
+        Tree.Root, "src", "Vmm.Cli", "bin", new DirectoryInfo(AppContext.BaseDirectory.TrimEnd('/')).Parent!.Name, "net10.0", "linux-x64", "vmmctl");
     private static readonly string s_guest = Path.Combine(Tree.Root, "tests", "guests", "build", "spin.elf");
 
     private static string Guest => $"--kernel {s_guest} --memory 64MiB --cmdline 'ticks=0 every=1000'";
@@ -107,6 +111,28 @@ public sealed class TerminalOutputTests
             """);
         (_, string output) = Bash($"""script -qec "bash {AppContext.BaseDirectory}/raw-{signal}.sh $dir" /dev/null > /dev/null; cat "$dir/raw" "$dir/after" """);
         Assert.Equal("was raw\nrestored", output.Trim());
+    }
+
+    [Fact]
+    [Trait("Tier", "kvm")]
+    public void The_virtio_console_of_a_run_has_the_size_of_the_terminal_and_follows_it()
+    {
+        string guest = Path.Combine(Tree.Root, "tests", "guests", "build", "vcon.elf");
+        // SIGWINCH goes to the foreground of the terminal: the shell and the run.
+        (_, string output) = Bash($$"""
+            cat > "$dir/inside.sh" <<'END'
+            stty cols 97 rows 31
+            ( for i in $(seq 600); do grep -q 97x31 "$1/said" && break; sleep 0.1; done; stty cols 120 rows 40 < /dev/tty ) &
+            exec {{s_built}} run --quiet -f "$1/vm.yaml"
+            END
+            printf 'name: vcon\nmemory: 64MiB\nconsole: virtio\nboot:\n  kernel: {{guest}}\n' > "$dir/vm.yaml"
+            mkfifo "$dir/typed"; touch "$dir/said"
+            ( wait_for() { for i in $(seq 600); do grep -q "$1" "$dir/said" && return; sleep 0.1; [ -n "$2" ] && printf "$2"; done; }
+              wait_for READY; wait_for 97x31 s; wait_for 120x40 s; printf q; sleep 1 ) > "$dir/typed" &
+            timeout 120 script -qfec "bash $dir/inside.sh $dir" "$dir/said" < "$dir/typed" > /dev/null; cat "$dir/said"
+            """);
+        Assert.Contains("97x31", output, StringComparison.Ordinal);
+        Assert.Contains("120x40", output, StringComparison.Ordinal);
     }
 
     [Theory]

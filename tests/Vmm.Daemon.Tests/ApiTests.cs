@@ -278,6 +278,35 @@ public sealed class ApiTests
     }
 
     [Fact]
+    public async Task A_text_message_of_the_console_is_the_size_of_the_terminal_and_nothing_else()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        await daemon.CreateAsync("web1");
+        await daemon.Client.DoAsync("web1", "start", s_none);
+        FakeWorker worker = daemon.Workers.Alive.Values.Single();
+        using (WebSocket console = await daemon.Client.ConsoleAsync("web1", s_none))
+        {
+            await console.SendAsync("""{"columns":97,"rows":31}"""u8.ToArray(), WebSocketMessageType.Text, true, s_none);
+            await console.SendAsync("""{"columns":65535,"rows":0}"""u8.ToArray(), WebSocketMessageType.Text, true, s_none);
+            await console.SendAsync("x"u8.ToArray(), WebSocketMessageType.Binary, true, s_none);
+            byte[] answer = new byte[64];
+            Assert.Equal((1, (byte)'X'), ((await console.ReceiveAsync(answer.AsMemory(), s_none)).Count, answer[0])); // the sizes were no input
+            Assert.Equal([new ConsoleSize(97, 31), new ConsoleSize(65535, 0)], worker.Sizes);
+        }
+
+        foreach (string bad in (string[])["", "hello", "null", "{}", """{"columns":80}""", """{"columns":65536,"rows":1}""", """{"columns":-1,"rows":1}""", """{"columns":1,"rows":1,"x":1}""", new string(' ', 20_000)])
+        {
+            using WebSocket console = await daemon.Client.ConsoleAsync("web1", s_none);
+            await console.SendAsync(Encoding.UTF8.GetBytes(bad), WebSocketMessageType.Text, true, s_none);
+            Assert.Equal(WebSocketMessageType.Close, (await console.ReceiveAsync(new byte[64].AsMemory(), s_none)).MessageType);
+            Assert.Equal(WebSocketCloseStatus.InvalidPayloadData, console.CloseStatus);
+            await console.CloseOutputAsync(WebSocketCloseStatus.NormalClosure, "", s_none);
+        }
+
+        Assert.Equal(2, worker.Sizes.Count);
+    }
+
+    [Fact]
     public async Task Bad_bodies_of_every_kind_are_answered_and_the_daemon_goes_on()
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();

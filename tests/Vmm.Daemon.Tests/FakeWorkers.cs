@@ -306,6 +306,15 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
         return Task.FromResult<Stream>(new Duplex(toDaemon.Reader.AsStream(), toGuest.Writer.AsStream()));
     }
 
+    /// <summary>Sizes its console was told of.</summary>
+    internal ConcurrentQueue<ConsoleSize> Sizes { get; } = new();
+
+    public Task ResizeConsoleAsync(ConsoleSize size, CancellationToken cancellation)
+    {
+        Sizes.Enqueue(size);
+        return Task.CompletedTask;
+    }
+
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
 
     private Task Become(WorkerState state)

@@ -1,4 +1,4 @@
-/* virtio-console: says READY on the port, then sends back every line it gets, until one that starts with 'q'. */
+/* virtio-console: says READY on the port, then sends back every line it gets, until one that starts with 'q'; 's' asks for the size of the console. */
 #include "virtio.h"
 
 static u8 in[64], out[64];
@@ -11,6 +11,24 @@ static void write(struct virtqueue *queue, const void *text, u32 length)
     virtio_kick(queue);
     while (virtio_take(queue, NULL) < 0)
         ;
+}
+
+static u32 decimal(u8 *at, u32 number)
+{
+    u32 length = number >= 10 ? decimal(at, number / 10) : 0;
+    at[length] = (u8)('0' + number % 10);
+    return length + 1;
+}
+
+/* cols and rows, virtio 1.2 section 5.3.4. */
+static void tell_size(struct virtqueue *queue, const struct virtio_device *device)
+{
+    u8 text[32];
+    u32 length = decimal(text, *(volatile u16 *)device->config);
+    text[length++] = 'x';
+    length += decimal(text + length, *(volatile u16 *)(device->config + 2));
+    text[length++] = '\n';
+    write(queue, text, length);
 }
 
 int main(struct start_info *info)
@@ -28,7 +46,10 @@ int main(struct start_info *info)
         virtio_kick(&queues[0]);
         while (virtio_take(&queues[0], &length) < 0)
             ;
-        write(&queues[1], in, length);
+        if (length && in[0] == 's')
+            tell_size(&queues[1], &device);
+        else
+            write(&queues[1], in, length);
         if (length && in[0] == 'q')
             return 0;
     }

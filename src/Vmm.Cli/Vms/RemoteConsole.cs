@@ -13,16 +13,19 @@ internal static class RemoteConsole
         using CancellationTokenSource leave = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         using Terminal terminal = new();
         TerminalConsole console = new(terminal, readInput: true, leave.Cancel);
+        using CancellationTokenRegistration hurry = leave.Token.Register(console.Hurry);
         if (terminal.IsInteractive)
         {
             Console.Error.Write($"connected to {name}; Ctrl-A x leaves\r\n");
         }
 
         terminal.EnterRawMode();
-        Thread input = new(() => Feed(console, socket, leave)) { Name = "console-input", IsBackground = true };
+        ConsoleSender sender = new(socket, leave.Token);
+        Thread input = new(() => Feed(console, sender, leave)) { Name = "console-input", IsBackground = true };
         try
         {
             input.Start();
+            console.OnResize(sender.Size);
             byte[] buffer = new byte[16 * 1024];
             while (true)
             {
@@ -42,24 +45,21 @@ internal static class RemoteConsole
         finally
         {
             console.StopReading();
+            console.Dispose();
             input.Join();
             terminal.Restore();
         }
     }
 
-    private static void Feed(TerminalConsole console, WebSocket socket, CancellationTokenSource leave)
+    private static void Feed(TerminalConsole console, ConsoleSender sender, CancellationTokenSource leave)
     {
         byte[] buffer = new byte[256];
         int count;
         while (!leave.IsCancellationRequested && (count = console.Read(buffer)) > 0)
         {
-            try
+            if (!sender.Input(buffer.AsMemory(0, count)))
             {
-                socket.SendAsync(buffer.AsMemory(0, count), WebSocketMessageType.Binary, endOfMessage: true, leave.Token).AsTask().Wait(CancellationToken.None);
-            }
-            catch (AggregateException)
-            {
-                return; // the receiving side sees the same end and reports it
+                return;
             }
         }
     }

@@ -93,6 +93,9 @@ public static class ControlKinds
     /// <summary>A console; the answer carries one descriptor named <c>console</c>: a byte stream.</summary>
     public const string Console = "console";
 
+    /// <summary>The terminal behind a console has another size, body <see cref="Control.ConsoleSize"/>.</summary>
+    public const string ConsoleSize = "console-size";
+
     /// <summary>Disks and network devices that are plugged; the answer is a <see cref="DeviceList"/>.</summary>
     public const string Devices = "devices";
 

@@ -33,4 +33,5 @@ namespace Vmm.Contracts.Control;
 [JsonSerializable(typeof(VsockDialed))]
 [JsonSerializable(typeof(GuestEventBody))]
 [JsonSerializable(typeof(DiskErrorBody))]
+[JsonSerializable(typeof(ConsoleSize))]
 public sealed partial class ControlJson : JsonSerializerContext;

@@ -35,4 +35,5 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(DiskInfo))]
 [JsonSerializable(typeof(DiskList))]
 [JsonSerializable(typeof(Problem))]
+[JsonSerializable(typeof(ConsoleSize))]
 public sealed partial class RestJson : JsonSerializerContext;

@@ -208,7 +208,7 @@ public sealed partial class VmmClient : IDisposable
     public Task<LogSettings> SetLogAsync(LogSettings settings, CancellationToken cancellation) =>
         SendAsync(HttpMethod.Put, "log", JsonSerializer.Serialize(settings, RestJson.Default.LogSettings), RestJson.Default.LogSettings, cancellation);
 
-    /// <summary>A running VM's serial console: binary messages both ways.</summary>
+    /// <summary>A running VM's console: binary messages both ways; a text message, a <see cref="Control.ConsoleSize"/>, tells the size of the terminal.</summary>
     public async Task<WebSocket> ConsoleAsync(string name, CancellationToken cancellation)
     {
         _ = await ShowAsync(name, cancellation).ConfigureAwait(false); // an unknown VM is a clear error, a failed upgrade is not

@@ -1,4 +1,6 @@
 using System.Net.WebSockets;
+using System.Text.Json;
+using Vmm.Contracts.Control;
 using Vmm.Daemon.Access;
 
 namespace Vmm.Daemon.Api;
@@ -11,12 +13,13 @@ internal static class ConsoleBridge
 
     /// <param name="socket">The client's side.</param>
     /// <param name="console">The guest's side.</param>
+    /// <param name="resize">Hears of the size of the client's terminal.</param>
     /// <param name="welcome">Over when the client may use the console no longer; it is told so.</param>
     /// <param name="cancellation">Cancelled when the client is gone.</param>
-    internal static async Task RunAsync(WebSocket socket, Stream console, Welcome welcome, CancellationToken cancellation)
+    internal static async Task RunAsync(WebSocket socket, Stream console, Func<ConsoleSize, CancellationToken, Task> resize, Welcome welcome, CancellationToken cancellation)
     {
         using CancellationTokenSource ended = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        Task outward = OutwardAsync(socket, console, ended.Token), inward = InwardAsync(socket, console, welcome.Over, ended.Token);
+        Task outward = OutwardAsync(socket, console, ended.Token), inward = InwardAsync(socket, console, resize, welcome.Over, ended.Token);
         await Task.WhenAny(outward, inward, Task.Delay(Timeout.Infinite, welcome.Over)).ConfigureAwait(false);
         if (socket.State is WebSocketState.Open or WebSocketState.CloseReceived && !cancellation.IsCancellationRequested)
         {
@@ -65,7 +68,32 @@ internal static class ConsoleBridge
         }
     }
 
-    private static async Task InwardAsync(WebSocket socket, Stream console, CancellationToken welcome, CancellationToken cancellation)
+    // Until the client answers, as with any goodbye.
+    private static async Task RefuseAsync(WebSocket socket, byte[] buffer, CancellationToken cancellation)
+    {
+        await socket.CloseOutputAsync(WebSocketCloseStatus.InvalidPayloadData, "a text message is {\"columns\":N,\"rows\":N}", cancellation).ConfigureAwait(false);
+        using CancellationTokenSource deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        deadline.CancelAfter(s_answer);
+        while ((await socket.ReceiveAsync(buffer.AsMemory(), deadline.Token).ConfigureAwait(false)).MessageType != WebSocketMessageType.Close)
+        {
+            continue;
+        }
+    }
+
+    // Null: no size.
+    private static ConsoleSize? ReadSize(ReadOnlySpan<byte> text)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize(text, ControlJson.Default.ConsoleSize);
+        }
+        catch (JsonException)
+        {
+            return null;
+        }
+    }
+
+    private static async Task InwardAsync(WebSocket socket, Stream console, Func<ConsoleSize, CancellationToken, Task> resize, CancellationToken welcome, CancellationToken cancellation)
     {
         byte[] buffer = new byte[BufferBytes];
         while (true)
@@ -74,6 +102,22 @@ internal static class ConsoleBridge
             if (received.MessageType == WebSocketMessageType.Close)
             {
                 return;
+            }
+
+            if (received.MessageType == WebSocketMessageType.Text)
+            {
+                if (!received.EndOfMessage || ReadSize(buffer.AsSpan(0, received.Count)) is not { } size)
+                {
+                    await RefuseAsync(socket, buffer, cancellation).ConfigureAwait(false);
+                    return;
+                }
+
+                if (!welcome.IsCancellationRequested)
+                {
+                    await resize(size, cancellation).ConfigureAwait(false);
+                }
+
+                continue;
             }
 
             if (!welcome.IsCancellationRequested) // afterwards only the answer to the goodbye counts

@@ -176,6 +176,6 @@ internal static class VmEndpoints
         using WebSocket socket = await context.WebSockets.AcceptWebSocketAsync().ConfigureAwait(false);
         AuditEntry.Of(context).Opened();
         using Welcome welcome = WhileWelcome(context);
-        await ConsoleBridge.RunAsync(socket, console, welcome, context.RequestAborted).ConfigureAwait(false);
+        await ConsoleBridge.RunAsync(socket, console, vm.ResizeConsoleAsync, welcome, context.RequestAborted).ConfigureAwait(false);
     }
 }

@@ -391,6 +391,19 @@ public sealed partial class ManagedVm : IDisposable
 
     internal Task<Stream> OpenConsoleAsync(CancellationToken cancellation) => Alive().OpenConsoleAsync(cancellation);
 
+    /// <summary>The terminal behind a console has another size. A worker that ended or does not answer is no error of who tells so.</summary>
+    internal async Task ResizeConsoleAsync(ConsoleSize size, CancellationToken cancellation)
+    {
+        try
+        {
+            await (Now().Worker?.ResizeConsoleAsync(size, cancellation) ?? Task.CompletedTask).ConfigureAwait(false);
+        }
+        catch (WorkerException)
+        {
+            return; // its console ends, too, and tells
+        }
+    }
+
     /// <summary>Replaces the spec; the VM must not run.</summary>
     internal Task<VmInfo> ReplaceAsync(string yaml, string folder, VmSpec spec, long? revision, CancellationToken cancellation) => InTurn(() =>
     {

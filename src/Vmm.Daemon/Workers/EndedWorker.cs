@@ -58,6 +58,8 @@ internal sealed class EndedWorker(string vmId, WorkerExit exit) : IWorker
 
     public Task<Stream> OpenConsoleAsync(CancellationToken cancellation) => throw Over();
 
+    public Task ResizeConsoleAsync(ConsoleSize size, CancellationToken cancellation) => throw Over();
+
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
 
     private static WorkerException Over() => new("wrong-state", "the VM is over");

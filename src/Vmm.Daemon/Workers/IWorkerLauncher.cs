@@ -154,6 +154,9 @@ public interface IWorker : IAsyncDisposable
 
     /// <summary>A stream to the serial console. Starts with the last 64 KiB of output; several may be open, each sees all output, input goes to the guest in turn.</summary>
     Task<Stream> OpenConsoleAsync(CancellationToken cancellation);
+
+    /// <summary>Tells the guest's virtio console how big the terminal is; a VM without one takes no notice.</summary>
+    Task ResizeConsoleAsync(ConsoleSize size, CancellationToken cancellation);
 }
 
 /// <summary>A worker refused or failed.</summary>

@@ -226,6 +226,13 @@ internal sealed class RemoteWorker : IWorker
         return Body(answer, ControlJson.Default.DeviceInfo);
     }
 
+    public async Task ResizeConsoleAsync(ConsoleSize size, CancellationToken cancellation)
+    {
+        ControlClient.Answer answer = await _link.Client
+            .CallAsync(ControlKinds.ConsoleSize, ControlCodec.Body(size, ControlJson.Default.ConsoleSize), null, [], cancellation).ConfigureAwait(false);
+        answer.Descriptor?.Dispose();
+    }
+
     public async Task<Stream> OpenConsoleAsync(CancellationToken cancellation)
     {
         ControlClient.Answer answer = await _link.Client.CallAsync(ControlKinds.Console, null, null, [], cancellation).ConfigureAwait(false);

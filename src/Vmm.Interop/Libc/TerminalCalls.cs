@@ -29,6 +29,14 @@ internal static unsafe class TerminalCalls
 
     internal static int Restore(int fd, termios saved) => Answer.Of(LibC.tcsetattr(fd, (int)LibC.TCSANOW, &saved));
 
+    /// <summary>Columns and rows (ioctl_tty(2), TIOCGWINSZ); null: no terminal, or one without a size.</summary>
+    internal static (ushort Columns, ushort Rows)? Size(int fd)
+    {
+        const uint TiocgWinSz = 0x5413;
+        ushort* size = stackalloc ushort[4]; // struct winsize: rows, columns, and pixels that nobody fills in
+        return FileCalls.Ioctl(fd, TiocgWinSz, size) < 0 || size[0] == 0 || size[1] == 0 ? null : (size[1], size[0]);
+    }
+
     /// <summary>Reads; 0 at the end of input or once <paramref name="stop"/> is readable.</summary>
     internal static int Read(int fd, FileDescriptorHandle stop, Span<byte> buffer)
     {

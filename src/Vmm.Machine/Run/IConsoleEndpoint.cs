@@ -12,6 +12,11 @@ public interface IConsoleEndpoint
     /// <summary>Waits for input to the guest. 0 means there will be no more; the caller must stop reading then.</summary>
     int Read(Span<byte> input);
 
+    /// <summary>Takes what is to hear of the size of the terminal, in columns and rows: now, when it is known, and after each change. Any thread. Most have none.</summary>
+    void OnResize(Action<ushort, ushort> resized)
+    {
+    }
+
     /// <summary>Makes a <see cref="Read"/> in progress, and every later one, answer 0. Called when the VM stops; any thread.</summary>
     void StopReading();
 }

@@ -64,6 +64,7 @@ public sealed partial class VirtualMachine
         {
             _virtioConsole = new VirtioConsole(new ConsoleSink(_console));
             slots.Attach("console", _virtioConsole, _spec.VirtioTransport);
+            _console.OnResize(_virtioConsole.Resize);
         }
 
         if (_spec.Vsock is { } vsock)

@@ -67,6 +67,11 @@ internal sealed class Terminal : IConsoleEndpoint, IDisposable
     private readonly Queue<byte> _typed = new();
     private bool _stopped;
 
+    /// <summary>Changes the size of the terminal.</summary>
+    public Action<ushort, ushort>? Resize { get; private set; }
+
+    public void OnResize(Action<ushort, ushort> resized) => Resize = resized;
+
     public string Said
     {
         get

@@ -103,6 +103,23 @@ public sealed class ParavirtualTests
         Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, terminal.Said);
     }
 
+    [KvmFact]
+    public void The_virtio_console_has_the_size_of_the_terminal_and_follows_it()
+    {
+        using Terminal terminal = new();
+        using VirtualMachine machine = VirtualMachine.Create(GuestSpec("vcon") with { Console = ConsoleKind.Virtio }, terminal);
+        terminal.Resize!(97, 31);
+        Thread run = Start(machine, out _);
+        terminal.WaitFor("READY");
+        terminal.Type("s");
+        terminal.WaitFor("97x31");
+        terminal.Resize(132, 43);
+        terminal.Type("s");
+        terminal.WaitFor("132x43");
+        terminal.Type("q");
+        Assert.True(run.Join(60_000));
+    }
+
     private static void Echo(ConsoleKind console, VirtioTransport transport)
     {
         using Terminal terminal = new();
