@@ -98,10 +98,23 @@ public sealed class NetTests
     /// <summary>CPU time of a thread of this process, in ticks of 10 ms: proc(5), fields 14 and 15 of stat.</summary>
     private static long Ticks(string thread)
     {
-        string folder = Directory.GetDirectories("/proc/self/task").Single(t => string.Equals(File.ReadAllText(t + "/comm").Trim(), thread, StringComparison.Ordinal));
+        string folder = Directory.GetDirectories("/proc/self/task").Single(t => string.Equals(NameOf(t), thread, StringComparison.Ordinal));
         string stat = File.ReadAllText(folder + "/stat");
         string[] fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
         return long.Parse(fields[11], CultureInfo.InvariantCulture) + long.Parse(fields[12], CultureInfo.InvariantCulture);
+    }
+
+    /// <summary>The name of a thread; empty when it has ended meanwhile.</summary>
+    private static string NameOf(string task)
+    {
+        try
+        {
+            return File.ReadAllText(task + "/comm").Trim();
+        }
+        catch (IOException)
+        {
+            return "";
+        }
     }
 
     private static void PingAndStream(VirtioTransport transport, int queues)
