@@ -39,13 +39,8 @@ public sealed partial class VirtualMachine
         KvmVm vm = kvm.Vm;
         _clock = new GuestClock(vm);
         ReadOnlySpan<GuestRegion> regions = memory.RegionSpan;
-        for (int slot = 0; slot < regions.Length; slot++)
-        {
-            ref readonly GuestRegion region = ref regions[slot];
-            vm.SetMemorySlot((uint)slot, region.Start.Value, region.Length, region.HostAddress);
-        }
-
-        HotMemory? hot = map.Hot.Count > 0 ? new HotMemory(vm, memory, (uint)regions.Length) : null;
+        RamSlots.Set(vm, regions);
+        HotMemory? hot = map.Hot.Count > 0 ? new HotMemory(vm, memory, RamSlots.Count(regions)) : null;
         KvmInterrupts interrupts = kvm.Interrupts;
         BuildLegacyDevices(interrupts);
         BuildPanicDevice(note);
