@@ -6,12 +6,9 @@ namespace Vmm.Cli.Tests;
 /// <summary>What becomes of output that nobody takes, and of the terminal when the program is ended.</summary>
 public sealed class TerminalOutputTests
 {
-    private static readonly string s_program = Path.Combine(AppContext.BaseDirectory, "vmmctl");
-
-    // Where it was built: beside the tests it does not find those of its libraries that a package has per platform.
-    private static readonly string s_built = Path.Combine(
-        Tree.Root, "src", "Vmm.Cli", "bin", new DirectoryInfo(AppContext.BaseDirectory.TrimEnd('/')).Parent!.Name, "net10.0", "linux-x64", "vmmctl");
     private static readonly string s_guest = Path.Combine(Tree.Root, "tests", "guests", "build", "spin.elf");
+
+    private static string Program => Tree.Published("vmmctl", "vmmctl");
 
     private static string Guest => $"--kernel {s_guest} --memory 64MiB --cmdline 'ticks=0 every=1000'";
 
@@ -82,7 +79,7 @@ public sealed class TerminalOutputTests
         // The reader holds the pipe open and does not read.
         (int status, string output) = Bash($$"""
             mkfifo "$dir/pipe"; sleep 100 < "$dir/pipe" & reader=$!
-            {{s_program}} run {{Guest}} < /dev/null > "$dir/pipe" 2> "$dir/errors" & run=$!
+            {{Program}} run {{Guest}} < /dev/null > "$dir/pipe" 2> "$dir/errors" & run=$!
             sleep 8; kill -TERM $run
             for i in $(seq 300); do kill -0 $run 2>/dev/null || break; sleep 0.1; done
             if kill -0 $run 2>/dev/null; then echo STUCK; kill -KILL $run; else echo ended; fi
@@ -104,9 +101,10 @@ public sealed class TerminalOutputTests
     {
         File.WriteAllText(Path.Combine(AppContext.BaseDirectory, $"raw-{signal}.sh"), $$"""
             dir=$1; before=$(stty -g)
-            ( for i in $(seq 300); do [ "$(stty -g)" != "$before" ] && break; sleep 0.1; done
-              [ "$(stty -g)" != "$before" ] && echo was raw > "$dir/raw"; kill -{{signal}} $(cat "$dir/pid") ) &
-            sh -c 'echo $$ > '"$dir"'/pid; ulimit -c 0; exec {{s_program}} run {{Guest.Replace("'", "\"", StringComparison.Ordinal)}}' > /dev/null 2>&1
+            # What runs in the background has no terminal as its input.
+            ( for i in $(seq 300); do [ "$(stty -g < /dev/tty)" != "$before" ] && break; sleep 0.1; done
+              [ "$(stty -g < /dev/tty)" != "$before" ] && echo was raw > "$dir/raw"; kill -{{signal}} $(cat "$dir/pid") ) &
+            sh -c 'echo $$ > '"$dir"'/pid; ulimit -c 0; exec {{Program}} run {{Guest.Replace("'", "\"", StringComparison.Ordinal)}}' > /dev/null 2>&1
             [ "$(stty -g)" = "$before" ] && echo restored > "$dir/after" || echo left raw > "$dir/after"
             """);
         (_, string output) = Bash($"""script -qec "bash {AppContext.BaseDirectory}/raw-{signal}.sh $dir" /dev/null > /dev/null; cat "$dir/raw" "$dir/after" """);
@@ -123,7 +121,7 @@ public sealed class TerminalOutputTests
             cat > "$dir/inside.sh" <<'END'
             stty cols 97 rows 31
             ( for i in $(seq 600); do grep -q 97x31 "$1/said" && break; sleep 0.1; done; stty cols 120 rows 40 < /dev/tty ) &
-            exec {{s_built}} run --quiet -f "$1/vm.yaml"
+            exec {{Program}} run --quiet -f "$1/vm.yaml"
             END
             printf 'name: vcon\nmemory: 64MiB\nconsole: virtio\nboot:\n  kernel: {{guest}}\n' > "$dir/vm.yaml"
             mkfifo "$dir/typed"; touch "$dir/said"
@@ -136,11 +134,14 @@ public sealed class TerminalOutputTests
     }
 
     [Theory]
+    [Trait("Tier", "kvm")] // it is the published program
     [InlineData("2> /dev/full")]
     [InlineData("2> >(true)")]
+    [InlineData("2>&-")]
+    [InlineData("> /dev/full 2>&-")]
     public void Messages_that_cannot_be_written_are_dropped(string redirection)
     {
-        (int status, _) = Bash($"{s_program} run --kernel /nonexistent {redirection}");
+        (int status, _) = Bash($"{Program} run --kernel /nonexistent {redirection}");
         Assert.InRange(status, ExitCodes.Failed, ExitCodes.Usage); // not 134: it does not crash
     }
 
