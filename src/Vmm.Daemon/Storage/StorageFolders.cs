@@ -98,7 +98,7 @@ public sealed class StorageFolders(IReadOnlyList<string> folders, IReadOnlyList<
                 Errno.EXDEV => $"leads out of the storage folder {folder} by a link: name the file itself, and have its folder allowed",
                 Errno.ELOOP => $"goes through a link of /proc, or too many links, in the storage folder {folder}: name the file itself",
                 Errno.EACCES => "permission denied",
-                Errno.ENOSYS => "cannot be opened safely: this kernel has no openat2 (Linux 5.6)",
+                Errno.ENOSYS => "cannot be opened safely: this kernel has no openat2 (Linux 5.6), or the service hides it (RestrictSUIDSGID= of systemd does)",
                 _ => e.Message,
             }, e);
         }

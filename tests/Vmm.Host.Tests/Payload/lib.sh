@@ -14,7 +14,7 @@ failed() {
 
 start_vmmd() {
     mkdir -p /run/vmm /var/lib/vmm /tmp/vms
-    vmmd >/tmp/vmmd.log 2>&1 &
+    vmmd --storage / >/tmp/vmmd.log 2>&1 &
     daemon=$!
     for _ in $(seq 600); do [ -S /run/vmm/vmmd.sock ] && break; sleep 0.2; done
     [ -S /run/vmm/vmmd.sock ] || failed "vmmd does not listen"

@@ -47,7 +47,7 @@ memtest() {
 managed() { # WORDS MORE-SPEC
     if [ ! -e /tmp/vmmd.log ]; then
         mkdir -p /run/vmm /var/lib/vmm
-        /payload/vmmd/vmmd >/tmp/vmmd.log 2>&1 &
+        /payload/vmmd/vmmd --storage / >/tmp/vmmd.log 2>&1 &
         for _ in $(seq 300); do $ctl vm list >/dev/null 2>&1 && break; sleep 0.2; done
     fi
     $ctl vm delete --force g >/dev/null 2>&1
