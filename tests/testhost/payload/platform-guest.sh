@@ -5,7 +5,7 @@ for word in $(cat /proc/cmdline); do
 done
 echo "GUEST model$(sed -n 's/^model name[^:]*:/:/p' /proc/cpuinfo | head -1)"
 echo "GUEST clock $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource) of $(cat /sys/devices/system/clocksource/clocksource0/available_clocksource)"
-dmesg | grep -iE 'tsc: |pm-timer|calibrat' | sed 's/^/GUEST log /'
+dmesg | grep -iE 'tsc: |pm-timer|calibrat|clocksource: .*(skew|wd_|cs_|unstable)' | sed 's/^/GUEST log /'
 dmesg | grep -E '(ACPI|PCI|pci|virtio).*(\[Firmware|[Ww]arn|WARN|[Ee]rror|BUG|invalid|conflict|bogus)|\[Firmware (Bug|Warn)|Call Trace' | sed 's/^/GUEST complains /'
 case $what in
     info) ;;
