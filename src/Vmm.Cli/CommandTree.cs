@@ -55,7 +55,7 @@ internal static class CommandTree
         Option<string?> name = new("--name") { Description = "Name of the VM" };
         Option<string?> kernel = new("--kernel") { Description = "Linux bzImage, ELF64 vmlinux, or ELF64 with a PVH note", HelpName = "path" };
         Option<string?> initrd = new("--initrd") { Description = "Initial ramdisk", HelpName = "path" };
-        Option<string?> cmdline = new("--cmdline") { Description = $"Kernel command line [default: {Machine.Spec.BootSpec.DefaultCmdline}]", HelpName = "text" };
+        Option<string?> cmdline = new("--cmdline") { Description = $"Kernel command line [default: {Vmm.Spec.BootSpec.DefaultCmdline}]", HelpName = "text" };
         Option<int?> cpus = new("--cpus") { Description = "Number of vCPUs [default: 1]", HelpName = "N" };
         Option<string?> memory = new("--memory") { Description = "RAM, e.g. 512MiB or 1.5GiB [default: 512MiB]", HelpName = "size" };
         Option<int?> numa = new("--numa") { Description = "Split CPUs and memory evenly over N virtual NUMA nodes", HelpName = "N" };

@@ -1,5 +1,5 @@
 using System.Globalization;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Cli;
 

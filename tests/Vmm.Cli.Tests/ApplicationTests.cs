@@ -2,7 +2,7 @@ using Vmm.Cli;
 using Vmm.Kvm;
 using Vmm.Machine.Boot;
 using Vmm.Machine.Run;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Cli.Tests;
 

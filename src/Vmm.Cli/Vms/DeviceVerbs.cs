@@ -1,7 +1,7 @@
 using Vmm.Cli.Remote;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 using static Vmm.Cli.Remote.DaemonSession;
 
 namespace Vmm.Cli.Vms;

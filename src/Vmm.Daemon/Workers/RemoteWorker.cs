@@ -4,8 +4,8 @@ using System.Text.Json.Serialization.Metadata;
 using Vmm.Contracts;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Workers;
 

@@ -9,8 +9,9 @@ using Vmm.Machine.Boot;
 using Vmm.Machine.Cpu;
 using Vmm.Machine.Hotplug;
 using Vmm.Machine.Layout;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Placement;
+using Vmm.Spec;
 using Vmm.Storage;
 
 namespace Vmm.Machine.Run;
@@ -167,7 +168,7 @@ public sealed partial class VirtualMachine
 
     private VirtioSlots BuildVirtioDevices(GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells)
     {
-        VirtioSlots slots = Own(new VirtioSlots(memory, interrupts, doorbells, _mmio, DeviceSlots.Bridges(DeviceSlots.Pci(_spec)), IoThreads));
+        VirtioSlots slots = Own(new VirtioSlots(memory, interrupts, doorbells, _mmio, DeviceSlots.Bridges(DeviceCount.Pci(_spec)), IoThreads));
         _ports.Map(0xCF8, 8, new ResetControl(slots.Bridge.ConfigPorts, Reset), "PCI configuration ports");
         _mmio.Map(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, slots.Bridge.Ecam, "ECAM");
         if (_spec.Disks.Count > 0)
@@ -221,7 +222,7 @@ public sealed partial class VirtualMachine
 
         if (disk.Limits is { } limits)
         {
-            device.SetLimit(limits.Rate);
+            device.SetLimit(RateLimits.Of(limits));
         }
 
         return device;

@@ -1,8 +1,9 @@
 using System.Diagnostics;
 using Vmm.Machine.Run;
-using Vmm.Machine.Spec;
 using Vmm.Machine.Tests.Run;
 using Vmm.Memory;
+using Vmm.Placement.Tests;
+using Vmm.Spec;
 using Vmm.Testing;
 
 namespace Vmm.Machine.Tests.Layout;
