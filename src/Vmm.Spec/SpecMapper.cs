@@ -1,3 +1,4 @@
+using Vmm.Cpu;
 using Vmm.Memory;
 
 namespace Vmm.Spec;
@@ -14,6 +15,7 @@ internal static class SpecMapper
         {
             Name = Get(root, "name", defaults.Name),
             Cpus = Get(root, "cpus", CpusOf(numa) ?? defaults.Cpus),
+            Cpu = Get<Dictionary<string, object>?>(root, "cpu", null) is { } cpu ? MapCpu(cpu) : null,
             CpuQuota = Get<int?>(root, "cpuQuota", null),
             CpuWeight = Get<int?>(root, "cpuWeight", null),
             Topology = Get<Dictionary<string, object>?>(root, "topology", null) is { } topology ? MapTopology(topology) : null,
@@ -60,6 +62,12 @@ internal static class SpecMapper
     private static IReadOnlyList<int>[]? Matrix(Dictionary<string, object> map, string name) => map.ContainsKey(name)
         ? [.. Get<List<object>>(map, name, []).Cast<List<object>>().Select(row => (IReadOnlyList<int>)[.. row.Cast<int>()])]
         : null;
+
+    private static CpuSpec MapCpu(Dictionary<string, object> map) => new()
+    {
+        Model = Get(map, "model", CpuModel.Host),
+        Features = [.. Get<List<object>>(map, "features", []).Cast<string>()],
+    };
 
     private static TopologySpec MapTopology(Dictionary<string, object> map) => new()
     {

@@ -1,3 +1,5 @@
+using Vmm.Cpu;
+
 namespace Vmm.Spec;
 
 internal enum SpecKind
@@ -70,6 +72,18 @@ internal static class SpecTable
         [
             new("name", SpecKind.Text, "Name of the VM, letters, digits, '.', '_' and '-'"),
             new("cpus", SpecKind.Number, "Number of vCPUs; with numa, all CPUs the vnodes name when left out") { Min = 1, Max = SpecValidation.MaxCpus },
+            new("cpu", SpecKind.Object, "The processor the guest sees; left out, all that the host can show")
+            {
+                Fields =
+                [
+                    new("model", SpecKind.Word, "host, or a model that is the same on every host that can run it") { Words = CpuModel.Names },
+                    new("features", SpecKind.List, "Features beside the model's")
+                    {
+                        Max = SpecValidation.MaxCpuFeatures,
+                        Item = new("", SpecKind.Text, "+name adds a feature, -name takes one away") { Max = 64 },
+                    },
+                ],
+            },
             new("cpuQuota", SpecKind.Percent, "Most time on host CPUs the whole VM gets, in percent of one: 150% is one and a half; without it there is no quota")
             {
                 Min = 1,
