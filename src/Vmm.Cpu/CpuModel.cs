@@ -18,10 +18,10 @@ public sealed class CpuModel
     private const string OfMachine = "x2apic tsc_deadline_timer hypervisor ht cmp_legacy topoext arat kvmclock kvm_nopiodelay kvmclock2 kvm_asyncpf kvm_steal_time kvm_pv_eoi "
         + "kvm_pv_unhalt kvm_pv_tlb_flush kvm_pv_ipi kvm_poll_control kvm_pv_sched_yield kvm_asyncpf_int kvmclock_stable_bit";
 
-    private static readonly CpuModel[] s_all =
-    [
-        new("x86-64-v1", Level1), new("x86-64-v2", Level2), new("x86-64-v3", Level3), new("x86-64-v4", Level4),
-    ];
+    private const string Name1 = "x86-64-v1", Name2 = "x86-64-v2", Name3 = "x86-64-v3", Name4 = "x86-64-v4";
+
+    // Made when one is asked for: a program that only names models does not need the table of features.
+    private static readonly Lazy<CpuModel[]> s_all = new(() => [new(Name1, Level1), new(Name2, Level2), new(Name3, Level3), new(Name4, Level4)]);
 
     private CpuModel(string name, string required)
     {
@@ -40,15 +40,15 @@ public sealed class CpuModel
     public IReadOnlyList<CpuFeature> Optional { get; }
 
     /// <summary>The named models, the least first. <see cref="Host"/> is none of them.</summary>
-    public static IReadOnlyList<CpuModel> All => s_all;
+    public static IReadOnlyList<CpuModel> All => s_all.Value;
 
     /// <summary>All that a spec may name.</summary>
-    public static string[] Names { get; } = [Host, .. s_all.Select(m => m.Name)];
+    public static string[] Names { get; } = [Host, Name1, Name2, Name3, Name4];
 
     /// <summary>The model of a name; null for <see cref="Host"/> and unknown ones.</summary>
-    public static CpuModel? Find(string name) => Array.Find(s_all, m => string.Equals(m.Name, name, StringComparison.Ordinal));
+    public static CpuModel? Find(string name) => Array.Find(s_all.Value, m => string.Equals(m.Name, name, StringComparison.Ordinal));
 
     /// <summary>The names, with <see cref="Host"/>, that a host can run.</summary>
     public static IReadOnlyList<string> RunnableOn(CpuDescription host) =>
-        [Host, .. s_all.Where(m => new CpuChoice(m.Name, []).Describe(host).Missing(host).Count == 0).Select(m => m.Name)];
+        [Host, .. s_all.Value.Where(m => new CpuChoice(m.Name, []).Describe(host).Missing(host).Count == 0).Select(m => m.Name)];
 }

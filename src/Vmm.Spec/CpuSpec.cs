@@ -5,6 +5,9 @@ namespace Vmm.Spec;
 /// <summary>The processor a guest sees.</summary>
 public sealed record CpuSpec
 {
+    /// <summary>Most characters of an entry of <see cref="Features"/>.</summary>
+    public const int LongestFeature = 64;
+
     /// <summary><c>host</c> for all that the host's KVM can show, or a named model (<see cref="CpuModel.Names"/>).</summary>
     public string Model { get; init; } = CpuModel.Host;
 

@@ -167,8 +167,6 @@ internal static class NumaValidation
             return;
         }
 
-        uint greatest = shape.GreatestApicId;
-        check.Require(greatest <= SpecValidation.MaxApicId, "topology", $"needs APIC ids up to {greatest}, there are {SpecValidation.MaxApicId}: sizes that are powers of two waste none");
         if (spec.Numa is not { Auto: false } numa)
         {
             return;

@@ -314,7 +314,10 @@ public sealed class SpecTests
         using JsonDocument schema = JsonDocument.Parse(SpecSchema.Json());
         JsonElement disk = schema.RootElement.GetProperty("properties").GetProperty("disks").GetProperty("items");
         Assert.False(disk.GetProperty("additionalProperties").GetBoolean());
-        Assert.Equal("path", disk.GetProperty("required")[0].GetString());
+        Assert.Equal(["path", "source"], disk.GetProperty("oneOf").EnumerateArray().Select(form => form.GetProperty("required")[0].GetString()));
+        JsonElement source = disk.GetProperty("properties").GetProperty("source");
+        Assert.Equal("path", source.GetProperty("required")[0].GetString());
+        Assert.False(source.GetProperty("additionalProperties").GetBoolean());
         Assert.Equal(64, disk.GetProperty("properties").GetProperty("queues").GetProperty("maximum").GetInt32());
     }
 
@@ -344,7 +347,24 @@ public sealed class SpecTests
         SpecProblem die = Assert.Single(Problems("boot: {kernel: k}\ntopology: {sockets: 2, cores: 3}\nnuma:\n  vnodes:\n    - {cpus: 0-3, memory: 64MiB}\n    - {cpus: 4-5, memory: 64MiB}\n"), p => p.Line == 5);
         Assert.Contains("has CPU 3 but not CPU 4 of the same die (CPUs 3-5)", die.Message, StringComparison.Ordinal);
         string uneven = "boot: {kernel: k}\nnuma:\n  vnodes:\n    - {cpus: 0-256, memory: 64MiB}\n" + string.Concat(Enumerable.Range(257, 8).Select(c => $"    - {{cpus: {c}, memory: 64MiB}}\n"));
-        Assert.Contains("need APIC ids up to 4352", Assert.Single(Problems(uneven)).Message, StringComparison.Ordinal);
-        Assert.Contains("APIC ids up to 5454", Assert.Single(Problems("boot: {kernel: k}\ncpus: 1023\ntopology: {sockets: 341, dies: 1, cores: 3, threads: 1}\n")).Message, StringComparison.Ordinal);
+        Assert.Contains("need APIC ids up to 4096", Assert.Single(Problems(uneven)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void No_topology_needs_more_apic_ids_than_there_are()
+    {
+        uint greatest = 0;
+        for (int sockets = 1; sockets <= SpecValidation.MaxCpus; sockets++)
+        {
+            for (int dies = 1; sockets * dies <= SpecValidation.MaxCpus; dies++)
+            {
+                for (int cores = 1; sockets * dies * cores <= SpecValidation.MaxCpus; cores++)
+                {
+                    greatest = Math.Max(greatest, new CpuShape(sockets, dies, cores, SpecValidation.MaxCpus / (sockets * dies * cores)).GreatestApicId);
+                }
+            }
+        }
+
+        Assert.InRange(greatest, SpecValidation.MaxCpus, (uint)SpecValidation.MaxApicId);
     }
 }
