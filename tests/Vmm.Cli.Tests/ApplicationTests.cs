@@ -74,7 +74,7 @@ public sealed class ApplicationTests : IDisposable
     }
 
     [Theory]
-    [InlineData("--cpus 0", "cpus: 0, expected 1 to 254")]
+    [InlineData("--cpus 0", "cpus: 0, expected 1 to 1024")]
     [InlineData("--memory 1.3GiB", "--memory 1.3GiB: expected a size such as 512MiB or 1.5GiB, a whole number of bytes")]
     [InlineData("--cpus many", "many")]
     [InlineData("--memory 5x", "--memory 5x: expected a size")]
