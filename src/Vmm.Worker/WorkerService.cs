@@ -299,6 +299,7 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
         }
 
         _prepared = EmptyVm.Create(passed.OpenKvm());
+        _prepared.Complete();
     }
 
     private void Create(ControlFrame frame, DescriptorResources passed)

@@ -6,8 +6,8 @@ using Vmm.Kvm;
 namespace Vmm.Machine.Run;
 
 /// <summary>
-/// KVM opened and a VM in it with its interrupt controllers and its boot CPU, but without memory: the part of a machine that needs nothing of the
-/// spec. A warm worker has it ready.
+/// KVM opened and a VM in it, without memory: the part of a machine that needs nothing of the spec. A warm worker has it ready, with its interrupt
+/// controllers and its boot CPU (<see cref="Complete"/>).
 /// </summary>
 public sealed class EmptyVm : IDisposable
 {
@@ -19,6 +19,8 @@ public sealed class EmptyVm : IDisposable
     internal const uint BootVcpuId = 0;
 
     private readonly List<IDisposable> _owned = [];
+    private KvmInterrupts? _interrupts;
+    private KvmVcpu? _bootVcpu;
 
     private EmptyVm(KvmSystem system)
     {
@@ -32,10 +34,6 @@ public sealed class EmptyVm : IDisposable
             Vm.TryExitOnNotify();
             Vm.SetIdentityMapAddress(IdentityMapAddress);
             Vm.SetTssAddress(TssAddress);
-            Vm.CreateIrqChip();
-            Vm.CreatePit2(); // with port 0x61: what a guest without a paravirtual clock calibrates its TSC with
-            Interrupts = Own(new KvmInterrupts(Vm));
-            BootVcpu = Own(Vm.CreateVcpu(BootVcpuId));
         }
         catch
         {
@@ -53,9 +51,11 @@ public sealed class EmptyVm : IDisposable
 
     internal KvmVm Vm { get; }
 
-    internal KvmInterrupts Interrupts { get; }
+    /// <summary>The interrupts; after <see cref="Complete"/>.</summary>
+    internal KvmInterrupts Interrupts => _interrupts ?? throw new InvalidOperationException("the VM has no interrupt controllers yet");
 
-    internal KvmVcpu BootVcpu { get; }
+    /// <summary>The CPU that starts; after <see cref="Complete"/>.</summary>
+    internal KvmVcpu BootVcpu => _bootVcpu ?? throw new InvalidOperationException("the VM has no CPU yet");
 
     /// <summary>Opens KVM and makes the VM.</summary>
     /// <exception cref="KvmUnavailableException">No KVM, or no permission to use it.</exception>
@@ -65,6 +65,24 @@ public sealed class EmptyVm : IDisposable
     /// <summary>Makes the VM on a KVM that is open already; it is owned by the VM from here on, also when this fails.</summary>
     /// <exception cref="KernelException">The kernel refused.</exception>
     public static EmptyVm Create(KvmSystem system) => new(system);
+
+    /// <summary>
+    /// Adds the interrupt controllers, the timer and the boot CPU, once. The kernel goes on with that for milliseconds (SRCU callbacks of its I/O buses), and
+    /// a memory slot that is set meanwhile waits for it: a VM whose memory is known gets that first, one that waits in a pool has the time.
+    /// </summary>
+    /// <exception cref="KernelException">The kernel refused.</exception>
+    public void Complete()
+    {
+        if (_bootVcpu is not null)
+        {
+            return;
+        }
+
+        Vm.CreateIrqChip();
+        Vm.CreatePit2(); // with port 0x61: what a guest without a paravirtual clock calibrates its TSC with
+        _interrupts = Own(new KvmInterrupts(Vm));
+        _bootVcpu = Own(Vm.CreateVcpu(BootVcpuId));
+    }
 
     /// <inheritdoc/>
     public void Dispose()

@@ -41,11 +41,12 @@ public sealed partial class VirtualMachine
         _clock = new GuestClock(vm);
         ReadOnlySpan<GuestRegion> regions = memory.RegionSpan;
         RamSlots.Set(vm, regions);
+        kvm.Complete(); // after the slots, which would wait for what it starts in the kernel
         HotMemory? hot = map.Hot.Count > 0 ? new HotMemory(vm, memory, RamSlots.Count(regions)) : null;
         KvmInterrupts interrupts = kvm.Interrupts;
         BuildLegacyDevices(interrupts);
         BuildPanicDevice(note);
-        VirtioSlots slots = BuildVirtioDevices(memory, interrupts, new KvmDoorbells(vm));
+        VirtioSlots slots = BuildVirtioDevices(memory, interrupts, _doorbells = new KvmDoorbells(vm));
         if (hot is not null)
         {
             BuildMemoryDevices(slots, hot, map, homes, host);

@@ -43,6 +43,7 @@ public sealed partial class VirtualMachine : IDisposable
     private I8042? _keyboard;
     private SerialPort? _serial;
     private Thread? _serialInput;
+    private KvmDoorbells? _doorbells;
     private bool _disposed;
 
     private VirtualMachine(VmSpec spec, IMachineResources resources, IConsoleEndpoint console)
@@ -241,6 +242,7 @@ public sealed partial class VirtualMachine : IDisposable
             _disposed = true;
             _pacer?.Dispose();
             StopVcpus();
+            _doorbells?.End();
             for (int i = _owned.Count - 1; i >= 0; i--)
             {
                 _owned[i].Dispose();
