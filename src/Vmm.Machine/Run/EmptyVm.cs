@@ -28,6 +28,8 @@ public sealed class EmptyVm : IDisposable
             SupportedCpuid = System.GetSupportedCpuid();
             HostCpu = Vmm.Kvm.HostCpu.Describe(SupportedCpuid, System.GetFeatureMsrs());
             Vm = Own(System.CreateVm());
+            Vm.TryExitOnBusLocks();
+            Vm.TryExitOnNotify();
             Vm.SetIdentityMapAddress(IdentityMapAddress);
             Vm.SetTssAddress(TssAddress);
             Vm.CreateIrqChip();
