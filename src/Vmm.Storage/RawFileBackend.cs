@@ -1,4 +1,5 @@
 using Vmm.Interop;
+using Vmm.Io;
 
 namespace Vmm.Storage;
 
@@ -18,9 +19,10 @@ public sealed class RawFileBackend : IDiskBackend
         _options = options;
         _buffered = buffered;
         _direct = direct;
-        CapacityBytes = info.Size;
-        LogicalBlockSize = (int)info.LogicalBlock;
-        PhysicalBlockSize = (int)Math.Max(info.PhysicalBlock, info.LogicalBlock);
+        DiskAbilities abilities = options.ReadOnly ? DiskAbilities.None
+            : DiskAbilities.WriteZeroes | (options.Discard ? DiskAbilities.Discard : DiskAbilities.None);
+        Geometry = new BlockGeometry(
+            info.Size, (int)info.LogicalBlock, (int)Math.Max(info.PhysicalBlock, info.LogicalBlock), options.ReadOnly, abilities);
         DirectMemoryAlign = Math.Max(info.DirectMemoryAlign, 1);
         DirectOffsetAlign = Math.Max(info.DirectOffsetAlign, 512);
         if (direct is not null && DirectOffsetAlign > 512)
@@ -33,23 +35,10 @@ public sealed class RawFileBackend : IDiskBackend
     public string Path { get; }
 
     /// <inheritdoc/>
-    public ulong CapacityBytes { get; }
-
-    /// <inheritdoc/>
-    public int LogicalBlockSize { get; }
-
-    /// <inheritdoc/>
-    public int PhysicalBlockSize { get; }
-
-    /// <inheritdoc/>
-    public bool ReadOnly => _options.ReadOnly;
+    public BlockGeometry Geometry { get; }
 
     /// <summary>True when aligned requests bypass the host's page cache.</summary>
     public bool UsesDirectIo => _direct is not null;
-
-    /// <inheritdoc/>
-    public DiskAbilities Abilities => ReadOnly ? DiskAbilities.None
-        : DiskAbilities.WriteZeroes | (_options.Discard ? DiskAbilities.Discard : DiskAbilities.None);
 
     /// <summary>The locked descriptor through the page cache. To be passed on; stays this object's.</summary>
     public FileDescriptorHandle Buffered => _buffered;
@@ -128,11 +117,11 @@ public sealed class RawFileBackend : IDiskBackend
     }
 
     /// <inheritdoc/>
-    public IDiskQueue CreateQueue(int depth)
+    public IBlockNode CreateNode(IoLoop loop, int depth)
     {
         try
         {
-            return new RawFileQueue(this, depth);
+            return new RawNode(this, loop, depth);
         }
         catch (KernelException error)
         {
