@@ -59,8 +59,8 @@ internal static class CommandTree
         Option<int?> cpus = new("--cpus") { Description = "Number of vCPUs [default: 1]", HelpName = "N" };
         Option<string?> memory = new("--memory") { Description = "RAM, e.g. 512MiB or 1.5GiB [default: 512MiB]", HelpName = "size" };
         Option<int?> numa = new("--numa") { Description = "Split CPUs and memory evenly over N virtual NUMA nodes", HelpName = "N" };
-        Option<string[]> disk = new("--disk") { Description = "Raw disk: path[,ro][,queues=N][,queue-size=N][,serial=S][,cache=direct|buffered][,transport=pci|mmio][,vnode=K]; repeatable", HelpName = "disk" };
-        Option<string[]> net = new("--net") { Description = "Network device: tap=NAME[,mac=M][,queues=N][,mtu=N][,transport=pci|mmio][,vnode=K]; repeatable", HelpName = "net" };
+        Option<string[]> disk = new("--disk") { Description = "Raw disk: path" + RunArguments.DiskForm + "; repeatable", HelpName = "disk" };
+        Option<string[]> net = new("--net") { Description = "Network device: tap=NAME" + RunArguments.NetForm + "; repeatable", HelpName = "net" };
         Option<string?> transport = new("--virtio-transport") { Description = "pci or mmio for virtio devices [default: pci]", HelpName = "pci|mmio" };
         Option<bool> quiet = new("--quiet") { Description = "Print nothing of our own except errors" };
         Option<bool> noInput = new("--no-serial-input") { Description = "Do not read standard input" };

@@ -15,10 +15,8 @@ internal static class NetValidation
     {
         check.Require(limits.Bandwidth is not null || limits.Operations is not null, path, "limits nothing: give bandwidth, operations or both");
         check.Require(limits.Bandwidth is not { } bandwidth || bandwidth.Bytes is >= 1024 and <= LimitsSpec.MostBytes, path + ".bandwidth", $"{limits.Bandwidth?.ToString() ?? ""}, expected 1KiB to 1048576TiB a second");
-        check.Require(limits.Operations is null or (>= 1 and <= SpecValidation.MaxOperations), path + ".operations", $"{limits.Operations ?? 0}, expected 1 to {SpecValidation.MaxOperations}");
         check.Require(limits.Burst is not { } burst || burst.Bytes is >= 1024 and <= LimitsSpec.MostBytes, path + ".burst", $"{limits.Burst?.ToString() ?? ""}, expected 1KiB to 1048576TiB");
         check.Require(limits.Burst is null || limits.Bandwidth is not null, path + ".burst", "belongs to a bandwidth, and there is none");
-        check.Require(limits.OperationsBurst is null or (>= 1 and <= SpecValidation.MaxOperations), path + ".operationsBurst", $"{limits.OperationsBurst ?? 0}, expected 1 to {SpecValidation.MaxOperations}");
         check.Require(limits.OperationsBurst is null || limits.Operations is not null, path + ".operationsBurst", "belongs to operations, and there are none");
     }
 
@@ -31,8 +29,6 @@ internal static class NetValidation
         bool isMac = net.Mac is null || MacAddress.TryParse(net.Mac, mac);
         check.Require(isMac, path + ".mac", $"\"{net.Mac ?? ""}\", expected six pairs of hexadecimal digits such as 52:54:00:12:34:56");
         check.Require(!isMac || net.Mac is null || ((mac[0] & 1) == 0 && mac.IndexOfAnyExcept((byte)0) >= 0), path + ".mac", $"{net.Mac ?? ""} is not the address of one device: the first byte must be even, and not all may be zero");
-        check.Require(net.Queues is >= 1 and <= SpecValidation.MaxNetQueues, path + ".queues", $"{net.Queues}, expected 1 to {SpecValidation.MaxNetQueues}");
-        check.Require(net.Mtu is null or (>= 68 and <= 65535), path + ".mtu", $"{net.Mtu ?? 0}, expected 68 to 65535");
         NumaValidation.CheckNearness(spec, net.Vnode, path, check);
         if (net.Limits is { } limits)
         {

@@ -1,7 +1,3 @@
-using System.Globalization;
-using System.Text;
-using System.Text.Json;
-
 namespace Vmm.Spec;
 
 /// <summary>
@@ -27,62 +23,10 @@ public static class SpecEdit
         Checked(text, folder, Cut(text, "nets", index), spec => spec with { Nets = [.. spec.Nets.Where((_, i) => i != index)] });
 
     /// <summary>A disk as an entry of <c>disks</c>, on one line; what has its default is left out.</summary>
-    public static string Item(DiskSpec disk)
-    {
-        DiskSpec defaults = new();
-        StringBuilder item = new("{");
-        Text(item, "path", disk.Path);
-        Field(item, "readOnly", disk.ReadOnly ? "true" : null);
-        Text(item, "serial", disk.Serial);
-        Field(item, "queues", disk.Queues == defaults.Queues ? null : disk.Queues.ToString(CultureInfo.InvariantCulture));
-        Field(item, "queueSize", disk.QueueSize == defaults.QueueSize ? null : disk.QueueSize.ToString(CultureInfo.InvariantCulture));
-        Field(item, "cache", disk.Cache == defaults.Cache ? null : Names.Of(disk.Cache));
-        Field(item, "transport", disk.Transport is { } transport ? Names.Of(transport) : null);
-        Field(item, "vnode", disk.Vnode?.ToString(CultureInfo.InvariantCulture));
-        Limits(item, disk.Limits);
-        return item.Append('}').ToString();
-    }
+    public static string Item(DiskSpec disk) => SpecWriter.Write(VmFields.Part("disks"), disk);
 
     /// <summary>A network device as an entry of <c>nets</c>, on one line; what has its default is left out.</summary>
-    public static string Item(NetSpec net)
-    {
-        StringBuilder item = new("{");
-        Text(item, "tap", net.Tap);
-        Text(item, "mac", net.Mac);
-        Field(item, "queues", net.Queues == 1 ? null : net.Queues.ToString(CultureInfo.InvariantCulture));
-        Field(item, "mtu", net.Mtu?.ToString(CultureInfo.InvariantCulture));
-        Field(item, "transport", net.Transport is { } transport ? Names.Of(transport) : null);
-        Field(item, "vhost", net.Vhost == VhostUse.Auto ? null : Names.Of(net.Vhost));
-        Field(item, "vnode", net.Vnode?.ToString(CultureInfo.InvariantCulture));
-        Limits(item, net.Limits);
-        return item.Append('}').ToString();
-    }
-
-    private static void Limits(StringBuilder item, LimitsSpec? limits)
-    {
-        if (limits is null)
-        {
-            return;
-        }
-
-        StringBuilder inner = new("{");
-        Field(inner, "bandwidth", limits.Bandwidth?.Bytes.ToString(CultureInfo.InvariantCulture));
-        Field(inner, "operations", limits.Operations?.ToString(CultureInfo.InvariantCulture));
-        Field(inner, "burst", limits.Burst?.Bytes.ToString(CultureInfo.InvariantCulture));
-        Field(inner, "operationsBurst", limits.OperationsBurst?.ToString(CultureInfo.InvariantCulture));
-        Field(item, "limits", inner.Append('}').ToString());
-    }
-
-    private static void Text(StringBuilder item, string name, string? value) =>
-        Field(item, name, value is null ? null : $"\"{JsonEncodedText.Encode(value).Value}\""); // YAML takes JSON's strings
-
-    private static void Field(StringBuilder item, string name, string? value)
-    {
-        if (value is not null)
-        {
-            item.Append(item.Length > 1 ? ", " : "").Append(name).Append(": ").Append(value);
-        }
-    }
+    public static string Item(NetSpec net) => SpecWriter.Write(VmFields.Part("nets"), net);
 
     /// <summary>The new text, when it says the old spec with the change and nothing else.</summary>
     /// <exception cref="SpecException">The spec with the change is not sound, or the old one was not.</exception>

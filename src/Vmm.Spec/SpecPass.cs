@@ -7,59 +7,98 @@ namespace Vmm.Spec;
 /// One reading of a document: its nodes become values, and what is wrong is noted with its place, the first
 /// <see cref="SpecException.MostProblems"/> in words.
 /// </summary>
-internal sealed class SpecPass(string file, CancellationToken cancellation)
+internal sealed class SpecPass(string file, string? folder, CancellationToken cancellation)
 {
     private const int LongestPath = 100, LongestValue = 64;
 
     private readonly Dictionary<string, SpecNode> _places = new(StringComparer.Ordinal);
 
+    // Where a field was given that the rules know by its place in the short form.
+    private readonly Dictionary<string, string> _otherForms = new(StringComparer.Ordinal);
+
     private readonly List<SpecProblem> _problems = [];
     private int _more;
     private bool _tooMany;
 
-    public Dictionary<string, object> ReadObject(SpecNode node, SpecField type, string path)
+    /// <summary>The record of an object. What is missing or wrong keeps its default.</summary>
+    public object ReadObject(SpecNode node, SpecField type, string path) => ReadObject(node, type, path, new HashSet<string>(StringComparer.Ordinal), "");
+
+    /// <summary>The same; the names of the fields that have a value go into <paramref name="outer"/> with <paramref name="prefix"/> before them.</summary>
+    private object ReadObject(SpecNode node, SpecField type, string path, HashSet<string> outer, string prefix)
     {
-        Dictionary<string, object> values = new(StringComparer.Ordinal);
+        object owner = type.Create!();
         _places[path] = node;
+        HashSet<string> given = new(StringComparer.Ordinal), read = new(StringComparer.Ordinal);
         if (node.Map is null)
         {
             Add(node, path, "expected fields (name: value)");
-            return values;
+            return owner;
         }
 
-        HashSet<string> seen = new(StringComparer.Ordinal);
         foreach ((SpecNode key, SpecNode value) in node.Map)
         {
             cancellation.ThrowIfCancellationRequested();
             string name = key.Scalar ?? "?";
-            string fieldPath = path.Length > 0 ? $"{path}.{name}" : name;
+            string fieldPath = Join(path, name);
             SpecField? field = Array.Find(type.Fields, f => string.Equals(f.Name, name, StringComparison.Ordinal));
             if (field is null)
             {
-                string? near = IsFull ? null : Names.Nearest(name, type.Fields.Select(f => f.Name));
-                Add(key, Clip(fieldPath, LongestPath), IsFull ? ""
-                    : near is null ? $"unknown field; known here: {string.Join(", ", type.Fields.Select(f => f.Name))}"
-                    : $"unknown field; did you mean {near}?");
+                AddUnknown(key, name, fieldPath, type);
             }
-            else if (!seen.Add(name))
+            else if (!given.Add(name))
             {
                 Add(key, fieldPath, "given twice");
             }
-            else if (ReadValue(value, field, fieldPath) is { } read)
+            else if (field.OtherForm)
             {
-                values[name] = read;
+                foreach (SpecField inner in field.Fields)
+                {
+                    _otherForms[Join(path, inner.Name)] = Join(fieldPath, inner.Name);
+                }
+
+                owner = field.Set(owner, ReadValue(value, field, fieldPath, read) ?? field.Get(owner)!);
+            }
+            else if (ReadValue(value, field, fieldPath, read) is { } item)
+            {
+                owner = field.Set(owner, item);
+                read.Add(name);
             }
         }
 
+        CheckGiven(node, type, path, given);
+        foreach (string name in read)
+        {
+            outer.Add(prefix + name);
+        }
+
+        return type.Complete is { } complete ? complete(owner, read) : owner;
+    }
+
+    private static string Join(string path, string name) => path.Length > 0 ? $"{path}.{name}" : name;
+
+    private void AddUnknown(SpecNode key, string name, string path, SpecField type)
+    {
+        string? near = IsFull ? null : Names.Nearest(name, type.Fields.Select(f => f.Name));
+        Add(key, Clip(path, LongestPath), IsFull ? ""
+            : near is null ? $"unknown field; known here: {string.Join(", ", type.Fields.Select(f => f.Name))}"
+            : $"unknown field; did you mean {near}?");
+    }
+
+    /// <summary>What must be there is, and nothing is said in two forms.</summary>
+    private void CheckGiven(SpecNode node, SpecField type, string path, HashSet<string> given)
+    {
         foreach (SpecField field in type.Fields)
         {
-            if (field.Required && !seen.Contains(field.Name))
+            bool other = field.InsteadOf is { } form && given.Contains(form), there = given.Contains(field.Name);
+            if (other && there)
             {
-                Add(node, path.Length > 0 ? $"{path}.{field.Name}" : field.Name, "is missing");
+                Add(node, Join(path, field.Name), $"belongs into {field.InsteadOf} here, which is given");
+            }
+            else if (field.Required && !there && !other)
+            {
+                Add(node, Join(path, field.Name), "is missing");
             }
         }
-
-        return values;
     }
 
     /// <summary>The part, unless there is a problem with it.</summary>
@@ -107,6 +146,7 @@ internal sealed class SpecPass(string file, CancellationToken cancellation)
     /// </summary>
     private void AddValidation(SpecProblem problem)
     {
+        problem = problem with { Path = _otherForms.GetValueOrDefault(problem.Path, problem.Path) };
         if (_problems.Exists(p => Covers(p.Path, problem.Path)))
         {
             return;
@@ -136,15 +176,15 @@ internal sealed class SpecPass(string file, CancellationToken cancellation)
         || reported.StartsWith(path + ".", StringComparison.Ordinal)
         || reported.StartsWith(path + "[", StringComparison.Ordinal);
 
-    private object? ReadValue(SpecNode node, SpecField field, string path)
+    private object? ReadValue(SpecNode node, SpecField field, string path, HashSet<string> outer)
     {
         _places[path] = node;
         switch (field.Kind)
         {
             case SpecKind.Object when field.Switch && node is { Plain: true, Scalar: "true" or "false" }:
-                return node.Scalar is "true" ? new Dictionary<string, object>(StringComparer.Ordinal) : null;
+                return node.Scalar is "true" ? Defaults(field) : null;
             case SpecKind.Object:
-                return ReadObject(node, field, path);
+                return ReadObject(node, field, path, outer, field.Name + ".");
             case SpecKind.List:
                 return ReadList(node, field, path);
         }
@@ -161,12 +201,14 @@ internal sealed class SpecPass(string file, CancellationToken cancellation)
 
         switch (field.Kind)
         {
-            case SpecKind.Text:
+            case SpecKind.Path when text.Length > 0 && text.Length <= field.MaxLength:
+                return folder is null ? text : Path.Combine(folder, text);
+            case SpecKind.Text or SpecKind.Path:
                 return text.Length <= field.MaxLength ? text : Wrong(node, path, $"{text.Length} characters, at most {field.MaxLength}");
             case SpecKind.Bool when node.Plain && text is "true" or "false":
                 return text is "true";
             case SpecKind.Number when node.Plain && long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long number) && number >= field.Min && number <= field.Max:
-                return (int)number;
+                return number;
             case SpecKind.Size when SpecText.TryParseSize(text, out ByteSize bytes):
                 return bytes;
             case SpecKind.Set when SpecText.TryParseSet(text, out IReadOnlyList<int> set):
@@ -180,6 +222,12 @@ internal sealed class SpecPass(string file, CancellationToken cancellation)
             default:
                 return Wrong(node, path, $"\"{Clip(text, LongestValue)}\", expected {Expected(field)}");
         }
+    }
+
+    private static object Defaults(SpecField field)
+    {
+        object defaults = field.Create!();
+        return field.Complete is { } complete ? complete(defaults, new HashSet<string>(StringComparer.Ordinal)) : defaults;
     }
 
     private List<object>? ReadList(SpecNode node, SpecField field, string path)
@@ -201,7 +249,7 @@ internal sealed class SpecPass(string file, CancellationToken cancellation)
         for (int i = 0; i < node.List.Count; i++)
         {
             string itemPath = $"{path}[{i}]";
-            object? item = field.Item is { } type ? ReadValue(node.List[i], type, itemPath) : ReadObject(node.List[i], field, itemPath);
+            object? item = field.Item is { } type ? ReadValue(node.List[i], type, itemPath, []) : ReadObject(node.List[i], field, itemPath);
             if (item is not null)
             {
                 items.Add(item);

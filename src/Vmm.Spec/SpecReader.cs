@@ -31,10 +31,9 @@ public static class SpecReader
     /// <exception cref="OperationCanceledException">Nobody wants it any more.</exception>
     public static VmSpec Read(string text, string file, string? folder = null, CancellationToken cancellation = default)
     {
-        SpecPass pass = new(file, cancellation);
-        Dictionary<string, object> values = pass.ReadObject(ReadRoot(text, file, cancellation), SpecTable.Root, "");
+        SpecPass pass = new(file, folder, cancellation);
+        VmSpec spec = (VmSpec)pass.ReadObject(ReadRoot(text, file, cancellation), VmFields.Root, "");
         pass.RequireCounts();
-        VmSpec spec = SpecMapper.Map(values, folder);
         SpecComplaints check = SpecValidation.Check(spec);
         return pass.Sound(spec, check.Problems, check.More);
     }
@@ -43,8 +42,8 @@ public static class SpecReader
     /// <exception cref="SpecException">Not a sound disk.</exception>
     public static DiskSpec ReadDisk(string text, string file, string? folder = null)
     {
-        SpecPass pass = new(file, CancellationToken.None);
-        DiskSpec disk = SpecMapper.MapDisk(pass.ReadObject(ReadRoot(text, file, CancellationToken.None), SpecTable.Part("disks"), ""), folder);
+        SpecPass pass = new(file, folder, CancellationToken.None);
+        DiskSpec disk = (DiskSpec)pass.ReadObject(ReadRoot(text, file, CancellationToken.None), VmFields.Part("disks"), "");
         return pass.Sound(disk, DeviceValidation.Check(disk));
     }
 
@@ -52,8 +51,8 @@ public static class SpecReader
     /// <exception cref="SpecException">Not a sound network device.</exception>
     public static NetSpec ReadNet(string text, string file)
     {
-        SpecPass pass = new(file, CancellationToken.None);
-        NetSpec net = SpecMapper.MapNet(pass.ReadObject(ReadRoot(text, file, CancellationToken.None), SpecTable.Part("nets"), ""));
+        SpecPass pass = new(file, null, CancellationToken.None);
+        NetSpec net = (NetSpec)pass.ReadObject(ReadRoot(text, file, CancellationToken.None), VmFields.Part("nets"), "");
         return pass.Sound(net, DeviceValidation.Check(net));
     }
 

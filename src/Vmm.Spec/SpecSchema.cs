@@ -18,7 +18,7 @@ public static class SpecSchema
         {
             json.WriteStartObject();
             json.WriteString("$schema", "https://json-schema.org/draft/2020-12/schema");
-            WriteBody(json, SpecTable.Root);
+            WriteBody(json, VmFields.Root);
             json.WriteEndObject();
         }
 
@@ -30,7 +30,7 @@ public static class SpecSchema
         json.WriteString("description", field.Help);
         switch (field.Kind)
         {
-            case SpecKind.Text:
+            case SpecKind.Text or SpecKind.Path:
                 json.WriteString("type", "string");
                 json.WriteNumber("maxLength", field.MaxLength);
                 break;
@@ -91,13 +91,14 @@ public static class SpecSchema
         json.WriteStartArray("required");
         foreach (SpecField member in field.Fields)
         {
-            if (member.Required)
+            if (member.Required && member.InsteadOf is null)
             {
                 json.WriteStringValue(member.Name);
             }
         }
 
         json.WriteEndArray();
+        WriteForms(json, field);
         json.WriteStartObject("properties");
         foreach (SpecField member in field.Fields)
         {
@@ -107,6 +108,27 @@ public static class SpecSchema
         }
 
         json.WriteEndObject();
+    }
+
+    /// <summary>What is required in one form or another: exactly one of the two is there.</summary>
+    private static void WriteForms(Utf8JsonWriter json, SpecField field)
+    {
+        if (Array.Find(field.Fields, f => f.Required && f.InsteadOf is not null) is not { } either)
+        {
+            return;
+        }
+
+        json.WriteStartArray("oneOf");
+        foreach (string name in (string[])[either.Name, either.InsteadOf!])
+        {
+            json.WriteStartObject();
+            json.WriteStartArray("required");
+            json.WriteStringValue(name);
+            json.WriteEndArray();
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
     }
 
     private static void WriteStringOrInteger(Utf8JsonWriter json, string pattern)

@@ -275,34 +275,3 @@ public sealed record VnodeSpec
     /// <summary>Host page size: 4 KiB, 2 MiB or 1 GiB.</summary>
     public ByteSize PageSize { get; init; } = new(ByteSize.BytesPerPage);
 }
-
-/// <summary>One disk.</summary>
-public sealed record DiskSpec
-{
-    /// <summary>Raw image or block device.</summary>
-    public string Path { get; init; } = "";
-
-    /// <summary>Refuse writes.</summary>
-    public bool ReadOnly { get; init; }
-
-    /// <summary>Serial number the guest reads, at most 20 ASCII characters; null for none.</summary>
-    public string? Serial { get; init; }
-
-    /// <summary>Request virtqueues.</summary>
-    public int Queues { get; init; } = 1;
-
-    /// <summary>Descriptors per queue, a power of two.</summary>
-    public int QueueSize { get; init; } = 256;
-
-    /// <summary>Page cache use.</summary>
-    public DiskCache Cache { get; init; } = DiskCache.Direct;
-
-    /// <summary>Transport; null is the VM's.</summary>
-    public VirtioTransport? Transport { get; init; }
-
-    /// <summary>Rate limits of reads and writes together; null is none.</summary>
-    public LimitsSpec? Limits { get; init; }
-
-    /// <summary>The vnode it is near: its I/O threads run beside it, and the guest is told; null is none.</summary>
-    public int? Vnode { get; init; }
-}

@@ -314,7 +314,10 @@ public sealed class SpecTests
         using JsonDocument schema = JsonDocument.Parse(SpecSchema.Json());
         JsonElement disk = schema.RootElement.GetProperty("properties").GetProperty("disks").GetProperty("items");
         Assert.False(disk.GetProperty("additionalProperties").GetBoolean());
-        Assert.Equal("path", disk.GetProperty("required")[0].GetString());
+        Assert.Equal(["path", "source"], disk.GetProperty("oneOf").EnumerateArray().Select(form => form.GetProperty("required")[0].GetString()));
+        JsonElement source = disk.GetProperty("properties").GetProperty("source");
+        Assert.Equal("path", source.GetProperty("required")[0].GetString());
+        Assert.False(source.GetProperty("additionalProperties").GetBoolean());
         Assert.Equal(64, disk.GetProperty("properties").GetProperty("queues").GetProperty("maximum").GetInt32());
     }
 
