@@ -12,8 +12,8 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     /// <summary>Device status bits, virtio 1.2 section 2.1.</summary>
     public const byte StatusDriverOk = 4, StatusFeaturesOk = 8, StatusNeedsReset = 0x40, StatusFailed = 0x80;
 
-    // Long enough for storage that works. A driver that does not wait for the reset, as 2.4.2 demands, never meets one that is pending then.
-    private static readonly TimeSpan s_resetPatience = TimeSpan.FromMilliseconds(50);
+    // Long enough for storage that works, on a busy host too. A driver that does not wait for the reset, as 2.4.2 demands, never meets one that is pending then.
+    private static readonly TimeSpan s_resetPatience = TimeSpan.FromSeconds(1);
 
     private readonly GuestMemory _memory;
     private readonly QueueSetup[] _queues;
