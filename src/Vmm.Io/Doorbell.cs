@@ -3,7 +3,8 @@ using Vmm.Interop;
 namespace Vmm.Io;
 
 /// <summary>
-/// Watches an eventfd for a loop. A ring of the bell costs one poll completion and one read of this eventfd; bells that did not ring cost nothing.
+/// Watches an eventfd for a loop. A ring of the bell costs one poll completion and one read of this eventfd; bells that did not ring cost
+/// nothing.
 /// </summary>
 public sealed class Doorbell : IoOperation
 {

@@ -1,6 +1,8 @@
 namespace Vmm.Io;
 
-/// <summary>Work that an <see cref="IoLoop"/> does round after round: the queues of a device. Every call comes from the loop's thread.</summary>
+/// <summary>
+/// Work that an <see cref="IoLoop"/> does round after round: the queues of a device. Every call comes from the loop's thread.
+/// </summary>
 public interface IIoService
 {
     /// <summary>True when nothing that it began is in flight: a loop that was told to stop ends then.</summary>

@@ -4,9 +4,10 @@ using Vmm.Interop;
 namespace Vmm.Io;
 
 /// <summary>
-/// One thread and one io_uring: file transfers, doorbells, timers, work posted by other threads. It is the place where an I/O thread sleeps. While there is
-/// work the thread polls, since a wake-up costs the other side an exit; before sleeping it looks a little longer when that helps (<see cref="BusyPoll"/>).
-/// All members belong to the thread that runs the loop, but for <see cref="Post"/> and <see cref="Stop"/>. Nothing allocates per operation.
+/// One thread and one io_uring: file transfers, doorbells, timers, work posted by other threads. It is the place where an I/O thread
+/// sleeps. While there is work the thread polls, since a wake-up costs the other side an exit; before sleeping it looks a little longer
+/// when that helps (<see cref="BusyPoll"/>). All members belong to the thread that runs the loop, but for <see cref="Post"/> and <see
+/// cref="Stop"/>. Nothing allocates per operation.
 /// </summary>
 public sealed class IoLoop : IDisposable
 {
@@ -82,13 +83,17 @@ public sealed class IoLoop : IDisposable
         operation.Loop = null;
     }
 
-    /// <summary>Begins a vectored read at a byte offset. The vectors stay until <see cref="Submit"/>, their memory until the completion.</summary>
+    /// <summary>
+    /// Begins a vectored read at a byte offset. The vectors stay until <see cref="Submit"/>, their memory until the completion.
+    /// </summary>
     public void Read(IoOperation operation, FileDescriptorHandle file, nint vectors, int count, ulong offset)
     {
         _ring.Read(file, vectors, count, offset, Begin(operation));
     }
 
-    /// <summary>Begins a vectored write at a byte offset. The vectors stay until <see cref="Submit"/>, their memory until the completion.</summary>
+    /// <summary>
+    /// Begins a vectored write at a byte offset. The vectors stay until <see cref="Submit"/>, their memory until the completion.
+    /// </summary>
     public void Write(IoOperation operation, FileDescriptorHandle file, nint vectors, int count, ulong offset)
     {
         _ring.Write(file, vectors, count, offset, Begin(operation));
@@ -131,7 +136,9 @@ public sealed class IoLoop : IDisposable
 
     /// <summary>Lets a ring of <paramref name="bell"/> end the loop's sleep.</summary>
     /// <param name="bell">The eventfd, which outlives the watch.</param>
-    /// <param name="rung">Called on the loop's thread when it rang, after its counter was taken; null when waking the loop is all that is wanted.</param>
+    /// <param name="rung">
+    /// Called on the loop's thread when it rang, after its counter was taken; null when waking the loop is all that is wanted.
+    /// </param>
     public Doorbell Watch(EventFd bell, Action? rung)
     {
         Doorbell doorbell = new(bell, rung, _ring);
@@ -140,7 +147,9 @@ public sealed class IoLoop : IDisposable
         return doorbell;
     }
 
-    /// <summary>From now on nobody is woken or called by it. A poll that the ring has is called off with the ring, or ends unheard.</summary>
+    /// <summary>
+    /// From now on nobody is woken or called by it. A poll that the ring has is called off with the ring, or ends unheard.
+    /// </summary>
     public void Unwatch(Doorbell doorbell)
     {
         _doorbells.Remove(doorbell);
@@ -162,7 +171,10 @@ public sealed class IoLoop : IDisposable
     /// <summary>Takes a timer away.</summary>
     public void RemoveTimer(IoTimer timer) => _timers.Remove(timer);
 
-    /// <summary>Runs <paramref name="action"/> on the loop's thread. Any thread. False when the loop is gone; what is posted while it stops may never run.</summary>
+    /// <summary>
+    /// Runs <paramref name="action"/> on the loop's thread. Any thread. False when the loop is gone; what is posted while it stops may
+    /// never run.
+    /// </summary>
     public bool Post(Action action) => _posted.Post(action);
 
     /// <summary>Tells the loop to stop: <see cref="Run"/> returns when its service is drained. Any thread.</summary>
@@ -215,7 +227,10 @@ public sealed class IoLoop : IDisposable
         return any;
     }
 
-    /// <summary>Delivers what is complete, runs due timers and posted work, submits what that began. How much there was, doorbells left out. Never sleeps.</summary>
+    /// <summary>
+    /// Delivers what is complete, runs due timers and posted work, submits what that began. How much there was, doorbells left out. Never
+    /// sleeps.
+    /// </summary>
     public int Poll()
     {
         int count = DeliverReady();
@@ -252,8 +267,8 @@ public sealed class IoLoop : IDisposable
     }
 
     /// <summary>
-    /// Submits, then sleeps until there is something to <see cref="Poll"/>; may also return for no reason. False when a timer was set or nothing was waited for:
-    /// the time it took then says nothing about the others.
+    /// Submits, then sleeps until there is something to <see cref="Poll"/>; may also return for no reason. False when a timer was set or
+    /// nothing was waited for: the time it took then says nothing about the others.
     /// </summary>
     public bool Wait()
     {

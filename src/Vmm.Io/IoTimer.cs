@@ -1,6 +1,8 @@
 namespace Vmm.Io;
 
-/// <summary>A timer of one loop, made by <see cref="IoLoop.AddTimer"/>. Set and fired on the loop's thread; fires once each time it is set.</summary>
+/// <summary>
+/// A timer of one loop, made by <see cref="IoLoop.AddTimer"/>. Set and fired on the loop's thread; fires once each time it is set.
+/// </summary>
 public sealed class IoTimer
 {
     private readonly Action _fired;

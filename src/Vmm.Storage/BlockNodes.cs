@@ -5,7 +5,9 @@ namespace Vmm.Storage;
 /// <summary>What all nodes have in common.</summary>
 public static class BlockNodes
 {
-    /// <summary>Delivers completions of <paramref name="loop"/> until the node has nothing in flight. On the loop's thread, for disposing.</summary>
+    /// <summary>
+    /// Delivers completions of <paramref name="loop"/> until the node has nothing in flight. On the loop's thread, for disposing.
+    /// </summary>
     public static void WaitForAll(this IBlockNode node, IoLoop loop)
     {
         loop.Submit();

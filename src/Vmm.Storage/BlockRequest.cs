@@ -6,7 +6,9 @@ namespace Vmm.Storage;
 /// <summary>What a request does.</summary>
 public enum BlockKind : byte
 {
-    /// <summary>Nothing: it takes its turn among the others and is answered by the <see cref="RequestRouter"/>. Storage never sees it.</summary>
+    /// <summary>
+    /// Nothing: it takes its turn among the others and is answered by the <see cref="RequestRouter"/>. Storage never sees it.
+    /// </summary>
     None,
 
     /// <summary>Reads into the vectors.</summary>
@@ -59,15 +61,15 @@ public enum BlockState : byte
 public interface IBlockOwner
 {
     /// <summary>
-    /// The request is over as far as the nodes below are concerned. A node that it passed through calls <see cref="BlockRequest.Complete"/> to hand it on; its
-    /// owner may prepare it again.
+    /// The request is over as far as the nodes below are concerned. A node that it passed through calls <see cref="BlockRequest.Complete"/>
+    /// to hand it on; its owner may prepare it again.
     /// </summary>
     void Completed(BlockRequest request, DiskStatus status);
 }
 
 /// <summary>
-/// One request to storage, from the front end to the leaf: there is no other record of it on the way, and its number in the loop is its tag in the ring.
-/// Pooled by its owner: made once for each slot, prepared for each use. Belongs to the thread of its loop.
+/// One request to storage, from the front end to the leaf: there is no other record of it on the way, and its number in the loop is its tag
+/// in the ring. Pooled by its owner: made once for each slot, prepared for each use. Belongs to the thread of its loop.
 /// </summary>
 /// <param name="owner">Hears of its end.</param>
 /// <param name="token">What the owner knows it by, e.g. the number of its slot.</param>
@@ -130,8 +132,8 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0) : IoOperation
     }
 
     /// <summary>
-    /// Gives it the memory that it reads into or writes from: a lease of guest pages, or memory of ours. Array and memory lie outside the managed heap
-    /// and stay until the request is over.
+    /// Gives it the memory that it reads into or writes from: a lease of guest pages, or memory of ours. Array and memory lie outside the
+    /// managed heap and stay until the request is over.
     /// </summary>
     public void SetData(ReadOnlySpan<IoVector> vectors)
     {
@@ -152,7 +154,10 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0) : IoOperation
         _passedCount = 0;
     }
 
-    /// <summary>A node that is no leaf answers it itself: it runs and is over with <paramref name="status"/>, which is delivered by the next <see cref="IoLoop.Poll"/>.</summary>
+    /// <summary>
+    /// A node that is no leaf answers it itself: it runs and is over with <paramref name="status"/>, which is delivered by the next <see
+    /// cref="IoLoop.Poll"/>.
+    /// </summary>
     public void Answer(DiskStatus status)
     {
         Move(BlockState.Running);
@@ -160,7 +165,10 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0) : IoOperation
         Loop!.CompleteLater(this, (int)status);
     }
 
-    /// <summary>The next above hears of the end: the node that the request passed last, or its owner. Never called inside <see cref="IBlockNode.Submit"/>.</summary>
+    /// <summary>
+    /// The next above hears of the end: the node that the request passed last, or its owner. Never called inside <see
+    /// cref="IBlockNode.Submit"/>.
+    /// </summary>
     /// <exception cref="InvalidOperationException">It does not run.</exception>
     public void Complete(DiskStatus status)
     {

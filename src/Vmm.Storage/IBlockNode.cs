@@ -9,9 +9,10 @@ namespace Vmm.Storage;
 public readonly record struct BlockGeometry(ulong CapacityBytes, int LogicalBlockSize, int PhysicalBlockSize, bool ReadOnly, DiskAbilities Abilities);
 
 /// <summary>
-/// The seam of storage: takes requests on the thread of one <see cref="Vmm.Io.IoLoop"/>. A node is a leaf (a file, memory) or stands before another node (a router).
-/// A request is checked by the leaf: a range beyond the disk, or a write to a read-only one, ends as <see cref="DiskStatus.IoError"/>. Requests in flight may
-/// end in any order; who needs an order waits, or flushes. Submitting allocates nothing. Dispose waits for what is in flight.
+/// The seam of storage: takes requests on the thread of one <see cref="Vmm.Io.IoLoop"/>. A node is a leaf (a file, memory) or stands before
+/// another node (a router). A request is checked by the leaf: a range beyond the disk, or a write to a read-only one, ends as <see
+/// cref="DiskStatus.IoError"/>. Requests in flight may end in any order; who needs an order waits, or flushes. Submitting allocates
+/// nothing. Dispose waits for what is in flight.
 /// </summary>
 public interface IBlockNode : IDisposable
 {
@@ -21,9 +22,13 @@ public interface IBlockNode : IDisposable
     /// <summary>Requests that this node has and that have not ended.</summary>
     int InFlight { get; }
 
-    /// <summary>Takes a request, which ends by <see cref="BlockRequest.Complete"/>, never inside this call. It belongs to the node's loop.</summary>
+    /// <summary>
+    /// Takes a request, which ends by <see cref="BlockRequest.Complete"/>, never inside this call. It belongs to the node's loop.
+    /// </summary>
     void Submit(BlockRequest request);
 
-    /// <summary>True when write-zeroes would write its zeros as data, as far as is known: it costs what a write of its length costs.</summary>
+    /// <summary>
+    /// True when write-zeroes would write its zeros as data, as far as is known: it costs what a write of its length costs.
+    /// </summary>
     bool WritesZeroesAsData(bool mayUnmap);
 }

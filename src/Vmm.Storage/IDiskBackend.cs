@@ -38,7 +38,10 @@ public interface IDiskBackend : IDisposable
     /// <summary>What the disk is like.</summary>
     BlockGeometry Geometry { get; }
 
-    /// <summary>Makes the node through which <paramref name="loop"/> reaches the disk, for up to <paramref name="depth"/> requests in flight. On the loop's thread.</summary>
+    /// <summary>
+    /// Makes the node through which <paramref name="loop"/> reaches the disk, for up to <paramref name="depth"/> requests in flight. On the
+    /// loop's thread.
+    /// </summary>
     /// <exception cref="BlockException">The host has no resources for it.</exception>
     IBlockNode CreateNode(IoLoop loop, int depth);
 }

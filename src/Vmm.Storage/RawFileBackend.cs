@@ -4,8 +4,9 @@ using Vmm.Io;
 namespace Vmm.Storage;
 
 /// <summary>
-/// A disk that is a raw file or a block device. With O_DIRECT all reads and writes use the direct descriptor; what O_DIRECT would refuse (misaligned memory
-/// or range) goes through bounce buffers. The buffered descriptor then holds the lock and serves fdatasync and fallocate only.
+/// A disk that is a raw file or a block device. With O_DIRECT all reads and writes use the direct descriptor; what O_DIRECT would refuse
+/// (misaligned memory or range) goes through bounce buffers. The buffered descriptor then holds the lock and serves fdatasync and fallocate
+/// only.
 /// </summary>
 public sealed class RawFileBackend : IDiskBackend
 {
@@ -52,7 +53,10 @@ public sealed class RawFileBackend : IDiskBackend
 
     internal bool MayDiscard => _options.Discard;
 
-    /// <summary>The writes in flight of all queues; null when no request can need a read-modify-write, which is when the blocks of O_DIRECT are sectors.</summary>
+    /// <summary>
+    /// The writes in flight of all queues; null when no request can need a read-modify-write, which is when the blocks of O_DIRECT are
+    /// sectors.
+    /// </summary>
     internal WriteRanges? Ranges { get; }
 
     /// <summary>Opens and locks the disk: any number of readers, or one writer.</summary>
@@ -63,7 +67,10 @@ public sealed class RawFileBackend : IDiskBackend
         return Open(path, options, OpenFile(path, options, direct: false));
     }
 
-    /// <summary>The same for a file that the caller found and opened, to read and write unless <paramref name="options"/> say to read only; takes it over.</summary>
+    /// <summary>
+    /// The same for a file that the caller found and opened, to read and write unless <paramref name="options"/> say to read only; takes it
+    /// over.
+    /// </summary>
     /// <exception cref="BlockException">It is in use, of odd size, or not a file or block device.</exception>
     public static RawFileBackend Open(string path, RawFileOptions options, FileDescriptorHandle buffered)
     {
@@ -94,7 +101,10 @@ public sealed class RawFileBackend : IDiskBackend
         }
     }
 
-    /// <summary>Takes over the descriptors of a disk that another process opened and locked with <see cref="Open(string, RawFileOptions)"/>; the lock came with them.</summary>
+    /// <summary>
+    /// Takes over the descriptors of a disk that another process opened and locked with <see cref="Open(string, RawFileOptions)"/>; the
+    /// lock came with them.
+    /// </summary>
     /// <exception cref="BlockException">Not a disk this can use.</exception>
     public static RawFileBackend FromDescriptors(string path, RawFileOptions options, FileDescriptorHandle buffered, FileDescriptorHandle? direct)
     {

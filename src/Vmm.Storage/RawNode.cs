@@ -4,8 +4,9 @@ using Vmm.Io;
 namespace Vmm.Storage;
 
 /// <summary>
-/// A raw file as one loop reaches it: order and waiting. <see cref="UringTransfers"/> moves the bytes. A request passes up to two gates first: the ranges of
-/// other writes in flight (<see cref="WriteRanges"/>), then a bounce buffer. Who holds a buffer waits for nothing but the kernel.
+/// A raw file as one loop reaches it: order and waiting. <see cref="UringTransfers"/> moves the bytes. A request passes up to two gates
+/// first: the ranges of other writes in flight (<see cref="WriteRanges"/>), then a bounce buffer. Who holds a buffer waits for nothing but
+/// the kernel.
 /// </summary>
 internal sealed class RawNode : IBlockNode, IBlockLeaf
 {

@@ -5,7 +5,10 @@ namespace Vmm.Storage;
 /// <summary>Decides whether a request may go on now: a rate limit.</summary>
 public interface IRequestGate
 {
-    /// <summary>Lets the request pass and charges it. False, and nothing charged, when it has to wait that many milliseconds (at least 1) before the next try.</summary>
+    /// <summary>
+    /// Lets the request pass and charges it. False, and nothing charged, when it has to wait that many milliseconds (at least 1) before the
+    /// next try.
+    /// </summary>
     bool TryPass(BlockRequest request, out int wait);
 }
 
@@ -32,8 +35,8 @@ public enum HoldReasons
 public readonly record struct RouterLedger(long Accepted, long Completed, int InFlight, int Held, long Withdrawn);
 
 /// <summary>
-/// Stands before a resource: forwards requests, or holds them in their order until it may forward again. One for each queue, on the queue's loop.
-/// A held request has no pages and has charged nothing. Without a hold or a gate it costs a predictable branch a request.
+/// Stands before a resource: forwards requests, or holds them in their order until it may forward again. One for each queue, on the queue's
+/// loop. A held request has no pages and has charged nothing. Without a hold or a gate it costs a predictable branch a request.
 /// </summary>
 public sealed class RequestRouter : IBlockNode, IBlockOwner
 {
@@ -67,7 +70,10 @@ public sealed class RequestRouter : IBlockNode, IBlockOwner
     /// <summary>True when a request submitted now would be held back.</summary>
     public bool IsHolding => Reasons != HoldReasons.None;
 
-    /// <summary>True when nothing is in flight behind it and nothing will be until <see cref="Resume"/>. In flight may only become less while it holds.</summary>
+    /// <summary>
+    /// True when nothing is in flight behind it and nothing will be until <see cref="Resume"/>. In flight may only become less while it
+    /// holds.
+    /// </summary>
     public bool IsDrained => (Reasons & HoldReasons.Owner) != 0 && InFlight == 0;
 
     /// <summary>The counters.</summary>

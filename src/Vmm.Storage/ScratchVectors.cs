@@ -2,7 +2,10 @@ using Vmm.Interop;
 
 namespace Vmm.Storage;
 
-/// <summary>One vector of our own for each request of a loop: for the rest of a vector of which the kernel did a part, and for zeros. Made where they are needed.</summary>
+/// <summary>
+/// One vector of our own for each request of a loop: for the rest of a vector of which the kernel did a part, and for zeros. Made where
+/// they are needed.
+/// </summary>
 internal sealed class ScratchVectors : IDisposable
 {
     private const int PerBlock = 64;

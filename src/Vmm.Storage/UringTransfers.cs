@@ -20,9 +20,9 @@ internal enum TransferStep : byte
 }
 
 /// <summary>
-/// Takes requests on a raw file through a ring, step by step: short transfers go on, what the file system cannot do is done in another way, and what
-/// O_DIRECT refuses goes through bounce buffers. A disk opened with O_DIRECT is never read or written through the page cache: a buffered write that
-/// overlaps a direct one in time puts old sectors of its page back (open(2), O_DIRECT).
+/// Takes requests on a raw file through a ring, step by step: short transfers go on, what the file system cannot do is done in another way,
+/// and what O_DIRECT refuses goes through bounce buffers. A disk opened with O_DIRECT is never read or written through the page cache: a
+/// buffered write that overlaps a direct one in time puts old sectors of its page back (open(2), O_DIRECT).
 /// </summary>
 internal sealed class UringTransfers : IDisposable
 {

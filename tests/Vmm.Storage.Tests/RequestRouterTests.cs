@@ -4,7 +4,10 @@ namespace Vmm.Storage.Tests;
 
 public sealed class RequestRouterTests
 {
-    /// <summary>Submit, complete, hold, resume, gate and take back in any order: nothing is lost, doubled or reordered, and the ledger is right each time.</summary>
+    /// <summary>
+    /// Submit, complete, hold, resume, gate and take back in any order: nothing is lost, doubled or reordered, and the ledger is right each
+    /// time.
+    /// </summary>
     [Fact]
     public void The_ledger_balances_at_every_step_and_requests_keep_their_order()
     {

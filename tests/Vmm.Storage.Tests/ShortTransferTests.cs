@@ -3,7 +3,9 @@ using Vmm.Io;
 
 namespace Vmm.Storage.Tests;
 
-/// <summary>A kernel that does less than it was asked for: transfers go on where they stopped, and the owner's vectors stay as they are.</summary>
+/// <summary>
+/// A kernel that does less than it was asked for: transfers go on where they stopped, and the owner's vectors stay as they are.
+/// </summary>
 public sealed class ShortTransferTests
 {
     private const int Length = 64 << 10;

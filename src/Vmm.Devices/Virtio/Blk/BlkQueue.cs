@@ -6,8 +6,9 @@ using Vmm.Storage;
 namespace Vmm.Devices.Virtio.Blk;
 
 /// <summary>
-/// One request queue: takes chains, checks them (virtio 1.2 section 5.2.6), submits them to storage through its router and gives them back. Runs on one
-/// loop. A slot has its request and its iovec array, all made once. What needs no storage (GET_ID, what is refused) takes its turn through the router, too.
+/// One request queue: takes chains, checks them (virtio 1.2 section 5.2.6), submits them to storage through its router and gives them back.
+/// Runs on one loop. A slot has its request and its iovec array, all made once. What needs no storage (GET_ID, what is refused) takes its
+/// turn through the router, too.
 /// </summary>
 internal sealed class BlkQueue : IBlockOwner, IDisposable
 {

@@ -7,8 +7,8 @@ using Vmm.Storage;
 namespace Vmm.Devices.Virtio.Blk;
 
 /// <summary>
-/// Serves some queues of a device on a loop. While there is work, doorbells are off and rings and disk are polled: a guest's kick costs an exit of 40 µs
-/// and more.
+/// Serves some queues of a device on a loop. While there is work, doorbells are off and rings and disk are polled: a guest's kick costs an
+/// exit of 40 µs and more.
 /// </summary>
 internal sealed class BlkService : IIoService, IDisposable
 {

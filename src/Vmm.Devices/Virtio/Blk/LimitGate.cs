@@ -3,8 +3,8 @@ using Vmm.Storage;
 namespace Vmm.Devices.Virtio.Blk;
 
 /// <summary>
-/// A rate limit as what a queue's requests have to pass. Each request is one operation, whatever it does; in bytes it costs what it moves. Zeros cost where
-/// the host has to write them.
+/// A rate limit as what a queue's requests have to pass. Each request is one operation, whatever it does; in bytes it costs what it moves.
+/// Zeros cost where the host has to write them.
 /// </summary>
 internal sealed class LimitGate(RateLimiter limiter, IBlockNode disk) : IRequestGate
 {
