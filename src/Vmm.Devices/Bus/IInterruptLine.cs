@@ -1,3 +1,5 @@
+using Vmm.Interop;
+
 namespace Vmm.Devices.Bus;
 
 /// <summary>A wired interrupt (one GSI) as a device sees it. Safe to call from any thread.</summary>
@@ -12,6 +14,25 @@ public interface IInterruptMessage
 {
     /// <summary>Sends the message.</summary>
     void Signal();
+}
+
+/// <summary>
+/// A message-signalled interrupt that others can send: whoever writes to <see cref="Trigger"/> (a thread, the kernel) sends the message, without waking a thread of ours.
+/// All but <see cref="Trigger"/> only from threads of vCPUs, one at a time.
+/// </summary>
+public interface IInterruptRoute : IInterruptMessage
+{
+    /// <summary>The eventfd, the same as long as the route lives.</summary>
+    EventFd Trigger { get; }
+
+    /// <summary>Sends another message from now on.</summary>
+    void Retarget(ulong address, uint data);
+
+    /// <summary>What is written to the trigger stays in it.</summary>
+    void Mask();
+
+    /// <summary>Sends again. True when something was written meanwhile, which the caller sends or keeps.</summary>
+    bool Unmask();
 }
 
 /// <summary>

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Vmm.Devices.Bus;
+using Vmm.Interop;
 
 namespace Vmm.Devices.Pci;
 
@@ -29,6 +30,7 @@ public sealed class MsixTable(int vectors, IInterruptMessageFactory factory, obj
         Volatile.Write(ref _control, value);
         for (int i = 0; i < _vectors.Length; i++)
         {
+            FollowMask(_vectors[i]);
             SendPending(_vectors[i]);
         }
     }
@@ -46,6 +48,51 @@ public sealed class MsixTable(int vectors, IInterruptMessageFactory factory, obj
         Interlocked.MemoryBarrier();
         SendPending(vector);
     }
+
+    /// <summary>
+    /// The eventfd that is vector <paramref name="index"/>, for one who sends its interrupts past <see cref="Signal"/>, until <see cref="TakeTriggersBack"/>; null where
+    /// software has not set the vector up, or there are no eventfds. While the vector is masked, what is written there stays, and shows as its pending bit.
+    /// Under the device's lock, on a vCPU's thread.
+    /// </summary>
+    public EventFd? HandTrigger(int index)
+    {
+        if ((uint)index >= (uint)_vectors.Length || _vectors[index] is not { Message: IInterruptRoute route } vector)
+        {
+            return null;
+        }
+
+        vector.Handed = true;
+        FollowMask(vector);
+        return route.Trigger;
+    }
+
+    /// <summary>Nobody writes to a trigger any more. Under the device's lock, on a vCPU's thread.</summary>
+    public void TakeTriggersBack()
+    {
+        foreach (Vector vector in _vectors)
+        {
+            if (vector.Handed)
+            {
+                vector.Handed = false;
+                Hold(vector, false);
+            }
+        }
+    }
+
+    /// <summary>True when somebody wrote to a trigger while MSI-X is off, since the last call.</summary>
+    public bool TakeHeld()
+    {
+        bool any = false;
+        foreach (Vector vector in _vectors)
+        {
+            any |= vector is { Held: true, Message: IInterruptRoute route } && route.Trigger.TryTake(out _);
+        }
+
+        return any;
+    }
+
+    /// <summary>Called when software has set up a vector for the first time; under the device's lock.</summary>
+    public Action<int>? Routed { get; init; }
 
     /// <summary>Reads the table; beyond it zero.</summary>
     public void ReadTable(ulong offset, Span<byte> data)
@@ -79,6 +126,7 @@ public sealed class MsixTable(int vectors, IInterruptMessageFactory factory, obj
             WriteField(index, (int)(offset % 16) + done, BinaryPrimitives.ReadUInt32LittleEndian(data[done..]));
         }
 
+        FollowMask(_vectors[index]);
         SendPending(_vectors[index]);
     }
 
@@ -91,7 +139,7 @@ public sealed class MsixTable(int vectors, IInterruptMessageFactory factory, obj
             for (int bit = 0; bit < 8; bit++)
             {
                 ulong index = ((offset + (ulong)i) * 8) + (ulong)bit;
-                if (index < (ulong)_vectors.Length && Volatile.Read(ref _vectors[(int)index].Pending) != 0)
+                if (index < (ulong)_vectors.Length && IsPending(_vectors[(int)index]))
                 {
                     bits |= (byte)(1 << bit);
                 }
@@ -135,8 +183,7 @@ public sealed class MsixTable(int vectors, IInterruptMessageFactory factory, obj
             default:
                 if ((value & 1) == 0 && !vector.Routed)
                 {
-                    vector.Message = factory.Route(device, index, vector.Address, vector.Data);
-                    vector.Routed = true;
+                    Route(index, vector);
                 }
 
                 Volatile.Write(ref vector.Control, (int)(value & 1));
@@ -146,16 +193,64 @@ public sealed class MsixTable(int vectors, IInterruptMessageFactory factory, obj
         // Software may also change an unmasked entry; the new message counts from now on.
         if (field != 12 && Volatile.Read(ref vector.Control) == 0)
         {
-            vector.Message = factory.Route(device, index, vector.Address, vector.Data);
-            vector.Routed = true;
+            Route(index, vector);
+        }
+    }
+
+    private void Route(int index, Vector vector)
+    {
+        bool first = vector.Message is null;
+        vector.Message = factory.Route(device, index, vector.Address, vector.Data);
+        vector.Routed = true;
+        if (first)
+        {
+            Routed?.Invoke(index);
+        }
+    }
+
+    private bool IsOpen(Vector vector) =>
+        (Volatile.Read(ref _control) & (ControlEnable | ControlFunctionMask)) == ControlEnable && (Volatile.Read(ref vector.Control) & 1) == 0;
+
+    private bool IsPending(Vector vector)
+    {
+        if (Enabled && vector is { Held: true, Message: IInterruptRoute route } && route.Trigger.TryTake(out _))
+        {
+            Volatile.Write(ref vector.Pending, 1);
+        }
+
+        return Volatile.Read(ref vector.Pending) != 0;
+    }
+
+    // Only of a vector that others send: for our own devices a mask costs no system call.
+    private void FollowMask(Vector vector)
+    {
+        if (vector.Handed)
+        {
+            Hold(vector, !IsOpen(vector));
+        }
+    }
+
+    private static void Hold(Vector vector, bool hold)
+    {
+        if (vector.Held == hold || vector.Message is not IInterruptRoute route)
+        {
+            return;
+        }
+
+        vector.Held = hold;
+        if (hold)
+        {
+            route.Mask();
+        }
+        else if (route.Unmask() && vector.Handed)
+        {
+            Volatile.Write(ref vector.Pending, 1); // sent, or kept, by who comes next
         }
     }
 
     private void SendPending(Vector vector)
     {
-        int control = Volatile.Read(ref _control);
-        bool open = (control & (ControlEnable | ControlFunctionMask)) == ControlEnable && (Volatile.Read(ref vector.Control) & 1) == 0;
-        if (open && Interlocked.Exchange(ref vector.Pending, 0) != 0)
+        if (IsOpen(vector) && Interlocked.Exchange(ref vector.Pending, 0) != 0)
         {
             vector.Message?.Signal();
         }
@@ -168,6 +263,8 @@ public sealed class MsixTable(int vectors, IInterruptMessageFactory factory, obj
         public int Control = 1; // masked after reset
         public int Pending;
         public bool Routed;
+        public bool Handed; // others write to its trigger
+        public bool Held;   // and what they write stays there
         public volatile IInterruptMessage? Message;
     }
 }

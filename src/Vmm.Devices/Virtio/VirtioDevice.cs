@@ -91,6 +91,19 @@ public interface IVirtioInterrupts
     /// <summary>Used buffers are in queue <paramref name="queue"/> (call only when <see cref="Virtqueue"/> says the driver wants to know).</summary>
     void SignalQueue(int queue);
 
+    /// <summary>
+    /// The eventfd that is the interrupt of a queue: a kernel that is given it (vhost) reaches the guest without a thread of ours. Null where there is none; then
+    /// <see cref="SignalQueue"/> passes on. Only from <see cref="VirtioDevice.Activate"/> and from <see cref="QueueTriggerChanged"/>; it holds until the reset.
+    /// </summary>
+    EventFd? QueueTrigger(int queue) => null;
+
+    /// <summary>Called on a vCPU's thread when <see cref="QueueTrigger"/> of that queue may answer something else. One listener.</summary>
+    Action<int>? QueueTriggerChanged
+    {
+        get => null;
+        set { }
+    }
+
     /// <summary>The configuration changed.</summary>
     void SignalConfigChanged();
 

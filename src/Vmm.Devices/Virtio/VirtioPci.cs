@@ -29,8 +29,9 @@ public sealed class VirtioPciFunction : PciFunction
         Config.Set16(0x2E, (ushort)(0x1040 + device.DeviceType));
         _doorbells = doorbells;
         int vectors = Math.Min(device.QueueSizes.Count + 1, 256);
-        MsixTable msix = new(vectors, interrupts, this);
-        _transport = new VirtioPciTransport(device, memory, msix);
+        VirtioPciTransport? transport = null;
+        MsixTable msix = new(vectors, interrupts, this) { Routed = vector => transport!.VectorRouted(vector) };
+        _transport = transport = new VirtioPciTransport(device, memory, msix);
 
         AddVirtioCapability(1, CommonOffset, 56);
         Span<byte> multiplier = [4, 0, 0, 0];

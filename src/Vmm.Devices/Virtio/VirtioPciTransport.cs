@@ -39,6 +39,11 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
                     ReadCommon((int)offset, data);
                     break;
                 case < VirtioPciFunction.DeviceOffset:
+                    if (!msix.Enabled && msix.TakeHeld())
+                    {
+                        Interlocked.Or(ref _isr, 1);
+                    }
+
                     data[0] = offset == VirtioPciFunction.IsrOffset ? (byte)Interlocked.Exchange(ref _isr, 0) : (byte)0;
                     break;
                 case < VirtioPciFunction.NotifyOffset:
@@ -101,6 +106,21 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
         }
     }
 
+    /// <summary>Only while MSI-X is on: without it a cause is a bit that somebody has to set.</summary>
+    public override EventFd? QueueTrigger(int queue) => msix.Enabled ? msix.HandTrigger(QueueVector(queue)) : null;
+
+    /// <summary>The queues of a vector that was set up after their driver was ready.</summary>
+    internal void VectorRouted(int vector)
+    {
+        for (int queue = 0; queue < QueueCount; queue++)
+        {
+            if (QueueVector(queue) == vector)
+            {
+                ChangeQueueTrigger(queue);
+            }
+        }
+    }
+
     public override void SignalConfigChanged()
     {
         // 4.1.4.5.1: this bit also while MSI-X is on, and before the message: one vector may serve queues and configuration.
@@ -118,6 +138,7 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
     {
         Volatile.Write(ref _isr, 0);
         Volatile.Write(ref _configVector, 0xFFFF);
+        msix.TakeTriggersBack();
     }
 
     private void ReadCommon(int offset, Span<byte> data)
@@ -193,7 +214,13 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
 
         if (offset == 26)
         {
+            int old = queue.Vector;
             queue.Vector = AcceptVector(value);
+            if (queue.Vector != old)
+            {
+                ChangeQueueTrigger((int)QueueSelect);
+            }
+
             return;
         }
 

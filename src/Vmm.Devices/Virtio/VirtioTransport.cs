@@ -65,6 +65,15 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     /// <summary>Feature bits the driver may choose from.</summary>
     public ulong OfferedFeatures { get; }
 
+    /// <inheritdoc/>
+    public Action<int>? QueueTriggerChanged { get; set; }
+
+    /// <inheritdoc/>
+    public virtual EventFd? QueueTrigger(int queue) => null;
+
+    /// <summary>Calls <see cref="QueueTriggerChanged"/>.</summary>
+    protected void ChangeQueueTrigger(int queue) => QueueTriggerChanged?.Invoke(queue);
+
     /// <summary>Number of queues.</summary>
     public int QueueCount => _queues.Length;
 

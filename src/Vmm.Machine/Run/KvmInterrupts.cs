@@ -59,23 +59,20 @@ internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
 
     public IInterruptMessage Route(object device, int slot, ulong address, uint data)
     {
-        address = _wideDestinations ? WideDestination(address) : address;
         lock (_gate)
         {
             Message? message = _messages.Find(m => ReferenceEquals(m.Device, device) && m.Slot == slot);
             if (message is null)
             {
                 uint gsi = FreeGsi();
-                message = new Message(device, slot, new EventFd(), gsi);
+                message = new Message(this, device, slot, new EventFd(), gsi);
                 _messages.Add(message);
-                _routing.SetMsi(gsi, address, data);
-                _routing.Commit();
+                SetRoute(gsi, address, data);
                 _vm.AssignIrqFd(message.Trigger, gsi);
             }
             else
             {
-                _routing.SetMsi(message.Gsi, address, data);
-                _routing.Commit();
+                SetRoute(message.Gsi, address, data);
             }
 
             return message;
@@ -104,6 +101,12 @@ internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
         }
     }
 
+    private void SetRoute(uint gsi, ulong address, uint data)
+    {
+        _routing.SetMsi(gsi, _wideDestinations ? WideDestination(address) : address, data);
+        _routing.Commit();
+    }
+
     /// <summary>The lowest number that no message uses.</summary>
     private uint FreeGsi()
     {
@@ -125,9 +128,36 @@ internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
         }
     }
 
-    private sealed record Message(object Device, int Slot, EventFd Trigger, uint Gsi) : IInterruptMessage
+    private sealed record Message(KvmInterrupts Owner, object Device, int Slot, EventFd Trigger, uint Gsi) : IInterruptRoute
     {
         public void Signal() => Trigger.Signal();
+
+        public void Retarget(ulong address, uint data)
+        {
+            lock (Owner._gate)
+            {
+                Owner.SetRoute(Gsi, address, data);
+            }
+        }
+
+        public void Mask()
+        {
+            lock (Owner._gate)
+            {
+                Owner._vm.DeassignIrqFd(Trigger, Gsi);
+            }
+        }
+
+        public bool Unmask()
+        {
+            lock (Owner._gate)
+            {
+                // What is written between the two is not lost: KVM looks at the eventfd when it takes it.
+                bool pending = Trigger.TryTake(out _);
+                Owner._vm.AssignIrqFd(Trigger, Gsi);
+                return pending;
+            }
+        }
     }
 
     /// <summary>Driven by KVM_IRQ_LINE: an irqfd has no way to lower what it raised but the guest's EOI.</summary>

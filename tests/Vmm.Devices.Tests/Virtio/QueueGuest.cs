@@ -34,6 +34,13 @@ internal sealed class QueueGuest : IVirtioInterrupts, IDisposable
 
     public ulong Features { get; }
 
+    /// <summary>What the transport answers; null: it has none.</summary>
+    public EventFd?[] Triggers { get; init; } = [];
+
+    public Action<int>? QueueTriggerChanged { get; set; }
+
+    public EventFd? QueueTrigger(int queue) => queue < Triggers.Length ? Triggers[queue] : null;
+
     public string? NeedsReset { get; private set; }
 
     public int ConfigChanges { get; private set; }

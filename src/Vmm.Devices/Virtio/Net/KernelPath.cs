@@ -4,8 +4,8 @@ using Vmm.Memory;
 namespace Vmm.Devices.Virtio.Net;
 
 /// <summary>
-/// The data path of a device whose rings the host's kernel serves. What is left here is one thread: it carries out the control queue, and passes the kernel's
-/// interrupts on to the transport, which knows of masks and vectors that change.
+/// The data path of a device whose rings the host's kernel serves. The kernel gets the eventfd that is the queue's interrupt, where there is one. What is left
+/// here is one thread: it carries out the control queue, and passes on the interrupts of queues that have no such eventfd.
 /// </summary>
 internal sealed class KernelPath : IDisposable
 {
@@ -15,7 +15,8 @@ internal sealed class KernelPath : IDisposable
     private readonly VirtioNet _device;
     private readonly VirtioActivation _activation;
     private readonly IKernelPair[] _pairs;
-    private readonly EventFd[] _calls;
+    private readonly EventFd[] _calls;       // of queues without a trigger
+    private readonly EventFd?[] _triggers;   // of the transport; under the gate
     private readonly EventFd _wake = new(), _error = new();
     private readonly ActiveQueue? _control;
     private readonly int _controlIndex;
@@ -37,6 +38,8 @@ internal sealed class KernelPath : IDisposable
         {
             _calls[i] = new EventFd();
         }
+
+        _triggers = new EventFd?[_calls.Length];
 
         _thread = new Thread(Run, maxStackSize: 256 * 1024) { Name = name, IsBackground = true };
     }
@@ -70,6 +73,13 @@ internal sealed class KernelPath : IDisposable
                 path.ShowMemory(); // a change that comes now waits, and is told after this
             }
 
+            // All of them here, on a vCPU's thread: further pairs are handed over by the control queue's.
+            for (int i = 0; i < path._triggers.Length; i++)
+            {
+                path._triggers[i] = activation.Interrupts.QueueTrigger(i);
+            }
+
+            activation.Interrupts.QueueTriggerChanged = path.FollowTrigger;
             path.Serve(1);
             activation.Threads.Start(path._thread);
             return path;
@@ -119,6 +129,7 @@ internal sealed class KernelPath : IDisposable
     private void End(bool interrupt)
     {
         _activation.Memory.RegionsChanged -= FollowMemory;
+        _activation.Interrupts.QueueTriggerChanged = null;
         _stopping = true;
         _wake.Signal();
         if (_thread.IsAlive)
@@ -160,7 +171,7 @@ internal sealed class KernelPath : IDisposable
             throw new KernelException("a ring outside memory", 14 /* EFAULT */);
         }
 
-        _pairs[pair].SetRing(ring, new VhostRing(layout.Size, active.Queue.NextAvailable, descriptors, driver, used, active.Doorbell, _calls[index], _error));
+        _pairs[pair].SetRing(ring, new VhostRing(layout.Size, active.Queue.NextAvailable, descriptors, driver, used, active.Doorbell, _triggers[index] ?? _calls[index], _error));
         _pairs[pair].Serve(ring);
     }
 
@@ -179,6 +190,37 @@ internal sealed class KernelPath : IDisposable
     {
         ushort next = _pairs[pair].Stop(ring);
         _activation.Queues[(2 * pair) + ring]!.Queue.Restore(next, next); // nothing is in flight: what was taken was given back
+    }
+
+    private void FollowTrigger(int queue)
+    {
+        if (queue >= _triggers.Length)
+        {
+            return; // the control queue
+        }
+
+        try
+        {
+            lock (_gate)
+            {
+                EventFd? trigger = _activation.Interrupts.QueueTrigger(queue);
+                if (_closed || ReferenceEquals(trigger, _triggers[queue]))
+                {
+                    return;
+                }
+
+                _triggers[queue] = trigger;
+                if (queue / 2 < _served)
+                {
+                    TakeBack(queue / 2, queue % 2);
+                    Hand(queue / 2, queue % 2);
+                }
+            }
+        }
+        catch (KernelException)
+        {
+            _device.Break("the kernel did not take a ring back");
+        }
     }
 
     private void FollowMemory(object? sender, EventArgs nothing)

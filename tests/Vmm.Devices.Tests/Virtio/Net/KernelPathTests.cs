@@ -49,6 +49,31 @@ public sealed class KernelPathTests
     }
 
     [Fact]
+    public void The_kernel_gets_the_interrupt_itself_where_the_transport_has_one_and_another_when_its_vector_changes()
+    {
+        Kernel kernel = new();
+        using EventFd first = new(), second = new();
+        VirtioNet device = Device([kernel]);
+        using QueueGuest guest = new(device, activate: false) { Triggers = [first, null] };
+        guest.Activate();
+        Assert.Same(first, kernel.Rings[0].Call);
+        Assert.NotNull(kernel.Rings[1].Call); // the device passes that one on
+        kernel.Next[0] = 5;
+        guest.Triggers[0] = second;
+        guest.QueueTriggerChanged!(0);
+        Assert.Same(second, kernel.Rings[0].Call);
+        Assert.Equal(5, kernel.Rings[0].Next); // where it stopped
+        Assert.Equal([0, 1], kernel.Served.Order());
+        guest.Triggers[0] = null;
+        guest.QueueTriggerChanged!(0);
+        kernel.Rings[0].Call.Signal();
+        guest.Wait(() => guest.LastSignalled == 0, "no interrupt");
+        device.Reset();
+        Assert.Null(guest.QueueTriggerChanged);
+        Assert.Null(guest.NeedsReset);
+    }
+
+    [Fact]
     public void A_ring_that_the_kernel_cannot_make_sense_of_needs_a_reset()
     {
         Kernel kernel = new();
