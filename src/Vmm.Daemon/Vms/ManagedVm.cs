@@ -479,9 +479,10 @@ public sealed partial class ManagedVm : IDisposable
 
     private static int StatusOf(string code) => code switch
     {
-        "limits-impossible" or "memory-impossible" or "no-balloon" or "not-hotpluggable" or "rehome-impossible" => 422,
-        "no-such-device" => 404,
-        "no-slot" or "device-busy" or "disk-in-use" or "wrong-state" => 409,
+        ControlCodes.LimitsImpossible or ControlCodes.MemoryImpossible or ControlCodes.NoBalloon or ControlCodes.NotHotpluggable
+            or ControlCodes.RehomeImpossible => 422,
+        ControlCodes.NoSuchDevice => 404,
+        ControlCodes.NoSlot or ControlCodes.DeviceBusy or ControlCodes.DiskInUse or ControlCodes.WrongState or ControlCodes.WorkerTooOld => 409,
         _ => 502,
     };
 

@@ -13,7 +13,7 @@ namespace Vmm.Daemon.Workers;
 internal sealed class RemoteWorker : IWorker
 {
     private const ulong LeastFile = 4096; // a VM without disks in files
-    private static readonly TimeSpan s_lastWords = TimeSpan.FromMilliseconds(500);
+    private static readonly TimeSpan s_lastWords = TimeSpan.FromMilliseconds(500), s_nextConnection = TimeSpan.FromMilliseconds(100);
 
     private readonly VsockDials _dials;
     private readonly WorkerLink _link;
@@ -180,7 +180,7 @@ internal sealed class RemoteWorker : IWorker
         using WorkerResources resources = WorkerResources.Open(disk, _options.Storage);
         if (Cgroups?.AddMemory(Group, MemoryDisks.BytesOf(disk)) is { } problem)
         {
-            throw new WorkerException("disk-in-memory", $"disk {disk.Path} lies in memory, and the worker's memory limit cannot be raised for it: {problem}");
+            throw new WorkerException(ControlCodes.DiskInMemory, $"disk {disk.Path} lies in memory, and the worker's memory limit cannot be raised for it: {problem}");
         }
 
         return await PlugAsync(new PlugBody(VmSpecJson.Write(disk), null), resources, cancellation).ConfigureAwait(false);
@@ -198,7 +198,7 @@ internal sealed class RemoteWorker : IWorker
         ControlClient.Answer answer = await _link.Client.CallAsync(ControlKinds.RemoveDevice, ControlCodec.Body(body, ControlJson.Default.UnplugBody), null, [], cancellation, patience).ConfigureAwait(false);
         RemovalBody removal = Body(answer, ControlJson.Default.RemovalBody);
         return string.Equals(removal.Device, device, StringComparison.Ordinal) ? removal.Outcome
-            : throw new WorkerException("bad-answer", $"the worker answered nonsense: asked to remove {device}, it speaks of {removal.Device}");
+            : throw new WorkerException(ControlCodes.BadAnswer, $"the worker answered nonsense: asked to remove {device}, it speaks of {removal.Device}");
     }
 
     public void OnGuestEvent(Action<GuestEvent> handler) => Volatile.Write(ref _guestEvents, handler);
@@ -217,7 +217,7 @@ internal sealed class RemoteWorker : IWorker
     {
         if (LimitFiles(resources, raise: true) is { } problem)
         {
-            throw new WorkerException("not-confined", $"the worker's limit on file sizes cannot be raised for this disk: {problem}");
+            throw new WorkerException(ControlCodes.NotConfined, $"the worker's limit on file sizes cannot be raised for this disk: {problem}");
         }
 
         ControlClient.Answer answer = await _link.Client
@@ -238,7 +238,7 @@ internal sealed class RemoteWorker : IWorker
         ControlClient.Answer answer = await _link.Client.CallAsync(ControlKinds.Console, null, null, [], cancellation).ConfigureAwait(false);
         if (answer.Descriptor is not { } descriptor)
         {
-            throw new WorkerException("bad-answer", "the worker sent no console");
+            throw new WorkerException(ControlCodes.BadAnswer, "the worker sent no console");
         }
 
         try
@@ -247,7 +247,7 @@ internal sealed class RemoteWorker : IWorker
         }
         catch (Exception cause) when (cause is SocketException or IOException or ArgumentException)
         {
-            throw new WorkerException("bad-answer", "the worker sent something that is no stream as console", cause);
+            throw new WorkerException(ControlCodes.BadAnswer, "the worker sent something that is no stream as console", cause);
         }
     }
 
@@ -366,6 +366,11 @@ internal sealed class RemoteWorker : IWorker
             resources.AddKvm();
         }
 
+        if (resources.Names.Count > ControlCodec.MaxDescriptors && _link.Client.Peer is null)
+        {
+            await HelloAsync(cancellation).ConfigureAwait(false); // a new process: whether it takes that many is not known yet
+        }
+
         ControlClient.Answer answer = await _link.Client
             .CallAsync(ControlKinds.Create, ControlCodec.Body(body, ControlJson.Default.CreateBody), resources.Names, [.. resources.Handles], cancellation, longer).ConfigureAwait(false);
         Confinement = Body(answer, ControlJson.Default.ConfinementBody);
@@ -382,12 +387,16 @@ internal sealed class RemoteWorker : IWorker
 
     private async Task<bool> GreetAsync(WorkerFiles files, CancellationToken cancellation)
     {
+        _link.IsNeeded = true; // a connection that is lost before it said hello is made again, too
         try
         {
-            HelloBody hello = await HelloAsync(cancellation).ConfigureAwait(false);
+            if (await HelloOnAnyConnectionAsync(cancellation).ConfigureAwait(false) is not { } hello)
+            {
+                return false; // its process ended, or this daemon does
+            }
+
             if (string.Equals(hello.VmId, files.VmId, StringComparison.Ordinal))
             {
-                _link.IsNeeded = true;
                 return true;
             }
 
@@ -406,10 +415,33 @@ internal sealed class RemoteWorker : IWorker
         return false;
     }
 
+    /// <summary>Its hello, on this connection or on the next ones when this one is lost; null when the process ends first.</summary>
+    private async Task<HelloBody?> HelloOnAnyConnectionAsync(CancellationToken cancellation)
+    {
+        while (!_link.Ended.IsCompleted)
+        {
+            try
+            {
+                return await HelloAsync(cancellation).ConfigureAwait(false);
+            }
+            catch (WorkerException lost) when (lost.Code is ControlCodes.WorkerDied)
+            {
+                await Task.WhenAny(_link.Ended, Task.Delay(s_nextConnection, cancellation)).ConfigureAwait(false);
+                cancellation.ThrowIfCancellationRequested();
+            }
+        }
+
+        return null;
+    }
+
     internal async Task<HelloBody> HelloAsync(CancellationToken cancellation)
     {
         HelloRequest request = new(ControlVersion.Current, ControlVersion.Features);
-        HelloBody hello = await AskAsync(ControlKinds.Hello, ControlJson.Default.HelloBody, cancellation, ControlCodec.Body(request, ControlJson.Default.HelloRequest)).ConfigureAwait(false);
+        ControlClient client = _link.Client;
+        ControlClient.Answer answer = await client
+            .CallAsync(ControlKinds.Hello, ControlCodec.Body(request, ControlJson.Default.HelloRequest), null, [], cancellation).ConfigureAwait(false);
+        HelloBody hello = Body(answer, ControlJson.Default.HelloBody);
+        client.Peer = ControlPeer.Of(hello);
         SetState(hello.State);
         Confinement = hello.Confinement;
         if (hello.VmId is not null)
@@ -437,7 +469,7 @@ internal sealed class RemoteWorker : IWorker
         answer.Descriptor?.Dispose();
         return ControlCodec.TryBody(answer.Frame, type, out T? body, out string problem)
             ? WorkerCheck.Checked(body)
-            : throw new WorkerException("bad-answer", $"the worker answered nonsense: {SafeText.Line(problem, 1024)}");
+            : throw new WorkerException(ControlCodes.BadAnswer, $"the worker answered nonsense: {SafeText.Line(problem, 1024)}");
     }
 
     private void OnEvent(ControlFrame frame)

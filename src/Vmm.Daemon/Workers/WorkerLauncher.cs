@@ -113,7 +113,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
 
             if (_options.RequireConfinement && worker.Confinement is { Missing.Count: > 0 } partial)
             {
-                throw new WorkerException("not-confined", $"the worker is not fully confined, and vmmd was told to require it: {string.Join("; ", partial.Missing)}");
+                throw new WorkerException(ControlCodes.NotConfined, $"the worker is not fully confined, and vmmd was told to require it: {string.Join("; ", partial.Missing)}");
             }
 
             return worker;
@@ -131,7 +131,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
                 files.Delete();
             }
 
-            throw cause is KernelException ? new WorkerException("worker-start-failed", cause.Message, cause) : cause;
+            throw cause is KernelException ? new WorkerException(ControlCodes.WorkerStartFailed, cause.Message, cause) : cause;
         }
     }
 
@@ -275,7 +275,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
             // EAGAIN, say: somebody is there, and takes no connections.
         }
 
-        throw new WorkerException("already-running", $"there is a worker for VM {files.VmId} already");
+        throw new WorkerException(ControlCodes.AlreadyRunning, $"there is a worker for VM {files.VmId} already");
     }
 
     /// <summary>A worker that owns the user: of the pool, else a new one. Those of the pool that died meanwhile are let go.</summary>
@@ -301,7 +301,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
             _ = worker.RetireAsync();
             if (!pooled)
             {
-                throw new WorkerException("worker-start-failed", $"a new worker process ({_options.Program}) ended at once: its reason is in the daemon's log");
+                throw new WorkerException(ControlCodes.WorkerStartFailed, $"a new worker process ({_options.Program}) ended at once: its reason is in the daemon's log");
             }
         }
     }
@@ -413,7 +413,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
             }
         }
 
-        throw new WorkerException("too-many-workers", $"all {_options.UserIdCount} worker users are taken");
+        throw new WorkerException(ControlCodes.TooManyWorkers, $"all {_options.UserIdCount} worker users are taken");
     }
 
     private void ReserveUser(RemoteWorker worker, uint user)
