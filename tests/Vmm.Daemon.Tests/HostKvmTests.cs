@@ -7,7 +7,7 @@ public sealed class HostKvmTests
     [Fact]
     public void KVM_is_probed_once_and_its_absence_looked_at_again_after_a_while()
     {
-        Clock time = new();
+        FakeTime time = new();
         int probes = 0;
         string answer = "none";
         HostKvm kvm = new(time, () => { probes++; return answer; });
@@ -23,16 +23,5 @@ public sealed class HostKvmTests
         time.Advance(TimeSpan.FromDays(1));
         Assert.Equal("hardware", kvm.Kind);
         Assert.Equal(2, probes);
-    }
-
-    private sealed class Clock : TimeProvider
-    {
-        private long _now;
-
-        public override long TimestampFrequency => TimeSpan.TicksPerSecond;
-
-        public override long GetTimestamp() => _now;
-
-        internal void Advance(TimeSpan by) => _now += by.Ticks;
     }
 }

@@ -26,6 +26,8 @@ public sealed class EmptyVm : IDisposable
         {
             SupportedCpuid = System.GetSupportedCpuid();
             Vm = Own(System.CreateVm());
+            Vm.TryExitOnBusLocks();
+            Vm.TryExitOnNotify();
             Vm.SetIdentityMapAddress(IdentityMapAddress);
             Vm.SetTssAddress(TssAddress);
             Vm.CreateIrqChip();

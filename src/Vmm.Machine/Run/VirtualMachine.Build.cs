@@ -277,11 +277,16 @@ public sealed partial class VirtualMachine
         PhysicalMemory physical = new(memory);
         uint[] brand = ProcessorBrand.Read();
         bool byTripleFault = RebootArgument.AsksForTripleFault(_spec.Boot.Cmdline);
+        BusLockPace busLocks = new();
         foreach (VcpuPlace place in topology.Vcpus)
         {
             KvmVcpu vcpu = place.ApicId == EmptyVm.BootVcpuId ? kvm.BootVcpu : Own(kvm.Vm.CreateVcpu(place.ApicId));
             VcpuSetup.Apply(vcpu, CpuidModel.Build(kvm.SupportedCpuid, topology, place, deadline, brand), place.Index == 0 ? boot.Cpu : null);
-            _vcpus.Add(new VcpuThread(vcpu, place.Index, _ports, _mmio, physical, _end, _gate, WhenVcpuStarts(place.Vnode)) { TripleFaultResets = byTripleFault });
+            _vcpus.Add(new VcpuThread(vcpu, place.Index, _ports, _mmio, physical, _end, _gate, WhenVcpuStarts(place.Vnode))
+            {
+                TripleFaultResets = byTripleFault,
+                BusLocks = busLocks,
+            });
         }
     }
 
