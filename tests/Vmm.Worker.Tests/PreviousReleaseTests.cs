@@ -90,6 +90,7 @@ public sealed class PreviousReleaseTests
                 "--storage", "/", "--pool", "0",
             ])
             {
+                UseShellExecute = false,
                 RedirectStandardError = true,
                 RedirectStandardOutput = true,
             };
