@@ -28,8 +28,12 @@ public sealed class ControlSchemaTests
     public void What_came_after_version_2_is_left_out_when_it_is_null()
     {
         HashSet<string> before = [.. File.ReadAllLines(Golden)];
-        Assert.Equal([], Schema().Where(line => !before.Contains(line.Text) && !line.Omitted).Select(line => $"{line.Text}: make it nullable, and leave it out when it is null"));
+        HashSet<string> types = [.. before.Select(TypeOf)];
+        // A type that version 2 has not is only in members that came later, and left out with them.
+        Assert.Equal([], Schema().Where(line => types.Contains(TypeOf(line.Text)) && !before.Contains(line.Text) && !line.Omitted).Select(line => $"{line.Text}: make it nullable, and leave it out when it is null"));
     }
+
+    private static string TypeOf(string line) => line.Split('.', ' ')[0];
 
     [Fact]
     public void Codes_of_errors_are_lower_case_words_and_each_stands_once()
