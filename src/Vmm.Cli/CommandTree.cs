@@ -57,6 +57,7 @@ internal static class CommandTree
         Option<string?> initrd = new("--initrd") { Description = "Initial ramdisk", HelpName = "path" };
         Option<string?> cmdline = new("--cmdline") { Description = $"Kernel command line [default: {Vmm.Spec.BootSpec.DefaultCmdline}]", HelpName = "text" };
         Option<int?> cpus = new("--cpus") { Description = "Number of vCPUs [default: 1]", HelpName = "N" };
+        Option<string?> cpu = new("--cpu") { Description = "Processor the guest sees: host or x86-64-v1 to x86-64-v4, with [,+feature][,-feature] [default: host]", HelpName = "model" };
         Option<string?> memory = new("--memory") { Description = "RAM, e.g. 512MiB or 1.5GiB [default: 512MiB]", HelpName = "size" };
         Option<int?> numa = new("--numa") { Description = "Split CPUs and memory evenly over N virtual NUMA nodes", HelpName = "N" };
         Option<string[]> disk = new("--disk") { Description = "Raw disk: path" + RunArguments.DiskForm + "; repeatable", HelpName = "disk" };
@@ -65,7 +66,7 @@ internal static class CommandTree
         Option<bool> quiet = new("--quiet") { Description = "Print nothing of our own except errors" };
         Option<bool> noInput = new("--no-serial-input") { Description = "Do not read standard input" };
         Command run = new("run", RunHelp);
-        foreach (Option option in new Option[] { file, name, kernel, initrd, cmdline, cpus, memory, numa, disk, net, transport, quiet, noInput })
+        foreach (Option option in new Option[] { file, name, kernel, initrd, cmdline, cpus, cpu, memory, numa, disk, net, transport, quiet, noInput })
         {
             run.Options.Add(option);
         }
@@ -78,6 +79,7 @@ internal static class CommandTree
             Initrd = parsed.GetValue(initrd),
             Cmdline = parsed.GetValue(cmdline),
             Cpus = parsed.GetValue(cpus),
+            Cpu = parsed.GetValue(cpu),
             Memory = parsed.GetValue(memory),
             Numa = parsed.GetValue(numa),
             Disks = parsed.GetValue(disk) ?? [],

@@ -22,6 +22,8 @@ internal sealed record RunArguments
 
     public int? Cpus { get; init; }
 
+    public string? Cpu { get; init; }
+
     public string? Memory { get; init; }
 
     public int? Numa { get; init; }
@@ -48,6 +50,7 @@ internal sealed record RunArguments
         {
             Name = Name ?? spec.Name,
             Cpus = Cpus ?? spec.Cpus,
+            Cpu = Cpu is null ? spec.Cpu : CpuSpec.Parse(Cpu),
             Boot = spec.Boot with { Kernel = Kernel ?? spec.Boot.Kernel, Initrd = Initrd ?? spec.Boot.Initrd, Cmdline = Cmdline ?? spec.Boot.Cmdline },
         };
         if (File is null && Kernel is null)

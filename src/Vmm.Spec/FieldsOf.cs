@@ -32,6 +32,20 @@ internal static class FieldsOf<T> where T : class
         Set = (owner, word) => Names.TryParse((string)word, out TWord value) ? set((T)owner, value) : owner,
     };
 
+    /// <summary>A word that is a text in the record, too.</summary>
+    internal static SpecField Word(string name, string help, Func<string[]> words, Func<T, string> get, Func<T, string, T> set) =>
+        Field(name, SpecKind.Word, help, get, set) with { WordSource = words };
+
+    /// <summary>A list of texts.</summary>
+    internal static SpecField Texts(string name, string help, int most, int longest, Func<T, IReadOnlyList<string>> get, Func<T, IReadOnlyList<string>, T> set) =>
+        new(name, SpecKind.List, help)
+        {
+            Max = most,
+            Item = new("", SpecKind.Text, "One of " + name) { Max = longest },
+            Get = owner => get((T)owner),
+            Set = (owner, items) => set((T)owner, [.. ((List<object>)items).Cast<string>()]),
+        };
+
     /// <summary>An object that is a record of its own.</summary>
     internal static SpecField Object<TPart>(string name, string help, Func<T, TPart?> get, Func<T, TPart, T> set, params SpecField[] fields) where TPart : class, new() =>
         Field(name, SpecKind.Object, help, get, set) with { Fields = fields, Create = () => new TPart() };

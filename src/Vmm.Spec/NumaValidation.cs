@@ -150,7 +150,7 @@ internal static class NumaValidation
         }
 
         uint greatest = new CpuShape(Math.Max(1, sockets), 1, most, 1).GreatestApicId;
-        check.Require(most > SpecValidation.MaxCpus || greatest <= SpecValidation.MaxCpus, "numa.vnodes", $"need APIC ids up to {greatest}, there are {SpecValidation.MaxCpus}: give the vnodes as many CPUs as each other, or a topology");
+        check.Require(most > SpecValidation.MaxCpus || greatest <= SpecValidation.MaxApicId, "numa.vnodes", $"need APIC ids up to {greatest}, there are {SpecValidation.MaxApicId}: give the vnodes as many CPUs as each other, or a topology");
     }
 
     internal static void CheckTopology(VmSpec spec, TopologySpec topology, SpecComplaints check)
@@ -167,8 +167,6 @@ internal static class NumaValidation
             return;
         }
 
-        uint greatest = shape.GreatestApicId;
-        check.Require(greatest <= SpecValidation.MaxCpus, "topology", $"needs APIC ids up to {greatest}, there are {SpecValidation.MaxCpus}: sizes that are powers of two waste none");
         if (spec.Numa is not { Auto: false } numa)
         {
             return;

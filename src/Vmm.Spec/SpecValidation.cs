@@ -8,8 +8,17 @@ namespace Vmm.Spec;
 /// <summary>The rules a spec has to keep, apart from its syntax. Pure: whether files exist is the command line's question.</summary>
 public static class SpecValidation
 {
-    /// <summary>Most vCPUs (8-bit APIC ids).</summary>
-    public const int MaxCpus = 254;
+    /// <summary>Most vCPUs: KVM_MAX_VCPUS of usual kernels; the start asks the host's KVM.</summary>
+    public const int MaxCpus = 1024;
+
+    /// <summary>
+    /// Largest APIC id of a vCPU: KVM_MAX_VCPU_IDS of usual kernels; the start asks the host's KVM. No topology of <see cref="MaxCpus"/> needs a larger one, only
+    /// vnodes of very different sizes do.
+    /// </summary>
+    public const int MaxApicId = 4095;
+
+    /// <summary>Most features that a CPU names beside its model's.</summary>
+    public const int MaxCpuFeatures = 64;
 
     /// <summary>Largest CPU quota, percent of one CPU: a thousand CPUs.</summary>
     public const int MaxCpuQuota = 100_000;
@@ -72,6 +81,7 @@ public static class SpecValidation
         }
 
         check.Require(IsName(spec.Name), "name", $"\"{spec.Name}\" is not a name: 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first");
+        spec.Cpu?.Check(check);
         check.Require(spec.Memory >= MinMemory && spec.Memory <= MaxMemory, "memory", $"{spec.Memory.ToString()}, expected 2MiB to 16TiB");
         check.Require(spec.Memory % 4096 == 0, "memory", $"{spec.Memory.Bytes} bytes is not a multiple of 4KiB");
         check.Require(spec.Boot.Kernel.Length > 0, "boot.kernel", "is missing: a VM needs a kernel");
@@ -127,6 +137,7 @@ public static class SpecValidation
     private static void CheckCounts(VmSpec spec, SpecComplaints check)
     {
         check.Require(spec.Disks.Count <= MaxDisks, "disks", $"{spec.Disks.Count} disks, at most {MaxDisks}");
+        check.Require(spec.Cpu is null || spec.Cpu.Features.Count <= MaxCpuFeatures, "cpu.features", $"{spec.Cpu?.Features.Count ?? 0} features, at most {MaxCpuFeatures}");
         check.Require(spec.Nets.Count <= MaxNets, "nets", $"{spec.Nets.Count} network devices, at most {MaxNets}");
         if (spec.Numa is { } numa)
         {

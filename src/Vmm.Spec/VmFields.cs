@@ -1,3 +1,4 @@
+using Vmm.Cpu;
 using Vmm.Memory;
 
 namespace Vmm.Spec;
@@ -5,6 +6,7 @@ namespace Vmm.Spec;
 using Balance = FieldsOf<BalanceSpec>;
 using Balloon = FieldsOf<BalloonSpec>;
 using Boot = FieldsOf<BootSpec>;
+using Cpu = FieldsOf<CpuSpec>;
 using Vm = FieldsOf<VmSpec>;
 using Vsock = FieldsOf<VsockSpec>;
 
@@ -39,10 +41,18 @@ internal static class VmFields
         Vsock.Path("path", "Unix socket for host programs; the guest reaches PATH_N as port N; relative to the spec file", s => s.Path, (s, v) => s with { Path = v }) with { Required = true },
     ];
 
+    private static readonly SpecField[] s_cpu =
+    [
+        Cpu.Word("model", "host, or a model that is the same on every host that can run it", () => CpuModel.Names, c => c.Model, (c, v) => c with { Model = v }),
+        Cpu.Texts("features", "Features beside the model's: +name adds one, -name takes one away", SpecValidation.MaxCpuFeatures, CpuSpec.LongestFeature,
+            c => c.Features, (c, v) => c with { Features = v }),
+    ];
+
     private static readonly SpecField[] s_processors =
     [
         Vm.Text("name", "Name of the VM, letters, digits, '.', '_' and '-'", s => s.Name, (s, v) => s with { Name = v }),
         Vm.Number("cpus", "Number of vCPUs; with numa, all CPUs the vnodes name when left out", 1, SpecValidation.MaxCpus, s => s.Cpus, (s, v) => s with { Cpus = v }),
+        Vm.Object("cpu", "The processor the guest sees; left out, all that the host can show", s => s.Cpu, (s, v) => s with { Cpu = v }, s_cpu),
         Vm.Percent("cpuQuota", "Most time on host CPUs the whole VM gets, in percent of one: 150% is one and a half; without it there is no quota",
             1, SpecValidation.MaxCpuQuota, s => s.CpuQuota, (s, v) => s with { CpuQuota = v }),
         Vm.Number("cpuWeight", "Share of host CPUs beside other VMs when there are not enough for all; 100 by default",

@@ -95,6 +95,9 @@ public sealed record VmSpec
     /// <summary>Share of host CPUs beside other VMs when there are not enough, <see cref="SpecValidation.DefaultCpuWeight"/> when null.</summary>
     public int? CpuWeight { get; init; }
 
+    /// <summary>The processor the guest sees; null: all that the host can show.</summary>
+    public CpuSpec? Cpu { get; init; }
+
     /// <summary>Sockets, dies, cores and threads; null: each vnode is a socket, each vCPU a core.</summary>
     public TopologySpec? Topology { get; init; }
 

@@ -101,6 +101,15 @@ public sealed partial class VmSpecJson : JsonSerializerContext
             whole = spec.Disks[i] is { Path: not null };
         }
 
+        if (spec.Cpu is { } cpu)
+        {
+            whole &= cpu is { Model: not null, Features: not null };
+            for (int i = 0; whole && i < cpu.Features!.Count; i++)
+            {
+                whole = cpu.Features[i] is not null;
+            }
+        }
+
         whole &= spec.Nets is not null;
         for (int i = 0; whole && i < spec.Nets!.Count; i++)
         {

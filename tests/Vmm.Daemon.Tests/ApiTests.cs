@@ -380,6 +380,7 @@ public sealed class ApiTests
         HostInfo host = await daemon.Client.HostAsync(s_none);
         Assert.Contains(host.Kvm, new[] { "hardware", "emulating", "none" });
         Assert.NotEmpty(host.Nodes);
+        Assert.Equal(host.Kvm is not "none", host.CpuModels!.Contains("host"));
         using HttpClient http = Raw(daemon);
         using JsonDocument schema = JsonDocument.Parse(await http.GetStringAsync("/api/v1/schema/vm-spec.json"));
         Assert.Equal("object", schema.RootElement.GetProperty("type").GetString());

@@ -10,7 +10,7 @@ public sealed class HostKvmTests
         FakeTime time = new();
         int probes = 0;
         string answer = "none";
-        HostKvm kvm = new(time, () => { probes++; return answer; });
+        HostKvm kvm = new(time, () => { probes++; return new HostKvm.Answer(answer, []); });
         for (int i = 0; i < 100; i++)
         {
             Assert.Equal("none", kvm.Kind);

@@ -346,8 +346,25 @@ public sealed class SpecTests
             Problems(Text).Select(p => ((int)p.Line, p.Path, p.Message)), (expected, actual) => expected.Item1 == actual.Item1 && expected.Item2 == actual.Item2 && actual.Item3.Contains(expected.Item3, StringComparison.Ordinal));
         SpecProblem die = Assert.Single(Problems("boot: {kernel: k}\ntopology: {sockets: 2, cores: 3}\nnuma:\n  vnodes:\n    - {cpus: 0-3, memory: 64MiB}\n    - {cpus: 4-5, memory: 64MiB}\n"), p => p.Line == 5);
         Assert.Contains("has CPU 3 but not CPU 4 of the same die (CPUs 3-5)", die.Message, StringComparison.Ordinal);
-        string uneven = "boot: {kernel: k}\nnuma:\n  vnodes:\n    - {cpus: 0-16, memory: 64MiB}\n" + string.Concat(Enumerable.Range(17, 8).Select(c => $"    - {{cpus: {c}, memory: 64MiB}}\n"));
-        Assert.Contains("need APIC ids up to 272", Assert.Single(Problems(uneven)).Message, StringComparison.Ordinal);
-        Assert.Contains("APIC ids up to 334", Assert.Single(Problems("boot: {kernel: k}\ncpus: 252\ntopology: {sockets: 84, cores: 3}\n")).Message, StringComparison.Ordinal);
+        string uneven = "boot: {kernel: k}\nnuma:\n  vnodes:\n    - {cpus: 0-256, memory: 64MiB}\n" + string.Concat(Enumerable.Range(257, 8).Select(c => $"    - {{cpus: {c}, memory: 64MiB}}\n"));
+        Assert.Contains("need APIC ids up to 4352", Assert.Single(Problems(uneven)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void No_topology_needs_more_apic_ids_than_there_are()
+    {
+        uint greatest = 0;
+        for (int sockets = 1; sockets <= SpecValidation.MaxCpus; sockets++)
+        {
+            for (int dies = 1; sockets * dies <= SpecValidation.MaxCpus; dies++)
+            {
+                for (int cores = 1; sockets * dies * cores <= SpecValidation.MaxCpus; cores++)
+                {
+                    greatest = Math.Max(greatest, new CpuShape(sockets, dies, cores, SpecValidation.MaxCpus / (sockets * dies * cores)).GreatestApicId);
+                }
+            }
+        }
+
+        Assert.InRange(greatest, (uint)SpecValidation.MaxCpus, (uint)SpecValidation.MaxApicId);
     }
 }

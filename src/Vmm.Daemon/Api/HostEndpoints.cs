@@ -18,5 +18,6 @@ internal static class HostEndpoints
     }
 
     private static HostInfo Host() =>
-        new(DaemonOptions.Version, HostKvm.Shared.Kind, [.. HostTopology.Read().Nodes.Select(n => new HostNodeInfo(n.Id, NumberSet.Format(n.Cpus), n.TotalBytes, n.FreeBytes))]);
+        new(DaemonOptions.Version, HostKvm.Shared.Kind, [.. HostTopology.Read().Nodes.Select(n => new HostNodeInfo(n.Id, NumberSet.Format(n.Cpus), n.TotalBytes, n.FreeBytes))],
+            HostKvm.Shared.CpuModels);
 }

@@ -46,6 +46,24 @@ public sealed class CpuTopology
     /// <summary>Bits of the APIC id below the package number.</summary>
     public int PackageShift { get; }
 
+    /// <summary>Some APIC id does not fit the 8 bits of a local APIC that is no x2APIC (255 is its broadcast).</summary>
+    public bool HasWideApicIds => GreatestApicId >= 255;
+
+    /// <summary>The greatest APIC id of a vCPU.</summary>
+    public uint GreatestApicId
+    {
+        get
+        {
+            uint greatest = 0;
+            foreach (VcpuPlace vcpu in Vcpus)
+            {
+                greatest = Math.Max(greatest, vcpu.ApicId);
+            }
+
+            return greatest;
+        }
+    }
+
     /// <summary>Number of packages that have a vCPU.</summary>
     public int Packages => Shape.Sockets;
 

@@ -1,3 +1,4 @@
+using Vmm.Cpu;
 using Vmm.Interop;
 using Vmm.Interop.Kvm;
 using Vmm.Kvm;
@@ -25,6 +26,7 @@ public sealed class EmptyVm : IDisposable
         try
         {
             SupportedCpuid = System.GetSupportedCpuid();
+            HostCpu = Vmm.Kvm.HostCpu.Describe(SupportedCpuid, System.GetFeatureMsrs());
             Vm = Own(System.CreateVm());
             Vm.TryExitOnBusLocks();
             Vm.TryExitOnNotify();
@@ -45,6 +47,9 @@ public sealed class EmptyVm : IDisposable
     internal KvmSystem System { get; }
 
     internal KvmCpuidEntry[] SupportedCpuid { get; }
+
+    /// <summary>The processor that this KVM can show.</summary>
+    internal CpuDescription HostCpu { get; }
 
     internal KvmVm Vm { get; }
 

@@ -53,8 +53,9 @@ public sealed partial class VirtualMachine
 
         BuildHotplug(slots, interrupts);
         CpuTopology topology = Topology();
+        GuestCpu cpu = GuestCpu.Create(_spec, kvm.HostCpu, topology, kvm.Vm.CheckExtension);
         BootInfo boot = LoadBoot(kernel, initrd, memory, map, topology, slots);
-        BuildVcpus(kvm, topology, memory, boot);
+        BuildVcpus(kvm, cpu, topology, memory, boot);
         probe?.Join();
     }
 
@@ -271,9 +272,15 @@ public sealed partial class VirtualMachine
         return vnodes;
     }
 
-    private void BuildVcpus(EmptyVm kvm, CpuTopology topology, GuestMemory memory, BootInfo boot)
+    private void BuildVcpus(EmptyVm kvm, GuestCpu cpu, CpuTopology topology, GuestMemory memory, BootInfo boot)
     {
         bool deadline = kvm.System.CheckExtension(KvmCapability.TscDeadlineTimer) != 0;
+        if (cpu.HasWideApicIds)
+        {
+            kvm.Vm.EnableWideApicIds();
+            kvm.Interrupts.UseWideDestinations();
+        }
+
         PhysicalMemory physical = new(memory);
         uint[] brand = ProcessorBrand.Read();
         bool byTripleFault = RebootArgument.AsksForTripleFault(_spec.Boot.Cmdline);
@@ -281,7 +288,7 @@ public sealed partial class VirtualMachine
         foreach (VcpuPlace place in topology.Vcpus)
         {
             KvmVcpu vcpu = place.ApicId == EmptyVm.BootVcpuId ? kvm.BootVcpu : Own(kvm.Vm.CreateVcpu(place.ApicId));
-            VcpuSetup.Apply(vcpu, CpuidModel.Build(kvm.SupportedCpuid, topology, place, deadline, brand), place.Index == 0 ? boot.Cpu : null);
+            VcpuSetup.Apply(vcpu, CpuidModel.Build(cpu.Cpuid, topology, place, deadline, brand), cpu.FeatureMsrs, place.Index == 0 ? boot.Cpu : null);
             _vcpus.Add(new VcpuThread(vcpu, place.Index, _ports, _mmio, physical, _end, _gate, WhenVcpuStarts(place.Vnode))
             {
                 TripleFaultResets = byTripleFault,
