@@ -85,7 +85,7 @@ public sealed class VmRecordStoreTests : IDisposable
 
     private static VmRecordStore Add(VmInventory inventory)
     {
-        VmRecord record = new(Guid.NewGuid().ToString(), "x", "name: x", "", 1, WantedOn: false, LastExit: null);
+        VmRecord record = new(Guid.NewGuid().ToString(), "x", "name: x\nboot:\n  kernel: /k\n", "", 1, WantedOn: false, LastExit: null);
         inventory.Add(record);
         return new VmRecordStore(record, inventory, NullLogger.Instance);
     }

@@ -5,7 +5,9 @@ namespace Vmm.Daemon.Vms;
 
 /// <summary>A start that the daemon will make by itself.</summary>
 /// <param name="delay">How long it waits.</param>
+#pragma warning disable CA1001 // Its source is not disposed: it has no handle as long as nobody asks for one, and who waits may still look at its token.
 internal sealed class PlannedStart(TimeSpan delay)
+#pragma warning restore CA1001
 {
     private readonly CancellationTokenSource _cancel = new();
 
