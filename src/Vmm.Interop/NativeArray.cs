@@ -70,6 +70,15 @@ public static unsafe class HostSpan
     /// <summary>The <paramref name="length"/> bytes at <paramref name="address"/>; the caller vouches that they stay mapped.</summary>
     public static Span<byte> Bytes(nint address, int length) => new((void*)address, length);
 
+    /// <summary>Where an iovec array lies, for the kernel. It lies outside the managed heap, or it would move.</summary>
+    public static nint AddressOf(ReadOnlySpan<IoVector> vectors)
+    {
+        fixed (IoVector* address = vectors)
+        {
+            return (nint)address;
+        }
+    }
+
     /// <summary>The vectors of an iovec array.</summary>
     public static Span<IoVector> Vectors(nint iovecs, int count) => new((void*)iovecs, count);
 }

@@ -4,10 +4,11 @@ using Vmm.Interop;
 namespace Vmm.Storage;
 
 /// <summary>
-/// Decides which small transfers the I/O thread does itself, without the ring. A transfer from or to the page cache, or a file system in memory, is a copy,
-/// which costs less than the way through the ring. Worse, ext4 takes no buffered write from io_uring without handing it to a kernel worker, and some file
-/// systems take nothing. A read of what is not cached stays with the ring. Where the kernel waits after all (dirty page limits, a file system that has to
-/// ask another machine) the ring takes over for a while: after two slow ones in a row, since one may only have lost its processor.
+/// Decides which small transfers the I/O thread does itself, without the ring. A transfer from or to the page cache, or a file system in
+/// memory, is a copy, which costs less than the way through the ring. Worse, ext4 takes no buffered write from io_uring without handing it
+/// to a kernel worker, and some file systems take nothing. A read of what is not cached stays with the ring. Where the kernel waits after
+/// all (dirty page limits, a file system that has to ask another machine) the ring takes over for a while: after two slow ones in a row,
+/// since one may only have lost its processor.
 /// </summary>
 internal sealed class AtOncePolicy(RawFileBackend disk)
 {
@@ -27,7 +28,10 @@ internal sealed class AtOncePolicy(RawFileBackend disk)
         Always,
     }
 
-    /// <summary>Transfers now, when that is the better way. False: the ring shall do it, nothing happened. <paramref name="result"/> is bytes or -errno.</summary>
+    /// <summary>
+    /// Transfers now, when that is the better way. False: the ring shall do it, nothing happened. <paramref name="result"/> is bytes or
+    /// -errno.
+    /// </summary>
     internal bool TryTransfer(bool read, FileDescriptorHandle file, nint vectors, int count, ulong offset, out int result)
     {
         result = 0;

@@ -3,8 +3,8 @@ using Vmm.Interop;
 namespace Vmm.Storage;
 
 /// <summary>
-/// Aligned memory of one queue for transfers that O_DIRECT refuses with the guest's own. A fixed number: a request that finds none waits for one that is
-/// given back. The memory is there from the first such request on.
+/// Aligned memory of one queue for transfers that O_DIRECT refuses with the guest's own. A fixed number: a request that finds none waits
+/// for one that is given back. The memory is there from the first such request on.
 /// </summary>
 internal sealed class BounceBuffers(int alignment) : IDisposable
 {

@@ -1,3 +1,5 @@
+using Vmm.Io;
+
 namespace Vmm.Storage;
 
 /// <summary>A disk in memory, for tests and scratch disks. One writer at a time per range, as with a real disk.</summary>
@@ -13,29 +15,18 @@ public sealed class MemoryDiskBackend : IDiskBackend
         }
 
         Content = new byte[capacityBytes];
-        ReadOnly = readOnly;
+        Geometry = new BlockGeometry((ulong)capacityBytes, 512, 512, readOnly,
+            readOnly ? DiskAbilities.None : DiskAbilities.Discard | DiskAbilities.WriteZeroes);
     }
 
     /// <summary>The disk's bytes.</summary>
     public byte[] Content { get; }
 
     /// <inheritdoc/>
-    public ulong CapacityBytes => (ulong)Content.Length;
+    public BlockGeometry Geometry { get; }
 
     /// <inheritdoc/>
-    public int LogicalBlockSize => 512;
-
-    /// <inheritdoc/>
-    public int PhysicalBlockSize => 512;
-
-    /// <inheritdoc/>
-    public bool ReadOnly { get; }
-
-    /// <inheritdoc/>
-    public DiskAbilities Abilities => ReadOnly ? DiskAbilities.None : DiskAbilities.Discard | DiskAbilities.WriteZeroes;
-
-    /// <inheritdoc/>
-    public IDiskQueue CreateQueue(int depth) => new MemoryDiskQueue(Content, depth);
+    public IBlockNode CreateNode(IoLoop loop, int depth) => new MemoryNode(this, loop);
 
     /// <inheritdoc/>
     public void Dispose() { }

@@ -1,10 +1,12 @@
 using Vmm.Interop;
+using Vmm.Io;
 
 namespace Vmm.Storage;
 
 /// <summary>
-/// A disk that is a raw file or a block device. With O_DIRECT all reads and writes use the direct descriptor; what O_DIRECT would refuse (misaligned memory
-/// or range) goes through bounce buffers. The buffered descriptor then holds the lock and serves fdatasync and fallocate only.
+/// A disk that is a raw file or a block device. With O_DIRECT all reads and writes use the direct descriptor; what O_DIRECT would refuse
+/// (misaligned memory or range) goes through bounce buffers. The buffered descriptor then holds the lock and serves fdatasync and fallocate
+/// only.
 /// </summary>
 public sealed class RawFileBackend : IDiskBackend
 {
@@ -18,9 +20,10 @@ public sealed class RawFileBackend : IDiskBackend
         _options = options;
         _buffered = buffered;
         _direct = direct;
-        CapacityBytes = info.Size;
-        LogicalBlockSize = (int)info.LogicalBlock;
-        PhysicalBlockSize = (int)Math.Max(info.PhysicalBlock, info.LogicalBlock);
+        DiskAbilities abilities = options.ReadOnly ? DiskAbilities.None
+            : DiskAbilities.WriteZeroes | (options.Discard ? DiskAbilities.Discard : DiskAbilities.None);
+        Geometry = new BlockGeometry(
+            info.Size, (int)info.LogicalBlock, (int)Math.Max(info.PhysicalBlock, info.LogicalBlock), options.ReadOnly, abilities);
         DirectMemoryAlign = Math.Max(info.DirectMemoryAlign, 1);
         DirectOffsetAlign = Math.Max(info.DirectOffsetAlign, 512);
         if (direct is not null && DirectOffsetAlign > 512)
@@ -33,23 +36,10 @@ public sealed class RawFileBackend : IDiskBackend
     public string Path { get; }
 
     /// <inheritdoc/>
-    public ulong CapacityBytes { get; }
-
-    /// <inheritdoc/>
-    public int LogicalBlockSize { get; }
-
-    /// <inheritdoc/>
-    public int PhysicalBlockSize { get; }
-
-    /// <inheritdoc/>
-    public bool ReadOnly => _options.ReadOnly;
+    public BlockGeometry Geometry { get; }
 
     /// <summary>True when aligned requests bypass the host's page cache.</summary>
     public bool UsesDirectIo => _direct is not null;
-
-    /// <inheritdoc/>
-    public DiskAbilities Abilities => ReadOnly ? DiskAbilities.None
-        : DiskAbilities.WriteZeroes | (_options.Discard ? DiskAbilities.Discard : DiskAbilities.None);
 
     /// <summary>The locked descriptor through the page cache. To be passed on; stays this object's.</summary>
     public FileDescriptorHandle Buffered => _buffered;
@@ -63,7 +53,10 @@ public sealed class RawFileBackend : IDiskBackend
 
     internal bool MayDiscard => _options.Discard;
 
-    /// <summary>The writes in flight of all queues; null when no request can need a read-modify-write, which is when the blocks of O_DIRECT are sectors.</summary>
+    /// <summary>
+    /// The writes in flight of all queues; null when no request can need a read-modify-write, which is when the blocks of O_DIRECT are
+    /// sectors.
+    /// </summary>
     internal WriteRanges? Ranges { get; }
 
     /// <summary>Opens and locks the disk: any number of readers, or one writer.</summary>
@@ -74,7 +67,10 @@ public sealed class RawFileBackend : IDiskBackend
         return Open(path, options, OpenFile(path, options, direct: false));
     }
 
-    /// <summary>The same for a file that the caller found and opened, to read and write unless <paramref name="options"/> say to read only; takes it over.</summary>
+    /// <summary>
+    /// The same for a file that the caller found and opened, to read and write unless <paramref name="options"/> say to read only; takes it
+    /// over.
+    /// </summary>
     /// <exception cref="BlockException">It is in use, of odd size, or not a file or block device.</exception>
     public static RawFileBackend Open(string path, RawFileOptions options, FileDescriptorHandle buffered)
     {
@@ -105,7 +101,10 @@ public sealed class RawFileBackend : IDiskBackend
         }
     }
 
-    /// <summary>Takes over the descriptors of a disk that another process opened and locked with <see cref="Open(string, RawFileOptions)"/>; the lock came with them.</summary>
+    /// <summary>
+    /// Takes over the descriptors of a disk that another process opened and locked with <see cref="Open(string, RawFileOptions)"/>; the
+    /// lock came with them.
+    /// </summary>
     /// <exception cref="BlockException">Not a disk this can use.</exception>
     public static RawFileBackend FromDescriptors(string path, RawFileOptions options, FileDescriptorHandle buffered, FileDescriptorHandle? direct)
     {
@@ -128,11 +127,11 @@ public sealed class RawFileBackend : IDiskBackend
     }
 
     /// <inheritdoc/>
-    public IDiskQueue CreateQueue(int depth)
+    public IBlockNode CreateNode(IoLoop loop, int depth)
     {
         try
         {
-            return new RawFileQueue(this, depth);
+            return new RawNode(this, loop, depth);
         }
         catch (KernelException error)
         {

@@ -1,4 +1,8 @@
+using System.Runtime.CompilerServices;
 using Vmm.Interop;
+using Vmm.Io;
+
+[assembly: InternalsVisibleTo("Vmm.Storage.Tests")]
 
 namespace Vmm.Storage;
 
@@ -16,35 +20,31 @@ internal enum TransferStep : byte
 }
 
 /// <summary>
-/// Takes requests on a raw file through a ring, step by step: short transfers go on, what the file system cannot do is done in another way, and what
-/// O_DIRECT refuses goes through bounce buffers. A disk opened with O_DIRECT is never read or written through the page cache: a buffered write that
-/// overlaps a direct one in time puts old sectors of its page back (open(2), O_DIRECT).
+/// Takes requests on a raw file through a ring, step by step: short transfers go on, what the file system cannot do is done in another way,
+/// and what O_DIRECT refuses goes through bounce buffers. A disk opened with O_DIRECT is never read or written through the page cache: a
+/// buffered write that overlaps a direct one in time puts old sectors of its page back (open(2), O_DIRECT).
 /// </summary>
 internal sealed class UringTransfers : IDisposable
 {
-    private const int ZeroBytes = 256 * 1024;
+    private const int ZeroBytes = 256 * 1024, VectorBytes = 16;
 
     private readonly RawFileBackend _disk;
-    private readonly IoUring _ring;
+    private readonly IoLoop _loop;
     private readonly BounceBuffers _buffers;
-    private readonly NativeArray<IoVector> _zeroVectors;
+    private readonly ScratchVectors _scratch = new();
     private NativeArray<byte>? _zeros;
     private bool _canPunch = true, _canZero = true;
 
-    internal UringTransfers(RawFileBackend disk, IoUring ring, int depth)
+    internal UringTransfers(RawFileBackend disk, IoLoop loop)
     {
         _disk = disk;
-        _ring = ring;
+        _loop = loop;
         File = disk.Direct ?? disk.Buffered;
         _buffers = new BounceBuffers((int)Math.Max(4096, Math.Max(disk.DirectMemoryAlign, disk.DirectOffsetAlign)));
-        _zeroVectors = new NativeArray<IoVector>(depth);
     }
 
     /// <summary>The descriptor that all reads and writes use.</summary>
     internal FileDescriptorHandle File { get; }
-
-    /// <summary>True when the ring holds steps that the kernel has not been given.</summary>
-    internal bool Unsubmitted { get; set; }
 
     /// <summary>The best way to write zeros, as far as is known.</summary>
     internal RawOperation ZeroOperation(bool mayUnmap) => mayUnmap && _disk.MayDiscard && _canPunch ? RawOperation.ZeroByPunch
@@ -54,61 +54,97 @@ internal sealed class UringTransfers : IDisposable
     /// <summary>True when the range is whole blocks of O_DIRECT, or O_DIRECT is not used.</summary>
     internal bool IsWholeBlocks(ulong offset, ulong length) => _disk.Direct is null || ((offset | length) & (_disk.DirectOffsetAlign - 1)) == 0;
 
-    /// <summary>True when the file takes the request with the memory it came with.</summary>
-    internal bool FitsAsItIs(in RawRequest r)
+    /// <summary>A request begins: nothing of it is done.</summary>
+    internal void Begin(BlockRequest request)
     {
-        if (_disk.Direct is null)
+        request.Progress = new RawProgress
         {
-            return true;
-        }
-
-        uint range = _disk.DirectOffsetAlign - 1, memory = _disk.DirectMemoryAlign - 1;
-        ulong bits = (r.Offset | r.Remaining) & range;
-        if (r.Operation != RawOperation.ZeroByWriting)
-        {
-            foreach (ref readonly IoVector v in HostSpan.Vectors(r.Vectors, r.Count))
+            Operation = request.Kind switch
             {
-                bits |= ((ulong)v.Base & memory) | (v.Length & range);
-            }
-        }
-
-        return bits == 0;
+                BlockKind.Read => RawOperation.Read,
+                BlockKind.Write => RawOperation.Write,
+                BlockKind.Discard => RawOperation.Discard,
+                BlockKind.WriteZeroes => ZeroOperation((request.Flags & BlockFlags.MayUnmap) != 0),
+                _ => RawOperation.Flush,
+            },
+            Offset = request.Offset,
+            Remaining = request.Length,
+            SyncAfter = (request.Flags & BlockFlags.Fua) != 0,
+            Ticket = -1,
+            Buffer = -1,
+        };
+        request.Progress.Fits = FitsAsItIs(request);
     }
 
     /// <summary>Queues the next step of a request.</summary>
-    internal TransferStep Issue(int slot, ref RawRequest r)
+    internal TransferStep Issue(BlockRequest request)
     {
+        ref RawProgress r = ref request.Progress;
         if (r.Transfers)
         {
-            return r.Buffer >= 0 || !FitsAsItIs(r) ? IssueBounced(slot, ref r) : IssueAsItIs(slot, ref r);
+            return r.Buffer >= 0 || !r.Fits ? IssueBounced(request) : IssueAsItIs(request);
         }
 
         if (r.Operation == RawOperation.Flush)
         {
-            _ring.DataSync(_disk.Buffered, (uint)slot);
+            _loop.DataSync(request, _disk.Buffered);
         }
         else
         {
             FallocateModes mode = r.Operation == RawOperation.ZeroRange ? FallocateModes.ZeroRange : FallocateModes.PunchHole;
-            _ring.Fallocate(_disk.Buffered, mode | FallocateModes.KeepSize, r.Offset, r.Remaining, (uint)slot);
+            _loop.Fallocate(request, _disk.Buffered, mode | FallocateModes.KeepSize, r.Offset, r.Remaining);
         }
 
-        Unsubmitted = true;
         return TransferStep.Queued;
     }
 
     /// <summary>A step of the request ended with so many bytes, or -errno.</summary>
-    internal TransferStep Advance(int slot, ref RawRequest r, int result, out DiskStatus status)
+    internal TransferStep Advance(BlockRequest request, int result, out DiskStatus status)
     {
+        TransferStep step = AdvanceTransfer(request, result, out status);
+        ref RawProgress r = ref request.Progress;
+        if (step != TransferStep.Done || status != DiskStatus.Ok || !r.SyncAfter)
+        {
+            return step;
+        }
+
+        r.SyncAfter = false;
+        r.Operation = RawOperation.Flush;
+        return Issue(request);
+    }
+
+    /// <summary>The request is over; true when a bounce buffer came back.</summary>
+    internal bool Release(ref RawProgress r)
+    {
+        if (r.Buffer < 0)
+        {
+            return false;
+        }
+
+        _buffers.Return(r.Buffer);
+        r.Buffer = -1;
+        return true;
+    }
+
+    public void Dispose()
+    {
+        _buffers.Dispose();
+        _scratch.Dispose();
+        _zeros?.Dispose();
+    }
+
+    private TransferStep AdvanceTransfer(BlockRequest request, int result, out DiskStatus status)
+    {
+        ref RawProgress r = ref request.Progress;
         status = DiskStatus.Ok;
         if (result is -Errno.EINTR or -Errno.EAGAIN)
         {
-            return Issue(slot, ref r);
+            return Issue(request);
         }
 
         if (result < 0)
         {
-            return Fail(slot, ref r, -result, out status);
+            return Fail(request, -result, out status);
         }
 
         if (!r.Transfers)
@@ -130,57 +166,77 @@ internal sealed class UringTransfers : IDisposable
 
         if (r.Buffer >= 0)
         {
-            return AdvanceBounced(slot, ref r, done);
+            return AdvanceBounced(request, done);
         }
 
-        r.Skip(done);
-        return r.Remaining == 0 ? TransferStep.Done : Issue(slot, ref r);
-    }
-
-    /// <summary>The request is over; true when a bounce buffer came back.</summary>
-    internal bool Release(ref RawRequest r)
-    {
-        if (r.Buffer < 0)
+        r.Skip(request.Vectors, done);
+        if (r.Remaining == 0)
         {
-            return false;
+            return TransferStep.Done;
         }
 
-        _buffers.Return(r.Buffer);
-        r.Buffer = -1;
-        return true;
+        r.Fits = FitsAsItIs(request);
+        return Issue(request);
     }
 
-    public void Dispose()
+    // True when the file takes the rest of the request with the memory it came with.
+    private bool FitsAsItIs(BlockRequest request)
     {
-        _buffers.Dispose();
-        _zeroVectors.Dispose();
-        _zeros?.Dispose();
+        if (_disk.Direct is null)
+        {
+            return true;
+        }
+
+        ref RawProgress r = ref request.Progress;
+        uint range = _disk.DirectOffsetAlign - 1, memory = _disk.DirectMemoryAlign - 1;
+        ulong bits = (r.Offset | r.Remaining) & range;
+        if (r.Operation is RawOperation.Read or RawOperation.Write)
+        {
+            bits |= (r.VectorDone & memory) | (r.VectorDone & range);
+            foreach (ref readonly IoVector v in request.Vectors[r.Vector..])
+            {
+                bits |= ((ulong)v.Base & memory) | (v.Length & range);
+            }
+        }
+
+        return bits == 0;
     }
 
-    private TransferStep IssueAsItIs(int slot, ref RawRequest r)
+    private TransferStep IssueAsItIs(BlockRequest request)
     {
+        ref RawProgress r = ref request.Progress;
+        nint vectors = request.VectorAddress + (r.Vector * VectorBytes);
+        int count = request.VectorCount - r.Vector;
+        if (r.Operation == RawOperation.ZeroByWriting)
+        {
+            _zeros ??= new NativeArray<byte>(ZeroBytes, 4096);
+            vectors = _scratch.Set(request.Number, new IoVector(_zeros.AddressOf(0), (nuint)Math.Min(r.Remaining, ZeroBytes)));
+            count = 1;
+        }
+        else if (r.VectorDone > 0)
+        {
+            // A short transfer ended inside a vector: its rest first, the vectors behind it in the next step.
+            IoVector part = request.Vectors[r.Vector];
+            vectors = _scratch.Set(request.Number, new IoVector(part.Base + (nint)r.VectorDone, part.Length - r.VectorDone));
+            count = 1;
+        }
+
         if (r.Operation == RawOperation.Read)
         {
-            _ring.Read(File, r.Vectors, r.Count, r.Offset, (uint)slot);
-        }
-        else if (r.Operation == RawOperation.Write)
-        {
-            _ring.Write(File, r.Vectors, r.Count, r.Offset, (uint)slot);
+            _loop.Read(request, File, vectors, count, r.Offset);
         }
         else
         {
-            _zeros ??= new NativeArray<byte>(ZeroBytes, 4096);
-            _zeroVectors.Span[slot] = new IoVector(_zeros.AddressOf(0), (nuint)Math.Min(r.Remaining, ZeroBytes));
-            _ring.Write(File, _zeroVectors.AddressOf(slot), 1, r.Offset, (uint)slot);
+            _loop.Write(request, File, vectors, count, r.Offset);
         }
 
-        Unsubmitted = true;
         return TransferStep.Queued;
     }
 
     // Begins the next piece, or goes on with one that came back short.
-    private TransferStep IssueBounced(int slot, ref RawRequest r)
+    private TransferStep IssueBounced(BlockRequest request)
     {
+        ref RawProgress r = ref request.Progress;
         if (r.Buffer < 0)
         {
             r.Buffer = _buffers.Take();
@@ -189,25 +245,25 @@ internal sealed class UringTransfers : IDisposable
                 return TransferStep.NeedsBuffer;
             }
 
-            BeginPiece(ref r);
+            BeginPiece(request);
         }
 
         nint vector = _buffers.Vector(r.Buffer, r.BlocksDone, r.BlocksLength - r.BlocksDone);
         if (r.Operation == RawOperation.Read || r.Filling)
         {
-            _ring.Read(File, vector, 1, r.BlocksAt + r.BlocksDone, (uint)slot);
+            _loop.Read(request, File, vector, 1, r.BlocksAt + r.BlocksDone);
         }
         else
         {
-            _ring.Write(File, vector, 1, r.BlocksAt + r.BlocksDone, (uint)slot);
+            _loop.Write(request, File, vector, 1, r.BlocksAt + r.BlocksDone);
         }
 
-        Unsubmitted = true;
         return TransferStep.Queued;
     }
 
-    private void BeginPiece(ref RawRequest r)
+    private void BeginPiece(BlockRequest request)
     {
+        ref RawProgress r = ref request.Progress;
         ulong block = _disk.DirectOffsetAlign, end = r.Offset + r.Remaining;
         r.BlocksAt = r.Offset - (r.Offset % block);
         ulong blocksEnd = Math.Min((end + block - 1) / block * block, r.BlocksAt + BounceBuffers.BufferBytes);
@@ -218,45 +274,47 @@ internal sealed class UringTransfers : IDisposable
         r.Filling = r.Operation != RawOperation.Read && r.PieceLength != r.BlocksLength;
         if (r.Operation != RawOperation.Read && !r.Filling)
         {
-            r.CopyTo(Piece(r));
+            r.CopyTo(request.Vectors, Piece(r));
         }
     }
 
-    private TransferStep AdvanceBounced(int slot, ref RawRequest r, uint done)
+    private TransferStep AdvanceBounced(BlockRequest request, uint done)
     {
+        ref RawProgress r = ref request.Progress;
         r.BlocksDone += done;
         if (r.BlocksDone < r.BlocksLength)
         {
-            return IssueBounced(slot, ref r);
+            return IssueBounced(request);
         }
 
         if (r.Filling)
         {
-            r.CopyTo(Piece(r));
+            r.CopyTo(request.Vectors, Piece(r));
             r.Filling = false;
             r.BlocksDone = 0;
-            return IssueBounced(slot, ref r);
+            return IssueBounced(request);
         }
 
         if (r.Operation == RawOperation.Read)
         {
-            r.CopyFrom(Piece(r));
+            r.CopyFrom(request.Vectors, Piece(r));
         }
 
-        r.Skip(r.PieceLength);
+        r.Skip(request.Vectors, r.PieceLength);
         if (r.Remaining == 0)
         {
             return TransferStep.Done;
         }
 
-        BeginPiece(ref r);
-        return IssueBounced(slot, ref r);
+        BeginPiece(request);
+        return IssueBounced(request);
     }
 
-    private Span<byte> Piece(in RawRequest r) => _buffers.Bytes(r.Buffer).Slice((int)(r.Offset - r.BlocksAt), (int)r.PieceLength);
+    private Span<byte> Piece(in RawProgress r) => _buffers.Bytes(r.Buffer).Slice((int)(r.Offset - r.BlocksAt), (int)r.PieceLength);
 
-    private TransferStep Fail(int slot, ref RawRequest r, int errno, out DiskStatus status)
+    private TransferStep Fail(BlockRequest request, int errno, out DiskStatus status)
     {
+        ref RawProgress r = ref request.Progress;
         bool unsupported = errno is Errno.EOPNOTSUPP or Errno.ENOSYS or Errno.ENODEV or Errno.EINVAL;
         status = errno is Errno.ENOSPC or Errno.EDQUOT ? DiskStatus.NoSpace : DiskStatus.IoError;
         if (!unsupported)
@@ -276,11 +334,12 @@ internal sealed class UringTransfers : IDisposable
             case RawOperation.ZeroRange:
                 _canZero = errno == Errno.EINVAL && _canZero;
                 r.Operation = RawOperation.ZeroByWriting;
+                r.Fits = FitsAsItIs(request);
                 break;
             default:
                 return TransferStep.Done;
         }
 
-        return Issue(slot, ref r);
+        return Issue(request);
     }
 }

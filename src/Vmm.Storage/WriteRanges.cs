@@ -3,9 +3,10 @@ using Vmm.Interop;
 namespace Vmm.Storage;
 
 /// <summary>
-/// The ranges of one disk that writes in flight touch, over all of its queues. A read-modify-write of a block is exclusive: between its read and its write
-/// no other write may change the block, or that one would be undone. Other writes share. Requests are granted in the order of arrival as far as they
-/// conflict, so none starves and none waits in a circle. Thread-safe; the lock is held for the look at the list only.
+/// The ranges of one disk that writes in flight touch, over all of its queues. A read-modify-write of a block is exclusive: between its
+/// read and its write no other write may change the block, or that one would be undone. Other writes share. Requests are granted in the
+/// order of arrival as far as they conflict, so none starves and none waits in a circle. Thread-safe; the lock is held for the look at the
+/// list only.
 /// </summary>
 internal sealed class WriteRanges
 {
@@ -42,7 +43,9 @@ internal sealed class WriteRanges
         }
     }
 
-    /// <summary>Registers a write of [begin, end); the ticket. When it is not granted now, <paramref name="granted"/> is signalled once it is.</summary>
+    /// <summary>
+    /// Registers a write of [begin, end); the ticket. When it is not granted now, <paramref name="granted"/> is signalled once it is.
+    /// </summary>
     internal int Enter(ulong begin, ulong end, bool exclusive, EventFd granted, out bool now)
     {
         lock (_gate)

@@ -1,41 +1,77 @@
 using Vmm.Interop;
+using Vmm.Io;
 
 namespace Vmm.Storage.Tests;
 
-/// <summary>Runs one request at a time on a disk queue and waits for it.</summary>
-internal sealed class DiskDriver(IDiskBackend disk) : IDisposable
+/// <summary>A front end with a loop of its own: runs one request at a time and waits for it, or several at once.</summary>
+internal sealed class DiskDriver : IBlockOwner, IDisposable
 {
-    private readonly IDiskQueue _queue = disk.CreateQueue(8);
-    private ulong _tag = 100;
+    private readonly BlockRequest[] _requests;
+    private readonly DiskStatus[] _statuses;
 
-    public IDiskQueue Queue => _queue;
+    public DiskDriver(IDiskBackend disk, int depth = 8) : this(loop => disk.CreateNode(loop, depth), depth) { }
 
-    public DiskStatus Read(ulong offset, Span<byte> data, int shift = 0, params int[] cuts) => Transfer(offset, data, read: true, shift, cuts);
-
-    public DiskStatus Write(ulong offset, ReadOnlySpan<byte> data, int shift = 0, params int[] cuts) => Transfer(offset, data.ToArray(), read: false, shift, cuts);
-
-    public DiskStatus Flush()
+    public DiskDriver(Func<IoLoop, IBlockNode> stack, int depth = 8)
     {
-        _queue.Flush(++_tag);
+        Node = stack(Loop);
+        _statuses = new DiskStatus[depth];
+        _requests = new BlockRequest[depth];
+        for (int i = 0; i < depth; i++)
+        {
+            _requests[i] = new BlockRequest(this, i);
+            Loop.Add(_requests[i]);
+        }
+    }
+
+    public IoLoop Loop { get; } = new();
+
+    public IBlockNode Node { get; }
+
+    /// <summary>Ends that were heard of.</summary>
+    public int Ends { get; private set; }
+
+    public BlockRequest this[int index] => _requests[index];
+
+    public void Completed(BlockRequest request, DiskStatus status)
+    {
+        Ends++;
+        _statuses[request.Token] = status;
+    }
+
+    public DiskStatus Status(int index) => _statuses[index];
+
+    public DiskStatus Read(ulong offset, Span<byte> data, int shift = 0, params int[] cuts) => Transfer(BlockKind.Read, offset, data, shift, cuts);
+
+    public DiskStatus Write(ulong offset, ReadOnlySpan<byte> data, int shift = 0, params int[] cuts) =>
+        Transfer(BlockKind.Write, offset, data.ToArray(), shift, cuts);
+
+    public DiskStatus WriteThrough(ulong offset, ReadOnlySpan<byte> data) => Transfer(BlockKind.Write, offset, data.ToArray(), 0, [], BlockFlags.Fua);
+
+    public DiskStatus Flush() => Run(BlockKind.Flush);
+
+    public DiskStatus Discard(ulong offset, ulong length) => Run(BlockKind.Discard, offset, (uint)length);
+
+    public DiskStatus WriteZeroes(ulong offset, ulong length, bool mayUnmap) =>
+        Run(BlockKind.WriteZeroes, offset, (uint)length, mayUnmap ? BlockFlags.MayUnmap : BlockFlags.None);
+
+    public DiskStatus Run(BlockKind kind, ulong offset = 0, uint length = 0, BlockFlags flags = BlockFlags.None)
+    {
+        _requests[0].Prepare(kind, offset, length, flags);
+        Node.Submit(_requests[0]);
         return Finish();
     }
 
-    public DiskStatus Discard(ulong offset, ulong length)
-    {
-        _queue.Discard(++_tag, offset, length);
-        return Finish();
-    }
+    /// <summary>Waits until nothing is in flight.</summary>
+    public void WaitForAll() => Node.WaitForAll(Loop);
 
-    public DiskStatus WriteZeroes(ulong offset, ulong length, bool mayUnmap)
+    public void Dispose()
     {
-        _queue.WriteZeroes(++_tag, offset, length, mayUnmap);
-        return Finish();
+        Node.Dispose();
+        Loop.Dispose();
     }
-
-    public void Dispose() => _queue.Dispose();
 
     // shift: how far from page alignment the memory starts; cuts: where the buffer is split into vectors.
-    private DiskStatus Transfer(ulong offset, Span<byte> data, bool read, int shift, int[] cuts)
+    private DiskStatus Transfer(BlockKind kind, ulong offset, Span<byte> data, int shift, int[] cuts, BlockFlags flags = BlockFlags.None)
     {
         using NativeArray<byte> memory = new(data.Length + shift + 1, 4096);
         using NativeArray<IoVector> vectors = new(cuts.Length + 1);
@@ -49,33 +85,24 @@ internal sealed class DiskDriver(IDiskBackend disk) : IDisposable
             from = to;
         }
 
-        if (read)
-        {
-            _queue.Read(++_tag, offset, vectors.AddressOf(0), vectors.Length, (uint)data.Length);
-        }
-        else
-        {
-            _queue.Write(++_tag, offset, vectors.AddressOf(0), vectors.Length, (uint)data.Length);
-        }
-
+        IoVector[] before = vectors.Span.ToArray();
+        _requests[0].Prepare(kind, offset, (uint)data.Length, flags);
+        _requests[0].SetData(vectors.Span);
+        Node.Submit(_requests[0]);
         DiskStatus status = Finish();
+        Assert.Equal(before, vectors.Span.ToArray()); // nobody edits the owner's vectors
         buffer.CopyTo(data);
         return status;
     }
 
     private DiskStatus Finish()
     {
-        Span<DiskCompletion> done = stackalloc DiskCompletion[8];
-        _queue.Submit();
-        int count;
-        while ((count = _queue.Reap(done)) == 0)
-        {
-            _queue.Wait();
-        }
-
-        Assert.Equal(1, count);
-        Assert.Equal(_tag, done[0].Tag);
-        return done[0].Status;
+        Assert.Equal(BlockState.Running, _requests[0].State); // never ends inside Submit
+        int ends = Ends;
+        WaitForAll();
+        Assert.Equal(ends + 1, Ends);
+        Assert.Equal(BlockState.Done, _requests[0].State);
+        return _statuses[0];
     }
 }
 

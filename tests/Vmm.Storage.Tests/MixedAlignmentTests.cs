@@ -24,7 +24,7 @@ public sealed class MixedAlignmentTests
         for (int round = 0; round < 8; round++)
         {
             byte fill = (byte)(0x20 + round);
-            using (IDiskQueue queue = disk.CreateQueue(pages * 2))
+            using (DiskDriver queue = new(disk, pages * 2))
             using (NativeArray<byte> memory = new((pages * Page) + Page, Page))
             using (NativeArray<IoVector> vectors = new(pages * 2))
             {
@@ -35,7 +35,7 @@ public sealed class MixedAlignmentTests
                     Write(queue, vectors, next++, (ulong)(page * Page), memory.AddressOf(page * Page), 4 * Sector);
                     if (page % 32 == 31)
                     {
-                        queue.Submit();
+                        queue.Loop.Submit();
                         for (int late = page - 31; late <= page; late++)
                         {
                             Write(queue, vectors, next++, (ulong)((late * Page) + (4 * Sector)), memory.AddressOf((late * Page) + 1), 2 * Sector);
@@ -43,9 +43,8 @@ public sealed class MixedAlignmentTests
                     }
                 }
 
-                WaitForAll(queue);
-                queue.Flush(1);
-                WaitForAll(queue);
+                WaitForAll(queue, next);
+                Assert.Equal(DiskStatus.Ok, queue.Flush());
             }
 
             byte[] content = Content(file.Path, disk);
@@ -67,7 +66,7 @@ public sealed class MixedAlignmentTests
         using LoopDevice device = new(size);
         using RawFileBackend disk = RawFileBackend.Open(device.Path);
         Assert.True(disk.UsesDirectIo);
-        Assert.Equal(4096, disk.LogicalBlockSize);
+        Assert.Equal(4096, disk.Geometry.LogicalBlockSize);
         byte[] model = new byte[size];
         Task[] writers = [.. Enumerable.Range(0, threads).Select(t => Task.Factory.StartNew(
             () => WriteOwnSectors(disk, model, t, threads), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default))];
@@ -120,7 +119,7 @@ public sealed class MixedAlignmentTests
         const int requests = 24, length = 300 * Sector;
         using TemporaryFile file = new(requests * length);
         using RawFileBackend disk = RawFileBackend.Open(file.Path);
-        using IDiskQueue queue = disk.CreateQueue(requests);
+        using DiskDriver queue = new(disk, requests);
         using NativeArray<byte> memory = new((requests * length) + Page, Page);
         using NativeArray<IoVector> vectors = new(requests);
         long least = long.MaxValue;
@@ -133,7 +132,7 @@ public sealed class MixedAlignmentTests
                 Write(queue, vectors, i, (ulong)(i * length), memory.AddressOf((i * length) + 3), length);
             }
 
-            WaitForAll(queue);
+            WaitForAll(queue, requests);
             least = Math.Min(least, GC.GetAllocatedBytesForCurrentThread() - before);
             Assert.Equal(-1, Content(file.Path, disk).AsSpan().IndexOfAnyExcept((byte)(round + 1)));
         }
@@ -147,7 +146,7 @@ public sealed class MixedAlignmentTests
         const int depth = 16;
         Random random = new(thread);
         int own = model.Length / Sector / threads;
-        using IDiskQueue queue = disk.CreateQueue(depth);
+        using DiskDriver queue = new(disk, depth);
         using NativeArray<byte> memory = new(depth * 2 * Sector, Page);
         using NativeArray<IoVector> vectors = new(depth);
         for (int round = 0; round < 150; round++)
@@ -162,34 +161,26 @@ public sealed class MixedAlignmentTests
                 Write(queue, vectors, i, (ulong)sectors[i] * Sector, memory.AddressOf(at), Sector);
             }
 
-            WaitForAll(queue);
+            WaitForAll(queue, sectors.Length);
         }
     }
 
-    private static void Write(IDiskQueue queue, NativeArray<IoVector> vectors, int index, ulong offset, nint memory, int length)
+    private static void Write(DiskDriver queue, NativeArray<IoVector> vectors, int index, ulong offset, nint memory, int length)
     {
         vectors.Span[index] = new IoVector(memory, (nuint)length);
-        queue.Write((ulong)index, offset, vectors.AddressOf(index), 1, (uint)length);
+        queue[index].Prepare(BlockKind.Write, offset, (uint)length);
+        queue[index].SetData(vectors.Span.Slice(index, 1));
+        queue.Node.Submit(queue[index]);
     }
 
-    private static void WaitForAll(IDiskQueue queue)
+    private static void WaitForAll(DiskDriver queue, int count)
     {
-        Span<DiskCompletion> done = stackalloc DiskCompletion[16];
-        queue.Submit();
-        while (queue.InFlight > 0)
+        queue.WaitForAll();
+        for (int i = 0; i < count; i++)
         {
-            int count = queue.Reap(done);
-            for (int i = 0; i < count; i++)
+            if (queue.Status(i) != DiskStatus.Ok) // An assertion would allocate, which a test here counts.
             {
-                if (done[i].Status != DiskStatus.Ok) // An assertion would allocate, which a test here counts.
-                {
-                    Assert.Fail($"request {done[i].Tag}: {done[i].Status}");
-                }
-            }
-
-            if (count == 0)
-            {
-                queue.Wait();
+                Assert.Fail($"request {i}: {queue.Status(i)}");
             }
         }
     }
@@ -197,7 +188,7 @@ public sealed class MixedAlignmentTests
     // What the disk holds, past the page cache.
     private static byte[] Content(string path, RawFileBackend disk)
     {
-        byte[] content = new byte[disk.CapacityBytes];
+        byte[] content = new byte[disk.Geometry.CapacityBytes];
         using FileDescriptorHandle direct = BlockFile.Open(path, writable: false, direct: true);
         using NativeArray<byte> memory = new(content.Length, Page);
         Assert.Equal(content.Length, BlockFile.ReadAt(direct, memory.Span, 0));

@@ -1,4 +1,4 @@
-using Vmm.Interop;
+using Vmm.Io;
 using Vmm.Storage;
 
 namespace Vmm.Testing.Virtio;
@@ -9,6 +9,8 @@ public sealed class FaultyDisk(IDiskBackend inner) : IDiskBackend
     public volatile DiskStatus Answer;
     public volatile int DelayRounds;
     public volatile int Disposed;
+
+    /// <summary>Flushes, and requests with FUA.</summary>
     public volatile int Flushes;
 
     /// <summary>Requests that were not wholly on the disk: the device has to refuse them before.</summary>
@@ -17,137 +19,104 @@ public sealed class FaultyDisk(IDiskBackend inner) : IDiskBackend
     /// <summary>As long as it is set no request ends, as on a file system that hangs.</summary>
     public volatile bool Hold;
 
-    /// <summary>How often an I/O thread went to sleep.</summary>
-    public int Waits;
+    /// <summary>Requests that it does not let end now.</summary>
+    public volatile int Holding;
 
-    public ulong CapacityBytes => inner.CapacityBytes;
+    private volatile IoLoop? _loop;
 
-    public int LogicalBlockSize => inner.LogicalBlockSize;
+    /// <summary>How often the I/O thread that used it last went to sleep.</summary>
+    public int Waits => _loop?.Sleeps ?? 0;
 
-    public int PhysicalBlockSize => inner.PhysicalBlockSize;
+    public BlockGeometry Geometry => inner.Geometry;
 
-    public bool ReadOnly => inner.ReadOnly;
-
-    public DiskAbilities Abilities => inner.Abilities;
-
-    public IDiskQueue CreateQueue(int depth) => new Queue(this, inner.CreateQueue(depth));
+    public IBlockNode CreateNode(IoLoop loop, int depth)
+    {
+        _loop = loop;
+        return new Node(this, loop, inner.CreateNode(loop, depth));
+    }
 
     public void Dispose() => Disposed++;
 
-    private sealed class Queue(FaultyDisk disk, IDiskQueue inner) : IDiskQueue
+    private sealed class Node : IBlockNode, IBlockOwner
     {
-        private readonly List<EventFd> _watched = [];
-        private IoUring? _ring;
+        private readonly FaultyDisk _disk;
+        private readonly IoLoop _loop;
+        private readonly IBlockNode _inner;
+        private readonly Tick _tick;
+        private readonly IoTimer _look;
+        private readonly Queue<(BlockRequest Request, DiskStatus Status)> _waiting = new();
         private int _round;
 
-        public int Depth => inner.Depth;
-
-        public int InFlight => inner.InFlight;
-
-        public void Read(ulong tag, ulong offset, nint iovecs, int count, uint length)
+        public Node(FaultyDisk disk, IoLoop loop, IBlockNode inner)
         {
-            Look(offset, length);
-            inner.Read(tag, offset, iovecs, count, length);
+            _disk = disk;
+            _loop = loop;
+            _inner = inner;
+            _tick = new Tick(Release);
+            _look = loop.AddTimer(Release);
+            loop.Add(_tick);
         }
 
-        public void Write(ulong tag, ulong offset, nint iovecs, int count, uint length)
+        public BlockGeometry Geometry => _inner.Geometry;
+
+        public int InFlight { get; private set; }
+
+        public bool WritesZeroesAsData(bool mayUnmap) => _inner.WritesZeroesAsData(mayUnmap);
+
+        public void Submit(BlockRequest request)
         {
-            Look(offset, length);
-            inner.Write(tag, offset, iovecs, count, length);
+            ulong capacity = Geometry.CapacityBytes;
+            _disk.Outside += request.Offset <= capacity && request.Length <= capacity - request.Offset ? 0 : 1;
+            _disk.Flushes += request.Kind == BlockKind.Flush || (request.Flags & BlockFlags.Fua) != 0 ? 1 : 0;
+            InFlight++;
+            request.PassThrough(this);
+            _inner.Submit(request);
         }
 
-        public void Flush(ulong tag)
+        public void Completed(BlockRequest request, DiskStatus status)
         {
-            disk.Flushes++;
-            inner.Flush(tag);
-        }
-
-        public void Discard(ulong tag, ulong offset, ulong length)
-        {
-            Look(offset, length);
-            inner.Discard(tag, offset, length);
-        }
-
-        public void WriteZeroes(ulong tag, ulong offset, ulong length, bool mayUnmap)
-        {
-            Look(offset, length);
-            inner.WriteZeroes(tag, offset, length, mayUnmap);
-        }
-
-        public bool WritesZeroesAsData(bool mayUnmap) => inner.WritesZeroesAsData(mayUnmap);
-
-        public void Submit() => inner.Submit();
-
-        public int Reap(Span<DiskCompletion> completions)
-        {
-            if (disk.Hold)
+            _waiting.Enqueue((request, status));
+            _disk.Holding = _waiting.Count;
+            if (_waiting.Count == 1)
             {
-                return 0;
-            }
-
-            if (inner.InFlight > 0 && ++_round <= disk.DelayRounds)
-            {
-                return 0;
-            }
-
-            _round = 0;
-            int count = inner.Reap(completions);
-            for (int i = 0; i < count && disk.Answer != DiskStatus.Ok; i++)
-            {
-                completions[i] = completions[i] with { Status = disk.Answer };
-            }
-
-            return count;
-        }
-
-        public void Watch(EventFd doorbell)
-        {
-            _watched.Add(doorbell);
-            inner.Watch(doorbell);
-        }
-
-        public void Wait()
-        {
-            Interlocked.Increment(ref disk.Waits);
-            if (disk.Hold)
-            {
-                WaitForDoorbell();
-            }
-            else
-            {
-                inner.Wait();
+                _round = 0;
+                Release();
             }
         }
 
-        public void WaitForCompletion()
+        public void Dispose()
         {
-            Interlocked.Increment(ref disk.Waits);
-            if (disk.Hold)
+            this.WaitForAll(_loop);
+            _inner.Dispose();
+            _loop.RemoveTimer(_look);
+            _loop.Remove(_tick);
+        }
+
+        private void Release()
+        {
+            if (_disk.Hold)
             {
-                Thread.Sleep(5); // as long as nothing comes back; "may also return for no reason"
+                _look.Set(5);
+                return;
             }
-            else
+
+            if (_round++ < _disk.DelayRounds)
             {
-                inner.WaitForCompletion();
+                _loop.CompleteLater(_tick, 0);
+                return;
+            }
+
+            while (_waiting.TryDequeue(out (BlockRequest Request, DiskStatus Status) over))
+            {
+                InFlight--;
+                _disk.Holding = _waiting.Count;
+                over.Request.Complete(_disk.Answer != DiskStatus.Ok ? _disk.Answer : over.Status);
             }
         }
 
-        // A queue whose requests do not end still wakes up for doorbells.
-        private void WaitForDoorbell()
+        private sealed class Tick(Action ticked) : IoOperation
         {
-            _ring ??= new IoUring();
-            for (int i = 0; i < _watched.Count; i++)
-            {
-                _ring.PollReadable(_watched[i].Handle, (ulong)i);
-            }
-
-            _ring.SubmitAndWait();
-            _ring.Dispose();
-            _ring = null;
+            protected override void OnCompleted(int result) => ticked();
         }
-
-        public void Dispose() => inner.Dispose();
-
-        private void Look(ulong offset, ulong length) => disk.Outside += offset <= disk.CapacityBytes && length <= disk.CapacityBytes - offset ? 0 : 1;
     }
 }

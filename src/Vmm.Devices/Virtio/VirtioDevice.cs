@@ -39,6 +39,16 @@ public abstract class VirtioDevice : IDisposable
     /// <summary>The driver reset the device (or it is being removed): stop serving, return only when no request is in flight and guest memory is no longer touched.</summary>
     public abstract void Reset();
 
+    /// <summary>
+    /// The same without blocking a vCPU for storage that hangs: begins the reset, or goes on with one, for as long as <paramref name="patience"/>. True when it
+    /// is done; false when requests are in flight still, and it has to be called again.
+    /// </summary>
+    public virtual bool TryReset(TimeSpan patience)
+    {
+        Reset();
+        return true;
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {

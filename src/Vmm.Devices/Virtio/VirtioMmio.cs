@@ -86,7 +86,7 @@ public sealed class VirtioMmio : VirtioTransport, IBusDevice
         0x034 => Selected?.Max ?? 0u,
         0x044 => Selected?.Enabled == true ? 1u : 0u,
         0x060 => (uint)Volatile.Read(ref _isr),
-        0x070 => Status,
+        0x070 => ReadStatus(),
         0x0B0 or 0x0B4 or 0x0B8 or 0x0BC => uint.MaxValue, // no shared memory: length and base -1 (4.2.2)
         0x0FC => ConfigGeneration,
         _ => 0,

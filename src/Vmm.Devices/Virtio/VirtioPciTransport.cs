@@ -131,7 +131,7 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
             12 => ReadDriverFeatures(),
             16 => (uint)_configVector,
             18 => (uint)QueueCount,
-            20 => Status,
+            20 => ReadStatus(),
             21 => ConfigGeneration & 0xFF,
             22 => QueueSelect,
             24 => queue?.Size ?? 0u,

@@ -12,11 +12,16 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     /// <summary>Device status bits, virtio 1.2 section 2.1.</summary>
     public const byte StatusDriverOk = 4, StatusFeaturesOk = 8, StatusNeedsReset = 0x40, StatusFailed = 0x80;
 
+    // Long enough for storage that works, on a busy host too. A driver that does not wait for the reset, as 2.4.2 demands, never meets one that is pending then.
+    private static readonly TimeSpan s_resetPatience = TimeSpan.FromSeconds(1);
+
     private readonly GuestMemory _memory;
     private readonly QueueSetup[] _queues;
     private readonly ConfigWindow _config;
     private int _status;
     private bool _active;
+    private bool _stopping; // the device was told to stop and has requests in flight still
+    private bool _resetPending; // the driver reset the device: the registers follow when it has stopped
     private volatile bool _mayTransfer;
     private ulong _driverFeatures;
 
@@ -119,13 +124,32 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         };
     }
 
-    /// <summary>The driver wrote the status register: zero resets, other values may only add bits.</summary>
+    /// <summary>
+    /// The driver reads the status register. It is not zero before a reset is done (2.4.1), which takes as long as requests are in flight: nobody waits for
+    /// them here. Under <see cref="Gate"/>.
+    /// </summary>
+    protected byte ReadStatus()
+    {
+        if (_resetPending)
+        {
+            TryFinishReset(TimeSpan.Zero);
+        }
+
+        return Status;
+    }
+
+    /// <summary>The driver wrote the status register: zero resets, other values may only add bits. Under <see cref="Gate"/>.</summary>
     protected void WriteStatus(byte value)
     {
         if (value == 0)
         {
-            Reset();
+            TryFinishReset(s_resetPatience);
             return;
+        }
+
+        if (_resetPending && !TryFinishReset(TimeSpan.Zero))
+        {
+            return; // the driver has to wait until it reads zero (2.4.2)
         }
 
         int now = Status;
@@ -171,8 +195,8 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     {
         if (_active)
         {
-            Device.Reset();
             _active = false;
+            _stopping = !Device.TryReset(s_resetPatience);
             SetNeedsReset(reason);
         }
     }
@@ -180,7 +204,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     private void Start()
     {
         const int Ready = StatusDriverOk | StatusFeaturesOk;
-        if (_mayTransfer && !_active && !Gone && (Status & (Ready | StatusNeedsReset)) == Ready)
+        if (_mayTransfer && !_active && !_stopping && !Gone && (Status & (Ready | StatusNeedsReset)) == Ready)
         {
             Activate();
         }
@@ -232,7 +256,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     {
         lock (Gate)
         {
-            Reset();
+            TryFinishReset(Timeout.InfiniteTimeSpan);
             Gone = true;
         }
 
@@ -279,14 +303,19 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         }
     }
 
-    private void Reset()
+    // True when the device has stopped and the registers are as at first.
+    private bool TryFinishReset(TimeSpan patience)
     {
-        if (_active)
+        _stopping |= _active;
+        _active = false;
+        _resetPending = true;
+        if (_stopping && !Device.TryReset(patience))
         {
-            Device.Reset();
-            _active = false;
+            return false;
         }
 
+        _stopping = false;
+        _resetPending = false;
         Volatile.Write(ref _status, 0);
         _driverFeatures = 0;
         DeviceFeatureSelect = 0;
@@ -298,6 +327,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         }
 
         ResetRegisters();
+        return true;
     }
 
     /// <summary>What the driver said about one queue.</summary>

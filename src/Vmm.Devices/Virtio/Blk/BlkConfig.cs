@@ -17,7 +17,7 @@ internal static class BlkFeatures
     public const ulong Discard = 1UL << 13;
     public const ulong WriteZeroes = 1UL << 14;
 
-    public static ulong For(IDiskBackend disk, int queues)
+    public static ulong For(in BlockGeometry disk, int queues)
     {
         ulong features = SegMax | BlockSize | Flush | Topology | ConfigWce;
         features |= disk.ReadOnly ? ReadOnly : 0;
@@ -38,7 +38,7 @@ internal sealed class BlkConfig
 
     private readonly byte[] _bytes = new byte[Length];
 
-    public BlkConfig(IDiskBackend disk, VirtioBlkOptions options)
+    public BlkConfig(in BlockGeometry disk, VirtioBlkOptions options)
     {
         Span<byte> b = _bytes;
         BinaryPrimitives.WriteUInt64LittleEndian(b, disk.CapacityBytes / 512);

@@ -1,50 +1,55 @@
 using Vmm.Interop;
+using Vmm.Io;
 using Vmm.Memory;
 using Vmm.Storage;
 
 namespace Vmm.Devices.Virtio.Blk;
 
 /// <summary>
-/// One request queue: takes chains, checks them (virtio 1.2 section 5.2.6), hands them to the disk and gives them back. Runs on one I/O thread.
-/// Request slots and their iovec arrays are made once.
+/// One request queue: takes chains, checks them (virtio 1.2 section 5.2.6), submits them to storage through its router and gives them back.
+/// Runs on one loop. A slot has its request and its iovec array, all made once. What needs no storage (GET_ID, what is refused) takes its
+/// turn through the router, too.
 /// </summary>
-internal sealed class BlkQueue : IDisposable
+internal sealed class BlkQueue : IBlockOwner, IDisposable
 {
     private const ulong MaxTransfer = 1UL << 30;
     private readonly GuestMemory _memory;
     private readonly Virtqueue _ring;
-    private readonly IDiskBackend _disk;
-    private readonly IDiskQueue _requests;
+    private readonly IoLoop _loop;
+    private readonly BlockGeometry _disk;
+    private readonly RequestRouter _router;
     private readonly VirtioBlk _device;
     private readonly ulong _features;
     private readonly BlkRequest[] _slots;
+    private readonly BlockRequest[] _requests;
     private readonly int[] _free;
     private readonly int _vectorsPerSlot;
     private readonly NativeArray<IoVector> _vectors;
-    private readonly ulong _tagBase;
     private int _freeCount;
-    private int _held = -1; // the slot of a request that waits for the rate limit; nothing is taken behind it
 
-    internal BlkQueue(VirtioBlk device, IDiskBackend disk, VirtioActivation activation, int index, int tag, IDiskQueue requests)
+    internal BlkQueue(VirtioBlk device, IBlockNode disk, VirtioActivation activation, int index, IoLoop loop)
     {
         ActiveQueue active = activation.Queues[index]!;
         Index = index;
         Doorbell = active.Doorbell;
         _device = device;
-        _disk = disk;
-        _requests = requests;
+        _disk = disk.Geometry;
+        _loop = loop;
+        _router = new RequestRouter(loop, disk);
         _memory = activation.Memory;
         _features = activation.Features;
         _ring = active.Queue;
-        _tagBase = (ulong)tag << 32;
         int size = _ring.Size;
         _slots = new BlkRequest[size];
+        _requests = new BlockRequest[size];
         _free = new int[size];
         _vectorsPerSlot = BlkConfig.SegMax(Math.Max(size, 4)) + 2;
         _vectors = new NativeArray<IoVector>(size * _vectorsPerSlot);
         for (int i = 0; i < size; i++)
         {
             _free[i] = i;
+            _requests[i] = new BlockRequest(this, i);
+            loop.Add(_requests[i]);
         }
 
         _freeCount = size;
@@ -54,21 +59,20 @@ internal sealed class BlkQueue : IDisposable
 
     public EventFd Doorbell { get; }
 
-    public bool HasFreeSlot => _freeCount > 0;
+    /// <summary>True after <see cref="Drop"/>, once storage has given everything back.</summary>
+    public bool IsDrained => _router.IsDrained;
 
-    /// <summary>Milliseconds until a request that the rate limit holds back can be tried again; 0 when there is none.</summary>
-    public int Wait { get; private set; }
+    /// <summary>Nothing is taken while a request is held: it would only wait behind it.</summary>
+    private bool MayTake => _freeCount > 0 && !_router.IsHolding;
+
+    /// <summary>What each request has to pass from now on; null is nothing.</summary>
+    public void Limit(IRequestGate? gate) => _router.Gate = gate;
 
     /// <summary>Takes up to a ring's worth of chains. False when the driver broke the ring.</summary>
     public bool Take(out bool any)
     {
         any = false;
-        if (_held >= 0)
-        {
-            any = TryRelease();
-        }
-
-        for (int budget = _ring.Size; budget > 0 && _freeCount > 0 && _held < 0; budget--)
+        for (int budget = _ring.Size; budget > 0 && MayTake; budget--)
         {
             TakeResult result = _ring.TryTake(out ushort head);
             if (result == TakeResult.Empty)
@@ -86,29 +90,28 @@ internal sealed class BlkQueue : IDisposable
         return true;
     }
 
-    /// <summary>The disk finished a request of this queue.</summary>
-    public void Finish(int slot, DiskStatus status)
+    /// <inheritdoc/>
+    public void Completed(BlockRequest request, DiskStatus status)
     {
-        ref BlkRequest request = ref _slots[slot];
-        if (status == DiskStatus.Ok && request.FlushAfter)
-        {
-            request.FlushAfter = false;
-            _requests.Flush(_tagBase | (uint)slot);
-            return;
-        }
-
+        int slot = request.Token;
+        ref BlkRequest asked = ref _slots[slot];
         if (status is DiskStatus.NoSpace or DiskStatus.IoError)
         {
             _device.Faults.Failed(status);
         }
-        else if (status == DiskStatus.Ok && request.Type is BlkType.Out or BlkType.WriteZeroes)
+        else if (status == DiskStatus.Ok && request.Kind is BlockKind.Write or BlockKind.WriteZeroes)
         {
             _device.Faults.Written();
         }
 
+        if (asked.Type == BlkType.GetId && asked.Answer == BlkStatus.Ok)
+        {
+            asked.WrittenOnSuccess = CopyId(Vectors(slot).Slice(asked.ReadableVectors, asked.WritableVectors));
+        }
+
         Complete(slot, status switch
         {
-            DiskStatus.Ok => BlkStatus.Ok,
+            DiskStatus.Ok => asked.Answer,
             DiskStatus.NotSupported => BlkStatus.Unsupported,
             _ => BlkStatus.IoError,
         });
@@ -120,124 +123,100 @@ internal sealed class BlkQueue : IDisposable
     public void DisableNotifications() => _ring.DisableNotifications();
 
     /// <summary>True when chains arrived that can be taken now.</summary>
-    public bool EnableNotifications() => _ring.EnableNotifications() && _freeCount > 0 && _held < 0;
+    public bool EnableNotifications() => _ring.EnableNotifications() && MayTake;
 
-    public void Dispose() => _vectors.Dispose();
+    /// <summary>The driver resets the device: what is held is forgotten, with the ring that it came from.</summary>
+    public void Drop()
+    {
+        _router.Hold();
+        _router.TakeHeld();
+    }
+
+    public void Dispose()
+    {
+        _router.Dispose();
+        foreach (BlockRequest request in _requests)
+        {
+            _loop.Remove(request);
+        }
+
+        _vectors.Dispose();
+    }
+
+    private Span<IoVector> Vectors(int slot) => _vectors.Span.Slice(slot * _vectorsPerSlot, _vectorsPerSlot);
 
     private bool Start(ushort head)
     {
         int slot = _free[_freeCount - 1];
-        ref BlkRequest request = ref _slots[slot];
-        Span<IoVector> vectors = _vectors.Span.Slice(slot * _vectorsPerSlot, _vectorsPerSlot);
-        if (!BlkRequest.TryParse(_memory, _ring.Walk(head), head, vectors, out request))
+        ref BlkRequest asked = ref _slots[slot];
+        Span<IoVector> vectors = Vectors(slot);
+        if (!BlkRequest.TryParse(_memory, _ring.Walk(head), head, vectors, out asked))
         {
             return false;
         }
 
-        if (request.Type is BlkType.Discard or BlkType.WriteZeroes && request.ReadableBytes == BlkRange.Length)
+        if (asked.Type is BlkType.Discard or BlkType.WriteZeroes && asked.ReadableBytes == BlkRange.Length)
         {
-            request.Range = BlkRange.Read(vectors[..request.ReadableVectors]);
+            asked.Range = BlkRange.Read(vectors[..asked.ReadableVectors]);
         }
 
         _freeCount--;
-        if (_device.Limiter is { } limiter && !Passes(limiter, request))
+        BlockRequest request = _requests[slot];
+        asked.Answer = asked.TooManySegments ? BlkStatus.IoError : Prepare(ref asked, request, vectors);
+        if (request.State != BlockState.New)
         {
-            _held = slot;
-            return true;
+            // Nothing for storage. What it would have moved counts, so that refused requests are limited like others.
+            ulong moved = asked.Type is BlkType.In or BlkType.Out ? asked.ReadableBytes + asked.WritableBytes : 0;
+            request.Prepare(BlockKind.None, length: (uint)Math.Min(moved, uint.MaxValue));
         }
 
-        Begin(slot);
+        _router.Submit(request);
         return true;
     }
 
-    private bool Passes(RateLimiter limiter, in BlkRequest request)
+    // Prepares the request that does it. Without one, the answer is known: what is returned.
+    private BlkStatus Prepare(ref BlkRequest asked, BlockRequest request, ReadOnlySpan<IoVector> vectors)
     {
-        bool passes = limiter.TryTake(BytesMoved(request), RateLimiter.Now, out int wait);
-        Wait = wait;
-        return passes;
-    }
-
-    // What a request costs of the limit in bytes; each request is one operation, whatever it does. Zeros cost where the host has to write them.
-    private ulong BytesMoved(in BlkRequest request) => request.Type switch
-    {
-        BlkType.In or BlkType.Out => request.ReadableBytes + request.WritableBytes,
-        BlkType.WriteZeroes when request.Range.Sectors <= BlkConfig.MaxWriteZeroesSectors
-            && _requests.WritesZeroesAsData((request.Range.Flags & BlkRange.Unmap) != 0) => request.Range.Sectors * 512UL,
-        _ => 0,
-    };
-
-    private bool TryRelease()
-    {
-        int slot = _held;
-        if (_device.Limiter is { } limiter && !Passes(limiter, _slots[slot]))
-        {
-            return false;
-        }
-
-        _held = -1;
-        Wait = 0;
-        Begin(slot);
-        return true;
-    }
-
-    private void Begin(int slot)
-    {
-        ref BlkRequest request = ref _slots[slot];
-        Span<IoVector> vectors = _vectors.Span.Slice(slot * _vectorsPerSlot, _vectorsPerSlot);
-        BlkStatus? refused = request.TooManySegments ? BlkStatus.IoError : Queue(ref request, slot, vectors);
-        if (refused is { } status)
-        {
-            Complete(slot, status);
-        }
-    }
-
-    // Null when the disk has the request now; otherwise its status.
-    private BlkStatus? Queue(ref BlkRequest request, int slot, ReadOnlySpan<IoVector> vectors)
-    {
-        ulong tag = _tagBase | (uint)slot;
-        nint iovecs = _vectors.AddressOf(slot * _vectorsPerSlot);
-        switch (request.Type)
+        switch (asked.Type)
         {
             case BlkType.In:
-                if (!InRange(request.Sector, request.WritableBytes))
+                if (!InRange(asked.Sector, asked.WritableBytes))
                 {
                     return BlkStatus.IoError;
                 }
 
-                request.WrittenOnSuccess = (uint)request.WritableBytes;
-                if (request.WritableBytes == 0)
+                asked.WrittenOnSuccess = (uint)asked.WritableBytes;
+                if (asked.WritableBytes > 0)
                 {
-                    return BlkStatus.Ok;
+                    request.Prepare(BlockKind.Read, asked.Sector * 512, (uint)asked.WritableBytes);
+                    request.SetData(vectors.Slice(asked.ReadableVectors, asked.WritableVectors));
                 }
 
-                _requests.Read(tag, request.Sector * 512, iovecs + (request.ReadableVectors * 16), request.WritableVectors, (uint)request.WritableBytes);
-                return null;
-
-            case BlkType.Out:
-                if (_disk.ReadOnly || !InRange(request.Sector, request.ReadableBytes))
-                {
-                    return BlkStatus.IoError;
-                }
-
-                if (request.ReadableBytes == 0)
-                {
-                    return BlkStatus.Ok;
-                }
-
-                request.FlushAfter = WriteThrough;
-                _requests.Write(tag, request.Sector * 512, iovecs, request.ReadableVectors, (uint)request.ReadableBytes);
-                return null;
-
-            case BlkType.Flush:
-                _requests.Flush(tag);
-                return null;
-
-            case BlkType.GetId:
-                request.WrittenOnSuccess = CopyId(vectors.Slice(request.ReadableVectors, request.WritableVectors));
                 return BlkStatus.Ok;
 
+            case BlkType.Out:
+                if (_disk.ReadOnly || !InRange(asked.Sector, asked.ReadableBytes))
+                {
+                    return BlkStatus.IoError;
+                }
+
+                if (asked.ReadableBytes > 0)
+                {
+                    request.Prepare(BlockKind.Write, asked.Sector * 512, (uint)asked.ReadableBytes, WriteFlags);
+                    request.SetData(vectors[..asked.ReadableVectors]);
+                }
+
+                return BlkStatus.Ok;
+
+            case BlkType.Flush:
+                request.Prepare(BlockKind.Flush);
+                return BlkStatus.Ok;
+
+            case BlkType.GetId:
+                return BlkStatus.Ok; // copied when its turn comes
+
             case BlkType.Discard or BlkType.WriteZeroes:
-                return QueueRange(ref request, tag);
+                return PrepareRange(asked, request);
 
             default:
                 return BlkStatus.Unsupported;
@@ -245,20 +224,20 @@ internal sealed class BlkQueue : IDisposable
     }
 
     // Discard and write-zeroes carry one BlkRange.
-    private BlkStatus? QueueRange(ref BlkRequest request, ulong tag)
+    private BlkStatus PrepareRange(in BlkRequest asked, BlockRequest request)
     {
-        bool discard = request.Type == BlkType.Discard;
+        bool discard = asked.Type == BlkType.Discard;
         if ((_features & (discard ? BlkFeatures.Discard : BlkFeatures.WriteZeroes)) == 0)
         {
             return BlkStatus.Unsupported;
         }
 
-        if (_disk.ReadOnly || request.ReadableBytes != BlkRange.Length) // max_discard_seg and max_write_zeroes_seg are 1
+        if (_disk.ReadOnly || asked.ReadableBytes != BlkRange.Length) // max_discard_seg and max_write_zeroes_seg are 1
         {
             return BlkStatus.IoError;
         }
 
-        (ulong sector, uint sectors, uint flags) = request.Range;
+        (ulong sector, uint sectors, uint flags) = asked.Range;
         if ((flags & (discard ? ~0u : ~BlkRange.Unmap)) != 0)
         {
             return BlkStatus.Unsupported; // 5.2.6.2: unknown flags, and unmap in a discard
@@ -269,26 +248,18 @@ internal sealed class BlkQueue : IDisposable
             return BlkStatus.IoError;
         }
 
-        if (sectors == 0)
+        if (sectors > 0)
         {
-            return BlkStatus.Ok;
+            BlockFlags unmap = !discard && (flags & BlkRange.Unmap) != 0 ? BlockFlags.MayUnmap : BlockFlags.None;
+            request.Prepare(discard ? BlockKind.Discard : BlockKind.WriteZeroes, sector * 512, sectors * 512, WriteFlags | unmap);
         }
 
-        request.FlushAfter = WriteThrough;
-        if (discard)
-        {
-            _requests.Discard(tag, sector * 512, sectors * 512UL);
-        }
-        else
-        {
-            _requests.WriteZeroes(tag, sector * 512, sectors * 512UL, (flags & BlkRange.Unmap) != 0);
-        }
-
-        return null;
+        return BlkStatus.Ok;
     }
 
     // 5.2.5.2 and 5.2.6.2: without FLUSH, or with write-back switched off, a finished write is on stable storage.
-    private bool WriteThrough => (_features & BlkFeatures.Flush) == 0 || ((_features & BlkFeatures.ConfigWce) != 0 && !_device.Writeback);
+    private BlockFlags WriteFlags => (_features & BlkFeatures.Flush) == 0 || ((_features & BlkFeatures.ConfigWce) != 0 && !_device.Writeback)
+        ? BlockFlags.Fua : BlockFlags.None;
 
     private bool InRange(ulong sector, ulong bytes)
     {
@@ -313,10 +284,10 @@ internal sealed class BlkQueue : IDisposable
 
     private void Complete(int slot, BlkStatus status)
     {
-        ref BlkRequest request = ref _slots[slot];
-        _device.Counters.Count(request, status);
-        _memory.TryWrite(request.Status, (byte)status);
-        _ring.Complete(request.Head, status == BlkStatus.Ok ? request.WrittenOnSuccess + 1 : 1);
+        ref BlkRequest asked = ref _slots[slot];
+        _device.Counters.Count(asked, status);
+        _memory.TryWrite(asked.Status, (byte)status);
+        _ring.Complete(asked.Head, status == BlkStatus.Ok ? asked.WrittenOnSuccess + 1 : 1);
         _free[_freeCount++] = slot;
     }
 }

@@ -47,11 +47,11 @@ internal struct BlkRequest
     /// <summary>Bytes the device writes when it succeeds, without the status.</summary>
     public uint WrittenOnSuccess;
 
-    /// <summary>The segment of a discard or write-zeroes; read once, since the guest may change it while the request waits for a rate limit.</summary>
+    /// <summary>The segment of a discard or write-zeroes; read once, since the guest may change it while the request is held.</summary>
     public BlkRange Range;
 
-    /// <summary>Write-through: a flush follows before the request is done.</summary>
-    public bool FlushAfter;
+    /// <summary>How it ends when storage has nothing to do for it, or has done it.</summary>
+    public BlkStatus Answer;
 
     /// <summary>
     /// Reads a chain of any layout (virtio 1.2 section 2.7.4.3: no assumption about framing): 16 readable bytes of header wherever they are split, data,

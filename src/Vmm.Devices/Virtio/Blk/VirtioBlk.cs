@@ -1,5 +1,5 @@
+using System.Diagnostics;
 using System.Text;
-using Vmm.Interop;
 using Vmm.Storage;
 
 namespace Vmm.Devices.Virtio.Blk;
@@ -11,10 +11,9 @@ public sealed class VirtioBlk : VirtioDevice
     private readonly VirtioBlkOptions _options;
     private readonly BlkConfig _config;
     private readonly byte[] _id = new byte[20];
-    private readonly List<Thread> _threads = [];
-    private readonly List<EventFd> _stops = [];
+    private readonly Lock _gate = new();
+    private readonly List<BlkThread> _threads = [];
     private RateLimiter? _limiter;
-    private volatile bool _stopping;
     private bool _disposed;
 
     /// <summary>Presents <paramref name="disk"/> to a guest.</summary>
@@ -31,8 +30,8 @@ public sealed class VirtioBlk : VirtioDevice
         _disk = disk;
         _options = options ?? new VirtioBlkOptions();
         _options.Validate();
-        _config = new BlkConfig(disk, _options);
-        DeviceFeatures = BlkFeatures.For(disk, _options.QueueCount);
+        _config = new BlkConfig(disk.Geometry, _options);
+        DeviceFeatures = BlkFeatures.For(disk.Geometry, _options.QueueCount);
         QueueSizes = Enumerable.Repeat((ushort)_options.QueueSize, _options.QueueCount).ToArray();
         Encoding.ASCII.GetBytes(_options.Serial, _id);
     }
@@ -63,8 +62,19 @@ public sealed class VirtioBlk : VirtioDevice
 
     internal ReadOnlySpan<byte> Id => _id;
 
-    /// <summary>Limits reads and writes together from now on; null is no limit. Any thread.</summary>
-    public void SetLimit(RateLimit? limit) => Volatile.Write(ref _limiter, RateLimiter.Create(limit, RateLimiter.Now));
+    /// <summary>Limits requests of all kinds together from now on; null is no limit. Any thread.</summary>
+    public void SetLimit(RateLimit? limit)
+    {
+        RateLimiter? limiter = RateLimiter.Create(limit, RateLimiter.Now);
+        Volatile.Write(ref _limiter, limiter);
+        lock (_gate)
+        {
+            foreach (BlkThread thread in _threads)
+            {
+                thread.SetLimit(limiter);
+            }
+        }
+    }
 
     /// <inheritdoc/>
     public override void ReadConfig(int offset, Span<byte> data) => _config.Read(offset, data);
@@ -76,33 +86,50 @@ public sealed class VirtioBlk : VirtioDevice
     public override void Activate(VirtioActivation activation)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
-        Stop();
+        Reset();
         for (int t = 0; t < _options.IoThreads; t++)
         {
             int index = t;
             int[] queues = [.. Enumerable.Range(0, activation.Queues.Count).Where(q => q % _options.IoThreads == index && activation.Queues[q] is not null)];
-            if (queues.Length == 0)
+            if (queues.Length > 0)
             {
-                continue;
+                BlkThread thread = BlkThread.Start($"{_options.Name}-io{index}", this, _disk, activation, queues, _options.PollMicroseconds);
+                lock (_gate)
+                {
+                    _threads.Add(thread);
+                }
             }
-
-            EventFd stop = new();
-            Thread thread = new(() => Serve(activation, queues, index, stop))
-            {
-                Name = $"{_options.Name}-io{index}",
-                IsBackground = true,
-            };
-            _stops.Add(stop);
-            activation.Threads.Start(thread);
-            _threads.Add(thread); // once it runs: what is in the list is joined
         }
     }
 
     /// <inheritdoc/>
-    public override void Reset()
+    public override void Reset() => TryReset(Timeout.InfiniteTimeSpan);
+
+    /// <inheritdoc/>
+    public override bool TryReset(TimeSpan patience)
     {
-        Stop();
+        foreach (BlkThread thread in _threads)
+        {
+            thread.Stop();
+        }
+
+        long begin = Stopwatch.GetTimestamp();
+        while (_threads.Count > 0)
+        {
+            TimeSpan left = patience == Timeout.InfiniteTimeSpan ? patience : patience - Stopwatch.GetElapsedTime(begin);
+            if (!_threads[^1].Join(patience == Timeout.InfiniteTimeSpan || left > TimeSpan.Zero ? left : TimeSpan.Zero))
+            {
+                return false;
+            }
+
+            lock (_gate)
+            {
+                _threads.RemoveAt(_threads.Count - 1);
+            }
+        }
+
         _config.Writeback = true;
+        return true;
     }
 
     /// <inheritdoc/>
@@ -111,47 +138,8 @@ public sealed class VirtioBlk : VirtioDevice
         if (disposing && !_disposed)
         {
             _disposed = true;
-            Stop();
+            Reset();
             _disk.Dispose();
-        }
-    }
-
-    private void Stop()
-    {
-        _stopping = true;
-        foreach (EventFd stop in _stops)
-        {
-            stop.Signal();
-        }
-
-        foreach (Thread thread in _threads)
-        {
-            thread.Join();
-        }
-
-        foreach (EventFd stop in _stops)
-        {
-            stop.Dispose();
-        }
-
-        _threads.Clear();
-        _stops.Clear();
-        _stopping = false;
-    }
-
-    private void Serve(VirtioActivation activation, int[] queues, int index, EventFd stop)
-    {
-        try
-        {
-            using BlkIoLoop loop = new(this, _disk, activation, queues, _options.PollMicroseconds);
-            activation.Threads.Ready();
-            loop.Run(stop, () => _stopping);
-        }
-#pragma warning disable CA1031 // Whatever fails here fails this device, not the process: the guest sees a device that needs a reset.
-        catch (Exception error)
-#pragma warning restore CA1031
-        {
-            activation.Interrupts.SetNeedsReset($"{_options.Name}: I/O thread failed: {error.Message}");
         }
     }
 }

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Vmm.Io;
 
 namespace Vmm.Devices.Virtio.Net;
 

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Vmm.Interop;
+using Vmm.Io;
 
 namespace Vmm.Devices.Virtio.Net;
 

@@ -1,5 +1,6 @@
 using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Blk;
+using Vmm.Io;
 using Vmm.Storage;
 
 namespace Vmm.Devices.Tests.Virtio.Blk;
@@ -126,7 +127,8 @@ public sealed class VirtioBlkLoadTests
         VirtioBlk device = new(disk);
         using BlkGuest guest = new(device, activate: false);
         VirtioActivation activation = guest.Activation();
-        using BlkIoLoop loop = new(device, disk, activation, [0], 50);
+        using IoLoop loop = new(50);
+        using BlkService service = new(device, disk, activation, [0], loop);
         // A path taken for the first time may load code once; a cost per request would show in every batch.
         long least = long.MaxValue;
         for (int batch = 0; batch < 5; batch++)
@@ -146,7 +148,7 @@ public sealed class VirtioBlkLoadTests
                 guest.Post((header, 16, false), (BlkGuest.Data, 4096, i % 2 == 0), (status, 1, true));
                 while (!guest.TryTakeUsed(out _, out _))
                 {
-                    loop.Step();
+                    loop.RunOnce(service);
                 }
 
                 if (guest.Ram(status, 1)[0] != 0)

@@ -27,7 +27,7 @@ public sealed class VirtioBlkTests
         using BlkGuest guest = new(device);
         guest.Post((guest.PutHeader(0, 0), 16, false), (BlkGuest.Data, 512, true), (guest.PutStatus(), 1, true));
         guest.Kick();
-        Assert.True(SpinWait.SpinUntil(() => Volatile.Read(ref disk.Waits) > 0, 20_000));
+        Assert.True(SpinWait.SpinUntil(() => disk.Waits > 0, 20_000));
         Thread reset = new(device.Reset);
         reset.Start();
         long begin = Environment.TickCount64;
@@ -37,7 +37,7 @@ public sealed class VirtioBlkTests
             Thread.Sleep(10);
         }
 
-        int waits = Volatile.Read(ref disk.Waits);
+        int waits = disk.Waits;
         disk.Hold = false;
         Assert.True(reset.Join(20_000));
         Assert.InRange(waits, 1, 300); // it went round thousands of times

@@ -1,9 +1,9 @@
 using System.Diagnostics;
 using FsCheck;
 using FsCheck.Fluent;
-using Vmm.Devices.Virtio;
+using Vmm.Io;
 
-namespace Vmm.Devices.Tests.Virtio;
+namespace Vmm.Io.Tests;
 
 public sealed class BusyPollTests
 {

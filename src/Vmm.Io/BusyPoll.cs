@@ -1,14 +1,14 @@
 using System.Diagnostics;
 
-namespace Vmm.Devices.Virtio;
+namespace Vmm.Io;
 
 /// <summary>
-/// How long an I/O thread looks for work before it sleeps. A sleep costs the other side a doorbell (an exit) and a wake-up, so a short one is worth
-/// sparing; but looking takes a processor, which may be the very one that the guest or the sender of the next frame waits for. So a thread looks only
-/// after a sleep that looking would have spared, and each time it looked in vain before a short sleep it leaves more of them alone (at most
-/// <see cref="MostSkipped"/>). One thread.
+/// How long an I/O thread looks for work before it sleeps. A sleep costs the other side a doorbell (an exit) and a wake-up, so a short one
+/// is worth sparing; but looking takes a processor, which may be the very one that the guest or the sender of the next frame waits for. So
+/// a thread looks only after a sleep that looking would have spared, and each time it looked in vain before a short sleep it leaves more of
+/// them alone (at most <see cref="MostSkipped"/>). One thread.
 /// </summary>
-internal struct BusyPoll(int microseconds)
+public struct BusyPoll(int microseconds)
 {
     /// <summary>Short sleeps between two attempts when looking never helps.</summary>
     public const int MostSkipped = 64;

@@ -1,0 +1,72 @@
+using Vmm.Io;
+using Vmm.Storage;
+
+namespace Vmm.Devices.Virtio.Blk;
+
+/// <summary>One I/O thread of an activation and its loop.</summary>
+internal sealed class BlkThread
+{
+    private readonly VirtioBlk _device;
+    private readonly IDiskBackend _disk;
+    private readonly VirtioActivation _activation;
+    private readonly int[] _queues;
+    private readonly IoLoop _loop;
+    private readonly Thread _thread;
+    private BlkService? _service; // of the loop's thread
+
+    private BlkThread(string name, VirtioBlk device, IDiskBackend disk, VirtioActivation activation, int[] queues, IoLoop loop)
+    {
+        _device = device;
+        _disk = disk;
+        _activation = activation;
+        _queues = queues;
+        _loop = loop;
+        _thread = new Thread(Serve) { Name = name, IsBackground = true };
+    }
+
+    /// <summary>Starts serving <paramref name="queues"/>.</summary>
+    /// <exception cref="Vmm.Interop.KernelException">Out of rings or descriptors.</exception>
+    /// <exception cref="OutOfMemoryException">Out of threads; or another exception of <see cref="IIoThreads.Start"/>.</exception>
+    internal static BlkThread Start(string name, VirtioBlk device, IDiskBackend disk, VirtioActivation activation, int[] queues, int pollMicroseconds)
+    {
+        IoLoop loop = new(pollMicroseconds);
+        try
+        {
+            BlkThread thread = new(name, device, disk, activation, queues, loop);
+            activation.Threads.Start(thread._thread);
+            return thread;
+        }
+        catch
+        {
+            loop.Dispose(); // the thread never ran
+            throw;
+        }
+    }
+
+    /// <summary>Limits what is taken from now on. Any thread.</summary>
+    internal void SetLimit(RateLimiter? limiter) => _loop.Post(() => _service?.SetLimit(limiter));
+
+    /// <summary>Nothing new is taken; the thread ends when storage has given everything back. Any thread, also again.</summary>
+    internal void Stop() => _loop.Stop();
+
+    /// <summary>Waits for the end of the thread. False when it takes longer.</summary>
+    internal bool Join(TimeSpan patience) => _thread.Join(patience);
+
+    private void Serve()
+    {
+        try
+        {
+            using IoLoop loop = _loop;
+            using BlkService service = new(_device, _disk, _activation, _queues, loop);
+            _service = service;
+            _activation.Threads.Ready();
+            loop.Run(service);
+        }
+#pragma warning disable CA1031 // Whatever fails here fails this device, not the process: the guest sees a device that needs a reset.
+        catch (Exception error)
+#pragma warning restore CA1031
+        {
+            _activation.Interrupts.SetNeedsReset($"{_device.Name}: I/O thread failed: {error.Message}");
+        }
+    }
+}

@@ -1,0 +1,383 @@
+using System.Diagnostics;
+using Vmm.Interop;
+
+namespace Vmm.Io;
+
+/// <summary>
+/// One thread and one io_uring: file transfers, doorbells, timers, work posted by other threads. It is the place where an I/O thread
+/// sleeps. While there is work the thread polls, since a wake-up costs the other side an exit; before sleeping it looks a little longer
+/// when that helps (<see cref="BusyPoll"/>). All members belong to the thread that runs the loop, but for <see cref="Post"/> and <see
+/// cref="Stop"/>. Nothing allocates per operation.
+/// </summary>
+public sealed class IoLoop : IDisposable
+{
+    private readonly IoUring _ring;
+    private readonly PostBox _posted = new();
+    private readonly IoCompletion[] _completions = new IoCompletion[64];
+    private readonly List<Doorbell> _doorbells = [];
+    private readonly List<IoTimer> _timers = [];
+    private readonly Stack<int> _freeNumbers = new();
+    private IoOperation?[] _operations = new IoOperation?[64];
+    private IoOperation? _firstReady, _lastReady;
+    private BusyPoll _poll;
+    private TimerFd? _alarm; // made by the first sleep that a timer has to end
+    private int _numbers, _inFlight, _sleeps;
+    private bool _unsubmitted, _disposed;
+    private volatile bool _stopping;
+
+    /// <summary>Makes a loop with a ring of <see cref="IoUringPool"/>. Any thread.</summary>
+    /// <param name="busyPollMicroseconds">Longest look for work before the thread sleeps; 0 switches looking off.</param>
+    /// <exception cref="IoUringUnavailableException">This process has no io_uring.</exception>
+    /// <exception cref="KernelException">All rings of a confined process are in use; or out of memory or descriptors.</exception>
+    public IoLoop(int busyPollMicroseconds = 0)
+    {
+        _poll = new BusyPoll(busyPollMicroseconds);
+        try
+        {
+            _ring = IoUringPool.Rent();
+        }
+        catch
+        {
+            _posted.Dispose();
+            throw;
+        }
+
+        Watch(_posted.Bell, rung: null);
+    }
+
+    /// <summary>Operations that the ring or <see cref="CompleteLater"/> has; watches do not count.</summary>
+    public int InFlight => _inFlight;
+
+    /// <summary>How often the thread went to sleep. Any thread.</summary>
+    public int Sleeps => Volatile.Read(ref _sleeps);
+
+    /// <summary>Gives an operation its number.</summary>
+    /// <exception cref="InvalidOperationException">It belongs to another loop.</exception>
+    public void Add(IoOperation operation)
+    {
+        if (operation.Loop is not null)
+        {
+            throw new InvalidOperationException("The operation belongs to a loop already.");
+        }
+
+        if (!_freeNumbers.TryPop(out int number))
+        {
+            number = _numbers++;
+            if (number == _operations.Length)
+            {
+                Array.Resize(ref _operations, 2 * number);
+            }
+        }
+
+        _operations[number] = operation;
+        operation.Number = number;
+        operation.Loop = this;
+    }
+
+    /// <summary>Takes the number back. Nothing of the operation is in flight.</summary>
+    public void Remove(IoOperation operation)
+    {
+        _operations[operation.Number] = null;
+        _freeNumbers.Push(operation.Number);
+        operation.Number = IoOperation.NotAdded;
+        operation.Loop = null;
+    }
+
+    /// <summary>
+    /// Begins a vectored read at a byte offset. The vectors stay until <see cref="Submit"/>, their memory until the completion.
+    /// </summary>
+    public void Read(IoOperation operation, FileDescriptorHandle file, nint vectors, int count, ulong offset)
+    {
+        _ring.Read(file, vectors, count, offset, Begin(operation));
+    }
+
+    /// <summary>
+    /// Begins a vectored write at a byte offset. The vectors stay until <see cref="Submit"/>, their memory until the completion.
+    /// </summary>
+    public void Write(IoOperation operation, FileDescriptorHandle file, nint vectors, int count, ulong offset)
+    {
+        _ring.Write(file, vectors, count, offset, Begin(operation));
+    }
+
+    /// <summary>Begins fdatasync(2).</summary>
+    public void DataSync(IoOperation operation, FileDescriptorHandle file) => _ring.DataSync(file, Begin(operation));
+
+    /// <summary>Begins fallocate(2).</summary>
+    public void Fallocate(IoOperation operation, FileDescriptorHandle file, FallocateModes modes, ulong offset, ulong length) =>
+        _ring.Fallocate(file, modes, offset, length, Begin(operation));
+
+    /// <summary>The operation ended without the ring: its completion is delivered by the next <see cref="Poll"/>, not now.</summary>
+    public void CompleteLater(IoOperation operation, int result)
+    {
+        operation.ReadyResult = result;
+        operation.NextReady = null;
+        if (_lastReady is { } last)
+        {
+            last.NextReady = operation;
+        }
+        else
+        {
+            _firstReady = operation;
+        }
+
+        _lastReady = operation;
+        _inFlight++;
+    }
+
+    /// <summary>Hands what was begun to the kernel.</summary>
+    public void Submit()
+    {
+        if (_unsubmitted)
+        {
+            _unsubmitted = false;
+            _ring.Submit();
+        }
+    }
+
+    /// <summary>Lets a ring of <paramref name="bell"/> end the loop's sleep.</summary>
+    /// <param name="bell">The eventfd, which outlives the watch.</param>
+    /// <param name="rung">
+    /// Called on the loop's thread when it rang, after its counter was taken; null when waking the loop is all that is wanted.
+    /// </param>
+    public Doorbell Watch(EventFd bell, Action? rung)
+    {
+        Doorbell doorbell = new(bell, rung, _ring);
+        Add(doorbell);
+        _doorbells.Add(doorbell);
+        return doorbell;
+    }
+
+    /// <summary>
+    /// From now on nobody is woken or called by it. A poll that the ring has is called off with the ring, or ends unheard.
+    /// </summary>
+    public void Unwatch(Doorbell doorbell)
+    {
+        _doorbells.Remove(doorbell);
+        doorbell.IsAbandoned = true; // a poll that waits keeps the number
+        if (!doorbell.IsArmed)
+        {
+            Remove(doorbell);
+        }
+    }
+
+    /// <summary>Makes a timer, not set yet.</summary>
+    public IoTimer AddTimer(Action fired)
+    {
+        IoTimer timer = new(fired);
+        _timers.Add(timer);
+        return timer;
+    }
+
+    /// <summary>Takes a timer away.</summary>
+    public void RemoveTimer(IoTimer timer) => _timers.Remove(timer);
+
+    /// <summary>
+    /// Runs <paramref name="action"/> on the loop's thread. Any thread. False when the loop is gone; what is posted while it stops may
+    /// never run.
+    /// </summary>
+    public bool Post(Action action) => _posted.Post(action);
+
+    /// <summary>Tells the loop to stop: <see cref="Run"/> returns when its service is drained. Any thread.</summary>
+    public void Stop()
+    {
+        _stopping = true;
+        _posted.Post(static () => { });
+    }
+
+    /// <summary>Serves until <see cref="Stop"/>, then delivers completions until nothing is in flight.</summary>
+    public void Run(IIoService service)
+    {
+        while (!_stopping)
+        {
+            if (RunOnce(service))
+            {
+                _poll.Worked();
+            }
+            else if (_poll.LookAgain(Stopwatch.GetTimestamp()))
+            {
+                Thread.SpinWait(4);
+            }
+            else if (!service.PrepareSleep())
+            {
+                long before = Stopwatch.GetTimestamp();
+                if (Wait())
+                {
+                    _poll.Slept(Stopwatch.GetTimestamp() - before);
+                }
+            }
+        }
+
+        service.Stopping();
+        while (!service.IsDrained)
+        {
+            if (Poll() == 0 && !service.IsDrained)
+            {
+                Wait();
+            }
+        }
+    }
+
+    /// <summary>One round: completions to their operations, new work from the service. True when there was anything.</summary>
+    public bool RunOnce(IIoService service)
+    {
+        service.BeginRound();
+        bool any = Poll() > 0;
+        any |= service.Serve();
+        Submit();
+        return any;
+    }
+
+    /// <summary>
+    /// Delivers what is complete, runs due timers and posted work, submits what that began. How much there was, doorbells left out. Never
+    /// sleeps.
+    /// </summary>
+    public int Poll()
+    {
+        int count = DeliverReady();
+        int taken;
+        do
+        {
+            taken = _ring.Reap(_completions);
+            for (int i = 0; i < taken; i++)
+            {
+                IoOperation operation = _operations[(int)_completions[i].Tag]!;
+                if (!operation.IsWatch)
+                {
+                    _inFlight--;
+                    count++;
+                }
+
+                operation.OnCompleted(_completions[i].Result);
+            }
+        }
+        while (taken == _completions.Length);
+        if (_timers.Count > 0)
+        {
+            count += FireTimers();
+        }
+
+        if (_posted.Any)
+        {
+            _posted.Run();
+            count++;
+        }
+
+        Submit();
+        return count;
+    }
+
+    /// <summary>
+    /// Submits, then sleeps until there is something to <see cref="Poll"/>; may also return for no reason. False when a timer was set or
+    /// nothing was waited for: the time it took then says nothing about the others.
+    /// </summary>
+    public bool Wait()
+    {
+        bool timed = SetAlarm(out bool due);
+        if (due || _firstReady is not null || _posted.Any)
+        {
+            return false;
+        }
+
+        for (int i = 0; i < _doorbells.Count; i++)
+        {
+            _doorbells[i].Arm();
+        }
+
+        Volatile.Write(ref _sleeps, _sleeps + 1);
+        _unsubmitted = false;
+        _ring.SubmitAndWait();
+        return !timed;
+    }
+
+    /// <summary>Waits for operations in flight, then gives the ring back. On the thread that ran the loop.</summary>
+    public void Dispose()
+    {
+        if (_disposed)
+        {
+            return;
+        }
+
+        _disposed = true;
+        while (_inFlight > 0)
+        {
+            if (Poll() == 0)
+            {
+                Wait();
+            }
+        }
+
+        IoUringPool.Return(_ring);
+        _posted.Dispose();
+        _alarm?.Dispose();
+    }
+
+    internal void MustSubmit() => _unsubmitted = true;
+
+    private ulong Begin(IoOperation operation)
+    {
+        Debug.Assert(ReferenceEquals(operation.Loop, this), "an operation of another loop");
+        _unsubmitted = true;
+        _inFlight++;
+        return (ulong)operation.Number;
+    }
+
+    // Only what is there now: what ends while this runs is delivered next time, so that the ring has its turn.
+    private int DeliverReady()
+    {
+        IoOperation? next = _firstReady;
+        _firstReady = _lastReady = null;
+        int count = 0;
+        while (next is { } operation)
+        {
+            next = operation.NextReady;
+            _inFlight--;
+            count++;
+            operation.OnCompleted(operation.ReadyResult);
+        }
+
+        return count;
+    }
+
+    private int FireTimers()
+    {
+        long now = Stopwatch.GetTimestamp();
+        int fired = 0;
+        for (int i = 0; i < _timers.Count; i++)
+        {
+            fired += _timers[i].FireIfDue(now) ? 1 : 0;
+        }
+
+        return fired;
+    }
+
+    // Lets the sleep end when the next timer is due; false when none is set.
+    private bool SetAlarm(out bool due)
+    {
+        long first = 0;
+        foreach (IoTimer timer in _timers)
+        {
+            first = timer.Deadline != 0 && (first == 0 || timer.Deadline < first) ? timer.Deadline : first;
+        }
+
+        due = false;
+        if (first == 0)
+        {
+            return false;
+        }
+
+        long left = first - Stopwatch.GetTimestamp();
+        due = left <= 0;
+        if (!due)
+        {
+            if (_alarm is null)
+            {
+                _alarm = new TimerFd();
+                Watch(_alarm.Event, rung: null);
+            }
+
+            _alarm.Set((int)Math.Min(((left * 1000) + Stopwatch.Frequency - 1) / Stopwatch.Frequency, int.MaxValue));
+        }
+
+        return true;
+    }
+}

@@ -1,0 +1,174 @@
+using System.Diagnostics;
+using Vmm.Interop;
+
+namespace Vmm.Io.Tests;
+
+public sealed class IoLoopTests
+{
+    [Fact]
+    public void Work_posted_by_other_threads_runs_on_the_loop_once_and_in_order()
+    {
+        using IoLoop loop = new(50);
+        Service service = new();
+        List<int> ran = [];
+        Thread thread = new(() => loop.Run(service));
+        thread.Start();
+        for (int i = 0; i < 1000; i++)
+        {
+            int number = i;
+            Assert.True(loop.Post(() =>
+            {
+                Assert.Equal(thread, Thread.CurrentThread);
+                ran.Add(number);
+            }));
+            if (i % 100 == 0)
+            {
+                Thread.Sleep(2); // the loop falls asleep now and then
+            }
+        }
+
+        Assert.True(SpinWait.SpinUntil(() => Volatile.Read(ref service.Rounds) > 0, 20_000));
+        loop.Post(loop.Stop);
+        Assert.True(thread.Join(20_000));
+        Assert.Equal(Enumerable.Range(0, 1000), ran);
+        Assert.True(service.WasStopped);
+    }
+
+    [Fact]
+    public void A_stopped_loop_ends_when_its_service_is_drained_and_sleeps_until_then()
+    {
+        using IoLoop loop = new();
+        Service service = new() { IsDrained = false };
+        Thread thread = new(() => loop.Run(service));
+        thread.Start();
+        loop.Stop();
+        Assert.False(thread.Join(200));
+        int sleeps = loop.Sleeps;
+        Assert.False(thread.Join(200));
+        Assert.Equal(sleeps, loop.Sleeps); // it did not go round
+        Assert.True(loop.Post(() => service.IsDrained = true));
+        Assert.True(thread.Join(20_000));
+    }
+
+    [Fact]
+    public void Only_doorbells_that_rang_are_read()
+    {
+        using IoLoop loop = new();
+        using EventFd first = new(), second = new(), third = new();
+        int heard = 0;
+        loop.Watch(first, () => heard++);
+        loop.Watch(second, () => heard += 100);
+        Doorbell gone = loop.Watch(third, () => heard += 10_000);
+        for (int round = 1; round <= 3; round++)
+        {
+            using Timer ring = new(_ => first.Signal(), null, 5, Timeout.Infinite);
+            Assert.True(WaitFor(loop, () => heard == round));
+            Assert.False(first.TryTake(out _)); // its counter was taken
+        }
+
+        loop.Unwatch(gone);
+        third.Signal();
+        second.Signal();
+        Assert.True(WaitFor(loop, () => heard == 103));
+        Assert.True(third.TryTake(out _)); // nobody reads what nobody watches
+    }
+
+    [Fact]
+    public void A_doorbell_that_is_armed_is_heard_while_the_loop_stays_awake()
+    {
+        using IoLoop loop = new();
+        using EventFd bell = new();
+        bool heard = false;
+        Doorbell doorbell = loop.Watch(bell, () => heard = true);
+        doorbell.Arm();
+        loop.Poll();
+        bell.Signal();
+        Assert.True(SpinWait.SpinUntil(
+            () =>
+            {
+                loop.Poll();
+                return heard;
+            },
+            20_000));
+        Assert.Equal(0, loop.Sleeps);
+    }
+
+    [Fact]
+    public void Timers_fire_once_in_the_order_of_their_deadlines()
+    {
+        using IoLoop loop = new();
+        List<string> fired = [];
+        IoTimer late = loop.AddTimer(() => fired.Add("late")), early = loop.AddTimer(() => fired.Add("early")), never = loop.AddTimer(() => fired.Add("never"));
+        long begin = Stopwatch.GetTimestamp();
+        late.Set(60);
+        early.Set(20);
+        never.Set(1);
+        never.Clear();
+        Assert.True(WaitFor(loop, () => fired.Count == 2));
+        Assert.Equal(["early", "late"], fired);
+        Assert.InRange(Stopwatch.GetElapsedTime(begin).TotalMilliseconds, 59, 20_000);
+        Assert.InRange(loop.Sleeps, 2, 50);
+    }
+
+    [Fact]
+    public void An_operation_that_ends_without_the_ring_is_delivered_later_and_its_number_is_used_again()
+    {
+        using IoLoop loop = new();
+        Operation one = new(), two = new();
+        loop.Add(one);
+        loop.CompleteLater(one, 7);
+        Assert.Equal((0, 1), (one.Result, loop.InFlight));
+        Assert.Equal(1, loop.Poll());
+        Assert.Equal((7, 0), (one.Result, loop.InFlight));
+        Assert.Throws<InvalidOperationException>(() => loop.Add(one));
+        int number = one.Number;
+        loop.Remove(one);
+        loop.Add(two);
+        Assert.Equal(number, two.Number);
+    }
+
+    [Fact]
+    public void Posting_to_a_loop_that_is_gone_is_refused()
+    {
+        IoLoop loop = new();
+        loop.Dispose();
+        Assert.False(loop.Post(() => { }));
+        loop.Stop();
+    }
+
+    private static bool WaitFor(IoLoop loop, Func<bool> condition)
+    {
+        long begin = Stopwatch.GetTimestamp();
+        while (!condition() && Stopwatch.GetElapsedTime(begin).TotalSeconds < 20)
+        {
+            loop.Wait();
+            loop.Poll();
+        }
+
+        return condition();
+    }
+
+    private sealed class Operation : IoOperation
+    {
+        public int Result { get; private set; }
+
+        protected override void OnCompleted(int result) => Result = result;
+    }
+
+    private sealed class Service : IIoService
+    {
+        public int Rounds;
+
+        public volatile bool WasStopped;
+
+        public bool IsDrained { get; set; } = true;
+
+        public void BeginRound() => Rounds++;
+
+        public bool Serve() => false;
+
+        public bool PrepareSleep() => false;
+
+        public void Stopping() => WasStopped = true;
+    }
+}
