@@ -4,10 +4,14 @@ using System.Text.Json.Serialization.Metadata;
 
 namespace Vmm.Spec;
 
-/// <summary>A spec as JSON, the way it travels from daemon to worker: every member is written, an unknown one is refused.</summary>
+/// <summary>
+/// A spec as JSON, the way it travels from daemon to worker, which may be of different releases: what is null is left out, and a member that the reader does
+/// not know is ignored. Spec files are strict, see <see cref="SpecReader"/>.
+/// </summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
-    UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
+    UnmappedMemberHandling = JsonUnmappedMemberHandling.Skip,
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
     RespectNullableAnnotations = true,
     UseStringEnumConverter = true)]
 [JsonSerializable(typeof(VmSpec))]

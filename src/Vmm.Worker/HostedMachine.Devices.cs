@@ -26,13 +26,13 @@ internal sealed partial class HostedMachine
         {
             if (body is { Disk: { } disk, Net: null })
             {
-                DiskSpec spec = VmSpecJson.TryReadDisk(disk, out string problem) ?? throw new RequestException("spec-invalid", problem);
+                DiskSpec spec = VmSpecJson.TryReadDisk(disk, out string problem) ?? throw new RequestException(ControlCodes.SpecInvalid, problem);
                 return Describe(_machine.AddDisk(spec, passed.OpenDisk(0, spec)));
             }
 
             if (body is { Net: { } net, Disk: null })
             {
-                NetSpec spec = VmSpecJson.TryReadNet(net, out string problem) ?? throw new RequestException("spec-invalid", problem);
+                NetSpec spec = VmSpecJson.TryReadNet(net, out string problem) ?? throw new RequestException(ControlCodes.SpecInvalid, problem);
                 return Describe(_machine.AddNet(spec, passed.OpenNet(0, spec)));
             }
         }
@@ -40,16 +40,16 @@ internal sealed partial class HostedMachine
         {
             throw cause switch
             {
-                BlockException => new RequestException("disk-open-failed", cause.Message, cause),
-                TapException => new RequestException("net-open-failed", cause.Message, cause),
+                BlockException => new RequestException(ControlCodes.DiskOpenFailed, cause.Message, cause),
+                TapException => new RequestException(ControlCodes.NetOpenFailed, cause.Message, cause),
                 HotplugException hotplug => Refused(hotplug),
-                KernelException => new RequestException("resource-refused", cause.Message, cause),
-                ArgumentException => new RequestException("bad-frame", cause.Message, cause),
+                KernelException => new RequestException(ControlCodes.ResourceRefused, cause.Message, cause),
+                ArgumentException => new RequestException(ControlCodes.BadFrame, cause.Message, cause),
                 _ => cause,
             };
         }
 
-        throw new RequestException("bad-frame", "expected one device");
+        throw new RequestException(ControlCodes.BadFrame, "expected one device");
     }
 
     /// <summary>Takes a device out; ends when it is gone or its time is over.</summary>
@@ -72,7 +72,7 @@ internal sealed partial class HostedMachine
     {
         if (State is not (WorkerState.Running or WorkerState.Paused))
         {
-            throw new RequestException("wrong-state", $"the VM {what} now: it is {State}");
+            throw new RequestException(ControlCodes.WrongState, $"the VM {what} now: it is {State}");
         }
     }
 
@@ -97,11 +97,11 @@ internal sealed partial class HostedMachine
     private static RequestException Refused(HotplugException cause) => new(
         cause.Problem switch
         {
-            HotplugProblem.NoSuchDevice => "no-such-device",
-            HotplugProblem.NotHotpluggable => "not-hotpluggable",
-            HotplugProblem.NoSlot => "no-slot",
-            HotplugProblem.Busy => "device-busy",
-            _ => "wrong-state",
+            HotplugProblem.NoSuchDevice => ControlCodes.NoSuchDevice,
+            HotplugProblem.NotHotpluggable => ControlCodes.NotHotpluggable,
+            HotplugProblem.NoSlot => ControlCodes.NoSlot,
+            HotplugProblem.Busy => ControlCodes.DeviceBusy,
+            _ => ControlCodes.WrongState,
         },
         cause.Message,
         cause);

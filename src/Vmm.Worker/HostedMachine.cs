@@ -98,7 +98,7 @@ internal sealed partial class HostedMachine : IDisposable
     {
         if (VmSpecJson.TryRead(body.Spec, out string problem) is not { } spec)
         {
-            throw new RequestException("spec-invalid", problem);
+            throw new RequestException(ControlCodes.SpecInvalid, problem);
         }
 
         ConsoleHub console = new();
@@ -118,12 +118,12 @@ internal sealed partial class HostedMachine : IDisposable
             console.Dispose();
             throw cause switch
             {
-                BootException => new RequestException("kernel-invalid", cause.Message, cause),
-                BlockException => new RequestException("disk-open-failed", cause.Message, cause),
-                TapException => new RequestException("net-open-failed", cause.Message, cause),
-                KvmUnavailableException => new RequestException("kvm-unavailable", cause.Message, cause),
-                KernelException => new RequestException("resource-refused", cause.Message, cause),
-                HostMismatchException or ArgumentException => new RequestException("host-mismatch", cause.Message, cause),
+                BootException => new RequestException(ControlCodes.KernelInvalid, cause.Message, cause),
+                BlockException => new RequestException(ControlCodes.DiskOpenFailed, cause.Message, cause),
+                TapException => new RequestException(ControlCodes.NetOpenFailed, cause.Message, cause),
+                KvmUnavailableException => new RequestException(ControlCodes.KvmUnavailable, cause.Message, cause),
+                KernelException => new RequestException(ControlCodes.ResourceRefused, cause.Message, cause),
+                HostMismatchException or ArgumentException => new RequestException(ControlCodes.HostMismatch, cause.Message, cause),
                 _ => cause,
             };
         }
@@ -133,7 +133,7 @@ internal sealed partial class HostedMachine : IDisposable
     {
         if (_runner is not null || State != WorkerState.Ready)
         {
-            throw new RequestException("wrong-state", $"the VM cannot be started: it is {State}");
+            throw new RequestException(ControlCodes.WrongState, $"the VM cannot be started: it is {State}");
         }
 
         using ManualResetEventSlim running = new();
@@ -151,7 +151,7 @@ internal sealed partial class HostedMachine : IDisposable
     {
         if (State is not (WorkerState.Running or WorkerState.Paused))
         {
-            throw new RequestException("wrong-state", $"the power button does nothing: the VM is {State}");
+            throw new RequestException(ControlCodes.WrongState, $"the power button does nothing: the VM is {State}");
         }
 
         _machine.PressPowerButton();
@@ -174,7 +174,7 @@ internal sealed partial class HostedMachine : IDisposable
     {
         if (State is not (WorkerState.Running or WorkerState.Paused))
         {
-            throw new RequestException("wrong-state", $"there is nothing to wake: the VM is {State}");
+            throw new RequestException(ControlCodes.WrongState, $"there is nothing to wake: the VM is {State}");
         }
 
         _machine.Wake();
@@ -192,7 +192,7 @@ internal sealed partial class HostedMachine : IDisposable
         catch (ArgumentException cause)
         {
             // What a programmer wants to know more is nothing for the user.
-            throw new RequestException("limits-impossible", cause.Message.Replace($" (Parameter '{cause.ParamName}')", "", StringComparison.Ordinal), cause);
+            throw new RequestException(ControlCodes.LimitsImpossible, cause.Message.Replace($" (Parameter '{cause.ParamName}')", "", StringComparison.Ordinal), cause);
         }
     }
 
@@ -221,7 +221,7 @@ internal sealed partial class HostedMachine : IDisposable
     {
         if (wish.BalloonBytes is not null && _machine.Balloon is null)
         {
-            throw new RequestException("no-balloon", "the VM has no balloon: give it one in its spec (balloon: true)");
+            throw new RequestException(ControlCodes.NoBalloon, "the VM has no balloon: give it one in its spec (balloon: true)");
         }
 
         try
@@ -243,7 +243,7 @@ internal sealed partial class HostedMachine : IDisposable
         }
         catch (VnodeMemoryException cause)
         {
-            throw new RequestException("memory-impossible", cause.Message, cause);
+            throw new RequestException(ControlCodes.MemoryImpossible, cause.Message, cause);
         }
     }
 
@@ -300,7 +300,7 @@ internal sealed partial class HostedMachine : IDisposable
         }
         catch (MachineStateException cause)
         {
-            throw new RequestException("wrong-state", cause.Message, cause);
+            throw new RequestException(ControlCodes.WrongState, cause.Message, cause);
         }
     }
 

@@ -23,14 +23,14 @@ internal sealed class Rehoming(VirtualMachine machine) : IDisposable
         int vnodes = machine.Homes.Count;
         if (wish.Vnode < 0 || wish.Vnode >= vnodes || wish.HostNodes.Count == 0 || wish.HostNodes.Concat(wish.HostCpus).Any(n => n is < 0 or >= 65536) || wish.BytesPerSecond == 0)
         {
-            throw new RequestException("rehome-impossible", wish.Vnode < 0 || wish.Vnode >= vnodes ? $"there is no vnode {wish.Vnode}: the VM has {vnodes} (0-{vnodes - 1})" : "host nodes, CPUs or rate are out of range");
+            throw new RequestException(ControlCodes.RehomeImpossible, wish.Vnode < 0 || wish.Vnode >= vnodes ? $"there is no vnode {wish.Vnode}: the VM has {vnodes} (0-{vnodes - 1})" : "host nodes, CPUs or rate are out of range");
         }
 
         lock (_gate)
         {
             if (_status is { State: RehomeState.Running } going)
             {
-                throw new RequestException("rehome-running", $"vnode {going.Vnode} is being moved to host nodes {NumberSet.Format(going.HostNodes)}: wait for it or cancel it");
+                throw new RequestException(ControlCodes.RehomeRunning, $"vnode {going.Vnode} is being moved to host nodes {NumberSet.Format(going.HostNodes)}: wait for it or cancel it");
             }
 
             Join();

@@ -16,7 +16,7 @@ namespace Vmm.Worker;
 /// </summary>
 internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposable
 {
-    private const int SendTimeout = 2000, PageSize = 4096;
+    private const int SendTimeout = 2000, PageSize = 4096, AcceptPause = 1000; // milliseconds, but for the page
 
     private readonly Lock _sending = new();
     private readonly EventFd _over = new();
@@ -81,21 +81,41 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
     // The directory of the socket keeps strangers out; this keeps out those who got in all the same.
     private void Accept()
     {
-        PacketSocket next = PacketListener.Accept(_listener!);
-        if (next.Peer.UserId == masterUser)
+        PacketSocket? next = null;
+        try
         {
-            Attach(next);
+            next = PacketListener.Accept(_listener!);
+            if (next.Peer.UserId == masterUser)
+            {
+                Attach(next);
+                return;
+            }
         }
-        else
+        catch (KernelException cause)
         {
-            next.Dispose();
+            // Out of descriptors, say: no reason to end the VM. Whoever waits is accepted later.
+            Console.Error.WriteLine($"vmm-worker {Environment.ProcessId}: {cause.Message}");
+            Thread.Sleep(AcceptPause);
         }
+
+        next?.Dispose();
     }
 
     // False when the connection is no good any more.
     private bool Receive(PacketSocket connection)
     {
-        PacketKind kind = connection.Receive(_buffer, ControlCodec.MaxDescriptors, out int length, out FileDescriptorHandle[] descriptors);
+        PacketKind kind;
+        int length;
+        FileDescriptorHandle[] descriptors;
+        try
+        {
+            kind = connection.Receive(_buffer, ControlCodec.MaxDescriptors, out length, out descriptors);
+        }
+        catch (KernelException)
+        {
+            return false; // a broken connection: the daemon makes another
+        }
+
         if (kind != PacketKind.Packet)
         {
             return kind switch
@@ -160,7 +180,7 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
     /// <summary>Packets keep their borders: behind one that is not sound the next one may be. So the connection stays.</summary>
     private bool Unsound(string problem, long id = 0)
     {
-        Fail(id, "bad-frame", problem);
+        Fail(id, ControlCodes.BadFrame, problem);
         return true;
     }
 
@@ -184,7 +204,7 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
         catch (Exception cause)
 #pragma warning restore CA1031
         {
-            Fail(frame.Id, "internal", $"{cause.GetType().Name}: {cause.Message}", asker);
+            Fail(frame.Id, ControlCodes.Internal, $"{cause.GetType().Name}: {cause.Message}", asker);
         }
 
         return true;
@@ -239,7 +259,7 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
                 Ok(frame, Machine.Numa, ControlJson.Default.WorkerNuma);
                 return;
             case ControlKinds.Rehome:
-                Machine.Rehoming.Start(ControlCodec.TryBody(frame, ControlJson.Default.RehomeBody, out RehomeBody? move, out string bad) ? move : throw new RequestException("bad-frame", bad));
+                Machine.Rehoming.Start(Body(frame, ControlJson.Default.RehomeBody));
                 Send(frame.Id, ControlKinds.Ok, null);
                 return;
             case ControlKinds.RehomeCancel:
@@ -247,7 +267,7 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
                 Send(frame.Id, ControlKinds.Ok, null);
                 return;
             case ControlKinds.Console:
-                Console(frame);
+                OpenConsole(frame);
                 return;
             case ControlKinds.ConsoleSize:
                 Machine.Console.Resize(Body(frame, ControlJson.Default.ConsoleSize));
@@ -268,7 +288,7 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
                 RemoveDevice(frame);
                 return;
             default:
-                throw new RequestException("unknown-kind", $"this worker knows no \"{frame.Kind}\"");
+                throw new RequestException(ControlCodes.UnknownKind, $"this worker knows no \"{frame.Kind}\"");
         }
 
         // The state goes before the answer: who waits for the answer finds it changed. An end that came first was told already.
@@ -289,13 +309,13 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
     private VsockDialer Dialer => _dialer ??= new VsockDialer(
         (dial, port) => Send(0, ControlKinds.VsockDial, ControlCodec.Body(new VsockDial(dial, port), ControlJson.Default.VsockDial)), TimeSpan.FromSeconds(2));
 
-    private HostedMachine Machine => _machine ?? throw new RequestException("wrong-state", "there is no VM in this worker");
+    private HostedMachine Machine => _machine ?? throw new RequestException(ControlCodes.WrongState, "there is no VM in this worker");
 
     private void Prepare(DescriptorResources passed)
     {
         if (_machine is not null || _prepared is not null)
         {
-            throw new RequestException("wrong-state", "this worker is prepared already");
+            throw new RequestException(ControlCodes.WrongState, "this worker is prepared already");
         }
 
         _prepared = EmptyVm.Create(passed.OpenKvm());
@@ -306,7 +326,7 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
     {
         if (_machine is not null)
         {
-            throw new RequestException("wrong-state", "this worker has its VM already");
+            throw new RequestException(ControlCodes.WrongState, "this worker has its VM already");
         }
 
         CreateBody body = Body(frame, ControlJson.Default.CreateBody);
@@ -346,15 +366,16 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
         PacketListener.Listen(listener);
         if (_connection!.HasHungUp)
         {
-            throw new RequestException("abandoned", "vmmd went while the VM was built");
+            throw new RequestException(ControlCodes.Abandoned, "vmmd went while the VM was built");
         }
     }
 
     /// <summary>Who does not say its version is told only what the first version knew: it would refuse the rest.</summary>
     private void Hello(ControlFrame frame)
     {
+        ControlPeer daemon = ControlPeer.Of(frame.Body is null ? null : Body(frame, ControlJson.Default.HelloRequest));
         HelloBody hello = new(_machine?.VmId, _machine?.State ?? WorkerState.Idle, sandbox.Report);
-        if (frame.Body is not null)
+        if (daemon.Version > 1)
         {
             hello = hello with { Version = ControlVersion.Current, Features = ControlVersion.Features };
         }
@@ -373,7 +394,7 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
     }
 
     private static T Body<T>(ControlFrame frame, JsonTypeInfo<T> type) where T : class =>
-        ControlCodec.TryBody(frame, type, out T? body, out string problem) ? body : throw new RequestException("bad-frame", problem);
+        ControlCodec.TryBody(frame, type, out T? body, out string problem) ? body : throw new RequestException(ControlCodes.BadFrame, problem);
 
     private VmMemory Memory(ControlFrame frame)
     {
@@ -385,9 +406,9 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
         return Machine.Memory;
     }
 
-    private void Console(ControlFrame frame)
+    private void OpenConsole(ControlFrame frame)
     {
-        using FileDescriptorHandle console = Machine.Console.Attach() ?? throw new RequestException("console-limit", "too many consoles are open on this VM");
+        using FileDescriptorHandle console = Machine.Console.Attach() ?? throw new RequestException(ControlCodes.ConsoleLimit, "too many consoles are open on this VM");
         Send(frame.Id, ControlKinds.Ok, null, console);
     }
 

@@ -35,6 +35,12 @@ public sealed class GuestPanicTests
         FakeWorker worker = await StartAsync(daemon, spec);
         worker.Tell(GuestEvent.Panicked);
         worker.End(s_panicked);
+        using CancellationTokenSource limit = new(TimeSpan.FromSeconds(20));
+        while ((await daemon.Client.ShowAsync("web1", limit.Token)).Restarts == 0) // "running" is also what it was before its end
+        {
+            await Task.Delay(10, limit.Token);
+        }
+
         Assert.Equal(VmState.Running, await daemon.StateSoonAsync("web1", VmState.Running));
         Assert.Equal(1, (await daemon.Client.ShowAsync("web1", s_none)).Restarts);
     }

@@ -256,8 +256,8 @@ public sealed class LifeTests
         await daemon.Client.DeleteAsync("web1", s_none);
         Task[] late =
         [
-            vm.StartAsync(null, s_none), vm.StopAsync(null, s_none), vm.StopAsync(TimeSpan.FromSeconds(1), s_none), vm.PauseAsync(s_none), vm.RemoveAsync(null, s_none),
-            vm.LimitCpuAsync(new CpuLimits(50), null, s_none), vm.ReplaceAsync("name: web1", "/", new VmSpec(), null, s_none),
+            vm.StartAsync(null, s_none), vm.StopAsync(null, s_none), vm.StopAsync(TimeSpan.FromSeconds(1), s_none), vm.Controls.PauseAsync(s_none), vm.RemoveAsync(null, s_none),
+            vm.CpuTime.LimitAsync(new CpuLimits(50), null, s_none), vm.ReplaceAsync("name: web1", "/", new VmSpec(), null, s_none),
         ];
         foreach (Task command in late)
         {

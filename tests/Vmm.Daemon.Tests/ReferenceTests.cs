@@ -1,5 +1,6 @@
 using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Routing;
+using Vmm.Contracts.Control;
 using Vmm.Testing;
 
 namespace Vmm.Daemon.Tests;
@@ -24,7 +25,8 @@ public sealed partial class ReferenceTests
         string table = s_text[s_text.IndexOf("| status | code |", StringComparison.Ordinal)..];
         HashSet<string> written = [.. Code().Matches(table).Select(m => m.Groups[1].Value)];
         IEnumerable<string> given = new[] { "Vmm.Daemon", "Vmm.Worker" }.SelectMany(p => Directory.GetFiles(Path.Combine(Tree.Root, "src", p), "*.cs", SearchOption.AllDirectories)).Where(f => !f.Contains("/obj/", StringComparison.Ordinal))
-            .SelectMany(f => Given().Matches(File.ReadAllText(f))).Select(m => m.Groups[1].Value).Distinct(StringComparer.Ordinal);
+            .SelectMany(f => Given().Matches(File.ReadAllText(f))).Select(m => m.Groups[1].Value)
+            .Concat(typeof(ControlCodes).GetFields().Select(code => (string)code.GetRawConstantValue()!)).Distinct(StringComparer.Ordinal);
         Assert.True(given.Count() > 40);
         Assert.Empty(given.Except(written).Order(StringComparer.Ordinal));
     }

@@ -146,6 +146,49 @@ public sealed class LostDaemonTests
     }
 
     [KvmFact]
+    public async Task A_connection_that_is_lost_before_the_worker_said_hello_to_a_new_daemon_is_made_again()
+    {
+        await using WorkerFixture fixture = new(change: options => options with { StopTimeout = TimeSpan.FromSeconds(2) });
+        IWorker worker = await fixture.LaunchAsync(SpecOf("idle"));
+        await worker.StartAsync(Soon);
+        Signal("STOP", worker.ProcessId);
+        IWorker adopted = Assert.Single(await fixture.RestartDaemonAsync());
+        Assert.False(adopted.Greeted.IsCompleted);
+        BreakConnection(adopted);
+        await Task.Delay(200, Soon);
+        Signal("CONT", worker.ProcessId);
+        Assert.True(await adopted.Greeted.WaitAsync(Soon));
+        await Task.Delay(fixture.Options.StopTimeout + TimeSpan.FromSeconds(1)); // longer than one that is not needed is given
+        await adopted.PauseAsync(Soon);
+        Assert.Equal(WorkerState.Paused, adopted.State);
+    }
+
+    [KvmFact]
+    public async Task A_worker_without_a_free_descriptor_goes_on_and_takes_the_connection_when_it_has_one()
+    {
+        await using WorkerFixture fixture = new();
+        IWorker worker = await fixture.LaunchAsync(SpecOf("idle"));
+        await worker.StartAsync(Soon);
+        int most = Directory.GetFiles($"/proc/{worker.ProcessId}/fd").Select(Path.GetFileName).Max(name => int.Parse(name!, CultureInfo.InvariantCulture));
+        LimitDescriptors(worker.ProcessId, 3); // none of those it has is closed, none can be made
+        BreakConnection(worker);
+        await Task.Delay(3000, Soon);
+        Assert.True(Alive(worker.ProcessId));
+        TaskCompletionSource back = new();
+        worker.OnConnection(there =>
+        {
+            if (there)
+            {
+                back.TrySetResult();
+            }
+        });
+        LimitDescriptors(worker.ProcessId, most + 50);
+        await back.Task.WaitAsync(Soon);
+        await worker.PauseAsync(Soon);
+        Assert.Equal(WorkerState.Paused, worker.State);
+    }
+
+    [KvmFact]
     public async Task A_worker_that_lost_its_daemon_once_is_killed_when_it_does_not_end_as_told()
     {
         await using WorkerFixture fixture = new(change: options => options with { StopTimeout = TimeSpan.FromSeconds(2) });
@@ -322,6 +365,13 @@ public sealed class LostDaemonTests
     }
 
     private static string Error(ControlFrame frame) => ControlCodec.TryBody(frame, ControlJson.Default.ControlError, out ControlError? error, out _) ? error.Code : frame.Kind;
+
+    private static void LimitDescriptors(int processId, int count)
+    {
+        using Process limit = Process.Start("prlimit", ["--pid", processId.ToString(CultureInfo.InvariantCulture), $"--nofile={count}:"]);
+        limit.WaitForExit();
+        Assert.Equal(0, limit.ExitCode);
+    }
 
     private static void Signal(string name, int processId)
     {

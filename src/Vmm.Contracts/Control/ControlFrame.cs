@@ -4,10 +4,9 @@ using System.Text.Json.Serialization;
 namespace Vmm.Contracts.Control;
 
 /// <summary>
-/// One message between daemon and worker. Requests carry a number above 0, answers repeat it, events have 0. Members that the receiver does not know are
-/// passed over: daemon and worker may be of different versions.
+/// One message between daemon and worker. Requests carry a number above 0, answers repeat it, events have 0. Daemon and worker may be of different
+/// releases: the rules are at <see cref="ControlVersion"/>.
 /// </summary>
-[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Skip)]
 public sealed record ControlFrame
 {
     /// <summary>Number of the request; 0 for events.</summary>
@@ -128,39 +127,6 @@ public sealed record ControlError(string Code, string Message);
 
 /// <summary>The state of a worker's VM.</summary>
 public sealed record StateBody(WorkerState State);
-
-/// <summary>Who a worker is.</summary>
-/// <param name="VmId">Null as long as it has no VM.</param>
-/// <param name="State">Where its VM stands.</param>
-/// <param name="Confinement">What keeps it in bounds; empty as long as it has no VM.</param>
-/// <param name="Version">Version of the protocol it speaks; null is 1, which did not say.</param>
-/// <param name="Features">What it can beyond its version, <see cref="ControlVersion.Features"/>.</param>
-[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Skip)]
-public sealed record HelloBody(
-    string? VmId,
-    WorkerState State,
-    ConfinementBody Confinement,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] int? Version = null,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] IReadOnlyList<string>? Features = null);
-
-/// <summary>Who asks.</summary>
-/// <param name="Version">Version of the protocol it speaks.</param>
-/// <param name="Features">What it can beyond its version.</param>
-[JsonUnmappedMemberHandling(JsonUnmappedMemberHandling.Skip)]
-public sealed record HelloRequest(int Version, IReadOnlyList<string> Features);
-
-/// <summary>Version of the control protocol. It counts up when a change cannot be told by a feature.</summary>
-public static class ControlVersion
-{
-    /// <summary>Feature: requests in several frames, <see cref="ControlFrame.MoreDescriptors"/>.</summary>
-    public const string ManyDescriptors = "many-descriptors";
-
-    /// <summary>What this version speaks.</summary>
-    public const int Current = 2;
-
-    /// <summary>What this version can.</summary>
-    public static IReadOnlyList<string> Features { get; } = [ManyDescriptors];
-}
 
 /// <summary>What keeps a worker in bounds.</summary>
 /// <param name="Applied">Names: <c>no-new-privileges no-core-dump namespaces empty-root own-user seccomp cgroup</c>, <c>cpu-limits</c> when the spec has any.</param>

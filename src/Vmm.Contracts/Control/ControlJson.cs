@@ -2,10 +2,13 @@ using System.Text.Json.Serialization;
 
 namespace Vmm.Contracts.Control;
 
-/// <summary>The serializers of everything that travels in frames, made at compile time. Unknown members are refused, but for those of the frame itself and of hello.</summary>
+/// <summary>
+/// The serializers of everything that travels in frames, made at compile time. Unknown members are ignored: the other end may be of a later release
+/// (<see cref="ControlVersion"/>).
+/// </summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
-    UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
+    UnmappedMemberHandling = JsonUnmappedMemberHandling.Skip,
     RespectNullableAnnotations = true,
     RespectRequiredConstructorParameters = true,
     UseStringEnumConverter = true,

@@ -38,33 +38,33 @@ internal static class VmEndpoints
         }).Conditional().For(Role.Admin);
         api.MapGet("/vms/{name}/spec", context => Text(context, vms.Get(Name(context)).Record.Spec, "application/yaml")).For(Role.Viewer);
         api.MapGet("/vms/{name}/stats", async context =>
-            await Json(context, await vms.Get(Name(context)).StatsAsync(context.RequestAborted).ConfigureAwait(false), RestJson.Default.WorkerStats).ConfigureAwait(false)).For(Role.Viewer);
+            await Json(context, await vms.Get(Name(context)).Controls.StatsAsync(context.RequestAborted).ConfigureAwait(false), RestJson.Default.WorkerStats).ConfigureAwait(false)).For(Role.Viewer);
         api.MapGet("/vms/{name}/console", context => ConsoleAsync(context, vms.Get(Name(context)))).Audited().For(Role.Operator);
 
         api.MapGet("/vms/{name}/events", context => Json(context, new EventList(vms.Events.Of(vms.Get(Name(context)).Record.Name)), RestJson.Default.EventList)).For(Role.Viewer);
         api.MapGet("/vms/{name}/memory", async context =>
-            await Json(context, await vms.Get(Name(context)).MemoryAsync(context.RequestAborted).ConfigureAwait(false), RestJson.Default.VmMemory).ConfigureAwait(false)).For(Role.Viewer);
+            await Json(context, await vms.Get(Name(context)).Memory.ReadAsync(context.RequestAborted).ConfigureAwait(false), RestJson.Default.VmMemory).ConfigureAwait(false)).For(Role.Viewer);
         api.MapPut("/vms/{name}/memory", async context =>
         {
             TimeSpan patience = Seconds(context, "timeout", 30);
             MemoryWish wish = await BodyAsync(context, RequestJson.Default.MemoryWish).ConfigureAwait(false);
             CheckWish(wish);
-            await Json(context, await vms.Get(Name(context)).ChangeMemoryAsync(wish, patience, context.RequestAborted).ConfigureAwait(false), RestJson.Default.VmMemory).ConfigureAwait(false);
+            await Json(context, await vms.Get(Name(context)).Memory.ChangeAsync(wish, patience, context.RequestAborted).ConfigureAwait(false), RestJson.Default.VmMemory).ConfigureAwait(false);
         }).QuerySeconds("timeout", LongestWait, "Seconds to wait for the guest; 30 by default").For(Role.Operator);
 
         api.MapPut("/vms/{name}/devices/{device}/limits", async context =>
         {
             DeviceLimits limits = await BodyAsync(context, RequestJson.Default.DeviceLimits).ConfigureAwait(false);
-            await vms.Get(Name(context)).LimitAsync(new LimitsBody((string)context.Request.RouteValues["device"]!, limits), context.RequestAborted).ConfigureAwait(false);
+            await vms.Get(Name(context)).Controls.LimitDeviceAsync(new LimitsBody((string)context.Request.RouteValues["device"]!, limits), context.RequestAborted).ConfigureAwait(false);
             context.Response.StatusCode = 204;
         }).For(Role.Operator);
 
-        api.MapGet("/vms/{name}/cpu", context => Cpu(context, vms.Get(Name(context)), vms.Get(Name(context)).Cpu)).For(Role.Viewer);
+        api.MapGet("/vms/{name}/cpu", context => Cpu(context, vms.Get(Name(context)), vms.Get(Name(context)).CpuTime.Current)).For(Role.Viewer);
         api.MapPut("/vms/{name}/cpu", async context =>
         {
             CpuLimits limits = await BodyAsync(context, RequestJson.Default.CpuLimits).ConfigureAwait(false);
             ManagedVm vm = vms.Get(Name(context));
-            await Cpu(context, vm, await vm.LimitCpuAsync(limits, Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
+            await Cpu(context, vm, await vm.CpuTime.LimitAsync(limits, Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
         }).Conditional().For(Role.Operator);
 
         // A command that began is carried out whole, also when the client does not wait for the answer.
@@ -94,10 +94,10 @@ internal static class VmEndpoints
             using CancellationTokenSource deadline = new((patience ?? TimeSpan.Zero) + TimeSpan.FromMinutes(1));
             await Vm(context, await vm.StopAsync(patience, deadline.Token).ConfigureAwait(false)).ConfigureAwait(false);
         }).QuerySeconds("graceful", LongestWait, "Press the power button first, and give the guest so many seconds").For(Role.Operator);
-        Command("pause", (vm, cancellation) => vm.PauseAsync(cancellation));
-        Command("resume", (vm, cancellation) => vm.ResumeAsync(cancellation));
-        Command("power-button", (vm, cancellation) => vm.PressPowerButtonAsync(cancellation));
-        Command("wake", (vm, cancellation) => vm.WakeAsync(cancellation));
+        Command("pause", (vm, cancellation) => vm.AnswerAsync(vm.Controls.PauseAsync(cancellation)));
+        Command("resume", (vm, cancellation) => vm.AnswerAsync(vm.Controls.ResumeAsync(cancellation)));
+        Command("power-button", (vm, cancellation) => vm.AnswerAsync(vm.Controls.PressPowerButtonAsync(cancellation)));
+        Command("wake", (vm, cancellation) => vm.AnswerAsync(vm.Controls.WakeAsync(cancellation)));
 
         void Command(string verb, Func<ManagedVm, CancellationToken, Task<VmInfo>> carryOut) => api.MapPost("/vms/{name}/" + verb, async context =>
         {
@@ -172,10 +172,10 @@ internal static class VmEndpoints
             throw new ApiException(426, "websocket-only", "a console is a WebSocket", $"{context.Request.Path}: ask for an upgrade to WebSocket, as 'vmmctl vm console' does");
         }
 
-        await using Stream console = await vm.OpenConsoleAsync(context.RequestAborted).ConfigureAwait(false);
+        await using Stream console = await vm.Console.OpenAsync(context.RequestAborted).ConfigureAwait(false);
         using WebSocket socket = await context.WebSockets.AcceptWebSocketAsync().ConfigureAwait(false);
         AuditEntry.Of(context).Opened();
         using Welcome welcome = WhileWelcome(context);
-        await ConsoleBridge.RunAsync(socket, console, vm.ResizeConsoleAsync, welcome, context.RequestAborted).ConfigureAwait(false);
+        await ConsoleBridge.RunAsync(socket, console, vm.Console.ResizeAsync, welcome, context.RequestAborted).ConfigureAwait(false);
     }
 }

@@ -110,7 +110,7 @@ internal sealed class BalancerService(VmManager vms, BalancerOptions options, IL
         deadline.CancelAfter(s_patience * 2);
         (BalancerReading? Reading, AgentReport? Report)[] all = await Task.WhenAll(vms.All.Select(async vm =>
         {
-            BalancerReading? reading = await vm.ReadAsync(deadline.Token).ConfigureAwait(false);
+            BalancerReading? reading = await vm.Memory.SampleAsync(deadline.Token).ConfigureAwait(false);
             AgentReport? report = reading is { Spec: { Balance: not null, Vsock: { } vsock } } ? await AgentClient.AskAsync(vsock.Path, s_patience, deadline.Token).ConfigureAwait(false) : null;
             return (reading, report);
         })).ConfigureAwait(false);
@@ -124,7 +124,7 @@ internal sealed class BalancerService(VmManager vms, BalancerOptions options, IL
         {
             try
             {
-                await vms.Get(decision.Vm).BalanceAsync(decision.Vnode, decision.To, $"{new ByteSize(decision.From)} to {new ByteSize(decision.To)}: {decision.Reason}", cancellation).ConfigureAwait(false);
+                await vms.Get(decision.Vm).Memory.BalanceAsync(decision.Vnode, decision.To, $"{new ByteSize(decision.From)} to {new ByteSize(decision.To)}: {decision.Reason}", cancellation).ConfigureAwait(false);
                 Interlocked.Add(ref decision.To > decision.From ? ref _grown : ref _shrunk, (long)Math.Max(decision.To, decision.From) - (long)Math.Min(decision.To, decision.From));
             }
             catch (ApiException e)

@@ -102,7 +102,7 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Ref
     {
         try
         {
-            return (name, await vms.Get(name).StatsAsync(cancellation).WaitAsync(s_patience, cancellation).ConfigureAwait(false));
+            return (name, await vms.Get(name).Controls.StatsAsync(cancellation).WaitAsync(s_patience, cancellation).ConfigureAwait(false));
         }
 #pragma warning disable CA1031 // Gone, stuck, or a worker that answers what nobody thought of: the others are told all the same.
         catch (Exception) when (!cancellation.IsCancellationRequested)

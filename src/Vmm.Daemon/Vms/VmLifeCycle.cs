@@ -75,7 +75,7 @@ public static class VmLifeCycle
     public static bool TryNext(VmState state, VmEvent @event, out VmState next) => s_next.TryGetValue((state, @event), out next);
 
     /// <summary>How people call what an event does: "cannot be …".</summary>
-    public static string Wish(VmEvent @event) => @event switch
+    public static string Participle(VmEvent @event) => @event switch
     {
         VmEvent.Start => "started",
         VmEvent.Paused => "paused",
@@ -90,6 +90,15 @@ public static class VmLifeCycle
     /// <param name="state">Its state.</param>
     /// <param name="hasWorker">Whether there is one: a crashed VM has it while it is preserved.</param>
     public static bool IsAlive(VmState state, bool hasWorker) => state is VmState.Starting or VmState.Running or VmState.Paused or VmState.Stopping || (state == VmState.Crashed && hasWorker);
+
+    /// <summary>The state of a VM whose worker stands there.</summary>
+    public static VmState Of(WorkerState state) => state switch
+    {
+        WorkerState.Idle or WorkerState.Ready => VmState.Starting,
+        WorkerState.Paused => VmState.Paused,
+        WorkerState.Crashed => VmState.Crashed,
+        _ => VmState.Running,
+    };
 
     /// <summary>What an end means for the state.</summary>
     public static VmEvent EventOf(WorkerExitReason reason) => reason switch

@@ -123,7 +123,7 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, S
         : throw new ApiException(404, "vm-not-found", "no such VM", $"{name}: there is no VM of this name; 'vmmctl vm list' shows those there are");
 
     /// <summary>VMs whose spec names the file; one whose spec cannot be read counts when its text has the name.</summary>
-    internal IReadOnlyList<string> UsersOf(string path) => [.. _vms.Values.Where(v => v.Uses(path)).Select(v => v.Record.Name).Order(StringComparer.Ordinal)];
+    internal IReadOnlyList<string> UsersOf(string path) => [.. _vms.Values.Where(v => v.Devices.Uses(path)).Select(v => v.Record.Name).Order(StringComparer.Ordinal)];
 
     /// <summary>Creates a VM. The same name with the same spec is answered with the VM that is there, so a create may be repeated.</summary>
     /// <returns>The VM, and whether it is new.</returns>
@@ -194,7 +194,7 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, S
     {
         using IDisposable held = Disks.Name([disk]);
         CheckFiles(new VmSpec { Disks = [disk] }, "disks[0].");
-        return await Get(name).AttachAsync(disk, stay, revision, cancellation).ConfigureAwait(false);
+        return await Get(name).Devices.AttachAsync(disk, stay, revision, cancellation).ConfigureAwait(false);
     }
 
     /// <summary>Forgets a VM that does not run.</summary>

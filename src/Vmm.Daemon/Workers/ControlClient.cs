@@ -39,8 +39,8 @@ internal sealed class ControlClient : IDisposable
     /// <summary>Completes when nothing more will come: the worker hung up, sent nonsense, or this end was closed.</summary>
     internal Task Closed { get; }
 
-    /// <summary>True when this end closed the connection.</summary>
-    internal bool ClosedHere => _closing.IsCancellationRequested;
+    /// <summary>What the worker speaks; null until it said hello on this connection.</summary>
+    internal ControlPeer? Peer { get; set; }
 
     /// <summary>Sends a request and waits for its answer; one that takes the guest's time has <paramref name="longer"/> in addition.</summary>
     /// <exception cref="WorkerException">Refused, no answer in time, or the worker is gone.</exception>
@@ -66,7 +66,7 @@ internal sealed class ControlClient : IDisposable
         }
         catch (TimeoutException cause)
         {
-            throw new WorkerException("worker-timeout", $"the worker did not answer \"{kind}\" within {timeout.TotalSeconds:0} s", cause);
+            throw new WorkerException(ControlCodes.WorkerTimeout, $"the worker did not answer \"{kind}\" within {timeout.TotalSeconds:0} s", cause);
         }
         finally
         {
@@ -90,15 +90,22 @@ internal sealed class ControlClient : IDisposable
     }
 
     private static WorkerException Gone(string kind, Exception? cause) =>
-        new("worker-died", $"the worker is gone, or its connection is: \"{kind}\" was not answered", cause);
+        new(ControlCodes.WorkerDied, $"the worker is gone, or its connection is: \"{kind}\" was not answered", cause);
 
     /// <summary>One frame, and behind it those for the descriptors that it has no room for.</summary>
     /// <exception cref="WorkerException">Too long, or too many descriptors.</exception>
-    private static List<byte[]> Frames(long id, string kind, JsonElement? body, IReadOnlyList<string> names)
+    private List<byte[]> Frames(long id, string kind, JsonElement? body, IReadOnlyList<string> names)
     {
         if (names.Count > ControlCodec.MaxRequestDescriptors)
         {
-            throw new WorkerException("request-too-large", $"\"{kind}\" needs {names.Count} descriptors, at most {ControlCodec.MaxRequestDescriptors} can be passed: give the VM fewer disks or queues");
+            throw new WorkerException(ControlCodes.RequestTooLarge, $"\"{kind}\" needs {names.Count} descriptors, at most {ControlCodec.MaxRequestDescriptors} can be passed: give the VM fewer disks or queues");
+        }
+
+        if (names.Count > ControlCodec.MaxDescriptors && Peer?.Can(ControlVersion.ManyDescriptors) != true)
+        {
+            throw new WorkerException(
+                ControlCodes.WorkerTooOld,
+                $"\"{kind}\" needs {names.Count} descriptors, and this VM's worker, of an earlier release, takes {ControlCodec.MaxDescriptors}: stop the VM and start it again");
         }
 
         try
@@ -122,7 +129,7 @@ internal sealed class ControlClient : IDisposable
         }
         catch (ArgumentException cause)
         {
-            throw new WorkerException("request-too-large", cause.Message, cause);
+            throw new WorkerException(ControlCodes.RequestTooLarge, cause.Message, cause);
         }
     }
 
@@ -142,11 +149,11 @@ internal sealed class ControlClient : IDisposable
         }
         catch (KernelException cause) when (cause.Errno == Errno.ETIMEDOUT)
         {
-            throw new WorkerException("worker-timeout", $"the worker did not take \"{kind}\" within {SendTimeout / 1000} s", cause);
+            throw new WorkerException(ControlCodes.WorkerTimeout, $"the worker did not take \"{kind}\" within {SendTimeout / 1000} s", cause);
         }
         catch (KernelException cause) when (cause.Errno is not (Errno.EPIPE or Errno.ECONNRESET or Errno.ENOTCONN))
         {
-            throw new WorkerException("request-failed", $"\"{kind}\" could not be sent to the worker: {cause.Message}", cause);
+            throw new WorkerException(ControlCodes.RequestFailed, $"\"{kind}\" could not be sent to the worker: {cause.Message}", cause);
         }
         catch (Exception cause) when (cause is KernelException or ObjectDisposedException)
         {
@@ -262,9 +269,12 @@ internal sealed class ControlClient : IDisposable
         }
 
         bool readable = ControlCodec.TryBody(frame, ControlJson.Default.ControlError, out ControlError? error, out string problem);
-        call.TrySetException(readable ? WorkerCheck.Error(error!) : new WorkerException("bad-answer", $"the worker answered nonsense: {SafeText.Line(problem, 1024)}"));
+        call.TrySetException(readable ? TooOld(WorkerCheck.Error(error!)) : new WorkerException(ControlCodes.BadAnswer, $"the worker answered nonsense: {SafeText.Line(problem, 1024)}"));
         return false;
     }
+
+    private static WorkerException TooOld(WorkerException error) => error.Code is not ControlCodes.UnknownKind ? error
+        : new WorkerException(ControlCodes.WorkerTooOld, $"this VM's worker is of an earlier release: {error.Message}; stop the VM and start it again", error);
 
     internal readonly record struct Answer(ControlFrame Frame, FileDescriptorHandle? Descriptor);
 }

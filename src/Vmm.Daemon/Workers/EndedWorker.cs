@@ -62,7 +62,7 @@ internal sealed class EndedWorker(string vmId, WorkerExit exit) : IWorker
 
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
 
-    private static WorkerException Over() => new("wrong-state", "the VM is over");
+    private static WorkerException Over() => new(ControlCodes.WrongState, "the VM is over");
 
     private sealed class Nothing : IDisposable
     {

@@ -12,27 +12,19 @@ namespace Vmm.Daemon.Workers;
 /// <summary>A worker process over its control channel.</summary>
 internal sealed class RemoteWorker : IWorker
 {
-    private const ulong LeastFile = 4096; // a VM without disks in files
-    private static readonly TimeSpan s_lastWords = TimeSpan.FromMilliseconds(500);
+    private static readonly TimeSpan s_lastWords = TimeSpan.FromMilliseconds(500), s_nextConnection = TimeSpan.FromMilliseconds(100);
 
     private readonly VsockDials _dials;
     private ResidencyReport? _residency;
+    private readonly WorkerEvents _events;
     private readonly WorkerLink _link;
     private readonly WorkerLauncherOptions _options;
     private readonly Lock _lock = new();
-    private readonly RemovalEvents _removals = new();
-    private readonly GuestEventBudget _guestBudget = new(), _diskBudget = new();
-    private readonly List<Action<WorkerState>> _handlers = [];
-    private readonly List<Action<RemovalBody>> _removalHandlers = [];
-    private Action<GuestEvent>? _guestEvents;
-    private Action<DiskErrorBody>? _diskErrors;
     private readonly TaskCompletionSource<WorkerExit> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Action<RemoteWorker> _gone;
     private readonly Task _finish;
     private WorkerErrors? _errors;
     private WorkerFiles? _files;
-    private WorkerExit? _reported;
-    private WorkerState _state;
     private string? _killedFor;
     private bool _prepared, _finished;
 
@@ -45,7 +37,9 @@ internal sealed class RemoteWorker : IWorker
         _options = options;
         _gone = gone;
         _dials = new VsockDials(DialedAsync);
-        _link = new WorkerLink(socket, process, options, OnEvent, () => HelloAsync(CancellationToken.None), () => Kill());
+        Bounds = new WorkerBounds(process, ReportLine);
+        _events = new WorkerEvents(_dials, Bounds.Unthrottle);
+        _link = new WorkerLink(socket, process, options, _events.Handle, () => HelloAsync(CancellationToken.None), () => Kill());
         _finish = FinishAsync();
     }
 
@@ -55,11 +49,14 @@ internal sealed class RemoteWorker : IWorker
 
     public Task<WorkerExit> Ended => _ended.Task;
 
-    public ConfinementBody? Confinement { get; private set; }
+    public ConfinementBody? Confinement => Bounds.Confinement;
 
-    public CpuLimits? CpuLimits => Cgroups?.CpuLimits(Group);
+    /// <summary>What keeps it in bounds, from outside.</summary>
+    internal WorkerBounds Bounds { get; }
 
-    public CpuThrottling? CpuThrottling => Cgroups?.CpuThrottling(Group);
+    public CpuLimits? CpuLimits => Bounds.CpuLimits;
+
+    public CpuThrottling? CpuThrottling => Bounds.CpuThrottling;
 
     /// <summary>Completes when the connection is closed, whoever did it.</summary>
     internal Task Closed => _link.Client.Closed;
@@ -79,37 +76,11 @@ internal sealed class RemoteWorker : IWorker
         }
     }
 
-    public WorkerState State
-    {
-        get
-        {
-            lock (_lock)
-            {
-                return _state;
-            }
-        }
-    }
+    public WorkerState State => _events.State;
 
-    public IDisposable OnStateChanged(Action<WorkerState> handler)
-    {
-        lock (_lock)
-        {
-            _handlers.Add(handler);
-        }
+    public IDisposable OnStateChanged(Action<WorkerState> handler) => _events.OnStateChanged(handler);
 
-        return new Subscription(this, handler);
-    }
-
-    public string? LimitCpu(CpuLimits limits, bool expected)
-    {
-        string? problem = Cgroups is null ? "the worker has no control group" : Cgroups.LimitCpu(Group, ProcessId, limits);
-        if (expected)
-        {
-            Confined("cpu-limits", problem);
-        }
-
-        return problem;
-    }
+    public string? LimitCpu(CpuLimits limits, bool expected) => Bounds.LimitCpu(limits, expected);
 
     public Task StartAsync(CancellationToken cancellation) => CallAsync(ControlKinds.Start, cancellation);
 
@@ -124,7 +95,7 @@ internal sealed class RemoteWorker : IWorker
     public async Task StopAsync(CancellationToken cancellation)
     {
         _link.IsNeeded = false;
-        Cgroups?.Unthrottle(Group);
+        Bounds.Unthrottle();
         try
         {
             await CallAsync(ControlKinds.Stop, cancellation).WaitAsync(_options.StopTimeout, cancellation).ConfigureAwait(false);
@@ -139,29 +110,21 @@ internal sealed class RemoteWorker : IWorker
 
     public Task<WorkerStats> GetStatsAsync(CancellationToken cancellation) => AskAsync(ControlKinds.Stats, ControlJson.Default.WorkerStats, cancellation);
 
-    public async Task LimitAsync(LimitsBody limits, CancellationToken cancellation)
-    {
-        ControlClient.Answer answer = await _link.Client.CallAsync(ControlKinds.Limits, ControlCodec.Body(limits, ControlJson.Default.LimitsBody), null, [], cancellation).ConfigureAwait(false);
-        answer.Descriptor?.Dispose();
-    }
+    public Task LimitAsync(LimitsBody limits, CancellationToken cancellation) =>
+        CallAsync(ControlKinds.Limits, cancellation, ControlCodec.Body(limits, ControlJson.Default.LimitsBody));
 
     public Task<VmMemory> MemoryAsync(MemoryWish? wish, CancellationToken cancellation) =>
         AskAsync(ControlKinds.Memory, ControlJson.Default.VmMemory, cancellation, wish is null ? null : ControlCodec.Body(wish, ControlJson.Default.MemoryWish));
 
     public Task<WorkerNuma> NumaAsync(CancellationToken cancellation) => AskAsync(ControlKinds.Numa, ControlJson.Default.WorkerNuma, cancellation);
 
-    public async Task RehomeAsync(RehomeBody wish, CancellationToken cancellation)
-    {
-        ControlClient.Answer answer = await _link.Client.CallAsync(ControlKinds.Rehome, ControlCodec.Body(wish, ControlJson.Default.RehomeBody), null, [], cancellation).ConfigureAwait(false);
-        answer.Descriptor?.Dispose();
-    }
+    public Task RehomeAsync(RehomeBody wish, CancellationToken cancellation) =>
+        CallAsync(ControlKinds.Rehome, cancellation, ControlCodec.Body(wish, ControlJson.Default.RehomeBody));
 
     public Task CancelRehomeAsync(CancellationToken cancellation) => CallAsync(ControlKinds.RehomeCancel, cancellation);
 
-    public IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>>? PresentMemory()
-    {
-        return LazyInitializer.EnsureInitialized(ref _residency, () => ResidencyReport.Of(ProcessId)).Read();
-    }
+    public IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>>? PresentMemory() =>
+        LazyInitializer.EnsureInitialized(ref _residency, () => ResidencyReport.Of(ProcessId)).Read();
 
     public void ServeVsock(string path) => _dials.Serve(path);
 
@@ -172,9 +135,9 @@ internal sealed class RemoteWorker : IWorker
     public async Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation)
     {
         using WorkerResources resources = WorkerResources.Open(disk, _options.Storage);
-        if (Cgroups?.AddMemory(Group, MemoryDisks.BytesOf(disk)) is { } problem)
+        if (Bounds.AddMemory(MemoryDisks.BytesOf(disk)) is { } problem)
         {
-            throw new WorkerException("disk-in-memory", $"disk {disk.Path} lies in memory, and the worker's memory limit cannot be raised for it: {problem}");
+            throw new WorkerException(ControlCodes.DiskInMemory, $"disk {disk.Path} lies in memory, and the worker's memory limit cannot be raised for it: {problem}");
         }
 
         return await PlugAsync(new PlugBody(VmSpecJson.Write(disk), null), resources, cancellation).ConfigureAwait(false);
@@ -192,47 +155,37 @@ internal sealed class RemoteWorker : IWorker
         ControlClient.Answer answer = await _link.Client.CallAsync(ControlKinds.RemoveDevice, ControlCodec.Body(body, ControlJson.Default.UnplugBody), null, [], cancellation, patience).ConfigureAwait(false);
         RemovalBody removal = Body(answer, ControlJson.Default.RemovalBody);
         return string.Equals(removal.Device, device, StringComparison.Ordinal) ? removal.Outcome
-            : throw new WorkerException("bad-answer", $"the worker answered nonsense: asked to remove {device}, it speaks of {removal.Device}");
+            : throw new WorkerException(ControlCodes.BadAnswer, $"the worker answered nonsense: asked to remove {device}, it speaks of {removal.Device}");
     }
 
-    public void OnGuestEvent(Action<GuestEvent> handler) => Volatile.Write(ref _guestEvents, handler);
+    public void OnGuestEvent(Action<GuestEvent> handler) => _events.OnGuestEvent(handler);
 
-    public void OnDiskError(Action<DiskErrorBody> handler) => Volatile.Write(ref _diskErrors, handler);
+    public void OnDiskError(Action<DiskErrorBody> handler) => _events.OnDiskError(handler);
 
-    public void OnDeviceRemoved(Action<RemovalBody> handler)
-    {
-        lock (_lock)
-        {
-            _removalHandlers.Add(handler);
-        }
-    }
+    public void OnDeviceRemoved(Action<RemovalBody> handler) => _events.OnDeviceRemoved(handler);
 
     private async Task<DeviceInfo> PlugAsync(PlugBody body, WorkerResources resources, CancellationToken cancellation)
     {
-        if (LimitFiles(resources, raise: true) is { } problem)
+        if (Bounds.LimitFiles(resources.LargestFile, raise: true) is { } problem)
         {
-            throw new WorkerException("not-confined", $"the worker's limit on file sizes cannot be raised for this disk: {problem}");
+            throw new WorkerException(ControlCodes.NotConfined, $"the worker's limit on file sizes cannot be raised for this disk: {problem}");
         }
 
         ControlClient.Answer answer = await _link.Client
             .CallAsync(ControlKinds.AddDevice, ControlCodec.Body(body, ControlJson.Default.PlugBody), resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
-        _removals.Expect(1);
+        _events.ExpectRemovals(1);
         return Body(answer, ControlJson.Default.DeviceInfo);
     }
 
-    public async Task ResizeConsoleAsync(ConsoleSize size, CancellationToken cancellation)
-    {
-        ControlClient.Answer answer = await _link.Client
-            .CallAsync(ControlKinds.ConsoleSize, ControlCodec.Body(size, ControlJson.Default.ConsoleSize), null, [], cancellation).ConfigureAwait(false);
-        answer.Descriptor?.Dispose();
-    }
+    public Task ResizeConsoleAsync(ConsoleSize size, CancellationToken cancellation) =>
+        CallAsync(ControlKinds.ConsoleSize, cancellation, ControlCodec.Body(size, ControlJson.Default.ConsoleSize));
 
     public async Task<Stream> OpenConsoleAsync(CancellationToken cancellation)
     {
         ControlClient.Answer answer = await _link.Client.CallAsync(ControlKinds.Console, null, null, [], cancellation).ConfigureAwait(false);
         if (answer.Descriptor is not { } descriptor)
         {
-            throw new WorkerException("bad-answer", "the worker sent no console");
+            throw new WorkerException(ControlCodes.BadAnswer, "the worker sent no console");
         }
 
         try
@@ -241,7 +194,7 @@ internal sealed class RemoteWorker : IWorker
         }
         catch (Exception cause) when (cause is SocketException or IOException or ArgumentException)
         {
-            throw new WorkerException("bad-answer", "the worker sent something that is no stream as console", cause);
+            throw new WorkerException(ControlCodes.BadAnswer, "the worker sent something that is no stream as console", cause);
         }
     }
 
@@ -260,45 +213,11 @@ internal sealed class RemoteWorker : IWorker
         }
 
         _link.IsNeeded = false;
-        Cgroups?.Unthrottle(Group); // a thread without quota does not even die
+        Bounds.Unthrottle(); // a thread without quota does not even die
         _link.Process.Kill();
     }
 
-    /// <summary>Its control group; empty when it has none.</summary>
-    internal string Group { get; set; } = "";
-
-    /// <summary>Where its group is.</summary>
-    internal WorkerCgroups? Cgroups { get; set; }
-
-    /// <summary>Why it has no control group; null when it has.</summary>
-    internal string? Ungrouped { get; set; }
-
-    /// <summary>Adds to what confines it that it is in a cgroup (null), or why not.</summary>
-    internal void Grouped(string? problem) => Confined("cgroup", problem);
-
-    /// <summary>The VM has huge pages, and they could not be limited.</summary>
-    internal void LimitedHugePages(string problem) => Confined("hugetlb", problem);
-
-    private void Confined(string name, string? problem)
-    {
-        ConfinementBody own = Confinement ?? new ConfinementBody([], []);
-        Confinement = problem is null ? own with { Applied = [.. own.Applied, name] } : own with { Missing = [.. own.Missing, $"{name}: {problem}"] };
-    }
-
-    // Not among what is missing of its confinement: a vmmd without CAP_SYS_RESOURCE cannot do it for users of their own, and those are worth more.
-    private void LimitedFiles(string? problem)
-    {
-        if (problem is null)
-        {
-            Confined("file-size", null);
-        }
-        else
-        {
-            Told($"no limit on the size of its files: {problem}");
-        }
-    }
-
-    private void Told(string line)
+    private void ReportLine(string line)
     {
         if (_options.WorkerSaid is { } say)
         {
@@ -311,30 +230,7 @@ internal sealed class RemoteWorker : IWorker
     }
 
     /// <summary>Takes what it writes to standard error; owned from here on.</summary>
-    internal void Hear(FileDescriptorHandle errors) => _errors = new WorkerErrors(errors, Told);
-
-    /// <summary>
-    /// Its files do not grow beyond the largest of its disks, whoever it obeys. Other files it has none that it could write to; memory was made before. A disk
-    /// that is larger and comes later raises the limit.
-    /// </summary>
-    /// <returns>Why not; null when it is so.</returns>
-    private string? LimitFiles(WorkerResources resources, bool raise)
-    {
-        ulong bytes = Math.Max(resources.LargestFile, LeastFile);
-        try
-        {
-            if (!raise || bytes > _link.Process.FileSizeLimit) // one without a limit keeps none
-            {
-                _link.Process.LimitFileSize(bytes);
-            }
-
-            return null;
-        }
-        catch (KernelException cause)
-        {
-            return cause.Message;
-        }
-    }
+    internal void Hear(FileDescriptorHandle errors) => _errors = new WorkerErrors(errors, ReportLine);
 
     /// <summary>From now on it is this VM's worker.</summary>
     internal void Assign(WorkerFiles files)
@@ -360,10 +256,15 @@ internal sealed class RemoteWorker : IWorker
             resources.AddKvm();
         }
 
+        if (resources.Names.Count > ControlCodec.MaxDescriptors && _link.Client.Peer is null)
+        {
+            await HelloAsync(cancellation).ConfigureAwait(false); // a new process: whether it takes that many is not known yet
+        }
+
         ControlClient.Answer answer = await _link.Client
             .CallAsync(ControlKinds.Create, ControlCodec.Body(body, ControlJson.Default.CreateBody), resources.Names, [.. resources.Handles], cancellation, longer).ConfigureAwait(false);
-        Confinement = Body(answer, ControlJson.Default.ConfinementBody);
-        LimitedFiles(LimitFiles(resources, raise: false)); // it has made its memory, which are files to the kernel
+        Bounds.Confinement = Body(answer, ControlJson.Default.ConfinementBody);
+        Bounds.AddFileLimit(Bounds.LimitFiles(resources.LargestFile, raise: false)); // it has made its memory, which are files to the kernel
         _link.IsNeeded = true;
     }
 
@@ -376,12 +277,16 @@ internal sealed class RemoteWorker : IWorker
 
     private async Task<bool> GreetAsync(WorkerFiles files, CancellationToken cancellation)
     {
+        _link.IsNeeded = true; // a connection that is lost before it said hello is made again, too
         try
         {
-            HelloBody hello = await HelloAsync(cancellation).ConfigureAwait(false);
+            if (await HelloOnAnyConnectionAsync(cancellation).ConfigureAwait(false) is not { } hello)
+            {
+                return false; // its process ended, or this daemon does
+            }
+
             if (string.Equals(hello.VmId, files.VmId, StringComparison.Ordinal))
             {
-                _link.IsNeeded = true;
                 return true;
             }
 
@@ -400,23 +305,46 @@ internal sealed class RemoteWorker : IWorker
         return false;
     }
 
+    /// <summary>Its hello, on this connection or on the next ones when this one is lost; null when the process ends first.</summary>
+    private async Task<HelloBody?> HelloOnAnyConnectionAsync(CancellationToken cancellation)
+    {
+        while (!_link.Ended.IsCompleted)
+        {
+            try
+            {
+                return await HelloAsync(cancellation).ConfigureAwait(false);
+            }
+            catch (WorkerException lost) when (lost.Code is ControlCodes.WorkerDied)
+            {
+                await Task.WhenAny(_link.Ended, Task.Delay(s_nextConnection, cancellation)).ConfigureAwait(false);
+                cancellation.ThrowIfCancellationRequested();
+            }
+        }
+
+        return null;
+    }
+
     internal async Task<HelloBody> HelloAsync(CancellationToken cancellation)
     {
         HelloRequest request = new(ControlVersion.Current, ControlVersion.Features);
-        HelloBody hello = await AskAsync(ControlKinds.Hello, ControlJson.Default.HelloBody, cancellation, ControlCodec.Body(request, ControlJson.Default.HelloRequest)).ConfigureAwait(false);
-        SetState(hello.State);
-        Confinement = hello.Confinement;
+        ControlClient client = _link.Client;
+        ControlClient.Answer answer = await client
+            .CallAsync(ControlKinds.Hello, ControlCodec.Body(request, ControlJson.Default.HelloRequest), null, [], cancellation).ConfigureAwait(false);
+        HelloBody hello = Body(answer, ControlJson.Default.HelloBody);
+        client.Peer = ControlPeer.Of(hello);
+        _events.SetState(hello.State);
+        Bounds.Confinement = hello.Confinement;
         if (hello.VmId is not null)
         {
-            LimitedFiles(_link.Process.FileSizeLimit is null ? "it has had none since its start" : null);
+            Bounds.AddFileLimit(_link.Process.FileSizeLimit is null ? "it has had none since its start" : null);
         }
 
         return hello;
     }
 
-    private async Task CallAsync(string kind, CancellationToken cancellation)
+    private async Task CallAsync(string kind, CancellationToken cancellation, JsonElement? body = null)
     {
-        ControlClient.Answer answer = await _link.Client.CallAsync(kind, null, null, [], cancellation).ConfigureAwait(false);
+        ControlClient.Answer answer = await _link.Client.CallAsync(kind, body, null, [], cancellation).ConfigureAwait(false);
         answer.Descriptor?.Dispose();
     }
 
@@ -431,54 +359,7 @@ internal sealed class RemoteWorker : IWorker
         answer.Descriptor?.Dispose();
         return ControlCodec.TryBody(answer.Frame, type, out T? body, out string problem)
             ? WorkerCheck.Checked(body)
-            : throw new WorkerException("bad-answer", $"the worker answered nonsense: {SafeText.Line(problem, 1024)}");
-    }
-
-    private void OnEvent(ControlFrame frame)
-    {
-        if (string.Equals(frame.Kind, ControlKinds.State, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.StateBody, out StateBody? body, out _) && Enum.IsDefined(body.State))
-        {
-            SetState(body.State);
-        }
-        else if (string.Equals(frame.Kind, ControlKinds.Ended, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.WorkerExit, out WorkerExit? exit, out _))
-        {
-            lock (_lock)
-            {
-                _reported ??= WorkerExits.Bounded(exit);
-            }
-
-            Cgroups?.Unthrottle(Group);
-
-            SetState(WorkerState.Ended);
-        }
-        else if (string.Equals(frame.Kind, ControlKinds.VsockDial, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.VsockDial, out VsockDial? wish, out _))
-        {
-            _dials.Begin(wish);
-        }
-        else if (string.Equals(frame.Kind, ControlKinds.GuestEvent, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.GuestEventBody, out GuestEventBody? told, out _)
-            && Enum.IsDefined(told.Event) && _guestBudget.Admits())
-        {
-            Volatile.Read(ref _guestEvents)?.Invoke(told.Event);
-        }
-        else if (string.Equals(frame.Kind, ControlKinds.DiskError, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.DiskErrorBody, out DiskErrorBody? fault, out _)
-            && WorkerCheck.IsDiskError(fault) && _diskBudget.Admits())
-        {
-            Volatile.Read(ref _diskErrors)?.Invoke(fault);
-        }
-        else if (string.Equals(frame.Kind, ControlKinds.DeviceRemoved, StringComparison.Ordinal) && ControlCodec.TryBody(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal, out _)
-            && _removals.Admits(removal))
-        {
-            Action<RemovalBody>[] handlers;
-            lock (_lock)
-            {
-                handlers = [.. _removalHandlers];
-            }
-
-            foreach (Action<RemovalBody> handler in handlers)
-            {
-                handler(removal);
-            }
-        }
+            : throw new WorkerException(ControlCodes.BadAnswer, $"the worker answered nonsense: {SafeText.Line(problem, 1024)}");
     }
 
     private async Task DialedAsync(VsockDialed body, UnixStream? stream)
@@ -487,26 +368,6 @@ internal sealed class RemoteWorker : IWorker
             .CallAsync(ControlKinds.VsockDialed, ControlCodec.Body(body, ControlJson.Default.VsockDialed), stream is null ? null : ["stream"], stream is null ? [] : [stream], CancellationToken.None)
             .ConfigureAwait(false);
         answer.Descriptor?.Dispose();
-    }
-
-    private void SetState(WorkerState state)
-    {
-        Action<WorkerState>[] handlers;
-        lock (_lock)
-        {
-            if (_state == state || _state == WorkerState.Ended)
-            {
-                return;
-            }
-
-            _state = state;
-            handlers = [.. _handlers];
-        }
-
-        foreach (Action<WorkerState> handler in handlers)
-        {
-            handler(state);
-        }
     }
 
     private async Task FinishAsync()
@@ -523,12 +384,12 @@ internal sealed class RemoteWorker : IWorker
         string? killedFor;
         lock (_lock)
         {
-            (reported, killedFor) = (_reported, _killedFor);
+            (reported, killedFor) = (_events.Reported, _killedFor);
             _finished = true;
         }
 
         WorkerExit exit = reported ?? _files?.ReadEnd()
-            ?? (killedFor is null ? WorkerExits.Of(how, Cgroups?.WasOutOfMemory(Group) == true) : new WorkerExit(WorkerExitReason.WorkerDied, 1, killedFor));
+            ?? (killedFor is null ? WorkerExits.Of(how, Bounds.WasOutOfMemory) : new WorkerExit(WorkerExitReason.WorkerDied, 1, killedFor));
         try
         {
             _files?.Delete();
@@ -544,7 +405,7 @@ internal sealed class RemoteWorker : IWorker
         }
 
         _gone(this);
-        SetState(WorkerState.Ended);
+        _events.SetState(WorkerState.Ended);
         _ended.TrySetResult(exit);
     }
 
@@ -554,16 +415,5 @@ internal sealed class RemoteWorker : IWorker
         Kill();
         await Ended.ConfigureAwait(false);
         await DisposeAsync().ConfigureAwait(false);
-    }
-
-    private sealed class Subscription(RemoteWorker worker, Action<WorkerState> handler) : IDisposable
-    {
-        public void Dispose()
-        {
-            lock (worker._lock)
-            {
-                worker._handlers.Remove(handler);
-            }
-        }
     }
 }

@@ -153,7 +153,12 @@ internal static class WorkerCheck
     private static HelloBody Hello(HelloBody hello)
     {
         Require(Enum.IsDefined(hello.State) && hello.VmId is null or { Length: <= LongestCode }, "a state that does not exist");
-        return hello with { VmId = hello.VmId is { } id ? SafeText.Line(id) : null, Confinement = Confinement(hello.Confinement) };
+        return hello with
+        {
+            VmId = hello.VmId is { } id ? SafeText.Line(id) : null,
+            Confinement = Confinement(hello.Confinement),
+            Features = hello.Features is { } features ? [.. features.Take(MostNotes).Where(feature => feature.Length <= LongestCode)] : null,
+        };
     }
 
     private static ConfinementBody Confinement(ConfinementBody body) => new(Notes(body.Applied), Notes(body.Missing));
@@ -183,5 +188,5 @@ internal static class WorkerCheck
         }
     }
 
-    private static WorkerException Bad(string what) => new("bad-answer", $"the worker answered nonsense: {what}");
+    private static WorkerException Bad(string what) => new(ControlCodes.BadAnswer, $"the worker answered nonsense: {what}");
 }

@@ -92,18 +92,18 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
                 worker.ServeVsock(vsock.Path);
             }
 
-            string? noGroup = worker.Ungrouped ?? _cgroups.LimitTo(worker.Group, spec);
-            string? noHugePages = _cgroups.LimitHugePages(worker.Group, spec);
+            string? noGroup = worker.Bounds.Ungrouped ?? _cgroups.LimitTo(worker.Bounds.Group, spec);
+            string? noHugePages = _cgroups.LimitHugePages(worker.Bounds.Group, spec);
             CreateBody body = new(vmId, worker.UserId, VmSpecJson.Write(WorkerResources.WithMtus(spec)));
             using (new BuildProgress(worker.ProcessId, spec, progress))
             {
                 await worker.CreateAsync(body, resources, BuildProgress.Longest(spec), cancellation).ConfigureAwait(false);
             }
 
-            worker.Grouped(noGroup);
+            worker.Bounds.AddGroup(noGroup);
             if (noHugePages is not null)
             {
-                worker.LimitedHugePages(noHugePages);
+                worker.Bounds.AddHugePageProblem(noHugePages);
             }
 
             if ((spec.CpuQuota ?? spec.CpuWeight) is not null)
@@ -113,7 +113,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
 
             if (_options.RequireConfinement && worker.Confinement is { Missing.Count: > 0 } partial)
             {
-                throw new WorkerException("not-confined", $"the worker is not fully confined, and vmmd was told to require it: {string.Join("; ", partial.Missing)}");
+                throw new WorkerException(ControlCodes.NotConfined, $"the worker is not fully confined, and vmmd was told to require it: {string.Join("; ", partial.Missing)}");
             }
 
             return worker;
@@ -131,7 +131,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
                 files.Delete();
             }
 
-            throw cause is KernelException ? new WorkerException("worker-start-failed", cause.Message, cause) : cause;
+            throw cause is KernelException ? new WorkerException(ControlCodes.WorkerStartFailed, cause.Message, cause) : cause;
         }
     }
 
@@ -153,7 +153,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         await Task.WhenAny(Task.WhenAll(adopted.Select(worker => worker.Greeted)), Task.Delay(s_greeting, cancellation)).ConfigureAwait(false);
         cancellation.ThrowIfCancellationRequested();
 
-        _cgroups.Sweep(adopted.OfType<RemoteWorker>().Select(worker => worker.Group).ToHashSet(StringComparer.Ordinal));
+        _cgroups.Sweep(adopted.OfType<RemoteWorker>().Select(worker => worker.Bounds.Group).ToHashSet(StringComparer.Ordinal));
         return adopted;
     }
 
@@ -199,8 +199,8 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
             }
 
             worker = new RemoteWorker(socket, process, _options, Gone);
-            worker.Group = _cgroups.Of(peer.ProcessId) ?? "";
-            worker.Cgroups = _cgroups;
+            worker.Bounds.Group = _cgroups.Of(peer.ProcessId) ?? "";
+            worker.Bounds.Cgroups = _cgroups;
             ReserveUser(worker, peer.UserId);
             worker.Greet(files, _stopping.Token);
             return worker;
@@ -275,7 +275,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
             // EAGAIN, say: somebody is there, and takes no connections.
         }
 
-        throw new WorkerException("already-running", $"there is a worker for VM {files.VmId} already");
+        throw new WorkerException(ControlCodes.AlreadyRunning, $"there is a worker for VM {files.VmId} already");
     }
 
     /// <summary>A worker that owns the user: of the pool, else a new one. Those of the pool that died meanwhile are let go.</summary>
@@ -301,7 +301,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
             _ = worker.RetireAsync();
             if (!pooled)
             {
-                throw new WorkerException("worker-start-failed", $"a new worker process ({_options.Program}) ended at once: its reason is in the daemon's log");
+                throw new WorkerException(ControlCodes.WorkerStartFailed, $"a new worker process ({_options.Program}) ended at once: its reason is in the daemon's log");
             }
         }
     }
@@ -321,9 +321,9 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
                 RemoteWorker worker = new(ours, ProcessHandle.Spawn(_options.Program, Arguments(), NoEnvironment, [theirs.Handle], _options.Isolated, says), _options, Gone);
                 worker.Hear(said);
                 string group = Guid.NewGuid().ToString();
-                worker.Ungrouped = _cgroups.Join(group, worker.ProcessId);
-                worker.Group = worker.Ungrouped is null ? group : "";
-                worker.Cgroups = _cgroups;
+                worker.Bounds.Ungrouped = _cgroups.Join(group, worker.ProcessId);
+                worker.Bounds.Group = worker.Bounds.Ungrouped is null ? group : "";
+                worker.Bounds.Cgroups = _cgroups;
                 Interlocked.Increment(ref _started);
                 return worker;
             }
@@ -413,7 +413,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
             }
         }
 
-        throw new WorkerException("too-many-workers", $"all {_options.UserIdCount} worker users are taken");
+        throw new WorkerException(ControlCodes.TooManyWorkers, $"all {_options.UserIdCount} worker users are taken");
     }
 
     private void ReserveUser(RemoteWorker worker, uint user)
@@ -441,6 +441,6 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
     private void Gone(RemoteWorker worker)
     {
         GiveBack(worker.UserId);
-        _cgroups.Remove(worker.Group);
+        _cgroups.Remove(worker.Bounds.Group);
     }
 }

@@ -1,3 +1,4 @@
+using System.Net.Sockets;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
 
@@ -145,19 +146,12 @@ internal sealed class WorkerLink
             return false;
         }
 
-        ControlClient old = _client;
-        lock (_lock)
+        if (!TryReplace(socket))
         {
-            if (_disposed)
-            {
-                socket.Dispose();
-                return false;
-            }
-
-            _client = new ControlClient(socket, _options.AnswerTimeout, _onEvent);
+            socket.Dispose();
+            return false;
         }
 
-        old.Dispose(); // its reading task has ended
         try
         {
             await _greet().ConfigureAwait(false);
@@ -168,6 +162,30 @@ internal sealed class WorkerLink
             // It hangs, or this connection has ended, too: who waits for its end sees that.
         }
 
+        return true;
+    }
+
+    private bool TryReplace(PacketSocket socket)
+    {
+        ControlClient old = _client;
+        lock (_lock)
+        {
+            if (_disposed)
+            {
+                return false;
+            }
+
+            try
+            {
+                _client = new ControlClient(socket, _options.AnswerTimeout, _onEvent);
+            }
+            catch (SocketException)
+            {
+                return false; // this daemon is out of descriptors: the next try may find some
+            }
+        }
+
+        old.Dispose(); // its reading task has ended
         return true;
     }
 

@@ -1,3 +1,4 @@
+using Vmm.Contracts.Control;
 using Vmm.Daemon.Storage;
 using Vmm.Interop;
 using Vmm.Interop.Kvm;
@@ -65,7 +66,7 @@ internal sealed class WorkerResources(StorageFolders storage) : IDisposable
         }
         catch (KernelException cause)
         {
-            throw new WorkerException("kvm-unavailable", cause.Message, cause);
+            throw new WorkerException(ControlCodes.KvmUnavailable, cause.Message, cause);
         }
     }
 
@@ -114,7 +115,7 @@ internal sealed class WorkerResources(StorageFolders storage) : IDisposable
         }
         catch (Exception cause) when (cause is KvmUnavailableException or KernelException)
         {
-            throw new WorkerException("kvm-unavailable", cause.Message, cause);
+            throw new WorkerException(ControlCodes.KvmUnavailable, cause.Message, cause);
         }
     }
 
@@ -151,7 +152,7 @@ internal sealed class WorkerResources(StorageFolders storage) : IDisposable
         }
         catch (TapException cause)
         {
-            throw new WorkerException("net-open-failed", cause.Message, cause);
+            throw new WorkerException(ControlCodes.NetOpenFailed, cause.Message, cause);
         }
     }
 
@@ -203,7 +204,7 @@ internal sealed class WorkerResources(StorageFolders storage) : IDisposable
         }
         catch (StorageException cause)
         {
-            throw new WorkerException("disk-open-failed", "disk " + cause.Message, cause);
+            throw new WorkerException(ControlCodes.DiskOpenFailed, "disk " + cause.Message, cause);
         }
         catch (BlockException cause)
         {

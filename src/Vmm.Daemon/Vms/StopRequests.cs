@@ -16,27 +16,27 @@ internal sealed class Launch(CancellationTokenSource cancel)
 }
 
 /// <summary>One stop that somebody asked for.</summary>
-internal sealed class StopWish;
+internal sealed class StopRequest;
 
 /// <summary>The stops that are asked for of one run of a VM: while there is one, its end is no reason to start it again. Under the lock of its VM.</summary>
-internal sealed class StopWishes
+internal sealed class StopRequests
 {
-    private readonly HashSet<StopWish> _wishes = [];
+    private readonly HashSet<StopRequest> _requests = [];
 
     /// <summary>The run is to end.</summary>
-    internal bool AreWanted => _wishes.Count > 0;
+    internal bool Any => _requests.Count > 0;
 
     /// <summary>A new run: earlier stops were about another.</summary>
-    internal void Begin() => _wishes.Clear();
+    internal void Clear() => _requests.Clear();
 
     /// <summary>Somebody asks for a stop.</summary>
-    internal StopWish Add()
+    internal StopRequest Add()
     {
-        StopWish wish = new();
-        _wishes.Add(wish);
-        return wish;
+        StopRequest request = new();
+        _requests.Add(request);
+        return request;
     }
 
     /// <summary>It was given up.</summary>
-    internal void Remove(StopWish wish) => _wishes.Remove(wish);
+    internal void Remove(StopRequest request) => _requests.Remove(request);
 }

@@ -1,0 +1,107 @@
+namespace Vmm.Daemon.Vms;
+
+/// <summary>Commands of a VM that take turns. Stops do not: see <see cref="VmOperations"/>.</summary>
+internal enum VmOperation
+{
+    /// <summary>An adopted worker is asked what it has; a start that was cut off is finished.</summary>
+    Adopt,
+
+    /// <summary>A worker is started and builds the VM.</summary>
+    Start,
+
+    /// <summary>The vCPUs are stopped.</summary>
+    Pause,
+
+    /// <summary>The vCPUs go on.</summary>
+    Resume,
+
+    /// <summary>The power button is pressed, also as the first part of a graceful stop.</summary>
+    PowerButton,
+
+    /// <summary>A sleeping guest is woken.</summary>
+    Wake,
+
+    /// <summary>The stored spec is replaced.</summary>
+    ReplaceSpec,
+
+    /// <summary>The record is removed.</summary>
+    Delete,
+
+    /// <summary>A device is plugged in, stored, or both.</summary>
+    AttachDevice,
+
+    /// <summary>A device is taken out of the stored spec.</summary>
+    ForgetDevice,
+
+    /// <summary>The VM's time on host CPUs is changed.</summary>
+    LimitCpu,
+
+    /// <summary>A stop waits for the end of the start that it cancelled.</summary>
+    AwaitCancelledStart,
+}
+
+/// <summary>
+/// Operations of one VM, one after the other. What a stop does to each:
+/// <list type="table">
+/// <item><term>start, and the start that an adoption finishes</term><description>is cancelled; the stop waits until it has cleaned up</description></item>
+/// <item><term>any other operation</term><description>is not waited for: the plug is pulled at once, and the operation meets a worker that is gone</description></item>
+/// <item><term>the wait of a graceful stop, of a removal, of a memory change, of a vnode's move</term><description>has no turn: any command, and the plug, goes beside it</description></item>
+/// </list>
+/// Once this is closed, those that wait are answered with the reason instead.
+/// </summary>
+#pragma warning disable CA1001 // Its semaphore is not disposed: it has no handle as long as nobody asks for one, and commands may still wait when the VM is gone.
+internal sealed class VmOperations
+#pragma warning restore CA1001
+{
+    private static readonly TimeSpan s_longestWait = TimeSpan.FromSeconds(60);
+
+    private readonly SemaphoreSlim _free = new(1, 1);
+    private volatile ApiException? _closed;
+    private volatile Turn? _current;
+
+    /// <summary>The operation that goes on; null when none does.</summary>
+    internal VmOperation? Current => _current?.Operation;
+
+    /// <summary>Whether a stop cancels an operation, and does not go beside it.</summary>
+    internal static bool IsCancelledByStop(VmOperation operation) => operation is VmOperation.Start or VmOperation.Adopt;
+
+    /// <summary>Carries out one operation when its turn comes.</summary>
+    /// <exception cref="ApiException">This is closed, or another operation has been going on for a minute.</exception>
+    internal async Task RunAsync(VmOperation operation, string vm, Func<Task> carryOut, CancellationToken cancellation)
+    {
+        ThrowIfClosed();
+        if (!await _free.WaitAsync(s_longestWait, cancellation).ConfigureAwait(false))
+        {
+            string current = Current is { } going ? $" ({going})" : "";
+            throw new ApiException(409, "vm-busy", "another command is being carried out", $"{vm}: another command{current} has been running for a minute: try again later");
+        }
+
+        try
+        {
+            ThrowIfClosed();
+            _current = new Turn(operation);
+            await carryOut().ConfigureAwait(false);
+        }
+        finally
+        {
+            _current = null;
+            _free.Release();
+        }
+    }
+
+    /// <summary>No operation begins from here on. The first reason stands.</summary>
+    internal void Close(ApiException why) => Interlocked.CompareExchange(ref _closed, why, null);
+
+    /// <summary>For commands that take no turn.</summary>
+    /// <exception cref="ApiException">This is closed.</exception>
+    internal void ThrowIfClosed()
+    {
+        // A new one for each: an exception that is thrown twice mixes up its stack traces.
+        if (_closed is { Problem: { } why })
+        {
+            throw new ApiException(why.Status, why.Code, why.Title, why.Detail);
+        }
+    }
+
+    private sealed record Turn(VmOperation Operation);
+}

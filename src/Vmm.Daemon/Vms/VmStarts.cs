@@ -1,0 +1,234 @@
+using Vmm.Contracts.Control;
+using Vmm.Contracts.Rest;
+using Vmm.Daemon.Workers;
+using Vmm.Spec;
+
+namespace Vmm.Daemon.Vms;
+
+/// <summary>How a VM comes to have a worker: somebody starts it, a restart is due, or a daemon finds its worker.</summary>
+internal sealed class VmStarts
+{
+    private static readonly TimeSpan s_launch = TimeSpan.FromMinutes(1), s_end = TimeSpan.FromSeconds(20);
+
+    private readonly VmSupervisor _vm;
+    private readonly IWorkerLauncher _launcher;
+    private readonly VmHomes _homes;
+    private readonly VmDevices _devices;
+    private readonly VmCpuTime _cpu;
+    private readonly Action<VmSpec> _admit;
+
+    /// <param name="vm">The VM.</param>
+    /// <param name="launcher">Gives it workers.</param>
+    /// <param name="homes">Tells where it came to lie.</param>
+    /// <param name="devices">Learns what an adopted worker has.</param>
+    /// <param name="cpu">Learns how an adopted worker is limited.</param>
+    /// <param name="admit">Throws when the VM cannot run beside the others.</param>
+    internal VmStarts(VmSupervisor vm, IWorkerLauncher launcher, VmHomes homes, VmDevices devices, VmCpuTime cpu, Action<VmSpec> admit)
+    {
+        (_vm, _launcher, _homes, _devices, _cpu, _admit) = (vm, launcher, homes, devices, cpu, admit);
+        vm.StartDue = StartDueAsync;
+    }
+
+    private static WorkerExit StartStopped { get; } = new(WorkerExitReason.Stopped, 0, "its start was given up, as somebody wished");
+
+    /// <summary>Starts it.</summary>
+    /// <param name="progress">Hears from 0 to 1 how far the building of the VM is; null: nobody listens.</param>
+    /// <param name="cancellation">Gives the start up; so does a stop.</param>
+    /// <exception cref="ApiException">It cannot be started.</exception>
+    internal Task StartAsync(Action<double>? progress, CancellationToken cancellation) => RunAsync(VmOperation.Start, () =>
+    {
+        _vm.ForgetRestarts();
+        return LaunchAsync(null, progress, cancellation);
+    }, cancellation);
+
+    /// <summary>The first start after the boot of the host. One that fails is planned anew by the policy of the spec.</summary>
+    internal async Task AutostartAsync(CancellationToken cancellation)
+    {
+        try
+        {
+            await StartAsync(null, cancellation).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+        {
+            // The daemon ends; the next one begins anew.
+        }
+        catch (ApiException e) when (e.Problem.Code is "start-stopped" or "vmmd-ends" or "vm-not-found" or ControlCodes.WrongState)
+        {
+            // Somebody else decided otherwise, or was first.
+        }
+#pragma warning disable CA1031 // Whatever it was, it is about this VM only: it is told, and the others are started.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            DaemonLog.StartFault(_vm.Log, e, _vm.Name);
+            _vm.PlanAnotherStart(new WorkerExit(WorkerExitReason.Failed, 1, e.Message));
+        }
+    }
+
+    private async Task StartDueAsync(PlannedStart planned)
+    {
+        try
+        {
+            await Task.Delay(planned.Delay, planned.Cancelled).ConfigureAwait(false);
+            await RunAsync(VmOperation.Start, () => LaunchAsync(planned, null, CancellationToken.None), planned.Cancelled).ConfigureAwait(false);
+        }
+        catch (Exception) when (planned.Cancelled.IsCancellationRequested)
+        {
+            // Somebody started, stopped, changed or deleted it meanwhile.
+        }
+        catch (ApiException e) when (e.Problem.Code is "start-stopped" or "vmmd-ends" or "vm-not-found")
+        {
+            // Not wanted any more either; or the next daemon goes on.
+        }
+#pragma warning disable CA1031 // Whatever it was, the VM should run: the next try is later, and this one is told.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            DaemonLog.RestartFailed(_vm.Log, _vm.Name, e.Message);
+            _vm.PlanAnotherStart(new WorkerExit(WorkerExitReason.Failed, 1, e.Message));
+        }
+    }
+
+    /// <summary>
+    /// Takes over a worker of an earlier daemon; returns when all is known of it, which a worker that hangs delays. One whose VM was built but not started
+    /// was cut off in a start: the start is finished.
+    /// </summary>
+    internal async Task AdoptAsync(IWorker worker, CancellationToken cancellation)
+    {
+        if (_vm.Store.Spec?.Vsock is { } vsock)
+        {
+            worker.ServeVsock(vsock.Path);
+        }
+
+        bool answers = worker.Greeted.IsCompleted;
+        _vm.AdoptWorker(worker, answers);
+        if (!answers)
+        {
+            DaemonLog.Unanswering(_vm.Log, _vm.Name, worker.ProcessId);
+        }
+
+        if (!await worker.Greeted.ConfigureAwait(false))
+        {
+            return; // it is being ended, and its end tells why
+        }
+
+        await RunAsync(VmOperation.Adopt, () => FinishAdoptionAsync(worker, cancellation), cancellation).ConfigureAwait(false);
+    }
+
+    private async Task FinishAdoptionAsync(IWorker worker, CancellationToken cancellation)
+    {
+        using CancellationTokenSource launch = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        if (!_vm.TryLearnState(worker, launch, out bool isLaunch))
+        {
+            return;
+        }
+
+        _cpu.Learn(worker);
+        if (!isLaunch)
+        {
+            await _devices.LearnAsync(worker, cancellation).ConfigureAwait(false);
+            return;
+        }
+
+        try
+        {
+            await worker.StartAsync(launch.Token).ConfigureAwait(false);
+            _vm.MoveIfPossible(VmEvent.Started);
+        }
+        catch (Exception e) when (e is WorkerException or OperationCanceledException)
+        {
+            WorkerExit exit = new(WorkerExitReason.Failed, 1, $"its start was cut off by the end of the earlier vmmd and could not be finished: {e.Message}");
+            bool stopped = _vm.EndLaunch();
+            await AbandonAsync(stopped ? StartStopped : exit, wanted: !stopped).ConfigureAwait(false);
+            if (!stopped)
+            {
+                _vm.PlanAnotherStart(exit);
+            }
+        }
+        finally
+        {
+            _vm.EndLaunch();
+        }
+    }
+
+    /// <param name="planned">The plan that this start is due by, which is over by it; null: somebody asked for it.</param>
+    /// <param name="progress">Hears how far it is.</param>
+    /// <param name="cancellation">Gives up.</param>
+    private async Task LaunchAsync(PlannedStart? planned, Action<double>? progress, CancellationToken cancellation)
+    {
+        VmSpec spec = _vm.Store.RequireSpec();
+        _admit(spec);
+        using CancellationTokenSource launch = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        TimeSpan longest = s_launch + BuildProgress.Longest(spec);
+        launch.CancelAfter(longest);
+        if (!_vm.TryBeginLaunch(planned, launch))
+        {
+            return;
+        }
+
+        try
+        {
+            await RunWorkerAsync(spec, progress, launch.Token).ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            bool stopped = _vm.EndLaunch();
+            WorkerExit exit = stopped || cancellation.IsCancellationRequested ? StartStopped
+                : new WorkerExit(WorkerExitReason.Failed, 1, e is OperationCanceledException ? $"the VM was not built and started within {longest.TotalSeconds:0} s" : e.Message);
+            await AbandonAsync(exit, wanted: planned is not null && !stopped).ConfigureAwait(false);
+            if (Refusal(e, stopped, cancellation.IsCancellationRequested, exit) is { } refusal)
+            {
+                throw refusal;
+            }
+
+            throw;
+        }
+        finally
+        {
+            _vm.EndLaunch();
+        }
+    }
+
+    private ApiException? Refusal(Exception cause, bool stopped, bool cancelled, WorkerExit exit) => cause switch
+    {
+        _ when stopped => new ApiException(409, "start-stopped", "the start was stopped", $"{_vm.Name} was stopped while it was started", inner: cause),
+        WorkerException refused => WorkerCalls.ToApi(refused),
+        OperationCanceledException when !cancelled => new ApiException(504, "start-timeout", "the start took too long", $"{_vm.Name}: {exit.Message}", inner: cause),
+        _ => null,
+    };
+
+    private async Task RunWorkerAsync(VmSpec spec, Action<double>? progress, CancellationToken cancellation)
+    {
+        // Written first: a daemon that dies from here on finds the worker, or knows that it is missing.
+        _vm.Store.Change(record => record with { WantedOn = true });
+        _vm.Store.Commit();
+        IWorker worker = await _launcher.LaunchAsync(_vm.Store.Record.Id, spec, progress, cancellation).ConfigureAwait(false);
+        _vm.AttachWorker(worker);
+        await _homes.ReportFitAsync(worker, spec, cancellation).ConfigureAwait(false);
+        await worker.StartAsync(cancellation).ConfigureAwait(false);
+        _vm.MoveIfPossible(VmEvent.Started);
+    }
+
+    /// <summary>A start that did not succeed: nothing is left, and the record says why.</summary>
+    private async Task AbandonAsync(WorkerExit exit, bool wanted)
+    {
+        if (_vm.AbandonRun(exit, wanted) is not { } worker)
+        {
+            return;
+        }
+
+        using CancellationTokenSource deadline = new(s_end);
+        try
+        {
+            await worker.StopAsync(deadline.Token).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is WorkerException or OperationCanceledException)
+        {
+            DaemonLog.WorkerLeft(_vm.Log, _vm.Name, worker.ProcessId, e.Message);
+        }
+
+        await worker.DisposeAsync().ConfigureAwait(false);
+    }
+
+    private Task RunAsync(VmOperation operation, Func<Task> carryOut, CancellationToken cancellation) => _vm.Operations.RunAsync(operation, _vm.Name, carryOut, cancellation);
+}

@@ -1,0 +1,86 @@
+using Vmm.Contracts.Rest;
+using Vmm.Daemon.Workers;
+using static Vmm.Daemon.Vms.WorkerCalls;
+
+namespace Vmm.Daemon.Vms;
+
+/// <summary>Stops of a VM: the plug, and the power button before it.</summary>
+internal sealed class VmStops(VmSupervisor vm)
+{
+    private static readonly TimeSpan s_end = TimeSpan.FromSeconds(30);
+
+    /// <summary>
+    /// Pulls the plug; with <paramref name="patience"/> the power button is pressed first, and the guest has so long to power off. Other commands are
+    /// carried out while the guest takes its time, and nothing keeps the plug from being pulled: not a command that goes on, and not a start.
+    /// </summary>
+    /// <exception cref="ApiException">It does not run.</exception>
+    internal async Task StopAsync(TimeSpan? patience, CancellationToken cancellation)
+    {
+        if (vm.RequestStop(out IWorker? worker) is not { } request)
+        {
+            return;
+        }
+
+        try
+        {
+            if (patience is { } wait && worker is not null && await PowerOffAsync(worker, wait, cancellation).ConfigureAwait(false))
+            {
+                return;
+            }
+
+            await PullPlugAsync(worker, cancellation).ConfigureAwait(false);
+        }
+        catch
+        {
+            vm.WithdrawStop(request);
+            throw;
+        }
+    }
+
+    /// <param name="only">Whose plug; null: whichever worker it has, or is about to have.</param>
+    /// <param name="cancellation">Ends the waiting; the plug stays pulled.</param>
+    private async Task PullPlugAsync(IWorker? only, CancellationToken cancellation)
+    {
+        while (vm.TryBeginStop(only, out IWorker? worker))
+        {
+            if (worker is not null)
+            {
+                await CallAsync(() => worker.StopAsync(cancellation)).ConfigureAwait(false);
+                vm.EndRun(worker, await worker.Ended.WaitAsync(s_end, cancellation).ConfigureAwait(false));
+                return;
+            }
+
+            await vm.Operations.RunAsync(VmOperation.AwaitCancelledStart, vm.Name, () => Task.CompletedTask, cancellation).ConfigureAwait(false);
+            if (!vm.IsAlive)
+            {
+                return;
+            }
+        }
+    }
+
+    /// <summary>Presses the power button and waits; true when the guest powered off.</summary>
+    private async Task<bool> PowerOffAsync(IWorker worker, TimeSpan patience, CancellationToken cancellation)
+    {
+        if (vm.Snapshot.State == VmState.Crashed)
+        {
+            return false; // preserved: nobody heeds the button
+        }
+
+        await vm.Operations.RunAsync(VmOperation.PowerButton, vm.Name, async () =>
+        {
+            if (ReferenceEquals(vm.RequireWorkerFor(VmEvent.PowerButton), worker))
+            {
+                await CallAsync(() => worker.PressPowerButtonAsync(cancellation)).ConfigureAwait(false);
+            }
+        }, cancellation).ConfigureAwait(false);
+        try
+        {
+            vm.EndRun(worker, await worker.Ended.WaitAsync(patience, cancellation).ConfigureAwait(false));
+            return true;
+        }
+        catch (TimeoutException)
+        {
+            return false;
+        }
+    }
+}

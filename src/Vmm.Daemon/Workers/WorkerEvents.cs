@@ -1,0 +1,155 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Text.Json.Serialization.Metadata;
+using Vmm.Contracts.Control;
+
+namespace Vmm.Daemon.Workers;
+
+/// <summary>The state of a worker and what it reports unasked, checked and bounded: it may have been taken over. An event of an unknown kind is ignored.</summary>
+/// <param name="dials">Connects its guest to ports of the host.</param>
+/// <param name="ending">Called when it reports that its VM is over.</param>
+internal sealed class WorkerEvents(VsockDials dials, Action ending)
+{
+    private readonly Lock _lock = new();
+    private readonly RemovalEvents _removals = new();
+    private readonly GuestEventBudget _guestBudget = new(), _diskBudget = new();
+    private readonly List<Action<WorkerState>> _stateHandlers = [];
+    private readonly List<Action<RemovalBody>> _removalHandlers = [];
+    private Action<GuestEvent>? _guestHandler;
+    private Action<DiskErrorBody>? _diskHandler;
+    private WorkerExit? _reported;
+    private WorkerState _state;
+
+    internal WorkerState State
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _state;
+            }
+        }
+    }
+
+    /// <summary>How its VM ended, as it said; null when it said nothing.</summary>
+    internal WorkerExit? Reported
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _reported;
+            }
+        }
+    }
+
+    /// <inheritdoc cref="IWorker.OnStateChanged"/>
+    internal IDisposable OnStateChanged(Action<WorkerState> handler)
+    {
+        lock (_lock)
+        {
+            _stateHandlers.Add(handler);
+        }
+
+        return new Subscription(this, handler);
+    }
+
+    /// <inheritdoc cref="IWorker.OnGuestEvent"/>
+    internal void OnGuestEvent(Action<GuestEvent> handler) => Volatile.Write(ref _guestHandler, handler);
+
+    /// <inheritdoc cref="IWorker.OnDiskError"/>
+    internal void OnDiskError(Action<DiskErrorBody> handler) => Volatile.Write(ref _diskHandler, handler);
+
+    /// <inheritdoc cref="IWorker.OnDeviceRemoved"/>
+    internal void OnDeviceRemoved(Action<RemovalBody> handler)
+    {
+        lock (_lock)
+        {
+            _removalHandlers.Add(handler);
+        }
+    }
+
+    /// <summary>So many devices more were plugged in, each of which may be reported gone.</summary>
+    internal void ExpectRemovals(int devices) => _removals.Expect(devices);
+
+    /// <summary>Takes an event of the control channel.</summary>
+    internal void Handle(ControlFrame frame)
+    {
+        switch (frame.Kind)
+        {
+            case ControlKinds.State when Read(frame, ControlJson.Default.StateBody, out StateBody? body) && Enum.IsDefined(body.State):
+                SetState(body.State);
+                break;
+            case ControlKinds.Ended when Read(frame, ControlJson.Default.WorkerExit, out WorkerExit? exit):
+                lock (_lock)
+                {
+                    _reported ??= WorkerExits.Bounded(exit);
+                }
+
+                ending();
+                SetState(WorkerState.Ended);
+                break;
+            case ControlKinds.VsockDial when Read(frame, ControlJson.Default.VsockDial, out VsockDial? dial):
+                dials.Begin(dial);
+                break;
+            case ControlKinds.GuestEvent when Read(frame, ControlJson.Default.GuestEventBody, out GuestEventBody? guest) && Enum.IsDefined(guest.Event) && _guestBudget.Admits():
+                Volatile.Read(ref _guestHandler)?.Invoke(guest.Event);
+                break;
+            case ControlKinds.DiskError when Read(frame, ControlJson.Default.DiskErrorBody, out DiskErrorBody? fault) && WorkerCheck.IsDiskError(fault) && _diskBudget.Admits():
+                Volatile.Read(ref _diskHandler)?.Invoke(fault);
+                break;
+            case ControlKinds.DeviceRemoved when Read(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal) && _removals.Admits(removal):
+                ReportRemoval(removal);
+                break;
+            default:
+                break;
+        }
+    }
+
+    /// <summary>It is in another state. What has ended stays so.</summary>
+    internal void SetState(WorkerState state)
+    {
+        Action<WorkerState>[] handlers;
+        lock (_lock)
+        {
+            if (_state == state || _state == WorkerState.Ended)
+            {
+                return;
+            }
+
+            _state = state;
+            handlers = [.. _stateHandlers];
+        }
+
+        foreach (Action<WorkerState> handler in handlers)
+        {
+            handler(state);
+        }
+    }
+
+    private void ReportRemoval(RemovalBody removal)
+    {
+        Action<RemovalBody>[] handlers;
+        lock (_lock)
+        {
+            handlers = [.. _removalHandlers];
+        }
+
+        foreach (Action<RemovalBody> handler in handlers)
+        {
+            handler(removal);
+        }
+    }
+
+    private static bool Read<T>(ControlFrame frame, JsonTypeInfo<T> type, [NotNullWhen(true)] out T? body) where T : class => ControlCodec.TryBody(frame, type, out body, out _);
+
+    private sealed class Subscription(WorkerEvents worker, Action<WorkerState> handler) : IDisposable
+    {
+        public void Dispose()
+        {
+            lock (worker._lock)
+            {
+                worker._stateHandlers.Remove(handler);
+            }
+        }
+    }
+}
