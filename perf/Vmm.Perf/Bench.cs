@@ -9,6 +9,9 @@ internal sealed class Bench(string root, Contender? ours, Contender peer, bool i
 
     internal bool Short => isShort;
 
+    /// <summary>The peer is Vmm, too: an earlier one. Few percent matter then, and there are no goals.</summary>
+    internal bool AgainstItself => peer is Vmmctl;
+
     internal IReadOnlyList<Contender> Contenders { get; } = ours is null ? [peer] : [ours, peer];
 
     /// <summary>The host's TSC rate as the C loop measured it; the guests cannot all find it out.</summary>

@@ -62,21 +62,22 @@ internal sealed class BlockBench(Bench bench)
         List<(Contender Contender, DiskMode Mode, List<double> Rates)> entries = [];
         foreach (Contender contender in bench.Contenders)
         {
-            IEnumerable<DiskMode> modes = contender is Vmmctl ? [new DiskMode("", direct)] : s_peerModes.Where(m => m.Direct == direct);
+            IEnumerable<DiskMode> modes = contender is Vmmctl ? [new DiskMode(direct ? "direct" : "buffered", direct)] : s_peerModes.Where(m => m.Direct == direct);
             entries.AddRange(modes.Select(m => (contender, m, new List<double>())));
         }
 
-        for (int round = 0; round < (bench.Short ? 1 : 3); round++)
+        for (int round = 0; round < (bench.Short ? 1 : bench.AgainstItself ? 10 : 3); round++)
         {
-            foreach ((Contender contender, DiskMode mode, List<double> rates) in entries)
+            for (int i = 0; i < entries.Count; i++)
             {
+                (Contender contender, DiskMode mode, List<double> rates) = entries[(round + i) % entries.Count];
                 rates.Add(Once(contender, mode, disk, operation, depth));
             }
         }
 
-        (_, DiskMode best, List<double> peer) = entries.Where(e => e.Contender is QemuMicrovm).MaxBy(e => Statistics.Median(e.Rates));
-        List<double> ours = entries.Where(e => e.Contender is Vmmctl).Select(e => e.Rates).FirstOrDefault() ?? [];
-        report.Add(new Row($"(b) 4 KiB random {operation}, depth {depth}, {name}", "requests/s", $"qemu {best.Name}", ours, peer, AtLeast: 1.2));
+        (Contender other, DiskMode best, List<double> peer) = entries.Where(e => e.Contender != bench.Ours).MaxBy(e => Statistics.Median(e.Rates));
+        List<double> ours = entries.Where(e => e.Contender == bench.Ours).Select(e => e.Rates).FirstOrDefault() ?? [];
+        report.Add(new Row($"(b) 4 KiB random {operation}, depth {depth}, {name}", "requests/s", $"{other.Name} {best.Name}", ours, peer, AtLeast: 1.2));
     }
 
     private double Once(Contender contender, DiskMode mode, string disk, string operation, int depth)

@@ -18,9 +18,9 @@ internal abstract class Contender
     internal abstract string[] Command(string elf, string cmdline, string? disk = null, DiskMode? mode = null, string? tap = null);
 }
 
-internal sealed class Vmmctl(string program) : Contender
+internal sealed class Vmmctl(string program, string name = "vmm") : Contender
 {
-    internal override string Name => "vmm";
+    internal override string Name => name;
 
     internal override int Success => 0;
 

@@ -23,7 +23,7 @@ internal sealed class NetBench(Bench bench)
             foreach ((string mode, int size) in new[] { ("send", 1514), ("send", 64), ("receive", 1514) })
             {
                 Dictionary<Contender, List<double>> rates = bench.Empty();
-                bench.InTurn(bench.Short ? 1 : 5, contender => rates[contender].Add(Once(contender, mode, size)));
+                bench.InTurn(bench.Short ? 1 : bench.AgainstItself ? 10 : 5, contender => rates[contender].Add(Once(contender, mode, size)));
                 report.Add(bench.Row(Row.Invariant($"(f) virtio-net, guest {mode}s frames of {size} bytes"), "frames/s", rates) with { AtLeast = 1 });
             }
         }

@@ -2,7 +2,7 @@ using System.Globalization;
 using Vmm.Contracts.Rest;
 using Vmm.Perf;
 
-const string Usage = "usage: perf/run [--short] [--peer-only] [start] [block] [memdisk] [exits] [daemon] [net] [memory] [numa]   (environment: VMMCTL, VMMD, QEMU)";
+const string Usage = "usage: perf/run [--short] [--peer-only] [start] [block] [memdisk] [exits] [daemon] [net] [memory] [numa]   (environment: VMMCTL, VMMD, QEMU, BEFORE)";
 if (args is ["flood"])
 {
     return NetBench.Flood(); // this program again, inside the namespace of the network benchmark
@@ -19,8 +19,15 @@ if (options.Except(["--short", "--peer-only"], StringComparer.Ordinal).Any() || 
 string root = Environment.GetEnvironmentVariable("VMM_ROOT") ?? Environment.CurrentDirectory;
 string vmmctl = Environment.GetEnvironmentVariable("VMMCTL") ?? Path.Combine(root, "artifacts/publish/vmmctl/vmmctl");
 string vmmd = Environment.GetEnvironmentVariable("VMMD") ?? Path.Combine(root, "artifacts/publish/vmmd/vmmd");
+string? before = Environment.GetEnvironmentVariable("BEFORE"); // another vmmctl in QEMU's place
 string qemu = Environment.GetEnvironmentVariable("QEMU") ?? "qemu-system-x86_64";
 bool peerOnly = options.Contains("--peer-only", StringComparer.Ordinal);
+if (before is not null && (parts.Length == 0 || parts.Except(["start", "block", "memdisk", "net"], StringComparer.Ordinal).Any()))
+{
+    Console.Error.WriteLine("perf: BEFORE is compared by the parts start, block, memdisk and net");
+    return 2;
+}
+
 if (!peerOnly && !File.Exists(vmmctl))
 {
     Console.Error.WriteLine($"perf: {vmmctl} is missing; 'make publish' builds it, or set VMMCTL, or use --peer-only");
@@ -33,7 +40,7 @@ if (!File.Exists("/dev/kvm"))
     return 2;
 }
 
-Bench bench = new(root, peerOnly ? null : new Vmmctl(vmmctl), new QemuMicrovm(qemu), options.Contains("--short", StringComparer.Ordinal));
+Bench bench = new(root, peerOnly ? null : new Vmmctl(vmmctl), before is null ? new QemuMicrovm(qemu) : new Vmmctl(before, "before"), options.Contains("--short", StringComparer.Ordinal));
 string commit = Bench.Output("git", "-C", root, "describe", "--always", "--dirty");
 Report report = new(new Dictionary<string, string>(StringComparer.Ordinal)
 {
@@ -41,8 +48,8 @@ Report report = new(new Dictionary<string, string>(StringComparer.Ordinal)
     ["commit"] = commit,
     ["command"] = $"perf/run {string.Join(' ', args)}".Trim(),
     ["host"] = $"{Environment.ProcessorCount} CPUs, kernel {Bench.Output("uname", "-r")}, load {File.ReadAllText("/proc/loadavg").Split(' ')[0]} at start",
-    ["peer"] = Bench.Output(qemu, "--version").Split('\n')[0],
-});
+    ["peer"] = before ?? Bench.Output(qemu, "--version").Split('\n')[0],
+}, goals: before is null);
 Directory.CreateDirectory(Path.Combine(root, "perf/results"));
 bool all = parts.Length == 0;
 bool Wanted(string part) => all || parts.Contains(part, StringComparer.Ordinal);

@@ -42,12 +42,12 @@ internal static class Statistics
 }
 
 /// <summary>The table, as text for people (markdown) and as JSON with every sample.</summary>
-internal sealed class Report(IReadOnlyDictionary<string, string> about)
+internal sealed class Report(IReadOnlyDictionary<string, string> about, bool goals = true)
 {
     private readonly List<Row> _rows = [];
     private readonly List<string> _notes = [];
 
-    internal void Add(Row row) => _rows.Add(row);
+    internal void Add(Row row) => _rows.Add(goals ? row : row with { AtMost = null, AtLeast = null, OursAtMost = null });
 
     internal void Note(string text) => _notes.Add(text);
 

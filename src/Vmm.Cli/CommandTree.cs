@@ -55,17 +55,18 @@ internal static class CommandTree
         Option<string?> name = new("--name") { Description = "Name of the VM" };
         Option<string?> kernel = new("--kernel") { Description = "Linux bzImage, ELF64 vmlinux, or ELF64 with a PVH note", HelpName = "path" };
         Option<string?> initrd = new("--initrd") { Description = "Initial ramdisk", HelpName = "path" };
-        Option<string?> cmdline = new("--cmdline") { Description = $"Kernel command line [default: {Machine.Spec.BootSpec.DefaultCmdline}]", HelpName = "text" };
+        Option<string?> cmdline = new("--cmdline") { Description = $"Kernel command line [default: {Vmm.Spec.BootSpec.DefaultCmdline}]", HelpName = "text" };
         Option<int?> cpus = new("--cpus") { Description = "Number of vCPUs [default: 1]", HelpName = "N" };
+        Option<string?> cpu = new("--cpu") { Description = "Processor the guest sees: host or x86-64-v1 to x86-64-v4, with [,+feature][,-feature] [default: host]", HelpName = "model" };
         Option<string?> memory = new("--memory") { Description = "RAM, e.g. 512MiB or 1.5GiB [default: 512MiB]", HelpName = "size" };
         Option<int?> numa = new("--numa") { Description = "Split CPUs and memory evenly over N virtual NUMA nodes", HelpName = "N" };
-        Option<string[]> disk = new("--disk") { Description = "Raw disk: path[,ro][,queues=N][,queue-size=N][,serial=S][,cache=direct|buffered][,transport=pci|mmio][,vnode=K]; repeatable", HelpName = "disk" };
-        Option<string[]> net = new("--net") { Description = "Network device: tap=NAME[,mac=M][,queues=N][,mtu=N][,transport=pci|mmio][,vnode=K]; repeatable", HelpName = "net" };
+        Option<string[]> disk = new("--disk") { Description = "Raw disk: path" + RunArguments.DiskForm + "; repeatable", HelpName = "disk" };
+        Option<string[]> net = new("--net") { Description = "Network device: tap=NAME" + RunArguments.NetForm + "; repeatable", HelpName = "net" };
         Option<string?> transport = new("--virtio-transport") { Description = "pci or mmio for virtio devices [default: pci]", HelpName = "pci|mmio" };
         Option<bool> quiet = new("--quiet") { Description = "Print nothing of our own except errors" };
         Option<bool> noInput = new("--no-serial-input") { Description = "Do not read standard input" };
         Command run = new("run", RunHelp);
-        foreach (Option option in new Option[] { file, name, kernel, initrd, cmdline, cpus, memory, numa, disk, net, transport, quiet, noInput })
+        foreach (Option option in new Option[] { file, name, kernel, initrd, cmdline, cpus, cpu, memory, numa, disk, net, transport, quiet, noInput })
         {
             run.Options.Add(option);
         }
@@ -78,6 +79,7 @@ internal static class CommandTree
             Initrd = parsed.GetValue(initrd),
             Cmdline = parsed.GetValue(cmdline),
             Cpus = parsed.GetValue(cpus),
+            Cpu = parsed.GetValue(cpu),
             Memory = parsed.GetValue(memory),
             Numa = parsed.GetValue(numa),
             Disks = parsed.GetValue(disk) ?? [],

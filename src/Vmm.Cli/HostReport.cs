@@ -1,16 +1,18 @@
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
+using Vmm.Cpu;
 using Vmm.Kvm;
 using Vmm.Memory;
 
 namespace Vmm.Cli;
 
-/// <summary>What <c>vmmctl host show</c> tells: the kind of KVM and the NUMA nodes.</summary>
+/// <summary>What <c>vmmctl host show</c> tells: the kind of KVM, the CPU models and the NUMA nodes.</summary>
 /// <param name="Kvm"><c>hardware</c>, <c>emulating</c> or <c>none</c>.</param>
 /// <param name="KvmProblem">Why there is none; null otherwise.</param>
+/// <param name="CpuModels">CPU models that this host can run.</param>
 /// <param name="Host">The host's nodes.</param>
-internal sealed record HostReport(string Kvm, string? KvmProblem, HostTopology Host)
+internal sealed record HostReport(string Kvm, string? KvmProblem, IReadOnlyList<string> CpuModels, HostTopology Host)
 {
     internal static HostReport Read()
     {
@@ -18,11 +20,11 @@ internal sealed record HostReport(string Kvm, string? KvmProblem, HostTopology H
         try
         {
             using KvmSystem kvm = KvmSystem.Open();
-            return new HostReport(KvmKindProbe.Detect(kvm) == KvmKind.Hardware ? "hardware" : "emulating", null, host);
+            return new HostReport(KvmKindProbe.Detect(kvm) == KvmKind.Hardware ? "hardware" : "emulating", null, CpuModel.RunnableOn(HostCpu.Describe(kvm)), host);
         }
         catch (KvmUnavailableException cause)
         {
-            return new HostReport("none", cause.Message, host);
+            return new HostReport("none", cause.Message, [], host);
         }
     }
 
@@ -35,6 +37,7 @@ internal sealed record HostReport(string Kvm, string? KvmProblem, HostTopology H
         }
 
         output.WriteLine($"KVM: {Kvm}{(KvmProblem is null ? "" : $" ({KvmProblem})")}");
+        output.WriteLine($"CPU models: {string.Join(' ', CpuModels)}");
         output.WriteLine("NODE  CPUS          TOTAL         FREE  DISTANCES");
         foreach (HostNode node in Host.Nodes)
         {
@@ -51,6 +54,13 @@ internal sealed record HostReport(string Kvm, string? KvmProblem, HostTopology H
             json.WriteStartObject();
             json.WriteString("kvm", Kvm);
             json.WriteString("kvmProblem", KvmProblem);
+            json.WriteStartArray("cpuModels");
+            foreach (string model in CpuModels)
+            {
+                json.WriteStringValue(model);
+            }
+
+            json.WriteEndArray();
             json.WriteStartArray("nodes");
             foreach (HostNode node in Host.Nodes)
             {

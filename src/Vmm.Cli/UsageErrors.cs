@@ -1,7 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using Vmm.Cli.Generate;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Cli;
 

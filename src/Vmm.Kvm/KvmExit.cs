@@ -33,6 +33,10 @@ public enum KvmExit
     IoApicEoi = 26,
     /// <summary>The dirty ring is full.</summary>
     DirtyRingFull = 31,
+    /// <summary>The guest locked the memory bus; the instruction is done. Only with <see cref="KvmVm.TryExitOnBusLocks"/>.</summary>
+    BusLock = 33,
+    /// <summary>The guest kept the processor from being interrupted. Only with <see cref="KvmVm.TryExitOnNotify"/>: <see cref="KvmVcpu.IsContextLost"/>.</summary>
+    Notify = 37,
 }
 
 /// <summary>What KVM_EXIT_FAIL_ENTRY tells.</summary>

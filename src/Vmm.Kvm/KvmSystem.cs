@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Vmm.Interop;
 using Vmm.Interop.Kvm;
@@ -89,19 +90,47 @@ public sealed class KvmSystem : IDisposable
 
     /// <summary>Indices of the MSRs whose values make up a vCPU's state (KVM_GET_MSR_INDEX_LIST).</summary>
     /// <exception cref="KernelException">The kernel refused.</exception>
-    public uint[] GetMsrIndexList()
+    public uint[] GetMsrIndexList() => IndexList(KvmRequest.KVM_GET_MSR_INDEX_LIST);
+
+    /// <summary>The feature MSRs: what a vCPU of this host has in them when nothing else is set. Empty where KVM does not tell (KVM_CAP_GET_MSR_FEATURES).</summary>
+    /// <exception cref="KernelException">The kernel refused.</exception>
+    public KvmMsrEntry[] GetFeatureMsrs()
+    {
+        if (CheckExtension(KvmCapability.GetMsrFeatures) == 0)
+        {
+            return [];
+        }
+
+        uint[] indices = IndexList(KvmRequest.KVM_GET_MSR_FEATURE_INDEX_LIST);
+        List<KvmMsrEntry> values = new(indices.Length);
+        byte[] one = new byte[Unsafe.SizeOf<KvmMsrsHeader>() + Unsafe.SizeOf<KvmMsrEntry>()];
+        foreach (uint index in indices)
+        {
+            // One at a time: the kernel stops at the first that it does not have after all.
+            MemoryMarshal.Write(one, new KvmMsrsHeader { Nmsrs = 1 });
+            MemoryMarshal.Write(one.AsSpan(Unsafe.SizeOf<KvmMsrsHeader>()), new KvmMsrEntry { Index = index });
+            if (_handle.Call(KvmRequest.KVM_GET_MSRS, one) == 1)
+            {
+                values.Add(MemoryMarshal.Read<KvmMsrEntry>(one.AsSpan(Unsafe.SizeOf<KvmMsrsHeader>())));
+            }
+        }
+
+        return [.. values];
+    }
+
+    private uint[] IndexList(KvmRequest request)
     {
         byte[] probe = new byte[4];
-        int answer = _handle.Call(KvmRequest.KVM_GET_MSR_INDEX_LIST, probe);
+        int answer = _handle.Call(request, probe);
         if (answer < 0 && answer != -Errno.E2BIG)
         {
-            throw new KernelException("KVM_GET_MSR_INDEX_LIST", -answer);
+            throw new KernelException(request.ToString(), -answer);
         }
 
         uint count = MemoryMarshal.Read<uint>(probe);
         byte[] buffer = new byte[4 + (count * 4)];
         MemoryMarshal.Write(buffer, count);
-        KernelException.ThrowIfError(_handle.Call(KvmRequest.KVM_GET_MSR_INDEX_LIST, buffer), "KVM_GET_MSR_INDEX_LIST");
+        request.Check(_handle.Call(request, buffer));
         return MemoryMarshal.Cast<byte, uint>(buffer.AsSpan(4)).ToArray();
     }
 

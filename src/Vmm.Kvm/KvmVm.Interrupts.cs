@@ -38,6 +38,17 @@ public sealed partial class KvmVm
         HasKernelApic = true;
     }
 
+    /// <summary>
+    /// Interrupts name processors by ids of 32 bits, 255 among them (KVM_CAP_X2APIC_API). A processor whose id needs more than 8 bits can then be started
+    /// although its local APIC does not begin as an x2APIC; message routes have bits 31-8 of the destination in the upper half of their address.
+    /// </summary>
+    /// <exception cref="KernelException">The kernel cannot.</exception>
+    public void EnableWideApicIds()
+    {
+        const ulong use32BitIds = 1, disableBroadcastQuirk = 2;
+        EnableCapability(KvmCapability.X2apicApi, use32BitIds | disableBroadcastQuirk);
+    }
+
     /// <summary>The 8254 timer in the kernel; after <see cref="CreateIrqChip"/>. With <paramref name="speakerDummy"/> port 0x61 is answered too.</summary>
     public void CreatePit2(bool speakerDummy = true)
     {

@@ -3,7 +3,7 @@ using Vmm.Devices.Virtio.Net;
 using Vmm.Interop;
 using Vmm.Machine.Hotplug;
 using Vmm.Machine.Resources;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 using Vmm.Storage;
 
 namespace Vmm.Worker;

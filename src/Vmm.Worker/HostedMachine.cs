@@ -8,8 +8,9 @@ using Vmm.Machine.Layout;
 using Vmm.Machine.Numa;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Placement;
+using Vmm.Spec;
 using Vmm.Storage;
 
 namespace Vmm.Worker;

@@ -2,7 +2,7 @@ using Vmm.Cli;
 using Vmm.Kvm;
 using Vmm.Machine.Boot;
 using Vmm.Machine.Run;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Cli.Tests;
 
@@ -74,7 +74,7 @@ public sealed class ApplicationTests : IDisposable
     }
 
     [Theory]
-    [InlineData("--cpus 0", "cpus: 0, expected 1 to 254")]
+    [InlineData("--cpus 0", "cpus: 0, expected 1 to 1024")]
     [InlineData("--memory 1.3GiB", "--memory 1.3GiB: expected a size such as 512MiB or 1.5GiB, a whole number of bytes")]
     [InlineData("--cpus many", "many")]
     [InlineData("--memory 5x", "--memory 5x: expected a size")]
@@ -183,10 +183,10 @@ public sealed class ApplicationTests : IDisposable
     public void Spec_commands_check_files_and_print_the_schema()
     {
         File.WriteAllText(PathOf("good.yaml"), "boot: {kernel: vmlinuz}");
-        File.WriteAllText(PathOf("bad.yaml"), "cpu: 2\nboot: {kernel: vmlinuz}");
+        File.WriteAllText(PathOf("bad.yaml"), "cpuss: 2\nboot: {kernel: vmlinuz}");
         Assert.Equal(0, Execute("spec", "validate", PathOf("good.yaml")));
         Assert.Equal(2, Execute("spec", "validate", PathOf("bad.yaml")));
-        Assert.Contains("bad.yaml:1:1: cpu: unknown field; did you mean cpus?", _error.ToString(), StringComparison.Ordinal);
+        Assert.Contains("bad.yaml:1:1: cpuss: unknown field; did you mean cpus?", _error.ToString(), StringComparison.Ordinal);
         Assert.Equal(0, Execute("spec", "schema"));
         Assert.Equal(0, Execute("version"));
         Assert.Equal(0, Execute("run", "--help"));

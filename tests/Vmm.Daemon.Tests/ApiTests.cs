@@ -8,6 +8,7 @@ using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Workers;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Tests;
 
@@ -177,7 +178,7 @@ public sealed class ApiTests
         VmInfo lost = await daemon.Client.DoAsync("lost", "start", s_none);
         await daemon.StopDaemonAsync();
         daemon.Workers.Alive.TryRemove(lost.Id, out _);
-        await daemon.Workers.LaunchAsync("a VM that nobody knows", new Machine.Spec.VmSpec(), null, s_none);
+        await daemon.Workers.LaunchAsync("a VM that nobody knows", new VmSpec(), null, s_none);
         await daemon.StartDaemonAsync();
         Assert.Equal([("kept", VmState.Running), ("lost", VmState.Failed), ("off", VmState.Defined)], (await daemon.Client.ListAsync(s_none)).Vms.Select(v => (v.Name, v.State)));
         Assert.Equal(kept.WorkerProcessId, (await daemon.Client.ShowAsync("kept", s_none)).WorkerProcessId);
@@ -379,6 +380,7 @@ public sealed class ApiTests
         HostInfo host = await daemon.Client.HostAsync(s_none);
         Assert.Contains(host.Kvm, new[] { "hardware", "emulating", "none" });
         Assert.NotEmpty(host.Nodes);
+        Assert.Equal(host.Kvm is not "none", host.CpuModels!.Contains("host"));
         using HttpClient http = Raw(daemon);
         using JsonDocument schema = JsonDocument.Parse(await http.GetStringAsync("/api/v1/schema/vm-spec.json"));
         Assert.Equal("object", schema.RootElement.GetProperty("type").GetString());

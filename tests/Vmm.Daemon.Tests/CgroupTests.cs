@@ -3,8 +3,8 @@ using FsCheck;
 using FsCheck.Fluent;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Tests;
 

@@ -4,6 +4,7 @@ using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
 using Vmm.Interop;
 using Vmm.Memory;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Tests;
 
@@ -256,7 +257,7 @@ public sealed class LifeTests
         Task[] late =
         [
             vm.StartAsync(null, s_none), vm.StopAsync(null, s_none), vm.StopAsync(TimeSpan.FromSeconds(1), s_none), vm.PauseAsync(s_none), vm.RemoveAsync(null, s_none),
-            vm.LimitCpuAsync(new CpuLimits(50), null, s_none), vm.ReplaceAsync("name: web1", "/", new Machine.Spec.VmSpec(), null, s_none),
+            vm.LimitCpuAsync(new CpuLimits(50), null, s_none), vm.ReplaceAsync("name: web1", "/", new VmSpec(), null, s_none),
         ];
         foreach (Task command in late)
         {
@@ -280,9 +281,9 @@ public sealed class LifeTests
     [Fact]
     public void A_start_may_take_longer_the_more_huge_pages_it_takes_and_the_kernel_tells_how_many_are_there()
     {
-        Machine.Spec.VmSpec small = new() { Memory = ByteSize.GiB(400) };
+        VmSpec small = new() { Memory = ByteSize.GiB(400) };
         Assert.Equal(TimeSpan.Zero, BuildProgress.Longest(small)); // taken when it is touched
-        Machine.Spec.VmSpec large = new() { Numa = new Machine.Spec.NumaSpec { Vnodes = [new Machine.Spec.VnodeSpec { Memory = ByteSize.GiB(400), PageSize = ByteSize.GiB(1) }] } };
+        VmSpec large = new() { Numa = new NumaSpec { Vnodes = [new VnodeSpec { Memory = ByteSize.GiB(400), PageSize = ByteSize.GiB(1) }] } };
         Assert.InRange(BuildProgress.Longest(large), TimeSpan.FromMinutes(20), TimeSpan.FromMinutes(60));
         Assert.Equal(5.0 * (1 << 20), BuildProgress.HugePageBytes("Name:\tvmm-worker\nHugetlbPages:\t    5120 kB\nCpus_allowed:\t3\n"));
         Assert.Equal(0, BuildProgress.HugePageBytes("Name:\tx\n"));

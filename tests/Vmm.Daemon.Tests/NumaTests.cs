@@ -1,6 +1,7 @@
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Memory;
+using Vmm.Placement;
 
 namespace Vmm.Daemon.Tests;
 

@@ -38,7 +38,7 @@ public sealed class RaceTests
     public void Who_names_a_disk_and_who_deletes_it_exclude_each_other()
     {
         DiskNames names = new();
-        Vmm.Machine.Spec.DiskSpec[] disks = [new() { Path = "/d/a" }, new() { Path = "/d/b" }];
+        Vmm.Spec.DiskSpec[] disks = [new() { Path = "/d/a" }, new() { Path = "/d/b" }];
         using (names.Name(disks))
         using (names.Name(disks)) // two requests may name the same
         {

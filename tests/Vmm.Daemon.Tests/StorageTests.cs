@@ -3,8 +3,8 @@ using Vmm.Contracts.Rest;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
 using Vmm.Interop;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Tests;
 

@@ -3,8 +3,8 @@ using System.Text;
 using System.Text.Json;
 using FsCheck.Fluent;
 using Vmm.Contracts.Control;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 
 namespace Vmm.Worker.Tests;
 

@@ -79,7 +79,7 @@ public sealed class CpuQuotaTests
 
     private static async Task<IWorker> SpinAsync(WorkerFixture fixture, int? quota = null, int? weight = null)
     {
-        IWorker worker = await fixture.LaunchAsync(Spec("spin", "ticks=0 every=5000000") with { CpuQuota = quota, CpuWeight = weight });
+        IWorker worker = await fixture.LaunchAsync(SpecOf("spin", "ticks=0 every=5000000") with { CpuQuota = quota, CpuWeight = weight });
         await using Stream console = await worker.OpenConsoleAsync(Soon);
         await worker.StartAsync(Soon);
         await ReadUntilAsync(console, "TICK spin 1");

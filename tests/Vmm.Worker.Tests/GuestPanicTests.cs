@@ -1,6 +1,6 @@
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 using Vmm.Testing;
 
 namespace Vmm.Worker.Tests;
@@ -15,7 +15,7 @@ public sealed class GuestPanicTests
     public async Task A_panic_ends_the_vm_by_its_name_and_is_told_before()
     {
         await using WorkerFixture fixture = new();
-        IWorker worker = await fixture.LaunchAsync(Spec(""));
+        IWorker worker = await fixture.LaunchAsync(SpecOf(""));
         TaskCompletionSource<GuestEvent> told = new(TaskCreationOptions.RunContinuationsAsynchronously);
         worker.OnGuestEvent(what => told.TrySetResult(what));
         await worker.StartAsync(Soon);
@@ -28,7 +28,7 @@ public sealed class GuestPanicTests
     public async Task A_panic_that_is_preserved_leaves_a_worker_that_can_be_asked_until_it_is_stopped()
     {
         await using WorkerFixture fixture = new();
-        IWorker worker = await fixture.LaunchAsync(Spec("") with { OnCrash = CrashPolicy.Preserve });
+        IWorker worker = await fixture.LaunchAsync(SpecOf("") with { OnCrash = CrashPolicy.Preserve });
         TaskCompletionSource crashed = new(TaskCreationOptions.RunContinuationsAsynchronously);
         using IDisposable watch = worker.OnStateChanged(state =>
         {
@@ -51,7 +51,7 @@ public sealed class GuestPanicTests
     public async Task A_crash_kernel_is_told_of_and_the_guest_goes_on()
     {
         await using WorkerFixture fixture = new();
-        IWorker worker = await fixture.LaunchAsync(Spec("event=2"));
+        IWorker worker = await fixture.LaunchAsync(SpecOf("event=2"));
         TaskCompletionSource<GuestEvent> told = new(TaskCreationOptions.RunContinuationsAsynchronously);
         worker.OnGuestEvent(what => told.TrySetResult(what));
         await worker.StartAsync(Soon);
@@ -59,5 +59,5 @@ public sealed class GuestPanicTests
         Assert.Equal(GuestEvent.CrashKernel, await told.Task.WaitAsync(Soon));
     }
 
-    private static VmSpec Spec(string words) => WorkerFixture.Spec("panic", words);
+    private static VmSpec SpecOf(string words) => WorkerFixture.SpecOf("panic", words);
 }

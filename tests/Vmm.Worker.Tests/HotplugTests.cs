@@ -1,6 +1,6 @@
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 using Vmm.Testing;
 using static Vmm.Worker.Tests.WorkerFixture;
 
@@ -23,7 +23,7 @@ public sealed class HotplugTests : IDisposable
     private async Task ComeAndGoAsync(DiskCache cache)
     {
         await using WorkerFixture fixture = new(pool: 1, firstUser: Environment.IsPrivilegedProcess ? 1_900_000_500u : null);
-        IWorker worker = await fixture.LaunchAsync(Spec("hotplug"));
+        IWorker worker = await fixture.LaunchAsync(SpecOf("hotplug"));
         await using Stream console = await worker.OpenConsoleAsync(Soon);
         await worker.StartAsync(Soon);
         await ReadUntilAsync(console, "READY slots=0x0");
@@ -48,7 +48,7 @@ public sealed class HotplugTests : IDisposable
     public async Task Other_requests_go_on_while_a_guest_clings_to_a_disk_and_its_late_eject_reaches_the_next_daemon()
     {
         await using WorkerFixture fixture = new(firstUser: Environment.IsPrivilegedProcess ? 1_900_000_500u : null);
-        IWorker worker = await fixture.LaunchAsync(Spec("hotplug", "keep=1"));
+        IWorker worker = await fixture.LaunchAsync(SpecOf("hotplug", "keep=1"));
         Stream console = await worker.OpenConsoleAsync(Soon);
         await worker.StartAsync(Soon);
         DeviceInfo added = await worker.AddDiskAsync(Disk("a", DiskCache.Buffered), Soon);

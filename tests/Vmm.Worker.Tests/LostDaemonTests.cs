@@ -7,7 +7,7 @@ using Vmm.Contracts.Control;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
 using Vmm.Interop;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 using Vmm.Testing;
 using static Vmm.Worker.Tests.WorkerFixture;
 
@@ -29,7 +29,7 @@ public sealed class LostDaemonTests
         try
         {
             await File.WriteAllBytesAsync(disk, new byte[1 << 20]);
-            VmSpec spec = Spec("idle") with { Disks = [new DiskSpec { Path = disk }] };
+            VmSpec spec = SpecOf("idle") with { Disks = [new DiskSpec { Path = disk }] };
             using ProcessHandle process = BeginCreate(fixture, id, spec);
             try
             {
@@ -54,7 +54,7 @@ public sealed class LostDaemonTests
     public async Task An_adopted_worker_that_hangs_delays_nobody_is_ended_and_its_vm_starts_again()
     {
         await using WorkerFixture fixture = new(change: options => options with { AnswerTimeout = TimeSpan.FromSeconds(8) });
-        IWorker hung = await fixture.LaunchAsync(Spec("idle")), well = await fixture.LaunchAsync(Spec("idle"));
+        IWorker hung = await fixture.LaunchAsync(SpecOf("idle")), well = await fixture.LaunchAsync(SpecOf("idle"));
         await hung.StartAsync(Soon);
         await well.StartAsync(Soon);
         Signal("STOP", hung.ProcessId);
@@ -68,7 +68,7 @@ public sealed class LostDaemonTests
         Assert.Equal(WorkerExitReason.WorkerDied, exit.Reason);
         Assert.Contains("did not answer", exit.Message, StringComparison.Ordinal);
         Assert.False(Alive(hung.ProcessId));
-        IWorker next = await fixture.LaunchAsync(Spec("idle"), hung.VmId);
+        IWorker next = await fixture.LaunchAsync(SpecOf("idle"), hung.VmId);
         await next.StartAsync(Soon);
         await next.StopAsync(Soon);
         Assert.Equal(WorkerExitReason.Stopped, (await next.Ended.WaitAsync(Soon)).Reason);
@@ -78,7 +78,7 @@ public sealed class LostDaemonTests
     public async Task A_hung_worker_whose_backlog_is_full_delays_no_daemon_either()
     {
         await using WorkerFixture fixture = new();
-        IWorker hung = await fixture.LaunchAsync(Spec("idle"));
+        IWorker hung = await fixture.LaunchAsync(SpecOf("idle"));
         Signal("STOP", hung.ProcessId);
         List<PacketSocket> waiting = [];
         try
@@ -108,7 +108,7 @@ public sealed class LostDaemonTests
     public async Task A_connection_that_is_lost_ends_no_vm_it_is_made_again()
     {
         await using WorkerFixture fixture = new(change: options => options with { StopTimeout = TimeSpan.FromSeconds(2) });
-        IWorker worker = await fixture.LaunchAsync(Spec("idle"));
+        IWorker worker = await fixture.LaunchAsync(SpecOf("idle"));
         await worker.StartAsync(Soon);
         await worker.PauseAsync(Soon);
         List<bool> told = [];
@@ -149,7 +149,7 @@ public sealed class LostDaemonTests
     public async Task A_worker_that_lost_its_daemon_once_is_killed_when_it_does_not_end_as_told()
     {
         await using WorkerFixture fixture = new(change: options => options with { StopTimeout = TimeSpan.FromSeconds(2) });
-        IWorker worker = await fixture.LaunchAsync(Spec("idle"));
+        IWorker worker = await fixture.LaunchAsync(SpecOf("idle"));
         await worker.StartAsync(Soon);
         Signal("STOP", worker.ProcessId);
         await worker.StopAsync(Soon);
@@ -192,14 +192,14 @@ public sealed class LostDaemonTests
         string id = Guid.NewGuid().ToString();
         WorkerFiles files = new(fixture.Folder, id);
         worker.Assign(files);
-        using WorkerResources resources = WorkerResources.Open(Spec("idle"), s_everywhere);
+        using WorkerResources resources = WorkerResources.Open(SpecOf("idle"), s_everywhere);
         foreach (string name in s_extra)
         {
             resources.Add(name, new EventFd().Handle);
         }
 
         AddNames(files, resources);
-        await worker.CreateAsync(new CreateBody(id, null, VmSpecJson.Write(Spec("idle"))), resources, TimeSpan.Zero, Soon);
+        await worker.CreateAsync(new CreateBody(id, null, VmSpecJson.Write(SpecOf("idle"))), resources, TimeSpan.Zero, Soon);
         await worker.StartAsync(Soon);
         // What it did not ask for is closed: it has no more descriptors than another.
         Assert.InRange(Directory.GetFiles($"/proc/{worker.ProcessId}/fd").Length, 10, 200);
@@ -239,7 +239,7 @@ public sealed class LostDaemonTests
         {
             try
             {
-                return await fixture.LaunchAsync(Spec("idle"));
+                return await fixture.LaunchAsync(SpecOf("idle"));
             }
             catch (WorkerException died) when (died.Code is "worker-died")
             {

@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using Vmm.Daemon.Workers;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 using Vmm.Testing;
 
 namespace Vmm.Worker.Tests;
@@ -20,13 +20,13 @@ public sealed class NoIoUringTests : IDisposable
         await File.WriteAllTextAsync(wrapper, $"#!/bin/sh\nexec '{Tree.Published("probe", "vmm-confinement-probe")}' without-rings '{Tree.Published("vmmd", "vmm-worker")}' \"$@\"\n");
         File.SetUnixFileMode(wrapper, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         await using WorkerFixture fixture = new(change: o => o with { Program = wrapper });
-        VmSpec spec = WorkerFixture.Spec("hello") with { Disks = [new DiskSpec { Path = Disk() }] };
+        VmSpec spec = WorkerFixture.SpecOf("hello") with { Disks = [new DiskSpec { Path = Disk() }] };
         WorkerException refused = await Assert.ThrowsAsync<WorkerException>(() => fixture.LaunchAsync(spec));
         Assert.Equal("host-mismatch", refused.Code);
         Assert.Contains("kernel.io_uring_disabled", refused.Message, StringComparison.Ordinal);
 
         // What needs no ring runs all the same.
-        IWorker plain = await fixture.LaunchAsync(WorkerFixture.Spec("hello") with { Rng = false });
+        IWorker plain = await fixture.LaunchAsync(WorkerFixture.SpecOf("hello") with { Rng = false });
         await plain.StartAsync(WorkerFixture.Soon);
         Assert.NotNull(await plain.Ended.WaitAsync(WorkerFixture.Soon));
     }
@@ -35,7 +35,7 @@ public sealed class NoIoUringTests : IDisposable
     public void So_does_vmmctl_run()
     {
         ProcessStartInfo start = new(Tree.Published("probe", "vmm-confinement-probe"),
-            ["without-rings", Tree.Published("vmmctl", "vmmctl"), "run", "--memory", "64MiB", "--kernel", WorkerFixture.Spec("hello").Boot.Kernel!, "--disk", Disk()])
+            ["without-rings", Tree.Published("vmmctl", "vmmctl"), "run", "--memory", "64MiB", "--kernel", WorkerFixture.SpecOf("hello").Boot.Kernel!, "--disk", Disk()])
         { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true };
         using Process run = Process.Start(start)!;
         string said = run.StandardError.ReadToEnd();

@@ -1,7 +1,7 @@
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 using Vmm.Testing;
 using static Vmm.Worker.Tests.WorkerFixture;
 
@@ -85,7 +85,7 @@ public sealed class RehomeTests
 
     private static VmSpec Vnode(VnodePolicy policy, IReadOnlyList<int> hostNodes)
     {
-        VmSpec spec = Spec("dirty", "mib=16 base=33554432 seconds=0 tsc_khz=2500000");
+        VmSpec spec = SpecOf("dirty", "mib=16 base=33554432 seconds=0 tsc_khz=2500000");
         return spec with { Numa = new NumaSpec { Vnodes = [new VnodeSpec { Cpus = [0], Memory = spec.Memory, HostNodes = hostNodes, Policy = policy }] } };
     }
 

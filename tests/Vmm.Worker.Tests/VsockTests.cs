@@ -2,7 +2,7 @@ using System.Net.Sockets;
 using System.Text;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 using Vmm.Testing;
 using static Vmm.Worker.Tests.WorkerFixture;
 
@@ -46,5 +46,5 @@ public sealed class VsockTests : IDisposable
         Assert.Equal(WorkerExitReason.DebugExit, (await worker.Ended.WaitAsync(Soon)).Reason);
     }
 
-    private static VmSpec Guest(string path, int port) => Spec("vsock", $"port={port}") with { Vsock = new VsockSpec { Cid = 7, Path = path } };
+    private static VmSpec Guest(string path, int port) => SpecOf("vsock", $"port={port}") with { Vsock = new VsockSpec { Cid = 7, Path = path } };
 }

@@ -4,7 +4,7 @@ using System.Net.Sockets;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
 using Vmm.Interop;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 using Vmm.Testing;
 
 namespace Vmm.Worker.Tests;
@@ -17,7 +17,7 @@ public sealed class WorkerBoundsTests
     public async Task The_end_record_has_its_room_from_the_start_and_the_worker_no_descriptor_that_could_make_it_longer()
     {
         await using WorkerFixture fixture = new();
-        IWorker worker = await fixture.LaunchAsync(WorkerFixture.Spec("idle"));
+        IWorker worker = await fixture.LaunchAsync(WorkerFixture.SpecOf("idle"));
         string end = Path.Combine(fixture.Folder, worker.VmId + ".end");
         Assert.Equal(EndRecord.Length, new FileInfo(end).Length);
         Assert.Equal(EndRecord.Length / 512, int.Parse(await OutputAsync("stat", ["-c", "%b", end]), System.Globalization.CultureInfo.InvariantCulture));
@@ -32,7 +32,7 @@ public sealed class WorkerBoundsTests
         await using WorkerFixture fixture = new(); // no users of their own: every vmmd may limit them
         using Disks disks = new();
         string small = disks.Make(1 << 20), large = disks.Make(3 << 20);
-        IWorker worker = await fixture.LaunchAsync(WorkerFixture.Spec("hotplug") with { Disks = [new DiskSpec { Path = small }] });
+        IWorker worker = await fixture.LaunchAsync(WorkerFixture.SpecOf("hotplug") with { Disks = [new DiskSpec { Path = small }] });
         Assert.Contains("file-size", worker.Confinement!.Applied);
         Assert.Equal(1ul << 20, Limit(worker.ProcessId));
         await worker.StartAsync(WorkerFixture.Soon);
@@ -120,7 +120,7 @@ public sealed class WorkerBoundsTests
     {
         ConcurrentQueue<(int Process, string Vm, string Line)> said = [];
         await using WorkerFixture fixture = new(change: o => o with { Isolated = false, WorkerSaid = (process, vm, line) => said.Enqueue((process, vm, line)) });
-        IWorker worker = await fixture.LaunchAsync(WorkerFixture.Spec("idle")); // says that it is not isolated
+        IWorker worker = await fixture.LaunchAsync(WorkerFixture.SpecOf("idle")); // says that it is not isolated
         Assert.True(SpinWait.SpinUntil(() => said.Any(s => s.Line.Contains("not confined by", StringComparison.Ordinal)), TimeSpan.FromSeconds(30)));
         Assert.Contains(said, s => s.Process == worker.ProcessId && string.Equals(s.Vm, worker.VmId, StringComparison.Ordinal));
         string id = worker.VmId;

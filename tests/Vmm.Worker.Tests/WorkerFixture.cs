@@ -2,8 +2,8 @@ using System.Text;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 using Vmm.Testing;
 
 namespace Vmm.Worker.Tests;
@@ -37,7 +37,7 @@ internal sealed class WorkerFixture : IAsyncDisposable
 
     internal static CancellationToken Soon => new CancellationTokenSource(TimeSpan.FromSeconds(60)).Token;
 
-    internal static VmSpec Spec(string guest, string cmdline = "") =>
+    internal static VmSpec SpecOf(string guest, string cmdline = "") =>
         new() { Memory = ByteSize.MiB(64), Boot = new BootSpec { Kernel = Path.Combine(Tree.Root, "tests", "guests", "build", guest + ".elf"), Cmdline = cmdline } };
 
     internal async Task<IWorker> LaunchAsync(VmSpec spec, string? id = null)

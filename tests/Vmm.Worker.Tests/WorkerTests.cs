@@ -2,8 +2,8 @@ using System.Diagnostics;
 using System.Globalization;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 using Vmm.Testing;
 using static Vmm.Worker.Tests.WorkerFixture;
 
@@ -17,7 +17,7 @@ public sealed class WorkerTests
     public async Task A_guest_speaks_on_its_console_and_its_exit_code_arrives()
     {
         await using WorkerFixture fixture = new();
-        IWorker worker = await fixture.LaunchAsync(Spec("hello"));
+        IWorker worker = await fixture.LaunchAsync(SpecOf("hello"));
         Assert.Equal(WorkerState.Ready, worker.State);
         await using Stream console = await worker.OpenConsoleAsync(Soon);
         await worker.StartAsync(Soon);
@@ -30,7 +30,7 @@ public sealed class WorkerTests
     public async Task A_crash_arrives_with_what_the_vcpus_looked_like()
     {
         await using WorkerFixture fixture = new();
-        IWorker worker = await fixture.LaunchAsync(Spec("crash"));
+        IWorker worker = await fixture.LaunchAsync(SpecOf("crash"));
         await worker.StartAsync(Soon);
         WorkerExit exit = await worker.Ended.WaitAsync(Soon);
         Assert.Equal(WorkerExitReason.TripleFault, exit.Reason);
@@ -42,7 +42,7 @@ public sealed class WorkerTests
     public async Task Consoles_that_come_later_get_what_was_said_and_each_gets_everything()
     {
         await using WorkerFixture fixture = new();
-        IWorker worker = await fixture.LaunchAsync(Spec("idle"));
+        IWorker worker = await fixture.LaunchAsync(SpecOf("idle"));
         await using Stream first = await worker.OpenConsoleAsync(Soon);
         await worker.StartAsync(Soon);
         await ReadUntilAsync(first, "READY");
@@ -54,7 +54,7 @@ public sealed class WorkerTests
     public async Task A_paused_guest_stands_still_and_goes_on_where_it_was()
     {
         await using WorkerFixture fixture = new();
-        IWorker worker = await fixture.LaunchAsync(Spec("spin", "every=20000000 ticks=0"));
+        IWorker worker = await fixture.LaunchAsync(SpecOf("spin", "every=20000000 ticks=0"));
         List<WorkerState> seen = [];
         using IDisposable watch = worker.OnStateChanged(state =>
         {
@@ -89,8 +89,8 @@ public sealed class WorkerTests
     public async Task A_worker_that_is_killed_is_reported_and_the_other_does_not_notice()
     {
         await using WorkerFixture fixture = new();
-        IWorker victim = await fixture.LaunchAsync(Spec("idle"));
-        IWorker other = await fixture.LaunchAsync(Spec("idle"));
+        IWorker victim = await fixture.LaunchAsync(SpecOf("idle"));
+        IWorker other = await fixture.LaunchAsync(SpecOf("idle"));
         await victim.StartAsync(Soon);
         await other.StartAsync(Soon);
         using (Process process = Process.GetProcessById(victim.ProcessId))
@@ -110,9 +110,9 @@ public sealed class WorkerTests
     public async Task A_new_daemon_adopts_running_workers_and_learns_why_others_ended()
     {
         await using WorkerFixture fixture = new();
-        IWorker idle = await fixture.LaunchAsync(Spec("idle"));
+        IWorker idle = await fixture.LaunchAsync(SpecOf("idle"));
         // Long enough that it is still at it when this daemon goes.
-        IWorker spin = await fixture.LaunchAsync(Spec("spin", "every=4000000000 ticks=1"));
+        IWorker spin = await fixture.LaunchAsync(SpecOf("spin", "every=4000000000 ticks=1"));
         (string idleId, string spinId, int pid) = (idle.VmId, spin.VmId, idle.ProcessId);
         int spinPid = spin.ProcessId;
         await idle.StartAsync(Soon);
@@ -146,11 +146,11 @@ public sealed class WorkerTests
         {
             File.WriteAllText(text, "this is no kernel");
             async Task<WorkerException> Refuse(VmSpec spec) => await Assert.ThrowsAsync<WorkerException>(() => fixture.LaunchAsync(spec));
-            WorkerException error = await Refuse(Spec("hello") with { Boot = new BootSpec { Kernel = text } });
+            WorkerException error = await Refuse(SpecOf("hello") with { Boot = new BootSpec { Kernel = text } });
             Assert.Equal("kernel-invalid", error.Code);
             Assert.Contains(text, error.Message, StringComparison.Ordinal);
-            Assert.Equal("kernel-open-failed", (await Refuse(Spec("no-such-guest"))).Code);
-            Assert.Equal("disk-open-failed", (await Refuse(Spec("hello") with { Disks = [new DiskSpec { Path = "/nonexistent" }] })).Code);
+            Assert.Equal("kernel-open-failed", (await Refuse(SpecOf("no-such-guest"))).Code);
+            Assert.Equal("disk-open-failed", (await Refuse(SpecOf("hello") with { Disks = [new DiskSpec { Path = "/nonexistent" }] })).Code);
             Assert.Empty(Directory.GetFiles(fixture.Folder));
         }
         finally
@@ -171,7 +171,7 @@ public sealed class WorkerTests
                 file.SetLength(32 << 20);
             }
 
-            VmSpec spec = Spec("blk") with { Disks = [new DiskSpec { Path = disk }] };
+            VmSpec spec = SpecOf("blk") with { Disks = [new DiskSpec { Path = disk }] };
             IWorker worker = await fixture.LaunchAsync(spec);
             Assert.Equal("disk-in-use", (await Assert.ThrowsAsync<WorkerException>(() => fixture.LaunchAsync(spec))).Code);
             await using Stream console = await worker.OpenConsoleAsync(Soon);
@@ -193,7 +193,7 @@ public sealed class WorkerTests
         await using WorkerFixture fixture = new(pool: 2);
         await FullAsync(fixture, 2);
 
-        IWorker worker = await fixture.LaunchAsync(Spec("idle"));
+        IWorker worker = await fixture.LaunchAsync(SpecOf("idle"));
         await using Stream console = await worker.OpenConsoleAsync(Soon);
         await worker.StartAsync(Soon);
         await ReadUntilAsync(console, "READY");
@@ -204,7 +204,7 @@ public sealed class WorkerTests
     public async Task Memory_of_a_vnode_is_changed_while_the_guest_runs()
     {
         await using WorkerFixture fixture = new();
-        IWorker worker = await fixture.LaunchAsync(Spec("mem") with { MaxMemory = ByteSize.MiB(128), Balloon = null });
+        IWorker worker = await fixture.LaunchAsync(SpecOf("mem") with { MaxMemory = ByteSize.MiB(128), Balloon = null });
         await using Stream console = await worker.OpenConsoleAsync(Soon);
         await worker.StartAsync(Soon);
         await ReadUntilAsync(console, "NOW mib=0");
@@ -224,7 +224,7 @@ public sealed class WorkerTests
     public async Task A_size_below_the_start_is_the_balloons_work_and_not_both_are_given()
     {
         await using WorkerFixture fixture = new();
-        IWorker worker = await fixture.LaunchAsync(Spec("balloon", "mib=8 base=33554432") with { Memory = ByteSize.MiB(64), MaxMemory = null, Balloon = new BalloonSpec() });
+        IWorker worker = await fixture.LaunchAsync(SpecOf("balloon", "mib=8 base=33554432") with { Memory = ByteSize.MiB(64), MaxMemory = null, Balloon = new BalloonSpec() });
         await worker.StartAsync(Soon);
         VmMemory asked = await worker.MemoryAsync(new MemoryWish(0, 48 << 20), Soon);
         Assert.Equal((48UL << 20, 64UL << 20, 16UL << 20, 16UL << 20), (asked.Vnodes[0].AskedBytes, asked.Vnodes[0].PresentBytes, asked.Vnodes[0].StuckBytes, asked.Vnodes[0].BelowBytes));
@@ -242,7 +242,7 @@ public sealed class WorkerTests
         {
             await File.WriteAllBytesAsync(disk, new byte[1 << 20]);
             await using WorkerFixture fixture = new();
-            VmSpec spec = Spec("blk") with { Disks = [new DiskSpec { Path = disk, Cache = DiskCache.Buffered, Limits = new LimitsSpec { Operations = 20, OperationsBurst = 40 } }] };
+            VmSpec spec = SpecOf("blk") with { Disks = [new DiskSpec { Path = disk, Cache = DiskCache.Buffered, Limits = new LimitsSpec { Operations = 20, OperationsBurst = 40 } }] };
             IWorker worker = await fixture.LaunchAsync(spec);
             await worker.StartAsync(Soon);
             await Task.Delay(500);
@@ -298,8 +298,8 @@ public sealed class WorkerTests
                 file.SetLength(32 << 20);
             }
 
-            IWorker other = await fixture.LaunchAsync(Spec("idle"));
-            IWorker worker = await fixture.LaunchAsync(Spec("blk") with { Disks = [new DiskSpec { Path = disk }] });
+            IWorker other = await fixture.LaunchAsync(SpecOf("idle"));
+            IWorker worker = await fixture.LaunchAsync(SpecOf("blk") with { Disks = [new DiskSpec { Path = disk }] });
             Assert.Equal(64_000, Number(other, "Uid"));
             foreach (string thread in Directory.GetDirectories($"/proc/{worker.ProcessId}/task"))
             {
@@ -318,12 +318,12 @@ public sealed class WorkerTests
             await worker.StartAsync(Soon);
             await ReadUntilAsync(console, "RESULT blk verify=ok");
             await worker.Ended.WaitAsync(Soon);
-            IWorker next = await fixture.LaunchAsync(Spec("idle")); // the freed uid is used again
+            IWorker next = await fixture.LaunchAsync(SpecOf("idle")); // the freed uid is used again
             Assert.Equal(64_001, Number(next, "Uid"));
             await other.DisposeAsync();
             IWorker again = Assert.Single(await fixture.RestartDaemonAsync(), w => string.Equals(w.VmId, other.VmId, StringComparison.Ordinal));
             Assert.Equal(other.ProcessId, again.ProcessId);
-            IWorker third = await fixture.LaunchAsync(Spec("idle")); // adopted workers keep theirs
+            IWorker third = await fixture.LaunchAsync(SpecOf("idle")); // adopted workers keep theirs
             Assert.Equal(64_002, Number(third, "Uid"));
         }
         finally
@@ -344,7 +344,7 @@ public sealed class WorkerTests
                 file.SetLength(32 << 20);
             }
 
-            IWorker worker = await fixture.LaunchAsync(Spec("blk", "poll=1") with { Disks = [new DiskSpec { Path = disk }] });
+            IWorker worker = await fixture.LaunchAsync(SpecOf("blk", "poll=1") with { Disks = [new DiskSpec { Path = disk }] });
             Assert.Equal(["no-new-privileges", "no-core-dump", "namespaces", "empty-root", "own-user", "seccomp"], worker.Confinement!.Applied);
             Assert.StartsWith("cgroup", Assert.Single(worker.Confinement.Missing), StringComparison.Ordinal);
             string own = $"/proc/{worker.ProcessId}";
@@ -363,7 +363,7 @@ public sealed class WorkerTests
             File.Delete(disk);
         }
 
-        IWorker idle = await fixture.LaunchAsync(Spec("idle"));
+        IWorker idle = await fixture.LaunchAsync(SpecOf("idle"));
         await using (Stream console = await idle.OpenConsoleAsync(Soon))
         {
             await idle.StartAsync(Soon);
@@ -392,7 +392,7 @@ public sealed class WorkerTests
     {
         const string Root = "/sys/fs/cgroup";
         await using WorkerFixture fixture = new(firstUser: 64_200, change: options => options with { CgroupRoot = Root });
-        IWorker worker = await fixture.LaunchAsync(Spec("idle"));
+        IWorker worker = await fixture.LaunchAsync(SpecOf("idle"));
         Assert.Contains("cgroup", worker.Confinement!.Applied);
         string name = File.ReadLines($"/proc/{worker.ProcessId}/cgroup").Select(l => l[(l.LastIndexOf('/') + 1)..]).First(n => Guid.TryParse(n, out _));
         string[] groups = Groups(Root, name);

@@ -4,7 +4,7 @@ using System.Text.Json.Serialization.Metadata;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Api;
 using Vmm.Daemon.Vms;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Fuzz;
 

@@ -1,6 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Cli.Generate;
 

@@ -1,8 +1,8 @@
 using System.CommandLine;
 using Vmm.Cli.Remote;
 using Vmm.Contracts.Rest;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 using static Vmm.Cli.Remote.DaemonSession;
 
 namespace Vmm.Cli.Nouns;

@@ -2,9 +2,9 @@ using System.Globalization;
 using Vmm.Cli.Remote;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
-using Vmm.Machine.Layout;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Placement;
+using Vmm.Spec;
 using static Vmm.Cli.Remote.DaemonSession;
 
 namespace Vmm.Cli.Nouns;

@@ -1,7 +1,7 @@
 using Vmm.Cli.Remote;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 using static Vmm.Cli.Remote.DaemonSession;
 
 namespace Vmm.Cli.Vms;
@@ -37,10 +37,12 @@ internal static class DeviceVerbs
     {
         (string list, string yaml) = (disk, net) switch
         {
-            ({ } text, null) => DiskOption.TryParse(text, out DiskSpec spec, out string problem)
+            ({ } text, null) => SpecOption.TryParseDisk(text, out DiskSpec spec, out string problem)
                 ? ("disks", SpecEdit.Item(spec with { Path = Path.GetFullPath(spec.Path) }))
-                : throw new UsageException(problem),
-            (null, { } text) => NetOption.TryParse(text, out NetSpec spec, out string problem) ? ("nets", SpecEdit.Item(spec)) : throw new UsageException(problem),
+                : throw new UsageException($"--disk {text}: {problem}"),
+            (null, { } text) => SpecOption.TryParseNet(text, out NetSpec spec, out string problem)
+                ? ("nets", SpecEdit.Item(spec))
+                : throw new UsageException($"--net {text}: {problem}"),
             _ => throw new UsageException("vm attach: give either --disk or --net"),
         };
         DeviceInfo added = await session.Client.AttachAsync(name, list, yaml, !temporary, cancellation).ConfigureAwait(false);

@@ -1,8 +1,8 @@
 using Vmm.Cli.Remote;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 
 namespace Vmm.Cli.Vms;
 

@@ -3,8 +3,8 @@ using Vmm.Cli.Nouns;
 using Vmm.Cli.Remote;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 using static Vmm.Cli.Remote.DaemonSession;
 
 namespace Vmm.Cli.Vms;

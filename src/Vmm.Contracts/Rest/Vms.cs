@@ -54,7 +54,8 @@ public sealed record VmList(IReadOnlyList<VmInfo> Vms);
 /// <param name="Version">The daemon's version.</param>
 /// <param name="Kvm"><c>hardware</c>, <c>emulating</c> or <c>none</c>.</param>
 /// <param name="Nodes">The host's NUMA nodes.</param>
-public sealed record HostInfo(string Version, string Kvm, IReadOnlyList<HostNodeInfo> Nodes);
+/// <param name="CpuModels">CPU models that this host can run; null from a daemon that does not tell.</param>
+public sealed record HostInfo(string Version, string Kvm, IReadOnlyList<HostNodeInfo> Nodes, IReadOnlyList<string>? CpuModels = null);
 
 /// <summary>One NUMA node of the host.</summary>
 /// <param name="Id">Its number.</param>

@@ -5,7 +5,7 @@ using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Access;
 using Vmm.Daemon.Vms;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 using static Vmm.Daemon.Api.Exchange;
 
 namespace Vmm.Daemon.Api;

@@ -2,9 +2,8 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Routing;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Access;
-using Vmm.Kvm;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 using static Vmm.Daemon.Api.Exchange;
 
 namespace Vmm.Daemon.Api;
@@ -18,19 +17,7 @@ internal static class HostEndpoints
         api.MapGet("/schema/vm-spec.json", context => Text(context, SpecSchema.Json(), "application/schema+json")).For(Role.Viewer);
     }
 
-    private static HostInfo Host()
-    {
-        string kvm;
-        try
-        {
-            using KvmSystem system = KvmSystem.Open();
-            kvm = KvmKindProbe.Detect(system) == KvmKind.Hardware ? "hardware" : "emulating";
-        }
-        catch (KvmUnavailableException)
-        {
-            kvm = "none";
-        }
-
-        return new HostInfo(DaemonOptions.Version, kvm, [.. HostTopology.Read().Nodes.Select(n => new HostNodeInfo(n.Id, NumberSet.Format(n.Cpus), n.TotalBytes, n.FreeBytes))]);
-    }
+    private static HostInfo Host() =>
+        new(DaemonOptions.Version, HostKvm.Shared.Kind, [.. HostTopology.Read().Nodes.Select(n => new HostNodeInfo(n.Id, NumberSet.Format(n.Cpus), n.TotalBytes, n.FreeBytes))],
+            HostKvm.Shared.CpuModels);
 }

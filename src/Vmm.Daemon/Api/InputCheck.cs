@@ -5,7 +5,7 @@ using Microsoft.Extensions.Primitives;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Access;
 using Vmm.Daemon.Vms;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Api;
 

@@ -6,9 +6,9 @@ using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Access;
 using Vmm.Daemon.Vms;
-using Vmm.Machine.Layout;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Placement;
+using Vmm.Spec;
 using static Vmm.Daemon.Api.Exchange;
 
 namespace Vmm.Daemon.Api;

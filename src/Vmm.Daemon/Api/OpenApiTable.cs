@@ -1,5 +1,6 @@
 using System.Text.Json.Serialization.Metadata;
 using Vmm.Contracts.Rest;
+using Vmm.Placement;
 
 namespace Vmm.Daemon.Api;
 

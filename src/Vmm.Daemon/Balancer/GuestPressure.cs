@@ -1,6 +1,6 @@
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Vms;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Balancer;
 

@@ -1,4 +1,4 @@
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Vms;
 

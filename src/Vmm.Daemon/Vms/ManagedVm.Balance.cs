@@ -1,6 +1,6 @@
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Vms;
 

@@ -3,8 +3,8 @@ using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Workers;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Vms;
 

@@ -1,9 +1,9 @@
 using System.Globalization;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
-using Vmm.Machine.Layout;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Placement;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Vms;
 

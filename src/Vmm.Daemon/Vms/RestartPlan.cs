@@ -1,5 +1,5 @@
 using Vmm.Contracts.Control;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Vms;
 

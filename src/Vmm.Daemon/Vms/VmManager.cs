@@ -6,7 +6,7 @@ using Vmm.Contracts.Rest;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Vms;
 

@@ -1,6 +1,6 @@
 using System.Globalization;
 using Vmm.Contracts.Control;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Workers;
 

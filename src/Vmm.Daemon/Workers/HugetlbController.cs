@@ -1,6 +1,6 @@
 using System.Globalization;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Workers;
 

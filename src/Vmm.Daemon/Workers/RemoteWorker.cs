@@ -4,8 +4,8 @@ using System.Text.Json.Serialization.Metadata;
 using Vmm.Contracts;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Workers;
 
@@ -16,6 +16,7 @@ internal sealed class RemoteWorker : IWorker
     private static readonly TimeSpan s_lastWords = TimeSpan.FromMilliseconds(500);
 
     private readonly VsockDials _dials;
+    private ResidencyReport? _residency;
     private readonly WorkerLink _link;
     private readonly WorkerLauncherOptions _options;
     private readonly Lock _lock = new();
@@ -159,14 +160,7 @@ internal sealed class RemoteWorker : IWorker
 
     public IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>>? PresentMemory()
     {
-        try
-        {
-            return NumaMaps.Parse(File.ReadAllText($"/proc/{ProcessId}/numa_maps"));
-        }
-        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
-        {
-            return null; // a kernel without NUMA, a daemon without CAP_SYS_PTRACE, or a worker that just ended
-        }
+        return LazyInitializer.EnsureInitialized(ref _residency, () => ResidencyReport.Of(ProcessId)).Read();
     }
 
     public void ServeVsock(string path) => _dials.Serve(path);

@@ -1,6 +1,6 @@
+using System.Diagnostics;
 using System.Globalization;
 using Vmm.Contracts.Control;
-using Vmm.Devices.Virtio;
 using Vmm.Interop;
 
 namespace Vmm.Daemon.Workers;
@@ -17,7 +17,10 @@ internal sealed class VsockBroker(string path)
     /// <summary>Connections at once after a pause.</summary>
     internal const int Burst = 32;
 
-    private readonly RateLimiter _limiter = RateLimiter.Create(new RateLimit(0, Rate, 0, Burst), RateLimiter.Now)!;
+    private static readonly long s_interval = Stopwatch.Frequency / Rate;
+
+    // When the connection before would have come in at exactly the rate (the generic cell rate algorithm, ITU-T I.371).
+    private long _due;
 
     /// <summary>
     /// The stream, or null: nobody listens there. What is above the rate waits, not much: the caller bounds how many do, and a worker waits for one
@@ -25,11 +28,26 @@ internal sealed class VsockBroker(string path)
     /// </summary>
     internal async Task<UnixStream?> ConnectAsync(VsockDial wish)
     {
-        while (!_limiter.TryTake(0, RateLimiter.Now, out int wait))
+        if (Reserve() is { Ticks: > 0 } wait)
         {
             await Task.Delay(wait).ConfigureAwait(false);
         }
 
         return UnixStream.ConnectNoFollow(string.Create(CultureInfo.InvariantCulture, $"{path}_{wish.Port}"), out _);
+    }
+
+    /// <summary>Takes the next place, and says how long it is until it comes.</summary>
+    private TimeSpan Reserve()
+    {
+        while (true)
+        {
+            long now = Stopwatch.GetTimestamp(), before = Volatile.Read(ref _due);
+            long due = Math.Max(now, before) + s_interval;
+            if (Interlocked.CompareExchange(ref _due, due, before) == before)
+            {
+                long wait = due - now - (Burst * s_interval);
+                return wait > 0 ? TimeSpan.FromSeconds((double)wait / Stopwatch.Frequency) : TimeSpan.Zero;
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 using System.Collections.Concurrent;
 using System.Globalization;
 using Vmm.Contracts.Control;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Workers;
 

@@ -1,6 +1,7 @@
 using System.Buffers;
 using Vmm.Contracts;
 using Vmm.Contracts.Control;
+using Vmm.Placement;
 
 namespace Vmm.Daemon.Workers;
 

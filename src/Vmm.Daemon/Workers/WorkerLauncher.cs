@@ -2,7 +2,7 @@ using Microsoft.Extensions.Hosting;
 using Microsoft.Win32.SafeHandles;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Workers;
 

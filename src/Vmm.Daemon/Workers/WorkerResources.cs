@@ -2,9 +2,8 @@ using Vmm.Daemon.Storage;
 using Vmm.Interop;
 using Vmm.Interop.Kvm;
 using Vmm.Kvm;
-using Vmm.Machine.Boot;
-using Vmm.Machine.Resources;
-using Vmm.Machine.Spec;
+using Vmm.Placement;
+using Vmm.Spec;
 using Vmm.Storage;
 
 namespace Vmm.Daemon.Workers;
@@ -123,14 +122,16 @@ internal sealed class WorkerResources(StorageFolders storage) : IDisposable
     {
         try
         {
-            BootFile file = BootFile.FromDescriptor(path, storage.Open(path, writable: false));
-            _owned.Add(file);
-            Names.Add(name);
-            Handles.Add(file.Descriptor!);
+            Add(name, storage.Open(path, writable: false));
+            _ = BlockFile.Inspect(Handles[^1]); // what is no file with a length is refused here, with its path
         }
-        catch (Exception cause) when (cause is BootException or StorageException)
+        catch (StorageException cause)
         {
             throw new WorkerException(code, cause.Message, cause);
+        }
+        catch (KernelException cause)
+        {
+            throw new WorkerException(code, $"{path}: file: {cause.Message}", cause);
         }
     }
 
@@ -181,11 +182,14 @@ internal sealed class WorkerResources(StorageFolders storage) : IDisposable
         }
     }
 
+    private static RawFileOptions Options(DiskSpec disk) =>
+        new() { ReadOnly = disk.ReadOnly, Cache = disk.Cache == DiskCache.Direct ? DiskCacheMode.Direct : DiskCacheMode.Buffered };
+
     private void AddDisk(int index, DiskSpec spec)
     {
         try
         {
-            RawFileBackend disk = RawFileBackend.Open(spec.Path, PathResources.Options(spec), storage.Open(spec.Path, !spec.ReadOnly));
+            RawFileBackend disk = RawFileBackend.Open(spec.Path, Options(spec), storage.Open(spec.Path, !spec.ReadOnly));
             _owned.Add(disk);
             BlockFileInfo info = BlockFile.Inspect(disk.Buffered);
             LargestFile = Math.Max(LargestFile, info.Kind == BlockFileKind.RegularFile ? info.Size : 0);

@@ -102,6 +102,7 @@ public static class AcpiTables
     /// <summary>5.2.12.</summary>
     private static AcpiTable Madt(AcpiConfig config)
     {
+        bool x2Apic = false;
         AcpiTable madt = new AcpiTable("APIC", 5).U32(LocalApicAddress).U32(0);
         for (int i = 0; i < config.Processors.Count; i++)
         {
@@ -112,13 +113,15 @@ public static class AcpiTables
             }
             else
             {
+                x2Apic = true;
                 madt.U8(9).U8(16).U16(0).U32(id).U32(1).U32((uint)i);
             }
         }
 
         madt.U8(1).U8(12).U8(0).U8(0).U32(IoApicAddress).U32(0);
         madt.U8(2).U8(10).U8(0).U8(4).U32(4).U16(0x5); // IRQ 4 is GSI 4, active high, edge
-        return madt.U8(4).U8(6).U8(0xFF).U16(0).U8(1); // NMI at LINT1 of every processor
+        madt.U8(4).U8(6).U8(0xFF).U16(0).U8(1); // NMI at LINT1 of every processor with a local APIC entry
+        return x2Apic ? madt.U8(0xA).U8(12).U16(0).U32(uint.MaxValue).U8(1).Zero(3) : madt; // and of every one with an x2APIC entry
     }
 
     /// <summary>PCI Firmware specification 3.2, section 4.1.2.</summary>

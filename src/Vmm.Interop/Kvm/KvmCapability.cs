@@ -39,10 +39,13 @@ public enum KvmCapability
     [KernelName("KVM_CAP_X2APIC_API")] X2apicApi = 129,
     [KernelName("KVM_CAP_IMMEDIATE_EXIT")] ImmediateExit = 136,
     [KernelName("KVM_CAP_X86_DISABLE_EXITS")] X86DisableExits = 143,
+    [KernelName("KVM_CAP_GET_MSR_FEATURES")] GetMsrFeatures = 153,
     [KernelName("KVM_CAP_NESTED_STATE")] NestedState = 157,
     [KernelName("KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2")] ManualDirtyLogProtect2 = 168,
     [KernelName("KVM_CAP_DIRTY_LOG_RING")] DirtyLogRing = 192,
+    [KernelName("KVM_CAP_X86_BUS_LOCK_EXIT")] X86BusLockExit = 193,
     [KernelName("KVM_CAP_EXIT_ON_EMULATION_FAILURE")] ExitOnEmulationFailure = 204,
     [KernelName("KVM_CAP_XSAVE2")] Xsave2 = 208,
+    [KernelName("KVM_CAP_X86_NOTIFY_VMEXIT")] X86NotifyVmexit = 219,
     [KernelName("KVM_CAP_DIRTY_LOG_RING_ACQ_REL")] DirtyLogRingAcqRel = 223,
 }

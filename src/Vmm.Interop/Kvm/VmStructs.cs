@@ -189,5 +189,6 @@ public struct KvmRun
     [FieldOffset(32)][KernelName("system_event.type")] public uint SystemEventType;
     [FieldOffset(36)][KernelName("system_event.ndata")] public uint SystemEventNdata;
     [FieldOffset(40)][KernelName("system_event.data")] public UInt64x16 SystemEventData;
+    [FieldOffset(32)][KernelName("notify.flags")] public uint NotifyFlags;
     [FieldOffset(32)][KernelName("eoi.vector")] public byte EoiVector;
 }

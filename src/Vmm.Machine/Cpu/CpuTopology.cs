@@ -1,5 +1,4 @@
-using System.Numerics;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Machine.Cpu;
 
@@ -24,9 +23,9 @@ public sealed class CpuTopology
         Vcpus = vcpus;
         Shape = shape;
         Asked = asked;
-        ThreadBits = BitsFor(shape.Threads);
-        DieShift = ThreadBits + BitsFor(shape.Cores);
-        PackageShift = DieShift + BitsFor(shape.Dies);
+        ThreadBits = CpuShape.BitsFor(shape.Threads);
+        DieShift = ThreadBits + CpuShape.BitsFor(shape.Cores);
+        PackageShift = DieShift + CpuShape.BitsFor(shape.Dies);
     }
 
     /// <summary>All vCPUs, by index.</summary>
@@ -46,6 +45,24 @@ public sealed class CpuTopology
 
     /// <summary>Bits of the APIC id below the package number.</summary>
     public int PackageShift { get; }
+
+    /// <summary>Some APIC id does not fit the 8 bits of a local APIC that is no x2APIC (255 is its broadcast).</summary>
+    public bool HasWideApicIds => GreatestApicId >= 255;
+
+    /// <summary>The greatest APIC id of a vCPU.</summary>
+    public uint GreatestApicId
+    {
+        get
+        {
+            uint greatest = 0;
+            foreach (VcpuPlace vcpu in Vcpus)
+            {
+                greatest = Math.Max(greatest, vcpu.ApicId);
+            }
+
+            return greatest;
+        }
+    }
 
     /// <summary>Number of packages that have a vCPU.</summary>
     public int Packages => Shape.Sockets;
@@ -75,7 +92,7 @@ public sealed class CpuTopology
             most = Math.Max(most, population[vnode]);
         }
 
-        int coreBits = BitsFor(most);
+        int coreBits = CpuShape.BitsFor(most);
         int[] used = new int[vnodes];
         VcpuPlace[] vcpus = new VcpuPlace[vnodeOfVcpu.Length];
         for (int i = 0; i < vcpus.Length; i++)
@@ -92,7 +109,7 @@ public sealed class CpuTopology
     /// <exception cref="ArgumentException">A die would lie in two vnodes.</exception>
     public static CpuTopology Create(int[] vnodeOfVcpu, CpuShape shape)
     {
-        int threadBits = BitsFor(shape.Threads), dieShift = threadBits + BitsFor(shape.Cores), packageShift = dieShift + BitsFor(shape.Dies);
+        int threadBits = CpuShape.BitsFor(shape.Threads), dieShift = threadBits + CpuShape.BitsFor(shape.Cores), packageShift = dieShift + CpuShape.BitsFor(shape.Dies);
         VcpuPlace[] vcpus = new VcpuPlace[vnodeOfVcpu.Length];
         for (int i = 0; i < vcpus.Length; i++)
         {
@@ -108,13 +125,4 @@ public sealed class CpuTopology
 
         return new CpuTopology(vcpus, shape, asked: true);
     }
-
-    /// <summary>The APIC id of the last vCPU.</summary>
-    public static uint GreatestApicId(CpuShape shape)
-    {
-        int dieShift = BitsFor(shape.Threads) + BitsFor(shape.Cores);
-        return ((uint)(shape.Sockets - 1) << (dieShift + BitsFor(shape.Dies))) | ((uint)(shape.Dies - 1) << dieShift) | ((uint)(shape.Cores - 1) << BitsFor(shape.Threads)) | (uint)(shape.Threads - 1);
-    }
-
-    private static int BitsFor(int count) => count <= 1 ? 0 : 32 - BitOperations.LeadingZeroCount((uint)(count - 1));
 }

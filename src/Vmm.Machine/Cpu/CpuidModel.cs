@@ -1,17 +1,20 @@
+using Vmm.Cpu;
 using Vmm.Interop.Kvm;
 
 namespace Vmm.Machine.Cpu;
 
 /// <summary>
-/// The CPUID a vCPU sees: what this KVM supports, with the leaves that speak of topology rewritten for <see cref="CpuTopology"/>.
+/// The CPUID a vCPU sees: what its processor shows, with the leaves that speak of topology rewritten for <see cref="CpuTopology"/>.
 /// Sources: Intel SDM vol. 2A CPUID; AMD APM vol. 3 appendix E.
 /// </summary>
 public static class CpuidModel
 {
     private const uint SignificantIndex = 1; // KVM_CPUID_FLAG_SIGNIFCANT_INDEX
 
-    /// <summary>Builds the table for one vCPU from KVM_GET_SUPPORTED_CPUID.</summary>
-    /// <param name="supported">What this KVM supports.</param>
+    private const uint MsiExtendedDestinations = 1 << 15; // KVM_FEATURE_MSI_EXT_DEST_ID
+
+    /// <summary>Builds the table for one vCPU from the leaves of its processor.</summary>
+    /// <param name="supported">What its processor shows (<see cref="GuestCpu"/>), apart from the topology.</param>
     /// <param name="topology">How the vCPUs are packed.</param>
     /// <param name="vcpu">Where this one is.</param>
     /// <param name="tscDeadline">The local APIC has the TSC-deadline timer.</param>
@@ -36,6 +39,9 @@ public static class CpuidModel
                     break;
                 case 0x4:
                     CacheSharing(ref entry, topology);
+                    break;
+                case CpuFeatures.KvmFeatureLeaf when topology.HasWideApicIds:
+                    entry.Eax |= MsiExtendedDestinations;
                     break;
                 case 0xB or 0x1F or 0x8000_0002 or 0x8000_0003 or 0x8000_0004:
                     continue; // written below

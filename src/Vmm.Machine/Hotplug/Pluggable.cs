@@ -1,7 +1,7 @@
 using Vmm.Devices.Pci;
 using Vmm.Devices.Virtio.Blk;
 using Vmm.Devices.Virtio.Net;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Machine.Hotplug;
 

@@ -1,5 +1,5 @@
 using Vmm.Devices.Pci;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Machine.Hotplug;
 

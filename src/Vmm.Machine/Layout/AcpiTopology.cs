@@ -1,6 +1,7 @@
 using Vmm.Devices.Acpi;
 using Vmm.Machine.Cpu;
-using Vmm.Machine.Spec;
+using Vmm.Placement;
+using Vmm.Spec;
 
 namespace Vmm.Machine.Layout;
 

@@ -1,4 +1,5 @@
 using Vmm.Memory;
+using Vmm.Placement;
 
 namespace Vmm.Machine.Layout;
 

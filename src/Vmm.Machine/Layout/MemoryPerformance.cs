@@ -1,6 +1,6 @@
 using Vmm.Devices.Acpi;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 
 namespace Vmm.Machine.Layout;
 
@@ -8,10 +8,10 @@ namespace Vmm.Machine.Layout;
 public static class MemoryPerformance
 {
     /// <summary>Greatest latency of a spec, in nanoseconds.</summary>
-    public const int MaxLatency = 1_000_000;
+    public const int MaxLatency = SpecValidation.MaxLatency;
 
     /// <summary>Greatest bandwidth of a spec, in 10^6 bytes a second.</summary>
-    public const int MaxBandwidth = 10_000_000;
+    public const int MaxBandwidth = SpecValidation.MaxBandwidth;
 
     /// <summary>As the spec says; what it does not say is the host's, when every vnode has one host node and the host says it of all of them. Null: nothing is known.</summary>
     /// <param name="spec">A validated spec with vnodes.</param>

@@ -3,7 +3,8 @@ using Vmm.Interop;
 using Vmm.Interop.Kvm;
 using Vmm.Kvm;
 using Vmm.Machine.Boot;
-using Vmm.Machine.Spec;
+using Vmm.Placement;
+using Vmm.Spec;
 using Vmm.Storage;
 
 namespace Vmm.Machine.Resources;
@@ -99,29 +100,4 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
 
         _descriptors.Clear();
     }
-}
-
-/// <summary>What passed descriptors are called.</summary>
-public static class ResourceNames
-{
-    /// <summary>/dev/kvm.</summary>
-    public const string Kvm = "kvm";
-
-    /// <summary>The kernel file.</summary>
-    public const string Kernel = "kernel";
-
-    /// <summary>The initial ramdisk.</summary>
-    public const string Initrd = "initrd";
-
-    /// <summary>A queue of a network device's tap.</summary>
-    public static string NetQueue(int index, int queue) => $"net{index}.{queue}";
-
-    /// <summary>vhost-net for a queue of a network device.</summary>
-    public static string NetVhost(int index, int queue) => $"net{index}.{queue}.vhost";
-
-    /// <summary>A disk through the page cache; carries the lock.</summary>
-    public static string Disk(int index) => $"disk{index}";
-
-    /// <summary>The same disk with O_DIRECT, when it has that.</summary>
-    public static string DirectDisk(int index) => $"disk{index}.direct";
 }

@@ -3,7 +3,8 @@ using Vmm.Devices.Virtio.Net;
 using Vmm.Interop;
 using Vmm.Kvm;
 using Vmm.Machine.Boot;
-using Vmm.Machine.Spec;
+using Vmm.Placement;
+using Vmm.Spec;
 using Vmm.Storage;
 
 namespace Vmm.Machine.Resources;

@@ -1,5 +1,5 @@
 using Vmm.Devices.Virtio.Blk;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Machine.Run;
 

@@ -1,3 +1,4 @@
+using Vmm.Cpu;
 using Vmm.Interop;
 using Vmm.Interop.Kvm;
 using Vmm.Kvm;
@@ -25,7 +26,10 @@ public sealed class EmptyVm : IDisposable
         try
         {
             SupportedCpuid = System.GetSupportedCpuid();
+            HostCpu = Vmm.Kvm.HostCpu.Describe(SupportedCpuid, System.GetFeatureMsrs());
             Vm = Own(System.CreateVm());
+            Vm.TryExitOnBusLocks();
+            Vm.TryExitOnNotify();
             Vm.SetIdentityMapAddress(IdentityMapAddress);
             Vm.SetTssAddress(TssAddress);
             Vm.CreateIrqChip();
@@ -43,6 +47,9 @@ public sealed class EmptyVm : IDisposable
     internal KvmSystem System { get; }
 
     internal KvmCpuidEntry[] SupportedCpuid { get; }
+
+    /// <summary>The processor that this KVM can show.</summary>
+    internal CpuDescription HostCpu { get; }
 
     internal KvmVm Vm { get; }
 

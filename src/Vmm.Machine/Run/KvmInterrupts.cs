@@ -17,6 +17,7 @@ internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
     private readonly Lock _gate = new();
     private readonly List<Message> _messages = [];
     private readonly List<Line> _lines = [];
+    private bool _wideDestinations;
 
     internal KvmInterrupts(KvmVm vm)
     {
@@ -43,8 +44,22 @@ internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
     /// <summary>A level-triggered line: what is raised stays pending, also while the guest masks its pin, until it is lowered. Any thread, while the VM exists.</summary>
     internal IInterruptLine CreateLevelLine(uint gsi) => new LevelLine(_vm, gsi);
 
+    /// <summary>
+    /// Messages name processors with 15 bits, the upper seven in address bits 11 to 5 (KVM_FEATURE_MSI_EXT_DEST_ID, announced in CPUID); before the first
+    /// message, on a VM with <see cref="KvmVm.EnableWideApicIds"/>.
+    /// </summary>
+    internal void UseWideDestinations() => _wideDestinations = true;
+
+    /// <summary>The address as KVM's x2APIC form of routes has it: bits 14 to 8 of the destination in bits 46 to 40 (struct kvm_irq_routing_msi, address_hi).</summary>
+    internal static ulong WideDestination(ulong address)
+    {
+        const ulong extended = 0xFE0;
+        return (address & uint.MaxValue & ~extended) | (((address & extended) >> 5) << 40);
+    }
+
     public IInterruptMessage Route(object device, int slot, ulong address, uint data)
     {
+        address = _wideDestinations ? WideDestination(address) : address;
         lock (_gate)
         {
             Message? message = _messages.Find(m => ReferenceEquals(m.Device, device) && m.Slot == slot);

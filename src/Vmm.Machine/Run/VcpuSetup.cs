@@ -31,30 +31,28 @@ internal static class VcpuSetup
     /// <summary>All of it. CPUID comes before the MSRs: which MSRs and which of their bits exist is what CPUID says (KVM checks one by the other).</summary>
     /// <param name="vcpu">The vCPU; nothing of it was set.</param>
     /// <param name="cpuid">Its CPUID table.</param>
+    /// <param name="features">Feature MSRs, which say what the processor can do; before those that a firmware sets.</param>
     /// <param name="boot">Where it starts; null for one that waits for INIT and SIPI.</param>
-    internal static void Apply(IVcpuState vcpu, ReadOnlySpan<KvmCpuidEntry> cpuid, InitialCpuState? boot)
+    internal static void Apply(IVcpuState vcpu, ReadOnlySpan<KvmCpuidEntry> cpuid, ReadOnlySpan<KvmMsrEntry> features, InitialCpuState? boot)
     {
         vcpu.SetCpuid(cpuid);
-        SetFirmwareMsrs(vcpu);
+        vcpu.SetMsrs([.. features, .. FirmwareMsrs]);
         if (boot is not null)
         {
             SetBootCpu(vcpu, boot);
         }
     }
 
-    /// <inheritdoc cref="Apply(IVcpuState, ReadOnlySpan{KvmCpuidEntry}, InitialCpuState?)"/>
-    internal static void Apply(KvmVcpu vcpu, ReadOnlySpan<KvmCpuidEntry> cpuid, InitialCpuState? boot) => Apply(new KvmState(vcpu), cpuid, boot);
+    /// <inheritdoc cref="Apply(IVcpuState, ReadOnlySpan{KvmCpuidEntry}, ReadOnlySpan{KvmMsrEntry}, InitialCpuState?)"/>
+    internal static void Apply(KvmVcpu vcpu, ReadOnlySpan<KvmCpuidEntry> cpuid, ReadOnlySpan<KvmMsrEntry> features, InitialCpuState? boot) =>
+        Apply(new KvmState(vcpu), cpuid, features, boot);
 
     /// <summary>MSRs a firmware would have set.</summary>
-    private static void SetFirmwareMsrs(IVcpuState vcpu)
-    {
-        ReadOnlySpan<KvmMsrEntry> msrs =
-        [
-            new KvmMsrEntry { Index = MsrMiscEnable, Data = 1 },        // fast string operations
-            new KvmMsrEntry { Index = MsrMtrrDefaultType, Data = 0x806 }, // MTRRs on, write-back by default
-        ];
-        vcpu.SetMsrs(msrs);
-    }
+    private static KvmMsrEntry[] FirmwareMsrs =>
+    [
+        new KvmMsrEntry { Index = MsrMiscEnable, Data = 1 },        // fast string operations
+        new KvmMsrEntry { Index = MsrMtrrDefaultType, Data = 0x806 }, // MTRRs on, write-back by default
+    ];
 
     /// <summary>The boot CPU starts where the boot protocol says; the others wait for INIT and SIPI as KVM made them.</summary>
     private static void SetBootCpu(IVcpuState vcpu, InitialCpuState state)

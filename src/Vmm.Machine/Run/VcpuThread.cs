@@ -37,6 +37,9 @@ internal sealed class VcpuThread
     /// <summary>The guest was told to reboot by a triple fault: one that is made on purpose is no crash.</summary>
     internal bool TripleFaultResets { get; init; }
 
+    /// <summary>Shared by the vCPUs of the machine.</summary>
+    internal BusLockPace BusLocks { get; init; } = new();
+
     /// <summary>KVM exits so far; written by the vCPU's own thread only.</summary>
     internal long Exits => Volatile.Read(ref _exits);
 
@@ -119,6 +122,14 @@ internal sealed class VcpuThread
                 break;
             case KvmExit.SystemEvent:
                 _end.Decide(new RunResult(_vcpu.SystemEvent.Type == 1 ? RunOutcome.PowerOff : RunOutcome.Reset));
+                break;
+            case KvmExit.BusLock:
+                BusLocks.Wait(() => _end.Decided || _gate.Closed);
+                break;
+            case KvmExit.Notify when !_vcpu.IsContextLost:
+                break; // the exit itself let the host's events in
+            case KvmExit.Notify:
+                Crash(Failed("it kept the processor from taking any event, and its state is lost by that"));
                 break;
             case KvmExit.FailEntry:
                 Crash(Failed($"the processor refused the guest state, reason 0x{_vcpu.FailEntry.HardwareReason:x}"));

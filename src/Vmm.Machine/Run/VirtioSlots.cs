@@ -5,6 +5,8 @@ using Vmm.Devices.Pci;
 using Vmm.Devices.Virtio;
 using Vmm.Machine.Layout;
 using Vmm.Memory;
+using Vmm.Placement;
+using Vmm.Spec;
 
 namespace Vmm.Machine.Run;
 
@@ -85,7 +87,7 @@ internal sealed class VirtioSlots(GuestMemory memory, KvmInterrupts interrupts, 
     private void AttachMmio(string name, VirtioDevice device)
     {
         uint slot = (uint)_windows.Count;
-        if (slot >= DeviceSlots.MostMmio)
+        if (slot >= DeviceCount.MostMmio)
         {
             device.Dispose();
             throw new HostMismatchException($"{name}: at most {slot} virtio-mmio devices have an interrupt pin: make some of them pci");

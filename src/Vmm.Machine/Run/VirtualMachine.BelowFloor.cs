@@ -1,5 +1,5 @@
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 
 namespace Vmm.Machine.Run;
 

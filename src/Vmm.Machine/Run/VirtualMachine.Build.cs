@@ -9,8 +9,9 @@ using Vmm.Machine.Boot;
 using Vmm.Machine.Cpu;
 using Vmm.Machine.Hotplug;
 using Vmm.Machine.Layout;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Placement;
+using Vmm.Spec;
 using Vmm.Storage;
 
 namespace Vmm.Machine.Run;
@@ -52,8 +53,9 @@ public sealed partial class VirtualMachine
 
         BuildHotplug(slots, interrupts);
         CpuTopology topology = Topology();
+        GuestCpu cpu = GuestCpu.Create(_spec, kvm.HostCpu, topology, kvm.Vm.CheckExtension);
         BootInfo boot = LoadBoot(kernel, initrd, memory, map, topology, slots);
-        BuildVcpus(kvm, topology, memory, boot);
+        BuildVcpus(kvm, cpu, topology, memory, boot);
         probe?.Join();
     }
 
@@ -167,7 +169,7 @@ public sealed partial class VirtualMachine
 
     private VirtioSlots BuildVirtioDevices(GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells)
     {
-        VirtioSlots slots = Own(new VirtioSlots(memory, interrupts, doorbells, _mmio, DeviceSlots.Bridges(DeviceSlots.Pci(_spec)), IoThreads));
+        VirtioSlots slots = Own(new VirtioSlots(memory, interrupts, doorbells, _mmio, DeviceSlots.Bridges(DeviceCount.Pci(_spec)), IoThreads));
         _ports.Map(0xCF8, 8, new ResetControl(slots.Bridge.ConfigPorts, Reset), "PCI configuration ports");
         _mmio.Map(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, slots.Bridge.Ecam, "ECAM");
         if (_spec.Disks.Count > 0)
@@ -221,7 +223,7 @@ public sealed partial class VirtualMachine
 
         if (disk.Limits is { } limits)
         {
-            device.SetLimit(limits.Rate);
+            device.SetLimit(RateLimits.Of(limits));
         }
 
         return device;
@@ -270,17 +272,28 @@ public sealed partial class VirtualMachine
         return vnodes;
     }
 
-    private void BuildVcpus(EmptyVm kvm, CpuTopology topology, GuestMemory memory, BootInfo boot)
+    private void BuildVcpus(EmptyVm kvm, GuestCpu cpu, CpuTopology topology, GuestMemory memory, BootInfo boot)
     {
         bool deadline = kvm.System.CheckExtension(KvmCapability.TscDeadlineTimer) != 0;
+        if (cpu.HasWideApicIds)
+        {
+            kvm.Vm.EnableWideApicIds();
+            kvm.Interrupts.UseWideDestinations();
+        }
+
         PhysicalMemory physical = new(memory);
         uint[] brand = ProcessorBrand.Read();
         bool byTripleFault = RebootArgument.AsksForTripleFault(_spec.Boot.Cmdline);
+        BusLockPace busLocks = new();
         foreach (VcpuPlace place in topology.Vcpus)
         {
             KvmVcpu vcpu = place.ApicId == EmptyVm.BootVcpuId ? kvm.BootVcpu : Own(kvm.Vm.CreateVcpu(place.ApicId));
-            VcpuSetup.Apply(vcpu, CpuidModel.Build(kvm.SupportedCpuid, topology, place, deadline, brand), place.Index == 0 ? boot.Cpu : null);
-            _vcpus.Add(new VcpuThread(vcpu, place.Index, _ports, _mmio, physical, _end, _gate, WhenVcpuStarts(place.Vnode)) { TripleFaultResets = byTripleFault });
+            VcpuSetup.Apply(vcpu, CpuidModel.Build(cpu.Cpuid, topology, place, deadline, brand), cpu.FeatureMsrs, place.Index == 0 ? boot.Cpu : null);
+            _vcpus.Add(new VcpuThread(vcpu, place.Index, _ports, _mmio, physical, _end, _gate, WhenVcpuStarts(place.Vnode))
+            {
+                TripleFaultResets = byTripleFault,
+                BusLocks = busLocks,
+            });
         }
     }
 

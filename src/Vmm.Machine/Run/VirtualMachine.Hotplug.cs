@@ -5,7 +5,7 @@ using Vmm.Devices.Virtio.Blk;
 using Vmm.Devices.Virtio.Net;
 using Vmm.Interop;
 using Vmm.Machine.Hotplug;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 using Vmm.Storage;
 
 namespace Vmm.Machine.Run;
@@ -154,7 +154,7 @@ public sealed partial class VirtualMachine
 
     private static void CheckTransport(Spec.VirtioTransport? transport, IDisposable backend)
     {
-        if (transport == Vmm.Machine.Spec.VirtioTransport.Mmio)
+        if (transport == Vmm.Spec.VirtioTransport.Mmio)
         {
             backend.Dispose();
             throw new HotplugException(HotplugProblem.NotHotpluggable, "a virtio-mmio device cannot be added while the guest runs: leave its transport out, or make it pci");

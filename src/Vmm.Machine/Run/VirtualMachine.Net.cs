@@ -2,7 +2,7 @@ using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Net;
 using Vmm.Interop;
 using Vmm.Machine.Hotplug;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Machine.Run;
 
@@ -79,7 +79,7 @@ public sealed partial class VirtualMachine
             Name = $"net{index}",
             Mac = mac,
             Mtu = net.Mtu ?? Math.Min(TapQueue.MtuOf(net.Tap), ushort.MaxValue),
-            Limit = net.Limits?.Rate,
+            Limit = net.Limits is { } limits ? RateLimits.Of(limits) : null,
         };
         try
         {

@@ -6,6 +6,7 @@ using Vmm.Machine.Hotplug;
 using Vmm.Machine.Layout;
 using Vmm.Machine.Numa;
 using Vmm.Memory;
+using Vmm.Placement;
 
 namespace Vmm.Machine.Run;
 

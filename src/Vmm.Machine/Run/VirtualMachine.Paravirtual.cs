@@ -4,8 +4,8 @@ using Vmm.Devices.Virtio.Balloon;
 using Vmm.Devices.Virtio.Console;
 using Vmm.Devices.Virtio.Vsock;
 using Vmm.Machine.Boot;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 
 namespace Vmm.Machine.Run;
 

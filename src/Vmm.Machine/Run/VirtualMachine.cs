@@ -5,7 +5,8 @@ using Vmm.Kvm;
 using Vmm.Machine.Boot;
 using Vmm.Machine.Layout;
 using Vmm.Machine.Resources;
-using Vmm.Machine.Spec;
+using Vmm.Placement;
+using Vmm.Spec;
 using Vmm.Storage;
 
 namespace Vmm.Machine.Run;

@@ -1,6 +1,6 @@
 using Vmm.Interop.Kvm;
 using Vmm.Machine.Cpu;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Machine.Tests.Layout;
 
@@ -33,7 +33,7 @@ public sealed class CpuTopologyTests
         CpuTopology topology = CpuTopology.Create([.. Enumerable.Range(0, 24).Select(i => i / 12)], shape);
         Assert.Equal((1, 3, 4), (topology.ThreadBits, topology.DieShift, topology.PackageShift));
         Assert.Equal([0u, 1u, 2u, 3u, 4u, 5u, 8u, 9u, 10u, 11u, 12u, 13u, 16u], topology.Vcpus.Take(13).Select(v => v.ApicId));
-        Assert.Equal(topology.Vcpus[^1].ApicId, CpuTopology.GreatestApicId(shape));
+        Assert.Equal(topology.Vcpus[^1].ApicId, shape.GreatestApicId);
 
         VcpuPlace vcpu = topology.Vcpus[9]; // second die of the first socket, second core, second thread
         KvmCpuidEntry[] cpuid = CpuidModel.Build(s_amd, topology, vcpu, tscDeadline: false);

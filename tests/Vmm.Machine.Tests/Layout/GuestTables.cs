@@ -3,7 +3,7 @@ using System.Text;
 using Vmm.Devices.Acpi;
 using Vmm.Machine.Cpu;
 using Vmm.Machine.Layout;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Machine.Tests.Layout;
 

@@ -1,5 +1,6 @@
 using Vmm.Machine.Layout;
 using Vmm.Memory;
+using Vmm.Placement;
 
 namespace Vmm.Machine.Tests.Layout;
 

@@ -1,7 +1,8 @@
 using Vmm.Devices.Acpi;
 using Vmm.Machine.Layout;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Placement;
+using Vmm.Spec;
 
 namespace Vmm.Machine.Tests.Layout;
 

@@ -1,8 +1,9 @@
 using System.Diagnostics;
 using Vmm.Machine.Run;
-using Vmm.Machine.Spec;
 using Vmm.Machine.Tests.Run;
 using Vmm.Memory;
+using Vmm.Placement.Tests;
+using Vmm.Spec;
 using Vmm.Testing;
 
 namespace Vmm.Machine.Tests.Layout;
@@ -70,6 +71,38 @@ public sealed class TopologyTableTests
         }
 
         File.Delete(disk);
+    }
+
+    [Fact]
+    public void Tables_of_the_most_processors_fit_below_1_mib_and_decompile()
+    {
+        VmSpec spec = NumaSplit.Apply(new VmSpec { Cpus = SpecValidation.MaxCpus, Memory = ByteSize.GiB(64), Boot = new BootSpec { Kernel = "k" } }, 4);
+        Assert.Empty(SpecValidation.Validate(spec));
+        Dictionary<string, byte[]> tables = GuestTables.Of(spec);
+        Assert.True(tables.Values.Sum(t => t.Length) < 0x1_F000 - 64, $"{tables.Values.Sum(t => t.Length)} bytes");
+        string folder = Directory.CreateTempSubdirectory("vmm-wide-").FullName;
+        try
+        {
+            foreach (string name in (string[])["APIC", "SRAT", "DSDT"])
+            {
+                if (tables.TryGetValue(name, out byte[]? table))
+                {
+                    File.WriteAllBytes(Path.Combine(folder, $"{name}.dat"), table);
+                }
+            }
+
+            string said = Decompile(folder);
+            Assert.DoesNotContain("Error", said, StringComparison.Ordinal);
+            string madt = File.ReadAllText(Path.Combine(folder, "APIC.dsl"));
+            Assert.DoesNotContain("Unknown", madt, StringComparison.Ordinal);
+            Assert.Equal(SpecValidation.MaxCpus - 255, madt.Split('\n').Count(l => l.Contains("[Processor Local x2APIC]", StringComparison.Ordinal)));
+            Assert.Single(madt.Split('\n'), l => l.Contains("[Local x2APIC NMI]", StringComparison.Ordinal));
+            Assert.Equal(SpecValidation.MaxCpus - 255, File.ReadLines(Path.Combine(folder, "SRAT.dsl")).Count(l => l.Contains("x2APIC Affinity", StringComparison.Ordinal)));
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
     }
 
     private static string Decompile(string folder)

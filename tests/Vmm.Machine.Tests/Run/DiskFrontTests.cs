@@ -1,6 +1,6 @@
 using Vmm.Devices.Virtio.Blk;
 using Vmm.Machine.Run;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 
 namespace Vmm.Machine.Tests.Run;
 

@@ -1,6 +1,6 @@
 using Vmm.Machine.Run;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 using Vmm.Testing;
 using static Vmm.Machine.Tests.Run.GuestKit;
 

@@ -1,5 +1,5 @@
 using Vmm.Machine.Run;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 using Vmm.Testing;
 using static Vmm.Machine.Tests.Run.GuestKit;
 

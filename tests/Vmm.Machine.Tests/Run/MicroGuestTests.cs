@@ -1,7 +1,7 @@
 using System.Text;
 using Vmm.Machine.Run;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 using Vmm.Testing;
 
 namespace Vmm.Machine.Tests.Run;

@@ -6,10 +6,10 @@ using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Net;
 using Vmm.Interop;
 using Vmm.Machine.Run;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 using Vmm.Testing;
 using static Vmm.Machine.Tests.Run.GuestKit;
-using VirtioTransport = Vmm.Machine.Spec.VirtioTransport;
+using VirtioTransport = Vmm.Spec.VirtioTransport;
 
 namespace Vmm.Machine.Tests.Run;
 

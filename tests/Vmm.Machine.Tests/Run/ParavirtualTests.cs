@@ -1,8 +1,8 @@
 using System.Net.Sockets;
 using System.Text;
 using Vmm.Machine.Run;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 using Vmm.Testing;
 using static Vmm.Machine.Tests.Run.GuestKit;
 

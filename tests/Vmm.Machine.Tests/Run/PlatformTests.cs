@@ -1,6 +1,6 @@
 using System.Text.RegularExpressions;
 using Vmm.Machine.Run;
-using Vmm.Machine.Spec;
+using Vmm.Spec;
 using Vmm.Testing;
 using static Vmm.Machine.Tests.Run.GuestKit;
 

@@ -1,8 +1,9 @@
 using Vmm.Interop;
 using Vmm.Machine.Layout;
 using Vmm.Machine.Run;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Placement;
+using Vmm.Spec;
 using Vmm.Testing;
 using static Vmm.Machine.Tests.Run.GuestKit;
 

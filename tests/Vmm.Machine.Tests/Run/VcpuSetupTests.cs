@@ -12,11 +12,20 @@ public sealed class VcpuSetupTests
     public void Cpuid_is_set_before_any_msr_and_before_registers()
     {
         Recorder vcpu = new();
-        VcpuSetup.Apply(vcpu, [new KvmCpuidEntry { Function = 0 }], InitialCpuState.Pvh32(0x100_0000));
+        VcpuSetup.Apply(vcpu, [new KvmCpuidEntry { Function = 0 }], [], InitialCpuState.Pvh32(0x100_0000));
         Assert.Equal(["cpuid", "msrs", "get sregs", "sregs", "regs"], vcpu.Calls);
         Recorder second = new();
-        VcpuSetup.Apply(second, [new KvmCpuidEntry { Function = 0 }], boot: null);
+        VcpuSetup.Apply(second, [new KvmCpuidEntry { Function = 0 }], [], boot: null);
         Assert.Equal(["cpuid", "msrs"], second.Calls);
+    }
+
+    [Fact]
+    public void Feature_msrs_are_written_after_cpuid_and_before_those_of_a_firmware()
+    {
+        Recorder vcpu = new();
+        VcpuSetup.Apply(vcpu, [new KvmCpuidEntry { Function = 0 }], [new KvmMsrEntry { Index = 0x10A, Data = 5 }], boot: null);
+        Assert.Equal(["cpuid", "msrs"], vcpu.Calls);
+        Assert.Equal([0x10Au, 0x1A0, 0x2FF], vcpu.Msrs);
     }
 
     [Fact]
@@ -40,7 +49,16 @@ public sealed class VcpuSetupTests
 
         public void SetCpuid(ReadOnlySpan<KvmCpuidEntry> entries) => Calls.Add("cpuid");
 
-        public void SetMsrs(ReadOnlySpan<KvmMsrEntry> entries) => Calls.Add("msrs");
+        public List<uint> Msrs { get; } = [];
+
+        public void SetMsrs(ReadOnlySpan<KvmMsrEntry> entries)
+        {
+            Calls.Add("msrs");
+            foreach (KvmMsrEntry entry in entries)
+            {
+                Msrs.Add(entry.Index);
+            }
+        }
 
         public KvmSregs GetSregs()
         {

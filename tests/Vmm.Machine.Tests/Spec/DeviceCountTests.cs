@@ -1,7 +1,7 @@
 using Vmm.Devices.Pci;
 using Vmm.Machine.Layout;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 
 namespace Vmm.Machine.Tests.Spec;
 
@@ -13,21 +13,22 @@ public sealed class DeviceCountTests
     {
         VmSpec spec = Most(VirtioTransport.Pci);
         Assert.Empty(SpecValidation.Validate(spec));
-        Assert.Equal(64 + 8 + 64 + 4, DeviceSlots.Pci(spec));
-        Assert.InRange(DeviceSlots.Pci(spec), 1, DeviceSlots.MostPci);
+        Assert.Equal(64 + 8 + 64 + 4, DeviceCount.Pci(spec));
+        Assert.InRange(DeviceCount.Pci(spec), 1, DeviceCount.MostPci);
     }
 
     /// <summary>Bridges: two for a small VM, enough for every number that passes the check, and room for 31 more wherever there can be.</summary>
     [Fact]
     public void Every_number_of_devices_has_its_slots()
     {
-        for (int devices = 0; devices <= DeviceSlots.MostPci; devices++)
+        for (int devices = 0; devices <= DeviceCount.MostPci; devices++)
         {
             int bridges = DeviceSlots.Bridges(devices), slots = PciHostBridge.Slots * (1 + bridges) - 1 - bridges;
             Assert.True(slots >= devices + (bridges < 5 ? 31 : 0), $"{devices} devices, {bridges} bridges, {slots} slots");
         }
 
         Assert.Equal(2, DeviceSlots.Bridges(0));
+        Assert.Equal(DeviceCount.MostPci, DeviceSlots.MostPci);
     }
 
     [Fact]
@@ -36,9 +37,9 @@ public sealed class DeviceCountTests
         VmSpec spec = Most(VirtioTransport.Mmio);
         Assert.Contains(SpecValidation.Validate(spec), p => p.Path is "virtioTransport" && p.Message.Contains("140 devices on virtio-mmio, and interrupt pins for 18", StringComparison.Ordinal));
         VmSpec disks = spec with { Nets = [], Numa = null, Rng = false, Balloon = null, Vsock = null, Console = ConsoleKind.Serial, Memory = ByteSize.MiB(64), Cpus = 1 };
-        Assert.Empty(SpecValidation.Validate(disks with { Disks = [.. spec.Disks.Take(DeviceSlots.MostMmio)] }));
-        Assert.Single(SpecValidation.Validate(disks with { Disks = [.. spec.Disks.Take(DeviceSlots.MostMmio + 1)] }));
-        Assert.Empty(SpecValidation.Validate(disks with { Disks = [.. spec.Disks.Take(DeviceSlots.MostMmio + 1).Select((d, i) => i == 3 ? d with { Transport = VirtioTransport.Pci } : d)] }));
+        Assert.Empty(SpecValidation.Validate(disks with { Disks = [.. spec.Disks.Take(DeviceCount.MostMmio)] }));
+        Assert.Single(SpecValidation.Validate(disks with { Disks = [.. spec.Disks.Take(DeviceCount.MostMmio + 1)] }));
+        Assert.Empty(SpecValidation.Validate(disks with { Disks = [.. spec.Disks.Take(DeviceCount.MostMmio + 1).Select((d, i) => i == 3 ? d with { Transport = VirtioTransport.Pci } : d)] }));
         VmSpec more = spec with { Disks = [.. spec.Disks, new DiskSpec { Path = "/one-more" }], VirtioTransport = VirtioTransport.Pci };
         Assert.Contains(SpecValidation.Validate(more), p => p.Path is "disks" && p.Message.Contains("65 disks, at most 64", StringComparison.Ordinal));
     }

@@ -1,8 +1,8 @@
 using Vmm.Devices.Virtio.Blk;
 using Vmm.Devices.Virtio.Net;
 using Vmm.Machine.Run;
-using Vmm.Machine.Spec;
 using Vmm.Memory;
+using Vmm.Spec;
 
 namespace Vmm.Machine.Tests.Spec;
 

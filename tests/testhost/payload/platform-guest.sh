@@ -5,10 +5,24 @@ for word in $(cat /proc/cmdline); do
 done
 echo "GUEST model$(sed -n 's/^model name[^:]*:/:/p' /proc/cpuinfo | head -1)"
 echo "GUEST clock $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource) of $(cat /sys/devices/system/clocksource/clocksource0/available_clocksource)"
-dmesg | grep -iE 'tsc: |pm-timer|calibrat' | sed 's/^/GUEST log /'
+dmesg | grep -iE 'tsc: |pm-timer|calibrat|clocksource: .*(skew|wd_|cs_|unstable)' | sed 's/^/GUEST log /'
 dmesg | grep -E '(ACPI|PCI|pci|virtio).*(\[Firmware|[Ww]arn|WARN|[Ee]rror|BUG|invalid|conflict|bogus)|\[Firmware (Bug|Warn)|Call Trace' | sed 's/^/GUEST complains /'
 case $what in
     info) ;;
+    disks)
+        # Each disk: on which device of the bus it is, and its serial number, which is also written to it and read back.
+        for disk in /sys/block/vd*; do
+            name=${disk##*/} serial=$(cat "$disk/serial")
+            echo "data of $serial" >/pattern
+            dd if=/pattern of="/dev/$name" conv=fsync 2>/dev/null
+            echo 1 >/proc/sys/vm/drop_caches
+            [ "$(head -n 1 "/dev/$name")" = "data of $serial" ] && echo "GUEST disk $serial at $(basename "$(dirname "$(readlink -f "$disk/device")")")"
+        done
+        for net in /sys/class/net/e*; do
+            [ ! -e "$net" ] || echo "GUEST net $(cat "$net/address") at $(basename "$(dirname "$(readlink -f "$net/device")")")"
+        done
+        echo "GUEST disks: $(ls -d /sys/block/vd* | wc -l), cpus: $(nproc), kernel: $(uname -r)"
+        ;;
     reboot) echo "GUEST reboots"; reboot -f ;;
     panic) echo "GUEST panics"; echo c >/proc/sysrq-trigger ;;
     pause)

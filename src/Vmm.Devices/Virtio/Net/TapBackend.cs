@@ -7,6 +7,8 @@ public sealed class TapBackend : INetBackend
 {
     private readonly Queue[] _queues;
     private readonly VhostNet[] _kernel;
+    private readonly TapChangePace _pace;
+    private TapOffloads? _set;
     private int _active;
 
     /// <summary>Takes ownership of the queues of one tap.</summary>
@@ -14,6 +16,7 @@ public sealed class TapBackend : INetBackend
     /// <param name="kernel">vhost-net for each queue, owned too; null or empty: frames are moved here.</param>
     public TapBackend(IReadOnlyList<TapQueue> queues, IReadOnlyList<VhostNet>? kernel = null)
     {
+        _pace = new TapChangePace();
         _kernel = [.. kernel ?? []];
         _queues = new Queue[queues.Count];
         for (int i = 0; i < _queues.Length; i++)
@@ -84,18 +87,31 @@ public sealed class TapBackend : INetBackend
     IKernelPair? INetBackend.KernelPair(int index) => index < _kernel.Length ? new Pair(_kernel[index], _queues[index].Tap) : null;
 
     /// <inheritdoc/>
-    public bool SetOffloads(TapOffloads offloads) => _queues[0].Tap.TrySetOffloads(offloads); // one setting for the whole device
+    public bool SetOffloads(TapOffloads offloads)
+    {
+        if (_set == offloads)
+        {
+            return true;
+        }
+
+        _pace.Wait();
+        bool taken = _queues[0].Tap.TrySetOffloads(offloads); // one setting for the whole device
+        _set = taken ? offloads : null;
+        return taken;
+    }
 
     /// <inheritdoc/>
     public void SetActiveQueues(int count)
     {
         for (; _active < count; _active++)
         {
+            _pace.Wait();
             _queues[_active].Tap.TryAttach(true);
         }
 
         for (; _active > count; _active--)
         {
+            _pace.Wait();
             _queues[_active - 1].Tap.TryAttach(false);
         }
     }

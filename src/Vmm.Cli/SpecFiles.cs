@@ -1,0 +1,30 @@
+using Vmm.Interop;
+using Vmm.Spec;
+
+namespace Vmm.Cli;
+
+/// <summary>Looks whether the files of a spec are there; the rest of a spec is checked without touching the host.</summary>
+internal static class SpecFiles
+{
+    /// <summary>A problem for each missing file and each directory given for a file.</summary>
+    internal static IReadOnlyList<SpecProblem> Check(VmSpec spec)
+    {
+        List<SpecProblem> problems = [];
+        Check(problems, "boot.kernel", spec.Boot.Kernel);
+        Check(problems, "boot.initrd", spec.Boot.Initrd);
+        for (int i = 0; i < spec.Disks.Count; i++)
+        {
+            Check(problems, "disks[" + i + "].path", spec.Disks[i].Path);
+        }
+
+        return problems;
+    }
+
+    private static void Check(List<SpecProblem> problems, string field, string? path)
+    {
+        if (!string.IsNullOrEmpty(path) && BlockFile.Kind(path) is var kind and not PathKind.File)
+        {
+            problems.Add(new SpecProblem(field, path + (kind == PathKind.Directory ? " is a directory" : " does not exist")));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+using System.Globalization;
+using Vmm.Memory;
+
+namespace Vmm.Spec;
+
+/// <summary>One network device.</summary>
+public sealed record NetSpec
+{
+    /// <summary>Tap interface of the host; it exists already.</summary>
+    public string Tap { get; init; } = "";
+
+    /// <summary>MAC address of the guest's side, <c>52:54:00:…</c>; null for <see cref="MacAddress.Default"/>.</summary>
+    public string? Mac { get; init; }
+
+    /// <summary>Queue pairs.</summary>
+    public int Queues { get; init; } = 1;
+
+    /// <summary>MTU told to the guest, bytes; null tells the tap's.</summary>
+    public int? Mtu { get; init; }
+
+    /// <summary>Transport; null is the VM's.</summary>
+    public VirtioTransport? Transport { get; init; }
+
+    /// <summary>Who moves the frames.</summary>
+    public VhostUse Vhost { get; init; }
+
+    /// <summary>Rate limits of each direction; null is none.</summary>
+    public LimitsSpec? Limits { get; init; }
+
+    /// <summary>The vnode it is near: its I/O threads run beside it, and the guest is told; null is none.</summary>
+    public int? Vnode { get; init; }
+}
+
+/// <summary>Whether the host's kernel moves the frames of a network device (vhost-net).</summary>
+public enum VhostUse
+{
+    /// <summary>When it can, and the device has no limits, which the kernel does not know.</summary>
+    Auto,
+
+    /// <summary>Yes, or the VM does not start.</summary>
+    On,
+
+    /// <summary>No.</summary>
+    Off,
+}
+
+/// <summary>Rate limits of a disk or network device; what is null is not limited.</summary>
+public sealed record LimitsSpec
+{
+    /// <summary>Greatest bandwidth and burst: an exbibyte.</summary>
+    public const ulong MostBytes = 1UL << 60;
+
+    /// <summary>Bytes a second.</summary>
+    public ByteSize? Bandwidth { get; init; }
+
+    /// <summary>Requests or frames a second.</summary>
+    public int? Operations { get; init; }
+
+    /// <summary>Bytes that may go at once after a pause; null: a tenth of a second's, at least 128 KiB.</summary>
+    public ByteSize? Burst { get; init; }
+
+    /// <summary>Requests or frames that may go at once after a pause; null: a tenth of a second's, at least one.</summary>
+    public int? OperationsBurst { get; init; }
+}
+
+/// <summary>MAC addresses in text.</summary>
+public static class MacAddress
+{
+    /// <summary>Reads six pairs of hexadecimal digits with colons between them; false for anything else.</summary>
+    public static bool TryParse(string text, Span<byte> mac)
+    {
+        if (text.Length != 17)
+        {
+            return false;
+        }
+
+        for (int i = 0; i < 6; i++)
+        {
+            if ((i < 5 && text[(3 * i) + 2] != ':') || !byte.TryParse(text.AsSpan(3 * i, 2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out mac[i]))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    /// <summary>A locally administered address (52:54:00:…) that stays the same for a VM's name and a device's place.</summary>
+    public static byte[] Default(string vm, int index)
+    {
+        // FNV-1a: stable over processes and versions, which a string's own hash is not.
+        uint hash = 2166136261;
+        foreach (char c in vm)
+        {
+            hash = (hash ^ c) * 16777619;
+        }
+
+        hash = (hash ^ (uint)index) * 16777619;
+        hash ^= hash >> 24;
+        return [0x52, 0x54, 0x00, (byte)(hash >> 16), (byte)(hash >> 8), (byte)hash];
+    }
+}

@@ -1,0 +1,26 @@
+namespace Vmm.Spec;
+
+/// <summary>What the descriptors are called that a process is handed for the things a spec names.</summary>
+public static class ResourceNames
+{
+    /// <summary>/dev/kvm.</summary>
+    public const string Kvm = "kvm";
+
+    /// <summary>The kernel file.</summary>
+    public const string Kernel = "kernel";
+
+    /// <summary>The initial ramdisk.</summary>
+    public const string Initrd = "initrd";
+
+    /// <summary>A queue of a network device's tap.</summary>
+    public static string NetQueue(int index, int queue) => $"net{index}.{queue}";
+
+    /// <summary>vhost-net for a queue of a network device.</summary>
+    public static string NetVhost(int index, int queue) => $"net{index}.{queue}.vhost";
+
+    /// <summary>A disk through the page cache; carries the lock.</summary>
+    public static string Disk(int index) => $"disk{index}";
+
+    /// <summary>The same disk with O_DIRECT, when it has that.</summary>
+    public static string DirectDisk(int index) => $"disk{index}.direct";
+}

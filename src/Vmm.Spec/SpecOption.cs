@@ -1,0 +1,89 @@
+using System.Globalization;
+
+namespace Vmm.Spec;
+
+/// <summary>A device as an option of the command line: <c>path,ro,queues=2</c>. Which fields it may have, and what they are called there, is in their entries.</summary>
+public static class SpecOption
+{
+    /// <summary>Reads a disk: its path, then what is not as usual. False, and what is wrong with which part, for anything else.</summary>
+    public static bool TryParseDisk(string text, out DiskSpec disk, out string problem)
+    {
+        string[] parts = text.Split(',');
+        disk = new DiskSpec { Path = parts[0] };
+        problem = parts[0].Length == 0 ? "the path comes first" : "";
+        return problem.Length == 0 && TryParse(VmFields.Part("disks"), parts.AsSpan(1), ref disk, out problem);
+    }
+
+    /// <summary>Reads a network device. False, and what is wrong with which part, for anything else.</summary>
+    public static bool TryParseNet(string text, out NetSpec net, out string problem)
+    {
+        net = new NetSpec();
+        if (!TryParse(VmFields.Part("nets"), text.Split(','), ref net, out problem))
+        {
+            return false;
+        }
+
+        problem = net.Tap.Length == 0 ? "tap=NAME is missing" : "";
+        return problem.Length == 0;
+    }
+
+    /// <summary>How the option of a device is written, for help texts: <c>[,ro][,queues=N]…</c>.</summary>
+    /// <param name="list"><c>disks</c> or <c>nets</c>.</param>
+    public static string Form(string list) => string.Concat(Options(VmFields.Part(list)).Where(f => !f.Required).Select(f => $"[,{f.Option}{Placeholder(f)}]"));
+
+    private static string Placeholder(SpecField field) => field.Kind switch
+    {
+        SpecKind.Bool => "",
+        SpecKind.Number => "=N",
+        SpecKind.Word => "=" + string.Join('|', field.Words),
+        _ => "=" + char.ToUpperInvariant(field.Option![0]),
+    };
+
+    private static IEnumerable<SpecField> Options(SpecField type) => type.Fields.Where(f => f.Option is not null);
+
+    private static bool TryParse<T>(SpecField type, ReadOnlySpan<string> parts, ref T part, out string problem) where T : class
+    {
+        object owner = part;
+        foreach (string text in parts)
+        {
+            int equals = text.IndexOf('=', StringComparison.Ordinal);
+            string key = equals < 0 ? text : text[..equals];
+            if (Options(type).FirstOrDefault(f => string.Equals(f.Option, key, StringComparison.Ordinal)) is not { } field)
+            {
+                string[] known = [.. Options(type).Select(f => f.Option!)];
+                problem = $"{text}: " + (Names.Nearest(key, known) is { } near ? $"unknown; did you mean {near}?" : "unknown; known: " + string.Join(", ", known));
+                return false;
+            }
+
+            if (Value(field, equals < 0 ? null : text[(equals + 1)..], out string expected) is not { } value)
+            {
+                problem = $"{text}: {expected}";
+                return false;
+            }
+
+            owner = field.Set(owner, value);
+        }
+
+        part = (T)owner;
+        problem = "";
+        return true;
+    }
+
+    private static object? Value(SpecField field, string? text, out string expected)
+    {
+        expected = field.Kind switch
+        {
+            SpecKind.Bool => $"{field.Option} takes no value",
+            SpecKind.Number => "expected a number",
+            SpecKind.Word => "expected " + string.Join(", ", field.Words[..^1]) + " or " + field.Words[^1],
+            _ => $"expected {field.Option}=TEXT",
+        };
+        return field.Kind switch
+        {
+            SpecKind.Bool => text is null ? true : null,
+            SpecKind.Number => int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int number) ? (long)number : null,
+            SpecKind.Word => text is not null && field.Words.Contains(text, StringComparer.Ordinal) ? text : null,
+            _ => text,
+        };
+    }
+}

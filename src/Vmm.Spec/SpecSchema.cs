@@ -1,0 +1,143 @@
+using System.Text;
+using System.Text.Json;
+
+namespace Vmm.Spec;
+
+/// <summary>The JSON schema of a spec file (draft 2020-12), from the same table that reads it.</summary>
+public static class SpecSchema
+{
+    private const string SizePattern = "^([0-9]+( *B)?|[0-9]+([.][0-9]+)? *[KMGT]iB)$";
+    private const string PercentPattern = "^[0-9]+%$";
+    private const string SetPattern = "^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$";
+
+    /// <summary>The schema as indented JSON.</summary>
+    public static string Json()
+    {
+        using MemoryStream stream = new();
+        using (Utf8JsonWriter json = new(stream, new JsonWriterOptions { Indented = true }))
+        {
+            json.WriteStartObject();
+            json.WriteString("$schema", "https://json-schema.org/draft/2020-12/schema");
+            WriteBody(json, VmFields.Root);
+            json.WriteEndObject();
+        }
+
+        return Encoding.UTF8.GetString(stream.ToArray()) + "\n";
+    }
+
+    private static void WriteBody(Utf8JsonWriter json, SpecField field)
+    {
+        json.WriteString("description", field.Help);
+        switch (field.Kind)
+        {
+            case SpecKind.Text or SpecKind.Path:
+                json.WriteString("type", "string");
+                json.WriteNumber("maxLength", field.MaxLength);
+                break;
+            case SpecKind.Bool:
+                json.WriteString("type", "boolean");
+                break;
+            case SpecKind.Number:
+                json.WriteString("type", "integer");
+                json.WriteNumber("minimum", field.Min);
+                json.WriteNumber("maximum", field.Max);
+                break;
+            case SpecKind.Size:
+                WriteStringOrInteger(json, SizePattern);
+                break;
+            case SpecKind.Set:
+                WriteStringOrInteger(json, SetPattern);
+                break;
+            case SpecKind.Percent:
+                json.WriteString("type", "string");
+                json.WriteString("pattern", PercentPattern);
+                break;
+            case SpecKind.Word:
+                json.WriteStartArray("enum");
+                foreach (string word in field.Words)
+                {
+                    json.WriteStringValue(word);
+                }
+
+                json.WriteEndArray();
+                break;
+            case SpecKind.List:
+                json.WriteString("type", "array");
+                json.WriteNumber("maxItems", field.Max);
+                json.WriteStartObject("items");
+                WriteBody(json, field.Item ?? field with { Kind = SpecKind.Object, Help = "One of " + field.Name });
+                json.WriteEndObject();
+                break;
+            case SpecKind.Object when field.Switch:
+                json.WriteStartArray("oneOf");
+                json.WriteStartObject();
+                json.WriteString("type", "boolean");
+                json.WriteEndObject();
+                json.WriteStartObject();
+                WriteObject(json, field);
+                json.WriteEndObject();
+                json.WriteEndArray();
+                break;
+            case SpecKind.Object:
+                WriteObject(json, field);
+                break;
+        }
+    }
+
+    private static void WriteObject(Utf8JsonWriter json, SpecField field)
+    {
+        json.WriteString("type", "object");
+        json.WriteBoolean("additionalProperties", false);
+        json.WriteStartArray("required");
+        foreach (SpecField member in field.Fields)
+        {
+            if (member.Required && member.InsteadOf is null)
+            {
+                json.WriteStringValue(member.Name);
+            }
+        }
+
+        json.WriteEndArray();
+        WriteForms(json, field);
+        json.WriteStartObject("properties");
+        foreach (SpecField member in field.Fields)
+        {
+            json.WriteStartObject(member.Name);
+            WriteBody(json, member);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndObject();
+    }
+
+    /// <summary>What is required in one form or another: exactly one of the two is there.</summary>
+    private static void WriteForms(Utf8JsonWriter json, SpecField field)
+    {
+        if (Array.Find(field.Fields, f => f.Required && f.InsteadOf is not null) is not { } either)
+        {
+            return;
+        }
+
+        json.WriteStartArray("oneOf");
+        foreach (string name in (string[])[either.Name, either.InsteadOf!])
+        {
+            json.WriteStartObject();
+            json.WriteStartArray("required");
+            json.WriteStringValue(name);
+            json.WriteEndArray();
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+    }
+
+    private static void WriteStringOrInteger(Utf8JsonWriter json, string pattern)
+    {
+        json.WriteStartArray("type");
+        json.WriteStringValue("string");
+        json.WriteStringValue("integer");
+        json.WriteEndArray();
+        json.WriteString("pattern", pattern);
+        json.WriteNumber("minimum", 0);
+    }
+}

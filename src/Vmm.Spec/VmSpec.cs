@@ -1,0 +1,280 @@
+using Vmm.Memory;
+
+namespace Vmm.Spec;
+
+/// <summary>How a virtio device is attached.</summary>
+public enum VirtioTransport
+{
+    /// <summary>virtio-pci, modern.</summary>
+    Pci,
+
+    /// <summary>virtio-mmio, announced on the command line or in ACPI.</summary>
+    Mmio,
+}
+
+/// <summary>How a disk file is opened.</summary>
+public enum DiskCache
+{
+    /// <summary>O_DIRECT: past the host's page cache.</summary>
+    Direct,
+
+    /// <summary>Through the host's page cache; flush means fdatasync.</summary>
+    Buffered,
+}
+
+/// <summary>Where the host takes a vnode's pages from, see mbind(2).</summary>
+public enum VnodePolicy
+{
+    /// <summary>No wish: vnodes are dealt out over the host's nodes when there are several of both, each preferring its own; else no mbind.</summary>
+    Auto,
+
+    /// <summary>MPOL_BIND to the host nodes.</summary>
+    Strict,
+
+    /// <summary>MPOL_PREFERRED on one host node.</summary>
+    Preferred,
+
+    /// <summary>MPOL_INTERLEAVE over the host nodes.</summary>
+    Interleave,
+
+    /// <summary>Older name of <see cref="Auto"/>; a spec that is read has that instead.</summary>
+    Default,
+}
+
+/// <summary>Whether a daemon starts a VM again that ended by itself. A guest's reboot is no end: <see cref="VmSpec.OnReboot"/>.</summary>
+public enum RestartPolicy
+{
+    /// <summary>It stays as it ended.</summary>
+    Never,
+
+    /// <summary>When it ended by a fault: of the guest's kernel or its CPU, of the VMM, of its worker.</summary>
+    OnFailure,
+
+    /// <summary>However it ended, unless somebody stopped it.</summary>
+    Always,
+}
+
+/// <summary>What becomes of a VM whose guest tells of a panic of its kernel (pvpanic).</summary>
+public enum CrashPolicy
+{
+    /// <summary>It ends; <see cref="VmSpec.Restart"/> decides whether a daemon starts it again.</summary>
+    Stop,
+
+    /// <summary>It ends, and a daemon starts it again.</summary>
+    Restart,
+
+    /// <summary>Its vCPUs stand still for good, memory and devices stay as they are until somebody stops it.</summary>
+    Preserve,
+}
+
+/// <summary>What a daemon makes of a guest's reboot.</summary>
+public enum RebootPolicy
+{
+    /// <summary>The VM is started anew.</summary>
+    Restart,
+
+    /// <summary>It ends like one that powered off.</summary>
+    Stop,
+}
+
+/// <summary>One virtual machine as the user describes it. Immutable; checked by <see cref="SpecValidation"/>.</summary>
+public sealed record VmSpec
+{
+    /// <summary>512 MiB.</summary>
+    public static ByteSize DefaultMemory => ByteSize.MiB(512);
+
+    /// <summary>Name in messages and process titles.</summary>
+    public string Name { get; init; } = "vm";
+
+    /// <summary>Number of vCPUs.</summary>
+    public int Cpus { get; init; } = 1;
+
+    /// <summary>Most time on host CPUs that a daemon gives the VM's worker, in percent of one CPU; null is no quota.</summary>
+    public int? CpuQuota { get; init; }
+
+    /// <summary>Share of host CPUs beside other VMs when there are not enough, <see cref="SpecValidation.DefaultCpuWeight"/> when null.</summary>
+    public int? CpuWeight { get; init; }
+
+    /// <summary>The processor the guest sees; null: all that the host can show.</summary>
+    public CpuSpec? Cpu { get; init; }
+
+    /// <summary>Sockets, dies, cores and threads; null: each vnode is a socket, each vCPU a core.</summary>
+    public TopologySpec? Topology { get; init; }
+
+    /// <summary>RAM, all vnodes together.</summary>
+    public ByteSize Memory { get; init; } = DefaultMemory;
+
+    /// <summary>Least RAM the VM can shrink to while it runs; null: as much as it starts with. With <see cref="Numa"/> each vnode has its own.</summary>
+    public ByteSize? MinMemory { get; init; }
+
+    /// <summary>Most RAM the VM can grow to while it runs; null: as much as it starts with. With <see cref="Numa"/> each vnode has its own.</summary>
+    public ByteSize? MaxMemory { get; init; }
+
+    /// <summary>Kernel, initrd, command line.</summary>
+    public BootSpec Boot { get; init; } = new();
+
+    /// <summary>Virtual NUMA; null is one vnode without NUMA tables.</summary>
+    public NumaSpec? Numa { get; init; }
+
+    /// <summary>Disks in guest order (vda, vdb, …).</summary>
+    public IReadOnlyList<DiskSpec> Disks { get; init; } = [];
+
+    /// <summary>Network devices in guest order.</summary>
+    public IReadOnlyList<NetSpec> Nets { get; init; } = [];
+
+    /// <summary>Attach a virtio-rng.</summary>
+    public bool Rng { get; init; } = true;
+
+    /// <summary>vmmd may change memory within minMemory and maxMemory by need; null: it may not.</summary>
+    public BalanceSpec? Balance { get; init; }
+
+    /// <summary>The balancer takes memory by the balloon, and gives it back: down to <see cref="BalanceSpec.MinMemory"/>, up to <see cref="Memory"/>.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public bool BalancedByBalloon => Balance is { MinMemory: not null } && Balloon is not null;
+
+    /// <summary>Memory balloon; null is none.</summary>
+    public BalloonSpec? Balloon { get; init; }
+
+    /// <summary>Socket device; null is none.</summary>
+    public VsockSpec? Vsock { get; init; }
+
+    /// <summary>What the console is connected to.</summary>
+    public ConsoleKind Console { get; init; }
+
+    /// <summary>A pvpanic device, through which a guest tells of its panic.</summary>
+    public bool PvPanic { get; init; } = true;
+
+    /// <summary>VM generation id: <c>auto</c> for a new one at every start, or a UUID; null is no such device.</summary>
+    public string? GenerationId { get; init; }
+
+    /// <summary>Whether a daemon starts it again.</summary>
+    public RestartPolicy Restart { get; init; }
+
+    /// <summary>What becomes of it when the guest's kernel panics.</summary>
+    public CrashPolicy OnCrash { get; init; }
+
+    /// <summary>What a daemon makes of a guest's reboot.</summary>
+    public RebootPolicy OnReboot { get; init; }
+
+    /// <summary>A daemon starts it when the host has booted.</summary>
+    public bool Autostart { get; init; }
+
+    /// <summary>Transport of devices that do not name one.</summary>
+    public VirtioTransport VirtioTransport { get; init; } = VirtioTransport.Pci;
+
+    /// <summary>A 16550 at 0x3F8 connected to the console.</summary>
+    public bool Serial { get; init; } = true;
+
+    /// <summary>The debug-exit port.</summary>
+    public bool DebugExit { get; init; } = true;
+
+    /// <summary>The vnodes, also when <see cref="Numa"/> is null: then one with all CPUs and memory.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public IReadOnlyList<VnodeSpec> EffectiveVnodes => Numa is { Vnodes.Count: > 0 } numa ? numa.Vnodes : OneVnode();
+
+    private VnodeSpec[] OneVnode()
+    {
+        VnodeSpec[] one = new VnodeSpec[1];
+        one[0] = new VnodeSpec { Cpus = NumberSet.Range(0, Cpus), Memory = Memory, MinMemory = MinMemory, MaxMemory = MaxMemory };
+        return one;
+    }
+}
+
+/// <summary>What to boot.</summary>
+public sealed record BootSpec
+{
+    /// <summary>Used when the user gives none: console on the serial port, reboot on panic.</summary>
+    public const string DefaultCmdline = "console=ttyS0 panic=-1";
+
+    /// <summary>bzImage or ELF64 kernel.</summary>
+    public string Kernel { get; init; } = "";
+
+    /// <summary>Initial ramdisk, null for none.</summary>
+    public string? Initrd { get; init; }
+
+    /// <summary>Kernel command line.</summary>
+    public string Cmdline { get; init; } = DefaultCmdline;
+
+    /// <summary>The command line of a spec that gives none: its consoles, reboot on panic.</summary>
+    public static string DefaultCmdlineFor(ConsoleKind console) => console switch
+    {
+        ConsoleKind.Virtio => DefaultCmdline.Replace("ttyS0", "hvc0", StringComparison.Ordinal),
+        ConsoleKind.Both => "console=hvc0 " + DefaultCmdline,
+        _ => DefaultCmdline,
+    };
+}
+
+/// <summary>What is done with a topology whose host nodes cannot be had.</summary>
+public enum FitWish
+{
+    /// <summary>The start is refused, with the numbers.</summary>
+    Exact,
+
+    /// <summary>It is mapped onto the host as well as possible, and what came of it is told.</summary>
+    Best,
+}
+
+/// <summary>Virtual NUMA topology.</summary>
+public sealed record NumaSpec
+{
+    /// <summary>What is done when the host has not the nodes that vnodes name, or not the room.</summary>
+    public FitWish Fit { get; init; }
+
+    /// <summary>The vnodes follow the host the VM is started on; <see cref="Vnodes"/> is empty until then.</summary>
+    public bool Auto { get; init; }
+
+    /// <summary>With <see cref="Auto"/>: so many vnodes; null is as few as fit.</summary>
+    public int? Count { get; init; }
+
+    /// <summary>The virtual NUMA nodes, in order.</summary>
+    public IReadOnlyList<VnodeSpec> Vnodes { get; init; } = [];
+
+    /// <summary>SLIT rows: <c>Distances[from][to]</c>. Null is the host's between the host nodes, or 10 on the diagonal and 20 elsewhere.</summary>
+    public IReadOnlyList<IReadOnlyList<int>>? Distances { get; init; }
+
+    /// <summary>Nanoseconds of an access: <c>Latencies[from][to]</c>. Null is the host's between the host nodes, where it says so.</summary>
+    public IReadOnlyList<IReadOnlyList<int>>? Latencies { get; init; }
+
+    /// <summary>10^6 bytes a second: <c>Bandwidths[from][to]</c>. Null is the host's between the host nodes, where it says so.</summary>
+    public IReadOnlyList<IReadOnlyList<int>>? Bandwidths { get; init; }
+}
+
+/// <summary>One virtual NUMA node.</summary>
+public sealed record VnodeSpec
+{
+    /// <summary>vCPU numbers, ascending.</summary>
+    public IReadOnlyList<int> Cpus { get; init; } = [];
+
+    /// <summary>RAM; zero is a node of CPUs only.</summary>
+    public ByteSize Memory { get; init; }
+
+    /// <summary>Least RAM it can shrink to while the VM runs; null is <see cref="Memory"/>.</summary>
+    public ByteSize? MinMemory { get; init; }
+
+    /// <summary>Most RAM it can grow to while the VM runs; null is <see cref="Memory"/>.</summary>
+    public ByteSize? MaxMemory { get; init; }
+
+    /// <summary>RAM that is there from the first instruction on; the rest comes and goes in blocks (virtio-mem).</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public ByteSize BootMemory => MinMemory ?? Memory;
+
+    /// <summary>RAM that can come and go.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public ByteSize HotMemory => new((MaxMemory ?? Memory) - BootMemory);
+
+    /// <summary>What comes and goes at once: 2 MiB, a huge page of the vnode, or more for a region with very many of them.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public ByteSize HotBlock => new(Math.Max(PageSize, HotMemory <= ByteSize.GiB(256) ? 2UL << 20 : 128UL << 20));
+
+    /// <summary>Host nodes for <see cref="Policy"/>, ascending.</summary>
+    public IReadOnlyList<int> HostNodes { get; init; } = [];
+
+    /// <summary>Where pages come from.</summary>
+    public VnodePolicy Policy { get; init; }
+
+    /// <summary>How much comes from which of <see cref="HostNodes"/>, in order, for a vnode that no host node can hold whole (NumaFit); never part of a file.</summary>
+    internal IReadOnlyList<NodeShare>? Shares { get; init; }
+
+    /// <summary>Host page size: 4 KiB, 2 MiB or 1 GiB.</summary>
+    public ByteSize PageSize { get; init; } = new(ByteSize.BytesPerPage);
+}

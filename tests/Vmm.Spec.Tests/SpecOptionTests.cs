@@ -1,0 +1,48 @@
+namespace Vmm.Spec.Tests;
+
+public sealed class SpecOptionTests
+{
+    [Fact]
+    public void Everything_that_can_be_said_of_a_network_device_is_read()
+    {
+        Assert.True(SpecOption.TryParseNet("tap=vmtap0,mac=52:54:00:12:34:56,queues=2,mtu=1400,transport=mmio,vhost=off,vnode=1", out NetSpec net, out _));
+        Assert.Equal(
+            new NetSpec { Tap = "vmtap0", Mac = "52:54:00:12:34:56", Queues = 2, Mtu = 1400, Transport = VirtioTransport.Mmio, Vhost = VhostUse.Off, Vnode = 1 }, net);
+    }
+
+    [Fact]
+    public void Everything_that_can_be_said_of_a_disk_is_read()
+    {
+        Assert.True(SpecOption.TryParseDisk("/a=b,ro,queues=2,queue-size=64,serial=S,cache=buffered,transport=mmio,vnode=1", out DiskSpec disk, out _));
+        Assert.Equal(new SourceSpec { Path = "/a=b", Cache = DiskCache.Buffered }, disk.Source);
+        Assert.Equal(new FrontSpec { Queues = 2, QueueSize = 64, Serial = "S", Transport = VirtioTransport.Mmio }, disk.Front);
+        Assert.Equal((true, 1), (disk.ReadOnly, disk.Vnode));
+    }
+
+    [Theory]
+    [InlineData("vmtap0", "unknown; known: tap, mac, queues, mtu, transport, vhost, vnode")]
+    [InlineData("mac=1", "tap=NAME is missing")]
+    [InlineData("tap=a,queue=2", "queue=2: unknown; did you mean queues?")]
+    [InlineData("tap=a,queues=x", "queues=x: expected a number")]
+    [InlineData("tap=a,queues", "queues: expected a number")]
+    [InlineData("tap=a,mac", "mac: expected mac=TEXT")]
+    [InlineData("tap=a,transport=usb", "transport=usb: expected pci or mmio")]
+    [InlineData("tap=a,vhost=", "vhost=: expected auto, on or off")]
+    public void A_mistake_in_a_network_device_is_named(string text, string problem)
+    {
+        Assert.False(SpecOption.TryParseNet(text, out _, out string said));
+        Assert.Contains(problem, said, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("", "the path comes first")]
+    [InlineData(",ro", "the path comes first")]
+    [InlineData("a,ro=1", "ro=1: ro takes no value")]
+    [InlineData("a,path=b", "path=b: unknown")]
+    [InlineData("a,", ": unknown")]
+    public void A_mistake_in_a_disk_is_named(string text, string problem)
+    {
+        Assert.False(SpecOption.TryParseDisk(text, out _, out string said));
+        Assert.Contains(problem, said, StringComparison.Ordinal);
+    }
+}
