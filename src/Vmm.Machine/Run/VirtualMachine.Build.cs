@@ -285,9 +285,11 @@ public sealed partial class VirtualMachine
         uint[] brand = ProcessorBrand.Read();
         bool byTripleFault = RebootArgument.AsksForTripleFault(_spec.Boot.Cmdline);
         BusLockPace busLocks = new();
+        KvmVcpu last = kvm.BootVcpu;
         foreach (VcpuPlace place in topology.Vcpus)
         {
             KvmVcpu vcpu = place.ApicId == EmptyVm.BootVcpuId ? kvm.BootVcpu : Own(kvm.Vm.CreateVcpu(place.ApicId));
+            last = vcpu;
             VcpuSetup.Apply(vcpu, CpuidModel.Build(cpu.Cpuid, topology, place, deadline, brand), cpu.FeatureMsrs, place.Index == 0 ? boot.Cpu : null);
             _vcpus.Add(new VcpuThread(vcpu, place.Index, _ports, _mmio, physical, _end, _gate, WhenVcpuStarts(place.Vnode))
             {
@@ -295,6 +297,8 @@ public sealed partial class VirtualMachine
                 BusLocks = busLocks,
             });
         }
+
+        VcpuSetup.CompleteApicMap(last);
     }
 
     private sealed class PhysicalMemory(GuestMemory memory) : IGuestPhysicalMemory

@@ -73,10 +73,20 @@ public sealed partial class PlatformTests
         Assert.True(tsc - kvm >= 2500 && tsc - pm >= 2500, terminal.Said);
     }
 
-    private static (RunResult Result, string Said) Run(string guest, string words)
+    [KvmTheory]
+    [InlineData(2, "STARTED 1\n")]
+    [InlineData(3, "STARTED 1\nSTARTED 2\n")]
+    public void Every_processor_starts_although_no_local_apic_was_enabled_before(int cpus, string expected)
+    {
+        (RunResult result, string said) = Run("apstart", $"cpus={cpus}", cpus);
+        Assert.True(result.Outcome == RunOutcome.DebugExit && result.ExitCode == 0, $"{result}\n{said}");
+        Assert.Equal(expected, said);
+    }
+
+    private static (RunResult Result, string Said) Run(string guest, string words, int cpus = 1)
     {
         using Terminal terminal = new();
-        VmSpec spec = GuestSpec(guest);
+        VmSpec spec = GuestSpec(guest) with { Cpus = cpus };
         using VirtualMachine machine = VirtualMachine.Create(spec with { Boot = spec.Boot with { Cmdline = words } }, terminal);
         using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(60));
         RunResult result = machine.Run(deadline.Token);

@@ -7,7 +7,7 @@ here=/payload/compare
 start_trace
 rounds=$1
 declare -A ends=()
-cmdline="console=ttyS0 quiet panic=-1"
+cmdline="console=ttyS0 ${2/verbose/loglevel=7} panic=-1"
 
 vmm() {
     timeout -k 5 120 /payload/vmmctl/vmmctl run --quiet --cpus 2 --memory 256MiB --kernel $here/kernel --initrd $here/initrd --cmdline "$cmdline" </dev/null >/tmp/console 2>/tmp/errors

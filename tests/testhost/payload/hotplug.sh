@@ -4,6 +4,8 @@
 set -u
 here=/payload/hotplug
 ctl=/payload/vmmctl/vmmctl
+. $here/kvm-trace.sh
+start_trace
 moments=(0 0.1 0.2 0.3 0.4 0.6 0.8 1.2 2 4)
 failed=0
 mkfifo /tmp/nothing && exec 7<>/tmp/nothing # an input that stays open and says nothing
@@ -67,6 +69,7 @@ for round in $(seq "$1"); do
         # Guests crash now and then under nested SVM that is emulated, at a boot of QEMU's, too: such a boot says nothing of disks, and is done again once.
         if [ $how = 2 ]; then
             echo "note: round $round, $moment s: the guest crashed: $($ctl vm show g | grep 'last exit')"
+            show_trace 40
             boot "${pairs[@]}"
             how=$?
         fi
