@@ -3,93 +3,41 @@ using Vmm.Interop;
 
 namespace Vmm.Memory;
 
-/// <summary>One contiguous piece of guest RAM: where the guest sees it and where this process has it mapped.</summary>
-public readonly unsafe struct GuestRegion
-{
-    private readonly byte* _host;
-
-    /// <summary>Describes <paramref name="length"/> of RAM at <paramref name="start"/>, mapped at <paramref name="hostAddress"/> in pages of <paramref name="pageSize"/> bytes.</summary>
-    public GuestRegion(GuestAddress start, ByteSize length, nint hostAddress, int vnode = 0, ulong pageSize = ByteSize.BytesPerPage)
-    {
-        PageSize = pageSize;
-        Start = start;
-        Length = length;
-        _host = (byte*)hostAddress;
-        Vnode = vnode;
-    }
-
-    /// <summary>First guest physical address.</summary>
-    public GuestAddress Start { get; }
-
-    /// <summary>How much RAM it is.</summary>
-    public ByteSize Length { get; }
-
-    /// <summary>The virtual NUMA node this RAM belongs to.</summary>
-    public int Vnode { get; }
-
-    /// <summary>Size of the host pages behind it, in bytes: what can be given back to the host at once.</summary>
-    public ulong PageSize { get; }
-
-    /// <summary>Address of the first byte in this process, for KVM memory slots and mbind.</summary>
-    public nint HostAddress => (nint)_host;
-
-    /// <summary>True when <paramref name="next"/> goes on where this region ends, for the guest and in this process.</summary>
-    internal bool Touches(in GuestRegion next) => next.Start.Value == Start.Value + Length && next._host == _host + Length.Bytes;
-
-    /// <summary>Host pointer for a range that lies wholly inside the region; false otherwise.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal bool TryMap(GuestAddress at, ulong length, out byte* host)
-    {
-        ulong offset = unchecked(at.Value - Start.Value);
-        if (at.Value < Start.Value || offset >= Length || length > Length - offset)
-        {
-            host = null;
-            return false;
-        }
-
-        host = _host + offset;
-        return true;
-    }
-}
-
 /// <summary>
 /// The guest's RAM as devices see it: every access is checked, a GPA outside RAM is an answer (false), never a fault.
 /// The guest writes while we read: copy a value once, check the copy, use the copy.
-/// The region table is immutable and replaced whole (<see cref="ReplaceRegions"/>); regions may only be unmapped after their readers stopped.
+/// The regions are those of <see cref="Ram"/>; regions may only be unmapped after their readers stopped.
+/// A device should take leases from <see cref="Dma"/>: what it writes through the accessors here is in no dirty bitmap.
 /// </summary>
 public sealed unsafe class GuestMemory
 {
-    private GuestRegion[] _regions;
-
     /// <summary>Builds the view from regions in any order; overlapping regions are refused.</summary>
     /// <exception cref="ArgumentException">Two regions overlap, or one wraps the address space.</exception>
-    public GuestMemory(IEnumerable<GuestRegion> regions) => _regions = Sort(regions);
+    public GuestMemory(IEnumerable<GuestRegion> regions)
+    {
+        Ram = new GuestRam(regions);
+        Dma = new DmaSpace(Ram);
+    }
+
+    /// <summary>The RAM itself.</summary>
+    public GuestRam Ram { get; }
+
+    /// <summary>Gives leases on ranges of it.</summary>
+    public DmaSpace Dma { get; }
 
     /// <summary>The regions, ordered by guest address.</summary>
-    public IReadOnlyList<GuestRegion> Regions => Volatile.Read(ref _regions);
+    public IReadOnlyList<GuestRegion> Regions => Ram.Table.Regions;
 
     /// <summary>The regions, ordered by guest address, without an interface in between.</summary>
-    public ReadOnlySpan<GuestRegion> RegionSpan => Volatile.Read(ref _regions);
+    public ReadOnlySpan<GuestRegion> RegionSpan => Ram.RegionSpan;
 
     /// <summary>Sum of all regions.</summary>
-    public ByteSize Total
-    {
-        get
-        {
-            ByteSize total = default;
-            foreach (GuestRegion region in Volatile.Read(ref _regions))
-            {
-                total += region.Length;
-            }
-
-            return total;
-        }
-    }
+    public ByteSize Total => Ram.Total;
 
     /// <summary>Swaps in a new region table (memory hotplug).</summary>
     public void ReplaceRegions(IEnumerable<GuestRegion> regions)
     {
-        Volatile.Write(ref _regions, Sort(regions));
+        Ram.ReplaceRegions(regions);
         RegionsChanged?.Invoke(this, EventArgs.Empty);
     }
 
@@ -209,7 +157,7 @@ public sealed unsafe class GuestMemory
         discarded = 0;
         int result = 0;
         ulong end = at.TryAdd(length, out GuestAddress last) ? last.Value : ulong.MaxValue;
-        GuestRegion[] regions = Volatile.Read(ref _regions);
+        ReadOnlySpan<GuestRegion> regions = Ram.RegionSpan;
         for (int i = 0; i < regions.Length; i++)
         {
             ref readonly GuestRegion region = ref regions[i];
@@ -243,76 +191,9 @@ public sealed unsafe class GuestMemory
         return result;
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private bool TryMap(GuestAddress at, ulong length, out byte* host)
     {
-        GuestRegion[] regions = Volatile.Read(ref _regions);
-        for (int i = 0; i < regions.Length; i++)
-        {
-            if (regions[i].TryMap(at, length, out host))
-            {
-                return true;
-            }
-        }
-
-        return TryMapAcross(regions, at, length, out host);
-    }
-
-    /// <summary>A range over the border of two regions counts when they touch for the guest and in this process: vnodes are mapped side by side.</summary>
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    private static bool TryMapAcross(GuestRegion[] regions, GuestAddress at, ulong length, out byte* host)
-    {
-        for (int first = 0; first < regions.Length; first++)
-        {
-            ulong inside = unchecked(at.Value - regions[first].Start.Value);
-            if (at.Value < regions[first].Start.Value || inside >= regions[first].Length)
-            {
-                continue;
-            }
-
-            ulong available = regions[first].Length - inside;
-            for (int next = first + 1; available < length && next < regions.Length && regions[next - 1].Touches(regions[next]); next++)
-            {
-                available += regions[next].Length;
-            }
-
-            host = available >= length ? (byte*)regions[first].HostAddress + inside : null;
-            return host != null;
-        }
-
-        host = null;
-        return false;
-    }
-
-    private static GuestRegion[] Sort(IEnumerable<GuestRegion> regions)
-    {
-        // By hand: a generic sort over a struct of ours would be compiled at every start of the program.
-        GuestRegion[] sorted = regions is GuestRegion[] given ? (GuestRegion[])given.Clone() : regions.ToArray();
-        for (int i = 1; i < sorted.Length; i++)
-        {
-            GuestRegion region = sorted[i];
-            int at = i;
-            for (; at > 0 && sorted[at - 1].Start.Value > region.Start.Value; at--)
-            {
-                sorted[at] = sorted[at - 1];
-            }
-
-            sorted[at] = region;
-        }
-
-        for (int i = 0; i < sorted.Length; i++)
-        {
-            if (sorted[i].Length == 0 || !sorted[i].Start.TryAdd(sorted[i].Length - 1, out _))
-            {
-                throw new ArgumentException($"Guest region at {sorted[i].Start} is empty or wraps the address space.", nameof(regions));
-            }
-
-            if (i > 0 && sorted[i].Start.Value - sorted[i - 1].Start.Value < sorted[i - 1].Length)
-            {
-                throw new ArgumentException($"Guest regions at {sorted[i - 1].Start} and {sorted[i].Start} overlap.", nameof(regions));
-            }
-        }
-
-        return sorted;
+        int hint = 0;
+        return Ram.Table.TryMap(at, length, ref hint, out host);
     }
 }

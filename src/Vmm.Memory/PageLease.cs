@@ -1,0 +1,199 @@
+using System.Runtime.CompilerServices;
+using Vmm.Interop;
+
+namespace Vmm.Memory;
+
+/// <summary>
+/// Ranges of guest memory that a device uses now. Its owner makes it once for each request slot and uses it again and again: nothing is allocated.
+/// One thread at a time. The guest may write at the same time: copy a value once, check the copy, use the copy.
+/// </summary>
+public sealed unsafe class PageLease
+{
+    private readonly IoVector[] _vectors;
+    private readonly GuestRange[] _ranges;
+    private GuestRam? _ram; // not null while held
+    private DmaAccess _access;
+    private int _count;
+    private int _hint;
+
+    /// <summary>Makes a lease that is not held.</summary>
+    /// <param name="maximumPieces">The most ranges it can hold.</param>
+    public PageLease(int maximumPieces)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(maximumPieces);
+        // Pinned: the kernel reads the vectors by address.
+        _vectors = GC.AllocateArray<IoVector>(maximumPieces, pinned: true);
+        _ranges = new GuestRange[maximumPieces];
+    }
+
+    /// <summary>The most ranges it can hold.</summary>
+    public int MaximumPieces => _vectors.Length;
+
+    /// <summary>True from an acquire that answered <see cref="Acquired.Ready"/> to <see cref="Release"/>.</summary>
+    public bool IsHeld => _ram is not null;
+
+    /// <summary>How many ranges it holds; 0 when not held.</summary>
+    public int Count => _count;
+
+    /// <summary>Bytes of all ranges.</summary>
+    public ulong Length { get; private set; }
+
+    /// <summary>One vector for each range, in order, for the kernel. They lie at a fixed address; valid until <see cref="Release"/>.</summary>
+    public ReadOnlySpan<IoVector> Vectors => new(_vectors, 0, _count);
+
+    /// <summary>
+    /// The bytes of one piece, the first 2^31 - 1 of a larger one; valid until <see cref="Release"/>. Write only what was acquired for
+    /// <see cref="DmaAccess.Write"/>.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such piece.</exception>
+    public Span<byte> Bytes(int piece)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)piece, (uint)_count, nameof(piece));
+        ref readonly IoVector vector = ref _vectors[piece];
+        return new Span<byte>((void*)vector.Base, (int)Math.Min(vector.Length, int.MaxValue));
+    }
+
+    /// <summary>Copies bytes out of guest memory, as if the pieces were one.</summary>
+    /// <param name="position">Bytes to skip from the start of the first piece.</param>
+    /// <param name="destination">Where to.</param>
+    /// <returns>Bytes copied: fewer than asked for when the lease ends.</returns>
+    public int CopyTo(ulong position, Span<byte> destination)
+    {
+        int done = 0;
+        for (int i = 0; i < _count && done < destination.Length; i++)
+        {
+            if (TrySkip(i, ref position, destination.Length - done, out Span<byte> part))
+            {
+                part.CopyTo(destination[done..]);
+                done += part.Length;
+            }
+        }
+
+        return done;
+    }
+
+    /// <summary>Copies bytes into guest memory, as if the pieces were one.</summary>
+    /// <param name="position">Bytes to skip from the start of the first piece.</param>
+    /// <param name="source">Where from.</param>
+    /// <returns>Bytes copied: fewer than given when the lease ends.</returns>
+    /// <exception cref="InvalidOperationException">The lease is held for reading: nobody would mark the pages.</exception>
+    public int CopyFrom(ulong position, ReadOnlySpan<byte> source)
+    {
+        RequireWrite();
+        int done = 0;
+        for (int i = 0; i < _count && done < source.Length; i++)
+        {
+            if (TrySkip(i, ref position, source.Length - done, out Span<byte> part))
+            {
+                source.Slice(done, part.Length).CopyTo(part);
+                done += part.Length;
+            }
+        }
+
+        return done;
+    }
+
+    /// <summary>Reads one value (native byte order), which may lie over the border of two pieces; false when the lease ends before it.</summary>
+    public bool TryRead<T>(ulong position, out T value)
+        where T : unmanaged
+    {
+        Unsafe.SkipInit(out T copy);
+        bool whole = CopyTo(position, new Span<byte>(&copy, sizeof(T))) == sizeof(T);
+        value = whole ? copy : default;
+        return whole;
+    }
+
+    /// <summary>Writes one value (native byte order); false, and nothing written, when it does not fit in.</summary>
+    /// <exception cref="InvalidOperationException">The lease is held for reading: nobody would mark the pages.</exception>
+    public bool TryWrite<T>(ulong position, T value)
+        where T : unmanaged
+    {
+        RequireWrite();
+        return position <= Length && Length - position >= (ulong)sizeof(T)
+            && CopyFrom(position, new ReadOnlySpan<byte>(&value, sizeof(T))) == sizeof(T);
+    }
+
+    /// <summary>Ends the use: marks the pages of a write lease as written when writes are tracked. Does nothing when the lease is not held.</summary>
+    public void Release()
+    {
+        if (_ram is not { } ram)
+        {
+            return;
+        }
+
+        if (_access == DmaAccess.Write && ram.IsTrackingWrites)
+        {
+            foreach (GuestRange range in _ranges.AsSpan(0, _count))
+            {
+                ram.MarkWritten(range.Address, range.Length);
+            }
+        }
+
+        Clear();
+    }
+
+    internal bool TryHold(GuestRam ram, ReadOnlySpan<GuestRange> ranges, DmaAccess access)
+    {
+        if (_ram is not null)
+        {
+            throw new InvalidOperationException("The lease is held: release it before it is acquired again.");
+        }
+
+        if (ranges.Length > _vectors.Length)
+        {
+            throw new ArgumentException($"{ranges.Length} ranges do not fit into a lease of {_vectors.Length} pieces.", nameof(ranges));
+        }
+
+        RegionTable table = ram.Table;
+        ulong length = 0;
+        for (int i = 0; i < ranges.Length; i++)
+        {
+            GuestRange range = ranges[i];
+            if (!table.TryMap(range.Address, range.Length, ref _hint, out byte* host))
+            {
+                return false;
+            }
+
+            _vectors[i] = new IoVector((nint)host, range.Length);
+            _ranges[i] = range;
+            length += range.Length;
+        }
+
+        _ram = ram;
+        _access = access;
+        _count = ranges.Length;
+        Length = length;
+        return true;
+    }
+
+    /// <summary>What of one piece lies after <paramref name="position"/>, at most <paramref name="limit"/> bytes; false when the piece is skipped whole.</summary>
+    private bool TrySkip(int piece, ref ulong position, int limit, out Span<byte> part)
+    {
+        ref readonly IoVector vector = ref _vectors[piece];
+        if (position >= vector.Length)
+        {
+            position -= vector.Length;
+            part = default;
+            return false;
+        }
+
+        part = new Span<byte>((byte*)vector.Base + position, (int)Math.Min(vector.Length - position, (uint)limit));
+        position = 0;
+        return true;
+    }
+
+    private void RequireWrite()
+    {
+        if (_ram is null || _access != DmaAccess.Write)
+        {
+            throw new InvalidOperationException("The lease is not held for writing.");
+        }
+    }
+
+    private void Clear()
+    {
+        _ram = null;
+        _count = 0;
+        Length = 0;
+    }
+}
