@@ -365,6 +365,6 @@ public sealed class SpecTests
             }
         }
 
-        Assert.InRange(greatest, (uint)SpecValidation.MaxCpus, (uint)SpecValidation.MaxApicId);
+        Assert.InRange<uint>(greatest, SpecValidation.MaxCpus, SpecValidation.MaxApicId);
     }
 }
