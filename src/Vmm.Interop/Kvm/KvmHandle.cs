@@ -27,7 +27,14 @@ public sealed class KvmHandle : FileDescriptorHandle
     /// <exception cref="KernelException">The kernel refused.</exception>
     public unsafe KvmHandle Create(KvmRequest request, nint argument = 0)
     {
-        nint fd = Native.IoctlFd(this, (ulong)request, (void*)argument, out int errno);
+        nint fd;
+        int errno;
+        do
+        {
+            // KVM_CREATE_VM registers with the memory of the process, which a signal that is pending breaks off (mm_take_all_locks).
+            fd = Native.IoctlFd(this, (ulong)request, (void*)argument, out errno);
+        }
+        while (fd < 0 && errno == Errno.EINTR);
         return fd < 0 ? throw new KernelException(request.ToString(), errno) : new KvmHandle(fd);
     }
 
