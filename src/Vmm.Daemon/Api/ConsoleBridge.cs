@@ -85,7 +85,7 @@ internal static class ConsoleBridge
     {
         try
         {
-            return JsonSerializer.Deserialize(text, ControlJson.Default.ConsoleSize);
+            return JsonSerializer.Deserialize(text, RequestJson.Default.ConsoleSize);
         }
         catch (JsonException)
         {

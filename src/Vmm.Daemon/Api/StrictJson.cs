@@ -20,6 +20,7 @@ namespace Vmm.Daemon.Api;
     RespectRequiredConstructorParameters = true,
     GenerationMode = JsonSourceGenerationMode.Metadata)]
 [JsonSerializable(typeof(BalancerWish))]
+[JsonSerializable(typeof(ConsoleSize))]
 [JsonSerializable(typeof(CpuLimits))]
 [JsonSerializable(typeof(DeviceLimits))]
 [JsonSerializable(typeof(DiskRequest))]

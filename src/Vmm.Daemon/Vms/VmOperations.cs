@@ -62,9 +62,6 @@ internal sealed class VmOperations
     /// <summary>The operation that goes on; null when none does.</summary>
     internal VmOperation? Current => _current?.Operation;
 
-    /// <summary>Whether a stop cancels an operation, and does not go beside it.</summary>
-    internal static bool IsCancelledByStop(VmOperation operation) => operation is VmOperation.Start or VmOperation.Adopt;
-
     /// <summary>Carries out one operation when its turn comes.</summary>
     /// <exception cref="ApiException">This is closed, or another operation has been going on for a minute.</exception>
     internal async Task RunAsync(VmOperation operation, string vm, Func<Task> carryOut, CancellationToken cancellation)
