@@ -20,6 +20,7 @@ public sealed class InterruptRouteTests : IDisposable
 
     public InterruptRouteTests()
     {
+        _vm.Complete();
         KvmLapicState apic = _vm.BootVcpu.GetLapic();
         BinaryPrimitives.WriteUInt32LittleEndian(Bytes(ref apic)[SpuriousVector..], 0x1FF); // software enable
         _vm.BootVcpu.SetLapic(apic);
