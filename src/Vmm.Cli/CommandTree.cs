@@ -1,6 +1,7 @@
 using System.CommandLine;
 using Vmm.Cli.Generate;
 using Vmm.Cli.Nouns;
+using Vmm.Spec;
 
 namespace Vmm.Cli;
 
@@ -55,13 +56,13 @@ internal static class CommandTree
         Option<string?> name = new("--name") { Description = "Name of the VM" };
         Option<string?> kernel = new("--kernel") { Description = "Linux bzImage, ELF64 vmlinux, or ELF64 with a PVH note", HelpName = "path" };
         Option<string?> initrd = new("--initrd") { Description = "Initial ramdisk", HelpName = "path" };
-        Option<string?> cmdline = new("--cmdline") { Description = $"Kernel command line [default: {Vmm.Spec.BootSpec.DefaultCmdline}]", HelpName = "text" };
+        Option<string?> cmdline = new("--cmdline") { Description = $"Kernel command line [default: {BootSpec.DefaultCmdline}]", HelpName = "text" };
         Option<int?> cpus = new("--cpus") { Description = "Number of vCPUs [default: 1]", HelpName = "N" };
         Option<string?> cpu = new("--cpu") { Description = "Processor the guest sees: host or x86-64-v1 to x86-64-v4, with [,+feature][,-feature] [default: host]", HelpName = "model" };
         Option<string?> memory = new("--memory") { Description = "RAM, e.g. 512MiB or 1.5GiB [default: 512MiB]", HelpName = "size" };
         Option<int?> numa = new("--numa") { Description = "Split CPUs and memory evenly over N virtual NUMA nodes", HelpName = "N" };
-        Option<string[]> disk = new("--disk") { Description = "Raw disk: path" + RunArguments.DiskForm + "; repeatable", HelpName = "disk" };
-        Option<string[]> net = new("--net") { Description = "Network device: tap=NAME" + RunArguments.NetForm + "; repeatable", HelpName = "net" };
+        Option<string[]> disk = new("--disk") { Description = "Raw disk: path" + SpecOption.Form("disks") + "; repeatable", HelpName = "disk" };
+        Option<string[]> net = new("--net") { Description = "Network device: tap=NAME" + SpecOption.Form("nets") + "; repeatable", HelpName = "net" };
         Option<string?> transport = new("--virtio-transport") { Description = "pci or mmio for virtio devices [default: pci]", HelpName = "pci|mmio" };
         Option<bool> quiet = new("--quiet") { Description = "Print nothing of our own except errors" };
         Option<bool> noInput = new("--no-serial-input") { Description = "Do not read standard input" };

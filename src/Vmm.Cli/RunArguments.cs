@@ -6,10 +6,6 @@ namespace Vmm.Cli;
 /// <summary>The values of <c>vmmctl run</c>'s options; null means not given.</summary>
 internal sealed record RunArguments
 {
-    // What SpecOption.Form answers (a test compares them): to ask it at every start would build the table of all fields.
-    internal const string DiskForm = "[,cache=direct|buffered][,serial=S][,queues=N][,queue-size=N][,transport=pci|mmio][,ro][,vnode=N]";
-    internal const string NetForm = "[,mac=M][,queues=N][,mtu=N][,transport=pci|mmio][,vhost=auto|on|off][,vnode=N]";
-
     public string? File { get; init; }
 
     public string? Name { get; init; }

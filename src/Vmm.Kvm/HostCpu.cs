@@ -54,7 +54,10 @@ public static class HostCpu
         return entries;
     }
 
-    /// <summary>The feature MSRs that a guest can read, to be written into each vCPU after its CPUID: IA32_ARCH_CAPABILITIES, when CPUID announces it.</summary>
+    /// <summary>
+    /// The feature MSRs that a guest can read, to be written into each vCPU after its CPUID: IA32_ARCH_CAPABILITIES, when CPUID announces
+    /// it.
+    /// </summary>
     public static KvmMsrEntry[] FeatureMsrs(CpuDescription description)
     {
         const uint leafOfBit = 7;

@@ -33,9 +33,12 @@ public enum KvmExit
     IoApicEoi = 26,
     /// <summary>The dirty ring is full.</summary>
     DirtyRingFull = 31,
-    /// <summary>The guest locked the memory bus; the instruction is done. Only with <see cref="KvmVm.TryExitOnBusLocks"/>.</summary>
+    /// <summary>The guest locked the memory bus; the instruction is done. Only with <see cref="KvmGuards.TryExitOnBusLocks"/>.</summary>
     BusLock = 33,
-    /// <summary>The guest kept the processor from being interrupted. Only with <see cref="KvmVm.TryExitOnNotify"/>: <see cref="KvmVcpu.IsContextLost"/>.</summary>
+    /// <summary>
+    /// The guest kept the processor from being interrupted. Only with <see cref="KvmGuards.TryExitOnNotify"/>:
+    /// <see cref="KvmVcpu.IsContextLost"/>.
+    /// </summary>
     Notify = 37,
 }
 

@@ -92,7 +92,10 @@ public sealed class KvmSystem : IDisposable
     /// <exception cref="KernelException">The kernel refused.</exception>
     public uint[] GetMsrIndexList() => IndexList(KvmRequest.KVM_GET_MSR_INDEX_LIST);
 
-    /// <summary>The feature MSRs: what a vCPU of this host has in them when nothing else is set. Empty where KVM does not tell (KVM_CAP_GET_MSR_FEATURES).</summary>
+    /// <summary>
+    /// The feature MSRs: what a vCPU of this host has in them when nothing else is set. Empty where KVM does not tell
+    /// (KVM_CAP_GET_MSR_FEATURES).
+    /// </summary>
     /// <exception cref="KernelException">The kernel refused.</exception>
     public KvmMsrEntry[] GetFeatureMsrs()
     {

@@ -108,7 +108,9 @@ public sealed partial class KvmVcpu : IDisposable
     /// <summary>Vector of the IoApicEoi exit.</summary>
     public byte EoiVector => _page.Run.EoiVector;
 
-    /// <summary>After <see cref="KvmExit.Notify"/>: the guest's state is lost, so that it cannot go on (KVM_NOTIFY_CONTEXT_INVALID).</summary>
+    /// <summary>
+    /// After <see cref="KvmExit.Notify"/>: the guest's state is lost, so that it cannot go on (KVM_NOTIFY_CONTEXT_INVALID).
+    /// </summary>
     public bool IsContextLost => (_page.Run.NotifyFlags & 1) != 0;
 
     /// <summary>KVM_INTERNAL_ERROR_*: 1 emulation, 2 simultaneous exceptions, 3 delivery of an event, 4 unexpected exit.</summary>

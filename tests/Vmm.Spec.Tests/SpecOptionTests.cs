@@ -45,4 +45,12 @@ public sealed class SpecOptionTests
         Assert.False(SpecOption.TryParseDisk(text, out _, out string said));
         Assert.Contains(problem, said, StringComparison.Ordinal);
     }
+
+    [Fact]
+    public void The_form_that_the_help_shows_names_every_field_that_an_option_takes()
+    {
+        Assert.Equal(
+            "[,cache=direct|buffered][,serial=S][,queues=N][,queue-size=N][,transport=pci|mmio][,ro][,vnode=N]", SpecOption.Form("disks"));
+        Assert.Equal("[,mac=M][,queues=N][,mtu=N][,transport=pci|mmio][,vhost=auto|on|off][,vnode=N]", SpecOption.Form("nets"));
+    }
 }

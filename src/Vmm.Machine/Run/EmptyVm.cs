@@ -6,7 +6,8 @@ using Vmm.Kvm;
 namespace Vmm.Machine.Run;
 
 /// <summary>
-/// KVM opened and a VM in it, without memory: the part of a machine that needs nothing of the spec. A warm worker has it ready, with its interrupt
+/// KVM opened and a VM in it, without memory: the part of a machine that needs nothing of the spec. A warm worker has it ready, with its
+/// interrupt
 /// controllers and its boot CPU (<see cref="Complete"/>).
 /// </summary>
 public sealed class EmptyVm : IDisposable
@@ -30,8 +31,8 @@ public sealed class EmptyVm : IDisposable
             SupportedCpuid = System.GetSupportedCpuid();
             HostCpu = Vmm.Kvm.HostCpu.Describe(SupportedCpuid, System.GetFeatureMsrs());
             Vm = Own(System.CreateVm());
-            Vm.TryExitOnBusLocks();
-            Vm.TryExitOnNotify();
+            KvmGuards.TryExitOnBusLocks(Vm);
+            KvmGuards.TryExitOnNotify(Vm);
             Vm.SetIdentityMapAddress(IdentityMapAddress);
             Vm.SetTssAddress(TssAddress);
         }
@@ -67,7 +68,8 @@ public sealed class EmptyVm : IDisposable
     public static EmptyVm Create(KvmSystem system) => new(system);
 
     /// <summary>
-    /// Adds the interrupt controllers, the timer and the boot CPU, once. The kernel goes on with that for milliseconds (SRCU callbacks of its I/O buses), and
+    /// Adds the interrupt controllers, the timer and the boot CPU, once. The kernel goes on with that for milliseconds (SRCU callbacks of
+    /// its I/O buses), and
     /// a memory slot that is set meanwhile waits for it: a VM whose memory is known gets that first, one that waits in a pool has the time.
     /// </summary>
     /// <exception cref="KernelException">The kernel refused.</exception>

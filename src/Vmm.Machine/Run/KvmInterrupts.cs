@@ -45,12 +45,16 @@ internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
     internal IInterruptLine CreateLevelLine(uint gsi) => new LevelLine(_vm, gsi);
 
     /// <summary>
-    /// Messages name processors with 15 bits, the upper seven in address bits 11 to 5 (KVM_FEATURE_MSI_EXT_DEST_ID, announced in CPUID); before the first
+    /// Messages name processors with 15 bits, the upper seven in address bits 11 to 5 (KVM_FEATURE_MSI_EXT_DEST_ID, announced in CPUID);
+    /// before the first
     /// message, on a VM with <see cref="KvmVm.EnableWideApicIds"/>.
     /// </summary>
     internal void UseWideDestinations() => _wideDestinations = true;
 
-    /// <summary>The address as KVM's x2APIC form of routes has it: bits 14 to 8 of the destination in bits 46 to 40 (struct kvm_irq_routing_msi, address_hi).</summary>
+    /// <summary>
+    /// The address as KVM's x2APIC form of routes has it: bits 14 to 8 of the destination in bits 46 to 40 (struct kvm_irq_routing_msi,
+    /// address_hi).
+    /// </summary>
     internal static ulong WideDestination(ulong address)
     {
         const ulong extended = 0xFE0;

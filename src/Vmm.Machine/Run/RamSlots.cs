@@ -23,7 +23,8 @@ internal static class RamSlots
 
     /// <summary>Gives the regions to KVM, in slots from 0 up.</summary>
     /// <exception cref="Interop.KernelException">KVM refused one.</exception>
-    internal static void Set(KvmVm vm, ReadOnlySpan<GuestRegion> regions) => Set(regions, (slot, guest, bytes, host) => vm.SetMemorySlot(slot, guest, bytes, host));
+    internal static void Set(KvmVm vm, ReadOnlySpan<GuestRegion> regions) =>
+        Set(regions, (slot, guest, bytes, host) => vm.SetMemorySlot(slot, guest, bytes, host));
 
     /// <summary>As the other, with who takes the slots: number, guest address, bytes, host address.</summary>
     internal static void Set(ReadOnlySpan<GuestRegion> regions, Action<uint, ulong, ulong, nint> set)

@@ -1,4 +1,5 @@
 using Vmm.Devices.Bus;
+using Vmm.Devices.Virtio;
 using Vmm.Interop.Kvm;
 using Vmm.Kvm;
 
@@ -37,8 +38,8 @@ internal sealed class VcpuThread
     /// <summary>The guest was told to reboot by a triple fault: one that is made on purpose is no crash.</summary>
     internal bool TripleFaultResets { get; init; }
 
-    /// <summary>Shared by the vCPUs of the machine.</summary>
-    internal BusLockPace BusLocks { get; init; } = new();
+    /// <summary>How often the guest may lock the memory bus; shared by the vCPUs of the machine.</summary>
+    internal required RatePace BusLocks { get; init; }
 
     /// <summary>KVM exits so far; written by the vCPU's own thread only.</summary>
     internal long Exits => Volatile.Read(ref _exits);

@@ -1,5 +1,6 @@
 using Vmm.Devices.Acpi;
 using Vmm.Devices.Legacy;
+using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Blk;
 using Vmm.Devices.Virtio.Rng;
 using Vmm.Interop;
@@ -19,6 +20,9 @@ namespace Vmm.Machine.Run;
 /// <content>Putting the machine together: memory, devices, vCPUs.</content>
 public sealed partial class VirtualMachine
 {
+    // Every lock stops all processors of the host for a moment. No sound guest does it often.
+    private const ulong BusLocksPerSecond = 1000;
+
     private const int MostOtherRings = 4; // random numbers, balloon, sockets, console; memory has one a vnode
 
     private void Build(Action<string>? note, EmptyVm? prepared)
@@ -285,7 +289,7 @@ public sealed partial class VirtualMachine
         PhysicalMemory physical = new(memory);
         uint[] brand = ProcessorBrand.Read();
         bool byTripleFault = RebootArgument.AsksForTripleFault(_spec.Boot.Cmdline);
-        BusLockPace busLocks = new();
+        RatePace busLocks = new(BusLocksPerSecond);
         KvmVcpu last = kvm.BootVcpu;
         foreach (VcpuPlace place in topology.Vcpus)
         {

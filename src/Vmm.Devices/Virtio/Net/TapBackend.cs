@@ -5,9 +5,14 @@ namespace Vmm.Devices.Virtio.Net;
 /// <summary>A tap device of the host, one descriptor per queue.</summary>
 public sealed class TapBackend : INetBackend
 {
+    // Offloads set, queues attached and detached: each change takes the lock that all network configuration of the host shares (RTNL). A
+    // driver makes a
+    // handful when it starts, eight queue pairs' at most; one that does it in a loop waits, and only that guest does.
+    private const ulong ChangesPerSecond = 20, ChangesAtOnce = 64;
+
     private readonly Queue[] _queues;
     private readonly VhostNet[] _kernel;
-    private readonly TapChangePace _pace;
+    private readonly RatePace _pace;
     private TapOffloads? _set;
     private int _active;
 
@@ -16,7 +21,7 @@ public sealed class TapBackend : INetBackend
     /// <param name="kernel">vhost-net for each queue, owned too; null or empty: frames are moved here.</param>
     public TapBackend(IReadOnlyList<TapQueue> queues, IReadOnlyList<VhostNet>? kernel = null)
     {
-        _pace = new TapChangePace();
+        _pace = new RatePace(ChangesPerSecond, ChangesAtOnce);
         _kernel = [.. kernel ?? []];
         _queues = new Queue[queues.Count];
         for (int i = 0; i < _queues.Length; i++)
