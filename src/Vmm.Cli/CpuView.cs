@@ -9,7 +9,10 @@ internal static class CpuView
 {
     private const long LongestFile = 1 << 20;
 
-    /// <summary>Without a file: its models and features (<c>-o json</c>: the whole description). With one: what this machine lacks of that description; exit code 1 when it lacks something.</summary>
+    /// <summary>
+    /// Without a file: its models and features (<c>-o json</c>: the whole description). With one: what this machine lacks of that
+    /// description; exit code 1 when it lacks something.
+    /// </summary>
     internal static int Run(DaemonSession session, string? file)
     {
         CpuDescription host;

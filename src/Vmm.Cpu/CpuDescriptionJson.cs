@@ -4,7 +4,9 @@ using System.Text.Json;
 
 namespace Vmm.Cpu;
 
-/// <summary>A <see cref="CpuDescription"/> as JSON. Numbers are hexadecimal texts, as manuals have them; what is read is untrusted.</summary>
+/// <summary>
+/// A <see cref="CpuDescription"/> as JSON. Numbers are hexadecimal texts, as manuals have them; what is read is untrusted.
+/// </summary>
 public static class CpuDescriptionJson
 {
     private const int MostLeaves = 1024, MostMsrs = 256, LongestModel = 4096;

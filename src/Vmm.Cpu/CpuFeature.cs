@@ -16,7 +16,9 @@ public enum CpuRegister
     Edx,
 }
 
-/// <summary>One feature bit of CPUID (Intel SDM vol. 2A, CPUID; AMD APM vol. 3, appendix E), or of a feature MSR (Intel SDM vol. 4).</summary>
+/// <summary>
+/// One feature bit of CPUID (Intel SDM vol. 2A, CPUID; AMD APM vol. 3, appendix E), or of a feature MSR (Intel SDM vol. 4).
+/// </summary>
 /// <param name="Name">The name in <c>/proc/cpuinfo</c> where Linux has one.</param>
 /// <param name="Leaf">CPUID leaf (EAX), or number of the MSR.</param>
 /// <param name="Subleaf">CPUID subleaf (ECX).</param>

@@ -11,7 +11,8 @@ namespace Vmm.Cpu;
 public readonly record struct CpuidLeaf(uint Leaf, uint Subleaf, bool HasSubleaves, uint Eax, uint Ebx, uint Ecx, uint Edx)
 {
     /// <summary>One register.</summary>
-    public uint this[CpuRegister register] => register switch { CpuRegister.Eax => Eax, CpuRegister.Ebx => Ebx, CpuRegister.Ecx => Ecx, _ => Edx };
+    public uint this[CpuRegister register] =>
+        register switch { CpuRegister.Eax => Eax, CpuRegister.Ebx => Ebx, CpuRegister.Ecx => Ecx, _ => Edx };
 
     /// <summary>The same leaf with another value in one register.</summary>
     public CpuidLeaf With(CpuRegister register, uint value) => register switch

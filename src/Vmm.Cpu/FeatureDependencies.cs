@@ -1,7 +1,8 @@
 namespace Vmm.Cpu;
 
 /// <summary>
-/// Which features make no sense without which others (as <c>arch/x86/kernel/cpu/cpuid-deps.c</c> of Linux has it): one that is taken away takes those with it,
+/// Which features make no sense without which others (as <c>arch/x86/kernel/cpu/cpuid-deps.c</c> of Linux has it): one that is taken away
+/// takes those with it,
 /// one that is added brings what it needs.
 /// </summary>
 public static class FeatureDependencies
@@ -20,10 +21,12 @@ public static class FeatureDependencies
         "xsaves: xfd",
         "avx: avx2 fma f16c xop fma4 avx_vnni vaes vpclmulqdq avx_ne_convert avx_vnni_int8 avx_ifma",
         "avx2: avx512f avx_vnni_int16",
-        "avx512f: avx512dq avx512cd avx512bw avx512ifma avx512pf avx512er avx512vl avx512vbmi avx512_vbmi2 avx512_vnni avx512_bitalg avx512_vpopcntdq "
+        "avx512f: avx512dq avx512cd avx512bw avx512ifma avx512pf avx512er avx512vl avx512vbmi avx512_vbmi2 avx512_vnni avx512_bitalg "
+        + "avx512_vpopcntdq "
             + "avx512_4vnniw avx512_4fmaps avx512_vp2intersect avx512_bf16 avx512_fp16",
         "amx_tile: amx_bf16 amx_int8 amx_fp16 amx_complex",
-        "svm: npt lbrv svm_lock nrip_save tsc_scale vmcb_clean flushbyasid decodeassists pausefilter pfthreshold avic v_vmsave_vmload vgif x2avic v_spec_ctrl vnmi svme_addr_chk",
+        "svm: npt lbrv svm_lock nrip_save tsc_scale vmcb_clean flushbyasid decodeassists pausefilter pfthreshold avic v_vmsave_vmload "
+        + "vgif x2avic v_spec_ctrl vnmi svme_addr_chk",
         "hypervisor: kvmclock2",
         "kvmclock2: kvmclock_stable_bit",
     ];

@@ -1,6 +1,8 @@
 namespace Vmm.Cpu;
 
-/// <summary>CPUID leaf 0xD (Intel SDM vol. 1, 13.2): which components the XSAVE area has follows from the features that have state there.</summary>
+/// <summary>
+/// CPUID leaf 0xD (Intel SDM vol. 1, 13.2): which components the XSAVE area has follows from the features that have state there.
+/// </summary>
 internal static class XsaveLeaves
 {
     private const uint Leaf = 0xD;
@@ -12,7 +14,10 @@ internal static class XsaveLeaves
     private static readonly (int Component, string Feature)[] s_user = [(2, "avx"), (3, "mpx"), (4, "mpx"), (5, "avx512f"), (6, "avx512f"), (7, "avx512f"), (9, "pku"), (17, "amx_tile"), (18, "amx_tile")];
     private static readonly (int Component, string Feature)[] s_supervisor = [(8, "intel_pt"), (10, "enqcmd"), (11, "shstk"), (12, "shstk"), (14, "uintr"), (15, "arch_lbr")];
 
-    /// <summary>Takes out the components of features that are not wanted, and of a named model those that are not known here; all of the leaf without xsave.</summary>
+    /// <summary>
+    /// Takes out the components of features that are not wanted, and of a named model those that are not known here; all of the leaf
+    /// without xsave.
+    /// </summary>
     internal static void Fit(List<CpuidLeaf> leaves, HashSet<CpuFeature> wanted, bool named)
     {
         if (!wanted.Contains(CpuFeatures.Get("xsave")))

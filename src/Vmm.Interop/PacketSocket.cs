@@ -74,7 +74,8 @@ public sealed class PacketSocket : IDisposable
     }
 
     /// <summary>Connects to a listener in the file system.</summary>
-    /// <exception cref="KernelException">ENOENT, ECONNREFUSED (nobody listens any more), EAGAIN (it takes no connections, and many wait), ENAMETOOLONG, …</exception>
+    /// <exception cref="KernelException">ENOENT, ECONNREFUSED (nobody listens any more), EAGAIN (it takes no connections, and many wait),
+    /// ENAMETOOLONG, …</exception>
     public static PacketSocket Connect(string path)
     {
         int fd = SocketCalls.ConnectPackets(path);

@@ -3,8 +3,10 @@ using System.Diagnostics.CodeAnalysis;
 namespace Vmm.Memory;
 
 /// <summary>
-/// How a device comes to guest memory: it acquires ranges, uses them through the lease, and releases it. A page that is not there is waited for before
-/// the touch (<see cref="Acquired.Pending"/>), never in a load or store of managed code, where the garbage collector could not stop the thread.
+/// How a device comes to guest memory: it acquires ranges, uses them through the lease, and releases it. A page that is not there is waited
+/// for before
+/// the touch (<see cref="Acquired.Pending"/>), never in a load or store of managed code, where the garbage collector could not stop the
+/// thread.
 /// Today every page is there and the answer is never Pending; a caller handles it all the same. Any thread; nothing is allocated.
 /// </summary>
 /// <param name="ram">The RAM behind it.</param>
@@ -36,7 +38,8 @@ public sealed class DmaSpace(GuestRam ram)
         TryAcquire(new ReadOnlySpan<GuestRange>(in range), access, lease, waiter);
 
     /// <summary>
-    /// Leases the parts of a ring for as long as the queue is active. There is no Pending: a ring is acquired by the thread that activates the queue,
+    /// Leases the parts of a ring for as long as the queue is active. There is no Pending: a ring is acquired by the thread that activates
+    /// the queue,
     /// which may wait, and its pages stay.
     /// </summary>
     /// <returns>False when a part is not RAM, not contiguous in this process, or not aligned.</returns>

@@ -51,7 +51,8 @@ public sealed class GuestRam
     }
 
     /// <summary>
-    /// Starts to mark the pages that devices write, with a clean bitmap. A lease marks its pages at release, so one that is held now counts when it ends.
+    /// Starts to mark the pages that devices write, with a clean bitmap. A lease marks its pages at release, so one that is held now counts
+    /// when it ends.
     /// Nothing changes when tracking is on already.
     /// </summary>
     public void StartTrackingWrites()
@@ -77,8 +78,10 @@ public sealed class GuestRam
     }
 
     /// <summary>
-    /// Adds the pages that devices wrote in a range to a bitmap and clears their marks here. The bitmap has the form of KVM_GET_DIRTY_LOG (bit N is the page
-    /// N pages after <paramref name="start"/>): the answer of both can be merged in one bitmap per slot. Read the pages after this call, never before.
+    /// Adds the pages that devices wrote in a range to a bitmap and clears their marks here. The bitmap has the form of KVM_GET_DIRTY_LOG
+    /// (bit N is the page
+    /// N pages after <paramref name="start"/>): the answer of both can be merged in one bitmap per slot. Read the pages after this call,
+    /// never before.
     /// </summary>
     /// <param name="start">First guest physical address, at a page border.</param>
     /// <param name="pages">Pages of 4 KiB.</param>

@@ -21,7 +21,9 @@ public enum Acquired
     /// <summary>The lease is held: the pages are there until <see cref="PageLease.Release"/>.</summary>
     Ready,
 
-    /// <summary>Pages are on their way in. The lease is not held and belongs to the space until <see cref="IPageWaiter.PagesReady"/>.</summary>
+    /// <summary>
+    /// Pages are on their way in. The lease is not held and belongs to the space until <see cref="IPageWaiter.PagesReady"/>.
+    /// </summary>
     Pending,
 
     /// <summary>A range is not RAM, or not contiguous in this process. The lease is not held.</summary>
@@ -32,7 +34,8 @@ public enum Acquired
 public interface IPageWaiter
 {
     /// <summary>
-    /// The pages came: acquire again. Called once for each <see cref="Acquired.Pending"/>, on the loop of the device, never inside the call that
+    /// The pages came: acquire again. Called once for each <see cref="Acquired.Pending"/>, on the loop of the device, never inside the call
+    /// that
     /// answered Pending. The answer of the second call may be any of the three.
     /// </summary>
     /// <param name="lease">The lease that was to be acquired.</param>

@@ -7,7 +7,10 @@ public readonly unsafe struct GuestRegion
 {
     private readonly byte* _host;
 
-    /// <summary>Describes <paramref name="length"/> of RAM at <paramref name="start"/>, mapped at <paramref name="hostAddress"/> in pages of <paramref name="pageSize"/> bytes.</summary>
+    /// <summary>
+    /// Describes <paramref name="length"/> of RAM at <paramref name="start"/>, mapped at <paramref name="hostAddress"/> in pages of
+    /// <paramref name="pageSize"/> bytes.
+    /// </summary>
     public GuestRegion(GuestAddress start, ByteSize length, nint hostAddress, int vnode = 0, ulong pageSize = ByteSize.BytesPerPage)
     {
         PageSize = pageSize;

@@ -4,7 +4,8 @@ using Vmm.Interop;
 namespace Vmm.Memory;
 
 /// <summary>
-/// Ranges of guest memory that a device uses now. Its owner makes it once for each request slot and uses it again and again: nothing is allocated.
+/// Ranges of guest memory that a device uses now. Its owner makes it once for each request slot and uses it again and again: nothing is
+/// allocated.
 /// One thread at a time. The guest may write at the same time: copy a value once, check the copy, use the copy.
 /// </summary>
 public sealed unsafe class PageLease
@@ -38,7 +39,9 @@ public sealed unsafe class PageLease
     /// <summary>Bytes of all ranges.</summary>
     public ulong Length { get; private set; }
 
-    /// <summary>One vector for each range, in order, for the kernel. They lie at a fixed address; valid until <see cref="Release"/>.</summary>
+    /// <summary>
+    /// One vector for each range, in order, for the kernel. They lie at a fixed address; valid until <see cref="Release"/>.
+    /// </summary>
     public ReadOnlySpan<IoVector> Vectors => new(_vectors, 0, _count);
 
     /// <summary>
@@ -93,7 +96,9 @@ public sealed unsafe class PageLease
         return done;
     }
 
-    /// <summary>Reads one value (native byte order), which may lie over the border of two pieces; false when the lease ends before it.</summary>
+    /// <summary>
+    /// Reads one value (native byte order), which may lie over the border of two pieces; false when the lease ends before it.
+    /// </summary>
     public bool TryRead<T>(ulong position, out T value)
         where T : unmanaged
     {
@@ -113,7 +118,9 @@ public sealed unsafe class PageLease
             && CopyFrom(position, new ReadOnlySpan<byte>(&value, sizeof(T))) == sizeof(T);
     }
 
-    /// <summary>Ends the use: marks the pages of a write lease as written when writes are tracked. Does nothing when the lease is not held.</summary>
+    /// <summary>
+    /// Ends the use: marks the pages of a write lease as written when writes are tracked. Does nothing when the lease is not held.
+    /// </summary>
     public void Release()
     {
         if (_ram is not { } ram)
@@ -166,7 +173,10 @@ public sealed unsafe class PageLease
         return true;
     }
 
-    /// <summary>What of one piece lies after <paramref name="position"/>, at most <paramref name="limit"/> bytes; false when the piece is skipped whole.</summary>
+    /// <summary>
+    /// What of one piece lies after <paramref name="position"/>, at most <paramref name="limit"/> bytes; false when the piece is skipped
+    /// whole.
+    /// </summary>
     private bool TrySkip(int piece, ref ulong position, int limit, out Span<byte> part)
     {
         ref readonly IoVector vector = ref _vectors[piece];

@@ -20,8 +20,10 @@ public readonly record struct RingParts(ushort Size, GuestAddress Descriptors, G
 public readonly record struct RingDescriptor(ulong Address, uint Length, ushort Flags, ushort Next);
 
 /// <summary>
-/// A lease of a ring while its queue is active: fixed pointers to its parts, typed reads and writes in the memory order that virtio asks for.
-/// One thread at a time, nothing is allocated. When the regions were replaced the parts are looked up again: an access answers false when the
+/// A lease of a ring while its queue is active: fixed pointers to its parts, typed reads and writes in the memory order that virtio asks
+/// for.
+/// One thread at a time, nothing is allocated. When the regions were replaced the parts are looked up again: an access answers false when
+/// the
 /// guest unplugged the memory under its ring. Positions count modulo the size.
 /// </summary>
 public sealed unsafe class RingView

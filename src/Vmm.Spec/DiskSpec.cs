@@ -3,7 +3,8 @@ using System.Text.Json.Serialization;
 namespace Vmm.Spec;
 
 /// <summary>
-/// One disk: what its content is in (<see cref="Source"/>) and how the guest sees it (<see cref="Front"/>). The short form of a spec file, and the JSON between
+/// One disk: what its content is in (<see cref="Source"/>) and how the guest sees it (<see cref="Front"/>). The short form of a spec file,
+/// and the JSON between
 /// daemon and worker, have the members of both side by side.
 /// </summary>
 public sealed record DiskSpec

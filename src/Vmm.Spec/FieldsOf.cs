@@ -5,11 +5,14 @@ namespace Vmm.Spec;
 /// <summary>Makes the fields of a record: name, help, bounds, and how the value is read from the record and put into it.</summary>
 internal static class FieldsOf<T> where T : class
 {
-    internal static SpecField Text(string name, string help, Func<T, string?> get, Func<T, string, T> set) => Field(name, SpecKind.Text, help, get, set);
+    internal static SpecField Text(string name, string help, Func<T, string?> get, Func<T, string, T> set) =>
+        Field(name, SpecKind.Text, help, get, set);
 
-    internal static SpecField Path(string name, string help, Func<T, string?> get, Func<T, string, T> set) => Field(name, SpecKind.Path, help, get, set);
+    internal static SpecField Path(string name, string help, Func<T, string?> get, Func<T, string, T> set) =>
+        Field(name, SpecKind.Path, help, get, set);
 
-    internal static SpecField Bool(string name, string help, Func<T, bool> get, Func<T, bool, T> set) => Field(name, SpecKind.Bool, help, o => get(o), set);
+    internal static SpecField Bool(string name, string help, Func<T, bool> get, Func<T, bool, T> set) =>
+        Field(name, SpecKind.Bool, help, o => get(o), set);
 
     internal static SpecField Number(string name, string help, long min, long max, Func<T, long?> get, Func<T, int, T> set) =>
         Field<long>(name, SpecKind.Number, help, o => get(o), (o, v) => set(o, (int)v)) with { Min = min, Max = max };
@@ -20,7 +23,8 @@ internal static class FieldsOf<T> where T : class
     internal static SpecField Percent(string name, string help, long min, long max, Func<T, int?> get, Func<T, int, T> set) =>
         Field(name, SpecKind.Percent, help, o => get(o), set) with { Min = min, Max = max };
 
-    internal static SpecField Size(string name, string help, Func<T, ByteSize?> get, Func<T, ByteSize, T> set) => Field(name, SpecKind.Size, help, o => get(o), set);
+    internal static SpecField Size(string name, string help, Func<T, ByteSize?> get, Func<T, ByteSize, T> set) =>
+        Field(name, SpecKind.Size, help, o => get(o), set);
 
     internal static SpecField Set(string name, string help, Func<T, IReadOnlyList<int>> get, Func<T, IReadOnlyList<int>, T> set) =>
         Field(name, SpecKind.Set, help, get, set);

@@ -18,7 +18,8 @@ internal enum SpecKind
 }
 
 /// <summary>
-/// One field of the spec. Reader, schema, bounds, the entry that an edit writes, the command line's form and the reference come from it. Made by
+/// One field of the spec. Reader, schema, bounds, the entry that an edit writes, the command line's form and the reference come from it.
+/// Made by
 /// <see cref="FieldsOf{T}"/>, whose typed accessors are here without their types.
 /// </summary>
 internal sealed record SpecField(string Name, SpecKind Kind, string Help)
@@ -29,7 +30,9 @@ internal sealed record SpecField(string Name, SpecKind Kind, string Help)
 
     public long Min { get; init; }
 
-    /// <summary>Of a number the largest value, of a text the most characters (0: as many as a path has), of a list the most entries.</summary>
+    /// <summary>
+    /// Of a number the largest value, of a text the most characters (0: as many as a path has), of a list the most entries.
+    /// </summary>
     public long Max { get; init; }
 
     /// <summary>The most characters of a text.</summary>

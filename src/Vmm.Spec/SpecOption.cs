@@ -2,7 +2,10 @@ using System.Globalization;
 
 namespace Vmm.Spec;
 
-/// <summary>A device as an option of the command line: <c>path,ro,queues=2</c>. Which fields it may have, and what they are called there, is in their entries.</summary>
+/// <summary>
+/// A device as an option of the command line: <c>path,ro,queues=2</c>. Which fields it may have, and what they are called there, is in
+/// their entries.
+/// </summary>
 public static class SpecOption
 {
     /// <summary>Reads a disk: its path, then what is not as usual. False, and what is wrong with which part, for anything else.</summary>
@@ -29,7 +32,8 @@ public static class SpecOption
 
     /// <summary>How the option of a device is written, for help texts: <c>[,ro][,queues=N]…</c>.</summary>
     /// <param name="list"><c>disks</c> or <c>nets</c>.</param>
-    public static string Form(string list) => string.Concat(Options(VmFields.Part(list)).Where(f => !f.Required).Select(f => $"[,{f.Option}{Placeholder(f)}]"));
+    public static string Form(string list) =>
+        string.Concat(Options(VmFields.Part(list)).Where(f => !f.Required).Select(f => $"[,{f.Option}{Placeholder(f)}]"));
 
     private static string Placeholder(SpecField field) => field.Kind switch
     {

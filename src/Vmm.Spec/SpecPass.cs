@@ -21,9 +21,12 @@ internal sealed class SpecPass(string file, string? folder, CancellationToken ca
     private bool _tooMany;
 
     /// <summary>The record of an object. What is missing or wrong keeps its default.</summary>
-    public object ReadObject(SpecNode node, SpecField type, string path) => ReadObject(node, type, path, new HashSet<string>(StringComparer.Ordinal), "");
+    public object ReadObject(SpecNode node, SpecField type, string path) =>
+        ReadObject(node, type, path, new HashSet<string>(StringComparer.Ordinal), "");
 
-    /// <summary>The same; the names of the fields that have a value go into <paramref name="outer"/> with <paramref name="prefix"/> before them.</summary>
+    /// <summary>
+    /// The same; the names of the fields that have a value go into <paramref name="outer"/> with <paramref name="prefix"/> before them.
+    /// </summary>
     private object ReadObject(SpecNode node, SpecField type, string path, HashSet<string> outer, string prefix)
     {
         object owner = type.Create!();

@@ -48,7 +48,8 @@ public readonly record struct CpuShape(int Sockets, int Dies, int Cores, int Thr
     public int CpusOfDie => Cores * Threads;
 
     /// <summary>
-    /// The APIC id of the last vCPU: package, die, core and thread number in fields of whole bits (Intel SDM vol. 3, 9.9.3.2), so that a size that is
+    /// The APIC id of the last vCPU: package, die, core and thread number in fields of whole bits (Intel SDM vol. 3, 9.9.3.2), so that a
+    /// size that is
     /// no power of two wastes ids.
     /// </summary>
     public uint GreatestApicId

@@ -272,7 +272,10 @@ public sealed record VnodeSpec
     /// <summary>Where pages come from.</summary>
     public VnodePolicy Policy { get; init; }
 
-    /// <summary>How much comes from which of <see cref="HostNodes"/>, in order, for a vnode that no host node can hold whole (NumaFit); never part of a file.</summary>
+    /// <summary>
+    /// How much comes from which of <see cref="HostNodes"/>, in order, for a vnode that no host node can hold whole (NumaFit); never part
+    /// of a file.
+    /// </summary>
     internal IReadOnlyList<NodeShare>? Shares { get; init; }
 
     /// <summary>Host page size: 4 KiB, 2 MiB or 1 GiB.</summary>

@@ -235,7 +235,8 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0) : IoOperation
         State = to;
     }
 
-    private void ThrowNoSuchMove(BlockState to) => throw new InvalidOperationException($"A block request that is {State} cannot become {to}.");
+    private void ThrowNoSuchMove(BlockState to) =>
+        throw new InvalidOperationException($"A block request that is {State} cannot become {to}.");
 }
 
 /// <summary>A leaf that runs requests step by step on a loop.</summary>

@@ -360,7 +360,9 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
         _machine.OnDeviceRemoved(removal => Send(0, ControlKinds.DeviceRemoved, ControlCodec.Body(removal, ControlJson.Default.RemovalBody)));
     }
 
-    /// <summary>From here on a later daemon finds this worker. One that came before found nobody, and has told that the VM is lost.</summary>
+    /// <summary>
+    /// From here on a later daemon finds this worker. One that came before found nobody, and has told that the VM is lost.
+    /// </summary>
     private void Listen(FileDescriptorHandle listener)
     {
         PacketListener.Listen(listener);

@@ -33,7 +33,8 @@ public sealed class CpuModelTests
     [InlineData("kvm-msi-ext-dest-id", "CPUID 40000001h EAX bit 15")]
     [InlineData("gds_no", "MSR 10Ah bit 26")]
     [InlineData("its_no", "MSR 10Ah bit 62")]
-    public void A_feature_is_the_bit_that_the_manuals_give_it(string name, string place) => Assert.Equal(place, CpuFeatures.Get(name).Place);
+    public void A_feature_is_the_bit_that_the_manuals_give_it(string name, string place) =>
+        Assert.Equal(place, CpuFeatures.Get(name).Place);
 
     [Fact]
     public void No_two_features_are_one_bit()
@@ -61,7 +62,12 @@ public sealed class CpuModelTests
     {
         CpuDescription rich = Hosts.Everything(amd);
         // Bits and leaves that have no name here.
-        rich = rich with { Leaves = [.. rich.Leaves.Select(l => l with { Ecx = l.Leaf is 7 or 0x8000_0007 ? uint.MaxValue : l.Ecx }), new CpuidLeaf(0x24, 0, true, 1, 2, 3, 4), new CpuidLeaf(0x8000_0022, 0, false, 5, 6, 7, 8)] };
+        rich = rich with
+        {
+            Leaves = [.. rich.Leaves.Select(l => l with { Ecx = l.Leaf is 7 or 0x8000_0007
+            ? uint.MaxValue
+            : l.Ecx }), new CpuidLeaf(0x24, 0, true, 1, 2, 3, 4), new CpuidLeaf(0x8000_0022, 0, false, 5, 6, 7, 8)]
+        };
         foreach (CpuModel model in CpuModel.All)
         {
             CpuDescription shown = new CpuChoice(model.Name, []).Describe(rich);
@@ -164,7 +170,12 @@ public sealed class CpuModelTests
         Assert.Empty(guest.Missing(guest));
         Assert.Equal(["the host's processor is of AuthenticAMD, not of GenuineIntel"], guest.Missing(Hosts.With(["fpu", "xsave"], amd: true, physicalBits: 48)));
         Assert.Equal(["the host has physical addresses of 46 bits, not 48 (CPUID 80000008h EAX bits 7-0)"], guest.Missing(Hosts.With(["fpu", "xsave"])));
-        CpuDescription moved = guest with { Leaves = [.. guest.Leaves.Select(l => l is { Leaf: 0xD, Subleaf: 2 } ? l with { Ebx = 640 } : l)] };
+        CpuDescription moved = guest with
+        {
+            Leaves = [.. guest.Leaves.Select(l => l is { Leaf: 0xD, Subleaf: 2 }
+            ? l with { Ebx = 640 }
+            : l)]
+        };
         Assert.Equal(["the host has no XSAVE component 2 of 256 bytes at offset 576 (CPUID D.2)"], guest.Missing(moved));
         CpuDescription trusting = guest with { Msrs = [new CpuMsr(0x10A, 1UL << 26)] };
         Assert.Equal(["the host has no gds_no (MSR 10Ah bit 26)"], trusting.Missing(guest));

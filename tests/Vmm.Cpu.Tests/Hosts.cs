@@ -3,7 +3,8 @@ namespace Vmm.Cpu.Tests;
 /// <summary>Processors that KVM could show.</summary>
 internal static class Hosts
 {
-    private static readonly uint[] s_intel = [0x756E_6547, 0x6C65_746E, 0x4965_6E69], s_amd = [0x6874_7541, 0x444D_4163, 0x6974_6E65]; // EBX, ECX, EDX
+    // EBX, ECX, EDX
+    private static readonly uint[] s_intel = [0x756E_6547, 0x6C65_746E, 0x4965_6E69], s_amd = [0x6874_7541, 0x444D_4163, 0x6974_6E65];
 
     // Components of the standard XSAVE area: number, size, offset, as the SDM's examples have them.
     private static readonly (uint, uint, uint)[] s_components = [(2, 256, 576), (5, 64, 1088), (6, 512, 1152), (7, 1024, 1664), (9, 8, 2688)];

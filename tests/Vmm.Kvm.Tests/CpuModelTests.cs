@@ -65,5 +65,6 @@ public sealed class CpuModelTests : IDisposable
         Assert.Equal(0x10000u, target.GetSregs().Cs.Base);
     }
 
-    private static (uint, uint, uint, uint, uint, uint, uint) Fields(KvmCpuidEntry e) => (e.Function, e.Index, e.Flags, e.Eax, e.Ebx, e.Ecx, e.Edx);
+    private static (uint, uint, uint, uint, uint, uint, uint) Fields(KvmCpuidEntry e) =>
+        (e.Function, e.Index, e.Flags, e.Eax, e.Ebx, e.Ecx, e.Edx);
 }

@@ -111,7 +111,8 @@ public sealed class PageLeaseTests : IDisposable
         }
     }
 
-    private Acquired Acquire(PageLease lease, DmaAccess access, params GuestRange[] ranges) => _memory.Dma.TryAcquire(ranges, access, lease, _host);
+    private Acquired Acquire(PageLease lease, DmaAccess access, params GuestRange[] ranges) =>
+        _memory.Dma.TryAcquire(ranges, access, lease, _host);
 
     private static GuestRange Range(Random random) => random.Next(12) switch
     {

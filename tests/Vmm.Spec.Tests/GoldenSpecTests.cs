@@ -8,7 +8,8 @@ public sealed class GoldenSpecTests
 {
     private static readonly string s_folder = Path.Combine(Tree.Root, "tests", "Vmm.Spec.Tests", "golden");
 
-    public static TheoryData<string> Files => [.. Directory.GetFiles(s_folder, "*.yaml").Select(file => Path.GetFileNameWithoutExtension(file))];
+    public static TheoryData<string> Files =>
+        [.. Directory.GetFiles(s_folder, "*.yaml").Select(file => Path.GetFileNameWithoutExtension(file))];
 
     [Theory]
     [MemberData(nameof(Files))]

@@ -45,7 +45,8 @@ internal sealed class DiskDriver : IBlockOwner, IDisposable
     public DiskStatus Write(ulong offset, ReadOnlySpan<byte> data, int shift = 0, params int[] cuts) =>
         Transfer(BlockKind.Write, offset, data.ToArray(), shift, cuts);
 
-    public DiskStatus WriteThrough(ulong offset, ReadOnlySpan<byte> data) => Transfer(BlockKind.Write, offset, data.ToArray(), 0, [], BlockFlags.Fua);
+    public DiskStatus WriteThrough(ulong offset, ReadOnlySpan<byte> data) =>
+        Transfer(BlockKind.Write, offset, data.ToArray(), 0, [], BlockFlags.Fua);
 
     public DiskStatus Flush() => Run(BlockKind.Flush);
 

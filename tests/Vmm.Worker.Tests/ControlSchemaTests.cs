@@ -9,7 +9,8 @@ using Vmm.Testing;
 namespace Vmm.Worker.Tests;
 
 /// <summary>
-/// What travels between daemon and worker, compared with <c>Golden/control-2.txt</c>: every member, enum value and kind of protocol version 2, whose readers
+/// What travels between daemon and worker, compared with <c>Golden/control-2.txt</c>: every member, enum value and kind of protocol version
+/// 2, whose readers
 /// refuse what they do not know. The rules are at <see cref="ControlVersion"/>.
 /// </summary>
 public sealed class ControlSchemaTests

@@ -20,7 +20,9 @@ public sealed class LostDaemonTests
     private static readonly StorageFolders s_everywhere = new(["/"], ["/dev"]);
     private static readonly string[] s_extra = [.. Enumerable.Range(0, 300).Select(i => $"extra{i}")];
 
-    /// <summary>The daemon dies while the worker builds: the worker stands still for that long, as one does that takes many huge pages.</summary>
+    /// <summary>
+    /// The daemon dies while the worker builds: the worker stands still for that long, as one does that takes many huge pages.
+    /// </summary>
     [KvmFact]
     public async Task A_daemon_that_dies_while_a_vm_is_built_leaves_neither_a_worker_nor_a_locked_disk()
     {
@@ -216,7 +218,8 @@ public sealed class LostDaemonTests
             ours.Send(ControlCodec.Encode(new ControlFrame { Id = 3, Kind = ControlKinds.Hello }), [], 1000);
             ControlFrame hello = await ReceiveAsync(ours);
             Assert.Equal((3, ControlKinds.Ok), (hello.Id, hello.Kind));
-            Assert.DoesNotContain("version", hello.Body!.Value.GetRawText(), StringComparison.Ordinal); // who does not say its version is one that knows no such member
+            // Who does not say its version is one that knows no such member
+            Assert.DoesNotContain("version", hello.Body!.Value.GetRawText(), StringComparison.Ordinal);
             HelloRequest newer = new(99, ["what-this-one-does-not-know"]);
             ours.Send(ControlCodec.Encode(new ControlFrame { Id = 4, Kind = ControlKinds.Hello, Body = ControlCodec.Body(newer, ControlJson.Default.HelloRequest) }), [], 1000);
             Assert.True(ControlCodec.TryBody(await ReceiveAsync(ours), ControlJson.Default.HelloBody, out HelloBody? body, out _));
@@ -253,7 +256,9 @@ public sealed class LostDaemonTests
     [KvmFact]
     public async Task A_worker_of_the_pool_that_died_is_let_go_whole_and_costs_no_user()
     {
-        await using WorkerFixture fixture = new(pool: 1, firstUser: Environment.IsPrivilegedProcess ? 64_300 : null, change: options => options with { UserIdCount = 1 });
+        await using WorkerFixture fixture = new(pool: 1, firstUser: Environment.IsPrivilegedProcess
+            ? 64_300
+            : null, change: options => options with { UserIdCount = 1 });
         for (int i = 0; i < 3; i++)
         {
             while (fixture.Launcher.Ready == 0)
@@ -364,7 +369,8 @@ public sealed class LostDaemonTests
         }
     }
 
-    private static string Error(ControlFrame frame) => ControlCodec.TryBody(frame, ControlJson.Default.ControlError, out ControlError? error, out _) ? error.Code : frame.Kind;
+    private static string Error(ControlFrame frame) =>
+        ControlCodec.TryBody(frame, ControlJson.Default.ControlError, out ControlError? error, out _) ? error.Code : frame.Kind;
 
     private static void LimitDescriptors(int processId, int count)
     {

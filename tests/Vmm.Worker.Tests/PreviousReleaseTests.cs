@@ -7,7 +7,8 @@ using Vmm.Testing;
 namespace Vmm.Worker.Tests;
 
 /// <summary>
-/// Daemons and workers of this tree and of the previous release (<c>tests/previous/build</c>), as published programs, in every pair that an update makes: a
+/// Daemons and workers of this tree and of the previous release (<c>tests/previous/build</c>), as published programs, in every pair that an
+/// update makes: a
 /// VM runs on under the daemon that comes next, whichever started it.
 /// </summary>
 [Trait("Tier", "kvm")]

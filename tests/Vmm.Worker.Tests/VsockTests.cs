@@ -46,5 +46,6 @@ public sealed class VsockTests : IDisposable
         Assert.Equal(WorkerExitReason.DebugExit, (await worker.Ended.WaitAsync(Soon)).Reason);
     }
 
-    private static VmSpec Guest(string path, int port) => SpecOf("vsock", $"port={port}") with { Vsock = new VsockSpec { Cid = 7, Path = path } };
+    private static VmSpec Guest(string path, int port) =>
+        SpecOf("vsock", $"port={port}") with { Vsock = new VsockSpec { Cid = 7, Path = path } };
 }

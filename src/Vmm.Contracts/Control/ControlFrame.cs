@@ -4,7 +4,8 @@ using System.Text.Json.Serialization;
 namespace Vmm.Contracts.Control;
 
 /// <summary>
-/// One message between daemon and worker. Requests carry a number above 0, answers repeat it, events have 0. Daemon and worker may be of different
+/// One message between daemon and worker. Requests carry a number above 0, answers repeat it, events have 0. Daemon and worker may be of
+/// different
 /// releases: the rules are at <see cref="ControlVersion"/>.
 /// </summary>
 public sealed record ControlFrame
@@ -44,7 +45,9 @@ public static class ControlKinds
     /// <summary>More descriptors of the request with the same id; no body, no answer of its own.</summary>
     public const string More = "more";
 
-    /// <summary>Who is there? Body <see cref="HelloRequest"/>, answer <see cref="HelloBody"/>. The first request of every connection.</summary>
+    /// <summary>
+    /// Who is there? Body <see cref="HelloRequest"/>, answer <see cref="HelloBody"/>. The first request of every connection.
+    /// </summary>
     public const string Hello = "hello";
 
     /// <summary>Get ready for a VM that is not known yet, with the descriptor <c>kvm</c>; at most once, before <see cref="Create"/>, which then needs no <c>kvm</c>.</summary>

@@ -3,7 +3,8 @@ using System.Text.Json.Serialization;
 namespace Vmm.Contracts.Control;
 
 /// <summary>
-/// The serializers of everything that travels in frames, made at compile time. Unknown members are ignored: the other end may be of a later release
+/// The serializers of everything that travels in frames, made at compile time. Unknown members are ignored: the other end may be of a later
+/// release
 /// (<see cref="ControlVersion"/>).
 /// </summary>
 [JsonSourceGenerationOptions(

@@ -7,7 +7,8 @@ namespace Vmm.Contracts.Control;
 /// <list type="bullet">
 /// <item>A receiver ignores members that it does not know, in every body and in specs. It answers a kind that it does not know with
 /// <see cref="ControlCodes.UnknownKind"/>, and ignores an event that it does not know.</item>
-/// <item>A sender adds a member only as an optional one that is left out when it is null: the protocol before version 3 refused unknown members. What the
+/// <item>A sender adds a member only as an optional one that is left out when it is null: the protocol before version 3 refused unknown
+/// members. What the
 /// receiver must not ignore needs a feature, which the sender looks up in <see cref="ControlPeer"/> first.</item>
 /// <item>No member, kind, enum value or code is removed or renamed.</item>
 /// </list>
@@ -18,7 +19,8 @@ public static class ControlVersion
     public const string ManyDescriptors = "many-descriptors";
 
     /// <summary>
-    /// What this release speaks. 1 had no version in hello; 2 refuses unknown members of bodies and specs; 3 ignores them. It counts up when a change cannot
+    /// What this release speaks. 1 had no version in hello; 2 refuses unknown members of bodies and specs; 3 ignores them. It counts up
+    /// when a change cannot
     /// be told by a feature.
     /// </summary>
     public const int Current = 3;
@@ -41,7 +43,8 @@ public sealed class ControlPeer(int version, IEnumerable<string> features)
     public static ControlPeer Of(HelloBody hello) => new(hello.Version ?? 1, hello.Features ?? []);
 
     /// <summary>The daemon that sent a hello; null is one of version 1, which sent no body.</summary>
-    public static ControlPeer Of(HelloRequest? hello) => hello is null ? new ControlPeer(1, []) : new ControlPeer(hello.Version, hello.Features);
+    public static ControlPeer Of(HelloRequest? hello) =>
+        hello is null ? new ControlPeer(1, []) : new ControlPeer(hello.Version, hello.Features);
 
     /// <summary>Whether it has a feature of <see cref="ControlVersion"/>.</summary>
     public bool Can(string feature) => _features.Contains(feature);

@@ -5,7 +5,9 @@ namespace Vmm.Contracts.Rest;
 /// <summary>Something that happened in a daemon.</summary>
 /// <param name="Id">Grows by one with each; starts anew with each daemon.</param>
 /// <param name="At">When.</param>
-/// <param name="Kind"><c>created</c>, <c>changed</c>, <c>deleted</c>, <c>state</c>, <c>ended</c>, <c>restart</c>, <c>worker-lost</c>, <c>worker-back</c>, <c>memory</c>, <c>rehome</c>, <c>job</c>, <c>balanced</c>, <c>device-added</c>, <c>device-removed</c>, <c>disk-error</c>, <c>cpu-limits</c>, <c>log-level</c>.</param>
+/// <param name="Kind"><c>created</c>, <c>changed</c>, <c>deleted</c>, <c>state</c>, <c>ended</c>, <c>restart</c>, <c>worker-lost</c>,
+/// <c>worker-back</c>, <c>memory</c>, <c>rehome</c>, <c>job</c>, <c>balanced</c>, <c>device-added</c>, <c>device-removed</c>,
+/// <c>disk-error</c>, <c>cpu-limits</c>, <c>log-level</c>.</param>
 /// <param name="Vm">Name of the VM; empty for an event of something else.</param>
 /// <param name="State">The state it is in now, where that is what happened.</param>
 /// <param name="Exit">How it ended, where that is what happened.</param>

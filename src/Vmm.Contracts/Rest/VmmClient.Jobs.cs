@@ -56,13 +56,15 @@ public sealed partial class VmmClient
     }
 
     /// <summary>
-    /// Starts a VM. Answers with the VM when it runs within <paramref name="wait"/> (whole seconds, at most a minute), else with the job that goes on with
+    /// Starts a VM. Answers with the VM when it runs within <paramref name="wait"/> (whole seconds, at most a minute), else with the job
+    /// that goes on with
     /// the start: to take hundreds of GiB of huge pages takes minutes.
     /// </summary>
     public async Task<(VmInfo? Vm, JobInfo? Job)> StartAsync(string name, TimeSpan wait, CancellationToken cancellation)
     {
         using HttpRequestMessage request = new(HttpMethod.Post, Vm(name) + "/start");
-        request.Headers.Add("Prefer", FormattableString.Invariant($"respond-async, wait={(int)wait.TotalSeconds}")); // RFC 7240, sections 4.1 and 4.3
+        // RFC 7240, sections 4.1 and 4.3
+        request.Headers.Add("Prefer", FormattableString.Invariant($"respond-async, wait={(int)wait.TotalSeconds}"));
         using HttpResponseMessage response = await SendAsync(request, HttpCompletionOption.ResponseContentRead, cancellation).ConfigureAwait(false);
         return response.StatusCode == HttpStatusCode.Accepted
             ? (null, await ReadAsync(response, RestJson.Default.JobInfo, cancellation).ConfigureAwait(false))

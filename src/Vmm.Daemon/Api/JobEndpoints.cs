@@ -30,7 +30,9 @@ internal static class JobEndpoints
     /// <summary>The client would rather have a job than wait (RFC 7240, section 4.1).</summary>
     internal static bool PrefersJob(HttpContext context) => context.Request.Headers["Prefer"].Any(value => value!.Split(',').Any(p => p.Trim().Equals("respond-async", StringComparison.OrdinalIgnoreCase)));
 
-    /// <summary>How long the client would rather wait than have a job (RFC 7240, section 4.3); zero when it does not say. At most a minute.</summary>
+    /// <summary>
+    /// How long the client would rather wait than have a job (RFC 7240, section 4.3); zero when it does not say. At most a minute.
+    /// </summary>
     internal static TimeSpan PreferredWait(HttpContext context)
     {
         foreach (string part in context.Request.Headers["Prefer"].SelectMany(value => value!.Split(',')))

@@ -122,7 +122,9 @@ internal static class VmEndpoints
         return Json(context, cpu, RestJson.Default.VmCpu);
     }
 
-    /// <summary>A start that becomes a job when it takes longer than the client wants to wait: how far it is says how much of its memory is there.</summary>
+    /// <summary>
+    /// A start that becomes a job when it takes longer than the client wants to wait: how far it is says how much of its memory is there.
+    /// </summary>
     private static async Task StartAsync(HttpContext context, ManagedVm vm, Jobs jobs)
     {
         CancellationTokenSource giveUp = new();

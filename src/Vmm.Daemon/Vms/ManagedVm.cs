@@ -72,7 +72,8 @@ public sealed class ManagedVm : IDisposable
     }
 
     /// <inheritdoc cref="VmStarts.StartAsync"/>
-    internal Task<VmInfo> StartAsync(Action<double>? progress, CancellationToken cancellation) => AnswerAsync(_starts.StartAsync(progress, cancellation));
+    internal Task<VmInfo> StartAsync(Action<double>? progress, CancellationToken cancellation) =>
+        AnswerAsync(_starts.StartAsync(progress, cancellation));
 
     /// <inheritdoc cref="VmStarts.AutostartAsync"/>
     internal Task AutostartAsync(CancellationToken cancellation) => _starts.AutostartAsync(cancellation);
@@ -84,7 +85,8 @@ public sealed class ManagedVm : IDisposable
     internal void Lost() => _supervisor.Lost();
 
     /// <inheritdoc cref="VmStops.StopAsync"/>
-    internal Task<VmInfo> StopAsync(TimeSpan? patience, CancellationToken cancellation) => AnswerAsync(_stops.StopAsync(patience, cancellation));
+    internal Task<VmInfo> StopAsync(TimeSpan? patience, CancellationToken cancellation) =>
+        AnswerAsync(_stops.StopAsync(patience, cancellation));
 
     /// <summary>Replaces the spec; the VM must not run.</summary>
     /// <exception cref="ApiException">It runs, or was changed meanwhile.</exception>
@@ -102,7 +104,8 @@ public sealed class ManagedVm : IDisposable
         _supervisor.RequireIdle("deleted", revision);
         _store.Remove();
         _supervisor.Events.Publish("deleted", _store.Name);
-        _supervisor.Close(new ApiException(404, "vm-not-found", "no such VM", $"{_store.Name} was deleted")); // those that wait must not touch what is gone
+        // Those that wait must not touch what is gone
+        _supervisor.Close(new ApiException(404, "vm-not-found", "no such VM", $"{_store.Name} was deleted"));
     }, cancellation);
 
     /// <summary>Carries out a command, and answers how the VM is then.</summary>

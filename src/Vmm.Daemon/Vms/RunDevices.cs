@@ -100,7 +100,9 @@ internal sealed class RunDevices
         }
     }
 
-    /// <summary>An adopted worker tells what it has plugged. Only files that the spec names, or that the worker may really have open, count.</summary>
+    /// <summary>
+    /// An adopted worker tells what it has plugged. Only files that the spec names, or that the worker may really have open, count.
+    /// </summary>
     internal void Learn(DeviceList plugged, VmSpec? spec, IWorker worker)
     {
         bool IsStored(DeviceInfo disk) => spec is not null && SpecDevices.IndexOf(spec, disk) >= 0;

@@ -13,7 +13,9 @@ internal static class SpecDevices
         .. spec.Nets.Select((net, i) => new DeviceInfo($"net{i}", "net", net.Tap, null, ReadOnly: false, Removing: false, Stored: true, net.Vnode)),
     ];
 
-    /// <summary>Where a device is in its list of the spec; -1: nowhere. Names count per run, files and taps are the same thing in both.</summary>
+    /// <summary>
+    /// Where a device is in its list of the spec; -1: nowhere. Names count per run, files and taps are the same thing in both.
+    /// </summary>
     internal static int IndexOf(VmSpec spec, DeviceInfo device)
     {
         List<string> sources = device.Kind is "disk" ? [.. spec.Disks.Select(d => d.Path)] : [.. spec.Nets.Select(n => n.Tap)];

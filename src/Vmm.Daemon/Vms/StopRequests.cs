@@ -18,7 +18,9 @@ internal sealed class Launch(CancellationTokenSource cancel)
 /// <summary>One stop that somebody asked for.</summary>
 internal sealed class StopRequest;
 
-/// <summary>The stops that are asked for of one run of a VM: while there is one, its end is no reason to start it again. Under the lock of its VM.</summary>
+/// <summary>
+/// The stops that are asked for of one run of a VM: while there is one, its end is no reason to start it again. Under the lock of its VM.
+/// </summary>
 internal sealed class StopRequests
 {
     private readonly HashSet<StopRequest> _requests = [];

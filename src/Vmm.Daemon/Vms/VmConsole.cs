@@ -10,7 +10,9 @@ internal sealed class VmConsole(VmSupervisor vm)
     /// <exception cref="ApiException">The VM does not run.</exception>
     internal Task<Stream> OpenAsync(CancellationToken cancellation) => vm.RequireWorker().OpenConsoleAsync(cancellation);
 
-    /// <summary>The terminal behind a console has another size. A worker that ended or does not answer is no error of who tells so.</summary>
+    /// <summary>
+    /// The terminal behind a console has another size. A worker that ended or does not answer is no error of who tells so.
+    /// </summary>
     internal async Task ResizeAsync(ConsoleSize size, CancellationToken cancellation)
     {
         try

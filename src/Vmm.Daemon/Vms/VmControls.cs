@@ -10,17 +10,20 @@ namespace Vmm.Daemon.Vms;
 internal sealed class VmControls(VmSupervisor vm, VmDevices devices)
 {
     /// <exception cref="ApiException">It cannot be paused now.</exception>
-    internal Task PauseAsync(CancellationToken cancellation) => RunAsync(VmOperation.Pause, VmEvent.Paused, worker => worker.PauseAsync(cancellation), cancellation);
+    internal Task PauseAsync(CancellationToken cancellation) =>
+        RunAsync(VmOperation.Pause, VmEvent.Paused, worker => worker.PauseAsync(cancellation), cancellation);
 
     /// <exception cref="ApiException">It cannot go on now.</exception>
-    internal Task ResumeAsync(CancellationToken cancellation) => RunAsync(VmOperation.Resume, VmEvent.Resumed, worker => worker.ResumeAsync(cancellation), cancellation);
+    internal Task ResumeAsync(CancellationToken cancellation) =>
+        RunAsync(VmOperation.Resume, VmEvent.Resumed, worker => worker.ResumeAsync(cancellation), cancellation);
 
     /// <exception cref="ApiException">It has no power button now.</exception>
     internal Task PressPowerButtonAsync(CancellationToken cancellation) =>
         RunAsync(VmOperation.PowerButton, VmEvent.PowerButton, worker => worker.PressPowerButtonAsync(cancellation), cancellation);
 
     /// <exception cref="ApiException">It cannot be woken now.</exception>
-    internal Task WakeAsync(CancellationToken cancellation) => RunAsync(VmOperation.Wake, VmEvent.Wake, worker => worker.WakeAsync(cancellation), cancellation);
+    internal Task WakeAsync(CancellationToken cancellation) =>
+        RunAsync(VmOperation.Wake, VmEvent.Wake, worker => worker.WakeAsync(cancellation), cancellation);
 
     /// <summary>Counters now.</summary>
     /// <exception cref="ApiException">It does not run, or does not answer.</exception>
@@ -33,7 +36,8 @@ internal sealed class VmControls(VmSupervisor vm, VmDevices devices)
 
     /// <summary>Changes the rate limits of a device.</summary>
     /// <exception cref="ApiException">It does not run, has no such device, or the limits are out of range.</exception>
-    internal Task LimitDeviceAsync(LimitsBody limits, CancellationToken cancellation) => CallAsync(() => vm.RequireWorker().LimitAsync(limits, cancellation));
+    internal Task LimitDeviceAsync(LimitsBody limits, CancellationToken cancellation) =>
+        CallAsync(() => vm.RequireWorker().LimitAsync(limits, cancellation));
 
     private Task RunAsync(VmOperation operation, VmEvent @event, Func<IWorker, Task> command, CancellationToken cancellation) => vm.Operations.RunAsync(operation, vm.Name, async () =>
     {

@@ -24,7 +24,8 @@ internal sealed class VmCpuTime(VmSupervisor vm)
     internal CpuLimits? LimitsOf(IWorker? worker) => NullIfUnlimited(worker is not null ? worker.CpuLimits : OfSpec(vm.Store.Spec));
 
     /// <summary>Changes its time on host CPUs until its next start, which takes what the spec says.</summary>
-    /// <exception cref="ApiException">It does not run, a number makes no sense, the host cannot limit it, or it was changed meanwhile.</exception>
+    /// <exception cref="ApiException">It does not run, a number makes no sense, the host cannot limit it, or it was changed
+    /// meanwhile.</exception>
     internal async Task<VmCpu> LimitAsync(CpuLimits limits, long? revision, CancellationToken cancellation)
     {
         if (limits.QuotaPercent is < 1 or > SpecValidation.MaxCpuQuota || limits.Weight is < 1 or > SpecValidation.MaxCpuWeight)

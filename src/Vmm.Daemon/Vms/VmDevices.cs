@@ -6,7 +6,8 @@ using static Vmm.Daemon.Vms.WorkerCalls;
 namespace Vmm.Daemon.Vms;
 
 /// <summary>
-/// Disks and network devices: those of the stored spec, and those of the running VM. A change that is to stay goes into the stored spec right after the
+/// Disks and network devices: those of the stored spec, and those of the running VM. A change that is to stay goes into the stored spec
+/// right after the
 /// running VM has it; a daemon that dies in between leaves a device that says it is not stored.
 /// </summary>
 internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
@@ -65,10 +66,12 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
         cancellation);
 
     /// <summary>
-    /// Removes a device from the running VM when the guest lets go of it in time (or by force after that), and from the stored spec when it shall not come
+    /// Removes a device from the running VM when the guest lets go of it in time (or by force after that), and from the stored spec when it
+    /// shall not come
     /// back. The guest's time does not keep other commands from being carried out.
     /// </summary>
-    /// <exception cref="ApiException">There is none of this name, the guest did not let go of it, or the spec cannot be changed.</exception>
+    /// <exception cref="ApiException">There is none of this name, the guest did not let go of it, or the spec cannot be
+    /// changed.</exception>
     internal async Task<RemovalBody> DetachAsync(string device, TimeSpan patience, bool force, bool forGood, CancellationToken cancellation)
     {
         if (vm.Worker is not { } worker)
@@ -181,7 +184,9 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
         return device;
     }
 
-    /// <summary>Takes a device that is gone out of the stored spec, when that was asked for. The answer of the worker and its event both come here.</summary>
+    /// <summary>
+    /// Takes a device that is gone out of the stored spec, when that was asked for. The answer of the worker and its event both come here.
+    /// </summary>
     private async Task FinishRemovalAsync(string device)
     {
         if (_run.EndRemoval(device) is { } leaving)

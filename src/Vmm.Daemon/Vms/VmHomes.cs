@@ -50,7 +50,9 @@ internal sealed class VmHomes(VmSupervisor vm)
         vm.Events.Publish("numa-fit", vm.Name, message: outcome);
     }
 
-    /// <summary>Checks a request to move a vnode, and answers with the work of a job: it moves the vnode, and fails when something stays behind.</summary>
+    /// <summary>
+    /// Checks a request to move a vnode, and answers with the work of a job: it moves the vnode, and fails when something stays behind.
+    /// </summary>
     /// <exception cref="ApiException">It cannot be moved there.</exception>
     internal async Task<Func<Action<double>, CancellationToken, Task>> PlanRehomeAsync(int vnode, RehomeRequest request, CancellationToken cancellation)
     {

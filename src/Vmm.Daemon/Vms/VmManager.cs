@@ -97,7 +97,8 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, S
     }
 
     /// <summary>
-    /// Starts what is to run from the boot of the host on. Called once after it; one that does not start says so, is started again by its policy, and keeps
+    /// Starts what is to run from the boot of the host on. Called once after it; one that does not start says so, is started again by its
+    /// policy, and keeps
     /// neither the others nor the daemon from starting.
     /// </summary>
     public async Task AutostartAsync(CancellationToken cancellation)
@@ -123,7 +124,8 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, S
         : throw new ApiException(404, "vm-not-found", "no such VM", $"{name}: there is no VM of this name; 'vmmctl vm list' shows those there are");
 
     /// <summary>VMs whose spec names the file; one whose spec cannot be read counts when its text has the name.</summary>
-    internal IReadOnlyList<string> UsersOf(string path) => [.. _vms.Values.Where(v => v.Devices.Uses(path)).Select(v => v.Record.Name).Order(StringComparer.Ordinal)];
+    internal IReadOnlyList<string> UsersOf(string path) =>
+        [.. _vms.Values.Where(v => v.Devices.Uses(path)).Select(v => v.Record.Name).Order(StringComparer.Ordinal)];
 
     /// <summary>Creates a VM. The same name with the same spec is answered with the VM that is there, so a create may be repeated.</summary>
     /// <returns>The VM, and whether it is new.</returns>

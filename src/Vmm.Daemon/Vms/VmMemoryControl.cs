@@ -32,7 +32,9 @@ internal sealed class VmMemoryControl(VmSupervisor vm) : IRunObserver
         }
     }
 
-    /// <summary>What the guest says of its memory is as new as its last answer: one that is old is asked for again, and waited for a moment.</summary>
+    /// <summary>
+    /// What the guest says of its memory is as new as its last answer: one that is old is asked for again, and waited for a moment.
+    /// </summary>
     /// <exception cref="ApiException">It does not run, or does not answer.</exception>
     internal async Task<VmMemory> ReadAsync(CancellationToken cancellation)
     {
@@ -47,7 +49,9 @@ internal sealed class VmMemoryControl(VmSupervisor vm) : IRunObserver
         return memory;
     }
 
-    /// <summary>Passes a change on and waits until the guest carried it out, or the time is over: the answer says how far it came.</summary>
+    /// <summary>
+    /// Passes a change on and waits until the guest carried it out, or the time is over: the answer says how far it came.
+    /// </summary>
     /// <exception cref="ApiException">It does not run, or cannot have it.</exception>
     internal async Task<VmMemory> ChangeAsync(MemoryWish change, TimeSpan patience, CancellationToken cancellation)
     {
@@ -121,7 +125,9 @@ internal sealed class VmMemoryControl(VmSupervisor vm) : IRunObserver
             }
         }
 
-        MemoryWish target = vm.Store.Spec is { BalancedByBalloon: true } spec ? new MemoryWish(BalloonBytes: spec.Memory - Math.Min(bytes, spec.Memory)) : new MemoryWish(vnode, bytes);
+        MemoryWish target = vm.Store.Spec is { BalancedByBalloon: true } spec
+            ? new MemoryWish(BalloonBytes: spec.Memory - Math.Min(bytes, spec.Memory))
+            : new MemoryWish(vnode, bytes);
         await CallAsync(() => worker.MemoryAsync(target, cancellation)).ConfigureAwait(false);
         vm.Events.Publish("balanced", vm.Name, message: $"vnode {vnode}: {reason}");
     }

@@ -43,9 +43,12 @@ internal enum VmOperation
 /// <summary>
 /// Operations of one VM, one after the other. What a stop does to each:
 /// <list type="table">
-/// <item><term>start, and the start that an adoption finishes</term><description>is cancelled; the stop waits until it has cleaned up</description></item>
-/// <item><term>any other operation</term><description>is not waited for: the plug is pulled at once, and the operation meets a worker that is gone</description></item>
-/// <item><term>the wait of a graceful stop, of a removal, of a memory change, of a vnode's move</term><description>has no turn: any command, and the plug, goes beside it</description></item>
+/// <item><term>start, and the start that an adoption finishes</term><description>is cancelled; the stop waits until it has cleaned
+/// up</description></item>
+/// <item><term>any other operation</term><description>is not waited for: the plug is pulled at once, and the operation meets a worker that
+/// is gone</description></item>
+/// <item><term>the wait of a graceful stop, of a removal, of a memory change, of a vnode's move</term><description>has no turn: any
+/// command, and the plug, goes beside it</description></item>
 /// </list>
 /// Once this is closed, those that wait are answered with the reason instead.
 /// </summary>

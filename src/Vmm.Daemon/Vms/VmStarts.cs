@@ -90,7 +90,8 @@ internal sealed class VmStarts
     }
 
     /// <summary>
-    /// Takes over a worker of an earlier daemon; returns when all is known of it, which a worker that hangs delays. One whose VM was built but not started
+    /// Takes over a worker of an earlier daemon; returns when all is known of it, which a worker that hangs delays. One whose VM was built
+    /// but not started
     /// was cut off in a start: the start is finished.
     /// </summary>
     internal async Task AdoptAsync(IWorker worker, CancellationToken cancellation)
@@ -230,5 +231,6 @@ internal sealed class VmStarts
         await worker.DisposeAsync().ConfigureAwait(false);
     }
 
-    private Task RunAsync(VmOperation operation, Func<Task> carryOut, CancellationToken cancellation) => _vm.Operations.RunAsync(operation, _vm.Name, carryOut, cancellation);
+    private Task RunAsync(VmOperation operation, Func<Task> carryOut, CancellationToken cancellation) =>
+        _vm.Operations.RunAsync(operation, _vm.Name, carryOut, cancellation);
 }

@@ -16,7 +16,8 @@ internal interface IRunObserver
 }
 
 /// <summary>
-/// The life of one VM: its state, its worker while it has one, the start that goes on, the next one that is due. Everything here is memory under one lock;
+/// The life of one VM: its state, its worker while it has one, the start that goes on, the next one that is due. Everything here is memory
+/// under one lock;
 /// what is written is committed behind it. Services of one topic each ask it for the worker.
 /// </summary>
 internal sealed class VmSupervisor : IDisposable
@@ -151,7 +152,9 @@ internal sealed class VmSupervisor : IDisposable
         }
     }
 
-    /// <summary>After the worker obeyed. A guest may have ended meanwhile (a short one within its start); then that is what stands.</summary>
+    /// <summary>
+    /// After the worker obeyed. A guest may have ended meanwhile (a short one within its start); then that is what stands.
+    /// </summary>
     internal void MoveIfPossible(VmEvent @event)
     {
         lock (_lock)
@@ -285,7 +288,9 @@ internal sealed class VmSupervisor : IDisposable
         return worker;
     }
 
-    /// <summary>The worker is gone. Called once or more; only the first call for the present worker counts. When this returns, the end is written.</summary>
+    /// <summary>
+    /// The worker is gone. Called once or more; only the first call for the present worker counts. When this returns, the end is written.
+    /// </summary>
     internal void EndRun(IWorker worker, WorkerExit exit)
     {
         bool first;
@@ -299,7 +304,8 @@ internal sealed class VmSupervisor : IDisposable
                 Become(VmLifeCycle.TryNext(_state, VmLifeCycle.EventOf(exit.Reason), out VmState next) ? next : VmState.Failed);
                 Events.Publish("ended", Name, exit: exit);
                 bool again = !stopped && PlanRestart(exit, TimeSpan.FromMilliseconds(Environment.TickCount64 - _startedAt));
-                // Wanted on while its restart is due: a daemon that comes in between goes on with it. The report is in the event and in the log.
+                // Wanted on while its restart is due: a daemon that comes in between goes on with it. The report is in the event and in the
+                // log.
                 Store.Change(record => record with { WantedOn = again, LastExit = exit with { Report = null } });
             }
         }
@@ -328,7 +334,9 @@ internal sealed class VmSupervisor : IDisposable
         PlanAnotherStart(new WorkerExit(WorkerExitReason.WorkerDied, 1, "its worker was gone when vmmd started"));
     }
 
-    /// <summary>Plans the next start of a VM that should run, and writes whether there will be one: a daemon that comes in between goes on with it.</summary>
+    /// <summary>
+    /// Plans the next start of a VM that should run, and writes whether there will be one: a daemon that comes in between goes on with it.
+    /// </summary>
     internal void PlanAnotherStart(WorkerExit exit)
     {
         lock (_lock)
@@ -342,7 +350,8 @@ internal sealed class VmSupervisor : IDisposable
 
     /// <summary>Somebody asks for a stop.</summary>
     /// <param name="worker">Whose power button can be pressed; null: a start goes on.</param>
-    /// <returns>The request, which counts until the run is over or it is withdrawn; null: only a restart was due, which is cancelled now.</returns>
+    /// <returns>The request, which counts until the run is over or it is withdrawn; null: only a restart was due, which is cancelled
+    /// now.</returns>
     internal StopRequest? RequestStop(out IWorker? worker)
     {
         StopRequest? request = null;

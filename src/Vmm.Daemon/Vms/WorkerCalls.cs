@@ -32,7 +32,8 @@ internal static class WorkerCalls
         }
     }
 
-    internal static ApiException ToApi(WorkerException e) => new(StatusOf(e.Code), e.Code, "the worker refused or failed", e.Message, inner: e);
+    internal static ApiException ToApi(WorkerException e) =>
+        new(StatusOf(e.Code), e.Code, "the worker refused or failed", e.Message, inner: e);
 
     private static int StatusOf(string code) => code switch
     {

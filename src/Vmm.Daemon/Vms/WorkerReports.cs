@@ -4,7 +4,10 @@ using Vmm.Spec;
 
 namespace Vmm.Daemon.Vms;
 
-/// <summary>What a worker reports unasked: of its guest, of disks that fail, of its connection. A worker that was taken over may repeat it without end.</summary>
+/// <summary>
+/// What a worker reports unasked: of its guest, of disks that fail, of its connection. A worker that was taken over may repeat it without
+/// end.
+/// </summary>
 /// <param name="vm">The VM.</param>
 /// <param name="devices">Knows the files of its disks, and hears of devices that are gone.</param>
 internal sealed class WorkerReports(VmSupervisor vm, VmDevices devices) : IRunObserver
@@ -28,7 +31,9 @@ internal sealed class WorkerReports(VmSupervisor vm, VmDevices devices) : IRunOb
     {
     }
 
-    /// <summary>The host fails requests of a disk. Disk and file are those that this daemon gave it: a name that is not among them is not told of.</summary>
+    /// <summary>
+    /// The host fails requests of a disk. Disk and file are those that this daemon gave it: a name that is not among them is not told of.
+    /// </summary>
     private void OnDiskError(IWorker worker, DiskErrorBody fault)
     {
         if (!vm.IsCurrent(worker) || devices.FileOf(fault.Disk) is not { } file)

@@ -5,7 +5,8 @@ using Vmm.Spec;
 namespace Vmm.Daemon.Workers;
 
 /// <summary>
-/// How far a worker is with the memory that is taken when its VM is built: huge pages, one after the other. The kernel counts them (HugetlbPages in
+/// How far a worker is with the memory that is taken when its VM is built: huge pages, one after the other. The kernel counts them
+/// (HugetlbPages in
 /// proc_pid_status(5)), so the worker, which is busy, is not asked. Disposing ends it.
 /// </summary>
 internal sealed class BuildProgress : IDisposable
@@ -53,7 +54,8 @@ internal sealed class BuildProgress : IDisposable
 
     public void Dispose() => _timer?.Dispose();
 
-    private static double TakenAtStart(VmSpec spec) => spec.EffectiveVnodes.Where(v => v.PageSize.Bytes > ByteSize.BytesPerPage).Sum(v => (double)v.Memory.Bytes);
+    private static double TakenAtStart(VmSpec spec) =>
+        spec.EffectiveVnodes.Where(v => v.PageSize.Bytes > ByteSize.BytesPerPage).Sum(v => (double)v.Memory.Bytes);
 
     private void Look()
     {

@@ -21,7 +21,8 @@ public interface IWorkerLauncher
     WorkerFigures Figures => default;
 
     /// <summary>
-    /// Connects to every worker that is alive and holds a VM. Sockets of dead workers are removed. Called once, at start. A worker that hangs keeps nobody
+    /// Connects to every worker that is alive and holds a VM. Sockets of dead workers are removed. Called once, at start. A worker that
+    /// hangs keeps nobody
     /// waiting: it is answered, too, and <see cref="IWorker.Greeted"/> says later what came of it.
     /// </summary>
     Task<IReadOnlyList<IWorker>> AdoptAsync(CancellationToken cancellation);
@@ -63,12 +64,16 @@ public interface IWorker : IAsyncDisposable
     IDisposable OnStateChanged(Action<WorkerState> handler);
 
     /// <summary>
-    /// Of one that was found at the start of the daemon: completes when it said who it is (true), or was given up (false: then it is ended, or this
+    /// Of one that was found at the start of the daemon: completes when it said who it is (true), or was given up (false: then it is ended,
+    /// or this
     /// daemon ends). Never faults.
     /// </summary>
     Task<bool> Greeted => Task.FromResult(true);
 
-    /// <summary>Calls <paramref name="handler"/> with false when the connection to the worker is lost, and with true when it is there again; from any thread.</summary>
+    /// <summary>
+    /// Calls <paramref name="handler"/> with false when the connection to the worker is lost, and with true when it is there again; from
+    /// any thread.
+    /// </summary>
     void OnConnection(Action<bool> handler)
     {
     }

@@ -3,7 +3,8 @@ using Vmm.Interop;
 namespace Vmm.Daemon.Workers;
 
 /// <summary>
-/// When and how a lost connection to a worker is made again. A worker that closes connections again and again (it may be taken over) is waited for longer
+/// When and how a lost connection to a worker is made again. A worker that closes connections again and again (it may be taken over) is
+/// waited for longer
 /// each time. Not thread-safe.
 /// </summary>
 internal sealed class Reconnects
@@ -14,7 +15,9 @@ internal sealed class Reconnects
     private int _inARow;
     private long _last = long.MinValue;
 
-    /// <summary>How long after the loss the first try is made. A process that dies closes its connection a moment before its end can be seen.</summary>
+    /// <summary>
+    /// How long after the loss the first try is made. A process that dies closes its connection a moment before its end can be seen.
+    /// </summary>
     internal TimeSpan Pause => TimeSpan.FromMilliseconds(Math.Min(250 << Math.Min(_inARow, 10), s_longest.TotalMilliseconds));
 
     /// <summary>A connection to that process; null when nobody takes it now.</summary>

@@ -264,11 +264,14 @@ internal sealed class RemoteWorker : IWorker
         ControlClient.Answer answer = await _link.Client
             .CallAsync(ControlKinds.Create, ControlCodec.Body(body, ControlJson.Default.CreateBody), resources.Names, [.. resources.Handles], cancellation, longer).ConfigureAwait(false);
         Bounds.Confinement = Body(answer, ControlJson.Default.ConfinementBody);
-        Bounds.AddFileLimit(Bounds.LimitFiles(resources.LargestFile, raise: false)); // it has made its memory, which are files to the kernel
+        // It has made its memory, which are files to the kernel
+        Bounds.AddFileLimit(Bounds.LimitFiles(resources.LargestFile, raise: false));
         _link.IsNeeded = true;
     }
 
-    /// <summary>For one that was found, not started: asks who it is, in the background. One that does not answer, or not as it should, is ended.</summary>
+    /// <summary>
+    /// For one that was found, not started: asks who it is, in the background. One that does not answer, or not as it should, is ended.
+    /// </summary>
     internal void Greet(WorkerFiles files, CancellationToken cancellation)
     {
         Assign(files);

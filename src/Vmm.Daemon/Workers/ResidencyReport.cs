@@ -4,7 +4,8 @@ using Vmm.Memory;
 namespace Vmm.Daemon.Workers;
 
 /// <summary>
-/// Where the pages of a worker's vnodes lie, from its numa_maps. The kernel walks all page tables of the process for that, which of a large VM takes long. A
+/// Where the pages of a worker's vnodes lie, from its numa_maps. The kernel walks all page tables of the process for that, which of a large
+/// VM takes long. A
 /// report holds for <see cref="Rest"/> times what it took: those who ask, however many and often, cost a tenth of a processor.
 /// </summary>
 internal sealed class ResidencyReport(Func<string> read, TimeProvider time)
@@ -20,7 +21,10 @@ internal sealed class ResidencyReport(Func<string> read, TimeProvider time)
     internal static ResidencyReport Of(int processId) =>
         new(() => File.ReadAllText(string.Create(CultureInfo.InvariantCulture, $"/proc/{processId}/numa_maps")), TimeProvider.System);
 
-    /// <summary>Bytes per vnode and host node; null where there is no report: a kernel without NUMA, a daemon without CAP_SYS_PTRACE, a worker that has ended.</summary>
+    /// <summary>
+    /// Bytes per vnode and host node; null where there is no report: a kernel without NUMA, a daemon without CAP_SYS_PTRACE, a worker that
+    /// has ended.
+    /// </summary>
     internal IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>>? Read()
     {
         lock (_gate)

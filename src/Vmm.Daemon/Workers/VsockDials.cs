@@ -15,7 +15,10 @@ internal sealed class VsockDials(Func<VsockDialed, UnixStream?, Task> call)
     /// <summary>From now on the guest reaches sockets at this path.</summary>
     internal void Serve(string path) => Volatile.Write(ref _broker, new VsockBroker(path));
 
-    /// <summary>Begins to dial. A worker that was taken over may ask without end: what is beyond the limit is dropped, and the guest refused by its own deadline.</summary>
+    /// <summary>
+    /// Begins to dial. A worker that was taken over may ask without end: what is beyond the limit is dropped, and the guest refused by its
+    /// own deadline.
+    /// </summary>
     internal void Begin(VsockDial wish)
     {
         if (Interlocked.Increment(ref _dials) <= Most)
@@ -32,7 +35,9 @@ internal sealed class VsockDials(Func<VsockDialed, UnixStream?, Task> call)
     {
         try
         {
-            using UnixStream? stream = Volatile.Read(ref _broker) is { } broker ? await broker.ConnectAsync(wish).ConfigureAwait(false) : null;
+            using UnixStream? stream = Volatile.Read(ref _broker) is { } broker
+                ? await broker.ConnectAsync(wish).ConfigureAwait(false)
+                : null;
             await call(new VsockDialed(wish.Dial, stream is not null), stream).ConfigureAwait(false);
         }
         catch (WorkerException)

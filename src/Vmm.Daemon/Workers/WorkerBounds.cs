@@ -40,7 +40,8 @@ internal sealed class WorkerBounds(ProcessHandle process, Action<string> report)
     /// <summary>Adds that its files are limited in size (null), or reports why not.</summary>
     internal void AddFileLimit(string? problem)
     {
-        // Not among what is missing of its confinement: a vmmd without CAP_SYS_RESOURCE cannot do it for users of their own, and those are worth more.
+        // Not among what is missing of its confinement: a vmmd without CAP_SYS_RESOURCE cannot do it for users of their own, and those are
+        // worth more.
         if (problem is null)
         {
             Add("file-size", null);
@@ -70,7 +71,8 @@ internal sealed class WorkerBounds(ProcessHandle process, Action<string> report)
     internal void Unthrottle() => Cgroups?.Unthrottle(Group);
 
     /// <summary>
-    /// Its files do not grow beyond the largest of its disks, whoever it obeys. Other files it has none that it could write to; memory was made before. A disk
+    /// Its files do not grow beyond the largest of its disks, whoever it obeys. Other files it has none that it could write to; memory was
+    /// made before. A disk
     /// that is larger and comes later raises the limit.
     /// </summary>
     /// <returns>Why not; null when it is so.</returns>

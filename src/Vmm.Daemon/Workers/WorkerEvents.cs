@@ -4,7 +4,10 @@ using Vmm.Contracts.Control;
 
 namespace Vmm.Daemon.Workers;
 
-/// <summary>The state of a worker and what it reports unasked, checked and bounded: it may have been taken over. An event of an unknown kind is ignored.</summary>
+/// <summary>
+/// The state of a worker and what it reports unasked, checked and bounded: it may have been taken over. An event of an unknown kind is
+/// ignored.
+/// </summary>
 /// <param name="dials">Connects its guest to ports of the host.</param>
 /// <param name="ending">Called when it reports that its VM is over.</param>
 internal sealed class WorkerEvents(VsockDials dials, Action ending)

@@ -5,7 +5,8 @@ using Vmm.Interop;
 namespace Vmm.Daemon.Workers;
 
 /// <summary>
-/// The process of a worker and the connection to it, which is made again when it is lost. A lost connection is no reason to end a VM: only a process that
+/// The process of a worker and the connection to it, which is made again when it is lost. A lost connection is no reason to end a VM: only
+/// a process that
 /// has no VM, or whose VM is over or told to stop, is killed when it does not end in time.
 /// </summary>
 #pragma warning disable CA1001 // CloseAsync disposes the connection.

@@ -40,7 +40,8 @@ public abstract class VirtioDevice : IDisposable
     public abstract void Reset();
 
     /// <summary>
-    /// The same without blocking a vCPU for storage that hangs: begins the reset, or goes on with one, for as long as <paramref name="patience"/>. True when it
+    /// The same without blocking a vCPU for storage that hangs: begins the reset, or goes on with one, for as long as
+    /// <paramref name="patience"/>. True when it
     /// is done; false when requests are in flight still, and it has to be called again.
     /// </summary>
     public virtual bool TryReset(TimeSpan patience)
@@ -92,8 +93,10 @@ public interface IVirtioInterrupts
     void SignalQueue(int queue);
 
     /// <summary>
-    /// The eventfd that is the interrupt of a queue: a kernel that is given it (vhost) reaches the guest without a thread of ours. Null where there is none; then
-    /// <see cref="SignalQueue"/> passes on. Only from <see cref="VirtioDevice.Activate"/> and from <see cref="QueueTriggerChanged"/>; it holds until the reset.
+    /// The eventfd that is the interrupt of a queue: a kernel that is given it (vhost) reaches the guest without a thread of ours. Null
+    /// where there is none; then
+    /// <see cref="SignalQueue"/> passes on. Only from <see cref="VirtioDevice.Activate"/> and from <see cref="QueueTriggerChanged"/>; it
+    /// holds until the reset.
     /// </summary>
     EventFd? QueueTrigger(int queue) => null;
 

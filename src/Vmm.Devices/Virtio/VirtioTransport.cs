@@ -12,7 +12,8 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     /// <summary>Device status bits, virtio 1.2 section 2.1.</summary>
     public const byte StatusDriverOk = 4, StatusFeaturesOk = 8, StatusNeedsReset = 0x40, StatusFailed = 0x80;
 
-    // Long enough for storage that works, on a busy host too. A driver that does not wait for the reset, as 2.4.2 demands, never meets one that is pending then.
+    // Long enough for storage that works, on a busy host too. A driver that does not wait for the reset, as 2.4.2 demands, never meets one
+    // that is pending then.
     private static readonly TimeSpan s_resetPatience = TimeSpan.FromSeconds(1);
 
     private readonly GuestMemory _memory;
@@ -134,7 +135,8 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     }
 
     /// <summary>
-    /// The driver reads the status register. It is not zero before a reset is done (2.4.1), which takes as long as requests are in flight: nobody waits for
+    /// The driver reads the status register. It is not zero before a reset is done (2.4.1), which takes as long as requests are in flight:
+    /// nobody waits for
     /// them here. Under <see cref="Gate"/>.
     /// </summary>
     protected byte ReadStatus()

@@ -20,7 +20,9 @@ internal static unsafe class SocketCalls
     /// <summary>A packet socket with a name, which does not listen yet.</summary>
     internal static int BindPackets(string path) => Make(path, LibC.SOCK_SEQPACKET, connect: false, backlog: 0);
 
-    /// <summary>A connected packet socket. -EAGAIN when the listener's backlog is full (unix(7)): one that hangs must not make who connects wait.</summary>
+    /// <summary>
+    /// A connected packet socket. -EAGAIN when the listener's backlog is full (unix(7)): one that hangs must not make who connects wait.
+    /// </summary>
     internal static int ConnectPackets(string path) => Make(path, LibC.SOCK_SEQPACKET | LibC.SOCK_NONBLOCK, connect: true, backlog: 0);
 
     /// <summary>A stream listener that never blocks.</summary>

@@ -3,7 +3,8 @@ using System.Buffers.Binary;
 namespace Vmm.Machine.Boot;
 
 /// <summary>
-/// Looks for the PVH entry in note segments (gABI chapter 5, Note Section; Xen public/elfnote.h). Linkers put notes with 4-byte padding into one segment with
+/// Looks for the PVH entry in note segments (gABI chapter 5, Note Section; Xen public/elfnote.h). Linkers put notes with 4-byte padding
+/// into one segment with
 /// property notes, whose padding is 8 bytes, so that the alignment of the segment says little: every note is tried with both.
 /// </summary>
 internal static class ElfNotes
@@ -62,7 +63,8 @@ internal static class ElfNotes
         return null;
     }
 
-    private static bool IsXen(byte[] notes, int at, ulong nameSize) => nameSize == 4 && notes.AsSpan(at + HeaderBytes, 4).SequenceEqual("Xen\0"u8);
+    private static bool IsXen(byte[] notes, int at, ulong nameSize) =>
+        nameSize == 4 && notes.AsSpan(at + HeaderBytes, 4).SequenceEqual("Xen\0"u8);
 
     private static ulong? Entry(ReadOnlySpan<byte> descriptor)
     {

@@ -88,7 +88,10 @@ internal static class ElfReader
         return segments;
     }
 
-    /// <summary>The entry of the first note that names one in a loaded segment. What cannot be read is as good as absent: the kernel may boot without.</summary>
+    /// <summary>
+    /// The entry of the first note that names one in a loaded segment. What cannot be read is as good as absent: the kernel may boot
+    /// without.
+    /// </summary>
     private static (ulong Entry, ulong Field)? PvhEntry(BootFile file, byte[] headers, ElfFields fields, List<KernelSegment> segments)
     {
         for (int i = 0; i < headers.Length / fields.ProgramHeaderSize; i++)

@@ -4,7 +4,8 @@ using System.Text;
 namespace Vmm.Machine.Boot;
 
 /// <summary>
-/// Names what was given as a kernel and is none that this loader starts, and says what to do. It looks at magic numbers only: nothing here makes a file bootable.
+/// Names what was given as a kernel and is none that this loader starts, and says what to do. It looks at magic numbers only: nothing here
+/// makes a file bootable.
 /// </summary>
 internal static class ForeignPayload
 {
@@ -134,7 +135,8 @@ internal static class ForeignPayload
             : "an EFI program, which needs EFI firmware: give the Linux kernel that it loads";
     }
 
-    // UEFI PI volume 3, 3.2.1: the signature of a firmware volume header stands at its offset 40. A flash image without variables may begin with padding.
+    // UEFI PI volume 3, 3.2.1: the signature of a firmware volume header stands at its offset 40. A flash image without variables may begin
+    // with padding.
     private static string? Firmware(BootFile file, byte[] head)
     {
         const string Why = ": the VM has no firmware, it starts a kernel at once; give a kernel";

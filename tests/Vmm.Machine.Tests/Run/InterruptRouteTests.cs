@@ -69,7 +69,8 @@ public sealed class InterruptRouteTests : IDisposable
         Assert.NotSame(_route, _vm.Interrupts.Route(this, 0, 0xFEE0_0000, First));
     }
 
-    private void Await(byte vector) => Assert.True(SpinWait.SpinUntil(() => Requested(vector), TimeSpan.FromSeconds(10)), $"no interrupt {vector:x}");
+    private void Await(byte vector) =>
+        Assert.True(SpinWait.SpinUntil(() => Requested(vector), TimeSpan.FromSeconds(10)), $"no interrupt {vector:x}");
 
     private bool Requested(byte vector)
     {
@@ -77,5 +78,6 @@ public sealed class InterruptRouteTests : IDisposable
         return (Bytes(ref apic)[RequestRegister + (vector / 32 * 16) + (vector % 32 / 8)] >> (vector % 8) & 1) != 0;
     }
 
-    private static Span<byte> Bytes(ref KvmLapicState apic) => MemoryMarshal.CreateSpan(ref Unsafe.As<KvmLapicState, byte>(ref apic), Unsafe.SizeOf<KvmLapicState>());
+    private static Span<byte> Bytes(ref KvmLapicState apic) =>
+        MemoryMarshal.CreateSpan(ref Unsafe.As<KvmLapicState, byte>(ref apic), Unsafe.SizeOf<KvmLapicState>());
 }
