@@ -1,4 +1,5 @@
 using Vmm.Interop;
+using Vmm.Testing;
 
 namespace Vmm.Storage.Tests;
 
