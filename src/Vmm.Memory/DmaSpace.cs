@@ -16,6 +16,9 @@ public sealed unsafe class DmaSpace(GuestRam ram)
     /// <summary>The RAM behind it.</summary>
     public GuestRam Ram => ram;
 
+    /// <summary>Says which pages are there; null: all of them, always. What pages guest memory in and out sets it.</summary>
+    internal IPageSource? Pages { get; set; }
+
     /// <summary>Acquires ranges, one piece of the lease for each: all of them or none.</summary>
     /// <param name="ranges">At most <see cref="PageLease.MaximumPieces"/>. Each must be RAM that is contiguous in this process.</param>
     /// <param name="access">What the device does.</param>
@@ -25,9 +28,8 @@ public sealed unsafe class DmaSpace(GuestRam ram)
     /// <exception cref="InvalidOperationException">The lease is held.</exception>
     public Acquired TryAcquire(ReadOnlySpan<GuestRange> ranges, DmaAccess access, PageLease lease, IPageWaiter waiter)
     {
-        ArgumentNullException.ThrowIfNull(waiter);
         lease.Name(ranges);
-        return lease.TryHold(ram, access) ? Acquired.Ready : Acquired.Outside;
+        return TryAcquire(lease, access, waiter);
     }
 
     /// <summary>Acquires the ranges that the lease names (<see cref="PageLease.TryAdd"/>): all of them or none.</summary>
@@ -38,7 +40,18 @@ public sealed unsafe class DmaSpace(GuestRam ram)
     public Acquired TryAcquire(PageLease lease, DmaAccess access, IPageWaiter waiter)
     {
         ArgumentNullException.ThrowIfNull(waiter);
-        return lease.TryHold(ram, access) ? Acquired.Ready : Acquired.Outside;
+        if (!lease.TryHold(ram, access))
+        {
+            return Acquired.Outside;
+        }
+
+        if (Pages is { } pages && !pages.TryPin(lease, access, waiter))
+        {
+            lease.ReleaseWritten(0);
+            return Acquired.Pending;
+        }
+
+        return Acquired.Ready;
     }
 
     /// <summary>Acquires one range.</summary>

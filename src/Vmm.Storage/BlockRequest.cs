@@ -84,6 +84,7 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0, PageLease? pa
     private int _passedCount;
     private IBlockLeaf? _leaf;
     private IBlockPageWaiter? _pageWaiter;
+    private Action? _pagesReady;
 
     /// <summary>Who hears of its end.</summary>
     public IBlockOwner Owner { get; } = owner;
@@ -209,7 +210,7 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0, PageLease? pa
     }
 
     /// <inheritdoc/>
-    void IPageWaiter.PagesReady(PageLease lease) => _pageWaiter!.PagesReady(this);
+    void IPageWaiter.PagesReady(PageLease lease) => Loop!.Post(_pagesReady ??= () => _pageWaiter!.PagesReady(this));
 
     /// <summary>A leaf takes it.</summary>
     internal void Run(IBlockLeaf leaf)

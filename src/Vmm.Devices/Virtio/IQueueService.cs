@@ -18,11 +18,14 @@ internal enum QueueProgress
 /// <summary>What a device does on its queue thread. Every call comes from that thread.</summary>
 internal interface IQueueService
 {
+    /// <summary>The thread begins; <see cref="Serve"/> follows.</summary>
+    void Started(QueueThread thread);
+
     /// <summary>
     /// Takes what is in the rings and gives back what is done. Before it answers <see cref="QueueProgress.Idle"/> it has asked for the
     /// doorbells it waits for (<see cref="RingPump.PrepareSleep"/>). Long work looks at <see cref="QueueThread.Stopping"/>.
     /// </summary>
-    QueueProgress Serve(QueueThread thread);
+    QueueProgress Serve();
 
     /// <summary>A descriptor watched by <see cref="QueueThread.Watch"/> has events; the watch is over. <see cref="Serve"/> follows.</summary>
     void Ready(ulong tag, PollEvents events) { }

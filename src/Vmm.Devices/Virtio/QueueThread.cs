@@ -134,7 +134,7 @@ internal sealed class QueueThread : IIoService, IDisposable
             return false;
         }
 
-        switch (_service.Serve(this))
+        switch (_service.Serve())
         {
             case QueueProgress.Broken:
                 _broken = true;
@@ -191,6 +191,7 @@ internal sealed class QueueThread : IIoService, IDisposable
             }
 
             _activation.Threads.Ready();
+            _service.Started(this);
             loop.Run(this);
         }
 #pragma warning disable CA1031 // Whatever fails here fails this device, not the process: the guest sees a device that needs a reset.

@@ -43,7 +43,8 @@ internal sealed class RingPump : IPageWaiter
     private readonly IChainHandler _handler;
     private readonly RequestChain _chain;
     private readonly bool _publishEach;
-    private Stage _stage;
+    private bool _givenBack; // the chain that waited counts as not taken
+    private volatile Stage _stage; // Waiting becomes Retry on a thread of the pager, everything else on the loop's
 
     /// <summary>Makes the pump of an enabled queue.</summary>
     /// <param name="activation">Where the queue is of.</param>
@@ -61,6 +62,9 @@ internal sealed class RingPump : IPageWaiter
         _publishEach = publishEach;
         _chain = new RequestChain(_queue, activation.Memory.Dma, mostReadable, mostWritable);
     }
+
+    /// <summary>Makes the loop serve once more; set before the first <see cref="Serve"/>.</summary>
+    public Action? Wake { get; set; }
 
     private enum Stage
     {
@@ -83,8 +87,10 @@ internal sealed class RingPump : IPageWaiter
         bool sound = true;
         for (int budget = _queue.Size; budget > 0 && sound && _stage != Stage.Waiting && _handler.WantsChain; budget--)
         {
-            if (_stage == Stage.Free)
+            if (_stage == Stage.Free || _givenBack)
             {
+                _stage = Stage.Free;
+                _givenBack = false;
                 TakeResult taken = _queue.TryTake(out ushort head);
                 if (taken == TakeResult.Empty)
                 {
@@ -128,18 +134,25 @@ internal sealed class RingPump : IPageWaiter
         return _queue.EnableNotifications();
     }
 
-    /// <summary>A chain that waits for its pages counts as not taken. No pages of this queue are used afterwards.</summary>
+    /// <summary>
+    /// A chain that waits for its pages counts as not taken; it is acquired again, where it was, when the queue goes on. No pages of this queue
+    /// are used meanwhile.
+    /// </summary>
     public void GiveBack()
     {
         if (_stage != Stage.Free)
         {
-            _stage = Stage.Free;
             _queue.Untake(1);
+            _givenBack = true;
         }
     }
 
     /// <inheritdoc/>
-    public void PagesReady(PageLease lease) => _stage = _stage == Stage.Waiting ? Stage.Retry : _stage;
+    public void PagesReady(PageLease lease)
+    {
+        _stage = Stage.Retry;
+        Wake?.Invoke();
+    }
 
     // False: the round is over.
     private bool ServeChain(out bool sound)

@@ -20,7 +20,7 @@ internal sealed class BalloonQueues : IQueueService
     private readonly uint[] _frames = new uint[MaxFramesPerChain];
     private readonly byte[] _statistics = new byte[MaxStatisticsBytes];
     private readonly int _reporting;
-    private QueueThread? _thread;
+    private QueueThread _thread = null!; // Started comes first
 
     internal BalloonQueues(VirtioBalloon device, VirtioActivation activation, BalloonPages pages)
     {
@@ -36,11 +36,20 @@ internal sealed class BalloonQueues : IQueueService
     }
 
     /// <inheritdoc/>
-    public QueueProgress Serve(QueueThread thread)
+    public void Started(QueueThread thread)
     {
         _thread = thread;
+        foreach (RingPump? pump in _pumps)
+        {
+            pump?.Wake = thread.Wake;
+        }
+    }
+
+    /// <inheritdoc/>
+    public QueueProgress Serve()
+    {
         bool again = false;
-        for (int i = 0; i < _pumps.Length && !thread.Stopping; i++)
+        for (int i = 0; i < _pumps.Length && !_thread.Stopping; i++)
         {
             if (_pumps[i] is not { } pump)
             {
@@ -106,7 +115,7 @@ internal sealed class BalloonQueues : IQueueService
     /// <summary>A handler of one of the queues.</summary>
     private abstract class Handler(BalloonQueues queues) : IChainHandler
     {
-        public bool WantsChain => queues._thread?.Stopping != true;
+        public bool WantsChain => !queues._thread.Stopping;
 
         protected BalloonQueues Queues => queues;
 

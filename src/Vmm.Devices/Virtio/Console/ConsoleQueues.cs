@@ -10,7 +10,7 @@ internal sealed class ConsoleQueues : IQueueService
     private readonly IConsoleSink _sink;
     private readonly RingPump? _receive, _transmit;
     private readonly byte[] _copy = new byte[4096];
-    private QueueThread? _thread;
+    private QueueThread _thread = null!; // Started comes first
 
     internal ConsoleQueues(VirtioConsole device, VirtioActivation activation, IConsoleSink sink)
     {
@@ -20,11 +20,17 @@ internal sealed class ConsoleQueues : IQueueService
         _transmit = activation.Queues[1] is null ? null : new RingPump(activation, 1, new Transmitter(this), MostOutput, 0);
     }
 
-    private bool Stopping => _thread?.Stopping == true;
+    private bool Stopping => _thread.Stopping;
 
-    public QueueProgress Serve(QueueThread thread)
+    public void Started(QueueThread thread)
     {
         _thread = thread;
+        _receive?.Wake = thread.Wake;
+        _transmit?.Wake = thread.Wake;
+    }
+
+    public QueueProgress Serve()
+    {
         if (_transmit?.Serve() == false || _receive?.Serve() == false)
         {
             return QueueProgress.Broken;

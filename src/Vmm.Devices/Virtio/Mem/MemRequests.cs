@@ -31,7 +31,7 @@ internal sealed class MemRequests : IQueueService, IChainHandler
     private readonly VirtioMem _device;
     private readonly DmaSpace _memory;
     private readonly RingPump _pump;
-    private QueueThread? _thread;
+    private QueueThread _thread = null!; // Started comes first
 
     internal MemRequests(VirtioMem device, VirtioActivation activation)
     {
@@ -41,13 +41,16 @@ internal sealed class MemRequests : IQueueService, IChainHandler
         _pump = new RingPump(activation, 0, this, MemRequest.Bytes, mostWritable: 0, publishEach: true);
     }
 
-    public bool WantsChain => _thread?.Stopping != true;
+    public bool WantsChain => !_thread.Stopping;
 
-    public QueueProgress Serve(QueueThread thread)
+    public void Started(QueueThread thread)
     {
         _thread = thread;
-        return !_pump.Serve() ? QueueProgress.Broken : _pump.PrepareSleep() ? QueueProgress.Again : QueueProgress.Idle;
+        _pump.Wake = thread.Wake;
     }
+
+    public QueueProgress Serve() =>
+        !_pump.Serve() ? QueueProgress.Broken : _pump.PrepareSleep() ? QueueProgress.Again : QueueProgress.Idle;
 
     public void Held() => _pump.GiveBack();
 

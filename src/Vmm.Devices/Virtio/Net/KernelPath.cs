@@ -260,7 +260,7 @@ internal sealed class KernelPath : IDisposable
     {
         try
         {
-            NetControl? control = _control is null ? null : new NetControl(_device, _activation, _controlIndex);
+            NetControl? control = _control is null ? null : new NetControl(_device, _activation, _controlIndex, _wake.Signal);
             _activation.Threads.Ready();
             PollEntry[] entries = new PollEntry[3 + _calls.Length];
             while (!_stopping)

@@ -14,11 +14,11 @@ internal sealed class NetControl : IChainHandler
     private readonly ulong _features;
     private readonly RingPump _pump;
 
-    internal NetControl(VirtioNet device, VirtioActivation activation, int queue)
+    internal NetControl(VirtioNet device, VirtioActivation activation, int queue, Action wake)
     {
         _device = device;
         _features = activation.Features;
-        _pump = new RingPump(activation, queue, this, MostCommand, mostWritable: 1);
+        _pump = new RingPump(activation, queue, this, MostCommand, mostWritable: 1) { Wake = wake };
     }
 
     /// <inheritdoc/>

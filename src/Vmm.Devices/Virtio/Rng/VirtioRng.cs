@@ -31,17 +31,20 @@ public sealed class VirtioRng(string name = "rng") : QueuedDevice(name)
     private sealed class Service : IQueueService, IChainHandler
     {
         private readonly RingPump _pump;
-        private QueueThread? _thread;
+        private QueueThread _thread = null!; // Started comes first
 
         internal Service(VirtioActivation activation) => _pump = new RingPump(activation, 0, this, mostReadable: 0, MaxBytesPerChain);
 
-        public bool WantsChain => _thread?.Stopping != true;
+        public bool WantsChain => !_thread.Stopping;
 
-        public QueueProgress Serve(QueueThread thread)
+        public void Started(QueueThread thread)
         {
             _thread = thread;
-            return !_pump.Serve() ? QueueProgress.Broken : _pump.PrepareSleep() ? QueueProgress.Again : QueueProgress.Idle;
+            _pump.Wake = thread.Wake;
         }
+
+        public QueueProgress Serve() =>
+            !_pump.Serve() ? QueueProgress.Broken : _pump.PrepareSleep() ? QueueProgress.Again : QueueProgress.Idle;
 
         public void Held() => _pump.GiveBack();
 

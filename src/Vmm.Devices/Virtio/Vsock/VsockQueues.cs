@@ -13,7 +13,7 @@ internal sealed class VsockQueues : IQueueService
     private readonly SocketHost _host;
     private readonly RingPump? _receive, _transmit;
     private readonly byte[] _packet = new byte[MostBytes]; // one at a time: header and data, copied once from or to the guest
-    private QueueThread? _thread;
+    private QueueThread _thread = null!; // Started comes first
 
     internal VsockQueues(VirtioActivation activation, VsockSwitch packets, SocketHost host)
     {
@@ -23,17 +23,20 @@ internal sealed class VsockQueues : IQueueService
         _transmit = activation.Queues[1] is null ? null : new RingPump(activation, 1, new Transmitter(this), MostBytes, 0);
     }
 
-    private bool Stopping => _thread?.Stopping == true;
+    private bool Stopping => _thread.Stopping;
 
     /// <inheritdoc/>
-    public QueueProgress Serve(QueueThread thread)
+    public void Started(QueueThread thread)
     {
-        if (_thread is null)
-        {
-            _thread = thread;
-            _host.Start(thread, _packets);
-        }
+        _thread = thread;
+        _receive?.Wake = thread.Wake;
+        _transmit?.Wake = thread.Wake;
+        _host.Start(thread, _packets);
+    }
 
+    /// <inheritdoc/>
+    public QueueProgress Serve()
+    {
         if (_transmit?.Serve() == false || _receive?.Serve() == false)
         {
             return QueueProgress.Broken;
