@@ -31,8 +31,8 @@ public sealed partial class VirtualMachine
         // The probe times a guest loop (25 ms on an emulating KVM): beside the set-up, and only for someone who reads notes.
         Thread? probe = note is null ? null : new Thread(() => ProbeKvm(note), maxStackSize: 256 * 1024) { Name = "kvm-probe", IsBackground = true };
         probe?.Start();
-        KernelImage kernel = Own(KernelImage.Load(_resources.OpenKernel(_spec.Boot)));
-        BootFile? initrd = _spec.Boot.Initrd is not null ? Own(_resources.OpenInitrd(_spec.Boot)) : null;
+        KernelImage? kernel = _boots ? Own(KernelImage.Load(_resources.OpenKernel(_spec.Boot))) : null;
+        BootFile? initrd = _boots && _spec.Boot.Initrd is not null ? Own(_resources.OpenInitrd(_spec.Boot)) : null;
 
         Own(_end);
         HostTopology host = NumaPlacement.NeedsHost(_spec) ? HostTopology.Read() : HostTopology.Unknown;
@@ -40,8 +40,8 @@ public sealed partial class VirtualMachine
         Settle(homes);
         EmptyVm kvm = Own(prepared ?? EmptyVm.Create(_resources.OpenKvm()));
         MemoryMap map = MemoryMap.Create(VnodeSizes(), CpuidModel.PhysicalAddressBits(kvm.SupportedCpuid), HasHotMemory ? HotSizes() : null);
-        GuestMemory memory = BuildMemory(map, homes, host);
-        KvmVm vm = kvm.Vm;
+        GuestMemory memory = Memory = BuildMemory(map, homes, host);
+        KvmVm vm = Vm = kvm.Vm;
         _clock = new GuestClock(vm);
         ReadOnlySpan<GuestRegion> regions = memory.RegionSpan;
         RamSlots.Set(vm, regions);
@@ -59,7 +59,7 @@ public sealed partial class VirtualMachine
         BuildHotplug(slots, interrupts);
         CpuTopology topology = Topology();
         GuestCpu cpu = GuestCpu.Create(_spec, kvm.HostCpu, topology, kvm.Vm.CheckExtension);
-        BootInfo boot = LoadBoot(kernel, initrd, memory, map, topology, slots);
+        BootInfo? boot = kernel is null ? null : LoadBoot(kernel, initrd, memory, map, topology, slots);
         BuildVcpus(kvm, cpu, topology, memory, boot);
         probe?.Join();
     }
@@ -280,7 +280,7 @@ public sealed partial class VirtualMachine
         return vnodes;
     }
 
-    private void BuildVcpus(EmptyVm kvm, GuestCpu cpu, CpuTopology topology, GuestMemory memory, BootInfo boot)
+    private void BuildVcpus(EmptyVm kvm, GuestCpu cpu, CpuTopology topology, GuestMemory memory, BootInfo? boot)
     {
         bool deadline = kvm.System.CheckExtension(KvmCapability.TscDeadlineTimer) != 0;
         if (cpu.HasWideApicIds)
@@ -298,7 +298,8 @@ public sealed partial class VirtualMachine
         {
             KvmVcpu vcpu = place.ApicId == EmptyVm.BootVcpuId ? kvm.BootVcpu : Own(kvm.Vm.CreateVcpu(place.ApicId));
             last = vcpu;
-            VcpuSetup.Apply(vcpu, CpuidModel.Build(cpu.Cpuid, topology, place, deadline, brand), cpu.FeatureMsrs, place.Index == 0 ? boot.Cpu : null);
+            VcpuSetup.Apply(vcpu, CpuidModel.Build(cpu.Cpuid, topology, place, deadline, brand), cpu.FeatureMsrs, place.Index == 0 ? boot?.Cpu : null);
+            Vcpus.Add(vcpu);
             _vcpus.Add(new VcpuThread(vcpu, place.Index, _ports, _mmio, physical, _end, _gate, WhenVcpuStarts(place.Vnode))
             {
                 TripleFaultResets = byTripleFault,

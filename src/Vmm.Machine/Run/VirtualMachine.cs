@@ -5,6 +5,7 @@ using Vmm.Kvm;
 using Vmm.Machine.Boot;
 using Vmm.Machine.Layout;
 using Vmm.Machine.Resources;
+using Vmm.Memory;
 using Vmm.Placement;
 using Vmm.Spec;
 using Vmm.Storage;
@@ -37,6 +38,7 @@ public sealed partial class VirtualMachine : IDisposable
     private readonly VmSpec _spec;
     private readonly DiskFaultNotifier _diskFaults;
     private Action<string>? _note;
+    private bool _boots = true;
     private GuestClock? _clock;
     private MachineState _state;
     private IInterruptLine? _powerButton;
@@ -77,7 +79,31 @@ public sealed partial class VirtualMachine : IDisposable
     public static VirtualMachine Create(VmSpec spec, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared) =>
         Create(spec, resources, console, note: null, prepared);
 
-    private static VirtualMachine Create(VmSpec spec, IMachineResources resources, IConsoleEndpoint console, Action<string>? note, EmptyVm? prepared)
+    /// <summary>
+    /// Builds the machine for a guest whose state comes from elsewhere: no kernel is opened, no byte of guest memory and no register of a vCPU is written beyond
+    /// what KVM and CPUID give. Devices are as after a reset.
+    /// </summary>
+    /// <param name="spec">A validated spec.</param>
+    /// <param name="resources">Where everything comes from; kernel and initrd are not asked for.</param>
+    /// <param name="console">Far side of the serial port.</param>
+    /// <param name="prepared">An empty VM to build in, owned by the machine from here on, also when this throws; null makes one.</param>
+    public static VirtualMachine CreateWithoutBoot(VmSpec spec, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared) =>
+        Create(spec, resources, console, note: null, prepared, boots: false);
+
+    /// <summary>The KVM virtual machine.</summary>
+    internal KvmVm Vm { get; private set; } = null!;
+
+    /// <summary>The guest's memory.</summary>
+    internal GuestMemory Memory { get; private set; } = null!;
+
+    /// <summary>The vCPUs, by their index.</summary>
+    internal List<KvmVcpu> Vcpus { get; } = [];
+
+    /// <summary>Where virtio devices are plugged in.</summary>
+    internal VirtioSlots? Slots => _slots;
+
+    private static VirtualMachine Create(
+        VmSpec spec, IMachineResources resources, IConsoleEndpoint console, Action<string>? note, EmptyVm? prepared, bool boots = true)
     {
         VirtualMachine? machine = null;
         NumaFitResult? fit = null;
@@ -89,7 +115,7 @@ public sealed partial class VirtualMachine : IDisposable
                 note?.Invoke($"{spec.Name}: {fit.Text}");
             }
 
-            machine._note = note;
+            (machine._note, machine._boots) = (note, boots);
             machine.Build(note, prepared);
             return machine;
         }
