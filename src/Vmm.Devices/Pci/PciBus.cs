@@ -60,5 +60,5 @@ internal sealed class PciBus(PciBridge? upstream, BarAllocator? bars)
     internal bool Forwards(ulong address, ulong length) => upstream is null || upstream.Forwards(address, length);
 
     /// <summary>Memory accesses of its functions reach the host bridge.</summary>
-    internal bool AllowsBusMasters => upstream is null || upstream.AllowsBusMasters;
+    internal bool AllowsBusMasters => upstream is null || upstream.IsBusMaster;
 }

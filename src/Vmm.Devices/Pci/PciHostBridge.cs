@@ -171,7 +171,7 @@ public sealed class PciHostBridge : IDisposable
         {
             if (offset + data.Length <= PciConfigSpace.Size && Target(bus, slot, function) is { } target)
             {
-                target.ReadConfig(offset, data);
+                target.Config.Read(offset, data);
                 return;
             }
         }
@@ -185,7 +185,7 @@ public sealed class PciHostBridge : IDisposable
         {
             if (offset + data.Length <= PciConfigSpace.Size && Target(bus, slot, function) is { } target)
             {
-                target.WriteConfig(offset, data);
+                target.Config.Write(offset, data);
             }
         }
     }
