@@ -9,8 +9,9 @@ namespace Vmm.Devices.Pci;
 public abstract class PciFunction : IDisposable
 {
     private protected const uint CommandMemory = 2, CommandBusMaster = 4;
-    private const uint CommandNoIntx = 0x400;
+    private const uint CommandNoIntx = 0x400, HeaderMultiFunction = 0x80;
     private readonly BarSlot?[] _bars = new BarSlot?[6];
+    private readonly PciField _headerType;
     private IMmioMap? _mmio;
     private IBarMappings? _mappings;
     private PciBus? _bus;
@@ -31,7 +32,7 @@ public abstract class PciFunction : IDisposable
         Command = Config.Add(new PciField(0x04, 2, 0) { Writable = CommandMemory | CommandBusMaster | CommandNoIntx, Written = _ => UpdateAccess() });
         Config.Add(new PciField(0x08, 4, (classCode << 8) | revision));
         Config.Add(new PciField(0x0C, 1, 0) { Writable = 0xFF }); // cache line size
-        Config.Add(new PciField(0x0E, 1, headerType));
+        _headerType = Config.Add(new PciField(0x0E, 1, headerType));
         Config.Add(new PciField(0x3C, 1, 0) { Writable = 0xFF }); // interrupt line: a scratch byte, there is no INTx
     }
 
@@ -97,6 +98,9 @@ public abstract class PciFunction : IDisposable
 
     /// <summary>The function was reset (PCI 3.0, 2.2.1): its fields have their first values, nothing of it is to go on. Under the lock of the configuration.</summary>
     protected virtual void OnReset() { }
+
+    /// <summary>Shows in its header type whether its slot has more functions (7.5.1.1.9).</summary>
+    internal void ShowOthers(bool any) => _headerType.SetFixed((_headerType.Value & ~HeaderMultiFunction) | (any ? HeaderMultiFunction : 0));
 
     internal void Attach(IMmioMap mmio, IBarMappings? mappings, PciBus bus)
     {
