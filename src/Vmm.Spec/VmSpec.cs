@@ -1,4 +1,5 @@
 using Vmm.Memory;
+using Vmm.Spec.Devices;
 
 namespace Vmm.Spec;
 
@@ -121,6 +122,9 @@ public sealed record VmSpec
 
     /// <summary>Network devices in guest order.</summary>
     public IReadOnlyList<NetSpec> Nets { get; init; } = [];
+
+    /// <summary>Further devices in guest order.</summary>
+    public IReadOnlyList<DeviceSpec> Devices { get; init; } = [];
 
     /// <summary>Attach a virtio-rng.</summary>
     public bool Rng { get; init; } = true;
