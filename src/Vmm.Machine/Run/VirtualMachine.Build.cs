@@ -10,6 +10,7 @@ using Vmm.Machine.Boot;
 using Vmm.Machine.Cpu;
 using Vmm.Machine.Hotplug;
 using Vmm.Machine.Layout;
+using Vmm.Machine.Ram;
 using Vmm.Memory;
 using Vmm.Placement;
 using Vmm.Spec;
@@ -43,17 +44,15 @@ public sealed partial class VirtualMachine
         GuestMemory memory = Memory = BuildMemory(map, homes, host);
         KvmVm vm = Vm = kvm.Vm;
         _clock = new GuestClock(vm);
-        ReadOnlySpan<GuestRegion> regions = memory.RegionSpan;
-        RamSlots.Set(vm, regions);
+        MapOwner = new MemoryMapOwner(memory.Ram, new KvmMemorySlots(vm));
         kvm.Complete(); // after the slots, which would wait for what it starts in the kernel
-        HotMemory? hot = map.Hot.Count > 0 ? new HotMemory(vm, memory, RamSlots.Count(regions)) : null;
         KvmInterrupts interrupts = kvm.Interrupts;
         BuildLegacyDevices(interrupts);
         BuildPanicDevice(note);
         VirtioSlots slots = BuildVirtioDevices(memory, interrupts, _doorbells = new KvmDoorbells(vm));
-        if (hot is not null)
+        if (map.Hot.Count > 0)
         {
-            BuildMemoryDevices(slots, hot, map, homes, host);
+            BuildMemoryDevices(slots, map, homes, host);
         }
 
         BuildHotplug(slots, interrupts);
