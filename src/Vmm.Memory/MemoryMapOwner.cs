@@ -3,14 +3,15 @@ namespace Vmm.Memory;
 /// <summary>
 /// The only place that changes which guest addresses are memory: it numbers the slots of the hypervisor, and tells the listeners of
 /// <see cref="GuestRam.Listeners"/> in phases what is RAM for devices. A slot and RAM for devices are two things: memory that the guest gave back is no RAM for
-/// devices any more, but its slot stays, because taking a slot away stops every vCPU. Any thread; changes take turns.
+/// devices any more, but its slot stays, because taking a slot away stops every vCPU. Any thread; changes of RAM take turns, and never make a change of slots wait.
 /// </summary>
 public sealed class MemoryMapOwner
 {
     /// <summary>Most bytes of one slot. KVM takes 2^31 - 1 pages (KVM_MEM_MAX_NR_PAGES); a power of two keeps huge pages whole.</summary>
     public const ulong MostSlotBytes = 4UL << 40;
 
-    private readonly Lock _changes = new();
+    private readonly Lock _changes = new(); // of RAM, with the calls of listeners; before the other
+    private readonly Lock _table = new();   // of slots
     private readonly GuestRam _ram;
     private readonly IMemorySlots _slots;
     private readonly List<MemorySlot?> _numbers = []; // by slot number
@@ -35,7 +36,7 @@ public sealed class MemoryMapOwner
     {
         get
         {
-            lock (_changes)
+            lock (_table)
             {
                 return [.. from slot in _numbers where slot is not null select slot.Value];
             }
@@ -47,7 +48,7 @@ public sealed class MemoryMapOwner
     /// <exception cref="Interop.KernelException">The kernel refused: out of slots or memory.</exception>
     public void AddRamSlot(in GuestRegion region)
     {
-        lock (_changes)
+        lock (_table)
         {
             AddSlots(region, MemorySlotKind.Ram, isReadOnly: false);
         }
@@ -89,25 +90,22 @@ public sealed class MemoryMapOwner
     /// <exception cref="Interop.KernelException">The kernel refused.</exception>
     public void AddMapping(in GuestRegion region, bool isReadOnly)
     {
-        lock (_changes)
+        lock (_table)
         {
             AddSlots(region, MemorySlotKind.Mapping, isReadOnly);
         }
     }
 
-    /// <summary>Takes what <see cref="AddMapping"/> added away again; from the return on the guest does not reach it.</summary>
-    /// <exception cref="ArgumentException">There is no such mapping.</exception>
+    /// <summary>Takes what <see cref="AddMapping"/> added away again: on return the guest does not reach it. Nothing happens where there is none.</summary>
     public void RemoveMapping(GuestAddress start)
     {
-        lock (_changes)
+        lock (_table)
         {
             int first = _numbers.FindIndex(slot => slot is { Kind: MemorySlotKind.Mapping } mapping && mapping.Region.Start.Value == start.Value);
-            if (first < 0)
+            if (first >= 0)
             {
-                throw new ArgumentException($"No mapping starts at {start}.", nameof(start));
+                Remove(first);
             }
-
-            Remove(first);
         }
     }
 
@@ -173,13 +171,16 @@ public sealed class MemoryMapOwner
     private void CheckSlotted(in GuestRegion region)
     {
         ulong covered = 0;
-        foreach (MemorySlot? slot in _numbers)
+        lock (_table)
         {
-            if (slot is { Kind: MemorySlotKind.Ram } ram)
+            foreach (MemorySlot? slot in _numbers)
             {
-                ulong from = Math.Max(ram.Region.Start.Value, region.Start.Value);
-                ulong to = Math.Min(ram.Region.Start.Value + ram.Region.Length, region.Start.Value + region.Length);
-                covered += to > from ? to - from : 0;
+                if (slot is { Kind: MemorySlotKind.Ram } ram)
+                {
+                    ulong from = Math.Max(ram.Region.Start.Value, region.Start.Value);
+                    ulong to = Math.Min(ram.Region.Start.Value + ram.Region.Length, region.Start.Value + region.Length);
+                    covered += to > from ? to - from : 0;
+                }
             }
         }
 

@@ -129,10 +129,17 @@ public sealed class PciTests : IDisposable
         _guest.Start();
         _port.PutConfig(0x10, 4, address);
         uint expected = address & 0xFFFF_8000;
-        Assert.Equal(expected, _port.Config(0x10));
+        Assert.Equal(expected | 4, _port.Config(0x10));
         Assert.Equal(expected == PciPort.Bar ? 15u : 0xFFu, _port.Read(20, 1));
         Assert.Equal(0x1042_1AF4u, _port.Config(0));
         _port.PutConfig(0x10, 4, (uint)PciPort.Bar);
+        foreach (uint high in (uint[])[1, 0xFFFF_FFFF, 0x8000_0000, 0x000F_FFFF])
+        {
+            _port.PutConfig(0x14, 4, high);
+            Assert.Equal((high, 0xFFu), (_port.Config(0x14), _port.Read(20, 1)));
+        }
+
+        _port.PutConfig(0x14, 4, 0);
         _bench.ServeAll(_guest); // moved, not reset
     }
 
@@ -179,8 +186,9 @@ public sealed class PciTests : IDisposable
     [Theory]
     [InlineData(0x00)]
     [InlineData(0x08)]
-    [InlineData(0x14)]
+    [InlineData(0x1C)]
     [InlineData(0x18)]
+    [InlineData(0x20)]
     [InlineData(0x24)]
     [InlineData(0x28)]
     [InlineData(0x2C)]

@@ -90,6 +90,7 @@ public sealed class PciPort : DriverPort, IInterruptMessageFactory
     {
         PutConfig(4, 4, 0);
         PutConfig(0x10, 4, (uint)Bar);
+        PutConfig(0x14, 4, 0); // the upper half of its address
         PutConfig(4, 4, 6);
         PutConfig(Capability(0x11) + 2, 2, 0x8000);
         for (uint vector = 0; vector <= _queues; vector++)

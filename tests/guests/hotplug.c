@@ -86,7 +86,7 @@ static void added(unsigned bus, unsigned slot)
     }
     if (id != 0x10421af4)
         fail("slot %u: id 0x%x", slot, id);
-    if (get(config + 0x10) != 0 || (get(config + 4) & 6))
+    if ((get(config + 0x10) & ~15u) != 0 || (get(config + 4) & 6))
         fail("slot %u does not come out of reset", slot);
     put(config + 0x10, 0xffffffff);
     u32 length = -(get(config + 0x10) & ~15u), at = window[bus] + (slot << 20);

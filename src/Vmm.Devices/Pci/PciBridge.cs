@@ -38,10 +38,10 @@ internal sealed class PciBridge : PciFunction
     internal int SecondaryBus => Config.U16(SecondaryBusOffset) & 0xFF;
 
     /// <summary>Its window is open and holds the range (3.2.5.8).</summary>
-    internal bool Forwards(uint address, uint length)
+    internal bool Forwards(ulong address, ulong length)
     {
-        uint start = (uint)(Config.U16(MemoryBaseOffset) & 0xFFF0) << 16;
-        uint end = ((uint)(Config.U16(MemoryLimitOffset) & 0xFFF0) << 16) + (Megabyte - 1);
+        ulong start = (ulong)(Config.U16(MemoryBaseOffset) & 0xFFF0) << 16;
+        ulong end = ((ulong)(Config.U16(MemoryLimitOffset) & 0xFFF0) << 16) + (Megabyte - 1);
         return (Config.U16(CommandOffset) & CommandMemory) != 0 && address >= start && address <= end && length - 1 <= end - address;
     }
 

@@ -57,7 +57,7 @@ internal sealed class PciBus(PciBridge? upstream, BarAllocator? bars)
     }
 
     /// <summary>Memory accesses to the range reach the bus.</summary>
-    internal bool Forwards(uint address, uint length) => upstream is null || upstream.Forwards(address, length);
+    internal bool Forwards(ulong address, ulong length) => upstream is null || upstream.Forwards(address, length);
 
     /// <summary>Memory accesses of its functions reach the host bridge.</summary>
     internal bool AllowsBusMasters => upstream is null || upstream.AllowsBusMasters;

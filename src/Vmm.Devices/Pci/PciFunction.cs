@@ -1,20 +1,10 @@
-using Vmm.Devices.Bus;
 using Vmm.Memory;
 
 namespace Vmm.Devices.Pci;
 
-/// <summary>Where memory BARs become reachable: the MMIO bus of the machine.</summary>
-public interface IMmioMap
-{
-    /// <summary>Makes <paramref name="device"/> answer at a range; false when the range is taken (a guest moved a BAR onto something).</summary>
-    bool TryMap(GuestAddress start, ulong length, IBusDevice device, string name);
-
-    /// <summary>Undoes <see cref="TryMap"/>.</summary>
-    void Unmap(GuestAddress start);
-}
-
 /// <summary>
-/// A PCI function with 32-bit memory BARs, of header type 0 unless it says otherwise. Configuration access is serialized by <see cref="PciHostBridge"/>; BAR access is not.
+/// A PCI function with memory BARs, of header type 0 unless it says otherwise. Configuration access is serialized by <see cref="PciHostBridge"/>; BAR access
+/// is not.
 /// </summary>
 public abstract class PciFunction : IDisposable
 {
@@ -22,6 +12,7 @@ public abstract class PciFunction : IDisposable
     private const ushort CommandMemory = 2, CommandBusMaster = 4;
     private readonly BarSlot?[] _bars = new BarSlot?[6];
     private IMmioMap? _mmio;
+    private IBarMappings? _mappings;
     private PciBus? _bus;
     private bool _busMaster;
 
@@ -61,11 +52,27 @@ public abstract class PciFunction : IDisposable
         }
     }
 
-    /// <summary>Adds a 32-bit non-prefetchable memory BAR; <paramref name="length"/> is a power of two of at least 16 bytes.</summary>
-    protected void AddBar(int index, uint length, IBusDevice device)
+    /// <summary>Adds a memory BAR; one of 64 bits takes the next register, too.</summary>
+    /// <param name="index">Its register, 0 to 5.</param>
+    /// <param name="bar">What it is.</param>
+    /// <exception cref="ArgumentException">A register that it needs is taken, or there is none.</exception>
+    protected void AddBar(int index, Bar bar)
     {
-        _bars[index] = new BarSlot(index, length, device);
-        Config.Allow32(0x10 + (4 * index), ~(length - 1));
+        int last = bar.IsWide ? index + 1 : index;
+        if (index < 0 || last >= _bars.Length || _bars[index] is not null || _bars[last] is not null || (index > 0 && _bars[index - 1]?.Bar.IsWide == true))
+        {
+            throw new ArgumentException($"{Name}: there is no room for a BAR at register {index}", nameof(index));
+        }
+
+        ulong writable = ~(bar.Length - 1);
+        _bars[index] = new BarSlot(index, bar, Config);
+        Config.Allow32(0x10 + (4 * index), (uint)writable);
+        if (bar.IsWide)
+        {
+            Config.Allow32(0x14 + (4 * index), (uint)(writable >> 32));
+        }
+
+        _bars[index]!.Assign(0);
     }
 
     /// <summary>Called after software wrote configuration; the range is inside the space.</summary>
@@ -87,9 +94,10 @@ public abstract class PciFunction : IDisposable
     /// <summary>The function was reset (PCI 3.0, 2.2.1): its registers have their first values, nothing of it goes on. Under the lock of the configuration.</summary>
     protected virtual void OnReset() { }
 
-    internal void Attach(IMmioMap mmio, PciBus bus)
+    internal void Attach(IMmioMap mmio, IBarMappings? mappings, PciBus bus)
     {
         _mmio = mmio;
+        _mappings = mappings;
         _bus = bus;
         Attached(behindBridge: bus.IsBehindBridge);
         UpdateMappings();
@@ -101,7 +109,7 @@ public abstract class PciFunction : IDisposable
         Config.Set16(CommandOffset, 0);
         foreach (BarSlot bar in Bars)
         {
-            AssignBar(bar.Index, 0);
+            bar.Assign(0);
         }
 
         UpdateAccess();
@@ -120,21 +128,53 @@ public abstract class PciFunction : IDisposable
         }
     }
 
-    /// <summary>Off the bus: no BAR answers any more, and none will.</summary>
+    /// <summary>Off the bus: no BAR answers any more, and none will. The addresses that they had at the start are free.</summary>
     internal void Detach()
     {
-        foreach (BarSlot? slot in _bars)
+        foreach (BarSlot slot in Bars)
         {
-            if (slot is not null)
-            {
-                Unmap(slot);
-            }
+            Unmap(slot);
         }
+
+        ReleaseBars();
 
         _mmio = null;
     }
 
-    internal void AssignBar(int index, uint address) => Config.Set32(0x10 + (4 * index), address);
+    /// <summary>
+    /// Gives each BAR an address, as firmware does: prefetchable ones of 64 bits from the high window when there is one.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">A window is full; no address is taken then.</exception>
+    internal void AssignBars(BarAllocator low, BarAllocator? high)
+    {
+        try
+        {
+            foreach (BarSlot slot in Bars)
+            {
+                BarAllocator allocator = slot.Bar.Kind == BarKind.Memory64Prefetchable ? high ?? low : low;
+                ulong at = allocator.Take(slot.Bar.Length, Name);
+                slot.Reserved = (allocator, at);
+                slot.Assign(at);
+            }
+        }
+        catch
+        {
+            ReleaseBars();
+            throw;
+        }
+    }
+
+    private void ReleaseBars()
+    {
+        foreach (BarSlot slot in Bars)
+        {
+            if (slot.Reserved is { } reserved)
+            {
+                slot.Reserved = null;
+                reserved.Allocator.Release(reserved.Address);
+            }
+        }
+    }
 
     internal void EnableMemory() => Config.Set16(CommandOffset, (ushort)(Config.U16(CommandOffset) | CommandMemory));
 
@@ -163,26 +203,17 @@ public abstract class PciFunction : IDisposable
         }
 
         bool decoding = (Config.U16(CommandOffset) & CommandMemory) != 0;
-        foreach (BarSlot? slot in _bars)
+        foreach (BarSlot slot in Bars)
         {
-            if (slot is null)
-            {
-                continue;
-            }
-
-            uint address = Config.U32(0x10 + (4 * slot.Index)) & ~0xFu;
-            // While software sizes a BAR it holds all ones; that is no place (7.5.1.2.1).
-            bool place = decoding && address != 0 && address != ~(slot.Length - 1) && _bus!.Forwards(address, slot.Length);
-            GuestAddress? wanted = place ? new GuestAddress(address) : null;
+            GuestAddress? wanted = decoding && slot.Wanted() is { } place && _bus!.Forwards(place.Value, slot.Bar.Length) ? place : null;
             if (wanted == slot.MappedAt)
             {
                 continue;
             }
 
             Unmap(slot);
-            if (wanted is { } at && _mmio.TryMap(at, slot.Length, slot.Device, Name))
+            if (wanted is { } at && slot.TryMap(at, _mmio, _mappings, Name))
             {
-                slot.MappedAt = at;
                 BarMoved(slot.Index, at);
             }
         }
@@ -190,11 +221,10 @@ public abstract class PciFunction : IDisposable
 
     private void Unmap(BarSlot slot)
     {
-        if (slot.MappedAt is { } old)
+        if (slot.MappedAt is not null)
         {
-            slot.MappedAt = null;
             BarMoved(slot.Index, null);
-            _mmio!.Unmap(old);
+            slot.Unmap(_mmio!, _mappings);
         }
     }
 
@@ -207,15 +237,4 @@ public abstract class PciFunction : IDisposable
 
     /// <summary>Releases the device behind the function.</summary>
     protected virtual void Dispose(bool disposing) { }
-
-    internal sealed class BarSlot(int index, uint length, IBusDevice device)
-    {
-        public int Index => index;
-
-        public uint Length => length;
-
-        public IBusDevice Device => device;
-
-        public GuestAddress? MappedAt { get; set; }
-    }
 }

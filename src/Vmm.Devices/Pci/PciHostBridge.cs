@@ -31,10 +31,13 @@ public sealed class PciHostBridge : IDisposable
         {
             PciBridge bridge = new(i + 1, behind[i].Start, behind[i].Length);
             _buses[0][BridgeSlot(i + 1, behind.Length)] = bridge;
-            bridge.Attach(mmio, _buses[0]);
+            bridge.Attach(mmio, null, _buses[0]);
             _buses[i + 1] = bridge.Bus;
         }
     }
+
+    /// <summary>Where memory behind BARs becomes the guest's; without it such BARs never answer.</summary>
+    public IBarMappings? Mappings { get; init; }
 
     /// <summary>The slot on bus 0 of the bridge to a bus: they fill the last slots.</summary>
     /// <param name="bus">1 to <paramref name="bridges"/>.</param>
@@ -62,21 +65,17 @@ public sealed class PciHostBridge : IDisposable
     /// <summary>Puts a function into the first free slot, gives its BARs addresses inside the window, and enables memory decoding.</summary>
     /// <param name="function">What is plugged.</param>
     /// <param name="rootBars">Addresses for BARs on bus 0; the other buses have their own.</param>
+    /// <param name="highRootBars">Addresses for 64-bit prefetchable BARs on bus 0; null takes them from <paramref name="rootBars"/>.</param>
     /// <exception cref="InvalidOperationException">No slot or no address space is left.</exception>
-    public PciAddress Add(PciFunction function, BarAllocator rootBars)
+    public PciAddress Add(PciFunction function, BarAllocator rootBars, BarAllocator? highRootBars = null)
     {
         lock (_gate)
         {
             (PciBus bus, PciAddress address) = FreeSlot(function);
-            BarAllocator allocator = bus.Bars ?? rootBars;
-            foreach (PciFunction.BarSlot bar in function.Bars)
-            {
-                function.AssignBar(bar.Index, allocator.Take(bar.Length, function.Name));
-            }
-
+            function.AssignBars(bus.Bars ?? rootBars, bus.Bars is null ? highRootBars : null);
             function.EnableMemory();
             bus[address.Slot] = function;
-            function.Attach(_mmio, bus);
+            function.Attach(_mmio, Mappings, bus);
             return address;
         }
     }
@@ -93,7 +92,7 @@ public sealed class PciHostBridge : IDisposable
         {
             (PciBus bus, PciAddress address) = FreeSlot(function);
             bus[address.Slot] = function;
-            function.Attach(_mmio, bus);
+            function.Attach(_mmio, Mappings, bus);
             return address;
         }
     }
@@ -236,27 +235,5 @@ public sealed class PciHostBridge : IDisposable
                 bridge.Write((int)(address >> 16) & 0xFF, (int)(address >> 11) & 31, (int)(address >> 8) & 7, (int)((address & 0xFC) + (offset - 4)), data);
             }
         }
-    }
-}
-
-/// <summary>Hands out naturally aligned BAR addresses from the 32-bit PCI window.</summary>
-public sealed class BarAllocator(uint start, uint length)
-{
-    private ulong _next = start;
-
-    /// <summary>Takes <paramref name="size"/> bytes (a power of two).</summary>
-    /// <exception cref="InvalidOperationException">The window is full.</exception>
-    public uint Take(uint size, string owner)
-    {
-        // At least a page, so that two functions never share one.
-        ulong room = Math.Max(size, 4096);
-        ulong at = (_next + room - 1) / room * room;
-        if (at + room > (ulong)start + length)
-        {
-            throw new InvalidOperationException($"{owner}: the 32-bit PCI window has no {size} bytes left for a BAR.");
-        }
-
-        _next = at + room;
-        return (uint)at;
     }
 }

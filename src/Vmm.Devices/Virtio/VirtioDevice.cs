@@ -24,6 +24,9 @@ public abstract class VirtioDevice : IDisposable
     /// <summary>Greatest size of each queue; its length is the number of queues.</summary>
     public abstract IReadOnlyList<ushort> QueueSizes { get; }
 
+    /// <summary>Memory that the driver reaches without queues (2.10). Only virtio-pci shows it, and only one region.</summary>
+    public virtual IReadOnlyList<SharedMemoryRegion> SharedMemory => [];
+
     /// <summary>Length of the device-specific configuration space, in bytes.</summary>
     public abstract int ConfigLength { get; }
 

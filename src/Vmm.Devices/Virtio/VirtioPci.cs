@@ -7,24 +7,31 @@ namespace Vmm.Devices.Virtio;
 
 /// <summary>
 /// A virtio device as a PCI function, modern only (virtio 1.2 section 4.1): one memory BAR with common configuration, ISR, device
-/// configuration, notification, MSI-X table and pending bits.
+/// configuration, notification, MSI-X table and pending bits; and one more for the device's shared memory, if it has any.
 /// </summary>
 public sealed class VirtioPciFunction : PciFunction
 {
     internal const uint BarLength = 0x8000;
     internal const uint CommonOffset = 0, IsrOffset = 0x1000, DeviceOffset = 0x2000, NotifyOffset = 0x3000, TableOffset = 0x4000, PendingOffset = 0x6000;
     private const int StatusRegister = 0x06, StatusInterrupt = 1 << 3; // PCI Express base spec 7.5.1.1.4
+    private const int RegistersBar = 0, SharedMemoryBar = 2;
     private const byte CapabilityVendor = 9, CapabilityMsix = 0x11, CapabilityExpress = 0x10;
 
     private readonly VirtioPciTransport _transport;
     private readonly IDoorbellBinder? _doorbells;
     private readonly int _msixCapability;
     private readonly int _windowCapability;
+    private SharedMemoryRegion? _sharedMemory;
 
     /// <summary>Builds the function. Without <paramref name="doorbells"/> notifications arrive as BAR writes.</summary>
     public VirtioPciFunction(string name, VirtioDevice device, GuestMemory memory, IInterruptMessageFactory interrupts, IDoorbellBinder? doorbells)
         : base(name, 0x1AF4, (ushort)(0x1040 + device.DeviceType), ClassCode(device.DeviceType), 1)
     {
+        if (device.SharedMemory.Count > 1)
+        {
+            throw new InvalidOperationException($"{name}: a virtio-pci function shows one region of shared memory only");
+        }
+
         Config.Set16(0x2C, 0x1AF4);
         Config.Set16(0x2E, (ushort)(0x1040 + device.DeviceType));
         _doorbells = doorbells;
@@ -44,6 +51,11 @@ public sealed class VirtioPciFunction : PciFunction
         Config.Allow32(_windowCapability + 12, uint.MaxValue); // length
         Config.Allow32(_windowCapability + 16, uint.MaxValue); // data
 
+        if (device.SharedMemory is [var region, ..])
+        {
+            AddSharedMemory(region);
+        }
+
         Span<byte> body = stackalloc byte[10];
         BinaryPrimitives.WriteUInt16LittleEndian(body, (ushort)(vectors - 1));
         BinaryPrimitives.WriteUInt32LittleEndian(body[2..], TableOffset);
@@ -56,7 +68,8 @@ public sealed class VirtioPciFunction : PciFunction
         express.Clear();
         express[0] = 0x92;
         Config.AddCapability(CapabilityExpress, express);
-        AddBar(0, BarLength, _transport);
+        // Reads of some registers have side effects: not prefetchable, so that it is below 4 GiB, where any guest reaches it.
+        AddBar(RegistersBar, Bar.OfRegisters(BarKind.Memory64, BarLength, _transport));
     }
 
     /// <summary>Status and faults of the device, for diagnostics.</summary>
@@ -120,6 +133,18 @@ public sealed class VirtioPciFunction : PciFunction
     /// <inheritdoc/>
     protected override void BarMoved(int bar, GuestAddress? at)
     {
+        if (bar == RegistersBar)
+        {
+            MoveDoorbells(at);
+        }
+        else
+        {
+            _sharedMemory?.Move(at);
+        }
+    }
+
+    private void MoveDoorbells(GuestAddress? at)
+    {
         if (_doorbells is null)
         {
             return;
@@ -147,7 +172,7 @@ public sealed class VirtioPciFunction : PciFunction
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
-        BarMoved(0, null);
+        MoveDoorbells(null);
         _transport.Dispose();
         _transport.Msix.Release();
         base.Dispose(disposing);
@@ -172,9 +197,22 @@ public sealed class VirtioPciFunction : PciFunction
         return length is 1 or 2 or 4 && at % length == 0 && at < BarLength && (Config.U32(_windowCapability + 4) & 0xFF) == 0;
     }
 
+    /// <summary>A region in a BAR of its own (virtio_pci_cap64, 4.1.4.7). There is room for one such capability.</summary>
+    private void AddSharedMemory(SharedMemoryRegion region)
+    {
+        _sharedMemory = region;
+        AddBar(SharedMemoryBar, Bar.OfMemory(region.Memory));
+        Span<byte> high = stackalloc byte[8];
+        high.Clear();
+        BinaryPrimitives.WriteUInt32LittleEndian(high[4..], (uint)(region.Memory.Length >> 32));
+        int at = AddVirtioCapability(8, 0, (uint)region.Memory.Length, high);
+        Config.Set8(at + 4, SharedMemoryBar);
+        Config.Set8(at + 5, region.Id);
+    }
+
     private int AddVirtioCapability(byte type, uint offset, uint length, ReadOnlySpan<byte> tail = default)
     {
-        Span<byte> body = stackalloc byte[18];
+        Span<byte> body = stackalloc byte[22];
         body.Clear();
         body[0] = (byte)(16 + tail.Length);
         body[1] = type;

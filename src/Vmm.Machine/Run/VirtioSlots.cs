@@ -11,13 +11,17 @@ using Vmm.Spec;
 namespace Vmm.Machine.Run;
 
 /// <summary>Where virtio devices of one machine are plugged in: PCI slots behind the host bridge, and virtio-mmio windows.</summary>
-internal sealed class VirtioSlots(GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells, AddressBus mmio, int bridges, IIoThreads? threads) : IDisposable
+internal sealed class VirtioSlots(
+    MemoryMap map, IBarMappings mappings, GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells, AddressBus mmio, int bridges, IIoThreads? threads)
+    : IDisposable
 {
-    private readonly BarAllocator _bars = new((uint)MemoryMap.PciWindow32.Start.Value, (uint)(MemoryMap.PciWindow32.Length - ((ulong)bridges * DeviceSlots.BridgeWindow)));
+    private readonly BarAllocator _bars =
+        new(MemoryMap.PciWindow32.Start.Value, MemoryMap.PciWindow32.Length - ((ulong)bridges * DeviceSlots.BridgeWindow));
+    private readonly BarAllocator _highBars = new(map.PciWindow64.Start.Value, map.PciWindow64.Length);
     private readonly List<VirtioMmio> _windows = [];
 
     /// <summary>The bridge that PCI devices sit behind.</summary>
-    internal PciHostBridge Bridge { get; } = new(mmio, BridgeWindows(bridges));
+    internal PciHostBridge Bridge { get; } = new(mmio, BridgeWindows(bridges)) { Mappings = mappings };
 
     /// <summary>What to append to the kernel's command line so that a guest without ACPI finds the virtio-mmio windows; others read the DSDT.</summary>
     internal List<string> KernelArguments { get; } = [];
@@ -35,7 +39,7 @@ internal sealed class VirtioSlots(GuestMemory memory, KvmInterrupts interrupts, 
         if (transport == Spec.VirtioTransport.Pci)
         {
             VirtioPciFunction function = Function(name, device);
-            return Over(function, () => Bridge.Add(function, _bars));
+            return Over(function, () => Bridge.Add(function, _bars, _highBars));
         }
 
         AttachMmio(name, device);

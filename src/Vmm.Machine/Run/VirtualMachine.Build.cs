@@ -49,7 +49,7 @@ public sealed partial class VirtualMachine
         KvmInterrupts interrupts = kvm.Interrupts;
         BuildLegacyDevices(interrupts);
         BuildPanicDevice(note);
-        VirtioSlots slots = BuildVirtioDevices(memory, interrupts, _doorbells = new KvmDoorbells(vm));
+        VirtioSlots slots = BuildVirtioDevices(vm, map, memory, interrupts);
         if (map.Hot.Count > 0)
         {
             BuildMemoryDevices(slots, map, homes, host);
@@ -171,9 +171,12 @@ public sealed partial class VirtualMachine
 
     private void Reset() => _end.Decide(new RunResult(RunOutcome.Reset));
 
-    private VirtioSlots BuildVirtioDevices(GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells)
+    private VirtioSlots BuildVirtioDevices(KvmVm vm, MemoryMap map, GuestMemory memory, KvmInterrupts interrupts)
     {
-        VirtioSlots slots = Own(new VirtioSlots(memory, interrupts, doorbells, _mmio, DeviceSlots.Bridges(DeviceCount.Pci(_spec)), IoThreads));
+        _doorbells = new KvmDoorbells(vm);
+        BarMappings mappings = new(MapOwner, MemoryMap.PciWindow32, map.PciWindow64);
+        VirtioSlots slots =
+            Own(new VirtioSlots(map, mappings, memory, interrupts, _doorbells, _mmio, DeviceSlots.Bridges(DeviceCount.Pci(_spec)), IoThreads));
         _ports.Map(0xCF8, 8, new ResetControl(slots.Bridge.ConfigPorts, Reset), "PCI configuration ports");
         _mmio.Map(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, slots.Bridge.Ecam, "ECAM");
         if (_spec.Disks.Count > 0)

@@ -36,9 +36,9 @@ public sealed class PciHotplugTests : IDisposable
         PciAddress at = _bridge.Plug(Function(device));
         Assert.Equal((new PciAddress(0, 1), 3u), (at, _bridge.Taken(0)));
         ulong config = Ecam + ((ulong)at.Slot << 15);
-        Assert.Equal((0x1042_1AF4u, 0u, 0u), (Read32(config), Read32(config + 4) & 0xFFFF, Read32(config + 0x10)));
+        Assert.Equal((0x1042_1AF4u, 0u, 4u), (Read32(config), Read32(config + 4) & 0xFFFF, Read32(config + 0x10)));
         Write32(config + 0x10, uint.MaxValue);
-        Assert.Equal(0xFFFF_8000u, Read32(config + 0x10));
+        Assert.Equal(0xFFFF_8004u, Read32(config + 0x10));
         Write32(config + 0x10, 0xC123_0000);
         Assert.Equal(uint.MaxValue, Read32(0xC123_0000));
         Write32(config + 4, 6);

@@ -75,7 +75,10 @@ public sealed class VirtioPciTests : IDisposable
         Write32(Slot + 4, 0); // memory decoding off
         Assert.Empty(_doorbells.Bound);
         Write32(Slot + 0x10, uint.MaxValue);
-        Assert.Equal(0xFFFF_8000u, Config32(0x10));
+        Assert.Equal(0xFFFF_8004u, Config32(0x10)); // 64 bits, not prefetchable
+        Write32(Slot + 0x14, uint.MaxValue);
+        Assert.Equal(uint.MaxValue, Config32(0x14));
+        Write32(Slot + 0x14, 0);
         Write32(Slot + 0x10, 0xD000_0000);
         Write32(Slot + 4, 2);
         Assert.Equal([0xD000_3000, 0xD000_3004], _doorbells.Bound.Order());
@@ -308,6 +311,7 @@ public sealed class VirtioPciTests : IDisposable
     {
         Write32(Slot + 4, 0);
         Write32(Slot + 0x10, (uint)Window);
+        Write32(Slot + 0x14, 0);
         Write32(Slot + 4, 6);
         Write8(20, 0);
     }

@@ -15,7 +15,9 @@ static void write16(volatile void *p, u16 v) { *(volatile u16 *)p = v; }
 
 bool virtio_open(struct virtio_device *device, volatile u8 *config)
 {
-    volatile u8 *bar = (volatile u8 *)(u64)(read32(config + 0x10) & ~15u);
+    u32 low = read32(config + 0x10);
+    u64 high = (low & 6) == 4 ? read32(config + 0x14) : 0; /* a 64-bit BAR */
+    volatile u8 *bar = (volatile u8 *)(high << 32 | (low & ~15u));
     for (u8 at = config[0x34]; at; at = config[at + 1]) {
         if (config[at] != 9 || config[at + 4] != 0)
             continue;

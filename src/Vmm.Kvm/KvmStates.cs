@@ -1,0 +1,23 @@
+using System.Text.Json.Serialization;
+using Vmm.State;
+
+namespace Vmm.Kvm;
+
+/// <summary>The records of what lies in the kernel, in a saved VM: one line a kind and version.</summary>
+public static class KvmStates
+{
+    /// <summary>A vCPU.</summary>
+    public static readonly StateShape<KvmVcpuStateV1> Vcpu =
+        new(KvmVcpuStateV1.Kind, KvmVcpuStateV1.Version, KvmStateJson.Default.KvmVcpuStateV1);
+
+    /// <summary>All of them, for the schema.</summary>
+    public static IReadOnlyList<StateShape> All { get; } = [Vcpu];
+}
+
+/// <summary>How they are written. What is unknown, doubled, missing or null where nothing may be is refused.</summary>
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
+    RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true, AllowDuplicateProperties = false,
+    MaxDepth = StateDocument.MaxDepth)]
+[JsonSerializable(typeof(KvmVcpuStateV1))]
+internal sealed partial class KvmStateJson : JsonSerializerContext;
