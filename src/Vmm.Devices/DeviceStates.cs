@@ -1,5 +1,6 @@
 using System.Text.Json.Serialization;
 using Vmm.Devices.Legacy;
+using Vmm.Devices.Pci;
 using Vmm.State;
 
 namespace Vmm.Devices;
@@ -10,8 +11,23 @@ public static class DeviceStates
     /// <summary>The serial port.</summary>
     public static readonly StateShape<UartStateV1> Uart = new(UartStateV1.Kind, UartStateV1.Version, DeviceStateJson.Default.UartStateV1);
 
+    /// <summary>The clock and CMOS RAM.</summary>
+    public static readonly StateShape<RtcStateV1> Rtc = new(RtcStateV1.Kind, RtcStateV1.Version, DeviceStateJson.Default.RtcStateV1);
+
+    /// <summary>The keyboard controller.</summary>
+    public static readonly StateShape<KeyboardControllerStateV1> KeyboardController =
+        new(KeyboardControllerStateV1.Kind, KeyboardControllerStateV1.Version, DeviceStateJson.Default.KeyboardControllerStateV1);
+
+    /// <summary>Port 0xCF9.</summary>
+    public static readonly StateShape<ResetControlStateV1> ResetControl =
+        new(ResetControlStateV1.Kind, ResetControlStateV1.Version, DeviceStateJson.Default.ResetControlStateV1);
+
+    /// <summary>The hotplug registers of a bus.</summary>
+    public static readonly StateShape<PciHotplugStateV1> PciHotplug =
+        new(PciHotplugStateV1.Kind, PciHotplugStateV1.Version, DeviceStateJson.Default.PciHotplugStateV1);
+
     /// <summary>All of them, for the schema.</summary>
-    public static IReadOnlyList<StateShape> All { get; } = [Uart];
+    public static IReadOnlyList<StateShape> All { get; } = [Uart, Rtc, KeyboardController, ResetControl, PciHotplug];
 }
 
 /// <summary>How they are written. What is unknown, doubled, missing or null where nothing may be is refused.</summary>
@@ -20,4 +36,8 @@ public static class DeviceStates
     RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true, AllowDuplicateProperties = false,
     MaxDepth = StateDocument.MaxDepth)]
 [JsonSerializable(typeof(UartStateV1))]
+[JsonSerializable(typeof(RtcStateV1))]
+[JsonSerializable(typeof(KeyboardControllerStateV1))]
+[JsonSerializable(typeof(ResetControlStateV1))]
+[JsonSerializable(typeof(PciHotplugStateV1))]
 internal sealed partial class DeviceStateJson : JsonSerializerContext;

@@ -10,8 +10,20 @@ public static class KvmStates
     public static readonly StateShape<KvmVcpuStateV1> Vcpu =
         new(KvmVcpuStateV1.Kind, KvmVcpuStateV1.Version, KvmStateJson.Default.KvmVcpuStateV1);
 
+    /// <summary>The interrupt controllers.</summary>
+    public static readonly StateShape<KvmIrqchipStateV1> Irqchip =
+        new(KvmIrqchipStateV1.Kind, KvmIrqchipStateV1.Version, KvmStateJson.Default.KvmIrqchipStateV1);
+
+    /// <summary>The timer.</summary>
+    public static readonly StateShape<KvmPitStateV1> Pit =
+        new(KvmPitStateV1.Kind, KvmPitStateV1.Version, KvmStateJson.Default.KvmPitStateV1);
+
+    /// <summary>kvmclock.</summary>
+    public static readonly StateShape<KvmClockStateV1> Clock =
+        new(KvmClockStateV1.Kind, KvmClockStateV1.Version, KvmStateJson.Default.KvmClockStateV1);
+
     /// <summary>All of them, for the schema.</summary>
-    public static IReadOnlyList<StateShape> All { get; } = [Vcpu];
+    public static IReadOnlyList<StateShape> All { get; } = [Vcpu, Irqchip, Pit, Clock];
 }
 
 /// <summary>How they are written. What is unknown, doubled, missing or null where nothing may be is refused.</summary>
@@ -20,4 +32,7 @@ public static class KvmStates
     RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true, AllowDuplicateProperties = false,
     MaxDepth = StateDocument.MaxDepth)]
 [JsonSerializable(typeof(KvmVcpuStateV1))]
+[JsonSerializable(typeof(KvmIrqchipStateV1))]
+[JsonSerializable(typeof(KvmPitStateV1))]
+[JsonSerializable(typeof(KvmClockStateV1))]
 internal sealed partial class KvmStateJson : JsonSerializerContext;

@@ -8,7 +8,8 @@ namespace Vmm.Kvm;
 public readonly record struct MsrValue(uint Index, ulong Value);
 
 /// <summary>
-/// Everything a vCPU is, as plain data. The byte arrays are the kernel's structs (x86 ABI, stable). Version 1 of this record never changes shape.
+/// Everything a vCPU is, as plain data. The byte arrays are the kernel's structs (x86 ABI, stable). Version 1 of this record never changes
+/// shape.
 /// The state is untrusted until <see cref="Restore"/> has taken it.
 /// </summary>
 public sealed record KvmVcpuStateV1
@@ -55,8 +56,10 @@ public sealed record KvmVcpuStateV1
     public required byte[] Events { get; init; }
 
     /// <summary>
-    /// Reads the whole state. The vCPU is not running, and <see cref="KvmVcpu.CompletePendingIo"/> has answered Interrupted since its last I/O exit.
-    /// MP state comes first, because reading it may deliver INIT/SIPI; MSRs come after the LAPIC, which may settle a timer; events come last.
+    /// Reads the whole state. The vCPU is not running, and <see cref="KvmVcpu.CompletePendingIo"/> has answered Interrupted since its last
+    /// I/O exit.
+    /// MP state comes first, because reading it may deliver INIT/SIPI; MSRs come after the LAPIC, which may settle a timer; events come
+    /// last.
     /// </summary>
     /// <exception cref="Interop.KernelException">The kernel refused.</exception>
     public static KvmVcpuStateV1 Capture(KvmVcpu vcpu)
@@ -86,7 +89,8 @@ public sealed record KvmVcpuStateV1
     }
 
     /// <summary>
-    /// Writes the whole state into a fresh vCPU. CPUID first (it decides what else is allowed), SREGS before the LAPIC (APIC base and mode),
+    /// Writes the whole state into a fresh vCPU. CPUID first (it decides what else is allowed), SREGS before the LAPIC (APIC base and
+    /// mode),
     /// XCR0 before XSAVE, MSRs after the LAPIC (TSC first, TSC deadline last), events last.
     /// </summary>
     /// <returns>Indices of MSRs that the kernel would not take and whose value here differs; empty when the state is whole.</returns>
@@ -161,8 +165,7 @@ public sealed record KvmVcpuStateV1
         return [.. refused.Where(index => !now.Any(n => n.Index == index && Msrs.Any(m => m.Index == index && m.Value == n.Data)))];
     }
 
-    private static byte[] Bytes<T>(T value) where T : unmanaged => MemoryMarshal.AsBytes(new ReadOnlySpan<T>(ref value)).ToArray();
+    private static byte[] Bytes<T>(T value) where T : unmanaged => KernelBytes.Of(value);
 
-    private static T Parse<T>(byte[] bytes, string part) where T : unmanaged =>
-        bytes.Length == Unsafe.SizeOf<T>() ? MemoryMarshal.Read<T>(bytes) : throw new InvalidDataException($"vCPU state: {part} has {bytes.Length} bytes, not {Unsafe.SizeOf<T>()}.");
+    private static T Parse<T>(byte[] bytes, string part) where T : unmanaged => KernelBytes.Parse<T>(bytes, $"vCPU state: {part}");
 }

@@ -203,9 +203,11 @@ public sealed class UnitRegistry
         entry.Phase = UnitPhase.Quiescing;
         try
         {
-            // On the pool: a unit that blocks must not hold up those beside it, nor the deadline.
-            Task work = Task.Run(() => entry.Part.QuiesceAsync(mode, deadline).AsTask(), CancellationToken.None);
-            await work.WaitAsync(deadline.Token).ConfigureAwait(false);
+            // A thread of its own: a unit that blocks must not hold up those beside it, nor the deadline.
+            Task<Task> work = Task.Factory.StartNew(
+                () => entry.Part.QuiesceAsync(mode, deadline).AsTask(),
+                CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+            await work.Unwrap().WaitAsync(deadline.Token).ConfigureAwait(false);
             entry.Phase = UnitPhase.Quiescent;
             return null;
         }

@@ -49,6 +49,41 @@ public sealed class InterruptControllerTests : IDisposable
     }
 
     [KvmFact]
+    public void Saved_controllers_timer_and_clock_are_the_same_in_another_vm()
+    {
+        using TinyVm from = new(_system, irqChip: true), to = new(_system, irqChip: true);
+        KvmIrqchip state = from.Vm.GetIrqChip(IrqChip.IoApic);
+        BinaryPrimitives.WriteUInt64LittleEndian(Bytes(ref state)[(IoApicTable + (8 * 7))..], 0x1_0000 | 0x77);
+        from.Vm.SetIrqChip(state);
+        KvmIrqchipStateV1 saved = KvmIrqchipStateV1.Capture(from.Vm);
+        saved.Restore(to.Vm);
+        KvmIrqchipStateV1 again = KvmIrqchipStateV1.Capture(to.Vm);
+        Assert.Equal(saved.PicMaster, again.PicMaster);
+        Assert.Equal(saved.PicSlave, again.PicSlave);
+        Assert.Equal(saved.IoApic, again.IoApic);
+        Assert.Throws<InvalidDataException>(() => (saved with { IoApic = saved.PicMaster }).Restore(to.Vm));
+        Assert.Throws<InvalidDataException>(() => (saved with { PicSlave = [1, 2] }).Restore(to.Vm));
+        from.Vm.SetClock(new KvmClockData { Clock = 5_000_000_000_000 });
+        to.Vm.SetClock(KvmClockStateV1.Of(from.Vm.GetClock()).ToReading());
+        Assert.InRange(to.Vm.GetClock().Clock, 5_000_000_000_000UL, 5_060_000_000_000UL);
+    }
+
+    [KvmFact]
+    public void A_saved_timer_counts_on_with_its_mode_and_count()
+    {
+        using TinyVm from = new(_system, irqChip: true), to = new(_system, irqChip: true);
+        from.Vm.CreatePit2();
+        to.Vm.CreatePit2();
+        KvmPitState2 pit = from.Vm.GetPit();
+        (pit.Channel2.Mode, pit.Channel2.Count, pit.Channel2.Gate) = (3, 1193, 1);
+        from.Vm.SetPit(pit);
+        KvmPitStateV1.Capture(from.Vm).Restore(to.Vm);
+        KvmPitState2 arrived = to.Vm.GetPit();
+        Assert.Equal((3, 1193u, 1), (arrived.Channel2.Mode, arrived.Channel2.Count, arrived.Channel2.Gate));
+        Assert.Throws<InvalidDataException>(() => new KvmPitStateV1 { Pit = [] }.Restore(to.Vm));
+    }
+
+    [KvmFact]
     public void A_line_that_is_up_shows_in_the_io_apic()
     {
         using TinyVm tiny = new(_system, irqChip: true);

@@ -1,4 +1,5 @@
 using Vmm.Devices.Bus;
+using Vmm.State;
 
 namespace Vmm.Devices.Legacy;
 
@@ -8,6 +9,9 @@ namespace Vmm.Devices.Legacy;
 /// <param name="clock">The time to show; null is the host's.</param>
 public sealed class CmosRtc(TimeProvider? clock = null) : IBusDevice
 {
+    private const byte IndexBits = 0x7F;
+    private const byte WritableOfB = 0x86; // SET, binary, 24-hour; no interrupts to enable
+
     private readonly Lock _gate = new();
     private readonly byte[] _ram = new byte[128];
     private byte _index;
@@ -30,16 +34,42 @@ public sealed class CmosRtc(TimeProvider? clock = null) : IBusDevice
         {
             if (offset == 0)
             {
-                _index = (byte)(data[0] & 0x7F);
+                _index = (byte)(data[0] & IndexBits);
             }
             else if (_index == 0x0B)
             {
-                _registerB = (byte)(data[0] & 0x86); // SET, binary, 24-hour; no interrupts to enable
+                _registerB = (byte)(data[0] & WritableOfB);
             }
             else if (_index > 0x0D && _index != 0x32)
             {
                 _ram[_index] = data[0];
             }
+        }
+    }
+
+    /// <summary>The state for saving.</summary>
+    public RtcStateV1 Capture()
+    {
+        lock (_gate)
+        {
+            return new RtcStateV1 { Index = _index, RegisterB = _registerB, Ram = [.. _ram] };
+        }
+    }
+
+    /// <summary>Takes a saved state.</summary>
+    /// <exception cref="StateException">The RAM has another size.</exception>
+    public void Restore(RtcStateV1 state)
+    {
+        if (state.Ram.Length != _ram.Length)
+        {
+            throw new StateException($"{RtcStateV1.Kind}: {state.Ram.Length} bytes of RAM, not {_ram.Length}");
+        }
+
+        lock (_gate)
+        {
+            _index = (byte)(state.Index & IndexBits);
+            _registerB = (byte)(state.RegisterB & WritableOfB);
+            state.Ram.CopyTo(_ram, 0);
         }
     }
 

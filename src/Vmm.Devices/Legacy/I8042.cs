@@ -1,10 +1,13 @@
 using Vmm.Devices.Bus;
+using Vmm.State;
 
 namespace Vmm.Devices.Legacy;
 
 /// <summary>
-/// The keyboard controller at ports 0x60 and 0x64, with a keyboard of one key at it and no mouse. Command 0xFE pulses the reset line. The key is Wake: the
-/// interrupt of a keyboard is what wakes a Linux guest from suspend-to-idle, where no other interrupt of a hardware-reduced ACPI machine is heard. Keys are
+/// The keyboard controller at ports 0x60 and 0x64, with a keyboard of one key at it and no mouse. Command 0xFE pulses the reset line. The
+/// key is Wake: the
+/// interrupt of a keyboard is what wakes a Linux guest from suspend-to-idle, where no other interrupt of a hardware-reduced ACPI machine is
+/// heard. Keys are
 /// told in scan code set 2; translation to set 1 is not there, and its bit stays clear. The ports between the two belong to others.
 /// </summary>
 public sealed class I8042
@@ -57,6 +60,42 @@ public sealed class I8042
             {
                 RaiseIfReady();
             }
+        }
+    }
+
+    /// <summary>The state for saving.</summary>
+    public KeyboardControllerStateV1 Capture()
+    {
+        lock (_gate)
+        {
+            return new KeyboardControllerStateV1
+            {
+                Configuration = _configuration,
+                Answer = _hasAnswer ? _answer : null,
+                Last = _last,
+                LastWasCommand = _lastWasCommand,
+                Expects = _expects,
+                KeyboardBytes = _keyboard.Bytes,
+                KeyboardScans = _keyboard.Scans,
+                KeyboardExpects = _keyboard.Expects,
+            };
+        }
+    }
+
+    /// <summary>
+    /// Takes a saved state. The interrupt of a byte that waits was raised before; it is in the state of the interrupt controller.
+    /// </summary>
+    /// <exception cref="StateException">More bytes than a keyboard keeps.</exception>
+    public void Restore(KeyboardControllerStateV1 state)
+    {
+        lock (_gate)
+        {
+            _keyboard.Restore(state.KeyboardBytes, state.KeyboardScans, state.KeyboardExpects);
+            _configuration = (byte)(state.Configuration & Kept);
+            (_answer, _hasAnswer) = (state.Answer ?? 0, state.Answer is not null);
+            _last = state.Last;
+            _lastWasCommand = state.LastWasCommand;
+            _expects = state.Expects;
         }
     }
 

@@ -1,3 +1,5 @@
+using Vmm.State;
+
 namespace Vmm.Devices.Legacy;
 
 /// <summary>A PS/2 keyboard that answers what drivers ask of one, and has one key. Its owner holds the lock.</summary>
@@ -15,6 +17,28 @@ internal sealed class Ps2Keyboard
 
     /// <summary>There is something to take.</summary>
     internal bool HasByte => _bytes.Count > 0;
+
+    /// <summary>What it keeps, oldest first.</summary>
+    internal byte[] Bytes => [.. _bytes];
+
+    /// <summary>It tells of keys.</summary>
+    internal bool Scans => _scans;
+
+    /// <summary>The command whose parameter comes next; 0: none.</summary>
+    internal byte Expects => _expects;
+
+    internal void Restore(byte[] bytes, bool scans, byte expects)
+    {
+        if (bytes.Length > Room)
+        {
+            throw new StateException($"{KeyboardControllerStateV1.Kind}: {bytes.Length} bytes of the keyboard, which keeps {Room}");
+        }
+
+        _bytes.Clear();
+        Tell(bytes);
+        _scans = scans;
+        _expects = expects;
+    }
 
     internal byte TakeByte() => _bytes.Dequeue();
 

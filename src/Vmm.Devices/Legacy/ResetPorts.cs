@@ -3,7 +3,8 @@ using Vmm.Devices.Bus;
 namespace Vmm.Devices.Legacy;
 
 /// <summary>
-/// The reset control register of PC chipsets (RST_CNT, Intel ICH9 datasheet 13.7.5): the byte at port 0xCF9, between the PCI configuration ports. Bit 1
+/// The reset control register of PC chipsets (RST_CNT, Intel ICH9 datasheet 13.7.5): the byte at port 0xCF9, between the PCI configuration
+/// ports. Bit 1
 /// chooses between two kinds of reset, which are the same here; bit 2 resets. Any other access goes to the configuration ports.
 /// </summary>
 /// <param name="configPorts">Ports 0xCF8 to 0xCFF.</param>
@@ -48,10 +49,17 @@ public sealed class ResetControl(IBusDevice configPorts, Action reset) : IBusDev
             reset();
         }
     }
+
+    /// <summary>The state for saving.</summary>
+    public ResetControlStateV1 Capture() => new() { ResetKind = _kind };
+
+    /// <summary>Takes a saved state.</summary>
+    public void Restore(ResetControlStateV1 state) => _kind = (byte)(state.ResetKind & KindBits);
 }
 
 /// <summary>
-/// System control port A at 0x92 (PS/2): bit 0 resets the processors when it changes from 0 to 1, bit 1 opens address line 20, which is always open here.
+/// System control port A at 0x92 (PS/2): bit 0 resets the processors when it changes from 0 to 1, bit 1 opens address line 20, which is
+/// always open here.
 /// </summary>
 /// <param name="reset">Called on the vCPU thread that asks for it.</param>
 public sealed class SystemControlPortA(Action reset) : IBusDevice

@@ -1,3 +1,5 @@
+using Vmm.State;
+
 namespace Vmm.Devices.Legacy;
 
 /// <summary>
@@ -159,12 +161,13 @@ public sealed class Uart16550
     };
 
     /// <summary>Takes a saved state.</summary>
-    /// <exception cref="ArgumentException">More received bytes than the FIFO holds.</exception>
+    /// <exception cref="StateException">More received bytes than the FIFO holds.</exception>
     public void Restore(UartStateV1 state)
     {
         if (state.ReceiveFifo is null || state.ReceiveFifo.Length > FifoDepth)
         {
-            throw new ArgumentException($"{UartStateV1.Kind}: {state.ReceiveFifo?.Length.ToString() ?? "no"} received bytes, the FIFO holds {FifoDepth}", nameof(state));
+            throw new StateException(
+                $"{UartStateV1.Kind}: {state.ReceiveFifo?.Length.ToString() ?? "no"} received bytes, the FIFO holds {FifoDepth}");
         }
 
         _interruptEnable = (byte)(state.InterruptEnable & 0x0F);

@@ -162,6 +162,25 @@ public sealed class PciHotplugPorts(IInterruptLine line, Action<int> eject) : IB
         }
     }
 
+    /// <summary>The state for saving.</summary>
+    public PciHotplugStateV1 Capture()
+    {
+        lock (_gate)
+        {
+            return new PciHotplugStateV1 { Added = _added, Removal = _removal, Ejectable = _ejectable, Generation = _generation };
+        }
+    }
+
+    /// <summary>Takes a saved state, and drives the line as it says.</summary>
+    public void Restore(PciHotplugStateV1 state)
+    {
+        lock (_gate)
+        {
+            (_added, _removal, _ejectable, _generation) = (state.Added, state.Removal, state.Ejectable, state.Generation);
+            UpdateLine();
+        }
+    }
+
     private void Forget(uint slots)
     {
         _added &= ~slots;

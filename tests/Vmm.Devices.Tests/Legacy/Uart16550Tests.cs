@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Vmm.Devices.Legacy;
+using Vmm.State;
 
 namespace Vmm.Devices.Tests.Legacy;
 
@@ -103,7 +104,7 @@ public sealed class Uart16550Tests
 
     [Fact]
     public void Restore_refuses_more_bytes_than_the_fifo_holds() =>
-        Assert.Throws<ArgumentException>(() => _uart.Restore(_uart.Capture() with { ReceiveFifo = new byte[17] }));
+        Assert.Throws<StateException>(() => _uart.Restore(_uart.Capture() with { ReceiveFifo = new byte[17] }));
 
     [Fact]
     [Trait("Kind", "fuzz")]
