@@ -2,10 +2,12 @@ using Vmm.Devices.Legacy;
 using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Balloon;
 using Vmm.Devices.Virtio.Console;
+using Vmm.Devices.Virtio.Pmem;
 using Vmm.Devices.Virtio.Vsock;
 using Vmm.Machine.Boot;
 using Vmm.Memory;
 using Vmm.Spec;
+using Vmm.Spec.Devices;
 
 namespace Vmm.Machine.Run;
 
@@ -44,7 +46,7 @@ public sealed partial class VirtualMachine
     }
 
     /// <summary>Asked first, so that the usual start does not even load the types.</summary>
-    private bool WantsParavirtualDevices => _spec.Balloon is not null || _spec.Vsock is not null || _spec.Console != ConsoleKind.Serial;
+    private bool WantsParavirtualDevices => _spec.Balloon is not null || _spec.Vsock is not null || _spec.Console != ConsoleKind.Serial || _spec.Devices.Count > 0;
 
     private void BuildParavirtualDevices(VirtioSlots slots)
     {
@@ -70,6 +72,15 @@ public sealed partial class VirtualMachine
         if (_spec.Vsock is { } vsock)
         {
             slots.Attach("vsock", new VirtioVsock((ulong)vsock.Cid, vsock.Path, dial: _resources.DialHost), _spec.VirtioTransport);
+        }
+
+        for (int i = 0; i < _spec.Devices.Count; i++)
+        {
+            if (_spec.Devices[i] is PmemSpec pmem)
+            {
+                string name = $"pmem{i}";
+                slots.Attach(name, new VirtioPmem(name, _resources.OpenDeviceFile(i, pmem.Files[0]), pmem.Path, pmem.ReadOnly), Vmm.Spec.VirtioTransport.Pci);
+            }
         }
     }
 
