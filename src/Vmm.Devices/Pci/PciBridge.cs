@@ -49,6 +49,9 @@ internal sealed class PciBridge : PciFunction
     internal bool AllowsBusMasters => (Config.U16(CommandOffset) & CommandBusMaster) != 0;
 
     /// <inheritdoc/>
+    protected override void Restored() => _inReset = (Config.U16(ControlOffset) & ControlReset) != 0;
+
+    /// <inheritdoc/>
     protected override void ConfigWritten(int offset, int length)
     {
         bool reset = (Config.U16(ControlOffset) & ControlReset) != 0;

@@ -56,6 +56,19 @@ public sealed class PciConfigSpace
         return offset;
     }
 
+    /// <summary>The bits that software may write, up to the last of them, for saved state.</summary>
+    internal byte[] CaptureWritable()
+    {
+        int length = _writable.AsSpan().LastIndexOfAnyExcept((byte)0) + 1;
+        byte[] bytes = new byte[length];
+        for (int i = 0; i < length; i++)
+        {
+            bytes[i] = (byte)(_data[i] & _writable[i]);
+        }
+
+        return bytes;
+    }
+
     /// <summary>Software read; beyond the space all ones.</summary>
     public void Read(int offset, Span<byte> data)
     {

@@ -128,6 +128,27 @@ public abstract class PciFunction : IDisposable
         }
     }
 
+    /// <summary>The state for saving.</summary>
+    internal byte[] CaptureConfig() => Config.CaptureWritable();
+
+    /// <summary>Takes what software had written; nothing else of the space changes. BARs are where it says, as far as there is room.</summary>
+    internal void RestoreConfig(ReadOnlySpan<byte> written)
+    {
+        Config.Write(0, written);
+        UpdateAccess();
+        Restored();
+    }
+
+    /// <summary>Stops decoding, so that the BARs of others find room.</summary>
+    internal void StopDecoding()
+    {
+        Config.Set16(CommandOffset, 0);
+        UpdateAccess();
+    }
+
+    /// <summary>The configuration space was restored.</summary>
+    protected virtual void Restored() { }
+
     /// <summary>Off the bus: no BAR answers any more, and none will. The addresses that they had at the start are free.</summary>
     internal void Detach()
     {

@@ -124,6 +124,26 @@ public sealed class PciHostBridge : IDisposable
         }
     }
 
+    /// <summary>The state for saving. Any thread.</summary>
+    public PciStateV1 Capture()
+    {
+        lock (_gate)
+        {
+            return new PciStateV1 { AddressPort = Volatile.Read(ref _address), Functions = new PciStateMap(_buses).Capture() };
+        }
+    }
+
+    /// <summary>Takes a saved state; no vCPU runs.</summary>
+    /// <exception cref="State.StateException">The functions are not those that were saved.</exception>
+    public void Restore(PciStateV1 state)
+    {
+        lock (_gate)
+        {
+            new PciStateMap(_buses).Restore(state.Functions);
+            Volatile.Write(ref _address, state.AddressPort);
+        }
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {

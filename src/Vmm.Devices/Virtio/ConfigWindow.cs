@@ -20,6 +20,13 @@ internal sealed class ConfigWindow(VirtioDevice device)
         return _generation;
     }
 
+    /// <summary>Goes on from a saved generation; the next look is the first one again.</summary>
+    public void Restore(uint generation)
+    {
+        _generation = generation;
+        _read = false;
+    }
+
     /// <summary>Reads bytes; those behind the space are zero.</summary>
     public void Read(int offset, Span<byte> data)
     {

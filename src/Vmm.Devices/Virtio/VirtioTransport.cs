@@ -1,5 +1,6 @@
 using Vmm.Interop;
 using Vmm.Memory;
+using Vmm.State;
 
 namespace Vmm.Devices.Virtio;
 
@@ -19,12 +20,14 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     private readonly GuestMemory _memory;
     private readonly QueueSetup[] _queues;
     private readonly ConfigWindow _config;
+    private readonly FeatureRegisters _features;
     private int _status;
     private bool _active;
     private bool _stopping; // the device was told to stop and has requests in flight still
     private bool _resetPending; // the driver reset the device: the registers follow when it has stopped
     private volatile bool _mayTransfer;
-    private ulong _driverFeatures;
+    private bool _restored; // nothing starts before Resume
+    private ActiveQueue?[] _running = []; // the queues of the activation
 
     /// <summary>Wraps a device; its doorbells exist from now on.</summary>
     /// <param name="device">The device.</param>
@@ -36,7 +39,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         _mayTransfer = mayTransfer;
         Device = device;
         _memory = memory;
-        OfferedFeatures = device.DeviceFeatures | VirtioFeatures.Transport;
+        _features = new FeatureRegisters(device.DeviceFeatures | VirtioFeatures.Transport);
         _config = new ConfigWindow(device);
         _queues = new QueueSetup[device.QueueSizes.Count];
         try
@@ -64,7 +67,10 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     protected Lock Gate { get; } = new();
 
     /// <summary>Feature bits the driver may choose from.</summary>
-    public ulong OfferedFeatures { get; }
+    public ulong OfferedFeatures => _features.Offered;
+
+    /// <summary>Feature bits as registers. Under <see cref="Gate"/>.</summary>
+    private protected FeatureRegisters Features => _features;
 
     /// <inheritdoc/>
     public Action<int>? QueueTriggerChanged { get; set; }
@@ -84,12 +90,6 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     /// <summary>The status register.</summary>
     public byte Status => (byte)Volatile.Read(ref _status);
 
-    /// <summary>Which 32 feature bits DeviceFeatures shows.</summary>
-    protected uint DeviceFeatureSelect { get; set; }
-
-    /// <summary>Which 32 feature bits DriverFeatures takes.</summary>
-    protected uint DriverFeatureSelect { get; set; }
-
     /// <summary>Which queue the queue registers speak of; may be out of range.</summary>
     protected uint QueueSelect { get; set; }
 
@@ -102,36 +102,13 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     /// <summary>MSI-X vector of a queue; 0xFFFF is none.</summary>
     protected int QueueVector(int queue) => (uint)queue < (uint)_queues.Length ? _queues[queue].Vector : 0xFFFF;
 
-    /// <summary>The selected window of the offered features.</summary>
-    protected uint ReadDeviceFeatures() => DeviceFeatureSelect switch
-    {
-        0 => (uint)OfferedFeatures,
-        1 => (uint)(OfferedFeatures >> 32),
-        _ => 0,
-    };
-
-    /// <summary>The selected window of the accepted features.</summary>
-    protected uint ReadDriverFeatures() => DriverFeatureSelect switch
-    {
-        0 => (uint)_driverFeatures,
-        1 => (uint)(_driverFeatures >> 32),
-        _ => 0,
-    };
-
     /// <summary>Takes accepted features; ignored once FEATURES_OK is set (3.1.1).</summary>
     protected void WriteDriverFeatures(uint value)
     {
-        if ((Status & StatusFeaturesOk) != 0)
+        if ((Status & StatusFeaturesOk) == 0)
         {
-            return;
+            _features.WriteDriver(value);
         }
-
-        _driverFeatures = DriverFeatureSelect switch
-        {
-            0 => (_driverFeatures & 0xFFFF_FFFF_0000_0000) | value,
-            1 => (_driverFeatures & 0xFFFF_FFFF) | ((ulong)value << 32),
-            _ => _driverFeatures,
-        };
     }
 
     /// <summary>
@@ -166,7 +143,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         int now = Status;
         int added = value & ~now & ~StatusNeedsReset;
         ulong required = VirtioFeatures.Version1 | Device.RequiredFeatures;
-        if ((added & StatusFeaturesOk) != 0 && ((_driverFeatures & ~OfferedFeatures) != 0 || (_driverFeatures & required) != required))
+        if ((added & StatusFeaturesOk) != 0 && (_features.Strange != 0 || (_features.Accepted & required) != required))
         {
             added &= ~StatusFeaturesOk; // the driver reads it back and learns (3.1.1 step 6)
         }
@@ -215,7 +192,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     private void Start()
     {
         const int Ready = StatusDriverOk | StatusFeaturesOk;
-        if (_mayTransfer && !_active && !_stopping && !Gone && (Status & (Ready | StatusNeedsReset)) == Ready)
+        if (_mayTransfer && !_active && !_stopping && !_restored && !Gone && (Status & (Ready | StatusNeedsReset)) == Ready)
         {
             Activate();
         }
@@ -292,25 +269,104 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
             }
 
             VirtqueueLayout layout = new(setup.Size, new(setup.Descriptors), new(setup.Driver), new(setup.Device));
-            if (!Virtqueue.TryCreate(_memory, layout, _driverFeatures, out Virtqueue? queue, out string? reason) || queue is null)
+            if (!Virtqueue.TryCreate(_memory, layout, _features.Accepted, out Virtqueue? queue, out string? reason) || queue is null)
             {
                 SetNeedsReset($"queue {i}: {reason}");
                 return;
             }
 
+            if (setup.RestoredAt is { } at)
+            {
+                queue.Restore(at.NextAvailable, at.NextUsed);
+                setup.RestoredAt = null;
+            }
+
             active[i] = new ActiveQueue(queue, setup.Doorbell);
         }
 
+        _running = active;
         _active = true;
         try
         {
-            Device.Activate(new VirtioActivation(_memory, _driverFeatures, active, this) { Threads = Device.Threads });
+            Device.Activate(new VirtioActivation(_memory, _features.Accepted, active, this) { Threads = Device.Threads });
         }
 #pragma warning disable CA1031 // Whatever is missing here (threads, descriptors) is missing to this device, not to the vCPU whose driver asked for it.
         catch (Exception error)
 #pragma warning restore CA1031
         {
             Halt($"it could not be started: {error.Message}");
+        }
+    }
+
+    /// <summary>Interrupt status and the configuration's vector, for saved state.</summary>
+    protected virtual (int InterruptStatus, int ConfigVector) Interrupts
+    {
+        get => (0, 0xFFFF);
+        set { }
+    }
+
+    /// <summary>Message vectors there are.</summary>
+    protected virtual int Vectors => 0;
+
+    /// <summary>The state for saving; the device is held, or not in use.</summary>
+    /// <exception cref="InvalidOperationException">A reset goes on.</exception>
+    public VirtioTransportStateV1 Capture()
+    {
+        lock (Gate)
+        {
+            if (_resetPending || _stopping)
+            {
+                throw new InvalidOperationException("the device still stops");
+            }
+
+            (int status, int vector) = Interrupts;
+            return new VirtioTransportStateV1
+            {
+                Status = Status,
+                Active = _active || _restored,
+                DriverFeatures = _features.Accepted,
+                DeviceFeatureSelect = _features.DeviceSelect,
+                DriverFeatureSelect = _features.DriverSelect,
+                QueueSelect = QueueSelect,
+                InterruptStatus = (byte)status,
+                ConfigVector = (ushort)vector,
+                ConfigGeneration = _config.Generation(),
+                Queues = [.. _queues.Select((queue, i) => queue.Capture(_active ? _running[i]?.Queue : null))],
+            };
+        }
+    }
+
+    /// <summary>Takes a saved state, fresh. The device serves nothing before <see cref="Resume"/>.</summary>
+    /// <exception cref="StateException">The state does not fit the device.</exception>
+    public void Restore(VirtioTransportStateV1 state)
+    {
+        lock (Gate)
+        {
+            TransportStateCheck.Require(state, _queues.Length, OfferedFeatures, Vectors);
+            for (int i = 0; i < _queues.Length; i++)
+            {
+                _queues[i].Restore(state.Queues[i], Vectors, $"{VirtioTransportStateV1.Kind}: queue {i}");
+            }
+
+            Volatile.Write(ref _status, state.Status);
+            _restored = state.Active;
+            _features.Accepted = state.DriverFeatures;
+            (_features.DeviceSelect, _features.DriverSelect, QueueSelect) = (state.DeviceFeatureSelect, state.DriverFeatureSelect, state.QueueSelect);
+            Interrupts = (state.InterruptStatus & 3, state.ConfigVector);
+            _config.Restore(state.ConfigGeneration);
+        }
+    }
+
+    /// <summary>A restored device begins to serve its queues, if it served them when it was saved. Any thread.</summary>
+    public void Resume()
+    {
+        lock (Gate)
+        {
+            if (_restored)
+            {
+                _restored = false;
+                Start();
+            }
         }
     }
 
@@ -327,10 +383,10 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
 
         _stopping = false;
         _resetPending = false;
+        _restored = false;
+        _running = [];
         Volatile.Write(ref _status, 0);
-        _driverFeatures = 0;
-        DeviceFeatureSelect = 0;
-        DriverFeatureSelect = 0;
+        _features.Reset();
         QueueSelect = 0;
         foreach (QueueSetup queue in _queues)
         {
@@ -339,41 +395,5 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
 
         ResetRegisters();
         return true;
-    }
-
-    /// <summary>What the driver said about one queue.</summary>
-    protected sealed class QueueSetup(ushort max)
-    {
-        /// <summary>Greatest size.</summary>
-        public ushort Max { get; } = max;
-
-        /// <summary>Size the driver chose.</summary>
-        public ushort Size { get; set; } = max;
-
-        /// <summary>The driver enabled it.</summary>
-        public bool Enabled { get; set; }
-
-        /// <summary>GPA of the descriptor table.</summary>
-        public ulong Descriptors { get; set; }
-
-        /// <summary>GPA of the available ring.</summary>
-        public ulong Driver { get; set; }
-
-        /// <summary>GPA of the used ring.</summary>
-        public ulong Device { get; set; }
-
-        /// <summary>MSI-X vector; 0xFFFF is none.</summary>
-        public int Vector { get; set; } = 0xFFFF;
-
-        /// <summary>The doorbell.</summary>
-        public EventFd Doorbell { get; } = new();
-
-        internal void Reset()
-        {
-            Size = Max;
-            Enabled = false;
-            Descriptors = Driver = Device = 0;
-            Vector = 0xFFFF;
-        }
     }
 }
