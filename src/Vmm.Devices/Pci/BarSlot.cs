@@ -5,10 +5,12 @@ namespace Vmm.Devices.Pci;
 /// <summary>A BAR in the configuration space of its function: the address that software wrote, and where it is mapped. Under the lock of the configuration.</summary>
 /// <param name="index">Register of its low half, 0 to 5.</param>
 /// <param name="bar">What it is.</param>
-/// <param name="config">The configuration space that holds its address.</param>
-internal sealed class BarSlot(int index, Bar bar, PciConfigSpace config)
+internal sealed class BarSlot(int index, Bar bar)
 {
     private const ulong LowMask = 0xFFFF_FFF0;
+
+    private readonly PciField _low = new(0x10 + (4 * index), 4, (uint)bar.Kind) { Writable = (uint)~(bar.Length - 1) };
+    private readonly PciField? _high = bar.IsWide ? new(0x14 + (4 * index), 4, 0) { Writable = (uint)(~(bar.Length - 1) >> 32) } : null;
 
     internal int Index => index;
 
@@ -20,17 +22,29 @@ internal sealed class BarSlot(int index, Bar bar, PciConfigSpace config)
     /// <summary>Who gave it the address that it had at the start, and that address.</summary>
     internal (BarAllocator Allocator, ulong Address)? Reserved { get; set; }
 
-    private int Offset => 0x10 + (4 * index);
+    private ulong Address => (_low.Value & LowMask) | ((ulong)(_high?.Value ?? 0) << 32);
 
-    private ulong Address => (config.U32(Offset) & LowMask) | (bar.IsWide ? (ulong)config.U32(Offset + 4) << 32 : 0);
+    /// <summary>Puts its registers into a configuration space.</summary>
+    /// <param name="config">The space.</param>
+    /// <param name="written">Called after software wrote one of them.</param>
+    internal void AddFields(PciConfigSpace config, Action<PciField> written)
+    {
+        _low.Written = written;
+        config.Add(_low);
+        if (_high is not null)
+        {
+            _high.Written = written;
+            config.Add(_high);
+        }
+    }
 
-    /// <summary>Writes its registers, as reset or firmware does.</summary>
+    /// <summary>Writes its registers, as firmware does.</summary>
     internal void Assign(ulong address)
     {
-        config.Set32(Offset, (uint)address | (uint)bar.Kind);
-        if (bar.IsWide)
+        _low.Value = (uint)address | (uint)bar.Kind;
+        if (_high is not null)
         {
-            config.Set32(Offset + 4, (uint)(address >> 32));
+            _high.Value = (uint)(address >> 32);
         }
     }
 

@@ -1,6 +1,8 @@
 namespace Vmm.Devices.Pci;
 
-/// <summary>Saved state of a <see cref="MsixTable"/>, version 1; its shape never changes. Message control is in the configuration space.</summary>
+/// <summary>
+/// Saved state of a <see cref="MsixTable"/>, version 1; its shape never changes. Message control is in the configuration space.
+/// </summary>
 public sealed record MsixStateV1
 {
     /// <summary>Name of the record in a saved VM.</summary>

@@ -5,7 +5,10 @@ namespace Vmm.Devices.Pci;
 /// <param name="bars">Where BARs of devices that are there at the start go; null: the caller says.</param>
 internal sealed class PciBus(PciBridge? upstream, BarAllocator? bars)
 {
-    private readonly PciFunction?[] _slots = new PciFunction?[PciHostBridge.Slots];
+    /// <summary>Functions that a slot can have.</summary>
+    internal const int FunctionsPerSlot = 8;
+
+    private readonly PciFunction?[] _functions = new PciFunction?[PciHostBridge.Slots * FunctionsPerSlot];
 
     /// <summary>Where BARs of devices that are there at the start go.</summary>
     internal BarAllocator? Bars => bars;
@@ -16,37 +19,39 @@ internal sealed class PciBus(PciBridge? upstream, BarAllocator? bars)
     /// <summary>It is not the host bridge's.</summary>
     internal bool IsBehindBridge => upstream is not null;
 
-    /// <summary>The function in a slot.</summary>
-    internal PciFunction? this[int slot]
+    /// <summary>The function with that number in a slot. With more than one in it, function 0 says so (PCI Express base spec 7.5.1.1.9).</summary>
+    internal PciFunction? this[int slot, int function]
     {
-        get => _slots[slot];
-        set => _slots[slot] = value;
+        get => _functions[(slot * FunctionsPerSlot) + function];
+        set
+        {
+            _functions[(slot * FunctionsPerSlot) + function] = value;
+            ReadOnlySpan<PciFunction?> all = _functions.AsSpan(slot * FunctionsPerSlot, FunctionsPerSlot);
+            all[0]?.ShowOthers(all[1..].ContainsAnyExcept((PciFunction?)null));
+        }
     }
 
-    /// <summary>Bit n for a function in slot n.</summary>
+    /// <summary>Bit n when slot n has any function.</summary>
     internal uint Taken
     {
         get
         {
             uint taken = 0;
-            for (int slot = 0; slot < _slots.Length; slot++)
+            for (int i = 0; i < _functions.Length; i++)
             {
-                taken |= _slots[slot] is null ? 0 : 1u << slot;
+                taken |= _functions[i] is null ? 0 : 1u << (i / FunctionsPerSlot);
             }
 
             return taken;
         }
     }
 
-    /// <summary>Lowest free slot; -1 when there is none.</summary>
-    internal int FreeSlot => Array.IndexOf(_slots, null);
-
     /// <summary>What is in the slots.</summary>
     internal IEnumerable<PciFunction> Functions
     {
         get
         {
-            foreach (PciFunction? function in _slots)
+            foreach (PciFunction? function in _functions)
             {
                 if (function is not null)
                 {
@@ -60,5 +65,5 @@ internal sealed class PciBus(PciBridge? upstream, BarAllocator? bars)
     internal bool Forwards(ulong address, ulong length) => upstream is null || upstream.Forwards(address, length);
 
     /// <summary>Memory accesses of its functions reach the host bridge.</summary>
-    internal bool AllowsBusMasters => upstream is null || upstream.AllowsBusMasters;
+    internal bool AllowsBusMasters => upstream is null || upstream.IsBusMaster;
 }

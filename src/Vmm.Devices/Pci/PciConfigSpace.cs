@@ -1,90 +1,186 @@
-using System.Buffers.Binary;
-
 namespace Vmm.Devices.Pci;
 
 /// <summary>
-/// The 4 KiB configuration space of one function: bytes and a mask of the bits that software may write (PCI Express base spec 7.5).
+/// The 4 KiB configuration space of one function (PCI Express base spec 7.5) as a list of described fields. Bytes that no field describes read as zeros, and
+/// writes to them vanish.
 /// </summary>
 public sealed class PciConfigSpace
 {
     /// <summary>Size in bytes, with the extended space.</summary>
     public const int Size = 4096;
 
-    private readonly byte[] _data = new byte[Size];
-    private readonly byte[] _writable = new byte[Size];
-    private int _nextCapability = 0x40;
-    private int _lastCapabilityPointer = 0x34;
+    private const int CapabilitiesStart = 0x40, CapabilitiesEnd = 0x100;
+    private const uint StatusCapabilities = 0x10, StatusErrors = 0xF900;
 
-    /// <summary>Reads 16 bits.</summary>
-    public ushort U16(int offset) => BinaryPrimitives.ReadUInt16LittleEndian(_data.AsSpan(offset));
+    private readonly List<PciField> _fields = [];
+    private readonly byte[] _fieldAt = new byte[Size]; // 1 + its index, for each byte; 0 is none
+    private readonly PciField _firstCapability;
+    private PciCapability? _lastCapability;
+    private int _capabilitiesEnd = CapabilitiesStart;
 
-    /// <summary>Reads 32 bits.</summary>
-    public uint U32(int offset) => BinaryPrimitives.ReadUInt32LittleEndian(_data.AsSpan(offset));
-
-    /// <summary>Sets a byte whatever the mask says.</summary>
-    public void Set8(int offset, byte value) => _data[offset] = value;
-
-    /// <summary>Sets 16 bits whatever the mask says.</summary>
-    public void Set16(int offset, ushort value) => BinaryPrimitives.WriteUInt16LittleEndian(_data.AsSpan(offset), value);
-
-    /// <summary>Sets 32 bits whatever the mask says.</summary>
-    public void Set32(int offset, uint value) => BinaryPrimitives.WriteUInt32LittleEndian(_data.AsSpan(offset), value);
-
-    /// <summary>Lets software write the bits of <paramref name="mask"/>.</summary>
-    public void Allow16(int offset, ushort mask) => BinaryPrimitives.WriteUInt16LittleEndian(_writable.AsSpan(offset), mask);
-
-    /// <summary>Lets software write the bits of <paramref name="mask"/>.</summary>
-    public void Allow32(int offset, uint mask) => BinaryPrimitives.WriteUInt32LittleEndian(_writable.AsSpan(offset), mask);
-
-    /// <summary>Appends a capability (7.5.3: id, next pointer, then <paramref name="body"/>) and returns its offset.</summary>
-    /// <exception cref="InvalidOperationException">The first 256 bytes are full.</exception>
-    public int AddCapability(byte id, ReadOnlySpan<byte> body)
+    /// <summary>A space with a status register and an empty list of capabilities.</summary>
+    public PciConfigSpace()
     {
-        int offset = _nextCapability;
-        int length = (body.Length + 2 + 3) & ~3;
-        if (offset + length > 0x100)
-        {
-            throw new InvalidOperationException("PCI configuration space is out of room for capabilities.");
-        }
-
-        _data[offset] = id;
-        body.CopyTo(_data.AsSpan(offset + 2));
-        _data[_lastCapabilityPointer] = (byte)offset;
-        _lastCapabilityPointer = offset + 1;
-        _nextCapability = offset + length;
-        _data[0x06] |= 0x10; // status: capabilities list
-        return offset;
+        Status = Add(new PciField(0x06, 2, 0) { ClearedByOnes = StatusErrors });
+        _firstCapability = Add(new PciField(0x34, 1, 0));
     }
 
-    /// <summary>The bits that software may write, up to the last of them, for saved state.</summary>
-    internal byte[] CaptureWritable()
+    /// <summary>The status register (7.5.1.1.4).</summary>
+    public PciField Status { get; }
+
+    /// <summary>All fields, in the order in which they were added: the same for every function of one kind.</summary>
+    internal IReadOnlyList<PciField> Fields => _fields;
+
+    /// <summary>Adds a field.</summary>
+    /// <exception cref="ArgumentException">It is not aligned, or covers another one.</exception>
+    /// <exception cref="InvalidOperationException">There are too many.</exception>
+    public PciField Add(PciField field)
     {
-        int length = _writable.AsSpan().LastIndexOfAnyExcept((byte)0) + 1;
-        byte[] bytes = new byte[length];
-        for (int i = 0; i < length; i++)
+        if (field.Width is not (1 or 2 or 4) || field.Offset < 0 || field.Offset > Size - field.Width || field.Offset % field.Width != 0)
         {
-            bytes[i] = (byte)(_data[i] & _writable[i]);
+            throw new ArgumentException($"a PCI configuration field cannot have {field.Width} bytes at 0x{field.Offset:x}", nameof(field));
+        }
+
+        Span<byte> bytes = _fieldAt.AsSpan(field.Offset, field.Width);
+        if (bytes.ContainsAnyExcept((byte)0))
+        {
+            throw new ArgumentException($"a PCI configuration field covers another one at 0x{field.Offset:x}", nameof(field));
+        }
+
+        if (_fields.Count == byte.MaxValue)
+        {
+            throw new InvalidOperationException($"a PCI function has more than {byte.MaxValue} configuration fields");
+        }
+
+        _fields.Add(field);
+        bytes.Fill((byte)_fields.Count);
+        return field;
+    }
+
+    /// <summary>Appends a capability of <paramref name="length"/> bytes, whose fields the caller adds.</summary>
+    /// <exception cref="InvalidOperationException">The first 256 bytes are full.</exception>
+    public PciCapability AddCapability(byte id, int length)
+    {
+        int offset = _capabilitiesEnd, end = offset + ((length + 3) & ~3);
+        if (end > CapabilitiesEnd)
+        {
+            throw new InvalidOperationException("PCI configuration space is out of room for capabilities");
+        }
+
+        PciCapability capability = new(this, id, offset, length);
+        if (_lastCapability is { } last)
+        {
+            last.SetNext(offset);
+        }
+        else
+        {
+            _firstCapability.SetFixed((uint)offset);
+            Status.SetFixed(Status.ResetValue | StatusCapabilities);
+        }
+
+        _lastCapability = capability;
+        _capabilitiesEnd = end;
+        return capability;
+    }
+
+    /// <summary>The bits that software can change, each at its place, up to the last of them: for saved state.</summary>
+    internal byte[] CaptureWritten()
+    {
+        byte[] bytes = new byte[_fields.Where(f => f.Changeable != 0).Select(f => f.Offset + f.Width).DefaultIfEmpty().Max()];
+        foreach (PciField field in _fields.Where(f => f.Changeable != 0))
+        {
+            uint value = field.Value & field.Changeable;
+            for (int i = 0; i < field.Width; i++)
+            {
+                bytes[field.Offset + i] = (byte)(value >> (8 * i));
+            }
         }
 
         return bytes;
     }
 
-    /// <summary>Software read; beyond the space all ones.</summary>
-    public void Read(int offset, Span<byte> data)
+    /// <summary>Takes what <see cref="CaptureWritten"/> of the same kind of function gave. No handler is called, and no other bit changes.</summary>
+    internal void RestoreWritten(ReadOnlySpan<byte> bytes)
     {
-        for (int i = 0; i < data.Length; i++)
+        foreach (PciField field in _fields.Where(f => f.Changeable != 0))
         {
-            data[i] = offset + i < Size ? _data[offset + i] : (byte)0xFF;
+            uint value = 0;
+            for (int i = 0; i < field.Width; i++)
+            {
+                value |= (uint)bytes[field.Offset + i] << (8 * i);
+            }
+
+            field.Value = (field.Value & ~field.Changeable) | (value & field.Changeable);
         }
     }
 
-    /// <summary>Software write, through the mask.</summary>
-    public void Write(int offset, ReadOnlySpan<byte> data)
+    /// <summary>Software read; beyond the space all ones.</summary>
+    public void Read(int offset, Span<byte> data)
     {
-        for (int i = 0; i < data.Length && offset + i < Size; i++)
+        for (int i = 0; i < data.Length;)
         {
-            byte mask = _writable[offset + i];
-            _data[offset + i] = (byte)((_data[offset + i] & ~mask) | (data[i] & mask));
+            int at = offset + i;
+            if (FieldAt(at) is { } field)
+            {
+                field.Reading?.Invoke(field);
+                int end = Math.Min(field.Offset + field.Width - offset, data.Length);
+                for (; i < end; i++)
+                {
+                    data[i] = (byte)(field.Value >> (8 * (offset + i - field.Offset)));
+                }
+            }
+            else
+            {
+                data[i++] = (uint)at < Size ? (byte)0 : (byte)0xFF;
+            }
         }
     }
+
+    /// <summary>Software write, through the masks; then the handlers of the fields that it touched, lowest first.</summary>
+    public void Write(int offset, ReadOnlySpan<byte> data)
+    {
+        for (int i = 0; i < data.Length;)
+        {
+            if (FieldAt(offset + i) is not { } field)
+            {
+                i++;
+                continue;
+            }
+
+            uint bits = 0, lanes = 0;
+            int end = Math.Min(field.Offset + field.Width - offset, data.Length);
+            for (; i < end; i++)
+            {
+                int shift = 8 * (offset + i - field.Offset);
+                bits |= (uint)data[i] << shift;
+                lanes |= 0xFFu << shift;
+            }
+
+            field.Store(bits, lanes);
+        }
+
+        for (int i = 0; i < data.Length;)
+        {
+            if (FieldAt(offset + i) is { } field)
+            {
+                field.Written?.Invoke(field);
+                i = field.Offset + field.Width - offset;
+            }
+            else
+            {
+                i++;
+            }
+        }
+    }
+
+    /// <summary>All fields have the values they have after reset. No handler is called.</summary>
+    internal void Reset()
+    {
+        foreach (PciField field in _fields)
+        {
+            field.Value = field.ResetValue;
+        }
+    }
+
+    private PciField? FieldAt(int offset) => (uint)offset < Size && _fieldAt[offset] is > 0 and byte index ? _fields[index - 1] : null;
 }

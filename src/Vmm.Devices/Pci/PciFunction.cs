@@ -1,31 +1,41 @@
+using System.Buffers.Binary;
 using Vmm.Memory;
 
 namespace Vmm.Devices.Pci;
 
 /// <summary>
-/// A PCI function with memory BARs, of header type 0 unless it says otherwise. Configuration access is serialized by <see cref="PciHostBridge"/>; BAR access
+/// A PCI function with memory BARs, of header type 0 unless it says otherwise. Configuration access is serialized by <see
+/// cref="PciHostBridge"/>; BAR access
 /// is not.
 /// </summary>
 public abstract class PciFunction : IDisposable
 {
-    private const int CommandOffset = 0x04;
-    private const ushort CommandMemory = 2, CommandBusMaster = 4;
+    private protected const uint CommandMemory = 2, CommandBusMaster = 4;
+    private const uint CommandNoIntx = 0x400, HeaderMultiFunction = 0x80;
     private readonly BarSlot?[] _bars = new BarSlot?[6];
+    private readonly PciField _headerType;
     private IMmioMap? _mmio;
     private IBarMappings? _mappings;
     private PciBus? _bus;
     private bool _busMaster;
 
     /// <summary>Builds the header (PCI Express base spec 7.5.1).</summary>
-    protected PciFunction(string name, ushort vendor, ushort device, uint classCode, byte revision)
+    /// <param name="name">Name for messages.</param>
+    /// <param name="vendor">Vendor ID.</param>
+    /// <param name="device">Device ID.</param>
+    /// <param name="classCode">Class code, 24 bits.</param>
+    /// <param name="revision">Revision ID.</param>
+    /// <param name="headerType">Header layout; what is in it from 0x10 on is for the caller to add.</param>
+    protected PciFunction(string name, ushort vendor, ushort device, uint classCode, byte revision, byte headerType = 0)
     {
         Name = name;
-        Config.Set16(0x00, vendor);
-        Config.Set16(0x02, device);
-        Config.Set32(0x08, (classCode << 8) | revision);
-        Config.Allow16(CommandOffset, 0x0406); // memory space, bus master, INTx disable
-        Config.Allow16(0x3C, 0x00FF);          // interrupt line: a scratch byte, there is no INTx
-        Config.Allow16(0x0C, 0x00FF);          // cache line size
+        Config.Add(new PciField(0x00, 2, vendor));
+        Config.Add(new PciField(0x02, 2, device));
+        Command = Config.Add(new PciField(0x04, 2, 0) { Writable = CommandMemory | CommandBusMaster | CommandNoIntx, Written = _ => UpdateAccess() });
+        Config.Add(new PciField(0x08, 4, (classCode << 8) | revision));
+        Config.Add(new PciField(0x0C, 1, 0) { Writable = 0xFF }); // cache line size
+        _headerType = Config.Add(new PciField(0x0E, 1, headerType));
+        Config.Add(new PciField(0x3C, 1, 0) { Writable = 0xFF }); // interrupt line: a scratch byte, there is no INTx
     }
 
     /// <summary>Name for messages.</summary>
@@ -33,6 +43,15 @@ public abstract class PciFunction : IDisposable
 
     /// <summary>The configuration space.</summary>
     public PciConfigSpace Config { get; } = new();
+
+    /// <summary>The command register (7.5.1.1.3).</summary>
+    protected PciField Command { get; }
+
+    /// <summary>It decodes the addresses of its BARs, or of its window.</summary>
+    internal bool DecodesMemory => (Command.Value & CommandMemory) != 0;
+
+    /// <summary>It may access memory, as far as its own register says.</summary>
+    internal bool IsBusMaster => (Command.Value & CommandBusMaster) != 0;
 
     /// <summary>Base address of a BAR; null when memory decoding is off or the BAR does not exist.</summary>
     public GuestAddress? MappedBar(int bar) => _bars[bar]?.MappedAt;
@@ -64,24 +83,15 @@ public abstract class PciFunction : IDisposable
             throw new ArgumentException($"{Name}: there is no room for a BAR at register {index}", nameof(index));
         }
 
-        ulong writable = ~(bar.Length - 1);
-        _bars[index] = new BarSlot(index, bar, Config);
-        Config.Allow32(0x10 + (4 * index), (uint)writable);
-        if (bar.IsWide)
-        {
-            Config.Allow32(0x14 + (4 * index), (uint)(writable >> 32));
-        }
-
-        _bars[index]!.Assign(0);
+        BarSlot slot = new(index, bar);
+        slot.AddFields(Config, _ => UpdateAccess());
+        _bars[index] = slot;
     }
 
-    /// <summary>Called after software wrote configuration; the range is inside the space.</summary>
-    protected virtual void ConfigWritten(int offset, int length) { }
-
-    /// <summary>Called before software reads configuration (windows such as virtio's PCI configuration access).</summary>
-    protected virtual void ConfigReading(int offset, int length) { }
-
-    /// <summary>Software allowed the function to access memory and send messages, or forbids it (PCI Express base spec 7.5.1.1.3); forbidden at first.</summary>
+    /// <summary>
+    /// Software allowed the function to access memory and send messages, or forbids it (PCI Express base spec 7.5.1.1.3); forbidden at
+    /// first.
+    /// </summary>
     protected virtual void BusMasterChanged(bool allowed) { }
 
     /// <summary>A memory BAR appeared at, or vanished (null) from, guest physical addresses.</summary>
@@ -91,8 +101,14 @@ public abstract class PciFunction : IDisposable
     /// <param name="behindBridge">On a conventional PCI bus, which has no PCI Express functions.</param>
     protected virtual void Attached(bool behindBridge) { }
 
-    /// <summary>The function was reset (PCI 3.0, 2.2.1): its registers have their first values, nothing of it goes on. Under the lock of the configuration.</summary>
+    /// <summary>
+    /// The function was reset (PCI 3.0, 2.2.1): its fields have their first values, nothing of it is to go on. Under the lock of the
+    /// configuration.
+    /// </summary>
     protected virtual void OnReset() { }
+
+    /// <summary>Shows in its header type whether its slot has more functions (7.5.1.1.9).</summary>
+    internal void ShowOthers(bool any) => _headerType.SetFixed((_headerType.Value & ~HeaderMultiFunction) | (any ? HeaderMultiFunction : 0));
 
     internal void Attach(IMmioMap mmio, IBarMappings? mappings, PciBus bus)
     {
@@ -106,21 +122,18 @@ public abstract class PciFunction : IDisposable
     /// <summary>As its bus is reset: out of the memory map, forbidden to access memory, BARs without addresses.</summary>
     internal void Reset()
     {
-        Config.Set16(CommandOffset, 0);
-        foreach (BarSlot bar in Bars)
-        {
-            bar.Assign(0);
-        }
-
+        Config.Reset();
         UpdateAccess();
         OnReset();
     }
 
-    /// <summary>Anew after its command register, its BARs, or the bridge it is behind changed: where its BARs are, and whether it may access memory.</summary>
+    /// <summary>
+    /// Anew after its command register, its BARs, or the bridge it is behind changed: where its BARs are, and whether it may access memory.
+    /// </summary>
     internal void UpdateAccess()
     {
         UpdateMappings();
-        bool busMaster = (Config.U16(CommandOffset) & CommandBusMaster) != 0 && _bus is not { AllowsBusMasters: false };
+        bool busMaster = IsBusMaster && _bus is not { AllowsBusMasters: false };
         if (busMaster != _busMaster)
         {
             _busMaster = busMaster;
@@ -128,13 +141,26 @@ public abstract class PciFunction : IDisposable
         }
     }
 
-    /// <summary>The state for saving.</summary>
-    internal byte[] CaptureConfig() => Config.CaptureWritable();
+    /// <summary>Vendor in the low half, device in the high one.</summary>
+    internal uint Identity
+    {
+        get
+        {
+            Span<byte> bytes = stackalloc byte[4];
+            Config.Read(0, bytes);
+            return BinaryPrimitives.ReadUInt32LittleEndian(bytes);
+        }
+    }
 
-    /// <summary>Takes what software had written; nothing else of the space changes. BARs are where it says, as far as there is room.</summary>
+    /// <summary>The state for saving.</summary>
+    internal byte[] CaptureConfig() => Config.CaptureWritten();
+
+    /// <summary>
+    /// Takes what software had written; nothing else of the space changes. BARs are where it says, as far as there is room.
+    /// </summary>
     internal void RestoreConfig(ReadOnlySpan<byte> written)
     {
-        Config.Write(0, written);
+        Config.RestoreWritten(written);
         UpdateAccess();
         Restored();
     }
@@ -142,7 +168,7 @@ public abstract class PciFunction : IDisposable
     /// <summary>Stops decoding, so that the BARs of others find room.</summary>
     internal void StopDecoding()
     {
-        Config.Set16(CommandOffset, 0);
+        Command.Value = 0;
         UpdateAccess();
     }
 
@@ -197,24 +223,7 @@ public abstract class PciFunction : IDisposable
         }
     }
 
-    internal void EnableMemory() => Config.Set16(CommandOffset, (ushort)(Config.U16(CommandOffset) | CommandMemory));
-
-    internal void ReadConfig(int offset, Span<byte> data)
-    {
-        ConfigReading(offset, data.Length);
-        Config.Read(offset, data);
-    }
-
-    internal void WriteConfig(int offset, ReadOnlySpan<byte> data)
-    {
-        Config.Write(offset, data);
-        if (offset < 0x28 && offset + data.Length > CommandOffset)
-        {
-            UpdateAccess();
-        }
-
-        ConfigWritten(offset, data.Length);
-    }
+    internal void EnableMemory() => Command.Value |= CommandMemory;
 
     private void UpdateMappings()
     {
@@ -223,10 +232,9 @@ public abstract class PciFunction : IDisposable
             return;
         }
 
-        bool decoding = (Config.U16(CommandOffset) & CommandMemory) != 0;
         foreach (BarSlot slot in Bars)
         {
-            GuestAddress? wanted = decoding && slot.Wanted() is { } place && _bus!.Forwards(place.Value, slot.Bar.Length) ? place : null;
+            GuestAddress? wanted = DecodesMemory && slot.Wanted() is { } place && _bus!.Forwards(place.Value, slot.Bar.Length) ? place : null;
             if (wanted == slot.MappedAt)
             {
                 continue;

@@ -4,7 +4,8 @@ using Vmm.Devices.Bus;
 namespace Vmm.Devices.Pci;
 
 /// <summary>
-/// PCI Express host bridge: its own bus, and one more behind each <see cref="PciBridge"/> in its last slots. Configuration through ECAM (PCI Express base spec 7.2.2) and through ports 0xCF8/0xCFC (PCI 3.0, 3.2.2.3.2).
+/// PCI Express host bridge: its own bus, and one more behind each <see cref="PciBridge"/> in its last slots. Configuration through ECAM
+/// (PCI Express base spec 7.2.2) and through ports 0xCF8/0xCFC (PCI 3.0, 3.2.2.3.2).
 /// One lock serializes all configuration access, plugging and unplugging; BARs are reached through <see cref="IMmioMap"/> without it.
 /// </summary>
 public sealed class PciHostBridge : IDisposable
@@ -26,11 +27,11 @@ public sealed class PciHostBridge : IDisposable
         Ecam = new EcamWindow(this);
         ConfigPorts = new PortWindow(this);
         _buses = new PciBus[1 + behind.Length];
-        _buses[0] = new PciBus(null, null) { [0] = new HostFunction() };
+        _buses[0] = new PciBus(null, null) { [0, 0] = new HostFunction() };
         for (int i = 0; i < behind.Length; i++)
         {
             PciBridge bridge = new(i + 1, behind[i].Start, behind[i].Length);
-            _buses[0][BridgeSlot(i + 1, behind.Length)] = bridge;
+            _buses[0][BridgeSlot(i + 1, behind.Length), 0] = bridge;
             bridge.Attach(mmio, null, _buses[0]);
             _buses[i + 1] = bridge.Bus;
         }
@@ -53,7 +54,7 @@ public sealed class PciHostBridge : IDisposable
     /// <summary>Ports 0xCF8 to 0xCFF, to be put on the port bus.</summary>
     public IBusDevice ConfigPorts { get; }
 
-    /// <summary>The slots of a bus that hold a function, bit n for slot n. Any thread.</summary>
+    /// <summary>The slots of a bus that have a function, bit n for slot n. Any thread.</summary>
     public uint Taken(int bus)
     {
         lock (_gate)
@@ -62,49 +63,49 @@ public sealed class PciHostBridge : IDisposable
         }
     }
 
-    /// <summary>Puts a function into the first free slot, gives its BARs addresses inside the window, and enables memory decoding.</summary>
+    /// <summary>
+    /// Puts a function onto the bus before the guest starts, gives its BARs addresses inside the windows, and enables memory decoding.
+    /// </summary>
     /// <param name="function">What is plugged.</param>
+    /// <param name="at">Where: it is for the caller to choose.</param>
     /// <param name="rootBars">Addresses for BARs on bus 0; the other buses have their own.</param>
-    /// <param name="highRootBars">Addresses for 64-bit prefetchable BARs on bus 0; null takes them from <paramref name="rootBars"/>.</param>
-    /// <exception cref="InvalidOperationException">No slot or no address space is left.</exception>
-    public PciAddress Add(PciFunction function, BarAllocator rootBars, BarAllocator? highRootBars = null)
+    /// <param name="highRootBars">Addresses for 64-bit prefetchable BARs on bus 0; null takes them from <paramref
+    /// name="rootBars"/>.</param>
+    /// <exception cref="InvalidOperationException">Something is there, there is no such place, or no address space is left.</exception>
+    public void Add(PciFunction function, PciAddress at, BarAllocator rootBars, BarAllocator? highRootBars = null)
     {
         lock (_gate)
         {
-            (PciBus bus, PciAddress address) = FreeSlot(function);
+            PciBus bus = FreeBus(function, at);
             function.AssignBars(bus.Bars ?? rootBars, bus.Bars is null ? highRootBars : null);
             function.EnableMemory();
-            bus[address.Slot] = function;
-            function.Attach(_mmio, Mappings, bus);
-            return address;
+            Put(function, bus, at);
         }
     }
 
     /// <summary>
-    /// Puts a function into the first free slot while the guest runs, as a card comes out of its reset: no BAR has an address, nothing is decoded. The
-    /// guest's own driver of the bus assigns addresses (PCI Firmware specification 3.3, 4.6.5). Any thread.
+    /// Puts a function onto the bus while the guest runs, as a card comes out of its reset: no BAR has an address, nothing is decoded. The
+    /// guest's own
+    /// driver of the bus assigns addresses (PCI Firmware specification 3.3, 4.6.5). Any thread.
     /// </summary>
-    /// <returns>Where it is.</returns>
-    /// <exception cref="InvalidOperationException">No slot is free.</exception>
-    public PciAddress Plug(PciFunction function)
+    /// <exception cref="InvalidOperationException">Something is there, or there is no such place.</exception>
+    public void Plug(PciFunction function, PciAddress at)
     {
         lock (_gate)
         {
-            (PciBus bus, PciAddress address) = FreeSlot(function);
-            bus[address.Slot] = function;
-            function.Attach(_mmio, Mappings, bus);
-            return address;
+            Put(function, FreeBus(function, at), at);
         }
     }
 
     /// <summary>
-    /// Takes a function out of its slot: from the return on no configuration access reaches it, and its BARs and doorbells are gone from the bus. A vCPU
+    /// Takes a function off the bus: from the return on no configuration access reaches it, and its BARs and doorbells are gone from the
+    /// bus. A vCPU
     /// that found it just before may still be on its way to it. It now belongs to the caller, who disposes it. Any thread.
     /// </summary>
-    /// <returns>What was in the slot; null when it was empty, or is a bridge.</returns>
+    /// <returns>What was there; null when nothing was, or it is a bridge.</returns>
     public PciFunction? Unplug(PciAddress address)
     {
-        if (address.Bus < 0 || address.Bus >= _buses.Length || address.Slot is < 0 or >= Slots)
+        if (!IsPlace(address))
         {
             return null;
         }
@@ -112,13 +113,13 @@ public sealed class PciHostBridge : IDisposable
         lock (_gate)
         {
             PciBus bus = _buses[address.Bus];
-            PciFunction? function = bus[address.Slot];
+            PciFunction? function = bus[address.Slot, address.Function];
             if (function is HostFunction or PciBridge)
             {
                 return null;
             }
 
-            bus[address.Slot] = null;
+            bus[address.Slot, address.Function] = null;
             function?.Detach();
             return function;
         }
@@ -153,32 +154,37 @@ public sealed class PciHostBridge : IDisposable
         }
     }
 
-    private (PciBus Bus, PciAddress Address) FreeSlot(PciFunction function)
+    private bool IsPlace(PciAddress at) =>
+        (uint)at.Bus < (uint)_buses.Length && (uint)at.Slot < Slots && (uint)at.Function < PciBus.FunctionsPerSlot;
+
+    private PciBus FreeBus(PciFunction function, PciAddress at)
     {
-        for (int bus = 0; bus < _buses.Length; bus++)
+        if (!IsPlace(at))
         {
-            if (_buses[bus].FreeSlot is >= 0 and int slot)
-            {
-                return (_buses[bus], new PciAddress(bus, slot));
-            }
+            throw new InvalidOperationException($"{function.Name}: there is no PCI slot {at}");
         }
 
-        throw new InvalidOperationException($"{function.Name}: all {_buses.Length * Slots} PCI slots are taken.");
+        return _buses[at.Bus][at.Slot, at.Function] is { } other
+            ? throw new InvalidOperationException($"{function.Name}: {other.Name} is at {at} already")
+            : _buses[at.Bus];
     }
 
-    /// <summary>The function at an address of configuration space, which names buses by the numbers that the guest gave them. Under the lock.</summary>
+    private void Put(PciFunction function, PciBus bus, PciAddress at)
+    {
+        bus[at.Slot, at.Function] = function;
+        function.Attach(_mmio, Mappings, bus);
+    }
+
+    /// <summary>
+    /// The function at an address of configuration space, which names buses by the numbers that the guest gave them. Under the lock.
+    /// </summary>
     private PciFunction? Target(int number, int slot, int function)
     {
-        if (function != 0)
-        {
-            return null;
-        }
-
         foreach (PciBus bus in _buses)
         {
             if (bus.Number == number && (number != 0 || bus == _buses[0]))
             {
-                return bus[slot];
+                return bus[slot, function];
             }
         }
 
@@ -191,7 +197,7 @@ public sealed class PciHostBridge : IDisposable
         {
             if (offset + data.Length <= PciConfigSpace.Size && Target(bus, slot, function) is { } target)
             {
-                target.ReadConfig(offset, data);
+                target.Config.Read(offset, data);
                 return;
             }
         }
@@ -205,7 +211,7 @@ public sealed class PciHostBridge : IDisposable
         {
             if (offset + data.Length <= PciConfigSpace.Size && Target(bus, slot, function) is { } target)
             {
-                target.WriteConfig(offset, data);
+                target.Config.Write(offset, data);
             }
         }
     }

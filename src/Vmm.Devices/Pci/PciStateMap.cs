@@ -9,10 +9,13 @@ internal sealed class PciStateMap(IReadOnlyList<PciBus> buses)
     internal List<PciFunctionStateV1> Capture() =>
         [.. Functions().Select(f => new PciFunctionStateV1
         {
-            Bus = (byte)f.Bus, Slot = (byte)f.Slot, Identity = f.Function.Config.U32(0), Written = f.Function.CaptureConfig(),
+            Bus = (byte)f.At.Bus, Slot = (byte)f.At.Slot, Function = (byte)f.At.Function,
+            Identity = f.Function.Identity, Written = f.Function.CaptureConfig(),
         })];
 
-    /// <summary>Functions have to be where they were, each the same as before. Bridges come first: what is behind them needs their windows.</summary>
+    /// <summary>
+    /// Functions have to be where they were, each the same as before. Bridges come first: what is behind them needs their windows.
+    /// </summary>
     /// <exception cref="StateException">They are not.</exception>
     internal void Restore(IReadOnlyList<PciFunctionStateV1> saved)
     {
@@ -30,47 +33,50 @@ internal sealed class PciStateMap(IReadOnlyList<PciBus> buses)
 
     private List<(PciFunction Function, byte[] Written)> Match(IReadOnlyList<PciFunctionStateV1> saved)
     {
-        Dictionary<(int Bus, int Slot), PciFunctionStateV1> byPlace = [];
+        Dictionary<PciAddress, PciFunctionStateV1> byPlace = [];
         foreach (PciFunctionStateV1 function in saved)
         {
-            if (!byPlace.TryAdd((function.Bus, function.Slot), function))
+            PciAddress at = new(function.Bus, function.Slot, function.Function);
+            if (!byPlace.TryAdd(at, function))
             {
-                throw new StateException($"{PciStateV1.Kind}: slot {function.Slot} of bus {function.Bus} is there twice");
+                throw new StateException($"{PciStateV1.Kind}: {at} is there twice");
             }
         }
 
         List<(PciFunction Function, byte[] Written)> pairs = [];
-        foreach ((int bus, int slot, PciFunction function) in Functions())
+        foreach ((PciAddress at, PciFunction function) in Functions())
         {
-            if (!byPlace.Remove((bus, slot), out PciFunctionStateV1? state) || state.Identity != function.Config.U32(0))
+            if (!byPlace.Remove(at, out PciFunctionStateV1? state) || state.Identity != function.Identity)
             {
                 string other = state is null ? "nothing was there" : $"0x{state.Identity:x8} was there";
-                throw new StateException($"{PciStateV1.Kind}: slot {slot} of bus {bus} holds '{function.Name}' (0x{function.Config.U32(0):x8}), {other}");
+                throw new StateException($"{PciStateV1.Kind}: {at} holds '{function.Name}' (0x{function.Identity:x8}), {other}");
             }
 
             int length = function.CaptureConfig().Length;
             if (state.Written.Length != length)
             {
-                throw new StateException($"{PciStateV1.Kind}: '{function.Name}' has {state.Written.Length} bytes of configuration, not {length}");
+                throw new StateException(
+                    $"{PciStateV1.Kind}: '{function.Name}' has {state.Written.Length} bytes of configuration, not {length}");
             }
 
             pairs.Add((function, state.Written));
         }
 
-        return byPlace.Count == 0
-            ? pairs
-            : throw new StateException($"{PciStateV1.Kind}: slot {byPlace.First().Key.Slot} of bus {byPlace.First().Key.Bus} is empty here");
+        return byPlace.Count == 0 ? pairs : throw new StateException($"{PciStateV1.Kind}: nothing is at {byPlace.First().Key} here");
     }
 
-    private IEnumerable<(int Bus, int Slot, PciFunction Function)> Functions()
+    private IEnumerable<(PciAddress At, PciFunction Function)> Functions()
     {
         for (int bus = 0; bus < buses.Count; bus++)
         {
             for (int slot = 0; slot < PciHostBridge.Slots; slot++)
             {
-                if (buses[bus][slot] is { } function)
+                for (int number = 0; number < PciBus.FunctionsPerSlot; number++)
                 {
-                    yield return (bus, slot, function);
+                    if (buses[bus][slot, number] is { } function)
+                    {
+                        yield return (new PciAddress(bus, slot, number), function);
+                    }
                 }
             }
         }

@@ -1,6 +1,8 @@
 namespace Vmm.Devices.Pci;
 
-/// <summary>Saved state of a <see cref="PciHostBridge"/> and of the configuration of all functions, version 1; its shape never changes.</summary>
+/// <summary>
+/// Saved state of a <see cref="PciHostBridge"/> and of the configuration of all functions, version 1; its shape never changes.
+/// </summary>
 public sealed record PciStateV1
 {
     /// <summary>Name of the record in a saved VM.</summary>
@@ -24,6 +26,9 @@ public sealed record PciFunctionStateV1
 
     /// <summary>Its slot there.</summary>
     public required byte Slot { get; init; }
+
+    /// <summary>Its number in the slot.</summary>
+    public required byte Function { get; init; }
 
     /// <summary>Vendor in the low half, device in the high one.</summary>
     public required uint Identity { get; init; }

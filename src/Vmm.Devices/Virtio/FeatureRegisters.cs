@@ -1,6 +1,8 @@
 namespace Vmm.Devices.Virtio;
 
-/// <summary>Feature bits as registers show and take them, 32 at a time (virtio 1.2 sections 2.2, 4.1.4.3). Under the lock of the transport.</summary>
+/// <summary>
+/// Feature bits as registers show and take them, 32 at a time (virtio 1.2 sections 2.2, 4.1.4.3). Under the lock of the transport.
+/// </summary>
 /// <param name="offered">Bits that the driver may choose from.</param>
 internal sealed class FeatureRegisters(ulong offered)
 {

@@ -16,12 +16,14 @@ internal static class TransportStateCheck
         ulong missing = state.DriverFeatures & ~offered;
         if ((state.Status & VirtioTransport.StatusFeaturesOk) != 0 && missing != 0)
         {
-            throw new StateException($"{VirtioTransportStateV1.Kind}: the driver uses features 0x{missing:x} that the device does not offer here");
+            throw new StateException(
+                $"{VirtioTransportStateV1.Kind}: the driver uses features 0x{missing:x} that the device does not offer here");
         }
 
         if (state.ConfigVector != 0xFFFF && state.ConfigVector >= vectors)
         {
-            throw new StateException($"{VirtioTransportStateV1.Kind}: the configuration's vector is {state.ConfigVector}, there are {vectors}");
+            throw new StateException(
+                $"{VirtioTransportStateV1.Kind}: the configuration's vector is {state.ConfigVector}, there are {vectors}");
         }
     }
 }

@@ -13,14 +13,14 @@ public sealed class VirtioPciFunction : PciFunction
 {
     internal const uint BarLength = 0x8000;
     internal const uint CommonOffset = 0, IsrOffset = 0x1000, DeviceOffset = 0x2000, NotifyOffset = 0x3000, TableOffset = 0x4000, PendingOffset = 0x6000;
-    private const int StatusRegister = 0x06, StatusInterrupt = 1 << 3; // PCI Express base spec 7.5.1.1.4
+    private const uint StatusInterrupt = 1 << 3; // PCI Express base spec 7.5.1.1.4
     private const int RegistersBar = 0, SharedMemoryBar = 2;
     private const byte CapabilityVendor = 9, CapabilityMsix = 0x11, CapabilityExpress = 0x10;
 
     private readonly VirtioPciTransport _transport;
     private readonly IDoorbellBinder? _doorbells;
-    private readonly int _msixCapability;
-    private readonly int _windowCapability;
+    private readonly PciCapability _msix;
+    private readonly PciField _msixControl, _windowBar, _windowOffset, _windowLength;
     private SharedMemoryRegion? _sharedMemory;
 
     /// <summary>Builds the function. Without <paramref name="doorbells"/> notifications arrive as BAR writes.</summary>
@@ -32,42 +32,42 @@ public sealed class VirtioPciFunction : PciFunction
             throw new InvalidOperationException($"{name}: a virtio-pci function shows one region of shared memory only");
         }
 
-        Config.Set16(0x2C, 0x1AF4);
-        Config.Set16(0x2E, (ushort)(0x1040 + device.DeviceType));
+        Config.Add(new PciField(0x2C, 2, 0x1AF4));                            // subsystem vendor
+        Config.Add(new PciField(0x2E, 2, (uint)(0x1040 + device.DeviceType))); // subsystem
+        Config.Status.Reading = ReadStatus;
         _doorbells = doorbells;
         int vectors = Math.Min(device.QueueSizes.Count + 1, 256);
         VirtioPciTransport? transport = null;
         MsixTable msix = new(vectors, interrupts, this) { Routed = vector => transport!.VectorRouted(vector) };
         _transport = transport = new VirtioPciTransport(device, memory, msix);
 
-        AddVirtioCapability(1, CommonOffset, 56);
-        Span<byte> multiplier = [4, 0, 0, 0];
-        AddVirtioCapability(2, NotifyOffset, (uint)(4 * _transport.QueueCount), multiplier);
-        AddVirtioCapability(3, IsrOffset, 1);
-        AddVirtioCapability(4, DeviceOffset, (uint)Math.Max(device.ConfigLength, 4));
-        _windowCapability = AddVirtioCapability(5, 0, 0, stackalloc byte[4]);
-        Config.Allow32(_windowCapability + 4, 0x0000_00FF); // bar
-        Config.Allow32(_windowCapability + 8, uint.MaxValue); // offset
-        Config.Allow32(_windowCapability + 12, uint.MaxValue); // length
-        Config.Allow32(_windowCapability + 16, uint.MaxValue); // data
+        Place(AddVirtioCapability(1, 16), RegistersBar, CommonOffset, 56);
+        PciCapability notify = AddVirtioCapability(2, 20);
+        Place(notify, RegistersBar, NotifyOffset, (uint)(4 * _transport.QueueCount));
+        notify.Add(16, 4, 4); // bytes from queue to queue
+        Place(AddVirtioCapability(3, 16), RegistersBar, IsrOffset, 1);
+        Place(AddVirtioCapability(4, 16), RegistersBar, DeviceOffset, (uint)Math.Max(device.ConfigLength, 4));
 
+        // A window for those who cannot reach the BAR (4.1.4.9).
+        PciCapability window = AddVirtioCapability(5, 20);
+        _windowBar = window.Add(4, 1, 0, 0xFF);
+        _windowOffset = window.Add(8, 4, 0, uint.MaxValue);
+        _windowLength = window.Add(12, 4, 0, uint.MaxValue);
+        PciField data = window.Add(16, 4, 0, uint.MaxValue);
+        (data.Reading, data.Written) = (ReadWindow, WriteWindow);
         if (device.SharedMemory is [var region, ..])
         {
             AddSharedMemory(region);
         }
 
-        Span<byte> body = stackalloc byte[10];
-        BinaryPrimitives.WriteUInt16LittleEndian(body, (ushort)(vectors - 1));
-        BinaryPrimitives.WriteUInt32LittleEndian(body[2..], TableOffset);
-        BinaryPrimitives.WriteUInt32LittleEndian(body[6..], PendingOffset);
-        _msixCapability = Config.AddCapability(CapabilityMsix, body);
-        Config.Allow16(_msixCapability + 2, 0xC000);
+        _msix = Config.AddCapability(CapabilityMsix, 12);
+        _msixControl = _msix.Add(2, 2, (uint)(vectors - 1), 0xC000);
+        _msixControl.Written = control => _transport.Msix.SetControl((ushort)control.Value);
+        _msix.Add(4, 4, TableOffset | RegistersBar);
+        _msix.Add(8, 4, PendingOffset | RegistersBar);
 
         // PCI Express capability, version 2, root complex integrated endpoint (PCI Express base spec 7.5.3).
-        Span<byte> express = stackalloc byte[58];
-        express.Clear();
-        express[0] = 0x92;
-        Config.AddCapability(CapabilityExpress, express);
+        Config.AddCapability(CapabilityExpress, 60).Add(2, 2, 0x92);
         // Reads of some registers have side effects: not prefetchable, so that it is below 4 GiB, where any guest reaches it.
         AddBar(RegistersBar, Bar.OfRegisters(BarKind.Memory64, BarLength, _transport));
     }
@@ -79,57 +79,21 @@ public sealed class VirtioPciFunction : PciFunction
     public MsixTable Msix => _transport.Msix;
 
     /// <inheritdoc/>
-    protected override void Restored() => _transport.Msix.SetControl(Config.U16(_msixCapability + 2));
-
-    /// <inheritdoc/>
-    protected override void ConfigWritten(int offset, int length)
-    {
-        if (Overlaps(offset, length, _msixCapability + 2, 2))
-        {
-            _transport.Msix.SetControl(Config.U16(_msixCapability + 2));
-        }
-
-        // 4.1.4.9: a write to the data field writes to the BAR.
-        if (Overlaps(offset, length, _windowCapability + 16, 4) && Window(out uint at, out int size))
-        {
-            Span<byte> data = stackalloc byte[4];
-            Config.Read(_windowCapability + 16, data);
-            _transport.Write(at, data[..size]);
-        }
-    }
-
-    /// <inheritdoc/>
-    protected override void ConfigReading(int offset, int length)
-    {
-        if (Overlaps(offset, length, StatusRegister, 1))
-        {
-            int status = Config.U16(StatusRegister) & ~StatusInterrupt;
-            Config.Set16(StatusRegister, (ushort)(status | (_transport.InterruptPending ? StatusInterrupt : 0)));
-        }
-
-        if (Overlaps(offset, length, _windowCapability + 16, 4) && Window(out uint at, out int size))
-        {
-            Span<byte> data = stackalloc byte[4];
-            data.Clear();
-            _transport.Read(at, data[..size]);
-            Config.Set32(_windowCapability + 16, BinaryPrimitives.ReadUInt32LittleEndian(data));
-        }
-    }
+    protected override void Restored() => _transport.Msix.SetControl((ushort)_msixControl.Value);
 
     /// <inheritdoc/>
     protected override void Attached(bool behindBridge)
     {
         if (behindBridge)
         {
-            Config.Set8(_msixCapability + 1, 0); // the list ends before the PCI Express capability
+            _msix.SetNext(0); // the list ends before the PCI Express capability
         }
     }
 
     /// <inheritdoc/>
     protected override void OnReset()
     {
-        Config.Set16(_msixCapability + 2, (ushort)(Config.U16(_msixCapability + 2) & 0x3FFF));
-        _transport.Msix.SetControl(Config.U16(_msixCapability + 2));
+        _transport.Msix.SetControl((ushort)_msixControl.Value);
         _transport.Write(CommonOffset + 20, [0]); // device status (virtio 1.2, 4.1.4.3)
     }
 
@@ -184,8 +148,6 @@ public sealed class VirtioPciFunction : PciFunction
         base.Dispose(disposing);
     }
 
-    private static bool Overlaps(int offset, int length, int start, int size) => offset < start + size && offset + length > start;
-
     private static uint ClassCode(ushort type) => type switch
     {
         1 => 0x020000,  // Ethernet controller
@@ -195,12 +157,36 @@ public sealed class VirtioPciFunction : PciFunction
         _ => 0xFF0000,
     };
 
+    private void ReadStatus(PciField status) =>
+        status.Value = (status.Value & ~StatusInterrupt) | (_transport.InterruptPending ? StatusInterrupt : 0);
+
+    private void ReadWindow(PciField data)
+    {
+        if (Window(out uint at, out int size))
+        {
+            Span<byte> bytes = stackalloc byte[4];
+            bytes.Clear();
+            _transport.Read(at, bytes[..size]);
+            data.Value = BinaryPrimitives.ReadUInt32LittleEndian(bytes);
+        }
+    }
+
+    private void WriteWindow(PciField data)
+    {
+        if (Window(out uint at, out int size))
+        {
+            Span<byte> bytes = stackalloc byte[4];
+            BinaryPrimitives.WriteUInt32LittleEndian(bytes, data.Value);
+            _transport.Write(at, bytes[..size]);
+        }
+    }
+
     private bool Window(out uint at, out int size)
     {
-        at = Config.U32(_windowCapability + 8);
-        uint length = Config.U32(_windowCapability + 12);
+        at = _windowOffset.Value;
+        uint length = _windowLength.Value;
         size = (int)Math.Min(length, 4);
-        return length is 1 or 2 or 4 && at % length == 0 && at < BarLength && (Config.U32(_windowCapability + 4) & 0xFF) == 0;
+        return length is 1 or 2 or 4 && at % length == 0 && at < BarLength && _windowBar.Value == RegistersBar;
     }
 
     /// <summary>A region in a BAR of its own (virtio_pci_cap64, 4.1.4.7). There is room for one such capability.</summary>
@@ -208,23 +194,26 @@ public sealed class VirtioPciFunction : PciFunction
     {
         _sharedMemory = region;
         AddBar(SharedMemoryBar, Bar.OfMemory(region.Memory));
-        Span<byte> high = stackalloc byte[8];
-        high.Clear();
-        BinaryPrimitives.WriteUInt32LittleEndian(high[4..], (uint)(region.Memory.Length >> 32));
-        int at = AddVirtioCapability(8, 0, (uint)region.Memory.Length, high);
-        Config.Set8(at + 4, SharedMemoryBar);
-        Config.Set8(at + 5, region.Id);
+        PciCapability capability = AddVirtioCapability(8, 24);
+        Place(capability, SharedMemoryBar, 0, (uint)region.Memory.Length);
+        capability.Add(5, 1, region.Id);
+        capability.Add(16, 4, 0); // upper half of the offset
+        capability.Add(20, 4, (uint)(region.Memory.Length >> 32));
     }
 
-    private int AddVirtioCapability(byte type, uint offset, uint length, ReadOnlySpan<byte> tail = default)
+    /// <summary>The head of a vendor-specific capability (virtio_pci_cap, 4.1.4).</summary>
+    private PciCapability AddVirtioCapability(byte type, byte length)
     {
-        Span<byte> body = stackalloc byte[22];
-        body.Clear();
-        body[0] = (byte)(16 + tail.Length);
-        body[1] = type;
-        BinaryPrimitives.WriteUInt32LittleEndian(body[6..], offset);
-        BinaryPrimitives.WriteUInt32LittleEndian(body[10..], length);
-        tail.CopyTo(body[14..]);
-        return Config.AddCapability(CapabilityVendor, body[..(14 + tail.Length)]);
+        PciCapability capability = Config.AddCapability(CapabilityVendor, length);
+        capability.Add(2, 1, length);
+        capability.Add(3, 1, type);
+        return capability;
+    }
+
+    private static void Place(PciCapability capability, int bar, uint offset, uint length)
+    {
+        capability.Add(4, 1, (uint)bar);
+        capability.Add(8, 4, offset);
+        capability.Add(12, 4, length);
     }
 }

@@ -159,7 +159,8 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     protected bool MayTransfer => _mayTransfer;
 
     /// <summary>
-    /// The bus lets the device access guest memory from now on, or not any more: a driver that is ready is served from then on; queues that are in use stop,
+    /// The bus lets the device access guest memory from now on, or not any more: a driver that is ready is served from then on; queues that
+    /// are in use stop,
     /// and the driver has to reset the device.
     /// </summary>
     protected void SetTransfers(bool allowed)
@@ -198,7 +199,9 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         }
     }
 
-    /// <summary>The device was unplugged: an access that was under way meanwhile finds nothing here. Read under <see cref="Gate"/>.</summary>
+    /// <summary>
+    /// The device was unplugged: an access that was under way meanwhile finds nothing here. Read under <see cref="Gate"/>.
+    /// </summary>
     protected bool Gone { get; private set; }
 
     /// <summary>Rings a doorbell by register write (no ioeventfd took it).</summary>
@@ -219,7 +222,9 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     /// <summary>The driver writes the device's configuration. Under <see cref="Gate"/>.</summary>
     protected void WriteDeviceConfig(int offset, ReadOnlySpan<byte> data) => _config.Write(offset, data);
 
-    /// <summary>Differs after every change of the device's configuration that the driver can have read a part of (2.5.1). Under <see cref="Gate"/>.</summary>
+    /// <summary>
+    /// Differs after every change of the device's configuration that the driver can have read a part of (2.5.1). Under <see cref="Gate"/>.
+    /// </summary>
     protected uint ConfigGeneration => _config.Generation();
 
     /// <summary>Transport registers back to their first values, after the device stopped.</summary>

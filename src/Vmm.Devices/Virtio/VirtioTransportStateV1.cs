@@ -1,7 +1,8 @@
 namespace Vmm.Devices.Virtio;
 
 /// <summary>
-/// Saved state of a virtio transport, version 1; its shape never changes. Message vectors are in a record of their own, what the device itself knows too.
+/// Saved state of a virtio transport, version 1; its shape never changes. Message vectors are in a record of their own, what the device
+/// itself knows too.
 /// </summary>
 public sealed record VirtioTransportStateV1
 {

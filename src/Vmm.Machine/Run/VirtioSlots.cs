@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Numerics;
 using Vmm.Devices.Acpi;
 using Vmm.Devices.Bus;
 using Vmm.Devices.Pci;
@@ -39,11 +40,25 @@ internal sealed class VirtioSlots(
         if (transport == Spec.VirtioTransport.Pci)
         {
             VirtioPciFunction function = Function(name, device);
-            return Over(function, () => Bridge.Add(function, _bars, _highBars));
+            return Over<PciAddress?>(function, () =>
+            {
+                PciAddress at = FreeSlot(name, device);
+                Bridge.Add(function, at, _bars, _highBars);
+                return at;
+            });
         }
 
         AttachMmio(name, device);
         return null;
+    }
+
+    /// <summary>Plugs a function of <see cref="Function"/> in while the guest runs. Calls come one at a time. Where it is.</summary>
+    /// <exception cref="InvalidOperationException">No slot is free.</exception>
+    internal PciAddress Plug(VirtioPciFunction function)
+    {
+        PciAddress at = FreeSlot(function.Name, function.Transport.Device);
+        Bridge.Plug(function, at);
+        return at;
     }
 
     /// <inheritdoc/>
@@ -74,6 +89,24 @@ internal sealed class VirtioSlots(
             inner.Dispose();
             throw;
         }
+    }
+
+    /// <summary>
+    /// The lowest free slot, bus after bus. A device with shared memory is on bus 0: bridges forward 32-bit addresses only, and a window behind one is small.
+    /// </summary>
+    private PciAddress FreeSlot(string name, VirtioDevice device)
+    {
+        int buses = device.SharedMemory.Count > 0 ? 1 : Bridge.Buses;
+        for (int bus = 0; bus < buses; bus++)
+        {
+            uint taken = Bridge.Taken(bus);
+            if (taken != uint.MaxValue)
+            {
+                return new PciAddress(bus, BitOperations.TrailingZeroCount(~taken));
+            }
+        }
+
+        throw new InvalidOperationException($"{name}: all {buses * PciHostBridge.Slots} PCI slots {(buses == 1 ? "of bus 0 " : "")}are taken; remove a device");
     }
 
     /// <summary>The windows of the bridges, at the end of the 32-bit window.</summary>

@@ -194,7 +194,7 @@ public sealed partial class VirtualMachine
                     throw Ended();
                 }
 
-                PciAddress at = _slots.Bridge.Plug(function);
+                PciAddress at = _slots.Plug(function);
                 plugged = make(at);
                 Volatile.Write(ref _devices, [.. _devices, plugged]);
                 // Together: whoever finds the device among the others may take its slot.

@@ -51,19 +51,17 @@ public sealed class PciPartTests
         Refused.With("nothing was there", () => machine.Bridge.Restore(good with { Functions = functions }));
         functions[last] = good.Functions[last];
         functions.Add(good.Functions[last] with { Slot = 9 });
-        Refused.With("slot 9 of bus 1 is empty here", () => machine.Bridge.Restore(good with { Functions = functions }));
+        Refused.With("nothing is at 01:09.0 here", () => machine.Bridge.Restore(good with { Functions = functions }));
     }
 
     [Fact]
-    public void Two_functions_whose_BARs_the_guest_exchanged_are_restored()
+    public void A_BAR_that_the_guest_moved_answers_there_after_the_restore()
     {
         Machine first = new([]), second = new([]);
-        ulong a = first.Function.MappedBar(0)!.Value.Value;
-        Write(first, 1, 0x10, (uint)(a + 0x10000)); // out of the way, then back in another place
-        Machine other = new([]);
-        Assert.Equal(a, other.Function.MappedBar(0)!.Value.Value);
+        ulong before = first.Function.MappedBar(0)!.Value.Value;
+        Write(first, 1, 0x10, (uint)(before + 0x10000));
         SavedAnywhere.Restore(second.Part, SavedAnywhere.Save(first.Part));
-        Assert.Equal(a + 0x10000, second.Function.MappedBar(0)!.Value.Value);
+        Assert.Equal(before + 0x10000, second.Function.MappedBar(0)!.Value.Value);
     }
 
     private static void Write(Machine machine, int slot, int offset, uint value) =>
@@ -120,13 +118,8 @@ public sealed class PciPartTests
             Device = new FakeVirtio(output);
             Function = new VirtioPciFunction("first", Device, SharedRam.Memory, new LoggedMessages(output), null);
             BarAllocator bars = new(Window, 0x1000_0000);
-            Bridge.Add(Function, bars);
-            for (int i = 2; i < 31; i++)
-            {
-                Bridge.Add(new Filler(i), bars);
-            }
-
-            Bridge.Add(new VirtioPciFunction("second", new FakeVirtio([]), SharedRam.Memory, new LoggedMessages([]), null), bars);
+            Bridge.Add(Function, new PciAddress(0, 1), bars);
+            Bridge.Add(new VirtioPciFunction("second", new FakeVirtio([]), SharedRam.Memory, new LoggedMessages([]), null), new PciAddress(1, 0), bars);
             Part = new TransportPart(Function.Transport, Function.Msix, Bridge);
         }
 
@@ -171,19 +164,24 @@ public sealed class PciPartTests
             Common(22, [1, 0]);
             Common(26, [1, 0]);
             Common(16, [1, 0]);
-            for (int at = Function.Config.U16(0x34) & 0xFF; at != 0; at = Function.Config.U16(at) >> 8)
+            for (int at = Config(0x34) & 0xFF; at != 0; at = Config(at) >> 8)
             {
-                if ((Function.Config.U16(at) & 0xFF) == 0x11)
+                if ((Config(at) & 0xFF) == 0x11)
                 {
                     Bridge.Ecam.Write((1UL << 15) + (ulong)at + 2, [1, 0x80]);
                 }
             }
         }
 
+        private int Config(int offset)
+        {
+            byte[] two = new byte[2];
+            Function.Config.Read(offset, two);
+            return BitConverter.ToUInt16(two);
+        }
+
         private void Common(ulong offset, byte[] data) => Bus.Write((Function.MappedBar(0)?.Value ?? 0) + offset, data);
     }
-
-    private sealed class Filler(int number) : PciFunction($"filler{number}", 0x1234, (ushort)number, 0xFF0000, 0);
 
     private sealed class TransportPart(VirtioTransport transport, MsixTable? msix, PciHostBridge? pci) : IMachinePart
     {
