@@ -106,6 +106,17 @@ public sealed class IoLoop : IDisposable
     public void Fallocate(IoOperation operation, FileDescriptorHandle file, FallocateModes modes, ulong offset, ulong length) =>
         _ring.Fallocate(file, modes, offset, length, Begin(operation));
 
+    /// <summary>Begins to wait for events of a descriptor, once. The file stays open until they come or the loop ends.</summary>
+    /// <param name="poll">A poll of this loop that does not wait already.</param>
+    /// <param name="file">A descriptor that poll(2) takes.</param>
+    /// <param name="events">What is waited for.</param>
+    public void WatchOnce(IoPoll poll, System.Runtime.InteropServices.SafeHandle file, PollEvents events)
+    {
+        Debug.Assert(ReferenceEquals(poll.Loop, this), "a poll of another loop");
+        _ring.Poll(file, events, (ulong)poll.Number);
+        _unsubmitted = true;
+    }
+
     /// <summary>The operation ended without the ring: its completion is delivered by the next <see cref="Poll"/>, not now.</summary>
     public void CompleteLater(IoOperation operation, int result)
     {

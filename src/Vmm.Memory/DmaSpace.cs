@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using System.Runtime.CompilerServices;
 
 namespace Vmm.Memory;
 
@@ -10,10 +11,13 @@ namespace Vmm.Memory;
 /// Today every page is there and the answer is never Pending; a caller handles it all the same. Any thread; nothing is allocated.
 /// </summary>
 /// <param name="ram">The RAM behind it.</param>
-public sealed class DmaSpace(GuestRam ram)
+public sealed unsafe class DmaSpace(GuestRam ram)
 {
     /// <summary>The RAM behind it.</summary>
     public GuestRam Ram => ram;
+
+    /// <summary>Says which pages are there; null: all of them, always. What pages guest memory in and out sets it.</summary>
+    internal IPageSource? Pages { get; set; }
 
     /// <summary>Acquires ranges, one piece of the lease for each: all of them or none.</summary>
     /// <param name="ranges">At most <see cref="PageLease.MaximumPieces"/>. Each must be RAM that is contiguous in this process.</param>
@@ -24,8 +28,30 @@ public sealed class DmaSpace(GuestRam ram)
     /// <exception cref="InvalidOperationException">The lease is held.</exception>
     public Acquired TryAcquire(ReadOnlySpan<GuestRange> ranges, DmaAccess access, PageLease lease, IPageWaiter waiter)
     {
+        lease.Name(ranges);
+        return TryAcquire(lease, access, waiter);
+    }
+
+    /// <summary>Acquires the ranges that the lease names (<see cref="PageLease.TryAdd"/>): all of them or none.</summary>
+    /// <param name="lease">A lease that is not held.</param>
+    /// <param name="access">What the device does.</param>
+    /// <param name="waiter">Called after <see cref="Acquired.Pending"/>.</param>
+    /// <exception cref="InvalidOperationException">The lease is held.</exception>
+    public Acquired TryAcquire(PageLease lease, DmaAccess access, IPageWaiter waiter)
+    {
         ArgumentNullException.ThrowIfNull(waiter);
-        return lease.TryHold(ram, ranges, access) ? Acquired.Ready : Acquired.Outside;
+        if (!lease.TryHold(ram, access))
+        {
+            return Acquired.Outside;
+        }
+
+        if (Pages is { } pages && !pages.TryPin(lease, access, waiter))
+        {
+            lease.ReleaseWritten(0);
+            return Acquired.Pending;
+        }
+
+        return Acquired.Ready;
     }
 
     /// <summary>Acquires one range.</summary>
@@ -53,5 +79,110 @@ public sealed class DmaSpace(GuestRam ram)
         }
 
         return ring is not null;
+    }
+
+    /// <summary>True when the whole range is RAM, contiguous for the guest and here.</summary>
+    public bool Contains(GuestAddress at, ulong length) => TryMap(at, length, out _);
+
+    /// <summary>
+    /// Reads one value (native byte order: x86 is little endian, as virtio 1.x is); false outside RAM. This and the other copies are for few
+    /// bytes, and for threads that may wait for a page before they touch it.
+    /// </summary>
+    public bool TryRead<T>(GuestAddress at, out T value)
+        where T : unmanaged
+    {
+        bool found = TryMap(at, (ulong)sizeof(T), out byte* host);
+        value = found ? Unsafe.ReadUnaligned<T>(host) : default;
+        return found;
+    }
+
+    /// <summary>Writes one value and marks its page; false outside RAM.</summary>
+    public bool TryWrite<T>(GuestAddress at, T value)
+        where T : unmanaged
+    {
+        if (!TryMap(at, (ulong)sizeof(T), out byte* host))
+        {
+            return false;
+        }
+
+        Unsafe.WriteUnaligned(host, value);
+        ram.MarkWritten(at, (ulong)sizeof(T));
+        return true;
+    }
+
+    /// <summary>Copies guest RAM out; false (and nothing copied) unless the whole range is RAM that is contiguous here.</summary>
+    public bool TryRead(GuestAddress at, Span<byte> destination)
+    {
+        bool found = TryMap(at, (ulong)destination.Length, out byte* host);
+        if (found)
+        {
+            new ReadOnlySpan<byte>(host, destination.Length).CopyTo(destination);
+        }
+
+        return found;
+    }
+
+    /// <summary>
+    /// Copies into guest RAM and marks its pages; false (and nothing copied) unless the whole range is RAM that is contiguous here.
+    /// </summary>
+    public bool TryWrite(GuestAddress at, ReadOnlySpan<byte> source)
+    {
+        if (!TryMap(at, (ulong)source.Length, out byte* host))
+        {
+            return false;
+        }
+
+        source.CopyTo(new Span<byte>(host, source.Length));
+        ram.MarkWritten(at, (ulong)source.Length);
+        return true;
+    }
+
+    /// <summary>Copies the first bytes of the ranges that a lease names, without acquiring it: few bytes, as above.</summary>
+    /// <returns>Bytes copied: fewer than asked for when the ranges end, or where one is not RAM.</returns>
+    public int Read(PageLease named, Span<byte> destination)
+    {
+        int done = 0;
+        foreach (GuestRange range in named.NamedRanges)
+        {
+            int part = (int)Math.Min(range.Length, (uint)(destination.Length - done));
+            if (part == 0 || !TryRead(range.Address, destination.Slice(done, part)))
+            {
+                break;
+            }
+
+            done += part;
+        }
+
+        return done;
+    }
+
+    /// <summary>Copies into the first bytes of the ranges that a lease names, without acquiring it, and marks their pages.</summary>
+    /// <returns>Bytes copied: fewer than given when the ranges end, or where one is not RAM.</returns>
+    public int Write(PageLease named, ReadOnlySpan<byte> source)
+    {
+        int done = 0;
+        foreach (GuestRange range in named.NamedRanges)
+        {
+            int part = (int)Math.Min(range.Length, (uint)(source.Length - done));
+            if (part == 0 || !TryWrite(range.Address, source.Slice(done, part)))
+            {
+                break;
+            }
+
+            done += part;
+        }
+
+        return done;
+    }
+
+    /// <summary>The same as <see cref="Contains(GuestAddress, ulong)"/> for a caller that looks at ranges one after the other.</summary>
+    /// <param name="range">The range.</param>
+    /// <param name="hint">Where the last range was found; any number is harmless.</param>
+    public bool Contains(GuestRange range, ref int hint) => ram.Table.TryMap(range.Address, range.Length, ref hint, out _);
+
+    private bool TryMap(GuestAddress at, ulong length, out byte* host)
+    {
+        int hint = 0;
+        return ram.Table.TryMap(at, length, ref hint, out host);
     }
 }

@@ -1,15 +1,12 @@
-using System.Runtime.CompilerServices;
 using Vmm.Interop;
 
 namespace Vmm.Memory;
 
 /// <summary>
-/// The guest's RAM as devices see it: every access is checked, a GPA outside RAM is an answer (false), never a fault.
-/// The guest writes while we read: copy a value once, check the copy, use the copy.
-/// The regions are those of <see cref="Ram"/>; regions may only be unmapped after their readers stopped.
-/// A device should take leases from <see cref="Dma"/>: what it writes through the accessors here is in no dirty bitmap.
+/// A guest's memory: its RAM, the way to it for devices (<see cref="Dma"/>), and giving pages back to the host.
+/// Every access is checked: a GPA outside RAM is an answer (false), never a fault. No pointer or span of it comes from anything but a lease.
 /// </summary>
-public sealed unsafe class GuestMemory
+public sealed class GuestMemory
 {
     /// <summary>Builds the view from regions in any order; overlapping regions are refused.</summary>
     /// <exception cref="ArgumentException">Two regions overlap, or one wraps the address space.</exception>
@@ -45,104 +42,21 @@ public sealed unsafe class GuestMemory
     public event EventHandler? RegionsChanged;
 
     /// <summary>True when the whole range is RAM, contiguous for the guest and here.</summary>
-    public bool Contains(GuestAddress at, ulong length) => TryMap(at, length, out _);
+    public bool Contains(GuestAddress at, ulong length) => Dma.Contains(at, length);
 
-    /// <summary>Reads one value (native byte order: x86 is little endian, as virtio 1.x is).</summary>
-    public bool TryRead<T>(GuestAddress at, out T value) where T : unmanaged
-    {
-        if (TryMap(at, (ulong)sizeof(T), out byte* host))
-        {
-            value = Unsafe.ReadUnaligned<T>(host);
-            return true;
-        }
+    /// <inheritdoc cref="DmaSpace.TryRead{T}(GuestAddress, out T)"/>
+    public bool TryRead<T>(GuestAddress at, out T value)
+        where T : unmanaged => Dma.TryRead(at, out value);
 
-        value = default;
-        return false;
-    }
+    /// <inheritdoc cref="DmaSpace.TryWrite{T}(GuestAddress, T)"/>
+    public bool TryWrite<T>(GuestAddress at, T value)
+        where T : unmanaged => Dma.TryWrite(at, value);
 
-    /// <summary>Writes one value.</summary>
-    public bool TryWrite<T>(GuestAddress at, T value) where T : unmanaged
-    {
-        if (!TryMap(at, (ulong)sizeof(T), out byte* host))
-        {
-            return false;
-        }
+    /// <inheritdoc cref="DmaSpace.TryRead(GuestAddress, Span{byte})"/>
+    public bool TryRead(GuestAddress at, Span<byte> destination) => Dma.TryRead(at, destination);
 
-        Unsafe.WriteUnaligned(host, value);
-        return true;
-    }
-
-    /// <summary>Copies guest RAM out; false (and nothing copied) unless the whole range is RAM that is contiguous here.</summary>
-    public bool TryRead(GuestAddress at, Span<byte> destination)
-    {
-        if (!TryMap(at, (ulong)destination.Length, out byte* host))
-        {
-            return false;
-        }
-
-        new ReadOnlySpan<byte>(host, destination.Length).CopyTo(destination);
-        return true;
-    }
-
-    /// <summary>Copies into guest RAM; false (and nothing copied) unless the whole range is RAM that is contiguous here.</summary>
-    public bool TryWrite(GuestAddress at, ReadOnlySpan<byte> source)
-    {
-        if (!TryMap(at, (ulong)source.Length, out byte* host))
-        {
-            return false;
-        }
-
-        source.CopyTo(new Span<byte>(host, source.Length));
-        return true;
-    }
-
-    /// <summary>Acquire-load of a ring index (16 bits, naturally aligned); false when outside RAM or unaligned.</summary>
-    public bool TryReadIndex(GuestAddress at, out ushort value)
-    {
-        if ((at.Value & 1) == 0 && TryMap(at, 2, out byte* host))
-        {
-            value = Volatile.Read(ref *(ushort*)host);
-            return true;
-        }
-
-        value = 0;
-        return false;
-    }
-
-    /// <summary>Release-store of a ring index (16 bits, naturally aligned); false when outside RAM or unaligned.</summary>
-    public bool TryWriteIndex(GuestAddress at, ushort value)
-    {
-        if ((at.Value & 1) != 0 || !TryMap(at, 2, out byte* host))
-        {
-            return false;
-        }
-
-        Volatile.Write(ref *(ushort*)host, value);
-        return true;
-    }
-
-    /// <summary>
-    /// Host address of a range for the kernel to read or write (iovec). The caller checked once; the mapping stays while the region table holds it.
-    /// </summary>
-    public bool TryGetHostAddress(GuestAddress at, ulong length, out nint hostAddress)
-    {
-        bool found = TryMap(at, length, out byte* host);
-        hostAddress = (nint)host;
-        return found;
-    }
-
-    /// <summary>A short-lived span over guest RAM (keep it inside one method); false when outside RAM.</summary>
-    public bool TryGetSpan(GuestAddress at, int length, out Span<byte> span)
-    {
-        if (length >= 0 && TryMap(at, (ulong)length, out byte* host))
-        {
-            span = new Span<byte>(host, length);
-            return true;
-        }
-
-        span = default;
-        return false;
-    }
+    /// <inheritdoc cref="DmaSpace.TryWrite(GuestAddress, ReadOnlySpan{byte})"/>
+    public bool TryWrite(GuestAddress at, ReadOnlySpan<byte> source) => Dma.TryWrite(at, source);
 
     /// <summary>
     /// Gives the whole host pages inside a range back to the host; they read as zeros when the guest touches them again. Parts outside RAM,
@@ -189,11 +103,5 @@ public sealed unsafe class GuestMemory
         }
 
         return result;
-    }
-
-    private bool TryMap(GuestAddress at, ulong length, out byte* host)
-    {
-        int hint = 0;
-        return Ram.Table.TryMap(at, length, ref hint, out host);
     }
 }

@@ -34,10 +34,19 @@ public enum Acquired
 public interface IPageWaiter
 {
     /// <summary>
-    /// The pages came: acquire again. Called once for each <see cref="Acquired.Pending"/>, on the loop of the device, never inside the call
-    /// that
-    /// answered Pending. The answer of the second call may be any of the three.
+    /// The pages came: acquire again, on the loop of the device. Called once for each <see cref="Acquired.Pending"/>, on any thread: it is
+    /// quick and passes the news on. The answer of the second call may be any of the three.
     /// </summary>
     /// <param name="lease">The lease that was to be acquired.</param>
     void PagesReady(PageLease lease);
+}
+
+/// <summary>Knows which guest pages are resident.</summary>
+internal interface IPageSource
+{
+    /// <summary>
+    /// True when every page of the lease is there, and stays until its release. False: <see cref="IPageWaiter.PagesReady"/> of
+    /// <paramref name="waiter"/> is going to be called, not inside this call.
+    /// </summary>
+    bool TryPin(PageLease lease, DmaAccess access, IPageWaiter waiter);
 }

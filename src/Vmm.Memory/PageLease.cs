@@ -14,6 +14,7 @@ public sealed unsafe class PageLease
     private readonly GuestRange[] _ranges;
     private GuestRam? _ram; // not null while held
     private DmaAccess _access;
+    private int _named; // ranges for the next acquire, and those that are held
     private int _count;
     private int _hint;
 
@@ -36,8 +37,35 @@ public sealed unsafe class PageLease
     /// <summary>How many ranges it holds; 0 when not held.</summary>
     public int Count => _count;
 
-    /// <summary>Bytes of all ranges.</summary>
+    /// <summary>Bytes of all ranges; 0 when not held.</summary>
     public ulong Length { get; private set; }
+
+    /// <summary>How many ranges it names, held or not.</summary>
+    public int Named => _named;
+
+    internal ReadOnlySpan<GuestRange> NamedRanges => _ranges.AsSpan(0, _named);
+
+    /// <summary>Names one more range for the next acquire, which checks it; false when there are as many as it can hold.</summary>
+    /// <exception cref="InvalidOperationException">The lease is held.</exception>
+    public bool TryAdd(GuestRange range)
+    {
+        RequireFree();
+        if (_named == _ranges.Length)
+        {
+            return false;
+        }
+
+        _ranges[_named++] = range;
+        return true;
+    }
+
+    /// <summary>Names nothing any more. Ranges stay named over a release: what was put back can be acquired again.</summary>
+    /// <exception cref="InvalidOperationException">The lease is held.</exception>
+    public void Forget()
+    {
+        RequireFree();
+        _named = 0;
+    }
 
     /// <summary>
     /// One vector for each range, in order, for the kernel. They lie at a fixed address; valid until <see cref="Release"/>.
@@ -121,7 +149,10 @@ public sealed unsafe class PageLease
     /// <summary>
     /// Ends the use: marks the pages of a write lease as written when writes are tracked. Does nothing when the lease is not held.
     /// </summary>
-    public void Release()
+    public void Release() => ReleaseWritten(_count);
+
+    /// <summary>The same for a use that wrote to the first <paramref name="pieces"/> pieces at most: only those are marked.</summary>
+    public void ReleaseWritten(int pieces)
     {
         if (_ram is not { } ram)
         {
@@ -130,45 +161,49 @@ public sealed unsafe class PageLease
 
         if (_access == DmaAccess.Write && ram.IsTrackingWrites)
         {
-            foreach (GuestRange range in _ranges.AsSpan(0, _count))
+            foreach (GuestRange range in _ranges.AsSpan(0, Math.Min(pieces, _count)))
             {
                 ram.MarkWritten(range.Address, range.Length);
             }
         }
 
-        Clear();
+        _ram = null;
+        _count = 0;
+        Length = 0;
     }
 
-    internal bool TryHold(GuestRam ram, ReadOnlySpan<GuestRange> ranges, DmaAccess access)
+    internal void Name(ReadOnlySpan<GuestRange> ranges)
     {
-        if (_ram is not null)
-        {
-            throw new InvalidOperationException("The lease is held: release it before it is acquired again.");
-        }
-
         if (ranges.Length > _vectors.Length)
         {
             throw new ArgumentException($"{ranges.Length} ranges do not fit into a lease of {_vectors.Length} pieces.", nameof(ranges));
         }
 
+        Forget();
+        ranges.CopyTo(_ranges);
+        _named = ranges.Length;
+    }
+
+    internal bool TryHold(GuestRam ram, DmaAccess access)
+    {
+        RequireFree();
         RegionTable table = ram.Table;
         ulong length = 0;
-        for (int i = 0; i < ranges.Length; i++)
+        for (int i = 0; i < _named; i++)
         {
-            GuestRange range = ranges[i];
+            ref readonly GuestRange range = ref _ranges[i];
             if (!table.TryMap(range.Address, range.Length, ref _hint, out byte* host))
             {
                 return false;
             }
 
             _vectors[i] = new IoVector((nint)host, range.Length);
-            _ranges[i] = range;
             length += range.Length;
         }
 
         _ram = ram;
         _access = access;
-        _count = ranges.Length;
+        _count = _named;
         Length = length;
         return true;
     }
@@ -200,10 +235,11 @@ public sealed unsafe class PageLease
         }
     }
 
-    private void Clear()
+    private void RequireFree()
     {
-        _ram = null;
-        _count = 0;
-        Length = 0;
+        if (_ram is not null)
+        {
+            throw new InvalidOperationException("The lease is held: release it before it is used again.");
+        }
     }
 }

@@ -19,6 +19,12 @@ public readonly record struct RingParts(ushort Size, GuestAddress Descriptors, G
 [StructLayout(LayoutKind.Sequential)]
 public readonly record struct RingDescriptor(ulong Address, uint Length, ushort Flags, ushort Next);
 
+/// <summary>Where the parts of a ring are mapped in this process, for the kernel alone.</summary>
+/// <param name="Descriptors">Descriptor table.</param>
+/// <param name="Available">Available ring.</param>
+/// <param name="Used">Used ring.</param>
+public readonly record struct RingAddresses(nint Descriptors, nint Available, nint Used);
+
 /// <summary>
 /// A lease of a ring while its queue is active: fixed pointers to its parts, typed reads and writes in the memory order that virtio asks
 /// for.
@@ -105,6 +111,15 @@ public sealed unsafe class RingView
 
     /// <summary>Writes the available index for which the device wants a notification (2.7.10).</summary>
     public bool TryWriteAvailableEvent(ushort value) => TryWriteUsed(UsedBytes - 2, value);
+
+    /// <summary>Where the parts are mapped in this process, for a kernel that serves the ring itself (vhost); false when they are no RAM any more.</summary>
+    /// <param name="addresses">They hold until the regions are replaced: whoever gets them is told of that.</param>
+    public bool TryGetKernelAddresses(out RingAddresses addresses)
+    {
+        bool found = TryHold();
+        addresses = found ? new RingAddresses((nint)_descriptors, (nint)_available, (nint)_used) : default;
+        return found;
+    }
 
     /// <summary>True when the pointers are those of the present regions, perhaps after a look-up.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -1,5 +1,6 @@
 using Vmm.Interop;
 using Vmm.Io;
+using Vmm.Memory;
 
 namespace Vmm.Storage;
 
@@ -73,7 +74,8 @@ public interface IBlockOwner
 /// </summary>
 /// <param name="owner">Hears of its end.</param>
 /// <param name="token">What the owner knows it by, e.g. the number of its slot.</param>
-public sealed class BlockRequest(IBlockOwner owner, int token = 0) : IoOperation
+/// <param name="pages">Names the guest pages of each use; null for requests on memory of ours.</param>
+public sealed class BlockRequest(IBlockOwner owner, int token = 0, PageLease? pages = null) : IoOperation, IPageWaiter
 {
     /// <summary>Most nodes that a request can pass through between its owner and a leaf.</summary>
     public const int MaxNodes = 8;
@@ -81,6 +83,8 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0) : IoOperation
     private readonly IBlockOwner?[] _passed = new IBlockOwner?[MaxNodes];
     private int _passedCount;
     private IBlockLeaf? _leaf;
+    private IBlockPageWaiter? _pageWaiter;
+    private Action? _pagesReady;
 
     /// <summary>Who hears of its end.</summary>
     public IBlockOwner Owner { get; } = owner;
@@ -102,6 +106,12 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0) : IoOperation
 
     /// <summary>Bytes, of the disk and of all vectors together.</summary>
     public uint Length { get; private set; }
+
+    /// <summary>
+    /// The guest pages that a read or write moves: named by the owner, held from the <see cref="DmaFilter"/> to the end. Null when its
+    /// memory is not the guest's, or it moves none.
+    /// </summary>
+    public PageLease? Pages => Kind is BlockKind.Read or BlockKind.Write ? pages : null;
 
     /// <summary>The memory of a read or write. Nobody on the way changes the array.</summary>
     public ReadOnlySpan<IoVector> Vectors => HostSpan.Vectors(VectorAddress, VectorCount);
@@ -132,8 +142,8 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0) : IoOperation
     }
 
     /// <summary>
-    /// Gives it the memory that it reads into or writes from: a lease of guest pages, or memory of ours. Array and memory lie outside the
-    /// managed heap and stay until the request is over.
+    /// Gives it the memory that it reads into or writes from: the vectors of its lease, or memory of ours. Array and memory have a fixed
+    /// address and stay until the request is over.
     /// </summary>
     public void SetData(ReadOnlySpan<IoVector> vectors)
     {
@@ -192,6 +202,16 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0) : IoOperation
     internal bool IsInside(in BlockGeometry disk) => Offset <= disk.CapacityBytes && Length <= disk.CapacityBytes - Offset
         && (Kind == BlockKind.Read || !disk.ReadOnly);
 
+    /// <summary>Who goes on with it when its pages came.</summary>
+    internal IPageWaiter WaitWith(IBlockPageWaiter node)
+    {
+        _pageWaiter = node;
+        return this;
+    }
+
+    /// <inheritdoc/>
+    void IPageWaiter.PagesReady(PageLease lease) => Loop!.Post(_pagesReady ??= () => _pageWaiter!.PagesReady(this));
+
     /// <summary>A leaf takes it.</summary>
     internal void Run(IBlockLeaf leaf)
     {
@@ -244,4 +264,11 @@ internal interface IBlockLeaf
 {
     /// <summary>The step in flight ended with so many bytes, or -errno.</summary>
     void OnStep(BlockRequest request, int result);
+}
+
+/// <summary>A node that waits for the pages of requests.</summary>
+internal interface IBlockPageWaiter
+{
+    /// <summary>The pages of a request came: they are to be acquired again.</summary>
+    void PagesReady(BlockRequest request);
 }

@@ -1,3 +1,4 @@
+using Vmm.Testing;
 using System.Runtime.InteropServices;
 using FsCheck;
 using FsCheck.Fluent;
@@ -108,18 +109,6 @@ public sealed unsafe class GuestMemoryTests : IDisposable
     [InlineData(ulong.MaxValue, ulong.MaxValue, false)]
     [InlineData(0UL, 0UL, false)]
     public void Edges_of_regions_are_exact(ulong at, ulong length, bool inside) => Assert.Equal(inside, _memory.Contains(new GuestAddress(at), length));
-
-    [Fact]
-    public void Ring_indices_must_be_aligned_and_inside()
-    {
-        Assert.True(_memory.TryWriteIndex(new GuestAddress(0x17fe), 0xbeef));
-        Assert.True(_memory.TryReadIndex(new GuestAddress(0x17fe), out ushort value));
-        Assert.Equal(0xbeef, value);
-        Assert.False(_memory.TryWriteIndex(new GuestAddress(0x17fd), 1));
-        Assert.False(_memory.TryReadIndex(new GuestAddress(0x17ff), out _));
-        Assert.False(_memory.TryReadIndex(new GuestAddress(0x3ffe), out _));
-        Assert.False(_memory.TryGetSpan(new GuestAddress(0x1000), -1, out _));
-    }
 
     [Theory]
     [InlineData(0x1000UL, 0x1000UL, 0x1fffUL, 0x10UL)]

@@ -1,3 +1,4 @@
+using Vmm.Testing;
 using Vmm.Interop;
 
 namespace Vmm.Memory.Tests;

@@ -1,5 +1,6 @@
 using Vmm.Interop;
 using Vmm.Memory;
+using Vmm.Testing;
 
 namespace Vmm.Testing.Virtio;
 

@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using Vmm.Memory;
 
 namespace Vmm.Devices.Virtio;
@@ -32,22 +31,24 @@ public ref struct ChainWalker
     private const ushort FlagWrite = 2;
     private const ushort FlagIndirect = 4;
 
-    private readonly GuestMemory _memory;
+    private readonly DmaSpace _memory;
+    private readonly RingView _ring;
     private readonly bool _indirectAllowed;
-    private GuestAddress _table;
+    private GuestAddress _table; // the indirect one, once the chain came to it
     private uint _tableSize;
     private int _budget;
     private int _next;
     private bool _inIndirect;
     private bool _sawWritable;
     private bool _broken;
+    private int _hint; // where the last buffer was found
 
-    internal ChainWalker(GuestMemory memory, GuestAddress table, ushort queueSize, ushort head, bool indirectAllowed)
+    internal ChainWalker(DmaSpace memory, RingView ring, ushort head, bool indirectAllowed)
     {
         _memory = memory;
-        _table = table;
-        _tableSize = queueSize;
-        _budget = queueSize + 1; // a full-length indirect table plus the descriptor that points at it
+        _ring = ring;
+        _tableSize = ring.Parts.Size;
+        _budget = ring.Parts.Size + 1; // a full-length indirect table plus the descriptor that points at it
         _next = head;
         _indirectAllowed = indirectAllowed;
     }
@@ -68,7 +69,7 @@ public ref struct ChainWalker
             return ChainStep.End;
         }
 
-        if (!TryReadDescriptor(out Descriptor descriptor))
+        if (!TryReadDescriptor(out RingDescriptor descriptor))
         {
             return Break();
         }
@@ -78,7 +79,7 @@ public ref struct ChainWalker
             // 2.7.5.3.1: not nested, not with NEXT; the table is a whole number of descriptors and fits the queue size.
             uint entries = descriptor.Length / 16;
             if (!_indirectAllowed || _inIndirect || (descriptor.Flags & FlagNext) != 0 || descriptor.Length % 16 != 0 || entries == 0
-                || entries > 65536 || !_memory.Contains(new(descriptor.Address), descriptor.Length))
+                || entries > 65536 || !IsRam(descriptor))
             {
                 return Break();
             }
@@ -94,7 +95,7 @@ public ref struct ChainWalker
         }
 
         bool writable = (descriptor.Flags & FlagWrite) != 0;
-        if (descriptor.Length == 0 || (_sawWritable && !writable) || !_memory.Contains(new(descriptor.Address), descriptor.Length))
+        if (descriptor.Length == 0 || (_sawWritable && !writable) || !IsRam(descriptor))
         {
             return Break();
         }
@@ -105,24 +106,9 @@ public ref struct ChainWalker
         return ChainStep.Buffer;
     }
 
-    /// <summary>Copies the readable bytes from here on, as many as there is room for; false when the chain is malformed.</summary>
-    public bool Gather(Span<byte> into, out int bytes)
-    {
-        bytes = 0;
-        ChainStep step;
-        while ((step = MoveNext()) == ChainStep.Buffer)
-        {
-            int length = (int)Math.Min(Current.Length, (uint)(into.Length - bytes));
-            if (!Current.Writable && length > 0 && _memory.TryRead(Current.Address, into.Slice(bytes, length)))
-            {
-                bytes += length;
-            }
-        }
+    private bool IsRam(in RingDescriptor descriptor) => _memory.Contains(new GuestRange(new(descriptor.Address), descriptor.Length), ref _hint);
 
-        return step == ChainStep.End;
-    }
-
-    private bool TryReadDescriptor(out Descriptor descriptor)
+    private bool TryReadDescriptor(out RingDescriptor descriptor)
     {
         if (_budget-- <= 0 || (uint)_next >= _tableSize)
         {
@@ -130,21 +116,14 @@ public ref struct ChainWalker
             return false;
         }
 
-        return _memory.TryRead(new GuestAddress(_table.Value + ((ulong)_next * 16)), out descriptor);
+        return _inIndirect
+            ? _memory.TryRead(new GuestAddress(_table.Value + ((ulong)_next * 16)), out descriptor)
+            : _ring.TryReadDescriptor((ushort)_next, out descriptor);
     }
 
     private ChainStep Break()
     {
         _broken = true;
         return ChainStep.Malformed;
-    }
-
-    [StructLayout(LayoutKind.Sequential)]
-    private readonly struct Descriptor
-    {
-        public readonly ulong Address;
-        public readonly uint Length;
-        public readonly ushort Flags;
-        public readonly ushort Next;
     }
 }

@@ -1,66 +1,46 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Vmm.Interop;
+using Vmm.Io;
 
 namespace Vmm.Devices.Virtio;
 
-/// <summary>Answer of <see cref="IQueueService.Serve"/>.</summary>
-internal enum QueueProgress
-{
-    /// <summary>Everything that could be done is done: sleep until a doorbell, a watched descriptor or <see cref="QueueThread.Wake"/>.</summary>
-    Idle,
-
-    /// <summary>More arrived meanwhile: call again before sleeping.</summary>
-    Again,
-
-    /// <summary>The driver broke a ring or a chain: NEEDS_RESET, and nothing more until the driver resets the device.</summary>
-    Broken,
-}
-
-/// <summary>What a device does on its queue thread. Every call comes from that thread.</summary>
-internal interface IQueueService
-{
-    /// <summary>
-    /// Takes what is in the rings and gives back what is done. Before it answers <see cref="QueueProgress.Idle"/> it has asked for the doorbells it
-    /// waits for (<see cref="Virtqueue.EnableNotifications"/>). Long work looks at <see cref="QueueThread.Stopping"/>.
-    /// </summary>
-    QueueProgress Serve(QueueThread thread);
-
-    /// <summary>A descriptor watched by <see cref="QueueThread.Watch"/> has events; the watch is over. <see cref="Serve"/> follows.</summary>
-    void Ready(ulong tag, PollEvents events) { }
-
-    /// <summary>The thread ends: after a reset, a broken ring or a failure. Guest memory is not touched any more.</summary>
-    void Stopped() { }
-}
-
 /// <summary>
-/// One thread that serves the queues of one activation: sleeps in an io_uring on their doorbells, on descriptors the service watches, and on
-/// an eventfd of its own for waking and stopping. Made by Activate, disposed by Reset.
+/// One thread that serves the queues of one activation: an <see cref="IoLoop"/> that sleeps on their doorbells and on descriptors that the
+/// service watches. Made by Activate, disposed by Reset.
 /// </summary>
-internal sealed class QueueThread : IDisposable
+internal sealed class QueueThread : IIoService, IDisposable
 {
-    private const ulong WakeTag = ulong.MaxValue, DoorbellTags = 1UL << 63;
+    private static readonly Action s_nothing = static () => { };
+    private static readonly TimeSpan s_look = TimeSpan.FromMilliseconds(20); // at a thread that may have ended meanwhile
 
     private readonly string _name;
     private readonly VirtioActivation _activation;
     private readonly IQueueService _service;
-    private readonly EventFd _wake = new();
+    private readonly IoLoop _loop;
     private readonly Thread _thread;
-    private IoUring? _ring;
-    private volatile bool _stopping;
+    private readonly List<Doorbell> _doorbells = [];
+    private readonly Stack<IoPoll> _freePolls = new();
+    private volatile bool _stopping, _ended;
+    private bool _held, _broken; // of the loop's thread
 
     private QueueThread(string name, VirtioActivation activation, IQueueService service)
     {
         _name = name;
         _activation = activation;
         _service = service;
+        _loop = new IoLoop();
         _thread = new Thread(Run, maxStackSize: 256 * 1024) { Name = name + "-io", IsBackground = true };
     }
 
     /// <summary>The driver is resetting the device: leave as soon as the request at hand is done.</summary>
     public bool Stopping => _stopping;
 
+    /// <inheritdoc/>
+    bool IIoService.IsDrained => true;
+
     /// <summary>Starts serving every enabled queue of <paramref name="activation"/>.</summary>
-    /// <exception cref="KernelException">Out of descriptors.</exception>
+    /// <exception cref="KernelException">Out of rings or descriptors.</exception>
     /// <exception cref="OutOfMemoryException">Out of threads; or another exception of <see cref="IIoThreads.Start"/>.</exception>
     public static QueueThread Start(string name, VirtioActivation activation, IQueueService service)
     {
@@ -72,41 +52,147 @@ internal sealed class QueueThread : IDisposable
         }
         catch
         {
-            thread._wake.Dispose(); // it never ran: there is nothing to join
+            thread._loop.Dispose(); // it never ran: there is nothing to join
             throw;
         }
     }
 
-    /// <summary>Makes the service run once more. Any thread, until <see cref="Dispose"/>.</summary>
-    public void Wake() => _wake.Signal();
+    /// <summary>Makes the service run once more. Any thread.</summary>
+    public void Wake() => _loop.Post(s_nothing);
 
-    /// <summary>Calls <see cref="IQueueService.Ready"/> once when <paramref name="file"/> has any of <paramref name="events"/>. Queue thread only; <paramref name="tag"/> is below 2^63.</summary>
-    public void Watch(SafeHandle file, PollEvents events, ulong tag) => _ring!.Poll(file, events, tag & ~DoorbellTags);
+    /// <summary>
+    /// Calls <see cref="IQueueService.Ready"/> once when <paramref name="file"/> has any of <paramref name="events"/>. Queue thread only.
+    /// </summary>
+    public void Watch(SafeHandle file, PollEvents events, ulong tag)
+    {
+        if (!_freePolls.TryPop(out IoPoll? poll))
+        {
+            poll = new IoPoll(Ready);
+            _loop.Add(poll);
+        }
+
+        poll.Token = tag;
+        _loop.WatchOnce(poll, file, events);
+    }
+
+    /// <summary>
+    /// Nothing more is taken until <see cref="Resume"/>, and what was taken is complete or back in the rings. Any thread. False when the
+    /// request at hand takes longer than <paramref name="patience"/>; it is held all the same when that is over.
+    /// </summary>
+    public bool TryHold(TimeSpan patience)
+    {
+        ManualResetEventSlim held = new(); // not disposed: the loop may set it after the patience is over
+        if (!_loop.Post(() => Hold(held)))
+        {
+            return TryJoin(patience);
+        }
+
+        for (long begin = Stopwatch.GetTimestamp(); !held.Wait(s_look);)
+        {
+            if (_ended)
+            {
+                return true; // broken: it serves nothing
+            }
+
+            if (patience != Timeout.InfiniteTimeSpan && Stopwatch.GetElapsedTime(begin) > patience)
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    /// <summary>Ends <see cref="TryHold"/>. Any thread.</summary>
+    public void Resume() => _loop.Post(() => _held = false);
+
+    /// <summary>Tells the thread to end after the request at hand. Any thread, also again.</summary>
+    public void Stop()
+    {
+        _stopping = true;
+        _loop.Stop();
+    }
+
+    /// <summary>Waits for the end of a thread that was told to stop. False when it takes longer.</summary>
+    public bool TryJoin(TimeSpan patience) => _thread.Join(patience);
 
     /// <summary>Stops and joins the thread.</summary>
     public void Dispose()
     {
-        _stopping = true;
-        _wake.Signal();
+        Stop();
         _thread.Join();
-        _wake.Dispose();
+    }
+
+    /// <inheritdoc/>
+    void IIoService.BeginRound() { }
+
+    /// <inheritdoc/>
+    bool IIoService.Serve()
+    {
+        if (_held || _broken)
+        {
+            return false;
+        }
+
+        switch (_service.Serve())
+        {
+            case QueueProgress.Broken:
+                _broken = true;
+                _activation.Interrupts.SetNeedsReset($"{_name}: malformed ring or chain");
+                _loop.Stop();
+                return false;
+            case QueueProgress.Again:
+                return true;
+            default:
+                return false;
+        }
+    }
+
+    // The service asked for its doorbells before it said that it is idle.
+    bool IIoService.PrepareSleep() => false;
+
+    // The guest's doorbells may stay signalled now, since nobody takes them.
+    void IIoService.Stopping()
+    {
+        foreach (Doorbell doorbell in _doorbells)
+        {
+            _loop.Unwatch(doorbell);
+        }
+    }
+
+    private void Ready(IoPoll poll, PollEvents events)
+    {
+        _freePolls.Push(poll);
+        _service.Ready(poll.Token, events);
+    }
+
+    private void Hold(ManualResetEventSlim held)
+    {
+        if (!_held)
+        {
+            _held = true;
+            _service.Held();
+        }
+
+        held.Set();
     }
 
     private void Run()
     {
         try
         {
-            IoUring ring = IoUringPool.Rent();
-            try
+            using IoLoop loop = _loop;
+            foreach (ActiveQueue? queue in _activation.Queues)
             {
-                _ring = ring;
-                _activation.Threads.Ready();
-                Loop(ring);
+                if (queue is not null)
+                {
+                    _doorbells.Add(loop.Watch(queue.Doorbell, rung: null));
+                }
             }
-            finally
-            {
-                IoUringPool.Return(ring);
-            }
+
+            _activation.Threads.Ready();
+            _service.Started(this);
+            loop.Run(this);
         }
 #pragma warning disable CA1031 // Whatever fails here fails this device, not the process: the guest sees a device that needs a reset.
         catch (Exception error)
@@ -117,51 +203,7 @@ internal sealed class QueueThread : IDisposable
         finally
         {
             _service.Stopped();
-        }
-    }
-
-    private void Loop(IoUring ring)
-    {
-        Span<IoCompletion> woken = stackalloc IoCompletion[16];
-        IReadOnlyList<ActiveQueue?> queues = _activation.Queues;
-        ring.PollReadable(_wake.Handle, WakeTag);
-        for (int i = 0; i < queues.Count; i++)
-        {
-            if (queues[i] is { } queue)
-            {
-                ring.PollReadable(queue.Doorbell.Handle, DoorbellTags + (ulong)i);
-            }
-        }
-
-        while (!_stopping)
-        {
-            switch (_service.Serve(this))
-            {
-                case QueueProgress.Broken:
-                    _activation.Interrupts.SetNeedsReset($"{_name}: malformed ring or chain");
-                    return;
-                case QueueProgress.Again:
-                    continue;
-                default:
-                    ring.SubmitAndWait();
-                    break;
-            }
-
-            int count = ring.Reap(woken);
-            for (int i = 0; i < count; i++)
-            {
-                ulong tag = woken[i].Tag;
-                if ((tag & DoorbellTags) == 0)
-                {
-                    _service.Ready(tag, (PollEvents)woken[i].Result);
-                    continue;
-                }
-
-                // Emptied before the next look at the ring, so that a kick after that look wakes the thread again.
-                EventFd rung = tag == WakeTag ? _wake : queues[(int)(tag & ~DoorbellTags)]!.Doorbell;
-                rung.TryTake(out _);
-                ring.PollReadable(rung.Handle, tag);
-            }
+            _ended = true;
         }
     }
 }

@@ -53,6 +53,17 @@ public abstract class VirtioDevice : IDisposable
         return true;
     }
 
+    /// <summary>
+    /// Stops serving without a reset: nothing more is taken from the rings, and what was taken is complete or back in them. The device can be
+    /// saved then, and goes on by <see cref="Resume"/>. Any thread but the device's; one call at a time, and none beside an activation or a reset.
+    /// </summary>
+    /// <param name="patience">How long requests in flight may take.</param>
+    /// <returns>False when they take longer: it has to be called again, or <see cref="Resume"/>.</returns>
+    public abstract bool TryHold(TimeSpan patience);
+
+    /// <summary>Ends <see cref="TryHold"/>, also one that did not come to its end.</summary>
+    public abstract void Resume();
+
     /// <inheritdoc/>
     public void Dispose()
     {

@@ -31,7 +31,8 @@ public sealed class Virtqueue
     private const ushort AvailNoInterrupt = 1;
     private const ushort UsedNoNotify = 1;
 
-    private readonly GuestMemory _memory;
+    private readonly DmaSpace _memory;
+    private readonly RingView _ring;
     private readonly VirtqueueLayout _layout;
     private readonly bool _eventIndex;
     private readonly bool _indirect;
@@ -41,9 +42,10 @@ public sealed class Virtqueue
     private ushort _publishedUsed;
     private bool _notificationsOn = true;
 
-    private Virtqueue(GuestMemory memory, VirtqueueLayout layout, ulong features)
+    private Virtqueue(DmaSpace memory, RingView ring, VirtqueueLayout layout, ulong features)
     {
         _memory = memory;
+        _ring = ring;
         _layout = layout;
         _eventIndex = (features & VirtioFeatures.EventIndex) != 0;
         _indirect = (features & VirtioFeatures.IndirectDescriptors) != 0;
@@ -51,6 +53,9 @@ public sealed class Virtqueue
 
     /// <summary>Where it lies.</summary>
     public VirtqueueLayout Layout => _layout;
+
+    /// <summary>The lease of its parts.</summary>
+    internal RingView Ring => _ring;
 
     /// <summary>Number of descriptors.</summary>
     public ushort Size => _layout.Size;
@@ -60,14 +65,6 @@ public sealed class Virtqueue
 
     /// <summary>Index of the next used entry, for saved state.</summary>
     public ushort NextUsed => _nextUsed;
-
-    private GuestAddress AvailIndex => new(_layout.Driver.Value + 2);
-
-    private GuestAddress UsedIndex => new(_layout.Device.Value + 2);
-
-    private GuestAddress UsedEvent => new(_layout.Driver.Value + 4 + (2UL * Size));
-
-    private GuestAddress AvailEvent => new(_layout.Device.Value + 4 + (8UL * Size));
 
     /// <summary>Checks size, alignment and place of the three parts, then builds the queue.</summary>
     /// <returns>False with <paramref name="reason"/> when the driver's layout is impossible.</returns>
@@ -88,7 +85,13 @@ public sealed class Virtqueue
             return false;
         }
 
-        queue = new Virtqueue(memory, layout, features);
+        if (!memory.Dma.TryAcquireRing(new RingParts(layout.Size, layout.Descriptors, layout.Driver, layout.Device), out RingView? ring))
+        {
+            reason = "memory under the queue was unplugged";
+            return false;
+        }
+
+        queue = new Virtqueue(memory.Dma, ring, layout, features);
         return true;
     }
 
@@ -111,7 +114,7 @@ public sealed class Virtqueue
         if (_seenAvail == _nextAvail)
         {
             // Read once for all that is there: the driver's processor writes that line all the time.
-            if (!_memory.TryReadIndex(AvailIndex, out ushort available))
+            if (!_ring.TryReadAvailableIndex(out ushort available))
             {
                 return TakeResult.Malformed;
             }
@@ -131,7 +134,7 @@ public sealed class Virtqueue
             _seenAvail = available;
         }
 
-        if (!_memory.TryReadIndex(new(_layout.Driver.Value + 4 + (2UL * (ushort)(_nextAvail & (Size - 1)))), out head) || head >= Size)
+        if (!_ring.TryReadAvailable(_nextAvail, out head) || head >= Size)
         {
             return TakeResult.Malformed;
         }
@@ -144,16 +147,15 @@ public sealed class Virtqueue
     public void Untake(int chains) => _seenAvail = _nextAvail = unchecked((ushort)(_nextAvail - chains));
 
     /// <summary>True when the available ring has entries that were not taken yet.</summary>
-    public bool HasPending => _memory.TryReadIndex(AvailIndex, out ushort available) && available != _nextAvail;
+    public bool HasPending => _ring.TryReadAvailableIndex(out ushort available) && available != _nextAvail;
 
     /// <summary>Walks the buffers of a taken chain.</summary>
-    public ChainWalker Walk(ushort head) => new(_memory, _layout.Descriptors, Size, head, _indirect);
+    public ChainWalker Walk(ushort head) => new(_memory, _ring, head, _indirect);
 
     /// <summary>Gives a chain back with the number of bytes written to it. The driver sees it after <see cref="Publish"/>.</summary>
     public void Complete(ushort head, uint written)
     {
-        GuestAddress entry = new(_layout.Device.Value + 4 + (8UL * (ushort)(_nextUsed & (Size - 1))));
-        _memory.TryWrite(entry, head | ((ulong)written << 32));
+        _ring.TryWriteUsed(_nextUsed, head, written);
         _nextUsed = unchecked((ushort)(_nextUsed + 1));
     }
 
@@ -166,17 +168,17 @@ public sealed class Virtqueue
             return false;
         }
 
-        _memory.TryWriteIndex(UsedIndex, _nextUsed);
+        _ring.TryWriteUsedIndex(_nextUsed);
         _publishedUsed = _nextUsed;
         // The index must be visible before the driver's wish is read, or both sides could wait for each other.
         Interlocked.MemoryBarrier();
         if (_eventIndex)
         {
-            _memory.TryReadIndex(UsedEvent, out ushort wanted);
+            _ring.TryReadUsedEvent(out ushort wanted);
             return unchecked((ushort)(_nextUsed - wanted - 1)) < unchecked((ushort)(_nextUsed - old));
         }
 
-        return _memory.TryReadIndex(_layout.Driver, out ushort flags) && (flags & AvailNoInterrupt) == 0;
+        return _ring.TryReadAvailableFlags(out ushort flags) && (flags & AvailNoInterrupt) == 0;
     }
 
     /// <summary>Asks the driver not to ring the doorbell while the device polls.</summary>
@@ -188,11 +190,11 @@ public sealed class Virtqueue
             if (_eventIndex)
             {
                 // There is no "off" with an event index (2.7.10): an index that has just gone by is 65535 chains away.
-                _memory.TryWriteIndex(AvailEvent, unchecked((ushort)(_nextAvail - 1)));
+                _ring.TryWriteAvailableEvent(unchecked((ushort)(_nextAvail - 1)));
             }
             else
             {
-                _memory.TryWriteIndex(_layout.Device, UsedNoNotify);
+                _ring.TryWriteUsedFlags(UsedNoNotify);
             }
         }
     }
@@ -203,11 +205,11 @@ public sealed class Virtqueue
         _notificationsOn = true;
         if (_eventIndex)
         {
-            _memory.TryWriteIndex(AvailEvent, _nextAvail);
+            _ring.TryWriteAvailableEvent(_nextAvail);
         }
         else
         {
-            _memory.TryWriteIndex(_layout.Device, 0);
+            _ring.TryWriteUsedFlags(0);
         }
 
         Interlocked.MemoryBarrier();

@@ -9,6 +9,7 @@ internal static class BootWriter
     /// <summary>Copies part of a file into RAM without a buffer between.</summary>
     internal static void CopyFile(GuestMemory memory, BootFile file, ulong offset, ulong length, ulong address, string field)
     {
+        PageLease lease = new(1);
         foreach (ref readonly GuestRegion region in memory.RegionSpan)
         {
             ulong start = Math.Max(address, region.Start.Value);
@@ -16,12 +17,13 @@ internal static class BootWriter
             while (start < end)
             {
                 int chunk = (int)Math.Min(end - start, 1 << 30);
-                if (!memory.TryGetSpan(new(start), chunk, out Span<byte> span))
+                if (memory.Dma.TryAcquire(new GuestRange(new(start), (uint)chunk), DmaAccess.Write, lease, NoPager.Instance) != Acquired.Ready)
                 {
                     throw new BootException(file.Name, field, null, $"0x{start:x} is not guest RAM");
                 }
 
-                file.Read(offset + (start - address), span, field);
+                file.Read(offset + (start - address), lease.Bytes(0), field);
+                lease.Release();
                 start += (ulong)chunk;
             }
         }
@@ -41,4 +43,14 @@ internal static class BootWriter
     internal static void Put32(Span<byte> at, int offset, uint value) => BinaryPrimitives.WriteUInt32LittleEndian(at[offset..], value);
 
     internal static void Put64(Span<byte> at, int offset, ulong value) => BinaryPrimitives.WriteUInt64LittleEndian(at[offset..], value);
+
+    /// <summary>Before the guest runs every page is there.</summary>
+    private sealed class NoPager : IPageWaiter
+    {
+        public static NoPager Instance { get; } = new();
+
+        public void PagesReady(PageLease lease)
+        {
+        }
+    }
 }

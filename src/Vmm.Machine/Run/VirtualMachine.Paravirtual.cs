@@ -185,7 +185,7 @@ public sealed partial class VirtualMachine
         while (!_end.Decided)
         {
             int count = _console.Read(input);
-            bool toSerial = _serial is not null && ConsoleOnSerial && !console.Ready;
+            bool toSerial = _serial is not null && ConsoleOnSerial && !console.IsServing;
             if (count == 0 || (toSerial ? _serial!.Send(input[..count]) : console.Send(input[..count])) < count)
             {
                 return;

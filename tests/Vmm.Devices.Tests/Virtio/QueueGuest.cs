@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using Vmm.Devices.Virtio;
 using Vmm.Interop;
 using Vmm.Memory;
+using Vmm.Testing;
 
 namespace Vmm.Devices.Tests.Virtio;
 

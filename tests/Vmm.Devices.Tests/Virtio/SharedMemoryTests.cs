@@ -111,6 +111,12 @@ public sealed class SharedMemoryTests : IDisposable
 
         public override void Activate(VirtioActivation activation) { }
 
+        public override bool TryHold(TimeSpan patience) => true;
+
+        public override void Resume()
+        {
+        }
+
         public override void Reset() { }
 
         protected override void Dispose(bool disposing) { }

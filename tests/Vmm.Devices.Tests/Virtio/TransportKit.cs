@@ -52,6 +52,12 @@ internal sealed class DummyDevice : VirtioDevice
 
     public override void Activate(VirtioActivation activation) => Active = Refusal is null ? activation : throw Refusal;
 
+    public override bool TryHold(TimeSpan patience) => true;
+
+    public override void Resume()
+    {
+    }
+
     public override void Reset()
     {
         Active = null;

@@ -1,12 +1,14 @@
 using System.Runtime.InteropServices;
-using Vmm.Memory;
 
 namespace Vmm.Devices.Virtio.Balloon;
 
 /// <summary>Serves the queues of one activation of a balloon, on its queue thread (virtio 1.2 section 5.5.6).</summary>
 internal sealed class BalloonQueues : IQueueService
 {
-    /// <summary>Frame numbers of one chain that count; Linux sends 256 at once. What is beyond is not looked at, so that no chain keeps the thread for long.</summary>
+    /// <summary>
+    /// Frame numbers of one chain that count; Linux sends 256 at once. What is beyond is not looked at, so that no chain keeps the thread for
+    /// long.
+    /// </summary>
     public const int MaxFramesPerChain = 16384;
 
     private const int MaxStatisticsBytes = 64 * BalloonStatistics.EntryBytes;
@@ -14,75 +16,91 @@ internal sealed class BalloonQueues : IQueueService
     private readonly VirtioBalloon _device;
     private readonly VirtioActivation _activation;
     private readonly BalloonPages _pages;
+    private readonly RingPump?[] _pumps;
     private readonly uint[] _frames = new uint[MaxFramesPerChain];
     private readonly byte[] _statistics = new byte[MaxStatisticsBytes];
     private readonly int _reporting;
-    private int _statisticsHead = -1;
+    private QueueThread _thread = null!; // Started comes first
 
-    public BalloonQueues(VirtioBalloon device, VirtioActivation activation, BalloonPages pages)
+    internal BalloonQueues(VirtioBalloon device, VirtioActivation activation, BalloonPages pages)
     {
         _device = device;
         _activation = activation;
         _pages = pages;
         _reporting = ReportingQueue();
-    }
-
-    private enum Role
-    {
-        Inflate,
-        Deflate,
-        Statistics,
-        Report,
-        Absent,
-    }
-
-    public QueueProgress Serve(QueueThread thread)
-    {
-        QueueProgress progress = QueueProgress.Idle;
-        for (int i = 0; i < _activation.Queues.Count && !thread.Stopping; i++)
+        _pumps = new RingPump?[activation.Queues.Count];
+        for (int i = 0; i < _pumps.Length; i++)
         {
-            if (_activation.Queues[i] is not { } active || RoleOf(i) == Role.Absent)
+            _pumps[i] = activation.Queues[i] is null ? null : MakePump(i);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Started(QueueThread thread)
+    {
+        _thread = thread;
+        foreach (RingPump? pump in _pumps)
+        {
+            pump?.Wake = thread.Wake;
+        }
+    }
+
+    /// <inheritdoc/>
+    public QueueProgress Serve()
+    {
+        bool again = false;
+        for (int i = 0; i < _pumps.Length && !_thread.Stopping; i++)
+        {
+            if (_pumps[i] is not { } pump)
             {
                 continue;
             }
 
-            if (!ServeQueue(thread, i, active.Queue))
+            if (!pump.Serve())
             {
                 return QueueProgress.Broken;
             }
 
-            if (RoleOf(i) == Role.Statistics && _statisticsHead >= 0 && _device.TakeStatisticsWish())
+            if (i == VirtioBalloon.StatisticsQueue && _device.TakeQuestion(out ushort head))
             {
-                // 5.5.6.4.2: giving the buffer back is the question, its next coming the answer.
-                active.Queue.Complete((ushort)_statisticsHead, 0);
-                _statisticsHead = -1;
-                _activation.Publish(i);
+                pump.Complete(head, 0); // 5.5.6.4.2: giving the buffer back is the question, its next coming the answer
             }
 
-            if (active.Queue.EnableNotifications())
-            {
-                progress = QueueProgress.Again;
-            }
+            again |= pump.PrepareSleep();
         }
 
-        return progress;
+        return again ? QueueProgress.Again : QueueProgress.Idle;
+    }
+
+    /// <inheritdoc/>
+    public void Held()
+    {
+        foreach (RingPump? pump in _pumps)
+        {
+            pump?.GiveBack();
+        }
     }
 
     /// <summary>A queue of a feature that was not accepted does not exist (5.5.2): nothing is taken from it.</summary>
-    private Role RoleOf(int queue) => queue switch
+    private RingPump? MakePump(int queue)
     {
-        0 => Role.Inflate,
-        1 => Role.Deflate,
-        2 when Accepted(BalloonFeatures.Statistics) => Role.Statistics,
-        _ when queue == _reporting => Role.Report,
-        _ => Role.Absent,
-    };
+        const uint Frames = MaxFramesPerChain * sizeof(uint);
+        return queue switch
+        {
+            0 => new RingPump(_activation, queue, new Frameset(this, inflate: true), Frames, 0),
+            1 => new RingPump(_activation, queue, new Frameset(this, inflate: false), Frames, 0),
+            VirtioBalloon.StatisticsQueue when Accepted(BalloonFeatures.Statistics) =>
+                new RingPump(_activation, queue, new Statistics(this), MaxStatisticsBytes, 0),
+            _ when queue == _reporting => new RingPump(_activation, queue, new Reporting(this), 0, 0),
+            _ => null,
+        };
+    }
 
     private bool Accepted(ulong feature) => (_activation.Features & feature) != 0;
 
     /// <summary>
-    /// 5.5.2 numbers the reporting queue 4 always. Drivers (Linux for most of its life) count only the queues they use: without free page hints it is 3 for
-    /// them, or 2 without statistics. It is 4 when the driver enabled that one, -1 without the feature.
+    /// 5.5.2 numbers the reporting queue 4 always. Drivers (Linux for most of its life) count only the queues they use: without free page
+    /// hints it is 3 for them, or 2 without statistics. It is 4 when the driver enabled that one, -1 without the feature.
     /// </summary>
     private int ReportingQueue()
     {
@@ -94,89 +112,70 @@ internal sealed class BalloonQueues : IQueueService
         return _activation.Queues.Count > 4 && _activation.Queues[4] is not null ? 4 : Accepted(BalloonFeatures.Statistics) ? 3 : 2;
     }
 
-    private bool ServeQueue(QueueThread thread, int index, Virtqueue queue)
+    /// <summary>A handler of one of the queues.</summary>
+    private abstract class Handler(BalloonQueues queues) : IChainHandler
     {
-        Role role = RoleOf(index);
-        bool sound = true;
-        for (int budget = queue.Size; budget > 0 && sound && !thread.Stopping; budget--)
-        {
-            TakeResult taken = queue.TryTake(out ushort head);
-            if (taken == TakeResult.Empty)
-            {
-                break;
-            }
+        public bool WantsChain => !queues._thread.Stopping;
 
-            sound = taken == TakeResult.Taken && ServeChain(role, queue.Walk(head), head);
-            if (sound && role != Role.Statistics)
-            {
-                queue.Complete(head, 0);
-            }
-        }
+        protected BalloonQueues Queues => queues;
 
-        _activation.Publish(index);
-        return sound;
+        public abstract ChainResult Handle(RequestChain chain, out uint written);
     }
 
-    private bool ServeChain(Role role, ChainWalker chain, ushort head)
+    /// <summary>Frame numbers to put into the balloon, or to take out.</summary>
+    private sealed class Frameset(BalloonQueues queues, bool inflate) : Handler(queues)
     {
-        switch (role)
+        public override ChainResult Handle(RequestChain chain, out uint written)
         {
-            case Role.Report:
-                return Report(chain);
-            case Role.Statistics:
-                return TakeStatistics(chain, head);
-            default:
-                if (!chain.Gather(MemoryMarshal.AsBytes(_frames.AsSpan()), out int bytes))
-                {
-                    return false;
-                }
+            written = 0;
+            int count = chain.Read(0, MemoryMarshal.AsBytes(Queues._frames.AsSpan())) / sizeof(uint);
+            if (inflate)
+            {
+                Queues._pages.Inflate(Queues._frames.AsSpan(0, count));
+            }
+            else
+            {
+                Queues._pages.Deflate(Queues._frames.AsSpan(0, count));
+            }
 
-                if (role == Role.Inflate)
-                {
-                    _pages.Inflate(_frames.AsSpan(0, bytes / 4));
-                }
-                else
-                {
-                    _pages.Deflate(_frames.AsSpan(0, bytes / 4));
-                }
-
-                return true;
+            return ChainResult.Done;
         }
     }
 
     /// <summary>One buffer waits in the device for the next question; a driver that sends a second one breaks the rules.</summary>
-    private bool TakeStatistics(ChainWalker chain, ushort head)
+    private sealed class Statistics(BalloonQueues queues) : Handler(queues)
     {
-        if (_statisticsHead >= 0 || !chain.Gather(_statistics, out int bytes))
+        public override ChainResult Handle(RequestChain chain, out uint written)
         {
-            return false;
+            written = 0;
+            int bytes = chain.Read(0, Queues._statistics);
+            return Queues._device.TryAnswer(chain.Head, Queues._statistics.AsSpan(0, bytes)) ? ChainResult.Kept : ChainResult.Malformed;
         }
-
-        _statisticsHead = head;
-        if (bytes >= BalloonStatistics.EntryBytes)
-        {
-            _device.SetStatistics(_statistics.AsSpan(0, bytes));
-        }
-
-        return true;
     }
 
     /// <summary>
     /// 5.5.6.7: every buffer of the chain is a free page range. With a poison value the pages have to keep it (5.5.6.7.2), so they stay.
     /// </summary>
-    private bool Report(ChainWalker chain)
+    private sealed class Reporting(BalloonQueues queues) : Handler(queues)
     {
-        bool keep = (_activation.Features & BalloonFeatures.PagePoison) != 0 && _device.PoisonValue != 0;
-        ChainStep step;
-        while ((step = chain.MoveNext()) == ChainStep.Buffer)
+        public override ChainResult Handle(RequestChain chain, out uint written)
         {
-            // A range the device may not write is not one it may discard either.
-            if (!keep && chain.Current.Writable)
+            written = 0;
+            if (Queues.Accepted(BalloonFeatures.PagePoison) && Queues._device.PoisonValue != 0)
             {
-                _pages.Report(chain.Current.Address, chain.Current.Length);
+                return ChainResult.Done;
             }
-        }
 
-        return step == ChainStep.End;
+            for (ChainWalker walker = chain.Walk(); walker.MoveNext() == ChainStep.Buffer;)
+            {
+                // A range the device may not write is not one it may discard either.
+                if (walker.Current.Writable)
+                {
+                    Queues._pages.Report(walker.Current.Address, walker.Current.Length);
+                }
+            }
+
+            return ChainResult.Done;
+        }
     }
 }

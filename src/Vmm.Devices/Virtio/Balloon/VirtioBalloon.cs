@@ -35,23 +35,25 @@ public sealed record VirtioBalloonOptions
 /// A virtio memory balloon (virtio 1.2 section 5.5): the host asks for pages by <see cref="SetTarget"/>, the driver gives them, their memory goes
 /// back to the host. Whatever the guest says, only pages of its own RAM are given back, and only their content is lost.
 /// </summary>
-public sealed class VirtioBalloon : VirtioDevice
+public sealed class VirtioBalloon : QueuedDevice
 {
+    /// <summary>Number of the queue of statistics.</summary>
+    internal const int StatisticsQueue = 2;
+
     private const int ActualOffset = 4, PoisonOffset = 12, Length = 16;
 
     private readonly VirtioBalloonOptions _options;
     private readonly byte[] _config = new byte[Length];
-    private readonly Lock _gate = new();
     private readonly TimeProvider _clock;
     private ITimer? _timer;
-    private QueueThread? _thread;
-    private IVirtioInterrupts? _interrupts;
     private BalloonPages? _pages;
     private BalloonStatistics? _statistics;
     private int _statisticsWanted;
+    private int _statisticsHead = -1; // the driver's buffer, kept until the next question; queue thread
 
     /// <summary>Makes the device.</summary>
     public VirtioBalloon(VirtioBalloonOptions? options = null, TimeProvider? clock = null)
+        : base(options?.Name ?? new VirtioBalloonOptions().Name)
     {
         _options = options ?? new VirtioBalloonOptions();
         _clock = clock ?? TimeProvider.System;
@@ -79,7 +81,7 @@ public sealed class VirtioBalloon : VirtioDevice
     {
         get
         {
-            lock (_gate)
+            lock (Gate)
             {
                 return BinaryPrimitives.ReadUInt32LittleEndian(_config.AsSpan(PoisonOffset));
             }
@@ -90,27 +92,27 @@ public sealed class VirtioBalloon : VirtioDevice
     /// <param name="bytes">Size of the balloon in bytes, rounded down to 4 KiB.</param>
     public void SetTarget(ulong bytes)
     {
-        lock (_gate)
+        lock (Gate)
         {
             BinaryPrimitives.WriteUInt32LittleEndian(_config, (uint)Math.Min(bytes / BalloonPages.PageBytes, uint.MaxValue));
-            _interrupts?.SignalConfigChanged();
+            Interrupts?.SignalConfigChanged();
         }
     }
 
     /// <summary>Asks the guest for new statistics; they arrive in <see cref="Info"/> when it answers. Any thread.</summary>
     public void RequestStatistics()
     {
-        lock (_gate)
+        lock (Gate)
         {
             Volatile.Write(ref _statisticsWanted, 1);
-            _thread?.Wake();
+            WakeQueues();
         }
     }
 
     /// <summary>Target, actual size and statistics now. Any thread.</summary>
     public BalloonInfo Info()
     {
-        lock (_gate)
+        lock (Gate)
         {
             return new BalloonInfo(
                 BinaryPrimitives.ReadUInt32LittleEndian(_config) * BalloonPages.PageBytes,
@@ -128,7 +130,7 @@ public sealed class VirtioBalloon : VirtioDevice
         data.Clear();
         if (offset is >= 0 and < Length)
         {
-            lock (_gate)
+            lock (Gate)
             {
                 _config.AsSpan(offset, Math.Min(data.Length, Length - offset)).CopyTo(data);
             }
@@ -138,7 +140,7 @@ public sealed class VirtioBalloon : VirtioDevice
     /// <inheritdoc/>
     public override void WriteConfig(int offset, ReadOnlySpan<byte> data)
     {
-        lock (_gate)
+        lock (Gate)
         {
             for (int i = 0; i < data.Length; i++)
             {
@@ -153,54 +155,56 @@ public sealed class VirtioBalloon : VirtioDevice
     }
 
     /// <inheritdoc/>
-    public override void Activate(VirtioActivation activation)
+    private protected override IQueueService? CreateService(VirtioActivation activation)
     {
-        Reset();
-        lock (_gate)
+        _pages = new BalloonPages(activation.Memory);
+        if (_options.StatisticsInterval > TimeSpan.Zero && (activation.Features & BalloonFeatures.Statistics) != 0)
         {
-            _pages = new BalloonPages(activation.Memory);
-            _interrupts = activation.Interrupts;
-            _thread = QueueThread.Start(_options.Name, activation, new BalloonQueues(this, activation, _pages));
-            if (_options.StatisticsInterval > TimeSpan.Zero && (activation.Features & BalloonFeatures.Statistics) != 0)
-            {
-                _timer = _clock.CreateTimer(static device => ((VirtioBalloon)device!).RequestStatistics(), this, _options.StatisticsInterval, _options.StatisticsInterval);
-            }
+            _timer = _clock.CreateTimer(
+                static device => ((VirtioBalloon)device!).RequestStatistics(), this, _options.StatisticsInterval, _options.StatisticsInterval);
         }
+
+        return new BalloonQueues(this, activation, _pages);
     }
 
     /// <inheritdoc/>
-    public override void Reset()
+    protected override void OnReset()
     {
-        QueueThread? thread;
-        lock (_gate)
-        {
-            thread = _thread;
-            _thread = null;
-            _interrupts = null;
-            _timer?.Dispose();
-            _timer = null;
-        }
-
-        thread?.Dispose(); // outside the lock, which its service takes
-        lock (_gate)
-        {
-            _pages?.Clear();
-            _config.AsSpan(ActualOffset).Clear();
-            _statisticsWanted = 0;
-        }
+        _timer?.Dispose();
+        _timer = null;
+        _pages?.Clear();
+        _config.AsSpan(ActualOffset).Clear();
+        _statisticsWanted = 0;
+        _statisticsHead = -1;
     }
 
-    /// <summary>True once for every question; queue thread.</summary>
-    internal bool TakeStatisticsWish() => Interlocked.Exchange(ref _statisticsWanted, 0) != 0;
-
-    internal void SetStatistics(ReadOnlySpan<byte> entries) => Volatile.Write(ref _statistics, BalloonStatistics.Parse(entries, _clock.GetUtcNow()));
-
-    /// <inheritdoc/>
-    protected override void Dispose(bool disposing)
+    /// <summary>True when somebody asks and the driver's buffer is here to ask with; queue thread.</summary>
+    internal bool TakeQuestion(out ushort head)
     {
-        if (disposing)
+        head = (ushort)_statisticsHead;
+        if (_statisticsHead < 0 || Interlocked.Exchange(ref _statisticsWanted, 0) == 0)
         {
-            Reset();
+            return false;
         }
+
+        _statisticsHead = -1;
+        return true;
+    }
+
+    /// <summary>The driver's buffer came, with its answer unless it is the first one; queue thread. False when there is one already.</summary>
+    internal bool TryAnswer(ushort head, ReadOnlySpan<byte> entries)
+    {
+        if (_statisticsHead >= 0)
+        {
+            return false;
+        }
+
+        _statisticsHead = head;
+        if (entries.Length >= BalloonStatistics.EntryBytes)
+        {
+            Volatile.Write(ref _statistics, BalloonStatistics.Parse(entries, _clock.GetUtcNow()));
+        }
+
+        return true;
     }
 }

@@ -7,24 +7,24 @@ namespace Vmm.Devices.Virtio.Blk;
 
 /// <summary>
 /// One request queue: takes chains, checks them (virtio 1.2 section 5.2.6), submits them to storage through its router and gives them back.
-/// Runs on one loop. A slot has its request and its iovec array, all made once. What needs no storage (GET_ID, what is refused) takes its
+/// Runs on one loop. A slot has its request and its lease, made once. What needs no storage (GET_ID, what is refused) takes its
 /// turn through the router, too.
 /// </summary>
 internal sealed class BlkQueue : IBlockOwner, IDisposable
 {
     private const ulong MaxTransfer = 1UL << 30;
-    private readonly GuestMemory _memory;
+    private readonly DmaSpace _memory;
     private readonly Virtqueue _ring;
     private readonly IoLoop _loop;
     private readonly BlockGeometry _disk;
+    private readonly DmaFilter _filter;
     private readonly RequestRouter _router;
     private readonly VirtioBlk _device;
     private readonly ulong _features;
     private readonly BlkRequest[] _slots;
     private readonly BlockRequest[] _requests;
     private readonly int[] _free;
-    private readonly int _vectorsPerSlot;
-    private readonly NativeArray<IoVector> _vectors;
+    private readonly PageLease[] _pages;
     private int _freeCount;
 
     internal BlkQueue(VirtioBlk device, IBlockNode disk, VirtioActivation activation, int index, IoLoop loop)
@@ -35,20 +35,22 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
         _device = device;
         _disk = disk.Geometry;
         _loop = loop;
-        _router = new RequestRouter(loop, disk);
-        _memory = activation.Memory;
+        _filter = new DmaFilter(activation.Memory.Dma, disk);
+        _router = new RequestRouter(loop, _filter);
+        _memory = activation.Memory.Dma;
         _features = activation.Features;
         _ring = active.Queue;
         int size = _ring.Size;
         _slots = new BlkRequest[size];
         _requests = new BlockRequest[size];
         _free = new int[size];
-        _vectorsPerSlot = BlkConfig.SegMax(Math.Max(size, 4)) + 2;
-        _vectors = new NativeArray<IoVector>(size * _vectorsPerSlot);
+        _pages = new PageLease[size];
+        int segments = BlkConfig.SegMax(Math.Max(size, 4)) + 2;
         for (int i = 0; i < size; i++)
         {
             _free[i] = i;
-            _requests[i] = new BlockRequest(this, i);
+            _pages[i] = new PageLease(segments);
+            _requests[i] = new BlockRequest(this, i, _pages[i]);
             loop.Add(_requests[i]);
         }
 
@@ -59,7 +61,7 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
 
     public EventFd Doorbell { get; }
 
-    /// <summary>True after <see cref="Drop"/>, once storage has given everything back.</summary>
+    /// <summary>True after <see cref="Hold"/>, once storage has given everything back.</summary>
     public bool IsDrained => _router.IsDrained;
 
     /// <summary>Nothing is taken while a request is held: it would only wait behind it.</summary>
@@ -106,7 +108,7 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
 
         if (asked.Type == BlkType.GetId && asked.Answer == BlkStatus.Ok)
         {
-            asked.WrittenOnSuccess = CopyId(Vectors(slot).Slice(asked.ReadableVectors, asked.WritableVectors));
+            asked.WrittenOnSuccess = (uint)_memory.Write(_pages[slot], _device.Id);
         }
 
         Complete(slot, status switch
@@ -125,12 +127,22 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
     /// <summary>True when chains arrived that can be taken now.</summary>
     public bool EnableNotifications() => _ring.EnableNotifications() && MayTake;
 
-    /// <summary>The driver resets the device: what is held is forgotten, with the ring that it came from.</summary>
-    public void Drop()
+    /// <summary>
+    /// Nothing is forwarded from now on. What was held counts as not taken: it is the youngest that came from the ring, since none is taken
+    /// while one is held.
+    /// </summary>
+    public void Hold()
     {
         _router.Hold();
-        _router.TakeHeld();
+        foreach (BlockRequest request in _router.TakeHeld())
+        {
+            _free[_freeCount++] = request.Token;
+            _ring.Untake(1);
+        }
     }
+
+    /// <summary>Ends <see cref="Hold"/>.</summary>
+    public void Resume() => _router.Resume();
 
     public void Dispose()
     {
@@ -140,29 +152,33 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
             _loop.Remove(request);
         }
 
-        _vectors.Dispose();
+        _filter.Dispose();
     }
-
-    private Span<IoVector> Vectors(int slot) => _vectors.Span.Slice(slot * _vectorsPerSlot, _vectorsPerSlot);
 
     private bool Start(ushort head)
     {
         int slot = _free[_freeCount - 1];
         ref BlkRequest asked = ref _slots[slot];
-        Span<IoVector> vectors = Vectors(slot);
-        if (!BlkRequest.TryParse(_memory, _ring.Walk(head), head, vectors, out asked))
+        PageLease pages = _pages[slot];
+        if (!BlkRequest.TryParse(_memory, _ring.Walk(head), head, pages, out asked))
         {
             return false;
         }
 
-        if (asked.Type is BlkType.Discard or BlkType.WriteZeroes && asked.ReadableBytes == BlkRange.Length)
+        if (asked.Type is BlkType.Discard or BlkType.WriteZeroes && asked.ReadableBytes == BlkRange.Length && !asked.TooManySegments)
         {
-            asked.Range = BlkRange.Read(vectors[..asked.ReadableVectors]);
+            Span<byte> range = stackalloc byte[BlkRange.Length];
+            if (_memory.Read(pages, range) < range.Length)
+            {
+                return false; // it was RAM a moment ago
+            }
+
+            asked.Range = BlkRange.Read(range);
         }
 
         _freeCount--;
         BlockRequest request = _requests[slot];
-        asked.Answer = asked.TooManySegments ? BlkStatus.IoError : Prepare(ref asked, request, vectors);
+        asked.Answer = asked.TooManySegments ? BlkStatus.IoError : Prepare(ref asked, request);
         if (request.State != BlockState.New)
         {
             // Nothing for storage. What it would have moved counts, so that refused requests are limited like others.
@@ -175,7 +191,7 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
     }
 
     // Prepares the request that does it. Without one, the answer is known: what is returned.
-    private BlkStatus Prepare(ref BlkRequest asked, BlockRequest request, ReadOnlySpan<IoVector> vectors)
+    private BlkStatus Prepare(ref BlkRequest asked, BlockRequest request)
     {
         switch (asked.Type)
         {
@@ -189,7 +205,6 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
                 if (asked.WritableBytes > 0)
                 {
                     request.Prepare(BlockKind.Read, asked.Sector * 512, (uint)asked.WritableBytes);
-                    request.SetData(vectors.Slice(asked.ReadableVectors, asked.WritableVectors));
                 }
 
                 return BlkStatus.Ok;
@@ -203,7 +218,6 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
                 if (asked.ReadableBytes > 0)
                 {
                     request.Prepare(BlockKind.Write, asked.Sector * 512, (uint)asked.ReadableBytes, WriteFlags);
-                    request.SetData(vectors[..asked.ReadableVectors]);
                 }
 
                 return BlkStatus.Ok;
@@ -265,21 +279,6 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
     {
         ulong sectors = _disk.CapacityBytes / 512;
         return bytes % 512 == 0 && bytes <= MaxTransfer && sector <= sectors && bytes / 512 <= sectors - sector;
-    }
-
-    private uint CopyId(ReadOnlySpan<IoVector> vectors)
-    {
-        ReadOnlySpan<byte> id = _device.Id;
-        uint written = 0;
-        foreach (ref readonly IoVector v in vectors)
-        {
-            int part = (int)Math.Min(v.Length, (nuint)id.Length);
-            id[..part].CopyTo(HostSpan.Bytes(v.Base, part));
-            id = id[part..];
-            written += (uint)part;
-        }
-
-        return written;
     }
 
     private void Complete(int slot, BlkStatus status)

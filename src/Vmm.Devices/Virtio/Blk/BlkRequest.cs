@@ -1,5 +1,4 @@
 using System.Buffers.Binary;
-using Vmm.Interop;
 using Vmm.Memory;
 
 namespace Vmm.Devices.Virtio.Blk;
@@ -33,13 +32,11 @@ internal struct BlkRequest
     public ulong Sector;
     public GuestAddress Status;
 
-    /// <summary>Bytes after the header that the device reads; their vectors come first.</summary>
+    /// <summary>Bytes after the header that the device reads.</summary>
     public ulong ReadableBytes;
-    public int ReadableVectors;
 
-    /// <summary>Bytes before the status that the device writes; their vectors follow.</summary>
+    /// <summary>Bytes before the status that the device writes.</summary>
     public ulong WritableBytes;
-    public int WritableVectors;
 
     /// <summary>More segments than announced: the request fails, but has a status byte.</summary>
     public bool TooManySegments;
@@ -53,16 +50,25 @@ internal struct BlkRequest
     /// <summary>How it ends when storage has nothing to do for it, or has done it.</summary>
     public BlkStatus Answer;
 
+    private const int TypeBytes = 4;
+
     /// <summary>
-    /// Reads a chain of any layout (virtio 1.2 section 2.7.4.3: no assumption about framing): 16 readable bytes of header wherever they are split, data,
-    /// and the last writable byte is the status. False when there is no complete header or no status byte, or the chain is malformed.
+    /// Reads a chain of any layout (virtio 1.2 section 2.7.4.3: no assumption about framing): 16 readable bytes of header wherever they are
+    /// split, data, and the last writable byte is the status. False when there is no complete header or no status byte, or the chain is
+    /// malformed.
     /// </summary>
-    public static bool TryParse(GuestMemory memory, ChainWalker chain, ushort head, Span<IoVector> vectors, out BlkRequest request)
+    /// <param name="memory">Guest memory.</param>
+    /// <param name="chain">The chain.</param>
+    /// <param name="head">Its head.</param>
+    /// <param name="data">Names the data that the request moves afterwards; acquires nothing.</param>
+    /// <param name="request">What it says.</param>
+    public static bool TryParse(DmaSpace memory, ChainWalker chain, ushort head, PageLease data, out BlkRequest request)
     {
         request = default;
         request.Head = head;
+        data.Forget();
         Span<byte> header = stackalloc byte[HeaderLength];
-        int headerBytes = 0, used = 0;
+        int headerBytes = 0;
         VirtioBuffer last = default;
         bool haveLast = false;
         ChainStep step;
@@ -71,10 +77,15 @@ internal struct BlkRequest
             VirtioBuffer buffer = chain.Current;
             if (buffer.Writable)
             {
-                // One behind: the final writable buffer gives up its last byte to the status.
-                if (haveLast && !request.AddWritable(memory, last, vectors, ref used))
+                if (headerBytes < HeaderLength)
                 {
                     return false;
+                }
+
+                // One behind: the final writable buffer gives up its last byte to the status.
+                if (haveLast)
+                {
+                    request.AddWritable(last, data);
                 }
 
                 last = buffer;
@@ -83,15 +94,20 @@ internal struct BlkRequest
             }
 
             uint skip = Math.Min(buffer.Length, (uint)(HeaderLength - headerBytes));
-            if (skip > 0 && !memory.TryRead(buffer.Address, header.Slice(headerBytes, (int)skip)))
+            if (skip > 0)
             {
-                return false;
+                if (!memory.TryRead(buffer.Address, header.Slice(headerBytes, (int)skip)))
+                {
+                    return false;
+                }
+
+                headerBytes += (int)skip;
+                request.Type = (BlkType)BinaryPrimitives.ReadUInt32LittleEndian(header[..TypeBytes]);
             }
 
-            headerBytes += (int)skip;
-            if (buffer.Length > skip && !request.AddReadable(memory, new(buffer.Address + skip, buffer.Length - skip, false), vectors, ref used))
+            if (buffer.Length > skip)
             {
-                return false;
+                request.AddReadable(new(buffer.Address + skip, buffer.Length - skip, false), data);
             }
         }
 
@@ -101,49 +117,29 @@ internal struct BlkRequest
         }
 
         request.Status = last.Address + (last.Length - 1);
-        if (last.Length > 1 && !request.AddWritable(memory, last with { Length = last.Length - 1 }, vectors, ref used))
+        if (last.Length > 1)
         {
-            return false;
+            request.AddWritable(last with { Length = last.Length - 1 }, data);
         }
 
-        request.Type = (BlkType)BinaryPrimitives.ReadUInt32LittleEndian(header);
         request.Sector = BinaryPrimitives.ReadUInt64LittleEndian(header[8..]);
         return true;
     }
 
-    private bool AddReadable(GuestMemory memory, VirtioBuffer buffer, Span<IoVector> vectors, ref int used)
+    /// <summary>What the device does with the memory of its data.</summary>
+    public readonly DmaAccess Access => Type is BlkType.In or BlkType.GetId ? DmaAccess.Write : DmaAccess.Read;
+
+    // A request moves data one way: what a driver sends along for the other way is counted and never touched.
+    private void AddReadable(VirtioBuffer buffer, PageLease data)
     {
         ReadableBytes += buffer.Length;
-        int before = used;
-        bool ok = Add(memory, buffer, vectors, ref used);
-        ReadableVectors += used - before;
-        return ok;
+        TooManySegments |= Access == DmaAccess.Read && !data.TryAdd(new(buffer.Address, buffer.Length));
     }
 
-    private bool AddWritable(GuestMemory memory, VirtioBuffer buffer, Span<IoVector> vectors, ref int used)
+    private void AddWritable(VirtioBuffer buffer, PageLease data)
     {
         WritableBytes += buffer.Length;
-        int before = used;
-        bool ok = Add(memory, buffer, vectors, ref used);
-        WritableVectors += used - before;
-        return ok;
-    }
-
-    private bool Add(GuestMemory memory, VirtioBuffer buffer, Span<IoVector> vectors, ref int used)
-    {
-        if (used == vectors.Length)
-        {
-            TooManySegments = true;
-            return true;
-        }
-
-        if (!memory.TryGetHostAddress(buffer.Address, buffer.Length, out nint host))
-        {
-            return false;
-        }
-
-        vectors[used++] = new IoVector(host, buffer.Length);
-        return true;
+        TooManySegments |= Access == DmaAccess.Write && !data.TryAdd(new(buffer.Address, buffer.Length));
     }
 }
 
@@ -155,19 +151,9 @@ internal readonly record struct BlkRange(ulong Sector, uint Sectors, uint Flags)
     /// <summary>Bit 0 of the flags: the space may be given back.</summary>
     public const uint Unmap = 1;
 
-    /// <summary>Gathers it from the first vectors of a request.</summary>
-    public static BlkRange Read(ReadOnlySpan<IoVector> vectors)
-    {
-        Span<byte> bytes = stackalloc byte[Length];
-        Span<byte> rest = bytes;
-        foreach (ref readonly IoVector v in vectors)
-        {
-            int part = (int)Math.Min(v.Length, (nuint)rest.Length);
-            HostSpan.Bytes(v.Base, part).CopyTo(rest);
-            rest = rest[part..];
-        }
-
-        return new BlkRange(
-            BinaryPrimitives.ReadUInt64LittleEndian(bytes), BinaryPrimitives.ReadUInt32LittleEndian(bytes[8..]), BinaryPrimitives.ReadUInt32LittleEndian(bytes[12..]));
-    }
+    /// <summary>Reads it from its bytes.</summary>
+    public static BlkRange Read(ReadOnlySpan<byte> bytes) => new(
+        BinaryPrimitives.ReadUInt64LittleEndian(bytes),
+        BinaryPrimitives.ReadUInt32LittleEndian(bytes[8..]),
+        BinaryPrimitives.ReadUInt32LittleEndian(bytes[12..]));
 }

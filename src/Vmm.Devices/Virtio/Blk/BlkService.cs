@@ -17,6 +17,7 @@ internal sealed class BlkService : IIoService, IDisposable
     private readonly IBlockNode _disk;
     private readonly IVirtioInterrupts _interrupts;
     private readonly Doorbell[] _doorbells;
+    private ManualResetEventSlim? _drained; // who waits for the end of what is in flight
     private bool _broken;
 
     /// <summary>On the loop's thread.</summary>
@@ -55,6 +56,7 @@ internal sealed class BlkService : IIoService, IDisposable
     public bool Serve()
     {
         Publish();
+        TellDrained();
         bool any = false;
         for (int i = 0; i < _queues.Length && !_broken; i++)
         {
@@ -92,7 +94,41 @@ internal sealed class BlkService : IIoService, IDisposable
 
         foreach (BlkQueue queue in _queues)
         {
-            queue.Drop();
+            queue.Hold();
+        }
+    }
+
+    /// <summary>
+    /// Takes nothing more; <paramref name="drained"/> is set when storage has given everything back and the driver was told. On the loop's
+    /// thread.
+    /// </summary>
+    internal void Hold(ManualResetEventSlim drained)
+    {
+        _drained = drained;
+        foreach (BlkQueue queue in _queues)
+        {
+            queue.Hold();
+        }
+
+        TellDrained();
+    }
+
+    /// <summary>Ends <see cref="Hold"/>.</summary>
+    internal void Resume()
+    {
+        _drained = null;
+        foreach (BlkQueue queue in _queues)
+        {
+            queue.Resume();
+        }
+    }
+
+    private void TellDrained()
+    {
+        if (_drained is { } waiting && IsDrained)
+        {
+            Publish();
+            waiting.Set();
         }
     }
 

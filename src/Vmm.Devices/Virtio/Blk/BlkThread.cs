@@ -46,11 +46,41 @@ internal sealed class BlkThread
     /// <summary>Limits what is taken from now on. Any thread.</summary>
     internal void SetLimit(RateLimiter? limiter) => _loop.Post(() => _service?.SetLimit(limiter));
 
+    /// <summary>
+    /// Takes nothing more until <see cref="Resume"/>; what is in flight ends. Any thread. The event is set when it has ended, or at once when the
+    /// thread is gone.
+    /// </summary>
+    internal ManualResetEventSlim Hold()
+    {
+        ManualResetEventSlim drained = new(); // not disposed: the loop may set it after the patience of the caller is over
+        if (!_loop.Post(() => HoldNow(drained)))
+        {
+            drained.Set();
+        }
+
+        return drained;
+    }
+
+    /// <summary>Ends <see cref="Hold"/>. Any thread.</summary>
+    internal void Resume() => _loop.Post(() => _service?.Resume());
+
     /// <summary>Nothing new is taken; the thread ends when storage has given everything back. Any thread, also again.</summary>
     internal void Stop() => _loop.Stop();
 
     /// <summary>Waits for the end of the thread. False when it takes longer.</summary>
     internal bool Join(TimeSpan patience) => _thread.Join(patience);
+
+    private void HoldNow(ManualResetEventSlim drained)
+    {
+        if (_service is { } service)
+        {
+            service.Hold(drained);
+        }
+        else
+        {
+            drained.Set();
+        }
+    }
 
     private void Serve()
     {

@@ -7,6 +7,8 @@ namespace Vmm.Devices.Virtio.Blk;
 /// <summary>A virtio block device (virtio 1.2 section 5.2) in front of a disk. Owns the disk.</summary>
 public sealed class VirtioBlk : VirtioDevice
 {
+    private static readonly TimeSpan s_look = TimeSpan.FromMilliseconds(20); // at a thread that may have ended meanwhile
+
     private readonly IDiskBackend _disk;
     private readonly VirtioBlkOptions _options;
     private readonly BlkConfig _config;
@@ -130,6 +132,34 @@ public sealed class VirtioBlk : VirtioDevice
 
         _config.Writeback = true;
         return true;
+    }
+
+    /// <inheritdoc/>
+    public override bool TryHold(TimeSpan patience)
+    {
+        long begin = Stopwatch.GetTimestamp();
+        List<(BlkThread Thread, ManualResetEventSlim Drained)> held = [.. _threads.Select(thread => (thread, thread.Hold()))];
+        foreach ((BlkThread thread, ManualResetEventSlim drained) in held)
+        {
+            while (!drained.Wait(s_look) && !thread.Join(TimeSpan.Zero))
+            {
+                if (patience != Timeout.InfiniteTimeSpan && Stopwatch.GetElapsedTime(begin) > patience)
+                {
+                    return false;
+                }
+            }
+        }
+
+        return true;
+    }
+
+    /// <inheritdoc/>
+    public override void Resume()
+    {
+        foreach (BlkThread thread in _threads)
+        {
+            thread.Resume();
+        }
     }
 
     /// <inheritdoc/>

@@ -1,123 +1,84 @@
 namespace Vmm.Devices.Virtio.Console;
 
 /// <summary>Serves receive queue (0, host to guest) and transmit queue (1) of one activation of a console (virtio 1.2 sections 5.3.2, 5.3.6).</summary>
-internal sealed class ConsoleQueues(VirtioConsole device, VirtioActivation activation, IConsoleSink sink) : IQueueService
+internal sealed class ConsoleQueues : IQueueService
 {
+    // Of one chain; longer output is a driver that no system has.
+    private const uint MostOutput = uint.MaxValue;
+
+    private readonly VirtioConsole _device;
+    private readonly IConsoleSink _sink;
+    private readonly RingPump? _receive, _transmit;
     private readonly byte[] _copy = new byte[4096];
+    private QueueThread _thread = null!; // Started comes first
 
-    public QueueProgress Serve(QueueThread thread)
+    internal ConsoleQueues(VirtioConsole device, VirtioActivation activation, IConsoleSink sink)
     {
-        bool again = false;
-        if (activation.Queues[1] is { } transmit)
-        {
-            if (!Transmit(thread, transmit.Queue))
-            {
-                return QueueProgress.Broken;
-            }
+        _device = device;
+        _sink = sink;
+        _receive = activation.Queues[0] is null ? null : new RingPump(activation, 0, new Receiver(this), 0, VirtioConsole.InputRoom);
+        _transmit = activation.Queues[1] is null ? null : new RingPump(activation, 1, new Transmitter(this), MostOutput, 0);
+    }
 
-            again = transmit.Queue.EnableNotifications();
+    private bool Stopping => _thread.Stopping;
+
+    public void Started(QueueThread thread)
+    {
+        _thread = thread;
+        _receive?.Wake = thread.Wake;
+        _transmit?.Wake = thread.Wake;
+    }
+
+    public QueueProgress Serve()
+    {
+        if (_transmit?.Serve() == false || _receive?.Serve() == false)
+        {
+            return QueueProgress.Broken;
         }
 
-        if (activation.Queues[0] is { } receive)
-        {
-            if (!Receive(thread, receive.Queue))
-            {
-                return QueueProgress.Broken;
-            }
-
-            // Without input the driver's buffers wait in the ring and nobody needs to be told of more.
-            if (device.HasInput)
-            {
-                again |= receive.Queue.EnableNotifications();
-            }
-            else
-            {
-                receive.Queue.DisableNotifications();
-            }
-        }
-
+        // Both, always: each asks for its own doorbell.
+        bool again = (_transmit?.PrepareSleep() ?? false) | (_receive?.PrepareSleep() ?? false);
         return again ? QueueProgress.Again : QueueProgress.Idle;
     }
 
-    private bool Transmit(QueueThread thread, Virtqueue queue)
+    public void Held()
     {
-        bool sound = true;
-        for (int budget = queue.Size; budget > 0 && sound && !thread.Stopping; budget--)
-        {
-            TakeResult taken = queue.TryTake(out ushort head);
-            if (taken == TakeResult.Empty)
-            {
-                break;
-            }
-
-            sound = taken == TakeResult.Taken && Output(thread, queue.Walk(head));
-            if (sound)
-            {
-                queue.Complete(head, 0);
-            }
-        }
-
-        activation.Publish(1);
-        return sound;
+        _transmit?.GiveBack();
+        _receive?.GiveBack();
     }
 
-    /// <summary>Sends every readable byte of a chain, through a copy: the sink may be slow, and the guest writes meanwhile.</summary>
-    private bool Output(QueueThread thread, ChainWalker chain)
+    private sealed class Transmitter(ConsoleQueues queues) : IChainHandler
     {
-        ChainStep step;
-        while ((step = chain.MoveNext()) == ChainStep.Buffer)
-        {
-            VirtioBuffer buffer = chain.Current;
-            for (ulong at = 0; at < buffer.Length && !buffer.Writable && !thread.Stopping; at += (uint)_copy.Length)
-            {
-                Span<byte> piece = _copy.AsSpan(0, (int)Math.Min((ulong)_copy.Length, buffer.Length - at));
-                if (activation.Memory.TryRead(buffer.Address + at, piece))
-                {
-                    sink.Write(piece);
-                }
-            }
-        }
+        public bool WantsChain => !queues.Stopping;
 
-        return step == ChainStep.End;
+        /// <summary>Sends every readable byte of a chain, through a copy: the sink may be slow, and the guest writes meanwhile.</summary>
+        public ChainResult Handle(RequestChain chain, out uint written)
+        {
+            written = 0;
+            int count;
+            for (ulong at = 0; !queues.Stopping && (count = chain.Read(at, queues._copy)) > 0; at += (uint)count)
+            {
+                queues._sink.Write(queues._copy.AsSpan(0, count));
+            }
+
+            return ChainResult.Done;
+        }
     }
 
-    private bool Receive(QueueThread thread, Virtqueue queue)
+    private sealed class Receiver(ConsoleQueues queues) : IChainHandler
     {
-        bool sound = true;
-        while (sound && device.HasInput && !thread.Stopping)
+        // Without input the driver's buffers wait in the ring.
+        public bool WantsChain => !queues.Stopping && queues._device.HasInput;
+
+        public ChainResult Handle(RequestChain chain, out uint written)
         {
-            TakeResult taken = queue.TryTake(out ushort head);
-            if (taken == TakeResult.Empty)
+            written = 0;
+            for (int i = 0; i < chain.WritablePieces; i++)
             {
-                break;
+                written += (uint)queues._device.TakeInput(chain.WritablePiece(i));
             }
 
-            uint written = 0;
-            sound = taken == TakeResult.Taken && Input(queue.Walk(head), out written);
-            if (sound)
-            {
-                queue.Complete(head, written);
-            }
+            return ChainResult.Done;
         }
-
-        activation.Publish(0);
-        return sound;
-    }
-
-    private bool Input(ChainWalker chain, out uint written)
-    {
-        written = 0;
-        ChainStep step;
-        while ((step = chain.MoveNext()) == ChainStep.Buffer)
-        {
-            VirtioBuffer buffer = chain.Current;
-            int length = (int)Math.Min(buffer.Length, VirtioConsole.InputRoom);
-            if (buffer.Writable && activation.Memory.TryGetSpan(buffer.Address, length, out Span<byte> span))
-            {
-                written += (uint)device.TakeInput(span);
-            }
-        }
-
-        return step == ChainStep.End;
     }
 }

@@ -13,7 +13,7 @@ public interface IConsoleSink
 /// A virtio console with one port (virtio 1.2 section 5.3), which Linux calls <c>hvc0</c>. Input waits in the caller of <see cref="Send"/> while
 /// the guest takes none, so nothing typed or piped into it is lost.
 /// </summary>
-public sealed class VirtioConsole : VirtioDevice
+public sealed class VirtioConsole : QueuedDevice
 {
     /// <summary>Bytes of input kept for the guest.</summary>
     internal const int InputRoom = 4096;
@@ -22,20 +22,16 @@ public sealed class VirtioConsole : VirtioDevice
     private const int EmergencyOffset = 8, Length = 12;
 
     private readonly IConsoleSink _sink;
-    private readonly string _name;
     private readonly byte[] _config = new byte[Length];
     private readonly byte[] _input = new byte[InputRoom];
-    private readonly object _gate = new();
-    private QueueThread? _thread;
-    private IVirtioInterrupts? _interrupts;
     private int _inputStart, _inputCount;
     private bool _closed;
 
     /// <summary>Makes the device; <paramref name="name"/> names its thread.</summary>
     public VirtioConsole(IConsoleSink sink, string name = "console")
+        : base(name)
     {
         _sink = sink;
-        _name = name;
         BinaryPrimitives.WriteUInt32LittleEndian(_config.AsSpan(4), 1); // max_nr_ports
     }
 
@@ -51,26 +47,14 @@ public sealed class VirtioConsole : VirtioDevice
     /// <inheritdoc/>
     public override int ConfigLength => Length;
 
-    /// <summary>A driver is there and serves its queues. Any thread.</summary>
-    public bool Ready
-    {
-        get
-        {
-            lock (_gate)
-            {
-                return _thread is not null;
-            }
-        }
-    }
-
     /// <summary>Tells the guest how big the terminal is, in characters; 0 by 0 is unknown. Any thread.</summary>
     public void Resize(ushort columns, ushort rows)
     {
-        lock (_gate)
+        lock (Gate)
         {
             BinaryPrimitives.WriteUInt16LittleEndian(_config, columns);
             BinaryPrimitives.WriteUInt16LittleEndian(_config.AsSpan(2), rows);
-            _interrupts?.SignalConfigChanged();
+            Interrupts?.SignalConfigChanged();
         }
     }
 
@@ -78,7 +62,7 @@ public sealed class VirtioConsole : VirtioDevice
     public int Send(ReadOnlySpan<byte> bytes)
     {
         int done = 0;
-        lock (_gate)
+        lock (Gate)
         {
             while (done < bytes.Length && !_closed)
             {
@@ -90,11 +74,11 @@ public sealed class VirtioConsole : VirtioDevice
 
                 if (count > 0)
                 {
-                    _thread?.Wake();
+                    WakeQueues();
                 }
                 else
                 {
-                    Monitor.Wait(_gate);
+                    Monitor.Wait(Gate);
                 }
             }
         }
@@ -105,10 +89,10 @@ public sealed class VirtioConsole : VirtioDevice
     /// <summary>Ends a <see cref="Send"/> that waits, and every later one.</summary>
     public void Close()
     {
-        lock (_gate)
+        lock (Gate)
         {
             _closed = true;
-            Monitor.PulseAll(_gate);
+            Monitor.PulseAll(Gate);
         }
     }
 
@@ -118,7 +102,7 @@ public sealed class VirtioConsole : VirtioDevice
         data.Clear();
         if (offset is >= 0 and < Length)
         {
-            lock (_gate)
+            lock (Gate)
             {
                 _config.AsSpan(offset, Math.Min(data.Length, Length - offset)).CopyTo(data);
             }
@@ -136,36 +120,14 @@ public sealed class VirtioConsole : VirtioDevice
     }
 
     /// <inheritdoc/>
-    public override void Activate(VirtioActivation activation)
-    {
-        Reset();
-        lock (_gate)
-        {
-            _interrupts = activation.Interrupts;
-            _thread = QueueThread.Start(_name, activation, new ConsoleQueues(this, activation, _sink));
-        }
-    }
-
-    /// <inheritdoc/>
-    public override void Reset()
-    {
-        QueueThread? thread;
-        lock (_gate)
-        {
-            thread = _thread;
-            _thread = null;
-            _interrupts = null;
-        }
-
-        thread?.Dispose(); // outside the lock, which its service takes
-    }
+    private protected override IQueueService? CreateService(VirtioActivation activation) => new ConsoleQueues(this, activation, _sink);
 
     /// <summary>True when there is input for the guest; queue thread.</summary>
     internal bool HasInput
     {
         get
         {
-            lock (_gate)
+            lock (Gate)
             {
                 return _inputCount > 0;
             }
@@ -175,7 +137,7 @@ public sealed class VirtioConsole : VirtioDevice
     /// <summary>Takes input for the guest; queue thread.</summary>
     internal int TakeInput(Span<byte> into)
     {
-        lock (_gate)
+        lock (Gate)
         {
             int count = Math.Min(into.Length, _inputCount);
             for (int i = 0; i < count; i++)
@@ -185,7 +147,7 @@ public sealed class VirtioConsole : VirtioDevice
             }
 
             _inputCount -= count;
-            Monitor.PulseAll(_gate);
+            Monitor.PulseAll(Gate);
             return count;
         }
     }
@@ -196,7 +158,8 @@ public sealed class VirtioConsole : VirtioDevice
         if (disposing)
         {
             Close();
-            Reset();
         }
+
+        base.Dispose(disposing);
     }
 }

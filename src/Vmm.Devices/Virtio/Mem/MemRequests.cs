@@ -24,81 +24,71 @@ internal readonly record struct MemRequest(MemRequestKind Kind, ulong Address, u
 }
 
 /// <summary>Serves the request queue of one activation, on its queue thread.</summary>
-internal sealed class MemRequests(VirtioMem device, VirtioActivation activation) : IQueueService
+internal sealed class MemRequests : IQueueService, IChainHandler
 {
     private const int AnswerBytes = 10;
 
-    public QueueProgress Serve(QueueThread thread)
+    private readonly VirtioMem _device;
+    private readonly DmaSpace _memory;
+    private readonly RingPump _pump;
+    private QueueThread _thread = null!; // Started comes first
+
+    internal MemRequests(VirtioMem device, VirtioActivation activation)
     {
-        if (activation.Queues[0] is not { } active)
-        {
-            return QueueProgress.Idle;
-        }
-
-        for (int budget = active.Queue.Size; budget > 0 && !thread.Stopping; budget--)
-        {
-            TakeResult taken = active.Queue.TryTake(out ushort head);
-            if (taken == TakeResult.Empty)
-            {
-                break;
-            }
-
-            if (taken != TakeResult.Taken || !Answer(active.Queue.Walk(head), out uint written))
-            {
-                return QueueProgress.Broken;
-            }
-
-            active.Queue.Complete(head, written);
-            activation.Publish(0); // the driver waits for each answer before it asks again
-        }
-
-        return active.Queue.EnableNotifications() ? QueueProgress.Again : QueueProgress.Idle;
+        _device = device;
+        _memory = activation.Memory.Dma;
+        // The answer has no lease: a request may unplug the memory that its own answer lies in.
+        _pump = new RingPump(activation, 0, this, MemRequest.Bytes, mostWritable: 0, publishEach: true);
     }
 
-    /// <summary>False when the chain is malformed: less than 24 bytes to read, or no room for the answer behind them, each in any pieces (2.7.4.1).</summary>
-    private bool Answer(ChainWalker chain, out uint written)
+    public bool WantsChain => !_thread.Stopping;
+
+    public void Started(QueueThread thread)
+    {
+        _thread = thread;
+        _pump.Wake = thread.Wake;
+    }
+
+    public QueueProgress Serve() =>
+        !_pump.Serve() ? QueueProgress.Broken : _pump.PrepareSleep() ? QueueProgress.Again : QueueProgress.Idle;
+
+    public void Held() => _pump.GiveBack();
+
+    /// <summary>Malformed: less than 24 bytes to read, or no room for the answer behind them, each in any pieces (2.7.4.1).</summary>
+    public ChainResult Handle(RequestChain chain, out uint written)
     {
         written = 0;
         Span<byte> bytes = stackalloc byte[MemRequest.Bytes];
-        bytes.Clear();
         Span<VirtioBuffer> room = stackalloc VirtioBuffer[AnswerBytes];
-        int length = 0, pieces = 0, found = 0;
-        ChainStep step;
-        while ((step = chain.MoveNext()) == ChainStep.Buffer)
+        if (chain.Read(0, bytes) < MemRequest.Bytes || !TryFindRoom(chain, room, out int pieces))
         {
-            if (chain.Current.Writable)
-            {
-                int take = (int)Math.Min(chain.Current.Length, (uint)(AnswerBytes - found));
-                if (take > 0)
-                {
-                    room[pieces++] = chain.Current with { Length = (uint)take };
-                    found += take;
-                }
-            }
-            else
-            {
-                int take = (int)Math.Min(chain.Current.Length, (uint)(MemRequest.Bytes - length));
-                if (take > 0 && !activation.Memory.TryRead(chain.Current.Address, bytes.Slice(length, take)))
-                {
-                    return false;
-                }
-
-                length += take;
-            }
+            return ChainResult.Malformed;
         }
 
-        if (step != ChainStep.End || length < MemRequest.Bytes || found < AnswerBytes)
-        {
-            return false;
-        }
-
-        MemAnswer result = device.Do(MemRequest.Parse(bytes), out MemRangeState state);
+        MemAnswer result = _device.Do(MemRequest.Parse(bytes), out MemRangeState state);
         Span<byte> reply = stackalloc byte[AnswerBytes];
         reply.Clear();
         BinaryPrimitives.WriteUInt16LittleEndian(reply, (ushort)result);
         BinaryPrimitives.WriteUInt16LittleEndian(reply[8..], (ushort)state);
         written = Scatter(reply, room[..pieces]);
-        return true;
+        return ChainResult.Done;
+    }
+
+    private static bool TryFindRoom(RequestChain chain, Span<VirtioBuffer> room, out int pieces)
+    {
+        pieces = 0;
+        uint found = 0;
+        for (ChainWalker walker = chain.Walk(); found < AnswerBytes && walker.MoveNext() == ChainStep.Buffer;)
+        {
+            if (walker.Current.Writable)
+            {
+                uint take = Math.Min(walker.Current.Length, AnswerBytes - found);
+                room[pieces++] = walker.Current with { Length = take };
+                found += take;
+            }
+        }
+
+        return found == AnswerBytes;
     }
 
     /// <summary>Writes the answer; the number of bytes from its start that are there.</summary>
@@ -108,7 +98,7 @@ internal sealed class MemRequests(VirtioMem device, VirtioActivation activation)
         foreach (VirtioBuffer piece in room)
         {
             // The request may have unplugged what its own answer lies in: then there is nowhere to write it, and nobody who could read it.
-            if (!activation.Memory.TryWrite(piece.Address, reply.Slice((int)written, (int)piece.Length)))
+            if (!_memory.TryWrite(piece.Address, reply.Slice((int)written, (int)piece.Length)))
             {
                 break;
             }

@@ -36,20 +36,18 @@ public readonly record struct VirtioMemInfo(ByteSize Length, ByteSize Requested,
 /// A virtio memory device (virtio 1.2 section 5.15): a region of guest addresses in which the driver plugs and unplugs blocks of RAM until it has as
 /// much as the host asks for. The guest decides which blocks; it can refuse to give some back, and <see cref="Info"/> tells.
 /// </summary>
-public sealed class VirtioMem : VirtioDevice
+public sealed class VirtioMem : QueuedDevice
 {
     private const ulong FeatureAcpiPxm = 1 << 0, FeatureUnpluggedInaccessible = 1 << 1;
     private const int ConfigBytes = 56;
 
     private readonly VirtioMemOptions _options;
     private readonly MemBlocks _blocks;
-    private readonly Lock _gate = new();
-    private QueueThread? _thread;
-    private IVirtioInterrupts? _interrupts;
 
     /// <summary>Makes the device; nothing is plugged.</summary>
     /// <exception cref="ArgumentException">The region is not whole blocks.</exception>
     public VirtioMem(VirtioMemOptions options, IPluggableMemory memory)
+        : base(options.Name)
     {
         _options = options;
         _blocks = new MemBlocks(options.Start, options.Length, options.BlockSize, memory);
@@ -83,9 +81,9 @@ public sealed class VirtioMem : VirtioDevice
     {
         get
         {
-            lock (_gate)
+            lock (Gate)
             {
-                return new VirtioMemInfo(_options.Length, new ByteSize(_blocks.RequestedBytes), new ByteSize(_blocks.PluggedBytes), _thread is not null);
+                return new VirtioMemInfo(_options.Length, new ByteSize(_blocks.RequestedBytes), new ByteSize(_blocks.PluggedBytes), IsServing);
             }
         }
     }
@@ -93,11 +91,11 @@ public sealed class VirtioMem : VirtioDevice
     /// <summary>Asks the guest to have this much plugged, rounded down to blocks, at most the region. Any thread.</summary>
     public void SetRequested(ByteSize bytes)
     {
-        lock (_gate)
+        lock (Gate)
         {
             ulong wanted = Math.Min(bytes.Bytes, _options.Length.Bytes);
             _blocks.RequestedBytes = wanted - (wanted % _options.BlockSize);
-            _interrupts?.SignalConfigChanged();
+            Interrupts?.SignalConfigChanged();
         }
     }
 
@@ -107,7 +105,7 @@ public sealed class VirtioMem : VirtioDevice
         data.Clear();
         Span<byte> config = stackalloc byte[ConfigBytes];
         config.Clear();
-        lock (_gate)
+        lock (Gate)
         {
             // 5.15.4
             BinaryPrimitives.WriteUInt64LittleEndian(config, _options.BlockSize);
@@ -125,37 +123,16 @@ public sealed class VirtioMem : VirtioDevice
         }
     }
 
-    /// <inheritdoc/>
-    public override void Activate(VirtioActivation activation)
-    {
-        Reset();
-        lock (_gate)
-        {
-            _interrupts = activation.Interrupts;
-            _thread = QueueThread.Start(_options.Name, activation, new MemRequests(this, activation));
-        }
-    }
-
-    /// <summary>Stops serving. What is plugged stays plugged (5.15.7): it is the guest's RAM, and a new driver takes it over or gives it back.</summary>
-    public override void Reset()
-    {
-        QueueThread? thread;
-        lock (_gate)
-        {
-            thread = _thread;
-            _thread = null;
-            _interrupts = null;
-        }
-
-        thread?.Dispose(); // outside the lock, which its service takes
-    }
+    /// <summary>A reset leaves what is plugged (5.15.7): it is the guest's RAM, and a new driver takes it over or gives it back.</summary>
+    private protected override IQueueService? CreateService(VirtioActivation activation) =>
+        activation.Queues[0] is not null ? new MemRequests(this, activation) : null;
 
     /// <summary>Carries out one request; queue thread.</summary>
     internal MemAnswer Do(MemRequest request, out MemRangeState state)
     {
         state = default;
         MemAnswer answer;
-        lock (_gate)
+        lock (Gate)
         {
             answer = request.Kind switch
             {
@@ -173,14 +150,5 @@ public sealed class VirtioMem : VirtioDevice
         }
 
         return answer;
-    }
-
-    /// <inheritdoc/>
-    protected override void Dispose(bool disposing)
-    {
-        if (disposing)
-        {
-            Reset();
-        }
     }
 }

@@ -45,8 +45,8 @@ internal sealed class KernelPath : IDisposable
         _thread = new Thread(Run, maxStackSize: 256 * 1024) { Name = name, IsBackground = true };
     }
 
-    /// <summary>Hands the first pair over; null when the kernel cannot serve them all, or refuses.</summary>
-    internal static KernelPath? TryStart(VirtioNet device, VirtioActivation activation, int pairs, int controlIndex, string name)
+    /// <summary>Hands the first <paramref name="active"/> pairs over; null when the kernel cannot serve them all, or refuses.</summary>
+    internal static KernelPath? TryStart(VirtioNet device, VirtioActivation activation, int pairs, int controlIndex, string name, int active)
     {
         IKernelPair[] kernel = new IKernelPair[pairs];
         ulong features = activation.Features & RingFeatures;
@@ -81,7 +81,7 @@ internal sealed class KernelPath : IDisposable
             }
 
             activation.Interrupts.QueueTriggerChanged = path.FollowTrigger;
-            path.Serve(1);
+            path.Serve(active);
             activation.Threads.Start(path._thread);
             return path;
         }
@@ -162,17 +162,15 @@ internal sealed class KernelPath : IDisposable
     {
         int index = (2 * pair) + ring;
         ActiveQueue active = _activation.Queues[index]!;
-        VirtqueueLayout layout = active.Queue.Layout;
-        GuestMemory memory = _activation.Memory;
-        ulong size = layout.Size;
-        // 2.7: lengths of the three parts, with the two event words.
-        if (!memory.TryGetHostAddress(layout.Descriptors, 16 * size, out nint descriptors) || !memory.TryGetHostAddress(layout.Driver, 6 + (2 * size), out nint driver)
-            || !memory.TryGetHostAddress(layout.Device, 6 + (8 * size), out nint used))
+        Virtqueue queue = active.Queue;
+        if (!queue.Ring.TryGetKernelAddresses(out RingAddresses at))
         {
-            throw new KernelException("a ring outside memory", 14 /* EFAULT */);
+            throw new KernelException("a ring outside memory", Errno.EFAULT);
         }
 
-        _pairs[pair].SetRing(ring, new VhostRing(layout.Size, active.Queue.NextAvailable, descriptors, driver, used, active.Doorbell, _triggers[index] ?? _calls[index], _error));
+        VhostRing parts = new(
+            queue.Size, queue.NextAvailable, at.Descriptors, at.Available, at.Used, active.Doorbell, _triggers[index] ?? _calls[index], _error);
+        _pairs[pair].SetRing(ring, parts);
         _pairs[pair].Serve(ring);
     }
 
@@ -262,7 +260,7 @@ internal sealed class KernelPath : IDisposable
     {
         try
         {
-            NetControl? control = _control is null ? null : new NetControl(_device, _activation, _control.Queue);
+            NetControl? control = _control is null ? null : new NetControl(_device, _activation, _controlIndex, _wake.Signal);
             _activation.Threads.Ready();
             PollEntry[] entries = new PollEntry[3 + _calls.Length];
             while (!_stopping)
@@ -275,8 +273,7 @@ internal sealed class KernelPath : IDisposable
                         return;
                     }
 
-                    _activation.Publish(_controlIndex);
-                    if (_control!.Queue.EnableNotifications())
+                    if (control.PrepareSleep())
                     {
                         continue;
                     }
@@ -284,6 +281,8 @@ internal sealed class KernelPath : IDisposable
 
                 Wait(entries);
             }
+
+            control?.GiveBack();
         }
 #pragma warning disable CA1031 // Whatever fails here fails this device, not the process: the guest sees a device that needs a reset.
         catch (Exception error)

@@ -1,71 +1,52 @@
 using System.Buffers.Binary;
-using Vmm.Memory;
 
 namespace Vmm.Devices.Virtio.Net;
 
 /// <summary>The control queue (virtio 1.2 section 5.1.6.5): number of queue pairs, offloads, receive modes. On the thread of the first pair.</summary>
-internal sealed class NetControl(VirtioNet device, VirtioActivation activation, Virtqueue ring)
+internal sealed class NetControl : IChainHandler
 {
     private const byte ClassReceive = 0, ClassMac = 1, ClassMultiQueue = 4, ClassGuestOffloads = 5;
     private const byte TableSet = 0;
     private const byte Ok = 0, Error = 1;
+    private const uint MostCommand = 1 << 20; // two tables of 87,000 addresses
 
-    /// <summary>Carries out what is in the ring. False when the driver broke it.</summary>
-    public bool Serve()
+    private readonly VirtioNet _device;
+    private readonly ulong _features;
+    private readonly RingPump _pump;
+
+    internal NetControl(VirtioNet device, VirtioActivation activation, int queue, Action wake)
     {
-        for (int budget = ring.Size; budget > 0; budget--)
-        {
-            TakeResult taken = ring.TryTake(out ushort head);
-            if (taken == TakeResult.Empty)
-            {
-                return true;
-            }
-
-            if (taken == TakeResult.Malformed || !Answer(head))
-            {
-                return false;
-            }
-        }
-
-        return true;
+        _device = device;
+        _features = activation.Features;
+        _pump = new RingPump(activation, queue, this, MostCommand, mostWritable: 1) { Wake = wake };
     }
 
-    private bool Answer(ushort head)
+    /// <inheritdoc/>
+    public bool WantsChain => true;
+
+    /// <summary>Carries out what is in the ring. False when the driver broke it.</summary>
+    public bool Serve() => _pump.Serve();
+
+    /// <summary>Before sleeping; true when commands arrived meanwhile.</summary>
+    public bool PrepareSleep() => _pump.PrepareSleep();
+
+    /// <summary>A command that was not carried out counts as not taken.</summary>
+    public void GiveBack() => _pump.GiveBack();
+
+    /// <inheritdoc/>
+    public ChainResult Handle(RequestChain chain, out uint written)
     {
-        Span<byte> command = stackalloc byte[16];
-        ulong length = 0;
-        GuestAddress? ack = null;
-        ChainWalker walker = ring.Walk(head);
-        ChainStep step;
-        while ((step = walker.MoveNext()) == ChainStep.Buffer)
+        written = 1;
+        Span<byte> command = stackalloc byte[16]; // only tables of addresses are longer
+        int length = chain.Read(0, command);
+        if (length < 2 || chain.WritableBytes == 0)
         {
-            VirtioBuffer buffer = walker.Current;
-            if (buffer.Writable)
-            {
-                ack ??= buffer.Address;
-                continue;
-            }
-
-            // Only tables of addresses are longer, and of those the lengths are enough.
-            int part = (int)Math.Min(buffer.Length, (ulong)command.Length - Math.Min(length, (ulong)command.Length));
-            if (part > 0 && !activation.Memory.TryRead(buffer.Address, command.Slice((int)length, part)))
-            {
-                return false;
-            }
-
-            length += buffer.Length;
+            return ChainResult.Malformed;
         }
 
-        if (step == ChainStep.Malformed || length < 2 || ack is not { } at)
-        {
-            return false;
-        }
-
-        ReadOnlySpan<byte> data = command[2..(int)Math.Min(length, (ulong)command.Length)];
-        bool done = command[0] == ClassMac ? command[1] == TableSet && SetTables(head, length) : Do(command[0], command[1], data);
-        activation.Memory.TryWrite(at, done ? Ok : Error);
-        ring.Complete(head, 1);
-        return true;
+        bool done = command[0] == ClassMac ? command[1] == TableSet && SetTables(chain) : Do(command[0], command[1], command[2..length]);
+        chain.Write(0, [done ? Ok : Error]);
+        return ChainResult.Done;
     }
 
     private bool Do(byte group, byte command, ReadOnlySpan<byte> data) => group switch
@@ -74,46 +55,32 @@ internal sealed class NetControl(VirtioNet device, VirtioActivation activation, 
         // and what it sends is meant for the guest. Either mode is granted, neither filters.
         ClassReceive => Accepted(NetFeatures.ControlReceive) && command <= 1 && data.Length >= 1 && data[0] <= 1,
         ClassMultiQueue => command == 0 && data.Length >= 2 && Accepted(NetFeatures.MultiQueue)
-            && device.SetActivePairs(BinaryPrimitives.ReadUInt16LittleEndian(data)),
+            && _device.SetActivePairs(BinaryPrimitives.ReadUInt16LittleEndian(data)),
         ClassGuestOffloads => command == 0 && data.Length >= 8 && SetOffloads(BinaryPrimitives.ReadUInt64LittleEndian(data)),
         _ => false,
     };
 
-    private bool Accepted(ulong feature) => (activation.Features & feature) != 0;
+    private bool Accepted(ulong feature) => (_features & feature) != 0;
 
     /// <summary>
-    /// VIRTIO_NET_CTRL_MAC_TABLE_SET (5.1.6.5.2): a table of unicast and one of multicast addresses, each behind its number of entries. Well-formed ones are
-    /// granted, as receive modes are, and nothing is filtered.
+    /// VIRTIO_NET_CTRL_MAC_TABLE_SET (5.1.6.5.2): a table of unicast and one of multicast addresses, each behind its number of entries.
+    /// Well-formed ones are granted, as receive modes are, and nothing is filtered.
     /// </summary>
-    private bool SetTables(ushort head, ulong length) =>
+    private bool SetTables(RequestChain chain) =>
         Accepted(NetFeatures.ControlReceive)
-        && TryReadCount(head, 2, out ulong unicast) && TryReadCount(head, 6 + unicast, out ulong multicast) && length == 10 + unicast + multicast;
+        && TryReadCount(chain, 2, out ulong unicast) && TryReadCount(chain, 6 + unicast, out ulong multicast)
+        && chain.ReadableBytes == 10 + unicast + multicast;
 
     /// <summary>Bytes of a table whose number of entries lies at an offset of the command, in any pieces.</summary>
-    private bool TryReadCount(ushort head, ulong offset, out ulong bytes)
+    private static bool TryReadCount(RequestChain chain, ulong offset, out ulong bytes)
     {
         Span<byte> count = stackalloc byte[4];
-        int found = 0;
-        ulong start = 0;
-        for (ChainWalker walker = ring.Walk(head); found < count.Length && walker.MoveNext() == ChainStep.Buffer && !walker.Current.Writable;)
-        {
-            VirtioBuffer buffer = walker.Current;
-            ulong skip = offset + (ulong)found - start;
-            int part = skip < buffer.Length ? (int)Math.Min(buffer.Length - skip, (ulong)(count.Length - found)) : 0;
-            if (part > 0 && !activation.Memory.TryRead(buffer.Address + skip, count.Slice(found, part)))
-            {
-                break;
-            }
-
-            found += part;
-            start += buffer.Length;
-        }
-
-        bytes = 6UL * BinaryPrimitives.ReadUInt32LittleEndian(count);
-        return found == count.Length;
+        bool found = chain.Read(offset, count) == count.Length;
+        bytes = found ? 6UL * BinaryPrimitives.ReadUInt32LittleEndian(count) : 0;
+        return found;
     }
 
     private bool SetOffloads(ulong wanted) =>
-        Accepted(NetFeatures.ControlGuestOffloads) && (wanted & ~(activation.Features & NetFeatures.GuestOffloads)) == 0
-        && device.Backend.SetOffloads(NetFeatures.Offloads(wanted));
+        Accepted(NetFeatures.ControlGuestOffloads) && (wanted & ~(_features & NetFeatures.GuestOffloads)) == 0
+        && _device.Backend.SetOffloads(NetFeatures.Offloads(wanted));
 }

@@ -19,6 +19,9 @@ internal enum NetProgress
     /// <summary>The rate limit: try again after the given time.</summary>
     Throttled,
 
+    /// <summary>Guest pages are on their way in: try again when they came.</summary>
+    Paging,
+
     /// <summary>The driver broke the ring.</summary>
     Broken,
 }
@@ -68,29 +71,24 @@ internal sealed class NetPair : IDisposable
     /// <summary>Makes the thread look at the device's state again. Any thread.</summary>
     public void Wake() => _wake.Signal();
 
-    /// <summary>Waits for the end of the thread, which was told to stop; afterwards nothing touches guest memory.</summary>
-    public void Join()
-    {
-        if (_thread.IsAlive)
-        {
-            _thread.Join();
-        }
-    }
+    /// <summary>Waits for the end of the thread, which was told to stop; afterwards nothing touches guest memory. False when it takes longer.</summary>
+    public bool TryJoin(TimeSpan patience) => !_thread.IsAlive || _thread.Join(patience);
 
-    /// <summary>After <see cref="Join"/> of every pair: one that ends may still wake the others.</summary>
+    /// <summary>After <see cref="TryJoin"/> of every pair: one that ends may still wake the others.</summary>
     public void Dispose() => _wake.Dispose();
 
     private void Run()
     {
         try
         {
-            using NetReceiver? receiver = _receive is null ? null : new NetReceiver(_device, _activation, _receive.Queue, _queue, Budget);
-            using NetSender? sender = _send is null ? null : new NetSender(_device, _activation, _send.Queue, _queue, Budget);
-            NetControl? control = _control is null ? null : new NetControl(_device, _activation, _control.Queue);
+            using NetReceiver? receiver = _receive is null ? null : new NetReceiver(_device, _activation, _receive.Queue, _queue, Budget, Wake);
+            NetSender? sender = _send is null ? null : new NetSender(_device, _activation, _send.Queue, _queue, Budget, Wake);
+            NetControl? control = _control is null ? null : new NetControl(_device, _activation, _controlIndex, Wake);
             _activation.Threads.Ready();
             Loop(receiver, sender, control);
             receiver?.GiveBack();
             sender?.GiveBack();
+            control?.GiveBack();
         }
 #pragma warning disable CA1031 // Whatever fails here fails this device, not the process: the guest sees a device that needs a reset.
         catch (Exception error)
@@ -119,10 +117,6 @@ internal sealed class NetPair : IDisposable
             }
 
             bool controlled = control?.Serve() ?? true;
-            if (control is not null)
-            {
-                _activation.Publish(_controlIndex);
-            }
 
             if (received == NetProgress.Broken || sent == NetProgress.Broken || !controlled)
             {
@@ -137,7 +131,7 @@ internal sealed class NetPair : IDisposable
             }
             else if (received != NetProgress.More && sent != NetProgress.More && !MayLook(received, sent))
             {
-                Sleep(mayReceive, received, sent, timeout);
+                Sleep(control, mayReceive, received, sent, timeout);
             }
         }
     }
@@ -154,14 +148,14 @@ internal sealed class NetPair : IDisposable
         return true;
     }
 
-    private void Sleep(bool mayReceive, NetProgress received, NetProgress sent, int timeout)
+    private void Sleep(NetControl? control, bool mayReceive, NetProgress received, NetProgress sent, int timeout)
     {
         // A doorbell is wanted only by who waits for chains.
         bool starved = mayReceive && received == NetProgress.Blocked;
         bool hungry = _send is not null && sent == NetProgress.Idle;
         bool arrived = starved && _receive!.Queue.EnableNotifications();
         arrived |= hungry && _send!.Queue.EnableNotifications();
-        arrived |= _control is not null && _control.Queue.EnableNotifications();
+        arrived |= control?.PrepareSleep() ?? false;
         if (arrived)
         {
             return;

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Vmm.Interop;
+using Vmm.Memory;
 
 namespace Vmm.Devices.Virtio.Net;
 
@@ -8,7 +9,7 @@ namespace Vmm.Devices.Virtio.Net;
 /// into a chain; after one that did not, single frames are read into as many chains as hold the largest there can be. Behind chains that might be too
 /// small lies a buffer here: what ends up in it is copied into more chains, and waits for them if need be instead of being lost. One thread.
 /// </summary>
-internal sealed class NetReceiver : IDisposable
+internal sealed class NetReceiver : IPageWaiter, IDisposable
 {
     private const int MaxVectors = 1024, LargestSegment = 65535 + 14; // IOV_MAX; a TSO frame
     private const int FlagsAt = 0, BuffersAt = 10;
@@ -24,23 +25,27 @@ internal sealed class NetReceiver : IDisposable
     private readonly Chain[] _chains;
     private readonly TapFrame[] _frames;
 
-    // Of the taken chains; behind the vectors of each there is a free one for the rest of its frame.
-    private readonly NativeArray<IoVector> _vectors = new(4 * MaxVectors);
-    private readonly NativeArray<IoVector> _group = new(MaxVectors);
+    private readonly GuestRange[] _ranges = new GuestRange[4 * MaxVectors]; // of the taken chains, which have no pages between two reads
+    private readonly PageLease _pages = new(4 * MaxVectors); // of the first chains, while a frame goes into them
+    private readonly NativeArray<IoVector> _vectors = new(5 * MaxVectors); // of the frames of one read
+    private readonly Action _wake;
     private NativeArray<byte>? _rest;
-    private int _firstChain, _chainEnd, _vectorEnd;
+    private int _firstChain, _chainEnd, _rangeEnd;
+    private int _piece; // of the lease: the first one of the first chain
+    private volatile bool _paging;
     private int _large;
     private int _failures; // reads in a row that failed
-    private int _waiting, _waitingInChains, _waitingChains; // a frame whose end lies in _rest: bytes, those in chains, how many chains
+    private int _waiting, _waitingInChains; // a frame whose end lies in _rest: bytes, those in the first chains
     private long _capacity, _packets, _bytes;
     private bool _published;
 
-    internal NetReceiver(VirtioNet device, VirtioActivation activation, Virtqueue ring, INetQueue queue, int batch)
+    internal NetReceiver(VirtioNet device, VirtioActivation activation, Virtqueue ring, INetQueue queue, int batch, Action wake)
     {
         _device = device;
         _activation = activation;
         _ring = ring;
         _queue = queue;
+        _wake = wake;
         _mergeable = (activation.Features & NetFeatures.MergeableBuffers) != 0;
         _keepsFlags = (activation.Features & NetFeatures.GuestChecksum) != 0;
         // 5.1.6.3.1: without segments a driver posts what holds its MTU (and merges what a VLAN tag adds).
@@ -89,7 +94,6 @@ internal sealed class NetReceiver : IDisposable
     public void Dispose()
     {
         _vectors.Dispose();
-        _group.Dispose();
         _rest?.Dispose();
     }
 
@@ -113,16 +117,31 @@ internal sealed class NetReceiver : IDisposable
             return NetProgress.Throttled;
         }
 
-        int group = 1, frames = 1;
+        int group = single ? GroupSize(_large > 0 ? _needed : 1) : 1;
+        int chains = single ? group : Math.Min(asked, Chains);
+        if (!TryAcquire(chains, out NetProgress waiting))
+        {
+            return waiting;
+        }
+
+        int frames = 1;
         if (single)
         {
-            group = _large > 0 ? PrepareGroup() : PrepareOne(0);
+            int at = 0, piece = 0;
+            PrepareFrame(0, 0, group, ref at, ref piece);
         }
         else
         {
-            frames = PrepareBatch(Math.Min(asked, Chains), out group);
+            frames = PrepareBatch(chains, out group);
         }
 
+        NetProgress progress = Read(frames, group, limiter, ref timeout);
+        _pages.ReleaseWritten(_piece);
+        return progress;
+    }
+
+    private NetProgress Read(int frames, int group, RateLimiter? limiter, ref int timeout)
+    {
         int read = _queue.Read(_frames.AsSpan(0, frames));
         _failures = read > 0 ? 0 : _failures;
         for (int i = 0; i < read; i++)
@@ -144,12 +163,7 @@ internal sealed class NetReceiver : IDisposable
             Finish(bytes);
         }
 
-        if (read == frames)
-        {
-            return NetProgress.More;
-        }
-
-        return Failed((int)-_frames[read].Result, ref timeout);
+        return read == frames ? NetProgress.More : Failed((int)-_frames[read].Result, ref timeout);
     }
 
     /// <summary>No frame came, for this reason.</summary>
@@ -171,66 +185,100 @@ internal sealed class NetReceiver : IDisposable
         }
     }
 
-    /// <summary>One chain for each of up to <paramref name="most"/> frames; how many. A chain of too many pieces is the only one of its batch.</summary>
-    private int PrepareBatch(int most, out int group)
+    /// <summary>
+    /// The pages of the first chains, one piece of the lease for each of their buffers. False with what to do instead.
+    /// </summary>
+    private bool TryAcquire(int chains, out NetProgress answer)
     {
-        group = PrepareOne(0);
-        int frames = 1;
-        while (group == 1 && frames < most && First(frames).Vectors < MaxVectors)
+        answer = NetProgress.Paging;
+        if (_paging)
         {
-            PrepareOne(frames++);
+            return false;
         }
 
+        _pages.Forget();
+        _piece = 0;
+        for (int i = 0; i < chains; i++)
+        {
+            ref readonly Chain chain = ref First(i);
+            for (int r = chain.FirstRange; r < chain.FirstRange + chain.Ranges; r++)
+            {
+                _pages.TryAdd(_ranges[r]);
+            }
+        }
+
+        switch (_activation.Memory.Dma.TryAcquire(_pages, DmaAccess.Write, this))
+        {
+            case Acquired.Pending:
+                _paging = true;
+                return false;
+            case Acquired.Outside:
+                answer = NetProgress.Broken; // unplugged since the chain was read
+                return false;
+            default:
+                return true;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void PagesReady(PageLease lease)
+    {
+        _paging = false;
+        _wake();
+    }
+
+    /// <summary>
+    /// One of the first <paramref name="chains"/> chains for each frame; how many frames. A chain of too many pieces is the only one of its
+    /// batch, and its frame comes into the buffer here: <paramref name="group"/> is 0 then.
+    /// </summary>
+    private int PrepareBatch(int chains, out int group)
+    {
+        int at = 0, piece = 0, frames = 0;
+        group = First(0).Ranges < MaxVectors ? 1 : 0;
+        do
+        {
+            PrepareFrame(frames, frames, group, ref at, ref piece);
+            frames++;
+        }
+        while (group == 1 && frames < chains && First(frames).Ranges < MaxVectors);
         return frames;
     }
 
-    /// <summary>A frame into one chain, and what does not fit behind it; or, when that would be too many pieces, past it. The number of chains.</summary>
-    private int PrepareOne(int index)
+    /// <summary>How many of the first chains hold so many bytes, as far as the kernel takes so many pieces.</summary>
+    private int GroupSize(int bytes)
     {
-        ref readonly Chain chain = ref First(index);
-        if (chain.Vectors >= MaxVectors)
+        int chains = 0, pieces = 0;
+        long capacity = 0;
+        while (chains < Chains && capacity < bytes && pieces + First(chains).Ranges < MaxVectors)
         {
-            _group.Span[0] = Rest();
-            _frames[index] = new TapFrame(_group.AddressOf(0), 1, 0);
-            return 0;
+            pieces += First(chains).Ranges;
+            capacity += First(chains++).Capacity;
         }
 
-        int vectors = chain.Vectors;
-        if (chain.Capacity < _needed)
-        {
-            _vectors.Span[chain.FirstVector + vectors++] = Rest();
-        }
-
-        _frames[index] = new TapFrame(_vectors.AddressOf(chain.FirstVector), vectors, (int)Math.Min(chain.Capacity, int.MaxValue));
-        return 1;
+        return chains;
     }
 
-    /// <summary>A frame into all chains there are, as far as the kernel takes so many pieces; the number of chains.</summary>
-    private int PrepareGroup()
+    /// <summary>A frame into some chains, and what does not fit behind them.</summary>
+    private void PrepareFrame(int frame, int firstChain, int chains, ref int at, ref int piece)
     {
-        Span<IoVector> all = _vectors.Span, group = _group.Span;
-        int chains = 0, vectors = 0;
+        Span<IoVector> vectors = _vectors.Span;
+        int begin = at;
         long capacity = 0;
-        for (; chains < Chains && capacity < _needed; chains++)
+        for (int i = firstChain; i < firstChain + chains; i++)
         {
-            ref readonly Chain chain = ref First(chains);
-            if (vectors + chain.Vectors >= MaxVectors)
-            {
-                break;
-            }
-
-            all.Slice(chain.FirstVector, chain.Vectors).CopyTo(group[vectors..]);
-            vectors += chain.Vectors;
+            ref readonly Chain chain = ref First(i);
+            _pages.Vectors.Slice(piece, chain.Ranges).CopyTo(vectors[at..]);
+            at += chain.Ranges;
+            piece += chain.Ranges;
             capacity += chain.Capacity;
         }
 
         if (capacity < _needed)
         {
-            group[vectors++] = Rest();
+            vectors[at++] = Rest();
         }
 
-        _frames[0] = new TapFrame(_group.AddressOf(0), vectors, (int)Math.Min(capacity, int.MaxValue));
-        return chains;
+        _frames[frame] = new TapFrame(_vectors.AddressOf(begin), at - begin, (int)Math.Min(capacity, int.MaxValue));
     }
 
     private IoVector Rest()
@@ -243,7 +291,8 @@ internal sealed class NetReceiver : IDisposable
     private NetProgress Overflow(int bytes, int inChains, int chains)
     {
         _large = _mergeable ? LargeFor : 0;
-        (_waiting, _waitingInChains, _waitingChains) = (bytes, inChains, chains);
+        (_waiting, _waitingInChains) = (bytes, chains > 0 ? inChains : 0);
+        _pages.Release();
         return Place();
     }
 
@@ -268,22 +317,28 @@ internal sealed class NetReceiver : IDisposable
             return NetProgress.More;
         }
 
-        Span<byte> rest = _rest!.Span[..(_waiting - _waitingInChains)];
-        for (int c = _waitingChains; rest.Length > 0; c++)
+        if (!TryAcquire(_mergeable ? ChainsFor(_waiting) : 1, out NetProgress answer))
         {
-            Chain chain = First(c);
-            for (int i = chain.FirstVector; i < chain.FirstVector + chain.Vectors && rest.Length > 0; i++)
-            {
-                IoVector vector = _vectors.Span[i];
-                int part = (int)Math.Min(vector.Length, (nuint)rest.Length);
-                rest[..part].CopyTo(HostSpan.Bytes(vector.Base, part));
-                rest = rest[part..];
-            }
+            return answer;
         }
 
+        _pages.CopyFrom((ulong)_waitingInChains, _rest!.Span[..(_waiting - _waitingInChains)]);
         Finish(_waiting);
         _waiting = 0;
+        _pages.ReleaseWritten(_piece);
         return NetProgress.More;
+    }
+
+    /// <summary>How many of the first chains so many bytes take.</summary>
+    private int ChainsFor(long bytes)
+    {
+        int chains = 0;
+        for (long covered = 0; covered < bytes; chains++)
+        {
+            covered += First(chains).Capacity;
+        }
+
+        return chains;
     }
 
     /// <summary>Takes chains until there are so many that hold so many bytes, or no more. False when the driver broke the ring.</summary>
@@ -306,41 +361,40 @@ internal sealed class NetReceiver : IDisposable
         return true;
     }
 
-    // Room for the longest chain: a queue's worth of descriptors, at most 1024, one more of an indirect table, and the free vector.
-    private bool CanTakeMore => Chains < _ring.Size && (_vectorEnd <= _vectors.Length - MaxVectors - 2 || Compact());
+    // Room for the longest chain: a queue's worth of descriptors, at most 1024, and one more of an indirect table.
+    private bool CanTakeMore => Chains < _ring.Size && (_rangeEnd <= _ranges.Length - MaxVectors - 2 || Compact());
 
-    /// <summary>Moves the vectors of the taken chains to the front; false when that makes no room.</summary>
+    /// <summary>Moves the ranges of the taken chains to the front; false when that makes no room.</summary>
     private bool Compact()
     {
-        Span<IoVector> all = _vectors.Span;
         int end = 0;
         for (int i = 0; i < Chains; i++)
         {
             ref Chain chain = ref First(i);
-            all.Slice(chain.FirstVector, chain.Vectors).CopyTo(all[end..]);
-            chain.FirstVector = end;
-            end += chain.Vectors + 1;
+            _ranges.AsSpan(chain.FirstRange, chain.Ranges).CopyTo(_ranges.AsSpan(end));
+            chain.FirstRange = end;
+            end += chain.Ranges;
         }
 
-        _vectorEnd = end;
-        return end <= all.Length - MaxVectors - 2;
+        _rangeEnd = end;
+        return end <= _ranges.Length - MaxVectors - 2;
     }
 
     private bool Add(ushort head)
     {
         ChainWalker walker = _ring.Walk(head);
-        int start = _vectorEnd, end = start;
+        int start = _rangeEnd, end = start;
         long capacity = 0;
         ChainStep step;
         while ((step = walker.MoveNext()) == ChainStep.Buffer)
         {
             VirtioBuffer buffer = walker.Current;
-            if (!buffer.Writable || end >= _vectors.Length - 1 || !_activation.Memory.TryGetHostAddress(buffer.Address, buffer.Length, out nint host))
+            if (!buffer.Writable || end >= _ranges.Length - 1)
             {
                 return false;
             }
 
-            _vectors.Span[end++] = new IoVector(host, buffer.Length);
+            _ranges[end++] = new GuestRange(buffer.Address, buffer.Length);
             capacity += buffer.Length;
         }
 
@@ -350,21 +404,16 @@ internal sealed class NetReceiver : IDisposable
             return false;
         }
 
-        _chains[_chainEnd++ % _chains.Length] = new Chain { Head = head, FirstVector = start, Vectors = end - start, Capacity = capacity };
+        _chains[_chainEnd++ % _chains.Length] = new Chain { Head = head, FirstRange = start, Ranges = end - start, Capacity = capacity };
         _capacity += capacity;
-        _vectorEnd = end + 1;
+        _rangeEnd = end;
         return true;
     }
 
     /// <summary>A frame lies in the first chains: completes its header (5.1.6.4.1) and gives them back.</summary>
     private void Finish(int bytes)
     {
-        int chains = 0;
-        for (long covered = 0; covered < bytes; chains++)
-        {
-            covered += First(chains).Capacity;
-        }
-
+        int chains = ChainsFor(bytes);
         PutHeader((ushort)chains);
         long left = bytes;
         for (int i = 0; i < chains; i++)
@@ -374,12 +423,13 @@ internal sealed class NetReceiver : IDisposable
             _ring.Complete(chain.Head, (uint)written);
             left -= written;
             _capacity -= chain.Capacity;
+            _piece += chain.Ranges;
             _firstChain++;
         }
 
         if (_firstChain == _chainEnd)
         {
-            _firstChain = _chainEnd = _vectorEnd = 0;
+            _firstChain = _chainEnd = _rangeEnd = 0;
         }
         else if (_firstChain >= _chains.Length)
         {
@@ -397,12 +447,11 @@ internal sealed class NetReceiver : IDisposable
     {
         Span<byte> number = stackalloc byte[2];
         BinaryPrimitives.WriteUInt16LittleEndian(number, chains);
-        IoVector first = _vectors.Span[First(0).FirstVector];
+        Span<byte> first = _pages.Bytes(_piece);
         if (first.Length >= TapQueue.HeaderLength)
         {
-            Span<byte> header = HostSpan.Bytes(first.Base, TapQueue.HeaderLength);
-            number.CopyTo(header[BuffersAt..]);
-            header[FlagsAt] = _keepsFlags ? header[FlagsAt] : (byte)0;
+            number.CopyTo(first[BuffersAt..]);
+            first[FlagsAt] = _keepsFlags ? first[FlagsAt] : (byte)0;
             return;
         }
 
@@ -416,25 +465,25 @@ internal sealed class NetReceiver : IDisposable
 
     private void PutHeaderByte(int at, byte value)
     {
-        for (int i = First(0).FirstVector; ; i++)
+        for (int i = _piece; ; i++)
         {
-            IoVector vector = _vectors.Span[i];
-            if ((nuint)at < vector.Length)
+            Span<byte> bytes = _pages.Bytes(i);
+            if (at < bytes.Length)
             {
-                HostSpan.Bytes(vector.Base + at, 1)[0] = value;
+                bytes[at] = value;
                 return;
             }
 
-            at -= (int)vector.Length;
+            at -= bytes.Length;
         }
     }
 
-    /// <summary>A taken chain: where its vectors begin, how many there are, and how many bytes they hold.</summary>
+    /// <summary>A taken chain: where its ranges begin, how many there are, and how many bytes they hold.</summary>
     private struct Chain
     {
         public ushort Head;
-        public int FirstVector;
-        public int Vectors;
+        public int FirstRange;
+        public int Ranges;
         public long Capacity;
     }
 }

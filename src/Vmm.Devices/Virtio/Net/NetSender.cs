@@ -1,4 +1,5 @@
 using Vmm.Interop;
+using Vmm.Memory;
 
 namespace Vmm.Devices.Virtio.Net;
 
@@ -6,7 +7,7 @@ namespace Vmm.Devices.Virtio.Net;
 /// Frames of the guest to the host, straight out of its buffers, a batch at a time. Frames the host has no room for, or the rate limit holds back, are
 /// kept, and no others are taken meanwhile. One thread.
 /// </summary>
-internal sealed class NetSender : IDisposable
+internal sealed class NetSender : IPageWaiter
 {
     private const int MaxVectors = 1024; // IOV_MAX
 
@@ -14,18 +15,20 @@ internal sealed class NetSender : IDisposable
     private readonly VirtioActivation _activation;
     private readonly Virtqueue _ring;
     private readonly INetQueue _queue;
-    private readonly NativeArray<IoVector> _vectors = new(2 * MaxVectors);
+    private readonly PageLease _pages = new(2 * MaxVectors); // of the batch, from the first write to the last
     private readonly TapFrame[] _frames;
     private readonly Packet[] _packets;
     private int _next, _paid, _taken; // [_next, _paid): to be written; one behind them may wait for the limit
-    private int _vectorEnd;
+    private readonly Action _wake;
+    private volatile bool _waiting; // for pages of the batch
 
-    internal NetSender(VirtioNet device, VirtioActivation activation, Virtqueue ring, INetQueue queue, int batch)
+    internal NetSender(VirtioNet device, VirtioActivation activation, Virtqueue ring, INetQueue queue, int batch, Action wake)
     {
         _device = device;
         _activation = activation;
         _ring = ring;
         _queue = queue;
+        _wake = wake;
         _frames = new TapFrame[batch];
         _packets = new Packet[batch];
     }
@@ -40,6 +43,11 @@ internal sealed class NetSender : IDisposable
             return progress;
         }
 
+        if (!_pages.IsHeld && !TryAcquire(out NetProgress answer))
+        {
+            return answer;
+        }
+
         int done = _queue.Write(_frames.AsSpan(_next, _paid - _next));
         Finish(done);
         moved += done;
@@ -51,15 +59,53 @@ internal sealed class NetSender : IDisposable
     {
         _ring.Untake(_taken - _next);
         _next = _paid = _taken = 0;
+        _pages.Release();
     }
 
-    public void Dispose() => _vectors.Dispose();
+    /// <inheritdoc/>
+    public void PagesReady(PageLease lease)
+    {
+        _waiting = false;
+        _wake();
+    }
+
+    /// <summary>The pages of every frame of the batch, one piece for each vector of its frames.</summary>
+    private bool TryAcquire(out NetProgress answer)
+    {
+        answer = NetProgress.Paging;
+        if (_waiting)
+        {
+            return false;
+        }
+
+        switch (_activation.Memory.Dma.TryAcquire(_pages, DmaAccess.Read, this))
+        {
+            case Acquired.Pending:
+                _waiting = true;
+                return false;
+            case Acquired.Outside:
+                answer = NetProgress.Broken; // unplugged since the chain was read
+                return false;
+            default:
+                break;
+        }
+
+        for (int i = 0; i < _taken; i++)
+        {
+            ref readonly Packet packet = ref _packets[i];
+            _frames[i] = new TapFrame(HostSpan.AddressOf(_pages.Vectors.Slice(packet.First, packet.Pieces)), packet.Pieces);
+        }
+
+        return true;
+    }
 
     private NetProgress Take(ref int timeout)
     {
-        _next = _paid = _taken = _vectorEnd = 0;
+        _next = _paid = _taken = 0;
+        _pages.Release();
+        _pages.Forget();
         // Room for one more frame of any number of pieces.
-        while (_taken < _frames.Length && _vectorEnd <= _vectors.Length - MaxVectors)
+        while (_taken < _frames.Length && _pages.Named <= _pages.MaximumPieces - MaxVectors)
         {
             TakeResult taken = _ring.TryTake(out ushort head);
             if (taken == TakeResult.Empty)
@@ -123,24 +169,22 @@ internal sealed class NetSender : IDisposable
     private bool Parse(ushort head)
     {
         ChainWalker walker = _ring.Walk(head);
-        Span<IoVector> vectors = _vectors.Span.Slice(_vectorEnd, MaxVectors);
-        int count = 0;
+        int first = _pages.Named, count = 0;
         ulong length = 0;
         ChainStep step;
         while ((step = walker.MoveNext()) == ChainStep.Buffer)
         {
             VirtioBuffer buffer = walker.Current;
-            if (buffer.Writable || !_activation.Memory.TryGetHostAddress(buffer.Address, buffer.Length, out nint host))
+            if (buffer.Writable)
             {
                 return false;
             }
 
-            if (count < MaxVectors)
+            if (count++ < MaxVectors)
             {
-                vectors[count] = new IoVector(host, buffer.Length);
+                _pages.TryAdd(new GuestRange(buffer.Address, buffer.Length));
             }
 
-            count++;
             length += buffer.Length;
         }
 
@@ -150,15 +194,14 @@ internal sealed class NetSender : IDisposable
         }
 
         // In more pieces than the kernel takes: without any, which is refused.
-        int used = count <= MaxVectors ? count : 0;
-        _frames[_taken] = new TapFrame(_vectors.AddressOf(_vectorEnd), used);
-        _packets[_taken++] = new Packet(head, length - TapQueue.HeaderLength);
-        _vectorEnd += used;
+        _packets[_taken++] = new Packet(head, length - TapQueue.HeaderLength, first, count <= MaxVectors ? count : 0);
         return true;
     }
 
     /// <summary>A taken chain.</summary>
     /// <param name="Head">Of the chain.</param>
     /// <param name="Length">Bytes behind the header.</param>
-    private readonly record struct Packet(ushort Head, ulong Length);
+    /// <param name="First">Its first piece of the batch's lease.</param>
+    /// <param name="Pieces">How many it has there.</param>
+    private readonly record struct Packet(ushort Head, ulong Length, int First, int Pieces);
 }

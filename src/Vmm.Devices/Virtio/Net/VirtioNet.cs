@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Vmm.Interop;
 
 namespace Vmm.Devices.Virtio.Net;
@@ -14,6 +15,8 @@ public sealed class VirtioNet : VirtioDevice
     private VirtioActivation? _activation;
     private volatile KernelPath? _kernel;
     private volatile int _activePairs = 1;
+    private bool _held; // under the switch
+    private volatile bool _broken;
     private bool _disposed;
 
     /// <summary>Presents <paramref name="backend"/> to a guest.</summary>
@@ -84,7 +87,7 @@ public sealed class VirtioNet : VirtioDevice
             long now = RateLimiter.Now;
             Volatile.Write(ref _receiveLimiter, RateLimiter.Create(limit, now));
             Volatile.Write(ref _sendLimiter, RateLimiter.Create(limit, now));
-            if (_receiveLimiter is not null && _kernel is { } kernel)
+            if (_receiveLimiter is not null && _kernel is { } kernel) // a held device has none, and looks at its limit when it goes on
             {
                 TakeOver(kernel);
             }
@@ -140,12 +143,18 @@ public sealed class VirtioNet : VirtioDevice
         {
             _activation = activation;
             _backend.SetOffloads(NetFeatures.Offloads(activation.Features));
-            (int pairs, int control) = Shape(activation);
-            _kernel = ReceiveLimiter is null ? KernelPath.TryStart(this, activation, pairs, control, _options.Name + "-vhost") : null;
-            if (_kernel is null)
-            {
-                StartPairs(activation);
-            }
+            StartPath(activation);
+        }
+    }
+
+    /// <summary>Who serves the rings from here on: the kernel where it can, threads of ours otherwise. Under the switch.</summary>
+    private void StartPath(VirtioActivation activation)
+    {
+        (int pairs, int control) = Shape(activation);
+        _kernel = ReceiveLimiter is null ? KernelPath.TryStart(this, activation, pairs, control, _options.Name + "-vhost", _activePairs) : null;
+        if (_kernel is null)
+        {
+            StartPairs(activation);
         }
     }
 
@@ -184,16 +193,57 @@ public sealed class VirtioNet : VirtioDevice
         }
     }
 
-    private void ResetPairs()
+    /// <inheritdoc/>
+    public override bool TryHold(TimeSpan patience)
+    {
+        lock (_switch)
+        {
+            if (_kernel is { } kernel)
+            {
+                kernel.HandOver();
+                _kernel = null;
+            }
+
+            _held = true;
+            return TryStopPairs(patience);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Resume()
+    {
+        lock (_switch)
+        {
+            if (!_held)
+            {
+                return;
+            }
+
+            _held = false;
+            if (_activation is { } activation && !_broken)
+            {
+                TryStopPairs(Timeout.InfiniteTimeSpan); // of a hold that did not come to its end
+                StartPath(activation);
+            }
+        }
+    }
+
+    // Each pair gives back to its rings what it has taken and not moved.
+    private bool TryStopPairs(TimeSpan patience)
     {
         foreach (NetPair pair in _pairs)
         {
             pair.Stop();
         }
 
+        long begin = Stopwatch.GetTimestamp();
         foreach (NetPair pair in _pairs)
         {
-            pair.Join();
+            TimeSpan left = patience == Timeout.InfiniteTimeSpan ? patience : patience - Stopwatch.GetElapsedTime(begin);
+            if (!pair.TryJoin(patience == Timeout.InfiniteTimeSpan || left > TimeSpan.Zero ? left : TimeSpan.Zero))
+            {
+                return false;
+            }
         }
 
         foreach (NetPair pair in _pairs)
@@ -202,6 +252,14 @@ public sealed class VirtioNet : VirtioDevice
         }
 
         _pairs.Clear();
+        return true;
+    }
+
+    private void ResetPairs()
+    {
+        TryStopPairs(Timeout.InfiniteTimeSpan);
+        _held = false;
+        _broken = false;
         _activation = null;
         _activePairs = 1;
         _backend.SetActiveQueues(1);
@@ -237,6 +295,7 @@ public sealed class VirtioNet : VirtioDevice
     /// <summary>The driver broke a ring: every thread ends, nothing more is taken until the reset.</summary>
     internal void Break(string reason)
     {
+        _broken = true;
         foreach (NetPair pair in _pairs)
         {
             pair.Stop(); // first: the driver is not told while other pairs go on

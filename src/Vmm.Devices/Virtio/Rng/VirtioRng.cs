@@ -1,19 +1,13 @@
 using Vmm.Interop;
-using Vmm.Memory;
 
 namespace Vmm.Devices.Virtio.Rng;
 
 /// <summary>A virtio entropy device (virtio 1.2 section 5.4): fills buffers from the host's random generator on a thread of its own.</summary>
-public sealed class VirtioRng : VirtioDevice
+/// <param name="name">Names its thread.</param>
+public sealed class VirtioRng(string name = "rng") : QueuedDevice(name)
 {
     /// <summary>Most bytes given for one chain; a chain asks for what it likes, 5.4.6.1 lets the device return less.</summary>
     public const int MaxBytesPerChain = 64 * 1024;
-
-    private readonly string _name;
-    private QueueThread? _thread;
-
-    /// <summary>Creates the device; <paramref name="name"/> names its thread.</summary>
-    public VirtioRng(string name = "rng") => _name = name;
 
     /// <inheritdoc/>
     public override ushort DeviceType => 4;
@@ -31,86 +25,41 @@ public sealed class VirtioRng : VirtioDevice
     public override void ReadConfig(int offset, Span<byte> data) => data.Clear();
 
     /// <inheritdoc/>
-    public override void Activate(VirtioActivation activation)
+    private protected override IQueueService? CreateService(VirtioActivation activation) =>
+        activation.Queues.Count > 0 && activation.Queues[0] is not null ? new Service(activation) : null;
+
+    private sealed class Service : IQueueService, IChainHandler
     {
-        Reset();
-        if (activation.Queues.Count == 0 || activation.Queues[0] is not { } queue)
+        private readonly RingPump _pump;
+        private QueueThread _thread = null!; // Started comes first
+
+        internal Service(VirtioActivation activation) => _pump = new RingPump(activation, 0, this, mostReadable: 0, MaxBytesPerChain);
+
+        public bool WantsChain => !_thread.Stopping;
+
+        public void Started(QueueThread thread)
         {
-            return;
+            _thread = thread;
+            _pump.Wake = thread.Wake;
         }
 
-        _thread = QueueThread.Start(_name, activation, new Service(activation, queue));
-    }
+        public QueueProgress Serve() =>
+            !_pump.Serve() ? QueueProgress.Broken : _pump.PrepareSleep() ? QueueProgress.Again : QueueProgress.Idle;
 
-    /// <inheritdoc/>
-    public override void Reset()
-    {
-        _thread?.Dispose();
-        _thread = null;
-    }
+        public void Held() => _pump.GiveBack();
 
-    /// <summary>Serves what is in the ring now. False when the driver broke it.</summary>
-    internal static bool ServeRing(GuestMemory memory, ActiveQueue active, IVirtioInterrupts interrupts)
-    {
-        Virtqueue ring = active.Queue;
-        bool sound = true;
-        for (int budget = ring.Size; budget > 0 && sound; budget--)
+        // 5.4.6: buffers are device-writable; a readable one is skipped.
+        public ChainResult Handle(RequestChain chain, out uint written)
         {
-            TakeResult taken = ring.TryTake(out ushort head);
-            if (taken == TakeResult.Empty)
+            written = 0;
+            for (int i = 0; i < chain.WritablePieces; i++)
             {
-                break;
+                Span<byte> piece = chain.WritablePiece(i);
+                HostRandom.Fill(piece);
+                written += (uint)piece.Length;
             }
 
-            uint written = 0;
-            sound = taken == TakeResult.Taken && Fill(memory, ring.Walk(head), out written);
-            if (sound)
-            {
-                ring.Complete(head, written);
-            }
+            return ChainResult.Done;
         }
-
-        if (ring.Publish())
-        {
-            interrupts.SignalQueue(0);
-        }
-
-        return sound;
-    }
-
-    /// <inheritdoc/>
-    protected override void Dispose(bool disposing)
-    {
-        if (disposing)
-        {
-            Reset();
-        }
-    }
-
-    private static bool Fill(GuestMemory memory, ChainWalker chain, out uint written)
-    {
-        written = 0;
-        ChainStep step;
-        while ((step = chain.MoveNext()) == ChainStep.Buffer)
-        {
-            VirtioBuffer buffer = chain.Current;
-            int length = (int)Math.Min(buffer.Length, MaxBytesPerChain - written);
-            // 5.4.6: buffers are device-writable; a readable one is skipped. A short answer ends at the first buffer not filled.
-            if (buffer.Writable && length > 0 && memory.TryGetSpan(buffer.Address, length, out Span<byte> span))
-            {
-                HostRandom.Fill(span);
-                written += (uint)length;
-            }
-        }
-
-        return step == ChainStep.End;
-    }
-
-    private sealed class Service(VirtioActivation activation, ActiveQueue queue) : IQueueService
-    {
-        public QueueProgress Serve(QueueThread thread) =>
-            !ServeRing(activation.Memory, queue, activation.Interrupts) ? QueueProgress.Broken
-            : queue.Queue.EnableNotifications() ? QueueProgress.Again
-            : QueueProgress.Idle;
     }
 }

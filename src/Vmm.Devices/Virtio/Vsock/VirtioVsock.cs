@@ -7,17 +7,15 @@ namespace Vmm.Devices.Virtio.Vsock;
 /// A virtio socket device (virtio 1.2 section 5.10) whose host side is unix sockets: host programs connect to one path and name a port of the guest,
 /// the guest's connections to port N of the host go to that path with <c>_N</c>.
 /// </summary>
-public sealed class VirtioVsock : VirtioDevice
+public sealed class VirtioVsock : QueuedDevice
 {
     private const ulong FeatureStream = 1; // 5.10.3
     private const int Length = 8;
 
     private readonly ulong _cid;
     private readonly string _path;
-    private readonly string _name;
     private readonly UnixListener _listener;
     private readonly Func<uint, UnixStream?>? _dial;
-    private QueueThread? _thread;
 
     /// <summary>Makes the device and listens.</summary>
     /// <param name="cid">Context id of the guest, from 3.</param>
@@ -27,12 +25,12 @@ public sealed class VirtioVsock : VirtioDevice
     /// <exception cref="ArgumentOutOfRangeException">The context id is reserved (5.10.4).</exception>
     /// <exception cref="KernelException">The path cannot be listened on, e.g. another VM does.</exception>
     public VirtioVsock(ulong cid, string path, string name = "vsock", Func<uint, UnixStream?>? dial = null)
+        : base(name)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(cid, 3UL);
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(cid, (ulong)uint.MaxValue);
         _cid = cid;
         _path = path;
-        _name = name;
         _dial = dial;
         _listener = new UnixListener(path);
     }
@@ -62,26 +60,18 @@ public sealed class VirtioVsock : VirtioDevice
     }
 
     /// <inheritdoc/>
-    public override void Activate(VirtioActivation activation)
+    private protected override IQueueService? CreateService(VirtioActivation activation)
     {
-        Reset();
         SocketHost host = new(_listener, _path, _dial);
-        _thread = QueueThread.Start(_name, activation, new VsockQueues(activation, new VsockSwitch(_cid, host), host));
-    }
-
-    /// <inheritdoc/>
-    public override void Reset()
-    {
-        _thread?.Dispose();
-        _thread = null;
+        return new VsockQueues(activation, new VsockSwitch(_cid, host), host);
     }
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
+        base.Dispose(disposing);
         if (disposing)
         {
-            Reset();
             _listener.Dispose();
         }
     }

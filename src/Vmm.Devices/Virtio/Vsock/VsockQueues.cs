@@ -1,182 +1,117 @@
-using Vmm.Memory;
+using Vmm.Interop;
 
 namespace Vmm.Devices.Virtio.Vsock;
 
-/// <summary>Serves receive queue (0, host to guest) and transmit queue (1) of one activation of a socket device (virtio 1.2 section 5.10.2).</summary>
-internal sealed class VsockQueues(VirtioActivation activation, VsockSwitch packets, SocketHost host) : IQueueService
+/// <summary>
+/// Serves receive queue (0, host to guest) and transmit queue (1) of one activation of a socket device (virtio 1.2 section 5.10.2).
+/// </summary>
+internal sealed class VsockQueues : IQueueService
 {
-    // One packet at a time goes through each: header and data, copied once from or to the guest.
-    private readonly byte[] _taken = new byte[VsockHeader.Bytes + VsockSwitch.MaxData];
-    private readonly byte[] _given = new byte[VsockHeader.Bytes + VsockSwitch.MaxData];
-    private int _receiveHead = -1;
-    private bool _started;
+    private const int MostBytes = VsockHeader.Bytes + VsockSwitch.MaxData;
 
-    public QueueProgress Serve(QueueThread thread)
+    private readonly VsockSwitch _packets;
+    private readonly SocketHost _host;
+    private readonly RingPump? _receive, _transmit;
+    private readonly byte[] _packet = new byte[MostBytes]; // one at a time: header and data, copied once from or to the guest
+    private QueueThread _thread = null!; // Started comes first
+
+    internal VsockQueues(VirtioActivation activation, VsockSwitch packets, SocketHost host)
     {
-        if (!_started)
-        {
-            _started = true;
-            host.Start(thread, packets);
-        }
+        _packets = packets;
+        _host = host;
+        _receive = activation.Queues[0] is null ? null : new RingPump(activation, 0, new Receiver(this), 0, MostBytes);
+        _transmit = activation.Queues[1] is null ? null : new RingPump(activation, 1, new Transmitter(this), MostBytes, 0);
+    }
 
-        bool again = false;
-        Virtqueue? transmit = activation.Queues[1]?.Queue, receive = activation.Queues[0]?.Queue;
-        if (transmit is not null && !Take(thread, transmit))
+    private bool Stopping => _thread.Stopping;
+
+    /// <inheritdoc/>
+    public void Started(QueueThread thread)
+    {
+        _thread = thread;
+        _receive?.Wake = thread.Wake;
+        _transmit?.Wake = thread.Wake;
+        _host.Start(thread, _packets);
+    }
+
+    /// <inheritdoc/>
+    public QueueProgress Serve()
+    {
+        if (_transmit?.Serve() == false || _receive?.Serve() == false)
         {
             return QueueProgress.Broken;
         }
 
-        if (receive is not null)
-        {
-            if (!Give(thread, receive))
-            {
-                return QueueProgress.Broken;
-            }
-
-            if (packets.HasWork)
-            {
-                again = receive.EnableNotifications();
-            }
-            else
-            {
-                receive.DisableNotifications();
-            }
-        }
-
         // While too many answers wait the guest's packets wait too; its next receive buffer wakes this thread.
-        if (transmit is not null && packets.CanTake)
-        {
-            again |= transmit.EnableNotifications();
-        }
-
+        bool again = (_receive?.PrepareSleep() ?? false) | (_transmit?.PrepareSleep() ?? false);
         return again ? QueueProgress.Again : QueueProgress.Idle;
     }
 
-    public void Ready(ulong tag, Interop.PollEvents events) => host.Ready(tag);
+    /// <inheritdoc/>
+    public void Ready(ulong tag, PollEvents events) => _host.Ready(tag);
 
+    /// <inheritdoc/>
+    public void Held()
+    {
+        _transmit?.GiveBack();
+        _receive?.GiveBack();
+    }
+
+    /// <inheritdoc/>
     public void Stopped()
     {
-        packets.Reset();
-        host.Stop();
+        _packets.Reset();
+        _host.Stop();
     }
 
-    private bool Take(QueueThread thread, Virtqueue queue)
+    private sealed class Transmitter(VsockQueues queues) : IChainHandler
     {
-        bool sound = true;
-        for (int budget = queue.Size; budget > 0 && sound && packets.CanTake && !thread.Stopping; budget--)
+        public bool WantsChain => queues._packets.CanTake && !queues.Stopping;
+
+        public ChainResult Handle(RequestChain chain, out uint written)
         {
-            TakeResult taken = queue.TryTake(out ushort head);
-            if (taken == TakeResult.Empty)
+            written = 0;
+            ReadOnlySpan<byte> packet = queues._packet.AsSpan(0, chain.Read(0, queues._packet));
+            if (packet.Length < VsockHeader.Bytes)
             {
-                break;
+                return ChainResult.Malformed;
             }
 
-            sound = taken == TakeResult.Taken && queue.Walk(head).Gather(_taken, out int bytes) && Deliver(_taken.AsSpan(0, bytes));
-            if (sound)
+            VsockHeader header = VsockHeader.Read(packet);
+            ReadOnlySpan<byte> data = packet[VsockHeader.Bytes..];
+            if (header.Operation == VsockOperation.Data && header.Length > data.Length)
             {
-                queue.Complete(head, 0);
+                header = header with { Operation = VsockOperation.Invalid }; // it announces more than it brings: ends its connection
             }
+
+            queues._packets.FromGuest(header, header.Operation == VsockOperation.Data ? data[..(int)header.Length] : []);
+            return ChainResult.Done;
         }
-
-        activation.Publish(1);
-        return sound;
     }
 
-    private bool Deliver(ReadOnlySpan<byte> packet)
+    private sealed class Receiver(VsockQueues queues) : IChainHandler
     {
-        if (packet.Length < VsockHeader.Bytes)
-        {
-            return false;
-        }
+        public bool WantsChain => queues._packets.HasWork && !queues.Stopping;
 
-        VsockHeader header = VsockHeader.Read(packet);
-        ReadOnlySpan<byte> data = packet[VsockHeader.Bytes..];
-        if (header.Operation == VsockOperation.Data && header.Length > data.Length)
+        public ChainResult Handle(RequestChain chain, out uint written)
         {
-            header = header with { Operation = VsockOperation.Invalid }; // it announces more than it brings: ends its connection
-        }
-
-        packets.FromGuest(header, header.Operation == VsockOperation.Data ? data[..(int)header.Length] : []);
-        return true;
-    }
-
-    private bool Give(QueueThread thread, Virtqueue queue)
-    {
-        bool sound = true;
-        for (int budget = queue.Size; budget > 0 && packets.HasWork && !thread.Stopping; budget--)
-        {
-            if (_receiveHead < 0)
+            written = 0;
+            int room = (int)Math.Min(chain.WritableBytes, MostBytes) - VsockHeader.Bytes;
+            if (room <= 0)
             {
-                TakeResult taken = queue.TryTake(out ushort head);
-                if (taken == TakeResult.Empty)
-                {
-                    break;
-                }
-
-                if (taken == TakeResult.Malformed)
-                {
-                    sound = false;
-                    break;
-                }
-
-                _receiveHead = head;
+                return ChainResult.Malformed; // no buffer for a packet at all
             }
 
-            int room = Room(queue.Walk((ushort)_receiveHead));
-            if (room <= VsockHeader.Bytes)
+            Span<byte> packet = queues._packet;
+            if (!queues._packets.TryNext(packet.Slice(VsockHeader.Bytes, room), out VsockHeader header))
             {
-                sound = false; // no buffer for a packet at all
-                break;
+                return ChainResult.PutBack; // the chain waits for the next packet
             }
 
-            room = Math.Min(room, _given.Length) - VsockHeader.Bytes;
-            if (!packets.TryNext(_given.AsSpan(VsockHeader.Bytes, room), out VsockHeader header))
-            {
-                break; // the chain waits for the next packet
-            }
-
-            header.Write(_given);
-            int length = VsockHeader.Bytes + (int)header.Length;
-            sound = Scatter(queue.Walk((ushort)_receiveHead), _given.AsSpan(0, length));
-            if (!sound)
-            {
-                break;
-            }
-
-            queue.Complete((ushort)_receiveHead, (uint)length);
-            _receiveHead = -1;
+            header.Write(packet);
+            written = VsockHeader.Bytes + header.Length;
+            chain.Write(0, packet[..(int)written]);
+            return ChainResult.Done;
         }
-
-        activation.Publish(0);
-        return sound;
-    }
-
-    /// <summary>Writable bytes of a chain, at most one packet; -1 when it is malformed.</summary>
-    private int Room(ChainWalker chain)
-    {
-        ulong room = 0;
-        ChainStep step;
-        while ((step = chain.MoveNext()) == ChainStep.Buffer)
-        {
-            room += chain.Current.Writable ? chain.Current.Length : 0;
-        }
-
-        return step == ChainStep.End ? (int)Math.Min(room, (ulong)_given.Length) : -1;
-    }
-
-    /// <summary>Writes a packet into a chain; false when the guest has changed the chain meanwhile.</summary>
-    private bool Scatter(ChainWalker chain, ReadOnlySpan<byte> packet)
-    {
-        while (packet.Length > 0 && chain.MoveNext() == ChainStep.Buffer)
-        {
-            VirtioBuffer buffer = chain.Current;
-            int length = (int)Math.Min(buffer.Length, (uint)packet.Length);
-            if (buffer.Writable && activation.Memory.TryWrite(buffer.Address, packet[..length]))
-            {
-                packet = packet[length..];
-            }
-        }
-
-        return packet.Length == 0;
     }
 }

@@ -2,6 +2,7 @@ using FsCheck;
 using FsCheck.Fluent;
 using Vmm.Devices.Virtio.Balloon;
 using Vmm.Memory;
+using Vmm.Testing;
 
 namespace Vmm.Devices.Tests.Virtio.Balloon;
 

@@ -3,6 +3,7 @@ using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Blk;
 using Vmm.Interop;
 using Vmm.Memory;
+using Vmm.Testing;
 
 namespace Vmm.Devices.Tests.Virtio.Blk;
 

@@ -1,3 +1,4 @@
+using Vmm.Testing;
 using System.Buffers.Binary;
 using System.Diagnostics;
 using Vmm.Devices.Bus;

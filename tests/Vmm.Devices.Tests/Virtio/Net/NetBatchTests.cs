@@ -69,8 +69,8 @@ public sealed class NetBatchTests
         using VirtioNet device = new(new MemoryNet(), new VirtioNetOptions { Mac = new byte[] { 0x52, 0x54, 0, 1, 2, 3 } });
         using QueueGuest guest = new(device, Mergeable | GuestCsum | Tso4, activate: false);
         VirtioActivation activation = guest.Activation();
-        using NetReceiver receiver = new(device, activation, activation.Queues[0]!.Queue, net, 16);
-        using NetSender sender = new(device, activation, activation.Queues[1]!.Queue, net, 16);
+        using NetReceiver receiver = new(device, activation, activation.Queues[0]!.Queue, net, 16, static () => { });
+        NetSender sender = new(device, activation, activation.Queues[1]!.Queue, net, 16, static () => { });
         for (int i = 0; i < QueueGuest.Size; i++)
         {
             guest.WriteDescriptor(0, i, In + ((ulong)i * 2048), 2048, 2, 0);
@@ -121,7 +121,7 @@ public sealed class NetBatchTests
         using VirtioNet device = new(new MemoryNet(), new VirtioNetOptions { Mac = new byte[] { 0x52, 0x54, 0, 1, 2, 3 } });
         using QueueGuest guest = new(device, 0, activate: false);
         VirtioActivation activation = guest.Activation();
-        using NetSender sender = new(device, activation, activation.Queues[1]!.Queue, net, 16);
+        NetSender sender = new(device, activation, activation.Queues[1]!.Queue, net, 16, static () => { });
         for (int i = 0; i < 12; i++)
         {
             guest.WriteDescriptor(1, i, Out, 72 + (uint)i, 0, 0);

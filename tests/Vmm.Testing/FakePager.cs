@@ -1,0 +1,78 @@
+using Vmm.Memory;
+
+namespace Vmm.Testing;
+
+/// <summary>
+/// Plays the pager: a range of guest memory is away until <see cref="PageIn"/>, and whoever acquires it waits. Any thread.
+/// </summary>
+public sealed class FakePager
+{
+    private readonly Away _away = new();
+
+    public FakePager(GuestMemory memory) => memory.Dma.Pages = _away;
+
+    /// <summary>How many acquires wait.</summary>
+    public int Waiting => _away.Count;
+
+    /// <summary>These pages are away from now on.</summary>
+    public void PageOut(ulong at, ulong length) => _away.Set(at, at + length);
+
+    /// <summary>All pages are there again: who waits is told.</summary>
+    public void PageIn() => _away.PageIn();
+
+    private sealed class Away : IPageSource
+    {
+        private readonly Lock _gate = new();
+        private readonly List<(PageLease Lease, IPageWaiter Waiter)> _waiting = [];
+        private ulong _from, _to;
+
+        public int Count
+        {
+            get
+            {
+                lock (_gate)
+                {
+                    return _waiting.Count;
+                }
+            }
+        }
+
+        public void Set(ulong from, ulong to)
+        {
+            lock (_gate)
+            {
+                (_from, _to) = (from, to);
+            }
+        }
+
+        public void PageIn()
+        {
+            List<(PageLease Lease, IPageWaiter Waiter)> told;
+            lock (_gate)
+            {
+                _from = _to = 0;
+                told = [.. _waiting];
+                _waiting.Clear();
+            }
+
+            told.ForEach(w => w.Waiter.PagesReady(w.Lease));
+        }
+
+        public bool TryPin(PageLease lease, DmaAccess access, IPageWaiter waiter)
+        {
+            lock (_gate)
+            {
+                foreach (GuestRange range in lease.NamedRanges)
+                {
+                    if (range.Address.Value < _to && range.Address.Value + range.Length > _from)
+                    {
+                        _waiting.Add((lease, waiter));
+                        return false;
+                    }
+                }
+
+                return true;
+            }
+        }
+    }
+}
