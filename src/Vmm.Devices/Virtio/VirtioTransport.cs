@@ -18,7 +18,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     private static readonly TimeSpan s_resetPatience = TimeSpan.FromSeconds(1);
 
     private readonly GuestMemory _memory;
-    private readonly QueueSetup[] _queues;
+    private readonly QueueSetups _queues;
     private readonly ConfigWindow _config;
     private readonly FeatureRegisters _features;
     private int _status;
@@ -26,8 +26,8 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     private bool _stopping; // the device was told to stop and has requests in flight still
     private bool _resetPending; // the driver reset the device: the registers follow when it has stopped
     private volatile bool _mayTransfer;
+    private bool _held;
     private bool _restored; // nothing starts before Resume
-    private ActiveQueue?[] _running = []; // the queues of the activation
 
     /// <summary>Wraps a device; its doorbells exist from now on.</summary>
     /// <param name="device">The device.</param>
@@ -41,23 +41,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         _memory = memory;
         _features = new FeatureRegisters(device.DeviceFeatures | VirtioFeatures.Transport);
         _config = new ConfigWindow(device);
-        _queues = new QueueSetup[device.QueueSizes.Count];
-        try
-        {
-            for (int i = 0; i < _queues.Length; i++)
-            {
-                _queues[i] = new QueueSetup(device.QueueSizes[i]);
-            }
-        }
-        catch
-        {
-            foreach (QueueSetup? queue in _queues)
-            {
-                queue?.Doorbell.Dispose();
-            }
-
-            throw;
-        }
+        _queues = new QueueSetups(device.QueueSizes);
     }
 
     /// <summary>The device behind the transport.</summary>
@@ -82,7 +66,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     protected void ChangeQueueTrigger(int queue) => QueueTriggerChanged?.Invoke(queue);
 
     /// <summary>Number of queues.</summary>
-    public int QueueCount => _queues.Length;
+    public int QueueCount => _queues.Count;
 
     /// <summary>Why the device set NEEDS_RESET the last time; null if it never did.</summary>
     public string? LastFault { get; private set; }
@@ -94,13 +78,13 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     protected uint QueueSelect { get; set; }
 
     /// <summary>The selected queue; null when the driver selected one that does not exist.</summary>
-    protected QueueSetup? Selected => QueueSelect < (uint)_queues.Length ? _queues[QueueSelect] : null;
+    protected QueueSetup? Selected => QueueSelect < (uint)_queues.Count ? _queues[(int)QueueSelect] : null;
 
     /// <summary>Doorbell of a queue.</summary>
     protected EventFd Doorbell(int queue) => _queues[queue].Doorbell;
 
     /// <summary>MSI-X vector of a queue; 0xFFFF is none.</summary>
-    protected int QueueVector(int queue) => (uint)queue < (uint)_queues.Length ? _queues[queue].Vector : 0xFFFF;
+    protected int QueueVector(int queue) => (uint)queue < (uint)_queues.Count ? _queues[queue].Vector : 0xFFFF;
 
     /// <summary>Takes accepted features; ignored once FEATURES_OK is set (3.1.1).</summary>
     protected void WriteDriverFeatures(uint value)
@@ -209,9 +193,9 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     {
         lock (Gate)
         {
-            if (queue < (uint)_queues.Length && !Gone)
+            if (queue < (uint)_queues.Count && !Gone)
             {
-                _queues[queue].Doorbell.Signal();
+                _queues[(int)queue].Doorbell.Signal();
             }
         }
     }
@@ -254,42 +238,18 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         }
 
         Device.Dispose();
-        foreach (QueueSetup queue in _queues)
-        {
-            queue.Doorbell.Dispose();
-        }
-
+        _queues.Dispose();
         GC.SuppressFinalize(this);
     }
 
     private void Activate()
     {
-        ActiveQueue?[] active = new ActiveQueue?[_queues.Length];
-        for (int i = 0; i < _queues.Length; i++)
+        if (!_queues.TryActivate(_memory, _features.Accepted, out IReadOnlyList<ActiveQueue?> active, out string? reason))
         {
-            QueueSetup setup = _queues[i];
-            if (!setup.Enabled)
-            {
-                continue;
-            }
-
-            VirtqueueLayout layout = new(setup.Size, new(setup.Descriptors), new(setup.Driver), new(setup.Device));
-            if (!Virtqueue.TryCreate(_memory, layout, _features.Accepted, out Virtqueue? queue, out string? reason) || queue is null)
-            {
-                SetNeedsReset($"queue {i}: {reason}");
-                return;
-            }
-
-            if (setup.RestoredAt is { } at)
-            {
-                queue.Restore(at.NextAvailable, at.NextUsed);
-                setup.RestoredAt = null;
-            }
-
-            active[i] = new ActiveQueue(queue, setup.Doorbell);
+            SetNeedsReset(reason!);
+            return;
         }
 
-        _running = active;
         _active = true;
         try
         {
@@ -336,7 +296,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
                 InterruptStatus = (byte)status,
                 ConfigVector = (ushort)vector,
                 ConfigGeneration = _config.Generation(),
-                Queues = [.. _queues.Select((queue, i) => queue.Capture(_active ? _running[i]?.Queue : null))],
+                Queues = _queues.Capture(),
             };
         }
     }
@@ -347,26 +307,55 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     {
         lock (Gate)
         {
-            TransportStateCheck.Require(state, _queues.Length, OfferedFeatures, Vectors);
-            for (int i = 0; i < _queues.Length; i++)
-            {
-                _queues[i].Restore(state.Queues[i], Vectors, $"{VirtioTransportStateV1.Kind}: queue {i}");
-            }
+            TransportStateCheck.Require(state, _queues.Count, OfferedFeatures, Vectors);
+            _queues.Restore(state.Queues, Vectors);
 
             Volatile.Write(ref _status, state.Status);
             _restored = state.Active;
             _features.Accepted = state.DriverFeatures;
-            (_features.DeviceSelect, _features.DriverSelect, QueueSelect) = (state.DeviceFeatureSelect, state.DriverFeatureSelect, state.QueueSelect);
+            (_features.DeviceSelect, _features.DriverSelect) = (state.DeviceFeatureSelect, state.DriverFeatureSelect);
+            QueueSelect = state.QueueSelect;
             Interrupts = (state.InterruptStatus & 3, state.ConfigVector);
             _config.Restore(state.ConfigGeneration);
         }
     }
 
-    /// <summary>A restored device begins to serve its queues, if it served them when it was saved. Any thread.</summary>
+    /// <summary>
+    /// Stops serving without a reset, and ends a reset that goes on: the state changes no more then, and can be saved. No vCPU runs. One call at a time.
+    /// </summary>
+    /// <param name="patience">How long requests in flight may take.</param>
+    /// <returns>False when they take longer: it has to be called again, or <see cref="Resume"/>.</returns>
+    public bool TryHold(TimeSpan patience)
+    {
+        lock (Gate)
+        {
+            if (_resetPending)
+            {
+                return TryFinishReset(patience);
+            }
+
+            if (_stopping)
+            {
+                _stopping = !Device.TryReset(patience);
+                return !_stopping;
+            }
+
+            _held |= _active;
+            return !_active || Device.TryHold(patience);
+        }
+    }
+
+    /// <summary>Ends <see cref="TryHold"/>. A restored device begins to serve its queues, if it served them when it was saved. Any thread.</summary>
     public void Resume()
     {
         lock (Gate)
         {
+            if (_held)
+            {
+                _held = false;
+                Device.Resume();
+            }
+
             if (_restored)
             {
                 _restored = false;
@@ -389,14 +378,11 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         _stopping = false;
         _resetPending = false;
         _restored = false;
-        _running = [];
+        _held = false;
         Volatile.Write(ref _status, 0);
         _features.Reset();
         QueueSelect = 0;
-        foreach (QueueSetup queue in _queues)
-        {
-            queue.Reset();
-        }
+        _queues.Reset();
 
         ResetRegisters();
         return true;

@@ -35,6 +35,14 @@ internal sealed class FakeVirtio(List<string> output) : VirtioDevice
         }
     }
 
+    public override bool TryHold(TimeSpan patience)
+    {
+        output.Add("hold");
+        return true;
+    }
+
+    public override void Resume() => output.Add("resume");
+
     protected override void Dispose(bool disposing) { }
 }
 
