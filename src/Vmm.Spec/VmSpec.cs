@@ -124,7 +124,19 @@ public sealed record VmSpec
     public IReadOnlyList<NetSpec> Nets { get; init; } = [];
 
     /// <summary>Further devices in guest order.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
     public IReadOnlyList<DeviceSpec> Devices { get; init; } = [];
+
+    /// <summary>
+    /// The same in JSON, left out when there are none: a worker of a release that knew no devices refuses a member that it does not know.
+    /// </summary>
+    [System.Text.Json.Serialization.JsonInclude]
+    [System.Text.Json.Serialization.JsonPropertyName("devices")]
+    internal IReadOnlyList<DeviceSpec>? DevicesForJson
+    {
+        get => Devices.Count > 0 ? Devices : null;
+        init => Devices = value ?? [];
+    }
 
     /// <summary>Attach a virtio-rng.</summary>
     public bool Rng { get; init; } = true;

@@ -35,7 +35,6 @@ public sealed partial class VmSpecJson : JsonSerializerContext
                 return null;
             }
 
-            spec = spec.Devices is null ? spec with { Devices = [] } : spec; // of a release that knew none
             IReadOnlyList<SpecProblem> problems = SpecValidation.Validate(spec);
             problem = problems.Count > 0 ? $"{problems[0].Path}: {problems[0].Message}" : "";
             return problems.Count > 0 ? null : spec;
@@ -112,9 +111,9 @@ public sealed partial class VmSpecJson : JsonSerializerContext
             }
         }
 
-        for (int i = 0; whole && i < (spec.Devices?.Count ?? 0); i++)
+        for (int i = 0; whole && i < spec.Devices.Count; i++)
         {
-            whole = spec.Devices![i] is not null;
+            whole = spec.Devices[i] is not null;
         }
 
         whole &= spec.Nets is not null;

@@ -71,7 +71,7 @@ public sealed class DevicesTests
     public void A_frame_of_a_release_that_knew_none_has_none()
     {
         JsonObject json = JsonNode.Parse(VmSpecJson.Write(SpecReader.Read(Boot, "spec", null)).GetRawText())!.AsObject();
-        json.Remove("devices");
+        Assert.False(json.ContainsKey("devices")); // it would refuse what it does not know
         Assert.Empty(VmSpecJson.TryRead(JsonSerializer.SerializeToElement(json), out _)!.Devices);
     }
 
