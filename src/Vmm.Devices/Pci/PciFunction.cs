@@ -1,9 +1,11 @@
+using System.Buffers.Binary;
 using Vmm.Memory;
 
 namespace Vmm.Devices.Pci;
 
 /// <summary>
-/// A PCI function with memory BARs, of header type 0 unless it says otherwise. Configuration access is serialized by <see cref="PciHostBridge"/>; BAR access
+/// A PCI function with memory BARs, of header type 0 unless it says otherwise. Configuration access is serialized by <see
+/// cref="PciHostBridge"/>; BAR access
 /// is not.
 /// </summary>
 public abstract class PciFunction : IDisposable
@@ -86,7 +88,10 @@ public abstract class PciFunction : IDisposable
         _bars[index] = slot;
     }
 
-    /// <summary>Software allowed the function to access memory and send messages, or forbids it (PCI Express base spec 7.5.1.1.3); forbidden at first.</summary>
+    /// <summary>
+    /// Software allowed the function to access memory and send messages, or forbids it (PCI Express base spec 7.5.1.1.3); forbidden at
+    /// first.
+    /// </summary>
     protected virtual void BusMasterChanged(bool allowed) { }
 
     /// <summary>A memory BAR appeared at, or vanished (null) from, guest physical addresses.</summary>
@@ -96,7 +101,10 @@ public abstract class PciFunction : IDisposable
     /// <param name="behindBridge">On a conventional PCI bus, which has no PCI Express functions.</param>
     protected virtual void Attached(bool behindBridge) { }
 
-    /// <summary>The function was reset (PCI 3.0, 2.2.1): its fields have their first values, nothing of it is to go on. Under the lock of the configuration.</summary>
+    /// <summary>
+    /// The function was reset (PCI 3.0, 2.2.1): its fields have their first values, nothing of it is to go on. Under the lock of the
+    /// configuration.
+    /// </summary>
     protected virtual void OnReset() { }
 
     /// <summary>Shows in its header type whether its slot has more functions (7.5.1.1.9).</summary>
@@ -119,7 +127,9 @@ public abstract class PciFunction : IDisposable
         OnReset();
     }
 
-    /// <summary>Anew after its command register, its BARs, or the bridge it is behind changed: where its BARs are, and whether it may access memory.</summary>
+    /// <summary>
+    /// Anew after its command register, its BARs, or the bridge it is behind changed: where its BARs are, and whether it may access memory.
+    /// </summary>
     internal void UpdateAccess()
     {
         UpdateMappings();
@@ -130,6 +140,40 @@ public abstract class PciFunction : IDisposable
             BusMasterChanged(busMaster);
         }
     }
+
+    /// <summary>Vendor in the low half, device in the high one.</summary>
+    internal uint Identity
+    {
+        get
+        {
+            Span<byte> bytes = stackalloc byte[4];
+            Config.Read(0, bytes);
+            return BinaryPrimitives.ReadUInt32LittleEndian(bytes);
+        }
+    }
+
+    /// <summary>The state for saving.</summary>
+    internal byte[] CaptureConfig() => Config.CaptureWritten();
+
+    /// <summary>
+    /// Takes what software had written; nothing else of the space changes. BARs are where it says, as far as there is room.
+    /// </summary>
+    internal void RestoreConfig(ReadOnlySpan<byte> written)
+    {
+        Config.RestoreWritten(written);
+        UpdateAccess();
+        Restored();
+    }
+
+    /// <summary>Stops decoding, so that the BARs of others find room.</summary>
+    internal void StopDecoding()
+    {
+        Command.Value = 0;
+        UpdateAccess();
+    }
+
+    /// <summary>The configuration space was restored.</summary>
+    protected virtual void Restored() { }
 
     /// <summary>Off the bus: no BAR answers any more, and none will. The addresses that they had at the start are free.</summary>
     internal void Detach()

@@ -4,7 +4,8 @@ using Vmm.Devices.Bus;
 namespace Vmm.Devices.Pci;
 
 /// <summary>
-/// PCI Express host bridge: its own bus, and one more behind each <see cref="PciBridge"/> in its last slots. Configuration through ECAM (PCI Express base spec 7.2.2) and through ports 0xCF8/0xCFC (PCI 3.0, 3.2.2.3.2).
+/// PCI Express host bridge: its own bus, and one more behind each <see cref="PciBridge"/> in its last slots. Configuration through ECAM
+/// (PCI Express base spec 7.2.2) and through ports 0xCF8/0xCFC (PCI 3.0, 3.2.2.3.2).
 /// One lock serializes all configuration access, plugging and unplugging; BARs are reached through <see cref="IMmioMap"/> without it.
 /// </summary>
 public sealed class PciHostBridge : IDisposable
@@ -62,11 +63,14 @@ public sealed class PciHostBridge : IDisposable
         }
     }
 
-    /// <summary>Puts a function onto the bus before the guest starts, gives its BARs addresses inside the windows, and enables memory decoding.</summary>
+    /// <summary>
+    /// Puts a function onto the bus before the guest starts, gives its BARs addresses inside the windows, and enables memory decoding.
+    /// </summary>
     /// <param name="function">What is plugged.</param>
     /// <param name="at">Where: it is for the caller to choose.</param>
     /// <param name="rootBars">Addresses for BARs on bus 0; the other buses have their own.</param>
-    /// <param name="highRootBars">Addresses for 64-bit prefetchable BARs on bus 0; null takes them from <paramref name="rootBars"/>.</param>
+    /// <param name="highRootBars">Addresses for 64-bit prefetchable BARs on bus 0; null takes them from <paramref
+    /// name="rootBars"/>.</param>
     /// <exception cref="InvalidOperationException">Something is there, there is no such place, or no address space is left.</exception>
     public void Add(PciFunction function, PciAddress at, BarAllocator rootBars, BarAllocator? highRootBars = null)
     {
@@ -80,7 +84,8 @@ public sealed class PciHostBridge : IDisposable
     }
 
     /// <summary>
-    /// Puts a function onto the bus while the guest runs, as a card comes out of its reset: no BAR has an address, nothing is decoded. The guest's own
+    /// Puts a function onto the bus while the guest runs, as a card comes out of its reset: no BAR has an address, nothing is decoded. The
+    /// guest's own
     /// driver of the bus assigns addresses (PCI Firmware specification 3.3, 4.6.5). Any thread.
     /// </summary>
     /// <exception cref="InvalidOperationException">Something is there, or there is no such place.</exception>
@@ -93,7 +98,8 @@ public sealed class PciHostBridge : IDisposable
     }
 
     /// <summary>
-    /// Takes a function off the bus: from the return on no configuration access reaches it, and its BARs and doorbells are gone from the bus. A vCPU
+    /// Takes a function off the bus: from the return on no configuration access reaches it, and its BARs and doorbells are gone from the
+    /// bus. A vCPU
     /// that found it just before may still be on its way to it. It now belongs to the caller, who disposes it. Any thread.
     /// </summary>
     /// <returns>What was there; null when nothing was, or it is a bridge.</returns>
@@ -116,6 +122,26 @@ public sealed class PciHostBridge : IDisposable
             bus[address.Slot, address.Function] = null;
             function?.Detach();
             return function;
+        }
+    }
+
+    /// <summary>The state for saving. Any thread.</summary>
+    public PciStateV1 Capture()
+    {
+        lock (_gate)
+        {
+            return new PciStateV1 { AddressPort = Volatile.Read(ref _address), Functions = new PciStateMap(_buses).Capture() };
+        }
+    }
+
+    /// <summary>Takes a saved state; no vCPU runs.</summary>
+    /// <exception cref="State.StateException">The functions are not those that were saved.</exception>
+    public void Restore(PciStateV1 state)
+    {
+        lock (_gate)
+        {
+            new PciStateMap(_buses).Restore(state.Functions);
+            Volatile.Write(ref _address, state.AddressPort);
         }
     }
 
@@ -149,7 +175,9 @@ public sealed class PciHostBridge : IDisposable
         function.Attach(_mmio, Mappings, bus);
     }
 
-    /// <summary>The function at an address of configuration space, which names buses by the numbers that the guest gave them. Under the lock.</summary>
+    /// <summary>
+    /// The function at an address of configuration space, which names buses by the numbers that the guest gave them. Under the lock.
+    /// </summary>
     private PciFunction? Target(int number, int slot, int function)
     {
         foreach (PciBus bus in _buses)
