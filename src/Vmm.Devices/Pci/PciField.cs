@@ -1,7 +1,8 @@
 namespace Vmm.Devices.Pci;
 
 /// <summary>
-/// One field of a configuration space: where it is, what it holds after reset, which bits software changes, and what else happens then. Under the lock of the
+/// One field of a configuration space: where it is, what it holds after reset, which bits software changes, and what else happens then.
+/// Under the lock of the
 /// configuration.
 /// </summary>
 /// <param name="offset">First byte, naturally aligned.</param>
@@ -36,7 +37,9 @@ public sealed class PciField(int offset, int width, uint reset)
     /// <summary>Changes what it holds now and after every reset.</summary>
     internal void SetFixed(uint value) => Value = ResetValue = value;
 
-    /// <summary>As software writes: <paramref name="bits"/> where <paramref name="lanes"/> has ones, in the place that the field's bytes have.</summary>
+    /// <summary>
+    /// As software writes: <paramref name="bits"/> where <paramref name="lanes"/> has ones, in the place that the field's bytes have.
+    /// </summary>
     internal void Store(uint bits, uint lanes)
     {
         uint writable = Writable & lanes;

@@ -3,7 +3,8 @@ using Vmm.Memory;
 namespace Vmm.Devices.Pci;
 
 /// <summary>
-/// A PCI function with memory BARs, of header type 0 unless it says otherwise. Configuration access is serialized by <see cref="PciHostBridge"/>; BAR access
+/// A PCI function with memory BARs, of header type 0 unless it says otherwise. Configuration access is serialized by <see
+/// cref="PciHostBridge"/>; BAR access
 /// is not.
 /// </summary>
 public abstract class PciFunction : IDisposable
@@ -29,7 +30,8 @@ public abstract class PciFunction : IDisposable
         Name = name;
         Config.Add(new PciField(0x00, 2, vendor));
         Config.Add(new PciField(0x02, 2, device));
-        Command = Config.Add(new PciField(0x04, 2, 0) { Writable = CommandMemory | CommandBusMaster | CommandNoIntx, Written = _ => UpdateAccess() });
+        const uint writable = CommandMemory | CommandBusMaster | CommandNoIntx;
+        Command = Config.Add(new PciField(0x04, 2, 0) { Writable = writable, Written = _ => UpdateAccess() });
         Config.Add(new PciField(0x08, 4, (classCode << 8) | revision));
         Config.Add(new PciField(0x0C, 1, 0) { Writable = 0xFF }); // cache line size
         _headerType = Config.Add(new PciField(0x0E, 1, headerType));
@@ -76,7 +78,8 @@ public abstract class PciFunction : IDisposable
     protected void AddBar(int index, Bar bar)
     {
         int last = bar.IsWide ? index + 1 : index;
-        if (index < 0 || last >= _bars.Length || _bars[index] is not null || _bars[last] is not null || (index > 0 && _bars[index - 1]?.Bar.IsWide == true))
+        bool exists = index >= 0 && last < _bars.Length;
+        if (!exists || _bars[index] is not null || _bars[last] is not null || (index > 0 && _bars[index - 1]?.Bar.IsWide == true))
         {
             throw new ArgumentException($"{Name}: there is no room for a BAR at register {index}", nameof(index));
         }
@@ -96,11 +99,15 @@ public abstract class PciFunction : IDisposable
     /// <param name="behindBridge">On a conventional PCI bus, which has no PCI Express functions.</param>
     protected virtual void Attached(bool behindBridge) { }
 
-    /// <summary>The function was reset (PCI 3.0, 2.2.1): its fields have their first values, nothing of it is to go on. Under the lock of the configuration.</summary>
+    /// <summary>
+    /// The function was reset (PCI 3.0, 2.2.1): its fields have their first values, nothing of it is to go on. Under the lock of the
+    /// configuration.
+    /// </summary>
     protected virtual void OnReset() { }
 
     /// <summary>Shows in its header type whether its slot has more functions (7.5.1.1.9).</summary>
-    internal void ShowOthers(bool any) => _headerType.SetFixed((_headerType.Value & ~HeaderMultiFunction) | (any ? HeaderMultiFunction : 0));
+    internal void ShowOthers(bool any) =>
+        _headerType.SetFixed((_headerType.Value & ~HeaderMultiFunction) | (any ? HeaderMultiFunction : 0));
 
     internal void Attach(IMmioMap mmio, IBarMappings? mappings, PciBus bus)
     {
@@ -190,7 +197,8 @@ public abstract class PciFunction : IDisposable
 
         foreach (BarSlot slot in Bars)
         {
-            GuestAddress? wanted = DecodesMemory && slot.Wanted() is { } place && _bus!.Forwards(place.Value, slot.Bar.Length) ? place : null;
+            bool reachable = DecodesMemory && slot.Wanted() is { } place && _bus!.Forwards(place.Value, slot.Bar.Length);
+            GuestAddress? wanted = reachable ? slot.Wanted() : null;
             if (wanted == slot.MappedAt)
             {
                 continue;

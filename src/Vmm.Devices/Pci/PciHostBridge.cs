@@ -62,11 +62,14 @@ public sealed class PciHostBridge : IDisposable
         }
     }
 
-    /// <summary>Puts a function onto the bus before the guest starts, gives its BARs addresses inside the windows, and enables memory decoding.</summary>
+    /// <summary>
+    /// Puts a function onto the bus before the guest starts, gives its BARs addresses inside the windows, and enables memory decoding.
+    /// </summary>
     /// <param name="function">What is plugged.</param>
     /// <param name="at">Where: it is for the caller to choose.</param>
     /// <param name="rootBars">Addresses for BARs on bus 0; the other buses have their own.</param>
-    /// <param name="highRootBars">Addresses for 64-bit prefetchable BARs on bus 0; null takes them from <paramref name="rootBars"/>.</param>
+    /// <param name="highRootBars">Addresses for 64-bit prefetchable BARs on bus 0; null takes them from <paramref
+    /// name="rootBars"/>.</param>
     /// <exception cref="InvalidOperationException">Something is there, there is no such place, or no address space is left.</exception>
     public void Add(PciFunction function, PciAddress at, BarAllocator rootBars, BarAllocator? highRootBars = null)
     {
@@ -80,7 +83,8 @@ public sealed class PciHostBridge : IDisposable
     }
 
     /// <summary>
-    /// Puts a function onto the bus while the guest runs, as a card comes out of its reset: no BAR has an address, nothing is decoded. The guest's own
+    /// Puts a function onto the bus while the guest runs, as a card comes out of its reset: no BAR has an address, nothing is decoded. The
+    /// guest's own
     /// driver of the bus assigns addresses (PCI Firmware specification 3.3, 4.6.5). Any thread.
     /// </summary>
     /// <exception cref="InvalidOperationException">Something is there, or there is no such place.</exception>
@@ -93,7 +97,8 @@ public sealed class PciHostBridge : IDisposable
     }
 
     /// <summary>
-    /// Takes a function off the bus: from the return on no configuration access reaches it, and its BARs and doorbells are gone from the bus. A vCPU
+    /// Takes a function off the bus: from the return on no configuration access reaches it, and its BARs and doorbells are gone from the
+    /// bus. A vCPU
     /// that found it just before may still be on its way to it. It now belongs to the caller, who disposes it. Any thread.
     /// </summary>
     /// <returns>What was there; null when nothing was, or it is a bridge.</returns>

@@ -51,6 +51,8 @@ internal sealed class HotMemory(KvmVm vm, GuestMemory memory, uint firstSlot)
 
         internal int Slices => _plugged.Length;
 
+        public SyscallNeeds Needs => MachineNeeds.HotMemory;
+
         public bool TryPlug(ulong offset, ulong length)
         {
             lock (owner._gate)

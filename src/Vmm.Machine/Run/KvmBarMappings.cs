@@ -8,7 +8,8 @@ using Vmm.Memory;
 namespace Vmm.Machine.Run;
 
 /// <summary>
-/// Memory behind BARs as KVM memory slots. They have the last slot numbers that KVM knows, RAM has those from 0 up. A guest may put a BAR inside the PCI
+/// Memory behind BARs as KVM memory slots. They have the last slot numbers that KVM knows, RAM has those from 0 up. A guest may put a BAR
+/// inside the PCI
 /// windows only: so it never covers RAM, memory that is yet to come, or the configuration space.
 /// </summary>
 /// <param name="vm">The VM.</param>
@@ -31,7 +32,8 @@ internal sealed class KvmBarMappings(KvmVm vm, params AddressWindow[] windows) :
 
         try
         {
-            vm.SetMemorySlot(_firstSlot + (uint)slot, start.Value, length, hostAddress, isReadOnly ? MemorySlotFlags.ReadOnly : MemorySlotFlags.None);
+            MemorySlotFlags flags = isReadOnly ? MemorySlotFlags.ReadOnly : MemorySlotFlags.None;
+            vm.SetMemorySlot(_firstSlot + (uint)slot, start.Value, length, hostAddress, flags);
         }
         catch (KernelException)
         {

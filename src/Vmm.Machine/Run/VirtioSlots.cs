@@ -13,8 +13,14 @@ namespace Vmm.Machine.Run;
 
 /// <summary>Where virtio devices of one machine are plugged in: PCI slots behind the host bridge, and virtio-mmio windows.</summary>
 internal sealed class VirtioSlots(
-    MemoryMap map, IBarMappings mappings, GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells, AddressBus mmio, int bridges, IIoThreads? threads)
-    : IDisposable
+    MemoryMap map,
+    IBarMappings mappings,
+    GuestMemory memory,
+    KvmInterrupts interrupts,
+    KvmDoorbells doorbells,
+    AddressBus mmio,
+    int bridges,
+    IIoThreads? threads) : IDisposable
 {
     private readonly BarAllocator _bars =
         new(MemoryMap.PciWindow32.Start.Value, MemoryMap.PciWindow32.Length - ((ulong)bridges * DeviceSlots.BridgeWindow));
@@ -26,6 +32,9 @@ internal sealed class VirtioSlots(
 
     /// <summary>What to append to the kernel's command line so that a guest without ACPI finds the virtio-mmio windows; others read the DSDT.</summary>
     internal List<string> KernelArguments { get; } = [];
+
+    /// <summary>What the devices so far, and those that can come, ask of the kernel.</summary>
+    internal MachineNeeds Needs { get; private set; } = MachineNeeds.Pluggable;
 
     /// <summary>The virtio-mmio windows, for the DSDT.</summary>
     internal List<AcpiVirtioMmio> MmioDevices { get; } = [];
@@ -79,7 +88,8 @@ internal sealed class VirtioSlots(
         {
             if (inner is VirtioDevice device)
             {
-                device.Threads = threads ?? device.Threads;
+                Needs = Needs.With(device);
+                device.Threads = threads?.With(device.ThreadNeeds) ?? device.Threads;
             }
 
             return build();
@@ -92,7 +102,8 @@ internal sealed class VirtioSlots(
     }
 
     /// <summary>
-    /// The lowest free slot, bus after bus. A device with shared memory is on bus 0: bridges forward 32-bit addresses only, and a window behind one is small.
+    /// The lowest free slot, bus after bus. A device with shared memory is on bus 0: bridges forward 32-bit addresses only, and a window
+    /// behind one is small.
     /// </summary>
     private PciAddress FreeSlot(string name, VirtioDevice device)
     {
@@ -106,7 +117,8 @@ internal sealed class VirtioSlots(
             }
         }
 
-        throw new InvalidOperationException($"{name}: all {buses * PciHostBridge.Slots} PCI slots {(buses == 1 ? "of bus 0 " : "")}are taken; remove a device");
+        string which = buses == 1 ? "PCI slots of bus 0" : "PCI slots";
+        throw new InvalidOperationException($"{name}: all {buses * PciHostBridge.Slots} {which} are taken; remove a device");
     }
 
     /// <summary>The windows of the bridges, at the end of the 32-bit window.</summary>

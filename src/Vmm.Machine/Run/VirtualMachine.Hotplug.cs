@@ -27,6 +27,9 @@ public sealed partial class VirtualMachine
     /// <summary>Disks and network devices now, in the order they came. Any thread.</summary>
     public IReadOnlyList<PluggedDevice> Devices => Array.ConvertAll(Volatile.Read(ref _devices), device => device.Info);
 
+    /// <summary>What its parts ask of the kernel, with those that can be plugged in later.</summary>
+    public MachineNeeds Needs => _slots!.Needs;
+
     /// <summary>The spec with the disks and network devices that are plugged now. Any thread.</summary>
     public VmSpec Spec
     {

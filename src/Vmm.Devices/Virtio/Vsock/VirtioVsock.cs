@@ -39,6 +39,9 @@ public sealed class VirtioVsock : QueuedDevice
     public override ushort DeviceType => 19;
 
     /// <inheritdoc/>
+    public override SyscallNeeds ThreadNeeds => UnixStream.Needs;
+
+    /// <inheritdoc/>
     public override ulong DeviceFeatures => FeatureStream;
 
     /// <summary>Receive, transmit, event. The event queue speaks only of moves to another host (5.10.6.7), which do not happen while the guest runs.</summary>
