@@ -1,6 +1,7 @@
 using System.Text.Json.Serialization;
 using Vmm.Devices.Legacy;
 using Vmm.Devices.Pci;
+using Vmm.Devices.Virtio;
 using Vmm.State;
 
 namespace Vmm.Devices;
@@ -26,8 +27,18 @@ public static class DeviceStates
     public static readonly StateShape<PciHotplugStateV1> PciHotplug =
         new(PciHotplugStateV1.Kind, PciHotplugStateV1.Version, DeviceStateJson.Default.PciHotplugStateV1);
 
+    /// <summary>Configuration of all PCI functions.</summary>
+    public static readonly StateShape<PciStateV1> Pci = new(PciStateV1.Kind, PciStateV1.Version, DeviceStateJson.Default.PciStateV1);
+
+    /// <summary>Message vectors of a function.</summary>
+    public static readonly StateShape<MsixStateV1> Msix = new(MsixStateV1.Kind, MsixStateV1.Version, DeviceStateJson.Default.MsixStateV1);
+
+    /// <summary>Registers and queues of a virtio device.</summary>
+    public static readonly StateShape<VirtioTransportStateV1> VirtioTransport =
+        new(VirtioTransportStateV1.Kind, VirtioTransportStateV1.Version, DeviceStateJson.Default.VirtioTransportStateV1);
+
     /// <summary>All of them, for the schema.</summary>
-    public static IReadOnlyList<StateShape> All { get; } = [Uart, Rtc, KeyboardController, ResetControl, PciHotplug];
+    public static IReadOnlyList<StateShape> All { get; } = [Uart, Rtc, KeyboardController, ResetControl, PciHotplug, Pci, Msix, VirtioTransport];
 }
 
 /// <summary>How they are written. What is unknown, doubled, missing or null where nothing may be is refused.</summary>
@@ -40,4 +51,7 @@ public static class DeviceStates
 [JsonSerializable(typeof(KeyboardControllerStateV1))]
 [JsonSerializable(typeof(ResetControlStateV1))]
 [JsonSerializable(typeof(PciHotplugStateV1))]
+[JsonSerializable(typeof(PciStateV1))]
+[JsonSerializable(typeof(MsixStateV1))]
+[JsonSerializable(typeof(VirtioTransportStateV1))]
 internal sealed partial class DeviceStateJson : JsonSerializerContext;

@@ -31,15 +31,8 @@ public sealed class GuestMemory
     /// <summary>Sum of all regions.</summary>
     public ByteSize Total => Ram.Total;
 
-    /// <summary>Swaps in a new region table (memory hotplug).</summary>
-    public void ReplaceRegions(IEnumerable<GuestRegion> regions)
-    {
-        Ram.ReplaceRegions(regions);
-        RegionsChanged?.Invoke(this, EventArgs.Empty);
-    }
-
-    /// <summary>The region table was replaced; raised on the thread that did it, which goes on when every handler has taken note.</summary>
-    public event EventHandler? RegionsChanged;
+    /// <inheritdoc cref="GuestRam.ReplaceRegions"/>
+    public void ReplaceRegions(IEnumerable<GuestRegion> regions) => Ram.ReplaceRegions(regions);
 
     /// <summary>True when the whole range is RAM, contiguous for the guest and here.</summary>
     public bool Contains(GuestAddress at, ulong length) => Dma.Contains(at, length);
@@ -60,7 +53,7 @@ public sealed class GuestMemory
 
     /// <summary>
     /// Gives the whole host pages inside a range back to the host; they read as zeros when the guest touches them again. Parts outside RAM,
-    /// host pages that the range covers only partly, and huge pages are left alone: any range is harmless.
+    /// host pages that the range covers only partly, and huge pages are left alone: any range is harmless. All are kept while <see cref="DiscardPolicy"/> says so.
     /// </summary>
     /// <param name="at">First guest physical address.</param>
     /// <param name="length">Bytes.</param>
@@ -91,7 +84,13 @@ public sealed class GuestMemory
                 continue;
             }
 
+            if (!Ram.Discards.TryBegin(hostEnd - host))
+            {
+                continue;
+            }
+
             int errno = HostPages.Discard((nint)host, hostEnd - host);
+            Ram.Discards.End();
             if (errno == 0)
             {
                 discarded += hostEnd - host;

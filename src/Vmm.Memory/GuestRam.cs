@@ -32,12 +32,20 @@ public sealed class GuestRam
         }
     }
 
+    /// <summary>Who is told what becomes RAM for devices and what ends. Any thread.</summary>
+    public MemoryListeners Listeners { get; } = new();
+
+    /// <summary>Whether pages may go back to the host.</summary>
+    public DiscardPolicy Discards { get; } = new();
+
     /// <summary>True while pages that devices write are marked.</summary>
     public bool IsTrackingWrites => Volatile.Read(ref _dirty) is not null;
 
     internal RegionTable Table => Volatile.Read(ref _table);
 
-    /// <summary>Replaces the regions (memory hotplug). A lease that is held stays as it is; a ring is looked up again.</summary>
+    /// <summary>
+    /// Replaces the regions: for <see cref="MemoryMapOwner"/>, who tells the listeners. A lease that is held stays as it is; a ring is looked up again.
+    /// </summary>
     /// <exception cref="ArgumentException">Two regions overlap, or one is empty or wraps the address space.</exception>
     public void ReplaceRegions(IEnumerable<GuestRegion> regions)
     {

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using Vmm.Devices.Bus;
 using Vmm.Interop;
+using Vmm.State;
 
 namespace Vmm.Devices.Pci;
 
@@ -148,6 +149,46 @@ public sealed class MsixTable(int vectors, IInterruptMessageFactory factory, obj
             }
 
             data[i] = bits;
+        }
+    }
+
+    /// <summary>The state for saving; nobody signals meanwhile. Under the device's lock, or while no vCPU runs.</summary>
+    public MsixStateV1 Capture() => new()
+    {
+        Vectors =
+        [
+            .. _vectors.Select(v => new MsixVectorStateV1
+            {
+                Address = v.Address,
+                Data = v.Data,
+                Masked = (Volatile.Read(ref v.Control) & 1) != 0,
+                Pending = IsPending(v),
+                Routed = v is { Routed: true, Message: not null },
+            }),
+        ],
+    };
+
+    /// <summary>Takes a saved state, fresh; sends nothing before its function's message control is written.</summary>
+    /// <exception cref="StateException">It has another number of vectors.</exception>
+    public void Restore(MsixStateV1 state)
+    {
+        if (state.Vectors.Count != _vectors.Length)
+        {
+            throw new StateException($"{MsixStateV1.Kind}: it has {state.Vectors.Count} vectors, the function {_vectors.Length}");
+        }
+
+        for (int i = 0; i < _vectors.Length; i++)
+        {
+            Vector vector = _vectors[i];
+            MsixVectorStateV1 saved = state.Vectors[i];
+            vector.Address = saved.Address & ~3UL;
+            vector.Data = saved.Data;
+            Volatile.Write(ref vector.Control, saved.Masked ? 1 : 0);
+            Volatile.Write(ref vector.Pending, saved.Pending ? 1 : 0);
+            if (saved.Routed || !saved.Masked)
+            {
+                Route(i, vector);
+            }
         }
     }
 

@@ -84,6 +84,37 @@ public sealed class PciConfigSpace
         return capability;
     }
 
+    /// <summary>The bits that software can change, each at its place, up to the last of them: for saved state.</summary>
+    internal byte[] CaptureWritten()
+    {
+        byte[] bytes = new byte[_fields.Where(f => f.Changeable != 0).Select(f => f.Offset + f.Width).DefaultIfEmpty().Max()];
+        foreach (PciField field in _fields.Where(f => f.Changeable != 0))
+        {
+            uint value = field.Value & field.Changeable;
+            for (int i = 0; i < field.Width; i++)
+            {
+                bytes[field.Offset + i] = (byte)(value >> (8 * i));
+            }
+        }
+
+        return bytes;
+    }
+
+    /// <summary>Takes what <see cref="CaptureWritten"/> of the same kind of function gave. No handler is called, and no other bit changes.</summary>
+    internal void RestoreWritten(ReadOnlySpan<byte> bytes)
+    {
+        foreach (PciField field in _fields.Where(f => f.Changeable != 0))
+        {
+            uint value = 0;
+            for (int i = 0; i < field.Width; i++)
+            {
+                value |= (uint)bytes[field.Offset + i] << (8 * i);
+            }
+
+            field.Value = (field.Value & ~field.Changeable) | (value & field.Changeable);
+        }
+    }
+
     /// <summary>Software read; beyond the space all ones.</summary>
     public void Read(int offset, Span<byte> data)
     {

@@ -28,6 +28,9 @@ public sealed class PciField(int offset, int width, uint reset)
     /// <summary>Bits that software clears by writing ones (RW1C, PCI Express base spec 7.4).</summary>
     public uint ClearedByOnes { get; init; }
 
+    /// <summary>Bits that software changes one way or the other.</summary>
+    internal uint Changeable => Writable | ClearedByOnes;
+
     /// <summary>Called before software reads any byte of it, to bring <see cref="Value"/> up to date.</summary>
     public Action<PciField>? Reading { get; set; }
 

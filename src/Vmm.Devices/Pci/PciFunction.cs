@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using Vmm.Memory;
 
 namespace Vmm.Devices.Pci;
@@ -89,7 +90,10 @@ public abstract class PciFunction : IDisposable
         _bars[index] = slot;
     }
 
-    /// <summary>Software allowed the function to access memory and send messages, or forbids it (PCI Express base spec 7.5.1.1.3); forbidden at first.</summary>
+    /// <summary>
+    /// Software allowed the function to access memory and send messages, or forbids it (PCI Express base spec 7.5.1.1.3); forbidden at
+    /// first.
+    /// </summary>
     protected virtual void BusMasterChanged(bool allowed) { }
 
     /// <summary>A memory BAR appeared at, or vanished (null) from, guest physical addresses.</summary>
@@ -126,7 +130,9 @@ public abstract class PciFunction : IDisposable
         OnReset();
     }
 
-    /// <summary>Anew after its command register, its BARs, or the bridge it is behind changed: where its BARs are, and whether it may access memory.</summary>
+    /// <summary>
+    /// Anew after its command register, its BARs, or the bridge it is behind changed: where its BARs are, and whether it may access memory.
+    /// </summary>
     internal void UpdateAccess()
     {
         UpdateMappings();
@@ -137,6 +143,40 @@ public abstract class PciFunction : IDisposable
             BusMasterChanged(busMaster);
         }
     }
+
+    /// <summary>Vendor in the low half, device in the high one.</summary>
+    internal uint Identity
+    {
+        get
+        {
+            Span<byte> bytes = stackalloc byte[4];
+            Config.Read(0, bytes);
+            return BinaryPrimitives.ReadUInt32LittleEndian(bytes);
+        }
+    }
+
+    /// <summary>The state for saving.</summary>
+    internal byte[] CaptureConfig() => Config.CaptureWritten();
+
+    /// <summary>
+    /// Takes what software had written; nothing else of the space changes. BARs are where it says, as far as there is room.
+    /// </summary>
+    internal void RestoreConfig(ReadOnlySpan<byte> written)
+    {
+        Config.RestoreWritten(written);
+        UpdateAccess();
+        Restored();
+    }
+
+    /// <summary>Stops decoding, so that the BARs of others find room.</summary>
+    internal void StopDecoding()
+    {
+        Command.Value = 0;
+        UpdateAccess();
+    }
+
+    /// <summary>The configuration space was restored.</summary>
+    protected virtual void Restored() { }
 
     /// <summary>Off the bus: no BAR answers any more, and none will. The addresses that they had at the start are free.</summary>
     internal void Detach()

@@ -4,7 +4,8 @@ using Vmm.Devices.Bus;
 namespace Vmm.Devices.Pci;
 
 /// <summary>
-/// PCI Express host bridge: its own bus, and one more behind each <see cref="PciBridge"/> in its last slots. Configuration through ECAM (PCI Express base spec 7.2.2) and through ports 0xCF8/0xCFC (PCI 3.0, 3.2.2.3.2).
+/// PCI Express host bridge: its own bus, and one more behind each <see cref="PciBridge"/> in its last slots. Configuration through ECAM
+/// (PCI Express base spec 7.2.2) and through ports 0xCF8/0xCFC (PCI 3.0, 3.2.2.3.2).
 /// One lock serializes all configuration access, plugging and unplugging; BARs are reached through <see cref="IMmioMap"/> without it.
 /// </summary>
 public sealed class PciHostBridge : IDisposable
@@ -124,6 +125,26 @@ public sealed class PciHostBridge : IDisposable
         }
     }
 
+    /// <summary>The state for saving. Any thread.</summary>
+    public PciStateV1 Capture()
+    {
+        lock (_gate)
+        {
+            return new PciStateV1 { AddressPort = Volatile.Read(ref _address), Functions = new PciStateMap(_buses).Capture() };
+        }
+    }
+
+    /// <summary>Takes a saved state; no vCPU runs.</summary>
+    /// <exception cref="State.StateException">The functions are not those that were saved.</exception>
+    public void Restore(PciStateV1 state)
+    {
+        lock (_gate)
+        {
+            new PciStateMap(_buses).Restore(state.Functions);
+            Volatile.Write(ref _address, state.AddressPort);
+        }
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {
@@ -154,7 +175,9 @@ public sealed class PciHostBridge : IDisposable
         function.Attach(_mmio, Mappings, bus);
     }
 
-    /// <summary>The function at an address of configuration space, which names buses by the numbers that the guest gave them. Under the lock.</summary>
+    /// <summary>
+    /// The function at an address of configuration space, which names buses by the numbers that the guest gave them. Under the lock.
+    /// </summary>
     private PciFunction? Target(int number, int slot, int function)
     {
         foreach (PciBus bus in _buses)

@@ -1,8 +1,10 @@
 namespace Vmm.Devices.Virtio;
 
 /// <summary>
-/// The configuration space of a device as its driver reads it, with the generation that lets a driver notice that the fields it read in parts do not belong
-/// together (virtio 1.2 sections 2.5.1, 4.1.4.3.1, 4.2.2.1). Every look at the space compares it with what the last look saw, so that no device has to
+/// The configuration space of a device as its driver reads it, with the generation that lets a driver notice that the fields it read in
+/// parts do not belong
+/// together (virtio 1.2 sections 2.5.1, 4.1.4.3.1, 4.2.2.1). Every look at the space compares it with what the last look saw, so that no
+/// device has to
 /// report its changes. One caller at a time.
 /// </summary>
 /// <param name="device">The device whose space it is.</param>
@@ -18,6 +20,13 @@ internal sealed class ConfigWindow(VirtioDevice device)
     {
         Look();
         return _generation;
+    }
+
+    /// <summary>Goes on from a saved generation; the next look is the first one again.</summary>
+    public void Restore(uint generation)
+    {
+        _generation = generation;
+        _read = false;
     }
 
     /// <summary>Reads bytes; those behind the space are zero.</summary>

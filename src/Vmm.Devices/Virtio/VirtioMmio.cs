@@ -68,6 +68,13 @@ public sealed class VirtioMmio : VirtioTransport, IBusDevice
     /// <inheritdoc/>
     protected override void ResetRegisters() => Volatile.Write(ref _isr, 0);
 
+    /// <inheritdoc/>
+    protected override (int InterruptStatus, int ConfigVector) Interrupts
+    {
+        get => (Volatile.Read(ref _isr), 0xFFFF);
+        set => Volatile.Write(ref _isr, value.InterruptStatus);
+    }
+
     private void Raise(int cause)
     {
         // Edge semantics: every cause is a new pulse, and the driver clears what it saw through InterruptACK.
@@ -82,7 +89,7 @@ public sealed class VirtioMmio : VirtioTransport, IBusDevice
         0x004 => 2,
         0x008 => Device.DeviceType,
         0x00C => 0x4D4D_5631,
-        0x010 => ReadDeviceFeatures(),
+        0x010 => Features.ReadDevice(),
         0x034 => Selected?.Max ?? 0u,
         0x044 => Selected?.Enabled == true ? 1u : 0u,
         0x060 => (uint)Volatile.Read(ref _isr),
@@ -97,13 +104,13 @@ public sealed class VirtioMmio : VirtioTransport, IBusDevice
         switch (offset)
         {
             case 0x014:
-                DeviceFeatureSelect = value;
+                Features.DeviceSelect = value;
                 break;
             case 0x020:
                 WriteDriverFeatures(value);
                 break;
             case 0x024:
-                DriverFeatureSelect = value;
+                Features.DriverSelect = value;
                 break;
             case 0x030:
                 QueueSelect = value;

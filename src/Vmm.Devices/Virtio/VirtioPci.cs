@@ -75,6 +75,12 @@ public sealed class VirtioPciFunction : PciFunction
     /// <summary>Status and faults of the device, for diagnostics.</summary>
     public VirtioTransport Transport => _transport;
 
+    /// <summary>Its message vectors.</summary>
+    public MsixTable Msix => _transport.Msix;
+
+    /// <inheritdoc/>
+    protected override void Restored() => _transport.Msix.SetControl((ushort)_msixControl.Value);
+
     /// <inheritdoc/>
     protected override void Attached(bool behindBridge)
     {

@@ -131,6 +131,20 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
         }
     }
 
+    /// <inheritdoc/>
+    protected override (int InterruptStatus, int ConfigVector) Interrupts
+    {
+        get => (Volatile.Read(ref _isr), Volatile.Read(ref _configVector));
+        set
+        {
+            Volatile.Write(ref _isr, value.InterruptStatus);
+            Volatile.Write(ref _configVector, value.ConfigVector);
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override int Vectors => msix.Count;
+
     /// <summary>The Interrupt Status bit of the PCI status register: a cause waits and MSI-X is off (4.1.4.5.1).</summary>
     internal bool InterruptPending => !msix.Enabled && Volatile.Read(ref _isr) != 0;
 
@@ -146,10 +160,10 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
         QueueSetup? queue = Selected;
         ulong value = offset switch
         {
-            0 => DeviceFeatureSelect,
-            4 => ReadDeviceFeatures(),
-            8 => DriverFeatureSelect,
-            12 => ReadDriverFeatures(),
+            0 => Features.DeviceSelect,
+            4 => Features.ReadDevice(),
+            8 => Features.DriverSelect,
+            12 => Features.ReadDriver(),
             16 => (uint)_configVector,
             18 => (uint)QueueCount,
             20 => ReadStatus(),
@@ -182,10 +196,10 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
         switch (offset)
         {
             case 0:
-                DeviceFeatureSelect = value;
+                Features.DeviceSelect = value;
                 break;
             case 8:
-                DriverFeatureSelect = value;
+                Features.DriverSelect = value;
                 break;
             case 12:
                 WriteDriverFeatures(value);

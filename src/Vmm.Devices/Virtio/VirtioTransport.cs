@@ -1,5 +1,6 @@
 using Vmm.Interop;
 using Vmm.Memory;
+using Vmm.State;
 
 namespace Vmm.Devices.Virtio;
 
@@ -17,14 +18,16 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     private static readonly TimeSpan s_resetPatience = TimeSpan.FromSeconds(1);
 
     private readonly GuestMemory _memory;
-    private readonly QueueSetup[] _queues;
+    private readonly QueueSetups _queues;
     private readonly ConfigWindow _config;
+    private readonly FeatureRegisters _features;
     private int _status;
     private bool _active;
     private bool _stopping; // the device was told to stop and has requests in flight still
     private bool _resetPending; // the driver reset the device: the registers follow when it has stopped
     private volatile bool _mayTransfer;
-    private ulong _driverFeatures;
+    private bool _held;
+    private bool _restored; // nothing starts before Resume
 
     /// <summary>Wraps a device; its doorbells exist from now on.</summary>
     /// <param name="device">The device.</param>
@@ -36,25 +39,9 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         _mayTransfer = mayTransfer;
         Device = device;
         _memory = memory;
-        OfferedFeatures = device.DeviceFeatures | VirtioFeatures.Transport;
+        _features = new FeatureRegisters(device.DeviceFeatures | VirtioFeatures.Transport);
         _config = new ConfigWindow(device);
-        _queues = new QueueSetup[device.QueueSizes.Count];
-        try
-        {
-            for (int i = 0; i < _queues.Length; i++)
-            {
-                _queues[i] = new QueueSetup(device.QueueSizes[i]);
-            }
-        }
-        catch
-        {
-            foreach (QueueSetup? queue in _queues)
-            {
-                queue?.Doorbell.Dispose();
-            }
-
-            throw;
-        }
+        _queues = new QueueSetups(device.QueueSizes);
     }
 
     /// <summary>The device behind the transport.</summary>
@@ -64,7 +51,10 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     protected Lock Gate { get; } = new();
 
     /// <summary>Feature bits the driver may choose from.</summary>
-    public ulong OfferedFeatures { get; }
+    public ulong OfferedFeatures => _features.Offered;
+
+    /// <summary>Feature bits as registers. Under <see cref="Gate"/>.</summary>
+    private protected FeatureRegisters Features => _features;
 
     /// <inheritdoc/>
     public Action<int>? QueueTriggerChanged { get; set; }
@@ -76,7 +66,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     protected void ChangeQueueTrigger(int queue) => QueueTriggerChanged?.Invoke(queue);
 
     /// <summary>Number of queues.</summary>
-    public int QueueCount => _queues.Length;
+    public int QueueCount => _queues.Count;
 
     /// <summary>Why the device set NEEDS_RESET the last time; null if it never did.</summary>
     public string? LastFault { get; private set; }
@@ -84,54 +74,25 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     /// <summary>The status register.</summary>
     public byte Status => (byte)Volatile.Read(ref _status);
 
-    /// <summary>Which 32 feature bits DeviceFeatures shows.</summary>
-    protected uint DeviceFeatureSelect { get; set; }
-
-    /// <summary>Which 32 feature bits DriverFeatures takes.</summary>
-    protected uint DriverFeatureSelect { get; set; }
-
     /// <summary>Which queue the queue registers speak of; may be out of range.</summary>
     protected uint QueueSelect { get; set; }
 
     /// <summary>The selected queue; null when the driver selected one that does not exist.</summary>
-    protected QueueSetup? Selected => QueueSelect < (uint)_queues.Length ? _queues[QueueSelect] : null;
+    protected QueueSetup? Selected => QueueSelect < (uint)_queues.Count ? _queues[(int)QueueSelect] : null;
 
     /// <summary>Doorbell of a queue.</summary>
     protected EventFd Doorbell(int queue) => _queues[queue].Doorbell;
 
     /// <summary>MSI-X vector of a queue; 0xFFFF is none.</summary>
-    protected int QueueVector(int queue) => (uint)queue < (uint)_queues.Length ? _queues[queue].Vector : 0xFFFF;
-
-    /// <summary>The selected window of the offered features.</summary>
-    protected uint ReadDeviceFeatures() => DeviceFeatureSelect switch
-    {
-        0 => (uint)OfferedFeatures,
-        1 => (uint)(OfferedFeatures >> 32),
-        _ => 0,
-    };
-
-    /// <summary>The selected window of the accepted features.</summary>
-    protected uint ReadDriverFeatures() => DriverFeatureSelect switch
-    {
-        0 => (uint)_driverFeatures,
-        1 => (uint)(_driverFeatures >> 32),
-        _ => 0,
-    };
+    protected int QueueVector(int queue) => (uint)queue < (uint)_queues.Count ? _queues[queue].Vector : 0xFFFF;
 
     /// <summary>Takes accepted features; ignored once FEATURES_OK is set (3.1.1).</summary>
     protected void WriteDriverFeatures(uint value)
     {
-        if ((Status & StatusFeaturesOk) != 0)
+        if ((Status & StatusFeaturesOk) == 0)
         {
-            return;
+            _features.WriteDriver(value);
         }
-
-        _driverFeatures = DriverFeatureSelect switch
-        {
-            0 => (_driverFeatures & 0xFFFF_FFFF_0000_0000) | value,
-            1 => (_driverFeatures & 0xFFFF_FFFF) | ((ulong)value << 32),
-            _ => _driverFeatures,
-        };
     }
 
     /// <summary>
@@ -166,7 +127,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         int now = Status;
         int added = value & ~now & ~StatusNeedsReset;
         ulong required = VirtioFeatures.Version1 | Device.RequiredFeatures;
-        if ((added & StatusFeaturesOk) != 0 && ((_driverFeatures & ~OfferedFeatures) != 0 || (_driverFeatures & required) != required))
+        if ((added & StatusFeaturesOk) != 0 && (_features.Strange != 0 || (_features.Accepted & required) != required))
         {
             added &= ~StatusFeaturesOk; // the driver reads it back and learns (3.1.1 step 6)
         }
@@ -182,7 +143,8 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     protected bool MayTransfer => _mayTransfer;
 
     /// <summary>
-    /// The bus lets the device access guest memory from now on, or not any more: a driver that is ready is served from then on; queues that are in use stop,
+    /// The bus lets the device access guest memory from now on, or not any more: a driver that is ready is served from then on; queues that
+    /// are in use stop,
     /// and the driver has to reset the device.
     /// </summary>
     protected void SetTransfers(bool allowed)
@@ -215,13 +177,15 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     private void Start()
     {
         const int Ready = StatusDriverOk | StatusFeaturesOk;
-        if (_mayTransfer && !_active && !_stopping && !Gone && (Status & (Ready | StatusNeedsReset)) == Ready)
+        if (_mayTransfer && !_active && !_stopping && !_restored && !Gone && (Status & (Ready | StatusNeedsReset)) == Ready)
         {
             Activate();
         }
     }
 
-    /// <summary>The device was unplugged: an access that was under way meanwhile finds nothing here. Read under <see cref="Gate"/>.</summary>
+    /// <summary>
+    /// The device was unplugged: an access that was under way meanwhile finds nothing here. Read under <see cref="Gate"/>.
+    /// </summary>
     protected bool Gone { get; private set; }
 
     /// <summary>Rings a doorbell by register write (no ioeventfd took it).</summary>
@@ -229,9 +193,9 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     {
         lock (Gate)
         {
-            if (queue < (uint)_queues.Length && !Gone)
+            if (queue < (uint)_queues.Count && !Gone)
             {
-                _queues[queue].Doorbell.Signal();
+                _queues[(int)queue].Doorbell.Signal();
             }
         }
     }
@@ -242,7 +206,9 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     /// <summary>The driver writes the device's configuration. Under <see cref="Gate"/>.</summary>
     protected void WriteDeviceConfig(int offset, ReadOnlySpan<byte> data) => _config.Write(offset, data);
 
-    /// <summary>Differs after every change of the device's configuration that the driver can have read a part of (2.5.1). Under <see cref="Gate"/>.</summary>
+    /// <summary>
+    /// Differs after every change of the device's configuration that the driver can have read a part of (2.5.1). Under <see cref="Gate"/>.
+    /// </summary>
     protected uint ConfigGeneration => _config.Generation();
 
     /// <summary>Transport registers back to their first values, after the device stopped.</summary>
@@ -272,45 +238,129 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         }
 
         Device.Dispose();
-        foreach (QueueSetup queue in _queues)
-        {
-            queue.Doorbell.Dispose();
-        }
-
+        _queues.Dispose();
         GC.SuppressFinalize(this);
     }
 
     private void Activate()
     {
-        ActiveQueue?[] active = new ActiveQueue?[_queues.Length];
-        for (int i = 0; i < _queues.Length; i++)
+        if (!_queues.TryActivate(_memory, _features.Accepted, out IReadOnlyList<ActiveQueue?> active, out string? reason))
         {
-            QueueSetup setup = _queues[i];
-            if (!setup.Enabled)
-            {
-                continue;
-            }
-
-            VirtqueueLayout layout = new(setup.Size, new(setup.Descriptors), new(setup.Driver), new(setup.Device));
-            if (!Virtqueue.TryCreate(_memory, layout, _driverFeatures, out Virtqueue? queue, out string? reason) || queue is null)
-            {
-                SetNeedsReset($"queue {i}: {reason}");
-                return;
-            }
-
-            active[i] = new ActiveQueue(queue, setup.Doorbell);
+            SetNeedsReset(reason!);
+            return;
         }
 
         _active = true;
         try
         {
-            Device.Activate(new VirtioActivation(_memory, _driverFeatures, active, this) { Threads = Device.Threads });
+            Device.Activate(new VirtioActivation(_memory, _features.Accepted, active, this) { Threads = Device.Threads });
         }
 #pragma warning disable CA1031 // Whatever is missing here (threads, descriptors) is missing to this device, not to the vCPU whose driver asked for it.
         catch (Exception error)
 #pragma warning restore CA1031
         {
             Halt($"it could not be started: {error.Message}");
+        }
+    }
+
+    /// <summary>Interrupt status and the configuration's vector, for saved state.</summary>
+    protected virtual (int InterruptStatus, int ConfigVector) Interrupts
+    {
+        get => (0, 0xFFFF);
+        set { }
+    }
+
+    /// <summary>Message vectors there are.</summary>
+    protected virtual int Vectors => 0;
+
+    /// <summary>The state for saving; the device is held, or not in use.</summary>
+    /// <exception cref="InvalidOperationException">A reset goes on.</exception>
+    public VirtioTransportStateV1 Capture()
+    {
+        lock (Gate)
+        {
+            if (_resetPending || _stopping)
+            {
+                throw new InvalidOperationException("the device still stops");
+            }
+
+            (int status, int vector) = Interrupts;
+            return new VirtioTransportStateV1
+            {
+                Status = Status,
+                Active = _active || _restored,
+                DriverFeatures = _features.Accepted,
+                DeviceFeatureSelect = _features.DeviceSelect,
+                DriverFeatureSelect = _features.DriverSelect,
+                QueueSelect = QueueSelect,
+                InterruptStatus = (byte)status,
+                ConfigVector = (ushort)vector,
+                ConfigGeneration = _config.Generation(),
+                Queues = _queues.Capture(),
+            };
+        }
+    }
+
+    /// <summary>Takes a saved state, fresh. The device serves nothing before <see cref="Resume"/>.</summary>
+    /// <exception cref="StateException">The state does not fit the device.</exception>
+    public void Restore(VirtioTransportStateV1 state)
+    {
+        lock (Gate)
+        {
+            TransportStateCheck.Require(state, _queues.Count, OfferedFeatures, Vectors);
+            _queues.Restore(state.Queues, Vectors);
+
+            Volatile.Write(ref _status, state.Status);
+            _restored = state.Active;
+            _features.Accepted = state.DriverFeatures;
+            (_features.DeviceSelect, _features.DriverSelect) = (state.DeviceFeatureSelect, state.DriverFeatureSelect);
+            QueueSelect = state.QueueSelect;
+            Interrupts = (state.InterruptStatus & 3, state.ConfigVector);
+            _config.Restore(state.ConfigGeneration);
+        }
+    }
+
+    /// <summary>
+    /// Stops serving without a reset, and ends a reset that goes on: the state changes no more then, and can be saved. No vCPU runs. One call at a time.
+    /// </summary>
+    /// <param name="patience">How long requests in flight may take.</param>
+    /// <returns>False when they take longer: it has to be called again, or <see cref="Resume"/>.</returns>
+    public bool TryHold(TimeSpan patience)
+    {
+        lock (Gate)
+        {
+            if (_resetPending)
+            {
+                return TryFinishReset(patience);
+            }
+
+            if (_stopping)
+            {
+                _stopping = !Device.TryReset(patience);
+                return !_stopping;
+            }
+
+            _held |= _active;
+            return !_active || Device.TryHold(patience);
+        }
+    }
+
+    /// <summary>Ends <see cref="TryHold"/>. A restored device begins to serve its queues, if it served them when it was saved. Any thread.</summary>
+    public void Resume()
+    {
+        lock (Gate)
+        {
+            if (_held)
+            {
+                _held = false;
+                Device.Resume();
+            }
+
+            if (_restored)
+            {
+                _restored = false;
+                Start();
+            }
         }
     }
 
@@ -327,53 +377,14 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
 
         _stopping = false;
         _resetPending = false;
+        _restored = false;
+        _held = false;
         Volatile.Write(ref _status, 0);
-        _driverFeatures = 0;
-        DeviceFeatureSelect = 0;
-        DriverFeatureSelect = 0;
+        _features.Reset();
         QueueSelect = 0;
-        foreach (QueueSetup queue in _queues)
-        {
-            queue.Reset();
-        }
+        _queues.Reset();
 
         ResetRegisters();
         return true;
-    }
-
-    /// <summary>What the driver said about one queue.</summary>
-    protected sealed class QueueSetup(ushort max)
-    {
-        /// <summary>Greatest size.</summary>
-        public ushort Max { get; } = max;
-
-        /// <summary>Size the driver chose.</summary>
-        public ushort Size { get; set; } = max;
-
-        /// <summary>The driver enabled it.</summary>
-        public bool Enabled { get; set; }
-
-        /// <summary>GPA of the descriptor table.</summary>
-        public ulong Descriptors { get; set; }
-
-        /// <summary>GPA of the available ring.</summary>
-        public ulong Driver { get; set; }
-
-        /// <summary>GPA of the used ring.</summary>
-        public ulong Device { get; set; }
-
-        /// <summary>MSI-X vector; 0xFFFF is none.</summary>
-        public int Vector { get; set; } = 0xFFFF;
-
-        /// <summary>The doorbell.</summary>
-        public EventFd Doorbell { get; } = new();
-
-        internal void Reset()
-        {
-            Size = Max;
-            Enabled = false;
-            Descriptors = Driver = Device = 0;
-            Vector = 0xFFFF;
-        }
     }
 }

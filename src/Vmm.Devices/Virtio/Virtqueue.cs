@@ -104,6 +104,9 @@ public sealed class Virtqueue
         _publishedUsed = nextUsed;
     }
 
+    /// <summary>How far it was served, for saved state.</summary>
+    public VirtqueueStateV1 Capture() => new() { NextAvailable = _nextAvail, NextUsed = _nextUsed };
+
     /// <summary>Takes the next chain; <paramref name="head"/> is below <see cref="Size"/>.</summary>
     public TakeResult TryTake(out ushort head)
     {

@@ -10,6 +10,7 @@ using Vmm.Machine.Boot;
 using Vmm.Machine.Cpu;
 using Vmm.Machine.Hotplug;
 using Vmm.Machine.Layout;
+using Vmm.Machine.Ram;
 using Vmm.Memory;
 using Vmm.Placement;
 using Vmm.Spec;
@@ -43,17 +44,15 @@ public sealed partial class VirtualMachine
         GuestMemory memory = Memory = BuildMemory(map, homes, host);
         KvmVm vm = Vm = kvm.Vm;
         _clock = new GuestClock(vm);
-        ReadOnlySpan<GuestRegion> regions = memory.RegionSpan;
-        RamSlots.Set(vm, regions);
+        MapOwner = new MemoryMapOwner(memory.Ram, new KvmMemorySlots(vm));
         kvm.Complete(); // after the slots, which would wait for what it starts in the kernel
-        HotMemory? hot = map.Hot.Count > 0 ? new HotMemory(vm, memory, RamSlots.Count(regions)) : null;
         KvmInterrupts interrupts = kvm.Interrupts;
         BuildLegacyDevices(interrupts);
         BuildPanicDevice(note);
         VirtioSlots slots = BuildVirtioDevices(vm, map, memory, interrupts);
-        if (hot is not null)
+        if (map.Hot.Count > 0)
         {
-            BuildMemoryDevices(slots, hot, map, homes, host);
+            BuildMemoryDevices(slots, map, homes, host);
         }
 
         BuildHotplug(slots, interrupts);
@@ -175,7 +174,7 @@ public sealed partial class VirtualMachine
     private VirtioSlots BuildVirtioDevices(KvmVm vm, MemoryMap map, GuestMemory memory, KvmInterrupts interrupts)
     {
         _doorbells = new KvmDoorbells(vm);
-        KvmBarMappings mappings = new(vm, MemoryMap.PciWindow32, map.PciWindow64);
+        BarMappings mappings = new(MapOwner, MemoryMap.PciWindow32, map.PciWindow64);
         VirtioSlots slots =
             Own(new VirtioSlots(map, mappings, memory, interrupts, _doorbells, _mmio, DeviceSlots.Bridges(DeviceCount.Pci(_spec)), IoThreads));
         _ports.Map(0xCF8, 8, new ResetControl(slots.Bridge.ConfigPorts, Reset), "PCI configuration ports");

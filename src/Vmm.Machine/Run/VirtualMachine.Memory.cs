@@ -1,5 +1,6 @@
 using Vmm.Devices.Virtio.Mem;
 using Vmm.Machine.Layout;
+using Vmm.Machine.Ram;
 using Vmm.Memory;
 using Vmm.Placement;
 using Vmm.Spec;
@@ -152,7 +153,7 @@ public sealed partial class VirtualMachine
         return sizes;
     }
 
-    private void BuildMemoryDevices(VirtioSlots slots, HotMemory hot, MemoryMap map, IReadOnlyList<VnodeHome> homes, HostTopology host)
+    private void BuildMemoryDevices(VirtioSlots slots, MemoryMap map, IReadOnlyList<VnodeHome> homes, HostTopology host)
     {
         foreach (RamExtent extent in map.Hot)
         {
@@ -169,7 +170,7 @@ public sealed partial class VirtualMachine
                     Vnode = extent.Vnode,
                     Requested = new ByteSize(vnode.Memory - vnode.BootMemory),
                 },
-                hot.Add(backing, extent.Start, vnode.HotBlock));
+                new HotMemory(MapOwner, backing, extent.Start, vnode.HotBlock));
             _memoryDevices.Add(new VnodeDevice(extent.Vnode, device));
             (_pacer ??= new MemoryPacer(() => Balloon)).Add(device);
             slots.Attach($"mem{extent.Vnode}", device, _spec.VirtioTransport);

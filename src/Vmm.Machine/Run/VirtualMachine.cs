@@ -96,6 +96,9 @@ public sealed partial class VirtualMachine : IDisposable
     /// <summary>The guest's memory.</summary>
     internal GuestMemory Memory { get; private set; } = null!;
 
+    /// <summary>What changes which guest addresses are memory.</summary>
+    internal MemoryMapOwner MapOwner { get; private set; } = null!;
+
     /// <summary>The vCPUs, by their index.</summary>
     internal List<KvmVcpu> Vcpus { get; } = [];
 

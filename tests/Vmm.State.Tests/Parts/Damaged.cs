@@ -17,8 +17,27 @@ internal static class Damaged
             }
         }
 
+        foreach (JsonArray list in Lists(root).ToArray())
+        {
+            if (list.Count > 0 && random.Next(8) == 0)
+            {
+                list.Add(list[random.Next(list.Count)]!.DeepClone());
+            }
+            else if (list.Count > 0 && random.Next(8) == 0)
+            {
+                list.RemoveAt(random.Next(list.Count));
+            }
+        }
+
         return Encoding.UTF8.GetBytes(root.ToJsonString());
     }
+
+    private static IEnumerable<JsonArray> Lists(JsonNode? node) => node switch
+    {
+        JsonObject o => o.SelectMany(m => Lists(m.Value)),
+        JsonArray a => [a, .. a.SelectMany(Lists)],
+        _ => [],
+    };
 
     private static IEnumerable<JsonValue> Values(JsonNode? node) => node switch
     {

@@ -80,6 +80,8 @@ internal static class SavedAnywhere
             byte[] saved = Save(first.Part);
             Restore(second.Part, saved);
             Assert.Equal(saved, Save(second.Part));
+            first.Part.Resume();
+            second.Part.Resume();
             first.Output.Clear();
             second.Output.Clear();
             for (int step = 0; step < longest; step++)
@@ -116,6 +118,7 @@ internal static class SavedAnywhere
                 continue;
             }
 
+            second.Part.Resume();
             for (int step = 0; step < 20; step++)
             {
                 second.Step(random.Next());

@@ -8,7 +8,7 @@ namespace Vmm.Devices.Virtio.Net;
 /// is one. What is left
 /// here is one thread: it carries out the control queue, and passes on the interrupts of queues that have no such eventfd.
 /// </summary>
-internal sealed class KernelPath : IDisposable
+internal sealed class KernelPath : IMemoryListener, IDisposable
 {
     // What vhost must do as the driver expects it; everything else of the negotiation is the tap's and ours.
     private const ulong RingFeatures = NetFeatures.MergeableBuffers | VirtioFeatures.IndirectDescriptors | VirtioFeatures.EventIndex | VirtioFeatures.Version1;
@@ -68,7 +68,7 @@ internal sealed class KernelPath : IDisposable
                 pair.SetFeatures(features);
             }
 
-            activation.Memory.RegionsChanged += path.FollowMemory;
+            activation.Memory.Ram.Listeners.Add(path);
             lock (path._gate)
             {
                 path.ShowMemory(); // a change that comes now waits, and is told after this
@@ -129,7 +129,7 @@ internal sealed class KernelPath : IDisposable
 
     private void End(bool interrupt)
     {
-        _activation.Memory.RegionsChanged -= FollowMemory;
+        _activation.Memory.Ram.Listeners.Remove(this);
         _activation.Interrupts.QueueTriggerChanged = null;
         _stopping = true;
         _wake.Signal();
@@ -222,7 +222,21 @@ internal sealed class KernelPath : IDisposable
         }
     }
 
-    private void FollowMemory(object? sender, EventArgs nothing)
+    void IMemoryListener.Adding(in GuestRegion region)
+    {
+        // The kernel learns of it when the driver may use it.
+    }
+
+    void IMemoryListener.Added(in GuestRegion region) => FollowMemory();
+
+    void IMemoryListener.Removing(in GuestRegion region)
+    {
+        // The table is exchanged at once, when the regions are.
+    }
+
+    void IMemoryListener.Removed(in GuestRegion region) => FollowMemory();
+
+    private void FollowMemory()
     {
         try
         {

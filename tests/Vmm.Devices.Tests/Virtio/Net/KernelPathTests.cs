@@ -146,10 +146,12 @@ public sealed class KernelPathTests
         VirtioNet device = Device([kernel]);
         using QueueGuest guest = new(device);
         GuestRegion all = guest.Memory.Regions[0];
-        guest.Memory.ReplaceRegions([new GuestRegion(all.Start, new ByteSize(32 << 20), all.HostAddress), new GuestRegion(all.Start + (48UL << 20), new ByteSize(16 << 20), all.HostAddress + (48 << 20))]);
+        MemoryMapOwner map = new(guest.Memory.Ram, new NoSlots());
+        GuestRegion middle = new(all.Start + (32UL << 20), new ByteSize(16 << 20), all.HostAddress + (32 << 20));
+        map.RemoveRam(middle.Start, middle.Length);
         Assert.Equal(2, kernel.Memory.Count);
         device.Reset();
-        guest.Memory.ReplaceRegions([all]);
+        map.AddRam(middle);
         Assert.Equal(2, kernel.Memory.Count);
     }
 
@@ -164,12 +166,14 @@ public sealed class KernelPathTests
         guest.PutUsed(1, 0, heads[0]); // the kernel did the first
         kernel.Next[1] = 1;
         kernel.Refuses = nameof(IKernelPair.SetMemory);
-        guest.Memory.ReplaceRegions(guest.Memory.Regions);
+        MemoryMapOwner map = new(guest.Memory.Ram, new NoSlots());
+        GuestAddress unused = new(48 << 20);
+        map.RemoveRam(unused, new ByteSize(4096));
         Assert.False(device.InKernel);
         Assert.Empty(kernel.Served);
         Assert.Equal(2, Received(guest, net));
         Assert.Equal([heads[0], heads[1]], Enumerable.Range(0, 2).Select(_ => (ushort)guest.WaitUsed(1).Head));
-        guest.Memory.ReplaceRegions(guest.Memory.Regions); // once is enough
+        map.RemoveRam(unused + 4096, new ByteSize(4096)); // once is enough
         Send(guest, 3);
         Assert.Equal(3, Received(guest, net));
         Assert.Null(guest.NeedsReset);
@@ -221,6 +225,13 @@ public sealed class KernelPathTests
     private static VirtioNet Device(IKernelPair[] kernel) => Device(new MemoryNet(kernel.Length) { Kernel = kernel });
 
     private static VirtioNet Device(MemoryNet net, RateLimit? limit = null) => new(net, new VirtioNetOptions { Name = "net0", Mac = new byte[] { 0x52, 0x54, 0, 1, 2, 3 }, Limit = limit });
+
+    private sealed class NoSlots : IMemorySlots
+    {
+        public void Set(in MemorySlot slot) { }
+
+        public void Remove(in MemorySlot slot) { }
+    }
 
     private sealed class Kernel : IKernelPair
     {

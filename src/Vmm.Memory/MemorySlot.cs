@@ -1,0 +1,29 @@
+namespace Vmm.Memory;
+
+/// <summary>What is behind a memory slot.</summary>
+public enum MemorySlotKind
+{
+    /// <summary>The guest's RAM, or a part of it that can come.</summary>
+    Ram,
+
+    /// <summary>Memory of a device that a BAR shows: no RAM, devices do not transfer to it.</summary>
+    Mapping,
+}
+
+/// <summary>A range of guest addresses that the guest reaches without an exit.</summary>
+/// <param name="Number">Its number; of a slot that was removed, another gets it.</param>
+/// <param name="Region">Where the guest sees it, and what is behind it.</param>
+/// <param name="Kind">What is behind it.</param>
+/// <param name="IsReadOnly">Guest writes come as exits.</param>
+public readonly record struct MemorySlot(uint Number, GuestRegion Region, MemorySlotKind Kind, bool IsReadOnly);
+
+/// <summary>Who makes memory slots reachable for the guest: KVM. Called by <see cref="MemoryMapOwner"/> only.</summary>
+public interface IMemorySlots
+{
+    /// <summary>Makes the slot appear.</summary>
+    /// <exception cref="Interop.KernelException">The kernel refused.</exception>
+    void Set(in MemorySlot slot);
+
+    /// <summary>Takes it away. The guest does not reach it from the return on.</summary>
+    void Remove(in MemorySlot slot);
+}
