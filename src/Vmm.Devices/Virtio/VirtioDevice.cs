@@ -1,5 +1,6 @@
 using Vmm.Interop;
 using Vmm.Memory;
+using Vmm.State;
 
 namespace Vmm.Devices.Virtio;
 
@@ -66,6 +67,13 @@ public abstract class VirtioDevice : IDisposable
     /// <param name="patience">How long requests in flight may take.</param>
     /// <returns>False when they take longer: it has to be called again, or <see cref="Resume"/>.</returns>
     public abstract bool TryHold(TimeSpan patience);
+
+    /// <summary>Writes what the device knows beside its queues and features; it is held, or not in use. Changes nothing.</summary>
+    public virtual void Save(StateWriter to) { }
+
+    /// <summary>Takes a saved state, fresh. It counts for the next activation.</summary>
+    /// <exception cref="StateException">It does not fit the device.</exception>
+    public virtual void Restore(StateReader from) { }
 
     /// <summary>Ends <see cref="TryHold"/>, also one that did not come to its end.</summary>
     public abstract void Resume();
