@@ -2,6 +2,9 @@ using System.Text.Json.Serialization;
 using Vmm.Devices.Legacy;
 using Vmm.Devices.Pci;
 using Vmm.Devices.Virtio;
+using Vmm.Devices.Virtio.Balloon;
+using Vmm.Devices.Virtio.Blk;
+using Vmm.Devices.Virtio.Net;
 using Vmm.State;
 
 namespace Vmm.Devices;
@@ -37,8 +40,19 @@ public static class DeviceStates
     public static readonly StateShape<VirtioTransportStateV1> VirtioTransport =
         new(VirtioTransportStateV1.Kind, VirtioTransportStateV1.Version, DeviceStateJson.Default.VirtioTransportStateV1);
 
+    /// <summary>A disk's front end.</summary>
+    public static readonly StateShape<BlkStateV1> Blk = new(BlkStateV1.Kind, BlkStateV1.Version, DeviceStateJson.Default.BlkStateV1);
+
+    /// <summary>A network device.</summary>
+    public static readonly StateShape<NetStateV1> Net = new(NetStateV1.Kind, NetStateV1.Version, DeviceStateJson.Default.NetStateV1);
+
+    /// <summary>A balloon.</summary>
+    public static readonly StateShape<BalloonStateV1> Balloon =
+        new(BalloonStateV1.Kind, BalloonStateV1.Version, DeviceStateJson.Default.BalloonStateV1);
+
     /// <summary>All of them, for the schema.</summary>
-    public static IReadOnlyList<StateShape> All { get; } = [Uart, Rtc, KeyboardController, ResetControl, PciHotplug, Pci, Msix, VirtioTransport];
+    public static IReadOnlyList<StateShape> All { get; } =
+        [Uart, Rtc, KeyboardController, ResetControl, PciHotplug, Pci, Msix, VirtioTransport, Blk, Net, Balloon];
 }
 
 /// <summary>How they are written. What is unknown, doubled, missing or null where nothing may be is refused.</summary>
@@ -54,4 +68,7 @@ public static class DeviceStates
 [JsonSerializable(typeof(PciStateV1))]
 [JsonSerializable(typeof(MsixStateV1))]
 [JsonSerializable(typeof(VirtioTransportStateV1))]
+[JsonSerializable(typeof(BlkStateV1))]
+[JsonSerializable(typeof(NetStateV1))]
+[JsonSerializable(typeof(BalloonStateV1))]
 internal sealed partial class DeviceStateJson : JsonSerializerContext;

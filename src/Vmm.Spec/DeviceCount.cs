@@ -30,6 +30,7 @@ public static class DeviceCount
             count += (net.Transport ?? spec.VirtioTransport) == transport ? 1 : 0;
         }
 
+        count += transport == VirtioTransport.Pci ? spec.Devices.Count : 0;
         if (spec.VirtioTransport != transport)
         {
             return count;
@@ -40,7 +41,6 @@ public static class DeviceCount
             count += vnode.HotMemory > ByteSize.Zero ? 1 : 0; // its virtio-mem device
         }
 
-        count += spec.Devices.Count;
         return count + (spec.Rng ? 1 : 0) + (spec.Balloon is null ? 0 : 1) + (spec.Console == ConsoleKind.Serial ? 0 : 1) + (spec.Vsock is null ? 0 : 1);
     }
 }

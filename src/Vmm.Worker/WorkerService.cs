@@ -222,6 +222,7 @@ internal sealed class WorkerService : IDisposable
                 machine = HostedMachine.Create(body, passed, passed.Take("end"), prepared, Ended);
             }
 
+            _sandbox.BuildFilters(machine.Needs);
             _sandbox.ProvideRings(machine.RingsNeeded);
             _sandbox.Close(body.UserId, () => Listen(listener)); // as the new user: SO_PEERCRED shows the process and user of this moment
         }

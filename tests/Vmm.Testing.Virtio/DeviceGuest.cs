@@ -53,11 +53,19 @@ public sealed class DeviceGuest : IDisposable
         PlanAnew();
     }
 
-    public VirtioDevice Device { get; }
+    /// <summary>The same driver, rings and memory in front of another device, to which the state of the first one went.</summary>
+    public void MoveTo(VirtioDevice device, DriverPort port)
+    {
+        Port.Dispose();
+        (Device, Port) = (device, port);
+        Port.Interrupted = Pulse;
+    }
+
+    public VirtioDevice Device { get; private set; }
 
     public GuestRam Ram { get; }
 
-    public DriverPort Port { get; }
+    public DriverPort Port { get; private set; }
 
     /// <summary>What the driver accepts.</summary>
     public ulong Features { get; set; }

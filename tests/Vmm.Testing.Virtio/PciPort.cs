@@ -38,6 +38,8 @@ public sealed class PciPort : DriverPort, IInterruptMessageFactory
 
     public PciFunction Function => _function;
 
+    public PciHostBridge Bridge => _bridge;
+
     public override VirtioTransport Transport => _function.Transport;
 
     public override byte Status

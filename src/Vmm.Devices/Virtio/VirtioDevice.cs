@@ -1,5 +1,6 @@
 using Vmm.Interop;
 using Vmm.Memory;
+using Vmm.State;
 
 namespace Vmm.Devices.Virtio;
 
@@ -26,6 +27,12 @@ public abstract class VirtioDevice : IDisposable
 
     /// <summary>Memory that the driver reaches without queues (2.10). Only virtio-pci shows it, and only one region.</summary>
     public virtual IReadOnlyList<SharedMemoryRegion> SharedMemory => [];
+
+    /// <summary>What its own threads ask of the kernel beyond what every thread does.</summary>
+    public virtual SyscallNeeds ThreadNeeds => SyscallNeeds.None;
+
+    /// <summary>What its registers make vCPU threads ask of the kernel.</summary>
+    public virtual SyscallNeeds VcpuNeeds => SyscallNeeds.None;
 
     /// <summary>Length of the device-specific configuration space, in bytes.</summary>
     public abstract int ConfigLength { get; }
@@ -60,6 +67,13 @@ public abstract class VirtioDevice : IDisposable
     /// <param name="patience">How long requests in flight may take.</param>
     /// <returns>False when they take longer: it has to be called again, or <see cref="Resume"/>.</returns>
     public abstract bool TryHold(TimeSpan patience);
+
+    /// <summary>Writes what the device knows beside its queues and features; it is held, or not in use. Changes nothing.</summary>
+    public virtual void Save(StateWriter to) { }
+
+    /// <summary>Takes a saved state, fresh. It counts for the next activation.</summary>
+    /// <exception cref="StateException">It does not fit the device.</exception>
+    public virtual void Restore(StateReader from) { }
 
     /// <summary>Ends <see cref="TryHold"/>, also one that did not come to its end.</summary>
     public abstract void Resume();

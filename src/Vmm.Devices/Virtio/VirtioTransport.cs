@@ -364,6 +364,22 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         }
     }
 
+    /// <summary>
+    /// Rings every enabled queue on both sides once. What was signalled in the moment of a save may have been on its way in the kernel; one signal too many
+    /// does no harm.
+    /// </summary>
+    internal void Nudge()
+    {
+        for (int i = 0; i < _queues.Count && _active; i++)
+        {
+            if (_queues[i].Enabled)
+            {
+                _queues[i].Doorbell.Signal();
+                SignalQueue(i);
+            }
+        }
+    }
+
     // True when the device has stopped and the registers are as at first.
     private bool TryFinishReset(TimeSpan patience)
     {

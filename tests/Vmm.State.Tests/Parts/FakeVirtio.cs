@@ -71,7 +71,7 @@ internal static unsafe class SharedRam
 }
 
 /// <summary>A piece of a bus as a device of its own.</summary>
-internal sealed class Piece(IBusDevice device, ulong start) : IBusDevice
+internal sealed class BusPiece(IBusDevice device, ulong start) : IBusDevice
 {
     public void Read(ulong offset, Span<byte> data) => device.Read(start + offset, data);
 

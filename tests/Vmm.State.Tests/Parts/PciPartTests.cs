@@ -77,7 +77,7 @@ public sealed class PciPartTests
             Part = machine.Part,
             Windows =
             [
-                (new Piece(machine.Bridge.Ecam, 1 << 15), 0x100), (new Piece(machine.Bridge.Ecam, 31 << 15), 0x60), (new Piece(machine.Bridge.Ecam, 1 << 20), 0x100),
+                (new BusPiece(machine.Bridge.Ecam, 1 << 15), 0x100), (new BusPiece(machine.Bridge.Ecam, 31 << 15), 0x60), (new BusPiece(machine.Bridge.Ecam, 1 << 20), 0x100),
                 (machine.Bridge.ConfigPorts, 8),
                 (new Mapped(machine.Bus, bar), 56), (new Mapped(machine.Bus, bar), 56), (new Mapped(machine.Bus, bar), 56),
                 (new Mapped(machine.Bus, bar + 0x1000), 4), (new Mapped(machine.Bus, bar + 0x2000), 8), (new Mapped(machine.Bus, bar + 0x4000), 48),

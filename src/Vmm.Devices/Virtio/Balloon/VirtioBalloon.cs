@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Vmm.Memory;
+using Vmm.State;
 
 namespace Vmm.Devices.Virtio.Balloon;
 
@@ -48,6 +49,7 @@ public sealed class VirtioBalloon : QueuedDevice
     private ITimer? _timer;
     private BalloonPages? _pages;
     private BalloonStatistics? _statistics;
+    private BalloonStateV1? _restored; // for the next activation
     private int _statisticsWanted;
     private int _statisticsHead = -1; // the driver's buffer, kept until the next question; queue thread
 
@@ -155,8 +157,60 @@ public sealed class VirtioBalloon : QueuedDevice
     }
 
     /// <inheritdoc/>
+    public override void Save(StateWriter to)
+    {
+        if (!IsServing && _restored is null)
+        {
+            return; // nothing of a driver is here
+        }
+
+        lock (Gate)
+        {
+            to.Write(DeviceStates.Balloon, new BalloonStateV1
+            {
+                TargetPages = BinaryPrimitives.ReadUInt32LittleEndian(_config),
+                ActualPages = BinaryPrimitives.ReadUInt32LittleEndian(_config.AsSpan(ActualOffset)),
+                Poison = BinaryPrimitives.ReadUInt32LittleEndian(_config.AsSpan(PoisonOffset)),
+                StatisticsHead = _restored is { } restored ? restored.StatisticsHead : _statisticsHead < 0 ? null : (ushort)_statisticsHead,
+            });
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Restore(StateReader from)
+    {
+        if (from.TryRead(DeviceStates.Balloon) is { } state)
+        {
+            if (state.StatisticsHead >= QueueSizes[StatisticsQueue])
+            {
+                throw new StateException($"{BalloonStateV1.Kind}: the statistics buffer is chain {state.StatisticsHead} of a queue that is smaller");
+            }
+
+            lock (Gate)
+            {
+                _restored = state;
+                Apply(state);
+            }
+        }
+    }
+
+    private void Apply(BalloonStateV1 state)
+    {
+        BinaryPrimitives.WriteUInt32LittleEndian(_config, state.TargetPages);
+        BinaryPrimitives.WriteUInt32LittleEndian(_config.AsSpan(ActualOffset), state.ActualPages);
+        BinaryPrimitives.WriteUInt32LittleEndian(_config.AsSpan(PoisonOffset), state.Poison);
+    }
+
+    /// <inheritdoc/>
     private protected override IQueueService? CreateService(VirtioActivation activation)
     {
+        if (_restored is { } state)
+        {
+            Apply(state); // the reset before each activation forgot it
+            _statisticsHead = state.StatisticsHead ?? -1;
+            _restored = null;
+        }
+
         _pages = new BalloonPages(activation.Memory);
         if (_options.StatisticsInterval > TimeSpan.Zero && (activation.Features & BalloonFeatures.Statistics) != 0)
         {

@@ -1,5 +1,7 @@
 using System.Diagnostics;
 using System.Text;
+using Vmm.Interop;
+using Vmm.State;
 using Vmm.Storage;
 
 namespace Vmm.Devices.Virtio.Blk;
@@ -16,6 +18,7 @@ public sealed class VirtioBlk : VirtioDevice
     private readonly Lock _gate = new();
     private readonly List<BlkThread> _threads = [];
     private RateLimiter? _limiter;
+    private bool _restoredWriteback = true; // for the next activation
     private bool _disposed;
 
     /// <summary>Presents <paramref name="disk"/> to a guest.</summary>
@@ -46,6 +49,9 @@ public sealed class VirtioBlk : VirtioDevice
 
     /// <inheritdoc/>
     public override ushort DeviceType => 2;
+
+    /// <inheritdoc/>
+    public override SyscallNeeds ThreadNeeds => BlockFile.Needs;
 
     /// <inheritdoc/>
     public override ulong DeviceFeatures { get; }
@@ -89,6 +95,8 @@ public sealed class VirtioBlk : VirtioDevice
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
         Reset();
+        _config.Writeback = _restoredWriteback;
+        _restoredWriteback = true;
         for (int t = 0; t < _options.IoThreads; t++)
         {
             int index = t;
@@ -152,6 +160,23 @@ public sealed class VirtioBlk : VirtioDevice
 
         return true;
     }
+
+    /// <inheritdoc/>
+    public override void Save(StateWriter to) => to.Write(DeviceStates.Blk, new BlkStateV1 { Sectors = Sectors, Writeback = _config.Writeback });
+
+    /// <inheritdoc/>
+    public override void Restore(StateReader from)
+    {
+        BlkStateV1 state = from.Read(DeviceStates.Blk);
+        if (state.Sectors != Sectors)
+        {
+            throw new StateException($"{BlkStateV1.Kind}: the disk had {state.Sectors} sectors, here it has {Sectors}: it is another one, or was changed");
+        }
+
+        _config.Writeback = _restoredWriteback = state.Writeback;
+    }
+
+    private ulong Sectors => _disk.Geometry.CapacityBytes / 512;
 
     /// <inheritdoc/>
     public override void Resume()

@@ -1,11 +1,14 @@
 using System.Diagnostics;
 using Vmm.Interop;
+using Vmm.State;
 
 namespace Vmm.Devices.Virtio.Net;
 
 /// <summary>A virtio network device (virtio 1.2 section 5.1) in front of a tap or another <see cref="INetBackend"/>. Owns the back end.</summary>
 public sealed class VirtioNet : VirtioDevice
 {
+    private static readonly SyscallNeeds s_threadNeeds = TapQueue.Needs + VhostNet.Needs, s_vcpuNeeds = TapQueue.SetupNeeds + VhostNet.Needs;
+
     private readonly INetBackend _backend;
     private readonly VirtioNetOptions _options;
     private readonly NetConfig _config;
@@ -15,6 +18,7 @@ public sealed class VirtioNet : VirtioDevice
     private VirtioActivation? _activation;
     private volatile KernelPath? _kernel;
     private volatile int _activePairs = 1;
+    private int _restoredPairs = 1; // for the next activation
     private bool _held; // under the switch
     private volatile bool _broken;
     private bool _disposed;
@@ -50,6 +54,12 @@ public sealed class VirtioNet : VirtioDevice
 
     /// <inheritdoc/>
     public override ushort DeviceType => 1;
+
+    /// <inheritdoc/>
+    public override SyscallNeeds ThreadNeeds => s_threadNeeds;
+
+    /// <inheritdoc/>
+    public override SyscallNeeds VcpuNeeds => s_vcpuNeeds;
 
     /// <inheritdoc/>
     public override ulong DeviceFeatures { get; }
@@ -143,6 +153,9 @@ public sealed class VirtioNet : VirtioDevice
         {
             _activation = activation;
             _backend.SetOffloads(NetFeatures.Offloads(activation.Features));
+            _activePairs = Math.Min(_restoredPairs, Shape(activation).Pairs);
+            _restoredPairs = 1;
+            _backend.SetActiveQueues(_activePairs);
             StartPath(activation);
         }
     }
@@ -207,6 +220,21 @@ public sealed class VirtioNet : VirtioDevice
             _held = true;
             return TryStopPairs(patience);
         }
+    }
+
+    /// <inheritdoc/>
+    public override void Save(StateWriter to) => to.Write(DeviceStates.Net, new NetStateV1 { ActivePairs = _activePairs });
+
+    /// <inheritdoc/>
+    public override void Restore(StateReader from)
+    {
+        int pairs = from.Read(DeviceStates.Net).ActivePairs;
+        if (pairs < 1 || pairs > _backend.QueueCount)
+        {
+            throw new StateException($"{NetStateV1.Kind}: the driver uses {pairs} pairs of queues, the interface has {_backend.QueueCount}");
+        }
+
+        _restoredPairs = pairs;
     }
 
     /// <inheritdoc/>

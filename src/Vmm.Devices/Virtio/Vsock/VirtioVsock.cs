@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Vmm.Interop;
+using Vmm.State;
 
 namespace Vmm.Devices.Virtio.Vsock;
 
@@ -16,6 +17,7 @@ public sealed class VirtioVsock : QueuedDevice
     private readonly string _path;
     private readonly UnixListener _listener;
     private readonly Func<uint, UnixStream?>? _dial;
+    private bool _moved; // restored and not activated yet
 
     /// <summary>Makes the device and listens.</summary>
     /// <param name="cid">Context id of the guest, from 3.</param>
@@ -39,9 +41,12 @@ public sealed class VirtioVsock : QueuedDevice
     public override ushort DeviceType => 19;
 
     /// <inheritdoc/>
+    public override SyscallNeeds ThreadNeeds => UnixStream.Needs;
+
+    /// <inheritdoc/>
     public override ulong DeviceFeatures => FeatureStream;
 
-    /// <summary>Receive, transmit, event. The event queue speaks only of moves to another host (5.10.6.7), which do not happen while the guest runs.</summary>
+    /// <summary>Receive, transmit, event. The event queue tells that the host's ends of all connections are gone, after a restore (5.10.6.7).</summary>
     public override IReadOnlyList<ushort> QueueSizes { get; } = [256, 256, 64];
 
     /// <inheritdoc/>
@@ -63,8 +68,13 @@ public sealed class VirtioVsock : QueuedDevice
     private protected override IQueueService? CreateService(VirtioActivation activation)
     {
         SocketHost host = new(_listener, _path, _dial);
-        return new VsockQueues(activation, new VsockSwitch(_cid, host), host);
+        bool moved = _moved;
+        _moved = false;
+        return new VsockQueues(activation, new VsockSwitch(_cid, host), host, moved);
     }
+
+    /// <summary>The host's ends of all connections are gone: the driver is told to drop them (5.10.6.7).</summary>
+    public override void Restore(StateReader from) => _moved = true;
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)

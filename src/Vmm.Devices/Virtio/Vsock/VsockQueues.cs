@@ -7,16 +7,27 @@ namespace Vmm.Devices.Virtio.Vsock;
 /// </summary>
 internal sealed class VsockQueues : IQueueService
 {
+    private const int EventQueue = 2;
     private const int MostBytes = VsockHeader.Bytes + VsockSwitch.MaxData;
 
     private readonly VsockSwitch _packets;
     private readonly SocketHost _host;
     private readonly RingPump? _receive, _transmit;
+    private readonly RingPump? _events; // only where there is something to tell
     private readonly byte[] _packet = new byte[MostBytes]; // one at a time: header and data, copied once from or to the guest
     private QueueThread _thread = null!; // Started comes first
 
-    internal VsockQueues(VirtioActivation activation, VsockSwitch packets, SocketHost host)
+    /// <param name="activation">The queues.</param>
+    /// <param name="packets">The connections.</param>
+    /// <param name="host">Their ends at the host.</param>
+    /// <param name="announceReset">The guest may have connections of an earlier host, which are gone: it is told (5.10.6.7).</param>
+    internal VsockQueues(VirtioActivation activation, VsockSwitch packets, SocketHost host, bool announceReset)
     {
+        if (announceReset && activation.Queues[EventQueue] is not null)
+        {
+            _events = new RingPump(activation, EventQueue, new ResetNotice(this), 0, ResetNotice.Bytes);
+        }
+
         _packets = packets;
         _host = host;
         _receive = activation.Queues[0] is null ? null : new RingPump(activation, 0, new Receiver(this), 0, MostBytes);
@@ -31,19 +42,20 @@ internal sealed class VsockQueues : IQueueService
         _thread = thread;
         _receive?.Wake = thread.Wake;
         _transmit?.Wake = thread.Wake;
+        _events?.Wake = thread.Wake;
         _host.Start(thread, _packets);
     }
 
     /// <inheritdoc/>
     public QueueProgress Serve()
     {
-        if (_transmit?.Serve() == false || _receive?.Serve() == false)
+        if (_events?.Serve() == false || _transmit?.Serve() == false || _receive?.Serve() == false)
         {
             return QueueProgress.Broken;
         }
 
         // While too many answers wait the guest's packets wait too; its next receive buffer wakes this thread.
-        bool again = (_receive?.PrepareSleep() ?? false) | (_transmit?.PrepareSleep() ?? false);
+        bool again = (_receive?.PrepareSleep() ?? false) | (_transmit?.PrepareSleep() ?? false) | (_events?.PrepareSleep() ?? false);
         return again ? QueueProgress.Again : QueueProgress.Idle;
     }
 
@@ -55,6 +67,7 @@ internal sealed class VsockQueues : IQueueService
     {
         _transmit?.GiveBack();
         _receive?.GiveBack();
+        _events?.GiveBack();
     }
 
     /// <inheritdoc/>
@@ -85,6 +98,28 @@ internal sealed class VsockQueues : IQueueService
             }
 
             queues._packets.FromGuest(header, header.Operation == VsockOperation.Data ? data[..(int)header.Length] : []);
+            return ChainResult.Done;
+        }
+    }
+
+    /// <summary>One event, VIRTIO_VSOCK_EVENT_TRANSPORT_RESET: struct virtio_vsock_event with the id 0.</summary>
+    private sealed class ResetNotice(VsockQueues queues) : IChainHandler
+    {
+        internal const int Bytes = 4;
+        private bool _told;
+
+        public bool WantsChain => !_told && !queues.Stopping;
+
+        public ChainResult Handle(RequestChain chain, out uint written)
+        {
+            written = Bytes;
+            if (chain.WritableBytes < Bytes)
+            {
+                return ChainResult.Malformed;
+            }
+
+            chain.Write(0, [0, 0, 0, 0]);
+            _told = true;
             return ChainResult.Done;
         }
     }
