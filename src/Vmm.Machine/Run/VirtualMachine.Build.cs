@@ -63,8 +63,11 @@ public sealed partial class VirtualMachine
         probe?.Join();
     }
 
-    /// <summary>Rings (io_uring) that the devices plugged now use at most: one for each thread that serves queues of a disk, and one for each other device. Any thread.</summary>
-    public int RingsNeeded => Spec.Disks.Sum(d => d.Queues) + MostOtherRings + _spec.EffectiveVnodes.Count;
+    /// <summary>Rings (io_uring) that only wait which the devices use at most: one for each device that is no disk. Any thread.</summary>
+    public int WaitingRingsNeeded => MostOtherRings + _spec.EffectiveVnodes.Count;
+
+    /// <summary>The same for rings that reach files: one for each thread that serves queues of a disk. Any thread.</summary>
+    public int DiskRingsNeeded => Spec.Disks.Sum(d => d.Queues);
 
     // Devices sleep in rings on threads that start with their driver. What is missing is told before there is a guest that waits for ever.
     private void CheckRings()

@@ -177,7 +177,7 @@ public sealed partial class VirtualMachine
     /// <summary>A confined worker has the rings that it was started with.</summary>
     private void CheckRings(DiskSpec disk, IDisposable backend)
     {
-        if (IoUringPool.Limit is { } limit && RingsNeeded + disk.Queues > limit)
+        if (IoUringPool.FileLimit is { } limit && DiskRingsNeeded + disk.Queues > limit)
         {
             backend.Dispose();
             throw new HotplugException(HotplugProblem.NoSlot, $"{_spec.Name} has no I/O rings left for {disk.Queues} more disk queues: it has had room for {limit} since it was started. Detach a disk, or add this one to the stopped VM");
