@@ -17,9 +17,9 @@ public abstract record DeviceSpec
     [JsonIgnore]
     public virtual IReadOnlyList<DeviceFile> Files => [];
 
-    /// <summary>Rings (io_uring) that it uses at most.</summary>
+    /// <summary>Its thread reads, writes or flushes files by its ring (io_uring); others may only wait in theirs.</summary>
     [JsonIgnore]
-    public virtual int Rings => 1;
+    public virtual bool ReachesFiles => false;
 
     /// <summary>What is wrong with it; paths are its fields. Bounds of numbers and texts are checked without it.</summary>
     public virtual IEnumerable<SpecProblem> Check() => [];

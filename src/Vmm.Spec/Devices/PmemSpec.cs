@@ -22,6 +22,9 @@ public sealed record PmemSpec : DeviceSpec
     /// <inheritdoc/>
     public override IReadOnlyList<DeviceFile> Files => [new DeviceFile("image", Path, !ReadOnly)];
 
+    /// <inheritdoc/>
+    public override bool ReachesFiles => true; // its flushes
+
     internal static DeviceKind Registration { get; } = DeviceKind.Of(
         "pmem",
         "Persistent memory: a file of the host that the guest maps (/dev/pmem0), for DAX file systems and root images that many guests share",

@@ -24,6 +24,8 @@ internal sealed class PmemRequests : IQueueService, IChainHandler
         _pump = new RingPump(activation, 0, this, RequestBytes, AnswerBytes);
     }
 
+    public RingOperations Operations => RingOperations.All; // it flushes a file
+
     public bool WantsChain => !_thread.Stopping;
 
     public void Started(QueueThread thread)
