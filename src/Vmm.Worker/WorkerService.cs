@@ -246,17 +246,17 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
                 Machine.Stop();
                 return;
             case ControlKinds.Stats:
-                Ok(frame, Machine.Stats(ResidentBytes()), ControlJson.Default.WorkerStats);
+                Ok(frame, Machine.Report.Stats(ResidentBytes()), ControlJson.Default.WorkerStats);
                 return;
             case ControlKinds.Limits:
-                Machine.SetLimits(Body(frame, ControlJson.Default.LimitsBody));
+                Machine.Devices.SetLimits(Body(frame, ControlJson.Default.LimitsBody));
                 Send(frame.Id, ControlKinds.Ok, null);
                 return;
             case ControlKinds.Memory:
                 Ok(frame, Memory(frame), ControlJson.Default.VmMemory);
                 return;
             case ControlKinds.Numa:
-                Ok(frame, Machine.Numa, ControlJson.Default.WorkerNuma);
+                Ok(frame, Machine.Report.Numa, ControlJson.Default.WorkerNuma);
                 return;
             case ControlKinds.Rehome:
                 Machine.Rehoming.Start(Body(frame, ControlJson.Default.RehomeBody));
@@ -274,10 +274,10 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
                 Send(frame.Id, ControlKinds.Ok, null);
                 return;
             case ControlKinds.Devices:
-                Ok(frame, Machine.Devices, ControlJson.Default.DeviceList);
+                Ok(frame, Machine.Devices.List, ControlJson.Default.DeviceList);
                 return;
             case ControlKinds.AddDevice:
-                Ok(frame, Machine.Add(Body(frame, ControlJson.Default.PlugBody), passed), ControlJson.Default.DeviceInfo);
+                Ok(frame, Machine.Devices.Add(Body(frame, ControlJson.Default.PlugBody), passed), ControlJson.Default.DeviceInfo);
                 return;
             case ControlKinds.VsockDialed:
                 VsockDialed dialed = Body(frame, ControlJson.Default.VsockDialed);
@@ -358,7 +358,7 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
             told => Send(0, ControlKinds.GuestEvent, ControlCodec.Body(new GuestEventBody(told), ControlJson.Default.GuestEventBody)),
             () => Send(0, ControlKinds.State, ControlCodec.Body(new StateBody(WorkerState.Crashed), ControlJson.Default.StateBody)));
         _machine.OnDiskError(fault => Send(0, ControlKinds.DiskError, ControlCodec.Body(fault, ControlJson.Default.DiskErrorBody)));
-        _machine.OnDeviceRemoved(removal => Send(0, ControlKinds.DeviceRemoved, ControlCodec.Body(removal, ControlJson.Default.RemovalBody)));
+        _machine.Devices.OnRemoved(removal => Send(0, ControlKinds.DeviceRemoved, ControlCodec.Body(removal, ControlJson.Default.RemovalBody)));
     }
 
     /// <summary>
@@ -389,7 +389,7 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
     /// <summary>A removal takes the guest's time: it is answered when it is over, to who asked. A daemon that came meanwhile did not.</summary>
     private void RemoveDevice(ControlFrame frame)
     {
-        Task<RemovalBody> removal = Machine.RemoveAsync(Body(frame, ControlJson.Default.UnplugBody));
+        Task<RemovalBody> removal = Machine.Devices.RemoveAsync(Body(frame, ControlJson.Default.UnplugBody));
         PacketSocket? asker = _connection;
         _ = removal.ContinueWith(
             ended => _ = Answer(frame, () => Ok(frame, ended.GetAwaiter().GetResult(), ControlJson.Default.RemovalBody, asker), asker),
@@ -403,10 +403,10 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
     {
         if (frame.Body is not null)
         {
-            Machine.SetMemory(Body(frame, ControlJson.Default.MemoryWish));
+            Machine.Memory.Set(Body(frame, ControlJson.Default.MemoryWish));
         }
 
-        return Machine.Memory;
+        return Machine.Memory.Now;
     }
 
     private void OpenConsole(ControlFrame frame)
