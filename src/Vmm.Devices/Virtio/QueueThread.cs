@@ -29,7 +29,7 @@ internal sealed class QueueThread : IIoService, IDisposable
         _name = name;
         _activation = activation;
         _service = service;
-        _loop = new IoLoop();
+        _loop = new IoLoop(operations: RingOperations.Polls);
         _thread = new Thread(Run, maxStackSize: 256 * 1024) { Name = name + "-io", IsBackground = true };
     }
 

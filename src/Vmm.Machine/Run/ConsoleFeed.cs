@@ -20,9 +20,8 @@ internal sealed class ConsoleFeed(IConsoleEndpoint far, MachineEnd end, SerialPo
             return;
         }
 
-        Thread thread = new(
-            Feed, maxStackSize: 256 * 1024)
-        { Name = console is null ? "serial-input" : "console-input", IsBackground = true };
+        string name = console is null ? "serial-input" : "console-input";
+        Thread thread = new(Feed, maxStackSize: 256 * 1024) { Name = name, IsBackground = true };
         thread.Start();
         _thread = thread; // once it runs: it is joined
     }
