@@ -4,10 +4,9 @@ using Vmm.Interop.Kvm;
 namespace Vmm.Worker.Confinement;
 
 /// <summary>
-/// What each kind of thread may ask of the kernel. Everything else fails with EPERM; what only an intruder asks for ends the process. Sets nest: a filter
-/// only ever narrows, and threads of vCPUs and of I/O start under the set of the whole process. What only some VMs need, their parts
-/// declare
-/// (<see cref="SyscallNeeds"/>).
+/// What each kind of thread may ask of the kernel. Everything else fails with EPERM; what only an intruder asks for ends the process. Sets
+/// nest: a filter only ever narrows, and threads of vCPUs and of I/O start under the set of the whole process. What only some VMs need,
+/// their parts declare (<see cref="SyscallNeeds"/>).
 /// </summary>
 internal static class SyscallSets
 {
