@@ -111,7 +111,7 @@ public sealed partial class VmSpecJson : JsonSerializerContext
             }
         }
 
-        whole &= spec.Nets is not null;
+        whole &= spec.Nets is not null && spec.Vsock is null or { Path: not null };
         for (int i = 0; whole && i < spec.Nets!.Count; i++)
         {
             whole = spec.Nets[i] is { Tap: not null };

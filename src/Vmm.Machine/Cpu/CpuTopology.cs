@@ -70,6 +70,24 @@ public sealed class CpuTopology
     /// <summary>Logical processors that the APIC ids of a package have room for.</summary>
     public int IdsPerPackage => 1 << PackageShift;
 
+    /// <summary>The topology of a spec with its vnodes.</summary>
+    public static CpuTopology Of(VmSpec spec)
+    {
+        int[] vnodeOfVcpu = new int[spec.Cpus];
+        IReadOnlyList<VnodeSpec> vnodes = spec.EffectiveVnodes;
+        int withCpus = 0;
+        for (int vnode = 0; vnode < vnodes.Count; vnode++)
+        {
+            withCpus += vnodes[vnode].Cpus.Count > 0 ? 1 : 0;
+            foreach (int cpu in vnodes[vnode].Cpus)
+            {
+                vnodeOfVcpu[cpu] = vnode;
+            }
+        }
+
+        return spec.Topology is { } wish && wish.Shape(spec.Cpus, withCpus) is { } shape ? Create(vnodeOfVcpu, shape) : Create(vnodeOfVcpu);
+    }
+
     /// <summary>Builds the topology from the vnode of each vCPU.</summary>
     public static CpuTopology Create(int[] vnodeOfVcpu)
     {

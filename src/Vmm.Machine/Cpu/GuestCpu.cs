@@ -2,7 +2,6 @@ using Vmm.Cpu;
 using Vmm.Interop.Kvm;
 using Vmm.Kvm;
 using Vmm.Placement;
-using Vmm.Spec;
 
 namespace Vmm.Machine.Cpu;
 
@@ -27,33 +26,33 @@ internal sealed class GuestCpu
     /// <summary>APIC ids need more than 8 bits.</summary>
     internal bool HasWideApicIds { get; }
 
-    /// <summary>The processor that the spec asks for.</summary>
-    /// <param name="spec">The spec.</param>
+    /// <summary>The processor of a machine.</summary>
+    /// <param name="name">The VM, for messages.</param>
+    /// <param name="wanted">What its guest finds.</param>
     /// <param name="host">What this host's KVM can show.</param>
     /// <param name="topology">The vCPUs.</param>
     /// <param name="capability">KVM_CHECK_EXTENSION of the VM.</param>
-    /// <exception cref="HostMismatchException">The host lacks a feature of the model, or KVM cannot have so many vCPUs.</exception>
-    internal static GuestCpu Create(VmSpec spec, CpuDescription host, CpuTopology topology, Func<KvmCapability, int> capability)
+    /// <exception cref="HostMismatchException">The host lacks a feature of it, or KVM cannot have so many vCPUs.</exception>
+    internal static GuestCpu Create(string name, CpuDescription wanted, CpuDescription host, CpuTopology topology, Func<KvmCapability, int> capability)
     {
-        CheckLimits(spec, topology, capability);
-        if (spec.Cpu is not { } cpu)
+        CheckLimits(name, topology, capability);
+        if (ReferenceEquals(wanted, host))
         {
             return new GuestCpu(host, topology.HasWideApicIds);
         }
 
-        CpuDescription wanted = cpu.Choice.Describe(host);
         IReadOnlyList<string> missing = wanted.Missing(host);
         if (missing.Count > 0)
         {
             string more = missing.Count > ShownMissing ? $", and {missing.Count - ShownMissing} more" : "";
-            throw new HostMismatchException($"{spec.Name}: CPU model {wanted.Model}: {string.Join(", ", missing.Take(ShownMissing))}{more}; "
+            throw new HostMismatchException($"{name}: CPU model {wanted.Model}: {string.Join(", ", missing.Take(ShownMissing))}{more}; "
                 + $"this host can run {string.Join(", ", CpuModel.RunnableOn(host))}");
         }
 
         return new GuestCpu(wanted, topology.HasWideApicIds);
     }
 
-    private static void CheckLimits(VmSpec spec, CpuTopology topology, Func<KvmCapability, int> capability)
+    private static void CheckLimits(string name, CpuTopology topology, Func<KvmCapability, int> capability)
     {
         // Small machines fit every KVM: no question for them.
         const int always = 4;
@@ -65,18 +64,18 @@ internal sealed class GuestCpu
         int most = capability(KvmCapability.MaxVcpus), ids = capability(KvmCapability.MaxVcpuId);
         if (most > 0 && topology.Vcpus.Count > most)
         {
-            throw new HostMismatchException($"{spec.Name}: {topology.Vcpus.Count} vCPUs, and KVM of this host has {most} for a VM");
+            throw new HostMismatchException($"{name}: {topology.Vcpus.Count} vCPUs, and KVM of this host has {most} for a VM");
         }
 
         if (ids > 0 && topology.GreatestApicId >= ids)
         {
-            throw new HostMismatchException($"{spec.Name}: its topology needs APIC ids up to {topology.GreatestApicId}, and KVM of this host has ids up to {ids - 1}: "
+            throw new HostMismatchException($"{name}: its topology needs APIC ids up to {topology.GreatestApicId}, and KVM of this host has ids up to {ids - 1}: "
                 + "sizes that are powers of two waste none");
         }
 
         if (topology.HasWideApicIds && (capability(KvmCapability.X2apicApi) & 3) != 3)
         {
-            throw new HostMismatchException($"{spec.Name}: its topology needs APIC ids up to {topology.GreatestApicId}, and KVM of this host has no 32-bit ids (KVM_CAP_X2APIC_API)");
+            throw new HostMismatchException($"{name}: its topology needs APIC ids up to {topology.GreatestApicId}, and KVM of this host has no 32-bit ids (KVM_CAP_X2APIC_API)");
         }
     }
 }

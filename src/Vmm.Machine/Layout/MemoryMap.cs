@@ -35,7 +35,7 @@ public sealed class MemoryMap
     // Linux adds memory in blocks of up to 2 GiB (arch/x86/mm/init_64.c, probe_memory_block_size): what starts between two borders it cannot use whole.
     private const ulong HotAlignment = 2 * Gigabyte;
 
-    private MemoryMap(IReadOnlyList<RamExtent> ram, IReadOnlyList<RamExtent> hot, AddressWindow window64)
+    internal MemoryMap(IReadOnlyList<RamExtent> ram, IReadOnlyList<RamExtent> hot, AddressWindow window64)
     {
         Ram = ram;
         Hot = hot;

@@ -1,12 +1,11 @@
 using System.Globalization;
-using System.Numerics;
 using Vmm.Devices.Acpi;
 using Vmm.Devices.Bus;
 using Vmm.Devices.Pci;
 using Vmm.Devices.Virtio;
+using Vmm.Machine.Description;
 using Vmm.Machine.Layout;
 using Vmm.Memory;
-using Vmm.Placement;
 using Vmm.Spec;
 
 namespace Vmm.Machine.Run;
@@ -34,29 +33,48 @@ internal sealed class VirtioSlots(
     internal VirtioPciFunction Function(string name, VirtioDevice device) =>
         Over(device, () => new VirtioPciFunction(name, device, memory, interrupts, doorbells));
 
-    /// <summary>Plugs a device in before the guest starts; it belongs to the machine from here on. Where it is, when it is a PCI device.</summary>
-    internal PciAddress? Attach(string name, VirtioDevice device, Spec.VirtioTransport transport)
+    /// <summary>Plugs a device in where its description says, before the guest starts; it belongs to the machine from here on.</summary>
+    /// <param name="description">Where it is.</param>
+    /// <param name="device">The device.</param>
+    /// <param name="placeBars">Gives its BARs addresses, as firmware does; false leaves them as a reset does.</param>
+    internal void Attach(DeviceDescription description, VirtioDevice device, bool placeBars)
     {
-        if (transport == Spec.VirtioTransport.Pci)
+        if (description.Pci is not { } at)
         {
-            VirtioPciFunction function = Function(name, device);
-            return Over<PciAddress?>(function, () =>
-            {
-                PciAddress at = FreeSlot(name, device);
-                Bridge.Add(function, at, _bars, _highBars);
-                return at;
-            });
+            AttachMmio(description.Id, device, (uint)description.MmioSlot!.Value);
+            return;
         }
 
-        AttachMmio(name, device);
-        return null;
+        VirtioPciFunction function = Function(description.Id, device);
+        _ = Over(function, () =>
+        {
+            if (placeBars)
+            {
+                Bridge.Add(function, at, _bars, _highBars);
+            }
+            else
+            {
+                Bridge.Plug(function, at);
+            }
+
+            return at;
+        });
     }
 
     /// <summary>Plugs a function of <see cref="Function"/> in while the guest runs. Calls come one at a time. Where it is.</summary>
     /// <exception cref="InvalidOperationException">No slot is free.</exception>
     internal PciAddress Plug(VirtioPciFunction function)
     {
-        PciAddress at = FreeSlot(function.Name, function.Transport.Device);
+        uint[] taken = new uint[Bridge.Buses];
+        for (int bus = 0; bus < taken.Length; bus++)
+        {
+            taken[bus] = Bridge.Taken(bus);
+        }
+
+        bool onRootBus = function.Transport.Device.SharedMemory.Count > 0;
+        PciAddress at = new PciSlotMap(taken).TakeNext(onRootBus)
+            ?? throw new InvalidOperationException(
+                $"{function.Name}: all {(onRootBus ? 1 : taken.Length) * PciHostBridge.Slots} PCI slots {(onRootBus ? "of bus 0 " : "")}are taken; remove a device");
         Bridge.Plug(function, at);
         return at;
     }
@@ -91,24 +109,6 @@ internal sealed class VirtioSlots(
         }
     }
 
-    /// <summary>
-    /// The lowest free slot, bus after bus. A device with shared memory is on bus 0: bridges forward 32-bit addresses only, and a window behind one is small.
-    /// </summary>
-    private PciAddress FreeSlot(string name, VirtioDevice device)
-    {
-        int buses = device.SharedMemory.Count > 0 ? 1 : Bridge.Buses;
-        for (int bus = 0; bus < buses; bus++)
-        {
-            uint taken = Bridge.Taken(bus);
-            if (taken != uint.MaxValue)
-            {
-                return new PciAddress(bus, BitOperations.TrailingZeroCount(~taken));
-            }
-        }
-
-        throw new InvalidOperationException($"{name}: all {buses * PciHostBridge.Slots} PCI slots {(buses == 1 ? "of bus 0 " : "")}are taken; remove a device");
-    }
-
     /// <summary>The windows of the bridges, at the end of the 32-bit window.</summary>
     private static (uint Start, uint Length)[] BridgeWindows(int bridges)
     {
@@ -121,15 +121,8 @@ internal sealed class VirtioSlots(
         return windows;
     }
 
-    private void AttachMmio(string name, VirtioDevice device)
+    private void AttachMmio(string name, VirtioDevice device, uint slot)
     {
-        uint slot = (uint)_windows.Count;
-        if (slot >= DeviceCount.MostMmio)
-        {
-            device.Dispose();
-            throw new HostMismatchException($"{name}: at most {slot} virtio-mmio devices have an interrupt pin: make some of them pci");
-        }
-
         GuestAddress at = MemoryMap.VirtioMmio.Start + (slot * VirtioMmio.WindowLength);
         VirtioMmio window = Over(device, () => new VirtioMmio(device, memory, interrupts.CreateLine(DeviceSlots.FirstMmioGsi + slot)));
         _windows.Add(window);

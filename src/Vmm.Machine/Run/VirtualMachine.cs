@@ -1,9 +1,15 @@
-using Vmm.Devices.Bus;
-using Vmm.Devices.Legacy;
-using Vmm.Interop;
+using Vmm.Devices.Virtio;
+using Vmm.Devices.Virtio.Balloon;
+using Vmm.Devices.Virtio.Console;
+using Vmm.Devices.Virtio.Mem;
+using Vmm.Devices.Virtio.Net;
 using Vmm.Kvm;
 using Vmm.Machine.Boot;
-using Vmm.Machine.Layout;
+using Vmm.Machine.Build;
+using Vmm.Machine.Description;
+using Vmm.Machine.Hotplug;
+using Vmm.Machine.Numa;
+using Vmm.Machine.Ram;
 using Vmm.Machine.Resources;
 using Vmm.Memory;
 using Vmm.Placement;
@@ -13,51 +19,66 @@ using Vmm.Storage;
 namespace Vmm.Machine.Run;
 
 /// <summary>
-/// One virtual machine in this process: built from a spec, run once, torn down. What it takes is released in reverse order,
-/// also when building fails half way; guest memory goes last, after everything that could touch it.
+/// One virtual machine in this process: built by <see cref="MachineBuilder"/>, run once, torn down. What it takes is released in reverse order,
+/// also when building fails half way; guest memory goes after everything that could touch it.
 /// </summary>
-public sealed partial class VirtualMachine : IDisposable
+public sealed class VirtualMachine : IDisposable
 {
-    internal const uint HotplugGsi = 23;
-
-    private const uint KeyboardGsi = 1, PowerButtonGsi = 3, SerialGsi = 4;
-
-    // vCPUs told of after a crash; the rest of a large machine adds nothing but lines.
-    private const int MostCrashed = 2, MostOthers = 7;
-
-    private readonly List<IDisposable> _owned = [];
-    private readonly List<VcpuThread> _vcpus = [];
-    private readonly MachineEnd _end = new();
-    private readonly PauseGate _gate = new();
+    private readonly Lock _runLock = new(); // held while it runs: nothing is freed beneath it; before the other
     private readonly Lock _stateLock = new();
-    private readonly Lock _runLock = new(); // held while it runs: nothing is freed beneath it
-    private readonly IMachineResources _resources;
-    private readonly AddressBus _ports = new("ports");
-    private readonly AddressBus _mmio = new("MMIO");
-    private readonly IConsoleEndpoint _console;
-    private readonly VmSpec _spec;
-    private readonly DiskFaultNotifier _diskFaults;
-    private Action<string>? _note;
-    private bool _boots = true;
-    private GuestClock? _clock;
+    private readonly Board _board;
+    private readonly PlatformDevices _platform;
+    private readonly GuestPanics _panics;
+    private readonly DeviceSet _devices;
+    private readonly VcpuSet _vcpus;
+    private readonly VnodeSizes _sizes;
+    private readonly ConsoleFeed _feed;
     private MachineState _state;
-    private IInterruptLine? _powerButton;
-    private I8042? _keyboard;
-    private SerialPort? _serial;
-    private Thread? _serialInput;
-    private KvmDoorbells? _doorbells;
     private bool _disposed;
 
-    private VirtualMachine(VmSpec spec, IMachineResources resources, IConsoleEndpoint console)
+    private VirtualMachine(MachineParts parts, NumaFitResult? fit)
     {
-        _resources = resources;
-        _spec = spec;
-        _console = console;
-        _diskFaults = new DiskFaultNotifier(resources.Threads, TellDiskFault);
+        (_board, _platform, _panics, _vcpus, _devices) = (parts.Board, parts.Platform, parts.Panics, parts.Vcpus, parts.Devices);
+        (Vm, Fit) = (parts.Vm, fit);
+        VmSpec spec = _board.Spec;
+        Balloon = _devices.Find<VirtioBalloon>();
+        List<(int Vnode, VirtioMem Device)> memory = [];
+        foreach (AttachedDevice device in _devices.All)
+        {
+            if (device is { Device: VirtioMem mem, Description.Vnode: { } vnode })
+            {
+                memory.Add((vnode, mem));
+            }
+        }
+
+        _sizes = new VnodeSizes(spec.Name, spec.EffectiveVnodes, memory, Balloon);
+        _feed = new ConsoleFeed(_board.Console, _board.End, _platform.Serial, PlatformDevices.IsConsoleOnSerial(spec), _devices.Find<VirtioConsole>());
+        _panics.Preserve = Preserve;
     }
 
     /// <summary>The host fails requests of a disk; once per episode, on a thread of its own. The guest gets I/O errors meanwhile.</summary>
-    public event EventHandler<DiskFaultEventArgs>? DiskFaulted;
+    public event EventHandler<DiskFaultEventArgs>? DiskFaulted
+    {
+        add => _board.DiskFaulted += value;
+        remove => _board.DiskFaulted -= value;
+    }
+
+    /// <summary>The guest told of a panic, at most once of each kind; on a thread of its own.</summary>
+    public event EventHandler<GuestPanicEventArgs>? GuestPanic
+    {
+        add => _panics.Told += value;
+        remove => _panics.Told -= value;
+    }
+
+    /// <summary>A device is gone, its file or tap closed: the guest ejected it, or it was taken. Raised on a thread of its own, also for a removal that was refused before.</summary>
+    public event EventHandler<DeviceRemovedEventArgs>? DeviceRemoved
+    {
+        add => _devices.Removal.Removed += value;
+        remove => _devices.Removal.Removed -= value;
+    }
+
+    /// <summary>After a panic: the machine is <see cref="MachineState.Crashed"/> from now on.</summary>
+    public event EventHandler? Preserved;
 
     /// <summary>Builds the machine; nothing of the guest runs yet.</summary>
     /// <param name="spec">A validated spec.</param>
@@ -66,10 +87,10 @@ public sealed partial class VirtualMachine : IDisposable
     /// <exception cref="KvmUnavailableException">No KVM, or no permission to use it.</exception>
     /// <exception cref="BootException">Kernel or initrd cannot be booted.</exception>
     /// <exception cref="BlockException">A disk cannot be opened.</exception>
-    /// <exception cref="KernelException">The kernel refused a resource.</exception>
+    /// <exception cref="Interop.KernelException">The kernel refused a resource.</exception>
     /// <exception cref="HostMismatchException">The spec asks for what this host does not have.</exception>
     public static VirtualMachine Create(VmSpec spec, IConsoleEndpoint console, Action<string>? note = null) =>
-        Create(spec, new PathResources(), console, note, prepared: null);
+        Create(spec, new PathResources(), console, note, prepared: null, boots: true);
 
     /// <summary>As the other, with resources that come from elsewhere; those it did not take stay the caller's.</summary>
     /// <param name="spec">A validated spec.</param>
@@ -77,11 +98,11 @@ public sealed partial class VirtualMachine : IDisposable
     /// <param name="console">Far side of the serial port.</param>
     /// <param name="prepared">An empty VM to build in, owned by the machine from here on, also when this throws; null makes one.</param>
     public static VirtualMachine Create(VmSpec spec, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared) =>
-        Create(spec, resources, console, note: null, prepared);
+        Create(spec, resources, console, note: null, prepared, boots: true);
 
     /// <summary>
     /// Builds the machine for a guest whose state comes from elsewhere: no kernel is opened, no byte of guest memory and no register of a vCPU is written beyond
-    /// what KVM and CPUID give. Devices are as after a reset.
+    /// what KVM and CPUID give. Devices are as after a reset; no BAR has an address.
     /// </summary>
     /// <param name="spec">A validated spec.</param>
     /// <param name="resources">Where everything comes from; kernel and initrd are not asked for.</param>
@@ -90,42 +111,54 @@ public sealed partial class VirtualMachine : IDisposable
     public static VirtualMachine CreateWithoutBoot(VmSpec spec, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared) =>
         Create(spec, resources, console, note: null, prepared, boots: false);
 
-    /// <summary>The KVM virtual machine.</summary>
-    internal KvmVm Vm { get; private set; } = null!;
-
-    /// <summary>The guest's memory.</summary>
-    internal GuestMemory Memory { get; private set; } = null!;
-
-    /// <summary>What changes which guest addresses are memory.</summary>
-    internal MemoryMapOwner MapOwner { get; private set; } = null!;
-
-    /// <summary>The vCPUs, by their index.</summary>
-    internal List<KvmVcpu> Vcpus { get; } = [];
-
-    /// <summary>Where virtio devices are plugged in.</summary>
-    internal VirtioSlots? Slots => _slots;
+    /// <summary>As the other, for a guest that was on a machine of this description: every device has the name and the place that it had.</summary>
+    /// <param name="description">The machine; disks and network devices are asked for by their order in its spec.</param>
+    /// <param name="resources">Where everything comes from; kernel and initrd are not asked for.</param>
+    /// <param name="console">Far side of the serial port.</param>
+    /// <param name="prepared">An empty VM to build in, owned by the machine from here on, also when this throws; null makes one.</param>
+    public static VirtualMachine CreateWithoutBoot(MachineDescription description, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared) =>
+        Create(description.Spec, description, null, resources, console, note: null, prepared, boots: false);
 
     private static VirtualMachine Create(
-        VmSpec spec, IMachineResources resources, IConsoleEndpoint console, Action<string>? note, EmptyVm? prepared, bool boots = true)
+        VmSpec spec, IMachineResources resources, IConsoleEndpoint console, Action<string>? note, EmptyVm? prepared, bool boots)
     {
-        VirtualMachine? machine = null;
         NumaFitResult? fit = null;
         try
         {
-            machine = new VirtualMachine(spec.Numa is null ? spec : Projected(spec, out fit), resources, console) { Fit = fit };
-            if (fit is not null)
-            {
-                note?.Invoke($"{spec.Name}: {fit.Text}");
-            }
-
-            (machine._note, machine._boots) = (note, boots);
-            machine.Build(note, prepared);
-            return machine;
+            spec = spec.Numa is null ? spec : HostFit.Project(spec, out fit);
         }
         catch
         {
-            machine?.Dispose();
             prepared?.Dispose();
+            throw;
+        }
+
+        if (fit is not null)
+        {
+            note?.Invoke($"{spec.Name}: {fit.Text}");
+        }
+
+        return Create(spec, null, fit, resources, console, note, prepared, boots);
+    }
+
+    private static VirtualMachine Create(
+        VmSpec spec,
+        MachineDescription? description,
+        NumaFitResult? fit,
+        IMachineResources resources,
+        IConsoleEndpoint console,
+        Action<string>? note,
+        EmptyVm? prepared,
+        bool boots)
+    {
+        MachineBuilder builder = new(spec, resources, console, note, prepared);
+        try
+        {
+            return new VirtualMachine(builder.Build(description, boots), fit);
+        }
+        catch
+        {
+            builder.Dispose();
             throw;
         }
     }
@@ -147,15 +180,92 @@ public sealed partial class VirtualMachine : IDisposable
     {
         get
         {
-            long exits = 0;
-            foreach (VcpuThread vcpu in _vcpus)
-            {
-                exits += vcpu.Exits;
-            }
-
-            return new MachineCounters(exits, DiskCountersNow(), NetCountersNow());
+            (List<DiskCounters> disks, List<NetDeviceCounters> nets) = _devices.Counters();
+            return new MachineCounters(_vcpus.Exits, disks, nets);
         }
     }
+
+    /// <summary>Disks and network devices now, in the order they came. Any thread.</summary>
+    public IReadOnlyList<PluggedDevice> Devices => _devices.Pluggable;
+
+    /// <summary>The spec with the disks and network devices that are plugged now. Any thread.</summary>
+    public VmSpec Spec => _devices.Spec;
+
+    /// <summary>What the guest finds now, and where: what is built from it is the same machine. Any thread.</summary>
+    public MachineDescription Description => _devices.Description;
+
+    /// <summary>Rings (io_uring) that the devices plugged now use at most. Any thread.</summary>
+    public int RingsNeeded => _devices.RingsNeeded;
+
+    /// <summary>The memory balloon, for changing its target and reading statistics while the VM runs; null when the spec has none.</summary>
+    public VirtioBalloon? Balloon { get; }
+
+    /// <summary>The guest told of a panic of its kernel.</summary>
+    public bool GuestPanicked => _panics.HasPanicked;
+
+    /// <summary>Where each vnode lives now. Any thread.</summary>
+    public IReadOnlyList<VnodeHome> Homes => _board.Homes.Homes;
+
+    /// <summary>How the vnodes of a spec with <c>fit: best</c> were mapped onto this host; null for others.</summary>
+    public NumaFitResult? Fit { get; }
+
+    /// <inheritdoc cref="VnodeHomes.Threads"/>
+    public IReadOnlyList<HomedThread> HomedThreads => _board.Homes.Threads;
+
+    /// <inheritdoc cref="VnodeSizes.States"/>
+    public IReadOnlyList<VnodeMemoryState> VnodeStates => _sizes.States;
+
+    /// <summary>The KVM virtual machine.</summary>
+    internal KvmVm Vm { get; }
+
+    /// <summary>The guest's memory.</summary>
+    internal GuestMemory Memory => _board.Memory.Guest;
+
+    /// <summary>What changes which guest addresses are memory.</summary>
+    internal MemoryMapOwner MapOwner => _board.Memory.Map;
+
+    /// <summary>The vCPUs, by their index.</summary>
+    internal List<KvmVcpu> Vcpus => _vcpus.All;
+
+    /// <summary>The virtio devices.</summary>
+    internal DeviceSet DeviceSet => _devices;
+
+    /// <summary>The devices at fixed ports.</summary>
+    internal PlatformDevices Platform => _platform;
+
+    /// <summary>Where virtio devices are plugged in.</summary>
+    internal VirtioSlots Slots => _devices.Slots;
+
+    /// <summary>Plugs a disk in and tells the guest; whether it has a driver is its own affair. Any thread.</summary>
+    /// <param name="spec">A validated disk; its transport is PCI.</param>
+    /// <param name="backend">The opened disk, the machine's from here on, also when this throws.</param>
+    /// <exception cref="HotplugException">It cannot be plugged.</exception>
+    public PluggedDevice AddDisk(DiskSpec spec, IDiskBackend backend) => _devices.AddDisk(spec, backend);
+
+    /// <summary>Plugs a network device in and tells the guest. Any thread.</summary>
+    /// <param name="spec">A validated network device; its transport is PCI.</param>
+    /// <param name="backend">The opened tap, the machine's from here on, also when this throws.</param>
+    /// <exception cref="HotplugException">It cannot be plugged.</exception>
+    public PluggedDevice AddNet(NetSpec spec, INetBackend backend) => _devices.AddNet(spec, backend);
+
+    /// <inheritdoc cref="DeviceRemoval.RemoveAsync"/>
+    public Task<RemovalOutcome> RemoveAsync(string name, TimeSpan patience, bool force, CancellationToken cancellation) =>
+        _devices.Removal.RemoveAsync(name, patience, force, cancellation);
+
+    /// <summary>Limits a disk (<c>disk0</c>) or network device (<c>net0</c>) from now on; null is no limit. Any thread.</summary>
+    /// <exception cref="ArgumentException">There is no such device, or the limit is out of range.</exception>
+    public void SetLimit(string device, RateLimit? limit) => _devices.SetLimit(device, limit);
+
+    /// <inheritdoc cref="VnodeSizes.Set"/>
+    public void SetVnodeMemory(int vnode, ByteSize size, bool force = false) => _sizes.Set(vnode, size, force);
+
+    /// <inheritdoc cref="VnodeSizes.SetBalloon"/>
+    public void SetBalloon(ulong bytes) => _sizes.SetBalloon(bytes);
+
+    /// <inheritdoc cref="VnodeHomes.Rehome"/>
+    public PageMigrationResult Rehome(
+        int vnode, IReadOnlyList<int> hostNodes, IReadOnlyList<int> hostCpus, ulong? bytesPerSecond, Action<double, ByteSize>? progress, CancellationToken cancel) =>
+        _board.Homes.Rehome(vnode, hostNodes, hostCpus, bytesPerSecond, progress, cancel);
 
     /// <summary>
     /// Stops the vCPUs between two instructions, and the guest's clock with them, and returns when all stand still. Disk requests already made still
@@ -167,18 +277,13 @@ public sealed partial class VirtualMachine : IDisposable
         lock (_stateLock)
         {
             CheckMove(MachineState.Paused, from: MachineState.Running);
-            _gate.Close();
-            foreach (VcpuThread vcpu in _vcpus)
-            {
-                vcpu.Kick();
-            }
-
-            if (!_gate.WaitParked(_vcpus.Count))
+            _board.Gate.Close();
+            if (!_vcpus.Park())
             {
                 throw new MachineStateException(MachineState.Ended, MachineState.Paused);
             }
 
-            _clock?.Stop();
+            _board.Clock.Stop();
             _state = MachineState.Paused;
         }
     }
@@ -190,13 +295,9 @@ public sealed partial class VirtualMachine : IDisposable
         lock (_stateLock)
         {
             CheckMove(MachineState.Running, from: MachineState.Paused); // from Ready, only Run
-            _clock?.Start();
-            foreach (VcpuThread vcpu in _vcpus)
-            {
-                vcpu.NotifyPaused();
-            }
-
-            _gate.Open();
+            _board.Clock.Start();
+            _vcpus.NotifyPaused();
+            _board.Gate.Open();
             _state = MachineState.Running;
         }
     }
@@ -207,13 +308,13 @@ public sealed partial class VirtualMachine : IDisposable
     /// </summary>
     public void PressPowerButton()
     {
-        _powerButton?.Set(true);
-        _powerButton?.Set(false);
+        _platform.PowerButton.Set(true);
+        _platform.PowerButton.Set(false);
         Wake();
     }
 
     /// <summary>Wakes a guest that sleeps (suspend-to-idle): the Wake key of its keyboard. Nothing happens to one that is awake. Any thread.</summary>
-    public void Wake() => _keyboard?.PressWakeKey();
+    public void Wake() => _platform.Keyboard.PressWakeKey();
 
     /// <summary>Runs the guest to its end. Cancelling <paramref name="stop"/> ends it like pulling the plug.</summary>
     public RunResult Run(CancellationToken stop) => Run(null, stop);
@@ -230,37 +331,25 @@ public sealed partial class VirtualMachine : IDisposable
 
     private RunResult RunToEnd(Action? started, CancellationToken stop)
     {
-        using CancellationTokenRegistration registration = stop.Register(() => _end.Decide(new RunResult(RunOutcome.Stopped)));
+        using CancellationTokenRegistration registration = stop.Register(() => _board.End.Decide(new RunResult(RunOutcome.Stopped)));
         lock (_stateLock)
         {
             CheckMove(MachineState.Running, from: MachineState.Ready);
-            foreach (VcpuThread vcpu in _vcpus)
-            {
-                vcpu.Start();
-            }
-
+            _vcpus.Start();
             _state = MachineState.Running;
         }
 
         started?.Invoke();
-        if (_virtioConsole is { } console)
-        {
-            _serialInput = Started(new Thread(() => FeedVirtioConsole(console), maxStackSize: 256 * 1024) { Name = "console-input", IsBackground = true });
-        }
-        else if (_serial is { } serial)
-        {
-            _serialInput = Started(new Thread(() => FeedSerial(serial), maxStackSize: 256 * 1024) { Name = "serial-input", IsBackground = true });
-        }
-
-        RunResult result = WithPanic(_end.Wait());
+        _feed.Start();
+        RunResult result = _panics.Apply(_board.End.Wait());
         StopVcpus();
-        return result.Outcome is RunOutcome.TripleFault or RunOutcome.Failed ? result with { Report = CrashReport() } : result;
+        return result.Outcome is RunOutcome.TripleFault or RunOutcome.Failed ? result with { Report = _vcpus.CrashReport() } : result;
     }
 
     /// <summary>Ends the guest, when it still runs, waits until <see cref="Run(Action?, CancellationToken)"/> has returned on its thread, and frees everything. Any thread.</summary>
     public void Dispose()
     {
-        _end.Decide(new RunResult(RunOutcome.Stopped));
+        _board.End.Decide(new RunResult(RunOutcome.Stopped));
         lock (_runLock)
         {
             if (_disposed)
@@ -269,13 +358,9 @@ public sealed partial class VirtualMachine : IDisposable
             }
 
             _disposed = true;
-            _pacer?.Dispose();
+            _sizes.Dispose();
             StopVcpus();
-            _doorbells?.End();
-            for (int i = _owned.Count - 1; i >= 0; i--)
-            {
-                _owned[i].Dispose();
-            }
+            _board.Dispose();
         }
     }
 
@@ -289,78 +374,29 @@ public sealed partial class VirtualMachine : IDisposable
 
     private void StopVcpus()
     {
-        _gate.End();
-        foreach (VcpuThread vcpu in _vcpus)
-        {
-            vcpu.Kick();
-        }
-
-        foreach (VcpuThread vcpu in _vcpus)
-        {
-            vcpu.Join();
-        }
-
-        EndPanics();
-        EndHotplug();
-        _diskFaults.End();
-
-        _serial?.Close();
-        _virtioConsole?.Close();
-        _console.StopReading();
-        _serialInput?.Join();
+        _vcpus.End();
+        _devices.End();
+        _board.DiskFaults.End();
+        _feed.End();
         lock (_stateLock)
         {
             _state = MachineState.Ended;
         }
     }
 
-    /// <summary>The vCPU that crashed, and where the others stood: they were kicked at once.</summary>
-    private List<string> CrashReport()
+    /// <summary>After a panic: the vCPUs stand still for good, unless it ended meanwhile.</summary>
+    private void Preserve()
     {
-        List<string> lines = [];
-        foreach (VcpuThread vcpu in _vcpus.Where(v => v.Crashed).Take(MostCrashed).Concat(_vcpus.Where(v => !v.Crashed).Take(MostOthers)))
+        lock (_stateLock)
         {
-            lines.AddRange(vcpu.Report());
-        }
-
-        return lines;
-    }
-
-    /// <summary>A thread that runs. One that cannot be started (no memory, too many) is kept nowhere: there would be nothing to join.</summary>
-    private static Thread Started(Thread thread)
-    {
-        thread.Start();
-        return thread;
-    }
-
-    private T Own<T>(T owned) where T : IDisposable
-    {
-        _owned.Add(owned);
-        return owned;
-    }
-
-    private void TellDiskFault(string disk, string path, DiskStatus status)
-    {
-        string problem = status == DiskStatus.NoSpace ? "the host's file system has no space left" : "the host fails its requests with I/O errors";
-        _note?.Invoke($"{_spec.Name}: {disk} ({path}): {problem}; the guest gets I/O errors");
-        DiskFaulted?.Invoke(this, new DiskFaultEventArgs(disk, status));
-    }
-
-    private void FeedSerial(SerialPort serial)
-    {
-        Span<byte> input = stackalloc byte[256];
-        while (!_end.Decided)
-        {
-            int count = _console.Read(input);
-            if (count == 0 || serial.Send(input[..count]) < count)
+            if (!MachineLifecycle.CanMove(_state, MachineState.Crashed) || !_vcpus.Park())
             {
                 return;
             }
-        }
-    }
 
-    private sealed class ConsoleSink(IConsoleEndpoint console) : ISerialSink, Vmm.Devices.Virtio.Console.IConsoleSink
-    {
-        public void Write(ReadOnlySpan<byte> bytes) => console.Write(bytes);
+            _state = MachineState.Crashed;
+        }
+
+        Preserved?.Invoke(this, EventArgs.Empty);
     }
 }

@@ -74,10 +74,10 @@ public sealed class CpuModelTests
         Assert.Contains("300 vCPUs, and KVM of this host has 288", Refusal(narrow, Limits(288, 4096, 3)), StringComparison.Ordinal);
         Assert.Contains("APIC ids up to 1152, and KVM of this host has ids up to 1023", Refusal(wasteful, Limits(1024, 1024, 3)), StringComparison.Ordinal);
         Assert.Contains("KVM_CAP_X2APIC_API", Refusal(narrow, Limits(1024, 4096, 1)), StringComparison.Ordinal);
-        Assert.True(GuestCpu.Create(spec, s_host, narrow, Limits(1024, 4096, 3)).HasWideApicIds);
-        Assert.False(GuestCpu.Create(spec, s_host, CpuTopology.Create(new int[255]), Limits(1024, 4096, 0)).HasWideApicIds);
+        Assert.True(GuestCpu.Create(spec.Name, s_host, s_host, narrow, Limits(1024, 4096, 3)).HasWideApicIds);
+        Assert.False(GuestCpu.Create(spec.Name, s_host, s_host, CpuTopology.Create(new int[255]), Limits(1024, 4096, 0)).HasWideApicIds);
 
-        string Refusal(CpuTopology topology, Func<KvmCapability, int> limits) => Assert.Throws<HostMismatchException>(() => GuestCpu.Create(spec, s_host, topology, limits)).Message;
+        string Refusal(CpuTopology topology, Func<KvmCapability, int> limits) => Assert.Throws<HostMismatchException>(() => GuestCpu.Create(spec.Name, s_host, s_host, topology, limits)).Message;
 
         static Func<KvmCapability, int> Limits(int cpus, int ids, int x2apic) => capability => capability switch
         {

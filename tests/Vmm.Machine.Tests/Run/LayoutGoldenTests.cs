@@ -54,7 +54,7 @@ public sealed class LayoutGoldenTests : IDisposable
         spec = spec with { Boot = spec.Boot with { Kernel = "/nonexistent/kernel", Initrd = "/nonexistent/initrd" } };
         using VirtualMachine machine = VirtualMachine.CreateWithoutBoot(spec, new FakeResources(_folder), terminal, prepared: null);
         string golden = File.ReadAllText(Path.Combine(Tree.Root, "tests", "Vmm.Machine.Tests", "Golden", $"layout-{name}.txt"));
-        Assert.Equal(golden[..golden.IndexOf("acpi ", StringComparison.Ordinal)], Describe(machine));
+        Assert.Equal(WithoutBars(golden[..golden.IndexOf("acpi ", StringComparison.Ordinal)]), WithoutBars(Describe(machine)));
         byte[] page = new byte[4096];
         for (ulong at = 0; at < 16 << 20; at += 4096)
         {
@@ -64,6 +64,10 @@ public sealed class LayoutGoldenTests : IDisposable
 
         Assert.Equal((0xFFF0UL, 0xFFFF_0000UL), (machine.Vcpus[0].GetRegs().Rip, machine.Vcpus[0].GetSregs().Cs.Base)); // as after a reset
     }
+
+    // Addresses of BARs are written by firmware, and come back with the state of the function: command register, BARs and the hash of all.
+    private static string WithoutBars(string layout) => string.Join('\n', layout.Split('\n').Select(line =>
+        line.StartsWith("pci ", StringComparison.Ordinal) && line.Split(' ') is [_, string at, string config, _] ? $"{at} {config[..8]} {config[16..32]}" : line));
 
     internal VmSpec Spec(string name)
     {
@@ -131,7 +135,7 @@ public sealed class LayoutGoldenTests : IDisposable
         }
 
         DescribePci(machine, text);
-        foreach (string argument in machine.Slots!.KernelArguments)
+        foreach (string argument in machine.Slots.KernelArguments)
         {
             Line(text, $"mmio {argument}");
         }
@@ -152,7 +156,7 @@ public sealed class LayoutGoldenTests : IDisposable
             byte[] config = new byte[256];
             for (int at = 0; at < config.Length; at += 4)
             {
-                machine.Slots!.Bridge.Ecam.Read((function << 15) + (ulong)at, config.AsSpan(at, 4));
+                machine.Slots.Bridge.Ecam.Read((function << 15) + (ulong)at, config.AsSpan(at, 4));
             }
 
             if (BinaryPrimitives.ReadUInt16LittleEndian(config) != 0xFFFF)

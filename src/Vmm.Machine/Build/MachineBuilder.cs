@@ -1,0 +1,144 @@
+using Vmm.Interop;
+using Vmm.Kvm;
+using Vmm.Machine.Boot;
+using Vmm.Machine.Cpu;
+using Vmm.Machine.Description;
+using Vmm.Machine.Hotplug;
+using Vmm.Machine.Layout;
+using Vmm.Machine.Numa;
+using Vmm.Machine.Ram;
+using Vmm.Machine.Resources;
+using Vmm.Machine.Run;
+using Vmm.Memory;
+using Vmm.Placement;
+using Vmm.Spec;
+
+namespace Vmm.Machine.Build;
+
+/// <summary>Puts a machine together, by a description or by one that it makes from a spec.</summary>
+internal sealed class MachineBuilder : IDisposable
+{
+    private readonly Board _board;
+    private readonly EmptyVm? _prepared;
+
+    /// <param name="spec">A validated spec with its vnodes on this host.</param>
+    /// <param name="resources">Where everything comes from.</param>
+    /// <param name="console">Far side of the consoles.</param>
+    /// <param name="note">Takes remarks for the user; null when nobody reads them.</param>
+    /// <param name="prepared">An empty VM to build in, which is then the machine's; null makes one.</param>
+    internal MachineBuilder(VmSpec spec, IMachineResources resources, IConsoleEndpoint console, Action<string>? note, EmptyVm? prepared)
+    {
+        _board = new Board(spec, resources, console, note);
+        _prepared = prepared;
+    }
+
+    private VmSpec Spec => _board.Spec;
+
+    /// <summary>Builds it. What was taken stays with this builder until then.</summary>
+    /// <param name="description">What it is like; null: as the spec says.</param>
+    /// <param name="boots">Writes the start of a guest into memory and registers; false leaves both untouched.</param>
+    internal MachineParts Build(MachineDescription? description, bool boots)
+    {
+        CheckRings();
+        // The probe times a guest loop (25 ms on an emulating KVM): beside the set-up, and only for someone who reads notes.
+        Thread? probe = _board.Note is { } note ? new Thread(() => ProbeKvm(note), maxStackSize: 256 * 1024) { Name = "kvm-probe", IsBackground = true } : null;
+        probe?.Start();
+        GuestStart? start = boots ? _board.Own(new GuestStart(Spec, _board.Resources)) : null;
+        EmptyVm kvm = _board.Own(_prepared ?? EmptyVm.Create(_board.Resources.OpenKvm()));
+        description ??= MachineDescription.FromSpec(Spec, kvm.HostCpu);
+        MemoryMap map = new(description.Ram, description.Hot, description.PciWindow64);
+        BuildMemory(description, kvm);
+        CpuTopology topology = CpuTopology.Of(Spec);
+        CheckPlaces(description, topology);
+        GuestCpu cpu = GuestCpu.Create(Spec.Name, description.Cpu, kvm.HostCpu, topology, kvm.Vm.CheckExtension);
+
+        GuestPanics panics = new(_board);
+        PlatformDevices platform = new(_board, panics);
+        DeviceSet devices = BuildDevices(description, kvm.Vm, map, placeBars: boots);
+        BootInfo? boot = start?.Write(_board.Memory.Guest, map, topology, devices);
+        VcpuSet vcpus = new(_board, kvm, cpu, topology, boot?.Cpu);
+        probe?.Join();
+        return new MachineParts(_board, kvm.Vm, platform, panics, devices, vcpus);
+    }
+
+    /// <summary>Releases what was taken, when building failed.</summary>
+    public void Dispose()
+    {
+        _board.Dispose();
+        _prepared?.Dispose();
+    }
+
+    private void BuildMemory(MachineDescription description, EmptyVm kvm)
+    {
+        HostTopology host = NumaPlacement.NeedsHost(Spec) ? HostTopology.Read() : HostTopology.Unknown;
+        IReadOnlyList<VnodeHome> homes = NumaPlacement.Place(Spec, host);
+        MachineMemory memory = _board.Memory = _board.Own(new MachineMemory(description.Ram, homes, host));
+        _board.Homes = new VnodeHomes(Spec.Name, _board.Resources.Threads, homes, memory);
+        _board.Clock = new GuestClock(kvm.Vm);
+        memory.Show(kvm.Vm);
+        kvm.Complete(); // after the slots, which would wait for what it starts in the kernel
+        _board.Interrupts = kvm.Interrupts;
+    }
+
+    private DeviceSet BuildDevices(MachineDescription description, KvmVm vm, MemoryMap map, bool placeBars)
+    {
+        _board.Doorbells = new KvmDoorbells(vm);
+        BarMappings mappings = new(_board.Memory.Map, MemoryMap.PciWindow32, map.PciWindow64);
+        VirtioSlots slots = _board.Own(
+            new VirtioSlots(
+                map, mappings, _board.Memory.Guest, _board.Interrupts, _board.Doorbells, _board.Mmio, description.Bridges, _board.Homes.IoThreads));
+        _board.Ports.Map(0xCF8, 8, new Devices.Legacy.ResetControl(slots.Bridge.ConfigPorts, _board.Reset), "PCI configuration ports");
+        _board.Mmio.Map(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, slots.Bridge.Ecam, "ECAM");
+        DeviceSet devices = new(_board, description, slots);
+        devices.Build(placeBars);
+        return devices;
+    }
+
+    // The topology of CPUID comes from the spec; the description says what the guest saw.
+    private void CheckPlaces(MachineDescription description, CpuTopology topology)
+    {
+        for (int i = 0; i < topology.Vcpus.Count; i++)
+        {
+            if (topology.Vcpus[i].ApicId != description.Vcpus[i].ApicId || topology.Vcpus[i].Vnode != description.Vcpus[i].Vnode)
+            {
+                throw new HostMismatchException(
+                    $"{Spec.Name}: vCPU {i} had APIC id {description.Vcpus[i].ApicId} and would have {topology.Vcpus[i].ApicId}: take a release that knows this topology");
+            }
+        }
+    }
+
+    // Devices sleep in rings on threads that start with their driver. What is missing is told before there is a guest that waits for ever.
+    private void CheckRings()
+    {
+        try
+        {
+            if (DeviceCount.Pci(Spec) + DeviceCount.Mmio(Spec) > 0)
+            {
+                IoUringPool.Check();
+            }
+        }
+        catch (IoUringUnavailableException cause)
+        {
+            throw new HostMismatchException(cause.Message, cause);
+        }
+    }
+
+    private static void ProbeKvm(Action<string> note)
+    {
+        try
+        {
+            using KvmSystem kvm = KvmSystem.Open();
+            if (KvmKindProbe.Detect(kvm) == KvmKind.Emulating)
+            {
+                note("this /dev/kvm only emulates kernel code (no VMX/SVM): micro-guests run, a stock Linux kernel will not get far in useful time");
+            }
+        }
+        catch (Exception cause) when (cause is KvmUnavailableException or KernelException or InvalidOperationException)
+        {
+            // The machine itself meets the same trouble and reports it.
+        }
+    }
+}
+
+/// <summary>What a machine is made of.</summary>
+internal sealed record MachineParts(Board Board, KvmVm Vm, PlatformDevices Platform, GuestPanics Panics, DeviceSet Devices, VcpuSet Vcpus);
