@@ -87,7 +87,8 @@ internal sealed class MachineBuilder : IDisposable
         VirtioSlots slots = _board.Own(
             new VirtioSlots(
                 map, mappings, _board.Memory.Guest, _board.Interrupts, _board.Doorbells, _board.Mmio, description.Bridges, _board.Homes.IoThreads));
-        _board.Ports.Map(0xCF8, 8, new Devices.Legacy.ResetControl(slots.Bridge.ConfigPorts, _board.Reset), "PCI configuration ports");
+        _board.ResetControl = new Devices.Legacy.ResetControl(slots.Bridge.ConfigPorts, _board.Reset);
+        _board.Ports.Map(0xCF8, 8, _board.ResetControl, "PCI configuration ports");
         _board.Mmio.Map(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, slots.Bridge.Ecam, "ECAM");
         DeviceSet devices = new(_board, description, slots);
         devices.Build(placeBars);

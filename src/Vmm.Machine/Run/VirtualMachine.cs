@@ -14,6 +14,7 @@ using Vmm.Machine.Resources;
 using Vmm.Memory;
 using Vmm.Placement;
 using Vmm.Spec;
+using Vmm.State;
 using Vmm.Storage;
 
 namespace Vmm.Machine.Run;
@@ -215,6 +216,21 @@ public sealed class VirtualMachine : IDisposable
     /// <inheritdoc cref="VnodeSizes.States"/>
     public IReadOnlyList<VnodeMemoryState> VnodeStates => _sizes.States;
 
+    /// <summary>What its parts are connected to.</summary>
+    internal Board Board => _board;
+
+    /// <summary>A vCPU stands amid an instruction; while it is paused.</summary>
+    internal bool HasPendingIo => _vcpus.HasPendingIo;
+
+    /// <summary>It was restored: when it is run, these units and the guest's clock go on, and the guest is told that it was paused.</summary>
+    internal void GoOnWith(UnitRegistry units) => _board.Restored = () =>
+    {
+        _board.Restored = null;
+        _board.Clock.Start();
+        units.Resume();
+        _vcpus.NotifyPaused();
+    };
+
     /// <summary>The KVM virtual machine.</summary>
     internal KvmVm Vm { get; }
 
@@ -335,6 +351,7 @@ public sealed class VirtualMachine : IDisposable
         lock (_stateLock)
         {
             CheckMove(MachineState.Running, from: MachineState.Ready);
+            _board.Restored?.Invoke();
             _vcpus.Start();
             _state = MachineState.Running;
         }
