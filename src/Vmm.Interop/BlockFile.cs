@@ -45,6 +45,16 @@ public readonly struct BlockFileInfo
 /// <summary>Opens raw files and block devices, and keeps two users from writing the same one.</summary>
 public static class BlockFile
 {
+    /// <summary>
+    /// What a thread asks for that reads and writes disks: also the calls that its ring falls back to, and what takes room from a block device.
+    /// </summary>
+    public static SyscallNeeds Needs { get; } = new(
+        ["readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "fsync", "fdatasync", "fallocate"],
+        [0x1277 /* BLKDISCARD, linux/fs.h */, 0x127f /* BLKZEROOUT */]);
+
+    /// <summary>What <see cref="Inspect"/> asks of a block device.</summary>
+    public static SyscallNeeds OpenNeeds { get; } = new([], BlockCalls.InspectRequests);
+
     /// <summary>Opens a regular file or block device, close-on-exec.</summary>
     /// <exception cref="KernelException">The path names something else (ENOTBLK), does not exist, or may not be opened.</exception>
     public static FileDescriptorHandle Open(string path, bool writable, bool direct)

@@ -30,6 +30,15 @@ public sealed class TapQueue : IDisposable
     /// <summary>Bytes in front of each frame: struct virtio_net_hdr_v1, virtio 1.2 section 5.1.6.</summary>
     public const int HeaderLength = 12;
 
+    /// <summary>What a thread asks for that moves frames, and sets the queue up.</summary>
+    public static SyscallNeeds Needs { get; } = new(["readv", "writev"], TapCalls.SetupRequests);
+
+    /// <summary>What a driver's negotiation and its queue command make of a tap, on the vCPU thread that writes the register.</summary>
+    public static SyscallNeeds SetupNeeds { get; } = new([], TapCalls.SetupRequests);
+
+    /// <summary>What a tap is asked about itself when it comes.</summary>
+    public static SyscallNeeds OpenNeeds { get; } = new([], TapCalls.OpenRequests);
+
     private TapQueue(FileDescriptorHandle handle, string name)
     {
         Handle = handle;

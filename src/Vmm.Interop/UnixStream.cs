@@ -7,6 +7,10 @@ public sealed class UnixStream : FileDescriptorHandle
 {
     internal UnixStream(nint fd) : base(fd) { }
 
+    /// <summary>What a thread asks for that serves streams that were accepted or passed. Neither makes a socket nor connects one.</summary>
+    public static SyscallNeeds Needs { get; } = new(
+        ["readv", "writev", "recvmsg", "sendmsg", "recvfrom", "sendto", "accept4", "shutdown", "getsockopt", "setsockopt"], []);
+
     /// <summary>Two connected ends; the second is for somebody else.</summary>
     /// <exception cref="KernelException">Out of descriptors.</exception>
     public static (UnixStream Own, FileDescriptorHandle Theirs) CreatePair()

@@ -30,6 +30,15 @@ public sealed class VhostNet : IDisposable
     /// <summary>The device.</summary>
     public const string DevicePath = "/dev/vhost-net";
 
+    /// <summary>What a thread asks for that sets rings up, starts and stops them: a device's own, or the vCPU thread that writes the register.</summary>
+    public static SyscallNeeds Needs { get; } = new([], VhostCalls.RingRequests);
+
+    /// <summary>What a thread asks for that changes RAM.</summary>
+    public static SyscallNeeds MemoryNeeds { get; } = new([], VhostCalls.MemoryRequests);
+
+    /// <summary>What the device is asked when it comes.</summary>
+    public static SyscallNeeds OpenNeeds { get; } = new([], VhostCalls.OpenRequests);
+
     private readonly FileDescriptorHandle _vhost;
 
     private VhostNet(FileDescriptorHandle vhost, ulong features) => (_vhost, Features) = (vhost, features);

@@ -47,6 +47,9 @@ internal sealed partial class HostedMachine : IDisposable
     /// <summary>Rings that its devices use at most.</summary>
     internal int RingsNeeded => _machine.RingsNeeded;
 
+    /// <summary>What its parts ask of the kernel.</summary>
+    internal MachineNeeds Needs => _machine.Needs;
+
     internal ConsoleHub Console { get; }
 
     /// <summary>Moves vnodes to other host nodes.</summary>

@@ -341,6 +341,7 @@ internal sealed class WorkerService(uint masterUser, Sandbox sandbox) : IDisposa
                 machine = HostedMachine.Create(body, passed, passed.Take("end"), prepared, Ended);
             }
 
+            sandbox.BuildFilters(machine.Needs);
             sandbox.ProvideRings(machine.RingsNeeded);
             sandbox.Close(body.UserId, () => Listen(listener)); // as the new user: SO_PEERCRED shows the process and user of this moment
         }

@@ -1,4 +1,7 @@
 using Vmm.Devices.Virtio;
+using Vmm.Devices.Virtio.Blk;
+using Vmm.Devices.Virtio.Net;
+using Vmm.Interop;
 
 namespace Vmm.Hostile.Tests;
 
@@ -16,6 +19,20 @@ public sealed class RegistryTests
 
         IEnumerable<Type> all = typeof(VirtioDevice).Assembly.GetTypes().Where(t => t.IsSubclassOf(typeof(VirtioDevice)) && !t.IsAbstract);
         Assert.Equal(all.OrderBy(t => t.Name, StringComparer.Ordinal), listed.OrderBy(t => t.Name, StringComparer.Ordinal));
+    }
+
+    [Fact]
+    public void Only_disks_ask_for_what_only_disks_do_and_only_network_devices_make_vcpus_ask()
+    {
+        foreach (string name in DeviceRegistry.Names)
+        {
+            using DeviceBench bench = DeviceRegistry.Create(name);
+            VirtioDevice device = bench.Device;
+            Assert.Equal(device is VirtioBlk, device.ThreadNeeds.Calls.Contains("fallocate", StringComparer.Ordinal));
+            Assert.Equal(device is VirtioBlk, device.ThreadNeeds.Ioctls.Contains(0x1277u)); // BLKDISCARD
+            Assert.Equal(device is VirtioNet, device.VcpuNeeds != SyscallNeeds.None);
+            Assert.Same(device.ThreadNeeds, device.ThreadNeeds); // one filter for all of a kind
+        }
     }
 
     public static TheoryData<string, TransportKind> All

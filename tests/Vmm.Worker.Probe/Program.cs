@@ -1,9 +1,13 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
 using Vmm.Interop;
+using Vmm.Machine.Run;
 using Vmm.Worker.Confinement;
 using Vmm.Worker.Probe;
 
+// KIND is control, vcpu or io: threads of a machine with every part, the last of a device that asks for all that devices ask for. Or
+// small-control, small-vcpu:
+// of a machine without any device; rng, disk, net, vsock, mem: the threads of such a device.
 // KIND NUMBER [ARGUMENT]…: makes one system call on a thread of that kind and prints its errno, 0 when it succeeded. An argument is a number or @TEXT.
 // KIND work: does what the runtime and a thread of that kind have to be able to do.
 // KIND able FILE SOCKET: tries by every way but a ring of its own to open and unlink FILE, to make a socket and to connect to SOCKET; prints what came of each.
@@ -28,19 +32,22 @@ Action action = args[1] switch
     _ => () => Call(args[1..]),
 };
 ThreadFilters filters = new();
+bool small = kind.StartsWith("small-", StringComparison.Ordinal);
+filters.Build(small ? MachineNeeds.Pluggable : Parts.Machine);
 filters.Enforce();
 Exception? failure = null;
 switch (kind)
 {
-    case "control":
+    case "control" or "small-control":
         action();
         break;
-    case "vcpu":
+    case "vcpu" or "small-vcpu":
         Run(thread => thread.Start(), filters.VcpuReady, action);
         break;
-    case "io":
+    case "io" or "rng" or "disk" or "net" or "vsock" or "mem":
         // As in a machine: a vCPU thread asks for it, and it must not end up under that one's filter.
-        Run(thread => thread.Start(), filters.VcpuReady, () => Run(filters.Start, filters.Ready, action, Work.PrepareIo));
+        SyscallNeeds needs = Parts.Threads(kind);
+        Run(thread => thread.Start(), filters.VcpuReady, () => Run(filters.Start, () => filters.Ready(needs), action, Work.PrepareIo));
         break;
     default:
         return 2;

@@ -93,6 +93,42 @@ public sealed class ConfinementTests
         ("socketpair", "53 1 1 0 0", ["vcpu", "io"]),
     ];
 
+    /// <summary>
+    /// What only some parts ask for, and who may do it: threads of a device, and those of a machine that has the part or can get it.
+    /// </summary>
+    private static readonly (string Name, string Call, string[] Allowed)[] ByNeed =
+    [
+        ("pwritev", "296 -1 0 0 0", ["disk", "control", "small-control"]), // a disk can come to any machine
+        ("pread64", "17 -1 0 0 0", ["disk", "control", "small-control"]),
+        ("fallocate", "285 -1 0 0 0", ["disk", "control", "small-control"]),
+        ("fdatasync", "75 -1", ["disk", "control", "small-control"]),
+        ("ioctl BLKDISCARD", "16 -1 4727 0", ["disk", "control", "small-control"]),
+        ("ioctl BLKGETSIZE64", "16 -1 2148012658 0", ["control", "small-control"]),
+        ("ioctl TUNSETQUEUE", "16 -1 1074025689 0", ["net", "vcpu", "small-vcpu", "control", "small-control"]),
+        ("ioctl VHOST_SET_VRING_KICK", "16 -1 1074310944 0", ["net", "vcpu", "small-vcpu", "control", "small-control"]),
+        ("ioctl VHOST_SET_OWNER", "16 -1 44801 0", ["control", "small-control"]),
+        ("recvmsg", "47 -1 0 0", ["vsock", "control", "small-control"]),
+        ("ioctl KVM_SET_USER_MEMORY_REGION", "16 -1 1075883590 0", ["mem", "control"]),
+        ("io_uring_enter", "426 -1 0 0 0 0 0", ["rng", "disk", "net", "vsock", "mem", "control", "small-control"]),
+    ];
+
+    public static TheoryData<string> PartCalls() => [.. ByNeed.Select(need => need.Name)];
+
+    /// <summary>In a machine without disks nothing but the thread that would start theirs may do what disks do.</summary>
+    [Theory]
+    [MemberData(nameof(PartCalls))]
+    public async Task What_only_some_parts_need_only_they_may(string name)
+    {
+        (_, string call, string[] allowed) = ByNeed.Single(n => string.Equals(n.Name, name, StringComparison.Ordinal));
+        foreach (string kind in (string[])["rng", "disk", "net", "vsock", "mem", "vcpu", "small-vcpu", "control", "small-control"])
+        {
+            (int status, string said) = await ProbeAsync([kind, .. call.Split(' ')]);
+            Assert.True(status == 0 && said.StartsWith("errno", StringComparison.Ordinal), $"{kind}: status {status}: {said}");
+            bool refused = said.StartsWith("errno 1\n", StringComparison.Ordinal);
+            Assert.True(refused != allowed.Contains(kind, StringComparer.Ordinal), $"{kind}: {said}");
+        }
+    }
+
     public static TheoryData<string, string> ForbiddenCalls()
     {
         TheoryData<string, string> data = [];

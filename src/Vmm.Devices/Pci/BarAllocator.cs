@@ -25,7 +25,8 @@ public sealed class BarAllocator(ulong start, ulong length)
         if (!Fits(at, room, start + length))
         {
             throw new InvalidOperationException(
-                $"{owner}: the PCI window at 0x{start:x} (0x{length:x} bytes) has no 0x{size:x} bytes left for a BAR; remove a device or give it less memory");
+                $"{owner}: the PCI window at 0x{start:x} (0x{length:x} bytes) has no 0x{size:x} bytes left for a BAR; "
+                + "remove a device or give it less memory");
         }
 
         _taken.Insert(index, (at, room));
@@ -38,5 +39,6 @@ public sealed class BarAllocator(ulong start, ulong length)
     private static bool Fits(ulong at, ulong room, ulong end) => at <= end && room <= end - at;
 
     // A window never comes near 2^64, so neither does what is in it: only the rounding of an absurd size could wrap, to below the window.
-    private static ulong AlignUp(ulong value, ulong unit) => value > ulong.MaxValue - (unit - 1) ? ulong.MaxValue : (value + unit - 1) & ~(unit - 1);
+    private static ulong AlignUp(ulong value, ulong unit) =>
+        value > ulong.MaxValue - (unit - 1) ? ulong.MaxValue : (value + unit - 1) & ~(unit - 1);
 }

@@ -2,7 +2,10 @@ using Vmm.Memory;
 
 namespace Vmm.Devices.Pci;
 
-/// <summary>A BAR in the configuration space of its function: the address that software wrote, and where it is mapped. Under the lock of the configuration.</summary>
+/// <summary>
+/// A BAR in the configuration space of its function: the address that software wrote, and where it is mapped. Under the lock of the
+/// configuration.
+/// </summary>
 /// <param name="index">Register of its low half, 0 to 5.</param>
 /// <param name="bar">What it is.</param>
 internal sealed class BarSlot(int index, Bar bar)
@@ -48,7 +51,9 @@ internal sealed class BarSlot(int index, Bar bar)
         }
     }
 
-    /// <summary>Where software wants it; null where that is no place. While software sizes a BAR, a half of it holds all ones (7.5.1.2.1).</summary>
+    /// <summary>
+    /// Where software wants it; null where that is no place. While software sizes a BAR, a half of it holds all ones (7.5.1.2.1).
+    /// </summary>
     internal GuestAddress? Wanted()
     {
         ulong address = Address, sizing = ~(bar.Length - 1) & LowMask;

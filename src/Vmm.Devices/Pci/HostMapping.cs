@@ -3,7 +3,8 @@ using Vmm.Memory;
 namespace Vmm.Devices.Pci;
 
 /// <summary>
-/// Memory of this process that a BAR shows to the guest. It belongs to the device, which keeps it mapped until the function is disposed: it is off the bus by then.
+/// Memory of this process that a BAR shows to the guest. It belongs to the device, which keeps it mapped until the function is disposed:
+/// it is off the bus by then.
 /// </summary>
 public sealed class HostMapping
 {
@@ -16,7 +17,8 @@ public sealed class HostMapping
         const ulong PageMask = ByteSize.BytesPerPage - 1;
         if (address == 0 || length == 0 || length > 1UL << 52 || (((ulong)address | length) & PageMask) != 0)
         {
-            throw new ArgumentException($"0x{length:x} bytes at 0x{address:x} are not whole pages: a BAR can only show whole pages", nameof(address));
+            throw new ArgumentException(
+                $"0x{length:x} bytes at 0x{address:x} are not whole pages: a BAR can only show whole pages", nameof(address));
         }
 
         Address = address;
@@ -35,13 +37,15 @@ public sealed class HostMapping
 }
 
 /// <summary>
-/// Where memory behind BARs becomes memory of the guest. Calls come one at a time, on a vCPU's thread under the lock of <see cref="PciHostBridge"/> or before the
+/// Where memory behind BARs becomes memory of the guest. Calls come one at a time, on a vCPU's thread under the lock of <see
+/// cref="PciHostBridge"/> or before the
 /// guest starts.
 /// </summary>
 public interface IBarMappings
 {
     /// <summary>
-    /// Makes host memory appear at a guest address. False when it cannot be there, because the guest put the BAR where none may be, or the kernel refused.
+    /// Makes host memory appear at a guest address. False when it cannot be there, because the guest put the BAR where none may be, or the
+    /// kernel refused.
     /// </summary>
     /// <param name="start">First guest address.</param>
     /// <param name="hostAddress">First byte of the memory, at a page border.</param>

@@ -2,7 +2,9 @@ using System.Globalization;
 
 namespace Vmm.Devices.Pci;
 
-/// <summary>Where a function sits: its bus as the VM numbers them at its start, its slot (device number) and its number in the slot.</summary>
+/// <summary>
+/// Where a function sits: its bus as the VM numbers them at its start, its slot (device number) and its number in the slot.
+/// </summary>
 /// <param name="Bus">0 is the host bridge's bus, the others are behind <see cref="PciBridge"/>s.</param>
 /// <param name="Slot">0 to 31.</param>
 /// <param name="Function">0 to 7. Software looks for others only where there is a function 0.</param>

@@ -19,7 +19,9 @@ internal sealed class PciBus(PciBridge? upstream, BarAllocator? bars)
     /// <summary>It is not the host bridge's.</summary>
     internal bool IsBehindBridge => upstream is not null;
 
-    /// <summary>The function with that number in a slot. With more than one in it, function 0 says so (PCI Express base spec 7.5.1.1.9).</summary>
+    /// <summary>
+    /// The function with that number in a slot. With more than one in it, function 0 says so (PCI Express base spec 7.5.1.1.9).
+    /// </summary>
     internal PciFunction? this[int slot, int function]
     {
         get => _functions[(slot * FunctionsPerSlot) + function];

@@ -31,7 +31,8 @@ public abstract class PciFunction : IDisposable
         Name = name;
         Config.Add(new PciField(0x00, 2, vendor));
         Config.Add(new PciField(0x02, 2, device));
-        Command = Config.Add(new PciField(0x04, 2, 0) { Writable = CommandMemory | CommandBusMaster | CommandNoIntx, Written = _ => UpdateAccess() });
+        const uint writable = CommandMemory | CommandBusMaster | CommandNoIntx;
+        Command = Config.Add(new PciField(0x04, 2, 0) { Writable = writable, Written = _ => UpdateAccess() });
         Config.Add(new PciField(0x08, 4, (classCode << 8) | revision));
         Config.Add(new PciField(0x0C, 1, 0) { Writable = 0xFF }); // cache line size
         _headerType = Config.Add(new PciField(0x0E, 1, headerType));
@@ -78,7 +79,8 @@ public abstract class PciFunction : IDisposable
     protected void AddBar(int index, Bar bar)
     {
         int last = bar.IsWide ? index + 1 : index;
-        if (index < 0 || last >= _bars.Length || _bars[index] is not null || _bars[last] is not null || (index > 0 && _bars[index - 1]?.Bar.IsWide == true))
+        bool exists = index >= 0 && last < _bars.Length;
+        if (!exists || _bars[index] is not null || _bars[last] is not null || (index > 0 && _bars[index - 1]?.Bar.IsWide == true))
         {
             throw new ArgumentException($"{Name}: there is no room for a BAR at register {index}", nameof(index));
         }
@@ -108,7 +110,8 @@ public abstract class PciFunction : IDisposable
     protected virtual void OnReset() { }
 
     /// <summary>Shows in its header type whether its slot has more functions (7.5.1.1.9).</summary>
-    internal void ShowOthers(bool any) => _headerType.SetFixed((_headerType.Value & ~HeaderMultiFunction) | (any ? HeaderMultiFunction : 0));
+    internal void ShowOthers(bool any) =>
+        _headerType.SetFixed((_headerType.Value & ~HeaderMultiFunction) | (any ? HeaderMultiFunction : 0));
 
     internal void Attach(IMmioMap mmio, IBarMappings? mappings, PciBus bus)
     {
@@ -234,7 +237,8 @@ public abstract class PciFunction : IDisposable
 
         foreach (BarSlot slot in Bars)
         {
-            GuestAddress? wanted = DecodesMemory && slot.Wanted() is { } place && _bus!.Forwards(place.Value, slot.Bar.Length) ? place : null;
+            bool reachable = DecodesMemory && slot.Wanted() is { } place && _bus!.Forwards(place.Value, slot.Bar.Length);
+            GuestAddress? wanted = reachable ? slot.Wanted() : null;
             if (wanted == slot.MappedAt)
             {
                 continue;

@@ -1,3 +1,5 @@
+using Vmm.Interop;
+
 namespace Vmm.Devices.Virtio;
 
 /// <summary>
@@ -11,6 +13,9 @@ public interface IIoThreads
 
     /// <summary>Called by an I/O thread that has made what it needs (its io_uring), before it looks at anything of the guest.</summary>
     void Ready();
+
+    /// <summary>The same for the threads of a device that asks for certain things of the kernel, and nothing else.</summary>
+    IIoThreads With(SyscallNeeds needs) => this;
 }
 
 /// <summary>Threads that are just started.</summary>

@@ -28,6 +28,12 @@ public abstract class VirtioDevice : IDisposable
     /// <summary>Memory that the driver reaches without queues (2.10). Only virtio-pci shows it, and only one region.</summary>
     public virtual IReadOnlyList<SharedMemoryRegion> SharedMemory => [];
 
+    /// <summary>What its own threads ask of the kernel beyond what every thread does.</summary>
+    public virtual SyscallNeeds ThreadNeeds => SyscallNeeds.None;
+
+    /// <summary>What its registers make vCPU threads ask of the kernel.</summary>
+    public virtual SyscallNeeds VcpuNeeds => SyscallNeeds.None;
+
     /// <summary>Length of the device-specific configuration space, in bytes.</summary>
     public abstract int ConfigLength { get; }
 

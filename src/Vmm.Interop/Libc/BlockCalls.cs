@@ -7,6 +7,9 @@ internal static unsafe class BlockCalls
 {
     private const uint BlkSizeInBytes = 0x80081272, BlkLogicalSize = 0x1268, BlkPhysicalSize = 0x127b, BlkReadOnly = 0x125e, StatxDirectAlign = 0x2000; // linux/fs.h, linux/stat.h
 
+    /// <summary>What <see cref="Inspect"/> asks of a block device.</summary>
+    internal static readonly uint[] InspectRequests = [BlkSizeInBytes, BlkLogicalSize, BlkPhysicalSize, BlkReadOnly];
+
     /// <summary>0, or -errno.</summary>
     internal static int Inspect(FileDescriptorHandle file, out BlockFileInfo info)
     {

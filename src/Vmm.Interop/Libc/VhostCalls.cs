@@ -17,6 +17,18 @@ internal static unsafe class VhostCalls
     private const uint SetRingSize = 0x4008af10, SetRingAddress = 0x4028af11, SetRingBase = 0x4008af12, GetRingBase = 0xc008af12;
     private const uint SetRingKick = 0x4008af20, SetRingCall = 0x4008af21, SetRingError = 0x4008af22, SetBackend = 0x4008af30;
 
+    /// <summary>Requests that set rings up, start and stop them.</summary>
+    internal static readonly uint[] RingRequests =
+    [
+        SetFeatures, SetMemoryTable, SetRingSize, SetRingAddress, SetRingBase, GetRingBase, SetRingKick, SetRingCall, SetRingError, SetBackend,
+    ];
+
+    /// <summary>Requests to a device that was just opened.</summary>
+    internal static readonly uint[] OpenRequests = [SetOwner, GetFeatures];
+
+    /// <summary>Requests when RAM comes or goes.</summary>
+    internal static readonly uint[] MemoryRequests = [SetMemoryTable];
+
     /// <summary>The calling process's memory is what addresses mean from here on; starts the kernel's worker.</summary>
     internal static int Own(FileDescriptorHandle vhost)
     {

@@ -85,7 +85,7 @@ internal sealed class DeviceSet
         Dictionary<string, int> counts = new(StringComparer.Ordinal);
         foreach (DeviceDescription description in _start.Devices)
         {
-            DeviceKind kind = DeviceKinds.Find(description.Kind) ?? throw new ArgumentException($"{description.Id}: there is no kind of device '{description.Kind}'");
+            DeviceKind kind = DeviceKinds.Find(description.Kind) ?? throw new InvalidDataException($"{description.Id}: there is no kind of device '{description.Kind}'");
             int index = counts.GetValueOrDefault(kind.Name);
             counts[kind.Name] = index + 1;
             _board.Homes.PlaceNear(description.Id, description.Vnode);

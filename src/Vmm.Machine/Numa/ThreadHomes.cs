@@ -42,10 +42,15 @@ internal sealed class ThreadHomes(IMachineThreads? inner, IReadOnlyList<int>[] c
     public void Start(Thread thread) => _starter.Start(thread);
 
     /// <inheritdoc/>
-    public void Ready()
+    public void Ready() => Ready(inner);
+
+    /// <inheritdoc/>
+    public IIoThreads With(SyscallNeeds needs) => inner is null ? this : new Confined(this, inner.With(needs));
+
+    private void Ready(IIoThreads? confined)
     {
         Settle(null);
-        inner?.Ready();
+        confined?.Ready();
     }
 
     /// <summary>Called by a vCPU thread before it enters the guest for the first time.</summary>
@@ -102,4 +107,12 @@ internal sealed class ThreadHomes(IMachineThreads? inner, IReadOnlyList<int>[] c
 
     // I/O threads end when their driver resets the device; numbers of threads that are gone are given to others.
     private void Forget() => _threads.RemoveAll(t => !t.Thread.IsAlive);
+
+    /// <summary>The threads of one device: at home where all are, confined as it asks for.</summary>
+    private sealed class Confined(ThreadHomes homes, IIoThreads confined) : IIoThreads
+    {
+        public void Start(Thread thread) => homes.Start(thread);
+
+        public void Ready() => homes.Ready(confined);
+    }
 }

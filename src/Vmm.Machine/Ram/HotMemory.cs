@@ -1,5 +1,6 @@
 using Vmm.Devices.Virtio.Mem;
 using Vmm.Interop;
+using Vmm.Machine.Run;
 using Vmm.Memory;
 
 namespace Vmm.Machine.Ram;
@@ -37,6 +38,9 @@ internal sealed class HotMemory : IPluggableMemory
         _plugged = new int[_slots.Length];
         _byBlock = backing.PageSize > ByteSize.BytesPerPage;
     }
+
+    /// <inheritdoc/>
+    public SyscallNeeds Needs => MachineNeeds.HotMemory;
 
     /// <inheritdoc/>
     public bool TryPlug(ulong offset, ulong length)

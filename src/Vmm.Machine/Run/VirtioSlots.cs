@@ -13,8 +13,14 @@ namespace Vmm.Machine.Run;
 
 /// <summary>Where virtio devices of one machine are plugged in: PCI slots behind the host bridge, and virtio-mmio windows.</summary>
 internal sealed class VirtioSlots(
-    MemoryMap map, IBarMappings mappings, GuestMemory memory, KvmInterrupts interrupts, KvmDoorbells doorbells, AddressBus mmio, int bridges, IIoThreads? threads)
-    : IDisposable
+    MemoryMap map,
+    IBarMappings mappings,
+    GuestMemory memory,
+    KvmInterrupts interrupts,
+    KvmDoorbells doorbells,
+    AddressBus mmio,
+    int bridges,
+    IIoThreads? threads) : IDisposable
 {
     private readonly BarAllocator _bars =
         new(MemoryMap.PciWindow32.Start.Value, MemoryMap.PciWindow32.Length - ((ulong)bridges * DeviceSlots.BridgeWindow));
@@ -26,6 +32,9 @@ internal sealed class VirtioSlots(
 
     /// <summary>What to append to the kernel's command line so that a guest without ACPI finds the virtio-mmio windows; others read the DSDT.</summary>
     internal List<string> KernelArguments { get; } = [];
+
+    /// <summary>What the devices so far, and those that can come, ask of the kernel.</summary>
+    internal MachineNeeds Needs { get; private set; } = MachineNeeds.Pluggable;
 
     /// <summary>The virtio-mmio windows, for the DSDT.</summary>
     internal List<AcpiVirtioMmio> MmioDevices { get; } = [];
@@ -111,7 +120,8 @@ internal sealed class VirtioSlots(
         {
             if (inner is VirtioDevice device)
             {
-                device.Threads = threads ?? device.Threads;
+                Needs = Needs.With(device);
+                device.Threads = threads?.With(device.ThreadNeeds) ?? device.Threads;
             }
 
             return build();

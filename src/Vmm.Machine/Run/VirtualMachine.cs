@@ -198,6 +198,9 @@ public sealed class VirtualMachine : IDisposable
     /// <summary>Rings (io_uring) that the devices plugged now use at most. Any thread.</summary>
     public int RingsNeeded => _devices.RingsNeeded;
 
+    /// <summary>What its parts ask of the kernel, with those that can be plugged in later.</summary>
+    public MachineNeeds Needs => Slots.Needs;
+
     /// <summary>The memory balloon, for changing its target and reading statistics while the VM runs; null when the spec has none.</summary>
     public VirtioBalloon? Balloon { get; }
 

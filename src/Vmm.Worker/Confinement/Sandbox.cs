@@ -1,6 +1,8 @@
 using Vmm.Contracts.Control;
+using Vmm.Devices.Virtio;
 using Vmm.Interop;
 using Vmm.Machine.Resources;
+using Vmm.Machine.Run;
 
 namespace Vmm.Worker.Confinement;
 
@@ -30,6 +32,13 @@ internal sealed class Sandbox : IMachineThreads, IDisposable
 
     /// <summary>What holds, and what does not and why.</summary>
     internal ConfinementBody Report { get; private set; } = new([], []);
+
+    /// <summary>Begins to make the filters of this VM, from what its parts ask for.</summary>
+    internal void BuildFilters(MachineNeeds needs)
+    {
+        _preparing.Join();
+        _filters?.Build(needs);
+    }
 
     /// <summary>Makes the rings that devices will use, and those for disks that come later.</summary>
     /// <exception cref="KernelException">Out of memory or descriptors.</exception>
@@ -97,7 +106,10 @@ internal sealed class Sandbox : IMachineThreads, IDisposable
     }
 
     /// <inheritdoc/>
-    public void Ready() => _filters?.Ready();
+    public void Ready() => _filters?.Ready(SyscallNeeds.None);
+
+    /// <inheritdoc/>
+    public IIoThreads With(SyscallNeeds needs) => new DeviceThreads(this, needs);
 
     /// <inheritdoc/>
     public void VcpuReady() => _filters?.VcpuReady();
@@ -156,5 +168,13 @@ internal sealed class Sandbox : IMachineThreads, IDisposable
                 // The VM that is to be made here meets the same trouble, and is refused with the reason.
             }
         }
+    }
+
+    /// <summary>The threads of one device.</summary>
+    private sealed class DeviceThreads(Sandbox sandbox, SyscallNeeds needs) : IIoThreads
+    {
+        public void Start(Thread thread) => sandbox.Start(thread);
+
+        public void Ready() => sandbox._filters?.Ready(needs);
     }
 }

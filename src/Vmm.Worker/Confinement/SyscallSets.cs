@@ -5,7 +5,9 @@ namespace Vmm.Worker.Confinement;
 
 /// <summary>
 /// What each kind of thread may ask of the kernel. Everything else fails with EPERM; what only an intruder asks for ends the process. Sets nest: a filter
-/// only ever narrows, and threads of vCPUs and of I/O start under the set of the whole process.
+/// only ever narrows, and threads of vCPUs and of I/O start under the set of the whole process. What only some VMs need, their parts
+/// declare
+/// (<see cref="SyscallNeeds"/>).
 /// </summary>
 internal static class SyscallSets
 {
@@ -23,19 +25,17 @@ internal static class SyscallSets
         "exit", "exit_group", "poll", "ppoll", "pipe2", "eventfd2", "getrandom", "getrusage", "sysinfo",
     ];
 
-    /// <summary>Disks (also blocking fallbacks of their rings), taps, and streams that were accepted or passed.</summary>
-    private static readonly string[] Io =
-    [
-        "io_uring_enter", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "fsync", "fdatasync", "fallocate",
-        "lseek", "fstat", "recvmsg", "sendmsg", "recvfrom", "sendto", "accept4", "shutdown", "getsockopt", "setsockopt", "fcntl",
-        "timerfd_create", "timerfd_settime", // rate limits
-    ];
+    /// <summary>
+    /// A device's own threads: their rings (what those do, native-shim/uring.c limits), timers of rate limits, and a look at their
+    /// descriptors.
+    /// </summary>
+    private static readonly string[] Io = ["io_uring_enter", "lseek", "fstat", "fcntl", "timerfd_create", "timerfd_settime"];
 
     /// <summary>The control channel, consoles, pinning.</summary>
     private static readonly string[] Control =
     [
         "listen", "accept", "getsockname", "getpeername", "memfd_create", "ftruncate", "dup",
-        "statx", "mbind", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "flock",
+        "statx", "pread64", "mbind", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "flock",
     ];
 
     /// <summary>No path of ours, nor of the runtime, leads here after the VM was built: whoever calls is an intruder, and the VM ends.</summary>
@@ -69,32 +69,10 @@ internal static class SyscallSets
         KvmRequest.KVM_KVMCLOCK_CTRL, KvmRequest.KVM_NMI,
     ];
 
-    /// <summary>virtio-mem plugs memory on its own thread.</summary>
-    private static readonly KvmRequest[] IoKvmRequests = [KvmRequest.KVM_SET_USER_MEMORY_REGION];
-
-    // linux/fs.h: what I/O threads ask of block devices.
-    private static readonly uint[] IoRequests = [0x1277 /* BLKDISCARD */, 0x127f /* BLKZEROOUT */];
-
-    // linux/if_tun.h: what a driver's negotiation and its queue command make of a tap, on the vCPU thread that writes the register or on the device's own.
-    private static readonly uint[] TapRequests = [0x400454d0 /* TUNSETOFFLOAD */, 0x400454d9 /* TUNSETQUEUE */];
-
-    // linux/vhost.h: the rings of a network device that the kernel serves, on the same threads, and memory that comes and goes.
-    private static readonly uint[] VhostRequests =
-    [
-        0x4008af00 /* VHOST_SET_FEATURES */, 0x4008af03 /* VHOST_SET_MEM_TABLE */, 0x4008af10 /* VHOST_SET_VRING_NUM */, 0x4028af11 /* VHOST_SET_VRING_ADDR */,
-        0x4008af12 /* VHOST_SET_VRING_BASE */, 0xc008af12 /* VHOST_GET_VRING_BASE */, 0x4008af20 /* VHOST_SET_VRING_KICK */, 0x4008af21 /* VHOST_SET_VRING_CALL */,
-        0x4008af22 /* VHOST_SET_VRING_ERR */, 0x4008af30 /* VHOST_NET_SET_BACKEND */,
-    ];
-
-    // linux/fs.h, linux/if_tun.h, linux/vhost.h: what a disk or a tap that comes while the guest runs is asked about itself.
-    private static readonly uint[] HotplugRequests =
-    [
-        0x80081272 /* BLKGETSIZE64 */, 0x1268 /* BLKSSZGET */, 0x127b /* BLKPBSZGET */, 0x125e /* BLKROGET */, 0x800454d2 /* TUNGETIFF */, 0x400454d8 /* TUNSETVNETHDRSZ */,
-        0xaf01 /* VHOST_SET_OWNER */, 0x8008af00 /* VHOST_GET_FEATURES */,
-    ];
-
     /// <summary>The filter of the whole process, and of threads that are neither vCPU nor I/O.</summary>
-    internal static SeccompFilter BuildProcess(int processId)
+    /// <param name="processId">This process.</param>
+    /// <param name="needs">What the parts of the VM ask for on any thread, with those that can come later.</param>
+    internal static SeccompFilter BuildProcess(int processId, SyscallNeeds needs)
     {
         using SeccompFilterBuilder filter = Start(processId);
         filter.TryAdd("clone3", SyscallAction.Allow); // not by BuildSilent
@@ -106,11 +84,8 @@ internal static class SyscallSets
         filter.TryAdd("seccomp", SyscallAction.Allow, SyscallTest.Int(0, 1 /* SECCOMP_SET_MODE_FILTER */), SyscallTest.Int(1, 0)); // threads narrow themselves
         Allow(filter, VcpuRequests);
         Allow(filter, ControlRequests);
-        Allow(filter, IoKvmRequests);
-        AllowIoctls(filter, IoRequests);
-        AllowIoctls(filter, TapRequests);
-        AllowIoctls(filter, VhostRequests);
-        AllowIoctls(filter, HotplugRequests);
+        Allow(filter, UnixStream.Needs); // the control channel
+        Allow(filter, needs);
         foreach (string call in Deadly)
         {
             filter.TryAdd(call, SyscallAction.KillProcess); // one that libseccomp does not know yet fails with EPERM
@@ -131,26 +106,28 @@ internal static class SyscallSets
     }
 
     /// <summary>The filter of a vCPU thread.</summary>
-    internal static SeccompFilter BuildVcpu(int processId)
+    /// <param name="processId">This process.</param>
+    /// <param name="needs">What registers of the VM's devices make it ask for.</param>
+    internal static SeccompFilter BuildVcpu(int processId, SyscallNeeds needs)
     {
         using SeccompFilterBuilder filter = Start(processId);
         filter.TryAdd("clone3", SyscallAction.Missing);
         Allow(filter, VcpuRequests);
-        AllowIoctls(filter, TapRequests);
-        AllowIoctls(filter, VhostRequests);
+        Allow(filter, needs);
         return filter.Build();
     }
 
-    /// <summary>The filter of an I/O thread. Its io_uring is of the pool, and does what native-shim/uring.c allows it.</summary>
-    internal static SeccompFilter BuildIo(int processId)
+    /// <summary>
+    /// The filter of the I/O threads of one device. Their io_uring is of the pool, and does what native-shim/uring.c allows it.
+    /// </summary>
+    /// <param name="processId">This process.</param>
+    /// <param name="needs">What that device asks for.</param>
+    internal static SeccompFilter BuildIo(int processId, SyscallNeeds needs)
     {
         using SeccompFilterBuilder filter = Start(processId);
         filter.TryAdd("clone3", SyscallAction.Missing);
         Allow(filter, Io);
-        Allow(filter, IoKvmRequests);
-        AllowIoctls(filter, IoRequests);
-        AllowIoctls(filter, TapRequests);
-        AllowIoctls(filter, VhostRequests);
+        Allow(filter, needs);
         return filter.Build();
     }
 
@@ -172,7 +149,7 @@ internal static class SyscallSets
         return filter;
     }
 
-    private static void Allow(SeccompFilterBuilder filter, string[] calls)
+    private static void Allow(SeccompFilterBuilder filter, IEnumerable<string> calls)
     {
         foreach (string call in calls)
         {
@@ -191,9 +168,10 @@ internal static class SyscallSets
         }
     }
 
-    private static void AllowIoctls(SeccompFilterBuilder filter, uint[] requests)
+    private static void Allow(SeccompFilterBuilder filter, SyscallNeeds needs)
     {
-        foreach (uint request in requests)
+        Allow(filter, needs.Calls);
+        foreach (uint request in needs.Ioctls)
         {
             filter.TryAdd("ioctl", SyscallAction.Allow, SyscallTest.Int(1, request));
         }

@@ -1,15 +1,20 @@
 using Vmm.Interop;
-using Vmm.Machine.Resources;
+using Vmm.Machine.Run;
 
 namespace Vmm.Worker.Confinement;
 
 /// <summary>
-/// System call filters: one for the process, narrower ones for vCPU and I/O threads. I/O threads are asked for by a vCPU thread, whose filter they
-/// would inherit: a thread of the process's own set starts them.
+/// System call filters: one for the process, narrower ones for vCPU threads and for the I/O threads of each device, made of what the parts
+/// of the VM ask for.
+/// I/O threads are asked for by a vCPU thread, whose filter they would inherit: a thread of the process's own set starts them.
 /// </summary>
-internal sealed class ThreadFilters : IMachineThreads, IDisposable
+internal sealed class ThreadFilters : IDisposable
 {
-    private readonly SeccompFilter _silent, _process, _vcpu, _io;
+    private readonly SeccompFilter _silent;
+    private readonly Dictionary<SyscallNeeds, SeccompFilter> _io = []; // by the object: a kind of device has one
+    private Thread? _building;
+    private Exception? _unbuilt;
+    private SeccompFilter? _process, _vcpu;
     private readonly Lock _one = new();
     private readonly SemaphoreSlim _asked = new(0), _answered = new(0);
     private readonly Thread _starter;
@@ -17,29 +22,40 @@ internal sealed class ThreadFilters : IMachineThreads, IDisposable
     private Exception? _failure;
     private volatile bool _inForce;
 
-    /// <summary>Compiles the filters; none is in force yet.</summary>
+    /// <summary>Loads libseccomp; no filter is in force yet.</summary>
     /// <exception cref="KernelException">No libseccomp.</exception>
     internal ThreadFilters()
     {
         _silent = SyscallSets.BuildSilent();
-        _process = SyscallSets.BuildProcess(Environment.ProcessId);
-        _vcpu = SyscallSets.BuildVcpu(Environment.ProcessId);
-        _io = SyscallSets.BuildIo(Environment.ProcessId);
         _starter = new Thread(StartOthers, maxStackSize: 128 * 1024) { Name = "starter", IsBackground = true };
         _starter.Start();
     }
 
+    /// <summary>Begins to compile the filters of a machine, beside what the caller does next. Once.</summary>
+    internal void Build(MachineNeeds needs)
+    {
+        _building = new Thread(() => Compile(needs)) { Name = "filters", IsBackground = true };
+        _building.Start();
+    }
+
     /// <summary>Puts all threads under the filter of the process, and those that come to their work from now on under their own. No thread may have one yet.</summary>
     /// <exception cref="KernelException">The kernel refused.</exception>
+    /// <exception cref="InvalidOperationException">Nobody said what the machine needs.</exception>
     internal void Enforce()
     {
+        _building?.Join();
+        if (_process is null || _vcpu is null)
+        {
+            throw _unbuilt ?? new InvalidOperationException("the filters of this VM were not built");
+        }
+
         _silent.LoadOnProcess(logged: false);
         _process.LoadOnProcess(logged: true);
         _inForce = true;
     }
 
-    /// <inheritdoc/>
-    public void Start(Thread thread)
+    /// <summary>Starts a thread from one that no narrow filter holds.</summary>
+    internal void Start(Thread thread)
     {
         lock (_one)
         {
@@ -53,11 +69,35 @@ internal sealed class ThreadFilters : IMachineThreads, IDisposable
         }
     }
 
-    /// <inheritdoc/>
-    public void VcpuReady() => Narrow(_vcpu);
+    /// <summary>Narrows the calling thread to what vCPU threads need.</summary>
+    internal void VcpuReady()
+    {
+        if (_inForce)
+        {
+            _vcpu!.LoadOnThread();
+        }
+    }
 
-    /// <inheritdoc/>
-    public void Ready() => Narrow(_io);
+    /// <summary>
+    /// Narrows the calling thread to what a device's threads need. The first of a kind makes the filter: it may do that until it has it.
+    /// </summary>
+    internal void Ready(SyscallNeeds needs)
+    {
+        if (_inForce)
+        {
+            SeccompFilter? filter;
+            lock (_io)
+            {
+                if (!_io.TryGetValue(needs, out filter))
+                {
+                    filter = SyscallSets.BuildIo(Environment.ProcessId, needs);
+                    _io.Add(needs, filter);
+                }
+            }
+
+            filter.LoadOnThread();
+        }
+    }
 
     /// <inheritdoc/>
     public void Dispose()
@@ -72,16 +112,26 @@ internal sealed class ThreadFilters : IMachineThreads, IDisposable
         _asked.Dispose();
         _answered.Dispose();
         _silent.Dispose();
-        _process.Dispose();
-        _vcpu.Dispose();
-        _io.Dispose();
+        _process?.Dispose();
+        _vcpu?.Dispose();
+        foreach (SeccompFilter filter in _io.Values)
+        {
+            filter.Dispose();
+        }
     }
 
-    private void Narrow(SeccompFilter filter)
+    private void Compile(MachineNeeds needs)
     {
-        if (_inForce)
+        try
         {
-            filter.LoadOnThread();
+            _process = SyscallSets.BuildProcess(Environment.ProcessId, needs.Threads);
+            _vcpu = SyscallSets.BuildVcpu(Environment.ProcessId, needs.Vcpus);
+        }
+#pragma warning disable CA1031 // Whoever wants the filters gets it.
+        catch (Exception cause)
+#pragma warning restore CA1031
+        {
+            _unbuilt = cause;
         }
     }
 

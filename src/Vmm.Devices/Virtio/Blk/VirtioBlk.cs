@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Text;
+using Vmm.Interop;
 using Vmm.State;
 using Vmm.Storage;
 
@@ -48,6 +49,9 @@ public sealed class VirtioBlk : VirtioDevice
 
     /// <inheritdoc/>
     public override ushort DeviceType => 2;
+
+    /// <inheritdoc/>
+    public override SyscallNeeds ThreadNeeds => BlockFile.Needs;
 
     /// <inheritdoc/>
     public override ulong DeviceFeatures { get; }

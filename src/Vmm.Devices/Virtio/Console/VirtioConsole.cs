@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using Vmm.Interop;
 
 namespace Vmm.Devices.Virtio.Console;
 
@@ -37,6 +38,9 @@ public sealed class VirtioConsole : QueuedDevice
 
     /// <inheritdoc/>
     public override ushort DeviceType => 3;
+
+    /// <inheritdoc/>
+    public override SyscallNeeds ThreadNeeds => UnixStream.Needs;
 
     /// <inheritdoc/>
     public override ulong DeviceFeatures => FeatureSize | FeatureEmergencyWrite;

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using Vmm.Interop;
 using Vmm.Memory;
 
 namespace Vmm.Devices.Virtio.Mem;
@@ -49,6 +50,7 @@ public sealed class VirtioMem : QueuedDevice
     public VirtioMem(VirtioMemOptions options, IPluggableMemory memory)
         : base(options.Name)
     {
+        ThreadNeeds = memory.Needs;
         _options = options;
         _blocks = new MemBlocks(options.Start, options.Length, options.BlockSize, memory);
         SetRequested(options.Requested);
@@ -57,6 +59,9 @@ public sealed class VirtioMem : QueuedDevice
 
     /// <inheritdoc/>
     public override ushort DeviceType => 24;
+
+    /// <inheritdoc/>
+    public override SyscallNeeds ThreadNeeds { get; }
 
     /// <inheritdoc/>
     public override ulong DeviceFeatures { get; }

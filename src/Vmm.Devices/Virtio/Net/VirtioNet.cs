@@ -7,6 +7,8 @@ namespace Vmm.Devices.Virtio.Net;
 /// <summary>A virtio network device (virtio 1.2 section 5.1) in front of a tap or another <see cref="INetBackend"/>. Owns the back end.</summary>
 public sealed class VirtioNet : VirtioDevice
 {
+    private static readonly SyscallNeeds s_threadNeeds = TapQueue.Needs + VhostNet.Needs, s_vcpuNeeds = TapQueue.SetupNeeds + VhostNet.Needs;
+
     private readonly INetBackend _backend;
     private readonly VirtioNetOptions _options;
     private readonly NetConfig _config;
@@ -52,6 +54,12 @@ public sealed class VirtioNet : VirtioDevice
 
     /// <inheritdoc/>
     public override ushort DeviceType => 1;
+
+    /// <inheritdoc/>
+    public override SyscallNeeds ThreadNeeds => s_threadNeeds;
+
+    /// <inheritdoc/>
+    public override SyscallNeeds VcpuNeeds => s_vcpuNeeds;
 
     /// <inheritdoc/>
     public override ulong DeviceFeatures { get; }

@@ -41,6 +41,9 @@ public sealed class VirtioVsock : QueuedDevice
     public override ushort DeviceType => 19;
 
     /// <inheritdoc/>
+    public override SyscallNeeds ThreadNeeds => UnixStream.Needs;
+
+    /// <inheritdoc/>
     public override ulong DeviceFeatures => FeatureStream;
 
     /// <summary>Receive, transmit, event. The event queue tells that the host's ends of all connections are gone, after a restore (5.10.6.7).</summary>

@@ -1,0 +1,36 @@
+using Vmm.Devices.Virtio;
+using Vmm.Interop;
+using Vmm.Interop.Kvm;
+
+namespace Vmm.Machine.Run;
+
+/// <summary>
+/// What the parts of one machine ask of the kernel: those that it has, and disks and network devices, which can come at any time.
+/// </summary>
+/// <param name="Threads">Its threads that no driver starts, and those of any device.</param>
+/// <param name="Vcpus">Its vCPU threads.</param>
+public sealed record MachineNeeds(SyscallNeeds Threads, SyscallNeeds Vcpus)
+{
+    /// <summary>Changing what is RAM.</summary>
+    internal static SyscallNeeds MemorySlots { get; } = new([], [(uint)KvmRequest.KVM_SET_USER_MEMORY_REGION]);
+
+    /// <summary>What virtio-mem's thread asks for: it changes what is RAM, and tells vhost.</summary>
+    internal static SyscallNeeds HotMemory { get; } = MemorySlots + VhostNet.MemoryNeeds;
+
+    private static readonly SyscallNeeds s_disks = BlockFile.Needs + BlockFile.OpenNeeds;
+
+    private static readonly SyscallNeeds s_nets = TapQueue.Needs + TapQueue.OpenNeeds + VhostNet.Needs + VhostNet.OpenNeeds;
+
+    /// <summary>Those of a machine without devices.</summary>
+    public static MachineNeeds Pluggable { get; } = new(s_disks + s_nets, TapQueue.SetupNeeds + VhostNet.Needs);
+
+    /// <summary>
+    /// With a device that is there from the start. Its driver moves shared memory on a vCPU thread, and the host takes it away on
+    /// another.
+    /// </summary>
+    public MachineNeeds With(VirtioDevice device)
+    {
+        SyscallNeeds moved = device.SharedMemory.Count > 0 ? MemorySlots : SyscallNeeds.None;
+        return new(Threads + device.ThreadNeeds + device.VcpuNeeds + moved, Vcpus + device.VcpuNeeds + moved);
+    }
+}
