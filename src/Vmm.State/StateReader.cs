@@ -72,7 +72,8 @@ public sealed class StateReader(UnitBlob blob)
     {
         if (record.Version != version)
         {
-            throw new StateException($"{Unit}: the record '{record.Kind}' has version {record.Version}; this release reads version {version}.");
+            throw new StateException(
+                $"{Unit}: the record '{record.Kind}' has version {record.Version}; this release reads version {version}.");
         }
     }
 

@@ -14,7 +14,6 @@ using Vmm.Machine.Resources;
 using Vmm.Memory;
 using Vmm.Placement;
 using Vmm.Spec;
-using Vmm.State;
 using Vmm.Storage;
 
 namespace Vmm.Machine.Run;
@@ -222,17 +221,8 @@ public sealed class VirtualMachine : IDisposable
     /// <summary>What its parts are connected to.</summary>
     internal Board Board => _board;
 
-    /// <summary>A vCPU stands amid an instruction; while it is paused.</summary>
-    internal bool HasPendingIo => _vcpus.HasPendingIo;
-
-    /// <summary>It was restored: when it is run, these units and the guest's clock go on, and the guest is told that it was paused.</summary>
-    internal void GoOnWith(UnitRegistry units) => _board.Restored = () =>
-    {
-        _board.Restored = null;
-        _board.Clock.Start();
-        units.Resume();
-        _vcpus.NotifyPaused();
-    };
+    /// <summary>The vCPUs with their threads.</summary>
+    internal VcpuSet VcpuSet => _vcpus;
 
     /// <summary>The KVM virtual machine.</summary>
     internal KvmVm Vm { get; }

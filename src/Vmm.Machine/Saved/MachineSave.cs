@@ -7,7 +7,9 @@ using Vmm.State;
 
 namespace Vmm.Machine.Saved;
 
-/// <summary>Writes a whole machine into a folder. Disks are not copied: they stay where they are, and must not change until the restore.</summary>
+/// <summary>
+/// Writes a whole machine into a folder. Disks are not copied: they stay where they are, and must not change until the restore.
+/// </summary>
 public static class MachineSave
 {
     /// <summary>Kind of the record that says what the machine is.</summary>
@@ -21,7 +23,8 @@ public static class MachineSave
     /// <param name="machine">The machine.</param>
     /// <param name="path">The folder to make.</param>
     /// <param name="time">How long its devices may take to come to rest.</param>
-    /// <param name="goOn">False: when the save worked, the machine stays at rest, and can only be ended. Its saved state is the only one that may go on.</param>
+    /// <param name="goOn">False: when the save worked, the machine stays at rest, and can only be ended. Its saved state is the only one
+    /// that may go on.</param>
     /// <param name="progress">Hears which part of the memory is written, 0 to 1; null: nobody.</param>
     /// <param name="cancel">Gives up.</param>
     /// <exception cref="MachineStateException">It neither runs nor is paused.</exception>
@@ -33,7 +36,8 @@ public static class MachineSave
     {
         if (machine.Description.Hot.Count > 0)
         {
-            throw new StateException($"{machine.Spec.Name}: memory that comes and goes (virtio-mem) has no saved form yet; a VM without it can be saved.");
+            throw new StateException(
+                $"{machine.Spec.Name}: memory that comes and goes (virtio-mem) has no saved form yet; a VM without it can be saved.");
         }
 
         using SavedFolder folder = new(path);
@@ -50,7 +54,7 @@ public static class MachineSave
         bool staysAtRest = false;
         try
         {
-            if (machine.HasPendingIo)
+            if (machine.VcpuSet.HasPendingIo)
             {
                 throw new StateException($"{machine.Spec.Name}: a vCPU is amid a very long input or output instruction; try again.");
             }
@@ -80,7 +84,8 @@ public static class MachineSave
         }
     }
 
-    private static void Write(VirtualMachine machine, UnitRegistry units, SavedFolder folder, Action<double>? progress, CancellationToken cancel)
+    private static void Write(
+        VirtualMachine machine, UnitRegistry units, SavedFolder folder, Action<double>? progress, CancellationToken cancel)
     {
         IReadOnlyList<UnitBlob> blobs = units.Save();
         List<(int Vnode, VnodeMemory Memory)> memories = machine.Board.Memory.Start;

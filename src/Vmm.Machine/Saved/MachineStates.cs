@@ -7,7 +7,8 @@ namespace Vmm.Machine.Saved;
 public static class MachineStates
 {
     /// <summary>The memory files.</summary>
-    public static readonly StateShape<SavedMemoryV1> Memory = new(SavedMemoryV1.Kind, SavedMemoryV1.Version, MachineStateJson.Default.SavedMemoryV1);
+    public static readonly StateShape<SavedMemoryV1> Memory =
+        new(SavedMemoryV1.Kind, SavedMemoryV1.Version, MachineStateJson.Default.SavedMemoryV1);
 
     /// <summary>The guest's time.</summary>
     public static readonly StateShape<GuestTimeStateV1> GuestTime =

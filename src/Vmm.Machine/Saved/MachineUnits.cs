@@ -32,7 +32,8 @@ internal static class MachineUnits
 
         // After the local APICs: what is pending in the I/O APIC is delivered when its state comes.
         units.Register(
-            new RegisterPart<KvmIrqchipStateV1>(s_irqchip, KvmStates.Irqchip, () => KvmIrqchipStateV1.Capture(machine.Vm), s => s.Restore(machine.Vm), vcpus),
+            new RegisterPart<KvmIrqchipStateV1>(
+                s_irqchip, KvmStates.Irqchip, () => KvmIrqchipStateV1.Capture(machine.Vm), s => s.Restore(machine.Vm), vcpus),
             atRest);
         units.Register(
             new RegisterPart<KvmPitStateV1>(
@@ -56,10 +57,13 @@ internal static class MachineUnits
             new RegisterPart<KeyboardControllerStateV1>(
                 new PartId("keyboard"), DeviceStates.KeyboardController, keyboard.Capture, keyboard.Restore),
             atRest);
-        units.Register(new RegisterPart<RtcStateV1>(new PartId("rtc"), DeviceStates.Rtc, platform.Rtc.Capture, platform.Rtc.Restore), atRest);
+        CmosRtc rtc = platform.Rtc;
+        units.Register(new RegisterPart<RtcStateV1>(new PartId("rtc"), DeviceStates.Rtc, rtc.Capture, rtc.Restore), atRest);
         ResetControl reset = machine.Board.ResetControl!;
         units.Register(
-            new RegisterPart<ResetControlStateV1>(new PartId("reset-control"), DeviceStates.ResetControl, reset.Capture, reset.Restore), atRest);
+            new RegisterPart<ResetControlStateV1>(
+                new PartId("reset-control"), DeviceStates.ResetControl, reset.Capture, reset.Restore),
+            atRest);
     }
 
     private static void AddDevices(UnitRegistry units, DeviceSet devices, bool atRest)

@@ -7,7 +7,8 @@ using Vmm.State;
 namespace Vmm.Machine.Saved;
 
 /// <summary>
-/// The memory of a vnode in a file of the same size: every page at its own offset, pages that were never touched are holes. Chunks have checksums.
+/// The memory of a vnode in a file of the same size: every page at its own offset, pages that were never touched are holes. Chunks have
+/// checksums.
 /// </summary>
 internal static class MemoryImage
 {
@@ -68,13 +69,14 @@ internal static class MemoryImage
 
     /// <summary>Reads the memory back into a fresh one. Pages of zeros stay untouched.</summary>
     /// <exception cref="StateException">The file is not what was saved; the message says where.</exception>
-    internal static void Read(VnodeMemory memory, SafeFileHandle file, SavedVnodeV1 saved, string name, Action<ulong>? progress, CancellationToken cancel)
+    internal static void Read(
+        VnodeMemory memory, SafeFileHandle file, SavedVnodeV1 saved, string name, Action<ulong>? progress, CancellationToken cancel)
     {
-        ulong size = memory.Placement.Size;
-        if (saved.Bytes != size || (ulong)saved.Checksums.Length != Chunks(size) * sizeof(uint) || RandomAccess.GetLength(file) != (long)size)
+        ulong size = memory.Placement.Size, length = (ulong)RandomAccess.GetLength(file);
+        if (saved.Bytes != size || (ulong)saved.Checksums.Length != Chunks(size) * sizeof(uint) || length != size)
         {
             throw new StateException(
-                $"{name}: the file has {RandomAccess.GetLength(file)} bytes, the saved vnode {saved.Vnode} {saved.Bytes} and this one {size}: all have to be the same.");
+                $"{name}: the file has {length} bytes, the saved vnode {saved.Vnode} {saved.Bytes} and this one {size}: all are to be the same.");
         }
 
         byte[] chunk = new byte[ChunkBytes];
@@ -82,9 +84,9 @@ internal static class MemoryImage
         for (ulong at = 0; at < size; at += ChunkBytes)
         {
             cancel.ThrowIfCancellationRequested();
-            int length = (int)Math.Min(ChunkBytes, size - at);
-            bool isHole = !data.TryFind(at, out ulong start, out _) || start >= at + (ulong)length;
-            Span<byte> bytes = chunk.AsSpan(0, length);
+            int count = (int)Math.Min(ChunkBytes, size - at);
+            bool isHole = !data.TryFind(at, out ulong start, out _) || start >= at + (ulong)count;
+            Span<byte> bytes = chunk.AsSpan(0, count);
             if (isHole)
             {
                 bytes.Clear();
@@ -94,14 +96,15 @@ internal static class MemoryImage
                 ReadAll(file, bytes, at, name);
             }
 
-            uint checksum = isHole && length == ChunkBytes ? ZeroChecksum : Crc32C.Of(bytes);
+            uint checksum = isHole && count == ChunkBytes ? ZeroChecksum : Crc32C.Of(bytes);
             if (checksum != BinaryPrimitives.ReadUInt32LittleEndian(saved.Checksums.AsSpan((int)(at / ChunkBytes) * sizeof(uint))))
             {
-                throw new StateException($"{name}: the MiB at {at} has not the content that was saved: the file is damaged or was changed.");
+                throw new StateException(
+                    $"{name}: the MiB at {at} has not the content that was saved: the file is damaged or was changed.");
             }
 
             Place(memory, at, isHole ? [] : bytes);
-            progress?.Invoke((ulong)length);
+            progress?.Invoke((ulong)count);
         }
     }
 

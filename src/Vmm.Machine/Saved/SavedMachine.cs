@@ -65,7 +65,11 @@ public sealed class SavedMachine
     /// <exception cref="StateException">The state does not fit this host or what is behind its devices.</exception>
     /// <exception cref="UnitsException">Parts of the machine did not take their state.</exception>
     public VirtualMachine Restore(
-        IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared = null, Action<double>? progress = null, CancellationToken cancel = default)
+        IMachineResources resources,
+        IConsoleEndpoint console,
+        EmptyVm? prepared = null,
+        Action<double>? progress = null,
+        CancellationToken cancel = default)
     {
         VirtualMachine machine = VirtualMachine.CreateWithoutBoot(Description, resources, console, prepared);
         try
@@ -73,7 +77,7 @@ public sealed class SavedMachine
             ReadMemory(machine.Board.Memory.Start, progress, cancel);
             UnitRegistry units = MachineUnits.Of(machine, atRest: true);
             units.Restore(_document.Units);
-            machine.GoOnWith(units);
+            GoOnWhenRun(machine, units);
             return machine;
         }
         catch
@@ -82,6 +86,15 @@ public sealed class SavedMachine
             throw;
         }
     }
+
+    /// <summary>When it is run, its units and the guest's clock go on, and the guest is told that it was paused.</summary>
+    private static void GoOnWhenRun(VirtualMachine machine, UnitRegistry units) => machine.Board.Restored = () =>
+    {
+        machine.Board.Restored = null;
+        machine.Board.Clock.Start();
+        units.Resume();
+        machine.VcpuSet.NotifyPaused();
+    };
 
     private void ReadMemory(List<(int Vnode, VnodeMemory Memory)> memories, Action<double>? progress, CancellationToken cancel)
     {
@@ -94,7 +107,8 @@ public sealed class SavedMachine
         memories.ForEach(m => total += m.Memory.Placement.Size);
         foreach ((int vnode, VnodeMemory memory) in memories)
         {
-            SavedVnodeV1 saved = _memory.Vnodes.FirstOrDefault(v => v.Vnode == vnode) ?? throw new StateException($"The saved VM has no memory of vnode {vnode}.");
+            SavedVnodeV1 saved = _memory.Vnodes.FirstOrDefault(v => v.Vnode == vnode)
+                ?? throw new StateException($"The saved VM has no memory of vnode {vnode}.");
             string path = Path.Combine(_folder, SavedFolder.MemoryName(vnode));
             if (!File.Exists(path))
             {

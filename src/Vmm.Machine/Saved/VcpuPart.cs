@@ -35,7 +35,8 @@ internal sealed class VcpuPart(int index, KvmVcpu vcpu) : IMachinePart
         IReadOnlyList<uint> refused = from.Read(KvmStates.Vcpu).Restore(vcpu);
         if (refused.Count > 0)
         {
-            throw new StateException($"this host's KVM does not take the values of the MSRs {string.Join(", ", refused.Take(10).Select(r => $"0x{r:x}"))}");
+            string names = string.Join(", ", refused.Take(10).Select(r => $"0x{r:x}"));
+            throw new StateException($"this host's KVM does not take the values of the MSRs {names}");
         }
     }
 
