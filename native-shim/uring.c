@@ -19,23 +19,38 @@ _Static_assert(sizeof(struct vmm_completion) == 16, "twin of Vmm.Interop.IoCompl
  */
 static const unsigned setup_choices[] = {IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG, 0};
 
-/* What this file queues, and nothing else: a seccomp filter does not see what a ring does. */
-static const uint8_t used_operations[] = {IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE, IORING_OP_POLL_ADD, IORING_OP_POLL_REMOVE};
+/*
+ * What this file queues, and nothing else: a seccomp filter does not see what a ring does. Each operation with the group that has it, twins of Vmm.Interop.RingOperations:
+ * a ring is made for some groups.
+ */
+enum { GROUP_POLLS = 1, GROUP_FILES = 2 };
+static const struct {
+    uint32_t group;
+    uint8_t operation;
+} used_operations[] = {
+    {GROUP_POLLS, IORING_OP_POLL_ADD}, {GROUP_POLLS, IORING_OP_POLL_REMOVE},
+    {GROUP_FILES, IORING_OP_READV}, {GROUP_FILES, IORING_OP_WRITEV}, {GROUP_FILES, IORING_OP_FSYNC}, {GROUP_FILES, IORING_OP_FALLOCATE},
+};
+#define USED_OPERATIONS (sizeof(used_operations) / sizeof(used_operations[0]))
 
 /* A ring that was created disabled gets its restrictions (io_uring_register(2), Linux 5.10), for good, and is started. */
-static int restrict_and_enable(struct io_uring *ring)
+static int restrict_and_enable(struct io_uring *ring, uint32_t groups)
 {
-    struct io_uring_restriction allow[sizeof(used_operations)] = {0};
-    for (size_t i = 0; i < sizeof(used_operations); i++) {
-        allow[i].opcode = IORING_RESTRICTION_SQE_OP;
-        allow[i].sqe_op = used_operations[i];
+    struct io_uring_restriction allow[USED_OPERATIONS] = {0};
+    unsigned count = 0;
+    for (size_t i = 0; i < USED_OPERATIONS; i++) {
+        if ((used_operations[i].group & groups) == 0)
+            continue;
+        allow[count].opcode = IORING_RESTRICTION_SQE_OP;
+        allow[count++].sqe_op = used_operations[i].operation;
     }
-    int rc = io_uring_register_restrictions(ring, allow, sizeof(used_operations));
+    int rc = io_uring_register_restrictions(ring, allow, count);
     return rc < 0 ? rc : io_uring_enable_rings(ring);
 }
 
-/* The ring's address, or -1 with errno in *err: entries that can be queued at once, completions that fit without a detour. *flags gets the set-up flags that the kernel accepted. */
-VMM_API intptr_t vmm_uring_create(uint32_t entries, uint32_t completions, uint32_t *flags, int32_t *err)
+/* The ring's address, or -1 with errno in *err: entries that can be queued at once, completions that fit without a detour, groups of operations that it can do. *flags gets
+ * the set-up flags that the kernel accepted. */
+VMM_API intptr_t vmm_uring_create(uint32_t entries, uint32_t completions, uint32_t groups, uint32_t *flags, int32_t *err)
 {
     struct io_uring *ring = calloc(1, sizeof(*ring));
     *flags = 0;
@@ -50,7 +65,7 @@ VMM_API intptr_t vmm_uring_create(uint32_t entries, uint32_t completions, uint32
         *flags = setup_choices[i];
     }
     if (rc >= 0) {
-        rc = restrict_and_enable(ring);
+        rc = restrict_and_enable(ring, groups);
         if (rc < 0)
             io_uring_queue_exit(ring);
     }

@@ -14,6 +14,23 @@ public readonly record struct IoCompletion(ulong Tag, int Result)
 #pragma warning restore CS0169, IDE0051
 }
 
+/// <summary>Groups of operations that a ring can do; twin of native-shim/uring.c.</summary>
+[Flags]
+public enum RingOperations : uint
+{
+    /// <summary>None.</summary>
+    None = 0,
+
+    /// <summary>Waiting for descriptors: doorbells, timers, sockets.</summary>
+    Polls = 1,
+
+    /// <summary>Reading, writing, flushing files and taking room from them.</summary>
+    Files = 2,
+
+    /// <summary>All there are.</summary>
+    All = Polls | Files,
+}
+
 /// <summary>
 /// An io_uring that does what native-shim/uring.c allows it and nothing else (io_uring_register(2), restrictions). One thread at a time uses it.
 /// Nothing here allocates, but for many polls at once. Memory named by a request stays valid until its completion was reaped. Requests that wait at
@@ -28,19 +45,24 @@ public sealed class IoUring : SafeHandleMinusOneIsInvalid
     private int _pollCount;
 
     /// <summary>Creates a ring. Any number of requests may be in flight: more than can be queued at once are submitted in between.</summary>
+    /// <param name="operations">What it can do, for good; other requests complete with -EACCES.</param>
     /// <exception cref="IoUringUnavailableException">This host, or its container, has io_uring switched off or does not know it.</exception>
     /// <exception cref="KernelException">Out of memory or descriptors.</exception>
-    public IoUring() : base(ownsHandle: true)
+    public IoUring(RingOperations operations = RingOperations.All) : base(ownsHandle: true)
     {
-        nint ring = Native.UringCreate(Entries, Completions, out uint flags, out int errno);
+        nint ring = Native.UringCreate(Entries, Completions, (uint)operations, out uint flags, out int errno);
         if (ring == -1)
         {
             throw errno is Errno.EPERM or Errno.ENOSYS ? new IoUringUnavailableException(errno) : new KernelException("io_uring_setup", errno);
         }
 
         SetupFlags = flags;
+        Operations = operations;
         SetHandle(ring);
     }
+
+    /// <summary>What it can do.</summary>
+    public RingOperations Operations { get; }
 
     /// <summary>The IORING_SETUP_* bits that the kernel accepted.</summary>
     public uint SetupFlags { get; }

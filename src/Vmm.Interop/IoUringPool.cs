@@ -2,35 +2,32 @@ namespace Vmm.Interop;
 
 /// <summary>
 /// The rings of this process. A process that gives up making more (a confined one) makes them beforehand, and uses each again and again: what a ring of
-/// its own could do, no filter of system calls would see. Any thread.
+/// its own could do, no filter of system calls would see. Rings that only wait are kept apart from those that also reach files. Any thread.
 /// </summary>
 public static class IoUringPool
 {
     private static readonly Lock Gate = new();
-    private static readonly Stack<IoUring> Idle = [];
+    private static readonly Stack<IoUring> Waiting = [], Reaching = []; // by what they can do: wait only, or everything
     private static bool s_sealed;
-    private static int s_made;
+    private static int s_waitingMade, s_reachingMade;
 
-    /// <summary>Rings that nobody uses now.</summary>
-    public static int IdleCount
+    /// <summary>Rings that nobody uses now and that can do <paramref name="operations"/>, and no more than is asked for when that is waiting.</summary>
+    public static int IdleCount(RingOperations operations)
     {
-        get
+        lock (Gate)
         {
-            lock (Gate)
-            {
-                return Idle.Count;
-            }
+            return Kept(operations).Count;
         }
     }
 
-    /// <summary>How many there will ever be; null while more can be made.</summary>
-    public static int? Limit
+    /// <summary>How many rings that reach files there will ever be; null while more can be made.</summary>
+    public static int? FileLimit
     {
         get
         {
             lock (Gate)
             {
-                return s_sealed ? s_made : null;
+                return s_sealed ? s_reachingMade : null;
             }
         }
     }
@@ -38,15 +35,16 @@ public static class IoUringPool
     /// <summary>Makes rings for later.</summary>
     /// <exception cref="IoUringUnavailableException">This process has no io_uring.</exception>
     /// <exception cref="KernelException">Out of memory or descriptors.</exception>
-    public static void Add(int count)
+    public static void Add(int count, RingOperations operations)
     {
         for (int i = 0; i < count; i++)
         {
-            IoUring ring = new();
+            IoUring ring = new(Widened(operations));
             lock (Gate)
             {
-                Idle.Push(ring);
-                s_made++;
+                Kept(operations).Push(ring);
+                s_waitingMade += operations == RingOperations.Polls ? 1 : 0;
+                s_reachingMade += operations == RingOperations.Polls ? 0 : 1;
             }
         }
     }
@@ -55,10 +53,15 @@ public static class IoUringPool
     /// <exception cref="IoUringUnavailableException">This process has no io_uring.</exception>
     public static void Check()
     {
-        if (IdleCount == 0)
+        lock (Gate)
         {
-            new IoUring().Dispose();
+            if (s_waitingMade + s_reachingMade > 0)
+            {
+                return;
+            }
         }
+
+        new IoUring().Dispose();
     }
 
     /// <summary>From here on no ring is made, and none is given up.</summary>
@@ -70,14 +73,14 @@ public static class IoUringPool
         }
     }
 
-    /// <summary>A ring for one thread, until <see cref="Return"/>.</summary>
+    /// <summary>A ring for one thread, until <see cref="Return"/>. Where none that only waits is left, one that can do more takes its place.</summary>
     /// <exception cref="IoUringUnavailableException">This process has no io_uring.</exception>
     /// <exception cref="KernelException">ENOBUFS: all rings of a confined process are in use; or out of memory or descriptors.</exception>
-    public static IoUring Rent()
+    public static IoUring Rent(RingOperations operations = RingOperations.All)
     {
         lock (Gate)
         {
-            if (Idle.TryPop(out IoUring? ring))
+            if (Kept(operations).TryPop(out IoUring? ring) || Reaching.TryPop(out ring))
             {
                 return ring;
             }
@@ -88,7 +91,7 @@ public static class IoUringPool
             }
         }
 
-        return new IoUring();
+        return new IoUring(Widened(operations));
     }
 
     /// <summary>Takes a ring back, on the thread that used it. Nothing is in flight but polls, which are called off.</summary>
@@ -109,7 +112,12 @@ public static class IoUringPool
         ring.CancelPolls();
         lock (Gate)
         {
-            Idle.Push(ring);
+            Kept(ring.Operations).Push(ring);
         }
     }
+
+    private static Stack<IoUring> Kept(RingOperations operations) => operations == RingOperations.Polls ? Waiting : Reaching;
+
+    // A thread that reaches files has doorbells, too.
+    private static RingOperations Widened(RingOperations operations) => operations == RingOperations.Polls ? RingOperations.Polls : RingOperations.All;
 }

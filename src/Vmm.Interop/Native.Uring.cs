@@ -6,7 +6,7 @@ namespace Vmm.Interop;
 internal static partial class Native
 {
     [LibraryImport(Shim, EntryPoint = "vmm_uring_create")]
-    internal static partial nint UringCreate(uint entries, uint completions, out uint flags, out int errno);
+    internal static partial nint UringCreate(uint entries, uint completions, uint groups, out uint flags, out int errno);
 
     [LibraryImport(Shim, EntryPoint = "vmm_uring_destroy")]
     internal static partial int UringDestroy(nint ring);

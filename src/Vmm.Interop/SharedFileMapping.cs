@@ -9,39 +9,43 @@ namespace Vmm.Interop;
 /// </summary>
 public sealed class SharedFileMapping : SafeHandleMinusOneIsInvalid
 {
-    /// <summary>Maps a file that is open for reading and writing; the descriptor may be closed afterwards.</summary>
+    /// <summary>Maps a file; the descriptor may be closed afterwards.</summary>
     /// <param name="file">The file, at least <paramref name="length"/> bytes long.</param>
     /// <param name="length">Bytes, a multiple of 4096.</param>
+    /// <param name="writable">The file is open for writing, and the mapping changes it.</param>
     /// <exception cref="KernelException">mmap(2) failed.</exception>
-    public SharedFileMapping(FileDescriptorHandle file, int length) : base(ownsHandle: true)
+    public SharedFileMapping(FileDescriptorHandle file, ulong length, bool writable = true) : base(ownsHandle: true)
     {
         using (DescriptorLease fd = new(file))
         {
             KernelException.ThrowIfError(FileCalls.Status(fd.Number, out FileStatus status), "statx");
-            if (status.Size < (ulong)length)
+            if (status.Size < length)
             {
                 throw new KernelException($"mmap of {length} bytes of a file of {status.Size}", Errno.EINVAL);
             }
         }
 
-        KernelException.ThrowIfError(MemoryCalls.MapGuest(file, (ulong)length, 0, out nint address), "mmap of a file");
+        KernelException.ThrowIfError(MemoryCalls.MapGuest(file, length, 0, out nint address, writable), "mmap of a file");
         Length = length;
         SetHandle(address);
     }
 
     /// <summary>Bytes.</summary>
-    public int Length { get; }
+    public ulong Length { get; }
 
-    /// <summary>The bytes; valid until disposed. The file must not be cut meanwhile.</summary>
+    /// <summary>Where it begins in this process; valid until disposed.</summary>
+    public nint Address => handle;
+
+    /// <summary>The bytes, of a mapping below 2 GiB; valid until disposed. The file must not be cut meanwhile.</summary>
     public unsafe Span<byte> Bytes
     {
         get
         {
             ObjectDisposedException.ThrowIf(IsClosed, this);
-            return new Span<byte>((void*)handle, Length);
+            return new Span<byte>((void*)handle, checked((int)Length));
         }
     }
 
     /// <inheritdoc/>
-    protected override bool ReleaseHandle() => MemoryCalls.Unmap(handle, (ulong)Length) == 0;
+    protected override bool ReleaseHandle() => MemoryCalls.Unmap(handle, Length) == 0;
 }

@@ -27,14 +27,15 @@ public sealed class IoLoop : IDisposable
 
     /// <summary>Makes a loop with a ring of <see cref="IoUringPool"/>. Any thread.</summary>
     /// <param name="busyPollMicroseconds">Longest look for work before the thread sleeps; 0 switches looking off.</param>
+    /// <param name="operations">What its ring is for.</param>
     /// <exception cref="IoUringUnavailableException">This process has no io_uring.</exception>
     /// <exception cref="KernelException">All rings of a confined process are in use; or out of memory or descriptors.</exception>
-    public IoLoop(int busyPollMicroseconds = 0)
+    public IoLoop(int busyPollMicroseconds = 0, RingOperations operations = RingOperations.All)
     {
         _poll = new BusyPoll(busyPollMicroseconds);
         try
         {
-            _ring = IoUringPool.Rent();
+            _ring = IoUringPool.Rent(operations);
         }
         catch
         {

@@ -30,6 +30,7 @@ public static class DeviceCount
             count += (net.Transport ?? spec.VirtioTransport) == transport ? 1 : 0;
         }
 
+        count += transport == VirtioTransport.Pci ? spec.Devices.Count : 0;
         if (spec.VirtioTransport != transport)
         {
             return count;

@@ -65,6 +65,17 @@ internal static class FieldsOf<T> where T : class
             Set = (owner, items) => set((T)owner, [.. ((List<object>)items).Cast<TPart>()]),
         };
 
+    /// <summary>A list of records of several types.</summary>
+    internal static SpecField ListOfKinds<TPart>(
+        string name, string help, int most, Func<T, IReadOnlyList<TPart>> get, Func<T, IReadOnlyList<TPart>, T> set, Func<SpecField[]> kinds)
+        where TPart : class => new(name, SpecKind.List, help)
+        {
+            Max = most,
+            Kinds = kinds,
+            Get = owner => get((T)owner),
+            Set = (owner, items) => set((T)owner, [.. ((List<object>)items).Cast<TPart>()]),
+        };
+
     /// <summary>A list of rows of numbers.</summary>
     internal static SpecField Matrix(string name, string help, SpecField number, Func<T, IReadOnlyList<IReadOnlyList<int>>?> get, Func<T, IReadOnlyList<IReadOnlyList<int>>, T> set) =>
         new(name, SpecKind.List, help)

@@ -18,6 +18,9 @@ public static class ResourceNames
     /// <summary>vhost-net for a queue of a network device.</summary>
     public static string NetVhost(int index, int queue) => $"net{index}.{queue}.vhost";
 
+    /// <summary>A file of an entry of <c>devices</c>.</summary>
+    public static string DeviceFile(int index, string role) => $"device{index}.{role}";
+
     /// <summary>A disk through the page cache; carries the lock.</summary>
     public static string Disk(int index) => $"disk{index}";
 

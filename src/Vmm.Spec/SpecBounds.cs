@@ -1,4 +1,5 @@
 using System.Collections;
+using Vmm.Spec.Devices;
 
 namespace Vmm.Spec;
 
@@ -30,7 +31,7 @@ internal static class SpecBounds
                 int at = 0;
                 foreach (object item in (IEnumerable)value)
                 {
-                    CheckObject(field, item, $"{path}[{at++}]", check);
+                    CheckObject(field.Kinds is null ? field : KindOf(item), item, $"{path}[{at++}]", check);
                 }
 
                 break;
@@ -45,6 +46,8 @@ internal static class SpecBounds
                 break;
         }
     }
+
+    private static SpecField KindOf(object item) => DeviceKinds.Find(((DeviceSpec)item).Kind)!.Type;
 
     private static void Require(bool holds, string path, string message, SpecComplaints check)
     {

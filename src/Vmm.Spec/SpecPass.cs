@@ -252,7 +252,9 @@ internal sealed class SpecPass(string file, string? folder, CancellationToken ca
         for (int i = 0; i < node.List.Count; i++)
         {
             string itemPath = $"{path}[{i}]";
-            object? item = field.Item is { } type ? ReadValue(node.List[i], type, itemPath, []) : ReadObject(node.List[i], field, itemPath);
+            object? item = field.Item is { } type ? ReadValue(node.List[i], type, itemPath, [])
+                : field.Kinds is { } kinds ? ReadKind(node.List[i], kinds(), itemPath)
+                : ReadObject(node.List[i], field, itemPath);
             if (item is not null)
             {
                 items.Add(item);
@@ -260,6 +262,26 @@ internal sealed class SpecPass(string file, string? folder, CancellationToken ca
         }
 
         return items;
+    }
+
+    /// <summary>An object whose fields are those of the kind that it names.</summary>
+    private object? ReadKind(SpecNode node, SpecField[] kinds, string path)
+    {
+        _places[path] = node;
+        if (node.Map is null)
+        {
+            return Wrong(node, path, "expected fields (name: value)");
+        }
+
+        SpecNode? named = node.Map.FirstOrDefault(m => m.Key.Scalar is "kind").Value;
+        if (Array.Find(kinds, k => string.Equals(k.Name, named?.Scalar, StringComparison.Ordinal)) is { } type)
+        {
+            return ReadObject(node, type, path);
+        }
+
+        string expected = "expected one of " + string.Join(", ", kinds.Select(k => k.Name));
+        return named is null ? Wrong(node, path + ".kind", "is missing, " + expected)
+            : Wrong(named, path + ".kind", $"\"{Clip(named.Scalar ?? "?", LongestValue)}\", {expected}");
     }
 
     private object? Wrong(SpecNode node, string path, string message)

@@ -65,7 +65,7 @@ public static class SpecSchema
                 json.WriteString("type", "array");
                 json.WriteNumber("maxItems", field.Max);
                 json.WriteStartObject("items");
-                WriteBody(json, field.Item ?? field with { Kind = SpecKind.Object, Help = "One of " + field.Name });
+                WriteItems(json, field);
                 json.WriteEndObject();
                 break;
             case SpecKind.Object when field.Switch:
@@ -82,6 +82,25 @@ public static class SpecSchema
                 WriteObject(json, field);
                 break;
         }
+    }
+
+    private static void WriteItems(Utf8JsonWriter json, SpecField field)
+    {
+        if (field.Kinds is not { } kinds)
+        {
+            WriteBody(json, field.Item ?? field with { Kind = SpecKind.Object, Help = "One of " + field.Name });
+            return;
+        }
+
+        json.WriteStartArray("oneOf");
+        foreach (SpecField kind in kinds())
+        {
+            json.WriteStartObject();
+            WriteBody(json, kind);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
     }
 
     private static void WriteObject(Utf8JsonWriter json, SpecField field)

@@ -36,6 +36,9 @@ public static class SpecValidation
     /// <summary>Most disks.</summary>
     public const int MaxDisks = 64;
 
+    /// <summary>Most entries of <c>devices</c>.</summary>
+    public const int MaxDevices = 16;
+
     /// <summary>Most network devices.</summary>
     public const int MaxNets = 8;
 
@@ -113,6 +116,14 @@ public static class SpecValidation
             CheckBalloonBalance(spec, least, check);
         }
 
+        for (int i = 0; i < spec.Devices.Count; i++)
+        {
+            foreach (SpecProblem problem in spec.Devices[i].Check())
+            {
+                check.Require(false, $"devices[{i}].{problem.Path}", problem.Message);
+            }
+        }
+
         for (int i = 0; i < spec.Disks.Count; i++)
         {
             CheckDisk(spec, i, check);
@@ -139,6 +150,7 @@ public static class SpecValidation
     {
         check.Require(spec.Disks.Count <= MaxDisks, "disks", $"{spec.Disks.Count} disks, at most {MaxDisks}");
         check.Require(spec.Cpu is null || spec.Cpu.Features.Count <= MaxCpuFeatures, "cpu.features", $"{spec.Cpu?.Features.Count ?? 0} features, at most {MaxCpuFeatures}");
+        check.Require(spec.Devices.Count <= MaxDevices, "devices", $"{spec.Devices.Count} devices, at most {MaxDevices}");
         check.Require(spec.Nets.Count <= MaxNets, "nets", $"{spec.Nets.Count} network devices, at most {MaxNets}");
         if (spec.Numa is { } numa)
         {

@@ -1,5 +1,6 @@
 using Vmm.Cpu;
 using Vmm.Memory;
+using Vmm.Spec.Devices;
 
 namespace Vmm.Spec;
 
@@ -95,6 +96,8 @@ internal static class VmFields
             SpecValidation.MaxDisks, s => s.Disks, (s, v) => s with { Disks = v }, DeviceFields.DiskFields),
         Vm.List("nets", "Network devices in guest order",
             SpecValidation.MaxNets, s => s.Nets, (s, v) => s with { Nets = v }, DeviceFields.NetFields),
+        Vm.ListOfKinds("devices", "Further devices in guest order",
+            SpecValidation.MaxDevices, s => s.Devices, (s, v) => s with { Devices = v }, () => [.. DeviceKinds.All.Select(k => k.Type)]),
         Vm.Bool("rng", "Attach a virtio-rng", s => s.Rng, (s, v) => s with { Rng = v }),
         Vm.Object("balance", "vmmd's balancer may change memory by need, between minMemory and maxMemory or by the balloon; true for the usual weight",
             s => s.Balance, (s, v) => s with { Balance = v }, s_balance) with { Switch = true },

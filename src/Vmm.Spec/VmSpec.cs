@@ -1,4 +1,5 @@
 using Vmm.Memory;
+using Vmm.Spec.Devices;
 
 namespace Vmm.Spec;
 
@@ -121,6 +122,21 @@ public sealed record VmSpec
 
     /// <summary>Network devices in guest order.</summary>
     public IReadOnlyList<NetSpec> Nets { get; init; } = [];
+
+    /// <summary>Further devices in guest order.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public IReadOnlyList<DeviceSpec> Devices { get; init; } = [];
+
+    /// <summary>
+    /// The same in JSON, left out when there are none: a worker of a release that knew no devices refuses a member that it does not know.
+    /// </summary>
+    [System.Text.Json.Serialization.JsonInclude]
+    [System.Text.Json.Serialization.JsonPropertyName("devices")]
+    internal IReadOnlyList<DeviceSpec>? DevicesForJson
+    {
+        get => Devices.Count > 0 ? Devices : null;
+        init => Devices = value ?? [];
+    }
 
     /// <summary>Attach a virtio-rng.</summary>
     public bool Rng { get; init; } = true;

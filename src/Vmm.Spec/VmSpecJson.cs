@@ -111,6 +111,11 @@ public sealed partial class VmSpecJson : JsonSerializerContext
             }
         }
 
+        for (int i = 0; whole && i < spec.Devices.Count; i++)
+        {
+            whole = spec.Devices[i] is not null;
+        }
+
         whole &= spec.Nets is not null && spec.Vsock is null or { Path: not null };
         for (int i = 0; whole && i < spec.Nets!.Count; i++)
         {

@@ -126,6 +126,15 @@ public sealed class RawFileBackend : IDiskBackend
         }
     }
 
+    /// <summary>
+    /// Gives its locked descriptor away, and is over: for a device that uses the file in another way than as a disk. The lock goes along.
+    /// </summary>
+    public FileDescriptorHandle Detach()
+    {
+        _direct?.Dispose();
+        return _buffered;
+    }
+
     /// <inheritdoc/>
     public IBlockNode CreateNode(IoLoop loop, int depth)
     {

@@ -44,8 +44,8 @@ internal sealed partial class HostedMachine : IDisposable
 
     internal string VmId { get; }
 
-    /// <summary>Rings that its devices use at most.</summary>
-    internal int RingsNeeded => _machine.RingsNeeded;
+    /// <summary>Rings that its devices use at most: those that only wait, and those of disks.</summary>
+    internal (int Waiting, int Disks) RingsNeeded => (_machine.WaitingRingsNeeded, _machine.DiskRingsNeeded);
 
     /// <summary>What its parts ask of the kernel.</summary>
     internal MachineNeeds Needs => _machine.Needs;

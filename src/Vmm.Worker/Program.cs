@@ -22,8 +22,8 @@ internal static class Program
             ProcessHandle.HardenSelf();
             using PacketSocket first = new(new FileDescriptorHandle(ControlDescriptor));
             using Sandbox sandbox = new(Array.IndexOf(options, "--isolated") >= 0, Array.IndexOf(options, "--no-seccomp") < 0);
-            using WorkerService service = new(first.Peer.UserId, sandbox);
-            service.Serve(first);
+            using WorkerService service = new(first, sandbox);
+            service.Serve();
             return 0;
         }
 #pragma warning disable CA1031 // The last line of defence: the reason goes to the daemon's log, the exit status says that there was one.

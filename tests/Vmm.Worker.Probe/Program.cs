@@ -20,7 +20,7 @@ if (string.Equals(args[0], "without-rings", StringComparison.Ordinal))
 
 string kind = args[0];
 Abilities abilities = new();
-IoUringPool.Add(4);
+IoUringPool.Add(4, RingOperations.All);
 abilities.FindRing();
 IoUringPool.Seal();
 string answer = "done";

@@ -26,6 +26,7 @@ public sealed class PreviousReleaseTests
         string folder = Directory.CreateTempSubdirectory("vmm-r-").FullName;
         string disk = Path.Combine(folder, "late.img");
         await File.WriteAllBytesAsync(disk, new byte[1 << 20], Soon);
+        Process? vm = null; // a worker lives on without its daemon, also when this test fails
         try
         {
             int pid;
@@ -35,6 +36,7 @@ public sealed class PreviousReleaseTests
                 await first.Client.CreateAsync(yaml, "/", Soon);
                 VmInfo started = await first.Client.DoAsync("kept", "start", Soon);
                 pid = started.WorkerProcessId!.Value;
+                vm = Process.GetProcessById(pid);
                 await ObeysAsync(first.Client);
             }
 
@@ -50,6 +52,12 @@ public sealed class PreviousReleaseTests
         }
         finally
         {
+            if (vm?.HasExited == false)
+            {
+                vm.Kill();
+            }
+
+            vm?.Dispose();
             Directory.Delete(folder, recursive: true);
         }
     }

@@ -48,13 +48,19 @@ internal static class SpecPage
             string suffix = shape.TryGetProperty("items", out JsonElement items) ? "[]" : "";
             string text = field.Value.GetProperty("description").GetString()!;
             page.Tagged(name + suffix, $"{text.TrimEnd('.')}.{(required.Contains(field.Name) ? " Required." : "")}{Limits(shape)}");
-            JsonElement members = suffix.Length > 0 ? Object(items) : shape;
-            if (members.ValueKind == JsonValueKind.Object && members.TryGetProperty("properties", out _))
+            foreach (JsonElement members in suffix.Length > 0 ? Kinds(items) : [shape])
             {
-                Fields(page, members, name + suffix + ".");
+                if (members.ValueKind == JsonValueKind.Object && members.TryGetProperty("properties", out _))
+                {
+                    Fields(page, members, name + suffix + ".");
+                }
             }
         }
     }
+
+    /// <summary>What a member of a list may be: one thing, or one of several kinds.</summary>
+    private static JsonElement[] Kinds(JsonElement items) =>
+        items.TryGetProperty("oneOf", out JsonElement kinds) ? [.. kinds.EnumerateArray()] : [Object(items)];
 
     /// <summary>A field that may also be given as true or false: the object among the choices has the fields.</summary>
     private static JsonElement Object(JsonElement schema)

@@ -1,5 +1,6 @@
 using Microsoft.Win32.SafeHandles;
 using Vmm.Contracts.Control;
+using Vmm.Interop;
 
 namespace Vmm.Daemon.Workers;
 
@@ -67,5 +68,26 @@ internal sealed class WorkerFiles
     {
         File.Delete(Socket);
         File.Delete(End);
+    }
+
+    /// <summary>Names that nobody answers to were left by a worker that is gone.</summary>
+    /// <exception cref="WorkerException">Somebody answers.</exception>
+    internal void RemoveStale()
+    {
+        try
+        {
+            PacketSocket.Connect(Socket).Dispose();
+        }
+        catch (KernelException cause) when (cause.Errno is Errno.ECONNREFUSED or Errno.ENOENT)
+        {
+            Delete();
+            return;
+        }
+        catch (KernelException)
+        {
+            // EAGAIN, say: somebody is there, and takes no connections.
+        }
+
+        throw new WorkerException(ControlCodes.AlreadyRunning, $"there is a worker for VM {VmId} already");
     }
 }

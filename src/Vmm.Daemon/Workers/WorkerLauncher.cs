@@ -22,7 +22,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
     private readonly WorkerLauncherOptions _options;
     private readonly Lock _lock = new();
     private readonly Queue<RemoteWorker> _pool = new();
-    private readonly HashSet<uint> _users = [];
+    private readonly WorkerUsers _users;
     private readonly WorkerCgroups _cgroups;
     private Task _refill = Task.CompletedTask;
     private long _started, _failed;
@@ -39,6 +39,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         }
 
         _cgroups = new WorkerCgroups(options.CgroupRoot);
+        _users = new WorkerUsers(options.FirstUserId, (uint)options.UserIdCount);
         Directory.CreateDirectory(options.Directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
     }
 
@@ -82,7 +83,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         try
         {
             using WorkerResources resources = await Task.Run(() => WorkerResources.Open(spec, _options.Storage), cancellation).ConfigureAwait(false);
-            user = TakeUser();
+            user = _users.Take();
             AddNames(files, resources, ref named);
             worker = await TakeWorkerAsync(user, cancellation).ConfigureAwait(false);
             user = null; // from here on the worker's end gives it back
@@ -120,7 +121,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         }
         catch (Exception cause)
         {
-            GiveBack(user);
+            _users.GiveBack(user);
             if (worker is not null)
             {
                 await worker.RetireAsync().ConfigureAwait(false);
@@ -201,7 +202,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
             worker = new RemoteWorker(socket, process, _options, Gone);
             worker.Bounds.Group = _cgroups.Of(peer.ProcessId) ?? "";
             worker.Bounds.Cgroups = _cgroups;
-            ReserveUser(worker, peer.UserId);
+            _users.Reserve(worker, peer.UserId);
             worker.Greet(files, _stopping.Token);
             return worker;
         }
@@ -245,7 +246,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
     {
         if (File.Exists(files.Socket))
         {
-            RemoveStale(files);
+            files.RemoveStale();
         }
 
         FileDescriptorHandle listener = PacketListener.Bind(files.Socket);
@@ -255,27 +256,6 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         nint number = end.DangerousGetHandle();
         end.SetHandleAsInvalid();
         resources.Add("end", new FileDescriptorHandle(number));
-    }
-
-    /// <summary>Names that nobody answers to were left by a worker that is gone.</summary>
-    /// <exception cref="WorkerException">Somebody answers.</exception>
-    private static void RemoveStale(WorkerFiles files)
-    {
-        try
-        {
-            PacketSocket.Connect(files.Socket).Dispose();
-        }
-        catch (KernelException cause) when (cause.Errno is Errno.ECONNREFUSED or Errno.ENOENT)
-        {
-            files.Delete();
-            return;
-        }
-        catch (KernelException)
-        {
-            // EAGAIN, say: somebody is there, and takes no connections.
-        }
-
-        throw new WorkerException(ControlCodes.AlreadyRunning, $"there is a worker for VM {files.VmId} already");
     }
 
     /// <summary>A worker that owns the user: of the pool, else a new one. Those of the pool that died meanwhile are let go.</summary>
@@ -395,52 +375,9 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         }
     }
 
-    private uint? TakeUser()
-    {
-        if (_options.FirstUserId is not { } first)
-        {
-            return null;
-        }
-
-        lock (_lock)
-        {
-            for (uint user = first; user < first + _options.UserIdCount; user++)
-            {
-                if (_users.Add(user))
-                {
-                    return user;
-                }
-            }
-        }
-
-        throw new WorkerException(ControlCodes.TooManyWorkers, $"all {_options.UserIdCount} worker users are taken");
-    }
-
-    private void ReserveUser(RemoteWorker worker, uint user)
-    {
-        lock (_lock)
-        {
-            if (_options.FirstUserId is { } first && user >= first && user < first + _options.UserIdCount && _users.Add(user) && !worker.TryOwn(user))
-            {
-                _users.Remove(user);
-            }
-        }
-    }
-
-    private void GiveBack(uint? user)
-    {
-        if (user is { } taken)
-        {
-            lock (_lock)
-            {
-                _users.Remove(taken);
-            }
-        }
-    }
-
     private void Gone(RemoteWorker worker)
     {
-        GiveBack(worker.UserId);
+        _users.GiveBack(worker.UserId);
         _cgroups.Remove(worker.Bounds.Group);
     }
 }

@@ -5,6 +5,7 @@ using Vmm.Interop.Kvm;
 using Vmm.Kvm;
 using Vmm.Placement;
 using Vmm.Spec;
+using Vmm.Spec.Devices;
 using Vmm.Storage;
 
 namespace Vmm.Daemon.Workers;
@@ -39,6 +40,14 @@ internal sealed class WorkerResources(StorageFolders storage) : IDisposable
         for (int i = 0; i < spec.Nets.Count; i++)
         {
             resources.AddNet(i, spec.Nets[i]);
+        }
+
+        for (int i = 0; i < spec.Devices.Count; i++)
+        {
+            foreach (DeviceFile file in spec.Devices[i].Files)
+            {
+                resources.AddDeviceFile(ResourceNames.DeviceFile(i, file.Role), file);
+            }
         }
     });
 
@@ -186,19 +195,25 @@ internal sealed class WorkerResources(StorageFolders storage) : IDisposable
     private static RawFileOptions Options(DiskSpec disk) =>
         new() { ReadOnly = disk.ReadOnly, Cache = disk.Cache == DiskCache.Direct ? DiskCacheMode.Direct : DiskCacheMode.Buffered };
 
-    private void AddDisk(int index, DiskSpec spec)
+    private void AddDisk(int index, DiskSpec spec) => AddLocked(ResourceNames.Disk(index), ResourceNames.DirectDisk(index), spec.Path, Options(spec));
+
+    private void AddDeviceFile(string name, DeviceFile file) =>
+        AddLocked(name, directName: null, file.Path, new RawFileOptions { ReadOnly = !file.Writable, Cache = DiskCacheMode.Buffered });
+
+    // The lock belongs to the open file, so it goes along with its descriptors.
+    private void AddLocked(string name, string? directName, string path, RawFileOptions options)
     {
         try
         {
-            RawFileBackend disk = RawFileBackend.Open(spec.Path, Options(spec), storage.Open(spec.Path, !spec.ReadOnly));
+            RawFileBackend disk = RawFileBackend.Open(path, options, storage.Open(path, !options.ReadOnly));
             _owned.Add(disk);
             BlockFileInfo info = BlockFile.Inspect(disk.Buffered);
             LargestFile = Math.Max(LargestFile, info.Kind == BlockFileKind.RegularFile ? info.Size : 0);
-            Names.Add(ResourceNames.Disk(index));
+            Names.Add(name);
             Handles.Add(disk.Buffered);
-            if (disk.Direct is { } direct)
+            if (directName is not null && disk.Direct is { } direct)
             {
-                Names.Add(ResourceNames.DirectDisk(index));
+                Names.Add(directName);
                 Handles.Add(direct);
             }
         }

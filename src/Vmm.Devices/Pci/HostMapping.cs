@@ -37,9 +37,8 @@ public sealed class HostMapping
 }
 
 /// <summary>
-/// Where memory behind BARs becomes memory of the guest. Calls come one at a time, on a vCPU's thread under the lock of <see
-/// cref="PciHostBridge"/> or before the
-/// guest starts.
+/// Where memory behind BARs becomes memory of the guest. Calls come one at a time, on a vCPU's thread under the lock of
+/// <see cref="PciHostBridge"/> or before the guest starts.
 /// </summary>
 public interface IBarMappings
 {

@@ -2,10 +2,8 @@ namespace Vmm.Devices.Pci;
 
 /// <summary>
 /// A conventional PCI-to-PCI bridge (PCI-to-PCI Bridge Architecture 1.2) with one memory window, no I/O window and no prefetchable one
-/// (their registers read as
-/// zero, 3.2.5.6 and 3.2.5.9). It comes configured, as firmware leaves it: bus numbers, window, memory and bus master enabled. It is not a
-/// PCI Express port,
-/// whose bus would have one slot only. What is behind it is plugged the ACPI way.
+/// (their registers read as zero, 3.2.5.6 and 3.2.5.9). It comes configured, as firmware leaves it: bus numbers, window, memory and bus
+/// master enabled. It is not a PCI Express port, whose bus would have one slot only. What is behind it is plugged the ACPI way.
 /// </summary>
 internal sealed class PciBridge : PciFunction
 {

@@ -2,8 +2,7 @@ namespace Vmm.Devices.Pci;
 
 /// <summary>
 /// The 4 KiB configuration space of one function (PCI Express base spec 7.5) as a list of described fields. Bytes that no field describes
-/// read as zeros, and
-/// writes to them vanish.
+/// read as zeros, and writes to them vanish.
 /// </summary>
 public sealed class PciConfigSpace
 {

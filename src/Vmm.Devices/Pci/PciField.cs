@@ -2,8 +2,7 @@ namespace Vmm.Devices.Pci;
 
 /// <summary>
 /// One field of a configuration space: where it is, what it holds after reset, which bits software changes, and what else happens then.
-/// Under the lock of the
-/// configuration.
+/// Under the lock of the configuration.
 /// </summary>
 /// <param name="offset">First byte, naturally aligned.</param>
 /// <param name="width">Bytes: 1, 2 or 4.</param>

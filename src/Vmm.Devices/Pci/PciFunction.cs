@@ -4,9 +4,8 @@ using Vmm.Memory;
 namespace Vmm.Devices.Pci;
 
 /// <summary>
-/// A PCI function with memory BARs, of header type 0 unless it says otherwise. Configuration access is serialized by <see
-/// cref="PciHostBridge"/>; BAR access
-/// is not.
+/// A PCI function with memory BARs, of header type 0 unless it says otherwise. Configuration access is serialized by
+/// <see cref="PciHostBridge"/>; BAR access is not.
 /// </summary>
 public abstract class PciFunction : IDisposable
 {

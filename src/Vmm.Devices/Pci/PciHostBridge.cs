@@ -85,8 +85,7 @@ public sealed class PciHostBridge : IDisposable
 
     /// <summary>
     /// Puts a function onto the bus while the guest runs, as a card comes out of its reset: no BAR has an address, nothing is decoded. The
-    /// guest's own
-    /// driver of the bus assigns addresses (PCI Firmware specification 3.3, 4.6.5). Any thread.
+    /// guest's own driver of the bus assigns addresses (PCI Firmware specification 3.3, 4.6.5). Any thread.
     /// </summary>
     /// <exception cref="InvalidOperationException">Something is there, or there is no such place.</exception>
     public void Plug(PciFunction function, PciAddress at)
@@ -99,8 +98,7 @@ public sealed class PciHostBridge : IDisposable
 
     /// <summary>
     /// Takes a function off the bus: from the return on no configuration access reaches it, and its BARs and doorbells are gone from the
-    /// bus. A vCPU
-    /// that found it just before may still be on its way to it. It now belongs to the caller, who disposes it. Any thread.
+    /// bus. A vCPU that found it just before may still be on its way to it. It now belongs to the caller, who disposes it. Any thread.
     /// </summary>
     /// <returns>What was there; null when nothing was, or it is a bridge.</returns>
     public PciFunction? Unplug(PciAddress address)

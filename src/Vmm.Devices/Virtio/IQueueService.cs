@@ -18,6 +18,9 @@ internal enum QueueProgress
 /// <summary>What a device does on its queue thread. Every call comes from that thread.</summary>
 internal interface IQueueService
 {
+    /// <summary>What its thread's ring (io_uring) is for.</summary>
+    RingOperations Operations => RingOperations.Polls;
+
     /// <summary>The thread begins; <see cref="Serve"/> follows.</summary>
     void Started(QueueThread thread);
 

@@ -23,13 +23,14 @@ internal sealed class QueueThread : IIoService, IDisposable
     private readonly Stack<IoPoll> _freePolls = new();
     private volatile bool _stopping, _ended;
     private bool _held, _broken; // of the loop's thread
+    private ManualResetEventSlim? _holder; // waits for what is in flight; of the loop's thread
 
     private QueueThread(string name, VirtioActivation activation, IQueueService service)
     {
         _name = name;
         _activation = activation;
         _service = service;
-        _loop = new IoLoop();
+        _loop = new IoLoop(operations: service.Operations);
         _thread = new Thread(Run, maxStackSize: 256 * 1024) { Name = name + "-io", IsBackground = true };
     }
 
@@ -37,7 +38,10 @@ internal sealed class QueueThread : IIoService, IDisposable
     public bool Stopping => _stopping;
 
     /// <inheritdoc/>
-    bool IIoService.IsDrained => true;
+    bool IIoService.IsDrained => _loop.InFlight == 0;
+
+    /// <summary>Its loop, for operations of the service. Queue thread only.</summary>
+    public IoLoop Loop => _loop;
 
     /// <summary>Starts serving every enabled queue of <paramref name="activation"/>.</summary>
     /// <exception cref="KernelException">Out of rings or descriptors.</exception>
@@ -131,6 +135,7 @@ internal sealed class QueueThread : IIoService, IDisposable
     {
         if (_held || _broken)
         {
+            TellHeld();
             return false;
         }
 
@@ -174,7 +179,18 @@ internal sealed class QueueThread : IIoService, IDisposable
             _service.Held();
         }
 
-        held.Set();
+        _holder = held;
+        TellHeld();
+    }
+
+    // What the service began has ended, and the driver was told.
+    private void TellHeld()
+    {
+        if (_holder is { } held && _loop.InFlight == 0)
+        {
+            _holder = null;
+            held.Set();
+        }
     }
 
     private void Run()

@@ -54,6 +54,45 @@ internal sealed class RequestChain
     /// <summary>Its buffers as addresses, for a device that does not touch them.</summary>
     public ChainWalker Walk() => _queue.Walk(Head);
 
+    /// <summary>
+    /// Where the first <paramref name="bytes"/> writable bytes lie, for an answer that is written after the handler returned, or whose memory
+    /// the request itself takes away. False when there are not so many.
+    /// </summary>
+    public bool TryFindRoom(int bytes, Span<VirtioBuffer> room, out int pieces)
+    {
+        pieces = 0;
+        uint found = 0;
+        for (ChainWalker walker = Walk(); found < bytes && walker.MoveNext() == ChainStep.Buffer;)
+        {
+            if (walker.Current.Writable)
+            {
+                uint take = Math.Min(walker.Current.Length, (uint)bytes - found);
+                room[pieces++] = walker.Current with { Length = take };
+                found += take;
+            }
+        }
+
+        return found == bytes;
+    }
+
+    /// <summary>Writes an answer to where <see cref="TryFindRoom"/> found room; the number of bytes from its start that are there.</summary>
+    public static uint Scatter(DmaSpace memory, ReadOnlySpan<byte> answer, ReadOnlySpan<VirtioBuffer> room)
+    {
+        uint written = 0;
+        foreach (VirtioBuffer piece in room)
+        {
+            // What was unplugged meanwhile cannot be written, and nobody could read it.
+            if (!memory.TryWrite(piece.Address, answer.Slice((int)written, (int)piece.Length)))
+            {
+                break;
+            }
+
+            written += piece.Length;
+        }
+
+        return written;
+    }
+
     /// <summary>Reads the descriptors; false when they break the rules.</summary>
     internal bool TryParse(ushort head)
     {

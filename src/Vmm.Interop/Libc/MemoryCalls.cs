@@ -33,11 +33,11 @@ internal static unsafe class MemoryCalls
     }
 
     /// <summary>Maps a file shared; without <paramref name="at"/> the kernel chooses where. Guest memory never belongs into a core dump of the VMM.</summary>
-    internal static int MapGuest(FileDescriptorHandle file, ulong length, nint at, out nint address)
+    internal static int MapGuest(FileDescriptorHandle file, ulong length, nint at, out nint address, bool writable = true)
     {
         using DescriptorLease fd = new(file);
         int flags = LibC.MAP_SHARED | LibC.MAP_NORESERVE | (at != 0 ? LibC.MAP_FIXED : 0);
-        int answer = Map(at, length, LibC.PROT_READ | LibC.PROT_WRITE, flags, fd.Number, out address);
+        int answer = Map(at, length, LibC.PROT_READ | (writable ? LibC.PROT_WRITE : 0), flags, fd.Number, out address);
         if (answer == 0)
         {
             _ = LibC.madvise((void*)address, (size_t)length, LibC.MADV_DONTDUMP);

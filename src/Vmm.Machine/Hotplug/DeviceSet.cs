@@ -72,8 +72,11 @@ internal sealed class DeviceSet
     /// <summary>The spec with the disks and network devices that are plugged now. Any thread.</summary>
     internal VmSpec Spec => SpecWith(_table.All);
 
-    /// <summary>Rings (io_uring) that the devices plugged now use at most: one for each thread that serves queues of a disk, and one for each other device. Any thread.</summary>
-    internal int RingsNeeded => Spec.Disks.Sum(d => d.Queues) + MostOtherRings + _start.Spec.EffectiveVnodes.Count;
+    /// <summary>Rings (io_uring) that only wait which the devices use at most: one for each device that is no disk.</summary>
+    internal int WaitingRingsNeeded => MostOtherRings + _start.Spec.EffectiveVnodes.Count + Spec.Devices.Count(d => !d.ReachesFiles);
+
+    /// <summary>The same for rings that reach files: one for each thread that serves queues of a disk, or a device that says so. Any thread.</summary>
+    internal int DiskRingsNeeded => Spec.Disks.Sum(d => d.Queues) + Spec.Devices.Count(d => d.ReachesFiles);
 
     /// <summary>The only device of a type; null when there is none.</summary>
     internal T? Find<T>() where T : VirtioDevice => Array.Find(_table.All, each => each.Device is T)?.Device as T;
@@ -264,7 +267,7 @@ internal sealed class DeviceSet
     /// <summary>A confined worker has the rings that it was started with.</summary>
     private void CheckRings(DiskSpec disk, IDisposable backend)
     {
-        if (IoUringPool.Limit is { } limit && RingsNeeded + disk.Queues > limit)
+        if (IoUringPool.FileLimit is { } limit && DiskRingsNeeded + disk.Queues > limit)
         {
             backend.Dispose();
             throw new HotplugException(

@@ -1,7 +1,9 @@
 using Vmm.Devices.Virtio;
 using Vmm.Machine.Build;
 using Vmm.Machine.Description;
+using Vmm.Interop;
 using Vmm.Spec;
+using Vmm.Spec.Devices;
 
 namespace Vmm.Machine.Kinds;
 
@@ -39,4 +41,47 @@ internal sealed class DeviceKind
 
     /// <summary>It has shared memory in a BAR: bridges have no room for that, so it is on bus 0.</summary>
     internal bool OnRootBus { get; init; }
+
+    /// <summary>A kind whose devices are entries of <c>devices</c>: named by kind and number, on PCI.</summary>
+    /// <param name="name">The kind.</param>
+    /// <param name="onRootBus">It has shared memory in a BAR.</param>
+    /// <param name="build">Makes one from its name, its spec and its files, which are the device's from then on, also when this throws.</param>
+    internal static DeviceKind OfDevices<T>(string name, bool onRootBus, Func<string, T, FileDescriptorHandle[], VirtioDevice> build)
+        where T : DeviceSpec => new()
+        {
+            Name = name,
+            Section = "devices",
+            OnRootBus = onRootBus,
+            Plan = spec => spec.Devices.OfType<T>().Select((_, i) => new DevicePlan($"{name}{i}", Spec.VirtioTransport.Pci)),
+            Build = setup =>
+            {
+                T wanted = setup.Spec.Devices.OfType<T>().ElementAt(setup.Index);
+                return build(setup.Description.Id, wanted, Open(setup, wanted));
+            },
+        };
+
+    private static FileDescriptorHandle[] Open(DeviceSetup setup, DeviceSpec wanted)
+    {
+        int entry = 0;
+        while (!ReferenceEquals(setup.Spec.Devices[entry], wanted))
+        {
+            entry++;
+        }
+
+        List<FileDescriptorHandle> files = [];
+        try
+        {
+            foreach (DeviceFile file in wanted.Files)
+            {
+                files.Add(setup.Board.Resources.OpenDeviceFile(entry, file));
+            }
+
+            return [.. files];
+        }
+        catch
+        {
+            files.ForEach(file => file.Dispose());
+            throw;
+        }
+    }
 }

@@ -13,6 +13,7 @@ internal static class DeviceKinds
         ConsoleDeviceKind.Kind,
         VsockKind.Kind,
         MemKind.Kind,
+        PmemKind.Kind,
     ];
 
     /// <summary>The kind of that name; null when there is none.</summary>

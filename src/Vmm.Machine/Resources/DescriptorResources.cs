@@ -5,6 +5,7 @@ using Vmm.Kvm;
 using Vmm.Machine.Boot;
 using Vmm.Placement;
 using Vmm.Spec;
+using Vmm.Spec.Devices;
 using Vmm.Storage;
 
 namespace Vmm.Machine.Resources;
@@ -39,6 +40,9 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
         _descriptors.Remove(ResourceNames.DirectDisk(index), out FileDescriptorHandle? direct);
         return RawFileBackend.FromDescriptors(disk.Path, PathResources.Options(disk), buffered, direct);
     }
+
+    /// <inheritdoc/>
+    public FileDescriptorHandle OpenDeviceFile(int index, DeviceFile file) => Take(ResourceNames.DeviceFile(index, file.Role));
 
     /// <inheritdoc/>
     public INetBackend OpenNet(int index, NetSpec net)

@@ -5,6 +5,7 @@ using Vmm.Kvm;
 using Vmm.Machine.Boot;
 using Vmm.Placement;
 using Vmm.Spec;
+using Vmm.Spec.Devices;
 using Vmm.Storage;
 
 namespace Vmm.Machine.Resources;
@@ -33,6 +34,10 @@ public interface IMachineResources
     /// <summary>Disk number <paramref name="index"/> of the spec, locked.</summary>
     /// <exception cref="BlockException">It cannot be opened, or is in use.</exception>
     IDiskBackend OpenDisk(int index, DiskSpec disk);
+
+    /// <summary>A file of entry number <paramref name="index"/> of <c>devices</c>, locked as <see cref="DeviceFile.Writable"/> says.</summary>
+    /// <exception cref="BlockException">It cannot be opened, or is in use.</exception>
+    FileDescriptorHandle OpenDeviceFile(int index, DeviceFile file);
 
     /// <summary>The queues of network device number <paramref name="index"/>.</summary>
     /// <exception cref="TapException">They cannot be opened.</exception>
@@ -83,6 +88,10 @@ public sealed class PathResources : IMachineResources
             throw VhostChoice.Missing(net, cause);
         }
     }
+
+    /// <inheritdoc/>
+    public FileDescriptorHandle OpenDeviceFile(int index, DeviceFile file) =>
+        RawFileBackend.Open(file.Path, new RawFileOptions { ReadOnly = !file.Writable, Cache = DiskCacheMode.Buffered }).Detach();
 
     /// <summary>How a disk of a spec is opened.</summary>
     public static RawFileOptions Options(DiskSpec disk) =>

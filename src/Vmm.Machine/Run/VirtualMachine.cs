@@ -194,8 +194,11 @@ public sealed class VirtualMachine : IDisposable
     /// <summary>What the guest finds now, and where: what is built from it is the same machine. Any thread.</summary>
     public MachineDescription Description => _devices.Description;
 
-    /// <summary>Rings (io_uring) that the devices plugged now use at most. Any thread.</summary>
-    public int RingsNeeded => _devices.RingsNeeded;
+    /// <summary>Rings (io_uring) that only wait which the devices use at most.</summary>
+    public int WaitingRingsNeeded => _devices.WaitingRingsNeeded;
+
+    /// <summary>Rings that reach files which the disks plugged now use at most. Any thread.</summary>
+    public int DiskRingsNeeded => _devices.DiskRingsNeeded;
 
     /// <summary>What its parts ask of the kernel, with those that can be plugged in later.</summary>
     public MachineNeeds Needs => Slots.Needs;

@@ -42,7 +42,7 @@ internal sealed class Sandbox : IMachineThreads, IDisposable
 
     /// <summary>Makes the rings that devices will use, and those for disks that come later.</summary>
     /// <exception cref="KernelException">Out of memory or descriptors.</exception>
-    internal void ProvideRings(int count)
+    internal void ProvideRings((int Waiting, int Disks) needed)
     {
         _preparing.Join();
         if (_filters is null)
@@ -52,7 +52,8 @@ internal sealed class Sandbox : IMachineThreads, IDisposable
 
         try
         {
-            IoUringPool.Add(Math.Max(0, count + SpareRings - IoUringPool.IdleCount));
+            Fill(needed.Disks + SpareRings, RingOperations.All);
+            Fill(needed.Waiting, RingOperations.Polls);
         }
         catch (IoUringUnavailableException)
         {
@@ -121,6 +122,9 @@ internal sealed class Sandbox : IMachineThreads, IDisposable
         _filters?.Dispose();
     }
 
+    private static void Fill(int count, RingOperations operations) =>
+        IoUringPool.Add(Math.Max(0, count - IoUringPool.IdleCount(operations)), operations);
+
     private void LeaveFileSystem(List<string> applied)
     {
         if (!_isolated)
@@ -161,7 +165,7 @@ internal sealed class Sandbox : IMachineThreads, IDisposable
 
             try
             {
-                IoUringPool.Add(SpareRings);
+                IoUringPool.Add(SpareRings, RingOperations.All);
             }
             catch (Exception cause) when (cause is KernelException or IoUringUnavailableException)
             {

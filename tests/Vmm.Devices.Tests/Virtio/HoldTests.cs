@@ -94,6 +94,39 @@ public sealed class HoldTests
     }
 
     [Fact]
+    public void A_chain_that_went_back_is_read_anew()
+    {
+        using MemoryDiskBackend disk = new(1 << 20);
+        VirtioBlk device = new(disk);
+        using BlkGuest guest = new(device, activate: false);
+        device.SetLimit(new RateLimit(0, 1, 0, 1));
+        device.Activate(guest.Activation());
+        guest.Ram(BlkGuest.Data, 512).Fill(0x77);
+        for (int i = 0; i < 2; i++)
+        {
+            guest.Post((guest.PutHeader(1, 4, i), 16, false), (BlkGuest.Data, 512, false), (guest.PutStatus(i), 1, true));
+            guest.Kick();
+            if (i == 0)
+            {
+                guest.WaitUsed();
+                Assert.True(device.TryHold(s_patience));
+                device.Resume();
+                guest.Ram(BlkGuest.Data, 512).Fill(0x11); // the second write waits for the limit
+            }
+        }
+
+        Thread.Sleep(50);
+        Assert.True(device.TryHold(s_patience));
+        guest.PutHeader(99, 4, 1); // what waited becomes something that storage never sees
+        device.SetLimit(null);
+        device.Resume();
+        guest.WaitUsed();
+        Assert.Equal(2, guest.Ram(guest.PutStatusAddress(1), 1)[0]); // unsupported
+        Assert.Equal((0, 512u + 1), guest.Request(0, 4, BlkGuest.Data + 4096, 512, dataWritable: true));
+        Assert.Equal(-1, guest.Ram(BlkGuest.Data + 4096, 512).IndexOfAnyExcept((byte)0x77));
+    }
+
+    [Fact]
     public void A_network_device_that_is_held_again_and_again_loses_no_frame()
     {
         MemoryNet net = new();

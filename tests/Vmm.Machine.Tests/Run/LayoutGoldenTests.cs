@@ -3,12 +3,14 @@ using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using Vmm.Devices.Virtio.Net;
+using Vmm.Interop;
 using Vmm.Kvm;
 using Vmm.Machine.Boot;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
 using Vmm.Memory;
 using Vmm.Spec;
+using Vmm.Spec.Devices;
 using Vmm.Storage;
 using Vmm.Testing;
 using Vmm.Testing.Virtio;
@@ -216,6 +218,8 @@ public sealed class LayoutGoldenTests : IDisposable
             Assert.StartsWith(folder, disk.Path, StringComparison.Ordinal);
             return _paths.OpenDisk(index, disk);
         }
+
+        public FileDescriptorHandle OpenDeviceFile(int index, DeviceFile file) => _paths.OpenDeviceFile(index, file);
 
         public INetBackend OpenNet(int index, NetSpec net) => new MemoryNet(net.Queues);
     }

@@ -43,6 +43,7 @@ static bool find_on_bus(struct virtio_device *device, volatile u8 *ecam, unsigne
         if (read32(config) != ((0x1040u + type) << 16 | 0x1af4))
             continue;
         *(volatile u16 *)(config + 4) |= 6; /* memory space, bus master */
+        device->function = config;
         return virtio_open(device, config);
     }
     for (unsigned slot = 0; slot < 32; slot++) {

@@ -12,6 +12,7 @@ enum { DESC_NEXT = 1, DESC_WRITE = 2, DESC_INDIRECT = 4 };
 
 struct virtio_device {
     volatile u8 *mmio;                                  /* NULL: PCI */
+    volatile u8 *function;                              /* PCI: its configuration space */
     volatile u8 *common, *notify, *config;
     u32 notify_multiplier;
     u64 features;                                       /* accepted */

@@ -178,8 +178,9 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
 
         _freeCount--;
         BlockRequest request = _requests[slot];
+        request.Prepare(BlockKind.None); // whatever the slot was last used for
         asked.Answer = asked.TooManySegments ? BlkStatus.IoError : Prepare(ref asked, request);
-        if (request.State != BlockState.New)
+        if (request.Kind == BlockKind.None)
         {
             // Nothing for storage. What it would have moved counts, so that refused requests are limited like others.
             ulong moved = asked.Type is BlkType.In or BlkType.Out ? asked.ReadableBytes + asked.WritableBytes : 0;

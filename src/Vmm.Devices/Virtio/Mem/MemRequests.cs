@@ -60,7 +60,7 @@ internal sealed class MemRequests : IQueueService, IChainHandler
         written = 0;
         Span<byte> bytes = stackalloc byte[MemRequest.Bytes];
         Span<VirtioBuffer> room = stackalloc VirtioBuffer[AnswerBytes];
-        if (chain.Read(0, bytes) < MemRequest.Bytes || !TryFindRoom(chain, room, out int pieces))
+        if (chain.Read(0, bytes) < MemRequest.Bytes || !chain.TryFindRoom(AnswerBytes, room, out int pieces))
         {
             return ChainResult.Malformed;
         }
@@ -70,42 +70,7 @@ internal sealed class MemRequests : IQueueService, IChainHandler
         reply.Clear();
         BinaryPrimitives.WriteUInt16LittleEndian(reply, (ushort)result);
         BinaryPrimitives.WriteUInt16LittleEndian(reply[8..], (ushort)state);
-        written = Scatter(reply, room[..pieces]);
+        written = RequestChain.Scatter(_memory, reply, room[..pieces]);
         return ChainResult.Done;
-    }
-
-    private static bool TryFindRoom(RequestChain chain, Span<VirtioBuffer> room, out int pieces)
-    {
-        pieces = 0;
-        uint found = 0;
-        for (ChainWalker walker = chain.Walk(); found < AnswerBytes && walker.MoveNext() == ChainStep.Buffer;)
-        {
-            if (walker.Current.Writable)
-            {
-                uint take = Math.Min(walker.Current.Length, AnswerBytes - found);
-                room[pieces++] = walker.Current with { Length = take };
-                found += take;
-            }
-        }
-
-        return found == AnswerBytes;
-    }
-
-    /// <summary>Writes the answer; the number of bytes from its start that are there.</summary>
-    private uint Scatter(ReadOnlySpan<byte> reply, ReadOnlySpan<VirtioBuffer> room)
-    {
-        uint written = 0;
-        foreach (VirtioBuffer piece in room)
-        {
-            // The request may have unplugged what its own answer lies in: then there is nowhere to write it, and nobody who could read it.
-            if (!_memory.TryWrite(piece.Address, reply.Slice((int)written, (int)piece.Length)))
-            {
-                break;
-            }
-
-            written += piece.Length;
-        }
-
-        return written;
     }
 }

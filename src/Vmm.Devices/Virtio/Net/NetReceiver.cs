@@ -11,7 +11,7 @@ namespace Vmm.Devices.Virtio.Net;
 /// </summary>
 internal sealed class NetReceiver : IPageWaiter, IDisposable
 {
-    private const int MaxVectors = 1024, LargestSegment = 65535 + 14; // IOV_MAX; a TSO frame
+    private const int LargestSegment = 65535 + 14; // a TSO frame
     private const int FlagsAt = 0, BuffersAt = 10;
     private const int LongestPauseLog2 = 7; // milliseconds between reads that fail
     private const int LargeFor = 64; // frames that fit into one chain until batches are read again
@@ -22,21 +22,19 @@ internal sealed class NetReceiver : IPageWaiter, IDisposable
     private readonly INetQueue _queue;
     private readonly bool _mergeable, _keepsFlags;
     private readonly int _needed;
-    private readonly Chain[] _chains;
+    private readonly PostedChains _posted;
     private readonly TapFrame[] _frames;
 
-    private readonly GuestRange[] _ranges = new GuestRange[4 * MaxVectors]; // of the taken chains, which have no pages between two reads
-    private readonly PageLease _pages = new(4 * MaxVectors); // of the first chains, while a frame goes into them
-    private readonly NativeArray<IoVector> _vectors = new(5 * MaxVectors); // of the frames of one read
+    private readonly PageLease _pages = new(PostedChains.MaxRanges); // of the first chains, while a frame goes into them
+    private readonly NativeArray<IoVector> _vectors = new(PostedChains.MaxRanges + PostedChains.MaxPieces); // of the frames of one read
     private readonly Action _wake;
     private NativeArray<byte>? _rest;
-    private int _firstChain, _chainEnd, _rangeEnd;
     private int _piece; // of the lease: the first one of the first chain
     private volatile bool _paging;
     private int _large;
     private int _failures; // reads in a row that failed
     private int _waiting, _waitingInChains; // a frame whose end lies in _rest: bytes, those in the first chains
-    private long _capacity, _packets, _bytes;
+    private long _packets, _bytes;
     private bool _published;
 
     internal NetReceiver(VirtioNet device, VirtioActivation activation, Virtqueue ring, INetQueue queue, int batch, Action wake)
@@ -50,13 +48,9 @@ internal sealed class NetReceiver : IPageWaiter, IDisposable
         _keepsFlags = (activation.Features & NetFeatures.GuestChecksum) != 0;
         // 5.1.6.3.1: without segments a driver posts what holds its MTU (and merges what a VLAN tag adds).
         _needed = TapQueue.HeaderLength + ((activation.Features & NetFeatures.GuestSegments) != 0 ? LargestSegment : 14 + device.Mtu + (_mergeable ? 4 : 0));
-        _chains = new Chain[ring.Size];
+        _posted = new PostedChains(ring);
         _frames = new TapFrame[Math.Min(batch, (int)ring.Size)];
     }
-
-    private int Chains => _chainEnd - _firstChain;
-
-    private ref Chain First(int offset) => ref _chains[(_firstChain + offset) % _chains.Length];
 
     /// <summary>Moves up to a batch of frames and adds them to <paramref name="moved"/>. <see cref="NetProgress.Blocked"/>: the guest has no room.</summary>
     public NetProgress Serve(ref int timeout, ref int moved)
@@ -89,7 +83,7 @@ internal sealed class NetReceiver : IPageWaiter, IDisposable
     }
 
     /// <summary>Chains that no frame went into count as never taken.</summary>
-    public void GiveBack() => _ring.Untake(Chains);
+    public void GiveBack() => _posted.GiveBack();
 
     public void Dispose()
     {
@@ -101,12 +95,12 @@ internal sealed class NetReceiver : IPageWaiter, IDisposable
     {
         RateLimiter? limiter = _device.ReceiveLimiter;
         bool single = limiter is not null || _large > 0;
-        if (!Fill(chains: single ? 1 : asked, bytes: _large > 0 ? _needed : 0))
+        if (!_posted.Fill(chains: single ? 1 : asked, bytes: _large > 0 ? _needed : 0))
         {
             return NetProgress.Broken;
         }
 
-        if (Chains == 0)
+        if (_posted.Count == 0)
         {
             return NetProgress.Blocked;
         }
@@ -117,8 +111,8 @@ internal sealed class NetReceiver : IPageWaiter, IDisposable
             return NetProgress.Throttled;
         }
 
-        int group = single ? GroupSize(_large > 0 ? _needed : 1) : 1;
-        int chains = single ? group : Math.Min(asked, Chains);
+        int group = single ? _posted.GroupFor(_large > 0 ? _needed : 1) : 1;
+        int chains = single ? group : Math.Min(asked, _posted.Count);
         if (!TryAcquire(chains, out NetProgress waiting))
         {
             return waiting;
@@ -159,7 +153,7 @@ internal sealed class NetReceiver : IPageWaiter, IDisposable
                 return NetProgress.Idle;
             }
 
-            _large -= _large > 0 && bytes <= First(0).Capacity ? 1 : 0;
+            _large -= _large > 0 && bytes <= _posted.First(0).Capacity ? 1 : 0;
             Finish(bytes);
         }
 
@@ -200,10 +194,10 @@ internal sealed class NetReceiver : IPageWaiter, IDisposable
         _piece = 0;
         for (int i = 0; i < chains; i++)
         {
-            ref readonly Chain chain = ref First(i);
-            for (int r = chain.FirstRange; r < chain.FirstRange + chain.Ranges; r++)
+            ref readonly PostedChain chain = ref _posted.First(i);
+            foreach (GuestRange range in _posted.RangesOf(chain))
             {
-                _pages.TryAdd(_ranges[r]);
+                _pages.TryAdd(range);
             }
         }
 
@@ -234,28 +228,14 @@ internal sealed class NetReceiver : IPageWaiter, IDisposable
     private int PrepareBatch(int chains, out int group)
     {
         int at = 0, piece = 0, frames = 0;
-        group = First(0).Ranges < MaxVectors ? 1 : 0;
+        group = _posted.First(0).Ranges < PostedChains.MaxPieces ? 1 : 0;
         do
         {
             PrepareFrame(frames, frames, group, ref at, ref piece);
             frames++;
         }
-        while (group == 1 && frames < chains && First(frames).Ranges < MaxVectors);
+        while (group == 1 && frames < chains && _posted.First(frames).Ranges < PostedChains.MaxPieces);
         return frames;
-    }
-
-    /// <summary>How many of the first chains hold so many bytes, as far as the kernel takes so many pieces.</summary>
-    private int GroupSize(int bytes)
-    {
-        int chains = 0, pieces = 0;
-        long capacity = 0;
-        while (chains < Chains && capacity < bytes && pieces + First(chains).Ranges < MaxVectors)
-        {
-            pieces += First(chains).Ranges;
-            capacity += First(chains++).Capacity;
-        }
-
-        return chains;
     }
 
     /// <summary>A frame into some chains, and what does not fit behind them.</summary>
@@ -266,7 +246,7 @@ internal sealed class NetReceiver : IPageWaiter, IDisposable
         long capacity = 0;
         for (int i = firstChain; i < firstChain + chains; i++)
         {
-            ref readonly Chain chain = ref First(i);
+            ref readonly PostedChain chain = ref _posted.First(i);
             _pages.Vectors.Slice(piece, chain.Ranges).CopyTo(vectors[at..]);
             at += chain.Ranges;
             piece += chain.Ranges;
@@ -299,15 +279,15 @@ internal sealed class NetReceiver : IPageWaiter, IDisposable
     /// <summary>The frame that waits, into the chains when they hold it.</summary>
     private NetProgress Place()
     {
-        if (_mergeable && !Fill(1, _waiting))
+        if (_mergeable && !_posted.Fill(1, _waiting))
         {
             return NetProgress.Broken;
         }
 
-        long room = _mergeable ? _capacity : First(0).Capacity;
+        long room = _mergeable ? _posted.Capacity : _posted.First(0).Capacity;
         if (room < _waiting)
         {
-            if (_mergeable && CanTakeMore)
+            if (_mergeable && _posted.CanTakeMore)
             {
                 return NetProgress.Blocked; // the driver can still add buffers
             }
@@ -317,7 +297,7 @@ internal sealed class NetReceiver : IPageWaiter, IDisposable
             return NetProgress.More;
         }
 
-        if (!TryAcquire(_mergeable ? ChainsFor(_waiting) : 1, out NetProgress answer))
+        if (!TryAcquire(_mergeable ? _posted.ChainsFor(_waiting) : 1, out NetProgress answer))
         {
             return answer;
         }
@@ -329,112 +309,20 @@ internal sealed class NetReceiver : IPageWaiter, IDisposable
         return NetProgress.More;
     }
 
-    /// <summary>How many of the first chains so many bytes take.</summary>
-    private int ChainsFor(long bytes)
-    {
-        int chains = 0;
-        for (long covered = 0; covered < bytes; chains++)
-        {
-            covered += First(chains).Capacity;
-        }
-
-        return chains;
-    }
-
-    /// <summary>Takes chains until there are so many that hold so many bytes, or no more. False when the driver broke the ring.</summary>
-    private bool Fill(int chains, long bytes)
-    {
-        while ((Chains < chains || _capacity < bytes) && CanTakeMore)
-        {
-            TakeResult taken = _ring.TryTake(out ushort head);
-            if (taken != TakeResult.Taken)
-            {
-                return taken == TakeResult.Empty;
-            }
-
-            if (!Add(head))
-            {
-                return false;
-            }
-        }
-
-        return true;
-    }
-
-    // Room for the longest chain: a queue's worth of descriptors, at most 1024, and one more of an indirect table.
-    private bool CanTakeMore => Chains < _ring.Size && (_rangeEnd <= _ranges.Length - MaxVectors - 2 || Compact());
-
-    /// <summary>Moves the ranges of the taken chains to the front; false when that makes no room.</summary>
-    private bool Compact()
-    {
-        int end = 0;
-        for (int i = 0; i < Chains; i++)
-        {
-            ref Chain chain = ref First(i);
-            _ranges.AsSpan(chain.FirstRange, chain.Ranges).CopyTo(_ranges.AsSpan(end));
-            chain.FirstRange = end;
-            end += chain.Ranges;
-        }
-
-        _rangeEnd = end;
-        return end <= _ranges.Length - MaxVectors - 2;
-    }
-
-    private bool Add(ushort head)
-    {
-        ChainWalker walker = _ring.Walk(head);
-        int start = _rangeEnd, end = start;
-        long capacity = 0;
-        ChainStep step;
-        while ((step = walker.MoveNext()) == ChainStep.Buffer)
-        {
-            VirtioBuffer buffer = walker.Current;
-            if (!buffer.Writable || end >= _ranges.Length - 1)
-            {
-                return false;
-            }
-
-            _ranges[end++] = new GuestRange(buffer.Address, buffer.Length);
-            capacity += buffer.Length;
-        }
-
-        // 5.1.6.3.1: every buffer holds at least the header.
-        if (step == ChainStep.Malformed || capacity < TapQueue.HeaderLength)
-        {
-            return false;
-        }
-
-        _chains[_chainEnd++ % _chains.Length] = new Chain { Head = head, FirstRange = start, Ranges = end - start, Capacity = capacity };
-        _capacity += capacity;
-        _rangeEnd = end;
-        return true;
-    }
-
     /// <summary>A frame lies in the first chains: completes its header (5.1.6.4.1) and gives them back.</summary>
     private void Finish(int bytes)
     {
-        int chains = ChainsFor(bytes);
+        int chains = _posted.ChainsFor(bytes);
         PutHeader((ushort)chains);
         long left = bytes;
         for (int i = 0; i < chains; i++)
         {
-            ref readonly Chain chain = ref First(0);
+            ref readonly PostedChain chain = ref _posted.First(0);
             long written = Math.Min(left, chain.Capacity);
             _ring.Complete(chain.Head, (uint)written);
             left -= written;
-            _capacity -= chain.Capacity;
             _piece += chain.Ranges;
-            _firstChain++;
-        }
-
-        if (_firstChain == _chainEnd)
-        {
-            _firstChain = _chainEnd = _rangeEnd = 0;
-        }
-        else if (_firstChain >= _chains.Length)
-        {
-            _firstChain -= _chains.Length;
-            _chainEnd -= _chains.Length;
+            _posted.RemoveFirst();
         }
 
         _published = true;
@@ -476,14 +364,5 @@ internal sealed class NetReceiver : IPageWaiter, IDisposable
 
             at -= bytes.Length;
         }
-    }
-
-    /// <summary>A taken chain: where its ranges begin, how many there are, and how many bytes they hold.</summary>
-    private struct Chain
-    {
-        public ushort Head;
-        public int FirstRange;
-        public int Ranges;
-        public long Capacity;
     }
 }

@@ -25,6 +25,7 @@ internal sealed class VsockSwitch(ulong guestCid, IVsockHost host, int maxConnec
     private readonly Dictionary<(uint Guest, uint Host), VsockConnection> _connections = [];
     private readonly Queue<VsockConnection> _work = new();
     private readonly Queue<VsockHeader> _resets = new(MaxResets);
+    private readonly VsockPackets _packets = new(guestCid);
     private uint _nextPort = FirstEphemeralPort;
 
     /// <summary>Connections there are.</summary>
@@ -241,7 +242,7 @@ internal sealed class VsockSwitch(ulong guestCid, IVsockHost host, int maxConnec
         {
             connection.Due = VsockDue.None;
             _connections.Remove((connection.GuestPort, connection.HostPort));
-            header = Header(connection, VsockOperation.Reset);
+            header = _packets.Header(connection, VsockOperation.Reset);
             return true;
         }
 
@@ -253,11 +254,11 @@ internal sealed class VsockSwitch(ulong guestCid, IVsockHost host, int maxConnec
         if ((due & (VsockDue.Request | VsockDue.Response)) != 0)
         {
             connection.Due &= ~(VsockDue.Request | VsockDue.Response);
-            header = Header(connection, (due & VsockDue.Request) != 0 ? VsockOperation.Request : VsockOperation.Response);
+            header = _packets.Header(connection, (due & VsockDue.Request) != 0 ? VsockOperation.Request : VsockOperation.Response);
             return true;
         }
 
-        return connection.Established && (TryData(connection, data, out header) || TryControl(connection, out header));
+        return connection.Established && (_packets.TryData(connection, data, out header) || _packets.TryControl(connection, out header));
     }
 
     /// <summary>Moves bytes to the host and finds out what that means for the connection.</summary>
@@ -295,74 +296,6 @@ internal sealed class VsockSwitch(ulong guestCid, IVsockHost host, int maxConnec
         {
             connection.Due |= VsockDue.Credit;
         }
-    }
-
-    private bool TryData(VsockConnection connection, Span<byte> data, out VsockHeader header)
-    {
-        header = default;
-        if ((connection.HostEnded & VsockShutdown.WillNotSend) != 0 || (connection.GuestEnded & VsockShutdown.WillNotReceive) != 0)
-        {
-            return false;
-        }
-
-        int room = (int)Math.Min(Math.Min(connection.PeerRoom, MaxData), (uint)data.Length);
-        if (room == 0)
-        {
-            return false; // the guest's next packet brings credit
-        }
-
-        int count = connection.Stream.Read(data[..room]);
-        if (count == 0)
-        {
-            connection.HostEnded |= connection.Stream.IsGone ? VsockShutdown.Both : VsockShutdown.WillNotSend;
-            connection.Due |= VsockDue.Shutdown;
-        }
-
-        if (count <= 0)
-        {
-            return false;
-        }
-
-        connection.CountSent(count);
-        header = Header(connection, VsockOperation.Data) with { Length = (uint)count };
-        connection.Due &= ~VsockDue.Credit;
-        return true;
-    }
-
-    private bool TryControl(VsockConnection connection, out VsockHeader header)
-    {
-        header = default;
-        if ((connection.Due & VsockDue.Shutdown) != 0)
-        {
-            connection.Due &= ~(VsockDue.Shutdown | VsockDue.Credit);
-            header = Header(connection, VsockOperation.Shutdown) with { Flags = (uint)connection.HostEnded };
-            return true;
-        }
-
-        if ((connection.Due & VsockDue.Credit) != 0)
-        {
-            connection.Due &= ~VsockDue.Credit;
-            header = Header(connection, VsockOperation.CreditUpdate);
-            return true;
-        }
-
-        return false;
-    }
-
-    private VsockHeader Header(VsockConnection connection, VsockOperation operation)
-    {
-        connection.CreditTold();
-        return new VsockHeader
-        {
-            SourceCid = HostCid,
-            DestinationCid = guestCid,
-            SourcePort = connection.HostPort,
-            DestinationPort = connection.GuestPort,
-            Type = VsockHeader.Stream,
-            Operation = operation,
-            BufferBytes = VsockConnection.BufferBytes,
-            ForwardedBytes = connection.Forwarded,
-        };
     }
 
     private void Owe(VsockConnection connection, VsockDue due)

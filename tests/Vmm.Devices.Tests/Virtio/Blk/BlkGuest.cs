@@ -178,6 +178,8 @@ internal sealed class BlkGuest : IVirtioInterrupts, IDisposable
         return Statuses + (ulong)slot;
     }
 
+    public ulong PutStatusAddress(int slot) => Statuses + (ulong)slot;
+
     /// <summary>One request in the usual layout; its status byte and used length.</summary>
     public (byte Status, uint Written) Request(uint type, ulong sector, ulong data, int length, bool dataWritable)
     {
