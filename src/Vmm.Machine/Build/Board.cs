@@ -66,6 +66,12 @@ internal sealed class Board : IDisposable
     /// <summary>The guest's memory.</summary>
     internal MachineMemory Memory { get; set; } = null!;
 
+    /// <summary>Port 0xCF9 amid the PCI configuration ports.</summary>
+    internal Devices.Legacy.ResetControl? ResetControl { get; set; }
+
+    /// <summary>Called before the vCPUs of a restored machine run: everything else goes on.</summary>
+    internal Action? Restored { get; set; }
+
     /// <summary>Where its vnodes live.</summary>
     internal VnodeHomes Homes { get; set; } = null!;
 

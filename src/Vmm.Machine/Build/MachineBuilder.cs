@@ -131,7 +131,8 @@ internal sealed class MachineBuilder : IDisposable
                 _board.Mmio,
                 description.Bridges,
                 _board.Homes.IoThreads));
-        _board.Ports.Map(0xCF8, 8, new Devices.Legacy.ResetControl(slots.Bridge.ConfigPorts, _board.Reset), "PCI configuration ports");
+        _board.ResetControl = new Devices.Legacy.ResetControl(slots.Bridge.ConfigPorts, _board.Reset);
+        _board.Ports.Map(0xCF8, 8, _board.ResetControl, "PCI configuration ports");
         _board.Mmio.Map(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, slots.Bridge.Ecam, "ECAM");
         DeviceSet devices = new(_board, description, slots);
         devices.Build(placeBars);

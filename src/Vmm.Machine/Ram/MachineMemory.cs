@@ -36,6 +36,7 @@ internal sealed class MachineMemory : IDisposable
             }
 
             Guest = new GuestMemory(regions);
+            Start.AddRange(_vnodes); // what comes and goes is added later
         }
         catch
         {
@@ -63,6 +64,9 @@ internal sealed class MachineMemory : IDisposable
             extent.Vnode, VnodeMemory.Create(HotPlacement(_homes[extent.Vnode].Memory, extent.Length), _host, part: ".hot"));
         return new HotMemory(Map, backing, extent.Start, block);
     }
+
+    /// <summary>The memory of the start, one entry a vnode that has some.</summary>
+    internal List<(int Vnode, VnodeMemory Memory)> Start { get; } = [];
 
     /// <summary>What is behind a vnode: its memory of the start, and that which comes and goes.</summary>
     internal List<VnodeMemory> OfVnode(int vnode) => [.. from each in _vnodes where each.Vnode == vnode select each.Memory];

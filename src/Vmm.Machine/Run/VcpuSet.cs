@@ -98,6 +98,9 @@ internal sealed class VcpuSet
         return _gate.WaitParked(_threads.Count);
     }
 
+    /// <summary>One of them stands amid an instruction; only while they stand still.</summary>
+    internal bool HasPendingIo => _threads.Exists(vcpu => vcpu.HasPendingIo);
+
     /// <summary>Tells the guest that it was paused; only while the vCPUs stand still.</summary>
     internal void NotifyPaused()
     {

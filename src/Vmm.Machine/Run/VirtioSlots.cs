@@ -4,6 +4,7 @@ using Vmm.Devices.Bus;
 using Vmm.Devices.Pci;
 using Vmm.Devices.Virtio;
 using Vmm.Machine.Description;
+using Vmm.Machine.Hotplug;
 using Vmm.Machine.Layout;
 using Vmm.Memory;
 using Vmm.Spec;
@@ -91,6 +92,19 @@ internal sealed class VirtioSlots(
                 + $"{(onRootBus ? "of bus 0 " : "")}are taken; remove a device");
         Bridge.Plug(function, at);
         return at;
+    }
+
+    /// <summary>The transport of a device, with its message vectors where it has any; null when it is off the bus.</summary>
+    internal (Devices.Virtio.VirtioTransport Transport, MsixTable? Vectors)? Find(AttachedDevice device)
+    {
+        if (device.Address is { } at)
+        {
+            return Bridge.Find(at) is VirtioPciFunction function && ReferenceEquals(function.Transport.Device, device.Device)
+                ? (function.Transport, function.Msix)
+                : null;
+        }
+
+        return _windows.Find(window => ReferenceEquals(window.Device, device.Device)) is { } window ? (window, null) : null;
     }
 
     /// <inheritdoc/>

@@ -188,6 +188,12 @@ public sealed class VirtualMachine : IDisposable
     /// <inheritdoc cref="VnodeSizes.States"/>
     public IReadOnlyList<VnodeMemoryState> VnodeStates => _sizes.States;
 
+    /// <summary>What its parts are connected to.</summary>
+    internal Board Board => _board;
+
+    /// <summary>The vCPUs with their threads.</summary>
+    internal VcpuSet VcpuSet => _vcpus;
+
     /// <summary>The KVM virtual machine.</summary>
     internal KvmVm Vm { get; }
 
@@ -317,6 +323,7 @@ public sealed class VirtualMachine : IDisposable
         lock (_stateLock)
         {
             CheckMove(MachineState.Running, from: MachineState.Ready);
+            _board.Restored?.Invoke();
             _vcpus.Start();
             _state = MachineState.Running;
         }
