@@ -7,12 +7,13 @@ using Vmm.Machine.Layout;
 using Vmm.Machine.Run;
 using Vmm.Placement;
 using Vmm.Spec;
+using Vmm.State;
 using Vmm.Storage;
 
 namespace Vmm.Cli;
 
 /// <summary>Starts a machine and runs it to its end; the real one is VirtualMachine, tests pass their own. <paramref name="note"/> takes one-line remarks for the user, null for none.</summary>
-public delegate RunResult MachineRunner(VmSpec spec, IConsoleEndpoint console, Action<string>? note, CancellationToken stop);
+public delegate RunResult MachineRunner(RunRequest request, IConsoleEndpoint console, Action<string>? note, CancellationToken stop);
 
 /// <summary>What each command does. Output goes to the writers given, errors as one line each: <c>vmmctl: what, which, what to do</c>.</summary>
 public sealed class Application
@@ -116,7 +117,7 @@ public sealed class Application
     {
         using CancellationTokenSource stop = new();
         List<string> problems = [];
-        if (arguments.ToSpec(problems) is not { } spec)
+        if (arguments.ToRequest(problems) is not { } request)
         {
             foreach (string problem in problems)
             {
@@ -125,6 +126,8 @@ public sealed class Application
 
             return ExitCodes.Usage;
         }
+
+        VmSpec spec = request.Spec;
 
         using StopSignals signals = new(stop);
         using Terminal terminal = new();
@@ -144,13 +147,14 @@ public sealed class Application
             using (TerminalConsole console = new(terminal, !arguments.NoSerialInput, stop.Cancel))
             using (stop.Token.Register(console.Hurry))
             {
-                result = _runner(spec, console, arguments.Quiet ? null : Note, stop.Token);
+                result = _runner(request, console, arguments.Quiet ? null : Note, stop.Token);
             }
 
             terminal.Restore();
             return Report(spec, result, arguments.Quiet);
         }
-        catch (Exception e) when (e is KvmUnavailableException or BootException or KernelException or SpecException or BlockException or TapException or InvalidDataException or IOException or UnauthorizedAccessException or HostMismatchException or ArgumentException or InvalidOperationException)
+        catch (Exception e) when (e is KvmUnavailableException or BootException or KernelException or SpecException or BlockException or TapException or InvalidDataException or IOException or UnauthorizedAccessException or HostMismatchException or ArgumentException or InvalidOperationException
+            or StateException or UnitsException)
         {
             terminal.Restore();
             Fail(e.Message);

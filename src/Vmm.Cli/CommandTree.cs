@@ -66,8 +66,10 @@ internal static class CommandTree
         Option<string?> transport = new("--virtio-transport") { Description = "pci or mmio for virtio devices [default: pci]", HelpName = "pci|mmio" };
         Option<bool> quiet = new("--quiet") { Description = "Print nothing of our own except errors" };
         Option<bool> noInput = new("--no-serial-input") { Description = "Do not read standard input" };
+        Option<string?> restore = new("--restore") { Description = "Go on with a saved VM; its disks must be as they were", HelpName = "folder" };
+        Option<string?> saveTo = new("--save-to") { Description = "When told to stop, save the VM into this new folder instead", HelpName = "folder" };
         Command run = new("run", RunHelp);
-        foreach (Option option in new Option[] { file, name, kernel, initrd, cmdline, cpus, cpu, memory, numa, disk, net, transport, quiet, noInput })
+        foreach (Option option in new Option[] { file, name, kernel, initrd, cmdline, cpus, cpu, memory, numa, disk, net, transport, restore, saveTo, quiet, noInput })
         {
             run.Options.Add(option);
         }
@@ -88,6 +90,8 @@ internal static class CommandTree
             Transport = parsed.GetValue(transport),
             Quiet = parsed.GetValue(quiet),
             NoSerialInput = parsed.GetValue(noInput),
+            Restore = parsed.GetValue(restore),
+            SaveTo = parsed.GetValue(saveTo),
         }));
         return run;
     }

@@ -1,6 +1,5 @@
 using Vmm.Cli;
 using Vmm.Interop;
-using Vmm.Machine.Run;
 
 LossyWriter.UseForErrors();
 try
@@ -14,8 +13,4 @@ catch (IOException e)
     return ExitCodes.Failed;
 }
 
-int Run() => new Application((spec, console, note, stop) =>
-{
-    using VirtualMachine machine = VirtualMachine.Create(spec, console, note);
-    return machine.Run(stop);
-}).Execute(args);
+int Run() => new Application(ForegroundMachine.Run).Execute(args);

@@ -62,6 +62,19 @@ public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
     /// <summary>Address of the first byte in this process; valid while the handle is.</summary>
     public nint Address => handle;
 
+    /// <summary>The next range that was ever touched; see <see cref="DataExtents.TryFindNext"/>.</summary>
+    public bool TryFindData(ulong from, out ulong start, out ulong end) => DataExtents.TryFindNext(_file, from, out start, out end);
+
+    /// <summary>Copies bytes out.</summary>
+    public void CopyTo(ulong offset, Span<byte> destination) => Piece(offset, destination.Length).CopyTo(destination);
+
+    /// <summary>Copies bytes in.</summary>
+    public void CopyFrom(ulong offset, ReadOnlySpan<byte> source) => source.CopyTo(Piece(offset, source.Length));
+
+    private unsafe Span<byte> Piece(ulong offset, int length) => offset <= Length && (ulong)length <= Length - offset
+        ? new Span<byte>((void*)(Address + (nint)offset), length)
+        : throw new ArgumentOutOfRangeException(nameof(offset), $"{Name}: {length} bytes at {offset} lie outside {Length}");
+
     /// <summary>Binds the whole memory to host nodes; works for pages not touched yet.</summary>
     /// <returns>0, or the errno of mbind(2): ENOSYS on a kernel without NUMA.</returns>
     public int Bind(MemoryPolicyMode mode, IReadOnlyList<int> nodes)

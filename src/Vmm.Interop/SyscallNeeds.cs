@@ -28,6 +28,10 @@ public sealed class SyscallNeeds(IReadOnlyCollection<string> calls, IReadOnlyCol
         return other == None ? one : new([.. one.Calls.Union(other.Calls, StringComparer.Ordinal)], [.. one.Ioctls.Union(other.Ioctls)]);
     }
 
+    /// <summary>Whoever may do this may do the other.</summary>
+    public bool Covers(SyscallNeeds other) =>
+        other.Calls.All(call => calls.Contains(call, StringComparer.Ordinal)) && other.Ioctls.All(ioctls.Contains);
+
     /// <summary>As the operator.</summary>
     public static SyscallNeeds Add(SyscallNeeds one, SyscallNeeds other) => one + other;
 }

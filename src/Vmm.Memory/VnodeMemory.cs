@@ -148,6 +148,15 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
         return true;
     }
 
+    /// <summary>The next range that was ever touched: false when there is none from there on.</summary>
+    public bool TryFindData(ulong from, out ulong start, out ulong end) => _memory.TryFindData(from, out start, out end);
+
+    /// <summary>Copies bytes out, for a save; nothing else writes them meanwhile.</summary>
+    public void CopyTo(ulong offset, Span<byte> destination) => _memory.CopyTo(offset, destination);
+
+    /// <summary>Copies bytes in, for a restore; the machine does not run yet.</summary>
+    public void CopyFrom(ulong offset, ReadOnlySpan<byte> source) => _memory.CopyFrom(offset, source);
+
     /// <summary>A piece of this memory as the guest sees it.</summary>
     public GuestRegion Region(GuestAddress start, ByteSize length, ulong offset) =>
         offset <= Placement.Size && length <= Placement.Size - offset

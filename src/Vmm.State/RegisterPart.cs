@@ -10,7 +10,8 @@ namespace Vmm.State;
 /// <param name="restore">Takes one; throws <see cref="StateException"/> when a value cannot be.</param>
 /// <param name="dependsOn">What it needs at work.</param>
 public sealed class RegisterPart<T>(
-    PartId id, StateShape<T> shape, Func<T> capture, Action<T> restore, params IReadOnlyList<PartId> dependsOn) : IMachinePart where T : class
+    PartId id, StateShape<T> shape, Func<T> capture, Action<T> restore, params IReadOnlyList<PartId> dependsOn) : IMachinePart
+    where T : class
 {
     /// <inheritdoc/>
     public PartId Id => id;

@@ -28,11 +28,7 @@ public sealed class StateReader(UnitBlob blob)
             return null;
         }
 
-        if (record.Version != shape.Version)
-        {
-            throw new StateException(
-                $"{Unit}: the record '{shape.Kind}' has version {record.Version}; this release reads version {shape.Version}.");
-        }
+        RequireVersion(record, shape.Version);
 
         try
         {
@@ -48,6 +44,17 @@ public sealed class StateReader(UnitBlob blob)
         }
     }
 
+    /// <summary>A record that has a written form of its own and has to be there. Whoever reads the form checks it.</summary>
+    /// <exception cref="StateException">It is missing, or of another version.</exception>
+    public JsonElement ReadJson(string kind, int version)
+    {
+        StateRecord record = Find(kind) ?? throw new StateException($"{Unit}: the record '{kind}' is missing.");
+        RequireVersion(record, version);
+        _taken.Add(kind);
+        using JsonDocument json = JsonDocument.Parse(record.Data);
+        return json.RootElement.Clone();
+    }
+
     /// <summary>Every record was taken: one that nobody knows would be state that is lost in silence.</summary>
     /// <exception cref="StateException">One was not.</exception>
     public void RequireAllTaken()
@@ -58,6 +65,15 @@ public sealed class StateReader(UnitBlob blob)
             {
                 throw new StateException($"{Unit}: this machine has no place for its record '{record.Kind}' version {record.Version}.");
             }
+        }
+    }
+
+    private void RequireVersion(StateRecord record, int version)
+    {
+        if (record.Version != version)
+        {
+            throw new StateException(
+                $"{Unit}: the record '{record.Kind}' has version {record.Version}; this release reads version {version}.");
         }
     }
 

@@ -27,9 +27,9 @@ public sealed class ApplicationTests : IDisposable
     private string PathOf(string name) => Path.Combine(_folder, name);
 
     private int Execute(params string[] args) => new Application(
-        (spec, _, note, _) =>
+        (request, _, note, _) =>
         {
-            _ran = spec;
+            _ran = request.Spec;
             note?.Invoke("a note");
             return _throws is null ? _result : throw _throws;
         },

@@ -2,13 +2,14 @@ using System.Runtime.CompilerServices;
 using System.Text.Json;
 using Vmm.Devices;
 using Vmm.Kvm;
+using Vmm.Machine.Saved;
 using Vmm.State;
 
 namespace Vmm.State.Tests;
 
 public sealed class ShapeTests
 {
-    private static IReadOnlyList<StateShape> Shapes { get; } = [.. DeviceStates.All, .. KvmStates.All];
+    private static IReadOnlyList<StateShape> Shapes { get; } = [.. DeviceStates.All, .. KvmStates.All, .. MachineStates.All];
 
     private static string Root([CallerFilePath] string here = "") =>
         Path.GetFullPath(Path.Combine(Path.GetDirectoryName(here)!, "..", ".."));

@@ -123,6 +123,15 @@ public sealed class PciHostBridge : IDisposable
         }
     }
 
+    /// <summary>The function at an address; null when none is there. Any thread.</summary>
+    public PciFunction? Find(PciAddress at)
+    {
+        lock (_gate)
+        {
+            return _buses[at.Bus][at.Slot, at.Function];
+        }
+    }
+
     /// <summary>The state for saving. Any thread.</summary>
     public PciStateV1 Capture()
     {

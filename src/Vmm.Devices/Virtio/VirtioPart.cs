@@ -20,7 +20,9 @@ public sealed class VirtioPart(PartId id, VirtioTransport transport, MsixTable? 
     /// <inheritdoc/>
     public IReadOnlyList<PartId> DependsOn => dependsOn;
 
-    /// <summary>Completes what was taken or gives it back to the rings, whichever way it comes to rest: nothing in flight has a saved form.</summary>
+    /// <summary>
+    /// Completes what was taken or gives it back to the rings, whichever way it comes to rest: nothing in flight has a saved form.
+    /// </summary>
     public ValueTask QuiesceAsync(Quiesce mode, Deadline deadline)
     {
         while (!transport.TryHold(s_look))

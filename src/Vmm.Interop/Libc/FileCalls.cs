@@ -31,6 +31,17 @@ internal static unsafe class FileCalls
     private const uint StatxDirectAlign = 0x2000; // STATX_DIOALIGN, since Linux 6.1; an older kernel leaves the bit out of the answer
     private const int RwfNowait = 8; // linux/fs.h
 
+    /// <summary>Whence of <see cref="Seek"/>: the next byte that has data, or that has none.</summary>
+    internal const int SeekData = 3, SeekHole = 4; // linux/fs.h
+
+    /// <summary>lseek(2): the offset, or -errno.</summary>
+    internal static long Seek(SafeHandle file, long offset, int whence)
+    {
+        using DescriptorLease fd = new(file);
+        long at = (long)LibC.lseek(fd.Number, offset, whence);
+        return at >= 0 ? at : -LibC.errno;
+    }
+
     internal static int Open(string path, int flags)
     {
         fixed (byte* name = CString.Of(path))

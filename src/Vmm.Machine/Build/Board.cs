@@ -8,7 +8,8 @@ using Vmm.Spec;
 namespace Vmm.Machine.Build;
 
 /// <summary>
-/// What the parts of one machine are connected to: buses, interrupts, memory, the host's side. It owns what was taken for the machine and releases it in reverse
+/// What the parts of one machine are connected to: buses, interrupts, memory, the host's side. It owns what was taken for the machine and
+/// releases it in reverse
 /// order; memory goes after everything that could touch it.
 /// </summary>
 internal sealed class Board : IDisposable
@@ -65,6 +66,12 @@ internal sealed class Board : IDisposable
     /// <summary>The guest's memory.</summary>
     internal MachineMemory Memory { get; set; } = null!;
 
+    /// <summary>Port 0xCF9 amid the PCI configuration ports.</summary>
+    internal Devices.Legacy.ResetControl? ResetControl { get; set; }
+
+    /// <summary>Called before the vCPUs of a restored machine run: everything else goes on.</summary>
+    internal Action? Restored { get; set; }
+
     /// <summary>Where its vnodes live.</summary>
     internal VnodeHomes Homes { get; set; } = null!;
 
@@ -95,7 +102,9 @@ internal sealed class Board : IDisposable
 
     private void TellDiskFault(string disk, string path, Vmm.Storage.DiskStatus status)
     {
-        string problem = status == Vmm.Storage.DiskStatus.NoSpace ? "the host's file system has no space left" : "the host fails its requests with I/O errors";
+        string problem = status == Vmm.Storage.DiskStatus.NoSpace
+            ? "the host's file system has no space left"
+            : "the host fails its requests with I/O errors";
         Note?.Invoke($"{Spec.Name}: {disk} ({path}): {problem}; the guest gets I/O errors");
         DiskFaulted?.Invoke(this, new DiskFaultEventArgs(disk, status));
     }

@@ -24,6 +24,21 @@ internal sealed class GuestClock(KvmVm vm) : TimeProvider
         Volatile.Write(ref _stoppedAt, TimeProvider.System.GetTimestamp());
     }
 
+    /// <summary>What kvmclock showed when it was stopped.</summary>
+    internal KvmClockData KvmClock => _kvmClock;
+
+    /// <summary>The time in nanoseconds.</summary>
+    internal ulong Nanoseconds => (ulong)((Int128)GetTimestamp() * 1_000_000_000 / TimestampFrequency);
+
+    /// <summary>Stopped, at times that were saved.</summary>
+    internal void StopAt(in KvmClockData kvmClock, ulong nanoseconds)
+    {
+        long now = TimeProvider.System.GetTimestamp();
+        _kvmClock = kvmClock;
+        Volatile.Write(ref _stoppedFor, now - (long)((UInt128)nanoseconds * (ulong)TimestampFrequency / 1_000_000_000));
+        Volatile.Write(ref _stoppedAt, now);
+    }
+
     /// <summary>Lets it go on from where it was stopped; no vCPU runs yet.</summary>
     /// <exception cref="Interop.KernelException">The kernel refused.</exception>
     internal void Start()

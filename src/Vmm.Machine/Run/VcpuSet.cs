@@ -41,10 +41,12 @@ internal sealed class VcpuSet
         foreach (VcpuPlace place in topology.Vcpus)
         {
             KvmVcpu vcpu = place.ApicId == EmptyVm.BootVcpuId ? kvm.BootVcpu : board.Own(kvm.Vm.CreateVcpu(place.ApicId));
-            VcpuSetup.Apply(vcpu, CpuidModel.Build(cpu.Cpuid, topology, place, deadline, brand), cpu.FeatureMsrs, place.Index == 0 ? boot : null);
+            VcpuSetup.Apply(
+                vcpu, CpuidModel.Build(cpu.Cpuid, topology, place, deadline, brand), cpu.FeatureMsrs, place.Index == 0 ? boot : null);
             All.Add(vcpu);
             _threads.Add(
-                new VcpuThread(vcpu, place.Index, board.Ports, board.Mmio, physical, board.End, board.Gate, board.Homes.WhenVcpuStarts(place.Vnode))
+                new VcpuThread(
+                    vcpu, place.Index, board.Ports, board.Mmio, physical, board.End, board.Gate, board.Homes.WhenVcpuStarts(place.Vnode))
                 {
                     TripleFaultResets = byTripleFault,
                     BusLocks = busLocks,
@@ -96,6 +98,9 @@ internal sealed class VcpuSet
         return _gate.WaitParked(_threads.Count);
     }
 
+    /// <summary>One of them stands amid an instruction; only while they stand still.</summary>
+    internal bool HasPendingIo => _threads.Exists(vcpu => vcpu.HasPendingIo);
+
     /// <summary>Tells the guest that it was paused; only while the vCPUs stand still.</summary>
     internal void NotifyPaused()
     {
@@ -120,7 +125,8 @@ internal sealed class VcpuSet
     internal List<string> CrashReport()
     {
         List<string> lines = [];
-        foreach (VcpuThread vcpu in _threads.Where(v => v.Crashed).Take(MostCrashed).Concat(_threads.Where(v => !v.Crashed).Take(MostOthers)))
+        IEnumerable<VcpuThread> crashed = _threads.Where(v => v.Crashed).Take(MostCrashed);
+        foreach (VcpuThread vcpu in crashed.Concat(_threads.Where(v => !v.Crashed).Take(MostOthers)))
         {
             lines.AddRange(vcpu.Report());
         }

@@ -8,6 +8,8 @@ namespace Vmm.Machine.Run;
 /// <summary>One vCPU and the thread that runs it: enters KVM, gives port and MMIO exits to the buses, ends on request or on error.</summary>
 internal sealed class VcpuThread
 {
+    private const int MostPendingExits = 4096;
+
     private readonly KvmVcpu _vcpu;
     private readonly int _index;
     private readonly AddressBus _ports;
@@ -77,6 +79,7 @@ internal sealed class VcpuThread
             {
                 if (_gate.Closed)
                 {
+                    CompletePendingIo();
                     _gate.Park();
                     continue;
                 }
@@ -93,6 +96,28 @@ internal sealed class VcpuThread
             Crash(Failed(cause.Message));
         }
     }
+
+    // The instruction of the last exit ends here, so that the registers of a vCPU at rest are whole. A string instruction may bring more exits; a guest that
+    // makes too many of them is stopped amid one, and cannot be saved at this moment.
+    private void CompletePendingIo()
+    {
+        KvmExit exit = KvmExit.Interrupted;
+        for (int i = 0; i < MostPendingExits && !_end.Decided; i++)
+        {
+            exit = _vcpu.CompletePendingIo();
+            if (exit == KvmExit.Interrupted)
+            {
+                break;
+            }
+
+            Dispatch(exit);
+        }
+
+        HasPendingIo = exit != KvmExit.Interrupted;
+    }
+
+    /// <summary>It stands amid an instruction. While it is at rest.</summary>
+    internal bool HasPendingIo { get; private set; }
 
     private void Dispatch(KvmExit exit)
     {

@@ -1,5 +1,6 @@
 using Vmm.Interop;
 using Vmm.Interop.Kvm;
+using Vmm.Machine.Run;
 
 namespace Vmm.Worker.Confinement;
 
@@ -67,6 +68,10 @@ internal static class SyscallSets
         KvmRequest.KVM_SET_LAPIC, KvmRequest.KVM_GET_MP_STATE, KvmRequest.KVM_SET_MP_STATE, KvmRequest.KVM_GET_CPUID2, KvmRequest.KVM_GET_TSC_KHZ, KvmRequest.KVM_SET_TSC_KHZ,
         KvmRequest.KVM_KVMCLOCK_CTRL, KvmRequest.KVM_NMI,
     ];
+
+    /// <summary>The filters of a VM with these needs are those of a VM without devices.</summary>
+    internal static bool IsUsual(MachineNeeds needs) =>
+        (MachineNeeds.Pluggable.Threads + UnixStream.Needs).Covers(needs.Threads) && MachineNeeds.Pluggable.Vcpus.Covers(needs.Vcpus);
 
     /// <summary>The filter of the whole process, and of threads that are neither vCPU nor I/O.</summary>
     /// <param name="processId">This process.</param>

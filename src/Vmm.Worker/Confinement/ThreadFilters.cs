@@ -5,8 +5,7 @@ namespace Vmm.Worker.Confinement;
 
 /// <summary>
 /// System call filters: one for the process, narrower ones for vCPU threads and for the I/O threads of each device, made of what the parts
-/// of the VM ask for.
-/// I/O threads are asked for by a vCPU thread, whose filter they would inherit: a thread of the process's own set starts them.
+/// of the VM ask for. I/O threads are asked for by a vCPU thread, whose filter they would inherit: a thread of the process's own set starts them.
 /// </summary>
 internal sealed class ThreadFilters : IDisposable
 {
@@ -14,7 +13,8 @@ internal sealed class ThreadFilters : IDisposable
     private readonly Dictionary<SyscallNeeds, SeccompFilter> _io = []; // by the object: a kind of device has one
     private Thread? _building;
     private Exception? _unbuilt;
-    private SeccompFilter? _process, _vcpu;
+    private bool _built;
+    private SeccompFilter _process, _vcpu; // at first those of a VM without parts of its own, which fit most VMs
     private readonly Lock _one = new();
     private readonly SemaphoreSlim _asked = new(0), _answered = new(0);
     private readonly Thread _starter;
@@ -22,20 +22,25 @@ internal sealed class ThreadFilters : IDisposable
     private Exception? _failure;
     private volatile bool _inForce;
 
-    /// <summary>Loads libseccomp; no filter is in force yet.</summary>
+    /// <summary>Compiles the filters that most VMs have; none is in force yet.</summary>
     /// <exception cref="KernelException">No libseccomp.</exception>
     internal ThreadFilters()
     {
         _silent = SyscallSets.BuildSilent();
+        (_process, _vcpu) = Compile(MachineNeeds.Pluggable);
         _starter = new Thread(StartOthers, maxStackSize: 128 * 1024) { Name = "starter", IsBackground = true };
         _starter.Start();
     }
 
-    /// <summary>Begins to compile the filters of a machine, beside what the caller does next. Once.</summary>
+    /// <summary>Begins to compile the filters of a machine that needs others, beside what the caller does next.</summary>
     internal void Build(MachineNeeds needs)
     {
-        _building = new Thread(() => Compile(needs)) { Name = "filters", IsBackground = true };
-        _building.Start();
+        _built = true;
+        if (!SyscallSets.IsUsual(needs))
+        {
+            _building = new Thread(() => Rebuild(needs)) { Name = "filters", IsBackground = true };
+            _building.Start();
+        }
     }
 
     /// <summary>Puts all threads under the filter of the process, and those that come to their work from now on under their own. No thread may have one yet.</summary>
@@ -44,7 +49,7 @@ internal sealed class ThreadFilters : IDisposable
     internal void Enforce()
     {
         _building?.Join();
-        if (_process is null || _vcpu is null)
+        if (!_built || _unbuilt is not null)
         {
             throw _unbuilt ?? new InvalidOperationException("the filters of this VM were not built");
         }
@@ -74,7 +79,7 @@ internal sealed class ThreadFilters : IDisposable
     {
         if (_inForce)
         {
-            _vcpu!.LoadOnThread();
+            _vcpu.LoadOnThread();
         }
     }
 
@@ -112,20 +117,25 @@ internal sealed class ThreadFilters : IDisposable
         _asked.Dispose();
         _answered.Dispose();
         _silent.Dispose();
-        _process?.Dispose();
-        _vcpu?.Dispose();
+        _process.Dispose();
+        _vcpu.Dispose();
         foreach (SeccompFilter filter in _io.Values)
         {
             filter.Dispose();
         }
     }
 
-    private void Compile(MachineNeeds needs)
+    private static (SeccompFilter Process, SeccompFilter Vcpu) Compile(MachineNeeds needs) =>
+        (SyscallSets.BuildProcess(Environment.ProcessId, needs.Threads), SyscallSets.BuildVcpu(Environment.ProcessId, needs.Vcpus));
+
+    private void Rebuild(MachineNeeds needs)
     {
         try
         {
-            _process = SyscallSets.BuildProcess(Environment.ProcessId, needs.Threads);
-            _vcpu = SyscallSets.BuildVcpu(Environment.ProcessId, needs.Vcpus);
+            (SeccompFilter process, SeccompFilter vcpu) = Compile(needs);
+            _process.Dispose();
+            _vcpu.Dispose();
+            (_process, _vcpu) = (process, vcpu);
         }
 #pragma warning disable CA1031 // Whoever wants the filters gets it.
         catch (Exception cause)

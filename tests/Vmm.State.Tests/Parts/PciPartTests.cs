@@ -77,10 +77,12 @@ public sealed class PciPartTests
             Part = machine.Part,
             Windows =
             [
-                (new BusPiece(machine.Bridge.Ecam, 1 << 15), 0x100), (new BusPiece(machine.Bridge.Ecam, 31 << 15), 0x60), (new BusPiece(machine.Bridge.Ecam, 1 << 20), 0x100),
+                (new BusPiece(machine.Bridge.Ecam, 1 << 15), 0x100), (new BusPiece(machine.Bridge.Ecam, 31 << 15), 0x60),
+                (new BusPiece(machine.Bridge.Ecam, 1 << 20), 0x100),
                 (machine.Bridge.ConfigPorts, 8),
                 (new Mapped(machine.Bus, bar), 56), (new Mapped(machine.Bus, bar), 56), (new Mapped(machine.Bus, bar), 56),
-                (new Mapped(machine.Bus, bar + 0x1000), 4), (new Mapped(machine.Bus, bar + 0x2000), 8), (new Mapped(machine.Bus, bar + 0x4000), 48),
+                (new Mapped(machine.Bus, bar + 0x1000), 4), (new Mapped(machine.Bus, bar + 0x2000), 8),
+                (new Mapped(machine.Bus, bar + 0x4000), 48),
                 (new Mapped(machine.Bus, bar + 0x6000), 8),
             ],
             Widths = [1, 2, 4, 4, 8],
@@ -119,7 +121,8 @@ public sealed class PciPartTests
             Function = new VirtioPciFunction("first", Device, SharedRam.Memory, new LoggedMessages(output), null);
             BarAllocator bars = new(Window, 0x1000_0000);
             Bridge.Add(Function, new PciAddress(0, 1), bars);
-            Bridge.Add(new VirtioPciFunction("second", new FakeVirtio([]), SharedRam.Memory, new LoggedMessages([]), null), new PciAddress(1, 0), bars);
+            VirtioPciFunction second = new("second", new FakeVirtio([]), SharedRam.Memory, new LoggedMessages([]), null);
+            Bridge.Add(second, new PciAddress(1, 0), bars);
             Part = new TransportPart(Function.Transport, Function.Msix, Bridge);
         }
 

@@ -5,7 +5,9 @@ using Vmm.Testing.Virtio;
 
 namespace Vmm.State.Tests.Parts;
 
-/// <summary>Every virtio device, saved while requests are in its queues: no request is lost or answered twice, here or in a fresh device.</summary>
+/// <summary>
+/// Every virtio device, saved while requests are in its queues: no request is lost or answered twice, here or in a fresh device.
+/// </summary>
 public sealed class VirtioPartTests
 {
     private const string NotYet = "mem"; // its blocks are slots of the machine; a machine that has them is not saved
@@ -109,7 +111,8 @@ public sealed class VirtioPartTests
         fresh.Restore(StateDocumentReader.Read(saved).Units);
         fresh.Resume();
         Assert.Equal(((uint)head, 4u), guest.WaitUsed(events));
-        Assert.Equal([0, 0, 0, 0, 0xEE, 0xEE, 0xEE, 0xEE], guest.At(DeviceGuest.DataOf(events), 8).ToArray()); // VIRTIO_VSOCK_EVENT_TRANSPORT_RESET
+        // VIRTIO_VSOCK_EVENT_TRANSPORT_RESET
+        Assert.Equal([0, 0, 0, 0, 0xEE, 0xEE, 0xEE, 0xEE], guest.At(DeviceGuest.DataOf(events), 8).ToArray());
         second.ServeAll(guest);
         Assert.Equal(0, guest.UsedCount(events));
     }

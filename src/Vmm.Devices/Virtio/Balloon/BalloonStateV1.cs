@@ -1,6 +1,8 @@
 namespace Vmm.Devices.Virtio.Balloon;
 
-/// <summary>Saved state of <see cref="VirtioBalloon"/> while it serves a driver, version 1; its shape never changes. Sizes are in pages of 4 KiB.</summary>
+/// <summary>
+/// Saved state of <see cref="VirtioBalloon"/> while it serves a driver, version 1; its shape never changes. Sizes are in pages of 4 KiB.
+/// </summary>
 public sealed record BalloonStateV1
 {
     /// <summary>Name of the record in a saved VM.</summary>

@@ -1,0 +1,116 @@
+using System.Reflection;
+using Microsoft.Win32.SafeHandles;
+using Vmm.Machine.Description;
+using Vmm.Machine.Run;
+using Vmm.Memory;
+using Vmm.State;
+
+namespace Vmm.Machine.Saved;
+
+/// <summary>
+/// Writes a whole machine into a folder. Disks are not copied: they stay where they are, and must not change until the restore.
+/// </summary>
+public static class MachineSave
+{
+    /// <summary>Kind of the record that says what the machine is.</summary>
+    internal const string DescriptionKind = "machine";
+
+    private const ulong DocumentRoom = 64 << 20;
+
+    /// <summary>
+    /// Saves a machine that runs or is paused. Afterwards, whether it worked or not, it is as it was before: it runs on, or is paused.
+    /// </summary>
+    /// <param name="machine">The machine.</param>
+    /// <param name="path">The folder to make.</param>
+    /// <param name="time">How long its devices may take to come to rest.</param>
+    /// <param name="goOn">False: when the save worked, the machine stays at rest, and can only be ended. Its saved state is the only one
+    /// that may go on.</param>
+    /// <param name="progress">Hears which part of the memory is written, 0 to 1; null: nobody.</param>
+    /// <param name="cancel">Gives up.</param>
+    /// <exception cref="MachineStateException">It neither runs nor is paused.</exception>
+    /// <exception cref="UnitsException">Parts of it did not come to rest, or could not be saved.</exception>
+    /// <exception cref="StateException">It has something without a saved form.</exception>
+    /// <exception cref="IOException">The folder cannot be written.</exception>
+    public static async Task SaveAsync(
+        VirtualMachine machine, string path, TimeSpan time, bool goOn, Action<double>? progress = null, CancellationToken cancel = default)
+    {
+        if (machine.Description.Hot.Count > 0)
+        {
+            throw new StateException(
+                $"{machine.Spec.Name}: memory that comes and goes (virtio-mem) has no saved form yet; a VM without it can be saved.");
+        }
+
+        using SavedFolder folder = new(path);
+        bool ran = machine.State == MachineState.Running;
+        if (ran)
+        {
+            machine.Pause();
+        }
+        else if (machine.State != MachineState.Paused)
+        {
+            throw new MachineStateException(machine.State, MachineState.Paused);
+        }
+
+        bool staysAtRest = false;
+        try
+        {
+            if (machine.VcpuSet.HasPendingIo)
+            {
+                throw new StateException($"{machine.Spec.Name}: a vCPU is amid a very long input or output instruction; try again.");
+            }
+
+            UnitRegistry units = MachineUnits.Of(machine, atRest: false);
+            await units.QuiesceAsync(Quiesce.Drain, time, cancel).ConfigureAwait(false);
+            try
+            {
+                Write(machine, units, folder, progress, cancel);
+                folder.Commit();
+                staysAtRest = !goOn;
+            }
+            finally
+            {
+                if (!staysAtRest)
+                {
+                    units.Resume();
+                }
+            }
+        }
+        finally
+        {
+            if (ran && !staysAtRest)
+            {
+                machine.Resume();
+            }
+        }
+    }
+
+    private static void Write(
+        VirtualMachine machine, UnitRegistry units, SavedFolder folder, Action<double>? progress, CancellationToken cancel)
+    {
+        IReadOnlyList<UnitBlob> blobs = units.Save();
+        List<(int Vnode, VnodeMemory Memory)> memories = machine.Board.Memory.Start;
+        ulong data = 0, total = 0, done = 0;
+        foreach ((_, VnodeMemory memory) in memories)
+        {
+            data += MemoryImage.DataBytes(memory);
+            total += memory.Placement.Size;
+        }
+
+        folder.RequireRoom(data + DocumentRoom);
+        List<SavedVnodeV1> files = [];
+        foreach ((int vnode, VnodeMemory memory) in memories)
+        {
+            SafeFileHandle file = folder.Create(SavedFolder.MemoryName(vnode));
+            byte[] checksums = MemoryImage.Write(memory, file, bytes => progress?.Invoke((double)(done += bytes) / total), cancel);
+            files.Add(new SavedVnodeV1 { Vnode = vnode, Bytes = memory.Placement.Size, Checksums = checksums });
+        }
+
+        StateWriter about = new(new PartId(StateDocument.AboutName));
+        about.WriteJson(DescriptionKind, MachineDescription.CurrentVersion, MachineDescriptionJson.Write(machine.Description));
+        about.Write(MachineStates.Memory, new SavedMemoryV1 { ChunkBytes = MemoryImage.ChunkBytes, Vnodes = files });
+        byte[] document = StateDocumentWriter.Write(new StateDocument(Program, about.ToBlob(), blobs));
+        RandomAccess.Write(folder.Create(SavedFolder.DocumentName), document, 0);
+    }
+
+    private static string Program => typeof(MachineSave).Assembly.GetName().Version?.ToString(3) ?? "";
+}

@@ -1,0 +1,28 @@
+using System.Text.Json.Serialization;
+using Vmm.State;
+
+namespace Vmm.Machine.Saved;
+
+/// <summary>The records of a machine as a whole, in a saved VM: one line a kind and version.</summary>
+public static class MachineStates
+{
+    /// <summary>The memory files.</summary>
+    public static readonly StateShape<SavedMemoryV1> Memory =
+        new(SavedMemoryV1.Kind, SavedMemoryV1.Version, MachineStateJson.Default.SavedMemoryV1);
+
+    /// <summary>The guest's time.</summary>
+    public static readonly StateShape<GuestTimeStateV1> GuestTime =
+        new(GuestTimeStateV1.Kind, GuestTimeStateV1.Version, MachineStateJson.Default.GuestTimeStateV1);
+
+    /// <summary>All of them, for the schema.</summary>
+    public static IReadOnlyList<StateShape> All { get; } = [Memory, GuestTime];
+}
+
+/// <summary>How they are written. What is unknown, doubled, missing or null where nothing may be is refused.</summary>
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
+    RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true, AllowDuplicateProperties = false,
+    MaxDepth = StateDocument.MaxDepth)]
+[JsonSerializable(typeof(SavedMemoryV1))]
+[JsonSerializable(typeof(GuestTimeStateV1))]
+internal sealed partial class MachineStateJson : JsonSerializerContext;

@@ -1,0 +1,87 @@
+using System.Globalization;
+using Vmm.Devices;
+using Vmm.Devices.Legacy;
+using Vmm.Devices.Pci;
+using Vmm.Devices.Virtio;
+using Vmm.Kvm;
+using Vmm.Machine.Build;
+using Vmm.Machine.Hotplug;
+using Vmm.Machine.Run;
+using Vmm.State;
+
+namespace Vmm.Machine.Saved;
+
+/// <summary>The units of a machine as it is now.</summary>
+internal static class MachineUnits
+{
+    private static readonly PartId s_pci = new("pci"), s_irqchip = new("irqchip");
+
+    /// <summary>Registers them all.</summary>
+    /// <param name="machine">The machine, without a plug or unplug under way.</param>
+    /// <param name="atRest">Nothing of it works yet, as in one that is to be restored.</param>
+    internal static UnitRegistry Of(VirtualMachine machine, bool atRest)
+    {
+        UnitRegistry units = new();
+        units.Register(new ClockPart(machine.Board.Clock), atRest);
+        List<PartId> vcpus = [];
+        for (int i = 0; i < machine.Vcpus.Count; i++)
+        {
+            units.Register(new VcpuPart(i, machine.Vcpus[i]), atRest);
+            vcpus.Add(VcpuPart.NameOf(i));
+        }
+
+        // After the local APICs: what is pending in the I/O APIC is delivered when its state comes.
+        units.Register(
+            new RegisterPart<KvmIrqchipStateV1>(
+                s_irqchip, KvmStates.Irqchip, () => KvmIrqchipStateV1.Capture(machine.Vm), s => s.Restore(machine.Vm), vcpus),
+            atRest);
+        units.Register(
+            new RegisterPart<KvmPitStateV1>(
+                new PartId("pit"), KvmStates.Pit, () => KvmPitStateV1.Capture(machine.Vm), s => s.Restore(machine.Vm), s_irqchip),
+            atRest);
+        AddPlatform(units, machine, atRest);
+        AddDevices(units, machine.DeviceSet, atRest);
+        return units;
+    }
+
+    private static void AddPlatform(UnitRegistry units, VirtualMachine machine, bool atRest)
+    {
+        PlatformDevices platform = machine.Platform;
+        if (platform.Serial is { } serial)
+        {
+            units.Register(new RegisterPart<UartStateV1>(new PartId("serial"), DeviceStates.Uart, serial.Capture, serial.Restore), atRest);
+        }
+
+        I8042 keyboard = platform.Keyboard;
+        units.Register(
+            new RegisterPart<KeyboardControllerStateV1>(
+                new PartId("keyboard"), DeviceStates.KeyboardController, keyboard.Capture, keyboard.Restore),
+            atRest);
+        CmosRtc rtc = platform.Rtc;
+        units.Register(new RegisterPart<RtcStateV1>(new PartId("rtc"), DeviceStates.Rtc, rtc.Capture, rtc.Restore), atRest);
+        ResetControl reset = machine.Board.ResetControl!;
+        units.Register(
+            new RegisterPart<ResetControlStateV1>(
+                new PartId("reset-control"), DeviceStates.ResetControl, reset.Capture, reset.Restore),
+            atRest);
+    }
+
+    private static void AddDevices(UnitRegistry units, DeviceSet devices, bool atRest)
+    {
+        PciHostBridge bridge = devices.Slots.Bridge;
+        units.Register(new RegisterPart<PciStateV1>(s_pci, DeviceStates.Pci, bridge.Capture, bridge.Restore), atRest);
+        for (int bus = 0; bus < devices.Ports.Length; bus++)
+        {
+            PciHotplugPorts ports = devices.Ports[bus];
+            PartId id = new(string.Create(CultureInfo.InvariantCulture, $"hotplug/{bus}"));
+            units.Register(new RegisterPart<PciHotplugStateV1>(id, DeviceStates.PciHotplug, ports.Capture, ports.Restore, s_pci), atRest);
+        }
+
+        foreach (AttachedDevice device in devices.All)
+        {
+            (VirtioTransport transport, MsixTable? vectors) = devices.Slots.Find(device)
+                ?? throw new InvalidOperationException($"{device.Id} is being removed: wait until it is gone");
+            units.Register(new VirtioPart(new PartId("device/" + device.Id), transport, vectors, s_pci), atRest);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+using Microsoft.Win32.SafeHandles;
+using Vmm.Machine.Description;
+using Vmm.Machine.Resources;
+using Vmm.Machine.Run;
+using Vmm.Memory;
+using Vmm.State;
+
+namespace Vmm.Machine.Saved;
+
+/// <summary>A saved machine in its folder, read and checked as far as that needs no machine.</summary>
+public sealed class SavedMachine
+{
+    private readonly string _folder;
+    private readonly StateDocument _document;
+    private readonly SavedMemoryV1 _memory;
+
+    private SavedMachine(string folder, StateDocument document, MachineDescription description, SavedMemoryV1 memory) =>
+        (_folder, _document, Description, _memory) = (folder, document, description, memory);
+
+    /// <summary>What the machine is, with its spec.</summary>
+    public MachineDescription Description { get; }
+
+    /// <summary>Reads a saved machine.</summary>
+    /// <param name="folder">Its folder.</param>
+    /// <exception cref="StateException">It is none, is damaged, or of a version that this release does not read.</exception>
+    /// <exception cref="IOException">It cannot be read.</exception>
+    public static SavedMachine Read(string folder)
+    {
+        string path = Path.Combine(folder, SavedFolder.DocumentName);
+        if (!File.Exists(path))
+        {
+            throw new StateException($"{folder} is no saved VM: it has no {SavedFolder.DocumentName}.");
+        }
+
+        if (new FileInfo(path).Length > StateDocument.MaxBytes)
+        {
+            throw new StateException($"{path}: the document has more than {StateDocument.MaxBytes} bytes.");
+        }
+
+        StateDocument document = StateDocumentReader.Read(File.ReadAllBytes(path));
+        StateReader about = new(document.About);
+        MachineDescription description;
+        try
+        {
+            description = MachineDescriptionJson.Read(about.ReadJson(MachineSave.DescriptionKind, MachineDescription.CurrentVersion));
+        }
+        catch (InvalidDataException cause)
+        {
+            throw new StateException($"{path}: {cause.Message}", cause);
+        }
+
+        SavedMemoryV1 memory = about.Read(MachineStates.Memory);
+        about.RequireAllTaken();
+        return memory.ChunkBytes == MemoryImage.ChunkBytes
+            ? new SavedMachine(folder, document, description, memory)
+            : throw new StateException($"{path}: chunks of {memory.ChunkBytes} bytes; this release reads {MemoryImage.ChunkBytes}.");
+    }
+
+    /// <summary>Builds the machine, gives it its memory and its state. It goes on where it was when it is run.</summary>
+    /// <param name="resources">Where everything comes from; kernel and initrd are not asked for.</param>
+    /// <param name="console">Far side of the consoles.</param>
+    /// <param name="prepared">An empty VM to build in, owned by the machine from here on, also when this throws; null makes one.</param>
+    /// <param name="progress">Hears which part of the memory is read, 0 to 1; null: nobody.</param>
+    /// <param name="cancel">Gives up.</param>
+    /// <exception cref="StateException">The state does not fit this host or what is behind its devices.</exception>
+    /// <exception cref="UnitsException">Parts of the machine did not take their state.</exception>
+    public VirtualMachine Restore(
+        IMachineResources resources,
+        IConsoleEndpoint console,
+        EmptyVm? prepared = null,
+        Action<double>? progress = null,
+        CancellationToken cancel = default)
+    {
+        VirtualMachine machine = VirtualMachine.CreateWithoutBoot(Description, resources, console, prepared);
+        try
+        {
+            ReadMemory(machine.Board.Memory.Start, progress, cancel);
+            UnitRegistry units = MachineUnits.Of(machine, atRest: true);
+            units.Restore(_document.Units);
+            GoOnWhenRun(machine, units);
+            return machine;
+        }
+        catch
+        {
+            machine.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>When it is run, its units and the guest's clock go on, and the guest is told that it was paused.</summary>
+    private static void GoOnWhenRun(VirtualMachine machine, UnitRegistry units) => machine.Board.Restored = () =>
+    {
+        machine.Board.Restored = null;
+        machine.Board.Clock.Start();
+        units.Resume();
+        machine.VcpuSet.NotifyPaused();
+    };
+
+    private void ReadMemory(List<(int Vnode, VnodeMemory Memory)> memories, Action<double>? progress, CancellationToken cancel)
+    {
+        if (_memory.Vnodes.Count != memories.Count || _memory.Vnodes.DistinctBy(v => v.Vnode).Count() != memories.Count)
+        {
+            throw new StateException($"The saved VM has memory of {_memory.Vnodes.Count} vnodes, its machine of {memories.Count}.");
+        }
+
+        ulong total = 0, done = 0;
+        memories.ForEach(m => total += m.Memory.Placement.Size);
+        foreach ((int vnode, VnodeMemory memory) in memories)
+        {
+            SavedVnodeV1 saved = _memory.Vnodes.FirstOrDefault(v => v.Vnode == vnode)
+                ?? throw new StateException($"The saved VM has no memory of vnode {vnode}.");
+            string path = Path.Combine(_folder, SavedFolder.MemoryName(vnode));
+            if (!File.Exists(path))
+            {
+                throw new StateException($"{path} is missing.");
+            }
+
+            using SafeFileHandle file = File.OpenHandle(path);
+            MemoryImage.Read(memory, file, saved, path, bytes => progress?.Invoke((double)(done += bytes) / total), cancel);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.RegularExpressions;
+using Vmm.Machine.Resources;
+using Vmm.Machine.Run;
+using Vmm.Machine.Saved;
+using Vmm.Machine.Tests.Run;
+using Vmm.Memory;
+using Vmm.Spec;
+using Vmm.State;
+using Vmm.Testing;
+
+namespace Vmm.Machine.Tests.Saved;
+
+/// <summary>Whole machines on the local KVM, saved into a folder and restored from it.</summary>
+[Trait("Tier", "kvm")]
+public sealed class SaveRestoreTests : IDisposable
+{
+    private static readonly TimeSpan s_long = TimeSpan.FromSeconds(60);
+
+    private readonly string _folder = Directory.CreateTempSubdirectory("vmm-saved-").FullName;
+    private readonly List<string> _said = [];
+    private int _saves;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [KvmFact]
+    public async Task A_counting_guest_goes_on_where_it_was_saved()
+    {
+        Running running = new(VirtualMachine.Create(Spec("spin", "every=20000000 ticks=12"), Terminal(out Terminal terminal)), terminal);
+        terminal.WaitFor("TICK spin 3");
+        string saved = await SaveAsync(running);
+        running.End(_said);
+        running = Restore(saved);
+        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        running.End(_said);
+        string all = string.Concat(_said);
+        int[] ticks = [.. Regex.Matches(all, @"TICK spin (\d+)\n").Select(m => int.Parse(m.Groups[1].Value, CultureInfo.InvariantCulture))];
+        Assert.Equal(Enumerable.Range(1, 12), ticks);
+        Assert.Contains("RESULT spin ticks=12", all, StringComparison.Ordinal);
+    }
+
+    [KvmTheory]
+    [InlineData(VirtioTransport.Pci)]
+    [InlineData(VirtioTransport.Mmio)]
+    public async Task A_guest_that_writes_its_disk_loses_nothing_in_twenty_saves(VirtioTransport transport)
+    {
+        Running running = new(VirtualMachine.Create(DiskSpec(transport, "requests=12000"), Terminal(out Terminal terminal)), terminal);
+        terminal.WaitFor("DISK");
+        int restored = 0;
+        for (; restored < 20 && !running.HasEnded; restored++)
+        {
+            await Task.Delay(10 + (restored * 3));
+            if (!await TrySaveAsync(running))
+            {
+                break;
+            }
+
+            running.End(_said);
+            running = Restore(Saved);
+            Directory.Delete(Saved, recursive: true);
+        }
+
+        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        running.End(_said);
+        Assert.Contains("RESULT blk verify=ok", string.Concat(_said), StringComparison.Ordinal);
+        Assert.True(restored >= 5, $"the guest ended after {restored} saves");
+    }
+
+    [KvmFact]
+    public async Task A_machine_that_was_saved_goes_on_itself_and_its_copy_does_too()
+    {
+        Running running = new(VirtualMachine.Create(Spec("spin", "every=20000000 ticks=12"), Terminal(out Terminal terminal)), terminal);
+        terminal.WaitFor("TICK spin 2");
+        string saved = await SaveAsync(running, goOn: true);
+        running.Machine.Pause();
+        string paused = await SaveAsync(running, goOn: true);
+        Assert.Equal(MachineState.Paused, running.Machine.State);
+        running.Machine.Resume();
+        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        running.End([]);
+        foreach (string folder in new[] { saved, paused })
+        {
+            Running copy = Restore(folder);
+            Assert.Equal((RunOutcome.DebugExit, 0), copy.WaitEnd());
+            copy.End([]);
+        }
+    }
+
+    [KvmFact]
+    public async Task Memory_files_are_sparse_and_only_their_owner_reads_them()
+    {
+        Running running = new(VirtualMachine.Create(Spec("idle", ""), Terminal(out Terminal terminal)), terminal);
+        terminal.WaitFor("READY");
+        string saved = await SaveAsync(running);
+        running.End([]);
+        FileInfo memory = new(Path.Combine(saved, "memory-0.bin"));
+        Assert.Equal(128 << 20, memory.Length);
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, memory.UnixFileMode);
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute, new DirectoryInfo(saved).UnixFileMode);
+        Assert.InRange(AllocatedBytes(memory.FullName), 4096, 16 << 20);
+        string[] names = [.. Directory.GetFiles(saved).Select(f => Path.GetFileName(f)).Order(StringComparer.Ordinal)];
+        Assert.Equal(["memory-0.bin", "vm.json"], names);
+        Restore(saved).End([]);
+    }
+
+    [KvmFact]
+    public async Task A_save_that_fails_leaves_the_machine_running_and_nothing_behind()
+    {
+        Running running = new(VirtualMachine.Create(Spec("spin", "every=20000000 ticks=8"), Terminal(out Terminal terminal)), terminal);
+        terminal.WaitFor("TICK spin 1");
+        Directory.CreateDirectory(Saved);
+        IOException taken = await Assert.ThrowsAsync<IOException>(() => MachineSave.SaveAsync(running.Machine, Saved, s_long, goOn: false));
+        Assert.Contains("exists already", taken.Message, StringComparison.Ordinal);
+        Directory.Delete(Saved);
+        using CancellationTokenSource cancel = new();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(
+            () => MachineSave.SaveAsync(running.Machine, Saved, s_long, goOn: false, _ => cancel.Cancel(), cancel.Token));
+        Assert.Equal(MachineState.Running, running.Machine.State);
+        Assert.Empty(Directory.GetFileSystemEntries(_folder));
+        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        running.End([]);
+    }
+
+    [KvmFact]
+    public async Task What_was_damaged_or_is_not_there_any_more_is_refused_by_name()
+    {
+        VmSpec spec = DiskSpec(VirtioTransport.Pci, "requests=100000");
+        Running running = new(VirtualMachine.Create(spec, Terminal(out Terminal terminal)), terminal);
+        terminal.WaitFor("DISK");
+        string saved = await SaveAsync(running);
+        running.End([]);
+        string memory = Path.Combine(saved, "memory-0.bin"), document = Path.Combine(saved, "vm.json");
+        string disk = Path.Combine(_folder, "disk");
+        FlipByte(memory, 20 << 20);
+        Refused("memory-0.bin: the MiB at 20971520", saved);
+        FlipByte(memory, 20 << 20);
+        FlipByte(document, 5000);
+        Refused("", saved);
+        FlipByte(document, 5000);
+        using (FileStream file = File.OpenWrite(disk))
+        {
+            file.SetLength(file.Length + 4096);
+        }
+
+        UnitsException other = Assert.Throws<UnitsException>(() => SavedMachine.Read(saved).Restore(new PathResources(), Terminal(out _)));
+        Assert.Contains("device/disk0: virtio-blk: the disk had 32768 sectors", other.Message, StringComparison.Ordinal);
+        File.Move(memory, memory + ".away");
+        Refused("memory-0.bin is missing", saved);
+        File.Delete(document);
+        Refused("is no saved VM", saved);
+    }
+
+    private static void Refused(string message, string saved)
+    {
+        StateException refused = Assert.Throws<StateException>(
+            () => SavedMachine.Read(saved).Restore(new PathResources(), Terminal(out _)).Dispose());
+        Assert.Contains(message, refused.Message, StringComparison.Ordinal);
+    }
+
+    private string Saved => Path.Combine(_folder, "saved");
+
+    private async Task<string> SaveAsync(Running running, bool goOn = false)
+    {
+        string folder = Saved + _saves++;
+        await MachineSave.SaveAsync(running.Machine, folder, s_long, goOn);
+        return folder;
+    }
+
+    /// <summary>False when the guest came to its end first.</summary>
+    private async Task<bool> TrySaveAsync(Running running)
+    {
+        try
+        {
+            await MachineSave.SaveAsync(running.Machine, Saved, s_long, goOn: false);
+            return true;
+        }
+        catch (MachineStateException)
+        {
+            return false;
+        }
+    }
+
+    private static Running Restore(string saved)
+    {
+        Terminal terminal = new();
+        return new Running(SavedMachine.Read(saved).Restore(new PathResources(), terminal), terminal);
+    }
+
+    private static Terminal Terminal(out Terminal terminal) => terminal = new Terminal();
+
+    private static VmSpec Spec(string guest, string arguments)
+    {
+        VmSpec spec = GuestKit.GuestSpec(guest);
+        return spec with { Boot = spec.Boot with { Cmdline = arguments } };
+    }
+
+    private VmSpec DiskSpec(VirtioTransport transport, string arguments)
+    {
+        string disk = Path.Combine(_folder, "disk");
+        using (FileStream file = File.Create(disk))
+        {
+            file.SetLength(16 << 20);
+        }
+
+        return Spec("blk", arguments) with { VirtioTransport = transport, Disks = [new DiskSpec { Path = disk, Queues = 1 }], Rng = true };
+    }
+
+    private static void FlipByte(string path, long at)
+    {
+        using FileStream file = File.Open(path, FileMode.Open);
+        file.Position = at;
+        int value = file.ReadByte();
+        file.Position = at;
+        file.WriteByte((byte)(value ^ 1));
+    }
+
+    private static long AllocatedBytes(string path)
+    {
+        ProcessStartInfo command = new("stat", ["-c", "%b", path]) { RedirectStandardOutput = true, UseShellExecute = false };
+        using Process stat = Process.Start(command)!;
+        return 512 * long.Parse(stat.StandardOutput.ReadToEnd(), CultureInfo.InvariantCulture);
+    }
+
+    /// <summary>A machine that runs on a thread beside the test.</summary>
+    private sealed class Running
+    {
+        private readonly Terminal _terminal;
+        private readonly Thread _thread;
+        private readonly Func<RunResult> _result;
+
+        internal Running(VirtualMachine machine, Terminal terminal)
+        {
+            (Machine, _terminal) = (machine, terminal);
+            _thread = GuestKit.Start(machine, out _result);
+            while (machine.State == MachineState.Ready)
+            {
+                Thread.Sleep(1);
+            }
+        }
+
+        internal VirtualMachine Machine { get; }
+
+        internal bool HasEnded => Machine.State == MachineState.Ended;
+
+        internal (RunOutcome, int?) WaitEnd()
+        {
+            _thread.Join();
+            RunResult result = _result();
+            return (result.Outcome, result.ExitCode);
+        }
+
+        internal void End(List<string> said)
+        {
+            Machine.Dispose();
+            _thread.Join();
+            said.Add(_terminal.Said);
+            _terminal.Dispose();
+        }
+    }
+}
