@@ -100,7 +100,7 @@ public sealed unsafe class DmaSpace(GuestRam ram)
     public bool TryWrite<T>(GuestAddress at, T value)
         where T : unmanaged
     {
-        if (!TryMap(at, (ulong)sizeof(T), out byte* host))
+        if (!TryMapToWrite(at, (ulong)sizeof(T), out byte* host))
         {
             return false;
         }
@@ -127,7 +127,7 @@ public sealed unsafe class DmaSpace(GuestRam ram)
     /// </summary>
     public bool TryWrite(GuestAddress at, ReadOnlySpan<byte> source)
     {
-        if (!TryMap(at, (ulong)source.Length, out byte* host))
+        if (!TryMapToWrite(at, (ulong)source.Length, out byte* host))
         {
             return false;
         }
@@ -178,11 +178,20 @@ public sealed unsafe class DmaSpace(GuestRam ram)
     /// <summary>The same as <see cref="Contains(GuestAddress, ulong)"/> for a caller that looks at ranges one after the other.</summary>
     /// <param name="range">The range.</param>
     /// <param name="hint">Where the last range was found; any number is harmless.</param>
-    public bool Contains(GuestRange range, ref int hint) => ram.Table.TryMap(range.Address, range.Length, ref hint, out _);
+    /// <param name="access">What the device is to do with it.</param>
+    public bool Contains(GuestRange range, DmaAccess access, ref int hint) => access == DmaAccess.Write
+        ? ram.Table.TryMapToWrite(range.Address, range.Length, ref hint, out _)
+        : ram.Table.TryMap(range.Address, range.Length, ref hint, out _);
 
     private bool TryMap(GuestAddress at, ulong length, out byte* host)
     {
         int hint = 0;
         return ram.Table.TryMap(at, length, ref hint, out host);
+    }
+
+    private bool TryMapToWrite(GuestAddress at, ulong length, out byte* host)
+    {
+        int hint = 0;
+        return ram.Table.TryMapToWrite(at, length, ref hint, out host);
     }
 }

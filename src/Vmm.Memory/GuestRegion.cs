@@ -11,8 +11,9 @@ public readonly unsafe struct GuestRegion
     /// Describes <paramref name="length"/> of RAM at <paramref name="start"/>, mapped at <paramref name="hostAddress"/> in pages of
     /// <paramref name="pageSize"/> bytes.
     /// </summary>
-    public GuestRegion(GuestAddress start, ByteSize length, nint hostAddress, int vnode = 0, ulong pageSize = ByteSize.BytesPerPage)
+    public GuestRegion(GuestAddress start, ByteSize length, nint hostAddress, int vnode = 0, ulong pageSize = ByteSize.BytesPerPage, bool isReadOnly = false)
     {
+        IsReadOnly = isReadOnly;
         PageSize = pageSize;
         Start = start;
         Length = length;
@@ -32,11 +33,14 @@ public readonly unsafe struct GuestRegion
     /// <summary>Size of the host pages behind it, in bytes: what can be given back to the host at once.</summary>
     public ulong PageSize { get; }
 
+    /// <summary>Devices read it and do not write it: memory of a device that is mapped without the right to write.</summary>
+    public bool IsReadOnly { get; }
+
     /// <summary>Address of the first byte in this process, for KVM memory slots and mbind.</summary>
     public nint HostAddress => (nint)_host;
 
     /// <summary>True when <paramref name="next"/> goes on where this region ends, for the guest and in this process.</summary>
-    internal bool Touches(in GuestRegion next) => next.Start.Value == Start.Value + Length && next._host == _host + Length.Bytes;
+    internal bool Touches(in GuestRegion next) => next.Start.Value == Start.Value + Length && next._host == _host + Length.Bytes && next.IsReadOnly == IsReadOnly;
 
     /// <summary>Host pointer for a range that lies wholly inside the region; false otherwise.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -12,6 +12,8 @@ public sealed class MemoryMapOwner
     /// <summary>Most bytes of one slot. KVM takes 2^31 - 1 pages (KVM_MEM_MAX_NR_PAGES); a power of two keeps huge pages whole.</summary>
     public const ulong MostSlotBytes = 4UL << 40;
 
+    private const ulong MappingPage = 2 << 20;
+
     private readonly Lock _changes = new(); // of RAM, with the calls of listeners; before the other
     private readonly Lock _table = new();   // of slots
     private readonly GuestRam _ram;
@@ -79,37 +81,89 @@ public sealed class MemoryMapOwner
         lock (_changes)
         {
             GuestRegion[] regions = RamRegions.Without(_ram.RegionSpan, start, length, out GuestRegion removed);
+            CheckSlotted(removed); // and not a mapping
             _ram.Listeners.TellRemoving(removed);
             _ram.ReplaceRegions(regions);
             _ram.Listeners.TellRemoved(removed);
         }
     }
 
-    /// <summary>Lets the guest reach memory of a device (a BAR that shows memory of this process).</summary>
-    /// <param name="region">Where, and what; whole pages.</param>
+    /// <summary>
+    /// Lets the guest reach memory of a device (a BAR that shows memory of this process). Devices transfer to it and from it as with RAM (a
+    /// guest that maps persistent memory reads a disk right into it), and only from it when it is read-only. Its pages are nothing for a balloon.
+    /// </summary>
+    /// <param name="region">Where, and what; whole pages. The memory stays mapped until no device works any more.</param>
     /// <param name="isReadOnly">Guest writes come as exits.</param>
     /// <exception cref="ArgumentException">It overlaps another slot.</exception>
     /// <exception cref="Interop.KernelException">The kernel refused.</exception>
     public void AddMapping(in GuestRegion region, bool isReadOnly)
     {
-        lock (_table)
+        // Pages of a size that Discard leaves alone.
+        GuestRegion mapping = new(region.Start, region.Length, region.HostAddress, region.Vnode, MappingPage, isReadOnly);
+        lock (_changes)
         {
-            AddSlots(region, MemorySlotKind.Mapping, isReadOnly);
+            lock (_table)
+            {
+                AddSlots(mapping, MemorySlotKind.Mapping, isReadOnly);
+            }
+
+            ShowMapping(mapping);
         }
     }
 
+    private void ShowMapping(in GuestRegion mapping)
+    {
+        try
+        {
+            GuestRegion[] regions = RamRegions.With(_ram.RegionSpan, mapping);
+            _ram.Listeners.TellAdding(mapping);
+            _ram.ReplaceRegions(regions);
+            _ram.Listeners.TellAdded(mapping);
+        }
+        catch
+        {
+            GuestAddress start = mapping.Start;
+            lock (_table)
+            {
+                Remove(FindMapping(start));
+            }
+
+            throw;
+        }
+    }
+
+    private int FindMapping(GuestAddress start) => _numbers.FindIndex(
+        slot => slot is { Kind: MemorySlotKind.Mapping } found && found.Region.Start.Value == start.Value);
+
     /// <summary>
-    /// Takes what <see cref="AddMapping"/> added away again: on return the guest does not reach it. Nothing happens where there is none.
+    /// Takes what <see cref="AddMapping"/> added away again: on return the guest does not reach it. Nothing happens where there is none. A
+    /// transfer that is under way ends in the memory of the device, which stays.
     /// </summary>
     public void RemoveMapping(GuestAddress start)
     {
-        lock (_table)
+        lock (_changes)
         {
-            int first = _numbers.FindIndex(
-                slot => slot is { Kind: MemorySlotKind.Mapping } mapping && mapping.Region.Start.Value == start.Value);
-            if (first >= 0)
+            MemorySlot mapping;
+            int number;
+            lock (_table)
             {
-                Remove(first);
+                number = FindMapping(start);
+                if (number < 0)
+                {
+                    return;
+                }
+
+                mapping = _numbers[number]!.Value;
+            }
+
+            GuestRegion[] regions = RamRegions.Without(_ram.RegionSpan, start, mapping.Region.Length, out GuestRegion removed);
+            _ram.Listeners.TellRemoving(removed);
+            _ram.ReplaceRegions(regions);
+            _ram.Listeners.TellRemoved(removed);
+
+            lock (_table)
+            {
+                Remove(number);
             }
         }
     }
@@ -128,7 +182,7 @@ public sealed class MemoryMapOwner
             for (ulong at = 0; at < region.Length.Bytes; at += MostSlotBytes)
             {
                 ByteSize length = new(Math.Min(MostSlotBytes, region.Length.Bytes - at));
-                GuestRegion part = new(region.Start + at, length, region.HostAddress + (nint)at, region.Vnode, region.PageSize);
+                GuestRegion part = new(region.Start + at, length, region.HostAddress + (nint)at, region.Vnode, region.PageSize, region.IsReadOnly);
                 int number = FreeNumber();
                 MemorySlot slot = new((uint)number, part, kind, isReadOnly);
                 _slots.Set(slot);

@@ -6,7 +6,7 @@ public enum MemorySlotKind
     /// <summary>The guest's RAM, or a part of it that can come.</summary>
     Ram,
 
-    /// <summary>Memory of a device that a BAR shows: no RAM, devices do not transfer to it.</summary>
+    /// <summary>Memory of a device that a BAR shows. Devices transfer with it as with RAM; from it only when it is read-only.</summary>
     Mapping,
 }
 

@@ -192,7 +192,10 @@ public sealed unsafe class PageLease
         for (int i = 0; i < _named; i++)
         {
             ref readonly GuestRange range = ref _ranges[i];
-            if (!table.TryMap(range.Address, range.Length, ref _hint, out byte* host))
+            byte* host;
+            if (access == DmaAccess.Write
+                ? !table.TryMapToWrite(range.Address, range.Length, ref _hint, out host)
+                : !table.TryMap(range.Address, range.Length, ref _hint, out host))
             {
                 return false;
             }

@@ -69,8 +69,8 @@ internal static class RamRegions
     }
 
     private static bool Joins(in GuestRegion first, in GuestRegion second) =>
-        first.Touches(second) && first.Vnode == second.Vnode && first.PageSize == second.PageSize;
+        first.Touches(second) && first.Vnode == second.Vnode && first.PageSize == second.PageSize && first.IsReadOnly == second.IsReadOnly;
 
     private static GuestRegion Part(in GuestRegion region, GuestAddress start, ByteSize length) =>
-        new(start, length, region.HostAddress + (nint)(start.Value - region.Start.Value), region.Vnode, region.PageSize);
+        new(start, length, region.HostAddress + (nint)(start.Value - region.Start.Value), region.Vnode, region.PageSize, region.IsReadOnly);
 }

@@ -25,6 +25,11 @@ internal sealed unsafe class RegionTable
         return ((uint)hint < (uint)regions.Length && regions[hint].TryMap(at, length, out host)) || TrySearch(at, length, ref hint, out host);
     }
 
+    /// <summary>The same for a range that is to be written: false also where that is read-only.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal bool TryMapToWrite(GuestAddress at, ulong length, ref int hint, out byte* host) =>
+        TryMap(at, length, ref hint, out host) && !_regions[hint].IsReadOnly;
+
     [MethodImpl(MethodImplOptions.NoInlining)]
     private bool TrySearch(GuestAddress at, ulong length, ref int hint, out byte* host)
     {

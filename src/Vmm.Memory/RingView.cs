@@ -133,7 +133,7 @@ public sealed unsafe class RingView
         bool found = ((_parts.Descriptors.Value & 15) | (_parts.Available.Value & 1) | (_parts.Used.Value & 3)) == 0
             & table.TryMap(_parts.Descriptors, 16UL * _parts.Size, ref hint, out _descriptors)
             & table.TryMap(_parts.Available, (ulong)AvailableBytes, ref hint, out _available)
-            & table.TryMap(_parts.Used, (ulong)UsedBytes, ref hint, out _used);
+            & table.TryMapToWrite(_parts.Used, (ulong)UsedBytes, ref hint, out _used);
         _table = found ? table : null;
         return found;
     }

@@ -102,6 +102,32 @@ public sealed class MemoryMapOwnerTests
         Assert.Equal([(0u, 0UL), (1u, 64UL), (2u, 48UL)], map.Slots.Select(s => (s.Number, s.Region.Start.Value / Page)));
     }
 
+    [Fact]
+    public void Devices_transfer_to_a_mapping_that_may_be_written_and_from_any()
+    {
+        GuestRam ram = new([Region(0, 16)]);
+        DmaSpace dma = new(ram);
+        int hint = 0;
+        MemoryMapOwner map = new(ram, new FakeSlots());
+        Follower follower = new(ram);
+        ram.Listeners.Add(follower);
+        map.AddMapping(Region(32, 4), isReadOnly: false);
+        map.AddMapping(Region(64, 4), isReadOnly: true);
+        Assert.Contains(35UL, PagesOf(ram));
+        foreach ((ulong page, bool mayWrite) in new[] { (33UL, true), (65UL, false), (3UL, true) })
+        {
+            GuestRange range = new(new GuestAddress(page * Page), 64);
+            Assert.True(dma.Contains(range, DmaAccess.Read, ref hint));
+            Assert.Equal(mayWrite, dma.Contains(range, DmaAccess.Write, ref hint));
+        }
+
+        Assert.Throws<ArgumentException>(() => map.RemoveRam(new GuestAddress(32 * Page), new ByteSize(2 * Page)));
+        map.RemoveMapping(new GuestAddress(32 * Page));
+        map.RemoveMapping(new GuestAddress(64 * Page));
+        Assert.Equal(16, PagesOf(ram).Count);
+        Assert.Equal(["adding 32", "added 32", "adding 64", "added 64", "removing 32", "removed 32", "removing 64", "removed 64"], follower.Log);
+    }
+
     private static void Change(MemoryMapOwner map, int kind, GuestRegion region)
     {
         switch (kind)

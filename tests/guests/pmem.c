@@ -1,5 +1,6 @@
-/* virtio-pmem: the memory of its BAR is a file. Says what text it finds there, writes another behind 1 MiB, flushes; then moves the BAR to move= and looks again. */
-#include "virtio.h"
+/* virtio-pmem: the memory of its BAR is a file. Says what text it finds there, writes another behind 1 MiB, flushes; then moves the BAR to move= and looks again.
+   With disk=1 it reads the first sector of a disk right into it, behind 1.5 MiB. */
+#include "block.h"
 
 static u32 flush_type, answer;
 
@@ -50,6 +51,13 @@ int main(struct start_info *info)
         registers[1] = (u32)(move >> 32);
         *(volatile u16 *)(device.function + 4) |= 2;
         print("MOVED text=%s\n", (char *)move + (1 << 20));
+    }
+    if (arg_number("disk", 0)) {
+        static struct block block;
+        block_open(&block, info);
+        if (block_request(&block, BLK_IN, 0, memory + (3 << 19), 512, 512) != 0)
+            fail("reading a disk into persistent memory");
+        print("DISK text=%s\n", memory + (3 << 19));
     }
     print("RESULT pmem\n");
     return 0;

@@ -79,7 +79,7 @@ public ref struct ChainWalker
             // 2.7.5.3.1: not nested, not with NEXT; the table is a whole number of descriptors and fits the queue size.
             uint entries = descriptor.Length / 16;
             if (!_indirectAllowed || _inIndirect || (descriptor.Flags & FlagNext) != 0 || descriptor.Length % 16 != 0 || entries == 0
-                || entries > 65536 || !IsRam(descriptor))
+                || entries > 65536 || !IsRam(descriptor, DmaAccess.Read))
             {
                 return Break();
             }
@@ -95,7 +95,7 @@ public ref struct ChainWalker
         }
 
         bool writable = (descriptor.Flags & FlagWrite) != 0;
-        if (descriptor.Length == 0 || (_sawWritable && !writable) || !IsRam(descriptor))
+        if (descriptor.Length == 0 || (_sawWritable && !writable) || !IsRam(descriptor, writable ? DmaAccess.Write : DmaAccess.Read))
         {
             return Break();
         }
@@ -106,7 +106,8 @@ public ref struct ChainWalker
         return ChainStep.Buffer;
     }
 
-    private bool IsRam(in RingDescriptor descriptor) => _memory.Contains(new GuestRange(new(descriptor.Address), descriptor.Length), ref _hint);
+    private bool IsRam(in RingDescriptor descriptor, DmaAccess access) =>
+        _memory.Contains(new GuestRange(new(descriptor.Address), descriptor.Length), access, ref _hint);
 
     private bool TryReadDescriptor(out RingDescriptor descriptor)
     {

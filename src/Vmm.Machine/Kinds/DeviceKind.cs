@@ -45,8 +45,8 @@ internal sealed class DeviceKind
     /// <summary>A kind whose devices are entries of <c>devices</c>: named by kind and number, on PCI.</summary>
     /// <param name="name">The kind.</param>
     /// <param name="onRootBus">It has shared memory in a BAR.</param>
-    /// <param name="build">Makes one from its name, its spec and its files, which are the device's from then on, also when this throws.</param>
-    internal static DeviceKind OfDevices<T>(string name, bool onRootBus, Func<string, T, FileDescriptorHandle[], VirtioDevice> build)
+    /// <param name="build">Makes one from what it is connected to, its spec and its files, which are the device's from then on, also when this throws.</param>
+    internal static DeviceKind OfDevices<T>(string name, bool onRootBus, Func<DeviceSetup, T, FileDescriptorHandle[], VirtioDevice> build)
         where T : DeviceSpec => new()
         {
             Name = name,
@@ -56,7 +56,7 @@ internal sealed class DeviceKind
             Build = setup =>
             {
                 T wanted = setup.Spec.Devices.OfType<T>().ElementAt(setup.Index);
-                return build(setup.Description.Id, wanted, Open(setup, wanted));
+                return build(setup, wanted, Open(setup, wanted));
             },
         };
 

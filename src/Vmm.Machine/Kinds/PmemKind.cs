@@ -1,4 +1,5 @@
 using Vmm.Devices.Virtio.Pmem;
+using Vmm.Interop;
 using Vmm.Spec.Devices;
 
 namespace Vmm.Machine.Kinds;
@@ -7,5 +8,12 @@ namespace Vmm.Machine.Kinds;
 internal static class PmemKind
 {
     internal static readonly DeviceKind Kind = DeviceKind.OfDevices<PmemSpec>(
-        "pmem", onRootBus: true, (id, spec, files) => new VirtioPmem(id, files[0], spec.Path, spec.ReadOnly));
+        "pmem", onRootBus: true, Make);
+
+    private static VirtioPmem Make(DeviceSetup setup, PmemSpec spec, FileDescriptorHandle[] files)
+    {
+        VirtioPmem device = new(setup.Description.Id, files[0], spec.Path, spec.ReadOnly);
+        setup.Board.Memory.Keep(device.Memory);
+        return device;
+    }
 }

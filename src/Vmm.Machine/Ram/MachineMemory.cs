@@ -65,6 +65,9 @@ internal sealed class MachineMemory : IDisposable
         return new HotMemory(Map, backing, extent.Start, block);
     }
 
+    /// <summary>Memory of a device that other devices may transfer to: it stays mapped as long as the guest's.</summary>
+    internal void Keep(IDisposable mapping) => _owned.Add(mapping);
+
     /// <summary>The memory of the start, one entry a vnode that has some.</summary>
     internal List<(int Vnode, VnodeMemory Memory)> Start { get; } = [];
 

@@ -30,7 +30,7 @@ public sealed record MachineNeeds(SyscallNeeds Threads, SyscallNeeds Vcpus)
     /// </summary>
     public MachineNeeds With(VirtioDevice device)
     {
-        SyscallNeeds moved = device.SharedMemory.Count > 0 ? MemorySlots : SyscallNeeds.None;
+        SyscallNeeds moved = device.SharedMemory.Count > 0 ? HotMemory : SyscallNeeds.None;
         return new(Threads + device.ThreadNeeds + device.VcpuNeeds + moved, Vcpus + device.VcpuNeeds + moved);
     }
 }

@@ -45,6 +45,18 @@ public sealed class PmemTests : IDisposable
     }
 
     [KvmFact]
+    public void A_disk_reads_right_into_it()
+    {
+        MakeImage();
+        byte[] sector = new byte[1 << 20];
+        "of a disk"u8.CopyTo(sector);
+        string disk = Path.Combine(_folder, "disk");
+        File.WriteAllBytes(disk, sector);
+        Assert.Contains("DISK text=of a disk", Run(readOnly: false, "disk=1", new DiskSpec { Path = disk, ReadOnly = true }), StringComparison.Ordinal);
+        Assert.Equal("of a disk", Encoding.ASCII.GetString(File.ReadAllBytes(Image), 3 << 19, 9));
+    }
+
+    [KvmFact]
     public void A_file_has_one_writer()
     {
         MakeImage();
@@ -63,10 +75,10 @@ public sealed class PmemTests : IDisposable
 
     private VmSpec Spec(bool readOnly) => GuestSpec("pmem") with { Devices = [new PmemSpec { Path = Image, ReadOnly = readOnly }] };
 
-    private string Run(bool readOnly, string arguments = "")
+    private string Run(bool readOnly, string arguments = "", params DiskSpec[] disks)
     {
         using Terminal terminal = new();
-        VmSpec spec = Spec(readOnly);
+        VmSpec spec = Spec(readOnly) with { Disks = disks };
         using VirtualMachine machine = VirtualMachine.Create(spec with { Boot = spec.Boot with { Cmdline = arguments } }, terminal);
         Thread run = Start(machine, out Func<RunResult> result);
         Assert.True(run.Join(60_000));

@@ -22,7 +22,7 @@ public sealed class VirtioPmem : QueuedDevice
     private readonly SharedFileMapping _mapping;
     private readonly SharedMemoryRegion _region;
 
-    /// <summary>Makes the device.</summary>
+    /// <summary>Makes the device. Its <see cref="Memory"/> outlives it.</summary>
     /// <param name="name">Names its thread, e.g. <c>pmem0</c>.</param>
     /// <param name="file">The file, owned by the device from now on, also when this throws.</param>
     /// <param name="path">What messages call it.</param>
@@ -69,6 +69,9 @@ public sealed class VirtioPmem : QueuedDevice
     /// <inheritdoc/>
     public override IReadOnlyList<SharedMemoryRegion> SharedMemory { get; }
 
+    /// <summary>The memory, for whoever keeps it longer than the device: other devices may be amid transfers to it.</summary>
+    public IDisposable Memory => _mapping;
+
     /// <summary>Where the memory is, for drivers that do not take VIRTIO_PMEM_F_SHMEM_REGION (5.19.4); the others look at the BAR.</summary>
     public override void ReadConfig(int offset, Span<byte> data)
     {
@@ -92,7 +95,6 @@ public sealed class VirtioPmem : QueuedDevice
         base.Dispose(disposing);
         if (disposing)
         {
-            _mapping.Dispose();
             _file.Dispose();
         }
     }
