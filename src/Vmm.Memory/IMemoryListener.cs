@@ -1,7 +1,8 @@
 namespace Vmm.Memory;
 
 /// <summary>
-/// Something that follows which guest addresses are RAM for devices: the kernel's network path, later an IOMMU. Calls come on the thread that changes the map,
+/// Something that follows which guest addresses are RAM for devices: the kernel's network path, later an IOMMU. Calls come on the thread
+/// that changes the map,
 /// one change at a time, and that thread goes on when every listener has returned.
 /// </summary>
 public interface IMemoryListener
@@ -15,7 +16,9 @@ public interface IMemoryListener
     /// <summary>RAM is about to go; on return no new access to it begins. Throws nothing.</summary>
     void Removing(in GuestRegion region);
 
-    /// <summary>It is no longer in <see cref="GuestRam.RegionSpan"/>; on return nothing accesses it any more, and its pages may go. Throws nothing.</summary>
+    /// <summary>
+    /// It is no longer in <see cref="GuestRam.RegionSpan"/>; on return nothing accesses it any more, and its pages may go. Throws nothing.
+    /// </summary>
     void Removed(in GuestRegion region);
 }
 
@@ -26,7 +29,8 @@ public sealed class MemoryListeners
     private IMemoryListener[] _all = []; // replaced whole
 
     /// <summary>
-    /// Calls the listener from now on. One that joins during a change gets its phases from there on: look at <see cref="GuestRam.RegionSpan"/> after this, and
+    /// Calls the listener from now on. One that joins during a change gets its phases from there on: look at <see
+    /// cref="GuestRam.RegionSpan"/> after this, and
     /// no region is missed.
     /// </summary>
     public void Add(IMemoryListener listener)
@@ -37,7 +41,9 @@ public sealed class MemoryListeners
         }
     }
 
-    /// <summary>Calls it no more; a call that runs goes on. Never waits for a change, so that it can come from anywhere, also from a listener.</summary>
+    /// <summary>
+    /// Calls it no more; a call that runs goes on. Never waits for a change, so that it can come from anywhere, also from a listener.
+    /// </summary>
     public void Remove(IMemoryListener listener)
     {
         lock (_gate)

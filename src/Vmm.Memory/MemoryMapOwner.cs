@@ -2,8 +2,10 @@ namespace Vmm.Memory;
 
 /// <summary>
 /// The only place that changes which guest addresses are memory: it numbers the slots of the hypervisor, and tells the listeners of
-/// <see cref="GuestRam.Listeners"/> in phases what is RAM for devices. A slot and RAM for devices are two things: memory that the guest gave back is no RAM for
-/// devices any more, but its slot stays, because taking a slot away stops every vCPU. Any thread; changes of RAM take turns, and never make a change of slots wait.
+/// <see cref="GuestRam.Listeners"/> in phases what is RAM for devices. A slot and RAM for devices are two things: memory that the guest
+/// gave back is no RAM for
+/// devices any more, but its slot stays, because taking a slot away stops every vCPU. Any thread; changes of RAM take turns, and never
+/// make a change of slots wait.
 /// </summary>
 public sealed class MemoryMapOwner
 {
@@ -96,12 +98,15 @@ public sealed class MemoryMapOwner
         }
     }
 
-    /// <summary>Takes what <see cref="AddMapping"/> added away again: on return the guest does not reach it. Nothing happens where there is none.</summary>
+    /// <summary>
+    /// Takes what <see cref="AddMapping"/> added away again: on return the guest does not reach it. Nothing happens where there is none.
+    /// </summary>
     public void RemoveMapping(GuestAddress start)
     {
         lock (_table)
         {
-            int first = _numbers.FindIndex(slot => slot is { Kind: MemorySlotKind.Mapping } mapping && mapping.Region.Start.Value == start.Value);
+            int first = _numbers.FindIndex(
+                slot => slot is { Kind: MemorySlotKind.Mapping } mapping && mapping.Region.Start.Value == start.Value);
             if (first >= 0)
             {
                 Remove(first);
@@ -161,7 +166,9 @@ public sealed class MemoryMapOwner
     {
         foreach (MemorySlot? slot in _numbers)
         {
-            if (slot is { } taken && taken.Region.Start.Value < region.Start.Value + region.Length && region.Start.Value < taken.Region.Start.Value + taken.Region.Length)
+            if (slot is { } taken
+                && taken.Region.Start.Value < region.Start.Value + region.Length
+                && region.Start.Value < taken.Region.Start.Value + taken.Region.Length)
             {
                 throw new ArgumentException($"Memory at {region.Start} overlaps the slot at {taken.Region.Start}.", nameof(region));
             }

@@ -1,6 +1,8 @@
 namespace Vmm.Memory;
 
-/// <summary>Region lists with a piece more or less. What touches and is of one kind is one region: the kernel's tables of regions are short.</summary>
+/// <summary>
+/// Region lists with a piece more or less. What touches and is of one kind is one region: the kernel's tables of regions are short.
+/// </summary>
 internal static class RamRegions
 {
     /// <summary>The regions and one more, joined to its neighbours where they go on from each other.</summary>
@@ -61,7 +63,9 @@ internal static class RamRegions
             }
         }
 
-        return removed.Length == 0 ? throw new ArgumentException($"{length} at {start} are not RAM of one region.", nameof(start)) : [.. all];
+        return removed.Length == 0
+            ? throw new ArgumentException($"{length} at {start} are not RAM of one region.", nameof(start))
+            : [.. all];
     }
 
     private static bool Joins(in GuestRegion first, in GuestRegion second) =>

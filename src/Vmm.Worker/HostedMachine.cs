@@ -22,7 +22,7 @@ internal sealed class RequestException(string code, string message, Exception? c
 }
 
 /// <summary>The VM of this worker: the machine, its console, the thread that waits for its end, and the record of that end.</summary>
-internal sealed partial class HostedMachine : IDisposable
+internal sealed class HostedMachine : IDisposable
 {
     private readonly VirtualMachine _machine;
     private readonly SharedFileMapping? _endFile;
@@ -39,7 +39,9 @@ internal sealed partial class HostedMachine : IDisposable
         Console = console;
         _endFile = endFile;
         _ended = ended;
-        _machine.DeviceRemoved += Tell;
+        Devices = new HostedDevices(machine, () => State);
+        Memory = new HostedMemory(machine);
+        Report = new HostedReport(machine, Rehoming);
     }
 
     internal string VmId { get; }
@@ -55,32 +57,14 @@ internal sealed partial class HostedMachine : IDisposable
     /// <summary>Moves vnodes to other host nodes.</summary>
     internal Rehoming Rehoming { get; }
 
-    /// <summary>Where the vnodes are meant to be.</summary>
-    internal WorkerNuma Numa
-    {
-        get
-        {
-            IReadOnlyList<HomedThread> threads = _machine.HomedThreads;
-            List<VnodeHomeInfo> vnodes = [];
-            foreach (VnodeHome home in _machine.Homes)
-            {
-                VnodePlacement memory = home.Memory;
-                string policy = memory.Policy switch
-                {
-                    MemoryPolicyMode.Bind => "strict",
-                    MemoryPolicyMode.Preferred => "preferred",
-                    MemoryPolicyMode.Interleave => "interleave",
-                    _ => "auto",
-                };
-                vnodes.Add(new VnodeHomeInfo(memory.Vnode, memory.HostNodes, policy, memory.PageSize, home.HostCpus, [.. threads.Where(t => t.Vnode == memory.Vnode).Select(t => new HomedThreadInfo(t.Name, t.Id))]));
-            }
+    /// <summary>Its disks and network devices.</summary>
+    internal HostedDevices Devices { get; }
 
-            return new WorkerNuma(vnodes, Rehoming.Status, _machine.Fit is { } fit ? Info(fit) : null);
-        }
-    }
+    /// <summary>Its memory.</summary>
+    internal HostedMemory Memory { get; }
 
-    private static NumaFitInfo Info(NumaFitResult fit) =>
-        new([.. fit.Vnodes.Select(v => new VnodeFitInfo(v.Vnode, Names.Of(v.Outcome), NumberSet.Format(v.Wanted), [.. v.Shares.Select(s => new NodeBytes(s.Node, s.Bytes))], v.Text))], fit.Distances.Percent, fit.Distances.Text);
+    /// <summary>What it tells of itself.</summary>
+    internal HostedReport Report { get; }
 
     internal WorkerState State => Volatile.Read(ref _exit) is not null ? WorkerState.Ended : _machine.State switch
     {
@@ -94,10 +78,12 @@ internal sealed partial class HostedMachine : IDisposable
     /// <exception cref="RequestException">It cannot be built.</exception>
     /// <param name="body">Who it is.</param>
     /// <param name="resources">What it is made of.</param>
-    /// <param name="endFile">Takes the record of its end (<see cref="EndRecord"/>), owned by this method; null when nobody will ask.</param>
+    /// <param name="endFile">Takes the record of its end (<see cref="EndRecord"/>), owned by this method; null when nobody will
+    /// ask.</param>
     /// <param name="prepared">An empty VM to build in, owned by the machine from here on; null makes one.</param>
     /// <param name="ended">Called once.</param>
-    internal static HostedMachine Create(CreateBody body, IMachineResources resources, FileDescriptorHandle? endFile, EmptyVm? prepared, Action<WorkerExit> ended)
+    internal static HostedMachine Create(
+        CreateBody body, IMachineResources resources, FileDescriptorHandle? endFile, EmptyVm? prepared, Action<WorkerExit> ended)
     {
         if (VmSpecJson.TryRead(body.Spec, out string problem) is not { } spec)
         {
@@ -110,7 +96,8 @@ internal sealed partial class HostedMachine : IDisposable
         {
             using (endFile)
             {
-                end = endFile is null ? null : new SharedFileMapping(endFile, EndRecord.Length); // the guest never lives beside a descriptor that could make the file longer
+                // the guest never lives beside a descriptor that could make the file longer
+                end = endFile is null ? null : new SharedFileMapping(endFile, EndRecord.Length);
             }
 
             return new HostedMachine(body.VmId, VirtualMachine.Create(spec, resources, console, prepared), console, end, ended);
@@ -171,7 +158,8 @@ internal sealed partial class HostedMachine : IDisposable
 
     /// <summary>Calls the handler when the host fails requests of a disk, on a thread that may send.</summary>
     internal void OnDiskError(Action<DiskErrorBody> told) =>
-        _machine.DiskFaulted += (_, fault) => told(new DiskErrorBody(fault.Disk, fault.Status == DiskStatus.NoSpace ? DiskFault.NoSpace : DiskFault.IoError));
+        _machine.DiskFaulted += (_, fault) =>
+            told(new DiskErrorBody(fault.Disk, fault.Status == DiskStatus.NoSpace ? DiskFault.NoSpace : DiskFault.IoError));
 
     internal void Wake()
     {
@@ -183,73 +171,6 @@ internal sealed partial class HostedMachine : IDisposable
         _machine.Wake();
     }
 
-    /// <summary>Limits a device from now on.</summary>
-    /// <exception cref="RequestException">There is no such device, or a number is out of range.</exception>
-    internal void SetLimits(LimitsBody body)
-    {
-        DeviceLimits limits = body.Limits;
-        try
-        {
-            _machine.SetLimit(body.Device, new Vmm.Devices.Virtio.RateLimit(limits.BytesPerSecond ?? 0, limits.OperationsPerSecond ?? 0, limits.BurstBytes ?? 0, limits.BurstOperations ?? 0));
-        }
-        catch (ArgumentException cause)
-        {
-            // What a programmer wants to know more is nothing for the user.
-            throw new RequestException(ControlCodes.LimitsImpossible, cause.Message.Replace($" (Parameter '{cause.ParamName}')", "", StringComparison.Ordinal), cause);
-        }
-    }
-
-    /// <summary>The memory of the VM as it is.</summary>
-    internal VmMemory Memory
-    {
-        get
-        {
-            List<VnodeMemoryInfo> vnodes = [];
-            foreach (VnodeMemoryState vnode in _machine.VnodeStates)
-            {
-                ulong stuck = vnode.Present > vnode.Asked ? vnode.Present - vnode.Asked : 0;
-                vnodes.Add(new VnodeMemoryInfo(vnode.Vnode, vnode.Least, vnode.Most, vnode.Asked, vnode.Present, stuck, vnode.Driven, vnode.Block, vnode.Below, vnode.HeldBack));
-            }
-
-            BalloonInfo? balloon = _machine.Balloon?.Info();
-            _machine.Balloon?.RequestStatistics(); // for who asks next
-            return new VmMemory(vnodes, balloon is null ? null : new BalloonMemoryInfo(balloon.TargetBytes, balloon.ActualBytes, balloon.HeldBytes, balloon.Guest?.FreeBytes, balloon.Guest?.AvailableBytes, balloon.Guest?.TotalBytes,
-                balloon.Guest is { } said ? Math.Max(0, (long)(DateTimeOffset.UtcNow - said.At).TotalMilliseconds) : null));
-        }
-    }
-
-    /// <summary>Passes a wish on to the guest.</summary>
-    /// <exception cref="RequestException">It cannot be fulfilled whatever the guest does.</exception>
-    internal void SetMemory(MemoryWish wish)
-    {
-        if (wish.BalloonBytes is not null && _machine.Balloon is null)
-        {
-            throw new RequestException(ControlCodes.NoBalloon, "the VM has no balloon: give it one in its spec (balloon: true)");
-        }
-
-        try
-        {
-            if (wish is { Bytes: { } size, BalloonBytes: not null } && _machine.VnodeStates is [var only] && size < only.Least)
-            {
-                throw new VnodeMemoryException($"{new ByteSize(size)} is below {only.Least}, which only the balloon reaches: give either the size of the vnode or that of the balloon");
-            }
-
-            if (wish.Bytes is { } bytes)
-            {
-                _machine.SetVnodeMemory(wish.Vnode ?? 0, new ByteSize(bytes), wish.Force == true);
-            }
-
-            if (wish.BalloonBytes is { } balloon)
-            {
-                _machine.SetBalloon(balloon);
-            }
-        }
-        catch (VnodeMemoryException cause)
-        {
-            throw new RequestException(ControlCodes.MemoryImpossible, cause.Message, cause);
-        }
-    }
-
     internal void Stop()
     {
         _stop.Cancel();
@@ -257,31 +178,6 @@ internal sealed partial class HostedMachine : IDisposable
         {
             End(new WorkerExit(WorkerExitReason.Stopped, 0, null));
         }
-    }
-
-    internal WorkerStats Stats(long residentBytes)
-    {
-        MachineCounters counters = _machine.Counters;
-        DiskStats[] disks = new DiskStats[counters.Disks.Count];
-        for (int i = 0; i < disks.Length; i++)
-        {
-            (string name, BlkCounters disk) = counters.Disks[i];
-            disks[i] = new DiskStats(name, disk.Reads, disk.ReadBytes, disk.Writes, disk.WrittenBytes, disk.Flushes, disk.Errors);
-        }
-
-        return new WorkerStats((long)Environment.CpuUsage.TotalTime.TotalMilliseconds, residentBytes, counters.Exits, disks, Nets(counters.Nets));
-    }
-
-    private static NetStats[] Nets(IReadOnlyList<NetDeviceCounters> counters)
-    {
-        NetStats[] nets = new NetStats[counters.Count];
-        for (int i = 0; i < nets.Length; i++)
-        {
-            (string name, Vmm.Devices.Virtio.Net.NetCounters net, string? kernelTap) = counters[i];
-            nets[i] = new NetStats(name, net.ReceivedPackets, net.ReceivedBytes, net.SentPackets, net.SentBytes, net.Dropped, kernelTap);
-        }
-
-        return nets;
     }
 
     public void Dispose()

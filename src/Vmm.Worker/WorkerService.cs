@@ -111,22 +111,22 @@ internal sealed class WorkerService : IDisposable
                 Machine.Stop();
                 break;
             case ControlKinds.Stats:
-                reply.Ok(Machine.Stats(ResidentBytes()), ControlJson.Default.WorkerStats);
+                reply.Ok(Machine.Report.Stats(ResidentBytes()), ControlJson.Default.WorkerStats);
                 break;
             case ControlKinds.Memory:
                 reply.Ok(Memory(reply), ControlJson.Default.VmMemory);
                 break;
             case ControlKinds.Numa:
-                reply.Ok(Machine.Numa, ControlJson.Default.WorkerNuma);
+                reply.Ok(Machine.Report.Numa, ControlJson.Default.WorkerNuma);
                 break;
             case ControlKinds.Console:
                 OpenConsole(reply);
                 break;
             case ControlKinds.Devices:
-                reply.Ok(Machine.Devices, ControlJson.Default.DeviceList);
+                reply.Ok(Machine.Devices.List, ControlJson.Default.DeviceList);
                 break;
             case ControlKinds.AddDevice:
-                reply.Ok(Machine.Add(Body(reply, ControlJson.Default.PlugBody), passed), ControlJson.Default.DeviceInfo);
+                reply.Ok(Machine.Devices.Add(Body(reply, ControlJson.Default.PlugBody), passed), ControlJson.Default.DeviceInfo);
                 break;
             case ControlKinds.RemoveDevice:
                 RemoveDevice(reply);
@@ -150,7 +150,7 @@ internal sealed class WorkerService : IDisposable
                 Machine.Wake();
                 break;
             case ControlKinds.Limits:
-                Machine.SetLimits(Body(reply, ControlJson.Default.LimitsBody));
+                Machine.Devices.SetLimits(Body(reply, ControlJson.Default.LimitsBody));
                 break;
             case ControlKinds.Rehome:
                 Machine.Rehoming.Start(Body(reply, ControlJson.Default.RehomeBody));
@@ -240,7 +240,7 @@ internal sealed class WorkerService : IDisposable
             told => _port.Tell(ControlKinds.GuestEvent, new GuestEventBody(told), ControlJson.Default.GuestEventBody),
             () => _port.Tell(ControlKinds.State, new StateBody(WorkerState.Crashed), ControlJson.Default.StateBody));
         _machine.OnDiskError(fault => _port.Tell(ControlKinds.DiskError, fault, ControlJson.Default.DiskErrorBody));
-        _machine.OnDeviceRemoved(removal => _port.Tell(ControlKinds.DeviceRemoved, removal, ControlJson.Default.RemovalBody));
+        _machine.Devices.OnRemoved(removal => _port.Tell(ControlKinds.DeviceRemoved, removal, ControlJson.Default.RemovalBody));
     }
 
     /// <summary>
@@ -271,7 +271,7 @@ internal sealed class WorkerService : IDisposable
     /// <summary>A removal takes the guest's time: it is answered when it is over, to who asked. A daemon that came meanwhile did not.</summary>
     private void RemoveDevice(ControlReply reply)
     {
-        Task<RemovalBody> removal = Machine.RemoveAsync(Body(reply, ControlJson.Default.UnplugBody));
+        Task<RemovalBody> removal = Machine.Devices.RemoveAsync(Body(reply, ControlJson.Default.UnplugBody));
         _ = removal.ContinueWith(
             ended => reply.Guard(() => reply.Ok(ended.GetAwaiter().GetResult(), ControlJson.Default.RemovalBody)),
             CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
@@ -284,10 +284,10 @@ internal sealed class WorkerService : IDisposable
     {
         if (reply.Frame.Body is not null)
         {
-            Machine.SetMemory(Body(reply, ControlJson.Default.MemoryWish));
+            Machine.Memory.Set(Body(reply, ControlJson.Default.MemoryWish));
         }
 
-        return Machine.Memory;
+        return Machine.Memory.Now;
     }
 
     private void OpenConsole(ControlReply reply)

@@ -12,6 +12,7 @@ public static class DeviceRegistry
         ["mem"] = () => new MemBench(),
         ["console"] = () => new ConsoleBench(),
         ["vsock"] = () => new VsockBench(),
+        ["pmem"] = () => new PmemBench(),
     };
 
     public static IEnumerable<string> Names => s_devices.Keys;

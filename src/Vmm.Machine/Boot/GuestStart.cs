@@ -9,7 +9,8 @@ using Vmm.Spec;
 namespace Vmm.Machine.Boot;
 
 /// <summary>
-/// What a guest finds at its start: ACPI tables, kernel, command line. It is the only part that writes guest memory; a machine whose state comes from elsewhere
+/// What a guest finds at its start: ACPI tables, kernel, command line. It is the only part that writes guest memory; a machine whose state
+/// comes from elsewhere
 /// has none.
 /// </summary>
 internal sealed class GuestStart : IDisposable
@@ -100,6 +101,8 @@ internal sealed class GuestStart : IDisposable
     {
         Guid id = text is "auto" ? Guid.NewGuid() : Guid.ParseExact(text, "D");
         GuestAddress at = new(GenerationIdAddress);
-        return memory.TryWrite(at, id.ToByteArray()) ? at : throw new InvalidOperationException("the first vnode must hold the first MiB of memory");
+        return memory.TryWrite(at, id.ToByteArray())
+            ? at
+            : throw new InvalidOperationException("the first vnode must hold the first MiB of memory");
     }
 }

@@ -8,7 +8,8 @@ using Vmm.Spec;
 namespace Vmm.Machine.Build;
 
 /// <summary>
-/// What the parts of one machine are connected to: buses, interrupts, memory, the host's side. It owns what was taken for the machine and releases it in reverse
+/// What the parts of one machine are connected to: buses, interrupts, memory, the host's side. It owns what was taken for the machine and
+/// releases it in reverse
 /// order; memory goes after everything that could touch it.
 /// </summary>
 internal sealed class Board : IDisposable
@@ -101,7 +102,9 @@ internal sealed class Board : IDisposable
 
     private void TellDiskFault(string disk, string path, Vmm.Storage.DiskStatus status)
     {
-        string problem = status == Vmm.Storage.DiskStatus.NoSpace ? "the host's file system has no space left" : "the host fails its requests with I/O errors";
+        string problem = status == Vmm.Storage.DiskStatus.NoSpace
+            ? "the host's file system has no space left"
+            : "the host fails its requests with I/O errors";
         Note?.Invoke($"{Spec.Name}: {disk} ({path}): {problem}; the guest gets I/O errors");
         DiskFaulted?.Invoke(this, new DiskFaultEventArgs(disk, status));
     }

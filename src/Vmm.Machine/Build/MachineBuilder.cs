@@ -20,13 +20,9 @@ internal sealed class MachineBuilder : IDisposable
 {
     private readonly Board _board;
     private readonly EmptyVm? _prepared;
+    private bool _built;
 
-    /// <param name="spec">A validated spec with its vnodes on this host.</param>
-    /// <param name="resources">Where everything comes from.</param>
-    /// <param name="console">Far side of the consoles.</param>
-    /// <param name="note">Takes remarks for the user; null when nobody reads them.</param>
-    /// <param name="prepared">An empty VM to build in, which is then the machine's; null makes one.</param>
-    internal MachineBuilder(VmSpec spec, IMachineResources resources, IConsoleEndpoint console, Action<string>? note, EmptyVm? prepared)
+    private MachineBuilder(VmSpec spec, IMachineResources resources, IConsoleEndpoint console, Action<string>? note, EmptyVm? prepared)
     {
         _board = new Board(spec, resources, console, note);
         _prepared = prepared;
@@ -34,14 +30,51 @@ internal sealed class MachineBuilder : IDisposable
 
     private VmSpec Spec => _board.Spec;
 
-    /// <summary>Builds it. What was taken stays with this builder until then.</summary>
-    /// <param name="description">What it is like; null: as the spec says.</param>
+    /// <summary>Builds a machine as a spec says.</summary>
+    /// <param name="spec">A validated spec.</param>
+    /// <param name="resources">Where everything comes from.</param>
+    /// <param name="console">Far side of the consoles.</param>
+    /// <param name="note">Takes remarks for the user; null when nobody reads them.</param>
+    /// <param name="prepared">An empty VM to build in, which is the machine's from here on, also when this throws; null makes one.</param>
     /// <param name="boots">Writes the start of a guest into memory and registers; false leaves both untouched.</param>
-    internal MachineParts Build(MachineDescription? description, bool boots)
+    internal static MachineParts Build(
+        VmSpec spec, IMachineResources resources, IConsoleEndpoint console, Action<string>? note, EmptyVm? prepared, bool boots)
+    {
+        NumaFitResult? fit = null;
+        try
+        {
+            spec = spec.Numa is null ? spec : HostFit.Project(spec, out fit);
+        }
+        catch
+        {
+            prepared?.Dispose();
+            throw;
+        }
+
+        if (fit is not null)
+        {
+            note?.Invoke($"{spec.Name}: {fit.Text}");
+        }
+
+        using MachineBuilder builder = new(spec, resources, console, note, prepared);
+        return builder.Build(description: null, boots, fit);
+    }
+
+    /// <summary>Builds the machine of a description, without boot.</summary>
+    /// <inheritdoc cref="Build(VmSpec, IMachineResources, IConsoleEndpoint, Action{string}, EmptyVm, bool)"/>
+    internal static MachineParts Build(MachineDescription description, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared)
+    {
+        using MachineBuilder builder = new(description.Spec, resources, console, note: null, prepared);
+        return builder.Build(description, boots: false, fit: null);
+    }
+
+    private MachineParts Build(MachineDescription? description, bool boots, NumaFitResult? fit)
     {
         CheckRings();
         // The probe times a guest loop (25 ms on an emulating KVM): beside the set-up, and only for someone who reads notes.
-        Thread? probe = _board.Note is { } note ? new Thread(() => ProbeKvm(note), maxStackSize: 256 * 1024) { Name = "kvm-probe", IsBackground = true } : null;
+        Thread? probe = _board.Note is { } note
+            ? new Thread(() => ProbeKvm(note), maxStackSize: 256 * 1024) { Name = "kvm-probe", IsBackground = true }
+            : null;
         probe?.Start();
         GuestStart? start = boots ? _board.Own(new GuestStart(Spec, _board.Resources)) : null;
         EmptyVm kvm = _board.Own(_prepared ?? EmptyVm.Create(_board.Resources.OpenKvm()));
@@ -58,14 +91,18 @@ internal sealed class MachineBuilder : IDisposable
         BootInfo? boot = start?.Write(_board.Memory.Guest, map, topology, devices);
         VcpuSet vcpus = new(_board, kvm, cpu, topology, boot?.Cpu);
         probe?.Join();
-        return new MachineParts(_board, kvm.Vm, platform, panics, devices, vcpus);
+        _built = true;
+        return new MachineParts(_board, kvm.Vm, platform, panics, devices, vcpus, fit);
     }
 
     /// <summary>Releases what was taken, when building failed.</summary>
     public void Dispose()
     {
-        _board.Dispose();
-        _prepared?.Dispose();
+        if (!_built)
+        {
+            _board.Dispose();
+            _prepared?.Dispose();
+        }
     }
 
     private void BuildMemory(MachineDescription description, EmptyVm kvm)
@@ -86,7 +123,14 @@ internal sealed class MachineBuilder : IDisposable
         BarMappings mappings = new(_board.Memory.Map, MemoryMap.PciWindow32, map.PciWindow64);
         VirtioSlots slots = _board.Own(
             new VirtioSlots(
-                map, mappings, _board.Memory.Guest, _board.Interrupts, _board.Doorbells, _board.Mmio, description.Bridges, _board.Homes.IoThreads));
+                map,
+                mappings,
+                _board.Memory.Guest,
+                _board.Interrupts,
+                _board.Doorbells,
+                _board.Mmio,
+                description.Bridges,
+                _board.Homes.IoThreads));
         _board.ResetControl = new Devices.Legacy.ResetControl(slots.Bridge.ConfigPorts, _board.Reset);
         _board.Ports.Map(0xCF8, 8, _board.ResetControl, "PCI configuration ports");
         _board.Mmio.Map(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, slots.Bridge.Ecam, "ECAM");
@@ -103,7 +147,8 @@ internal sealed class MachineBuilder : IDisposable
             if (topology.Vcpus[i].ApicId != description.Vcpus[i].ApicId || topology.Vcpus[i].Vnode != description.Vcpus[i].Vnode)
             {
                 throw new HostMismatchException(
-                    $"{Spec.Name}: vCPU {i} had APIC id {description.Vcpus[i].ApicId} and would have {topology.Vcpus[i].ApicId}: take a release that knows this topology");
+                    $"{Spec.Name}: vCPU {i} had APIC id {description.Vcpus[i].ApicId} and would have {topology.Vcpus[i].ApicId}: "
+                    + "take a release that knows this topology");
             }
         }
     }
@@ -131,7 +176,9 @@ internal sealed class MachineBuilder : IDisposable
             using KvmSystem kvm = KvmSystem.Open();
             if (KvmKindProbe.Detect(kvm) == KvmKind.Emulating)
             {
-                note("this /dev/kvm only emulates kernel code (no VMX/SVM): micro-guests run, a stock Linux kernel will not get far in useful time");
+                note(
+                    "this /dev/kvm only emulates kernel code (no VMX/SVM): micro-guests run, "
+                    + "a stock Linux kernel will not get far in useful time");
             }
         }
         catch (Exception cause) when (cause is KvmUnavailableException or KernelException or InvalidOperationException)
@@ -142,4 +189,5 @@ internal sealed class MachineBuilder : IDisposable
 }
 
 /// <summary>What a machine is made of.</summary>
-internal sealed record MachineParts(Board Board, KvmVm Vm, PlatformDevices Platform, GuestPanics Panics, DeviceSet Devices, VcpuSet Vcpus);
+internal sealed record MachineParts(
+    Board Board, KvmVm Vm, PlatformDevices Platform, GuestPanics Panics, DeviceSet Devices, VcpuSet Vcpus, NumaFitResult? Fit);

@@ -24,7 +24,8 @@ internal sealed class PlatformDevices
 
         if (board.Spec.DebugExit)
         {
-            ports.Map(DebugExitPort.Port, 4, new DebugExitPort(code => board.End.Decide(new RunResult(RunOutcome.DebugExit, code))), "debug exit");
+            DebugExitPort exit = new(code => board.End.Decide(new RunResult(RunOutcome.DebugExit, code)));
+            ports.Map(DebugExitPort.Port, 4, exit, "debug exit");
         }
 
         // Not 0x61: speaker and gate of the timer belong to the kernel's PIT.

@@ -67,7 +67,8 @@ internal static class DescribeSpec
             {
                 devices.Add(device with
                 {
-                    Pci = slots.TakeNext(kind.OnRootBus) ?? throw new HostMismatchException($"{plan.Id}: all PCI slots are taken; remove a device"),
+                    Pci = slots.TakeNext(kind.OnRootBus)
+                        ?? throw new HostMismatchException($"{plan.Id}: all PCI slots are taken; remove a device"),
                 });
             }
             else if (mmio < DeviceCount.MostMmio)
@@ -76,7 +77,8 @@ internal static class DescribeSpec
             }
             else
             {
-                throw new HostMismatchException($"{plan.Id}: at most {mmio} virtio-mmio devices have an interrupt pin: make some of them pci");
+                throw new HostMismatchException(
+                    $"{plan.Id}: at most {mmio} virtio-mmio devices have an interrupt pin: make some of them pci");
             }
         }
 

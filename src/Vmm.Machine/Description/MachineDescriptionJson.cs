@@ -8,7 +8,9 @@ using Vmm.Spec;
 
 namespace Vmm.Machine.Description;
 
-/// <summary>The written form of a machine description, for saved VMs. What is read back is checked: it may have been written by anybody.</summary>
+/// <summary>
+/// The written form of a machine description, for saved VMs. What is read back is checked: it may have been written by anybody.
+/// </summary>
 public static class MachineDescriptionJson
 {
     private const int MostItems = 4096; // of any list
@@ -37,10 +39,12 @@ public static class MachineDescriptionJson
     {
         try
         {
-            DescriptionV1 read = json.Deserialize(DescriptionJsonContext.Default.DescriptionV1) ?? throw new InvalidDataException("the machine description is empty");
+            DescriptionV1 read = json.Deserialize(DescriptionJsonContext.Default.DescriptionV1)
+                ?? throw new InvalidDataException("the machine description is empty");
             if (read.Version != MachineDescription.CurrentVersion)
             {
-                throw new InvalidDataException($"the machine description is of version {read.Version}, this program knows {MachineDescription.CurrentVersion}");
+                throw new InvalidDataException(
+                    $"the machine description is of version {read.Version}, this program knows {MachineDescription.CurrentVersion}");
             }
 
             if (Math.Max(read.Vcpus.Length, Math.Max(read.Ram.Length, Math.Max(read.Hot.Length, read.Devices.Length))) > MostItems)
@@ -50,7 +54,8 @@ public static class MachineDescriptionJson
 
             MachineDescription description = new()
             {
-                Spec = VmSpecJson.TryRead(read.Spec, out string problem) ?? throw new InvalidDataException($"the spec in the machine description: {problem}"),
+                Spec = VmSpecJson.TryRead(read.Spec, out string problem)
+                    ?? throw new InvalidDataException($"the spec in the machine description: {problem}"),
                 Cpu = CpuDescriptionJson.Read(read.Cpu.GetRawText()),
                 Vcpus = [.. read.Vcpus.Select(vcpu => new VcpuDescription(vcpu.ApicId, vcpu.Vnode))],
                 Ram = [.. read.Ram.Select(Read)],
@@ -72,7 +77,8 @@ public static class MachineDescriptionJson
 
     private static ExtentV1 Write(RamExtent extent) => new(extent.Start.Value, extent.Length, extent.Vnode, extent.BackingOffset);
 
-    private static RamExtent Read(ExtentV1 extent) => new(new GuestAddress(extent.Start), new ByteSize(extent.Length), extent.Vnode, extent.Offset);
+    private static RamExtent Read(ExtentV1 extent) =>
+        new(new GuestAddress(extent.Start), new ByteSize(extent.Length), extent.Vnode, extent.Offset);
 
     private static DeviceV1 Write(DeviceDescription device) =>
         new(device.Id, device.Kind, device.Pci is { } at ? new PciV1(at.Bus, at.Slot, at.Function) : null, device.MmioSlot, device.Vnode);

@@ -7,11 +7,15 @@ namespace Vmm.Machine.Hotplug;
 /// <summary>Taking disks and network devices out while the guest runs: it is asked, it ejects, or they are taken.</summary>
 internal sealed class DeviceRemoval(Board board, DeviceTable table, DeviceSet set)
 {
-    /// <summary>A device is gone, its file or tap closed: the guest ejected it, or it was taken. Raised on a thread of its own, also for a removal that was refused before.</summary>
+    /// <summary>
+    /// A device is gone, its file or tap closed: the guest ejected it, or it was taken. Raised on a thread of its own, also for a removal
+    /// that was refused before.
+    /// </summary>
     internal event EventHandler<DeviceRemovedEventArgs>? Removed;
 
     /// <summary>
-    /// Asks the guest to let go of a disk or network device and waits until it did. A guest that does not is asked once; what it does later still counts
+    /// Asks the guest to let go of a disk or network device and waits until it did. A guest that does not is asked once; what it does
+    /// later still counts
     /// (<see cref="Removed"/>). Any thread.
     /// </summary>
     /// <param name="id">Name of the device.</param>
@@ -26,7 +30,9 @@ internal sealed class DeviceRemoval(Board board, DeviceTable table, DeviceSet se
         {
             try
             {
-                return await device.Gone.WaitAsync(patience, cancellation).ConfigureAwait(false) ? RemovalOutcome.Removed : throw set.Ended();
+                return await device.Gone.WaitAsync(patience, cancellation).ConfigureAwait(false)
+                    ? RemovalOutcome.Removed
+                    : throw set.Ended();
             }
             catch (TimeoutException) when (!force)
             {
@@ -47,7 +53,8 @@ internal sealed class DeviceRemoval(Board board, DeviceTable table, DeviceSet se
     }
 
     /// <summary>
-    /// Off the bus, before the guest's next instruction when the guest ejects on a vCPU thread. Closing what is behind it is for a thread that may do that:
+    /// Off the bus, before the guest's next instruction when the guest ejects on a vCPU thread. Closing what is behind it is for a thread
+    /// that may do that:
     /// a vCPU's has to go on, and may be confined.
     /// </summary>
     internal void Retire(PciAddress at, RemovalOutcome outcome)

@@ -88,14 +88,18 @@ internal sealed class DeviceSet
         Dictionary<string, int> counts = new(StringComparer.Ordinal);
         foreach (DeviceDescription description in _start.Devices)
         {
-            DeviceKind kind = DeviceKinds.Find(description.Kind) ?? throw new InvalidDataException($"{description.Id}: there is no kind of device '{description.Kind}'");
+            DeviceKind kind = DeviceKinds.Find(description.Kind)
+                ?? throw new InvalidDataException($"{description.Id}: there is no kind of device '{description.Kind}'");
             int index = counts.GetValueOrDefault(kind.Name);
             counts[kind.Name] = index + 1;
             _board.Homes.PlaceNear(description.Id, description.Vnode);
             VirtioDevice device = kind.Build(new DeviceSetup(description, index, _start, _board));
             Slots.Attach(description, device, placeBars);
             _table.Add(new AttachedDevice(
-                description, device, device is VirtioBlk ? _start.Spec.Disks[index] : null, device is VirtioNet ? _start.Spec.Nets[index] : null));
+                description,
+                device,
+                device is VirtioBlk ? _start.Spec.Disks[index] : null,
+                device is VirtioNet ? _start.Spec.Nets[index] : null));
         }
 
         BuildHotplug();
@@ -131,7 +135,10 @@ internal sealed class DeviceSet
         string id = BlkKind.IdOf(Interlocked.Increment(ref _nextDisk) - 1);
         _board.Homes.PlaceNear(id, spec.Vnode);
         VirtioBlk disk = BlkKind.Make(_board, id, spec, backend);
-        return Plug(new DeviceDescription { Id = id, Kind = BlkKind.Name, Vnode = spec.Vnode }, disk, at => new AttachedDevice(at, disk, disk: spec));
+        return Plug(
+            new DeviceDescription { Id = id, Kind = BlkKind.Name, Vnode = spec.Vnode },
+            disk,
+            at => new AttachedDevice(at, disk, disk: spec));
     }
 
     /// <summary>Plugs a network device in and tells the guest. Any thread.</summary>
@@ -143,14 +150,18 @@ internal sealed class DeviceSet
         string id = NetKind.IdOf(Interlocked.Increment(ref _nextNet) - 1);
         _board.Homes.PlaceNear(id, spec.Vnode);
         VirtioNet net = NetKind.Make(_board, id, spec, backend);
-        return Plug(new DeviceDescription { Id = id, Kind = NetKind.Name, Vnode = spec.Vnode }, net, at => new AttachedDevice(at, net, net: spec));
+        return Plug(
+            new DeviceDescription { Id = id, Kind = NetKind.Name, Vnode = spec.Vnode },
+            net,
+            at => new AttachedDevice(at, net, net: spec));
     }
 
     /// <summary>Limits a disk or network device from now on; null is no limit. Any thread.</summary>
     /// <exception cref="ArgumentException">There is no such device, or the limit is out of range.</exception>
     internal void SetLimit(string id, RateLimit? limit)
     {
-        AttachedDevice device = _table.FindPluggable(id) ?? throw new ArgumentException($"{_board.Spec.Name} has no device {id} with limits", nameof(id));
+        AttachedDevice device = _table.FindPluggable(id)
+            ?? throw new ArgumentException($"{_board.Spec.Name} has no device {id} with limits", nameof(id));
         (device.Device as VirtioBlk)?.SetLimit(limit);
         (device.Device as VirtioNet)?.SetLimit(limit);
     }
@@ -250,7 +261,8 @@ internal sealed class DeviceSet
         {
             backend.Dispose();
             throw new HotplugException(
-                HotplugProblem.NotHotpluggable, "a virtio-mmio device cannot be added while the guest runs: leave its transport out, or make it pci");
+                HotplugProblem.NotHotpluggable,
+                "a virtio-mmio device cannot be added while the guest runs: leave its transport out, or make it pci");
         }
     }
 
@@ -260,7 +272,8 @@ internal sealed class DeviceSet
         if (vnode < 0 || vnode >= count)
         {
             backend.Dispose();
-            throw new HotplugException(HotplugProblem.NotHotpluggable, $"there is no vnode {vnode}: {_board.Spec.Name} has {count} (0-{count - 1})");
+            throw new HotplugException(
+                HotplugProblem.NotHotpluggable, $"there is no vnode {vnode}: {_board.Spec.Name} has {count} (0-{count - 1})");
         }
     }
 
@@ -272,7 +285,8 @@ internal sealed class DeviceSet
             backend.Dispose();
             throw new HotplugException(
                 HotplugProblem.NoSlot,
-                $"{_board.Spec.Name} has no I/O rings left for {disk.Queues} more disk queues: it has had room for {limit} since it was started. "
+                $"{_board.Spec.Name} has no I/O rings left for {disk.Queues} more disk queues: "
+                + $"it has had room for {limit} since it was started. "
                 + "Detach a disk, or add this one to the stopped VM");
         }
     }

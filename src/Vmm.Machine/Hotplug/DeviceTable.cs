@@ -21,5 +21,6 @@ internal sealed class DeviceTable
     internal void Remove(AttachedDevice device) => Volatile.Write(ref _all, Array.FindAll(_all, each => !ReferenceEquals(each, device)));
 
     /// <summary>The disk or network device of that name.</summary>
-    internal AttachedDevice? FindPluggable(string id) => Array.Find(All, each => each.IsPluggable && string.Equals(each.Id, id, StringComparison.Ordinal));
+    internal AttachedDevice? FindPluggable(string id) =>
+        Array.Find(All, each => each.IsPluggable && string.Equals(each.Id, id, StringComparison.Ordinal));
 }

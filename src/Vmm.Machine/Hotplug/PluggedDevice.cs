@@ -4,7 +4,8 @@ using Vmm.Spec;
 namespace Vmm.Machine.Hotplug;
 
 /// <summary>A disk or network device that the VM has now.</summary>
-/// <param name="Name"><c>disk0</c>, <c>net1</c>, …: stays the same while it is plugged, and is not given to another device of the same run.</param>
+/// <param name="Name"><c>disk0</c>, <c>net1</c>, …: stays the same while it is plugged, and is not given to another device of the same
+/// run.</param>
 /// <param name="Address">Where it is on PCI; null: a virtio-mmio device, which stays for good.</param>
 /// <param name="Disk">Null for a network device.</param>
 /// <param name="Net">Null for a disk.</param>
@@ -30,7 +31,9 @@ public sealed class DeviceRemovedEventArgs(PluggedDevice device, RemovalOutcome 
     /// <summary>As it was.</summary>
     public PluggedDevice Device { get; } = device;
 
-    /// <summary><see cref="RemovalOutcome.Removed"/> when the guest ejected it, asked or not, or <see cref="RemovalOutcome.Forced"/>.</summary>
+    /// <summary>
+    /// <see cref="RemovalOutcome.Removed"/> when the guest ejected it, asked or not, or <see cref="RemovalOutcome.Forced"/>.
+    /// </summary>
     public RemovalOutcome Outcome { get; } = outcome;
 }
 

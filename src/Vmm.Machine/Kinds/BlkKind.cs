@@ -32,7 +32,8 @@ internal static class BlkKind
         VirtioBlk device;
         try
         {
-            device = new VirtioBlk(backend, DiskFront.Options(id, disk, board.Spec.Cpus), status => board.DiskFaults.Report(id, disk.Path, status));
+            device = new VirtioBlk(
+                backend, DiskFront.Options(id, disk, board.Spec.Cpus), status => board.DiskFaults.Report(id, disk.Path, status));
         }
         catch
         {

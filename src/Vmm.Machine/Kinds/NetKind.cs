@@ -32,7 +32,8 @@ internal static class NetKind
         byte[] mac = new byte[6];
         if (net.Mac is null || !MacAddress.TryParse(net.Mac, mac))
         {
-            mac = MacAddress.Default(board.Spec.Name, int.Parse(id.AsSpan("net".Length), System.Globalization.CultureInfo.InvariantCulture));
+            mac = MacAddress.Default(
+                board.Spec.Name, int.Parse(id.AsSpan("net".Length), System.Globalization.CultureInfo.InvariantCulture));
         }
 
         VirtioNetOptions options = new()

@@ -32,7 +32,8 @@ internal static class HostFit
         if (most >= count)
         {
             throw new HostMismatchException(
-                $"{spec.Name}: a device names vnode {most}, and the topology that follows this host has {count} (0-{count - 1}): give numa a count, or vnodes");
+                $"{spec.Name}: a device names vnode {most}, and the topology that follows this host has {count} (0-{count - 1}): "
+                + "give numa a count, or vnodes");
         }
     }
 }

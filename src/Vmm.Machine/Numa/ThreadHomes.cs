@@ -11,8 +11,10 @@ namespace Vmm.Machine.Numa;
 public sealed record HomedThread(string Name, int Id, int Vnode);
 
 /// <summary>
-/// Keeps the threads of a machine on the host CPUs of their vnode, also when those change. A vCPU belongs to the vnode of its CPU. I/O threads read and write
-/// the whole guest's memory: with one vnode they belong to it, with several they are dealt out in turn, so that no host node has all of them; only the
+/// Keeps the threads of a machine on the host CPUs of their vnode, also when those change. A vCPU belongs to the vnode of its CPU. I/O
+/// threads read and write
+/// the whole guest's memory: with one vnode they belong to it, with several they are dealt out in turn, so that no host node has all of
+/// them; only the
 /// threads of a device that names a vnode, and of a vnode's own memory device, are tied to it.
 /// </summary>
 /// <param name="inner">Who starts and confines threads; null: nobody.</param>
@@ -69,7 +71,8 @@ internal sealed class ThreadHomes(IMachineThreads? inner, IReadOnlyList<int>[] c
         }
     }
 
-    private int Home(string thread) => thread.LastIndexOf('-') is > 0 and var end && _tied.TryGetValue(thread[..end], out int tied) ? tied : _next++ % cpus.Length;
+    private int Home(string thread) =>
+        thread.LastIndexOf('-') is > 0 and var end && _tied.TryGetValue(thread[..end], out int tied) ? tied : _next++ % cpus.Length;
 
     /// <summary>Moves the threads of a vnode, and those that come to it, to other host CPUs.</summary>
     /// <exception cref="KernelException">The CPUs are not for this process.</exception>

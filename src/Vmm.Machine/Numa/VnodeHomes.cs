@@ -18,7 +18,10 @@ internal sealed class VnodeHomes
     private VnodeHome[] _homes; // replaced whole by the one move that goes on
     private int _moving;
 
-    /// <summary>Remembers the homes. Only machines that have places, or whose threads somebody looks after, keep track of their threads: the usual start does not.</summary>
+    /// <summary>
+    /// Remembers the homes. Only machines that have places, or whose threads somebody looks after, keep track of their threads: the usual
+    /// start does not.
+    /// </summary>
     /// <param name="name">The VM, for messages.</param>
     /// <param name="threads">Who starts threads; null: nobody.</param>
     /// <param name="homes">Where each vnode lives.</param>
@@ -36,13 +39,19 @@ internal sealed class VnodeHomes
     /// <summary>Where each vnode lives now. Any thread.</summary>
     internal IReadOnlyList<VnodeHome> Homes => Volatile.Read(ref _homes);
 
-    /// <summary>The vCPU and I/O threads that run, with the vnode each belongs to; empty for a machine that does not keep track of them. Any thread.</summary>
+    /// <summary>
+    /// The vCPU and I/O threads that run, with the vnode each belongs to; empty for a machine that does not keep track of them. Any
+    /// thread.
+    /// </summary>
     internal IReadOnlyList<HomedThread> Threads => _places?.Threads ?? [];
 
     /// <summary>
-    /// Moves a vnode to other host nodes while the guest runs: from the first moment on new pages come from there, then those that exist are moved slice by
-    /// slice, the memory that was plugged included, and at the end the vnode's threads go to its new CPUs. The policy stays of the kind it was (strict,
-    /// preferred, interleave). When it is cancelled, or the kernel moves no pages at all, policy and threads are as before and pages that went stay where they
+    /// Moves a vnode to other host nodes while the guest runs: from the first moment on new pages come from there, then those that exist
+    /// are moved slice by
+    /// slice, the memory that was plugged included, and at the end the vnode's threads go to its new CPUs. The policy stays of the kind it
+    /// was (strict,
+    /// preferred, interleave). When it is cancelled, or the kernel moves no pages at all, policy and threads are as before and pages that
+    /// went stay where they
     /// are. Pages that could not be moved are told of; the vnode has its new home all the same.
     /// </summary>
     /// <remarks>The calling thread moves to <paramref name="hostCpus"/>, too: pages are copied by it.</remarks>
@@ -55,7 +64,12 @@ internal sealed class VnodeHomes
     /// <exception cref="RehomeException">No such vnode, or another move is going on.</exception>
     /// <exception cref="KernelException">The kernel refused: no NUMA, no such node, CPUs that are not for this process.</exception>
     internal PageMigrationResult Rehome(
-        int vnode, IReadOnlyList<int> hostNodes, IReadOnlyList<int> hostCpus, ulong? bytesPerSecond, Action<double, ByteSize>? progress, CancellationToken cancel)
+        int vnode,
+        IReadOnlyList<int> hostNodes,
+        IReadOnlyList<int> hostCpus,
+        ulong? bytesPerSecond,
+        Action<double, ByteSize>? progress,
+        CancellationToken cancel)
     {
         if (vnode < 0 || vnode >= _homes.Length)
         {
@@ -64,7 +78,10 @@ internal sealed class VnodeHomes
 
         if (hostNodes.Count == 0 || _places is not { } places)
         {
-            throw new RehomeException(hostNodes.Count == 0 ? "no host nodes are named" : $"{_name} runs without a place on the host and keeps no track of its threads");
+            throw new RehomeException(
+                hostNodes.Count == 0
+                    ? "no host nodes are named"
+                    : $"{_name} runs without a place on the host and keeps no track of its threads");
         }
 
         if (Interlocked.Exchange(ref _moving, 1) != 0)
@@ -81,11 +98,13 @@ internal sealed class VnodeHomes
 
             VnodeHome old = Homes[vnode];
             MemoryPolicyMode mode = NumaPlacement.PolicyFor(old.Memory.Policy, hostNodes.Count);
-            PageMigrationResult result = MovePages(vnode, mode, hostNodes, new PageMigrationOptions { BytesPerSecond = bytesPerSecond }, progress, cancel);
+            PageMigrationResult result = MovePages(
+                vnode, mode, hostNodes, new PageMigrationOptions { BytesPerSecond = bytesPerSecond }, progress, cancel);
             if (!result.Cancelled)
             {
                 VnodeHome[] homes = [.. _homes];
-                homes[vnode] = new VnodeHome(old.Memory with { Policy = mode, HostNodes = hostNodes, Shares = null }, hostCpus.Count > 0 ? hostCpus : old.HostCpus);
+                homes[vnode] = new VnodeHome(
+                    old.Memory with { Policy = mode, HostNodes = hostNodes, Shares = null }, hostCpus.Count > 0 ? hostCpus : old.HostCpus);
                 Volatile.Write(ref _homes, homes);
                 places.Move(vnode, hostCpus.Count > 0 ? hostCpus : old.HostCpus);
             }
@@ -99,7 +118,12 @@ internal sealed class VnodeHomes
     }
 
     private PageMigrationResult MovePages(
-        int vnode, MemoryPolicyMode mode, IReadOnlyList<int> hostNodes, PageMigrationOptions options, Action<double, ByteSize>? progress, CancellationToken cancel)
+        int vnode,
+        MemoryPolicyMode mode,
+        IReadOnlyList<int> hostNodes,
+        PageMigrationOptions options,
+        Action<double, ByteSize>? progress,
+        CancellationToken cancel)
     {
         List<VnodeMemory> memories = _memory.OfVnode(vnode);
         VnodePlacement[] before = [.. memories.Select(m => m.Placement)];
@@ -111,7 +135,8 @@ internal sealed class VnodeHomes
                 memory.SetPolicy(mode, hostNodes);
             }
 
-            PageMigrationResult result = new PageMigration(memories, hostNodes, mode == MemoryPolicyMode.Interleave, options).Run(progress, cancel);
+            PageMigration migration = new(memories, hostNodes, mode == MemoryPolicyMode.Interleave, options);
+            PageMigrationResult result = migration.Run(progress, cancel);
             done = !result.Cancelled;
             return result;
         }
@@ -124,7 +149,10 @@ internal sealed class VnodeHomes
         }
     }
 
-    /// <summary>The threads of a device that names a vnode belong to it. One with kernel threads of its own (vhost-net) keeps those where the kernel has them.</summary>
+    /// <summary>
+    /// The threads of a device that names a vnode belong to it. One with kernel threads of its own (vhost-net) keeps those where the
+    /// kernel has them.
+    /// </summary>
     internal void PlaceNear(string device, int? vnode)
     {
         if (vnode is { } near)

@@ -6,7 +6,8 @@ using Vmm.Memory;
 namespace Vmm.Machine.Ram;
 
 /// <summary>
-/// Memory behind BARs as memory slots. A guest may put a BAR inside the PCI windows only: so it never covers RAM, memory that is yet to come, or the
+/// Memory behind BARs as memory slots. A guest may put a BAR inside the PCI windows only: so it never covers RAM, memory that is yet to
+/// come, or the
 /// configuration space.
 /// </summary>
 /// <param name="map">Takes the slots.</param>

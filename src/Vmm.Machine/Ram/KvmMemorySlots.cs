@@ -10,7 +10,8 @@ internal sealed class KvmMemorySlots(KvmVm vm) : IMemorySlots
     public void Set(in MemorySlot slot)
     {
         GuestRegion region = slot.Region;
-        vm.SetMemorySlot(slot.Number, region.Start.Value, region.Length, region.HostAddress, slot.IsReadOnly ? MemorySlotFlags.ReadOnly : MemorySlotFlags.None);
+        MemorySlotFlags flags = slot.IsReadOnly ? MemorySlotFlags.ReadOnly : MemorySlotFlags.None;
+        vm.SetMemorySlot(slot.Number, region.Start.Value, region.Length, region.HostAddress, flags);
     }
 
     /// <inheritdoc/>

@@ -7,7 +7,10 @@ using Vmm.Placement;
 
 namespace Vmm.Machine.Ram;
 
-/// <summary>The guest's memory: what is behind it on the host, vnode by vnode, and its map. It is unmapped when this is disposed, after all that touches it.</summary>
+/// <summary>
+/// The guest's memory: what is behind it on the host, vnode by vnode, and its map. It is unmapped when this is disposed, after all that
+/// touches it.
+/// </summary>
 internal sealed class MachineMemory : IDisposable
 {
     private readonly List<IDisposable> _owned = [];
@@ -57,7 +60,8 @@ internal sealed class MachineMemory : IDisposable
     /// <param name="block">It comes and goes in multiples of this.</param>
     internal IPluggableMemory AddHot(RamExtent extent, ByteSize block)
     {
-        VnodeMemory backing = Keep(extent.Vnode, VnodeMemory.Create(HotPlacement(_homes[extent.Vnode].Memory, extent.Length), _host, part: ".hot"));
+        VnodeMemory backing = Keep(
+            extent.Vnode, VnodeMemory.Create(HotPlacement(_homes[extent.Vnode].Memory, extent.Length), _host, part: ".hot"));
         return new HotMemory(Map, backing, extent.Start, block);
     }
 
@@ -81,7 +85,8 @@ internal sealed class MachineMemory : IDisposable
     private VnodeMemory?[] OneVnode() => [Keep(0, VnodeMemory.Create(_homes[0].Memory, _host))];
 
     /// <summary>
-    /// What touches in guest addresses touches here too, so that a buffer over the border of two vnodes is one range for devices. Only a vnode of
+    /// What touches in guest addresses touches here too, so that a buffer over the border of two vnodes is one range for devices. Only a
+    /// vnode of
     /// huge pages behind one whose size is not a multiple of them starts at the next multiple.
     /// </summary>
     private VnodeMemory?[] VnodesSideBySide()
@@ -101,13 +106,17 @@ internal sealed class MachineMemory : IDisposable
         VnodeMemory?[] vnodes = new VnodeMemory?[_homes.Count];
         for (int i = 0; i < vnodes.Length; i++)
         {
-            vnodes[i] = _homes[i].Memory.Size > 0 ? Keep(i, VnodeMemory.Create(_homes[i].Memory, _host, within: addresses, offset: offsets[i])) : null;
+            vnodes[i] = _homes[i].Memory.Size > 0
+                ? Keep(i, VnodeMemory.Create(_homes[i].Memory, _host, within: addresses, offset: offsets[i]))
+                : null;
         }
 
         return vnodes;
     }
 
-    /// <summary>Where plugged memory comes from: as the vnode's; from any of its host nodes, when its memory is shared out over several.</summary>
+    /// <summary>
+    /// Where plugged memory comes from: as the vnode's; from any of its host nodes, when its memory is shared out over several.
+    /// </summary>
     private static VnodePlacement HotPlacement(VnodePlacement vnode, ByteSize size) => vnode.Shares is null
         ? vnode with { Size = size }
         : vnode with { Size = size, Policy = NumaPlacement.PolicyFor(vnode.Policy, vnode.HostNodes.Count), Shares = null };

@@ -7,7 +7,8 @@ using Vmm.Spec;
 namespace Vmm.Machine.Ram;
 
 /// <summary>
-/// How much memory each vnode has, and asking the guest for more or less: a virtio-mem device each, and below what a vnode started with the balloon. Any thread.
+/// How much memory each vnode has, and asking the guest for more or less: a virtio-mem device each, and below what a vnode started with
+/// the balloon. Any thread.
 /// </summary>
 internal sealed class VnodeSizes : IDisposable
 {
@@ -22,7 +23,8 @@ internal sealed class VnodeSizes : IDisposable
     /// <param name="vnodes">Its vnodes.</param>
     /// <param name="devices">The memory devices, with the vnode of each.</param>
     /// <param name="balloon">The balloon; null when there is none.</param>
-    internal VnodeSizes(string name, IReadOnlyList<VnodeSpec> vnodes, IReadOnlyList<(int Vnode, VirtioMem Device)> devices, VirtioBalloon? balloon)
+    internal VnodeSizes(
+        string name, IReadOnlyList<VnodeSpec> vnodes, IReadOnlyList<(int Vnode, VirtioMem Device)> devices, VirtioBalloon? balloon)
     {
         (_name, _vnodes, _balloon) = (name, vnodes, balloon);
         _devices = new VirtioMem?[vnodes.Count];
@@ -32,7 +34,8 @@ internal sealed class VnodeSizes : IDisposable
             (_pacer ??= new MemoryPacer(() => balloon)).Add(device);
         }
 
-        // The balloon is one for the whole VM and takes pages from wherever the guest likes: it stands for a vnode only when there is just one.
+        // The balloon is one for the whole VM and takes pages from wherever the guest likes: it stands for a vnode only when there is just
+        // one.
         _below = balloon is not null && vnodes.Count == 1 ? new BalloonFloor(balloon) : null;
     }
 
@@ -48,8 +51,14 @@ internal sealed class VnodeSizes : IDisposable
                 VirtioMemInfo info = device?.Info ?? default;
                 (ulong hot, ulong heldBack) = device is null ? default : _pacer!.StateOf(device);
                 (ulong asked, ulong taken) = _below?.Now ?? default;
-                ByteSize most = _vnodes[i].BootMemory + info.Length, wanted = new(_vnodes[i].BootMemory + hot), present = _vnodes[i].BootMemory + info.Plugged;
-                states[i] = new VnodeMemoryState(i, _vnodes[i].BootMemory, most, new ByteSize(wanted - asked), new ByteSize(present - Math.Min(taken, present)), info.Driven) { Block = _vnodes[i].HotBlock, Below = new ByteSize(asked), HeldBack = new ByteSize(heldBack) };
+                ByteSize least = _vnodes[i].BootMemory, most = least + info.Length, present = least + info.Plugged;
+                ByteSize wanted = new(least + hot - asked), there = new(present - Math.Min(taken, present));
+                states[i] = new VnodeMemoryState(i, least, most, wanted, there, info.Driven)
+                {
+                    Block = _vnodes[i].HotBlock,
+                    Below = new ByteSize(asked),
+                    HeldBack = new ByteSize(heldBack),
+                };
             }
 
             return states;
@@ -57,8 +66,10 @@ internal sealed class VnodeSizes : IDisposable
     }
 
     /// <summary>
-    /// Asks the guest to have this much memory in a vnode. It answers at once: growing and shrinking is the guest's work and takes its time,
-    /// <see cref="States"/> tells how far it is. Below what the vnode cannot give back otherwise the balloon is asked, when the VM has one and a single
+    /// Asks the guest to have this much memory in a vnode. It answers at once: growing and shrinking is the guest's work and takes its
+    /// time,
+    /// <see cref="States"/> tells how far it is. Below what the vnode cannot give back otherwise the balloon is asked, when the VM has one
+    /// and a single
     /// vnode. Of what the guest cannot spare by its own account it is asked later, when it can (<see cref="ShrinkPace"/>). Any thread.
     /// </summary>
     /// <param name="vnode">Number of the vnode.</param>
@@ -123,7 +134,8 @@ internal sealed class VnodeSizes : IDisposable
         string why = size > most ? ""
             : _balloon is null ? ": below that only a balloon reaches (balloon: true in the spec)"
             : _below is not null ? $": with its balloon from {SpecValidation.MinMemory} on"
-            : ": below that only the balloon reaches, which takes pages from whichever vnode the guest likes; with several vnodes it is asked for by its own size (--balloon), for the VM as a whole";
+            : ": below that only the balloon reaches, which takes pages from whichever vnode the guest likes; "
+                + "with several vnodes it is asked for by its own size (--balloon), for the VM as a whole";
         return $"vnode {vnode} can have {spec.BootMemory} to {most} (its minMemory and maxMemory), not {size}{why}";
     }
 

@@ -20,7 +20,8 @@ internal sealed class ConsoleFeed(IConsoleEndpoint far, MachineEnd end, SerialPo
             return;
         }
 
-        Thread thread = new(Feed, maxStackSize: 256 * 1024) { Name = console is null ? "serial-input" : "console-input", IsBackground = true };
+        string name = console is null ? "serial-input" : "console-input";
+        Thread thread = new(Feed, maxStackSize: 256 * 1024) { Name = name, IsBackground = true };
         thread.Start();
         _thread = thread; // once it runs: it is joined
     }
@@ -48,5 +49,6 @@ internal sealed class ConsoleFeed(IConsoleEndpoint far, MachineEnd end, SerialPo
     }
 
     // Until the virtio console has a driver, the serial port is the console, when it is connected.
-    private int Send(ReadOnlySpan<byte> input) => console is null || (serial is not null && isOnSerial && !console.IsServing) ? serial!.Send(input) : console.Send(input);
+    private int Send(ReadOnlySpan<byte> input) =>
+        console is null || (serial is not null && isOnSerial && !console.IsServing) ? serial!.Send(input) : console.Send(input);
 }

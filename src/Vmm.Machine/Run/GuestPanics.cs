@@ -19,7 +19,8 @@ internal sealed class GuestPanics(Board board)
     internal bool HasPanicked => Volatile.Read(ref _panicked) != 0;
 
     /// <summary>
-    /// On the vCPU thread that told it. A guest may say so as often as it likes; each is heard once. What follows is for a thread beside it: waiting for all vCPUs
+    /// On the vCPU thread that told it. A guest may say so as often as it likes; each is heard once. What follows is for a thread beside
+    /// it: waiting for all vCPUs
     /// is nothing for one of them.
     /// </summary>
     internal void Panicked(GuestPanicEvents events)

@@ -4,7 +4,8 @@ using Vmm.Machine.Resources;
 namespace Vmm.Machine.Run;
 
 /// <summary>
-/// Short threads for work that a vCPU's thread starts but may not do: it has to go on, and may be confined. They are joined at the end of the machine. Any thread.
+/// Short threads for work that a vCPU's thread starts but may not do: it has to go on, and may be confined. They are joined at the end of
+/// the machine. Any thread.
 /// </summary>
 internal sealed class HelperThreads(IMachineThreads? starter)
 {

@@ -41,10 +41,12 @@ internal sealed class VcpuSet
         foreach (VcpuPlace place in topology.Vcpus)
         {
             KvmVcpu vcpu = place.ApicId == EmptyVm.BootVcpuId ? kvm.BootVcpu : board.Own(kvm.Vm.CreateVcpu(place.ApicId));
-            VcpuSetup.Apply(vcpu, CpuidModel.Build(cpu.Cpuid, topology, place, deadline, brand), cpu.FeatureMsrs, place.Index == 0 ? boot : null);
+            VcpuSetup.Apply(
+                vcpu, CpuidModel.Build(cpu.Cpuid, topology, place, deadline, brand), cpu.FeatureMsrs, place.Index == 0 ? boot : null);
             All.Add(vcpu);
             _threads.Add(
-                new VcpuThread(vcpu, place.Index, board.Ports, board.Mmio, physical, board.End, board.Gate, board.Homes.WhenVcpuStarts(place.Vnode))
+                new VcpuThread(
+                    vcpu, place.Index, board.Ports, board.Mmio, physical, board.End, board.Gate, board.Homes.WhenVcpuStarts(place.Vnode))
                 {
                     TripleFaultResets = byTripleFault,
                     BusLocks = busLocks,
@@ -123,7 +125,8 @@ internal sealed class VcpuSet
     internal List<string> CrashReport()
     {
         List<string> lines = [];
-        foreach (VcpuThread vcpu in _threads.Where(v => v.Crashed).Take(MostCrashed).Concat(_threads.Where(v => !v.Crashed).Take(MostOthers)))
+        IEnumerable<VcpuThread> crashed = _threads.Where(v => v.Crashed).Take(MostCrashed);
+        foreach (VcpuThread vcpu in crashed.Concat(_threads.Where(v => !v.Crashed).Take(MostOthers)))
         {
             lines.AddRange(vcpu.Report());
         }

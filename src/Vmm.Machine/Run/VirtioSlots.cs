@@ -30,7 +30,9 @@ internal sealed class VirtioSlots(
     /// <summary>The bridge that PCI devices sit behind.</summary>
     internal PciHostBridge Bridge { get; } = new(mmio, BridgeWindows(bridges)) { Mappings = mappings };
 
-    /// <summary>What to append to the kernel's command line so that a guest without ACPI finds the virtio-mmio windows; others read the DSDT.</summary>
+    /// <summary>
+    /// What to append to the kernel's command line so that a guest without ACPI finds the virtio-mmio windows; others read the DSDT.
+    /// </summary>
     internal List<string> KernelArguments { get; } = [];
 
     /// <summary>What the devices so far, and those that can come, ask of the kernel.</summary>
@@ -39,7 +41,9 @@ internal sealed class VirtioSlots(
     /// <summary>The virtio-mmio windows, for the DSDT.</summary>
     internal List<AcpiVirtioMmio> MmioDevices { get; } = [];
 
-    /// <summary>A device as a PCI function that is not on the bus yet. The function owns the device, which is closed when there can be none.</summary>
+    /// <summary>
+    /// A device as a PCI function that is not on the bus yet. The function owns the device, which is closed when there can be none.
+    /// </summary>
     internal VirtioPciFunction Function(string name, VirtioDevice device) =>
         Over(device, () => new VirtioPciFunction(name, device, memory, interrupts, doorbells));
 
@@ -84,7 +88,8 @@ internal sealed class VirtioSlots(
         bool onRootBus = function.Transport.Device.SharedMemory.Count > 0;
         PciAddress at = new PciSlotMap(taken).TakeNext(onRootBus)
             ?? throw new InvalidOperationException(
-                $"{function.Name}: all {(onRootBus ? 1 : taken.Length) * PciHostBridge.Slots} PCI slots {(onRootBus ? "of bus 0 " : "")}are taken; remove a device");
+                $"{function.Name}: all {(onRootBus ? 1 : taken.Length) * PciHostBridge.Slots} PCI slots "
+                + $"{(onRootBus ? "of bus 0 " : "")}are taken; remove a device");
         Bridge.Plug(function, at);
         return at;
     }
@@ -113,7 +118,9 @@ internal sealed class VirtioSlots(
         Bridge.Dispose();
     }
 
-    /// <summary>Builds what owns <paramref name="inner"/> from then on; when that fails (no descriptors are left, say), it is closed.</summary>
+    /// <summary>
+    /// Builds what owns <paramref name="inner"/> from then on; when that fails (no descriptors are left, say), it is closed.
+    /// </summary>
     private T Over<T>(IDisposable inner, Func<T> build)
     {
         try
@@ -139,7 +146,8 @@ internal sealed class VirtioSlots(
         (uint Start, uint Length)[] windows = new (uint, uint)[bridges];
         for (int i = 0; i < bridges; i++)
         {
-            windows[i] = ((uint)(MemoryMap.PciWindow32.End.Value - ((ulong)(bridges - i) * DeviceSlots.BridgeWindow)), DeviceSlots.BridgeWindow);
+            windows[i] = (
+                (uint)(MemoryMap.PciWindow32.End.Value - ((ulong)(bridges - i) * DeviceSlots.BridgeWindow)), DeviceSlots.BridgeWindow);
         }
 
         return windows;
@@ -157,6 +165,8 @@ internal sealed class VirtioSlots(
         }
 
         MmioDevices.Add(new AcpiVirtioMmio(at, VirtioMmio.WindowLength, DeviceSlots.FirstMmioGsi + slot));
-        KernelArguments.Add(string.Create(CultureInfo.InvariantCulture, $"virtio_mmio.device={VirtioMmio.WindowLength}@0x{at.Value:x}:{DeviceSlots.FirstMmioGsi + slot}"));
+        KernelArguments.Add(
+            string.Create(
+                CultureInfo.InvariantCulture, $"virtio_mmio.device={VirtioMmio.WindowLength}@0x{at.Value:x}:{DeviceSlots.FirstMmioGsi + slot}"));
     }
 }

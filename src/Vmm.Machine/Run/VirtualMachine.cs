@@ -19,7 +19,8 @@ using Vmm.Storage;
 namespace Vmm.Machine.Run;
 
 /// <summary>
-/// One virtual machine in this process: built by <see cref="MachineBuilder"/>, run once, torn down. What it takes is released in reverse order,
+/// One virtual machine in this process: built by <see cref="MachineBuilder"/>, run once, torn down. What it takes is released in reverse
+/// order,
 /// also when building fails half way; guest memory goes after everything that could touch it.
 /// </summary>
 public sealed class VirtualMachine : IDisposable
@@ -36,10 +37,10 @@ public sealed class VirtualMachine : IDisposable
     private MachineState _state;
     private bool _disposed;
 
-    private VirtualMachine(MachineParts parts, NumaFitResult? fit)
+    private VirtualMachine(MachineParts parts)
     {
         (_board, _platform, _panics, _vcpus, _devices) = (parts.Board, parts.Platform, parts.Panics, parts.Vcpus, parts.Devices);
-        (Vm, Fit) = (parts.Vm, fit);
+        (Vm, Fit) = (parts.Vm, parts.Fit);
         VmSpec spec = _board.Spec;
         Balloon = _devices.Find<VirtioBalloon>();
         List<(int Vnode, VirtioMem Device)> memory = [];
@@ -52,7 +53,8 @@ public sealed class VirtualMachine : IDisposable
         }
 
         _sizes = new VnodeSizes(spec.Name, spec.EffectiveVnodes, memory, Balloon);
-        _feed = new ConsoleFeed(_board.Console, _board.End, _platform.Serial, PlatformDevices.IsConsoleOnSerial(spec), _devices.Find<VirtioConsole>());
+        _feed = new ConsoleFeed(
+            _board.Console, _board.End, _platform.Serial, PlatformDevices.IsConsoleOnSerial(spec), _devices.Find<VirtioConsole>());
         _panics.Preserve = Preserve;
     }
 
@@ -70,7 +72,10 @@ public sealed class VirtualMachine : IDisposable
         remove => _panics.Told -= value;
     }
 
-    /// <summary>A device is gone, its file or tap closed: the guest ejected it, or it was taken. Raised on a thread of its own, also for a removal that was refused before.</summary>
+    /// <summary>
+    /// A device is gone, its file or tap closed: the guest ejected it, or it was taken. Raised on a thread of its own, also for a removal
+    /// that was refused before.
+    /// </summary>
     public event EventHandler<DeviceRemovedEventArgs>? DeviceRemoved
     {
         add => _devices.Removal.Removed += value;
@@ -90,7 +95,7 @@ public sealed class VirtualMachine : IDisposable
     /// <exception cref="Interop.KernelException">The kernel refused a resource.</exception>
     /// <exception cref="HostMismatchException">The spec asks for what this host does not have.</exception>
     public static VirtualMachine Create(VmSpec spec, IConsoleEndpoint console, Action<string>? note = null) =>
-        Create(spec, new PathResources(), console, note, prepared: null, boots: true);
+        new(MachineBuilder.Build(spec, new PathResources(), console, note, prepared: null, boots: true));
 
     /// <summary>As the other, with resources that come from elsewhere; those it did not take stay the caller's.</summary>
     /// <param name="spec">A validated spec.</param>
@@ -98,10 +103,11 @@ public sealed class VirtualMachine : IDisposable
     /// <param name="console">Far side of the serial port.</param>
     /// <param name="prepared">An empty VM to build in, owned by the machine from here on, also when this throws; null makes one.</param>
     public static VirtualMachine Create(VmSpec spec, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared) =>
-        Create(spec, resources, console, note: null, prepared, boots: true);
+        new(MachineBuilder.Build(spec, resources, console, note: null, prepared, boots: true));
 
     /// <summary>
-    /// Builds the machine for a guest whose state comes from elsewhere: no kernel is opened, no byte of guest memory and no register of a vCPU is written beyond
+    /// Builds the machine for a guest whose state comes from elsewhere: no kernel is opened, no byte of guest memory and no register of a
+    /// vCPU is written beyond
     /// what KVM and CPUID give. Devices are as after a reset; no BAR has an address.
     /// </summary>
     /// <param name="spec">A validated spec.</param>
@@ -109,59 +115,18 @@ public sealed class VirtualMachine : IDisposable
     /// <param name="console">Far side of the serial port.</param>
     /// <param name="prepared">An empty VM to build in, owned by the machine from here on, also when this throws; null makes one.</param>
     public static VirtualMachine CreateWithoutBoot(VmSpec spec, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared) =>
-        Create(spec, resources, console, note: null, prepared, boots: false);
+        new(MachineBuilder.Build(spec, resources, console, note: null, prepared, boots: false));
 
-    /// <summary>As the other, for a guest that was on a machine of this description: every device has the name and the place that it had.</summary>
+    /// <summary>
+    /// As the other, for a guest that was on a machine of this description: every device has the name and the place that it had.
+    /// </summary>
     /// <param name="description">The machine; disks and network devices are asked for by their order in its spec.</param>
     /// <param name="resources">Where everything comes from; kernel and initrd are not asked for.</param>
     /// <param name="console">Far side of the serial port.</param>
     /// <param name="prepared">An empty VM to build in, owned by the machine from here on, also when this throws; null makes one.</param>
-    public static VirtualMachine CreateWithoutBoot(MachineDescription description, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared) =>
-        Create(description.Spec, description, null, resources, console, note: null, prepared, boots: false);
-
-    private static VirtualMachine Create(
-        VmSpec spec, IMachineResources resources, IConsoleEndpoint console, Action<string>? note, EmptyVm? prepared, bool boots)
-    {
-        NumaFitResult? fit = null;
-        try
-        {
-            spec = spec.Numa is null ? spec : HostFit.Project(spec, out fit);
-        }
-        catch
-        {
-            prepared?.Dispose();
-            throw;
-        }
-
-        if (fit is not null)
-        {
-            note?.Invoke($"{spec.Name}: {fit.Text}");
-        }
-
-        return Create(spec, null, fit, resources, console, note, prepared, boots);
-    }
-
-    private static VirtualMachine Create(
-        VmSpec spec,
-        MachineDescription? description,
-        NumaFitResult? fit,
-        IMachineResources resources,
-        IConsoleEndpoint console,
-        Action<string>? note,
-        EmptyVm? prepared,
-        bool boots)
-    {
-        MachineBuilder builder = new(spec, resources, console, note, prepared);
-        try
-        {
-            return new VirtualMachine(builder.Build(description, boots), fit);
-        }
-        catch
-        {
-            builder.Dispose();
-            throw;
-        }
-    }
+    public static VirtualMachine CreateWithoutBoot(
+        MachineDescription description, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared) =>
+        new(MachineBuilder.Build(description, resources, console, prepared));
 
     /// <summary>Where it stands; any thread.</summary>
     public MachineState State
@@ -203,7 +168,9 @@ public sealed class VirtualMachine : IDisposable
     /// <summary>What its parts ask of the kernel, with those that can be plugged in later.</summary>
     public MachineNeeds Needs => Slots.Needs;
 
-    /// <summary>The memory balloon, for changing its target and reading statistics while the VM runs; null when the spec has none.</summary>
+    /// <summary>
+    /// The memory balloon, for changing its target and reading statistics while the VM runs; null when the spec has none.
+    /// </summary>
     public VirtioBalloon? Balloon { get; }
 
     /// <summary>The guest told of a panic of its kernel.</summary>
@@ -276,11 +243,17 @@ public sealed class VirtualMachine : IDisposable
 
     /// <inheritdoc cref="VnodeHomes.Rehome"/>
     public PageMigrationResult Rehome(
-        int vnode, IReadOnlyList<int> hostNodes, IReadOnlyList<int> hostCpus, ulong? bytesPerSecond, Action<double, ByteSize>? progress, CancellationToken cancel) =>
+        int vnode,
+        IReadOnlyList<int> hostNodes,
+        IReadOnlyList<int> hostCpus,
+        ulong? bytesPerSecond,
+        Action<double, ByteSize>? progress,
+        CancellationToken cancel) =>
         _board.Homes.Rehome(vnode, hostNodes, hostCpus, bytesPerSecond, progress, cancel);
 
     /// <summary>
-    /// Stops the vCPUs between two instructions, and the guest's clock with them, and returns when all stand still. Disk requests already made still
+    /// Stops the vCPUs between two instructions, and the guest's clock with them, and returns when all stand still. Disk requests already
+    /// made still
     /// finish. Any thread.
     /// </summary>
     /// <exception cref="MachineStateException">It does not run, or ended meanwhile.</exception>
@@ -315,7 +288,8 @@ public sealed class VirtualMachine : IDisposable
     }
 
     /// <summary>
-    /// Presses the ACPI power button (ACPI 6.5 section 4.8.3.1.2): an interrupt of the generic event device. A guest that sleeps does not hear that one, so it
+    /// Presses the ACPI power button (ACPI 6.5 section 4.8.3.1.2): an interrupt of the generic event device. A guest that sleeps does not
+    /// hear that one, so it
     /// is woken. Any thread.
     /// </summary>
     public void PressPowerButton()
@@ -325,7 +299,9 @@ public sealed class VirtualMachine : IDisposable
         Wake();
     }
 
-    /// <summary>Wakes a guest that sleeps (suspend-to-idle): the Wake key of its keyboard. Nothing happens to one that is awake. Any thread.</summary>
+    /// <summary>
+    /// Wakes a guest that sleeps (suspend-to-idle): the Wake key of its keyboard. Nothing happens to one that is awake. Any thread.
+    /// </summary>
     public void Wake() => _platform.Keyboard.PressWakeKey();
 
     /// <summary>Runs the guest to its end. Cancelling <paramref name="stop"/> ends it like pulling the plug.</summary>
@@ -359,7 +335,10 @@ public sealed class VirtualMachine : IDisposable
         return result.Outcome is RunOutcome.TripleFault or RunOutcome.Failed ? result with { Report = _vcpus.CrashReport() } : result;
     }
 
-    /// <summary>Ends the guest, when it still runs, waits until <see cref="Run(Action?, CancellationToken)"/> has returned on its thread, and frees everything. Any thread.</summary>
+    /// <summary>
+    /// Ends the guest, when it still runs, waits until <see cref="Run(Action?, CancellationToken)"/> has returned on its thread, and frees
+    /// everything. Any thread.
+    /// </summary>
     public void Dispose()
     {
         _board.End.Decide(new RunResult(RunOutcome.Stopped));

@@ -1,4 +1,5 @@
 using Vmm.Devices.Pci;
+using Vmm.Machine.Description;
 using Vmm.Machine.Hotplug;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
@@ -49,6 +50,34 @@ public sealed class HotplugTests : IDisposable
         }
 
         Finish(run, result);
+    }
+
+    [KvmFact]
+    public async Task A_machine_that_is_rebuilt_has_every_disk_under_its_name_in_its_slot()
+    {
+        MachineDescription description;
+        using (VirtualMachine machine = Machine("", disks: 2))
+        {
+            Thread run = Start(machine, out Func<RunResult> result);
+            _terminal.WaitFor("READY slots=0x6");
+            PluggedDevice third = Add(machine, "a", 8), fourth = Add(machine, "b", 16);
+            _terminal.WaitFor($"ADDED slot={fourth.Address!.Value.Slot} mib=16");
+            Assert.Equal(RemovalOutcome.Removed, await Remove(machine, third.Name));
+            Assert.Equal(RemovalOutcome.Removed, await Remove(machine, "disk0"));
+            description = MachineDescriptionJson.Read(MachineDescriptionJson.Write(machine.Description));
+            Assert.Equal([("disk1", 2), ("disk3", fourth.Address.Value.Slot)], Disks(machine));
+            Finish(run, result);
+        }
+
+        using Terminal other = new();
+        using VirtualMachine rebuilt = VirtualMachine.CreateWithoutBoot(description, new PathResources(), other, prepared: null);
+        Assert.Equal([("disk1", 2), ("disk3", 5)], Disks(rebuilt));
+        Assert.Equal(["disk1", "disk3", "rng"], rebuilt.Description.Devices.Select(d => d.Id).Order(StringComparer.Ordinal));
+        Assert.Equal((4, 0b10_1100U), (rebuilt.Description.NextDisk, rebuilt.Slots.Bridge.Taken(0) & 0b11_1110)); // rng in slot 3
+        Assert.Equal(description.Spec.Disks.Select(d => d.Path), rebuilt.Spec.Disks.Select(d => d.Path));
+
+        static IEnumerable<(string Id, int Slot)> Disks(VirtualMachine machine) =>
+            machine.Description.Devices.Where(d => d.Kind is "blk").Select(d => (d.Id, d.Pci!.Value.Slot));
     }
 
     [KvmFact]

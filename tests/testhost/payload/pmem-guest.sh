@@ -9,7 +9,7 @@ if mount -t ext4 -o ro /dev/pmem0 /m 2>/dev/null && [ -f /m/file ]; then
 fi
 umount /m 2>/dev/null
 mount -t ext4 -o dax /dev/pmem0 /m && echo "GUEST dax" || mount -t ext4 /dev/pmem0 /m || { echo "GUEST cannot mount"; exit; }
-dd if=/dev/urandom of=/m/file bs=64k count=160 2>/dev/null
+dd if=/dev/urandom of=/m/file bs=64k count=64 2>/dev/null
 sync
 echo "GUEST wrote $(md5sum </m/file | cut -d' ' -f1)"
 umount /m
