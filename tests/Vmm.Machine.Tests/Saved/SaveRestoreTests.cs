@@ -98,7 +98,10 @@ public sealed class SaveRestoreTests : IDisposable
             Memory = ByteSize.MiB(192),
             Numa = new NumaSpec
             {
-                Vnodes = [new VnodeSpec { Cpus = [0, 2], Memory = ByteSize.MiB(128) }, new VnodeSpec { Cpus = [1], Memory = ByteSize.MiB(64) }],
+                Vnodes =
+                [
+                    new VnodeSpec { Cpus = [0, 2], Memory = ByteSize.MiB(128) }, new VnodeSpec { Cpus = [1], Memory = ByteSize.MiB(64) },
+                ],
             },
         };
         Running running = new(VirtualMachine.Create(spec, Terminal(out Terminal terminal)), terminal);
