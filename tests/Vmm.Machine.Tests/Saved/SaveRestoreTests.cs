@@ -67,6 +67,67 @@ public sealed class SaveRestoreTests : IDisposable
         Assert.True(restored >= 5, $"the guest ended after {restored} saves");
     }
 
+    [KvmTheory]
+    [InlineData(VirtioTransport.Pci)]
+    [InlineData(VirtioTransport.Mmio)]
+    public async Task A_guest_that_talks_on_a_virtio_console_answers_after_every_restore(VirtioTransport transport)
+    {
+        VmSpec spec = Spec("vcon", "") with { Console = ConsoleKind.Virtio, VirtioTransport = transport, Balloon = new BalloonSpec() };
+        Running running = new(VirtualMachine.Create(spec, Terminal(out Terminal terminal)), terminal);
+        terminal.WaitFor("READY");
+        for (int i = 0; i < 3; i++)
+        {
+            running.Type($"before {i}\n");
+            string saved = await SaveAsync(running);
+            running.End([]);
+            running = Restore(saved);
+            running.Type($"after {i}\n");
+        }
+
+        running.Type("q\n", isAnswered: false);
+        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        running.End([]);
+    }
+
+    [KvmFact]
+    public async Task A_machine_of_several_vnodes_and_vCPUs_has_a_file_for_each_vnode_and_goes_on()
+    {
+        VmSpec spec = Spec("spin", "every=20000000 ticks=8") with
+        {
+            Cpus = 3,
+            Memory = ByteSize.MiB(192),
+            Numa = new NumaSpec
+            {
+                Vnodes =
+                [
+                    new VnodeSpec { Cpus = [0, 2], Memory = ByteSize.MiB(128) }, new VnodeSpec { Cpus = [1], Memory = ByteSize.MiB(64) },
+                ],
+            },
+        };
+        Running running = new(VirtualMachine.Create(spec, Terminal(out Terminal terminal)), terminal);
+        terminal.WaitFor("TICK spin 2");
+        string saved = await SaveAsync(running);
+        running.End(_said);
+        Assert.Equal(128 << 20, new FileInfo(Path.Combine(saved, "memory-0.bin")).Length);
+        Assert.Equal(64 << 20, new FileInfo(Path.Combine(saved, "memory-1.bin")).Length);
+        running = Restore(saved);
+        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        running.End(_said);
+        Assert.Contains("RESULT spin ticks=8", string.Concat(_said), StringComparison.Ordinal);
+    }
+
+    [KvmFact]
+    public async Task Memory_that_comes_and_goes_has_no_saved_form_yet_and_the_machine_runs_on()
+    {
+        VmSpec spec = Spec("spin", "every=20000000 ticks=4") with { MaxMemory = ByteSize.MiB(256) };
+        Running running = new(VirtualMachine.Create(spec, Terminal(out Terminal terminal)), terminal);
+        terminal.WaitFor("TICK spin 1");
+        StateException refused = await Assert.ThrowsAsync<StateException>(() => SaveAsync(running));
+        Assert.Contains("virtio-mem", refused.Message, StringComparison.Ordinal);
+        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        running.End([]);
+    }
+
     [KvmFact]
     public async Task A_machine_that_was_saved_goes_on_itself_and_its_copy_does_too()
     {
@@ -240,6 +301,16 @@ public sealed class SaveRestoreTests : IDisposable
         }
 
         internal VirtualMachine Machine { get; }
+
+        internal void Type(string line, bool isAnswered = true)
+        {
+            _terminal.Forget();
+            _terminal.Type(line);
+            if (isAnswered)
+            {
+                _terminal.WaitFor(line);
+            }
+        }
 
         internal bool HasEnded => Machine.State == MachineState.Ended;
 
