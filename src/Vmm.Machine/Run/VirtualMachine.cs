@@ -25,6 +25,8 @@ namespace Vmm.Machine.Run;
 /// </summary>
 public sealed class VirtualMachine : IDisposable
 {
+    private static readonly TimeSpan s_restPatience = TimeSpan.FromSeconds(5);
+
     private readonly Lock _runLock = new(); // held while it runs: nothing is freed beneath it; before the other
     private readonly Lock _stateLock = new();
     private readonly Board _board;
@@ -34,6 +36,7 @@ public sealed class VirtualMachine : IDisposable
     private readonly VcpuSet _vcpus;
     private readonly VnodeSizes _sizes;
     private readonly ConsoleFeed _feed;
+    private readonly DeviceRest _rest;
     private MachineState _state;
     private bool _disposed;
 
@@ -56,6 +59,7 @@ public sealed class VirtualMachine : IDisposable
         _feed = new ConsoleFeed(
             _board.Console, _board.End, _platform.Serial, PlatformDevices.IsConsoleOnSerial(spec), _devices.Find<VirtioConsole>());
         _panics.Preserve = Preserve;
+        _rest = new DeviceRest(_devices);
     }
 
     /// <summary>The host fails requests of a disk; once per episode, on a thread of its own. The guest gets I/O errors meanwhile.</summary>
@@ -252,9 +256,8 @@ public sealed class VirtualMachine : IDisposable
         _board.Homes.Rehome(vnode, hostNodes, hostCpus, bytesPerSecond, progress, cancel);
 
     /// <summary>
-    /// Stops the vCPUs between two instructions, and the guest's clock with them, and returns when all stand still. Disk requests already
-    /// made still
-    /// finish. Any thread.
+    /// Stops the vCPUs between two instructions, the guest's clock and the devices with them, and returns when all stand still. Requests
+    /// already made finish; those of storage that hangs are waited for five seconds. Any thread.
     /// </summary>
     /// <exception cref="MachineStateException">It does not run, or ended meanwhile.</exception>
     public void Pause()
@@ -269,17 +272,22 @@ public sealed class VirtualMachine : IDisposable
             }
 
             _board.Clock.Stop();
+            HoldDevices();
             _state = MachineState.Paused;
         }
     }
 
-    /// <summary>Lets paused vCPUs go on; the guest is told that it was paused, so that its watchdogs keep quiet. Any thread.</summary>
+    /// <summary>Brings the devices of a paused machine to rest, also again.</summary>
+    internal void HoldDevices() => _rest.TryHold(s_restPatience);
+
+    /// <summary>Lets paused devices and vCPUs go on; the guest is told that it was paused, so that its watchdogs keep quiet. Any thread.</summary>
     /// <exception cref="MachineStateException">It is not paused.</exception>
     public void Resume()
     {
         lock (_stateLock)
         {
             CheckMove(MachineState.Running, from: MachineState.Paused); // from Ready, only Run
+            _rest.Resume();
             _board.Clock.Start();
             _vcpus.NotifyPaused();
             _board.Gate.Open();

@@ -77,9 +77,13 @@ public static class MachineSave
         }
         finally
         {
-            if (ran && !staysAtRest)
+            if (!staysAtRest && ran)
             {
                 machine.Resume();
+            }
+            else if (!staysAtRest)
+            {
+                machine.HoldDevices(); // a paused machine's devices rest, and the units just went on
             }
         }
     }

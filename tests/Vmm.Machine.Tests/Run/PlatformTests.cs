@@ -73,6 +73,49 @@ public sealed partial class PlatformTests
         Assert.True(tsc - kvm >= 2500 && tsc - pm >= 2500, terminal.Said);
     }
 
+    [KvmFact]
+    public void Devices_of_a_paused_machine_do_nothing_and_go_on_where_they_were()
+    {
+        string disk = Path.GetTempFileName();
+        try
+        {
+            File.WriteAllBytes(disk, new byte[16 << 20]);
+            using Terminal terminal = new();
+            VmSpec spec = GuestSpec("blk") with { Disks = [new DiskSpec { Path = disk }] };
+            using VirtualMachine machine = VirtualMachine.Create(spec with { Boot = spec.Boot with { Cmdline = "requests=20000" } }, terminal);
+            Thread run = Start(machine, out Func<RunResult> result);
+            int pauses = 0;
+            for (; pauses < 20 && run.IsAlive; pauses++)
+            {
+                long before = Requests();
+                Assert.True(SpinWait.SpinUntil(() => Requests() > before + 100 || !run.IsAlive, 30_000), terminal.Said);
+                try
+                {
+                    machine.Pause();
+                }
+                catch (MachineStateException) when (!run.IsAlive || machine.State == MachineState.Ended)
+                {
+                    break; // it came to its end
+                }
+
+                long paused = Requests();
+                Thread.Sleep(20);
+                Assert.Equal(paused, Requests());
+                machine.Resume();
+            }
+
+            Assert.True(run.Join(60_000));
+            Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, $"{result()}\n{terminal.Said}");
+            Assert.True(pauses >= 5, $"{pauses} pauses");
+
+            long Requests() => machine.Counters.Disks.Sum(d => d.Counters.Reads + d.Counters.Writes);
+        }
+        finally
+        {
+            File.Delete(disk);
+        }
+    }
+
     [KvmTheory]
     [InlineData(2, "STARTED 1\n")]
     [InlineData(3, "STARTED 1\nSTARTED 2\n")]
