@@ -17,7 +17,9 @@ internal sealed class Bench(string root, Contender? ours, Contender peer, bool i
     /// <summary>The host's TSC rate as the C loop measured it; the guests cannot all find it out.</summary>
     internal double TscKhz { get; private set; }
 
-    /// <summary>Runs every contender in turn, the first one changing from round to round: drift of the machine falls on all alike.</summary>
+    /// <summary>
+    /// Runs every contender in turn, the first one changing from round to round: drift of the machine falls on all alike.
+    /// </summary>
     internal void InTurn(int rounds, Action<Contender> run, int first = 0)
     {
         for (int round = first; round < first + rounds; round++)

@@ -3,7 +3,9 @@ using Vmm.Contracts.Rest;
 
 namespace Vmm.Perf;
 
-/// <summary>(d) A VM through the daemon and its ready workers, against the start of a QEMU microvm; what an idle VM holds; many of them at once.</summary>
+/// <summary>
+/// (d) A VM through the daemon and its ready workers, against the start of a QEMU microvm; what an idle VM holds; many of them at once.
+/// </summary>
 internal sealed class DaemonBench(Bench bench, string program)
 {
     internal void Run(Report report)

@@ -2,7 +2,9 @@ using System.Globalization;
 
 namespace Vmm.Perf;
 
-/// <summary>(h) What a dependent load costs a vCPU in its own vnode's memory and in another's. QEMU's microvm has no virtual NUMA: no peer.</summary>
+/// <summary>
+/// (h) What a dependent load costs a vCPU in its own vnode's memory and in another's. QEMU's microvm has no virtual NUMA: no peer.
+/// </summary>
 internal sealed class LatencyBench(Bench bench, string program)
 {
     internal void Run(Report report)

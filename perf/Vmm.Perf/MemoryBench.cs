@@ -5,7 +5,10 @@ using Vmm.Daemon.Balancer;
 
 namespace Vmm.Perf;
 
-/// <summary>(g) Memory of a running VM: a GiB that comes and goes, a vnode that moves to another host node, and what the balancer costs for a hundred VMs. There is no peer to compare with.</summary>
+/// <summary>
+/// (g) Memory of a running VM: a GiB that comes and goes, a vnode that moves to another host node, and what the balancer costs for a
+/// hundred VMs. There is no peer to compare with.
+/// </summary>
 internal sealed class MemoryBench(Bench bench, string program)
 {
     private const ulong MiB = 1 << 20, GiB = 1 << 30;

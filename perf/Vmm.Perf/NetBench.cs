@@ -5,7 +5,9 @@ using System.Net.Sockets;
 
 namespace Vmm.Perf;
 
-/// <summary>(f) frames a second between a tap and the network micro-guest, each way, over virtio-mmio; in a network namespace of its own.</summary>
+/// <summary>
+/// (f) frames a second between a tap and the network micro-guest, each way, over virtio-mmio; in a network namespace of its own.
+/// </summary>
 internal sealed class NetBench(Bench bench)
 {
     private const string Tap = "vmmtap0", GuestAddress = "192.0.2.2";

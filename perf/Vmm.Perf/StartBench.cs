@@ -2,7 +2,9 @@ using System.Diagnostics;
 
 namespace Vmm.Perf;
 
-/// <summary>(a) From the fork to the first serial byte of the guest (its first exit) and to the end of the process; memory of an idle VM.</summary>
+/// <summary>
+/// (a) From the fork to the first serial byte of the guest (its first exit) and to the end of the process; memory of an idle VM.
+/// </summary>
 internal sealed class StartBench(Bench bench)
 {
     internal void Run(Report report)

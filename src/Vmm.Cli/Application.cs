@@ -12,10 +12,15 @@ using Vmm.Storage;
 
 namespace Vmm.Cli;
 
-/// <summary>Starts a machine and runs it to its end; the real one is VirtualMachine, tests pass their own. <paramref name="note"/> takes one-line remarks for the user, null for none.</summary>
+/// <summary>
+/// Starts a machine and runs it to its end; the real one is VirtualMachine, tests pass their own. <paramref name="note"/> takes one-line
+/// remarks for the user, null for none.
+/// </summary>
 public delegate RunResult MachineRunner(RunRequest request, IConsoleEndpoint console, Action<string>? note, CancellationToken stop);
 
-/// <summary>What each command does. Output goes to the writers given, errors as one line each: <c>vmmctl: what, which, what to do</c>.</summary>
+/// <summary>
+/// What each command does. Output goes to the writers given, errors as one line each: <c>vmmctl: what, which, what to do</c>.
+/// </summary>
 public sealed class Application
 {
     private readonly MachineRunner _runner;

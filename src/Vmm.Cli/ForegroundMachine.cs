@@ -21,7 +21,8 @@ public static class ForegroundMachine
     }
 
     /// <summary>
-    /// Told to stop, it saves the machine and ends it. When that fails the machine goes on, and the next signal ends it as it would without a save.
+    /// Told to stop, it saves the machine and ends it. When that fails the machine goes on, and the next signal ends it as it would without
+    /// a save.
     /// </summary>
     private static RunResult RunToSave(VirtualMachine machine, string folder, Action<string>? note, CancellationToken stop)
     {

@@ -5,7 +5,10 @@ using YamlDotNet.RepresentationModel;
 
 namespace Vmm.Daemon;
 
-/// <summary>The configuration file: YAML with the settings of the command line and the known client certificates. An unknown key is an error, with its line.</summary>
+/// <summary>
+/// The configuration file: YAML with the settings of the command line and the known client certificates. An unknown key is an error, with
+/// its line.
+/// </summary>
 public static class DaemonConfig
 {
     /// <summary>Read when the command line names no other.</summary>

@@ -12,7 +12,10 @@ using Vmm.Daemon.Workers;
 
 namespace Vmm.Daemon;
 
-/// <summary>The daemon: a generic host over its folders, whose parts are hosted services (<see cref="DaemonServices"/>). Tests start it with a launcher of their own.</summary>
+/// <summary>
+/// The daemon: a generic host over its folders, whose parts are hosted services (<see cref="DaemonServices"/>). Tests start it with a
+/// launcher of their own.
+/// </summary>
 public sealed class DaemonHost : IAsyncDisposable
 {
     private readonly FolderLocks _locks;
@@ -93,7 +96,9 @@ public sealed class DaemonHost : IAsyncDisposable
         DaemonLog.Listening(_host.Services.GetRequiredService<ILogger<DaemonHost>>(), DaemonOptions.Version, options.SocketPath);
     }
 
-    /// <summary>Takes over what can change while the daemon runs: the log level, the balancer's mode, and who the client certificates are.</summary>
+    /// <summary>
+    /// Takes over what can change while the daemon runs: the log level, the balancer's mode, and who the client certificates are.
+    /// </summary>
     /// <param name="next">The settings as they are now; null when they are not sound.</param>
     /// <param name="problem">Why they are not.</param>
     public void Reload(DaemonOptions? next, string problem) => _host.Services.GetRequiredService<SettingsReloader>().Reload(next, problem);

@@ -41,7 +41,8 @@ public sealed record DaemonOptions
     public bool RequireConfinement { get; init; }
 
     /// <summary>
-    /// First uid of workers when the daemon is root: a range that neither login users nor containers have (systemd, UIDS-GIDS), above what SSSD gives to the users
+    /// First uid of workers when the daemon is root: a range that neither login users nor containers have (systemd, UIDS-GIDS), above what
+    /// SSSD gives to the users
     /// of a directory by default (200000 to 2000200000, sssd-ldap(5)), and below 2^31.
     /// </summary>
     internal const uint FirstWorkerUser = 2_100_000_000;
@@ -76,7 +77,10 @@ public sealed record DaemonOptions
     /// <summary>The folder of disks.</summary>
     public string DisksFolder => Disks ?? Path.Combine(StateFolder, "disks");
 
-    /// <summary>Folders beneath which disks, kernels and initrds of specs may lie, besides <see cref="DisksFolder"/>; null: <c>images</c> in the state folder, and the guests of the package.</summary>
+    /// <summary>
+    /// Folders beneath which disks, kernels and initrds of specs may lie, besides <see cref="DisksFolder"/>; null: <c>images</c> in the
+    /// state folder, and the guests of the package.
+    /// </summary>
     public IReadOnlyList<string>? Storage { get; init; }
 
     /// <summary>Folders beneath which block devices may be disks.</summary>
@@ -97,7 +101,9 @@ public sealed record DaemonOptions
     /// <summary>Authorities that sign client certificates (PEM); null lets nobody in by certificate.</summary>
     public string? ClientAuthorityFile { get; init; }
 
-    /// <summary>Most connections at once, of all users of the unix socket but root and the daemon's own, and again of all clients of the TLS port.</summary>
+    /// <summary>
+    /// Most connections at once, of all users of the unix socket but root and the daemon's own, and again of all clients of the TLS port.
+    /// </summary>
     public int Connections { get; init; } = 512;
 
     /// <summary>Most of them of one user, or of one address.</summary>
@@ -118,7 +124,10 @@ public sealed record DaemonOptions
     /// <summary>Client certificates that are known.</summary>
     public IReadOnlyList<CertificatePrincipal> Certificates { get; init; } = [];
 
-    /// <summary>Reads the command line over the configuration file (<c>--config FILE</c>, else <see cref="DaemonConfig.DefaultPath"/> when it is there).</summary>
+    /// <summary>
+    /// Reads the command line over the configuration file (<c>--config FILE</c>, else <see cref="DaemonConfig.DefaultPath"/> when it is
+    /// there).
+    /// </summary>
     /// <returns>The options, or null with what is wrong.</returns>
     public static DaemonOptions? Parse(string[] args, out string problem)
     {

@@ -1,6 +1,8 @@
 namespace Vmm.Daemon;
 
-/// <summary>One daemon per state folder and per run folder: a lock file in each, held while the daemon lives and gone with its process.</summary>
+/// <summary>
+/// One daemon per state folder and per run folder: a lock file in each, held while the daemon lives and gone with its process.
+/// </summary>
 internal sealed class FolderLocks : IDisposable
 {
     private readonly List<FileStream> _held = [];

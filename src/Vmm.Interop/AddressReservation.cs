@@ -4,7 +4,8 @@ using Vmm.Interop.Libc;
 namespace Vmm.Interop;
 
 /// <summary>
-/// A range of this process's addresses kept for mappings that must lie side by side, so that a range across two of them is one range for the
+/// A range of this process's addresses kept for mappings that must lie side by side, so that a range across two of them is one range for
+/// the
 /// kernel. It must outlive the mappings put into it.
 /// </summary>
 public sealed class AddressReservation : SafeHandleMinusOneIsInvalid

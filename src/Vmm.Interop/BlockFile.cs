@@ -46,7 +46,8 @@ public readonly struct BlockFileInfo
 public static class BlockFile
 {
     /// <summary>
-    /// What a thread asks for that reads and writes disks: also the calls that its ring falls back to, and what takes room from a block device.
+    /// What a thread asks for that reads and writes disks: also the calls that its ring falls back to, and what takes room from a block
+    /// device.
     /// </summary>
     public static SyscallNeeds Needs { get; } = new(
         ["readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "fsync", "fdatasync", "fallocate"],
@@ -71,7 +72,9 @@ public static class BlockFile
         return info;
     }
 
-    /// <summary>Takes an open-file-description lock on the whole file; false when another user's lock excludes it. Held until the handle closes.</summary>
+    /// <summary>
+    /// Takes an open-file-description lock on the whole file; false when another user's lock excludes it. Held until the handle closes.
+    /// </summary>
     /// <exception cref="KernelException">The file system has no locks.</exception>
     public static bool TryLock(FileDescriptorHandle file, bool exclusive)
     {
@@ -79,7 +82,10 @@ public static class BlockFile
         return answer == 0 || (answer == -Errno.EAGAIN ? false : throw new KernelException("lock disk file", -answer));
     }
 
-    /// <summary>Fills <paramref name="destination"/> from <paramref name="offset"/>; the answer is the bytes read, fewer only at the end of the file.</summary>
+    /// <summary>
+    /// Fills <paramref name="destination"/> from <paramref name="offset"/>; the answer is the bytes read, fewer only at the end of the
+    /// file.
+    /// </summary>
     /// <exception cref="KernelException">The file cannot be read.</exception>
     public static int ReadAt(FileDescriptorHandle file, Span<byte> destination, ulong offset)
     {
@@ -87,21 +93,29 @@ public static class BlockFile
         return answer < 0 ? throw new KernelException("read", (int)-answer) : (int)answer;
     }
 
-    /// <summary>Writes <paramref name="count"/> iovecs at <paramref name="vectors"/>; the answer is the bytes written, perhaps fewer than asked, or -errno.</summary>
+    /// <summary>
+    /// Writes <paramref name="count"/> iovecs at <paramref name="vectors"/>; the answer is the bytes written, perhaps fewer than asked, or
+    /// -errno.
+    /// </summary>
     public static int WriteAt(FileDescriptorHandle file, nint vectors, int count, ulong offset) =>
         (int)FileCalls.WriteAt(file, vectors, count, offset);
 
     /// <summary>
-    /// Reads into <paramref name="count"/> iovecs at <paramref name="vectors"/>; the answer is the bytes read, perhaps fewer than asked, or -errno.
+    /// Reads into <paramref name="count"/> iovecs at <paramref name="vectors"/>; the answer is the bytes read, perhaps fewer than asked, or
+    /// -errno.
     /// With <paramref name="nowait"/> only what the kernel has at hand (-EAGAIN: nothing).
     /// </summary>
     public static int ReadAt(FileDescriptorHandle file, nint vectors, int count, ulong offset, bool nowait) =>
         (int)FileCalls.ReadAt(file, vectors, count, offset, nowait);
 
-    /// <summary>False when the kernel cannot be asked not to wait for this file (RWF_NOWAIT): io_uring then hands every request to a kernel worker.</summary>
+    /// <summary>
+    /// False when the kernel cannot be asked not to wait for this file (RWF_NOWAIT): io_uring then hands every request to a kernel worker.
+    /// </summary>
     public static bool TakesNowait(FileDescriptorHandle file) => FileCalls.TakesNowait(file);
 
-    /// <summary>What a path names, without opening it. The framework's own question costs a few milliseconds at the start of a program.</summary>
+    /// <summary>
+    /// What a path names, without opening it. The framework's own question costs a few milliseconds at the start of a program.
+    /// </summary>
     public static PathKind Kind(string path) => path.Contains('\0', StringComparison.Ordinal) || FileCalls.Status(path, out FileStatus status) < 0
         ? PathKind.Missing
         : status.IsDirectory ? PathKind.Directory : PathKind.File;

@@ -7,7 +7,8 @@ namespace Vmm.Interop;
 public static class CString
 {
     /// <summary>
-    /// The bytes of a text. ASCII is copied by hand: the framework's marshaller brings its whole encoding with it, two milliseconds of a start
+    /// The bytes of a text. ASCII is copied by hand: the framework's marshaller brings its whole encoding with it, two milliseconds of a
+    /// start
     /// that otherwise needs none.
     /// </summary>
     /// <exception cref="ArgumentException">The text contains a zero, which C would take for its end.</exception>

@@ -1,7 +1,8 @@
 namespace Vmm.Interop;
 
 /// <summary>
-/// Error numbers of Linux, errno(3), for every place that tells one from another. System calls answer them negated. The names are the kernel's own.
+/// Error numbers of Linux, errno(3), for every place that tells one from another. System calls answer them negated. The names are the
+/// kernel's own.
 /// </summary>
 public static class Errno
 {

@@ -49,7 +49,10 @@ public readonly struct FileFacts
     }
 }
 
-/// <summary>A file that was found beneath a folder and held on to, without being opened: it is looked at first, and what was looked at is what is opened.</summary>
+/// <summary>
+/// A file that was found beneath a folder and held on to, without being opened: it is looked at first, and what was looked at is what is
+/// opened.
+/// </summary>
 public sealed class FolderFile : IDisposable
 {
     private readonly FileDescriptorHandle _at;
@@ -63,7 +66,8 @@ public sealed class FolderFile : IDisposable
     /// <summary>Finds a file, openat2(2).</summary>
     /// <param name="folder">The folder; its own path may have links.</param>
     /// <param name="path">The file's path from there.</param>
-    /// <param name="confined">True: nothing on the way may lead out of the folder, neither <c>..</c> nor a link (EXDEV). False: links are followed, those of /proc are not.</param>
+    /// <param name="confined">True: nothing on the way may lead out of the folder, neither <c>..</c> nor a link (EXDEV). False: links are
+    /// followed, those of /proc are not.</param>
     /// <exception cref="KernelException">There is none, or the way leads out; the errno says which.</exception>
     public static FolderFile Find(string folder, string path, bool confined)
     {
@@ -74,7 +78,8 @@ public sealed class FolderFile : IDisposable
 
     /// <summary>Opens it, close-on-exec.</summary>
     /// <param name="writable">Read and write, instead of read only.</param>
-    /// <param name="exclusive">Of a block device: refuse one that the host has mounted or uses otherwise (EBUSY), and keep the host from doing so, open(2) on O_EXCL.</param>
+    /// <param name="exclusive">Of a block device: refuse one that the host has mounted or uses otherwise (EBUSY), and keep the host from
+    /// doing so, open(2) on O_EXCL.</param>
     /// <exception cref="KernelException">It may not be opened.</exception>
     public FileDescriptorHandle Open(bool writable, bool exclusive)
     {

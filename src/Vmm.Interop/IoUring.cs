@@ -32,8 +32,10 @@ public enum RingOperations : uint
 }
 
 /// <summary>
-/// An io_uring that does what native-shim/uring.c allows it and nothing else (io_uring_register(2), restrictions). One thread at a time uses it.
-/// Nothing here allocates, but for many polls at once. Memory named by a request stays valid until its completion was reaped. Requests that wait at
+/// An io_uring that does what native-shim/uring.c allows it and nothing else (io_uring_register(2), restrictions). One thread at a time
+/// uses it.
+/// Nothing here allocates, but for many polls at once. Memory named by a request stays valid until its completion was reaped. Requests that
+/// wait at
 /// the same time have different tags.
 /// </summary>
 public sealed class IoUring : SafeHandleMinusOneIsInvalid
@@ -44,9 +46,12 @@ public sealed class IoUring : SafeHandleMinusOneIsInvalid
     private ulong[] _polls = new ulong[8];
     private int _pollCount;
 
-    /// <summary>Creates a ring. Any number of requests may be in flight: more than can be queued at once are submitted in between.</summary>
+    /// <summary>
+    /// Creates a ring. Any number of requests may be in flight: more than can be queued at once are submitted in between.
+    /// </summary>
     /// <param name="operations">What it can do, for good; other requests complete with -EACCES.</param>
-    /// <exception cref="IoUringUnavailableException">This host, or its container, has io_uring switched off or does not know it.</exception>
+    /// <exception cref="IoUringUnavailableException">This host, or its container, has io_uring switched off or does not know
+    /// it.</exception>
     /// <exception cref="KernelException">Out of memory or descriptors.</exception>
     public IoUring(RingOperations operations = RingOperations.All) : base(ownsHandle: true)
     {
@@ -89,7 +94,10 @@ public sealed class IoUring : SafeHandleMinusOneIsInvalid
         Remember(tag);
     }
 
-    /// <summary>Queues one completion for when <paramref name="file"/> has any of <paramref name="events"/>; its result is the poll(2) bits. Hang-up and error always count.</summary>
+    /// <summary>
+    /// Queues one completion for when <paramref name="file"/> has any of <paramref name="events"/>; its result is the poll(2) bits. Hang-up
+    /// and error always count.
+    /// </summary>
     public void Poll(SafeHandle file, PollEvents events, ulong tag)
     {
         Check(Native.UringPollEvents(this, (int)file.DangerousGetHandle(), (uint)events, tag));

@@ -1,7 +1,8 @@
 namespace Vmm.Interop;
 
 /// <summary>
-/// The rings of this process. A process that gives up making more (a confined one) makes them beforehand, and uses each again and again: what a ring of
+/// The rings of this process. A process that gives up making more (a confined one) makes them beforehand, and uses each again and again:
+/// what a ring of
 /// its own could do, no filter of system calls would see. Rings that only wait are kept apart from those that also reach files. Any thread.
 /// </summary>
 public static class IoUringPool
@@ -11,7 +12,9 @@ public static class IoUringPool
     private static bool s_sealed;
     private static int s_waitingMade, s_reachingMade;
 
-    /// <summary>Rings that nobody uses now and that can do <paramref name="operations"/>, and no more than is asked for when that is waiting.</summary>
+    /// <summary>
+    /// Rings that nobody uses now and that can do <paramref name="operations"/>, and no more than is asked for when that is waiting.
+    /// </summary>
     public static int IdleCount(RingOperations operations)
     {
         lock (Gate)
@@ -73,7 +76,9 @@ public static class IoUringPool
         }
     }
 
-    /// <summary>A ring for one thread, until <see cref="Return"/>. Where none that only waits is left, one that can do more takes its place.</summary>
+    /// <summary>
+    /// A ring for one thread, until <see cref="Return"/>. Where none that only waits is left, one that can do more takes its place.
+    /// </summary>
     /// <exception cref="IoUringUnavailableException">This process has no io_uring.</exception>
     /// <exception cref="KernelException">ENOBUFS: all rings of a confined process are in use; or out of memory or descriptors.</exception>
     public static IoUring Rent(RingOperations operations = RingOperations.All)

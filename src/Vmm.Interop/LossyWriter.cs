@@ -3,7 +3,8 @@ using System.Text;
 namespace Vmm.Interop;
 
 /// <summary>
-/// Standard error for a program that goes on whatever becomes of its messages: what cannot be written (closed, a full device, a broken pipe) is dropped.
+/// Standard error for a program that goes on whatever becomes of its messages: what cannot be written (closed, a full device, a broken
+/// pipe) is dropped.
 /// Opened at the first message.
 /// </summary>
 public sealed class LossyWriter : TextWriter

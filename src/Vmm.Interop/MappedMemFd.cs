@@ -189,7 +189,9 @@ public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
 /// <summary>Pages of guest memory known by their address in this process.</summary>
 public static class HostPages
 {
-    /// <summary>Gives the pages of a shared memfd mapping back to the host, MADV_REMOVE: they read as zeros and come back on the next touch.</summary>
+    /// <summary>
+    /// Gives the pages of a shared memfd mapping back to the host, MADV_REMOVE: they read as zeros and come back on the next touch.
+    /// </summary>
     /// <param name="address">First byte, aligned to the mapping's page size.</param>
     /// <param name="length">Bytes, a multiple of that page size; the caller vouches that the range is mapped.</param>
     /// <returns>0, or the errno of madvise(2): EINVAL for memory that is not a shared mapping.</returns>

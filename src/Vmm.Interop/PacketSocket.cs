@@ -36,7 +36,8 @@ public enum PacketKind
 }
 
 /// <summary>
-/// A unix SOCK_SEQPACKET connection: packets keep their borders and carry descriptors (unix(7), SCM_RIGHTS). One thread receives; several may send.
+/// A unix SOCK_SEQPACKET connection: packets keep their borders and carry descriptors (unix(7), SCM_RIGHTS). One thread receives; several
+/// may send.
 /// </summary>
 public sealed class PacketSocket : IDisposable
 {

@@ -31,9 +31,12 @@ public sealed class ProcessHandle : IDisposable
     public FileDescriptorHandle Descriptor => _pidfd;
 
     /// <summary>
-    /// Starts a program in a session of its own, so that it outlives this process. It gets the descriptors as 3, 4, …, a standard error, /dev/null as
-    /// standard input and output, and nothing else; it gains no privileges by exec (no_new_privs). <paramref name="isolated"/> gives it mount, network,
-    /// IPC and UTS namespaces of its own (namespaces(7)), the mounts being those of this process; needs CAP_SYS_ADMIN. Its standard error is
+    /// Starts a program in a session of its own, so that it outlives this process. It gets the descriptors as 3, 4, …, a standard error,
+    /// /dev/null as
+    /// standard input and output, and nothing else; it gains no privileges by exec (no_new_privs). <paramref name="isolated"/> gives it
+    /// mount, network,
+    /// IPC and UTS namespaces of its own (namespaces(7)), the mounts being those of this process; needs CAP_SYS_ADMIN. Its standard error
+    /// is
     /// <paramref name="errors"/>, else that of this process; SIGPIPE does nothing to it.
     /// </summary>
     /// <exception cref="KernelException">fork or exec failed, or EPERM for the namespaces.</exception>
@@ -85,7 +88,8 @@ public sealed class ProcessHandle : IDisposable
     }
 
     /// <summary>
-    /// Limits the size that the process can give to files (setrlimit(2), RLIMIT_FSIZE): a write beyond it ends it with SIGXFSZ. With CAP_SYS_RESOURCE the process
+    /// Limits the size that the process can give to files (setrlimit(2), RLIMIT_FSIZE): a write beyond it ends it with SIGXFSZ. With
+    /// CAP_SYS_RESOURCE the process
     /// cannot raise it again, and any process may be limited; without, only one of the same user.
     /// </summary>
     /// <exception cref="KernelException">EPERM: it has another user, and this process no CAP_SYS_RESOURCE.</exception>
@@ -118,7 +122,10 @@ public sealed class ProcessHandle : IDisposable
     /// <exception cref="KernelException">The kernel refused; the process is not to go on.</exception>
     public static void BecomeUser(uint user) => KernelException.ThrowIfError(ProcessCalls.Become(user), $"become user {user}");
 
-    /// <summary>For good: this process, which was spawned isolated, has an empty read-only root on all its threads. What is open stays open. Needs root.</summary>
+    /// <summary>
+    /// For good: this process, which was spawned isolated, has an empty read-only root on all its threads. What is open stays open. Needs
+    /// root.
+    /// </summary>
     /// <exception cref="KernelException">The kernel refused (EINVAL: the root is the initial RAM file system).</exception>
     public static void EmptyRoot() => KernelException.ThrowIfError(ProcessCalls.EmptyRoot(), "empty root");
 

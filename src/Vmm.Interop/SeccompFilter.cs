@@ -3,7 +3,9 @@ using Microsoft.Win32.SafeHandles;
 
 namespace Vmm.Interop;
 
-/// <summary>What becomes of a system call (SECCOMP_RET_*, seccomp(2)). Where several filters disagree the kernel takes the strictest.</summary>
+/// <summary>
+/// What becomes of a system call (SECCOMP_RET_*, seccomp(2)). Where several filters disagree the kernel takes the strictest.
+/// </summary>
 public enum SyscallAction : uint
 {
     /// <summary>The kernel ends the process with SIGSYS.</summary>
@@ -47,7 +49,9 @@ public sealed class SeccompFilterBuilder : IDisposable
         }
     }
 
-    /// <summary>Adds a rule; it counts when all <paramref name="tests"/> hold. False: the system's libseccomp does not know the call.</summary>
+    /// <summary>
+    /// Adds a rule; it counts when all <paramref name="tests"/> hold. False: the system's libseccomp does not know the call.
+    /// </summary>
     /// <exception cref="KernelException">The rule is not accepted, e.g. because it says what the default does.</exception>
     public bool TryAdd(string call, SyscallAction action, params ReadOnlySpan<SyscallTest> tests)
     {
@@ -76,7 +80,10 @@ public sealed class SeccompFilterBuilder : IDisposable
     }
 }
 
-/// <summary>A compiled filter of system calls; loading it does not use it up. A loaded filter stays: on its thread, and on every thread that one starts.</summary>
+/// <summary>
+/// A compiled filter of system calls; loading it does not use it up. A loaded filter stays: on its thread, and on every thread that one
+/// starts.
+/// </summary>
 public sealed class SeccompFilter : SafeHandleMinusOneIsInvalid
 {
     internal SeccompFilter(nint program) : base(ownsHandle: true) => SetHandle(program);

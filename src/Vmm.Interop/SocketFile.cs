@@ -1,14 +1,16 @@
 namespace Vmm.Interop;
 
 /// <summary>
-/// The file of a unix socket. Only one that is a socket, this user's, and that nobody listens on is ever removed: a path that names something else by mistake
+/// The file of a unix socket. Only one that is a socket, this user's, and that nobody listens on is ever removed: a path that names
+/// something else by mistake
 /// costs nobody a file.
 /// </summary>
 public static class SocketFile
 {
     /// <summary>Removes a socket that its owner left behind. Nothing there is well, too.</summary>
     /// <param name="path">Path of the socket.</param>
-    /// <exception cref="KernelException">Another kind of file (ENOTSOCK), somebody else's (EPERM), or somebody listens (EADDRINUSE).</exception>
+    /// <exception cref="KernelException">Another kind of file (ENOTSOCK), somebody else's (EPERM), or somebody listens
+    /// (EADDRINUSE).</exception>
     public static void RemoveDead(string path)
     {
         if (!FileFacts.TryOf(path, out FileFacts found))

@@ -24,7 +24,10 @@ public enum TapOffloads : uint
     TsoEcn = 8,
 }
 
-/// <summary>One queue of a tap device: reads and writes whole Ethernet frames behind a virtio header of 12 bytes, never blocking. One thread at a time.</summary>
+/// <summary>
+/// One queue of a tap device: reads and writes whole Ethernet frames behind a virtio header of 12 bytes, never blocking. One thread at a
+/// time.
+/// </summary>
 public sealed class TapQueue : IDisposable
 {
     /// <summary>Bytes in front of each frame: struct virtio_net_hdr_v1, virtio 1.2 section 5.1.6.</summary>
@@ -101,14 +104,18 @@ public sealed class TapQueue : IDisposable
     /// <summary>Says what this side takes unfinished; false when the kernel does not know one of them.</summary>
     public bool TrySetOffloads(TapOffloads offloads) => TapCalls.SetOffloads(Handle, (uint)offloads) == 0;
 
-    /// <summary>Gives the queue its share of the frames, or takes it away. False when it was so already, or the tap has one queue.</summary>
+    /// <summary>
+    /// Gives the queue its share of the frames, or takes it away. False when it was so already, or the tap has one queue.
+    /// </summary>
     public bool TryAttach(bool attach) => TapCalls.Attach(Handle, attach) == 0;
 
     /// <summary>
-    /// Reads frames with their headers, one into each vector, until there is none, all were read, or one was longer than its room. A frame longer than
+    /// Reads frames with their headers, one into each vector, until there is none, all were read, or one was longer than its room. A frame
+    /// longer than
     /// its vector loses its end.
     /// </summary>
-    /// <returns>How many were read. The result of the next one, if any, is the -errno that ended it (EAGAIN: none there), unless a frame was too long.</returns>
+    /// <returns>How many were read. The result of the next one, if any, is the -errno that ended it (EAGAIN: none there), unless a frame
+    /// was too long.</returns>
     public int Read(Span<TapFrame> frames) => Native.TapRead(Handle, frames, frames.Length);
 
     /// <summary>Writes frames with their headers until all are written or there is no room.</summary>

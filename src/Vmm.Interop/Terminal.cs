@@ -28,7 +28,10 @@ public sealed class Terminal : IDisposable
     /// <summary>How big the terminal of the output is, in characters; null when it is none, or does not know.</summary>
     public (ushort Columns, ushort Rows)? Size => TerminalCalls.Size(_outputFd);
 
-    /// <summary>Switches a terminal to raw mode; nothing on a pipe. <see cref="Restore"/> undoes it, and so does every signal that would end or stop the process.</summary>
+    /// <summary>
+    /// Switches a terminal to raw mode; nothing on a pipe. <see cref="Restore"/> undoes it, and so does every signal that would end or stop
+    /// the process.
+    /// </summary>
     /// <exception cref="KernelException">tcsetattr refused.</exception>
     public void EnterRawMode()
     {

@@ -2,7 +2,9 @@ using System.Runtime.InteropServices;
 
 namespace Vmm.Interop;
 
-/// <summary>Tells the size of a terminal now and after each change (SIGWINCH), until it is disposed. A pipe or a file has none, and tells nothing.</summary>
+/// <summary>
+/// Tells the size of a terminal now and after each change (SIGWINCH), until it is disposed. A pipe or a file has none, and tells nothing.
+/// </summary>
 public sealed class TerminalSizeWatch : IDisposable
 {
     private readonly PosixSignalRegistration? _changed;

@@ -31,7 +31,9 @@ public sealed class UnixStream : FileDescriptorHandle
         return fd < 0 ? null : new UnixStream(fd);
     }
 
-    /// <summary>Connects to a listener whose name is the last part of the path itself, not a symbolic link to it: for a path where others may write.</summary>
+    /// <summary>
+    /// Connects to a listener whose name is the last part of the path itself, not a symbolic link to it: for a path where others may write.
+    /// </summary>
     /// <param name="path">Path of the socket.</param>
     /// <param name="errno">As for <see cref="Connect"/>; ECONNREFUSED also when it is a link, or no socket.</param>
     /// <returns>The stream, or null.</returns>
@@ -78,7 +80,8 @@ public sealed class UnixListener : IDisposable
     /// <summary>Binds and listens. A socket of this user that nobody listens on any more is replaced, nothing else.</summary>
     /// <param name="path">Path of the socket, at most 107 bytes.</param>
     /// <param name="backlog">Connections that may wait to be accepted.</param>
-    /// <exception cref="KernelException">Somebody else listens there (EADDRINUSE), it is no socket (ENOTSOCK) or another user's (EPERM), or the kernel refused.</exception>
+    /// <exception cref="KernelException">Somebody else listens there (EADDRINUSE), it is no socket (ENOTSOCK) or another user's (EPERM), or
+    /// the kernel refused.</exception>
     public UnixListener(string path, int backlog = 16)
     {
         _path = path;

@@ -22,7 +22,8 @@ public readonly record struct VhostRegion(ulong GuestAddress, ulong Length, ulon
 public readonly record struct VhostRing(int Size, ushort Next, nint Descriptors, nint Driver, nint Device, EventFd Kick, EventFd Call, EventFd Error);
 
 /// <summary>
-/// One queue pair of vhost-net: the kernel moves frames between a tap's queue and the two rings of a guest (linux/vhost.h). Ring 0 receives, ring 1 sends.
+/// One queue pair of vhost-net: the kernel moves frames between a tap's queue and the two rings of a guest (linux/vhost.h). Ring 0
+/// receives, ring 1 sends.
 /// One thread at a time. A migration will ask for the log of the pages that the kernel writes (VHOST_F_LOG_ALL).
 /// </summary>
 public sealed class VhostNet : IDisposable
@@ -30,7 +31,9 @@ public sealed class VhostNet : IDisposable
     /// <summary>The device.</summary>
     public const string DevicePath = "/dev/vhost-net";
 
-    /// <summary>What a thread asks for that sets rings up, starts and stops them: a device's own, or the vCPU thread that writes the register.</summary>
+    /// <summary>
+    /// What a thread asks for that sets rings up, starts and stops them: a device's own, or the vCPU thread that writes the register.
+    /// </summary>
     public static SyscallNeeds Needs { get; } = new([], VhostCalls.RingRequests);
 
     /// <summary>What a thread asks for that changes RAM.</summary>
@@ -54,7 +57,10 @@ public sealed class VhostNet : IDisposable
         return fd >= 0 ? new FileDescriptorHandle(fd) : throw new KernelException("open " + DevicePath, -fd);
     }
 
-    /// <summary>Takes ownership of a descriptor; this process's memory is what addresses mean from here on, and a thread of the kernel belongs to it.</summary>
+    /// <summary>
+    /// Takes ownership of a descriptor; this process's memory is what addresses mean from here on, and a thread of the kernel belongs to
+    /// it.
+    /// </summary>
     /// <exception cref="KernelException">It is no such descriptor, or has an owner already.</exception>
     public static VhostNet FromDescriptor(FileDescriptorHandle descriptor)
     {

@@ -6,7 +6,8 @@ using Vmm.Interop.Kvm;
 namespace Vmm.Kvm;
 
 /// <summary>
-/// Finishes the few CPL 0 instructions that an emulating KVM gives up on (KVM_EXIT_INTERNAL_ERROR, suberror 1): int3, clac, stac, ldmxcsr, stmxcsr,
+/// Finishes the few CPL 0 instructions that an emulating KVM gives up on (KVM_EXIT_INTERNAL_ERROR, suberror 1): int3, clac, stac, ldmxcsr,
+/// stmxcsr,
 /// fldcw, fnstsw ax, fwait, fnclex, emms, popcnt, rdtscp, xgetbv. For anything else it says what the guest tried, and the VM ends.
 /// One per vCPU, used by its thread.
 /// </summary>
@@ -26,7 +27,8 @@ public sealed class EmulationAssist(KvmVcpu vcpu, IGuestPhysicalMemory memory)
     public long Count { get; private set; }
 
     /// <summary>
-    /// After <see cref="KvmExit.InternalError"/>: true when the instruction is done and the vCPU can run on; else <paramref name="failure"/> is the
+    /// After <see cref="KvmExit.InternalError"/>: true when the instruction is done and the vCPU can run on; else
+    /// <paramref name="failure"/> is the
     /// message to end the VM with: the cause, RIP, the bytes and their disassembly.
     /// </summary>
     public bool TryAssist(out string failure)

@@ -8,7 +8,8 @@ namespace Vmm.Kvm;
 public readonly record struct DirtyPage(uint Slot, ulong Page);
 
 /// <summary>
-/// Reads the pages that one vCPU dirtied, in the order in which it did: what it costs follows what was written, where a bitmap costs by the size of memory.
+/// Reads the pages that one vCPU dirtied, in the order in which it did: what it costs follows what was written, where a bitmap costs by the
+/// size of memory.
 /// One thread at a time. When the ring is full the vCPU leaves with <see cref="KvmExit.DirtyRingFull"/> until pages were collected and
 /// <see cref="KvmVm.ResetDirtyRings"/> gave their entries back.
 /// </summary>
@@ -22,7 +23,9 @@ public sealed class KvmDirtyRing : IDisposable
     /// <summary>Entries it has room for; the kernel keeps some of them for itself.</summary>
     public int Capacity => _ring.Count;
 
-    /// <summary>Takes what is there, up to the length of <paramref name="pages"/>; answers how many. A page can come more than once.</summary>
+    /// <summary>
+    /// Takes what is there, up to the length of <paramref name="pages"/>; answers how many. A page can come more than once.
+    /// </summary>
     /// <exception cref="ObjectDisposedException">It was disposed.</exception>
     public int Collect(Span<DirtyPage> pages)
     {

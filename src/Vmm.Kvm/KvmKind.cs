@@ -23,7 +23,9 @@ public static class KvmKindProbe
     // Real mode at 0x1000: mov cx, N; l: dec cx; jnz l; out 0x80, al; hlt. One run is 2 N + 1 instructions.
     private static readonly byte[] Loop = [0xb9, unchecked((byte)Iterations), Iterations >> 8, 0x49, 0x75, 0xfd, 0xe6, 0x80, 0xf4];
 
-    /// <summary>vmx or svm in /proc/cpuinfo means hardware; otherwise a short CPL 0 loop in a throw-away VM is timed (about 25 ms when emulated).</summary>
+    /// <summary>
+    /// vmx or svm in /proc/cpuinfo means hardware; otherwise a short CPL 0 loop in a throw-away VM is timed (about 25 ms when emulated).
+    /// </summary>
     /// <exception cref="KernelException">The throw-away VM cannot be made.</exception>
     public static KvmKind Detect(KvmSystem system) =>
         CpuHasVirtualization() || TimeGuestLoop(system) < EmulatingNanosecondsPerInstruction ? KvmKind.Hardware : KvmKind.Emulating;

@@ -108,7 +108,9 @@ public sealed partial class KvmVcpu
     /// <summary>Sets the guest TSC rate. False when this host cannot scale to it.</summary>
     public bool TrySetTscKhz(int khz) => _handle.Call(KvmRequest.KVM_SET_TSC_KHZ, khz) >= 0;
 
-    /// <summary>Tells a guest with kvmclock that it was paused, so that its watchdogs keep quiet. False when the guest has no kvmclock.</summary>
+    /// <summary>
+    /// Tells a guest with kvmclock that it was paused, so that its watchdogs keep quiet. False when the guest has no kvmclock.
+    /// </summary>
     public bool NotifyPaused()
     {
         int answer = _handle.Call(KvmRequest.KVM_KVMCLOCK_CTRL);
@@ -137,7 +139,10 @@ public sealed partial class KvmVcpu
         return Msrs(KvmRequest.KVM_GET_MSRS, entries, refused);
     }
 
-    /// <summary>Writes MSRs in the order given; those the kernel refuses are skipped and their indices go to <paramref name="refused"/>. Answers how many were written.</summary>
+    /// <summary>
+    /// Writes MSRs in the order given; those the kernel refuses are skipped and their indices go to <paramref name="refused"/>. Answers how
+    /// many were written.
+    /// </summary>
     /// <exception cref="KernelException">The call itself failed.</exception>
     public int SetMsrs(ReadOnlySpan<KvmMsrEntry> entries, ICollection<uint>? refused = null) =>
         Msrs(KvmRequest.KVM_SET_MSRS, entries, refused).Length;

@@ -5,7 +5,8 @@ using Vmm.Interop.Kvm;
 namespace Vmm.Kvm;
 
 /// <summary>
-/// One virtual CPU. One thread runs it and reads its exits; <see cref="Kick"/> may come from any thread. Its registers are in KvmVcpu.State.cs.
+/// One virtual CPU. One thread runs it and reads its exits; <see cref="Kick"/> may come from any thread. Its registers are in
+/// KvmVcpu.State.cs.
 /// Nothing here allocates between two exits.
 /// </summary>
 public sealed partial class KvmVcpu : IDisposable
@@ -43,20 +44,25 @@ public sealed partial class KvmVcpu : IDisposable
     }
 
     /// <summary>
-    /// From any thread: ends the run in progress, or else the next one, with <see cref="KvmExit.Interrupted"/>. Never lost: a kick that meets another exit
+    /// From any thread: ends the run in progress, or else the next one, with <see cref="KvmExit.Interrupted"/>. Never lost: a kick that
+    /// meets another exit
     /// ends the run after it. Kicks that meet are answered once; an answer without a kick can happen.
     /// </summary>
     /// <exception cref="KernelException">The signal cannot be sent.</exception>
     public void Kick() => KernelException.ThrowIfError(_handle.Kick(), "tgkill");
 
-    /// <summary>True: the next run finishes pending I/O and comes back as <see cref="KvmExit.Interrupted"/> without entering the guest.</summary>
+    /// <summary>
+    /// True: the next run finishes pending I/O and comes back as <see cref="KvmExit.Interrupted"/> without entering the guest.
+    /// </summary>
     public bool ImmediateExit
     {
         get => Volatile.Read(ref _page.Run.ImmediateExit) != 0;
         set => Volatile.Write(ref _page.Run.ImmediateExit, value ? (byte)1 : (byte)0);
     }
 
-    /// <summary>Finishes the I/O or MMIO instruction of the last exit, so that the registers are whole for a save. Runs no guest code.</summary>
+    /// <summary>
+    /// Finishes the I/O or MMIO instruction of the last exit, so that the registers are whole for a save. Runs no guest code.
+    /// </summary>
     /// <exception cref="KernelException">KVM_RUN failed.</exception>
     public KvmExit CompletePendingIo()
     {
@@ -116,7 +122,10 @@ public sealed partial class KvmVcpu : IDisposable
     /// <summary>KVM_INTERNAL_ERROR_*: 1 emulation, 2 simultaneous exceptions, 3 delivery of an event, 4 unexpected exit.</summary>
     public uint InternalErrorCode => _page.Run.InternalSuberror;
 
-    /// <summary>The instruction bytes of an emulation failure, when the kernel gives them; up to 15. Copies into <paramref name="destination"/>, answers how many.</summary>
+    /// <summary>
+    /// The instruction bytes of an emulation failure, when the kernel gives them; up to 15. Copies into <paramref name="destination"/>,
+    /// answers how many.
+    /// </summary>
     public int CopyFailedInstruction(Span<byte> destination)
     {
         ref KvmRun run = ref _page.Run;

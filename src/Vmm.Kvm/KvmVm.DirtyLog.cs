@@ -63,7 +63,10 @@ public sealed partial class KvmVm
     /// <summary>Bytes of each vCPU's dirty ring; 0: none was enabled.</summary>
     public int DirtyRingBytes { get; private set; }
 
-    /// <summary>Each vCPU gets a ring of <paramref name="bytes"/> (a power of two, at least a page); before the first vCPU. Then there are no bitmaps: <see cref="GetDirtyLog"/> is refused.</summary>
+    /// <summary>
+    /// Each vCPU gets a ring of <paramref name="bytes"/> (a power of two, at least a page); before the first vCPU. Then there are no
+    /// bitmaps: <see cref="GetDirtyLog"/> is refused.
+    /// </summary>
     /// <exception cref="KernelException">The kernel cannot.</exception>
     public void EnableDirtyRing(int bytes)
     {

@@ -31,7 +31,9 @@ public sealed partial class KvmVm
     /// <summary>True once the kernel makes local APICs (full or split irqchip).</summary>
     public bool HasKernelApic { get; private set; }
 
-    /// <summary>Local APICs in the kernel, I/O APIC (with <paramref name="ioApicPins"/> routed pins) in user space; before the first vCPU.</summary>
+    /// <summary>
+    /// Local APICs in the kernel, I/O APIC (with <paramref name="ioApicPins"/> routed pins) in user space; before the first vCPU.
+    /// </summary>
     public void CreateSplitIrqChip(int ioApicPins)
     {
         EnableCapability(KvmCapability.SplitIrqChip, (ulong)ioApicPins);
@@ -51,7 +53,9 @@ public sealed partial class KvmVm
         EnableCapability(KvmCapability.X2apicApi, use32BitIds | disableBroadcastQuirk);
     }
 
-    /// <summary>The 8254 timer in the kernel; after <see cref="CreateIrqChip"/>. With <paramref name="speakerDummy"/> port 0x61 is answered too.</summary>
+    /// <summary>
+    /// The 8254 timer in the kernel; after <see cref="CreateIrqChip"/>. With <paramref name="speakerDummy"/> port 0x61 is answered too.
+    /// </summary>
     public void CreatePit2(bool speakerDummy = true)
     {
         KvmPitConfig config = new() { Flags = speakerDummy ? 1u : 0u };
@@ -102,7 +106,10 @@ public sealed partial class KvmVm
         return Check(KvmRequest.KVM_SIGNAL_MSI, ref msi) > 0;
     }
 
-    /// <summary>Each signal of <paramref name="eventFd"/> raises the GSI; with <paramref name="resampleFd"/> it is a level that the kernel drops at EOI and reports there.</summary>
+    /// <summary>
+    /// Each signal of <paramref name="eventFd"/> raises the GSI; with <paramref name="resampleFd"/> it is a level that the kernel drops at
+    /// EOI and reports there.
+    /// </summary>
     /// <exception cref="KernelException">The descriptor already has this duty, or there is no irqchip.</exception>
     public void AssignIrqFd(EventFd eventFd, uint gsi, EventFd? resampleFd = null)
     {

@@ -15,7 +15,9 @@ public enum MemorySlotFlags
     ReadOnly = 2,
 }
 
-/// <summary>One KVM virtual machine: memory slots, interrupt controllers, event descriptors, clock. Its parts are in the KvmVm.*.cs files.</summary>
+/// <summary>
+/// One KVM virtual machine: memory slots, interrupt controllers, event descriptors, clock. Its parts are in the KvmVm.*.cs files.
+/// </summary>
 /// <remarks>Calls may come from any thread; the kernel orders them.</remarks>
 public sealed partial class KvmVm : IDisposable
 {
@@ -40,7 +42,9 @@ public sealed partial class KvmVm : IDisposable
     /// <summary>Which vCPU starts by itself (default 0); before the first vCPU is created.</summary>
     public void SetBootCpu(uint id) => Check(KvmRequest.KVM_SET_BOOT_CPU_ID, (nint)id);
 
-    /// <summary>Makes <paramref name="size"/> bytes at <paramref name="hostAddress"/> appear at the guest physical address; size 0 removes the slot.</summary>
+    /// <summary>
+    /// Makes <paramref name="size"/> bytes at <paramref name="hostAddress"/> appear at the guest physical address; size 0 removes the slot.
+    /// </summary>
     /// <exception cref="KernelException">Not page aligned, overlapping, or no such slot number.</exception>
     public void SetMemorySlot(uint slot, ulong guestPhysical, ulong size, nint hostAddress, MemorySlotFlags flags = MemorySlotFlags.None)
     {

@@ -8,7 +8,8 @@ using Vmm.Interop.Kvm;
 namespace Vmm.Kvm;
 
 /// <summary>
-/// The state of a vCPU as lines for people: what is asked for when a guest crashed its processor. A few dozen lines at most, whatever the guest left in its registers.
+/// The state of a vCPU as lines for people: what is asked for when a guest crashed its processor. A few dozen lines at most, whatever the
+/// guest left in its registers.
 /// Only while the vCPU does not run.
 /// </summary>
 public static class VcpuReport
@@ -31,12 +32,15 @@ public static class VcpuReport
     internal delegate int LinearReader(ulong linear, Span<byte> destination);
 
     /// <summary>
-    /// True when KVM put the vCPU into the state of INIT before it told of the triple fault: it does so on AMD hosts, where the processor leaves no defined
+    /// True when KVM put the vCPU into the state of INIT before it told of the triple fault: it does so on AMD hosts, where the processor
+    /// leaves no defined
     /// state behind. What the guest did can then only be seen from around it.
     /// </summary>
     public static bool IsReset(in KvmRegs regs, in KvmSregs sregs) => regs.Rip == ResetRip && sregs.Cs.Base == ResetCsBase && (sregs.Cr0 & 1) == 0;
 
-    /// <summary>Everything: registers, tables, events, code and stack. A part that the kernel does not give is said to be missing.</summary>
+    /// <summary>
+    /// Everything: registers, tables, events, code and stack. A part that the kernel does not give is said to be missing.
+    /// </summary>
     public static IReadOnlyList<string> Full(KvmVcpu vcpu, IGuestPhysicalMemory memory)
     {
         try

@@ -85,7 +85,8 @@ public sealed unsafe class DmaSpace(GuestRam ram)
     public bool Contains(GuestAddress at, ulong length) => TryMap(at, length, out _);
 
     /// <summary>
-    /// Reads one value (native byte order: x86 is little endian, as virtio 1.x is); false outside RAM. This and the other copies are for few
+    /// Reads one value (native byte order: x86 is little endian, as virtio 1.x is); false outside RAM. This and the other copies are for
+    /// few
     /// bytes, and for threads that may wait for a page before they touch it.
     /// </summary>
     public bool TryRead<T>(GuestAddress at, out T value)

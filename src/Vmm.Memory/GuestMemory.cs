@@ -4,7 +4,8 @@ namespace Vmm.Memory;
 
 /// <summary>
 /// A guest's memory: its RAM, the way to it for devices (<see cref="Dma"/>), and giving pages back to the host.
-/// Every access is checked: a GPA outside RAM is an answer (false), never a fault. No pointer or span of it comes from anything but a lease.
+/// Every access is checked: a GPA outside RAM is an answer (false), never a fault. No pointer or span of it comes from anything but a
+/// lease.
 /// </summary>
 public sealed class GuestMemory
 {
@@ -53,7 +54,8 @@ public sealed class GuestMemory
 
     /// <summary>
     /// Gives the whole host pages inside a range back to the host; they read as zeros when the guest touches them again. Parts outside RAM,
-    /// host pages that the range covers only partly, and huge pages are left alone: any range is harmless. All are kept while <see cref="DiscardPolicy"/> says so.
+    /// host pages that the range covers only partly, and huge pages are left alone: any range is harmless. All are kept while
+    /// <see cref="DiscardPolicy"/> says so.
     /// </summary>
     /// <param name="at">First guest physical address.</param>
     /// <param name="length">Bytes.</param>

@@ -44,7 +44,8 @@ public sealed class GuestRam
     internal RegionTable Table => Volatile.Read(ref _table);
 
     /// <summary>
-    /// Replaces the regions: for <see cref="MemoryMapOwner"/>, who tells the listeners. A lease that is held stays as it is; a ring is looked up again.
+    /// Replaces the regions: for <see cref="MemoryMapOwner"/>, who tells the listeners. A lease that is held stays as it is; a ring is
+    /// looked up again.
     /// </summary>
     /// <exception cref="ArgumentException">Two regions overlap, or one is empty or wraps the address space.</exception>
     public void ReplaceRegions(IEnumerable<GuestRegion> regions)

@@ -2,7 +2,10 @@ using System.Globalization;
 
 namespace Vmm.Memory;
 
-/// <summary>How fast a host node's nearest processors reach its memory, as the kernel learned it from the host's HMAT (Documentation/admin-guide/mm/numaperf.rst).</summary>
+/// <summary>
+/// How fast a host node's nearest processors reach its memory, as the kernel learned it from the host's HMAT
+/// (Documentation/admin-guide/mm/numaperf.rst).
+/// </summary>
 /// <param name="LatencyNanoseconds">Of an access; null when the host does not say.</param>
 /// <param name="BandwidthMegabytes">10^6 bytes a second; null when the host does not say.</param>
 public sealed record HostMemoryPerformance(int? LatencyNanoseconds, int? BandwidthMegabytes)

@@ -52,7 +52,9 @@ public sealed class HostTopology
         return false;
     }
 
-    /// <summary>The CPUs that are near the memory of some nodes: their own; those of the nearest node that has any, when they have none.</summary>
+    /// <summary>
+    /// The CPUs that are near the memory of some nodes: their own; those of the nearest node that has any, when they have none.
+    /// </summary>
     public IReadOnlyList<int> CpusNear(IReadOnlyList<int> nodes)
     {
         List<HostNode> homes = [.. Nodes.Where(n => nodes.Contains(n.Id))];
@@ -60,7 +62,9 @@ public sealed class HostTopology
         return cpus.Count > 0 || homes.Count == 0 ? cpus : Nodes.Where(n => n.Cpus.Count > 0).MinBy(n => homes.Min(h => Distance(h, n, Nodes)))?.Cpus ?? [];
     }
 
-    /// <summary>How far it is between two of <paramref name="all"/> nodes, as ACPI counts: 10 to itself; 20 when the host does not say.</summary>
+    /// <summary>
+    /// How far it is between two of <paramref name="all"/> nodes, as ACPI counts: 10 to itself; 20 when the host does not say.
+    /// </summary>
     public static int Distance(HostNode from, HostNode to, IReadOnlyList<HostNode> all)
     {
         if (from.Id == to.Id)

@@ -9,7 +9,9 @@ namespace Vmm.Memory;
 /// <param name="Free">Pages nobody has.</param>
 public sealed record HugePagePool(int Node, ulong PageBytes, ulong Total, ulong Free)
 {
-    /// <summary>All pools as sysfs tells them, by node and size; those of a kernel without NUMA count as node 0's. Tests give another root.</summary>
+    /// <summary>
+    /// All pools as sysfs tells them, by node and size; those of a kernel without NUMA count as node 0's. Tests give another root.
+    /// </summary>
     public static IReadOnlyList<HugePagePool> Read(string sysfs = "/sys")
     {
         List<HugePagePool> pools = [];

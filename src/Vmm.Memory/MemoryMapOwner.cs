@@ -90,7 +90,8 @@ public sealed class MemoryMapOwner
 
     /// <summary>
     /// Lets the guest reach memory of a device (a BAR that shows memory of this process). Devices transfer to it and from it as with RAM (a
-    /// guest that maps persistent memory reads a disk right into it), and only from it when it is read-only. Its pages are nothing for a balloon.
+    /// guest that maps persistent memory reads a disk right into it), and only from it when it is read-only. Its pages are nothing for a
+    /// balloon.
     /// </summary>
     /// <param name="region">Where, and what; whole pages. The memory stays mapped until no device works any more.</param>
     /// <param name="isReadOnly">Guest writes come as exits.</param>

@@ -3,7 +3,8 @@ using System.Globalization;
 namespace Vmm.Memory;
 
 /// <summary>
-/// Where the memory of a VM's vnodes lies, from its process's <c>/proc/PID/numa_maps</c>: one walk of its page tables in the kernel, without the process
+/// Where the memory of a VM's vnodes lies, from its process's <c>/proc/PID/numa_maps</c>: one walk of its page tables in the kernel,
+/// without the process
 /// taking part. The text is the kernel's; names in it are the process's own.
 /// </summary>
 public static class NumaMaps
@@ -11,7 +12,9 @@ public static class NumaMaps
     private const int MostNodes = 1024, MostVnodes = 1024;
     private const string File = "file=/memfd:vmm:vnode";
 
-    /// <summary>Bytes present per vnode and host node, of vnodes that have any memory mapped. Lines that say nothing about a vnode are skipped.</summary>
+    /// <summary>
+    /// Bytes present per vnode and host node, of vnodes that have any memory mapped. Lines that say nothing about a vnode are skipped.
+    /// </summary>
     /// <param name="text">Content of the file.</param>
     public static IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>> Parse(string text)
     {

@@ -5,7 +5,9 @@ namespace Vmm.Memory;
 /// <summary>Sets of CPUs or nodes in the kernel's list form, <c>0-3,8</c>.</summary>
 public static class NumberSet
 {
-    /// <summary>Parses the form; an empty text is the empty set. Numbers are below <paramref name="limit"/>. Ascending, without repeats.</summary>
+    /// <summary>
+    /// Parses the form; an empty text is the empty set. Numbers are below <paramref name="limit"/>. Ascending, without repeats.
+    /// </summary>
     public static bool TryParse(string text, int limit, out IReadOnlyList<int> numbers)
     {
         List<int> set = [];

@@ -36,7 +36,8 @@ public sealed record PageMigrationResult(bool Cancelled, ByteSize Moved, IReadOn
 }
 
 /// <summary>
-/// Moves the pages of some memories to host nodes, slice by slice, while their user goes on. A page on any of the nodes is where it should be. It never
+/// Moves the pages of some memories to host nodes, slice by slice, while their user goes on. A page on any of the nodes is where it should
+/// be. It never
 /// fails half way for a page: what cannot be moved is left where it is, tried again, and told of.
 /// </summary>
 /// <param name="memories">What is moved.</param>
@@ -45,7 +46,8 @@ public sealed record PageMigrationResult(bool Cancelled, ByteSize Moved, IReadOn
 /// <param name="options">How.</param>
 public sealed class PageMigration(IReadOnlyList<IMovablePages> memories, IReadOnlyList<int> hostNodes, bool interleave, PageMigrationOptions options)
 {
-    // EPERM, EACCES, EFAULT, ENODEV, EINVAL, ENOSYS: no page will ever go. Others (ENOMEM, EBUSY, ENOENT, EAGAIN, EIO) are about the pages of the moment.
+    // EPERM, EACCES, EFAULT, ENODEV, EINVAL, ENOSYS: no page will ever go. Others (ENOMEM, EBUSY, ENOENT, EAGAIN, EIO) are about the pages
+    // of the moment.
     private static readonly int[] s_hopeless = [1, 13, 14, 19, 22, 38];
 
     private static readonly TimeSpan s_longest = TimeSpan.FromMinutes(1);

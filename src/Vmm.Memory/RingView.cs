@@ -112,7 +112,9 @@ public sealed unsafe class RingView
     /// <summary>Writes the available index for which the device wants a notification (2.7.10).</summary>
     public bool TryWriteAvailableEvent(ushort value) => TryWriteUsed(UsedBytes - 2, value);
 
-    /// <summary>Where the parts are mapped in this process, for a kernel that serves the ring itself (vhost); false when they are no RAM any more.</summary>
+    /// <summary>
+    /// Where the parts are mapped in this process, for a kernel that serves the ring itself (vhost); false when they are no RAM any more.
+    /// </summary>
     /// <param name="addresses">They hold until the regions are replaced: whoever gets them is told of that.</param>
     public bool TryGetKernelAddresses(out RingAddresses addresses)
     {

@@ -10,7 +10,10 @@ namespace Vmm.Memory;
 /// <param name="HostNodes">Host nodes for the policy.</param>
 public sealed record VnodePlacement(int Vnode, ByteSize Size, ByteSize PageSize, MemoryPolicyMode? Policy, IReadOnlyList<int> HostNodes)
 {
-    /// <summary>How much of it comes from which host node, in order, each with <see cref="Policy"/>; null: the policy is about all of it. What they do not reach to comes from the last.</summary>
+    /// <summary>
+    /// How much of it comes from which host node, in order, each with <see cref="Policy"/>; null: the policy is about all of it. What they
+    /// do not reach to comes from the last.
+    /// </summary>
     public IReadOnlyList<NodeShare>? Shares { get; init; }
 }
 
@@ -45,7 +48,8 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
     /// <param name="offset">Where in <paramref name="within"/>.</param>
     /// <param name="part">Which part of the vnode it is, for /proc/PID/maps; null for the vnode itself.</param>
     /// <remarks>
-    /// Huge pages are taken here and now: a reservation of theirs counts for the host, not for a node, so that what a policy asks for could be missing at
+    /// Huge pages are taken here and now: a reservation of theirs counts for the host, not for a node, so that what a policy asks for could
+    /// be missing at
     /// first touch, which is a SIGBUS. Those of a part are not: who plugs it populates it (<see cref="TryPopulate"/>).
     /// </remarks>
     /// <exception cref="ArgumentException">The placement cannot be had on this host; the message says what is there.</exception>

@@ -10,7 +10,10 @@ public static class HostDistances
     public static IReadOnlyList<IReadOnlyList<int>> Of(IReadOnlyList<VnodeSpec> vnodes) =>
         Of(vnodes, vnodes.Count > 1 && vnodes.All(v => v.HostNodes.Count == 1) ? HostTopology.Read() : HostTopology.Unknown);
 
-    /// <summary>A pure function. Two vnodes on one host node are as far from each other as the nearest two host nodes: to the guest they are two places.</summary>
+    /// <summary>
+    /// A pure function. Two vnodes on one host node are as far from each other as the nearest two host nodes: to the guest they are two
+    /// places.
+    /// </summary>
     public static IReadOnlyList<IReadOnlyList<int>> Of(IReadOnlyList<VnodeSpec> vnodes, HostTopology host)
     {
         int[][] rows = new int[vnodes.Count][];

@@ -3,10 +3,14 @@ using Vmm.Spec;
 
 namespace Vmm.Placement;
 
-/// <summary>Refuses a VM whose memory must come from host nodes that cannot hold it now, before its first page is touched. A pure function.</summary>
+/// <summary>
+/// Refuses a VM whose memory must come from host nodes that cannot hold it now, before its first page is touched. A pure function.
+/// </summary>
 public static class NumaAdmission
 {
-    /// <summary>Refuses to move a vnode to host nodes that do not exist, have no memory, or cannot hold what they do not hold of it yet.</summary>
+    /// <summary>
+    /// Refuses to move a vnode to host nodes that do not exist, have no memory, or cannot hold what they do not hold of it yet.
+    /// </summary>
     /// <param name="vnode">Which vnode, for messages: <c>web1, vnode 1</c>.</param>
     /// <param name="hostNodes">Where to.</param>
     /// <param name="bytes">What would have to go there.</param>
@@ -41,8 +45,11 @@ public static class NumaAdmission
         }
     }
 
-    /// <summary>Looks whether the host nodes are there, and at every vnode with policy strict; the others may take memory from anywhere.</summary>
-    /// <exception cref="HostMismatchException">A host node is missing, or a set of them has less than is asked of it; the message has all of that with the numbers.</exception>
+    /// <summary>
+    /// Looks whether the host nodes are there, and at every vnode with policy strict; the others may take memory from anywhere.
+    /// </summary>
+    /// <exception cref="HostMismatchException">A host node is missing, or a set of them has less than is asked of it; the message has all
+    /// of that with the numbers.</exception>
     public static void Check(VmSpec spec, HostTopology host)
     {
         List<string> problems = [];

@@ -2,7 +2,10 @@ using Vmm.Memory;
 
 namespace Vmm.Placement;
 
-/// <summary>Whether all vnodes have room on the nodes they want at once: a flow from vnodes over their nodes, by augmenting paths (Ford and Fulkerson).</summary>
+/// <summary>
+/// Whether all vnodes have room on the nodes they want at once: a flow from vnodes over their nodes, by augmenting paths (Ford and
+/// Fulkerson).
+/// </summary>
 internal static class NumaFitFlow
 {
     /// <summary>Shares on wanted nodes only, or null: a wanted node is missing, or they have not enough.</summary>

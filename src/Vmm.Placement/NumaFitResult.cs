@@ -27,7 +27,9 @@ public enum FitOutcome
 /// <param name="Text">The same in words.</param>
 public sealed record VnodeFit(int Vnode, FitOutcome Outcome, IReadOnlyList<int> Wanted, IReadOnlyList<NodeShare> Shares, string Text);
 
-/// <summary>Whether what is nearer to the guest is nearer on the host. Every two pairs of vnodes that the guest's SLIT tells apart are compared.</summary>
+/// <summary>
+/// Whether what is nearer to the guest is nearer on the host. Every two pairs of vnodes that the guest's SLIT tells apart are compared.
+/// </summary>
 /// <param name="Compared">How many comparisons there are.</param>
 /// <param name="InOrder">How many of them the host orders as the guest does.</param>
 /// <param name="Tied">How many of them are equally far on the host.</param>

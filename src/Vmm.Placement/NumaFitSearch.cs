@@ -3,8 +3,10 @@ using Vmm.Memory;
 namespace Vmm.Placement;
 
 /// <summary>
-/// Looks for the best mapping in which every vnode lies whole on one node, or on the set of nodes it wants, and no node gives more than it has: depth first,
-/// largest vnodes first, cutting off what is worse already. It is complete up to an amount of work, which the usual topologies stay far below; beyond it
+/// Looks for the best mapping in which every vnode lies whole on one node, or on the set of nodes it wants, and no node gives more than it
+/// has: depth first,
+/// largest vnodes first, cutting off what is worse already. It is complete up to an amount of work, which the usual topologies stay far
+/// below; beyond it
 /// the best mapping found so far stands.
 /// </summary>
 internal sealed class NumaFitSearch(NumaFitProblem problem, CancellationToken cancellation)
@@ -179,7 +181,8 @@ internal sealed class NumaFitSearch(NumaFitProblem problem, CancellationToken ca
     /// <param name="Homeless">Vnodes with vCPUs on nodes without CPUs.</param>
     /// <param name="Crowd">vCPUs beyond the CPUs of their node.</param>
     /// <param name="Doubled">Pairs of vnodes on one node that did not ask for that: to the guest they are two places.</param>
-    /// <param name="First">Differences between the guest's distances and the host's when the spec gives distances, else moved vnodes.</param>
+    /// <param name="First">Differences between the guest's distances and the host's when the spec gives distances, else moved
+    /// vnodes.</param>
     /// <param name="Second">The other of the two.</param>
     private readonly record struct Cost(int Homeless, int Crowd, int Doubled, long First, long Second) : IComparable<Cost>
     {

@@ -2,7 +2,10 @@ using Vmm.Memory;
 
 namespace Vmm.Placement;
 
-/// <summary>When not all vnodes can lie whole: the largest first, whole while that goes, the others over the nodes with most left. Nothing is given twice.</summary>
+/// <summary>
+/// When not all vnodes can lie whole: the largest first, whole while that goes, the others over the nodes with most left. Nothing is given
+/// twice.
+/// </summary>
 internal static class NumaFitSplit
 {
     internal static IReadOnlyList<NodeShare>[] Run(NumaFitProblem problem)

@@ -49,7 +49,9 @@ internal static class NumaFitText
 
     private static string Describe(NodeShare share) => $"{share.Bytes.Bytes >> 20} MiB on host node {share.Node}";
 
-    /// <summary>Where a vnode goes that may overflow: where it wants to be, else where most of it fits, else where most memory is.</summary>
+    /// <summary>
+    /// Where a vnode goes that may overflow: where it wants to be, else where most of it fits, else where most memory is.
+    /// </summary>
     private static int Overflow(NumaFitProblem problem, int vnode, IReadOnlyList<NodeShare> shares) =>
         problem.Wanted[vnode] is [var wanted, ..] ? problem.Nodes[wanted].Id
         : shares.Count > 0 ? shares[0].Node

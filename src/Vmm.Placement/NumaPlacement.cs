@@ -26,7 +26,10 @@ public static class NumaPlacement
         return NeedsHost(spec) ? Project(spec.EffectiveVnodes, host) : Anywhere(spec.EffectiveVnodes[0]);
     }
 
-    /// <summary>The policy of a vnode on so many host nodes that had <paramref name="policy"/>. Without one it means "there, if there is room"; only one node can be preferred.</summary>
+    /// <summary>
+    /// The policy of a vnode on so many host nodes that had <paramref name="policy"/>. Without one it means "there, if there is room"; only
+    /// one node can be preferred.
+    /// </summary>
     public static MemoryPolicyMode PolicyFor(MemoryPolicyMode? policy, int nodes) =>
         policy is { } kept && (kept != MemoryPolicyMode.Preferred || nodes == 1) ? kept : nodes == 1 ? MemoryPolicyMode.Preferred : MemoryPolicyMode.Bind;
 

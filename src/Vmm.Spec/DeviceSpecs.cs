@@ -27,7 +27,9 @@ public sealed record BalanceSpec
     /// <summary>Share when there is not enough memory for all, 1 to <see cref="MaxWeight"/>.</summary>
     public int Weight { get; init; } = 100;
 
-    /// <summary>For a VM whose memory is fixed: what its balloon leaves the guest at least. Null: the balloon is not the balancer's.</summary>
+    /// <summary>
+    /// For a VM whose memory is fixed: what its balloon leaves the guest at least. Null: the balloon is not the balancer's.
+    /// </summary>
     public ByteSize? MinMemory { get; init; }
 }
 

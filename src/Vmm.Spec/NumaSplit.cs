@@ -8,9 +8,13 @@ public static class NumaSplit
     /// <summary>Vnode sizes are multiples of this, so that each can use 2 MiB pages.</summary>
     public const ulong Unit = 2UL << 20;
 
-    /// <summary>Splits the spec's CPUs and memory over <paramref name="count"/> vnodes; remainders go to the first ones, bytes below a unit to the last.</summary>
+    /// <summary>
+    /// Splits the spec's CPUs and memory over <paramref name="count"/> vnodes; remainders go to the first ones, bytes below a unit to the
+    /// last.
+    /// </summary>
     /// <remarks>What may come and go is divided evenly, too; what does not divide into blocks is left out.</remarks>
-    /// <exception cref="SpecException">Less than one unit of memory per vnode, or a count outside 1 to <see cref="SpecValidation.MaxVnodes"/>.</exception>
+    /// <exception cref="SpecException">Less than one unit of memory per vnode, or a count outside 1 to
+    /// <see cref="SpecValidation.MaxVnodes"/>.</exception>
     public static VmSpec Apply(VmSpec spec, int count)
     {
         if (count is < 1 or > SpecValidation.MaxVnodes)

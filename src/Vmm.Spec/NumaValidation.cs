@@ -107,7 +107,8 @@ internal static class NumaValidation
             {
                 int distance = rows[i][j];
                 check.Require(i == j ? distance == 10 : distance is > 10 and <= 255, $"numa.distances[{i}][{j}]", i == j ? $"{distance}, the distance of a vnode to itself is 10" : $"{distance}, expected 11 to 254, or 255 for unreachable");
-                // ACPI allows others; Linux's scheduler complains of them (kernel/sched/topology.c, sched_init_numa), and a spec that has them is a slip.
+                // ACPI allows others; Linux's scheduler complains of them (kernel/sched/topology.c, sched_init_numa), and a spec that has
+                // them is a slip.
                 check.Require(j >= i || j >= count || rows[j].Count <= i || rows[j][i] == distance, $"numa.distances[{i}][{j}]", $"{distance}, but vnode {j} has {(j < rows.Count && i < rows[j].Count ? rows[j][i] : 0)} to vnode {i}: distances are the same in both directions");
             }
         }

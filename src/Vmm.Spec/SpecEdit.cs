@@ -1,7 +1,8 @@
 namespace Vmm.Spec;
 
 /// <summary>
-/// Puts an entry into a list of a spec file, or takes one out, without touching the rest of the text: comments and order are the user's. It knows lists in
+/// Puts an entry into a list of a spec file, or takes one out, without touching the rest of the text: comments and order are the user's. It
+/// knows lists in
 /// block style. Each change is read again; a text that does not then say what it should is not given out.
 /// </summary>
 public static class SpecEdit
@@ -99,7 +100,10 @@ public static class SpecEdit
         return string.Join('\n', lines);
     }
 
-    /// <summary>A field of the document: its lines, its name, its value, and the number of lines up to its end (blank lines and comments behind it are the next field's).</summary>
+    /// <summary>
+    /// A field of the document: its lines, its name, its value, and the number of lines up to its end (blank lines and comments behind it
+    /// are the next field's).
+    /// </summary>
     private static (List<string> Lines, SpecNode Key, SpecNode Value, int After)? Find(string text, string field)
     {
         List<(SpecNode Key, SpecNode Value)>? map = SpecNode.ReadDocument(new StringReader(text))?.Map;

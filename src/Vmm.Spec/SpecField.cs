@@ -61,7 +61,9 @@ internal sealed record SpecField(string Name, SpecKind Kind, string Help)
     /// <summary>Fields of an object, or of the members of a list of objects.</summary>
     public SpecField[] Fields { get; init; } = [];
 
-    /// <summary>Of a list: its members are objects of several types, told apart by their field <c>kind</c>; asked for when they are needed.</summary>
+    /// <summary>
+    /// Of a list: its members are objects of several types, told apart by their field <c>kind</c>; asked for when they are needed.
+    /// </summary>
     public Func<SpecField[]>? Kinds { get; init; }
 
     /// <summary>An object that may be given as <c>true</c> (all its defaults) or <c>false</c> (none).</summary>

@@ -2,13 +2,16 @@ using YamlDotNet.Core;
 
 namespace Vmm.Spec;
 
-/// <summary>Reads a spec file and reports everything that is wrong with it at once, each with line, column and field. Work, memory and what is reported are bounded by the length
+/// <summary>Reads a spec file and reports everything that is wrong with it at once, each with line, column and field. Work, memory and what
+/// is reported are bounded by the length
 /// of the text, whatever it says: a client of the daemon sends it.</summary>
 public static class SpecReader
 {
     private const int LongestMessage = 300;
 
-    /// <summary>Reads and validates a file. Relative paths inside it are relative to its folder. Whether they exist is not checked.</summary>
+    /// <summary>
+    /// Reads and validates a file. Relative paths inside it are relative to its folder. Whether they exist is not checked.
+    /// </summary>
     /// <exception cref="SpecException">The file cannot be read or is not a sound spec.</exception>
     public static VmSpec ReadFile(string path)
     {
@@ -26,7 +29,10 @@ public static class SpecReader
         return Read(text, path, Path.GetDirectoryName(Path.GetFullPath(path)));
     }
 
-    /// <summary>Reads and validates a spec text; <paramref name="file"/> is used in messages, <paramref name="folder"/> resolves relative paths (null leaves them).</summary>
+    /// <summary>
+    /// Reads and validates a spec text; <paramref name="file"/> is used in messages, <paramref name="folder"/> resolves relative paths
+    /// (null leaves them).
+    /// </summary>
     /// <exception cref="SpecException">Not a sound spec.</exception>
     /// <exception cref="OperationCanceledException">Nobody wants it any more.</exception>
     public static VmSpec Read(string text, string file, string? folder = null, CancellationToken cancellation = default)

@@ -115,7 +115,10 @@ public static class SpecText
         return text.Length > 1 && text[^1] == '%' && int.TryParse(text[..^1], NumberStyles.None, CultureInfo.InvariantCulture, out percent);
     }
 
-    /// <summary>Reads <c>0-3,8</c> into ascending numbers; false on bad syntax, a backward range, a repeated member or one above <see cref="MaxSetMember"/>.</summary>
+    /// <summary>
+    /// Reads <c>0-3,8</c> into ascending numbers; false on bad syntax, a backward range, a repeated member or one above
+    /// <see cref="MaxSetMember"/>.
+    /// </summary>
     public static bool TryParseSet(string text, out IReadOnlyList<int> members)
     {
         SortedSet<int> set = [];

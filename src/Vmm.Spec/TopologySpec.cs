@@ -3,7 +3,8 @@ using System.Numerics;
 namespace Vmm.Spec;
 
 /// <summary>
-/// How vCPUs are packed: <see cref="Sockets"/> of <see cref="Dies"/> of <see cref="Cores"/> of <see cref="Threads"/>, numbered in this order: vCPU 0 and 1 are
+/// How vCPUs are packed: <see cref="Sockets"/> of <see cref="Dies"/> of <see cref="Cores"/> of <see cref="Threads"/>, numbered in this
+/// order: vCPU 0 and 1 are
 /// threads of one core before vCPU 2 is another core. The last-level cache belongs to a die, so a die lies in one vnode.
 /// </summary>
 public sealed record TopologySpec

@@ -26,7 +26,9 @@ public enum DiskCache
 /// <summary>Where the host takes a vnode's pages from, see mbind(2).</summary>
 public enum VnodePolicy
 {
-    /// <summary>No wish: vnodes are dealt out over the host's nodes when there are several of both, each preferring its own; else no mbind.</summary>
+    /// <summary>
+    /// No wish: vnodes are dealt out over the host's nodes when there are several of both, each preferring its own; else no mbind.
+    /// </summary>
     Auto,
 
     /// <summary>MPOL_BIND to the host nodes.</summary>
@@ -93,7 +95,9 @@ public sealed record VmSpec
     /// <summary>Most time on host CPUs that a daemon gives the VM's worker, in percent of one CPU; null is no quota.</summary>
     public int? CpuQuota { get; init; }
 
-    /// <summary>Share of host CPUs beside other VMs when there are not enough, <see cref="SpecValidation.DefaultCpuWeight"/> when null.</summary>
+    /// <summary>
+    /// Share of host CPUs beside other VMs when there are not enough, <see cref="SpecValidation.DefaultCpuWeight"/> when null.
+    /// </summary>
     public int? CpuWeight { get; init; }
 
     /// <summary>The processor the guest sees; null: all that the host can show.</summary>
@@ -105,10 +109,14 @@ public sealed record VmSpec
     /// <summary>RAM, all vnodes together.</summary>
     public ByteSize Memory { get; init; } = DefaultMemory;
 
-    /// <summary>Least RAM the VM can shrink to while it runs; null: as much as it starts with. With <see cref="Numa"/> each vnode has its own.</summary>
+    /// <summary>
+    /// Least RAM the VM can shrink to while it runs; null: as much as it starts with. With <see cref="Numa"/> each vnode has its own.
+    /// </summary>
     public ByteSize? MinMemory { get; init; }
 
-    /// <summary>Most RAM the VM can grow to while it runs; null: as much as it starts with. With <see cref="Numa"/> each vnode has its own.</summary>
+    /// <summary>
+    /// Most RAM the VM can grow to while it runs; null: as much as it starts with. With <see cref="Numa"/> each vnode has its own.
+    /// </summary>
     public ByteSize? MaxMemory { get; init; }
 
     /// <summary>Kernel, initrd, command line.</summary>
@@ -144,7 +152,10 @@ public sealed record VmSpec
     /// <summary>vmmd may change memory within minMemory and maxMemory by need; null: it may not.</summary>
     public BalanceSpec? Balance { get; init; }
 
-    /// <summary>The balancer takes memory by the balloon, and gives it back: down to <see cref="BalanceSpec.MinMemory"/>, up to <see cref="Memory"/>.</summary>
+    /// <summary>
+    /// The balancer takes memory by the balloon, and gives it back: down to <see cref="BalanceSpec.MinMemory"/>, up to
+    /// <see cref="Memory"/>.
+    /// </summary>
     [System.Text.Json.Serialization.JsonIgnore]
     public bool BalancedByBalloon => Balance is { MinMemory: not null } && Balloon is not null;
 
@@ -245,10 +256,14 @@ public sealed record NumaSpec
     /// <summary>The virtual NUMA nodes, in order.</summary>
     public IReadOnlyList<VnodeSpec> Vnodes { get; init; } = [];
 
-    /// <summary>SLIT rows: <c>Distances[from][to]</c>. Null is the host's between the host nodes, or 10 on the diagonal and 20 elsewhere.</summary>
+    /// <summary>
+    /// SLIT rows: <c>Distances[from][to]</c>. Null is the host's between the host nodes, or 10 on the diagonal and 20 elsewhere.
+    /// </summary>
     public IReadOnlyList<IReadOnlyList<int>>? Distances { get; init; }
 
-    /// <summary>Nanoseconds of an access: <c>Latencies[from][to]</c>. Null is the host's between the host nodes, where it says so.</summary>
+    /// <summary>
+    /// Nanoseconds of an access: <c>Latencies[from][to]</c>. Null is the host's between the host nodes, where it says so.
+    /// </summary>
     public IReadOnlyList<IReadOnlyList<int>>? Latencies { get; init; }
 
     /// <summary>10^6 bytes a second: <c>Bandwidths[from][to]</c>. Null is the host's between the host nodes, where it says so.</summary>

@@ -3,7 +3,9 @@ using Vmm.Worker.Confinement;
 
 namespace Vmm.Worker;
 
-/// <summary>vmm-worker: one VM in one process. Started by vmmd with its end of a packet socketpair as descriptor 3; not for people.</summary>
+/// <summary>
+/// vmm-worker: one VM in one process. Started by vmmd with its end of a packet socketpair as descriptor 3; not for people.
+/// </summary>
 internal static class Program
 {
     private const int ControlDescriptor = 3;

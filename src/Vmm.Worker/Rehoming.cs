@@ -5,7 +5,9 @@ using Vmm.Memory;
 
 namespace Vmm.Worker;
 
-/// <summary>Moves vnodes of the machine on a thread of its own, one at a time, and tells how far it is: control requests go on meanwhile.</summary>
+/// <summary>
+/// Moves vnodes of the machine on a thread of its own, one at a time, and tells how far it is: control requests go on meanwhile.
+/// </summary>
 internal sealed class Rehoming(VirtualMachine machine) : IDisposable
 {
     private readonly Lock _gate = new();

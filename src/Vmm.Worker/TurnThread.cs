@@ -3,7 +3,8 @@ using System.Collections.Concurrent;
 namespace Vmm.Worker;
 
 /// <summary>
-/// Carries out what changes the machine, one thing after the other and in the order it was asked for, so that the thread that receives goes on
+/// Carries out what changes the machine, one thing after the other and in the order it was asked for, so that the thread that receives goes
+/// on
 /// answering: a pause may wait for storage, and somebody wants to know why, or to stop the VM.
 /// </summary>
 internal sealed class TurnThread : IDisposable

@@ -3,7 +3,8 @@ using Vmm.Interop;
 namespace Vmm.Worker;
 
 /// <summary>
-/// Lets the guest's vsock reach ports of the host: a confined worker may not make sockets, so it asks vmmd. The device's thread waits for the answer, but never
+/// Lets the guest's vsock reach ports of the host: a confined worker may not make sockets, so it asks vmmd. The device's thread waits for
+/// the answer, but never
 /// long; without a vmmd the guest is refused at once.
 /// </summary>
 /// <param name="ask">Sends the wish; false when there is nobody to ask.</param>

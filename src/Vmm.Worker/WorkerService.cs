@@ -10,7 +10,8 @@ using Vmm.Worker.Confinement;
 namespace Vmm.Worker;
 
 /// <summary>
-/// What a worker does for its daemon. The main thread answers what is known at once; what changes the machine takes turns on a thread of its
+/// What a worker does for its daemon. The main thread answers what is known at once; what changes the machine takes turns on a thread of
+/// its
 /// own (<see cref="TurnThread"/>), and a stop waits for nobody. Events come from any thread. Without a VM the process ends with its
 /// connection; with one it waits for the next connection, and ends when the VM does.
 /// </summary>
@@ -268,7 +269,9 @@ internal sealed class WorkerService : IDisposable
         reply.Ok(hello, ControlJson.Default.HelloBody);
     }
 
-    /// <summary>A removal takes the guest's time: it is answered when it is over, to who asked. A daemon that came meanwhile did not.</summary>
+    /// <summary>
+    /// A removal takes the guest's time: it is answered when it is over, to who asked. A daemon that came meanwhile did not.
+    /// </summary>
     private void RemoveDevice(ControlReply reply)
     {
         Task<RemovalBody> removal = Machine.Devices.RemoveAsync(Body(reply, ControlJson.Default.UnplugBody));

@@ -6,7 +6,10 @@ using Vmm.Testing;
 
 namespace Vmm.Cli.Tests;
 
-/// <summary>Every command line that a document, an example or a manual page shows is one that vmmctl takes, and every command is in the guide. <c>tests/docs</c> runs them.</summary>
+/// <summary>
+/// Every command line that a document, an example or a manual page shows is one that vmmctl takes, and every command is in the guide.
+/// <c>tests/docs</c> runs them.
+/// </summary>
 public sealed partial class DocumentedCommandsTests
 {
     private static readonly RootCommand s_tree = CommandTree.Create(new Application((_, _, _, _) => throw new InvalidOperationException()));
@@ -83,7 +86,9 @@ public sealed partial class DocumentedCommandsTests
     private static IEnumerable<string> Leaves(Command command, string path) => CommandShape.Visible(command).SelectMany(child =>
         child.Subcommands.Count == 0 ? [$"{path}{child.Name}"] : Leaves(child, $"{path}{child.Name} "));
 
-    /// <summary>Spans of code that say how a command is written: those that begin with vmmctl, and those of the tables of commands.</summary>
+    /// <summary>
+    /// Spans of code that say how a command is written: those that begin with vmmctl, and those of the tables of commands.
+    /// </summary>
     private static IEnumerable<string> Usages(string text)
     {
         bool table = false;
@@ -127,7 +132,10 @@ public sealed partial class DocumentedCommandsTests
     /// <summary>The commands of a line of shell: without comment, without what is not vmmctl.</summary>
     private static IEnumerable<string> Commands(string line) => ShellEnd().Split(Comment().Replace(line, "")).Select(c => Program().Match(c)).Where(m => m.Success).Select(m => "vmmctl " + m.Groups[1].Value.Trim());
 
-    /// <summary>Every line that a usage stands for: with and without what is in brackets, each of what is between bars, values for the words in capitals.</summary>
+    /// <summary>
+    /// Every line that a usage stands for: with and without what is in brackets, each of what is between bars, values for the words in
+    /// capitals.
+    /// </summary>
     private static IEnumerable<string> Expand(string usage)
     {
         string text = usage.Replace("[,…]", "", StringComparison.Ordinal).Replace(@"\|", "|", StringComparison.Ordinal);

@@ -29,7 +29,9 @@ internal sealed class Authority : IDisposable
     /// <summary>A client's certificate whose time is over since a minute.</summary>
     public X509Certificate2 Expired(string name) => Sign(name, ClientAuthentication, DateTimeOffset.UtcNow.AddMinutes(-1));
 
-    /// <summary>A client's certificate that says where its issuer's certificate is to be fetched from, and where the list of revoked ones.</summary>
+    /// <summary>
+    /// A client's certificate that says where its issuer's certificate is to be fetched from, and where the list of revoked ones.
+    /// </summary>
     public X509Certificate2 ClientThatNames(string name, Uri address) => Sign(name, ClientAuthentication, null,
         new X509AuthorityInformationAccessExtension([address.ToString()], [address.ToString()]),
         CertificateRevocationListBuilder.BuildCrlDistributionPointExtension([address.ToString()]));

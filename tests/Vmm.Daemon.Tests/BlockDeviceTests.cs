@@ -5,7 +5,9 @@ using Vmm.Testing;
 
 namespace Vmm.Daemon.Tests;
 
-/// <summary>Block devices as disks: only of folders that an administrator named for them, and none that the host uses. On a real loop device.</summary>
+/// <summary>
+/// Block devices as disks: only of folders that an administrator named for them, and none that the host uses. On a real loop device.
+/// </summary>
 public sealed class BlockDeviceTests : IDisposable
 {
     private static readonly StorageFolders s_devices = new([], ["/dev"]);

@@ -5,7 +5,9 @@ using Vmm.Daemon.Logging;
 
 namespace Vmm.Daemon.Tests;
 
-/// <summary>A real daemon on a unix socket in a folder of its own, with fake workers; it can be killed and started again over the same state.</summary>
+/// <summary>
+/// A real daemon on a unix socket in a folder of its own, with fake workers; it can be killed and started again over the same state.
+/// </summary>
 internal sealed class DaemonFixture : IAsyncDisposable
 {
     private DaemonHost? _host;

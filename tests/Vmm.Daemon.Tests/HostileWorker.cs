@@ -7,7 +7,8 @@ using Vmm.Interop;
 namespace Vmm.Daemon.Tests;
 
 /// <summary>
-/// The other end of a real <see cref="RemoteWorker"/>'s socket, whose process is one that sleeps. It answers what a good worker answers, until a test has it
+/// The other end of a real <see cref="RemoteWorker"/>'s socket, whose process is one that sleeps. It answers what a good worker answers,
+/// until a test has it
 /// say something else.
 /// </summary>
 internal sealed class HostileWorker : IAsyncDisposable

@@ -8,7 +8,8 @@ using Vmm.Interop;
 namespace Vmm.Daemon.Tests;
 
 /// <summary>
-/// Workers that their guests took over, on the real control channel of a real daemon. Whatever they say harms their own VM only: the other one is shown,
+/// Workers that their guests took over, on the real control channel of a real daemon. Whatever they say harms their own VM only: the other
+/// one is shown,
 /// measured, balanced and heard of as before, and the daemon's memory, log, events and descriptors stay bounded.
 /// </summary>
 public sealed class HostileWorkerTests

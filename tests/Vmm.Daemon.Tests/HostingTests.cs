@@ -6,7 +6,9 @@ using Vmm.Testing;
 
 namespace Vmm.Daemon.Tests;
 
-/// <summary>The generic host: the order of its parts, what the service manager hears, and how the published program begins and ends.</summary>
+/// <summary>
+/// The generic host: the order of its parts, what the service manager hears, and how the published program begins and ends.
+/// </summary>
 public sealed class HostingTests : IDisposable
 {
     private static readonly CancellationToken s_none = CancellationToken.None;

@@ -31,7 +31,9 @@ public sealed partial class ReferenceTests
         Assert.Empty(given.Except(written).Order(StringComparer.Ordinal));
     }
 
-    /// <summary>The requests of the first cells: "GET /a", "`PUT`" (the same path), "…/b" (below the path before, or in its place).</summary>
+    /// <summary>
+    /// The requests of the first cells: "GET /a", "`PUT`" (the same path), "…/b" (below the path before, or in its place).
+    /// </summary>
     private static IEnumerable<string> Requests(HashSet<string> served)
     {
         bool table = false;

@@ -8,7 +8,9 @@ using Vmm.Spec;
 
 namespace Vmm.Daemon.Tests;
 
-/// <summary>What a spec may name: files beneath the folders that an administrator allowed, and nothing a link, an owner or a device makes of them.</summary>
+/// <summary>
+/// What a spec may name: files beneath the folders that an administrator allowed, and nothing a link, an owner or a device makes of them.
+/// </summary>
 public sealed class StorageTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("vmm-st-").FullName;

@@ -31,7 +31,8 @@ internal static class PayloadRun
             MatrixRun.Shell(root, 120, "tests/testhost/make-guest-initramfs",
                 ["--kernel", kernel, "--script", Path.Combine(here, guest), "--out", Path.Combine(payload, "initrd"), .. (modules ?? []).SelectMany(m => (string[])["--module", m])]);
 
-            // The emulated machine itself panics now and then (nested SVM in QEMU's emulation), and so do guests in it: then once more. A check that fails
+            // The emulated machine itself panics now and then (nested SVM in QEMU's emulation), and so do guests in it: then once more. A
+            // check that fails
             // for another reason fails each time.
             string said = "";
             for (int attempt = 1; attempt <= Attempts; attempt++)

@@ -1,6 +1,9 @@
 namespace Vmm.Host.Tests;
 
-/// <summary>Vnodes of stock guests that move between real host nodes, by vmmd, while the guest walks its memory; the scripts in Payload check every step.</summary>
+/// <summary>
+/// Vnodes of stock guests that move between real host nodes, by vmmd, while the guest walks its memory; the scripts in Payload check every
+/// step.
+/// </summary>
 [Trait("Tier", "host")]
 public sealed class RehomeTests
 {

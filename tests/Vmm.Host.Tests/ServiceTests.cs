@@ -2,7 +2,10 @@ using Vmm.Testing;
 
 namespace Vmm.Host.Tests;
 
-/// <summary>The package and vmmd under a systemd that is process 1 (tests/testhost/systemd); every step is checked in the test host, by systemctl and vmmctl.</summary>
+/// <summary>
+/// The package and vmmd under a systemd that is process 1 (tests/testhost/systemd); every step is checked in the test host, by systemctl
+/// and vmmctl.
+/// </summary>
 [Trait("Tier", "host")]
 public sealed class ServiceTests
 {

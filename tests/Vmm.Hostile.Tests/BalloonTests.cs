@@ -2,7 +2,10 @@ using System.Buffers.Binary;
 
 namespace Vmm.Hostile.Tests;
 
-/// <summary>Drivers that abuse a balloon (virtio 1.2 section 5.5). Whatever they say, only pages of their own RAM are taken, and only those they named.</summary>
+/// <summary>
+/// Drivers that abuse a balloon (virtio 1.2 section 5.5). Whatever they say, only pages of their own RAM are taken, and only those they
+/// named.
+/// </summary>
 public sealed class BalloonTests : IDisposable
 {
     private const int Inflate = 0, Deflate = 1, Statistics = 2, Hints = 3, Report = 4;
@@ -20,7 +23,10 @@ public sealed class BalloonTests : IDisposable
         _bench.Dispose();
     }
 
-    /// <summary>Lists of frame numbers: how many pages are in the balloon afterwards, and which of the guest's pages are gone (a first frame and a count).</summary>
+    /// <summary>
+    /// Lists of frame numbers: how many pages are in the balloon afterwards, and which of the guest's pages are gone (a first frame and a
+    /// count).
+    /// </summary>
     public static TheoryData<uint[], int, uint, int> Lists => new()
     {
         { [First], 1, First, 1 },

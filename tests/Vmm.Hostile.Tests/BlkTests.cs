@@ -3,7 +3,10 @@ using Vmm.Storage;
 
 namespace Vmm.Hostile.Tests;
 
-/// <summary>Drivers that abuse a disk (virtio 1.2 section 5.2.6). Each request has an exact answer, and none reaches what lies beside the disk or the buffers.</summary>
+/// <summary>
+/// Drivers that abuse a disk (virtio 1.2 section 5.2.6). Each request has an exact answer, and none reaches what lies beside the disk or
+/// the buffers.
+/// </summary>
 public sealed class BlkTests : IDisposable
 {
     private const byte Ok = 0, IoError = 1, Unsupported = 2, Untouched = 0xEE;
@@ -30,7 +33,10 @@ public sealed class BlkTests : IDisposable
         _bench.Dispose();
     }
 
-    /// <summary>Sectors and lengths of reads and writes: what is not wholly on the disk, or no whole sectors, is an error and touches nothing (5.2.6.2).</summary>
+    /// <summary>
+    /// Sectors and lengths of reads and writes: what is not wholly on the disk, or no whole sectors, is an error and touches nothing
+    /// (5.2.6.2).
+    /// </summary>
     public static TheoryData<uint, ulong, int, byte> Ranges
     {
         get
@@ -170,7 +176,10 @@ public sealed class BlkTests : IDisposable
         Assert.Equal(_content, _bench.Content.Content);
     }
 
-    /// <summary>Data that goes the other way than the type says is none (5.2.6): a read with readable data reads nothing, a write with writable data writes nothing.</summary>
+    /// <summary>
+    /// Data that goes the other way than the type says is none (5.2.6): a read with readable data reads nothing, a write with writable data
+    /// writes nothing.
+    /// </summary>
     [Theory]
     [InlineData(In, false, Ok)]
     [InlineData(Out, true, Ok)]

@@ -1,8 +1,10 @@
 namespace Vmm.Hostile.Tests;
 
 /// <summary>
-/// Every device twice, behind PCI and behind MMIO, on one RAM in which all their rings lie on top of each other, driven by several processors that do nothing but
-/// harm: rings, registers, BARs and features change while requests are served, and the RAM itself comes and goes. Seeded; threads make two runs differ all the same.
+/// Every device twice, behind PCI and behind MMIO, on one RAM in which all their rings lie on top of each other, driven by several
+/// processors that do nothing but
+/// harm: rings, registers, BARs and features change while requests are served, and the RAM itself comes and goes. Seeded; threads make two
+/// runs differ all the same.
 /// </summary>
 internal sealed class Chaos : IDisposable
 {
@@ -214,7 +216,9 @@ internal sealed class Chaos : IDisposable
 
     private static void Recover(DeviceGuest guest) => (guest.Port as PciPort)?.EnableBus();
 
-    /// <summary>What the host does meanwhile: RAM comes and goes, frames and characters come in, wishes change, disks are slow or fail.</summary>
+    /// <summary>
+    /// What the host does meanwhile: RAM comes and goes, frames and characters come in, wishes change, disks are slow or fail.
+    /// </summary>
     private void Host(Random random)
     {
         while (!_stopping && _failure is null)

@@ -9,7 +9,8 @@ using Vmm.Testing;
 namespace Vmm.Hostile.Tests;
 
 /// <summary>
-/// The configuration space of every kind of function, byte for byte: what it reads at first and which bits software can write, compared with
+/// The configuration space of every kind of function, byte for byte: what it reads at first and which bits software can write, compared
+/// with
 /// <c>Golden/pci-config.txt</c>. One line a register that is not all zeros: offset, value, what is left of zeros and of ones written to it.
 /// </summary>
 public sealed class ConfigSpaceGoldenTests

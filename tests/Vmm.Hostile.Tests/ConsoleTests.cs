@@ -91,7 +91,9 @@ public sealed class ConsoleTests : IDisposable
         _guest.AssertContained([.. Enumerable.Range(0, buffers).Select(i => new Piece(In + (0x1000 * (ulong)i % 0x7000), (uint)room, true))]);
     }
 
-    /// <summary>A receive buffer that the device cannot write takes no input: it comes back empty, and the input waits for the next.</summary>
+    /// <summary>
+    /// A receive buffer that the device cannot write takes no input: it comes back empty, and the input waits for the next.
+    /// </summary>
     [Theory]
     [InlineData(1)]
     [InlineData(3)]
@@ -107,7 +109,9 @@ public sealed class ConsoleTests : IDisposable
         Assert.Equal((byte)'x', _guest.At(In, 1)[0]);
     }
 
-    /// <summary>Emergency writes (5.3.4): one byte at their place, also from a driver that has negotiated nothing; nothing elsewhere.</summary>
+    /// <summary>
+    /// Emergency writes (5.3.4): one byte at their place, also from a driver that has negotiated nothing; nothing elsewhere.
+    /// </summary>
     [Theory]
     [InlineData(8, 1, true)]
     [InlineData(8, 2, true)]

@@ -2,7 +2,10 @@ using Vmm.Testing;
 
 namespace Vmm.Hostile.Tests;
 
-/// <summary>The kept inputs of tests/fuzz-devices, and mutations of them: what coverage-guided runs found interesting is fed in every run of the tests.</summary>
+/// <summary>
+/// The kept inputs of tests/fuzz-devices, and mutations of them: what coverage-guided runs found interesting is fed in every run of the
+/// tests.
+/// </summary>
 public sealed class CorpusTests
 {
     private static string Seeds => Path.Combine(Tree.Root, "tests", "fuzz-devices", "seeds");

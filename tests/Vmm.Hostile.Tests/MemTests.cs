@@ -25,7 +25,9 @@ public sealed class MemTests : IDisposable
         _bench.Dispose();
     }
 
-    /// <summary>With blocks 0 to 3 plugged and 32 wanted: each request, its answer, and what it did to the memory (5.15.6.2 to 5.15.6.5).</summary>
+    /// <summary>
+    /// With blocks 0 to 3 plugged and 32 wanted: each request, its answer, and what it did to the memory (5.15.6.2 to 5.15.6.5).
+    /// </summary>
     [Theory]
     [InlineData(Plug, Start, 1, Error)] // plugged already
     [InlineData(Plug, Start + (3 * Block), 2, Error)] // partly plugged

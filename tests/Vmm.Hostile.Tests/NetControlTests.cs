@@ -112,7 +112,9 @@ public sealed class NetControlTests : IDisposable
         _guest.AssertContained();
     }
 
-    /// <summary>A table that is announced long and lies short, in a chain of gigabytes of readable memory: nothing is copied for it.</summary>
+    /// <summary>
+    /// A table that is announced long and lies short, in a chain of gigabytes of readable memory: nothing is copied for it.
+    /// </summary>
     [Fact]
     public void A_table_of_a_megabyte_costs_nothing()
     {

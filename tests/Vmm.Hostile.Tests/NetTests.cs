@@ -53,7 +53,10 @@ public sealed class NetTests : IDisposable
         Assert.Null(_bench.Net.Receive(1));
     }
 
-    /// <summary>A header may say anything (5.1.6.2): it is the host's kernel that judges it, and it arrives there byte for byte. Flags, segments, lengths, offsets.</summary>
+    /// <summary>
+    /// A header may say anything (5.1.6.2): it is the host's kernel that judges it, and it arrives there byte for byte. Flags, segments,
+    /// lengths, offsets.
+    /// </summary>
     [Theory]
     [InlineData(0, 0xFF)]
     [InlineData(0, 0x01)]
@@ -119,7 +122,10 @@ public sealed class NetTests : IDisposable
         }
     }
 
-    /// <summary>Receive buffers too small for a frame, without merging: the frame is dropped, the buffer stays, the next frame that fits comes (5.1.6.3.1).</summary>
+    /// <summary>
+    /// Receive buffers too small for a frame, without merging: the frame is dropped, the buffer stays, the next frame that fits comes
+    /// (5.1.6.3.1).
+    /// </summary>
     [Theory]
     [InlineData(12, 60)]
     [InlineData(13, 60)]

@@ -2,7 +2,10 @@ using System.Buffers.Binary;
 
 namespace Vmm.Hostile.Tests;
 
-/// <summary>Drivers that abuse a virtio-pci function: its configuration space, BAR, windows and MSI-X (virtio 1.2 section 4.1, PCI Express base specification).</summary>
+/// <summary>
+/// Drivers that abuse a virtio-pci function: its configuration space, BAR, windows and MSI-X (virtio 1.2 section 4.1, PCI Express base
+/// specification).
+/// </summary>
 public sealed class PciTests : IDisposable
 {
     private const ulong Isr = PciPort.IsrAt, Table = PciPort.TableAt, Pending = PciPort.PendingAt;
@@ -24,7 +27,10 @@ public sealed class PciTests : IDisposable
         _bench.Dispose();
     }
 
-    /// <summary>Registers of the common configuration that only the device writes: num_queues, config_generation, queue_notify_off, device_feature (4.1.4.3).</summary>
+    /// <summary>
+    /// Registers of the common configuration that only the device writes: num_queues, config_generation, queue_notify_off, device_feature
+    /// (4.1.4.3).
+    /// </summary>
     [Theory]
     [InlineData(4, 4)]
     [InlineData(18, 2)]
@@ -97,7 +103,9 @@ public sealed class PciTests : IDisposable
         Assert.Equal(0xFFFFu, _port.Read((ulong)register, 2));
     }
 
-    /// <summary>4.1.4.3.2: the driver must not write zero to queue_enable; the queue stays enabled. Other values than one enable nothing.</summary>
+    /// <summary>
+    /// 4.1.4.3.2: the driver must not write zero to queue_enable; the queue stays enabled. Other values than one enable nothing.
+    /// </summary>
     [Theory]
     [InlineData(0u, true)]
     [InlineData(2u, true)]
@@ -116,7 +124,9 @@ public sealed class PciTests : IDisposable
         Assert.Equal(enabled, _port.Enabled);
     }
 
-    /// <summary>The BAR where it must not be (7.5.1.2.1): nowhere, at the top, on top of another window. The device answers at its place again.</summary>
+    /// <summary>
+    /// The BAR where it must not be (7.5.1.2.1): nowhere, at the top, on top of another window. The device answers at its place again.
+    /// </summary>
     [Theory]
     [InlineData(0u)]
     [InlineData(0xFFFF_FFFFu)]
@@ -223,7 +233,9 @@ public sealed class PciTests : IDisposable
         Assert.All(data, b => Assert.Equal(0xFF, b));
     }
 
-    /// <summary>The configuration access window (4.1.4.9) of the wrong BAR, off the end, misaligned, or of a length that there is not: no access.</summary>
+    /// <summary>
+    /// The configuration access window (4.1.4.9) of the wrong BAR, off the end, misaligned, or of a length that there is not: no access.
+    /// </summary>
     [Theory]
     [InlineData(1u, 0x2000u, 4u)]
     [InlineData(255u, 0x2000u, 4u)]
@@ -259,7 +271,9 @@ public sealed class PciTests : IDisposable
         Assert.Equal(0, _port.Status);
     }
 
-    /// <summary>The ISR register is one byte that reading clears (4.1.4.5): what lies behind it clears nothing, and writing does nothing.</summary>
+    /// <summary>
+    /// The ISR register is one byte that reading clears (4.1.4.5): what lies behind it clears nothing, and writing does nothing.
+    /// </summary>
     [Theory]
     [InlineData(1UL, 1)]
     [InlineData(4UL, 4)]
@@ -399,7 +413,9 @@ public sealed class PciTests : IDisposable
         _port.PutConfig(_port.Capability(0x11) + 2, 2, 0);
     }
 
-    /// <summary>Configuration ports (PCI 3.0, 3.2.2.3.2): addresses without the enable bit, other buses and functions, odd widths.</summary>
+    /// <summary>
+    /// Configuration ports (PCI 3.0, 3.2.2.3.2): addresses without the enable bit, other buses and functions, odd widths.
+    /// </summary>
     [Theory]
     [InlineData(0x0000_0800u, 0, 4)]
     [InlineData(0x8001_0800u, 0, 4)]

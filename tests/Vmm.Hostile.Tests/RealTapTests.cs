@@ -4,7 +4,10 @@ using Vmm.Testing;
 
 namespace Vmm.Hostile.Tests;
 
-/// <summary>Frames and headers of nonsense to a real tap, alone and in a bridge, in a network namespace of the test's own: the host's kernel judges them (virtio 1.2 section 5.1.6.2).</summary>
+/// <summary>
+/// Frames and headers of nonsense to a real tap, alone and in a bridge, in a network namespace of the test's own: the host's kernel judges
+/// them (virtio 1.2 section 5.1.6.2).
+/// </summary>
 [Trait("Tier", "kvm")]
 public sealed class RealTapTests
 {

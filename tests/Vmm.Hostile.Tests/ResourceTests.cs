@@ -1,6 +1,8 @@
 namespace Vmm.Hostile.Tests;
 
-/// <summary>What hostile drivers cost the host. Nothing else runs meanwhile: memory and descriptors are counted for the whole process.</summary>
+/// <summary>
+/// What hostile drivers cost the host. Nothing else runs meanwhile: memory and descriptors are counted for the whole process.
+/// </summary>
 [CollectionDefinition(nameof(ResourceTests), DisableParallelization = true)]
 public sealed class AloneInTheProcess;
 

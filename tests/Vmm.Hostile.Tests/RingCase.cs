@@ -12,7 +12,9 @@ internal enum Outcome
     /// <summary>Nothing of the queue is touched, and the device goes on.</summary>
     Untouched,
 
-    /// <summary>The driver harms itself: what it reads back is its own fault. Nothing that it did not give is touched, and a reset heals.</summary>
+    /// <summary>
+    /// The driver harms itself: what it reads back is its own fault. Nothing that it did not give is touched, and a reset heals.
+    /// </summary>
     Contained,
 }
 

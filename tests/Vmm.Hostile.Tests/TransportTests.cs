@@ -2,7 +2,10 @@ using Vmm.Devices.Virtio;
 
 namespace Vmm.Hostile.Tests;
 
-/// <summary>Drivers that break the protocol of status, features and queues (virtio 1.2 sections 2.1, 2.2, 3.1), over every device behind both transports.</summary>
+/// <summary>
+/// Drivers that break the protocol of status, features and queues (virtio 1.2 sections 2.1, 2.2, 3.1), over every device behind both
+/// transports.
+/// </summary>
 public sealed class TransportTests
 {
     private const byte Acknowledge = 1, Driver = 2, DriverOk = 4, FeaturesOk = 8, Failed = 0x80;

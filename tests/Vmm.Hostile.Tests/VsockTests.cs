@@ -3,7 +3,9 @@ using System.Net.Sockets;
 
 namespace Vmm.Hostile.Tests;
 
-/// <summary>Guests that abuse the packets of a socket device (virtio 1.2 section 5.10.6). A program of the host listens at port 5.</summary>
+/// <summary>
+/// Guests that abuse the packets of a socket device (virtio 1.2 section 5.10.6). A program of the host listens at port 5.
+/// </summary>
 public sealed class VsockTests : IDisposable
 {
     private const ushort Request = 1, Response = 2, Reset = 3, Shutdown = 4, Data = 5, CreditUpdate = 6, CreditRequest = 7;
@@ -32,7 +34,10 @@ public sealed class VsockTests : IDisposable
         _bench.Dispose();
     }
 
-    /// <summary>Packets that belong to no connection: operation, type, source, destination, and the operation of the answer (5.10.6.1: a reset, or nothing).</summary>
+    /// <summary>
+    /// Packets that belong to no connection: operation, type, source, destination, and the operation of the answer (5.10.6.1: a reset, or
+    /// nothing).
+    /// </summary>
     public static TheoryData<ushort, ushort, ulong, ulong, int> Strangers
     {
         get
@@ -93,7 +98,9 @@ public sealed class VsockTests : IDisposable
         AssertNothingMore();
     }
 
-    /// <summary>What an established connection is told, and how it goes on: Nothing, or the operation of the answer. A reset ends it.</summary>
+    /// <summary>
+    /// What an established connection is told, and how it goes on: Nothing, or the operation of the answer. A reset ends it.
+    /// </summary>
     public static TheoryData<string, ushort, uint, int, int> Established => new()
     {
         { "a second request", Request, 0, 0, Reset },
@@ -189,7 +196,10 @@ public sealed class VsockTests : IDisposable
         Assert.InRange(sent * 0x6000, 128 << 10, 2 << 20);
     }
 
-    /// <summary>The guest's own credit: lies about what it took or can take bring it nothing beyond its buffer, and never more than a packet at once.</summary>
+    /// <summary>
+    /// The guest's own credit: lies about what it took or can take bring it nothing beyond its buffer, and never more than a packet at
+    /// once.
+    /// </summary>
     [Theory]
     [InlineData(0u, 0u, 0)]
     [InlineData(1u, 0u, 1)]
@@ -302,7 +312,9 @@ public sealed class VsockTests : IDisposable
         accepted.ForEach(s => s.Dispose());
     }
 
-    /// <summary>A guest that gives no receive buffers: its packets wait once enough answers do, and nothing piles up. Then it gives some.</summary>
+    /// <summary>
+    /// A guest that gives no receive buffers: its packets wait once enough answers do, and nothing piles up. Then it gives some.
+    /// </summary>
     [Fact]
     public void A_starved_receive_queue()
     {

@@ -6,7 +6,10 @@ using Vmm.Testing;
 
 namespace Vmm.Interop.Tests;
 
-/// <summary>The numbers that this project writes down itself equal those of the package and of the system's headers, and nobody else sees the package.</summary>
+/// <summary>
+/// The numbers that this project writes down itself equal those of the package and of the system's headers, and nobody else sees the
+/// package.
+/// </summary>
 public sealed class ErrnoTests
 {
     [Fact]

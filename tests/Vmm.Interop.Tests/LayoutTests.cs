@@ -8,7 +8,9 @@ using Vmm.Interop.Kvm;
 
 namespace Vmm.Interop.Tests;
 
-/// <summary>Every kernel struct and number of Vmm.Interop.Kvm is written out as _Static_assert lines, which gcc checks against linux/kvm.h.</summary>
+/// <summary>
+/// Every kernel struct and number of Vmm.Interop.Kvm is written out as _Static_assert lines, which gcc checks against linux/kvm.h.
+/// </summary>
 public sealed class LayoutTests
 {
     [Fact]

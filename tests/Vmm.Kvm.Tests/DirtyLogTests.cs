@@ -74,7 +74,8 @@ public sealed class DirtyLogTests : IDisposable
     [KvmFact]
     public void A_full_ring_stops_the_vcpu_and_loses_nothing()
     {
-        // mov rcx,0x100000; l: mov byte [rcx],1; add rcx,0x1000; cmp rcx,0x200000; jb l; out 0x80,al: 256 pages, more than a ring of one page has entries for
+        // mov rcx,0x100000; l: mov byte [rcx],1; add rcx,0x1000; cmp rcx,0x200000; jb l; out 0x80,al: 256 pages, more than a ring of one
+        // page has entries for
         byte[] sweep = [0x48, 0xc7, 0xc1, 0, 0, 0x10, 0, 0xc6, 0x01, 1, 0x48, 0x81, 0xc1, 0, 0x10, 0, 0, 0x48, 0x81, 0xf9, 0, 0, 0x20, 0, 0x72, 0xed, 0xe6, 0x80, 0xeb, 0xfe];
         using TinyVm tiny = new(_system, flags: MemorySlotFlags.LogDirtyPages, prepare: vm => vm.EnableDirtyRing(4096));
         using KvmDirtyRing ring = tiny.Vcpu.OpenDirtyRing();

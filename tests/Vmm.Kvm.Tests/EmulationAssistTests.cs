@@ -3,7 +3,9 @@ using Vmm.Testing;
 
 namespace Vmm.Kvm.Tests;
 
-/// <summary>On an emulating KVM the instructions take the assist; on hardware the processor does them. The guest must see the same either way.</summary>
+/// <summary>
+/// On an emulating KVM the instructions take the assist; on hardware the processor does them. The guest must see the same either way.
+/// </summary>
 [Trait("Tier", "kvm")]
 public sealed class EmulationAssistTests : IDisposable
 {

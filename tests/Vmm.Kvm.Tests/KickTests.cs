@@ -27,7 +27,8 @@ public sealed class KickTests : IDisposable
     public void No_kick_of_a_guest_that_also_exits_is_lost() => Race([0xe6, 0x80, 0xeb, 0xfc], 2000); // l: out 0x80,al; jmp l
 
     /// <summary>
-    /// The kicker raises a request number, kicks, and waits for the vCPU thread to have seen it. A lost kick leaves the spinning guest inside
+    /// The kicker raises a request number, kicks, and waits for the vCPU thread to have seen it. A lost kick leaves the spinning guest
+    /// inside
     /// KVM_RUN for ever: the watchdog then reports it.
     /// </summary>
     private void Race(byte[] guest, int kicks)

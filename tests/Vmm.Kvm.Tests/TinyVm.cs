@@ -4,7 +4,8 @@ using Vmm.Interop.Kvm;
 namespace Vmm.Kvm.Tests;
 
 /// <summary>
-/// A VM of one vCPU and 2 MiB of RAM. <see cref="StartRealMode"/> runs code at CPL 0; <see cref="StartUser"/> runs it in 64-bit mode at CPL 3,
+/// A VM of one vCPU and 2 MiB of RAM. <see cref="StartRealMode"/> runs code at CPL 0; <see cref="StartUser"/> runs it in 64-bit mode at CPL
+/// 3,
 /// natively on every KVM, with port I/O allowed (IOPL 3) and the first 2 MiB plus a window at 1 GiB (no RAM: MMIO) mapped one to one.
 /// </summary>
 internal sealed class TinyVm : IDisposable

@@ -2,7 +2,9 @@ using System.Reflection;
 
 namespace Vmm.Memory.Tests;
 
-/// <summary>Guest memory is touched through a lease or a checked copy: nothing public gives a pointer or span of it away otherwise.</summary>
+/// <summary>
+/// Guest memory is touched through a lease or a checked copy: nothing public gives a pointer or span of it away otherwise.
+/// </summary>
 public sealed class LeaseOnlyTests
 {
     // Each with its reason. A new line here is a decision about the DMA filter.

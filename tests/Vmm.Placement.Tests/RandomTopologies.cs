@@ -3,7 +3,9 @@ using Vmm.Spec;
 
 namespace Vmm.Placement.Tests;
 
-/// <summary>Random sound specs with vnodes, some without CPUs, some without memory, with distances, HMAT values and packed CPUs now and then.</summary>
+/// <summary>
+/// Random sound specs with vnodes, some without CPUs, some without memory, with distances, HMAT values and packed CPUs now and then.
+/// </summary>
 internal static class RandomTopologies
 {
     internal static VmSpec Make(Random random, ByteSize most)

@@ -4,7 +4,9 @@ using Vmm.Spec;
 
 namespace Vmm.Spec.Tests;
 
-/// <summary>What a document costs, whatever it says: work, memory and what is reported go with its length, and end when nobody wants them.</summary>
+/// <summary>
+/// What a document costs, whatever it says: work, memory and what is reported go with its length, and end when nobody wants them.
+/// </summary>
 public sealed class SpecBoundsTests
 {
     private const int Small = 64 << 10, Large = 1 << 20; // the largest body that vmmd takes

@@ -9,7 +9,8 @@ public sealed class MixedAlignmentTests
     private const int Page = 4096, Sector = 512;
 
     /// <summary>
-    /// The fault this found: the misaligned write went through the page cache, read the page before the direct write landed, and wrote the old sectors
+    /// The fault this found: the misaligned write went through the page cache, read the page before the direct write landed, and wrote the
+    /// old sectors
     /// back later.
     /// </summary>
     [Fact]
@@ -57,7 +58,9 @@ public sealed class MixedAlignmentTests
         }
     }
 
-    /// <summary>Threads write sectors of their own, which share blocks with those of the others: a lost read-modify-write would show.</summary>
+    /// <summary>
+    /// Threads write sectors of their own, which share blocks with those of the others: a lost read-modify-write would show.
+    /// </summary>
     [Theory]
     [InlineData(1)]
     [InlineData(3)]

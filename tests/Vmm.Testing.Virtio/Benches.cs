@@ -131,7 +131,9 @@ public sealed class RngBench : DeviceBench
     }
 }
 
-/// <summary>A balloon with every feature of ours. Queue 3 is of free page hints, which are not offered (virtio 1.2 section 5.5.2).</summary>
+/// <summary>
+/// A balloon with every feature of ours. Queue 3 is of free page hints, which are not offered (virtio 1.2 section 5.5.2).
+/// </summary>
 public sealed class BalloonBench : DeviceBench
 {
     public VirtioBalloon Balloon { get; } = new();
@@ -265,7 +267,9 @@ public sealed class ConsoleBench : DeviceBench, IConsoleSink
     protected override void CleanUp() => Console.Close();
 }
 
-/// <summary>A socket device; a packet that belongs to nothing makes it answer on the receive queue. No event ever comes (5.10.6.7).</summary>
+/// <summary>
+/// A socket device; a packet that belongs to nothing makes it answer on the receive queue. No event ever comes (5.10.6.7).
+/// </summary>
 public sealed class VsockBench : DeviceBench
 {
     public const ulong Cid = 7;

@@ -13,11 +13,15 @@ public enum QueueRole
     /// <summary>Answers them once the host has something for them (<see cref="DeviceBench.Prompt"/>).</summary>
     Prompted,
 
-    /// <summary>Never touches them: the queue of a feature that is not offered, of a pair not in use, of events that do not happen.</summary>
+    /// <summary>
+    /// Never touches them: the queue of a feature that is not offered, of a pair not in use, of events that do not happen.
+    /// </summary>
     Ignored,
 }
 
-/// <summary>A device of the list that the generic cases run over: how it is made, and what a sound request is on each of its queues.</summary>
+/// <summary>
+/// A device of the list that the generic cases run over: how it is made, and what a sound request is on each of its queues.
+/// </summary>
 public abstract class DeviceBench : IDisposable
 {
     public abstract VirtioDevice Device { get; }

@@ -22,7 +22,8 @@ public sealed class RingPlan
 }
 
 /// <summary>
-/// A driver that reaches its device through the registers of a transport, and keeps to the rules of virtio 1.2 or breaks them one at a time. What it did not
+/// A driver that reaches its device through the registers of a transport, and keeps to the rules of virtio 1.2 or breaks them one at a
+/// time. What it did not
 /// give to the device is watched (<see cref="Watch"/>, <see cref="AssertContained"/>).
 /// </summary>
 public sealed class DeviceGuest : IDisposable

@@ -5,7 +5,8 @@ using Xunit;
 namespace Vmm.Testing.Virtio;
 
 /// <summary>
-/// Bytes of a fuzzer as what a driver does to a device: one chain and its data, or register accesses. Whatever they are, the device answers or asks for a reset, soon,
+/// Bytes of a fuzzer as what a driver does to a device: one chain and its data, or register accesses. Whatever they are, the device answers
+/// or asks for a reset, soon,
 /// and changes no memory that the chain did not give. One caller at a time.
 /// </summary>
 public sealed class DeviceInputs : IDisposable
@@ -44,7 +45,8 @@ public sealed class DeviceInputs : IDisposable
     public static IEnumerable<string> Targets => s_targets.Keys;
 
     /// <summary>
-    /// For a queue: number of descriptors, 8 bytes each (offset in the data area, length, flags, next), then the data area. For registers: 12 bytes each (where,
+    /// For a queue: number of descriptors, 8 bytes each (offset in the data area, length, flags, next), then the data area. For registers:
+    /// 12 bytes each (where,
     /// width, value).
     /// </summary>
     public void Feed(ReadOnlySpan<byte> input)

@@ -4,7 +4,10 @@ using Vmm.Testing;
 
 namespace Vmm.Testing.Virtio;
 
-/// <summary>RAM of a guest in a memfd, as a real machine has it, between two pages that nobody may touch: a device that writes beside it ends the test run.</summary>
+/// <summary>
+/// RAM of a guest in a memfd, as a real machine has it, between two pages that nobody may touch: a device that writes beside it ends the
+/// test run.
+/// </summary>
 public sealed class GuestRam : IDisposable
 {
     public const int Bytes = 1 << 20;

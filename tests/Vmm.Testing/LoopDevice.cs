@@ -2,7 +2,9 @@ using System.Diagnostics;
 
 namespace Vmm.Testing;
 
-/// <summary>A block device with blocks of 4 KiB over a temporary file of zeros: O_DIRECT takes whole blocks only. Needs root and losetup.</summary>
+/// <summary>
+/// A block device with blocks of 4 KiB over a temporary file of zeros: O_DIRECT takes whole blocks only. Needs root and losetup.
+/// </summary>
 public sealed class LoopDevice : IDisposable
 {
     private readonly string _file = System.IO.Path.GetTempFileName();

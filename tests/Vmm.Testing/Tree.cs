@@ -6,7 +6,10 @@ public static class Tree
     /// <summary>The folder of Vmm.sln.</summary>
     public static string Root { get; } = Find();
 
-    /// <summary>A program compiled ahead, as users have it: <c>artifacts/publish/FOLDER/NAME</c>. Tests that need one are of tier kvm or host, for which `make test` publishes first.</summary>
+    /// <summary>
+    /// A program compiled ahead, as users have it: <c>artifacts/publish/FOLDER/NAME</c>. Tests that need one are of tier kvm or host, for
+    /// which `make test` publishes first.
+    /// </summary>
     public static string Published(string folder, string name)
     {
         string path = Path.Combine(Root, "artifacts", "publish", folder, name);

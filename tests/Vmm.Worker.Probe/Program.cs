@@ -8,9 +8,11 @@ using Vmm.Worker.Probe;
 // KIND is control, vcpu or io: threads of a machine with every part, the last of a device that asks for all that devices ask for. Or
 // small-control, small-vcpu:
 // of a machine without any device; rng, disk, net, vsock, mem: the threads of such a device.
-// KIND NUMBER [ARGUMENT]…: makes one system call on a thread of that kind and prints its errno, 0 when it succeeded. An argument is a number or @TEXT.
+// KIND NUMBER [ARGUMENT]…: makes one system call on a thread of that kind and prints its errno, 0 when it succeeded. An argument is a
+// number or @TEXT.
 // KIND work: does what the runtime and a thread of that kind have to be able to do.
-// KIND able FILE SOCKET: tries by every way but a ring of its own to open and unlink FILE, to make a socket and to connect to SOCKET; prints what came of each.
+// KIND able FILE SOCKET: tries by every way but a ring of its own to open and unlink FILE, to make a socket and to connect to SOCKET;
+// prints what came of each.
 // KIND own-ring FILE: the same by a ring that it makes.
 // without-rings PROGRAM [ARGUMENT]…: becomes that program where io_uring is switched off.
 if (string.Equals(args[0], "without-rings", StringComparison.Ordinal))

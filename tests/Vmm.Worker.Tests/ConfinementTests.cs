@@ -4,7 +4,9 @@ using Vmm.Testing;
 
 namespace Vmm.Worker.Tests;
 
-/// <summary>Forbidden calls from inside each kind of thread, under the real filters, each in a process of its own; and what must still work there.</summary>
+/// <summary>
+/// Forbidden calls from inside each kind of thread, under the real filters, each in a process of its own; and what must still work there.
+/// </summary>
 [Trait("Tier", "kvm")]
 public sealed class ConfinementTests
 {
@@ -12,7 +14,9 @@ public sealed class ConfinementTests
 
     private static readonly string[] Kinds = ["control", "vcpu", "io"];
 
-    /// <summary>Calls by name, what they are called with (numbers of x86-64), and what meets them: EPERM, or the end of the process.</summary>
+    /// <summary>
+    /// Calls by name, what they are called with (numbers of x86-64), and what meets them: EPERM, or the end of the process.
+    /// </summary>
     private static readonly (string Name, string Call, bool Deadly)[] Forbidden =
     [
         ("open", "2 @/etc/passwd 0 0", false),

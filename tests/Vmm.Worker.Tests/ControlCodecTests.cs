@@ -186,7 +186,9 @@ public sealed class ControlCodecTests
         _ = body.Net is { } net ? VmSpecJson.TryReadNet(net, out _) : null;
     }
 
-    /// <summary>Why it is refused; null when it is whole, which then can be looked at without a fault, or, if nobody does, written.</summary>
+    /// <summary>
+    /// Why it is refused; null when it is whole, which then can be looked at without a fault, or, if nobody does, written.
+    /// </summary>
     private static string? Read<T>(ControlFrame frame, System.Text.Json.Serialization.Metadata.JsonTypeInfo<T> type, Action<T>? look = null) where T : class
     {
         if (!ControlCodec.TryBody(frame, type, out T? body, out string problem))

@@ -7,7 +7,10 @@ using static Vmm.Worker.Tests.WorkerFixture;
 
 namespace Vmm.Worker.Tests;
 
-/// <summary>Guests that want all the time they can get, under the host's own cpu controller. Only shares of the same run are compared: the machine may be busy.</summary>
+/// <summary>
+/// Guests that want all the time they can get, under the host's own cpu controller. Only shares of the same run are compared: the machine
+/// may be busy.
+/// </summary>
 [Trait("Tier", "kvm")]
 public sealed class CpuQuotaTests
 {

@@ -5,7 +5,10 @@ using Vmm.Testing;
 
 namespace Vmm.Worker.Tests;
 
-/// <summary>A host or container with io_uring switched off: the programs run under a filter that makes io_uring_setup fail with EPERM, as kernel.io_uring_disabled=2 does.</summary>
+/// <summary>
+/// A host or container with io_uring switched off: the programs run under a filter that makes io_uring_setup fail with EPERM, as
+/// kernel.io_uring_disabled=2 does.
+/// </summary>
 [Trait("Tier", "kvm")]
 public sealed class NoIoUringTests : IDisposable
 {

@@ -368,7 +368,8 @@ public sealed class WorkerTests
         {
             await idle.StartAsync(Soon);
             await ReadUntilAsync(console, "READY");
-            // Names of threads are no help here: the runtime gives them through /proc. The process has two filters, of which one is not logged; a vCPU a third; four would be an I/O thread under a vCPU's.
+            // Names of threads are no help here: the runtime gives them through /proc. The process has two filters, of which one is not
+            // logged; a vCPU a third; four would be an I/O thread under a vCPU's.
             Dictionary<string, int> filters = [];
             foreach (string thread in Directory.GetDirectories($"/proc/{idle.ProcessId}/task"))
             {

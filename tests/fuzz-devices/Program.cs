@@ -1,7 +1,8 @@
 using SharpFuzz;
 using Vmm.Testing.Virtio;
 
-// vmm-fuzz-devices TARGET: one input from standard input at a time, as afl-fuzz sends them. TARGET FILE...: each file once, for a corpus or a finding.
+// vmm-fuzz-devices TARGET: one input from standard input at a time, as afl-fuzz sends them. TARGET FILE...: each file once, for a corpus or
+// a finding.
 // TARGET --seed FILE: writes a sound request as an input.
 if (args.Length == 0 || !DeviceInputs.Targets.Contains(args[0]))
 {

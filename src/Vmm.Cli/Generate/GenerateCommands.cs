@@ -33,7 +33,9 @@ internal static class GenerateCommands
         return new Command("generate", "Manual pages and shell completion") { Hidden = true, Subcommands = { man, completion } };
     }
 
-    /// <summary><c>vmmctl complete NOUN</c>: the names of all objects, one a line; nothing at all when the daemon cannot be asked.</summary>
+    /// <summary>
+    /// <c>vmmctl complete NOUN</c>: the names of all objects, one a line; nothing at all when the daemon cannot be asked.
+    /// </summary>
     internal static Command Complete(GlobalOptions options)
     {
         Argument<string> noun = new("noun");

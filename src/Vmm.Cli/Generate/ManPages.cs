@@ -129,7 +129,9 @@ internal static class ManPages
 
     private static string FirstLine(Command command) => (command.Description ?? "").Split('\n')[0].Split(". ")[0].TrimEnd('.');
 
-    /// <summary>The same sources give the same pages: packaging says of when they are (reproducible-builds.org/specs/source-date-epoch).</summary>
+    /// <summary>
+    /// The same sources give the same pages: packaging says of when they are (reproducible-builds.org/specs/source-date-epoch).
+    /// </summary>
     private static DateTimeOffset Date() =>
         long.TryParse(System.Environment.GetEnvironmentVariable("SOURCE_DATE_EPOCH"), NumberStyles.None, CultureInfo.InvariantCulture, out long seconds)
             ? DateTimeOffset.FromUnixTimeSeconds(seconds) : DateTimeOffset.UtcNow;

@@ -78,7 +78,9 @@ internal sealed class RoffPage
     /// <summary>An argument of a macro: no quotes of its own, never empty.</summary>
     private static string Quote(string text) => "\"" + Escape(text).Replace("\"", "\\(dq", StringComparison.Ordinal) + "\"";
 
-    /// <summary>Backslashes, hyphens that are to be copied, quotes that would be made pretty, and a first character that would be a request.</summary>
+    /// <summary>
+    /// Backslashes, hyphens that are to be copied, quotes that would be made pretty, and a first character that would be a request.
+    /// </summary>
     internal static string Escape(string text)
     {
         StringBuilder escaped = new(text.Length + 16);

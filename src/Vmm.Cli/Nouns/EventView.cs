@@ -30,7 +30,10 @@ internal static class EventView
         return follow ? await FollowAsync(session, past.Events.Count > 0 ? past.Events[^1].Id : null, name, cancellation).ConfigureAwait(false) : ExitCodes.Done;
     }
 
-    /// <summary>Prints events as they come. A stream that the daemon ends, because we were slow or it stops, is taken up again behind the last event.</summary>
+    /// <summary>
+    /// Prints events as they come. A stream that the daemon ends, because we were slow or it stops, is taken up again behind the last
+    /// event.
+    /// </summary>
     private static async Task<int> FollowAsync(DaemonSession session, long? after, string? vm, CancellationToken cancellation)
     {
         while (true)

@@ -14,7 +14,9 @@ internal sealed record DaemonAddress(string Host, string? TokenFile = null, stri
 {
     private const string Unix = "unix:";
 
-    /// <summary>The socket's path, null for a remote daemon. <c>unix:PATH</c>, <c>unix://PATH</c> and a plain path are all understood.</summary>
+    /// <summary>
+    /// The socket's path, null for a remote daemon. <c>unix:PATH</c>, <c>unix://PATH</c> and a plain path are all understood.
+    /// </summary>
     internal string? Socket
     {
         get

@@ -32,7 +32,10 @@ internal sealed class DaemonSession : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _client?.Dispose();
 
-    /// <summary>Carries a command out; an error is one line (a spec's are one line each) and exit code 1, or 2 when the spec or the command is not sound.</summary>
+    /// <summary>
+    /// Carries a command out; an error is one line (a spec's are one line each) and exit code 1, or 2 when the spec or the command is not
+    /// sound.
+    /// </summary>
     internal async Task<int> RunAsync(Func<DaemonSession, Task<int>> command)
     {
         try

@@ -25,7 +25,9 @@ internal static class SocketAccess
         : group.GetMemberNames().Contains(user, StringComparer.Ordinal) ? $"{socket}: permission denied: you were put into the group {group.GroupName} after you logged in: log in again"
         : $"{socket}: permission denied: your user is not in the group {group.GroupName}: 'sudo adduser {user} {group.GroupName}' and log in again, or run vmmctl as root";
 
-    /// <summary>The group of the socket, or of its folder when that is closed; null when neither can be seen or the group has no name.</summary>
+    /// <summary>
+    /// The group of the socket, or of its folder when that is closed; null when neither can be seen or the group has no name.
+    /// </summary>
     private static UnixGroupInfo? GroupOf(string socket)
     {
         if (Syscall.stat(socket, out Stat found) != 0 && Syscall.stat(Path.GetDirectoryName(socket) ?? "/", out found) != 0)

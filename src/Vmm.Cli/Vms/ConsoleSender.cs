@@ -5,7 +5,10 @@ using Vmm.Contracts.Rest;
 
 namespace Vmm.Cli.Vms;
 
-/// <summary>What goes to a remote console: input as binary messages, the size of the terminal as text messages. One at a time, as a WebSocket asks for.</summary>
+/// <summary>
+/// What goes to a remote console: input as binary messages, the size of the terminal as text messages. One at a time, as a WebSocket asks
+/// for.
+/// </summary>
 internal sealed class ConsoleSender(WebSocket socket, CancellationToken cancellation)
 {
     private readonly Lock _one = new();

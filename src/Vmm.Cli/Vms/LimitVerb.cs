@@ -14,7 +14,10 @@ namespace Vmm.Cli.Vms;
 /// <param name="None">No limit at all.</param>
 internal sealed record LimitWish(string? Bandwidth, long? Operations, string? Quota, int? Weight, bool None);
 
-/// <summary><c>vmmctl vm limit</c>: how much a disk or network device of a running VM may do in a second, and how much time on CPUs the whole VM gets.</summary>
+/// <summary>
+/// <c>vmmctl vm limit</c>: how much a disk or network device of a running VM may do in a second, and how much time on CPUs the whole VM
+/// gets.
+/// </summary>
 internal static class LimitVerb
 {
     private const string Cpu = "cpu";

@@ -6,7 +6,8 @@ using System.Text.Json.Serialization.Metadata;
 namespace Vmm.Contracts.Control;
 
 /// <summary>
-/// Frames as bytes: <c>VMC1</c>, the length of the rest (32 bits, little endian), JSON. One frame is one packet; the length is there to notice one that is
+/// Frames as bytes: <c>VMC1</c>, the length of the rest (32 bits, little endian), JSON. One frame is one packet; the length is there to
+/// notice one that is
 /// not whole. Reading never throws, whatever the bytes.
 /// </summary>
 public static class ControlCodec
@@ -41,7 +42,9 @@ public static class ControlCodec
         return bytes;
     }
 
-    /// <summary>Reads one packet that came with <paramref name="descriptors"/> descriptors; null, and why, when it is not a sound frame.</summary>
+    /// <summary>
+    /// Reads one packet that came with <paramref name="descriptors"/> descriptors; null, and why, when it is not a sound frame.
+    /// </summary>
     public static ControlFrame? TryDecode(ReadOnlySpan<byte> packet, int descriptors, out string problem)
     {
         problem = "";
@@ -75,7 +78,8 @@ public static class ControlCodec
         return problem.Length == 0 && Guard(() => element.Deserialize(type), out body, out problem);
     }
 
-    // What the serializer, strict about members, lets pass: null in a list, and numbers that become infinite, which nobody could write again. The reader of
+    // What the serializer, strict about members, lets pass: null in a list, and numbers that become infinite, which nobody could write
+    // again. The reader of
     // the frame bounded the depth.
     private static string Unsound(JsonElement element)
     {

@@ -50,10 +50,16 @@ public static class ControlKinds
     /// </summary>
     public const string Hello = "hello";
 
-    /// <summary>Get ready for a VM that is not known yet, with the descriptor <c>kvm</c>; at most once, before <see cref="Create"/>, which then needs no <c>kvm</c>.</summary>
+    /// <summary>
+    /// Get ready for a VM that is not known yet, with the descriptor <c>kvm</c>; at most once, before <see cref="Create"/>, which then
+    /// needs no <c>kvm</c>.
+    /// </summary>
     public const string Prepare = "prepare";
 
-    /// <summary>Build a VM, body <see cref="CreateBody"/>, with every descriptor it needs, and give up everything else. Answer <see cref="ConfinementBody"/>.</summary>
+    /// <summary>
+    /// Build a VM, body <see cref="CreateBody"/>, with every descriptor it needs, and give up everything else. Answer
+    /// <see cref="ConfinementBody"/>.
+    /// </summary>
     public const string Create = "create";
 
     /// <summary>Run it for the first time.</summary>
@@ -77,13 +83,18 @@ public static class ControlKinds
     /// <summary>Counters, answer <see cref="WorkerStats"/>.</summary>
     public const string Stats = "stats";
 
-    /// <summary>What memory each vnode has; body <see cref="MemoryWish"/> changes what it shall have. Answer <see cref="VmMemory"/> at once: the guest takes its time.</summary>
+    /// <summary>
+    /// What memory each vnode has; body <see cref="MemoryWish"/> changes what it shall have. Answer <see cref="VmMemory"/> at once: the
+    /// guest takes its time.
+    /// </summary>
     public const string Memory = "memory";
 
     /// <summary>Where the vnodes are meant to be, and how their move stands. Answer <see cref="WorkerNuma"/>.</summary>
     public const string Numa = "numa";
 
-    /// <summary>Move a vnode to other host nodes, body <see cref="RehomeBody"/>. The answer comes at once; <see cref="Numa"/> tells how far it is.</summary>
+    /// <summary>
+    /// Move a vnode to other host nodes, body <see cref="RehomeBody"/>. The answer comes at once; <see cref="Numa"/> tells how far it is.
+    /// </summary>
     public const string Rehome = "rehome";
 
     /// <summary>Stop the move of a vnode that goes on.</summary>
@@ -104,7 +115,10 @@ public static class ControlKinds
     /// <summary>Plug a device in; with a <see cref="PlugBody"/> and its descriptors, the answer is a <see cref="DeviceInfo"/>.</summary>
     public const string AddDevice = "add-device";
 
-    /// <summary>Take a device out; with an <see cref="UnplugBody"/>. Other requests go on meanwhile; the answer, a <see cref="RemovalBody"/>, comes when it is over.</summary>
+    /// <summary>
+    /// Take a device out; with an <see cref="UnplugBody"/>. Other requests go on meanwhile; the answer, a <see cref="RemovalBody"/>, comes
+    /// when it is over.
+    /// </summary>
     public const string RemoveDevice = "remove-device";
 
     /// <summary>Event: the guest wants to reach a port of the host, with a <see cref="VsockDial"/>.</summary>
@@ -113,7 +127,9 @@ public static class ControlKinds
     /// <summary>The answer to that, a request of its own: a <see cref="VsockDialed"/> and perhaps a descriptor.</summary>
     public const string VsockDialed = "vsock-dialed";
 
-    /// <summary>Event: a device is gone, with a <see cref="RemovalBody"/>. Also for one that the guest let go of late, or by itself.</summary>
+    /// <summary>
+    /// Event: a device is gone, with a <see cref="RemovalBody"/>. Also for one that the guest let go of late, or by itself.
+    /// </summary>
     public const string DeviceRemoved = "device-removed";
 
     /// <summary>Event: the host fails requests of a disk, with a <see cref="DiskErrorBody"/>; once per episode.</summary>
@@ -132,7 +148,8 @@ public sealed record ControlError(string Code, string Message);
 public sealed record StateBody(WorkerState State);
 
 /// <summary>What keeps a worker in bounds.</summary>
-/// <param name="Applied">Names: <c>no-new-privileges no-core-dump namespaces empty-root own-user seccomp cgroup</c>, <c>cpu-limits</c> when the spec has any.</param>
+/// <param name="Applied">Names: <c>no-new-privileges no-core-dump namespaces empty-root own-user seccomp cgroup</c>, <c>cpu-limits</c> when
+/// the spec has any.</param>
 /// <param name="Missing">What does not hold: name and reason.</param>
 public sealed record ConfinementBody(IReadOnlyList<string> Applied, IReadOnlyList<string> Missing);
 

@@ -4,7 +4,9 @@ using System.Text.Json.Serialization;
 
 namespace Vmm.Contracts.Control;
 
-/// <summary>A device to plug into a running VM; exactly one of the two is there. Its descriptors are passed as those of device number 0.</summary>
+/// <summary>
+/// A device to plug into a running VM; exactly one of the two is there. Its descriptors are passed as those of device number 0.
+/// </summary>
 /// <param name="Disk">A disk as in the spec's JSON.</param>
 /// <param name="Net">A network device as in the spec's JSON.</param>
 public sealed record PlugBody(JsonElement? Disk, JsonElement? Net);
@@ -34,10 +36,12 @@ public enum DeviceRemoval
 public sealed record RemovalBody(string Device, DeviceRemoval Outcome);
 
 /// <summary>A disk or network device that a VM has.</summary>
-/// <param name="Name"><c>disk0</c>, <c>net1</c>, …: it stays while the device is there, and no other device of the same run gets it.</param>
+/// <param name="Name"><c>disk0</c>, <c>net1</c>, …: it stays while the device is there, and no other device of the same run gets
+/// it.</param>
 /// <param name="Kind"><c>disk</c> or <c>net</c>.</param>
 /// <param name="Source">The disk's file, or the tap.</param>
-/// <param name="Slot">PCI slot of its bus, the guest's <c>BUS:SLOT.0</c>; null: a virtio-mmio device, which stays for good, or a VM that does not run.</param>
+/// <param name="Slot">PCI slot of its bus, the guest's <c>BUS:SLOT.0</c>; null: a virtio-mmio device, which stays for good, or a VM that
+/// does not run.</param>
 /// <param name="ReadOnly">The guest cannot write to it.</param>
 /// <param name="Removing">The guest was asked to let go of it.</param>
 /// <param name="Stored">The stored spec has it: it is there at the next start, too.</param>

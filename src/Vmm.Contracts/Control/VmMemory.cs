@@ -4,7 +4,8 @@ namespace Vmm.Contracts.Control;
 /// <param name="Vnode">The vnode <paramref name="Bytes"/> is about; null is vnode 0.</param>
 /// <param name="Bytes">All memory the vnode shall have.</param>
 /// <param name="BalloonBytes">Size the balloon shall have.</param>
-/// <param name="Auto">True: from now on vmmd's balancer decides about the vnode again, as before somebody gave it a size. Not for workers.</param>
+/// <param name="Auto">True: from now on vmmd's balancer decides about the vnode again, as before somebody gave it a size. Not for
+/// workers.</param>
 /// <param name="Force">True: the guest is asked for all of it at once, whatever it has left for itself.</param>
 public sealed record MemoryWish(int? Vnode = null, ulong? Bytes = null, ulong? BalloonBytes = null, bool? Auto = null, bool? Force = null);
 
@@ -42,7 +43,8 @@ public sealed record VmMemory(IReadOnlyList<VnodeMemoryInfo> Vnodes, BalloonMemo
 /// <param name="Driven">A virtio-mem driver of the guest is at work; false before it is loaded, or when the size is fixed.</param>
 /// <param name="BlockBytes">It grows and shrinks by multiples of this.</param>
 /// <param name="BelowBytes">How far the balloon is asked to bring it below <paramref name="LeastBytes"/>; part of what was asked.</param>
-/// <param name="HeldBackBytes">Of <paramref name="StuckBytes"/>: what the guest has not been asked for yet, because by its own account too little would be left for it.</param>
+/// <param name="HeldBackBytes">Of <paramref name="StuckBytes"/>: what the guest has not been asked for yet, because by its own account too
+/// little would be left for it.</param>
 public sealed record VnodeMemoryInfo(int Vnode, ulong LeastBytes, ulong MostBytes, ulong AskedBytes, ulong PresentBytes, ulong StuckBytes, bool Driven, ulong BlockBytes = 2 << 20, ulong BelowBytes = 0, ulong HeldBackBytes = 0);
 
 /// <summary>The balloon of a VM.</summary>

@@ -83,7 +83,8 @@ public sealed record DiskErrorBody(string Disk, DiskFault Fault);
 /// <param name="Reason">Why.</param>
 /// <param name="ExitCode">The guest's debug-exit code, or what <c>vmmctl run</c> would exit with.</param>
 /// <param name="Message">For people; null when the reason says it all.</param>
-/// <param name="Report">After a fault: what the vCPUs looked like, for people, line by line; null otherwise, and in what a later daemon knows.</param>
+/// <param name="Report">After a fault: what the vCPUs looked like, for people, line by line; null otherwise, and in what a later daemon
+/// knows.</param>
 public sealed record WorkerExit(WorkerExitReason Reason, int ExitCode, string? Message, IReadOnlyList<string>? Report = null);
 
 /// <summary>Counters of a running VM since its start.</summary>
@@ -92,7 +93,8 @@ public sealed record WorkerExit(WorkerExitReason Reason, int ExitCode, string? M
 /// <param name="Exits">KVM exits to user space, all vCPUs.</param>
 /// <param name="Disks">One entry per disk, in guest order.</param>
 /// <param name="Nets">One entry per network device, in guest order.</param>
-/// <param name="Throttling">How often its CPU quota was used up: the daemon adds this, a worker does not know; null where the host cannot limit it.</param>
+/// <param name="Throttling">How often its CPU quota was used up: the daemon adds this, a worker does not know; null where the host cannot
+/// limit it.</param>
 public sealed record WorkerStats(long CpuMilliseconds, long ResidentBytes, long Exits, IReadOnlyList<DiskStats> Disks, IReadOnlyList<NetStats> Nets, CpuThrottling? Throttling = null);
 
 /// <summary>Counters of one disk.</summary>
@@ -105,5 +107,6 @@ public sealed record DiskStats(string Name, long ReadRequests, long ReadBytes, l
 /// <param name="SentPackets">Frames the guest sent.</param>
 /// <param name="SentBytes">Bytes of them.</param>
 /// <param name="Dropped">Frames that did not reach it, or that it should not have sent.</param>
-/// <param name="KernelTap">The tap, when the host's kernel moves the frames (vhost-net): then the counters are the tap's own, from when it was made; null: the worker moves them.</param>
+/// <param name="KernelTap">The tap, when the host's kernel moves the frames (vhost-net): then the counters are the tap's own, from when it
+/// was made; null: the worker moves them.</param>
 public sealed record NetStats(string Name, long ReceivedPackets, long ReceivedBytes, long SentPackets, long SentBytes, long Dropped, string? KernelTap = null);

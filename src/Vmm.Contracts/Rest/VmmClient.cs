@@ -90,7 +90,9 @@ public sealed partial class VmmClient : IDisposable
     public Task<VmInfo> CreateAsync(string yaml, string folder, CancellationToken cancellation) =>
         SendAsync(HttpMethod.Post, "vms?folder=" + Uri.EscapeDataString(folder), yaml, RestJson.Default.VmInfo, cancellation);
 
-    /// <summary>Replaces the spec of a VM that does not run, when its revision is still <paramref name="revision"/> (null: whatever it is).</summary>
+    /// <summary>
+    /// Replaces the spec of a VM that does not run, when its revision is still <paramref name="revision"/> (null: whatever it is).
+    /// </summary>
     public Task<VmInfo> ReplaceAsync(string name, string yaml, string folder, long? revision, CancellationToken cancellation) =>
         SendAsync(HttpMethod.Put, Vm(name) + "?folder=" + Uri.EscapeDataString(folder), yaml, RestJson.Default.VmInfo, cancellation, revision);
 
@@ -111,7 +113,10 @@ public sealed partial class VmmClient : IDisposable
     /// <summary>What the daemon remembers about a VM.</summary>
     public Task<EventList> EventsOfAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, Vm(name) + "/events", null, RestJson.Default.EventList, cancellation);
 
-    /// <summary>What happens from now on, or from behind the event numbered <paramref name="after"/>. Ends when the daemon lets go; an event of kind <c>gap</c> says that some are missing.</summary>
+    /// <summary>
+    /// What happens from now on, or from behind the event numbered <paramref name="after"/>. Ends when the daemon lets go; an event of kind
+    /// <c>gap</c> says that some are missing.
+    /// </summary>
     public async IAsyncEnumerable<DaemonEvent> EventsAsync(long? after, [EnumeratorCancellation] CancellationToken cancellation)
     {
         using HttpRequestMessage request = new(HttpMethod.Get, "events");
@@ -149,7 +154,10 @@ public sealed partial class VmmClient : IDisposable
     /// <summary>The memory of a running VM.</summary>
     public Task<VmMemory> MemoryAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, Vm(name) + "/memory", null, RestJson.Default.VmMemory, cancellation);
 
-    /// <summary>Changes what memory a running VM shall have, and waits at most <paramref name="patience"/> for the guest; the answer says how far it came.</summary>
+    /// <summary>
+    /// Changes what memory a running VM shall have, and waits at most <paramref name="patience"/> for the guest; the answer says how far it
+    /// came.
+    /// </summary>
     public Task<VmMemory> ChangeMemoryAsync(string name, MemoryWish wish, TimeSpan patience, CancellationToken cancellation) =>
         SendAsync(HttpMethod.Put, Vm(name) + "/memory?timeout=" + ((int)patience.TotalSeconds).ToString(CultureInfo.InvariantCulture), JsonSerializer.Serialize(wish, RestJson.Default.MemoryWish), RestJson.Default.VmMemory, cancellation);
 
@@ -166,7 +174,9 @@ public sealed partial class VmmClient : IDisposable
         using HttpResponseMessage response = await ExchangeAsync(HttpMethod.Delete, "tokens/" + Uri.EscapeDataString(id), null, null, cancellation).ConfigureAwait(false);
     }
 
-    /// <summary>Changes the rate limits of a running VM's device (<c>disk0</c>, <c>net1</c>) until its next start, which takes those of the spec.</summary>
+    /// <summary>
+    /// Changes the rate limits of a running VM's device (<c>disk0</c>, <c>net1</c>) until its next start, which takes those of the spec.
+    /// </summary>
     public async Task LimitAsync(string name, string device, DeviceLimits limits, CancellationToken cancellation)
     {
         using HttpResponseMessage response = await ExchangeAsync(HttpMethod.Put, Vm(name) + "/devices/" + Uri.EscapeDataString(device) + "/limits",
@@ -176,7 +186,9 @@ public sealed partial class VmmClient : IDisposable
     /// <summary>A VM's time on host CPUs.</summary>
     public Task<VmCpu> CpuAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, Vm(name) + "/cpu", null, RestJson.Default.VmCpu, cancellation);
 
-    /// <summary>Changes a running VM's time on host CPUs until its next start, which takes what the spec says; what is null is not limited.</summary>
+    /// <summary>
+    /// Changes a running VM's time on host CPUs until its next start, which takes what the spec says; what is null is not limited.
+    /// </summary>
     public Task<VmCpu> LimitCpuAsync(string name, CpuLimits limits, CancellationToken cancellation, long? revision = null) =>
         SendAsync(HttpMethod.Put, Vm(name) + "/cpu", JsonSerializer.Serialize(limits, RestJson.Default.CpuLimits), RestJson.Default.VmCpu, cancellation, revision);
 
@@ -192,7 +204,9 @@ public sealed partial class VmmClient : IDisposable
     public Task<DeviceInfo> AttachAsync(string name, string list, string yaml, bool stay, CancellationToken cancellation) =>
         SendAsync(HttpMethod.Post, $"{Vm(name)}/{list}?persistent={(stay ? "true" : "false")}", yaml, RestJson.Default.DeviceInfo, cancellation);
 
-    /// <summary>Removes a device, also while the VM runs: the guest has so long to let go of it, then it is taken (force) or stays.</summary>
+    /// <summary>
+    /// Removes a device, also while the VM runs: the guest has so long to let go of it, then it is taken (force) or stays.
+    /// </summary>
     public Task<RemovalBody> DetachAsync(string name, string device, TimeSpan patience, bool force, bool forGood, CancellationToken cancellation) => SendAsync(
         HttpMethod.Delete,
         string.Create(CultureInfo.InvariantCulture, $"{Vm(name)}/devices/{Uri.EscapeDataString(device)}?timeout={(int)patience.TotalSeconds}&force={(force ? "true" : "false")}&persistent={(forGood ? "true" : "false")}"),
@@ -208,7 +222,10 @@ public sealed partial class VmmClient : IDisposable
     public Task<LogSettings> SetLogAsync(LogSettings settings, CancellationToken cancellation) =>
         SendAsync(HttpMethod.Put, "log", JsonSerializer.Serialize(settings, RestJson.Default.LogSettings), RestJson.Default.LogSettings, cancellation);
 
-    /// <summary>A running VM's console: binary messages both ways; a text message, a <see cref="Control.ConsoleSize"/>, tells the size of the terminal.</summary>
+    /// <summary>
+    /// A running VM's console: binary messages both ways; a text message, a <see cref="Control.ConsoleSize"/>, tells the size of the
+    /// terminal.
+    /// </summary>
     public async Task<WebSocket> ConsoleAsync(string name, CancellationToken cancellation)
     {
         _ = await ShowAsync(name, cancellation).ConfigureAwait(false); // an unknown VM is a clear error, a failed upgrade is not

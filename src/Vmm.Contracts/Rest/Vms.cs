@@ -42,7 +42,8 @@ public enum VmState
 /// <param name="Restarts">How often the daemon started it again since somebody did.</param>
 /// <param name="NextStart">When the daemon will start it again; null when it will not.</param>
 /// <param name="Confinement">What keeps its worker in bounds, and what does not hold; null while there is no worker.</param>
-/// <param name="CpuLimits">Its time on host CPUs: in force while it runs, else what its next start gives it; null when there is no limit.</param>
+/// <param name="CpuLimits">Its time on host CPUs: in force while it runs, else what its next start gives it; null when there is no
+/// limit.</param>
 public sealed record VmInfo(string Id, string Name, VmState State, long Revision, int Cpus, ulong MemoryBytes, int? WorkerProcessId, WorkerExit? LastExit, int Restarts = 0, DateTimeOffset? NextStart = null,
     ConfinementBody? Confinement = null, CpuLimits? CpuLimits = null);
 

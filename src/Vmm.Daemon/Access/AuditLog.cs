@@ -8,7 +8,8 @@ namespace Vmm.Daemon.Access;
 /// <summary>One line of the audit log.</summary>
 /// <param name="At">When.</param>
 /// <param name="Request">Number of the request; its two lines have the same.</param>
-/// <param name="Stage"><c>asked</c> before it is carried out, <c>done</c> or <c>refused</c> after; of a console <c>opened</c> and <c>closed</c>.</param>
+/// <param name="Stage"><c>asked</c> before it is carried out, <c>done</c> or <c>refused</c> after; of a console <c>opened</c> and
+/// <c>closed</c>.</param>
 /// <param name="Who">Principal.</param>
 /// <param name="From">Address or process it came from.</param>
 /// <param name="What">Method and path.</param>
@@ -21,8 +22,10 @@ internal sealed record AuditLine(DateTimeOffset At, string Request, string Stage
 internal sealed partial class AuditJson : JsonSerializerContext;
 
 /// <summary>
-/// Who changed what, and who tried: lines of JSON in one file that only grows, and is put aside when it is large. The line that a change was asked for is on the
-/// disk before the change begins: what cannot be written down is not done. A crash leaves at most half a last line, which the next daemon closes. Thread-safe.
+/// Who changed what, and who tried: lines of JSON in one file that only grows, and is put aside when it is large. The line that a change
+/// was asked for is on the
+/// disk before the change begins: what cannot be written down is not done. A crash leaves at most half a last line, which the next daemon
+/// closes. Thread-safe.
 /// </summary>
 internal sealed class AuditLog : IDisposable
 {

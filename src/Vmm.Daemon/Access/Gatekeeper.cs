@@ -7,7 +7,9 @@ using Vmm.Daemon.Vms;
 
 namespace Vmm.Daemon.Access;
 
-/// <summary>Recognises who sends a request: the process at the other end of a unix socket, the owner of a client certificate, or of a token.</summary>
+/// <summary>
+/// Recognises who sends a request: the process at the other end of a unix socket, the owner of a client certificate, or of a token.
+/// </summary>
 internal sealed class Gatekeeper(DaemonOptions options, TokenStore tokens)
 {
     private const string Bearer = "Bearer ";
@@ -17,7 +19,8 @@ internal sealed class Gatekeeper(DaemonOptions options, TokenStore tokens)
     private readonly uint? _operators = HostAccounts.FindGroup(options.OperatorsGroup), _viewers = HostAccounts.FindGroup(options.ViewersGroup);
 
     /// <summary>Who it is.</summary>
-    /// <exception cref="ApiException">Nobody that is known: 401, with the same words whatever was wrong, or 403 for a known process without a role.</exception>
+    /// <exception cref="ApiException">Nobody that is known: 401, with the same words whatever was wrong, or 403 for a known process without
+    /// a role.</exception>
     internal Principal Recognise(HttpContext context)
     {
         string authorization = context.Request.Headers.Authorization.ToString();
@@ -43,7 +46,9 @@ internal sealed class Gatekeeper(DaemonOptions options, TokenStore tokens)
         throw Unknown();
     }
 
-    /// <summary>Knows these certificates from now on, and no others: what those that are gone, or have another owner or role now, have open ends.</summary>
+    /// <summary>
+    /// Knows these certificates from now on, and no others: what those that are gone, or have another owner or role now, have open ends.
+    /// </summary>
     internal void Replace(IReadOnlyList<CertificatePrincipal> certificates)
     {
         IReadOnlyList<CertificatePrincipal> before = _certificates;

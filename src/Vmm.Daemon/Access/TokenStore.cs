@@ -14,7 +14,10 @@ internal sealed class TokenStore(VmInventory inventory)
 
     private const string Prefix = "vmm_";
 
-    /// <summary>The token that hashes to the same, when it has not expired. Looks at all of them, whatever it finds: the time it takes tells nothing.</summary>
+    /// <summary>
+    /// The token that hashes to the same, when it has not expired. Looks at all of them, whatever it finds: the time it takes tells
+    /// nothing.
+    /// </summary>
     internal TokenRecord? Find(string token, DateTimeOffset now)
     {
         Span<byte> hash = stackalloc byte[SHA256.HashSizeInBytes];

@@ -1,14 +1,17 @@
 namespace Vmm.Daemon.Access;
 
 /// <summary>
-/// How long an answer that has no end may go on: until the client leaves, the time of its token or certificate is over, or its token or certificate is revoked; for a request is only
+/// How long an answer that has no end may go on: until the client leaves, the time of its token or certificate is over, or its token or
+/// certificate is revoked; for a request is only
 /// checked when it begins. At most 40 days, which a timer can do; the client comes back.
 /// </summary>
 internal sealed class Welcome : IDisposable
 {
     private static readonly TimeSpan s_most = TimeSpan.FromDays(40);
 
-    /// <summary>A timer may go off some milliseconds before its time; who is told that a token has expired must not find it good when asking again.</summary>
+    /// <summary>
+    /// A timer may go off some milliseconds before its time; who is told that a token has expired must not find it good when asking again.
+    /// </summary>
     private static readonly TimeSpan s_slack = TimeSpan.FromMilliseconds(50);
 
     private readonly Principal _who;

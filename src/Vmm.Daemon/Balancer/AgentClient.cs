@@ -3,7 +3,10 @@ using System.Text;
 
 namespace Vmm.Daemon.Balancer;
 
-/// <summary>Asks the agent in a guest through the VM's vsock: one question, one line, in bounded time. The guest is not trusted, nor is it waited for.</summary>
+/// <summary>
+/// Asks the agent in a guest through the VM's vsock: one question, one line, in bounded time. The guest is not trusted, nor is it waited
+/// for.
+/// </summary>
 internal static class AgentClient
 {
     /// <summary>The agent's vsock port.</summary>
@@ -40,7 +43,10 @@ internal static class AgentClient
         }
     }
 
-    /// <summary>A line without its end; null when it is too long or does not end. Both ends take turns: nothing follows a line before the next question.</summary>
+    /// <summary>
+    /// A line without its end; null when it is too long or does not end. Both ends take turns: nothing follows a line before the next
+    /// question.
+    /// </summary>
     private static async Task<byte[]?> LineAsync(Socket socket, CancellationToken cancellation)
     {
         byte[] buffer = new byte[LongestLine];

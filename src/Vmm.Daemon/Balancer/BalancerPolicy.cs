@@ -4,7 +4,8 @@ using Vmm.Memory;
 namespace Vmm.Daemon.Balancer;
 
 /// <summary>
-/// Which vnodes grow and which shrink: docs/balancer.md has it in words. It reads no clock and does no I/O; the same snapshots in the same order give the
+/// Which vnodes grow and which shrink: docs/balancer.md has it in words. It reads no clock and does no I/O; the same snapshots in the same
+/// order give the
 /// same decisions.
 /// </summary>
 public static class BalancerPolicy
@@ -70,7 +71,8 @@ public static class BalancerPolicy
         (VnodeSample vnode, BalancerState.VnodeMemo memo) = (candidate.Vnode, candidate.Memo);
         if (vnode.Present > vnode.Asked)
         {
-            // A balloon deflates by itself when the guest runs out of memory (VIRTIO 1.2, 5.5.6); what it was asked for would only be taken again.
+            // A balloon deflates by itself when the guest runs out of memory (VIRTIO 1.2, 5.5.6); what it was asked for would only be taken
+            // again.
             bool tookBack = vnode is { ByBalloon: true, Available: { } rest } && rest < vnode.Present * rules.Low;
             if (tookBack || now - memo.Progress.At >= rules.Stuck)
             {
@@ -119,7 +121,10 @@ public static class BalancerPolicy
         }
     }
 
-    /// <summary>One host node: what is wished is given as far as there is room, by weight; what lacks is asked back from those who have more than they need.</summary>
+    /// <summary>
+    /// One host node: what is wished is given as far as there is room, by weight; what lacks is asked back from those who have more than
+    /// they need.
+    /// </summary>
     private static void Balance(Candidate[] candidates, long room, string host, BalancerRules rules, TimeSpan now, List<BalancerDecision> decisions)
     {
         Candidate[] needy = [.. candidates.Where(c => c.Wish > 0)];
@@ -148,7 +153,9 @@ public static class BalancerPolicy
         }
     }
 
-    /// <summary>Shares by weight, in whole blocks, nobody more than wished; what is left over by rounding goes to the first who still wants some.</summary>
+    /// <summary>
+    /// Shares by weight, in whole blocks, nobody more than wished; what is left over by rounding goes to the first who still wants some.
+    /// </summary>
     private static List<(Candidate Candidate, ulong Grant)> Share(Candidate[] needy, ulong left)
     {
         Dictionary<Candidate, ulong> grants = needy.ToDictionary(c => c, _ => 0UL);
@@ -189,7 +196,8 @@ public static class BalancerPolicy
     }
 
     /// <summary>
-    /// What a node can still give: neither more than is available now beyond the reserve, counting what guests have been promised and not taken, nor more than
+    /// What a node can still give: neither more than is available now beyond the reserve, counting what guests have been promised and not
+    /// taken, nor more than
     /// it has beyond all that guests may take.
     /// </summary>
     private static (long Room, string Name) Room(BalancerSnapshot snapshot, BalancerRules rules, int node)

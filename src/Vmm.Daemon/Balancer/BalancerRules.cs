@@ -18,7 +18,9 @@ public sealed record BalancerRules
     /// <summary>Share of its memory that one step may be; a step is at least a block.</summary>
     public double Step { get; init; } = 0.125;
 
-    /// <summary>The same for a balloon that takes what nobody asks for: it takes single pages from a guest at work, and breaks up its large ones.</summary>
+    /// <summary>
+    /// The same for a balloon that takes what nobody asks for: it takes single pages from a guest at work, and breaks up its large ones.
+    /// </summary>
     public double BalloonStep { get; init; } = 0.0625;
 
     /// <summary>Share of a host node that stays free.</summary>

@@ -9,7 +9,10 @@ using Vmm.Spec;
 
 namespace Vmm.Daemon.Balancer;
 
-/// <summary>Looks at the VMs every few seconds, lets the policy decide, and passes on what it decided. A guest or worker that does not answer holds nobody up.</summary>
+/// <summary>
+/// Looks at the VMs every few seconds, lets the policy decide, and passes on what it decided. A guest or worker that does not answer holds
+/// nobody up.
+/// </summary>
 internal sealed class BalancerService(VmManager vms, BalancerOptions options, ILogger log, Func<HostTopology>? host = null) : IHostedService, IDisposable
 {
     private const int Kept = 200;

@@ -1,6 +1,8 @@
 namespace Vmm.Daemon.Balancer;
 
-/// <summary>One vnode as it is. A vnode whose memory is fixed, or that is not the balancer's, only counts as memory that its host node has promised.</summary>
+/// <summary>
+/// One vnode as it is. A vnode whose memory is fixed, or that is not the balancer's, only counts as memory that its host node has promised.
+/// </summary>
 /// <param name="Vm">Name of the VM.</param>
 /// <param name="Vnode">Number of the vnode.</param>
 /// <param name="HostNode">Host node it lies on; null: anywhere.</param>
@@ -13,7 +15,8 @@ namespace Vmm.Daemon.Balancer;
 /// <param name="Available">Bytes the guest could use without swapping; null: not known, and then it is left alone.</param>
 /// <param name="Stall">Share of the last ten seconds in which some task waited for memory (PSI), 0 to 1; null: not known.</param>
 /// <param name="Balanced">The balancer may change it.</param>
-/// <param name="ByBalloon">It shrinks by a balloon: page by page out of a guest at work, that may take them back when it runs out of memory.</param>
+/// <param name="ByBalloon">It shrinks by a balloon: page by page out of a guest at work, that may take them back when it runs out of
+/// memory.</param>
 public sealed record VnodeSample(
     string Vm, int Vnode, int? HostNode, ulong Least, ulong Most, ulong Asked, ulong Present, ulong Block, int Weight, ulong? Available, double? Stall, bool Balanced = true, bool ByBalloon = false);
 

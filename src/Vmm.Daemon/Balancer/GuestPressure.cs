@@ -10,7 +10,10 @@ internal static class GuestPressure
     /// <summary>What is available in a vnode, how much its tasks wait, and who says so.</summary>
     internal readonly record struct Of(ulong? Available, double? Stall, string Source);
 
-    /// <summary>From the agent's report where it covers the vnode; else from the balloon's statistics, which are the whole VM's and taken to be spread evenly; else unknown.</summary>
+    /// <summary>
+    /// From the agent's report where it covers the vnode; else from the balloon's statistics, which are the whole VM's and taken to be
+    /// spread evenly; else unknown.
+    /// </summary>
     internal static Of Vnode(BalancerReading reading, VnodeMemoryInfo vnode, AgentReport? report)
     {
         int node = report is null ? -1 : GuestNode(reading.Spec, vnode.Vnode);
@@ -30,7 +33,10 @@ internal static class GuestPressure
             : new Of(null, null, "unknown");
     }
 
-    /// <summary>A VM that is balanced by its balloon as if its one vnode grew and shrank: what the balloon holds is not there. What the guest only says it put in counts as there.</summary>
+    /// <summary>
+    /// A VM that is balanced by its balloon as if its one vnode grew and shrank: what the balloon holds is not there. What the guest only
+    /// says it put in counts as there.
+    /// </summary>
     internal static VnodeMemoryInfo AsVnode(BalancerReading reading, VnodeMemoryInfo vnode) => reading is { Spec: { BalancedByBalloon: true, Balance.MinMemory: { } least }, Memory.Balloon: { } balloon }
         ? vnode with
         {
@@ -43,7 +49,8 @@ internal static class GuestPressure
         : vnode;
 
     /// <summary>
-    /// The number that Linux gives a vnode: it counts proximity domains as it meets them in SRAT, processors first (acpi_map_pxm_to_node), and ours lists vCPUs in
+    /// The number that Linux gives a vnode: it counts proximity domains as it meets them in SRAT, processors first (acpi_map_pxm_to_node),
+    /// and ours lists vCPUs in
     /// their order, then memory. -1: it has nothing of the vnode yet.
     /// </summary>
     internal static int GuestNode(VmSpec spec, int vnode)

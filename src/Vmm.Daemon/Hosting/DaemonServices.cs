@@ -26,7 +26,8 @@ namespace Vmm.Daemon.Hosting;
 /// <item><see cref="BalancerService"/>.</item>
 /// <item><see cref="Watchdog"/>: the service manager hears that the daemon works.</item>
 /// </list>
-/// The host's lifetime then says that the daemon is ready. Everything is made by an expression that names it: nothing is found by reflection.
+/// The host's lifetime then says that the daemon is ready. Everything is made by an expression that names it: nothing is found by
+/// reflection.
 /// </summary>
 internal static class DaemonServices
 {

@@ -4,7 +4,10 @@ using Vmm.Interop;
 
 namespace Vmm.Daemon.Hosting;
 
-/// <summary>The REST socket's file: one that nobody answers goes before anything starts, and the new one is the owner's and group's from its first moment.</summary>
+/// <summary>
+/// The REST socket's file: one that nobody answers goes before anything starts, and the new one is the owner's and group's from its first
+/// moment.
+/// </summary>
 internal sealed class ListenSocket(DaemonOptions options) : IHostedService
 {
     /// <summary>Removes the file that a daemon which was killed left behind.</summary>

@@ -2,7 +2,10 @@ using System.Runtime.InteropServices;
 
 namespace Vmm.Daemon.Hosting;
 
-/// <summary>SIGINT and SIGTERM end the daemon, SIGHUP rereads its settings. They are taken before anything starts, so that one that comes meanwhile is not lost.</summary>
+/// <summary>
+/// SIGINT and SIGTERM end the daemon, SIGHUP rereads its settings. They are taken before anything starts, so that one that comes meanwhile
+/// is not lost.
+/// </summary>
 internal sealed class ProcessSignals : IDisposable
 {
     private readonly CancellationTokenSource _stop = new();

@@ -10,7 +10,9 @@ using Vmm.Daemon.Api;
 
 namespace Vmm.Daemon.Hosting;
 
-/// <summary>The listeners of the REST interface and what a request passes: Kestrel on the unix socket, and with TLS where that is asked for.</summary>
+/// <summary>
+/// The listeners of the REST interface and what a request passes: Kestrel on the unix socket, and with TLS where that is asked for.
+/// </summary>
 internal static class WebServer
 {
     /// <summary>Adds the web server to the host. It starts behind what was registered before it, and stops before that.</summary>

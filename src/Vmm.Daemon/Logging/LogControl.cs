@@ -4,7 +4,10 @@ using Vmm.Daemon.Vms;
 
 namespace Vmm.Daemon.Logging;
 
-/// <summary>The log level while the daemon runs: who listens to events hears of a change, and the log itself says so at the more talkative of both levels.</summary>
+/// <summary>
+/// The log level while the daemon runs: who listens to events hears of a change, and the log itself says so at the more talkative of both
+/// levels.
+/// </summary>
 internal sealed class LogControl(LogLevelSwitch levels, EventHub events, ILogger log)
 {
     private readonly Lock _gate = new();

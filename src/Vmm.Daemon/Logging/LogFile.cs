@@ -6,7 +6,10 @@ using Serilog.Sinks.File;
 
 namespace Vmm.Daemon.Logging;
 
-/// <summary>The log file, when there is to be one. It can be opened anew while the daemon runs: whoever renamed it (logrotate(8)) gets a new one at the old name. Thread-safe.</summary>
+/// <summary>
+/// The log file, when there is to be one. It can be opened anew while the daemon runs: whoever renamed it (logrotate(8)) gets a new one at
+/// the old name. Thread-safe.
+/// </summary>
 internal sealed class LogFile : ILogEventSink, IDisposable
 {
     private readonly Lock _gate = new();

@@ -5,7 +5,9 @@ namespace Vmm.Daemon.Logging;
 /// <summary>How a line of the log is written.</summary>
 public enum LogFormat
 {
-    /// <summary>For people; under systemd without a time, which the journal has, and with the priority that it reads (sd-daemon(3)).</summary>
+    /// <summary>
+    /// For people; under systemd without a time, which the journal has, and with the priority that it reads (sd-daemon(3)).
+    /// </summary>
     Text,
 
     /// <summary>An object a line (compact log events: @t, @m, @l, @x, then every property).</summary>
@@ -27,7 +29,9 @@ public sealed record LogOptions
     /// <summary>How.</summary>
     public LogFormat Format { get; init; }
 
-    /// <summary>A file beside standard error; null is none. It is put aside at <see cref="FileBytes"/>, <see cref="FilesKept"/> are kept.</summary>
+    /// <summary>
+    /// A file beside standard error; null is none. It is put aside at <see cref="FileBytes"/>, <see cref="FilesKept"/> are kept.
+    /// </summary>
     public string? File { get; init; }
 
     /// <summary>The words of all levels.</summary>

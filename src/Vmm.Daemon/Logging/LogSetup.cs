@@ -7,7 +7,9 @@ using Serilog.Formatting.Compact;
 
 namespace Vmm.Daemon.Logging;
 
-/// <summary>Serilog behind the daemon's loggers, as the options say. What is logged within a request carries its number and who sent it.</summary>
+/// <summary>
+/// Serilog behind the daemon's loggers, as the options say. What is logged within a request carries its number and who sent it.
+/// </summary>
 internal static class LogSetup
 {
     /// <summary>Makes the logger; whoever disposes it writes out what is left.</summary>

@@ -5,11 +5,14 @@ using Syscall = Mono.Unix.Native.Syscall;
 namespace Vmm.Daemon.Storage;
 
 /// <summary>
-/// Where an administrator allows disks, kernels and initrds to lie. vmmd opens them with its own rights for whoever may start VMs: without this border an operator
-/// would have every file of the host. A file is found beneath a folder without leaving it by <c>..</c> or a link, looked at, and what was looked at is opened.
+/// Where an administrator allows disks, kernels and initrds to lie. vmmd opens them with its own rights for whoever may start VMs: without
+/// this border an operator
+/// would have every file of the host. A file is found beneath a folder without leaving it by <c>..</c> or a link, looked at, and what was
+/// looked at is opened.
 /// </summary>
 /// <param name="folders">Folders of files.</param>
-/// <param name="deviceFolders">Folders of block devices, such as /dev/mapper; links in them are followed, since what makes device nodes makes those.</param>
+/// <param name="deviceFolders">Folders of block devices, such as /dev/mapper; links in them are followed, since what makes device nodes
+/// makes those.</param>
 public sealed class StorageFolders(IReadOnlyList<string> folders, IReadOnlyList<string> deviceFolders)
 {
     private static readonly uint? s_packageUser = Syscall.getpwnam("vmm")?.pw_uid;

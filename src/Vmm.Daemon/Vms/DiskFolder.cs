@@ -4,7 +4,9 @@ using Vmm.Interop;
 
 namespace Vmm.Daemon.Vms;
 
-/// <summary>The folder in which the daemon makes disks. A disk is a regular file directly in it; links are not followed and nothing is overwritten.</summary>
+/// <summary>
+/// The folder in which the daemon makes disks. A disk is a regular file directly in it; links are not followed and nothing is overwritten.
+/// </summary>
 internal sealed class DiskFolder
 {
     private const int ChunkBytes = 1 << 20, SectorBytes = 512;

@@ -4,10 +4,16 @@ using Vmm.Contracts.Rest;
 
 namespace Vmm.Daemon.Vms;
 
-/// <summary>What happened, for whoever listens: numbered, the last thousand kept. A listener that does not keep up is let go, it may come back and ask for what it missed.</summary>
+/// <summary>
+/// What happened, for whoever listens: numbered, the last thousand kept. A listener that does not keep up is let go, it may come back and
+/// ask for what it missed.
+/// </summary>
 public sealed class EventHub
 {
-    /// <summary>Events that are kept; those of one VM that are, so that one that makes many does not push out those of the others; what a listener may owe.</summary>
+    /// <summary>
+    /// Events that are kept; those of one VM that are, so that one that makes many does not push out those of the others; what a listener
+    /// may owe.
+    /// </summary>
     private const int Kept = 1000, KeptOfOne = 250, Backlog = 256;
 
     private readonly Lock _gate = new();

@@ -8,7 +8,10 @@ using Vmm.Daemon.Inventory;
 
 namespace Vmm.Daemon.Vms;
 
-/// <summary>Work that takes time: it goes on when its client leaves, tells how far it is, and can be cancelled. Ended ones are kept for an hour, a thousand at most.</summary>
+/// <summary>
+/// Work that takes time: it goes on when its client leaves, tells how far it is, and can be cancelled. Ended ones are kept for an hour, a
+/// thousand at most.
+/// </summary>
 internal sealed class Jobs(VmInventory inventory, EventHub events, ILogger log) : IHostedService
 {
     private const int Kept = 1000;

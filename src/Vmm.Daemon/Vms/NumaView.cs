@@ -7,7 +7,9 @@ using Vmm.Spec;
 
 namespace Vmm.Daemon.Vms;
 
-/// <summary>What a worker says about its vnodes put together with what the kernel says about the worker, and what sysfs says about the host.</summary>
+/// <summary>
+/// What a worker says about its vnodes put together with what the kernel says about the worker, and what sysfs says about the host.
+/// </summary>
 internal static class NumaView
 {
     /// <summary>One vnode.</summary>

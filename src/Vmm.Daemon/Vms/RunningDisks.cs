@@ -24,7 +24,10 @@ internal sealed class RunningDisks
     /// <summary>A disk is gone; no other of this run gets its name.</summary>
     internal void Remove(string disk) => _files.Remove(disk);
 
-    /// <summary>An adopted worker tells what it has plugged: after hotplug, names do not follow from the spec. Only files that it is known to have count.</summary>
+    /// <summary>
+    /// An adopted worker tells what it has plugged: after hotplug, names do not follow from the spec. Only files that it is known to have
+    /// count.
+    /// </summary>
     internal void Learn(DeviceList plugged, Func<DeviceInfo, bool> has)
     {
         _files.Clear();

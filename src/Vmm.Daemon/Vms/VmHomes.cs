@@ -15,7 +15,9 @@ internal sealed class VmHomes(VmSupervisor vm)
     private const int MostNodes = 1024;
     private const ulong LeastRate = 1 << 20;
 
-    /// <summary>Bytes per vnode and host node; null while it does not run, or when the kernel does not let us look. Takes a while for a large VM.</summary>
+    /// <summary>
+    /// Bytes per vnode and host node; null while it does not run, or when the kernel does not let us look. Takes a while for a large VM.
+    /// </summary>
     internal IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>>? PresentMemory() => vm.Worker?.PresentMemory();
 
     /// <summary>Where its vnodes are meant to be, and where their pages are.</summary>

@@ -127,7 +127,9 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, S
     internal IReadOnlyList<string> UsersOf(string path) =>
         [.. _vms.Values.Where(v => v.Devices.Uses(path)).Select(v => v.Record.Name).Order(StringComparer.Ordinal)];
 
-    /// <summary>Creates a VM. The same name with the same spec is answered with the VM that is there, so a create may be repeated.</summary>
+    /// <summary>
+    /// Creates a VM. The same name with the same spec is answered with the VM that is there, so a create may be repeated.
+    /// </summary>
     /// <returns>The VM, and whether it is new.</returns>
     /// <exception cref="ApiException">The spec is not sound, or the name is taken.</exception>
     public async Task<(VmInfo Vm, bool Created)> CreateAsync(string yaml, string folder, CancellationToken cancellation)
@@ -275,7 +277,10 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, S
         }
     }
 
-    /// <summary>Looks whether files are named so that the daemon finds them, and are there; <paramref name="part"/> is what a problem's path may begin with, and does not in the answer.</summary>
+    /// <summary>
+    /// Looks whether files are named so that the daemon finds them, and are there; <paramref name="part"/> is what a problem's path may
+    /// begin with, and does not in the answer.
+    /// </summary>
     /// <exception cref="ApiException">One is not.</exception>
     private void CheckFiles(VmSpec spec, string part = "")
     {
@@ -286,7 +291,10 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, S
         }
     }
 
-    /// <summary>The daemon has no current folder that a client could mean; and of files outside the storage folders nothing is told, not even whether they are there.</summary>
+    /// <summary>
+    /// The daemon has no current folder that a client could mean; and of files outside the storage folders nothing is told, not even
+    /// whether they are there.
+    /// </summary>
     private IEnumerable<SpecProblem> Files(VmSpec spec)
     {
         foreach ((string field, string? path) in new[] { ("boot.kernel", spec.Boot.Kernel), ("boot.initrd", spec.Boot.Initrd) }

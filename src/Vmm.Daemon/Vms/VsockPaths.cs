@@ -3,7 +3,8 @@ using System.Globalization;
 namespace Vmm.Daemon.Vms;
 
 /// <summary>
-/// Unix sockets of the VMs' vsock devices. A guest reaches the host's port N at its own socket's path with <c>_N</c> behind it: where that is the socket of
+/// Unix sockets of the VMs' vsock devices. A guest reaches the host's port N at its own socket's path with <c>_N</c> behind it: where that
+/// is the socket of
 /// another VM, the guest would be a host program to that VM, and get at every port of its guest.
 /// </summary>
 internal static class VsockPaths
@@ -24,7 +25,9 @@ internal static class VsockPaths
             : null;
     }
 
-    /// <summary>The port at which the guest with the socket <paramref name="own"/> reaches <paramref name="socket"/>; null when it does not.</summary>
+    /// <summary>
+    /// The port at which the guest with the socket <paramref name="own"/> reaches <paramref name="socket"/>; null when it does not.
+    /// </summary>
     internal static uint? PortOf(string own, string socket)
     {
         if (socket.Length <= own.Length + 1 || !socket.StartsWith(own, StringComparison.Ordinal) || socket[own.Length] != '_')

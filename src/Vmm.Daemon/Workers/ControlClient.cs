@@ -7,7 +7,10 @@ using Vmm.Interop;
 
 namespace Vmm.Daemon.Workers;
 
-/// <summary>The daemon's end of a worker's control channel: requests and their answers, events to a handler. A worker is not trusted: what it sends is checked here.</summary>
+/// <summary>
+/// The daemon's end of a worker's control channel: requests and their answers, events to a handler. A worker is not trusted: what it sends
+/// is checked here.
+/// </summary>
 internal sealed class ControlClient : IDisposable
 {
     private const int SendTimeout = 5000, MostDescriptors = 1;
@@ -42,7 +45,9 @@ internal sealed class ControlClient : IDisposable
     /// <summary>What the worker speaks; null until it said hello on this connection.</summary>
     internal ControlPeer? Peer { get; set; }
 
-    /// <summary>Sends a request and waits for its answer; one that takes the guest's time has <paramref name="longer"/> in addition.</summary>
+    /// <summary>
+    /// Sends a request and waits for its answer; one that takes the guest's time has <paramref name="longer"/> in addition.
+    /// </summary>
     /// <exception cref="WorkerException">Refused, no answer in time, or the worker is gone.</exception>
     internal async Task<Answer> CallAsync(string kind, JsonElement? body, IReadOnlyList<string>? names, FileDescriptorHandle[] descriptors, CancellationToken cancellation, TimeSpan longer = default)
     {

@@ -5,12 +5,15 @@ using Vmm.Spec;
 namespace Vmm.Daemon.Workers;
 
 /// <summary>
-/// The files of the cpu controller in one control group: v2 (<c>cpu.max</c>, <c>cpu.weight</c>; kernel, admin-guide/cgroup-v2) or v1 (<c>cpu.cfs_quota_us</c>,
+/// The files of the cpu controller in one control group: v2 (<c>cpu.max</c>, <c>cpu.weight</c>; kernel, admin-guide/cgroup-v2) or v1
+/// (<c>cpu.cfs_quota_us</c>,
 /// <c>cpu.shares</c>; kernel, scheduler/sched-bwc). What is in force is what they say: a later daemon reads it there.
 /// </summary>
 internal static class CpuController
 {
-    /// <summary>The kernel's default period, microseconds: short enough that a guest with a small quota does not stand still for long.</summary>
+    /// <summary>
+    /// The kernel's default period, microseconds: short enough that a guest with a small quota does not stand still for long.
+    /// </summary>
     private const long Period = 100_000;
 
     /// <summary><c>cpu.shares</c> of a group that nobody gave any, for the default weight.</summary>

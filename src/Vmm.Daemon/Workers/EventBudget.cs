@@ -1,7 +1,8 @@
 namespace Vmm.Daemon.Workers;
 
 /// <summary>
-/// How much a worker may send without being asked: a burst, then so much a second. What is beyond that stays in the socket, whose buffer fills: then the
+/// How much a worker may send without being asked: a burst, then so much a second. What is beyond that stays in the socket, whose buffer
+/// fills: then the
 /// worker waits, and nobody else. One reader uses it.
 /// </summary>
 internal sealed class EventBudget

@@ -1,6 +1,8 @@
 namespace Vmm.Daemon.Workers;
 
-/// <summary>How many events of one kind (of its guest, of its disks) a worker may tell: each is told to listeners and logged. One reader uses it.</summary>
+/// <summary>
+/// How many events of one kind (of its guest, of its disks) a worker may tell: each is told to listeners and logged. One reader uses it.
+/// </summary>
 internal sealed class GuestEventBudget
 {
     private const int Burst = 16, MillisecondsEach = 1000;

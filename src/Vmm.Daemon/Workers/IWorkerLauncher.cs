@@ -7,10 +7,12 @@ namespace Vmm.Daemon.Workers;
 public interface IWorkerLauncher
 {
     /// <summary>
-    /// Takes a worker (from the warm pool when there is one), opens everything the spec needs, passes it and lets the worker build the VM. The VM does
+    /// Takes a worker (from the warm pool when there is one), opens everything the spec needs, passes it and lets the worker build the VM.
+    /// The VM does
     /// not run yet. On failure nothing is left behind.
     /// </summary>
-    /// <param name="vmId">The daemon's id of the VM: a UUID in its text form; names the control socket, so that a later daemon can adopt it.</param>
+    /// <param name="vmId">The daemon's id of the VM: a UUID in its text form; names the control socket, so that a later daemon can adopt
+    /// it.</param>
     /// <param name="spec">A validated spec.</param>
     /// <param name="progress">Hears from 0 to 1 how much of the memory that is taken at the start is there; null: nobody listens.</param>
     /// <param name="cancellation">Gives up and cleans up.</param>
@@ -60,7 +62,10 @@ public interface IWorker : IAsyncDisposable
     /// <param name="expected">The VM is meant to have them: that it cannot is said in <see cref="Confinement"/>, too.</param>
     string? LimitCpu(CpuLimits limits, bool expected);
 
-    /// <summary>Calls <paramref name="handler"/> on every change of <see cref="State"/>, from any thread, until the answer is disposed; handlers must be quick.</summary>
+    /// <summary>
+    /// Calls <paramref name="handler"/> on every change of <see cref="State"/>, from any thread, until the answer is disposed; handlers
+    /// must be quick.
+    /// </summary>
     IDisposable OnStateChanged(Action<WorkerState> handler);
 
     /// <summary>
@@ -97,7 +102,9 @@ public interface IWorker : IAsyncDisposable
     /// <summary>Wakes a guest that sleeps; nothing happens to one that is awake.</summary>
     Task WakeAsync(CancellationToken cancellation);
 
-    /// <summary>Pulls the plug: vCPUs stop, devices drain what is in flight, the process ends. Kills the process when it does not end within 10 s.</summary>
+    /// <summary>
+    /// Pulls the plug: vCPUs stop, devices drain what is in flight, the process ends. Kills the process when it does not end within 10 s.
+    /// </summary>
     Task StopAsync(CancellationToken cancellation);
 
     /// <summary>Counters now.</summary>
@@ -142,22 +149,33 @@ public interface IWorker : IAsyncDisposable
     /// <summary>Calls <paramref name="handler"/> for every device that is gone, from any thread; handlers must be quick.</summary>
     void OnDeviceRemoved(Action<RemovalBody> handler);
 
-    /// <summary>Calls <paramref name="handler"/> when the guest tells something of itself, from any thread; handlers must be quick. A worker that was taken over may say anything, and often.</summary>
+    /// <summary>
+    /// Calls <paramref name="handler"/> when the guest tells something of itself, from any thread; handlers must be quick. A worker that
+    /// was taken over may say anything, and often.
+    /// </summary>
     void OnGuestEvent(Action<GuestEvent> handler)
     {
     }
 
-    /// <summary>Calls <paramref name="handler"/> when the host fails requests of a disk, from any thread; handlers must be quick. A worker that was taken over may name any disk, and often.</summary>
+    /// <summary>
+    /// Calls <paramref name="handler"/> when the host fails requests of a disk, from any thread; handlers must be quick. A worker that was
+    /// taken over may name any disk, and often.
+    /// </summary>
     void OnDiskError(Action<DiskErrorBody> handler)
     {
     }
 
-    /// <summary>Connects the guest's vsock to ports of the host from now on: to the sockets at this path with <c>_PORT</c> behind it.</summary>
+    /// <summary>
+    /// Connects the guest's vsock to ports of the host from now on: to the sockets at this path with <c>_PORT</c> behind it.
+    /// </summary>
     void ServeVsock(string path)
     {
     }
 
-    /// <summary>A stream to the serial console. Starts with the last 64 KiB of output; several may be open, each sees all output, input goes to the guest in turn.</summary>
+    /// <summary>
+    /// A stream to the serial console. Starts with the last 64 KiB of output; several may be open, each sees all output, input goes to the
+    /// guest in turn.
+    /// </summary>
     Task<Stream> OpenConsoleAsync(CancellationToken cancellation);
 
     /// <summary>Tells the guest's virtio console how big the terminal is; a VM without one takes no notice.</summary>
@@ -168,7 +186,8 @@ public interface IWorker : IAsyncDisposable
 public sealed class WorkerException : Exception
 {
     /// <summary>Creates the error.</summary>
-    /// <param name="code">Stable code for programs, e.g. <c>disk-open-failed</c>, <c>kvm-unavailable</c>, <c>kernel-invalid</c>, <c>wrong-state</c>, <c>worker-died</c>.</param>
+    /// <param name="code">Stable code for programs, e.g. <c>disk-open-failed</c>, <c>kvm-unavailable</c>, <c>kernel-invalid</c>,
+    /// <c>wrong-state</c>, <c>worker-died</c>.</param>
     /// <param name="message">For people: what, which object, what to do.</param>
     /// <param name="inner">The cause, when it is known here.</param>
     public WorkerException(string code, string message, Exception? inner = null) : base(message, inner) => Code = code;

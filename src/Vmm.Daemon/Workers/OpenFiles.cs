@@ -3,7 +3,9 @@ namespace Vmm.Daemon.Workers;
 /// <summary>What files a process has open, as the kernel tells it.</summary>
 internal static class OpenFiles
 {
-    /// <summary>False when the process certainly does not have the file open: a worker that says so lies. True also when nobody lets us look.</summary>
+    /// <summary>
+    /// False when the process certainly does not have the file open: a worker that says so lies. True also when nobody lets us look.
+    /// </summary>
     internal static bool MayHold(int processId, string path)
     {
         try

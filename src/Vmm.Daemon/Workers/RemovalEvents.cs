@@ -3,7 +3,8 @@ using Vmm.Contracts.Control;
 namespace Vmm.Daemon.Workers;
 
 /// <summary>
-/// Which removals a worker may tell of: each name once, since no other device of the same run gets it, and no more than there were devices. Thread-safe.
+/// Which removals a worker may tell of: each name once, since no other device of the same run gets it, and no more than there were devices.
+/// Thread-safe.
 /// </summary>
 internal sealed class RemovalEvents
 {

@@ -6,12 +6,15 @@ using Vmm.Interop;
 namespace Vmm.Daemon.Workers;
 
 /// <summary>
-/// Connects a guest to the host's sockets of its vsock, and to no others: a worker asks for a number, never for a path. vmmd connects as root, so a symbolic link
+/// Connects a guest to the host's sockets of its vsock, and to no others: a worker asks for a number, never for a path. vmmd connects as
+/// root, so a symbolic link
 /// where the socket should be, which could lead anywhere, is not followed.
 /// </summary>
 internal sealed class VsockBroker(string path)
 {
-    /// <summary>Connections a second, in the long run: what a program behind a socket has to bear from a worker that was taken over.</summary>
+    /// <summary>
+    /// Connections a second, in the long run: what a program behind a socket has to bear from a worker that was taken over.
+    /// </summary>
     internal const int Rate = 100;
 
     /// <summary>Connections at once after a pause.</summary>
@@ -23,7 +26,8 @@ internal sealed class VsockBroker(string path)
     private long _due;
 
     /// <summary>
-    /// The stream, or null: nobody listens there. What is above the rate waits, not much: the caller bounds how many do, and a worker waits for one
+    /// The stream, or null: nobody listens there. What is above the rate waits, not much: the caller bounds how many do, and a worker waits
+    /// for one
     /// wish at a time unless somebody took it over.
     /// </summary>
     internal async Task<UnixStream?> ConnectAsync(VsockDial wish)

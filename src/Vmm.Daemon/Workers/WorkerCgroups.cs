@@ -6,14 +6,17 @@ using Vmm.Spec;
 namespace Vmm.Daemon.Workers;
 
 /// <summary>
-/// Control groups of workers (cgroups(7)): <c>vmm/UUID</c> below the root of the hierarchy, v2 where its controllers are, otherwise the v1 controllers memory
-/// and pids. A group limits what a worker that was taken over can eat; a healthy VM stays far below. The controller cpu, where there is one, gives a VM the time
+/// Control groups of workers (cgroups(7)): <c>vmm/UUID</c> below the root of the hierarchy, v2 where its controllers are, otherwise the v1
+/// controllers memory
+/// and pids. A group limits what a worker that was taken over can eat; a healthy VM stays far below. The controller cpu, where there is
+/// one, gives a VM the time
 /// on host CPUs that its spec names (<see cref="CpuController"/>).
 /// </summary>
 internal sealed class WorkerCgroups
 {
     /// <summary>
-    /// Beyond guest memory: the runtime (about 40 MB resident), page tables of guest memory, KVM's own and the page cache that the worker's buffered disk I/O is charged
+    /// Beyond guest memory: the runtime (about 40 MB resident), page tables of guest memory, KVM's own and the page cache that the worker's
+    /// buffered disk I/O is charged
     /// with (which the kernel takes back before it kills).
     /// </summary>
     private const long Overhead = 256L << 20;
@@ -94,7 +97,8 @@ internal sealed class WorkerCgroups
     internal string? Problem { get; }
 
     /// <summary>
-    /// Makes a group and moves a worker in, before it has a VM: moving waits for all CPUs (18 ms were seen with v1), which a VM that comes through the pool need not.
+    /// Makes a group and moves a worker in, before it has a VM: moving waits for all CPUs (18 ms were seen with v1), which a VM that comes
+    /// through the pool need not.
     /// Null, or why that was not possible; then nothing is left.
     /// </summary>
     internal string? Join(string group, int processId)
@@ -151,7 +155,10 @@ internal sealed class WorkerCgroups
         }
     }
 
-    /// <summary>Limits the huge pages of a group to those of the VM, none when it has none. Null, or why that was not possible for a VM that has some.</summary>
+    /// <summary>
+    /// Limits the huge pages of a group to those of the VM, none when it has none. Null, or why that was not possible for a VM that has
+    /// some.
+    /// </summary>
     internal string? LimitHugePages(string group, VmSpec spec)
     {
         try
@@ -186,7 +193,9 @@ internal sealed class WorkerCgroups
         }
     }
 
-    /// <summary>True when the kernel has killed something of the group because it was out of memory (memory.events, or memory.oom_control of v1).</summary>
+    /// <summary>
+    /// True when the kernel has killed something of the group because it was out of memory (memory.events, or memory.oom_control of v1).
+    /// </summary>
     internal bool WasOutOfMemory(string group)
     {
         foreach (string parent in group.Length > 0 ? _parents : [])
@@ -212,7 +221,10 @@ internal sealed class WorkerCgroups
     private static int Threads(VmSpec spec) =>
         spec.Cpus + spec.Disks.Sum(disk => Math.Clamp(spec.Cpus, 1, disk.Queues)) + spec.Nets.Sum(net => net.Queues);
 
-    /// <summary>Gives a group time on CPUs. A worker of an earlier daemon that knew nothing of this controller is put in first. Null, or why that was not possible.</summary>
+    /// <summary>
+    /// Gives a group time on CPUs. A worker of an earlier daemon that knew nothing of this controller is put in first. Null, or why that
+    /// was not possible.
+    /// </summary>
     internal string? LimitCpu(string group, int processId, CpuLimits limits)
     {
         if (CpuFolder(group) is not { } folder)
@@ -237,7 +249,10 @@ internal sealed class WorkerCgroups
         }
     }
 
-    /// <summary>Takes the quota of a worker away that is to end, or does: what it still does (freeing memory, finishing requests) is not worth waiting for.</summary>
+    /// <summary>
+    /// Takes the quota of a worker away that is to end, or does: what it still does (freeing memory, finishing requests) is not worth
+    /// waiting for.
+    /// </summary>
     internal void Unthrottle(string group) => OfCpu(group, folder =>
     {
         CpuController.Unthrottle(folder, _v2);
@@ -303,7 +318,9 @@ internal sealed class WorkerCgroups
         }
     }
 
-    /// <summary>The controller below a v2 root, which may refuse it alone: with threads of real-time priority outside the root group, say.</summary>
+    /// <summary>
+    /// The controller below a v2 root, which may refuse it alone: with threads of real-time priority outside the root group, say.
+    /// </summary>
     private static (string? Parent, string Problem) Add(string controller, string root, string parent)
     {
         if (!File.ReadAllText(Path.Combine(root, "cgroup.controllers")).Split([' ', '\n']).Contains(controller, StringComparer.Ordinal))

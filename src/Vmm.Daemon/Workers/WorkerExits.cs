@@ -10,7 +10,9 @@ internal static class WorkerExits
 {
     private const int Sigsys = 31, Sigkill = 9;
 
-    /// <summary>Longest message; longest line of a report; most lines of it. A report of ours has about 40 lines of 200 characters.</summary>
+    /// <summary>
+    /// Longest message; longest line of a report; most lines of it. A report of ours has about 40 lines of 200 characters.
+    /// </summary>
     internal const int LongestMessage = 4096, LongestLine = 1024, MostLines = 64;
 
     /// <summary>The same, cut to what is kept, with texts that are fit for terminals and logs, and a reason that exists.</summary>

@@ -4,7 +4,9 @@ using Vmm.Interop;
 
 namespace Vmm.Daemon.Workers;
 
-/// <summary>What a VM has in the workers' folder: <c>ID.sock</c>, where its worker listens, and <c>ID.end</c>, where the worker writes how it ended.</summary>
+/// <summary>
+/// What a VM has in the workers' folder: <c>ID.sock</c>, where its worker listens, and <c>ID.end</c>, where the worker writes how it ended.
+/// </summary>
 internal sealed class WorkerFiles
 {
     internal WorkerFiles(string directory, string vmId)
@@ -55,7 +57,9 @@ internal sealed class WorkerFiles
         }
     }
 
-    /// <summary>Makes the file for the record, in its full size: what the file system has no room for is told now, not when the VM ends.</summary>
+    /// <summary>
+    /// Makes the file for the record, in its full size: what the file system has no room for is told now, not when the VM ends.
+    /// </summary>
     /// <exception cref="IOException">There is no room, or the folder is gone.</exception>
     internal SafeFileHandle MakeEnd()
     {

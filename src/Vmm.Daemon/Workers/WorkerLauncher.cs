@@ -6,7 +6,9 @@ using Vmm.Spec;
 
 namespace Vmm.Daemon.Workers;
 
-/// <summary>Starts vmm-worker processes, keeps a few ready, and adopts those of an earlier daemon. Disposing ends the ready ones; VMs go on.</summary>
+/// <summary>
+/// Starts vmm-worker processes, keeps a few ready, and adopts those of an earlier daemon. Disposing ends the ready ones; VMs go on.
+/// </summary>
 public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisposable
 {
     // What a healthy worker needs to answer, with room; one that needs longer is waited for in the background.
@@ -137,7 +139,8 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
     }
 
     /// <summary>
-    /// As promised by the interface; a VM that ended while no daemon was there, and whose worker left a record of why, is answered too: as a worker that has
+    /// As promised by the interface; a VM that ended while no daemon was there, and whose worker left a record of why, is answered too: as
+    /// a worker that has
     /// ended, with process id 0. Its record is gone then.
     /// </summary>
     public async Task<IReadOnlyList<IWorker>> AdoptAsync(CancellationToken cancellation)

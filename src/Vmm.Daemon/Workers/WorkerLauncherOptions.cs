@@ -5,7 +5,9 @@ namespace Vmm.Daemon.Workers;
 /// <summary>How workers are started.</summary>
 public sealed record WorkerLauncherOptions
 {
-    /// <summary>Folder of control sockets and end records: on one file system that survives the daemon, e.g. /run/vmm/workers. Made with mode 0700.</summary>
+    /// <summary>
+    /// Folder of control sockets and end records: on one file system that survives the daemon, e.g. /run/vmm/workers. Made with mode 0700.
+    /// </summary>
     public required string Directory { get; init; }
 
     /// <summary>The vmm-worker program; beside this program unless told otherwise.</summary>
@@ -35,7 +37,10 @@ public sealed record WorkerLauncherOptions
     /// <summary>Do not run a VM whose worker is not fully confined.</summary>
     public bool RequireConfinement { get; init; }
 
-    /// <summary>Takes what workers write to their standard error, line by line, bounded: process, VM (empty: none yet), line. Null: to the daemon's own.</summary>
+    /// <summary>
+    /// Takes what workers write to their standard error, line by line, bounded: process, VM (empty: none yet), line. Null: to the daemon's
+    /// own.
+    /// </summary>
     public Action<int, string, string>? WorkerSaid { get; init; }
 
     /// <summary>How long a stopped worker may take before it is killed.</summary>

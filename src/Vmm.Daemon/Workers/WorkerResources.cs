@@ -10,7 +10,9 @@ using Vmm.Storage;
 
 namespace Vmm.Daemon.Workers;
 
-/// <summary>What a worker is handed: opened here with the daemon's privileges, closed here once it was passed. Locks go along with the descriptors.</summary>
+/// <summary>
+/// What a worker is handed: opened here with the daemon's privileges, closed here once it was passed. Locks go along with the descriptors.
+/// </summary>
 internal sealed class WorkerResources(StorageFolders storage) : IDisposable
 {
     private readonly List<IDisposable> _owned = [];

@@ -80,7 +80,10 @@ public sealed record AcpiConfig
     /// <summary>GSI of the generic event device of PCI hotplug (<see cref="Pci.PciHotplugPorts"/>); null leaves hotplug out.</summary>
     public uint? HotplugGsi { get; init; }
 
-    /// <summary>The slots of each bus that can be ejected and plugged again, bit n for slot n: what is not in it stays. Bus 0 first; the others are behind bridges.</summary>
+    /// <summary>
+    /// The slots of each bus that can be ejected and plugged again, bit n for slot n: what is not in it stays. Bus 0 first; the others are
+    /// behind bridges.
+    /// </summary>
     public IReadOnlyList<uint> HotplugSlots { get; init; } = [0];
 
     /// <summary>virtio-mmio devices.</summary>

@@ -81,8 +81,10 @@ public static class AcpiTables
     }
 
     /// <summary>
-    /// 5.2.9: no PM1 blocks; power-off through <see cref="Legacy.AcpiPowerPorts"/>, reset through <see cref="Legacy.ResetControl"/>. Of the fixed hardware
-    /// only the PM timer (4.8.3.3) is there, which a hardware-reduced machine need not have: Linux and memtest86+ take it from these fields all the same.
+    /// 5.2.9: no PM1 blocks; power-off through <see cref="Legacy.AcpiPowerPorts"/>, reset through <see cref="Legacy.ResetControl"/>. Of the
+    /// fixed hardware
+    /// only the PM timer (4.8.3.3) is there, which a hardware-reduced machine need not have: Linux and memtest86+ take it from these fields
+    /// all the same.
     /// </summary>
     private static AcpiTable Fadt(AcpiConfig config, ulong dsdt) => new AcpiTable("FACP", 6)
         .ZeroTo(76).U32(config.PmTimerPort)           // PM_TMR_BLK
@@ -128,7 +130,10 @@ public static class AcpiTables
     private static AcpiTable Mcfg(AcpiConfig config) => new AcpiTable("MCFG", 1)
         .Zero(8).U64(config.EcamBase.Value).U16(0).U8(0).U8(config.LastBus).U32(0);
 
-    /// <summary>Serial Port Console Redirection table, revision 2: the 16550 at port 0x3F8, GSI 4, 115200 8N1; not a PCI device. Linux's <c>earlycon</c> finds it.</summary>
+    /// <summary>
+    /// Serial Port Console Redirection table, revision 2: the 16550 at port 0x3F8, GSI 4, 115200 8N1; not a PCI device. Linux's
+    /// <c>earlycon</c> finds it.
+    /// </summary>
     private static AcpiTable Spcr() => new AcpiTable("SPCR", 2)
         .U8(0).Zero(3).PortRegister(0x3F8)
         .U8(2).U8(0).U32(4)                  // through the IOAPIC
@@ -161,7 +166,8 @@ public static class AcpiTables
 
         foreach (AcpiInitiator device in config.Initiators)
         {
-            // 5.2.16.6, generic initiator affinity with a PCI handle: segment, then the bus in the lower byte, device and function in the upper.
+            // 5.2.16.6, generic initiator affinity with a PCI handle: segment, then the bus in the lower byte, device and function in the
+            // upper.
             srat.U8(5).U8(32).U8(0).U8(1).U32((uint)device.Vnode).U16(0).U8(device.Bus).U8((byte)(device.Slot << 3)).Zero(12).U32(1).U32(0);
         }
 

@@ -22,7 +22,9 @@ public sealed class AmlWriter
     /// <summary><c>Method (name, arguments, NotSerialized) { body }</c></summary>
     public AmlWriter Method(string name, int arguments, Action<AmlWriter> body) => Block([0x14], name, (byte)arguments, body);
 
-    /// <summary><c>Method (name, arguments, Serialized) { body }</c>: for one that creates names or must not overlap itself (19.6.85).</summary>
+    /// <summary>
+    /// <c>Method (name, arguments, Serialized) { body }</c>: for one that creates names or must not overlap itself (19.6.85).
+    /// </summary>
     public AmlWriter SerializedMethod(string name, int arguments, Action<AmlWriter> body) => Block([0x14], name, (byte)(arguments | 8), body);
 
     /// <summary><c>OperationRegion (name, SystemIO, port, length)</c></summary>

@@ -25,7 +25,9 @@ internal sealed class ByteSink
 
     internal void Add(ReadOnlySpan<byte> bytes) => bytes.CopyTo(Room(bytes.Length));
 
-    /// <summary>Appends text that is ASCII by the specification's own rules (signatures, ids, names); anything else becomes a question mark.</summary>
+    /// <summary>
+    /// Appends text that is ASCII by the specification's own rules (signatures, ids, names); anything else becomes a question mark.
+    /// </summary>
     internal void AddAscii(string text)
     {
         Span<byte> room = Room(text.Length);

@@ -85,7 +85,9 @@ internal static class Dsdt
             }
         });
 
-    /// <summary>LNRO0005 is the id that Linux' and others' drivers of virtio-mmio devices look for: stock kernels read none from the command line.</summary>
+    /// <summary>
+    /// LNRO0005 is the id that Linux' and others' drivers of virtio-mmio devices look for: stock kernels read none from the command line.
+    /// </summary>
     private static void VirtioMmio(AmlWriter scope, int index, AcpiVirtioMmio window) =>
         scope.Device($"VM{(char)('0' + (index / 10))}{(char)('0' + (index % 10))}", device => device
             .NameText("_HID", "LNRO0005")
@@ -101,7 +103,9 @@ internal static class Dsdt
         return new string(name);
     }
 
-    /// <summary>A control-method button (4.8.3.1.2.1) behind a generic event device (5.6.9): its edge is the press, so there is no register to ask.</summary>
+    /// <summary>
+    /// A control-method button (4.8.3.1.2.1) behind a generic event device (5.6.9): its edge is the press, so there is no register to ask.
+    /// </summary>
     private static void PowerButton(AmlWriter scope, uint gsi)
     {
         scope.Device("PWRB", device => device.NameEisaId("_HID", "PNP0C0C").Name("_UID", 0));

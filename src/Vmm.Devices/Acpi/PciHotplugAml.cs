@@ -3,7 +3,8 @@ using Vmm.Devices.Pci;
 namespace Vmm.Devices.Acpi;
 
 /// <summary>
-/// PCI hotplug by ACPI: the guest's half of <see cref="PciHotplugPorts"/>. Slots have no _STA: whether one is empty is what its configuration space says,
+/// PCI hotplug by ACPI: the guest's half of <see cref="PciHotplugPorts"/>. Slots have no _STA: whether one is empty is what its
+/// configuration space says,
 /// so there is one truth (Linux then reads the vendor id).
 /// </summary>
 internal static class PciHotplugAml
@@ -28,7 +29,8 @@ internal static class PciHotplugAml
             });
         }
 
-        // All that the OS asks for is its own, but native hotplug, PCI Express's (bit 0) and SHPC's (bit 1): slots are plugged the ACPI way. Bit 4 of the
+        // All that the OS asks for is its own, but native hotplug, PCI Express's (bit 0) and SHPC's (bit 1): slots are plugged the ACPI
+        // way. Bit 4 of the
         // first word says that something was withheld (6.2.11.3, PCI Firmware specification 3.3, 4.5.1).
         root.SerializedMethod("_OSC", 4, method => method
             .CreateDWordField(3, 0, "CDW1")
@@ -75,7 +77,8 @@ internal static class PciHotplugAml
     }
 
     /// <summary>
-    /// A generic event device (5.6.9) whose interrupt says that the registers have news. It is a level: an edge before the OS unmasks the pin would be lost,
+    /// A generic event device (5.6.9) whose interrupt says that the registers have news. It is a level: an edge before the OS unmasks the
+    /// pin would be lost,
     /// and with it a device that came between the OS's scan of the bus and its driver of this device.
     /// </summary>
     /// <param name="scope">Where the device goes.</param>

@@ -6,7 +6,9 @@ namespace Vmm.Devices.Bus;
 /// </summary>
 public interface IBusDevice
 {
-    /// <summary>Guest read at <paramref name="offset"/> bytes from the device's base; every byte of <paramref name="data"/> is filled.</summary>
+    /// <summary>
+    /// Guest read at <paramref name="offset"/> bytes from the device's base; every byte of <paramref name="data"/> is filled.
+    /// </summary>
     void Read(ulong offset, Span<byte> data);
 
     /// <summary>Guest write at <paramref name="offset"/> bytes from the device's base.</summary>

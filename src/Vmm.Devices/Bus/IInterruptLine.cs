@@ -41,7 +41,10 @@ public interface IInterruptRoute : IInterruptMessage
 /// </summary>
 public interface IInterruptMessageFactory
 {
-    /// <summary>Makes (or re-targets) slot <paramref name="slot"/> of a device for the message <paramref name="address"/>/<paramref name="data"/> (Intel SDM vol. 3, 11.11).</summary>
+    /// <summary>
+    /// Makes (or re-targets) slot <paramref name="slot"/> of a device for the message <paramref name="address"/>/<paramref name="data"/>
+    /// (Intel SDM vol. 3, 11.11).
+    /// </summary>
     IInterruptMessage Route(object device, int slot, ulong address, uint data);
 
     /// <summary>Gives back every message of a device.</summary>
@@ -54,7 +57,10 @@ public interface IInterruptMessageFactory
 /// </summary>
 public interface IDoorbellBinder
 {
-    /// <summary>Any write of <paramref name="length"/> bytes (0: any length) at <paramref name="address"/> signals <paramref name="doorbell"/>; with <paramref name="datamatch"/>, only writes of that value.</summary>
+    /// <summary>
+    /// Any write of <paramref name="length"/> bytes (0: any length) at <paramref name="address"/> signals <paramref name="doorbell"/>; with
+    /// <paramref name="datamatch"/>, only writes of that value.
+    /// </summary>
     void Bind(Vmm.Memory.GuestAddress address, int length, ulong? datamatch, Vmm.Interop.EventFd doorbell);
 
     /// <summary>Undoes <see cref="Bind"/> with the same arguments.</summary>

@@ -17,7 +17,8 @@ public enum GuestPanicEvents
 }
 
 /// <summary>
-/// The paravirtual panic device at one port: a read says which events the host takes, a write tells one (QEMU's docs/specs/pvpanic; ACPI id QEMU0001).
+/// The paravirtual panic device at one port: a read says which events the host takes, a write tells one (QEMU's docs/specs/pvpanic; ACPI id
+/// QEMU0001).
 /// </summary>
 public sealed class PvPanic(Action<GuestPanicEvents> told) : IBusDevice
 {

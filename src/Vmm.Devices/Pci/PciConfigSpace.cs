@@ -99,7 +99,9 @@ public sealed class PciConfigSpace
         return bytes;
     }
 
-    /// <summary>Takes what <see cref="CaptureWritten"/> of the same kind of function gave. No handler is called, and no other bit changes.</summary>
+    /// <summary>
+    /// Takes what <see cref="CaptureWritten"/> of the same kind of function gave. No handler is called, and no other bit changes.
+    /// </summary>
     internal void RestoreWritten(ReadOnlySpan<byte> bytes)
     {
         foreach (PciField field in _fields.Where(f => f.Changeable != 0))

@@ -4,17 +4,23 @@ using Vmm.Devices.Bus;
 namespace Vmm.Devices.Pci;
 
 /// <summary>
-/// What the host and the guest tell each other of the slots of one bus: four registers of 32 bits at ports, bit n for slot n. The methods of the DSDT read them when
-/// the interrupt of their generic event device comes (ACPI 6.5 section 5.6.9); a guest without ACPI can use them itself. Only whole registers answer.
+/// What the host and the guest tell each other of the slots of one bus: four registers of 32 bits at ports, bit n for slot n. The methods
+/// of the DSDT read them when
+/// the interrupt of their generic event device comes (ACPI 6.5 section 5.6.9); a guest without ACPI can use them itself. Only whole
+/// registers answer.
 /// <list type="table">
 /// <item><term>0 ADDED</term><description>A function came into the slot. Writing ones clears them.</description></item>
-/// <item><term>4 REMOVAL</term><description>The guest is asked to let go of the slot. Writing ones clears them; the wish stays.</description></item>
-/// <item><term>8 EJECT</term><description>Reads which slots can be ejected; writing ones ejects them (_EJ0, ACPI 6.5 section 6.3.3). Others are ignored.</description></item>
+/// <item><term>4 REMOVAL</term><description>The guest is asked to let go of the slot. Writing ones clears them; the wish
+/// stays.</description></item>
+/// <item><term>8 EJECT</term><description>Reads which slots can be ejected; writing ones ejects them (_EJ0, ACPI 6.5 section 6.3.3). Others
+/// are ignored.</description></item>
 /// <item><term>12 GENERATION</term><description>Counts the changes of what is plugged. Read only.</description></item>
 /// </list>
-/// The interrupt is a level: it is high while ADDED or REMOVAL has a bit, so that a guest that unmasks its pin late in its start still gets it.
+/// The interrupt is a level: it is high while ADDED or REMOVAL has a bit, so that a guest that unmasks its pin late in its start still gets
+/// it.
 /// </summary>
-/// <param name="line">Level-triggered: tells the guest to look at the registers. Set under this object's lock, so that its level is never older than the registers.</param>
+/// <param name="line">Level-triggered: tells the guest to look at the registers. Set under this object's lock, so that its level is never
+/// older than the registers.</param>
 /// <param name="eject">The guest let go of a slot. On the vCPU thread, without a lock, at most once for each function plugged.</param>
 public sealed class PciHotplugPorts(IInterruptLine line, Action<int> eject) : IBusDevice
 {
@@ -72,7 +78,8 @@ public sealed class PciHotplugPorts(IInterruptLine line, Action<int> eject) : IB
     }
 
     /// <summary>
-    /// The host takes the slot whether the guest likes it or not. False when the guest ejected it before: then <c>eject</c> is called for it, or was.
+    /// The host takes the slot whether the guest likes it or not. False when the guest ejected it before: then <c>eject</c> is called for
+    /// it, or was.
     /// The guest is told that something changed in the slot, so that it looks and finds nothing.
     /// </summary>
     public bool Take(int slot)

@@ -5,7 +5,9 @@ namespace Vmm.Devices.Virtio;
 /// <summary>Answer of <see cref="IQueueService.Serve"/>.</summary>
 internal enum QueueProgress
 {
-    /// <summary>Everything that could be done is done: sleep until a doorbell, a watched descriptor or <see cref="QueueThread.Wake"/>.</summary>
+    /// <summary>
+    /// Everything that could be done is done: sleep until a doorbell, a watched descriptor or <see cref="QueueThread.Wake"/>.
+    /// </summary>
     Idle,
 
     /// <summary>More arrived meanwhile: call again before sleeping.</summary>
@@ -30,7 +32,9 @@ internal interface IQueueService
     /// </summary>
     QueueProgress Serve();
 
-    /// <summary>A descriptor watched by <see cref="QueueThread.Watch"/> has events; the watch is over. <see cref="Serve"/> follows.</summary>
+    /// <summary>
+    /// A descriptor watched by <see cref="QueueThread.Watch"/> has events; the watch is over. <see cref="Serve"/> follows.
+    /// </summary>
     void Ready(ulong tag, PollEvents events) { }
 
     /// <summary>

@@ -3,7 +3,9 @@ using Vmm.Memory;
 
 namespace Vmm.Devices.Virtio;
 
-/// <summary>All queues of a transport: what their driver said about them, and the rings of the present activation. Under the lock of the transport.</summary>
+/// <summary>
+/// All queues of a transport: what their driver said about them, and the rings of the present activation. Under the lock of the transport.
+/// </summary>
 internal sealed class QueueSetups : IDisposable
 {
     private readonly QueueSetup[] _queues;

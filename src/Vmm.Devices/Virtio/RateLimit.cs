@@ -17,7 +17,9 @@ public sealed record RateLimit(ulong BytesPerSecond, ulong OperationsPerSecond, 
     public bool IsValid => BytesPerSecond <= Most && OperationsPerSecond <= Most && BurstBytes <= Most && BurstOperations <= Most;
 }
 
-/// <summary>A token bucket: fills at a constant rate up to its capacity. Time is in nanoseconds of any clock that does not go back.</summary>
+/// <summary>
+/// A token bucket: fills at a constant rate up to its capacity. Time is in nanoseconds of any clock that does not go back.
+/// </summary>
 internal struct TokenBucket
 {
     private const ulong Second = 1_000_000_000;
@@ -35,7 +37,10 @@ internal struct TokenBucket
         _last = now;
     }
 
-    /// <summary>What must be there for <paramref name="amount"/>: no more than a full bucket, so that an oversized request passes too, and is paid afterwards.</summary>
+    /// <summary>
+    /// What must be there for <paramref name="amount"/>: no more than a full bucket, so that an oversized request passes too, and is paid
+    /// afterwards.
+    /// </summary>
     public readonly ulong Needed(ulong amount) => Math.Min(amount, _capacity);
 
     public void Refill(long now)
@@ -75,8 +80,10 @@ internal struct TokenBucket
 }
 
 /// <summary>
-/// Two token buckets, bytes and operations: a request passes when both have enough. Shared by the I/O threads of a device; nothing allocates, nobody
-/// sleeps in it. A changed limit is a new limiter. In any time t no more than burst + rate·t passes, except that a single request larger than the burst
+/// Two token buckets, bytes and operations: a request passes when both have enough. Shared by the I/O threads of a device; nothing
+/// allocates, nobody
+/// sleeps in it. A changed limit is a new limiter. In any time t no more than burst + rate·t passes, except that a single request larger
+/// than the burst
 /// passes when the bucket is full (and is paid for before the next), and that what is charged afterwards may overdraw by one request.
 /// </summary>
 public sealed class RateLimiter
@@ -111,7 +118,10 @@ public sealed class RateLimiter
     /// <summary>The clock, in nanoseconds.</summary>
     public static long Now => System.Diagnostics.Stopwatch.GetTimestamp() * (1_000_000_000 / System.Diagnostics.Stopwatch.Frequency);
 
-    /// <summary>Takes one operation of so many bytes. False, and nothing taken, when it has to wait that many milliseconds (1 to 50) before the next try.</summary>
+    /// <summary>
+    /// Takes one operation of so many bytes. False, and nothing taken, when it has to wait that many milliseconds (1 to 50) before the next
+    /// try.
+    /// </summary>
     public bool TryTake(ulong bytes, long now, out int wait)
     {
         lock (_lock)

@@ -1,6 +1,8 @@
 namespace Vmm.Devices.Virtio;
 
-/// <summary>Has a thread wait where something would happen more often than a limit allows. Any thread; those that share it share the limit.</summary>
+/// <summary>
+/// Has a thread wait where something would happen more often than a limit allows. Any thread; those that share it share the limit.
+/// </summary>
 public sealed class RatePace
 {
     private readonly RateLimiter _limiter;

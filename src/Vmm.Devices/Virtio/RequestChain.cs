@@ -55,7 +55,8 @@ internal sealed class RequestChain
     public ChainWalker Walk() => _queue.Walk(Head);
 
     /// <summary>
-    /// Where the first <paramref name="bytes"/> writable bytes lie, for an answer that is written after the handler returned, or whose memory
+    /// Where the first <paramref name="bytes"/> writable bytes lie, for an answer that is written after the handler returned, or whose
+    /// memory
     /// the request itself takes away. False when there are not so many.
     /// </summary>
     public bool TryFindRoom(int bytes, Span<VirtioBuffer> room, out int pieces)
@@ -75,7 +76,9 @@ internal sealed class RequestChain
         return found == bytes;
     }
 
-    /// <summary>Writes an answer to where <see cref="TryFindRoom"/> found room; the number of bytes from its start that are there.</summary>
+    /// <summary>
+    /// Writes an answer to where <see cref="TryFindRoom"/> found room; the number of bytes from its start that are there.
+    /// </summary>
     public static uint Scatter(DmaSpace memory, ReadOnlySpan<byte> answer, ReadOnlySpan<VirtioBuffer> room)
     {
         uint written = 0;

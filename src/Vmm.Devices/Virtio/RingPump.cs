@@ -32,7 +32,8 @@ internal interface IChainHandler
 
 /// <summary>
 /// Serves one virtqueue: takes chains, acquires their pages, lets the handler carry them out, gives them back and tells the driver. A chain
-/// whose pages are on their way in stalls its queue and no other: it is acquired again when they came. One thread; nothing is allocated for a
+/// whose pages are on their way in stalls its queue and no other: it is acquired again when they came. One thread; nothing is allocated for
+/// a
 /// chain.
 /// </summary>
 internal sealed class RingPump : IPageWaiter
@@ -52,7 +53,8 @@ internal sealed class RingPump : IPageWaiter
     /// <param name="handler">What is done.</param>
     /// <param name="mostReadable">Readable bytes of a chain that are looked at.</param>
     /// <param name="mostWritable">Writable bytes of a chain that are filled at most.</param>
-    /// <param name="publishEach">Each chain is shown to the driver at once, not all of a round together: a driver that waits for each answer.</param>
+    /// <param name="publishEach">Each chain is shown to the driver at once, not all of a round together: a driver that waits for each
+    /// answer.</param>
     internal RingPump(VirtioActivation activation, int index, IChainHandler handler, uint mostReadable, uint mostWritable, bool publishEach = false)
     {
         _activation = activation;
@@ -135,7 +137,8 @@ internal sealed class RingPump : IPageWaiter
     }
 
     /// <summary>
-    /// A chain that waits for its pages counts as not taken; it is acquired again, where it was, when the queue goes on. No pages of this queue
+    /// A chain that waits for its pages counts as not taken; it is acquired again, where it was, when the queue goes on. No pages of this
+    /// queue
     /// are used meanwhile.
     /// </summary>
     public void GiveBack()

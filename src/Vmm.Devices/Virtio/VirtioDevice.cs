@@ -19,7 +19,10 @@ public abstract class VirtioDevice : IDisposable
     /// <summary>Device feature bits offered, without the ring and transport bits, which the transport adds.</summary>
     public abstract ulong DeviceFeatures { get; }
 
-    /// <summary>Device feature bits without which a driver cannot use the device: one that does not accept them never sees FEATURES_OK (3.1.1 step 6).</summary>
+    /// <summary>
+    /// Device feature bits without which a driver cannot use the device: one that does not accept them never sees FEATURES_OK (3.1.1 step
+    /// 6).
+    /// </summary>
     public virtual ulong RequiredFeatures => 0;
 
     /// <summary>Greatest size of each queue; its length is the number of queues.</summary>
@@ -43,10 +46,15 @@ public abstract class VirtioDevice : IDisposable
     /// <summary>Writes device configuration; writes to read-only fields are ignored.</summary>
     public virtual void WriteConfig(int offset, ReadOnlySpan<byte> data) { }
 
-    /// <summary>The driver set DRIVER_OK: start serving the queues. Runs on a vCPU thread; I/O belongs on the device's own thread.</summary>
+    /// <summary>
+    /// The driver set DRIVER_OK: start serving the queues. Runs on a vCPU thread; I/O belongs on the device's own thread.
+    /// </summary>
     public abstract void Activate(VirtioActivation activation);
 
-    /// <summary>The driver reset the device (or it is being removed): stop serving, return only when no request is in flight and guest memory is no longer touched.</summary>
+    /// <summary>
+    /// The driver reset the device (or it is being removed): stop serving, return only when no request is in flight and guest memory is no
+    /// longer touched.
+    /// </summary>
     public abstract void Reset();
 
     /// <summary>
@@ -61,8 +69,10 @@ public abstract class VirtioDevice : IDisposable
     }
 
     /// <summary>
-    /// Stops serving without a reset: nothing more is taken from the rings, and what was taken is complete or back in them. The device can be
-    /// saved then, and goes on by <see cref="Resume"/>. Any thread but the device's; one call at a time, and none beside an activation or a reset.
+    /// Stops serving without a reset: nothing more is taken from the rings, and what was taken is complete or back in them. The device can
+    /// be
+    /// saved then, and goes on by <see cref="Resume"/>. Any thread but the device's; one call at a time, and none beside an activation or a
+    /// reset.
     /// </summary>
     /// <param name="patience">How long requests in flight may take.</param>
     /// <returns>False when they take longer: it has to be called again, or <see cref="Resume"/>.</returns>
@@ -117,7 +127,9 @@ public sealed record ActiveQueue(Virtqueue Queue, EventFd Doorbell);
 /// <summary>Interrupts towards the driver; safe from any thread, allocation-free.</summary>
 public interface IVirtioInterrupts
 {
-    /// <summary>Used buffers are in queue <paramref name="queue"/> (call only when <see cref="Virtqueue"/> says the driver wants to know).</summary>
+    /// <summary>
+    /// Used buffers are in queue <paramref name="queue"/> (call only when <see cref="Virtqueue"/> says the driver wants to know).
+    /// </summary>
     void SignalQueue(int queue);
 
     /// <summary>
@@ -138,6 +150,9 @@ public interface IVirtioInterrupts
     /// <summary>The configuration changed.</summary>
     void SignalConfigChanged();
 
-    /// <summary>The driver broke the rules (a looped chain, an address outside RAM): the device sets DEVICE_NEEDS_RESET and tells the driver (virtio 1.2, 2.1.2).</summary>
+    /// <summary>
+    /// The driver broke the rules (a looped chain, an address outside RAM): the device sets DEVICE_NEEDS_RESET and tells the driver (virtio
+    /// 1.2, 2.1.2).
+    /// </summary>
     void SetNeedsReset(string reason);
 }

@@ -6,7 +6,9 @@ using Vmm.Memory;
 
 namespace Vmm.Devices.Virtio;
 
-/// <summary>The BAR of a virtio-pci function: register windows over <see cref="VirtioTransport"/> (virtio 1.2 sections 4.1.4.3 to 4.1.4.6).</summary>
+/// <summary>
+/// The BAR of a virtio-pci function: register windows over <see cref="VirtioTransport"/> (virtio 1.2 sections 4.1.4.3 to 4.1.4.6).
+/// </summary>
 internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory, MsixTable msix) : VirtioTransport(device, memory, mayTransfer: false), IBusDevice
 {
     private int _isr;

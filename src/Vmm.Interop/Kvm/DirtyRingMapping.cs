@@ -3,7 +3,10 @@ using Vmm.Interop.Libc;
 
 namespace Vmm.Interop.Kvm;
 
-/// <summary>The dirty ring of one vCPU as the kernel shares it: entries of <see cref="KvmDirtyGfn"/>, written by the kernel, given back by their reader (Documentation/virt/kvm/api.rst, 8.29).</summary>
+/// <summary>
+/// The dirty ring of one vCPU as the kernel shares it: entries of <see cref="KvmDirtyGfn"/>, written by the kernel, given back by their
+/// reader (Documentation/virt/kvm/api.rst, 8.29).
+/// </summary>
 public sealed class DirtyRingMapping : SafeHandleMinusOneIsInvalid
 {
     private const uint Dirty = 1, Reset = 2; // KVM_DIRTY_GFN_F_*
@@ -28,7 +31,8 @@ public sealed class DirtyRingMapping : SafeHandleMinusOneIsInvalid
     public int Count => _mask + 1;
 
     /// <summary>
-    /// Takes an entry if the kernel has filled it: what it says is read before it is given back, and it is the kernel's again at the next KVM_RESET_DIRTY_RINGS.
+    /// Takes an entry if the kernel has filled it: what it says is read before it is given back, and it is the kernel's again at the next
+    /// KVM_RESET_DIRTY_RINGS.
     /// </summary>
     /// <param name="index">Entries are filled in turn; taken modulo <see cref="Count"/>.</param>
     /// <param name="slot">Memory slot.</param>

@@ -4,7 +4,10 @@ using Vmm.Interop.Libc;
 
 namespace Vmm.Interop.Kvm;
 
-/// <summary>The KVM device or a VM: a descriptor that takes KVM requests. Answers are 0 or more, or -errno; nothing throws but <see cref="Open"/> and <see cref="Create"/>.</summary>
+/// <summary>
+/// The KVM device or a VM: a descriptor that takes KVM requests. Answers are 0 or more, or -errno; nothing throws but <see cref="Open"/>
+/// and <see cref="Create"/>.
+/// </summary>
 public sealed class KvmHandle : FileDescriptorHandle
 {
     /// <summary>An invalid handle, for the marshaller.</summary>
@@ -59,7 +62,9 @@ public sealed class KvmHandle : FileDescriptorHandle
         }
     }
 
-    /// <summary>KVM_GET_DIRTY_LOG into <paramref name="bitmap"/>, one bit a page; the caller has checked that it is long enough for the slot.</summary>
+    /// <summary>
+    /// KVM_GET_DIRTY_LOG into <paramref name="bitmap"/>, one bit a page; the caller has checked that it is long enough for the slot.
+    /// </summary>
     public unsafe int GetDirtyLog(uint slot, Span<ulong> bitmap)
     {
         fixed (ulong* at = &MemoryMarshal.GetReference(bitmap))

@@ -25,7 +25,9 @@ internal struct FileStatus
     private readonly bool Is(mode_t kind) => (Mode & (ushort)LibC.S_IFMT) == (ushort)kind;
 }
 
-/// <summary>Files by path and descriptor: open(2), statx(2), locks, reads and writes at an offset. Answers: 0, a descriptor or a count, or -errno.</summary>
+/// <summary>
+/// Files by path and descriptor: open(2), statx(2), locks, reads and writes at an offset. Answers: 0, a descriptor or a count, or -errno.
+/// </summary>
 internal static unsafe class FileCalls
 {
     private const uint StatxDirectAlign = 0x2000; // STATX_DIOALIGN, since Linux 6.1; an older kernel leaves the bit out of the answer
@@ -130,7 +132,9 @@ internal static unsafe class FileCalls
         }
     }
 
-    /// <summary>Bytes written at the offset from a vector; may be short. Blocks while the kernel holds back writers of dirty pages.</summary>
+    /// <summary>
+    /// Bytes written at the offset from a vector; may be short. Blocks while the kernel holds back writers of dirty pages.
+    /// </summary>
     internal static long WriteAt(FileDescriptorHandle file, nint vectors, int count, ulong offset)
     {
         using DescriptorLease fd = new(file);
@@ -146,7 +150,10 @@ internal static unsafe class FileCalls
         return answer;
     }
 
-    /// <summary>Bytes read at the offset into a vector; may be short. With <paramref name="nowait"/> only what is there without waiting (-EAGAIN: nothing).</summary>
+    /// <summary>
+    /// Bytes read at the offset into a vector; may be short. With <paramref name="nowait"/> only what is there without waiting (-EAGAIN:
+    /// nothing).
+    /// </summary>
     internal static long ReadAt(FileDescriptorHandle file, nint vectors, int count, ulong offset, bool nowait)
     {
         using DescriptorLease fd = new(file);

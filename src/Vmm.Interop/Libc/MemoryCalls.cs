@@ -2,7 +2,9 @@ using Tmds.Linux;
 
 namespace Vmm.Interop.Libc;
 
-/// <summary>Memory: memfd_create(2), mmap(2), madvise(2), NUMA policy. Addresses come in an out parameter; answers are 0 (or a count), or -errno.</summary>
+/// <summary>
+/// Memory: memfd_create(2), mmap(2), madvise(2), NUMA policy. Addresses come in an out parameter; answers are 0 (or a count), or -errno.
+/// </summary>
 internal static unsafe class MemoryCalls
 {
     private const int MadvisePopulateWrite = 23, MpolMove = 2; // asm-generic/mman-common.h (Linux 5.14), linux/mempolicy.h
@@ -32,7 +34,9 @@ internal static unsafe class MemoryCalls
         return fd;
     }
 
-    /// <summary>Maps a file shared; without <paramref name="at"/> the kernel chooses where. Guest memory never belongs into a core dump of the VMM.</summary>
+    /// <summary>
+    /// Maps a file shared; without <paramref name="at"/> the kernel chooses where. Guest memory never belongs into a core dump of the VMM.
+    /// </summary>
     internal static int MapGuest(FileDescriptorHandle file, ulong length, nint at, out nint address, bool writable = true)
     {
         using DescriptorLease fd = new(file);
@@ -116,10 +120,14 @@ internal static unsafe class MemoryCalls
         }
     }
 
-    /// <summary>Brings the pages of a range into being, from where its policy says; they keep their content. -errno when that cannot be: no SIGBUS.</summary>
+    /// <summary>
+    /// Brings the pages of a range into being, from where its policy says; they keep their content. -errno when that cannot be: no SIGBUS.
+    /// </summary>
     internal static int Populate(nint address, ulong length) => Answer.Of(LibC.madvise((void*)address, (size_t)length, MadvisePopulateWrite));
 
-    /// <summary>Gives whole pages of a shared mapping of a memfd back to the host: the range reads as zeros and is filled again on the next touch.</summary>
+    /// <summary>
+    /// Gives whole pages of a shared mapping of a memfd back to the host: the range reads as zeros and is filled again on the next touch.
+    /// </summary>
     internal static int Discard(nint address, ulong length) => Answer.Of(LibC.madvise((void*)address, (size_t)length, LibC.MADV_REMOVE));
 
     private static int Map(nint at, ulong length, int protection, int flags, int fd, out nint address)

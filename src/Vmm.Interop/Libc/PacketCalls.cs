@@ -8,11 +8,14 @@ internal static unsafe class PacketCalls
     /// <summary>Most descriptors in one packet.</summary>
     internal const int MaxDescriptors = 128;
 
-    // struct cmsghdr, CMSG_LEN and CMSG_SPACE of cmsg(3). Not the package's CMSG_LEN: it rounds up, and an odd number of descriptors would take one more along.
+    // struct cmsghdr, CMSG_LEN and CMSG_SPACE of cmsg(3). Not the package's CMSG_LEN: it rounds up, and an odd number of descriptors would
+    // take one more along.
     private const int HeaderLength = 16;
     private const int ControlSpace = HeaderLength + (sizeof(int) * MaxDescriptors);
 
-    /// <summary>Sends one packet with its descriptors; waits that long (-1: for ever) for room, then -ETIMEDOUT. Never raises SIGPIPE. 0, or -errno.</summary>
+    /// <summary>
+    /// Sends one packet with its descriptors; waits that long (-1: for ever) for room, then -ETIMEDOUT. Never raises SIGPIPE. 0, or -errno.
+    /// </summary>
     internal static int Send(FileDescriptorHandle socket, ReadOnlySpan<byte> bytes, ReadOnlySpan<int> descriptors, int timeoutMilliseconds)
     {
         if (bytes.IsEmpty || descriptors.Length > MaxDescriptors)
@@ -41,7 +44,8 @@ internal static unsafe class PacketCalls
     }
 
     /// <summary>
-    /// Takes one packet without waiting: its length, 0 at the end of the connection, -EAGAIN when there is none. A packet or a descriptor list that does not
+    /// Takes one packet without waiting: its length, 0 at the end of the connection, -EAGAIN when there is none. A packet or a descriptor
+    /// list that does not
     /// fit is -EMSGSIZE; then, as on any error, no descriptor stays open.
     /// </summary>
     internal static int Receive(FileDescriptorHandle socket, Span<byte> bytes, Span<int> descriptors, out int count)

@@ -3,7 +3,10 @@ using Tmds.Linux;
 
 namespace Vmm.Interop.Libc;
 
-/// <summary>Unix sockets (unix(7)) of both kinds: making, naming, connecting, and byte streams that never block. Answers: a descriptor or count, or -errno.</summary>
+/// <summary>
+/// Unix sockets (unix(7)) of both kinds: making, naming, connecting, and byte streams that never block. Answers: a descriptor or count, or
+/// -errno.
+/// </summary>
 internal static unsafe class SocketCalls
 {
     private const int PathLength = 108; // struct sockaddr_un
@@ -28,10 +31,15 @@ internal static unsafe class SocketCalls
     /// <summary>A stream listener that never blocks.</summary>
     internal static int ListenStream(string path, int backlog) => Make(path, LibC.SOCK_STREAM | LibC.SOCK_NONBLOCK, connect: false, Math.Max(backlog, 1));
 
-    /// <summary>A connected stream that never blocks. -EAGAIN when the listener's backlog is full, -ECONNREFUSED when nobody listens.</summary>
+    /// <summary>
+    /// A connected stream that never blocks. -EAGAIN when the listener's backlog is full, -ECONNREFUSED when nobody listens.
+    /// </summary>
     internal static int ConnectStream(string path) => Make(path, LibC.SOCK_STREAM | LibC.SOCK_NONBLOCK, connect: true, backlog: 0);
 
-    /// <summary>The same, but the last part of the path is a socket itself and no link to one: what was looked at is what is connected to. -ECONNREFUSED otherwise.</summary>
+    /// <summary>
+    /// The same, but the last part of the path is a socket itself and no link to one: what was looked at is what is connected to.
+    /// -ECONNREFUSED otherwise.
+    /// </summary>
     internal static int ConnectStreamNoFollow(string path)
     {
         int at;

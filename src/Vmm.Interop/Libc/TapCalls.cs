@@ -25,7 +25,10 @@ internal unsafe struct InterfaceRequest
     }
 }
 
-/// <summary>Tap devices (linux/if_tun.h): opening queues, and what they accept. Moving frames is in native-shim/tap.c. Answers: 0, a descriptor or a number, or -errno.</summary>
+/// <summary>
+/// Tap devices (linux/if_tun.h): opening queues, and what they accept. Moving frames is in native-shim/tap.c. Answers: 0, a descriptor or a
+/// number, or -errno.
+/// </summary>
 internal static unsafe class TapCalls
 {
     private const uint SetInterface = 0x400454ca, GetInterface = 0x800454d2, SetOffload = 0x400454d0, SetHeaderSize = 0x400454d8, SetQueue = 0x400454d9;
@@ -37,7 +40,9 @@ internal static unsafe class TapCalls
 
     private const int IsTap = 2, NoPacketInformation = 0x1000, FrameHeader = 0x4000, MultiQueue = 0x100, AttachQueue = 0x200, DetachQueue = 0x400;
 
-    /// <summary>One queue of a tap that exists already: TUNSETIFF would make a missing one, so its existence is asked first (-ENODEV).</summary>
+    /// <summary>
+    /// One queue of a tap that exists already: TUNSETIFF would make a missing one, so its existence is asked first (-ENODEV).
+    /// </summary>
     internal static int Open(string name, bool multiQueue)
     {
         if (!InterfaceRequest.TryMake(name, out InterfaceRequest request))
@@ -69,7 +74,10 @@ internal static unsafe class TapCalls
         return fd;
     }
 
-    /// <summary>Whether a descriptor is a tap queue with frame headers and no packet information: 0, -ENOTTY or -EINVAL. The name has room for 16 bytes.</summary>
+    /// <summary>
+    /// Whether a descriptor is a tap queue with frame headers and no packet information: 0, -ENOTTY or -EINVAL. The name has room for 16
+    /// bytes.
+    /// </summary>
     internal static int Check(FileDescriptorHandle tap, Span<byte> name)
     {
         using DescriptorLease fd = new(tap);

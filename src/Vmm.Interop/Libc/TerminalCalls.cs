@@ -7,7 +7,9 @@ internal static unsafe class TerminalCalls
 {
     internal static bool IsTerminal(int fd) => LibC.isatty(fd) == 1;
 
-    /// <summary>Keeps the settings, then switches to raw mode as cfmakeraw(3) does; output processing stays off too: the guest sends its own CR.</summary>
+    /// <summary>
+    /// Keeps the settings, then switches to raw mode as cfmakeraw(3) does; output processing stays off too: the guest sends its own CR.
+    /// </summary>
     internal static int EnterRaw(int fd, out termios saved)
     {
         termios settings = default;

@@ -49,7 +49,10 @@ public static class BootLayout
     /// <summary>The RSDP lies here, the other ACPI tables behind it (ACPI 6.5, 5.2.5.1: searched from 0xE0000).</summary>
     public const ulong AcpiTables = 0xE_0000;
 
-    /// <summary>The ACPI tables end before this page. It begins with the VM generation id, when there is one, and ends with <see cref="ResetVector"/>.</summary>
+    /// <summary>
+    /// The ACPI tables end before this page. It begins with the VM generation id, when there is one, and ends with
+    /// <see cref="ResetVector"/>.
+    /// </summary>
     public const ulong FirmwarePage = HighMemory - 0x1000;
 
     /// <summary>F000:FFF0, where a PC's firmware is entered: <see cref="ResetStub"/> lies here.</summary>

@@ -3,7 +3,10 @@ using Vmm.Memory;
 
 namespace Vmm.Machine.Boot;
 
-/// <summary>Puts kernel, initrd, command line and start tables into guest RAM. RAM must be fresh: what a kernel expects to be zero is not cleared here.</summary>
+/// <summary>
+/// Puts kernel, initrd, command line and start tables into guest RAM. RAM must be fresh: what a kernel expects to be zero is not cleared
+/// here.
+/// </summary>
 public static class BootLoader
 {
     private const int ElfCommandLineSize = 2047;    // COMMAND_LINE_SIZE of x86 Linux, less the zero

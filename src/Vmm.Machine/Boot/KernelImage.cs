@@ -44,7 +44,9 @@ public sealed class KernelImage : IDisposable
     /// <summary>What kind of kernel it is.</summary>
     public KernelFormat Format { get; }
 
-    /// <summary>Entry address for ELF kernels (e_entry, or the PVH note); 0 for a bzImage, whose entry depends on where it is put.</summary>
+    /// <summary>
+    /// Entry address for ELF kernels (e_entry, or the PVH note); 0 for a bzImage, whose entry depends on where it is put.
+    /// </summary>
     public ulong EntryPoint { get; }
 
     /// <summary>ELF segments, by address; empty for a bzImage.</summary>

@@ -18,7 +18,8 @@ public static class CpuidModel
     /// <param name="topology">How the vCPUs are packed.</param>
     /// <param name="vcpu">Where this one is.</param>
     /// <param name="tscDeadline">The local APIC has the TSC-deadline timer.</param>
-    /// <param name="brand">The processor's name as leaves 0x80000002 to 0x80000004 have it (<see cref="ProcessorBrand"/>), 12 words: KVM leaves them zero. Empty for none.</param>
+    /// <param name="brand">The processor's name as leaves 0x80000002 to 0x80000004 have it (<see cref="ProcessorBrand"/>), 12 words: KVM
+    /// leaves them zero. Empty for none.</param>
     public static KvmCpuidEntry[] Build(ReadOnlySpan<KvmCpuidEntry> supported, CpuTopology topology, VcpuPlace vcpu, bool tscDeadline, ReadOnlySpan<uint> brand = default)
     {
         List<KvmCpuidEntry> entries = new(supported.Length + 8);
@@ -130,7 +131,10 @@ public static class CpuidModel
         entry.Edx = 0;
     }
 
-    /// <summary>Levels from the thread up: how far an APIC id is shifted to the number of the next level, and the processors below that. Leaf 0xB knows no dies.</summary>
+    /// <summary>
+    /// Levels from the thread up: how far an APIC id is shifted to the number of the next level, and the processors below that. Leaf 0xB
+    /// knows no dies.
+    /// </summary>
     private static void AddExtendedTopology(List<KvmCpuidEntry> entries, uint leaf, CpuTopology topology, VcpuPlace vcpu, bool dies)
     {
         const uint Smt = 1, Core = 2, Die = 5;

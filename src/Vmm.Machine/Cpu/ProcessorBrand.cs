@@ -2,7 +2,9 @@ using System.Runtime.Intrinsics.X86;
 
 namespace Vmm.Machine.Cpu;
 
-/// <summary>The name of the host's processor, as CPUID leaves 0x80000002 to 0x80000004 give it (Intel SDM vol. 2A, CPUID; 48 bytes of text).</summary>
+/// <summary>
+/// The name of the host's processor, as CPUID leaves 0x80000002 to 0x80000004 give it (Intel SDM vol. 2A, CPUID; 48 bytes of text).
+/// </summary>
 internal static class ProcessorBrand
 {
     private const uint FirstLeaf = 0x8000_0002, LastLeaf = 0x8000_0004;

@@ -4,7 +4,8 @@ using Vmm.Devices.Virtio;
 namespace Vmm.Machine.Hotplug;
 
 /// <summary>
-/// The devices of a machine that is paused: they take nothing from their rings, and what was taken is complete or back in them. No vCPU runs.
+/// The devices of a machine that is paused: they take nothing from their rings, and what was taken is complete or back in them. No vCPU
+/// runs.
 /// One call at a time.
 /// </summary>
 /// <param name="devices">The devices.</param>
@@ -12,7 +13,8 @@ internal sealed class DeviceRest(DeviceSet devices)
 {
     /// <summary>Brings every device to rest.</summary>
     /// <param name="patience">How long all of them together may take.</param>
-    /// <returns>False when requests are in flight still, of storage that hangs: those devices take nothing new, and end what they have.</returns>
+    /// <returns>False when requests are in flight still, of storage that hangs: those devices take nothing new, and end what they
+    /// have.</returns>
     internal bool TryHold(TimeSpan patience)
     {
         long begin = Stopwatch.GetTimestamp();

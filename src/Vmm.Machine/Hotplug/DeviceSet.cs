@@ -75,7 +75,9 @@ internal sealed class DeviceSet
     /// <summary>Rings (io_uring) that only wait which the devices use at most: one for each device that is no disk.</summary>
     internal int WaitingRingsNeeded => MostOtherRings + _start.Spec.EffectiveVnodes.Count + Spec.Devices.Count(d => !d.ReachesFiles);
 
-    /// <summary>The same for rings that reach files: one for each thread that serves queues of a disk, or a device that says so. Any thread.</summary>
+    /// <summary>
+    /// The same for rings that reach files: one for each thread that serves queues of a disk, or a device that says so. Any thread.
+    /// </summary>
     internal int DiskRingsNeeded => Spec.Disks.Sum(d => d.Queues) + Spec.Devices.Count(d => d.ReachesFiles);
 
     /// <summary>The only device of a type; null when there is none.</summary>

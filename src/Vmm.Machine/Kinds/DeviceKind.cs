@@ -45,7 +45,8 @@ internal sealed class DeviceKind
     /// <summary>A kind whose devices are entries of <c>devices</c>: named by kind and number, on PCI.</summary>
     /// <param name="name">The kind.</param>
     /// <param name="onRootBus">It has shared memory in a BAR.</param>
-    /// <param name="build">Makes one from what it is connected to, its spec and its files, which are the device's from then on, also when this throws.</param>
+    /// <param name="build">Makes one from what it is connected to, its spec and its files, which are the device's from then on, also when
+    /// this throws.</param>
     internal static DeviceKind OfDevices<T>(string name, bool onRootBus, Func<DeviceSetup, T, FileDescriptorHandle[], VirtioDevice> build)
         where T : DeviceSpec => new()
         {

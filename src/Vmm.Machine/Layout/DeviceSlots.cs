@@ -12,15 +12,20 @@ public static class DeviceSlots
     /// <summary>The I/O APIC pin of the first device on virtio-mmio; there are <see cref="DeviceCount.MostMmio"/> from here on.</summary>
     internal const uint FirstMmioGsi = 5;
 
-    // Two: room to plug 64 disks into any VM while it runs. Five: more than any spec has (64 disks, 8 network devices, 64 vnodes that grow, 4 others).
+    // Two: room to plug 64 disks into any VM while it runs. Five: more than any spec has (64 disks, 8 network devices, 64 vnodes that grow,
+    // 4 others).
     private const int LeastBridges = 2, MostBridges = 5;
 
-    /// <summary>A bridge takes a slot of bus 0 and gives a bus of its own: what one adds, and what bus 0 has beside the host bridge.</summary>
+    /// <summary>
+    /// A bridge takes a slot of bus 0 and gives a bus of its own: what one adds, and what bus 0 has beside the host bridge.
+    /// </summary>
     private const int SlotsPerBridge = PciHostBridge.Slots - 1;
 
     /// <summary>PCI devices that there is room for: <see cref="DeviceCount.MostPci"/>.</summary>
     public static int MostPci => SlotsPerBridge * (1 + MostBridges);
 
-    /// <summary>How many bridges a machine has that starts with so many PCI devices: enough for them and some 31 more, or as many as there can be.</summary>
+    /// <summary>
+    /// How many bridges a machine has that starts with so many PCI devices: enough for them and some 31 more, or as many as there can be.
+    /// </summary>
     public static int Bridges(int devices) => Math.Clamp((devices + SlotsPerBridge - 1) / SlotsPerBridge, LeastBridges, MostBridges);
 }

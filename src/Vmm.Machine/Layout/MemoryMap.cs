@@ -18,7 +18,8 @@ public readonly record struct AddressWindow(GuestAddress Start, ByteSize Length)
 }
 
 /// <summary>
-/// The guest physical address map (design: RAM below 3 GiB and from 4 GiB up, PCI in between and above RAM), a pure function of the vnode sizes.
+/// The guest physical address map (design: RAM below 3 GiB and from 4 GiB up, PCI in between and above RAM), a pure function of the vnode
+/// sizes.
 /// </summary>
 public sealed class MemoryMap
 {
@@ -32,7 +33,8 @@ public sealed class MemoryMap
 
     private const ulong Gigabyte = 1UL << 30;
 
-    // Linux adds memory in blocks of up to 2 GiB (arch/x86/mm/init_64.c, probe_memory_block_size): what starts between two borders it cannot use whole.
+    // Linux adds memory in blocks of up to 2 GiB (arch/x86/mm/init_64.c, probe_memory_block_size): what starts between two borders it
+    // cannot use whole.
     private const ulong HotAlignment = 2 * Gigabyte;
 
     internal MemoryMap(IReadOnlyList<RamExtent> ram, IReadOnlyList<RamExtent> hot, AddressWindow window64)
@@ -67,7 +69,8 @@ public sealed class MemoryMap
     /// <param name="vnodeSizes">RAM per vnode, multiples of 4096.</param>
     /// <param name="physicalAddressBits">Width of guest physical addresses (CPUID 0x80000008 EAX[7:0]).</param>
     /// <param name="hotSizes">RAM that can come and go, per vnode; null for none.</param>
-    /// <exception cref="HostMismatchException">No memory at all, a size that is not whole pages, or more than the CPU can address.</exception>
+    /// <exception cref="HostMismatchException">No memory at all, a size that is not whole pages, or more than the CPU can
+    /// address.</exception>
     public static MemoryMap Create(ByteSize[] vnodeSizes, int physicalAddressBits, ByteSize[]? hotSizes = null)
     {
         ulong limit = 1UL << physicalAddressBits;

@@ -13,12 +13,18 @@ public static class MemoryPerformance
     /// <summary>Greatest bandwidth of a spec, in 10^6 bytes a second.</summary>
     public const int MaxBandwidth = SpecValidation.MaxBandwidth;
 
-    /// <summary>As the spec says; what it does not say is the host's, when every vnode has one host node and the host says it of all of them. Null: nothing is known.</summary>
+    /// <summary>
+    /// As the spec says; what it does not say is the host's, when every vnode has one host node and the host says it of all of them. Null:
+    /// nothing is known.
+    /// </summary>
     /// <param name="spec">A validated spec with vnodes.</param>
     /// <param name="distances">SLIT rows.</param>
     public static AcpiPerformance? Of(VmSpec spec, IReadOnlyList<IReadOnlyList<int>> distances) => Of(spec, distances, () => HostTopology.Read(), node => HostMemoryPerformance.Read(node));
 
-    /// <summary>A pure function but for <paramref name="host"/> and <paramref name="read"/>, which are asked only when the spec leaves something open.</summary>
+    /// <summary>
+    /// A pure function but for <paramref name="host"/> and <paramref name="read"/>, which are asked only when the spec leaves something
+    /// open.
+    /// </summary>
     public static AcpiPerformance? Of(VmSpec spec, IReadOnlyList<IReadOnlyList<int>> distances, Func<HostTopology> host, Func<int, HostMemoryPerformance> read)
     {
         IReadOnlyList<VnodeSpec> vnodes = spec.EffectiveVnodes;
@@ -27,7 +33,8 @@ public static class MemoryPerformance
         {
             HostMemoryPerformance[] local = [.. vnodes.Select(v => read(v.HostNodes[0]))];
             int[] near = [.. vnodes.Select(v => Nearest(host(), v.HostNodes[0]))];
-            // The host says how fast a node's nearest processors are: its own, or for a node without any those at this distance. From elsewhere it is slower by what SLIT says.
+            // The host says how fast a node's nearest processors are: its own, or for a node without any those at this distance. From
+            // elsewhere it is slower by what SLIT says.
             latencies ??= local.All(l => l.LatencyNanoseconds is not null) ? Matrix(vnodes.Count, (i, j) => Scaled(local[j].LatencyNanoseconds!.Value, Math.Max(distances[i][j], near[j]), near[j], MaxLatency)) : null;
             bandwidths ??= local.All(l => l.BandwidthMegabytes is not null) ? Matrix(vnodes.Count, (i, j) => Scaled(local[j].BandwidthMegabytes!.Value, near[j], Math.Max(distances[i][j], near[j]), MaxBandwidth)) : null;
         }

@@ -40,7 +40,9 @@ internal sealed class PciSlotMap
         return null;
     }
 
-    /// <summary>Takes a function of a slot that is not one of the machine's own; false when there is no such place or it is taken.</summary>
+    /// <summary>
+    /// Takes a function of a slot that is not one of the machine's own; false when there is no such place or it is taken.
+    /// </summary>
     internal bool TryTake(PciAddress at)
     {
         if (at.Bus < 0 || at.Bus >= _taken.Length || at.Slot is < 0 or >= PciHostBridge.Slots || at.Function != 0 || (_taken[at.Bus] & (1u << at.Slot)) != 0)

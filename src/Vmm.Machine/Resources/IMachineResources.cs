@@ -10,7 +10,9 @@ using Vmm.Storage;
 
 namespace Vmm.Machine.Resources;
 
-/// <summary>Where a machine gets what lies outside its process. Each call gives a new object that the caller owns; each thing is asked for once.</summary>
+/// <summary>
+/// Where a machine gets what lies outside its process. Each call gives a new object that the caller owns; each thing is asked for once.
+/// </summary>
 public interface IMachineResources
 {
     /// <summary>The KVM device.</summary>
@@ -35,7 +37,9 @@ public interface IMachineResources
     /// <exception cref="BlockException">It cannot be opened, or is in use.</exception>
     IDiskBackend OpenDisk(int index, DiskSpec disk);
 
-    /// <summary>A file of entry number <paramref name="index"/> of <c>devices</c>, locked as <see cref="DeviceFile.Writable"/> says.</summary>
+    /// <summary>
+    /// A file of entry number <paramref name="index"/> of <c>devices</c>, locked as <see cref="DeviceFile.Writable"/> says.
+    /// </summary>
     /// <exception cref="BlockException">It cannot be opened, or is in use.</exception>
     FileDescriptorHandle OpenDeviceFile(int index, DeviceFile file);
 

@@ -7,7 +7,8 @@ namespace Vmm.Machine.Run;
 internal static class DiskFront
 {
     /// <summary>
-    /// The options of the device. Each queue has a thread of its own, as far as there are vCPUs: a guest uses no more queues than it has of those.
+    /// The options of the device. Each queue has a thread of its own, as far as there are vCPUs: a guest uses no more queues than it has of
+    /// those.
     /// </summary>
     internal static VirtioBlkOptions Options(string name, DiskSpec disk, int cpus) => new()
     {

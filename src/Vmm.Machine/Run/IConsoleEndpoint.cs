@@ -6,13 +6,19 @@ namespace Vmm.Machine.Run;
 /// </summary>
 public interface IConsoleEndpoint
 {
-    /// <summary>Takes guest output; keeps no reference to the span. May block when the reader is slow. Never throws: output nobody can take is dropped.</summary>
+    /// <summary>
+    /// Takes guest output; keeps no reference to the span. May block when the reader is slow. Never throws: output nobody can take is
+    /// dropped.
+    /// </summary>
     void Write(ReadOnlySpan<byte> output);
 
     /// <summary>Waits for input to the guest. 0 means there will be no more; the caller must stop reading then.</summary>
     int Read(Span<byte> input);
 
-    /// <summary>Takes what is to hear of the size of the terminal, in columns and rows: now, when it is known, and after each change. Any thread. Most have none.</summary>
+    /// <summary>
+    /// Takes what is to hear of the size of the terminal, in columns and rows: now, when it is known, and after each change. Any thread.
+    /// Most have none.
+    /// </summary>
     void OnResize(Action<ushort, ushort> resized)
     {
     }

@@ -5,7 +5,8 @@ using Vmm.Kvm;
 namespace Vmm.Machine.Run;
 
 /// <summary>
-/// Interrupts of devices over KVM: every line and every message is an eventfd with an irqfd, so raising one is a single write from any thread.
+/// Interrupts of devices over KVM: every line and every message is an eventfd with an irqfd, so raising one is a single write from any
+/// thread.
 /// GSIs below 24 are IOAPIC pins, messages take numbers from there up.
 /// </summary>
 internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
@@ -41,7 +42,10 @@ internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
         return line;
     }
 
-    /// <summary>A level-triggered line: what is raised stays pending, also while the guest masks its pin, until it is lowered. Any thread, while the VM exists.</summary>
+    /// <summary>
+    /// A level-triggered line: what is raised stays pending, also while the guest masks its pin, until it is lowered. Any thread, while the
+    /// VM exists.
+    /// </summary>
     internal IInterruptLine CreateLevelLine(uint gsi) => new LevelLine(_vm, gsi);
 
     /// <summary>

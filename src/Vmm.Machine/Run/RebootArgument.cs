@@ -1,7 +1,8 @@
 namespace Vmm.Machine.Run;
 
 /// <summary>
-/// The <c>reboot=</c> words of a Linux command line (Documentation/admin-guide/kernel-parameters.txt): a guest that is told to reboot by a triple fault
+/// The <c>reboot=</c> words of a Linux command line (Documentation/admin-guide/kernel-parameters.txt): a guest that is told to reboot by a
+/// triple fault
 /// does not crash when it does so.
 /// </summary>
 internal static class RebootArgument

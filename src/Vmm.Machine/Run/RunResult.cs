@@ -32,7 +32,9 @@ public enum RunOutcome
 /// <param name="Report">After a fault: what the vCPUs looked like, for people, line by line; null otherwise.</param>
 public sealed record RunResult(RunOutcome Outcome, int DebugExitCode = 0, string? Message = null, IReadOnlyList<string>? Report = null)
 {
-    /// <summary>The process exit code: the guest's own for debug-exit, 0 after power-off, reset and a stop asked for, 1 otherwise.</summary>
+    /// <summary>
+    /// The process exit code: the guest's own for debug-exit, 0 after power-off, reset and a stop asked for, 1 otherwise.
+    /// </summary>
     public int ExitCode => Outcome switch
     {
         RunOutcome.PowerOff or RunOutcome.Reset or RunOutcome.Stopped => 0,

@@ -28,7 +28,9 @@ internal static class VcpuSetup
 {
     private const uint MsrMiscEnable = 0x1A0, MsrMtrrDefaultType = 0x2FF;
 
-    /// <summary>All of it. CPUID comes before the MSRs: which MSRs and which of their bits exist is what CPUID says (KVM checks one by the other).</summary>
+    /// <summary>
+    /// All of it. CPUID comes before the MSRs: which MSRs and which of their bits exist is what CPUID says (KVM checks one by the other).
+    /// </summary>
     /// <param name="vcpu">The vCPU; nothing of it was set.</param>
     /// <param name="cpuid">Its CPUID table.</param>
     /// <param name="features">Feature MSRs, which say what the processor can do; before those that a firmware sets.</param>

@@ -5,7 +5,9 @@ using Vmm.Kvm;
 
 namespace Vmm.Machine.Run;
 
-/// <summary>One vCPU and the thread that runs it: enters KVM, gives port and MMIO exits to the buses, ends on request or on error.</summary>
+/// <summary>
+/// One vCPU and the thread that runs it: enters KVM, gives port and MMIO exits to the buses, ends on request or on error.
+/// </summary>
 internal sealed class VcpuThread
 {
     private const int MostPendingExits = 4096;
@@ -49,7 +51,9 @@ internal sealed class VcpuThread
     /// <summary>True when it was this vCPU that ended the machine by a fault. After <see cref="Join"/>.</summary>
     internal bool Crashed { get; private set; }
 
-    /// <summary>What the vCPU looked like when it stopped: all of it when it crashed, otherwise where it stood. After <see cref="Join"/>.</summary>
+    /// <summary>
+    /// What the vCPU looked like when it stopped: all of it when it crashed, otherwise where it stood. After <see cref="Join"/>.
+    /// </summary>
     internal IReadOnlyList<string> Report() => Crashed
         ? [$"vCPU {_index}, which crashed:", .. VcpuReport.Full(_vcpu, _memory).Select(line => "  " + line), "  last exits: " + _log.Describe()]
         : [$"vCPU {_index}: {VcpuReport.Brief(_vcpu, _memory)}", "  last exits: " + _log.Describe(most: 4)];
@@ -97,7 +101,8 @@ internal sealed class VcpuThread
         }
     }
 
-    // The instruction of the last exit ends here, so that the registers of a vCPU at rest are whole. A string instruction may bring more exits; a guest that
+    // The instruction of the last exit ends here, so that the registers of a vCPU at rest are whole. A string instruction may bring more
+    // exits; a guest that
     // makes too many of them is stopped amid one, and cannot be saved at this moment.
     private void CompletePendingIo()
     {

@@ -3,7 +3,9 @@ using System.Text.Json.Serialization.Metadata;
 
 namespace Vmm.Spec.Devices;
 
-/// <summary>The kinds of devices that <c>devices</c> may name. A new kind is a line here, and one where the machine builds devices.</summary>
+/// <summary>
+/// The kinds of devices that <c>devices</c> may name. A new kind is a line here, and one where the machine builds devices.
+/// </summary>
 public static class DeviceKinds
 {
     /// <summary>Every kind.</summary>

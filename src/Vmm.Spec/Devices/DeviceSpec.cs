@@ -13,7 +13,9 @@ public abstract record DeviceSpec
     [JsonIgnore]
     public abstract string Kind { get; }
 
-    /// <summary>Files of the host that it needs, in a fixed order. Whoever has the privileges opens them, locks them and passes them on.</summary>
+    /// <summary>
+    /// Files of the host that it needs, in a fixed order. Whoever has the privileges opens them, locks them and passes them on.
+    /// </summary>
     [JsonIgnore]
     public virtual IReadOnlyList<DeviceFile> Files => [];
 

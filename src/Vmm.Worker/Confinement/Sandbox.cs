@@ -7,12 +7,15 @@ using Vmm.Machine.Run;
 namespace Vmm.Worker.Confinement;
 
 /// <summary>
-/// Takes from this process, once its VM is built, what it does not need any more: the file system, its user, and most system calls. What takes
+/// Takes from this process, once its VM is built, what it does not need any more: the file system, its user, and most system calls. What
+/// takes
 /// time is prepared beside the building.
 /// </summary>
 internal sealed class Sandbox : IMachineThreads, IDisposable
 {
-    /// <summary>Rings for disks that are plugged in later, 12 KiB of kernel memory each: no ring is made any more once the filters are in force.</summary>
+    /// <summary>
+    /// Rings for disks that are plugged in later, 12 KiB of kernel memory each: no ring is made any more once the filters are in force.
+    /// </summary>
     internal const int SpareRings = 24;
 
     private readonly bool _isolated;
@@ -61,7 +64,9 @@ internal sealed class Sandbox : IMachineThreads, IDisposable
         }
     }
 
-    /// <summary>For good, on all threads. <paramref name="privileged"/> is the last thing done with the new user but without filters.</summary>
+    /// <summary>
+    /// For good, on all threads. <paramref name="privileged"/> is the last thing done with the new user but without filters.
+    /// </summary>
     /// <exception cref="KernelException">Something that should have held could not be had: the process is not to go on.</exception>
     internal void Close(uint? user, Action privileged)
     {

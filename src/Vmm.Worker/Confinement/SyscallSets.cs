@@ -14,8 +14,10 @@ internal static class SyscallSets
     private const ulong ProtExec = 4; // sys/mman.h
 
     /// <summary>
-    /// What the .NET runtime does on whichever thread comes along: allocation and collection (mappings, membarrier, madvise), suspending threads (signals
-    /// to threads of its own process), starting its helpers (threads, never processes; it sets their affinity), waiting, and reading clocks.
+    /// What the .NET runtime does on whichever thread comes along: allocation and collection (mappings, membarrier, madvise), suspending
+    /// threads (signals
+    /// to threads of its own process), starting its helpers (threads, never processes; it sets their affinity), waiting, and reading
+    /// clocks.
     /// </summary>
     private static readonly string[] Runtime =
     [
@@ -38,7 +40,9 @@ internal static class SyscallSets
         "statx", "pread64", "mbind", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "flock",
     ];
 
-    /// <summary>No path of ours, nor of the runtime, leads here after the VM was built: whoever calls is an intruder, and the VM ends.</summary>
+    /// <summary>
+    /// No path of ours, nor of the runtime, leads here after the VM was built: whoever calls is an intruder, and the VM ends.
+    /// </summary>
     private static readonly string[] Deadly =
     [
         "execve", "execveat", "fork", "vfork", "ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "pidfd_getfd", "pidfd_open", "kcmp",
@@ -50,7 +54,9 @@ internal static class SyscallSets
         "io_uring_setup", "io_uring_register", // a ring without restrictions opens files and makes sockets, which no filter sees; ours were made before
     ];
 
-    /// <summary>What exits make of a vCPU thread: entering the guest, emulation assists, doorbells and interrupts that a driver sets up.</summary>
+    /// <summary>
+    /// What exits make of a vCPU thread: entering the guest, emulation assists, doorbells and interrupts that a driver sets up.
+    /// </summary>
     private static readonly KvmRequest[] VcpuRequests =
     [
         KvmRequest.KVM_RUN, KvmRequest.KVM_GET_REGS, KvmRequest.KVM_SET_REGS, KvmRequest.KVM_GET_SREGS, KvmRequest.KVM_SET_SREGS, KvmRequest.KVM_GET_VCPU_EVENTS,
@@ -59,7 +65,9 @@ internal static class SyscallSets
         KvmRequest.KVM_SIGNAL_MSI,
     ];
 
-    /// <summary>What else happens to a VM that is built: its memory map, dirty log and state. Neither VMs nor vCPUs are made any more.</summary>
+    /// <summary>
+    /// What else happens to a VM that is built: its memory map, dirty log and state. Neither VMs nor vCPUs are made any more.
+    /// </summary>
     private static readonly KvmRequest[] ControlRequests =
     [
         KvmRequest.KVM_CHECK_EXTENSION, KvmRequest.KVM_GET_DIRTY_LOG, KvmRequest.KVM_CLEAR_DIRTY_LOG, KvmRequest.KVM_RESET_DIRTY_RINGS,
@@ -82,7 +90,8 @@ internal static class SyscallSets
         filter.TryAdd("clone3", SyscallAction.Allow); // not by BuildSilent
         Allow(filter, Io);
         Allow(filter, Control);
-        // Where pages of its own lie, and moving them; process 0 is the caller. Nothing of the guest's doing leads here: vCPU and I/O threads may not.
+        // Where pages of its own lie, and moving them; process 0 is the caller. Nothing of the guest's doing leads here: vCPU and I/O
+        // threads may not.
         filter.TryAdd("move_pages", SyscallAction.Allow, SyscallTest.Int(0, 0));
         filter.TryAdd("socketpair", SyscallAction.Allow, SyscallTest.Int(0, 1 /* AF_UNIX */)); // consoles
         filter.TryAdd("seccomp", SyscallAction.Allow, SyscallTest.Int(0, 1 /* SECCOMP_SET_MODE_FILTER */), SyscallTest.Int(1, 0)); // threads narrow themselves
@@ -99,7 +108,8 @@ internal static class SyscallSets
     }
 
     /// <summary>
-    /// What all threads do without, and nobody need hear of. glibc starts threads with clone3, whose flags lie in memory where no filter sees them; without it,
+    /// What all threads do without, and nobody need hear of. glibc starts threads with clone3, whose flags lie in memory where no filter
+    /// sees them; without it,
     /// with clone. It tries each time: as part of a filter that logs, that were lines in the audit log of every host.
     /// </summary>
     internal static SeccompFilter BuildSilent()

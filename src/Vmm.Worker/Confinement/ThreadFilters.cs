@@ -5,7 +5,8 @@ namespace Vmm.Worker.Confinement;
 
 /// <summary>
 /// System call filters: one for the process, narrower ones for vCPU threads and for the I/O threads of each device, made of what the parts
-/// of the VM ask for. I/O threads are asked for by a vCPU thread, whose filter they would inherit: a thread of the process's own set starts them.
+/// of the VM ask for. I/O threads are asked for by a vCPU thread, whose filter they would inherit: a thread of the process's own set starts
+/// them.
 /// </summary>
 internal sealed class ThreadFilters : IDisposable
 {
@@ -43,7 +44,10 @@ internal sealed class ThreadFilters : IDisposable
         }
     }
 
-    /// <summary>Puts all threads under the filter of the process, and those that come to their work from now on under their own. No thread may have one yet.</summary>
+    /// <summary>
+    /// Puts all threads under the filter of the process, and those that come to their work from now on under their own. No thread may have
+    /// one yet.
+    /// </summary>
     /// <exception cref="KernelException">The kernel refused.</exception>
     /// <exception cref="InvalidOperationException">Nobody said what the machine needs.</exception>
     internal void Enforce()

@@ -3,7 +3,9 @@ using System.Text;
 
 namespace Vmm.Daemon.Tests.Balancer;
 
-/// <summary>A VM's vsock socket with something behind its port 1028: a text that is said, or another socket that is connected through.</summary>
+/// <summary>
+/// A VM's vsock socket with something behind its port 1028: a text that is said, or another socket that is connected through.
+/// </summary>
 internal sealed class FakeVsock : IAsyncDisposable
 {
     private readonly Socket _listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);

@@ -6,7 +6,9 @@ public sealed class SimulationTests
     private const ulong GiB = 1UL << 30, MiB = 1UL << 20;
     private const int Hour = 3600;
 
-    /// <summary>MiB in use of a small build server over 40 minutes: a compile, a pause, a test run (free -m every minute, smoothed).</summary>
+    /// <summary>
+    /// MiB in use of a small build server over 40 minutes: a compile, a pause, a test run (free -m every minute, smoothed).
+    /// </summary>
     private const string Builds = "second,MiB\n0,310\n120,340\n180,900\n300,1650\n480,1710\n540,620\n780,380\n1200,370\n1260,700\n1500,1220\n1800,1180\n1860,420\n2400,330\n";
 
     [Theory]

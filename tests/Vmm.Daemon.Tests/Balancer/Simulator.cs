@@ -3,7 +3,10 @@ using Vmm.Daemon.Balancer;
 
 namespace Vmm.Daemon.Tests.Balancer;
 
-/// <summary>A guest whose need for memory is a function of time. It takes what it is given and gives back what is free, both at a limited speed; it can cling to some.</summary>
+/// <summary>
+/// A guest whose need for memory is a function of time. It takes what it is given and gives back what is free, both at a limited speed; it
+/// can cling to some.
+/// </summary>
 internal sealed class SimulatedGuest(string name, int node, ulong least, ulong most, Func<double, double> needMiB)
 {
     private readonly ulong _least = least;
@@ -18,7 +21,9 @@ internal sealed class SimulatedGuest(string name, int node, ulong least, ulong m
 
     internal int Weight { get; init; } = 100;
 
-    /// <summary>Its memory is fixed: it starts with all of it, a balloon takes some, and it takes that back by itself when it runs out of memory.</summary>
+    /// <summary>
+    /// Its memory is fixed: it starts with all of it, a balloon takes some, and it takes that back by itself when it runs out of memory.
+    /// </summary>
     internal bool ByBalloon { get; init; }
 
     /// <summary>Bytes it never gives back once it has them.</summary>

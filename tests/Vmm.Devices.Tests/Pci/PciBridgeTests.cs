@@ -6,7 +6,9 @@ using Vmm.Devices.Virtio;
 
 namespace Vmm.Devices.Tests.Pci;
 
-/// <summary>Buses behind PCI-to-PCI bridges: routing by the numbers the guest gives, the memory window, bus masters and the reset of a bus.</summary>
+/// <summary>
+/// Buses behind PCI-to-PCI bridges: routing by the numbers the guest gives, the memory window, bus masters and the reset of a bus.
+/// </summary>
 public sealed class PciBridgeTests : IDisposable
 {
     private const ulong Ecam = 0xE000_0000;

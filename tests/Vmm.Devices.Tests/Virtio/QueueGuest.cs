@@ -6,7 +6,9 @@ using Vmm.Testing;
 
 namespace Vmm.Devices.Tests.Virtio;
 
-/// <summary>A driver of a device with several queues, over RAM in a memfd as a real machine has it: posts chains, kicks, waits for used ones.</summary>
+/// <summary>
+/// A driver of a device with several queues, over RAM in a memfd as a real machine has it: posts chains, kicks, waits for used ones.
+/// </summary>
 internal sealed class QueueGuest : IVirtioInterrupts, IDisposable
 {
     public const int RamBytes = 64 << 20;
@@ -219,7 +221,10 @@ internal sealed class QueueGuest : IVirtioInterrupts, IDisposable
     }
 }
 
-/// <summary>Random nonsense in rings, descriptors and buffers, many times over: the device answers or asks for a reset, and a reset always comes back soon.</summary>
+/// <summary>
+/// Random nonsense in rings, descriptors and buffers, many times over: the device answers or asks for a reset, and a reset always comes
+/// back soon.
+/// </summary>
 internal static class QueueFuzz
 {
     public static int Iterations => int.TryParse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS"), out int n) ? n : 300;

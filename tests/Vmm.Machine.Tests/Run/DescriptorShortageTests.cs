@@ -10,7 +10,9 @@ using static Vmm.Machine.Tests.Run.GuestKit;
 
 namespace Vmm.Machine.Tests.Run;
 
-/// <summary>What fails because the process has no descriptor left leaves nothing behind, whichever descriptor it is that is missing.</summary>
+/// <summary>
+/// What fails because the process has no descriptor left leaves nothing behind, whichever descriptor it is that is missing.
+/// </summary>
 [Collection(Alone.Name)]
 [Trait("Tier", "kvm")]
 public sealed class DescriptorShortageTests : IDisposable

@@ -19,8 +19,10 @@ using static Vmm.Machine.Tests.Run.GuestKit;
 namespace Vmm.Machine.Tests.Run;
 
 /// <summary>
-/// What a guest finds of a few specs: RAM, PCI functions with their BARs, virtio-mmio windows, ACPI tables. The files in Golden were written by the code of
-/// commit 7394f0b: a guest that was installed on such a machine finds the same one for ever. Since then the BARs of virtio functions say that they have 64 bits.
+/// What a guest finds of a few specs: RAM, PCI functions with their BARs, virtio-mmio windows, ACPI tables. The files in Golden were
+/// written by the code of
+/// commit 7394f0b: a guest that was installed on such a machine finds the same one for ever. Since then the BARs of virtio functions say
+/// that they have 64 bits.
 /// </summary>
 [Trait("Tier", "kvm")]
 public sealed class LayoutGoldenTests : IDisposable

@@ -10,8 +10,10 @@ using static Vmm.Machine.Tests.Run.GuestKit;
 namespace Vmm.Machine.Tests.Run;
 
 /// <summary>
-/// Vnodes that move while a micro-guest writes and checks its memory. This machine may have one node only: then every page is home already, and what is
-/// tried here is that policies and threads follow. Pages that really move are in the tests of the test host and, against nodes of our own making, in
+/// Vnodes that move while a micro-guest writes and checks its memory. This machine may have one node only: then every page is home already,
+/// and what is
+/// tried here is that policies and threads follow. Pages that really move are in the tests of the test host and, against nodes of our own
+/// making, in
 /// PageMigrationTests.
 /// </summary>
 [Trait("Tier", "kvm")]

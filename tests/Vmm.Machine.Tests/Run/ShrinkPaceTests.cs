@@ -87,7 +87,9 @@ public sealed class ShrinkPaceTests
     public void What_other_devices_were_asked_for_is_not_counted_on() =>
         Assert.Equal(512 * MiB - (136 * MiB), Second(new ShrinkSample(512 * MiB, 512 * MiB, Block, 400 * MiB, 1024 * MiB, Seconds(2), Promised: 200 * MiB)));
 
-    /// <summary>A guest with so much in use, whose use changes: it is never asked for more than leaves it the reserve, and gets there when it can.</summary>
+    /// <summary>
+    /// A guest with so much in use, whose use changes: it is never asked for more than leaves it the reserve, and gets there when it can.
+    /// </summary>
     [Fact]
     public void Whatever_the_guest_does_it_is_never_asked_to_go_below_its_reserve() => Check.One(Config.QuickThrowOnFailure.WithMaxTest(300), Prop.ForAll<int>(seed =>
     {

@@ -7,7 +7,8 @@ using System.Runtime.InteropServices;
 namespace Vmm.Machine.Tests.Run;
 
 /// <summary>
-/// A network namespace of one thread, with a tap in it: what runs on that thread opens taps and sockets there, programs it starts live there.
+/// A network namespace of one thread, with a tap in it: what runs on that thread opens taps and sockets there, programs it starts live
+/// there.
 /// It has no name, so nothing is left behind however a test ends. 192.0.2.0/24 is for documentation (RFC 5737).
 /// </summary>
 internal sealed class TapNamespace : IDisposable

@@ -17,7 +17,9 @@ public sealed class DeviceCountTests
         Assert.InRange(DeviceCount.Pci(spec), 1, DeviceCount.MostPci);
     }
 
-    /// <summary>Bridges: two for a small VM, enough for every number that passes the check, and room for 31 more wherever there can be.</summary>
+    /// <summary>
+    /// Bridges: two for a small VM, enough for every number that passes the check, and room for 31 more wherever there can be.
+    /// </summary>
     [Fact]
     public void Every_number_of_devices_has_its_slots()
     {

@@ -6,7 +6,8 @@ namespace Vmm.Devices.Virtio.Balloon;
 internal sealed class BalloonQueues : IQueueService
 {
     /// <summary>
-    /// Frame numbers of one chain that count; Linux sends 256 at once. What is beyond is not looked at, so that no chain keeps the thread for
+    /// Frame numbers of one chain that count; Linux sends 256 at once. What is beyond is not looked at, so that no chain keeps the thread
+    /// for
     /// long.
     /// </summary>
     public const int MaxFramesPerChain = 16384;

@@ -2,7 +2,9 @@ using System.Buffers.Binary;
 
 namespace Vmm.Devices.Virtio.Balloon;
 
-/// <summary>What the guest's driver last said about its memory (virtio 1.2 section 5.5.6.4). The guest may lie; null is a value it did not give.</summary>
+/// <summary>
+/// What the guest's driver last said about its memory (virtio 1.2 section 5.5.6.4). The guest may lie; null is a value it did not give.
+/// </summary>
 public sealed record BalloonStatistics
 {
     /// <summary>Bytes swapped in since boot.</summary>

@@ -28,12 +28,15 @@ public sealed record VirtioBalloonOptions
     /// <summary>The guest tells about its free pages, and the host takes their memory until they are used again.</summary>
     public bool FreePageReporting { get; init; } = true;
 
-    /// <summary>How often the guest is asked for its statistics; zero is only when somebody calls <see cref="VirtioBalloon.RequestStatistics"/>.</summary>
+    /// <summary>
+    /// How often the guest is asked for its statistics; zero is only when somebody calls <see cref="VirtioBalloon.RequestStatistics"/>.
+    /// </summary>
     public TimeSpan StatisticsInterval { get; init; }
 }
 
 /// <summary>
-/// A virtio memory balloon (virtio 1.2 section 5.5): the host asks for pages by <see cref="SetTarget"/>, the driver gives them, their memory goes
+/// A virtio memory balloon (virtio 1.2 section 5.5): the host asks for pages by <see cref="SetTarget"/>, the driver gives them, their
+/// memory goes
 /// back to the host. Whatever the guest says, only pages of its own RAM are given back, and only their content is lost.
 /// </summary>
 public sealed class VirtioBalloon : QueuedDevice
@@ -245,7 +248,9 @@ public sealed class VirtioBalloon : QueuedDevice
         return true;
     }
 
-    /// <summary>The driver's buffer came, with its answer unless it is the first one; queue thread. False when there is one already.</summary>
+    /// <summary>
+    /// The driver's buffer came, with its answer unless it is the first one; queue thread. False when there is one already.
+    /// </summary>
     internal bool TryAnswer(ushort head, ReadOnlySpan<byte> entries)
     {
         if (_statisticsHead >= 0)

@@ -1,6 +1,9 @@
 namespace Vmm.Devices.Virtio.Blk;
 
-/// <summary>What a disk has done since the device was made. I/O threads add, any thread reads; each number is exact, together they are not one moment.</summary>
+/// <summary>
+/// What a disk has done since the device was made. I/O threads add, any thread reads; each number is exact, together they are not one
+/// moment.
+/// </summary>
 public sealed class BlkCounters
 {
     private long _reads, _readBytes, _writes, _writtenBytes, _flushes, _errors;

@@ -47,7 +47,8 @@ internal sealed class BlkThread
     internal void SetLimit(RateLimiter? limiter) => _loop.Post(() => _service?.SetLimit(limiter));
 
     /// <summary>
-    /// Takes nothing more until <see cref="Resume"/>; what is in flight ends. Any thread. The event is set when it has ended, or at once when the
+    /// Takes nothing more until <see cref="Resume"/>; what is in flight ends. Any thread. The event is set when it has ended, or at once
+    /// when the
     /// thread is gone.
     /// </summary>
     internal ManualResetEventSlim Hold()

@@ -1,6 +1,8 @@
 namespace Vmm.Devices.Virtio.Console;
 
-/// <summary>Serves receive queue (0, host to guest) and transmit queue (1) of one activation of a console (virtio 1.2 sections 5.3.2, 5.3.6).</summary>
+/// <summary>
+/// Serves receive queue (0, host to guest) and transmit queue (1) of one activation of a console (virtio 1.2 sections 5.3.2, 5.3.6).
+/// </summary>
 internal sealed class ConsoleQueues : IQueueService
 {
     // Of one chain; longer output is a driver that no system has.

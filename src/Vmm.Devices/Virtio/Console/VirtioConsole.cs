@@ -11,7 +11,8 @@ public interface IConsoleSink
 }
 
 /// <summary>
-/// A virtio console with one port (virtio 1.2 section 5.3), which Linux calls <c>hvc0</c>. Input waits in the caller of <see cref="Send"/> while
+/// A virtio console with one port (virtio 1.2 section 5.3), which Linux calls <c>hvc0</c>. Input waits in the caller of <see cref="Send"/>
+/// while
 /// the guest takes none, so nothing typed or piped into it is lost.
 /// </summary>
 public sealed class VirtioConsole : QueuedDevice
@@ -62,7 +63,9 @@ public sealed class VirtioConsole : QueuedDevice
         }
     }
 
-    /// <summary>Gives bytes to the guest, as fast as it takes them; waits meanwhile. Returns how many it took before <see cref="Close"/>.</summary>
+    /// <summary>
+    /// Gives bytes to the guest, as fast as it takes them; waits meanwhile. Returns how many it took before <see cref="Close"/>.
+    /// </summary>
     public int Send(ReadOnlySpan<byte> bytes)
     {
         int done = 0;

@@ -2,13 +2,18 @@ using Vmm.Interop;
 
 namespace Vmm.Devices.Virtio.Mem;
 
-/// <summary>The RAM behind a virtio-mem device: what the guest can reach of it changes block by block. Called from the device's queue thread, one call at a time.</summary>
+/// <summary>
+/// The RAM behind a virtio-mem device: what the guest can reach of it changes block by block. Called from the device's queue thread, one
+/// call at a time.
+/// </summary>
 public interface IPluggableMemory
 {
     /// <summary>What the calls below ask of the kernel beyond what every thread does.</summary>
     SyscallNeeds Needs => SyscallNeeds.None;
 
-    /// <summary>Makes a range of the device's region RAM that reads as zeros. False when the host cannot give it now: nothing changed then.</summary>
+    /// <summary>
+    /// Makes a range of the device's region RAM that reads as zeros. False when the host cannot give it now: nothing changed then.
+    /// </summary>
     /// <param name="offset">From the start of the region, bytes; whole blocks.</param>
     /// <param name="length">Bytes; whole blocks.</param>
     bool TryPlug(ulong offset, ulong length);

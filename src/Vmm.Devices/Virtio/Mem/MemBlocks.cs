@@ -27,7 +27,8 @@ internal enum MemRangeState : ushort
 }
 
 /// <summary>
-/// Which blocks of a virtio-mem region are plugged (virtio 1.2 section 5.15): the rules of its requests, without rings and threads. Not thread-safe.
+/// Which blocks of a virtio-mem region are plugged (virtio 1.2 section 5.15): the rules of its requests, without rings and threads. Not
+/// thread-safe.
 /// </summary>
 internal sealed class MemBlocks
 {
@@ -36,7 +37,8 @@ internal sealed class MemBlocks
     private readonly GuestAddress _start;
 
     /// <summary>All blocks unplugged.</summary>
-    /// <exception cref="ArgumentException">The region is not whole blocks, or the block size is not a power of two of at least 4 KiB.</exception>
+    /// <exception cref="ArgumentException">The region is not whole blocks, or the block size is not a power of two of at least 4
+    /// KiB.</exception>
     public MemBlocks(GuestAddress start, ByteSize length, ByteSize blockSize, IPluggableMemory memory)
     {
         if (blockSize < 4096 || !System.Numerics.BitOperations.IsPow2(blockSize.Bytes))

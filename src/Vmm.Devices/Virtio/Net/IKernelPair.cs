@@ -2,7 +2,9 @@ using Vmm.Interop;
 
 namespace Vmm.Devices.Virtio.Net;
 
-/// <summary>A queue pair that the host's kernel can serve by itself (vhost-net). Ring 0 receives, ring 1 sends. One thread at a time.</summary>
+/// <summary>
+/// A queue pair that the host's kernel can serve by itself (vhost-net). Ring 0 receives, ring 1 sends. One thread at a time.
+/// </summary>
 public interface IKernelPair
 {
     /// <summary>Feature bits the kernel knows.</summary>

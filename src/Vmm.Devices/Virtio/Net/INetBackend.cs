@@ -2,7 +2,9 @@ using Vmm.Interop;
 
 namespace Vmm.Devices.Virtio.Net;
 
-/// <summary>The host's side of a network device. <see cref="SetOffloads"/> and <see cref="SetActiveQueues"/> come from one thread at a time.</summary>
+/// <summary>
+/// The host's side of a network device. <see cref="SetOffloads"/> and <see cref="SetActiveQueues"/> come from one thread at a time.
+/// </summary>
 public interface INetBackend : IDisposable
 {
     /// <summary>Number of queues; each has one I/O thread.</summary>
@@ -24,7 +26,9 @@ public interface INetBackend : IDisposable
     void SetActiveQueues(int count);
 }
 
-/// <summary>One queue of whole frames behind a header of <see cref="TapQueue.HeaderLength"/> bytes. One I/O thread; nothing blocks or allocates.</summary>
+/// <summary>
+/// One queue of whole frames behind a header of <see cref="TapQueue.HeaderLength"/> bytes. One I/O thread; nothing blocks or allocates.
+/// </summary>
 public interface INetQueue
 {
     /// <summary>For poll(2): readable when a frame is there, writable when one can be sent.</summary>
@@ -34,7 +38,8 @@ public interface INetQueue
     /// Reads frames, one into each iovec, until there is none, all were read, or one was longer than its <see cref="TapFrame.Room"/>.
     /// </summary>
     /// <returns>
-    /// How many were read. What ended it before all were read, unless the last one was too long, is the result of the next: -EAGAIN when none is there,
+    /// How many were read. What ended it before all were read, unless the last one was too long, is the result of the next: -EAGAIN when
+    /// none is there,
     /// -EBADFD when there will never be one again, any other -errno when one was lost.
     /// </returns>
     int Read(Span<TapFrame> frames);

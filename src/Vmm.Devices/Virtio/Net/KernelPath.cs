@@ -121,7 +121,10 @@ internal sealed class KernelPath : IMemoryListener, IDisposable
         }
     }
 
-    /// <summary>Takes every ring back into <see cref="Virtqueue"/>, so that another path can go on where the kernel stopped. Not from the thread of this path.</summary>
+    /// <summary>
+    /// Takes every ring back into <see cref="Virtqueue"/>, so that another path can go on where the kernel stopped. Not from the thread of
+    /// this path.
+    /// </summary>
     internal void HandOver() => End(interrupt: true);
 
     /// <summary>Takes every ring back.</summary>
@@ -250,7 +253,8 @@ internal sealed class KernelPath : IMemoryListener, IDisposable
         }
         catch (KernelException)
         {
-            // Memory in more pieces than the kernel's table has room for. Drivers do not recover from NEEDS_RESET: the device goes on by itself.
+            // Memory in more pieces than the kernel's table has room for. Drivers do not recover from NEEDS_RESET: the device goes on by
+            // itself.
             _device.LeaveKernel(this);
         }
     }

@@ -2,7 +2,9 @@ using System.Buffers.Binary;
 
 namespace Vmm.Devices.Virtio.Net;
 
-/// <summary>The control queue (virtio 1.2 section 5.1.6.5): number of queue pairs, offloads, receive modes. On the thread of the first pair.</summary>
+/// <summary>
+/// The control queue (virtio 1.2 section 5.1.6.5): number of queue pairs, offloads, receive modes. On the thread of the first pair.
+/// </summary>
 internal sealed class NetControl : IChainHandler
 {
     private const byte ClassReceive = 0, ClassMac = 1, ClassMultiQueue = 4, ClassGuestOffloads = 5;
@@ -51,7 +53,8 @@ internal sealed class NetControl : IChainHandler
 
     private bool Do(byte group, byte command, ReadOnlySpan<byte> data) => group switch
     {
-        // Promiscuous and all-multicast; the others are of CTRL_RX_EXTRA, which is not offered (5.1.6.5.1). Filters are best effort: a tap has one reader,
+        // Promiscuous and all-multicast; the others are of CTRL_RX_EXTRA, which is not offered (5.1.6.5.1). Filters are best effort: a tap
+        // has one reader,
         // and what it sends is meant for the guest. Either mode is granted, neither filters.
         ClassReceive => Accepted(NetFeatures.ControlReceive) && command <= 1 && data.Length >= 1 && data[0] <= 1,
         ClassMultiQueue => command == 0 && data.Length >= 2 && Accepted(NetFeatures.MultiQueue)

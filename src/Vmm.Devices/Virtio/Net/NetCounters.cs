@@ -1,6 +1,8 @@
 namespace Vmm.Devices.Virtio.Net;
 
-/// <summary>What a network device has moved, from the guest's side: received is towards the guest. Bytes are of frames, without the virtio header.</summary>
+/// <summary>
+/// What a network device has moved, from the guest's side: received is towards the guest. Bytes are of frames, without the virtio header.
+/// </summary>
 public sealed class NetCounters
 {
     private long _receivedPackets, _receivedBytes, _sentPackets, _sentBytes, _dropped;

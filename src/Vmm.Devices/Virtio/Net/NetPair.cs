@@ -27,8 +27,10 @@ internal enum NetProgress
 }
 
 /// <summary>
-/// One queue pair and its thread: looks for work for a while when that helps (<see cref="BusyPoll"/>), then sleeps in poll(2) on what the two directions
-/// wait for, and on nothing else, so that it never turns in circles. Frames of the host that come too densely are left to gather (<see cref="FrameGathering"/>).
+/// One queue pair and its thread: looks for work for a while when that helps (<see cref="BusyPoll"/>), then sleeps in poll(2) on what the
+/// two directions
+/// wait for, and on nothing else, so that it never turns in circles. Frames of the host that come too densely are left to gather
+/// (<see cref="FrameGathering"/>).
 /// </summary>
 internal sealed class NetPair : IDisposable
 {
@@ -71,7 +73,9 @@ internal sealed class NetPair : IDisposable
     /// <summary>Makes the thread look at the device's state again. Any thread.</summary>
     public void Wake() => _wake.Signal();
 
-    /// <summary>Waits for the end of the thread, which was told to stop; afterwards nothing touches guest memory. False when it takes longer.</summary>
+    /// <summary>
+    /// Waits for the end of the thread, which was told to stop; afterwards nothing touches guest memory. False when it takes longer.
+    /// </summary>
     public bool TryJoin(TimeSpan patience) => !_thread.IsAlive || _thread.Join(patience);
 
     /// <summary>After <see cref="TryJoin"/> of every pair: one that ends may still wake the others.</summary>

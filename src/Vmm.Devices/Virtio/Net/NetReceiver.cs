@@ -5,9 +5,12 @@ using Vmm.Memory;
 namespace Vmm.Devices.Virtio.Net;
 
 /// <summary>
-/// Frames of the host into the guest's buffers. Chains are taken ahead of the frames. As long as frames fit into one chain, a batch of them is read, each
-/// into a chain; after one that did not, single frames are read into as many chains as hold the largest there can be. Behind chains that might be too
-/// small lies a buffer here: what ends up in it is copied into more chains, and waits for them if need be instead of being lost. One thread.
+/// Frames of the host into the guest's buffers. Chains are taken ahead of the frames. As long as frames fit into one chain, a batch of them
+/// is read, each
+/// into a chain; after one that did not, single frames are read into as many chains as hold the largest there can be. Behind chains that
+/// might be too
+/// small lies a buffer here: what ends up in it is copied into more chains, and waits for them if need be instead of being lost. One
+/// thread.
 /// </summary>
 internal sealed class NetReceiver : IPageWaiter, IDisposable
 {
@@ -52,7 +55,9 @@ internal sealed class NetReceiver : IPageWaiter, IDisposable
         _frames = new TapFrame[Math.Min(batch, (int)ring.Size)];
     }
 
-    /// <summary>Moves up to a batch of frames and adds them to <paramref name="moved"/>. <see cref="NetProgress.Blocked"/>: the guest has no room.</summary>
+    /// <summary>
+    /// Moves up to a batch of frames and adds them to <paramref name="moved"/>. <see cref="NetProgress.Blocked"/>: the guest has no room.
+    /// </summary>
     public NetProgress Serve(ref int timeout, ref int moved)
     {
         _ring.DisableNotifications();
@@ -171,7 +176,8 @@ internal sealed class NetReceiver : IPageWaiter, IDisposable
                 _device.LoseLink();
                 return NetProgress.Idle;
             default:
-                // One frame is lost (no memory for it, an address that went away). Longer and longer pauses, in case the next one fares no better.
+                // One frame is lost (no memory for it, an address that went away). Longer and longer pauses, in case the next one fares no
+                // better.
                 _device.Counters.Drop();
                 int wait = 1 << Math.Min(_failures++, LongestPauseLog2);
                 timeout = timeout < 0 ? wait : Math.Min(timeout, wait);

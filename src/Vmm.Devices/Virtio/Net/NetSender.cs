@@ -4,7 +4,8 @@ using Vmm.Memory;
 namespace Vmm.Devices.Virtio.Net;
 
 /// <summary>
-/// Frames of the guest to the host, straight out of its buffers, a batch at a time. Frames the host has no room for, or the rate limit holds back, are
+/// Frames of the guest to the host, straight out of its buffers, a batch at a time. Frames the host has no room for, or the rate limit
+/// holds back, are
 /// kept, and no others are taken meanwhile. One thread.
 /// </summary>
 internal sealed class NetSender : IPageWaiter
@@ -33,7 +34,9 @@ internal sealed class NetSender : IPageWaiter
         _packets = new Packet[batch];
     }
 
-    /// <summary>Moves up to a batch of frames and adds them to <paramref name="moved"/>. <see cref="NetProgress.Blocked"/>: the host has no room.</summary>
+    /// <summary>
+    /// Moves up to a batch of frames and adds them to <paramref name="moved"/>. <see cref="NetProgress.Blocked"/>: the host has no room.
+    /// </summary>
     public NetProgress Serve(ref int timeout, ref int moved)
     {
         _ring.DisableNotifications();

@@ -4,7 +4,9 @@ using Vmm.State;
 
 namespace Vmm.Devices.Virtio.Net;
 
-/// <summary>A virtio network device (virtio 1.2 section 5.1) in front of a tap or another <see cref="INetBackend"/>. Owns the back end.</summary>
+/// <summary>
+/// A virtio network device (virtio 1.2 section 5.1) in front of a tap or another <see cref="INetBackend"/>. Owns the back end.
+/// </summary>
 public sealed class VirtioNet : VirtioDevice
 {
     private static readonly SyscallNeeds s_threadNeeds = TapQueue.Needs + VhostNet.Needs, s_vcpuNeeds = TapQueue.SetupNeeds + VhostNet.Needs;
@@ -89,7 +91,10 @@ public sealed class VirtioNet : VirtioDevice
     /// <summary>The host's kernel moves the frames now; <see cref="Counters"/> stand still meanwhile.</summary>
     public bool InKernel => _kernel is not null;
 
-    /// <summary>Limits each direction from now on; null is no limit. The kernel's path knows no limits: a device that uses it goes over to its own. Any thread.</summary>
+    /// <summary>
+    /// Limits each direction from now on; null is no limit. The kernel's path knows no limits: a device that uses it goes over to its own.
+    /// Any thread.
+    /// </summary>
     public void SetLimit(RateLimit? limit)
     {
         lock (_switch)
@@ -105,7 +110,8 @@ public sealed class VirtioNet : VirtioDevice
     }
 
     /// <summary>
-    /// The kernel cannot go on with the rings: the device's own threads do, and the driver notices nothing. Any thread but the path's own; a no-op when the
+    /// The kernel cannot go on with the rings: the device's own threads do, and the driver notices nothing. Any thread but the path's own;
+    /// a no-op when the
     /// path is not in use any more.
     /// </summary>
     internal void LeaveKernel(KernelPath path)

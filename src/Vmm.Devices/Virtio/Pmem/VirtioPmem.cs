@@ -5,7 +5,8 @@ using Vmm.Interop;
 namespace Vmm.Devices.Virtio.Pmem;
 
 /// <summary>
-/// Persistent memory (virtio 1.2 section 5.19): a file of the host that the guest maps as the memory of a BAR. Reads and writes of the guest
+/// Persistent memory (virtio 1.2 section 5.19): a file of the host that the guest maps as the memory of a BAR. Reads and writes of the
+/// guest
 /// never leave it; a flush request is fdatasync(2) of the file. A guest that only reads shares its pages with every other VM of the same
 /// file, in the page cache of the host.
 /// </summary>
@@ -72,7 +73,9 @@ public sealed class VirtioPmem : QueuedDevice
     /// <summary>The memory, for whoever keeps it longer than the device: other devices may be amid transfers to it.</summary>
     public IDisposable Memory => _mapping;
 
-    /// <summary>Where the memory is, for drivers that do not take VIRTIO_PMEM_F_SHMEM_REGION (5.19.4); the others look at the BAR.</summary>
+    /// <summary>
+    /// Where the memory is, for drivers that do not take VIRTIO_PMEM_F_SHMEM_REGION (5.19.4); the others look at the BAR.
+    /// </summary>
     public override void ReadConfig(int offset, Span<byte> data)
     {
         Span<byte> config = stackalloc byte[Length];

@@ -2,7 +2,9 @@ using Vmm.Interop;
 
 namespace Vmm.Devices.Virtio.Rng;
 
-/// <summary>A virtio entropy device (virtio 1.2 section 5.4): fills buffers from the host's random generator on a thread of its own.</summary>
+/// <summary>
+/// A virtio entropy device (virtio 1.2 section 5.4): fills buffers from the host's random generator on a thread of its own.
+/// </summary>
 /// <param name="name">Names its thread.</param>
 public sealed class VirtioRng(string name = "rng") : QueuedDevice(name)
 {

@@ -5,7 +5,8 @@ using Vmm.State;
 namespace Vmm.Devices.Virtio.Vsock;
 
 /// <summary>
-/// A virtio socket device (virtio 1.2 section 5.10) whose host side is unix sockets: host programs connect to one path and name a port of the guest,
+/// A virtio socket device (virtio 1.2 section 5.10) whose host side is unix sockets: host programs connect to one path and name a port of
+/// the guest,
 /// the guest's connections to port N of the host go to that path with <c>_N</c>.
 /// </summary>
 public sealed class VirtioVsock : QueuedDevice
@@ -23,7 +24,8 @@ public sealed class VirtioVsock : QueuedDevice
     /// <param name="cid">Context id of the guest, from 3.</param>
     /// <param name="path">Unix socket for host programs, at most 96 bytes.</param>
     /// <param name="name">Names the thread.</param>
-    /// <param name="dial">Connects the guest to a port of the host, or answers null soon; null connects to the sockets beside <paramref name="path"/>.</param>
+    /// <param name="dial">Connects the guest to a port of the host, or answers null soon; null connects to the sockets beside
+    /// <paramref name="path"/>.</param>
     /// <exception cref="ArgumentOutOfRangeException">The context id is reserved (5.10.4).</exception>
     /// <exception cref="KernelException">The path cannot be listened on, e.g. another VM does.</exception>
     public VirtioVsock(ulong cid, string path, string name = "vsock", Func<uint, UnixStream?>? dial = null)
@@ -46,7 +48,9 @@ public sealed class VirtioVsock : QueuedDevice
     /// <inheritdoc/>
     public override ulong DeviceFeatures => FeatureStream;
 
-    /// <summary>Receive, transmit, event. The event queue tells that the host's ends of all connections are gone, after a restore (5.10.6.7).</summary>
+    /// <summary>
+    /// Receive, transmit, event. The event queue tells that the host's ends of all connections are gone, after a restore (5.10.6.7).
+    /// </summary>
     public override IReadOnlyList<ushort> QueueSizes { get; } = [256, 256, 64];
 
     /// <inheritdoc/>

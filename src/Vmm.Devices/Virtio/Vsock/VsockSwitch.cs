@@ -3,7 +3,8 @@ using System.Diagnostics.CodeAnalysis;
 namespace Vmm.Devices.Virtio.Vsock;
 
 /// <summary>
-/// The packet side of a socket device (virtio 1.2 section 5.10.6) as a pure state machine: packets of the guest go in, packets for it come out,
+/// The packet side of a socket device (virtio 1.2 section 5.10.6) as a pure state machine: packets of the guest go in, packets for it come
+/// out,
 /// streams of the host hang on it. No thread, no socket, no queue. Everything is bounded, whatever the guest sends.
 /// </summary>
 internal sealed class VsockSwitch(ulong guestCid, IVsockHost host, int maxConnections = VsockSwitch.DefaultConnections)
@@ -118,7 +119,9 @@ internal sealed class VsockSwitch(ulong guestCid, IVsockHost host, int maxConnec
         }
     }
 
-    /// <summary>The next packet for the guest; its data is read into <paramref name="data"/>, which is what the driver's buffer holds.</summary>
+    /// <summary>
+    /// The next packet for the guest; its data is read into <paramref name="data"/>, which is what the driver's buffer holds.
+    /// </summary>
     public bool TryNext(Span<byte> data, out VsockHeader header)
     {
         if (_resets.TryDequeue(out header))
