@@ -2,8 +2,8 @@ namespace Vmm.Cli;
 
 /// <summary>
 /// The guest's output on its way to whoever reads ours. vCPU threads put it in and never stand in write(2): a thread of its own writes.
-/// While the reader
-/// goes on taking bytes, a full buffer makes the guest wait; a reader that takes nothing for a second loses what does not fit.
+/// While the reader goes on taking bytes, a full buffer makes the guest wait; a reader that takes nothing for a second loses what does not
+/// fit.
 /// </summary>
 internal sealed class ConsoleBuffer : IDisposable
 {

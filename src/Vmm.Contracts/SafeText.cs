@@ -4,9 +4,8 @@ namespace Vmm.Contracts;
 
 /// <summary>
 /// Text of somebody who is not trusted (a guest, a worker, the other end of a connection), made fit for terminals, logs and metrics: no
-/// control characters
-/// (which move cursors, hide text and begin terminal escapes), none that turn the reading direction or are invisible, no halves of
-/// surrogate pairs.
+/// control characters (which move cursors, hide text and begin terminal escapes), none that turn the reading direction or are invisible, no
+/// halves of surrogate pairs.
 /// </summary>
 public static class SafeText
 {

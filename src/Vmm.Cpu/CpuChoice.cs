@@ -27,8 +27,7 @@ public sealed record CpuChoice(string Model, IReadOnlyList<string> Features)
 
     /// <summary>
     /// The processor of this choice on a host: of a named model the model's leaves and bits and no others, of <c>host</c> all the host has.
-    /// Bits that the choice
-    /// asks for are set whether or not the host has them: <see cref="CpuDescription.Missing"/> says.
+    /// Bits that the choice asks for are set whether or not the host has them: <see cref="CpuDescription.Missing"/> says.
     /// </summary>
     /// <exception cref="InvalidOperationException">The model or a feature is unknown.</exception>
     public CpuDescription Describe(CpuDescription host)

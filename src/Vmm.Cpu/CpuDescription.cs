@@ -2,8 +2,7 @@ namespace Vmm.Cpu;
 
 /// <summary>
 /// A processor as a guest sees it, apart from its place in the topology: CPUID leaves and feature MSRs. A host has one (all that its KVM
-/// can show), a VM has
-/// one, and the VM can run where <see cref="Missing"/> is empty.
+/// can show), a VM has one, and the VM can run where <see cref="Missing"/> is empty.
 /// </summary>
 public sealed record CpuDescription
 {
@@ -66,10 +65,8 @@ public sealed record CpuDescription
 
     /// <summary>
     /// What <paramref name="host"/> lacks to show this processor to a guest, one text each, such as <c>the host has no avx2 (CPUID 7.0 EBX
-    /// bit 5)</c>. Compared are
-    /// vendor, every named feature bit, the width of addresses and the layout of the XSAVE area. Family, model, stepping, caches and the
-    /// TSC's rate are not:
-    /// they tell of a processor, they promise nothing.
+    /// bit 5)</c>. Compared are vendor, every named feature bit, the width of addresses and the layout of the XSAVE area. Family, model,
+    /// stepping, caches and the TSC's rate are not: they tell of a processor, they promise nothing.
     /// </summary>
     public IReadOnlyList<string> Missing(CpuDescription host)
     {

@@ -2,8 +2,8 @@ namespace Vmm.Cpu;
 
 /// <summary>
 /// A named processor model: the same feature bits on every host that has them. Baselines are the micro-architecture levels of the x86-64
-/// psABI ("System V
-/// Application Binary Interface, AMD64 Architecture Processor Supplement", table 3.1), with what a 64-bit kernel takes for granted.
+/// psABI ("System V Application Binary Interface, AMD64 Architecture Processor Supplement", table 3.1), with what a 64-bit kernel takes for
+/// granted.
 /// </summary>
 public sealed class CpuModel
 {

@@ -2,8 +2,7 @@ namespace Vmm.Cpu;
 
 /// <summary>
 /// Which features make no sense without which others (as <c>arch/x86/kernel/cpu/cpuid-deps.c</c> of Linux has it): one that is taken away
-/// takes those with it,
-/// one that is added brings what it needs.
+/// takes those with it, one that is added brings what it needs.
 /// </summary>
 public static class FeatureDependencies
 {

@@ -42,8 +42,7 @@ public sealed record DaemonOptions
 
     /// <summary>
     /// First uid of workers when the daemon is root: a range that neither login users nor containers have (systemd, UIDS-GIDS), above what
-    /// SSSD gives to the users
-    /// of a directory by default (200000 to 2000200000, sssd-ldap(5)), and below 2^31.
+    /// SSSD gives to the users of a directory by default (200000 to 2000200000, sssd-ldap(5)), and below 2^31.
     /// </summary>
     internal const uint FirstWorkerUser = 2_100_000_000;
 

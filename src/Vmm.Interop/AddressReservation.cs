@@ -5,8 +5,7 @@ namespace Vmm.Interop;
 
 /// <summary>
 /// A range of this process's addresses kept for mappings that must lie side by side, so that a range across two of them is one range for
-/// the
-/// kernel. It must outlive the mappings put into it.
+/// the kernel. It must outlive the mappings put into it.
 /// </summary>
 public sealed class AddressReservation : SafeHandleMinusOneIsInvalid
 {

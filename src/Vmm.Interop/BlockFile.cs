@@ -102,8 +102,7 @@ public static class BlockFile
 
     /// <summary>
     /// Reads into <paramref name="count"/> iovecs at <paramref name="vectors"/>; the answer is the bytes read, perhaps fewer than asked, or
-    /// -errno.
-    /// With <paramref name="nowait"/> only what the kernel has at hand (-EAGAIN: nothing).
+    /// -errno. With <paramref name="nowait"/> only what the kernel has at hand (-EAGAIN: nothing).
     /// </summary>
     public static int ReadAt(FileDescriptorHandle file, nint vectors, int count, ulong offset, bool nowait) =>
         (int)FileCalls.ReadAt(file, vectors, count, offset, nowait);

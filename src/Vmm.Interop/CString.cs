@@ -8,8 +8,7 @@ public static class CString
 {
     /// <summary>
     /// The bytes of a text. ASCII is copied by hand: the framework's marshaller brings its whole encoding with it, two milliseconds of a
-    /// start
-    /// that otherwise needs none.
+    /// start that otherwise needs none.
     /// </summary>
     /// <exception cref="ArgumentException">The text contains a zero, which C would take for its end.</exception>
     public static byte[] Of(string text) =>

@@ -33,10 +33,8 @@ public enum RingOperations : uint
 
 /// <summary>
 /// An io_uring that does what native-shim/uring.c allows it and nothing else (io_uring_register(2), restrictions). One thread at a time
-/// uses it.
-/// Nothing here allocates, but for many polls at once. Memory named by a request stays valid until its completion was reaped. Requests that
-/// wait at
-/// the same time have different tags.
+/// uses it. Nothing here allocates, but for many polls at once. Memory named by a request stays valid until its completion was reaped.
+/// Requests that wait at the same time have different tags.
 /// </summary>
 public sealed class IoUring : SafeHandleMinusOneIsInvalid
 {

@@ -2,8 +2,8 @@ namespace Vmm.Interop;
 
 /// <summary>
 /// The rings of this process. A process that gives up making more (a confined one) makes them beforehand, and uses each again and again:
-/// what a ring of
-/// its own could do, no filter of system calls would see. Rings that only wait are kept apart from those that also reach files. Any thread.
+/// what a ring of its own could do, no filter of system calls would see. Rings that only wait are kept apart from those that also reach
+/// files. Any thread.
 /// </summary>
 public static class IoUringPool
 {

@@ -4,8 +4,7 @@ namespace Vmm.Interop;
 
 /// <summary>
 /// Standard error for a program that goes on whatever becomes of its messages: what cannot be written (closed, a full device, a broken
-/// pipe) is dropped.
-/// Opened at the first message.
+/// pipe) is dropped. Opened at the first message.
 /// </summary>
 public sealed class LossyWriter : TextWriter
 {

@@ -32,11 +32,9 @@ public sealed class ProcessHandle : IDisposable
 
     /// <summary>
     /// Starts a program in a session of its own, so that it outlives this process. It gets the descriptors as 3, 4, …, a standard error,
-    /// /dev/null as
-    /// standard input and output, and nothing else; it gains no privileges by exec (no_new_privs). <paramref name="isolated"/> gives it
-    /// mount, network,
-    /// IPC and UTS namespaces of its own (namespaces(7)), the mounts being those of this process; needs CAP_SYS_ADMIN. Its standard error
-    /// is
+    /// /dev/null as standard input and output, and nothing else; it gains no privileges by exec (no_new_privs). <paramref name="isolated"/>
+    /// gives it mount, network, IPC and UTS namespaces of its own (namespaces(7)), the mounts being those of this process; needs
+    /// CAP_SYS_ADMIN. Its standard error is
     /// <paramref name="errors"/>, else that of this process; SIGPIPE does nothing to it.
     /// </summary>
     /// <exception cref="KernelException">fork or exec failed, or EPERM for the namespaces.</exception>
@@ -89,8 +87,7 @@ public sealed class ProcessHandle : IDisposable
 
     /// <summary>
     /// Limits the size that the process can give to files (setrlimit(2), RLIMIT_FSIZE): a write beyond it ends it with SIGXFSZ. With
-    /// CAP_SYS_RESOURCE the process
-    /// cannot raise it again, and any process may be limited; without, only one of the same user.
+    /// CAP_SYS_RESOURCE the process cannot raise it again, and any process may be limited; without, only one of the same user.
     /// </summary>
     /// <exception cref="KernelException">EPERM: it has another user, and this process no CAP_SYS_RESOURCE.</exception>
     public void LimitFileSize(ulong bytes) =>

@@ -5,8 +5,7 @@ namespace Vmm.Interop;
 
 /// <summary>
 /// The first bytes of a file, mapped shared and writable. Unlike a descriptor it cannot make the file longer: who keeps only the mapping is
-/// held to the
-/// size that the file was given.
+/// held to the size that the file was given.
 /// </summary>
 public sealed class SharedFileMapping : SafeHandleMinusOneIsInvalid
 {

@@ -2,8 +2,7 @@ namespace Vmm.Interop;
 
 /// <summary>
 /// The file of a unix socket. Only one that is a socket, this user's, and that nobody listens on is ever removed: a path that names
-/// something else by mistake
-/// costs nobody a file.
+/// something else by mistake costs nobody a file.
 /// </summary>
 public static class SocketFile
 {

@@ -1,8 +1,8 @@
 namespace Vmm.Interop;
 
 /// <summary>
-/// What a part of a VM asks of the kernel once the VM is built, beyond what every thread does: system calls by name, and request numbers
-/// of ioctl(2). Filters are made of the needs of the parts that a VM has (Vmm.Worker/Confinement).
+/// What a part of a VM asks of the kernel once the VM is built, beyond what every thread does: system calls by name, and request numbers of
+/// ioctl(2). Filters are made of the needs of the parts that a VM has (Vmm.Worker/Confinement).
 /// </summary>
 /// <param name="calls">Names of system calls, as libseccomp knows them.</param>
 /// <param name="ioctls">Request numbers of ioctl(2).</param>

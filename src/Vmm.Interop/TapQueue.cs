@@ -111,8 +111,7 @@ public sealed class TapQueue : IDisposable
 
     /// <summary>
     /// Reads frames with their headers, one into each vector, until there is none, all were read, or one was longer than its room. A frame
-    /// longer than
-    /// its vector loses its end.
+    /// longer than its vector loses its end.
     /// </summary>
     /// <returns>How many were read. The result of the next one, if any, is the -errno that ended it (EAGAIN: none there), unless a frame
     /// was too long.</returns>

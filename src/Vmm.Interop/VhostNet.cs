@@ -23,8 +23,7 @@ public readonly record struct VhostRing(int Size, ushort Next, nint Descriptors,
 
 /// <summary>
 /// One queue pair of vhost-net: the kernel moves frames between a tap's queue and the two rings of a guest (linux/vhost.h). Ring 0
-/// receives, ring 1 sends.
-/// One thread at a time. A migration will ask for the log of the pages that the kernel writes (VHOST_F_LOG_ALL).
+/// receives, ring 1 sends. One thread at a time. A migration will ask for the log of the pages that the kernel writes (VHOST_F_LOG_ALL).
 /// </summary>
 public sealed class VhostNet : IDisposable
 {

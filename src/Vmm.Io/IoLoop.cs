@@ -6,8 +6,8 @@ namespace Vmm.Io;
 /// <summary>
 /// One thread and one io_uring: file transfers, doorbells, timers, work posted by other threads. It is the place where an I/O thread
 /// sleeps. While there is work the thread polls, since a wake-up costs the other side an exit; before sleeping it looks a little longer
-/// when that helps (<see cref="BusyPoll"/>). All members belong to the thread that runs the loop, but for <see cref="Post"/> and <see
-/// cref="Stop"/>. Nothing allocates per operation.
+/// when that helps (<see cref="BusyPoll"/>). All members belong to the thread that runs the loop, but for <see cref="Post"/> and
+/// <see cref="Stop"/>. Nothing allocates per operation.
 /// </summary>
 public sealed class IoLoop : IDisposable
 {

@@ -3,8 +3,8 @@ using Vmm.Interop;
 namespace Vmm.Io;
 
 /// <summary>
-/// Waits once, each time it is begun, for a descriptor to have events (<see cref="IoLoop.WatchOnce"/>).
-/// Does not count as work: a poll may wait for ever, and ends with its loop.
+/// Waits once, each time it is begun, for a descriptor to have events (<see cref="IoLoop.WatchOnce"/>). Does not count as work: a poll may
+/// wait for ever, and ends with its loop.
 /// </summary>
 /// <param name="ready">Called on the loop's thread with the events that came; hang-up and error always count.</param>
 public sealed class IoPoll(Action<IoPoll, PollEvents> ready) : IoOperation

@@ -7,8 +7,7 @@ namespace Vmm.Kvm;
 
 /// <summary>
 /// Finishes the few CPL 0 instructions that an emulating KVM gives up on (KVM_EXIT_INTERNAL_ERROR, suberror 1): int3, clac, stac, ldmxcsr,
-/// stmxcsr,
-/// fldcw, fnstsw ax, fwait, fnclex, emms, popcnt, rdtscp, xgetbv. For anything else it says what the guest tried, and the VM ends.
+/// stmxcsr, fldcw, fnstsw ax, fwait, fnclex, emms, popcnt, rdtscp, xgetbv. For anything else it says what the guest tried, and the VM ends.
 /// One per vCPU, used by its thread.
 /// </summary>
 public sealed class EmulationAssist(KvmVcpu vcpu, IGuestPhysicalMemory memory)

@@ -9,9 +9,8 @@ public readonly record struct DirtyPage(uint Slot, ulong Page);
 
 /// <summary>
 /// Reads the pages that one vCPU dirtied, in the order in which it did: what it costs follows what was written, where a bitmap costs by the
-/// size of memory.
-/// One thread at a time. When the ring is full the vCPU leaves with <see cref="KvmExit.DirtyRingFull"/> until pages were collected and
-/// <see cref="KvmVm.ResetDirtyRings"/> gave their entries back.
+/// size of memory. One thread at a time. When the ring is full the vCPU leaves with <see cref="KvmExit.DirtyRingFull"/> until pages were
+/// collected and <see cref="KvmVm.ResetDirtyRings"/> gave their entries back.
 /// </summary>
 public sealed class KvmDirtyRing : IDisposable
 {

@@ -3,8 +3,8 @@ using Vmm.Interop.Kvm;
 namespace Vmm.Kvm;
 
 /// <summary>
-/// The GSI routing table of one VM: which controller pin or message each GSI leads to. Changes take effect with <see cref="Commit"/>.
-/// All members lock: MSI-X vectors are written by vCPU threads.
+/// The GSI routing table of one VM: which controller pin or message each GSI leads to. Changes take effect with <see cref="Commit"/>. All
+/// members lock: MSI-X vectors are written by vCPU threads.
 /// </summary>
 public sealed class KvmGsiRouting(KvmVm vm)
 {

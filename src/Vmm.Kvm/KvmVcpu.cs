@@ -6,8 +6,7 @@ namespace Vmm.Kvm;
 
 /// <summary>
 /// One virtual CPU. One thread runs it and reads its exits; <see cref="Kick"/> may come from any thread. Its registers are in
-/// KvmVcpu.State.cs.
-/// Nothing here allocates between two exits.
+/// KvmVcpu.State.cs. Nothing here allocates between two exits.
 /// </summary>
 public sealed partial class KvmVcpu : IDisposable
 {
@@ -45,8 +44,7 @@ public sealed partial class KvmVcpu : IDisposable
 
     /// <summary>
     /// From any thread: ends the run in progress, or else the next one, with <see cref="KvmExit.Interrupted"/>. Never lost: a kick that
-    /// meets another exit
-    /// ends the run after it. Kicks that meet are answered once; an answer without a kick can happen.
+    /// meets another exit ends the run after it. Kicks that meet are answered once; an answer without a kick can happen.
     /// </summary>
     /// <exception cref="KernelException">The signal cannot be sent.</exception>
     public void Kick() => KernelException.ThrowIfError(_handle.Kick(), "tgkill");

@@ -9,8 +9,7 @@ public readonly record struct MsrValue(uint Index, ulong Value);
 
 /// <summary>
 /// Everything a vCPU is, as plain data. The byte arrays are the kernel's structs (x86 ABI, stable). Version 1 of this record never changes
-/// shape.
-/// The state is untrusted until <see cref="Restore"/> has taken it.
+/// shape. The state is untrusted until <see cref="Restore"/> has taken it.
 /// </summary>
 public sealed record KvmVcpuStateV1
 {
@@ -57,9 +56,8 @@ public sealed record KvmVcpuStateV1
 
     /// <summary>
     /// Reads the whole state. The vCPU is not running, and <see cref="KvmVcpu.CompletePendingIo"/> has answered Interrupted since its last
-    /// I/O exit.
-    /// MP state comes first, because reading it may deliver INIT/SIPI; MSRs come after the LAPIC, which may settle a timer; events come
-    /// last.
+    /// I/O exit. MP state comes first, because reading it may deliver INIT/SIPI; MSRs come after the LAPIC, which may settle a timer;
+    /// events come last.
     /// </summary>
     /// <exception cref="Interop.KernelException">The kernel refused.</exception>
     public static KvmVcpuStateV1 Capture(KvmVcpu vcpu)
@@ -90,8 +88,7 @@ public sealed record KvmVcpuStateV1
 
     /// <summary>
     /// Writes the whole state into a fresh vCPU. CPUID first (it decides what else is allowed), SREGS before the LAPIC (APIC base and
-    /// mode),
-    /// XCR0 before XSAVE, MSRs after the LAPIC (TSC first, TSC deadline last), events last.
+    /// mode), XCR0 before XSAVE, MSRs after the LAPIC (TSC first, TSC deadline last), events last.
     /// </summary>
     /// <returns>Indices of MSRs that the kernel would not take and whose value here differs; empty when the state is whole.</returns>
     /// <exception cref="InvalidDataException">A part has the wrong length.</exception>

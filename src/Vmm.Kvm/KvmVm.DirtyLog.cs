@@ -12,8 +12,8 @@ public sealed partial class KvmVm
     public bool HasManualDirtyLogProtect => CheckExtension(KvmCapability.ManualDirtyLogProtect2) != 0;
 
     /// <summary>
-    /// From now on <see cref="GetDirtyLog"/> only reads, and <see cref="ClearDirtyLog"/> protects pages again; before a slot logs.
-    /// With <paramref name="initiallySet"/> a slot starts with every page dirty.
+    /// From now on <see cref="GetDirtyLog"/> only reads, and <see cref="ClearDirtyLog"/> protects pages again; before a slot logs. With
+    /// <paramref name="initiallySet"/> a slot starts with every page dirty.
     /// </summary>
     /// <exception cref="KernelException">The kernel cannot.</exception>
     public void EnableManualDirtyLogProtect(bool initiallySet = false) =>

@@ -42,9 +42,8 @@ public sealed partial class KvmVm
 
     /// <summary>
     /// Interrupts name processors by ids of 32 bits, 255 among them (KVM_CAP_X2APIC_API). A processor whose id needs more than 8 bits can
-    /// then be started
-    /// although its local APIC does not begin as an x2APIC; message routes have bits 31-8 of the destination in the upper half of their
-    /// address.
+    /// then be started although its local APIC does not begin as an x2APIC; message routes have bits 31-8 of the destination in the upper
+    /// half of their address.
     /// </summary>
     /// <exception cref="KernelException">The kernel cannot.</exception>
     public void EnableWideApicIds()

@@ -9,8 +9,7 @@ namespace Vmm.Kvm;
 
 /// <summary>
 /// The state of a vCPU as lines for people: what is asked for when a guest crashed its processor. A few dozen lines at most, whatever the
-/// guest left in its registers.
-/// Only while the vCPU does not run.
+/// guest left in its registers. Only while the vCPU does not run.
 /// </summary>
 public static class VcpuReport
 {
@@ -33,8 +32,7 @@ public static class VcpuReport
 
     /// <summary>
     /// True when KVM put the vCPU into the state of INIT before it told of the triple fault: it does so on AMD hosts, where the processor
-    /// leaves no defined
-    /// state behind. What the guest did can then only be seen from around it.
+    /// leaves no defined state behind. What the guest did can then only be seen from around it.
     /// </summary>
     public static bool IsReset(in KvmRegs regs, in KvmSregs sregs) => regs.Rip == ResetRip && sregs.Cs.Base == ResetCsBase && (sregs.Cr0 & 1) == 0;
 

@@ -4,8 +4,7 @@ namespace Vmm.Memory;
 
 /// <summary>
 /// One bit for each 4 KiB page of guest RAM. Threads mark and collect at the same time without a lock. The bits lie in chunks of 128 MiB
-/// that stay
-/// while the regions change: a mark made during memory hotplug is not lost.
+/// that stay while the regions change: a mark made during memory hotplug is not lost.
 /// </summary>
 internal sealed class DirtyPages
 {

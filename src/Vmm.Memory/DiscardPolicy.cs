@@ -1,9 +1,8 @@
 namespace Vmm.Memory;
 
 /// <summary>
-/// Whether pages that the guest gives up may go back to the host now. A part that relies on pages staying where they are (a copy that
-/// runs, a device that pinned
-/// them) inhibits it. The guest gets its normal answer all the same: the pages are kept, and counted. Any thread.
+/// Whether pages that the guest gives up may go back to the host now. A part that relies on pages staying where they are (a copy that runs,
+/// a device that pinned them) inhibits it. The guest gets its normal answer all the same: the pages are kept, and counted. Any thread.
 /// </summary>
 public sealed class DiscardPolicy
 {

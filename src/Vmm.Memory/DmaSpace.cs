@@ -5,10 +5,9 @@ namespace Vmm.Memory;
 
 /// <summary>
 /// How a device comes to guest memory: it acquires ranges, uses them through the lease, and releases it. A page that is not there is waited
-/// for before
-/// the touch (<see cref="Acquired.Pending"/>), never in a load or store of managed code, where the garbage collector could not stop the
-/// thread.
-/// Today every page is there and the answer is never Pending; a caller handles it all the same. Any thread; nothing is allocated.
+/// for before the touch (<see cref="Acquired.Pending"/>), never in a load or store of managed code, where the garbage collector could not
+/// stop the thread. Today every page is there and the answer is never Pending; a caller handles it all the same. Any thread; nothing is
+/// allocated.
 /// </summary>
 /// <param name="ram">The RAM behind it.</param>
 public sealed unsafe class DmaSpace(GuestRam ram)
@@ -65,8 +64,7 @@ public sealed unsafe class DmaSpace(GuestRam ram)
 
     /// <summary>
     /// Leases the parts of a ring for as long as the queue is active. There is no Pending: a ring is acquired by the thread that activates
-    /// the queue,
-    /// which may wait, and its pages stay.
+    /// the queue, which may wait, and its pages stay.
     /// </summary>
     /// <returns>False when a part is not RAM, not contiguous in this process, or not aligned.</returns>
     /// <exception cref="ArgumentOutOfRangeException">The size is not a power of two up to 32768.</exception>
@@ -86,8 +84,7 @@ public sealed unsafe class DmaSpace(GuestRam ram)
 
     /// <summary>
     /// Reads one value (native byte order: x86 is little endian, as virtio 1.x is); false outside RAM. This and the other copies are for
-    /// few
-    /// bytes, and for threads that may wait for a page before they touch it.
+    /// few bytes, and for threads that may wait for a page before they touch it.
     /// </summary>
     public bool TryRead<T>(GuestAddress at, out T value)
         where T : unmanaged

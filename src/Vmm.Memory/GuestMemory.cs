@@ -3,9 +3,8 @@ using Vmm.Interop;
 namespace Vmm.Memory;
 
 /// <summary>
-/// A guest's memory: its RAM, the way to it for devices (<see cref="Dma"/>), and giving pages back to the host.
-/// Every access is checked: a GPA outside RAM is an answer (false), never a fault. No pointer or span of it comes from anything but a
-/// lease.
+/// A guest's memory: its RAM, the way to it for devices (<see cref="Dma"/>), and giving pages back to the host. Every access is checked: a
+/// GPA outside RAM is an answer (false), never a fault. No pointer or span of it comes from anything but a lease.
 /// </summary>
 public sealed class GuestMemory
 {

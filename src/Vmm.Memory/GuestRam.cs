@@ -1,8 +1,8 @@
 namespace Vmm.Memory;
 
 /// <summary>
-/// The guest's RAM: which regions there are, and which pages devices wrote. It gives no access; <see cref="DmaSpace"/> does.
-/// Any thread may ask; the region table is immutable and replaced whole.
+/// The guest's RAM: which regions there are, and which pages devices wrote. It gives no access; <see cref="DmaSpace"/> does. Any thread may
+/// ask; the region table is immutable and replaced whole.
 /// </summary>
 public sealed class GuestRam
 {
@@ -61,8 +61,7 @@ public sealed class GuestRam
 
     /// <summary>
     /// Starts to mark the pages that devices write, with a clean bitmap. A lease marks its pages at release, so one that is held now counts
-    /// when it ends.
-    /// Nothing changes when tracking is on already.
+    /// when it ends. Nothing changes when tracking is on already.
     /// </summary>
     public void StartTrackingWrites()
     {
@@ -88,9 +87,8 @@ public sealed class GuestRam
 
     /// <summary>
     /// Adds the pages that devices wrote in a range to a bitmap and clears their marks here. The bitmap has the form of KVM_GET_DIRTY_LOG
-    /// (bit N is the page
-    /// N pages after <paramref name="start"/>): the answer of both can be merged in one bitmap per slot. Read the pages after this call,
-    /// never before.
+    /// (bit N is the page N pages after <paramref name="start"/>): the answer of both can be merged in one bitmap per slot. Read the pages
+    /// after this call, never before.
     /// </summary>
     /// <param name="start">First guest physical address, at a page border.</param>
     /// <param name="pages">Pages of 4 KiB.</param>

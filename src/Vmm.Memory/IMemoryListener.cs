@@ -2,8 +2,7 @@ namespace Vmm.Memory;
 
 /// <summary>
 /// Something that follows which guest addresses are RAM for devices: the kernel's network path, later an IOMMU. Calls come on the thread
-/// that changes the map,
-/// one change at a time, and that thread goes on when every listener has returned.
+/// that changes the map, one change at a time, and that thread goes on when every listener has returned.
 /// </summary>
 public interface IMemoryListener
 {
@@ -29,9 +28,8 @@ public sealed class MemoryListeners
     private IMemoryListener[] _all = []; // replaced whole
 
     /// <summary>
-    /// Calls the listener from now on. One that joins during a change gets its phases from there on: look at <see
-    /// cref="GuestRam.RegionSpan"/> after this, and
-    /// no region is missed.
+    /// Calls the listener from now on. One that joins during a change gets its phases from there on: look at
+    /// <see cref="GuestRam.RegionSpan"/> after this, and no region is missed.
     /// </summary>
     public void Add(IMemoryListener listener)
     {

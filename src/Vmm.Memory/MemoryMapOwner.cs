@@ -3,9 +3,8 @@ namespace Vmm.Memory;
 /// <summary>
 /// The only place that changes which guest addresses are memory: it numbers the slots of the hypervisor, and tells the listeners of
 /// <see cref="GuestRam.Listeners"/> in phases what is RAM for devices. A slot and RAM for devices are two things: memory that the guest
-/// gave back is no RAM for
-/// devices any more, but its slot stays, because taking a slot away stops every vCPU. Any thread; changes of RAM take turns, and never
-/// make a change of slots wait.
+/// gave back is no RAM for devices any more, but its slot stays, because taking a slot away stops every vCPU. Any thread; changes of RAM
+/// take turns, and never make a change of slots wait.
 /// </summary>
 public sealed class MemoryMapOwner
 {

@@ -4,8 +4,7 @@ namespace Vmm.Memory;
 
 /// <summary>
 /// Where the memory of a VM's vnodes lies, from its process's <c>/proc/PID/numa_maps</c>: one walk of its page tables in the kernel,
-/// without the process
-/// taking part. The text is the kernel's; names in it are the process's own.
+/// without the process taking part. The text is the kernel's; names in it are the process's own.
 /// </summary>
 public static class NumaMaps
 {

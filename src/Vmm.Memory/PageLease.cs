@@ -5,8 +5,7 @@ namespace Vmm.Memory;
 
 /// <summary>
 /// Ranges of guest memory that a device uses now. Its owner makes it once for each request slot and uses it again and again: nothing is
-/// allocated.
-/// One thread at a time. The guest may write at the same time: copy a value once, check the copy, use the copy.
+/// allocated. One thread at a time. The guest may write at the same time: copy a value once, check the copy, use the copy.
 /// </summary>
 public sealed unsafe class PageLease
 {

@@ -37,8 +37,7 @@ public sealed record PageMigrationResult(bool Cancelled, ByteSize Moved, IReadOn
 
 /// <summary>
 /// Moves the pages of some memories to host nodes, slice by slice, while their user goes on. A page on any of the nodes is where it should
-/// be. It never
-/// fails half way for a page: what cannot be moved is left where it is, tried again, and told of.
+/// be. It never fails half way for a page: what cannot be moved is left where it is, tried again, and told of.
 /// </summary>
 /// <param name="memories">What is moved.</param>
 /// <param name="hostNodes">Where to, not empty.</param>

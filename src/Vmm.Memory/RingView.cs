@@ -27,10 +27,8 @@ public readonly record struct RingAddresses(nint Descriptors, nint Available, ni
 
 /// <summary>
 /// A lease of a ring while its queue is active: fixed pointers to its parts, typed reads and writes in the memory order that virtio asks
-/// for.
-/// One thread at a time, nothing is allocated. When the regions were replaced the parts are looked up again: an access answers false when
-/// the
-/// guest unplugged the memory under its ring. Positions count modulo the size.
+/// for. One thread at a time, nothing is allocated. When the regions were replaced the parts are looked up again: an access answers false
+/// when the guest unplugged the memory under its ring. Positions count modulo the size.
 /// </summary>
 public sealed unsafe class RingView
 {

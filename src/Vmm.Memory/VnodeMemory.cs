@@ -49,8 +49,7 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
     /// <param name="part">Which part of the vnode it is, for /proc/PID/maps; null for the vnode itself.</param>
     /// <remarks>
     /// Huge pages are taken here and now: a reservation of theirs counts for the host, not for a node, so that what a policy asks for could
-    /// be missing at
-    /// first touch, which is a SIGBUS. Those of a part are not: who plugs it populates it (<see cref="TryPopulate"/>).
+    /// be missing at first touch, which is a SIGBUS. Those of a part are not: who plugs it populates it (<see cref="TryPopulate"/>).
     /// </remarks>
     /// <exception cref="ArgumentException">The placement cannot be had on this host; the message says what is there.</exception>
     /// <exception cref="KernelException">The kernel refused.</exception>

@@ -5,12 +5,10 @@ namespace Vmm.Placement;
 
 /// <summary>
 /// Maps a guest's topology, which stays as it is, onto a host that may have other nodes than the spec names: fewer, others, of other sizes
-/// and distances. When
-/// the spec can be had as it is, that is the answer. Else every vnode lies whole on one node if that can be found, none gets more than it
-/// has available, and
-/// among such mappings the best has vCPUs beside their memory and vnodes apart, distances in the guest's order (when the spec gives any)
-/// and few vnodes elsewhere than
-/// they want. What fits nowhere whole is split. A pure function, deterministic, and total.
+/// and distances. When the spec can be had as it is, that is the answer. Else every vnode lies whole on one node if that can be found, none
+/// gets more than it has available, and among such mappings the best has vCPUs beside their memory and vnodes apart, distances in the
+/// guest's order (when the spec gives any) and few vnodes elsewhere than they want. What fits nowhere whole is split. A pure function,
+/// deterministic, and total.
 /// </summary>
 public static class NumaFit
 {

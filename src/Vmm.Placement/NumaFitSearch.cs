@@ -4,10 +4,8 @@ namespace Vmm.Placement;
 
 /// <summary>
 /// Looks for the best mapping in which every vnode lies whole on one node, or on the set of nodes it wants, and no node gives more than it
-/// has: depth first,
-/// largest vnodes first, cutting off what is worse already. It is complete up to an amount of work, which the usual topologies stay far
-/// below; beyond it
-/// the best mapping found so far stands.
+/// has: depth first, largest vnodes first, cutting off what is worse already. It is complete up to an amount of work, which the usual
+/// topologies stay far below; beyond it the best mapping found so far stands.
 /// </summary>
 internal sealed class NumaFitSearch(NumaFitProblem problem, CancellationToken cancellation)
 {

@@ -8,8 +8,8 @@ namespace Vmm.Placement;
 public sealed record VnodeHome(VnodePlacement Memory, IReadOnlyList<int> HostCpus);
 
 /// <summary>
-/// Projects vnodes onto host nodes: as the spec says, else vnode i prefers host node i (wrapping around) when the host has several.
-/// A pure function.
+/// Projects vnodes onto host nodes: as the spec says, else vnode i prefers host node i (wrapping around) when the host has several. A pure
+/// function.
 /// </summary>
 public static class NumaPlacement
 {

@@ -5,8 +5,7 @@ namespace Vmm.Placement;
 
 /// <summary>
 /// A virtual topology that follows the host: as few vnodes as can each lie wholly on one host node, of equal size, on host nodes near each
-/// other. A pure
-/// function of what the VM needs and what the host has free.
+/// other. A pure function of what the VM needs and what the host has free.
 /// </summary>
 public static class NumaProjection
 {

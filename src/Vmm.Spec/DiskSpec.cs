@@ -4,8 +4,7 @@ namespace Vmm.Spec;
 
 /// <summary>
 /// One disk: what its content is in (<see cref="Source"/>) and how the guest sees it (<see cref="Front"/>). The short form of a spec file,
-/// and the JSON between
-/// daemon and worker, have the members of both side by side.
+/// and the JSON between daemon and worker, have the members of both side by side.
 /// </summary>
 public sealed record DiskSpec
 {

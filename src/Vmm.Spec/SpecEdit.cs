@@ -2,8 +2,7 @@ namespace Vmm.Spec;
 
 /// <summary>
 /// Puts an entry into a list of a spec file, or takes one out, without touching the rest of the text: comments and order are the user's. It
-/// knows lists in
-/// block style. Each change is read again; a text that does not then say what it should is not given out.
+/// knows lists in block style. Each change is read again; a text that does not then say what it should is not given out.
 /// </summary>
 public static class SpecEdit
 {

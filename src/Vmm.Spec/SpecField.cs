@@ -19,8 +19,7 @@ internal enum SpecKind
 
 /// <summary>
 /// One field of the spec. Reader, schema, bounds, the entry that an edit writes, the command line's form and the reference come from it.
-/// Made by
-/// <see cref="FieldsOf{T}"/>, whose typed accessors are here without their types.
+/// Made by <see cref="FieldsOf{T}"/>, whose typed accessors are here without their types.
 /// </summary>
 internal sealed record SpecField(string Name, SpecKind Kind, string Help)
 {

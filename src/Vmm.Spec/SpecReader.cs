@@ -3,8 +3,7 @@ using YamlDotNet.Core;
 namespace Vmm.Spec;
 
 /// <summary>Reads a spec file and reports everything that is wrong with it at once, each with line, column and field. Work, memory and what
-/// is reported are bounded by the length
-/// of the text, whatever it says: a client of the daemon sends it.</summary>
+/// is reported are bounded by the length of the text, whatever it says: a client of the daemon sends it.</summary>
 public static class SpecReader
 {
     private const int LongestMessage = 300;

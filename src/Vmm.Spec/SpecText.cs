@@ -14,8 +14,7 @@ public static class SpecText
 
     /// <summary>
     /// Reads <c>2GiB</c>, <c>1.5GiB</c>, <c>512MiB</c>, <c>64KiB</c>, <c>1TiB</c> or bytes. False on anything else, on overflow, and on a
-    /// fraction that is
-    /// not a whole number of bytes or has more than 19 digits.
+    /// fraction that is not a whole number of bytes or has more than 19 digits.
     /// </summary>
     /// <remarks>Digit by digit: the framework's number parser would be a good part of the program's start.</remarks>
     public static bool TryParseSize(ReadOnlySpan<char> text, out ByteSize size)

@@ -13,8 +13,7 @@ public static class SpecValidation
 
     /// <summary>
     /// Largest APIC id of a vCPU: KVM_MAX_VCPU_IDS of usual kernels; the start asks the host's KVM. No topology of <see cref="MaxCpus"/>
-    /// needs a larger one, only
-    /// vnodes of very different sizes do.
+    /// needs a larger one, only vnodes of very different sizes do.
     /// </summary>
     public const int MaxApicId = 4095;
 

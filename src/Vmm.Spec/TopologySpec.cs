@@ -4,8 +4,8 @@ namespace Vmm.Spec;
 
 /// <summary>
 /// How vCPUs are packed: <see cref="Sockets"/> of <see cref="Dies"/> of <see cref="Cores"/> of <see cref="Threads"/>, numbered in this
-/// order: vCPU 0 and 1 are
-/// threads of one core before vCPU 2 is another core. The last-level cache belongs to a die, so a die lies in one vnode.
+/// order: vCPU 0 and 1 are threads of one core before vCPU 2 is another core. The last-level cache belongs to a die, so a die lies in one
+/// vnode.
 /// </summary>
 public sealed record TopologySpec
 {
@@ -50,8 +50,7 @@ public readonly record struct CpuShape(int Sockets, int Dies, int Cores, int Thr
 
     /// <summary>
     /// The APIC id of the last vCPU: package, die, core and thread number in fields of whole bits (Intel SDM vol. 3, 9.9.3.2), so that a
-    /// size that is
-    /// no power of two wastes ids.
+    /// size that is no power of two wastes ids.
     /// </summary>
     public uint GreatestApicId
     {

@@ -6,8 +6,7 @@ namespace Vmm.Spec;
 
 /// <summary>
 /// A spec as JSON, the way it travels from daemon to worker, which may be of different releases: what is null is left out, and a member
-/// that the reader does
-/// not know is ignored. Spec files are strict, see <see cref="SpecReader"/>.
+/// that the reader does not know is ignored. Spec files are strict, see <see cref="SpecReader"/>.
 /// </summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,

@@ -11,9 +11,8 @@ public enum Quiesce
 }
 
 /// <summary>
-/// A unit: a part of a machine that has state. The <see cref="UnitRegistry"/> calls it, one operation after the other; only <see
-/// cref="Describe"/> comes at
-/// any moment, from any thread.
+/// A unit: a part of a machine that has state. The <see cref="UnitRegistry"/> calls it, one operation after the other; only
+/// <see cref="Describe"/> comes at any moment, from any thread.
 /// </summary>
 public interface IMachinePart
 {
@@ -24,8 +23,8 @@ public interface IMachinePart
     IReadOnlyList<PartId> DependsOn { get; }
 
     /// <summary>
-    /// Brings it to rest: when the task ends, it touches neither guest memory nor its resources, and its state changes no more.
-    /// It gives up when the deadline's token is set. <see cref="Resume"/> follows in any case, also while this one has not ended.
+    /// Brings it to rest: when the task ends, it touches neither guest memory nor its resources, and its state changes no more. It gives up
+    /// when the deadline's token is set. <see cref="Resume"/> follows in any case, also while this one has not ended.
     /// </summary>
     ValueTask QuiesceAsync(Quiesce mode, Deadline deadline);
 

@@ -4,8 +4,7 @@ namespace Vmm.State;
 
 /// <summary>
 /// Name of a unit in a machine and in its saved state, such as <c>vcpu0</c>, <c>serial</c> or <c>disk1/transport</c>: lower-case letters,
-/// digits and
-/// <c>- . / _</c>, at most 64 characters. The same machine description always gives the same names.
+/// digits and <c>- . / _</c>, at most 64 characters. The same machine description always gives the same names.
 /// </summary>
 public readonly record struct PartId
 {

@@ -5,8 +5,7 @@ namespace Vmm.State;
 
 /// <summary>
 /// Reads a <see cref="StateDocument"/> from bytes that may come from anywhere. Members come in the order in which they are written, none is
-/// unknown, and
-/// every checksum is right, or the document is refused. Takes time and memory in proportion to the bytes.
+/// unknown, and every checksum is right, or the document is refused. Takes time and memory in proportion to the bytes.
 /// </summary>
 public ref struct StateDocumentReader
 {

@@ -2,8 +2,8 @@ namespace Vmm.State;
 
 /// <summary>
 /// All units of one machine. Quiescing walks dependencies backwards, restoring and resuming forwards, saving in any order. An operation
-/// goes on after a
-/// unit failed, as far as that makes sense, and tells the errors of all of them. One operation at a time; <see cref="Describe"/> at any.
+/// goes on after a unit failed, as far as that makes sense, and tells the errors of all of them. One operation at a time;
+/// <see cref="Describe"/> at any.
 /// </summary>
 public sealed class UnitRegistry
 {

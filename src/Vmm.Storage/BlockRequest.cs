@@ -165,8 +165,8 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0, PageLease? pa
     }
 
     /// <summary>
-    /// A node that is no leaf answers it itself: it runs and is over with <paramref name="status"/>, which is delivered by the next <see
-    /// cref="IoLoop.Poll"/>.
+    /// A node that is no leaf answers it itself: it runs and is over with <paramref name="status"/>, which is delivered by the next
+    /// <see cref="IoLoop.Poll"/>.
     /// </summary>
     public void Answer(DiskStatus status)
     {
@@ -176,8 +176,8 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0, PageLease? pa
     }
 
     /// <summary>
-    /// The next above hears of the end: the node that the request passed last, or its owner. Never called inside <see
-    /// cref="IBlockNode.Submit"/>.
+    /// The next above hears of the end: the node that the request passed last, or its owner. Never called inside
+    /// <see cref="IBlockNode.Submit"/>.
     /// </summary>
     /// <exception cref="InvalidOperationException">It does not run.</exception>
     public void Complete(DiskStatus status)

@@ -10,8 +10,8 @@ public readonly record struct BlockGeometry(ulong CapacityBytes, int LogicalBloc
 
 /// <summary>
 /// The seam of storage: takes requests on the thread of one <see cref="Vmm.Io.IoLoop"/>. A node is a leaf (a file, memory) or stands before
-/// another node (a router). A request is checked by the leaf: a range beyond the disk, or a write to a read-only one, ends as <see
-/// cref="DiskStatus.IoError"/>. Requests in flight may end in any order; who needs an order waits, or flushes. Submitting allocates
+/// another node (a router). A request is checked by the leaf: a range beyond the disk, or a write to a read-only one, ends as
+/// <see cref="DiskStatus.IoError"/>. Requests in flight may end in any order; who needs an order waits, or flushes. Submitting allocates
 /// nothing. Dispose waits for what is in flight.
 /// </summary>
 public interface IBlockNode : IDisposable

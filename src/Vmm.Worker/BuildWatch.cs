@@ -4,8 +4,8 @@ namespace Vmm.Worker;
 
 /// <summary>
 /// Watches the connection of the daemon that asked for a VM while the VM is built. To build takes minutes with huge pages, and nobody can
-/// find this
-/// worker before it listens. When that daemon goes, the process ends at once: memory, user and disk locks are free for the next start.
+/// find this worker before it listens. When that daemon goes, the process ends at once: memory, user and disk locks are free for the next
+/// start.
 /// </summary>
 internal sealed class BuildWatch : IDisposable
 {

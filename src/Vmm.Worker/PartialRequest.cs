@@ -5,8 +5,7 @@ namespace Vmm.Worker;
 
 /// <summary>
 /// A request with more descriptors than one packet carries (unix(7): at most 253, <see cref="ControlCodec.MaxDescriptors"/> here). Its
-/// first frame says how many
-/// follow; frames of kind <see cref="ControlKinds.More"/> with the same id bring them, with nothing in between.
+/// first frame says how many follow; frames of kind <see cref="ControlKinds.More"/> with the same id bring them, with nothing in between.
 /// </summary>
 internal sealed class PartialRequest : IDisposable
 {

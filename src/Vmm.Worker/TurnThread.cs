@@ -4,8 +4,7 @@ namespace Vmm.Worker;
 
 /// <summary>
 /// Carries out what changes the machine, one thing after the other and in the order it was asked for, so that the thread that receives goes
-/// on
-/// answering: a pause may wait for storage, and somebody wants to know why, or to stop the VM.
+/// on answering: a pause may wait for storage, and somebody wants to know why, or to stop the VM.
 /// </summary>
 internal sealed class TurnThread : IDisposable
 {

@@ -4,8 +4,7 @@ namespace Vmm.Worker;
 
 /// <summary>
 /// Lets the guest's vsock reach ports of the host: a confined worker may not make sockets, so it asks vmmd. The device's thread waits for
-/// the answer, but never
-/// long; without a vmmd the guest is refused at once.
+/// the answer, but never long; without a vmmd the guest is refused at once.
 /// </summary>
 /// <param name="ask">Sends the wish; false when there is nobody to ask.</param>
 /// <param name="patience">How long an answer may take.</param>

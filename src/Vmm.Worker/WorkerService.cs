@@ -11,8 +11,7 @@ namespace Vmm.Worker;
 
 /// <summary>
 /// What a worker does for its daemon. The main thread answers what is known at once; what changes the machine takes turns on a thread of
-/// its
-/// own (<see cref="TurnThread"/>), and a stop waits for nobody. Events come from any thread. Without a VM the process ends with its
+/// its own (<see cref="TurnThread"/>), and a stop waits for nobody. Events come from any thread. Without a VM the process ends with its
 /// connection; with one it waits for the next connection, and ends when the VM does.
 /// </summary>
 internal sealed class WorkerService : IDisposable

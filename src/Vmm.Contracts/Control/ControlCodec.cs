@@ -7,8 +7,7 @@ namespace Vmm.Contracts.Control;
 
 /// <summary>
 /// Frames as bytes: <c>VMC1</c>, the length of the rest (32 bits, little endian), JSON. One frame is one packet; the length is there to
-/// notice one that is
-/// not whole. Reading never throws, whatever the bytes.
+/// notice one that is not whole. Reading never throws, whatever the bytes.
 /// </summary>
 public static class ControlCodec
 {

@@ -2,8 +2,7 @@ namespace Vmm.Contracts.Control;
 
 /// <summary>
 /// The codes of <see cref="ControlError"/>, and of the errors that the daemon itself meets with a worker. Clients see them in REST answers:
-/// a code is never
-/// renamed.
+/// a code is never renamed.
 /// </summary>
 public static class ControlCodes
 {

@@ -5,8 +5,7 @@ namespace Vmm.Contracts.Control;
 
 /// <summary>
 /// One message between daemon and worker. Requests carry a number above 0, answers repeat it, events have 0. Daemon and worker may be of
-/// different
-/// releases: the rules are at <see cref="ControlVersion"/>.
+/// different releases: the rules are at <see cref="ControlVersion"/>.
 /// </summary>
 public sealed record ControlFrame
 {

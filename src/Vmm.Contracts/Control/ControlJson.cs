@@ -4,8 +4,7 @@ namespace Vmm.Contracts.Control;
 
 /// <summary>
 /// The serializers of everything that travels in frames, made at compile time. Unknown members are ignored: the other end may be of a later
-/// release
-/// (<see cref="ControlVersion"/>).
+/// release (<see cref="ControlVersion"/>).
 /// </summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,

@@ -6,10 +6,9 @@ namespace Vmm.Contracts.Control;
 
 /// <summary>
 /// The file <c>ID.end</c>, in which a worker leaves how its VM ended for a daemon that is not there at that moment. vmmd makes it in its
-/// full size, so that
-/// there is room for the record whenever it comes; the worker maps it and closes it, so that it cannot make it longer. Eight bytes, the
-/// magic number and the
-/// length, both little-endian, then JSON. They are written last and at once: a record is there whole or not at all.
+/// full size, so that there is room for the record whenever it comes; the worker maps it and closes it, so that it cannot make it longer.
+/// Eight bytes, the magic number and the length, both little-endian, then JSON. They are written last and at once: a record is there whole
+/// or not at all.
 /// </summary>
 public static class EndRecord
 {

@@ -8,8 +8,7 @@ namespace Vmm.Contracts.Control;
 /// <item>A receiver ignores members that it does not know, in every body and in specs. It answers a kind that it does not know with
 /// <see cref="ControlCodes.UnknownKind"/>, and ignores an event that it does not know.</item>
 /// <item>A sender adds a member only as an optional one that is left out when it is null: the protocol before version 3 refused unknown
-/// members. What the
-/// receiver must not ignore needs a feature, which the sender looks up in <see cref="ControlPeer"/> first.</item>
+/// members. What the receiver must not ignore needs a feature, which the sender looks up in <see cref="ControlPeer"/> first.</item>
 /// <item>No member, kind, enum value or code is removed or renamed.</item>
 /// </list>
 /// </summary>
@@ -20,8 +19,7 @@ public static class ControlVersion
 
     /// <summary>
     /// What this release speaks. 1 had no version in hello; 2 refuses unknown members of bodies and specs; 3 ignores them. It counts up
-    /// when a change cannot
-    /// be told by a feature.
+    /// when a change cannot be told by a feature.
     /// </summary>
     public const int Current = 3;
 

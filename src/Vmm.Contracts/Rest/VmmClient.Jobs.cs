@@ -57,8 +57,7 @@ public sealed partial class VmmClient
 
     /// <summary>
     /// Starts a VM. Answers with the VM when it runs within <paramref name="wait"/> (whole seconds, at most a minute), else with the job
-    /// that goes on with
-    /// the start: to take hundreds of GiB of huge pages takes minutes.
+    /// that goes on with the start: to take hundreds of GiB of huge pages takes minutes.
     /// </summary>
     public async Task<(VmInfo? Vm, JobInfo? Job)> StartAsync(string name, TimeSpan wait, CancellationToken cancellation)
     {

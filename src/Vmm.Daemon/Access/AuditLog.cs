@@ -23,9 +23,8 @@ internal sealed partial class AuditJson : JsonSerializerContext;
 
 /// <summary>
 /// Who changed what, and who tried: lines of JSON in one file that only grows, and is put aside when it is large. The line that a change
-/// was asked for is on the
-/// disk before the change begins: what cannot be written down is not done. A crash leaves at most half a last line, which the next daemon
-/// closes. Thread-safe.
+/// was asked for is on the disk before the change begins: what cannot be written down is not done. A crash leaves at most half a last line,
+/// which the next daemon closes. Thread-safe.
 /// </summary>
 internal sealed class AuditLog : IDisposable
 {

@@ -7,9 +7,9 @@ using Vmm.Daemon.Api;
 namespace Vmm.Daemon.Access;
 
 /// <summary>
-/// Around every connection, before a byte of it is read: how many there may be. The unix socket and the TLS port are counted apart, so
-/// that neither is in the
-/// way of the other; root and the daemon's own user are not limited on the unix socket, so that an administrator always gets in.
+/// Around every connection, before a byte of it is read: how many there may be. The unix socket and the TLS port are counted apart, so that
+/// neither is in the way of the other; root and the daemon's own user are not limited on the unix socket, so that an administrator always
+/// gets in.
 /// </summary>
 internal sealed class ConnectionGuard(DaemonOptions options, Refusals refusals) : IDisposable
 {

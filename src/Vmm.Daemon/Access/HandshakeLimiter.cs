@@ -1,9 +1,8 @@
 namespace Vmm.Daemon.Access;
 
 /// <summary>
-/// Bounds how many TLS handshakes go on at once, in all and of each peer: they cost CPU time before anybody is known. The others wait
-/// their turn; a peer
-/// whose handshakes hang holds its own share only. Thread-safe.
+/// Bounds how many TLS handshakes go on at once, in all and of each peer: they cost CPU time before anybody is known. The others wait their
+/// turn; a peer whose handshakes hang holds its own share only. Thread-safe.
 /// </summary>
 /// <param name="most">Most at once.</param>
 /// <param name="mostOfPeer">Most of one peer at once.</param>

@@ -5,9 +5,8 @@ namespace Vmm.Daemon.Access;
 
 /// <summary>
 /// Refuses what a browser sends on behalf of a page of another origin: it would send its user's client certificate along, also to open a
-/// console (a WebSocket
-/// is not held back by the same-origin policy). Browsers say whose page it is (Origin, RFC 6454, section 7; Sec-Fetch-Site, Fetch
-/// Metadata); other clients do not.
+/// console (a WebSocket is not held back by the same-origin policy). Browsers say whose page it is (Origin, RFC 6454, section 7;
+/// Sec-Fetch-Site, Fetch Metadata); other clients do not.
 /// </summary>
 internal static class OriginCheck
 {

@@ -8,8 +8,8 @@ using Vmm.Daemon.Api;
 namespace Vmm.Daemon.Access;
 
 /// <summary>
-/// Who limits are counted for: an IPv4 address, the /64 of an IPv6 address (one host has all of it, RFC 4291, section 2.5.4), or a user
-/// of this host.
+/// Who limits are counted for: an IPv4 address, the /64 of an IPv6 address (one host has all of it, RFC 4291, section 2.5.4), or a user of
+/// this host.
 /// </summary>
 internal static class PeerKey
 {

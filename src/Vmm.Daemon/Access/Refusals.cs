@@ -5,8 +5,7 @@ namespace Vmm.Daemon.Access;
 
 /// <summary>
 /// What was refused before anybody did anything: counted by kind, and logged as samples, a few of each peer and not many of all. Neither
-/// the audit log nor the
-/// daemon's grows with what strangers send. Thread-safe.
+/// the audit log nor the daemon's grows with what strangers send. Thread-safe.
 /// </summary>
 internal sealed class Refusals(ILogger log, TimeProvider? clock = null)
 {

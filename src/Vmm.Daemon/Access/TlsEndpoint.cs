@@ -11,9 +11,8 @@ namespace Vmm.Daemon.Access;
 
 /// <summary>
 /// The endpoint for other machines: TLS 1.2 or later, client certificates of our own authority only. Who has none may still show a token.
-/// Nothing is fetched
-/// from the network while a certificate is looked at: addresses in it (authority information access, revocation lists, OCSP) are a
-/// stranger's.
+/// Nothing is fetched from the network while a certificate is looked at: addresses in it (authority information access, revocation lists,
+/// OCSP) are a stranger's.
 /// </summary>
 internal static class TlsEndpoint
 {

@@ -2,8 +2,7 @@ namespace Vmm.Daemon.Access;
 
 /// <summary>
 /// How long an answer that has no end may go on: until the client leaves, the time of its token or certificate is over, or its token or
-/// certificate is revoked; for a request is only
-/// checked when it begins. At most 40 days, which a timer can do; the client comes back.
+/// certificate is revoked; for a request is only checked when it begins. At most 40 days, which a timer can do; the client comes back.
 /// </summary>
 internal sealed class Welcome : IDisposable
 {

@@ -5,8 +5,7 @@ namespace Vmm.Daemon.Api;
 
 /// <summary>
 /// What KVM of this host can do. Finding out builds a small VM, which nobody may repeat at will: the answer is kept, and "none" is asked
-/// again after
-/// <see cref="Again"/> (a module that is loaded later).
+/// again after <see cref="Again"/> (a module that is loaded later).
 /// </summary>
 internal sealed class HostKvm(TimeProvider time, Func<HostKvm.Answer> probe)
 {

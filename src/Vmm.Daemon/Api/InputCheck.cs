@@ -10,9 +10,8 @@ using Vmm.Spec;
 namespace Vmm.Daemon.Api;
 
 /// <summary>
-/// What a request carries is what its route takes, or it is refused: a misspelt parameter that nobody looks at makes another command of
-/// it. Looked at before
-/// the route runs, for all routes alike.
+/// What a request carries is what its route takes, or it is refused: a misspelt parameter that nobody looks at makes another command of it.
+/// Looked at before the route runs, for all routes alike.
 /// </summary>
 internal static class InputCheck
 {
@@ -72,8 +71,7 @@ internal static class InputCheck
 
     /// <summary>
     /// A body that no route reads was meant for something. One that is read says what it is: a page of another origin can send only forms
-    /// and plain text without
-    /// asking first (Fetch, "CORS-safelisted request-header"), and is not asked back here.
+    /// and plain text without asking first (Fetch, "CORS-safelisted request-header"), and is not asked back here.
     /// </summary>
     private static void CheckBody(HttpContext context, OpenApiEntry? entry)
     {

@@ -13,8 +13,8 @@ namespace Vmm.Daemon.Api;
 
 /// <summary>
 /// Around every request: who sends it, whether they may, whether it is what the route takes, what went wrong, and the audit log of every
-/// change. What is refused
-/// before anything is done is counted and sampled (<see cref="Refusals"/>): the audit log is for those who may change something.
+/// change. What is refused before anything is done is counted and sampled (<see cref="Refusals"/>): the audit log is for those who may
+/// change something.
 /// </summary>
 internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditLog audit, Refusals refusals, DaemonMetrics metrics, ILogger<RequestGuard> log)
 {

@@ -9,8 +9,8 @@ using Vmm.Spec;
 namespace Vmm.Daemon.Api;
 
 /// <summary>
-/// JSON of request bodies: an unknown member, one given twice, one that is missing and a null are refused. Answers are read by clients
-/// that may be older, and keep to <see cref="RestJson"/>.
+/// JSON of request bodies: an unknown member, one given twice, one that is missing and a null are refused. Answers are read by clients that
+/// may be older, and keep to <see cref="RestJson"/>.
 /// </summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,

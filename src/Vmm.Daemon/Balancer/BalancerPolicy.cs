@@ -5,8 +5,7 @@ namespace Vmm.Daemon.Balancer;
 
 /// <summary>
 /// Which vnodes grow and which shrink: docs/balancer.md has it in words. It reads no clock and does no I/O; the same snapshots in the same
-/// order give the
-/// same decisions.
+/// order give the same decisions.
 /// </summary>
 public static class BalancerPolicy
 {
@@ -197,8 +196,7 @@ public static class BalancerPolicy
 
     /// <summary>
     /// What a node can still give: neither more than is available now beyond the reserve, counting what guests have been promised and not
-    /// taken, nor more than
-    /// it has beyond all that guests may take.
+    /// taken, nor more than it has beyond all that guests may take.
     /// </summary>
     private static (long Room, string Name) Room(BalancerSnapshot snapshot, BalancerRules rules, int node)
     {

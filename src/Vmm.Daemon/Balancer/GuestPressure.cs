@@ -50,8 +50,7 @@ internal static class GuestPressure
 
     /// <summary>
     /// The number that Linux gives a vnode: it counts proximity domains as it meets them in SRAT, processors first (acpi_map_pxm_to_node),
-    /// and ours lists vCPUs in
-    /// their order, then memory. -1: it has nothing of the vnode yet.
+    /// and ours lists vCPUs in their order, then memory. -1: it has nothing of the vnode yet.
     /// </summary>
     internal static int GuestNode(VmSpec spec, int vnode)
     {

@@ -6,8 +6,8 @@ namespace Vmm.Daemon.Hosting;
 
 /// <summary>
 /// Starts the VMs that run from the boot of the host on, once. The run folder is emptied by every boot (it lies on a tmpfs): the mark in it
-/// says that this
-/// boot's VMs were started. This goes on in the background: VMs with much memory take minutes, and the daemon is of use before.
+/// says that this boot's VMs were started. This goes on in the background: VMs with much memory take minutes, and the daemon is of use
+/// before.
 /// </summary>
 internal sealed class Autostart(DaemonOptions options, VmManager vms, ILogger<Autostart> log) : BackgroundService
 {

@@ -23,9 +23,8 @@ internal static class ServiceManager
 
     /// <summary>
     /// The host's lifetime for one who is notified: <c>READY=1</c> when every service has started, <c>STOPPING=1</c> when the end begins.
-    /// NOTIFY_SOCKET
-    /// alone decides: the package's own test (is the parent called systemd?) fails for a user's manager and for other managers with the
-    /// same protocol.
+    /// NOTIFY_SOCKET alone decides: the package's own test (is the parent called systemd?) fails for a user's manager and for other
+    /// managers with the same protocol.
     /// </summary>
     internal static void AddLifetime(IServiceCollection services)
     {

@@ -7,8 +7,7 @@ namespace Vmm.Daemon.Hosting;
 
 /// <summary>
 /// Tells the service manager that the daemon works (sd_watchdog_enabled(3)), each time after having asked its own <c>/healthz</c> through
-/// its own
-/// socket: a daemon whose web server or thread pool hangs falls silent, and is ended and started anew.
+/// its own socket: a daemon whose web server or thread pool hangs falls silent, and is ended and started anew.
 /// </summary>
 internal sealed class Watchdog(DaemonOptions options, ISystemdNotifier notifier) : BackgroundService
 {

@@ -6,8 +6,8 @@ namespace Vmm.Daemon.Inventory;
 
 /// <summary>
 /// The VMs of this host in one SQLite file. Every change is a transaction that is on the disk when the call returns (WAL with
-/// synchronous=FULL), so
-/// neither a kill of the daemon nor a power cut loses an answered change. Calls may come from any thread; they are short and take turns.
+/// synchronous=FULL), so neither a kill of the daemon nor a power cut loses an answered change. Calls may come from any thread; they are
+/// short and take turns.
 /// </summary>
 public sealed partial class VmInventory : IDisposable
 {

@@ -6,8 +6,7 @@ namespace Vmm.Daemon.Logging;
 
 /// <summary>
 /// Lines for people: time and level, or for the journal, which has the time, the priority (sd-daemon(3)). An event is one line, whatever a
-/// client put into
-/// its names and paths; an exception is more lines, indented.
+/// client put into its names and paths; an exception is more lines, indented.
 /// </summary>
 internal sealed class LineFormatter(bool journal) : ITextFormatter
 {

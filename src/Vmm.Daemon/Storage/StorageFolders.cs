@@ -6,9 +6,8 @@ namespace Vmm.Daemon.Storage;
 
 /// <summary>
 /// Where an administrator allows disks, kernels and initrds to lie. vmmd opens them with its own rights for whoever may start VMs: without
-/// this border an operator
-/// would have every file of the host. A file is found beneath a folder without leaving it by <c>..</c> or a link, looked at, and what was
-/// looked at is opened.
+/// this border an operator would have every file of the host. A file is found beneath a folder without leaving it by <c>..</c> or a link,
+/// looked at, and what was looked at is opened.
 /// </summary>
 /// <param name="folders">Folders of files.</param>
 /// <param name="deviceFolders">Folders of block devices, such as /dev/mapper; links in them are followed, since what makes device nodes

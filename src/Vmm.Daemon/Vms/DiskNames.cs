@@ -4,8 +4,7 @@ namespace Vmm.Daemon.Vms;
 
 /// <summary>
 /// Files that are about to be named by a spec, and files that are about to be deleted: never one in both. Who names holds a file from
-/// before it is looked for
-/// until the spec is stored; who deletes holds it from before the specs are asked.
+/// before it is looked for until the spec is stored; who deletes holds it from before the specs are asked.
 /// </summary>
 internal sealed class DiskNames
 {

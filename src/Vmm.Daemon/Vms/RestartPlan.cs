@@ -5,8 +5,8 @@ namespace Vmm.Daemon.Vms;
 
 /// <summary>
 /// Whether and when a VM that ended is started again. A guest's own reboot is, at once, and one that panicked, unless its spec says
-/// otherwise; what else is, the policy of its spec says. Runs that end soon,
-/// one after the other, are started later and later: 1 s, 2 s, 4 s, up to a minute. Not thread-safe.
+/// otherwise; what else is, the policy of its spec says. Runs that end soon, one after the other, are started later and later: 1 s, 2 s, 4
+/// s, up to a minute. Not thread-safe.
 /// </summary>
 internal sealed class RestartPlan
 {

@@ -10,8 +10,7 @@ internal static class TapCounters
 
     /// <summary>
     /// The counters with those of such taps in them. The tap's view is the host's: what it sends, the guest receives. Only taps that the VM
-    /// has are looked
-    /// at: a worker may name any interface of the host, or none.
+    /// has are looked at: a worker may name any interface of the host, or none.
     /// </summary>
     internal static WorkerStats Fill(WorkerStats stats, IReadOnlySet<string> own, string interfaces = Interfaces) => stats.Nets.All(net => net.KernelTap is null) ? stats : stats with
     {

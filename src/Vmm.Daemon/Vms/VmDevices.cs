@@ -7,8 +7,7 @@ namespace Vmm.Daemon.Vms;
 
 /// <summary>
 /// Disks and network devices: those of the stored spec, and those of the running VM. A change that is to stay goes into the stored spec
-/// right after the
-/// running VM has it; a daemon that dies in between leaves a device that says it is not stored.
+/// right after the running VM has it; a daemon that dies in between leaves a device that says it is not stored.
 /// </summary>
 internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
 {
@@ -67,8 +66,7 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
 
     /// <summary>
     /// Removes a device from the running VM when the guest lets go of it in time (or by force after that), and from the stored spec when it
-    /// shall not come
-    /// back. The guest's time does not keep other commands from being carried out.
+    /// shall not come back. The guest's time does not keep other commands from being carried out.
     /// </summary>
     /// <exception cref="ApiException">There is none of this name, the guest did not let go of it, or the spec cannot be
     /// changed.</exception>

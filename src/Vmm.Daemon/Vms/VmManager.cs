@@ -98,8 +98,7 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, S
 
     /// <summary>
     /// Starts what is to run from the boot of the host on. Called once after it; one that does not start says so, is started again by its
-    /// policy, and keeps
-    /// neither the others nor the daemon from starting.
+    /// policy, and keeps neither the others nor the daemon from starting.
     /// </summary>
     public async Task AutostartAsync(CancellationToken cancellation)
     {

@@ -6,8 +6,7 @@ namespace Vmm.Daemon.Vms;
 
 /// <summary>
 /// The record of one VM: in memory for readers, in the inventory for the next daemon. A commit waits for the disk, so it is never made
-/// under another lock;
-/// commits of one VM go one after the other, and each writes all that changed before it. Thread-safe.
+/// under another lock; commits of one VM go one after the other, and each writes all that changed before it. Thread-safe.
 /// </summary>
 internal sealed class VmRecordStore
 {

@@ -91,8 +91,7 @@ internal sealed class VmStarts
 
     /// <summary>
     /// Takes over a worker of an earlier daemon; returns when all is known of it, which a worker that hangs delays. One whose VM was built
-    /// but not started
-    /// was cut off in a start: the start is finished.
+    /// but not started was cut off in a start: the start is finished.
     /// </summary>
     internal async Task AdoptAsync(IWorker worker, CancellationToken cancellation)
     {

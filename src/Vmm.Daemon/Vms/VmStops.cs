@@ -11,9 +11,8 @@ internal sealed class VmStops(VmSupervisor vm)
 
     /// <summary>
     /// Pulls the plug; with <paramref name="patience"/> the power button is pressed first, and the guest has so long to power off. Other
-    /// commands are
-    /// carried out while the guest takes its time, and nothing keeps the plug from being pulled: not a command that goes on, and not a
-    /// start.
+    /// commands are carried out while the guest takes its time, and nothing keeps the plug from being pulled: not a command that goes on,
+    /// and not a start.
     /// </summary>
     /// <exception cref="ApiException">It does not run.</exception>
     internal async Task StopAsync(TimeSpan? patience, CancellationToken cancellation)

@@ -17,8 +17,7 @@ internal interface IRunObserver
 
 /// <summary>
 /// The life of one VM: its state, its worker while it has one, the start that goes on, the next one that is due. Everything here is memory
-/// under one lock;
-/// what is written is committed behind it. Services of one topic each ask it for the worker.
+/// under one lock; what is written is committed behind it. Services of one topic each ask it for the worker.
 /// </summary>
 internal sealed class VmSupervisor : IDisposable
 {

@@ -4,8 +4,7 @@ namespace Vmm.Daemon.Vms;
 
 /// <summary>
 /// Unix sockets of the VMs' vsock devices. A guest reaches the host's port N at its own socket's path with <c>_N</c> behind it: where that
-/// is the socket of
-/// another VM, the guest would be a host program to that VM, and get at every port of its guest.
+/// is the socket of another VM, the guest would be a host program to that VM, and get at every port of its guest.
 /// </summary>
 internal static class VsockPaths
 {

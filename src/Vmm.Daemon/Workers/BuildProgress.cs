@@ -6,8 +6,7 @@ namespace Vmm.Daemon.Workers;
 
 /// <summary>
 /// How far a worker is with the memory that is taken when its VM is built: huge pages, one after the other. The kernel counts them
-/// (HugetlbPages in
-/// proc_pid_status(5)), so the worker, which is busy, is not asked. Disposing ends it.
+/// (HugetlbPages in proc_pid_status(5)), so the worker, which is busy, is not asked. Disposing ends it.
 /// </summary>
 internal sealed class BuildProgress : IDisposable
 {

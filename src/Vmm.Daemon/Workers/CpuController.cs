@@ -6,8 +6,8 @@ namespace Vmm.Daemon.Workers;
 
 /// <summary>
 /// The files of the cpu controller in one control group: v2 (<c>cpu.max</c>, <c>cpu.weight</c>; kernel, admin-guide/cgroup-v2) or v1
-/// (<c>cpu.cfs_quota_us</c>,
-/// <c>cpu.shares</c>; kernel, scheduler/sched-bwc). What is in force is what they say: a later daemon reads it there.
+/// (<c>cpu.cfs_quota_us</c>, <c>cpu.shares</c>; kernel, scheduler/sched-bwc). What is in force is what they say: a later daemon reads it
+/// there.
 /// </summary>
 internal static class CpuController
 {

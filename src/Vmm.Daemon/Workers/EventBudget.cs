@@ -2,8 +2,7 @@ namespace Vmm.Daemon.Workers;
 
 /// <summary>
 /// How much a worker may send without being asked: a burst, then so much a second. What is beyond that stays in the socket, whose buffer
-/// fills: then the
-/// worker waits, and nobody else. One reader uses it.
+/// fills: then the worker waits, and nobody else. One reader uses it.
 /// </summary>
 internal sealed class EventBudget
 {

@@ -6,8 +6,8 @@ namespace Vmm.Daemon.Workers;
 
 /// <summary>
 /// The files of the hugetlb controller in one control group: <c>hugetlb.2MB.max</c> (v2) or <c>hugetlb.2MB.limit_in_bytes</c> (v1) for each
-/// size of huge page the host has.
-/// Huge pages are in no other count: without this a worker that was taken over could take the host's whole pool.
+/// size of huge page the host has. Huge pages are in no other count: without this a worker that was taken over could take the host's whole
+/// pool.
 /// </summary>
 internal static class HugetlbController
 {

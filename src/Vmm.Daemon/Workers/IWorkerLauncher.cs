@@ -8,8 +8,7 @@ public interface IWorkerLauncher
 {
     /// <summary>
     /// Takes a worker (from the warm pool when there is one), opens everything the spec needs, passes it and lets the worker build the VM.
-    /// The VM does
-    /// not run yet. On failure nothing is left behind.
+    /// The VM does not run yet. On failure nothing is left behind.
     /// </summary>
     /// <param name="vmId">The daemon's id of the VM: a UUID in its text form; names the control socket, so that a later daemon can adopt
     /// it.</param>
@@ -24,8 +23,7 @@ public interface IWorkerLauncher
 
     /// <summary>
     /// Connects to every worker that is alive and holds a VM. Sockets of dead workers are removed. Called once, at start. A worker that
-    /// hangs keeps nobody
-    /// waiting: it is answered, too, and <see cref="IWorker.Greeted"/> says later what came of it.
+    /// hangs keeps nobody waiting: it is answered, too, and <see cref="IWorker.Greeted"/> says later what came of it.
     /// </summary>
     Task<IReadOnlyList<IWorker>> AdoptAsync(CancellationToken cancellation);
 }
@@ -70,8 +68,7 @@ public interface IWorker : IAsyncDisposable
 
     /// <summary>
     /// Of one that was found at the start of the daemon: completes when it said who it is (true), or was given up (false: then it is ended,
-    /// or this
-    /// daemon ends). Never faults.
+    /// or this daemon ends). Never faults.
     /// </summary>
     Task<bool> Greeted => Task.FromResult(true);
 

@@ -4,8 +4,7 @@ namespace Vmm.Daemon.Workers;
 
 /// <summary>
 /// When and how a lost connection to a worker is made again. A worker that closes connections again and again (it may be taken over) is
-/// waited for longer
-/// each time. Not thread-safe.
+/// waited for longer each time. Not thread-safe.
 /// </summary>
 internal sealed class Reconnects
 {

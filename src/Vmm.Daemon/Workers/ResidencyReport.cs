@@ -5,8 +5,8 @@ namespace Vmm.Daemon.Workers;
 
 /// <summary>
 /// Where the pages of a worker's vnodes lie, from its numa_maps. The kernel walks all page tables of the process for that, which of a large
-/// VM takes long. A
-/// report holds for <see cref="Rest"/> times what it took: those who ask, however many and often, cost a tenth of a processor.
+/// VM takes long. A report holds for <see cref="Rest"/> times what it took: those who ask, however many and often, cost a tenth of a
+/// processor.
 /// </summary>
 internal sealed class ResidencyReport(Func<string> read, TimeProvider time)
 {

@@ -7,8 +7,7 @@ namespace Vmm.Daemon.Workers;
 
 /// <summary>
 /// Connects a guest to the host's sockets of its vsock, and to no others: a worker asks for a number, never for a path. vmmd connects as
-/// root, so a symbolic link
-/// where the socket should be, which could lead anywhere, is not followed.
+/// root, so a symbolic link where the socket should be, which could lead anywhere, is not followed.
 /// </summary>
 internal sealed class VsockBroker(string path)
 {
@@ -27,8 +26,7 @@ internal sealed class VsockBroker(string path)
 
     /// <summary>
     /// The stream, or null: nobody listens there. What is above the rate waits, not much: the caller bounds how many do, and a worker waits
-    /// for one
-    /// wish at a time unless somebody took it over.
+    /// for one wish at a time unless somebody took it over.
     /// </summary>
     internal async Task<UnixStream?> ConnectAsync(VsockDial wish)
     {

@@ -72,8 +72,7 @@ internal sealed class WorkerBounds(ProcessHandle process, Action<string> report)
 
     /// <summary>
     /// Its files do not grow beyond the largest of its disks, whoever it obeys. Other files it has none that it could write to; memory was
-    /// made before. A disk
-    /// that is larger and comes later raises the limit.
+    /// made before. A disk that is larger and comes later raises the limit.
     /// </summary>
     /// <returns>Why not; null when it is so.</returns>
     internal string? LimitFiles(ulong largest, bool raise)

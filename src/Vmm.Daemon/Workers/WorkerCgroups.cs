@@ -7,17 +7,14 @@ namespace Vmm.Daemon.Workers;
 
 /// <summary>
 /// Control groups of workers (cgroups(7)): <c>vmm/UUID</c> below the root of the hierarchy, v2 where its controllers are, otherwise the v1
-/// controllers memory
-/// and pids. A group limits what a worker that was taken over can eat; a healthy VM stays far below. The controller cpu, where there is
-/// one, gives a VM the time
-/// on host CPUs that its spec names (<see cref="CpuController"/>).
+/// controllers memory and pids. A group limits what a worker that was taken over can eat; a healthy VM stays far below. The controller cpu,
+/// where there is one, gives a VM the time on host CPUs that its spec names (<see cref="CpuController"/>).
 /// </summary>
 internal sealed class WorkerCgroups
 {
     /// <summary>
     /// Beyond guest memory: the runtime (about 40 MB resident), page tables of guest memory, KVM's own and the page cache that the worker's
-    /// buffered disk I/O is charged
-    /// with (which the kernel takes back before it kills).
+    /// buffered disk I/O is charged with (which the kernel takes back before it kills).
     /// </summary>
     private const long Overhead = 256L << 20;
 
@@ -98,8 +95,7 @@ internal sealed class WorkerCgroups
 
     /// <summary>
     /// Makes a group and moves a worker in, before it has a VM: moving waits for all CPUs (18 ms were seen with v1), which a VM that comes
-    /// through the pool need not.
-    /// Null, or why that was not possible; then nothing is left.
+    /// through the pool need not. Null, or why that was not possible; then nothing is left.
     /// </summary>
     internal string? Join(string group, int processId)
     {

@@ -7,8 +7,8 @@ namespace Vmm.Daemon.Workers;
 
 /// <summary>
 /// Checks what a worker says, whatever it is asked: a guest may have taken it over. Numbers are in range, names are those that devices
-/// have, nothing is
-/// there twice, lists and texts are bounded, texts are fit for a terminal. What the VM really has is checked by those who know its spec.
+/// have, nothing is there twice, lists and texts are bounded, texts are fit for a terminal. What the VM really has is checked by those who
+/// know its spec.
 /// </summary>
 internal static class WorkerCheck
 {

@@ -7,8 +7,7 @@ namespace Vmm.Daemon.Workers;
 
 /// <summary>
 /// What a worker writes to its standard error, as lines for the daemon's log. A worker is not trusted: lines are bounded in length and
-/// number, control
-/// characters go, and one that writes without end is read slowly, so that it waits and the daemon does not work for it.
+/// number, control characters go, and one that writes without end is read slowly, so that it waits and the daemon does not work for it.
 /// </summary>
 internal sealed class WorkerErrors : IDisposable
 {

@@ -140,8 +140,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
 
     /// <summary>
     /// As promised by the interface; a VM that ended while no daemon was there, and whose worker left a record of why, is answered too: as
-    /// a worker that has
-    /// ended, with process id 0. Its record is gone then.
+    /// a worker that has ended, with process id 0. Its record is gone then.
     /// </summary>
     public async Task<IReadOnlyList<IWorker>> AdoptAsync(CancellationToken cancellation)
     {

@@ -6,8 +6,7 @@ namespace Vmm.Daemon.Workers;
 
 /// <summary>
 /// The process of a worker and the connection to it, which is made again when it is lost. A lost connection is no reason to end a VM: only
-/// a process that
-/// has no VM, or whose VM is over or told to stop, is killed when it does not end in time.
+/// a process that has no VM, or whose VM is over or told to stop, is killed when it does not end in time.
 /// </summary>
 #pragma warning disable CA1001 // CloseAsync disposes the connection.
 internal sealed class WorkerLink

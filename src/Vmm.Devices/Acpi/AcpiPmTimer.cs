@@ -5,8 +5,8 @@ namespace Vmm.Devices.Acpi;
 
 /// <summary>
 /// The ACPI power management timer (ACPI 6.5 section 4.8.3.3): a counter of 32 bits at 3.579545 MHz, read only. Kernels without a
-/// paravirtual clock
-/// calibrate their TSC with it. It has no interrupt: the overflow event is fixed hardware, which this machine does not have.
+/// paravirtual clock calibrate their TSC with it. It has no interrupt: the overflow event is fixed hardware, which this machine does not
+/// have.
 /// </summary>
 /// <param name="clock">The time it counts; null is the host's.</param>
 public sealed class AcpiPmTimer(TimeProvider? clock = null) : IBusDevice

@@ -82,9 +82,8 @@ public static class AcpiTables
 
     /// <summary>
     /// 5.2.9: no PM1 blocks; power-off through <see cref="Legacy.AcpiPowerPorts"/>, reset through <see cref="Legacy.ResetControl"/>. Of the
-    /// fixed hardware
-    /// only the PM timer (4.8.3.3) is there, which a hardware-reduced machine need not have: Linux and memtest86+ take it from these fields
-    /// all the same.
+    /// fixed hardware only the PM timer (4.8.3.3) is there, which a hardware-reduced machine need not have: Linux and memtest86+ take it
+    /// from these fields all the same.
     /// </summary>
     private static AcpiTable Fadt(AcpiConfig config, ulong dsdt) => new AcpiTable("FACP", 6)
         .ZeroTo(76).U32(config.PmTimerPort)           // PM_TMR_BLK

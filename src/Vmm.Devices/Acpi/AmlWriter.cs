@@ -3,8 +3,8 @@ using System.Buffers.Binary;
 namespace Vmm.Devices.Acpi;
 
 /// <summary>
-/// Writes ACPI Machine Language (ACPI 6.5 chapter 20), the part our DSDT needs. Blocks take an action that writes their content;
-/// their length is known only after it ran (20.2.4).
+/// Writes ACPI Machine Language (ACPI 6.5 chapter 20), the part our DSDT needs. Blocks take an action that writes their content; their
+/// length is known only after it ran (20.2.4).
 /// </summary>
 public sealed class AmlWriter
 {

@@ -4,8 +4,7 @@ namespace Vmm.Devices.Acpi;
 
 /// <summary>
 /// PCI hotplug by ACPI: the guest's half of <see cref="PciHotplugPorts"/>. Slots have no _STA: whether one is empty is what its
-/// configuration space says,
-/// so there is one truth (Linux then reads the vendor id).
+/// configuration space says, so there is one truth (Linux then reads the vendor id).
 /// </summary>
 internal static class PciHotplugAml
 {
@@ -78,8 +77,7 @@ internal static class PciHotplugAml
 
     /// <summary>
     /// A generic event device (5.6.9) whose interrupt says that the registers have news. It is a level: an edge before the OS unmasks the
-    /// pin would be lost,
-    /// and with it a device that came between the OS's scan of the bus and its driver of this device.
+    /// pin would be lost, and with it a device that came between the OS's scan of the bus and its driver of this device.
     /// </summary>
     /// <param name="scope">Where the device goes.</param>
     /// <param name="gsi">The interrupt, of all buses.</param>

@@ -5,8 +5,8 @@ namespace Vmm.Devices.Bus;
 
 /// <summary>
 /// Ports, or MMIO: who answers at which address. Look-ups take no lock and allocate nothing: the table is immutable, sorted, and replaced
-/// whole.
-/// Reads of nothing give all ones, writes to nothing vanish, an access that runs over the end of a range is treated as one to nothing.
+/// whole. Reads of nothing give all ones, writes to nothing vanish, an access that runs over the end of a range is treated as one to
+/// nothing.
 /// </summary>
 public sealed class AddressBus(string name) : IMmioMap
 {

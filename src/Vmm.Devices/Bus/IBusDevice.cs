@@ -1,8 +1,8 @@
 namespace Vmm.Devices.Bus;
 
 /// <summary>
-/// A device on the port or the MMIO bus. Called on vCPU threads, possibly several at once: the thin binding takes the device's lock.
-/// Any offset, length (1, 2, 4, 8) and value is legal input; nothing here throws because of what a guest wrote.
+/// A device on the port or the MMIO bus. Called on vCPU threads, possibly several at once: the thin binding takes the device's lock. Any
+/// offset, length (1, 2, 4, 8) and value is legal input; nothing here throws because of what a guest wrote.
 /// </summary>
 public interface IBusDevice
 {

@@ -18,8 +18,7 @@ public interface IInterruptMessage
 
 /// <summary>
 /// A message-signalled interrupt that others can send: whoever writes to <see cref="Trigger"/> (a thread, the kernel) sends the message,
-/// without waking a thread of ours.
-/// All but <see cref="Trigger"/> only from threads of vCPUs, one at a time.
+/// without waking a thread of ours. All but <see cref="Trigger"/> only from threads of vCPUs, one at a time.
 /// </summary>
 public interface IInterruptRoute : IInterruptMessage
 {

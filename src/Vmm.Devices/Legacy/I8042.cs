@@ -5,10 +5,9 @@ namespace Vmm.Devices.Legacy;
 
 /// <summary>
 /// The keyboard controller at ports 0x60 and 0x64, with a keyboard of one key at it and no mouse. Command 0xFE pulses the reset line. The
-/// key is Wake: the
-/// interrupt of a keyboard is what wakes a Linux guest from suspend-to-idle, where no other interrupt of a hardware-reduced ACPI machine is
-/// heard. Keys are
-/// told in scan code set 2; translation to set 1 is not there, and its bit stays clear. The ports between the two belong to others.
+/// key is Wake: the interrupt of a keyboard is what wakes a Linux guest from suspend-to-idle, where no other interrupt of a
+/// hardware-reduced ACPI machine is heard. Keys are told in scan code set 2; translation to set 1 is not there, and its bit stays clear.
+/// The ports between the two belong to others.
 /// </summary>
 public sealed class I8042
 {

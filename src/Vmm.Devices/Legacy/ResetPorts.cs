@@ -4,8 +4,8 @@ namespace Vmm.Devices.Legacy;
 
 /// <summary>
 /// The reset control register of PC chipsets (RST_CNT, Intel ICH9 datasheet 13.7.5): the byte at port 0xCF9, between the PCI configuration
-/// ports. Bit 1
-/// chooses between two kinds of reset, which are the same here; bit 2 resets. Any other access goes to the configuration ports.
+/// ports. Bit 1 chooses between two kinds of reset, which are the same here; bit 2 resets. Any other access goes to the configuration
+/// ports.
 /// </summary>
 /// <param name="configPorts">Ports 0xCF8 to 0xCFF.</param>
 /// <param name="reset">Called on the vCPU thread that asks for it.</param>

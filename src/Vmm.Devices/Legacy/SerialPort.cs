@@ -11,8 +11,7 @@ public interface ISerialSink
 
 /// <summary>
 /// A <see cref="Uart16550"/> at eight ports, with its lock, its interrupt line and its sink. Input waits in the caller while the FIFO is
-/// full,
-/// so nothing typed or piped into the guest is lost.
+/// full, so nothing typed or piped into the guest is lost.
 /// </summary>
 public sealed class SerialPort(IInterruptLine line, ISerialSink sink) : IBusDevice, IDisposable
 {

@@ -3,8 +3,8 @@ using Vmm.State;
 namespace Vmm.Devices.Legacy;
 
 /// <summary>
-/// The 16550A UART as a pure state machine (National Semiconductor PC16550D data sheet): registers in, bytes and an interrupt level out.
-/// No clock: a byte is sent the moment it is written, so the transmitter is always empty.
+/// The 16550A UART as a pure state machine (National Semiconductor PC16550D data sheet): registers in, bytes and an interrupt level out. No
+/// clock: a byte is sent the moment it is written, so the transmitter is always empty.
 /// </summary>
 public sealed class Uart16550
 {

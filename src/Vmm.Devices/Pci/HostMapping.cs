@@ -3,8 +3,8 @@ using Vmm.Memory;
 namespace Vmm.Devices.Pci;
 
 /// <summary>
-/// Memory of this process that a BAR shows to the guest. It belongs to the device, which keeps it mapped until the function is disposed:
-/// it is off the bus by then.
+/// Memory of this process that a BAR shows to the guest. It belongs to the device, which keeps it mapped until the function is disposed: it
+/// is off the bus by then.
 /// </summary>
 public sealed class HostMapping
 {

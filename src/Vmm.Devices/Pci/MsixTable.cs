@@ -52,8 +52,8 @@ public sealed class MsixTable(int vectors, IInterruptMessageFactory factory, obj
 
     /// <summary>
     /// The eventfd that is vector <paramref name="index"/>, for one who sends its interrupts past <see cref="Signal"/>, until
-    /// <see cref="TakeTriggersBack"/>; null where software has not set the vector up, or there are no eventfds. While the vector is
-    /// masked, what is written there stays, and shows as its pending bit. Under the device's lock, on a vCPU's thread.
+    /// <see cref="TakeTriggersBack"/>; null where software has not set the vector up, or there are no eventfds. While the vector is masked,
+    /// what is written there stays, and shows as its pending bit. Under the device's lock, on a vCPU's thread.
     /// </summary>
     public EventFd? HandTrigger(int index)
     {

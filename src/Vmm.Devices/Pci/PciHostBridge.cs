@@ -5,8 +5,8 @@ namespace Vmm.Devices.Pci;
 
 /// <summary>
 /// PCI Express host bridge: its own bus, and one more behind each <see cref="PciBridge"/> in its last slots. Configuration through ECAM
-/// (PCI Express base spec 7.2.2) and through ports 0xCF8/0xCFC (PCI 3.0, 3.2.2.3.2).
-/// One lock serializes all configuration access, plugging and unplugging; BARs are reached through <see cref="IMmioMap"/> without it.
+/// (PCI Express base spec 7.2.2) and through ports 0xCF8/0xCFC (PCI 3.0, 3.2.2.3.2). One lock serializes all configuration access, plugging
+/// and unplugging; BARs are reached through <see cref="IMmioMap"/> without it.
 /// </summary>
 public sealed class PciHostBridge : IDisposable
 {

@@ -5,9 +5,8 @@ namespace Vmm.Devices.Pci;
 
 /// <summary>
 /// What the host and the guest tell each other of the slots of one bus: four registers of 32 bits at ports, bit n for slot n. The methods
-/// of the DSDT read them when
-/// the interrupt of their generic event device comes (ACPI 6.5 section 5.6.9); a guest without ACPI can use them itself. Only whole
-/// registers answer.
+/// of the DSDT read them when the interrupt of their generic event device comes (ACPI 6.5 section 5.6.9); a guest without ACPI can use them
+/// itself. Only whole registers answer.
 /// <list type="table">
 /// <item><term>0 ADDED</term><description>A function came into the slot. Writing ones clears them.</description></item>
 /// <item><term>4 REMOVAL</term><description>The guest is asked to let go of the slot. Writing ones clears them; the wish
@@ -79,8 +78,7 @@ public sealed class PciHotplugPorts(IInterruptLine line, Action<int> eject) : IB
 
     /// <summary>
     /// The host takes the slot whether the guest likes it or not. False when the guest ejected it before: then <c>eject</c> is called for
-    /// it, or was.
-    /// The guest is told that something changed in the slot, so that it looks and finds nothing.
+    /// it, or was. The guest is told that something changed in the slot, so that it looks and finds nothing.
     /// </summary>
     public bool Take(int slot)
     {

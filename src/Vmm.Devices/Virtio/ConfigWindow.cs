@@ -2,10 +2,8 @@ namespace Vmm.Devices.Virtio;
 
 /// <summary>
 /// The configuration space of a device as its driver reads it, with the generation that lets a driver notice that the fields it read in
-/// parts do not belong
-/// together (virtio 1.2 sections 2.5.1, 4.1.4.3.1, 4.2.2.1). Every look at the space compares it with what the last look saw, so that no
-/// device has to
-/// report its changes. One caller at a time.
+/// parts do not belong together (virtio 1.2 sections 2.5.1, 4.1.4.3.1, 4.2.2.1). Every look at the space compares it with what the last
+/// look saw, so that no device has to report its changes. One caller at a time.
 /// </summary>
 /// <param name="device">The device whose space it is.</param>
 internal sealed class ConfigWindow(VirtioDevice device)

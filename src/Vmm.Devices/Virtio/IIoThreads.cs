@@ -4,8 +4,7 @@ namespace Vmm.Devices.Virtio;
 
 /// <summary>
 /// How the I/O threads of devices come to life. A driver starts them from a vCPU thread, and a thread inherits from the one that starts it
-/// (CPU set,
-/// system call filter): whoever confines threads starts them from elsewhere.
+/// (CPU set, system call filter): whoever confines threads starts them from elsewhere.
 /// </summary>
 public interface IIoThreads
 {

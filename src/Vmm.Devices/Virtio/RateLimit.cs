@@ -81,10 +81,9 @@ internal struct TokenBucket
 
 /// <summary>
 /// Two token buckets, bytes and operations: a request passes when both have enough. Shared by the I/O threads of a device; nothing
-/// allocates, nobody
-/// sleeps in it. A changed limit is a new limiter. In any time t no more than burst + rate·t passes, except that a single request larger
-/// than the burst
-/// passes when the bucket is full (and is paid for before the next), and that what is charged afterwards may overdraw by one request.
+/// allocates, nobody sleeps in it. A changed limit is a new limiter. In any time t no more than burst + rate·t passes, except that a single
+/// request larger than the burst passes when the bucket is full (and is paid for before the next), and that what is charged afterwards may
+/// overdraw by one request.
 /// </summary>
 public sealed class RateLimiter
 {

@@ -56,8 +56,7 @@ internal sealed class RequestChain
 
     /// <summary>
     /// Where the first <paramref name="bytes"/> writable bytes lie, for an answer that is written after the handler returned, or whose
-    /// memory
-    /// the request itself takes away. False when there are not so many.
+    /// memory the request itself takes away. False when there are not so many.
     /// </summary>
     public bool TryFindRoom(int bytes, Span<VirtioBuffer> room, out int pieces)
     {

@@ -33,8 +33,7 @@ internal interface IChainHandler
 /// <summary>
 /// Serves one virtqueue: takes chains, acquires their pages, lets the handler carry them out, gives them back and tells the driver. A chain
 /// whose pages are on their way in stalls its queue and no other: it is acquired again when they came. One thread; nothing is allocated for
-/// a
-/// chain.
+/// a chain.
 /// </summary>
 internal sealed class RingPump : IPageWaiter
 {
@@ -138,8 +137,7 @@ internal sealed class RingPump : IPageWaiter
 
     /// <summary>
     /// A chain that waits for its pages counts as not taken; it is acquired again, where it was, when the queue goes on. No pages of this
-    /// queue
-    /// are used meanwhile.
+    /// queue are used meanwhile.
     /// </summary>
     public void GiveBack()
     {

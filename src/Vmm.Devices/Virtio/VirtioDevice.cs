@@ -70,9 +70,8 @@ public abstract class VirtioDevice : IDisposable
 
     /// <summary>
     /// Stops serving without a reset: nothing more is taken from the rings, and what was taken is complete or back in them. The device can
-    /// be
-    /// saved then, and goes on by <see cref="Resume"/>. Any thread but the device's; one call at a time, and none beside an activation or a
-    /// reset.
+    /// be saved then, and goes on by <see cref="Resume"/>. Any thread but the device's; one call at a time, and none beside an activation
+    /// or a reset.
     /// </summary>
     /// <param name="patience">How long requests in flight may take.</param>
     /// <returns>False when they take longer: it has to be called again, or <see cref="Resume"/>.</returns>
@@ -134,9 +133,8 @@ public interface IVirtioInterrupts
 
     /// <summary>
     /// The eventfd that is the interrupt of a queue: a kernel that is given it (vhost) reaches the guest without a thread of ours. Null
-    /// where there is none; then
-    /// <see cref="SignalQueue"/> passes on. Only from <see cref="VirtioDevice.Activate"/> and from <see cref="QueueTriggerChanged"/>; it
-    /// holds until the reset.
+    /// where there is none; then <see cref="SignalQueue"/> passes on. Only from <see cref="VirtioDevice.Activate"/> and from
+    /// <see cref="QueueTriggerChanged"/>; it holds until the reset.
     /// </summary>
     EventFd? QueueTrigger(int queue) => null;
 

@@ -13,8 +13,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     /// <summary>Device status bits, virtio 1.2 section 2.1.</summary>
     public const byte StatusDriverOk = 4, StatusFeaturesOk = 8, StatusNeedsReset = 0x40, StatusFailed = 0x80;
 
-    // Long enough for storage that works, on a busy host too. A driver that does not wait for the reset, as 2.4.2 demands, never meets one
-    // that is pending then.
+    // Long enough for storage that works, on a busy host too: a driver that does not wait, as 2.4.2 demands, never meets a pending reset.
     private static readonly TimeSpan s_resetPatience = TimeSpan.FromSeconds(1);
 
     private readonly GuestMemory _memory;
@@ -26,8 +25,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     private bool _stopping; // the device was told to stop and has requests in flight still
     private bool _resetPending; // the driver reset the device: the registers follow when it has stopped
     private volatile bool _mayTransfer;
-    private bool _held;
-    private bool _restored; // nothing starts before Resume
+    private bool _held, _restored; // nothing starts before Resume
 
     /// <summary>Wraps a device; its doorbells exist from now on.</summary>
     /// <param name="device">The device.</param>
@@ -97,8 +95,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
 
     /// <summary>
     /// The driver reads the status register. It is not zero before a reset is done (2.4.1), which takes as long as requests are in flight:
-    /// nobody waits for
-    /// them here. Under <see cref="Gate"/>.
+    /// nobody waits for them here. Under <see cref="Gate"/>.
     /// </summary>
     protected byte ReadStatus()
     {
@@ -144,8 +141,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
 
     /// <summary>
     /// The bus lets the device access guest memory from now on, or not any more: a driver that is ready is served from then on; queues that
-    /// are in use stop,
-    /// and the driver has to reset the device.
+    /// are in use stop, and the driver has to reset the device.
     /// </summary>
     protected void SetTransfers(bool allowed)
     {
@@ -321,7 +317,8 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
     }
 
     /// <summary>
-    /// Stops serving without a reset, and ends a reset that goes on: the state changes no more then, and can be saved. No vCPU runs. One call at a time.
+    /// Stops serving without a reset, and ends a reset that goes on: the state changes no more then, and can be saved. No vCPU runs. One
+    /// call at a time.
     /// </summary>
     /// <param name="patience">How long requests in flight may take.</param>
     /// <returns>False when they take longer: it has to be called again, or <see cref="Resume"/>.</returns>
@@ -364,10 +361,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         }
     }
 
-    /// <summary>
-    /// Rings every enabled queue on both sides once. What was signalled in the moment of a save may have been on its way in the kernel; one signal too many
-    /// does no harm.
-    /// </summary>
+    /// <summary>Rings every enabled queue on both sides: a signal of the moment of a save may be lost, one too many is harmless.</summary>
     internal void Nudge()
     {
         for (int i = 0; i < _queues.Count && _active; i++)

@@ -23,8 +23,8 @@ public enum TakeResult
 }
 
 /// <summary>
-/// The device side of a split virtqueue (virtio 1.2 section 2.7): takes chains, gives them back, and decides about notifications.
-/// One thread at a time. Allocates nothing after creation. Everything the driver wrote is checked on a copy.
+/// The device side of a split virtqueue (virtio 1.2 section 2.7): takes chains, gives them back, and decides about notifications. One
+/// thread at a time. Allocates nothing after creation. Everything the driver wrote is checked on a copy.
 /// </summary>
 public sealed class Virtqueue
 {

@@ -3,8 +3,8 @@ using System.Runtime.CompilerServices;
 namespace Vmm.Interop.Kvm;
 
 /// <summary>
-/// The mapped run page of one vCPU. Only the thread that runs the vCPU reads it, between two runs; then the kernel does not touch it.
-/// The owner of the <see cref="VcpuHandle"/> keeps that alive as long as this is used.
+/// The mapped run page of one vCPU. Only the thread that runs the vCPU reads it, between two runs; then the kernel does not touch it. The
+/// owner of the <see cref="VcpuHandle"/> keeps that alive as long as this is used.
 /// </summary>
 public sealed unsafe class RunPage
 {
@@ -25,8 +25,8 @@ public sealed unsafe class RunPage
     }
 
     /// <summary>
-    /// Bytes of the port I/O exit: count items of size bytes; the guest's when it writes, to be filled when it reads.
-    /// Empty when the kernel's numbers point outside the page.
+    /// Bytes of the port I/O exit: count items of size bytes; the guest's when it writes, to be filled when it reads. Empty when the
+    /// kernel's numbers point outside the page.
     /// </summary>
     public Span<byte> IoData
     {

@@ -45,8 +45,7 @@ internal static unsafe class PacketCalls
 
     /// <summary>
     /// Takes one packet without waiting: its length, 0 at the end of the connection, -EAGAIN when there is none. A packet or a descriptor
-    /// list that does not
-    /// fit is -EMSGSIZE; then, as on any error, no descriptor stays open.
+    /// list that does not fit is -EMSGSIZE; then, as on any error, no descriptor stays open.
     /// </summary>
     internal static int Receive(FileDescriptorHandle socket, Span<byte> bytes, Span<int> descriptors, out int count)
     {

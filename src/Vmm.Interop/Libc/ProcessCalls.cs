@@ -17,8 +17,7 @@ internal static unsafe class ProcessCalls
 
     /// <summary>
     /// Waits for the end of a process: 1 and how it ended (a CLD_ code and its status) when it was our child, which is reaped; 1 and code 0
-    /// when it was
-    /// somebody else's; 0 when the time (-1: none) is over first.
+    /// when it was somebody else's; 0 when the time (-1: none) is over first.
     /// </summary>
     internal static int Wait(FileDescriptorHandle process, int timeoutMilliseconds, out int code, out int status)
     {
@@ -79,9 +78,8 @@ internal static unsafe class ProcessCalls
 
     /// <summary>
     /// Takes the file system away from all threads of a process that was spawned isolated: its root becomes an empty read-only tmpfs.
-    /// pivot_root(2) moves the
-    /// root and working directory of every thread in the mount namespace, so the caller need not be the only one. Files that are open stay
-    /// open.
+    /// pivot_root(2) moves the root and working directory of every thread in the mount namespace, so the caller need not be the only one.
+    /// Files that are open stay open.
     /// </summary>
     internal static int EmptyRoot()
     {

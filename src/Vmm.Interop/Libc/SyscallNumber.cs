@@ -2,8 +2,7 @@ namespace Vmm.Interop.Libc;
 
 /// <summary>
 /// System calls that Tmds.LibC 0.5 has no function for, by their numbers on x86-64 (asm/unistd_64.h). Also ppoll(2): the package's own
-/// declaration does not keep
-/// errno. A test compares the numbers with the system's headers.
+/// declaration does not keep errno. A test compares the numbers with the system's headers.
 /// </summary>
 internal static class SyscallNumber
 {

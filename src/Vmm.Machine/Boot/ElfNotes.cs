@@ -4,8 +4,8 @@ namespace Vmm.Machine.Boot;
 
 /// <summary>
 /// Looks for the PVH entry in note segments (gABI chapter 5, Note Section; Xen public/elfnote.h). Linkers put notes with 4-byte padding
-/// into one segment with
-/// property notes, whose padding is 8 bytes, so that the alignment of the segment says little: every note is tried with both.
+/// into one segment with property notes, whose padding is 8 bytes, so that the alignment of the segment says little: every note is tried
+/// with both.
 /// </summary>
 internal static class ElfNotes
 {

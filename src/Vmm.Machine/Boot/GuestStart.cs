@@ -10,8 +10,7 @@ namespace Vmm.Machine.Boot;
 
 /// <summary>
 /// What a guest finds at its start: ACPI tables, kernel, command line. It is the only part that writes guest memory; a machine whose state
-/// comes from elsewhere
-/// has none.
+/// comes from elsewhere has none.
 /// </summary>
 internal sealed class GuestStart : IDisposable
 {

@@ -5,8 +5,7 @@ namespace Vmm.Machine.Boot;
 
 /// <summary>
 /// The only firmware there is: what stands at F000:FFF0 resets the machine. Linux comes here in real mode when it reboots a
-/// hardware-reduced ACPI machine
-/// that has no EFI (reboot type <c>bios</c>, with <c>reboot=b</c> on any machine).
+/// hardware-reduced ACPI machine that has no EFI (reboot type <c>bios</c>, with <c>reboot=b</c> on any machine).
 /// </summary>
 internal static class ResetStub
 {

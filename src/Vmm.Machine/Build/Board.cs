@@ -9,8 +9,7 @@ namespace Vmm.Machine.Build;
 
 /// <summary>
 /// What the parts of one machine are connected to: buses, interrupts, memory, the host's side. It owns what was taken for the machine and
-/// releases it in reverse
-/// order; memory goes after everything that could touch it.
+/// releases it in reverse order; memory goes after everything that could touch it.
 /// </summary>
 internal sealed class Board : IDisposable
 {

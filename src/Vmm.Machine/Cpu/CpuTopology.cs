@@ -14,8 +14,7 @@ public sealed record VcpuPlace(int Index, int Vnode, uint ApicId)
 
 /// <summary>
 /// Packages, dies, cores and threads, and the APIC ids that tell of them (Intel SDM vol. 3, 9.9.3.2). Without a wish each vnode is one
-/// package of
-/// single-threaded cores: Linux refuses to believe in a last-level cache that spans NUMA nodes.
+/// package of single-threaded cores: Linux refuses to believe in a last-level cache that spans NUMA nodes.
 /// </summary>
 public sealed class CpuTopology
 {

@@ -7,9 +7,8 @@ namespace Vmm.Machine.Description;
 
 /// <summary>
 /// What a guest finds of its machine, and where: the plan of <see cref="Build.MachineBuilder"/>. It comes from a spec, or from a saved VM
-/// (<see cref="MachineDescriptionJson"/>), and a running machine keeps its own current: what is built from it has the same names, slots
-/// and addresses.
-/// Immutable; needs no host.
+/// (<see cref="MachineDescriptionJson"/>), and a running machine keeps its own current: what is built from it has the same names, slots and
+/// addresses. Immutable; needs no host.
 /// </summary>
 public sealed record MachineDescription
 {
@@ -17,8 +16,8 @@ public sealed record MachineDescription
     public const int CurrentVersion = 1;
 
     /// <summary>
-    /// The spec with its vnodes and the devices that are plugged: what is behind the devices, and their options. The n-th disk of it is
-    /// the n-th device of kind <c>blk</c>; so with net.
+    /// The spec with its vnodes and the devices that are plugged: what is behind the devices, and their options. The n-th disk of it is the
+    /// n-th device of kind <c>blk</c>; so with net.
     /// </summary>
     public required VmSpec Spec { get; init; }
 

@@ -14,9 +14,8 @@ internal sealed class DeviceRemoval(Board board, DeviceTable table, DeviceSet se
     internal event EventHandler<DeviceRemovedEventArgs>? Removed;
 
     /// <summary>
-    /// Asks the guest to let go of a disk or network device and waits until it did. A guest that does not is asked once; what it does
-    /// later still counts
-    /// (<see cref="Removed"/>). Any thread.
+    /// Asks the guest to let go of a disk or network device and waits until it did. A guest that does not is asked once; what it does later
+    /// still counts (<see cref="Removed"/>). Any thread.
     /// </summary>
     /// <param name="id">Name of the device.</param>
     /// <param name="patience">How long the guest has.</param>
@@ -54,8 +53,7 @@ internal sealed class DeviceRemoval(Board board, DeviceTable table, DeviceSet se
 
     /// <summary>
     /// Off the bus, before the guest's next instruction when the guest ejects on a vCPU thread. Closing what is behind it is for a thread
-    /// that may do that:
-    /// a vCPU's has to go on, and may be confined.
+    /// that may do that: a vCPU's has to go on, and may be confined.
     /// </summary>
     internal void Retire(PciAddress at, RemovalOutcome outcome)
     {

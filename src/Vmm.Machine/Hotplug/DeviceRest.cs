@@ -5,8 +5,7 @@ namespace Vmm.Machine.Hotplug;
 
 /// <summary>
 /// The devices of a machine that is paused: they take nothing from their rings, and what was taken is complete or back in them. No vCPU
-/// runs.
-/// One call at a time.
+/// runs. One call at a time.
 /// </summary>
 /// <param name="devices">The devices.</param>
 internal sealed class DeviceRest(DeviceSet devices)

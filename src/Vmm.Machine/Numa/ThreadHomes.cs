@@ -12,10 +12,8 @@ public sealed record HomedThread(string Name, int Id, int Vnode);
 
 /// <summary>
 /// Keeps the threads of a machine on the host CPUs of their vnode, also when those change. A vCPU belongs to the vnode of its CPU. I/O
-/// threads read and write
-/// the whole guest's memory: with one vnode they belong to it, with several they are dealt out in turn, so that no host node has all of
-/// them; only the
-/// threads of a device that names a vnode, and of a vnode's own memory device, are tied to it.
+/// threads read and write the whole guest's memory: with one vnode they belong to it, with several they are dealt out in turn, so that no
+/// host node has all of them; only the threads of a device that names a vnode, and of a vnode's own memory device, are tied to it.
 /// </summary>
 /// <param name="inner">Who starts and confines threads; null: nobody.</param>
 /// <param name="cpus">Host CPUs of each vnode; empty is any.</param>

@@ -40,19 +40,16 @@ internal sealed class VnodeHomes
     internal IReadOnlyList<VnodeHome> Homes => Volatile.Read(ref _homes);
 
     /// <summary>
-    /// The vCPU and I/O threads that run, with the vnode each belongs to; empty for a machine that does not keep track of them. Any
-    /// thread.
+    /// The vCPU and I/O threads that run, with the vnode each belongs to; empty for a machine that does not keep track of them. Any thread.
     /// </summary>
     internal IReadOnlyList<HomedThread> Threads => _places?.Threads ?? [];
 
     /// <summary>
     /// Moves a vnode to other host nodes while the guest runs: from the first moment on new pages come from there, then those that exist
-    /// are moved slice by
-    /// slice, the memory that was plugged included, and at the end the vnode's threads go to its new CPUs. The policy stays of the kind it
-    /// was (strict,
-    /// preferred, interleave). When it is cancelled, or the kernel moves no pages at all, policy and threads are as before and pages that
-    /// went stay where they
-    /// are. Pages that could not be moved are told of; the vnode has its new home all the same.
+    /// are moved slice by slice, the memory that was plugged included, and at the end the vnode's threads go to its new CPUs. The policy
+    /// stays of the kind it was (strict, preferred, interleave). When it is cancelled, or the kernel moves no pages at all, policy and
+    /// threads are as before and pages that went stay where they are. Pages that could not be moved are told of; the vnode has its new home
+    /// all the same.
     /// </summary>
     /// <remarks>The calling thread moves to <paramref name="hostCpus"/>, too: pages are copied by it.</remarks>
     /// <param name="vnode">Number of the vnode.</param>
@@ -150,8 +147,8 @@ internal sealed class VnodeHomes
     }
 
     /// <summary>
-    /// The threads of a device that names a vnode belong to it. One with kernel threads of its own (vhost-net) keeps those where the
-    /// kernel has them.
+    /// The threads of a device that names a vnode belong to it. One with kernel threads of its own (vhost-net) keeps those where the kernel
+    /// has them.
     /// </summary>
     internal void PlaceNear(string device, int? vnode)
     {

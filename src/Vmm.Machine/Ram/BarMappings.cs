@@ -7,8 +7,7 @@ namespace Vmm.Machine.Ram;
 
 /// <summary>
 /// Memory behind BARs as memory slots. A guest may put a BAR inside the PCI windows only: so it never covers RAM, memory that is yet to
-/// come, or the
-/// configuration space.
+/// come, or the configuration space.
 /// </summary>
 /// <param name="map">Takes the slots.</param>
 /// <param name="windows">Where BARs may be.</param>

@@ -7,13 +7,10 @@ namespace Vmm.Machine.Ram;
 
 /// <summary>
 /// RAM of one vnode that comes and goes while the guest runs. It is cut into at most 64 slices. A slice becomes a memory slot when the
-/// first block in it is
-/// plugged, and stays one: taking a slot away makes KVM drop every translation of the VM, which stops all vCPUs. For devices it is RAM
-/// only while any block in
-/// it is plugged; of huge pages only plugged blocks are. Those are taken from the host when they are plugged: one that the pool does not
-/// have is a plug refused,
-/// not a SIGBUS at first touch. What a guest touches of unplugged blocks in a slot are empty pages that count against the VM's memory
-/// limit, which is its maximum.
+/// first block in it is plugged, and stays one: taking a slot away makes KVM drop every translation of the VM, which stops all vCPUs. For
+/// devices it is RAM only while any block in it is plugged; of huge pages only plugged blocks are. Those are taken from the host when they
+/// are plugged: one that the pool does not have is a plug refused, not a SIGBUS at first touch. What a guest touches of unplugged blocks in
+/// a slot are empty pages that count against the VM's memory limit, which is its maximum.
 /// </summary>
 internal sealed class HotMemory : IPluggableMemory
 {

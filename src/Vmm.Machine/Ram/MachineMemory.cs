@@ -89,8 +89,7 @@ internal sealed class MachineMemory : IDisposable
 
     /// <summary>
     /// What touches in guest addresses touches here too, so that a buffer over the border of two vnodes is one range for devices. Only a
-    /// vnode of
-    /// huge pages behind one whose size is not a multiple of them starts at the next multiple.
+    /// vnode of huge pages behind one whose size is not a multiple of them starts at the next multiple.
     /// </summary>
     private VnodeMemory?[] VnodesSideBySide()
     {

@@ -7,8 +7,8 @@ using Vmm.Spec;
 namespace Vmm.Machine.Ram;
 
 /// <summary>
-/// How much memory each vnode has, and asking the guest for more or less: a virtio-mem device each, and below what a vnode started with
-/// the balloon. Any thread.
+/// How much memory each vnode has, and asking the guest for more or less: a virtio-mem device each, and below what a vnode started with the
+/// balloon. Any thread.
 /// </summary>
 internal sealed class VnodeSizes : IDisposable
 {
@@ -67,10 +67,9 @@ internal sealed class VnodeSizes : IDisposable
 
     /// <summary>
     /// Asks the guest to have this much memory in a vnode. It answers at once: growing and shrinking is the guest's work and takes its
-    /// time,
-    /// <see cref="States"/> tells how far it is. Below what the vnode cannot give back otherwise the balloon is asked, when the VM has one
-    /// and a single
-    /// vnode. Of what the guest cannot spare by its own account it is asked later, when it can (<see cref="ShrinkPace"/>). Any thread.
+    /// time, <see cref="States"/> tells how far it is. Below what the vnode cannot give back otherwise the balloon is asked, when the VM
+    /// has one and a single vnode. Of what the guest cannot spare by its own account it is asked later, when it can
+    /// (<see cref="ShrinkPace"/>). Any thread.
     /// </summary>
     /// <param name="vnode">Number of the vnode.</param>
     /// <param name="size">All memory of the vnode.</param>

@@ -5,8 +5,7 @@ namespace Vmm.Machine.Run;
 
 /// <summary>
 /// Tells of disks that fail, on a thread for each: an I/O thread may be confined and must not wait for who listens. Disks tell once per
-/// episode
-/// (<see cref="Vmm.Devices.Virtio.Blk.VirtioBlk"/>), so there are few.
+/// episode (<see cref="Vmm.Devices.Virtio.Blk.VirtioBlk"/>), so there are few.
 /// </summary>
 internal sealed class DiskFaultNotifier(IIoThreads? starter, Action<string, string, DiskStatus> tell)
 {

@@ -7,8 +7,7 @@ namespace Vmm.Machine.Run;
 
 /// <summary>
 /// KVM opened and a VM in it, without memory: the part of a machine that needs nothing of the spec. A warm worker has it ready, with its
-/// interrupt
-/// controllers and its boot CPU (<see cref="Complete"/>).
+/// interrupt controllers and its boot CPU (<see cref="Complete"/>).
 /// </summary>
 public sealed class EmptyVm : IDisposable
 {
@@ -69,8 +68,8 @@ public sealed class EmptyVm : IDisposable
 
     /// <summary>
     /// Adds the interrupt controllers, the timer and the boot CPU, once. The kernel goes on with that for milliseconds (SRCU callbacks of
-    /// its I/O buses), and
-    /// a memory slot that is set meanwhile waits for it: a VM whose memory is known gets that first, one that waits in a pool has the time.
+    /// its I/O buses), and a memory slot that is set meanwhile waits for it: a VM whose memory is known gets that first, one that waits in
+    /// a pool has the time.
     /// </summary>
     /// <exception cref="KernelException">The kernel refused.</exception>
     public void Complete()

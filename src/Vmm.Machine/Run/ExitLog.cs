@@ -7,8 +7,7 @@ namespace Vmm.Machine.Run;
 
 /// <summary>
 /// The last exits of one vCPU: where its guest was heading when it crashed, also where the processor leaves no registers. Written by the
-/// vCPU's thread, a few
-/// nanoseconds and no allocation an exit; read when that has ended.
+/// vCPU's thread, a few nanoseconds and no allocation an exit; read when that has ended.
 /// </summary>
 internal sealed class ExitLog
 {

@@ -5,8 +5,7 @@ namespace Vmm.Machine.Run;
 
 /// <summary>
 /// The time that passes for the guest: it stands still while the machine is paused. Devices that count time count this one; kvmclock is set
-/// back to it
-/// when the machine goes on. The TSC runs on, as it does on every host: nothing can stop it.
+/// back to it when the machine goes on. The TSC runs on, as it does on every host: nothing can stop it.
 /// </summary>
 /// <remarks><see cref="Stop"/> and <see cref="Start"/> take turns and come while no vCPU runs; the time may be read by any
 /// thread.</remarks>

@@ -20,8 +20,7 @@ internal sealed class GuestPanics(Board board)
 
     /// <summary>
     /// On the vCPU thread that told it. A guest may say so as often as it likes; each is heard once. What follows is for a thread beside
-    /// it: waiting for all vCPUs
-    /// is nothing for one of them.
+    /// it: waiting for all vCPUs is nothing for one of them.
     /// </summary>
     internal void Panicked(GuestPanicEvents events)
     {

@@ -1,8 +1,8 @@
 namespace Vmm.Machine.Run;
 
 /// <summary>
-/// The far side of the guest's serial port: a terminal, a pipe, a test. The machine calls <see cref="Write"/> from vCPU threads
-/// and runs one thread of its own that sits in <see cref="Read"/>.
+/// The far side of the guest's serial port: a terminal, a pipe, a test. The machine calls <see cref="Write"/> from vCPU threads and runs
+/// one thread of its own that sits in <see cref="Read"/>.
 /// </summary>
 public interface IConsoleEndpoint
 {

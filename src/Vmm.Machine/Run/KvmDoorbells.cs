@@ -14,8 +14,7 @@ internal sealed class KvmDoorbells(KvmVm vm) : IDoorbellBinder
 
     /// <summary>
     /// The guest runs no more and the VM goes next, with all its ioeventfds: they need not be taken off one by one, each of which waits
-    /// milliseconds in the
-    /// kernel (SRCU of its I/O bus).
+    /// milliseconds in the kernel (SRCU of its I/O bus).
     /// </summary>
     internal void End()
     {

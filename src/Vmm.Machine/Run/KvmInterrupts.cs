@@ -6,8 +6,7 @@ namespace Vmm.Machine.Run;
 
 /// <summary>
 /// Interrupts of devices over KVM: every line and every message is an eventfd with an irqfd, so raising one is a single write from any
-/// thread.
-/// GSIs below 24 are IOAPIC pins, messages take numbers from there up.
+/// thread. GSIs below 24 are IOAPIC pins, messages take numbers from there up.
 /// </summary>
 internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
 {
@@ -50,8 +49,7 @@ internal sealed class KvmInterrupts : IInterruptMessageFactory, IDisposable
 
     /// <summary>
     /// Messages name processors with 15 bits, the upper seven in address bits 11 to 5 (KVM_FEATURE_MSI_EXT_DEST_ID, announced in CPUID);
-    /// before the first
-    /// message, on a VM with <see cref="KvmVm.EnableWideApicIds"/>.
+    /// before the first message, on a VM with <see cref="KvmVm.EnableWideApicIds"/>.
     /// </summary>
     internal void UseWideDestinations() => _wideDestinations = true;
 

@@ -25,8 +25,7 @@ public sealed record MachineNeeds(SyscallNeeds Threads, SyscallNeeds Vcpus)
     public static MachineNeeds Pluggable { get; } = new(s_disks + s_nets, TapQueue.SetupNeeds + VhostNet.Needs);
 
     /// <summary>
-    /// With a device that is there from the start. Its driver moves shared memory on a vCPU thread, and the host takes it away on
-    /// another.
+    /// With a device that is there from the start. Its driver moves shared memory on a vCPU thread, and the host takes it away on another.
     /// </summary>
     public MachineNeeds With(VirtioDevice device)
     {

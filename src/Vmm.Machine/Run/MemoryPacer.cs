@@ -6,8 +6,7 @@ namespace Vmm.Machine.Run;
 
 /// <summary>
 /// Passes wishes about memory on to virtio-mem devices at the pace the guest can bear (<see cref="ShrinkPace"/>), by what its balloon
-/// driver says. It looks every
-/// half second while something is to be given back, and not at all otherwise. Thread-safe.
+/// driver says. It looks every half second while something is to be given back, and not at all otherwise. Thread-safe.
 /// </summary>
 internal sealed class MemoryPacer : IDisposable
 {

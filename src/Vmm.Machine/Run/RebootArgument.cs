@@ -2,8 +2,7 @@ namespace Vmm.Machine.Run;
 
 /// <summary>
 /// The <c>reboot=</c> words of a Linux command line (Documentation/admin-guide/kernel-parameters.txt): a guest that is told to reboot by a
-/// triple fault
-/// does not crash when it does so.
+/// triple fault does not crash when it does so.
 /// </summary>
 internal static class RebootArgument
 {

@@ -12,11 +12,9 @@ internal readonly record struct ShrinkSample(ulong Plugged, ulong Requested, ulo
 
 /// <summary>
 /// How a guest is brought to give memory back without being driven out of memory. A virtio-mem driver that is asked for more than its guest
-/// can spare goes on
-/// moving pages until the kernel has none left for itself: a stock Debian guest panicked in a fork that way. So the device asks only for
-/// what leaves the guest
-/// a reserve, by the guest's own account, and for more once there is more. A guest that gives no account is asked for all of it. Not
-/// thread-safe.
+/// can spare goes on moving pages until the kernel has none left for itself: a stock Debian guest panicked in a fork that way. So the
+/// device asks only for what leaves the guest a reserve, by the guest's own account, and for more once there is more. A guest that gives no
+/// account is asked for all of it. Not thread-safe.
 /// </summary>
 internal sealed class ShrinkPace
 {

@@ -51,9 +51,8 @@ internal static class VcpuSetup
 
     /// <summary>
     /// KVM finds the target of an interprocessor interrupt in a map that it makes anew when a local APIC changes. It also does while it
-    /// makes a vCPU, but before that vCPU is one of the
-    /// VM's: the last one is missing, and INIT and SIPI of a guest that enables no local APIC first (memtest86+) do not reach it. Firmware,
-    /// which enables them, hides that elsewhere.
+    /// makes a vCPU, but before that vCPU is one of the VM's: the last one is missing, and INIT and SIPI of a guest that enables no local
+    /// APIC first (memtest86+) do not reach it. Firmware, which enables them, hides that elsewhere.
     /// </summary>
     /// <param name="last">The vCPU that was made last.</param>
     internal static void CompleteApicMap(KvmVcpu last) => last.SetLapic(last.GetLapic());

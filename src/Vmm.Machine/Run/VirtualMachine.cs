@@ -20,8 +20,7 @@ namespace Vmm.Machine.Run;
 
 /// <summary>
 /// One virtual machine in this process: built by <see cref="MachineBuilder"/>, run once, torn down. What it takes is released in reverse
-/// order,
-/// also when building fails half way; guest memory goes after everything that could touch it.
+/// order, also when building fails half way; guest memory goes after everything that could touch it.
 /// </summary>
 public sealed class VirtualMachine : IDisposable
 {
@@ -111,8 +110,7 @@ public sealed class VirtualMachine : IDisposable
 
     /// <summary>
     /// Builds the machine for a guest whose state comes from elsewhere: no kernel is opened, no byte of guest memory and no register of a
-    /// vCPU is written beyond
-    /// what KVM and CPUID give. Devices are as after a reset; no BAR has an address.
+    /// vCPU is written beyond what KVM and CPUID give. Devices are as after a reset; no BAR has an address.
     /// </summary>
     /// <param name="spec">A validated spec.</param>
     /// <param name="resources">Where everything comes from; kernel and initrd are not asked for.</param>
@@ -297,8 +295,7 @@ public sealed class VirtualMachine : IDisposable
 
     /// <summary>
     /// Presses the ACPI power button (ACPI 6.5 section 4.8.3.1.2): an interrupt of the generic event device. A guest that sleeps does not
-    /// hear that one, so it
-    /// is woken. Any thread.
+    /// hear that one, so it is woken. Any thread.
     /// </summary>
     public void PressPowerButton()
     {

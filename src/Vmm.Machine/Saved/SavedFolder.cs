@@ -6,8 +6,7 @@ namespace Vmm.Machine.Saved;
 
 /// <summary>
 /// A saved VM that is being written: a folder of a temporary name beside its own, until <see cref="Commit"/> gives it its name. What was
-/// not committed is
-/// deleted.
+/// not committed is deleted.
 /// </summary>
 public sealed class SavedFolder : IDisposable
 {

@@ -8,8 +8,7 @@ namespace Vmm.Worker.Confinement;
 
 /// <summary>
 /// Takes from this process, once its VM is built, what it does not need any more: the file system, its user, and most system calls. What
-/// takes
-/// time is prepared beside the building.
+/// takes time is prepared beside the building.
 /// </summary>
 internal sealed class Sandbox : IMachineThreads, IDisposable
 {

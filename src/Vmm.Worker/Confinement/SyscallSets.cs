@@ -15,9 +15,8 @@ internal static class SyscallSets
 
     /// <summary>
     /// What the .NET runtime does on whichever thread comes along: allocation and collection (mappings, membarrier, madvise), suspending
-    /// threads (signals
-    /// to threads of its own process), starting its helpers (threads, never processes; it sets their affinity), waiting, and reading
-    /// clocks.
+    /// threads (signals to threads of its own process), starting its helpers (threads, never processes; it sets their affinity), waiting,
+    /// and reading clocks.
     /// </summary>
     private static readonly string[] Runtime =
     [
@@ -109,8 +108,8 @@ internal static class SyscallSets
 
     /// <summary>
     /// What all threads do without, and nobody need hear of. glibc starts threads with clone3, whose flags lie in memory where no filter
-    /// sees them; without it,
-    /// with clone. It tries each time: as part of a filter that logs, that were lines in the audit log of every host.
+    /// sees them; without it, with clone. It tries each time: as part of a filter that logs, that were lines in the audit log of every
+    /// host.
     /// </summary>
     internal static SeccompFilter BuildSilent()
     {

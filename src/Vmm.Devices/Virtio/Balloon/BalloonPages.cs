@@ -4,8 +4,7 @@ namespace Vmm.Devices.Virtio.Balloon;
 
 /// <summary>
 /// Which 4 KiB pages the guest has put into the balloon, and giving their memory back to the host. The account makes it harmless to inflate
-/// a
-/// page twice or one that is not RAM. Huge host pages stay with the VM (<see cref="GuestMemory.Discard"/>). One thread at a time.
+/// a page twice or one that is not RAM. Huge host pages stay with the VM (<see cref="GuestMemory.Discard"/>). One thread at a time.
 /// </summary>
 internal sealed class BalloonPages(GuestMemory memory)
 {

@@ -7,8 +7,7 @@ internal sealed class BalloonQueues : IQueueService
 {
     /// <summary>
     /// Frame numbers of one chain that count; Linux sends 256 at once. What is beyond is not looked at, so that no chain keeps the thread
-    /// for
-    /// long.
+    /// for long.
     /// </summary>
     public const int MaxFramesPerChain = 16384;
 

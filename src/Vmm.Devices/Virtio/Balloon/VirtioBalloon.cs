@@ -36,8 +36,7 @@ public sealed record VirtioBalloonOptions
 
 /// <summary>
 /// A virtio memory balloon (virtio 1.2 section 5.5): the host asks for pages by <see cref="SetTarget"/>, the driver gives them, their
-/// memory goes
-/// back to the host. Whatever the guest says, only pages of its own RAM are given back, and only their content is lost.
+/// memory goes back to the host. Whatever the guest says, only pages of its own RAM are given back, and only their content is lost.
 /// </summary>
 public sealed class VirtioBalloon : QueuedDevice
 {

@@ -7,8 +7,8 @@ namespace Vmm.Devices.Virtio.Blk;
 
 /// <summary>
 /// One request queue: takes chains, checks them (virtio 1.2 section 5.2.6), submits them to storage through its router and gives them back.
-/// Runs on one loop. A slot has its request and its lease, made once. What needs no storage (GET_ID, what is refused) takes its
-/// turn through the router, too.
+/// Runs on one loop. A slot has its request and its lease, made once. What needs no storage (GET_ID, what is refused) takes its turn
+/// through the router, too.
 /// </summary>
 internal sealed class BlkQueue : IBlockOwner, IDisposable
 {

@@ -48,8 +48,7 @@ internal sealed class BlkThread
 
     /// <summary>
     /// Takes nothing more until <see cref="Resume"/>; what is in flight ends. Any thread. The event is set when it has ended, or at once
-    /// when the
-    /// thread is gone.
+    /// when the thread is gone.
     /// </summary>
     internal ManualResetEventSlim Hold()
     {

@@ -4,9 +4,8 @@ namespace Vmm.Devices.Virtio.Blk;
 
 /// <summary>
 /// Tells of a disk that fails once per episode, not per request. An episode ends when a write succeeds again, but lasts a minute at least:
-/// a full file
-/// system still takes writes to blocks that it has, and a guest that mixes both would begin an episode with every other request. Any
-/// thread.
+/// a full file system still takes writes to blocks that it has, and a guest that mixes both would begin an episode with every other
+/// request. Any thread.
 /// </summary>
 /// <param name="begun">Hears of each episode, on the I/O thread that met it: it must be quick.</param>
 /// <param name="time">The clock.</param>

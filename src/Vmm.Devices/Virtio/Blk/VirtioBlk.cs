@@ -26,8 +26,7 @@ public sealed class VirtioBlk : VirtioDevice
     /// <param name="options">How it is presented; null is the usual.</param>
     /// <param name="faulted">
     /// Hears that the host fails its requests (<see cref="DiskStatus.NoSpace"/>, <see cref="DiskStatus.IoError"/>): once per kind and
-    /// episode. An episode ends
-    /// when a write succeeds again, and lasts a minute at least. Called on an I/O thread: it must be quick.
+    /// episode. An episode ends when a write succeeds again, and lasts a minute at least. Called on an I/O thread: it must be quick.
     /// </param>
     /// <exception cref="ArgumentException">An option is out of range.</exception>
     public VirtioBlk(IDiskBackend disk, VirtioBlkOptions? options = null, Action<DiskStatus>? faulted = null)

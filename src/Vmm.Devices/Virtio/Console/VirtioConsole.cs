@@ -12,8 +12,7 @@ public interface IConsoleSink
 
 /// <summary>
 /// A virtio console with one port (virtio 1.2 section 5.3), which Linux calls <c>hvc0</c>. Input waits in the caller of <see cref="Send"/>
-/// while
-/// the guest takes none, so nothing typed or piped into it is lost.
+/// while the guest takes none, so nothing typed or piped into it is lost.
 /// </summary>
 public sealed class VirtioConsole : QueuedDevice
 {

@@ -35,8 +35,7 @@ public readonly record struct VirtioMemInfo(ByteSize Length, ByteSize Requested,
 
 /// <summary>
 /// A virtio memory device (virtio 1.2 section 5.15): a region of guest addresses in which the driver plugs and unplugs blocks of RAM until
-/// it has as
-/// much as the host asks for. The guest decides which blocks; it can refuse to give some back, and <see cref="Info"/> tells.
+/// it has as much as the host asks for. The guest decides which blocks; it can refuse to give some back, and <see cref="Info"/> tells.
 /// </summary>
 public sealed class VirtioMem : QueuedDevice
 {

@@ -5,11 +5,10 @@ namespace Vmm.Devices.Virtio.Net;
 
 /// <summary>
 /// Moderation of wake-ups by frames of the host, as network cards moderate interrupts. Where looking for frames does not help
-/// (<see cref="BusyPoll"/>: the
-/// sender has no other processor), each frame would wake the thread, at several times the cost of moving it. After several sleeps in a row
-/// that a frame
-/// ended at once, the next sleep is a short one that frames do not end. Short sleeps go on while they gather several frames; one that did
-/// not is taken for traffic that waits for its answers, and costs twice as many sleeps until the next attempt. One thread.
+/// (<see cref="BusyPoll"/>: the sender has no other processor), each frame would wake the thread, at several times the cost of moving it.
+/// After several sleeps in a row that a frame ended at once, the next sleep is a short one that frames do not end. Short sleeps go on while
+/// they gather several frames; one that did not is taken for traffic that waits for its answers, and costs twice as many sleeps until the
+/// next attempt. One thread.
 /// </summary>
 internal struct FrameGathering
 {

@@ -39,8 +39,7 @@ public interface INetQueue
     /// </summary>
     /// <returns>
     /// How many were read. What ended it before all were read, unless the last one was too long, is the result of the next: -EAGAIN when
-    /// none is there,
-    /// -EBADFD when there will never be one again, any other -errno when one was lost.
+    /// none is there, -EBADFD when there will never be one again, any other -errno when one was lost.
     /// </returns>
     int Read(Span<TapFrame> frames);
 

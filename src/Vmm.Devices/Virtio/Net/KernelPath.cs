@@ -5,8 +5,8 @@ namespace Vmm.Devices.Virtio.Net;
 
 /// <summary>
 /// The data path of a device whose rings the host's kernel serves. The kernel gets the eventfd that is the queue's interrupt, where there
-/// is one. What is left
-/// here is one thread: it carries out the control queue, and passes on the interrupts of queues that have no such eventfd.
+/// is one. What is left here is one thread: it carries out the control queue, and passes on the interrupts of queues that have no such
+/// eventfd.
 /// </summary>
 internal sealed class KernelPath : IMemoryListener, IDisposable
 {

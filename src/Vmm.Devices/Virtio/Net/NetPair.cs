@@ -28,9 +28,8 @@ internal enum NetProgress
 
 /// <summary>
 /// One queue pair and its thread: looks for work for a while when that helps (<see cref="BusyPoll"/>), then sleeps in poll(2) on what the
-/// two directions
-/// wait for, and on nothing else, so that it never turns in circles. Frames of the host that come too densely are left to gather
-/// (<see cref="FrameGathering"/>).
+/// two directions wait for, and on nothing else, so that it never turns in circles. Frames of the host that come too densely are left to
+/// gather (<see cref="FrameGathering"/>).
 /// </summary>
 internal sealed class NetPair : IDisposable
 {

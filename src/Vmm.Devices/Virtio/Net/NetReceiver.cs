@@ -6,11 +6,9 @@ namespace Vmm.Devices.Virtio.Net;
 
 /// <summary>
 /// Frames of the host into the guest's buffers. Chains are taken ahead of the frames. As long as frames fit into one chain, a batch of them
-/// is read, each
-/// into a chain; after one that did not, single frames are read into as many chains as hold the largest there can be. Behind chains that
-/// might be too
-/// small lies a buffer here: what ends up in it is copied into more chains, and waits for them if need be instead of being lost. One
-/// thread.
+/// is read, each into a chain; after one that did not, single frames are read into as many chains as hold the largest there can be. Behind
+/// chains that might be too small lies a buffer here: what ends up in it is copied into more chains, and waits for them if need be instead
+/// of being lost. One thread.
 /// </summary>
 internal sealed class NetReceiver : IPageWaiter, IDisposable
 {

@@ -5,8 +5,7 @@ namespace Vmm.Devices.Virtio.Net;
 
 /// <summary>
 /// Frames of the guest to the host, straight out of its buffers, a batch at a time. Frames the host has no room for, or the rate limit
-/// holds back, are
-/// kept, and no others are taken meanwhile. One thread.
+/// holds back, are kept, and no others are taken meanwhile. One thread.
 /// </summary>
 internal sealed class NetSender : IPageWaiter
 {

@@ -111,8 +111,7 @@ public sealed class VirtioNet : VirtioDevice
 
     /// <summary>
     /// The kernel cannot go on with the rings: the device's own threads do, and the driver notices nothing. Any thread but the path's own;
-    /// a no-op when the
-    /// path is not in use any more.
+    /// a no-op when the path is not in use any more.
     /// </summary>
     internal void LeaveKernel(KernelPath path)
     {

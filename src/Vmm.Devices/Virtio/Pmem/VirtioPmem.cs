@@ -6,9 +6,8 @@ namespace Vmm.Devices.Virtio.Pmem;
 
 /// <summary>
 /// Persistent memory (virtio 1.2 section 5.19): a file of the host that the guest maps as the memory of a BAR. Reads and writes of the
-/// guest
-/// never leave it; a flush request is fdatasync(2) of the file. A guest that only reads shares its pages with every other VM of the same
-/// file, in the page cache of the host.
+/// guest never leave it; a flush request is fdatasync(2) of the file. A guest that only reads shares its pages with every other VM of the
+/// same file, in the page cache of the host.
 /// </summary>
 public sealed class VirtioPmem : QueuedDevice
 {

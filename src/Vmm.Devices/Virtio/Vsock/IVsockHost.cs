@@ -2,8 +2,7 @@ namespace Vmm.Devices.Virtio.Vsock;
 
 /// <summary>
 /// The host's end of one connection, as <see cref="VsockSwitch"/> sees it: a byte stream that never blocks. Calls come from one thread.
-/// When a
-/// call could do nothing, the stream makes the switch look again (<see cref="VsockSwitch.Wake"/>) once it could.
+/// When a call could do nothing, the stream makes the switch look again (<see cref="VsockSwitch.Wake"/>) once it could.
 /// </summary>
 internal interface IVsockStream
 {

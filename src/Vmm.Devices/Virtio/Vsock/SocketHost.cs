@@ -6,8 +6,8 @@ namespace Vmm.Devices.Virtio.Vsock;
 
 /// <summary>
 /// Unix sockets as the host's side, by the convention of other VMMs: a host program connects to PATH and writes <c>CONNECT port\n</c>, the
-/// answer is
-/// <c>OK hostport\n</c> when the guest took it; the guest's connections to port N go to PATH_N. Everything on the device's queue thread.
+/// answer is <c>OK hostport\n</c> when the guest took it; the guest's connections to port N go to PATH_N. Everything on the device's queue
+/// thread.
 /// </summary>
 internal sealed class SocketHost(UnixListener listener, string path, Func<uint, UnixStream?>? dial = null) : IVsockHost
 {

@@ -6,8 +6,7 @@ namespace Vmm.Devices.Virtio.Vsock;
 
 /// <summary>
 /// A virtio socket device (virtio 1.2 section 5.10) whose host side is unix sockets: host programs connect to one path and name a port of
-/// the guest,
-/// the guest's connections to port N of the host go to that path with <c>_N</c>.
+/// the guest, the guest's connections to port N of the host go to that path with <c>_N</c>.
 /// </summary>
 public sealed class VirtioVsock : QueuedDevice
 {

@@ -4,8 +4,7 @@ namespace Vmm.Devices.Virtio.Vsock;
 
 /// <summary>
 /// The packet side of a socket device (virtio 1.2 section 5.10.6) as a pure state machine: packets of the guest go in, packets for it come
-/// out,
-/// streams of the host hang on it. No thread, no socket, no queue. Everything is bounded, whatever the guest sends.
+/// out, streams of the host hang on it. No thread, no socket, no queue. Everything is bounded, whatever the guest sends.
 /// </summary>
 internal sealed class VsockSwitch(ulong guestCid, IVsockHost host, int maxConnections = VsockSwitch.DefaultConnections)
 {
