@@ -112,6 +112,7 @@ public static class MachineSave
         StateWriter about = new(new PartId(StateDocument.AboutName));
         about.WriteJson(DescriptionKind, MachineDescription.CurrentVersion, MachineDescriptionJson.Write(machine.Description));
         about.Write(MachineStates.Memory, new SavedMemoryV1 { ChunkBytes = MemoryImage.ChunkBytes, Vnodes = files });
+        about.Write(MachineStates.Units, new SavedUnitsV1 { Names = [.. blobs.Select(blob => blob.Name.ToString())] });
         byte[] document = StateDocumentWriter.Write(new StateDocument(Program, about.ToBlob(), blobs));
         RandomAccess.Write(folder.Create(SavedFolder.DocumentName), document, 0);
     }

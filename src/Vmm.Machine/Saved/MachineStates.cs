@@ -10,12 +10,16 @@ public static class MachineStates
     public static readonly StateShape<SavedMemoryV1> Memory =
         new(SavedMemoryV1.Kind, SavedMemoryV1.Version, MachineStateJson.Default.SavedMemoryV1);
 
+    /// <summary>The units there were.</summary>
+    public static readonly StateShape<SavedUnitsV1> Units =
+        new(SavedUnitsV1.Kind, SavedUnitsV1.Version, MachineStateJson.Default.SavedUnitsV1);
+
     /// <summary>The guest's time.</summary>
     public static readonly StateShape<GuestTimeStateV1> GuestTime =
         new(GuestTimeStateV1.Kind, GuestTimeStateV1.Version, MachineStateJson.Default.GuestTimeStateV1);
 
     /// <summary>All of them, for the schema.</summary>
-    public static IReadOnlyList<StateShape> All { get; } = [Memory, GuestTime];
+    public static IReadOnlyList<StateShape> All { get; } = [Memory, Units, GuestTime];
 }
 
 /// <summary>How they are written. What is unknown, doubled, missing or null where nothing may be is refused.</summary>
@@ -24,5 +28,6 @@ public static class MachineStates
     RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true, AllowDuplicateProperties = false,
     MaxDepth = StateDocument.MaxDepth)]
 [JsonSerializable(typeof(SavedMemoryV1))]
+[JsonSerializable(typeof(SavedUnitsV1))]
 [JsonSerializable(typeof(GuestTimeStateV1))]
 internal sealed partial class MachineStateJson : JsonSerializerContext;

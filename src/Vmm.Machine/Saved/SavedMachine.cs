@@ -50,7 +50,13 @@ public sealed class SavedMachine
         }
 
         SavedMemoryV1 memory = about.Read(MachineStates.Memory);
+        SavedUnitsV1 had = about.Read(MachineStates.Units);
         about.RequireAllTaken();
+        if (had.Names.FirstOrDefault(name => !document.Units.Any(unit => string.Equals(unit.Name.ToString(), name, StringComparison.Ordinal))) is { } lost)
+        {
+            throw new StateException($"{path}: the state of {lost} is missing: the document is damaged or was changed.");
+        }
+
         return memory.ChunkBytes == MemoryImage.ChunkBytes
             ? new SavedMachine(folder, document, description, memory)
             : throw new StateException($"{path}: chunks of {memory.ChunkBytes} bytes; this release reads {MemoryImage.ChunkBytes}.");

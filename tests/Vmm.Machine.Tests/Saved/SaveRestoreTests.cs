@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Text.Json;
 using System.Text.RegularExpressions;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
@@ -199,6 +200,16 @@ public sealed class SaveRestoreTests : IDisposable
         FlipByte(document, 5000);
         Refused("", saved);
         FlipByte(document, 5000);
+        string whole = File.ReadAllText(document);
+        using (JsonDocument json = JsonDocument.Parse(whole))
+        {
+            string rtc = json.RootElement.GetProperty("units").EnumerateArray().Single(u => u.GetProperty("name").GetString() is "rtc").GetRawText();
+            Assert.Contains(rtc + ",", whole, StringComparison.Ordinal);
+            File.WriteAllText(document, whole.Replace(rtc + ",", "", StringComparison.Ordinal));
+        }
+
+        Refused("the state of rtc is missing", saved);
+        File.WriteAllText(document, whole);
         using (FileStream file = File.OpenWrite(disk))
         {
             file.SetLength(file.Length + 4096);
