@@ -42,7 +42,7 @@ public sealed class GenerateTests : IDisposable
         }
 
         string spec = File.ReadAllText(Path.Combine(_folder, "vmm-spec.5"));
-        Assert.All(new[] { "boot.kernel", "numa.vnodes[].hostNodes", "disks[].path", "vsock.cid" }, field => Assert.Contains(field, spec, StringComparison.Ordinal));
+        Assert.All(new[] { "boot.kernel", "numa.vnodes[].hostNodes", "disks[].path", "vsock.cid", "devices[].kind", "devices[].path" }, field => Assert.Contains(field, spec, StringComparison.Ordinal));
     }
 
     [Fact]

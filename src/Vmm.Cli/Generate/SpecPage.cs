@@ -60,7 +60,9 @@ internal static class SpecPage
 
     /// <summary>What a member of a list may be: one thing, or one of several kinds.</summary>
     private static JsonElement[] Kinds(JsonElement items) =>
-        items.TryGetProperty("oneOf", out JsonElement kinds) ? [.. kinds.EnumerateArray()] : [Object(items)];
+        items.TryGetProperty("oneOf", out JsonElement kinds) && kinds.EnumerateArray().All(kind => kind.TryGetProperty("properties", out _))
+            ? [.. kinds.EnumerateArray()]
+            : [Object(items)];
 
     /// <summary>A field that may also be given as true or false: the object among the choices has the fields.</summary>
     private static JsonElement Object(JsonElement schema)
