@@ -47,7 +47,7 @@ internal sealed class HostedMachine : IDisposable
     internal string VmId { get; }
 
     /// <summary>Rings that its devices use at most: those that only wait, and those of disks.</summary>
-    internal (int Waiting, int Disks) RingsNeeded => (_machine.WaitingRingsNeeded, _machine.DiskRingsNeeded);
+    internal (int Waiting, int Disks) RingsNeeded => (_machine.WaitingRingsNeeded, _machine.FileRingsNeeded);
 
     /// <summary>What its parts ask of the kernel.</summary>
     internal MachineNeeds Needs => _machine.Needs;

@@ -78,7 +78,7 @@ internal sealed class DeviceSet
     /// <summary>
     /// The same for rings that reach files: one for each thread that serves queues of a disk, or a device that says so. Any thread.
     /// </summary>
-    internal int DiskRingsNeeded => Spec.Disks.Sum(d => d.Queues) + Spec.Devices.Count(d => d.ReachesFiles);
+    internal int FileRingsNeeded => Spec.Disks.Sum(d => d.Queues) + Spec.Devices.Count(d => d.ReachesFiles);
 
     /// <summary>The only device of a type; null when there is none.</summary>
     internal T? Find<T>() where T : VirtioDevice => Array.Find(_table.All, each => each.Device is T)?.Device as T;
@@ -282,7 +282,7 @@ internal sealed class DeviceSet
     /// <summary>A confined worker has the rings that it was started with.</summary>
     private void CheckRings(DiskSpec disk, IDisposable backend)
     {
-        if (IoUringPool.FileLimit is { } limit && DiskRingsNeeded + disk.Queues > limit)
+        if (IoUringPool.FileLimit is { } limit && FileRingsNeeded + disk.Queues > limit)
         {
             backend.Dispose();
             throw new HotplugException(

@@ -165,7 +165,7 @@ public sealed class VirtualMachine : IDisposable
     public int WaitingRingsNeeded => _devices.WaitingRingsNeeded;
 
     /// <summary>Rings that reach files which the disks plugged now use at most. Any thread.</summary>
-    public int DiskRingsNeeded => _devices.DiskRingsNeeded;
+    public int FileRingsNeeded => _devices.FileRingsNeeded;
 
     /// <summary>What its parts ask of the kernel, with those that can be plugged in later.</summary>
     public MachineNeeds Needs => Slots.Needs;

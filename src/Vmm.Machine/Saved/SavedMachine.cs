@@ -52,7 +52,8 @@ public sealed class SavedMachine
         SavedMemoryV1 memory = about.Read(MachineStates.Memory);
         SavedUnitsV1 had = about.Read(MachineStates.Units);
         about.RequireAllTaken();
-        if (had.Names.FirstOrDefault(name => !document.Units.Any(unit => string.Equals(unit.Name.ToString(), name, StringComparison.Ordinal))) is { } lost)
+        HashSet<string> there = [.. document.Units.Select(unit => unit.Name.ToString())];
+        if (had.Names.FirstOrDefault(name => !there.Contains(name)) is { } lost)
         {
             throw new StateException($"{path}: the state of {lost} is missing: the document is damaged or was changed.");
         }

@@ -24,38 +24,23 @@ internal readonly record struct MemRequest(MemRequestKind Kind, ulong Address, u
 }
 
 /// <summary>Serves the request queue of one activation, on its queue thread.</summary>
-internal sealed class MemRequests : IQueueService, IChainHandler
+internal sealed class MemRequests : OneQueueService
 {
     private const int AnswerBytes = 10;
 
     private readonly VirtioMem _device;
     private readonly DmaSpace _memory;
-    private readonly RingPump _pump;
-    private QueueThread _thread = null!; // Started comes first
 
+    // The answer has no lease: a request may unplug the memory that its own answer lies in.
     internal MemRequests(VirtioMem device, VirtioActivation activation)
+        : base(activation, MemRequest.Bytes, mostWritable: 0, publishEach: true)
     {
         _device = device;
         _memory = activation.Memory.Dma;
-        // The answer has no lease: a request may unplug the memory that its own answer lies in.
-        _pump = new RingPump(activation, 0, this, MemRequest.Bytes, mostWritable: 0, publishEach: true);
     }
-
-    public bool WantsChain => !_thread.Stopping;
-
-    public void Started(QueueThread thread)
-    {
-        _thread = thread;
-        _pump.Wake = thread.Wake;
-    }
-
-    public QueueProgress Serve() =>
-        !_pump.Serve() ? QueueProgress.Broken : _pump.PrepareSleep() ? QueueProgress.Again : QueueProgress.Idle;
-
-    public void Held() => _pump.GiveBack();
 
     /// <summary>Malformed: less than 24 bytes to read, or no room for the answer behind them, each in any pieces (2.7.4.1).</summary>
-    public ChainResult Handle(RequestChain chain, out uint written)
+    public override ChainResult Handle(RequestChain chain, out uint written)
     {
         written = 0;
         Span<byte> bytes = stackalloc byte[MemRequest.Bytes];

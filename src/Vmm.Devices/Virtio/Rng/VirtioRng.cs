@@ -30,28 +30,10 @@ public sealed class VirtioRng(string name = "rng") : QueuedDevice(name)
     private protected override IQueueService? CreateService(VirtioActivation activation) =>
         activation.Queues.Count > 0 && activation.Queues[0] is not null ? new Service(activation) : null;
 
-    private sealed class Service : IQueueService, IChainHandler
+    private sealed class Service(VirtioActivation activation) : OneQueueService(activation, mostReadable: 0, MaxBytesPerChain)
     {
-        private readonly RingPump _pump;
-        private QueueThread _thread = null!; // Started comes first
-
-        internal Service(VirtioActivation activation) => _pump = new RingPump(activation, 0, this, mostReadable: 0, MaxBytesPerChain);
-
-        public bool WantsChain => !_thread.Stopping;
-
-        public void Started(QueueThread thread)
-        {
-            _thread = thread;
-            _pump.Wake = thread.Wake;
-        }
-
-        public QueueProgress Serve() =>
-            !_pump.Serve() ? QueueProgress.Broken : _pump.PrepareSleep() ? QueueProgress.Again : QueueProgress.Idle;
-
-        public void Held() => _pump.GiveBack();
-
         // 5.4.6: buffers are device-writable; a readable one is skipped.
-        public ChainResult Handle(RequestChain chain, out uint written)
+        public override ChainResult Handle(RequestChain chain, out uint written)
         {
             written = 0;
             for (int i = 0; i < chain.WritablePieces; i++)
