@@ -158,8 +158,9 @@ public sealed class Application
             terminal.Restore();
             return Report(spec, result, arguments.Quiet);
         }
-        catch (Exception e) when (e is KvmUnavailableException or BootException or KernelException or SpecException or BlockException or TapException or InvalidDataException or IOException or UnauthorizedAccessException or HostMismatchException or ArgumentException or InvalidOperationException
-            or StateException or UnitsException)
+        catch (Exception e) when (e is KvmUnavailableException or BootException or KernelException or SpecException or BlockException or TapException
+            or InvalidDataException or IOException or UnauthorizedAccessException or HostMismatchException or ArgumentException
+            or InvalidOperationException or StateException or UnitsException)
         {
             terminal.Restore();
             Fail(e.Message);

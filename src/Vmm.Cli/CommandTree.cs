@@ -56,20 +56,41 @@ internal static class CommandTree
         Option<string?> name = new("--name") { Description = "Name of the VM" };
         Option<string?> kernel = new("--kernel") { Description = "Linux bzImage, ELF64 vmlinux, or ELF64 with a PVH note", HelpName = "path" };
         Option<string?> initrd = new("--initrd") { Description = "Initial ramdisk", HelpName = "path" };
-        Option<string?> cmdline = new("--cmdline") { Description = $"Kernel command line [default: {BootSpec.DefaultCmdline}]", HelpName = "text" };
+        Option<string?> cmdline = new("--cmdline")
+        {
+            Description = $"Kernel command line [default: {BootSpec.DefaultCmdline}]",
+            HelpName = "text",
+        };
         Option<int?> cpus = new("--cpus") { Description = "Number of vCPUs [default: 1]", HelpName = "N" };
         Option<string?> cpu = new("--cpu") { Description = "Processor the guest sees: host or x86-64-v1 to x86-64-v4, with [,+feature][,-feature] [default: host]", HelpName = "model" };
         Option<string?> memory = new("--memory") { Description = "RAM, e.g. 512MiB or 1.5GiB [default: 512MiB]", HelpName = "size" };
         Option<int?> numa = new("--numa") { Description = "Split CPUs and memory evenly over N virtual NUMA nodes", HelpName = "N" };
-        Option<string[]> disk = new("--disk") { Description = "Raw disk: path" + SpecOption.Form("disks") + "; repeatable", HelpName = "disk" };
-        Option<string[]> net = new("--net") { Description = "Network device: tap=NAME" + SpecOption.Form("nets") + "; repeatable", HelpName = "net" };
+        Option<string[]> disk = new("--disk")
+        {
+            Description = "Raw disk: path" + SpecOption.Form("disks") + "; repeatable",
+            HelpName = "disk",
+        };
+        Option<string[]> net = new("--net")
+        {
+            Description = "Network device: tap=NAME" + SpecOption.Form("nets") + "; repeatable",
+            HelpName = "net",
+        };
         Option<string?> transport = new("--virtio-transport") { Description = "pci or mmio for virtio devices [default: pci]", HelpName = "pci|mmio" };
         Option<bool> quiet = new("--quiet") { Description = "Print nothing of our own except errors" };
         Option<bool> noInput = new("--no-serial-input") { Description = "Do not read standard input" };
-        Option<string?> restore = new("--restore") { Description = "Go on with a saved VM; its disks must be as they were", HelpName = "folder" };
-        Option<string?> saveTo = new("--save-to") { Description = "When told to stop, save the VM into this new folder instead", HelpName = "folder" };
+        Option<string?> restore = new("--restore")
+        {
+            Description = "Go on with a saved VM; its disks must be as they were",
+            HelpName = "folder",
+        };
+        Option<string?> saveTo = new("--save-to")
+        {
+            Description = "When told to stop, save the VM into this new folder instead",
+            HelpName = "folder",
+        };
         Command run = new("run", RunHelp);
-        foreach (Option option in new Option[] { file, name, kernel, initrd, cmdline, cpus, cpu, memory, numa, disk, net, transport, restore, saveTo, quiet, noInput })
+        Option[] all = [file, name, kernel, initrd, cmdline, cpus, cpu, memory, numa, disk, net, transport, restore, saveTo, quiet, noInput];
+        foreach (Option option in all)
         {
             run.Options.Add(option);
         }

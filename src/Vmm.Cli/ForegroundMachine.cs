@@ -36,7 +36,8 @@ public static class ForegroundMachine
                 Volatile.Write(ref isSaved, true);
                 end.Cancel();
             }
-            catch (Exception cause) when (cause is IOException or UnauthorizedAccessException or StateException or UnitsException or InvalidOperationException)
+            catch (Exception cause) when (cause is IOException or UnauthorizedAccessException or StateException or UnitsException
+                or InvalidOperationException)
             {
                 Volatile.Write(ref hasFailed, true);
                 note?.Invoke($"{machine.Spec.Name}: it was not saved and runs on: {cause.Message}; another SIGTERM ends it");

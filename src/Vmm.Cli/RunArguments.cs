@@ -43,7 +43,8 @@ internal sealed record RunArguments
     public string? SaveTo { get; init; }
 
     private bool HasSpecOptions =>
-        (File ?? Name ?? Kernel ?? Initrd ?? Cmdline ?? Cpu ?? Memory ?? Transport) is not null || Cpus is not null || Numa is not null || Disks.Count + Nets.Count > 0;
+        (File ?? Name ?? Kernel ?? Initrd ?? Cmdline ?? Cpu ?? Memory ?? Transport) is not null
+        || Cpus is not null || Numa is not null || Disks.Count + Nets.Count > 0;
 
     /// <summary>What is to be run. Returns problems instead of throwing.</summary>
     public RunRequest? ToRequest(List<string> problems)

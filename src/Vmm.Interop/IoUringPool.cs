@@ -124,5 +124,6 @@ public static class IoUringPool
     private static Stack<IoUring> Kept(RingOperations operations) => operations == RingOperations.Polls ? Waiting : Reaching;
 
     // A thread that reaches files has doorbells, too.
-    private static RingOperations Widened(RingOperations operations) => operations == RingOperations.Polls ? RingOperations.Polls : RingOperations.All;
+    private static RingOperations Widened(RingOperations operations) =>
+        operations == RingOperations.Polls ? RingOperations.Polls : RingOperations.All;
 }

@@ -11,7 +11,13 @@ public readonly unsafe struct GuestRegion
     /// Describes <paramref name="length"/> of RAM at <paramref name="start"/>, mapped at <paramref name="hostAddress"/> in pages of
     /// <paramref name="pageSize"/> bytes.
     /// </summary>
-    public GuestRegion(GuestAddress start, ByteSize length, nint hostAddress, int vnode = 0, ulong pageSize = ByteSize.BytesPerPage, bool isReadOnly = false)
+    public GuestRegion(
+        GuestAddress start,
+        ByteSize length,
+        nint hostAddress,
+        int vnode = 0,
+        ulong pageSize = ByteSize.BytesPerPage,
+        bool isReadOnly = false)
     {
         IsReadOnly = isReadOnly;
         PageSize = pageSize;
@@ -40,7 +46,8 @@ public readonly unsafe struct GuestRegion
     public nint HostAddress => (nint)_host;
 
     /// <summary>True when <paramref name="next"/> goes on where this region ends, for the guest and in this process.</summary>
-    internal bool Touches(in GuestRegion next) => next.Start.Value == Start.Value + Length && next._host == _host + Length.Bytes && next.IsReadOnly == IsReadOnly;
+    internal bool Touches(in GuestRegion next) =>
+        next.Start.Value == Start.Value + Length && next._host == _host + Length.Bytes && next.IsReadOnly == IsReadOnly;
 
     /// <summary>Host pointer for a range that lies wholly inside the region; false otherwise.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

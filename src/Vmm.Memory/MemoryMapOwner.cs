@@ -182,7 +182,8 @@ public sealed class MemoryMapOwner
             for (ulong at = 0; at < region.Length.Bytes; at += MostSlotBytes)
             {
                 ByteSize length = new(Math.Min(MostSlotBytes, region.Length.Bytes - at));
-                GuestRegion part = new(region.Start + at, length, region.HostAddress + (nint)at, region.Vnode, region.PageSize, region.IsReadOnly);
+                GuestRegion part = new(
+                    region.Start + at, length, region.HostAddress + (nint)at, region.Vnode, region.PageSize, region.IsReadOnly);
                 int number = FreeNumber();
                 MemorySlot slot = new((uint)number, part, kind, isReadOnly);
                 _slots.Set(slot);

@@ -67,7 +67,12 @@ internal static class FieldsOf<T> where T : class
 
     /// <summary>A list of records of several types.</summary>
     internal static SpecField ListOfKinds<TPart>(
-        string name, string help, int most, Func<T, IReadOnlyList<TPart>> get, Func<T, IReadOnlyList<TPart>, T> set, Func<SpecField[]> kinds)
+        string name,
+        string help,
+        int most,
+        Func<T, IReadOnlyList<TPart>> get,
+        Func<T, IReadOnlyList<TPart>, T> set,
+        Func<SpecField[]> kinds)
         where TPart : class => new(name, SpecKind.List, help)
         {
             Max = most,

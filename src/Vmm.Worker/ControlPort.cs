@@ -81,7 +81,8 @@ internal sealed class ControlPort : IDisposable
     // With an asker it goes to that connection or nowhere: numbers of requests begin anew with each.
     internal bool Send(long id, string kind, JsonElement? body, FileDescriptorHandle? descriptor = null, PacketSocket? asker = null)
     {
-        byte[] bytes = ControlCodec.Encode(new ControlFrame { Id = id, Kind = kind, Body = body, Descriptors = descriptor is null ? null : ["console"] });
+        string[]? names = descriptor is null ? null : ["console"];
+        byte[] bytes = ControlCodec.Encode(new ControlFrame { Id = id, Kind = kind, Body = body, Descriptors = names });
         lock (_sending)
         {
             if (_connection is not { } connection || (asker is not null && !ReferenceEquals(asker, connection)))

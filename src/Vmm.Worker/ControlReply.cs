@@ -47,5 +47,6 @@ internal sealed class ControlReply(ControlPort port, ControlFrame frame)
     private void Fail(string code, string message) =>
         Send(ControlKinds.Error, ControlCodec.Body(new ControlError(code, message), ControlJson.Default.ControlError));
 
-    private void Send(string kind, JsonElement? body, FileDescriptorHandle? console = null) => port.Send(frame.Id, kind, body, console, _asker);
+    private void Send(string kind, JsonElement? body, FileDescriptorHandle? console = null) =>
+        port.Send(frame.Id, kind, body, console, _asker);
 }

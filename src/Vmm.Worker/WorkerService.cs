@@ -71,7 +71,8 @@ internal sealed class WorkerService : IDisposable
     }
 
     // What changes the machine, and may wait for its guest or its storage.
-    private static bool TakesTurns(string kind) => kind is ControlKinds.Start or ControlKinds.Pause or ControlKinds.Resume or ControlKinds.AddDevice;
+    private static bool TakesTurns(string kind) =>
+        kind is ControlKinds.Start or ControlKinds.Pause or ControlKinds.Resume or ControlKinds.AddDevice;
 
     private void CarryOut(ControlReply reply, DescriptorResources passed)
     {
@@ -188,7 +189,8 @@ internal sealed class WorkerService : IDisposable
     }
 
     private VsockDialer Dialer => _dialer ??= new VsockDialer(
-        (dial, port) => _port.Tell(ControlKinds.VsockDial, new VsockDial(dial, port), ControlJson.Default.VsockDial), TimeSpan.FromSeconds(2));
+        (dial, port) => _port.Tell(ControlKinds.VsockDial, new VsockDial(dial, port), ControlJson.Default.VsockDial),
+        TimeSpan.FromSeconds(2));
 
     private HostedMachine Machine => _machine ?? throw new RequestException(ControlCodes.WrongState, "there is no VM in this worker");
 
@@ -280,7 +282,9 @@ internal sealed class WorkerService : IDisposable
     }
 
     private static T Body<T>(ControlReply reply, JsonTypeInfo<T> type) where T : class =>
-        ControlCodec.TryBody(reply.Frame, type, out T? body, out string problem) ? body : throw new RequestException(ControlCodes.BadFrame, problem);
+        ControlCodec.TryBody(reply.Frame, type, out T? body, out string problem)
+            ? body
+            : throw new RequestException(ControlCodes.BadFrame, problem);
 
     private VmMemory Memory(ControlReply reply)
     {

@@ -197,7 +197,8 @@ internal sealed class WorkerResources(StorageFolders storage) : IDisposable
     private static RawFileOptions Options(DiskSpec disk) =>
         new() { ReadOnly = disk.ReadOnly, Cache = disk.Cache == DiskCache.Direct ? DiskCacheMode.Direct : DiskCacheMode.Buffered };
 
-    private void AddDisk(int index, DiskSpec spec) => AddLocked(ResourceNames.Disk(index), ResourceNames.DirectDisk(index), spec.Path, Options(spec));
+    private void AddDisk(int index, DiskSpec spec) =>
+        AddLocked(ResourceNames.Disk(index), ResourceNames.DirectDisk(index), spec.Path, Options(spec));
 
     private void AddDeviceFile(string name, DeviceFile file) =>
         AddLocked(name, directName: null, file.Path, new RawFileOptions { ReadOnly = !file.Writable, Cache = DiskCacheMode.Buffered });

@@ -54,7 +54,8 @@ internal sealed class RingPump : IPageWaiter
     /// <param name="mostWritable">Writable bytes of a chain that are filled at most.</param>
     /// <param name="publishEach">Each chain is shown to the driver at once, not all of a round together: a driver that waits for each
     /// answer.</param>
-    internal RingPump(VirtioActivation activation, int index, IChainHandler handler, uint mostReadable, uint mostWritable, bool publishEach = false)
+    internal RingPump(
+        VirtioActivation activation, int index, IChainHandler handler, uint mostReadable, uint mostWritable, bool publishEach = false)
     {
         _activation = activation;
         _index = index;

@@ -9,7 +9,8 @@ namespace Vmm.Devices.Virtio;
 /// <param name="transport">The transport with the device.</param>
 /// <param name="vectors">Message vectors; null behind a register window without any.</param>
 /// <param name="dependsOn">What it needs at work.</param>
-public sealed class VirtioPart(PartId id, VirtioTransport transport, MsixTable? vectors, params IReadOnlyList<PartId> dependsOn) : IMachinePart
+public sealed class VirtioPart(PartId id, VirtioTransport transport, MsixTable? vectors, params IReadOnlyList<PartId> dependsOn)
+    : IMachinePart
 {
     private static readonly TimeSpan s_look = TimeSpan.FromMilliseconds(100); // at the deadline
     private bool _restored;
@@ -67,5 +68,6 @@ public sealed class VirtioPart(PartId id, VirtioTransport transport, MsixTable? 
 
     /// <inheritdoc/>
     public string Describe() => string.Create(
-        CultureInfo.InvariantCulture, $"virtio device {transport.Device.DeviceType}, {transport.QueueCount} queues, status 0x{transport.Status:x2}");
+        CultureInfo.InvariantCulture,
+        $"virtio device {transport.Device.DeviceType}, {transport.QueueCount} queues, status 0x{transport.Status:x2}");
 }

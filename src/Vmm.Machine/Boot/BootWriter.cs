@@ -17,7 +17,8 @@ internal static class BootWriter
             while (start < end)
             {
                 int chunk = (int)Math.Min(end - start, 1 << 30);
-                if (memory.Dma.TryAcquire(new GuestRange(new(start), (uint)chunk), DmaAccess.Write, lease, NoPager.Instance) != Acquired.Ready)
+                GuestRange range = new(new(start), (uint)chunk);
+                if (memory.Dma.TryAcquire(range, DmaAccess.Write, lease, NoPager.Instance) != Acquired.Ready)
                 {
                     throw new BootException(file.Name, field, null, $"0x{start:x} is not guest RAM");
                 }

@@ -33,7 +33,8 @@ internal sealed class GuestCpu
     /// <param name="topology">The vCPUs.</param>
     /// <param name="capability">KVM_CHECK_EXTENSION of the VM.</param>
     /// <exception cref="HostMismatchException">The host lacks a feature of it, or KVM cannot have so many vCPUs.</exception>
-    internal static GuestCpu Create(string name, CpuDescription wanted, CpuDescription host, CpuTopology topology, Func<KvmCapability, int> capability)
+    internal static GuestCpu Create(
+        string name, CpuDescription wanted, CpuDescription host, CpuTopology topology, Func<KvmCapability, int> capability)
     {
         CheckLimits(name, topology, capability);
         if (ReferenceEquals(wanted, host))

@@ -45,7 +45,8 @@ internal sealed class PciSlotMap
     /// </summary>
     internal bool TryTake(PciAddress at)
     {
-        if (at.Bus < 0 || at.Bus >= _taken.Length || at.Slot is < 0 or >= PciHostBridge.Slots || at.Function != 0 || (_taken[at.Bus] & (1u << at.Slot)) != 0)
+        if (at.Bus < 0 || at.Bus >= _taken.Length || at.Slot is < 0 or >= PciHostBridge.Slots || at.Function != 0
+            || (_taken[at.Bus] & (1u << at.Slot)) != 0)
         {
             return false;
         }

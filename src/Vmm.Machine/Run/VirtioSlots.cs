@@ -167,6 +167,7 @@ internal sealed class VirtioSlots(
         MmioDevices.Add(new AcpiVirtioMmio(at, VirtioMmio.WindowLength, DeviceSlots.FirstMmioGsi + slot));
         KernelArguments.Add(
             string.Create(
-                CultureInfo.InvariantCulture, $"virtio_mmio.device={VirtioMmio.WindowLength}@0x{at.Value:x}:{DeviceSlots.FirstMmioGsi + slot}"));
+                CultureInfo.InvariantCulture,
+                $"virtio_mmio.device={VirtioMmio.WindowLength}@0x{at.Value:x}:{DeviceSlots.FirstMmioGsi + slot}"));
     }
 }

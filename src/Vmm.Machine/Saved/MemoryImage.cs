@@ -76,7 +76,8 @@ internal static class MemoryImage
         if (saved.Bytes != size || (ulong)saved.Checksums.Length != Chunks(size) * sizeof(uint) || length != size)
         {
             throw new StateException(
-                $"{name}: the file has {length} bytes, the saved vnode {saved.Vnode} {saved.Bytes} and this one {size}: all are to be the same.");
+                $"{name}: the file has {length} bytes, the saved vnode {saved.Vnode} {saved.Bytes} and this one {size}: "
+                + "all are to be the same.");
         }
 
         byte[] chunk = new byte[ChunkBytes];

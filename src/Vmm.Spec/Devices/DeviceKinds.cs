@@ -43,8 +43,11 @@ internal sealed class DeviceKind
     internal static DeviceKind Of<T>(string name, string help, JsonTypeInfo<T> json, params SpecField[] fields)
         where T : DeviceSpec, new()
     {
-        SpecField kind = FieldsOf<T>.Word("kind", "The kind of device", () => [name], _ => name, (device, _) => device) with { Required = true };
-        return new DeviceKind(name, new SpecField(name, SpecKind.Object, help) { Create = () => new T(), Fields = [kind, .. fields] }, json);
+        SpecField kind = FieldsOf<T>.Word("kind", "The kind of device", () => [name], _ => name, (device, _) => device)
+            with
+        { Required = true };
+        SpecField type = new(name, SpecKind.Object, help) { Create = () => new T(), Fields = [kind, .. fields] };
+        return new DeviceKind(name, type, json);
     }
 }
 
@@ -60,7 +63,8 @@ internal sealed class DeviceSpecConverter : System.Text.Json.Serialization.JsonC
         string? name = element.ValueKind == JsonValueKind.Object && element.TryGetProperty(Member, out JsonElement kind)
             && kind.ValueKind == JsonValueKind.String ? kind.GetString() : null;
         DeviceKind found = DeviceKinds.Find(name)
-            ?? throw new JsonException($"a device of kind \"{SpecPass.Clip(name ?? "", 64)}\", expected one of {string.Join(", ", DeviceKinds.Names)}");
+            ?? throw new JsonException(
+                $"a device of kind \"{SpecPass.Clip(name ?? "", 64)}\", expected one of {string.Join(", ", DeviceKinds.Names)}");
         return (DeviceSpec?)element.Deserialize(found.Json);
     }
 

@@ -29,8 +29,11 @@ public sealed record PmemSpec : DeviceSpec
         "pmem",
         "Persistent memory: a file of the host that the guest maps (/dev/pmem0), for DAX file systems and root images that many guests share",
         PmemJson.Default.PmemSpec,
-        Pmem.Path("path", "Image, a multiple of 2MiB long; relative to the spec file", p => p.Path, (p, v) => p with { Path = v }) with { Required = true },
-        Pmem.Bool("readOnly", "The guest may read it and nothing else; several VMs can have it then", p => p.ReadOnly, (p, v) => p with { ReadOnly = v }));
+        Pmem.Path("path", "Image, a multiple of 2MiB long; relative to the spec file",
+            p => p.Path, (p, v) => p with { Path = v }) with
+        { Required = true },
+        Pmem.Bool("readOnly", "The guest may read it and nothing else; several VMs can have it then",
+            p => p.ReadOnly, (p, v) => p with { ReadOnly = v }));
 
     /// <inheritdoc/>
     public override IEnumerable<SpecProblem> Check() => Path is { Length: > 0 } ? [] : [new SpecProblem("path", "is empty")];

@@ -217,7 +217,8 @@ public sealed class VirtioBalloon : QueuedDevice
         if (_options.StatisticsInterval > TimeSpan.Zero && (activation.Features & BalloonFeatures.Statistics) != 0)
         {
             _timer = _clock.CreateTimer(
-                static device => ((VirtioBalloon)device!).RequestStatistics(), this, _options.StatisticsInterval, _options.StatisticsInterval);
+                static device => ((VirtioBalloon)device!).RequestStatistics(), this,
+                _options.StatisticsInterval, _options.StatisticsInterval);
         }
 
         return new BalloonQueues(this, activation, _pages);

@@ -88,7 +88,8 @@ public sealed class VirtioMem : QueuedDevice
         {
             lock (Gate)
             {
-                return new VirtioMemInfo(_options.Length, new ByteSize(_blocks.RequestedBytes), new ByteSize(_blocks.PluggedBytes), IsServing);
+                return new VirtioMemInfo(
+                    _options.Length, new ByteSize(_blocks.RequestedBytes), new ByteSize(_blocks.PluggedBytes), IsServing);
             }
         }
     }

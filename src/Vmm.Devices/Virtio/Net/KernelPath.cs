@@ -46,7 +46,8 @@ internal sealed class KernelPath : IMemoryListener, IDisposable
     }
 
     /// <summary>Hands the first <paramref name="active"/> pairs over; null when the kernel cannot serve them all, or refuses.</summary>
-    internal static KernelPath? TryStart(VirtioNet device, VirtioActivation activation, int pairs, int controlIndex, string name, int active)
+    internal static KernelPath? TryStart(
+        VirtioNet device, VirtioActivation activation, int pairs, int controlIndex, string name, int active)
     {
         IKernelPair[] kernel = new IKernelPair[pairs];
         ulong features = activation.Features & RingFeatures;
@@ -172,7 +173,8 @@ internal sealed class KernelPath : IMemoryListener, IDisposable
         }
 
         VhostRing parts = new(
-            queue.Size, queue.NextAvailable, at.Descriptors, at.Available, at.Used, active.Doorbell, _triggers[index] ?? _calls[index], _error);
+            queue.Size, queue.NextAvailable, at.Descriptors, at.Available, at.Used,
+            active.Doorbell, _triggers[index] ?? _calls[index], _error);
         _pairs[pair].SetRing(ring, parts);
         _pairs[pair].Serve(ring);
     }

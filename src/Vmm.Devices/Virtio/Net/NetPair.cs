@@ -84,7 +84,9 @@ internal sealed class NetPair : IDisposable
     {
         try
         {
-            using NetReceiver? receiver = _receive is null ? null : new NetReceiver(_device, _activation, _receive.Queue, _queue, Budget, Wake);
+            using NetReceiver? receiver = _receive is null
+                ? null
+                : new NetReceiver(_device, _activation, _receive.Queue, _queue, Budget, Wake);
             NetSender? sender = _send is null ? null : new NetSender(_device, _activation, _send.Queue, _queue, Budget, Wake);
             NetControl? control = _control is null ? null : new NetControl(_device, _activation, _controlIndex, Wake);
             _activation.Threads.Ready();

@@ -9,7 +9,8 @@ namespace Vmm.Devices.Virtio.Net;
 /// </summary>
 public sealed class VirtioNet : VirtioDevice
 {
-    private static readonly SyscallNeeds s_threadNeeds = TapQueue.Needs + VhostNet.Needs, s_vcpuNeeds = TapQueue.SetupNeeds + VhostNet.Needs;
+    private static readonly SyscallNeeds s_threadNeeds = TapQueue.Needs + VhostNet.Needs;
+    private static readonly SyscallNeeds s_vcpuNeeds = TapQueue.SetupNeeds + VhostNet.Needs;
 
     private readonly INetBackend _backend;
     private readonly VirtioNetOptions _options;
@@ -169,7 +170,9 @@ public sealed class VirtioNet : VirtioDevice
     private void StartPath(VirtioActivation activation)
     {
         (int pairs, int control) = Shape(activation);
-        _kernel = ReceiveLimiter is null ? KernelPath.TryStart(this, activation, pairs, control, _options.Name + "-vhost", _activePairs) : null;
+        _kernel = ReceiveLimiter is null
+            ? KernelPath.TryStart(this, activation, pairs, control, _options.Name + "-vhost", _activePairs)
+            : null;
         if (_kernel is null)
         {
             StartPairs(activation);
