@@ -16,6 +16,7 @@ build: setup guests
 
 publish: build
 	dotnet publish src/Vmm.Cli -c $(CONFIG) -nologo -v q -o $(PUBLISH)
+	dotnet publish src/Vmm.Run -c $(CONFIG) -nologo -v q -o $(PUBLISH)
 	dotnet publish src/Vmm.Worker -c $(CONFIG) -nologo -v q -o $(PUBLISH_DAEMON)
 	dotnet publish src/Vmm.Daemon -c $(CONFIG) -nologo -v q -o $(PUBLISH_DAEMON)
 

@@ -1,6 +1,5 @@
 using Vmm.Cli.Remote;
 using Vmm.Cpu;
-using Vmm.Kvm;
 
 namespace Vmm.Cli;
 
@@ -13,17 +12,11 @@ internal static class CpuView
     /// Without a file: its models and features (<c>-o json</c>: the whole description). With one: what this machine lacks of that
     /// description; exit code 1 when it lacks something.
     /// </summary>
-    internal static int Run(DaemonSession session, string? file)
+    internal static int Run(DaemonSession session, KvmSurvey kvm, string? file)
     {
-        CpuDescription host;
-        try
+        if (kvm.Processor is not { } host)
         {
-            using KvmSystem kvm = KvmSystem.Open();
-            host = HostCpu.Describe(kvm);
-        }
-        catch (KvmUnavailableException cause)
-        {
-            session.Errors.WriteLine($"vmmctl: {cause.Message}");
+            session.Errors.WriteLine($"vmmctl: {kvm.Problem}");
             return ExitCodes.Failed;
         }
 

@@ -20,7 +20,7 @@ internal static class HostCommands
                 : LocalNuma.Read()));
         Argument<string?> description = new("file") { Description = "A description of another machine, from its host cpu -o json", HelpName = "file", Arity = ArgumentArity.ZeroOrOne };
         host.Add("cpu", "The processor that KVM of this machine can show to guests: models and features; with a file, what it lacks beside that one (exit code 1 when something)", [description],
-            (session, parsed, _) => Task.FromResult(CpuView.Run(session, parsed.GetValue(description))));
+            (session, parsed, _) => Task.FromResult(CpuView.Run(session, application.Survey(), parsed.GetValue(description))));
         Argument<string> spec = new("file") { Description = "The spec file", HelpName = "file" };
         host.Add("fit", "How the vnodes of a spec would lie on the host now (as its start does it with numa: {fit: best}); nothing is started; on this machine when no daemon is named and none runs here", [spec],
             (session, parsed, cancellation) => FitView.RunAsync(session, parsed.GetValue(spec)!, options.NamesDaemon(parsed) || File.Exists(session.Address.Socket), cancellation));

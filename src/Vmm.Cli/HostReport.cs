@@ -2,7 +2,6 @@ using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using Vmm.Cpu;
-using Vmm.Kvm;
 using Vmm.Memory;
 
 namespace Vmm.Cli;
@@ -14,19 +13,7 @@ namespace Vmm.Cli;
 /// <param name="Host">The host's nodes.</param>
 internal sealed record HostReport(string Kvm, string? KvmProblem, IReadOnlyList<string> CpuModels, HostTopology Host)
 {
-    internal static HostReport Read()
-    {
-        HostTopology host = HostTopology.Read();
-        try
-        {
-            using KvmSystem kvm = KvmSystem.Open();
-            return new HostReport(KvmKindProbe.Detect(kvm) == KvmKind.Hardware ? "hardware" : "emulating", null, CpuModel.RunnableOn(HostCpu.Describe(kvm)), host);
-        }
-        catch (KvmUnavailableException cause)
-        {
-            return new HostReport("none", cause.Message, [], host);
-        }
-    }
+    internal static HostReport Read(KvmSurvey kvm) => new(kvm.Kind, kvm.Problem, kvm.CpuModels, HostTopology.Read());
 
     internal void Write(TextWriter output, bool json)
     {

@@ -1,4 +1,5 @@
 using Vmm.Cli;
+using Vmm.Cpu;
 using Vmm.Interop;
 
 LossyWriter.UseForErrors();
@@ -13,4 +14,7 @@ catch (IOException e)
     return ExitCodes.Failed;
 }
 
-int Run() => new Application(ForegroundMachine.Run).Execute(args);
+int Run() => new Application(Survey).Execute(args);
+
+// KVM is the business of vmm-run, which lies beside.
+static KvmSurvey Survey() => SurveyProgram.Ask(Path.Combine(AppContext.BaseDirectory, "vmm-run"), TimeSpan.FromSeconds(30));

@@ -9,7 +9,7 @@ namespace Vmm.Kvm;
 public sealed class KvmSystem : IDisposable
 {
     /// <summary>The device file of a stock host.</summary>
-    public const string DefaultPath = "/dev/kvm";
+    public const string DefaultPath = KvmHandle.DefaultPath;
 
     private const int ApiVersion = 12;
 
@@ -30,26 +30,7 @@ public sealed class KvmSystem : IDisposable
 
     /// <summary>Opens KVM and checks that it is one this VMM can use.</summary>
     /// <exception cref="KvmUnavailableException">Missing, forbidden, not KVM, or incompatible; the message says which.</exception>
-    public static KvmSystem Open(string path = DefaultPath)
-    {
-        KvmHandle handle;
-        try
-        {
-            handle = KvmHandle.Open(path);
-        }
-        catch (KernelException e)
-        {
-            throw e.Errno switch
-            {
-                Errno.ENOENT => new KvmUnavailableException(KvmUnavailableReason.Missing, $"{path} does not exist: load the module kvm-intel or kvm-amd, or switch on virtualization in the firmware.", e),
-                Errno.EACCES or Errno.EPERM => new KvmUnavailableException(KvmUnavailableReason.NoPermission, $"{path} may not be opened by this user: join the group 'kvm' or run as root.", e),
-                Errno.ENODEV or Errno.ENXIO => new KvmUnavailableException(KvmUnavailableReason.Missing, $"{path} is there, but no KVM module answers behind it.", e),
-                _ => new KvmUnavailableException(KvmUnavailableReason.OpenFailed, $"{path} cannot be opened: {e.Message}", e),
-            };
-        }
-
-        return FromDescriptor(handle, path);
-    }
+    public static KvmSystem Open(string path = DefaultPath) => FromDescriptor(KvmHandle.Open(path), path);
 
     /// <summary>Takes over an open KVM device and checks it; <paramref name="path"/> is what errors call it.</summary>
     /// <exception cref="KvmUnavailableException">Not KVM, or incompatible.</exception>

@@ -1,10 +1,13 @@
+using Vmm.Cpu;
 using Vmm.Interop;
+using Vmm.Kvm;
 using Vmm.Worker.Confinement;
 
 namespace Vmm.Worker;
 
 /// <summary>
-/// vmm-worker: one VM in one process. Started by vmmd with its end of a packet socketpair as descriptor 3; not for people.
+/// vmm-worker: one VM in one process. Started by vmmd with its end of a packet socketpair as descriptor 3; not for people. With the argument
+/// <c>survey</c> it prints what KVM of this host can do, and ends.
 /// </summary>
 internal static class Program
 {
@@ -13,6 +16,12 @@ internal static class Program
     internal static int Main(string[] arguments)
     {
         LossyWriter.UseForErrors();
+        if (arguments is [KvmSurvey.Command])
+        {
+            Console.Out.Write(KvmSurveyor.Take().ToJson());
+            return 0;
+        }
+
         if (arguments is not ["--control", .. string[] options])
         {
             Console.Error.WriteLine("vmm-worker is started by vmmd; to run a VM by hand use: vmmctl run");

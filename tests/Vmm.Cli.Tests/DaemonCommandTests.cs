@@ -1,3 +1,4 @@
+using Vmm.Cpu;
 using System.Text.Json;
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Control;
@@ -45,7 +46,7 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
     {
         _out.GetStringBuilder().Clear();
         _error.GetStringBuilder().Clear();
-        return new Application((_, _, _, _) => throw new InvalidOperationException("no VM is run here"), _out, _error).Execute(["--host", "unix://" + _socket, .. args]);
+        return new Application(() => KvmSurvey.None("nobody asks"), _out, _error).Execute(["--host", "unix://" + _socket, .. args]);
     }
 
     private void Create() => Assert.Equal(0, Execute("vm", "create", "-f", PathOf("web1.yaml")));
@@ -201,14 +202,14 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
     [InlineData("unix:///x --certificate /nonexistent", "go with https")]
     public void An_address_that_is_none_is_bad_usage(string host, string message)
     {
-        Assert.Equal(2, new Application((_, _, _, _) => throw new InvalidOperationException(), _out, _error).Execute(["vm", "list", "--host", .. host.Split(' ')]));
+        Assert.Equal(2, new Application(() => KvmSurvey.None("nobody asks"), _out, _error).Execute(["vm", "list", "--host", .. host.Split(' ')]));
         Assert.Contains(message, _error.ToString(), StringComparison.Ordinal);
     }
 
     [Fact]
     public void A_daemon_that_does_not_run_is_said_with_how_to_start_it()
     {
-        Assert.Equal(1, new Application((_, _, _, _) => throw new InvalidOperationException(), _out, _error).Execute(["vm", "list", "--host", "unix://" + PathOf("none.sock")]));
+        Assert.Equal(1, new Application(() => KvmSurvey.None("nobody asks"), _out, _error).Execute(["vm", "list", "--host", "unix://" + PathOf("none.sock")]));
         Assert.Contains("systemctl start vmmd", _error.ToString(), StringComparison.Ordinal);
     }
 

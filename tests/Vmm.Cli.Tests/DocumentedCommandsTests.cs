@@ -1,3 +1,4 @@
+using Vmm.Cpu;
 using System.CommandLine;
 using System.Text.RegularExpressions;
 using Vmm.Cli.Generate;
@@ -12,7 +13,7 @@ namespace Vmm.Cli.Tests;
 /// </summary>
 public sealed partial class DocumentedCommandsTests
 {
-    private static readonly RootCommand s_tree = CommandTree.Create(new Application((_, _, _, _) => throw new InvalidOperationException()));
+    private static readonly RootCommand s_tree = CommandTree.Create(new Application(() => KvmSurvey.None("nobody asks")));
 
     public static TheoryData<string> Documents() =>
     [

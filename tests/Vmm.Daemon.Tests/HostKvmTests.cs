@@ -1,3 +1,4 @@
+using Vmm.Cpu;
 using Vmm.Daemon.Api;
 
 namespace Vmm.Daemon.Tests;
@@ -10,7 +11,7 @@ public sealed class HostKvmTests
         FakeTime time = new();
         int probes = 0;
         string answer = "none";
-        HostKvm kvm = new(time, () => { probes++; return new HostKvm.Answer(answer, []); });
+        HostKvm kvm = new(time, () => { probes++; return new KvmSurvey(answer, null, null); });
         for (int i = 0; i < 100; i++)
         {
             Assert.Equal("none", kvm.Kind);

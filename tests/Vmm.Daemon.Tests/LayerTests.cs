@@ -5,7 +5,7 @@ namespace Vmm.Daemon.Tests;
 public sealed class LayerTests
 {
     [Fact]
-    public void The_daemon_links_neither_machine_nor_devices()
+    public void The_daemon_links_neither_kvm_nor_machine_nor_devices()
     {
         HashSet<string> seen = [];
         Queue<System.Reflection.AssemblyName> open = new([typeof(HostKvm).Assembly.GetName()]);
@@ -23,5 +23,6 @@ public sealed class LayerTests
         Assert.Contains("Vmm.Spec", seen);
         Assert.DoesNotContain("Vmm.Machine", seen);
         Assert.DoesNotContain("Vmm.Devices", seen);
+        Assert.DoesNotContain("Vmm.Kvm", seen);
     }
 }

@@ -34,7 +34,8 @@ public sealed class HandleTests
     [Fact]
     public void Kernel_error_names_the_call_and_the_cause()
     {
-        KernelException e = Assert.Throws<KernelException>(() => Kvm.KvmHandle.Open("/nonexistent/kvm"));
+        Exception outer = Assert.Throws<Kvm.KvmUnavailableException>(() => Kvm.KvmHandle.Open("/nonexistent/kvm"));
+        KernelException e = Assert.IsType<KernelException>(outer.InnerException);
         Assert.Equal(2, e.Errno);
         Assert.Contains("/nonexistent/kvm", e.Message, StringComparison.Ordinal);
         Assert.Contains("No such file", e.Message, StringComparison.Ordinal);

@@ -1,3 +1,4 @@
+using Vmm.Interop.Kvm;
 namespace Vmm.Kvm.Tests;
 
 public sealed class OpenErrorTests

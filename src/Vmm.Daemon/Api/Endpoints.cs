@@ -21,7 +21,7 @@ internal static class Endpoints
         routes.MapGet("/healthz", context => context.Response.WriteAsync("ok\n", context.RequestAborted)).ForEverybody();
         routes.MapGet("/metrics", parts.GetRequiredService<DaemonMetrics>().AnswerAsync).For(Role.Viewer);
         RouteGroupBuilder api = routes.MapGroup("/api/v1");
-        HostEndpoints.Map(api);
+        HostEndpoints.Map(api, parts.GetRequiredService<HostKvm>());
         VmEndpoints.Map(api, vms, jobs);
         NumaEndpoints.Map(api, vms, jobs);
         DeviceEndpoints.Map(api, vms);

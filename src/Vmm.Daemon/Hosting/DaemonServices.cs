@@ -5,6 +5,7 @@ using Microsoft.Extensions.Logging;
 using Serilog;
 using Serilog.Extensions.Logging;
 using Vmm.Daemon.Access;
+using Vmm.Daemon.Api;
 using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Logging;
@@ -87,6 +88,7 @@ internal static class DaemonServices
 
     private static void AddControl(IServiceCollection services)
     {
+        services.AddSingleton(p => HostKvm.Of(p.GetRequiredService<DaemonOptions>().Launcher().Program));
         services.AddSingleton(p => new TokenStore(p.GetRequiredService<VmInventory>()));
         services.AddSingleton(p => new Gatekeeper(p.GetRequiredService<DaemonOptions>(), p.GetRequiredService<TokenStore>()));
         services.AddSingleton(p => new Refusals(p.GetRequiredService<ILogger<Refusals>>()));

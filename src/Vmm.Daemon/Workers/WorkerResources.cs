@@ -2,7 +2,6 @@ using Vmm.Contracts.Control;
 using Vmm.Daemon.Storage;
 using Vmm.Interop;
 using Vmm.Interop.Kvm;
-using Vmm.Kvm;
 using Vmm.Placement;
 using Vmm.Spec;
 using Vmm.Spec.Devices;
@@ -69,17 +68,7 @@ internal sealed class WorkerResources(StorageFolders storage) : IDisposable
 
     /// <summary>What a worker in the pool gets ready with.</summary>
     /// <exception cref="WorkerException">KVM cannot be opened.</exception>
-    internal static WorkerResources ForPreparation()
-    {
-        try
-        {
-            return Open(StorageFolders.None, resources => resources.AddKvm());
-        }
-        catch (KernelException cause)
-        {
-            throw new WorkerException(ControlCodes.KvmUnavailable, cause.Message, cause);
-        }
-    }
+    internal static WorkerResources ForPreparation() => Open(StorageFolders.None, resources => resources.AddKvm());
 
     /// <summary>All of it, or nothing.</summary>
     private static WorkerResources Open(StorageFolders storage, Action<WorkerResources> addAll)
@@ -121,10 +110,9 @@ internal sealed class WorkerResources(StorageFolders storage) : IDisposable
     {
         try
         {
-            KvmSystem.Open().Dispose(); // the checks, and their messages
-            Add(ResourceNames.Kvm, KvmHandle.Open(KvmSystem.DefaultPath));
+            Add(ResourceNames.Kvm, KvmHandle.Open());
         }
-        catch (Exception cause) when (cause is KvmUnavailableException or KernelException)
+        catch (KvmUnavailableException cause)
         {
             throw new WorkerException(ControlCodes.KvmUnavailable, cause.Message, cause);
         }

@@ -10,6 +10,9 @@ namespace Vmm.Interop.Kvm;
 /// </summary>
 public sealed class KvmHandle : FileDescriptorHandle
 {
+    /// <summary>The device file of a stock host.</summary>
+    public const string DefaultPath = "/dev/kvm";
+
     /// <summary>An invalid handle, for the marshaller.</summary>
     public KvmHandle() { }
 
@@ -19,12 +22,25 @@ public sealed class KvmHandle : FileDescriptorHandle
     public KvmHandle(FileDescriptorHandle descriptor) : base(descriptor.Detach()) { }
 
     /// <summary>Opens the device file.</summary>
-    /// <exception cref="KernelException">open(2) failed.</exception>
-    public static KvmHandle Open(string path)
+    /// <exception cref="KvmUnavailableException">Missing or forbidden; the message says which, and what to do.</exception>
+    public static KvmHandle Open(string path = DefaultPath)
     {
         int fd = FileCalls.Open(path, LibC.O_RDWR);
-        return fd < 0 ? throw new KernelException($"open {path}", -fd) : new KvmHandle(fd);
+        return fd >= 0 ? new KvmHandle(fd) : throw Unavailable(path, new KernelException($"open {path}", -fd));
     }
+
+    private static KvmUnavailableException Unavailable(string path, KernelException cause) => cause.Errno switch
+    {
+        Errno.ENOENT => new KvmUnavailableException(
+            KvmUnavailableReason.Missing,
+            $"{path} does not exist: load the module kvm-intel or kvm-amd, or switch on virtualization in the firmware.",
+            cause),
+        Errno.EACCES or Errno.EPERM => new KvmUnavailableException(
+            KvmUnavailableReason.NoPermission, $"{path} may not be opened by this user: join the group 'kvm' or run as root.", cause),
+        Errno.ENODEV or Errno.ENXIO => new KvmUnavailableException(
+            KvmUnavailableReason.Missing, $"{path} is there, but no KVM module answers behind it.", cause),
+        _ => new KvmUnavailableException(KvmUnavailableReason.OpenFailed, $"{path} cannot be opened: {cause.Message}", cause),
+    };
 
     /// <summary>A request that answers with a new descriptor (KVM_CREATE_VM).</summary>
     /// <exception cref="KernelException">The kernel refused.</exception>

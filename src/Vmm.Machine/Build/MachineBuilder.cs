@@ -1,3 +1,4 @@
+using Vmm.Interop.Kvm;
 using Vmm.Interop;
 using Vmm.Kvm;
 using Vmm.Machine.Boot;

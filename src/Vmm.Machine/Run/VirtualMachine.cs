@@ -1,3 +1,4 @@
+using Vmm.Interop.Kvm;
 using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Balloon;
 using Vmm.Devices.Virtio.Console;

@@ -1,9 +1,7 @@
-using Vmm.Machine.Saved;
 using Vmm.Memory;
 using Vmm.Spec;
-using Vmm.State;
 
-namespace Vmm.Cli;
+namespace Vmm.CommandLine;
 
 /// <summary>The values of <c>vmmctl run</c>'s options; null means not given.</summary>
 internal sealed record RunArguments
@@ -42,39 +40,10 @@ internal sealed record RunArguments
     /// <summary>Folder into which the VM is saved when it is told to stop.</summary>
     public string? SaveTo { get; init; }
 
-    private bool HasSpecOptions =>
+    /// <summary>True when an option says what the VM is.</summary>
+    internal bool HasSpecOptions =>
         (File ?? Name ?? Kernel ?? Initrd ?? Cmdline ?? Cpu ?? Memory ?? Transport) is not null
         || Cpus is not null || Numa is not null || Disks.Count + Nets.Count > 0;
-
-    /// <summary>What is to be run. Returns problems instead of throwing.</summary>
-    public RunRequest? ToRequest(List<string> problems)
-    {
-        if (SaveTo is not null && Path.Exists(SaveTo))
-        {
-            problems.Add($"--save-to {SaveTo}: it exists already; a saved VM gets a folder of its own");
-        }
-
-        if (Restore is null)
-        {
-            return ToSpec(problems) is { } spec && problems.Count == 0 ? new RunRequest(spec, Restore: null, SaveTo) : null;
-        }
-
-        if (HasSpecOptions)
-        {
-            problems.Add("--restore goes with --save-to, --quiet and --no-serial-input only: the saved VM is what it was");
-        }
-
-        try
-        {
-            SavedMachine saved = SavedMachine.Read(Restore);
-            return problems.Count == 0 ? new RunRequest(saved.Description.Spec, saved, SaveTo) : null;
-        }
-        catch (Exception cause) when (cause is StateException or IOException or UnauthorizedAccessException)
-        {
-            problems.Add($"--restore {Restore}: {cause.Message}");
-            return null;
-        }
-    }
 
     /// <summary>Makes the spec: the file first, options over it. Returns problems instead of throwing.</summary>
     public VmSpec? ToSpec(List<string> problems)

@@ -1,8 +1,8 @@
+using Vmm.CommandLine;
 using FsCheck;
 using FsCheck.Fluent;
-using Vmm.Cli;
 
-namespace Vmm.Cli.Tests;
+namespace Vmm.Run.Tests;
 
 public sealed class EscapeFilterTests
 {

@@ -4,7 +4,7 @@ using Vmm.Machine.Run;
 using Vmm.Machine.Saved;
 using Vmm.State;
 
-namespace Vmm.Cli;
+namespace Vmm.Run;
 
 /// <summary>Runs a machine in this process, from its kernel or from where it was saved, to its end or to its save.</summary>
 public static class ForegroundMachine

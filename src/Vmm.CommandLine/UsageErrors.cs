@@ -1,9 +1,8 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
-using Vmm.Cli.Generate;
 using Vmm.Spec;
 
-namespace Vmm.Cli;
+namespace Vmm.CommandLine;
 
 /// <summary>What is wrong with a command line, one line each: what, what was expected, and where to read on.</summary>
 internal static class UsageErrors

@@ -1,4 +1,4 @@
-namespace Vmm.Kvm;
+namespace Vmm.Interop.Kvm;
 
 /// <summary>Why KVM cannot be used.</summary>
 public enum KvmUnavailableReason

@@ -1,10 +1,11 @@
+using Vmm.CommandLine;
 using System.Text;
 using Vmm.Machine.Run;
 using Vmm.Memory;
 using Vmm.Spec;
 using Vmm.Testing;
 
-namespace Vmm.Cli.Tests;
+namespace Vmm.Run.Tests;
 
 /// <summary><c>vmmctl run --save-to</c> and <c>--restore</c>, with a real machine.</summary>
 [Collection("environment")]
@@ -30,7 +31,7 @@ public sealed class SaveRunTests : IDisposable
         Assert.Contains("--restore", saved.Message, StringComparison.Ordinal);
         Assert.DoesNotContain("RESULT", first.Said, StringComparison.Ordinal);
 
-        RunRequest? request = new RunArguments { Restore = Saved }.ToRequest([]);
+        RunRequest? request = RunRequest.From(new RunArguments { Restore = Saved }, []);
         Recorder second = new(_ => false, () => { });
         RunResult result = ForegroundMachine.Run(request!, second, null, CancellationToken.None);
         Assert.Equal((RunOutcome.DebugExit, 0), (result.Outcome, result.ExitCode));
@@ -55,7 +56,7 @@ public sealed class SaveRunTests : IDisposable
     }
 
     private int Execute(params string[] args) =>
-        new Application((_, _, _, _) => throw new InvalidOperationException("nothing is run here"), _out, _error).Execute(args);
+        new RunApplication((_, _, _, _) => throw new InvalidOperationException("nothing is run here"), _out, _error).Execute(args);
 
     /// <summary>A console without a user; tells when the guest has said something.</summary>
     private sealed class Recorder(Func<string, bool> awaited, Action then) : IConsoleEndpoint

@@ -1,4 +1,4 @@
-namespace Vmm.Cli;
+namespace Vmm.CommandLine;
 
 /// <summary>What a keystroke asked for besides input.</summary>
 public enum EscapeAction

@@ -1,6 +1,6 @@
 using System.CommandLine;
 
-namespace Vmm.Cli.Generate;
+namespace Vmm.CommandLine;
 
 /// <summary>What man pages and the completion need to know of a command, read from its definition.</summary>
 internal static class CommandShape

@@ -1,7 +1,8 @@
+using Vmm.CommandLine;
 using System.Diagnostics;
 using Vmm.Testing;
 
-namespace Vmm.Cli.Tests;
+namespace Vmm.Run.Tests;
 
 /// <summary>What becomes of output that nobody takes, and of the terminal when the program is ended.</summary>
 public sealed class TerminalOutputTests

@@ -1,7 +1,7 @@
 using Vmm.Interop;
 using Vmm.Spec;
 
-namespace Vmm.Cli;
+namespace Vmm.CommandLine;
 
 /// <summary>Looks whether the files of a spec are there; the rest of a spec is checked without touching the host.</summary>
 internal static class SpecFiles

@@ -1,10 +1,9 @@
 using Vmm.Interop;
-using Vmm.Machine.Run;
 
-namespace Vmm.Cli;
+namespace Vmm.CommandLine;
 
 /// <summary>The guest's console on our own stdin and stdout. Bytes go to fd 1 as they are, through a bounded buffer.</summary>
-public sealed class TerminalConsole : IConsoleEndpoint, IDisposable
+public sealed class TerminalConsole : IDisposable
 {
     private static readonly byte[] HelpText = "\r\nCtrl-A x  stop the VM and leave\r\nCtrl-A h  this help\r\nCtrl-A Ctrl-A  send Ctrl-A\r\n"u8.ToArray();
 
@@ -26,13 +25,13 @@ public sealed class TerminalConsole : IConsoleEndpoint, IDisposable
         _escape = terminal.IsInteractive ? new EscapeFilter() : null;
     }
 
-    /// <inheritdoc/>
+    /// <summary>Takes the guest's output; what nobody can take is dropped.</summary>
     public void Write(ReadOnlySpan<byte> output) => _output.Write(output);
 
     /// <summary>The run is to end: nobody waits for a reader of the output any more. Any thread.</summary>
     public void Hurry() => _output.Hurry();
 
-    /// <inheritdoc/>
+    /// <summary>Tells the size of the terminal, in columns and rows: now, when it is known, and after each change. Any thread.</summary>
     public void OnResize(Action<ushort, ushort> resized)
     {
         _size?.Dispose();
@@ -46,10 +45,10 @@ public sealed class TerminalConsole : IConsoleEndpoint, IDisposable
         _output.Dispose();
     }
 
-    /// <inheritdoc/>
+    /// <summary>Makes a <see cref="Read"/> in progress, and every later one, answer 0. Any thread.</summary>
     public void StopReading() => _terminal.StopReading();
 
-    /// <inheritdoc/>
+    /// <summary>Waits for input to the guest; 0 means there will be no more.</summary>
     public int Read(Span<byte> input)
     {
         while (_readInput && input.Length > 0)

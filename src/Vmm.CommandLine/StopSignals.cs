@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 
-namespace Vmm.Cli;
+namespace Vmm.CommandLine;
 
 /// <summary>While it exists, Ctrl-C, a termination request and a hang-up cancel a token instead of ending the process.</summary>
 internal sealed class StopSignals : IDisposable

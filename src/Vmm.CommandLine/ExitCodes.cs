@@ -1,4 +1,4 @@
-namespace Vmm.Cli;
+namespace Vmm.CommandLine;
 
 /// <summary>What vmmctl's own exit codes mean; a guest's debug-exit code takes their place.</summary>
 public static class ExitCodes

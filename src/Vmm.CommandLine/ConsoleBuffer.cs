@@ -1,4 +1,4 @@
-namespace Vmm.Cli;
+namespace Vmm.CommandLine;
 
 /// <summary>
 /// The guest's output on its way to whoever reads ours. vCPU threads put it in and never stand in write(2): a thread of its own writes.
