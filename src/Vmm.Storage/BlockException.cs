@@ -31,6 +31,9 @@ public sealed class BlockException(BlockErrorKind kind, string message, Exceptio
     /// <summary>The disk's file, when there is one.</summary>
     public string? Path { get; init; }
 
+    /// <summary>What a request that fails for this reason ends with.</summary>
+    public DiskStatus Status { get; init; } = DiskStatus.IoError;
+
     /// <summary>Byte offset on the disk, when one place is at fault.</summary>
     public long? Offset { get; init; }
 }

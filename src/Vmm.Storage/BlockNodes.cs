@@ -19,4 +19,23 @@ public static class BlockNodes
             }
         }
     }
+
+    /// <summary>
+    /// <see cref="IBlockNode.FlushAndCloseAsync"/> to its end, delivering completions of <paramref name="loop"/>. On the loop's thread.
+    /// </summary>
+    /// <exception cref="BlockException">What was written last may not be on stable storage.</exception>
+    public static void FlushAndClose(this IBlockNode node, IoLoop loop)
+    {
+        Task closed = node.FlushAndCloseAsync().AsTask();
+        loop.Submit();
+        while (!closed.IsCompleted)
+        {
+            if (loop.Poll() == 0)
+            {
+                loop.Wait();
+            }
+        }
+
+        closed.GetAwaiter().GetResult();
+    }
 }

@@ -10,6 +10,8 @@ namespace Vmm.Storage;
 /// <param name="target">Where requests go; it stays the caller's.</param>
 public sealed class DmaFilter(DmaSpace memory, IBlockNode target) : IBlockNode, IBlockOwner, IBlockPageWaiter
 {
+    private TaskCompletionSource? _closed;
+
     /// <inheritdoc/>
     public BlockGeometry Geometry => target.Geometry;
 
@@ -39,10 +41,26 @@ public sealed class DmaFilter(DmaSpace memory, IBlockNode target) : IBlockNode, 
         InFlight--;
         request.Pages!.Release();
         request.Complete(status);
+        if (_closed is { } closed && InFlight == 0)
+        {
+            closed.TrySetResult();
+        }
     }
 
     /// <inheritdoc/>
     void IBlockPageWaiter.PagesReady(BlockRequest request) => Acquire(request, request.Pages!);
+
+    /// <summary>Waits until no request has pages any more.</summary>
+    public ValueTask FlushAndCloseAsync()
+    {
+        if (InFlight == 0)
+        {
+            return default;
+        }
+
+        _closed ??= new TaskCompletionSource();
+        return new ValueTask(_closed.Task);
+    }
 
     /// <inheritdoc/>
     public void Dispose()

@@ -12,7 +12,7 @@ public readonly record struct BlockGeometry(ulong CapacityBytes, int LogicalBloc
 /// The seam of storage: takes requests on the thread of one <see cref="Vmm.Io.IoLoop"/>. A node is a leaf (a file, memory) or stands before
 /// another node (a router). A request is checked by the leaf: a range beyond the disk, or a write to a read-only one, ends as
 /// <see cref="DiskStatus.IoError"/>. Requests in flight may end in any order; who needs an order waits, or flushes. Submitting allocates
-/// nothing. Dispose waits for what is in flight.
+/// nothing. Dispose waits for what is in flight, and flushes nothing.
 /// </summary>
 public interface IBlockNode : IDisposable
 {
@@ -31,4 +31,12 @@ public interface IBlockNode : IDisposable
     /// True when write-zeroes would write its zeros as data, as far as is known: it costs what a write of its length costs.
     /// </summary>
     bool WritesZeroesAsData(bool mayUnmap);
+
+    /// <summary>
+    /// Waits for what is in flight, makes stable what was written through this node and not flushed since, and closes it; a node before
+    /// another one leaves that to its owner. Nothing is submitted any more. On the loop's thread, which goes on delivering completions
+    /// (<see cref="BlockNodes.FlushAndClose"/> does). It is closed whether this succeeds or not.
+    /// </summary>
+    /// <exception cref="BlockException">What was written last may not be on stable storage.</exception>
+    ValueTask FlushAndCloseAsync();
 }

@@ -8,6 +8,8 @@ internal sealed class MemoryNode(MemoryDiskBackend disk, IoLoop loop) : IBlockNo
 {
     private readonly byte[] _content = disk.Content;
 
+    private TaskCompletionSource? _closed;
+
     public BlockGeometry Geometry => disk.Geometry;
 
     public int InFlight { get; private set; }
@@ -25,6 +27,22 @@ internal sealed class MemoryNode(MemoryDiskBackend disk, IoLoop loop) : IBlockNo
     {
         InFlight--;
         request.Complete((DiskStatus)result);
+        if (_closed is { } closed && InFlight == 0)
+        {
+            closed.TrySetResult();
+        }
+    }
+
+    /// <summary>Nothing in it is more stable than the process: waits for what is in flight.</summary>
+    public ValueTask FlushAndCloseAsync()
+    {
+        if (InFlight == 0)
+        {
+            return default;
+        }
+
+        _closed ??= new TaskCompletionSource();
+        return new ValueTask(_closed.Task);
     }
 
     public void Dispose() => this.WaitForAll(loop);

@@ -8,7 +8,7 @@ namespace Vmm.Storage;
 /// first: the ranges of other writes in flight (<see cref="WriteRanges"/>), then a bounce buffer. Who holds a buffer waits for nothing but
 /// the kernel.
 /// </summary>
-internal sealed class RawNode : IBlockNode, IBlockLeaf
+internal sealed class RawNode : IBlockNode, IBlockLeaf, IBlockOwner
 {
     private readonly RawFileBackend _disk;
     private readonly IoLoop _loop;
@@ -18,6 +18,9 @@ internal sealed class RawNode : IBlockNode, IBlockLeaf
     private readonly EventFd? _granted; // rung when a request of this node may run; null when no write of this disk can conflict
     private readonly Doorbell? _grantBell;
     private RequestList _waitForRange, _waitForBuffer;
+    private long _written, _flushed; // writes that ended, and those of them that a flush covers
+    private BlockRequest? _lastFlush;
+    private TaskCompletionSource? _closed;
     private bool _disposed;
 
     internal RawNode(RawFileBackend disk, IoLoop loop, int depth)
@@ -45,14 +48,20 @@ internal sealed class RawNode : IBlockNode, IBlockLeaf
 
     public void Submit(BlockRequest request)
     {
-        if (InFlight == _depth)
+        if (InFlight == _depth || _closed is not null)
         {
-            throw new InvalidOperationException("More requests than the node's depth.");
+            throw new InvalidOperationException(_closed is null ? "More requests than the node's depth." : "The node is being closed.");
         }
 
+        Start(request);
+    }
+
+    private void Start(BlockRequest request)
+    {
         request.Run(this);
         InFlight++;
         _transfers.Begin(request);
+        request.Progress.Covers = _written;
         if (request.Kind == BlockKind.None || (request.Kind != BlockKind.Flush && !request.IsInside(Geometry)))
         {
             _loop.CompleteLater(request, -Errno.EIO);
@@ -79,6 +88,33 @@ internal sealed class RawNode : IBlockNode, IBlockLeaf
         {
             Park(request, step);
         }
+    }
+
+    public ValueTask FlushAndCloseAsync()
+    {
+        if (_closed is null && !_disposed)
+        {
+            _closed = new TaskCompletionSource();
+            CloseIfIdle();
+        }
+
+        return _closed is null ? default : new ValueTask(_closed.Task);
+    }
+
+    /// <summary>The flush at the end is over.</summary>
+    void IBlockOwner.Completed(BlockRequest request, DiskStatus status)
+    {
+        _loop.Remove(request);
+        Dispose();
+        if (status == DiskStatus.Ok)
+        {
+            _closed!.SetResult();
+            return;
+        }
+
+        string why = status == DiskStatus.NoSpace ? "the file system is full" : "the host reports an I/O error";
+        string message = $"disk {_disk.Path}: the flush at its end failed: {why}; what was written last may be lost";
+        _closed!.SetException(new BlockException(BlockErrorKind.Io, message) { Path = _disk.Path, Status = status });
     }
 
     public void Dispose()
@@ -174,6 +210,44 @@ internal sealed class RawNode : IBlockNode, IBlockLeaf
         }
 
         InFlight--;
+        Account(request, status);
         request.Complete(status);
+        if (_closed is not null && !_disposed)
+        {
+            CloseIfIdle();
+        }
+    }
+
+    private void Account(BlockRequest request, DiskStatus status)
+    {
+        if (request.Kind == BlockKind.Flush)
+        {
+            _flushed = status == DiskStatus.Ok ? Math.Max(_flushed, request.Progress.Covers) : _flushed;
+        }
+        else
+        {
+            _written += request.Kind == BlockKind.Read ? 0 : 1;
+        }
+    }
+
+    private void CloseIfIdle()
+    {
+        if (InFlight > 0 || _lastFlush is not null)
+        {
+            return;
+        }
+
+        if (_written == _flushed)
+        {
+            Dispose();
+            _closed!.SetResult();
+            return;
+        }
+
+        _lastFlush = new BlockRequest(this);
+        _loop.Add(_lastFlush);
+        _lastFlush.Prepare(BlockKind.Flush);
+        Start(_lastFlush);
+        _loop.Submit();
     }
 }

@@ -35,6 +35,9 @@ internal struct RawProgress
     /// <summary>FUA: a flush follows before the request is done.</summary>
     internal bool SyncAfter;
 
+    /// <summary>Of a flush: the number of writes that had ended when it began.</summary>
+    internal long Covers;
+
     /// <summary>Its entry in <see cref="WriteRanges"/>; -1 is none.</summary>
     internal int Ticket;
 

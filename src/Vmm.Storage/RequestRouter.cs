@@ -12,41 +12,50 @@ public interface IRequestGate
     bool TryPass(BlockRequest request, out int wait);
 }
 
-/// <summary>Why a router holds requests back.</summary>
-[Flags]
-public enum HoldReasons
+/// <summary>Where a router is on the way to another owner of its resource (design.md, section 7).</summary>
+public enum RouterState
 {
-    /// <summary>It forwards them.</summary>
-    None = 0,
+    /// <summary>Requests go to the owner.</summary>
+    Forwarding,
 
-    /// <summary><see cref="RequestRouter.Hold"/> was called.</summary>
-    Owner = 1,
+    /// <summary>Nothing goes on: what is submitted waits in its order.</summary>
+    Holding,
 
-    /// <summary>The gate did not let the first one pass.</summary>
-    Gate = 2,
+    /// <summary>As <see cref="Holding"/>, and somebody waits for the end of what is in flight.</summary>
+    Draining,
+
+    /// <summary>Nothing is in flight: the owner may change, or be looked at while it stands still.</summary>
+    Reassigning,
 }
 
-/// <summary>What a router has done. Accepted = completed + in flight + held + withdrawn at every moment.</summary>
-/// <param name="Accepted">Requests submitted to it.</param>
+/// <summary>
+/// What a router has done. Accepted = completed + in flight + held, and forwarded = completed + in flight, at every moment.
+/// </summary>
+/// <param name="Accepted">Requests submitted to it and not taken back.</param>
+/// <param name="Forwarded">Those of them that went to an owner.</param>
 /// <param name="Completed">Requests that ended, whatever their status.</param>
-/// <param name="InFlight">Requests that nodes behind it work on.</param>
+/// <param name="InFlight">Requests that the owner works on.</param>
 /// <param name="Held">Requests held back.</param>
-/// <param name="Withdrawn">Held requests that were taken back.</param>
-public readonly record struct RouterLedger(long Accepted, long Completed, int InFlight, int Held, long Withdrawn);
+/// <param name="Refused">Requests that had no room among the held ones: their front end did not ask for it.</param>
+public readonly record struct RouterLedger(long Accepted, long Forwarded, long Completed, int InFlight, int Held, long Refused);
 
 /// <summary>
-/// Stands before a resource: forwards requests, or holds them in their order until it may forward again. One for each queue, on the queue's
-/// loop. A held request has no pages and has charged nothing. Without a hold or a gate it costs a predictable branch a request.
+/// Stands before a resource: forwards requests to its owner, or holds them in their order until it may forward again, to the same owner or
+/// another. One for each queue, on the queue's loop; only <see cref="Load"/> is for any thread. A held request has no pages and has charged
+/// nothing. Without a hold or a gate it costs a predictable branch a request.
 /// </summary>
 public sealed class RequestRouter : IBlockNode, IBlockOwner
 {
-    private readonly IBlockNode _target;
     private readonly IoLoop _loop;
     private readonly IoTimer _retry;
+    private IBlockNode _target;
     private IRequestGate? _gate;
     private RequestList _held;
-    private long _accepted, _completed, _withdrawn;
-    private bool _always = true; // nothing holds and there is no gate
+    private TaskCompletionSource? _drained, _closed; // who waits for the end of what is in flight
+    private long _accepted, _completed, _refused;
+    private int _inFlight, _mostHeld;
+    private bool _gated; // the gate did not let the first one pass
+    private bool _always = true; // forwards, and there is no gate
 
     /// <summary>Puts a router before <paramref name="target"/>, which stays the caller's.</summary>
     /// <param name="loop">The loop of the requests.</param>
@@ -62,22 +71,28 @@ public sealed class RequestRouter : IBlockNode, IBlockOwner
     public BlockGeometry Geometry => _target.Geometry;
 
     /// <inheritdoc/>
-    public int InFlight { get; private set; }
+    public int InFlight => _inFlight;
 
-    /// <summary>Why requests are held back.</summary>
-    public HoldReasons Reasons { get; private set; }
+    /// <summary>Where it is on the way to another owner.</summary>
+    public RouterState State { get; private set; }
+
+    /// <summary>True when it holds and nothing is in flight.</summary>
+    public bool IsDrained => State == RouterState.Reassigning;
 
     /// <summary>True when a request submitted now would be held back.</summary>
-    public bool IsHolding => Reasons != HoldReasons.None;
+    public bool IsHolding => _gated || State != RouterState.Forwarding;
 
     /// <summary>
-    /// True when nothing is in flight behind it and nothing will be until <see cref="Resume"/>. In flight may only become less while it
-    /// holds.
+    /// The front end may submit one more: it is forwarded, or there is room among the held ones. While only the gate holds there is none: a
+    /// request would wait behind another as well in the ring.
     /// </summary>
-    public bool IsDrained => (Reasons & HoldReasons.Owner) != 0 && InFlight == 0;
+    public bool HasRoom => State == RouterState.Forwarding ? !_gated : _held.Count < _mostHeld;
 
     /// <summary>The counters.</summary>
-    public RouterLedger Ledger => new(_accepted, _completed, InFlight, _held.Count, _withdrawn);
+    public RouterLedger Ledger => new(_accepted, _accepted - _held.Count, _completed, _inFlight, _held.Count, _refused);
+
+    /// <summary>Requests in flight and held, for statistics: each number is exact, together they are not one moment. Any thread.</summary>
+    public (int InFlight, int Held) Load => (Volatile.Read(ref _inFlight), _held.Count);
 
     /// <summary>What each request has to pass; null is nothing. A changed gate is asked at once for what is held.</summary>
     public IRequestGate? Gate
@@ -96,29 +111,86 @@ public sealed class RequestRouter : IBlockNode, IBlockOwner
     /// <inheritdoc/>
     public void Submit(BlockRequest request)
     {
-        _accepted++;
-        if (_always || (Reasons == HoldReasons.None && Passes(request)))
+        if (_always || (State == RouterState.Forwarding && !_gated && Passes(request)))
         {
+            _accepted++;
             Forward(request);
-            return;
         }
-
-        request.Hold();
-        _held.Add(request);
+        else if (State != RouterState.Forwarding && _held.Count >= _mostHeld)
+        {
+            _refused++;
+            request.Answer(DiskStatus.IoError);
+        }
+        else
+        {
+            _accepted++;
+            request.Hold();
+            _held.Add(request);
+        }
     }
 
     /// <summary>Holds back what is submitted from now on.</summary>
-    public void Hold()
+    /// <param name="most">How many requests may wait; a router that holds already takes the new number.</param>
+    public void Hold(int most = int.MaxValue)
     {
-        Reasons |= HoldReasons.Owner;
-        _always = false;
+        _mostHeld = most;
+        if (State == RouterState.Forwarding)
+        {
+            Move(RouterState.Holding);
+            _always = false;
+        }
     }
 
-    /// <summary>Ends <see cref="Hold"/>: what is held goes on in its order.</summary>
+    /// <summary>
+    /// Done when nothing is in flight any more and every front end has heard of it: the owner may change then. Canceled when the hold ends
+    /// before. Continuations run on the loop's thread.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">It does not hold.</exception>
+    public Task DrainAsync()
+    {
+        if (State == RouterState.Reassigning)
+        {
+            return Task.CompletedTask;
+        }
+
+        if (State != RouterState.Draining)
+        {
+            Move(RouterState.Draining);
+            _drained = new TaskCompletionSource();
+        }
+
+        Task drained = _drained!.Task;
+        EndDraining();
+        return drained;
+    }
+
+    /// <summary>
+    /// Forwards from now on, first what is held, in its order. Only a drained router may take another owner: no request goes to it before
+    /// every earlier one at the old is over. The present owner is always possible: what could not be reassigned goes on where it was.
+    /// </summary>
+    /// <exception cref="InvalidOperationException"><paramref name="to"/> is another owner, and the router is not drained.</exception>
+    public void Forward(IBlockNode to)
+    {
+        if (!ReferenceEquals(to, _target) && State != RouterState.Reassigning)
+        {
+            throw new InvalidOperationException($"A router that is {State} cannot change its owner: it has to be {RouterState.Reassigning}.");
+        }
+
+        _target = to;
+        Resume();
+    }
+
+    /// <summary>Ends a hold without a change of the owner; a no-op without one.</summary>
     public void Resume()
     {
-        Reasons &= ~HoldReasons.Owner;
-        Release();
+        if (State != RouterState.Forwarding)
+        {
+            Move(RouterState.Forwarding);
+            TaskCompletionSource? drained = _drained;
+            _drained = null;
+            drained?.SetCanceled();
+            Release();
+        }
     }
 
     /// <summary>Takes back what is held, the oldest first: each request is as it was before it was submitted.</summary>
@@ -128,19 +200,37 @@ public sealed class RequestRouter : IBlockNode, IBlockOwner
         while (_held.Take() is { } request)
         {
             request.Withdraw();
-            _withdrawn++;
+            _accepted--;
             taken.Add(request);
         }
 
+        _gated = false;
+        _retry.Clear();
+        _always = State == RouterState.Forwarding && _gate is null;
         return taken;
     }
 
     /// <inheritdoc/>
     public void Completed(BlockRequest request, DiskStatus status)
     {
-        InFlight--;
+        _inFlight--;
         _completed++;
         request.Complete(status);
+        if (_inFlight == 0 && State == RouterState.Draining)
+        {
+            EndDraining();
+            CloseIfDrained();
+        }
+    }
+
+    /// <summary>Takes nothing more and waits for what is in flight. What is held stays its owner's matter, as the target does.</summary>
+    public ValueTask FlushAndCloseAsync()
+    {
+        Hold(0);
+        _closed ??= new TaskCompletionSource();
+        _ = DrainAsync();
+        CloseIfDrained();
+        return new ValueTask(_closed.Task);
     }
 
     /// <summary>Waits for what is in flight. What is held stays its owner's matter.</summary>
@@ -151,9 +241,51 @@ public sealed class RequestRouter : IBlockNode, IBlockOwner
         _loop.RemoveTimer(_retry);
     }
 
+    // The transition table.
+    private static bool IsMove(RouterState from, RouterState to) => (from, to) switch
+    {
+        (RouterState.Forwarding, RouterState.Holding) => true,
+        (RouterState.Holding, RouterState.Draining) => true,
+        (RouterState.Draining, RouterState.Reassigning) => true,
+        (RouterState.Reassigning, RouterState.Forwarding) => true, // to the new owner, or back to the old
+        (RouterState.Holding, RouterState.Forwarding) => true, // given up: the owner has not changed
+        (RouterState.Draining, RouterState.Forwarding) => true, // likewise
+        _ => false,
+    };
+
+    private void Move(RouterState to)
+    {
+        if (!IsMove(State, to))
+        {
+            throw new InvalidOperationException($"A router that is {State} cannot become {to}.");
+        }
+
+        State = to;
+    }
+
+    private void EndDraining()
+    {
+        if (_inFlight == 0)
+        {
+            Move(RouterState.Reassigning);
+            TaskCompletionSource drained = _drained!;
+            _drained = null;
+            drained.SetResult();
+        }
+    }
+
+    private void CloseIfDrained()
+    {
+        if (_closed is { } closed && IsDrained)
+        {
+            _loop.RemoveTimer(_retry);
+            closed.TrySetResult();
+        }
+    }
+
     private void Forward(BlockRequest request)
     {
-        InFlight++;
+        _inFlight++;
         request.PassThrough(this);
         if (request.Kind == BlockKind.None)
         {
@@ -169,11 +301,11 @@ public sealed class RequestRouter : IBlockNode, IBlockOwner
     {
         if (_gate is not { } gate || gate.TryPass(request, out int wait))
         {
-            Reasons &= ~HoldReasons.Gate;
+            _gated = false;
             return true;
         }
 
-        Reasons |= HoldReasons.Gate;
+        _gated = true;
         _retry.Set(wait);
         return false;
     }
@@ -181,7 +313,7 @@ public sealed class RequestRouter : IBlockNode, IBlockOwner
     // Forwards what is held, as far as it may go.
     private void Release()
     {
-        if ((Reasons & HoldReasons.Owner) != 0)
+        if (State != RouterState.Forwarding)
         {
             return;
         }
@@ -197,7 +329,7 @@ public sealed class RequestRouter : IBlockNode, IBlockOwner
             return;
         }
 
-        Reasons = HoldReasons.None;
+        _gated = false;
         _retry.Clear();
         _always = _gate is null;
     }

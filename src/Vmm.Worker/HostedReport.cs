@@ -54,7 +54,8 @@ internal sealed class HostedReport(VirtualMachine machine, Rehoming rehoming)
         for (int i = 0; i < disks.Length; i++)
         {
             (string name, BlkCounters disk) = counters.Disks[i];
-            disks[i] = new DiskStats(name, disk.Reads, disk.ReadBytes, disk.Writes, disk.WrittenBytes, disk.Flushes, disk.Errors);
+            disks[i] = new DiskStats(
+                name, disk.Reads, disk.ReadBytes, disk.Writes, disk.WrittenBytes, disk.Flushes, disk.Errors, disk.InFlight, disk.Held);
         }
 
         return new WorkerStats(

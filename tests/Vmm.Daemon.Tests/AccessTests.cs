@@ -384,6 +384,9 @@ public sealed class AccessTests
         Assert.Contains("vmm_vms{state=\"defined\"} 1\n", text, StringComparison.Ordinal);
         Assert.Contains("vmm_vm_exits_total{vm=\"web1\"} 56\n", text, StringComparison.Ordinal);
         Assert.Contains("vmm_disk_bytes_total{vm=\"web1\",disk=\"disk0\",kind=\"write\"} 1024\n", text, StringComparison.Ordinal);
+        Assert.Contains("vmm_disk_requests{vm=\"web1\",disk=\"disk0\",state=\"in-flight\"} 4\n", text, StringComparison.Ordinal);
+        Assert.Contains("vmm_disk_requests{vm=\"web1\",disk=\"disk0\",state=\"held\"} 5\n", text, StringComparison.Ordinal);
+        Assert.DoesNotContain("vmm_disk_requests{vm=\"web1\",disk=\"disk1\"", text, StringComparison.Ordinal); // a worker that does not tell
         Assert.Contains("vmm_http_requests_total{route=\"/api/v1/vms\",method=\"POST\",status=\"201\"} 2\n", text, StringComparison.Ordinal);
         Assert.DoesNotContain("web2\"}", text.Replace("vmm_vm_restarts{vm=\"web2\"}", "", StringComparison.Ordinal), StringComparison.Ordinal);
     }

@@ -90,6 +90,7 @@ public sealed class HostileWorkerTests
         """{"cpuMilliseconds":1e999,"residentBytes":2,"exits":3,"disks":[],"nets":[]}""",
         """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[D,D],"nets":[]}""".Replace("D", Disk("disk0"), StringComparison.Ordinal),
         """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[D],"nets":[]}""".Replace("D", Disk("disk0\\u0000"), StringComparison.Ordinal),
+        """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[D],"nets":[]}""".Replace("D", Disk("disk0", inFlight: -1), StringComparison.Ordinal),
         """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[D],"nets":[]}""".Replace("D", Disk("a\\n# TYPE x counter\\nx 1"), StringComparison.Ordinal),
         """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[null],"nets":[]}""",
         """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[D],"nets":[]}""".Replace("D", string.Join(',', Enumerable.Range(0, 900).Select(i => Disk($"disk{i}"))), StringComparison.Ordinal),
@@ -205,7 +206,8 @@ public sealed class HostileWorkerTests
         await stage.OthersAreWellAsync();
     }
 
-    private static string Disk(string name) => $$"""{"name":"{{name}}","readRequests":1,"readBytes":1,"writeRequests":1,"writtenBytes":1,"flushes":1,"errors":0}""";
+    private static string Disk(string name, int inFlight = 0) =>
+        $$"""{"name":"{{name}}","readRequests":1,"readBytes":1,"writeRequests":1,"writtenBytes":1,"flushes":1,"errors":0,"inFlight":{{inFlight}},"held":0}""";
 
     private static string Net(string name, string tap) =>
         $$"""{"name":"{{name}}","receivedPackets":7,"receivedBytes":7,"sentPackets":7,"sentBytes":7,"dropped":0,"kernelTap":"{{tap}}"}""";

@@ -54,6 +54,8 @@ public sealed class BlockRequestTests
             request.Complete(name == "inner" ? DiskStatus.NoSpace : DiskStatus.NotSupported);
         }
 
+        public ValueTask FlushAndCloseAsync() => inner.FlushAndCloseAsync();
+
         public void Dispose() => inner.Dispose();
     }
 }

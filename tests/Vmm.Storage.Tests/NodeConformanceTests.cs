@@ -1,4 +1,6 @@
+using System.Runtime.InteropServices;
 using Vmm.Interop;
+using Vmm.Io;
 
 namespace Vmm.Storage.Tests;
 
@@ -207,6 +209,81 @@ public sealed class NodeConformanceTests
         Assert.Equal(-1, all.AsSpan().IndexOfAnyExcept((byte)0x3c));
     }
 
+    /// <summary>Closing waits for writes in flight; what they wrote is there, and nothing can be submitted any more.</summary>
+    [Theory]
+    [MemberData(nameof(Stacks))]
+    public void Flush_and_close_waits_for_what_is_in_flight_and_can_be_asked_again(string name)
+    {
+        const int depth = 16;
+        using Stack stack = new(name, depth * 4096);
+        using NativeArray<byte> memory = new((depth * 4096) + 1, 4096);
+        using NativeArray<IoVector> vectors = new(depth);
+        memory.Span.Fill(0x3d);
+        using (DiskDriver driver = stack.CreateDriver(depth))
+        {
+            for (int i = 0; i < depth; i++)
+            {
+                vectors.Span[i] = new IoVector(memory.AddressOf((i * 4096) + (i % 2)), 4096);
+                driver[i].Prepare(BlockKind.Write, (ulong)i * 4096, 4096);
+                driver[i].SetData(vectors.Span.Slice(i, 1));
+                driver.Node.Submit(driver[i]);
+            }
+
+            Task closed = driver.Node.FlushAndCloseAsync().AsTask();
+            Assert.False(closed.IsCompleted);
+            driver.Node.FlushAndClose(driver.Loop);
+            stack.CloseBelow(driver.Loop);
+            Assert.True(closed.IsCompletedSuccessfully);
+            Assert.Equal((0, depth), (driver.Node.InFlight, driver.Ends));
+            Assert.All(Enumerable.Range(0, depth), i => Assert.Equal(DiskStatus.Ok, driver.Status(i)));
+            Assert.Equal(0, driver.Loop.InFlight);
+        }
+
+        using DiskDriver reader = new(stack.Backend);
+        byte[] all = new byte[depth * 4096];
+        Assert.Equal(DiskStatus.Ok, reader.Read(0, all));
+        Assert.Equal(-1, all.AsSpan().IndexOfAnyExcept((byte)0x3d));
+    }
+
+    /// <summary>
+    /// The node flushes at its end when something was written after the last flush, and not otherwise; an error of it is told with the
+    /// disk's name. Seen by a descriptor that became one of an eventfd, which takes no fdatasync.
+    /// </summary>
+    [Theory]
+    [InlineData("buffered", true, false, true)]
+    [InlineData("buffered", true, true, false)]
+    [InlineData("buffered", false, false, false)]
+    [InlineData("direct", true, false, true)]
+    [InlineData("router over buffered", true, false, true)]
+    public void A_node_flushes_at_its_end_what_was_not_flushed_and_tells_of_errors(string name, bool writes, bool flushes, bool expected)
+    {
+        using Stack stack = new(name, Size);
+        using DiskDriver driver = stack.CreateDriver();
+        if (writes)
+        {
+            Assert.Equal(DiskStatus.Ok, driver.Write(0, new byte[4096]));
+        }
+
+        if (flushes)
+        {
+            Assert.Equal(DiskStatus.Ok, driver.Flush());
+        }
+
+        using EventFd other = new();
+        Assert.NotEqual(-1, Dup2((int)other.Handle.DangerousGetHandle(), ((RawFileBackend)stack.Backend).Buffered.Number));
+        BlockException? error = Record.Exception(() =>
+        {
+            driver.Node.FlushAndClose(driver.Loop);
+            stack.CloseBelow(driver.Loop);
+        }) as BlockException;
+        Assert.Equal(expected, error is not null);
+        if (error is not null)
+        {
+            Assert.Equal((BlockErrorKind.Io, DiskStatus.IoError, stack.Path), (error.Kind, error.Status, error.Path));
+            Assert.Contains(stack.Path, error.Message, StringComparison.Ordinal);
+        }
+    }
+
     [Theory]
     [MemberData(nameof(Stacks))]
     public void Requests_allocate_nothing(string name)
@@ -244,4 +321,7 @@ public sealed class NodeConformanceTests
             driver.WaitForAll();
         }
     }
+
+    [DllImport("libc", EntryPoint = "dup2")]
+    private static extern int Dup2(int from, int to);
 }

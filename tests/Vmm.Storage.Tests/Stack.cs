@@ -7,7 +7,7 @@ internal sealed class Stack : IDisposable
 {
     private readonly TemporaryFile? _file;
     private readonly int _routers;
-    private readonly List<IDisposable> _below = [];
+    private readonly List<IBlockNode> _below = [];
 
     public Stack(string name, int size, bool readOnly = false)
     {
@@ -57,9 +57,18 @@ internal sealed class Stack : IDisposable
 
     public DiskDriver CreateDriver(int depth = 8) => new(loop => CreateNode(loop, depth), depth);
 
+    /// <summary>The nodes below the top one, as their owner closes them.</summary>
+    public void CloseBelow(IoLoop loop)
+    {
+        foreach (IBlockNode node in Enumerable.Reverse(_below))
+        {
+            node.FlushAndClose(loop);
+        }
+    }
+
     public void Dispose()
     {
-        foreach (IDisposable node in _below)
+        foreach (IBlockNode node in _below)
         {
             node.Dispose();
         }

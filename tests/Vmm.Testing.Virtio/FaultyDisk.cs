@@ -13,6 +13,9 @@ public sealed class FaultyDisk(IDiskBackend inner) : IDiskBackend
     /// <summary>Flushes, and requests with FUA.</summary>
     public volatile int Flushes;
 
+    /// <summary>Nodes that were flushed and closed.</summary>
+    public volatile int Closed;
+
     /// <summary>Requests that were not wholly on the disk: the device has to refuse them before.</summary>
     public volatile int Outside;
 
@@ -81,6 +84,20 @@ public sealed class FaultyDisk(IDiskBackend inner) : IDiskBackend
             {
                 _round = 0;
                 Release();
+            }
+        }
+
+        /// <summary>What its owner makes requests answer, the flush at the end answers, too.</summary>
+        public async ValueTask FlushAndCloseAsync()
+        {
+            this.WaitForAll(_loop);
+            _loop.RemoveTimer(_look);
+            _loop.Remove(_tick);
+            _disk.Closed++;
+            await _inner.FlushAndCloseAsync().ConfigureAwait(false);
+            if (_disk.Answer != DiskStatus.Ok)
+            {
+                throw new BlockException(BlockErrorKind.Io, "as its owner says") { Status = _disk.Answer };
             }
         }
 

@@ -71,10 +71,13 @@ internal static class StatsView
 
     private static void Disks(TextWriter output, WorkerStats stats)
     {
-        Table table = new("DISK", "READS", "READ", "WRITES", "WRITTEN", "FLUSHES", "ERRORS");
+        Table table = new("DISK", "READS", "READ", "WRITES", "WRITTEN", "FLUSHES", "ERRORS", "IN FLIGHT", "HELD");
         foreach (DiskStats disk in stats.Disks)
         {
-            table.Add(disk.Name, Number(disk.ReadRequests), Size((ulong)disk.ReadBytes), Number(disk.WriteRequests), Size((ulong)disk.WrittenBytes), Number(disk.Flushes), Number(disk.Errors));
+            table.Add(
+                disk.Name, Number(disk.ReadRequests), Size((ulong)disk.ReadBytes), Number(disk.WriteRequests), Size((ulong)disk.WrittenBytes),
+                Number(disk.Flushes), Number(disk.Errors), disk.InFlight is { } inFlight ? Number(inFlight) : "-",
+                disk.Held is { } held ? Number(held) : "-");
         }
 
         table.Write(output);

@@ -98,7 +98,18 @@ public sealed record WorkerExit(WorkerExitReason Reason, int ExitCode, string? M
 public sealed record WorkerStats(long CpuMilliseconds, long ResidentBytes, long Exits, IReadOnlyList<DiskStats> Disks, IReadOnlyList<NetStats> Nets, CpuThrottling? Throttling = null);
 
 /// <summary>Counters of one disk.</summary>
-public sealed record DiskStats(string Name, long ReadRequests, long ReadBytes, long WriteRequests, long WrittenBytes, long Flushes, long Errors);
+/// <param name="Name"><c>disk0</c>, …</param>
+/// <param name="ReadRequests">Finished reads.</param>
+/// <param name="ReadBytes">Bytes of them.</param>
+/// <param name="WriteRequests">Finished writes.</param>
+/// <param name="WrittenBytes">Bytes of them.</param>
+/// <param name="Flushes">Finished flushes.</param>
+/// <param name="Errors">Requests answered with an error.</param>
+/// <param name="InFlight">Requests that storage works on now; null: a worker that does not tell.</param>
+/// <param name="Held">Requests held back now, e.g. by a rate limit; null: a worker that does not tell.</param>
+public sealed record DiskStats(
+    string Name, long ReadRequests, long ReadBytes, long WriteRequests, long WrittenBytes, long Flushes, long Errors,
+    int? InFlight = null, int? Held = null);
 
 /// <summary>Counters of one network device, from the guest's side.</summary>
 /// <param name="Name"><c>net0</c>, …</param>

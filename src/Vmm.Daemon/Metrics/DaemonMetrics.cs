@@ -93,6 +93,7 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Ref
         Disks(text, answered, "vmm_disk_requests_total", "Requests", [("read", d => d.ReadRequests), ("write", d => d.WriteRequests), ("flush", d => d.Flushes)]);
         Disks(text, answered, "vmm_disk_bytes_total", "Bytes", [("read", d => d.ReadBytes), ("write", d => d.WrittenBytes)]);
         Disks(text, answered, "vmm_disk_errors_total", "Failed requests", [("any", d => d.Errors)]);
+        Requests(text, answered);
         Nets(text, answered, "vmm_net_packets_total", "Packets, from the guest's side", [("received", n => n.ReceivedPackets), ("sent", n => n.SentPackets), ("dropped", n => n.Dropped)]);
         Nets(text, answered, "vmm_net_bytes_total", "Bytes, from the guest's side", [("received", n => n.ReceivedBytes), ("sent", n => n.SentBytes)]);
         return text.ToString();
@@ -131,6 +132,24 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Ref
                 foreach ((string kind, Func<DiskStats, long> value) in kinds)
                 {
                     text.Sample(name, value(disk), ("vm", vm), ("disk", disk.Name), ("kind", kind));
+                }
+            }
+        }
+    }
+
+    /// <summary>What disks do now; nothing of a worker that does not tell.</summary>
+    private static void Requests(MetricsText text, (string Name, WorkerStats Stats)[] vms)
+    {
+        const string name = "vmm_disk_requests";
+        text.Family(name, "gauge", "Requests now: storage works on them, or they are held back");
+        foreach ((string vm, WorkerStats stats) in vms)
+        {
+            foreach (DiskStats disk in stats.Disks)
+            {
+                if (disk is { InFlight: { } inFlight, Held: { } held })
+                {
+                    text.Sample(name, inFlight, ("vm", vm), ("disk", disk.Name), ("state", "in-flight"));
+                    text.Sample(name, held, ("vm", vm), ("disk", disk.Name), ("state", "held"));
                 }
             }
         }

@@ -61,6 +61,7 @@ internal static class WorkerCheck
         {
             Require(Kind(d.Name) is "disk", "the counters of a disk that is none");
             Require((d.ReadRequests | d.ReadBytes | d.WriteRequests | d.WrittenBytes | d.Flushes | d.Errors) >= 0, "a negative counter");
+            Require((d.InFlight ?? 0) >= 0 && (d.Held ?? 0) >= 0, "a negative number of requests");
         }
 
         foreach (NetStats n in stats.Nets)

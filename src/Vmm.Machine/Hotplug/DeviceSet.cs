@@ -203,6 +203,18 @@ internal sealed class DeviceSet
         }
     }
 
+    /// <summary>
+    /// After <see cref="End"/>: what the guest wrote and did not flush is on stable storage, or the fault was reported, while there is
+    /// still somebody to hear of it.
+    /// </summary>
+    internal void FlushDisks()
+    {
+        foreach (AttachedDevice device in _table.All)
+        {
+            (device.Device as VirtioBlk)?.Reset();
+        }
+    }
+
     internal HotplugException Ended() => new(HotplugProblem.Ended, $"{_board.Spec.Name} is over");
 
     private VmSpec SpecWith(AttachedDevice[] devices) => _start.Spec with

@@ -374,6 +374,7 @@ public sealed class VirtualMachine : IDisposable
     {
         _vcpus.End();
         _devices.End();
+        _devices.FlushDisks();
         _board.DiskFaults.End();
         _feed.End();
         lock (_stateLock)

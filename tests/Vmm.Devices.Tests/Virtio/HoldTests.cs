@@ -35,7 +35,8 @@ public sealed class HoldTests
     public void A_held_disk_has_nothing_in_flight_and_its_rings_say_where_it_is()
     {
         using FaultyDisk disk = new(new MemoryDiskBackend(1 << 20)) { Hold = true };
-        using BlkGuest guest = new(new VirtioBlk(disk), activate: false);
+        VirtioBlk device = new(disk);
+        using BlkGuest guest = new(device, activate: false);
         VirtioActivation activation = guest.Activation();
         guest.Device.Activate(activation);
         for (int i = 0; i < 5; i++)
@@ -46,8 +47,10 @@ public sealed class HoldTests
         guest.Kick();
         Assert.True(SpinWait.SpinUntil(() => disk.Holding == 5, 20_000));
         Assert.False(guest.Device.TryHold(TimeSpan.FromMilliseconds(50)));
+        Assert.Equal((5, 0), (device.Counters.InFlight, device.Counters.Held));
         disk.Hold = false;
         Assert.True(guest.Device.TryHold(s_patience));
+        Assert.Equal((0, 0), (device.Counters.InFlight, device.Counters.Held));
         Virtqueue queue = activation.Queues[0]!.Queue;
         Assert.Equal((5, 5), (queue.NextAvailable, queue.NextUsed));
         guest.Post((guest.PutHeader(0, 9, 9), 16, false), (BlkGuest.Data, 512, true), (guest.PutStatus(9), 1, true));
@@ -77,6 +80,7 @@ public sealed class HoldTests
         }
 
         guest.Kick();
+        Assert.True(SpinWait.SpinUntil(() => device.Counters.Held == 1, 20_000)); // the others wait in the ring as well
         for (int round = 0; round < 30; round++)
         {
             Assert.True(device.TryHold(s_patience));

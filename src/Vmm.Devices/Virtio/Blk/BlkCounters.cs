@@ -1,54 +1,85 @@
+using Vmm.Storage;
+
 namespace Vmm.Devices.Virtio.Blk;
 
 /// <summary>
-/// What a disk has done since the device was made. I/O threads add, any thread reads; each number is exact, together they are not one
-/// moment.
+/// What a disk has done since the device was made, and what it does now. I/O threads add, each for its queues; any thread reads. Each number
+/// is exact, together they are not one moment.
 /// </summary>
 public sealed class BlkCounters
 {
-    private long _reads, _readBytes, _writes, _writtenBytes, _flushes, _errors;
+    private readonly BlkQueueCounters[] _queues;
+
+    internal BlkCounters(int queues) => _queues = [.. Enumerable.Range(0, queues).Select(_ => new BlkQueueCounters())];
 
     /// <summary>Finished reads.</summary>
-    public long Reads => Volatile.Read(ref _reads);
+    public long Reads => _queues.Sum(queue => Volatile.Read(ref queue.Reads));
 
     /// <summary>Bytes of finished reads.</summary>
-    public long ReadBytes => Volatile.Read(ref _readBytes);
+    public long ReadBytes => _queues.Sum(queue => Volatile.Read(ref queue.ReadBytes));
 
     /// <summary>Finished writes.</summary>
-    public long Writes => Volatile.Read(ref _writes);
+    public long Writes => _queues.Sum(queue => Volatile.Read(ref queue.Writes));
 
     /// <summary>Bytes of finished writes.</summary>
-    public long WrittenBytes => Volatile.Read(ref _writtenBytes);
+    public long WrittenBytes => _queues.Sum(queue => Volatile.Read(ref queue.WrittenBytes));
 
     /// <summary>Finished flushes.</summary>
-    public long Flushes => Volatile.Read(ref _flushes);
+    public long Flushes => _queues.Sum(queue => Volatile.Read(ref queue.Flushes));
 
     /// <summary>Requests answered with an error, malformed ones included.</summary>
-    public long Errors => Volatile.Read(ref _errors);
+    public long Errors => _queues.Sum(queue => Volatile.Read(ref queue.Errors));
+
+    /// <summary>Requests that storage works on now.</summary>
+    public int InFlight => _queues.Sum(queue => queue.Router?.Load.InFlight ?? 0);
+
+    /// <summary>Requests that are held back now, e.g. by a rate limit.</summary>
+    public int Held => _queues.Sum(queue => queue.Router?.Load.Held ?? 0);
+
+    internal BlkQueueCounters this[int queue] => _queues[queue];
+}
+
+/// <summary>
+/// The part of one queue: one thread at a time adds, so that no number needs a locked operation. It outlives activations.
+/// </summary>
+internal sealed class BlkQueueCounters
+{
+    internal long Reads, ReadBytes, Writes, WrittenBytes, Flushes, Errors;
+
+    private volatile RequestRouter? _router;
+
+    /// <summary>What the queue's requests go through now; null while it is not served.</summary>
+    internal RequestRouter? Router
+    {
+        get => _router;
+        set => _router = value;
+    }
 
     internal void Count(in BlkRequest request, BlkStatus status)
     {
         if (status != BlkStatus.Ok)
         {
-            Interlocked.Increment(ref _errors);
+            Add(ref Errors, 1);
             return;
         }
 
         switch (request.Type)
         {
             case BlkType.In:
-                Interlocked.Increment(ref _reads);
-                Interlocked.Add(ref _readBytes, (long)request.WritableBytes);
+                Add(ref Reads, 1);
+                Add(ref ReadBytes, (long)request.WritableBytes);
                 break;
             case BlkType.Out:
-                Interlocked.Increment(ref _writes);
-                Interlocked.Add(ref _writtenBytes, (long)request.ReadableBytes);
+                Add(ref Writes, 1);
+                Add(ref WrittenBytes, (long)request.ReadableBytes);
                 break;
             case BlkType.Flush:
-                Interlocked.Increment(ref _flushes);
+                Add(ref Flushes, 1);
                 break;
             default:
                 break;
         }
     }
+
+    private static void Add(ref long counter, long what) => Volatile.Write(ref counter, counter + what);
 }

@@ -20,6 +20,7 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
     private readonly DmaFilter _filter;
     private readonly RequestRouter _router;
     private readonly VirtioBlk _device;
+    private readonly BlkQueueCounters _counters;
     private readonly ulong _features;
     private readonly BlkRequest[] _slots;
     private readonly BlockRequest[] _requests;
@@ -37,6 +38,8 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
         _loop = loop;
         _filter = new DmaFilter(activation.Memory.Dma, disk);
         _router = new RequestRouter(loop, _filter);
+        _counters = device.Counters[index];
+        _counters.Router = _router;
         _memory = activation.Memory.Dma;
         _features = activation.Features;
         _ring = active.Queue;
@@ -61,11 +64,10 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
 
     public EventFd Doorbell { get; }
 
-    /// <summary>True after <see cref="Hold"/>, once storage has given everything back.</summary>
+    /// <summary>True after <see cref="HoldAsync"/>, once storage has given everything back.</summary>
     public bool IsDrained => _router.IsDrained;
 
-    /// <summary>Nothing is taken while a request is held: it would only wait behind it.</summary>
-    private bool MayTake => _freeCount > 0 && !_router.IsHolding;
+    private bool MayTake => _freeCount > 0 && _router.HasRoom;
 
     /// <summary>What each request has to pass from now on; null is nothing.</summary>
     public void Limit(IRequestGate? gate) => _router.Gate = gate;
@@ -128,31 +130,34 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
     public bool EnableNotifications() => _ring.EnableNotifications() && MayTake;
 
     /// <summary>
-    /// Nothing is forwarded from now on. What was held counts as not taken: it is the youngest that came from the ring, since none is taken
-    /// while one is held.
+    /// Nothing is taken or forwarded until <see cref="Resume"/>. What was held counts as not taken: it is the youngest that came from the
+    /// ring, since nothing overtakes what is held. Done when storage has given everything else back.
     /// </summary>
-    public void Hold()
+    public Task HoldAsync()
     {
-        _router.Hold();
+        _router.Hold(most: 0);
         foreach (BlockRequest request in _router.TakeHeld())
         {
             _free[_freeCount++] = request.Token;
             _ring.Untake(1);
         }
+
+        return _router.DrainAsync();
     }
 
-    /// <summary>Ends <see cref="Hold"/>.</summary>
+    /// <summary>Ends <see cref="HoldAsync"/>.</summary>
     public void Resume() => _router.Resume();
 
+    /// <summary>Waits for what storage has. The disk stays open.</summary>
     public void Dispose()
     {
-        _router.Dispose();
+        _router.FlushAndClose(_loop);
+        _filter.FlushAndClose(_loop);
+        _counters.Router = null;
         foreach (BlockRequest request in _requests)
         {
             _loop.Remove(request);
         }
-
-        _filter.Dispose();
     }
 
     private bool Start(ushort head)
@@ -285,7 +290,7 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
     private void Complete(int slot, BlkStatus status)
     {
         ref BlkRequest asked = ref _slots[slot];
-        _device.Counters.Count(asked, status);
+        _counters.Count(asked, status);
         _memory.TryWrite(asked.Status, (byte)status);
         _ring.Complete(asked.Head, status == BlkStatus.Ok ? asked.WrittenOnSuccess + 1 : 1);
         _free[_freeCount++] = slot;

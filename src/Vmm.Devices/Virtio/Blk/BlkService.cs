@@ -14,16 +14,19 @@ internal sealed class BlkService : IIoService, IDisposable
 {
     private readonly BlkQueue[] _queues;
     private readonly IoLoop _loop;
+    private readonly VirtioBlk _device;
     private readonly IBlockNode _disk;
     private readonly IVirtioInterrupts _interrupts;
     private readonly Doorbell[] _doorbells;
-    private ManualResetEventSlim? _drained; // who waits for the end of what is in flight
+    private ManualResetEventSlim? _holder; // waits for the end of what is in flight
+    private Task _drained = Task.CompletedTask;
     private bool _broken;
 
     /// <summary>On the loop's thread.</summary>
     /// <exception cref="BlockException">The host has no resources for it.</exception>
     internal BlkService(VirtioBlk device, IDiskBackend disk, VirtioActivation activation, int[] queues, IoLoop loop)
     {
+        _device = device;
         _loop = loop;
         _interrupts = activation.Interrupts;
         _disk = disk.CreateNode(loop, queues.Sum(q => activation.Queues[q]!.Queue.Size));
@@ -92,10 +95,7 @@ internal sealed class BlkService : IIoService, IDisposable
             _loop.Unwatch(doorbell);
         }
 
-        foreach (BlkQueue queue in _queues)
-        {
-            queue.Hold();
-        }
+        HoldQueues();
     }
 
     /// <summary>
@@ -104,19 +104,15 @@ internal sealed class BlkService : IIoService, IDisposable
     /// </summary>
     internal void Hold(ManualResetEventSlim drained)
     {
-        _drained = drained;
-        foreach (BlkQueue queue in _queues)
-        {
-            queue.Hold();
-        }
-
+        _holder = drained;
+        HoldQueues();
         TellDrained();
     }
 
     /// <summary>Ends <see cref="Hold"/>.</summary>
     internal void Resume()
     {
-        _drained = null;
+        _holder = null;
         foreach (BlkQueue queue in _queues)
         {
             queue.Resume();
@@ -125,19 +121,33 @@ internal sealed class BlkService : IIoService, IDisposable
 
     private void TellDrained()
     {
-        if (_drained is { } waiting && IsDrained)
+        if (_holder is { } waiting && _drained.IsCompleted)
         {
             Publish();
             waiting.Set();
         }
     }
 
+    private void HoldQueues() => _drained = Task.WhenAll(_queues.Select(queue => queue.HoldAsync()));
+
+    /// <summary>
+    /// Waits for storage, and leaves nothing that was written in a volatile cache: the driver may be gone without a flush, and a VM that is
+    /// told to be over has its disks on stable storage.
+    /// </summary>
     public void Dispose()
     {
-        _disk.Dispose();
         foreach (BlkQueue queue in _queues)
         {
             queue.Dispose();
+        }
+
+        try
+        {
+            _disk.FlushAndClose(_loop);
+        }
+        catch (BlockException lost)
+        {
+            _device.Faults.Failed(lost.Status);
         }
     }
 

@@ -35,6 +35,7 @@ public sealed class VirtioBlk : VirtioDevice
         _disk = disk;
         _options = options ?? new VirtioBlkOptions();
         _options.Validate();
+        Counters = new BlkCounters(_options.QueueCount);
         _config = new BlkConfig(disk.Geometry, _options);
         DeviceFeatures = BlkFeatures.For(disk.Geometry, _options.QueueCount);
         QueueSizes = Enumerable.Repeat((ushort)_options.QueueSize, _options.QueueCount).ToArray();
@@ -45,7 +46,7 @@ public sealed class VirtioBlk : VirtioDevice
     public string Name => _options.Name;
 
     /// <summary>What the disk has done.</summary>
-    public BlkCounters Counters { get; } = new();
+    public BlkCounters Counters { get; }
 
     /// <inheritdoc/>
     public override ushort DeviceType => 2;
@@ -112,7 +113,10 @@ public sealed class VirtioBlk : VirtioDevice
         }
     }
 
-    /// <inheritdoc/>
+    /// <summary>
+    /// Waits for storage without a limit. What was written and not flushed is made stable; when that fails it is told of as other faults
+    /// are.
+    /// </summary>
     public override void Reset() => TryReset(Timeout.InfiniteTimeSpan);
 
     /// <inheritdoc/>

@@ -37,6 +37,26 @@ public sealed class DiskFaultTests
         }
     }
 
+    /// <summary>A guest that is gone cannot be answered: what its last writes lost is told of where all faults are.</summary>
+    [Theory]
+    [InlineData(DiskStatus.Ok)]
+    [InlineData(DiskStatus.NoSpace)]
+    [InlineData(DiskStatus.IoError)]
+    public void A_device_that_ends_flushes_its_disk_and_tells_when_that_fails(DiskStatus fault)
+    {
+        List<DiskStatus> told = [];
+        FaultyDisk disk = new(new MemoryDiskBackend(1 << 20));
+        using (BlkGuest guest = new(new VirtioBlk(disk, null, told.Add)))
+        {
+            Assert.Equal(0, Write(guest));
+            Assert.Equal(0, disk.Closed);
+            disk.Answer = fault;
+        }
+
+        Assert.Equal((1, 1), (disk.Closed, disk.Disposed));
+        Assert.Equal(fault == DiskStatus.Ok ? [] : [fault], told);
+    }
+
     [Fact]
     public void What_only_the_guest_does_wrong_is_not_told_of()
     {
