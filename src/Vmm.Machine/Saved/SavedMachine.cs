@@ -3,6 +3,7 @@ using Vmm.Machine.Description;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
 using Vmm.Memory;
+using Vmm.Spec;
 using Vmm.State;
 
 namespace Vmm.Machine.Saved;
@@ -10,12 +11,12 @@ namespace Vmm.Machine.Saved;
 /// <summary>A saved machine in its folder, read and checked as far as that needs no machine.</summary>
 public sealed class SavedMachine
 {
-    private readonly string _folder;
+    private readonly ISavedSource _source;
     private readonly StateDocument _document;
     private readonly SavedMemoryV1 _memory;
 
-    private SavedMachine(string folder, StateDocument document, MachineDescription description, SavedMemoryV1 memory) =>
-        (_folder, _document, Description, _memory) = (folder, document, description, memory);
+    private SavedMachine(ISavedSource source, StateDocument document, MachineDescription description, SavedMemoryV1 memory) =>
+        (_source, _document, Description, _memory) = (source, document, description, memory);
 
     /// <summary>What the machine is, with its spec.</summary>
     public MachineDescription Description { get; }
@@ -24,20 +25,16 @@ public sealed class SavedMachine
     /// <param name="folder">Its folder.</param>
     /// <exception cref="StateException">It is none, is damaged, or of a version that this release does not read.</exception>
     /// <exception cref="IOException">It cannot be read.</exception>
-    public static SavedMachine Read(string folder)
+    public static SavedMachine Read(string folder) => Read(new SavedFolderSource(folder));
+
+    /// <summary>Reads a saved machine.</summary>
+    /// <param name="source">Where its files are.</param>
+    /// <exception cref="StateException">It is none, is damaged, or of a version that this release does not read.</exception>
+    /// <exception cref="IOException">It cannot be read.</exception>
+    public static SavedMachine Read(ISavedSource source)
     {
-        string path = Path.Combine(folder, SavedFolder.DocumentName);
-        if (!File.Exists(path))
-        {
-            throw new StateException($"{folder} is no saved VM: it has no {SavedFolder.DocumentName}.");
-        }
-
-        if (new FileInfo(path).Length > StateDocument.MaxBytes)
-        {
-            throw new StateException($"{path}: the document has more than {StateDocument.MaxBytes} bytes.");
-        }
-
-        StateDocument document = StateDocumentReader.Read(File.ReadAllBytes(path));
+        string path = Path.Combine(source.Name, SavedVmFiles.Document);
+        StateDocument document = StateDocumentReader.Read(ReadDocument(source, path));
         StateReader about = new(document.About);
         MachineDescription description;
         try
@@ -59,7 +56,7 @@ public sealed class SavedMachine
         }
 
         return memory.ChunkBytes == MemoryImage.ChunkBytes
-            ? new SavedMachine(folder, document, description, memory)
+            ? new SavedMachine(source, document, description, memory)
             : throw new StateException($"{path}: chunks of {memory.ChunkBytes} bytes; this release reads {MemoryImage.ChunkBytes}.");
     }
 
@@ -94,6 +91,26 @@ public sealed class SavedMachine
         }
     }
 
+    private static byte[] ReadDocument(ISavedSource source, string path)
+    {
+        using SafeFileHandle file = source.TryOpen(SavedVmFiles.Document)
+            ?? throw new StateException($"{source.Name} is no saved VM: it has no {SavedVmFiles.Document}.");
+        long length = RandomAccess.GetLength(file);
+        if (length > StateDocument.MaxBytes)
+        {
+            throw new StateException($"{path}: the document has more than {StateDocument.MaxBytes} bytes.");
+        }
+
+        byte[] bytes = new byte[length];
+        for (int done = 0; done < bytes.Length;)
+        {
+            int count = RandomAccess.Read(file, bytes.AsSpan(done), done);
+            done += count > 0 ? count : throw new StateException($"{path}: the file ends at {done}.");
+        }
+
+        return bytes;
+    }
+
     /// <summary>When it is run, its units and the guest's clock go on, and the guest is told that it was paused.</summary>
     private static void GoOnWhenRun(VirtualMachine machine, UnitRegistry units) => machine.Board.Restored = () =>
     {
@@ -116,13 +133,8 @@ public sealed class SavedMachine
         {
             SavedVnodeV1 saved = _memory.Vnodes.FirstOrDefault(v => v.Vnode == vnode)
                 ?? throw new StateException($"The saved VM has no memory of vnode {vnode}.");
-            string path = Path.Combine(_folder, SavedFolder.MemoryName(vnode));
-            if (!File.Exists(path))
-            {
-                throw new StateException($"{path} is missing.");
-            }
-
-            using SafeFileHandle file = File.OpenHandle(path);
+            string path = Path.Combine(_source.Name, SavedVmFiles.Memory(vnode));
+            using SafeFileHandle file = _source.TryOpen(SavedVmFiles.Memory(vnode)) ?? throw new StateException($"{path} is missing.");
             MemoryImage.Read(memory, file, saved, path, bytes => progress?.Invoke((double)(done += bytes) / total), cancel);
         }
     }
