@@ -36,6 +36,9 @@ public sealed class SavedFolder : IDisposable
     /// <summary>Name of the memory file of a vnode.</summary>
     public static string MemoryName(int vnode) => string.Create(CultureInfo.InvariantCulture, $"memory-{vnode}.bin");
 
+    /// <summary>Name of the file of a vnode's memory that comes and goes.</summary>
+    public static string HotMemoryName(int vnode) => string.Create(CultureInfo.InvariantCulture, $"memory-{vnode}-hot.bin");
+
     /// <summary>Refuses a save for which there is no room, before it begins.</summary>
     /// <exception cref="IOException">There is too little room.</exception>
     public void RequireRoom(ulong bytes)
