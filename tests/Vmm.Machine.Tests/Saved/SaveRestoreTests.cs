@@ -162,7 +162,7 @@ public sealed class SaveRestoreTests : IDisposable
         string saved = await SaveAsync(running);
         running.End([]);
         string hot = Path.Combine(saved, "memory-0-hot.bin");
-        FlipByte(hot, (20 << 20) + 3);
+        FlipByte(hot, (20 << 20) + (3 * 4096)); // a page that the guest looks at
         Refused("memory-0-hot.bin: the MiB at 20971520", saved);
         SavedDocument.ForgeChecksum(saved, vnode: 0, mib: 20); // data where nothing was plugged, of one who computes checksums, too
         running = Restore(saved);
