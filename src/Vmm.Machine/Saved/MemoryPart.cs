@@ -2,6 +2,7 @@ using Vmm.Devices.Virtio.Mem;
 using Vmm.Machine.Hotplug;
 using Vmm.Machine.Run;
 using Vmm.Memory;
+using Vmm.Spec;
 
 namespace Vmm.Machine.Saved;
 
@@ -12,7 +13,7 @@ namespace Vmm.Machine.Saved;
 internal sealed record MemoryPart(int Vnode, VnodeMemory Memory, VirtioMem? Device)
 {
     /// <summary>Name of its file.</summary>
-    internal string FileName => Device is null ? SavedFolder.MemoryName(Vnode) : SavedFolder.HotMemoryName(Vnode);
+    internal string FileName => Device is null ? SavedVmFiles.Memory(Vnode) : SavedVmFiles.HotMemory(Vnode);
 
     /// <summary>Its size.</summary>
     internal ulong Bytes => Memory.Placement.Size;

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Vmm.Machine.Saved;
+using Vmm.Spec;
 using Vmm.State;
 
 namespace Vmm.Machine.Tests.Saved;
@@ -18,7 +19,7 @@ internal static class SavedDocument
         StateReader reader = new(new UnitBlob(new PartId(StateDocument.AboutName), [record]));
         SavedHotMemoryV1 hot = reader.Read(MachineStates.HotMemory);
         byte[] content = new byte[1 << 20];
-        using (FileStream file = File.OpenRead(Path.Combine(saved, SavedFolder.HotMemoryName(vnode))))
+        using (FileStream file = File.OpenRead(Path.Combine(saved, SavedVmFiles.HotMemory(vnode))))
         {
             file.Position = (long)mib << 20;
             file.ReadExactly(content);
@@ -34,7 +35,7 @@ internal static class SavedDocument
     /// <summary>Changes the records of a unit.</summary>
     internal static void Change(string saved, string unit, Func<StateRecord, StateRecord> change)
     {
-        string path = Path.Combine(saved, SavedFolder.DocumentName);
+        string path = Path.Combine(saved, SavedVmFiles.Document);
         StateDocument document = StateDocumentReader.Read(File.ReadAllBytes(path));
         UnitBlob Changed(UnitBlob blob) =>
             blob.Name.ToString() == unit ? blob with { Records = [.. blob.Records.Select(change)] } : blob;
