@@ -4,6 +4,7 @@ using Vmm.Devices.Pci;
 using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Balloon;
 using Vmm.Devices.Virtio.Blk;
+using Vmm.Devices.Virtio.Mem;
 using Vmm.Devices.Virtio.Net;
 using Vmm.State;
 
@@ -50,9 +51,12 @@ public static class DeviceStates
     public static readonly StateShape<BalloonStateV1> Balloon =
         new(BalloonStateV1.Kind, BalloonStateV1.Version, DeviceStateJson.Default.BalloonStateV1);
 
+    /// <summary>Memory that comes and goes.</summary>
+    public static readonly StateShape<MemStateV1> Mem = new(MemStateV1.Kind, MemStateV1.Version, DeviceStateJson.Default.MemStateV1);
+
     /// <summary>All of them, for the schema.</summary>
     public static IReadOnlyList<StateShape> All { get; } =
-        [Uart, Rtc, KeyboardController, ResetControl, PciHotplug, Pci, Msix, VirtioTransport, Blk, Net, Balloon];
+        [Uart, Rtc, KeyboardController, ResetControl, PciHotplug, Pci, Msix, VirtioTransport, Blk, Net, Balloon, Mem];
 }
 
 /// <summary>How they are written. What is unknown, doubled, missing or null where nothing may be is refused.</summary>
@@ -71,4 +75,5 @@ public static class DeviceStates
 [JsonSerializable(typeof(BlkStateV1))]
 [JsonSerializable(typeof(NetStateV1))]
 [JsonSerializable(typeof(BalloonStateV1))]
+[JsonSerializable(typeof(MemStateV1))]
 internal sealed partial class DeviceStateJson : JsonSerializerContext;
