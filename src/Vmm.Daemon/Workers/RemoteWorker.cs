@@ -42,9 +42,9 @@ internal sealed class RemoteWorker : IWorker
         Bounds = new WorkerBounds(process, ReportLine);
         _events = new WorkerEvents(_dials, Bounds.Unthrottle);
         _link = new WorkerLink(socket, process, options, _events.Handle, () => HelloAsync(CancellationToken.None), () => Kill());
+        _finish = FinishAsync();
         _greeting = new WorkerGreeting(_link, _events, Bounds);
         _plugs = new WorkerPlugs(_link, _events, Bounds, options.Storage);
-        _finish = FinishAsync();
     }
 
     public string VmId => _files?.VmId ?? "";
