@@ -49,6 +49,9 @@ public sealed class IoLoop : IDisposable
     /// <summary>Operations that the ring or <see cref="CompleteLater"/> has; watches do not count.</summary>
     public int InFlight => _inFlight;
 
+    /// <summary>Counts the calls of <see cref="Poll"/>; goes round. What happens in one of them happens at about one time.</summary>
+    public uint Round { get; private set; }
+
     /// <summary>How often the thread went to sleep. Any thread.</summary>
     public int Sleeps => Volatile.Read(ref _sleeps);
 
@@ -245,6 +248,7 @@ public sealed class IoLoop : IDisposable
     /// </summary>
     public int Poll()
     {
+        Round++;
         int count = DeliverReady();
         int taken;
         do
