@@ -36,10 +36,5 @@ public static class Poll
     /// <summary>Waits for any of them; how many are ready, 0 when the time is over (-1: no limit) or a signal came.</summary>
     /// <exception cref="KernelException">Too many descriptors.</exception>
     public static int Wait(Span<PollEntry> entries, int timeoutMilliseconds) =>
-        WaitMicroseconds(entries, timeoutMilliseconds < 0 ? -1 : timeoutMilliseconds * 1000L);
-
-    /// <summary>The same with a time in microseconds, which the kernel's timer slack (prctl(2), 50 µs by itself) lengthens.</summary>
-    /// <exception cref="KernelException">Too many descriptors.</exception>
-    public static int WaitMicroseconds(Span<PollEntry> entries, long timeoutMicroseconds) =>
-        KernelException.ThrowIfError(PollCalls.Wait(entries, timeoutMicroseconds), "ppoll");
+        KernelException.ThrowIfError(PollCalls.Wait(entries, timeoutMilliseconds < 0 ? -1 : timeoutMilliseconds * 1000L), "ppoll");
 }

@@ -20,7 +20,6 @@ public sealed class IoLoop : IDisposable
     private IoOperation?[] _operations = new IoOperation?[64];
     private IoOperation? _firstReady, _lastReady;
     private BusyPoll _poll;
-    private TimerFd? _alarm; // made by the first sleep that a timer has to end
     private int _numbers, _inFlight, _sleeps;
     private bool _unsubmitted, _disposed;
     private volatile bool _stopping;
@@ -208,17 +207,21 @@ public sealed class IoLoop : IDisposable
             {
                 _poll.Worked();
             }
-            else if (_poll.LookAgain(Stopwatch.GetTimestamp()))
+            else if (service.MayLook && _poll.LookAgain(Stopwatch.GetTimestamp()))
             {
                 Thread.SpinWait(4);
             }
             else if (!service.PrepareSleep())
             {
                 long before = Stopwatch.GetTimestamp();
-                if (Wait())
+                bool untimed = Wait();
+                long slept = Stopwatch.GetTimestamp() - before;
+                if (untimed)
                 {
-                    _poll.Slept(Stopwatch.GetTimestamp() - before);
+                    _poll.Slept(slept);
                 }
+
+                service.Slept(slept);
             }
         }
 
@@ -288,8 +291,8 @@ public sealed class IoLoop : IDisposable
     /// </summary>
     public bool Wait()
     {
-        bool timed = SetAlarm(out bool due);
-        if (due || _firstReady is not null || _posted.Any)
+        long left = UntilFirstTimer();
+        if (left == 0 || _firstReady is not null || _posted.Any)
         {
             return false;
         }
@@ -301,8 +304,8 @@ public sealed class IoLoop : IDisposable
 
         Volatile.Write(ref _sleeps, _sleeps + 1);
         _unsubmitted = false;
-        _ring.SubmitAndWait();
-        return !timed;
+        _ring.SubmitAndWait(left);
+        return left < 0;
     }
 
     /// <summary>Waits for operations in flight, then gives the ring back. On the thread that ran the loop.</summary>
@@ -324,7 +327,6 @@ public sealed class IoLoop : IDisposable
 
         IoUringPool.Return(_ring);
         _posted.Dispose();
-        _alarm?.Dispose();
     }
 
     internal void MustSubmit() => _unsubmitted = true;
@@ -356,44 +358,30 @@ public sealed class IoLoop : IDisposable
 
     private int FireTimers()
     {
-        long now = Stopwatch.GetTimestamp();
+        long now = 0; // a look at the clock only when one is set
         int fired = 0;
         for (int i = 0; i < _timers.Count; i++)
         {
-            fired += _timers[i].FireIfDue(now) ? 1 : 0;
+            if (_timers[i].Deadline != 0)
+            {
+                now = now == 0 ? Stopwatch.GetTimestamp() : now;
+                fired += _timers[i].FireIfDue(now) ? 1 : 0;
+            }
         }
 
         return fired;
     }
 
-    // Lets the sleep end when the next timer is due; false when none is set.
-    private bool SetAlarm(out bool due)
+    // Nanoseconds to the deadline of the next timer; negative when none is set.
+    private long UntilFirstTimer()
     {
         long first = 0;
-        foreach (IoTimer timer in _timers)
+        for (int i = 0; i < _timers.Count; i++)
         {
-            first = timer.Deadline != 0 && (first == 0 || timer.Deadline < first) ? timer.Deadline : first;
+            long deadline = _timers[i].Deadline;
+            first = deadline != 0 && (first == 0 || deadline < first) ? deadline : first;
         }
 
-        due = false;
-        if (first == 0)
-        {
-            return false;
-        }
-
-        long left = first - Stopwatch.GetTimestamp();
-        due = left <= 0;
-        if (!due)
-        {
-            if (_alarm is null)
-            {
-                _alarm = new TimerFd();
-                Watch(_alarm.Event, rung: null);
-            }
-
-            _alarm.Set((int)Math.Min(((left * 1000) + Stopwatch.Frequency - 1) / Stopwatch.Frequency, int.MaxValue));
-        }
-
-        return true;
+        return first == 0 ? -1 : Math.Max(0, (first - Stopwatch.GetTimestamp()) * (1_000_000_000 / Stopwatch.Frequency));
     }
 }

@@ -13,8 +13,8 @@ namespace Vmm.Devices.Virtio.Net;
 internal struct FrameGathering
 {
     /// <summary>
-    /// How long frames gather, in microseconds (the kernel's timer slack comes on top): some tens of frames when they come as fast as they
-    /// can.
+    /// How long frames gather, in microseconds (the kernel's timer slack may come on top): some tens of frames when they come as fast as
+    /// they can.
     /// </summary>
     public const int Microseconds = 20;
 
