@@ -49,7 +49,7 @@ internal sealed class NetPair : IIoService, IDisposable
     private NetControl? _controls;
     private FrameGathering _gathering;
     private NetProgress _received, _sent;
-    private bool _mayReceive;
+    private bool _mayReceive, _emptied; // the host has just said that it has no more frames
     private int _timeout;
     private bool _waitsForFrames, _waitsForRoom; // the ring has the poll
     private bool _gathers, _frameCame, _timeOver; // about the last sleep
@@ -112,7 +112,9 @@ internal sealed class NetPair : IIoService, IDisposable
         int receivedFrames = 0, sentFrames = 0;
         _timeout = -1;
         _mayReceive = _receiver is not null && _index < _device.ActivePairs && _device.LinkUp;
-        _received = _mayReceive ? _receiver!.Serve(ref _timeout, ref receivedFrames) : NetProgress.Idle;
+        // Not asked twice in a row: a frame that came since is heard of by the next look, or ends the sleep at once.
+        _received = _mayReceive && !_emptied ? _receiver!.Serve(ref _timeout, ref receivedFrames) : NetProgress.Idle;
+        _emptied = receivedFrames > 0 && _received == NetProgress.Idle;
         if (_mayReceive && _receiver!.TakePublished())
         {
             _activation.Publish(2 * _index);
