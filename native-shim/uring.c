@@ -136,17 +136,6 @@ VMM_API int32_t vmm_uring_fallocate(intptr_t handle, int32_t fd, int32_t mode, u
     return 0;
 }
 
-/* One completion when fd becomes readable. */
-VMM_API int32_t vmm_uring_poll(intptr_t handle, int32_t fd, uint64_t tag)
-{
-    struct io_uring_sqe *sqe = next_sqe((struct io_uring *)handle);
-    if (!sqe)
-        return -EBUSY;
-    io_uring_prep_poll_add(sqe, fd, POLLIN);
-    sqe->user_data = tag;
-    return 0;
-}
-
 /* One completion, with the poll(2) bits as its result, when fd has any of events (POLLERR and POLLHUP always count). */
 VMM_API int32_t vmm_uring_poll_events(intptr_t handle, int32_t fd, uint32_t events, uint64_t tag)
 {
@@ -158,7 +147,7 @@ VMM_API int32_t vmm_uring_poll_events(intptr_t handle, int32_t fd, uint32_t even
     return 0;
 }
 
-/* Calls off what was queued by the two above; it completes with -ECANCELED. This completes, too, with its own tag. */
+/* Calls off what was queued by the one above; it completes with -ECANCELED. This completes, too, with its own tag. */
 VMM_API int32_t vmm_uring_poll_remove(intptr_t handle, uint64_t poll_tag, uint64_t tag)
 {
     struct io_uring_sqe *sqe = next_sqe((struct io_uring *)handle);

@@ -86,11 +86,7 @@ public sealed class IoUring : SafeHandleMinusOneIsInvalid
         Check(Native.UringFallocate(this, file.Number, (int)modes, offset, length, tag));
 
     /// <summary>Queues one completion for when <paramref name="file"/> becomes readable.</summary>
-    public void PollReadable(FileDescriptorHandle file, ulong tag)
-    {
-        Check(Native.UringPoll(this, file.Number, tag));
-        Remember(tag);
-    }
+    public void PollReadable(FileDescriptorHandle file, ulong tag) => Poll(file, PollEvents.Readable, tag);
 
     /// <summary>
     /// Queues one completion for when <paramref name="file"/> has any of <paramref name="events"/>; its result is the poll(2) bits. Hang-up

@@ -23,9 +23,6 @@ internal static partial class Native
     [LibraryImport(Shim, EntryPoint = "vmm_uring_fallocate")]
     internal static partial int UringFallocate(IoUring ring, int fd, int mode, ulong offset, ulong length, ulong tag);
 
-    [LibraryImport(Shim, EntryPoint = "vmm_uring_poll")]
-    internal static partial int UringPoll(IoUring ring, int fd, ulong tag);
-
     [LibraryImport(Shim, EntryPoint = "vmm_uring_poll_events")]
     internal static partial int UringPollEvents(IoUring ring, int fd, uint events, ulong tag);
 

@@ -10,13 +10,11 @@ public sealed class Doorbell : IoOperation
 {
     private readonly EventFd _bell;
     private readonly Action? _rung;
-    private readonly IoUring _ring;
 
-    internal Doorbell(EventFd bell, Action? rung, IoUring ring)
+    internal Doorbell(EventFd bell, Action? rung)
     {
         _bell = bell;
         _rung = rung;
-        _ring = ring;
     }
 
     /// <summary>Nobody watches it any more.</summary>
@@ -33,8 +31,7 @@ public sealed class Doorbell : IoOperation
         if (!IsArmed)
         {
             IsArmed = true;
-            _ring.PollReadable(_bell.Handle, (ulong)Number);
-            Loop!.MustSubmit();
+            Loop!.BeginPoll(_bell.Handle, PollEvents.Readable, (ulong)Number);
         }
     }
 

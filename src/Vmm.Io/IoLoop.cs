@@ -1,24 +1,26 @@
 using System.Diagnostics;
+using System.Runtime.InteropServices;
 using Vmm.Interop;
 
 namespace Vmm.Io;
 
 /// <summary>
-/// One thread and one io_uring: file transfers, doorbells, timers, work posted by other threads. It is the place where an I/O thread
-/// sleeps. While there is work the thread polls, since a wake-up costs the other side an exit; before sleeping it looks a little longer
-/// when that helps (<see cref="BusyPoll"/>). All members belong to the thread that runs the loop, but for <see cref="Post"/> and
-/// <see cref="Stop"/>. Nothing allocates per operation.
+/// One thread and one io_uring (or poll(2), <see cref="WithoutRing"/>): file transfers, doorbells, timers, work posted by other threads. It
+/// is the place where an I/O thread sleeps. While there is work the thread polls, since a wake-up costs the other side an exit; before
+/// sleeping it looks a little longer when that helps (<see cref="BusyPoll"/>). All members belong to the thread that runs the loop, but for
+/// <see cref="Post"/> and <see cref="Stop"/>. Nothing allocates per operation.
 /// </summary>
 public sealed class IoLoop : IDisposable
 {
-    private readonly IoUring _ring;
+    private readonly IoUring? _ring;
+    private readonly PollSet? _polls; // in place of a ring
     private readonly PostBox _posted = new();
     private readonly IoCompletion[] _completions = new IoCompletion[64];
     private readonly List<Doorbell> _doorbells = [];
-    private readonly List<IoTimer> _timers = [];
+    private readonly TimerList _timers = new();
+    private readonly ReadyList _ready = new();
     private readonly Stack<int> _freeNumbers = new();
     private IoOperation?[] _operations = new IoOperation?[64];
-    private IoOperation? _firstReady, _lastReady;
     private BusyPoll _poll;
     private int _numbers, _inFlight, _sleeps;
     private bool _unsubmitted, _disposed;
@@ -44,6 +46,18 @@ public sealed class IoLoop : IDisposable
 
         Watch(_posted.Bell, rung: null);
     }
+
+    private IoLoop(PollSet polls)
+    {
+        _polls = polls;
+        Watch(_posted.Bell, rung: null);
+    }
+
+    /// <summary>
+    /// Makes a loop that waits with poll(2): for who has to answer where io_uring is switched off. It knows doorbells, polls, timers and
+    /// posted work, but no transfers of files.
+    /// </summary>
+    public static IoLoop WithoutRing() => new(new PollSet());
 
     /// <summary>Operations that the ring or <see cref="CompleteLater"/> has; watches do not count.</summary>
     public int InFlight => _inFlight;
@@ -89,52 +103,43 @@ public sealed class IoLoop : IDisposable
     /// <summary>
     /// Begins a vectored read at a byte offset. The vectors stay until <see cref="Submit"/>, their memory until the completion.
     /// </summary>
-    public void Read(IoOperation operation, FileDescriptorHandle file, nint vectors, int count, ulong offset)
-    {
-        _ring.Read(file, vectors, count, offset, Begin(operation));
-    }
+    public void Read(IoOperation operation, FileDescriptorHandle file, nint vectors, int count, ulong offset) =>
+        Ring.Read(file, vectors, count, offset, Begin(operation));
 
     /// <summary>
     /// Begins a vectored write at a byte offset. The vectors stay until <see cref="Submit"/>, their memory until the completion.
     /// </summary>
-    public void Write(IoOperation operation, FileDescriptorHandle file, nint vectors, int count, ulong offset)
-    {
-        _ring.Write(file, vectors, count, offset, Begin(operation));
-    }
+    public void Write(IoOperation operation, FileDescriptorHandle file, nint vectors, int count, ulong offset) =>
+        Ring.Write(file, vectors, count, offset, Begin(operation));
 
     /// <summary>Begins fdatasync(2).</summary>
-    public void DataSync(IoOperation operation, FileDescriptorHandle file) => _ring.DataSync(file, Begin(operation));
+    public void DataSync(IoOperation operation, FileDescriptorHandle file) => Ring.DataSync(file, Begin(operation));
 
     /// <summary>Begins fallocate(2).</summary>
     public void Fallocate(IoOperation operation, FileDescriptorHandle file, FallocateModes modes, ulong offset, ulong length) =>
-        _ring.Fallocate(file, modes, offset, length, Begin(operation));
+        Ring.Fallocate(file, modes, offset, length, Begin(operation));
 
     /// <summary>Begins to wait for events of a descriptor, once. The file stays open until they come or the loop ends.</summary>
     /// <param name="poll">A poll of this loop that does not wait already.</param>
     /// <param name="file">A descriptor that poll(2) takes.</param>
     /// <param name="events">What is waited for.</param>
-    public void WatchOnce(IoPoll poll, System.Runtime.InteropServices.SafeHandle file, PollEvents events)
+    public void WatchOnce(IoPoll poll, SafeHandle file, PollEvents events)
     {
         Debug.Assert(ReferenceEquals(poll.Loop, this), "a poll of another loop");
-        _ring.Poll(file, events, (ulong)poll.Number);
-        _unsubmitted = true;
+        BeginPoll(file, events, (ulong)poll.Number);
     }
+
+    /// <summary>
+    /// Ends a wait: the poll is not called any more until it is begun again, and its file may be closed. Nothing happens when it does not
+    /// wait. Only for a loop without a ring: a ring keeps the file for itself.
+    /// </summary>
+    public void CallOff(IoPoll poll) =>
+        (_polls ?? throw new InvalidOperationException("A poll that a ring has cannot be called off.")).Remove((ulong)poll.Number);
 
     /// <summary>The operation ended without the ring: its completion is delivered by the next <see cref="Poll"/>, not now.</summary>
     public void CompleteLater(IoOperation operation, int result)
     {
-        operation.ReadyResult = result;
-        operation.NextReady = null;
-        if (_lastReady is { } last)
-        {
-            last.NextReady = operation;
-        }
-        else
-        {
-            _firstReady = operation;
-        }
-
-        _lastReady = operation;
+        _ready.Add(operation, result);
         _inFlight++;
     }
 
@@ -144,7 +149,7 @@ public sealed class IoLoop : IDisposable
         if (_unsubmitted)
         {
             _unsubmitted = false;
-            _ring.Submit();
+            _ring?.Submit();
         }
     }
 
@@ -155,7 +160,7 @@ public sealed class IoLoop : IDisposable
     /// </param>
     public Doorbell Watch(EventFd bell, Action? rung)
     {
-        Doorbell doorbell = new(bell, rung, _ring);
+        Doorbell doorbell = new(bell, rung);
         Add(doorbell);
         _doorbells.Add(doorbell);
         return doorbell;
@@ -168,7 +173,8 @@ public sealed class IoLoop : IDisposable
     {
         _doorbells.Remove(doorbell);
         doorbell.IsAbandoned = true; // a poll that waits keeps the number
-        if (!doorbell.IsArmed)
+        _polls?.Remove((ulong)doorbell.Number);
+        if (!doorbell.IsArmed || _polls is not null)
         {
             Remove(doorbell);
         }
@@ -256,7 +262,7 @@ public sealed class IoLoop : IDisposable
         int taken;
         do
         {
-            taken = _ring.Reap(_completions);
+            taken = _ring is { } ring ? ring.Reap(_completions) : _polls!.Reap(_completions);
             for (int i = 0; i < taken; i++)
             {
                 IoOperation operation = _operations[(int)_completions[i].Tag]!;
@@ -270,9 +276,9 @@ public sealed class IoLoop : IDisposable
             }
         }
         while (taken == _completions.Length);
-        if (_timers.Count > 0)
+        if (_timers.Any)
         {
-            count += FireTimers();
+            count += _timers.FireDue();
         }
 
         if (_posted.Any)
@@ -291,8 +297,8 @@ public sealed class IoLoop : IDisposable
     /// </summary>
     public bool Wait()
     {
-        long left = UntilFirstTimer();
-        if (left == 0 || _firstReady is not null || _posted.Any)
+        long left = _timers.Any ? _timers.NanosecondsLeft() : -1;
+        if (left == 0 || _ready.Any || _posted.Any)
         {
             return false;
         }
@@ -304,7 +310,15 @@ public sealed class IoLoop : IDisposable
 
         Volatile.Write(ref _sleeps, _sleeps + 1);
         _unsubmitted = false;
-        _ring.SubmitAndWait(left);
+        if (_ring is { } ring)
+        {
+            ring.SubmitAndWait(left);
+        }
+        else
+        {
+            _polls!.Wait(left < 0 ? -1 : (left + 999) / 1000);
+        }
+
         return left < 0;
     }
 
@@ -325,11 +339,29 @@ public sealed class IoLoop : IDisposable
             }
         }
 
-        IoUringPool.Return(_ring);
+        if (_ring is not null)
+        {
+            IoUringPool.Return(_ring);
+        }
+
         _posted.Dispose();
     }
 
-    internal void MustSubmit() => _unsubmitted = true;
+    private IoUring Ring => _ring ?? throw new InvalidOperationException("A loop without a ring has no transfers.");
+
+    /// <summary>Begins to wait for events of a descriptor, once.</summary>
+    internal void BeginPoll(SafeHandle file, PollEvents events, ulong tag)
+    {
+        if (_ring is { } ring)
+        {
+            ring.Poll(file, events, tag);
+            _unsubmitted = true;
+        }
+        else
+        {
+            _polls!.Add(file, events, tag);
+        }
+    }
 
     private ulong Begin(IoOperation operation)
     {
@@ -339,11 +371,9 @@ public sealed class IoLoop : IDisposable
         return (ulong)operation.Number;
     }
 
-    // Only what is there now: what ends while this runs is delivered next time, so that the ring has its turn.
     private int DeliverReady()
     {
-        IoOperation? next = _firstReady;
-        _firstReady = _lastReady = null;
+        IoOperation? next = _ready.TakeAll();
         int count = 0;
         while (next is { } operation)
         {
@@ -354,34 +384,5 @@ public sealed class IoLoop : IDisposable
         }
 
         return count;
-    }
-
-    private int FireTimers()
-    {
-        long now = 0; // a look at the clock only when one is set
-        int fired = 0;
-        for (int i = 0; i < _timers.Count; i++)
-        {
-            if (_timers[i].Deadline != 0)
-            {
-                now = now == 0 ? Stopwatch.GetTimestamp() : now;
-                fired += _timers[i].FireIfDue(now) ? 1 : 0;
-            }
-        }
-
-        return fired;
-    }
-
-    // Nanoseconds to the deadline of the next timer; negative when none is set.
-    private long UntilFirstTimer()
-    {
-        long first = 0;
-        for (int i = 0; i < _timers.Count; i++)
-        {
-            long deadline = _timers[i].Deadline;
-            first = deadline != 0 && (first == 0 || deadline < first) ? deadline : first;
-        }
-
-        return first == 0 ? -1 : Math.Max(0, (first - Stopwatch.GetTimestamp()) * (1_000_000_000 / Stopwatch.Frequency));
     }
 }

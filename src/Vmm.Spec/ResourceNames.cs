@@ -3,6 +3,9 @@ namespace Vmm.Spec;
 /// <summary>What the descriptors are called that a process is handed for the things a spec names.</summary>
 public static class ResourceNames
 {
+    /// <summary>A file of a saved VM (<see cref="SavedVmFiles"/>).</summary>
+    public static string Saved(string file) => "saved-" + file;
+
     /// <summary>/dev/kvm.</summary>
     public const string Kvm = "kvm";
 

@@ -6,8 +6,8 @@ namespace Vmm.Worker;
 
 /// <summary>
 /// The serial port's far side: keeps the end of the output, gives it and what follows to every attached console, and feeds the guest from
-/// them in turn. One thread of its own, started by the first console, does all socket I/O: a vCPU never waits for a reader. A reader that
-/// falls a whole ring behind is cut off.
+/// them in turn. One thread of its own, started by the first console, does all socket I/O (<see cref="ConsoleLoop"/>): a vCPU never waits for
+/// a reader. A reader that falls a whole ring behind is cut off.
 /// </summary>
 internal sealed class ConsoleHub : IConsoleEndpoint, IDisposable
 {
@@ -17,13 +17,13 @@ internal sealed class ConsoleHub : IConsoleEndpoint, IDisposable
     private const int FirstRing = 4096, LargestRing = 4 * History, MostConsoles = 16, InputRoom = 4096;
 
     private readonly object _lock = new();
-    private readonly List<Attached> _consoles = [];
+    private readonly List<ConsoleSocket> _consoles = [];
     private readonly EventFd _wake = new();
     private readonly Queue<byte> _input = new();
     private byte[] _ring = new byte[FirstRing];
     private long _written;
     private Thread? _thread;
-    private bool _readingStopped;
+    private bool _readingStopped, _interrupted;
     private bool _closing;
     private Action<ushort, ushort>? _resized;
 
@@ -55,7 +55,7 @@ internal sealed class ConsoleHub : IConsoleEndpoint, IDisposable
     {
         lock (_lock)
         {
-            while (_input.Count == 0 && !_readingStopped)
+            while (_input.Count == 0 && !_readingStopped && !_interrupted)
             {
                 Monitor.Wait(_lock);
             }
@@ -63,6 +63,12 @@ internal sealed class ConsoleHub : IConsoleEndpoint, IDisposable
             if (_readingStopped)
             {
                 return 0;
+            }
+
+            if (_interrupted)
+            {
+                _interrupted = false;
+                return -1;
             }
 
             int count = 0;
@@ -77,6 +83,15 @@ internal sealed class ConsoleHub : IConsoleEndpoint, IDisposable
             }
 
             return count;
+        }
+    }
+
+    public void InterruptRead()
+    {
+        lock (_lock)
+        {
+            _interrupted = true;
+            Monitor.PulseAll(_lock);
         }
     }
 
@@ -100,7 +115,7 @@ internal sealed class ConsoleHub : IConsoleEndpoint, IDisposable
             }
 
             (UnixStream own, FileDescriptorHandle theirs) = UnixStream.CreatePair();
-            _consoles.Add(new Attached(own, Math.Max(0, _written - Math.Min(History, _ring.Length))));
+            _consoles.Add(new ConsoleSocket(own, Math.Max(0, _written - Math.Min(History, _ring.Length))));
             if (_thread is null)
             {
                 Thread thread = new(Serve, maxStackSize: 256 * 1024) { Name = "console", IsBackground = true };
@@ -124,7 +139,7 @@ internal sealed class ConsoleHub : IConsoleEndpoint, IDisposable
 
         _wake.Signal();
         _thread?.Join();
-        foreach (Attached console in _consoles)
+        foreach (ConsoleSocket console in _consoles)
         {
             console.Socket.Dispose();
         }
@@ -150,109 +165,86 @@ internal sealed class ConsoleHub : IConsoleEndpoint, IDisposable
 
     private void Serve()
     {
-        PollEntry[] polls = new PollEntry[MostConsoles + 1];
-        Attached[] consoles = new Attached[MostConsoles];
-        byte[] buffer = new byte[4096];
-        long giveUp = long.MaxValue;
-        while (true)
-        {
-            int count;
-            bool backlog = false;
-            lock (_lock)
-            {
-                if (_closing && giveUp == long.MaxValue)
-                {
-                    giveUp = Environment.TickCount64 + 1000;
-                }
-
-                count = _consoles.Count;
-                polls[0] = new PollEntry(_wake.Handle, read: true);
-                for (int i = 0; i < count; i++)
-                {
-                    consoles[i] = _consoles[i];
-                    backlog |= consoles[i].Position < _written;
-                    polls[i + 1] = new PollEntry(consoles[i].Socket, !_closing && _input.Count < InputRoom, consoles[i].Position < _written);
-                }
-
-                if (_closing && (!backlog || Environment.TickCount64 >= giveUp))
-                {
-                    return;
-                }
-            }
-
-            Poll.Wait(polls.AsSpan(0, count + 1), giveUp == long.MaxValue ? -1 : 50);
-            _wake.TryTake(out _);
-            for (int i = 0; i < count; i++)
-            {
-                bool alive = (!polls[i + 1].Writable || Send(consoles[i], buffer)) && (!polls[i + 1].Readable || Receive(consoles[i], buffer));
-                if (!alive)
-                {
-                    lock (_lock)
-                    {
-                        _consoles.Remove(consoles[i]);
-                    }
-
-                    consoles[i].Socket.Dispose();
-                }
-            }
-        }
+        using ConsoleLoop loop = new(this, _wake);
+        loop.Run();
     }
 
-    private bool Send(Attached console, byte[] buffer)
+    /// <summary>The consoles that there are now. For the console thread.</summary>
+    internal void CopyConsoles(List<ConsoleSocket> to)
     {
-        while (true)
-        {
-            int length;
-            lock (_lock)
-            {
-                if (_written - console.Position > _ring.Length)
-                {
-                    return false; // what it has not seen is overwritten: an honest end rather than a gap
-                }
-
-                length = (int)Math.Min(buffer.Length, _written - console.Position);
-                for (int i = 0; i < length; i++)
-                {
-                    buffer[i] = _ring[(int)((console.Position + i) & (_ring.Length - 1))];
-                }
-            }
-
-            int sent = length == 0 ? 0 : console.Socket.Send(buffer.AsSpan(0, length));
-            if (sent <= 0)
-            {
-                return sent == 0;
-            }
-
-            console.Position += sent;
-        }
-    }
-
-    private bool Receive(Attached console, byte[] buffer)
-    {
-        int got = console.Socket.Receive(buffer.AsSpan(0, 256));
-        if (got <= 0)
-        {
-            return got == -1;
-        }
-
         lock (_lock)
         {
-            for (int i = 0; i < got; i++)
+            to.Clear();
+            to.AddRange(_consoles);
+        }
+    }
+
+    /// <summary>Takes a console away whose far side is gone, or too slow. For the console thread.</summary>
+    internal void Remove(ConsoleSocket console)
+    {
+        lock (_lock)
+        {
+            _consoles.Remove(console);
+        }
+    }
+
+    /// <summary>True once the hub is being closed.</summary>
+    internal bool IsClosing
+    {
+        get
+        {
+            lock (_lock)
             {
-                _input.Enqueue(buffer[i]);
+                return _closing;
+            }
+        }
+    }
+
+    /// <summary>True while input is wanted: the guest has taken most of what came.</summary>
+    internal bool WantsInput
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return !_closing && _input.Count < InputRoom;
+            }
+        }
+    }
+
+    /// <summary>
+    /// Copies output from a place on. -1: it is overwritten already, and the reader gets an honest end rather than a gap.
+    /// </summary>
+    internal int CopyOutput(long from, Span<byte> to)
+    {
+        lock (_lock)
+        {
+            if (_written - from > _ring.Length)
+            {
+                return -1;
+            }
+
+            int length = (int)Math.Min(to.Length, _written - from);
+            for (int i = 0; i < length; i++)
+            {
+                to[i] = _ring[(int)((from + i) & (_ring.Length - 1))];
+            }
+
+            return length;
+        }
+    }
+
+    /// <summary>Input for the guest.</summary>
+    internal void AddInput(ReadOnlySpan<byte> input)
+    {
+        lock (_lock)
+        {
+            foreach (byte b in input)
+            {
+                _input.Enqueue(b);
             }
 
             Monitor.PulseAll(_lock);
         }
-
-        return true;
-    }
-
-    private sealed class Attached(UnixStream socket, long position)
-    {
-        internal UnixStream Socket { get; } = socket;
-
-        // Written by the console thread only.
-        internal long Position { get; set; } = position;
     }
 }

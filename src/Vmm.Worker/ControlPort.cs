@@ -2,14 +2,15 @@ using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
+using Vmm.Io;
 
 namespace Vmm.Worker;
 
 /// <summary>
 /// The worker's side of the control channel: one connection at a time, the next one through the passed listener. The main thread receives;
-/// any thread sends. It sleeps in poll(2): a worker answers also where io_uring is switched off.
+/// any thread sends. Its loop has no ring: a worker answers also where io_uring is switched off.
 /// </summary>
-internal sealed class ControlPort : IDisposable
+internal sealed class ControlPort : IIoService, IDisposable
 {
     private const int SendTimeout = 2000, AcceptPause = 1000; // milliseconds
 
@@ -17,9 +18,14 @@ internal sealed class ControlPort : IDisposable
     private readonly Action<ControlFrame, Dictionary<string, FileDescriptorHandle>> _received;
     private readonly Lock _sending = new();
     private readonly byte[] _buffer = new byte[ControlCodec.MaxFrame];
+    private readonly IoLoop _loop = IoLoop.WithoutRing();
+    private readonly IoPoll _ready;
+    private readonly IoTimer _acceptAgain;
+    private Func<bool> _isNeeded = () => true;
     private PacketSocket? _connection;
     private FileDescriptorHandle? _listener;
     private PartialRequest? _partial;
+    private bool _watching, _wasReady, _paused, _isOver;
 
     /// <summary>Makes the port.</summary>
     /// <param name="first">The connection that the worker was started with; it stays the caller's as long as no other comes.</param>
@@ -30,6 +36,9 @@ internal sealed class ControlPort : IDisposable
         _connection = first;
         _masterUser = masterUser;
         _received = received;
+        _ready = new IoPoll((_, _) => Ready());
+        _loop.Add(_ready);
+        _acceptAgain = _loop.AddTimer(() => _paused = false);
     }
 
     /// <summary>The daemon's connection; null while there is none.</summary>
@@ -39,6 +48,7 @@ internal sealed class ControlPort : IDisposable
     public void Dispose()
     {
         Drop(ref _partial);
+        _loop.Dispose();
         _listener?.Dispose();
     }
 
@@ -46,22 +56,51 @@ internal sealed class ControlPort : IDisposable
     internal void ListenOn(FileDescriptorHandle listener) => _listener = listener;
 
     /// <summary>
-    /// Receives one packet, or takes a new connection, when there is one; otherwise sleeps until there is, or <paramref name="over"/> is
-    /// signalled. False when it was, and nothing else came.
+    /// Receives requests and takes new connections until nobody needs it any more: asked after each, or when <paramref name="over"/> was
+    /// signalled and nothing else waits. The caller's thread is the one that hears every request.
     /// </summary>
-    internal bool ServeOnce(EventFd over)
+    internal void Serve(EventFd over, Func<bool> isNeeded)
     {
-        Span<PollEntry> polls =
-        [
-            new PollEntry(_connection?.Handle ?? _listener, read: true),
-            new PollEntry(over.Handle, read: true),
-        ];
-        Poll.Wait(polls, -1);
-        if (!polls[0].Readable)
+        _isNeeded = isNeeded;
+        Doorbell end = _loop.Watch(over, () => _isOver = true);
+        _loop.Run(this);
+        _loop.Unwatch(end);
+    }
+
+    /// <inheritdoc/>
+    bool IIoService.IsDrained => true;
+
+    /// <inheritdoc/>
+    void IIoService.BeginRound() => _wasReady = false;
+
+    /// <inheritdoc/>
+    bool IIoService.Serve()
+    {
+        if (!_isNeeded() || (_isOver && !_wasReady))
         {
-            return !polls[1].Readable;
+            _loop.Stop();
+        }
+        else if (!_watching && !_paused && (_connection?.Handle ?? _listener) is { } file)
+        {
+            _watching = true;
+            _loop.WatchOnce(_ready, file, PollEvents.Readable);
         }
 
+        return _wasReady;
+    }
+
+    /// <inheritdoc/>
+    bool IIoService.PrepareSleep() => false;
+
+    /// <inheritdoc/>
+    void IIoService.Stopping()
+    {
+    }
+
+    private void Ready()
+    {
+        _watching = false;
+        _wasReady = true;
         if (_connection is null)
         {
             Accept();
@@ -70,8 +109,6 @@ internal sealed class ControlPort : IDisposable
         {
             Attach(null);
         }
-
-        return true;
     }
 
     /// <summary>Tells something that nobody asked for; false when nobody hears it.</summary>
@@ -129,7 +166,8 @@ internal sealed class ControlPort : IDisposable
         {
             // Out of descriptors, say: no reason to end the VM. Whoever waits is accepted later.
             Console.Error.WriteLine($"vmm-worker {Environment.ProcessId}: {cause.Message}");
-            Thread.Sleep(AcceptPause);
+            _paused = true;
+            _acceptAgain.Set(AcceptPause);
         }
 
         next?.Dispose();

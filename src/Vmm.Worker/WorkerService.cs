@@ -49,12 +49,7 @@ internal sealed class WorkerService : IDisposable
     }
 
     /// <summary>Serves until there is nothing left to do.</summary>
-    internal void Serve()
-    {
-        while ((_port.Connection is not null || _machine is not null) && _port.ServeOnce(_over))
-        {
-        }
-    }
+    internal void Serve() => _port.Serve(_over, () => _port.Connection is not null || _machine is not null);
 
     private void Take(ControlFrame request, Dictionary<string, FileDescriptorHandle> descriptors)
     {

@@ -4,12 +4,15 @@ using Vmm.Interop;
 
 namespace Vmm.Io.Tests;
 
-public sealed class IoLoopTests
+/// <summary>What every loop does, with a ring and without.</summary>
+public abstract class IoLoopTests
 {
+    protected abstract IoLoop Create(int busyPollMicroseconds = 0);
+
     [Fact]
     public void Work_posted_by_other_threads_runs_on_the_loop_once_and_in_order()
     {
-        using IoLoop loop = new(50);
+        using IoLoop loop = Create(50);
         Service service = new();
         List<int> ran = [];
         Thread thread = new(() => loop.Run(service));
@@ -38,7 +41,7 @@ public sealed class IoLoopTests
     [Fact]
     public void A_stopped_loop_ends_when_its_service_is_drained_and_sleeps_until_then()
     {
-        using IoLoop loop = new();
+        using IoLoop loop = Create();
         Service service = new() { IsDrained = false };
         Thread thread = new(() => loop.Run(service));
         thread.Start();
@@ -54,7 +57,7 @@ public sealed class IoLoopTests
     [Fact]
     public void Only_doorbells_that_rang_are_read()
     {
-        using IoLoop loop = new();
+        using IoLoop loop = Create();
         using EventFd first = new(), second = new(), third = new();
         int heard = 0;
         loop.Watch(first, () => heard++);
@@ -77,7 +80,7 @@ public sealed class IoLoopTests
     [Fact]
     public void A_doorbell_that_is_armed_is_heard_while_the_loop_stays_awake()
     {
-        using IoLoop loop = new();
+        using IoLoop loop = Create();
         using EventFd bell = new();
         bool heard = false;
         Doorbell doorbell = loop.Watch(bell, () => heard = true);
@@ -97,7 +100,7 @@ public sealed class IoLoopTests
     [Fact]
     public void Timers_fire_once_in_the_order_of_their_deadlines()
     {
-        using IoLoop loop = new();
+        using IoLoop loop = Create();
         List<string> fired = [];
         IoTimer late = loop.AddTimer(() => fired.Add("late")), early = loop.AddTimer(() => fired.Add("early")), never = loop.AddTimer(() => fired.Add("never"));
         long begin = Stopwatch.GetTimestamp();
@@ -161,7 +164,7 @@ public sealed class IoLoopTests
     [Fact]
     public void An_operation_that_ends_without_the_ring_is_delivered_later_and_its_number_is_used_again()
     {
-        using IoLoop loop = new();
+        using IoLoop loop = Create();
         Operation one = new(), two = new();
         loop.Add(one);
         loop.CompleteLater(one, 7);
@@ -178,13 +181,39 @@ public sealed class IoLoopTests
     [Fact]
     public void Posting_to_a_loop_that_is_gone_is_refused()
     {
-        IoLoop loop = new();
+        IoLoop loop = Create();
         loop.Dispose();
         Assert.False(loop.Post(() => { }));
         loop.Stop();
     }
 
-    private static bool WaitFor(IoLoop loop, Func<bool> condition)
+    [Fact]
+    public void A_poll_hears_of_its_events_once_each_time_it_is_begun()
+    {
+        using IoLoop loop = Create();
+        (UnixStream ours, FileDescriptorHandle descriptor) = UnixStream.CreatePair();
+        using UnixStream near = ours, far = UnixStream.FromDescriptor(descriptor);
+        List<PollEvents> heard = [];
+        IoPoll poll = new((_, events) => heard.Add(events));
+        loop.Add(poll);
+        for (int round = 1; round <= 3; round++)
+        {
+            loop.WatchOnce(poll, near, PollEvents.Readable);
+            loop.Poll();
+            Assert.Equal(round - 1, heard.Count);
+            far.Send("x"u8);
+            Assert.True(WaitFor(loop, () => heard.Count == round));
+            near.Receive(new byte[10]);
+        }
+
+        far.Dispose();
+        loop.WatchOnce(poll, near, PollEvents.Writable);
+        Assert.True(WaitFor(loop, () => heard.Count == 4));
+        Assert.True(heard[3].HasFlag(PollEvents.HangUp));
+        loop.Remove(poll);
+    }
+
+    protected static bool WaitFor(IoLoop loop, Func<bool> condition)
     {
         long begin = Stopwatch.GetTimestamp();
         while (!condition() && Stopwatch.GetElapsedTime(begin).TotalSeconds < 20)

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using Vmm.Devices.Virtio.Net;
 using Vmm.Interop;
 using Vmm.Interop.Kvm;
@@ -93,6 +94,9 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
     public FileDescriptorHandle Take(string name) => _descriptors.Remove(name, out FileDescriptorHandle? descriptor)
         ? descriptor
         : throw new ArgumentException($"descriptor \"{name}\" was not passed", nameof(name));
+
+    /// <summary>The descriptor of that name, now the caller's; false when it was not passed.</summary>
+    public bool TryTake(string name, [NotNullWhen(true)] out FileDescriptorHandle? descriptor) => _descriptors.Remove(name, out descriptor);
 
     /// <inheritdoc/>
     public void Dispose()

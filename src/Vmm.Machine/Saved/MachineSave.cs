@@ -2,7 +2,7 @@ using System.Reflection;
 using Microsoft.Win32.SafeHandles;
 using Vmm.Machine.Description;
 using Vmm.Machine.Run;
-using Vmm.Memory;
+using Vmm.Spec;
 using Vmm.State;
 
 namespace Vmm.Machine.Saved;
@@ -18,7 +18,8 @@ public static class MachineSave
     private const ulong DocumentRoom = 64 << 20;
 
     /// <summary>
-    /// Saves a machine that runs or is paused. Afterwards, whether it worked or not, it is as it was before: it runs on, or is paused.
+    /// Saves a machine that runs or is paused into a folder. When it fails, or the machine is to go on, it is as it was before: it runs on,
+    /// or is paused.
     /// </summary>
     /// <param name="machine">The machine.</param>
     /// <param name="path">The folder to make.</param>
@@ -34,87 +35,80 @@ public static class MachineSave
     public static async Task SaveAsync(
         VirtualMachine machine, string path, TimeSpan time, bool goOn, Action<double>? progress = null, CancellationToken cancel = default)
     {
-        if (machine.Description.Hot.Count > 0)
-        {
-            throw new StateException(
-                $"{machine.Spec.Name}: memory that comes and goes (virtio-mem) has no saved form yet; a VM without it can be saved.");
-        }
-
         using SavedFolder folder = new(path);
-        bool ran = machine.State == MachineState.Running;
-        if (ran)
-        {
-            machine.Pause();
-        }
-        else if (machine.State != MachineState.Paused)
-        {
-            throw new MachineStateException(machine.State, MachineState.Paused);
-        }
-
+        MachineRest rest = await SaveAsync(machine, folder, time, progress, cancel).ConfigureAwait(false);
         bool staysAtRest = false;
         try
         {
-            if (machine.VcpuSet.HasPendingIo)
-            {
-                throw new StateException($"{machine.Spec.Name}: a vCPU is amid a very long input or output instruction; try again.");
-            }
-
-            UnitRegistry units = MachineUnits.Of(machine, atRest: false);
-            await units.QuiesceAsync(Quiesce.Drain, time, cancel).ConfigureAwait(false);
-            try
-            {
-                Write(machine, units, folder, progress, cancel);
-                folder.Commit();
-                staysAtRest = !goOn;
-            }
-            finally
-            {
-                if (!staysAtRest)
-                {
-                    units.Resume();
-                }
-            }
+            folder.Commit();
+            staysAtRest = !goOn;
         }
         finally
         {
-            if (!staysAtRest && ran)
+            if (!staysAtRest)
             {
-                machine.Resume();
-            }
-            else if (!staysAtRest)
-            {
-                machine.HoldDevices(); // a paused machine's devices rest, and the units just went on
+                rest.End();
             }
         }
     }
 
+    /// <summary>Writes a machine that runs or is paused into files. When it fails, the machine is as it was before.</summary>
+    /// <param name="machine">The machine.</param>
+    /// <param name="store">Where to.</param>
+    /// <param name="time">How long its devices may take to come to rest.</param>
+    /// <param name="progress">Hears which part of the memory is written, 0 to 1; null: nobody.</param>
+    /// <param name="cancel">Gives up.</param>
+    /// <returns>The machine at rest: it is ended as it is, or its rest is ended and what was written is thrown away.</returns>
+    /// <inheritdoc cref="SaveAsync(VirtualMachine, string, TimeSpan, bool, Action{double}?, CancellationToken)" path="/exception"/>
+    public static async Task<MachineRest> SaveAsync(
+        VirtualMachine machine, ISavedStore store, TimeSpan time, Action<double>? progress = null, CancellationToken cancel = default)
+    {
+        MachineRest rest = await MachineRest.BeginAsync(machine, time, cancel).ConfigureAwait(false);
+        try
+        {
+            Write(machine, rest.Units, store, progress, cancel);
+            return rest;
+        }
+        catch
+        {
+            rest.End();
+            throw;
+        }
+    }
+
     private static void Write(
-        VirtualMachine machine, UnitRegistry units, SavedFolder folder, Action<double>? progress, CancellationToken cancel)
+        VirtualMachine machine, UnitRegistry units, ISavedStore store, Action<double>? progress, CancellationToken cancel)
     {
         IReadOnlyList<UnitBlob> blobs = units.Save();
-        List<(int Vnode, VnodeMemory Memory)> memories = machine.Board.Memory.Start;
+        IReadOnlyList<MemoryPart> memories = MemoryPart.Of(machine);
         ulong data = 0, total = 0, done = 0;
-        foreach ((_, VnodeMemory memory) in memories)
+        foreach (MemoryPart memory in memories)
         {
             data += MemoryImage.DataBytes(memory);
-            total += memory.Placement.Size;
+            total += memory.Bytes;
         }
 
-        folder.RequireRoom(data + DocumentRoom);
-        List<SavedVnodeV1> files = [];
-        foreach ((int vnode, VnodeMemory memory) in memories)
+        store.RequireRoom(data + DocumentRoom);
+        List<SavedVnodeV1> files = [], hot = [];
+        foreach (MemoryPart memory in memories)
         {
-            SafeFileHandle file = folder.Create(SavedFolder.MemoryName(vnode));
+            SafeFileHandle file = store.Create(memory.FileName);
             byte[] checksums = MemoryImage.Write(memory, file, bytes => progress?.Invoke((double)(done += bytes) / total), cancel);
-            files.Add(new SavedVnodeV1 { Vnode = vnode, Bytes = memory.Placement.Size, Checksums = checksums });
+            (memory.Device is null ? files : hot).Add(
+                new SavedVnodeV1 { Vnode = memory.Vnode, Bytes = memory.Bytes, Checksums = checksums });
         }
 
         StateWriter about = new(new PartId(StateDocument.AboutName));
         about.WriteJson(DescriptionKind, MachineDescription.CurrentVersion, MachineDescriptionJson.Write(machine.Description));
         about.Write(MachineStates.Memory, new SavedMemoryV1 { ChunkBytes = MemoryImage.ChunkBytes, Vnodes = files });
+        if (hot.Count > 0)
+        {
+            about.Write(MachineStates.HotMemory, new SavedHotMemoryV1 { Vnodes = hot });
+        }
+
         about.Write(MachineStates.Units, new SavedUnitsV1 { Names = [.. blobs.Select(blob => blob.Name.ToString())] });
         byte[] document = StateDocumentWriter.Write(new StateDocument(Program, about.ToBlob(), blobs));
-        RandomAccess.Write(folder.Create(SavedFolder.DocumentName), document, 0);
+        RandomAccess.Write(store.Create(SavedVmFiles.Document), document, 0);
     }
 
     private static string Program => typeof(MachineSave).Assembly.GetName().Version?.ToString(3) ?? "";

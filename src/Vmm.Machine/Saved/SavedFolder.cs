@@ -8,11 +8,8 @@ namespace Vmm.Machine.Saved;
 /// A saved VM that is being written: a folder of a temporary name beside its own, until <see cref="Commit"/> gives it its name. What was
 /// not committed is deleted.
 /// </summary>
-public sealed class SavedFolder : IDisposable
+public sealed class SavedFolder : ISavedStore, IDisposable
 {
-    /// <summary>Name of the document.</summary>
-    public const string DocumentName = "vm.json";
-
     private readonly string _path, _temporary;
     private readonly List<SafeFileHandle> _files = [];
     private bool _isCommitted;
@@ -33,11 +30,7 @@ public sealed class SavedFolder : IDisposable
         Directory.CreateDirectory(_temporary, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
     }
 
-    /// <summary>Name of the memory file of a vnode.</summary>
-    public static string MemoryName(int vnode) => string.Create(CultureInfo.InvariantCulture, $"memory-{vnode}.bin");
-
-    /// <summary>Refuses a save for which there is no room, before it begins.</summary>
-    /// <exception cref="IOException">There is too little room.</exception>
+    /// <inheritdoc/>
     public void RequireRoom(ulong bytes)
     {
         ulong free = (ulong)new DriveInfo(_temporary).AvailableFreeSpace;
@@ -47,7 +40,7 @@ public sealed class SavedFolder : IDisposable
         }
     }
 
-    /// <summary>Makes a file in it.</summary>
+    /// <inheritdoc/>
     public SafeFileHandle Create(string name)
     {
         string path = Path.Combine(_temporary, name);

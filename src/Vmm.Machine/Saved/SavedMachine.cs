@@ -2,7 +2,7 @@ using Microsoft.Win32.SafeHandles;
 using Vmm.Machine.Description;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
-using Vmm.Memory;
+using Vmm.Spec;
 using Vmm.State;
 
 namespace Vmm.Machine.Saved;
@@ -10,12 +10,14 @@ namespace Vmm.Machine.Saved;
 /// <summary>A saved machine in its folder, read and checked as far as that needs no machine.</summary>
 public sealed class SavedMachine
 {
-    private readonly string _folder;
+    private readonly ISavedSource _source;
     private readonly StateDocument _document;
     private readonly SavedMemoryV1 _memory;
+    private readonly SavedHotMemoryV1? _hot;
 
-    private SavedMachine(string folder, StateDocument document, MachineDescription description, SavedMemoryV1 memory) =>
-        (_folder, _document, Description, _memory) = (folder, document, description, memory);
+    private SavedMachine(
+        ISavedSource source, StateDocument document, MachineDescription description, SavedMemoryV1 memory, SavedHotMemoryV1? hot) =>
+        (_source, _document, Description, _memory, _hot) = (source, document, description, memory, hot);
 
     /// <summary>What the machine is, with its spec.</summary>
     public MachineDescription Description { get; }
@@ -24,20 +26,16 @@ public sealed class SavedMachine
     /// <param name="folder">Its folder.</param>
     /// <exception cref="StateException">It is none, is damaged, or of a version that this release does not read.</exception>
     /// <exception cref="IOException">It cannot be read.</exception>
-    public static SavedMachine Read(string folder)
+    public static SavedMachine Read(string folder) => Read(new SavedFolderSource(folder));
+
+    /// <summary>Reads a saved machine.</summary>
+    /// <param name="source">Where its files are.</param>
+    /// <exception cref="StateException">It is none, is damaged, or of a version that this release does not read.</exception>
+    /// <exception cref="IOException">It cannot be read.</exception>
+    public static SavedMachine Read(ISavedSource source)
     {
-        string path = Path.Combine(folder, SavedFolder.DocumentName);
-        if (!File.Exists(path))
-        {
-            throw new StateException($"{folder} is no saved VM: it has no {SavedFolder.DocumentName}.");
-        }
-
-        if (new FileInfo(path).Length > StateDocument.MaxBytes)
-        {
-            throw new StateException($"{path}: the document has more than {StateDocument.MaxBytes} bytes.");
-        }
-
-        StateDocument document = StateDocumentReader.Read(File.ReadAllBytes(path));
+        string path = Path.Combine(source.Name, SavedVmFiles.Document);
+        StateDocument document = StateDocumentReader.Read(ReadDocument(source, path));
         StateReader about = new(document.About);
         MachineDescription description;
         try
@@ -50,6 +48,7 @@ public sealed class SavedMachine
         }
 
         SavedMemoryV1 memory = about.Read(MachineStates.Memory);
+        SavedHotMemoryV1? hot = about.TryRead(MachineStates.HotMemory);
         SavedUnitsV1 had = about.Read(MachineStates.Units);
         about.RequireAllTaken();
         HashSet<string> there = [.. document.Units.Select(unit => unit.Name.ToString())];
@@ -59,7 +58,7 @@ public sealed class SavedMachine
         }
 
         return memory.ChunkBytes == MemoryImage.ChunkBytes
-            ? new SavedMachine(folder, document, description, memory)
+            ? new SavedMachine(source, document, description, memory, hot)
             : throw new StateException($"{path}: chunks of {memory.ChunkBytes} bytes; this release reads {MemoryImage.ChunkBytes}.");
     }
 
@@ -81,7 +80,7 @@ public sealed class SavedMachine
         VirtualMachine machine = VirtualMachine.CreateWithoutBoot(Description, resources, console, prepared);
         try
         {
-            ReadMemory(machine.Board.Memory.Start, progress, cancel);
+            ReadMemory(MemoryPart.Of(machine), progress, cancel);
             UnitRegistry units = MachineUnits.Of(machine, atRest: true);
             units.Restore(_document.Units);
             GoOnWhenRun(machine, units);
@@ -94,6 +93,26 @@ public sealed class SavedMachine
         }
     }
 
+    private static byte[] ReadDocument(ISavedSource source, string path)
+    {
+        using SafeFileHandle file = source.TryOpen(SavedVmFiles.Document)
+            ?? throw new StateException($"{source.Name} is no saved VM: it has no {SavedVmFiles.Document}.");
+        long length = RandomAccess.GetLength(file);
+        if (length > StateDocument.MaxBytes)
+        {
+            throw new StateException($"{path}: the document has more than {StateDocument.MaxBytes} bytes.");
+        }
+
+        byte[] bytes = new byte[length];
+        for (int done = 0; done < bytes.Length;)
+        {
+            int count = RandomAccess.Read(file, bytes.AsSpan(done), done);
+            done += count > 0 ? count : throw new StateException($"{path}: the file ends at {done}.");
+        }
+
+        return bytes;
+    }
+
     /// <summary>When it is run, its units and the guest's clock go on, and the guest is told that it was paused.</summary>
     private static void GoOnWhenRun(VirtualMachine machine, UnitRegistry units) => machine.Board.Restored = () =>
     {
@@ -103,27 +122,28 @@ public sealed class SavedMachine
         machine.VcpuSet.NotifyPaused();
     };
 
-    private void ReadMemory(List<(int Vnode, VnodeMemory Memory)> memories, Action<double>? progress, CancellationToken cancel)
+    private void ReadMemory(IReadOnlyList<MemoryPart> memories, Action<double>? progress, CancellationToken cancel)
     {
-        if (_memory.Vnodes.Count != memories.Count || _memory.Vnodes.DistinctBy(v => v.Vnode).Count() != memories.Count)
+        List<SavedVnodeV1> files = [.. _memory.Vnodes, .. _hot?.Vnodes ?? []];
+        if (files.Count != memories.Count)
         {
-            throw new StateException($"The saved VM has memory of {_memory.Vnodes.Count} vnodes, its machine of {memories.Count}.");
+            throw new StateException($"The saved VM has {files.Count} memory files, its machine {memories.Count} memories.");
         }
 
         ulong total = 0, done = 0;
-        memories.ForEach(m => total += m.Memory.Placement.Size);
-        foreach ((int vnode, VnodeMemory memory) in memories)
+        foreach (MemoryPart memory in memories)
         {
-            SavedVnodeV1 saved = _memory.Vnodes.FirstOrDefault(v => v.Vnode == vnode)
-                ?? throw new StateException($"The saved VM has no memory of vnode {vnode}.");
-            string path = Path.Combine(_folder, SavedFolder.MemoryName(vnode));
-            if (!File.Exists(path))
-            {
-                throw new StateException($"{path} is missing.");
-            }
+            total += memory.Bytes;
+        }
 
-            using SafeFileHandle file = File.OpenHandle(path);
-            MemoryImage.Read(memory, file, saved, path, bytes => progress?.Invoke((double)(done += bytes) / total), cancel);
+        foreach (MemoryPart memory in memories)
+        {
+            IReadOnlyList<SavedVnodeV1> those = memory.Device is null ? _memory.Vnodes : _hot?.Vnodes ?? [];
+            SavedVnodeV1 saved = those.FirstOrDefault(v => v.Vnode == memory.Vnode)
+                ?? throw new StateException($"The saved VM has no {memory.FileName} of vnode {memory.Vnode}.");
+            string path = Path.Combine(_source.Name, memory.FileName);
+            using SafeFileHandle file = _source.TryOpen(memory.FileName) ?? throw new StateException($"{path} is missing.");
+            MemoryImage.Read(memory.Memory, file, saved, path, bytes => progress?.Invoke((double)(done += bytes) / total), cancel);
         }
     }
 }

@@ -1,0 +1,75 @@
+using Vmm.Machine.Run;
+using Vmm.State;
+
+namespace Vmm.Machine.Saved;
+
+/// <summary>
+/// A machine whose vCPUs stand still and whose units have nothing in flight: it can be saved, and its saved state stays true until the rest
+/// is ended.
+/// </summary>
+public sealed class MachineRest
+{
+    private readonly VirtualMachine _machine;
+    private readonly bool _ran;
+
+    private MachineRest(VirtualMachine machine, UnitRegistry units, bool ran) => (_machine, Units, _ran) = (machine, units, ran);
+
+    /// <summary>Its units, at rest.</summary>
+    internal UnitRegistry Units { get; }
+
+    /// <summary>Brings a machine that runs or is paused to rest; when that fails it is as it was before.</summary>
+    /// <param name="machine">The machine.</param>
+    /// <param name="time">How long its devices may take.</param>
+    /// <param name="cancel">Gives up.</param>
+    /// <exception cref="MachineStateException">It neither runs nor is paused.</exception>
+    /// <exception cref="UnitsException">Parts of it did not come to rest.</exception>
+    /// <exception cref="StateException">It cannot be saved at this moment.</exception>
+    internal static async Task<MachineRest> BeginAsync(VirtualMachine machine, TimeSpan time, CancellationToken cancel)
+    {
+        bool ran = machine.State == MachineState.Running;
+        if (ran)
+        {
+            machine.Pause();
+        }
+        else if (machine.State != MachineState.Paused)
+        {
+            throw new MachineStateException(machine.State, MachineState.Paused);
+        }
+
+        try
+        {
+            if (machine.VcpuSet.HasPendingIo)
+            {
+                throw new StateException($"{machine.Spec.Name}: a vCPU is amid a very long input or output instruction; try again.");
+            }
+
+            UnitRegistry units = MachineUnits.Of(machine, atRest: false);
+            await units.QuiesceAsync(Quiesce.Drain, time, cancel).ConfigureAwait(false);
+            return new MachineRest(machine, units, ran);
+        }
+        catch
+        {
+            GoOn(machine, ran);
+            throw;
+        }
+    }
+
+    /// <summary>The machine is as it was before: it runs on, or is paused.</summary>
+    public void End()
+    {
+        Units.Resume();
+        GoOn(_machine, _ran);
+    }
+
+    private static void GoOn(VirtualMachine machine, bool ran)
+    {
+        if (ran)
+        {
+            machine.Resume();
+        }
+        else
+        {
+            machine.HoldDevices(); // a paused machine's devices rest, and the units just went on
+        }
+    }
+}
