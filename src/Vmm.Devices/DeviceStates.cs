@@ -4,6 +4,8 @@ using Vmm.Devices.Pci;
 using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Balloon;
 using Vmm.Devices.Virtio.Blk;
+using Vmm.Devices.Virtio.Console;
+using Vmm.Devices.Virtio.Mem;
 using Vmm.Devices.Virtio.Net;
 using Vmm.State;
 
@@ -50,9 +52,16 @@ public static class DeviceStates
     public static readonly StateShape<BalloonStateV1> Balloon =
         new(BalloonStateV1.Kind, BalloonStateV1.Version, DeviceStateJson.Default.BalloonStateV1);
 
+    /// <summary>Memory that comes and goes.</summary>
+    public static readonly StateShape<MemStateV1> Mem = new(MemStateV1.Kind, MemStateV1.Version, DeviceStateJson.Default.MemStateV1);
+
+    /// <summary>A console that keeps input.</summary>
+    public static readonly StateShape<ConsoleStateV1> Console =
+        new(ConsoleStateV1.Kind, ConsoleStateV1.Version, DeviceStateJson.Default.ConsoleStateV1);
+
     /// <summary>All of them, for the schema.</summary>
     public static IReadOnlyList<StateShape> All { get; } =
-        [Uart, Rtc, KeyboardController, ResetControl, PciHotplug, Pci, Msix, VirtioTransport, Blk, Net, Balloon];
+        [Uart, Rtc, KeyboardController, ResetControl, PciHotplug, Pci, Msix, VirtioTransport, Blk, Net, Balloon, Mem, Console];
 }
 
 /// <summary>How they are written. What is unknown, doubled, missing or null where nothing may be is refused.</summary>
@@ -71,4 +80,6 @@ public static class DeviceStates
 [JsonSerializable(typeof(BlkStateV1))]
 [JsonSerializable(typeof(NetStateV1))]
 [JsonSerializable(typeof(BalloonStateV1))]
+[JsonSerializable(typeof(MemStateV1))]
+[JsonSerializable(typeof(ConsoleStateV1))]
 internal sealed partial class DeviceStateJson : JsonSerializerContext;

@@ -14,6 +14,23 @@ public static class SavedVmFiles
     /// <summary>The memory of a vnode.</summary>
     public static string Memory(int vnode) => string.Create(CultureInfo.InvariantCulture, $"memory-{vnode}.bin");
 
+    /// <summary>The memory of a vnode that comes and goes.</summary>
+    public static string HotMemory(int vnode) => string.Create(CultureInfo.InvariantCulture, $"memory-{vnode}-hot.bin");
+
     /// <summary>All files that whoever runs a VM of this spec may write.</summary>
-    public static IReadOnlyList<string> Of(VmSpec spec) => [Document, .. Enumerable.Range(0, spec.EffectiveVnodes.Count).Select(Memory)];
+    public static IReadOnlyList<string> Of(VmSpec spec)
+    {
+        List<string> names = [Document];
+        IReadOnlyList<VnodeSpec> vnodes = spec.EffectiveVnodes;
+        for (int i = 0; i < vnodes.Count; i++)
+        {
+            names.Add(Memory(i));
+            if (vnodes[i].HotMemory > 0)
+            {
+                names.Add(HotMemory(i));
+            }
+        }
+
+        return names;
+    }
 }

@@ -217,6 +217,12 @@ public sealed class MemBench : DeviceBench, IPluggableMemory
     }
 
     public void Unplug(ulong offset, ulong length) => Calls.Add($"-{offset / Block}x{length / Block}");
+
+    public bool TryRestore(ReadOnlySpan<bool> plugged)
+    {
+        Calls.Add($"={plugged.Count(true)}");
+        return !Full;
+    }
 }
 
 public sealed class ConsoleBench : DeviceBench, IConsoleSink

@@ -18,6 +18,9 @@ internal sealed class VnodeHomes
     private VnodeHome[] _homes; // replaced whole by the one move that goes on
     private int _moving;
 
+    /// <summary>Halts a move that goes on, and refuses new ones.</summary>
+    internal MoveGate Gate { get; } = new();
+
     /// <summary>
     /// Remembers the homes. Only machines that have places, or whose threads somebody looks after, keep track of their threads: the usual
     /// start does not.
@@ -88,6 +91,11 @@ internal sealed class VnodeHomes
 
         try
         {
+            if (!Gate.TryEnter())
+            {
+                throw new RehomeException($"{_name} is being saved: move it when that is done");
+            }
+
             if (hostCpus.Count > 0)
             {
                 ThreadPlacement.PinCurrent(hostCpus); // also the check that they can be had, before anything changes
@@ -110,6 +118,7 @@ internal sealed class VnodeHomes
         }
         finally
         {
+            Gate.Leave();
             Volatile.Write(ref _moving, 0);
         }
     }
@@ -133,7 +142,7 @@ internal sealed class VnodeHomes
             }
 
             PageMigration migration = new(memories, hostNodes, mode == MemoryPolicyMode.Interleave, options);
-            PageMigrationResult result = migration.Run(progress, cancel);
+            PageMigrationResult result = migration.Run(Slice, cancel);
             done = !result.Cancelled;
             return result;
         }
@@ -143,6 +152,12 @@ internal sealed class VnodeHomes
             {
                 memories[i].Place(before[i]);
             }
+        }
+
+        void Slice(double seen, ByteSize moved)
+        {
+            progress?.Invoke(seen, moved);
+            Gate.Pass();
         }
     }
 

@@ -51,6 +51,26 @@ internal sealed class BalloonFloor(VirtioBalloon balloon)
         }
     }
 
+    /// <summary>What it knows beside the balloon, for saving, and taken back from there.</summary>
+    internal (ulong Below, ulong Before, bool Returning) Memory
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return (_below, _before, _returning);
+            }
+        }
+
+        set
+        {
+            lock (_gate)
+            {
+                (_below, _before, _returning) = value;
+            }
+        }
+    }
+
     /// <summary>A target of its own: what a size asked for is forgotten.</summary>
     internal void SetTarget(ulong bytes)
     {

@@ -87,6 +87,30 @@ internal sealed class HotMemory : IPluggableMemory
         }
     }
 
+    /// <inheritdoc/>
+    public bool TryRestore(ReadOnlySpan<bool> plugged)
+    {
+        for (int first = 0, count; first < plugged.Length; first += count)
+        {
+            count = plugged[first..].IndexOf(!plugged[first]);
+            count = count < 0 ? plugged.Length - first : count;
+            ulong offset = (ulong)first * _block, length = (ulong)count * _block;
+            if (!plugged[first])
+            {
+                lock (_gate)
+                {
+                    GiveBack(offset, length); // whatever the file held there: it reads as zeros when it is plugged
+                }
+            }
+            else if (!TryPlug(offset, length))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
     /// <summary>The parts of a range that devices see come or go: all of it, or the slices with no plugged block.</summary>
     private List<(ulong Offset, ulong Length)> Unplugged(ulong offset, ulong length)
     {

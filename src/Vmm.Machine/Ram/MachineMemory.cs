@@ -62,6 +62,7 @@ internal sealed class MachineMemory : IDisposable
     {
         VnodeMemory backing = Keep(
             extent.Vnode, VnodeMemory.Create(HotPlacement(_homes[extent.Vnode].Memory, extent.Length), _host, part: ".hot"));
+        Hot.Add((extent.Vnode, backing));
         return new HotMemory(Map, backing, extent.Start, block);
     }
 
@@ -70,6 +71,9 @@ internal sealed class MachineMemory : IDisposable
 
     /// <summary>The memory of the start, one entry a vnode that has some.</summary>
     internal List<(int Vnode, VnodeMemory Memory)> Start { get; } = [];
+
+    /// <summary>The memory that comes and goes, one entry a vnode that has some.</summary>
+    internal List<(int Vnode, VnodeMemory Memory)> Hot { get; } = [];
 
     /// <summary>What is behind a vnode: its memory of the start, and that which comes and goes.</summary>
     internal List<VnodeMemory> OfVnode(int vnode) => [.. from each in _vnodes where each.Vnode == vnode select each.Memory];

@@ -1,8 +1,10 @@
 using Vmm.Devices.Virtio.Balloon;
 using Vmm.Devices.Virtio.Mem;
 using Vmm.Machine.Run;
+using Vmm.Machine.Saved;
 using Vmm.Memory;
 using Vmm.Spec;
+using Vmm.State;
 
 namespace Vmm.Machine.Ram;
 
@@ -12,12 +14,14 @@ namespace Vmm.Machine.Ram;
 /// </summary>
 internal sealed class VnodeSizes : IDisposable
 {
+    private readonly Lock _gate = new(); // of a change, so that none is half done while a save looks
     private readonly string _name;
     private readonly IReadOnlyList<VnodeSpec> _vnodes;
     private readonly VirtioMem?[] _devices; // by vnode
     private readonly MemoryPacer? _pacer; // null without memory devices
     private readonly VirtioBalloon? _balloon;
     private readonly BalloonFloor? _below; // null where the balloon does not stand for a vnode
+    private bool _held;
 
     /// <param name="name">The VM, for messages.</param>
     /// <param name="vnodes">Its vnodes.</param>
@@ -96,12 +100,16 @@ internal sealed class VnodeSizes : IDisposable
                 : $"vnode {vnode} grows in blocks of {block} from {spec.BootMemory}: {size} is between two of them");
         }
 
-        if (Device(vnode) is { } device)
+        lock (_gate)
         {
-            _pacer!.Wish(device, size < spec.BootMemory ? 0 : size - spec.BootMemory, force);
-        }
+            RequireNotHeld();
+            if (Device(vnode) is { } device)
+            {
+                _pacer!.Wish(device, size < spec.BootMemory ? 0 : size - spec.BootMemory, force);
+            }
 
-        _below?.Set(size < spec.BootMemory ? spec.BootMemory - size : 0);
+            _below?.Set(size < spec.BootMemory ? spec.BootMemory - size : 0);
+        }
     }
 
     /// <summary>Gives the balloon a target; a size below the vnode's floor that it was made to reach is forgotten.</summary>
@@ -114,13 +122,92 @@ internal sealed class VnodeSizes : IDisposable
             throw new VnodeMemoryException($"{_name} has no balloon: give it one in its spec (balloon: true)");
         }
 
+        lock (_gate)
+        {
+            RequireNotHeld();
+            if (_below is { } below)
+            {
+                below.SetTarget(bytes);
+            }
+            else
+            {
+                balloon.SetTarget(bytes);
+            }
+        }
+    }
+
+    /// <summary>From the return on the guest is asked for nothing, and a wish is refused, until <see cref="Resume"/>.</summary>
+    internal void Hold()
+    {
+        lock (_gate)
+        {
+            _held = true;
+            _pacer?.Hold();
+        }
+    }
+
+    /// <summary>Goes on.</summary>
+    internal void Resume()
+    {
+        lock (_gate)
+        {
+            _held = false;
+            _pacer?.Resume();
+        }
+    }
+
+    /// <summary>The wishes, for saving.</summary>
+    internal VnodeSizesStateV1 Capture()
+    {
+        List<VnodeWishV1> vnodes = [];
+        for (int i = 0; i < _devices.Length; i++)
+        {
+            if (Device(i) is { } device)
+            {
+                (ulong wanted, bool forced) = _pacer!.WishOf(device);
+                vnodes.Add(new VnodeWishV1 { Vnode = i, WantedBytes = wanted, Forced = forced });
+            }
+        }
+
+        (ulong below, ulong before, bool returning) = _below?.Memory ?? default;
+        return new VnodeSizesStateV1 { Vnodes = vnodes, BelowBytes = below, BalloonBytes = before, Returning = returning };
+    }
+
+    /// <summary>Takes saved wishes, after the devices took their state.</summary>
+    /// <exception cref="StateException">They do not fit.</exception>
+    internal void Restore(VnodeSizesStateV1 state)
+    {
+        HashSet<int> seen = [];
+        foreach (VnodeWishV1 wish in state.Vnodes)
+        {
+            VirtioMem? device = (uint)wish.Vnode < (uint)_devices.Length && seen.Add(wish.Vnode) ? Device(wish.Vnode) : null;
+            if (device is null || wish.WantedBytes > device.Info.Length || wish.WantedBytes % device.BlockSize != 0)
+            {
+                throw new StateException(
+                    $"{VnodeSizesStateV1.Kind}: vnode {wish.Vnode} was to have {wish.WantedBytes} bytes that come and go, which it cannot");
+            }
+
+            _pacer!.Restore(device, wish.WantedBytes, wish.Forced);
+        }
+
+        ulong most = _vnodes[0].BootMemory - SpecValidation.MinMemory;
+        bool isBelow = state.BelowBytes != 0 || state.BalloonBytes != 0 || state.Returning;
+        if (isBelow && (_below is null || state.BelowBytes > most || state.BelowBytes % ByteSize.BytesPerPage != 0))
+        {
+            throw new StateException($"{VnodeSizesStateV1.Kind}: vnode 0 was {state.BelowBytes} bytes below its least, which it cannot be");
+        }
+
         if (_below is { } below)
         {
-            below.SetTarget(bytes);
+            below.Memory = (state.BelowBytes, state.BalloonBytes, state.Returning);
         }
-        else
+    }
+
+    private void RequireNotHeld()
+    {
+        if (_held)
         {
-            balloon.SetTarget(bytes);
+            throw new VnodeMemoryException($"{_name} is being saved: ask again when that is done");
         }
     }
 

@@ -19,7 +19,7 @@ internal sealed class MemoryPacer : IDisposable
     private BalloonStatistics? _said;
     private TimeSpan _saidAt = TimeSpan.MinValue;
     private ITimer? _timer;
-    private bool _disposed;
+    private bool _disposed, _held;
 
     /// <summary>No devices yet.</summary>
     /// <param name="balloon">The balloon of the VM, whose guest tells what memory it has left; null when it has none.</param>
@@ -55,6 +55,45 @@ internal sealed class MemoryPacer : IDisposable
             TimeSpan now = Now;
             paced.Ask(paced.Pace.Begin(bytes, force, Sample(device, now), now));
             Schedule(now);
+        }
+    }
+
+    /// <summary>What was wished of a device, for saving.</summary>
+    internal (ulong Wanted, bool Forced) WishOf(VirtioMem device)
+    {
+        lock (_gate)
+        {
+            return (Of(device).Pace.Wanted, Of(device).Pace.Forced);
+        }
+    }
+
+    /// <summary>Takes a wish that was saved; the device asks for what it asked for then, until this goes on.</summary>
+    internal void Restore(VirtioMem device, ulong wanted, bool forced)
+    {
+        lock (_gate)
+        {
+            _held = true;
+            TimeSpan now = Now;
+            Of(device).Pace.Begin(wanted, forced, Sample(device, now), now);
+        }
+    }
+
+    /// <summary>From the return on it asks no device for anything, until <see cref="Resume"/>.</summary>
+    internal void Hold()
+    {
+        lock (_gate)
+        {
+            _held = true;
+        }
+    }
+
+    /// <summary>Goes on.</summary>
+    internal void Resume()
+    {
+        lock (_gate)
+        {
+            _held = false;
+            Schedule(Now);
         }
     }
 
@@ -115,7 +154,7 @@ internal sealed class MemoryPacer : IDisposable
             }
         }
 
-        if (_disposed || !waits || _balloon() is not { } balloon)
+        if (_disposed || _held || !waits || _balloon() is not { } balloon)
         {
             return;
         }
@@ -129,7 +168,7 @@ internal sealed class MemoryPacer : IDisposable
     {
         lock (_gate)
         {
-            if (_disposed)
+            if (_disposed || _held)
             {
                 return;
             }

@@ -209,6 +209,12 @@ public sealed class VirtualMachine : IDisposable
     /// <summary>The vCPUs, by their index.</summary>
     internal List<KvmVcpu> Vcpus => _vcpus.All;
 
+    /// <summary>Takes what the user types.</summary>
+    internal ConsoleFeed Feed => _feed;
+
+    /// <summary>What the guest was asked to have, and has.</summary>
+    internal VnodeSizes Sizes => _sizes;
+
     /// <summary>The virtio devices.</summary>
     internal DeviceSet DeviceSet => _devices;
 
@@ -356,6 +362,7 @@ public sealed class VirtualMachine : IDisposable
             }
 
             _disposed = true;
+            _board.Homes.Gate.End();
             _sizes.Dispose();
             StopVcpus();
             _board.Dispose();

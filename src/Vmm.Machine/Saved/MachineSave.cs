@@ -2,7 +2,6 @@ using System.Reflection;
 using Microsoft.Win32.SafeHandles;
 using Vmm.Machine.Description;
 using Vmm.Machine.Run;
-using Vmm.Memory;
 using Vmm.Spec;
 using Vmm.State;
 
@@ -64,12 +63,6 @@ public static class MachineSave
     public static async Task<MachineRest> SaveAsync(
         VirtualMachine machine, ISavedStore store, TimeSpan time, Action<double>? progress = null, CancellationToken cancel = default)
     {
-        if (machine.Description.Hot.Count > 0)
-        {
-            throw new StateException(
-                $"{machine.Spec.Name}: memory that comes and goes (virtio-mem) has no saved form yet; a VM without it can be saved.");
-        }
-
         MachineRest rest = await MachineRest.BeginAsync(machine, time, cancel).ConfigureAwait(false);
         try
         {
@@ -87,26 +80,32 @@ public static class MachineSave
         VirtualMachine machine, UnitRegistry units, ISavedStore store, Action<double>? progress, CancellationToken cancel)
     {
         IReadOnlyList<UnitBlob> blobs = units.Save();
-        List<(int Vnode, VnodeMemory Memory)> memories = machine.Board.Memory.Start;
+        IReadOnlyList<MemoryPart> memories = MemoryPart.Of(machine);
         ulong data = 0, total = 0, done = 0;
-        foreach ((_, VnodeMemory memory) in memories)
+        foreach (MemoryPart memory in memories)
         {
             data += MemoryImage.DataBytes(memory);
-            total += memory.Placement.Size;
+            total += memory.Bytes;
         }
 
         store.RequireRoom(data + DocumentRoom);
-        List<SavedVnodeV1> files = [];
-        foreach ((int vnode, VnodeMemory memory) in memories)
+        List<SavedVnodeV1> files = [], hot = [];
+        foreach (MemoryPart memory in memories)
         {
-            SafeFileHandle file = store.Create(SavedVmFiles.Memory(vnode));
+            SafeFileHandle file = store.Create(memory.FileName);
             byte[] checksums = MemoryImage.Write(memory, file, bytes => progress?.Invoke((double)(done += bytes) / total), cancel);
-            files.Add(new SavedVnodeV1 { Vnode = vnode, Bytes = memory.Placement.Size, Checksums = checksums });
+            (memory.Device is null ? files : hot).Add(
+                new SavedVnodeV1 { Vnode = memory.Vnode, Bytes = memory.Bytes, Checksums = checksums });
         }
 
         StateWriter about = new(new PartId(StateDocument.AboutName));
         about.WriteJson(DescriptionKind, MachineDescription.CurrentVersion, MachineDescriptionJson.Write(machine.Description));
         about.Write(MachineStates.Memory, new SavedMemoryV1 { ChunkBytes = MemoryImage.ChunkBytes, Vnodes = files });
+        if (hot.Count > 0)
+        {
+            about.Write(MachineStates.HotMemory, new SavedHotMemoryV1 { Vnodes = hot });
+        }
+
         about.Write(MachineStates.Units, new SavedUnitsV1 { Names = [.. blobs.Select(blob => blob.Name.ToString())] });
         byte[] document = StateDocumentWriter.Write(new StateDocument(Program, about.ToBlob(), blobs));
         RandomAccess.Write(store.Create(SavedVmFiles.Document), document, 0);

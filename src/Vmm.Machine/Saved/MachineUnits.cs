@@ -3,6 +3,7 @@ using Vmm.Devices;
 using Vmm.Devices.Legacy;
 using Vmm.Devices.Pci;
 using Vmm.Devices.Virtio;
+using Vmm.Devices.Virtio.Mem;
 using Vmm.Kvm;
 using Vmm.Machine.Build;
 using Vmm.Machine.Hotplug;
@@ -14,7 +15,7 @@ namespace Vmm.Machine.Saved;
 /// <summary>The units of a machine as it is now.</summary>
 internal static class MachineUnits
 {
-    private static readonly PartId s_pci = new("pci"), s_irqchip = new("irqchip");
+    private static readonly PartId s_pci = new("pci"), s_irqchip = new("irqchip"), s_serial = new("serial");
 
     /// <summary>Registers them all.</summary>
     /// <param name="machine">The machine, without a plug or unplug under way.</param>
@@ -23,11 +24,24 @@ internal static class MachineUnits
     {
         UnitRegistry units = new();
         units.Register(new ClockPart(machine.Board.Clock), atRest);
-        List<PartId> vcpus = [];
+        List<PartId> vcpus = [], memories = [];
+        foreach (AttachedDevice device in machine.DeviceSet.All)
+        {
+            if (device.Device is VirtioMem)
+            {
+                memories.Add(NameOf(device));
+            }
+        }
+
         for (int i = 0; i < machine.Vcpus.Count; i++)
         {
-            units.Register(new VcpuPart(i, machine.Vcpus[i]), atRest);
+            units.Register(new VcpuPart(i, machine.Vcpus[i], memories), atRest);
             vcpus.Add(VcpuPart.NameOf(i));
+        }
+
+        if (vcpus.Count > 1)
+        {
+            units.Register(new TscPart(machine.Vcpus, vcpus), atRest);
         }
 
         // After the local APICs: what is pending in the I/O APIC is delivered when its state comes.
@@ -40,16 +54,18 @@ internal static class MachineUnits
                 new PartId("pit"), KvmStates.Pit, () => KvmPitStateV1.Capture(machine.Vm), s => s.Restore(machine.Vm), s_irqchip),
             atRest);
         AddPlatform(units, machine, atRest);
-        AddDevices(units, machine.DeviceSet, atRest);
+        AddDevices(units, machine, atRest);
         return units;
     }
+
+    private static PartId NameOf(AttachedDevice device) => new("device/" + device.Id);
 
     private static void AddPlatform(UnitRegistry units, VirtualMachine machine, bool atRest)
     {
         PlatformDevices platform = machine.Platform;
         if (platform.Serial is { } serial)
         {
-            units.Register(new RegisterPart<UartStateV1>(new PartId("serial"), DeviceStates.Uart, serial.Capture, serial.Restore), atRest);
+            units.Register(new RegisterPart<UartStateV1>(s_serial, DeviceStates.Uart, serial.Capture, serial.Restore), atRest);
         }
 
         I8042 keyboard = platform.Keyboard;
@@ -66,8 +82,9 @@ internal static class MachineUnits
             atRest);
     }
 
-    private static void AddDevices(UnitRegistry units, DeviceSet devices, bool atRest)
+    private static void AddDevices(UnitRegistry units, VirtualMachine machine, bool atRest)
     {
+        DeviceSet devices = machine.DeviceSet;
         PciHostBridge bridge = devices.Slots.Bridge;
         units.Register(new RegisterPart<PciStateV1>(s_pci, DeviceStates.Pci, bridge.Capture, bridge.Restore), atRest);
         for (int bus = 0; bus < devices.Ports.Length; bus++)
@@ -77,11 +94,21 @@ internal static class MachineUnits
             units.Register(new RegisterPart<PciHotplugStateV1>(id, DeviceStates.PciHotplug, ports.Capture, ports.Restore, s_pci), atRest);
         }
 
+        List<PartId> names = [];
         foreach (AttachedDevice device in devices.All)
         {
+            names.Add(NameOf(device));
             (VirtioTransport transport, MsixTable? vectors) = devices.Slots.Find(device)
                 ?? throw new InvalidOperationException($"{device.Id} is being removed: wait until it is gone");
-            units.Register(new VirtioPart(new PartId("device/" + device.Id), transport, vectors, s_pci), atRest);
+            units.Register(new VirtioPart(NameOf(device), transport, vectors, s_pci), atRest);
         }
+
+        units.Register(new MemoryUnit(machine, names), atRest);
+        if (machine.Platform.Serial is not null)
+        {
+            names.Add(s_serial);
+        }
+
+        units.Register(new ConsoleInputPart(machine.Feed, names), atRest);
     }
 }

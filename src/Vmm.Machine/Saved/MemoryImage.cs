@@ -20,7 +20,7 @@ internal static class MemoryImage
     private static uint ZeroChecksum { get; } = Crc32C.Of(new byte[ChunkBytes]);
 
     /// <summary>Bytes that a file of the memory will take.</summary>
-    internal static ulong DataBytes(VnodeMemory memory)
+    internal static ulong DataBytes(MemoryPart memory)
     {
         ulong total = 0;
         for (ulong at = 0; memory.TryFindData(at, out ulong start, out ulong end); at = end)
@@ -38,9 +38,9 @@ internal static class MemoryImage
     /// <param name="cancel">Ends it.</param>
     /// <returns>The checksums of the chunks.</returns>
     /// <exception cref="IOException">The file cannot be written.</exception>
-    internal static byte[] Write(VnodeMemory memory, SafeFileHandle file, Action<ulong>? progress, CancellationToken cancel)
+    internal static byte[] Write(MemoryPart memory, SafeFileHandle file, Action<ulong>? progress, CancellationToken cancel)
     {
-        ulong size = memory.Placement.Size;
+        ulong size = memory.Bytes;
         RandomAccess.SetLength(file, (long)size);
         byte[] checksums = new byte[Chunks(size) * sizeof(uint)], chunk = new byte[ChunkBytes];
         Extents data = new(memory.TryFindData);
@@ -54,7 +54,7 @@ internal static class MemoryImage
             {
                 stop = Math.Min(stop, end);
                 Span<byte> piece = chunk.AsSpan((int)(start - at), (int)(stop - start));
-                memory.CopyTo(start, piece);
+                memory.Memory.CopyTo(start, piece);
                 RandomAccess.Write(file, piece, (long)start);
                 isHole = false;
             }
@@ -104,13 +104,23 @@ internal static class MemoryImage
                     $"{name}: the MiB at {at} has not the content that was saved: the file is damaged or was changed.");
             }
 
-            Place(memory, at, isHole ? [] : bytes);
+            if (!isHole)
+            {
+                Place(memory, at, bytes, name);
+            }
+
             progress?.Invoke((ulong)count);
         }
     }
 
-    private static void Place(VnodeMemory memory, ulong at, ReadOnlySpan<byte> bytes)
+    private static void Place(VnodeMemory memory, ulong at, ReadOnlySpan<byte> bytes, string name)
     {
+        // Huge pages of memory that comes and goes are not there yet, and one that the host has not would be a SIGBUS.
+        if (memory.PageSize > PageBytes && !memory.TryPopulate(at / memory.PageSize * memory.PageSize, memory.PageSize, out _))
+        {
+            throw new StateException($"{name}: this host has no page of {memory.PageSize >> 20} MiB left for the memory at {at}.");
+        }
+
         for (int page = 0; page < bytes.Length; page += PageBytes)
         {
             ReadOnlySpan<byte> content = bytes[page..Math.Min(page + PageBytes, bytes.Length)];

@@ -2,7 +2,6 @@ using Microsoft.Win32.SafeHandles;
 using Vmm.Machine.Description;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
-using Vmm.Memory;
 using Vmm.Spec;
 using Vmm.State;
 
@@ -14,9 +13,11 @@ public sealed class SavedMachine
     private readonly ISavedSource _source;
     private readonly StateDocument _document;
     private readonly SavedMemoryV1 _memory;
+    private readonly SavedHotMemoryV1? _hot;
 
-    private SavedMachine(ISavedSource source, StateDocument document, MachineDescription description, SavedMemoryV1 memory) =>
-        (_source, _document, Description, _memory) = (source, document, description, memory);
+    private SavedMachine(
+        ISavedSource source, StateDocument document, MachineDescription description, SavedMemoryV1 memory, SavedHotMemoryV1? hot) =>
+        (_source, _document, Description, _memory, _hot) = (source, document, description, memory, hot);
 
     /// <summary>What the machine is, with its spec.</summary>
     public MachineDescription Description { get; }
@@ -47,6 +48,7 @@ public sealed class SavedMachine
         }
 
         SavedMemoryV1 memory = about.Read(MachineStates.Memory);
+        SavedHotMemoryV1? hot = about.TryRead(MachineStates.HotMemory);
         SavedUnitsV1 had = about.Read(MachineStates.Units);
         about.RequireAllTaken();
         HashSet<string> there = [.. document.Units.Select(unit => unit.Name.ToString())];
@@ -56,7 +58,7 @@ public sealed class SavedMachine
         }
 
         return memory.ChunkBytes == MemoryImage.ChunkBytes
-            ? new SavedMachine(source, document, description, memory)
+            ? new SavedMachine(source, document, description, memory, hot)
             : throw new StateException($"{path}: chunks of {memory.ChunkBytes} bytes; this release reads {MemoryImage.ChunkBytes}.");
     }
 
@@ -78,7 +80,7 @@ public sealed class SavedMachine
         VirtualMachine machine = VirtualMachine.CreateWithoutBoot(Description, resources, console, prepared);
         try
         {
-            ReadMemory(machine.Board.Memory.Start, progress, cancel);
+            ReadMemory(MemoryPart.Of(machine), progress, cancel);
             UnitRegistry units = MachineUnits.Of(machine, atRest: true);
             units.Restore(_document.Units);
             GoOnWhenRun(machine, units);
@@ -120,22 +122,28 @@ public sealed class SavedMachine
         machine.VcpuSet.NotifyPaused();
     };
 
-    private void ReadMemory(List<(int Vnode, VnodeMemory Memory)> memories, Action<double>? progress, CancellationToken cancel)
+    private void ReadMemory(IReadOnlyList<MemoryPart> memories, Action<double>? progress, CancellationToken cancel)
     {
-        if (_memory.Vnodes.Count != memories.Count || _memory.Vnodes.DistinctBy(v => v.Vnode).Count() != memories.Count)
+        List<SavedVnodeV1> files = [.. _memory.Vnodes, .. _hot?.Vnodes ?? []];
+        if (files.Count != memories.Count)
         {
-            throw new StateException($"The saved VM has memory of {_memory.Vnodes.Count} vnodes, its machine of {memories.Count}.");
+            throw new StateException($"The saved VM has {files.Count} memory files, its machine {memories.Count} memories.");
         }
 
         ulong total = 0, done = 0;
-        memories.ForEach(m => total += m.Memory.Placement.Size);
-        foreach ((int vnode, VnodeMemory memory) in memories)
+        foreach (MemoryPart memory in memories)
         {
-            SavedVnodeV1 saved = _memory.Vnodes.FirstOrDefault(v => v.Vnode == vnode)
-                ?? throw new StateException($"The saved VM has no memory of vnode {vnode}.");
-            string path = Path.Combine(_source.Name, SavedVmFiles.Memory(vnode));
-            using SafeFileHandle file = _source.TryOpen(SavedVmFiles.Memory(vnode)) ?? throw new StateException($"{path} is missing.");
-            MemoryImage.Read(memory, file, saved, path, bytes => progress?.Invoke((double)(done += bytes) / total), cancel);
+            total += memory.Bytes;
+        }
+
+        foreach (MemoryPart memory in memories)
+        {
+            IReadOnlyList<SavedVnodeV1> those = memory.Device is null ? _memory.Vnodes : _hot?.Vnodes ?? [];
+            SavedVnodeV1 saved = those.FirstOrDefault(v => v.Vnode == memory.Vnode)
+                ?? throw new StateException($"The saved VM has no {memory.FileName} of vnode {memory.Vnode}.");
+            string path = Path.Combine(_source.Name, memory.FileName);
+            using SafeFileHandle file = _source.TryOpen(memory.FileName) ?? throw new StateException($"{path} is missing.");
+            MemoryImage.Read(memory.Memory, file, saved, path, bytes => progress?.Invoke((double)(done += bytes) / total), cancel);
         }
     }
 }

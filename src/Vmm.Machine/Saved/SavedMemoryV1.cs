@@ -16,7 +16,22 @@ public sealed record SavedMemoryV1
     public required IReadOnlyList<SavedVnodeV1> Vnodes { get; init; }
 }
 
-/// <summary>A memory file in a <see cref="SavedMemoryV1"/>.</summary>
+/// <summary>
+/// The files of memory that comes and goes, version 1; its shape never changes. Blocks that were not plugged are holes.
+/// </summary>
+public sealed record SavedHotMemoryV1
+{
+    /// <summary>Name of the record in a saved VM.</summary>
+    public const string Kind = "hot-memory";
+
+    /// <summary>Version of this shape.</summary>
+    public const int Version = 1;
+
+    /// <summary>The files, one a vnode that has such memory, in chunks as those of <see cref="SavedMemoryV1"/>.</summary>
+    public required IReadOnlyList<SavedVnodeV1> Vnodes { get; init; }
+}
+
+/// <summary>A memory file in a <see cref="SavedMemoryV1"/> or <see cref="SavedHotMemoryV1"/>.</summary>
 public sealed record SavedVnodeV1
 {
     /// <summary>The vnode.</summary>

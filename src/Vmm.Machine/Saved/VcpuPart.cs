@@ -7,13 +7,14 @@ namespace Vmm.Machine.Saved;
 /// <summary>A vCPU as a unit. The pause of the machine brings it to rest, with all others and before any device.</summary>
 /// <param name="index">Its number.</param>
 /// <param name="vcpu">The vCPU.</param>
-internal sealed class VcpuPart(int index, KvmVcpu vcpu) : IMachinePart
+/// <param name="dependsOn">Memory that comes and goes: some of its registers name guest memory, which KVM looks up.</param>
+internal sealed class VcpuPart(int index, KvmVcpu vcpu, IReadOnlyList<PartId> dependsOn) : IMachinePart
 {
     /// <inheritdoc/>
     public PartId Id { get; } = NameOf(index);
 
     /// <inheritdoc/>
-    public IReadOnlyList<PartId> DependsOn => [];
+    public IReadOnlyList<PartId> DependsOn => dependsOn;
 
     internal static PartId NameOf(int index) => new(string.Create(CultureInfo.InvariantCulture, $"vcpu{index}"));
 

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
 using System.Text.RegularExpressions;
+using Vmm.Devices.Virtio.Mem;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
 using Vmm.Machine.Saved;
@@ -90,6 +91,50 @@ public sealed class SaveRestoreTests : IDisposable
         running.End([]);
     }
 
+    [KvmTheory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task What_is_typed_before_and_during_a_save_comes_once_and_in_order(bool goOn)
+    {
+        VmSpec spec = Spec("vcon", "") with { Console = ConsoleKind.Virtio };
+        Running running = new(VirtualMachine.Create(spec, Terminal(out Terminal terminal)), terminal);
+        terminal.WaitFor("READY");
+        terminal.Forget();
+
+        // More than a console that stands still keeps: some of it is with the device, some in between, some with the user.
+        string before = string.Concat(Enumerable.Range(0, 700).Select(i => $"{i:0000000}\n")), during = "while it was saved\n";
+        running.Machine.Pause();
+        terminal.Type(before);
+        SpinWait.SpinUntil(() => terminal.Untaken.Length < before.Length - 4096, TimeSpan.FromSeconds(10));
+        bool typed = false;
+        await MachineSave.SaveAsync(running.Machine, Saved, s_long, goOn, _ =>
+        {
+            if (!typed)
+            {
+                typed = true;
+                terminal.Type(during);
+                Thread.Sleep(100); // somebody who would take it has the time to
+            }
+        });
+        if (goOn)
+        {
+            running.Machine.Resume();
+        }
+        else
+        {
+            string untaken = terminal.Untaken;
+            running.End([]);
+            running = Restore(Saved);
+            running.Send(untaken);
+        }
+
+        running.WaitFor(during);
+        Assert.Equal(before + during, running.Said);
+        running.Type("q\n", isAnswered: false);
+        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        running.End([]);
+    }
+
     [KvmFact]
     public async Task A_machine_of_several_vnodes_and_vCPUs_has_a_file_for_each_vnode_and_goes_on()
     {
@@ -117,14 +162,107 @@ public sealed class SaveRestoreTests : IDisposable
         Assert.Contains("RESULT spin ticks=8", string.Concat(_said), StringComparison.Ordinal);
     }
 
-    [KvmFact]
-    public async Task Memory_that_comes_and_goes_has_no_saved_form_yet_and_the_machine_runs_on()
+    [KvmTheory]
+    [InlineData(VirtioTransport.Pci)]
+    [InlineData(VirtioTransport.Mmio)]
+    public async Task Memory_that_comes_and_goes_has_its_content_and_comes_and_goes_on(VirtioTransport transport)
     {
-        VmSpec spec = Spec("spin", "every=20000000 ticks=4") with { MaxMemory = ByteSize.MiB(256) };
+        VmSpec spec = Spec("mem", "") with { Memory = ByteSize.MiB(64), MaxMemory = ByteSize.MiB(284), VirtioTransport = transport };
         Running running = new(VirtualMachine.Create(spec, Terminal(out Terminal terminal)), terminal);
-        terminal.WaitFor("TICK spin 1");
-        StateException refused = await Assert.ThrowsAsync<StateException>(() => SaveAsync(running));
-        Assert.Contains("virtio-mem", refused.Message, StringComparison.Ordinal);
+        terminal.WaitFor("NOW mib=0");
+        foreach (ulong mib in new ulong[] { 40, 200, 6, 50 })
+        {
+            Ask(running, mib); // the guest looks at what it has all the time, and says so when its size changes
+            string saved = await SaveAsync(running);
+            running.End([]);
+            long bytes = AllocatedBytes(Path.Combine(saved, "memory-0-hot.bin"));
+            Assert.InRange(bytes, (long)mib << 16, ((long)mib << 16) + (1 << 16)); // each 16th page, holes else
+            running = Restore(saved);
+            VnodeMemoryState state = running.Machine.VnodeStates.Single();
+            Assert.Equal((ByteSize.MiB(64 + mib), ByteSize.MiB(64 + mib)), (state.Asked, state.Present));
+            Ask(running, mib + 8); // what comes now is zero; what there was, is looked at
+            Ask(running, mib + 4);
+        }
+
+        running.Type("q", isAnswered: false);
+        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        running.End([]);
+
+        static void Ask(Running running, ulong mib)
+        {
+            running.Machine.SetVnodeMemory(0, ByteSize.MiB(64 + mib));
+            running.WaitFor($"NOW mib={mib} device={mib}");
+        }
+    }
+
+    [KvmFact]
+    public async Task Memory_that_comes_and_goes_is_refused_when_its_file_is_damaged_or_away_and_what_was_unplugged_comes_back_empty()
+    {
+        VmSpec spec = Spec("mem", "") with { Memory = ByteSize.MiB(64), MaxMemory = ByteSize.MiB(128) };
+        Running running = new(VirtualMachine.Create(spec, Terminal(out Terminal terminal)), terminal);
+        terminal.WaitFor("NOW mib=0");
+        running.Machine.SetVnodeMemory(0, ByteSize.MiB(64 + 8));
+        terminal.WaitFor("NOW mib=8 device=8");
+        string saved = await SaveAsync(running);
+        running.End([]);
+        string hot = Path.Combine(saved, "memory-0-hot.bin");
+        FlipByte(hot, (20 << 20) + (3 * 4096)); // a page that the guest looks at
+        Refused("memory-0-hot.bin: the MiB at 20971520", saved);
+        SavedDocument.ForgeChecksum(saved, vnode: 0, mib: 20); // data where nothing was plugged, of one who computes checksums, too
+        running = Restore(saved);
+        running.Machine.SetVnodeMemory(0, ByteSize.MiB(64 + 40)); // the guest fails when new memory is not zero
+        running.WaitFor("NOW mib=40 device=40");
+        running.Type("q", isAnswered: false);
+        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        running.End([]);
+        File.Delete(hot);
+        Refused("memory-0-hot.bin is missing", saved);
+    }
+
+    [KvmFact]
+    public async Task From_quiesce_to_resume_no_page_goes_nobody_is_asked_for_memory_and_no_vnode_moves()
+    {
+        VmSpec spec = Spec("mem", "") with { Memory = ByteSize.MiB(64), MaxMemory = ByteSize.MiB(128), Balloon = new BalloonSpec() };
+        Running running = new(VirtualMachine.Create(spec, Terminal(out Terminal terminal)), terminal);
+        terminal.WaitFor("NOW mib=0");
+        VirtualMachine machine = running.Machine;
+        machine.SetVnodeMemory(0, ByteSize.MiB(64 + 8));
+        terminal.WaitFor("NOW mib=8 device=8");
+        VirtioMem device = (VirtioMem)machine.DeviceSet.All.Single(d => d.Device is VirtioMem).Device;
+        int looks = 0;
+        Action<double> look = _ =>
+        {
+            if (looks++ > 0)
+            {
+                return;
+            }
+
+            // What a balloon and free page reporting call, and what an unplugged block does.
+            Assert.Equal(["the VM is being saved"], machine.MapOwner.Discards.Reasons);
+            GuestAddress page = new(60 << 20);
+            Assert.True(machine.Memory.Dma.TryWrite(page, [0x5A]));
+            Assert.Equal(0, machine.Memory.Discard(page, 4096, out ulong discarded));
+            Assert.Equal(0UL, discarded);
+            byte[] there = new byte[1];
+            machine.Memory.Dma.TryRead(page, there);
+            Assert.Equal([0x5A], there);
+            foreach (Action wish in new Action[] { () => machine.SetVnodeMemory(0, ByteSize.MiB(64)), () => machine.SetBalloon(1 << 20) })
+            {
+                Assert.Contains("is being saved", Assert.Throws<VnodeMemoryException>(wish).Message, StringComparison.Ordinal);
+            }
+
+            Assert.Equal(ByteSize.MiB(8), device.Info.Requested);
+            Assert.Equal(0UL, machine.Balloon!.Info().TargetBytes);
+            Assert.False(machine.Board.Homes.Gate.TryEnter());
+        };
+        await MachineSave.SaveAsync(machine, Saved, s_long, goOn: true, look);
+        Assert.True(looks > 0);
+        Assert.Empty(machine.MapOwner.Discards.Reasons);
+        Assert.True(machine.Board.Homes.Gate.TryEnter());
+        machine.Board.Homes.Gate.Leave();
+        machine.SetVnodeMemory(0, ByteSize.MiB(64 + 2));
+        running.WaitFor("NOW mib=2 device=2");
+        running.Type("q", isAnswered: false);
         Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
         running.End([]);
     }
@@ -322,6 +460,12 @@ public sealed class SaveRestoreTests : IDisposable
                 _terminal.WaitFor(line);
             }
         }
+
+        internal string Said => _terminal.Said;
+
+        internal void Send(string text) => _terminal.Type(text);
+
+        internal void WaitFor(string text) => _terminal.WaitFor(text);
 
         internal bool HasEnded => Machine.State == MachineState.Ended;
 

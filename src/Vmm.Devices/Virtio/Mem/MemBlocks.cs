@@ -1,4 +1,5 @@
 using Vmm.Memory;
+using Vmm.State;
 
 namespace Vmm.Devices.Virtio.Mem;
 
@@ -130,6 +131,70 @@ internal sealed class MemBlocks
         return valid ? MemAnswer.Ack : MemAnswer.Error;
     }
 
+    /// <summary>What is plugged, for saving.</summary>
+    public MemStateV1 Capture()
+    {
+        byte[] bits = new byte[(_plugged.Length + 7) / 8];
+        for (int i = 0; i < _plugged.Length; i++)
+        {
+            bits[i / 8] |= (byte)((_plugged[i] ? 1 : 0) << (i % 8));
+        }
+
+        return new MemStateV1
+        {
+            BlockBytes = BlockSize,
+            Blocks = (uint)_plugged.Length,
+            RequestedBytes = RequestedBytes,
+            Plugged = bits,
+        };
+    }
+
+    /// <summary>Takes a saved state, fresh.</summary>
+    /// <exception cref="StateException">It does not fit, or the host has not the memory.</exception>
+    public void Restore(MemStateV1 state)
+    {
+        const string Kind = MemStateV1.Kind;
+        int count = _plugged.Length, left = count % 8;
+        if (state.BlockBytes != BlockSize || state.Blocks != count)
+        {
+            throw new StateException(
+                $"{Kind}: the region had {state.Blocks} blocks of {state.BlockBytes} bytes, this one has {count} of {BlockSize.Bytes}");
+        }
+
+        if (state.Plugged.Length != (count + 7) / 8 || (left > 0 && state.Plugged[^1] >> left != 0))
+        {
+            throw new StateException($"{Kind}: the bitmap is not of {count} blocks");
+        }
+
+        if (state.RequestedBytes % BlockSize != 0 || state.RequestedBytes / BlockSize > (ulong)count)
+        {
+            throw new StateException($"{Kind}: {state.RequestedBytes} bytes were asked for, which is no number of blocks of the region");
+        }
+
+        for (int i = 0; i < count; i++)
+        {
+            _plugged[i] = ((state.Plugged[i / 8] >> (i % 8)) & 1) != 0;
+        }
+
+        PluggedBytes = (ulong)_plugged.AsSpan().Count(true) * BlockSize;
+        RequestedBytes = state.RequestedBytes;
+        if (!_memory.TryRestore(_plugged))
+        {
+            throw new StateException($"{Kind}: the host does not give the {PluggedBytes >> 20} MiB that were plugged: out of memory or slots");
+        }
+    }
+
+    /// <summary>The next range of plugged blocks, bytes from the start of the region; false: there is none.</summary>
+    public bool TryFindPlugged(ulong from, out ulong start, out ulong end)
+    {
+        int first = (int)Math.Min(from / BlockSize, (ulong)_plugged.Length);
+        int skip = _plugged.AsSpan(first).IndexOf(true);
+        int count = skip < 0 ? 0 : _plugged.AsSpan(first + skip).IndexOf(false);
+        start = Math.Max(from, (ulong)(first + skip) * BlockSize);
+        end = count < 0 ? (ulong)_plugged.Length * BlockSize : (ulong)(first + skip + count) * BlockSize;
+        return skip >= 0;
+    }
+
     private void Take(int first, int count)
     {
         _plugged.AsSpan(first, count).Clear();
@@ -147,7 +212,8 @@ internal sealed class MemBlocks
     private bool TryRange(ulong address, ushort count, out int first)
     {
         ulong offset = unchecked(address - _start.Value), block = offset / BlockSize;
-        bool valid = count > 0 && address >= _start.Value && offset % BlockSize == 0 && block < (ulong)_plugged.Length && count <= (ulong)_plugged.Length - block;
+        bool valid = count > 0 && address >= _start.Value && offset % BlockSize == 0
+            && block < (ulong)_plugged.Length && count <= (ulong)_plugged.Length - block;
         first = valid ? (int)block : 0;
         return valid;
     }

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using Vmm.Interop;
 using Vmm.Memory;
+using Vmm.State;
 
 namespace Vmm.Devices.Virtio.Mem;
 
@@ -102,6 +103,34 @@ public sealed class VirtioMem : QueuedDevice
             ulong wanted = Math.Min(bytes.Bytes, _options.Length.Bytes);
             _blocks.RequestedBytes = wanted - (wanted % _options.BlockSize);
             Interrupts?.SignalConfigChanged();
+        }
+    }
+
+    /// <summary>The next range of plugged blocks, bytes from the start of the region; false: there is none. Any thread.</summary>
+    public bool TryFindPlugged(ulong from, out ulong start, out ulong end)
+    {
+        lock (Gate)
+        {
+            return _blocks.TryFindPlugged(from, out start, out end);
+        }
+    }
+
+    /// <summary>With or without a driver: what is plugged is the guest's RAM in any case.</summary>
+    public override void Save(StateWriter to)
+    {
+        lock (Gate)
+        {
+            to.Write(DeviceStates.Mem, _blocks.Capture());
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Restore(StateReader from)
+    {
+        MemStateV1 state = from.Read(DeviceStates.Mem);
+        lock (Gate)
+        {
+            _blocks.Restore(state);
         }
     }
 

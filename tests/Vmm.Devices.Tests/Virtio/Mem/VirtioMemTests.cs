@@ -282,6 +282,16 @@ public sealed class VirtioMemTests
             Note('-', offset, length);
         }
 
+        public bool TryRestore(ReadOnlySpan<bool> plugged)
+        {
+            for (int i = 0; !Full && i < plugged.Length; i++)
+            {
+                Assert.True(!plugged[i] || Present.Add((ulong)i * Block), "restored over what is plugged");
+            }
+
+            return !Full;
+        }
+
         private void Note(char sign, ulong offset, ulong length)
         {
             if (!Full)
