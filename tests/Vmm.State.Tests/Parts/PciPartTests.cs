@@ -152,7 +152,7 @@ public sealed class PciPartTests
     {
         internal Machine(List<string> output)
         {
-            Bridge = new PciHostBridge(Bus, (Start: Behind, Length: 0x10_0000u));
+            Bridge = new PciHostBridge(Bus, (Start: Behind, Length: 0x10_0000u)) { Lines = [new WiredOr(new LoggedLine("intx", output))] };
             Device = new FakeVirtio(output);
             Function = new VirtioPciFunction("first", Device, SharedRam.Memory, new LoggedMessages(output), null);
             BarAllocator bars = new(Window, 0x1000_0000);
