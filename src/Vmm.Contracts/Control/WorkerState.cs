@@ -1,3 +1,5 @@
+using System.Text.Json.Serialization;
+
 namespace Vmm.Contracts.Control;
 
 /// <summary>Where the VM of one worker stands, as the worker itself sees it.</summary>
@@ -109,7 +111,8 @@ public sealed record WorkerStats(long CpuMilliseconds, long ResidentBytes, long 
 /// <param name="Held">Requests held back now, e.g. by a rate limit; null: a worker that does not tell.</param>
 public sealed record DiskStats(
     string Name, long ReadRequests, long ReadBytes, long WriteRequests, long WrittenBytes, long Flushes, long Errors,
-    int? InFlight = null, int? Held = null);
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] int? InFlight = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] int? Held = null);
 
 /// <summary>Counters of one network device, from the guest's side.</summary>
 /// <param name="Name"><c>net0</c>, …</param>

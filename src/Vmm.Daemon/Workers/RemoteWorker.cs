@@ -12,7 +12,7 @@ namespace Vmm.Daemon.Workers;
 /// <summary>A worker process over its control channel.</summary>
 internal sealed class RemoteWorker : IWorker
 {
-    private static readonly TimeSpan s_lastWords = TimeSpan.FromMilliseconds(500), s_nextConnection = TimeSpan.FromMilliseconds(100);
+    private static readonly TimeSpan s_lastWords = TimeSpan.FromMilliseconds(500);
 
     private readonly VsockDials _dials;
     private ResidencyReport? _residency;
@@ -23,6 +23,8 @@ internal sealed class RemoteWorker : IWorker
     private readonly Lock _lock = new();
     private readonly TaskCompletionSource<WorkerExit> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Action<RemoteWorker> _gone;
+    private readonly WorkerGreeting _greeting;
+    private readonly WorkerPlugs _plugs;
     private readonly Task _finish;
     private WorkerErrors? _errors;
     private WorkerFiles? _files;
@@ -43,6 +45,8 @@ internal sealed class RemoteWorker : IWorker
         _link = new WorkerLink(socket, process, options, _events.Handle, () => HelloAsync(CancellationToken.None), () => Kill());
         _saves = new WorkerSaves(_link, Bounds);
         _finish = FinishAsync();
+        _greeting = new WorkerGreeting(_link, _events, Bounds);
+        _plugs = new WorkerPlugs(_link, _events, Bounds, options.Storage);
     }
 
     public string VmId => _files?.VmId ?? "";
@@ -140,50 +144,18 @@ internal sealed class RemoteWorker : IWorker
 
     public Task<DeviceList> DevicesAsync(CancellationToken cancellation) => AskAsync(ControlKinds.Devices, ControlJson.Default.DeviceList, cancellation);
 
-    public async Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation)
-    {
-        using WorkerResources resources = WorkerResources.Open(disk, _options.Storage);
-        if (Bounds.AddMemory(MemoryDisks.BytesOf(disk)) is { } problem)
-        {
-            throw new WorkerException(ControlCodes.DiskInMemory, $"disk {disk.Path} lies in memory, and the worker's memory limit cannot be raised for it: {problem}");
-        }
+    public Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation) => _plugs.AddAsync(disk, cancellation);
 
-        return await PlugAsync(new PlugBody(VmSpecJson.Write(disk), null), resources, cancellation).ConfigureAwait(false);
-    }
+    public Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation) => _plugs.AddAsync(net, cancellation);
 
-    public async Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation)
-    {
-        using WorkerResources resources = WorkerResources.Open(net);
-        return await PlugAsync(new PlugBody(null, VmSpecJson.Write(WorkerResources.WithMtu(net))), resources, cancellation).ConfigureAwait(false);
-    }
-
-    public async Task<DeviceRemoval> RemoveDeviceAsync(string device, TimeSpan patience, bool force, CancellationToken cancellation)
-    {
-        UnplugBody body = new(device, (int)patience.TotalMilliseconds, force);
-        ControlClient.Answer answer = await _link.Client.CallAsync(ControlKinds.RemoveDevice, ControlCodec.Body(body, ControlJson.Default.UnplugBody), null, [], cancellation, patience).ConfigureAwait(false);
-        RemovalBody removal = Body(answer, ControlJson.Default.RemovalBody);
-        return string.Equals(removal.Device, device, StringComparison.Ordinal) ? removal.Outcome
-            : throw new WorkerException(ControlCodes.BadAnswer, $"the worker answered nonsense: asked to remove {device}, it speaks of {removal.Device}");
-    }
+    public Task<DeviceRemoval> RemoveDeviceAsync(string device, TimeSpan patience, bool force, CancellationToken cancellation) =>
+        _plugs.RemoveAsync(device, patience, force, cancellation);
 
     public void OnGuestEvent(Action<GuestEvent> handler) => _events.OnGuestEvent(handler);
 
     public void OnDiskError(Action<DiskErrorBody> handler) => _events.OnDiskError(handler);
 
     public void OnDeviceRemoved(Action<RemovalBody> handler) => _events.OnDeviceRemoved(handler);
-
-    private async Task<DeviceInfo> PlugAsync(PlugBody body, WorkerResources resources, CancellationToken cancellation)
-    {
-        if (Bounds.LimitFiles(resources.LargestFile, raise: true) is { } problem)
-        {
-            throw new WorkerException(ControlCodes.NotConfined, $"the worker's limit on file sizes cannot be raised for this disk: {problem}");
-        }
-
-        ControlClient.Answer answer = await _link.Client
-            .CallAsync(ControlKinds.AddDevice, ControlCodec.Body(body, ControlJson.Default.PlugBody), resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
-        _events.ExpectRemovals(1);
-        return Body(answer, ControlJson.Default.DeviceInfo);
-    }
 
     public Task ResizeConsoleAsync(ConsoleSize size, CancellationToken cancellation) =>
         CallAsync(ControlKinds.ConsoleSize, cancellation, ControlCodec.Body(size, ControlJson.Default.ConsoleSize));
@@ -271,7 +243,7 @@ internal sealed class RemoteWorker : IWorker
 
         ControlClient.Answer answer = await _link.Client
             .CallAsync(ControlKinds.Create, ControlCodec.Body(body, ControlJson.Default.CreateBody), resources.Names, [.. resources.Handles], cancellation, longer).ConfigureAwait(false);
-        Bounds.Confinement = Body(answer, ControlJson.Default.ConfinementBody);
+        Bounds.Confinement = WorkerLink.Body(answer, ControlJson.Default.ConfinementBody);
         // It has made its memory, which are files to the kernel
         Bounds.AddFileLimit(Bounds.LimitFiles(resources.LargestFile, raise: false));
         _link.IsNeeded = true;
@@ -283,95 +255,16 @@ internal sealed class RemoteWorker : IWorker
     internal void Greet(WorkerFiles files, CancellationToken cancellation)
     {
         Assign(files);
-        Greeted = GreetAsync(files, cancellation);
+        Greeted = _greeting.GreetAsync(files, why => Kill(why), cancellation);
     }
 
-    private async Task<bool> GreetAsync(WorkerFiles files, CancellationToken cancellation)
-    {
-        _link.IsNeeded = true; // a connection that is lost before it said hello is made again, too
-        try
-        {
-            if (await HelloOnAnyConnectionAsync(cancellation).ConfigureAwait(false) is not { } hello)
-            {
-                return false; // its process ended, or this daemon does
-            }
+    /// <summary>Asks what it speaks and where its VM stands.</summary>
+    internal Task<HelloBody> HelloAsync(CancellationToken cancellation) => _greeting.HelloAsync(cancellation);
 
-            if (string.Equals(hello.VmId, files.VmId, StringComparison.Ordinal))
-            {
-                return true;
-            }
+    private Task CallAsync(string kind, CancellationToken cancellation, JsonElement? body = null) => _link.CallAsync(kind, body, cancellation);
 
-            Kill($"the worker at {files.Socket} said that it has another VM ({hello.VmId ?? "none"}), and was ended");
-        }
-        catch (WorkerException e)
-        {
-            // It does not speak any more: the VM cannot be managed, so it is ended and reported.
-            Kill($"its worker did not speak to the new vmmd and was ended: {e.Message}");
-        }
-        catch (OperationCanceledException)
-        {
-            // This daemon ends: the next one asks again.
-        }
-
-        return false;
-    }
-
-    /// <summary>Its hello, on this connection or on the next ones when this one is lost; null when the process ends first.</summary>
-    private async Task<HelloBody?> HelloOnAnyConnectionAsync(CancellationToken cancellation)
-    {
-        while (!_link.Ended.IsCompleted)
-        {
-            try
-            {
-                return await HelloAsync(cancellation).ConfigureAwait(false);
-            }
-            catch (WorkerException lost) when (lost.Code is ControlCodes.WorkerDied)
-            {
-                await Task.WhenAny(_link.Ended, Task.Delay(s_nextConnection, cancellation)).ConfigureAwait(false);
-                cancellation.ThrowIfCancellationRequested();
-            }
-        }
-
-        return null;
-    }
-
-    internal async Task<HelloBody> HelloAsync(CancellationToken cancellation)
-    {
-        HelloRequest request = new(ControlVersion.Current, ControlVersion.Features);
-        ControlClient client = _link.Client;
-        ControlClient.Answer answer = await client
-            .CallAsync(ControlKinds.Hello, ControlCodec.Body(request, ControlJson.Default.HelloRequest), null, [], cancellation).ConfigureAwait(false);
-        HelloBody hello = Body(answer, ControlJson.Default.HelloBody);
-        client.Peer = ControlPeer.Of(hello);
-        _events.SetState(hello.State);
-        Bounds.Confinement = hello.Confinement;
-        if (hello.VmId is not null)
-        {
-            Bounds.AddFileLimit(_link.Process.FileSizeLimit is null ? "it has had none since its start" : null);
-        }
-
-        return hello;
-    }
-
-    private async Task CallAsync(string kind, CancellationToken cancellation, JsonElement? body = null)
-    {
-        ControlClient.Answer answer = await _link.Client.CallAsync(kind, body, null, [], cancellation).ConfigureAwait(false);
-        answer.Descriptor?.Dispose();
-    }
-
-    private async Task<T> AskAsync<T>(string kind, JsonTypeInfo<T> type, CancellationToken cancellation, JsonElement? question = null) where T : class
-    {
-        ControlClient.Answer answer = await _link.Client.CallAsync(kind, question, null, [], cancellation).ConfigureAwait(false);
-        return Body(answer, type);
-    }
-
-    private static T Body<T>(ControlClient.Answer answer, JsonTypeInfo<T> type) where T : class
-    {
-        answer.Descriptor?.Dispose();
-        return ControlCodec.TryBody(answer.Frame, type, out T? body, out string problem)
-            ? WorkerCheck.Checked(body)
-            : throw new WorkerException(ControlCodes.BadAnswer, $"the worker answered nonsense: {SafeText.Line(problem, 1024)}");
-    }
+    private Task<T> AskAsync<T>(string kind, JsonTypeInfo<T> type, CancellationToken cancellation, JsonElement? question = null) where T : class =>
+        _link.AskAsync(kind, type, question, cancellation);
 
     private async Task DialedAsync(VsockDialed body, UnixStream? stream)
     {

@@ -1,4 +1,7 @@
 using System.Net.Sockets;
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
+using Vmm.Contracts;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
 
@@ -58,6 +61,32 @@ internal sealed class WorkerLink
 
     /// <summary>It has a VM that is to go on: it is not killed for a lost connection.</summary>
     internal bool IsNeeded { get => _needed; set => _needed = value; }
+
+    /// <summary>Asks for something that is answered with nothing but that it is done.</summary>
+    /// <exception cref="WorkerException">It is not done.</exception>
+    internal async Task CallAsync(string kind, JsonElement? body, CancellationToken cancellation)
+    {
+        ControlClient.Answer answer = await Client.CallAsync(kind, body, null, [], cancellation).ConfigureAwait(false);
+        answer.Descriptor?.Dispose();
+    }
+
+    /// <summary>Asks for something; the answer is checked.</summary>
+    /// <exception cref="WorkerException">It refuses, or answers nonsense.</exception>
+    internal async Task<T> AskAsync<T>(string kind, JsonTypeInfo<T> type, JsonElement? question, CancellationToken cancellation) where T : class
+    {
+        ControlClient.Answer answer = await Client.CallAsync(kind, question, null, [], cancellation).ConfigureAwait(false);
+        return Body(answer, type);
+    }
+
+    /// <summary>What an answer says, checked; a descriptor that came with it is closed.</summary>
+    /// <exception cref="WorkerException">It is nonsense.</exception>
+    internal static T Body<T>(ControlClient.Answer answer, JsonTypeInfo<T> type) where T : class
+    {
+        answer.Descriptor?.Dispose();
+        return ControlCodec.TryBody(answer.Frame, type, out T? body, out string problem)
+            ? WorkerCheck.Checked(body)
+            : throw new WorkerException(ControlCodes.BadAnswer, $"the worker answered nonsense: {SafeText.Line(problem, 1024)}");
+    }
 
     /// <summary>Calls <paramref name="handler"/> with false when the connection is lost, and with true when it is there again.</summary>
     internal void OnChanged(Action<bool> handler)

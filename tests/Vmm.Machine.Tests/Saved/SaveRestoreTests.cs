@@ -91,6 +91,50 @@ public sealed class SaveRestoreTests : IDisposable
         running.End([]);
     }
 
+    [KvmTheory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task What_is_typed_before_and_during_a_save_comes_once_and_in_order(bool goOn)
+    {
+        VmSpec spec = Spec("vcon", "") with { Console = ConsoleKind.Virtio };
+        Running running = new(VirtualMachine.Create(spec, Terminal(out Terminal terminal)), terminal);
+        terminal.WaitFor("READY");
+        terminal.Forget();
+
+        // More than a console that stands still keeps: some of it is with the device, some in between, some with the user.
+        string before = string.Concat(Enumerable.Range(0, 700).Select(i => $"{i:0000000}\n")), during = "while it was saved\n";
+        running.Machine.Pause();
+        terminal.Type(before);
+        SpinWait.SpinUntil(() => terminal.Untaken.Length < before.Length - 4096, TimeSpan.FromSeconds(10));
+        bool typed = false;
+        await MachineSave.SaveAsync(running.Machine, Saved, s_long, goOn, _ =>
+        {
+            if (!typed)
+            {
+                typed = true;
+                terminal.Type(during);
+                Thread.Sleep(100); // somebody who would take it has the time to
+            }
+        });
+        if (goOn)
+        {
+            running.Machine.Resume();
+        }
+        else
+        {
+            string untaken = terminal.Untaken;
+            running.End([]);
+            running = Restore(Saved);
+            running.Send(untaken);
+        }
+
+        running.WaitFor(during);
+        Assert.Equal(before + during, running.Said);
+        running.Type("q\n", isAnswered: false);
+        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        running.End([]);
+    }
+
     [KvmFact]
     public async Task A_machine_of_several_vnodes_and_vCPUs_has_a_file_for_each_vnode_and_goes_on()
     {
@@ -416,6 +460,10 @@ public sealed class SaveRestoreTests : IDisposable
                 _terminal.WaitFor(line);
             }
         }
+
+        internal string Said => _terminal.Said;
+
+        internal void Send(string text) => _terminal.Type(text);
 
         internal void WaitFor(string text) => _terminal.WaitFor(text);
 
