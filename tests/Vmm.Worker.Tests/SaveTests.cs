@@ -22,7 +22,8 @@ public sealed class SaveTests : IDisposable
     public async Task A_saved_vm_goes_on_in_another_worker_where_it_was()
     {
         await using WorkerFixture fixture = new(firstUser: Environment.IsPrivilegedProcess ? 2_100_000_000u : null);
-        IWorker first = await fixture.LaunchAsync(s_spec);
+        VmSpec spec = Large();
+        IWorker first = await fixture.LaunchAsync(spec);
         await using Stream heard = await first.OpenConsoleAsync(Soon);
         await first.StartAsync(Soon);
         string before = await ReadUntilAsync(heard, "TICK spin 3\n");
@@ -35,7 +36,7 @@ public sealed class SaveTests : IDisposable
             before += await rest.ReadToEndAsync(Soon); // what it said until the save
         }
 
-        IWorker second = await RestoreAsync(fixture);
+        IWorker second = await RestoreAsync(fixture, spec);
         Assert.Equal(WorkerState.Ready, second.State);
         await using Stream console = await second.OpenConsoleAsync(Soon);
         await second.StartAsync(Soon);
@@ -121,6 +122,19 @@ public sealed class SaveTests : IDisposable
         Assert.Contains(before, await File.ReadAllLinesAsync(limits));
     }
 
+    /// <summary>One with most of what a spec can have: what is written of it is large.</summary>
+    private VmSpec Large()
+    {
+        string[] disks = [.. Enumerable.Range(0, 3).Select(i => Path.Combine(_folder, $"disk{i}.raw"))];
+        Array.ForEach(disks, disk => File.WriteAllBytes(disk, new byte[1 << 20]));
+        return s_spec with
+        {
+            Disks = [.. disks.Select((disk, i) => new DiskSpec { Path = disk, ReadOnly = i == 2, Serial = "s" + i, Limits = new LimitsSpec { Operations = 500 } })],
+            Balloon = new BalloonSpec(),
+            Vsock = new VsockSpec { Cid = 7, Path = Path.Combine(_folder, "v.sock") },
+        };
+    }
+
     private static async Task TicksAsync(IWorker worker)
     {
         await using Stream console = await worker.OpenConsoleAsync(Soon);
@@ -152,12 +166,13 @@ public sealed class SaveTests : IDisposable
         }
     }
 
-    private async Task<IWorker> RestoreAsync(WorkerFixture fixture)
+    private async Task<IWorker> RestoreAsync(WorkerFixture fixture, VmSpec? spec = null)
     {
+        spec ??= s_spec;
         List<(string Name, FileDescriptorHandle File)> files = [.. SavedVmFiles.Of(s_spec).Select(name => (name, Open(name, FileMode.Open)))];
         try
         {
-            return fixture.Own(await fixture.Launcher.RestoreAsync(Guid.NewGuid().ToString(), s_spec, files, null, Soon));
+            return fixture.Own(await fixture.Launcher.RestoreAsync(Guid.NewGuid().ToString(), spec, files, null, Soon));
         }
         finally
         {

@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Vmm.Cpu;
@@ -16,12 +17,13 @@ public static class MachineDescriptionJson
     private const int MostItems = 4096; // of any list
 
     /// <summary>The JSON of a description.</summary>
-    public static JsonElement Write(MachineDescription description) => JsonSerializer.SerializeToElement(
-        new DescriptionV1
+    public static JsonElement Write(MachineDescription description)
+    {
+        DescriptionV1 written = new()
         {
             Version = MachineDescription.CurrentVersion,
             Spec = VmSpecJson.Write(description.Spec),
-            Cpu = JsonSerializer.Deserialize(CpuDescriptionJson.Write(description.Cpu), DescriptionJsonContext.Default.JsonElement),
+            Cpu = Parse(Encoding.UTF8.GetBytes(CpuDescriptionJson.Write(description.Cpu))),
             Vcpus = [.. description.Vcpus.Select(vcpu => new VcpuV1(vcpu.ApicId, vcpu.Vnode))],
             Ram = [.. description.Ram.Select(Write)],
             Hot = [.. description.Hot.Select(Write)],
@@ -30,8 +32,18 @@ public static class MachineDescriptionJson
             Devices = [.. description.Devices.Select(Write)],
             NextDisk = description.NextDisk,
             NextNet = description.NextNet,
-        },
-        DescriptionJsonContext.Default.DescriptionV1);
+        };
+
+        // Not SerializeToElement: it looks for doubled names in what it has just written, with a hash whose seed comes from OpenSSL, a
+        // library that a confined worker cannot load.
+        return Parse(JsonSerializer.SerializeToUtf8Bytes(written, DescriptionJsonContext.Default.DescriptionV1));
+    }
+
+    private static JsonElement Parse(byte[] json)
+    {
+        using JsonDocument document = JsonDocument.Parse(json);
+        return document.RootElement.Clone();
+    }
 
     /// <summary>Reads one back.</summary>
     /// <exception cref="InvalidDataException">It is none, of another version, or no machine could be like that.</exception>
@@ -98,8 +110,10 @@ internal sealed record DescriptionV1
 {
     public required int Version { get; init; }
 
+    [JsonConverter(typeof(RawElement))]
     public required JsonElement Spec { get; init; }
 
+    [JsonConverter(typeof(RawElement))]
     public required JsonElement Cpu { get; init; }
 
     public required VcpuV1[] Vcpus { get; init; }
@@ -140,3 +154,19 @@ internal sealed record DeviceV1(string Id, string Kind, PciV1? Pci, int? MmioSlo
 [JsonSerializable(typeof(DescriptionV1))]
 [JsonSerializable(typeof(JsonElement))]
 internal sealed partial class DescriptionJsonContext : JsonSerializerContext;
+
+/// <summary>
+/// A part that has a reader of its own: taken as it is, without a search for doubled names, for which the library would load OpenSSL.
+/// </summary>
+internal sealed class RawElement : JsonConverter<JsonElement>
+{
+    /// <inheritdoc/>
+    public override JsonElement Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
+    {
+        using JsonDocument document = JsonDocument.ParseValue(ref reader);
+        return document.RootElement.Clone();
+    }
+
+    /// <inheritdoc/>
+    public override void Write(Utf8JsonWriter writer, JsonElement value, JsonSerializerOptions options) => value.WriteTo(writer);
+}
