@@ -15,6 +15,15 @@ internal static partial class DaemonLog
     [LoggerMessage(2, LogLevel.Warning, "{Name}: worker {ProcessId} of a failed start could not be stopped: {Message}")]
     internal static partial void WorkerLeft(ILogger log, string name, int processId, string message);
 
+    [LoggerMessage(46, LogLevel.Information, "{Name} is saved in {Folder}")]
+    internal static partial void Saved(ILogger log, string name, string folder);
+
+    [LoggerMessage(47, LogLevel.Error, "{Name}: its save was given up, and its worker did not say that the VM goes on: {Problem}")]
+    internal static partial void SaveNotUndone(ILogger log, string name, string problem);
+
+    [LoggerMessage(48, LogLevel.Warning, "{Name}: what a save that was given up has written in {Folder} could not be removed: {Problem}")]
+    internal static partial void PartialStays(ILogger log, string name, string folder, string problem);
+
     [LoggerMessage(3, LogLevel.Information, "adopted {Name}, worker {ProcessId}")]
     internal static partial void Adopted(ILogger log, string name, int processId);
 

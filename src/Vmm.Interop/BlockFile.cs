@@ -112,6 +112,13 @@ public static class BlockFile
     /// </summary>
     public static bool TakesNowait(FileDescriptorHandle file) => FileCalls.TakesNowait(file);
 
+    /// <summary>Bytes that a file takes on its file system; 0 when that cannot be seen.</summary>
+    public static ulong AllocatedBytes(FileDescriptorHandle file)
+    {
+        using DescriptorLease fd = new(file);
+        return FileCalls.Status(fd.Number, out FileStatus status) < 0 ? 0 : status.Blocks * 512; // stx_blocks, statx(2)
+    }
+
     /// <summary>
     /// What a path names, without opening it. The framework's own question costs a few milliseconds at the start of a program.
     /// </summary>

@@ -12,6 +12,7 @@ using Vmm.Machine.Run;
 using Vmm.Memory;
 using Vmm.Placement;
 using Vmm.Spec;
+using Vmm.State;
 using Vmm.Storage;
 
 namespace Vmm.Worker;
@@ -43,6 +44,7 @@ internal sealed class HostedMachine : IDisposable
         Devices = new HostedDevices(machine, () => State);
         Memory = new HostedMemory(machine);
         Report = new HostedReport(machine, Rehoming);
+        Saves = new HostedSave(machine, _stop.Token);
     }
 
     internal string VmId { get; }
@@ -64,6 +66,9 @@ internal sealed class HostedMachine : IDisposable
     /// <summary>Its memory.</summary>
     internal HostedMemory Memory { get; }
 
+    /// <summary>Its saves.</summary>
+    internal HostedSave Saves { get; }
+
     /// <summary>What it tells of itself.</summary>
     internal HostedReport Report { get; }
 
@@ -84,7 +89,7 @@ internal sealed class HostedMachine : IDisposable
     /// <param name="prepared">An empty VM to build in, owned by the machine from here on; null makes one.</param>
     /// <param name="ended">Called once.</param>
     internal static HostedMachine Create(
-        CreateBody body, IMachineResources resources, FileDescriptorHandle? endFile, EmptyVm? prepared, Action<WorkerExit> ended)
+        CreateBody body, DescriptorResources resources, FileDescriptorHandle? endFile, EmptyVm? prepared, Action<WorkerExit> ended)
     {
         if (VmSpecJson.TryRead(body.Spec, out string problem) is not { } spec)
         {
@@ -101,7 +106,10 @@ internal sealed class HostedMachine : IDisposable
                 end = endFile is null ? null : new SharedFileMapping(endFile, EndRecord.Length);
             }
 
-            return new HostedMachine(body.VmId, VirtualMachine.Create(spec, resources, console, prepared), console, end, ended);
+            VirtualMachine machine = body.Restore == true
+                ? HostedSave.Restore(resources, console, prepared)
+                : VirtualMachine.Create(spec, resources, console, prepared);
+            return new HostedMachine(body.VmId, machine, console, end, ended);
         }
         catch (Exception cause)
         {
@@ -115,6 +123,7 @@ internal sealed class HostedMachine : IDisposable
                 KvmUnavailableException => new RequestException(ControlCodes.KvmUnavailable, cause.Message, cause),
                 KernelException => new RequestException(ControlCodes.ResourceRefused, cause.Message, cause),
                 HostMismatchException or ArgumentException => new RequestException(ControlCodes.HostMismatch, cause.Message, cause),
+                StateException or UnitsException => new RequestException(ControlCodes.SavedStateRefused, cause.Message, cause),
                 _ => cause,
             };
         }
@@ -136,7 +145,14 @@ internal sealed class HostedMachine : IDisposable
 
     internal void Pause() => Move(_machine.Pause);
 
-    internal void Resume() => Move(_machine.Resume);
+    internal void Resume() => Move(() =>
+    {
+        Saves.Forget();
+        if (State == WorkerState.Paused)
+        {
+            _machine.Resume();
+        }
+    });
 
     internal void PressPowerButton()
     {

@@ -55,6 +55,11 @@ internal sealed class WorkerService : IDisposable
     {
         DescriptorResources passed = new(descriptors) { Threads = _sandbox, DialHost = Dialer.Dial };
         ControlReply reply = new(_port, request);
+        if (request.Kind is ControlKinds.SaveCancel)
+        {
+            _machine?.Saves.Cancel(); // at once; what it left is cleared up in turn
+        }
+
         if (_turns is { } turns && TakesTurns(request.Kind))
         {
             turns.Add(() => CarryOut(reply, passed));
@@ -67,7 +72,8 @@ internal sealed class WorkerService : IDisposable
 
     // What changes the machine, and may wait for its guest or its storage.
     private static bool TakesTurns(string kind) =>
-        kind is ControlKinds.Start or ControlKinds.Pause or ControlKinds.Resume or ControlKinds.AddDevice;
+        kind is ControlKinds.Start or ControlKinds.Pause or ControlKinds.Resume or ControlKinds.AddDevice
+            or ControlKinds.Save or ControlKinds.SaveCancel;
 
     private void CarryOut(ControlReply reply, DescriptorResources passed)
     {
@@ -101,6 +107,12 @@ internal sealed class WorkerService : IDisposable
                 break;
             case ControlKinds.Resume:
                 Change(reply, Machine.Resume);
+                break;
+            case ControlKinds.Save:
+                Change(reply, () => Machine.Saves.Save(passed));
+                break;
+            case ControlKinds.SaveCancel:
+                Change(reply, Machine.Saves.Forget);
                 break;
             case ControlKinds.Stop:
                 reply.Ok();

@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.IO.Pipelines;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
+using Vmm.Interop;
 using Vmm.Spec;
 
 namespace Vmm.Daemon.Tests;
@@ -57,6 +58,16 @@ internal sealed class FakeWorkers : IWorkerLauncher
 
         worker.Numa = Numa ?? worker.Numa;
         return Alive.TryAdd(vmId, worker) ? worker : throw new InvalidOperationException("two workers for one VM");
+    }
+
+    /// <summary>Restores so far, with the names of the files that came.</summary>
+    internal List<string[]> Restores { get; } = [];
+
+    public async Task<IWorker> RestoreAsync(
+        string vmId, VmSpec spec, IReadOnlyList<(string Name, FileDescriptorHandle File)> files, Action<double>? progress, CancellationToken cancellation)
+    {
+        Restores.Add([.. files.Select(file => file.Name)]);
+        return await LaunchAsync(vmId, spec, progress, cancellation);
     }
 
     internal int Adoptions { get; private set; }
@@ -129,6 +140,37 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
     public Task PauseAsync(CancellationToken cancellation) => Hangs ? Ended.WaitAsync(cancellation).ContinueWith(_ => throw new WorkerException("worker-died", "it is gone"), TaskScheduler.Default) : Become(WorkerState.Paused);
 
     public Task ResumeAsync(CancellationToken cancellation) => Become(WorkerState.Running);
+
+    /// <summary>Saves wait for it; null: they do not.</summary>
+    internal TaskCompletionSource? SaveGate { get; set; }
+
+    internal WorkerException? RefuseSave { get; set; }
+
+    internal int Undone { get; private set; }
+
+    private WorkerState _before;
+
+    /// <summary>Writes its id as the document, and nothing as memory.</summary>
+    public async Task SaveAsync(
+        IReadOnlyList<(string Name, FileDescriptorHandle File)> files, ulong bytes, TimeSpan longest, CancellationToken cancellation)
+    {
+        _before = State;
+        await (SaveGate is { } gate ? Task.WhenAny(gate.Task, Ended).WaitAsync(cancellation) : Task.CompletedTask);
+        if (Ended.IsCompleted || RefuseSave is not null)
+        {
+            throw RefuseSave ?? new WorkerException("worker-died", "it is gone");
+        }
+
+        FileDescriptorHandle document = files.Single(file => file.Name == SavedVmFiles.Document).File;
+        await File.WriteAllTextAsync($"/proc/self/fd/{document.DangerousGetHandle()}", vmId, cancellation);
+        State = WorkerState.Paused;
+    }
+
+    public Task UndoSaveAsync(CancellationToken cancellation)
+    {
+        Undone++;
+        return Become(_before);
+    }
 
     public Task PressPowerButtonAsync(CancellationToken cancellation)
     {

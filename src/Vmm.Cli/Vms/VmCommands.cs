@@ -42,6 +42,14 @@ internal static class VmCommands
         vm.Add("wake", "Wake a guest that sleeps (systemctl suspend)", [name], (session, parsed, cancellation) => VmVerbs.DoAsync(session, parsed.GetValue(name)!, "wake", cancellation));
         vm.Add("pause", "Stop the vCPUs between two instructions", [name], (session, parsed, cancellation) => VmVerbs.DoAsync(session, parsed.GetValue(name)!, "pause", cancellation));
         vm.Add("resume", "Let paused vCPUs go on", [name], (session, parsed, cancellation) => VmVerbs.DoAsync(session, parsed.GetValue(name)!, "resume", cancellation));
+        Argument<string> saveTo = new("folder") { Description = "Folder to make, in a storage folder of the daemon's host", HelpName = "dir" };
+        Argument<string> saved = new("folder") { Description = "Folder of the saved VM", HelpName = "dir" };
+        vm.Add("save", "Write a VM into a folder and end it; its disks stay where they are and must not change", [name, saveTo], (session, parsed, cancellation) =>
+            SaveVerbs.SaveAsync(session, parsed.GetValue(name)!, parsed.GetValue(saveTo)!, cancellation));
+        vm.Add("restore", "Go on with a VM where it was saved", [saved], (session, parsed, cancellation) =>
+            SaveVerbs.RestoreAsync(session, parsed.GetValue(saved)!, cancellation));
+        vm.Add("discard-saved", "Forget where a VM is saved, so that it can boot anew; the folder stays", [name], (session, parsed, cancellation) =>
+            VmVerbs.DoAsync(session, parsed.GetValue(name)!, "discard-saved", cancellation));
         vm.Add("console", "The serial console on this terminal; Ctrl-A x leaves, the VM goes on", [name], (session, parsed, cancellation) =>
             RemoteConsole.RunAsync(session.Client, parsed.GetValue(name)!, cancellation));
         vm.Add("logs", "What happened to a VM: states, how runs ended, restarts", [name, follow], (session, parsed, cancellation) =>

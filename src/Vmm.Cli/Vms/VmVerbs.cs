@@ -33,7 +33,7 @@ internal static class VmVerbs
         VmInfo vm = await session.Client.ShowAsync(name, cancellation).ConfigureAwait(false);
         return session.IsJson ? session.Json(vm, RestJson.Default.VmInfo) : session.Properties(
             ("name", vm.Name), ("state", Word(vm.State)), ("id", vm.Id), ("revision", Number(vm.Revision)), ("cpus", Number(vm.Cpus)), ("memory", Size(vm.MemoryBytes)),
-            ("cpu limits", Limits(vm.CpuLimits)), ("worker", vm.WorkerProcessId is { } pid ? Number(pid) : "-"), ("confined", Confined(vm.Confinement)), ("last exit", Exit(vm.LastExit)), ("restarts", vm.NextStart is { } next ? $"{vm.Restarts}, again at {Time(next)}" : Number(vm.Restarts)));
+            ("cpu limits", Limits(vm.CpuLimits)), ("worker", vm.WorkerProcessId is { } pid ? Number(pid) : "-"), ("confined", Confined(vm.Confinement)), ("last exit", Exit(vm.LastExit)), ("saved in", vm.SavedIn ?? "-"), ("restarts", vm.NextStart is { } next ? $"{vm.Restarts}, again at {Time(next)}" : Number(vm.Restarts)));
     }
 
     internal static async Task<int> CreateAsync(DaemonSession session, string file, bool start, CancellationToken cancellation)
@@ -116,7 +116,7 @@ internal static class VmVerbs
         List<VmInfo> stopped = [];
         bool failed = false;
         List<Task<(string Name, VmInfo? Vm, string? Problem)>> open = [.. (await session.Client.ListAsync(cancellation).ConfigureAwait(false)).Vms
-            .Where(vm => vm.State is not (VmState.Defined or VmState.Stopped or VmState.Failed or VmState.Crashed) || vm is { State: VmState.Crashed, WorkerProcessId: not null } || vm.NextStart is not null)
+            .Where(vm => vm.State is not (VmState.Defined or VmState.Stopped or VmState.Failed or VmState.Crashed or VmState.Saved) || vm is { State: VmState.Crashed, WorkerProcessId: not null } || vm.NextStart is not null)
             .Select(vm => StopOneAsync(session, vm, patience, cancellation))];
         if (open.Count == 0 && !session.IsJson)
         {

@@ -42,6 +42,12 @@ public static class ControlCodes
     /// <summary>The VM does not fit this host.</summary>
     public const string HostMismatch = "host-mismatch";
 
+    /// <summary>The VM cannot be saved.</summary>
+    public const string SaveFailed = "save-failed";
+
+    /// <summary>The saved VM is damaged, or does not fit.</summary>
+    public const string SavedStateRefused = "saved-state-refused";
+
     /// <summary>Too many consoles are open.</summary>
     public const string ConsoleLimit = "console-limit";
 

@@ -70,6 +70,18 @@ public static class ControlKinds
     /// <summary>Let them go on.</summary>
     public const string Resume = "resume";
 
+    /// <summary>
+    /// Write the VM, which runs or is paused, into the files that come with the request (<c>saved-…</c>). Answered when they are written: the
+    /// VM is at rest then, and is stopped, or told <see cref="SaveCancel"/>. After an error it is as it was before. Needs
+    /// <see cref="ControlVersion.Saving"/>.
+    /// </summary>
+    public const string Save = "save";
+
+    /// <summary>
+    /// Give up the save that goes on, which is answered with an error, or what one has written. Answered when the VM is as it was before.
+    /// </summary>
+    public const string SaveCancel = "save-cancel";
+
     /// <summary>Press the ACPI power button.</summary>
     public const string PowerButton = "power-button";
 
@@ -156,4 +168,9 @@ public sealed record ConfinementBody(IReadOnlyList<string> Applied, IReadOnlyLis
 /// <param name="VmId">The daemon's id.</param>
 /// <param name="UserId">The user and group to become before the guest runs; null: stay who it is.</param>
 /// <param name="Spec">The VM spec as JSON.</param>
-public sealed record CreateBody(string VmId, uint? UserId, JsonElement Spec);
+/// <param name="Restore">True: the VM is a saved one, whose files come as descriptors. Needs <see cref="ControlVersion.Saving"/>.</param>
+public sealed record CreateBody(
+    string VmId,
+    uint? UserId,
+    JsonElement Spec,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] bool? Restore = null);

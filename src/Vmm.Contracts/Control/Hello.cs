@@ -17,6 +17,9 @@ public static class ControlVersion
     /// <summary>Feature: requests in several frames, <see cref="ControlFrame.MoreDescriptors"/>.</summary>
     public const string ManyDescriptors = "many-descriptors";
 
+    /// <summary>Feature: <see cref="ControlKinds.Save"/>, and to create a VM from saved files.</summary>
+    public const string Saving = "saving";
+
     /// <summary>
     /// What this release speaks. 1 had no version in hello; 2 refuses unknown members of bodies and specs; 3 ignores them. It counts up
     /// when a change cannot be told by a feature.
@@ -24,7 +27,7 @@ public static class ControlVersion
     public const int Current = 3;
 
     /// <summary>What this release can beyond its version.</summary>
-    public static IReadOnlyList<string> Features { get; } = [ManyDescriptors];
+    public static IReadOnlyList<string> Features { get; } = [ManyDescriptors, Saving];
 }
 
 /// <summary>What the other end of a control connection speaks, from its hello.</summary>

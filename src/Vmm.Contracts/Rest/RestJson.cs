@@ -36,4 +36,5 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(DiskList))]
 [JsonSerializable(typeof(Problem))]
 [JsonSerializable(typeof(ConsoleSize))]
+[JsonSerializable(typeof(SavedFolderRequest))]
 public sealed partial class RestJson : JsonSerializerContext;

@@ -46,6 +46,22 @@ public sealed partial class VmmClient
     /// <summary>Deletes a disk that no spec names.</summary>
     public Task DeleteDiskAsync(string name, CancellationToken cancellation) => DeletePathAsync("disks/" + Uri.EscapeDataString(name), cancellation);
 
+    /// <summary>Saves a VM into a folder of the daemon's host; the job is done when it is saved and its worker is gone.</summary>
+    public Task<JobInfo> SaveAsync(string name, string folder, CancellationToken cancellation) => SendAsync(
+        HttpMethod.Post,
+        Vm(name) + "/save",
+        JsonSerializer.Serialize(new SavedFolderRequest(folder), RestJson.Default.SavedFolderRequest),
+        RestJson.Default.JobInfo,
+        cancellation);
+
+    /// <summary>Goes on with a saved VM; the job is done when it runs.</summary>
+    public Task<JobInfo> RestoreAsync(string folder, CancellationToken cancellation) => SendAsync(
+        HttpMethod.Post,
+        "restore",
+        JsonSerializer.Serialize(new SavedFolderRequest(folder), RestJson.Default.SavedFolderRequest),
+        RestJson.Default.JobInfo,
+        cancellation);
+
     /// <summary>Presses the power button and answers at once with the job that waits for the guest and then pulls the plug.</summary>
     public async Task<JobInfo> BeginStopAsync(string name, TimeSpan graceful, CancellationToken cancellation)
     {

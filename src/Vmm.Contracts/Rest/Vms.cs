@@ -28,6 +28,12 @@ public enum VmState
 
     /// <summary>Its guest's kernel panicked. With a worker it is preserved as it was; without one it is over.</summary>
     Crashed,
+
+    /// <summary>It stands still and is being written into a folder.</summary>
+    Saving,
+
+    /// <summary>It is in a folder, <see cref="VmInfo.SavedIn"/>, and a restore goes on with it.</summary>
+    Saved,
 }
 
 /// <summary>A VM as the daemon knows it.</summary>
@@ -44,8 +50,13 @@ public enum VmState
 /// <param name="Confinement">What keeps its worker in bounds, and what does not hold; null while there is no worker.</param>
 /// <param name="CpuLimits">Its time on host CPUs: in force while it runs, else what its next start gives it; null when there is no
 /// limit.</param>
+/// <param name="SavedIn">The folder in which it is saved; null when it is not.</param>
 public sealed record VmInfo(string Id, string Name, VmState State, long Revision, int Cpus, ulong MemoryBytes, int? WorkerProcessId, WorkerExit? LastExit, int Restarts = 0, DateTimeOffset? NextStart = null,
-    ConfinementBody? Confinement = null, CpuLimits? CpuLimits = null);
+    ConfinementBody? Confinement = null, CpuLimits? CpuLimits = null, string? SavedIn = null);
+
+/// <summary>Where a VM is to be saved, or is saved.</summary>
+/// <param name="Folder">A folder in a storage folder of the host, the whole path.</param>
+public sealed record SavedFolderRequest(string Folder);
 
 /// <summary>A list of VMs, by name.</summary>
 /// <param name="Vms">The VMs.</param>

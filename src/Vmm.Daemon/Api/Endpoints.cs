@@ -23,6 +23,7 @@ internal static class Endpoints
         RouteGroupBuilder api = routes.MapGroup("/api/v1");
         HostEndpoints.Map(api, parts.GetRequiredService<HostKvm>());
         VmEndpoints.Map(api, vms, jobs);
+        SavedEndpoints.Map(api, vms, jobs);
         NumaEndpoints.Map(api, vms, jobs);
         DeviceEndpoints.Map(api, vms);
         JobEndpoints.Map(api, jobs);

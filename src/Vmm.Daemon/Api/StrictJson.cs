@@ -27,6 +27,7 @@ namespace Vmm.Daemon.Api;
 [JsonSerializable(typeof(LogSettings))]
 [JsonSerializable(typeof(MemoryWish))]
 [JsonSerializable(typeof(RehomeRequest))]
+[JsonSerializable(typeof(SavedFolderRequest))]
 [JsonSerializable(typeof(TokenWish))]
 internal sealed partial class RequestJson : JsonSerializerContext;
 

@@ -1,6 +1,7 @@
 using Microsoft.Data.Sqlite;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Access;
+using Vmm.Daemon.Saved;
 
 namespace Vmm.Daemon.Inventory;
 
@@ -12,7 +13,7 @@ namespace Vmm.Daemon.Inventory;
 public sealed partial class VmInventory : IDisposable
 {
     private const int SchemaVersion = 3;
-    private const string Columns = "id, name, spec, folder, revision, wanted_on, exit_reason, exit_code, exit_message";
+    private const string Columns = "id, name, spec, vm.folder, revision, wanted_on, exit_reason, exit_code, exit_message";
 
     private readonly Lock _gate = new();
     private readonly SqliteConnection _database;
@@ -66,6 +67,11 @@ public sealed partial class VmInventory : IDisposable
                 Execute(database, $"BEGIN IMMEDIATE; {JobTable} PRAGMA user_version=3; COMMIT;");
             }
 
+            // A table of its own, which earlier releases pass over: they can still open the file.
+            Execute(database, """
+                CREATE TABLE IF NOT EXISTS saved (
+                    vm TEXT PRIMARY KEY NOT NULL REFERENCES vm(id) ON DELETE CASCADE, folder TEXT NOT NULL, whole INTEGER NOT NULL) STRICT;
+                """);
             return new VmInventory(database);
         }
         catch (SqliteException e)
@@ -85,7 +91,7 @@ public sealed partial class VmInventory : IDisposable
     {
         lock (_gate)
         {
-            using SqliteCommand command = Command($"SELECT {Columns} FROM vm ORDER BY name;");
+            using SqliteCommand command = Command($"SELECT {Columns}, saved.folder, saved.whole FROM vm LEFT JOIN saved ON saved.vm = vm.id ORDER BY name;");
             using SqliteDataReader rows = command.ExecuteReader();
             List<VmRecord> records = [];
             while (rows.Read())
@@ -93,7 +99,8 @@ public sealed partial class VmInventory : IDisposable
                 WorkerExit? exit = rows.IsDBNull(6) || !Enum.TryParse(rows.GetString(6), out WorkerExitReason reason)
                     ? null
                     : new WorkerExit(reason, rows.GetInt32(7), rows.IsDBNull(8) ? null : rows.GetString(8));
-                records.Add(new VmRecord(rows.GetString(0), rows.GetString(1), rows.GetString(2), rows.GetString(3), rows.GetInt64(4), rows.GetInt64(5) != 0, exit));
+                SavedPlace? saved = rows.IsDBNull(9) ? null : new SavedPlace(rows.GetString(9), rows.GetInt64(10) != 0);
+                records.Add(new VmRecord(rows.GetString(0), rows.GetString(1), rows.GetString(2), rows.GetString(3), rows.GetInt64(4), rows.GetInt64(5) != 0, exit, saved));
             }
 
             return records;
@@ -102,13 +109,17 @@ public sealed partial class VmInventory : IDisposable
 
     /// <summary>Adds a VM.</summary>
     /// <exception cref="SqliteException">Id or name is taken, or the disk is full.</exception>
-    public void Add(VmRecord vm) => Change($"INSERT INTO vm ({Columns}) VALUES ($id, $name, $spec, $folder, $revision, $wanted, $reason, $code, $message);", vm);
+    public void Add(VmRecord vm) => Change("INSERT INTO vm (id, name, spec, folder, revision, wanted_on, exit_reason, exit_code, exit_message) VALUES ($id, $name, $spec, $folder, $revision, $wanted, $reason, $code, $message);", vm);
 
     /// <summary>Writes everything of a VM but its id.</summary>
     public void Update(VmRecord vm) => Change("""
         UPDATE vm SET name=$name, spec=$spec, folder=$folder, revision=$revision, wanted_on=$wanted, exit_reason=$reason, exit_code=$code, exit_message=$message
         WHERE id=$id;
-        """, vm);
+        """, vm, SaveOf(vm));
+
+    private static string SaveOf(VmRecord vm) => vm.Saved is null
+        ? "DELETE FROM saved WHERE vm=$id;"
+        : "INSERT INTO saved (vm, folder, whole) VALUES ($id, $saved, $whole) ON CONFLICT(vm) DO UPDATE SET folder=$saved, whole=$whole;";
 
     /// <summary>Removes a VM.</summary>
     public void Remove(VmRecord vm) => Change("DELETE FROM vm WHERE id=$id;", vm);
@@ -163,11 +174,13 @@ public sealed partial class VmInventory : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _database.Dispose();
 
-    private void Change(string sql, VmRecord vm)
+    private void Change(string sql, VmRecord vm, string? andThen = null)
     {
         lock (_gate)
         {
+            using SqliteTransaction both = _database.BeginTransaction();
             using SqliteCommand command = Command(sql);
+            command.Transaction = both;
             command.Parameters.AddWithValue("$id", vm.Id);
             command.Parameters.AddWithValue("$name", vm.Name);
             command.Parameters.AddWithValue("$spec", vm.Spec);
@@ -181,6 +194,16 @@ public sealed partial class VmInventory : IDisposable
             {
                 throw new InvalidOperationException($"the inventory has no VM {vm.Id}");
             }
+
+            if (andThen is not null)
+            {
+                command.CommandText = andThen;
+                command.Parameters.AddWithValue("$saved", (object?)vm.Saved?.Folder ?? DBNull.Value);
+                command.Parameters.AddWithValue("$whole", vm.Saved?.IsWhole == true ? 1 : 0);
+                command.ExecuteNonQuery();
+            }
+
+            both.Commit();
         }
     }
 

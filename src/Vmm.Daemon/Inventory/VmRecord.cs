@@ -1,4 +1,5 @@
 using Vmm.Contracts.Control;
+using Vmm.Daemon.Saved;
 
 namespace Vmm.Daemon.Inventory;
 
@@ -10,4 +11,5 @@ namespace Vmm.Daemon.Inventory;
 /// <param name="Revision">Grows with every change of the spec.</param>
 /// <param name="WantedOn">True from a start that was asked for to a stop that was asked for, or the guest's own end.</param>
 /// <param name="LastExit">How the last run ended.</param>
-public sealed record VmRecord(string Id, string Name, string Spec, string Folder, long Revision, bool WantedOn, WorkerExit? LastExit);
+/// <param name="Saved">Where it is saved, or being saved; null when it is not.</param>
+public sealed record VmRecord(string Id, string Name, string Spec, string Folder, long Revision, bool WantedOn, WorkerExit? LastExit, SavedPlace? Saved = null);

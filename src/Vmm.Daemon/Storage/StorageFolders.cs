@@ -61,6 +61,25 @@ public sealed class StorageFolders(IReadOnlyList<string> folders, IReadOnlyList<
         }
     }
 
+    /// <summary>Holds a folder in which something is to be made or read.</summary>
+    /// <param name="path">The whole path of a storage folder, or of a folder in one.</param>
+    /// <exception cref="StorageException">It is not there, not allowed, or somebody else's.</exception>
+    internal FolderFile HoldFolder(string path)
+    {
+        string full = Path.GetFullPath(path, "/");
+        string at = folders.Contains(full, StringComparer.Ordinal) ? full : FolderOf(folders, full)
+            ?? throw new StorageException(path, $"is in no storage folder of this host ({string.Join(", ", folders)}): name a folder in one of them");
+        FolderFile folder = Find(path, at, Path.GetRelativePath(at, full), confined: true);
+        FileFacts facts = folder.Facts;
+        if (facts.IsDirectory && (facts.UserId == 0 || facts.UserId == HostAccounts.OwnUser || facts.UserId == s_packageUser))
+        {
+            return folder;
+        }
+
+        folder.Dispose();
+        throw new StorageException(path, facts.IsDirectory ? $"belongs to uid {facts.UserId}: it has to be root's, vmmd's or that of the user vmm" : "is no folder");
+    }
+
     private FolderFile Find(string path)
     {
         string full = Path.GetFullPath(path, "/");

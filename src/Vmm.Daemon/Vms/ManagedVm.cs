@@ -1,6 +1,8 @@
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Inventory;
+using Vmm.Daemon.Saved;
+using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
 using Vmm.Memory;
 using Vmm.Spec;
@@ -20,8 +22,9 @@ public sealed class ManagedVm : IDisposable
     /// <param name="launcher">Gives it workers.</param>
     /// <param name="events">Who listens hears of what happens.</param>
     /// <param name="log">The log.</param>
+    /// <param name="storage">Where it may be saved.</param>
     /// <param name="admit">Throws when the VM cannot run beside the others.</param>
-    internal ManagedVm(VmRecord record, VmInventory inventory, IWorkerLauncher launcher, EventHub events, ILogger log, Action<VmSpec> admit)
+    internal ManagedVm(VmRecord record, VmInventory inventory, IWorkerLauncher launcher, EventHub events, ILogger log, StorageFolders storage, Action<VmSpec> admit)
     {
         _store = new VmRecordStore(record, inventory, log);
         _supervisor = new VmSupervisor(_store, events, log);
@@ -31,7 +34,8 @@ public sealed class ManagedVm : IDisposable
         CpuTime = new VmCpuTime(_supervisor);
         Console = new VmConsole(_supervisor);
         Controls = new VmControls(_supervisor, Devices);
-        _starts = new VmStarts(_supervisor, launcher, Homes, Devices, CpuTime, admit);
+        Saves = new VmSaves(_supervisor, Devices, storage);
+        _starts = new VmStarts(_supervisor, launcher, Homes, Devices, CpuTime, Saves, admit);
         _stops = new VmStops(_supervisor);
         _supervisor.Observe(Devices, Memory, new WorkerReports(_supervisor, Devices));
     }
@@ -50,6 +54,8 @@ public sealed class ManagedVm : IDisposable
 
     internal VmControls Controls { get; }
 
+    internal VmSaves Saves { get; }
+
     /// <summary>Something runs or is about to.</summary>
     internal bool IsAlive => _supervisor.IsAlive;
 
@@ -57,7 +63,7 @@ public sealed class ManagedVm : IDisposable
     internal string? VsockPath => _store.Spec?.Vsock?.Path;
 
     /// <summary>It is to run from the boot of the host on, and does not yet.</summary>
-    internal bool StartsByItself => _store.Spec is { Autostart: true } && _supervisor.IsIdle;
+    internal bool StartsByItself => _store.Spec is { Autostart: true } && _store.Record.Saved is null && _supervisor.IsIdle;
 
     /// <summary>What is known of it now. What is in force of its CPU limits is read from files, outside any lock.</summary>
     internal VmInfo Info
@@ -67,13 +73,17 @@ public sealed class ManagedVm : IDisposable
             (VmState state, IWorker? worker, int restarts, DateTimeOffset? nextStart) = _supervisor.Snapshot;
             (VmRecord record, VmSpec? spec) = (_store.Record, _store.Spec);
             return new VmInfo(record.Id, record.Name, state, record.Revision, spec?.Cpus ?? 0, spec?.Memory ?? ByteSize.Zero, worker?.ProcessId, record.LastExit,
-                restarts, nextStart, worker?.Confinement, CpuTime.LimitsOf(worker));
+                restarts, nextStart, worker?.Confinement, CpuTime.LimitsOf(worker), record.Saved is { IsWhole: true } saved ? saved.Folder : null);
         }
     }
 
     /// <inheritdoc cref="VmStarts.StartAsync"/>
     internal Task<VmInfo> StartAsync(Action<double>? progress, CancellationToken cancellation) =>
         AnswerAsync(_starts.StartAsync(progress, cancellation));
+
+    /// <inheritdoc cref="VmStarts.RestoreAsync"/>
+    internal Task RestoreAsync(SavedVmFolder saved, Action<double>? progress, CancellationToken cancellation) =>
+        _starts.RestoreAsync(saved, progress, cancellation);
 
     /// <inheritdoc cref="VmStarts.AutostartAsync"/>
     internal Task AutostartAsync(CancellationToken cancellation) => _starts.AutostartAsync(cancellation);

@@ -15,6 +15,9 @@ internal sealed class RunDevices
     /// <summary>Disks that the running VM has and the stored spec has not: name and file.</summary>
     private readonly Dictionary<string, string> _unstored = new(StringComparer.Ordinal);
 
+    /// <summary>What was plugged in during this run, as a spec with nothing else in it, by name.</summary>
+    private readonly Dictionary<string, VmSpec> _plugged = new(StringComparer.Ordinal);
+
     /// <summary>Files of the disks of this run.</summary>
     private readonly RunningDisks _disks = new();
 
@@ -41,10 +44,11 @@ internal sealed class RunDevices
     }
 
     /// <summary>A device was plugged in.</summary>
-    internal void Add(DeviceInfo device)
+    internal void Add(DeviceInfo device, VmSpec part)
     {
         lock (_lock)
         {
+            _plugged[device.Name] = part;
             if (device.Kind is "net")
             {
                 _taps.Add(device.Source);
@@ -53,6 +57,21 @@ internal sealed class RunDevices
             {
                 _disks.Add(device.Name, device.Source);
             }
+        }
+    }
+
+    /// <summary>
+    /// What was plugged in under this name and from this source, as a spec with nothing else in it; null: nobody of this daemon did.
+    /// </summary>
+    internal VmSpec? PartOf(DeviceInfo device)
+    {
+        lock (_lock)
+        {
+            return _plugged.TryGetValue(device.Name, out VmSpec? part)
+                && (part.Disks.Any(d => string.Equals(d.Path, device.Source, StringComparison.Ordinal))
+                    || part.Nets.Any(n => string.Equals(n.Tap, device.Source, StringComparison.Ordinal)))
+                ? part
+                : null;
         }
     }
 
@@ -154,6 +173,7 @@ internal sealed class RunDevices
     private void Forget()
     {
         _unstored.Clear();
+        _plugged.Clear();
         _taps.Clear();
         _leaving.Clear();
     }

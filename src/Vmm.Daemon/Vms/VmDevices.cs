@@ -119,6 +119,39 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
         });
     }
 
+    /// <summary>
+    /// The spec with the devices that are plugged now, in the worker's order, each as this daemon opened it: a worker's word counts for
+    /// nothing but which of them there are.
+    /// </summary>
+    /// <exception cref="ApiException">The worker does not answer, or has a device that this daemon does not know.</exception>
+    internal async Task<VmSpec> CurrentSpecAsync(IWorker worker, CancellationToken cancellation)
+    {
+        VmSpec stored = vm.Store.RequireSpec();
+        List<DiskSpec> disks = [];
+        List<NetSpec> nets = [];
+        foreach (DeviceInfo device in (await CallAsync(() => worker.DevicesAsync(cancellation)).ConfigureAwait(false)).Devices)
+        {
+            int index = SpecDevices.IndexOf(stored, device);
+            VmSpec? part = index < 0 ? _run.PartOf(device) : null;
+            if (index < 0 && part is null)
+            {
+                throw new ApiException(409, "device-unknown", "a device is not known well enough",
+                    $"{vm.Name}: {device.Name} ({device.Source}) was plugged in before this vmmd started, and is not in the stored spec: remove it first");
+            }
+
+            if (device.Kind is "disk")
+            {
+                disks.Add(part?.Disks[0] ?? stored.Disks[index]);
+            }
+            else
+            {
+                nets.Add(part?.Nets[0] ?? stored.Nets[index]);
+            }
+        }
+
+        return stored with { Disks = disks, Nets = nets };
+    }
+
     /// <summary>What an adopted worker has plugged that the spec does not know: its files are in use.</summary>
     internal async Task LearnAsync(IWorker worker, CancellationToken cancellation)
     {
@@ -167,7 +200,7 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
             // Name and place are the worker's; what it is, we know.
             DeviceInfo plugged = await CallAsync(() => addition.Plug(worker)).ConfigureAwait(false);
             device = device with { Name = plugged.Name, Slot = plugged.Slot };
-            _run.Add(device);
+            _run.Add(device, addition.Change(new VmSpec()));
         }
 
         if (stored is { } next)

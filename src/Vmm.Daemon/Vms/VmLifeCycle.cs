@@ -18,6 +18,21 @@ public enum VmEvent
     /// <summary>The vCPUs go on.</summary>
     Resumed,
 
+    /// <summary>A save was asked for: its vCPUs stand still.</summary>
+    Save,
+
+    /// <summary>Nothing came of the save: it runs as before.</summary>
+    SaveUndone,
+
+    /// <summary>Nothing came of the save of a paused VM: it is paused as before.</summary>
+    SaveUndonePaused,
+
+    /// <summary>It is saved, and its worker is gone.</summary>
+    Saved,
+
+    /// <summary>Its saved state is forgotten.</summary>
+    SaveDiscarded,
+
     /// <summary>The power button was pressed; what the guest makes of it is another event.</summary>
     PowerButton,
 
@@ -62,6 +77,21 @@ public static class VmLifeCycle
         [(VmState.Paused, VmEvent.Ended)] = VmState.Stopped,
         [(VmState.Paused, VmEvent.Failed)] = VmState.Failed,
         [(VmState.Paused, VmEvent.Crashed)] = VmState.Crashed,
+        [(VmState.Running, VmEvent.Save)] = VmState.Saving,
+        [(VmState.Paused, VmEvent.Save)] = VmState.Saving,
+        [(VmState.Saving, VmEvent.SaveUndone)] = VmState.Running,
+        [(VmState.Saving, VmEvent.SaveUndonePaused)] = VmState.Paused,
+        [(VmState.Saving, VmEvent.Saved)] = VmState.Saved,
+        [(VmState.Running, VmEvent.Saved)] = VmState.Saved, // these three: its worker outlived a vmmd that had it saved
+        [(VmState.Paused, VmEvent.Saved)] = VmState.Saved,
+        [(VmState.Stopping, VmEvent.Saved)] = VmState.Saved,
+        [(VmState.Saving, VmEvent.Stop)] = VmState.Stopping,
+        [(VmState.Saving, VmEvent.Ended)] = VmState.Stopped,
+        [(VmState.Saving, VmEvent.Failed)] = VmState.Failed,
+        [(VmState.Saving, VmEvent.Crashed)] = VmState.Crashed,
+        [(VmState.Starting, VmEvent.Saved)] = VmState.Saved, // a restore that did not succeed
+        [(VmState.Saved, VmEvent.Start)] = VmState.Starting,
+        [(VmState.Saved, VmEvent.SaveDiscarded)] = VmState.Stopped,
         [(VmState.Crashed, VmEvent.Stop)] = VmState.Stopping,
         [(VmState.Crashed, VmEvent.Ended)] = VmState.Stopped,
         [(VmState.Crashed, VmEvent.Failed)] = VmState.Failed,
@@ -83,13 +113,15 @@ public static class VmLifeCycle
         VmEvent.PowerButton => "asked to power off",
         VmEvent.Wake => "woken",
         VmEvent.Stop => "stopped",
+        VmEvent.Save => "saved",
         _ => @event.ToString(),
     };
 
     /// <summary>True while a worker may hold the VM.</summary>
     /// <param name="state">Its state.</param>
     /// <param name="hasWorker">Whether there is one: a crashed VM has it while it is preserved.</param>
-    public static bool IsAlive(VmState state, bool hasWorker) => state is VmState.Starting or VmState.Running or VmState.Paused or VmState.Stopping || (state == VmState.Crashed && hasWorker);
+    public static bool IsAlive(VmState state, bool hasWorker) => state is VmState.Starting or VmState.Running or VmState.Paused or VmState.Saving or VmState.Stopping
+        || (state == VmState.Crashed && hasWorker);
 
     /// <summary>The state of a VM whose worker stands there.</summary>
     public static VmState Of(WorkerState state) => state switch

@@ -4,8 +4,10 @@ using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Inventory;
+using Vmm.Daemon.Saved;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
+using Vmm.Interop;
 using Vmm.Spec;
 
 namespace Vmm.Daemon.Vms;
@@ -45,6 +47,11 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, S
 
         foreach (ManagedVm vm in _vms.Values)
         {
+            if (!held.Contains(vm.Record.Id))
+            {
+                vm.Saves.SettleLost();
+            }
+
             if (vm.Record.WantedOn && !held.Contains(vm.Record.Id))
             {
                 DaemonLog.Lost(log, vm.Record.Name);
@@ -121,6 +128,29 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, S
     public ManagedVm Get(string name) => _vms.TryGetValue(name, out ManagedVm? vm)
         ? vm
         : throw new ApiException(404, "vm-not-found", "no such VM", $"{name}: there is no VM of this name; 'vmmctl vm list' shows those there are");
+
+    /// <summary>Finds the VM that is saved in a folder.</summary>
+    /// <returns>The VM, and the folder, which is the caller's.</returns>
+    /// <exception cref="ApiException">There is no saved VM, or this host does not know it.</exception>
+    internal (ManagedVm Vm, SavedVmFolder Folder) GetSaved(string path)
+    {
+        SavedVmFolder? folder = null;
+        try
+        {
+            folder = SavedVmFolder.At(storage, path);
+            return (Get(folder.ReadNote().Note.Name), folder);
+        }
+        catch (Exception cause) when (cause is StorageException or KernelException or IOException)
+        {
+            folder?.Dispose();
+            throw new ApiException(422, "folder-refused", "the saved VM cannot be read", cause.Message, inner: cause);
+        }
+        catch
+        {
+            folder?.Dispose();
+            throw;
+        }
+    }
 
     /// <summary>VMs whose spec names the file; one whose spec cannot be read counts when its text has the name.</summary>
     internal IReadOnlyList<string> UsersOf(string path) =>
@@ -244,7 +274,7 @@ public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, S
         _ending.Dispose();
     }
 
-    private ManagedVm Managed(VmRecord record) => new(record, inventory, launcher, Events, log, spec => CheckVsock(spec, vm => vm.IsAlive));
+    private ManagedVm Managed(VmRecord record) => new(record, inventory, launcher, Events, log, storage, spec => CheckVsock(spec, vm => vm.IsAlive));
 
     /// <summary>Looks whether the guest of one VM would reach the vsock of another as a host program.</summary>
     /// <exception cref="ApiException">It would.</exception>

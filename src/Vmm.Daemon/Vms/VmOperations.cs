@@ -15,6 +15,12 @@ internal enum VmOperation
     /// <summary>The vCPUs go on.</summary>
     Resume,
 
+    /// <summary>The VM is written into a folder.</summary>
+    Save,
+
+    /// <summary>Where it is saved is forgotten.</summary>
+    DiscardSaved,
+
     /// <summary>The power button is pressed, also as the first part of a graceful stop.</summary>
     PowerButton,
 

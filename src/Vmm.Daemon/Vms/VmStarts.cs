@@ -1,5 +1,7 @@
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Saved;
+using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
 using Vmm.Spec;
 
@@ -15,6 +17,7 @@ internal sealed class VmStarts
     private readonly VmHomes _homes;
     private readonly VmDevices _devices;
     private readonly VmCpuTime _cpu;
+    private readonly VmSaves _saves;
     private readonly Action<VmSpec> _admit;
 
     /// <param name="vm">The VM.</param>
@@ -22,10 +25,11 @@ internal sealed class VmStarts
     /// <param name="homes">Tells where it came to lie.</param>
     /// <param name="devices">Learns what an adopted worker has.</param>
     /// <param name="cpu">Learns how an adopted worker is limited.</param>
+    /// <param name="saves">Settles what an earlier daemon was at.</param>
     /// <param name="admit">Throws when the VM cannot run beside the others.</param>
-    internal VmStarts(VmSupervisor vm, IWorkerLauncher launcher, VmHomes homes, VmDevices devices, VmCpuTime cpu, Action<VmSpec> admit)
+    internal VmStarts(VmSupervisor vm, IWorkerLauncher launcher, VmHomes homes, VmDevices devices, VmCpuTime cpu, VmSaves saves, Action<VmSpec> admit)
     {
-        (_vm, _launcher, _homes, _devices, _cpu, _admit) = (vm, launcher, homes, devices, cpu, admit);
+        (_vm, _launcher, _homes, _devices, _cpu, _saves, _admit) = (vm, launcher, homes, devices, cpu, saves, admit);
         vm.StartDue = StartDueAsync;
     }
 
@@ -38,7 +42,25 @@ internal sealed class VmStarts
     internal Task StartAsync(Action<double>? progress, CancellationToken cancellation) => RunAsync(VmOperation.Start, () =>
     {
         _vm.ForgetRestarts();
-        return LaunchAsync(null, progress, cancellation);
+        return LaunchAsync(null, null, progress, cancellation);
+    }, cancellation);
+
+    /// <summary>Goes on with the VM where it was saved.</summary>
+    /// <param name="saved">The folder; owned by the caller.</param>
+    /// <param name="progress">Hears from 0 to 1 how far it is; null: nobody listens.</param>
+    /// <param name="cancellation">Gives the restore up; so does a stop.</param>
+    /// <exception cref="ApiException">It is not saved there, or cannot be restored: it is saved as before.</exception>
+    internal Task RestoreAsync(SavedVmFolder saved, Action<double>? progress, CancellationToken cancellation) => RunAsync(VmOperation.Start, () =>
+    {
+        if (_vm.Store.Record.Saved is not { IsWhole: true } place || !string.Equals(place.Folder, saved.Folder, StringComparison.Ordinal))
+        {
+            throw _vm.WrongState(_vm.Store.Record.Saved is { } other
+                ? $"is saved in {other.Folder}, not in {saved.Folder}"
+                : $"is not saved: it went on since it was saved in {saved.Folder}, and its disks have changed");
+        }
+
+        _vm.ForgetRestarts();
+        return LaunchAsync(null, saved, progress, cancellation);
     }, cancellation);
 
     /// <summary>The first start after the boot of the host. One that fails is planned anew by the policy of the spec.</summary>
@@ -70,7 +92,7 @@ internal sealed class VmStarts
         try
         {
             await Task.Delay(planned.Delay, planned.Cancelled).ConfigureAwait(false);
-            await RunAsync(VmOperation.Start, () => LaunchAsync(planned, null, CancellationToken.None), planned.Cancelled).ConfigureAwait(false);
+            await RunAsync(VmOperation.Start, () => LaunchAsync(planned, null, null, CancellationToken.None), planned.Cancelled).ConfigureAwait(false);
         }
         catch (Exception) when (planned.Cancelled.IsCancellationRequested)
         {
@@ -117,6 +139,11 @@ internal sealed class VmStarts
 
     private async Task FinishAdoptionAsync(IWorker worker, CancellationToken cancellation)
     {
+        if (!await _saves.SettleAdoptedAsync(worker, cancellation).ConfigureAwait(false))
+        {
+            return;
+        }
+
         using CancellationTokenSource launch = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         if (!_vm.TryLearnState(worker, launch, out bool isLaunch))
         {
@@ -152,14 +179,21 @@ internal sealed class VmStarts
     }
 
     /// <param name="planned">The plan that this start is due by, which is over by it; null: somebody asked for it.</param>
+    /// <param name="saved">Where the VM is saved, to go on with it; null: it boots.</param>
     /// <param name="progress">Hears how far it is.</param>
     /// <param name="cancellation">Gives up.</param>
-    private async Task LaunchAsync(PlannedStart? planned, Action<double>? progress, CancellationToken cancellation)
+    private async Task LaunchAsync(PlannedStart? planned, SavedVmFolder? saved, Action<double>? progress, CancellationToken cancellation)
     {
-        VmSpec spec = _vm.Store.RequireSpec();
+        VmSpec spec = saved is null ? _vm.Store.RequireSpec() : ReadSpec(saved);
+        if (saved is null && _vm.Store.Record.Saved is { IsWhole: true } place)
+        {
+            throw new ApiException(409, "vm-saved", "the VM is saved",
+                $"{_vm.Name} is saved in {place.Folder}: 'vmmctl vm restore {place.Folder}' goes on with it; to boot it anew, forget that with 'vmmctl vm discard-saved {_vm.Name}'");
+        }
+
         _admit(spec);
         using CancellationTokenSource launch = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        TimeSpan longest = s_launch + BuildProgress.Longest(spec);
+        TimeSpan longest = s_launch + BuildProgress.Longest(spec) + (saved is null ? TimeSpan.Zero : SaveTime.Longest(spec));
         launch.CancelAfter(longest);
         if (!_vm.TryBeginLaunch(planned, launch))
         {
@@ -168,7 +202,7 @@ internal sealed class VmStarts
 
         try
         {
-            await RunWorkerAsync(spec, progress, launch.Token).ConfigureAwait(false);
+            await (saved is null ? RunWorkerAsync(spec, progress, launch.Token) : RunSavedAsync(saved, spec, progress, launch.Token)).ConfigureAwait(false);
         }
         catch (Exception e)
         {
@@ -193,6 +227,8 @@ internal sealed class VmStarts
     {
         _ when stopped => new ApiException(409, "start-stopped", "the start was stopped", $"{_vm.Name} was stopped while it was started", inner: cause),
         WorkerException refused => WorkerCalls.ToApi(refused),
+        StorageException or IOException or UnauthorizedAccessException =>
+            new ApiException(422, "folder-refused", "the saved VM cannot be read", $"{_vm.Name}: {cause.Message}", inner: cause),
         OperationCanceledException when !cancelled => new ApiException(504, "start-timeout", "the start took too long", $"{_vm.Name}: {exit.Message}", inner: cause),
         _ => null,
     };
@@ -207,6 +243,35 @@ internal sealed class VmStarts
         await _homes.ReportFitAsync(worker, spec, cancellation).ConfigureAwait(false);
         await worker.StartAsync(cancellation).ConfigureAwait(false);
         _vm.MoveIfPossible(VmEvent.Started);
+    }
+
+    private async Task RunSavedAsync(SavedVmFolder saved, VmSpec spec, Action<double>? progress, CancellationToken cancellation)
+    {
+        saved.OpenFiles(spec);
+        IWorker worker = await _launcher.RestoreAsync(_vm.Store.Record.Id, spec, saved.Files, progress, cancellation).ConfigureAwait(false);
+        _vm.AttachWorker(worker);
+        await _homes.ReportFitAsync(worker, spec, cancellation).ConfigureAwait(false);
+        // Written before the guest runs: from then on its disks change, and nobody is to go on from the folder again.
+        saved.MarkRestored();
+        _vm.Store.Change(record => record with { Saved = null, WantedOn = true });
+        _vm.Store.Commit();
+        await worker.StartAsync(cancellation).ConfigureAwait(false);
+        _vm.MoveIfPossible(VmEvent.Started);
+    }
+
+    private VmSpec ReadSpec(SavedVmFolder saved)
+    {
+        try
+        {
+            (SavedVmNote note, VmSpec spec) = saved.ReadNote();
+            return string.Equals(note.Id, _vm.Store.Record.Id, StringComparison.Ordinal)
+                ? spec
+                : throw new ApiException(409, "saved-other", "another VM is saved there", $"{saved.Folder} is of another VM that was called {note.Name}");
+        }
+        catch (StorageException cause)
+        {
+            throw new ApiException(422, "folder-refused", "the saved VM cannot be read", $"{_vm.Name}: {cause.Message}", inner: cause);
+        }
     }
 
     /// <summary>A start that did not succeed: nothing is left, and the record says why.</summary>

@@ -36,7 +36,12 @@ internal sealed class VmSupervisor : IDisposable
     internal VmSupervisor(VmRecordStore store, EventHub events, ILogger log)
     {
         (Store, Events, Log) = (store, events, log);
-        _state = store.Record.LastExit is { } exit ? VmLifeCycle.After(exit.Reason) : VmState.Defined;
+        _state = store.Record switch
+        {
+            { Saved.IsWhole: true } => VmState.Saved,
+            { LastExit: { } exit } => VmLifeCycle.After(exit.Reason),
+            _ => VmState.Defined,
+        };
     }
 
     internal VmRecordStore Store { get; }
@@ -122,8 +127,8 @@ internal sealed class VmSupervisor : IDisposable
     {
         lock (_lock)
         {
-            bool possible = _worker is null ? !HasOrGetsWorker : _state is VmState.Running or VmState.Paused;
-            return possible ? _worker : throw WrongState("gets no device now: wait until it runs or is stopped");
+            bool possible = _worker is null ? !HasOrGetsWorker && _state != VmState.Saved : _state is VmState.Running or VmState.Paused;
+            return possible ? _worker : throw WrongState("gets no device now: wait until it runs or is stopped, and restore one that is saved");
         }
     }
 
@@ -137,6 +142,11 @@ internal sealed class VmSupervisor : IDisposable
             if (HasOrGetsWorker)
             {
                 throw new ApiException(409, ControlCodes.WrongState, "the VM is in another state", $"{Name} is {_state} and cannot be {change}: stop it first");
+            }
+
+            if (_state == VmState.Saved)
+            {
+                throw new ApiException(409, "vm-saved", "the VM is saved", $"{Name} is saved in {Store.Record.Saved?.Folder} and cannot be {change}: restore it, or forget that with 'vmmctl vm discard-saved {Name}'");
             }
 
             _restarts.Cancel();
@@ -159,6 +169,20 @@ internal sealed class VmSupervisor : IDisposable
         lock (_lock)
         {
             Become(VmLifeCycle.TryNext(_state, @event, out VmState next) ? next : _state);
+        }
+    }
+
+    /// <summary>Begins something that only some states allow; what it does to the state is in the table.</summary>
+    /// <returns>The worker, and the state before.</returns>
+    /// <exception cref="ApiException">It is not possible now.</exception>
+    internal (IWorker Worker, VmState Before) BeginFor(VmEvent @event)
+    {
+        lock (_lock)
+        {
+            IWorker worker = RequireWorkerFor(@event);
+            VmState before = _state;
+            MoveIfPossible(@event);
+            return (worker, before);
         }
     }
 
@@ -276,7 +300,8 @@ internal sealed class VmSupervisor : IDisposable
         lock (_lock)
         {
             worker = Detach();
-            if (VmLifeCycle.TryNext(_state, VmLifeCycle.EventOf(exit.Reason), out VmState over))
+            VmEvent how = Store.Record.Saved is { IsWhole: true } ? VmEvent.Saved : VmLifeCycle.EventOf(exit.Reason);
+            if (VmLifeCycle.TryNext(_state, how, out VmState over))
             {
                 Become(over);
                 Store.Change(record => record with { WantedOn = wanted, LastExit = exit });
@@ -300,9 +325,11 @@ internal sealed class VmSupervisor : IDisposable
             {
                 bool stopped = _stops.Any || _state == VmState.Stopping;
                 Detach();
-                Become(VmLifeCycle.TryNext(_state, VmLifeCycle.EventOf(exit.Reason), out VmState next) ? next : VmState.Failed);
+                bool saved = Store.Record.Saved is { IsWhole: true };
+                VmEvent how = saved ? VmEvent.Saved : VmLifeCycle.EventOf(exit.Reason);
+                Become(VmLifeCycle.TryNext(_state, how, out VmState next) ? next : VmState.Failed);
                 Events.Publish("ended", Name, exit: exit);
-                bool again = !stopped && PlanRestart(exit, TimeSpan.FromMilliseconds(Environment.TickCount64 - _startedAt));
+                bool again = !stopped && !saved && PlanRestart(exit, TimeSpan.FromMilliseconds(Environment.TickCount64 - _startedAt));
                 // Wanted on while its restart is due: a daemon that comes in between goes on with it. The report is in the event and in the
                 // log.
                 Store.Change(record => record with { WantedOn = again, LastExit = exit with { Report = null } });

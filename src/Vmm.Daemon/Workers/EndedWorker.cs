@@ -1,4 +1,5 @@
 using Vmm.Contracts.Control;
+using Vmm.Interop;
 using Vmm.Spec;
 
 namespace Vmm.Daemon.Workers;
@@ -25,6 +26,11 @@ internal sealed class EndedWorker(string vmId, WorkerExit exit) : IWorker
     public Task ResumeAsync(CancellationToken cancellation) => throw Over();
 
     public Task PressPowerButtonAsync(CancellationToken cancellation) => throw Over();
+
+    public Task SaveAsync(
+        IReadOnlyList<(string Name, FileDescriptorHandle File)> files, ulong bytes, TimeSpan longest, CancellationToken cancellation) => throw Over();
+
+    public Task UndoSaveAsync(CancellationToken cancellation) => throw Over();
 
     public Task WakeAsync(CancellationToken cancellation) => throw Over();
 

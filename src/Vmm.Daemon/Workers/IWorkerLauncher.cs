@@ -1,4 +1,5 @@
 using Vmm.Contracts.Control;
+using Vmm.Interop;
 using Vmm.Spec;
 
 namespace Vmm.Daemon.Workers;
@@ -17,6 +18,20 @@ public interface IWorkerLauncher
     /// <param name="cancellation">Gives up and cleans up.</param>
     /// <exception cref="WorkerException">The VM could not be built; the code and message say why.</exception>
     Task<IWorker> LaunchAsync(string vmId, VmSpec spec, Action<double>? progress, CancellationToken cancellation);
+
+    /// <summary>As <see cref="LaunchAsync"/>, but the VM is a saved one: it goes on where it was when it is started.</summary>
+    /// <param name="vmId">The daemon's id of the VM.</param>
+    /// <param name="spec">Its spec with the devices that it had.</param>
+    /// <param name="files">The files of the saved VM, by name; not owned.</param>
+    /// <param name="progress">Hears from 0 to 1 how much of the memory is there; null: nobody listens.</param>
+    /// <param name="cancellation">Gives up and cleans up.</param>
+    /// <exception cref="WorkerException">The VM could not be built; the code and message say why.</exception>
+    Task<IWorker> RestoreAsync(
+        string vmId,
+        VmSpec spec,
+        IReadOnlyList<(string Name, FileDescriptorHandle File)> files,
+        Action<double>? progress,
+        CancellationToken cancellation);
 
     /// <summary>Figures now.</summary>
     WorkerFigures Figures => default;
@@ -91,6 +106,22 @@ public interface IWorker : IAsyncDisposable
 
     /// <summary>Lets paused vCPUs go on.</summary>
     Task ResumeAsync(CancellationToken cancellation);
+
+    /// <summary>
+    /// Lets it write the VM into files, and returns when they are written: the VM is at rest then, and is stopped, or goes on with
+    /// <see cref="UndoSaveAsync"/>. When this throws, the VM is as it was before, as long as the worker lives and answers.
+    /// </summary>
+    /// <param name="files">Empty files by name; not owned.</param>
+    /// <param name="bytes">The most that one of them can have.</param>
+    /// <param name="longest">How long it may take.</param>
+    /// <param name="cancellation">Ends the waiting only; <see cref="UndoSaveAsync"/> gives the save up.</param>
+    /// <exception cref="WorkerException">It cannot be saved.</exception>
+    Task SaveAsync(
+        IReadOnlyList<(string Name, FileDescriptorHandle File)> files, ulong bytes, TimeSpan longest, CancellationToken cancellation);
+
+    /// <summary>Gives a save up, or what one has written: the VM is as it was before when this returns.</summary>
+    /// <exception cref="WorkerException">The worker does not answer.</exception>
+    Task UndoSaveAsync(CancellationToken cancellation);
 
     /// <summary>Presses the ACPI power button; what the guest does then is its own affair.</summary>
     /// <exception cref="WorkerException">The VM has no power button.</exception>

@@ -18,6 +18,7 @@ internal sealed class RemoteWorker : IWorker
     private ResidencyReport? _residency;
     private readonly WorkerEvents _events;
     private readonly WorkerLink _link;
+    private readonly WorkerSaves _saves;
     private readonly WorkerLauncherOptions _options;
     private readonly Lock _lock = new();
     private readonly TaskCompletionSource<WorkerExit> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -42,6 +43,7 @@ internal sealed class RemoteWorker : IWorker
         Bounds = new WorkerBounds(process, ReportLine);
         _events = new WorkerEvents(_dials, Bounds.Unthrottle);
         _link = new WorkerLink(socket, process, options, _events.Handle, () => HelloAsync(CancellationToken.None), () => Kill());
+        _saves = new WorkerSaves(_link, Bounds);
         _finish = FinishAsync();
         _greeting = new WorkerGreeting(_link, _events, Bounds);
         _plugs = new WorkerPlugs(_link, _events, Bounds, options.Storage);
@@ -91,6 +93,12 @@ internal sealed class RemoteWorker : IWorker
     public Task PauseAsync(CancellationToken cancellation) => CallAsync(ControlKinds.Pause, cancellation);
 
     public Task ResumeAsync(CancellationToken cancellation) => CallAsync(ControlKinds.Resume, cancellation);
+
+    public Task SaveAsync(
+        IReadOnlyList<(string Name, FileDescriptorHandle File)> files, ulong bytes, TimeSpan longest, CancellationToken cancellation) =>
+        _saves.SaveAsync(files, bytes, longest, cancellation);
+
+    public Task UndoSaveAsync(CancellationToken cancellation) => _saves.UndoAsync(cancellation);
 
     public Task PressPowerButtonAsync(CancellationToken cancellation) => CallAsync(ControlKinds.PowerButton, cancellation);
 

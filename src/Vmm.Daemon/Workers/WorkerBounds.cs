@@ -67,6 +67,9 @@ internal sealed class WorkerBounds(ProcessHandle process, Action<string> report)
     /// <summary>Raises its memory limit for a disk that lies in memory; null, or why that is not possible.</summary>
     internal string? AddMemory(long bytes) => Cgroups?.AddMemory(Group, bytes);
 
+    /// <summary>The most bytes that a file of it can have; null: there is no limit.</summary>
+    internal ulong? FileLimit => process.FileSizeLimit;
+
     /// <summary>Takes its CPU quota away: a thread without quota does not even die.</summary>
     internal void Unthrottle() => Cgroups?.Unthrottle(Group);
 

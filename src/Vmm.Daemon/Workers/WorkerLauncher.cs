@@ -71,7 +71,23 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
     }
 
     /// <inheritdoc/>
-    public async Task<IWorker> LaunchAsync(string vmId, VmSpec spec, Action<double>? progress, CancellationToken cancellation)
+    public Task<IWorker> LaunchAsync(string vmId, VmSpec spec, Action<double>? progress, CancellationToken cancellation) =>
+        LaunchAsync(vmId, spec, saved: null, progress, cancellation);
+
+    /// <inheritdoc/>
+    public Task<IWorker> RestoreAsync(
+        string vmId,
+        VmSpec spec,
+        IReadOnlyList<(string Name, FileDescriptorHandle File)> files,
+        Action<double>? progress,
+        CancellationToken cancellation) => LaunchAsync(vmId, spec, files, progress, cancellation);
+
+    private async Task<IWorker> LaunchAsync(
+        string vmId,
+        VmSpec spec,
+        IReadOnlyList<(string Name, FileDescriptorHandle File)>? saved,
+        Action<double>? progress,
+        CancellationToken cancellation)
     {
         if (!Guid.TryParse(vmId, out _))
         {
@@ -84,7 +100,9 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         uint? user = null;
         try
         {
-            using WorkerResources resources = await Task.Run(() => WorkerResources.Open(spec, _options.Storage), cancellation).ConfigureAwait(false);
+            using WorkerResources resources = await Task.Run(
+                () => saved is null ? WorkerResources.Open(spec, _options.Storage) : WorkerResources.OpenSaved(spec, saved, _options.Storage),
+                cancellation).ConfigureAwait(false);
             user = _users.Take();
             AddNames(files, resources, ref named);
             worker = await TakeWorkerAsync(user, cancellation).ConfigureAwait(false);
@@ -97,10 +115,11 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
 
             string? noGroup = worker.Bounds.Ungrouped ?? _cgroups.LimitTo(worker.Bounds.Group, spec);
             string? noHugePages = _cgroups.LimitHugePages(worker.Bounds.Group, spec);
-            CreateBody body = new(vmId, worker.UserId, VmSpecJson.Write(WorkerResources.WithMtus(spec)));
+            CreateBody body = new(vmId, worker.UserId, VmSpecJson.Write(WorkerResources.WithMtus(spec)), saved is null ? null : true);
+            TimeSpan longest = saved is null ? BuildProgress.Longest(spec) : BuildProgress.Longest(spec) + SaveTime.Longest(spec);
             using (new BuildProgress(worker.ProcessId, spec, progress))
             {
-                await worker.CreateAsync(body, resources, BuildProgress.Longest(spec), cancellation).ConfigureAwait(false);
+                await worker.CreateAsync(body, resources, longest, cancellation).ConfigureAwait(false);
             }
 
             worker.Bounds.AddGroup(noGroup);

@@ -27,30 +27,52 @@ internal sealed class WorkerResources(StorageFolders storage) : IDisposable
     /// <exception cref="WorkerException">Something cannot be opened.</exception>
     internal static WorkerResources Open(VmSpec spec, StorageFolders storage) => Open(storage, resources =>
     {
-        resources.AddFile(ResourceNames.Kernel, spec.Boot.Kernel, "kernel-open-failed");
+        resources.AddBootFiles(spec);
+        resources.AddDevices(spec);
+    });
+
+    /// <summary>Opens the devices of a spec, for a VM that goes on from saved files, which are not owned.</summary>
+    /// <exception cref="WorkerException">Something cannot be opened.</exception>
+    internal static WorkerResources OpenSaved(
+        VmSpec spec, IReadOnlyList<(string Name, FileDescriptorHandle File)> saved, StorageFolders storage) => Open(storage, resources =>
+    {
+        resources.AddDevices(spec);
+        foreach ((string name, FileDescriptorHandle file) in saved)
+        {
+            resources.Names.Add(ResourceNames.Saved(name));
+            resources.Handles.Add(file);
+        }
+    });
+
+    private void AddBootFiles(VmSpec spec)
+    {
+        AddFile(ResourceNames.Kernel, spec.Boot.Kernel, "kernel-open-failed");
         if (spec.Boot.Initrd is { } initrd)
         {
-            resources.AddFile(ResourceNames.Initrd, initrd, "initrd-open-failed");
+            AddFile(ResourceNames.Initrd, initrd, "initrd-open-failed");
         }
+    }
 
+    private void AddDevices(VmSpec spec)
+    {
         for (int i = 0; i < spec.Disks.Count; i++)
         {
-            resources.AddDisk(i, spec.Disks[i]);
+            AddDisk(i, spec.Disks[i]);
         }
 
         for (int i = 0; i < spec.Nets.Count; i++)
         {
-            resources.AddNet(i, spec.Nets[i]);
+            AddNet(i, spec.Nets[i]);
         }
 
         for (int i = 0; i < spec.Devices.Count; i++)
         {
             foreach (DeviceFile file in spec.Devices[i].Files)
             {
-                resources.AddDeviceFile(ResourceNames.DeviceFile(i, file.Role), file);
+                AddDeviceFile(ResourceNames.DeviceFile(i, file.Role), file);
             }
         }
-    });
+    }
 
     /// <summary>Opens a disk for a running VM.</summary>
     /// <exception cref="WorkerException">It cannot be opened.</exception>

@@ -11,6 +11,7 @@ internal struct FileStatus
     [FieldOffset(4)] internal uint BlockSize;
     [FieldOffset(28)] internal ushort Mode;
     [FieldOffset(40)] internal ulong Size;
+    [FieldOffset(48)] internal ulong Blocks;
     [FieldOffset(152)] internal uint DirectMemoryAlign;
     [FieldOffset(156)] internal uint DirectOffsetAlign;
 

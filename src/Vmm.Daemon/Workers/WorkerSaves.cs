@@ -1,0 +1,60 @@
+using Vmm.Contracts.Control;
+using Vmm.Interop;
+using Vmm.Spec;
+
+namespace Vmm.Daemon.Workers;
+
+/// <summary>Saves of a worker's VM: its files are passed to it, and its limit on file sizes is raised meanwhile.</summary>
+/// <param name="link">The connection.</param>
+/// <param name="bounds">What keeps it in bounds.</param>
+internal sealed class WorkerSaves(WorkerLink link, WorkerBounds bounds)
+{
+    /// <inheritdoc cref="IWorker.SaveAsync"/>
+    internal async Task SaveAsync(
+        IReadOnlyList<(string Name, FileDescriptorHandle File)> files, ulong bytes, TimeSpan longest, CancellationToken cancellation)
+    {
+        if (link.Client.Peer is { } peer && !peer.Can(ControlVersion.Saving))
+        {
+            throw TooOld();
+        }
+
+        ulong? before = bounds.FileLimit;
+        if (bounds.LimitFiles(bytes, raise: true) is { } problem)
+        {
+            throw new WorkerException(ControlCodes.SaveFailed, $"the worker's limit on file sizes cannot be raised for the save: {problem}");
+        }
+
+        try
+        {
+            ControlClient.Answer answer = await link.Client.CallAsync(
+                ControlKinds.Save,
+                null,
+                [.. files.Select(file => ResourceNames.Saved(file.Name))],
+                [.. files.Select(file => file.File)],
+                cancellation,
+                longest).ConfigureAwait(false);
+            answer.Descriptor?.Dispose();
+        }
+        catch (WorkerException cause) when (cause.Code is ControlCodes.UnknownKind)
+        {
+            throw TooOld();
+        }
+        finally
+        {
+            if (before is { } limit)
+            {
+                _ = bounds.LimitFiles(limit, raise: false);
+            }
+        }
+    }
+
+    /// <inheritdoc cref="IWorker.UndoSaveAsync"/>
+    internal async Task UndoAsync(CancellationToken cancellation)
+    {
+        ControlClient.Answer answer = await link.Client.CallAsync(ControlKinds.SaveCancel, null, null, [], cancellation).ConfigureAwait(false);
+        answer.Descriptor?.Dispose();
+    }
+
+    private static WorkerException TooOld() =>
+        new(ControlCodes.WorkerTooOld, "this VM's worker, of an earlier release, cannot save: stop the VM and start it again");
+}
