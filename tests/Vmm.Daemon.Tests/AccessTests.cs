@@ -130,7 +130,7 @@ public sealed class AccessTests
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
         await daemon.StopDaemonAsync();
         using Inventory.VmInventory inventory = Inventory.VmInventory.Open(Path.Combine(daemon.Options.StateFolder, "inventory.db"));
-        TokenStore store = new(inventory);
+        TokenStore store = new(inventory.Tokens);
         NewToken token = store.Create("old", Role.Admin, TimeSpan.FromDays(1));
         Assert.NotNull(store.Find(token.Token, DateTimeOffset.UtcNow));
         Assert.Null(store.Find(token.Token, DateTimeOffset.UtcNow.AddDays(1).AddSeconds(2)));
@@ -148,7 +148,7 @@ public sealed class AccessTests
         NewToken brief, old;
         using (Inventory.VmInventory inventory = Inventory.VmInventory.Open(Path.Combine(daemon.Options.StateFolder, "inventory.db")))
         {
-            TokenStore store = new(inventory);
+            TokenStore store = new(inventory.Tokens);
             old = store.Create("old", Role.Admin, TimeSpan.FromSeconds(-1));
             brief = store.Create("brief", Role.Admin, TimeSpan.FromSeconds(20));
         }
@@ -180,7 +180,7 @@ public sealed class AccessTests
         NewToken brief, lasting;
         using (Inventory.VmInventory inventory = Inventory.VmInventory.Open(Path.Combine(daemon.Options.StateFolder, "inventory.db")))
         {
-            TokenStore store = new(inventory);
+            TokenStore store = new(inventory.Tokens);
             brief = store.Create("brief", Role.Admin, TimeSpan.FromSeconds(15));
             lasting = store.Create("lasting", Role.Admin, TimeSpan.FromDays(3000)); // more than a timer can do
         }
@@ -259,7 +259,7 @@ public sealed class AccessTests
         await daemon.StopDaemonAsync();
         using (Inventory.VmInventory inventory = Inventory.VmInventory.Open(Path.Combine(daemon.Options.StateFolder, "inventory.db")))
         {
-            TokenStore store = new(inventory);
+            TokenStore store = new(inventory.Tokens);
             NewToken token = store.Create("brief", Role.Admin, TimeSpan.FromDays(1));
             CancellationToken early = store.Watch(token.Info.Id);
             Assert.False(early.IsCancellationRequested);
