@@ -30,9 +30,8 @@ public sealed class JobTable
     {
         try
         {
-            return JsonSerializer.Deserialize(row.GetString(0), RestJson.Default.JobInfo) is { Id: not null, Kind: not null, Target: not null } job
-                ? job
-                : null;
+            JobInfo? job = JsonSerializer.Deserialize(row.GetString(0), RestJson.Default.JobInfo);
+            return job is { Id: not null, Kind: not null, Target: not null } ? job : null;
         }
         catch (JsonException)
         {

@@ -9,7 +9,8 @@ public sealed class TokenTable
     /// <summary>Makes the table.</summary>
     internal const string Schema = """
         CREATE TABLE token (
-            id TEXT PRIMARY KEY NOT NULL, name TEXT NOT NULL, role TEXT NOT NULL, hash BLOB NOT NULL UNIQUE, expires INTEGER NOT NULL) STRICT;
+            id TEXT PRIMARY KEY NOT NULL, name TEXT NOT NULL, role TEXT NOT NULL, hash BLOB NOT NULL UNIQUE,
+            expires INTEGER NOT NULL) STRICT;
         """;
 
     private readonly InventoryDatabase _database;

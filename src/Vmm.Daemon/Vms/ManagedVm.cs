@@ -91,8 +91,8 @@ public sealed class ManagedVm : IDisposable
     /// <inheritdoc cref="VmStarts.AdoptAsync"/>
     internal Task AdoptAsync(IWorker worker, CancellationToken cancellation) => _starts.AdoptAsync(worker, cancellation);
 
-    /// <inheritdoc cref="VmSupervisor.Lost"/>
-    internal void Lost() => _supervisor.Lost();
+    /// <inheritdoc cref="RunEnds.Lost"/>
+    internal void Lost() => _supervisor.Ends.Lost();
 
     /// <inheritdoc cref="VmStops.StopAsync"/>
     internal Task<VmInfo> StopAsync(TimeSpan? patience, CancellationToken cancellation) =>
