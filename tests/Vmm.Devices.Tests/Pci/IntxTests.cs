@@ -19,7 +19,10 @@ public sealed class IntxTests : IDisposable
 
     public IntxTests()
     {
-        _bridge = new PciHostBridge(_mmio, (0xDC00_0000u, 32u << 20), (0xDE00_0000u, 32u << 20)) { Lines = [.. _levels.Select(l => new WiredOr(l))] };
+        _bridge = new PciHostBridge(_mmio, (0xDC00_0000u, 32u << 20), (0xDE00_0000u, 32u << 20))
+        {
+            Lines = [.. _levels.Select(l => new WiredOr(l))],
+        };
         _mmio.Map(Ecam, 1 << 28, _bridge.Ecam, "ECAM");
     }
 
@@ -35,7 +38,8 @@ public sealed class IntxTests : IDisposable
         foreach ((PciAddress at, int line) in new[]
         {
             (new PciAddress(0, 1), 1), (new PciAddress(0, 4), 0), (new PciAddress(0, 7), 3),
-            (new PciAddress(1, 0), 30 % 4), (new PciAddress(1, 3), (30 + 3) % 4), (new PciAddress(2, 2), (31 + 2) % 4), (new PciAddress(2, 31), (31 + 3) % 4),
+            (new PciAddress(1, 0), 30 % 4), (new PciAddress(1, 3), (30 + 3) % 4),
+            (new PciAddress(2, 2), (31 + 2) % 4), (new PciAddress(2, 31), (31 + 3) % 4),
         })
         {
             (VirtioPciFunction function, _) = Add(at);
