@@ -27,10 +27,10 @@ internal static class SyscallSets
     ];
 
     /// <summary>
-    /// A device's own threads: their rings (what those do, native-shim/uring.c limits), timers of rate limits, and a look at their
-    /// descriptors.
+    /// A device's own threads: their rings, in which they also wait for timers (what rings do, native-shim/uring.c limits), and a look at
+    /// their descriptors.
     /// </summary>
-    private static readonly string[] Io = ["io_uring_enter", "lseek", "fstat", "fcntl", "timerfd_create", "timerfd_settime"];
+    private static readonly string[] Io = ["io_uring_enter", "lseek", "fstat", "fcntl"];
 
     /// <summary>The control channel, consoles, pinning.</summary>
     private static readonly string[] Control =
