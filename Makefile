@@ -56,6 +56,7 @@ soak: publish-tests
 	tests/soak
 	tests/testhost/cpu
 	tests/testhost/vhost
+	tests/testhost/save
 	tests/testhost/systemd trixie-cloud
 	tests/testhost/service
 

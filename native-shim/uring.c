@@ -167,10 +167,20 @@ VMM_API int32_t vmm_uring_submit(intptr_t handle)
     return rc;
 }
 
-/* Submits and sleeps until one completion is there; -EINTR is an ordinary answer. */
-VMM_API int32_t vmm_uring_submit_and_wait(intptr_t handle)
+/*
+ * Submits and sleeps until one completion is there, for that long at most; negative is for ever. -EINTR and -ETIME are ordinary answers. The time goes along with
+ * io_uring_enter (IORING_FEAT_EXT_ARG, Linux 5.11): it is no operation that a ring's restrictions would have to allow.
+ */
+VMM_API int32_t vmm_uring_submit_and_wait(intptr_t handle, int64_t nanoseconds)
 {
-    return io_uring_submit_and_wait((struct io_uring *)handle, 1);
+    struct io_uring *ring = (struct io_uring *)handle;
+    if (nanoseconds < 0)
+        return io_uring_submit_and_wait(ring, 1);
+    if ((ring->features & IORING_FEAT_EXT_ARG) == 0)
+        return -ENOSYS;
+    struct __kernel_timespec most = {.tv_sec = nanoseconds / 1000000000, .tv_nsec = nanoseconds % 1000000000};
+    struct io_uring_cqe *first;
+    return io_uring_submit_and_wait_timeout(ring, &first, 1, &most, NULL);
 }
 
 /* Takes up to max completions without sleeping; enters the kernel only when it has work for us there. */

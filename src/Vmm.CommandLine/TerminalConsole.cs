@@ -48,7 +48,10 @@ public sealed class TerminalConsole : IDisposable
     /// <summary>Makes a <see cref="Read"/> in progress, and every later one, answer 0. Any thread.</summary>
     public void StopReading() => _terminal.StopReading();
 
-    /// <summary>Waits for input to the guest; 0 means there will be no more.</summary>
+    /// <summary>Makes a <see cref="Read"/> in progress, or the next one, answer -1 without taking anything. Any thread.</summary>
+    public void InterruptRead() => _terminal.InterruptRead();
+
+    /// <summary>Waits for input to the guest; 0 means there will be no more, -1 that it was interrupted.</summary>
     public int Read(Span<byte> input)
     {
         while (_readInput && input.Length > 0)
@@ -65,7 +68,7 @@ public sealed class TerminalConsole : IDisposable
                 length = _terminal.Read(input);
             }
 
-            if (length == 0 || _escape is null)
+            if (length <= 0 || _escape is null)
             {
                 return length;
             }

@@ -4,6 +4,7 @@ using Vmm.Devices.Pci;
 using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Balloon;
 using Vmm.Devices.Virtio.Blk;
+using Vmm.Devices.Virtio.Console;
 using Vmm.Devices.Virtio.Mem;
 using Vmm.Devices.Virtio.Net;
 using Vmm.State;
@@ -54,9 +55,13 @@ public static class DeviceStates
     /// <summary>Memory that comes and goes.</summary>
     public static readonly StateShape<MemStateV1> Mem = new(MemStateV1.Kind, MemStateV1.Version, DeviceStateJson.Default.MemStateV1);
 
+    /// <summary>A console that keeps input.</summary>
+    public static readonly StateShape<ConsoleStateV1> Console =
+        new(ConsoleStateV1.Kind, ConsoleStateV1.Version, DeviceStateJson.Default.ConsoleStateV1);
+
     /// <summary>All of them, for the schema.</summary>
     public static IReadOnlyList<StateShape> All { get; } =
-        [Uart, Rtc, KeyboardController, ResetControl, PciHotplug, Pci, Msix, VirtioTransport, Blk, Net, Balloon, Mem];
+        [Uart, Rtc, KeyboardController, ResetControl, PciHotplug, Pci, Msix, VirtioTransport, Blk, Net, Balloon, Mem, Console];
 }
 
 /// <summary>How they are written. What is unknown, doubled, missing or null where nothing may be is refused.</summary>
@@ -76,4 +81,5 @@ public static class DeviceStates
 [JsonSerializable(typeof(NetStateV1))]
 [JsonSerializable(typeof(BalloonStateV1))]
 [JsonSerializable(typeof(MemStateV1))]
+[JsonSerializable(typeof(ConsoleStateV1))]
 internal sealed partial class DeviceStateJson : JsonSerializerContext;

@@ -108,6 +108,9 @@ public static class Errno
     /// <summary>Message too long.</summary>
     public const int EMSGSIZE = 90;
 
+    /// <summary>A timer expired.</summary>
+    public const int ETIME = 62;
+
     /// <summary>Operation not supported on this object.</summary>
     public const int EOPNOTSUPP = 95;
 

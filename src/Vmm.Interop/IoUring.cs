@@ -101,11 +101,11 @@ public sealed class IoUring : SafeHandleMinusOneIsInvalid
     /// <summary>Hands everything queued to the kernel.</summary>
     public void Submit() => Check(Native.UringSubmit(this));
 
-    /// <summary>Submits, then sleeps until a completion is there (or a signal arrived).</summary>
-    public void SubmitAndWait()
+    /// <summary>Submits, then sleeps until a completion is there, a signal arrived, or so much time is over; negative is for ever.</summary>
+    public void SubmitAndWait(long nanoseconds = -1)
     {
-        int answer = Native.UringSubmitAndWait(this);
-        if (answer != -Errno.EINTR)
+        int answer = Native.UringSubmitAndWait(this, nanoseconds);
+        if (answer is not (-Errno.EINTR or -Errno.ETIME))
         {
             Check(answer);
         }

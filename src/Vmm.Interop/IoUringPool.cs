@@ -23,14 +23,17 @@ public static class IoUringPool
         }
     }
 
-    /// <summary>How many rings that reach files there will ever be; null while more can be made.</summary>
-    public static int? FileLimit
+    /// <summary>
+    /// How many rings there will ever be: those that only wait, and those that reach files, which stand in for the others. Null while more
+    /// can be made.
+    /// </summary>
+    public static (int Waiting, int Files)? Limit
     {
         get
         {
             lock (Gate)
             {
-                return s_sealed ? s_reachingMade : null;
+                return s_sealed ? (s_waitingMade, s_reachingMade) : null;
             }
         }
     }
@@ -102,6 +105,7 @@ public static class IoUringPool
     /// <summary>Takes a ring back, on the thread that used it. Nothing is in flight but polls, which are called off.</summary>
     public static void Return(IoUring ring)
     {
+        ring.CancelPolls(); // a ring that is closed lets go of what it waits for some time later: a tap would be busy until then
         bool kept;
         lock (Gate)
         {
@@ -114,7 +118,6 @@ public static class IoUringPool
             return;
         }
 
-        ring.CancelPolls();
         lock (Gate)
         {
             Kept(ring.Operations).Push(ring);

@@ -33,7 +33,7 @@ internal static partial class Native
     internal static partial int UringSubmit(IoUring ring);
 
     [LibraryImport(Shim, EntryPoint = "vmm_uring_submit_and_wait")]
-    internal static partial int UringSubmitAndWait(IoUring ring);
+    internal static partial int UringSubmitAndWait(IoUring ring, long nanoseconds);
 
     [LibraryImport(Shim, EntryPoint = "vmm_uring_reap")]
     internal static partial int UringReap(IoUring ring, Span<IoCompletion> completions, int max);

@@ -13,6 +13,8 @@ public sealed class Terminal : IDisposable
     private readonly int _outputFd;
     private termios? _saved;
     private PosixSignalRegistration? _quit;
+    private volatile bool _stopped;
+    private int _interrupted;
 
     /// <summary>Uses descriptors 0 and 1 unless told otherwise; they stay the caller's.</summary>
     public Terminal(int inputFd = 0, int outputFd = 1)
@@ -70,11 +72,40 @@ public sealed class Terminal : IDisposable
         }
     }
 
-    /// <summary>Waits for input. 0 at the end of input, after <see cref="StopReading"/>, and when input is broken.</summary>
-    public int Read(Span<byte> buffer) => Math.Max(0, TerminalCalls.Read(_inputFd, _stop.Handle, buffer));
+    /// <summary>
+    /// Waits for input. 0 at the end of input, after <see cref="StopReading"/>, and when input is broken; -1 after
+    /// <see cref="InterruptRead"/>.
+    /// </summary>
+    public int Read(Span<byte> buffer)
+    {
+        if (_stopped)
+        {
+            return 0;
+        }
+
+        int count = TerminalCalls.Read(_inputFd, _stop.Handle, buffer);
+        if (count == 0 && !_stopped && Interlocked.Exchange(ref _interrupted, 0) != 0)
+        {
+            _stop.TryTake(out _);
+            return -1;
+        }
+
+        return Math.Max(0, count);
+    }
 
     /// <summary>Ends a read in progress and every later one.</summary>
-    public void StopReading() => _stop.Signal();
+    public void StopReading()
+    {
+        _stopped = true;
+        _stop.Signal();
+    }
+
+    /// <summary>Makes a read in progress, or the next one, answer -1 without taking anything. Any thread.</summary>
+    public void InterruptRead()
+    {
+        Volatile.Write(ref _interrupted, 1);
+        _stop.Signal();
+    }
 
     /// <summary>Writes everything; false when nobody can take it (a closed pipe).</summary>
     public bool Write(ReadOnlySpan<byte> bytes) => TerminalCalls.Write(_outputFd, bytes) == 0;

@@ -14,6 +14,12 @@ public interface IIoService
     /// <summary>Shows what is complete and takes new work. True when there was any.</summary>
     bool Serve();
 
+    /// <summary>There was nothing in this round, but looking again for a while can find something. False to sleep at once.</summary>
+    bool MayLook => true;
+
+    /// <summary>The loop slept for so many ticks of <see cref="System.Diagnostics.Stopwatch"/>.</summary>
+    void Slept(long ticks) { }
+
     /// <summary>The loop is about to sleep: asks for doorbells. True when work arrived meanwhile and the loop has to stay awake.</summary>
     bool PrepareSleep();
 

@@ -22,7 +22,6 @@ public sealed class IoLoop : IDisposable
     private readonly Stack<int> _freeNumbers = new();
     private IoOperation?[] _operations = new IoOperation?[64];
     private BusyPoll _poll;
-    private TimerFd? _alarm; // made by the first sleep that a timer has to end
     private int _numbers, _inFlight, _sleeps;
     private bool _unsubmitted, _disposed;
     private volatile bool _stopping;
@@ -62,6 +61,9 @@ public sealed class IoLoop : IDisposable
 
     /// <summary>Operations that the ring or <see cref="CompleteLater"/> has; watches do not count.</summary>
     public int InFlight => _inFlight;
+
+    /// <summary>Counts the calls of <see cref="Poll"/>; goes round. What happens in one of them happens at about one time.</summary>
+    public uint Round { get; private set; }
 
     /// <summary>How often the thread went to sleep. Any thread.</summary>
     public int Sleeps => Volatile.Read(ref _sleeps);
@@ -211,17 +213,21 @@ public sealed class IoLoop : IDisposable
             {
                 _poll.Worked();
             }
-            else if (_poll.LookAgain(Stopwatch.GetTimestamp()))
+            else if (service.MayLook && _poll.LookAgain(Stopwatch.GetTimestamp()))
             {
                 Thread.SpinWait(4);
             }
             else if (!service.PrepareSleep())
             {
                 long before = Stopwatch.GetTimestamp();
-                if (Wait())
+                bool untimed = Wait();
+                long slept = Stopwatch.GetTimestamp() - before;
+                if (untimed)
                 {
-                    _poll.Slept(Stopwatch.GetTimestamp() - before);
+                    _poll.Slept(slept);
                 }
+
+                service.Slept(slept);
             }
         }
 
@@ -251,6 +257,7 @@ public sealed class IoLoop : IDisposable
     /// </summary>
     public int Poll()
     {
+        Round++;
         int count = DeliverReady();
         int taken;
         do
@@ -290,15 +297,10 @@ public sealed class IoLoop : IDisposable
     /// </summary>
     public bool Wait()
     {
-        int left = _timers.Any ? _timers.TimeLeft() : -1;
+        long left = _timers.Any ? _timers.NanosecondsLeft() : -1;
         if (left == 0 || _ready.Any || _posted.Any)
         {
             return false;
-        }
-
-        if (left > 0 && _ring is not null)
-        {
-            SetAlarm(left);
         }
 
         for (int i = 0; i < _doorbells.Count; i++)
@@ -310,11 +312,11 @@ public sealed class IoLoop : IDisposable
         _unsubmitted = false;
         if (_ring is { } ring)
         {
-            ring.SubmitAndWait();
+            ring.SubmitAndWait(left);
         }
         else
         {
-            _polls!.Wait(left);
+            _polls!.Wait(left < 0 ? -1 : (left + 999) / 1000);
         }
 
         return left < 0;
@@ -343,7 +345,6 @@ public sealed class IoLoop : IDisposable
         }
 
         _posted.Dispose();
-        _alarm?.Dispose();
     }
 
     private IoUring Ring => _ring ?? throw new InvalidOperationException("A loop without a ring has no transfers.");
@@ -360,18 +361,6 @@ public sealed class IoLoop : IDisposable
         {
             _polls!.Add(file, events, tag);
         }
-    }
-
-    // The sleep in the ring ends when the next timer is due.
-    private void SetAlarm(int milliseconds)
-    {
-        if (_alarm is null)
-        {
-            _alarm = new TimerFd();
-            Watch(_alarm.Event, rung: null);
-        }
-
-        _alarm.Set(milliseconds);
     }
 
     private ulong Begin(IoOperation operation)

@@ -13,15 +13,18 @@ public sealed class IoTimer
     internal long Deadline { get; private set; }
 
     /// <summary>Fires after so many milliseconds, instead of when it was to fire before.</summary>
-    public void Set(int milliseconds) =>
-        Deadline = System.Diagnostics.Stopwatch.GetTimestamp() + (milliseconds * System.Diagnostics.Stopwatch.Frequency / 1000);
+    public void Set(int milliseconds) => SetMicroseconds(milliseconds * 1000L);
+
+    /// <summary>The same in microseconds.</summary>
+    public void SetMicroseconds(long microseconds) =>
+        Deadline = System.Diagnostics.Stopwatch.GetTimestamp() + (microseconds * System.Diagnostics.Stopwatch.Frequency / 1_000_000);
 
     /// <summary>Does not fire any more.</summary>
     public void Clear() => Deadline = 0;
 
     internal bool FireIfDue(long now)
     {
-        if (Deadline == 0 || now < Deadline)
+        if (now < Deadline)
         {
             return false;
         }

@@ -36,8 +36,8 @@ internal sealed class PollSet
         }
     }
 
-    /// <summary>Sleeps until one of them has its events, or so many milliseconds are over (-1: for ever).</summary>
-    internal void Wait(int milliseconds) => Interop.Poll.Wait(_entries.AsSpan(0, _count), milliseconds);
+    /// <summary>Sleeps until one of them has its events, or so many microseconds are over (-1: for ever).</summary>
+    internal void Wait(long microseconds) => Interop.Poll.WaitMicroseconds(_entries.AsSpan(0, _count), microseconds);
 
     /// <summary>Takes those that have their events, without sleeping; their number.</summary>
     internal int Reap(Span<IoCompletion> completions)

@@ -17,18 +17,22 @@ internal sealed class TimerList
     /// <summary>Runs what is due; how many.</summary>
     internal int FireDue()
     {
-        long now = Stopwatch.GetTimestamp();
+        long now = 0; // a look at the clock only when one is set
         int fired = 0;
         for (int i = 0; i < _timers.Count; i++)
         {
-            fired += _timers[i].FireIfDue(now) ? 1 : 0;
+            if (_timers[i].Deadline != 0)
+            {
+                now = now == 0 ? Stopwatch.GetTimestamp() : now;
+                fired += _timers[i].FireIfDue(now) ? 1 : 0;
+            }
         }
 
         return fired;
     }
 
-    /// <summary>Milliseconds until the first is due, rounded up; 0 when it is due, -1 when none is set.</summary>
-    internal int TimeLeft()
+    /// <summary>Nanoseconds until the first is due; 0 when it is due, -1 when none is set.</summary>
+    internal long NanosecondsLeft()
     {
         long first = 0;
         foreach (IoTimer timer in _timers)
@@ -41,7 +45,6 @@ internal sealed class TimerList
             return -1;
         }
 
-        long left = first - Stopwatch.GetTimestamp();
-        return left <= 0 ? 0 : (int)Math.Min(((left * 1000) + Stopwatch.Frequency - 1) / Stopwatch.Frequency, int.MaxValue);
+        return Math.Max(0, (first - Stopwatch.GetTimestamp()) * (1_000_000_000 / Stopwatch.Frequency));
     }
 }

@@ -22,8 +22,11 @@ public static class KvmStates
     public static readonly StateShape<KvmClockStateV1> Clock =
         new(KvmClockStateV1.Kind, KvmClockStateV1.Version, KvmStateJson.Default.KvmClockStateV1);
 
+    /// <summary>How far the TSCs are apart.</summary>
+    public static readonly StateShape<KvmTscStateV1> Tsc = new(KvmTscStateV1.Kind, KvmTscStateV1.Version, KvmStateJson.Default.KvmTscStateV1);
+
     /// <summary>All of them, for the schema.</summary>
-    public static IReadOnlyList<StateShape> All { get; } = [Vcpu, Irqchip, Pit, Clock];
+    public static IReadOnlyList<StateShape> All { get; } = [Vcpu, Irqchip, Pit, Clock, Tsc];
 }
 
 /// <summary>How they are written. What is unknown, doubled, missing or null where nothing may be is refused.</summary>
@@ -35,4 +38,5 @@ public static class KvmStates
 [JsonSerializable(typeof(KvmIrqchipStateV1))]
 [JsonSerializable(typeof(KvmPitStateV1))]
 [JsonSerializable(typeof(KvmClockStateV1))]
+[JsonSerializable(typeof(KvmTscStateV1))]
 internal sealed partial class KvmStateJson : JsonSerializerContext;

@@ -9,6 +9,8 @@ namespace Vmm.Kvm;
 public sealed partial class KvmVcpu
 {
     private const int MsrsPerCall = 256;
+    private const uint TscControl = 0;  // KVM_VCPU_TSC_CTRL
+    private const ulong TscOffset = 0;  // KVM_VCPU_TSC_OFFSET
 
     /// <summary>General registers.</summary>
     public KvmRegs GetRegs() => Get<KvmRegs>(KvmRequest.KVM_GET_REGS);
@@ -107,6 +109,17 @@ public sealed partial class KvmVcpu
 
     /// <summary>Sets the guest TSC rate. False when this host cannot scale to it.</summary>
     public bool TrySetTscKhz(int khz) => _handle.Call(KvmRequest.KVM_SET_TSC_KHZ, khz) >= 0;
+
+    /// <summary>What the guest's TSC has more than the host's, in ticks of the guest. False when the kernel does not tell.</summary>
+    public bool TryGetTscOffset(out ulong offset)
+    {
+        offset = 0;
+        return _handle.Attribute(KvmRequest.KVM_GET_DEVICE_ATTR, TscControl, TscOffset, ref offset) >= 0;
+    }
+
+    /// <summary>Sets what <see cref="TryGetTscOffset"/> tells. False when the kernel does not take it.</summary>
+    public bool TrySetTscOffset(ulong offset) =>
+        _handle.Attribute(KvmRequest.KVM_SET_DEVICE_ATTR, TscControl, TscOffset, ref offset) >= 0;
 
     /// <summary>
     /// Tells a guest with kvmclock that it was paused, so that its watchdogs keep quiet. False when the guest has no kvmclock.

@@ -18,6 +18,7 @@ public sealed class MemoryMapOwner
     private readonly GuestRam _ram;
     private readonly IMemorySlots _slots;
     private readonly List<MemorySlot?> _numbers = []; // by slot number
+    private bool _logs; // the slots of RAM, also those that come; under the table's lock
 
     /// <summary>Takes RAM over and makes its regions reachable for the guest, in slots from 0 up.</summary>
     /// <exception cref="Interop.KernelException">The kernel refused a slot.</exception>
@@ -111,6 +112,93 @@ public sealed class MemoryMapOwner
         }
     }
 
+    /// <summary>
+    /// Writes down from now on which pages of RAM are written, by the guest and by devices; clean at first. Slots that come later are
+    /// logged, too. Nothing changes when it does so already.
+    /// </summary>
+    /// <exception cref="Interop.KernelException">The kernel refused: nothing is written down then.</exception>
+    public void StartDirtyLog()
+    {
+        lock (_table)
+        {
+            if (_logs)
+            {
+                return;
+            }
+
+            _ram.StartTrackingWrites();
+            try
+            {
+                ChangeLogs(isLogged: true);
+                _logs = true;
+            }
+            catch
+            {
+                StopLogs();
+                throw;
+            }
+        }
+    }
+
+    /// <summary>Ends <see cref="StartDirtyLog"/>; what was written down is forgotten.</summary>
+    public void StopDirtyLog()
+    {
+        lock (_table)
+        {
+            _logs = false;
+            StopLogs();
+        }
+    }
+
+    /// <summary>
+    /// Takes the pages of a slot that were written since the last time, whoever wrote them. Read the pages after this call, never before. A
+    /// lease that is held marks its pages when it ends.
+    /// </summary>
+    /// <param name="slot">A slot of RAM that is there.</param>
+    /// <param name="bitmap">Bit N is page N of the slot (4 KiB); at least as many bits as pages.</param>
+    /// <exception cref="InvalidOperationException">The slot is not there, or nothing is written down.</exception>
+    /// <exception cref="ArgumentException">The bitmap is too small.</exception>
+    public void TakeDirty(in MemorySlot slot, Span<ulong> bitmap)
+    {
+        ulong pages = slot.Region.Length.Pages;
+        if (pages > (ulong)bitmap.Length * 64)
+        {
+            throw new ArgumentException($"Slot {slot.Number} has {pages} pages, the bitmap {bitmap.Length * 64L}.", nameof(bitmap));
+        }
+
+        lock (_table)
+        {
+            if (slot.Number >= _numbers.Count || _numbers[(int)slot.Number] is not { IsLogged: true } now
+                || now.Region.Start.Value != slot.Region.Start.Value || now.Region.Length != slot.Region.Length)
+            {
+                throw new InvalidOperationException($"Slot {slot.Number} at {slot.Region.Start} is not there, or has no log of what is written.");
+            }
+
+            bitmap.Clear();
+            _slots.TakeLog(now, bitmap);
+            _ram.CollectWrittenPages(now.Region.Start, pages, bitmap);
+        }
+    }
+
+    private void ChangeLogs(bool isLogged)
+    {
+        for (int number = 0; number < _numbers.Count; number++)
+        {
+            if (_numbers[number] is { Kind: MemorySlotKind.Ram } slot && slot.IsLogged != isLogged)
+            {
+                MemorySlot changed = slot with { IsLogged = isLogged };
+                _slots.ChangeLog(changed);
+                _numbers[number] = changed;
+            }
+        }
+    }
+
+    private void StopLogs()
+    {
+        ChangeLogs(isLogged: false);
+        _ram.StopTrackingWrites();
+    }
+
     private void ShowMapping(in GuestRegion mapping)
     {
         try
@@ -185,7 +273,7 @@ public sealed class MemoryMapOwner
                 GuestRegion part = new(
                     region.Start + at, length, region.HostAddress + (nint)at, region.Vnode, region.PageSize, region.IsReadOnly);
                 int number = FreeNumber();
-                MemorySlot slot = new((uint)number, part, kind, isReadOnly);
+                MemorySlot slot = new((uint)number, part, kind, isReadOnly) { IsLogged = _logs && kind == MemorySlotKind.Ram };
                 _slots.Set(slot);
                 _numbers[number] = slot;
                 added.Add(number);

@@ -16,5 +16,8 @@ internal sealed class RunConsole(TerminalConsole terminal) : IConsoleEndpoint
     public void OnResize(Action<ushort, ushort> resized) => terminal.OnResize(resized);
 
     /// <inheritdoc/>
+    public void InterruptRead() => terminal.InterruptRead();
+
+    /// <inheritdoc/>
     public void StopReading() => terminal.StopReading();
 }

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Vmm.Interop;
+using Vmm.Io;
 
 namespace Vmm.Storage;
 
@@ -10,7 +11,7 @@ namespace Vmm.Storage;
 /// all (dirty page limits, a file system that has to ask another machine) the ring takes over for a while: after two slow ones in a row,
 /// since one may only have lost its processor.
 /// </summary>
-internal sealed class AtOncePolicy(RawFileBackend disk)
+internal sealed class AtOncePolicy(RawFileBackend disk, IoLoop loop)
 {
     /// <summary>Longer transfers always take the ring, in bytes.</summary>
     internal const int Longest = 64 * 1024;
@@ -19,6 +20,8 @@ internal sealed class AtOncePolicy(RawFileBackend disk)
 
     private readonly Mode _reads = ReadMode(disk), _writes = disk.Direct is { } direct ? DirectMode(direct) : Mode.Always;
     private long _ringUntil;
+    private long _ended; // when the last transfer did
+    private uint _round; // of the loop, in which it did
     private int _slow;
 
     private enum Mode : byte
@@ -47,7 +50,8 @@ internal sealed class AtOncePolicy(RawFileBackend disk)
             return result > 0;
         }
 
-        long begin = Stopwatch.GetTimestamp();
+        // Within a round nothing worth a look at the clock lies between two transfers.
+        long begin = _round == loop.Round && _ended != 0 ? _ended : Stopwatch.GetTimestamp();
         if (begin < _ringUntil)
         {
             return false;
@@ -73,6 +77,8 @@ internal sealed class AtOncePolicy(RawFileBackend disk)
     private void Observe(long begin)
     {
         long end = Stopwatch.GetTimestamp();
+        _ended = end;
+        _round = loop.Round;
         _slow = end - begin > Stopwatch.Frequency * SlowMicroseconds / 1_000_000 ? _slow + 1 : 0;
         if (_slow > 1)
         {

@@ -80,7 +80,7 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0, PageLease? pa
     /// <summary>Most nodes that a request can pass through between its owner and a leaf.</summary>
     public const int MaxNodes = 8;
 
-    private readonly IBlockOwner?[] _passed = new IBlockOwner?[MaxNodes];
+    private readonly PassedNode[] _passed = new PassedNode[MaxNodes];
     private int _passedCount;
     private IBlockLeaf? _leaf;
     private IBlockPageWaiter? _pageWaiter;
@@ -152,7 +152,7 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0, PageLease? pa
     }
 
     /// <summary>The request goes on to another node, and <paramref name="node"/> hears first when it is over.</summary>
-    public void PassThrough(IBlockOwner node) => _passed[_passedCount++] = node;
+    public void PassThrough(IBlockOwner node) => _passed[_passedCount++].Node = node;
 
     /// <summary>A router holds it from now on.</summary>
     public void Hold() => Move(BlockState.Held);
@@ -184,7 +184,7 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0, PageLease? pa
     {
         if (_passedCount > 0)
         {
-            IBlockOwner node = _passed[--_passedCount]!;
+            IBlockOwner node = _passed[--_passedCount].Node;
             if (State != BlockState.Running)
             {
                 ThrowNoSuchMove(BlockState.Done);
@@ -257,6 +257,12 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0, PageLease? pa
 
     private void ThrowNoSuchMove(BlockState to) =>
         throw new InvalidOperationException($"A block request that is {State} cannot become {to}.");
+
+    // A struct, so that storing into the array needs no look at the node's type.
+    private struct PassedNode
+    {
+        internal IBlockOwner Node;
+    }
 }
 
 /// <summary>A leaf that runs requests step by step on a loop.</summary>

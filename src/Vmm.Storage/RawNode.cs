@@ -31,7 +31,7 @@ internal sealed class RawNode : IBlockNode, IBlockLeaf, IBlockOwner
         _depth = depth;
         Geometry = disk.Geometry;
         _transfers = new UringTransfers(disk, loop);
-        _atOnce = new AtOncePolicy(disk);
+        _atOnce = new AtOncePolicy(disk, loop);
         if (disk.Ranges is { } ranges)
         {
             _granted = new EventFd();

@@ -57,23 +57,23 @@ internal sealed class UringTransfers : IDisposable
     /// <summary>A request begins: nothing of it is done.</summary>
     internal void Begin(BlockRequest request)
     {
-        request.Progress = new RawProgress
+        ref RawProgress r = ref request.Progress; // written in place: it is too large to be copied for each request
+        r.Operation = request.Kind switch
         {
-            Operation = request.Kind switch
-            {
-                BlockKind.Read => RawOperation.Read,
-                BlockKind.Write => RawOperation.Write,
-                BlockKind.Discard => RawOperation.Discard,
-                BlockKind.WriteZeroes => ZeroOperation((request.Flags & BlockFlags.MayUnmap) != 0),
-                _ => RawOperation.Flush,
-            },
-            Offset = request.Offset,
-            Remaining = request.Length,
-            SyncAfter = (request.Flags & BlockFlags.Fua) != 0,
-            Ticket = -1,
-            Buffer = -1,
+            BlockKind.Read => RawOperation.Read,
+            BlockKind.Write => RawOperation.Write,
+            BlockKind.Discard => RawOperation.Discard,
+            BlockKind.WriteZeroes => ZeroOperation((request.Flags & BlockFlags.MayUnmap) != 0),
+            _ => RawOperation.Flush,
         };
-        request.Progress.Fits = FitsAsItIs(request);
+        r.Offset = request.Offset;
+        r.Remaining = request.Length;
+        r.Vector = 0;
+        r.VectorDone = 0;
+        r.SyncAfter = (request.Flags & BlockFlags.Fua) != 0;
+        r.Ticket = -1;
+        r.Buffer = -1;
+        r.Fits = FitsAsItIs(request);
     }
 
     /// <summary>Queues the next step of a request.</summary>

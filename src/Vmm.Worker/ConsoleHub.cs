@@ -23,7 +23,7 @@ internal sealed class ConsoleHub : IConsoleEndpoint, IDisposable
     private byte[] _ring = new byte[FirstRing];
     private long _written;
     private Thread? _thread;
-    private bool _readingStopped;
+    private bool _readingStopped, _interrupted;
     private bool _closing;
     private Action<ushort, ushort>? _resized;
 
@@ -55,7 +55,7 @@ internal sealed class ConsoleHub : IConsoleEndpoint, IDisposable
     {
         lock (_lock)
         {
-            while (_input.Count == 0 && !_readingStopped)
+            while (_input.Count == 0 && !_readingStopped && !_interrupted)
             {
                 Monitor.Wait(_lock);
             }
@@ -63,6 +63,12 @@ internal sealed class ConsoleHub : IConsoleEndpoint, IDisposable
             if (_readingStopped)
             {
                 return 0;
+            }
+
+            if (_interrupted)
+            {
+                _interrupted = false;
+                return -1;
             }
 
             int count = 0;
@@ -77,6 +83,15 @@ internal sealed class ConsoleHub : IConsoleEndpoint, IDisposable
             }
 
             return count;
+        }
+    }
+
+    public void InterruptRead()
+    {
+        lock (_lock)
+        {
+            _interrupted = true;
+            Monitor.PulseAll(_lock);
         }
     }
 

@@ -58,7 +58,7 @@ public sealed class ConfigSpaceGoldenTests
 
         internal Machine(VirtioDevice? device, bool behindBridge = false)
         {
-            _bridge = new PciHostBridge(_bus, (0xDE00_0000u, 32u << 20));
+            _bridge = new PciHostBridge(_bus, (0xDE00_0000u, 32u << 20)) { Lines = [new WiredOr(new NoLine())] };
             _bus.Map(Ecam, 1 << 28, _bridge.Ecam, "ECAM");
             if (device is null)
             {
@@ -117,6 +117,11 @@ public sealed class ConfigSpaceGoldenTests
         }
 
         private void Write(ulong at, uint value) => _bus.Write(at, BitConverter.GetBytes(value));
+    }
+
+    private sealed class NoLine : IInterruptLine
+    {
+        public void Set(bool level) => Assert.Fail("no device has a cause for an interrupt");
     }
 
     private sealed class Filler() : PciFunction("filler", 0x1AF4, 0x1111, 0xFF0000, 0);

@@ -9,12 +9,13 @@ public sealed class IoUringPoolTests
         IoUringPool.Check();
         IoUringPool.Return(IoUringPool.Rent());
         Assert.Equal(0, IoUringPool.IdleCount(RingOperations.All)); // not sealed: none is kept
-        Assert.Null(IoUringPool.FileLimit);
+        Assert.Null(IoUringPool.Limit);
 
         IoUringPool.Add(2, RingOperations.All);
         IoUringPool.Add(1, RingOperations.Polls);
         IoUringPool.Seal();
-        Assert.Equal((2, 1, 2), (IoUringPool.IdleCount(RingOperations.All), IoUringPool.IdleCount(RingOperations.Polls), IoUringPool.FileLimit));
+        Assert.Equal((2, 1, 2), (IoUringPool.IdleCount(RingOperations.All), IoUringPool.IdleCount(RingOperations.Polls), IoUringPool.Limit!.Value.Files));
+        Assert.Equal(1, IoUringPool.Limit!.Value.Waiting);
         using EventFd bell = new();
         for (int round = 0; round < 20; round++)
         {
@@ -38,6 +39,8 @@ public sealed class IoUringPoolTests
         Assert.Equal(0, one.Reap(completions) + other.Reap(completions)); // nothing of those polls is left
         Assert.Equal(Errno.ENOBUFS, Assert.Throws<KernelException>(() => IoUringPool.Rent()).Errno);
 
+        one.SubmitAndWait(1_000_000); // the time goes along with the system call: no operation that restrictions forbid
+        Assert.Equal(0, one.Reap(completions));
         one.PollReadable(bell.Handle, 7);
         one.SubmitAndWait();
         Assert.Equal(1, one.Reap(completions));

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.IO.Pipes;
 using Vmm.Interop;
 
 namespace Vmm.Io.Tests;
@@ -111,6 +112,53 @@ public abstract class IoLoopTests
         Assert.Equal(["early", "late"], fired);
         Assert.InRange(Stopwatch.GetElapsedTime(begin).TotalMilliseconds, 59, 20_000);
         Assert.InRange(loop.Sleeps, 2, 50);
+    }
+
+    /// <summary>The sleep itself has the time: nothing else wakes the loop, whose ring can do nothing but wait.</summary>
+    [Fact]
+    public void A_timer_of_microseconds_ends_a_sleep_and_one_that_was_cleared_does_not()
+    {
+        using IoLoop loop = new(operations: RingOperations.Polls);
+        int fired = 0;
+        IoTimer timer = loop.AddTimer(() => fired++), cleared = loop.AddTimer(() => fired += 100);
+        for (int i = 1; i <= 100; i++)
+        {
+            long begin = Stopwatch.GetTimestamp();
+            timer.SetMicroseconds(200);
+            cleared.SetMicroseconds(100);
+            cleared.Clear();
+            while (loop.Poll() == 0)
+            {
+                Assert.False(loop.Wait());
+            }
+
+            Assert.Equal(i, fired);
+            Assert.True(Stopwatch.GetElapsedTime(begin).TotalMicroseconds >= 199);
+        }
+
+        Assert.InRange(loop.Sleeps, 1, 1000); // it sleeps, and does not turn in circles
+    }
+
+    /// <summary>A tap would be busy for its next user as long as a ring that is gone holds on to it.</summary>
+    [Fact]
+    public void A_loop_that_is_gone_lets_go_of_what_it_waited_for()
+    {
+        byte[] one = [1];
+        for (int i = 0; i < 200; i++)
+        {
+            using AnonymousPipeServerStream reader = new(PipeDirection.In);
+            using AnonymousPipeClientStream writer = new(PipeDirection.Out, reader.ClientSafePipeHandle);
+            using (IoLoop loop = new())
+            {
+                IoPoll poll = new((_, _) => { });
+                loop.Add(poll);
+                loop.WatchOnce(poll, reader.SafePipeHandle, PollEvents.Readable);
+                loop.Submit();
+            }
+
+            reader.Dispose();
+            Assert.Throws<IOException>(() => writer.Write(one)); // nobody reads any more
+        }
     }
 
     [Fact]

@@ -32,6 +32,37 @@ public sealed class MemoryMapOwnerTests
         Assert.Equal(map.Slots.Count, set.Now.Count);
     }
 
+    [Fact]
+    public void A_log_is_of_all_RAM_or_of_none_and_holds_what_guest_and_devices_write()
+    {
+        using VnodeMemory memory = VnodeMemory.Create(
+            new VnodePlacement(0, new ByteSize(16 * Page), new ByteSize(Page), null, []), HostTopology.Unknown);
+        GuestRam ram = new([Region(0, 16), memory.Region(new GuestAddress(32 * Page), new ByteSize(16 * Page), 0)]);
+        FakeSlots slots = new();
+        MemoryMapOwner map = new(ram, slots);
+        map.AddMapping(Region(1024, 512), isReadOnly: false);
+        slots.RefusesLogOf = 1;
+        Assert.Throws<KernelException>(map.StartDirtyLog);
+        Assert.All(map.Slots, slot => Assert.False(slot.IsLogged));
+        Assert.Throws<InvalidOperationException>(() => ram.CollectWrittenPages(new(0), 1, new ulong[1]));
+        slots.RefusesLogOf = null;
+        map.StartDirtyLog();
+        map.AddRamSlot(Region(64, 16)); // what comes is logged, too
+        Assert.Equal(map.Slots, map.Slots.Select(slot => slot with { IsLogged = slot.Kind == MemorySlotKind.Ram }));
+        Assert.Equal(slots.Now.Values.OrderBy(s => s.Number), map.Slots);
+        Assert.True(new DmaSpace(ram).TryWrite(new GuestAddress(33 * Page), (byte)1));
+        ulong[] bitmap = [ulong.MaxValue];
+        map.TakeDirty(map.Slots[1], bitmap);
+        Assert.Equal([(1UL << 5) | (1UL << 1)], bitmap);
+        map.TakeDirty(map.Slots[1], bitmap);
+        Assert.Equal([1UL << 5], bitmap);
+        MemorySlot mapping = map.Slots.Single(s => s.Kind == MemorySlotKind.Mapping);
+        Assert.Throws<InvalidOperationException>(() => map.TakeDirty(mapping, new ulong[8]));
+        Assert.Throws<InvalidOperationException>(() => map.TakeDirty(map.Slots[0] with { Number = 77 }, bitmap));
+        map.StopDirtyLog();
+        Assert.All(map.Slots, slot => Assert.False(slot.IsLogged));
+    }
+
     /// <summary>Random changes against a model of pages; the kernel and a listener refuse at random, and then nothing is changed.</summary>
     [Fact]
     public void Whatever_changes_slots_never_collide_and_listeners_know_the_ram_that_devices_see()
@@ -198,6 +229,25 @@ public sealed class MemoryMapOwnerTests
 
             Now.Add(slot.Number, slot);
         }
+
+        public void ChangeLog(in MemorySlot slot)
+        {
+            if (slot.IsLogged && slot.Number == RefusesLogOf)
+            {
+                throw new KernelException("no log", Errno.ENOMEM);
+            }
+
+            Assert.NotEqual(Now[slot.Number], slot);
+            Now[slot.Number] = slot;
+        }
+
+        public void TakeLog(in MemorySlot slot, Span<ulong> bitmap)
+        {
+            bitmap.Clear();
+            bitmap[0] = 1UL << 5; // what the guest wrote
+        }
+
+        internal uint? RefusesLogOf { get; set; }
 
         public void Remove(in MemorySlot slot) => Assert.True(Now.Remove(slot.Number));
     }

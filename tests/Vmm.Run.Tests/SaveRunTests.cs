@@ -63,7 +63,7 @@ public sealed class SaveRunTests : IDisposable
     {
         private readonly object _gate = new();
         private readonly StringBuilder _said = new();
-        private bool _over, _told;
+        private bool _over, _told, _interrupted;
 
         internal string Said
         {
@@ -96,13 +96,23 @@ public sealed class SaveRunTests : IDisposable
         {
             lock (_gate)
             {
-                while (!_over)
+                while (!_over && !_interrupted)
                 {
                     Monitor.Wait(_gate);
                 }
-            }
 
-            return 0;
+                _interrupted = false;
+                return _over ? 0 : -1;
+            }
+        }
+
+        public void InterruptRead()
+        {
+            lock (_gate)
+            {
+                _interrupted = true;
+                Monitor.PulseAll(_gate);
+            }
         }
 
         public void StopReading()

@@ -86,6 +86,11 @@ public sealed record AcpiConfig
     /// </summary>
     public IReadOnlyList<uint> HotplugSlots { get; init; } = [0];
 
+    /// <summary>
+    /// The I/O APIC pins that <see cref="Pci.PciHostBridge.IntxLine"/> leads to, one after the other; none leaves _PRT out.
+    /// </summary>
+    public (uint First, int Count) IntxGsis { get; init; }
+
     /// <summary>virtio-mmio devices.</summary>
     public IReadOnlyList<AcpiVirtioMmio> VirtioMmio { get; init; } = [];
 

@@ -164,11 +164,20 @@ public sealed class AmlWriter
     /// <summary><c>Name (name, Package { integers })</c></summary>
     public AmlWriter NamePackage(string name, params ReadOnlySpan<ulong> values)
     {
+        Put(0x08);
+        PutName(name);
+        Put(0x12);
+        return PutPackage(Integers(values));
+    }
+
+    /// <summary><c>Name (name, Package { Package { integers }, … })</c>; at most 255.</summary>
+    public AmlWriter NamePackages(string name, IReadOnlyList<ulong[]> packages)
+    {
         AmlWriter inner = new();
-        inner.Put((byte)values.Length);
-        foreach (ulong value in values)
+        inner.Put((byte)packages.Count);
+        foreach (ulong[] package in packages)
         {
-            inner.Integer(value);
+            inner.Put(0x12).PutPackage(Integers(package));
         }
 
         Put(0x08);
@@ -219,6 +228,19 @@ public sealed class AmlWriter
             <= uint.MaxValue => Put(0x0C).Raw(raw[..4]),
             _ => Put(0x0E).Raw(raw),
         };
+    }
+
+    /// <summary>The content of a package of integers.</summary>
+    private static byte[] Integers(ReadOnlySpan<ulong> values)
+    {
+        AmlWriter inner = new();
+        inner.Put((byte)values.Length);
+        foreach (ulong value in values)
+        {
+            inner.Integer(value);
+        }
+
+        return inner.ToArray();
     }
 
     /// <summary>The four hexadecimal digits behind the three letters of an EISA id.</summary>

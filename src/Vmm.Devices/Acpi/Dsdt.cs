@@ -1,3 +1,5 @@
+using Vmm.Devices.Pci;
+
 namespace Vmm.Devices.Acpi;
 
 /// <summary>The differentiated system description table: what cannot be discovered by probing.</summary>
@@ -116,6 +118,25 @@ internal static class Dsdt
             .Method("_EVT", 1, method => method.Notify("PWRB", 0x80)));
     }
 
+    /// <summary>
+    /// Where the pins of each slot of bus 0 lead (6.2.13): a level, active low as PCI has it, on an I/O APIC pin. Bridges turn the pins
+    /// behind them, which every OS knows.
+    /// </summary>
+    private static List<ulong[]> InterruptRoutes((uint First, int Count) gsis)
+    {
+        List<ulong[]> routes = [];
+        for (int slot = 1; slot < PciHostBridge.Slots; slot++)
+        {
+            for (int pin = 0; pin < PciHostBridge.IntxLines; pin++)
+            {
+                uint gsi = gsis.First + (uint)(PciHostBridge.IntxLine(slot, pin) % gsis.Count);
+                routes.Add([((ulong)slot << 16) | 0xFFFF, (ulong)pin, 0, gsi]);
+            }
+        }
+
+        return routes;
+    }
+
     private static void HostBridge(AmlWriter bridge, AcpiConfig config)
     {
         ResourceWriter resources = new ResourceWriter()
@@ -135,6 +156,11 @@ internal static class Dsdt
             .Name("_UID", 0)
             .Name("_PXM", 0)
             .NameResources("_CRS", resources.ToArray());
+        if (config.IntxGsis.Count > 0)
+        {
+            bridge.NamePackages("_PRT", InterruptRoutes(config.IntxGsis));
+        }
+
         if (config.HotplugGsi is null)
         {
             // The firmware has no use for any PCI Express feature: the OS gets control of all it asks for (6.2.11).

@@ -19,7 +19,7 @@ public sealed class SerialPort(IInterruptLine line, ISerialSink sink) : IBusDevi
     private readonly Lock _gate = new();
     private AutoResetEvent? _room; // made by the first Send that finds the FIFO full
     private bool _level;
-    private volatile bool _closed;
+    private volatile bool _closed, _inputHeld;
 
     /// <inheritdoc/>
     public void Read(ulong offset, Span<byte> data)
@@ -58,22 +58,22 @@ public sealed class SerialPort(IInterruptLine line, ISerialSink sink) : IBusDevi
         }
     }
 
-    /// <summary>Gives bytes to the guest, as fast as it takes them. Returns how many it took before the port was closed.</summary>
+    /// <summary>Gives bytes to the guest, as fast as it takes them. Returns how many it took before the port was closed or held.</summary>
     public int Send(ReadOnlySpan<byte> bytes)
     {
         int done = 0;
-        while (done < bytes.Length && !_closed)
+        while (done < bytes.Length && !_closed && !_inputHeld)
         {
             AutoResetEvent? room = null;
             lock (_gate)
             {
-                while (done < bytes.Length && _uart.ReceiveRoom > 0)
+                while (done < bytes.Length && !_inputHeld && _uart.ReceiveRoom > 0)
                 {
                     _uart.Receive(bytes[done++]);
                 }
 
                 UpdateLine();
-                if (done < bytes.Length && !_closed)
+                if (done < bytes.Length && !_closed && !_inputHeld)
                 {
                     room = _room ??= new AutoResetEvent(initialState: false);
                 }
@@ -105,6 +105,20 @@ public sealed class SerialPort(IInterruptLine line, ISerialSink sink) : IBusDevi
 
         Volatile.Read(ref _room)?.Set();
     }
+
+    /// <summary>Ends a <see cref="Send"/> that waits, and takes no input until <see cref="ResumeInput"/>. Any thread.</summary>
+    public void HoldInput()
+    {
+        lock (_gate)
+        {
+            _inputHeld = true;
+        }
+
+        Volatile.Read(ref _room)?.Set();
+    }
+
+    /// <summary>Takes input again. Any thread.</summary>
+    public void ResumeInput() => _inputHeld = false;
 
     /// <summary>Ends a <see cref="Send"/> that waits.</summary>
     public void Close()

@@ -14,7 +14,8 @@ internal sealed class PciBridge : PciFunction
     /// <param name="bus">Number of the bus behind it.</param>
     /// <param name="start">First address of its memory window, a whole number of MiB.</param>
     /// <param name="length">Bytes of the window, a whole number of MiB.</param>
-    internal PciBridge(int bus, uint start, uint length) : base($"PCI bridge {bus}", 0x1B36, 0x0001, 0x060400, 0, headerType: 1)
+    /// <param name="slot">Its slot on bus 0.</param>
+    internal PciBridge(int bus, uint start, uint length, int slot) : base($"PCI bridge {bus}", 0x1B36, 0x0001, 0x060400, 0, headerType: 1)
     {
         Command.Value = CommandMemory | CommandBusMaster;
         Command.Written += Changed;
@@ -25,7 +26,7 @@ internal sealed class PciBridge : PciFunction
         _memoryBase = Add(0x20, 2, (start >> 16) & WindowMask, WindowMask);
         _memoryLimit = Add(0x22, 2, ((start + length - 1) >> 16) & WindowMask, WindowMask);
         _control = Add(0x3E, 2, 0, 0x0043); // parity and SERR do nothing; secondary bus reset
-        Bus = new PciBus(this, new BarAllocator(start, length));
+        Bus = new PciBus(this, new BarAllocator(start, length), slot);
     }
 
     /// <summary>The bus behind it.</summary>

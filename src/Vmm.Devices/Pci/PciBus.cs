@@ -3,7 +3,8 @@ namespace Vmm.Devices.Pci;
 /// <summary>The slots of one bus, and how its functions reach memory. Under the lock of <see cref="PciHostBridge"/>.</summary>
 /// <param name="upstream">The bridge it is behind; null for the host bridge's bus.</param>
 /// <param name="bars">Where BARs of devices that are there at the start go; null: the caller says.</param>
-internal sealed class PciBus(PciBridge? upstream, BarAllocator? bars)
+/// <param name="upstreamSlot">The slot of that bridge, on bus 0.</param>
+internal sealed class PciBus(PciBridge? upstream, BarAllocator? bars, int upstreamSlot = 0)
 {
     /// <summary>Functions that a slot can have.</summary>
     internal const int FunctionsPerSlot = 8;
@@ -62,6 +63,12 @@ internal sealed class PciBus(PciBridge? upstream, BarAllocator? bars)
             }
         }
     }
+
+    /// <summary>
+    /// Which of four lines INTA of a slot leads to: the pin turns with the slot, behind a bridge a second time (PCI-to-PCI Bridge
+    /// Architecture 1.2, 9.1).
+    /// </summary>
+    internal int LineOf(int slot) => PciHostBridge.IntxLine(upstreamSlot, slot % PciHostBridge.IntxLines);
 
     /// <summary>Memory accesses to the range reach the bus.</summary>
     internal bool Forwards(ulong address, ulong length) => upstream is null || upstream.Forwards(address, length);

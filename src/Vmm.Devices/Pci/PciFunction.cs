@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using Vmm.Devices.Bus;
 using Vmm.Memory;
 
 namespace Vmm.Devices.Pci;
@@ -10,9 +11,10 @@ namespace Vmm.Devices.Pci;
 public abstract class PciFunction : IDisposable
 {
     private protected const uint CommandMemory = 2, CommandBusMaster = 4;
-    private const uint CommandNoIntx = 0x400, HeaderMultiFunction = 0x80;
+    private const uint CommandNoIntx = 0x400, StatusInterrupt = 8, HeaderMultiFunction = 0x80;
     private readonly BarSlot?[] _bars = new BarSlot?[6];
-    private readonly PciField _headerType;
+    private readonly PciField _headerType, _interruptPin;
+    private IntxPin? _intx;
     private IMmioMap? _mmio;
     private IBarMappings? _mappings;
     private PciBus? _bus;
@@ -35,7 +37,8 @@ public abstract class PciFunction : IDisposable
         Config.Add(new PciField(0x08, 4, (classCode << 8) | revision));
         Config.Add(new PciField(0x0C, 1, 0) { Writable = 0xFF }); // cache line size
         _headerType = Config.Add(new PciField(0x0E, 1, headerType));
-        Config.Add(new PciField(0x3C, 1, 0) { Writable = 0xFF }); // interrupt line: a scratch byte, there is no INTx
+        Config.Add(new PciField(0x3C, 1, 0) { Writable = 0xFF }); // interrupt line: what firmware noted, a scratch byte here
+        _interruptPin = Config.Add(new PciField(0x3D, 1, 0));
     }
 
     /// <summary>Name for messages.</summary>
@@ -90,6 +93,18 @@ public abstract class PciFunction : IDisposable
     }
 
     /// <summary>
+    /// Gives it an interrupt pin, INTA (7.5.1.1.13): shown once its bus leads the pin somewhere. Call <see cref="IntxPin.Update"/> after
+    /// every change of the cause.
+    /// </summary>
+    /// <param name="isPending">There is a cause that no message is sent for. Any thread; takes no lock.</param>
+    protected IntxPin AddInterruptPin(Func<bool> isPending)
+    {
+        IntxPin pin = new(isPending);
+        Config.Status.Reading = status => status.Value = (status.Value & ~StatusInterrupt) | (pin.IsPending ? StatusInterrupt : 0);
+        return _intx = pin;
+    }
+
+    /// <summary>
     /// Software allowed the function to access memory and send messages, or forbids it (PCI Express base spec 7.5.1.1.3); forbidden at
     /// first.
     /// </summary>
@@ -111,6 +126,18 @@ public abstract class PciFunction : IDisposable
     /// <summary>Shows in its header type whether its slot has more functions (7.5.1.1.9).</summary>
     internal void ShowOthers(bool any) =>
         _headerType.SetFixed((_headerType.Value & ~HeaderMultiFunction) | (any ? HeaderMultiFunction : 0));
+
+    /// <summary>Its pin leads to a line from now on.</summary>
+    /// <param name="lines">The lines of the machine; none at all hides the pin.</param>
+    /// <param name="index">Which of them: <see cref="PciBus.LineOf"/>.</param>
+    internal void ConnectPin(IReadOnlyList<WiredOr> lines, int index)
+    {
+        if (_intx is { } pin)
+        {
+            _interruptPin.SetFixed(lines.Count == 0 ? 0u : 1);
+            pin.Connect(lines.Count == 0 ? null : lines[index % lines.Count].AddInput());
+        }
+    }
 
     internal void Attach(IMmioMap mmio, IBarMappings? mappings, PciBus bus)
     {
@@ -135,6 +162,7 @@ public abstract class PciFunction : IDisposable
     internal void UpdateAccess()
     {
         UpdateMappings();
+        _intx?.Disable((Command.Value & CommandNoIntx) != 0);
         bool busMaster = IsBusMaster && _bus is not { AllowsBusMasters: false };
         if (busMaster != _busMaster)
         {
@@ -186,6 +214,7 @@ public abstract class PciFunction : IDisposable
         }
 
         ReleaseBars();
+        _intx?.Disconnect();
 
         _mmio = null;
     }

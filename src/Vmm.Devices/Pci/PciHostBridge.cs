@@ -13,6 +13,9 @@ public sealed class PciHostBridge : IDisposable
     /// <summary>Slots of a bus; the host bridge itself is in slot 0 of bus 0.</summary>
     public const int Slots = 32;
 
+    /// <summary>Interrupt pins of a bus: INTA to INTD.</summary>
+    public const int IntxLines = 4;
+
     private readonly Lock _gate = new();
     private readonly PciBus[] _buses; // by the numbers they have from the start
     private readonly IMmioMap _mmio;
@@ -30,8 +33,9 @@ public sealed class PciHostBridge : IDisposable
         _buses[0] = new PciBus(null, null) { [0, 0] = new HostFunction() };
         for (int i = 0; i < behind.Length; i++)
         {
-            PciBridge bridge = new(i + 1, behind[i].Start, behind[i].Length);
-            _buses[0][BridgeSlot(i + 1, behind.Length), 0] = bridge;
+            int slot = BridgeSlot(i + 1, behind.Length);
+            PciBridge bridge = new(i + 1, behind[i].Start, behind[i].Length, slot);
+            _buses[0][slot, 0] = bridge;
             bridge.Attach(mmio, null, _buses[0]);
             _buses[i + 1] = bridge.Bus;
         }
@@ -39,6 +43,17 @@ public sealed class PciHostBridge : IDisposable
 
     /// <summary>Where memory behind BARs becomes the guest's; without it such BARs never answer.</summary>
     public IBarMappings? Mappings { get; init; }
+
+    /// <summary>
+    /// Level-triggered lines that the interrupt pins of functions lead to: line n of <see cref="IntxLine"/> is number n modulo their
+    /// count. Without any, functions have no pin.
+    /// </summary>
+    public IReadOnlyList<WiredOr> Lines { get; init; } = [];
+
+    /// <summary>Which of four lines a pin of a slot of bus 0 leads to, as the guest's tables say.</summary>
+    /// <param name="slot">The slot.</param>
+    /// <param name="pin">0 to 3 for INTA to INTD.</param>
+    public static int IntxLine(int slot, int pin) => (slot + pin) % IntxLines;
 
     /// <summary>The slot on bus 0 of the bridge to a bus: they fill the last slots.</summary>
     /// <param name="bus">1 to <paramref name="bridges"/>.</param>
@@ -179,6 +194,7 @@ public sealed class PciHostBridge : IDisposable
     private void Put(PciFunction function, PciBus bus, PciAddress at)
     {
         bus[at.Slot, at.Function] = function;
+        function.ConnectPin(Lines, bus.LineOf(at.Slot));
         function.Attach(_mmio, Mappings, bus);
     }
 

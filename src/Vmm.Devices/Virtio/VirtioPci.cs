@@ -13,7 +13,6 @@ public sealed class VirtioPciFunction : PciFunction
 {
     internal const uint BarLength = 0x8000;
     internal const uint CommonOffset = 0, IsrOffset = 0x1000, DeviceOffset = 0x2000, NotifyOffset = 0x3000, TableOffset = 0x4000, PendingOffset = 0x6000;
-    private const uint StatusInterrupt = 1 << 3; // PCI Express base spec 7.5.1.1.4
     private const int RegistersBar = 0, SharedMemoryBar = 2;
     private const byte CapabilityVendor = 9, CapabilityMsix = 0x11, CapabilityExpress = 0x10;
 
@@ -34,12 +33,12 @@ public sealed class VirtioPciFunction : PciFunction
 
         Config.Add(new PciField(0x2C, 2, 0x1AF4));                            // subsystem vendor
         Config.Add(new PciField(0x2E, 2, (uint)(0x1040 + device.DeviceType))); // subsystem
-        Config.Status.Reading = ReadStatus;
         _doorbells = doorbells;
         int vectors = Math.Min(device.QueueSizes.Count + 1, 256);
         VirtioPciTransport? transport = null;
         MsixTable msix = new(vectors, interrupts, this) { Routed = vector => transport!.VectorRouted(vector) };
         _transport = transport = new VirtioPciTransport(device, memory, msix);
+        _transport.Intx = AddInterruptPin(() => transport.InterruptPending);
 
         Place(AddVirtioCapability(1, 16), RegistersBar, CommonOffset, 56);
         PciCapability notify = AddVirtioCapability(2, 20);
@@ -62,7 +61,7 @@ public sealed class VirtioPciFunction : PciFunction
 
         _msix = Config.AddCapability(CapabilityMsix, 12);
         _msixControl = _msix.Add(2, 2, (uint)(vectors - 1), 0xC000);
-        _msixControl.Written = control => _transport.Msix.SetControl((ushort)control.Value);
+        _msixControl.Written = control => _transport.SetMessageControl((ushort)control.Value);
         _msix.Add(4, 4, TableOffset | RegistersBar);
         _msix.Add(8, 4, PendingOffset | RegistersBar);
 
@@ -79,7 +78,7 @@ public sealed class VirtioPciFunction : PciFunction
     public MsixTable Msix => _transport.Msix;
 
     /// <inheritdoc/>
-    protected override void Restored() => _transport.Msix.SetControl((ushort)_msixControl.Value);
+    protected override void Restored() => _transport.SetMessageControl((ushort)_msixControl.Value);
 
     /// <inheritdoc/>
     protected override void Attached(bool behindBridge)
@@ -93,7 +92,7 @@ public sealed class VirtioPciFunction : PciFunction
     /// <inheritdoc/>
     protected override void OnReset()
     {
-        _transport.Msix.SetControl((ushort)_msixControl.Value);
+        _transport.SetMessageControl((ushort)_msixControl.Value);
         _transport.Write(CommonOffset + 20, [0]); // device status (virtio 1.2, 4.1.4.3)
     }
 
@@ -156,9 +155,6 @@ public sealed class VirtioPciFunction : PciFunction
         8 => 0x010000,
         _ => 0xFF0000,
     };
-
-    private void ReadStatus(PciField status) =>
-        status.Value = (status.Value & ~StatusInterrupt) | (_transport.InterruptPending ? StatusInterrupt : 0);
 
     private void ReadWindow(PciField data)
     {

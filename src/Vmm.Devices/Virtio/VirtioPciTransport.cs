@@ -16,6 +16,9 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
 
     internal MsixTable Msix => msix;
 
+    /// <summary>The function's interrupt pin, which causes without MSI-X go to (virtio 1.2, 4.1.4.5).</summary>
+    internal IntxPin? Intx { get; set; }
+
     /// <summary>Bus master enable.</summary>
     internal void AllowTransfers(bool allowed) => SetTransfers(allowed);
 
@@ -41,12 +44,8 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
                     ReadCommon((int)offset, data);
                     break;
                 case < VirtioPciFunction.DeviceOffset:
-                    if (!msix.Enabled && msix.TakeHeld())
-                    {
-                        Interlocked.Or(ref _isr, 1);
-                    }
-
-                    data[0] = offset == VirtioPciFunction.IsrOffset ? (byte)Interlocked.Exchange(ref _isr, 0) : (byte)0;
+                    TakeHeld();
+                    data[0] = offset == VirtioPciFunction.IsrOffset ? TakeCauses() : (byte)0;
                     break;
                 case < VirtioPciFunction.NotifyOffset:
                     ReadDeviceConfig((int)(offset - VirtioPciFunction.DeviceOffset), data);
@@ -92,6 +91,23 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
         }
     }
 
+    /// <summary>Message control was written. Turned on or off, others have to send their interrupts another way from now on.</summary>
+    internal void SetMessageControl(ushort value)
+    {
+        lock (Gate)
+        {
+            bool was = msix.Enabled;
+            msix.SetControl(value);
+            for (int queue = 0; queue < QueueCount && msix.Enabled != was; queue++)
+            {
+                ChangeQueueTrigger(queue);
+            }
+
+            TakeHeld();
+            Intx?.Update();
+        }
+    }
+
     // A message is a write to memory: there is none without bus master enable.
     public override void SignalQueue(int queue)
     {
@@ -104,11 +120,11 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
         }
         else
         {
-            Interlocked.Or(ref _isr, 1);
+            Raise(1);
         }
     }
 
-    /// <summary>Only while MSI-X is on: without it a cause is a bit that somebody has to set.</summary>
+    /// <summary>Only while MSI-X is on: without it a cause is a bit, and a level, that somebody has to set.</summary>
     public override EventFd? QueueTrigger(int queue) => msix.Enabled ? msix.HandTrigger(QueueVector(queue)) : null;
 
     /// <summary>The queues of a vector that was set up after their driver was ready.</summary>
@@ -126,7 +142,7 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
     public override void SignalConfigChanged()
     {
         // 4.1.4.5.1: this bit also while MSI-X is on, and before the message: one vector may serve queues and configuration.
-        Interlocked.Or(ref _isr, 2);
+        Raise(2);
         if (msix.Enabled && MayTransfer)
         {
             msix.Signal(Volatile.Read(ref _configVector));
@@ -141,6 +157,7 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
         {
             Volatile.Write(ref _isr, value.InterruptStatus);
             Volatile.Write(ref _configVector, value.ConfigVector);
+            Intx?.Update();
         }
     }
 
@@ -155,6 +172,32 @@ internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory
         Volatile.Write(ref _isr, 0);
         Volatile.Write(ref _configVector, 0xFFFF);
         msix.TakeTriggersBack();
+        Intx?.Update();
+    }
+
+    /// <summary>The causes so far. Reading them also lowers the pin (4.1.4.5).</summary>
+    private byte TakeCauses()
+    {
+        byte causes = (byte)Interlocked.Exchange(ref _isr, 0);
+        Intx?.Update();
+        return causes;
+    }
+
+    private void TakeHeld()
+    {
+        if (!msix.Enabled && msix.TakeHeld())
+        {
+            Raise(1);
+        }
+    }
+
+    // A cause that finds another one finds the pin up, or somebody who is about to raise it.
+    private void Raise(int cause)
+    {
+        if (Interlocked.Or(ref _isr, cause) == 0)
+        {
+            Intx?.Update();
+        }
     }
 
     private void ReadCommon(int offset, Span<byte> data)

@@ -30,6 +30,8 @@ public enum KvmRequest : uint
     KVM_GET_DIRTY_LOG = 0x4010ae42,
     KVM_CLEAR_DIRTY_LOG = 0xc018aec0,
     KVM_RESET_DIRTY_RINGS = 0x0000aec7,
+    KVM_SET_DEVICE_ATTR = 0x4018aee1,
+    KVM_GET_DEVICE_ATTR = 0x4018aee2,
     KVM_GET_CLOCK = 0x8030ae7c,
     KVM_SET_CLOCK = 0x4030ae7b,
     KVM_ENABLE_CAP = 0x4068aea3,

@@ -46,6 +46,16 @@ public sealed class VcpuHandle : SafeHandleMinusOneIsInvalid
         }
     }
 
+    /// <summary>KVM_GET_DEVICE_ATTR or KVM_SET_DEVICE_ATTR of an attribute of eight bytes.</summary>
+    public unsafe int Attribute(KvmRequest request, uint group, ulong attribute, ref ulong value)
+    {
+        fixed (ulong* at = &value)
+        {
+            KvmDeviceAttr named = new() { Group = group, Attr = attribute, Addr = (ulong)at };
+            return Call(request, ref named);
+        }
+    }
+
     /// <summary>The run page; valid until this handle is disposed.</summary>
     public RunPage MapRunPage(int mapLength) => new(Native.VcpuRunPage(this), mapLength);
 

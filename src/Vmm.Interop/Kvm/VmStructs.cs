@@ -84,6 +84,14 @@ public struct KvmClearDirtyLog
     public ulong FirstPage, DirtyBitmap;
 }
 
+/// <summary>An attribute of a device, a VM or a vCPU (KVM_GET_DEVICE_ATTR, KVM_SET_DEVICE_ATTR).</summary>
+[KernelName("kvm_device_attr")]
+public struct KvmDeviceAttr
+{
+    public uint Flags, Group;
+    public ulong Attr, Addr;
+}
+
 /// <summary>One entry of a dirty ring.</summary>
 [KernelName("kvm_dirty_gfn")]
 public struct KvmDirtyGfn

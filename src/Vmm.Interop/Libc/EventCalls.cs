@@ -2,11 +2,9 @@ using Tmds.Linux;
 
 namespace Vmm.Interop.Libc;
 
-/// <summary>eventfd(2), timerfd_create(2) and getrandom(2). Answers: the result, or -errno.</summary>
+/// <summary>eventfd(2) and getrandom(2). Answers: the result, or -errno.</summary>
 internal static unsafe class EventCalls
 {
-    private const int ClockMonotonic = 1, TfdNonblock = 0x800, TfdCloexec = 0x80000; // sys/timerfd.h
-
     internal static int Create(bool nonblocking) => Answer.Of(LibC.eventfd(0, LibC.EFD_CLOEXEC | (nonblocking ? LibC.EFD_NONBLOCK : 0)));
 
     /// <summary>Adds to the counter; waits when it would overflow, unless nonblocking.</summary>
@@ -35,18 +33,6 @@ internal static unsafe class EventCalls
         while (answer == -Errno.EINTR);
         value = taken;
         return (int)Math.Min(answer, 0);
-    }
-
-    /// <summary>A timer that does not run yet; <see cref="Read"/> takes its expiries.</summary>
-    internal static int CreateTimer() => (int)Answer.Of(LibC.syscall(SyscallNumber.SYS_timerfd_create, ClockMonotonic, TfdCloexec | TfdNonblock));
-
-    /// <summary>Expires once, after that many milliseconds; 0 stops it.</summary>
-    internal static int SetTimer(FileDescriptorHandle handle, uint milliseconds)
-    {
-        using DescriptorLease fd = new(handle);
-        // struct itimerspec: the interval, then the first expiry.
-        long* when = stackalloc long[4] { 0, 0, milliseconds / 1000, milliseconds % 1000 * 1_000_000L };
-        return (int)Answer.Of(LibC.syscall(SyscallNumber.SYS_timerfd_settime, fd.Number, 0, when, (void*)null));
     }
 
     /// <summary>Fills the buffer; waits only in the first seconds of a host's life.</summary>

@@ -138,16 +138,17 @@ internal static unsafe class FileCalls
     /// </summary>
     internal static long WriteAt(FileDescriptorHandle file, nint vectors, int count, ulong offset)
     {
-        using DescriptorLease fd = new(file);
+        int fd = file.Number; // no count for each request: who has requests keeps the file open
         IoVector* first = (IoVector*)vectors;
         long answer;
         do
         {
             answer = count == 1
-                ? Answer.Of(LibC.pwrite(fd.Number, (void*)first->Base, (size_t)first->Length, (long)offset))
-                : Answer.Of(LibC.syscall(SyscallNumber.SYS_pwritev, fd.Number, first, count, (void*)offset, 0));
+                ? Answer.Of(LibC.pwrite(fd, (void*)first->Base, (size_t)first->Length, (long)offset))
+                : Answer.Of(LibC.syscall(SyscallNumber.SYS_pwritev, fd, first, count, (void*)offset, 0));
         }
         while (answer == -Errno.EINTR);
+        GC.KeepAlive(file);
         return answer;
     }
 
@@ -157,18 +158,19 @@ internal static unsafe class FileCalls
     /// </summary>
     internal static long ReadAt(FileDescriptorHandle file, nint vectors, int count, ulong offset, bool nowait)
     {
-        using DescriptorLease fd = new(file);
+        int fd = file.Number; // no count for each request: who has requests keeps the file open
         IoVector* first = (IoVector*)vectors;
         long answer;
         do
         {
             answer = nowait
-                ? Answer.Of(LibC.syscall(SyscallNumber.SYS_preadv2, fd.Number, first, count, (void*)offset, 0, RwfNowait))
+                ? Answer.Of(LibC.syscall(SyscallNumber.SYS_preadv2, fd, first, count, (void*)offset, 0, RwfNowait))
                 : count == 1
-                    ? Answer.Of(LibC.pread(fd.Number, (void*)first->Base, (size_t)first->Length, (long)offset))
-                    : Answer.Of(LibC.syscall(SyscallNumber.SYS_preadv, fd.Number, first, count, (void*)offset, 0));
+                    ? Answer.Of(LibC.pread(fd, (void*)first->Base, (size_t)first->Length, (long)offset))
+                    : Answer.Of(LibC.syscall(SyscallNumber.SYS_preadv, fd, first, count, (void*)offset, 0));
         }
         while (answer == -Errno.EINTR);
+        GC.KeepAlive(file);
         return answer;
     }
 

@@ -13,8 +13,6 @@ internal static class SyscallNumber
     internal const int SYS_waitid = 247;
     internal const int SYS_ppoll = 271;
     internal const int SYS_move_pages = 279;
-    internal const int SYS_timerfd_create = 283;
-    internal const int SYS_timerfd_settime = 286;
     internal const int SYS_preadv = 295;
     internal const int SYS_pwritev = 296;
     internal const int SYS_prlimit64 = 302;

@@ -53,6 +53,7 @@ internal sealed class GuestStart : IDisposable
             KeyboardGsi = PlatformDevices.KeyboardGsi,
             HotplugGsi = PlatformDevices.HotplugGsi,
             HotplugSlots = devices.HotplugSlots(),
+            IntxGsis = devices.Slots.IntxGsis,
             VirtioMmio = devices.Slots.MmioDevices,
         };
         GuestAddress rsdp = new(BootLayout.AcpiTables);

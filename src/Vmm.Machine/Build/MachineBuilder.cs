@@ -131,6 +131,7 @@ internal sealed class MachineBuilder : IDisposable
                 _board.Doorbells,
                 _board.Mmio,
                 description.Bridges,
+                description.Devices.Count(device => device.MmioSlot is not null),
                 _board.Homes.IoThreads));
         _board.ResetControl = new Devices.Legacy.ResetControl(slots.Bridge.ConfigPorts, _board.Reset);
         _board.Ports.Map(0xCF8, 8, _board.ResetControl, "PCI configuration ports");

@@ -72,8 +72,12 @@ internal sealed class DeviceSet
     /// <summary>The spec with the disks and network devices that are plugged now. Any thread.</summary>
     internal VmSpec Spec => SpecWith(_table.All);
 
-    /// <summary>Rings (io_uring) that only wait which the devices use at most: one for each device that is no disk.</summary>
-    internal int WaitingRingsNeeded => MostOtherRings + _start.Spec.EffectiveVnodes.Count + Spec.Devices.Count(d => !d.ReachesFiles);
+    /// <summary>
+    /// Rings (io_uring) that only wait which the devices use at most: one for each pair of queues of a network device, and for each other
+    /// device that is no disk.
+    /// </summary>
+    internal int WaitingRingsNeeded => MostOtherRings + _start.Spec.EffectiveVnodes.Count + Spec.Devices.Count(d => !d.ReachesFiles)
+        + Spec.Nets.Sum(n => n.Queues);
 
     /// <summary>
     /// The same for rings that reach files: one for each thread that serves queues of a disk, or a device that says so. Any thread.
@@ -133,7 +137,7 @@ internal sealed class DeviceSet
     {
         CheckTransport(spec.Transport, backend);
         CheckVnode(spec.Vnode, backend);
-        CheckRings(spec, backend);
+        CheckRings(spec.Queues, 0, backend);
         string id = BlkKind.IdOf(Interlocked.Increment(ref _nextDisk) - 1);
         _board.Homes.PlaceNear(id, spec.Vnode);
         VirtioBlk disk = BlkKind.Make(_board, id, spec, backend);
@@ -149,6 +153,7 @@ internal sealed class DeviceSet
     {
         CheckTransport(spec.Transport, backend);
         CheckVnode(spec.Vnode, backend);
+        CheckRings(0, spec.Queues, backend);
         string id = NetKind.IdOf(Interlocked.Increment(ref _nextNet) - 1);
         _board.Homes.PlaceNear(id, spec.Vnode);
         VirtioNet net = NetKind.Make(_board, id, spec, backend);
@@ -292,16 +297,23 @@ internal sealed class DeviceSet
     }
 
     /// <summary>A confined worker has the rings that it was started with.</summary>
-    private void CheckRings(DiskSpec disk, IDisposable backend)
+    private void CheckRings(int diskQueues, int netQueues, IDisposable backend)
     {
-        if (IoUringPool.FileLimit is { } limit && FileRingsNeeded + disk.Queues > limit)
+        if (IoUringPool.Limit is not { } limit)
+        {
+            return;
+        }
+
+        int files = FileRingsNeeded + diskQueues, waiting = WaitingRingsNeeded + netQueues;
+        if (files > limit.Files || files + waiting > limit.Files + limit.Waiting)
         {
             backend.Dispose();
+            (int queues, string kind) = diskQueues > 0 ? (diskQueues, "disk") : (netQueues, "network");
             throw new HotplugException(
                 HotplugProblem.NoSlot,
-                $"{_board.Spec.Name} has no I/O rings left for {disk.Queues} more disk queues: "
-                + $"it has had room for {limit} since it was started. "
-                + "Detach a disk, or add this one to the stopped VM");
+                $"{_board.Spec.Name} has no I/O rings left for {queues} more {kind} queues: "
+                + $"it has had room for {(diskQueues > 0 ? limit.Files : limit.Files + limit.Waiting)} since it was started. "
+                + "Detach a device, or add this one to the stopped VM");
         }
     }
 }

@@ -12,6 +12,18 @@ public static class DeviceSlots
     /// <summary>The I/O APIC pin of the first device on virtio-mmio; there are <see cref="DeviceCount.MostMmio"/> from here on.</summary>
     internal const uint FirstMmioGsi = 5;
 
+    /// <summary>
+    /// The I/O APIC pins that the interrupt pins of PCI functions lead to: the four below hotplug's, less those that virtio-mmio devices
+    /// need. A machine with as many of these as there can be has none left, and its PCI functions have messages only.
+    /// </summary>
+    /// <param name="mmioDevices">Devices on virtio-mmio.</param>
+    internal static (uint First, int Count) IntxGsis(int mmioDevices)
+    {
+        const uint end = FirstMmioGsi + DeviceCount.MostMmio;
+        uint first = Math.Max(end - PciHostBridge.IntxLines, FirstMmioGsi + (uint)mmioDevices);
+        return (first, (int)(end - first));
+    }
+
     // Two: room to plug 64 disks into any VM while it runs. Five: more than any spec has (64 disks, 8 network devices, 64 vnodes that grow,
     // 4 others).
     private const int LeastBridges = 2, MostBridges = 5;

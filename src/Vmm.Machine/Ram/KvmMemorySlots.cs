@@ -10,9 +10,16 @@ internal sealed class KvmMemorySlots(KvmVm vm) : IMemorySlots
     public void Set(in MemorySlot slot)
     {
         GuestRegion region = slot.Region;
-        MemorySlotFlags flags = slot.IsReadOnly ? MemorySlotFlags.ReadOnly : MemorySlotFlags.None;
+        MemorySlotFlags flags = (slot.IsReadOnly ? MemorySlotFlags.ReadOnly : MemorySlotFlags.None)
+            | (slot.IsLogged ? MemorySlotFlags.LogDirtyPages : MemorySlotFlags.None);
         vm.SetMemorySlot(slot.Number, region.Start.Value, region.Length, region.HostAddress, flags);
     }
+
+    /// <inheritdoc/>
+    public void ChangeLog(in MemorySlot slot) => Set(slot); // KVM changes the flags of a slot that is there
+
+    /// <inheritdoc/>
+    public void TakeLog(in MemorySlot slot, Span<ulong> bitmap) => vm.GetDirtyLog(slot.Number, slot.Region.Length, bitmap);
 
     /// <inheritdoc/>
     public void Remove(in MemorySlot slot) => vm.RemoveMemorySlot(slot.Number);

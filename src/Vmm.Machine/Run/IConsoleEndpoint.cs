@@ -12,7 +12,9 @@ public interface IConsoleEndpoint
     /// </summary>
     void Write(ReadOnlySpan<byte> output);
 
-    /// <summary>Waits for input to the guest. 0 means there will be no more; the caller must stop reading then.</summary>
+    /// <summary>
+    /// Waits for input to the guest. 0 means there will be no more; the caller must stop reading then. -1: it was interrupted.
+    /// </summary>
     int Read(Span<byte> input);
 
     /// <summary>
@@ -22,6 +24,11 @@ public interface IConsoleEndpoint
     void OnResize(Action<ushort, ushort> resized)
     {
     }
+
+    /// <summary>
+    /// Makes a <see cref="Read"/> in progress, or the next one, answer -1 without taking anything: the machine comes to rest. Any thread.
+    /// </summary>
+    void InterruptRead();
 
     /// <summary>Makes a <see cref="Read"/> in progress, and every later one, answer 0. Called when the VM stops; any thread.</summary>
     void StopReading();

@@ -17,7 +17,10 @@ public sealed record MachineNeeds(SyscallNeeds Threads, SyscallNeeds Vcpus)
     /// <summary>What virtio-mem's thread asks for: it changes what is RAM, and tells vhost.</summary>
     internal static SyscallNeeds HotMemory { get; } = MemorySlots + VhostNet.MemoryNeeds;
 
-    private static readonly SyscallNeeds s_disks = BlockFile.Needs + BlockFile.OpenNeeds;
+    /// <summary>A queue's thread raises the interrupt pin of its function.</summary>
+    internal static SyscallNeeds InterruptLines { get; } = new([], [(uint)KvmRequest.KVM_IRQ_LINE]);
+
+    private static readonly SyscallNeeds s_disks = BlockFile.Needs + BlockFile.OpenNeeds + InterruptLines;
 
     private static readonly SyscallNeeds s_nets = TapQueue.Needs + TapQueue.OpenNeeds + VhostNet.Needs + VhostNet.OpenNeeds;
 
@@ -30,6 +33,6 @@ public sealed record MachineNeeds(SyscallNeeds Threads, SyscallNeeds Vcpus)
     public MachineNeeds With(VirtioDevice device)
     {
         SyscallNeeds moved = device.SharedMemory.Count > 0 ? HotMemory : SyscallNeeds.None;
-        return new(Threads + device.ThreadNeeds + device.VcpuNeeds + moved, Vcpus + device.VcpuNeeds + moved);
+        return new(Threads + device.ThreadNeeds + InterruptLines + device.VcpuNeeds + moved, Vcpus + device.VcpuNeeds + moved);
     }
 }

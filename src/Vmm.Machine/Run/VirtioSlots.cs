@@ -20,6 +20,7 @@ internal sealed class VirtioSlots(
     KvmDoorbells doorbells,
     AddressBus mmio,
     int bridges,
+    int mmioDevices,
     IIoThreads? threads) : IDisposable
 {
     private readonly BarAllocator _bars =
@@ -28,7 +29,14 @@ internal sealed class VirtioSlots(
     private readonly List<VirtioMmio> _windows = [];
 
     /// <summary>The bridge that PCI devices sit behind.</summary>
-    internal PciHostBridge Bridge { get; } = new(mmio, BridgeWindows(bridges)) { Mappings = mappings };
+    internal PciHostBridge Bridge { get; } = new(mmio, BridgeWindows(bridges))
+    {
+        Mappings = mappings,
+        Lines = IntxLines(interrupts, mmioDevices),
+    };
+
+    /// <summary>The I/O APIC pins of PCI interrupts, for the DSDT.</summary>
+    internal (uint First, int Count) IntxGsis { get; } = DeviceSlots.IntxGsis(mmioDevices);
 
     /// <summary>
     /// What to append to the kernel's command line so that a guest without ACPI finds the virtio-mmio windows; others read the DSDT.
@@ -128,7 +136,7 @@ internal sealed class VirtioSlots(
             if (inner is VirtioDevice device)
             {
                 Needs = Needs.With(device);
-                device.Threads = threads?.With(device.ThreadNeeds) ?? device.Threads;
+                device.Threads = threads?.With(device.ThreadNeeds + MachineNeeds.InterruptLines) ?? device.Threads;
             }
 
             return build();
@@ -138,6 +146,18 @@ internal sealed class VirtioSlots(
             inner.Dispose();
             throw;
         }
+    }
+
+    private static WiredOr[] IntxLines(KvmInterrupts interrupts, int mmioDevices)
+    {
+        (uint first, int count) = DeviceSlots.IntxGsis(mmioDevices);
+        WiredOr[] lines = new WiredOr[count];
+        for (int i = 0; i < count; i++)
+        {
+            lines[i] = new WiredOr(interrupts.CreateLevelLine(first + (uint)i));
+        }
+
+        return lines;
     }
 
     /// <summary>The windows of the bridges, at the end of the 32-bit window.</summary>

@@ -209,6 +209,9 @@ public sealed class VirtualMachine : IDisposable
     /// <summary>The vCPUs, by their index.</summary>
     internal List<KvmVcpu> Vcpus => _vcpus.All;
 
+    /// <summary>Takes what the user types.</summary>
+    internal ConsoleFeed Feed => _feed;
+
     /// <summary>What the guest was asked to have, and has.</summary>
     internal VnodeSizes Sizes => _sizes;
 

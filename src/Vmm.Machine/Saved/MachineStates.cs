@@ -26,8 +26,12 @@ public static class MachineStates
     public static readonly StateShape<VnodeSizesStateV1> VnodeSizes =
         new(VnodeSizesStateV1.Kind, VnodeSizesStateV1.Version, MachineStateJson.Default.VnodeSizesStateV1);
 
+    /// <summary>Input between user and guest.</summary>
+    public static readonly StateShape<ConsoleInputStateV1> ConsoleInput =
+        new(ConsoleInputStateV1.Kind, ConsoleInputStateV1.Version, MachineStateJson.Default.ConsoleInputStateV1);
+
     /// <summary>All of them, for the schema.</summary>
-    public static IReadOnlyList<StateShape> All { get; } = [Memory, HotMemory, Units, GuestTime, VnodeSizes];
+    public static IReadOnlyList<StateShape> All { get; } = [Memory, HotMemory, Units, GuestTime, VnodeSizes, ConsoleInput];
 }
 
 /// <summary>How they are written. What is unknown, doubled, missing or null where nothing may be is refused.</summary>
@@ -40,4 +44,5 @@ public static class MachineStates
 [JsonSerializable(typeof(SavedUnitsV1))]
 [JsonSerializable(typeof(GuestTimeStateV1))]
 [JsonSerializable(typeof(VnodeSizesStateV1))]
+[JsonSerializable(typeof(ConsoleInputStateV1))]
 internal sealed partial class MachineStateJson : JsonSerializerContext;

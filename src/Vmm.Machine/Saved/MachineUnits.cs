@@ -15,7 +15,7 @@ namespace Vmm.Machine.Saved;
 /// <summary>The units of a machine as it is now.</summary>
 internal static class MachineUnits
 {
-    private static readonly PartId s_pci = new("pci"), s_irqchip = new("irqchip");
+    private static readonly PartId s_pci = new("pci"), s_irqchip = new("irqchip"), s_serial = new("serial");
 
     /// <summary>Registers them all.</summary>
     /// <param name="machine">The machine, without a plug or unplug under way.</param>
@@ -39,6 +39,11 @@ internal static class MachineUnits
             vcpus.Add(VcpuPart.NameOf(i));
         }
 
+        if (vcpus.Count > 1)
+        {
+            units.Register(new TscPart(machine.Vcpus, vcpus), atRest);
+        }
+
         // After the local APICs: what is pending in the I/O APIC is delivered when its state comes.
         units.Register(
             new RegisterPart<KvmIrqchipStateV1>(
@@ -60,7 +65,7 @@ internal static class MachineUnits
         PlatformDevices platform = machine.Platform;
         if (platform.Serial is { } serial)
         {
-            units.Register(new RegisterPart<UartStateV1>(new PartId("serial"), DeviceStates.Uart, serial.Capture, serial.Restore), atRest);
+            units.Register(new RegisterPart<UartStateV1>(s_serial, DeviceStates.Uart, serial.Capture, serial.Restore), atRest);
         }
 
         I8042 keyboard = platform.Keyboard;
@@ -99,5 +104,11 @@ internal static class MachineUnits
         }
 
         units.Register(new MemoryUnit(machine, names), atRest);
+        if (machine.Platform.Serial is not null)
+        {
+            names.Add(s_serial);
+        }
+
+        units.Register(new ConsoleInputPart(machine.Feed, names), atRest);
     }
 }

@@ -17,6 +17,9 @@ internal sealed class Sandbox : IMachineThreads, IDisposable
     /// </summary>
     internal const int SpareRings = 24;
 
+    /// <summary>The same for queue pairs of network devices; where more come, rings for disks stand in.</summary>
+    internal const int SpareWaitingRings = 4;
+
     private readonly bool _isolated;
     private readonly Thread _preparing;
     private readonly List<string> _missing = [];
@@ -55,7 +58,7 @@ internal sealed class Sandbox : IMachineThreads, IDisposable
         try
         {
             Fill(needed.Disks + SpareRings, RingOperations.All);
-            Fill(needed.Waiting, RingOperations.Polls);
+            Fill(needed.Waiting + SpareWaitingRings, RingOperations.Polls);
         }
         catch (IoUringUnavailableException)
         {

@@ -27,10 +27,10 @@ internal static class SyscallSets
     ];
 
     /// <summary>
-    /// A device's own threads: their rings (what those do, native-shim/uring.c limits), timers of rate limits, and a look at their
-    /// descriptors.
+    /// A device's own threads: their rings, in which they also wait for timers (what rings do, native-shim/uring.c limits), and a look at
+    /// their descriptors.
     /// </summary>
-    private static readonly string[] Io = ["io_uring_enter", "lseek", "fstat", "fcntl", "timerfd_create", "timerfd_settime"];
+    private static readonly string[] Io = ["io_uring_enter", "lseek", "fstat", "fcntl"];
 
     /// <summary>The control channel, consoles, pinning.</summary>
     private static readonly string[] Control =
@@ -73,7 +73,7 @@ internal static class SyscallSets
         KvmRequest.KVM_GET_CLOCK, KvmRequest.KVM_SET_CLOCK, KvmRequest.KVM_GET_IRQCHIP, KvmRequest.KVM_SET_IRQCHIP, KvmRequest.KVM_GET_PIT2, KvmRequest.KVM_SET_PIT2,
         KvmRequest.KVM_GET_XSAVE2, KvmRequest.KVM_GET_XCRS, KvmRequest.KVM_SET_XCRS, KvmRequest.KVM_GET_DEBUGREGS, KvmRequest.KVM_SET_DEBUGREGS, KvmRequest.KVM_GET_LAPIC,
         KvmRequest.KVM_SET_LAPIC, KvmRequest.KVM_GET_MP_STATE, KvmRequest.KVM_SET_MP_STATE, KvmRequest.KVM_GET_CPUID2, KvmRequest.KVM_GET_TSC_KHZ, KvmRequest.KVM_SET_TSC_KHZ,
-        KvmRequest.KVM_KVMCLOCK_CTRL, KvmRequest.KVM_NMI,
+        KvmRequest.KVM_KVMCLOCK_CTRL, KvmRequest.KVM_NMI, KvmRequest.KVM_GET_DEVICE_ATTR, KvmRequest.KVM_SET_DEVICE_ATTR,
     ];
 
     /// <summary>The filters of a VM with these needs are those of a VM without devices.</summary>

@@ -76,6 +76,7 @@ public sealed class AcpiTableTests
             Assert.Contains("0 Errors", compiled, StringComparison.Ordinal);
             string source = File.ReadAllText(Path.Combine(folder, "DSDT.dsl"));
             Assert.Contains("Notify (PWRB, 0x80)", source, StringComparison.Ordinal);
+            CheckRoutes(source);
             Assert.Contains("\"ACPI0013\"", source, StringComparison.Ordinal);
             Assert.Contains("EisaId (\"PNP0303\")", source, StringComparison.Ordinal);
             Assert.Contains("\\_SB.PCI0.HSCN ()", source, StringComparison.Ordinal);
@@ -138,6 +139,23 @@ public sealed class AcpiTableTests
         Assert.Contains("there is room for 131072", error.Message, StringComparison.Ordinal);
     }
 
+    /// <summary>Every pin of every slot but the host bridge's, as iasl reads the package.</summary>
+    private static void CheckRoutes(string source)
+    {
+        string flat = Regex.Replace(source[source.IndexOf("_PRT", StringComparison.Ordinal)..], @"//[^\n]*|\s", "");
+        int slot = 1, pin = 0;
+        const string pattern = "Package\\(0x04\\)\\{(?:0x)?([0-9A-F]+),(Zero|One|0x02|0x03),Zero,0x([0-9A-F]+)\\}";
+        foreach (Match route in Regex.Matches(flat, pattern))
+        {
+            Assert.Equal(((uint)slot << 16) | 0xFFFF, Convert.ToUInt32(route.Groups[1].Value, 16));
+            Assert.Equal(((string[])["Zero", "One", "0x02", "0x03"])[pin], route.Groups[2].Value);
+            Assert.Equal(20u + ((uint)(slot + pin) % 4 % 3), Convert.ToUInt32(route.Groups[3].Value, 16));
+            (slot, pin) = pin == 3 ? (slot + 1, 0) : (slot, pin + 1);
+        }
+
+        Assert.Equal((32, 0), (slot, pin));
+    }
+
     private static AcpiConfig Config(int cpus, int vnodes, Random? random = null) => new()
     {
         Processors = [.. Enumerable.Range(0, cpus).Select(i => new AcpiProcessor((uint)i, i % vnodes))],
@@ -149,6 +167,7 @@ public sealed class AcpiTableTests
         PowerButtonGsi = 3,
         KeyboardGsi = 1,
         HotplugGsi = 23,
+        IntxGsis = (20, 3),
         HotplugSlots = [0x3FFF_FFFA, 0xFFFF_FFFF, 0xFFFF_FFFE], // not 0, the host bridge, not 2, and not 30 and 31, bridges
         VirtioMmio = [new AcpiVirtioMmio(new GuestAddress(0xFEB0_0000), 0x200, 5), new AcpiVirtioMmio(new GuestAddress(0xFEB0_0200), 0x200, 6)],
         Window64Start = new GuestAddress(1UL << 36),

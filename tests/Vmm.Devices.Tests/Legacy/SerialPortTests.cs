@@ -56,6 +56,22 @@ public sealed class SerialPortTests : IDisposable
     }
 
     [Fact]
+    public async Task Held_it_takes_no_input_and_says_how_much_it_took()
+    {
+        _port.Write(2, [1]);
+        byte[] input = new byte[100];
+        Task<int> sender = Task.Run(() => _port.Send(input));
+        Assert.True(SpinWait.SpinUntil(() => _port.Capture().ReceiveFifo.Length == 16, Deadline));
+        _port.HoldInput();
+        Assert.Equal(16, await sender.WaitAsync(Deadline));
+        List<byte> received = [];
+        Drain(received);
+        Assert.Equal(0, _port.Send(input)); // there is room, but it is held
+        _port.ResumeInput();
+        Assert.Equal(10, _port.Send(input.AsSpan(0, 10)));
+    }
+
+    [Fact]
     public async Task Close_ends_a_send_that_waits_and_says_how_much_went()
     {
         _port.Write(2, [1]);

@@ -65,7 +65,7 @@ internal sealed class Terminal : IConsoleEndpoint, IDisposable
     private readonly object _gate = new();
     private readonly StringBuilder _said = new();
     private readonly Queue<byte> _typed = new();
-    private bool _stopped;
+    private bool _stopped, _interrupted;
 
     /// <summary>Changes the size of the terminal.</summary>
     public Action<ushort, ushort>? Resize { get; private set; }
@@ -131,9 +131,15 @@ internal sealed class Terminal : IConsoleEndpoint, IDisposable
     {
         lock (_gate)
         {
-            while (_typed.Count == 0 && !_stopped)
+            while (_typed.Count == 0 && !_stopped && !_interrupted)
             {
                 Monitor.Wait(_gate);
+            }
+
+            if (_interrupted && !_stopped)
+            {
+                _interrupted = false;
+                return -1;
             }
 
             int count = 0;
@@ -143,6 +149,27 @@ internal sealed class Terminal : IConsoleEndpoint, IDisposable
             }
 
             return count;
+        }
+    }
+
+    /// <summary>What was typed and nobody has taken.</summary>
+    public string Untaken
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return Encoding.ASCII.GetString([.. _typed]);
+            }
+        }
+    }
+
+    public void InterruptRead()
+    {
+        lock (_gate)
+        {
+            _interrupted = true;
+            Monitor.PulseAll(_gate);
         }
     }
 

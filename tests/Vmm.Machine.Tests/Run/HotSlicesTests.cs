@@ -84,6 +84,10 @@ public sealed class HotSlicesTests : IDisposable
 
     private sealed class Slots : IMemorySlots
     {
+        public void ChangeLog(in MemorySlot slot) { }
+
+        public void TakeLog(in MemorySlot slot, Span<ulong> bitmap) => bitmap.Clear();
+
         internal HashSet<ulong> Now { get; } = [];
 
         internal bool Refuses { get; set; }

@@ -200,6 +200,11 @@ public sealed class MicroGuestTests
             return 0;
         }
 
+        public void InterruptRead()
+        {
+            // It reads nothing until the end.
+        }
+
         public void StopReading() => _stop.TrySetResult();
     }
 }

@@ -69,6 +69,22 @@ public sealed class SaveRestoreTests : IDisposable
         Assert.True(restored >= 5, $"the guest ended after {restored} saves");
     }
 
+    [KvmFact]
+    public async Task An_interrupt_pin_that_was_up_is_up_after_the_restore_and_falls_when_the_guest_reads_its_cause()
+    {
+        VmSpec blk = DiskSpec(VirtioTransport.Pci, "hold=1 pin=20");
+        VmSpec spec = blk with { Boot = Spec("intx", blk.Boot.Cmdline).Boot, Rng = false };
+        Running running = new(VirtualMachine.Create(spec, Terminal(out Terminal terminal)), terminal);
+        terminal.WaitFor("PENDING");
+        string saved = await SaveAsync(running);
+        running.End(_said);
+        running = Restore(saved);
+        running.Send("g");
+        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        running.End(_said);
+        Assert.Contains("RESULT intx", string.Concat(_said), StringComparison.Ordinal);
+    }
+
     [KvmTheory]
     [InlineData(VirtioTransport.Pci)]
     [InlineData(VirtioTransport.Mmio)]
@@ -86,6 +102,50 @@ public sealed class SaveRestoreTests : IDisposable
             running.Type($"after {i}\n");
         }
 
+        running.Type("q\n", isAnswered: false);
+        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        running.End([]);
+    }
+
+    [KvmTheory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task What_is_typed_before_and_during_a_save_comes_once_and_in_order(bool goOn)
+    {
+        VmSpec spec = Spec("vcon", "") with { Console = ConsoleKind.Virtio };
+        Running running = new(VirtualMachine.Create(spec, Terminal(out Terminal terminal)), terminal);
+        terminal.WaitFor("READY");
+        terminal.Forget();
+
+        // More than a console that stands still keeps: some of it is with the device, some in between, some with the user.
+        string before = string.Concat(Enumerable.Range(0, 700).Select(i => $"{i:0000000}\n")), during = "while it was saved\n";
+        running.Machine.Pause();
+        terminal.Type(before);
+        SpinWait.SpinUntil(() => terminal.Untaken.Length < before.Length - 4096, TimeSpan.FromSeconds(10));
+        bool typed = false;
+        await MachineSave.SaveAsync(running.Machine, Saved, s_long, goOn, _ =>
+        {
+            if (!typed)
+            {
+                typed = true;
+                terminal.Type(during);
+                Thread.Sleep(100); // somebody who would take it has the time to
+            }
+        });
+        if (goOn)
+        {
+            running.Machine.Resume();
+        }
+        else
+        {
+            string untaken = terminal.Untaken;
+            running.End([]);
+            running = Restore(Saved);
+            running.Send(untaken);
+        }
+
+        running.WaitFor(during);
+        Assert.Equal(before + during, running.Said);
         running.Type("q\n", isAnswered: false);
         Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
         running.End([]);
@@ -416,6 +476,10 @@ public sealed class SaveRestoreTests : IDisposable
                 _terminal.WaitFor(line);
             }
         }
+
+        internal string Said => _terminal.Said;
+
+        internal void Send(string text) => _terminal.Type(text);
 
         internal void WaitFor(string text) => _terminal.WaitFor(text);
 

@@ -64,6 +64,42 @@ public sealed class PciPartTests
         Assert.Equal(before + 0x10000, second.Function.MappedBar(0)!.Value.Value);
     }
 
+    [Fact]
+    public void A_bridge_that_was_saved_amid_a_reset_of_its_bus_does_not_reset_it_again()
+    {
+        const ulong bridge = 31 << 15, behind = 1 << 20;
+        Machine first = new([]), second = new([]);
+        first.Bridge.Ecam.Write(bridge + 0x3E, [0x40, 0]); // secondary bus reset
+        first.Bridge.Ecam.Write(behind + 0x3C, [0x5A]);    // the interrupt line, which a reset clears
+        SavedAnywhere.Restore(second.Part, SavedAnywhere.Save(first.Part));
+        second.Bridge.Ecam.Write(bridge + 0x1B, [0x20]);   // another register of the bridge
+        Assert.Equal(0x5A, Read(second, behind + 0x3C));
+        second.Bridge.Ecam.Write(bridge + 0x3E, [0, 0]);
+        Assert.Equal(0x5A, Read(second, behind + 0x3C));
+        second.Bridge.Ecam.Write(bridge + 0x3E, [0x40, 0]); // and a new reset is one
+        Assert.Equal(0, Read(second, behind + 0x3C));
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(3)]
+    public void A_transport_of_another_number_of_queues_is_refused(int queues)
+    {
+        Machine machine = new([]);
+        VirtioTransportStateV1 state = machine.Function.Transport.Capture();
+        IReadOnlyList<QueueSetupStateV1> two = state.Queues;
+        Refused.With(
+            $"it has {queues} queues, the device 2",
+            () => machine.Function.Transport.Restore(state with { Queues = [.. two.Append(two[0]).Take(queues)] }));
+    }
+
+    private static byte Read(Machine machine, ulong at)
+    {
+        byte[] one = new byte[1];
+        machine.Bridge.Ecam.Read(at, one);
+        return one[0];
+    }
+
     private static void Write(Machine machine, int slot, int offset, uint value) =>
         machine.Bridge.Ecam.Write((ulong)((slot << 15) + offset), BitConverter.GetBytes(value));
 
@@ -116,7 +152,7 @@ public sealed class PciPartTests
     {
         internal Machine(List<string> output)
         {
-            Bridge = new PciHostBridge(Bus, (Start: Behind, Length: 0x10_0000u));
+            Bridge = new PciHostBridge(Bus, (Start: Behind, Length: 0x10_0000u)) { Lines = [new WiredOr(new LoggedLine("intx", output))] };
             Device = new FakeVirtio(output);
             Function = new VirtioPciFunction("first", Device, SharedRam.Memory, new LoggedMessages(output), null);
             BarAllocator bars = new(Window, 0x1000_0000);

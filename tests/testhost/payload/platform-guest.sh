@@ -9,7 +9,7 @@ dmesg | grep -iE 'tsc: |pm-timer|calibrat|clocksource: .*(skew|wd_|cs_|unstable)
 dmesg | grep -E '(ACPI|PCI|pci|virtio).*(\[Firmware|[Ww]arn|WARN|[Ee]rror|BUG|invalid|conflict|bogus)|\[Firmware (Bug|Warn)|Call Trace' | sed 's/^/GUEST complains /'
 case $what in
     info) ;;
-    disks)
+    disks | intx)
         # Each disk: on which device of the bus it is, and its serial number, which is also written to it and read back.
         for disk in /sys/block/vd*; do
             name=${disk##*/} serial=$(cat "$disk/serial")
@@ -21,6 +21,13 @@ case $what in
         for net in /sys/class/net/e*; do
             [ ! -e "$net" ] || echo "GUEST net $(cat "$net/address") at $(basename "$(dirname "$(readlink -f "$net/device")")")"
         done
+        if [ "$what" = intx ]; then
+            ip addr add 192.0.2.2/24 dev eth0 && ip link set eth0 up
+            for second in $(seq 20); do ping -c 1 -W 1 192.0.2.1 >/dev/null && break; sleep 0.2; done
+            ping -c 5 -i 0.2 -s 1400 192.0.2.1 | grep -q ' 0% packet loss' && echo "GUEST ping ok"
+            grep virtio /proc/interrupts | sed 's/^/GUEST irq /'
+            dmesg | grep -iE 'nobody cared|spurious|disabling IRQ' | sed 's/^/GUEST complains /'
+        fi
         echo "GUEST disks: $(ls -d /sys/block/vd* | wc -l), cpus: $(nproc), kernel: $(uname -r)"
         ;;
     reboot) echo "GUEST reboots"; reboot -f ;;

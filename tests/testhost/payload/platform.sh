@@ -42,6 +42,21 @@ mmio() {
     done
     grep -q 'GUEST net 52:54:00:12:34:56 at LNRO0005' /tmp/console
 }
+# Without messages: disks, a network device and a virtio console by the interrupt pins of PCI, two disks on one line.
+intx() {
+    ip tuntap add tapi mode tap vnet_hdr && ip addr add 192.0.2.1/24 dev tapi && ip link set tapi up || return
+    local disks="disks:\n" serial
+    for serial in i0 i1 i2 i3 i4 i5; do
+        truncate -s 4M /tmp/$serial.raw
+        disks+="  - {path: /tmp/$serial.raw, serial: $serial}\n"
+    done
+    managed "do=intx pci=nomsi console=hvc0" "cpus: 2\nconsole: virtio\n${disks}nets:\n  - {tap: tapi, mac: '52:54:00:12:34:57'}\n" && state stopped 150 && clean || return
+    grep 'GUEST irq\|GUEST ping\|GUEST disk' /tmp/console
+    for serial in i0 i1 i2 i3 i4 i5; do
+        grep -q "GUEST disk $serial at" /tmp/console && [ "$(head -n 1 /tmp/$serial.raw)" = "data of $serial" ] || return
+    done
+    grep -q 'GUEST ping ok' /tmp/console && grep -q 'GUEST irq .*IO-APIC.*virtio' /tmp/console && ! grep 'GUEST irq .*MSI.*virtio' /tmp/console
+}
 # As many disks as a spec may have, under vmmd.
 disks() {
     local spec="disks:\n" serial
@@ -122,6 +137,7 @@ for name in $1; do
         crash) crash ;;
         mmio) mmio ;;
         disks) disks 64 ;;
+        intx) intx ;;
         kernel-*) kernel "${name#kernel-}" "" ;;
         memtest-*) memtest "${name#memtest-}" ;;
     esac

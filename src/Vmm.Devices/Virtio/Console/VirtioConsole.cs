@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Vmm.Interop;
+using Vmm.State;
 
 namespace Vmm.Devices.Virtio.Console;
 
@@ -26,7 +27,7 @@ public sealed class VirtioConsole : QueuedDevice
     private readonly byte[] _config = new byte[Length];
     private readonly byte[] _input = new byte[InputRoom];
     private int _inputStart, _inputCount;
-    private bool _closed;
+    private bool _closed, _inputHeld;
 
     /// <summary>Makes the device; <paramref name="name"/> names its thread.</summary>
     public VirtioConsole(IConsoleSink sink, string name = "console")
@@ -63,14 +64,15 @@ public sealed class VirtioConsole : QueuedDevice
     }
 
     /// <summary>
-    /// Gives bytes to the guest, as fast as it takes them; waits meanwhile. Returns how many it took before <see cref="Close"/>.
+    /// Gives bytes to the guest, as fast as it takes them; waits meanwhile. Returns how many it took before <see cref="Close"/> or
+    /// <see cref="HoldInput"/>.
     /// </summary>
     public int Send(ReadOnlySpan<byte> bytes)
     {
         int done = 0;
         lock (Gate)
         {
-            while (done < bytes.Length && !_closed)
+            while (done < bytes.Length && !_closed && !_inputHeld)
             {
                 int count = Math.Min(bytes.Length - done, InputRoom - _inputCount);
                 for (int i = 0; i < count; i++)
@@ -90,6 +92,61 @@ public sealed class VirtioConsole : QueuedDevice
         }
 
         return done;
+    }
+
+    /// <summary>Ends a <see cref="Send"/> that waits, and takes no input until <see cref="ResumeInput"/>. Any thread.</summary>
+    public void HoldInput()
+    {
+        lock (Gate)
+        {
+            _inputHeld = true;
+            Monitor.PulseAll(Gate);
+        }
+    }
+
+    /// <summary>Takes input again. Any thread.</summary>
+    public void ResumeInput()
+    {
+        lock (Gate)
+        {
+            _inputHeld = false;
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Save(StateWriter to)
+    {
+        lock (Gate)
+        {
+            if (_inputCount > 0)
+            {
+                byte[] input = new byte[_inputCount];
+                for (int i = 0; i < input.Length; i++)
+                {
+                    input[i] = _input[(_inputStart + i) % InputRoom];
+                }
+
+                to.Write(DeviceStates.Console, new ConsoleStateV1 { Input = input });
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Restore(StateReader from)
+    {
+        if (from.TryRead(DeviceStates.Console) is { } state)
+        {
+            if (state.Input.Length > InputRoom)
+            {
+                throw new StateException($"{ConsoleStateV1.Kind}: {state.Input.Length} bytes of input, there is room for {InputRoom}");
+            }
+
+            lock (Gate)
+            {
+                state.Input.CopyTo(_input, 0);
+                (_inputStart, _inputCount) = (0, state.Input.Length);
+            }
+        }
     }
 
     /// <summary>Ends a <see cref="Send"/> that waits, and every later one.</summary>

@@ -1,4 +1,5 @@
 using Vmm.Interop;
+using Vmm.Io;
 using Vmm.Memory;
 
 namespace Vmm.Devices.Virtio.Net;
@@ -8,7 +9,7 @@ namespace Vmm.Devices.Virtio.Net;
 /// is one. What is left here is one thread: it carries out the control queue, and passes on the interrupts of queues that have no such
 /// eventfd.
 /// </summary>
-internal sealed class KernelPath : IMemoryListener, IDisposable
+internal sealed class KernelPath : IMemoryListener, IIoService, IDisposable
 {
     // What vhost must do as the driver expects it; everything else of the negotiation is the tap's and ours.
     private const ulong RingFeatures = NetFeatures.MergeableBuffers | VirtioFeatures.IndirectDescriptors | VirtioFeatures.EventIndex | VirtioFeatures.Version1;
@@ -18,14 +19,16 @@ internal sealed class KernelPath : IMemoryListener, IDisposable
     private readonly IKernelPair[] _pairs;
     private readonly EventFd[] _calls;       // of queues without a trigger
     private readonly EventFd?[] _triggers;   // of the transport; under the gate
-    private readonly EventFd _wake = new(), _error = new();
+    private readonly EventFd _error = new();
+    private readonly IoLoop _loop = new(operations: RingOperations.Polls);
+    private readonly List<Doorbell> _doorbells = [];
     private readonly ActiveQueue? _control;
     private readonly int _controlIndex;
     private readonly Lock _gate = new();
     private readonly Thread _thread;
     private int _served; // pairs, under the gate
     private bool _closed; // under the gate
-    private volatile bool _stopping;
+    private NetControl? _commands; // of the loop's thread
 
     private KernelPath(VirtioNet device, VirtioActivation activation, IKernelPair[] pairs, int controlIndex, string name)
     {
@@ -128,6 +131,36 @@ internal sealed class KernelPath : IMemoryListener, IDisposable
     /// </summary>
     internal void HandOver() => End(interrupt: true);
 
+    /// <inheritdoc/>
+    bool IIoService.IsDrained => true; // what it waits for is called off with the loop
+
+    /// <inheritdoc/>
+    void IIoService.BeginRound() { }
+
+    /// <inheritdoc/>
+    bool IIoService.Serve()
+    {
+        if (_commands?.Serve() == false)
+        {
+            _loop.Stop();
+            _device.Break("malformed control queue");
+        }
+
+        return false;
+    }
+
+    /// <inheritdoc/>
+    bool IIoService.PrepareSleep() => _commands?.PrepareSleep() ?? false;
+
+    // What rings from here on is passed on by who stops this.
+    void IIoService.Stopping()
+    {
+        foreach (Doorbell doorbell in _doorbells)
+        {
+            _loop.Unwatch(doorbell);
+        }
+    }
+
     /// <summary>Takes every ring back.</summary>
     public void Dispose() => End(interrupt: false);
 
@@ -135,10 +168,13 @@ internal sealed class KernelPath : IMemoryListener, IDisposable
     {
         _activation.Memory.Ram.Listeners.Remove(this);
         _activation.Interrupts.QueueTriggerChanged = null;
-        _stopping = true;
-        _wake.Signal();
-        if (_thread.IsAlive)
+        if ((_thread.ThreadState & ThreadState.Unstarted) != 0)
         {
+            _loop.Dispose();
+        }
+        else
+        {
+            _loop.Stop();
             _thread.Join();
         }
 
@@ -158,7 +194,6 @@ internal sealed class KernelPath : IMemoryListener, IDisposable
             _calls[i].Dispose();
         }
 
-        _wake.Dispose();
         _error.Dispose();
     }
 
@@ -280,70 +315,29 @@ internal sealed class KernelPath : IMemoryListener, IDisposable
     {
         try
         {
-            NetControl? control = _control is null ? null : new NetControl(_device, _activation, _controlIndex, _wake.Signal);
-            _activation.Threads.Ready();
-            PollEntry[] entries = new PollEntry[3 + _calls.Length];
-            while (!_stopping)
+            using IoLoop loop = _loop;
+            _doorbells.Add(loop.Watch(_error, () => _device.Break("the kernel found a malformed ring or chain")));
+            for (int i = 0; i < _calls.Length; i++)
             {
-                if (control is not null)
-                {
-                    if (!control.Serve())
-                    {
-                        _device.Break("malformed control queue");
-                        return;
-                    }
-
-                    if (control.PrepareSleep())
-                    {
-                        continue;
-                    }
-                }
-
-                Wait(entries);
+                int queue = i;
+                _doorbells.Add(loop.Watch(_calls[i], () => _activation.Interrupts.SignalQueue(queue)));
             }
 
-            control?.GiveBack();
+            if (_control is not null)
+            {
+                _doorbells.Add(loop.Watch(_control.Doorbell, rung: null));
+                _commands = new NetControl(_device, _activation, _controlIndex, () => loop.Post(static () => { }));
+            }
+
+            _activation.Threads.Ready();
+            loop.Run(this);
+            _commands?.GiveBack();
         }
 #pragma warning disable CA1031 // Whatever fails here fails this device, not the process: the guest sees a device that needs a reset.
         catch (Exception error)
 #pragma warning restore CA1031
         {
             _device.Break($"thread of the kernel's path failed: {error.Message}");
-        }
-    }
-
-    private void Wait(PollEntry[] entries)
-    {
-        entries[0] = new PollEntry(_wake.Handle, read: true);
-        entries[1] = new PollEntry(_error.Handle, read: true);
-        entries[2] = new PollEntry(_control?.Doorbell.Handle, read: true);
-        for (int i = 0; i < _calls.Length; i++)
-        {
-            entries[3 + i] = new PollEntry(_calls[i].Handle, read: true);
-        }
-
-        Poll.Wait(entries, -1);
-        if (entries[1].Readable && _error.TryTake(out _))
-        {
-            _device.Break("the kernel found a malformed ring or chain");
-        }
-
-        if (entries[0].Readable)
-        {
-            _wake.TryTake(out _);
-        }
-
-        if (entries[2].Readable)
-        {
-            _control!.Doorbell.TryTake(out _);
-        }
-
-        for (int i = 0; i < _calls.Length; i++)
-        {
-            if (entries[3 + i].Readable && _calls[i].TryTake(out _))
-            {
-                _activation.Interrupts.SignalQueue(i);
-            }
         }
     }
 }

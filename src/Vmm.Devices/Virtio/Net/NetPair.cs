@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using Vmm.Interop;
 using Vmm.Io;
 
@@ -27,24 +26,34 @@ internal enum NetProgress
 }
 
 /// <summary>
-/// One queue pair and its thread: looks for work for a while when that helps (<see cref="BusyPoll"/>), then sleeps in poll(2) on what the
-/// two directions wait for, and on nothing else, so that it never turns in circles. Frames of the host that come too densely are left to
-/// gather (<see cref="FrameGathering"/>).
+/// One queue pair and its thread: looks for work for a while when that helps (<see cref="BusyPoll"/>), then its loop sleeps on what the two
+/// directions wait for. Frames of the host that come too densely are left to gather (<see cref="FrameGathering"/>).
 /// </summary>
-internal sealed class NetPair : IDisposable
+internal sealed class NetPair : IIoService, IDisposable
 {
     private const int Budget = 64; // frames of one direction before the other has its turn
+    private static readonly Action s_nothing = static () => { };
 
     private readonly VirtioNet _device;
     private readonly VirtioActivation _activation;
     private readonly int _index, _controlIndex;
     private readonly INetQueue _queue;
     private readonly ActiveQueue? _receive, _send, _control;
-    private readonly EventFd _wake = new();
+    private readonly IoLoop _loop;
+    private readonly IoTimer _retry;
+    private readonly IoPoll _frames, _room; // of the host's queue
+    private readonly List<Doorbell> _doorbells = [];
     private readonly Thread _thread;
-    private BusyPoll _poll;
+    private NetReceiver? _receiver;
+    private NetSender? _sender;
+    private NetControl? _controls;
     private FrameGathering _gathering;
-    private volatile bool _stopping;
+    private NetProgress _received, _sent;
+    private bool _mayReceive, _emptied; // the host has just said that it has no more frames
+    private int _timeout;
+    private bool _waitsForFrames, _waitsForRoom; // the ring has the poll
+    private bool _gathers, _frameCame, _timeOver; // about the last sleep
+    private long _slept; // ticks of it, until it was thought about
 
     internal NetPair(VirtioNet device, VirtioActivation activation, int index, int controlIndex, string name)
     {
@@ -56,44 +65,179 @@ internal sealed class NetPair : IDisposable
         _receive = activation.Queues[2 * index];
         _send = activation.Queues[(2 * index) + 1];
         _control = controlIndex >= 0 ? activation.Queues[controlIndex] : null;
-        _poll = new BusyPoll(device.PollMicroseconds);
+        _loop = new IoLoop(device.PollMicroseconds, RingOperations.Polls);
+        _retry = _loop.AddTimer(() => _timeOver = true);
+        _frames = new IoPoll((_, _) => (_waitsForFrames, _frameCame) = (false, true));
+        _room = new IoPoll((_, _) => _waitsForRoom = false);
+        _loop.Add(_frames);
+        _loop.Add(_room);
         _thread = new Thread(Run, maxStackSize: 256 * 1024) { Name = name, IsBackground = true };
     }
+
+    /// <inheritdoc/>
+    bool IIoService.IsDrained => true; // what it waits for is called off with the loop
+
+    /// <summary>Looking again costs little, and helps, only while the guest is waited for or the host has no frames.</summary>
+    bool IIoService.MayLook => _received is NetProgress.Idle or NetProgress.Blocked && _sent == NetProgress.Idle;
 
     public void Start() => _activation.Threads.Start(_thread);
 
     /// <summary>Lets the thread end after the frame at hand. Any thread.</summary>
-    public void Stop()
-    {
-        _stopping = true;
-        _wake.Signal();
-    }
+    public void Stop() => _loop.Stop();
 
     /// <summary>Makes the thread look at the device's state again. Any thread.</summary>
-    public void Wake() => _wake.Signal();
+    public void Wake() => _loop.Post(s_nothing);
 
     /// <summary>
     /// Waits for the end of the thread, which was told to stop; afterwards nothing touches guest memory. False when it takes longer.
     /// </summary>
     public bool TryJoin(TimeSpan patience) => !_thread.IsAlive || _thread.Join(patience);
 
-    /// <summary>After <see cref="TryJoin"/> of every pair: one that ends may still wake the others.</summary>
-    public void Dispose() => _wake.Dispose();
+    /// <summary>After <see cref="TryJoin"/>.</summary>
+    public void Dispose()
+    {
+        if ((_thread.ThreadState & System.Threading.ThreadState.Unstarted) != 0)
+        {
+            _loop.Dispose();
+        }
+    }
+
+    /// <inheritdoc/>
+    void IIoService.BeginRound() { }
+
+    /// <inheritdoc/>
+    bool IIoService.Serve()
+    {
+        ConsiderSleep();
+        int receivedFrames = 0, sentFrames = 0;
+        _timeout = -1;
+        _mayReceive = _receiver is not null && _index < _device.ActivePairs && _device.LinkUp;
+        // Not asked twice in a row: a frame that came since is heard of by the next look, or ends the sleep at once.
+        _received = _mayReceive && !_emptied ? _receiver!.Serve(ref _timeout, ref receivedFrames) : NetProgress.Idle;
+        _emptied = receivedFrames > 0 && _received == NetProgress.Idle;
+        if (_mayReceive && _receiver!.TakePublished())
+        {
+            _activation.Publish(2 * _index);
+        }
+
+        _sent = _sender?.Serve(ref _timeout, ref sentFrames) ?? NetProgress.Idle;
+        if (_sender is not null)
+        {
+            _activation.Publish((2 * _index) + 1);
+        }
+
+        bool controlled = _controls?.Serve() ?? true;
+        if (_received == NetProgress.Broken || _sent == NetProgress.Broken || !controlled)
+        {
+            _loop.Stop();
+            _device.Break($"queue pair {_index}: malformed ring or chain");
+            return false;
+        }
+
+        _gathering.Received(receivedFrames);
+        return receivedFrames + sentFrames > 0 || _received == NetProgress.More || _sent == NetProgress.More;
+    }
+
+    /// <inheritdoc/>
+    bool IIoService.PrepareSleep()
+    {
+        // A doorbell is wanted only by who waits for chains.
+        bool starved = _mayReceive && _received == NetProgress.Blocked;
+        bool hungry = _send is not null && _sent == NetProgress.Idle;
+        bool arrived = starved && _receive!.Queue.EnableNotifications();
+        arrived |= hungry && _send!.Queue.EnableNotifications();
+        arrived |= _controls?.PrepareSleep() ?? false;
+        if (arrived)
+        {
+            return true;
+        }
+
+        bool read = _mayReceive && _device.LinkUp && _received == NetProgress.Idle;
+        _gathers = read && _timeout < 0 && !_waitsForFrames && _gathering.Wanted;
+        if (read && !_gathers && !_waitsForFrames)
+        {
+            _waitsForFrames = true;
+            _loop.WatchOnce(_frames, _queue.Handle, PollEvents.Readable);
+        }
+
+        if (_sent == NetProgress.Blocked && !_waitsForRoom)
+        {
+            _waitsForRoom = true;
+            _loop.WatchOnce(_room, _queue.Handle, PollEvents.Writable);
+        }
+
+        SetTimer();
+        _frameCame = _timeOver = false;
+        return false;
+    }
+
+    /// <inheritdoc/>
+    void IIoService.Slept(long ticks) => _slept = ticks;
+
+    // The guest's doorbells may stay signalled now, since nobody takes them.
+    void IIoService.Stopping()
+    {
+        foreach (Doorbell doorbell in _doorbells)
+        {
+            _loop.Unwatch(doorbell);
+        }
+    }
+
+    private void SetTimer()
+    {
+        if (_gathers)
+        {
+            _retry.SetMicroseconds(FrameGathering.Microseconds);
+        }
+        else if (_timeout >= 0)
+        {
+            _retry.Set(_timeout);
+        }
+        else
+        {
+            _retry.Clear();
+        }
+    }
+
+    // What ended a sleep is known when its completions were delivered.
+    private void ConsiderSleep()
+    {
+        if (_slept == 0)
+        {
+            return;
+        }
+
+        if (_gathers)
+        {
+            _gathering.Gathered(toTheEnd: _timeOver);
+        }
+        else
+        {
+            _gathering.Slept(_slept, byFrame: _frameCame);
+        }
+
+        _slept = 0;
+    }
 
     private void Run()
     {
         try
         {
+            using IoLoop loop = _loop;
+            Watch(_receive);
+            Watch(_send);
+            Watch(_control);
             using NetReceiver? receiver = _receive is null
                 ? null
                 : new NetReceiver(_device, _activation, _receive.Queue, _queue, Budget, Wake);
-            NetSender? sender = _send is null ? null : new NetSender(_device, _activation, _send.Queue, _queue, Budget, Wake);
-            NetControl? control = _control is null ? null : new NetControl(_device, _activation, _controlIndex, Wake);
+            _receiver = receiver;
+            _sender = _send is null ? null : new NetSender(_device, _activation, _send.Queue, _queue, Budget, Wake);
+            _controls = _control is null ? null : new NetControl(_device, _activation, _controlIndex, Wake);
             _activation.Threads.Ready();
-            Loop(receiver, sender, control);
+            loop.Run(this);
             receiver?.GiveBack();
-            sender?.GiveBack();
-            control?.GiveBack();
+            _sender?.GiveBack();
+            _controls?.GiveBack();
         }
 #pragma warning disable CA1031 // Whatever fails here fails this device, not the process: the guest sees a device that needs a reset.
         catch (Exception error)
@@ -103,108 +247,11 @@ internal sealed class NetPair : IDisposable
         }
     }
 
-    private void Loop(NetReceiver? receiver, NetSender? sender, NetControl? control)
+    private void Watch(ActiveQueue? queue)
     {
-        while (!_stopping)
+        if (queue is not null)
         {
-            int timeout = -1, receivedFrames = 0, sentFrames = 0;
-            bool mayReceive = receiver is not null && _index < _device.ActivePairs && _device.LinkUp;
-            NetProgress received = mayReceive ? receiver!.Serve(ref timeout, ref receivedFrames) : NetProgress.Idle;
-            if (mayReceive && receiver!.TakePublished())
-            {
-                _activation.Publish(2 * _index);
-            }
-
-            NetProgress sent = sender?.Serve(ref timeout, ref sentFrames) ?? NetProgress.Idle;
-            if (sender is not null)
-            {
-                _activation.Publish((2 * _index) + 1);
-            }
-
-            bool controlled = control?.Serve() ?? true;
-
-            if (received == NetProgress.Broken || sent == NetProgress.Broken || !controlled)
-            {
-                _device.Break($"queue pair {_index}: malformed ring or chain");
-                return;
-            }
-
-            _gathering.Received(receivedFrames);
-            if (receivedFrames + sentFrames > 0)
-            {
-                _poll.Worked();
-            }
-            else if (received != NetProgress.More && sent != NetProgress.More && !MayLook(received, sent))
-            {
-                Sleep(control, mayReceive, received, sent, timeout);
-            }
-        }
-    }
-
-    /// <summary>Looking again costs little, and helps, only while the guest is waited for or the host has no frames.</summary>
-    private bool MayLook(NetProgress received, NetProgress sent)
-    {
-        if (received is not (NetProgress.Idle or NetProgress.Blocked) || sent != NetProgress.Idle || !_poll.LookAgain(Stopwatch.GetTimestamp()))
-        {
-            return false;
-        }
-
-        Thread.SpinWait(4);
-        return true;
-    }
-
-    private void Sleep(NetControl? control, bool mayReceive, NetProgress received, NetProgress sent, int timeout)
-    {
-        // A doorbell is wanted only by who waits for chains.
-        bool starved = mayReceive && received == NetProgress.Blocked;
-        bool hungry = _send is not null && sent == NetProgress.Idle;
-        bool arrived = starved && _receive!.Queue.EnableNotifications();
-        arrived |= hungry && _send!.Queue.EnableNotifications();
-        arrived |= control?.PrepareSleep() ?? false;
-        if (arrived)
-        {
-            return;
-        }
-
-        bool read = mayReceive && _device.LinkUp && received == NetProgress.Idle, write = sent == NetProgress.Blocked;
-        bool gather = read && timeout < 0 && _gathering.Wanted;
-        Span<PollEntry> entries =
-        [
-            new(_wake.Handle, read: true),
-            new(starved ? _receive!.Doorbell.Handle : null, read: true),
-            new(hungry ? _send!.Doorbell.Handle : null, read: true),
-            new(_control?.Doorbell.Handle, read: true),
-            new((read && !gather) || write ? _queue.Handle : null, read && !gather, write),
-        ];
-        long before = Stopwatch.GetTimestamp();
-        bool ended = Poll.WaitMicroseconds(entries, gather ? FrameGathering.Microseconds : timeout < 0 ? -1 : timeout * 1000L) == 0;
-        long slept = Stopwatch.GetTimestamp() - before;
-        if (timeout < 0 && !gather)
-        {
-            _poll.Slept(slept); // what ends a sleep for another reason says nothing about guest and host
-        }
-
-        if (gather)
-        {
-            _gathering.Gathered(toTheEnd: ended);
-        }
-        else
-        {
-            _gathering.Slept(slept, byFrame: read && entries[^1].Readable);
-        }
-
-        // Emptied before the next look at the rings, so that a kick after that look wakes the thread again.
-        Empty(_wake, entries[0]);
-        Empty(_receive?.Doorbell, entries[1]);
-        Empty(_send?.Doorbell, entries[2]);
-        Empty(_control?.Doorbell, entries[3]);
-    }
-
-    private static void Empty(EventFd? rung, in PollEntry entry)
-    {
-        if (entry.Readable)
-        {
-            rung?.TryTake(out _);
+            _doorbells.Add(_loop.Watch(queue.Doorbell, rung: null));
         }
     }
 }

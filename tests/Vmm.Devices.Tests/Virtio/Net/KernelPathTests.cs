@@ -228,6 +228,10 @@ public sealed class KernelPathTests
 
     private sealed class NoSlots : IMemorySlots
     {
+        public void ChangeLog(in MemorySlot slot) { }
+
+        public void TakeLog(in MemorySlot slot, Span<ulong> bitmap) => bitmap.Clear();
+
         public void Set(in MemorySlot slot) { }
 
         public void Remove(in MemorySlot slot) { }
