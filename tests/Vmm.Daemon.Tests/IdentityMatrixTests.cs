@@ -32,6 +32,9 @@ public sealed class IdentityMatrixTests
         DELETE /api/v1/tokens/{id}
         """, Operators = """
         POST /api/v1/host/fit
+        POST /api/v1/vms/{name}/save
+        POST /api/v1/vms/{name}/discard-saved
+        POST /api/v1/restore
         POST /api/v1/vms/{name}/start
         POST /api/v1/vms/{name}/stop
         POST /api/v1/vms/{name}/pause

@@ -26,6 +26,8 @@ public sealed class StrictInputTests
         ["PUT /api/v1/vms/{name}/memory"] = """{"vnode":0,"bytes":67108864,"force":false}""",
         ["PUT /api/v1/vms/{name}/devices/{device}/limits"] = """{"bytesPerSecond":1000000,"operationsPerSecond":50,"burstBytes":4096,"burstOperations":3}""",
         ["POST /api/v1/vms/{name}/vnodes/{vnode}/rehome"] = """{"hostNodes":"0","bytesPerSecond":1000000000}""",
+        ["POST /api/v1/vms/{name}/save"] = """{"folder":"/nowhere/saved"}""",
+        ["POST /api/v1/restore"] = """{"folder":"/nowhere/saved"}""",
         ["PUT /api/v1/balancer"] = """{"enabled":false,"dryRun":true}""",
         ["PUT /api/v1/log"] = """{"level":"error"}""",
         ["PUT /api/v1/vms/{name}/cpu"] = """{"quotaPercent":150,"weight":200}""",

@@ -47,6 +47,13 @@ internal sealed class WorkerFixture : IAsyncDisposable
         return worker;
     }
 
+    /// <summary>Ends this worker, too.</summary>
+    internal IWorker Own(IWorker worker)
+    {
+        _workers.Add(worker);
+        return worker;
+    }
+
     internal async Task<IReadOnlyList<IWorker>> RestartDaemonAsync()
     {
         foreach (IWorker worker in _workers)

@@ -72,6 +72,7 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
     /// changed.</exception>
     internal async Task<RemovalBody> DetachAsync(string device, TimeSpan patience, bool force, bool forGood, CancellationToken cancellation)
     {
+        vm.Operations.ThrowIfSaving(vm.Name);
         if (vm.Worker is not { } worker)
         {
             await ForgetAsync(device, () => Single(SpecDevices.List(vm.Store.RequireSpec()), device), cancellation).ConfigureAwait(false);

@@ -51,6 +51,7 @@ internal enum VmOperation
 /// <list type="table">
 /// <item><term>start, and the start that an adoption finishes</term><description>is cancelled; the stop waits until it has cleaned
 /// up</description></item>
+/// <item><term>a save</term><description>is not waited for either, and nobody waits for it: other operations are refused meanwhile</description></item>
 /// <item><term>any other operation</term><description>is not waited for: the plug is pulled at once, and the operation meets a worker that
 /// is gone</description></item>
 /// <item><term>the wait of a graceful stop, of a removal, of a memory change, of a vnode's move</term><description>has no turn: any
@@ -76,6 +77,7 @@ internal sealed class VmOperations
     internal async Task RunAsync(VmOperation operation, string vm, Func<Task> carryOut, CancellationToken cancellation)
     {
         ThrowIfClosed();
+        ThrowIfSaving(vm);
         if (!await _free.WaitAsync(s_longestWait, cancellation).ConfigureAwait(false))
         {
             string current = Current is { } going ? $" ({going})" : "";
@@ -92,6 +94,17 @@ internal sealed class VmOperations
         {
             _current = null;
             _free.Release();
+        }
+    }
+
+    /// <summary>For commands that take no turn, and must not meet a save.</summary>
+    /// <exception cref="ApiException">The VM is being saved.</exception>
+    internal void ThrowIfSaving(string vm)
+    {
+        if (Current is VmOperation.Save)
+        {
+            throw new ApiException(
+                409, "vm-busy", "the VM is being saved", $"{vm} is being saved: wait for the job or cancel it; 'vmmctl vm stop {vm}' ends the VM");
         }
     }
 

@@ -69,7 +69,7 @@ internal static class SyscallSets
     /// </summary>
     private static readonly KvmRequest[] ControlRequests =
     [
-        KvmRequest.KVM_CHECK_EXTENSION, KvmRequest.KVM_GET_DIRTY_LOG, KvmRequest.KVM_CLEAR_DIRTY_LOG, KvmRequest.KVM_RESET_DIRTY_RINGS,
+        KvmRequest.KVM_CHECK_EXTENSION, KvmRequest.KVM_GET_MSR_INDEX_LIST, KvmRequest.KVM_GET_DIRTY_LOG, KvmRequest.KVM_CLEAR_DIRTY_LOG, KvmRequest.KVM_RESET_DIRTY_RINGS,
         KvmRequest.KVM_GET_CLOCK, KvmRequest.KVM_SET_CLOCK, KvmRequest.KVM_GET_IRQCHIP, KvmRequest.KVM_SET_IRQCHIP, KvmRequest.KVM_GET_PIT2, KvmRequest.KVM_SET_PIT2,
         KvmRequest.KVM_GET_XSAVE2, KvmRequest.KVM_GET_XCRS, KvmRequest.KVM_SET_XCRS, KvmRequest.KVM_GET_DEBUGREGS, KvmRequest.KVM_SET_DEBUGREGS, KvmRequest.KVM_GET_LAPIC,
         KvmRequest.KVM_SET_LAPIC, KvmRequest.KVM_GET_MP_STATE, KvmRequest.KVM_SET_MP_STATE, KvmRequest.KVM_GET_CPUID2, KvmRequest.KVM_GET_TSC_KHZ, KvmRequest.KVM_SET_TSC_KHZ,
