@@ -14,7 +14,12 @@ public static class SurveyProgram
     {
         try
         {
-            ProcessStartInfo start = new(path, [KvmSurvey.Command]) { RedirectStandardOutput = true, RedirectStandardInput = true };
+            ProcessStartInfo start = new(path, [KvmSurvey.Command])
+            {
+                UseShellExecute = false,
+                RedirectStandardOutput = true,
+                RedirectStandardInput = true,
+            };
             using Process process = Process.Start(start) ?? throw new InvalidDataException("it did not start");
             process.StandardInput.Close();
             try

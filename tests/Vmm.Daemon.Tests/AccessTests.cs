@@ -387,6 +387,12 @@ public sealed class AccessTests
         Assert.Contains("vmm_disk_requests{vm=\"web1\",disk=\"disk0\",state=\"in-flight\"} 4\n", text, StringComparison.Ordinal);
         Assert.Contains("vmm_disk_requests{vm=\"web1\",disk=\"disk0\",state=\"held\"} 5\n", text, StringComparison.Ordinal);
         Assert.DoesNotContain("vmm_disk_requests{vm=\"web1\",disk=\"disk1\"", text, StringComparison.Ordinal); // a worker that does not tell
+        Assert.Contains("# TYPE vmm_disk_requests gauge\n", text, StringComparison.Ordinal);
+        Assert.Contains("# TYPE vmm_net_packets_total counter\n", text, StringComparison.Ordinal);
+        Assert.Contains("vmm_net_packets_total{vm=\"web1\",net=\"net0\",kind=\"dropped\"} 10\n", text, StringComparison.Ordinal);
+        Assert.Contains("vmm_net_bytes_total{vm=\"web1\",net=\"net0\",kind=\"sent\"} 9\n", text, StringComparison.Ordinal);
+        string[] families = [.. text.Split('\n').Where(line => line.StartsWith("# TYPE ", StringComparison.Ordinal))];
+        Assert.Equal(families.Distinct(StringComparer.Ordinal), families); // each is told once, with all its samples
         Assert.Contains("vmm_http_requests_total{route=\"/api/v1/vms\",method=\"POST\",status=\"201\"} 2\n", text, StringComparison.Ordinal);
         Assert.DoesNotContain("web2\"}", text.Replace("vmm_vm_restarts{vm=\"web2\"}", "", StringComparison.Ordinal), StringComparison.Ordinal);
     }
