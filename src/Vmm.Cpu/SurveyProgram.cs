@@ -16,7 +16,9 @@ public static class SurveyProgram
         {
             ProcessStartInfo start = new(path, [KvmSurvey.Command])
             {
-                RedirectStandardOutput = true, RedirectStandardInput = true, UseShellExecute = false,
+                UseShellExecute = false,
+                RedirectStandardOutput = true,
+                RedirectStandardInput = true,
             };
             using Process process = Process.Start(start) ?? throw new InvalidDataException("it did not start");
             process.StandardInput.Close();

@@ -23,7 +23,8 @@ public static class KvmStates
         new(KvmClockStateV1.Kind, KvmClockStateV1.Version, KvmStateJson.Default.KvmClockStateV1);
 
     /// <summary>How far the TSCs are apart.</summary>
-    public static readonly StateShape<KvmTscStateV1> Tsc = new(KvmTscStateV1.Kind, KvmTscStateV1.Version, KvmStateJson.Default.KvmTscStateV1);
+    public static readonly StateShape<KvmTscStateV1> Tsc =
+        new(KvmTscStateV1.Kind, KvmTscStateV1.Version, KvmStateJson.Default.KvmTscStateV1);
 
     /// <summary>All of them, for the schema.</summary>
     public static IReadOnlyList<StateShape> All { get; } = [Vcpu, Irqchip, Pit, Clock, Tsc];

@@ -121,7 +121,11 @@ public sealed record KvmVcpuStateV1
         vcpu.SetMpState(new KvmMpState { MpState = MpState });
         vcpu.SetSregs(sregs);
         vcpu.SetRegs(regs);
-        vcpu.SetXcrs(xcrs);
+        if (xcrs.NrXcrs > 0) // a host without XSAVE has none, and its KVM refuses to set them
+        {
+            vcpu.SetXcrs(xcrs);
+        }
+
         vcpu.SetXsave(FitXsave(vcpu));
         vcpu.SetDebugRegs(debug);
         if (lapic is not null)

@@ -171,7 +171,8 @@ public sealed class MemoryMapOwner
             if (slot.Number >= _numbers.Count || _numbers[(int)slot.Number] is not { IsLogged: true } now
                 || now.Region.Start.Value != slot.Region.Start.Value || now.Region.Length != slot.Region.Length)
             {
-                throw new InvalidOperationException($"Slot {slot.Number} at {slot.Region.Start} is not there, or has no log of what is written.");
+                throw new InvalidOperationException(
+                    $"Slot {slot.Number} at {slot.Region.Start} is not there, or has no log of what is written.");
             }
 
             bitmap.Clear();

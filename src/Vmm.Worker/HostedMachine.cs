@@ -147,8 +147,8 @@ internal sealed class HostedMachine : IDisposable
 
     internal void Resume() => Move(() =>
     {
-        Saves.Forget();
-        if (State == WorkerState.Paused)
+        // One that rested after its save may run now; any other has to be paused.
+        if (!Saves.TryForget() || State == WorkerState.Paused)
         {
             _machine.Resume();
         }

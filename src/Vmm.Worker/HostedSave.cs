@@ -95,7 +95,11 @@ internal sealed class HostedSave(VirtualMachine machine, CancellationToken stop)
     }
 
     /// <summary>The VM goes on as it was before the save: what was written is not true any more.</summary>
-    internal void Forget()
+    internal void Forget() => TryForget();
+
+    /// <summary>As <see cref="Forget"/>.</summary>
+    /// <returns>False: it did not rest after a save.</returns>
+    internal bool TryForget()
     {
         MachineRest? rest;
         lock (_lock)
@@ -105,5 +109,6 @@ internal sealed class HostedSave(VirtualMachine machine, CancellationToken stop)
         }
 
         rest?.End();
+        return rest is not null;
     }
 }

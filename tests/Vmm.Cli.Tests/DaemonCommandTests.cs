@@ -240,6 +240,11 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
         Assert.Matches("(?m)^cpu limits: +quota 150%, weight 200$", _out.ToString());
         Assert.Equal(0, Execute("vm", "stats", "web1"));
         Assert.Contains("cpu quota used up in 30 of 40 periods, waited 2500 ms", _out.ToString(), StringComparison.Ordinal);
+        Assert.Matches("(?m)^DISK +READS +READ +WRITES +WRITTEN +FLUSHES +ERRORS +IN FLIGHT +HELD$", _out.ToString());
+        Assert.Matches("(?m)^disk0 +1 +512 B +2 +1 KiB +3 +0 +4 +5$", _out.ToString());
+        Assert.Matches("(?m)^disk1 +0 +0 B +0 +0 B +0 +0 +- +-$", _out.ToString()); // a worker that does not tell
+        Assert.Matches("(?m)^NET +FRAMES IN +IN +FRAMES OUT +OUT +DROPPED +MOVED BY$", _out.ToString());
+        Assert.Matches("(?m)^net0 +6 +7 B +8 +9 B +10 +worker$", _out.ToString());
         Assert.Equal(0, Execute("-o", "json", "vm", "limit", "web1", "cpu", "--none"));
         using JsonDocument free = JsonDocument.Parse(_out.ToString());
         Assert.Equal((100, false), (free.RootElement.GetProperty("weight").GetInt32(), free.RootElement.TryGetProperty("quotaPercent", out _)));

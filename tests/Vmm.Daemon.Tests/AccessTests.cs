@@ -130,7 +130,7 @@ public sealed class AccessTests
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
         await daemon.StopDaemonAsync();
         using Inventory.VmInventory inventory = Inventory.VmInventory.Open(Path.Combine(daemon.Options.StateFolder, "inventory.db"));
-        TokenStore store = new(inventory);
+        TokenStore store = new(inventory.Tokens);
         NewToken token = store.Create("old", Role.Admin, TimeSpan.FromDays(1));
         Assert.NotNull(store.Find(token.Token, DateTimeOffset.UtcNow));
         Assert.Null(store.Find(token.Token, DateTimeOffset.UtcNow.AddDays(1).AddSeconds(2)));
@@ -148,7 +148,7 @@ public sealed class AccessTests
         NewToken brief, old;
         using (Inventory.VmInventory inventory = Inventory.VmInventory.Open(Path.Combine(daemon.Options.StateFolder, "inventory.db")))
         {
-            TokenStore store = new(inventory);
+            TokenStore store = new(inventory.Tokens);
             old = store.Create("old", Role.Admin, TimeSpan.FromSeconds(-1));
             brief = store.Create("brief", Role.Admin, TimeSpan.FromSeconds(20));
         }
@@ -180,7 +180,7 @@ public sealed class AccessTests
         NewToken brief, lasting;
         using (Inventory.VmInventory inventory = Inventory.VmInventory.Open(Path.Combine(daemon.Options.StateFolder, "inventory.db")))
         {
-            TokenStore store = new(inventory);
+            TokenStore store = new(inventory.Tokens);
             brief = store.Create("brief", Role.Admin, TimeSpan.FromSeconds(15));
             lasting = store.Create("lasting", Role.Admin, TimeSpan.FromDays(3000)); // more than a timer can do
         }
@@ -259,7 +259,7 @@ public sealed class AccessTests
         await daemon.StopDaemonAsync();
         using (Inventory.VmInventory inventory = Inventory.VmInventory.Open(Path.Combine(daemon.Options.StateFolder, "inventory.db")))
         {
-            TokenStore store = new(inventory);
+            TokenStore store = new(inventory.Tokens);
             NewToken token = store.Create("brief", Role.Admin, TimeSpan.FromDays(1));
             CancellationToken early = store.Watch(token.Info.Id);
             Assert.False(early.IsCancellationRequested);
@@ -387,6 +387,12 @@ public sealed class AccessTests
         Assert.Contains("vmm_disk_requests{vm=\"web1\",disk=\"disk0\",state=\"in-flight\"} 4\n", text, StringComparison.Ordinal);
         Assert.Contains("vmm_disk_requests{vm=\"web1\",disk=\"disk0\",state=\"held\"} 5\n", text, StringComparison.Ordinal);
         Assert.DoesNotContain("vmm_disk_requests{vm=\"web1\",disk=\"disk1\"", text, StringComparison.Ordinal); // a worker that does not tell
+        Assert.Contains("# TYPE vmm_disk_requests gauge\n", text, StringComparison.Ordinal);
+        Assert.Contains("# TYPE vmm_net_packets_total counter\n", text, StringComparison.Ordinal);
+        Assert.Contains("vmm_net_packets_total{vm=\"web1\",net=\"net0\",kind=\"dropped\"} 10\n", text, StringComparison.Ordinal);
+        Assert.Contains("vmm_net_bytes_total{vm=\"web1\",net=\"net0\",kind=\"sent\"} 9\n", text, StringComparison.Ordinal);
+        string[] families = [.. text.Split('\n').Where(line => line.StartsWith("# TYPE ", StringComparison.Ordinal))];
+        Assert.Equal(families.Distinct(StringComparer.Ordinal), families); // each is told once, with all its samples
         Assert.Contains("vmm_http_requests_total{route=\"/api/v1/vms\",method=\"POST\",status=\"201\"} 2\n", text, StringComparison.Ordinal);
         Assert.DoesNotContain("web2\"}", text.Replace("vmm_vm_restarts{vm=\"web2\"}", "", StringComparison.Ordinal), StringComparison.Ordinal);
     }

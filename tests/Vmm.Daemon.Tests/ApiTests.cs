@@ -216,7 +216,7 @@ public sealed class ApiTests
         await daemon.StopDaemonAsync();
         using (VmInventory inventory = VmInventory.Open(Path.Combine(daemon.Options.StateFolder, "inventory.db")))
         {
-            inventory.Add(new VmRecord(Guid.NewGuid().ToString(), "old", "name: old\nfieldOfAnotherVersion: 1\n", daemon.Folder, 1, WantedOn: false, LastExit: null));
+            inventory.Vms.Add(new VmRecord(Guid.NewGuid().ToString(), "old", "name: old\nfieldOfAnotherVersion: 1\n", daemon.Folder, 1, WantedOn: false, LastExit: null));
         }
 
         await daemon.StartDaemonAsync();

@@ -193,7 +193,10 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
     }
 
     public Task<WorkerStats> GetStatsAsync(CancellationToken cancellation) =>
-        Task.FromResult(new WorkerStats(12, 34, 56, [new DiskStats("disk0", 1, 512, 2, 1024, 3, 0, InFlight: 4, Held: 5), new DiskStats("disk1", 0, 0, 0, 0, 0, 0)], []));
+        Task.FromResult(new WorkerStats(
+            12, 34, 56,
+            [new DiskStats("disk0", 1, 512, 2, 1024, 3, 0, InFlight: 4, Held: 5), new DiskStats("disk1", 0, 0, 0, 0, 0, 0)],
+            [new NetStats("net0", 6, 7, 8, 9, 10)]));
 
     /// <summary>Its balloon, which is always as large as it was asked to be; null is none.</summary>
     internal BalloonMemoryInfo? Balloon { get; set; }

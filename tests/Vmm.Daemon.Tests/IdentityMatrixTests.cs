@@ -234,7 +234,7 @@ public sealed class IdentityMatrixTests
         string old;
         using (VmInventory inventory = VmInventory.Open(Path.Combine(daemon.Options.StateFolder, "inventory.db")))
         {
-            old = new TokenStore(inventory).Create("old", Role.Admin, TimeSpan.FromSeconds(-1)).Token;
+            old = new TokenStore(inventory.Tokens).Create("old", Role.Admin, TimeSpan.FromSeconds(-1)).Token;
         }
 
         await daemon.StartDaemonAsync();

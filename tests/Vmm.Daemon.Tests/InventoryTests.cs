@@ -18,16 +18,16 @@ public sealed class InventoryTests : IDisposable
         VmRecord b = new("2", "b", "name: b", "", 1, WantedOn: false, new WorkerExit(WorkerExitReason.TripleFault, 1, "at 0x1000"));
         using (VmInventory inventory = VmInventory.Open(Database))
         {
-            inventory.Add(b);
-            inventory.Add(a with { WantedOn = false });
-            inventory.Update(a);
+            inventory.Vms.Add(b);
+            inventory.Vms.Add(a with { WantedOn = false });
+            inventory.Vms.Update(a);
         }
 
         using VmInventory again = VmInventory.Open(Database);
-        Assert.Equal([a, b], again.All());
-        again.Remove(a);
-        Assert.Equal([b], again.All());
-        Assert.Throws<InvalidOperationException>(() => again.Update(a));
+        Assert.Equal([a, b], again.Vms.All());
+        again.Vms.Remove(a);
+        Assert.Equal([b], again.Vms.All());
+        Assert.Throws<InvalidOperationException>(() => again.Vms.Update(a));
     }
 
     [Fact]
@@ -51,7 +51,7 @@ public sealed class InventoryTests : IDisposable
             try
             {
                 using VmInventory opened = VmInventory.Open(Database);
-                _ = opened.All();
+                _ = opened.Vms.All();
             }
             catch (Exception e) when (e is InventoryException or Microsoft.Data.Sqlite.SqliteException)
             {

@@ -61,7 +61,7 @@ public sealed class RaceTests
         try
         {
             using VmInventory inventory = VmInventory.Open(Path.Combine(folder, "inventory.db"));
-            Jobs jobs = new(inventory, new EventHub(), NullLogger.Instance);
+            Jobs jobs = new(inventory.Jobs, new EventHub(), NullLogger.Instance);
             Principal alice = new("token:alice", Role.Operator), bob = new("token:bob", Role.Operator), root = new("uid=0", Role.Admin);
             JobInfo first = jobs.Start("test", "x", alice, (_, cancellation) => Task.Delay(Timeout.Infinite, cancellation)), second = jobs.Start("test", "y", alice, (_, cancellation) => Task.Delay(Timeout.Infinite, cancellation));
             Assert.Equal("token:alice", first.Owner);

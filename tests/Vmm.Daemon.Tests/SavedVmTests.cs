@@ -231,8 +231,8 @@ public sealed class SavedVmTests : IAsyncLifetime
     {
         await _daemon.StopDaemonAsync();
         using VmInventory inventory = VmInventory.Open(Path.Combine(_daemon.Options.StateFolder, "inventory.db"));
-        inventory.Update(inventory.All().Single() with { Saved = new SavedPlace(Folder, isWhole) });
-        Assert.Equal(new SavedPlace(Folder, isWhole), inventory.All().Single().Saved);
+        inventory.Vms.Update(inventory.Vms.All().Single() with { Saved = new SavedPlace(Folder, isWhole) });
+        Assert.Equal(new SavedPlace(Folder, isWhole), inventory.Vms.All().Single().Saved);
     }
 
     private async Task<JobInfo> SaveAsync() => await EndAsync(await _daemon.Client.SaveAsync("web1", Folder, s_none));

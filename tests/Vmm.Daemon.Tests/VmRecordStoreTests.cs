@@ -23,22 +23,22 @@ public sealed class VmRecordStoreTests : IDisposable
     public void A_change_is_read_at_once_and_written_by_the_next_commit_or_with_the_next_spec()
     {
         using VmInventory inventory = VmInventory.Open(Database);
-        VmRecordStore store = Add(inventory);
+        VmRecordStore store = Add(inventory.Vms);
         store.Change(record => record with { WantedOn = true });
         Assert.True(store.Record.WantedOn);
-        Assert.False(inventory.All().Single().WantedOn);
+        Assert.False(inventory.Vms.All().Single().WantedOn);
         store.WriteSpec("name: x\ncpus: 2", new VmSpec { Cpus = 2 });
-        Assert.Equal((true, 2, "name: x\ncpus: 2", 2), (inventory.All().Single().WantedOn, inventory.All().Single().Revision, inventory.All().Single().Spec, store.Spec!.Cpus));
+        Assert.Equal((true, 2, "name: x\ncpus: 2", 2), (inventory.Vms.All().Single().WantedOn, inventory.Vms.All().Single().Revision, inventory.Vms.All().Single().Spec, store.Spec!.Cpus));
         store.Change(record => record with { WantedOn = false, LastExit = new WorkerExit(WorkerExitReason.PowerOff, 0, null) });
         store.Commit();
-        Assert.Equal(store.Record, inventory.All().Single());
+        Assert.Equal(store.Record, inventory.Vms.All().Single());
     }
 
     [Fact]
     public void A_commit_that_fails_is_made_by_the_next_one_and_a_spec_that_was_not_written_is_not_there()
     {
         using VmInventory inventory = VmInventory.Open(Database);
-        VmRecordStore store = Add(inventory);
+        VmRecordStore store = Add(inventory.Vms);
         Execute("CREATE TRIGGER full BEFORE UPDATE ON vm BEGIN SELECT RAISE(ABORT, 'full'); END;");
         store.Change(record => record with { WantedOn = true });
         Assert.Throws<SqliteException>(store.Commit);
@@ -46,19 +46,19 @@ public sealed class VmRecordStoreTests : IDisposable
         Assert.Equal((true, 1, 1), (store.Record.WantedOn, store.Record.Revision, store.Spec!.Cpus));
         Execute("DROP TRIGGER full;");
         store.Commit();
-        Assert.Equal(store.Record, inventory.All().Single());
+        Assert.Equal(store.Record, inventory.Vms.All().Single());
     }
 
     [Fact]
     public void Nothing_is_written_of_a_record_that_is_removed()
     {
         using VmInventory inventory = VmInventory.Open(Database);
-        VmRecordStore store = Add(inventory);
+        VmRecordStore store = Add(inventory.Vms);
         store.Change(record => record with { WantedOn = true }); // the end of a run, say, whose commit comes late
         store.Remove();
         store.Commit();
         store.WriteSpec("name: y", new VmSpec());
-        Assert.Empty(inventory.All());
+        Assert.Empty(inventory.Vms.All());
     }
 
     /// <summary>Another process has the inventory locked, or the disk is slow: only what must be written waits.</summary>
@@ -83,7 +83,7 @@ public sealed class VmRecordStoreTests : IDisposable
         Assert.Equal(VmState.Running, (await start).State);
     }
 
-    private static VmRecordStore Add(VmInventory inventory)
+    private static VmRecordStore Add(VmTable inventory)
     {
         VmRecord record = new(Guid.NewGuid().ToString(), "x", "name: x\nboot:\n  kernel: /k\n", "", 1, WantedOn: false, LastExit: null);
         inventory.Add(record);

@@ -81,8 +81,8 @@ public sealed class VsockPathTests
         await daemon.StopDaemonAsync();
         using (Inventory.VmInventory inventory = Inventory.VmInventory.Open(Path.Combine(daemon.Options.StateFolder, "inventory.db")))
         {
-            Inventory.VmRecord record = inventory.All().Single(r => r.Name is "web2");
-            inventory.Update(record with { Spec = record.Spec.Replace("w.sock", "v.sock_3", StringComparison.Ordinal) });
+            Inventory.VmRecord record = inventory.Vms.All().Single(r => r.Name is "web2");
+            inventory.Vms.Update(record with { Spec = record.Spec.Replace("w.sock", "v.sock_3", StringComparison.Ordinal) });
         }
 
         await daemon.StartDaemonAsync();

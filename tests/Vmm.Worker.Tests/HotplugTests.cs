@@ -20,6 +20,17 @@ public sealed class HotplugTests : IDisposable
     [KvmFact]
     public Task Disks_with_a_second_descriptor_do_too() => ComeAndGoAsync(DiskCache.Direct);
 
+    /// <summary>A queue's thread sets the line by a call that others of its kind never make.</summary>
+    [KvmFact]
+    public async Task A_disk_without_msix_interrupts_by_its_pin_in_a_confined_worker()
+    {
+        await using WorkerFixture fixture = new(firstUser: Environment.IsPrivilegedProcess ? 1_900_000_500u : null);
+        IWorker worker = await fixture.LaunchAsync(SpecOf("intx", "pin=20") with { Disks = [Disk("pin", DiskCache.Buffered)] });
+        await using Stream console = await worker.OpenConsoleAsync(Soon);
+        await worker.StartAsync(Soon);
+        await ReadUntilAsync(console, "RESULT intx rounds=6");
+    }
+
     private async Task ComeAndGoAsync(DiskCache cache)
     {
         await using WorkerFixture fixture = new(pool: 1, firstUser: Environment.IsPrivilegedProcess ? 1_900_000_500u : null);

@@ -90,6 +90,25 @@ int main(struct start_info *info)
         fail("no interrupt when the pin was enabled again");
     if (*isr != 1)
         fail("the ISR register was lost");
+    if (arg_number("hold", 0)) {
+        request(6);
+        while (!(*(volatile u16 *)(config + STATUS) & PENDING))
+            ;
+        print("PENDING\n");
+        while (!(in8(0x3fd) & 1))
+            ;
+        open_pin();
+        if (!arrives())
+            fail("an interrupt that waited is lost");
+        if (*isr != 1)
+            fail("the ISR register was lost while the interrupt waited");
+        open_pin();
+        if (requested(vector))
+            fail("an interrupt that waited stays after ISR was read");
+        request(7);
+        if (!arrives() || *isr != 1)
+            fail("no interrupt after the one that waited");
+    }
     virtio_reset(&block.device);
     open_pin();
     if (requested(vector))

@@ -47,41 +47,30 @@ internal static class StatsView
             output.WriteLine($"cpu quota used up in {Number(throttling.ThrottledPeriods)} of {Number(throttling.Periods)} periods, waited {Number(throttling.ThrottledMilliseconds)} ms");
         }
 
-        if (stats.Disks.Count > 0)
+        foreach (DeviceStatsKind kind in DeviceStatsKind.All)
         {
-            Disks(output, stats);
-        }
-
-        if (stats.Nets.Count > 0)
-        {
-            Nets(output, stats);
+            if (kind.Read(stats) is { Count: > 0 } devices)
+            {
+                Devices(output, kind, devices);
+            }
         }
     }
 
-    private static void Nets(TextWriter output, WorkerStats stats)
+    private static void Devices(TextWriter output, DeviceStatsKind kind, IReadOnlyList<DeviceCounters> devices)
     {
-        Table table = new("NET", "FRAMES IN", "IN", "FRAMES OUT", "OUT", "DROPPED", "MOVED BY");
-        foreach (NetStats net in stats.Nets)
+        Table table = new(
+            [kind.Kind.ToUpperInvariant(), .. devices[0].Counters.Select(c => c.Column), .. devices[0].Notes.Select(note => note.Column)]);
+        foreach (DeviceCounters device in devices)
         {
-            table.Add(net.Name, Number(net.ReceivedPackets), Size((ulong)net.ReceivedBytes), Number(net.SentPackets), Size((ulong)net.SentBytes), Number(net.Dropped), net.KernelTap is null ? "worker" : "kernel");
+            table.Add([device.Device, .. device.Counters.Select(Cell), .. device.Notes.Select(note => note.Text)]);
         }
 
         table.Write(output);
     }
 
-    private static void Disks(TextWriter output, WorkerStats stats)
-    {
-        Table table = new("DISK", "READS", "READ", "WRITES", "WRITTEN", "FLUSHES", "ERRORS", "IN FLIGHT", "HELD");
-        foreach (DiskStats disk in stats.Disks)
-        {
-            table.Add(
-                disk.Name, Number(disk.ReadRequests), Size((ulong)disk.ReadBytes), Number(disk.WriteRequests), Size((ulong)disk.WrittenBytes),
-                Number(disk.Flushes), Number(disk.Errors), disk.InFlight is { } inFlight ? Number(inFlight) : "-",
-                disk.Held is { } held ? Number(held) : "-");
-        }
-
-        table.Write(output);
-    }
+    private static string Cell(CounterValue counter) => counter.Value is not { } value ? "-"
+        : counter.IsBytes ? Size((ulong)value)
+        : Number(value);
 
     /// <summary>One line a second, headings every twenty, as vmstat(8) does it; the first line is of the time since the start.</summary>
     private static void Rates(TextWriter output, WorkerStats now, WorkerStats? before, long line)

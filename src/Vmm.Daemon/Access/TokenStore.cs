@@ -8,7 +8,7 @@ namespace Vmm.Daemon.Access;
 /// <summary>
 /// Access tokens. A token is 32 random bytes, so a plain SHA-256 of it gives nothing away; only that is kept. Thread-safe.
 /// </summary>
-internal sealed class TokenStore(VmInventory inventory)
+internal sealed class TokenStore(TokenTable tokens)
 {
     private readonly Revocations _revocations = new();
 
@@ -23,7 +23,7 @@ internal sealed class TokenStore(VmInventory inventory)
         Span<byte> hash = stackalloc byte[SHA256.HashSizeInBytes];
         SHA256.HashData(Encoding.UTF8.GetBytes(token.Length <= 256 ? token : ""), hash);
         TokenRecord? found = null;
-        foreach (TokenRecord record in inventory.Tokens())
+        foreach (TokenRecord record in tokens.All())
         {
             if (CryptographicOperations.FixedTimeEquals(hash, record.Hash))
             {
@@ -40,22 +40,22 @@ internal sealed class TokenStore(VmInventory inventory)
         string text = Prefix + Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(32));
         DateTimeOffset expires = DateTimeOffset.FromUnixTimeSeconds((DateTimeOffset.UtcNow + lifetime).ToUnixTimeSeconds()); // whole seconds, as the inventory keeps it
         TokenRecord record = new(Guid.NewGuid().ToString(), name, role, SHA256.HashData(Encoding.UTF8.GetBytes(text)), expires);
-        inventory.Add(record);
+        tokens.Add(record);
         return new NewToken(Describe(record), text);
     }
 
-    internal TokenList List() => new([.. inventory.Tokens().Select(Describe)]);
+    internal TokenList List() => new([.. tokens.All().Select(Describe)]);
 
     /// <summary>Takes it out, and ends what it has open. False when there is none of this id.</summary>
     internal bool Remove(string id)
     {
-        bool removed = inventory.RemoveToken(id);
+        bool removed = tokens.Remove(id);
         _revocations.End(id);
         return removed;
     }
 
     /// <summary>Cancelled when the token of this id is taken out.</summary>
-    internal CancellationToken Watch(string id) => _revocations.Watch(id, () => inventory.Tokens().Any(t => string.Equals(t.Id, id, StringComparison.Ordinal)));
+    internal CancellationToken Watch(string id) => _revocations.Watch(id, () => tokens.All().Any(t => string.Equals(t.Id, id, StringComparison.Ordinal)));
 
     private static TokenInfo Describe(TokenRecord record) => new(record.Id, record.Name, record.Role.ToString().ToLowerInvariant(), record.Expires);
 }

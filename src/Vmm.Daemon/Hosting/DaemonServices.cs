@@ -79,17 +79,17 @@ internal static class DaemonServices
     {
         services.AddSingleton(_ => VmInventory.Open(Path.Combine(options.StateFolder, "inventory.db")));
         services.AddSingleton(_ => new AuditLog(Path.Combine(options.StateFolder, "audit.log")));
-        services.AddSingleton(p => new VmManager(p.GetRequiredService<VmInventory>(), p.GetRequiredService<IWorkerLauncher>(), options.StorageRule, p.GetRequiredService<ILogger<VmManager>>()));
+        services.AddSingleton(p => new VmManager(p.GetRequiredService<VmInventory>().Vms, p.GetRequiredService<IWorkerLauncher>(), options.StorageRule, p.GetRequiredService<ILogger<VmManager>>()));
         services.AddSingleton(p => p.GetRequiredService<VmManager>().Events);
         services.AddSingleton(p => new DiskFolder(options.DisksFolder, p.GetRequiredService<VmManager>()));
-        services.AddSingleton(p => new Jobs(p.GetRequiredService<VmInventory>(), p.GetRequiredService<EventHub>(), p.GetRequiredService<ILogger<Jobs>>()));
+        services.AddSingleton(p => new Jobs(p.GetRequiredService<VmInventory>().Jobs, p.GetRequiredService<EventHub>(), p.GetRequiredService<ILogger<Jobs>>()));
         services.AddSingleton(p => new BalancerService(p.GetRequiredService<VmManager>(), options.Balancer, p.GetRequiredService<ILogger<BalancerService>>()));
     }
 
     private static void AddControl(IServiceCollection services)
     {
         services.AddSingleton(p => HostKvm.Of(p.GetRequiredService<DaemonOptions>().Launcher().Program));
-        services.AddSingleton(p => new TokenStore(p.GetRequiredService<VmInventory>()));
+        services.AddSingleton(p => new TokenStore(p.GetRequiredService<VmInventory>().Tokens));
         services.AddSingleton(p => new Gatekeeper(p.GetRequiredService<DaemonOptions>(), p.GetRequiredService<TokenStore>()));
         services.AddSingleton(p => new Refusals(p.GetRequiredService<ILogger<Refusals>>()));
         services.AddSingleton(p => new ConnectionGuard(p.GetRequiredService<DaemonOptions>(), p.GetRequiredService<Refusals>()));

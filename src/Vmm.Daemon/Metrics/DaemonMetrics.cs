@@ -90,12 +90,7 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Ref
         Each(text, limited, "vmm_vm_cpu_throttled_seconds_total", "counter", "Time that its threads waited for their next period, all together", s => s.Throttling!.ThrottledMilliseconds / 1000.0);
         Each(text, answered, "vmm_vm_resident_bytes", "gauge", "Resident memory of the VM's worker, guest memory included", s => s.ResidentBytes);
         Each(text, answered, "vmm_vm_exits_total", "counter", "KVM exits to user space", s => s.Exits);
-        Disks(text, answered, "vmm_disk_requests_total", "Requests", [("read", d => d.ReadRequests), ("write", d => d.WriteRequests), ("flush", d => d.Flushes)]);
-        Disks(text, answered, "vmm_disk_bytes_total", "Bytes", [("read", d => d.ReadBytes), ("write", d => d.WrittenBytes)]);
-        Disks(text, answered, "vmm_disk_errors_total", "Failed requests", [("any", d => d.Errors)]);
-        Requests(text, answered);
-        Nets(text, answered, "vmm_net_packets_total", "Packets, from the guest's side", [("received", n => n.ReceivedPackets), ("sent", n => n.SentPackets), ("dropped", n => n.Dropped)]);
-        Nets(text, answered, "vmm_net_bytes_total", "Bytes, from the guest's side", [("received", n => n.ReceivedBytes), ("sent", n => n.SentBytes)]);
+        Devices(text, answered);
         return text.ToString();
     }
 
@@ -122,49 +117,24 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Ref
         }
     }
 
-    private static void Disks(MetricsText text, (string Name, WorkerStats Stats)[] vms, string name, string help, (string Kind, Func<DiskStats, long> Value)[] kinds)
+    /// <summary>What devices count, family by family; nothing of a worker that does not tell.</summary>
+    private static void Devices(MetricsText text, (string Name, WorkerStats Stats)[] vms)
     {
-        text.Family(name, "counter", help);
-        foreach ((string vm, WorkerStats stats) in vms)
+        foreach (DeviceStatsKind kind in DeviceStatsKind.All)
         {
-            foreach (DiskStats disk in stats.Disks)
+            (string Vm, DeviceCounters Device)[] devices = [.. vms.SelectMany(vm => kind.Read(vm.Stats).Select(device => (vm.Name, device)))];
+            foreach (MetricFamily family in kind.Families)
             {
-                foreach ((string kind, Func<DiskStats, long> value) in kinds)
+                text.Family(family.Name, family.IsGauge ? "gauge" : "counter", family.Help);
+                foreach ((string vm, DeviceCounters device) in devices)
                 {
-                    text.Sample(name, value(disk), ("vm", vm), ("disk", disk.Name), ("kind", kind));
-                }
-            }
-        }
-    }
-
-    /// <summary>What disks do now; nothing of a worker that does not tell.</summary>
-    private static void Requests(MetricsText text, (string Name, WorkerStats Stats)[] vms)
-    {
-        const string name = "vmm_disk_requests";
-        text.Family(name, "gauge", "Requests now: storage works on them, or they are held back");
-        foreach ((string vm, WorkerStats stats) in vms)
-        {
-            foreach (DiskStats disk in stats.Disks)
-            {
-                if (disk is { InFlight: { } inFlight, Held: { } held })
-                {
-                    text.Sample(name, inFlight, ("vm", vm), ("disk", disk.Name), ("state", "in-flight"));
-                    text.Sample(name, held, ("vm", vm), ("disk", disk.Name), ("state", "held"));
-                }
-            }
-        }
-    }
-
-    private static void Nets(MetricsText text, (string Name, WorkerStats Stats)[] vms, string name, string help, (string Kind, Func<NetStats, long> Value)[] kinds)
-    {
-        text.Family(name, "counter", help);
-        foreach ((string vm, WorkerStats stats) in vms)
-        {
-            foreach (NetStats net in stats.Nets)
-            {
-                foreach ((string kind, Func<NetStats, long> value) in kinds)
-                {
-                    text.Sample(name, value(net), ("vm", vm), ("net", net.Name), ("kind", kind));
+                    foreach (CounterValue counter in device.Counters)
+                    {
+                        if (counter.Family == family && counter.Value is { } value)
+                        {
+                            text.Sample(family.Name, value, ("vm", vm), (kind.Kind, device.Device), counter.Label);
+                        }
+                    }
                 }
             }
         }

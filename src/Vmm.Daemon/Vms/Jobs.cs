@@ -12,7 +12,7 @@ namespace Vmm.Daemon.Vms;
 /// Work that takes time: it goes on when its client leaves, tells how far it is, and can be cancelled. Ended ones are kept for an hour, a
 /// thousand at most.
 /// </summary>
-internal sealed class Jobs(VmInventory inventory, EventHub events, ILogger log) : IHostedService
+internal sealed class Jobs(JobTable jobs, EventHub events, ILogger log) : IHostedService
 {
     private const int Kept = 1000;
     private static readonly TimeSpan s_kept = TimeSpan.FromHours(1);
@@ -23,11 +23,11 @@ internal sealed class Jobs(VmInventory inventory, EventHub events, ILogger log) 
     /// <summary>Those of an earlier daemon come with it; what that one did not finish was interrupted.</summary>
     public Task StartAsync(CancellationToken cancellationToken)
     {
-        foreach (JobInfo job in inventory.Jobs())
+        foreach (JobInfo job in jobs.All())
         {
             JobInfo known = job.State == JobState.Running ? job with { State = JobState.Interrupted, Ended = DateTimeOffset.UtcNow } : job;
             _jobs[job.Id] = new Job(known, new CancellationTokenSource()) { Work = Task.CompletedTask };
-            inventory.SaveJob(known);
+            jobs.Save(known);
         }
 
         Forget();
@@ -43,7 +43,7 @@ internal sealed class Jobs(VmInventory inventory, EventHub events, ILogger log) 
     {
         Forget();
         Job job = new(new JobInfo(Guid.NewGuid().ToString("N"), kind, target, JobState.Running, 0, DateTimeOffset.UtcNow, Owner: owner.Name), new CancellationTokenSource());
-        inventory.SaveJob(job.Info);
+        jobs.Save(job.Info);
         _jobs[job.Info.Id] = job;
         events.Publish("job", "", job: job.Info);
         JobInfo begun = job.Info;
@@ -114,7 +114,7 @@ internal sealed class Jobs(VmInventory inventory, EventHub events, ILogger log) 
         events.Publish("job", "", job: job.Info);
         try
         {
-            inventory.SaveJob(job.Info);
+            jobs.Save(job.Info);
         }
         catch (Exception e) when (e is SqliteException or ObjectDisposedException or InvalidOperationException)
         {
@@ -145,7 +145,7 @@ internal sealed class Jobs(VmInventory inventory, EventHub events, ILogger log) 
         foreach (Job job in ended.Where((j, i) => i >= Kept || j.Info.Ended < old))
         {
             _jobs.TryRemove(job.Info.Id, out _);
-            inventory.RemoveJob(job.Info.Id);
+            jobs.Remove(job.Info.Id);
             job.Cancel.Dispose();
         }
     }

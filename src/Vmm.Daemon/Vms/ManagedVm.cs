@@ -24,7 +24,7 @@ public sealed class ManagedVm : IDisposable
     /// <param name="log">The log.</param>
     /// <param name="storage">Where it may be saved.</param>
     /// <param name="admit">Throws when the VM cannot run beside the others.</param>
-    internal ManagedVm(VmRecord record, VmInventory inventory, IWorkerLauncher launcher, EventHub events, ILogger log, StorageFolders storage, Action<VmSpec> admit)
+    internal ManagedVm(VmRecord record, VmTable inventory, IWorkerLauncher launcher, EventHub events, ILogger log, StorageFolders storage, Action<VmSpec> admit)
     {
         _store = new VmRecordStore(record, inventory, log);
         _supervisor = new VmSupervisor(_store, events, log);
@@ -91,8 +91,8 @@ public sealed class ManagedVm : IDisposable
     /// <inheritdoc cref="VmStarts.AdoptAsync"/>
     internal Task AdoptAsync(IWorker worker, CancellationToken cancellation) => _starts.AdoptAsync(worker, cancellation);
 
-    /// <inheritdoc cref="VmSupervisor.Lost"/>
-    internal void Lost() => _supervisor.Lost();
+    /// <inheritdoc cref="RunEnds.Lost"/>
+    internal void Lost() => _supervisor.Ends.Lost();
 
     /// <inheritdoc cref="VmStops.StopAsync"/>
     internal Task<VmInfo> StopAsync(TimeSpan? patience, CancellationToken cancellation) =>

@@ -13,7 +13,7 @@ using Vmm.Spec;
 namespace Vmm.Daemon.Vms;
 
 /// <summary>All VMs of this host: the inventory, and the workers that run them.</summary>
-public sealed class VmManager(VmInventory inventory, IWorkerLauncher launcher, StorageFolders storage, ILogger<VmManager> log) : IHostedService, IDisposable
+public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, StorageFolders storage, ILogger<VmManager> log) : IHostedService, IDisposable
 {
     private static readonly TimeSpan s_adoption = TimeSpan.FromSeconds(2);
 

@@ -11,7 +11,7 @@ namespace Vmm.Daemon.Vms;
 internal sealed class VmRecordStore
 {
     private readonly Lock _lock = new(), _committing = new();
-    private readonly VmInventory _inventory;
+    private readonly VmTable _inventory;
     private readonly ILogger _log;
     private readonly SpecException? _problem;
     private VmRecord _record, _committed;
@@ -21,7 +21,7 @@ internal sealed class VmRecordStore
     /// <param name="record">What is stored.</param>
     /// <param name="inventory">Where it is stored.</param>
     /// <param name="log">The log.</param>
-    internal VmRecordStore(VmRecord record, VmInventory inventory, ILogger log)
+    internal VmRecordStore(VmRecord record, VmTable inventory, ILogger log)
     {
         (_record, _committed, _inventory, _log) = (record, record, inventory, log);
         try

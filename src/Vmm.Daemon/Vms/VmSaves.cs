@@ -59,7 +59,7 @@ internal sealed class VmSaves(VmSupervisor vm, VmDevices devices, StorageFolders
         if (saved.IsWhole)
         {
             await worker.StopAsync(cancellation).ConfigureAwait(false);
-            vm.EndRun(worker, await worker.Ended.WaitAsync(s_end, cancellation).ConfigureAwait(false));
+            vm.Ends.End(worker, await worker.Ended.WaitAsync(s_end, cancellation).ConfigureAwait(false));
             return false;
         }
 
@@ -196,7 +196,7 @@ internal sealed class VmSaves(VmSupervisor vm, VmDevices devices, StorageFolders
         try
         {
             await worker.StopAsync(deadline.Token).ConfigureAwait(false);
-            vm.EndRun(worker, await worker.Ended.WaitAsync(deadline.Token).ConfigureAwait(false));
+            vm.Ends.End(worker, await worker.Ended.WaitAsync(deadline.Token).ConfigureAwait(false));
         }
         catch (Exception cause) when (cause is WorkerException or OperationCanceledException)
         {

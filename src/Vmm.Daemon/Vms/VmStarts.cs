@@ -30,7 +30,7 @@ internal sealed class VmStarts
     internal VmStarts(VmSupervisor vm, IWorkerLauncher launcher, VmHomes homes, VmDevices devices, VmCpuTime cpu, VmSaves saves, Action<VmSpec> admit)
     {
         (_vm, _launcher, _homes, _devices, _cpu, _saves, _admit) = (vm, launcher, homes, devices, cpu, saves, admit);
-        vm.StartDue = StartDueAsync;
+        vm.Ends.StartDue = StartDueAsync;
     }
 
     private static WorkerExit StartStopped { get; } = new(WorkerExitReason.Stopped, 0, "its start was given up, as somebody wished");
@@ -83,7 +83,7 @@ internal sealed class VmStarts
 #pragma warning restore CA1031
         {
             DaemonLog.StartFault(_vm.Log, e, _vm.Name);
-            _vm.PlanAnotherStart(new WorkerExit(WorkerExitReason.Failed, 1, e.Message));
+            _vm.Ends.PlanAnotherStart(new WorkerExit(WorkerExitReason.Failed, 1, e.Message));
         }
     }
 
@@ -107,7 +107,7 @@ internal sealed class VmStarts
 #pragma warning restore CA1031
         {
             DaemonLog.RestartFailed(_vm.Log, _vm.Name, e.Message);
-            _vm.PlanAnotherStart(new WorkerExit(WorkerExitReason.Failed, 1, e.Message));
+            _vm.Ends.PlanAnotherStart(new WorkerExit(WorkerExitReason.Failed, 1, e.Message));
         }
     }
 
@@ -169,7 +169,7 @@ internal sealed class VmStarts
             await AbandonAsync(stopped ? StartStopped : exit, wanted: !stopped).ConfigureAwait(false);
             if (!stopped)
             {
-                _vm.PlanAnotherStart(exit);
+                _vm.Ends.PlanAnotherStart(exit);
             }
         }
         finally
@@ -277,7 +277,7 @@ internal sealed class VmStarts
     /// <summary>A start that did not succeed: nothing is left, and the record says why.</summary>
     private async Task AbandonAsync(WorkerExit exit, bool wanted)
     {
-        if (_vm.AbandonRun(exit, wanted) is not { } worker)
+        if (_vm.Ends.Abandon(exit, wanted) is not { } worker)
         {
             return;
         }

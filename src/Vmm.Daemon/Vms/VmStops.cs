@@ -47,7 +47,7 @@ internal sealed class VmStops(VmSupervisor vm)
             if (worker is not null)
             {
                 await CallAsync(() => worker.StopAsync(cancellation)).ConfigureAwait(false);
-                vm.EndRun(worker, await worker.Ended.WaitAsync(s_end, cancellation).ConfigureAwait(false));
+                vm.Ends.End(worker, await worker.Ended.WaitAsync(s_end, cancellation).ConfigureAwait(false));
                 return;
             }
 
@@ -76,7 +76,7 @@ internal sealed class VmStops(VmSupervisor vm)
         }, cancellation).ConfigureAwait(false);
         try
         {
-            vm.EndRun(worker, await worker.Ended.WaitAsync(patience, cancellation).ConfigureAwait(false));
+            vm.Ends.End(worker, await worker.Ended.WaitAsync(patience, cancellation).ConfigureAwait(false));
             return true;
         }
         catch (TimeoutException)

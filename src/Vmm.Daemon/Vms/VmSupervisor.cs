@@ -5,30 +5,13 @@ using Vmm.Daemon.Workers;
 
 namespace Vmm.Daemon.Vms;
 
-/// <summary>Hears of the runs of a VM. Called under the supervisor's lock: quick, and without calling it back.</summary>
-internal interface IRunObserver
-{
-    /// <summary>A worker has the VM from now on.</summary>
-    void RunBegan(IWorker worker);
-
-    /// <summary>No worker has it any more.</summary>
-    void RunEnded();
-}
-
 /// <summary>
 /// The life of one VM: its state, its worker while it has one, the start that goes on, the next one that is due. Everything here is memory
 /// under one lock; what is written is committed behind it. Services of one topic each ask it for the worker.
 /// </summary>
 internal sealed class VmSupervisor : IDisposable
 {
-    private readonly Lock _lock = new();
-    private readonly RestartSchedule _restarts = new();
-    private readonly StopRequests _stops = new();
-    private IRunObserver[] _observers = [];
-    private VmState _state;
-    private IWorker? _worker;
-    private Launch? _launch;
-    private long _startedAt;
+    private readonly VmRun _run;
 
     /// <param name="store">Its record.</param>
     /// <param name="events">Who listens hears of what happens.</param>
@@ -36,12 +19,14 @@ internal sealed class VmSupervisor : IDisposable
     internal VmSupervisor(VmRecordStore store, EventHub events, ILogger log)
     {
         (Store, Events, Log) = (store, events, log);
-        _state = store.Record switch
+        VmState first = store.Record switch
         {
             { Saved.IsWhole: true } => VmState.Saved,
             { LastExit: { } exit } => VmLifeCycle.After(exit.Reason),
             _ => VmState.Defined,
         };
+        _run = new VmRun(store.Name, first, events);
+        Ends = new RunEnds(_run, store, events, log);
     }
 
     internal VmRecordStore Store { get; }
@@ -52,19 +37,19 @@ internal sealed class VmSupervisor : IDisposable
 
     internal VmOperations Operations { get; } = new();
 
-    internal string Name => Store.Name;
+    /// <summary>How its runs end, and the starts that follow by themselves.</summary>
+    internal RunEnds Ends { get; }
 
-    /// <summary>Carries out a start that became due.</summary>
-    internal Func<PlannedStart, Task> StartDue { get; set; } = _ => Task.CompletedTask;
+    internal string Name => Store.Name;
 
     /// <summary>State, worker, starts by the daemon since somebody's own, and when the next one is due.</summary>
     internal (VmState State, IWorker? Worker, int Restarts, DateTimeOffset? NextStart) Snapshot
     {
         get
         {
-            lock (_lock)
+            lock (_run.Gate)
             {
-                return (_state, _worker, _restarts.Count, _restarts.Due?.At);
+                return (_run.State, _run.Worker, _run.Restarts.Count, _run.Restarts.Due?.At);
             }
         }
     }
@@ -76,9 +61,9 @@ internal sealed class VmSupervisor : IDisposable
     {
         get
         {
-            lock (_lock)
+            lock (_run.Gate)
             {
-                return HasOrGetsWorker;
+                return _run.IsAlive;
             }
         }
     }
@@ -88,16 +73,14 @@ internal sealed class VmSupervisor : IDisposable
     {
         get
         {
-            lock (_lock)
+            lock (_run.Gate)
             {
-                return !HasOrGetsWorker && _restarts.Due is null;
+                return !_run.IsAlive && _run.Restarts.Due is null;
             }
         }
     }
 
-    private bool HasOrGetsWorker => VmLifeCycle.IsAlive(_state, _worker is not null);
-
-    internal void Observe(params IRunObserver[] observers) => _observers = observers;
+    internal void Observe(params IRunObserver[] observers) => _run.Observe(observers);
 
     /// <summary>Whether a worker is the one that has the VM now.</summary>
     internal bool IsCurrent(IWorker worker) => ReferenceEquals(Worker, worker);
@@ -105,9 +88,9 @@ internal sealed class VmSupervisor : IDisposable
     /// <exception cref="ApiException">It does not run.</exception>
     internal IWorker RequireWorker()
     {
-        lock (_lock)
+        lock (_run.Gate)
         {
-            return _worker ?? throw WrongState("does not run");
+            return _run.Worker ?? throw WrongState("does not run");
         }
     }
 
@@ -115,9 +98,9 @@ internal sealed class VmSupervisor : IDisposable
     /// <exception cref="ApiException">It is not.</exception>
     internal IWorker RequireWorkerFor(VmEvent @event)
     {
-        lock (_lock)
+        lock (_run.Gate)
         {
-            return _worker is not null && VmLifeCycle.TryNext(_state, @event, out _) ? _worker : throw CannotBe(@event);
+            return _run.Worker is not null && VmLifeCycle.TryNext(_run.State, @event, out _) ? _run.Worker : throw CannotBe(@event);
         }
     }
 
@@ -125,10 +108,14 @@ internal sealed class VmSupervisor : IDisposable
     /// <exception cref="ApiException">It starts or stops.</exception>
     internal IWorker? RequireWorkerForDevices()
     {
-        lock (_lock)
+        lock (_run.Gate)
         {
-            bool possible = _worker is null ? !HasOrGetsWorker && _state != VmState.Saved : _state is VmState.Running or VmState.Paused;
-            return possible ? _worker : throw WrongState("gets no device now: wait until it runs or is stopped, and restore one that is saved");
+            bool possible = _run.Worker is null
+                ? !_run.IsAlive && _run.State != VmState.Saved
+                : _run.State is VmState.Running or VmState.Paused;
+            return possible
+                ? _run.Worker
+                : throw WrongState("gets no device now: wait until it runs or is stopped, and restore one that is saved");
         }
     }
 
@@ -136,28 +123,29 @@ internal sealed class VmSupervisor : IDisposable
     /// <exception cref="ApiException">It is alive, or the record is at another revision.</exception>
     internal void RequireIdle(string change, long? revision)
     {
-        lock (_lock)
+        lock (_run.Gate)
         {
             Store.RequireRevision(revision);
-            if (HasOrGetsWorker)
+            if (_run.IsAlive)
             {
-                throw new ApiException(409, ControlCodes.WrongState, "the VM is in another state", $"{Name} is {_state} and cannot be {change}: stop it first");
+                throw new ApiException(
+                    409, ControlCodes.WrongState, "the VM is in another state", $"{Name} is {_run.State} and cannot be {change}: stop it first");
             }
 
-            if (_state == VmState.Saved)
+            if (_run.State == VmState.Saved)
             {
                 throw new ApiException(409, "vm-saved", "the VM is saved", $"{Name} is saved in {Store.Record.Saved?.Folder} and cannot be {change}: restore it, or forget that with 'vmmctl vm discard-saved {Name}'");
             }
 
-            _restarts.Cancel();
+            _run.Restarts.Cancel();
         }
     }
 
     internal ApiException WrongState(string why)
     {
-        lock (_lock)
+        lock (_run.Gate)
         {
-            return new ApiException(409, ControlCodes.WrongState, "the VM is in another state", $"{Name} is {_state}: it {why}");
+            return new ApiException(409, ControlCodes.WrongState, "the VM is in another state", $"{Name} is {_run.State}: it {why}");
         }
     }
 
@@ -166,9 +154,9 @@ internal sealed class VmSupervisor : IDisposable
     /// </summary>
     internal void MoveIfPossible(VmEvent @event)
     {
-        lock (_lock)
+        lock (_run.Gate)
         {
-            Become(VmLifeCycle.TryNext(_state, @event, out VmState next) ? next : _state);
+            _run.Become(VmLifeCycle.TryNext(_run.State, @event, out VmState next) ? next : _run.State);
         }
     }
 
@@ -177,10 +165,10 @@ internal sealed class VmSupervisor : IDisposable
     /// <exception cref="ApiException">It is not possible now.</exception>
     internal (IWorker Worker, VmState Before) BeginFor(VmEvent @event)
     {
-        lock (_lock)
+        lock (_run.Gate)
         {
             IWorker worker = RequireWorkerFor(@event);
-            VmState before = _state;
+            VmState before = _run.State;
             MoveIfPossible(@event);
             return (worker, before);
         }
@@ -189,9 +177,9 @@ internal sealed class VmSupervisor : IDisposable
     /// <summary>The guest crashed and is preserved; a stop that goes on stays one.</summary>
     internal void MarkCrashed(IWorker worker)
     {
-        lock (_lock)
+        lock (_run.Gate)
         {
-            if (ReferenceEquals(_worker, worker) && _state is not VmState.Stopping)
+            if (ReferenceEquals(_run.Worker, worker) && _run.State is not VmState.Stopping)
             {
                 MoveIfPossible(VmEvent.Crashed);
             }
@@ -201,10 +189,10 @@ internal sealed class VmSupervisor : IDisposable
     /// <summary>Somebody starts the VM: restarts that were due or counted are of the past.</summary>
     internal void ForgetRestarts()
     {
-        lock (_lock)
+        lock (_run.Gate)
         {
-            _restarts.Cancel();
-            _restarts.Reset();
+            _run.Restarts.Cancel();
+            _run.Restarts.Reset();
         }
     }
 
@@ -215,21 +203,21 @@ internal sealed class VmSupervisor : IDisposable
     /// <exception cref="ApiException">It cannot be started.</exception>
     internal bool TryBeginLaunch(PlannedStart? planned, CancellationTokenSource cancel)
     {
-        lock (_lock)
+        lock (_run.Gate)
         {
-            if (planned is not null && !ReferenceEquals(_restarts.Due, planned))
+            if (planned is not null && !ReferenceEquals(_run.Restarts.Due, planned))
             {
                 return false; // somebody started, stopped, changed or deleted it meanwhile
             }
 
-            if (_worker is not null)
+            if (_run.Worker is not null)
             {
                 throw WrongState("cannot be started: stop it first"); // crashed, and preserved
             }
 
-            Become(VmLifeCycle.TryNext(_state, VmEvent.Start, out VmState next) ? next : throw CannotBe(VmEvent.Start));
-            _restarts.Clear();
-            _launch = new Launch(cancel);
+            _run.Become(VmLifeCycle.TryNext(_run.State, VmEvent.Start, out VmState next) ? next : throw CannotBe(VmEvent.Start));
+            _run.Restarts.Clear();
+            _run.Launch = new Launch(cancel);
             return true;
         }
     }
@@ -237,10 +225,10 @@ internal sealed class VmSupervisor : IDisposable
     /// <summary>The launch is over; true when a stop ended it.</summary>
     internal bool EndLaunch()
     {
-        lock (_lock)
+        lock (_run.Gate)
         {
-            bool stopped = _launch?.Stopped == true;
-            _launch = null;
+            bool stopped = _run.Launch?.Stopped == true;
+            _run.Launch = null;
             return stopped;
         }
     }
@@ -248,13 +236,13 @@ internal sealed class VmSupervisor : IDisposable
     /// <summary>A worker was started for it.</summary>
     internal void AttachWorker(IWorker worker)
     {
-        lock (_lock)
+        lock (_run.Gate)
         {
-            _stops.Clear();
-            Attach(worker);
+            _run.Stops.Clear();
+            _run.Attach(worker);
         }
 
-        _ = worker.Ended.ContinueWith(ended => EndRun(worker, ended.Result), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+        EndWith(worker);
     }
 
     /// <summary>A worker of an earlier daemon has it.</summary>
@@ -262,116 +250,32 @@ internal sealed class VmSupervisor : IDisposable
     /// <param name="answers">False: it has not said yet where it stands.</param>
     internal void AdoptWorker(IWorker worker, bool answers)
     {
-        lock (_lock)
+        lock (_run.Gate)
         {
-            Attach(worker);
-            Become(answers ? VmLifeCycle.Of(worker.State) : VmState.Running); // most probably: a hung worker's vCPUs may well run
+            _run.Attach(worker);
+            _run.Become(answers ? VmLifeCycle.Of(worker.State) : VmState.Running); // most probably: a hung worker's vCPUs may well run
         }
 
-        _ = worker.Ended.ContinueWith(ended => EndRun(worker, ended.Result), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+        EndWith(worker);
     }
 
     /// <summary>An adopted worker answers. One whose VM was built but not started was cut off in a start, which goes on.</summary>
     /// <returns>False: somebody pulled its plug meanwhile.</returns>
     internal bool TryLearnState(IWorker worker, CancellationTokenSource cancel, out bool isLaunch)
     {
-        lock (_lock)
+        lock (_run.Gate)
         {
             isLaunch = false;
-            if (!ReferenceEquals(_worker, worker) || _state == VmState.Stopping)
+            if (!ReferenceEquals(_run.Worker, worker) || _run.State == VmState.Stopping)
             {
                 return false;
             }
 
-            Become(VmLifeCycle.Of(worker.State));
-            isLaunch = _state == VmState.Starting;
-            _launch = isLaunch ? new Launch(cancel) : null;
+            _run.Become(VmLifeCycle.Of(worker.State));
+            isLaunch = _run.State == VmState.Starting;
+            _run.Launch = isLaunch ? new Launch(cancel) : null;
             return true;
         }
-    }
-
-    /// <summary>A start that did not succeed: the record says why.</summary>
-    /// <param name="exit">Why.</param>
-    /// <param name="wanted">It is to run all the same: who calls plans the next start, and a daemon that comes in between does.</param>
-    /// <returns>The worker, which is to be ended; null when it had none.</returns>
-    internal IWorker? AbandonRun(WorkerExit exit, bool wanted)
-    {
-        IWorker? worker;
-        lock (_lock)
-        {
-            worker = Detach();
-            VmEvent how = Store.Record.Saved is { IsWhole: true } ? VmEvent.Saved : VmLifeCycle.EventOf(exit.Reason);
-            if (VmLifeCycle.TryNext(_state, how, out VmState over))
-            {
-                Become(over);
-                Store.Change(record => record with { WantedOn = wanted, LastExit = exit });
-            }
-        }
-
-        Store.CommitOrLog();
-        return worker;
-    }
-
-    /// <summary>
-    /// The worker is gone. Called once or more; only the first call for the present worker counts. When this returns, the end is written.
-    /// </summary>
-    internal void EndRun(IWorker worker, WorkerExit exit)
-    {
-        bool first;
-        lock (_lock)
-        {
-            first = ReferenceEquals(_worker, worker);
-            if (first)
-            {
-                bool stopped = _stops.Any || _state == VmState.Stopping;
-                Detach();
-                bool saved = Store.Record.Saved is { IsWhole: true };
-                VmEvent how = saved ? VmEvent.Saved : VmLifeCycle.EventOf(exit.Reason);
-                Become(VmLifeCycle.TryNext(_state, how, out VmState next) ? next : VmState.Failed);
-                Events.Publish("ended", Name, exit: exit);
-                bool again = !stopped && !saved && PlanRestart(exit, TimeSpan.FromMilliseconds(Environment.TickCount64 - _startedAt));
-                // Wanted on while its restart is due: a daemon that comes in between goes on with it. The report is in the event and in the
-                // log.
-                Store.Change(record => record with { WantedOn = again, LastExit = exit with { Report = null } });
-            }
-        }
-
-        Store.CommitOrLog();
-        if (first)
-        {
-            DaemonLog.VmEnded(Log, Name, exit.Reason, exit.Message ?? "");
-            foreach (string line in exit.Report ?? [])
-            {
-                DaemonLog.CrashReport(Log, Name, line);
-            }
-
-            _ = worker.DisposeAsync().AsTask();
-        }
-    }
-
-    /// <summary>At the daemon's start: the VM should run, but no worker was found. It died with nobody watching.</summary>
-    internal void Lost()
-    {
-        lock (_lock)
-        {
-            Become(VmState.Failed);
-        }
-
-        PlanAnotherStart(new WorkerExit(WorkerExitReason.WorkerDied, 1, "its worker was gone when vmmd started"));
-    }
-
-    /// <summary>
-    /// Plans the next start of a VM that should run, and writes whether there will be one: a daemon that comes in between goes on with it.
-    /// </summary>
-    internal void PlanAnotherStart(WorkerExit exit)
-    {
-        lock (_lock)
-        {
-            bool again = PlanRestart(exit, TimeSpan.Zero);
-            Store.Change(record => record with { WantedOn = again, LastExit = exit });
-        }
-
-        Store.CommitOrLog();
     }
 
     /// <summary>Somebody asks for a stop.</summary>
@@ -381,17 +285,17 @@ internal sealed class VmSupervisor : IDisposable
     internal StopRequest? RequestStop(out IWorker? worker)
     {
         StopRequest? request = null;
-        lock (_lock)
+        lock (_run.Gate)
         {
             Operations.ThrowIfClosed();
-            worker = _launch is null ? _worker : null;
-            if (_restarts.Cancel() && _worker is null)
+            worker = _run.Launch is null ? _run.Worker : null;
+            if (_run.Restarts.Cancel() && _run.Worker is null)
             {
                 Store.Change(record => record with { WantedOn = false });
             }
             else
             {
-                request = _stops.Add();
+                request = _run.Stops.Add();
             }
         }
 
@@ -406,9 +310,9 @@ internal sealed class VmSupervisor : IDisposable
     /// <summary>The request was given up or refused: what the guest does from here on is its own again.</summary>
     internal void WithdrawStop(StopRequest request)
     {
-        lock (_lock)
+        lock (_run.Gate)
         {
-            _stops.Remove(request);
+            _run.Stops.Remove(request);
         }
     }
 
@@ -419,15 +323,15 @@ internal sealed class VmSupervisor : IDisposable
     /// <exception cref="ApiException">It does not run.</exception>
     internal bool TryBeginStop(IWorker? only, out IWorker? worker)
     {
-        lock (_lock)
+        lock (_run.Gate)
         {
             worker = null;
-            if (only is not null && !ReferenceEquals(_worker, only))
+            if (only is not null && !ReferenceEquals(_run.Worker, only))
             {
                 return false;
             }
 
-            if (_launch is { } launch)
+            if (_run.Launch is { } launch)
             {
                 launch.Stop();
                 return true;
@@ -442,9 +346,9 @@ internal sealed class VmSupervisor : IDisposable
     /// <summary>No command begins any more; a restart that is due is none.</summary>
     internal void Close(ApiException why)
     {
-        lock (_lock)
+        lock (_run.Gate)
         {
-            _restarts.Cancel();
+            _run.Restarts.Cancel();
         }
 
         Operations.Close(why);
@@ -454,60 +358,17 @@ internal sealed class VmSupervisor : IDisposable
     public void Dispose()
     {
         IWorker? worker;
-        lock (_lock)
+        lock (_run.Gate)
         {
-            worker = Detach();
+            worker = _run.Detach();
         }
 
         Close(new ApiException(503, "vmmd-ends", "vmmd ends", $"{Name}: vmmd ends; the VM goes on, ask the next vmmd"));
         _ = worker?.DisposeAsync().AsTask();
     }
 
-    // The following are called under the lock.
-
-    private void Attach(IWorker worker)
-    {
-        _worker = worker;
-        _startedAt = Environment.TickCount64;
-        foreach (IRunObserver observer in _observers)
-        {
-            observer.RunBegan(worker);
-        }
-    }
-
-    private IWorker? Detach()
-    {
-        IWorker? worker = _worker;
-        _worker = null;
-        foreach (IRunObserver observer in _observers)
-        {
-            observer.RunEnded();
-        }
-
-        return worker;
-    }
-
-    private bool PlanRestart(WorkerExit exit, TimeSpan ran)
-    {
-        if (_restarts.TryPlan(Store.Spec, exit, ran) is not { } planned)
-        {
-            return false;
-        }
-
-        DaemonLog.Restart(Log, Name, planned.Delay.TotalSeconds);
-        Events.Publish("restart", Name, message: $"is started again in {planned.Delay.TotalSeconds} s");
-        _ = Task.Run(() => StartDue(planned));
-        return true;
-    }
-
-    private void Become(VmState state)
-    {
-        if (_state != state)
-        {
-            _state = state;
-            Events.Publish("state", Name, state);
-        }
-    }
+    private void EndWith(IWorker worker) => _ = worker.Ended.ContinueWith(
+        ended => Ends.End(worker, ended.Result), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
 
     private ApiException CannotBe(VmEvent @event) => WrongState($"cannot be {VmLifeCycle.Participle(@event)}");
 }

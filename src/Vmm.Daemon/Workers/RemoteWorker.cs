@@ -261,9 +261,11 @@ internal sealed class RemoteWorker : IWorker
     /// <summary>Asks what it speaks and where its VM stands.</summary>
     internal Task<HelloBody> HelloAsync(CancellationToken cancellation) => _greeting.HelloAsync(cancellation);
 
-    private Task CallAsync(string kind, CancellationToken cancellation, JsonElement? body = null) => _link.CallAsync(kind, body, cancellation);
+    private Task CallAsync(string kind, CancellationToken cancellation, JsonElement? body = null) =>
+        _link.CallAsync(kind, body, cancellation);
 
-    private Task<T> AskAsync<T>(string kind, JsonTypeInfo<T> type, CancellationToken cancellation, JsonElement? question = null) where T : class =>
+    private Task<T> AskAsync<T>(string kind, JsonTypeInfo<T> type, CancellationToken cancellation, JsonElement? question = null)
+        where T : class =>
         _link.AskAsync(kind, type, question, cancellation);
 
     private async Task DialedAsync(VsockDialed body, UnixStream? stream)

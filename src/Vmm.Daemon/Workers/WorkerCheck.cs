@@ -35,13 +35,7 @@ internal static class WorkerCheck
     });
 
     /// <summary>Whether a device can have that name: <c>disk0</c>, <c>net12</c>.</summary>
-    internal static bool IsDeviceName(string name)
-    {
-        ReadOnlySpan<char> digits = name.StartsWith("disk", StringComparison.Ordinal) ? name.AsSpan(4)
-            : name.StartsWith("net", StringComparison.Ordinal) ? name.AsSpan(3)
-            : default;
-        return digits.Length is > 0 and <= 9 && digits.IndexOfAnyExceptInRange('0', '9') < 0;
-    }
+    internal static bool IsDeviceName(string name) => Kind(name) is not null;
 
     /// <summary>Whether a disk can fail like that.</summary>
     internal static bool IsDiskError(DiskErrorBody fault) => Kind(fault.Disk) is "disk" && Enum.IsDefined(fault.Fault);
@@ -55,19 +49,15 @@ internal static class WorkerCheck
     private static WorkerStats Stats(WorkerStats stats)
     {
         Require(stats.CpuMilliseconds >= 0 && stats.ResidentBytes >= 0 && stats.Exits >= 0, "a negative counter");
-        Distinct(stats.Disks, disk => disk.Name, MostDevices);
-        Distinct(stats.Nets, net => net.Name, MostDevices);
-        foreach (DiskStats d in stats.Disks)
+        foreach (DeviceStatsKind kind in DeviceStatsKind.All)
         {
-            Require(Kind(d.Name) is "disk", "the counters of a disk that is none");
-            Require((d.ReadRequests | d.ReadBytes | d.WriteRequests | d.WrittenBytes | d.Flushes | d.Errors) >= 0, "a negative counter");
-            Require((d.InFlight ?? 0) >= 0 && (d.Held ?? 0) >= 0, "a negative number of requests");
-        }
-
-        foreach (NetStats n in stats.Nets)
-        {
-            Require(Kind(n.Name) is "net", "the counters of a network device that is none");
-            Require((n.ReceivedPackets | n.ReceivedBytes | n.SentPackets | n.SentBytes | n.Dropped) >= 0, "a negative counter");
+            IReadOnlyList<DeviceCounters> devices = kind.Read(stats);
+            Distinct(devices, device => device.Device, MostDevices);
+            foreach (DeviceCounters device in devices)
+            {
+                Require(string.Equals(Kind(device.Device), kind.Kind, StringComparison.Ordinal), "the counters of a device that cannot exist");
+                Require(device.Counters.All(counter => counter.Value is null or >= 0), "a negative counter");
+            }
         }
 
         return stats with { Throttling = null }; // the daemon knows, a worker does not
@@ -141,7 +131,7 @@ internal static class WorkerCheck
 
     private static DeviceInfo Device(DeviceInfo device)
     {
-        Require(device.Kind is "disk" or "net" && string.Equals(Kind(device.Name), device.Kind, StringComparison.Ordinal), "a device with a name that none has");
+        Require(Kind(device.Name) is { } kind && string.Equals(kind, device.Kind, StringComparison.Ordinal), "a device with a name that none has");
         Require(device.Slot is null or (>= 0 and < 65536) && device.Vnode is null or (>= 0 and < MostVnodes), "a device in a place out of range");
         return device with { Source = SafeText.Line(device.Source, LongestPath) };
     }
@@ -167,7 +157,21 @@ internal static class WorkerCheck
 
     private static List<string> Notes(IReadOnlyList<string> notes) => [.. notes.Take(MostNotes).Select(note => SafeText.Line(note, LongestText))];
 
-    private static string? Kind(string name) => !IsDeviceName(name) ? null : name[0] == 'd' ? "disk" : "net";
+    /// <summary>The kind whose name and a number make the name of a device; null: there is none.</summary>
+    private static string? Kind(string name)
+    {
+        foreach (DeviceStatsKind kind in DeviceStatsKind.All)
+        {
+            if (name.StartsWith(kind.Kind, StringComparison.Ordinal)
+                && name.AsSpan(kind.Kind.Length) is { Length: > 0 and <= 9 } digits
+                && digits.IndexOfAnyExceptInRange('0', '9') < 0)
+            {
+                return kind.Kind;
+            }
+        }
+
+        return null;
+    }
 
     private static void Nodes(IReadOnlyList<int> nodes)
     {

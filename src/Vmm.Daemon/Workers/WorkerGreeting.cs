@@ -2,7 +2,9 @@ using Vmm.Contracts.Control;
 
 namespace Vmm.Daemon.Workers;
 
-/// <summary>Asks a worker what it speaks, which VM it has and where that stands: at its start, on a new connection, and at an adoption.</summary>
+/// <summary>
+/// Asks a worker what it speaks, which VM it has and where that stands: at its start, on a new connection, and at an adoption.
+/// </summary>
 /// <param name="link">The connection.</param>
 /// <param name="events">Takes its state.</param>
 /// <param name="bounds">Takes its confinement.</param>

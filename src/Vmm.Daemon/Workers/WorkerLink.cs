@@ -72,7 +72,8 @@ internal sealed class WorkerLink
 
     /// <summary>Asks for something; the answer is checked.</summary>
     /// <exception cref="WorkerException">It refuses, or answers nonsense.</exception>
-    internal async Task<T> AskAsync<T>(string kind, JsonTypeInfo<T> type, JsonElement? question, CancellationToken cancellation) where T : class
+    internal async Task<T> AskAsync<T>(string kind, JsonTypeInfo<T> type, JsonElement? question, CancellationToken cancellation)
+        where T : class
     {
         ControlClient.Answer answer = await Client.CallAsync(kind, question, null, [], cancellation).ConfigureAwait(false);
         return Body(answer, type);

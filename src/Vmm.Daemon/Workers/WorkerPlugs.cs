@@ -4,7 +4,9 @@ using Vmm.Spec;
 
 namespace Vmm.Daemon.Workers;
 
-/// <summary>Devices that come to a worker's VM and leave it: what they name is opened here and passed, and its bounds grow with it.</summary>
+/// <summary>
+/// Devices that come to a worker's VM and leave it: what they name is opened here and passed, and its bounds grow with it.
+/// </summary>
 /// <param name="link">The connection.</param>
 /// <param name="events">Hears of removals.</param>
 /// <param name="bounds">What keeps it in bounds.</param>
@@ -29,7 +31,8 @@ internal sealed class WorkerPlugs(WorkerLink link, WorkerEvents events, WorkerBo
     internal async Task<DeviceInfo> AddAsync(NetSpec net, CancellationToken cancellation)
     {
         using WorkerResources resources = WorkerResources.Open(net);
-        return await AddAsync(new PlugBody(null, VmSpecJson.Write(WorkerResources.WithMtu(net))), resources, cancellation).ConfigureAwait(false);
+        PlugBody body = new(null, VmSpecJson.Write(WorkerResources.WithMtu(net)));
+        return await AddAsync(body, resources, cancellation).ConfigureAwait(false);
     }
 
     /// <inheritdoc cref="IWorker.RemoveDeviceAsync"/>
@@ -37,7 +40,12 @@ internal sealed class WorkerPlugs(WorkerLink link, WorkerEvents events, WorkerBo
     {
         UnplugBody body = new(device, (int)patience.TotalMilliseconds, force);
         ControlClient.Answer answer = await link.Client.CallAsync(
-            ControlKinds.RemoveDevice, ControlCodec.Body(body, ControlJson.Default.UnplugBody), null, [], cancellation, patience).ConfigureAwait(false);
+            ControlKinds.RemoveDevice,
+            ControlCodec.Body(body, ControlJson.Default.UnplugBody),
+            null,
+            [],
+            cancellation,
+            patience).ConfigureAwait(false);
         RemovalBody removal = WorkerLink.Body(answer, ControlJson.Default.RemovalBody);
         return string.Equals(removal.Device, device, StringComparison.Ordinal) ? removal.Outcome
             : throw new WorkerException(
@@ -48,7 +56,8 @@ internal sealed class WorkerPlugs(WorkerLink link, WorkerEvents events, WorkerBo
     {
         if (bounds.LimitFiles(resources.LargestFile, raise: true) is { } problem)
         {
-            throw new WorkerException(ControlCodes.NotConfined, $"the worker's limit on file sizes cannot be raised for this disk: {problem}");
+            throw new WorkerException(
+                ControlCodes.NotConfined, $"the worker's limit on file sizes cannot be raised for this disk: {problem}");
         }
 
         ControlClient.Answer answer = await link.Client.CallAsync(

@@ -86,7 +86,9 @@ public sealed record AcpiConfig
     /// </summary>
     public IReadOnlyList<uint> HotplugSlots { get; init; } = [0];
 
-    /// <summary>The I/O APIC pins that <see cref="Pci.PciHostBridge.IntxLine"/> leads to, one after the other; none leaves _PRT out.</summary>
+    /// <summary>
+    /// The I/O APIC pins that <see cref="Pci.PciHostBridge.IntxLine"/> leads to, one after the other; none leaves _PRT out.
+    /// </summary>
     public (uint First, int Count) IntxGsis { get; init; }
 
     /// <summary>virtio-mmio devices.</summary>

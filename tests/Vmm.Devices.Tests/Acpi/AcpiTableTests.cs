@@ -144,9 +144,11 @@ public sealed class AcpiTableTests
     {
         string flat = Regex.Replace(source[source.IndexOf("_PRT", StringComparison.Ordinal)..], @"//[^\n]*|\s", "");
         int slot = 1, pin = 0;
-        foreach (Match route in Regex.Matches(flat, "Package\\(0x04\\)\\{(?:0x)?([0-9A-F]+),(?:Zero|One|(?:0x)?([0-9A-F]+)),Zero,0x([0-9A-F]+)\\}"))
+        const string pattern = "Package\\(0x04\\)\\{(?:0x)?([0-9A-F]+),(Zero|One|0x02|0x03),Zero,0x([0-9A-F]+)\\}";
+        foreach (Match route in Regex.Matches(flat, pattern))
         {
             Assert.Equal(((uint)slot << 16) | 0xFFFF, Convert.ToUInt32(route.Groups[1].Value, 16));
+            Assert.Equal(((string[])["Zero", "One", "0x02", "0x03"])[pin], route.Groups[2].Value);
             Assert.Equal(20u + ((uint)(slot + pin) % 4 % 3), Convert.ToUInt32(route.Groups[3].Value, 16));
             (slot, pin) = pin == 3 ? (slot + 1, 0) : (slot, pin + 1);
         }

@@ -69,6 +69,22 @@ public sealed class SaveRestoreTests : IDisposable
         Assert.True(restored >= 5, $"the guest ended after {restored} saves");
     }
 
+    [KvmFact]
+    public async Task An_interrupt_pin_that_was_up_is_up_after_the_restore_and_falls_when_the_guest_reads_its_cause()
+    {
+        VmSpec blk = DiskSpec(VirtioTransport.Pci, "hold=1 pin=20");
+        VmSpec spec = blk with { Boot = Spec("intx", blk.Boot.Cmdline).Boot, Rng = false };
+        Running running = new(VirtualMachine.Create(spec, Terminal(out Terminal terminal)), terminal);
+        terminal.WaitFor("PENDING");
+        string saved = await SaveAsync(running);
+        running.End(_said);
+        running = Restore(saved);
+        running.Send("g");
+        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        running.End(_said);
+        Assert.Contains("RESULT intx", string.Concat(_said), StringComparison.Ordinal);
+    }
+
     [KvmTheory]
     [InlineData(VirtioTransport.Pci)]
     [InlineData(VirtioTransport.Mmio)]
