@@ -384,6 +384,47 @@ public sealed class PciTests : IDisposable
         Assert.Equal((before + 1, 0u), (_port.Sent.GetValueOrDefault(1), _port.Read(Pending, 4)));
     }
 
+    /// <summary>
+    /// Whatever the driver does to message control, command, ISR and status: the pin is high exactly while a cause waits that it may be
+    /// told of (virtio 1.2, 4.1.5.4; PCI Express base spec 7.5.1.1.3).
+    /// </summary>
+    [Fact]
+    public void The_interrupt_pin_is_never_high_without_a_cause()
+    {
+        Random random = new(13);
+        int control = _port.Capability(0x11) + 2, high = 0;
+        for (int i = 0; i < 20_000; i++)
+        {
+            switch (random.Next(6))
+            {
+                case 0:
+                    _port.PutConfig(control, 2, random.Next(4) == 0 ? 0x8000u : 0);
+                    break;
+                case 1:
+                    _port.PutConfig(4, 2, random.Next(3) == 0 ? 0x406u : 6);
+                    break;
+                case 2:
+                    _ = _port.Read(Isr, 1);
+                    break;
+                case 3:
+                    _port.Write(20, 1, 0);
+                    break;
+                case 4:
+                    _port.Transport.SignalConfigChanged();
+                    break;
+                default:
+                    _port.Transport.SignalQueue(0);
+                    break;
+            }
+
+            bool allowed = (_port.Config(4, 2) & 0x400) == 0, cause = (_port.Config(6, 2) & 8) != 0;
+            Assert.Equal(allowed && cause, _port.IsPinHigh);
+            high += _port.IsPinHigh ? 1 : 0;
+        }
+
+        Assert.InRange(high, 1000, 19_000);
+    }
+
     [Fact]
     public void A_vector_that_is_moved_while_requests_are_served_loses_none()
     {

@@ -14,11 +14,12 @@ public sealed class PciPort : DriverPort, IInterruptMessageFactory
     private readonly PciHostBridge _bridge;
     private readonly VirtioPciFunction _function;
     private readonly int _queues;
+    private readonly PinLevel _pin = new();
 
     public PciPort(VirtioDevice device, GuestMemory memory)
     {
         _queues = device.QueueSizes.Count;
-        _bridge = new PciHostBridge(Bus);
+        _bridge = new PciHostBridge(Bus) { Lines = [new WiredOr(_pin)] };
         Bus.Map(Ecam, 1 << 28, _bridge.Ecam, "ECAM");
         Ports.Map(0xCF8, 8, _bridge.ConfigPorts, "configuration ports");
         _function = new VirtioPciFunction("hostile", device, memory, this, null);
@@ -35,6 +36,9 @@ public sealed class PciPort : DriverPort, IInterruptMessageFactory
 
     /// <summary>Where messages go, by vector.</summary>
     public ConcurrentDictionary<int, (ulong Address, uint Data)> Routes { get; } = new();
+
+    /// <summary>The level of its interrupt pin.</summary>
+    public bool IsPinHigh => _pin.High;
 
     public PciFunction Function => _function;
 
@@ -153,6 +157,13 @@ public sealed class PciPort : DriverPort, IInterruptMessageFactory
     public void Release(object device) { }
 
     public override void Dispose() => _bridge.Dispose();
+
+    private sealed class PinLevel : IInterruptLine
+    {
+        internal volatile bool High;
+
+        public void Set(bool level) => High = level;
+    }
 
     private sealed class Message(PciPort port, int slot) : IInterruptMessage
     {
