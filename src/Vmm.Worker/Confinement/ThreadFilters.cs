@@ -11,7 +11,7 @@ namespace Vmm.Worker.Confinement;
 internal sealed class ThreadFilters : IDisposable
 {
     private readonly SeccompFilter _silent;
-    private readonly Dictionary<SyscallNeeds, SeccompFilter> _io = []; // by the object: a kind of device has one
+    private readonly List<(SyscallNeeds Needs, SeccompFilter Filter)> _io = []; // a kind of device has one
     private Thread? _building;
     private Exception? _unbuilt;
     private bool _built;
@@ -97,10 +97,11 @@ internal sealed class ThreadFilters : IDisposable
             SeccompFilter? filter;
             lock (_io)
             {
-                if (!_io.TryGetValue(needs, out filter))
+                filter = _io.Find(known => known.Needs.Covers(needs) && needs.Covers(known.Needs)).Filter;
+                if (filter is null)
                 {
                     filter = SyscallSets.BuildIo(Environment.ProcessId, needs);
-                    _io.Add(needs, filter);
+                    _io.Add((needs, filter));
                 }
             }
 
@@ -123,7 +124,7 @@ internal sealed class ThreadFilters : IDisposable
         _silent.Dispose();
         _process.Dispose();
         _vcpu.Dispose();
-        foreach (SeccompFilter filter in _io.Values)
+        foreach ((_, SeccompFilter filter) in _io)
         {
             filter.Dispose();
         }
