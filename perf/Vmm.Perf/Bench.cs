@@ -54,7 +54,13 @@ internal sealed class Bench(string root, Contender? ours, Contender peer, bool i
     {
         byte[] block = new byte[1 << 20];
         new Random(1).NextBytes(block);
-        FileStream file = new(path, new FileStreamOptions { Mode = FileMode.Create, Access = FileAccess.ReadWrite, Share = FileShare.ReadWrite | FileShare.Delete, Options = options });
+        FileStream file = new(path, new FileStreamOptions
+        {
+            Mode = FileMode.Create,
+            Access = FileAccess.ReadWrite,
+            Share = FileShare.ReadWrite | FileShare.Delete,
+            Options = options
+        });
         for (long written = 0; written < bytes; written += block.Length)
         {
             file.Write(block);
@@ -101,5 +107,8 @@ internal sealed class Bench(string root, Contender? ours, Contender peer, bool i
     private string GuestPath(string name) => Path.Combine(root, $"tests/guests/build/{name}.elf");
 
     private static Dictionary<string, string> Words(string line) =>
-        line.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries).Where(w => w.Contains('=')).Select(w => w.Split('=', 2)).ToDictionary(p => p[0], p => p[1], StringComparer.Ordinal);
+        line.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)
+            .Where(w => w.Contains('='))
+            .Select(w => w.Split('=', 2))
+            .ToDictionary(p => p[0], p => p[1], StringComparer.Ordinal);
 }

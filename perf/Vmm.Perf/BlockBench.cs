@@ -7,7 +7,8 @@ internal sealed class BlockBench(Bench bench)
 {
     private static readonly DiskMode[] s_peerModes =
     [
-        new("io_uring", true), new("native", true, "native"), new("threads", true, "threads"), new("io_uring+iothread", true, "io_uring", true), new("native+iothread", true, "native", true),
+        new("io_uring", true), new("native", true, "native"), new("threads", true, "threads"),
+        new("io_uring+iothread", true, "io_uring", true), new("native+iothread", true, "native", true),
         new("io_uring", false), new("threads", false, "threads"), new("io_uring+iothread", false, "io_uring", true),
     ];
 
@@ -62,7 +63,9 @@ internal sealed class BlockBench(Bench bench)
         List<(Contender Contender, DiskMode Mode, List<double> Rates)> entries = [];
         foreach (Contender contender in bench.Contenders)
         {
-            IEnumerable<DiskMode> modes = contender is Vmmctl ? [new DiskMode(direct ? "direct" : "buffered", direct)] : s_peerModes.Where(m => m.Direct == direct);
+            IEnumerable<DiskMode> modes = contender is Vmmctl
+                ? [new DiskMode(direct ? "direct" : "buffered", direct)]
+                : s_peerModes.Where(m => m.Direct == direct);
             entries.AddRange(modes.Select(m => (contender, m, new List<double>())));
         }
 
@@ -75,14 +78,17 @@ internal sealed class BlockBench(Bench bench)
             }
         }
 
-        (Contender other, DiskMode best, List<double> peer) = entries.Where(e => e.Contender != bench.Ours).MaxBy(e => Statistics.Median(e.Rates));
+        (Contender other, DiskMode best, List<double> peer) = entries.Where(e => e.Contender != bench.Ours)
+            .MaxBy(e => Statistics.Median(e.Rates));
         List<double> ours = entries.Where(e => e.Contender == bench.Ours).Select(e => e.Rates).FirstOrDefault() ?? [];
-        report.Add(new Row($"(b) 4 KiB random {operation}, depth {depth}, {name}", "requests/s", $"{other.Name} {best.Name}", ours, peer, AtLeast: 1.2));
+        report.Add(new Row(
+            $"(b) 4 KiB random {operation}, depth {depth}, {name}", "requests/s", $"{other.Name} {best.Name}", ours, peer, AtLeast: 1.2));
     }
 
     private double Once(Contender contender, DiskMode mode, string disk, string operation, int depth)
     {
-        string cmdline = Row.Invariant($"mode=bench op={operation} depth={depth} size=4096 seconds={(bench.Short || disk.StartsWith("/proc/", StringComparison.Ordinal) ? 1 : 2)} tsc_khz={bench.TscKhz}");
+        string cmdline = Row.Invariant($"mode=bench op={operation} depth={depth} size=4096 "
+            + $"seconds={(bench.Short || disk.StartsWith("/proc/", StringComparison.Ordinal) ? 1 : 2)} tsc_khz={bench.TscKhz}");
         using Launch run = Launch.Start(contender.Command(bench.Guest("blk"), cmdline, disk, mode), TimeSpan.FromSeconds(60));
         int code = run.WaitForEnd();
         if (code != contender.Success)
@@ -91,6 +97,7 @@ internal sealed class BlockBench(Bench bench)
         }
 
         IReadOnlyDictionary<string, string> result = Bench.Result(run, "blk");
-        return double.Parse(result["requests"], CultureInfo.InvariantCulture) * 1e6 / double.Parse(result["us"], CultureInfo.InvariantCulture);
+        return double.Parse(result["requests"], CultureInfo.InvariantCulture) * 1e6 / double.Parse(
+            result["us"], CultureInfo.InvariantCulture);
     }
 }

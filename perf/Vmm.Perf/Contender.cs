@@ -51,7 +51,8 @@ internal sealed class QemuMicrovm(string program) : Contender
     internal override string[] Command(string elf, string cmdline, string? disk = null, DiskMode? mode = null, string? tap = null)
     {
         // Without ARCH_CAPABILITIES in KVM, -cpu host aborts on MSR 0x10a.
-        List<string> words = [program, "-M", "microvm", "-enable-kvm", "-cpu", "host,-arch-capabilities", "-m", "128M", "-kernel", elf, "-append", cmdline,
+        List<string> words = [program, "-M", "microvm", "-enable-kvm", "-cpu", "host,-arch-capabilities", "-m", "128M", "-kernel", elf,
+            "-append", cmdline,
             "-nodefaults", "-no-user-config", "-nographic", "-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4"];
         if (disk is not null)
         {
@@ -68,7 +69,11 @@ internal sealed class QemuMicrovm(string program) : Contender
 
         if (tap is not null)
         {
-            words.AddRange(["-global", "virtio-mmio.force-legacy=false", "-netdev", $"tap,id=n,ifname={tap},script=no,downscript=no,vhost=off", "-device", "virtio-net-device,netdev=n"]);
+            words.AddRange(
+            [
+                "-global", "virtio-mmio.force-legacy=false", "-netdev", $"tap,id=n,ifname={tap},script=no,downscript=no,vhost=off",
+                "-device", "virtio-net-device,netdev=n"
+            ]);
         }
 
         return [.. words];

@@ -21,7 +21,8 @@ internal sealed class DaemonBench(Bench bench, string program)
             }
 
             bench.InTurn(bench.Short ? 5 : 25, contender => first[contender].Add(Once(contender)));
-            bench.InTurn(bench.Short ? 2 : 5, contender => dirty[contender].Add(contender is Vmmctl ? Ours(daemon, $"dirty{number++}", idle) : Peer(contender, idle)));
+            bench.InTurn(bench.Short ? 2 : 5,
+                contender => dirty[contender].Add(contender is Vmmctl ? Ours(daemon, $"dirty{number++}", idle) : Peer(contender, idle)));
 
             double Once(Contender contender)
             {
@@ -30,7 +31,10 @@ internal sealed class DaemonBench(Bench bench, string program)
             }
         }
 
-        report.Add(bench.Row("(d) create to first guest exit through the daemon; qemu: start to first exit", "ms", first) with { AtMost = 1.0 / 3 });
+        report.Add(bench.Row("(d) create to first guest exit through the daemon; qemu: start to first exit", "ms", first) with
+        {
+            AtMost = 1.0 / 3
+        });
         report.Add(bench.Row("(d) private dirty of an idle VM's worker", "MB", dirty) with { AtMost = 1 });
         Crowd(report, idle, bench.Short ? 20 : 200);
     }
@@ -87,9 +91,14 @@ internal sealed class DaemonBench(Bench bench, string program)
         long from = Stopwatch.GetTimestamp();
         Thread.Sleep(bench.Short ? 1000 : 10_000);
         double cpu = (workers.Sum(ProcessFigures.CpuTicks) - before) / 100.0 / Stopwatch.GetElapsedTime(from).TotalSeconds;
-        double shared = workers.Sum(w => ProcessFigures.Proportional(w) / 1024.0), dirty = workers.Sum(w => ProcessFigures.PrivateDirty(w) / 1024.0);
+        double shared = workers.Sum(w => ProcessFigures.Proportional(w) / 1024.0),
+            dirty = workers.Sum(w => ProcessFigures.PrivateDirty(w) / 1024.0);
         int running = daemon.Client.ListAsync(CancellationToken.None).GetAwaiter().GetResult().Vms.Count(v => v.State == VmState.Running);
-        report.Note(Row.Invariant($"(d) {count} idle micro-VMs of 32 MiB: {running} running, started in {seconds:0.0} s ({seconds * 1000 / count:0} ms each); all workers together: proportional set {shared:0} MiB, private dirty {dirty:0} MiB ({dirty / count:0.0} MiB each), {cpu * 100:0.0} % of one CPU while idle"));
+        report.Note(
+            Row.Invariant(
+                $"(d) {count} idle micro-VMs of 32 MiB: {running} running, started in {seconds:0.0} s ({seconds * 1000 / count:0} ms "
+                + $"each); all workers together: proportional set {shared:0} MiB, private dirty {dirty:0} MiB ({dirty / count:0.0} MiB "
+                + $"each), {cpu * 100:0.0} % of one CPU while idle"));
         if (running != count)
         {
             throw new InvalidOperationException($"{count - running} of {count} VMs do not run");

@@ -30,7 +30,8 @@ internal sealed class ExitBench(Bench bench)
 
     private double Once(Contender contender, string elf, int count)
     {
-        using Launch run = Launch.Start(contender.Command(elf, Row.Invariant($"n={count} tsc_khz={bench.TscKhz}")), TimeSpan.FromSeconds(60));
+        using Launch run = Launch.Start(
+            contender.Command(elf, Row.Invariant($"n={count} tsc_khz={bench.TscKhz}")), TimeSpan.FromSeconds(60));
         int code = run.WaitForEnd();
         IReadOnlyDictionary<string, string> result = Bench.Result(run, "exits");
         if (code != contender.Success)

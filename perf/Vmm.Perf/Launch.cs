@@ -86,7 +86,8 @@ internal sealed class Launch : IDisposable
     }
 
     internal InvalidOperationException Failed(string why) =>
-        new($"{why}{(_late ? " (deadline passed)" : "")}\n  command: {_what}\n  serial: {Text.Trim()}\n  stderr: {(_process.HasExited ? _errors.Result.Trim() : "")}");
+        new($"{why}{(_late ? " (deadline passed)" : "")}\n  command: {_what}\n  serial: {Text.Trim()}\n  stderr: "
+            + $"{(_process.HasExited ? _errors.Result.Trim() : "")}");
 
     public void Dispose()
     {

@@ -30,7 +30,8 @@ internal sealed class MemoryBench(Bench bench, string program)
             shrink.Add(Change(daemon, 128 * MiB));
         }
 
-        report.Note(Row.Invariant($"(g) virtio-mem with a micro-guest that touches every 16th page: grow 1 GiB {Statistics.Median(grow):0} ms, shrink 1 GiB {Statistics.Median(shrink):0} ms (median of {grow.Count})"));
+        report.Note(Row.Invariant($"(g) virtio-mem with a micro-guest that touches every 16th page: grow 1 GiB {Statistics.Median(grow):0} "
+            + $"ms, shrink 1 GiB {Statistics.Median(shrink):0} ms (median of {grow.Count})"));
         Move(report, daemon);
         daemon.Forget("mem");
     }
@@ -38,8 +39,12 @@ internal sealed class MemoryBench(Bench bench, string program)
     private static double Change(RunningDaemon daemon, ulong bytes)
     {
         long begin = Stopwatch.GetTimestamp();
-        VmMemory memory = daemon.Client.ChangeMemoryAsync("mem", new MemoryWish(0, bytes), TimeSpan.FromSeconds(60), CancellationToken.None).GetAwaiter().GetResult();
-        return memory.Settled ? Stopwatch.GetElapsedTime(begin).TotalMilliseconds : throw new InvalidOperationException($"the guest did not get to {bytes >> 20} MiB in a minute");
+        VmMemory memory = daemon.Client.ChangeMemoryAsync("mem", new MemoryWish(0, bytes), TimeSpan.FromSeconds(60), CancellationToken.None)
+            .GetAwaiter()
+            .GetResult();
+        return memory.Settled
+            ? Stopwatch.GetElapsedTime(begin).TotalMilliseconds
+            : throw new InvalidOperationException($"the guest did not get to {bytes >> 20} MiB in a minute");
     }
 
     private static void Move(Report report, RunningDaemon daemon)
@@ -55,20 +60,25 @@ internal sealed class MemoryBench(Bench bench, string program)
         int number = 0;
         foreach (HostNumaNode node in host.Nodes.Take(2).Reverse())
         {
-            JobInfo job = daemon.Client.RehomeAsync("mem", 0, new RehomeRequest(Row.Invariant($"{node.Id}")), CancellationToken.None).GetAwaiter().GetResult();
+            JobInfo job = daemon.Client.RehomeAsync("mem", 0, new RehomeRequest(Row.Invariant($"{node.Id}")), CancellationToken.None)
+                .GetAwaiter()
+                .GetResult();
             while ((job = daemon.Client.JobAsync(job.Id, CancellationToken.None).GetAwaiter().GetResult()).State == JobState.Running)
             {
                 Thread.Sleep(5);
             }
 
             RehomeStatus? status = daemon.Client.NumaAsync("mem", CancellationToken.None).GetAwaiter().GetResult().Rehome;
-            report.Note(Row.Invariant($"(g) move {++number} of a vnode of 1152 MiB to node {node.Id}: {job.State}, {status?.MovedBytes >> 20} MiB in {status?.Milliseconds} ms"));
+            report.Note(Row.Invariant($"(g) move {++number} of a vnode of 1152 MiB to node {node.Id}: {job.State}, "
+                + $"{status?.MovedBytes >> 20} MiB in {status?.Milliseconds} ms"));
         }
     }
 
     private void Balance(Report report)
     {
-        VnodeSample[] vnodes = [.. Enumerable.Range(0, 200).Select(i => new VnodeSample($"vm{i / 2}", i % 2, i % 2, GiB, 8 * GiB, 4 * GiB, 4 * GiB, 2 * MiB, 100, i % 3 == 0 ? GiB / 8 : i % 3 == 1 ? 3 * GiB : GiB, 0.01))];
+        VnodeSample[] vnodes = [.. Enumerable.Range(0, 200)
+            .Select(i => new VnodeSample($"vm{i / 2}", i % 2, i % 2, GiB, 8 * GiB, 4 * GiB, 4 * GiB, 2 * MiB, 100,
+                i % 3 == 0 ? GiB / 8 : i % 3 == 1 ? 3 * GiB : GiB, 0.01))];
         BalancerSnapshot snapshot = new(vnodes, [new HostSample(0, 1024 * GiB, 200 * GiB), new HostSample(1, 1024 * GiB, GiB)]);
         BalancerState state = new();
         int decisions = 0, rounds = bench.Short ? 50 : 2000;
@@ -83,6 +93,7 @@ internal sealed class MemoryBench(Bench bench, string program)
             _ = BalancerPolicy.Decide(snapshot, state, new BalancerRules(), TimeSpan.FromSeconds(100 + i));
         }
 
-        report.Note(Row.Invariant($"(g) the balancer's decision for 100 VMs of 2 vnodes: {Stopwatch.GetElapsedTime(begin).TotalMicroseconds / rounds:0} µs a round ({decisions} changes in it)"));
+        report.Note(Row.Invariant($"(g) the balancer's decision for 100 VMs of 2 vnodes: "
+            + $"{Stopwatch.GetElapsedTime(begin).TotalMicroseconds / rounds:0} µs a round ({decisions} changes in it)"));
     }
 }

@@ -25,8 +25,12 @@ internal sealed class NetBench(Bench bench)
             foreach ((string mode, int size) in new[] { ("send", 1514), ("send", 64), ("receive", 1514) })
             {
                 Dictionary<Contender, List<double>> rates = bench.Empty();
-                bench.InTurn(bench.Short ? 1 : bench.AgainstItself ? 10 : 5, contender => rates[contender].Add(Once(contender, mode, size)));
-                report.Add(bench.Row(Row.Invariant($"(f) virtio-net, guest {mode}s frames of {size} bytes"), "frames/s", rates) with { AtLeast = 1 });
+                bench.InTurn(
+                    bench.Short ? 1 : bench.AgainstItself ? 10 : 5, contender => rates[contender].Add(Once(contender, mode, size)));
+                report.Add(bench.Row(Row.Invariant($"(f) virtio-net, guest {mode}s frames of {size} bytes"), "frames/s", rates) with
+                {
+                    AtLeast = 1
+                });
             }
         }
         finally
@@ -47,7 +51,8 @@ internal sealed class NetBench(Bench bench)
             {
                 socket.Send(payload);
             }
-            catch (SocketException e) when (e.SocketErrorCode is SocketError.NoBufferSpaceAvailable or SocketError.ConnectionRefused or SocketError.HostUnreachable)
+            catch (SocketException e) when (e.SocketErrorCode is SocketError.NoBufferSpaceAvailable or SocketError.ConnectionRefused
+                or SocketError.HostUnreachable)
             {
                 Thread.Yield();
             }
@@ -57,7 +62,8 @@ internal sealed class NetBench(Bench bench)
     private double Once(Contender contender, string mode, int size)
     {
         string cmdline = Row.Invariant($"mode={mode} size={size} seconds={(bench.Short ? 1 : 2)} tsc_khz={bench.TscKhz}");
-        using Launch run = Launch.Start(["ip", "netns", "exec", _namespace, .. contender.Command(bench.Guest("net"), cmdline, tap: Tap)], TimeSpan.FromSeconds(60));
+        using Launch run = Launch.Start(
+            ["ip", "netns", "exec", _namespace, .. contender.Command(bench.Guest("net"), cmdline, tap: Tap)], TimeSpan.FromSeconds(60));
         using Process? flood = mode is "receive" ? StartFlood(run) : null;
         try
         {
@@ -74,7 +80,8 @@ internal sealed class NetBench(Bench bench)
         }
 
         IReadOnlyDictionary<string, string> result = Bench.Result(run, "net");
-        return double.Parse(result["frames"], CultureInfo.InvariantCulture) * 1e6 / double.Parse(result["us"], CultureInfo.InvariantCulture);
+        return double.Parse(result["frames"], CultureInfo.InvariantCulture) * 1e6 / double.Parse(
+            result["us"], CultureInfo.InvariantCulture);
     }
 
     private Process StartFlood(Launch run)

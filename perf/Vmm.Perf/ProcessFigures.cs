@@ -6,10 +6,12 @@ namespace Vmm.Perf;
 internal static class ProcessFigures
 {
     /// <summary>Private dirty memory, KiB.</summary>
-    internal static double PrivateDirty(int process) => Field($"/proc/{process.ToString(CultureInfo.InvariantCulture)}/smaps_rollup", "Private_Dirty:");
+    internal static double PrivateDirty(int process) =>
+        Field($"/proc/{process.ToString(CultureInfo.InvariantCulture)}/smaps_rollup", "Private_Dirty:");
 
     /// <summary>Proportional set size, KiB.</summary>
-    internal static double Proportional(int process) => Field($"/proc/{process.ToString(CultureInfo.InvariantCulture)}/smaps_rollup", "Pss:");
+    internal static double Proportional(int process) =>
+        Field($"/proc/{process.ToString(CultureInfo.InvariantCulture)}/smaps_rollup", "Pss:");
 
     /// <summary>CPU time of all threads, in ticks of 10 ms.</summary>
     internal static long CpuTicks(int process)

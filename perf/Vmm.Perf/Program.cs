@@ -2,7 +2,8 @@ using System.Globalization;
 using Vmm.Contracts.Rest;
 using Vmm.Perf;
 
-const string Usage = "usage: perf/run [--short] [--peer-only] [start] [block] [memdisk] [exits] [daemon] [net] [memory] [numa]   (environment: VMMCTL, VMMD, QEMU, BEFORE)";
+const string Usage = "usage: perf/run [--short] [--peer-only] [start] [block] [memdisk] [exits] [daemon] [net] [memory] [numa]   "
+    + "(environment: VMMCTL, VMMD, QEMU, BEFORE)";
 if (args is ["flood"])
 {
     return NetBench.Flood(); // this program again, inside the namespace of the network benchmark
@@ -10,7 +11,8 @@ if (args is ["flood"])
 
 string[] parts = [.. args.Where(a => !a.StartsWith('-'))];
 string[] options = [.. args.Where(a => a.StartsWith('-'))];
-if (options.Except(["--short", "--peer-only"], StringComparer.Ordinal).Any() || parts.Except(["start", "block", "memdisk", "exits", "daemon", "net", "memory", "numa"], StringComparer.Ordinal).Any())
+if (options.Except(["--short", "--peer-only"], StringComparer.Ordinal).Any()
+    || parts.Except(["start", "block", "memdisk", "exits", "daemon", "net", "memory", "numa"], StringComparer.Ordinal).Any())
 {
     Console.Error.WriteLine(Usage);
     return 2;
@@ -40,14 +42,19 @@ if (!File.Exists("/dev/kvm"))
     return 2;
 }
 
-Bench bench = new(root, peerOnly ? null : new Vmmctl(vmmctl), before is null ? new QemuMicrovm(qemu) : new Vmmctl(before, "before"), options.Contains("--short", StringComparer.Ordinal));
+Bench bench = new(
+    root,
+    peerOnly ? null : new Vmmctl(vmmctl),
+    before is null ? new QemuMicrovm(qemu) : new Vmmctl(before, "before"),
+    options.Contains("--short", StringComparer.Ordinal));
 string commit = Bench.Output("git", "-C", root, "describe", "--always", "--dirty");
 Report report = new(new Dictionary<string, string>(StringComparer.Ordinal)
 {
     ["date"] = DateTime.UtcNow.ToString("yyyy-MM-dd HH:mm 'UTC'", CultureInfo.InvariantCulture),
     ["commit"] = commit,
     ["command"] = $"perf/run {string.Join(' ', args)}".Trim(),
-    ["host"] = $"{Environment.ProcessorCount} CPUs, kernel {Bench.Output("uname", "-r")}, load {File.ReadAllText("/proc/loadavg").Split(' ')[0]} at start",
+    ["host"] = $"{Environment.ProcessorCount} CPUs, kernel {Bench.Output("uname", "-r")}, load "
+        + $"{File.ReadAllText("/proc/loadavg").Split(' ')[0]} at start",
     ["peer"] = before ?? Bench.Output(qemu, "--version").Split('\n')[0],
 }, goals: before is null);
 Directory.CreateDirectory(Path.Combine(root, "perf/results"));

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.CompilerServices;
 using System.Text;
 using System.Text.Json;
 
@@ -22,7 +23,8 @@ internal sealed record Row(string What, string Unit, string PeerName, IReadOnlyL
         _ => "",
     };
 
-    internal static string Invariant(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
+    // The programs have no culture but the invariant one (InvariantGlobalization).
+    internal static string Invariant(ref DefaultInterpolatedStringHandler text) => text.ToStringAndClear();
 
     private static string Judge(bool met, string goal) => $"{goal}: {(met ? "met" : "NOT met")}";
 }
@@ -59,11 +61,13 @@ internal sealed class Report(IReadOnlyDictionary<string, string> about, bool goa
             text.Append(CultureInfo.InvariantCulture, $"{key}: {value}  \n");
         }
 
-        text.Append("\n| what | unit | ours: median (quartiles) | peer | peer: median (quartiles) | ours/peer | goal | runs |\n|---|---|---|---|---|---|---|---|\n");
+        text.Append("\n| what | unit | ours: median (quartiles) | peer | peer: median (quartiles) | ours/peer | goal | runs "
+            + "|\n|---|---|---|---|---|---|---|---|\n");
         foreach (Row row in _rows)
         {
             string ratio = double.IsNaN(row.Ratio) ? "" : row.Ratio.ToString("0.00", CultureInfo.InvariantCulture);
-            text.Append(CultureInfo.InvariantCulture, $"| {row.What} | {row.Unit} | {Spread(row.Ours)} | {row.PeerName} | {Spread(row.Peer)} | {ratio} | {row.Goal} | {row.Peer.Count} |\n");
+            text.Append(CultureInfo.InvariantCulture, $"| {row.What} | {row.Unit} | {Spread(row.Ours)} | {row.PeerName} | "
+                + $"{Spread(row.Peer)} | {ratio} | {row.Goal} | {row.Peer.Count} |\n");
         }
 
         foreach (string note in _notes)
@@ -96,5 +100,6 @@ internal sealed class Report(IReadOnlyDictionary<string, string> about, bool goa
         ? "-"
         : $"{Figure(Statistics.Median(values))} ({Figure(Statistics.Quantile(values, 0.25))}-{Figure(Statistics.Quantile(values, 0.75))})";
 
-    private static string Figure(double value) => value.ToString(value >= 1000 ? "0" : value >= 100 ? "0.0" : "0.00", CultureInfo.InvariantCulture);
+    private static string Figure(double value) =>
+        value.ToString(value >= 1000 ? "0" : value >= 100 ? "0.0" : "0.00", CultureInfo.InvariantCulture);
 }

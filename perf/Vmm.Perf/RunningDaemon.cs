@@ -15,7 +15,8 @@ internal sealed class RunningDaemon : IDisposable
     {
         string log = Path.Combine(_folder, "log");
         ProcessStartInfo info = new("/bin/sh") { UseShellExecute = false };
-        string[] arguments = ["-c", "exec \"$0\" \"$@\" >\"$VMM_PERF_LOG\" 2>&1", program, "--state", Path.Combine(_folder, "state"), "--run", Path.Combine(_folder, "run"),
+        string[] arguments = ["-c", "exec \"$0\" \"$@\" >\"$VMM_PERF_LOG\" 2>&1", program, "--state", Path.Combine(_folder, "state"),
+            "--run", Path.Combine(_folder, "run"),
             "--storage", "/", "--pool", pool.ToString(CultureInfo.InvariantCulture)];
         foreach (string argument in arguments)
         {
@@ -41,7 +42,8 @@ internal sealed class RunningDaemon : IDisposable
     /// <summary>Creates a VM and starts it; answers when its vCPUs run.</summary>
     internal VmInfo Launch(string name, string kernel, int memoryMiB, string more = "")
     {
-        string yaml = Row.Invariant($"name: {name}\nmemory: {memoryMiB}MiB\ndebugExit: true\nboot: {{kernel: {kernel}, cmdline: \"\"}}\n{more}");
+        string yaml =
+            Row.Invariant($"name: {name}\nmemory: {memoryMiB}MiB\ndebugExit: true\nboot: {{kernel: {kernel}, cmdline: \"\"}}\n{more}");
         _ = Client.CreateAsync(yaml, "/", CancellationToken.None).GetAwaiter().GetResult();
         VmInfo vm = Client.DoAsync(name, "start", CancellationToken.None).GetAwaiter().GetResult();
         if (vm.WorkerProcessId is { } worker)

@@ -51,7 +51,9 @@ internal static class CpuView
         try
         {
             FileInfo info = new(file);
-            missing = info.Length <= LongestFile ? CpuDescriptionJson.Read(File.ReadAllText(file)).Missing(host) : throw new InvalidDataException("it is too long for a CPU description");
+            missing = info.Length <= LongestFile
+                ? CpuDescriptionJson.Read(File.ReadAllText(file)).Missing(host)
+                : throw new InvalidDataException("it is too long for a CPU description");
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException or InvalidDataException)
         {

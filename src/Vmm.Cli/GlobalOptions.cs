@@ -15,12 +15,30 @@ internal sealed class GlobalOptions
         ("EDITOR", "What vmmctl vm edit starts; vi when it is not set"),
     ];
 
-    private readonly Option<string?> _host = new("--host") { Description = $"The daemon to ask: unix:///PATH or https://NAME:PORT [default: $VMM_HOST, else unix://{VmmClient.DefaultSocket}]", HelpName = "url", Recursive = true };
-    private readonly Option<string?> _tokenFile = new("--token-file") { Description = "File with the access token; for https [default: $VMM_TOKEN_FILE]", HelpName = "path", Recursive = true };
-    private readonly Option<string?> _certificate = new("--certificate") { Description = "Client certificate (PEM); for https", HelpName = "path", Recursive = true };
-    private readonly Option<string?> _key = new("--key") { Description = "Its private key (PEM), when it is not in the same file", HelpName = "path", Recursive = true };
-    private readonly Option<string?> _authority = new("--ca") { Description = "Certificate (PEM) of the authority that the daemon's certificate must come from [default: the system's]", HelpName = "path", Recursive = true };
-    private readonly Option<string> _output = new("--output", "-o") { Description = "table or json", DefaultValueFactory = _ => "table", HelpName = "format", Recursive = true };
+    private readonly Option<string?> _host = new("--host")
+    {
+        Description = $"The daemon to ask: unix:///PATH or https://NAME:PORT [default: $VMM_HOST, else unix://{VmmClient.DefaultSocket}]",
+        HelpName = "url",
+        Recursive = true
+    };
+    private readonly Option<string?> _tokenFile = new("--token-file")
+    {
+        Description = "File with the access token; for https [default: $VMM_TOKEN_FILE]",
+        HelpName = "path",
+        Recursive = true
+    };
+    private readonly Option<string?> _certificate =
+        new("--certificate") { Description = "Client certificate (PEM); for https", HelpName = "path", Recursive = true };
+    private readonly Option<string?> _key =
+        new("--key") { Description = "Its private key (PEM), when it is not in the same file", HelpName = "path", Recursive = true };
+    private readonly Option<string?> _authority = new("--ca")
+    {
+        Description = "Certificate (PEM) of the authority that the daemon's certificate must come from [default: the system's]",
+        HelpName = "path",
+        Recursive = true
+    };
+    private readonly Option<string> _output =
+        new("--output", "-o") { Description = "table or json", DefaultValueFactory = _ => "table", HelpName = "format", Recursive = true };
 
     internal GlobalOptions() => _output.AcceptOnlyFromAmong("table", "json");
 

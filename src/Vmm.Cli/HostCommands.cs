@@ -12,22 +12,51 @@ internal static class HostCommands
     internal static Command Create(GlobalOptions options, Application application)
     {
         Noun host = new("host", "The machine that VMs run on", options);
-        host.Add("show", "KVM and NUMA nodes, of the daemon's host; of this machine when no daemon is named and none runs here", [], async (session, parsed, cancellation) =>
-            options.NamesDaemon(parsed) || File.Exists(session.Address.Socket) ? await ShowAsync(session, cancellation).ConfigureAwait(false) : application.ShowHost(session.IsJson));
-        host.Add("numa", "NUMA nodes: CPUs, memory, huge pages, distances, and which VM's vnodes sit there; of this machine when no daemon is named and none runs here", [],
+        host.Add("show", "KVM and NUMA nodes, of the daemon's host; of this machine when no daemon is named and none runs here", [],
+            async (session, parsed, cancellation) =>
+                options.NamesDaemon(parsed) || File.Exists(session.Address.Socket)
+                    ? await ShowAsync(session, cancellation).ConfigureAwait(false)
+                    : application.ShowHost(session.IsJson));
+        host.Add(
+            "numa", "NUMA nodes: CPUs, memory, huge pages, distances, and which VM's vnodes sit there; of this machine when no daemon is "
+                + "named and none runs here",
+            [],
             async (session, parsed, cancellation) => ShowNuma(session, options.NamesDaemon(parsed) || File.Exists(session.Address.Socket)
                 ? await session.Client.HostNumaAsync(cancellation).ConfigureAwait(false)
                 : LocalNuma.Read()));
-        Argument<string?> description = new("file") { Description = "A description of another machine, from its host cpu -o json", HelpName = "file", Arity = ArgumentArity.ZeroOrOne };
-        host.Add("cpu", "The processor that KVM of this machine can show to guests: models and features; with a file, what it lacks beside that one (exit code 1 when something)", [description],
+        Argument<string?> description = new("file")
+        {
+            Description = "A description of another machine, from its host cpu -o json",
+            HelpName = "file",
+            Arity = ArgumentArity.ZeroOrOne
+        };
+        host.Add(
+            "cpu", "The processor that KVM of this machine can show to guests: models and features; with a file, what it lacks beside that "
+                + "one (exit code 1 when something)",
+            [description],
             (session, parsed, _) => Task.FromResult(CpuView.Run(session, application.Survey(), parsed.GetValue(description))));
         Argument<string> spec = new("file") { Description = "The spec file", HelpName = "file" };
-        host.Add("fit", "How the vnodes of a spec would lie on the host now (as its start does it with numa: {fit: best}); nothing is started; on this machine when no daemon is named and none runs here", [spec],
-            (session, parsed, cancellation) => FitView.RunAsync(session, parsed.GetValue(spec)!, options.NamesDaemon(parsed) || File.Exists(session.Address.Socket), cancellation));
-        Option<string?> set = new("--set") { Description = "Switch it until the daemon's next start (for good: balancer in vmmd.yaml)", HelpName = "on|off|dry-run" };
-        host.Add("balancer", "What the balancer of memory sees and decides", [set], (session, parsed, cancellation) => BalancerView.RunAsync(session, parsed.GetValue(set), cancellation));
-        Argument<string?> level = new("level") { Description = "Change it until the daemon's next start (for good: logLevel in vmmd.yaml)", Arity = ArgumentArity.ZeroOrOne, HelpName = "debug|information|warning|error" };
-        host.Add("log-level", "The least severe that the daemon logs; with a level, change it", [level], (session, parsed, cancellation) => LogLevelView.RunAsync(session, parsed.GetValue(level), cancellation));
+        host.Add(
+            "fit", "How the vnodes of a spec would lie on the host now (as its start does it with numa: {fit: best}); nothing is started; "
+                + "on this machine when no daemon is named and none runs here",
+            [spec],
+            (session, parsed, cancellation) => FitView.RunAsync(
+                session, parsed.GetValue(spec)!, options.NamesDaemon(parsed) || File.Exists(session.Address.Socket), cancellation));
+        Option<string?> set = new("--set")
+        {
+            Description = "Switch it until the daemon's next start (for good: balancer in vmmd.yaml)",
+            HelpName = "on|off|dry-run"
+        };
+        host.Add("balancer", "What the balancer of memory sees and decides", [set],
+            (session, parsed, cancellation) => BalancerView.RunAsync(session, parsed.GetValue(set), cancellation));
+        Argument<string?> level = new("level")
+        {
+            Description = "Change it until the daemon's next start (for good: logLevel in vmmd.yaml)",
+            Arity = ArgumentArity.ZeroOrOne,
+            HelpName = "debug|information|warning|error"
+        };
+        host.Add("log-level", "The least severe that the daemon logs; with a level, change it", [level],
+            (session, parsed, cancellation) => LogLevelView.RunAsync(session, parsed.GetValue(level), cancellation));
         return host.Command;
     }
 
@@ -43,7 +72,8 @@ internal static class HostCommands
         foreach (HostNumaNode node in host.Nodes)
         {
             string huge = string.Join(", ", node.HugePages.Select(p => $"{p.Free}/{p.Total} of {new ByteSize(p.PageBytes)}"));
-            table.Add(DaemonSession.Number(node.Id), node.Cpus.Length > 0 ? node.Cpus : "-", DaemonSession.Size(node.TotalBytes), DaemonSession.Size(node.FreeBytes), DaemonSession.Size(node.AvailableBytes),
+            table.Add(DaemonSession.Number(node.Id), node.Cpus.Length > 0 ? node.Cpus : "-", DaemonSession.Size(node.TotalBytes),
+                DaemonSession.Size(node.FreeBytes), DaemonSession.Size(node.AvailableBytes),
                 huge.Length > 0 ? huge : "-", string.Join(' ', node.Distances));
             foreach (NodeTenant tenant in node.Tenants)
             {
@@ -69,7 +99,8 @@ internal static class HostCommands
             return session.Json(host, RestJson.Default.HostInfo);
         }
 
-        await session.Out.WriteLineAsync($"KVM: {host.Kvm}\nCPU models: {string.Join(' ', host.CpuModels ?? [])}\nvmmd: {host.Version}").ConfigureAwait(false);
+        await session.Out.WriteLineAsync(
+            $"KVM: {host.Kvm}\nCPU models: {string.Join(' ', host.CpuModels ?? [])}\nvmmd: {host.Version}").ConfigureAwait(false);
         Table table = new("NODE", "CPUS", "TOTAL", "FREE");
         foreach (HostNodeInfo node in host.Nodes)
         {

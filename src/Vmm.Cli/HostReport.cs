@@ -29,7 +29,8 @@ internal sealed record HostReport(string Kvm, string? KvmProblem, IReadOnlyList<
         foreach (HostNode node in Host.Nodes)
         {
             output.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"{node.Id,-5} {NumberSet.Format(node.Cpus),-10} {node.TotalBytes >> 20,5} MiB {node.FreeBytes >> 20,8} MiB  {string.Join(' ', node.Distances)}"));
+                $"{node.Id,-5} {NumberSet.Format(node.Cpus),-10} {node.TotalBytes >> 20,5} MiB {node.FreeBytes >> 20,8} MiB  "
+                    + $"{string.Join(' ', node.Distances)}"));
         }
     }
 

@@ -19,7 +19,9 @@ internal static class CommandShape
     {
         string names = string.Join(", ", Names(option).OrderBy(name => name.Length).ThenBy(name => name, StringComparer.Ordinal));
         string value = option.HelpName ?? option.Name.TrimStart('-').ToUpperInvariant();
-        return TakesValue(option) ? $"{names} {value}" : option.Arity.MaximumNumberOfValues > 0 && option.ValueType != typeof(bool) ? $"{names} [{value}]" : names;
+        return TakesValue(option) ? $"{names} {value}"
+            : option.Arity.MaximumNumberOfValues > 0 && option.ValueType != typeof(bool) ? $"{names} [{value}]"
+            : names;
     }
 
     /// <summary>Every name of an option but <c>-?</c> and <c>/h</c>, which are other systems' ways to ask for help.</summary>
@@ -27,17 +29,22 @@ internal static class CommandShape
         option.Aliases.Append(option.Name).Where(name => name.StartsWith('-') && name is not "-?").Distinct(StringComparer.Ordinal);
 
     /// <summary><c>NAME [OTHER]</c>, the arguments in their order.</summary>
-    internal static string Arguments(Command command) => string.Join(' ', command.Arguments.Where(argument => !argument.Hidden).Select(argument =>
-    {
-        string name = (argument.HelpName ?? argument.Name).ToUpperInvariant();
-        return argument.Arity.MinimumNumberOfValues == 0 ? $"[{name}]" : name;
-    }));
+    internal static string Arguments(Command command) =>
+        string.Join(' ', command.Arguments.Where(argument => !argument.Hidden).Select(argument =>
+        {
+            string name = (argument.HelpName ?? argument.Name).ToUpperInvariant();
+            return argument.Arity.MinimumNumberOfValues == 0 ? $"[{name}]" : name;
+        }));
 
     /// <summary>What may stand there: one of some words, the name of an object, a file, or something that cannot be guessed.</summary>
     internal static (CompletionKind Kind, string Words) Values(Symbol symbol, string noun)
     {
         string? help = symbol is Option option ? option.HelpName : (symbol as Argument)?.HelpName;
-        string[] words = symbol is Option o ? [.. o.GetCompletions(System.CommandLine.Completions.CompletionContext.Empty).Select(item => item.Label).Where(word => !word.StartsWith('-'))] : [];
+        string[] words = symbol is Option o
+            ? [.. o.GetCompletions(System.CommandLine.Completions.CompletionContext.Empty)
+                .Select(item => item.Label)
+                .Where(word => !word.StartsWith('-'))]
+            : [];
         return help switch
         {
             "path" or "spec.yaml" or "file" or "disk" => (CompletionKind.File, ""),

@@ -58,7 +58,12 @@ internal sealed record RunArguments
             Name = Name ?? spec.Name,
             Cpus = Cpus ?? spec.Cpus,
             Cpu = Cpu is null ? spec.Cpu : CpuSpec.Parse(Cpu),
-            Boot = spec.Boot with { Kernel = Kernel ?? spec.Boot.Kernel, Initrd = Initrd ?? spec.Boot.Initrd, Cmdline = Cmdline ?? spec.Boot.Cmdline },
+            Boot = spec.Boot with
+            {
+                Kernel = Kernel ?? spec.Boot.Kernel,
+                Initrd = Initrd ?? spec.Boot.Initrd,
+                Cmdline = Cmdline ?? spec.Boot.Cmdline
+            },
         };
         if (File is null && Kernel is null)
         {

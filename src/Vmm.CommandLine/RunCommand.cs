@@ -4,7 +4,8 @@ using Vmm.Spec;
 namespace Vmm.CommandLine;
 
 /// <summary>
-/// <c>vmmctl run</c>: its options and its help. vmmctl shows them and hands the words on, vmm-run carries them out: both read this one definition.
+/// <c>vmmctl run</c>: its options and its help. vmmctl shows them and hands the words on, vmm-run carries them out: both read this one
+/// definition.
 /// </summary>
 internal static class RunCommand
 {
@@ -29,7 +30,8 @@ internal static class RunCommand
     {
         Option<string?> file = new("--file", "-f") { Description = "VM spec (YAML); other options go over it", HelpName = "spec.yaml" };
         Option<string?> name = new("--name") { Description = "Name of the VM" };
-        Option<string?> kernel = new("--kernel") { Description = "Linux bzImage, ELF64 vmlinux, or ELF64 with a PVH note", HelpName = "path" };
+        Option<string?> kernel =
+            new("--kernel") { Description = "Linux bzImage, ELF64 vmlinux, or ELF64 with a PVH note", HelpName = "path" };
         Option<string?> initrd = new("--initrd") { Description = "Initial ramdisk", HelpName = "path" };
         Option<string?> cmdline = new("--cmdline")
         {
@@ -54,7 +56,8 @@ internal static class RunCommand
             Description = "Network device: tap=NAME" + SpecOption.Form("nets") + "; repeatable",
             HelpName = "net",
         };
-        Option<string?> transport = new("--virtio-transport") { Description = "pci or mmio for virtio devices [default: pci]", HelpName = "pci|mmio" };
+        Option<string?> transport =
+            new("--virtio-transport") { Description = "pci or mmio for virtio devices [default: pci]", HelpName = "pci|mmio" };
         Option<bool> quiet = new("--quiet") { Description = "Print nothing of our own except errors" };
         Option<bool> noInput = new("--no-serial-input") { Description = "Do not read standard input" };
         Option<string?> restore = new("--restore")
@@ -68,7 +71,10 @@ internal static class RunCommand
             HelpName = "folder",
         };
         Command run = new(Name, Help);
-        Option[] all = [file, name, kernel, initrd, cmdline, cpus, cpu, memory, numa, disk, net, transport, restore, saveTo, quiet, noInput];
+        Option[] all =
+        [
+            file, name, kernel, initrd, cmdline, cpus, cpu, memory, numa, disk, net, transport, restore, saveTo, quiet, noInput
+        ];
         foreach (Option option in all)
         {
             run.Options.Add(option);

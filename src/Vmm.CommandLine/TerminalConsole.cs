@@ -5,7 +5,8 @@ namespace Vmm.CommandLine;
 /// <summary>The guest's console on our own stdin and stdout. Bytes go to fd 1 as they are, through a bounded buffer.</summary>
 public sealed class TerminalConsole : IDisposable
 {
-    private static readonly byte[] HelpText = "\r\nCtrl-A x  stop the VM and leave\r\nCtrl-A h  this help\r\nCtrl-A Ctrl-A  send Ctrl-A\r\n"u8.ToArray();
+    private static readonly byte[] HelpText =
+        "\r\nCtrl-A x  stop the VM and leave\r\nCtrl-A h  this help\r\nCtrl-A Ctrl-A  send Ctrl-A\r\n"u8.ToArray();
 
     private readonly Terminal _terminal;
     private readonly Action _leave;

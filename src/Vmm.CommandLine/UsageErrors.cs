@@ -48,13 +48,15 @@ internal static class UsageErrors
         return command.Subcommands.Count > 0 ? $"{begin}{word}: no such command{near}" : $"{begin}{word}: one word too many";
     }
 
-    private static string Near(string word, IEnumerable<string> known) => Names.Nearest(word, known) is { } near ? $"; did you mean {near}?" : "";
+    private static string Near(string word, IEnumerable<string> known) =>
+        Names.Nearest(word, known) is { } near ? $"; did you mean {near}?" : "";
 
     private static string Wrong(ParseError error, Command command, string path)
     {
         if (error.SymbolResult is CommandResult && command.Subcommands.Count > 0)
         {
-            return $"{(path.Length > 0 ? path + ": " : "")}say what to do: {string.Join(", ", CommandShape.Visible(command).Select(child => child.Name))}";
+            return $"{(path.Length > 0 ? path + ": " : "")}say what to do: "
+                + $"{string.Join(", ", CommandShape.Visible(command).Select(child => child.Name))}";
         }
 
         (string name, string? value, Type type) = error.SymbolResult switch
@@ -67,7 +69,10 @@ internal static class UsageErrors
         };
         if (value is not null && error.Message.Contains(NoChoice, StringComparison.Ordinal))
         {
-            string[] words = [.. error.Message.Split('\n').Skip(1).Select(line => line.Trim(' ', '\t', '\r', '\'')).Where(line => line.Length > 0)];
+            string[] words = [.. error.Message.Split('\n')
+                .Skip(1)
+                .Select(line => line.Trim(' ', '\t', '\r', '\''))
+                .Where(line => line.Length > 0)];
             return $"{name} {value}: expected {string.Join(", ", words[..^1])} or {words[^1]}";
         }
 
@@ -84,12 +89,14 @@ internal static class UsageErrors
                 return $"{path}: {name} is missing";
         }
 
-        return string.Join(' ', error.Message.Split((char[])['\n', '\r', '\t'], StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));
+        return string.Join(
+            ' ', error.Message.Split((char[])['\n', '\r', '\t'], StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));
     }
 
     private static string? Last(IReadOnlyList<Token> tokens) => tokens.Count > 0 ? tokens[^1].Value : null;
 
-    private static bool IsNumber(Type type) => (Nullable.GetUnderlyingType(type) ?? type) is var plain && (plain == typeof(int) || plain == typeof(long));
+    private static bool IsNumber(Type type) =>
+        (Nullable.GetUnderlyingType(type) ?? type) is var plain && (plain == typeof(int) || plain == typeof(long));
 
     /// <summary><c>vm start</c>.</summary>
     private static string PathOf(CommandResult result)

@@ -52,5 +52,6 @@ public static class SafeText
     }
 
     private static bool IsSafe(char c) => c is >= ' ' and < '\x7f' || (c > '\x9f' && CharUnicodeInfo.GetUnicodeCategory(c)
-        is not (UnicodeCategory.Format or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator or UnicodeCategory.Surrogate));
+        is not (UnicodeCategory.Format or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator
+            or UnicodeCategory.Surrogate));
 }

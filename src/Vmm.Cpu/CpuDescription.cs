@@ -86,15 +86,18 @@ public sealed record CpuDescription
 
         if (host.PhysicalAddressBits < PhysicalAddressBits)
         {
-            missing.Add($"the host has physical addresses of {host.PhysicalAddressBits} bits, not {PhysicalAddressBits} (CPUID 80000008h EAX bits 7-0)");
+            missing.Add($"the host has physical addresses of {host.PhysicalAddressBits} bits, not {PhysicalAddressBits} (CPUID 80000008h "
+                + "EAX bits 7-0)");
         }
 
         foreach (CpuidLeaf leaf in Leaves)
         {
             // Offset and size of each component of the standard area are fixed by what a guest has saved already.
-            if (leaf is { Leaf: XsaveLeaf, Subleaf: > 1 } && (host.Find(XsaveLeaf, leaf.Subleaf) is not { } own || own.Eax != leaf.Eax || own.Ebx != leaf.Ebx))
+            if (leaf is { Leaf: XsaveLeaf, Subleaf: > 1 }
+                && (host.Find(XsaveLeaf, leaf.Subleaf) is not { } own || own.Eax != leaf.Eax || own.Ebx != leaf.Ebx))
             {
-                missing.Add($"the host has no XSAVE component {leaf.Subleaf} of {leaf.Eax} bytes at offset {leaf.Ebx} (CPUID D.{leaf.Subleaf})");
+                missing.Add(
+                    $"the host has no XSAVE component {leaf.Subleaf} of {leaf.Eax} bytes at offset {leaf.Ebx} (CPUID D.{leaf.Subleaf})");
             }
         }
 
@@ -102,8 +105,9 @@ public sealed record CpuDescription
     }
 
     // The machine makes these: KVM's list of what it supports need not have them.
-    private static bool IsCompared(CpuFeature feature) => feature.Name is not ("x2apic" or "tsc_deadline_timer" or "hypervisor" or "ht" or "cmp_legacy" or "topoext"
-        or "osxsave" or "ospke" or "kvm_msi_ext_dest_id");
+    private static bool IsCompared(CpuFeature feature) =>
+        feature.Name is not ("x2apic" or "tsc_deadline_timer" or "hypervisor" or "ht" or "cmp_legacy" or "topoext"
+            or "osxsave" or "ospke" or "kvm_msi_ext_dest_id");
 
     private static string Text(ReadOnlySpan<uint> words)
     {

@@ -62,7 +62,8 @@ public static class CpuDescriptionJson
             int version = root.GetProperty("version").GetInt32();
             if (version != CpuDescription.CurrentVersion)
             {
-                throw new InvalidDataException($"the CPU description is of version {version}, this program knows {CpuDescription.CurrentVersion}");
+                throw new InvalidDataException(
+                    $"the CPU description is of version {version}, this program knows {CpuDescription.CurrentVersion}");
             }
 
             string model = root.GetProperty("model").GetString() ?? "";
@@ -72,10 +73,14 @@ public static class CpuDescriptionJson
                 throw new InvalidDataException("the CPU description is too long");
             }
 
-            CpuDescription read = new() { Model = model, Leaves = [.. cpuid.EnumerateArray().Select(Leaf)], Msrs = [.. msrs.EnumerateArray().Select(Msr)] };
-            return read.Leaves.DistinctBy(l => (l.Leaf, l.Subleaf)).Count() == read.Leaves.Count ? read : throw new InvalidDataException("the CPU description has a leaf twice");
+            CpuDescription read =
+                new() { Model = model, Leaves = [.. cpuid.EnumerateArray().Select(Leaf)], Msrs = [.. msrs.EnumerateArray().Select(Msr)] };
+            return read.Leaves.DistinctBy(l => (l.Leaf, l.Subleaf)).Count() == read.Leaves.Count
+                ? read
+                : throw new InvalidDataException("the CPU description has a leaf twice");
         }
-        catch (Exception cause) when (cause is JsonException or KeyNotFoundException or InvalidOperationException or FormatException or OverflowException)
+        catch (Exception cause) when (cause is JsonException or KeyNotFoundException or InvalidOperationException or FormatException
+            or OverflowException)
         {
             throw new InvalidDataException($"no CPU description: {cause.Message}", cause);
         }

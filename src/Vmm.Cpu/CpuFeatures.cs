@@ -44,8 +44,9 @@ public static class CpuFeatures
     /// Features that the machine sets or that every guest needs: topology, interrupt controllers, what the boot protocol uses. No spec
     /// chooses them.
     /// </summary>
-    public static bool IsFixed(CpuFeature feature) => feature.IsMsr || feature.Name is "fpu" or "msr" or "pae" or "lm" or "apic" or "x2apic" or "tsc_deadline_timer"
-        or "hypervisor" or "ht" or "cmp_legacy" or "topoext" or "osxsave" or "ospke" or "kvm_msi_ext_dest_id";
+    public static bool IsFixed(CpuFeature feature) =>
+        feature.IsMsr || feature.Name is "fpu" or "msr" or "pae" or "lm" or "apic" or "x2apic" or "tsc_deadline_timer"
+            or "hypervisor" or "ht" or "cmp_legacy" or "topoext" or "osxsave" or "ospke" or "kvm_msi_ext_dest_id";
 
     private static FrozenDictionary<string, CpuFeature> ByName()
     {
@@ -55,7 +56,10 @@ public static class CpuFeatures
             names.Add(feature.Name, feature);
         }
 
-        foreach ((string other, string name) in (ReadOnlySpan<(string, string)>)[("pni", "sse3"), ("lzcnt", "abm"), ("sha", "sha_ni"), ("clflushsize", "clflush"), ("rdpid_msr", "rdpid")])
+        foreach ((string other, string name) in (ReadOnlySpan<(string, string)>)
+        [
+            ("pni", "sse3"), ("lzcnt", "abm"), ("sha", "sha_ni"), ("clflushsize", "clflush"), ("rdpid_msr", "rdpid")
+        ])
         {
             names.Add(other, names[name]);
         }
@@ -66,7 +70,8 @@ public static class CpuFeatures
     private static CpuFeature[] Build()
     {
         List<CpuFeature> features = new(400);
-        Add(features, 1, 0, CpuRegister.Edx, "fpu vme de pse tsc msr pae mce cx8 apic - sep mtrr pge mca cmov pat pse36 pn clflush - dts acpi mmx fxsr sse sse2 ss ht tm ia64 pbe");
+        Add(features, 1, 0, CpuRegister.Edx, "fpu vme de pse tsc msr pae mce cx8 apic - sep mtrr pge mca cmov pat pse36 pn clflush - dts "
+            + "acpi mmx fxsr sse sse2 ss ht tm ia64 pbe");
         Add(features, 1, 0, CpuRegister.Ecx,
             "sse3 pclmulqdq dtes64 monitor ds_cpl vmx smx est tm2 ssse3 cid sdbg fma cx16 xtpr pdcm - pcid dca sse4_1 sse4_2 x2apic "
             + "movbe popcnt "
@@ -103,7 +108,8 @@ public static class CpuFeatures
             "lahf_lm cmp_legacy svm extapic cr8_legacy abm sse4a misalignsse 3dnowprefetch osvw ibs xop skinit wdt - lwp fma4 tce - "
             + "nodeid_msr - tbm "
             + "topoext perfctr_core perfctr_nb - bpext ptsc perfctr_llc mwaitx");
-        Add(features, 0x8000_0001, 0, CpuRegister.Edx, "- - - - - - - - - - - syscall - - - - - - - mp nx - mmxext - - fxsr_opt pdpe1gb rdtscp - lm 3dnowext 3dnow");
+        Add(features, 0x8000_0001, 0, CpuRegister.Edx,
+            "- - - - - - - - - - - syscall - - - - - - - mp nx - mmxext - - fxsr_opt pdpe1gb rdtscp - lm 3dnowext 3dnow");
         Add(features, 0x8000_0007, 0, CpuRegister.Edx, "- - - - - - - - invtsc");
         Add(features, 0x8000_0008, 0, CpuRegister.Ebx,
             "clzero irperf xsaveerptr - rdpru - - - - wbnoinvd - - amd_ibpb - amd_ibrs amd_stibp - amd_stibp_always_on - - - - - "

@@ -10,19 +10,22 @@ public sealed class CpuModel
     /// <summary>Everything that the host's KVM shows.</summary>
     public const string Host = "host";
 
-    private const string Level1 = "fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 syscall nx lm";
+    private const string Level1 =
+        "fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 syscall nx lm";
     private const string Level2 = Level1 + " cx16 lahf_lm popcnt sse3 sse4_1 sse4_2 ssse3";
     private const string Level3 = Level2 + " avx avx2 bmi1 bmi2 f16c fma abm movbe xsave";
     private const string Level4 = Level3 + " avx512f avx512bw avx512cd avx512dq avx512vl";
 
     // What the machine and KVM make themselves; shown where they are there. The KVM ones are in every kernel since 5.10.
-    private const string OfMachine = "x2apic tsc_deadline_timer hypervisor ht cmp_legacy topoext arat kvmclock kvm_nopiodelay kvmclock2 kvm_asyncpf kvm_steal_time kvm_pv_eoi "
+    private const string OfMachine = "x2apic tsc_deadline_timer hypervisor ht cmp_legacy topoext arat kvmclock kvm_nopiodelay kvmclock2 "
+        + "kvm_asyncpf kvm_steal_time kvm_pv_eoi "
         + "kvm_pv_unhalt kvm_pv_tlb_flush kvm_pv_ipi kvm_poll_control kvm_pv_sched_yield kvm_asyncpf_int kvmclock_stable_bit";
 
     private const string Name1 = "x86-64-v1", Name2 = "x86-64-v2", Name3 = "x86-64-v3", Name4 = "x86-64-v4";
 
     // Made when one is asked for: a program that only names models does not need the table of features.
-    private static readonly Lazy<CpuModel[]> s_all = new(() => [new(Name1, Level1), new(Name2, Level2), new(Name3, Level3), new(Name4, Level4)]);
+    private static readonly Lazy<CpuModel[]> s_all =
+        new(() => [new(Name1, Level1), new(Name2, Level2), new(Name3, Level3), new(Name4, Level4)]);
 
     private CpuModel(string name, string required)
     {

@@ -38,7 +38,8 @@ public static class FeatureDependencies
     /// <summary>The feature and everything it needs.</summary>
     public static IReadOnlySet<CpuFeature> WithNeeds(CpuFeature feature) => Closure(feature, pair => (pair.Needs, pair.Needed));
 
-    private static HashSet<CpuFeature> Closure(CpuFeature feature, Func<(CpuFeature Needed, CpuFeature Needs), (CpuFeature From, CpuFeature To)> direction)
+    private static HashSet<CpuFeature> Closure(
+        CpuFeature feature, Func<(CpuFeature Needed, CpuFeature Needs), (CpuFeature From, CpuFeature To)> direction)
     {
         HashSet<CpuFeature> found = [feature];
         Stack<CpuFeature> open = new([feature]);

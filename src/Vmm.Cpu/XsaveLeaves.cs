@@ -11,8 +11,14 @@ internal static class XsaveLeaves
     private const ulong Legacy = 0b11; // x87, SSE
 
     // Component number, and the feature that has its state there: XCR0 first, then those of IA32_XSS.
-    private static readonly (int Component, string Feature)[] s_user = [(2, "avx"), (3, "mpx"), (4, "mpx"), (5, "avx512f"), (6, "avx512f"), (7, "avx512f"), (9, "pku"), (17, "amx_tile"), (18, "amx_tile")];
-    private static readonly (int Component, string Feature)[] s_supervisor = [(8, "intel_pt"), (10, "enqcmd"), (11, "shstk"), (12, "shstk"), (14, "uintr"), (15, "arch_lbr")];
+    private static readonly (int Component, string Feature)[] s_user =
+    [
+        (2, "avx"), (3, "mpx"), (4, "mpx"), (5, "avx512f"), (6, "avx512f"), (7, "avx512f"), (9, "pku"), (17, "amx_tile"), (18, "amx_tile")
+    ];
+    private static readonly (int Component, string Feature)[] s_supervisor =
+    [
+        (8, "intel_pt"), (10, "enqcmd"), (11, "shstk"), (12, "shstk"), (14, "uintr"), (15, "arch_lbr")
+    ];
 
     /// <summary>
     /// Takes out the components of features that are not wanted, and of a named model those that are not known here; all of the leaf
@@ -43,7 +49,8 @@ internal static class XsaveLeaves
             leaves[i] = leaf switch
             {
                 // EBX is the size for the XCR0 of the moment, which KVM keeps up to date.
-                { Leaf: Leaf, Subleaf: 0 } => leaf with { Eax = leaf.Eax & (uint)user, Ebx = LegacyArea, Ecx = size, Edx = leaf.Edx & (uint)(user >> 32) },
+                { Leaf: Leaf, Subleaf: 0 } =>
+                    leaf with { Eax = leaf.Eax & (uint)user, Ebx = LegacyArea, Ecx = size, Edx = leaf.Edx & (uint)(user >> 32) },
                 { Leaf: Leaf, Subleaf: 1 } => leaf with { Ecx = leaf.Ecx & (uint)supervisor, Edx = leaf.Edx & (uint)(supervisor >> 32) },
                 _ => leaf,
             };

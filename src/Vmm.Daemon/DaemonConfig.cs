@@ -66,7 +66,9 @@ public static class DaemonConfig
             DaemonOptions? next;
             if (name is "principals")
             {
-                next = Principals(value, out IReadOnlyList<CertificatePrincipal> known, out problem) ? options with { Certificates = known } : null;
+                next = Principals(value, out IReadOnlyList<CertificatePrincipal> known, out problem)
+                    ? options with { Certificates = known }
+                    : null;
             }
             else if (name is "storage" or "blockDevices" && value is YamlSequenceNode { Children.Count: > 0 } several)
             {
@@ -86,7 +88,8 @@ public static class DaemonConfig
             if (next is null)
             {
                 long line = problem.Length > 0 ? value.Start.Line : key.Start.Line;
-                problem = $"{path}:{line.ToString(CultureInfo.InvariantCulture)}: {name}: {(problem.Length > 0 ? problem : "unknown setting")}";
+                problem =
+                    $"{path}:{line.ToString(CultureInfo.InvariantCulture)}: {name}: {(problem.Length > 0 ? problem : "unknown setting")}";
                 return null;
             }
 
@@ -114,12 +117,15 @@ public static class DaemonConfig
         known = list;
         foreach (YamlNode item in (node as YamlSequenceNode)?.Children ?? [])
         {
-            Dictionary<string, string> fields = (item as YamlMappingNode)?.Children.ToDictionary(f => f.Key.ToString(), f => f.Value.ToString(), StringComparer.Ordinal) ?? [];
+            Dictionary<string, string> fields = (item as YamlMappingNode)?.Children.ToDictionary(
+                f => f.Key.ToString(), f => f.Value.ToString(), StringComparer.Ordinal) ?? [];
             string fingerprint = fields.GetValueOrDefault("certificate", "").Replace(":", "", StringComparison.Ordinal).ToLowerInvariant();
             fingerprint = fingerprint.StartsWith("sha256", StringComparison.Ordinal) ? fingerprint[6..] : fingerprint;
-            if (fields.Count != 3 || fields.GetValueOrDefault("name", "").Length == 0 || fingerprint.Length != 64 || !fingerprint.All(char.IsAsciiHexDigit) || !TryRole(fields.GetValueOrDefault("role", ""), out Role role))
+            if (fields.Count != 3 || fields.GetValueOrDefault("name", "").Length == 0 || fingerprint.Length != 64
+                || !fingerprint.All(char.IsAsciiHexDigit) || !TryRole(fields.GetValueOrDefault("role", ""), out Role role))
             {
-                problem = "expected a list of {name: …, role: viewer, operator or admin, certificate: \"sha256:…\" (64 hexadecimal digits)}";
+                problem =
+                    "expected a list of {name: …, role: viewer, operator or admin, certificate: \"sha256:…\" (64 hexadecimal digits)}";
                 return false;
             }
 

@@ -114,7 +114,8 @@ internal static partial class DaemonLog
     [LoggerMessage(33, LogLevel.Warning, "{Count} were refused in the last minute of refusals, most of {Peers}")]
     internal static partial void RefusedMany(ILogger log, int count, string peers);
 
-    [LoggerMessage(40, LogLevel.Warning, "the connection to the worker of {Name} ({ProcessId}) is lost: the VM goes on, the connection is made again")]
+    [LoggerMessage(
+        40, LogLevel.Warning, "the connection to the worker of {Name} ({ProcessId}) is lost: the VM goes on, the connection is made again")]
     internal static partial void ConnectionLost(ILogger log, string name, int processId);
 
     [LoggerMessage(41, LogLevel.Information, "the worker of {Name} ({ProcessId}) is connected again")]
@@ -132,7 +133,8 @@ internal static partial class DaemonLog
     [LoggerMessage(45, LogLevel.Warning, "{Path} could not be written, so the next vmmd starts the VMs with autostart again: {Problem}")]
     internal static partial void MarkUnwritten(ILogger log, string path, string problem);
 
-    [LoggerMessage(34, LogLevel.Warning, "SIGHUP: the log file {File} cannot be opened anew, lines go on into the one that is open: {Problem}")]
+    [LoggerMessage(
+        34, LogLevel.Warning, "SIGHUP: the log file {File} cannot be opened anew, lines go on into the one that is open: {Problem}")]
     internal static partial void LogNotReopened(ILogger log, string file, string problem);
 
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]

@@ -63,7 +63,9 @@ public sealed record DaemonOptions
     }
 
     /// <summary>The REST socket's path.</summary>
-    public string SocketPath => Socket ?? (string.Equals(RunFolder, "/run/vmm", StringComparison.Ordinal) ? VmmClient.DefaultSocket : Path.Combine(RunFolder, "vmmd.sock"));
+    public string SocketPath => Socket ?? (string.Equals(RunFolder, "/run/vmm", StringComparison.Ordinal)
+        ? VmmClient.DefaultSocket
+        : Path.Combine(RunFolder, "vmmd.sock"));
 
     /// <summary>Root and the daemon's own user may do everything, others nothing.</summary>
     public bool Allows(Peer peer) => peer.UserId == 0 || (uint)peer.UserId == OwnUser;
@@ -86,7 +88,8 @@ public sealed record DaemonOptions
     public IReadOnlyList<string> BlockDevices { get; init; } = [];
 
     /// <summary>What a spec may name.</summary>
-    internal StorageFolders StorageRule => new([DisksFolder, .. Storage ?? [Path.Combine(StateFolder, "images"), "/usr/lib/vmm/guests"]], BlockDevices);
+    internal StorageFolders StorageRule =>
+        new([DisksFolder, .. Storage ?? [Path.Combine(StateFolder, "images"), "/usr/lib/vmm/guests"]], BlockDevices);
 
     /// <summary>Where to listen with TLS; null is nowhere.</summary>
     public IPEndPoint? Listen { get; init; }
@@ -161,7 +164,8 @@ public sealed record DaemonOptions
                 continue;
             }
 
-            if (!args[i].StartsWith("--", StringComparison.Ordinal) || options.With(Camel(args[i][2..]), args[i + 1], out problem) is not { } next)
+            if (!args[i].StartsWith("--", StringComparison.Ordinal)
+                || options.With(Camel(args[i][2..]), args[i + 1], out problem) is not { } next)
             {
                 problem = problem.Length > 0 ? $"{args[i]} {args[i + 1]}: {problem}" : $"unknown option {args[i]}; vmmd --help lists them";
                 return null;
@@ -188,7 +192,8 @@ public sealed record DaemonOptions
                 problem = "expected 0 to 64";
                 return null;
             case "connections" or "peerConnections":
-                if (int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int connections) && connections is >= 1 and <= MostConnections)
+                if (int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int connections)
+                    && connections is >= 1 and <= MostConnections)
                 {
                     return key is "connections" ? this with { Connections = connections } : this with { PeerConnections = connections };
                 }
@@ -237,7 +242,8 @@ public sealed record DaemonOptions
                 return null;
             case "listen":
                 const string Scheme = "https://";
-                if (value.StartsWith(Scheme, StringComparison.Ordinal) && IPEndPoint.TryParse(value[Scheme.Length..].TrimEnd('/'), out IPEndPoint? at) && at.Port > 0)
+                if (value.StartsWith(Scheme, StringComparison.Ordinal)
+                    && IPEndPoint.TryParse(value[Scheme.Length..].TrimEnd('/'), out IPEndPoint? at) && at.Port > 0)
                 {
                     return this with { Listen = at };
                 }
@@ -268,7 +274,8 @@ public sealed record DaemonOptions
     private bool Check(out string problem)
     {
         problem = Listen is not null && (CertificateFile is null || KeyFile is null) ? "listen needs a certificate and its key"
-            : Listen is null && (CertificateFile is not null || ClientAuthorityFile is not null) ? "certificate and clientCa are for listen, which is missing"
+            : Listen is null && (CertificateFile is not null || ClientAuthorityFile is not null)
+                ? "certificate and clientCa are for listen, which is missing"
             : Certificates.Count > 0 && ClientAuthorityFile is null ? "principals with certificates need clientCa"
             : "";
         return problem.Length == 0;

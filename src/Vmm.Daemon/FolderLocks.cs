@@ -25,7 +25,9 @@ internal sealed class FolderLocks : IDisposable
             catch (IOException e)
             {
                 locks.Dispose();
-                throw new IOException($"{folder} is in use by another vmmd (its lock {file} is held): stop that one, or use other --state and --run folders", e);
+                throw new IOException(
+                    $"{folder} is in use by another vmmd (its lock {file} is held): stop that one, or use other --state and --run folders",
+                    e);
             }
         }
 

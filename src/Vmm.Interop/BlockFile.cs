@@ -122,9 +122,10 @@ public static class BlockFile
     /// <summary>
     /// What a path names, without opening it. The framework's own question costs a few milliseconds at the start of a program.
     /// </summary>
-    public static PathKind Kind(string path) => path.Contains('\0', StringComparison.Ordinal) || FileCalls.Status(path, out FileStatus status) < 0
-        ? PathKind.Missing
-        : status.IsDirectory ? PathKind.Directory : PathKind.File;
+    public static PathKind Kind(string path) =>
+        path.Contains('\0', StringComparison.Ordinal) || FileCalls.Status(path, out FileStatus status) < 0
+            ? PathKind.Missing
+            : status.IsDirectory ? PathKind.Directory : PathKind.File;
 }
 
 /// <summary>What a path names.</summary>

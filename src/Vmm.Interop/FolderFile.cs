@@ -63,7 +63,8 @@ public sealed class FolderFile : IDisposable
     /// <summary>What it is.</summary>
     public FileFacts Facts { get; }
 
-    /// <summary>A path to it that stays true whatever becomes of its name, as long as this is not disposed: proc(5), /proc/self/fd.</summary>
+    /// <summary>A path to it that stays true whatever becomes of its name, as long as this is not disposed: proc(5),
+    /// /proc/self/fd.</summary>
     public string HeldPath => string.Create(System.Globalization.CultureInfo.InvariantCulture, $"/proc/self/fd/{_at.Number}");
 
     /// <summary>Finds a file, openat2(2).</summary>

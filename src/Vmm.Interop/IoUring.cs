@@ -39,7 +39,8 @@ public enum RingOperations : uint
 public sealed class IoUring : SafeHandleMinusOneIsInvalid
 {
     private const int Entries = 64, Completions = 256;
-    private const ulong RemovalTag = ulong.MaxValue - 1; // tags of users are numbers of slots or queues, with or without bit 63, or all ones
+    // tags of users are numbers of slots or queues, with or without bit 63, or all ones
+    private const ulong RemovalTag = ulong.MaxValue - 1;
 
     private ulong[] _polls = new ulong[8];
     private int _pollCount;
@@ -56,7 +57,9 @@ public sealed class IoUring : SafeHandleMinusOneIsInvalid
         nint ring = Native.UringCreate(Entries, Completions, (uint)operations, out uint flags, out int errno);
         if (ring == -1)
         {
-            throw errno is Errno.EPERM or Errno.ENOSYS ? new IoUringUnavailableException(errno) : new KernelException("io_uring_setup", errno);
+            throw errno is Errno.EPERM or Errno.ENOSYS
+                ? new IoUringUnavailableException(errno)
+                : new KernelException("io_uring_setup", errno);
         }
 
         SetupFlags = flags;
@@ -101,7 +104,8 @@ public sealed class IoUring : SafeHandleMinusOneIsInvalid
     /// <summary>Hands everything queued to the kernel.</summary>
     public void Submit() => Check(Native.UringSubmit(this));
 
-    /// <summary>Submits, then sleeps until a completion is there, a signal arrived, or so much time is over; negative is for ever.</summary>
+    /// <summary>Submits, then sleeps until a completion is there, a signal arrived, or so much time is over; negative is for
+    /// ever.</summary>
     public void SubmitAndWait(long nanoseconds = -1)
     {
         int answer = Native.UringSubmitAndWait(this, nanoseconds);
@@ -184,9 +188,12 @@ public sealed class IoUring : SafeHandleMinusOneIsInvalid
 /// <summary>There is no io_uring for this process; the message says what to do.</summary>
 /// <param name="errno">What io_uring_setup(2) answered: EPERM or ENOSYS.</param>
 public sealed class IoUringUnavailableException(int errno) : Exception(errno == Interop.Errno.EPERM
-    ? "io_uring is switched off for this process (io_uring_setup: EPERM), and devices need it: set 'sysctl kernel.io_uring_disabled=0' on the host"
-        + " (at 1, members of the group kernel.io_uring_group may use it); in a container its seccomp profile has to allow io_uring_setup, io_uring_enter and io_uring_register"
-    : "this kernel has no io_uring (io_uring_setup: ENOSYS), and devices need it: it was built without CONFIG_IO_URING, or a container's seccomp profile hides it")
+    ? "io_uring is switched off for this process (io_uring_setup: EPERM), and devices need it: set 'sysctl kernel.io_uring_disabled=0' on "
+        + "the host"
+        + " (at 1, members of the group kernel.io_uring_group may use it); in a container its seccomp profile has to allow io_uring_setup, "
+        + "io_uring_enter and io_uring_register"
+    : "this kernel has no io_uring (io_uring_setup: ENOSYS), and devices need it: it was built without CONFIG_IO_URING, or a container's "
+        + "seccomp profile hides it")
 {
     /// <summary>The error of io_uring_setup(2), see <see cref="Interop.Errno"/>.</summary>
     public int Errno { get; } = errno;

@@ -10,7 +10,8 @@ public sealed class LossyWriter : TextWriter
 {
     private readonly Lazy<TextWriter> _inner;
 
-    private LossyWriter(TextWriter? inner) => _inner = new Lazy<TextWriter>(() => inner ?? new StreamWriter(Console.OpenStandardError(), new UTF8Encoding(false)) { AutoFlush = true });
+    private LossyWriter(TextWriter? inner) => _inner =
+        new Lazy<TextWriter>(() => inner ?? new StreamWriter(Console.OpenStandardError(), new UTF8Encoding(false)) { AutoFlush = true });
 
     /// <inheritdoc/>
     public override Encoding Encoding => Encoding.UTF8;

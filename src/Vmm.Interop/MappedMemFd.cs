@@ -29,11 +29,13 @@ public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
     /// <exception cref="KernelException">The kernel refused, e.g. no huge pages of that size.</exception>
     /// <param name="within">Addresses to map it at; null lets the kernel choose.</param>
     /// <param name="offset">Where in <paramref name="within"/>, a multiple of the page size.</param>
-    public MappedMemFd(string name, ulong length, ulong pageSize, AddressReservation? within = null, ulong offset = 0) : base(ownsHandle: true)
+    public MappedMemFd(string name, ulong length, ulong pageSize, AddressReservation? within = null, ulong offset = 0)
+        : base(ownsHandle: true)
     {
         if (within is not null && (offset > within.Length || length > within.Length - offset))
         {
-            throw new ArgumentOutOfRangeException(nameof(offset), $"{name}: {length} bytes at {offset} lie outside a reservation of {within.Length}");
+            throw new ArgumentOutOfRangeException(
+                nameof(offset), $"{name}: {length} bytes at {offset} lie outside a reservation of {within.Length}");
         }
 
         Name = name;

@@ -6,7 +6,8 @@ namespace Vmm.Interop;
 internal static partial class Native
 {
     [LibraryImport(Shim, EntryPoint = "vmm_open_beneath")]
-    internal static partial nint OpenBeneath(ReadOnlySpan<byte> folder, ReadOnlySpan<byte> path, int confined, out FileFacts found, out int errno);
+    internal static partial nint OpenBeneath(
+        ReadOnlySpan<byte> folder, ReadOnlySpan<byte> path, int confined, out FileFacts found, out int errno);
 
     [LibraryImport(Shim, EntryPoint = "vmm_reopen")]
     internal static partial nint Reopen(FileDescriptorHandle fd, int writable, int exclusive, out int errno);

@@ -39,7 +39,8 @@ public sealed class ProcessHandle : IDisposable
     /// </summary>
     /// <exception cref="KernelException">fork or exec failed, or EPERM for the namespaces.</exception>
     public static ProcessHandle Spawn(
-        string program, ReadOnlySpan<string> arguments, IReadOnlyDictionary<string, string> environment, ReadOnlySpan<FileDescriptorHandle> descriptors, bool isolated = false,
+        string program, ReadOnlySpan<string> arguments, IReadOnlyDictionary<string, string> environment,
+        ReadOnlySpan<FileDescriptorHandle> descriptors, bool isolated = false,
         FileDescriptorHandle? errors = null)
     {
         string?[] argv = [program, .. arguments, null];
@@ -56,7 +57,8 @@ public sealed class ProcessHandle : IDisposable
             numbers[i] = descriptors[i].Number;
         }
 
-        nint pidfd = Native.Spawn(program, argv, envp, numbers, numbers.Length, errors?.Number ?? -1, isolated ? 1u : 0, out int pid, out int errno);
+        nint pidfd = Native.Spawn(
+            program, argv, envp, numbers, numbers.Length, errors?.Number ?? -1, isolated ? 1u : 0, out int pid, out int errno);
         GC.KeepAlive(errors);
         foreach (FileDescriptorHandle descriptor in descriptors)
         {
@@ -71,7 +73,9 @@ public sealed class ProcessHandle : IDisposable
     public static ProcessHandle Open(int processId)
     {
         int pidfd = ProcessCalls.Open(processId);
-        return pidfd < 0 ? throw new KernelException($"pidfd_open {processId}", -pidfd) : new ProcessHandle(new FileDescriptorHandle(pidfd), processId);
+        return pidfd < 0
+            ? throw new KernelException($"pidfd_open {processId}", -pidfd)
+            : new ProcessHandle(new FileDescriptorHandle(pidfd), processId);
     }
 
     /// <summary>SIGKILL; a process that is gone already is fine.</summary>
@@ -91,16 +95,19 @@ public sealed class ProcessHandle : IDisposable
     /// </summary>
     /// <exception cref="KernelException">EPERM: it has another user, and this process no CAP_SYS_RESOURCE.</exception>
     public void LimitFileSize(ulong bytes) =>
-        KernelException.ThrowIfError(ProcessCalls.LimitFileSize(ProcessId, bytes, hard: HasResourceCapability), $"prlimit of process {ProcessId} (CAP_SYS_RESOURCE)");
+        KernelException.ThrowIfError(ProcessCalls.LimitFileSize(ProcessId, bytes, hard: HasResourceCapability),
+            $"prlimit of process {ProcessId} (CAP_SYS_RESOURCE)");
 
     /// <summary>The limit of <see cref="LimitFileSize"/>, bytes; null when there is none, or this process could not have set one.</summary>
-    public ulong? FileSizeLimit => ProcessCalls.ReadFileSizeLimit(ProcessId, out ulong bytes) == 0 && bytes != ulong.MaxValue ? bytes : null;
+    public ulong? FileSizeLimit =>
+        ProcessCalls.ReadFileSizeLimit(ProcessId, out ulong bytes) == 0 && bytes != ulong.MaxValue ? bytes : null;
 
     /// <summary>Waits at most that long (-1: no limit) and reaps a child. Null when it still runs.</summary>
     /// <exception cref="KernelException">The kernel refused.</exception>
     public ProcessEnd? Wait(int timeoutMilliseconds)
     {
-        if (KernelException.ThrowIfError(ProcessCalls.Wait(_pidfd, timeoutMilliseconds, out int code, out int status), $"wait for {ProcessId}") == 0)
+        if (KernelException.ThrowIfError(
+            ProcessCalls.Wait(_pidfd, timeoutMilliseconds, out int code, out int status), $"wait for {ProcessId}") == 0)
         {
             return null;
         }
@@ -132,7 +139,10 @@ public sealed class ProcessHandle : IDisposable
         {
             if (line.StartsWith("CapEff:", StringComparison.Ordinal))
             {
-                return ulong.Parse(line.AsSpan("CapEff:".Length).Trim(), System.Globalization.NumberStyles.HexNumber, System.Globalization.CultureInfo.InvariantCulture);
+                return ulong.Parse(
+                    line.AsSpan("CapEff:".Length).Trim(),
+                    System.Globalization.NumberStyles.HexNumber,
+                    System.Globalization.CultureInfo.InvariantCulture);
             }
         }
 

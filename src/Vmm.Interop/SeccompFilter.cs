@@ -98,7 +98,8 @@ public sealed class SeccompFilter : SafeHandleMinusOneIsInvalid
     /// <summary>Puts every thread of the process under the filter, at once.</summary>
     /// <param name="logged">The kernel's audit log tells of what it refuses.</param>
     /// <exception cref="KernelException">ESRCH: a thread has a filter that this one does not have.</exception>
-    public void LoadOnProcess(bool logged) => KernelException.ThrowIfError(Native.SeccompLoad(this, 1, logged ? 1 : 0), "seccomp for all threads");
+    public void LoadOnProcess(bool logged) =>
+        KernelException.ThrowIfError(Native.SeccompLoad(this, 1, logged ? 1 : 0), "seccomp for all threads");
 
     /// <inheritdoc/>
     protected override bool ReleaseHandle() => Native.SeccompFree(handle) == 0;

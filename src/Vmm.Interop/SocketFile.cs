@@ -19,12 +19,16 @@ public static class SocketFile
 
         if (!found.IsSocket)
         {
-            throw new KernelException($"listen on {path}: a file that is no socket is there, and is left alone; name another path, or move it away", Errno.ENOTSOCK);
+            throw new KernelException(
+                $"listen on {path}: a file that is no socket is there, and is left alone; name another path, or move it away",
+                Errno.ENOTSOCK);
         }
 
         if (found.UserId != Native.OwnUser())
         {
-            throw new KernelException($"listen on {path}: a socket of uid {found.UserId} is there, and is left alone; name another path, or remove it", Errno.EPERM);
+            throw new KernelException(
+                $"listen on {path}: a socket of uid {found.UserId} is there, and is left alone; name another path, or remove it",
+                Errno.EPERM);
         }
 
         using UnixStream? other = UnixStream.ConnectNoFollow(path, out int why);

@@ -63,13 +63,15 @@ public sealed class TapQueue : IDisposable
         int fd = TapCalls.Open(name, multiQueue);
         return fd >= 0 ? FromDescriptor(new FileDescriptorHandle(fd)) : throw new TapException(-fd switch
         {
-            Errno.ENODEV => $"tap {name} does not exist: create it with 'ip tuntap add dev {name} mode tap{(multiQueue ? " multi_queue" : "")}'",
+            Errno.ENODEV =>
+                $"tap {name} does not exist: create it with 'ip tuntap add dev {name} mode tap{(multiQueue ? " multi_queue" : "")}'",
             Errno.ENOENT => "/dev/net/tun does not exist: load the tun module",
             Errno.EBUSY => $"tap {name} is in use by another program",
             Errno.EINVAL => multiQueue
                 ? $"{name} is not a tap with several queues: create it with 'ip tuntap add dev {name} mode tap multi_queue'"
                 : $"{name} is not a tap with one queue: create it with 'ip tuntap add dev {name} mode tap', or give it more queues here",
-            Errno.EPERM or Errno.EACCES => $"tap {name}: permission denied: run as root, or create it for this user with 'ip tuntap add dev {name} mode tap user NAME'",
+            Errno.EPERM or Errno.EACCES => $"tap {name}: permission denied: run as root, or create it for this user with 'ip tuntap add "
+                + $"dev {name} mode tap user NAME'",
             Errno.E2BIG => $"tap {name} has no more queues to give",
             _ => new KernelException($"open tap {name}", -fd).Message,
         });

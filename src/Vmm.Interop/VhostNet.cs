@@ -19,7 +19,8 @@ public readonly record struct VhostRegion(ulong GuestAddress, ulong Length, ulon
 /// <param name="Kick">Rung by the guest.</param>
 /// <param name="Call">Rung by the kernel for an interrupt.</param>
 /// <param name="Error">Rung by the kernel when the driver broke the ring.</param>
-public readonly record struct VhostRing(int Size, ushort Next, nint Descriptors, nint Driver, nint Device, EventFd Kick, EventFd Call, EventFd Error);
+public readonly record struct VhostRing(
+    int Size, ushort Next, nint Descriptors, nint Driver, nint Device, EventFd Kick, EventFd Call, EventFd Error);
 
 /// <summary>
 /// One queue pair of vhost-net: the kernel moves frames between a tap's queue and the two rings of a guest (linux/vhost.h). Ring 0
@@ -78,19 +79,23 @@ public sealed class VhostNet : IDisposable
 
     /// <summary>The features that the driver accepted; while no ring is served.</summary>
     /// <exception cref="KernelException">One of them is unknown.</exception>
-    public void SetFeatures(ulong features) => KernelException.ThrowIfError(VhostCalls.Accept(_vhost, features & Features), "VHOST_SET_FEATURES");
+    public void SetFeatures(ulong features) =>
+        KernelException.ThrowIfError(VhostCalls.Accept(_vhost, features & Features), "VHOST_SET_FEATURES");
 
     /// <summary>Guest memory from now on; also while rings are served: when this returns nothing else is touched any more.</summary>
     /// <exception cref="KernelException">Too many ranges (64 by default), or no memory.</exception>
-    public void SetMemory(ReadOnlySpan<VhostRegion> regions) => KernelException.ThrowIfError(VhostCalls.SetMemory(_vhost, regions), "VHOST_SET_MEM_TABLE");
+    public void SetMemory(ReadOnlySpan<VhostRegion> regions) =>
+        KernelException.ThrowIfError(VhostCalls.SetMemory(_vhost, regions), "VHOST_SET_MEM_TABLE");
 
     /// <summary>Says where a ring is; while it is not served.</summary>
     /// <exception cref="KernelException">The kernel refused it.</exception>
-    public void SetRing(int index, in VhostRing ring) => KernelException.ThrowIfError(VhostCalls.SetRing(_vhost, index, ring), "VHOST_SET_VRING");
+    public void SetRing(int index, in VhostRing ring) =>
+        KernelException.ThrowIfError(VhostCalls.SetRing(_vhost, index, ring), "VHOST_SET_VRING");
 
     /// <summary>The kernel serves a ring from here on.</summary>
     /// <exception cref="KernelException">The kernel refused it, or the tap.</exception>
-    public void Serve(int index, FileDescriptorHandle tap) => KernelException.ThrowIfError(VhostCalls.Serve(_vhost, index, tap), "VHOST_NET_SET_BACKEND");
+    public void Serve(int index, FileDescriptorHandle tap) =>
+        KernelException.ThrowIfError(VhostCalls.Serve(_vhost, index, tap), "VHOST_NET_SET_BACKEND");
 
     /// <summary>Takes a ring back: when this returns nothing of it is in flight.</summary>
     /// <returns>Index of the next available entry.</returns>

@@ -4,8 +4,8 @@ using Vmm.Interop;
 namespace Vmm.Io;
 
 /// <summary>
-/// What a loop without a ring waits with: poll(2) over everything that was begun and has not ended. Each poll ends once, as in a ring. Belongs
-/// to the loop's thread.
+/// What a loop without a ring waits with: poll(2) over everything that was begun and has not ended. Each poll ends once, as in a ring.
+/// Belongs to the loop's thread.
 /// </summary>
 internal sealed class PollSet
 {

@@ -25,8 +25,8 @@ internal sealed class ReadyList
     }
 
     /// <summary>
-    /// Takes what is there now, linked by <see cref="IoOperation.NextReady"/>: what ends while that is delivered has its turn later, so that
-    /// the ring has its own.
+    /// Takes what is there now, linked by <see cref="IoOperation.NextReady"/>: what ends while that is delivered has its turn later, so
+    /// that the ring has its own.
     /// </summary>
     internal IoOperation? TakeAll()
     {

@@ -271,6 +271,8 @@ public sealed class EmulationAssist(KvmVcpu vcpu, IGuestPhysicalMemory memory)
         }
 
         string text = instruction.IsInvalid ? "(not an instruction)" : instruction.ToString();
-        return $"{what} ({where}): {text} [{Convert.ToHexStringLower(bytes[..(instruction.IsInvalid ? bytes.Length : instruction.Length)])}], bytes at RIP {Convert.ToHexStringLower(bytes)}.";
+        return $"{what} ({where}): {text} "
+            + $"[{Convert.ToHexStringLower(bytes[..(instruction.IsInvalid ? bytes.Length : instruction.Length)])}], bytes at RIP "
+            + $"{Convert.ToHexStringLower(bytes)}.";
     }
 }

@@ -28,5 +28,6 @@ internal readonly struct GuestLinearMemory(KvmVcpu vcpu, IGuestPhysicalMemory me
 
     /// <summary>Writes inside one page only: what the assists write is aligned or fails.</summary>
     internal bool TryWrite(ulong linear, ReadOnlySpan<byte> source) =>
-        (linear & PageMask) + (ulong)source.Length <= PageMask + 1 && vcpu.TryTranslate(linear, out ulong physical) && memory.TryWrite(physical, source);
+        (linear & PageMask) + (ulong)source.Length <= PageMask + 1 && vcpu.TryTranslate(linear, out ulong physical)
+        && memory.TryWrite(physical, source);
 }

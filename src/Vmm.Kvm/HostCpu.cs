@@ -20,7 +20,8 @@ public static class HostCpu
         for (int i = 0; i < leaves.Length; i++)
         {
             KvmCpuidEntry entry = supported[i];
-            leaves[i] = new CpuidLeaf(entry.Function, entry.Index, (entry.Flags & SignificantIndex) != 0, entry.Eax, entry.Ebx, entry.Ecx, entry.Edx);
+            leaves[i] = new CpuidLeaf(
+                entry.Function, entry.Index, (entry.Flags & SignificantIndex) != 0, entry.Eax, entry.Ebx, entry.Ecx, entry.Edx);
         }
 
         CpuMsr[] values = new CpuMsr[msrs.Length];

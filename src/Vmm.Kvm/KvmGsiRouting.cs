@@ -12,7 +12,8 @@ public sealed class KvmGsiRouting(KvmVm vm)
     private const int PicPins = 8, IoApicPins = 24;
 
     private readonly Lock _gate = new();
-    private KvmIrqRoutingEntry[] _routes = new KvmIrqRoutingEntry[64]; // an array: a list of our own struct would be compiled at every start
+    // an array: a list of our own struct would be compiled at every start
+    private KvmIrqRoutingEntry[] _routes = new KvmIrqRoutingEntry[64];
     private int _count;
 
     /// <summary>Number of routes.</summary>

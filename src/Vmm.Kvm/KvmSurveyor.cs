@@ -7,7 +7,8 @@ namespace Vmm.Kvm;
 /// <summary>Takes the <see cref="KvmSurvey"/> of this host.</summary>
 public static class KvmSurveyor
 {
-    /// <summary>Opens KVM, finds out its kind (in a throw-away VM) and what it can show to guests. Never throws: no KVM is an answer.</summary>
+    /// <summary>Opens KVM, finds out its kind (in a throw-away VM) and what it can show to guests. Never throws: no KVM is an
+    /// answer.</summary>
     public static KvmSurvey Take()
     {
         try

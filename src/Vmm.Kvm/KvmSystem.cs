@@ -130,13 +130,16 @@ public sealed class KvmSystem : IDisposable
         int version = handle.Call(KvmRequest.KVM_GET_API_VERSION);
         if (version < 0)
         {
-            string why = version == -Errno.ENOTTY ? "it knows no KVM requests" : new KernelException("KVM_GET_API_VERSION", -version).Message;
+            string why = version == -Errno.ENOTTY
+                ? "it knows no KVM requests"
+                : new KernelException("KVM_GET_API_VERSION", -version).Message;
             throw new KvmUnavailableException(KvmUnavailableReason.NotKvm, $"{path} is not a KVM device: {why}.");
         }
 
         if (version != ApiVersion)
         {
-            throw new KvmUnavailableException(KvmUnavailableReason.Incompatible, $"{path} speaks KVM API version {version}; this program needs {ApiVersion}.");
+            throw new KvmUnavailableException(
+                KvmUnavailableReason.Incompatible, $"{path} speaks KVM API version {version}; this program needs {ApiVersion}.");
         }
 
         ReadOnlySpan<KvmCapability> needed =
@@ -148,7 +151,8 @@ public sealed class KvmSystem : IDisposable
         {
             if (handle.Call(KvmRequest.KVM_CHECK_EXTENSION, (nint)capability) <= 0)
             {
-                throw new KvmUnavailableException(KvmUnavailableReason.Incompatible, $"{path} lacks the capability {capability}, which this program needs.");
+                throw new KvmUnavailableException(
+                    KvmUnavailableReason.Incompatible, $"{path} lacks the capability {capability}, which this program needs.");
             }
         }
     }

@@ -109,7 +109,8 @@ public sealed record KvmVcpuStateV1
 
         if ((Lapic is not null) != vcpu.Vm.HasKernelApic)
         {
-            throw new InvalidDataException($"vCPU state: it was saved {(Lapic is null ? "without" : "with")} an in-kernel interrupt controller; this VM is the other kind.");
+            throw new InvalidDataException($"vCPU state: it was saved {(Lapic is null ? "without" : "with")} an in-kernel interrupt "
+                + "controller; this VM is the other kind.");
         }
 
         vcpu.SetCpuid(MemoryMarshal.Cast<byte, KvmCpuidEntry>(Cpuid));

@@ -34,7 +34,8 @@ public sealed partial class KvmVm
     {
         if (bitmap.Length < DirtyBitmapWords(slotBytes))
         {
-            throw new ArgumentException($"Slot {slot} needs {DirtyBitmapWords(slotBytes)} words of bitmap, not {bitmap.Length}.", nameof(bitmap));
+            throw new ArgumentException(
+                $"Slot {slot} needs {DirtyBitmapWords(slotBytes)} words of bitmap, not {bitmap.Length}.", nameof(bitmap));
         }
 
         KvmRequest.KVM_GET_DIRTY_LOG.Check(_handle.GetDirtyLog(slot, bitmap), "slot", slot);

@@ -22,7 +22,8 @@ public static class VcpuReport
 
     private static readonly string[] Vectors =
     [
-        "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "9", "#TS", "#NP", "#SS", "#GP", "#PF", "15", "#MF", "#AC", "#MC", "#XM", "#VE", "#CP",
+        "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "9", "#TS", "#NP", "#SS", "#GP", "#PF", "15", "#MF", "#AC", "#MC",
+        "#XM", "#VE", "#CP",
     ];
 
     private static readonly string[] MpStates = ["runnable", "not started", "waits for SIPI", "halted", "got SIPI"];
@@ -34,7 +35,8 @@ public static class VcpuReport
     /// True when KVM put the vCPU into the state of INIT before it told of the triple fault: it does so on AMD hosts, where the processor
     /// leaves no defined state behind. What the guest did can then only be seen from around it.
     /// </summary>
-    public static bool IsReset(in KvmRegs regs, in KvmSregs sregs) => regs.Rip == ResetRip && sregs.Cs.Base == ResetCsBase && (sregs.Cr0 & 1) == 0;
+    public static bool IsReset(in KvmRegs regs, in KvmSregs sregs) =>
+        regs.Rip == ResetRip && sregs.Cs.Base == ResetCsBase && (sregs.Cr0 & 1) == 0;
 
     /// <summary>
     /// Everything: registers, tables, events, code and stack. A part that the kernel does not give is said to be missing.
@@ -82,7 +84,8 @@ public static class VcpuReport
             $"r9  {regs.R9:x16} r10 {regs.R10:x16} r11 {regs.R11:x16} r12 {regs.R12:x16}",
             $"r13 {regs.R13:x16} r14 {regs.R14:x16} r15 {regs.R15:x16}",
             $"cr0 {sregs.Cr0:x8} cr2 {sregs.Cr2:x16} cr3 {sregs.Cr3:x16} cr4 {sregs.Cr4:x8} cr8 {sregs.Cr8:x} efer {sregs.Efer:x}",
-            $"cs {sregs.Cs.Selector:x4} ss {sregs.Ss.Selector:x4} fs {sregs.Fs.Selector:x4} base {sregs.Fs.Base:x16} gs {sregs.Gs.Selector:x4} base {sregs.Gs.Base:x16} tr {sregs.Tr.Selector:x4} base {sregs.Tr.Base:x16}",
+            $"cs {sregs.Cs.Selector:x4} ss {sregs.Ss.Selector:x4} fs {sregs.Fs.Selector:x4} base {sregs.Fs.Base:x16} gs "
+            + $"{sregs.Gs.Selector:x4} base {sregs.Gs.Base:x16} tr {sregs.Tr.Selector:x4} base {sregs.Tr.Base:x16}",
             $"gdt {sregs.Gdt.Base:x16} limit {sregs.Gdt.Limit:x4} idt {sregs.Idt.Base:x16} limit {sregs.Idt.Limit:x4}",
             "events: " + Events(events),
         ];
@@ -100,10 +103,15 @@ public static class VcpuReport
         }
 
         string code = Disassemble(regs, sregs, read, 1) is [var (_, text, _)] ? text : "code not readable";
-        return $"{Mode(sregs)}, CPL {sregs.Ss.Dpl}, {MpState(mpState)}, rip {regs.Rip:x16} ({(mpState == HaltedState ? "behind its hlt: " : "")}{code}) rsp {regs.Rsp:x16} rflags {regs.Rflags:x8} cr2 {sregs.Cr2:x16} cr3 {sregs.Cr3:x16}";
+        return $"{Mode(sregs)}, CPL {sregs.Ss.Dpl}, {MpState(mpState)}, rip {regs.Rip:x16} "
+            + $"({(mpState == HaltedState ? "behind its hlt: " : "")}{code}) rsp {regs.Rsp:x16} rflags {regs.Rflags:x8} cr2 "
+            + $"{sregs.Cr2:x16} cr3 {sregs.Cr3:x16}";
     }
 
-    private static string Mode(in KvmSregs sregs) => (sregs.Cr0 & 1) == 0 ? "real mode" : sregs.Cs.L != 0 && (sregs.Efer & 0x400) != 0 ? "64-bit" : sregs.Cs.Db != 0 ? "32-bit" : "16-bit";
+    private static string Mode(in KvmSregs sregs) => (sregs.Cr0 & 1) == 0 ? "real mode"
+        : sregs.Cs.L != 0 && (sregs.Efer & 0x400) != 0 ? "64-bit"
+        : sregs.Cs.Db != 0 ? "32-bit"
+        : "16-bit";
 
     private static int Bitness(in KvmSregs sregs) => sregs.Cs.L != 0 && (sregs.Efer & 0x400) != 0 ? 64 : sregs.Cs.Db != 0 ? 32 : 16;
 
@@ -116,7 +124,10 @@ public static class VcpuReport
         List<string> found = [];
         if ((events.ExceptionInjected | events.ExceptionPending) != 0)
         {
-            found.Add($"{Vector(events.ExceptionNr)} {(events.ExceptionPending != 0 ? "pending" : "under way")}{(events.ExceptionHasErrorCode != 0 ? $", error code 0x{events.ExceptionErrorCode:x}" : "")}");
+            found.Add(
+                $"{Vector(events.ExceptionNr)} "
+                + $"{(events.ExceptionPending != 0 ? "pending" : "under way")}"
+                + $"{(events.ExceptionHasErrorCode != 0 ? $", error code 0x{events.ExceptionErrorCode:x}" : "")}");
         }
 
         if (events.InterruptInjected != 0)
@@ -174,7 +185,8 @@ public static class VcpuReport
             if (instruction.IsInvalid)
             {
                 // The rest of a page that was read, or no instruction at all.
-                found.Add((instruction.IP, "(not an instruction)", Convert.ToHexStringLower(bytes[at..Math.Min(at + LongestInstruction, bytes.Length)])));
+                found.Add((instruction.IP, "(not an instruction)", Convert.ToHexStringLower(
+                    bytes[at..Math.Min(at + LongestInstruction, bytes.Length)])));
                 break;
             }
 
@@ -213,7 +225,9 @@ public static class VcpuReport
             }
             else
             {
-                ulong target = BinaryPrimitives.ReadUInt16LittleEndian(gate) | ((ulong)BinaryPrimitives.ReadUInt16LittleEndian(gate[6..]) << 16) | ((ulong)BinaryPrimitives.ReadUInt32LittleEndian(gate[8..]) << 32);
+                ulong target = BinaryPrimitives.ReadUInt16LittleEndian(gate)
+                    | ((ulong)BinaryPrimitives.ReadUInt16LittleEndian(gate[6..]) << 16)
+                    | ((ulong)BinaryPrimitives.ReadUInt32LittleEndian(gate[8..]) << 32);
                 text.Append(CultureInfo.InvariantCulture, $"{BinaryPrimitives.ReadUInt16LittleEndian(gate[2..]):x4}:{target:x16}");
                 if ((gate[4] & 7) != 0)
                 {
@@ -235,8 +249,14 @@ public static class VcpuReport
         for (int i = 0; i < count; i++)
         {
             ReadOnlySpan<byte> word = bytes.Slice(i * width, width);
-            ulong value = width switch { 8 => BinaryPrimitives.ReadUInt64LittleEndian(word), 4 => BinaryPrimitives.ReadUInt32LittleEndian(word), _ => BinaryPrimitives.ReadUInt16LittleEndian(word) };
-            text.Append(i > 0 ? " " : "").Append(value.ToString(width switch { 8 => "x16", 4 => "x8", _ => "x4" }, CultureInfo.InvariantCulture));
+            ulong value = width switch
+            {
+                8 => BinaryPrimitives.ReadUInt64LittleEndian(word),
+                4 => BinaryPrimitives.ReadUInt32LittleEndian(word),
+                _ => BinaryPrimitives.ReadUInt16LittleEndian(word)
+            };
+            text.Append(i > 0 ? " " : "")
+                .Append(value.ToString(width switch { 8 => "x16", 4 => "x8", _ => "x4" }, CultureInfo.InvariantCulture));
         }
 
         return count == 0 ? "not readable at rsp" : text.ToString();

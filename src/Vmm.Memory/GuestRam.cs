@@ -102,7 +102,8 @@ public sealed class GuestRam
             throw new ArgumentException($"A bitmap of {bitmap.Length * 64L} pages at {start} cannot take {pages} pages.", nameof(bitmap));
         }
 
-        DirtyPages dirty = Volatile.Read(ref _dirty) ?? throw new InvalidOperationException("Written pages are asked for, but writes are not tracked.");
+        DirtyPages dirty = Volatile.Read(ref _dirty)
+            ?? throw new InvalidOperationException("Written pages are asked for, but writes are not tracked.");
         dirty.Collect(start.Value / ByteSize.BytesPerPage, pages, bitmap);
     }
 

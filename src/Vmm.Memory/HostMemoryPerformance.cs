@@ -13,7 +13,8 @@ public sealed record HostMemoryPerformance(int? LatencyNanoseconds, int? Bandwid
     /// <summary>Reads what there is of a node; tests give another root.</summary>
     public static HostMemoryPerformance Read(int node, string sysfs = "/sys")
     {
-        string folder = Path.Combine(sysfs, string.Create(CultureInfo.InvariantCulture, $"devices/system/node/node{node}/access0/initiators"));
+        string folder = Path.Combine(
+            sysfs, string.Create(CultureInfo.InvariantCulture, $"devices/system/node/node{node}/access0/initiators"));
         return new HostMemoryPerformance(Number(folder, "read_latency"), Number(folder, "read_bandwidth"));
     }
 
@@ -22,7 +23,11 @@ public sealed record HostMemoryPerformance(int? LatencyNanoseconds, int? Bandwid
     {
         try
         {
-            return int.TryParse(File.ReadAllText(Path.Combine(folder, file)).Trim(), NumberStyles.None, CultureInfo.InvariantCulture, out int value) && value > 0 ? value : null;
+            return int.TryParse(
+                File.ReadAllText(Path.Combine(folder, file)).Trim(), NumberStyles.None, CultureInfo.InvariantCulture, out int value)
+                && value > 0
+                ? value
+                : null;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -59,7 +59,9 @@ public sealed class HostTopology
     {
         List<HostNode> homes = [.. Nodes.Where(n => nodes.Contains(n.Id))];
         List<int> cpus = [.. homes.SelectMany(n => n.Cpus).Order()];
-        return cpus.Count > 0 || homes.Count == 0 ? cpus : Nodes.Where(n => n.Cpus.Count > 0).MinBy(n => homes.Min(h => Distance(h, n, Nodes)))?.Cpus ?? [];
+        return cpus.Count > 0 || homes.Count == 0
+            ? cpus
+            : Nodes.Where(n => n.Cpus.Count > 0).MinBy(n => homes.Min(h => Distance(h, n, Nodes)))?.Cpus ?? [];
     }
 
     /// <summary>
@@ -92,7 +94,12 @@ public sealed class HostTopology
         if (!Directory.Exists(folder))
         {
             (ulong total, ulong free, ulong available) = Memory(Path.Combine(procfs, "meminfo"));
-            return new HostTopology([new HostNode(0, Numbers(Path.Combine(sysfs, "devices/system/cpu/online")), total, free, [10]) { AvailableBytes = available }], hasNuma: false);
+            return new HostTopology(
+                [new HostNode(0, Numbers(Path.Combine(sysfs, "devices/system/cpu/online")), total, free, [10])
+                {
+                    AvailableBytes = available
+                }],
+                hasNuma: false);
         }
 
         List<HostNode> nodes = [];
@@ -100,7 +107,10 @@ public sealed class HostTopology
         {
             string node = Path.Combine(folder, $"node{id}");
             (ulong total, ulong free, ulong available) = Memory(Path.Combine(node, "meminfo"));
-            nodes.Add(new HostNode(id, Numbers(Path.Combine(node, "cpulist")), total, free, Distances(Path.Combine(node, "distance"))) { AvailableBytes = available });
+            nodes.Add(new HostNode(id, Numbers(Path.Combine(node, "cpulist")), total, free, Distances(Path.Combine(node, "distance")))
+            {
+                AvailableBytes = available
+            });
         }
 
         return nodes.Count > 0

@@ -37,12 +37,15 @@ public sealed record HugePagePool(int Node, ulong PageBytes, ulong Total, ulong 
     {
         foreach (string pool in Directory.Exists(folder) ? Directory.EnumerateDirectories(folder, "hugepages-*kB") : [])
         {
-            if (ulong.TryParse(Path.GetFileName(pool).AsSpan()["hugepages-".Length..^2], NumberStyles.None, CultureInfo.InvariantCulture, out ulong kib))
+            if (ulong.TryParse(
+                Path.GetFileName(pool).AsSpan()["hugepages-".Length..^2], NumberStyles.None, CultureInfo.InvariantCulture, out ulong kib))
             {
-                pools.Add(new HugePagePool(node, kib * 1024, Count(Path.Combine(pool, "nr_hugepages")), Count(Path.Combine(pool, "free_hugepages"))));
+                pools.Add(new HugePagePool(
+                    node, kib * 1024, Count(Path.Combine(pool, "nr_hugepages")), Count(Path.Combine(pool, "free_hugepages"))));
             }
         }
     }
 
-    private static ulong Count(string file) => File.Exists(file) && ulong.TryParse(File.ReadAllText(file).Trim(), NumberStyles.None, CultureInfo.InvariantCulture, out ulong count) ? count : 0;
+    private static ulong Count(string file) => File.Exists(file)
+        && ulong.TryParse(File.ReadAllText(file).Trim(), NumberStyles.None, CultureInfo.InvariantCulture, out ulong count) ? count : 0;
 }

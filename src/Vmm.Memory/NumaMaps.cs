@@ -47,7 +47,8 @@ public static class NumaMaps
         {
             ReadOnlySpan<char> word = line[range];
             if (word is ['N', ..] && Number(word[1..], out int digits) is { } node and < MostNodes
-                && word[(1 + digits)..] is ['=', .. var rest] && Number(rest, out int length) is { } pages && length == rest.Length && pages <= 1UL << 32)
+                && word[(1 + digits)..] is ['=', .. var rest] && Number(rest, out int length) is { } pages && length == rest.Length
+                && pages <= 1UL << 32)
             {
                 bytes[(int)node] = bytes.GetValueOrDefault((int)node) + (pages * kib * 1024);
             }

@@ -43,7 +43,8 @@ public sealed record PageMigrationResult(bool Cancelled, ByteSize Moved, IReadOn
 /// <param name="hostNodes">Where to, not empty.</param>
 /// <param name="interleave">Spread pages over the nodes; else the first one takes all that fits, then the next.</param>
 /// <param name="options">How.</param>
-public sealed class PageMigration(IReadOnlyList<IMovablePages> memories, IReadOnlyList<int> hostNodes, bool interleave, PageMigrationOptions options)
+public sealed class PageMigration(
+    IReadOnlyList<IMovablePages> memories, IReadOnlyList<int> hostNodes, bool interleave, PageMigrationOptions options)
 {
     // EPERM, EACCES, EFAULT, ENODEV, EINVAL, ENOSYS: no page will ever go. Others (ENOMEM, EBUSY, ENOENT, EAGAIN, EIO) are about the pages
     // of the moment.

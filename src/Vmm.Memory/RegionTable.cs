@@ -22,7 +22,8 @@ internal sealed unsafe class RegionTable
     internal bool TryMap(GuestAddress at, ulong length, ref int hint, out byte* host)
     {
         GuestRegion[] regions = _regions;
-        return ((uint)hint < (uint)regions.Length && regions[hint].TryMap(at, length, out host)) || TrySearch(at, length, ref hint, out host);
+        return ((uint)hint < (uint)regions.Length && regions[hint].TryMap(at, length, out host))
+            || TrySearch(at, length, ref hint, out host);
     }
 
     /// <summary>The same for a range that is to be written: false also where that is read-only.</summary>

@@ -53,7 +53,13 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
     /// </remarks>
     /// <exception cref="ArgumentException">The placement cannot be had on this host; the message says what is there.</exception>
     /// <exception cref="KernelException">The kernel refused.</exception>
-    public static VnodeMemory Create(VnodePlacement placement, HostTopology host, string sysfs = "/sys", AddressReservation? within = null, ulong offset = 0, string? part = null)
+    public static VnodeMemory Create(
+        VnodePlacement placement,
+        HostTopology host,
+        string sysfs = "/sys",
+        AddressReservation? within = null,
+        ulong offset = 0,
+        string? part = null)
     {
         foreach (int node in placement.HostNodes)
         {
@@ -85,15 +91,19 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
         if (takeAll && !vnode.TryPopulate(0, placement.Size, out ulong populated))
         {
             vnode.Dispose();
-            throw new ArgumentException($"vnode {placement.Vnode}: only {populated / placement.PageSize} of {placement.Size / placement.PageSize} huge pages of {placement.PageSize >> 20} MiB could be had"
-                + $"{(placement.HostNodes.Count > 0 ? $" from host nodes {NumberSet.Format(placement.HostNodes)}" : "")}: others took them meanwhile; reserve more through nr_hugepages or use 4 KiB pages", nameof(placement));
+            throw new ArgumentException($"vnode {placement.Vnode}: only {populated / placement.PageSize} of "
+                + $"{placement.Size / placement.PageSize} huge pages of {placement.PageSize >> 20} MiB could be had"
+                + $"{(placement.HostNodes.Count > 0 ? $" from host nodes {NumberSet.Format(placement.HostNodes)}" : "")}: others took them "
+                + "meanwhile; reserve more through nr_hugepages or use 4 KiB pages",
+                    nameof(placement));
         }
 
         return vnode;
     }
 
     /// <inheritdoc/>
-    public void SetPolicy(MemoryPolicyMode? mode, IReadOnlyList<int> hostNodes) => Place(Placement with { Policy = mode, HostNodes = hostNodes, Shares = null });
+    public void SetPolicy(MemoryPolicyMode? mode, IReadOnlyList<int> hostNodes) =>
+        Place(Placement with { Policy = mode, HostNodes = hostNodes, Shares = null });
 
     /// <summary>Gives the memory a policy and host nodes again that it had; pages that exist stay where they are.</summary>
     /// <param name="placement">What <see cref="Placement"/> was.</param>
@@ -164,7 +174,8 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
     public GuestRegion Region(GuestAddress start, ByteSize length, ulong offset) =>
         offset <= Placement.Size && length <= Placement.Size - offset
             ? new GuestRegion(start, length, (nint)((ulong)_memory.Address + offset), Placement.Vnode, Placement.PageSize)
-            : throw new ArgumentOutOfRangeException(nameof(offset), $"vnode {Placement.Vnode} has {Placement.Size} bytes, not {offset} + {length}");
+            : throw new ArgumentOutOfRangeException(
+                nameof(offset), $"vnode {Placement.Vnode} has {Placement.Size} bytes, not {offset} + {length}");
 
     /// <summary>Pages present per host node, by node number; asks the kernel page by page (4 KiB).</summary>
     public IReadOnlyDictionary<int, PageCount> ResidentPages()
@@ -212,7 +223,10 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
     }
 
     private static ArgumentException NoSuchNode(VnodePlacement placement, HostTopology host, int node) =>
-        new($"vnode {placement.Vnode}: host node {node} does not exist; this host has {NumberSet.Format([.. host.Nodes.Select(n => n.Id)])}", nameof(placement));
+        new(
+            $"vnode {placement.Vnode}: host node {node} does not exist; this host has "
+                + $"{NumberSet.Format([.. host.Nodes.Select(n => n.Id)])}",
+            nameof(placement));
 
     /// <summary>Refuses up front what would be a SIGBUS on first touch.</summary>
     private static void RequireHugePages(VnodePlacement placement, string sysfs)
@@ -233,7 +247,10 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
         ulong needed = placement.Size / placement.PageSize;
         if (free < needed)
         {
-            throw new ArgumentException($"vnode {placement.Vnode}: {needed} huge pages of {placement.PageSize >> 20} MiB are needed, {free} are free; reserve more through nr_hugepages or use 4 KiB pages", nameof(placement));
+            throw new ArgumentException(
+                $"vnode {placement.Vnode}: {needed} huge pages of {placement.PageSize >> 20} MiB are needed, {free} are free; reserve more "
+                    + "through nr_hugepages or use 4 KiB pages",
+                nameof(placement));
         }
     }
 }

@@ -40,5 +40,6 @@ public static class HostDistances
         return rows;
     }
 
-    private static HostNode? Home(VnodeSpec vnode, HostTopology host) => vnode.HostNodes.Count == 1 ? host.Nodes.FirstOrDefault(n => n.Id == vnode.HostNodes[0]) : null;
+    private static HostNode? Home(VnodeSpec vnode, HostTopology host) =>
+        vnode.HostNodes.Count == 1 ? host.Nodes.FirstOrDefault(n => n.Id == vnode.HostNodes[0]) : null;
 }

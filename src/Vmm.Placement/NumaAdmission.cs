@@ -18,7 +18,8 @@ public static class NumaAdmission
     /// <param name="host">The host's nodes.</param>
     /// <param name="pools">The host's huge pages.</param>
     /// <exception cref="HostMismatchException">It cannot be moved there; the message has the numbers.</exception>
-    public static void CheckMove(string vnode, IReadOnlyList<int> hostNodes, ulong bytes, ulong pageSize, HostTopology host, IReadOnlyList<HugePagePool> pools)
+    public static void CheckMove(
+        string vnode, IReadOnlyList<int> hostNodes, ulong bytes, ulong pageSize, HostTopology host, IReadOnlyList<HugePagePool> pools)
     {
         List<HostNode> nodes = [.. host.Nodes.Where(n => hostNodes.Contains(n.Id))];
         if (!host.HasNuma)
@@ -28,20 +29,24 @@ public static class NumaAdmission
 
         if (hostNodes.Count == 0 || nodes.Count < hostNodes.Count || nodes.Exists(n => n.TotalBytes == 0))
         {
-            throw new HostMismatchException($"{vnode}: host nodes '{NumberSet.Format(hostNodes)}' are not all there: this host has memory on {NumberSet.Format([.. host.Nodes.Where(n => n.TotalBytes > 0).Select(n => n.Id)])}");
+            throw new HostMismatchException($"{vnode}: host nodes '{NumberSet.Format(hostNodes)}' are not all there: this host has memory "
+                + $"on {NumberSet.Format([.. host.Nodes.Where(n => n.TotalBytes > 0).Select(n => n.Id)])}");
         }
 
         if (pageSize > ByteSize.BytesPerPage)
         {
-            ulong free = pools.Where(p => p.PageBytes == pageSize && hostNodes.Contains(p.Node)).Aggregate(0UL, (sum, p) => sum + p.Free), needed = (bytes + pageSize - 1) / pageSize;
+            ulong free = pools.Where(p => p.PageBytes == pageSize && hostNodes.Contains(p.Node)).Aggregate(0UL, (sum, p) => sum + p.Free),
+                needed = (bytes + pageSize - 1) / pageSize;
             if (free < needed)
             {
-                throw new HostMismatchException($"{vnode}: {needed} huge pages of {pageSize >> 20} MiB would have to go to host node {NumberSet.Format(hostNodes)}, which has {free} free: reserve more there through nr_hugepages");
+                throw new HostMismatchException($"{vnode}: {needed} huge pages of {pageSize >> 20} MiB would have to go to host node "
+                    + $"{NumberSet.Format(hostNodes)}, which has {free} free: reserve more there through nr_hugepages");
             }
         }
         else if (nodes.Aggregate(0UL, (sum, n) => sum + n.AvailableBytes) is var available && bytes > available)
         {
-            throw new HostMismatchException($"{vnode}: {bytes >> 20} MiB would have to go to host node {NumberSet.Format(hostNodes)}, which has {available >> 20} MiB available (all: {NumaProjection.Describe(host.Nodes)})");
+            throw new HostMismatchException($"{vnode}: {bytes >> 20} MiB would have to go to host node {NumberSet.Format(hostNodes)}, "
+                + $"which has {available >> 20} MiB available (all: {NumaProjection.Describe(host.Nodes)})");
         }
     }
 
@@ -63,10 +68,13 @@ public static class NumaAdmission
             }
         }
 
-        foreach (IGrouping<string, VnodeSpec> same in vnodes.Where(v => v.Policy == VnodePolicy.Strict && v.PageSize <= 4096 && v.HostNodes.All(n => host.HasNode(n))).GroupBy(v => NumberSet.Format(v.HostNodes), StringComparer.Ordinal))
+        foreach (IGrouping<string, VnodeSpec> same in vnodes.Where(
+            v => v.Policy == VnodePolicy.Strict && v.PageSize <= 4096 && v.HostNodes.All(n => host.HasNode(n)))
+            .GroupBy(v => NumberSet.Format(v.HostNodes), StringComparer.Ordinal))
         {
             ulong needed = same.Aggregate(0UL, (sum, v) => sum + v.Memory);
-            ulong available = host.Nodes.Where(n => same.First().HostNodes.Contains(n.Id)).Aggregate(0UL, (sum, n) => sum + n.AvailableBytes);
+            ulong available = host.Nodes.Where(n => same.First().HostNodes.Contains(n.Id))
+                .Aggregate(0UL, (sum, n) => sum + n.AvailableBytes);
             if (host.Nodes.Count > 0 && needed > available)
             {
                 problems.Add($"{needed >> 20} MiB must come from host node {same.Key}, which has {available >> 20} MiB available");
@@ -75,7 +83,10 @@ public static class NumaAdmission
 
         if (problems.Count > 0)
         {
-            throw new HostMismatchException($"{spec.Name}: {string.Join("; ", problems)} (all: {NumaProjection.Describe(host.Nodes)}): take less, other nodes, a policy other than strict, or numa: {{fit: best}}, which maps it as well as possible");
+            throw new HostMismatchException(
+                $"{spec.Name}: {string.Join("; ", problems)} (all: "
+                + $"{NumaProjection.Describe(host.Nodes)}): take less, other nodes, a policy other than strict, or numa: {{fit: best}}, "
+                + "which maps it as well as possible");
         }
     }
 }

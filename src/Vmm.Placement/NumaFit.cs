@@ -18,16 +18,21 @@ public static class NumaFit
     /// <param name="pools">The host's huge pages.</param>
     /// <param name="cancellation">Ends the search for the best mapping.</param>
     /// <exception cref="OperationCanceledException">Nobody wants it any more.</exception>
-    public static NumaFitResult Map(VmSpec spec, HostTopology host, IReadOnlyList<HugePagePool> pools, CancellationToken cancellation = default)
+    public static NumaFitResult Map(
+        VmSpec spec, HostTopology host, IReadOnlyList<HugePagePool> pools, CancellationToken cancellation = default)
     {
         IReadOnlyList<VnodeSpec> vnodes = spec.EffectiveVnodes;
         if (host.Nodes.Count == 0 || (vnodes.Count == 1 && vnodes[0].HostNodes.Count == 0))
         {
-            return new NumaFitResult(spec, [.. vnodes.Select((v, i) => new VnodeFit(i, FitOutcome.Exact, v.HostNodes, [], "anywhere, as the spec has no wish"))], NumaFitDistances.NotAsked);
+            return new NumaFitResult(
+                spec,
+                [.. vnodes.Select((v, i) => new VnodeFit(i, FitOutcome.Exact, v.HostNodes, [], "anywhere, as the spec has no wish"))],
+                NumaFitDistances.NotAsked);
         }
 
         NumaFitProblem problem = new(vnodes, spec.Numa?.Distances, host, pools);
-        IReadOnlyList<NodeShare>[] shares = NumaFitFlow.AsWanted(problem) ?? new NumaFitSearch(problem, cancellation).Run() ?? NumaFitSplit.Run(problem);
+        IReadOnlyList<NodeShare>[] shares = NumaFitFlow.AsWanted(problem) ?? new NumaFitSearch(problem, cancellation).Run()
+            ?? NumaFitSplit.Run(problem);
         VnodeFit[] fits = [.. vnodes.Select((_, i) => NumaFitText.Of(problem, i, shares[i]))];
         return new NumaFitResult(Placed(spec, problem, fits), fits, NumaFitDistances.Of(spec.Numa?.Distances, shares, host));
     }
@@ -36,17 +41,22 @@ public static class NumaFit
     /// <exception cref="HostMismatchException">There is such a vnode; the message has the numbers.</exception>
     public static void Require(NumaFitResult fit, HostTopology host)
     {
-        VnodeFit[] without = [.. fit.Vnodes.Where(v => v.Outcome == FitOutcome.NoRoom && (fit.Spec.EffectiveVnodes[v.Vnode].Policy == VnodePolicy.Strict || fit.Spec.EffectiveVnodes[v.Vnode].PageSize > ByteSize.BytesPerPage))];
+        VnodeFit[] without = [.. fit.Vnodes.Where(
+            v => v.Outcome == FitOutcome.NoRoom && (fit.Spec.EffectiveVnodes[v.Vnode].Policy == VnodePolicy.Strict
+                || fit.Spec.EffectiveVnodes[v.Vnode].PageSize > ByteSize.BytesPerPage))];
         if (without.Length > 0)
         {
-            throw new HostMismatchException($"{fit.Spec.Name}: {string.Join("; ", without.Select(v => $"vnode {v.Vnode} {v.Text}"))} (available: {NumaProjection.Describe(host.Nodes)}): take less, or a policy other than strict");
+            throw new HostMismatchException($"{fit.Spec.Name}: {string.Join("; ", without.Select(v => $"vnode {v.Vnode} {v.Text}"))} "
+                + $"(available: {NumaProjection.Describe(host.Nodes)}): take less, or a policy other than strict");
         }
     }
 
     private static VmSpec Placed(VmSpec spec, NumaFitProblem problem, VnodeFit[] fits)
     {
         bool Stays(VnodeFit fit) => fit.Outcome is FitOutcome.Exact or FitOutcome.NoRoom && problem.IsDefault(fit.Vnode, fit.Shares);
-        return spec.Numa is not { } numa || fits.All(Stays) ? spec : spec with { Numa = numa with { Vnodes = [.. numa.Vnodes.Select((v, i) => Stays(fits[i]) ? v : Placed(v, fits[i]))] } };
+        return spec.Numa is not { } numa || fits.All(Stays)
+            ? spec
+            : spec with { Numa = numa with { Vnodes = [.. numa.Vnodes.Select((v, i) => Stays(fits[i]) ? v : Placed(v, fits[i]))] } };
     }
 
     private static VnodeSpec Placed(VnodeSpec vnode, VnodeFit fit)

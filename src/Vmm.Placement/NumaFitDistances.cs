@@ -5,7 +5,8 @@ namespace Vmm.Placement;
 /// <summary>How well the guest's SLIT agrees with the host's after a mapping.</summary>
 internal static class NumaFitDistances
 {
-    internal static DistanceFit NotAsked { get; } = new(0, 0, 0, "the spec gives no distances: the guest is told those between its host nodes");
+    internal static DistanceFit NotAsked { get; } = new(
+        0, 0, 0, "the spec gives no distances: the guest is told those between its host nodes");
 
     internal static DistanceFit Of(IReadOnlyList<IReadOnlyList<int>>? guest, IReadOnlyList<NodeShare>[] shares, HostTopology host)
     {
@@ -42,7 +43,8 @@ internal static class NumaFitDistances
         return fit with
         {
             Text = compared == 0 ? "all vnodes are equally far from each other to the guest: the host's distances change no order"
-                : $"{inOrder} of {compared} comparisons of distances are in the guest's order, {tied} tied, {compared - inOrder - tied} reversed ({fit.Percent} %)",
+                : $"{inOrder} of {compared} comparisons of distances are in the guest's order, {tied} tied, {compared - inOrder - tied} "
+                    + $"reversed ({fit.Percent} %)",
         };
     }
 
@@ -65,5 +67,7 @@ internal static class NumaFitDistances
     }
 
     private static int Distance(HostTopology host, int from, int to) =>
-        host.Nodes.FirstOrDefault(n => n.Id == from) is { } a && host.Nodes.FirstOrDefault(n => n.Id == to) is { } b ? HostTopology.Distance(a, b, host.Nodes) : 20;
+        host.Nodes.FirstOrDefault(n => n.Id == from) is { } a && host.Nodes.FirstOrDefault(n => n.Id == to) is { } b
+            ? HostTopology.Distance(a, b, host.Nodes)
+            : 20;
 }

@@ -76,7 +76,9 @@ internal static class NumaFitFlow
 
     private static NodeShare[] Shares(NumaFitProblem problem, int vnode, ulong[] row)
     {
-        NodeShare[] shares = [.. problem.Wanted[vnode].Where(n => row[n] > 0).Select(n => new NodeShare(problem.Nodes[n].Id, new ByteSize(row[n])))];
+        NodeShare[] shares = [.. problem.Wanted[vnode]
+            .Where(n => row[n] > 0)
+            .Select(n => new NodeShare(problem.Nodes[n].Id, new ByteSize(row[n])))];
         return shares.Length > 0 ? shares : [new NodeShare(problem.Nodes[problem.Wanted[vnode][0]].Id, ByteSize.Zero)];
     }
 }

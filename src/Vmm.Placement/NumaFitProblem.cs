@@ -12,7 +12,8 @@ internal sealed class NumaFitProblem
     private readonly int[][] _hostDistances;
     private readonly IReadOnlyList<IReadOnlyList<int>>? _guestDistances;
 
-    internal NumaFitProblem(IReadOnlyList<VnodeSpec> vnodes, IReadOnlyList<IReadOnlyList<int>>? distances, HostTopology host, IReadOnlyList<HugePagePool> pools)
+    internal NumaFitProblem(
+        IReadOnlyList<VnodeSpec> vnodes, IReadOnlyList<IReadOnlyList<int>>? distances, HostTopology host, IReadOnlyList<HugePagePool> pools)
     {
         Vnodes = vnodes;
         Nodes = host.Nodes;
@@ -30,7 +31,8 @@ internal sealed class NumaFitProblem
         {
             Room[size] = size <= ByteSize.BytesPerPage
                 ? [.. Nodes.Select(n => n.AvailableBytes / size * size)]
-                : [.. Nodes.Select(n => pools.Where(p => p.Node == n.Id && p.PageBytes == size).Aggregate(0UL, (sum, p) => sum + (p.Free * size)))];
+                : [.. Nodes.Select(
+                    n => pools.Where(p => p.Node == n.Id && p.PageBytes == size).Aggregate(0UL, (sum, p) => sum + (p.Free * size)))];
         }
     }
 
@@ -60,7 +62,8 @@ internal sealed class NumaFitProblem
     internal int Host(int from, int to) => _hostDistances[from][to];
 
     /// <summary>The vnode would lie there by itself, without anything being written into its spec.</summary>
-    internal bool IsDefault(int vnode, IReadOnlyList<NodeShare> shares) => Wanted[vnode].Length > 0 && shares.All(s => Wanted[vnode].Any(w => Nodes[w].Id == s.Node));
+    internal bool IsDefault(int vnode, IReadOnlyList<NodeShare> shares) =>
+        Wanted[vnode].Length > 0 && shares.All(s => Wanted[vnode].Any(w => Nodes[w].Id == s.Node));
 
     private int IndexOf(int id)
     {

@@ -50,5 +50,9 @@ public sealed record NumaFitResult(VmSpec Spec, IReadOnlyList<VnodeFit> Vnodes, 
     public bool IsExact => Vnodes.All(v => v.Outcome == FitOutcome.Exact);
 
     /// <summary>All of it in one line.</summary>
-    public string Text => (IsExact ? "every vnode is where the spec says" : string.Join("; ", Vnodes.Where(v => v.Outcome != FitOutcome.Exact).Select(v => $"vnode {v.Vnode} {v.Text}"))) + $"; {Distances.Text}";
+    public string Text =>
+        (IsExact
+            ? "every vnode is where the spec says"
+            : string.Join("; ", Vnodes.Where(v => v.Outcome != FitOutcome.Exact).Select(v => $"vnode {v.Vnode} {v.Text}")))
+        + $"; {Distances.Text}";
 }

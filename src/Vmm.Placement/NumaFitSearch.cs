@@ -34,7 +34,10 @@ internal sealed class NumaFitSearch(NumaFitProblem problem, CancellationToken ca
             if (_bestCost is not { } best || cost.CompareTo(best) < 0)
             {
                 _bestCost = cost;
-                _best = [.. _taken.Select((row, i) => (IReadOnlyList<NodeShare>)[.. Used(_places[i]!, row).Select(n => new NodeShare(problem.Nodes[n].Id, new ByteSize(row[n])))])];
+                _best = [.. _taken.Select((row, i) => (IReadOnlyList<NodeShare>)
+                [
+                    .. Used(_places[i]!, row).Select(n => new NodeShare(problem.Nodes[n].Id, new ByteSize(row[n])))
+                ])];
             }
 
             return;
@@ -82,7 +85,8 @@ internal sealed class NumaFitSearch(NumaFitProblem problem, CancellationToken ca
     }
 
     /// <summary>The nodes that give something; the first when the vnode has no memory.</summary>
-    private static IEnumerable<int> Used(int[] nodes, ulong[] taken) => nodes.Any(n => taken[n] > 0) ? nodes.Where(n => taken[n] > 0) : nodes.Take(1);
+    private static IEnumerable<int> Used(int[] nodes, ulong[] taken) =>
+        nodes.Any(n => taken[n] > 0) ? nodes.Where(n => taken[n] > 0) : nodes.Take(1);
 
     private Cost With(Cost cost, int vnode, int[] nodes, bool moved)
     {
@@ -107,8 +111,10 @@ internal sealed class NumaFitSearch(NumaFitProblem problem, CancellationToken ca
 
         long moves = moved ? 1 : 0;
         return problem.HasDistances
-            ? new Cost(cost.Homeless + (homeless ? 1 : 0), cost.Crowd + crowd, cost.Doubled + doubled, cost.First + off, cost.Second + moves)
-            : new Cost(cost.Homeless + (homeless ? 1 : 0), cost.Crowd + crowd, cost.Doubled + doubled, cost.First + moves, cost.Second + off);
+            ? new Cost(
+                cost.Homeless + (homeless ? 1 : 0), cost.Crowd + crowd, cost.Doubled + doubled, cost.First + off, cost.Second + moves)
+            : new Cost(
+                cost.Homeless + (homeless ? 1 : 0), cost.Crowd + crowd, cost.Doubled + doubled, cost.First + moves, cost.Second + off);
     }
 
     private int Over(int vcpus, int node) => Math.Max(0, vcpus - problem.Nodes[node].Cpus.Count);

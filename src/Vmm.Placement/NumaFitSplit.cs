@@ -32,7 +32,9 @@ internal static class NumaFitSplit
         int best = -1;
         foreach (int node in Enumerable.Range(0, left.Length).Where(n => problem.CanLieOn(vnode, n) && left[n] >= need))
         {
-            bool better = best < 0 || Rank(problem, vnode, node).CompareTo(Rank(problem, vnode, best)) is var rank && (rank < 0 || (rank == 0 && left[node] < left[best])); // the tightest: large holes stay for large vnodes
+            // the tightest: large holes stay for large vnodes
+            bool better = best < 0 || Rank(problem, vnode, node).CompareTo(Rank(problem, vnode, best)) is var rank
+                && (rank < 0 || (rank == 0 && left[node] < left[best]));
             best = better ? node : best;
         }
 
@@ -53,7 +55,10 @@ internal static class NumaFitSplit
     {
         ulong need = problem.Need(vnode), page = problem.PageOf(vnode);
         List<NodeShare> parts = [];
-        foreach (int node in Enumerable.Range(0, left.Length).Where(n => problem.CanLieOn(vnode, n)).OrderByDescending(n => left[n]).ThenBy(n => n))
+        foreach (int node in Enumerable.Range(0, left.Length)
+            .Where(n => problem.CanLieOn(vnode, n))
+            .OrderByDescending(n => left[n])
+            .ThenBy(n => n))
         {
             ulong part = Math.Min(need, left[node] / page * page);
             if (part > 0)

@@ -31,7 +31,9 @@ public static class NumaPlacement
     /// one node can be preferred.
     /// </summary>
     public static MemoryPolicyMode PolicyFor(MemoryPolicyMode? policy, int nodes) =>
-        policy is { } kept && (kept != MemoryPolicyMode.Preferred || nodes == 1) ? kept : nodes == 1 ? MemoryPolicyMode.Preferred : MemoryPolicyMode.Bind;
+        policy is { } kept && (kept != MemoryPolicyMode.Preferred || nodes == 1) ? kept
+        : nodes == 1 ? MemoryPolicyMode.Preferred
+        : MemoryPolicyMode.Bind;
 
     /// <summary>The common case, one vnode without a wish, kept apart: it is part of every start.</summary>
     private static VnodeHome[] Anywhere(VnodeSpec vnode)
@@ -67,7 +69,8 @@ public static class NumaPlacement
                 }
             }
 
-            homes.Add(new VnodeHome(new VnodePlacement(i, vnode.BootMemory, vnode.PageSize, policy, nodes) { Shares = vnode.Shares }, cpus));
+            homes.Add(
+                new VnodeHome(new VnodePlacement(i, vnode.BootMemory, vnode.PageSize, policy, nodes) { Shares = vnode.Shares }, cpus));
         }
 
         return homes;

@@ -44,11 +44,13 @@ public static class NumaProjection
             }
         }
 
-        throw new HostMismatchException($"{spec.Name} needs {spec.Memory}, which no even split over this host's nodes can give: {Describe(nodes)} available");
+        throw new HostMismatchException(
+            $"{spec.Name} needs {spec.Memory}, which no even split over this host's nodes can give: {Describe(nodes)} available");
     }
 
     /// <summary>What each host node has available, for messages.</summary>
-    internal static string Describe(IEnumerable<HostNode> nodes) => string.Join(", ", nodes.Select(n => $"node {n.Id} {n.AvailableBytes >> 20} MiB"));
+    internal static string Describe(IEnumerable<HostNode> nodes) =>
+        string.Join(", ", nodes.Select(n => $"node {n.Id} {n.AvailableBytes >> 20} MiB"));
 
     /// <summary>The nodes that can hold the largest share.</summary>
     private static List<HostNode> Roomy(VmSpec spec, List<HostNode> nodes, int vnodes, bool withCpus)
@@ -70,10 +72,15 @@ public static class NumaProjection
             List<HostNode> group = [first];
             while (group.Count < count)
             {
-                group.Add(nodes.Except(group).OrderBy(n => group.Sum(g => (long)Distance(nodes, g, n))).ThenByDescending(n => n.AvailableBytes).ThenBy(n => n.Id).First());
+                group.Add(nodes.Except(group)
+                    .OrderBy(n => group.Sum(g => (long)Distance(nodes, g, n)))
+                    .ThenByDescending(n => n.AvailableBytes)
+                    .ThenBy(n => n.Id)
+                    .First());
             }
 
-            (long Distance, ulong Spare) score = (group.Sum(a => group.Sum(b => (long)Distance(nodes, a, b))), group.Aggregate(0UL, (sum, n) => sum + n.AvailableBytes));
+            (long Distance, ulong Spare) score =
+                (group.Sum(a => group.Sum(b => (long)Distance(nodes, a, b))), group.Aggregate(0UL, (sum, n) => sum + n.AvailableBytes));
             if (score.Distance < bestScore.Distance || (score.Distance == bestScore.Distance && score.Spare > bestScore.Spare))
             {
                 (best, bestScore) = (group, score);
@@ -85,7 +92,10 @@ public static class NumaProjection
 
     private static VmSpec Place(VmSpec spec, Func<int, HostNode> home) => spec with
     {
-        Numa = spec.Numa! with { Vnodes = [.. spec.Numa!.Vnodes.Select((vnode, i) => vnode with { HostNodes = [home(i).Id], Policy = VnodePolicy.Preferred })] },
+        Numa = spec.Numa! with
+        {
+            Vnodes = [.. spec.Numa!.Vnodes.Select((vnode, i) => vnode with { HostNodes = [home(i).Id], Policy = VnodePolicy.Preferred })]
+        },
     };
 
     private static int Distance(List<HostNode> nodes, HostNode from, HostNode to) => HostTopology.Distance(from, to, nodes);

@@ -76,7 +76,8 @@ public sealed class RunApplication
 
             if (!arguments.Quiet && (spec.CpuQuota ?? spec.CpuWeight) is not null)
             {
-                Note($"{spec.Name}: cpuQuota and cpuWeight are for VMs of a vmmd, which has control groups: this one gets all the time it can get");
+                Note($"{spec.Name}: cpuQuota and cpuWeight are for VMs of a vmmd, which has control groups: this one gets all the time "
+                    + "it can get");
             }
 
             RunResult result;
@@ -89,7 +90,8 @@ public sealed class RunApplication
             terminal.Restore();
             return Report(spec, result, arguments.Quiet);
         }
-        catch (Exception e) when (e is KvmUnavailableException or BootException or KernelException or SpecException or BlockException or TapException
+        catch (Exception e) when (e is KvmUnavailableException or BootException or KernelException or SpecException or BlockException
+            or TapException
             or InvalidDataException or IOException or UnauthorizedAccessException or HostMismatchException or ArgumentException
             or InvalidOperationException or StateException or UnitsException)
         {

@@ -21,7 +21,9 @@ public sealed record RunRequest(VmSpec Spec, SavedMachine? Restore = null, strin
 
         if (arguments.Restore is null)
         {
-            return arguments.ToSpec(problems) is { } spec && problems.Count == 0 ? new RunRequest(spec, Restore: null, arguments.SaveTo) : null;
+            return arguments.ToSpec(problems) is { } spec && problems.Count == 0
+                ? new RunRequest(spec, Restore: null, arguments.SaveTo)
+                : null;
         }
 
         if (arguments.HasSpecOptions)

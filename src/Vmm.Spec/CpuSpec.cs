@@ -40,7 +40,8 @@ public sealed record CpuSpec
             {
                 string? near = text.Length > 1 ? Names.Nearest(text[1..], CpuFeatures.All.Where(f => !f.IsMsr).Select(f => f.Name)) : null;
                 bool unknown = text.Length > 1 && !CpuFeatures.TryGet(text[1..], out _);
-                check.Require(false, path, $"\"{text}\" {problem}{(unknown && near is not null ? $"; did you mean {text[0]}{near}?" : "")}");
+                check.Require(
+                    false, path, $"\"{text}\" {problem}{(unknown && near is not null ? $"; did you mean {text[0]}{near}?" : "")}");
             }
             else
             {

@@ -41,6 +41,7 @@ public static class DeviceCount
             count += vnode.HotMemory > ByteSize.Zero ? 1 : 0; // its virtio-mem device
         }
 
-        return count + (spec.Rng ? 1 : 0) + (spec.Balloon is null ? 0 : 1) + (spec.Console == ConsoleKind.Serial ? 0 : 1) + (spec.Vsock is null ? 0 : 1);
+        return count + (spec.Rng ? 1 : 0) + (spec.Balloon is null ? 0 : 1) + (spec.Console == ConsoleKind.Serial ? 0 : 1)
+            + (spec.Vsock is null ? 0 : 1);
     }
 }

@@ -52,11 +52,16 @@ internal static class DeviceFields
         .. Disk.Lift(s_front, d => d.Front, (d, f) => d with { Front = f }).Select(f => f with { InsteadOf = "front" }),
         Disk.Bool("readOnly", "Refuse writes", d => d.ReadOnly, (d, v) => d with { ReadOnly = v }) with { Option = "ro" },
         Limits<DiskSpec>("of reads and writes together", d => d.Limits, (d, v) => d with { Limits = v }),
-        Disk.Number("vnode", NearHelp, 0, SpecValidation.MaxVnodes - 1, d => d.Vnode, (d, v) => d with { Vnode = v }) with { Option = "vnode" },
+        Disk.Number("vnode", NearHelp, 0, SpecValidation.MaxVnodes - 1, d => d.Vnode, (d, v) => d with { Vnode = v }) with
+        {
+            Option = "vnode"
+        },
         Disk.Object("source", "What the disk's content is in", d => d.Source, (d, v) => d with { Source = v },
-            [Source.Word<SourceKind>("kind", "raw: a file or block device as it is", s => s.Kind, (s, v) => s with { Kind = v }), .. s_source]) with { OtherForm = true },
+            [Source.Word<SourceKind>("kind", "raw: a file or block device as it is", s => s.Kind, (s, v) => s with { Kind = v }),
+                .. s_source]) with { OtherForm = true },
         Disk.Object("front", "How the guest sees the disk", d => d.Front, (d, v) => d with { Front = v },
-            [Front.Word<FrontKind>("kind", "virtio-blk: a virtio block device", f => f.Kind, (f, v) => f with { Kind = v }), .. s_front]) with { OtherForm = true },
+            [Front.Word<FrontKind>("kind", "virtio-blk: a virtio block device", f => f.Kind, (f, v) => f with { Kind = v }),
+                .. s_front]) with { OtherForm = true },
     ];
 
     /// <summary>An entry of <c>nets</c>.</summary>
@@ -75,9 +80,13 @@ internal static class DeviceFields
         Net.Word<VhostUse>("vhost", "Whether the host's kernel moves the frames (vhost-net); auto: when it can and there are no limits",
             n => n.Vhost, (n, v) => n with { Vhost = v }) with { Option = "vhost" },
         Limits<NetSpec>("of each direction", n => n.Limits, (n, v) => n with { Limits = v }),
-        Net.Number("vnode", NearHelp, 0, SpecValidation.MaxVnodes - 1, n => n.Vnode, (n, v) => n with { Vnode = v }) with { Option = "vnode" },
+        Net.Number("vnode", NearHelp, 0, SpecValidation.MaxVnodes - 1, n => n.Vnode, (n, v) => n with { Vnode = v }) with
+        {
+            Option = "vnode"
+        },
     ];
 
-    private static SpecField Limits<TOwner>(string of, Func<TOwner, LimitsSpec?> get, Func<TOwner, LimitsSpec, TOwner> set) where TOwner : class =>
+    private static SpecField Limits<TOwner>(string of, Func<TOwner, LimitsSpec?> get, Func<TOwner, LimitsSpec, TOwner> set)
+        where TOwner : class =>
         FieldsOf<TOwner>.Object("limits", "Rate limits " + of, get, set, s_limits);
 }

@@ -29,19 +29,21 @@ internal static class FieldsOf<T> where T : class
     internal static SpecField Set(string name, string help, Func<T, IReadOnlyList<int>> get, Func<T, IReadOnlyList<int>, T> set) =>
         Field(name, SpecKind.Set, help, get, set);
 
-    internal static SpecField Word<TWord>(string name, string help, Func<T, TWord?> get, Func<T, TWord, T> set) where TWord : struct, Enum => new(name, SpecKind.Word, help)
-    {
-        WordSource = Names.All<TWord>,
-        Get = owner => get((T)owner) is { } value ? Names.Of(value) : null,
-        Set = (owner, word) => Names.TryParse((string)word, out TWord value) ? set((T)owner, value) : owner,
-    };
+    internal static SpecField Word<TWord>(string name, string help, Func<T, TWord?> get, Func<T, TWord, T> set)
+        where TWord : struct, Enum => new(name, SpecKind.Word, help)
+        {
+            WordSource = Names.All<TWord>,
+            Get = owner => get((T)owner) is { } value ? Names.Of(value) : null,
+            Set = (owner, word) => Names.TryParse((string)word, out TWord value) ? set((T)owner, value) : owner,
+        };
 
     /// <summary>A word that is a text in the record, too.</summary>
     internal static SpecField Word(string name, string help, Func<string[]> words, Func<T, string> get, Func<T, string, T> set) =>
         Field(name, SpecKind.Word, help, get, set) with { WordSource = words };
 
     /// <summary>A list of texts.</summary>
-    internal static SpecField Texts(string name, string help, int most, int longest, Func<T, IReadOnlyList<string>> get, Func<T, IReadOnlyList<string>, T> set) =>
+    internal static SpecField Texts(
+        string name, string help, int most, int longest, Func<T, IReadOnlyList<string>> get, Func<T, IReadOnlyList<string>, T> set) =>
         new(name, SpecKind.List, help)
         {
             Max = most,
@@ -51,11 +53,18 @@ internal static class FieldsOf<T> where T : class
         };
 
     /// <summary>An object that is a record of its own.</summary>
-    internal static SpecField Object<TPart>(string name, string help, Func<T, TPart?> get, Func<T, TPart, T> set, params SpecField[] fields) where TPart : class, new() =>
+    internal static SpecField Object<TPart>(string name, string help, Func<T, TPart?> get, Func<T, TPart, T> set, params SpecField[] fields)
+        where TPart : class, new() =>
         Field(name, SpecKind.Object, help, get, set) with { Fields = fields, Create = () => new TPart() };
 
     /// <summary>A list of records.</summary>
-    internal static SpecField List<TPart>(string name, string help, int most, Func<T, IReadOnlyList<TPart>> get, Func<T, IReadOnlyList<TPart>, T> set, params SpecField[] fields)
+    internal static SpecField List<TPart>(
+        string name,
+        string help,
+        int most,
+        Func<T, IReadOnlyList<TPart>> get,
+        Func<T, IReadOnlyList<TPart>, T> set,
+        params SpecField[] fields)
         where TPart : class, new() => new(name, SpecKind.List, help)
         {
             Max = most,
@@ -82,27 +91,32 @@ internal static class FieldsOf<T> where T : class
         };
 
     /// <summary>A list of rows of numbers.</summary>
-    internal static SpecField Matrix(string name, string help, SpecField number, Func<T, IReadOnlyList<IReadOnlyList<int>>?> get, Func<T, IReadOnlyList<IReadOnlyList<int>>, T> set) =>
+    internal static SpecField Matrix(string name, string help, SpecField number, Func<T, IReadOnlyList<IReadOnlyList<int>>?> get,
+        Func<T, IReadOnlyList<IReadOnlyList<int>>, T> set) =>
         new(name, SpecKind.List, help)
         {
             Max = SpecValidation.MaxVnodes,
             Item = new("", SpecKind.List, "One row") { Max = SpecValidation.MaxVnodes, Item = number },
             Get = owner => get((T)owner),
             Set = (owner, rows) =>
-                set((T)owner, [.. ((List<object>)rows).Cast<List<object>>().Select(row => (IReadOnlyList<int>)[.. row.Cast<long>().Select(v => (int)v)])]),
+                set((T)owner, [.. ((List<object>)rows)
+                    .Cast<List<object>>()
+                    .Select(row => (IReadOnlyList<int>)[.. row.Cast<long>().Select(v => (int)v)])]),
         };
 
     /// <summary>Fields of a part that the owner has among its own.</summary>
-    internal static IEnumerable<SpecField> Lift<TPart>(IEnumerable<SpecField> fields, Func<T, TPart> get, Func<T, TPart, T> set) where TPart : class =>
+    internal static IEnumerable<SpecField> Lift<TPart>(IEnumerable<SpecField> fields, Func<T, TPart> get, Func<T, TPart, T> set)
+        where TPart : class =>
         fields.Select(field => field with
         {
             Get = owner => field.Get(get((T)owner)),
             Set = (owner, value) => set((T)owner, (TPart)field.Set(get((T)owner), value)),
         });
 
-    private static SpecField Field<TValue>(string name, SpecKind kind, string help, Func<T, object?> get, Func<T, TValue, T> set) => new(name, kind, help)
-    {
-        Get = owner => get((T)owner),
-        Set = (owner, value) => set((T)owner, (TValue)value),
-    };
+    private static SpecField Field<TValue>(string name, SpecKind kind, string help, Func<T, object?> get, Func<T, TValue, T> set) =>
+        new(name, kind, help)
+        {
+            Get = owner => get((T)owner),
+            Set = (owner, value) => set((T)owner, (TValue)value),
+        };
 }

@@ -76,7 +76,8 @@ public static class MacAddress
 
         for (int i = 0; i < 6; i++)
         {
-            if ((i < 5 && text[(3 * i) + 2] != ':') || !byte.TryParse(text.AsSpan(3 * i, 2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out mac[i]))
+            if ((i < 5 && text[(3 * i) + 2] != ':')
+                || !byte.TryParse(text.AsSpan(3 * i, 2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out mac[i]))
             {
                 return false;
             }

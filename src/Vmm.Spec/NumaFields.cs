@@ -36,7 +36,8 @@ internal static class NumaFields
     [
         Numa.Number("count", "Without vnodes: so many, on the host nodes that have room; as few as fit when left out",
             1, SpecValidation.MaxVnodes, n => n.Count, (n, v) => n with { Count = v }),
-        Numa.Word<FitWish>("fit", "With vnodes, when the host has not their hostNodes, or not the room: exact refuses the start, best maps them as well as possible",
+        Numa.Word<FitWish>("fit", "With vnodes, when the host has not their hostNodes, or not the room: exact refuses the start, best maps "
+            + "them as well as possible",
             n => n.Fit, (n, v) => n with { Fit = v }),
         Numa.List("vnodes", "The virtual NUMA nodes, in order; left out, they follow the host",
             SpecValidation.MaxVnodes, n => n.Vnodes, (n, v) => n with { Vnodes = v }, s_vnode) with

@@ -2,7 +2,8 @@ using System.Globalization;
 
 namespace Vmm.Spec;
 
-/// <summary>Names of the files of a saved VM (docs/saved-state.md). Who runs the VM writes them, who manages it makes and passes them.</summary>
+/// <summary>Names of the files of a saved VM (docs/saved-state.md). Who runs the VM writes them, who manages it makes and passes
+/// them.</summary>
 public static class SavedVmFiles
 {
     /// <summary>The document: what the machine is, and the state of its units.</summary>

@@ -39,7 +39,8 @@ internal static class SpecBounds
                 Require((long)value >= field.Min && (long)value <= field.Max, path, $"{value}, expected {field.Min} to {field.Max}", check);
                 break;
             case SpecKind.Percent:
-                Require((int)value >= field.Min && (int)value <= field.Max, path, $"{value}%, expected {field.Min}% to {field.Max}%", check);
+                Require(
+                    (int)value >= field.Min && (int)value <= field.Max, path, $"{value}%, expected {field.Min}% to {field.Max}%", check);
                 break;
             case SpecKind.Text or SpecKind.Path:
                 Require(!((string)value).Contains('\0', StringComparison.Ordinal), path, "contains a zero character", check);

@@ -40,7 +40,12 @@ public static class SpecEdit
 
         try
         {
-            return edited is not null && string.Equals(VmSpecJson.Write(wanted).GetRawText(), VmSpecJson.Write(SpecReader.Read(edited, "spec", folder)).GetRawText(), StringComparison.Ordinal) ? edited : null;
+            return edited is not null && string.Equals(
+                VmSpecJson.Write(wanted).GetRawText(),
+                VmSpecJson.Write(SpecReader.Read(edited, "spec", folder)).GetRawText(),
+                StringComparison.Ordinal)
+                ? edited
+                : null;
         }
         catch (SpecException)
         {
@@ -114,7 +119,8 @@ public static class SpecEdit
 
         List<string> lines = [.. text.Split('\n')];
         int after = at + 1 < map!.Count ? (int)map[at + 1].Key.Line - 1 : lines.Count;
-        while (after > (int)map[at].Key.Line && (lines[after - 1].AsSpan().Trim().IsEmpty || lines[after - 1].StartsWith('#') || lines[after - 1].StartsWith("...", StringComparison.Ordinal)))
+        while (after > (int)map[at].Key.Line && (lines[after - 1].AsSpan().Trim().IsEmpty || lines[after - 1].StartsWith('#')
+            || lines[after - 1].StartsWith("...", StringComparison.Ordinal)))
         {
             after--;
         }

@@ -55,7 +55,9 @@ public static class SpecOption
             if (Options(type).FirstOrDefault(f => string.Equals(f.Option, key, StringComparison.Ordinal)) is not { } field)
             {
                 string[] known = [.. Options(type).Select(f => f.Option!)];
-                problem = $"{text}: " + (Names.Nearest(key, known) is { } near ? $"unknown; did you mean {near}?" : "unknown; known: " + string.Join(", ", known));
+                problem = $"{text}: " + (Names.Nearest(key, known) is { } near
+                    ? $"unknown; did you mean {near}?"
+                    : "unknown; known: " + string.Join(", ", known));
                 return false;
             }
 

@@ -174,7 +174,9 @@ internal sealed class SpecPass(string file, string? folder, CancellationToken ca
     // A problem of all entries of a list (vnodes[*].memory) follows from one of that field of any of them.
     private static bool Covers(string reported, string path) =>
         string.Equals(reported, path, StringComparison.Ordinal)
-        || (path.IndexOf("[*]", StringComparison.Ordinal) is > 0 and int star && reported.StartsWith(path[..(star + 1)], StringComparison.Ordinal) && reported.EndsWith(path[(star + 2)..], StringComparison.Ordinal))
+        || (path.IndexOf("[*]", StringComparison.Ordinal) is > 0 and int star
+            && reported.StartsWith(path[..(star + 1)], StringComparison.Ordinal)
+            && reported.EndsWith(path[(star + 2)..], StringComparison.Ordinal))
         || path.StartsWith(reported + ".", StringComparison.Ordinal)
         || reported.StartsWith(path + ".", StringComparison.Ordinal)
         || reported.StartsWith(path + "[", StringComparison.Ordinal);
@@ -210,7 +212,9 @@ internal sealed class SpecPass(string file, string? folder, CancellationToken ca
                 return text.Length <= field.MaxLength ? text : Wrong(node, path, $"{text.Length} characters, at most {field.MaxLength}");
             case SpecKind.Bool when node.Plain && text is "true" or "false":
                 return text is "true";
-            case SpecKind.Number when node.Plain && long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long number) && number >= field.Min && number <= field.Max:
+            case SpecKind.Number when node.Plain
+                && long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long number) && number >= field.Min
+                && number <= field.Max:
                 return number;
             case SpecKind.Size when SpecText.TryParseSize(text, out ByteSize bytes):
                 return bytes;

@@ -21,7 +21,10 @@ public static class SpecReader
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
         {
-            string problem = Directory.Exists(path) ? "is a directory" : e is FileNotFoundException or DirectoryNotFoundException ? "does not exist" : e is UnauthorizedAccessException ? "permission denied" : e.Message;
+            string problem = Directory.Exists(path) ? "is a directory"
+                : e is FileNotFoundException or DirectoryNotFoundException ? "does not exist"
+                : e is UnauthorizedAccessException ? "permission denied"
+                : e.Message;
             throw new SpecException([new SpecProblem("", problem, path)]);
         }
 
@@ -70,7 +73,8 @@ public static class SpecReader
         }
         catch (YamlException e)
         {
-            throw new SpecException([new SpecProblem("", "not valid YAML: " + SpecPass.Clip(e.Message, LongestMessage), file, e.Start.Line, e.Start.Column)]);
+            throw new SpecException(
+                [new SpecProblem("", "not valid YAML: " + SpecPass.Clip(e.Message, LongestMessage), file, e.Start.Line, e.Start.Column)]);
         }
         catch (Exception e) when (e is InvalidOperationException or ArgumentException)
         {

@@ -40,7 +40,8 @@ public static class SpecText
             rest = rest[(places + 1)..];
         }
 
-        if (Shift(rest) is not (>= 0 and int shift) || whole > ulong.MaxValue >> shift || (places > 0 && shift == 0) || !TryScale(fraction, places, shift, out ulong part))
+        if (Shift(rest) is not (>= 0 and int shift) || whole > ulong.MaxValue >> shift || (places > 0 && shift == 0)
+            || !TryScale(fraction, places, shift, out ulong part))
         {
             return false;
         }

@@ -83,7 +83,8 @@ public static class SpecValidation
             return check; // what follows looks at pairs
         }
 
-        check.Require(IsName(spec.Name), "name", $"\"{spec.Name}\" is not a name: 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first");
+        check.Require(
+            IsName(spec.Name), "name", $"\"{spec.Name}\" is not a name: 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first");
         spec.Cpu?.Check(check);
         check.Require(spec.Memory >= MinMemory && spec.Memory <= MaxMemory, "memory", $"{spec.Memory.ToString()}, expected 2MiB to 16TiB");
         check.Require(spec.Memory % 4096 == 0, "memory", $"{spec.Memory.Bytes} bytes is not a multiple of 4KiB");
@@ -92,7 +93,8 @@ public static class SpecValidation
         check.Require(Utf8Fits(spec.Boot.Cmdline, MaxCmdline), "boot.cmdline", $"is longer than {MaxCmdline} bytes");
         if (spec.MinMemory is not null || spec.MaxMemory is not null)
         {
-            check.Require(spec.Numa is null or { Auto: true }, spec.MinMemory is null ? "maxMemory" : "minMemory", "belongs to the vnodes of a VM with numa");
+            check.Require(spec.Numa is null or { Auto: true }, spec.MinMemory is null ? "maxMemory" : "minMemory",
+                "belongs to the vnodes of a VM with numa");
             NumaValidation.CheckHotMemory(spec.EffectiveVnodes[0], "", check);
         }
 
@@ -140,7 +142,8 @@ public static class SpecValidation
             CheckParavirtual(spec, check);
         }
 
-        check.Require(spec.PvPanic || spec.OnCrash == CrashPolicy.Stop, "onCrash", "without pvpanic the guest has no way to tell of its panic");
+        check.Require(
+            spec.PvPanic || spec.OnCrash == CrashPolicy.Stop, "onCrash", "without pvpanic the guest has no way to tell of its panic");
         SpecBounds.Check(spec, check);
         return check;
     }
@@ -148,7 +151,8 @@ public static class SpecValidation
     private static void CheckCounts(VmSpec spec, SpecComplaints check)
     {
         check.Require(spec.Disks.Count <= MaxDisks, "disks", $"{spec.Disks.Count} disks, at most {MaxDisks}");
-        check.Require(spec.Cpu is null || spec.Cpu.Features.Count <= MaxCpuFeatures, "cpu.features", $"{spec.Cpu?.Features.Count ?? 0} features, at most {MaxCpuFeatures}");
+        check.Require(spec.Cpu is null || spec.Cpu.Features.Count <= MaxCpuFeatures, "cpu.features",
+            $"{spec.Cpu?.Features.Count ?? 0} features, at most {MaxCpuFeatures}");
         check.Require(spec.Devices.Count <= MaxDevices, "devices", $"{spec.Devices.Count} devices, at most {MaxDevices}");
         check.Require(spec.Nets.Count <= MaxNets, "nets", $"{spec.Nets.Count} network devices, at most {MaxNets}");
         if (spec.Numa is { } numa)
@@ -173,7 +177,8 @@ public static class SpecValidation
     private static void CheckSlots(VmSpec spec, SpecComplaints check)
     {
         int mmio = DeviceCount.Mmio(spec), pci = DeviceCount.Pci(spec);
-        check.Require(mmio <= DeviceCount.MostMmio, "virtioTransport", $"mmio: the VM has {mmio} devices on virtio-mmio, and interrupt pins for {DeviceCount.MostMmio}: make some of them pci");
+        check.Require(mmio <= DeviceCount.MostMmio, "virtioTransport",
+            $"mmio: the VM has {mmio} devices on virtio-mmio, and interrupt pins for {DeviceCount.MostMmio}: make some of them pci");
         check.Require(pci <= DeviceCount.MostPci, "disks", $"the VM has {pci} PCI devices in all, at most {DeviceCount.MostPci}");
     }
 
@@ -181,16 +186,19 @@ public static class SpecValidation
     {
         if (spec.Balloon is { } balloon)
         {
-            check.Require(balloon.Target <= spec.Memory, "balloon.target", $"{balloon.Target.ToString()} is more than the VM's {spec.Memory.ToString()}");
+            check.Require(balloon.Target <= spec.Memory, "balloon.target",
+                $"{balloon.Target.ToString()} is more than the VM's {spec.Memory.ToString()}");
         }
 
         if (spec.Vsock is { } vsock)
         {
             // sun_path holds 108 bytes with its zero; the guest's ports add up to 11.
-            check.Require(vsock.Path.Length > 0 && Utf8Fits(vsock.Path, 96), "vsock.path", $"\"{vsock.Path}\", expected a path of 1 to 96 bytes");
+            check.Require(
+                vsock.Path.Length > 0 && Utf8Fits(vsock.Path, 96), "vsock.path", $"\"{vsock.Path}\", expected a path of 1 to 96 bytes");
         }
 
-        check.Require(spec.GenerationId is null or "auto" || Guid.TryParseExact(spec.GenerationId, "D", out _), "generationId", $"\"{spec.GenerationId}\", expected auto or a UUID such as 6b29fc40-ca47-1067-b31d-00dd010662da");
+        check.Require(spec.GenerationId is null or "auto" || Guid.TryParseExact(spec.GenerationId, "D", out _), "generationId",
+            $"\"{spec.GenerationId}\", expected auto or a UUID such as 6b29fc40-ca47-1067-b31d-00dd010662da");
     }
 
     private static void CheckBalloonBalance(VmSpec spec, ByteSize least, SpecComplaints check)
@@ -198,8 +206,10 @@ public static class SpecValidation
         const string Path = "balance.minMemory";
         check.Require(spec.Balloon is not null, Path, "needs a balloon: balloon: true");
         // A balloon takes pages from wherever the guest has some: of several vnodes it is not known from which.
-        check.Require(spec is { MinMemory: null, MaxMemory: null, Numa: null or { Auto: false, Vnodes.Count: 1 } } && spec.EffectiveVnodes[0] is { MinMemory: null, MaxMemory: null, PageSize.Bytes: ByteSize.BytesPerPage }, Path,
-            "is for a VM of one vnode of small pages whose memory is fixed: beside minMemory or maxMemory the balancer does without the balloon");
+        check.Require(spec is { MinMemory: null, MaxMemory: null, Numa: null or { Auto: false, Vnodes.Count: 1 } }
+            && spec.EffectiveVnodes[0] is { MinMemory: null, MaxMemory: null, PageSize.Bytes: ByteSize.BytesPerPage }, Path,
+            "is for a VM of one vnode of small pages whose memory is fixed: beside minMemory or maxMemory the balancer does without "
+                + "the balloon");
         check.Require(least >= MinMemory && least <= spec.Memory && (spec.Memory - least) % BalanceSpec.BalloonBlock == 0, Path,
             $"{least.ToString()}, expected 2MiB to the VM's {spec.Memory.ToString()}, less than that by a multiple of 2MiB");
     }
@@ -209,8 +219,10 @@ public static class SpecValidation
         DiskSpec disk = spec.Disks[index];
         string path = $"disks[{index}]";
         check.Require(disk.Path.Length > 0, path + ".path", "is missing");
-        check.Require(disk.QueueSize is >= MinQueueSize and <= MaxQueueSize && BitOperations.IsPow2(disk.QueueSize), path + ".queueSize", $"{disk.QueueSize}, expected a power of two from {MinQueueSize} to {MaxQueueSize}");
-        check.Require(disk.Serial is null || IsSerial(disk.Serial), path + ".serial", $"\"{disk.Serial}\", expected 1 to {SerialBytes} printable ASCII characters");
+        check.Require(disk.QueueSize is >= MinQueueSize and <= MaxQueueSize && BitOperations.IsPow2(disk.QueueSize), path + ".queueSize",
+            $"{disk.QueueSize}, expected a power of two from {MinQueueSize} to {MaxQueueSize}");
+        check.Require(disk.Serial is null || IsSerial(disk.Serial), path + ".serial",
+            $"\"{disk.Serial}\", expected 1 to {SerialBytes} printable ASCII characters");
         NumaValidation.CheckNearness(spec, disk.Vnode, path, check);
         if (disk.Limits is { } limits)
         {
@@ -220,8 +232,13 @@ public static class SpecValidation
         for (int i = 0; i < index; i++)
         {
             DiskSpec other = spec.Disks[i];
-            check.Require(disk.Path.Length == 0 || !string.Equals(disk.Path, other.Path, StringComparison.Ordinal) || (disk.ReadOnly && other.ReadOnly), path + ".path", $"{disk.Path} is disks[{i}] too: a disk that is written can be attached once");
-            check.Require(disk.Serial is null || !string.Equals(disk.Serial, other.Serial, StringComparison.Ordinal), path + ".serial", $"\"{disk.Serial}\" is the serial of disks[{i}] too");
+            check.Require(
+                disk.Path.Length == 0 || !string.Equals(disk.Path, other.Path, StringComparison.Ordinal)
+                    || (disk.ReadOnly && other.ReadOnly),
+                path + ".path",
+                $"{disk.Path} is disks[{i}] too: a disk that is written can be attached once");
+            check.Require(disk.Serial is null || !string.Equals(disk.Serial, other.Serial, StringComparison.Ordinal), path + ".serial",
+                $"\"{disk.Serial}\" is the serial of disks[{i}] too");
         }
     }
 

@@ -34,7 +34,9 @@ public sealed record TopologySpec
         long rest = (long)Dies * Threads * (Cores ?? 1);
         int sockets = Sockets ?? (Cores is null ? Math.Max(1, vnodes) : (int)(cpus / rest));
         int cores = Cores ?? (int)(cpus / ((long)Dies * Threads * sockets));
-        return sockets > 0 && cores > 0 && (Int128)sockets * Dies * cores * Threads == cpus ? new CpuShape(sockets, Dies, cores, Threads) : null;
+        return sockets > 0 && cores > 0 && (Int128)sockets * Dies * cores * Threads == cpus
+            ? new CpuShape(sockets, Dies, cores, Threads)
+            : null;
     }
 }
 

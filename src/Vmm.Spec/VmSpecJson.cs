@@ -52,12 +52,16 @@ public sealed partial class VmSpecJson : JsonSerializerContext
     public static JsonElement Write(NetSpec net) => JsonSerializer.SerializeToElement(net, Default.NetSpec);
 
     /// <summary>The disk of a JSON, checked; null, and why, otherwise.</summary>
-    public static DiskSpec? TryReadDisk(JsonElement json, out string problem) => TryReadPart(json, Default.DiskSpec, disk => disk.Path is not null, DeviceValidation.Check, out problem);
+    public static DiskSpec? TryReadDisk(JsonElement json, out string problem) =>
+        TryReadPart(json, Default.DiskSpec, disk => disk.Path is not null, DeviceValidation.Check, out problem);
 
     /// <summary>The network device of a JSON, checked; null, and why, otherwise.</summary>
-    public static NetSpec? TryReadNet(JsonElement json, out string problem) => TryReadPart(json, Default.NetSpec, net => net.Tap is not null, DeviceValidation.Check, out problem);
+    public static NetSpec? TryReadNet(JsonElement json, out string problem) =>
+        TryReadPart(json, Default.NetSpec, net => net.Tap is not null, DeviceValidation.Check, out problem);
 
-    private static T? TryReadPart<T>(JsonElement json, JsonTypeInfo<T> type, Func<T, bool> whole, Func<T, IReadOnlyList<SpecProblem>> check, out string problem) where T : class
+    private static T? TryReadPart<T>(
+        JsonElement json, JsonTypeInfo<T> type, Func<T, bool> whole, Func<T, IReadOnlyList<SpecProblem>> check, out string problem)
+        where T : class
     {
         try
         {

@@ -6,7 +6,8 @@ namespace Vmm.Storage;
 /// <param name="PhysicalBlockSize">Unit that is written without read-modify-write, in bytes.</param>
 /// <param name="ReadOnly">Writes are refused.</param>
 /// <param name="Abilities">Optional requests it takes.</param>
-public readonly record struct BlockGeometry(ulong CapacityBytes, int LogicalBlockSize, int PhysicalBlockSize, bool ReadOnly, DiskAbilities Abilities);
+public readonly record struct BlockGeometry(
+    ulong CapacityBytes, int LogicalBlockSize, int PhysicalBlockSize, bool ReadOnly, DiskAbilities Abilities);
 
 /// <summary>
 /// The seam of storage: takes requests on the thread of one <see cref="Vmm.Io.IoLoop"/>. A node is a leaf (a file, memory) or stands before

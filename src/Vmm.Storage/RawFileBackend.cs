@@ -14,7 +14,8 @@ public sealed class RawFileBackend : IDiskBackend
     private readonly FileDescriptorHandle? _direct;
     private readonly RawFileOptions _options;
 
-    private RawFileBackend(string path, RawFileOptions options, FileDescriptorHandle buffered, FileDescriptorHandle? direct, BlockFileInfo info)
+    private RawFileBackend(
+        string path, RawFileOptions options, FileDescriptorHandle buffered, FileDescriptorHandle? direct, BlockFileInfo info)
     {
         Path = path;
         _options = options;
@@ -106,7 +107,8 @@ public sealed class RawFileBackend : IDiskBackend
     /// lock came with them.
     /// </summary>
     /// <exception cref="BlockException">Not a disk this can use.</exception>
-    public static RawFileBackend FromDescriptors(string path, RawFileOptions options, FileDescriptorHandle buffered, FileDescriptorHandle? direct)
+    public static RawFileBackend FromDescriptors(
+        string path, RawFileOptions options, FileDescriptorHandle buffered, FileDescriptorHandle? direct)
     {
         try
         {
@@ -122,7 +124,9 @@ public sealed class RawFileBackend : IDiskBackend
         {
             direct?.Dispose();
             buffered.Dispose();
-            throw error is KernelException ? new BlockException(BlockErrorKind.Io, $"disk {path}: {error.Message}", error) { Path = path } : error;
+            throw error is KernelException
+                ? new BlockException(BlockErrorKind.Io, $"disk {path}: {error.Message}", error) { Path = path }
+                : error;
         }
     }
 
@@ -166,7 +170,8 @@ public sealed class RawFileBackend : IDiskBackend
             (BlockErrorKind kind, string why) = error.Errno switch
             {
                 Errno.ENOENT => (BlockErrorKind.NotFound, "does not exist"),
-                Errno.EACCES or Errno.EPERM => (BlockErrorKind.AccessDenied, options.ReadOnly ? "may not be read by this user" : "may not be written by this user"),
+                Errno.EACCES or Errno.EPERM =>
+                    (BlockErrorKind.AccessDenied, options.ReadOnly ? "may not be read by this user" : "may not be written by this user"),
                 Errno.EROFS => (BlockErrorKind.AccessDenied, "is on a read-only file system"),
                 Errno.EISDIR => (BlockErrorKind.NotADisk, "is a directory"),
                 Errno.ENOTBLK => (BlockErrorKind.NotADisk, "is neither a file nor a block device"),

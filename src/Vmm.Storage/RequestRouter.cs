@@ -173,7 +173,8 @@ public sealed class RequestRouter : IBlockNode, IBlockOwner
     {
         if (!ReferenceEquals(to, _target) && State != RouterState.Reassigning)
         {
-            throw new InvalidOperationException($"A router that is {State} cannot change its owner: it has to be {RouterState.Reassigning}.");
+            throw new InvalidOperationException(
+                $"A router that is {State} cannot change its owner: it has to be {RouterState.Reassigning}.");
         }
 
         _target = to;

@@ -52,7 +52,8 @@ internal sealed class UringTransfers : IDisposable
         : RawOperation.ZeroByWriting;
 
     /// <summary>True when the range is whole blocks of O_DIRECT, or O_DIRECT is not used.</summary>
-    internal bool IsWholeBlocks(ulong offset, ulong length) => _disk.Direct is null || ((offset | length) & (_disk.DirectOffsetAlign - 1)) == 0;
+    internal bool IsWholeBlocks(ulong offset, ulong length) =>
+        _disk.Direct is null || ((offset | length) & (_disk.DirectOffsetAlign - 1)) == 0;
 
     /// <summary>A request begins: nothing of it is done.</summary>
     internal void Begin(BlockRequest request)

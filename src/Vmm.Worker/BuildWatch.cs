@@ -45,7 +45,8 @@ internal sealed class BuildWatch : IDisposable
 
             if (polls[0].Readable)
             {
-                Console.Error.WriteLine($"vmm-worker {Environment.ProcessId}: vmmd went while the VM was built: nobody would find it, so it is given up");
+                Console.Error.WriteLine(
+                    $"vmm-worker {Environment.ProcessId}: vmmd went while the VM was built: nobody would find it, so it is given up");
                 Environment.Exit(3);
             }
         }

@@ -6,8 +6,8 @@ namespace Vmm.Worker;
 
 /// <summary>
 /// The serial port's far side: keeps the end of the output, gives it and what follows to every attached console, and feeds the guest from
-/// them in turn. One thread of its own, started by the first console, does all socket I/O (<see cref="ConsoleLoop"/>): a vCPU never waits for
-/// a reader. A reader that falls a whole ring behind is cut off.
+/// them in turn. One thread of its own, started by the first console, does all socket I/O (<see cref="ConsoleLoop"/>): a vCPU never waits
+/// for a reader. A reader that falls a whole ring behind is cut off.
 /// </summary>
 internal sealed class ConsoleHub : IConsoleEndpoint, IDisposable
 {

@@ -4,8 +4,8 @@ using Vmm.Io;
 namespace Vmm.Worker;
 
 /// <summary>
-/// The console thread: moves bytes between the sockets of a <see cref="ConsoleHub"/> and its buffers. Its loop has no ring: a console answers
-/// also where io_uring is switched off.
+/// The console thread: moves bytes between the sockets of a <see cref="ConsoleHub"/> and its buffers. Its loop has no ring: a console
+/// answers also where io_uring is switched off.
 /// </summary>
 internal sealed class ConsoleLoop : IIoService, IDisposable
 {

@@ -31,7 +31,8 @@ internal sealed class PartialRequest : IDisposable
         int expected = descriptors.Length + (frame.MoreDescriptors ?? 0);
         PartialRequest request = new(frame, expected);
         problem = frame.Kind is ControlKinds.More ? "descriptors that belong to no request"
-            : frame.MoreDescriptors < 0 || expected > ControlCodec.MaxRequestDescriptors ? $"a request of {expected} descriptors, at most {ControlCodec.MaxRequestDescriptors}"
+            : frame.MoreDescriptors < 0 || expected > ControlCodec.MaxRequestDescriptors
+                ? $"a request of {expected} descriptors, at most {ControlCodec.MaxRequestDescriptors}"
             : "";
         return request.Take(frame, descriptors, ref problem) ? request : null;
     }
@@ -40,7 +41,8 @@ internal sealed class PartialRequest : IDisposable
     /// <returns>False, and why, when it does not belong here: then everything is closed.</returns>
     internal bool TryAdd(ControlFrame frame, FileDescriptorHandle[] descriptors, out string problem)
     {
-        problem = frame.Kind is not ControlKinds.More || frame.Id != Frame.Id ? $"\"{frame.Kind}\" came before all descriptors of \"{Frame.Kind}\""
+        problem = frame.Kind is not ControlKinds.More || frame.Id != Frame.Id
+            ? $"\"{frame.Kind}\" came before all descriptors of \"{Frame.Kind}\""
             : descriptors.Length == 0 || _named.Count + descriptors.Length > _expected ? "other descriptors than were announced"
             : "";
         return Take(frame, descriptors, ref problem);

@@ -6,7 +6,8 @@ using Vmm.Worker.Confinement;
 namespace Vmm.Worker;
 
 /// <summary>
-/// vmm-worker: one VM in one process. Started by vmmd with its end of a packet socketpair as descriptor 3; not for people. With the argument
+/// vmm-worker: one VM in one process. Started by vmmd with its end of a packet socketpair as descriptor 3; not for people. With the
+/// argument
 /// <c>survey</c> it prints what KVM of this host can do, and ends.
 /// </summary>
 internal static class Program

@@ -23,16 +23,20 @@ internal sealed class Rehoming(VirtualMachine machine) : IDisposable
     internal void Start(RehomeBody wish)
     {
         int vnodes = machine.Homes.Count;
-        if (wish.Vnode < 0 || wish.Vnode >= vnodes || wish.HostNodes.Count == 0 || wish.HostNodes.Concat(wish.HostCpus).Any(n => n is < 0 or >= 65536) || wish.BytesPerSecond == 0)
+        if (wish.Vnode < 0 || wish.Vnode >= vnodes || wish.HostNodes.Count == 0
+            || wish.HostNodes.Concat(wish.HostCpus).Any(n => n is < 0 or >= 65536) || wish.BytesPerSecond == 0)
         {
-            throw new RequestException(ControlCodes.RehomeImpossible, wish.Vnode < 0 || wish.Vnode >= vnodes ? $"there is no vnode {wish.Vnode}: the VM has {vnodes} (0-{vnodes - 1})" : "host nodes, CPUs or rate are out of range");
+            throw new RequestException(ControlCodes.RehomeImpossible, wish.Vnode < 0 || wish.Vnode >= vnodes
+                ? $"there is no vnode {wish.Vnode}: the VM has {vnodes} (0-{vnodes - 1})"
+                : "host nodes, CPUs or rate are out of range");
         }
 
         lock (_gate)
         {
             if (_status is { State: RehomeState.Running } going)
             {
-                throw new RequestException(ControlCodes.RehomeRunning, $"vnode {going.Vnode} is being moved to host nodes {NumberSet.Format(going.HostNodes)}: wait for it or cancel it");
+                throw new RequestException(ControlCodes.RehomeRunning,
+                    $"vnode {going.Vnode} is being moved to host nodes {NumberSet.Format(going.HostNodes)}: wait for it or cancel it");
             }
 
             Join();
@@ -91,7 +95,11 @@ internal sealed class Rehoming(VirtualMachine machine) : IDisposable
         catch (Exception cause)
 #pragma warning restore CA1031
         {
-            status = status with { State = RehomeState.Failed, Message = cause is KernelException or RehomeException ? cause.Message : $"{cause.GetType().Name}: {cause.Message}" };
+            status = status with
+            {
+                State = RehomeState.Failed,
+                Message = cause is KernelException or RehomeException ? cause.Message : $"{cause.GetType().Name}: {cause.Message}"
+            };
         }
 
         Volatile.Write(ref _status, status);

@@ -305,7 +305,8 @@ internal sealed class WorkerService : IDisposable
 
     private void OpenConsole(ControlReply reply)
     {
-        using FileDescriptorHandle console = Machine.Console.Attach() ?? throw new RequestException(ControlCodes.ConsoleLimit, "too many consoles are open on this VM");
+        using FileDescriptorHandle console = Machine.Console.Attach()
+            ?? throw new RequestException(ControlCodes.ConsoleLimit, "too many consoles are open on this VM");
         reply.Ok(console);
     }
 

@@ -20,7 +20,13 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
 
     public async Task InitializeAsync()
     {
-        DaemonOptions options = new() { StateFolder = Path.Combine(_folder, "state"), RunFolder = Path.Combine(_folder, "run"), Storage = [_folder], Log = new Vmm.Daemon.Logging.LogOptions { Level = LogLevel.Critical } };
+        DaemonOptions options = new()
+        {
+            StateFolder = Path.Combine(_folder, "state"),
+            RunFolder = Path.Combine(_folder, "run"),
+            Storage = [_folder],
+            Log = new Vmm.Daemon.Logging.LogOptions { Level = LogLevel.Critical }
+        };
         await File.WriteAllTextAsync(PathOf("kernel"), "k");
         await File.WriteAllTextAsync(PathOf("web1.yaml"), "name: web1\nmemory: 64MiB\nboot: {kernel: kernel}\n");
         _daemon = await DaemonHost.StartAsync(options, _workers, CancellationToken.None);
@@ -159,7 +165,8 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
         string file = Path.Combine(folder, "web1.yaml");
         Assert.Contains(file, _error.ToString(), StringComparison.Ordinal);
         Assert.Contains("memory: lots", File.ReadAllText(file), StringComparison.Ordinal);
-        Assert.Equal(UnixFileMode.None, File.GetUnixFileMode(folder) & (UnixFileMode.GroupRead | UnixFileMode.GroupExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute));
+        Assert.Equal(UnixFileMode.None, File.GetUnixFileMode(folder) & (UnixFileMode.GroupRead | UnixFileMode.GroupExecute
+            | UnixFileMode.OtherRead | UnixFileMode.OtherExecute));
     }
 
     [Fact]
@@ -202,14 +209,16 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
     [InlineData("unix:///x --certificate /nonexistent", "go with https")]
     public void An_address_that_is_none_is_bad_usage(string host, string message)
     {
-        Assert.Equal(2, new Application(() => KvmSurvey.None("nobody asks"), _out, _error).Execute(["vm", "list", "--host", .. host.Split(' ')]));
+        Assert.Equal(
+            2, new Application(() => KvmSurvey.None("nobody asks"), _out, _error).Execute(["vm", "list", "--host", .. host.Split(' ')]));
         Assert.Contains(message, _error.ToString(), StringComparison.Ordinal);
     }
 
     [Fact]
     public void A_daemon_that_does_not_run_is_said_with_how_to_start_it()
     {
-        Assert.Equal(1, new Application(() => KvmSurvey.None("nobody asks"), _out, _error).Execute(["vm", "list", "--host", "unix://" + PathOf("none.sock")]));
+        Assert.Equal(1, new Application(() => KvmSurvey.None("nobody asks"), _out, _error)
+            .Execute(["vm", "list", "--host", "unix://" + PathOf("none.sock")]));
         Assert.Contains("systemctl start vmmd", _error.ToString(), StringComparison.Ordinal);
     }
 
@@ -247,7 +256,8 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
         Assert.Matches("(?m)^net0 +6 +7 B +8 +9 B +10 +worker$", _out.ToString());
         Assert.Equal(0, Execute("-o", "json", "vm", "limit", "web1", "cpu", "--none"));
         using JsonDocument free = JsonDocument.Parse(_out.ToString());
-        Assert.Equal((100, false), (free.RootElement.GetProperty("weight").GetInt32(), free.RootElement.TryGetProperty("quotaPercent", out _)));
+        Assert.Equal(
+            (100, false), (free.RootElement.GetProperty("weight").GetInt32(), free.RootElement.TryGetProperty("quotaPercent", out _)));
     }
 
     [Theory]
@@ -303,7 +313,8 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
         Assert.Equal((1, "web1 is stopped\n"), (worker.PowerButtonPresses, _out.ToString()));
         Assert.Equal(0, Execute("vm", "start", "web1"));
         Assert.Equal(0, Execute("-o", "json", "vm", "stop", "--all"));
-        Assert.Contains("\"state\":\"stopped\"", _out.ToString().Replace(" ", "", StringComparison.Ordinal), StringComparison.OrdinalIgnoreCase);
+        Assert.Contains(
+            "\"state\":\"stopped\"", _out.ToString().Replace(" ", "", StringComparison.Ordinal), StringComparison.OrdinalIgnoreCase);
         Assert.Equal(2, Execute("vm", "stop", "web1", "--all"));
         Assert.Equal(2, Execute("vm", "stop"));
     }

@@ -18,7 +18,9 @@ public sealed partial class DocumentedCommandsTests
     public static TheoryData<string> Documents() =>
     [
         "README.md",
-        .. Directory.GetFiles(Path.Combine(Tree.Root, "docs"), "*.md").Concat(Directory.GetFiles(Path.Combine(Tree.Root, "deploy"), "*.*", SearchOption.AllDirectories).Where(f => Path.GetExtension(f) is ".md" or ".yaml"))
+        .. Directory.GetFiles(Path.Combine(Tree.Root, "docs"), "*.md")
+            .Concat(Directory.GetFiles(Path.Combine(Tree.Root, "deploy"), "*.*", SearchOption.AllDirectories)
+                .Where(f => Path.GetExtension(f) is ".md" or ".yaml"))
             .Select(f => Path.GetRelativePath(Tree.Root, f)).Order(StringComparer.Ordinal),
     ];
 
@@ -36,8 +38,13 @@ public sealed partial class DocumentedCommandsTests
         string folder = Directory.CreateTempSubdirectory("vmmctl-man-").FullName;
         try
         {
-            string[] examples = [.. ManPages.Write(s_tree, folder).SelectMany(page => Example().Matches(File.ReadAllText(Path.Combine(folder, page))))
-                .SelectMany(block => block.Groups["text"].Value.Replace("\\-", "-", StringComparison.Ordinal).Replace("\\(dq", "\"", StringComparison.Ordinal).Split('\n')).SelectMany(Commands)];
+            string[] examples = [
+                .. ManPages.Write(s_tree, folder).SelectMany(page => Example().Matches(File.ReadAllText(Path.Combine(folder, page))))
+                    .SelectMany(block => block.Groups["text"].Value
+                        .Replace("\\-", "-", StringComparison.Ordinal)
+                        .Replace("\\(dq", "\"", StringComparison.Ordinal)
+                        .Split('\n'))
+                    .SelectMany(Commands)];
             Assert.True(examples.Length >= 8, string.Join('\n', examples));
             Assert.All(examples, line => Understood(line));
         }
@@ -50,7 +57,8 @@ public sealed partial class DocumentedCommandsTests
     [Fact]
     public void Every_command_is_in_the_guide()
     {
-        string text = File.ReadAllText(Path.Combine(Tree.Root, "docs", "vmmctl.md")) + File.ReadAllText(Path.Combine(Tree.Root, "README.md"));
+        string text = File.ReadAllText(Path.Combine(Tree.Root, "docs", "vmmctl.md"))
+            + File.ReadAllText(Path.Combine(Tree.Root, "README.md"));
         HashSet<string> shown = [.. Usages(text).SelectMany(Expand).Concat(Lines(text)).Select(Understood)];
         Assert.DoesNotContain(Leaves(s_tree, ""), path => !shown.Contains(path));
     }
@@ -58,7 +66,9 @@ public sealed partial class DocumentedCommandsTests
     [Fact]
     public void A_usage_is_every_line_that_it_stands_for()
     {
-        Assert.Equal(["vm a", "vm a --x", "vm a --y", "vm b", "vm b --x", "vm b --y"], Expand(@"vm a\|b [--x \| --y]").Select(l => l.Replace("vmmctl ", "", StringComparison.Ordinal)));
+        Assert.Equal(
+            ["vm a", "vm a --x", "vm a --y", "vm b", "vm b --x", "vm b --y"],
+            Expand(@"vm a\|b [--x \| --y]").Select(l => l.Replace("vmmctl ", "", StringComparison.Ordinal)));
         Assert.Equal(["vmmctl w", "vmmctl w --wait", "vmmctl w --wait 5"], Expand("vmmctl w [--wait [SECONDS]]"));
         Assert.Throws<Xunit.Sdk.TrueException>(() => Understood("vmmctl vm strat web1"));
         Assert.Throws<Xunit.Sdk.TrueException>(() => Understood("vmmctl vm"));
@@ -67,7 +77,9 @@ public sealed partial class DocumentedCommandsTests
     /// <summary>The command's path, <c>vm start</c>.</summary>
     private static string Understood(string line)
     {
-        string[] words = [.. Word().Matches(line).Select(w => w.Value.Replace("\"", "", StringComparison.Ordinal).Replace("'", "", StringComparison.Ordinal))];
+        string[] words = [.. Word()
+            .Matches(line)
+            .Select(w => w.Value.Replace("\"", "", StringComparison.Ordinal).Replace("'", "", StringComparison.Ordinal))];
         ParseResult parsed = s_tree.Parse(WaitOption.Separate(words[1..]));
         Command command = parsed.CommandResult.Command;
         Assert.True(parsed.Errors.Count == 0, $"{line}: {string.Join("; ", parsed.Errors.Select(e => e.Message))}");
@@ -131,7 +143,11 @@ public sealed partial class DocumentedCommandsTests
     }
 
     /// <summary>The commands of a line of shell: without comment, without what is not vmmctl.</summary>
-    private static IEnumerable<string> Commands(string line) => ShellEnd().Split(Comment().Replace(line, "")).Select(c => Program().Match(c)).Where(m => m.Success).Select(m => "vmmctl " + m.Groups[1].Value.Trim());
+    private static IEnumerable<string> Commands(string line) => ShellEnd()
+        .Split(Comment().Replace(line, ""))
+        .Select(c => Program().Match(c))
+        .Where(m => m.Success)
+        .Select(m => "vmmctl " + m.Groups[1].Value.Trim());
 
     /// <summary>
     /// Every line that a usage stands for: with and without what is in brackets, each of what is between bars, values for the words in
@@ -141,7 +157,11 @@ public sealed partial class DocumentedCommandsTests
     {
         string text = usage.Replace("[,…]", "", StringComparison.Ordinal).Replace(@"\|", "|", StringComparison.Ordinal);
         int at = 0;
-        return Sequence(Token().Matches(text.StartsWith("vmmctl ", StringComparison.Ordinal) ? text : "vmmctl " + text).Select(t => t.Value).ToArray(), ref at).Select(l => l.Trim()).Distinct();
+        return Sequence(
+            Token().Matches(text.StartsWith("vmmctl ", StringComparison.Ordinal) ? text : "vmmctl " + text).Select(t => t.Value).ToArray(),
+            ref at)
+            .Select(l => l.Trim())
+            .Distinct();
     }
 
     private static List<string> Sequence(string[] tokens, ref int at)

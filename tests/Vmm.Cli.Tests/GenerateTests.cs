@@ -18,7 +18,8 @@ public sealed class GenerateTests : IDisposable
 
     private static (int Code, string Output) Run(string program, params string[] arguments)
     {
-        ProcessStartInfo info = new(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
+        ProcessStartInfo info =
+            new(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
         using Process process = Process.Start(info)!;
         Task<string> errors = process.StandardError.ReadToEndAsync();
         string output = process.StandardOutput.ReadToEnd();
@@ -38,12 +39,14 @@ public sealed class GenerateTests : IDisposable
             foreach (Command verb in CommandShape.Visible(noun))
             {
                 Assert.Contains(RoffPage.Escape($"vmmctl {noun.Name} {verb.Name}"), page, StringComparison.Ordinal);
-                Assert.All(CommandShape.Options(verb), option => Assert.Contains(RoffPage.Escape(CommandShape.Label(option)), page, StringComparison.Ordinal));
+                Assert.All(CommandShape.Options(verb),
+                    option => Assert.Contains(RoffPage.Escape(CommandShape.Label(option)), page, StringComparison.Ordinal));
             }
         }
 
         string spec = File.ReadAllText(Path.Combine(_folder, "vmm-spec.5"));
-        Assert.All(new[] { "boot.kernel", "numa.vnodes[].hostNodes", "disks[].path", "vsock.cid", "devices[].kind", "devices[].path" }, field => Assert.Contains(field, spec, StringComparison.Ordinal));
+        Assert.All(new[] { "boot.kernel", "numa.vnodes[].hostNodes", "disks[].path", "vsock.cid", "devices[].kind", "devices[].path" },
+            field => Assert.Contains(field, spec, StringComparison.Ordinal));
     }
 
     [Fact]
@@ -51,7 +54,8 @@ public sealed class GenerateTests : IDisposable
     {
         foreach (string file in ManPages.Write(Tree(), _folder))
         {
-            (int code, string output) = Run("/bin/sh", "-c", "command -v groff >/dev/null || exit 0; groff -man -ww -z -Tutf8 \"$1\"", "sh", Path.Combine(_folder, file));
+            (int code, string output) = Run("/bin/sh", "-c", "command -v groff >/dev/null || exit 0; groff -man -ww -z -Tutf8 \"$1\"", "sh",
+                Path.Combine(_folder, file));
             Assert.True(code == 0 && output.Length == 0, $"{file}: {output}");
         }
     }
@@ -61,7 +65,8 @@ public sealed class GenerateTests : IDisposable
     {
         string page = new RoffPage("x", 1, DateTimeOffset.UnixEpoch).Section("s").Text(text ?? "").ToString();
         string[] known = [".TH", ".SH", ".SS", ".TP", ".PP", ".EX", ".EE", ".B ", ".BR", ".\\\""];
-        return page.Split('\n').All(line => line.Length == 0 || line[0] is not ('.' or '\'') || known.Any(macro => line.StartsWith(macro, StringComparison.Ordinal)))
+        return page.Split('\n').All(line => line.Length == 0 || line[0] is not ('.' or '\'')
+            || known.Any(macro => line.StartsWith(macro, StringComparison.Ordinal)))
             && !RoffPage.Escape((text ?? "") + "\\").EndsWith("\\\\", StringComparison.Ordinal);
     }).QuickCheckThrowOnFailure();
 
@@ -84,11 +89,13 @@ public sealed class GenerateTests : IDisposable
         File.WriteAllText(Path.Combine(_folder, "vmlinuz"), "");
         // In the place of vmmctl: says which VMs there are when it is asked for them.
         string program = Path.Combine(_folder, "vmmctl");
-        File.WriteAllText(program, "#!/bin/sh\nwhile [ $# -gt 2 ]; do shift; done\n[ \"$*\" = 'complete vm' ] && printf 'web1\\nweb2\\nother\\n'\n");
+        File.WriteAllText(
+            program, "#!/bin/sh\nwhile [ $# -gt 2 ]; do shift; done\n[ \"$*\" = 'complete vm' ] && printf 'web1\\nweb2\\nother\\n'\n");
         File.SetUnixFileMode(program, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         string script = Path.Combine(_folder, "completion");
         File.WriteAllText(script, BashCompletion.Write(Tree()));
-        string words = line.Replace("FOLDER", _folder, StringComparison.Ordinal).Replace("vmmctl ", program + " ", StringComparison.Ordinal);
+        string words = line.Replace("FOLDER", _folder, StringComparison.Ordinal)
+            .Replace("vmmctl ", program + " ", StringComparison.Ordinal);
 
         // As readline does it: words, split at blanks and colons too.
         (int code, string output) = Run("bash", "-euc", """
@@ -100,6 +107,8 @@ public sealed class GenerateTests : IDisposable
             _vmmctl
             echo "${COMPREPLY[*]}"
             """, "bash", script, words);
-        Assert.Equal((0, expected.Replace("FOLDER", _folder, StringComparison.Ordinal)), (code, string.Join(' ', output.Split((char[])[' ', '\n'], StringSplitOptions.RemoveEmptyEntries))));
+        Assert.Equal(
+            (0, expected.Replace("FOLDER", _folder, StringComparison.Ordinal)),
+            (code, string.Join(' ', output.Split((char[])[' ', '\n'], StringSplitOptions.RemoveEmptyEntries))));
     }
 }

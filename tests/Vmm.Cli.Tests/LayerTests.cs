@@ -13,7 +13,9 @@ public sealed class LayerTests
         {
             if (seen.Add(name.Name!))
             {
-                foreach (AssemblyName other in Assembly.Load(name).GetReferencedAssemblies().Where(o => o.Name!.StartsWith("Vmm.", StringComparison.Ordinal)))
+                foreach (AssemblyName other in Assembly.Load(name)
+                    .GetReferencedAssemblies()
+                    .Where(o => o.Name!.StartsWith("Vmm.", StringComparison.Ordinal)))
                 {
                     open.Enqueue(other);
                 }

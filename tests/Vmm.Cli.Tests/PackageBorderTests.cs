@@ -9,7 +9,8 @@ public sealed class PackageBorderTests
     [Fact]
     public void Only_Vmm_Interop_refers_to_the_libc_package()
     {
-        string[] ours = [.. Directory.GetFiles(AppContext.BaseDirectory, "*.dll").Where(f => Path.GetFileName(f).StartsWith("vmm", StringComparison.OrdinalIgnoreCase))];
+        string[] ours = [.. Directory.GetFiles(AppContext.BaseDirectory, "*.dll")
+            .Where(f => Path.GetFileName(f).StartsWith("vmm", StringComparison.OrdinalIgnoreCase))];
         Assert.Contains(ours, f => string.Equals(Path.GetFileName(f), "vmmd.dll", StringComparison.Ordinal));
         string[] those = [.. ours.Where(Refers).Select(f => Path.GetFileName(f)!)];
         Assert.Equal(["Vmm.Interop.dll"], those);
@@ -19,6 +20,7 @@ public sealed class PackageBorderTests
     {
         using PEReader file = new(File.OpenRead(assembly));
         MetadataReader reader = file.GetMetadataReader();
-        return reader.AssemblyReferences.Any(r => string.Equals(reader.GetString(reader.GetAssemblyReference(r).Name), "Tmds.LibC", StringComparison.Ordinal));
+        return reader.AssemblyReferences.Any(
+            r => string.Equals(reader.GetString(reader.GetAssemblyReference(r).Name), "Tmds.LibC", StringComparison.Ordinal));
     }
 }

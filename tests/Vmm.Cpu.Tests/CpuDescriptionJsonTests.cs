@@ -23,12 +23,14 @@ public sealed class CpuDescriptionJsonTests
     [InlineData("""{"version":1,"model":"host","cpuid":[],"msrs":[{"index":"12","value":"0x0"}]}""", "hexadecimal")]
     [InlineData("""{"version":1,"model":7,"cpuid":[],"msrs":[]}""", "no CPU description")]
     public void What_is_no_description_is_refused(string text, string because) =>
-        Assert.Contains(because, Assert.Throws<InvalidDataException>(() => CpuDescriptionJson.Read(text)).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            because, Assert.Throws<InvalidDataException>(() => CpuDescriptionJson.Read(text)).Message, StringComparison.Ordinal);
 
     [Fact]
     public void A_leaf_that_is_there_twice_is_refused()
     {
-        CpuDescription twice = new() { Model = "host", Leaves = [new CpuidLeaf(1, 0, false, 0, 0, 0, 0), new CpuidLeaf(1, 0, false, 1, 0, 0, 0)] };
+        CpuDescription twice =
+            new() { Model = "host", Leaves = [new CpuidLeaf(1, 0, false, 0, 0, 0, 0), new CpuidLeaf(1, 0, false, 1, 0, 0, 0)] };
         Assert.Throws<InvalidDataException>(() => CpuDescriptionJson.Read(CpuDescriptionJson.Write(twice)));
     }
 }

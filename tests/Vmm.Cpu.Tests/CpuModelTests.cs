@@ -80,8 +80,10 @@ public sealed class CpuModelTests
             {
                 foreach (CpuRegister register in Enum.GetValues<CpuRegister>())
                 {
-                    uint named = allowed.Where(f => f.Leaf == leaf.Leaf && f.Subleaf == leaf.Subleaf && f.Register == register).Aggregate(0u, (bits, f) => bits | f.Mask);
-                    Assert.Equal(0u, leaf[register] & ~named & (leaf is { Leaf: 7, Subleaf: 0 } && register == CpuRegister.Eax ? 0 : uint.MaxValue));
+                    uint named = allowed.Where(f => f.Leaf == leaf.Leaf && f.Subleaf == leaf.Subleaf && f.Register == register)
+                        .Aggregate(0u, (bits, f) => bits | f.Mask);
+                    Assert.Equal(
+                        0u, leaf[register] & ~named & (leaf is { Leaf: 7, Subleaf: 0 } && register == CpuRegister.Eax ? 0 : uint.MaxValue));
                 }
             }
         }
@@ -97,7 +99,9 @@ public sealed class CpuModelTests
             CpuDescription onPoor = new CpuChoice(model.Name, []).Describe(poor), onRich = new CpuChoice(model.Name, []).Describe(rich);
             Assert.Empty(onRich.Missing(poor));
             Assert.Empty(onPoor.Missing(rich));
-            Assert.Equal(onPoor.Leaves.Order(Comparer<CpuidLeaf>.Create((a, b) => (a.Leaf, a.Subleaf).CompareTo((b.Leaf, b.Subleaf)))).Where(Tells), onRich.Leaves.Order(Comparer<CpuidLeaf>.Create((a, b) => (a.Leaf, a.Subleaf).CompareTo((b.Leaf, b.Subleaf)))).Where(Tells));
+            Assert.Equal(
+                onPoor.Leaves.Order(Comparer<CpuidLeaf>.Create((a, b) => (a.Leaf, a.Subleaf).CompareTo((b.Leaf, b.Subleaf)))).Where(Tells),
+                onRich.Leaves.Order(Comparer<CpuidLeaf>.Create((a, b) => (a.Leaf, a.Subleaf).CompareTo((b.Leaf, b.Subleaf)))).Where(Tells));
         }
 
         static bool Tells(CpuidLeaf leaf) => (leaf.Eax | leaf.Ebx | leaf.Ecx | leaf.Edx) != 0;
@@ -106,7 +110,8 @@ public sealed class CpuModelTests
     [Fact]
     public void Each_feature_that_a_host_lacks_is_named_with_its_bit()
     {
-        CpuDescription host = Hosts.With([.. CpuModel.Find("x86-64-v3")!.Required.Where(f => f.Name is not ("avx2" or "bmi1")).Select(f => f.Name)]);
+        CpuDescription host =
+            Hosts.With([.. CpuModel.Find("x86-64-v3")!.Required.Where(f => f.Name is not ("avx2" or "bmi1")).Select(f => f.Name)]);
         CpuDescription wanted = new CpuChoice("x86-64-v3", []).Describe(host);
         Assert.Equal(["the host has no bmi1 (CPUID 7.0 EBX bit 3)", "the host has no avx2 (CPUID 7.0 EBX bit 5)"], wanted.Missing(host));
         Assert.Equal(["host", "x86-64-v1", "x86-64-v2"], CpuModel.RunnableOn(host));
@@ -133,7 +138,8 @@ public sealed class CpuModelTests
         Assert.Equal("x86-64-v2,+aes,+avx2", more.Model);
 
         CpuDescription less = new CpuChoice("host", ["-avx"]).Describe(host);
-        Assert.All((string[])["avx", "avx2", "fma", "avx512f", "avx512vl", "avx512_vnni"], f => Assert.False(less.Has(CpuFeatures.Get(f)), f));
+        Assert.All(
+            (string[])["avx", "avx2", "fma", "avx512f", "avx512vl", "avx512_vnni"], f => Assert.False(less.Has(CpuFeatures.Get(f)), f));
         Assert.All((string[])["xsave", "sse4_2", "pku", "bmi2"], f => Assert.True(less.Has(CpuFeatures.Get(f)), f));
         Assert.Empty(less.Missing(host));
     }
@@ -168,8 +174,12 @@ public sealed class CpuModelTests
     {
         CpuDescription guest = Hosts.With(["fpu", "xsave"], physicalBits: 48);
         Assert.Empty(guest.Missing(guest));
-        Assert.Equal(["the host's processor is of AuthenticAMD, not of GenuineIntel"], guest.Missing(Hosts.With(["fpu", "xsave"], amd: true, physicalBits: 48)));
-        Assert.Equal(["the host has physical addresses of 46 bits, not 48 (CPUID 80000008h EAX bits 7-0)"], guest.Missing(Hosts.With(["fpu", "xsave"])));
+        Assert.Equal(
+            ["the host's processor is of AuthenticAMD, not of GenuineIntel"],
+            guest.Missing(Hosts.With(["fpu", "xsave"], amd: true, physicalBits: 48)));
+        Assert.Equal(
+            ["the host has physical addresses of 46 bits, not 48 (CPUID 80000008h EAX bits 7-0)"],
+            guest.Missing(Hosts.With(["fpu", "xsave"])));
         CpuDescription moved = guest with
         {
             Leaves = [.. guest.Leaves.Select(l => l is { Leaf: 0xD, Subleaf: 2 }

@@ -7,7 +7,10 @@ internal static class Hosts
     private static readonly uint[] s_intel = [0x756E_6547, 0x6C65_746E, 0x4965_6E69], s_amd = [0x6874_7541, 0x444D_4163, 0x6974_6E65];
 
     // Components of the standard XSAVE area: number, size, offset, as the SDM's examples have them.
-    private static readonly (uint, uint, uint)[] s_components = [(2, 256, 576), (5, 64, 1088), (6, 512, 1152), (7, 1024, 1664), (9, 8, 2688)];
+    private static readonly (uint, uint, uint)[] s_components =
+    [
+        (2, 256, 576), (5, 64, 1088), (6, 512, 1152), (7, 1024, 1664), (9, 8, 2688)
+    ];
 
     /// <summary>All named features there are, without those of the other vendor's kind of leaf.</summary>
     internal static CpuDescription Everything(bool amd = false) => With([.. CpuFeatures.All.Select(f => f.Name)], amd);
@@ -44,7 +47,8 @@ internal static class Hosts
             }
 
             (uint, uint) at = (feature.Leaf, feature.Subleaf);
-            CpuidLeaf leaf = leaves.GetValueOrDefault(at, new CpuidLeaf(feature.Leaf, feature.Subleaf, feature.Leaf is 7 or 0xD, 0, 0, 0, 0));
+            CpuidLeaf leaf = leaves.GetValueOrDefault(
+                at, new CpuidLeaf(feature.Leaf, feature.Subleaf, feature.Leaf is 7 or 0xD, 0, 0, 0, 0));
             leaves[at] = leaf.With(feature.Register, leaf[feature.Register] | feature.Mask);
         }
 

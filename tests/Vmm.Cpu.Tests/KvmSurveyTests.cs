@@ -11,7 +11,8 @@ public sealed class KvmSurveyTests : IDisposable
     [Fact]
     public void A_survey_comes_back_from_its_JSON()
     {
-        CpuDescription processor = new() { Model = "host", Leaves = [new CpuidLeaf(0, 0, false, 1, 2, 3, 4)], Msrs = [new CpuMsr(0x10a, 5)] };
+        CpuDescription processor =
+            new() { Model = "host", Leaves = [new CpuidLeaf(0, 0, false, 1, 2, 3, 4)], Msrs = [new CpuMsr(0x10a, 5)] };
         KvmSurvey read = KvmSurvey.Read(new KvmSurvey("hardware", null, processor).ToJson());
         Assert.Equal("hardware", read.Kind);
         Assert.Equal(CpuDescriptionJson.Write(processor), CpuDescriptionJson.Write(read.Processor!));

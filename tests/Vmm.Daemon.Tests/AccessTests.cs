@@ -26,20 +26,24 @@ public sealed class AccessTests
         Assert.True(routes.Length > 15);
         foreach (RouteEndpoint route in routes)
         {
-            RouteRole role = route.Metadata.GetMetadata<RouteRole>() ?? throw new InvalidOperationException($"{route.DisplayName} has no role");
+            RouteRole role = route.Metadata.GetMetadata<RouteRole>()
+                ?? throw new InvalidOperationException($"{route.DisplayName} has no role");
             string method = route.Metadata.GetMetadata<HttpMethodMetadata>()!.HttpMethods.Single();
             Assert.True(method is "GET" || role.Least > Role.Viewer, $"{route.DisplayName} changes something and is for {role.Least}");
         }
 
-        Assert.Equal(["/healthz"], routes.Where(r => r.Metadata.GetMetadata<RouteRole>()!.Least is null).Select(r => r.RoutePattern.RawText!));
+        Assert.Equal(
+            ["/healthz"], routes.Where(r => r.Metadata.GetMetadata<RouteRole>()!.Least is null).Select(r => r.RoutePattern.RawText!));
     }
 
     [Fact]
     public async Task Over_tls_only_a_known_certificate_or_a_good_token_gets_in_and_only_as_far_as_its_role()
     {
         using Authority ours = new("ours"), others = new("others");
-        X509Certificate2 viewer = ours.Client("viewer"), admin = ours.Client("admin"), stranger = ours.Client("stranger"), forged = others.Client("admin");
-        await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder => ours.Options(folder, ("viewer", Role.Viewer, viewer), ("admin", Role.Admin, admin)));
+        X509Certificate2 viewer = ours.Client("viewer"), admin = ours.Client("admin"), stranger = ours.Client("stranger"),
+            forged = others.Client("admin");
+        await using DaemonFixture daemon =
+            await DaemonFixture.StartAsync(folder => ours.Options(folder, ("viewer", Role.Viewer, viewer), ("admin", Role.Admin, admin)));
         Uri server = daemon.Host.TlsAddress!;
         await daemon.CreateAsync("web1");
 
@@ -65,19 +69,23 @@ public sealed class AccessTests
         Assert.Equal("daemon-unreachable", await CodeAsync(null, forged, c => c.ListAsync(s_none))); // the handshake fails
         using (VmmClient wrong = new(server, null, admin, others.Trusted))
         {
-            Assert.Contains("no secure connection", (await DaemonFixture.RefusedAsync(() => wrong.ListAsync(s_none))).Detail, StringComparison.Ordinal);
+            Assert.Contains(
+                "no secure connection", (await DaemonFixture.RefusedAsync(() => wrong.ListAsync(s_none))).Detail, StringComparison.Ordinal);
         }
 
         NewToken token = await daemon.Client.CreateTokenAsync(new TokenWish("ci", "operator", 1), s_none);
         Assert.Equal("ok", await CodeAsync(token.Token, null, c => c.DoAsync("web1", "pause", s_none)));
         Assert.Equal("forbidden", await CodeAsync(token.Token, null, c => c.DeleteAsync("web1", s_none)));
         Assert.Equal("forbidden", await CodeAsync(token.Token, null, c => c.CreateTokenAsync(new TokenWish("more", "admin"), s_none)));
-        Assert.Equal("unauthenticated", await CodeAsync(token.Token[..^1] + (token.Token[^1] == 'a' ? 'b' : 'a'), null, c => c.ListAsync(s_none)));
-        Assert.Equal("unauthenticated", await CodeAsync(new string('x', 100_000)[..4000], admin, c => c.ListAsync(s_none))); // a bad token is not saved by a good certificate
+        Assert.Equal(
+            "unauthenticated", await CodeAsync(token.Token[..^1] + (token.Token[^1] == 'a' ? 'b' : 'a'), null, c => c.ListAsync(s_none)));
+        // a bad token is not saved by a good certificate
+        Assert.Equal("unauthenticated", await CodeAsync(new string('x', 100_000)[..4000], admin, c => c.ListAsync(s_none)));
         Assert.Equal("ci", Assert.Single((await daemon.Client.TokensAsync(s_none)).Tokens).Name);
         await daemon.Client.DeleteTokenAsync(token.Info.Id, s_none);
         Assert.Equal("unauthenticated", await CodeAsync(token.Token, null, c => c.ListAsync(s_none)));
-        Assert.Equal("token-not-found", (await DaemonFixture.RefusedAsync(() => daemon.Client.DeleteTokenAsync(token.Info.Id, s_none))).Code);
+        Assert.Equal(
+            "token-not-found", (await DaemonFixture.RefusedAsync(() => daemon.Client.DeleteTokenAsync(token.Info.Id, s_none))).Code);
     }
 
     [Fact]
@@ -88,7 +96,8 @@ public sealed class AccessTests
         X509Certificate2 viewer = ours.Client("viewer"), stranger = ours.Client("stranger");
         await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder => ours.Options(folder, ("viewer", Role.Viewer, viewer)));
         await daemon.CreateAsync("web1");
-        string mine = WritePem(daemon, "viewer", viewer), strange = WritePem(daemon, "stranger", stranger), wrong = Path.Combine(daemon.Folder, "wrong-ca.pem"), token = Path.Combine(daemon.Folder, "token");
+        string mine = WritePem(daemon, "viewer", viewer), strange = WritePem(daemon, "stranger", stranger),
+            wrong = Path.Combine(daemon.Folder, "wrong-ca.pem"), token = Path.Combine(daemon.Folder, "token");
         await File.WriteAllTextAsync(wrong, others.Trusted[0].ExportCertificatePem());
         NewToken made = await daemon.Client.CreateTokenAsync(new TokenWish("ci", "operator", 1), s_none);
         await File.WriteAllTextAsync(token, made.Token + "\n");
@@ -98,7 +107,8 @@ public sealed class AccessTests
         Assert.Contains("web1 is running", await VmmctlAsync(0, "vm", "start", "web1", "--token-file", token), StringComparison.Ordinal);
         Assert.Contains("vmmctl: ", await VmmctlAsync(1, "vm", "list"), StringComparison.Ordinal);
         Assert.Contains("vmmctl: ", await VmmctlAsync(1, "vm", "list", "--certificate", strange), StringComparison.Ordinal);
-        Assert.Contains("no secure connection", await VmmctlAsync(1, "vm", "list", "--certificate", mine, "--ca", wrong), StringComparison.Ordinal);
+        Assert.Contains(
+            "no secure connection", await VmmctlAsync(1, "vm", "list", "--certificate", mine, "--ca", wrong), StringComparison.Ordinal);
         Assert.Contains("does not exist", await VmmctlAsync(2, "vm", "list", "--certificate", "/nowhere.pem"), StringComparison.Ordinal);
         await daemon.Client.DeleteTokenAsync(made.Info.Id, s_none);
         Assert.Contains("vmmctl: ", await VmmctlAsync(1, "vm", "list", "--token-file", token), StringComparison.Ordinal);
@@ -106,7 +116,13 @@ public sealed class AccessTests
         async Task<string> VmmctlAsync(int exitCode, params string[] arguments)
         {
             string[] ca = arguments.Contains("--ca") ? [] : ["--ca", Path.Combine(daemon.Folder, "ca.pem")];
-            ProcessStartInfo start = new(Tree.Published("vmmctl", "vmmctl"), ["--host", daemon.Host.TlsAddress!.ToString(), .. ca, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
+            ProcessStartInfo start =
+                new(Tree.Published("vmmctl", "vmmctl"), ["--host", daemon.Host.TlsAddress!.ToString(), .. ca, .. arguments])
+                {
+                    RedirectStandardOutput = true,
+                    RedirectStandardError = true,
+                    UseShellExecute = false
+                };
             using Process process = Process.Start(start)!;
             Task<string> errors = process.StandardError.ReadToEndAsync();
             string said = await process.StandardOutput.ReadToEndAsync() + await errors;
@@ -186,7 +202,8 @@ public sealed class AccessTests
         }
 
         await daemon.StartDaemonAsync();
-        using VmmClient client = new(daemon.Host.TlsAddress!, brief.Token, null, ours.Trusted), other = new(daemon.Host.TlsAddress!, lasting.Token, null, ours.Trusted);
+        using VmmClient client = new(daemon.Host.TlsAddress!, brief.Token, null, ours.Trusted),
+            other = new(daemon.Host.TlsAddress!, lasting.Token, null, ours.Trusted);
         using WebSocket console = await client.ConsoleAsync("web1", s_none), stays = await other.ConsoleAsync("web1", s_none);
         Task<int> events = CountAsync(client.EventsAsync(null, s_none).GetAsyncEnumerator());
         await console.SendAsync("echo"u8.ToArray(), WebSocketMessageType.Binary, endOfMessage: true, s_none);
@@ -202,7 +219,8 @@ public sealed class AccessTests
         }
         while (last.MessageType != WebSocketMessageType.Close);
         Assert.True(DateTimeOffset.UtcNow >= brief.Info.Expires);
-        Assert.Equal((WebSocketCloseStatus.PolicyViolation, "the token has expired"), (console.CloseStatus, console.CloseStatusDescription));
+        Assert.Equal(
+            (WebSocketCloseStatus.PolicyViolation, "the token has expired"), (console.CloseStatus, console.CloseStatusDescription));
         _ = await events.WaitAsync(deadline.Token); // ends as a stream does, and is no error
         Assert.Equal("unauthenticated", (await DaemonFixture.RefusedAsync(() => client.ListAsync(s_none))).Code);
 
@@ -217,8 +235,10 @@ public sealed class AccessTests
         await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder => ours.Options(folder));
         await daemon.CreateAsync("web1");
         await daemon.Client.DoAsync("web1", "start", s_none);
-        NewToken going = await daemon.Client.CreateTokenAsync(new TokenWish("going", "admin"), s_none), staying = await daemon.Client.CreateTokenAsync(new TokenWish("staying", "admin"), s_none);
-        using VmmClient client = new(daemon.Host.TlsAddress!, going.Token, null, ours.Trusted), other = new(daemon.Host.TlsAddress!, staying.Token, null, ours.Trusted);
+        NewToken going = await daemon.Client.CreateTokenAsync(new TokenWish("going", "admin"), s_none),
+            staying = await daemon.Client.CreateTokenAsync(new TokenWish("staying", "admin"), s_none);
+        using VmmClient client = new(daemon.Host.TlsAddress!, going.Token, null, ours.Trusted),
+            other = new(daemon.Host.TlsAddress!, staying.Token, null, ours.Trusted);
         using WebSocket console = await client.ConsoleAsync("web1", s_none), stays = await other.ConsoleAsync("web1", s_none);
         IAsyncEnumerator<DaemonEvent> stream = client.EventsAsync(0, s_none).GetAsyncEnumerator();
         Assert.True(await stream.MoveNextAsync()); // it is open: what happened before is there at once
@@ -239,10 +259,12 @@ public sealed class AccessTests
     {
         using Authority ours = new("ours");
         using X509Certificate2 ada = ours.Client("ada"), bob = ours.Client("bob");
-        await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder => ours.Options(folder, ("ada", Role.Admin, ada), ("bob", Role.Operator, bob)));
+        await using DaemonFixture daemon =
+            await DaemonFixture.StartAsync(folder => ours.Options(folder, ("ada", Role.Admin, ada), ("bob", Role.Operator, bob)));
         await daemon.CreateAsync("web1");
         await daemon.Client.DoAsync("web1", "start", s_none);
-        using VmmClient client = new(daemon.Host.TlsAddress!, null, ada, ours.Trusted), other = new(daemon.Host.TlsAddress!, null, bob, ours.Trusted);
+        using VmmClient client = new(daemon.Host.TlsAddress!, null, ada, ours.Trusted),
+            other = new(daemon.Host.TlsAddress!, null, bob, ours.Trusted);
         using WebSocket console = await client.ConsoleAsync("web1", s_none), stays = await other.ConsoleAsync("web1", s_none);
         await EchoAsync(console);
 
@@ -317,7 +339,9 @@ public sealed class AccessTests
     public async Task A_token_that_makes_no_sense_is_refused(string name, string role, int days)
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
-        Assert.Equal("bad-request", (await DaemonFixture.RefusedAsync(() => daemon.Client.CreateTokenAsync(new TokenWish(name, role, days), s_none))).Code);
+        Assert.Equal(
+            "bad-request",
+            (await DaemonFixture.RefusedAsync(() => daemon.Client.CreateTokenAsync(new TokenWish(name, role, days), s_none))).Code);
     }
 
     [Fact]
@@ -331,7 +355,10 @@ public sealed class AccessTests
         await daemon.Client.ListAsync(s_none);
         await daemon.StopDaemonAsync();
         AuditLine[] lines = [.. File.ReadAllLines(file).Select(l => JsonSerializer.Deserialize(l, AuditJson.Default.AuditLine)!)];
-        Assert.Equal(["asked POST /api/v1/vms", "done POST /api/v1/vms", "asked POST /api/v1/vms/web1/pause", "refused POST /api/v1/vms/web1/pause", "asked POST /api/v1/tokens", "done POST /api/v1/tokens"], lines.Select(l => $"{l.Stage} {l.What}"));
+        Assert.Equal(
+            ["asked POST /api/v1/vms", "done POST /api/v1/vms", "asked POST /api/v1/vms/web1/pause", "refused POST /api/v1/vms/web1/pause",
+                "asked POST /api/v1/tokens", "done POST /api/v1/tokens"],
+            lines.Select(l => $"{l.Stage} {l.What}"));
         Assert.Equal((409, "wrong-state"), (lines[3].Status!.Value, lines[3].Code));
         Assert.Equal(lines[2].Request, lines[3].Request);
         Assert.All(lines, l => Assert.StartsWith("uid=", l.Who, StringComparison.Ordinal));
@@ -386,15 +413,18 @@ public sealed class AccessTests
         Assert.Contains("vmm_disk_bytes_total{vm=\"web1\",disk=\"disk0\",kind=\"write\"} 1024\n", text, StringComparison.Ordinal);
         Assert.Contains("vmm_disk_requests{vm=\"web1\",disk=\"disk0\",state=\"in-flight\"} 4\n", text, StringComparison.Ordinal);
         Assert.Contains("vmm_disk_requests{vm=\"web1\",disk=\"disk0\",state=\"held\"} 5\n", text, StringComparison.Ordinal);
-        Assert.DoesNotContain("vmm_disk_requests{vm=\"web1\",disk=\"disk1\"", text, StringComparison.Ordinal); // a worker that does not tell
+        // a worker that does not tell
+        Assert.DoesNotContain("vmm_disk_requests{vm=\"web1\",disk=\"disk1\"", text, StringComparison.Ordinal);
         Assert.Contains("# TYPE vmm_disk_requests gauge\n", text, StringComparison.Ordinal);
         Assert.Contains("# TYPE vmm_net_packets_total counter\n", text, StringComparison.Ordinal);
         Assert.Contains("vmm_net_packets_total{vm=\"web1\",net=\"net0\",kind=\"dropped\"} 10\n", text, StringComparison.Ordinal);
         Assert.Contains("vmm_net_bytes_total{vm=\"web1\",net=\"net0\",kind=\"sent\"} 9\n", text, StringComparison.Ordinal);
         string[] families = [.. text.Split('\n').Where(line => line.StartsWith("# TYPE ", StringComparison.Ordinal))];
         Assert.Equal(families.Distinct(StringComparer.Ordinal), families); // each is told once, with all its samples
-        Assert.Contains("vmm_http_requests_total{route=\"/api/v1/vms\",method=\"POST\",status=\"201\"} 2\n", text, StringComparison.Ordinal);
-        Assert.DoesNotContain("web2\"}", text.Replace("vmm_vm_restarts{vm=\"web2\"}", "", StringComparison.Ordinal), StringComparison.Ordinal);
+        Assert.Contains(
+            "vmm_http_requests_total{route=\"/api/v1/vms\",method=\"POST\",status=\"201\"} 2\n", text, StringComparison.Ordinal);
+        Assert.DoesNotContain(
+            "web2\"}", text.Replace("vmm_vm_restarts{vm=\"web2\"}", "", StringComparison.Ordinal), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -429,7 +459,11 @@ public sealed class AccessTests
     public void Random_configurations_are_answered()
     {
         Random random = new(11);
-        string[] words = ["state", "pool", "listen", "principals", ":", " ", "\n", "- ", "{", "}", "[", "]", "name", "role", "admin", "certificate", "sha256:", "&a", "*a", "\"", "'", "|", "0", "\t", "https://[::1]:1"];
+        string[] words =
+        [
+            "state", "pool", "listen", "principals", ":", " ", "\n", "- ", "{", "}", "[", "]", "name", "role", "admin", "certificate",
+            "sha256:", "&a", "*a", "\"", "'", "|", "0", "\t", "https://[::1]:1"
+        ];
         int rounds = int.TryParse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS"), out int n) ? n : 3000;
         for (int i = 0; i < rounds; i++)
         {
@@ -446,12 +480,16 @@ public sealed class AccessTests
         try
         {
             File.WriteAllText(file, "pool: 3\nrun: /a\n");
-            DaemonOptions options = DaemonOptions.Parse(["--config", file, "--run", "/b"], out string problem) ?? throw new InvalidOperationException(problem);
+            DaemonOptions options = DaemonOptions.Parse(["--config", file, "--run", "/b"], out string problem)
+                ?? throw new InvalidOperationException(problem);
             Assert.Equal((3, "/b"), (options.PoolSize, options.RunFolder));
             foreach ((string[] args, string expected) in new (string[], string)[]
             {
-                (["--config", file, "--listen", "https://127.0.0.1:1"], "needs a certificate"), (["--config", file, "--client-ca", "/x"], "listen, which is missing"), (["--config", file, "--nonsense", "1"], "unknown option"),
-                (["--config", "/nowhere"], "cannot be read"), (["--config"], "needs a value"), (["x", "y", "--config", file], "unknown option"),
+                (["--config", file, "--listen", "https://127.0.0.1:1"], "needs a certificate"),
+                (["--config", file, "--client-ca", "/x"], "listen, which is missing"),
+                (["--config", file, "--nonsense", "1"], "unknown option"),
+                (["--config", "/nowhere"], "cannot be read"), (["--config"], "needs a value"),
+                (["x", "y", "--config", file], "unknown option"),
             })
             {
                 Assert.Null(DaemonOptions.Parse(args, out problem));

@@ -22,7 +22,8 @@ public sealed class ApiTests
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
         await daemon.CreateAsync("web1");
         await daemon.Client.DoAsync("web1", "start", s_none);
-        daemon.Workers.Alive.Values.Single().End(new WorkerExit(WorkerExitReason.TripleFault, 1, "vCPU 0", ["vCPU 0, which crashed:", "  code: ud2"]));
+        daemon.Workers.Alive.Values.Single()
+            .End(new WorkerExit(WorkerExitReason.TripleFault, 1, "vCPU 0", ["vCPU 0, which crashed:", "  code: ud2"]));
         Assert.Equal(VmState.Failed, await daemon.StateSoonAsync("web1", VmState.Failed));
         VmInfo vm = await daemon.Client.ShowAsync("web1", s_none);
         Assert.Equal((VmState.Failed, WorkerExitReason.TripleFault), (vm.State, vm.LastExit!.Reason));
@@ -34,10 +35,12 @@ public sealed class ApiTests
     [Fact]
     public void What_a_worker_says_of_its_end_is_bounded()
     {
-        WorkerExit exit = WorkerExits.Bounded(new WorkerExit(WorkerExitReason.Failed, 1, new string('m', 9000), [.. Enumerable.Repeat("a\u001b[2J\n" + new string('x', 9000), 500), null!]));
+        WorkerExit exit = WorkerExits.Bounded(new WorkerExit(
+            WorkerExitReason.Failed, 1, new string('m', 9000), [.. Enumerable.Repeat("a\u001b[2J\n" + new string('x', 9000), 500), null!]));
         Assert.Equal(WorkerExits.LongestMessage, exit.Message!.Length);
         Assert.Equal(WorkerExits.MostLines, exit.Report!.Count);
-        Assert.All(exit.Report, line => Assert.True(line.Length == WorkerExits.LongestLine && line.StartsWith("a [2J x", StringComparison.Ordinal), line));
+        Assert.All(exit.Report,
+            line => Assert.True(line.Length == WorkerExits.LongestLine && line.StartsWith("a [2J x", StringComparison.Ordinal), line));
         Assert.Null(WorkerExits.Bounded(new WorkerExit(WorkerExitReason.PowerOff, 0, null)).Report);
     }
 
@@ -46,7 +49,8 @@ public sealed class ApiTests
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
         VmInfo made = await daemon.CreateAsync("web1", "cpus: 2\nmemory: 64MiB\n");
-        Assert.Equal((VmState.Defined, 1L, 2, 64UL << 20, null), (made.State, made.Revision, made.Cpus, made.MemoryBytes, made.WorkerProcessId));
+        Assert.Equal(
+            (VmState.Defined, 1L, 2, 64UL << 20, null), (made.State, made.Revision, made.Cpus, made.MemoryBytes, made.WorkerProcessId));
         VmInfo running = await daemon.Client.DoAsync("web1", "start", s_none);
         Assert.Equal(VmState.Running, running.State);
         Assert.NotNull(running.WorkerProcessId);
@@ -99,9 +103,15 @@ public sealed class ApiTests
         Assert.Equal(512UL << 20, grown.Vnodes.Single().PresentBytes);
         VmMemory shrunk = await daemon.Client.ChangeMemoryAsync("web1", new MemoryWish(0, 64 << 20), TimeSpan.FromSeconds(1), s_none);
         Assert.False(shrunk.Settled);
-        Assert.Equal((64UL << 20, 96UL << 20, 32UL << 20), (shrunk.Vnodes[0].AskedBytes, shrunk.Vnodes[0].PresentBytes, shrunk.Vnodes[0].StuckBytes));
-        Assert.Equal((422, "memory-impossible"), await CodeOf(() => daemon.Client.ChangeMemoryAsync("web1", new MemoryWish(0, 2UL << 30), TimeSpan.FromSeconds(1), s_none)));
-        Assert.Equal((400, "bad-request"), await CodeOf(() => daemon.Client.ChangeMemoryAsync("web1", new MemoryWish(), TimeSpan.FromSeconds(601), s_none)));
+        Assert.Equal(
+            (64UL << 20, 96UL << 20, 32UL << 20),
+            (shrunk.Vnodes[0].AskedBytes, shrunk.Vnodes[0].PresentBytes, shrunk.Vnodes[0].StuckBytes));
+        Assert.Equal(
+            (422, "memory-impossible"),
+            await CodeOf(() => daemon.Client.ChangeMemoryAsync("web1", new MemoryWish(0, 2UL << 30), TimeSpan.FromSeconds(1), s_none)));
+        Assert.Equal(
+            (400, "bad-request"),
+            await CodeOf(() => daemon.Client.ChangeMemoryAsync("web1", new MemoryWish(), TimeSpan.FromSeconds(601), s_none)));
     }
 
     [Fact]
@@ -109,7 +119,9 @@ public sealed class ApiTests
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
         await daemon.CreateAsync("web1");
-        Assert.Equal("wrong-state", (await DaemonFixture.RefusedAsync(() => daemon.Client.LimitAsync("web1", "disk0", new DeviceLimits(1), s_none))).Code);
+        Assert.Equal(
+            "wrong-state",
+            (await DaemonFixture.RefusedAsync(() => daemon.Client.LimitAsync("web1", "disk0", new DeviceLimits(1), s_none))).Code);
         await daemon.Client.DoAsync("web1", "start", s_none);
         await daemon.Client.LimitAsync("web1", "disk0", new DeviceLimits(100 << 20, 5000, BurstOperations: 9), s_none);
         Assert.Equal((422, "limits-impossible"), await CodeOf(() => daemon.Client.LimitAsync("web1", "net7", new DeviceLimits(1), s_none)));
@@ -128,12 +140,15 @@ public sealed class ApiTests
     public async Task All_problems_of_a_spec_come_at_once_with_their_lines()
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
-        Problem problem = await DaemonFixture.RefusedAsync(() => daemon.Client.CreateAsync("name: a b\ncpus: 0\nboot:\n  kernel: kernel\n  nonsense: 1\n", daemon.Folder, s_none));
+        Problem problem = await DaemonFixture.RefusedAsync(
+            () => daemon.Client.CreateAsync("name: a b\ncpus: 0\nboot:\n  kernel: kernel\n  nonsense: 1\n", daemon.Folder, s_none));
         Assert.Equal((422, "spec-invalid"), (problem.Status, problem.Code));
         Assert.Equal([("name", 1L), ("cpus", 2L), ("boot.nonsense", 5L)], problem.Errors!.Select(e => (e.Field, e.Line)));
-        Problem missing = await DaemonFixture.RefusedAsync(() => daemon.Client.CreateAsync("name: a\nboot: {kernel: nothere}\n", daemon.Folder, s_none));
+        Problem missing =
+            await DaemonFixture.RefusedAsync(() => daemon.Client.CreateAsync("name: a\nboot: {kernel: nothere}\n", daemon.Folder, s_none));
         Assert.Contains("does not exist", missing.Detail, StringComparison.Ordinal);
-        Problem relative = await DaemonFixture.RefusedAsync(() => daemon.Client.CreateAsync("name: a\nboot: {kernel: kernel}\n", "", s_none));
+        Problem relative =
+            await DaemonFixture.RefusedAsync(() => daemon.Client.CreateAsync("name: a\nboot: {kernel: kernel}\n", "", s_none));
         Assert.Contains(relative.Errors!, e => e.Message.Contains("relative", StringComparison.Ordinal));
     }
 
@@ -144,11 +159,16 @@ public sealed class ApiTests
         VmInfo made = await daemon.CreateAsync("web1");
         VmInfo changed = await daemon.Client.ReplaceAsync("web1", daemon.Yaml("web1", "cpus: 3\n"), daemon.Folder, made.Revision, s_none);
         Assert.Equal((2L, 3), (changed.Revision, changed.Cpus));
-        Assert.Equal((412, "revision-changed"), await CodeOf(() => daemon.Client.ReplaceAsync("web1", daemon.Yaml("web1"), daemon.Folder, made.Revision, s_none)));
-        Assert.Equal((422, "name-differs"), await CodeOf(() => daemon.Client.ReplaceAsync("web1", daemon.Yaml("web2"), daemon.Folder, null, s_none)));
+        Assert.Equal(
+            (412, "revision-changed"),
+            await CodeOf(() => daemon.Client.ReplaceAsync("web1", daemon.Yaml("web1"), daemon.Folder, made.Revision, s_none)));
+        Assert.Equal(
+            (422, "name-differs"),
+            await CodeOf(() => daemon.Client.ReplaceAsync("web1", daemon.Yaml("web2"), daemon.Folder, null, s_none)));
         Assert.Contains("cpus: 3", await daemon.Client.SpecAsync("web1", s_none), StringComparison.Ordinal);
         await daemon.Client.DoAsync("web1", "start", s_none);
-        Assert.Equal((409, "wrong-state"), await CodeOf(() => daemon.Client.ReplaceAsync("web1", daemon.Yaml("web1"), daemon.Folder, null, s_none)));
+        Assert.Equal(
+            (409, "wrong-state"), await CodeOf(() => daemon.Client.ReplaceAsync("web1", daemon.Yaml("web1"), daemon.Folder, null, s_none)));
     }
 
     [Fact]
@@ -180,7 +200,9 @@ public sealed class ApiTests
         daemon.Workers.Alive.TryRemove(lost.Id, out _);
         await daemon.Workers.LaunchAsync("a VM that nobody knows", new VmSpec(), null, s_none);
         await daemon.StartDaemonAsync();
-        Assert.Equal([("kept", VmState.Running), ("lost", VmState.Failed), ("off", VmState.Defined)], (await daemon.Client.ListAsync(s_none)).Vms.Select(v => (v.Name, v.State)));
+        Assert.Equal(
+            [("kept", VmState.Running), ("lost", VmState.Failed), ("off", VmState.Defined)],
+            (await daemon.Client.ListAsync(s_none)).Vms.Select(v => (v.Name, v.State)));
         Assert.Equal(kept.WorkerProcessId, (await daemon.Client.ShowAsync("kept", s_none)).WorkerProcessId);
         Assert.Equal(WorkerExitReason.WorkerDied, (await daemon.Client.ShowAsync("lost", s_none)).LastExit!.Reason);
         Assert.Equal(kept.Id, daemon.Workers.Alive.Values.Single().VmId);
@@ -216,7 +238,8 @@ public sealed class ApiTests
         await daemon.StopDaemonAsync();
         using (VmInventory inventory = VmInventory.Open(Path.Combine(daemon.Options.StateFolder, "inventory.db")))
         {
-            inventory.Vms.Add(new VmRecord(Guid.NewGuid().ToString(), "old", "name: old\nfieldOfAnotherVersion: 1\n", daemon.Folder, 1, WantedOn: false, LastExit: null));
+            inventory.Vms.Add(new VmRecord(Guid.NewGuid().ToString(), "old", "name: old\nfieldOfAnotherVersion: 1\n", daemon.Folder, 1,
+                WantedOn: false, LastExit: null));
         }
 
         await daemon.StartDaemonAsync();
@@ -253,7 +276,9 @@ public sealed class ApiTests
 
             await daemon.RestartAsync();
             IReadOnlyList<VmInfo> vms = (await daemon.Client.ListAsync(s_none)).Vms;
-            Assert.Equal(model.OrderBy(m => m.Key, StringComparer.Ordinal).Select(m => (m.Key, m.Value)), vms.Select(v => (v.Name, v.State == VmState.Running)));
+            Assert.Equal(
+                model.OrderBy(m => m.Key, StringComparer.Ordinal).Select(m => (m.Key, m.Value)),
+                vms.Select(v => (v.Name, v.State == VmState.Running)));
             Assert.Equal(model.Count(m => m.Value), daemon.Workers.Alive.Count);
         }
     }
@@ -291,11 +316,16 @@ public sealed class ApiTests
             await console.SendAsync("""{"columns":65535,"rows":0}"""u8.ToArray(), WebSocketMessageType.Text, true, s_none);
             await console.SendAsync("x"u8.ToArray(), WebSocketMessageType.Binary, true, s_none);
             byte[] answer = new byte[64];
-            Assert.Equal((1, (byte)'X'), ((await console.ReceiveAsync(answer.AsMemory(), s_none)).Count, answer[0])); // the sizes were no input
+            // the sizes were no input
+            Assert.Equal((1, (byte)'X'), ((await console.ReceiveAsync(answer.AsMemory(), s_none)).Count, answer[0]));
             Assert.Equal([new ConsoleSize(97, 31), new ConsoleSize(65535, 0)], worker.Sizes);
         }
 
-        foreach (string bad in (string[])["", "hello", "null", "{}", """{"columns":80}""", """{"columns":65536,"rows":1}""", """{"columns":-1,"rows":1}""", """{"columns":1,"rows":1,"x":1}""", new string(' ', 20_000)])
+        foreach (string bad in (string[])
+        [
+            "", "hello", "null", "{}", """{"columns":80}""", """{"columns":65536,"rows":1}""", """{"columns":-1,"rows":1}""",
+            """{"columns":1,"rows":1,"x":1}""", new string(' ', 20_000)
+        ])
         {
             using WebSocket console = await daemon.Client.ConsoleAsync("web1", s_none);
             await console.SendAsync(Encoding.UTF8.GetBytes(bad), WebSocketMessageType.Text, true, s_none);
@@ -347,8 +377,11 @@ public sealed class ApiTests
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
         using HttpClient http = Raw(daemon);
         Random random = new(11);
-        byte[] seed = Encoding.UTF8.GetBytes(daemon.Yaml("web1", "cpus: 2\nmemory: 64MiB\nnuma:\n  vnodes:\n  - {cpus: 0-1, memory: 64MiB}\n"));
-        int inputs = int.TryParse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS"), out int wanted) ? Math.Min(wanted, 50_000) : 500;
+        byte[] seed =
+            Encoding.UTF8.GetBytes(daemon.Yaml("web1", "cpus: 2\nmemory: 64MiB\nnuma:\n  vnodes:\n  - {cpus: 0-1, memory: 64MiB}\n"));
+        int inputs = int.TryParse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS"), out int wanted)
+            ? Math.Min(wanted, 50_000)
+            : 500;
         for (int i = 0; i < inputs; i++)
         {
             byte[] body = (byte[])seed.Clone();
@@ -360,7 +393,8 @@ public sealed class ApiTests
             using ByteArrayContent content = new(body);
             content.Headers.ContentType = new MediaTypeHeaderValue("application/yaml");
             using HttpResponseMessage response = await http.PostAsync("/api/v1/vms?folder=" + Uri.EscapeDataString(daemon.Folder), content);
-            Assert.True((int)response.StatusCode is 200 or 201 or 400 or 409 or 422, $"input {i}: {(int)response.StatusCode} {await response.Content.ReadAsStringAsync()}");
+            Assert.True((int)response.StatusCode is 200 or 201 or 400 or 409 or 422,
+                $"input {i}: {(int)response.StatusCode} {await response.Content.ReadAsStringAsync()}");
         }
     }
 

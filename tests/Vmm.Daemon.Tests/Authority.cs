@@ -40,7 +40,8 @@ internal sealed class Authority : IDisposable
     public DaemonOptions Options(string folder, params (string Name, Role Role, X509Certificate2 Certificate)[] known)
     {
         X509Certificate2 server = Sign("localhost", ServerAuthentication);
-        string certificate = Path.Combine(folder, "cert.pem"), key = Path.Combine(folder, "key.pem"), authority = Path.Combine(folder, "ca.pem");
+        string certificate = Path.Combine(folder, "cert.pem"), key = Path.Combine(folder, "key.pem"),
+            authority = Path.Combine(folder, "ca.pem");
         File.WriteAllText(certificate, server.ExportCertificatePem());
         File.WriteAllText(key, server.GetECDsaPrivateKey()!.ExportPkcs8PrivateKeyPem());
         File.WriteAllText(authority, _root.ExportCertificatePem());
@@ -50,7 +51,8 @@ internal sealed class Authority : IDisposable
             CertificateFile = certificate,
             KeyFile = key,
             ClientAuthorityFile = authority,
-            Certificates = [.. known.Select(k => new CertificatePrincipal(k.Name, k.Role, Convert.ToHexStringLower(SHA256.HashData(k.Certificate.RawData))))],
+            Certificates = [.. known.Select(
+                k => new CertificatePrincipal(k.Name, k.Role, Convert.ToHexStringLower(SHA256.HashData(k.Certificate.RawData))))],
         };
     }
 
@@ -69,7 +71,8 @@ internal sealed class Authority : IDisposable
             request.CertificateExtensions.Add(extension);
         }
 
-        using X509Certificate2 signed = request.Create(_root, DateTimeOffset.UtcNow.AddHours(-1), end ?? DateTimeOffset.UtcNow.AddHours(1), [1, (byte)++_serial]);
+        using X509Certificate2 signed = request.Create(
+            _root, DateTimeOffset.UtcNow.AddHours(-1), end ?? DateTimeOffset.UtcNow.AddHours(1), [1, (byte)++_serial]);
         return signed.CopyWithPrivateKey(key);
     }
 }

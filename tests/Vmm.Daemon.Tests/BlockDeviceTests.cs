@@ -26,7 +26,10 @@ public sealed class BlockDeviceTests : IDisposable
 
     [Fact]
     public void A_device_in_a_folder_of_files_is_refused() =>
-        Assert.Contains("is a block device in no folder of \"blockDevices\"", Refused(new StorageFolders(["/dev"], []), writable: false), StringComparison.Ordinal);
+        Assert.Contains(
+            "is a block device in no folder of \"blockDevices\"",
+            Refused(new StorageFolders(["/dev"], []), writable: false),
+            StringComparison.Ordinal);
 
     [Fact]
     public void A_device_that_the_host_has_mounted_is_refused_for_writers_and_readers()

@@ -24,12 +24,14 @@ public sealed class CgroupTests : IDisposable
         string cpu = Path.Combine(_root, "cpu", "vmm", _group);
         Assert.Equal("4711", File.ReadAllText(Path.Combine(cpu, "cgroup.procs")));
         Assert.Null(groups.LimitCpu(_group, 4711, new CpuLimits(150, 200)));
-        Assert.Equal(("100000", "150000", "2048"), (Text(cpu, "cpu.cfs_period_us"), Text(cpu, "cpu.cfs_quota_us"), Text(cpu, "cpu.shares")));
+        Assert.Equal(
+            ("100000", "150000", "2048"), (Text(cpu, "cpu.cfs_period_us"), Text(cpu, "cpu.cfs_quota_us"), Text(cpu, "cpu.shares")));
         Assert.Equal(new CpuLimits(150, 200), groups.CpuLimits(_group));
         Assert.Null(groups.LimitCpu(_group, 4711, new CpuLimits()));
         Assert.Equal(("-1", "1024"), (Text(cpu, "cpu.cfs_quota_us"), Text(cpu, "cpu.shares")));
         Assert.Equal(new CpuLimits(), groups.CpuLimits(_group));
-        File.WriteAllText(Path.Combine(cpu, "cpu.stat"), "nr_periods 40\nnr_throttled 30\nthrottled_time 2500999999\nnr_bursts 0\nburst_time 0\n");
+        File.WriteAllText(
+            Path.Combine(cpu, "cpu.stat"), "nr_periods 40\nnr_throttled 30\nthrottled_time 2500999999\nnr_bursts 0\nburst_time 0\n");
         Assert.Equal(new CpuThrottling(40, 30, 2500), groups.CpuThrottling(_group));
     }
 
@@ -132,16 +134,37 @@ public sealed class CgroupTests : IDisposable
         Directory.CreateDirectory(Path.Combine(_root, "hugetlb"));
         WorkerCgroups groups = second ? Second("cpu memory pids hugetlb") : First();
         Assert.Null(groups.Join(_group, 4711));
-        string group = second ? Path.Combine(_root, "vmm", _group) : Path.Combine(_root, "hugetlb", "vmm", _group), file = second ? "max" : "limit_in_bytes";
+        string group = second ? Path.Combine(_root, "vmm", _group) : Path.Combine(_root, "hugetlb", "vmm", _group),
+            file = second ? "max" : "limit_in_bytes";
         Assert.Equal("4711", Text(group, "cgroup.procs"));
         foreach (string size in new[] { "2MB", "2MB.rsvd", "1GB" })
         {
             File.WriteAllText(Path.Combine(group, $"hugetlb.{size}.{file}"), "max\n"); // the kernel makes these
         }
 
-        VmSpec spec = new() { Numa = new NumaSpec { Vnodes = [new VnodeSpec { Cpus = [0], Memory = ByteSize.MiB(64), PageSize = ByteSize.MiB(2), MaxMemory = ByteSize.MiB(256) }, new VnodeSpec { Cpus = [1], Memory = ByteSize.MiB(64) }] } };
+        VmSpec spec =
+            new()
+            {
+                Numa =
+                    new NumaSpec
+                    {
+                        Vnodes =
+                        [
+                            new VnodeSpec
+                            {
+                                Cpus = [0],
+                                Memory = ByteSize.MiB(64),
+                                PageSize = ByteSize.MiB(2),
+                                MaxMemory = ByteSize.MiB(256)
+                            },
+                            new VnodeSpec { Cpus = [1], Memory = ByteSize.MiB(64) }
+                        ]
+                    }
+            };
         Assert.Null(groups.LimitHugePages(_group, spec));
-        Assert.Equal(("268435456", "268435456", "0"), (Text(group, "hugetlb.2MB." + file), Text(group, "hugetlb.2MB.rsvd." + file), Text(group, "hugetlb.1GB." + file)));
+        Assert.Equal(
+            ("268435456", "268435456", "0"),
+            (Text(group, "hugetlb.2MB." + file), Text(group, "hugetlb.2MB.rsvd." + file), Text(group, "hugetlb.1GB." + file)));
         Assert.Null(groups.LimitHugePages(_group, new VmSpec { Memory = ByteSize.MiB(64) }));
         Assert.Equal(("0", "0"), (Text(group, "hugetlb.2MB." + file), Text(group, "hugetlb.1GB." + file)));
     }
@@ -152,7 +175,12 @@ public sealed class CgroupTests : IDisposable
         WorkerCgroups groups = First();
         Assert.Null(groups.Join(_group, 4711));
         Assert.Null(groups.LimitHugePages(_group, new VmSpec { Memory = ByteSize.MiB(64) }));
-        Assert.Contains("no controller hugetlb", groups.LimitHugePages(_group, new VmSpec { Numa = new NumaSpec { Vnodes = [new VnodeSpec { Cpus = [0], Memory = ByteSize.MiB(64), PageSize = ByteSize.MiB(2) }] } }), StringComparison.Ordinal);
+        Assert.Contains(
+            "no controller hugetlb", groups.LimitHugePages(_group, new VmSpec
+            {
+                Numa = new NumaSpec { Vnodes = [new VnodeSpec { Cpus = [0], Memory = ByteSize.MiB(64), PageSize = ByteSize.MiB(2) }] }
+            }),
+            StringComparison.Ordinal);
     }
 
     [Fact]

@@ -26,7 +26,10 @@ public sealed class ConnectionTests
         Task counting = CountAsync();
         Uri address = new($"http://{fetched.LocalEndpoint}/issuer.cer");
         await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder => ours.Options(folder));
-        foreach (X509Certificate2 certificate in new[] { others.ClientThatNames("stranger", address), ours.ClientThatNames("unknown", address) })
+        foreach (X509Certificate2 certificate in new[]
+        {
+            others.ClientThatNames("stranger", address), ours.ClientThatNames("unknown", address)
+        })
         {
             using VmmClient client = new(daemon.Host.TlsAddress!, null, certificate, ours.Trusted);
             string code = (await DaemonFixture.RefusedAsync(() => client.ListAsync(s_none).WaitAsync(s_generous))).Code;
@@ -59,7 +62,8 @@ public sealed class ConnectionTests
     {
         using Authority ours = new("ours");
         using X509Certificate2 admin = ours.Client("admin");
-        await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder => ours.Options(folder, ("admin", Role.Admin, admin)) with { Connections = 400, PeerConnections = 300 });
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync(
+            folder => ours.Options(folder, ("admin", Role.Admin, admin)) with { Connections = 400, PeerConnections = 300 });
         IPEndPoint at = IPEndPoint.Parse(daemon.Host.TlsAddress!.Authority);
         Socket[] hanging = [.. Enumerable.Range(0, 200).Select(_ => Hang(at))];
         try
@@ -93,7 +97,8 @@ public sealed class ConnectionTests
     {
         using Authority ours = new("ours");
         using X509Certificate2 admin = ours.Client("admin");
-        await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder => ours.Options(folder, ("admin", Role.Admin, admin)) with { Connections = 20, PeerConnections = 6 });
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync(
+            folder => ours.Options(folder, ("admin", Role.Admin, admin)) with { Connections = 20, PeerConnections = 6 });
         List<SslStream> held = [];
         int refused = 0;
         for (int i = 0; i < 30; i++)
@@ -156,7 +161,8 @@ public sealed class ConnectionTests
     [InlineData("::ffff:10.1.2.3", "10.1.2.3")]
     [InlineData("2001:db8:1:2:aaaa::1", "2001:db8:1:2::/64")]
     [InlineData("2001:db8:1:2:bbbb::9", "2001:db8:1:2::/64")]
-    public void A_peer_is_an_address_or_what_one_host_has_of_them(string address, string key) => Assert.Equal(key, PeerKey.Of(IPAddress.Parse(address)));
+    public void A_peer_is_an_address_or_what_one_host_has_of_them(string address, string key) =>
+        Assert.Equal(key, PeerKey.Of(IPAddress.Parse(address)));
 
     [Fact]
     public void Refusals_are_counted_and_a_few_of_them_are_logged()
@@ -183,7 +189,12 @@ public sealed class ConnectionTests
 
         public bool IsEnabled(Microsoft.Extensions.Logging.LogLevel logLevel) => true;
 
-        public void Log<TState>(Microsoft.Extensions.Logging.LogLevel logLevel, Microsoft.Extensions.Logging.EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+        public void Log<TState>(
+            Microsoft.Extensions.Logging.LogLevel logLevel,
+            Microsoft.Extensions.Logging.EventId eventId,
+            TState state,
+            Exception? exception,
+            Func<TState, Exception?, string> formatter)
         {
             Lines++;
             Characters += formatter(state, exception).Length;
@@ -217,7 +228,12 @@ public sealed class ConnectionTests
             await stream.AuthenticateAsClientAsync(new SslClientAuthenticationOptions
             {
                 TargetHost = "127.0.0.1",
-                CertificateChainPolicy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, CustomTrustStore = { authority.Trusted[0] }, RevocationMode = X509RevocationMode.NoCheck },
+                CertificateChainPolicy = new X509ChainPolicy
+                {
+                    TrustMode = X509ChainTrustMode.CustomRootTrust,
+                    CustomTrustStore = { authority.Trusted[0] },
+                    RevocationMode = X509RevocationMode.NoCheck
+                },
             });
             await stream.WriteAsync(Encoding.ASCII.GetBytes("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"));
             return (stream, await stream.ReadAsync(new byte[1024]) > 0);

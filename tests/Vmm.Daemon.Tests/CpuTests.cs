@@ -23,7 +23,8 @@ public sealed class CpuTests
         Assert.Contains(daemon.Host.Vms.Events.Of("web1"), e => e.Kind is "state" or "cpu-limits");
         await daemon.Client.LimitCpuAsync("web1", new CpuLimits(), s_none);
         Assert.Null((await daemon.Client.ShowAsync("web1", s_none)).CpuLimits);
-        Assert.Contains((await daemon.Client.EventsOfAsync("web1", s_none)).Events, e => e is { Kind: "cpu-limits", Message: "no quota, weight 100" });
+        Assert.Contains(
+            (await daemon.Client.EventsOfAsync("web1", s_none)).Events, e => e is { Kind: "cpu-limits", Message: "no quota, weight 100" });
         await daemon.Client.DoAsync("web1", "stop", s_none);
         await daemon.Client.DoAsync("web1", "start", s_none);
         Assert.Equal(new CpuLimits(150, 200), (await daemon.Client.ShowAsync("web1", s_none)).CpuLimits);
@@ -41,7 +42,8 @@ public sealed class CpuTests
             Assert.Equal((422, "limits-impossible"), await Code(() => daemon.Client.LimitCpuAsync("web1", wrong, s_none)));
         }
 
-        Assert.Equal((412, "revision-changed"), await Code(() => daemon.Client.LimitCpuAsync("web1", new CpuLimits(25), s_none, revision: 7)));
+        Assert.Equal(
+            (412, "revision-changed"), await Code(() => daemon.Client.LimitCpuAsync("web1", new CpuLimits(25), s_none, revision: 7)));
         Assert.Equal(25, (await daemon.Client.LimitCpuAsync("web1", new CpuLimits(25), s_none, revision: 1)).QuotaPercent);
         Assert.Equal((404, "vm-not-found"), await Code(() => daemon.Client.LimitCpuAsync("web2", new CpuLimits(25), s_none)));
     }
@@ -52,7 +54,10 @@ public sealed class CpuTests
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
         daemon.Workers.NoCpuLimits = "no controller cpu below /sys/fs/cgroup";
         await daemon.CreateAsync("web1", "cpuQuota: 50%\n");
-        Assert.Contains("no controller cpu", Assert.Single((await daemon.Client.DoAsync("web1", "start", s_none)).Confinement!.Missing), StringComparison.Ordinal);
+        Assert.Contains(
+            "no controller cpu",
+            Assert.Single((await daemon.Client.DoAsync("web1", "start", s_none)).Confinement!.Missing),
+            StringComparison.Ordinal);
         await daemon.RestartAsync();
         VmInfo vm = await daemon.Client.ShowAsync("web1", s_none);
         Assert.Null(vm.CpuLimits);

@@ -15,7 +15,13 @@ internal sealed class DaemonFixture : IAsyncDisposable
     private DaemonFixture(Func<string, DaemonOptions>? options)
     {
         DaemonOptions wanted = options?.Invoke(Folder) ?? new DaemonOptions();
-        Options = wanted with { StateFolder = Path.Combine(Folder, "state"), RunFolder = Path.Combine(Folder, "run"), Storage = wanted.Storage ?? [Folder], Log = wanted.Log.Equals(new LogOptions()) ? new LogOptions { Level = LogLevel.Critical } : wanted.Log };
+        Options = wanted with
+        {
+            StateFolder = Path.Combine(Folder, "state"),
+            RunFolder = Path.Combine(Folder, "run"),
+            Storage = wanted.Storage ?? [Folder],
+            Log = wanted.Log.Equals(new LogOptions()) ? new LogOptions { Level = LogLevel.Critical } : wanted.Log
+        };
         File.WriteAllText(Path.Combine(Folder, "kernel"), "not looked at by a fake worker");
     }
 
@@ -46,7 +52,8 @@ internal sealed class DaemonFixture : IAsyncDisposable
 
     internal string Yaml(string name, string more = "") => $"name: {name}\nboot:\n  kernel: kernel\n{more}";
 
-    internal Task<VmInfo> CreateAsync(string name, string more = "") => Client.CreateAsync(Yaml(name, more), Folder, CancellationToken.None);
+    internal Task<VmInfo> CreateAsync(string name, string more = "") =>
+        Client.CreateAsync(Yaml(name, more), Folder, CancellationToken.None);
 
     /// <summary>The daemon goes without a word to its workers, and a new one comes.</summary>
     internal async Task RestartAsync()

@@ -13,11 +13,14 @@ public sealed class DeviceTests
     public async Task The_vnode_that_a_device_is_near_is_told_and_kept()
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
-        await daemon.CreateAsync("web1", "cpus: 2\nnuma: {vnodes: [{cpus: 0, memory: 64MiB}, {cpus: 1, memory: 64MiB}]}\ndisks:\n  - {path: " + File(daemon, "root.img") + ", vnode: 1}\n");
+        await daemon.CreateAsync(
+            "web1", "cpus: 2\nnuma: {vnodes: [{cpus: 0, memory: 64MiB}, {cpus: 1, memory: 64MiB}]}\ndisks:\n  - {path: "
+                + File(daemon, "root.img") + ", vnode: 1}\n");
         Assert.Equal(1, Assert.Single((await daemon.Client.DevicesAsync("web1", s_none)).Devices).Vnode);
         Assert.Equal(0, (await daemon.Client.AttachAsync("web1", "nets", "{tap: tap9, vnode: 0}", stay: true, s_none)).Vnode);
         Assert.Contains("{tap: \"tap9\", vnode: 0}", await daemon.Client.SpecAsync("web1", s_none), StringComparison.Ordinal);
-        Problem none = await DaemonFixture.RefusedAsync(() => daemon.Client.AttachAsync("web1", "nets", "{tap: tap8, vnode: 2}", stay: true, s_none));
+        Problem none =
+            await DaemonFixture.RefusedAsync(() => daemon.Client.AttachAsync("web1", "nets", "{tap: tap8, vnode: 2}", stay: true, s_none));
         Assert.Contains("there is no vnode 2: the VM has 2 (0-1)", none.Detail, StringComparison.Ordinal);
     }
 
@@ -25,16 +28,23 @@ public sealed class DeviceTests
     public async Task An_attached_disk_is_in_the_running_vm_and_in_the_spec_whose_text_is_kept()
     {
         await using DaemonFixture daemon = await RunningAsync("# mine\ndisks:\n  - path: root.img # the first\n\n# below\nrng: true\n");
-        DeviceInfo added = await daemon.Client.AttachAsync("web1", "disks", $"path: {File(daemon, "data.img")}\nserial: D1\n", stay: true, s_none);
+        DeviceInfo added = await daemon.Client.AttachAsync(
+            "web1", "disks", $"path: {File(daemon, "data.img")}\nserial: D1\n", stay: true, s_none);
         Assert.Equal(("disk1", 20, true), (added.Name, added.Slot, added.Stored));
         string item = $$"""{path: "{{File(daemon, "data.img")}}", serial: "D1"}""";
-        Assert.Equal(daemon.Yaml("web1", $"# mine\ndisks:\n  - path: root.img # the first\n  - {item}\n\n# below\nrng: true\n"), await daemon.Client.SpecAsync("web1", s_none));
+        Assert.Equal(
+            daemon.Yaml("web1", $"# mine\ndisks:\n  - path: root.img # the first\n  - {item}\n\n# below\nrng: true\n"),
+            await daemon.Client.SpecAsync("web1", s_none));
         Assert.Equal(2, (await daemon.Client.ShowAsync("web1", s_none)).Revision);
         DeviceList devices = await daemon.Client.DevicesAsync("web1", s_none);
         Assert.Equal([("disk0", true), ("disk1", true)], devices.Devices.Select(d => (d.Name, d.Stored)));
 
-        Assert.Equal(DeviceRemoval.Removed, (await daemon.Client.DetachAsync("web1", "disk1", TimeSpan.FromSeconds(1), force: false, forGood: true, s_none)).Outcome);
-        Assert.Equal(daemon.Yaml("web1", "# mine\ndisks:\n  - path: root.img # the first\n\n# below\nrng: true\n"), await daemon.Client.SpecAsync("web1", s_none));
+        Assert.Equal(
+            DeviceRemoval.Removed,
+            (await daemon.Client.DetachAsync("web1", "disk1", TimeSpan.FromSeconds(1), force: false, forGood: true, s_none)).Outcome);
+        Assert.Equal(
+            daemon.Yaml("web1", "# mine\ndisks:\n  - path: root.img # the first\n\n# below\nrng: true\n"),
+            await daemon.Client.SpecAsync("web1", s_none));
         Assert.Equal("disk0", Assert.Single((await daemon.Client.DevicesAsync("web1", s_none)).Devices).Name);
     }
 
@@ -70,7 +80,8 @@ public sealed class DeviceTests
         await daemon.Client.DoAsync("web1", "stop", s_none);
         await daemon.Client.DetachAsync("web1", "disk0", TimeSpan.Zero, force: false, forGood: true, s_none);
         Assert.Equal("net0", Assert.Single((await daemon.Client.DevicesAsync("web1", s_none)).Devices).Name);
-        Assert.Equal("wrong-state", (await DaemonFixture.RefusedAsync(() => daemon.Client.AttachAsync("web1", "disks", $"path: {path}\n", stay: false, s_none))).Code);
+        Assert.Equal("wrong-state", (await DaemonFixture.RefusedAsync(
+            () => daemon.Client.AttachAsync("web1", "disks", $"path: {path}\n", stay: false, s_none))).Code);
     }
 
     [Fact]
@@ -79,7 +90,8 @@ public sealed class DeviceTests
         await using DaemonFixture daemon = await RunningAsync("disks:\n  - path: root.img\n  - path: data.img\n");
         FakeWorker guest = daemon.Workers.Alive.Values.Single();
         guest.Clings = true;
-        Problem held = await DaemonFixture.RefusedAsync(() => daemon.Client.DetachAsync("web1", "disk1", TimeSpan.FromSeconds(3), force: false, forGood: true, s_none));
+        Problem held = await DaemonFixture.RefusedAsync(
+            () => daemon.Client.DetachAsync("web1", "disk1", TimeSpan.FromSeconds(3), force: false, forGood: true, s_none));
         Assert.Equal((409, "device-held"), (held.Status, held.Code));
         Assert.Contains("did not let go of disk1 in 3 s", held.Detail, StringComparison.Ordinal);
         Assert.Contains("data.img", await daemon.Client.SpecAsync("web1", s_none), StringComparison.Ordinal);
@@ -90,7 +102,8 @@ public sealed class DeviceTests
         }
 
         Assert.Equal(daemon.Yaml("web1", "disks:\n  - path: root.img\n"), await daemon.Client.SpecAsync("web1", s_none));
-        Assert.Contains((await daemon.Client.EventsOfAsync("web1", s_none)).Events, e => e.Kind is "device-removed" && e.Message!.Contains("disk1", StringComparison.Ordinal));
+        Assert.Contains((await daemon.Client.EventsOfAsync("web1", s_none)).Events,
+            e => e.Kind is "device-removed" && e.Message!.Contains("disk1", StringComparison.Ordinal));
     }
 
     [Fact]
@@ -98,7 +111,9 @@ public sealed class DeviceTests
     {
         await using DaemonFixture daemon = await RunningAsync("disks:\n  - path: data.img\n");
         daemon.Workers.Alive.Values.Single().Clings = true;
-        Assert.Equal(DeviceRemoval.Forced, (await daemon.Client.DetachAsync("web1", "disk0", TimeSpan.Zero, force: true, forGood: false, s_none)).Outcome);
+        Assert.Equal(
+            DeviceRemoval.Forced,
+            (await daemon.Client.DetachAsync("web1", "disk0", TimeSpan.Zero, force: true, forGood: false, s_none)).Outcome);
         Assert.Equal(daemon.Yaml("web1", "disks:\n  - path: data.img\n"), await daemon.Client.SpecAsync("web1", s_none));
         Assert.Empty((await daemon.Client.DevicesAsync("web1", s_none)).Devices);
     }
@@ -120,9 +135,12 @@ public sealed class DeviceTests
         Assert.Equal((409, "no-slot"), await CodeOf("nets", "tap: tap7\n"));
         Assert.Equal(before, await daemon.Client.SpecAsync("web1", s_none));
         Assert.Equal(1, (await daemon.Client.ShowAsync("web1", s_none)).Revision);
-        Assert.Equal((404, "device-not-found"), await Code(() => daemon.Client.DetachAsync("web1", "disk7", TimeSpan.Zero, force: false, forGood: true, s_none)));
+        Assert.Equal(
+            (404, "device-not-found"),
+            await Code(() => daemon.Client.DetachAsync("web1", "disk7", TimeSpan.Zero, force: false, forGood: true, s_none)));
 
-        async Task<(int, string)> CodeOf(string list, string yaml) => await Code(() => daemon.Client.AttachAsync("web1", list, yaml, stay: true, s_none));
+        async Task<(int, string)> CodeOf(string list, string yaml) =>
+            await Code(() => daemon.Client.AttachAsync("web1", list, yaml, stay: true, s_none));
     }
 
     private static async Task<(int, string)> Code(Func<Task> request)

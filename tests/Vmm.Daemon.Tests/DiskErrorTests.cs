@@ -23,7 +23,8 @@ public sealed class DiskErrorTests
         worker.Fail(new DiskErrorBody("disk0", DiskFault.IoError));
         worker.Fail(new DiskErrorBody("disk7", DiskFault.IoError)); // it has none
         Assert.Equal(
-            [$"disk1 ({data}): no space left on the host's file system; the guest gets I/O errors", $"disk0 ({root}): I/O errors of the host; the guest gets I/O errors"],
+            [$"disk1 ({data}): no space left on the host's file system; the guest gets I/O errors",
+                $"disk0 ({root}): I/O errors of the host; the guest gets I/O errors"],
             await ErrorsAsync(daemon));
         string text = await ReadAsync(log);
         Assert.Contains($"disk1 of web1 ({data}) fails: no space left on the host's file system", text, StringComparison.Ordinal);

@@ -64,7 +64,8 @@ internal sealed class FakeWorkers : IWorkerLauncher
     internal List<string[]> Restores { get; } = [];
 
     public async Task<IWorker> RestoreAsync(
-        string vmId, VmSpec spec, IReadOnlyList<(string Name, FileDescriptorHandle File)> files, Action<double>? progress, CancellationToken cancellation)
+        string vmId, VmSpec spec, IReadOnlyList<(string Name, FileDescriptorHandle File)> files, Action<double>? progress,
+        CancellationToken cancellation)
     {
         Restores.Add([.. files.Select(file => file.Name)]);
         return await LaunchAsync(vmId, spec, progress, cancellation);
@@ -137,7 +138,9 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
 
     public Task StartAsync(CancellationToken cancellation) => Become(WorkerState.Running);
 
-    public Task PauseAsync(CancellationToken cancellation) => Hangs ? Ended.WaitAsync(cancellation).ContinueWith(_ => throw new WorkerException("worker-died", "it is gone"), TaskScheduler.Default) : Become(WorkerState.Paused);
+    public Task PauseAsync(CancellationToken cancellation) => Hangs
+        ? Ended.WaitAsync(cancellation).ContinueWith(_ => throw new WorkerException("worker-died", "it is gone"), TaskScheduler.Default)
+        : Become(WorkerState.Paused);
 
     public Task ResumeAsync(CancellationToken cancellation) => Become(WorkerState.Running);
 
@@ -236,13 +239,17 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
             throw new WorkerException("memory-impossible", "vnode 0 can have 64MiB to 1GiB");
         }
 
-        Balloon = Balloon is { } balloon && wish?.BalloonBytes is { } size ? balloon with { TargetBytes = size, ActualBytes = size, HeldBytes = size } : Balloon;
+        Balloon = Balloon is { } balloon && wish?.BalloonBytes is { } size
+            ? balloon with { TargetBytes = size, ActualBytes = size, HeldBytes = size }
+            : Balloon;
         _asked = wish?.Bytes ?? _asked;
         _present = _asked > _present ? Math.Min(_asked, _present + (64 << 20)) : Math.Max(_asked, Math.Min(_present, 96 << 20));
-        return Task.FromResult(new VmMemory([new VnodeMemoryInfo(0, 64 << 20, 1 << 30, _asked, _present, _present > _asked ? _present - _asked : 0, true)], Balloon));
+        return Task.FromResult(new VmMemory(
+            [new VnodeMemoryInfo(0, 64 << 20, 1 << 30, _asked, _present, _present > _asked ? _present - _asked : 0, true)], Balloon));
     }
 
-    internal WorkerNuma Numa { get; set; } = new([new VnodeHomeInfo(0, [], "auto", 4096, [], [new HomedThreadInfo("vcpu0", Environment.ProcessId)])]);
+    internal WorkerNuma Numa { get; set; } =
+        new([new VnodeHomeInfo(0, [], "auto", 4096, [], [new HomedThreadInfo("vcpu0", Environment.ProcessId)])]);
 
     /// <summary>What the move of a vnode comes to, step by step; the last is what stays.</summary>
     internal Queue<RehomeStatus> Moves { get; } = new();
@@ -292,7 +299,8 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
 
     internal void Give(VmSpec spec)
     {
-        _devices.AddRange(spec.Disks.Select(d => new DeviceInfo($"disk{_disks++}", "disk", d.Path, _devices.Count + 1, d.ReadOnly, false, false)));
+        _devices.AddRange(
+            spec.Disks.Select(d => new DeviceInfo($"disk{_disks++}", "disk", d.Path, _devices.Count + 1, d.ReadOnly, false, false)));
         _devices.AddRange(spec.Nets.Select(n => new DeviceInfo($"net{_nets++}", "net", n.Tap, _devices.Count + 1, false, false, false)));
     }
 
@@ -305,9 +313,11 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
 
     public Task<DeviceList> DevicesAsync(CancellationToken cancellation) => Task.FromResult(new DeviceList([.. _devices]));
 
-    public Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation) => Plug(new DeviceInfo($"disk{_disks++}", "disk", disk.Path, 20, disk.ReadOnly, false, false));
+    public Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation) =>
+        Plug(new DeviceInfo($"disk{_disks++}", "disk", disk.Path, 20, disk.ReadOnly, false, false));
 
-    public Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation) => Plug(new DeviceInfo($"net{_nets++}", "net", net.Tap, 21, false, false, false));
+    public Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation) =>
+        Plug(new DeviceInfo($"net{_nets++}", "net", net.Tap, 21, false, false, false));
 
     public Task<DeviceRemoval> RemoveDeviceAsync(string device, TimeSpan patience, bool force, CancellationToken cancellation)
     {
@@ -345,7 +355,8 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
             int count;
             while ((count = await input.ReadAsync(buffer, CancellationToken.None)) > 0)
             {
-                await output.WriteAsync(buffer.Take(count).Select(b => (byte)char.ToUpperInvariant((char)b)).ToArray(), CancellationToken.None);
+                await output.WriteAsync(
+                    buffer.Take(count).Select(b => (byte)char.ToUpperInvariant((char)b)).ToArray(), CancellationToken.None);
             }
         }, CancellationToken.None);
         return Task.FromResult<Stream>(new Duplex(toDaemon.Reader.AsStream(), toGuest.Writer.AsStream()));
@@ -380,9 +391,11 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
 
         public override long Position { get => throw new NotSupportedException(); set => throw new NotSupportedException(); }
 
-        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default) => reader.ReadAsync(buffer, cancellationToken);
+        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default) =>
+            reader.ReadAsync(buffer, cancellationToken);
 
-        public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) => writer.WriteAsync(buffer, cancellationToken);
+        public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) =>
+            writer.WriteAsync(buffer, cancellationToken);
 
         public override Task FlushAsync(CancellationToken cancellationToken) => writer.FlushAsync(cancellationToken);
 

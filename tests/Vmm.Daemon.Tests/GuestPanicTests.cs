@@ -54,10 +54,12 @@ public sealed class GuestPanicTests
         Assert.Equal(VmState.Crashed, await daemon.StateSoonAsync("web1", VmState.Crashed));
         foreach (string verb in (string[])["start", "pause", "resume", "power-button"])
         {
-            Assert.Equal("wrong-state", (await Assert.ThrowsAsync<VmmApiException>(() => daemon.Client.DoAsync("web1", verb, s_none))).Problem.Code);
+            Assert.Equal(
+                "wrong-state", (await Assert.ThrowsAsync<VmmApiException>(() => daemon.Client.DoAsync("web1", verb, s_none))).Problem.Code);
         }
 
-        Assert.Equal("wrong-state", (await Assert.ThrowsAsync<VmmApiException>(() => daemon.Client.DeleteAsync("web1", s_none))).Problem.Code);
+        Assert.Equal(
+            "wrong-state", (await Assert.ThrowsAsync<VmmApiException>(() => daemon.Client.DeleteAsync("web1", s_none))).Problem.Code);
         await daemon.RestartAsync(); // the next daemon adopts it as it is
         VmInfo adopted = await daemon.Client.ShowAsync("web1", s_none);
         Assert.Equal((VmState.Crashed, worker.ProcessId), (adopted.State, adopted.WorkerProcessId));

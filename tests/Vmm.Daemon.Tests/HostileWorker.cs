@@ -16,7 +16,8 @@ internal sealed class HostileWorker : IAsyncDisposable
     private static readonly Dictionary<string, string> s_usual = new(StringComparer.Ordinal)
     {
         [ControlKinds.Stats] = """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[],"nets":[]}""",
-        [ControlKinds.Memory] = """{"vnodes":[{"vnode":0,"leastBytes":67108864,"mostBytes":134217728,"askedBytes":67108864,"presentBytes":67108864,"stuckBytes":0,"driven":true}],"balloon":null}""",
+        [ControlKinds.Memory] =
+            """{"vnodes":[{"vnode":0,"leastBytes":67108864,"mostBytes":134217728,"askedBytes":67108864,"presentBytes":67108864,"stuckBytes":0,"driven":true}],"balloon":null}""",
         [ControlKinds.Numa] = """{"vnodes":[{"vnode":0,"hostNodes":[],"policy":"auto","pageBytes":4096,"hostCpus":[],"threads":[]}]}""",
         [ControlKinds.Devices] = """{"devices":[]}""",
     };
@@ -30,7 +31,8 @@ internal sealed class HostileWorker : IAsyncDisposable
         (PacketSocket theirs, PacketSocket ours) = PacketSocket.CreatePair();
         _socket = ours;
         _process = ProcessHandle.Spawn("/bin/sleep", ["1000"], new Dictionary<string, string>(StringComparer.Ordinal), []);
-        WorkerLauncherOptions options = new() { Directory = folder, AnswerTimeout = TimeSpan.FromSeconds(5), StopTimeout = TimeSpan.FromSeconds(1) };
+        WorkerLauncherOptions options =
+            new() { Directory = folder, AnswerTimeout = TimeSpan.FromSeconds(5), StopTimeout = TimeSpan.FromSeconds(1) };
         Worker = new RemoteWorker(theirs, ProcessHandle.Open(_process.ProcessId), options, _ => { });
         Worker.Assign(new WorkerFiles(folder, vmId));
         _thread = new Thread(Serve) { IsBackground = true };
@@ -49,8 +51,13 @@ internal sealed class HostileWorker : IAsyncDisposable
     /// <summary>Sends a frame as it is. False when the daemon does not take it in that time.</summary>
     internal bool Send(long id, string kind, string? body = null, int patience = 5000, params FileDescriptorHandle[] descriptors)
     {
-        string names = descriptors.Length == 0 ? "" : ",\"descriptors\":[" + string.Join(',', descriptors.Select((_, i) => $"\"d{i}\"")) + "]";
-        return SendBytes(Frame($"{{\"id\":{id},\"kind\":{JsonSerializer.Serialize(kind)}{names}{(body is null ? "" : ",\"body\":" + body)}}}"), patience, descriptors);
+        string names = descriptors.Length == 0
+            ? ""
+            : ",\"descriptors\":[" + string.Join(',', descriptors.Select((_, i) => $"\"d{i}\"")) + "]";
+        return SendBytes(
+            Frame($"{{\"id\":{id},\"kind\":{JsonSerializer.Serialize(kind)}{names}{(body is null ? "" : ",\"body\":" + body)}}}"),
+            patience,
+            descriptors);
     }
 
     internal bool SendBytes(byte[] bytes, int patience = 5000, params FileDescriptorHandle[] descriptors)
@@ -111,7 +118,8 @@ internal sealed class HostileWorker : IAsyncDisposable
                     continue;
                 }
 
-                ControlFrame frame = ControlCodec.TryDecode(buffer.AsSpan(0, length), descriptors.Length, out string problem) ?? throw new InvalidOperationException(problem);
+                ControlFrame frame = ControlCodec.TryDecode(buffer.AsSpan(0, length), descriptors.Length, out string problem)
+                    ?? throw new InvalidOperationException(problem);
                 if (Answer?.Invoke(frame) != true)
                 {
                     if (frame.Kind is ControlKinds.Start or ControlKinds.Resume)

@@ -29,9 +29,11 @@ public sealed class HostileWorkerTests
             string device = (sent % 3) switch { 0 => $"disk{sent}", 1 => "net0", _ => "\\u001b[2J" };
             bool taken = (sent % 5) switch
             {
-                4 => stage.Hostile.Send(0, ControlKinds.State, sent % 2 == 0 ? """{"state":"Paused"}""" : """{"state":"Running"}""", patience: 500),
+                4 => stage.Hostile.Send(
+                    0, ControlKinds.State, sent % 2 == 0 ? """{"state":"Paused"}""" : """{"state":"Running"}""", patience: 500),
                 3 => stage.Hostile.Send(0, "no-such-kind", $"\"{new string('x', 100_000)}\"", patience: 500),
-                _ => stage.Hostile.Send(0, ControlKinds.DeviceRemoved, $"{{\"device\":\"{device}\",\"outcome\":\"Removed\"}}", patience: 500),
+                _ => stage.Hostile.Send(
+                    0, ControlKinds.DeviceRemoved, $"{{\"device\":\"{device}\",\"outcome\":\"Removed\"}}", patience: 500),
             };
             Assert.True(taken || sent > 100, "the daemon takes what a good worker could send");
         }
@@ -50,7 +52,11 @@ public sealed class HostileWorkerTests
     public async Task Disk_errors_are_bounded_and_name_only_disks_that_the_vm_has()
     {
         await using Stage stage = await Stage.StartAsync(withDisk: true);
-        foreach (string body in (string[])["""{"disk":"disk9","fault":"IoError"}""", """{"disk":"\u001b[2J","fault":"IoError"}""", """{"disk":"net0","fault":"IoError"}""", """{"disk":"disk0","fault":7}""", "7"])
+        foreach (string body in (string[])
+        [
+            """{"disk":"disk9","fault":"IoError"}""", """{"disk":"\u001b[2J","fault":"IoError"}""", """{"disk":"net0","fault":"IoError"}""",
+            """{"disk":"disk0","fault":7}""", "7"
+        ])
         {
             stage.Hostile.Send(0, ControlKinds.DiskError, body);
         }
@@ -64,20 +70,37 @@ public sealed class HostileWorkerTests
         await stage.OthersAreWellAsync();
         List<DaemonEvent> errors = [.. (await stage.EventsAsync()).Where(e => e.Kind is "disk-error")];
         Assert.InRange(errors.Count, 1, 100);
-        Assert.All(errors, e => Assert.Equal((Bad, $"disk0 ({Path.Combine(stage.Daemon.Folder, "bad.img")}): no space left on the host's file system; the guest gets I/O errors"), (e.Vm, e.Message)));
+        Assert.All(
+            errors,
+            e =>
+                Assert.Equal(
+                    (Bad, $"disk0 ({Path.Combine(stage.Daemon.Folder, "bad.img")}): no space left on the host's file system; the guest "
+                        + "gets I/O errors"),
+                    (e.Vm, e.Message)));
     }
 
     [Theory]
     [InlineData(ControlKinds.Memory, "{\"vnodes\":[V,V],\"balloon\":null}")] // the same vnode twice: stopped the balancer for all
     [InlineData(ControlKinds.Memory, "{\"vnodes\":[],\"balloon\":null}")]
     [InlineData(ControlKinds.Numa, "{\"vnodes\":[H,H]}")]
-    [InlineData(ControlKinds.Numa, "{\"vnodes\":[{\"vnode\":-1,\"hostNodes\":[-5],\"policy\":\"auto\",\"pageBytes\":0,\"hostCpus\":[],\"threads\":[]}]}")]
-    [InlineData(ControlKinds.Memory, "{\"vnodes\":[{\"vnode\":0,\"leastBytes\":0,\"mostBytes\":18446744073709551615,\"askedBytes\":18446744073709551615,\"presentBytes\":18446744073709551615,\"stuckBytes\":0,\"driven\":true}],\"balloon\":null}")]
+    [InlineData(
+        ControlKinds.Numa,
+        "{\"vnodes\":[{\"vnode\":-1,\"hostNodes\":[-5],\"policy\":\"auto\",\"pageBytes\":0,\"hostCpus\":[],\"threads\":[]}]}")]
+    [InlineData(
+        ControlKinds.Memory,
+        "{\"vnodes\":[{\"vnode\":0,\"leastBytes\":0,\"mostBytes\":18446744073709551615,\"askedBytes\":18446744073709551615,"
+        + "\"presentBytes\":18446744073709551615,\"stuckBytes\":0,\"driven\":true}],\"balloon\":null}")]
     public async Task What_a_worker_says_of_its_memory_does_not_stop_the_balancer(string kind, string body)
     {
         await using Stage stage = await Stage.StartAsync();
-        body = body.Replace("V", """{"vnode":0,"leastBytes":67108864,"mostBytes":134217728,"askedBytes":67108864,"presentBytes":67108864,"stuckBytes":0,"driven":true}""", StringComparison.Ordinal)
-            .Replace("H", """{"vnode":0,"hostNodes":[0],"policy":"auto","pageBytes":4096,"hostCpus":[],"threads":[]}""", StringComparison.Ordinal);
+        body = body.Replace(
+            "V",
+            """{"vnode":0,"leastBytes":67108864,"mostBytes":134217728,"askedBytes":67108864,"presentBytes":67108864,"stuckBytes":0,"driven":true}""",
+            StringComparison.Ordinal)
+            .Replace(
+                "H",
+                """{"vnode":0,"hostNodes":[0],"policy":"auto","pageBytes":4096,"hostCpus":[],"threads":[]}""",
+                StringComparison.Ordinal);
         stage.Hostile.Body = asked => string.Equals(asked, kind, StringComparison.Ordinal) ? body : null;
         long rounds = (await stage.Daemon.Client.BalancerAsync(CancellationToken.None)).Rounds;
         await stage.UntilAsync(async () => (await stage.Daemon.Client.BalancerAsync(CancellationToken.None)) is { } now
@@ -88,13 +111,19 @@ public sealed class HostileWorkerTests
     public static TheoryData<string> Counters => new(
         """{"cpuMilliseconds":-1,"residentBytes":2,"exits":3,"disks":[],"nets":[]}""",
         """{"cpuMilliseconds":1e999,"residentBytes":2,"exits":3,"disks":[],"nets":[]}""",
-        """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[D,D],"nets":[]}""".Replace("D", Disk("disk0"), StringComparison.Ordinal),
-        """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[D],"nets":[]}""".Replace("D", Disk("disk0\\u0000"), StringComparison.Ordinal),
-        """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[D],"nets":[]}""".Replace("D", Disk("disk0", inFlight: -1), StringComparison.Ordinal),
-        """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[D],"nets":[]}""".Replace("D", Disk("a\\n# TYPE x counter\\nx 1"), StringComparison.Ordinal),
+        """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[D,D],"nets":[]}""".Replace(
+            "D", Disk("disk0"), StringComparison.Ordinal),
+        """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[D],"nets":[]}""".Replace(
+            "D", Disk("disk0\\u0000"), StringComparison.Ordinal),
+        """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[D],"nets":[]}""".Replace(
+            "D", Disk("disk0", inFlight: -1), StringComparison.Ordinal),
+        """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[D],"nets":[]}""".Replace(
+            "D", Disk("a\\n# TYPE x counter\\nx 1"), StringComparison.Ordinal),
         """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[null],"nets":[]}""",
-        """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[D],"nets":[]}""".Replace("D", string.Join(',', Enumerable.Range(0, 900).Select(i => Disk($"disk{i}"))), StringComparison.Ordinal),
-        """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[],"nets":[N]}""".Replace("N", Net("net0\\u0000", "x"), StringComparison.Ordinal),
+        """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[D],"nets":[]}""".Replace(
+            "D", string.Join(',', Enumerable.Range(0, 900).Select(i => Disk($"disk{i}"))), StringComparison.Ordinal),
+        """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[],"nets":[N]}""".Replace(
+            "N", Net("net0\\u0000", "x"), StringComparison.Ordinal),
         """[]""", """null""", "17", "\"text\"", "{}");
 
     [Theory]
@@ -103,7 +132,8 @@ public sealed class HostileWorkerTests
     {
         await using Stage stage = await Stage.StartAsync();
         stage.Hostile.Body = asked => asked is ControlKinds.Stats ? body : null;
-        Assert.Equal("bad-answer", (await DaemonFixture.RefusedAsync(() => stage.Daemon.Client.StatsAsync(Bad, CancellationToken.None))).Code);
+        Assert.Equal(
+            "bad-answer", (await DaemonFixture.RefusedAsync(() => stage.Daemon.Client.StatsAsync(Bad, CancellationToken.None))).Code);
         await stage.OthersAreWellAsync();
     }
 
@@ -115,7 +145,8 @@ public sealed class HostileWorkerTests
     public async Task A_worker_learns_and_spoils_nothing_by_the_name_of_a_tap(string tap)
     {
         await using Stage stage = await Stage.StartAsync();
-        string body = """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[],"nets":[N]}""".Replace("N", Net("net0", tap), StringComparison.Ordinal);
+        string body = """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[],"nets":[N]}""".Replace(
+            "N", Net("net0", tap), StringComparison.Ordinal);
         stage.Hostile.Body = asked => asked is ControlKinds.Stats ? body : null;
         WorkerStats stats = await stage.Daemon.Client.StatsAsync(Bad, CancellationToken.None);
         Assert.Equal(7, stats.Nets.Single().SentBytes); // its own words, not the counters of the host's interface
@@ -127,18 +158,26 @@ public sealed class HostileWorkerTests
     {
         await using Stage stage = await Stage.StartAsync();
         stage.Hostile.Answer = frame => frame.Kind is ControlKinds.Pause
-            && stage.Hostile.Send(frame.Id, ControlKinds.Error, $$"""{"code":"wrong-state","message":"{{s_escape}}{{new string('m', 60_000)}}"}""");
+            && stage.Hostile.Send(
+                frame.Id, ControlKinds.Error, $$"""{"code":"wrong-state","message":"{{s_escape}}{{new string('m', 60_000)}}"}""");
         Problem refused = await DaemonFixture.RefusedAsync(() => stage.Daemon.Client.DoAsync(Bad, "pause", CancellationToken.None));
         Assert.DoesNotContain(refused.Detail!, char.IsControl);
         Assert.InRange(refused.Detail!.Length, 100, 5000);
-        stage.Hostile.Answer = frame => frame.Kind is ControlKinds.Pause && stage.Hostile.Send(frame.Id, ControlKinds.Error, $$"""{"code":"{{s_escape}}","message":""}""");
-        Assert.Equal("bad-answer", (await DaemonFixture.RefusedAsync(() => stage.Daemon.Client.DoAsync(Bad, "pause", CancellationToken.None))).Code);
+        stage.Hostile.Answer = frame => frame.Kind is ControlKinds.Pause
+            && stage.Hostile.Send(frame.Id, ControlKinds.Error, $$"""{"code":"{{s_escape}}","message":""}""");
+        Assert.Equal(
+            "bad-answer", (await DaemonFixture.RefusedAsync(() => stage.Daemon.Client.DoAsync(Bad, "pause", CancellationToken.None))).Code);
         stage.Hostile.Body = asked => asked is ControlKinds.Devices
-            ? $$"""{"devices":[{"name":"disk0","kind":"disk","source":"/x{{s_escape}}","slot":3,"readOnly":false,"removing":false,"stored":true}]}""" : null;
-        Assert.DoesNotContain((await stage.Daemon.Client.DevicesAsync(Bad, CancellationToken.None)).Devices.Single().Source, char.IsControl);
-        stage.Hostile.Send(0, ControlKinds.Ended, $$"""{"reason":99,"exitCode":7,"message":"end {{s_escape}}","report":["{{s_escape}}"]}""");
+            ? $$"""{"devices":[{"name":"disk0","kind":"disk","source":"/x{{s_escape}}","slot":3,"readOnly":false,"removing":false,"stored":true}]}"""
+            : null;
+        Assert.DoesNotContain(
+            (await stage.Daemon.Client.DevicesAsync(Bad, CancellationToken.None)).Devices.Single().Source, char.IsControl);
+        stage.Hostile.Send(
+            0, ControlKinds.Ended, $$"""{"reason":99,"exitCode":7,"message":"end {{s_escape}}","report":["{{s_escape}}"]}""");
         stage.Hostile.Die();
-        await stage.UntilAsync(async () => !(await stage.Daemon.Client.ShowAsync(Bad, CancellationToken.None)).State.ToString().StartsWith("Run", StringComparison.Ordinal));
+        await stage.UntilAsync(async () => !(await stage.Daemon.Client.ShowAsync(Bad, CancellationToken.None)).State
+            .ToString()
+            .StartsWith("Run", StringComparison.Ordinal));
         WorkerExit exit = (await stage.Daemon.Client.ShowAsync(Bad, CancellationToken.None)).LastExit!;
         Assert.StartsWith("end ", exit.Message, StringComparison.Ordinal);
         Assert.True(Enum.IsDefined(exit.Reason));
@@ -165,14 +204,16 @@ public sealed class HostileWorkerTests
         for (int i = 0; i < 50; i++)
         {
             await stage.Daemon.Client.StatsAsync(Bad, CancellationToken.None);
-            await Assert.ThrowsAsync<Vmm.Daemon.Workers.WorkerException>(() => stage.Hostile.Worker.OpenConsoleAsync(CancellationToken.None));
+            await Assert.ThrowsAsync<Vmm.Daemon.Workers.WorkerException>(
+                () => stage.Hostile.Worker.OpenConsoleAsync(CancellationToken.None));
         }
 
         await stage.UntilAsync(() => Task.FromResult(Descriptors() < before + 20));
         await stage.OthersAreWellAsync();
     }
 
-    public static TheoryData<string> Nonsense => ["not a frame", "short", "too long", "negative id", "two descriptors", "deep", "empty kind"];
+    public static TheoryData<string> Nonsense =>
+        ["not a frame", "short", "too long", "negative id", "two descriptors", "deep", "empty kind"];
 
     [Theory]
     [MemberData(nameof(Nonsense))]
@@ -187,7 +228,8 @@ public sealed class HostileWorkerTests
             "too long" => HostileWorker.Frame(new string(' ', 190_000)),
             "negative id" => HostileWorker.Frame("""{"id":-1,"kind":"ok"}"""),
             "two descriptors" => HostileWorker.Frame("""{"id":0,"kind":"state","descriptors":["a","a"]}"""),
-            "deep" => HostileWorker.Frame("{\"id\":0,\"kind\":\"state\",\"body\":" + new string('[', 70_000) + new string(']', 70_000) + "}"),
+            "deep" =>
+                HostileWorker.Frame("{\"id\":0,\"kind\":\"state\",\"body\":" + new string('[', 70_000) + new string(']', 70_000) + "}"),
             _ => HostileWorker.Frame("""{"id":0,"kind":""}"""),
         };
         stage.Hostile.SendBytes(bytes, 5000, what is "two descriptors" ? [some.Handle, some.Handle] : []);
@@ -233,7 +275,8 @@ public sealed class HostileWorkerTests
                 Log = new LogOptions { Level = LogLevel.Information, File = stage._log },
                 Balancer = BalancerOptions.Off with { Enabled = true, DryRun = true, Interval = TimeSpan.FromMilliseconds(50) },
             });
-            stage.Daemon.Workers.Instead = (id, spec) => spec.Name is Bad ? (stage.Hostile = new HostileWorker(stage.Daemon.Folder, id)).Worker : null;
+            stage.Daemon.Workers.Instead =
+                (id, spec) => spec.Name is Bad ? (stage.Hostile = new HostileWorker(stage.Daemon.Folder, id)).Worker : null;
             string disk = Path.Combine(stage.Daemon.Folder, "bad.img");
             await File.WriteAllBytesAsync(disk, new byte[4096]);
             string more = withDisk ? $"disks:\n- path: {disk}\n" : "";

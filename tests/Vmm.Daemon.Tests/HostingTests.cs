@@ -36,7 +36,9 @@ public sealed class HostingTests : IDisposable
     public async Task The_socket_is_the_owners_and_the_groups()
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
-        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite, File.GetUnixFileMode(daemon.Options.SocketPath));
+        Assert.Equal(
+            UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite,
+            File.GetUnixFileMode(daemon.Options.SocketPath));
     }
 
     [Fact]
@@ -142,7 +144,9 @@ public sealed class HostingTests : IDisposable
 
     private Process Start(string[] arguments, params (string Name, string Value)[] environment)
     {
-        ProcessStartInfo start = new(Tree.Published("vmmd", "vmmd"), ["--state", Path.Combine(_folder, "state"), "--run", Path.Combine(_folder, "run"), "--pool", "0", .. arguments])
+        ProcessStartInfo start = new(
+            Tree.Published("vmmd", "vmmd"),
+            ["--state", Path.Combine(_folder, "state"), "--run", Path.Combine(_folder, "run"), "--pool", "0", .. arguments])
         {
             RedirectStandardError = true,
             UseShellExecute = false,

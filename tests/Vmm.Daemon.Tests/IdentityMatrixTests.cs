@@ -96,17 +96,24 @@ public sealed class IdentityMatrixTests
     public async Task Over_tls_everybody_gets_as_far_as_their_role_on_every_route()
     {
         using Authority ours = new("ours"), others = new("others");
-        using X509Certificate2 viewer = ours.Client("viewer"), oper = ours.Client("operator"), admin = ours.Client("admin"), expired = ours.Expired("expired"), revoked = ours.Client("revoked"), unknown = ours.Client("unknown"), forged = others.Client("admin");
+        using X509Certificate2 viewer = ours.Client("viewer"), oper = ours.Client("operator"), admin = ours.Client("admin"),
+            expired = ours.Expired("expired"), revoked = ours.Client("revoked"), unknown = ours.Client("unknown"),
+            forged = others.Client("admin");
         await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder =>
-            ours.Options(folder, ("viewer", Role.Viewer, viewer), ("operator", Role.Operator, oper), ("admin", Role.Admin, admin), ("expired", Role.Admin, expired), ("revoked", Role.Admin, revoked), ("forged", Role.Admin, forged)));
+            ours.Options(folder, ("viewer", Role.Viewer, viewer), ("operator", Role.Operator, oper), ("admin", Role.Admin, admin),
+                ("expired", Role.Admin, expired), ("revoked", Role.Admin, revoked), ("forged", Role.Admin, forged)));
         Dictionary<string, string> tokens = await TokensAsync(daemon);
         daemon.Host.Reload(daemon.Options with { Certificates = [.. daemon.Options.Certificates.Where(c => c.Name is not "revoked")] }, "");
         Identity[] everybody =
         [
-            new("nobody", null, null, null), new("certificate viewer", viewer, null, Role.Viewer), new("certificate operator", oper, null, Role.Operator), new("certificate admin", admin, null, Role.Admin),
-            new("certificate unknown", unknown, null, null), new("certificate revoked", revoked, null, null), new("certificate expired", expired, null, null, Shut: true), new("certificate of another authority", forged, null, null, Shut: true),
+            new("nobody", null, null, null), new("certificate viewer", viewer, null, Role.Viewer),
+            new("certificate operator", oper, null, Role.Operator), new("certificate admin", admin, null, Role.Admin),
+            new("certificate unknown", unknown, null, null), new("certificate revoked", revoked, null, null),
+            new("certificate expired", expired, null, null, Shut: true),
+            new("certificate of another authority", forged, null, null, Shut: true),
             .. tokens.Select(t => new Identity("token " + t.Key, null, t.Value, RoleOf(t.Key))),
-            new("a wrong token and the certificate of an admin", admin, "vmm_wrong", null), new("the token of a viewer and the certificate of an admin", admin, tokens["viewer"], Role.Viewer),
+            new("a wrong token and the certificate of an admin", admin, "vmm_wrong", null),
+            new("the token of a viewer and the certificate of an admin", admin, tokens["viewer"], Role.Viewer),
         ];
         foreach (Identity who in everybody)
         {
@@ -114,7 +121,11 @@ public sealed class IdentityMatrixTests
             foreach ((string route, HttpMethod method, string path) in Targets(daemon))
             {
                 int status = await StatusAsync(http, method, path);
-                Require(who.Shut ? status == NoAnswer : Fits(status, s_least[route], who.Role, HttpStatusCode.Unauthorized), who.Name, route, status);
+                Require(
+                    who.Shut ? status == NoAnswer : Fits(status, s_least[route], who.Role, HttpStatusCode.Unauthorized),
+                    who.Name,
+                    route,
+                    status);
             }
         }
     }
@@ -140,20 +151,26 @@ public sealed class IdentityMatrixTests
     public async Task On_the_unix_socket_every_user_gets_as_far_as_their_groups_on_every_route()
     {
         (string operators, int operatorsId, string viewers, int viewersId) = TwoGroups();
-        await using DaemonFixture daemon = await DaemonFixture.StartAsync(_ => new DaemonOptions { OperatorsGroup = operators, ViewersGroup = viewers });
+        await using DaemonFixture daemon =
+            await DaemonFixture.StartAsync(_ => new DaemonOptions { OperatorsGroup = operators, ViewersGroup = viewers });
         bool root = Environment.IsPrivilegedProcess;
         if (root)
         {
-            const UnixFileMode Passable = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute;
+            const UnixFileMode Passable = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute
+                | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute;
             File.SetUnixFileMode(daemon.Folder, Passable);
             File.SetUnixFileMode(daemon.Options.RunFolder, Passable);
-            File.SetUnixFileMode(daemon.Options.SocketPath, (UnixFileMode)0b110_110_110); // the daemon's own word counts here, not the file's
+            // the daemon's own word counts here, not the file's
+            File.SetUnixFileMode(daemon.Options.SocketPath, (UnixFileMode)0b110_110_110);
         }
 
         const int User = 64_999, Group = 64_998;
         (string Name, int UserId, int[] Groups, Role? Role)[] users = root
-            ? [("root", 0, [0], Role.Admin), ("a member of the operators", User, [Group, operatorsId], Role.Operator), ("one whose first group are the operators", User, [operatorsId], Role.Operator),
-                ("a member of the viewers", User, [Group, viewersId], Role.Viewer), ("a member of both", User, [Group, viewersId, operatorsId], Role.Operator), ("another user", User, [Group], null), ("a user of root's group", User, [0], null)]
+            ? [("root", 0, [0], Role.Admin), ("a member of the operators", User, [Group, operatorsId], Role.Operator),
+                ("one whose first group are the operators", User, [operatorsId], Role.Operator),
+                ("a member of the viewers", User, [Group, viewersId], Role.Viewer),
+                ("a member of both", User, [Group, viewersId, operatorsId], Role.Operator), ("another user", User, [Group], null),
+                ("a user of root's group", User, [0], null)]
             : [];
         foreach ((string name, int userId, int[] groups, Role? role) in users)
         {
@@ -185,7 +202,8 @@ public sealed class IdentityMatrixTests
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
         await daemon.CreateAsync("web1");
         await daemon.Client.DoAsync("web1", "start", s_none);
-        NewToken owner = await daemon.Client.CreateTokenAsync(new TokenWish("ann", "operator", 1), s_none), other = await daemon.Client.CreateTokenAsync(new TokenWish(name, role, 1), s_none);
+        NewToken owner = await daemon.Client.CreateTokenAsync(new TokenWish("ann", "operator", 1), s_none),
+            other = await daemon.Client.CreateTokenAsync(new TokenWish(name, role, 1), s_none);
         using HttpClient starts = ApiTests.Raw(daemon), cancels = ApiTests.Raw(daemon);
         starts.DefaultRequestHeaders.Authorization = new("Bearer", owner.Token);
         starts.DefaultRequestHeaders.TryAddWithoutValidation("Prefer", "respond-async");
@@ -198,7 +216,10 @@ public sealed class IdentityMatrixTests
     private static Dictionary<string, Role?> Table()
     {
         Dictionary<string, Role?> table = new(StringComparer.Ordinal);
-        foreach ((string routes, Role? least) in new (string, Role?)[] { (Everybody, null), (Viewers, Role.Viewer), (Operators, Role.Operator), (Admins, Role.Admin) })
+        foreach ((string routes, Role? least) in new (string, Role?)[]
+        {
+            (Everybody, null), (Viewers, Role.Viewer), (Operators, Role.Operator), (Admins, Role.Admin)
+        })
         {
             foreach (string route in routes.Split('\n'))
             {
@@ -223,9 +244,11 @@ public sealed class IdentityMatrixTests
         : role < least ? status == 403
         : status is >= 200 and < 500 and not 401 and not 403;
 
-    private static void Require(bool fits, string who, string route, int status) => Assert.True(fits, $"{who}: {route}: {(status == NoAnswer ? "no answer" : status)}");
+    private static void Require(bool fits, string who, string route, int status) =>
+        Assert.True(fits, $"{who}: {route}: {(status == NoAnswer ? "no answer" : status)}");
 
-    private static Role? RoleOf(string token) => token switch { "viewer" => Role.Viewer, "operator" => Role.Operator, "admin" => Role.Admin, _ => null };
+    private static Role? RoleOf(string token) =>
+        token switch { "viewer" => Role.Viewer, "operator" => Role.Operator, "admin" => Role.Admin, _ => null };
 
     /// <summary>One of each role, one whose time is over, one that was deleted, and one that was never made.</summary>
     private static async Task<Dictionary<string, string>> TokensAsync(DaemonFixture daemon)
@@ -238,7 +261,8 @@ public sealed class IdentityMatrixTests
         }
 
         await daemon.StartDaemonAsync();
-        Dictionary<string, string> tokens = new(StringComparer.Ordinal) { ["expired"] = old, ["never made"] = "vmm_" + new string('0', 64) };
+        Dictionary<string, string> tokens =
+            new(StringComparer.Ordinal) { ["expired"] = old, ["never made"] = "vmm_" + new string('0', 64) };
         foreach (string role in new[] { "viewer", "operator", "admin" })
         {
             tokens[role] = (await daemon.Client.CreateTokenAsync(new TokenWish(role, role, 1), s_none)).Token;
@@ -253,7 +277,12 @@ public sealed class IdentityMatrixTests
     private static HttpClient Https(DaemonFixture daemon, Authority authority, X509Certificate2? certificate, string? token)
     {
         SocketsHttpHandler handler = new() { UseProxy = false };
-        handler.SslOptions.CertificateChainPolicy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck, CustomTrustStore = { authority.Trusted[0] } };
+        handler.SslOptions.CertificateChainPolicy = new X509ChainPolicy
+        {
+            TrustMode = X509ChainTrustMode.CustomRootTrust,
+            RevocationMode = X509RevocationMode.NoCheck,
+            CustomTrustStore = { authority.Trusted[0] }
+        };
         handler.SslOptions.ClientCertificates = certificate is null ? null : [certificate];
         HttpClient http = new(handler) { BaseAddress = daemon.Host.TlsAddress, Timeout = ResourceOracle.Deadline };
         http.DefaultRequestHeaders.Authorization = token is null ? null : new("Bearer", token);
@@ -265,7 +294,8 @@ public sealed class IdentityMatrixTests
         using HttpRequestMessage request = new(method, path);
         try
         {
-            using HttpResponseMessage response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead); // one of them has no end
+            // one of them has no end
+            using HttpResponseMessage response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
             return (int)response.StatusCode;
         }
         catch (HttpRequestException)
@@ -284,7 +314,13 @@ public sealed class IdentityMatrixTests
 
     private static async Task<string[]> AsUserAsync(string socket, int userId, int[] groups, IEnumerable<string> requests)
     {
-        ProcessStartInfo start = new("perl") { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
+        ProcessStartInfo start = new("perl")
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            UseShellExecute = false
+        };
         foreach (string argument in (string[])["-e", AsUser, socket, Text(userId), .. groups.Select(Text)])
         {
             start.ArgumentList.Add(argument);

@@ -13,10 +13,14 @@ public sealed class JobTests
     public async Task Disks_are_made_used_and_deleted_and_nothing_is_overwritten()
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
-        Assert.Equal(JobState.Done, (await EndOf(daemon, await daemon.Client.CreateDiskAsync(new DiskRequest("a.raw", 1 << 20), s_none))).State);
-        JobInfo full = await EndOf(daemon, await daemon.Client.CreateDiskAsync(new DiskRequest("b.raw", (3 << 20) + 512, Preallocate: true), s_none));
+        Assert.Equal(
+            JobState.Done, (await EndOf(daemon, await daemon.Client.CreateDiskAsync(new DiskRequest("a.raw", 1 << 20), s_none))).State);
+        JobInfo full = await EndOf(
+            daemon, await daemon.Client.CreateDiskAsync(new DiskRequest("b.raw", (3 << 20) + 512, Preallocate: true), s_none));
         Assert.Equal((JobState.Done, 1.0, "disk-create", "b.raw"), (full.State, full.Progress, full.Kind, full.Target));
-        Assert.Equal([("a.raw", 1L << 20), ("b.raw", (3L << 20) + 512)], (await daemon.Client.DisksAsync(s_none)).Disks.Select(d => (d.Name, d.SizeBytes)));
+        Assert.Equal(
+            [("a.raw", 1L << 20), ("b.raw", (3L << 20) + 512)],
+            (await daemon.Client.DisksAsync(s_none)).Disks.Select(d => (d.Name, d.SizeBytes)));
         string path = (await daemon.Client.DiskAsync("a.raw", s_none)).Path;
         await daemon.CreateAsync("web1", $"disks: [{{path: {path}}}]\n");
         Assert.Equal(["web1"], (await daemon.Client.DiskAsync("a.raw", s_none)).UsedBy);
@@ -29,16 +33,23 @@ public sealed class JobTests
         File.CreateSymbolicLink(dangling, Path.Combine(daemon.Folder, "nothing"));
         foreach (string taken in new[] { "a.raw", "link", "dangling" })
         {
-            Assert.Equal("name-taken", (await DaemonFixture.RefusedAsync(() => daemon.Client.CreateDiskAsync(new DiskRequest(taken, 512), s_none))).Code);
+            Assert.Equal(
+                "name-taken",
+                (await DaemonFixture.RefusedAsync(() => daemon.Client.CreateDiskAsync(new DiskRequest(taken, 512), s_none))).Code);
         }
 
         Assert.Equal("disk-not-found", (await DaemonFixture.RefusedAsync(() => daemon.Client.DeleteDiskAsync("link", s_none))).Code);
-        foreach (DiskRequest bad in new DiskRequest[] { new("../x", 512), new("/x", 512), new("", 512), new(".x", 512), new("x", 511), new("x", -512), new("x", 0), new("x", 512, "qcow2"), new("x\0", 512) })
+        foreach (DiskRequest bad in new DiskRequest[]
+        {
+            new("../x", 512), new("/x", 512), new("", 512), new(".x", 512), new("x", 511), new("x", -512), new("x", 0),
+            new("x", 512, "qcow2"), new("x\0", 512)
+        })
         {
             Assert.Equal("disk-invalid", (await DaemonFixture.RefusedAsync(() => daemon.Client.CreateDiskAsync(bad, s_none))).Code);
         }
 
-        Assert.Equal("no-space", (await DaemonFixture.RefusedAsync(() => daemon.Client.CreateDiskAsync(new DiskRequest("x", 1L << 46, Preallocate: true), s_none))).Code);
+        Assert.Equal("no-space", (await DaemonFixture.RefusedAsync(
+            () => daemon.Client.CreateDiskAsync(new DiskRequest("x", 1L << 46, Preallocate: true), s_none))).Code);
         Assert.Equal("kept", File.ReadAllText(Path.Combine(daemon.Folder, "victim")));
         Assert.False(File.Exists(Path.Combine(daemon.Folder, "nothing")));
         Assert.Equal(["a.raw"], (await daemon.Client.DisksAsync(s_none)).Disks.Select(d => d.Name));
@@ -89,14 +100,22 @@ public sealed class JobTests
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
         using HttpClient http = ApiTests.Raw(daemon);
         Random random = new(5);
-        int inputs = int.TryParse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS"), out int wanted) ? Math.Min(wanted, 20_000) : 400;
+        int inputs = int.TryParse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS"), out int wanted)
+            ? Math.Min(wanted, 20_000)
+            : 400;
         for (int i = 0; i < inputs; i++)
         {
             using HttpRequestMessage asked = new(HttpMethod.Get, "/api/v1/vms");
             asked.Headers.TryAddWithoutValidation("Authorization", "Bearer " + Noise(random, 120));
             Assert.Equal(HttpStatusCode.Unauthorized, (await http.SendAsync(asked)).StatusCode);
-            using HttpRequestMessage change = new(i % 3 == 0 ? HttpMethod.Delete : HttpMethod.Post, "/api/v1/" + new[] { "tokens", "disks", "jobs", "vms" }[i % 4] + (i % 5 == 0 ? "/" + Uri.EscapeDataString(Noise(random, 30)) : ""));
-            change.Content = new StringContent(i % 2 == 0 ? $$"""{"name":"{{Noise(random, 5)}}","role":"{{Noise(random, 3)}}","days":{{random.Next(-2, 5)}},"sizeBytes":{{random.Next(-5, 5)}}}""" : Noise(random, 200), Encoding.UTF8, "application/json");
+            using HttpRequestMessage change = new(i % 3 == 0 ? HttpMethod.Delete : HttpMethod.Post, "/api/v1/"
+                + new[] { "tokens", "disks", "jobs", "vms" }[i % 4] + (i % 5 == 0 ? "/" + Uri.EscapeDataString(Noise(random, 30)) : ""));
+            change.Content = new StringContent(
+                i % 2 == 0
+                    ? $$"""{"name":"{{Noise(random, 5)}}","role":"{{Noise(random, 3)}}","days":{{random.Next(-2, 5)}},"sizeBytes":{{random.Next(-5, 5)}}}"""
+                    : Noise(random, 200),
+                Encoding.UTF8,
+                "application/json");
             change.Headers.TryAddWithoutValidation("Prefer", Noise(random, 20));
             HttpStatusCode status = (await http.SendAsync(change)).StatusCode;
             Assert.True((int)status is >= 400 and < 500, $"input {i}: {change.Method} {change.RequestUri} {(int)status}");

@@ -13,7 +13,9 @@ public sealed class LayerTests
         {
             if (seen.Add(name.Name!))
             {
-                foreach (System.Reflection.AssemblyName other in System.Reflection.Assembly.Load(name).GetReferencedAssemblies().Where(o => o.Name!.StartsWith("Vmm.", StringComparison.Ordinal)))
+                foreach (System.Reflection.AssemblyName other in System.Reflection.Assembly.Load(name)
+                    .GetReferencedAssemblies()
+                    .Where(o => o.Name!.StartsWith("Vmm.", StringComparison.Ordinal)))
                 {
                     open.Enqueue(other);
                 }

@@ -24,7 +24,9 @@ public sealed class LifeTests
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
         await daemon.CreateAsync("web1", "restart: always\n");
         await daemon.Client.DoAsync("web1", "start", s_none);
-        daemon.Workers.RefuseLaunch = fault == typeof(WorkerException) ? new WorkerException("disk-in-use", "not now") : (Exception)Activator.CreateInstance(fault, "not now")!;
+        daemon.Workers.RefuseLaunch = fault == typeof(WorkerException)
+            ? new WorkerException("disk-in-use", "not now")
+            : (Exception)Activator.CreateInstance(fault, "not now")!;
         daemon.Workers.Alive.Values.Single().End(new WorkerExit(WorkerExitReason.PowerOff, 0, null));
         VmInfo waiting = await UntilAsync(daemon, "web1", vm => vm is { Restarts: >= 2, NextStart: not null });
         Assert.Contains("not now", waiting.LastExit!.Message, StringComparison.Ordinal);
@@ -224,7 +226,8 @@ public sealed class LifeTests
         await daemon.Client.DoAsync("web1", "start", s_none);
         daemon.Workers.Alive.Values.Single().Connection(there: false);
         daemon.Workers.Alive.Values.Single().Connection(there: true);
-        Assert.Equal(["worker-lost", "worker-back"], (await daemon.Client.EventsOfAsync("web1", s_none)).Events.Select(e => e.Kind).TakeLast(2));
+        Assert.Equal(
+            ["worker-lost", "worker-back"], (await daemon.Client.EventsOfAsync("web1", s_none)).Events.Select(e => e.Kind).TakeLast(2));
         Assert.Equal(VmState.Running, (await daemon.Client.ShowAsync("web1", s_none)).State);
     }
 
@@ -256,7 +259,8 @@ public sealed class LifeTests
         await daemon.Client.DeleteAsync("web1", s_none);
         Task[] late =
         [
-            vm.StartAsync(null, s_none), vm.StopAsync(null, s_none), vm.StopAsync(TimeSpan.FromSeconds(1), s_none), vm.Controls.PauseAsync(s_none), vm.RemoveAsync(null, s_none),
+            vm.StartAsync(null, s_none), vm.StopAsync(null, s_none), vm.StopAsync(TimeSpan.FromSeconds(1), s_none),
+            vm.Controls.PauseAsync(s_none), vm.RemoveAsync(null, s_none),
             vm.CpuTime.LimitAsync(new CpuLimits(50), null, s_none), vm.ReplaceAsync("name: web1", "/", new VmSpec(), null, s_none),
         ];
         foreach (Task command in late)
@@ -283,7 +287,8 @@ public sealed class LifeTests
     {
         VmSpec small = new() { Memory = ByteSize.GiB(400) };
         Assert.Equal(TimeSpan.Zero, BuildProgress.Longest(small)); // taken when it is touched
-        VmSpec large = new() { Numa = new NumaSpec { Vnodes = [new VnodeSpec { Memory = ByteSize.GiB(400), PageSize = ByteSize.GiB(1) }] } };
+        VmSpec large =
+            new() { Numa = new NumaSpec { Vnodes = [new VnodeSpec { Memory = ByteSize.GiB(400), PageSize = ByteSize.GiB(1) }] } };
         Assert.InRange(BuildProgress.Longest(large), TimeSpan.FromMinutes(20), TimeSpan.FromMinutes(60));
         Assert.Equal(5.0 * (1 << 20), BuildProgress.HugePageBytes("Name:\tvmm-worker\nHugetlbPages:\t    5120 kB\nCpus_allowed:\t3\n"));
         Assert.Equal(0, BuildProgress.HugePageBytes("Name:\tx\n"));
@@ -305,7 +310,8 @@ public sealed class LifeTests
         Assert.Equal([true], flushed); // behind the rename
         disks.Remove("data");
         Assert.Equal([true, false], flushed);
-        Assert.Contains("errno 2", Assert.Throws<IOException>(() => HostFolder.Flush(Path.Combine(folder, "none"))).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "errno 2", Assert.Throws<IOException>(() => HostFolder.Flush(Path.Combine(folder, "none"))).Message, StringComparison.Ordinal);
     }
 
     private static async Task<VmInfo> UntilAsync(DaemonFixture daemon, string name, Func<VmInfo, bool> condition)

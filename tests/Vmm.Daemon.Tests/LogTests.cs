@@ -26,7 +26,8 @@ public sealed class LogTests
     [Fact]
     public void A_text_line_is_one_line_whatever_a_client_puts_into_it()
     {
-        string[] lines = Logged(new LogOptions(), log => DaemonLog.Change(log, "eve", "PUT", "/api\n2026-01-01 00:00:00.000 info root: all is well\r\u2028x\u001b[2J", 404, "1-2"));
+        string[] lines = Logged(new LogOptions(), log =>
+            DaemonLog.Change(log, "eve", "PUT", "/api\n2026-01-01 00:00:00.000 info root: all is well\r\u2028x\u001b[2J", 404, "1-2"));
         string line = Assert.Single(lines);
         Assert.Matches(@"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} info DaemonHost: eve PUT /api ", line);
         Assert.DoesNotContain(line, char.IsControl);
@@ -35,7 +36,8 @@ public sealed class LogTests
     [Fact]
     public void An_exception_is_indented_lines_behind_its_event()
     {
-        string[] lines = Logged(new LogOptions(), log => DaemonLog.Fault(log, new InvalidOperationException("one\ntwo"), "GET", "/", "1-1"));
+        string[] lines = Logged(
+            new LogOptions(), log => DaemonLog.Fault(log, new InvalidOperationException("one\ntwo"), "GET", "/", "1-1"));
         Assert.True(lines.Length >= 3);
         Assert.EndsWith("DaemonHost: GET / failed (1-1)", lines[0], StringComparison.Ordinal);
         Assert.All(lines.Skip(1), line => Assert.StartsWith("    ", line, StringComparison.Ordinal));
@@ -45,11 +47,12 @@ public sealed class LogTests
     [InlineData(LogLevel.Information, 2)]
     [InlineData(LogLevel.Warning, 1)]
     [InlineData(LogLevel.Error, 0)]
-    public void What_is_less_severe_than_the_level_is_left_out(LogLevel level, int expected) => Assert.Equal(expected, Logged(new LogOptions { Level = level }, log =>
-    {
-        DaemonLog.Adopted(log, "a", 1);
-        DaemonLog.Lost(log, "a");
-    }).Length);
+    public void What_is_less_severe_than_the_level_is_left_out(LogLevel level, int expected) =>
+        Assert.Equal(expected, Logged(new LogOptions { Level = level }, log =>
+        {
+            DaemonLog.Adopted(log, "a", 1);
+            DaemonLog.Lost(log, "a");
+        }).Length);
 
     [Fact]
     public async Task What_is_logged_for_a_request_tells_its_number_and_who_sent_it()
@@ -86,7 +89,9 @@ public sealed class LogTests
         {
             using HttpRequestMessage request = new(HttpMethod.Post, "/api/v1/vms/none/start");
             request.Headers.TryAddWithoutValidation("Authorization", "Bearer " + text);
-            Assert.Equal(text == token.Token ? System.Net.HttpStatusCode.Forbidden : System.Net.HttpStatusCode.Unauthorized, (await http.SendAsync(request)).StatusCode);
+            Assert.Equal(
+                text == token.Token ? System.Net.HttpStatusCode.Forbidden : System.Net.HttpStatusCode.Unauthorized,
+                (await http.SendAsync(request)).StatusCode);
         }
 
         string[] files = [.. Directory.GetFiles(daemon.Folder, "*.log", SearchOption.AllDirectories)];
@@ -99,7 +104,8 @@ public sealed class LogTests
     [Fact]
     public async Task A_file_that_cannot_be_written_ends_the_start_with_its_name()
     {
-        Exception error = await Assert.ThrowsAnyAsync<Exception>(() => DaemonFixture.StartAsync(folder => new DaemonOptions { Log = new LogOptions { File = Path.Combine(folder, "missing", "vmmd.log") } }));
+        Exception error = await Assert.ThrowsAnyAsync<Exception>(() => DaemonFixture.StartAsync(
+            folder => new DaemonOptions { Log = new LogOptions { File = Path.Combine(folder, "missing", "vmmd.log") } }));
         Assert.True(error is IOException or UnauthorizedAccessException, error.ToString());
         Assert.Contains("missing/vmmd.log", error.Message, StringComparison.Ordinal);
     }

@@ -18,8 +18,10 @@ public sealed class NumaTests
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
         FakeWorker worker = await RunningAsync(daemon);
         VnodeNuma unknown = Assert.Single((await daemon.Client.NumaAsync("web1", s_none)).Vnodes);
-        Assert.Equal(("0", "", "auto", null, null), (unknown.Vcpus, unknown.HostNodes, unknown.Policy, unknown.Present, unknown.AtHomePercent));
-        worker.Numa = new WorkerNuma([new VnodeHomeInfo(0, [s_node, s_node + 1], "strict", 4096, [0, 1], [new HomedThreadInfo("disk0-io0", int.MaxValue), new HomedThreadInfo("vcpu1", 2), new HomedThreadInfo("vcpu0", 1)])]);
+        Assert.Equal(
+            ("0", "", "auto", null, null), (unknown.Vcpus, unknown.HostNodes, unknown.Policy, unknown.Present, unknown.AtHomePercent));
+        worker.Numa = new WorkerNuma([new VnodeHomeInfo(0, [s_node, s_node + 1], "strict", 4096, [0, 1],
+            [new HomedThreadInfo("disk0-io0", int.MaxValue), new HomedThreadInfo("vcpu1", 2), new HomedThreadInfo("vcpu0", 1)])]);
         worker.Present = Memory((s_node, 600 << 20), (s_node + 1, 399 << 20), (s_node + 2, 1 << 20));
         VnodeNuma vnode = Assert.Single((await daemon.Client.NumaAsync("web1", s_none)).Vnodes);
         Assert.Equal(("0-1", $"{s_node}-{s_node + 1}", "0-1", 99.9), (vnode.Vcpus, vnode.HostNodes, vnode.HostCpus, vnode.AtHomePercent));
@@ -101,7 +103,10 @@ public sealed class NumaTests
         await daemon.Client.CancelJobAsync(job.Id, s_none);
         Assert.Equal(JobState.Cancelled, (await EndAsync(daemon, job)).State);
         Assert.True(worker.RehomeCancelled);
-        Assert.Contains("policy and threads are as before", (await daemon.Client.EventsOfAsync("web1", s_none)).Events[^1].Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "policy and threads are as before",
+            (await daemon.Client.EventsOfAsync("web1", s_none)).Events[^1].Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -112,16 +117,22 @@ public sealed class NumaTests
         Assert.Equal((409, "wrong-state"), await RefusedAsync(daemon, 0, new RehomeRequest($"{s_node}")));
         await daemon.Client.DoAsync("web1", "start", s_none);
         FakeWorker worker = daemon.Workers.Alive.Values.Single();
-        foreach ((int vnode, RehomeRequest wish) in new[] { (3, new RehomeRequest($"{s_node}")), (0, new RehomeRequest("")), (0, new RehomeRequest("one")), (0, new RehomeRequest("60")), (0, new RehomeRequest($"{s_node}", 5)), (0, new RehomeRequest("5000")) })
+        foreach ((int vnode, RehomeRequest wish) in new[]
+        {
+            (3, new RehomeRequest($"{s_node}")), (0, new RehomeRequest("")), (0, new RehomeRequest("one")), (0, new RehomeRequest("60")),
+            (0, new RehomeRequest($"{s_node}", 5)), (0, new RehomeRequest("5000"))
+        })
         {
             Assert.Equal((422, "rehome-impossible"), await RefusedAsync(daemon, vnode, wish));
         }
 
-        Assert.Equal(404, (await DaemonFixture.RefusedAsync(() => daemon.Client.RehomeAsync("web2", 0, new RehomeRequest("0"), s_none))).Status);
+        Assert.Equal(
+            404, (await DaemonFixture.RefusedAsync(() => daemon.Client.RehomeAsync("web2", 0, new RehomeRequest("0"), s_none))).Status);
         worker.Present = Memory((s_node + 1, 1L << 50));
         if (s_host.HasNuma)
         {
-            Problem full = await DaemonFixture.RefusedAsync(() => daemon.Client.RehomeAsync("web1", 0, new RehomeRequest($"{s_node}"), s_none));
+            Problem full =
+                await DaemonFixture.RefusedAsync(() => daemon.Client.RehomeAsync("web1", 0, new RehomeRequest($"{s_node}"), s_none));
             Assert.Contains($"{1L << 30} MiB would have to go to host node {s_node}", full.Detail, StringComparison.Ordinal);
         }
 
@@ -132,7 +143,11 @@ public sealed class NumaTests
     public async Task How_a_vm_was_mapped_onto_the_host_is_an_event_and_part_of_its_numa()
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
-        NumaFitInfo fit = new([new VnodeFitInfo(0, "moved", "60", [new NodeBytes(s_node, 64 << 20)], $"moved to host node {s_node}: host node 60 does not exist here")], 100, "the spec gives no distances");
+        NumaFitInfo fit = new(
+            [new VnodeFitInfo(
+                0, "moved", "60", [new NodeBytes(s_node, 64 << 20)], $"moved to host node {s_node}: host node 60 does not exist here")],
+            100,
+            "the spec gives no distances");
         daemon.Workers.Numa = new WorkerNuma([new VnodeHomeInfo(0, [s_node], "strict", 4096, [], [])], Fit: fit);
         await daemon.CreateAsync("plain");
         await daemon.CreateAsync("web1", Vnode);
@@ -160,14 +175,18 @@ public sealed class NumaTests
         Assert.Equal("exact", (await daemon.Client.FitAsync("boot: {kernel: k}\nnuma: true", s_none)).Vnodes.Single().Outcome);
         Assert.Equal("spec-invalid", (await DaemonFixture.RefusedAsync(() => daemon.Client.FitAsync("cpus: x", s_none))).Code);
         Assert.Empty((await daemon.Client.ListAsync(s_none)).Vms);
-        Assert.Equal("host-too-small", (await DaemonFixture.RefusedAsync(() => daemon.Client.FitAsync("boot: {kernel: k}\nmemory: 16TiB\nnuma: true", s_none))).Code);
+        Assert.Equal(
+            "host-too-small",
+            (await DaemonFixture.RefusedAsync(() => daemon.Client.FitAsync("boot: {kernel: k}\nmemory: 16TiB\nnuma: true", s_none))).Code);
     }
 
     private const string Vnode = "memory: 64MiB\nnuma: {fit: exact, vnodes: [{cpus: 0, memory: 64MiB, hostNodes: 60}]}";
 
-    private static RehomeStatus Status(RehomeState state, double progress) => new(0, [s_node], state, progress, 512 << 20, [], state == RehomeState.Running ? 0 : 1500);
+    private static RehomeStatus Status(RehomeState state, double progress) =>
+        new(0, [s_node], state, progress, 512 << 20, [], state == RehomeState.Running ? 0 : 1500);
 
-    private static Dictionary<int, IReadOnlyDictionary<int, ulong>> Memory(params (int Node, long Bytes)[] nodes) => new() { [0] = nodes.ToDictionary(n => n.Node, n => (ulong)n.Bytes) };
+    private static Dictionary<int, IReadOnlyDictionary<int, ulong>> Memory(params (int Node, long Bytes)[] nodes) =>
+        new() { [0] = nodes.ToDictionary(n => n.Node, n => (ulong)n.Bytes) };
 
     private static async Task<FakeWorker> RunningAsync(DaemonFixture daemon)
     {

@@ -18,13 +18,17 @@ public sealed class OpenApiTests
         foreach (RouteEndpoint route in routes)
         {
             string method = route.Metadata.GetMetadata<HttpMethodMetadata>()!.HttpMethods.Single(), pattern = route.RoutePattern.RawText!;
-            Assert.True(document["paths"]![pattern]?[method.ToLowerInvariant()] is JsonObject, $"{method} {pattern} is not in the document");
+            Assert.True(
+                document["paths"]![pattern]?[method.ToLowerInvariant()] is JsonObject, $"{method} {pattern} is not in the document");
             Assert.True(OpenApiTable.Find(method, pattern) is not null, $"{method} {pattern} has no summary");
         }
 
         Assert.Equal(routes.Length, document["paths"]!.AsObject().Sum(path => path.Value!.AsObject().Count));
         Assert.True(CheckReferences(document, document) > routes.Length);
-        string[] Queries(string path, string method) => [.. document["paths"]![path]![method]!["parameters"]!.AsArray().Where(p => (string?)p!["in"] == "query").Select(p => (string)p!["name"]!)];
+        string[] Queries(string path, string method) => [.. document["paths"]![path]![method]!["parameters"]!
+            .AsArray()
+            .Where(p => (string?)p!["in"] == "query")
+            .Select(p => (string)p!["name"]!)];
         Assert.Equal(["folder"], Queries("/api/v1/vms", "post"));
         Assert.Equal(["timeout", "force", "persistent"], Queries("/api/v1/vms/{name}/devices/{device}", "delete"));
         Assert.Equal(["graceful"], Queries("/api/v1/vms/{name}/stop", "post"));
@@ -51,7 +55,9 @@ public sealed class OpenApiTests
             JsonNode? at = document;
             foreach (string step in text[2..].Split('/'))
             {
-                at = at is JsonArray items ? items[int.Parse(step, CultureInfo.InvariantCulture)] : at?[step.Replace("~1", "/", StringComparison.Ordinal).Replace("~0", "~", StringComparison.Ordinal)];
+                at = at is JsonArray items
+                    ? items[int.Parse(step, CultureInfo.InvariantCulture)]
+                    : at?[step.Replace("~1", "/", StringComparison.Ordinal).Replace("~0", "~", StringComparison.Ordinal)];
             }
 
             Assert.True(at is not null, $"{text} leads nowhere");

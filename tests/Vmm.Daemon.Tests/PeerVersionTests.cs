@@ -35,7 +35,8 @@ public sealed class PeerVersionTests : IDisposable
         {
             Body = kind => kind switch
             {
-                ControlKinds.Hello => $$"""{"vmId":"{{_id}}","state":"Running","confinement":{"applied":[],"missing":[],"later":1},"version":99,"features":["later"],"later":[1]}""",
+                ControlKinds.Hello =>
+                    $$"""{"vmId":"{{_id}}","state":"Running","confinement":{"applied":[],"missing":[],"later":1},"version":99,"features":["later"],"later":[1]}""",
                 ControlKinds.Stats => """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[],"nets":[],"later":{"a":[1]}}""",
                 _ => null,
             },
@@ -71,7 +72,8 @@ public sealed class PeerVersionTests : IDisposable
         foreach (ControlPeer? peer in (ControlPeer?[])[null, new ControlPeer(1, []), new ControlPeer(99, ["later"])])
         {
             client.Peer = peer;
-            WorkerException refused = await Assert.ThrowsAsync<WorkerException>(() => client.CallAsync(ControlKinds.Create, null, names, handles, Soon));
+            WorkerException refused =
+                await Assert.ThrowsAsync<WorkerException>(() => client.CallAsync(ControlKinds.Create, null, names, handles, Soon));
             Assert.Equal(ControlCodes.WorkerTooOld, refused.Code);
             Assert.Null(Next(theirs)); // not even the first part of it
         }
@@ -90,7 +92,8 @@ public sealed class PeerVersionTests : IDisposable
         PacketKind kind = socket.Receive(buffer, ControlCodec.MaxDescriptors, out int length, out FileDescriptorHandle[] descriptors);
         Array.ForEach(descriptors, d => d.Dispose());
         return kind is not PacketKind.Packet ? null
-            : ControlCodec.TryDecode(buffer.AsSpan(0, length), descriptors.Length, out string problem) ?? throw new InvalidOperationException(problem);
+            : ControlCodec.TryDecode(buffer.AsSpan(0, length), descriptors.Length, out string problem)
+                ?? throw new InvalidOperationException(problem);
     }
 
     private WorkerFiles Files => new(_folder, _id);

@@ -20,7 +20,8 @@ public sealed class RaceTests
         for (int round = 0; round < 100; round++)
         {
             await File.WriteAllBytesAsync(disk, new byte[512]);
-            Task<bool> create = Succeeds(() => daemon.CreateAsync("web1", $"disks: [{{path: {disk}}}]\n")), delete = Succeeds(() => daemon.Client.DeleteDiskAsync("d", s_none));
+            Task<bool> create = Succeeds(() => daemon.CreateAsync("web1", $"disks: [{{path: {disk}}}]\n")),
+                delete = Succeeds(() => daemon.Client.DeleteDiskAsync("d", s_none));
             bool[] both = await Task.WhenAll(create, delete);
             Assert.False(both[0] && both[1], "a spec names a disk that is deleted");
             Assert.Equal(both[1], !File.Exists(disk));
@@ -63,7 +64,8 @@ public sealed class RaceTests
             using VmInventory inventory = VmInventory.Open(Path.Combine(folder, "inventory.db"));
             Jobs jobs = new(inventory.Jobs, new EventHub(), NullLogger.Instance);
             Principal alice = new("token:alice", Role.Operator), bob = new("token:bob", Role.Operator), root = new("uid=0", Role.Admin);
-            JobInfo first = jobs.Start("test", "x", alice, (_, cancellation) => Task.Delay(Timeout.Infinite, cancellation)), second = jobs.Start("test", "y", alice, (_, cancellation) => Task.Delay(Timeout.Infinite, cancellation));
+            JobInfo first = jobs.Start("test", "x", alice, (_, cancellation) => Task.Delay(Timeout.Infinite, cancellation)),
+                second = jobs.Start("test", "y", alice, (_, cancellation) => Task.Delay(Timeout.Infinite, cancellation));
             Assert.Equal("token:alice", first.Owner);
             ApiException refused = await Assert.ThrowsAsync<ApiException>(() => jobs.CancelAsync(first.Id, bob));
             Assert.Equal((403, "forbidden"), (refused.Problem.Status, refused.Problem.Code));

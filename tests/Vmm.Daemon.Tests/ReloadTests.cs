@@ -29,13 +29,24 @@ public sealed class ReloadTests
         await daemon.Client.SetLogAsync(new LogSettings("warning"), s_none);
         await daemon.Client.ListAsync(s_none);
         string[] lines = await LinesAsync(file);
-        Assert.Equal(["/api/v1/host"], lines.Select(Parse).Where(l => l.TryGetProperty("Milliseconds", out _)).Select(l => l.GetProperty("Path").GetString()));
+        Assert.Equal(
+            ["/api/v1/host"],
+            lines.Select(Parse).Where(l => l.TryGetProperty("Milliseconds", out _)).Select(l => l.GetProperty("Path").GetString()));
         Assert.Equal(
             ["information error", "warning information", "debug warning", "warning debug"],
-            lines.Select(Parse).Where(l => l.TryGetProperty("Level", out _)).Select(l => $"{l.GetProperty("Level")} {l.GetProperty("Before")}"));
-        Assert.Single(lines, line => line.Contains("POST", StringComparison.Ordinal) && line.Contains("/api/v1/vms", StringComparison.Ordinal)); // that of web2
-        Assert.Equal(["information (was error)", "warning (was information)", "debug (was warning)", "warning (was debug)"], daemon.Host.Vms.Events.Of("").Where(e => e.Kind is "log-level").Select(e => e.Message));
-        Assert.Contains("PUT /api/v1/log", await File.ReadAllTextAsync(Path.Combine(daemon.Options.StateFolder, "audit.log")), StringComparison.Ordinal);
+            lines.Select(Parse)
+                .Where(l => l.TryGetProperty("Level", out _))
+                .Select(l => $"{l.GetProperty("Level")} {l.GetProperty("Before")}"));
+        // that of web2
+        Assert.Single(
+            lines, line => line.Contains("POST", StringComparison.Ordinal) && line.Contains("/api/v1/vms", StringComparison.Ordinal));
+        Assert.Equal(
+            ["information (was error)", "warning (was information)", "debug (was warning)", "warning (was debug)"],
+            daemon.Host.Vms.Events.Of("").Where(e => e.Kind is "log-level").Select(e => e.Message));
+        Assert.Contains(
+            "PUT /api/v1/log",
+            await File.ReadAllTextAsync(Path.Combine(daemon.Options.StateFolder, "audit.log")),
+            StringComparison.Ordinal);
 
         static JsonElement Parse(string line) => JsonDocument.Parse(line).RootElement;
     }
@@ -49,7 +60,8 @@ public sealed class ReloadTests
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
         using HttpClient http = ApiTests.Raw(daemon);
-        using HttpResponseMessage answer = await http.PutAsync("/api/v1/log", new StringContent(body, new System.Net.Http.Headers.MediaTypeHeaderValue("application/json")));
+        using HttpResponseMessage answer = await http.PutAsync(
+            "/api/v1/log", new StringContent(body, new System.Net.Http.Headers.MediaTypeHeaderValue("application/json")));
         Assert.Equal(System.Net.HttpStatusCode.BadRequest, answer.StatusCode);
     }
 
@@ -61,7 +73,8 @@ public sealed class ReloadTests
         using HttpClient http = ApiTests.Raw(daemon);
         http.DefaultRequestHeaders.Authorization = new("Bearer", token.Token);
         Assert.Equal(System.Net.HttpStatusCode.OK, (await http.GetAsync("/api/v1/log")).StatusCode);
-        Assert.Equal(System.Net.HttpStatusCode.Forbidden, (await http.PutAsync("/api/v1/log", new StringContent("{\"level\": \"debug\"}", new System.Net.Http.Headers.MediaTypeHeaderValue("application/json")))).StatusCode);
+        Assert.Equal(System.Net.HttpStatusCode.Forbidden, (await http.PutAsync("/api/v1/log",
+            new StringContent("{\"level\": \"debug\"}", new System.Net.Http.Headers.MediaTypeHeaderValue("application/json")))).StatusCode);
     }
 
     [Fact]
@@ -69,7 +82,11 @@ public sealed class ReloadTests
     {
         string file = "";
         await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder => WithLog(folder, out file));
-        daemon.Host.Reload(daemon.Options with { Log = daemon.Options.Log with { Level = LogLevel.Information }, Balancer = new BalancerOptions(true, true, BalancerOptions.Off.Interval) }, "");
+        daemon.Host.Reload(daemon.Options with
+        {
+            Log = daemon.Options.Log with { Level = LogLevel.Information },
+            Balancer = new BalancerOptions(true, true, BalancerOptions.Off.Interval)
+        }, "");
         Assert.Equal("information", (await daemon.Client.LogAsync(s_none)).Level);
         Assert.True((await daemon.Client.BalancerAsync(s_none)) is { Enabled: true, DryRun: true });
         Assert.EndsWith("as the settings say", await LastAsync(), StringComparison.Ordinal);
@@ -80,7 +97,11 @@ public sealed class ReloadTests
         Assert.Contains("vmmd.yaml:1: balancer: expected on, off or dry-run", await LastAsync(), StringComparison.Ordinal);
         Assert.Equal("information", (await daemon.Client.LogAsync(s_none)).Level);
 
-        async Task<string> LastAsync() => JsonDocument.Parse((await LinesAsync(file)).Last(l => l.Contains("SIGHUP", StringComparison.Ordinal))).RootElement.GetProperty("@m").GetString()!.Replace("\"", "", StringComparison.Ordinal);
+        async Task<string> LastAsync() =>
+            JsonDocument.Parse((await LinesAsync(file)).Last(l => l.Contains("SIGHUP", StringComparison.Ordinal))).RootElement
+                .GetProperty("@m")
+                .GetString()!
+                .Replace("\"", "", StringComparison.Ordinal);
     }
 
     [Fact]

@@ -24,11 +24,15 @@ internal sealed class ResourceOracle
     private ResourceOracle(DaemonFixture daemon)
     {
         _daemon = daemon;
-        (_descriptors, _memory, _audit, _log) = (Descriptors(), GC.GetTotalMemory(forceFullCollection: true), AuditBytes(daemon), LogBytes(daemon));
+        (_descriptors, _memory, _audit, _log) =
+            (Descriptors(), GC.GetTotalMemory(forceFullCollection: true), AuditBytes(daemon), LogBytes(daemon));
     }
 
     /// <summary>A log from warnings up in a file of the test's folder.</summary>
-    internal static DaemonOptions Logged(DaemonOptions options, string folder) => options with { Log = new Logging.LogOptions { Level = Microsoft.Extensions.Logging.LogLevel.Warning, File = Path.Combine(folder, "log") } };
+    internal static DaemonOptions Logged(DaemonOptions options, string folder) => options with
+    {
+        Log = new Logging.LogOptions { Level = Microsoft.Extensions.Logging.LogLevel.Warning, File = Path.Combine(folder, "log") }
+    };
 
     /// <summary>Looks before.</summary>
     internal static ResourceOracle Begin(DaemonFixture daemon) => new(daemon);
@@ -38,7 +42,8 @@ internal sealed class ResourceOracle
     /// <param name="logBytes">What the log may have grown by.</param>
     internal async Task EndAsync(long auditBytes, long logBytes)
     {
-        for (int i = 0; i < 300 && (Descriptors() > _descriptors + MoreDescriptors || GC.GetTotalMemory(forceFullCollection: true) > _memory + MoreMemory); i++)
+        for (int i = 0; i < 300
+            && (Descriptors() > _descriptors + MoreDescriptors || GC.GetTotalMemory(forceFullCollection: true) > _memory + MoreMemory); i++)
         {
             await Task.Delay(100);
         }

@@ -12,7 +12,9 @@ namespace Vmm.Daemon.Tests;
 [Collection("resources")]
 public sealed partial class RestFuzzTests
 {
-    private const string Spec = "name: NAME\ncpus: 2\nmemory: 64MiB\nboot:\n  kernel: kernel\n  cmdline: console=ttyS0\nnuma:\n  vnodes:\n  - {cpus: 0-1, memory: 64MiB}\ndisks:\n  - path: d.img\n    serial: A1\nnets:\n  - tap: tap0\nvsock: {path: NAME.sock}\ncpuQuota: 50%\n";
+    private const string Spec =
+        "name: NAME\ncpus: 2\nmemory: 64MiB\nboot:\n  kernel: kernel\n  cmdline: console=ttyS0\nnuma:\n  vnodes:\n  - {cpus: 0-1, memory: "
+        + "64MiB}\ndisks:\n  - path: d.img\n    serial: A1\nnets:\n  - tap: tap0\nvsock: {path: NAME.sock}\ncpuQuota: 50%\n";
 
     private static readonly CancellationToken s_none = CancellationToken.None;
 
@@ -23,7 +25,10 @@ public sealed partial class RestFuzzTests
         ["PUT /api/v1/vms/{name}"] = [Spec],
         ["POST /api/v1/host/fit"] = [Spec, Spec.Replace("memory: 64MiB}", "memory: 64MiB, hostNodes: 9}", StringComparison.Ordinal)],
         ["PUT /api/v1/vms/{name}/memory"] = ["""{"vnode":0,"bytes":134217728}""", """{"balloonBytes":1048576}""", """{"auto":true}"""],
-        ["PUT /api/v1/vms/{name}/devices/{device}/limits"] = ["""{"bytesPerSecond":1000000,"operationsPerSecond":50,"burstBytes":4096,"burstOperations":3}"""],
+        ["PUT /api/v1/vms/{name}/devices/{device}/limits"] =
+        [
+            """{"bytesPerSecond":1000000,"operationsPerSecond":50,"burstBytes":4096,"burstOperations":3}"""
+        ],
         ["POST /api/v1/vms/{name}/disks"] = ["path: d.img\nserial: B2\nreadOnly: true\n", "{path: d.img, queues: 2}"],
         ["POST /api/v1/vms/{name}/nets"] = ["tap: tap1\n", "{tap: tap2, mac: \"52:54:00:12:34:56\"}"],
         ["POST /api/v1/vms/{name}/vnodes/{vnode}/rehome"] = ["""{"hostNodes":"0","bytesPerSecond":1000000}"""],
@@ -38,16 +43,21 @@ public sealed partial class RestFuzzTests
 
     private static readonly string[] s_nasty =
     [
-        "null", "-1", "0", "1e999", "1.5", "9223372036854775807", "9223372036854775808", "18446744073709551615", "18446744073709551616", "NaN", "\"\"", "\"\\ud800\"", "\"\\u0000\"", "\0", "\u2028", "[]", "{}", "[null]",
-        "true", "../../x", "/dev/null", "/", "&a", "*a", "<<: *a", "!!binary x", "!x", "|", ">", "? ", "- ", "---\n", "...\n", "#", "\t", "%YAML 9.9\n", "16EiB", "1TiB", "0-4294967295", "4096", new string('[', 3000), new string('a', 5000),
-        "{a: &a [x,x,x,x,x,x,x,x], b: &b [*a,*a,*a,*a,*a,*a,*a,*a], c: &c [*b,*b,*b,*b,*b,*b,*b,*b], d: [*c,*c,*c,*c,*c,*c,*c,*c]}", "&r {r: *r}",
+        "null", "-1", "0", "1e999", "1.5", "9223372036854775807", "9223372036854775808", "18446744073709551615", "18446744073709551616",
+        "NaN", "\"\"", "\"\\ud800\"", "\"\\u0000\"", "\0", "\u2028", "[]", "{}", "[null]",
+        "true", "../../x", "/dev/null", "/", "&a", "*a", "<<: *a", "!!binary x", "!x", "|", ">", "? ", "- ", "---\n", "...\n", "#", "\t",
+        "%YAML 9.9\n", "16EiB", "1TiB", "0-4294967295", "4096", new string('[', 3000), new string('a', 5000),
+        "{a: &a [x,x,x,x,x,x,x,x], b: &b [*a,*a,*a,*a,*a,*a,*a,*a], c: &c [*b,*b,*b,*b,*b,*b,*b,*b], d: [*c,*c,*c,*c,*c,*c,*c,*c]}",
+        "&r {r: *r}",
     ];
 
     [Fact]
     [Trait("Kind", "fuzz")]
     public async Task Every_route_with_a_body_answers_whatever_it_is_sent()
     {
-        int inputs = int.TryParse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS"), out int wanted) ? Math.Min(wanted, 200_000) : 1000;
+        int inputs = int.TryParse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS"), out int wanted)
+            ? Math.Min(wanted, 200_000)
+            : 1000;
         await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder => ResourceOracle.Logged(new DaemonOptions(), folder));
         ResourceOracle oracle = ResourceOracle.Begin(daemon);
         using HttpClient http = ApiTests.Raw(daemon);
@@ -55,7 +65,9 @@ public sealed partial class RestFuzzTests
         await File.WriteAllBytesAsync(Path.Combine(daemon.Folder, "d.img"), new byte[4096]);
         string[] routes = [.. daemon.Host.Routes.SelectMany(s => s.Endpoints).OfType<RouteEndpoint>()
             .Select(r => (Method: r.Metadata.GetMetadata<HttpMethodMetadata>()!.HttpMethods.Single(), Pattern: r.RoutePattern.RawText!))
-            .Where(r => OpenApiTable.Find(r.Method, r.Pattern) is { } entry && (entry.Body is not null || entry.IsSpec)).Select(r => $"{r.Method} {r.Pattern}").Order(StringComparer.Ordinal)];
+            .Where(r => OpenApiTable.Find(r.Method, r.Pattern) is { } entry && (entry.Body is not null || entry.IsSpec))
+            .Select(r => $"{r.Method} {r.Pattern}")
+            .Order(StringComparer.Ordinal)];
         Assert.Equal(s_seeds.Keys.Order(StringComparer.Ordinal), routes);
         Random random = new(inputs);
         Dictionary<string, (int Taken, int Refused)> answers = routes.ToDictionary(r => r, _ => (0, 0), StringComparer.Ordinal);
@@ -84,15 +96,25 @@ public sealed partial class RestFuzzTests
         }
 
         // Bodies came as far as the daemon's work, and were refused: else this tests nothing. A host with one node moves nothing.
-        Assert.All(answers, a => Assert.True((a.Value.Taken > 0 || a.Key.EndsWith("rehome", StringComparison.Ordinal) || a.Key.EndsWith("restore", StringComparison.Ordinal)) && a.Value.Refused > 0, $"{a.Key}: {a.Value}"));
+        Assert.All(
+            answers,
+            a =>
+                Assert.True(
+                    (a.Value.Taken > 0 || a.Key.EndsWith("rehome", StringComparison.Ordinal)
+                        || a.Key.EndsWith("restore", StringComparison.Ordinal))
+                        && a.Value.Refused > 0,
+                    $"{a.Key}: {a.Value}"));
         await oracle.EndAsync(auditBytes: inputs * 2000L, logBytes: inputs * 4000L);
     }
 
-    private static async Task<HttpResponseMessage> SendAsync(HttpClient http, DaemonFixture daemon, Random random, string route, byte[] body)
+    private static async Task<HttpResponseMessage> SendAsync(
+        HttpClient http, DaemonFixture daemon, Random random, string route, byte[] body)
     {
         string[] parts = route.Split(' ');
         bool running = random.Next(3) > 0;
-        string path = parts[1].Replace("{name}", running ? "runs" : "rests", StringComparison.Ordinal).Replace("{device}", random.Next(4) > 0 ? "disk0" : "net9", StringComparison.Ordinal)
+        string path = parts[1]
+            .Replace("{name}", running ? "runs" : "rests", StringComparison.Ordinal)
+            .Replace("{device}", random.Next(4) > 0 ? "disk0" : "net9", StringComparison.Ordinal)
             .Replace("{vnode}", random.Next(8) > 0 ? "0" : "7", StringComparison.Ordinal);
         using HttpRequestMessage request = new(new HttpMethod(parts[0]), path + Query(daemon, route, running));
         request.Content = new ByteArrayContent(body);
@@ -103,7 +125,9 @@ public sealed partial class RestFuzzTests
     /// <summary>Of what the bodies come to, whatever they ask for: only what the route takes.</summary>
     private static string Query(DaemonFixture daemon, string route, bool running)
     {
-        string[] known = [.. daemon.Host.Routes.SelectMany(s => s.Endpoints).OfType<RouteEndpoint>().Single(r => route == $"{r.Metadata.GetMetadata<HttpMethodMetadata>()!.HttpMethods.Single()} {r.RoutePattern.RawText}")
+        string[] known = [.. daemon.Host.Routes.SelectMany(s => s.Endpoints)
+            .OfType<RouteEndpoint>()
+            .Single(r => route == $"{r.Metadata.GetMetadata<HttpMethodMetadata>()!.HttpMethods.Single()} {r.RoutePattern.RawText}")
             .Metadata.GetOrderedMetadata<QueryParameter>().Select(p => p.Name)];
         string[] given =
         [
@@ -117,7 +141,8 @@ public sealed partial class RestFuzzTests
     private static byte[] Body(Random random, string route)
     {
         string[] seeds = random.Next(12) > 0 ? s_seeds[route] : [.. s_seeds.Values.SelectMany(s => s)];
-        string seed = seeds[random.Next(seeds.Length)].Replace("NAME", random.Next(3) == 0 ? $"n{random.Next(1000)}" : "rests", StringComparison.Ordinal);
+        string seed = seeds[random.Next(seeds.Length)].Replace(
+            "NAME", random.Next(3) == 0 ? $"n{random.Next(1000)}" : "rests", StringComparison.Ordinal);
         byte[] bytes = Encoding.UTF8.GetBytes(seed);
         switch (random.Next(7))
         {

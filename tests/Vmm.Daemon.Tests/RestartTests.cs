@@ -16,22 +16,29 @@ public sealed class RestartTests
     {
         foreach ((RestartPolicy policy, WorkerExitReason reason, bool again) in new[]
         {
-            (RestartPolicy.Never, WorkerExitReason.Failed, false), (RestartPolicy.Never, WorkerExitReason.WorkerDied, false), (RestartPolicy.Never, WorkerExitReason.Reset, true),
-            (RestartPolicy.Never, WorkerExitReason.PowerOff, false), (RestartPolicy.OnFailure, WorkerExitReason.TripleFault, true), (RestartPolicy.OnFailure, WorkerExitReason.WorkerDied, true),
-            (RestartPolicy.OnFailure, WorkerExitReason.PowerOff, false), (RestartPolicy.Always, WorkerExitReason.PowerOff, true), (RestartPolicy.Always, WorkerExitReason.Stopped, false),
-            (RestartPolicy.Always, WorkerExitReason.DebugExit, true), (RestartPolicy.Never, WorkerExitReason.GuestPanicked, false), (RestartPolicy.OnFailure, WorkerExitReason.GuestPanicked, true),
+            (RestartPolicy.Never, WorkerExitReason.Failed, false), (RestartPolicy.Never, WorkerExitReason.WorkerDied, false),
+            (RestartPolicy.Never, WorkerExitReason.Reset, true),
+            (RestartPolicy.Never, WorkerExitReason.PowerOff, false), (RestartPolicy.OnFailure, WorkerExitReason.TripleFault, true),
+            (RestartPolicy.OnFailure, WorkerExitReason.WorkerDied, true),
+            (RestartPolicy.OnFailure, WorkerExitReason.PowerOff, false), (RestartPolicy.Always, WorkerExitReason.PowerOff, true),
+            (RestartPolicy.Always, WorkerExitReason.Stopped, false),
+            (RestartPolicy.Always, WorkerExitReason.DebugExit, true), (RestartPolicy.Never, WorkerExitReason.GuestPanicked, false),
+            (RestartPolicy.OnFailure, WorkerExitReason.GuestPanicked, true),
             (RestartPolicy.Always, WorkerExitReason.GuestPanicked, true),
         })
         {
-            Assert.Equal(again, new RestartPlan().After(new VmSpec { Restart = policy }, new WorkerExit(reason, 0, null), s_hour) is not null);
+            Assert.Equal(
+                again, new RestartPlan().After(new VmSpec { Restart = policy }, new WorkerExit(reason, 0, null), s_hour) is not null);
         }
     }
 
     [Fact]
     public void What_a_panic_or_a_reboot_leads_to_can_be_said_apart_from_other_ends()
     {
-        VmSpec never = new() { OnCrash = CrashPolicy.Restart, OnReboot = RebootPolicy.Stop }, always = never with { Restart = RestartPolicy.Always };
-        WorkerExit panic = new(WorkerExitReason.GuestPanicked, 1, null), reset = new(WorkerExitReason.Reset, 0, null), failed = new(WorkerExitReason.Failed, 1, null);
+        VmSpec never = new() { OnCrash = CrashPolicy.Restart, OnReboot = RebootPolicy.Stop },
+            always = never with { Restart = RestartPolicy.Always };
+        WorkerExit panic = new(WorkerExitReason.GuestPanicked, 1, null), reset = new(WorkerExitReason.Reset, 0, null),
+            failed = new(WorkerExitReason.Failed, 1, null);
         Assert.NotNull(new RestartPlan().After(never, panic, s_hour));
         Assert.Null(new RestartPlan().After(never, failed, s_hour));
         Assert.Null(new RestartPlan().After(never, reset, s_hour));
@@ -43,7 +50,8 @@ public sealed class RestartTests
     {
         RestartPlan plan = new();
         WorkerExit died = new(WorkerExitReason.WorkerDied, 1, null);
-        Assert.Equal([1, 2, 4, 8, 16, 32, 60, 60], Enumerable.Range(0, 8).Select(_ => plan.After(new VmSpec { Restart = RestartPolicy.OnFailure }, died, s_moment)!.Value.TotalSeconds));
+        Assert.Equal([1, 2, 4, 8, 16, 32, 60, 60], Enumerable.Range(0, 8)
+            .Select(_ => plan.After(new VmSpec { Restart = RestartPolicy.OnFailure }, died, s_moment)!.Value.TotalSeconds));
         Assert.Equal(1, plan.After(new VmSpec { Restart = RestartPolicy.OnFailure }, died, s_hour)!.Value.TotalSeconds);
         Assert.Equal(9, plan.Restarts);
         plan.Reset();
@@ -55,7 +63,8 @@ public sealed class RestartTests
     {
         RestartPlan plan = new();
         WorkerExit reset = new(WorkerExitReason.Reset, 0, null);
-        Assert.Equal([0, 0, 0, 1, 2, 4], Enumerable.Range(0, 6).Select(_ => plan.After(new VmSpec { Restart = RestartPolicy.Never }, reset, s_moment)!.Value.TotalSeconds));
+        Assert.Equal([0, 0, 0, 1, 2, 4], Enumerable.Range(0, 6)
+            .Select(_ => plan.After(new VmSpec { Restart = RestartPolicy.Never }, reset, s_moment)!.Value.TotalSeconds));
         Assert.Equal(0, plan.After(new VmSpec { Restart = RestartPolicy.Never }, reset, s_hour)!.Value.TotalSeconds);
     }
 

@@ -201,7 +201,8 @@ public sealed class SavedVmTests : IAsyncLifetime
     public async Task A_saved_vm_is_not_changed_or_deleted_until_its_state_is_discarded()
     {
         await SaveAsync();
-        Assert.Equal("vm-saved", (await Assert.ThrowsAsync<VmmApiException>(() => _daemon.Client.DeleteAsync("web1", s_none))).Problem.Code);
+        Assert.Equal(
+            "vm-saved", (await Assert.ThrowsAsync<VmmApiException>(() => _daemon.Client.DeleteAsync("web1", s_none))).Problem.Code);
         VmInfo now = await _daemon.Client.DoAsync("web1", "discard-saved", s_none);
         Assert.Equal((VmState.Stopped, null), (now.State, now.SavedIn));
         Assert.True(File.Exists(Path.Combine(Folder, "vm.json")));

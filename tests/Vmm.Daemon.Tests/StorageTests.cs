@@ -75,7 +75,10 @@ public sealed class StorageTests : IDisposable
 
     [Fact]
     public void Without_folders_nothing_is_opened_and_the_setting_is_named() =>
-        Assert.Contains("--storage", Assert.Throws<StorageException>(() => StorageFolders.None.Open(At("allowed/disk"), writable: false)).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "--storage",
+            Assert.Throws<StorageException>(() => StorageFolders.None.Open(At("allowed/disk"), writable: false)).Message,
+            StringComparison.Ordinal);
 
     [Fact]
     public void A_file_of_another_user_is_refused()
@@ -101,15 +104,27 @@ public sealed class StorageTests : IDisposable
     public void A_worker_is_handed_nothing_from_outside()
     {
         Make("allowed/kernel");
-        VmSpec spec = new() { Memory = ByteSize.MiB(64), Boot = new BootSpec { Kernel = At("allowed/kernel") }, Disks = [new DiskSpec { Path = At("allowed/disk") }] };
+        VmSpec spec = new()
+        {
+            Memory = ByteSize.MiB(64),
+            Boot = new BootSpec { Kernel = At("allowed/kernel") },
+            Disks = [new DiskSpec { Path = At("allowed/disk") }]
+        };
         WorkerResources.Open(spec, Storage).Dispose();
         File.Delete(At("allowed/disk"));
         File.CreateSymbolicLink(At("allowed/disk"), At("outside/secret"));
-        Assert.Contains("leads out", Assert.Throws<WorkerException>(() => WorkerResources.Open(spec, Storage)).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "leads out", Assert.Throws<WorkerException>(() => WorkerResources.Open(spec, Storage)).Message, StringComparison.Ordinal);
         VmSpec kernel = spec with { Disks = [], Boot = new BootSpec { Kernel = At("outside/secret") } };
-        Assert.Contains("storage folder", Assert.Throws<WorkerException>(() => WorkerResources.Open(kernel, Storage)).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "storage folder",
+            Assert.Throws<WorkerException>(() => WorkerResources.Open(kernel, Storage)).Message,
+            StringComparison.Ordinal);
         VmSpec initrd = spec with { Disks = [], Boot = new BootSpec { Kernel = At("allowed/kernel"), Initrd = At("outside/secret") } };
-        Assert.Contains("storage folder", Assert.Throws<WorkerException>(() => WorkerResources.Open(initrd, Storage)).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "storage folder",
+            Assert.Throws<WorkerException>(() => WorkerResources.Open(initrd, Storage)).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -118,7 +133,8 @@ public sealed class StorageTests : IDisposable
         await using DaemonFixture daemon = await DaemonFixture.StartAsync(_ => new DaemonOptions { Storage = [At("allowed")] });
         foreach (string path in new[] { At("outside/secret"), At("outside/none"), "/etc" })
         {
-            Problem problem = await DaemonFixture.RefusedAsync(() => daemon.Client.CreateAsync($"name: a\nboot:\n  kernel: {path}\n", "", CancellationToken.None));
+            Problem problem = await DaemonFixture.RefusedAsync(
+                () => daemon.Client.CreateAsync($"name: a\nboot:\n  kernel: {path}\n", "", CancellationToken.None));
             Assert.Equal("spec-invalid", problem.Code);
             Assert.Contains($"{path} is not in a storage folder", problem.Detail, StringComparison.Ordinal);
         }
@@ -127,7 +143,8 @@ public sealed class StorageTests : IDisposable
     [Fact]
     public void The_settings_name_the_folders()
     {
-        DaemonOptions options = DaemonConfig.Apply(new DaemonOptions(), "f", "storage:\n  - /srv/a\n  - /srv/b\nblockDevices:\n  - /dev/mapper\n", out _)!;
+        DaemonOptions options = DaemonConfig.Apply(
+            new DaemonOptions(), "f", "storage:\n  - /srv/a\n  - /srv/b\nblockDevices:\n  - /dev/mapper\n", out _)!;
         Assert.Equal(["/srv/a", "/srv/b"], options.Storage);
         Assert.Equal(["/dev/mapper"], options.BlockDevices);
         Assert.Equal(["/a", "/b"], DaemonOptions.Parse(["--storage", "/a", "--storage", "/b"], out _)!.Storage);

@@ -24,7 +24,8 @@ public sealed class StrictInputTests
     private static readonly Dictionary<string, string> s_sound = new(StringComparer.Ordinal)
     {
         ["PUT /api/v1/vms/{name}/memory"] = """{"vnode":0,"bytes":67108864,"force":false}""",
-        ["PUT /api/v1/vms/{name}/devices/{device}/limits"] = """{"bytesPerSecond":1000000,"operationsPerSecond":50,"burstBytes":4096,"burstOperations":3}""",
+        ["PUT /api/v1/vms/{name}/devices/{device}/limits"] =
+            """{"bytesPerSecond":1000000,"operationsPerSecond":50,"burstBytes":4096,"burstOperations":3}""",
         ["POST /api/v1/vms/{name}/vnodes/{vnode}/rehome"] = """{"hostNodes":"0","bytesPerSecond":1000000000}""",
         ["POST /api/v1/vms/{name}/save"] = """{"folder":"/nowhere/saved"}""",
         ["POST /api/v1/restore"] = """{"folder":"/nowhere/saved"}""",
@@ -59,10 +60,15 @@ public sealed class StrictInputTests
         await daemon.Client.DoAsync("x", "start", s_none);
         foreach ((string query, string named) in new[]
         {
-            ("gracefull=20", "gracefull: unknown parameter; did you mean graceful?"), ("Graceful=20", "Graceful: unknown parameter; did you mean graceful?"),
-            ("graceful", "graceful: \"\", expected 0 to 600 seconds"), ("graceful=", "graceful: \"\", expected"), ("graceful=-1", "graceful: \"-1\", expected"),
-            ("graceful=601", "graceful: \"601\", expected 0 to 600"), ("graceful=4294967297", "expected 0 to 600"), ("graceful=1.5", "graceful: \"1.5\""), ("graceful=+1", "graceful: \" 1\""), ("graceful=soon", "graceful: \"soon\""),
-            ("graceful=1&graceful=1", "graceful: given 2 times"), ("graceful=1&GRACEFUL=2", "GRACEFUL: unknown parameter; did you mean graceful?"), ("graceful=1&x=2", "x: unknown parameter"), ("=1", ": unknown parameter"),
+            ("gracefull=20", "gracefull: unknown parameter; did you mean graceful?"),
+            ("Graceful=20", "Graceful: unknown parameter; did you mean graceful?"),
+            ("graceful", "graceful: \"\", expected 0 to 600 seconds"), ("graceful=", "graceful: \"\", expected"),
+            ("graceful=-1", "graceful: \"-1\", expected"),
+            ("graceful=601", "graceful: \"601\", expected 0 to 600"), ("graceful=4294967297", "expected 0 to 600"),
+            ("graceful=1.5", "graceful: \"1.5\""), ("graceful=+1", "graceful: \" 1\""), ("graceful=soon", "graceful: \"soon\""),
+            ("graceful=1&graceful=1", "graceful: given 2 times"),
+            ("graceful=1&GRACEFUL=2", "GRACEFUL: unknown parameter; did you mean graceful?"), ("graceful=1&x=2", "x: unknown parameter"),
+            ("=1", ": unknown parameter"),
         })
         {
             Problem problem = await RefusedAsync(http, HttpMethod.Post, "/api/v1/vms/x/stop?" + query, null);
@@ -84,15 +90,28 @@ public sealed class StrictInputTests
         foreach (RouteEndpoint route in Routes(daemon))
         {
             (HttpMethod method, string path) = Target(route);
-            Assert.Contains("nosuch: unknown parameter", (await RefusedAsync(http, method, path + "?nosuch=1", null)).Detail, StringComparison.Ordinal);
+            Assert.Contains(
+                "nosuch: unknown parameter", (await RefusedAsync(http, method, path + "?nosuch=1", null)).Detail, StringComparison.Ordinal);
             foreach (QueryParameter parameter in route.Metadata.GetOrderedMetadata<QueryParameter>())
             {
                 string good = parameter.Type is "integer" ? "1" : parameter.Type is "boolean" ? "true" : "/tmp";
-                Assert.Contains($"{parameter.Name}: given 2 times", (await RefusedAsync(http, method, $"{path}?{parameter.Name}={good}&{parameter.Name}={good}", null)).Detail, StringComparison.Ordinal);
-                Assert.Contains("unknown parameter", (await RefusedAsync(http, method, $"{path}?{parameter.Name.ToUpperInvariant()}={good}", null)).Detail, StringComparison.Ordinal);
-                foreach (string wrong in parameter.Type is "integer" ? ["", "-1", "x", (parameter.Most + 1).ToString(System.Globalization.CultureInfo.InvariantCulture)] : parameter.Type is "boolean" ? new[] { "", "yes", "1", "True" } : [])
+                Assert.Contains(
+                    $"{parameter.Name}: given 2 times",
+                    (await RefusedAsync(http, method, $"{path}?{parameter.Name}={good}&{parameter.Name}={good}", null)).Detail,
+                    StringComparison.Ordinal);
+                Assert.Contains(
+                    "unknown parameter",
+                    (await RefusedAsync(http, method, $"{path}?{parameter.Name.ToUpperInvariant()}={good}", null)).Detail,
+                    StringComparison.Ordinal);
+                foreach (string wrong in parameter.Type is "integer"
+                    ? ["", "-1", "x", (parameter.Most + 1).ToString(System.Globalization.CultureInfo.InvariantCulture)]
+                    : parameter.Type is "boolean" ? new[] { "", "yes", "1", "True" }
+                    : [])
                 {
-                    Assert.Contains($"{parameter.Name}: \"{wrong}\", expected", (await RefusedAsync(http, method, $"{path}?{parameter.Name}={wrong}", null)).Detail, StringComparison.Ordinal);
+                    Assert.Contains(
+                        $"{parameter.Name}: \"{wrong}\", expected",
+                        (await RefusedAsync(http, method, $"{path}?{parameter.Name}={wrong}", null)).Detail,
+                        StringComparison.Ordinal);
                 }
             }
         }
@@ -112,22 +131,32 @@ public sealed class StrictInputTests
             (HttpMethod method, string path) = Target(route);
             string sound = s_sound[Key(route)];
             JsonObject members = JsonNode.Parse(sound)!.AsObject();
-            JsonTypeInfo type = RequestJson.Default.GetTypeInfo(Entry(route).Body!.Type) ?? throw new InvalidOperationException($"{Key(route)} is read by another reader");
-            Assert.All(type.Properties, p => Assert.True(p.PropertyType.IsValueType || p.PropertyType == typeof(string), $"{p.Name} of {Key(route)} has fields of its own, which nobody names"));
+            JsonTypeInfo type = RequestJson.Default.GetTypeInfo(Entry(route).Body!.Type)
+                ?? throw new InvalidOperationException($"{Key(route)} is read by another reader");
+            Assert.All(type.Properties, p => Assert.True(p.PropertyType.IsValueType || p.PropertyType == typeof(string),
+                $"{p.Name} of {Key(route)} has fields of its own, which nobody names"));
             await NamesAsync(sound.Replace("{", "{\"nosuch\":1,", StringComparison.Ordinal), "nosuch", "unknown field");
             foreach ((string name, JsonNode? value) in members)
             {
-                await NamesAsync(sound.Replace($"\"{name}\"", $"\"{char.ToUpperInvariant(name[0])}{name[1..]}\"", StringComparison.Ordinal), char.ToUpperInvariant(name[0]) + name[1..], "unknown field");
-                await NamesAsync(sound.Replace("{", $"{{\"{name}\":{value!.ToJsonString()},", StringComparison.Ordinal), name, "given twice");
+                await NamesAsync(
+                    sound.Replace($"\"{name}\"", $"\"{char.ToUpperInvariant(name[0])}{name[1..]}\"", StringComparison.Ordinal),
+                    char.ToUpperInvariant(name[0]) + name[1..],
+                    "unknown field");
+                await NamesAsync(
+                    sound.Replace("{", $"{{\"{name}\":{value!.ToJsonString()},", StringComparison.Ordinal), name, "given twice");
                 await NamesAsync(Change(members, name, null), name, "is null");
                 await NamesAsync(Change(members, name, new JsonArray(1)), name, "expected");
                 await NamesAsync(Change(members, name, new JsonObject()), name, "expected");
-                await NamesAsync(Change(members, name, value.GetValueKind() == JsonValueKind.String ? JsonValue.Create(1) : JsonValue.Create("x")), name, "expected");
+                await NamesAsync(
+                    Change(members, name, value.GetValueKind() == JsonValueKind.String ? JsonValue.Create(1) : JsonValue.Create("x")),
+                    name,
+                    "expected");
                 if (value.GetValueKind() == JsonValueKind.Number)
                 {
                     await NamesAsync(Change(members, name, JsonValue.Create(1.5)), name, "expected");
                     await NamesAsync(sound.Replace(value.ToJsonString(), "1e400", StringComparison.Ordinal), name, "expected");
-                    await NamesAsync(sound.Replace(value.ToJsonString(), "99999999999999999999999", StringComparison.Ordinal), name, "expected");
+                    await NamesAsync(
+                        sound.Replace(value.ToJsonString(), "99999999999999999999999", StringComparison.Ordinal), name, "expected");
                 }
 
                 if (type.Properties.Single(p => p.Name == name).IsRequired)
@@ -144,7 +173,10 @@ public sealed class StrictInputTests
             async Task NamesAsync(string json, string field, string problem)
             {
                 Problem refused = await RefusedAsync(http, method, path, json);
-                Assert.True(refused.Status == 400 && refused.Detail.Contains(problem, StringComparison.Ordinal) && refused.Errors is [{ } one] && one.Field == field, $"{Key(route)} {json}: {refused.Status} {refused.Detail}");
+                Assert.True(
+                    refused.Status == 400 && refused.Detail.Contains(problem, StringComparison.Ordinal) && refused.Errors is [{ } one]
+                        && one.Field == field,
+                    $"{Key(route)} {json}: {refused.Status} {refused.Detail}");
             }
         }
     }
@@ -165,7 +197,11 @@ public sealed class StrictInputTests
             }
 
             // Those a page of another origin can send without asking, and none at all, which it can send, too.
-            foreach (string? type in new[] { "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain; application/json", "application/jsonx", null })
+            foreach (string? type in new[]
+            {
+                "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain; application/json",
+                "application/jsonx", null
+            })
             {
                 Problem refused = await RefusedAsync(http, method, path, "{}", type);
                 Assert.Equal((415, "unsupported-media-type"), (refused.Status, refused.Code));
@@ -174,7 +210,9 @@ public sealed class StrictInputTests
             foreach (string type in new[] { "application/json", "application/yaml", "Application/JSON; charset=utf-8" })
             {
                 using HttpResponseMessage response = await SendAsync(http, method, path, "[", type);
-                Assert.True(response.StatusCode is HttpStatusCode.BadRequest or HttpStatusCode.UnprocessableEntity or HttpStatusCode.NotFound, $"{Key(route)} {type}: {response.StatusCode}");
+                Assert.True(
+                    response.StatusCode is HttpStatusCode.BadRequest or HttpStatusCode.UnprocessableEntity or HttpStatusCode.NotFound,
+                    $"{Key(route)} {type}: {response.StatusCode}");
             }
         }
     }
@@ -194,12 +232,18 @@ public sealed class StrictInputTests
             (HttpMethod method, string path) = Target(route);
             foreach (HttpClient http in new[] { local, remote })
             {
-                foreach ((string name, string value) in new[] { ("Origin", "https://evil.example"), ("Origin", "null"), ("Origin", $"http://{server.Authority}"), ("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Site", "same-site") })
+                foreach ((string name, string value) in new[]
+                {
+                    ("Origin", "https://evil.example"), ("Origin", "null"), ("Origin", $"http://{server.Authority}"),
+                    ("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Site", "same-site")
+                })
                 {
                     using HttpRequestMessage request = new(method, path);
                     request.Headers.TryAddWithoutValidation(name, value);
                     using HttpResponseMessage response = await http.SendAsync(request);
-                    Assert.Equal("foreign-origin", JsonSerializer.Deserialize(await response.Content.ReadAsStringAsync(), RestJson.Default.Problem)!.Code);
+                    Assert.Equal(
+                        "foreign-origin",
+                        JsonSerializer.Deserialize(await response.Content.ReadAsStringAsync(), RestJson.Default.Problem)!.Code);
                 }
             }
         }
@@ -219,14 +263,20 @@ public sealed class StrictInputTests
         await plain.ConnectAsync(address, invoker, s_none);
         Assert.Equal(WebSocketState.Open, plain.State);
 
-        static SocketsHttpHandler Handler(Authority ours, System.Security.Cryptography.X509Certificates.X509Certificate2 certificate) => new()
-        {
-            SslOptions = new()
+        static SocketsHttpHandler Handler(Authority ours, System.Security.Cryptography.X509Certificates.X509Certificate2 certificate) =>
+            new()
             {
-                ClientCertificates = [certificate],
-                CertificateChainPolicy = new() { TrustMode = System.Security.Cryptography.X509Certificates.X509ChainTrustMode.CustomRootTrust, CustomTrustStore = { ours.Trusted[0] }, RevocationMode = System.Security.Cryptography.X509Certificates.X509RevocationMode.NoCheck },
-            },
-        };
+                SslOptions = new()
+                {
+                    ClientCertificates = [certificate],
+                    CertificateChainPolicy = new()
+                    {
+                        TrustMode = System.Security.Cryptography.X509Certificates.X509ChainTrustMode.CustomRootTrust,
+                        CustomTrustStore = { ours.Trusted[0] },
+                        RevocationMode = System.Security.Cryptography.X509Certificates.X509RevocationMode.NoCheck
+                    },
+                },
+            };
     }
 
     [Fact]
@@ -235,7 +285,10 @@ public sealed class StrictInputTests
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
         using HttpClient http = ApiTests.Raw(daemon);
         RouteEndpoint[] honour = [.. Routes(daemon).Where(r => r.Metadata.GetMetadata<ConditionalRoute>() is not null)];
-        Assert.Equal(["DELETE /api/v1/vms/{name}", "POST /api/v1/vms/{name}/disks", "POST /api/v1/vms/{name}/nets", "PUT /api/v1/vms/{name}", "PUT /api/v1/vms/{name}/cpu"], honour.Select(Key).Order(StringComparer.Ordinal));
+        Assert.Equal(
+            ["DELETE /api/v1/vms/{name}", "POST /api/v1/vms/{name}/disks", "POST /api/v1/vms/{name}/nets", "PUT /api/v1/vms/{name}",
+                "PUT /api/v1/vms/{name}/cpu"],
+            honour.Select(Key).Order(StringComparer.Ordinal));
         foreach (RouteEndpoint route in Routes(daemon).Where(r => r.Metadata.GetMetadata<ConditionalRoute>() is null))
         {
             (HttpMethod method, string path) = Target(route);
@@ -264,7 +317,9 @@ public sealed class StrictInputTests
         {
             using HttpRequestMessage request = new(i % 2 == 0 ? HttpMethod.Delete : HttpMethod.Post, longest);
             using HttpResponseMessage response = await (i % 3 == 0 ? eve : stranger).SendAsync(request, cancellation);
-            Assert.True(response.StatusCode is HttpStatusCode.Unauthorized or HttpStatusCode.Forbidden or HttpStatusCode.MethodNotAllowed, response.StatusCode.ToString());
+            Assert.True(
+                response.StatusCode is HttpStatusCode.Unauthorized or HttpStatusCode.Forbidden or HttpStatusCode.MethodNotAllowed,
+                response.StatusCode.ToString());
         });
 
         Assert.InRange(new FileInfo(log).Length, before, before + 1024);
@@ -298,7 +353,10 @@ public sealed class StrictInputTests
             {
                 await Task.Delay(20);
                 using StreamReader reader = new(new FileStream(log, FileMode.Open, FileAccess.Read, FileShare.ReadWrite));
-                lines = [.. (await reader.ReadToEndAsync()).Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => JsonSerializer.Deserialize(l, AuditJson.Default.AuditLine)!).Where(l => l.What is "GET /api/v1/vms/web1/console")];
+                lines = [.. (await reader.ReadToEndAsync())
+                    .Split('\n', StringSplitOptions.RemoveEmptyEntries)
+                    .Select(l => JsonSerializer.Deserialize(l, AuditJson.Default.AuditLine)!)
+                    .Where(l => l.What is "GET /api/v1/vms/web1/console")];
             }
 
             Assert.All(lines, l => Assert.StartsWith("uid=", l.Who, StringComparison.Ordinal));
@@ -306,18 +364,25 @@ public sealed class StrictInputTests
         }
     }
 
-    internal static RouteEndpoint[] Routes(DaemonFixture daemon) => [.. daemon.Host.Routes.SelectMany(s => s.Endpoints).OfType<RouteEndpoint>()];
+    internal static RouteEndpoint[] Routes(DaemonFixture daemon) =>
+        [.. daemon.Host.Routes.SelectMany(s => s.Endpoints).OfType<RouteEndpoint>()];
 
-    internal static string Key(RouteEndpoint route) => $"{route.Metadata.GetMetadata<HttpMethodMetadata>()!.HttpMethods.Single()} {route.RoutePattern.RawText}";
+    internal static string Key(RouteEndpoint route) =>
+        $"{route.Metadata.GetMetadata<HttpMethodMetadata>()!.HttpMethods.Single()} {route.RoutePattern.RawText}";
 
     /// <summary>The route with names of what is not there, so that nothing is done.</summary>
     internal static (HttpMethod Method, string Path) Target(RouteEndpoint route)
     {
         string[] key = Key(route).Split(' ');
-        return (new HttpMethod(key[0]), key[1].Replace("{name}", "x", StringComparison.Ordinal).Replace("{device}", "disk0", StringComparison.Ordinal).Replace("{vnode}", "0", StringComparison.Ordinal).Replace("{id}", "0", StringComparison.Ordinal));
+        return (new HttpMethod(key[0]), key[1]
+            .Replace("{name}", "x", StringComparison.Ordinal)
+            .Replace("{device}", "disk0", StringComparison.Ordinal)
+            .Replace("{vnode}", "0", StringComparison.Ordinal)
+            .Replace("{id}", "0", StringComparison.Ordinal));
     }
 
-    private static OpenApiEntry Entry(RouteEndpoint route) => OpenApiTable.Find(Key(route).Split(' ')[0], route.RoutePattern.RawText!) ?? throw new InvalidOperationException(Key(route));
+    private static OpenApiEntry Entry(RouteEndpoint route) =>
+        OpenApiTable.Find(Key(route).Split(' ')[0], route.RoutePattern.RawText!) ?? throw new InvalidOperationException(Key(route));
 
     private static string Change(JsonObject members, string name, JsonNode? value)
     {
@@ -333,7 +398,8 @@ public sealed class StrictInputTests
         return changed.ToJsonString();
     }
 
-    private static async Task<Problem> RefusedAsync(HttpClient http, HttpMethod method, string path, string? body, string? type = "application/json")
+    private static async Task<Problem> RefusedAsync(
+        HttpClient http, HttpMethod method, string path, string? body, string? type = "application/json")
     {
         using HttpResponseMessage response = await SendAsync(http, method, path, body, type);
         string text = await response.Content.ReadAsStringAsync();

@@ -28,7 +28,13 @@ public sealed class VmRecordStoreTests : IDisposable
         Assert.True(store.Record.WantedOn);
         Assert.False(inventory.Vms.All().Single().WantedOn);
         store.WriteSpec("name: x\ncpus: 2", new VmSpec { Cpus = 2 });
-        Assert.Equal((true, 2, "name: x\ncpus: 2", 2), (inventory.Vms.All().Single().WantedOn, inventory.Vms.All().Single().Revision, inventory.Vms.All().Single().Spec, store.Spec!.Cpus));
+        Assert.Equal(
+            (true, 2, "name: x\ncpus: 2", 2),
+            (
+                inventory.Vms.All().Single().WantedOn,
+                inventory.Vms.All().Single().Revision,
+                inventory.Vms.All().Single().Spec,
+                store.Spec!.Cpus));
         store.Change(record => record with { WantedOn = false, LastExit = new WorkerExit(WorkerExitReason.PowerOff, 0, null) });
         store.Commit();
         Assert.Equal(store.Record, inventory.Vms.All().Single());

@@ -22,14 +22,17 @@ public sealed class VsockPathTests
     [InlineData("/run/a.sock", "/run/a.sock", null)]
     [InlineData("/run/a.sock", "/run/b.sock_5", null)]
     [InlineData("/run/a.sock_5", "/run/a.sock", null)]
-    public void A_port_is_a_number_behind_the_path(string own, string socket, uint? port) => Assert.Equal(port, VsockPaths.PortOf(own, socket));
+    public void A_port_is_a_number_behind_the_path(string own, string socket, uint? port) =>
+        Assert.Equal(port, VsockPaths.PortOf(own, socket));
 
     [Fact]
     public void Whoever_is_reached_is_named_from_either_side() => Prop.ForAll(Gen.Choose(0, int.MaxValue).ToArbitrary(), port =>
     {
         string reached = $"/srv/v_{port}", own = "/srv/x/../v";
-        return VsockPaths.Conflict("a", own, "b", reached) is { } one && one.Contains($"port {port} ", StringComparison.Ordinal) && one.Contains("vsock path of b", StringComparison.Ordinal)
-            && VsockPaths.Conflict("b", reached, "a", own) is { } two && two.Contains($"guest of a reaches port {port} ", StringComparison.Ordinal)
+        return VsockPaths.Conflict("a", own, "b", reached) is { } one && one.Contains($"port {port} ", StringComparison.Ordinal)
+            && one.Contains("vsock path of b", StringComparison.Ordinal)
+            && VsockPaths.Conflict("b", reached, "a", own) is { } two
+            && two.Contains($"guest of a reaches port {port} ", StringComparison.Ordinal)
             && VsockPaths.Conflict("a", own, "b", reached + "x") is null;
     }).QuickCheckThrowOnFailure();
 
@@ -43,7 +46,8 @@ public sealed class VsockPathTests
             Directory.CreateSymbolicLink(Path.Combine(folder, "link"), "real");
             Directory.CreateSymbolicLink(Path.Combine(folder, "real", "up"), "../link/deep");
             Directory.CreateSymbolicLink(Path.Combine(folder, "round"), "round");
-            Assert.Equal(VsockPaths.Real(Path.Combine(folder, "real", "deep", "v")), VsockPaths.Real(Path.Combine(folder, "link", "up", "v")));
+            Assert.Equal(
+                VsockPaths.Real(Path.Combine(folder, "real", "deep", "v")), VsockPaths.Real(Path.Combine(folder, "link", "up", "v")));
             Assert.NotNull(VsockPaths.Conflict("a", Path.Combine(folder, "real", "v"), "b", Path.Combine(folder, "link", "v_7")));
             Assert.Null(VsockPaths.Conflict("a", Path.Combine(folder, "round", "v"), "b", Path.Combine(folder, "link", "v_7"))); // and ends
         }
@@ -67,9 +71,11 @@ public sealed class VsockPathTests
         }
 
         await daemon.CreateAsync("web2", "vsock: {path: w.sock}\n");
-        Problem problem = await DaemonFixture.RefusedAsync(() => daemon.Client.ReplaceAsync("web2", daemon.Yaml("web2", "vsock: {path: v.sock_1}\n"), daemon.Folder, null, s_none));
+        Problem problem = await DaemonFixture.RefusedAsync(
+            () => daemon.Client.ReplaceAsync("web2", daemon.Yaml("web2", "vsock: {path: v.sock_1}\n"), daemon.Folder, null, s_none));
         Assert.Equal("vsock-conflict", problem.Code);
-        await daemon.Client.ReplaceAsync("web1", daemon.Yaml("web1", "vsock: {path: v.sock, cid: 9}\n"), daemon.Folder, null, s_none); // its own path is no conflict
+        // its own path is no conflict
+        await daemon.Client.ReplaceAsync("web1", daemon.Yaml("web1", "vsock: {path: v.sock, cid: 9}\n"), daemon.Folder, null, s_none);
     }
 
     [Fact]
@@ -91,6 +97,9 @@ public sealed class VsockPathTests
         Assert.Equal((409, "vsock-conflict"), (refused.Status, refused.Code));
         await daemon.Client.DoAsync("web1", "stop", s_none);
         await daemon.Client.DoAsync("web2", "start", s_none);
-        Assert.Contains("would reach port 3", (await DaemonFixture.RefusedAsync(() => daemon.Client.DoAsync("web1", "start", s_none))).Detail, StringComparison.Ordinal);
+        Assert.Contains(
+            "would reach port 3",
+            (await DaemonFixture.RefusedAsync(() => daemon.Client.DoAsync("web1", "start", s_none))).Detail,
+            StringComparison.Ordinal);
     }
 }

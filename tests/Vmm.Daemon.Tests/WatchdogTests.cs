@@ -14,7 +14,8 @@ public sealed class WatchdogTests
         using CancellationTokenSource stop = new();
         int pings = 0;
         Task watchdog = Watchdog.RunAsync(daemon.Options.SocketPath, Interval, () => Interlocked.Increment(ref pings), stop.Token);
-        Assert.True(SpinWait.SpinUntil(() => Volatile.Read(ref pings) >= 3, TimeSpan.FromSeconds(30)), "no pings from a daemon that answers");
+        Assert.True(
+            SpinWait.SpinUntil(() => Volatile.Read(ref pings) >= 3, TimeSpan.FromSeconds(30)), "no pings from a daemon that answers");
 
         await daemon.StopDaemonAsync();
         await Task.Delay(Interval);
@@ -23,7 +24,8 @@ public sealed class WatchdogTests
         Assert.Equal(before, Volatile.Read(ref pings));
 
         await daemon.StartDaemonAsync();
-        Assert.True(SpinWait.SpinUntil(() => Volatile.Read(ref pings) > before, TimeSpan.FromSeconds(30)), "no ping after the daemon came back");
+        Assert.True(
+            SpinWait.SpinUntil(() => Volatile.Read(ref pings) > before, TimeSpan.FromSeconds(30)), "no ping after the daemon came back");
         await stop.CancelAsync();
         await watchdog;
     }

@@ -25,7 +25,8 @@ public sealed class WireFuzzTests
 
     private static readonly string[] s_values =
     [
-        "", "0", "1", "600", "601", "-1", "+1", "1e1", "00000000000000000000001", "4294967296", "9223372036854775808", "true", "false", "True", "TRUE", "yes", "%00", "%", "%zz", "%ff", "%E2%80%AE", "/tmp", "/tmp/%2e%2e", "tmp", "..", "a%26b", "a=b", "%0d%0aX:1", ";",
+        "", "0", "1", "600", "601", "-1", "+1", "1e1", "00000000000000000000001", "4294967296", "9223372036854775808", "true", "false",
+        "True", "TRUE", "yes", "%00", "%", "%zz", "%ff", "%E2%80%AE", "/tmp", "/tmp/%2e%2e", "tmp", "..", "a%26b", "a=b", "%0d%0aX:1", ";",
     ];
 
     private static readonly string[] s_requests =
@@ -34,17 +35,25 @@ public sealed class WireFuzzTests
         "GET /api/v1/vms HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer abc\r\n\r\n",
         "GET /api/v1/events HTTP/1.1\r\nHost: x\r\nLast-Event-ID: 1\r\n\r\n",
         "POST /api/v1/vms?folder=/tmp HTTP/1.1\r\nHost: x\r\nContent-Type: application/yaml\r\nContent-Length: 8\r\n\r\nname: a\n",
-        "POST /api/v1/tokens HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"nam\r\n3\r\ne\":\r\n0\r\n\r\n",
+        "POST /api/v1/tokens HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: "
+        + "chunked\r\n\r\n5\r\n{\"nam\r\n3\r\ne\":\r\n0\r\n\r\n",
         "POST /api/v1/vms/a/stop?graceful=0 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nPrefer: respond-async\r\n\r\n",
-        "GET /api/v1/vms/a/console HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        "PUT /api/v1/vms/a HTTP/1.1\r\nHost: x\r\nIf-Match: \"1\"\r\nExpect: 100-continue\r\nContent-Type: application/yaml\r\nContent-Length: 9\r\n\r\nname: a\n\n",
+        "GET /api/v1/vms/a/console HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: "
+        + "13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        "PUT /api/v1/vms/a HTTP/1.1\r\nHost: x\r\nIf-Match: \"1\"\r\nExpect: 100-continue\r\nContent-Type: "
+        + "application/yaml\r\nContent-Length: 9\r\n\r\nname: a\n\n",
     ];
 
     private static readonly string[] s_pieces =
     [
-        "\r\n", "\n", "\r", "\0", " ", "\t", ":", "\r\n\r\n", "\r\n ", "Content-Length: 5\r\n", "Content-Length: -1\r\n", "Content-Length: 99999999999999999999\r\n", "Content-Length: 1048577\r\n", "Transfer-Encoding: chunked\r\n",
-        "Transfer-Encoding: chunked, chunked\r\n", "Transfer-Encoding: gzip\r\n", "ffffffffffffffff\r\n", "-1\r\n", "0;x=y\r\n", "0\r\n\r\n", "Host: \r\n", "Host: a\r\nHost: b\r\n", "HTTP/9.9", "HTTP/1.0", "HTTP/2.0", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "http://evil/", "*", "CONNECT a:1",
-        "%00", "%2e%2e%2f", "//", "?", "#", "&", "Expect: 100-continue\r\n", "Connection: close\r\n", "Upgrade: h2c\r\n", "Origin: null\r\n", "Cookie: a=b\r\n", "X: " + new string('y', 9000) + "\r\n", string.Concat(Enumerable.Repeat("A: b\r\n", 120)), new string('/', 9000), "\u00e9", "\ud83d\ude00",
+        "\r\n", "\n", "\r", "\0", " ", "\t", ":", "\r\n\r\n", "\r\n ", "Content-Length: 5\r\n", "Content-Length: -1\r\n",
+        "Content-Length: 99999999999999999999\r\n", "Content-Length: 1048577\r\n", "Transfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked, chunked\r\n", "Transfer-Encoding: gzip\r\n", "ffffffffffffffff\r\n", "-1\r\n", "0;x=y\r\n",
+        "0\r\n\r\n", "Host: \r\n", "Host: a\r\nHost: b\r\n", "HTTP/9.9", "HTTP/1.0", "HTTP/2.0", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "http://evil/", "*", "CONNECT a:1",
+        "%00", "%2e%2e%2f", "//", "?", "#", "&", "Expect: 100-continue\r\n", "Connection: close\r\n", "Upgrade: h2c\r\n",
+        "Origin: null\r\n", "Cookie: a=b\r\n", "X: " + new string('y', 9000) + "\r\n", string.Concat(Enumerable.Repeat("A: b\r\n", 120)),
+        new string('/', 9000), "\u00e9", "\ud83d\ude00",
     ];
 
     [Fact]
@@ -63,13 +72,20 @@ public sealed class WireFuzzTests
             (HttpMethod method, string path) = StrictInputTests.Target(route);
             QueryParameter[] known = [.. route.Metadata.GetOrderedMetadata<QueryParameter>()];
             string query = Query(random, known);
-            using HttpRequestMessage request = new(method, new Uri("http://vmmd" + path + query, new UriCreationOptions { DangerousDisablePathAndQueryCanonicalization = true }));
+            using HttpRequestMessage request = new(method,
+                new Uri("http://vmmd" + path + query, new UriCreationOptions { DangerousDisablePathAndQueryCanonicalization = true }));
             using HttpResponseMessage response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
             int status = (int)response.StatusCode;
-            Problem? problem = status < 400 ? null : JsonSerializer.Deserialize(await response.Content.ReadAsStringAsync(), RestJson.Default.Problem);
-            bool wellFormed = QueryHelpers.ParseQuery(query).All(p => p.Value.Count == 1 && Array.Find(known, k => string.Equals(k.Name, p.Key, StringComparison.Ordinal)) is { } parameter && IsSound(parameter, p.Value[0] ?? ""));
+            Problem? problem = status < 400
+                ? null
+                : JsonSerializer.Deserialize(await response.Content.ReadAsStringAsync(), RestJson.Default.Problem);
+            bool wellFormed = QueryHelpers.ParseQuery(query).All(p => p.Value.Count == 1
+                && Array.Find(known, k => string.Equals(k.Name, p.Key, StringComparison.Ordinal)) is { } parameter
+                && IsSound(parameter, p.Value[0] ?? ""));
             bool byName = problem is { Code: "bad-request", Errors: [_] };
-            Assert.True(status < 500 && (wellFormed ? !byName || !problem!.Detail.Contains("unknown parameter", StringComparison.Ordinal) : byName), $"input {i}: {method} {path}{query}: {status} {problem?.Detail}");
+            Assert.True(
+                status < 500 && (wellFormed ? !byName || !problem!.Detail.Contains("unknown parameter", StringComparison.Ordinal) : byName),
+                $"input {i}: {method} {path}{query}: {status} {problem?.Detail}");
             (sound, refused) = wellFormed ? (sound + 1, refused) : (sound, refused + 1);
         }
 
@@ -127,7 +143,8 @@ public sealed class WireFuzzTests
             using SslStream stream = new(new MutatingStream(new NetworkStream(socket), random));
             try
             {
-                await stream.AuthenticateAsClientAsync(Client(ours, i % 2 == 0 ? admin : stranger), cancellation).WaitAsync(ResourceOracle.Deadline, cancellation);
+                await stream.AuthenticateAsClientAsync(Client(ours, i % 2 == 0 ? admin : stranger), cancellation)
+                    .WaitAsync(ResourceOracle.Deadline, cancellation);
                 await stream.WriteAsync("GET /api/v1/vms HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"u8.ToArray(), cancellation);
                 _ = await stream.ReadAsync(new byte[4096], cancellation).AsTask().WaitAsync(TimeSpan.FromSeconds(1), cancellation);
             }
@@ -146,9 +163,11 @@ public sealed class WireFuzzTests
         await oracle.EndAsync(auditBytes: 0, logBytes: 64 << 10); // nobody was anybody
     }
 
-    private static Task<DaemonFixture> StartAsync(Func<string, DaemonOptions>? options = null) => DaemonFixture.StartAsync(folder => ResourceOracle.Logged(options?.Invoke(folder) ?? new DaemonOptions(), folder));
+    private static Task<DaemonFixture> StartAsync(Func<string, DaemonOptions>? options = null) =>
+        DaemonFixture.StartAsync(folder => ResourceOracle.Logged(options?.Invoke(folder) ?? new DaemonOptions(), folder));
 
-    private static int Inputs(int few, int most) => int.TryParse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS"), out int wanted) ? Math.Min(wanted, most) : few;
+    private static int Inputs(int few, int most) =>
+        int.TryParse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS"), out int wanted) ? Math.Min(wanted, most) : few;
 
     private static async Task HttpAsync(DaemonFixture daemon, Func<Task<(Socket Socket, Stream Stream)>> connect, int inputs)
     {
@@ -214,7 +233,9 @@ public sealed class WireFuzzTests
     {
         string[] parts = [.. Enumerable.Range(0, random.Next(4)).Select(_ =>
         {
-            string name = known.Length > 0 && random.Next(5) > 0 ? known[random.Next(known.Length)].Name : new[] { "x", "", "Timeout", "force%20", "grace%66ul", "a[]", new string('n', 3000) }[random.Next(7)];
+            string name = known.Length > 0 && random.Next(5) > 0
+                ? known[random.Next(known.Length)].Name
+                : new[] { "x", "", "Timeout", "force%20", "grace%66ul", "a[]", new string('n', 3000) }[random.Next(7)];
             return random.Next(10) == 0 ? name : $"{name}={s_values[random.Next(s_values.Length)]}";
         })];
         return parts.Length == 0 ? "" : "?" + string.Join(random.Next(10) == 0 ? "&&" : "&", parts);
@@ -222,7 +243,8 @@ public sealed class WireFuzzTests
 
     private static bool IsSound(QueryParameter parameter, string value) => parameter.Type switch
     {
-        "integer" => value.Length > 0 && value.All(char.IsAsciiDigit) && System.Numerics.BigInteger.Parse(value, System.Globalization.CultureInfo.InvariantCulture) <= parameter.Most,
+        "integer" => value.Length > 0 && value.All(char.IsAsciiDigit)
+            && System.Numerics.BigInteger.Parse(value, System.Globalization.CultureInfo.InvariantCulture) <= parameter.Most,
         "boolean" => value is "true" or "false",
         _ => true,
     };
@@ -273,7 +295,12 @@ public sealed class WireFuzzTests
     {
         TargetHost = "127.0.0.1",
         ClientCertificateContext = SslStreamCertificateContext.Create(certificate, null, offline: true),
-        CertificateChainPolicy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck, CustomTrustStore = { authority.Trusted[0] } },
+        CertificateChainPolicy = new X509ChainPolicy
+        {
+            TrustMode = X509ChainTrustMode.CustomRootTrust,
+            RevocationMode = X509RevocationMode.NoCheck,
+            CustomTrustStore = { authority.Trusted[0] }
+        },
     };
 
     /// <summary>The first message of a true client.</summary>
@@ -289,7 +316,8 @@ public sealed class WireFuzzTests
     {
         public override int Read(byte[] buffer, int offset, int count) => 0;
 
-        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default) => ValueTask.FromResult(0);
+        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default) =>
+            ValueTask.FromResult(0);
     }
 
     /// <summary>Changes a byte of what is written now and then.</summary>
@@ -325,7 +353,8 @@ public sealed class WireFuzzTests
 
         public override int Read(byte[] buffer, int offset, int count) => inner.Read(buffer, offset, count);
 
-        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default) => inner.ReadAsync(buffer, cancellationToken);
+        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default) =>
+            inner.ReadAsync(buffer, cancellationToken);
 
         public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
 
@@ -333,7 +362,8 @@ public sealed class WireFuzzTests
 
         public override void Write(byte[] buffer, int offset, int count) => inner.Write(buffer, offset, count);
 
-        public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) => inner.WriteAsync(buffer, cancellationToken);
+        public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) =>
+            inner.WriteAsync(buffer, cancellationToken);
 
         protected override void Dispose(bool disposing)
         {

@@ -25,7 +25,9 @@ public sealed record GuestResult(int ExitCode, string Console, string Errors, st
         {
             int begin = Console.IndexOf("GUEST dmesg begin", StringComparison.Ordinal);
             int end = Console.IndexOf("GUEST dmesg end", StringComparison.Ordinal);
-            return begin >= 0 && end > begin ? Console[begin..end] : throw new InvalidOperationException("The guest printed no dmesg:\n" + Tail);
+            return begin >= 0 && end > begin
+                ? Console[begin..end]
+                : throw new InvalidOperationException("The guest printed no dmesg:\n" + Tail);
         }
     }
 
@@ -41,7 +43,8 @@ public sealed class MatrixRun : IDisposable
     private readonly string _work = Directory.CreateTempSubdirectory("vmm-matrix-").FullName;
     private readonly Dictionary<string, Lazy<string>> _results;
 
-    public MatrixRun() => _results = Cases.Select(c => c.Group).Distinct().ToDictionary(g => g, g => new Lazy<string>(() => Run(g)), StringComparer.Ordinal);
+    public MatrixRun() =>
+        _results = Cases.Select(c => c.Group).Distinct().ToDictionary(g => g, g => new Lazy<string>(() => Run(g)), StringComparer.Ordinal);
 
     /// <summary>Stock Debian 6.1 and 6.12, bzImage and ELF, 1, 2 and 4 vCPUs.</summary>
     public static IReadOnlyList<GuestCase> Cases { get; } =
@@ -95,8 +98,11 @@ public sealed class MatrixRun : IDisposable
         string folder = Shell(root, 600, "tests/testhost/fetch-kernel", kernel).Output.Trim().Split('\n')[^1];
         File.Copy(Path.Combine(here, "matrix.sh"), Path.Combine(payload, "matrix.sh"));
         File.Copy(Path.Combine(folder, cases[0].Format == "elf" ? "vmlinux" : "vmlinuz"), Path.Combine(payload, "kernel"));
-        Shell(root, 120, "tests/testhost/make-guest-initramfs", "--kernel", folder, "--script", Path.Combine(here, "guest.sh"), "--out", Path.Combine(payload, "initrd"));
-        File.WriteAllLines(Path.Combine(payload, "cases.txt"), cases.Select(c => $"{c.Name} kernel initrd {c.Cpus} {c.Vnodes} {c.MemoryMiB}MiB {(c.Spec is null ? "" : c.Name + ".yaml")}"));
+        Shell(root, 120, "tests/testhost/make-guest-initramfs", "--kernel", folder, "--script", Path.Combine(here, "guest.sh"), "--out",
+            Path.Combine(payload, "initrd"));
+        File.WriteAllLines(
+            Path.Combine(payload, "cases.txt"),
+            cases.Select(c => $"{c.Name} kernel initrd {c.Cpus} {c.Vnodes} {c.MemoryMiB}MiB {(c.Spec is null ? "" : c.Name + ".yaml")}"));
         foreach (GuestCase given in cases.Where(c => c.Spec is not null))
         {
             File.WriteAllText(Path.Combine(payload, given.Name + ".yaml"), given.Spec);
@@ -125,7 +131,13 @@ public sealed class MatrixRun : IDisposable
 
     internal static (int Status, string Output) Shell(string root, int seconds, string program, params string[] arguments)
     {
-        ProcessStartInfo start = new(Path.Combine(root, program)) { WorkingDirectory = root, RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
+        ProcessStartInfo start = new(Path.Combine(root, program))
+        {
+            WorkingDirectory = root,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            UseShellExecute = false
+        };
         foreach (string argument in arguments)
         {
             start.ArgumentList.Add(argument);
@@ -142,6 +154,7 @@ public sealed class MatrixRun : IDisposable
 
         return process.ExitCode is 0 or HostFailed
             ? (process.ExitCode, process.ExitCode == 0 ? output.Result : output.Result + errors.Result)
-            : throw new InvalidOperationException($"{program} {string.Join(' ', arguments)} ended with {process.ExitCode}:\n{output.Result}\n{errors.Result}");
+            : throw new InvalidOperationException(
+                $"{program} {string.Join(' ', arguments)} ended with {process.ExitCode}:\n{output.Result}\n{errors.Result}");
     }
 }

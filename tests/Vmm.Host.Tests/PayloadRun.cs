@@ -15,12 +15,14 @@ internal static class PayloadRun
     /// <param name="end">The last check.</param>
     /// <param name="modules">Modules of the guest beyond the usual.</param>
     /// <param name="more">Other files for the folder.</param>
-    internal static void Check(string name, string guest, int nodes, int seconds, string end, string[]? modules = null, string[]? more = null)
+    internal static void Check(
+        string name, string guest, int nodes, int seconds, string end, string[]? modules = null, string[]? more = null)
     {
         string root = Tree.Root, work = Directory.CreateTempSubdirectory("vmm-payload-").FullName;
         try
         {
-            string here = Path.Combine(root, "tests", "Vmm.Host.Tests", "Payload"), payload = Directory.CreateDirectory(Path.Combine(work, name)).FullName;
+            string here = Path.Combine(root, "tests", "Vmm.Host.Tests", "Payload"),
+                payload = Directory.CreateDirectory(Path.Combine(work, name)).FullName;
             string kernel = MatrixRun.Shell(root, 600, "tests/testhost/fetch-kernel", "trixie-cloud").Output.Trim().Split('\n')[^1];
             foreach (string file in (string[])[Path.Combine(here, name + ".sh"), Path.Combine(here, "lib.sh"), .. more ?? []])
             {
@@ -29,7 +31,8 @@ internal static class PayloadRun
 
             File.Copy(Path.Combine(kernel, "vmlinuz"), Path.Combine(payload, "kernel"));
             MatrixRun.Shell(root, 120, "tests/testhost/make-guest-initramfs",
-                ["--kernel", kernel, "--script", Path.Combine(here, guest), "--out", Path.Combine(payload, "initrd"), .. (modules ?? []).SelectMany(m => (string[])["--module", m])]);
+                ["--kernel", kernel, "--script", Path.Combine(here, guest), "--out", Path.Combine(payload, "initrd"),
+                    .. (modules ?? []).SelectMany(m => (string[])["--module", m])]);
 
             // The emulated machine itself panics now and then (nested SVM in QEMU's emulation), and so do guests in it: then once more. A
             // check that fails
@@ -37,8 +40,10 @@ internal static class PayloadRun
             string said = "";
             for (int attempt = 1; attempt <= Attempts; attempt++)
             {
-                (int status, said) = MatrixRun.Shell(root, seconds + 100, "tests/testhost/run", "--timeout", $"{seconds}", "--nodes", $"{nodes}", "--payload", Path.Combine(root, "artifacts", "publish", "vmmctl"),
-                    "--payload", Path.Combine(root, "artifacts", "publish", "vmmd"), "--payload", payload, "--", $"/payload/{name}/{name}.sh || [ $? -eq 1 ]");
+                (int status, said) = MatrixRun.Shell(root, seconds + 100, "tests/testhost/run", "--timeout", $"{seconds}", "--nodes",
+                    $"{nodes}", "--payload", Path.Combine(root, "artifacts", "publish", "vmmctl"),
+                    "--payload", Path.Combine(root, "artifacts", "publish", "vmmd"), "--payload", payload, "--",
+                    $"/payload/{name}/{name}.sh || [ $? -eq 1 ]");
                 if (status == 0 && said.Contains("ok: " + end, StringComparison.Ordinal))
                 {
                     return;

@@ -22,7 +22,11 @@ public sealed class ServiceTests
             if (status != MatrixRun.HostFailed || attempt == Attempts)
             {
                 Assert.True(status == 0, said);
-                string[] steps = ["installed", "units verified", "started by its socket", "fully confined", "restarted", "ended by the watchdog", "started again by a request", "upgraded", "journal", "ends when the host goes down", "purged"];
+                string[] steps =
+                [
+                    "installed", "units verified", "started by its socket", "fully confined", "restarted", "ended by the watchdog",
+                    "started again by a request", "upgraded", "journal", "ends when the host goes down", "purged"
+                ];
                 Assert.All(steps, step => Assert.Matches($@"(?m)^ok \(\d+ s\): .*{step}", said));
                 Console.WriteLine(said);
                 return;

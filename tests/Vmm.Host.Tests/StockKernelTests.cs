@@ -40,7 +40,8 @@ public sealed partial class StockKernelTests(MatrixRun run) : IClassFixture<Matr
             int kib = int.Parse(line.Groups["kb"].Value);
             int spec = given.MemoryMiB * 1024 / given.Vnodes;
             Assert.InRange(kib, spec * 3 / 4, spec);
-            Assert.Equal(string.Join(' ', Enumerable.Range(0, nodes.Length).Select(to => to == node ? 10 : 20)), line.Groups["distance"].Value);
+            Assert.Equal(
+                string.Join(' ', Enumerable.Range(0, nodes.Length).Select(to => to == node ? 10 : 20)), line.Groups["distance"].Value);
         }
     }
 
@@ -95,9 +96,12 @@ public sealed partial class StockKernelTests(MatrixRun run) : IClassFixture<Matr
     {
         GuestResult guest = run.Result(MatrixRun.Packed.Name);
         Assert.Equal(
-            ["GUEST place 0 socket 0 siblings 0-1 package 0-1", "GUEST place 1 socket 0 siblings 0-1 package 0-1", "GUEST place 2 socket 1 siblings 2-3 package 2-3", "GUEST place 3 socket 1 siblings 2-3 package 2-3"],
+            ["GUEST place 0 socket 0 siblings 0-1 package 0-1", "GUEST place 1 socket 0 siblings 0-1 package 0-1",
+                "GUEST place 2 socket 1 siblings 2-3 package 2-3", "GUEST place 3 socket 1 siblings 2-3 package 2-3"],
             guest.Said("place"));
-        Assert.Equal(["GUEST performance 0 latency 80 bandwidth 20000", "GUEST performance 1 latency 95 bandwidth 17000"], guest.Said("performance"));
+        Assert.Equal(
+            ["GUEST performance 0 latency 80 bandwidth 20000", "GUEST performance 1 latency 95 bandwidth 17000"],
+            guest.Said("performance"));
     }
 
     [GeneratedRegex(@"^GUEST node (?<node>\d+) cpus (?<cpus>\S*) kb (?<kb>\d+) distance (?<distance>[\d ]+)$")]
@@ -106,6 +110,7 @@ public sealed partial class StockKernelTests(MatrixRun run) : IClassFixture<Matr
     [GeneratedRegex(@"N(?<node>\d+)=(?<pages>\d+)")]
     private static partial Regex NodePages();
 
-    [GeneratedRegex(@"(ACPI|PCI|pci|virtio|SRAT|NUMA).*(\[Firmware|[Ww]arn|WARN|[Ee]rror|BUG|invalid|fail|conflict|can't claim|bogus)|\[Firmware (Bug|Warn)|Call Trace|------------\[ cut here")]
+    [GeneratedRegex(
+        @"(ACPI|PCI|pci|virtio|SRAT|NUMA).*(\[Firmware|[Ww]arn|WARN|[Ee]rror|BUG|invalid|fail|conflict|can't claim|bogus)|\[Firmware (Bug|Warn)|Call Trace|------------\[ cut here")]
     private static partial Regex Complaint();
 }

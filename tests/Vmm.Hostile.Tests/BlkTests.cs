@@ -47,9 +47,12 @@ public sealed class BlkTests : IDisposable
                 foreach ((ulong sector, int length, byte status) in ((ulong, int, byte)[])
                 [
                     (0, 512, Ok), (End - 1, 512, Ok), (End - 8, 4096, Ok), (0, 16384, Ok), (End, 0, Ok), (0, 0, Ok),
-                    (End, 512, IoError), (End - 1, 1024, IoError), (End + 1, 0, IoError), (End * 2, 512, IoError), (uint.MaxValue, 512, IoError),
-                    (ulong.MaxValue, 512, IoError), (ulong.MaxValue, 0, IoError), (ulong.MaxValue / 512, 512, IoError), ((ulong.MaxValue / 512) + 1, 512, IoError),
-                    (1UL << 63, 512, IoError), (1UL << 55, 512, IoError), (ulong.MaxValue - 6, 4096, IoError), (0, 1, IoError), (0, 511, IoError), (0, 513, IoError), (0, 1000, IoError),
+                    (End, 512, IoError), (End - 1, 1024, IoError), (End + 1, 0, IoError), (End * 2, 512, IoError),
+                    (uint.MaxValue, 512, IoError),
+                    (ulong.MaxValue, 512, IoError), (ulong.MaxValue, 0, IoError), (ulong.MaxValue / 512, 512, IoError),
+                    ((ulong.MaxValue / 512) + 1, 512, IoError),
+                    (1UL << 63, 512, IoError), (1UL << 55, 512, IoError), (ulong.MaxValue - 6, 4096, IoError), (0, 1, IoError),
+                    (0, 511, IoError), (0, 513, IoError), (0, 1000, IoError),
                     (3, 516, IoError), (End - 1, 513, IoError),
                 ])
                 {
@@ -80,7 +83,8 @@ public sealed class BlkTests : IDisposable
         else
         {
             Assert.Equal(-1, disk.IndexOfAnyExcept((byte)0x3C));
-            Assert.True(_bench.Content.Content.AsSpan(0, status == Ok ? (int)sector * 512 : _content.Length).SequenceEqual(_content.AsSpan(0, status == Ok ? (int)sector * 512 : _content.Length)));
+            Assert.True(_bench.Content.Content.AsSpan(0, status == Ok ? (int)sector * 512 : _content.Length)
+                .SequenceEqual(_content.AsSpan(0, status == Ok ? (int)sector * 512 : _content.Length)));
         }
     }
 
@@ -342,7 +346,8 @@ public sealed class BlkTests : IDisposable
     {
         PutHeader(In, 2);
         _guest.At(State, 1)[0] = Untouched;
-        Assert.Equal(1025u, _guest.Request(0, new(Header, 16, false), new Piece(Body, 512, true), new Piece(Body + (ulong)shift, 512, true), new Piece(State, 1, true)));
+        Assert.Equal(1025u, _guest.Request(
+            0, new(Header, 16, false), new Piece(Body, 512, true), new Piece(Body + (ulong)shift, 512, true), new Piece(State, 1, true)));
         Assert.Equal(Ok, _guest.At(State, 1)[0]);
         Assert.True(_guest.At(Body + (ulong)shift, 512).SequenceEqual(_content.AsSpan(3 * 512, 512)));
     }

@@ -34,7 +34,8 @@ internal sealed class Chaos : IDisposable
     /// <summary>So many harmful actions, then every device is reset, started, and serves a request on each queue.</summary>
     public void Run(int actions)
     {
-        Thread[] processors = [.. Enumerable.Range(0, 2).Select(i => new Thread(() => Guarded(() => Harm(new Random(_seed + i), actions / 2))))];
+        Thread[] processors = [.. Enumerable.Range(0, 2)
+            .Select(i => new Thread(() => Guarded(() => Harm(new Random(_seed + i), actions / 2))))];
         Thread host = new(() => Guarded(() => Host(new Random(_seed + 100))));
         host.Start();
         Array.ForEach(processors, p => p.Start());
@@ -57,7 +58,8 @@ internal sealed class Chaos : IDisposable
         foreach ((DeviceBench bench, DeviceGuest guest) in _devices)
         {
             Guarded(() => bench.Heal(guest));
-            Assert.True(_failure is null, $"seed {_seed}: {bench.Device.GetType().Name} behind {guest.Port.GetType().Name} does not heal: {_failure}");
+            Assert.True(_failure is null,
+                $"seed {_seed}: {bench.Device.GetType().Name} behind {guest.Port.GetType().Name} does not heal: {_failure}");
             guest.Port.Status = 0; // the next one has the RAM for itself
         }
     }

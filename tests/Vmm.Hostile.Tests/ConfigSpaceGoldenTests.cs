@@ -73,7 +73,8 @@ public sealed class ConfigSpaceGoldenTests
             _bridge.Add(new VirtioPciFunction("golden", device, _ram.Memory, this, null), new BarAllocator(0xC000_0000, 1 << 28));
         }
 
-        public IInterruptMessage Route(object device, int slot, ulong address, uint data) => throw new InvalidOperationException("nothing sets a vector up");
+        public IInterruptMessage Route(object device, int slot, ulong address, uint data) =>
+            throw new InvalidOperationException("nothing sets a vector up");
 
         public void Release(object device) { }
 

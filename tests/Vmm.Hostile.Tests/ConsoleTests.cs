@@ -88,7 +88,8 @@ public sealed class ConsoleTests : IDisposable
         }
 
         Assert.Equal(typed.Length, got);
-        _guest.AssertContained([.. Enumerable.Range(0, buffers).Select(i => new Piece(In + (0x1000 * (ulong)i % 0x7000), (uint)room, true))]);
+        _guest.AssertContained(
+            [.. Enumerable.Range(0, buffers).Select(i => new Piece(In + (0x1000 * (ulong)i % 0x7000), (uint)room, true))]);
     }
 
     /// <summary>

@@ -53,7 +53,12 @@ public sealed class CorpusTests
             {
                 // Descriptors are at the front: that is where most of it is decided.
                 int at = random.Next(3) == 0 ? random.Next(input.Length) : random.Next(Math.Min(input.Length, 32));
-                input[at] = random.Next(3) switch { 0 => (byte)random.Next(256), 1 => (byte)(input[at] ^ (1 << random.Next(8))), _ => (byte)(random.Next(2) * 255) };
+                input[at] = random.Next(3) switch
+                {
+                    0 => (byte)random.Next(256),
+                    1 => (byte)(input[at] ^ (1 << random.Next(8))),
+                    _ => (byte)(random.Next(2) * 255)
+                };
             }
 
             device.Feed(random.Next(10) == 0 ? input.AsSpan(0, random.Next(input.Length + 1)) : input);

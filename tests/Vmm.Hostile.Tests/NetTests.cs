@@ -177,7 +177,8 @@ public sealed class NetTests : IDisposable
 
         Assert.Equal((72, 0), (total, _guest.UsedCount(0)));
         Assert.Equal(buffers, _guest.At(In + 10, 1)[0]);
-        _guest.AssertContained([.. Enumerable.Range(0, buffers).Select(i => new Piece(In + (0x800 * (ulong)i), (uint)Math.Min(room, 0x800), true))]);
+        _guest.AssertContained(
+            [.. Enumerable.Range(0, buffers).Select(i => new Piece(In + (0x800 * (ulong)i), (uint)Math.Min(room, 0x800), true))]);
     }
 
     /// <summary>A chain of as many descriptors as there are, in both directions.</summary>

@@ -89,7 +89,8 @@ public sealed class RealTapTests
             });
         }
 
-        using VirtioNet device = new(network.Do(() => TapBackend.Open("vmtap0", 1)), new VirtioNetOptions { Mac = new byte[] { 0x52, 0x54, 0, 1, 2, 3 } });
+        using VirtioNet device = new(
+            network.Do(() => TapBackend.Open("vmtap0", 1)), new VirtioNetOptions { Mac = new byte[] { 0x52, 0x54, 0, 1, 2, 3 } });
         using DeviceGuest guest = new(device, TransportKind.Pci);
         guest.Start();
         abuse(network, guest);

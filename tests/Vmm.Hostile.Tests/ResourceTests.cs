@@ -9,7 +9,8 @@ public sealed class AloneInTheProcess;
 [Collection(nameof(ResourceTests))]
 public sealed class ResourceTests
 {
-    private static int Iterations(int otherwise) => int.TryParse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS"), out int n) ? n : otherwise;
+    private static int Iterations(int otherwise) =>
+        int.TryParse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS"), out int n) ? n : otherwise;
 
     public static TheoryData<string, TransportKind> All => RegistryTests.All;
 

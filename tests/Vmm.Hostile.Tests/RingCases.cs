@@ -12,7 +12,8 @@ internal static class RingCases
 
     private static IEnumerable<RingCase> Chains() =>
     [
-        Chain("a descriptor that is its own next", "2.7.5.3.2", c => c.Alter(c.Good.Length - 1, flags: Next | Flag(c), next: c.Good.Length - 1)),
+        Chain("a descriptor that is its own next", "2.7.5.3.2",
+            c => c.Alter(c.Good.Length - 1, flags: Next | Flag(c), next: c.Good.Length - 1)),
         Chain("the last descriptor leads back to its like", "2.7.5.3.2", c =>
         {
             c.Guest.Put(c.Queue, 8, c.Good[^1].At, 1, Next | Flag(c), 9);
@@ -69,17 +70,30 @@ internal static class RingCases
         {
             for (int i = 0; i <= c.Plan.Size; i++)
             {
-                c.Guest.Put(DeviceGuest.TableOf(c.Queue), i, c.Good[0].At, 1, (i < c.Plan.Size ? Next : 0) | (c.Writable ? Write : 0), i + 1);
+                c.Guest.Put(
+                    DeviceGuest.TableOf(c.Queue), i, c.Good[0].At, 1, (i < c.Plan.Size ? Next : 0) | (c.Writable ? Write : 0), i + 1);
             }
 
             c.Guest.Put(c.Queue, 0, DeviceGuest.TableOf(c.Queue), (uint)(16 * (c.Plan.Size + 1)), Indirect);
         }),
         Table("a loop in an indirect table", "2.7.5.3.1", c =>
-            c.Guest.Put(DeviceGuest.TableOf(c.Queue), c.Good.Length - 1, c.Good[^1].At, c.Good[^1].Length, Next | (c.Good[^1].Writable ? Write : 0), c.Good.Length - 1)),
+            c.Guest.Put(
+                DeviceGuest.TableOf(c.Queue),
+                c.Good.Length - 1,
+                c.Good[^1].At,
+                c.Good[^1].Length,
+                Next | (c.Good[^1].Writable ? Write : 0),
+                c.Good.Length - 1)),
         Table("a sound indirect table", "2.7.5.3", _ => { }) with { Outcome = Outcome.Served },
         // 2.7.5.3.2: the device ignores the write flag of a descriptor that refers to a table.
-        Table("a sound indirect table that claims to be writable", "2.7.5.3.2", c => c.LayIndirect(flags: Indirect | Write)) with { Outcome = Outcome.Served },
-        Table("an indirect table without the feature", "2.7.5.3.1", _ => { }) with { Before = c => c.Guest.Features &= ~VirtioFeatures.IndirectDescriptors },
+        Table("a sound indirect table that claims to be writable", "2.7.5.3.2", c => c.LayIndirect(flags: Indirect | Write)) with
+        {
+            Outcome = Outcome.Served
+        },
+        Table("an indirect table without the feature", "2.7.5.3.1", _ => { }) with
+        {
+            Before = c => c.Guest.Features &= ~VirtioFeatures.IndirectDescriptors
+        },
     ];
 
     private static IEnumerable<RingCase> Indices() =>
@@ -235,15 +249,16 @@ internal static class RingCases
         Overlap("all three are one", c => c.Plan.Used = c.Plan.Avail = c.Plan.Table) with { GivesAll = true },
     ];
 
-    private static RingCase Chain(string name, string section, Action<CaseContext> abuse, Func<CaseContext, int>? head = null) => new(name, section, Outcome.NeedsReset)
-    {
-        Act = c =>
+    private static RingCase Chain(string name, string section, Action<CaseContext> abuse, Func<CaseContext, int>? head = null) =>
+        new(name, section, Outcome.NeedsReset)
         {
-            c.Lay();
-            abuse(c);
-            c.Go(head?.Invoke(c) ?? 0);
-        },
-    };
+            Act = c =>
+            {
+                c.Lay();
+                abuse(c);
+                c.Go(head?.Invoke(c) ?? 0);
+            },
+        };
 
     private static RingCase Table(string name, string section, Action<CaseContext> abuse) => new(name, section, Outcome.NeedsReset)
     {
@@ -266,9 +281,11 @@ internal static class RingCases
         },
     };
 
-    private static RingCase Layout(string name, string section, Action<CaseContext> plan) => new(name, section, Outcome.NeedsReset) { Before = plan };
+    private static RingCase Layout(string name, string section, Action<CaseContext> plan) =>
+        new(name, section, Outcome.NeedsReset) { Before = plan };
 
-    private static RingCase Overlap(string name, Action<CaseContext> plan) => new(name, "2.7", Outcome.Contained) { Before = plan, Act = Sound };
+    private static RingCase Overlap(string name, Action<CaseContext> plan) =>
+        new(name, "2.7", Outcome.Contained) { Before = plan, Act = Sound };
 
     private static void Sound(CaseContext c)
     {

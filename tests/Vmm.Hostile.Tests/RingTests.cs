@@ -70,7 +70,9 @@ public abstract class RingTests(TransportKind transport)
     private static void Judge(CaseContext c, RingCase ring)
     {
         QueueRole role = c.Bench.Role(c.Queue);
-        Outcome outcome = role != QueueRole.Ignored ? ring.Outcome : ring.HurtsAll || ring.Outcome == Outcome.Contained ? Outcome.Contained : Outcome.Untouched;
+        Outcome outcome = role != QueueRole.Ignored ? ring.Outcome
+            : ring.HurtsAll || ring.Outcome == Outcome.Contained ? Outcome.Contained
+            : Outcome.Untouched;
 
         switch (outcome)
         {

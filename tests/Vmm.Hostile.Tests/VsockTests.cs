@@ -78,7 +78,8 @@ public sealed class VsockTests : IDisposable
         {
             Packet packet = Receive();
             // The answer names who asked, and has its type: so that the guest can tell whose it is.
-            Assert.Equal((Reset, type, 5u, 10u, destination), (packet.Operation, packet.Type, packet.Port, packet.GuestPort, packet.Source));
+            Assert.Equal(
+                (Reset, type, 5u, 10u, destination), (packet.Operation, packet.Type, packet.Port, packet.GuestPort, packet.Source));
         }
 
         AssertNothingMore();
@@ -371,11 +372,15 @@ public sealed class VsockTests : IDisposable
         Assert.Equal(Response, Receive().Operation);
     }
 
-    private void Send(ushort operation, uint port = 10, uint hostPort = 5, uint flags = 0, int bytes = 0, uint? length = null, ushort type = 1,
+    private void Send(
+        ushort operation, uint port = 10, uint hostPort = 5, uint flags = 0, int bytes = 0, uint? length = null, ushort type = 1,
         ulong source = VsockBench.Cid, ulong destination = 2, uint buffer = 1 << 18, uint forwarded = 0)
     {
-        VsockBench.PutHeader(_guest, Out, operation, port, hostPort, length ?? (uint)bytes, type, flags, source, destination, buffer, forwarded);
-        Assert.Equal(0u, bytes == 0 ? _guest.Request(1, new Piece(Out, 44, false)) : _guest.Request(1, new Piece(Out, 44, false), new Piece(Out + 64, (uint)bytes, false)));
+        VsockBench.PutHeader(
+            _guest, Out, operation, port, hostPort, length ?? (uint)bytes, type, flags, source, destination, buffer, forwarded);
+        Assert.Equal(0u, bytes == 0
+            ? _guest.Request(1, new Piece(Out, 44, false))
+            : _guest.Request(1, new Piece(Out, 44, false), new Piece(Out + 64, (uint)bytes, false)));
     }
 
     private Packet Receive()
@@ -395,8 +400,10 @@ public sealed class VsockTests : IDisposable
     {
         ulong at = In + (head * (ulong)InBytes);
         Span<byte> h = _guest.At(at, 44);
-        Packet packet = new(BinaryPrimitives.ReadUInt16LittleEndian(h[30..]), BinaryPrimitives.ReadUInt16LittleEndian(h[28..]), BinaryPrimitives.ReadUInt32LittleEndian(h[16..]),
-            BinaryPrimitives.ReadUInt32LittleEndian(h[20..]), BinaryPrimitives.ReadUInt64LittleEndian(h), (int)BinaryPrimitives.ReadUInt32LittleEndian(h[24..]));
+        Packet packet = new(BinaryPrimitives.ReadUInt16LittleEndian(h[30..]), BinaryPrimitives.ReadUInt16LittleEndian(h[28..]),
+            BinaryPrimitives.ReadUInt32LittleEndian(h[16..]),
+            BinaryPrimitives.ReadUInt32LittleEndian(h[20..]), BinaryPrimitives.ReadUInt64LittleEndian(h),
+            (int)BinaryPrimitives.ReadUInt32LittleEndian(h[24..]));
         Assert.Equal(written, 44 + (uint)packet.Bytes);
         Assert.Equal(VsockBench.Cid, BinaryPrimitives.ReadUInt64LittleEndian(h[8..]));
         _guest.Offer(0, (int)head);

@@ -23,10 +23,18 @@ public sealed class ErrnoTests
     [Fact]
     public void System_call_numbers_equal_the_headers()
     {
-        FieldInfo[] numbers = typeof(EventFd).Assembly.GetType("Vmm.Interop.Libc.SyscallNumber", throwOnError: true)!.GetFields(BindingFlags.NonPublic | BindingFlags.Static);
+        FieldInfo[] numbers = typeof(EventFd).Assembly
+            .GetType("Vmm.Interop.Libc.SyscallNumber", throwOnError: true)!
+            .GetFields(BindingFlags.NonPublic | BindingFlags.Static);
         Assert.NotEmpty(numbers);
-        string asserts = string.Concat(numbers.Select(n => string.Create(CultureInfo.InvariantCulture, $"_Static_assert({n.Name} == {n.GetRawConstantValue()}, \"{n.Name}\");\n")));
-        ProcessStartInfo start = new("gcc", ["-x", "c", "-fsyntax-only", "-"]) { UseShellExecute = false, RedirectStandardInput = true, RedirectStandardError = true };
+        string asserts = string.Concat(numbers.Select(
+            n => string.Create(CultureInfo.InvariantCulture, $"_Static_assert({n.Name} == {n.GetRawConstantValue()}, \"{n.Name}\");\n")));
+        ProcessStartInfo start = new("gcc", ["-x", "c", "-fsyntax-only", "-"])
+        {
+            UseShellExecute = false,
+            RedirectStandardInput = true,
+            RedirectStandardError = true
+        };
         using Process gcc = Process.Start(start)!;
         gcc.StandardInput.Write("#include <sys/syscall.h>\n" + asserts);
         gcc.StandardInput.Close();
@@ -42,15 +50,19 @@ public sealed class ErrnoTests
         List<string> seen = [];
         foreach (Type type in typeof(EventFd).Assembly.GetExportedTypes())
         {
-            foreach (MemberInfo member in type.GetMembers(BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Instance | BindingFlags.Static | BindingFlags.DeclaredOnly))
+            foreach (MemberInfo member in type.GetMembers(
+                BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Instance | BindingFlags.Static | BindingFlags.DeclaredOnly))
             {
                 Type[] used = member switch
                 {
-                    MethodBase { IsPublic: true } or MethodBase { IsFamily: true } => [.. ((MethodBase)member).GetParameters().Select(p => p.ParameterType), (member as MethodInfo)?.ReturnType ?? typeof(void)],
+                    MethodBase { IsPublic: true } or MethodBase { IsFamily: true } =>
+                        [.. ((MethodBase)member).GetParameters().Select(p => p.ParameterType),
+                            (member as MethodInfo)?.ReturnType ?? typeof(void)],
                     FieldInfo { IsPublic: true } or FieldInfo { IsFamily: true } => [((FieldInfo)member).FieldType],
                     _ => [],
                 };
-                seen.AddRange(used.Where(u => u.Assembly == package || u.GetElementType()?.Assembly == package || u.GenericTypeArguments.Any(a => a.Assembly == package))
+                seen.AddRange(used.Where(u => u.Assembly == package || u.GetElementType()?.Assembly == package
+                    || u.GenericTypeArguments.Any(a => a.Assembly == package))
                     .Select(u => $"{type}.{member.Name}: {u}"));
             }
         }
@@ -61,9 +73,12 @@ public sealed class ErrnoTests
     [Fact]
     public void No_source_outside_names_the_package()
     {
-        string[] files = [.. new[] { "*.cs", "*.csproj" }.SelectMany(kind => Directory.GetFiles(Path.Combine(Tree.Root, "src"), kind, SearchOption.AllDirectories))
+        string[] files = [.. new[] { "*.cs", "*.csproj" }
+            .SelectMany(kind => Directory.GetFiles(Path.Combine(Tree.Root, "src"), kind, SearchOption.AllDirectories))
             .Where(f => !f.Contains("/obj/", StringComparison.Ordinal))];
-        Assert.Contains(files, f => f.Contains("/Vmm.Interop/", StringComparison.Ordinal) && File.ReadAllText(f).Contains("Tmds.Li", StringComparison.Ordinal));
-        Assert.DoesNotContain(files, f => !f.Contains("/Vmm.Interop/", StringComparison.Ordinal) && File.ReadAllText(f).Contains("Tmds.Li", StringComparison.Ordinal));
+        Assert.Contains(files, f => f.Contains("/Vmm.Interop/", StringComparison.Ordinal)
+            && File.ReadAllText(f).Contains("Tmds.Li", StringComparison.Ordinal));
+        Assert.DoesNotContain(files, f => !f.Contains("/Vmm.Interop/", StringComparison.Ordinal)
+            && File.ReadAllText(f).Contains("Tmds.Li", StringComparison.Ordinal));
     }
 }

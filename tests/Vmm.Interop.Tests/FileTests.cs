@@ -10,7 +10,8 @@ public sealed class FileTests : IDisposable
     public void A_file_is_examined_locked_written_and_read()
     {
         File.WriteAllBytes(_path, new byte[10000]);
-        using FileDescriptorHandle one = BlockFile.Open(_path, writable: true, direct: false), other = BlockFile.Open(_path, writable: false, direct: false);
+        using FileDescriptorHandle one = BlockFile.Open(_path, writable: true, direct: false),
+            other = BlockFile.Open(_path, writable: false, direct: false);
         BlockFileInfo info = BlockFile.Inspect(one);
         Assert.Equal((10000ul, BlockFileKind.RegularFile, 512u), (info.Size, info.Kind, info.LogicalBlock));
         Assert.True(BlockFile.TryLock(one, exclusive: true));

@@ -14,7 +14,9 @@ public sealed class IoUringPoolTests
         IoUringPool.Add(2, RingOperations.All);
         IoUringPool.Add(1, RingOperations.Polls);
         IoUringPool.Seal();
-        Assert.Equal((2, 1, 2), (IoUringPool.IdleCount(RingOperations.All), IoUringPool.IdleCount(RingOperations.Polls), IoUringPool.Limit!.Value.Files));
+        Assert.Equal(
+            (2, 1, 2),
+            (IoUringPool.IdleCount(RingOperations.All), IoUringPool.IdleCount(RingOperations.Polls), IoUringPool.Limit!.Value.Files));
         Assert.Equal(1, IoUringPool.Limit!.Value.Waiting);
         using EventFd bell = new();
         for (int round = 0; round < 20; round++)

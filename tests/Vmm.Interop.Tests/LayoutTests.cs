@@ -34,7 +34,9 @@ public sealed class LayoutTests
     {
         StringBuilder c = new("#include <stddef.h>\n#include <linux/kvm.h>\n");
         int count = 0;
-        foreach (Type type in typeof(KernelNameAttribute).Assembly.GetTypes().Where(t => t.IsValueType && !t.IsEnum && t.GetCustomAttribute<KernelNameAttribute>() is not null))
+        foreach (Type type in typeof(KernelNameAttribute).Assembly
+            .GetTypes()
+            .Where(t => t.IsValueType && !t.IsEnum && t.GetCustomAttribute<KernelNameAttribute>() is not null))
         {
             string name = "struct " + type.GetCustomAttribute<KernelNameAttribute>()!.Name;
             int size = SizeOf(type);
@@ -43,8 +45,10 @@ public sealed class LayoutTests
             foreach (FieldInfo field in type.GetFields(BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic))
             {
                 string member = field.GetCustomAttribute<KernelNameAttribute>()?.Name ?? SnakeCase(field.Name);
-                c.AppendLine(CultureInfo.InvariantCulture, $"_Static_assert(offsetof({name}, {member}) == {OffsetOf(type, field) + shift}, \"{name}.{member}\");");
-                c.AppendLine(CultureInfo.InvariantCulture, $"_Static_assert(sizeof((({name} *)0)->{member}) {(member.EndsWith(']') ? "<=" : "==")} {SizeOf(field.FieldType)}, \"size of {name}.{member}\");");
+                c.AppendLine(CultureInfo.InvariantCulture,
+                    $"_Static_assert(offsetof({name}, {member}) == {OffsetOf(type, field) + shift}, \"{name}.{member}\");");
+                c.AppendLine(CultureInfo.InvariantCulture, $"_Static_assert(sizeof((({name} *)0)->{member}) "
+                    + $"{(member.EndsWith(']') ? "<=" : "==")} {SizeOf(field.FieldType)}, \"size of {name}.{member}\");");
                 count += 2;
             }
         }
@@ -102,7 +106,12 @@ public sealed class LayoutTests
 
     private static (int Code, string Output) Compile(string source)
     {
-        ProcessStartInfo start = new("gcc", ["-std=gnu11", "-fsyntax-only", "-x", "c", "-"]) { UseShellExecute = false, RedirectStandardInput = true, RedirectStandardError = true };
+        ProcessStartInfo start = new("gcc", ["-std=gnu11", "-fsyntax-only", "-x", "c", "-"])
+        {
+            UseShellExecute = false,
+            RedirectStandardInput = true,
+            RedirectStandardError = true
+        };
         using Process gcc = Process.Start(start)!;
         Task<string> errors = gcc.StandardError.ReadToEndAsync();
         gcc.StandardInput.Write(source);

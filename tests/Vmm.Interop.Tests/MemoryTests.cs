@@ -65,14 +65,17 @@ public sealed class MemoryTests
         thread.Start();
         Assert.True(SpinWait.SpinUntil(() => Volatile.Read(ref number) != 0, TimeSpan.FromSeconds(30)));
         Assert.NotEqual(number, ThreadPlacement.CurrentId);
-        string Allowed() => File.ReadAllLines($"/proc/self/task/{number}/status").First(l => l.StartsWith("Cpus_allowed_list", StringComparison.Ordinal)).Split('\t')[1];
+        string Allowed() =>
+            File.ReadAllLines(
+                $"/proc/self/task/{number}/status").First(l => l.StartsWith("Cpus_allowed_list", StringComparison.Ordinal)).Split('\t')[1];
         int cpu = int.Parse(Allowed().Split(',', '-')[0], System.Globalization.CultureInfo.InvariantCulture);
         ThreadPlacement.Pin(number, [cpu]);
         Assert.Equal(cpu.ToString(System.Globalization.CultureInfo.InvariantCulture), Allowed());
         go.Set();
         thread.Join();
         int errno = 0;
-        Assert.True(SpinWait.SpinUntil(() => (errno = ErrnoOf(() => ThreadPlacement.Pin(number, [cpu]))) != 0, TimeSpan.FromSeconds(30))); // the kernel puts it away a moment after join
+        // the kernel puts it away a moment after join
+        Assert.True(SpinWait.SpinUntil(() => (errno = ErrnoOf(() => ThreadPlacement.Pin(number, [cpu]))) != 0, TimeSpan.FromSeconds(30)));
         Assert.Equal(Errno.ESRCH, errno);
         Assert.Equal(Errno.EINVAL, ErrnoOf(() => ThreadPlacement.PinCurrent([1023])));
     }

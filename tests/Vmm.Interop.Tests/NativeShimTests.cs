@@ -11,7 +11,8 @@ public sealed class NativeShimTests
     public async Task Sanitized_C_tests_pass()
     {
         string shim = Path.GetFullPath(Path.Combine(Path.GetDirectoryName(ThisFile())!, "..", "..", "native-shim"));
-        ProcessStartInfo start = new("make", ["-C", shim, "test"]) { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true };
+        ProcessStartInfo start =
+            new("make", ["-C", shim, "test"]) { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true };
         using Process make = Process.Start(start)!;
         Task<string> output = make.StandardOutput.ReadToEndAsync();
         Task<string> errors = make.StandardError.ReadToEndAsync();

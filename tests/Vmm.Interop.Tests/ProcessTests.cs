@@ -9,7 +9,8 @@ public sealed class ProcessTests
         using (own)
         using (theirs)
         {
-            using ProcessHandle child = ProcessHandle.Spawn("/bin/sh", ["-c", "printf hi >&3; read x <&4; exit 7"], new Dictionary<string, string>(), [theirs, theirs]);
+            using ProcessHandle child = ProcessHandle.Spawn(
+                "/bin/sh", ["-c", "printf hi >&3; read x <&4; exit 7"], new Dictionary<string, string>(), [theirs, theirs]);
             Assert.Null(child.Wait(50));
             byte[] text = new byte[16];
             int got = -1;
@@ -29,7 +30,9 @@ public sealed class ProcessTests
         child.Kill();
         Assert.Equal(new ProcessEnd(true, 9, 0), child.Wait(30000));
         Assert.Equal(default(ProcessEnd), again.Wait(30000)); // reaped by the other handle
-        Assert.Equal(Errno.ENOENT, Assert.Throws<KernelException>(() => ProcessHandle.Spawn("/nonexistent", [], new Dictionary<string, string>(), [])).Errno);
+        Assert.Equal(
+            Errno.ENOENT,
+            Assert.Throws<KernelException>(() => ProcessHandle.Spawn("/nonexistent", [], new Dictionary<string, string>(), [])).Errno);
         Assert.Equal(Errno.ESRCH, Assert.Throws<KernelException>(() => ProcessHandle.Open(child.ProcessId)).Errno);
     }
 
@@ -50,11 +53,14 @@ public sealed class ProcessTests
         bell.Dispose();
         Assert.Throws<ObjectDisposedException>(bell.Signal);
         Assert.Equal(Errno.EBADF, Assert.Throws<KernelException>(() => PacketListener.Listen(nobody)).Errno);
-        Assert.Equal(Errno.EINVAL, Assert.Throws<KernelException>(() => Poll.Wait(new PollEntry[2_000_000], 0)).Errno); // ppoll: above RLIMIT_NOFILE
+        // ppoll: above RLIMIT_NOFILE
+        Assert.Equal(Errno.EINVAL, Assert.Throws<KernelException>(() => Poll.Wait(new PollEntry[2_000_000], 0)).Errno);
         Assert.Equal(Errno.EBADF, Assert.Throws<KernelException>(() => BlockFile.Inspect(nobody)).Errno);
         Assert.Equal(Errno.EISDIR, Assert.Throws<KernelException>(() => BlockFile.Open("/", false, false)).Errno);
         Assert.Equal(Errno.ENOTBLK, Assert.Throws<KernelException>(() => BlockFile.Open("/dev/null", false, false)).Errno);
-        Assert.Equal((PathKind.Missing, PathKind.Directory, PathKind.File), (BlockFile.Kind("/nowhere"), BlockFile.Kind("/proc"), BlockFile.Kind("/dev/null")));
+        Assert.Equal(
+            (PathKind.Missing, PathKind.Directory, PathKind.File),
+            (BlockFile.Kind("/nowhere"), BlockFile.Kind("/proc"), BlockFile.Kind("/dev/null")));
         Assert.Equal(PathKind.Missing, BlockFile.Kind("a\0b"));
     }
 }

@@ -74,7 +74,11 @@ public sealed class SocketTests : IDisposable
             Assert.Equal(PacketKind.Packet, other.Receive(text, 4, out int length, out FileDescriptorHandle[] got));
             Assert.Equal((5, 3), (length, got.Length));
             Assert.True(text[..5].SequenceEqual("hello"u8));
-            Assert.Equal("1", Encoding.ASCII.GetString(File.ReadAllBytes($"/proc/self/fdinfo/{got[0].Number}")).Split('\n').Single(l => l.StartsWith("eventfd-count", StringComparison.Ordinal)).Split(':')[1].Trim());
+            Assert.Equal("1", Encoding.ASCII.GetString(File.ReadAllBytes($"/proc/self/fdinfo/{got[0].Number}"))
+                .Split('\n')
+                .Single(l => l.StartsWith("eventfd-count", StringComparison.Ordinal))
+                .Split(':')[1]
+                .Trim());
             Assert.True((LibC.fcntl(got[0].Number, LibC.F_GETFD) & LibC.FD_CLOEXEC) != 0);
             Array.ForEach(got, h => h.Dispose());
             Assert.Equal(PacketKind.Empty, other.Receive(text, 4, out _, out _));
@@ -106,7 +110,8 @@ public sealed class SocketTests : IDisposable
             Assert.Equal(Errno.ETIMEDOUT, full.Errno);
             Assert.Equal(Errno.EINVAL, Assert.Throws<KernelException>(() => one.Send([], [], 10)).Errno);
             other.Dispose();
-            Assert.Equal(Errno.ECONNRESET, Assert.Throws<KernelException>(() => one.Send("x"u8, [], 10)).Errno); // what waited was thrown away
+            // what waited was thrown away
+            Assert.Equal(Errno.ECONNRESET, Assert.Throws<KernelException>(() => one.Send("x"u8, [], 10)).Errno);
             Assert.Equal(Errno.EPIPE, Assert.Throws<KernelException>(() => one.Send("x"u8, [], 10)).Errno);
             Assert.Equal(PacketKind.End, one.Receive(new byte[8], 0, out _, out _));
         }
@@ -132,7 +137,8 @@ public sealed class SocketTests : IDisposable
     private static int DescriptorsOf(EventFd bell)
     {
         string id = Field(bell.Handle.Number)!;
-        return Directory.GetFiles("/proc/self/fdinfo").Count(f => string.Equals(Field(int.Parse(Path.GetFileName(f), System.Globalization.CultureInfo.InvariantCulture)), id, StringComparison.Ordinal));
+        return Directory.GetFiles("/proc/self/fdinfo").Count(f => string.Equals(
+            Field(int.Parse(Path.GetFileName(f), System.Globalization.CultureInfo.InvariantCulture)), id, StringComparison.Ordinal));
     }
 
     private static string? Field(int fd)

@@ -37,11 +37,15 @@ public sealed class TapTests
             Assert.True(second.TryAttach(false));
             Assert.False(second.TryAttach(false));
             Assert.True(second.TryAttach(true));
-            Assert.Contains("no tap queue", Assert.Throws<TapException>(() => TapQueue.FromDescriptor(new EventFd().Handle)).Message, StringComparison.Ordinal);
+            Assert.Contains(
+                "no tap queue",
+                Assert.Throws<TapException>(() => TapQueue.FromDescriptor(new EventFd().Handle)).Message,
+                StringComparison.Ordinal);
         });
     }
 
-    private static string Refusal(string name, bool multiQueue) => Assert.Throws<TapException>(() => TapQueue.Open(name, multiQueue)).Message;
+    private static string Refusal(string name, bool multiQueue) =>
+        Assert.Throws<TapException>(() => TapQueue.Open(name, multiQueue)).Message;
 
     private static unsafe void Make(string name, int flags)
     {
@@ -84,7 +88,9 @@ public sealed class TapFactAttribute : FactAttribute
 {
     public override string? Skip
     {
-        get => Environment.IsPrivilegedProcess && File.Exists("/dev/net/tun") ? base.Skip : "only root, with a usable /dev/net/tun, makes taps";
+        get => Environment.IsPrivilegedProcess && File.Exists("/dev/net/tun")
+            ? base.Skip
+            : "only root, with a usable /dev/net/tun, makes taps";
         set => base.Skip = value;
     }
 }

@@ -102,7 +102,8 @@ public abstract class IoLoopTests
     {
         using IoLoop loop = Create();
         List<string> fired = [];
-        IoTimer late = loop.AddTimer(() => fired.Add("late")), early = loop.AddTimer(() => fired.Add("early")), never = loop.AddTimer(() => fired.Add("never"));
+        IoTimer late = loop.AddTimer(() => fired.Add("late")), early = loop.AddTimer(() => fired.Add("early")),
+            never = loop.AddTimer(() => fired.Add("never"));
         long begin = Stopwatch.GetTimestamp();
         late.Set(60);
         early.Set(20);

@@ -29,7 +29,10 @@ public sealed class CpuModelTests : IDisposable
             CpuDescription taken = HostCpu.Describe(tiny.Vcpu.GetCpuid(), []);
             Assert.Equal(shown.Vendor, taken.Vendor);
             // KVM keeps what depends on CR4 and on the place of the vCPU itself; one that only emulates shows the host's bits besides.
-            Assert.All(CpuFeatures.All.Where(f => !f.IsMsr && !CpuFeatures.IsFixed(f) && (hides || (shown.Has(f) && f.Name is not "arch_capabilities"))), f => Assert.Equal(shown.Has(f), taken.Has(f)));
+            Assert.All(
+                CpuFeatures.All.Where(
+                    f => !f.IsMsr && !CpuFeatures.IsFixed(f) && (hides || (shown.Has(f) && f.Name is not "arch_capabilities"))),
+                f => Assert.Equal(shown.Has(f), taken.Has(f)));
         }
     }
 
@@ -43,7 +46,8 @@ public sealed class CpuModelTests : IDisposable
         Assert.Equal(features.Length, taken + refused.Count);
         KvmMsrEntry[] now = tiny.Vcpu.GetMsrs([.. features.Select(m => m.Index).Except(refused)]);
         Assert.Equal(features.Where(m => !refused.Contains(m.Index)).Select(m => (m.Index, m.Data)), now.Select(m => (m.Index, m.Data)));
-        Assert.Equal(features.Select(m => m.Index), _system.GetFeatureMsrs().Select(m => m.Index).Intersect([CpuFeatures.ArchCapabilitiesMsr]));
+        Assert.Equal(
+            features.Select(m => m.Index), _system.GetFeatureMsrs().Select(m => m.Index).Intersect([CpuFeatures.ArchCapabilitiesMsr]));
     }
 
     [KvmFact]

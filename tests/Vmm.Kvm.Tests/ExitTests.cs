@@ -78,7 +78,9 @@ public sealed class ExitTests : IDisposable
     [KvmFact]
     public void Kind_agrees_with_the_processor_flags()
     {
-        bool flags = File.ReadAllText("/proc/cpuinfo").Split([' ', '\n'], StringSplitOptions.RemoveEmptyEntries).Any(f => f is "vmx" or "svm");
+        bool flags = File.ReadAllText("/proc/cpuinfo")
+            .Split([' ', '\n'], StringSplitOptions.RemoveEmptyEntries)
+            .Any(f => f is "vmx" or "svm");
         KvmKind kind = KvmKindProbe.Detect(_system);
         if (flags)
         {

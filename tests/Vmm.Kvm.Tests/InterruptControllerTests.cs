@@ -94,7 +94,8 @@ public sealed class InterruptControllerTests : IDisposable
         BinaryPrimitives.WriteUInt64LittleEndian(Bytes(ref before)[(IoApicTable + (8 * 9))..], level);
         tiny.Vm.SetIrqChip(before);
         trigger.Signal();
-        Assert.True(SpinWait.SpinUntil(() => (Irr(tiny.Vm) & (1u << 9)) != 0, TimeSpan.FromSeconds(10)), "the irqfd did not raise its line");
+        Assert.True(
+            SpinWait.SpinUntil(() => (Irr(tiny.Vm) & (1u << 9)) != 0, TimeSpan.FromSeconds(10)), "the irqfd did not raise its line");
         tiny.Vm.DeassignIrqFd(trigger, 9);
         tiny.Vm.SetIrqLine(10, level: true);
         Assert.NotEqual(0u, Irr(tiny.Vm) & (1u << 10));

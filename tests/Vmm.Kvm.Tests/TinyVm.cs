@@ -15,7 +15,8 @@ internal sealed class TinyVm : IDisposable
     internal const ulong MmioWindow = 1UL << 30;
     private const ulong Pml4 = 0x1000, Pdpt = 0x2000, PageDirectory = 0x3000, MmioDirectory = 0x4000, Gdt = 0x5000;
 
-    internal TinyVm(KvmSystem system, bool irqChip = false, MemorySlotFlags flags = MemorySlotFlags.None, Action<KvmVm>? prepare = null, AnonymousMapping? memory = null)
+    internal TinyVm(KvmSystem system, bool irqChip = false, MemorySlotFlags flags = MemorySlotFlags.None, Action<KvmVm>? prepare = null,
+        AnonymousMapping? memory = null)
     {
         Memory = memory ?? new AnonymousMapping(RamBytes);
         Vm = system.CreateVm();

@@ -21,7 +21,8 @@ public sealed class VcpuReportTests
         KvmRegs regs = new() { Rip = Code, Rsp = Stack, Rflags = 0x10046, Rbx = 0xabcd };
         KvmSregs sregs = Long();
         sregs.Cr2 = 0xdead_beef;
-        KvmVcpuEvents events = new() { ExceptionInjected = 1, ExceptionNr = 14, ExceptionHasErrorCode = 1, ExceptionErrorCode = 2, NmiMasked = 1 };
+        KvmVcpuEvents events =
+            new() { ExceptionInjected = 1, ExceptionNr = 14, ExceptionHasErrorCode = 1, ExceptionErrorCode = 2, NmiMasked = 1 };
 
         string[] lines = [.. VcpuReport.Full(regs, sregs, events, 0, Read)];
 
@@ -33,7 +34,8 @@ public sealed class VcpuReportTests
         Assert.Contains("code: ffffffff81000000 ud2 [0f0b]", lines);
         Assert.Contains("code: ffffffff81000002 hlt [f4]", lines);
         string gates = Assert.Single(lines, l => l.StartsWith("idt: ", StringComparison.Ordinal));
-        Assert.Equal("idt: NMI not readable, #UD not readable, #DF 0010:ffffffff81a00f20 ist 1, #GP not present, #PF 0010:ffffffff81a00e10", gates);
+        Assert.Equal(
+            "idt: NMI not readable, #UD not readable, #DF 0010:ffffffff81a00f20 ist 1, #GP not present, #PF 0010:ffffffff81a00e10", gates);
         Assert.Contains("stack: 0000000000001111 0000000000002222", lines);
     }
 
@@ -124,7 +126,9 @@ public sealed class VcpuReportTests
     }
 
     private void Gate(byte vector, ushort selector, ulong target, byte ist, bool present) => Put(Idt + (vector * 16ul), Words(
-        (target & 0xffff) | ((ulong)selector << 16) | ((ulong)ist << 32) | ((present ? 0x8eul : 0x0e) << 40) | (((target >> 16) & 0xffff) << 48), target >> 32));
+        (target & 0xffff) | ((ulong)selector << 16) | ((ulong)ist << 32) | ((present ? 0x8eul : 0x0e) << 40)
+            | (((target >> 16) & 0xffff) << 48),
+        target >> 32));
 
     private void Put(ulong address, byte[] bytes)
     {

@@ -20,7 +20,8 @@ public sealed class VcpuStateTests : IDisposable
     private static readonly byte[] Generator =
     [
         0x31, 0xc9, 0x48, 0xb8, .. BitConverter.GetBytes(Seed), 0x66, 0x48, 0x0f, 0x6e, 0xe8, 0xe6, 0x79,
-        0x48, 0x69, 0xc0, .. BitConverter.GetBytes(Factor), 0x48, 0xff, 0xc0, 0x48, 0xff, 0xc1, 0x80, 0x3c, 0x25, 0x10, 0, 2, 0, 0, 0x74, 0xe9,
+        0x48, 0x69, 0xc0, .. BitConverter.GetBytes(Factor), 0x48, 0xff, 0xc0, 0x48, 0xff, 0xc1, 0x80, 0x3c, 0x25, 0x10, 0, 2, 0, 0, 0x74,
+        0xe9,
         0x48, 0x89, 0x04, 0x25, 0, 0, 2, 0, 0x66, 0x0f, 0xd6, 0x2c, 0x25, 8, 0, 2, 0, 0x48, 0x89, 0x0c, 0x25, 0x18, 0, 2, 0, 0xe6, 0x80,
     ];
 
@@ -52,7 +53,8 @@ public sealed class VcpuStateTests : IDisposable
                 ulong rounds = tiny.Vcpu.GetRegs().Rcx;
                 Assert.True(rounds > before, "the guest made no progress before it was saved");
                 before = rounds;
-                KvmVcpuStateV1 state = JsonSerializer.Deserialize<KvmVcpuStateV1>(JsonSerializer.Serialize(KvmVcpuStateV1.Capture(tiny.Vcpu)))!;
+                KvmVcpuStateV1 state =
+                    JsonSerializer.Deserialize<KvmVcpuStateV1>(JsonSerializer.Serialize(KvmVcpuStateV1.Capture(tiny.Vcpu)))!;
                 TinyVm second = new(_system, irqChip: true);
                 tiny.Memory.Slice(0, (int)TinyVm.RamBytes).CopyTo(second.Memory.Slice(0, (int)TinyVm.RamBytes));
                 tiny.Dispose();
@@ -116,9 +118,18 @@ public sealed class VcpuStateTests : IDisposable
     {
         using TinyVm tiny = new(_system, irqChip: true);
         KvmVcpuStateV1 state = KvmVcpuStateV1.Capture(tiny.Vcpu);
-        Assert.Contains("Regs", Assert.Throws<InvalidDataException>(() => (state with { Regs = new byte[3] }).Restore(tiny.Vcpu)).Message, StringComparison.Ordinal);
-        Assert.Contains("Xsave", Assert.Throws<InvalidDataException>(() => (state with { Xsave = [] }).Restore(tiny.Vcpu)).Message, StringComparison.Ordinal);
-        Assert.Contains("interrupt controller", Assert.Throws<InvalidDataException>(() => (state with { Lapic = null }).Restore(tiny.Vcpu)).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "Regs",
+            Assert.Throws<InvalidDataException>(() => (state with { Regs = new byte[3] }).Restore(tiny.Vcpu)).Message,
+            StringComparison.Ordinal);
+        Assert.Contains(
+            "Xsave",
+            Assert.Throws<InvalidDataException>(() => (state with { Xsave = [] }).Restore(tiny.Vcpu)).Message,
+            StringComparison.Ordinal);
+        Assert.Contains(
+            "interrupt controller",
+            Assert.Throws<InvalidDataException>(() => (state with { Lapic = null }).Restore(tiny.Vcpu)).Message,
+            StringComparison.Ordinal);
     }
 
     /// <summary>x -> Factor x + 1, applied to the seed so many times, by squaring the map.</summary>

@@ -13,11 +13,13 @@ public sealed class ByteSizeTests
     [InlineData(512UL << 20, "512MiB")]
     [InlineData(3UL << 40, "3TiB")]
     [InlineData(ulong.MaxValue, "18446744073709551615B")]
-    public void Sizes_read_in_the_largest_unit_that_divides_them(ulong bytes, string text) => Assert.Equal(text, new ByteSize(bytes).ToString());
+    public void Sizes_read_in_the_largest_unit_that_divides_them(ulong bytes, string text) =>
+        Assert.Equal(text, new ByteSize(bytes).ToString());
 
     [Fact]
     public void Pages_and_bytes_agree() =>
-        Prop.ForAll<uint>(pages => new PageCount(pages).Size.Pages == new PageCount(pages) && new PageCount(pages).Size.Bytes == pages * 4096UL)
+        Prop.ForAll<uint>(
+            pages => new PageCount(pages).Size.Pages == new PageCount(pages) && new PageCount(pages).Size.Bytes == pages * 4096UL)
             .QuickCheckThrowOnFailure();
 
     [Fact]

@@ -6,7 +6,8 @@ public sealed class DiscardPolicyTests
     [Fact]
     public void While_anybody_inhibits_pages_are_kept_and_counted()
     {
-        using VnodeMemory ram = VnodeMemory.Create(new VnodePlacement(0, ByteSize.MiB(1), new ByteSize(4096), null, []), HostTopology.Unknown);
+        using VnodeMemory ram = VnodeMemory.Create(
+            new VnodePlacement(0, ByteSize.MiB(1), new ByteSize(4096), null, []), HostTopology.Unknown);
         GuestMemory memory = new([ram.Region(new(0), ByteSize.MiB(1), 0)]);
         Assert.True(memory.TryWrite(new GuestAddress(0x2000), 7));
         using (memory.Ram.Discards.Inhibit("a save copies memory"))

@@ -19,7 +19,8 @@ internal sealed class FakeHost : IDisposable
         {
             host.Write($"sys/devices/system/node/node{id}/cpulist", cpus + "\n");
             host.Write($"sys/devices/system/node/node{id}/distance", distances + "\n");
-            host.Write($"sys/devices/system/node/node{id}/meminfo", string.Create(CultureInfo.InvariantCulture, $"Node {id} MemTotal:       {total} kB\nNode {id} MemFree:        {free} kB\nNode {id} MemUsed: 5 kB\n"));
+            host.Write($"sys/devices/system/node/node{id}/meminfo", string.Create(CultureInfo.InvariantCulture,
+                $"Node {id} MemTotal:       {total} kB\nNode {id} MemFree:        {free} kB\nNode {id} MemUsed: 5 kB\n"));
         }
 
         return host;
@@ -29,7 +30,8 @@ internal sealed class FakeHost : IDisposable
     {
         FakeHost host = new();
         host.Write("sys/devices/system/cpu/online", cpus + "\n");
-        host.Write("proc/meminfo", string.Create(CultureInfo.InvariantCulture, $"MemTotal:       {totalKib} kB\nMemFree:        {freeKib} kB\nMemAvailable:   1 kB\n"));
+        host.Write("proc/meminfo", string.Create(
+            CultureInfo.InvariantCulture, $"MemTotal:       {totalKib} kB\nMemFree:        {freeKib} kB\nMemAvailable:   1 kB\n"));
         return host;
     }
 

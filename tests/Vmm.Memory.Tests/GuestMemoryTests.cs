@@ -10,7 +10,10 @@ namespace Vmm.Memory.Tests;
 public sealed unsafe class GuestMemoryTests : IDisposable
 {
     // Two regions that touch, a hole, and one that ends at the top of the address space.
-    private static readonly (ulong Start, int Length)[] s_layout = [(0x1000, 0x800), (0x1800, 0x400), (0x4000, 0x1000), (ulong.MaxValue - 0xfff, 0x1000)];
+    private static readonly (ulong Start, int Length)[] s_layout =
+    [
+        (0x1000, 0x800), (0x1800, 0x400), (0x4000, 0x1000), (ulong.MaxValue - 0xfff, 0x1000)
+    ];
 
     private readonly List<nint> _blocks = [];
     private readonly GuestMemory _memory;
@@ -90,7 +93,8 @@ public sealed unsafe class GuestMemoryTests : IDisposable
         Check.QuickThrowOnFailure(Prop.ForAll(ArbMap.Default.ArbFor<ulong>(), ArbMap.Default.ArbFor<ulong>(), (at, length) =>
         {
             bool found = _memory.TryGetHostAddress(new GuestAddress(at), length, out nint host);
-            int region = Array.FindIndex(s_layout, r => at >= r.Start && at - r.Start < (ulong)r.Length && length <= (ulong)r.Length - (at - r.Start));
+            int region = Array.FindIndex(
+                s_layout, r => at >= r.Start && at - r.Start < (ulong)r.Length && length <= (ulong)r.Length - (at - r.Start));
             return found == region >= 0 && (!found || host == _blocks[region] + (nint)(at - s_layout[region].Start));
         }));
 
@@ -108,7 +112,8 @@ public sealed unsafe class GuestMemoryTests : IDisposable
     [InlineData(ulong.MaxValue, 2UL, false)]
     [InlineData(ulong.MaxValue, ulong.MaxValue, false)]
     [InlineData(0UL, 0UL, false)]
-    public void Edges_of_regions_are_exact(ulong at, ulong length, bool inside) => Assert.Equal(inside, _memory.Contains(new GuestAddress(at), length));
+    public void Edges_of_regions_are_exact(ulong at, ulong length, bool inside) =>
+        Assert.Equal(inside, _memory.Contains(new GuestAddress(at), length));
 
     [Theory]
     [InlineData(0x1000UL, 0x1000UL, 0x1fffUL, 0x10UL)]
@@ -116,7 +121,8 @@ public sealed unsafe class GuestMemoryTests : IDisposable
     [InlineData(0x1000UL, 0UL, 0x2000UL, 0x10UL)]
     [InlineData(0x1000UL, 0x10UL, ulong.MaxValue, 2UL)]
     public void Region_tables_that_overlap_wrap_or_are_empty_are_refused(ulong start1, ulong length1, ulong start2, ulong length2) =>
-        Assert.Throws<ArgumentException>(() => new GuestMemory([new(new(start1), new ByteSize(length1), 0), new(new(start2), new ByteSize(length2), 0)]));
+        Assert.Throws<ArgumentException>(
+            () => new GuestMemory([new(new(start1), new ByteSize(length1), 0), new(new(start2), new ByteSize(length2), 0)]));
 
     [Fact]
     public void A_new_region_table_takes_over_whole()
@@ -130,7 +136,8 @@ public sealed unsafe class GuestMemoryTests : IDisposable
     [Fact]
     public void Guest_made_sums_never_wrap_unnoticed() =>
         Check.QuickThrowOnFailure(Prop.ForAll(ArbMap.Default.ArbFor<ulong>(), ArbMap.Default.ArbFor<ulong>(), (at, bytes) =>
-            new GuestAddress(ulong.MaxValue - at).TryAdd(bytes, out GuestAddress sum) == bytes <= at && (bytes > at || sum.Value == ulong.MaxValue - at + bytes)));
+            new GuestAddress(ulong.MaxValue - at).TryAdd(bytes, out GuestAddress sum) == bytes <= at
+            && (bytes > at || sum.Value == ulong.MaxValue - at + bytes)));
 
     private static ulong Address(Random random)
     {
@@ -162,8 +169,10 @@ public sealed unsafe class GuestMemoryTests : IDisposable
     [Fact]
     public void Discard_takes_whole_host_pages_inside_ram_and_nothing_else()
     {
-        using VnodeMemory ram = VnodeMemory.Create(new VnodePlacement(0, new ByteSize((ulong)(1 << 20)), new ByteSize(4096), null, []), HostTopology.Unknown);
-        GuestMemory memory = new([ram.Region(new(0x10000), new ByteSize(0x40000), 0), ram.Region(new(0x50000), new ByteSize(0x40000), 0x40000)]);
+        using VnodeMemory ram = VnodeMemory.Create(
+            new VnodePlacement(0, new ByteSize((ulong)(1 << 20)), new ByteSize(4096), null, []), HostTopology.Unknown);
+        GuestMemory memory =
+            new([ram.Region(new(0x10000), new ByteSize(0x40000), 0), ram.Region(new(0x50000), new ByteSize(0x40000), 0x40000)]);
         Assert.True(memory.TryGetSpan(new(0x10000), 0x40000, out Span<byte> first));
         Assert.True(memory.TryGetSpan(new(0x50000), 0x40000, out Span<byte> second));
         first.Fill(1);
@@ -178,7 +187,8 @@ public sealed unsafe class GuestMemoryTests : IDisposable
         Assert.Equal(0, memory.Discard(new(0x10000), 0, out discarded));
         Assert.Equal(0UL, discarded);
         Assert.Equal(-1, first.IndexOfAnyExcept((byte)0));
-        GuestMemory huge = new([new GuestRegion(new(0), new ByteSize(0x80000), ram.Region(new(0), new ByteSize(0x80000), 0).HostAddress, 0, 0x80000)]);
+        GuestMemory huge =
+            new([new GuestRegion(new(0), new ByteSize(0x80000), ram.Region(new(0), new ByteSize(0x80000), 0).HostAddress, 0, 0x80000)]);
         Assert.Equal(0, huge.Discard(new(0x1000), 0x70000, out discarded)); // no whole page of that size
         Assert.Equal(0UL, discarded);
     }

@@ -39,7 +39,8 @@ public sealed class GuestRamTests : IDisposable
             }
 
             (ulong start, int length) = s_layout[random.Next(3)];
-            ulong from = (start >> 12) + (ulong)random.Next(length >> 12), pages = (ulong)random.NextInt64((long)((start + (ulong)length) >> 12) - (long)from + 1);
+            ulong from = (start >> 12) + (ulong)random.Next(length >> 12),
+                pages = (ulong)random.NextInt64((long)((start + (ulong)length) >> 12) - (long)from + 1);
             HashSet<ulong> expected = [.. model.Where(p => p >= from && p < from + pages)];
             Assert.Equal(expected.Order(), Collect(from, pages).Order());
             model.ExceptWith(expected);

@@ -31,7 +31,8 @@ public class HostTopologyTests
     [Fact]
     public void Node_numbers_may_have_holes_and_nodes_may_have_memory_only()
     {
-        using FakeHost host = FakeHost.WithNodes((0, "0", 1, 1, "10 20 20 30"), (2, "1", 1, 1, "20 10 30 20"), (3, "", 8, 8, "20 30 10 40"), (7, "", 8, 8, "30 20 40 10"));
+        using FakeHost host = FakeHost.WithNodes(
+            (0, "0", 1, 1, "10 20 20 30"), (2, "1", 1, 1, "20 10 30 20"), (3, "", 8, 8, "20 30 10 40"), (7, "", 8, 8, "30 20 40 10"));
         HostTopology topology = host.Read();
         Assert.Equal([0, 2, 3, 7], topology.Nodes.Select(n => n.Id));
         Assert.Empty(topology.Nodes[3].Cpus);

@@ -27,7 +27,8 @@ public sealed class LeaseOnlyTests
         foreach (Type type in typeof(DmaSpace).Assembly.GetExportedTypes())
         {
             const BindingFlags All = BindingFlags.Public | BindingFlags.Instance | BindingFlags.Static | BindingFlags.DeclaredOnly;
-            found.AddRange(type.GetMethods(All).Where(Gives).Select(m => $"{type.Name}.{m.Name.Replace("get_", "", StringComparison.Ordinal)}"));
+            found.AddRange(
+                type.GetMethods(All).Where(Gives).Select(m => $"{type.Name}.{m.Name.Replace("get_", "", StringComparison.Ordinal)}"));
             found.AddRange(type.GetFields(All).Where(f => IsMemory(f.FieldType)).Select(f => $"{type.Name}.{f.Name}"));
         }
 
@@ -42,8 +43,9 @@ public sealed class LeaseOnlyTests
     {
         Type of = type.IsByRef ? type.GetElementType()! : type;
         return of.IsPointer || of == typeof(nint) || of == typeof(nuint) || of == typeof(RingAddresses)
-            || (of.IsGenericType && (of.GetGenericTypeDefinition() == typeof(Span<>) || of.GetGenericTypeDefinition() == typeof(ReadOnlySpan<>)
-                || of.GetGenericTypeDefinition() == typeof(Memory<>)) && of.GetGenericArguments()[0] is { } item
+            || (of.IsGenericType
+                && (of.GetGenericTypeDefinition() == typeof(Span<>) || of.GetGenericTypeDefinition() == typeof(ReadOnlySpan<>)
+                    || of.GetGenericTypeDefinition() == typeof(Memory<>)) && of.GetGenericArguments()[0] is { } item
                 && (item == typeof(byte) || item.Name == "IoVector"));
     }
 }

@@ -16,11 +16,15 @@ public sealed class MemoryMapOwnerTests
     [InlineData(16 * TiB, 4)]
     public void A_region_of_any_size_is_in_slots_that_kvm_takes(ulong bytes, int slots)
     {
-        GuestRegion[] regions = [new(new GuestAddress(0), new ByteSize(3 * GiB), 0x1000), new(new GuestAddress(4 * GiB), new ByteSize(bytes), Host)];
+        GuestRegion[] regions =
+        [
+            new(new GuestAddress(0), new ByteSize(3 * GiB), 0x1000), new(new GuestAddress(4 * GiB), new ByteSize(bytes), Host)
+        ];
         FakeSlots set = new();
         MemoryMapOwner map = new(new GuestRam(regions), set);
         Assert.Equal(Enumerable.Range(0, slots + 1).Select(i => (uint)i), map.Slots.Select(s => s.Number));
-        Assert.All(map.Slots, s => Assert.InRange(s.Region.Length.Bytes / 4096, 1UL, int.MaxValue - 1UL)); // KVM_MEM_MAX_NR_PAGES is 2^31 - 1
+        // KVM_MEM_MAX_NR_PAGES is 2^31 - 1
+        Assert.All(map.Slots, s => Assert.InRange(s.Region.Length.Bytes / 4096, 1UL, int.MaxValue - 1UL));
         ulong at = 4 * GiB;
         foreach (GuestRegion part in map.Slots.Skip(1).Select(s => s.Region))
         {
@@ -156,7 +160,8 @@ public sealed class MemoryMapOwnerTests
         map.RemoveMapping(new GuestAddress(32 * Page));
         map.RemoveMapping(new GuestAddress(64 * Page));
         Assert.Equal(16, PagesOf(ram).Count);
-        Assert.Equal(["adding 32", "added 32", "adding 64", "added 64", "removing 32", "removed 32", "removing 64", "removed 64"], follower.Log);
+        Assert.Equal(
+            ["adding 32", "added 32", "adding 64", "added 64", "removing 32", "removed 32", "removing 64", "removed 64"], follower.Log);
     }
 
     private static void Change(MemoryMapOwner map, int kind, GuestRegion region)
@@ -194,7 +199,8 @@ public sealed class MemoryMapOwnerTests
         }
     }
 
-    private static GuestRegion Region(ulong first, ulong pages) => new(new GuestAddress(first * Page), new ByteSize(pages * Page), Host + (nint)(first * Page));
+    private static GuestRegion Region(ulong first, ulong pages) =>
+        new(new GuestAddress(first * Page), new ByteSize(pages * Page), Host + (nint)(first * Page));
 
     private static HashSet<ulong> PagesOf(GuestRam ram) => [.. ram.RegionSpan.ToArray().SelectMany(Pages)];
 

@@ -34,7 +34,8 @@ public sealed class NumaMapsTests
             return;
         }
 
-        using VnodeMemory vnode = VnodeMemory.Create(new VnodePlacement(47, ByteSize.MiB(4), new ByteSize(4096), MemoryPolicyMode.Preferred, [host.Nodes[0].Id]), host);
+        using VnodeMemory vnode = VnodeMemory.Create(
+            new VnodePlacement(47, ByteSize.MiB(4), new ByteSize(4096), MemoryPolicyMode.Preferred, [host.Nodes[0].Id]), host);
         GuestMemory memory = new([vnode.Region(new GuestAddress(0), ByteSize.MiB(4), 0)]);
         for (ulong page = 0; page < 200; page++)
         {
@@ -50,7 +51,9 @@ public sealed class NumaMapsTests
     public void Counts_come_back_as_written() =>
         Check.QuickThrowOnFailure(Prop.ForAll(ArbMap.Default.ArbFor<uint[]>(), counts =>
         {
-            string line = "7f0 default file=/memfd:vmm:vnode9 dirty=1" + string.Concat(counts.Take(64).Select((c, i) => string.Create(CultureInfo.InvariantCulture, $" N{i}={c}"))) + " kernelpagesize_kB=4";
+            string line = "7f0 default file=/memfd:vmm:vnode9 dirty=1"
+                + string.Concat(counts.Take(64).Select((c, i) => string.Create(CultureInfo.InvariantCulture, $" N{i}={c}")))
+                + " kernelpagesize_kB=4";
             return NumaMaps.Parse(line)[9].Values.SequenceEqual(counts.Take(64).Select(c => c * 4096UL));
         }));
 

@@ -52,7 +52,9 @@ public class NumberSetTests
             string text = string.Concat(Enumerable.Range(0, random.Next(12)).Select(_ => Alphabet[random.Next(Alphabet.Length)]));
             if (NumberSet.TryParse(text, Limit, out IReadOnlyList<int> numbers))
             {
-                Assert.True(NumberSet.TryParse(NumberSet.Format(numbers), Limit, out IReadOnlyList<int> again) && again.SequenceEqual(numbers), text);
+                Assert.True(
+                    NumberSet.TryParse(NumberSet.Format(numbers), Limit, out IReadOnlyList<int> again) && again.SequenceEqual(numbers),
+                    text);
                 Assert.All(numbers, n => Assert.InRange(n, 0, Limit - 1));
             }
         }

@@ -13,7 +13,8 @@ public sealed class PageMigrationTests
     {
         FakePages pages = new([.. Enumerable.Range(0, 10_000).Select(i => i % 3 - 1)]); // absent, node 0, node 1
         List<double> progress = [];
-        PageMigrationResult result = Run(pages, [1], options => options with { Slice = ByteSize.MiB(1) }, progress: (share, _) => progress.Add(share));
+        PageMigrationResult result = Run(
+            pages, [1], options => options with { Slice = ByteSize.MiB(1) }, progress: (share, _) => progress.Add(share));
         Assert.Equal((false, 3333UL * 4096, 0UL), (result.Cancelled, result.Moved.Bytes, result.LeftBytes.Bytes));
         Assert.Equal([-1, 1], pages.Nodes.Distinct().Order());
         Assert.Equal(3334, pages.Nodes.Count(n => n < 0));
@@ -104,14 +105,22 @@ public sealed class PageMigrationTests
                 pages.Busy[i] = i % 7;
             }
 
-            PageMigrationResult result = new PageMigration([pages], targets, (wish.Item1 & 2) == 0, Options() with { Slice = new ByteSize(8192) }).Run(null, CancellationToken.None);
+            PageMigrationResult result =
+                new PageMigration([pages], targets, (wish.Item1 & 2) == 0, Options() with { Slice = new ByteSize(8192) }).Run(
+                    null, CancellationToken.None);
             ulong home = (ulong)pages.Nodes.Where((n, i) => n != before[i]).Count() * pages.PageSize;
             ulong away = (ulong)pages.Nodes.Count(n => n >= 0 && !targets.Contains(n)) * pages.PageSize;
             return result.Moved == home && result.LeftBytes == away && !result.Cancelled
-                && pages.Nodes.Where((n, i) => n != before[i]).All(targets.Contains) && pages.Nodes.Count(n => n < 0) == before.Count(n => n < 0);
+                && pages.Nodes.Where((n, i) => n != before[i]).All(targets.Contains)
+                && pages.Nodes.Count(n => n < 0) == before.Count(n => n < 0);
         }));
 
-    private PageMigrationResult Run(FakePages pages, int[] targets, Func<PageMigrationOptions, PageMigrationOptions>? how = null, Action<double, ByteSize>? progress = null, CancellationToken cancel = default) =>
+    private PageMigrationResult Run(
+        FakePages pages,
+        int[] targets,
+        Func<PageMigrationOptions, PageMigrationOptions>? how = null,
+        Action<double, ByteSize>? progress = null,
+        CancellationToken cancel = default) =>
         new PageMigration([pages], targets, interleave: false, how is null ? Options() : how(Options())).Run(progress, cancel);
 
     private PageMigrationOptions Options() => new() { Clock = _clock, Wait = _clock.Wait };

@@ -68,7 +68,8 @@ public sealed class RingViewTests : IDisposable
             Assert.Null(none);
         }
 
-        Assert.True(_memory.Dma.TryAcquireRing(s_parts with { Descriptors = new(0x1f80), Available = new(0x2fea), Used = new(0x2f00) }, out _));
+        Assert.True(
+            _memory.Dma.TryAcquireRing(s_parts with { Descriptors = new(0x1f80), Available = new(0x2fea), Used = new(0x2f00) }, out _));
         Assert.Throws<ArgumentOutOfRangeException>(() => _memory.Dma.TryAcquireRing(s_parts with { Size = 0 }, out _));
         Assert.Throws<ArgumentOutOfRangeException>(() => _memory.Dma.TryAcquireRing(s_parts with { Size = 6 }, out _));
     }

@@ -12,7 +12,8 @@ public class VnodeMemoryTests
     public void One_vnode_serves_several_extents_of_guest_memory()
     {
         using VnodeMemory vnode = VnodeMemory.Create(Plain(3, 4 * MiB), s_host);
-        GuestMemory memory = new([vnode.Region(new GuestAddress(0x100000), new ByteSize(MiB), 0), vnode.Region(new GuestAddress(0x1_0000_0000), ByteSize.MiB(3), MiB)]);
+        GuestMemory memory = new([vnode.Region(new GuestAddress(0x100000), new ByteSize(MiB), 0), vnode.Region(
+            new GuestAddress(0x1_0000_0000), ByteSize.MiB(3), MiB)]);
         Assert.All(memory.Regions, r => Assert.Equal(3, r.Vnode));
         Assert.Equal(memory.Regions[0].HostAddress + (nint)MiB, memory.Regions[1].HostAddress);
         Assert.True(memory.TryWrite(new GuestAddress(0x1_002f_fff8), 0x1122334455667788UL));
@@ -36,7 +37,8 @@ public class VnodeMemoryTests
     public void Only_touched_pages_are_resident_and_they_lie_on_the_node_asked_for()
     {
         int node = s_host.Nodes.First(n => n.TotalBytes > 0).Id;
-        using VnodeMemory vnode = VnodeMemory.Create(new VnodePlacement(0, ByteSize.MiB(8), new ByteSize(4096), MemoryPolicyMode.Bind, [node]), s_host);
+        using VnodeMemory vnode = VnodeMemory.Create(
+            new VnodePlacement(0, ByteSize.MiB(8), new ByteSize(4096), MemoryPolicyMode.Bind, [node]), s_host);
         Assert.Empty(vnode.ResidentPages());
         GuestMemory memory = new([vnode.Region(new GuestAddress(0), ByteSize.MiB(8), 0)]);
         for (ulong page = 0; page < 100; page++)
@@ -71,12 +73,15 @@ public class VnodeMemoryTests
         Assert.Contains($" bind:{node} file=/memfd:vmm:vnode6", File.ReadAllText("/proc/self/numa_maps"), StringComparison.Ordinal);
 
         // Each part has its own: the second goes to a node that does not exist, which the kernel refuses.
-        KernelException refused = Assert.Throws<KernelException>(() => vnode.Place(placement with { Shares = [new(node, ByteSize.MiB(2)), new(63, ByteSize.MiB(6))] }));
+        KernelException refused = Assert.Throws<KernelException>(
+            () => vnode.Place(placement with { Shares = [new(node, ByteSize.MiB(2)), new(63, ByteSize.MiB(6))] }));
         Assert.Contains("mbind", refused.Message, StringComparison.Ordinal);
-        placement = placement with { Policy = MemoryPolicyMode.Preferred, Shares = [new(node, ByteSize.MiB(2)), new(node, ByteSize.MiB(3))] };
+        placement =
+            placement with { Policy = MemoryPolicyMode.Preferred, Shares = [new(node, ByteSize.MiB(2)), new(node, ByteSize.MiB(3))] };
         vnode.SetPolicy(null, []);
         vnode.Place(placement);
-        Assert.Single(File.ReadAllLines("/proc/self/numa_maps"), l => l.Contains("/memfd:vmm:vnode6", StringComparison.Ordinal)); // whole: what the shares leave over is the last one's
+        // whole: what the shares leave over is the last one's
+        Assert.Single(File.ReadAllLines("/proc/self/numa_maps"), l => l.Contains("/memfd:vmm:vnode6", StringComparison.Ordinal));
     }
 
     [Fact]
@@ -205,14 +210,16 @@ public class VnodeMemoryTests
         Assert.Contains(" default file=/memfd:vmm:vnode0", File.ReadAllText("/proc/self/numa_maps"), StringComparison.Ordinal);
         Assert.True(memory.TryRead(new GuestAddress(0x5000), out ulong value));
         Assert.Equal(0x1234_5678_9abc_def0UL, value);
-        PageMigrationResult result = new PageMigration([vnode], [node], interleave: false, new PageMigrationOptions()).Run(null, CancellationToken.None);
+        PageMigrationResult result =
+            new PageMigration([vnode], [node], interleave: false, new PageMigrationOptions()).Run(null, CancellationToken.None);
         Assert.Equal((0UL, 0UL), (result.Moved.Bytes, result.LeftBytes.Bytes)); // it was there already
     }
 
     [Fact]
     public void Huge_pages_are_there_from_the_start_or_refused_with_the_numbers()
     {
-        const string Pool = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", Surplus = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+        const string Pool = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
+            Surplus = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
         string before = File.Exists(Pool) ? File.ReadAllText(Pool) : "none";
         try
         {
@@ -235,7 +242,10 @@ public class VnodeMemoryTests
             using (VnodeMemory vnode = VnodeMemory.Create(six, s_host))
             {
                 Assert.Equal("2", File.ReadAllText(Surplus).Trim()); // taken, though nobody touched them
-                Assert.Contains("6 huge pages of 2 MiB are needed, 2 are free", Assert.Throws<ArgumentException>(() => VnodeMemory.Create(six, s_host)).Message, StringComparison.Ordinal);
+                Assert.Contains(
+                    "6 huge pages of 2 MiB are needed, 2 are free",
+                    Assert.Throws<ArgumentException>(() => VnodeMemory.Create(six, s_host)).Message,
+                    StringComparison.Ordinal);
                 int[] found = new int[6];
                 vnode.Locate(0, found);
                 Assert.All(found, node => Assert.Equal(nodes.Count > 0 ? nodes[0] : 0, node));
@@ -248,7 +258,8 @@ public class VnodeMemoryTests
                 Assert.Equal((0UL, "0"), (populated, File.ReadAllText(Surplus).Trim()));
                 GuestMemory memory = new([part.Region(new GuestAddress(2 << 20), ByteSize.MiB(4), 2 << 20)]);
                 Assert.True(memory.TryWrite(new GuestAddress(2 << 20), 1));
-                Assert.Equal(0, memory.Discard(new GuestAddress(2 << 20), 4 << 20, out ulong discarded)); // the guest's huge pages stay its own
+                // the guest's huge pages stay its own
+                Assert.Equal(0, memory.Discard(new GuestAddress(2 << 20), 4 << 20, out ulong discarded));
                 Assert.Equal((0UL, "0"), (discarded, File.ReadAllText(Surplus).Trim()));
             }
 

@@ -16,7 +16,10 @@ public sealed class NumaFitTests
         Assert.Equal([FitOutcome.Exact, FitOutcome.Moved], fit.Vnodes.Select(v => v.Outcome));
         Assert.Equal([0, 1], fit.Spec.EffectiveVnodes.Select(v => v.HostNodes.Single()));
         Assert.All(fit.Spec.EffectiveVnodes, v => Assert.Equal(VnodePolicy.Strict, v.Policy));
-        Assert.Equal("vnode 1 moved to host node 1: host node 5 does not exist here; the spec gives no distances: the guest is told those between its host nodes", fit.Text);
+        Assert.Equal(
+            "vnode 1 moved to host node 1: host node 5 does not exist here; the spec gives no distances: the guest is told those between "
+                + "its host nodes",
+            fit.Text);
         Assert.Empty(SpecValidation.Validate(fit.Spec));
     }
 
@@ -48,7 +51,8 @@ public sealed class NumaFitTests
     {
         NumaFitResult strict = Map(Spec(Vnode(0, 9000, 0)), s_two);
         Assert.Equal(FitOutcome.NoRoom, strict.Vnodes[0].Outcome);
-        Assert.Contains("vnode 0 does not fit: needs 9000 MiB, and the host has 4096 MiB on host node 0, 4096 MiB on host node 1 left (available: node 0 4096 MiB, node 1 4096 MiB)",
+        Assert.Contains("vnode 0 does not fit: needs 9000 MiB, and the host has 4096 MiB on host node 0, 4096 MiB on host node 1 left "
+            + "(available: node 0 4096 MiB, node 1 4096 MiB)",
             Assert.Throws<HostMismatchException>(() => NumaFit.Require(strict, s_two)).Message, StringComparison.Ordinal);
         NumaFitResult preferred = Map(Spec(Vnode(0, 9000, 7) with { Policy = VnodePolicy.Preferred }), s_two);
         NumaFit.Require(preferred, s_two);
@@ -62,7 +66,10 @@ public sealed class NumaFitTests
         VnodeSpec huge = Vnode(0, 1024, 0) with { PageSize = ByteSize.MiB(2) };
         Assert.Equal(1, NumaFit.Map(Spec(huge), s_two, pools).Spec.EffectiveVnodes[0].HostNodes.Single());
         NumaFitResult none = NumaFit.Map(Spec(huge with { Policy = VnodePolicy.Preferred }), s_two, []);
-        Assert.Contains("1024 MiB in pages of 2 MiB", Assert.Throws<HostMismatchException>(() => NumaFit.Require(none, s_two)).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "1024 MiB in pages of 2 MiB",
+            Assert.Throws<HostMismatchException>(() => NumaFit.Require(none, s_two)).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -86,7 +93,8 @@ public sealed class NumaFitTests
         Assert.Same(guest, fit.Spec.Numa!.Distances);
         NumaFitResult one = Map(spec with { Numa = spec.Numa with { Distances = guest } }, Host(Node(0, 16, 8192, 10)));
         Assert.Equal((2, 0, 2, 50), (one.Distances.Compared, one.Distances.InOrder, one.Distances.Tied, one.Distances.Percent));
-        Assert.Contains("0 of 2 comparisons of distances are in the guest's order, 2 tied, 0 reversed (50 %)", one.Text, StringComparison.Ordinal);
+        Assert.Contains(
+            "0 of 2 comparisons of distances are in the guest's order, 2 tied, 0 reversed (50 %)", one.Text, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -121,37 +129,43 @@ public sealed class NumaFitTests
     });
 
     [Fact]
-    public void On_a_host_whose_nodes_have_other_numbers_and_another_order_vnodes_map_one_to_one_with_their_distances() => Repeat(500, random =>
-    {
-        int[] numbers = [.. Enumerable.Range(20, 8).OrderBy(_ => random.Next())];
-        (VmSpec spec, HostTopology host) = Pair(random, id => numbers[id]);
-        NumaFitResult fit = Map(spec, host);
-        Assert.All(fit.Vnodes, v => Assert.Equal(FitOutcome.Moved, v.Outcome));
-        Assert.Equal(fit.Vnodes.Count, fit.Vnodes.Select(v => v.Shares.Single().Node).Distinct().Count());
-        Assert.Equal(100, fit.Distances.Percent);
-        for (int i = 0; i < fit.Vnodes.Count; i++)
+    public void On_a_host_whose_nodes_have_other_numbers_and_another_order_vnodes_map_one_to_one_with_their_distances() =>
+        Repeat(500, random =>
         {
-            for (int j = 0; j < fit.Vnodes.Count; j++)
+            int[] numbers = [.. Enumerable.Range(20, 8).OrderBy(_ => random.Next())];
+            (VmSpec spec, HostTopology host) = Pair(random, id => numbers[id]);
+            NumaFitResult fit = Map(spec, host);
+            Assert.All(fit.Vnodes, v => Assert.Equal(FitOutcome.Moved, v.Outcome));
+            Assert.Equal(fit.Vnodes.Count, fit.Vnodes.Select(v => v.Shares.Single().Node).Distinct().Count());
+            Assert.Equal(100, fit.Distances.Percent);
+            for (int i = 0; i < fit.Vnodes.Count; i++)
             {
-                Assert.Equal(spec.Numa!.Distances![i][j], HostTopology.Distance(Of(host, fit, i), Of(host, fit, j), host.Nodes));
+                for (int j = 0; j < fit.Vnodes.Count; j++)
+                {
+                    Assert.Equal(spec.Numa!.Distances![i][j], HostTopology.Distance(Of(host, fit, i), Of(host, fit, j), host.Nodes));
+                }
             }
-        }
-    });
+        });
 
     [Fact]
     public void Whatever_host_and_topology_nothing_is_given_twice_and_what_can_lie_whole_does() => Repeat(3000, random =>
     {
         HostTopology host = RandomHost(random);
         VmSpec spec = RandomSpec(random, most: 4);
-        HugePagePool[] pools = [.. host.Nodes.Where(_ => random.Next(2) == 0).Select(n => new HugePagePool(n.Id, 2 << 20, 4096, (ulong)random.Next(2048)))];
+        HugePagePool[] pools = [.. host.Nodes.Where(_ => random.Next(2) == 0)
+            .Select(n => new HugePagePool(n.Id, 2 << 20, 4096, (ulong)random.Next(2048)))];
         NumaFitResult fit = NumaFit.Map(spec, host, pools);
         Assert.Equal(fit.Text, NumaFit.Map(spec, host, pools).Text);
         Assert.InRange(fit.Distances.Percent, 0, 100);
-        Assert.Equal(spec.EffectiveVnodes.Select(v => (v.Memory, v.MaxMemory, v.PageSize, NumberSet.Format(v.Cpus))), fit.Spec.EffectiveVnodes.Select(v => (v.Memory, v.MaxMemory, v.PageSize, NumberSet.Format(v.Cpus))));
+        Assert.Equal(
+            spec.EffectiveVnodes.Select(v => (v.Memory, v.MaxMemory, v.PageSize, NumberSet.Format(v.Cpus))),
+            fit.Spec.EffectiveVnodes.Select(v => (v.Memory, v.MaxMemory, v.PageSize, NumberSet.Format(v.Cpus))));
         Assert.Same(spec.Numa!.Distances, fit.Spec.Numa!.Distances);
         foreach (ulong page in (ulong[])[4096, 2 << 20])
         {
-            Dictionary<int, ulong> room = host.Nodes.ToDictionary(n => n.Id, n => n.TotalBytes == 0 ? 0 : page == 4096 ? n.AvailableBytes : pools.Where(p => p.Node == n.Id).Aggregate(0UL, (sum, p) => sum + (p.Free << 21)));
+            Dictionary<int, ulong> room = host.Nodes.ToDictionary(n => n.Id, n => n.TotalBytes == 0 ? 0
+                : page == 4096 ? n.AvailableBytes
+                : pools.Where(p => p.Node == n.Id).Aggregate(0UL, (sum, p) => sum + (p.Free << 21)));
             ulong free = room.Values.Aggregate(0UL, (sum, bytes) => sum + bytes);
             int[] mine = [.. Enumerable.Range(0, fit.Vnodes.Count).Where(i => spec.EffectiveVnodes[i].PageSize == page)];
             ulong need = mine.Aggregate(0UL, (sum, i) => sum + spec.EffectiveVnodes[i].Memory);
@@ -170,7 +184,8 @@ public sealed class NumaFitTests
         if (Whole(spec, host, pools))
         {
             Assert.All(fit.Vnodes, v => Assert.True(v.Outcome is FitOutcome.Exact or FitOutcome.Moved, fit.Text));
-            Assert.DoesNotContain(SpecValidation.Validate(fit.Spec), p => p.Path.Contains("hostNodes", StringComparison.Ordinal) || p.Path.Contains("policy", StringComparison.Ordinal));
+            Assert.DoesNotContain(SpecValidation.Validate(fit.Spec),
+                p => p.Path.Contains("hostNodes", StringComparison.Ordinal) || p.Path.Contains("policy", StringComparison.Ordinal));
         }
     });
 
@@ -179,8 +194,10 @@ public sealed class NumaFitTests
     {
         Random random = new(5);
         VmSpec spec = RandomSpec(random, most: SpecValidation.MaxVnodes, least: SpecValidation.MaxVnodes);
-        HostTopology host = Host([.. Enumerable.Range(0, 64).Select(i => Node(i * 3, 2, 4096, [.. Enumerable.Range(0, 64).Select(j => i == j ? 10 : 20)]))]);
-        Assert.All(NumaFit.Map(spec, host, [.. host.Nodes.Select(n => new HugePagePool(n.Id, 2 << 20, 2000, 2000))]).Vnodes, v => Assert.NotEqual(FitOutcome.NoRoom, v.Outcome));
+        HostTopology host = Host(
+            [.. Enumerable.Range(0, 64).Select(i => Node(i * 3, 2, 4096, [.. Enumerable.Range(0, 64).Select(j => i == j ? 10 : 20)]))]);
+        Assert.All(NumaFit.Map(spec, host, [.. host.Nodes.Select(n => new HugePagePool(n.Id, 2 << 20, 2000, 2000))]).Vnodes,
+            v => Assert.NotEqual(FitOutcome.NoRoom, v.Outcome));
     }
 
     /// <summary>Whether every vnode can lie whole on one node; all ways are tried.</summary>
@@ -226,10 +243,19 @@ public sealed class NumaFitTests
     private static (VmSpec Spec, HostTopology Host) Pair(Random random, Func<int, int> number)
     {
         int count = random.Next(2, 7); // one vnode has nothing to compare
-        int[] sizes = [.. Enumerable.Range(0, count).Select(_ => random.Next(1, 2048) * 2)], cpus = [.. Enumerable.Range(0, count).Select(i => i == 0 ? 1 : random.Next(0, 4))];
+        int[] sizes = [.. Enumerable.Range(0, count).Select(_ => random.Next(1, 2048) * 2)],
+            cpus = [.. Enumerable.Range(0, count).Select(i => i == 0 ? 1 : random.Next(0, 4))];
         int[][] distances = Symmetric(random, count);
-        VnodeSpec[] vnodes = [.. sizes.Select((size, i) => new VnodeSpec { Cpus = NumberSet.Range(cpus[..i].Sum(), cpus[i]), Memory = ByteSize.MiB((ulong)size), HostNodes = [i], Policy = VnodePolicy.Strict })];
-        HostNode[] nodes = [.. sizes.Select((size, i) => Node(number(i), cpus[i], size, [.. Enumerable.Range(0, count).OrderBy(number).Select(j => distances[i][j])])).OrderBy(n => n.Id)];
+        VnodeSpec[] vnodes = [.. sizes.Select((size, i) => new VnodeSpec
+        {
+            Cpus = NumberSet.Range(cpus[..i].Sum(), cpus[i]),
+            Memory = ByteSize.MiB((ulong)size),
+            HostNodes = [i],
+            Policy = VnodePolicy.Strict
+        })];
+        HostNode[] nodes = [.. sizes.Select(
+            (size, i) => Node(number(i), cpus[i], size, [.. Enumerable.Range(0, count).OrderBy(number).Select(j => distances[i][j])]))
+            .OrderBy(n => n.Id)];
         VmSpec spec = Spec(vnodes);
         return (spec with { Numa = spec.Numa! with { Distances = distances } }, Host(nodes));
     }
@@ -246,7 +272,10 @@ public sealed class NumaFitTests
                 Cpus = NumberSet.Range(cpu, cpus),
                 Memory = ByteSize.MiB((ulong)random.Next(cpus > 0 ? 0 : 1, 1500) * 2),
                 HostNodes = wanted,
-                Policy = wanted.Length == 0 ? VnodePolicy.Auto : wanted.Length == 1 ? (VnodePolicy)random.Next(1, 4) : random.Next(2) == 0 ? VnodePolicy.Strict : VnodePolicy.Interleave,
+                Policy = wanted.Length == 0 ? VnodePolicy.Auto
+                    : wanted.Length == 1 ? (VnodePolicy)random.Next(1, 4)
+                    : random.Next(2) == 0 ? VnodePolicy.Strict
+                    : VnodePolicy.Interleave,
                 PageSize = random.Next(4) == 0 ? ByteSize.MiB(2) : new ByteSize(4096),
             };
             cpu += cpus;
@@ -287,7 +316,8 @@ public sealed class NumaFitTests
         }
     }
 
-    private static HostNode Of(HostTopology host, NumaFitResult fit, int vnode) => host.Nodes.Single(n => n.Id == fit.Vnodes[vnode].Shares.Single().Node);
+    private static HostNode Of(HostTopology host, NumaFitResult fit, int vnode) =>
+        host.Nodes.Single(n => n.Id == fit.Vnodes[vnode].Shares.Single().Node);
 
     private static NumaFitResult Map(VmSpec spec, HostTopology host) => NumaFit.Map(spec, host, []);
 
@@ -309,5 +339,6 @@ public sealed class NumaFitTests
 
     private static HostTopology Host(params HostNode[] nodes) => HostTopology.Of(nodes);
 
-    private static HostNode Node(int id, int cpus, int mib, params int[] distances) => new(id, NumberSet.Range(id * 16, cpus), (ulong)mib << 20, (ulong)mib << 20, distances);
+    private static HostNode Node(int id, int cpus, int mib, params int[] distances) =>
+        new(id, NumberSet.Range(id * 16, cpus), (ulong)mib << 20, (ulong)mib << 20, distances);
 }

@@ -18,7 +18,11 @@ public sealed class NumaMoveTests
 
     [Theory]
     [InlineData("0", 2UL << 30, 4096UL, null)]
-    [InlineData("0", (2UL << 30) + 1, 4096UL, "2048 MiB would have to go to host node 0, which has 2048 MiB available (all: node 0 2048 MiB, node 1 6144 MiB")]
+    [InlineData(
+        "0",
+        (2UL << 30) + 1,
+        4096UL,
+        "2048 MiB would have to go to host node 0, which has 2048 MiB available (all: node 0 2048 MiB, node 1 6144 MiB")]
     [InlineData("0-1", 8UL << 30, 4096UL, null)]
     [InlineData("3", 1UL, 4096UL, "host nodes '3' are not all there: this host has memory on 0-1")]
     [InlineData("0,9", 1UL, 4096UL, "host nodes '0,9' are not all there")]
@@ -31,14 +35,18 @@ public sealed class NumaMoveTests
     public void A_move_is_refused_with_the_numbers(string nodes, ulong bytes, ulong page, string? refusal)
     {
         Assert.True(NumberSet.TryParse(nodes, 64, out IReadOnlyList<int> to));
-        HostMismatchException? refused = Record.Exception(() => NumaAdmission.CheckMove("web1, vnode 1", to, bytes, page, s_host, s_pools)) as HostMismatchException;
+        HostMismatchException? refused =
+            Record.Exception(() => NumaAdmission.CheckMove("web1, vnode 1", to, bytes, page, s_host, s_pools)) as HostMismatchException;
         Assert.Equal(refusal is null, refused is null);
         Assert.Contains(refusal ?? "", refused?.Message ?? "", StringComparison.Ordinal);
     }
 
     [Fact]
     public void Without_numa_there_is_nowhere_to_move_to() =>
-        Assert.Contains("no NUMA", Assert.Throws<HostMismatchException>(() => NumaAdmission.CheckMove("x", [0], 1, 4096, HostTopology.Unknown, [])).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "no NUMA",
+            Assert.Throws<HostMismatchException>(() => NumaAdmission.CheckMove("x", [0], 1, 4096, HostTopology.Unknown, [])).Message,
+            StringComparison.Ordinal);
 
     [Theory]
     [InlineData(null, 1, MemoryPolicyMode.Preferred)]
@@ -47,15 +55,22 @@ public sealed class NumaMoveTests
     [InlineData(MemoryPolicyMode.Preferred, 2, MemoryPolicyMode.Bind)] // the kernel's MPOL_PREFERRED takes one node
     [InlineData(MemoryPolicyMode.Bind, 1, MemoryPolicyMode.Bind)]
     [InlineData(MemoryPolicyMode.Interleave, 3, MemoryPolicyMode.Interleave)]
-    public void The_kind_of_policy_stays(MemoryPolicyMode? policy, int nodes, MemoryPolicyMode expected) => Assert.Equal(expected, NumaPlacement.PolicyFor(policy, nodes));
+    public void The_kind_of_policy_stays(MemoryPolicyMode? policy, int nodes, MemoryPolicyMode expected) =>
+        Assert.Equal(expected, NumaPlacement.PolicyFor(policy, nodes));
 
     [Theory]
     [InlineData("auto")]
     [InlineData("default")]
     public void Auto_is_the_name_of_no_wish_and_default_its_older_one(string word)
     {
-        VmSpec spec = SpecReader.Read($"name: x\nboot: {{kernel: k}}\nnuma:\n  vnodes:\n    - {{cpus: 0, memory: 64MiB, policy: {word}}}\n    - {{cpus: 1, memory: 64MiB}}\n", "test", null);
+        VmSpec spec = SpecReader.Read(
+            $"name: x\nboot: {{kernel: k}}\nnuma:\n  vnodes:\n    - {{cpus: 0, memory: 64MiB, policy: {word}}}\n    - {{cpus: 1, memory: 64MiB}}\n",
+            "test",
+            null);
         Assert.All(spec.EffectiveVnodes, v => Assert.Equal(VnodePolicy.Auto, v.Policy));
-        Assert.Equal([(0, MemoryPolicyMode.Preferred), (1, MemoryPolicyMode.Preferred)], NumaPlacement.Place(spec, HostTopology.Of([s_host.Nodes[0], s_host.Nodes[1]])).Select(h => (h.Memory.HostNodes.Single(), h.Memory.Policy!.Value)));
+        Assert.Equal(
+            [(0, MemoryPolicyMode.Preferred), (1, MemoryPolicyMode.Preferred)],
+            NumaPlacement.Place(spec, HostTopology.Of([s_host.Nodes[0], s_host.Nodes[1]]))
+                .Select(h => (h.Memory.HostNodes.Single(), h.Memory.Policy!.Value)));
     }
 }

@@ -38,29 +38,65 @@ public sealed class NumaProjectionTests
     [Fact]
     public void Of_four_nodes_the_near_pair_is_taken()
     {
-        HostTopology host = HostTopology.Of([Node(0, 4, 8 << 10, 10, 40, 40, 40), Node(1, 4, 8 << 10, 40, 10, 40, 12), Node(2, 4, 9 << 10, 40, 40, 10, 40), Node(3, 4, 8 << 10, 40, 12, 40, 10)]);
+        HostTopology host = HostTopology.Of(
+        [
+            Node(0, 4, 8 << 10, 10, 40, 40, 40), Node(1, 4, 8 << 10, 40, 10, 40, 12), Node(2, 4, 9 << 10, 40, 40, 10, 40),
+            Node(3, 4, 8 << 10, 40, 12, 40, 10)
+        ]);
         Assert.Equal([1, 3], Auto(8, 12 << 10, host).EffectiveVnodes.Select(v => v.HostNodes.Single()));
     }
 
     [Fact]
     public void A_forced_count_is_kept_whatever_the_host_is()
     {
-        VmSpec spec = NumaProjection.Apply(new VmSpec { Cpus = 4, Memory = ByteSize.GiB(1), Numa = new NumaSpec { Auto = true, Count = 4 } }, s_two);
+        VmSpec spec = NumaProjection.Apply(
+            new VmSpec { Cpus = 4, Memory = ByteSize.GiB(1), Numa = new NumaSpec { Auto = true, Count = 4 } }, s_two);
         Assert.Equal([0, 0, 1, 1], spec.EffectiveVnodes.Select(v => v.HostNodes.Single()));
         Assert.Equal(21, HostDistances.Of(spec.EffectiveVnodes, s_two)[0][1]);
-        Assert.Equal(4, NumaProjection.Apply(new VmSpec { Cpus = 4, Numa = new NumaSpec { Auto = true, Count = 4 } }, HostTopology.Unknown).EffectiveVnodes.Count);
+        Assert.Equal(
+            4,
+            NumaProjection.Apply(
+                new VmSpec { Cpus = 4, Numa = new NumaSpec { Auto = true, Count = 4 } }, HostTopology.Unknown).EffectiveVnodes.Count);
     }
 
     [Fact]
     public void What_does_not_fit_is_refused_with_the_numbers()
     {
-        Assert.Contains("node 0 16384 MiB, node 1 16384 MiB", Assert.Throws<HostMismatchException>(() => Auto(1, 33 << 10, s_two)).Message, StringComparison.Ordinal);
-        VmSpec strict = new() { Name = "big", Memory = ByteSize.GiB(17), Numa = new NumaSpec { Vnodes = [new VnodeSpec { Cpus = [0], Memory = ByteSize.GiB(17), HostNodes = [1], Policy = VnodePolicy.Strict }] } };
-        Assert.Contains("17408 MiB must come from host node 1, which has 16384 MiB", Assert.Throws<HostMismatchException>(() => NumaAdmission.Check(strict, s_two)).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "node 0 16384 MiB, node 1 16384 MiB",
+            Assert.Throws<HostMismatchException>(() => Auto(1, 33 << 10, s_two)).Message,
+            StringComparison.Ordinal);
+        VmSpec strict =
+            new()
+            {
+                Name = "big",
+                Memory = ByteSize.GiB(17),
+                Numa = new NumaSpec
+                {
+                    Vnodes = [new VnodeSpec { Cpus = [0], Memory = ByteSize.GiB(17), HostNodes = [1], Policy = VnodePolicy.Strict }]
+                }
+            };
+        Assert.Contains(
+            "17408 MiB must come from host node 1, which has 16384 MiB",
+            Assert.Throws<HostMismatchException>(() => NumaAdmission.Check(strict, s_two)).Message,
+            StringComparison.Ordinal);
         NumaAdmission.Check(strict, HostTopology.Unknown);
-        VmSpec nowhere = strict with { Numa = new NumaSpec { Vnodes = [new VnodeSpec { HostNodes = [0, 7, 9], Policy = VnodePolicy.Interleave }, new VnodeSpec { HostNodes = [8], Policy = VnodePolicy.Strict }] } };
+        VmSpec nowhere =
+            strict with
+            {
+                Numa =
+                    new NumaSpec
+                    {
+                        Vnodes =
+                        [
+                            new VnodeSpec { HostNodes = [0, 7, 9], Policy = VnodePolicy.Interleave },
+                            new VnodeSpec { HostNodes = [8], Policy = VnodePolicy.Strict }
+                        ]
+                    }
+            };
         string both = Assert.Throws<HostMismatchException>(() => NumaAdmission.Check(nowhere, s_two)).Message;
-        Assert.Contains("vnode 0 names host node 7,9, which does not exist; vnode 1 names host node 8, which", both, StringComparison.Ordinal);
+        Assert.Contains(
+            "vnode 0 names host node 7,9, which does not exist; vnode 1 names host node 8, which", both, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -78,7 +114,14 @@ public sealed class NumaProjectionTests
         {
             HostTopology host = Host([.. Enumerable.Range(0, x.Nodes).Select(i => (i, x.Cpus[i], x.Memory[i]))]);
             ByteSize memory = ByteSize.MiB((ulong)x.VmMemory * 2);
-            VmSpec wish = new() { Cpus = x.VmCpus, Memory = memory, MaxMemory = memory + ByteSize.MiB((ulong)x.Grow * 2), Numa = new NumaSpec { Auto = true }, Boot = new BootSpec { Kernel = "k" } };
+            VmSpec wish = new()
+            {
+                Cpus = x.VmCpus,
+                Memory = memory,
+                MaxMemory = memory + ByteSize.MiB((ulong)x.Grow * 2),
+                Numa = new NumaSpec { Auto = true },
+                Boot = new BootSpec { Kernel = "k" }
+            };
             VmSpec spec;
             try
             {
@@ -100,18 +143,22 @@ public sealed class NumaProjectionTests
             bool cpusFit = x.VmCpus <= x.Cpus.Sum() && vnodes.All(v => v.Cpus.Count <= x.Cpus[v.HostNodes[0]]);
             if (!cpusFit || x.VmCpus <= x.Cpus.Min())
             {
-                Assert.DoesNotContain(Enumerable.Range(1, vnodes.Count - 1), n => Holds(x.Memory, x.VmMemory, n)); // memory alone decides: no fewer would do
+                // memory alone decides: no fewer would do
+                Assert.DoesNotContain(Enumerable.Range(1, vnodes.Count - 1), n => Holds(x.Memory, x.VmMemory, n));
             }
         }).QuickCheckThrowOnFailure();
     }
 
     /// <summary>Whether so many nodes can each hold an even share; in units of 2 MiB and MiB.</summary>
-    private static bool Holds(int[] nodes, int units, int vnodes) => units >= vnodes && nodes.Count(n => n >= 2 * ((units + vnodes - 1) / vnodes)) >= vnodes;
+    private static bool Holds(int[] nodes, int units, int vnodes) =>
+        units >= vnodes && nodes.Count(n => n >= 2 * ((units + vnodes - 1) / vnodes)) >= vnodes;
 
-    private static VmSpec Auto(int cpus, int mib, HostTopology host) => NumaProjection.Apply(new VmSpec { Cpus = cpus, Memory = ByteSize.MiB((ulong)mib), Numa = new NumaSpec { Auto = true } }, host);
+    private static VmSpec Auto(int cpus, int mib, HostTopology host) =>
+        NumaProjection.Apply(new VmSpec { Cpus = cpus, Memory = ByteSize.MiB((ulong)mib), Numa = new NumaSpec { Auto = true } }, host);
 
     private static HostTopology Host(params (int Id, int Cpus, int Mib)[] nodes) =>
         HostTopology.Of([.. nodes.Select(n => Node(n.Id, n.Cpus, n.Mib, [.. nodes.Select(m => m.Id == n.Id ? 10 : 21)]))]);
 
-    private static HostNode Node(int id, int cpus, int mib, params int[] distances) => new(id, NumberSet.Range(id * 16, cpus), (ulong)mib << 20, (ulong)mib << 20, distances);
+    private static HostNode Node(int id, int cpus, int mib, params int[] distances) =>
+        new(id, NumberSet.Range(id * 16, cpus), (ulong)mib << 20, (ulong)mib << 20, distances);
 }

@@ -21,7 +21,12 @@ internal static class RandomTopologies
             int[] own = [.. Enumerable.Range(0, cpus).Where(c => homeOfDie[c / (cores * threads)] == k)];
             bool empty = k > 0 && own.Length > 0 && random.Next(5) == 0;
             ByteSize memory = new(empty ? 0 : (ulong)random.Next(k == 0 ? 16 : 1, Math.Max(17, unit)) << 21);
-            return new VnodeSpec { Cpus = own, Memory = memory, MaxMemory = random.Next(4) == 0 && memory > 0 ? new ByteSize(memory + ((ulong)random.Next(1, 64) << 21)) : null };
+            return new VnodeSpec
+            {
+                Cpus = own,
+                Memory = memory,
+                MaxMemory = random.Next(4) == 0 && memory > 0 ? new ByteSize(memory + ((ulong)random.Next(1, 64) << 21)) : null
+            };
         })];
         return new VmSpec
         {
@@ -43,7 +48,13 @@ internal static class RandomTopologies
     private static TopologySpec Pack(Random random, int dies, int cores, int threads)
     {
         int perSocket = random.Next(2) == 0 ? 1 : Enumerable.Range(1, dies).Where(d => dies % d == 0).MaxBy(_ => random.Next());
-        return new TopologySpec { Sockets = random.Next(2) == 0 ? dies / perSocket : null, Dies = perSocket, Cores = cores, Threads = threads };
+        return new TopologySpec
+        {
+            Sockets = random.Next(2) == 0 ? dies / perSocket : null,
+            Dies = perSocket,
+            Cores = cores,
+            Threads = threads
+        };
     }
 
     private static IReadOnlyList<int>[] Symmetric(Random random, int size)
@@ -62,5 +73,6 @@ internal static class RandomTopologies
     }
 
     private static IReadOnlyList<int>[] Matrix(Random random, int size, int most) =>
-        [.. Enumerable.Range(0, size).Select(_ => (IReadOnlyList<int>)[.. Enumerable.Range(0, size).Select(_ => random.Next(1, most + 1))])];
+        [.. Enumerable.Range(0, size)
+            .Select(_ => (IReadOnlyList<int>)[.. Enumerable.Range(0, size).Select(_ => random.Next(1, most + 1))])];
 }

@@ -52,7 +52,10 @@ public sealed class LauncherTests : IDisposable
 
     // What is the command's own: vmm-cli adds the options of every command below.
     private static string[] Options(string help) =>
-        [.. help.Split('\n').Select(line => line.Trim()).Where(line => line.StartsWith('-')).TakeWhile(line => !line.StartsWith("--host", StringComparison.Ordinal))
+        [.. help.Split('\n')
+            .Select(line => line.Trim())
+            .Where(line => line.StartsWith('-'))
+            .TakeWhile(line => !line.StartsWith("--host", StringComparison.Ordinal))
             .Where(line => !line.StartsWith("-?", StringComparison.Ordinal))];
 
     private static (int Code, string Output, string Errors) Start(string program, params string[] words)

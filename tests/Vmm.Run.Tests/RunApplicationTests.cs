@@ -42,10 +42,25 @@ public sealed class RunApplicationTests : IDisposable
     [Fact]
     public void Options_become_the_spec()
     {
-        Assert.Equal(0, Run("--cpus", "3", "--memory", "1GiB", "--numa", "2", "--name", "n", "--cmdline", "quiet", "--virtio-transport", "mmio", "--disk", PathOf("disk.raw") + ",ro,queues=4,queue-size=64,serial=s,cache=buffered,transport=pci,vnode=1"));
-        Assert.Equal(("n", 3, 1UL << 30, "quiet", VirtioTransport.Mmio), (_ran!.Name, _ran.Cpus, _ran.Memory, _ran.Boot.Cmdline, _ran.VirtioTransport));
+        Assert.Equal(0, Run("--cpus", "3", "--memory", "1GiB", "--numa", "2", "--name", "n", "--cmdline", "quiet", "--virtio-transport",
+            "mmio", "--disk", PathOf("disk.raw") + ",ro,queues=4,queue-size=64,serial=s,cache=buffered,transport=pci,vnode=1"));
+        Assert.Equal(
+            ("n", 3, 1UL << 30, "quiet", VirtioTransport.Mmio),
+            (_ran!.Name, _ran.Cpus, _ran.Memory, _ran.Boot.Cmdline, _ran.VirtioTransport));
         Assert.Equal([2, 1], _ran.Numa!.Vnodes.Select(v => v.Cpus.Count));
-        Assert.Equal(new DiskSpec { Path = PathOf("disk.raw"), ReadOnly = true, Queues = 4, QueueSize = 64, Serial = "s", Cache = DiskCache.Buffered, Transport = VirtioTransport.Pci, Vnode = 1 }, Assert.Single(_ran.Disks));
+        Assert.Equal(
+            new DiskSpec
+            {
+                Path = PathOf("disk.raw"),
+                ReadOnly = true,
+                Queues = 4,
+                QueueSize = 64,
+                Serial = "s",
+                Cache = DiskCache.Buffered,
+                Transport = VirtioTransport.Pci,
+                Vnode = 1
+            },
+            Assert.Single(_ran.Disks));
     }
 
     [Fact]
@@ -146,7 +161,9 @@ public sealed class RunApplicationTests : IDisposable
     {
         _result = new RunResult(RunOutcome.TripleFault, Message: "vCPU 0 at RIP 0x1", Report: ["vCPU 0, which crashed:", "  code: ud2"]);
         Assert.Equal(1, Run("--quiet"));
-        Assert.Equal("vmmctl: vm: the guest crashed its CPU (triple fault): vCPU 0 at RIP 0x1\n  vCPU 0, which crashed:\n    code: ud2\n", _error.ToString());
+        Assert.Equal(
+            "vmmctl: vm: the guest crashed its CPU (triple fault): vCPU 0 at RIP 0x1\n  vCPU 0, which crashed:\n    code: ud2\n",
+            _error.ToString());
     }
 
     [Fact]

@@ -108,7 +108,8 @@ public sealed class TerminalOutputTests
             sh -c 'echo $$ > '"$dir"'/pid; ulimit -c 0; exec {{Program}} run {{Guest.Replace("'", "\"", StringComparison.Ordinal)}}' > /dev/null 2>&1
             [ "$(stty -g)" = "$before" ] && echo restored > "$dir/after" || echo left raw > "$dir/after"
             """);
-        (_, string output) = Bash($"""script -qec "bash {AppContext.BaseDirectory}/raw-{signal}.sh $dir" /dev/null > /dev/null; cat "$dir/raw" "$dir/after" """);
+        (_, string output) = Bash(
+            $"""script -qec "bash {AppContext.BaseDirectory}/raw-{signal}.sh $dir" /dev/null > /dev/null; cat "$dir/raw" "$dir/after" """);
         Assert.Equal("was raw\nrestored", output.Trim());
     }
 
@@ -151,7 +152,12 @@ public sealed class TerminalOutputTests
         string folder = Directory.CreateTempSubdirectory("vmmctl-").FullName;
         try
         {
-            ProcessStartInfo start = new("bash", ["-c", $"dir={folder}\n{script}"]) { RedirectStandardOutput = true, RedirectStandardInput = true, UseShellExecute = false };
+            ProcessStartInfo start = new("bash", ["-c", $"dir={folder}\n{script}"])
+            {
+                RedirectStandardOutput = true,
+                RedirectStandardInput = true,
+                UseShellExecute = false
+            };
             using Process bash = Process.Start(start)!;
             bash.StandardInput.Close();
             string output = bash.StandardOutput.ReadToEnd();

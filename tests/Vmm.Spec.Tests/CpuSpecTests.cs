@@ -27,7 +27,8 @@ public sealed class CpuSpecTests
     [InlineData("{features: [+sse3, -pni]}", "cpu.features[1]", "named twice")]
     public void What_is_unsound_is_told_with_its_place(string cpu, string path, string message)
     {
-        SpecProblem problem = Assert.Single(Assert.Throws<SpecException>(() => SpecReader.Read(Boot + $"cpu: {cpu}\n", "spec", null)).Problems);
+        SpecProblem problem =
+            Assert.Single(Assert.Throws<SpecException>(() => SpecReader.Read(Boot + $"cpu: {cpu}\n", "spec", null)).Problems);
         Assert.Equal((path, 2L), (problem.Path, problem.Line));
         Assert.Contains(message, problem.Message, StringComparison.Ordinal);
     }
@@ -36,7 +37,8 @@ public sealed class CpuSpecTests
     public void The_json_of_a_cpu_that_lacks_a_member_is_refused()
     {
         string json = VmSpecJson.Write(SpecReader.Read(Boot + "cpu: {model: host}\n", "spec", null)).GetRawText();
-        using System.Text.Json.JsonDocument broken = System.Text.Json.JsonDocument.Parse(json.Replace("\"features\":[]", "\"features\":[null]", StringComparison.Ordinal));
+        using System.Text.Json.JsonDocument broken =
+            System.Text.Json.JsonDocument.Parse(json.Replace("\"features\":[]", "\"features\":[null]", StringComparison.Ordinal));
         Assert.Null(VmSpecJson.TryRead(broken.RootElement, out _));
     }
 }

@@ -12,7 +12,8 @@ public sealed class DevicesTests
     [Fact]
     public void A_kind_has_its_own_fields()
     {
-        VmSpec spec = SpecReader.Read(Boot + "devices:\n- {kind: pmem, path: images/a.img, readOnly: true}\n- kind: pmem\n  path: /b\n", "spec", "/home");
+        VmSpec spec = SpecReader.Read(
+            Boot + "devices:\n- {kind: pmem, path: images/a.img, readOnly: true}\n- kind: pmem\n  path: /b\n", "spec", "/home");
         Assert.Equal([new PmemSpec { Path = "/home/images/a.img", ReadOnly = true }, new PmemSpec { Path = "/b" }], spec.Devices);
         Assert.Equal(new DeviceFile("image", "/b", Writable: true), Assert.Single(spec.Devices[1].Files));
         Assert.Empty(SpecReader.Read(Boot, "spec", null).Devices);
@@ -26,7 +27,8 @@ public sealed class DevicesTests
     [InlineData("devices: pmem", 2, "devices", "expected a list")]
     [InlineData("devices: [{kind: pmem}]", 2, "devices[0].path", "is missing")]
     [InlineData("devices: [{kind: pmem, path: ''}]", 2, "devices[0].path", "is empty")]
-    [InlineData("devices: [{kind: pmem, path: /a, cache: direct}]", 2, "devices[0].cache", "unknown field; known here: kind, path, readOnly")]
+    [InlineData(
+        "devices: [{kind: pmem, path: /a, cache: direct}]", 2, "devices[0].cache", "unknown field; known here: kind, path, readOnly")]
     [InlineData("devices: [{kind: pmem, kind: pmem, path: /a}]", 2, "devices[0].kind", "given twice")]
     public void What_is_wrong_is_named_with_its_place(string text, int line, string path, string message)
     {
@@ -39,7 +41,10 @@ public sealed class DevicesTests
     {
         string Devices(int count) => Boot + "devices:\n" + string.Concat(Enumerable.Repeat("- {kind: pmem, path: /a}\n", count));
         Assert.Equal(SpecValidation.MaxDevices, SpecReader.Read(Devices(SpecValidation.MaxDevices), "spec", null).Devices.Count);
-        Assert.Contains("17 entries, at most 16", Assert.Throws<SpecException>(() => SpecReader.Read(Devices(17), "spec", null)).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "17 entries, at most 16",
+            Assert.Throws<SpecException>(() => SpecReader.Read(Devices(17), "spec", null)).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]

@@ -6,8 +6,10 @@ public sealed class DiskFormTests
     [Fact]
     public void Source_and_front_say_what_the_short_form_says()
     {
-        DiskSpec brief = Read("{path: a.raw, cache: buffered, serial: S, queues: 2, queueSize: 64, transport: mmio, readOnly: true, vnode: 0}");
-        DiskSpec whole = Read("{source: {kind: raw, path: a.raw, cache: buffered}, front: {kind: virtio-blk, serial: S, queues: 2, queueSize: 64, transport: mmio}, readOnly: true, vnode: 0}");
+        DiskSpec brief =
+            Read("{path: a.raw, cache: buffered, serial: S, queues: 2, queueSize: 64, transport: mmio, readOnly: true, vnode: 0}");
+        DiskSpec whole = Read("{source: {kind: raw, path: a.raw, cache: buffered}, front: {kind: virtio-blk, serial: S, queues: 2, "
+            + "queueSize: 64, transport: mmio}, readOnly: true, vnode: 0}");
         Assert.Equal(brief, whole);
         Assert.Equal("/specs/a.raw", whole.Path);
         Assert.Equal(Read("{path: a.raw, queues: 2}"), Read("{source: {path: a.raw}, front: {queues: 2}}"));
@@ -43,5 +45,6 @@ public sealed class DiskFormTests
         Assert.Equal(disk, VmSpecJson.TryReadDisk(VmSpecJson.Write(disk), out _));
     }
 
-    private static DiskSpec Read(string disk) => SpecReader.Read($"boot: {{kernel: k}}\ndisks:\n  - {disk}\nnuma: {{vnodes: [{{cpus: 0, memory: 64MiB}}]}}\n", "t.yaml", "/specs").Disks[0];
+    private static DiskSpec Read(string disk) => SpecReader.Read(
+        $"boot: {{kernel: k}}\ndisks:\n  - {disk}\nnuma: {{vnodes: [{{cpus: 0, memory: 64MiB}}]}}\n", "t.yaml", "/specs").Disks[0];
 }

@@ -16,14 +16,16 @@ public sealed class GoldenSpecTests
     public void A_spec_of_an_earlier_release_means_what_it_meant(string name)
     {
         VmSpec spec = SpecReader.Read(File.ReadAllText(Path.Combine(s_folder, name + ".yaml")), name, "/specs");
-        JsonNode now = JsonNode.Parse(VmSpecJson.Write(spec).GetRawText())!, then = JsonNode.Parse(File.ReadAllText(Path.Combine(s_folder, name + ".json")))!;
+        JsonNode now = JsonNode.Parse(VmSpecJson.Write(spec).GetRawText())!,
+            then = JsonNode.Parse(File.ReadAllText(Path.Combine(s_folder, name + ".json")))!;
         Assert.True(Includes(now, then), $"{name}: expected all of {then.ToJsonString()}, got {now.ToJsonString()}");
     }
 
     /// <summary>Members that came later may be there beside those of then; what is null may be left out.</summary>
     private static bool Includes(JsonNode? now, JsonNode? then) => (now, then) switch
     {
-        (JsonObject a, JsonObject b) => b.All(member => (member.Value is null || a.ContainsKey(member.Key)) && Includes(a[member.Key], member.Value)),
+        (JsonObject a, JsonObject b) =>
+            b.All(member => (member.Value is null || a.ContainsKey(member.Key)) && Includes(a[member.Key], member.Value)),
         (JsonArray a, JsonArray b) => a.Count == b.Count && a.Zip(b).All(pair => Includes(pair.First, pair.Second)),
         _ => JsonNode.DeepEquals(now, then),
     };

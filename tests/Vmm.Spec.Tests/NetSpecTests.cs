@@ -20,7 +20,15 @@ public sealed class NetSpecTests
         Assert.Equal(new LimitsSpec { Operations = 5000, OperationsBurst = 50 }, spec.Disks[0].Limits);
         Assert.Equal(new NetSpec { Tap = "vmtap0" }, spec.Nets[0]);
         Assert.Equal(
-            new NetSpec { Tap = "vmtap1", Mac = "52:54:00:AB:cd:ef", Queues = 4, Mtu = 9000, Transport = Vmm.Spec.VirtioTransport.Mmio, Limits = new LimitsSpec { Bandwidth = ByteSize.MiB(100), Burst = ByteSize.MiB(1) } },
+            new NetSpec
+            {
+                Tap = "vmtap1",
+                Mac = "52:54:00:AB:cd:ef",
+                Queues = 4,
+                Mtu = 9000,
+                Transport = Vmm.Spec.VirtioTransport.Mmio,
+                Limits = new LimitsSpec { Bandwidth = ByteSize.MiB(100), Burst = ByteSize.MiB(1) }
+            },
             spec.Nets[1]);
         Assert.Equal(new LimitsSpec { Bandwidth = ByteSize.MiB(100), Burst = ByteSize.MiB(1) }, spec.Nets[1].Limits);
         Assert.Empty(SpecValidation.Validate(spec));
@@ -38,7 +46,13 @@ public sealed class NetSpecTests
             Nets =
             [
                 new NetSpec { Tap = "a/b", Mac = "52:54:00:12:34", Queues = 0, Mtu = 60 },
-                new NetSpec { Tap = "t", Mac = "53:54:00:12:34:56", Queues = 9, Limits = new LimitsSpec { Bandwidth = new ByteSize(5), Operations = 0 } },
+                new NetSpec
+                {
+                    Tap = "t",
+                    Mac = "53:54:00:12:34:56",
+                    Queues = 9,
+                    Limits = new LimitsSpec { Bandwidth = new ByteSize(5), Operations = 0 }
+                },
                 new NetSpec { Tap = "t", Mac = "00:00:00:00:00:00" },
                 new NetSpec { Tap = "a-name-too-long-" },
                 new NetSpec { Tap = "u", Mac = "52:54:00:00:00:01" },
@@ -47,8 +61,10 @@ public sealed class NetSpecTests
         };
         Assert.Equal(
             [
-                "disks[0].limits", "disks[0].limits.burst", "disks[0].limits.operationsBurst", "nets[0].mac", "nets[0].mtu", "nets[0].queues", "nets[0].tap",
-                "nets[1].limits.bandwidth", "nets[1].limits.operations", "nets[1].mac", "nets[1].queues", "nets[2].mac", "nets[2].tap", "nets[3].tap", "nets[5].mac",
+                "disks[0].limits", "disks[0].limits.burst", "disks[0].limits.operationsBurst", "nets[0].mac", "nets[0].mtu",
+                "nets[0].queues", "nets[0].tap",
+                "nets[1].limits.bandwidth", "nets[1].limits.operations", "nets[1].mac", "nets[1].queues", "nets[2].mac", "nets[2].tap",
+                "nets[3].tap", "nets[5].mac",
             ],
             SpecValidation.Validate(spec).Select(p => p.Path).Order(StringComparer.Ordinal));
     }

@@ -22,7 +22,8 @@ public sealed class SpecBoundsTests
         ["keys of one long prefix"] = n => Many(n, i => new string('x', 1000) + i + ": 1\n"),
         ["empty vnodes"] = n => "numa:\n  vnodes:\n" + Many(n, _ => "  - {}\n"),
         ["vnodes of the same CPUs"] = n => "numa:\n  vnodes:\n" + Many(n, _ => "  - {cpus: 0-1023, memory: 4MiB}\n"),
-        ["vnodes and a topology"] = n => "cpus: 254\ntopology: {threads: 254}\nnuma:\n  vnodes:\n" + string.Concat(Enumerable.Repeat("  - {cpus: 0-253, memory: 4MiB}\n", 64)) + Comment(n),
+        ["vnodes and a topology"] = n => "cpus: 254\ntopology: {threads: 254}\nnuma:\n  vnodes:\n"
+            + string.Concat(Enumerable.Repeat("  - {cpus: 0-253, memory: 4MiB}\n", 64)) + Comment(n),
         ["a million CPU numbers"] = n => "numa:\n  vnodes:\n  - {cpus: \"" + string.Join(',', Enumerable.Range(0, n / 6)) + "\"}\n",
         ["one number again and again"] = n => "numa:\n  vnodes:\n  - {cpus: \"" + Many(n, _ => "1,") + "1\"}\n",
         ["empty disks"] = n => "disks:\n" + Many(n, _ => "- {}\n"),
@@ -44,7 +45,8 @@ public sealed class SpecBoundsTests
         ["question marks"] = n => Many(n, _ => "? "),
         ["anchors"] = n => Many(n, i => $"k{i}: &a{i} x\n"),
         ["aliases"] = n => "a: &a x\n" + Many(n, i => $"k{i}: *a\n"),
-        ["laughs"] = _ => "a: &a [x,x,x,x,x,x,x,x,x]\n" + string.Concat(Enumerable.Range(0, 24).Select(i => $"{(char)('b' + i)}: &{(char)('b' + i)} [{string.Join(',', Enumerable.Repeat("*" + (char)('a' + i), 9))}]\n")),
+        ["laughs"] = _ => "a: &a [x,x,x,x,x,x,x,x,x]\n" + string.Concat(Enumerable.Range(0, 24)
+            .Select(i => $"{(char)('b' + i)}: &{(char)('b' + i)} [{string.Join(',', Enumerable.Repeat("*" + (char)('a' + i), 9))}]\n")),
         ["one long anchor"] = n => "a: &" + new string('a', n) + " x\n",
         ["one long tag"] = n => "a: !<" + new string('a', n) + "> x\n",
         ["directives"] = n => Many(n, i => $"%X{i} a\n") + "--- a\n",
@@ -77,17 +79,24 @@ public sealed class SpecBoundsTests
         Assert.True(allocated < MostAllocated, $"{name}: {allocated >> 20} MiB for a document of 1 MiB");
         Assert.True(reported < MostReported, $"{name}: {reported} characters of problems");
         // 16 times as long: linear is 16 times the work, pairs of things are 256 times.
-        Assert.True(large < (80 * small) + TimeSpan.FromSeconds(1), $"{name}: {small.TotalMilliseconds} ms for 64 KiB, {large.TotalMilliseconds} ms for 1 MiB");
+        Assert.True(large < (80 * small) + TimeSpan.FromSeconds(1),
+            $"{name}: {small.TotalMilliseconds} ms for 64 KiB, {large.TotalMilliseconds} ms for 1 MiB");
     }
 
     [Fact]
     public void The_first_hundred_problems_are_told_and_the_others_are_counted()
     {
-        SpecException refused = Assert.Throws<SpecException>(() => SpecReader.Read(string.Concat(Enumerable.Range(0, 250).Select(i => $"k{i}: 1\n")), "t.yaml"));
+        SpecException refused = Assert.Throws<SpecException>(
+            () => SpecReader.Read(string.Concat(Enumerable.Range(0, 250).Select(i => $"k{i}: 1\n")), "t.yaml"));
         Assert.Equal(SpecException.MostProblems + 1, refused.Problems.Count);
         Assert.Equal("k0", refused.Problems[0].Path);
         Assert.Equal("t.yaml: 151 more problems are not shown", refused.Problems[^1].ToString()); // the boot that is missing, too
-        VmSpec many = new() { Cpus = 1, Boot = new BootSpec { Kernel = "k" }, Numa = new NumaSpec { Vnodes = [.. Enumerable.Repeat(new VnodeSpec { Cpus = [5, 6, 7], HostNodes = [] }, 64)] } };
+        VmSpec many = new()
+        {
+            Cpus = 1,
+            Boot = new BootSpec { Kernel = "k" },
+            Numa = new NumaSpec { Vnodes = [.. Enumerable.Repeat(new VnodeSpec { Cpus = [5, 6, 7], HostNodes = [] }, 64)] }
+        };
         Assert.Equal(SpecException.MostProblems + 1, SpecValidation.Validate(many).Count);
     }
 
@@ -101,7 +110,8 @@ public sealed class SpecBoundsTests
     public void A_list_of_more_than_there_can_be_is_one_problem(string text, string entry, int most, string path)
     {
         string list = string.Join(", ", Enumerable.Repeat(entry, most + 1));
-        SpecException refused = Assert.Throws<SpecException>(() => SpecReader.Read("boot: {kernel: k}\n" + text.Replace("LIST", list, StringComparison.Ordinal), "t.yaml"));
+        SpecException refused = Assert.Throws<SpecException>(
+            () => SpecReader.Read("boot: {kernel: k}\n" + text.Replace("LIST", list, StringComparison.Ordinal), "t.yaml"));
         SpecProblem problem = Assert.Single(refused.Problems);
         Assert.Equal((path, $"{most + 1} entries, at most {most}"), (problem.Path, problem.Message));
     }

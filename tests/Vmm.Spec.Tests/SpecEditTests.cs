@@ -16,7 +16,9 @@ public sealed class SpecEditTests
         Assert.Equal(Head + "disks:\n  - {path: \"/a\"}\n", more);
         Assert.Equal(Head, SpecEdit.RemoveDisk(more, null, 0));
         Assert.Equal(Head + "nets:\n  - {tap: \"tap0\"}\n", SpecEdit.Add(Head.TrimEnd('\n'), null, new NetSpec { Tap = "tap0" }));
-        Assert.Equal(Head + "disks:\n  - {path: \"/a\"}\nrng: true\n", SpecEdit.Add(Head + "disks: []\nrng: true\n", null, new DiskSpec { Path = "/a" }));
+        Assert.Equal(
+            Head + "disks:\n  - {path: \"/a\"}\nrng: true\n",
+            SpecEdit.Add(Head + "disks: []\nrng: true\n", null, new DiskSpec { Path = "/a" }));
     }
 
     [Theory]
@@ -43,7 +45,11 @@ public sealed class SpecEditTests
         FsCheck.Check.One(FsCheck.Config.QuickThrowOnFailure.WithMaxTest(300), Prop.ForAll<int, int, string>((seed, from, path) =>
         {
             Random random = new(seed);
-            string[] layouts = ["disks:\n- path: /x\n- path: /y # why\n  readOnly: true\n", "disks:\n    - path: /x\n\n    # two\n    - {path: /y}\n\n# end\n", "# none\n"];
+            string[] layouts =
+            [
+                "disks:\n- path: /x\n- path: /y # why\n  readOnly: true\n",
+                "disks:\n    - path: /x\n\n    # two\n    - {path: /y}\n\n# end\n", "# none\n"
+            ];
             string text = "# top\n" + Head + layouts[Math.Abs(from % layouts.Length)] + (random.Next(2) == 0 ? "name: n # last\n" : "");
             DiskSpec disk = new()
             {
@@ -60,7 +66,8 @@ public sealed class SpecEditTests
             string more = SpecEdit.Add(text, null, disk) ?? throw new InvalidOperationException("not added to " + text);
             VmSpec with = SpecReader.Read(more, "t");
             Assert.Equal(before.Disks.Append(disk), with.Disks);
-            string less = SpecEdit.RemoveDisk(more, null, before.Disks.Count) ?? throw new InvalidOperationException("not taken from " + more);
+            string less = SpecEdit.RemoveDisk(more, null, before.Disks.Count)
+                ?? throw new InvalidOperationException("not taken from " + more);
             Assert.Equal(text, less);
             if (before.Disks.Count > 0)
             {

@@ -5,15 +5,27 @@ public sealed class SpecOptionTests
     [Fact]
     public void Everything_that_can_be_said_of_a_network_device_is_read()
     {
-        Assert.True(SpecOption.TryParseNet("tap=vmtap0,mac=52:54:00:12:34:56,queues=2,mtu=1400,transport=mmio,vhost=off,vnode=1", out NetSpec net, out _));
+        Assert.True(SpecOption.TryParseNet(
+            "tap=vmtap0,mac=52:54:00:12:34:56,queues=2,mtu=1400,transport=mmio,vhost=off,vnode=1", out NetSpec net, out _));
         Assert.Equal(
-            new NetSpec { Tap = "vmtap0", Mac = "52:54:00:12:34:56", Queues = 2, Mtu = 1400, Transport = VirtioTransport.Mmio, Vhost = VhostUse.Off, Vnode = 1 }, net);
+            new NetSpec
+            {
+                Tap = "vmtap0",
+                Mac = "52:54:00:12:34:56",
+                Queues = 2,
+                Mtu = 1400,
+                Transport = VirtioTransport.Mmio,
+                Vhost = VhostUse.Off,
+                Vnode = 1
+            },
+            net);
     }
 
     [Fact]
     public void Everything_that_can_be_said_of_a_disk_is_read()
     {
-        Assert.True(SpecOption.TryParseDisk("/a=b,ro,queues=2,queue-size=64,serial=S,cache=buffered,transport=mmio,vnode=1", out DiskSpec disk, out _));
+        Assert.True(SpecOption.TryParseDisk(
+            "/a=b,ro,queues=2,queue-size=64,serial=S,cache=buffered,transport=mmio,vnode=1", out DiskSpec disk, out _));
         Assert.Equal(new SourceSpec { Path = "/a=b", Cache = DiskCache.Buffered }, disk.Source);
         Assert.Equal(new FrontSpec { Queues = 2, QueueSize = 64, Serial = "S", Transport = VirtioTransport.Mmio }, disk.Front);
         Assert.Equal((true, 1), (disk.ReadOnly, disk.Vnode));

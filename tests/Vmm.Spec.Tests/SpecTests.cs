@@ -35,7 +35,8 @@ public sealed class SpecTests
         debugExit: false
         """;
 
-    private static IReadOnlyList<SpecProblem> Problems(string text) => Assert.Throws<SpecException>(() => SpecReader.Read(text, "t.yaml")).Problems;
+    private static IReadOnlyList<SpecProblem> Problems(string text) =>
+        Assert.Throws<SpecException>(() => SpecReader.Read(text, "t.yaml")).Problems;
 
     [Fact]
     public void A_whole_spec_reads_into_the_records()
@@ -47,7 +48,18 @@ public sealed class SpecTests
         Assert.Equal((VnodePolicy.Interleave, 4096UL), (spec.Numa.Vnodes[1].Policy, spec.Numa.Vnodes[1].PageSize));
         Assert.Equal([0, 1], spec.Numa.Vnodes[1].HostNodes);
         Assert.Equal([10, 21], spec.Numa.Distances![0]);
-        Assert.Equal(new DiskSpec { Path = "/data/root.raw", ReadOnly = true, Serial = "root", Queues = 2, QueueSize = 128, Cache = DiskCache.Buffered, Transport = VirtioTransport.Mmio }, spec.Disks[0]);
+        Assert.Equal(
+            new DiskSpec
+            {
+                Path = "/data/root.raw",
+                ReadOnly = true,
+                Serial = "root",
+                Queues = 2,
+                QueueSize = 128,
+                Cache = DiskCache.Buffered,
+                Transport = VirtioTransport.Mmio
+            },
+            spec.Disks[0]);
         Assert.False(spec.Rng || spec.DebugExit);
     }
 
@@ -63,14 +75,25 @@ public sealed class SpecTests
             generationId: 6b29fc40-ca47-1067-b31d-00dd010662da
             """;
         VmSpec spec = SpecReader.Read(Text, "t.yaml", "/specs");
-        Assert.Equal(new BalloonSpec { Target = new ByteSize((ulong)(64 << 20)), DeflateOnOom = false, FreePageReporting = false, StatsInterval = 5 }, spec.Balloon);
+        Assert.Equal(
+            new BalloonSpec
+            {
+                Target = new ByteSize((ulong)(64 << 20)),
+                DeflateOnOom = false,
+                FreePageReporting = false,
+                StatsInterval = 5
+            },
+            spec.Balloon);
         Assert.Equal(new VsockSpec { Cid = 9, Path = "/specs/v.sock" }, spec.Vsock);
         Assert.Equal((ConsoleKind.Virtio, false, "6b29fc40-ca47-1067-b31d-00dd010662da"), (spec.Console, spec.PvPanic, spec.GenerationId));
         Assert.Contains("console=hvc0", spec.Boot.Cmdline, StringComparison.Ordinal);
         Assert.Equal(new BalloonSpec(), SpecReader.Read("boot: {kernel: k}\nballoon: true", "t.yaml").Balloon);
         Assert.Null(SpecReader.Read("boot: {kernel: k}\nballoon: false", "t.yaml").Balloon);
         foreach ((string right, string wrong, string path) in ((string, string, string)[])
-            [("64MiB", "64GiB", "balloon.target"), ("statsInterval: 5", "statsInterval: -1", "balloon.statsInterval"), ("cid: 9", "cid: 2", "vsock.cid"), ("v.sock", "''", "vsock.path"), ("console: virtio", "console: vga", "console"), ("6b29fc40-", "6b29fc40", "generationId"), ("{target: 64MiB, deflateOnOom: false, freePageReporting: false, statsInterval: 5}", "'true'", "balloon")])
+            [("64MiB", "64GiB", "balloon.target"), ("statsInterval: 5", "statsInterval: -1", "balloon.statsInterval"),
+                ("cid: 9", "cid: 2", "vsock.cid"), ("v.sock", "''", "vsock.path"), ("console: virtio", "console: vga", "console"),
+                ("6b29fc40-", "6b29fc40", "generationId"),
+                ("{target: 64MiB, deflateOnOom: false, freePageReporting: false, statsInterval: 5}", "'true'", "balloon")])
         {
             SpecProblem problem = Assert.Single(Problems(Text.Replace(right, wrong, StringComparison.Ordinal)));
             Assert.Equal(path, problem.Path);
@@ -82,7 +105,8 @@ public sealed class SpecTests
     {
         VmSpec small = SpecReader.Read("boot: {kernel: k}", "t.yaml");
         Assert.Equal((1, VmSpec.DefaultMemory, BootSpec.DefaultCmdline), (small.Cpus, small.Memory, small.Boot.Cmdline));
-        VmSpec numa = SpecReader.Read("boot: {kernel: k}\nnuma: {vnodes: [{cpus: 0, memory: 64MiB}, {cpus: 1-3, memory: 32MiB}]}", "t.yaml");
+        VmSpec numa = SpecReader.Read(
+            "boot: {kernel: k}\nnuma: {vnodes: [{cpus: 0, memory: 64MiB}, {cpus: 1-3, memory: 32MiB}]}", "t.yaml");
         Assert.Equal((4, 96UL << 20), (numa.Cpus, numa.Memory));
     }
 
@@ -136,7 +160,8 @@ public sealed class SpecTests
     [Fact]
     public void All_problems_are_listed_at_once_in_document_order()
     {
-        IReadOnlyList<SpecProblem> problems = Problems("cpus: x\nboot: {kernel: k, krnl: 2}\nmemory: 1\nmemory: 2GiB\ndiscs: []\ndisks: [{queues: 0}]\nzzzzzzzz: 1\n");
+        IReadOnlyList<SpecProblem> problems =
+            Problems("cpus: x\nboot: {kernel: k, krnl: 2}\nmemory: 1\nmemory: 2GiB\ndiscs: []\ndisks: [{queues: 0}]\nzzzzzzzz: 1\n");
         Assert.Equal(
             [(1, "cpus"), (2, "boot.krnl"), (4, "memory"), (5, "discs"), (6, "disks[0].path"), (6, "disks[0].queues"), (7, "zzzzzzzz")],
             problems.Select(p => ((int)p.Line, p.Path)).OrderBy(p => p.Item1).ThenBy(p => p.Path, StringComparer.Ordinal));
@@ -187,14 +212,20 @@ public sealed class SpecTests
     public void Numa_split_gives_everything_away_once()
     {
         Check.QuickThrowOnFailure(Prop.ForAll(
-            Gen.Choose(1, 64).SelectMany(n => Gen.Choose(1, 254).SelectMany(c => Gen.Choose(64 * 512, 1 << 20).Select(p => (n, c, p)))).ToArbitrary(),
+            Gen.Choose(1, 64)
+                .SelectMany(n => Gen.Choose(1, 254).SelectMany(c => Gen.Choose(64 * 512, 1 << 20).Select(p => (n, c, p))))
+                .ToArbitrary(),
             input =>
             {
-                VmSpec spec = NumaSplit.Apply(new VmSpec { Cpus = input.c, Memory = new ByteSize((ulong)input.p * 4096), Boot = new BootSpec { Kernel = "k" } }, input.n);
+                VmSpec spec = NumaSplit.Apply(
+                    new VmSpec { Cpus = input.c, Memory = new ByteSize((ulong)input.p * 4096), Boot = new BootSpec { Kernel = "k" } },
+                    input.n);
                 IReadOnlyList<VnodeSpec> vnodes = spec.Numa!.Vnodes;
                 // Sockets whose sizes are no power of two waste APIC ids: a split that runs out of them is refused, and for nothing else.
                 int ids = (input.n - 1) * (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)vnodes[0].Cpus.Count);
-                Assert.All(SpecValidation.Validate(spec), p => Assert.True(ids + vnodes[0].Cpus.Count > SpecValidation.MaxCpus && p.Message.Contains("APIC ids", StringComparison.Ordinal), p.ToString()));
+                Assert.All(SpecValidation.Validate(spec), p => Assert.True(
+                    ids + vnodes[0].Cpus.Count > SpecValidation.MaxCpus && p.Message.Contains("APIC ids", StringComparison.Ordinal),
+                    p.ToString()));
                 Assert.All(vnodes.SkipLast(1), v => Assert.Equal(0UL, v.Memory % NumaSplit.Unit));
                 Assert.True(vnodes[0].Cpus.Count - vnodes[^1].Cpus.Count is 0 or 1);
             }));
@@ -256,7 +287,8 @@ public sealed class SpecTests
     [InlineData("memory: 1GiB\nballoon: true\nbalance: {minMemory: 257MiB}", "multiple of 2MiB")]
     [InlineData("memory: 1GiB\nbalance: {minMemory: 256MiB}", "needs a balloon")]
     [InlineData("memory: 1GiB\nmaxMemory: 2GiB\nballoon: true\nbalance: {minMemory: 256MiB}", "whose memory is fixed")]
-    [InlineData("numa: {vnodes: [{cpus: 0, memory: 64MiB}, {cpus: 1, memory: 64MiB}]}\nballoon: true\nbalance: {minMemory: 64MiB}", "of one vnode")]
+    [InlineData(
+        "numa: {vnodes: [{cpus: 0, memory: 64MiB}, {cpus: 1, memory: 64MiB}]}\nballoon: true\nbalance: {minMemory: 64MiB}", "of one vnode")]
     [InlineData("numa: true\nballoon: true\nbalance: {minMemory: 64MiB}", "of one vnode")]
     [InlineData("numa: {vnodes: [{cpus: 0, memory: 64MiB, pageSize: 2MiB}]}\nballoon: true\nbalance: {minMemory: 64MiB}", "small pages")]
     public void A_balloon_for_the_balancer_needs_a_vm_of_fixed_memory_and_one_vnode(string more, string? problem)
@@ -297,7 +329,10 @@ public sealed class SpecTests
         Assert.Equal([(2, "cpuQuota"), (3, "cpuWeight")], problems.Select(p => ((int)p.Line, p.Path)));
         Assert.Contains("\"150\", expected a percentage from 1% to 100000%", problems[0].Message, StringComparison.Ordinal);
         Assert.Equal("cpuQuota", Assert.Single(Problems("boot: {kernel: k}\ncpuQuota: 0%\n")).Path);
-        Assert.Equal(["cpuQuota", "cpuWeight"], SpecValidation.Validate(new VmSpec { Boot = new BootSpec { Kernel = "k" }, CpuQuota = 100_001, CpuWeight = 10_001 }).Select(p => p.Path));
+        Assert.Equal(
+            ["cpuQuota", "cpuWeight"],
+            SpecValidation.Validate(new VmSpec { Boot = new BootSpec { Kernel = "k" }, CpuQuota = 100_001, CpuWeight = 10_001 })
+                .Select(p => p.Path));
         using JsonDocument schema = JsonDocument.Parse(SpecSchema.Json());
         string pattern = schema.RootElement.GetProperty("properties").GetProperty("cpuQuota").GetProperty("pattern").GetString()!;
         Assert.Matches(pattern, "150%");
@@ -314,7 +349,8 @@ public sealed class SpecTests
         using JsonDocument schema = JsonDocument.Parse(SpecSchema.Json());
         JsonElement disk = schema.RootElement.GetProperty("properties").GetProperty("disks").GetProperty("items");
         Assert.False(disk.GetProperty("additionalProperties").GetBoolean());
-        Assert.Equal(["path", "source"], disk.GetProperty("oneOf").EnumerateArray().Select(form => form.GetProperty("required")[0].GetString()));
+        Assert.Equal(
+            ["path", "source"], disk.GetProperty("oneOf").EnumerateArray().Select(form => form.GetProperty("required")[0].GetString()));
         JsonElement source = disk.GetProperty("properties").GetProperty("source");
         Assert.Equal("path", source.GetProperty("required")[0].GetString());
         Assert.False(source.GetProperty("additionalProperties").GetBoolean());
@@ -340,13 +376,19 @@ public sealed class SpecTests
         Assert.Equal(
             [
                 (3, "topology", "are not 11 CPUs"), (7, "numa.vnodes[0].maxMemory", "whole blocks of 2MiB"),
-                (8, "numa.vnodes[1].cpus", "already in vnode 0"), (8, "numa.vnodes[1].memory", "not a multiple of its page size"), (9, "numa.distances[1][0]", "same in both directions"),
+                (8, "numa.vnodes[1].cpus", "already in vnode 0"), (8, "numa.vnodes[1].memory", "not a multiple of its page size"),
+                (9, "numa.distances[1][0]", "same in both directions"),
                 (10, "numa.latencies[1]", "1 numbers"), (11, "numa.bandwidths", "1 rows"),
             ],
-            Problems(Text).Select(p => ((int)p.Line, p.Path, p.Message)), (expected, actual) => expected.Item1 == actual.Item1 && expected.Item2 == actual.Item2 && actual.Item3.Contains(expected.Item3, StringComparison.Ordinal));
-        SpecProblem die = Assert.Single(Problems("boot: {kernel: k}\ntopology: {sockets: 2, cores: 3}\nnuma:\n  vnodes:\n    - {cpus: 0-3, memory: 64MiB}\n    - {cpus: 4-5, memory: 64MiB}\n"), p => p.Line == 5);
+            Problems(Text).Select(p => ((int)p.Line, p.Path, p.Message)), (expected, actual) => expected.Item1 == actual.Item1
+                && expected.Item2 == actual.Item2 && actual.Item3.Contains(expected.Item3, StringComparison.Ordinal));
+        SpecProblem die = Assert.Single(
+            Problems("boot: {kernel: k}\ntopology: {sockets: 2, cores: 3}\nnuma:\n  vnodes:\n    - {cpus: 0-3, memory: 64MiB}\n    - "
+                + "{cpus: 4-5, memory: 64MiB}\n"),
+            p => p.Line == 5);
         Assert.Contains("has CPU 3 but not CPU 4 of the same die (CPUs 3-5)", die.Message, StringComparison.Ordinal);
-        string uneven = "boot: {kernel: k}\nnuma:\n  vnodes:\n    - {cpus: 0-256, memory: 64MiB}\n" + string.Concat(Enumerable.Range(257, 8).Select(c => $"    - {{cpus: {c}, memory: 64MiB}}\n"));
+        string uneven = "boot: {kernel: k}\nnuma:\n  vnodes:\n    - {cpus: 0-256, memory: 64MiB}\n"
+            + string.Concat(Enumerable.Range(257, 8).Select(c => $"    - {{cpus: {c}, memory: 64MiB}}\n"));
         Assert.Contains("need APIC ids up to 4352", Assert.Single(Problems(uneven)).Message, StringComparison.Ordinal);
     }
 
@@ -360,7 +402,8 @@ public sealed class SpecTests
             {
                 for (int cores = 1; sockets * dies * cores <= SpecValidation.MaxCpus; cores++)
                 {
-                    greatest = Math.Max(greatest, new CpuShape(sockets, dies, cores, SpecValidation.MaxCpus / (sockets * dies * cores)).GreatestApicId);
+                    greatest = Math.Max(
+                        greatest, new CpuShape(sockets, dies, cores, SpecValidation.MaxCpus / (sockets * dies * cores)).GreatestApicId);
                 }
             }
         }

@@ -40,7 +40,8 @@ internal sealed class DiskDriver : IBlockOwner, IDisposable
 
     public DiskStatus Status(int index) => _statuses[index];
 
-    public DiskStatus Read(ulong offset, Span<byte> data, int shift = 0, params int[] cuts) => Transfer(BlockKind.Read, offset, data, shift, cuts);
+    public DiskStatus Read(ulong offset, Span<byte> data, int shift = 0, params int[] cuts) =>
+        Transfer(BlockKind.Read, offset, data, shift, cuts);
 
     public DiskStatus Write(ulong offset, ReadOnlySpan<byte> data, int shift = 0, params int[] cuts) =>
         Transfer(BlockKind.Write, offset, data.ToArray(), shift, cuts);

@@ -40,7 +40,8 @@ public sealed class MixedAlignmentTests
                         queue.Loop.Submit();
                         for (int late = page - 31; late <= page; late++)
                         {
-                            Write(queue, vectors, next++, (ulong)((late * Page) + (4 * Sector)), memory.AddressOf((late * Page) + 1), 2 * Sector);
+                            Write(queue, vectors, next++, (ulong)((late * Page) + (4 * Sector)), memory.AddressOf((late * Page) + 1),
+                                2 * Sector);
                         }
                     }
                 }
@@ -53,7 +54,8 @@ public sealed class MixedAlignmentTests
             for (int sector = 0; sector < content.Length / Sector; sector++)
             {
                 byte expected = sector % 8 < 6 ? fill : (byte)0x11;
-                Assert.True(content[sector * Sector] == expected, $"round {round}, sector {sector}: {content[sector * Sector]:x2}, expected {expected:x2}");
+                Assert.True(content[sector * Sector] == expected,
+                    $"round {round}, sector {sector}: {content[sector * Sector]:x2}, expected {expected:x2}");
             }
         }
     }
@@ -73,7 +75,8 @@ public sealed class MixedAlignmentTests
         Assert.Equal(4096, disk.Geometry.LogicalBlockSize);
         byte[] model = new byte[size];
         Task[] writers = [.. Enumerable.Range(0, threads).Select(t => Task.Factory.StartNew(
-            () => WriteOwnSectors(disk, model, t, threads), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default))];
+            () => WriteOwnSectors(disk, model, t, threads), CancellationToken.None, TaskCreationOptions.LongRunning,
+            TaskScheduler.Default))];
         await Task.WhenAll(writers);
         Assert.Equal(model, Content(device.Path, disk));
     }
@@ -104,7 +107,8 @@ public sealed class MixedAlignmentTests
                     break;
                 case 2 or 3:
                     Assert.Equal(DiskStatus.Ok, driver.Read((ulong)at, data, shift, cuts));
-                    Assert.True(data.AsSpan().SequenceEqual(model.AsSpan(at, data.Length)), $"request {i}: {data.Length} bytes at {at}, shift {shift}");
+                    Assert.True(data.AsSpan().SequenceEqual(model.AsSpan(at, data.Length)),
+                        $"request {i}: {data.Length} bytes at {at}, shift {shift}");
                     break;
                 default:
                     Assert.Equal(DiskStatus.Ok, driver.WriteZeroes((ulong)at, (ulong)data.Length, random.Next(2) == 0));

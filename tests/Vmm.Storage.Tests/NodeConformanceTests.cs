@@ -38,7 +38,8 @@ public sealed class NodeConformanceTests
                     break;
                 case 2 or 3:
                     Assert.Equal(DiskStatus.Ok, driver.Read((ulong)at, data, shift, cuts));
-                    Assert.True(data.AsSpan().SequenceEqual(model.AsSpan(at, length)), $"request {i}: {length} bytes at {at}, shift {shift}");
+                    Assert.True(
+                        data.AsSpan().SequenceEqual(model.AsSpan(at, length)), $"request {i}: {length} bytes at {at}, shift {shift}");
                     break;
                 case 4:
                     Assert.Equal(DiskStatus.Ok, driver.WriteZeroes((ulong)at, (ulong)length, random.Next(2) == 0));
@@ -312,7 +313,14 @@ public sealed class NodeConformanceTests
             for (int i = 0; i < 32; i++)
             {
                 vectors.Span[i] = new IoVector(memory.AddressOf(i * 4096), 4096);
-                BlockKind kind = (i % 8) switch { 0 => BlockKind.Flush, 1 => BlockKind.WriteZeroes, 2 => BlockKind.Discard, 3 or 4 => BlockKind.Write, _ => BlockKind.Read };
+                BlockKind kind = (i % 8) switch
+                {
+                    0 => BlockKind.Flush,
+                    1 => BlockKind.WriteZeroes,
+                    2 => BlockKind.Discard,
+                    3 or 4 => BlockKind.Write,
+                    _ => BlockKind.Read
+                };
                 driver[i].Prepare(kind, (ulong)i * 4096, 4096, i == 3 ? BlockFlags.Fua : BlockFlags.None);
                 driver[i].SetData(vectors.Span.Slice(i, 1));
                 driver.Node.Submit(driver[i]);

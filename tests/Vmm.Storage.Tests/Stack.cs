@@ -32,7 +32,8 @@ internal sealed class Stack : IDisposable
     /// <summary>Every node and stack that there is.</summary>
     public static TheoryData<string> All =>
     [
-        "memory", "direct", "buffered", "direct on tmpfs", "buffered on tmpfs", "router over memory", "router over direct", "router over buffered",
+        "memory", "direct", "buffered", "direct on tmpfs", "buffered on tmpfs", "router over memory", "router over direct",
+        "router over buffered",
         "router over router over direct",
     ];
 

@@ -74,7 +74,8 @@ public sealed class NetBench : DeviceBench
 
     private int Control => 2 * _pairs;
 
-    public override QueueRole Role(int queue) => queue == 0 ? QueueRole.Prompted : queue < Control && queue % 2 == 0 ? QueueRole.Ignored : QueueRole.Served;
+    public override QueueRole Role(int queue) =>
+        queue == 0 ? QueueRole.Prompted : queue < Control && queue % 2 == 0 ? QueueRole.Ignored : QueueRole.Served;
 
     public override Piece[] Good(DeviceGuest guest, int queue)
     {
@@ -177,7 +178,8 @@ public sealed class MemBench : DeviceBench, IPluggableMemory
     public const int Blocks = 64;
 
     public MemBench() => Mem = new VirtioMem(
-        new VirtioMemOptions { Start = new(Start), Length = new ByteSize(Blocks * Block), Requested = new ByteSize(32 * Block), Vnode = 0 }, this);
+        new VirtioMemOptions { Start = new(Start), Length = new ByteSize(Blocks * Block), Requested = new ByteSize(32 * Block), Vnode = 0 },
+        this);
 
     public VirtioMem Mem { get; }
 
@@ -304,7 +306,8 @@ public sealed class VsockBench : DeviceBench
     }
 
     /// <summary>A packet of the guest to the host.</summary>
-    public static void PutHeader(DeviceGuest guest, ulong at, ushort operation, uint port = 4, uint hostPort = 9, uint length = 0, ushort type = 1, uint flags = 0,
+    public static void PutHeader(
+        DeviceGuest guest, ulong at, ushort operation, uint port = 4, uint hostPort = 9, uint length = 0, ushort type = 1, uint flags = 0,
         ulong source = Cid, ulong destination = 2, uint buffer = 1 << 18, uint forwarded = 0)
     {
         Span<byte> h = guest.At(at, 44);

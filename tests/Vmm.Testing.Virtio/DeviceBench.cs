@@ -95,7 +95,9 @@ public abstract class DeviceBench : IDisposable
     /// <summary>What is left besides the device.</summary>
     protected virtual void CleanUp() { }
 
-    protected static void Put32(DeviceGuest guest, ulong at, uint value) => BinaryPrimitives.WriteUInt32LittleEndian(guest.At(at, 4), value);
+    protected static void Put32(DeviceGuest guest, ulong at, uint value) =>
+        BinaryPrimitives.WriteUInt32LittleEndian(guest.At(at, 4), value);
 
-    protected static void Put64(DeviceGuest guest, ulong at, ulong value) => BinaryPrimitives.WriteUInt64LittleEndian(guest.At(at, 8), value);
+    protected static void Put64(DeviceGuest guest, ulong at, ulong value) =>
+        BinaryPrimitives.WriteUInt64LittleEndian(guest.At(at, 8), value);
 }

@@ -32,7 +32,8 @@ public sealed class DeviceGuest : IDisposable
     public const byte NeedsReset = 0x40;
     public const ulong Data = 0x80000;
     private const ulong Stride = 0x4000, AvailAt = 0x1000, UsedAt = 0x2000, IndirectAt = 0x3000;
-    private static readonly int s_patience = 1000 * (int.TryParse(Environment.GetEnvironmentVariable("VMM_HOSTILE_PATIENCE"), out int seconds) ? seconds : 30);
+    private static readonly int s_patience =
+        1000 * (int.TryParse(Environment.GetEnvironmentVariable("VMM_HOSTILE_PATIENCE"), out int seconds) ? seconds : 30);
     private readonly object _gate = new();
     private readonly ushort[] _avail, _used, _nextDescriptor;
     private readonly byte[] _before = new byte[GuestRam.Bytes];
@@ -91,7 +92,8 @@ public sealed class DeviceGuest : IDisposable
         for (int i = 0; i < Plans.Length; i++)
         {
             ulong at = 0x1000 + ((ulong)i * Stride);
-            Plans[i] = new RingPlan { Size = Math.Min((ushort)16, Device.QueueSizes[i]), Table = at, Avail = at + AvailAt, Used = at + UsedAt };
+            Plans[i] =
+                new RingPlan { Size = Math.Min((ushort)16, Device.QueueSizes[i]), Table = at, Avail = at + AvailAt, Used = at + UsedAt };
         }
     }
 
@@ -138,7 +140,8 @@ public sealed class DeviceGuest : IDisposable
     }
 
     /// <summary>Writes a descriptor.</summary>
-    public void Put(int queue, int index, ulong at, uint length, int flags, int next = 0) => Put(Plans[queue].Table, index, at, length, flags, next);
+    public void Put(int queue, int index, ulong at, uint length, int flags, int next = 0) =>
+        Put(Plans[queue].Table, index, at, length, flags, next);
 
     public void Put(ulong table, int index, ulong at, uint length, int flags, int next = 0)
     {
@@ -198,7 +201,8 @@ public sealed class DeviceGuest : IDisposable
     /// <summary>Chains that were given back and not taken yet.</summary>
     public int UsedCount(int queue) => (ushort)(UsedIndex(queue) - _used[queue]);
 
-    public ushort UsedIndex(int queue) => Volatile.Read(ref System.Runtime.InteropServices.MemoryMarshal.AsRef<ushort>(At(Plans[queue].Used + 2, 2)));
+    public ushort UsedIndex(int queue) =>
+        Volatile.Read(ref System.Runtime.InteropServices.MemoryMarshal.AsRef<ushort>(At(Plans[queue].Used + 2, 2)));
 
     public (uint Head, uint Written) WaitUsed(int queue)
     {
@@ -289,7 +293,10 @@ public sealed class DeviceGuest : IDisposable
         (_avail[queue], _used[queue], _nextDescriptor[queue]) = (0, 0, 0);
         RingPlan plan = Plans[queue];
         int size = Math.Max(plan.Size, (ushort)16);
-        foreach ((ulong at, int length) in ((ulong, int)[])[(plan.Table, 16 * size), (plan.Avail, 6 + (2 * size)), (plan.Used, 6 + (8 * size))])
+        foreach ((ulong at, int length) in ((ulong, int)[])
+        [
+            (plan.Table, 16 * size), (plan.Avail, 6 + (2 * size)), (plan.Used, 6 + (8 * size))
+        ])
         {
             if (at < GuestRam.Bytes)
             {

@@ -18,7 +18,11 @@ public sealed class GuestRam : IDisposable
 
     public GuestRam()
     {
-        _pages = VnodeMemory.Create(new VnodePlacement(0, new ByteSize((ulong)Bytes), new ByteSize((ulong)Page), null, []), HostTopology.Unknown, within: _addresses, offset: Page);
+        _pages = VnodeMemory.Create(
+            new VnodePlacement(0, new ByteSize((ulong)Bytes), new ByteSize((ulong)Page), null, []),
+            HostTopology.Unknown,
+            within: _addresses,
+            offset: Page);
         _region = _pages.Region(new(0), new ByteSize((ulong)Bytes), 0);
         Memory = new GuestMemory([_region]);
         Memory.TryGetSpan(new(0), Bytes, out Span<byte> all);

@@ -84,7 +84,8 @@ public sealed class MemoryNet : INetBackend
         byte[] buffer = new byte[70_000];
         foreach (Port queue in _queues)
         {
-            while (queue.Near.Receive(buffer, 0, out _, out _) == PacketKind.Packet || queue.Far.Receive(buffer, 0, out _, out _) == PacketKind.Packet)
+            while (queue.Near.Receive(buffer, 0, out _, out _) == PacketKind.Packet
+                || queue.Far.Receive(buffer, 0, out _, out _) == PacketKind.Packet)
             {
             }
         }

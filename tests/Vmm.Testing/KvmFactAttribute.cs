@@ -42,5 +42,6 @@ public sealed class KvmFactAttribute : FactAttribute
     }
 
     private static bool HasVirtualizationFlag() =>
-        File.Exists("/proc/cpuinfo") && File.ReadAllText("/proc/cpuinfo").Split([' ', '\n'], StringSplitOptions.RemoveEmptyEntries).Any(f => f is "vmx" or "svm");
+        File.Exists("/proc/cpuinfo")
+        && File.ReadAllText("/proc/cpuinfo").Split([' ', '\n'], StringSplitOptions.RemoveEmptyEntries).Any(f => f is "vmx" or "svm");
 }

@@ -41,7 +41,12 @@ public sealed class LoopDevice : IDisposable
     private static string Run(params string[] arguments)
     {
         using Process losetup = Process.Start(
-            new ProcessStartInfo("losetup", arguments) { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true })!;
+            new ProcessStartInfo("losetup", arguments)
+            {
+                UseShellExecute = false,
+                RedirectStandardOutput = true,
+                RedirectStandardError = true
+            })!;
         string output = losetup.StandardOutput.ReadToEnd(), problem = losetup.StandardError.ReadToEnd();
         losetup.WaitForExit();
         return losetup.ExitCode == 0 ? output : throw new InvalidOperationException($"losetup {string.Join(' ', arguments)}: {problem}");

@@ -88,7 +88,8 @@ internal sealed unsafe class Abilities
 
     private void Through(string name, int ring, nint path, nint address)
     {
-        nint queue = (nint)Libc.SystemCall(Mmap, 0, 16384, 3, 1, ring, 0), entries = (nint)Libc.SystemCall(Mmap, 0, 4096, 3, 1, ring, 0x10000000);
+        nint queue = (nint)Libc.SystemCall(Mmap, 0, 16384, 3, 1, ring, 0),
+            entries = (nint)Libc.SystemCall(Mmap, 0, 4096, 3, 1, ring, 0x10000000);
         if (queue < 0 || entries < 0)
         {
             Say(name + " mapped", -1);
@@ -135,5 +136,6 @@ internal sealed unsafe class Abilities
         return result < 0 ? -1 : result;
     }
 
-    private void Say(string what, long result) => _said.Append(what).Append(": ").Append(result < 0 ? $"errno {Marshal.GetLastPInvokeError()}" : "DONE").Append('\n');
+    private void Say(string what, long result) =>
+        _said.Append(what).Append(": ").Append(result < 0 ? $"errno {Marshal.GetLastPInvokeError()}" : "DONE").Append('\n');
 }

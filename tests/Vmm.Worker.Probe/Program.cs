@@ -84,9 +84,12 @@ void Call(string[] call)
     nint[] values = new nint[6];
     for (int i = 1; i < call.Length; i++)
     {
-        values[i - 1] = call[i].StartsWith('@') ? Marshal.StringToHGlobalAnsi(call[i][1..]) : (nint)long.Parse(call[i], CultureInfo.InvariantCulture);
+        values[i - 1] = call[i].StartsWith('@')
+            ? Marshal.StringToHGlobalAnsi(call[i][1..])
+            : (nint)long.Parse(call[i], CultureInfo.InvariantCulture);
     }
 
-    long result = Libc.SystemCall(long.Parse(call[0], CultureInfo.InvariantCulture), values[0], values[1], values[2], values[3], values[4], values[5]);
+    long result = Libc.SystemCall(
+        long.Parse(call[0], CultureInfo.InvariantCulture), values[0], values[1], values[2], values[3], values[4], values[5]);
     answer = $"errno {(result < 0 ? Marshal.GetLastPInvokeError() : 0)}";
 }

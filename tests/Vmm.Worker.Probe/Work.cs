@@ -13,7 +13,8 @@ internal static partial class Libc
 internal static class Work
 {
     private static readonly EventFd Bell = new();
-    private static readonly FileDescriptorHandle Memory = new((nint)Libc.SystemCall(319 /* memfd_create */, Marshal.StringToHGlobalAnsi("probe"), 0, 0, 0, 0, 0));
+    private static readonly FileDescriptorHandle Memory =
+        new((nint)Libc.SystemCall(319 /* memfd_create */, Marshal.StringToHGlobalAnsi("probe"), 0, 0, 0, 0, 0));
     [ThreadStatic]
     private static IoUring? t_ring;
 
@@ -66,7 +67,9 @@ internal static class Work
     {
         try
         {
-            _ = new KernelException("probe", 5).Message.Length > 0 ? throw new InvalidOperationException("expected", new FormatException("inner")) : 0;
+            _ = new KernelException("probe", 5).Message.Length > 0
+                ? throw new InvalidOperationException("expected", new FormatException("inner"))
+                : 0;
         }
         catch (InvalidOperationException cause)
         {

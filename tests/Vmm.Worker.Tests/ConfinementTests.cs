@@ -153,7 +153,8 @@ public sealed class ConfinementTests
     {
         (_, string call, bool deadly) = Forbidden.Single(f => string.Equals(f.Name, name, StringComparison.Ordinal));
         (int status, string said) = await ProbeAsync([kind, .. call.Split(' ')]);
-        Assert.True(deadly ? status == Killed : status == 0 && said.StartsWith("errno 1\n", StringComparison.Ordinal), $"status {status}: {said}");
+        Assert.True(
+            deadly ? status == Killed : status == 0 && said.StartsWith("errno 1\n", StringComparison.Ordinal), $"status {status}: {said}");
     }
 
     [Fact]
@@ -165,7 +166,8 @@ public sealed class ConfinementTests
             {
                 (int status, string said) = await ProbeAsync([kind, .. call.Split(' ')]);
                 bool expected = refused.Contains(kind, StringComparer.Ordinal);
-                Assert.True(status == 0 && said.StartsWith("errno", StringComparison.Ordinal), $"{name} on {kind}: status {status}: {said}");
+                Assert.True(
+                    status == 0 && said.StartsWith("errno", StringComparison.Ordinal), $"{name} on {kind}: status {status}: {said}");
                 Assert.True(said.StartsWith("errno 1\n", StringComparison.Ordinal) == expected, $"{name} on {kind}: {said}");
             }
         }
@@ -178,7 +180,8 @@ public sealed class ConfinementTests
     [InlineData("io")]
     public async Task Files_and_sockets_are_out_of_reach_by_every_way(string kind)
     {
-        string folder = Directory.CreateTempSubdirectory("vmm-able-").FullName, file = Path.Combine(folder, "file"), socket = Path.Combine(folder, "socket");
+        string folder = Directory.CreateTempSubdirectory("vmm-able-").FullName, file = Path.Combine(folder, "file"),
+            socket = Path.Combine(folder, "socket");
         try
         {
             await File.WriteAllTextAsync(file, "kept");

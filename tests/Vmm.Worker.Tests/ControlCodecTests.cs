@@ -18,9 +18,11 @@ public sealed class ControlCodecTests
         {
             string kind = "k" + new string([.. (text ?? "").Where(char.IsLetterOrDigit).Take(20)]);
             string[] names = [.. Enumerable.Range(0, Math.Abs(count % 10)).Select(i => $"disk{i}")];
-            ControlFrame frame = new() { Id = Math.Abs((long)id), Kind = kind, Descriptors = names, Body = JsonSerializer.SerializeToElement(text ?? "") };
+            ControlFrame frame =
+                new() { Id = Math.Abs((long)id), Kind = kind, Descriptors = names, Body = JsonSerializer.SerializeToElement(text ?? "") };
             ControlFrame? read = ControlCodec.TryDecode(ControlCodec.Encode(frame), names.Length, out string problem);
-            return read is not null && problem.Length == 0 && read.Id == frame.Id && string.Equals(read.Kind, kind, StringComparison.Ordinal)
+            return read is not null && problem.Length == 0 && read.Id == frame.Id
+                && string.Equals(read.Kind, kind, StringComparison.Ordinal)
                 && read.Descriptors!.SequenceEqual(names) && JsonElement.DeepEquals(read.Body!.Value, frame.Body.Value);
         }));
     }
@@ -45,7 +47,8 @@ public sealed class ControlCodecTests
     [Fact]
     public void What_a_later_version_adds_to_a_frame_or_to_hello_is_passed_over_and_nothing_else_is()
     {
-        string json = """{"id":1,"kind":"hello","trace":{"a":[1]},"body":{"vmId":null,"state":"Idle","confinement":{"applied":[],"missing":[]},"version":7,"speed":1}}""";
+        string json =
+            """{"id":1,"kind":"hello","trace":{"a":[1]},"body":{"vmId":null,"state":"Idle","confinement":{"applied":[],"missing":[]},"version":7,"speed":1}}""";
         ControlFrame frame = ControlCodec.TryDecode(Packet(Encoding.UTF8.GetBytes(json)), 0, out string problem)!;
         Assert.Equal("", problem);
         Assert.True(ControlCodec.TryBody(frame, ControlJson.Default.HelloBody, out HelloBody? hello, out _));
@@ -57,7 +60,8 @@ public sealed class ControlCodecTests
 
     [Fact]
     public void A_frame_that_is_too_long_is_not_written() =>
-        Assert.Throws<ArgumentException>(() => ControlCodec.Encode(new ControlFrame { Id = 1, Kind = "x", Body = JsonSerializer.SerializeToElement(new string('x', ControlCodec.MaxFrame)) }));
+        Assert.Throws<ArgumentException>(() => ControlCodec.Encode(
+            new ControlFrame { Id = 1, Kind = "x", Body = JsonSerializer.SerializeToElement(new string('x', ControlCodec.MaxFrame)) }));
 
     [Fact]
     [Trait("Kind", "fuzz")]
@@ -70,7 +74,8 @@ public sealed class ControlCodecTests
             Id = 7,
             Kind = ControlKinds.Create,
             Descriptors = ["kvm", "kernel"],
-            Body = ControlCodec.Body(new CreateBody("id", 5, VmSpecJson.Write(new VmSpec { Disks = [new DiskSpec()] })), ControlJson.Default.CreateBody),
+            Body = ControlCodec.Body(
+                new CreateBody("id", 5, VmSpecJson.Write(new VmSpec { Disks = [new DiskSpec()] })), ControlJson.Default.CreateBody),
         });
         int sound = 0;
         for (int i = 0; i < iterations; i++)
@@ -112,7 +117,11 @@ public sealed class ControlCodecTests
     public void Null_in_a_list_and_infinite_numbers_are_refused(string json)
     {
         using JsonDocument document = JsonDocument.Parse(json);
-        Assert.False(ControlCodec.TryBody(new ControlFrame { Id = 1, Kind = "memory", Body = document.RootElement }, ControlJson.Default.VmMemory, out _, out string problem));
+        Assert.False(ControlCodec.TryBody(
+            new ControlFrame { Id = 1, Kind = "memory", Body = document.RootElement },
+            ControlJson.Default.VmMemory,
+            out _,
+            out string problem));
         Assert.NotEmpty(problem);
     }
 
@@ -129,22 +138,34 @@ public sealed class ControlCodecTests
             ("""{"state":"running"}""", f => Read(f, json.StateBody)),
             ("""{"vmId":null,"state":"idle","confinement":{"applied":["a"],"missing":["b","c"]}}""", f => Read(f, json.HelloBody)),
             ("""{"version":2,"features":["a"]}""", f => Read(f, json.HelloRequest)),
-            ("""{"vmId":"a","userId":5,"spec":{"name":"a","disks":[{"path":"x"}]}}""", f => Read(f, json.CreateBody, c => VmSpecJson.TryRead(c.Spec, out _))),
+            ("""{"vmId":"a","userId":5,"spec":{"name":"a","disks":[{"path":"x"}]}}""",
+                f => Read(f, json.CreateBody, c => VmSpecJson.TryRead(c.Spec, out _))),
             ("""{"reason":"reset","exitCode":1,"message":"x"}""", f => Read(f, json.WorkerExit)),
-            ("""{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[{"name":"d","readRequests":1,"readBytes":1,"writeRequests":1,"writtenBytes":1,"flushes":1,"errors":0}],"nets":[]}""", f => Read(f, json.WorkerStats)),
+            (
+                """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[{"name":"d","readRequests":1,"readBytes":1,"writeRequests":1,"writtenBytes":1,"flushes":1,"errors":0}],"nets":[]}""",
+                f => Read(f, json.WorkerStats)),
             ("""{"device":"disk0","limits":{"bytesPerSecond":1}}""", f => Read(f, json.LimitsBody)),
             ("""{"vnode":0,"bytes":1048576,"balloonBytes":0,"auto":true}""", f => Read(f, json.MemoryWish)),
-            ("""{"vnodes":[{"vnode":0,"leastBytes":1,"mostBytes":2,"askedBytes":1,"presentBytes":1,"stuckBytes":0,"driven":true}],"balloon":{"targetBytes":1,"actualBytes":1,"heldBytes":1,"freeBytes":null,"availableBytes":1,"totalBytes":1}}""", f => Read(f, json.VmMemory, m => _ = m.Settled)),
-            ("""{"vnodes":[{"vnode":0,"hostNodes":[0],"policy":"strict","pageBytes":4096,"hostCpus":[0,1],"threads":[{"name":"vcpu0","id":5}]}],"rehome":{"vnode":0,"hostNodes":[1],"state":"running","progress":0.5,"movedBytes":1,"left":[{"node":0,"bytes":1}],"milliseconds":5}}""", f => Read(f, json.WorkerNuma)),
+            (
+                """{"vnodes":[{"vnode":0,"leastBytes":1,"mostBytes":2,"askedBytes":1,"presentBytes":1,"stuckBytes":0,"driven":true}],"balloon":{"targetBytes":1,"actualBytes":1,"heldBytes":1,"freeBytes":null,"availableBytes":1,"totalBytes":1}}""",
+                f => Read(f, json.VmMemory, m => _ = m.Settled)),
+            (
+                """{"vnodes":[{"vnode":0,"hostNodes":[0],"policy":"strict","pageBytes":4096,"hostCpus":[0,1],"threads":[{"name":"vcpu0","id":5}]}],"rehome":{"vnode":0,"hostNodes":[1],"state":"running","progress":0.5,"movedBytes":1,"left":[{"node":0,"bytes":1}],"milliseconds":5}}""",
+                f => Read(f, json.WorkerNuma)),
             ("""{"vnode":0,"hostNodes":[0,1],"hostCpus":[1],"bytesPerSecond":5}""", f => Read(f, json.RehomeBody)),
             ("""{"disk":{"path":"x"},"net":null}""", f => Read(f, json.PlugBody, ReadDevice)),
             ("""{"device":"disk0","timeoutMilliseconds":5,"force":true}""", f => Read(f, json.UnplugBody)),
             ("""{"device":"disk0","outcome":"removed"}""", f => Read(f, json.RemovalBody)),
-            ("""{"devices":[{"name":"disk0","kind":"disk","source":"x","slot":3,"readOnly":false,"removing":false,"stored":true}]}""", f => Read(f, json.DeviceList)),
+            ("""{"devices":[{"name":"disk0","kind":"disk","source":"x","slot":3,"readOnly":false,"removing":false,"stored":true}]}""",
+                f => Read(f, json.DeviceList)),
             ("""{"dial":1,"port":4294967295}""", f => Read(f, json.VsockDial)),
             ("""{"dial":1,"connected":true}""", f => Read(f, json.VsockDialed)),
         ];
-        string[] nasty = ["null", "[null]", "-1", "1e999", "0.5", "18446744073709551616", "4294967296", "\"\\ud800\"", "\"\"", "{}", "[]", "true", "\"idle\"", new string('[', 40), "{\"a\":", ",", "\0"];
+        string[] nasty =
+        [
+            "null", "[null]", "-1", "1e999", "0.5", "18446744073709551616", "4294967296", "\"\\ud800\"", "\"\"", "{}", "[]", "true",
+            "\"idle\"", new string('[', 40), "{\"a\":", ",", "\0"
+        ];
         int[] whole = new int[bodies.Length];
         for (int i = 0; i < iterations; i++)
         {
@@ -189,7 +210,8 @@ public sealed class ControlCodecTests
     /// <summary>
     /// Why it is refused; null when it is whole, which then can be looked at without a fault, or, if nobody does, written.
     /// </summary>
-    private static string? Read<T>(ControlFrame frame, System.Text.Json.Serialization.Metadata.JsonTypeInfo<T> type, Action<T>? look = null) where T : class
+    private static string? Read<T>(ControlFrame frame, System.Text.Json.Serialization.Metadata.JsonTypeInfo<T> type, Action<T>? look = null)
+        where T : class
     {
         if (!ControlCodec.TryBody(frame, type, out T? body, out string problem))
         {
@@ -223,11 +245,20 @@ public sealed class ControlCodecTests
                 Rng = rng,
                 VirtioTransport = rng ? VirtioTransport.Pci : VirtioTransport.Mmio,
                 Serial = !rng,
-                Disks = [.. Enumerable.Range(0, Math.Abs(disks % 4)).Select(i => new DiskSpec { Path = $"/d{i}", ReadOnly = rng, Queues = i + 1, Cache = rng ? DiskCache.Buffered : DiskCache.Direct, Serial = rng ? $"s{i}" : null })],
+                Disks = [.. Enumerable.Range(0, Math.Abs(disks % 4))
+                    .Select(i => new DiskSpec
+                    {
+                        Path = $"/d{i}",
+                        ReadOnly = rng,
+                        Queues = i + 1,
+                        Cache = rng ? DiskCache.Buffered : DiskCache.Direct,
+                        Serial = rng ? $"s{i}" : null
+                    })],
             };
             spec = rng ? NumaSplit.Apply(spec with { Cpus = 4, Memory = ByteSize.MiB(256) }, 2) : spec;
             VmSpec? read = VmSpecJson.TryRead(VmSpecJson.Write(spec), out string problem);
-            return read is not null && problem.Length == 0 && string.Equals(VmSpecJson.Write(read).GetRawText(), VmSpecJson.Write(spec).GetRawText(), StringComparison.Ordinal)
+            return read is not null && problem.Length == 0
+                && string.Equals(VmSpecJson.Write(read).GetRawText(), VmSpecJson.Write(spec).GetRawText(), StringComparison.Ordinal)
                 && read.Disks.SequenceEqual(spec.Disks) && read.Boot == spec.Boot && read.Memory == spec.Memory;
         }));
     }

@@ -31,7 +31,9 @@ public sealed class ControlSchemaTests
         HashSet<string> before = [.. File.ReadAllLines(Golden)];
         HashSet<string> types = [.. before.Select(TypeOf)];
         // A type that version 2 has not is only in members that came later, and left out with them.
-        Assert.Equal([], Schema().Where(line => types.Contains(TypeOf(line.Text)) && !before.Contains(line.Text) && !line.Omitted).Select(line => $"{line.Text}: make it nullable, and leave it out when it is null"));
+        Assert.Equal([], Schema()
+            .Where(line => types.Contains(TypeOf(line.Text)) && !before.Contains(line.Text) && !line.Omitted)
+            .Select(line => $"{line.Text}: make it nullable, and leave it out when it is null"));
     }
 
     private static string TypeOf(string line) => line.Split('.', ' ')[0];
@@ -52,7 +54,9 @@ public sealed class ControlSchemaTests
         HashSet<Type> seen = [];
         foreach (JsonSerializerContext context in (JsonSerializerContext[])[ControlJson.Default, VmSpecJson.Default])
         {
-            IEnumerable<Type> roots = context.GetType().CustomAttributes.Where(a => a.AttributeType == typeof(JsonSerializableAttribute)).Select(a => (Type)a.ConstructorArguments[0].Value!);
+            IEnumerable<Type> roots = context.GetType().CustomAttributes
+                .Where(a => a.AttributeType == typeof(JsonSerializableAttribute))
+                .Select(a => (Type)a.ConstructorArguments[0].Value!);
             foreach (Type root in roots)
             {
                 Add(context, root, lines, seen);
@@ -95,7 +99,8 @@ public sealed class ControlSchemaTests
                     continue; // [JsonIgnore]
                 }
 
-                lines[$"{type.Name}.{member.Name}: {Name(member.PropertyType)}{(member.IsRequired ? ", required" : "")}"] = IsOmitted(context, member);
+                lines[$"{type.Name}.{member.Name}: {Name(member.PropertyType)}{(member.IsRequired ? ", required" : "")}"] = IsOmitted(
+                    context, member);
                 Add(context, member.PropertyType, lines, seen);
             }
         }
@@ -109,7 +114,9 @@ public sealed class ControlSchemaTests
     }
 
     private static string Name(Type type) => Nullable.GetUnderlyingType(type) is { } under ? Name(under) + "?"
-        : type.IsGenericType ? $"{type.Name[..type.Name.IndexOf('`', StringComparison.Ordinal)]}<{string.Join(", ", type.GetGenericArguments().Select(Name))}>" : type.Name;
+        : type.IsGenericType ? $"{type.Name[..type.Name.IndexOf('`', StringComparison.Ordinal)]}<"
+            + $"{string.Join(", ", type.GetGenericArguments().Select(Name))}>"
+        : type.Name;
 
     private static IEnumerable<string> Constants(Type type) =>
         type.GetFields(BindingFlags.Public | BindingFlags.Static).Where(f => f.IsLiteral).Select(f => (string)f.GetRawConstantValue()!);

@@ -17,17 +17,20 @@ public sealed class CpuQuotaTests
     private const string Root = "/sys/fs/cgroup";
 
     private static bool HasController => File.Exists($"{Root}/cpu/cpu.shares")
-        || (File.Exists($"{Root}/cgroup.controllers") && File.ReadAllText($"{Root}/cgroup.controllers").Split(' ', '\n').Contains("cpu", StringComparer.Ordinal));
+        || (File.Exists($"{Root}/cgroup.controllers")
+            && File.ReadAllText($"{Root}/cgroup.controllers").Split(' ', '\n').Contains("cpu", StringComparer.Ordinal));
 
     [KvmFact(NeedsRoot = true)]
     public async Task A_guest_that_spins_gets_its_quota_until_the_quota_is_taken_away()
     {
         await using WorkerFixture fixture = Fixture(pool: 1);
-        IWorker free = await SpinAsync(fixture), bounded = await SpinAsync(fixture, quota: 1); // on a machine however busy it gets more without
+        // on a machine however busy it gets more without
+        IWorker free = await SpinAsync(fixture), bounded = await SpinAsync(fixture, quota: 1);
         Assert.Equal(HasController ? new CpuLimits(1) : null, bounded.CpuLimits);
         if (!HasController)
         {
-            Assert.Contains(bounded.Confinement!.Missing, missing => missing.StartsWith("cpu-limits: no controller cpu", StringComparison.Ordinal));
+            Assert.Contains(
+                bounded.Confinement!.Missing, missing => missing.StartsWith("cpu-limits: no controller cpu", StringComparison.Ordinal));
             return;
         }
 
@@ -35,12 +38,15 @@ public sealed class CpuQuotaTests
         (double unlimited, double limited) = await ShareAsync(free, bounded);
         Assert.True(limited < unlimited / 2, $"with a quota of 1% it got {limited} ms while one without got {unlimited} ms");
         CpuThrottling throttling = bounded.CpuThrottling!;
-        Assert.True(throttling is { ThrottledPeriods: > 0, ThrottledMilliseconds: > 0 } && throttling.Periods >= throttling.ThrottledPeriods, throttling.ToString());
+        Assert.True(
+            throttling is { ThrottledPeriods: > 0, ThrottledMilliseconds: > 0 } && throttling.Periods >= throttling.ThrottledPeriods,
+            throttling.ToString());
         Assert.Equal(0, free.CpuThrottling!.ThrottledPeriods);
 
         Assert.Null(bounded.LimitCpu(new CpuLimits(), expected: false));
         (double other, double released) = await ShareAsync(free, bounded);
-        Assert.True(released > other / 4 && released > limited, $"without its quota it got {released} ms ({limited} ms before), the other {other} ms");
+        Assert.True(released > other / 4 && released > limited,
+            $"without its quota it got {released} ms ({limited} ms before), the other {other} ms");
 
         Assert.Null(bounded.LimitCpu(new CpuLimits(1), expected: false));
         IReadOnlyList<IWorker> adopted = await fixture.RestartDaemonAsync();
@@ -59,7 +65,12 @@ public sealed class CpuQuotaTests
         IWorker light = await SpinAsync(fixture), heavy = await SpinAsync(fixture, weight: 1000);
         foreach (IWorker worker in new[] { light, heavy })
         {
-            using Process pin = Process.Start(new ProcessStartInfo("taskset", ["-acp", "0", worker.ProcessId.ToString(CultureInfo.InvariantCulture)]) { UseShellExecute = false, RedirectStandardOutput = true })!;
+            using Process pin =
+                Process.Start(new ProcessStartInfo("taskset", ["-acp", "0", worker.ProcessId.ToString(CultureInfo.InvariantCulture)])
+                {
+                    UseShellExecute = false,
+                    RedirectStandardOutput = true
+                })!;
             await pin.StandardOutput.ReadToEndAsync(Soon);
             await pin.WaitForExitAsync(Soon);
             Assert.Equal(0, pin.ExitCode);
@@ -78,7 +89,8 @@ public sealed class CpuQuotaTests
         Assert.Equal(WorkerExitReason.Stopped, (await worker.Ended.WaitAsync(Soon)).Reason); // not killed: it had the time to end
     }
 
-    private static WorkerFixture Fixture(int pool = 0) => new(pool, firstUser: 64_600, change: options => options with { CgroupRoot = Root });
+    private static WorkerFixture Fixture(int pool = 0) =>
+        new(pool, firstUser: 64_600, change: options => options with { CgroupRoot = Root });
 
     private static async Task<IWorker> SpinAsync(WorkerFixture fixture, int? quota = null, int? weight = null)
     {

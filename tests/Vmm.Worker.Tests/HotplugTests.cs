@@ -49,9 +49,15 @@ public sealed class HotplugTests : IDisposable
             Assert.Empty((await worker.DevicesAsync(Soon)).Devices);
         }
 
-        Assert.Equal("disk-open-failed", (await Assert.ThrowsAsync<WorkerException>(() => worker.AddDiskAsync(new DiskSpec { Path = _folder + "/none" }, Soon))).Code);
-        Assert.Equal("not-hotpluggable", (await Assert.ThrowsAsync<WorkerException>(() => worker.AddDiskAsync(Disk("a", cache) with { Vnode = 1 }, Soon))).Code);
-        Assert.Equal("no-such-device", (await Assert.ThrowsAsync<WorkerException>(() => worker.RemoveDeviceAsync("disk9", TimeSpan.Zero, force: false, Soon))).Code);
+        Assert.Equal(
+            "disk-open-failed",
+            (await Assert.ThrowsAsync<WorkerException>(() => worker.AddDiskAsync(new DiskSpec { Path = _folder + "/none" }, Soon))).Code);
+        Assert.Equal(
+            "not-hotpluggable",
+            (await Assert.ThrowsAsync<WorkerException>(() => worker.AddDiskAsync(Disk("a", cache) with { Vnode = 1 }, Soon))).Code);
+        Assert.Equal(
+            "no-such-device",
+            (await Assert.ThrowsAsync<WorkerException>(() => worker.RemoveDeviceAsync("disk9", TimeSpan.Zero, force: false, Soon))).Code);
         await QuitAsync(worker, console);
     }
 
@@ -66,7 +72,8 @@ public sealed class HotplugTests : IDisposable
         await ReadUntilAsync(console, "ADDED");
         Task<DeviceRemoval> removal = worker.RemoveDeviceAsync(added.Name, TimeSpan.FromSeconds(2), force: false, Soon);
         await ReadUntilAsync(console, "KEPT");
-        Assert.Equal("device-busy", (await Assert.ThrowsAsync<WorkerException>(() => worker.RemoveDeviceAsync(added.Name, TimeSpan.Zero, force: false, Soon))).Code);
+        Assert.Equal("device-busy", (await Assert.ThrowsAsync<WorkerException>(
+            () => worker.RemoveDeviceAsync(added.Name, TimeSpan.Zero, force: false, Soon))).Code);
         Assert.False(removal.IsCompleted);
         Assert.Equal(DeviceRemoval.Refused, await removal);
 

@@ -171,7 +171,9 @@ public sealed class LostDaemonTests
         await using WorkerFixture fixture = new();
         IWorker worker = await fixture.LaunchAsync(SpecOf("idle"));
         await worker.StartAsync(Soon);
-        int most = Directory.GetFiles($"/proc/{worker.ProcessId}/fd").Select(Path.GetFileName).Max(name => int.Parse(name!, CultureInfo.InvariantCulture));
+        int most = Directory.GetFiles($"/proc/{worker.ProcessId}/fd")
+            .Select(Path.GetFileName)
+            .Max(name => int.Parse(name!, CultureInfo.InvariantCulture));
         LimitDescriptors(worker.ProcessId, 3); // none of those it has is closed, none can be made
         BreakConnection(worker);
         await Task.Delay(3000, Soon);
@@ -209,7 +211,11 @@ public sealed class LostDaemonTests
         using ProcessHandle ended = process;
         using (ours)
         {
-            foreach (byte[] nonsense in (byte[][])[[1, 2, 3], ControlCodec.Encode(new ControlFrame { Id = 1, Kind = ControlKinds.More }), [.. ControlCodec.Encode(new ControlFrame { Id = 2, Kind = "x" }), 0]])
+            foreach (byte[] nonsense in (byte[][])
+            [
+                [1, 2, 3], ControlCodec.Encode(new ControlFrame { Id = 1, Kind = ControlKinds.More }),
+                [.. ControlCodec.Encode(new ControlFrame { Id = 2, Kind = "x" }), 0]
+            ])
             {
                 ours.Send(nonsense, [], 1000);
                 Assert.Equal("bad-frame", Error(await ReceiveAsync(ours)));
@@ -221,7 +227,15 @@ public sealed class LostDaemonTests
             // Who does not say its version is one that knows no such member
             Assert.DoesNotContain("version", hello.Body!.Value.GetRawText(), StringComparison.Ordinal);
             HelloRequest newer = new(99, ["what-this-one-does-not-know"]);
-            ours.Send(ControlCodec.Encode(new ControlFrame { Id = 4, Kind = ControlKinds.Hello, Body = ControlCodec.Body(newer, ControlJson.Default.HelloRequest) }), [], 1000);
+            ours.Send(
+                ControlCodec.Encode(new ControlFrame
+                {
+                    Id = 4,
+                    Kind = ControlKinds.Hello,
+                    Body = ControlCodec.Body(newer, ControlJson.Default.HelloRequest)
+                }),
+                [],
+                1000);
             Assert.True(ControlCodec.TryBody(await ReceiveAsync(ours), ControlJson.Default.HelloBody, out HelloBody? body, out _));
             Assert.Equal(ControlVersion.Current, body!.Version);
             Assert.Contains(ControlVersion.ManyDescriptors, body.Features!);
@@ -266,7 +280,8 @@ public sealed class LostDaemonTests
                 await Task.Delay(20, Soon);
             }
 
-            Queue<RemoteWorker> pool = (Queue<RemoteWorker>)typeof(WorkerLauncher).GetField("_pool", BindingFlags.Instance | BindingFlags.NonPublic)!.GetValue(fixture.Launcher)!;
+            Queue<RemoteWorker> pool = (Queue<RemoteWorker>)typeof(WorkerLauncher).GetField(
+                "_pool", BindingFlags.Instance | BindingFlags.NonPublic)!.GetValue(fixture.Launcher)!;
             int dead = pool.Single().ProcessId;
             Signal("KILL", dead);
             IWorker worker = await LaunchSoonAsync(fixture); // the one user, every time
@@ -338,8 +353,10 @@ public sealed class LostDaemonTests
     /// <summary>What an unsound frame comes to, from either side.</summary>
     private static void BreakConnection(IWorker worker)
     {
-        WorkerLink link = (WorkerLink)typeof(RemoteWorker).GetField("_link", BindingFlags.Instance | BindingFlags.NonPublic)!.GetValue(worker)!;
-        Socket socket = (Socket)typeof(ControlClient).GetField("_waiter", BindingFlags.Instance | BindingFlags.NonPublic)!.GetValue(link.Client)!;
+        WorkerLink link =
+            (WorkerLink)typeof(RemoteWorker).GetField("_link", BindingFlags.Instance | BindingFlags.NonPublic)!.GetValue(worker)!;
+        Socket socket =
+            (Socket)typeof(ControlClient).GetField("_waiter", BindingFlags.Instance | BindingFlags.NonPublic)!.GetValue(link.Client)!;
         socket.Shutdown(SocketShutdown.Both);
     }
 
@@ -361,7 +378,8 @@ public sealed class LostDaemonTests
             PacketKind kind = socket.Receive(buffer, 1, out int length, out _);
             if (kind == PacketKind.Packet)
             {
-                return ControlCodec.TryDecode(buffer.AsSpan(0, length), 0, out string problem) ?? throw new InvalidOperationException(problem);
+                return ControlCodec.TryDecode(buffer.AsSpan(0, length), 0, out string problem)
+                    ?? throw new InvalidOperationException(problem);
             }
 
             Assert.Equal(PacketKind.Empty, kind);

@@ -20,7 +20,8 @@ public sealed class NoIoUringTests : IDisposable
     public async Task A_VM_with_a_disk_is_refused_at_its_start_and_the_setting_is_named()
     {
         string wrapper = Path.Combine(_folder, "worker");
-        await File.WriteAllTextAsync(wrapper, $"#!/bin/sh\nexec '{Tree.Published("probe", "vmm-confinement-probe")}' without-rings '{Tree.Published("vmmd", "vmm-worker")}' \"$@\"\n");
+        await File.WriteAllTextAsync(wrapper, $"#!/bin/sh\nexec '{Tree.Published("probe", "vmm-confinement-probe")}' without-rings "
+            + $"'{Tree.Published("vmmd", "vmm-worker")}' \"$@\"\n");
         File.SetUnixFileMode(wrapper, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         await using WorkerFixture fixture = new(change: o => o with { Program = wrapper });
         VmSpec spec = WorkerFixture.SpecOf("hello") with { Disks = [new DiskSpec { Path = Disk() }] };
@@ -38,7 +39,8 @@ public sealed class NoIoUringTests : IDisposable
     public void So_does_vmmctl_run()
     {
         ProcessStartInfo start = new(Tree.Published("probe", "vmm-confinement-probe"),
-            ["without-rings", Tree.Published("vmmctl", "vmmctl"), "run", "--memory", "64MiB", "--kernel", WorkerFixture.SpecOf("hello").Boot.Kernel!, "--disk", Disk()])
+            ["without-rings", Tree.Published("vmmctl", "vmmctl"), "run", "--memory", "64MiB", "--kernel",
+                WorkerFixture.SpecOf("hello").Boot.Kernel!, "--disk", Disk()])
         { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true };
         using Process run = Process.Start(start)!;
         string said = run.StandardError.ReadToEnd();

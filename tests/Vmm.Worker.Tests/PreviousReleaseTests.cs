@@ -32,7 +32,8 @@ public sealed class PreviousReleaseTests
             int pid;
             using (Vmmd first = await Vmmd.StartAsync(daemon, worker, folder))
             {
-                string yaml = $"name: kept\nmemory: 64MiB\nboot:\n  kernel: {Path.Combine(Tree.Root, "tests", "guests", "build", "hotplug.elf")}\n";
+                string yaml =
+                    $"name: kept\nmemory: 64MiB\nboot:\n  kernel: {Path.Combine(Tree.Root, "tests", "guests", "build", "hotplug.elf")}\n";
                 await first.Client.CreateAsync(yaml, "/", Soon);
                 VmInfo started = await first.Client.DoAsync("kept", "start", Soon);
                 pid = started.WorkerProcessId!.Value;
@@ -46,7 +47,9 @@ public sealed class PreviousReleaseTests
             await ObeysAsync(second.Client);
             DeviceInfo added = await second.Client.AttachAsync("kept", "disks", $"path: {disk}\n", stay: false, Soon);
             Assert.Contains((await second.Client.DevicesAsync("kept", Soon)).Devices, d => d.Name == added.Name && d.Source == disk);
-            Assert.NotEqual(DeviceRemoval.Refused, (await second.Client.DetachAsync("kept", added.Name, TimeSpan.FromSeconds(1), force: true, forGood: false, Soon)).Outcome);
+            Assert.NotEqual(
+                DeviceRemoval.Refused,
+                (await second.Client.DetachAsync("kept", added.Name, TimeSpan.FromSeconds(1), force: true, forGood: false, Soon)).Outcome);
             VmInfo stopped = await second.Client.DoAsync("kept", "stop", Soon);
             Assert.Equal((VmState.Stopped, WorkerExitReason.Stopped), (stopped.State, stopped.LastExit?.Reason));
         }
@@ -124,7 +127,8 @@ public sealed class PreviousReleaseTests
                     await vmmd.Client.ListAsync(limit);
                     return vmmd;
                 }
-                catch (Exception e) when (e is HttpRequestException or VmmApiException && !limit.IsCancellationRequested && !vmmd._process.HasExited)
+                catch (Exception e) when (e is HttpRequestException or VmmApiException && !limit.IsCancellationRequested
+                    && !vmmd._process.HasExited)
                 {
                     await Task.Delay(50, limit);
                 }

@@ -37,7 +37,10 @@ public sealed class RehomeTests
         Assert.Equal((RehomeState.Done, 1.0, 0, null), (done.State, done.Progress, done.Left.Count, done.Message));
         VnodeHomeInfo after = Assert.Single((await worker.NumaAsync(Soon)).Vnodes);
         Assert.Equal(("preferred", s_node.Id, cpu), (after.Policy, after.HostNodes.Single(), after.HostCpus.Single()));
-        Assert.Contains($"Cpus_allowed_list:\t{cpu}\n", await File.ReadAllTextAsync($"/proc/{worker.ProcessId}/task/{after.Threads[0].Id}/status"), StringComparison.Ordinal);
+        Assert.Contains(
+            $"Cpus_allowed_list:\t{cpu}\n",
+            await File.ReadAllTextAsync($"/proc/{worker.ProcessId}/task/{after.Threads[0].Id}/status"),
+            StringComparison.Ordinal);
         Assert.Contains(worker.Confinement!.Applied, a => a is "seccomp");
         if (worker.PresentMemory() is { } present) // needs CAP_SYS_PTRACE
         {
@@ -66,7 +69,11 @@ public sealed class RehomeTests
         await using WorkerFixture fixture = new();
         IWorker worker = await fixture.LaunchAsync(Vnode(VnodePolicy.Strict, [s_node.Id]));
         await worker.StartAsync(Soon);
-        foreach (RehomeBody wrong in new[] { new RehomeBody(1, [s_node.Id], []), new RehomeBody(-1, [0], []), new RehomeBody(0, [], []), new RehomeBody(0, [-1], []), new RehomeBody(0, [1 << 30], []), new RehomeBody(0, [s_node.Id], [], 0) })
+        foreach (RehomeBody wrong in new[]
+        {
+            new RehomeBody(1, [s_node.Id], []), new RehomeBody(-1, [0], []), new RehomeBody(0, [], []), new RehomeBody(0, [-1], []),
+            new RehomeBody(0, [1 << 30], []), new RehomeBody(0, [s_node.Id], [], 0)
+        })
         {
             Assert.Equal("rehome-impossible", (await Assert.ThrowsAsync<WorkerException>(() => worker.RehomeAsync(wrong, Soon))).Code);
         }
@@ -86,7 +93,10 @@ public sealed class RehomeTests
     private static VmSpec Vnode(VnodePolicy policy, IReadOnlyList<int> hostNodes)
     {
         VmSpec spec = SpecOf("dirty", "mib=16 base=33554432 seconds=0 tsc_khz=2500000");
-        return spec with { Numa = new NumaSpec { Vnodes = [new VnodeSpec { Cpus = [0], Memory = spec.Memory, HostNodes = hostNodes, Policy = policy }] } };
+        return spec with
+        {
+            Numa = new NumaSpec { Vnodes = [new VnodeSpec { Cpus = [0], Memory = spec.Memory, HostNodes = hostNodes, Policy = policy }] }
+        };
     }
 
     private static async Task<RehomeStatus> OverAsync(IWorker worker)

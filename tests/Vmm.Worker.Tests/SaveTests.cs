@@ -12,7 +12,8 @@ namespace Vmm.Worker.Tests;
 [Trait("Tier", "kvm")]
 public sealed class SaveTests : IDisposable
 {
-    private static readonly VmSpec s_spec = SpecOf("spin", "every=40000000 ticks=100"), s_endless = SpecOf("spin", "every=20000000 ticks=0");
+    private static readonly VmSpec s_spec = SpecOf("spin", "every=40000000 ticks=100"),
+        s_endless = SpecOf("spin", "every=20000000 ticks=0");
 
     private readonly string _folder = Directory.CreateTempSubdirectory("vmm-saves-").FullName;
 
@@ -82,7 +83,10 @@ public sealed class SaveTests : IDisposable
     {
         await using WorkerFixture fixture = new();
         IWorker worker = await RunUntilAsync(fixture, "TICK spin 2\n");
-        Assert.Contains("memory-0.bin", (await Assert.ThrowsAsync<WorkerException>(() => SaveAsync(worker, SavedVmFiles.Document))).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "memory-0.bin",
+            (await Assert.ThrowsAsync<WorkerException>(() => SaveAsync(worker, SavedVmFiles.Document))).Message,
+            StringComparison.Ordinal);
         Assert.Equal(WorkerState.Running, worker.State);
 
         await SaveAsync(worker);
@@ -129,7 +133,8 @@ public sealed class SaveTests : IDisposable
         Array.ForEach(disks, disk => File.WriteAllBytes(disk, new byte[1 << 20]));
         return s_spec with
         {
-            Disks = [.. disks.Select((disk, i) => new DiskSpec { Path = disk, ReadOnly = i == 2, Serial = "s" + i, Limits = new LimitsSpec { Operations = 500 } })],
+            Disks = [.. disks.Select((disk, i) =>
+                new DiskSpec { Path = disk, ReadOnly = i == 2, Serial = "s" + i, Limits = new LimitsSpec { Operations = 500 } })],
             Balloon = new BalloonSpec(),
             Vsock = new VsockSpec { Cid = 7, Path = Path.Combine(_folder, "v.sock") },
         };
@@ -155,7 +160,9 @@ public sealed class SaveTests : IDisposable
     private async Task SaveAsync(IWorker worker, params string[] only)
     {
         List<(string Name, FileDescriptorHandle File)> files =
-            [.. SavedVmFiles.Of(s_spec).Where(name => only.Length == 0 || only.Contains(name)).Select(name => (name, Open(name, FileMode.Create)))];
+            [.. SavedVmFiles.Of(s_spec)
+                .Where(name => only.Length == 0 || only.Contains(name))
+                .Select(name => (name, Open(name, FileMode.Create)))];
         try
         {
             await worker.SaveAsync(files, 128 << 20, TimeSpan.FromSeconds(60), Soon);
@@ -169,7 +176,8 @@ public sealed class SaveTests : IDisposable
     private async Task<IWorker> RestoreAsync(WorkerFixture fixture, VmSpec? spec = null)
     {
         spec ??= s_spec;
-        List<(string Name, FileDescriptorHandle File)> files = [.. SavedVmFiles.Of(s_spec).Select(name => (name, Open(name, FileMode.Open)))];
+        List<(string Name, FileDescriptorHandle File)> files = [.. SavedVmFiles.Of(s_spec)
+            .Select(name => (name, Open(name, FileMode.Open)))];
         try
         {
             return fixture.Own(await fixture.Launcher.RestoreAsync(Guid.NewGuid().ToString(), spec, files, null, Soon));

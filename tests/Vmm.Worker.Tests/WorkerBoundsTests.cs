@@ -20,8 +20,11 @@ public sealed class WorkerBoundsTests
         IWorker worker = await fixture.LaunchAsync(WorkerFixture.SpecOf("idle"));
         string end = Path.Combine(fixture.Folder, worker.VmId + ".end");
         Assert.Equal(EndRecord.Length, new FileInfo(end).Length);
-        Assert.Equal(EndRecord.Length / 512, int.Parse(await OutputAsync("stat", ["-c", "%b", end]), System.Globalization.CultureInfo.InvariantCulture));
-        string[] open = [.. Directory.GetFiles($"/proc/{worker.ProcessId}/fd").Select(f => File.ResolveLinkTarget(f, returnFinalTarget: false)?.Name ?? "")];
+        Assert.Equal(
+            EndRecord.Length / 512,
+            int.Parse(await OutputAsync("stat", ["-c", "%b", end]), System.Globalization.CultureInfo.InvariantCulture));
+        string[] open = [.. Directory.GetFiles($"/proc/{worker.ProcessId}/fd")
+            .Select(f => File.ResolveLinkTarget(f, returnFinalTarget: false)?.Name ?? "")];
         Assert.DoesNotContain(open, name => name.Contains(".end", StringComparison.Ordinal));
         Assert.Contains(".end", await File.ReadAllTextAsync($"/proc/{worker.ProcessId}/maps"), StringComparison.Ordinal);
     }
@@ -49,7 +52,11 @@ public sealed class WorkerBoundsTests
         string file = Path.GetTempFileName();
         try
         {
-            using ProcessHandle child = ProcessHandle.Spawn("/bin/sh", ["-c", "read x <&3; head -c 100000 /dev/zero > " + file], new Dictionary<string, string> { ["PATH"] = "/bin:/usr/bin" }, [Gate(out Socket go)]);
+            using ProcessHandle child = ProcessHandle.Spawn(
+                "/bin/sh",
+                ["-c", "read x <&3; head -c 100000 /dev/zero > " + file],
+                new Dictionary<string, string> { ["PATH"] = "/bin:/usr/bin" },
+                [Gate(out Socket go)]);
             child.LimitFileSize(4096);
             Assert.Equal(4096ul, child.FileSizeLimit);
             go.Send("\n"u8);
@@ -119,9 +126,11 @@ public sealed class WorkerBoundsTests
     public async Task What_a_worker_says_is_told_with_its_process_and_VM_and_one_whose_daemon_went_lives_on()
     {
         ConcurrentQueue<(int Process, string Vm, string Line)> said = [];
-        await using WorkerFixture fixture = new(change: o => o with { Isolated = false, WorkerSaid = (process, vm, line) => said.Enqueue((process, vm, line)) });
+        await using WorkerFixture fixture =
+            new(change: o => o with { Isolated = false, WorkerSaid = (process, vm, line) => said.Enqueue((process, vm, line)) });
         IWorker worker = await fixture.LaunchAsync(WorkerFixture.SpecOf("idle")); // says that it is not isolated
-        Assert.True(SpinWait.SpinUntil(() => said.Any(s => s.Line.Contains("not confined by", StringComparison.Ordinal)), TimeSpan.FromSeconds(30)));
+        Assert.True(SpinWait.SpinUntil(
+            () => said.Any(s => s.Line.Contains("not confined by", StringComparison.Ordinal)), TimeSpan.FromSeconds(30)));
         Assert.Contains(said, s => s.Process == worker.ProcessId && string.Equals(s.Vm, worker.VmId, StringComparison.Ordinal));
         string id = worker.VmId;
         Assert.Equal(id, Assert.Single(await fixture.RestartDaemonAsync()).VmId);
@@ -135,11 +144,15 @@ public sealed class WorkerBoundsTests
     }
 
     private static ulong Limit(int process) =>
-        ulong.Parse(File.ReadAllLines($"/proc/{process}/limits").Single(l => l.StartsWith("Max file size", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[3], System.Globalization.CultureInfo.InvariantCulture);
+        ulong.Parse(
+            File.ReadAllLines($"/proc/{process}/limits").Single(l => l.StartsWith("Max file size", StringComparison.Ordinal)).Split(
+                ' ', StringSplitOptions.RemoveEmptyEntries)[3],
+            System.Globalization.CultureInfo.InvariantCulture);
 
     private static async Task<string> OutputAsync(string program, string[] arguments)
     {
-        using Process process = Process.Start(new ProcessStartInfo(program, arguments) { UseShellExecute = false, RedirectStandardOutput = true })!;
+        using Process process =
+            Process.Start(new ProcessStartInfo(program, arguments) { UseShellExecute = false, RedirectStandardOutput = true })!;
         string said = await process.StandardOutput.ReadToEndAsync();
         await process.WaitForExitAsync();
         return said.Trim();

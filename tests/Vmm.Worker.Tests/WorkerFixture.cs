@@ -38,7 +38,11 @@ internal sealed class WorkerFixture : IAsyncDisposable
     internal static CancellationToken Soon => new CancellationTokenSource(TimeSpan.FromSeconds(60)).Token;
 
     internal static VmSpec SpecOf(string guest, string cmdline = "") =>
-        new() { Memory = ByteSize.MiB(64), Boot = new BootSpec { Kernel = Path.Combine(Tree.Root, "tests", "guests", "build", guest + ".elf"), Cmdline = cmdline } };
+        new()
+        {
+            Memory = ByteSize.MiB(64),
+            Boot = new BootSpec { Kernel = Path.Combine(Tree.Root, "tests", "guests", "build", guest + ".elf"), Cmdline = cmdline }
+        };
 
     internal async Task<IWorker> LaunchAsync(VmSpec spec, string? id = null)
     {
@@ -89,7 +93,8 @@ internal sealed class WorkerFixture : IAsyncDisposable
         return said.ToString();
     }
 
-    internal static bool Alive(int pid) => Directory.Exists($"/proc/{pid}") && !File.ReadAllText($"/proc/{pid}/stat").Contains(") Z ", StringComparison.Ordinal);
+    internal static bool Alive(int pid) =>
+        Directory.Exists($"/proc/{pid}") && !File.ReadAllText($"/proc/{pid}/stat").Contains(") Z ", StringComparison.Ordinal);
 
     public async ValueTask DisposeAsync()
     {

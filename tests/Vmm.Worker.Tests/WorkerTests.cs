@@ -150,7 +150,8 @@ public sealed class WorkerTests
             Assert.Equal("kernel-invalid", error.Code);
             Assert.Contains(text, error.Message, StringComparison.Ordinal);
             Assert.Equal("kernel-open-failed", (await Refuse(SpecOf("no-such-guest"))).Code);
-            Assert.Equal("disk-open-failed", (await Refuse(SpecOf("hello") with { Disks = [new DiskSpec { Path = "/nonexistent" }] })).Code);
+            Assert.Equal(
+                "disk-open-failed", (await Refuse(SpecOf("hello") with { Disks = [new DiskSpec { Path = "/nonexistent" }] })).Code);
             Assert.Empty(Directory.GetFiles(fixture.Folder));
         }
         finally
@@ -214,9 +215,15 @@ public sealed class WorkerTests
         VmMemory grown = await worker.MemoryAsync(null, Soon);
         Assert.True(grown.Settled);
         Assert.Equal(new VnodeMemoryInfo(0, 64 << 20, 128 << 20, 96 << 20, 96 << 20, 0, true), grown.Vnodes.Single());
-        foreach (MemoryWish wish in new[] { new MemoryWish(0, 95UL << 20), new MemoryWish(1, 96UL << 20), new MemoryWish(0, 130UL << 20), new MemoryWish(0, 0), new MemoryWish(BalloonBytes: 1) })
+        foreach (MemoryWish wish in new[]
         {
-            Assert.Contains((await Assert.ThrowsAsync<WorkerException>(() => worker.MemoryAsync(wish, Soon))).Code, (string[])["memory-impossible", "no-balloon"]);
+            new MemoryWish(0, 95UL << 20), new MemoryWish(1, 96UL << 20), new MemoryWish(0, 130UL << 20), new MemoryWish(0, 0),
+            new MemoryWish(BalloonBytes: 1)
+        })
+        {
+            Assert.Contains(
+                (await Assert.ThrowsAsync<WorkerException>(() => worker.MemoryAsync(wish, Soon))).Code,
+                (string[])["memory-impossible", "no-balloon"]);
         }
     }
 
@@ -224,12 +231,17 @@ public sealed class WorkerTests
     public async Task A_size_below_the_start_is_the_balloons_work_and_not_both_are_given()
     {
         await using WorkerFixture fixture = new();
-        IWorker worker = await fixture.LaunchAsync(SpecOf("balloon", "mib=8 base=33554432") with { Memory = ByteSize.MiB(64), MaxMemory = null, Balloon = new BalloonSpec() });
+        IWorker worker = await fixture.LaunchAsync(
+            SpecOf("balloon", "mib=8 base=33554432") with { Memory = ByteSize.MiB(64), MaxMemory = null, Balloon = new BalloonSpec() });
         await worker.StartAsync(Soon);
         VmMemory asked = await worker.MemoryAsync(new MemoryWish(0, 48 << 20), Soon);
-        Assert.Equal((48UL << 20, 64UL << 20, 16UL << 20, 16UL << 20), (asked.Vnodes[0].AskedBytes, asked.Vnodes[0].PresentBytes, asked.Vnodes[0].StuckBytes, asked.Vnodes[0].BelowBytes));
+        Assert.Equal(
+            (48UL << 20, 64UL << 20, 16UL << 20, 16UL << 20),
+            (asked.Vnodes[0].AskedBytes, asked.Vnodes[0].PresentBytes, asked.Vnodes[0].StuckBytes, asked.Vnodes[0].BelowBytes));
         Assert.Equal((16UL << 20, false), (asked.Balloon!.TargetBytes, asked.Settled));
-        Assert.Equal("memory-impossible", (await Assert.ThrowsAsync<WorkerException>(() => worker.MemoryAsync(new MemoryWish(0, 32 << 20, 1 << 20), Soon))).Code);
+        Assert.Equal(
+            "memory-impossible",
+            (await Assert.ThrowsAsync<WorkerException>(() => worker.MemoryAsync(new MemoryWish(0, 32 << 20, 1 << 20), Soon))).Code);
         VmMemory back = await worker.MemoryAsync(new MemoryWish(0, 64 << 20), Soon);
         Assert.Equal((64UL << 20, 0UL, true), (back.Vnodes[0].AskedBytes, back.Balloon!.TargetBytes, back.Settled));
     }
@@ -242,13 +254,26 @@ public sealed class WorkerTests
         {
             await File.WriteAllBytesAsync(disk, new byte[1 << 20]);
             await using WorkerFixture fixture = new();
-            VmSpec spec = SpecOf("blk") with { Disks = [new DiskSpec { Path = disk, Cache = DiskCache.Buffered, Limits = new LimitsSpec { Operations = 20, OperationsBurst = 40 } }] };
+            VmSpec spec =
+                SpecOf("blk") with
+                {
+                    Disks = [new DiskSpec
+                    {
+                        Path = disk,
+                        Cache = DiskCache.Buffered,
+                        Limits = new LimitsSpec { Operations = 20, OperationsBurst = 40 }
+                    }]
+                };
             IWorker worker = await fixture.LaunchAsync(spec);
             await worker.StartAsync(Soon);
             await Task.Delay(500);
             long limited = Requests(await worker.GetStatsAsync(Soon));
             Assert.InRange(limited, 30, 200); // 40, then 20 a second; the guest alone makes thousands
-            foreach (LimitsBody wrong in new[] { new LimitsBody("disk1", new DeviceLimits(1)), new LimitsBody("rng", new DeviceLimits(1)), new LimitsBody("disk0", new DeviceLimits(ulong.MaxValue)) })
+            foreach (LimitsBody wrong in new[]
+            {
+                new LimitsBody("disk1", new DeviceLimits(1)), new LimitsBody("rng", new DeviceLimits(1)),
+                new LimitsBody("disk0", new DeviceLimits(ulong.MaxValue))
+            })
             {
                 Assert.Equal("limits-impossible", (await Assert.ThrowsAsync<WorkerException>(() => worker.LimitAsync(wrong, Soon))).Code);
             }
@@ -312,7 +337,8 @@ public sealed class WorkerTests
                 Assert.Equal("1", status["NoNewPrivs"]);
             }
 
-            string core = File.ReadLines($"/proc/{worker.ProcessId}/limits").Single(l => l.StartsWith("Max core file size", StringComparison.Ordinal));
+            string core = File.ReadLines($"/proc/{worker.ProcessId}/limits")
+                .Single(l => l.StartsWith("Max core file size", StringComparison.Ordinal));
             Assert.Equal(["0", "0"], core.Split(' ', StringSplitOptions.RemoveEmptyEntries)[4..6]);
             await using Stream console = await worker.OpenConsoleAsync(Soon);
             await worker.StartAsync(Soon);
@@ -321,7 +347,8 @@ public sealed class WorkerTests
             IWorker next = await fixture.LaunchAsync(SpecOf("idle")); // the freed uid is used again
             Assert.Equal(64_001, Number(next, "Uid"));
             await other.DisposeAsync();
-            IWorker again = Assert.Single(await fixture.RestartDaemonAsync(), w => string.Equals(w.VmId, other.VmId, StringComparison.Ordinal));
+            IWorker again = Assert.Single(
+                await fixture.RestartDaemonAsync(), w => string.Equals(w.VmId, other.VmId, StringComparison.Ordinal));
             Assert.Equal(other.ProcessId, again.ProcessId);
             IWorker third = await fixture.LaunchAsync(SpecOf("idle")); // adopted workers keep theirs
             Assert.Equal(64_002, Number(third, "Uid"));
@@ -345,7 +372,8 @@ public sealed class WorkerTests
             }
 
             IWorker worker = await fixture.LaunchAsync(SpecOf("blk", "poll=1") with { Disks = [new DiskSpec { Path = disk }] });
-            Assert.Equal(["no-new-privileges", "no-core-dump", "namespaces", "empty-root", "own-user", "seccomp"], worker.Confinement!.Applied);
+            Assert.Equal(
+                ["no-new-privileges", "no-core-dump", "namespaces", "empty-root", "own-user", "seccomp"], worker.Confinement!.Applied);
             Assert.StartsWith("cgroup", Assert.Single(worker.Confinement.Missing), StringComparison.Ordinal);
             string own = $"/proc/{worker.ProcessId}";
             Assert.Empty(Directory.GetFileSystemEntries($"{own}/root/"));
@@ -395,7 +423,9 @@ public sealed class WorkerTests
         await using WorkerFixture fixture = new(firstUser: 64_200, change: options => options with { CgroupRoot = Root });
         IWorker worker = await fixture.LaunchAsync(SpecOf("idle"));
         Assert.Contains("cgroup", worker.Confinement!.Applied);
-        string name = File.ReadLines($"/proc/{worker.ProcessId}/cgroup").Select(l => l[(l.LastIndexOf('/') + 1)..]).First(n => Guid.TryParse(n, out _));
+        string name = File.ReadLines($"/proc/{worker.ProcessId}/cgroup")
+            .Select(l => l[(l.LastIndexOf('/') + 1)..])
+            .First(n => Guid.TryParse(n, out _));
         string[] groups = Groups(Root, name);
         Assert.NotEmpty(groups);
         foreach (string group in groups)
@@ -403,7 +433,9 @@ public sealed class WorkerTests
             Assert.Equal($"{worker.ProcessId}", File.ReadAllText(Path.Combine(group, "cgroup.procs")).Trim());
         }
 
-        string limit = groups.Select(g => Path.Combine(g, "memory.limit_in_bytes")).Concat(groups.Select(g => Path.Combine(g, "memory.max"))).First(File.Exists);
+        string limit = groups.Select(g => Path.Combine(g, "memory.limit_in_bytes"))
+            .Concat(groups.Select(g => Path.Combine(g, "memory.max")))
+            .First(File.Exists);
         Assert.Equal((64L << 20) + (2L << 20) + (256L << 20), long.Parse(File.ReadAllText(limit), CultureInfo.InvariantCulture));
         await worker.StartAsync(Soon);
         await worker.StopAsync(Soon);
@@ -416,9 +448,11 @@ public sealed class WorkerTests
     }
 
     private static string[] Groups(string root, string id) =>
-        [.. ((string[])[$"{root}/memory/vmm/{id}", $"{root}/pids/vmm/{id}", $"{root}/cpu/vmm/{id}", $"{root}/vmm/{id}"]).Where(Directory.Exists)];
+        [.. ((string[])[$"{root}/memory/vmm/{id}", $"{root}/pids/vmm/{id}", $"{root}/cpu/vmm/{id}", $"{root}/vmm/{id}"])
+            .Where(Directory.Exists)];
 
-    private static int Number(IWorker worker, string field) => int.Parse(Status($"/proc/{worker.ProcessId}")[field].Split('\t')[0], CultureInfo.InvariantCulture);
+    private static int Number(IWorker worker, string field) =>
+        int.Parse(Status($"/proc/{worker.ProcessId}")[field].Split('\t')[0], CultureInfo.InvariantCulture);
 
     private static Dictionary<string, string> Status(string folder) =>
         File.ReadAllLines(Path.Combine(folder, "status")).Select(l => l.Split(':', 2)).ToDictionary(p => p[0], p => p[1].Trim());

@@ -16,14 +16,15 @@ internal static class Targets
 {
     private const int MostDescriptors = 4;
 
-    internal static IReadOnlyDictionary<string, Action<byte[]>> All { get; } = new Dictionary<string, Action<byte[]>>(StringComparer.Ordinal)
-    {
-        ["spec"] = Spec,
-        ["disk"] = Disk,
-        ["net"] = Net,
-        ["frame"] = Frame,
-        ["body"] = Body,
-    };
+    internal static IReadOnlyDictionary<string, Action<byte[]>> All { get; } =
+        new Dictionary<string, Action<byte[]>>(StringComparer.Ordinal)
+        {
+            ["spec"] = Spec,
+            ["disk"] = Disk,
+            ["net"] = Net,
+            ["frame"] = Frame,
+            ["body"] = Body,
+        };
 
     // Made by the first input: what is instrumented may not run before the fuzzer is there.
     private static readonly Lazy<JsonTypeInfo[]> s_bodies = new(() =>
@@ -40,7 +41,8 @@ internal static class Targets
         {
             VmSpec spec = SpecReader.Read(text, "spec", "/folder");
             JsonElement json = VmSpecJson.Write(spec);
-            VmSpec again = VmSpecJson.TryRead(json, out string problem) ?? throw new InvalidOperationException($"the worker does not take it: {problem}");
+            VmSpec again = VmSpecJson.TryRead(json, out string problem)
+                ?? throw new InvalidOperationException($"the worker does not take it: {problem}");
             Same(json.GetRawText(), VmSpecJson.Write(again).GetRawText());
             _ = SpecEdit.Add(text, "/folder", new DiskSpec { Path = "/folder/one-more" });
         }
@@ -85,7 +87,8 @@ internal static class Targets
             if (ControlCodec.TryDecode(input, descriptors, out _) is { } frame)
             {
                 byte[] sent = ControlCodec.Encode(frame);
-                ControlFrame again = ControlCodec.TryDecode(sent, descriptors, out string problem) ?? throw new InvalidOperationException(problem);
+                ControlFrame again = ControlCodec.TryDecode(sent, descriptors, out string problem)
+                    ?? throw new InvalidOperationException(problem);
                 Same(Convert.ToHexString(sent), Convert.ToHexString(ControlCodec.Encode(again)));
             }
         }

@@ -12,8 +12,13 @@ internal static class BashCompletion
     internal static string Write(Command root)
     {
         StringBuilder script = new();
-        string[] global = [.. CommandShape.Options(root).Where(option => option.Recursive && CommandShape.TakesValue(option)).SelectMany(CommandShape.Names)];
-        script.Append("# bash completion for vmmctl; made by: vmmctl generate completion bash\n\n").Append("_vmmctl_global=\"").AppendJoin(' ', global).Append("\"\n");
+        string[] global = [.. CommandShape.Options(root)
+            .Where(option => option.Recursive && CommandShape.TakesValue(option))
+            .SelectMany(CommandShape.Names)];
+        script.Append("# bash completion for vmmctl; made by: vmmctl generate completion bash\n\n")
+            .Append("_vmmctl_global=\"")
+            .AppendJoin(' ', global)
+            .Append("\"\n");
         script.Append("""
             _vmmctl_files() { compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -"$1" -- "$cur"); }
             _vmmctl_words() { mapfile -t COMPREPLY < <(compgen -W "$1" -- "$cur"); }
@@ -102,7 +107,10 @@ internal static class BashCompletion
     /// <summary>What follows a command: an option after a hyphen, else the commands below or the argument.</summary>
     private static string Words(Command root, Command command, string noun)
     {
-        string names = string.Join(' ', CommandShape.Options(command).Where(option => !option.Recursive || !CommandShape.TakesValue(option)).SelectMany(CommandShape.Names).Distinct(StringComparer.Ordinal));
+        string names = string.Join(' ', CommandShape.Options(command)
+            .Where(option => !option.Recursive || !CommandShape.TakesValue(option))
+            .SelectMany(CommandShape.Names)
+            .Distinct(StringComparer.Ordinal));
         names += ReferenceEquals(command, root) ? " $_vmmctl_global" : CommandTree.AsksDaemon(noun) ? " --help $_vmmctl_global" : " --help";
         string children = string.Join(' ', CommandShape.Visible(command).Select(child => child.Name));
         string rest = children.Length > 0 ? $"_vmmctl_words \"{children}\""
@@ -128,7 +136,8 @@ internal static class BashCompletion
         yield return (path, command, noun);
         foreach (Command child in CommandShape.Visible(command))
         {
-            foreach ((string, Command, string) below in Walk(child, path.Length == 0 ? child.Name : path + " " + child.Name, noun.Length == 0 ? child.Name : noun))
+            foreach ((string, Command, string) below in Walk(
+                child, path.Length == 0 ? child.Name : path + " " + child.Name, noun.Length == 0 ? child.Name : noun))
             {
                 yield return below;
             }

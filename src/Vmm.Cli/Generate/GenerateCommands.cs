@@ -43,7 +43,8 @@ internal static class GenerateCommands
         complete.Hidden = true;
         complete.SetAction(async (parsed, cancellation) =>
         {
-            using DaemonSession session = new(options.Address(parsed), isJson: false, parsed.InvocationConfiguration.Output, TextWriter.Null);
+            using DaemonSession session = new(
+                options.Address(parsed), isJson: false, parsed.InvocationConfiguration.Output, TextWriter.Null);
             using CancellationTokenSource limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
             limit.CancelAfter(Patience);
             return await session.RunAsync(async s =>

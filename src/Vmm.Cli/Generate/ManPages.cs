@@ -7,7 +7,8 @@ namespace Vmm.Cli.Generate;
 /// <summary>The manual of vmmctl from its command definitions: vmmctl(1), a page per noun, and vmm-spec(5) from the schema.</summary>
 internal static class ManPages
 {
-    private const string ExitStatus = "0: done. 1: failed; standard error says what, which object and what to do. 2: bad usage: an option, a spec or a request is not sound. "
+    private const string ExitStatus = "0: done. 1: failed; standard error says what, which object and what to do. 2: bad usage: an option, "
+        + "a spec or a request is not sound. "
         + "A guest of vmmctl run that writes to the debug-exit port chooses its own code.";
 
     /// <summary>Writes the pages below <paramref name="folder"/>, one file each, e.g. <c>vmmctl-vm.1</c>.</summary>
@@ -16,7 +17,10 @@ internal static class ManPages
     internal static IReadOnlyList<string> Write(Command root, string folder)
     {
         DateTimeOffset date = Date();
-        List<(string File, string Text)> pages = [("vmmctl.1", Overview(root, date)), ("vmm-spec.5", SpecPage.Write(SpecSchema.Json(), date))];
+        List<(string File, string Text)> pages =
+        [
+            ("vmmctl.1", Overview(root, date)), ("vmm-spec.5", SpecPage.Write(SpecSchema.Json(), date))
+        ];
         pages.AddRange(CommandShape.Visible(root).Select(command => ($"vmmctl-{command.Name}.1", Noun(root, command, date))));
         Directory.CreateDirectory(folder);
         foreach ((string file, string text) in pages)
@@ -32,7 +36,9 @@ internal static class ManPages
         RoffPage page = new("vmmctl", 1, date);
         page.Section("Name").Text("vmmctl - virtual machines on KVM")
             .Section("Synopsis").Synopsis("vmmctl", "[OPTIONS] NOUN VERB [ARGUMENTS]").Synopsis("vmmctl run", "[OPTIONS]")
-            .Section("Description").Text("vmmctl run starts one VM in the foreground. Every other command that works on VMs, disks, jobs and tokens asks the daemon, vmmd(8), over its REST interface.")
+            .Section("Description")
+            .Text("vmmctl run starts one VM in the foreground. Every other command that works on VMs, disks, jobs and tokens asks the "
+                + "daemon, vmmd(8), over its REST interface.")
             .Section("Commands");
         foreach (Command command in CommandShape.Visible(root))
         {
@@ -47,7 +53,8 @@ internal static class ManPages
               vmmctl vm list
               vmmctl vm console web1
             """);
-        page.Section("See also").Text(string.Join(", ", CommandShape.Visible(root).Select(command => $"vmmctl-{command.Name}(1)")) + ", vmm-spec(5), vmmd(8)");
+        page.Section("See also")
+            .Text(string.Join(", ", CommandShape.Visible(root).Select(command => $"vmmctl-{command.Name}(1)")) + ", vmm-spec(5), vmmd(8)");
         return page.ToString();
     }
 
@@ -133,6 +140,10 @@ internal static class ManPages
     /// The same sources give the same pages: packaging says of when they are (reproducible-builds.org/specs/source-date-epoch).
     /// </summary>
     private static DateTimeOffset Date() =>
-        long.TryParse(System.Environment.GetEnvironmentVariable("SOURCE_DATE_EPOCH"), NumberStyles.None, CultureInfo.InvariantCulture, out long seconds)
+        long.TryParse(
+            System.Environment.GetEnvironmentVariable("SOURCE_DATE_EPOCH"),
+            NumberStyles.None,
+            CultureInfo.InvariantCulture,
+            out long seconds)
             ? DateTimeOffset.FromUnixTimeSeconds(seconds) : DateTimeOffset.UtcNow;
 }

@@ -16,7 +16,8 @@ internal sealed class RoffPage
     {
         string version = typeof(RoffPage).Assembly.GetName().Version?.ToString(3) ?? "0";
         _text.Append(".\\\" Made by: vmmctl generate man\n");
-        _text.Append(CultureInfo.InvariantCulture, $".TH {name.ToUpperInvariant()} {section} \"{date:yyyy-MM-dd}\" \"vmm {version}\" \"Vmm\"\n");
+        _text.Append(
+            CultureInfo.InvariantCulture, $".TH {name.ToUpperInvariant()} {section} \"{date:yyyy-MM-dd}\" \"vmm {version}\" \"Vmm\"\n");
     }
 
     internal RoffPage Section(string title) => Macro($".SH {Quote(title.ToUpperInvariant())}");
@@ -27,7 +28,8 @@ internal sealed class RoffPage
     internal RoffPage Tagged(string tag, string text) => Macro(".TP").Macro(".B " + Quote(tag)).Text(text);
 
     /// <summary>A command line, bold name first.</summary>
-    internal RoffPage Synopsis(string command, string rest) => Macro(".TP").Macro($".BR {Quote(command)} {Quote(rest.Length == 0 ? "" : " " + rest)}");
+    internal RoffPage Synopsis(string command, string rest) =>
+        Macro(".TP").Macro($".BR {Quote(command)} {Quote(rest.Length == 0 ? "" : " " + rest)}");
 
     /// <summary>Paragraphs; indented lines are examples and stay as they are.</summary>
     internal RoffPage Text(string text)

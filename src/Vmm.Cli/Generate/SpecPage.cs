@@ -85,6 +85,8 @@ internal static class SpecPage
             return $" One of: {string.Join(", ", words.EnumerateArray().Select(word => word.ToString()))}.";
         }
 
-        return shape.TryGetProperty("minimum", out JsonElement least) && shape.TryGetProperty("maximum", out JsonElement most) ? $" From {least} to {most}." : "";
+        return shape.TryGetProperty("minimum", out JsonElement least) && shape.TryGetProperty("maximum", out JsonElement most)
+            ? $" From {least} to {most}."
+            : "";
     }
 }

@@ -18,7 +18,8 @@ internal static class DiskCommands
         Option<bool> preallocate = new("--preallocate") { Description = "Take the space now instead of as the guest writes" };
         Option<string?> wait = WaitOption.Create("the disk can be used");
         disk.Add("list", "All disks, and which VMs use them", [], (session, _, cancellation) => ListAsync(session, cancellation));
-        disk.Add("show", "One disk", [name], async (session, parsed, cancellation) => Show(session, await session.Client.DiskAsync(parsed.GetValue(name)!, cancellation).ConfigureAwait(false)));
+        disk.Add("show", "One disk", [name], async (session, parsed, cancellation) =>
+            Show(session, await session.Client.DiskAsync(parsed.GetValue(name)!, cancellation).ConfigureAwait(false)));
         disk.Add("create", "Make a raw disk", [name, size, preallocate, wait], async (session, parsed, cancellation) =>
         {
             string text = parsed.GetValue(size)!;
@@ -28,7 +29,9 @@ internal static class DiskCommands
             }
 
             TimeSpan? limit = WaitOption.Read(parsed, wait);
-            JobInfo job = await session.Client.CreateDiskAsync(new DiskRequest(parsed.GetValue(name)!, (long)(ulong)bytes, Preallocate: parsed.GetValue(preallocate)), cancellation).ConfigureAwait(false);
+            JobInfo job = await session.Client.CreateDiskAsync(
+                new DiskRequest(parsed.GetValue(name)!, (long)(ulong)bytes, Preallocate: parsed.GetValue(preallocate)),
+                cancellation).ConfigureAwait(false);
             return await JobFollower.EndAsync(session, job, limit, cancellation).ConfigureAwait(false);
         });
         disk.Add("delete", "Delete a disk that no VM uses, with what is on it", [name], async (session, parsed, cancellation) =>
@@ -61,8 +64,9 @@ internal static class DiskCommands
         return session.Table(table);
     }
 
-    private static int Show(DaemonSession session, DiskInfo disk) => session.IsJson ? session.Json(disk, RestJson.Default.DiskInfo) : session.Properties(
-        ("name", disk.Name), ("path", disk.Path), ("size", Size((ulong)disk.SizeBytes)), ("used by", Users(disk)));
+    private static int Show(DaemonSession session, DiskInfo disk) =>
+        session.IsJson ? session.Json(disk, RestJson.Default.DiskInfo) : session.Properties(
+            ("name", disk.Name), ("path", disk.Path), ("size", Size((ulong)disk.SizeBytes)), ("used by", Users(disk)));
 
     private static string Users(DiskInfo disk) => disk.UsedBy.Count == 0 ? "-" : string.Join(", ", disk.UsedBy);
 }

@@ -27,7 +27,9 @@ internal static class EventView
             Write(session, one);
         }
 
-        return follow ? await FollowAsync(session, past.Events.Count > 0 ? past.Events[^1].Id : null, name, cancellation).ConfigureAwait(false) : ExitCodes.Done;
+        return follow
+            ? await FollowAsync(session, past.Events.Count > 0 ? past.Events[^1].Id : null, name, cancellation).ConfigureAwait(false)
+            : ExitCodes.Done;
     }
 
     /// <summary>

@@ -20,7 +20,8 @@ internal static class FitView
         {
             // A file that is not sound is told of with the file's name and lines, whoever is asked.
             VmSpec spec = SpecReader.ReadFile(file);
-            fit = askDaemon ? await session.Client.FitAsync(await File.ReadAllTextAsync(file, cancellation).ConfigureAwait(false), cancellation).ConfigureAwait(false) : Here(spec);
+            fit = askDaemon ? await session.Client.FitAsync(
+                await File.ReadAllTextAsync(file, cancellation).ConfigureAwait(false), cancellation).ConfigureAwait(false) : Here(spec);
         }
         catch (SpecException e)
         {
@@ -55,7 +56,8 @@ internal static class FitView
         foreach (VnodeFitInfo vnode in fit.Vnodes)
         {
             table.Add(Number(vnode.Vnode), vnode.Outcome, vnode.Wanted.Length > 0 ? vnode.Wanted : "any",
-                vnode.Shares.Count == 0 ? "any" : string.Join(", ", vnode.Shares.Select(s => vnode.Shares.Count == 1 ? Number(s.Node) : $"{Size(s.Bytes)} on {s.Node}")), vnode.Text);
+                vnode.Shares.Count == 0 ? "any" : string.Join(
+                    ", ", vnode.Shares.Select(s => vnode.Shares.Count == 1 ? Number(s.Node) : $"{Size(s.Bytes)} on {s.Node}")), vnode.Text);
         }
 
         session.Table(table);
@@ -66,6 +68,15 @@ internal static class FitView
     {
         HostTopology host = HostTopology.Read();
         NumaFitResult fit = NumaFit.Map(NumaProjection.Apply(spec, host), host, HugePagePool.Read());
-        return new([.. fit.Vnodes.Select(v => new VnodeFitInfo(v.Vnode, Names.Of(v.Outcome), NumberSet.Format(v.Wanted), [.. v.Shares.Select(s => new NodeBytes(s.Node, s.Bytes))], v.Text))], fit.Distances.Percent, fit.Distances.Text);
+        return new(
+            [
+                .. fit.Vnodes.Select(v => new VnodeFitInfo(
+                    v.Vnode,
+                    Names.Of(v.Outcome),
+                    NumberSet.Format(v.Wanted),
+                    [.. v.Shares.Select(s => new NodeBytes(s.Node, s.Bytes))],
+                    v.Text))],
+            fit.Distances.Percent,
+            fit.Distances.Text);
     }
 }

@@ -14,14 +14,18 @@ internal static class JobCommands
         Argument<string> id = new("id") { Description = "Id of the job" };
         Option<int?> timeout = new("--timeout") { Description = "Give up waiting after so long; the job goes on", HelpName = "seconds" };
         job.Add("list", "Jobs of the last hour", [], (session, _, cancellation) => ListAsync(session, cancellation));
-        job.Add("show", "One job", [id], async (session, parsed, cancellation) => Show(session, await session.Client.JobAsync(parsed.GetValue(id)!, cancellation).ConfigureAwait(false)));
+        job.Add("show", "One job", [id], async (session, parsed, cancellation) =>
+            Show(session, await session.Client.JobAsync(parsed.GetValue(id)!, cancellation).ConfigureAwait(false)));
         job.Add("cancel", "Ask a job to stop", [id], async (session, parsed, cancellation) =>
         {
             JobInfo asked = await session.Client.CancelJobAsync(parsed.GetValue(id)!, cancellation).ConfigureAwait(false);
-            return session.Done(asked, RestJson.Default.JobInfo, asked.State == JobState.Running ? $"{asked.Id} was asked to stop" : $"{asked.Id} is {Word(asked.State)}");
+            return session.Done(asked, RestJson.Default.JobInfo, asked.State == JobState.Running
+                ? $"{asked.Id} was asked to stop"
+                : $"{asked.Id} is {Word(asked.State)}");
         });
-        job.Add("wait", "Come back when a job has ended, with exit code 0 when it is done", [id, timeout], (session, parsed, cancellation) =>
-            JobFollower.FollowAsync(session, parsed.GetValue(id)!, Limit(parsed.GetValue(timeout)), cancellation));
+        job.Add("wait", "Come back when a job has ended, with exit code 0 when it is done", [id, timeout],
+            (session, parsed, cancellation) =>
+                JobFollower.FollowAsync(session, parsed.GetValue(id)!, Limit(parsed.GetValue(timeout)), cancellation));
         return job.Command;
     }
 
@@ -52,9 +56,12 @@ internal static class JobCommands
         return session.Table(table);
     }
 
-    private static int Show(DaemonSession session, JobInfo job) => session.IsJson ? session.Json(job, RestJson.Default.JobInfo) : session.Properties(
-        ("id", job.Id), ("kind", job.Kind), ("target", job.Target), ("state", Word(job.State)), ("progress", Percent(job)), ("created", Time(job.Created)),
-        ("ended", job.Ended is { } ended ? Time(ended) : "-"), ("error", job.Error is { } error ? $"{error.Detail} ({error.Code})" : "-"));
+    private static int Show(DaemonSession session, JobInfo job) =>
+        session.IsJson ? session.Json(job, RestJson.Default.JobInfo) : session.Properties(
+            ("id", job.Id), ("kind", job.Kind), ("target", job.Target), ("state", Word(job.State)), ("progress", Percent(job)),
+            ("created", Time(job.Created)),
+            ("ended", job.Ended is { } ended ? Time(ended) : "-"),
+            ("error", job.Error is { } error ? $"{error.Detail} ({error.Code})" : "-"));
 
     private static string Percent(JobInfo job) => Number((long)(job.Progress * 100)) + " %";
 }

@@ -58,7 +58,10 @@ internal static class JobFollower
             session.Json(job, RestJson.Default.JobInfo);
         }
 
-        session.Fail($"{job.Target}: {job.Kind} {(job.State == JobState.Failed ? "failed" : "was " + JobCommands.Word(job.State))}{(job.Error is { } error ? ": " + error.Detail : "")}");
+        session.Fail(
+            $"{job.Target}: {job.Kind} "
+            + $"{(job.State == JobState.Failed ? "failed" : "was " + JobCommands.Word(job.State))}"
+            + $"{(job.Error is { } error ? ": " + error.Detail : "")}");
         return ExitCodes.Failed;
     }
 }

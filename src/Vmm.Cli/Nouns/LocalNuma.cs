@@ -9,7 +9,8 @@ internal static class LocalNuma
     internal static HostNuma Read()
     {
         IReadOnlyList<HugePagePool> pools = HugePagePool.Read();
-        return new HostNuma([.. HostTopology.Read().Nodes.Select(n => new HostNumaNode(n.Id, NumberSet.Format(n.Cpus), n.TotalBytes, n.FreeBytes, n.AvailableBytes, n.Distances,
-            [.. pools.Where(p => p.Node == n.Id && p.Total > 0).Select(p => new HugePageInfo(p.PageBytes, p.Total, p.Free))], []))]);
+        return new HostNuma([.. HostTopology.Read().Nodes
+            .Select(n => new HostNumaNode(n.Id, NumberSet.Format(n.Cpus), n.TotalBytes, n.FreeBytes, n.AvailableBytes, n.Distances,
+                [.. pools.Where(p => p.Node == n.Id && p.Total > 0).Select(p => new HugePageInfo(p.PageBytes, p.Total, p.Free))], []))]);
     }
 }

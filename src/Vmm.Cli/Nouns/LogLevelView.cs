@@ -14,7 +14,8 @@ internal static class LogLevelView
     internal static async Task<int> RunAsync(DaemonSession session, string? level, CancellationToken cancellation)
     {
         LogSettings settings = level is null ? await session.Client.LogAsync(cancellation).ConfigureAwait(false)
-            : Levels.Contains(level, StringComparer.Ordinal) ? await session.Client.SetLogAsync(new LogSettings(level), cancellation).ConfigureAwait(false)
+            : Levels.Contains(level, StringComparer.Ordinal) ? await session.Client.SetLogAsync(
+                new LogSettings(level), cancellation).ConfigureAwait(false)
             : throw new UsageException($"{level}: expected one of {string.Join(", ", Levels)}");
         return session.Done(settings, RestJson.Default.LogSettings, settings.Level);
     }

@@ -13,22 +13,29 @@ internal static class TokenCommands
         Noun token = new("token", "Access tokens for https", options);
         Argument<string> name = new("name") { Description = "Who or what will use it" };
         Argument<string> which = new("token") { Description = "Name or id of the token" };
-        Option<string> role = new("--role") { Description = "What it allows: viewer looks, operator also starts and stops, admin does everything", HelpName = "viewer|operator|admin", Required = true };
+        Option<string> role = new("--role")
+        {
+            Description = "What it allows: viewer looks, operator also starts and stops, admin does everything",
+            HelpName = "viewer|operator|admin",
+            Required = true
+        };
         role.AcceptOnlyFromAmong("viewer", "operator", "admin");
         Option<int> days = new("--days") { Description = "How long it is good", HelpName = "days", DefaultValueFactory = _ => 90 };
         token.Add("list", "All tokens, without their secrets", [], (session, _, cancellation) => ListAsync(session, cancellation));
-        token.Add("create", "Make a token and print it, this once, on standard output", [name, role, days], async (session, parsed, cancellation) =>
-        {
-            TokenWish wish = new(parsed.GetValue(name)!, parsed.GetValue(role)!, parsed.GetValue(days));
-            NewToken made = await session.Client.CreateTokenAsync(wish, cancellation).ConfigureAwait(false);
-            if (!session.IsJson)
+        token.Add("create", "Make a token and print it, this once, on standard output", [name, role, days],
+            async (session, parsed, cancellation) =>
             {
-                // Not on standard output: that may go into the file for --token-file.
-                await session.Errors.WriteLineAsync($"vmmctl: {made.Info.Name} ({parsed.GetValue(role)}) is good until {Time(made.Info.Expires)}; the daemon does not show it again").ConfigureAwait(false);
-            }
+                TokenWish wish = new(parsed.GetValue(name)!, parsed.GetValue(role)!, parsed.GetValue(days));
+                NewToken made = await session.Client.CreateTokenAsync(wish, cancellation).ConfigureAwait(false);
+                if (!session.IsJson)
+                {
+                    // Not on standard output: that may go into the file for --token-file.
+                    await session.Errors.WriteLineAsync($"vmmctl: {made.Info.Name} ({parsed.GetValue(role)}) is good until "
+                        + $"{Time(made.Info.Expires)}; the daemon does not show it again").ConfigureAwait(false);
+                }
 
-            return session.Done(made, RestJson.Default.NewToken, made.Token);
-        });
+                return session.Done(made, RestJson.Default.NewToken, made.Token);
+            });
         token.Add("delete", "Revoke a token", [which], async (session, parsed, cancellation) =>
         {
             string wanted = parsed.GetValue(which)!;

@@ -10,7 +10,8 @@ namespace Vmm.Cli.Remote;
 /// <param name="Certificate">Client certificate, PEM; null for none.</param>
 /// <param name="Key">Its private key; null when it is in the certificate's file.</param>
 /// <param name="Authority">Certificate of the authority the daemon's must come from; null for the system's.</param>
-internal sealed record DaemonAddress(string Host, string? TokenFile = null, string? Certificate = null, string? Key = null, string? Authority = null)
+internal sealed record DaemonAddress(
+    string Host, string? TokenFile = null, string? Certificate = null, string? Key = null, string? Authority = null)
 {
     private const string Unix = "unix:";
 
@@ -22,7 +23,9 @@ internal sealed record DaemonAddress(string Host, string? TokenFile = null, stri
         get
         {
             string path = Host.StartsWith(Unix, StringComparison.Ordinal) ? Host[Unix.Length..] : Host;
-            return path.StartsWith("//", StringComparison.Ordinal) && path.Length < Host.Length ? path[2..] : path.Contains("://", StringComparison.Ordinal) ? null : path;
+            return path.StartsWith("//", StringComparison.Ordinal) && path.Length < Host.Length ? path[2..]
+                : path.Contains("://", StringComparison.Ordinal) ? null
+                : path;
         }
     }
 
@@ -32,10 +35,13 @@ internal sealed record DaemonAddress(string Host, string? TokenFile = null, stri
     {
         if (Socket is { } socket && socket.StartsWith('/'))
         {
-            return (Certificate ?? Key ?? Authority) is null ? new VmmClient(socket) : throw new UsageException($"--certificate, --key and --ca go with https, not with {Host}");
+            return (Certificate ?? Key ?? Authority) is null
+                ? new VmmClient(socket)
+                : throw new UsageException($"--certificate, --key and --ca go with https, not with {Host}");
         }
 
-        if (!Uri.TryCreate(Host, UriKind.Absolute, out Uri? url) || !string.Equals(url.Scheme, Uri.UriSchemeHttps, StringComparison.Ordinal) || url.PathAndQuery is not "/")
+        if (!Uri.TryCreate(Host, UriKind.Absolute, out Uri? url) || !string.Equals(url.Scheme, Uri.UriSchemeHttps, StringComparison.Ordinal)
+            || url.PathAndQuery is not "/")
         {
             throw new UsageException($"--host {Host}: expected unix:///PATH or https://NAME:PORT");
         }

@@ -10,7 +10,8 @@ internal sealed class Noun(string name, string help, GlobalOptions options)
     internal GlobalOptions Options => options;
 
     /// <summary>Adds a verb with its arguments and options.</summary>
-    internal Command Add(string verb, string verbHelp, Symbol[] symbols, Func<DaemonSession, ParseResult, CancellationToken, Task<int>> action)
+    internal Command Add(
+        string verb, string verbHelp, Symbol[] symbols, Func<DaemonSession, ParseResult, CancellationToken, Task<int>> action)
     {
         Command command = new(verb, verbHelp);
         foreach (Symbol symbol in symbols)
@@ -31,9 +32,15 @@ internal sealed class Noun(string name, string help, GlobalOptions options)
     }
 
     /// <summary>Makes <paramref name="command"/> do <paramref name="action"/>.</summary>
-    internal static void Act(Command command, GlobalOptions options, Func<DaemonSession, ParseResult, CancellationToken, Task<int>> action) => command.SetAction(async (parsed, cancellation) =>
-    {
-        using DaemonSession session = new(options.Address(parsed), options.IsJson(parsed), parsed.InvocationConfiguration.Output, parsed.InvocationConfiguration.Error);
-        return await session.RunAsync(s => action(s, parsed, cancellation)).ConfigureAwait(false);
-    });
+    internal static void Act(
+        Command command, GlobalOptions options, Func<DaemonSession, ParseResult, CancellationToken, Task<int>> action) =>
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            using DaemonSession session = new(
+                options.Address(parsed),
+                options.IsJson(parsed),
+                parsed.InvocationConfiguration.Output,
+                parsed.InvocationConfiguration.Error);
+            return await session.RunAsync(s => action(s, parsed, cancellation)).ConfigureAwait(false);
+        });
 }

@@ -20,10 +20,13 @@ internal static class SocketAccess
     }
 
     private static string Explain(string socket, string user, UnixGroupInfo? group) =>
-        group is null ? $"{socket}: permission denied: your user is not in the group of the socket (vmm, as packaged): 'sudo adduser {user} vmm' and log in again, or run vmmctl as root"
+        group is null ? $"{socket}: permission denied: your user is not in the group of the socket (vmm, as packaged): 'sudo adduser "
+            + $"{user} vmm' and log in again, or run vmmctl as root"
         : group.GroupId == 0 ? $"{socket}: permission denied: the socket is root's alone: run vmmctl as root"
-        : group.GetMemberNames().Contains(user, StringComparer.Ordinal) ? $"{socket}: permission denied: you were put into the group {group.GroupName} after you logged in: log in again"
-        : $"{socket}: permission denied: your user is not in the group {group.GroupName}: 'sudo adduser {user} {group.GroupName}' and log in again, or run vmmctl as root";
+        : group.GetMemberNames().Contains(user, StringComparer.Ordinal)
+            ? $"{socket}: permission denied: you were put into the group {group.GroupName} after you logged in: log in again"
+        : $"{socket}: permission denied: your user is not in the group {group.GroupName}: 'sudo adduser {user} {group.GroupName}' and log "
+            + "in again, or run vmmctl as root";
 
     /// <summary>
     /// The group of the socket, or of its folder when that is closed; null when neither can be seen or the group has no name.

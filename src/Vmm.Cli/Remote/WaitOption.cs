@@ -41,13 +41,15 @@ internal static class WaitOption
 
         string text = parsed.GetValue(option) ?? Forever;
         return string.Equals(text, Forever, StringComparison.Ordinal) ? Timeout.InfiniteTimeSpan
-            : int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int seconds) && seconds <= 1_000_000 ? TimeSpan.FromSeconds(seconds)
+            : int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int seconds) && seconds <= 1_000_000
+                ? TimeSpan.FromSeconds(seconds)
             : throw new UsageException($"--wait {text}: expected a number of seconds");
     }
 
     /// <summary>Asks for a VM again and again until it is as wanted.</summary>
     /// <returns>The VM; null when time ran out.</returns>
-    internal static async Task<VmInfo?> ForVmAsync(VmmClient client, string name, Func<VmInfo, bool> done, TimeSpan limit, CancellationToken cancellation)
+    internal static async Task<VmInfo?> ForVmAsync(
+        VmmClient client, string name, Func<VmInfo, bool> done, TimeSpan limit, CancellationToken cancellation)
     {
         using CancellationTokenSource deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         deadline.CancelAfter(limit);

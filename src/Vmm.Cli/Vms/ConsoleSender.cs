@@ -18,7 +18,8 @@ internal sealed class ConsoleSender(WebSocket socket, CancellationToken cancella
 
     /// <summary>Tells how big the terminal is now.</summary>
     internal void Size(ushort columns, ushort rows) =>
-        _ = Send(JsonSerializer.SerializeToUtf8Bytes(new ConsoleSize(columns, rows), RestJson.Default.ConsoleSize), WebSocketMessageType.Text);
+        _ = Send(
+            JsonSerializer.SerializeToUtf8Bytes(new ConsoleSize(columns, rows), RestJson.Default.ConsoleSize), WebSocketMessageType.Text);
 
     private bool Send(ReadOnlyMemory<byte> message, WebSocketMessageType type)
     {

@@ -20,7 +20,8 @@ internal static class DeviceVerbs
         Table table = new("DEVICE", "KIND", "PCI", "VNODE", "STORED", "STATE", "SOURCE");
         foreach (DeviceInfo device in list.Devices)
         {
-            table.Add(device.Name, device.ReadOnly ? device.Kind + ", read-only" : device.Kind, device.Address ?? "-", device.Vnode is { } vnode ? Number(vnode) : "-", device.Stored ? "yes" : "no",
+            table.Add(device.Name, device.ReadOnly ? device.Kind + ", read-only" : device.Kind, device.Address ?? "-",
+                device.Vnode is { } vnode ? Number(vnode) : "-", device.Stored ? "yes" : "no",
                 device.Removing ? "asked to go" : "ok", device.Source);
         }
 
@@ -33,7 +34,8 @@ internal static class DeviceVerbs
     /// <param name="net">A network device as <c>vmmctl run --net</c> takes it.</param>
     /// <param name="temporary">Only for as long as the VM runs.</param>
     /// <param name="cancellation">Ends the waiting.</param>
-    internal static async Task<int> AttachAsync(DaemonSession session, string name, string? disk, string? net, bool temporary, CancellationToken cancellation)
+    internal static async Task<int> AttachAsync(
+        DaemonSession session, string name, string? disk, string? net, bool temporary, CancellationToken cancellation)
     {
         (string list, string yaml) = (disk, net) switch
         {
@@ -58,14 +60,16 @@ internal static class DeviceVerbs
     /// <param name="force">Take it after that.</param>
     /// <param name="temporary">The next start has it again.</param>
     /// <param name="cancellation">Ends the waiting.</param>
-    internal static async Task<int> DetachAsync(DaemonSession session, string name, string device, int timeout, bool force, bool temporary, CancellationToken cancellation)
+    internal static async Task<int> DetachAsync(
+        DaemonSession session, string name, string device, int timeout, bool force, bool temporary, CancellationToken cancellation)
     {
         if (timeout is < 0 or > 600)
         {
             throw new UsageException($"--timeout {timeout}: expected 0 to 600 seconds");
         }
 
-        RemovalBody removal = await session.Client.DetachAsync(name, device, TimeSpan.FromSeconds(timeout), force, !temporary, cancellation).ConfigureAwait(false);
+        RemovalBody removal = await session.Client.DetachAsync(
+            name, device, TimeSpan.FromSeconds(timeout), force, !temporary, cancellation).ConfigureAwait(false);
         return session.Done(removal, RestJson.Default.RemovalBody, removal.Outcome == DeviceRemoval.Forced
             ? $"{device} was taken from {name}: the guest had not let go of it in {timeout} s"
             : $"{name} has no {device} any more");

@@ -33,12 +33,15 @@ internal static class LimitVerb
         return cpu ? LimitCpuAsync(session, name, wish, cancellation) : LimitDeviceAsync(session, name, device, wish, cancellation);
     }
 
-    private static async Task<int> LimitDeviceAsync(DaemonSession session, string name, string device, LimitWish wish, CancellationToken cancellation)
+    private static async Task<int> LimitDeviceAsync(
+        DaemonSession session, string name, string device, LimitWish wish, CancellationToken cancellation)
     {
         ulong? bytes = null;
         if (wish.Bandwidth is { } bandwidth)
         {
-            bytes = SpecText.TryParseSize(bandwidth, out ByteSize size) ? size : throw new UsageException($"--bandwidth {bandwidth}: expected a size such as 100MiB");
+            bytes = SpecText.TryParseSize(bandwidth, out ByteSize size)
+                ? size
+                : throw new UsageException($"--bandwidth {bandwidth}: expected a size such as 100MiB");
         }
 
         if ((wish.Quota ?? (object?)wish.Weight) is not null)
@@ -65,7 +68,9 @@ internal static class LimitVerb
         int? quota = null;
         if (wish.Quota is { } text)
         {
-            quota = SpecText.TryParsePercent(text, out int percent) ? percent : throw new UsageException($"--quota {text}: expected percent of one CPU, such as 150%");
+            quota = SpecText.TryParsePercent(text, out int percent)
+                ? percent
+                : throw new UsageException($"--quota {text}: expected percent of one CPU, such as 150%");
         }
 
         if ((wish.Bandwidth ?? (object?)wish.Operations) is not null)
@@ -79,6 +84,7 @@ internal static class LimitVerb
         }
 
         VmCpu cpu = await session.Client.LimitCpuAsync(name, new CpuLimits(quota, wish.Weight), cancellation).ConfigureAwait(false);
-        return session.Done(cpu, RestJson.Default.VmCpu, $"{name}: cpu: {(cpu.QuotaPercent is { } most ? $"quota {most}%" : "no quota")}, weight {cpu.Weight}");
+        return session.Done(cpu, RestJson.Default.VmCpu,
+            $"{name}: cpu: {(cpu.QuotaPercent is { } most ? $"quota {most}%" : "no quota")}, weight {cpu.Weight}");
     }
 }

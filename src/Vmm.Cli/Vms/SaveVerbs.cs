@@ -11,7 +11,8 @@ internal static class SaveVerbs
     {
         string whole = Path.GetFullPath(folder);
         JobInfo job = await session.Client.SaveAsync(name, whole, cancellation).ConfigureAwait(false);
-        return await EndAsync(session, job, $"is saved in {whole}; 'vmmctl vm restore {whole}' goes on with it", cancellation).ConfigureAwait(false);
+        return await EndAsync(
+            session, job, $"is saved in {whole}; 'vmmctl vm restore {whole}' goes on with it", cancellation).ConfigureAwait(false);
     }
 
     internal static async Task<int> RestoreAsync(DaemonSession session, string folder, CancellationToken cancellation)

@@ -53,7 +53,8 @@ internal static class SpecEditor
     private static async Task<int> OpenEditorAsync(string file, CancellationToken cancellation)
     {
         string editor = Environment.GetEnvironmentVariable("EDITOR") is { Length: > 0 } wanted ? wanted : "vi";
-        using Process process = Process.Start(new ProcessStartInfo("/bin/sh", ["-c", editor + " \"$1\"", "sh", file])) ?? throw new IOException($"{editor} does not start");
+        using Process process = Process.Start(new ProcessStartInfo("/bin/sh", ["-c", editor + " \"$1\"", "sh", file]))
+            ?? throw new IOException($"{editor} does not start");
         await process.WaitForExitAsync(cancellation).ConfigureAwait(false);
         return process.ExitCode;
     }

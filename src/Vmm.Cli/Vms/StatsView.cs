@@ -41,10 +41,12 @@ internal static class StatsView
 
     private static void Totals(TextWriter output, WorkerStats stats)
     {
-        output.WriteLine($"cpu {Number(stats.CpuMilliseconds)} ms, resident {Size((ulong)stats.ResidentBytes)}, exits {Number(stats.Exits)}");
+        output.WriteLine(
+            $"cpu {Number(stats.CpuMilliseconds)} ms, resident {Size((ulong)stats.ResidentBytes)}, exits {Number(stats.Exits)}");
         if (stats.Throttling is { Periods: > 0 } throttling)
         {
-            output.WriteLine($"cpu quota used up in {Number(throttling.ThrottledPeriods)} of {Number(throttling.Periods)} periods, waited {Number(throttling.ThrottledMilliseconds)} ms");
+            output.WriteLine($"cpu quota used up in {Number(throttling.ThrottledPeriods)} of {Number(throttling.Periods)} periods, waited "
+                + $"{Number(throttling.ThrottledMilliseconds)} ms");
         }
 
         foreach (DeviceStatsKind kind in DeviceStatsKind.All)
@@ -81,7 +83,9 @@ internal static class StatsView
         }
 
         output.WriteLine(string.Create(CultureInfo.InvariantCulture,
-            $"{now.CpuMilliseconds - (before?.CpuMilliseconds ?? 0),8} {Size((ulong)now.ResidentBytes),12} {now.Exits - (before?.Exits ?? 0),10} {Grown(d => d.ReadRequests),8} {Size((ulong)Grown(d => d.ReadBytes)),12} {Grown(d => d.WriteRequests),8} {Size((ulong)Grown(d => d.WrittenBytes)),12}"));
+            $"{now.CpuMilliseconds - (before?.CpuMilliseconds ?? 0),8} {Size((ulong)now.ResidentBytes),12} "
+                + $"{now.Exits - (before?.Exits ?? 0),10} {Grown(d => d.ReadRequests),8} {Size((ulong)Grown(d => d.ReadBytes)),12} "
+                + $"{Grown(d => d.WriteRequests),8} {Size((ulong)Grown(d => d.WrittenBytes)),12}"));
 
         // A VM that was started anew between two lines begins at zero.
         long Grown(Func<DiskStats, long> counter) => Math.Max(0, now.Disks.Sum(counter) - (before?.Disks.Sum(counter) ?? 0));

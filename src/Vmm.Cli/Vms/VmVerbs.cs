@@ -22,7 +22,8 @@ internal static class VmVerbs
         Table table = new("NAME", "STATE", "CPUS", "MEMORY", "PID", "LAST EXIT");
         foreach (VmInfo vm in list.Vms)
         {
-            table.Add(vm.Name, Word(vm.State), Number(vm.Cpus), Size(vm.MemoryBytes), vm.WorkerProcessId is { } pid ? Number(pid) : "-", Exit(vm.LastExit));
+            table.Add(vm.Name, Word(vm.State), Number(vm.Cpus), Size(vm.MemoryBytes), vm.WorkerProcessId is { } pid ? Number(pid) : "-",
+                Exit(vm.LastExit));
         }
 
         return session.Table(table);
@@ -32,8 +33,11 @@ internal static class VmVerbs
     {
         VmInfo vm = await session.Client.ShowAsync(name, cancellation).ConfigureAwait(false);
         return session.IsJson ? session.Json(vm, RestJson.Default.VmInfo) : session.Properties(
-            ("name", vm.Name), ("state", Word(vm.State)), ("id", vm.Id), ("revision", Number(vm.Revision)), ("cpus", Number(vm.Cpus)), ("memory", Size(vm.MemoryBytes)),
-            ("cpu limits", Limits(vm.CpuLimits)), ("worker", vm.WorkerProcessId is { } pid ? Number(pid) : "-"), ("confined", Confined(vm.Confinement)), ("last exit", Exit(vm.LastExit)), ("saved in", vm.SavedIn ?? "-"), ("restarts", vm.NextStart is { } next ? $"{vm.Restarts}, again at {Time(next)}" : Number(vm.Restarts)));
+            ("name", vm.Name), ("state", Word(vm.State)), ("id", vm.Id), ("revision", Number(vm.Revision)), ("cpus", Number(vm.Cpus)),
+            ("memory", Size(vm.MemoryBytes)),
+            ("cpu limits", Limits(vm.CpuLimits)), ("worker", vm.WorkerProcessId is { } pid ? Number(pid) : "-"),
+            ("confined", Confined(vm.Confinement)), ("last exit", Exit(vm.LastExit)), ("saved in", vm.SavedIn ?? "-"),
+            ("restarts", vm.NextStart is { } next ? $"{vm.Restarts}, again at {Time(next)}" : Number(vm.Restarts)));
     }
 
     internal static async Task<int> CreateAsync(DaemonSession session, string file, bool start, CancellationToken cancellation)
@@ -48,13 +52,18 @@ internal static class VmVerbs
             throw new UsageException($"{file}: does not exist");
         }
 
-        VmInfo vm = await session.Client.CreateAsync(yaml, Path.GetDirectoryName(Path.GetFullPath(file))!, cancellation).ConfigureAwait(false);
-        return start ? await StartAsync(session, vm.Name, cancellation).ConfigureAwait(false) : Done(session, vm, vm.State == VmState.Defined ? "is defined" : "is there already with this spec, and is " + Word(vm.State));
+        VmInfo vm = await session.Client.CreateAsync(
+            yaml, Path.GetDirectoryName(Path.GetFullPath(file))!, cancellation).ConfigureAwait(false);
+        return start
+            ? await StartAsync(session, vm.Name, cancellation).ConfigureAwait(false)
+            : Done(session, vm, vm.State == VmState.Defined ? "is defined" : "is there already with this spec, and is " + Word(vm.State));
     }
 
     internal static async Task<int> DeleteAsync(DaemonSession session, string name, bool force, CancellationToken cancellation)
     {
-        if (force && (await session.Client.ShowAsync(name, cancellation).ConfigureAwait(false)) is { State: VmState.Running or VmState.Paused } or { State: VmState.Crashed, WorkerProcessId: not null })
+        if (force
+            && (await session.Client.ShowAsync(name, cancellation).ConfigureAwait(false)) is { State: VmState.Running or VmState.Paused }
+                or { State: VmState.Crashed, WorkerProcessId: not null })
         {
             await session.Client.DoAsync(name, "stop", cancellation).ConfigureAwait(false);
         }
@@ -89,7 +98,8 @@ internal static class VmVerbs
     internal static async Task<int> StartAsync(DaemonSession session, string name, CancellationToken cancellation)
     {
         (VmInfo? vm, JobInfo? job) = await session.Client.StartAsync(name, s_quickStart, cancellation).ConfigureAwait(false);
-        if (job is not null && await JobFollower.LastAsync(session, job.Id, cancellation).ConfigureAwait(false) is { State: not JobState.Done } ended)
+        if (job is not null
+            && await JobFollower.LastAsync(session, job.Id, cancellation).ConfigureAwait(false) is { State: not JobState.Done } ended)
         {
             session.Fail($"{name}: {ended.Error?.Detail ?? "its start was " + JobCommands.Word(ended.State)}");
             return ExitCodes.Failed;
@@ -115,9 +125,11 @@ internal static class VmVerbs
         TimeSpan? patience = seconds is { } given ? Patience(given) : null;
         List<VmInfo> stopped = [];
         bool failed = false;
-        List<Task<(string Name, VmInfo? Vm, string? Problem)>> open = [.. (await session.Client.ListAsync(cancellation).ConfigureAwait(false)).Vms
-            .Where(vm => vm.State is not (VmState.Defined or VmState.Stopped or VmState.Failed or VmState.Crashed or VmState.Saved) || vm is { State: VmState.Crashed, WorkerProcessId: not null } || vm.NextStart is not null)
-            .Select(vm => StopOneAsync(session, vm, patience, cancellation))];
+        List<Task<(string Name, VmInfo? Vm, string? Problem)>> open = [
+            .. (await session.Client.ListAsync(cancellation).ConfigureAwait(false)).Vms
+                .Where(vm => vm.State is not (VmState.Defined or VmState.Stopped or VmState.Failed or VmState.Crashed or VmState.Saved)
+                    || vm is { State: VmState.Crashed, WorkerProcessId: not null } || vm.NextStart is not null)
+                .Select(vm => StopOneAsync(session, vm, patience, cancellation))];
         if (open.Count == 0 && !session.IsJson)
         {
             await session.Out.WriteLineAsync("no VM runs").ConfigureAwait(false);
@@ -139,7 +151,8 @@ internal static class VmVerbs
             }
             else
             {
-                await session.Out.WriteLineAsync($"{vm.Name} is {Word(vm.State)}{(open.Count > 0 ? $"; {open.Count} to go" : "")}").ConfigureAwait(false);
+                await session.Out.WriteLineAsync(
+                    $"{vm.Name} is {Word(vm.State)}{(open.Count > 0 ? $"; {open.Count} to go" : "")}").ConfigureAwait(false);
             }
         }
 
@@ -151,7 +164,8 @@ internal static class VmVerbs
         return failed ? ExitCodes.Failed : ExitCodes.Done;
     }
 
-    private static async Task<(string Name, VmInfo? Vm, string? Problem)> StopOneAsync(DaemonSession session, VmInfo vm, TimeSpan? patience, CancellationToken cancellation)
+    private static async Task<(string Name, VmInfo? Vm, string? Problem)> StopOneAsync(
+        DaemonSession session, VmInfo vm, TimeSpan? patience, CancellationToken cancellation)
     {
         try
         {
@@ -162,7 +176,8 @@ internal static class VmVerbs
 
             if (vm.State == VmState.Paused)
             {
-                await session.Client.DoAsync(vm.Name, "resume", cancellation).ConfigureAwait(false); // it cannot power off while it stands still
+                // it cannot power off while it stands still
+                await session.Client.DoAsync(vm.Name, "resume", cancellation).ConfigureAwait(false);
             }
 
             return (vm.Name, await session.Client.StopAsync(vm.Name, wait, cancellation).ConfigureAwait(false), null);
@@ -174,7 +189,9 @@ internal static class VmVerbs
     }
 
     private static TimeSpan Patience(int seconds) =>
-        seconds is >= 0 and <= 600 ? TimeSpan.FromSeconds(seconds) : throw new UsageException($"--timeout {seconds}: expected 0 to 600 seconds");
+        seconds is >= 0 and <= 600
+            ? TimeSpan.FromSeconds(seconds)
+            : throw new UsageException($"--timeout {seconds}: expected 0 to 600 seconds");
 
     /// <summary>Presses the button and, when asked to, waits for the guest to have powered off.</summary>
     internal static async Task<int> PressAsync(DaemonSession session, string name, TimeSpan? wait, CancellationToken cancellation)
@@ -185,16 +202,24 @@ internal static class VmVerbs
         }
 
         await session.Client.DoAsync(name, "power-button", cancellation).ConfigureAwait(false);
-        if (await WaitOption.ForVmAsync(session.Client, name, vm => vm.State is VmState.Stopped or VmState.Failed or VmState.Crashed or VmState.Defined, limit, cancellation).ConfigureAwait(false) is not { } ended)
+        if (await WaitOption.ForVmAsync(
+            session.Client,
+            name,
+            vm => vm.State is VmState.Stopped or VmState.Failed or VmState.Crashed or VmState.Defined,
+            limit,
+            cancellation).ConfigureAwait(false)
+            is not { } ended)
         {
-            session.Fail($"{name}: still runs after {limit.TotalSeconds} s: its guest does not heed the power button; 'vmmctl vm stop {name}' pulls the plug");
+            session.Fail($"{name}: still runs after {limit.TotalSeconds} s: its guest does not heed the power button; 'vmmctl vm stop "
+                + $"{name}' pulls the plug");
             return ExitCodes.Failed;
         }
 
         return Done(session, ended, "is " + Word(ended.State));
     }
 
-    internal static int Done(DaemonSession session, VmInfo vm, string what) => session.Done(vm, RestJson.Default.VmInfo, $"{vm.Name} {what}");
+    internal static int Done(DaemonSession session, VmInfo vm, string what) =>
+        session.Done(vm, RestJson.Default.VmInfo, $"{vm.Name} {what}");
 
     internal static string Word(VmState state) => state.ToString().ToLowerInvariant();
 
@@ -210,5 +235,6 @@ internal static class VmVerbs
         _ => "not wholly: " + string.Join("; ", confinement.Missing),
     };
 
-    private static string Exit(WorkerExit? exit) => exit is null ? "-" : exit.Message is { } message ? $"{exit.Reason}: {message}" : exit.Reason.ToString();
+    private static string Exit(WorkerExit? exit) =>
+        exit is null ? "-" : exit.Message is { } message ? $"{exit.Reason}: {message}" : exit.Reason.ToString();
 }

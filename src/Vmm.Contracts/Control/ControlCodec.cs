@@ -55,7 +55,8 @@ public static class ControlCodec
         {
             problem = "a frame of another length than it says";
         }
-        else if (TryParse(packet[HeaderLength..], ControlJson.Default.ControlFrame, out ControlFrame? frame, out problem) && Check(frame, descriptors, out problem))
+        else if (TryParse(packet[HeaderLength..], ControlJson.Default.ControlFrame, out ControlFrame? frame, out problem)
+            && Check(frame, descriptors, out problem))
         {
             return frame;
         }
@@ -64,7 +65,8 @@ public static class ControlCodec
     }
 
     /// <summary>Reads the body of a frame.</summary>
-    public static bool TryBody<T>(ControlFrame frame, JsonTypeInfo<T> type, [NotNullWhen(true)] out T? body, out string problem) where T : class
+    public static bool TryBody<T>(ControlFrame frame, JsonTypeInfo<T> type, [NotNullWhen(true)] out T? body, out string problem)
+        where T : class
     {
         body = null;
         if (frame.Body is not { } element)
@@ -109,7 +111,8 @@ public static class ControlCodec
     public static JsonElement Body<T>(T value, JsonTypeInfo<T> type) => JsonSerializer.SerializeToElement(value, type);
 
     /// <summary>Reads a JSON text that may be anything.</summary>
-    public static bool TryParse<T>(ReadOnlySpan<byte> json, JsonTypeInfo<T> type, [NotNullWhen(true)] out T? value, out string problem) where T : class
+    public static bool TryParse<T>(ReadOnlySpan<byte> json, JsonTypeInfo<T> type, [NotNullWhen(true)] out T? value, out string problem)
+        where T : class
     {
         byte[] copy = json.ToArray();
         return Guard(() => JsonSerializer.Deserialize(copy, type), out value, out problem);

@@ -71,8 +71,8 @@ public static class ControlKinds
     public const string Resume = "resume";
 
     /// <summary>
-    /// Write the VM, which runs or is paused, into the files that come with the request (<c>saved-…</c>). Answered when they are written: the
-    /// VM is at rest then, and is stopped, or told <see cref="SaveCancel"/>. After an error it is as it was before. Needs
+    /// Write the VM, which runs or is paused, into the files that come with the request (<c>saved-…</c>). Answered when they are written:
+    /// the VM is at rest then, and is stopped, or told <see cref="SaveCancel"/>. After an error it is as it was before. Needs
     /// <see cref="ControlVersion.Saving"/>.
     /// </summary>
     public const string Save = "save";

@@ -5,7 +5,8 @@ namespace Vmm.Contracts.Control;
 /// <param name="OperationsPerSecond">Requests or frames a second.</param>
 /// <param name="BurstBytes">Bytes that may go at once after a pause; null: a tenth of a second's, at least 128 KiB.</param>
 /// <param name="BurstOperations">Requests or frames that may go at once after a pause; null: a tenth of a second's.</param>
-public sealed record DeviceLimits(ulong? BytesPerSecond = null, ulong? OperationsPerSecond = null, ulong? BurstBytes = null, ulong? BurstOperations = null);
+public sealed record DeviceLimits(
+    ulong? BytesPerSecond = null, ulong? OperationsPerSecond = null, ulong? BurstBytes = null, ulong? BurstOperations = null);
 
 /// <summary>A change of the limits of a running VM's device.</summary>
 /// <param name="Device"><c>disk0</c>, <c>net1</c>, …</param>

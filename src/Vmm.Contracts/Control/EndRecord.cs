@@ -33,7 +33,8 @@ public static class EndRecord
 
         json.CopyTo(file[HeaderLength..]);
         ulong header = Magic | ((ulong)json.Length << 32);
-        Volatile.Write(ref MemoryMarshal.AsRef<ulong>(file), BitConverter.IsLittleEndian ? header : BinaryPrimitives.ReverseEndianness(header));
+        Volatile.Write(
+            ref MemoryMarshal.AsRef<ulong>(file), BitConverter.IsLittleEndian ? header : BinaryPrimitives.ReverseEndianness(header));
     }
 
     /// <summary>The record in a file, which a worker that was taken over may have filled with anything; null when there is none.</summary>

@@ -47,7 +47,8 @@ public sealed record RemovalBody(string Device, DeviceRemoval Outcome);
 /// <param name="Stored">The stored spec has it: it is there at the next start, too.</param>
 /// <param name="Vnode">The vnode it is near; null is none.</param>
 /// <param name="Bus">PCI bus of its slot: 0 is the host bridge's, the others are behind PCI bridges.</param>
-public sealed record DeviceInfo(string Name, string Kind, string Source, int? Slot, bool ReadOnly, bool Removing, bool Stored, int? Vnode = null, int Bus = 0)
+public sealed record DeviceInfo(
+    string Name, string Kind, string Source, int? Slot, bool ReadOnly, bool Removing, bool Stored, int? Vnode = null, int Bus = 0)
 {
     /// <summary>Where the guest finds it, as lspci writes it; null as <see cref="Slot"/>.</summary>
     [JsonIgnore]

@@ -45,7 +45,8 @@ public sealed record VmMemory(IReadOnlyList<VnodeMemoryInfo> Vnodes, BalloonMemo
 /// <param name="BelowBytes">How far the balloon is asked to bring it below <paramref name="LeastBytes"/>; part of what was asked.</param>
 /// <param name="HeldBackBytes">Of <paramref name="StuckBytes"/>: what the guest has not been asked for yet, because by its own account too
 /// little would be left for it.</param>
-public sealed record VnodeMemoryInfo(int Vnode, ulong LeastBytes, ulong MostBytes, ulong AskedBytes, ulong PresentBytes, ulong StuckBytes, bool Driven, ulong BlockBytes = 2 << 20, ulong BelowBytes = 0, ulong HeldBackBytes = 0);
+public sealed record VnodeMemoryInfo(int Vnode, ulong LeastBytes, ulong MostBytes, ulong AskedBytes, ulong PresentBytes, ulong StuckBytes,
+    bool Driven, ulong BlockBytes = 2 << 20, ulong BelowBytes = 0, ulong HeldBackBytes = 0);
 
 /// <summary>The balloon of a VM.</summary>
 /// <param name="TargetBytes">The size it was asked to have.</param>
@@ -55,4 +56,5 @@ public sealed record VnodeMemoryInfo(int Vnode, ulong LeastBytes, ulong MostByte
 /// <param name="AvailableBytes">Memory its programs could get, as its driver told last; null when it never did.</param>
 /// <param name="TotalBytes">All memory the guest counts; null when it never did.</param>
 /// <param name="SaidMsAgo">How long ago the driver told, milliseconds; null when it never did.</param>
-public sealed record BalloonMemoryInfo(ulong TargetBytes, ulong ActualBytes, ulong HeldBytes, ulong? FreeBytes, ulong? AvailableBytes, ulong? TotalBytes, long? SaidMsAgo = null);
+public sealed record BalloonMemoryInfo(ulong TargetBytes, ulong ActualBytes, ulong HeldBytes, ulong? FreeBytes, ulong? AvailableBytes,
+    ulong? TotalBytes, long? SaidMsAgo = null);

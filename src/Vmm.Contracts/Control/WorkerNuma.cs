@@ -20,7 +20,8 @@ public sealed record WorkerNuma(IReadOnlyList<VnodeHomeInfo> Vnodes, RehomeStatu
 /// <param name="PageBytes">Size of its host pages.</param>
 /// <param name="HostCpus">Host CPUs its threads may use; empty is any.</param>
 /// <param name="Threads">vCPU and I/O threads that belong to it.</param>
-public sealed record VnodeHomeInfo(int Vnode, IReadOnlyList<int> HostNodes, string Policy, ulong PageBytes, IReadOnlyList<int> HostCpus, IReadOnlyList<HomedThreadInfo> Threads);
+public sealed record VnodeHomeInfo(int Vnode, IReadOnlyList<int> HostNodes, string Policy, ulong PageBytes, IReadOnlyList<int> HostCpus,
+    IReadOnlyList<HomedThreadInfo> Threads);
 
 /// <summary>A thread of a VM.</summary>
 /// <param name="Name"><c>vcpu0</c>, <c>disk0-io0</c>, …</param>
@@ -52,7 +53,8 @@ public enum RehomeState
 /// <param name="Left">What stayed elsewhere though it was tried, by host node; told when it is over.</param>
 /// <param name="Milliseconds">How long it took; 0 while it goes on.</param>
 /// <param name="Message">Why it failed.</param>
-public sealed record RehomeStatus(int Vnode, IReadOnlyList<int> HostNodes, RehomeState State, double Progress, ulong MovedBytes, IReadOnlyList<NodeBytes> Left, long Milliseconds, string? Message = null);
+public sealed record RehomeStatus(int Vnode, IReadOnlyList<int> HostNodes, RehomeState State, double Progress, ulong MovedBytes,
+    IReadOnlyList<NodeBytes> Left, long Milliseconds, string? Message = null);
 
 /// <summary>Memory on one host node.</summary>
 /// <param name="Node">Number of the node.</param>

@@ -97,7 +97,13 @@ public sealed record WorkerExit(WorkerExitReason Reason, int ExitCode, string? M
 /// <param name="Nets">One entry per network device, in guest order.</param>
 /// <param name="Throttling">How often its CPU quota was used up: the daemon adds this, a worker does not know; null where the host cannot
 /// limit it.</param>
-public sealed record WorkerStats(long CpuMilliseconds, long ResidentBytes, long Exits, IReadOnlyList<DiskStats> Disks, IReadOnlyList<NetStats> Nets, CpuThrottling? Throttling = null);
+public sealed record WorkerStats(
+    long CpuMilliseconds,
+    long ResidentBytes,
+    long Exits,
+    IReadOnlyList<DiskStats> Disks,
+    IReadOnlyList<NetStats> Nets,
+    CpuThrottling? Throttling = null);
 
 /// <summary>Counters of one disk.</summary>
 /// <param name="Name"><c>disk0</c>, …</param>
@@ -123,4 +129,5 @@ public sealed record DiskStats(
 /// <param name="Dropped">Frames that did not reach it, or that it should not have sent.</param>
 /// <param name="KernelTap">The tap, when the host's kernel moves the frames (vhost-net): then the counters are the tap's own, from when it
 /// was made; null: the worker moves them.</param>
-public sealed record NetStats(string Name, long ReceivedPackets, long ReceivedBytes, long SentPackets, long SentBytes, long Dropped, string? KernelTap = null);
+public sealed record NetStats(
+    string Name, long ReceivedPackets, long ReceivedBytes, long SentPackets, long SentBytes, long Dropped, string? KernelTap = null);

@@ -7,7 +7,8 @@ namespace Vmm.Contracts.Rest;
 /// <param name="Rounds">How often it has looked.</param>
 /// <param name="Vnodes">What it saw the last time of the VMs it may change.</param>
 /// <param name="Decisions">The last ones, oldest first.</param>
-public sealed record BalancerInfo(bool Enabled, bool DryRun, int IntervalSeconds, long Rounds, IReadOnlyList<BalancedVnode> Vnodes, IReadOnlyList<BalancerEntry> Decisions);
+public sealed record BalancerInfo(bool Enabled, bool DryRun, int IntervalSeconds, long Rounds, IReadOnlyList<BalancedVnode> Vnodes,
+    IReadOnlyList<BalancerEntry> Decisions);
 
 /// <summary>A vnode as the balancer saw it.</summary>
 /// <param name="Vm">Name of the VM.</param>
@@ -19,7 +20,8 @@ public sealed record BalancerInfo(bool Enabled, bool DryRun, int IntervalSeconds
 /// <param name="Source"><c>agent</c>, <c>balloon</c>, or <c>unknown</c>: then it is left alone.</param>
 /// <param name="Pinned">Somebody gave it a size: it is left alone until it is told to be automatic again.</param>
 /// <param name="Means"><c>virtio-mem</c>, or <c>balloon</c> for a VM whose memory is fixed.</param>
-public sealed record BalancedVnode(string Vm, int Vnode, ulong AskedBytes, ulong PresentBytes, ulong? AvailableBytes, double? StallPercent, string Source, bool Pinned, string Means = "virtio-mem");
+public sealed record BalancedVnode(string Vm, int Vnode, ulong AskedBytes, ulong PresentBytes, ulong? AvailableBytes, double? StallPercent,
+    string Source, bool Pinned, string Means = "virtio-mem");
 
 /// <summary>A decision.</summary>
 /// <param name="At">When.</param>
@@ -30,7 +32,8 @@ public sealed record BalancedVnode(string Vm, int Vnode, ulong AskedBytes, ulong
 /// <param name="Reason">With the numbers.</param>
 /// <param name="Applied">False in a dry run, and when it could not be done.</param>
 /// <param name="Problem">Why it could not be done.</param>
-public sealed record BalancerEntry(DateTimeOffset At, string Vm, int Vnode, ulong FromBytes, ulong ToBytes, string Reason, bool Applied, string? Problem = null);
+public sealed record BalancerEntry(
+    DateTimeOffset At, string Vm, int Vnode, ulong FromBytes, ulong ToBytes, string Reason, bool Applied, string? Problem = null);
 
 /// <summary>A change of the balancer until the daemon's next start; what is null stays.</summary>
 /// <param name="Enabled">It looks at the VMs.</param>

@@ -13,7 +13,8 @@ namespace Vmm.Contracts.Rest;
 /// <param name="Exit">How it ended, where that is what happened.</param>
 /// <param name="Message">For people.</param>
 /// <param name="Job">The job, when that is what it is about.</param>
-public sealed record DaemonEvent(long Id, DateTimeOffset At, string Kind, string Vm, VmState? State, WorkerExit? Exit, string? Message, JobInfo? Job = null);
+public sealed record DaemonEvent(
+    long Id, DateTimeOffset At, string Kind, string Vm, VmState? State, WorkerExit? Exit, string? Message, JobInfo? Job = null);
 
 /// <summary>What the daemon remembers about a VM, oldest first.</summary>
 /// <param name="Events">The events.</param>

@@ -23,7 +23,8 @@ public sealed record VmNuma(IReadOnlyList<VnodeNuma> Vnodes, RehomeStatus? Rehom
 /// <param name="AtHomePercent">Share of it on the nodes it is to be on; null when it may be anywhere, or has none.</param>
 /// <param name="HostCpus">Host CPUs its threads may use, in list form; empty is any.</param>
 /// <param name="Threads">Its vCPU and I/O threads.</param>
-public sealed record VnodeNuma(int Vnode, string Vcpus, string HostNodes, string Policy, ulong PageBytes, IReadOnlyList<NodeBytes>? Present, double? AtHomePercent, string HostCpus, IReadOnlyList<ThreadPlace> Threads);
+public sealed record VnodeNuma(int Vnode, string Vcpus, string HostNodes, string Policy, ulong PageBytes, IReadOnlyList<NodeBytes>? Present,
+    double? AtHomePercent, string HostCpus, IReadOnlyList<ThreadPlace> Threads);
 
 /// <summary>Where a thread runs.</summary>
 /// <param name="Name"><c>vcpu0</c>, <c>disk0-io0</c>, …</param>
@@ -45,7 +46,8 @@ public sealed record HostNuma(IReadOnlyList<HostNumaNode> Nodes);
 /// <param name="Distances">To every node, in node order, as ACPI counts: 10 to itself.</param>
 /// <param name="HugePages">Its huge pages, one entry per size that it has any of.</param>
 /// <param name="Tenants">VMs of this daemon with memory here.</param>
-public sealed record HostNumaNode(int Id, string Cpus, ulong TotalBytes, ulong FreeBytes, ulong AvailableBytes, IReadOnlyList<int> Distances, IReadOnlyList<HugePageInfo> HugePages, IReadOnlyList<NodeTenant> Tenants);
+public sealed record HostNumaNode(int Id, string Cpus, ulong TotalBytes, ulong FreeBytes, ulong AvailableBytes,
+    IReadOnlyList<int> Distances, IReadOnlyList<HugePageInfo> HugePages, IReadOnlyList<NodeTenant> Tenants);
 
 /// <summary>Huge pages of one size on one node.</summary>
 /// <param name="PageBytes">Size of a page.</param>

@@ -4,7 +4,10 @@ using Vmm.Contracts.Control;
 namespace Vmm.Contracts.Rest;
 
 /// <summary>JSON of the REST interface, made at compile time: camelCase names, enums as words, nulls left out.</summary>
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, UseStringEnumConverter = true, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
+    UseStringEnumConverter = true,
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(VmInfo))]
 [JsonSerializable(typeof(VmList))]
 [JsonSerializable(typeof(HostInfo))]

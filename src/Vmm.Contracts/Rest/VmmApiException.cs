@@ -7,7 +7,8 @@ public sealed class VmmApiException : Exception
     public VmmApiException(Problem problem) : base(problem.Detail) => Problem = problem;
 
     /// <summary>No usable answer.</summary>
-    public VmmApiException(string code, string message, Exception? inner = null) : base(message, inner) => Problem = new Problem(0, code, "no answer", message);
+    public VmmApiException(string code, string message, Exception? inner = null) : base(message, inner) =>
+        Problem = new Problem(0, code, "no answer", message);
 
     /// <summary>What the daemon said; status 0 when it said nothing.</summary>
     public Problem Problem { get; }

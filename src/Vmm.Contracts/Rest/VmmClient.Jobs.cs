@@ -8,10 +8,12 @@ namespace Vmm.Contracts.Rest;
 public sealed partial class VmmClient
 {
     /// <summary>Jobs of the last hour.</summary>
-    public Task<JobList> JobsAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "jobs", null, RestJson.Default.JobList, cancellation);
+    public Task<JobList> JobsAsync(CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Get, "jobs", null, RestJson.Default.JobList, cancellation);
 
     /// <summary>One job.</summary>
-    public Task<JobInfo> JobAsync(string id, CancellationToken cancellation) => SendAsync(HttpMethod.Get, "jobs/" + Uri.EscapeDataString(id), null, RestJson.Default.JobInfo, cancellation);
+    public Task<JobInfo> JobAsync(string id, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Get, "jobs/" + Uri.EscapeDataString(id), null, RestJson.Default.JobInfo, cancellation);
 
     /// <summary>Asks a job to stop; the answer is the job as it is then, perhaps still at it.</summary>
     public Task<JobInfo> CancelJobAsync(string id, CancellationToken cancellation) =>
@@ -34,17 +36,21 @@ public sealed partial class VmmClient
     }
 
     /// <summary>All disks in the daemon's folder of disks.</summary>
-    public Task<DiskList> DisksAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "disks", null, RestJson.Default.DiskList, cancellation);
+    public Task<DiskList> DisksAsync(CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Get, "disks", null, RestJson.Default.DiskList, cancellation);
 
     /// <summary>One disk.</summary>
-    public Task<DiskInfo> DiskAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, "disks/" + Uri.EscapeDataString(name), null, RestJson.Default.DiskInfo, cancellation);
+    public Task<DiskInfo> DiskAsync(string name, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Get, "disks/" + Uri.EscapeDataString(name), null, RestJson.Default.DiskInfo, cancellation);
 
     /// <summary>Makes a disk; the job is done when it can be used.</summary>
     public Task<JobInfo> CreateDiskAsync(DiskRequest wish, CancellationToken cancellation) =>
-        SendAsync(HttpMethod.Post, "disks", JsonSerializer.Serialize(wish, RestJson.Default.DiskRequest), RestJson.Default.JobInfo, cancellation);
+        SendAsync(
+            HttpMethod.Post, "disks", JsonSerializer.Serialize(wish, RestJson.Default.DiskRequest), RestJson.Default.JobInfo, cancellation);
 
     /// <summary>Deletes a disk that no spec names.</summary>
-    public Task DeleteDiskAsync(string name, CancellationToken cancellation) => DeletePathAsync("disks/" + Uri.EscapeDataString(name), cancellation);
+    public Task DeleteDiskAsync(string name, CancellationToken cancellation) =>
+        DeletePathAsync("disks/" + Uri.EscapeDataString(name), cancellation);
 
     /// <summary>Saves a VM into a folder of the daemon's host; the job is done when it is saved and its worker is gone.</summary>
     public Task<JobInfo> SaveAsync(string name, string folder, CancellationToken cancellation) => SendAsync(
@@ -65,9 +71,11 @@ public sealed partial class VmmClient
     /// <summary>Presses the power button and answers at once with the job that waits for the guest and then pulls the plug.</summary>
     public async Task<JobInfo> BeginStopAsync(string name, TimeSpan graceful, CancellationToken cancellation)
     {
-        using HttpRequestMessage request = new(HttpMethod.Post, FormattableString.Invariant($"{Vm(name)}/stop?graceful={(int)graceful.TotalSeconds}"));
+        using HttpRequestMessage request = new(
+            HttpMethod.Post, FormattableString.Invariant($"{Vm(name)}/stop?graceful={(int)graceful.TotalSeconds}"));
         request.Headers.Add("Prefer", "respond-async"); // RFC 7240, section 4.1
-        using HttpResponseMessage response = await SendAsync(request, HttpCompletionOption.ResponseContentRead, cancellation).ConfigureAwait(false);
+        using HttpResponseMessage response = await SendAsync(
+            request, HttpCompletionOption.ResponseContentRead, cancellation).ConfigureAwait(false);
         return await ReadAsync(response, RestJson.Default.JobInfo, cancellation).ConfigureAwait(false);
     }
 
@@ -80,7 +88,8 @@ public sealed partial class VmmClient
         using HttpRequestMessage request = new(HttpMethod.Post, Vm(name) + "/start");
         // RFC 7240, sections 4.1 and 4.3
         request.Headers.Add("Prefer", FormattableString.Invariant($"respond-async, wait={(int)wait.TotalSeconds}"));
-        using HttpResponseMessage response = await SendAsync(request, HttpCompletionOption.ResponseContentRead, cancellation).ConfigureAwait(false);
+        using HttpResponseMessage response = await SendAsync(
+            request, HttpCompletionOption.ResponseContentRead, cancellation).ConfigureAwait(false);
         return response.StatusCode == HttpStatusCode.Accepted
             ? (null, await ReadAsync(response, RestJson.Default.JobInfo, cancellation).ConfigureAwait(false))
             : (await ReadAsync(response, RestJson.Default.VmInfo, cancellation).ConfigureAwait(false), null);

@@ -49,7 +49,8 @@ public sealed partial class VmmClient : IDisposable
                 }
             },
         };
-        _http = new HttpClient(_handler) { BaseAddress = new Uri("http://vmmd/api/v1/"), Timeout = TimeSpan.FromMinutes(11) }; // a guest may be waited for ten
+        // a guest may be waited for ten
+        _http = new HttpClient(_handler) { BaseAddress = new Uri("http://vmmd/api/v1/"), Timeout = TimeSpan.FromMinutes(11) };
     }
 
     /// <summary>Talks to the daemon of another machine.</summary>
@@ -63,12 +64,18 @@ public sealed partial class VmmClient : IDisposable
         _handler = new SocketsHttpHandler { UseProxy = false, ConnectTimeout = TimeSpan.FromSeconds(15) };
         if (certificate is not null)
         {
-            _handler.SslOptions.ClientCertificateContext = SslStreamCertificateContext.Create(certificate, null, offline: true); // fetches nothing from where the certificate says
+            // fetches nothing from where the certificate says
+            _handler.SslOptions.ClientCertificateContext = SslStreamCertificateContext.Create(certificate, null, offline: true);
         }
 
         if (authorities is not null)
         {
-            _handler.SslOptions.CertificateChainPolicy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck, DisableCertificateDownloads = true };
+            _handler.SslOptions.CertificateChainPolicy = new X509ChainPolicy
+            {
+                TrustMode = X509ChainTrustMode.CustomRootTrust,
+                RevocationMode = X509RevocationMode.NoCheck,
+                DisableCertificateDownloads = true
+            };
             _handler.SslOptions.CertificateChainPolicy.CustomTrustStore.AddRange(authorities);
         }
 
@@ -81,10 +88,12 @@ public sealed partial class VmmClient : IDisposable
     }
 
     /// <summary>All VMs.</summary>
-    public Task<VmList> ListAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "vms", null, RestJson.Default.VmList, cancellation);
+    public Task<VmList> ListAsync(CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Get, "vms", null, RestJson.Default.VmList, cancellation);
 
     /// <summary>One VM.</summary>
-    public Task<VmInfo> ShowAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, Vm(name), null, RestJson.Default.VmInfo, cancellation);
+    public Task<VmInfo> ShowAsync(string name, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Get, Vm(name), null, RestJson.Default.VmInfo, cancellation);
 
     /// <summary>Creates a VM from a YAML spec; <paramref name="folder"/> is what relative paths in it are relative to.</summary>
     public Task<VmInfo> CreateAsync(string yaml, string folder, CancellationToken cancellation) =>
@@ -94,12 +103,14 @@ public sealed partial class VmmClient : IDisposable
     /// Replaces the spec of a VM that does not run, when its revision is still <paramref name="revision"/> (null: whatever it is).
     /// </summary>
     public Task<VmInfo> ReplaceAsync(string name, string yaml, string folder, long? revision, CancellationToken cancellation) =>
-        SendAsync(HttpMethod.Put, Vm(name) + "?folder=" + Uri.EscapeDataString(folder), yaml, RestJson.Default.VmInfo, cancellation, revision);
+        SendAsync(
+            HttpMethod.Put, Vm(name) + "?folder=" + Uri.EscapeDataString(folder), yaml, RestJson.Default.VmInfo, cancellation, revision);
 
     /// <summary>Forgets a VM that does not run.</summary>
     public async Task DeleteAsync(string name, CancellationToken cancellation)
     {
-        using HttpResponseMessage response = await ExchangeAsync(HttpMethod.Delete, Vm(name), null, null, cancellation).ConfigureAwait(false);
+        using HttpResponseMessage response = await ExchangeAsync(
+            HttpMethod.Delete, Vm(name), null, null, cancellation).ConfigureAwait(false);
     }
 
     /// <summary>Does one of <c>start stop pause resume power-button wake</c> and answers when it is done.</summary>
@@ -108,10 +119,16 @@ public sealed partial class VmmClient : IDisposable
 
     /// <summary>Presses the power button, waits so long for the guest, then pulls the plug.</summary>
     public Task<VmInfo> StopAsync(string name, TimeSpan graceful, CancellationToken cancellation) =>
-        SendAsync(HttpMethod.Post, Vm(name) + "/stop?graceful=" + ((int)graceful.TotalSeconds).ToString(CultureInfo.InvariantCulture), null, RestJson.Default.VmInfo, cancellation);
+        SendAsync(
+            HttpMethod.Post,
+            Vm(name) + "/stop?graceful=" + ((int)graceful.TotalSeconds).ToString(CultureInfo.InvariantCulture),
+            null,
+            RestJson.Default.VmInfo,
+            cancellation);
 
     /// <summary>What the daemon remembers about a VM.</summary>
-    public Task<EventList> EventsOfAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, Vm(name) + "/events", null, RestJson.Default.EventList, cancellation);
+    public Task<EventList> EventsOfAsync(string name, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Get, Vm(name) + "/events", null, RestJson.Default.EventList, cancellation);
 
     /// <summary>
     /// What happens from now on, or from behind the event numbered <paramref name="after"/>. Ends when the daemon lets go; an event of kind
@@ -125,7 +142,8 @@ public sealed partial class VmmClient : IDisposable
             request.Headers.Add("Last-Event-ID", id.ToString(CultureInfo.InvariantCulture));
         }
 
-        using HttpResponseMessage response = await SendAsync(request, HttpCompletionOption.ResponseHeadersRead, cancellation).ConfigureAwait(false);
+        using HttpResponseMessage response = await SendAsync(
+            request, HttpCompletionOption.ResponseHeadersRead, cancellation).ConfigureAwait(false);
         await using Stream body = await response.Content.ReadAsStreamAsync(cancellation).ConfigureAwait(false);
         using StreamReader reader = new(body);
         bool gap = false;
@@ -134,7 +152,9 @@ public sealed partial class VmmClient : IDisposable
             gap |= line is "event: gap";
             if (line.StartsWith("data: ", StringComparison.Ordinal))
             {
-                yield return gap ? new DaemonEvent(0, DateTimeOffset.UtcNow, "gap", "", null, null, "some events are missing") : JsonSerializer.Deserialize(line.AsSpan(6), RestJson.Default.DaemonEvent)!;
+                yield return gap
+                    ? new DaemonEvent(0, DateTimeOffset.UtcNow, "gap", "", null, null, "some events are missing")
+                    : JsonSerializer.Deserialize(line.AsSpan(6), RestJson.Default.DaemonEvent)!;
                 gap = false;
             }
         }
@@ -143,7 +163,8 @@ public sealed partial class VmmClient : IDisposable
     /// <summary>The spec as it was given.</summary>
     public async Task<string> SpecAsync(string name, CancellationToken cancellation)
     {
-        using HttpResponseMessage response = await ExchangeAsync(HttpMethod.Get, Vm(name) + "/spec", null, null, cancellation).ConfigureAwait(false);
+        using HttpResponseMessage response = await ExchangeAsync(
+            HttpMethod.Get, Vm(name) + "/spec", null, null, cancellation).ConfigureAwait(false);
         return await response.Content.ReadAsStringAsync(cancellation).ConfigureAwait(false);
     }
 
@@ -152,26 +173,35 @@ public sealed partial class VmmClient : IDisposable
         SendAsync(HttpMethod.Get, Vm(name) + "/stats", null, RestJson.Default.WorkerStats, cancellation);
 
     /// <summary>The memory of a running VM.</summary>
-    public Task<VmMemory> MemoryAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, Vm(name) + "/memory", null, RestJson.Default.VmMemory, cancellation);
+    public Task<VmMemory> MemoryAsync(string name, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Get, Vm(name) + "/memory", null, RestJson.Default.VmMemory, cancellation);
 
     /// <summary>
     /// Changes what memory a running VM shall have, and waits at most <paramref name="patience"/> for the guest; the answer says how far it
     /// came.
     /// </summary>
     public Task<VmMemory> ChangeMemoryAsync(string name, MemoryWish wish, TimeSpan patience, CancellationToken cancellation) =>
-        SendAsync(HttpMethod.Put, Vm(name) + "/memory?timeout=" + ((int)patience.TotalSeconds).ToString(CultureInfo.InvariantCulture), JsonSerializer.Serialize(wish, RestJson.Default.MemoryWish), RestJson.Default.VmMemory, cancellation);
+        SendAsync(
+            HttpMethod.Put,
+            Vm(name) + "/memory?timeout=" + ((int)patience.TotalSeconds).ToString(CultureInfo.InvariantCulture),
+            JsonSerializer.Serialize(wish, RestJson.Default.MemoryWish),
+            RestJson.Default.VmMemory,
+            cancellation);
 
     /// <summary>Makes an access token.</summary>
     public Task<NewToken> CreateTokenAsync(TokenWish wish, CancellationToken cancellation) =>
-        SendAsync(HttpMethod.Post, "tokens", JsonSerializer.Serialize(wish, RestJson.Default.TokenWish), RestJson.Default.NewToken, cancellation);
+        SendAsync(
+            HttpMethod.Post, "tokens", JsonSerializer.Serialize(wish, RestJson.Default.TokenWish), RestJson.Default.NewToken, cancellation);
 
     /// <summary>All access tokens.</summary>
-    public Task<TokenList> TokensAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "tokens", null, RestJson.Default.TokenList, cancellation);
+    public Task<TokenList> TokensAsync(CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Get, "tokens", null, RestJson.Default.TokenList, cancellation);
 
     /// <summary>Makes an access token open nothing from now on.</summary>
     public async Task DeleteTokenAsync(string id, CancellationToken cancellation)
     {
-        using HttpResponseMessage response = await ExchangeAsync(HttpMethod.Delete, "tokens/" + Uri.EscapeDataString(id), null, null, cancellation).ConfigureAwait(false);
+        using HttpResponseMessage response = await ExchangeAsync(
+            HttpMethod.Delete, "tokens/" + Uri.EscapeDataString(id), null, null, cancellation).ConfigureAwait(false);
     }
 
     /// <summary>
@@ -179,21 +209,30 @@ public sealed partial class VmmClient : IDisposable
     /// </summary>
     public async Task LimitAsync(string name, string device, DeviceLimits limits, CancellationToken cancellation)
     {
-        using HttpResponseMessage response = await ExchangeAsync(HttpMethod.Put, Vm(name) + "/devices/" + Uri.EscapeDataString(device) + "/limits",
+        using HttpResponseMessage response = await ExchangeAsync(
+            HttpMethod.Put, Vm(name) + "/devices/" + Uri.EscapeDataString(device) + "/limits",
             JsonSerializer.Serialize(limits, RestJson.Default.DeviceLimits), null, cancellation).ConfigureAwait(false);
     }
 
     /// <summary>A VM's time on host CPUs.</summary>
-    public Task<VmCpu> CpuAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, Vm(name) + "/cpu", null, RestJson.Default.VmCpu, cancellation);
+    public Task<VmCpu> CpuAsync(string name, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Get, Vm(name) + "/cpu", null, RestJson.Default.VmCpu, cancellation);
 
     /// <summary>
     /// Changes a running VM's time on host CPUs until its next start, which takes what the spec says; what is null is not limited.
     /// </summary>
     public Task<VmCpu> LimitCpuAsync(string name, CpuLimits limits, CancellationToken cancellation, long? revision = null) =>
-        SendAsync(HttpMethod.Put, Vm(name) + "/cpu", JsonSerializer.Serialize(limits, RestJson.Default.CpuLimits), RestJson.Default.VmCpu, cancellation, revision);
+        SendAsync(
+            HttpMethod.Put,
+            Vm(name) + "/cpu",
+            JsonSerializer.Serialize(limits, RestJson.Default.CpuLimits),
+            RestJson.Default.VmCpu,
+            cancellation,
+            revision);
 
     /// <summary>Disks and network devices of a VM.</summary>
-    public Task<DeviceList> DevicesAsync(string name, CancellationToken cancellation) => SendAsync(HttpMethod.Get, Vm(name) + "/devices", null, RestJson.Default.DeviceList, cancellation);
+    public Task<DeviceList> DevicesAsync(string name, CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Get, Vm(name) + "/devices", null, RestJson.Default.DeviceList, cancellation);
 
     /// <summary>Adds a device, also while the VM runs.</summary>
     /// <param name="name">The VM.</param>
@@ -202,25 +241,34 @@ public sealed partial class VmmClient : IDisposable
     /// <param name="stay">It is in the stored spec, too.</param>
     /// <param name="cancellation">Ends the waiting.</param>
     public Task<DeviceInfo> AttachAsync(string name, string list, string yaml, bool stay, CancellationToken cancellation) =>
-        SendAsync(HttpMethod.Post, $"{Vm(name)}/{list}?persistent={(stay ? "true" : "false")}", yaml, RestJson.Default.DeviceInfo, cancellation);
+        SendAsync(
+            HttpMethod.Post, $"{Vm(name)}/{list}?persistent={(stay ? "true" : "false")}", yaml, RestJson.Default.DeviceInfo, cancellation);
 
     /// <summary>
     /// Removes a device, also while the VM runs: the guest has so long to let go of it, then it is taken (force) or stays.
     /// </summary>
-    public Task<RemovalBody> DetachAsync(string name, string device, TimeSpan patience, bool force, bool forGood, CancellationToken cancellation) => SendAsync(
-        HttpMethod.Delete,
-        string.Create(CultureInfo.InvariantCulture, $"{Vm(name)}/devices/{Uri.EscapeDataString(device)}?timeout={(int)patience.TotalSeconds}&force={(force ? "true" : "false")}&persistent={(forGood ? "true" : "false")}"),
-        null, RestJson.Default.RemovalBody, cancellation);
+    public Task<RemovalBody> DetachAsync(
+        string name, string device, TimeSpan patience, bool force, bool forGood, CancellationToken cancellation) =>
+        SendAsync(
+            HttpMethod.Delete,
+            string.Create(
+                CultureInfo.InvariantCulture,
+                $"{Vm(name)}/devices/{Uri.EscapeDataString(device)}?timeout={(int)patience.TotalSeconds}&force="
+                    + $"{(force ? "true" : "false")}&persistent={(forGood ? "true" : "false")}"),
+            null, RestJson.Default.RemovalBody, cancellation);
 
     /// <summary>The daemon's host.</summary>
-    public Task<HostInfo> HostAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "host", null, RestJson.Default.HostInfo, cancellation);
+    public Task<HostInfo> HostAsync(CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Get, "host", null, RestJson.Default.HostInfo, cancellation);
 
     /// <summary>What the daemon logs.</summary>
-    public Task<LogSettings> LogAsync(CancellationToken cancellation) => SendAsync(HttpMethod.Get, "log", null, RestJson.Default.LogSettings, cancellation);
+    public Task<LogSettings> LogAsync(CancellationToken cancellation) =>
+        SendAsync(HttpMethod.Get, "log", null, RestJson.Default.LogSettings, cancellation);
 
     /// <summary>Changes what the daemon logs, until its next start.</summary>
     public Task<LogSettings> SetLogAsync(LogSettings settings, CancellationToken cancellation) =>
-        SendAsync(HttpMethod.Put, "log", JsonSerializer.Serialize(settings, RestJson.Default.LogSettings), RestJson.Default.LogSettings, cancellation);
+        SendAsync(HttpMethod.Put, "log", JsonSerializer.Serialize(settings, RestJson.Default.LogSettings), RestJson.Default.LogSettings,
+            cancellation);
 
     /// <summary>
     /// A running VM's console: binary messages both ways; a text message, a <see cref="Control.ConsoleSize"/>, tells the size of the
@@ -260,7 +308,8 @@ public sealed partial class VmmClient : IDisposable
 
     private static string Vm(string name) => "vms/" + Uri.EscapeDataString(name);
 
-    private async Task<T> SendAsync<T>(HttpMethod method, string path, string? body, JsonTypeInfo<T> type, CancellationToken cancellation, long? revision = null)
+    private async Task<T> SendAsync<T>(
+        HttpMethod method, string path, string? body, JsonTypeInfo<T> type, CancellationToken cancellation, long? revision = null)
     {
         using HttpResponseMessage response = await ExchangeAsync(method, path, body, revision, cancellation).ConfigureAwait(false);
         return await ReadAsync(response, type, cancellation).ConfigureAwait(false);
@@ -278,7 +327,8 @@ public sealed partial class VmmClient : IDisposable
         }
     }
 
-    private async Task<HttpResponseMessage> ExchangeAsync(HttpMethod method, string path, string? body, long? revision, CancellationToken cancellation)
+    private async Task<HttpResponseMessage> ExchangeAsync(
+        HttpMethod method, string path, string? body, long? revision, CancellationToken cancellation)
     {
         using HttpRequestMessage request = new(method, path);
         request.Content = body is null ? null : new StringContent(body, Encoding.UTF8, "application/yaml"); // JSON is YAML
@@ -290,7 +340,8 @@ public sealed partial class VmmClient : IDisposable
         return await SendAsync(request, HttpCompletionOption.ResponseContentRead, cancellation).ConfigureAwait(false);
     }
 
-    private async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, HttpCompletionOption completion, CancellationToken cancellation)
+    private async Task<HttpResponseMessage> SendAsync(
+        HttpRequestMessage request, HttpCompletionOption completion, CancellationToken cancellation)
     {
         HttpResponseMessage response;
         try
@@ -299,10 +350,12 @@ public sealed partial class VmmClient : IDisposable
         }
         catch (HttpRequestException e)
         {
-            throw new VmmApiException("daemon-unreachable", e.InnerException is SocketException { SocketErrorCode: SocketError.AccessDenied }
-                ? $"{_where}: permission denied: run as root or join the group that owns the socket"
-                : e.InnerException is AuthenticationException tls ? $"{_where}: no secure connection: {tls.Message}: is its certificate signed by the authority you gave?"
-                : $"{_where}: no vmmd answers there: start it with 'systemctl start vmmd' or name another socket with --host", e);
+            throw new VmmApiException(
+                "daemon-unreachable", e.InnerException is SocketException { SocketErrorCode: SocketError.AccessDenied }
+                    ? $"{_where}: permission denied: run as root or join the group that owns the socket"
+                    : e.InnerException is AuthenticationException tls
+                        ? $"{_where}: no secure connection: {tls.Message}: is its certificate signed by the authority you gave?"
+                    : $"{_where}: no vmmd answers there: start it with 'systemctl start vmmd' or name another socket with --host", e);
         }
 
         if (response.IsSuccessStatusCode)
@@ -331,6 +384,8 @@ public sealed partial class VmmClient : IDisposable
         }
 
         return new Problem((int)response.StatusCode, "http-" + (int)response.StatusCode, response.StatusCode.ToString(),
-            response.StatusCode == HttpStatusCode.RequestEntityTooLarge ? "the request is too large" : $"the daemon answered {(int)response.StatusCode} {response.ReasonPhrase}");
+            response.StatusCode == HttpStatusCode.RequestEntityTooLarge
+                ? "the request is too large"
+                : $"the daemon answered {(int)response.StatusCode} {response.ReasonPhrase}");
     }
 }

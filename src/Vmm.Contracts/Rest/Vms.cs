@@ -51,7 +51,8 @@ public enum VmState
 /// <param name="CpuLimits">Its time on host CPUs: in force while it runs, else what its next start gives it; null when there is no
 /// limit.</param>
 /// <param name="SavedIn">The folder in which it is saved; null when it is not.</param>
-public sealed record VmInfo(string Id, string Name, VmState State, long Revision, int Cpus, ulong MemoryBytes, int? WorkerProcessId, WorkerExit? LastExit, int Restarts = 0, DateTimeOffset? NextStart = null,
+public sealed record VmInfo(string Id, string Name, VmState State, long Revision, int Cpus, ulong MemoryBytes, int? WorkerProcessId,
+    WorkerExit? LastExit, int Restarts = 0, DateTimeOffset? NextStart = null,
     ConfinementBody? Confinement = null, CpuLimits? CpuLimits = null, string? SavedIn = null);
 
 /// <summary>Where a VM is to be saved, or is saved.</summary>

@@ -15,9 +15,11 @@ namespace Vmm.Daemon.Access;
 /// <param name="What">Method and path.</param>
 /// <param name="Status">HTTP status of the answer; null before it.</param>
 /// <param name="Code">Stable code of the problem; null when there was none.</param>
-internal sealed record AuditLine(DateTimeOffset At, string Request, string Stage, string Who, string From, string What, int? Status, string? Code);
+internal sealed record AuditLine(
+    DateTimeOffset At, string Request, string Stage, string Who, string From, string What, int? Status, string? Code);
 
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(AuditLine))]
 internal sealed partial class AuditJson : JsonSerializerContext;
 
@@ -54,7 +56,12 @@ internal sealed class AuditLog : IDisposable
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ObjectDisposedException)
         {
-            throw new ApiException(503, "audit-unavailable", "changes cannot be recorded", $"{_path} cannot be written ({e.Message}), and a change that is not recorded is not made", inner: e);
+            throw new ApiException(
+                503,
+                "audit-unavailable",
+                "changes cannot be recorded",
+                $"{_path} cannot be written ({e.Message}), and a change that is not recorded is not made",
+                inner: e);
         }
     }
 
@@ -79,7 +86,8 @@ internal sealed class AuditLog : IDisposable
 
     private void Write(AuditLine line, bool flush)
     {
-        AuditLine bounded = line with { Who = Clip(line.Who, LongestName), From = Clip(line.From, LongestName), What = Clip(line.What, LongestWhat) };
+        AuditLine bounded =
+            line with { Who = Clip(line.Who, LongestName), From = Clip(line.From, LongestName), What = Clip(line.What, LongestWhat) };
         byte[] bytes = [.. JsonSerializer.SerializeToUtf8Bytes(bounded, AuditJson.Default.AuditLine), (byte)'\n'];
         lock (_gate)
         {

@@ -16,7 +16,8 @@ internal sealed class Gatekeeper(DaemonOptions options, TokenStore tokens)
 
     private readonly Revocations _revocations = new();
     private volatile IReadOnlyList<CertificatePrincipal> _certificates = options.Certificates;
-    private readonly uint? _operators = HostAccounts.FindGroup(options.OperatorsGroup), _viewers = HostAccounts.FindGroup(options.ViewersGroup);
+    private readonly uint? _operators = HostAccounts.FindGroup(options.OperatorsGroup),
+        _viewers = HostAccounts.FindGroup(options.ViewersGroup);
 
     /// <summary>Who it is.</summary>
     /// <exception cref="ApiException">Nobody that is known: 401, with the same words whatever was wrong, or 403 for a known process without
@@ -26,7 +27,8 @@ internal sealed class Gatekeeper(DaemonOptions options, TokenStore tokens)
         string authorization = context.Request.Headers.Authorization.ToString();
         if (authorization.Length > 0)
         {
-            return authorization.StartsWith(Bearer, StringComparison.OrdinalIgnoreCase) && tokens.Find(authorization[Bearer.Length..].Trim(), DateTimeOffset.UtcNow) is { } token
+            return authorization.StartsWith(Bearer, StringComparison.OrdinalIgnoreCase)
+                && tokens.Find(authorization[Bearer.Length..].Trim(), DateTimeOffset.UtcNow) is { } token
                 ? new Principal("token:" + token.Name, token.Role) { Expires = token.Expires, Watch = () => tokens.Watch(token.Id) }
                 : throw Unknown();
         }
@@ -36,11 +38,13 @@ internal sealed class Gatekeeper(DaemonOptions options, TokenStore tokens)
             return OwnerOf(certificate) ?? throw Unknown();
         }
 
-        if (context.Connection.LocalIpAddress is null && context.Features.Get<IConnectionSocketFeature>() is { } connection && Peer.Of(connection.Socket) is { } peer)
+        if (context.Connection.LocalIpAddress is null && context.Features.Get<IConnectionSocketFeature>() is { } connection
+            && Peer.Of(connection.Socket) is { } peer)
         {
             return RoleOf(peer) is { } role
                 ? new Principal($"uid={peer.UserId}", role)
-                : throw new ApiException(403, "forbidden", "not allowed", $"uid={peer.UserId} may not use this daemon: run as root, or join the group {options.OperatorsGroup}");
+                : throw new ApiException(403, "forbidden", "not allowed",
+                    $"uid={peer.UserId} may not use this daemon: run as root, or join the group {options.OperatorsGroup}");
         }
 
         throw Unknown();
@@ -70,8 +74,13 @@ internal sealed class Gatekeeper(DaemonOptions options, TokenStore tokens)
         string fingerprint = Convert.ToHexStringLower(SHA256.HashData(certificate.RawDataMemory.Span));
         CertificatePrincipal? owner = _certificates.FirstOrDefault(c => string.Equals(c.Sha256, fingerprint, StringComparison.Ordinal));
         DateTimeOffset end = new(certificate.NotAfter); // the handshake looked, too; a connection lasts longer
-        return owner is null || end <= DateTimeOffset.UtcNow ? null : new Principal("certificate:" + owner.Name, owner.Role) { Expires = end, Watch = () => _revocations.Watch(fingerprint, () => _certificates.Contains(owner)) };
+        return owner is null || end <= DateTimeOffset.UtcNow ? null : new Principal("certificate:" + owner.Name, owner.Role)
+        {
+            Expires = end,
+            Watch = () => _revocations.Watch(fingerprint, () => _certificates.Contains(owner))
+        };
     }
 
-    private static ApiException Unknown() => new(401, "unauthenticated", "not recognised", "no valid client certificate or token: ask an administrator of this host for one");
+    private static ApiException Unknown() =>
+        new(401, "unauthenticated", "not recognised", "no valid client certificate or token: ask an administrator of this host for one");
 }

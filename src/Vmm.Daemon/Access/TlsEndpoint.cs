@@ -52,15 +52,17 @@ internal static class TlsEndpoint
         });
     }
 
-    private static SslServerAuthenticationOptions Authentication(SslStreamCertificateContext certificate, X509Certificate2Collection trusted) => new()
-    {
-        ServerCertificateContext = certificate,
-        EnabledSslProtocols = SslProtocols.Tls12 | SslProtocols.Tls13,
-        ApplicationProtocols = [SslApplicationProtocol.Http11],
-        ClientCertificateRequired = true,
-        CertificateChainPolicy = Policy(trusted), // one of its own for each: the handshake puts the client's certificates into it
-        RemoteCertificateValidationCallback = (_, client, _, errors) => client is null || (trusted.Count > 0 && errors == SslPolicyErrors.None),
-    };
+    private static SslServerAuthenticationOptions Authentication(
+        SslStreamCertificateContext certificate, X509Certificate2Collection trusted) => new()
+        {
+            ServerCertificateContext = certificate,
+            EnabledSslProtocols = SslProtocols.Tls12 | SslProtocols.Tls13,
+            ApplicationProtocols = [SslApplicationProtocol.Http11],
+            ClientCertificateRequired = true,
+            CertificateChainPolicy = Policy(trusted), // one of its own for each: the handshake puts the client's certificates into it
+            RemoteCertificateValidationCallback =
+                (_, client, _, errors) => client is null || (trusted.Count > 0 && errors == SslPolicyErrors.None),
+        };
 
     /// <summary>Signed by one of our authorities and valid now; the host's own list of authorities does not count.</summary>
     private static X509ChainPolicy Policy(X509Certificate2Collection authorities)

@@ -38,7 +38,8 @@ internal sealed class TokenStore(TokenTable tokens)
     internal NewToken Create(string name, Role role, TimeSpan lifetime)
     {
         string text = Prefix + Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(32));
-        DateTimeOffset expires = DateTimeOffset.FromUnixTimeSeconds((DateTimeOffset.UtcNow + lifetime).ToUnixTimeSeconds()); // whole seconds, as the inventory keeps it
+        // whole seconds, as the inventory keeps it
+        DateTimeOffset expires = DateTimeOffset.FromUnixTimeSeconds((DateTimeOffset.UtcNow + lifetime).ToUnixTimeSeconds());
         TokenRecord record = new(Guid.NewGuid().ToString(), name, role, SHA256.HashData(Encoding.UTF8.GetBytes(text)), expires);
         tokens.Add(record);
         return new NewToken(Describe(record), text);
@@ -55,7 +56,9 @@ internal sealed class TokenStore(TokenTable tokens)
     }
 
     /// <summary>Cancelled when the token of this id is taken out.</summary>
-    internal CancellationToken Watch(string id) => _revocations.Watch(id, () => tokens.All().Any(t => string.Equals(t.Id, id, StringComparison.Ordinal)));
+    internal CancellationToken Watch(string id) =>
+        _revocations.Watch(id, () => tokens.All().Any(t => string.Equals(t.Id, id, StringComparison.Ordinal)));
 
-    private static TokenInfo Describe(TokenRecord record) => new(record.Id, record.Name, record.Role.ToString().ToLowerInvariant(), record.Expires);
+    private static TokenInfo Describe(TokenRecord record) =>
+        new(record.Id, record.Name, record.Role.ToString().ToLowerInvariant(), record.Expires);
 }

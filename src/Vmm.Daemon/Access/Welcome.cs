@@ -33,7 +33,8 @@ internal sealed class Welcome : IDisposable
     internal CancellationToken Over => _source.Token;
 
     /// <summary>Why it is over, for the client.</summary>
-    internal string Reason => $"the {_who.Name[.._who.Name.IndexOf(':', StringComparison.Ordinal)]} {(_revoked.IsCancellationRequested ? "was revoked" : "has expired")}";
+    internal string Reason => $"the {_who.Name[.._who.Name.IndexOf(':', StringComparison.Ordinal)]} "
+        + $"{(_revoked.IsCancellationRequested ? "was revoked" : "has expired")}";
 
     public void Dispose() => _source.Dispose();
 }

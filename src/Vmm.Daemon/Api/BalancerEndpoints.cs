@@ -14,6 +14,10 @@ internal static class BalancerEndpoints
     {
         api.MapGet("/balancer", context => Json(context, balancer.Info, RestJson.Default.BalancerInfo)).For(Role.Viewer);
         api.MapPut("/balancer", async context =>
-            await Json(context, balancer.Set(await BodyAsync(context, RequestJson.Default.BalancerWish).ConfigureAwait(false)), RestJson.Default.BalancerInfo).ConfigureAwait(false)).For(Role.Admin);
+            await Json(
+                context,
+                balancer.Set(await BodyAsync(context, RequestJson.Default.BalancerWish).ConfigureAwait(false)),
+                RestJson.Default.BalancerInfo).ConfigureAwait(false))
+                .For(Role.Admin);
     }
 }

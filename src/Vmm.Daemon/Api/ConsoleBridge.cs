@@ -16,7 +16,12 @@ internal static class ConsoleBridge
     /// <param name="resize">Hears of the size of the client's terminal.</param>
     /// <param name="welcome">Over when the client may use the console no longer; it is told so.</param>
     /// <param name="cancellation">Cancelled when the client is gone.</param>
-    internal static async Task RunAsync(WebSocket socket, Stream console, Func<ConsoleSize, CancellationToken, Task> resize, Welcome welcome, CancellationToken cancellation)
+    internal static async Task RunAsync(
+        WebSocket socket,
+        Stream console,
+        Func<ConsoleSize, CancellationToken, Task> resize,
+        Welcome welcome,
+        CancellationToken cancellation)
     {
         using CancellationTokenSource ended = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         Task outward = OutwardAsync(socket, console, ended.Token), inward = InwardAsync(socket, console, resize, welcome.Over, ended.Token);
@@ -64,17 +69,20 @@ internal static class ConsoleBridge
         int count;
         while ((count = await console.ReadAsync(buffer, cancellation).ConfigureAwait(false)) > 0)
         {
-            await socket.SendAsync(buffer.AsMemory(0, count), WebSocketMessageType.Binary, endOfMessage: true, cancellation).ConfigureAwait(false);
+            await socket.SendAsync(
+                buffer.AsMemory(0, count), WebSocketMessageType.Binary, endOfMessage: true, cancellation).ConfigureAwait(false);
         }
     }
 
     // Until the client answers, as with any goodbye.
     private static async Task RefuseAsync(WebSocket socket, byte[] buffer, CancellationToken cancellation)
     {
-        await socket.CloseOutputAsync(WebSocketCloseStatus.InvalidPayloadData, "a text message is {\"columns\":N,\"rows\":N}", cancellation).ConfigureAwait(false);
+        await socket.CloseOutputAsync(
+            WebSocketCloseStatus.InvalidPayloadData, "a text message is {\"columns\":N,\"rows\":N}", cancellation).ConfigureAwait(false);
         using CancellationTokenSource deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         deadline.CancelAfter(s_answer);
-        while ((await socket.ReceiveAsync(buffer.AsMemory(), deadline.Token).ConfigureAwait(false)).MessageType != WebSocketMessageType.Close)
+        while ((await socket.ReceiveAsync(buffer.AsMemory(), deadline.Token).ConfigureAwait(false)).MessageType
+            != WebSocketMessageType.Close)
         {
             continue;
         }
@@ -93,7 +101,12 @@ internal static class ConsoleBridge
         }
     }
 
-    private static async Task InwardAsync(WebSocket socket, Stream console, Func<ConsoleSize, CancellationToken, Task> resize, CancellationToken welcome, CancellationToken cancellation)
+    private static async Task InwardAsync(
+        WebSocket socket,
+        Stream console,
+        Func<ConsoleSize, CancellationToken, Task> resize,
+        CancellationToken welcome,
+        CancellationToken cancellation)
     {
         byte[] buffer = new byte[BufferBytes];
         while (true)

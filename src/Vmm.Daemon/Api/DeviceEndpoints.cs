@@ -18,27 +18,48 @@ internal static class DeviceEndpoints
     internal static void Map(RouteGroupBuilder api, VmManager vms)
     {
         api.MapGet("/vms/{name}/devices", async context =>
-            await Json(context, await vms.Get(Name(context)).Devices.ListAsync(context.RequestAborted).ConfigureAwait(false), RestJson.Default.DeviceList).ConfigureAwait(false)).For(Role.Viewer);
+            await Json(
+                context,
+                await vms.Get(Name(context)).Devices.ListAsync(context.RequestAborted).ConfigureAwait(false),
+                RestJson.Default.DeviceList).ConfigureAwait(false))
+                .For(Role.Viewer);
 
         // A device names a file or a tap of the host, as a spec does: who may write those may add these.
         api.MapPost("/vms/{name}/disks", async context =>
         {
             DiskSpec disk = await ReadAsync(context, (text, folder) => SpecReader.ReadDisk(text, "disk", folder)).ConfigureAwait(false);
-            await Added(context, await vms.AttachAsync(Name(context), disk, Stay(context), Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
-        }).QueryText("folder", "What relative paths in the body are relative to").QueryFlag("persistent", "Change the stored spec, too; true by default").Conditional().For(Role.Admin);
+            await Added(context, await vms.AttachAsync(
+                Name(context), disk, Stay(context), Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
+        })
+            .QueryText("folder", "What relative paths in the body are relative to")
+            .QueryFlag("persistent", "Change the stored spec, too; true by default")
+            .Conditional()
+            .For(Role.Admin);
         api.MapPost("/vms/{name}/nets", async context =>
         {
             NetSpec net = await ReadAsync(context, (text, _) => SpecReader.ReadNet(text, "net")).ConfigureAwait(false);
-            await Added(context, await vms.Get(Name(context)).Devices.AttachAsync(net, Stay(context), Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
-        }).QueryText("folder", "What relative paths in the body are relative to").QueryFlag("persistent", "Change the stored spec, too; true by default").Conditional().For(Role.Admin);
+            await Added(context, await vms.Get(Name(context)).Devices
+                .AttachAsync(net, Stay(context), Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
+        })
+            .QueryText("folder", "What relative paths in the body are relative to")
+            .QueryFlag("persistent", "Change the stored spec, too; true by default")
+            .Conditional()
+            .For(Role.Admin);
         api.MapDelete("/vms/{name}/devices/{device}", async context =>
         {
             TimeSpan patience = Seconds(context, "timeout", 30);
             RemovalBody removal = await vms.Get(Name(context))
-                .Devices.DetachAsync((string)context.Request.RouteValues["device"]!, patience, Flag(context, "force", otherwise: false), Stay(context), context.RequestAborted).ConfigureAwait(false);
+                .Devices.DetachAsync(
+                    (string)context.Request.RouteValues["device"]!,
+                    patience,
+                    Flag(context, "force", otherwise: false),
+                    Stay(context),
+                    context.RequestAborted).ConfigureAwait(false);
             await Json(context, removal, RestJson.Default.RemovalBody).ConfigureAwait(false);
         }).QuerySeconds("timeout", LongestWait, "Seconds that the guest has to let go of it; 30 by default")
-        .QueryFlag("force", "Take it when that time is over; false by default").QueryFlag("persistent", "Change the stored spec, too; true by default").For(Role.Admin);
+        .QueryFlag("force", "Take it when that time is over; false by default")
+        .QueryFlag("persistent", "Change the stored spec, too; true by default")
+        .For(Role.Admin);
     }
 
     private static Task Added(HttpContext context, DeviceInfo device)

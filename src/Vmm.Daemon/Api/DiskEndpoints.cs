@@ -17,7 +17,8 @@ internal static class DiskEndpoints
         api.MapPost("/disks", async context =>
         {
             DiskRequest wish = await BodyAsync(context, RequestJson.Default.DiskRequest).ConfigureAwait(false);
-            await JobEndpoints.Accepted(context, jobs.Start("disk-create", wish.Name, Who(context), disks.Prepare(wish))).ConfigureAwait(false);
+            await JobEndpoints.Accepted(
+                context, jobs.Start("disk-create", wish.Name, Who(context), disks.Prepare(wish))).ConfigureAwait(false);
         }).For(Role.Admin);
         api.MapDelete("/disks/{name}", context =>
         {

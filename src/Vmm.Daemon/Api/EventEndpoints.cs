@@ -14,7 +14,8 @@ internal static class EventEndpoints
 {
     private static readonly TimeSpan s_heartbeat = TimeSpan.FromSeconds(15);
 
-    internal static void Map(RouteGroupBuilder api, EventHub hub) => api.MapGet("/events", context => StreamAsync(context, hub)).For(Role.Viewer);
+    internal static void Map(RouteGroupBuilder api, EventHub hub) =>
+        api.MapGet("/events", context => StreamAsync(context, hub)).For(Role.Viewer);
 
     private static async Task StreamAsync(HttpContext context, EventHub hub)
     {
@@ -73,13 +74,16 @@ internal static class EventEndpoints
     }
 
     private static Task WriteAsync(HttpContext context, DaemonEvent what) => context.Response.WriteAsync(
-        string.Create(CultureInfo.InvariantCulture, $"id: {what.Id}\nevent: {what.Kind}\ndata: {JsonSerializer.Serialize(what, RestJson.Default.DaemonEvent)}\n\n"), context.RequestAborted);
+        string.Create(CultureInfo.InvariantCulture,
+            $"id: {what.Id}\nevent: {what.Kind}\ndata: {JsonSerializer.Serialize(what, RestJson.Default.DaemonEvent)}\n\n"),
+        context.RequestAborted);
 
     private static long? After(HttpContext context)
     {
         string text = context.Request.Headers["Last-Event-ID"].ToString();
         return text.Length == 0 ? null
             : long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out long id) ? id
-            : throw new ApiException(400, "bad-request", "the request cannot be read", $"Last-Event-ID: {text} is not a number of this daemon");
+            : throw new ApiException(
+                400, "bad-request", "the request cannot be read", $"Last-Event-ID: {text} is not a number of this daemon");
     }
 }

@@ -15,7 +15,8 @@ internal static class Exchange
     internal static string Name(HttpContext context) => (string)context.Request.RouteValues["name"]!;
 
     /// <summary>Who sent the request; nobody where no route asks.</summary>
-    internal static Principal Who(HttpContext context) => context.Items[typeof(Principal)] as Principal ?? new Principal("unknown", Role.Viewer);
+    internal static Principal Who(HttpContext context) =>
+        context.Items[typeof(Principal)] as Principal ?? new Principal("unknown", Role.Viewer);
 
     /// <summary>For an answer that has no end: how long it may go on.</summary>
     internal static Welcome WhileWelcome(HttpContext context) => new(Who(context), context.RequestAborted);
@@ -38,7 +39,10 @@ internal static class Exchange
 
     internal static async Task<string> BodyAsync(HttpContext context)
     {
-        using StreamReader reader = new(context.Request.Body, new UTF8Encoding(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true), detectEncodingFromByteOrderMarks: false);
+        using StreamReader reader = new(
+            context.Request.Body,
+            new UTF8Encoding(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true),
+            detectEncodingFromByteOrderMarks: false);
         try
         {
             return await reader.ReadToEndAsync(context.RequestAborted).ConfigureAwait(false);
@@ -56,7 +60,8 @@ internal static class Exchange
     }
 
     /// <summary>The ETag that If-Match is compared with.</summary>
-    internal static void Tag(HttpContext context, long revision) => context.Response.Headers.ETag = $"\"{revision.ToString(CultureInfo.InvariantCulture)}\"";
+    internal static void Tag(HttpContext context, long revision) =>
+        context.Response.Headers.ETag = $"\"{revision.ToString(CultureInfo.InvariantCulture)}\"";
 
     internal static Task Json<T>(HttpContext context, T value, JsonTypeInfo<T> type) =>
         context.Response.WriteAsJsonAsync(value, type, cancellationToken: context.RequestAborted);
@@ -76,9 +81,12 @@ internal static class Exchange
     }
 
     /// <summary>True or false from the query.</summary>
-    internal static bool Flag(HttpContext context, string name, bool otherwise) => RouteRoles.Parameter(context, name) is { } text ? text is "true" : otherwise;
+    internal static bool Flag(HttpContext context, string name, bool otherwise) =>
+        RouteRoles.Parameter(context, name) is { } text ? text is "true" : otherwise;
 
     /// <summary>A number of seconds from the query, which <see cref="InputCheck"/> has looked at.</summary>
     internal static TimeSpan Seconds(HttpContext context, string name, int otherwise) =>
-        TimeSpan.FromSeconds(RouteRoles.Parameter(context, name) is { } text ? int.Parse(text, NumberStyles.None, CultureInfo.InvariantCulture) : otherwise);
+        TimeSpan.FromSeconds(RouteRoles.Parameter(context, name) is { } text
+            ? int.Parse(text, NumberStyles.None, CultureInfo.InvariantCulture)
+            : otherwise);
 }

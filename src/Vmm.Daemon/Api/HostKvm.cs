@@ -32,7 +32,8 @@ internal sealed class HostKvm(TimeProvider time, Func<KvmSurvey> survey)
         {
             lock (_gate)
             {
-                if (_known is null || (string.Equals(_known.Kind, "none", StringComparison.Ordinal) && time.GetElapsedTime(_asked) >= Again))
+                if (_known is null
+                    || (string.Equals(_known.Kind, "none", StringComparison.Ordinal) && time.GetElapsedTime(_asked) >= Again))
                 {
                     _known = survey();
                     _asked = time.GetTimestamp();

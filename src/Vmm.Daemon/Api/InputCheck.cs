@@ -57,7 +57,8 @@ internal static class InputCheck
             string value = values[0] ?? "";
             bool sound = parameter.Type switch
             {
-                "integer" => int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int number) && number <= parameter.Most,
+                "integer" =>
+                    int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int number) && number <= parameter.Most,
                 "boolean" => value is "true" or "false",
                 _ => true,
             };

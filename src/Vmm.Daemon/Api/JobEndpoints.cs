@@ -16,7 +16,11 @@ internal static class JobEndpoints
     {
         api.MapGet("/jobs", context => Json(context, jobs.List(), RestJson.Default.JobList)).For(Role.Viewer);
         api.MapGet("/jobs/{id}", context => Json(context, jobs.Get(Id(context)), RestJson.Default.JobInfo)).For(Role.Viewer);
-        api.MapPost("/jobs/{id}/cancel", async context => await Json(context, await jobs.CancelAsync(Id(context), Who(context)).ConfigureAwait(false), RestJson.Default.JobInfo).ConfigureAwait(false)).For(Role.Operator);
+        api.MapPost("/jobs/{id}/cancel", async context => await Json(
+            context,
+            await jobs.CancelAsync(Id(context), Who(context)).ConfigureAwait(false),
+            RestJson.Default.JobInfo).ConfigureAwait(false))
+            .For(Role.Operator);
     }
 
     /// <summary>202 with the job (RFC 9110, section 15.3.3).</summary>
@@ -28,7 +32,8 @@ internal static class JobEndpoints
     }
 
     /// <summary>The client would rather have a job than wait (RFC 7240, section 4.1).</summary>
-    internal static bool PrefersJob(HttpContext context) => context.Request.Headers["Prefer"].Any(value => value!.Split(',').Any(p => p.Trim().Equals("respond-async", StringComparison.OrdinalIgnoreCase)));
+    internal static bool PrefersJob(HttpContext context) => context.Request.Headers["Prefer"]
+        .Any(value => value!.Split(',').Any(p => p.Trim().Equals("respond-async", StringComparison.OrdinalIgnoreCase)));
 
     /// <summary>
     /// How long the client would rather wait than have a job (RFC 7240, section 4.3); zero when it does not say. At most a minute.

@@ -20,7 +20,9 @@ internal static class LogEndpoints
             LogSettings wish = await BodyAsync(context, RequestJson.Default.LogSettings).ConfigureAwait(false);
             await Json(context, LogOptions.TryLevel(wish.Level ?? "", out LogLevel level)
                 ? log.Set(level)
-                : throw new ApiException(400, "bad-request", "the request cannot be read", $"level \"{wish.Level}\": expected {LogOptions.Levels}"), RestJson.Default.LogSettings).ConfigureAwait(false);
+                : throw new ApiException(
+                    400, "bad-request", "the request cannot be read", $"level \"{wish.Level}\": expected {LogOptions.Levels}"),
+                    RestJson.Default.LogSettings).ConfigureAwait(false);
         }).For(Role.Admin);
     }
 }

@@ -22,21 +22,31 @@ internal static class NumaEndpoints
     {
         api.MapGet("/host/numa", async context =>
         {
-            HostNuma host = await Task.Run(() => NumaView.Host(vms.List().Vms.Select(v => (v.Name, Find(vms, v.Name)?.Homes.PresentMemory()))), context.RequestAborted).ConfigureAwait(false);
+            HostNuma host = await Task.Run(
+                () => NumaView.Host(vms.List().Vms.Select(v => (v.Name, Find(vms, v.Name)?.Homes.PresentMemory()))),
+                context.RequestAborted).ConfigureAwait(false);
             await Json(context, host, RestJson.Default.HostNuma).ConfigureAwait(false);
         }).For(Role.Viewer);
         api.MapPost("/host/fit", async context =>
         {
             string yaml = await BodyAsync(context).ConfigureAwait(false);
-            await Json(context, await FitAsync(yaml, context.RequestAborted).ConfigureAwait(false), RestJson.Default.NumaFitInfo).ConfigureAwait(false);
+            await Json(
+                context,
+                await FitAsync(yaml, context.RequestAborted).ConfigureAwait(false),
+                RestJson.Default.NumaFitInfo).ConfigureAwait(false);
         }).For(Role.Operator);
         api.MapGet("/vms/{name}/numa", async context =>
-            await Json(context, await vms.Get(Name(context)).Homes.ReadAsync(context.RequestAborted).ConfigureAwait(false), RestJson.Default.VmNuma).ConfigureAwait(false)).For(Role.Viewer);
+            await Json(
+                context,
+                await vms.Get(Name(context)).Homes.ReadAsync(context.RequestAborted).ConfigureAwait(false),
+                RestJson.Default.VmNuma).ConfigureAwait(false))
+                .For(Role.Viewer);
         api.MapPost("/vms/{name}/vnodes/{vnode}/rehome", async context =>
         {
             ManagedVm vm = vms.Get(Name(context));
             RehomeRequest wish = await BodyAsync(context, RequestJson.Default.RehomeRequest).ConfigureAwait(false);
-            await JobEndpoints.Accepted(context, jobs.Start("vm-rehome", vm.Record.Name, Who(context), await vm.Homes.PlanRehomeAsync(Vnode(context), wish, context.RequestAborted).ConfigureAwait(false))).ConfigureAwait(false);
+            await JobEndpoints.Accepted(context, jobs.Start("vm-rehome", vm.Record.Name, Who(context), await vm.Homes.PlanRehomeAsync(
+                Vnode(context), wish, context.RequestAborted).ConfigureAwait(false))).ConfigureAwait(false);
         }).For(Role.Operator);
     }
 

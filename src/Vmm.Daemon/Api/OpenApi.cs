@@ -73,13 +73,24 @@ internal static class OpenApi
             ["responses"] = new JsonObject
             {
                 [entry?.Status ?? "200"] = good,
-                ["default"] = new JsonObject { ["description"] = "Refused or failed", ["content"] = Content("application/problem+json", Reference(RestJson.Default.Problem, schemas)) },
+                ["default"] = new JsonObject
+                {
+                    ["description"] = "Refused or failed",
+                    ["content"] = Content("application/problem+json", Reference(RestJson.Default.Problem, schemas))
+                },
             },
         };
         JsonNode[] parameters =
         [
-            .. route.RoutePattern.Parameters.Select(p => new JsonObject { ["name"] = p.Name, ["in"] = "path", ["required"] = true, ["schema"] = new JsonObject { ["type"] = "string" } }),
-            .. route.Metadata.GetOrderedMetadata<QueryParameter>().Select(p => new JsonObject { ["name"] = p.Name, ["in"] = "query", ["description"] = p.Help, ["schema"] = Schema(p) }),
+            .. route.RoutePattern.Parameters.Select(p => new JsonObject
+            {
+                ["name"] = p.Name,
+                ["in"] = "path",
+                ["required"] = true,
+                ["schema"] = new JsonObject { ["type"] = "string" }
+            }),
+            .. route.Metadata.GetOrderedMetadata<QueryParameter>()
+                .Select(p => new JsonObject { ["name"] = p.Name, ["in"] = "query", ["description"] = p.Help, ["schema"] = Schema(p) }),
         ];
         if (parameters.Length > 0)
         {
@@ -88,7 +99,8 @@ internal static class OpenApi
 
         if (entry?.Body is { } body)
         {
-            operation["requestBody"] = new JsonObject { ["required"] = true, ["content"] = Content("application/json", Reference(body, schemas)) };
+            operation["requestBody"] =
+                new JsonObject { ["required"] = true, ["content"] = Content("application/json", Reference(body, schemas)) };
         }
         else if (entry?.IsSpec == true)
         {

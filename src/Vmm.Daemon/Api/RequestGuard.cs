@@ -16,7 +16,8 @@ namespace Vmm.Daemon.Api;
 /// change. What is refused before anything is done is counted and sampled (<see cref="Refusals"/>): the audit log is for those who may
 /// change something.
 /// </summary>
-internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditLog audit, Refusals refusals, DaemonMetrics metrics, ILogger<RequestGuard> log)
+internal sealed class RequestGuard(
+    RequestDelegate next, Gatekeeper gate, AuditLog audit, Refusals refusals, DaemonMetrics metrics, ILogger<RequestGuard> log)
 {
     private const int LongestShown = 256, LongestDetail = 64 << 10;
 
@@ -25,7 +26,8 @@ internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditL
     /// <summary>Handles one request.</summary>
     public async Task InvokeAsync(HttpContext context)
     {
-        string request = string.Create(CultureInfo.InvariantCulture, $"{Environment.ProcessId}-{Interlocked.Increment(ref s_last)}"), who = "unknown", what = $"{context.Request.Method} {context.Request.Path}";
+        string request = string.Create(CultureInfo.InvariantCulture, $"{Environment.ProcessId}-{Interlocked.Increment(ref s_last)}"),
+            who = "unknown", what = $"{context.Request.Method} {context.Request.Path}";
         bool change = !HttpMethods.IsGet(context.Request.Method) && !HttpMethods.IsHead(context.Request.Method);
         long begin = Environment.TickCount64;
         Problem? problem = null;
@@ -56,8 +58,10 @@ internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditL
             if (context.Response.StatusCode is 404 or 405 && !context.Response.HasStarted)
             {
                 throw context.Response.StatusCode == 404
-                    ? new ApiException(404, "no-such-path", "no such path", $"{context.Request.Path}: there is nothing; /api/v1/vms is the list of VMs")
-                    : new ApiException(405, "no-such-method", "no such method", $"{context.Request.Method} {context.Request.Path}: this path does not know the method");
+                    ? new ApiException(
+                        404, "no-such-path", "no such path", $"{context.Request.Path}: there is nothing; /api/v1/vms is the list of VMs")
+                    : new ApiException(405, "no-such-method", "no such method",
+                        $"{context.Request.Method} {context.Request.Path}: this path does not know the method");
             }
         }
         catch (ApiException e)
@@ -77,7 +81,8 @@ internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditL
 #pragma warning restore CA1031
         {
             DaemonLog.Fault(log, e, context.Request.Method, Shown(context.Request.Path), request);
-            problem = new Problem(500, "internal", "an error of the daemon", $"request {request} failed inside the daemon; its log has the details");
+            problem = new Problem(
+                500, "internal", "an error of the daemon", $"request {request} failed inside the daemon; its log has the details");
         }
 
         int status = problem?.Status ?? context.Response.StatusCode;
@@ -109,7 +114,8 @@ internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditL
             : endpoint.Metadata.GetMetadata<RouteRole>()?.Least ?? Role.Admin;
         if (principal.Role < least)
         {
-            throw new ApiException(403, "forbidden", "not allowed", $"{principal.Name} is {Word(principal.Role)} and {context.Request.Method} {context.Request.Path} is for {Word(least)}");
+            throw new ApiException(403, "forbidden", "not allowed",
+                $"{principal.Name} is {Word(principal.Role)} and {context.Request.Method} {context.Request.Path} is for {Word(least)}");
         }
     }
 
@@ -118,8 +124,10 @@ internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditL
     private static string Word(Role role) => role.ToString().ToLowerInvariant();
 
     private static string From(HttpContext context) =>
-        context.Connection.RemoteIpAddress is { } address ? $"{address}:{context.Connection.RemotePort.ToString(CultureInfo.InvariantCulture)}"
-        : context.Features.Get<IConnectionSocketFeature>() is { } connection && Peer.Of(connection.Socket) is { } peer ? $"pid={peer.ProcessId.ToString(CultureInfo.InvariantCulture)}"
+        context.Connection.RemoteIpAddress is { } address
+            ? $"{address}:{context.Connection.RemotePort.ToString(CultureInfo.InvariantCulture)}"
+        : context.Features.Get<IConnectionSocketFeature>() is { } connection && Peer.Of(connection.Socket) is { } peer
+            ? $"pid={peer.ProcessId.ToString(CultureInfo.InvariantCulture)}"
         : "unknown";
 
     private static async Task AnswerAsync(HttpContext context, Problem problem)
@@ -143,6 +151,7 @@ internal sealed class RequestGuard(RequestDelegate next, Gatekeeper gate, AuditL
             context.Response.Headers.WWWAuthenticate = "Bearer";
         }
 
-        await context.Response.WriteAsync(JsonSerializer.Serialize(problem, RestJson.Default.Problem), CancellationToken.None).ConfigureAwait(false);
+        await context.Response.WriteAsync(
+            JsonSerializer.Serialize(problem, RestJson.Default.Problem), CancellationToken.None).ConfigureAwait(false);
     }
 }

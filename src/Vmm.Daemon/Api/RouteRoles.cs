@@ -46,9 +46,11 @@ internal static class RouteRoles
 
     /// <summary>The text of a parameter that the route declares; null when it is not there.</summary>
     internal static string? Parameter(HttpContext context, string name) =>
-        context.GetEndpoint()?.Metadata.GetOrderedMetadata<QueryParameter>().Any(p => string.Equals(p.Name, name, StringComparison.Ordinal)) == true
+        context.GetEndpoint()?.Metadata.GetOrderedMetadata<QueryParameter>().Any(p => string.Equals(p.Name, name, StringComparison.Ordinal))
+            == true
             ? context.Request.Query.TryGetValue(name, out Microsoft.Extensions.Primitives.StringValues value) ? value.ToString() : null
-            : throw new InvalidOperationException($"{context.Request.Method} {context.Request.Path} reads {name} of its query and does not declare it");
+            : throw new InvalidOperationException(
+                $"{context.Request.Method} {context.Request.Path} reads {name} of its query and does not declare it");
 
     /// <summary>The text of If-Match on a route that declares it; empty when it is not there.</summary>
     internal static string IfMatch(HttpContext context) => context.GetEndpoint()?.Metadata.GetMetadata<ConditionalRoute>() is not null

@@ -45,5 +45,6 @@ internal static class SavedEndpoints
     private static string Whole(SavedFolderRequest wish) => Path.IsPathRooted(wish.Folder) && !wish.Folder.Any(char.IsControl)
         ? wish.Folder
         : throw new ApiException(
-            422, "folder-refused", "the folder cannot be used", $"{wish.Folder}: expected a whole path", [new FieldProblem("folder", "expected a whole path", 0)]);
+            422, "folder-refused", "the folder cannot be used", $"{wish.Folder}: expected a whole path",
+            [new FieldProblem("folder", "expected a whole path", 0)]);
 }

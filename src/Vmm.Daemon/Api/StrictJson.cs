@@ -93,7 +93,9 @@ internal static class StrictJson
     private static ApiException Wrong(string request, string field, string problem, long line = 0, Exception? cause = null)
     {
         string named = field.Length > 0 ? $"{field}: {problem}" : problem;
-        return new ApiException(400, "bad-request", "the request cannot be read", request.Length > 0 ? $"the body is not the JSON that {request} takes: {named}" : named,
+        return new ApiException(400, "bad-request", "the request cannot be read", request.Length > 0
+            ? $"the body is not the JSON that {request} takes: {named}"
+            : named,
             field.Length > 0 ? [new FieldProblem(field, problem, line)] : null, cause);
     }
 

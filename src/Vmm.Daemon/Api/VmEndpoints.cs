@@ -20,7 +20,8 @@ internal static class VmEndpoints
         api.MapGet("/vms", context => Json(context, vms.List(), RestJson.Default.VmList)).For(Role.Viewer);
         api.MapPost("/vms", async context =>
         {
-            (VmInfo vm, bool created) = await vms.CreateAsync(await BodyAsync(context).ConfigureAwait(false), Folder(context), context.RequestAborted).ConfigureAwait(false);
+            (VmInfo vm, bool created) = await vms.CreateAsync(
+                await BodyAsync(context).ConfigureAwait(false), Folder(context), context.RequestAborted).ConfigureAwait(false);
             context.Response.StatusCode = created ? 201 : 200;
             context.Response.Headers.Location = "/api/v1/vms/" + vm.Name;
             await Vm(context, vm).ConfigureAwait(false);
@@ -29,7 +30,8 @@ internal static class VmEndpoints
         api.MapPut("/vms/{name}", async context =>
         {
             string yaml = await BodyAsync(context).ConfigureAwait(false);
-            await Vm(context, await vms.ReplaceAsync(Name(context), yaml, Folder(context), Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
+            await Vm(context, await vms.ReplaceAsync(Name(context), yaml, Folder(context), Revision(context),
+                context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
         }).QueryText("folder", "What relative paths in the body are relative to").Conditional().For(Role.Admin);
         api.MapDelete("/vms/{name}", async context =>
         {
@@ -38,33 +40,49 @@ internal static class VmEndpoints
         }).Conditional().For(Role.Admin);
         api.MapGet("/vms/{name}/spec", context => Text(context, vms.Get(Name(context)).Record.Spec, "application/yaml")).For(Role.Viewer);
         api.MapGet("/vms/{name}/stats", async context =>
-            await Json(context, await vms.Get(Name(context)).Controls.StatsAsync(context.RequestAborted).ConfigureAwait(false), RestJson.Default.WorkerStats).ConfigureAwait(false)).For(Role.Viewer);
+            await Json(
+                context,
+                await vms.Get(Name(context)).Controls.StatsAsync(context.RequestAborted).ConfigureAwait(false),
+                RestJson.Default.WorkerStats).ConfigureAwait(false))
+                .For(Role.Viewer);
         api.MapGet("/vms/{name}/console", context => ConsoleAsync(context, vms.Get(Name(context)))).Audited().For(Role.Operator);
 
-        api.MapGet("/vms/{name}/events", context => Json(context, new EventList(vms.Events.Of(vms.Get(Name(context)).Record.Name)), RestJson.Default.EventList)).For(Role.Viewer);
+        api.MapGet("/vms/{name}/events",
+            context => Json(context, new EventList(vms.Events.Of(vms.Get(Name(context)).Record.Name)), RestJson.Default.EventList))
+            .For(Role.Viewer);
         api.MapGet("/vms/{name}/memory", async context =>
-            await Json(context, await vms.Get(Name(context)).Memory.ReadAsync(context.RequestAborted).ConfigureAwait(false), RestJson.Default.VmMemory).ConfigureAwait(false)).For(Role.Viewer);
+            await Json(
+                context,
+                await vms.Get(Name(context)).Memory.ReadAsync(context.RequestAborted).ConfigureAwait(false),
+                RestJson.Default.VmMemory).ConfigureAwait(false))
+                .For(Role.Viewer);
         api.MapPut("/vms/{name}/memory", async context =>
         {
             TimeSpan patience = Seconds(context, "timeout", 30);
             MemoryWish wish = await BodyAsync(context, RequestJson.Default.MemoryWish).ConfigureAwait(false);
             CheckWish(wish);
-            await Json(context, await vms.Get(Name(context)).Memory.ChangeAsync(wish, patience, context.RequestAborted).ConfigureAwait(false), RestJson.Default.VmMemory).ConfigureAwait(false);
+            await Json(
+                context,
+                await vms.Get(Name(context)).Memory.ChangeAsync(wish, patience, context.RequestAborted).ConfigureAwait(false),
+                RestJson.Default.VmMemory).ConfigureAwait(false);
         }).QuerySeconds("timeout", LongestWait, "Seconds to wait for the guest; 30 by default").For(Role.Operator);
 
         api.MapPut("/vms/{name}/devices/{device}/limits", async context =>
         {
             DeviceLimits limits = await BodyAsync(context, RequestJson.Default.DeviceLimits).ConfigureAwait(false);
-            await vms.Get(Name(context)).Controls.LimitDeviceAsync(new LimitsBody((string)context.Request.RouteValues["device"]!, limits), context.RequestAborted).ConfigureAwait(false);
+            await vms.Get(Name(context)).Controls.LimitDeviceAsync(
+                new LimitsBody((string)context.Request.RouteValues["device"]!, limits), context.RequestAborted).ConfigureAwait(false);
             context.Response.StatusCode = 204;
         }).For(Role.Operator);
 
-        api.MapGet("/vms/{name}/cpu", context => Cpu(context, vms.Get(Name(context)), vms.Get(Name(context)).CpuTime.Current)).For(Role.Viewer);
+        api.MapGet("/vms/{name}/cpu", context => Cpu(context, vms.Get(Name(context)), vms.Get(Name(context)).CpuTime.Current))
+            .For(Role.Viewer);
         api.MapPut("/vms/{name}/cpu", async context =>
         {
             CpuLimits limits = await BodyAsync(context, RequestJson.Default.CpuLimits).ConfigureAwait(false);
             ManagedVm vm = vms.Get(Name(context));
-            await Cpu(context, vm, await vm.CpuTime.LimitAsync(limits, Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
+            await Cpu(context, vm, await vm.CpuTime.LimitAsync(
+                limits, Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
         }).Conditional().For(Role.Operator);
 
         // A command that began is carried out whole, also when the client does not wait for the answer.
@@ -87,7 +105,8 @@ internal static class VmEndpoints
             ManagedVm vm = vms.Get(Name(context));
             if (JobEndpoints.PrefersJob(context))
             {
-                await JobEndpoints.Accepted(context, jobs.Start("vm-stop", vm.Record.Name, Who(context), (progress, cancellation) => StopAsync(vm, patience, progress, cancellation))).ConfigureAwait(false);
+                await JobEndpoints.Accepted(context, jobs.Start("vm-stop", vm.Record.Name, Who(context),
+                    (progress, cancellation) => StopAsync(vm, patience, progress, cancellation))).ConfigureAwait(false);
                 return;
             }
 
@@ -99,20 +118,24 @@ internal static class VmEndpoints
         Command("power-button", (vm, cancellation) => vm.AnswerAsync(vm.Controls.PressPowerButtonAsync(cancellation)));
         Command("wake", (vm, cancellation) => vm.AnswerAsync(vm.Controls.WakeAsync(cancellation)));
 
-        void Command(string verb, Func<ManagedVm, CancellationToken, Task<VmInfo>> carryOut) => api.MapPost("/vms/{name}/" + verb, async context =>
-        {
-            using CancellationTokenSource deadline = new(TimeSpan.FromMinutes(1));
-            await Vm(context, await carryOut(vms.Get(Name(context)), deadline.Token).ConfigureAwait(false)).ConfigureAwait(false);
-        }).For(Role.Operator);
+        void Command(string verb, Func<ManagedVm, CancellationToken, Task<VmInfo>> carryOut) =>
+            api.MapPost("/vms/{name}/" + verb, async context =>
+            {
+                using CancellationTokenSource deadline = new(TimeSpan.FromMinutes(1));
+                await Vm(context, await carryOut(vms.Get(Name(context)), deadline.Token).ConfigureAwait(false)).ConfigureAwait(false);
+            }).For(Role.Operator);
     }
 
     /// <summary>What would have no effect is a slip.</summary>
     private static void CheckWish(MemoryWish wish)
     {
-        string? alone = wish is { Force: not null, Bytes: null } ? "force" : wish is { Vnode: not null, Bytes: null, Auto: not true } ? "vnode" : null;
+        string? alone = wish is { Force: not null, Bytes: null } ? "force"
+            : wish is { Vnode: not null, Bytes: null, Auto: not true } ? "vnode"
+            : null;
         if (alone is not null)
         {
-            throw new ApiException(400, "bad-request", "the request cannot be read", $"{alone}: has no effect without bytes", [new FieldProblem(alone, "has no effect without bytes", 0)]);
+            throw new ApiException(400, "bad-request", "the request cannot be read", $"{alone}: has no effect without bytes",
+                [new FieldProblem(alone, "has no effect without bytes", 0)]);
         }
     }
 
@@ -130,7 +153,8 @@ internal static class VmEndpoints
         CancellationTokenSource giveUp = new();
         double reached = 0;
         Task<VmInfo> start = vm.StartAsync(now => Volatile.Write(ref reached, now), giveUp.Token);
-        if (await Task.WhenAny(start, Task.Delay(JobEndpoints.PreferredWait(context), CancellationToken.None)).ConfigureAwait(false) == start)
+        if (await Task.WhenAny(start, Task.Delay(JobEndpoints.PreferredWait(context), CancellationToken.None)).ConfigureAwait(false)
+            == start)
         {
             giveUp.Dispose();
             await Vm(context, await start.ConfigureAwait(false)).ConfigureAwait(false);
@@ -142,7 +166,8 @@ internal static class VmEndpoints
             using (giveUp)
             {
                 await using CancellationTokenRegistration registration = cancellation.Register(giveUp.Cancel);
-                while (await Task.WhenAny(start, Task.Delay(TimeSpan.FromMilliseconds(250), CancellationToken.None)).ConfigureAwait(false) != start)
+                while (await Task.WhenAny(start, Task.Delay(TimeSpan.FromMilliseconds(250), CancellationToken.None)).ConfigureAwait(false)
+                    != start)
                 {
                     progress(Math.Min(0.99, Volatile.Read(ref reached)));
                 }
@@ -171,7 +196,8 @@ internal static class VmEndpoints
     {
         if (!context.WebSockets.IsWebSocketRequest)
         {
-            throw new ApiException(426, "websocket-only", "a console is a WebSocket", $"{context.Request.Path}: ask for an upgrade to WebSocket, as 'vmmctl vm console' does");
+            throw new ApiException(426, "websocket-only", "a console is a WebSocket",
+                $"{context.Request.Path}: ask for an upgrade to WebSocket, as 'vmmctl vm console' does");
         }
 
         await using Stream console = await vm.Console.OpenAsync(context.RequestAborted).ConfigureAwait(false);

@@ -14,7 +14,8 @@ internal static class AgentClient
 
     private const int LongestLine = 64 * 1024;
 
-    private static readonly byte[] s_connect = Encoding.ASCII.GetBytes($"CONNECT {Port}\n"), s_question = "{\"v\":1,\"get\":\"memory\"}\n"u8.ToArray();
+    private static readonly byte[] s_connect = Encoding.ASCII.GetBytes($"CONNECT {Port}\n"),
+        s_question = "{\"v\":1,\"get\":\"memory\"}\n"u8.ToArray();
 
     /// <summary>Null when there is no agent, or it says nothing sound in time.</summary>
     /// <param name="path">The VM's vsock socket.</param>

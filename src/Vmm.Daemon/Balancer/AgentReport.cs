@@ -19,8 +19,11 @@ internal sealed record AgentReport(int V, IReadOnlyList<AgentNode> Nodes, double
         try
         {
             AgentReport? report = JsonSerializer.Deserialize(line, AgentJson.Default.AgentReport);
-            return report is { V: 1, Nodes: { Count: > 0 and <= MostNodes } nodes } && report.Some is null or (>= 0 and <= 100) && report.Full is null or (>= 0 and <= 100)
-                && nodes.All(n => n is not null && n.Node is >= 0 and < MostNodes && n.Total <= MostBytes && n.Available <= n.Total && n.Free <= n.Total) && nodes.DistinctBy(n => n.Node).Count() == nodes.Count
+            return report is { V: 1, Nodes: { Count: > 0 and <= MostNodes } nodes } && report.Some is null or (>= 0 and <= 100)
+                && report.Full is null or (>= 0 and <= 100)
+                && nodes.All(n => n is not null && n.Node is >= 0 and < MostNodes && n.Total <= MostBytes && n.Available <= n.Total
+                    && n.Free <= n.Total)
+                && nodes.DistinctBy(n => n.Node).Count() == nodes.Count
                 ? report : null;
         }
         catch (JsonException)
@@ -38,6 +41,10 @@ internal sealed record AgentReport(int V, IReadOnlyList<AgentNode> Nodes, double
 internal sealed record AgentNode(int Node, ulong Total, ulong Free, ulong Available);
 
 /// <summary>JSON of the agent.</summary>
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true, MaxDepth = 8)]
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
+    RespectNullableAnnotations = true,
+    RespectRequiredConstructorParameters = true,
+    MaxDepth = 8)]
 [JsonSerializable(typeof(AgentReport))]
 internal sealed partial class AgentJson : JsonSerializerContext;

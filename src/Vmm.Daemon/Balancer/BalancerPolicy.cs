@@ -20,7 +20,9 @@ public static class BalancerPolicy
     {
         List<BalancerDecision> decisions = [];
         Forget(state, snapshot);
-        Candidate[] candidates = [.. from vnode in snapshot.Vnodes.OrderBy(v => v.Vm, StringComparer.Ordinal).ThenBy(v => v.Vnode) where vnode.Balanced && vnode.Most > vnode.Least select new Candidate(vnode, MemoOf(state, vnode, now))];
+        Candidate[] candidates = [.. from vnode in snapshot.Vnodes.OrderBy(v => v.Vm, StringComparer.Ordinal).ThenBy(v => v.Vnode)
+                                     where vnode.Balanced && vnode.Most > vnode.Least
+                                     select new Candidate(vnode, MemoOf(state, vnode, now))];
         foreach (Candidate candidate in candidates)
         {
             Judge(candidate, rules, now, decisions);
@@ -103,15 +105,22 @@ public static class BalancerPolicy
 
             memo.SpareSince = null;
             candidate.Wish = Math.Min(vnode.Most - vnode.Asked, Blocks(vnode, step, up: true));
-            candidate.Why = stalls ? $"its tasks waited for memory {Percent(vnode.Stall!.Value)} of the time" : $"{Size(available)} of {Size(vnode.Present)} available ({Percent(share)}, below {Percent(rules.Low)})";
+            candidate.Why = stalls
+                ? $"its tasks waited for memory {Percent(vnode.Stall!.Value)} of the time"
+                : $"{Size(available)} of {Size(vnode.Present)} available ({Percent(share)}, below {Percent(rules.Low)})";
         }
         else if (share > rules.High && vnode.Asked > vnode.Least)
         {
             memo.SpareSince ??= now;
             ulong keep = (ulong)(rules.Keep * vnode.Present);
-            candidate.Spare = Math.Min(Blocks(vnode, Math.Min(vnode.Asked - vnode.Least, available - keep), up: false), Math.Max(vnode.Block, Blocks(vnode, step, up: false)));
-            candidate.Unasked = vnode.ByBalloon ? Math.Min(candidate.Spare, Math.Max(vnode.Block, Blocks(vnode, (ulong)(vnode.Present * rules.BalloonStep), up: false))) : candidate.Spare;
-            candidate.MayShrink = now >= memo.NoShrinkBefore && (memo.Changed == TimeSpan.MinValue || now - memo.Changed >= rules.ShrinkRest);
+            candidate.Spare = Math.Min(
+                Blocks(vnode, Math.Min(vnode.Asked - vnode.Least, available - keep), up: false),
+                Math.Max(vnode.Block, Blocks(vnode, step, up: false)));
+            candidate.Unasked = vnode.ByBalloon
+                ? Math.Min(candidate.Spare, Math.Max(vnode.Block, Blocks(vnode, (ulong)(vnode.Present * rules.BalloonStep), up: false)))
+                : candidate.Spare;
+            candidate.MayShrink = now >= memo.NoShrinkBefore
+                && (memo.Changed == TimeSpan.MinValue || now - memo.Changed >= rules.ShrinkRest);
             candidate.Why = $"{Size(available)} of {Size(vnode.Present)} available ({Percent(share)}, above {Percent(rules.High)})";
         }
         else
@@ -124,19 +133,26 @@ public static class BalancerPolicy
     /// One host node: what is wished is given as far as there is room, by weight; what lacks is asked back from those who have more than
     /// they need.
     /// </summary>
-    private static void Balance(Candidate[] candidates, long room, string host, BalancerRules rules, TimeSpan now, List<BalancerDecision> decisions)
+    private static void Balance(
+        Candidate[] candidates, long room, string host, BalancerRules rules, TimeSpan now, List<BalancerDecision> decisions)
     {
         Candidate[] needy = [.. candidates.Where(c => c.Wish > 0)];
         ulong wished = needy.Aggregate(0UL, (sum, c) => sum + c.Wish), left = room > 0 ? (ulong)room : 0;
         foreach ((Candidate candidate, ulong grant) in Share(needy, left))
         {
             VnodeSample vnode = candidate.Vnode;
-            string scarce = grant < candidate.Wish ? $"; {host} has room for {Size(left)} of {Size(wished)} wished, its weight is {vnode.Weight}" : "";
-            decisions.Add(new BalancerDecision(vnode.Vm, vnode.Vnode, vnode.Asked, vnode.Asked + grant, $"it grows: {candidate.Why}{scarce}"));
+            string scarce = grant < candidate.Wish
+                ? $"; {host} has room for {Size(left)} of {Size(wished)} wished, its weight is {vnode.Weight}"
+                : "";
+            decisions.Add(
+                new BalancerDecision(vnode.Vm, vnode.Vnode, vnode.Asked, vnode.Asked + grant, $"it grows: {candidate.Why}{scarce}"));
         }
 
         long lacking = (long)wished - room;
-        foreach (Candidate candidate in candidates.Where(c => c.Spare > 0 && c.MayShrink).OrderByDescending(c => (double)c.Spare / c.Vnode.Weight).ThenBy(c => c.Vnode.Vm, StringComparer.Ordinal).ThenBy(c => c.Vnode.Vnode))
+        foreach (Candidate candidate in candidates.Where(c => c.Spare > 0 && c.MayShrink)
+            .OrderByDescending(c => (double)c.Spare / c.Vnode.Weight)
+            .ThenBy(c => c.Vnode.Vm, StringComparer.Ordinal)
+            .ThenBy(c => c.Vnode.Vnode))
         {
             VnodeSample vnode = candidate.Vnode;
             bool idle = now - candidate.Memo.SpareSince >= rules.Idle;
@@ -145,10 +161,15 @@ public static class BalancerPolicy
                 continue;
             }
 
-            ulong give = lacking <= 0 ? candidate.Unasked : idle ? candidate.Spare : Math.Min(candidate.Spare, Blocks(vnode, (ulong)lacking, up: true));
+            ulong give = lacking <= 0 ? candidate.Unasked
+                : idle ? candidate.Spare
+                : Math.Min(candidate.Spare, Blocks(vnode, (ulong)lacking, up: true));
             lacking -= (long)give;
-            string why = idle ? $"for {(now - candidate.Memo.SpareSince!.Value).TotalSeconds:0} s" : $"and {host} lacks {Size((ulong)(lacking + (long)give))}";
-            decisions.Add(new BalancerDecision(vnode.Vm, vnode.Vnode, vnode.Asked, vnode.Asked - give, $"it gives back: {candidate.Why} {why}"));
+            string why = idle
+                ? $"for {(now - candidate.Memo.SpareSince!.Value).TotalSeconds:0} s"
+                : $"and {host} lacks {Size((ulong)(lacking + (long)give))}";
+            decisions.Add(
+                new BalancerDecision(vnode.Vm, vnode.Vnode, vnode.Asked, vnode.Asked - give, $"it gives back: {candidate.Why} {why}"));
         }
     }
 
@@ -166,7 +187,9 @@ public static class BalancerPolicy
             bool moved = false;
             foreach (Candidate candidate in open.ToArray())
             {
-                ulong more = Math.Min(candidate.Wish - grants[candidate], Blocks(candidate.Vnode, Math.Min(left, (ulong)(pot * (candidate.Vnode.Weight / weights))), up: false));
+                ulong more = Math.Min(
+                    candidate.Wish - grants[candidate],
+                    Blocks(candidate.Vnode, Math.Min(left, (ulong)(pot * (candidate.Vnode.Weight / weights))), up: false));
                 (grants[candidate], left, moved) = (grants[candidate] + more, left - more, moved || more > 0);
                 if (grants[candidate] == candidate.Wish)
                 {
@@ -191,7 +214,10 @@ public static class BalancerPolicy
             }
         }
 
-        return [.. grants.Where(g => g.Value > 0).Select(g => (g.Key, g.Value)).OrderBy(g => g.Key.Vnode.Vm, StringComparer.Ordinal).ThenBy(g => g.Key.Vnode.Vnode)];
+        return [.. grants.Where(g => g.Value > 0)
+            .Select(g => (g.Key, g.Value))
+            .OrderBy(g => g.Key.Vnode.Vm, StringComparer.Ordinal)
+            .ThenBy(g => g.Key.Vnode.Vnode)];
     }
 
     /// <summary>
@@ -204,14 +230,16 @@ public static class BalancerPolicy
         foreach (HostSample host in snapshot.Hosts.Where(h => node == Anywhere || h.Node == node))
         {
             VnodeSample[] here = [.. snapshot.Vnodes.Where(v => v.HostNode == host.Node)];
-            long pending = here.Sum(v => v.Asked > v.Present ? (long)(v.Asked - v.Present) : 0), promised = here.Sum(v => (long)Math.Max(v.Asked, v.Present)), reserve = (long)rules.ReserveOf(host);
+            long pending = here.Sum(v => v.Asked > v.Present ? (long)(v.Asked - v.Present) : 0),
+                promised = here.Sum(v => (long)Math.Max(v.Asked, v.Present)), reserve = (long)rules.ReserveOf(host);
             room += Math.Min((long)host.Available - pending, (long)host.Total - promised) - reserve;
         }
 
         if (node == Anywhere)
         {
             VnodeSample[] loose = [.. snapshot.Vnodes.Where(v => v.HostNode is null)];
-            long total = snapshot.Hosts.Sum(h => (long)h.Total - (long)rules.ReserveOf(h)), promised = snapshot.Vnodes.Sum(v => (long)Math.Max(v.Asked, v.Present));
+            long total = snapshot.Hosts.Sum(h => (long)h.Total - (long)rules.ReserveOf(h)),
+                promised = snapshot.Vnodes.Sum(v => (long)Math.Max(v.Asked, v.Present));
             room = Math.Min(room - loose.Sum(v => v.Asked > v.Present ? (long)(v.Asked - v.Present) : 0), total - promised);
         }
 
@@ -220,11 +248,14 @@ public static class BalancerPolicy
 
     private static void Rest(BalancerState.VnodeMemo memo, BalancerRules rules, TimeSpan now)
     {
-        memo.Rest = memo.Rest == TimeSpan.Zero ? rules.ShrinkRest * 2 : memo.Rest * 2 < rules.LongestRest ? memo.Rest * 2 : rules.LongestRest;
+        memo.Rest = memo.Rest == TimeSpan.Zero ? rules.ShrinkRest * 2
+            : memo.Rest * 2 < rules.LongestRest ? memo.Rest * 2
+            : rules.LongestRest;
         memo.NoShrinkBefore = now + memo.Rest;
     }
 
-    private static ulong Blocks(VnodeSample vnode, ulong bytes, bool up) => (up ? (bytes + vnode.Block - 1) / vnode.Block : bytes / vnode.Block) * vnode.Block;
+    private static ulong Blocks(VnodeSample vnode, ulong bytes, bool up) =>
+        (up ? (bytes + vnode.Block - 1) / vnode.Block : bytes / vnode.Block) * vnode.Block;
 
     private static string Size(ulong bytes) => new ByteSize(bytes >> 20 << 20).ToString();
 

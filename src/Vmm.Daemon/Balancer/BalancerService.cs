@@ -13,7 +13,8 @@ namespace Vmm.Daemon.Balancer;
 /// Looks at the VMs every few seconds, lets the policy decide, and passes on what it decided. A guest or worker that does not answer holds
 /// nobody up.
 /// </summary>
-internal sealed class BalancerService(VmManager vms, BalancerOptions options, ILogger log, Func<HostTopology>? host = null) : IHostedService, IDisposable
+internal sealed class BalancerService(VmManager vms, BalancerOptions options, ILogger log, Func<HostTopology>? host = null)
+    : IHostedService, IDisposable
 {
     private const int Kept = 200;
 
@@ -37,7 +38,8 @@ internal sealed class BalancerService(VmManager vms, BalancerOptions options, IL
         {
             lock (_gate)
             {
-                return new BalancerInfo(_options.Enabled, _options.DryRun, (int)_options.Interval.TotalSeconds, _rounds, _seen, [.. _entries]);
+                return new BalancerInfo(
+                    _options.Enabled, _options.DryRun, (int)_options.Interval.TotalSeconds, _rounds, _seen, [.. _entries]);
             }
         }
     }
@@ -82,14 +84,19 @@ internal sealed class BalancerService(VmManager vms, BalancerOptions options, IL
             foreach (VnodeMemoryInfo vnode in reading.Memory.Vnodes.Select(v => GuestPressure.AsVnode(reading, v)))
             {
                 GuestPressure.Of pressure = GuestPressure.Vnode(reading, vnode, report);
-                bool pinned = reading.Pinned.Contains(vnode.Vnode), mine = reading.Spec.Balance is not null && vnode.MostBytes > vnode.LeastBytes;
+                bool pinned = reading.Pinned.Contains(vnode.Vnode),
+                    mine = reading.Spec.Balance is not null && vnode.MostBytes > vnode.LeastBytes;
                 samples.Add(new VnodeSample(
-                    reading.Vm, vnode.Vnode, reading.HostNodes.TryGetValue(vnode.Vnode, out int node) ? node : null, vnode.LeastBytes, vnode.MostBytes,
-                    Math.Max(vnode.AskedBytes, vnode.LeastBytes), Math.Max(vnode.PresentBytes, vnode.LeastBytes), vnode.BlockBytes, // what a balloon takes below the least is somebody's wish
-                    reading.Spec.Balance?.Weight ?? 1, pressure.Available, pressure.Stall, mine && !pinned && vnode.Driven, reading.Spec.BalancedByBalloon));
+                    reading.Vm, vnode.Vnode, reading.HostNodes.TryGetValue(vnode.Vnode, out int node) ? node : null, vnode.LeastBytes,
+                    vnode.MostBytes,
+                    // what a balloon takes below the least is somebody's wish
+                    Math.Max(vnode.AskedBytes, vnode.LeastBytes), Math.Max(vnode.PresentBytes, vnode.LeastBytes), vnode.BlockBytes,
+                    reading.Spec.Balance?.Weight ?? 1, pressure.Available, pressure.Stall, mine && !pinned && vnode.Driven,
+                    reading.Spec.BalancedByBalloon));
                 if (mine)
                 {
-                    seen.Add(new BalancedVnode(reading.Vm, vnode.Vnode, vnode.AskedBytes, vnode.PresentBytes, pressure.Available, pressure.Stall * 100, pressure.Source, pinned, reading.Spec.BalancedByBalloon ? "balloon" : "virtio-mem"));
+                    seen.Add(new BalancedVnode(reading.Vm, vnode.Vnode, vnode.AskedBytes, vnode.PresentBytes, pressure.Available,
+                        pressure.Stall * 100, pressure.Source, pinned, reading.Spec.BalancedByBalloon ? "balloon" : "virtio-mem"));
                 }
             }
         }
@@ -114,7 +121,9 @@ internal sealed class BalancerService(VmManager vms, BalancerOptions options, IL
         (BalancerReading? Reading, AgentReport? Report)[] all = await Task.WhenAll(vms.All.Select(async vm =>
         {
             BalancerReading? reading = await vm.Memory.SampleAsync(deadline.Token).ConfigureAwait(false);
-            AgentReport? report = reading is { Spec: { Balance: not null, Vsock: { } vsock } } ? await AgentClient.AskAsync(vsock.Path, s_patience, deadline.Token).ConfigureAwait(false) : null;
+            AgentReport? report = reading is { Spec: { Balance: not null, Vsock: { } vsock } }
+                ? await AgentClient.AskAsync(vsock.Path, s_patience, deadline.Token).ConfigureAwait(false)
+                : null;
             return (reading, report);
         })).ConfigureAwait(false);
         return [.. all.Where(a => a.Reading is not null).Select(a => (a.Reading!, a.Report))];
@@ -127,8 +136,13 @@ internal sealed class BalancerService(VmManager vms, BalancerOptions options, IL
         {
             try
             {
-                await vms.Get(decision.Vm).Memory.BalanceAsync(decision.Vnode, decision.To, $"{new ByteSize(decision.From)} to {new ByteSize(decision.To)}: {decision.Reason}", cancellation).ConfigureAwait(false);
-                Interlocked.Add(ref decision.To > decision.From ? ref _grown : ref _shrunk, (long)Math.Max(decision.To, decision.From) - (long)Math.Min(decision.To, decision.From));
+                await vms.Get(decision.Vm).Memory.BalanceAsync(
+                    decision.Vnode,
+                    decision.To,
+                    $"{new ByteSize(decision.From)} to {new ByteSize(decision.To)}: {decision.Reason}",
+                    cancellation).ConfigureAwait(false);
+                Interlocked.Add(ref decision.To > decision.From ? ref _grown : ref _shrunk,
+                    (long)Math.Max(decision.To, decision.From) - (long)Math.Min(decision.To, decision.From));
             }
             catch (ApiException e)
             {
@@ -136,10 +150,12 @@ internal sealed class BalancerService(VmManager vms, BalancerOptions options, IL
             }
         }
 
-        DaemonLog.Balanced(log, decision.Vm, decision.Vnode, new ByteSize(decision.From).ToString(), new ByteSize(decision.To).ToString(), decision.Reason, dryRun ? "not done: dry run" : problem ?? "asked");
+        DaemonLog.Balanced(log, decision.Vm, decision.Vnode, new ByteSize(decision.From).ToString(), new ByteSize(decision.To).ToString(),
+            decision.Reason, dryRun ? "not done: dry run" : problem ?? "asked");
         lock (_gate)
         {
-            _entries.Enqueue(new BalancerEntry(DateTimeOffset.UtcNow, decision.Vm, decision.Vnode, decision.From, decision.To, decision.Reason, !dryRun && problem is null, problem));
+            _entries.Enqueue(new BalancerEntry(DateTimeOffset.UtcNow, decision.Vm, decision.Vnode, decision.From, decision.To,
+                decision.Reason, !dryRun && problem is null, problem));
             while (_entries.Count > Kept)
             {
                 _entries.Dequeue();

@@ -18,7 +18,8 @@ namespace Vmm.Daemon.Balancer;
 /// <param name="ByBalloon">It shrinks by a balloon: page by page out of a guest at work, that may take them back when it runs out of
 /// memory.</param>
 public sealed record VnodeSample(
-    string Vm, int Vnode, int? HostNode, ulong Least, ulong Most, ulong Asked, ulong Present, ulong Block, int Weight, ulong? Available, double? Stall, bool Balanced = true, bool ByBalloon = false);
+    string Vm, int Vnode, int? HostNode, ulong Least, ulong Most, ulong Asked, ulong Present, ulong Block, int Weight, ulong? Available,
+    double? Stall, bool Balanced = true, bool ByBalloon = false);
 
 /// <summary>One host node as it is.</summary>
 /// <param name="Node">Its number.</param>

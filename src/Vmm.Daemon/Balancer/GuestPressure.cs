@@ -25,7 +25,9 @@ internal static class GuestPressure
         if (reading.Spec.BalancedByBalloon)
         {
             // One vnode: no need to spread, and what is in the balloon is in the guest's total or not, as its driver likes.
-            return reading.Memory.Balloon?.AvailableBytes is { } left ? new Of(Math.Min(left, vnode.PresentBytes), null, "balloon") : new Of(null, null, "unknown");
+            return reading.Memory.Balloon?.AvailableBytes is { } left
+                ? new Of(Math.Min(left, vnode.PresentBytes), null, "balloon")
+                : new Of(null, null, "unknown");
         }
 
         return reading.Memory.Balloon is { AvailableBytes: { } available, TotalBytes: { } total } && total > 0
@@ -37,16 +39,17 @@ internal static class GuestPressure
     /// A VM that is balanced by its balloon as if its one vnode grew and shrank: what the balloon holds is not there. What the guest only
     /// says it put in counts as there.
     /// </summary>
-    internal static VnodeMemoryInfo AsVnode(BalancerReading reading, VnodeMemoryInfo vnode) => reading is { Spec: { BalancedByBalloon: true, Balance.MinMemory: { } least }, Memory.Balloon: { } balloon }
-        ? vnode with
-        {
-            LeastBytes = least,
-            AskedBytes = vnode.MostBytes - Math.Min(balloon.TargetBytes, vnode.MostBytes),
-            PresentBytes = vnode.MostBytes - Math.Min(balloon.HeldBytes, vnode.MostBytes),
-            Driven = true,
-            BlockBytes = BalanceSpec.BalloonBlock,
-        }
-        : vnode;
+    internal static VnodeMemoryInfo AsVnode(BalancerReading reading, VnodeMemoryInfo vnode) =>
+        reading is { Spec: { BalancedByBalloon: true, Balance.MinMemory: { } least }, Memory.Balloon: { } balloon }
+            ? vnode with
+            {
+                LeastBytes = least,
+                AskedBytes = vnode.MostBytes - Math.Min(balloon.TargetBytes, vnode.MostBytes),
+                PresentBytes = vnode.MostBytes - Math.Min(balloon.HeldBytes, vnode.MostBytes),
+                Driven = true,
+                BlockBytes = BalanceSpec.BalloonBlock,
+            }
+            : vnode;
 
     /// <summary>
     /// The number that Linux gives a vnode: it counts proximity domains as it meets them in SRAT, processors first (acpi_map_pxm_to_node),

@@ -61,7 +61,8 @@ internal static class DaemonServices
             .ConfigureWebHost(web => WebServer.Configure(web, options), web => web.SuppressEnvironmentConfiguration = true)
             .ConfigureServices(services =>
             {
-                services.AddHostedService(p => new Autostart(options, p.GetRequiredService<VmManager>(), p.GetRequiredService<ILogger<Autostart>>()));
+                services.AddHostedService(
+                    p => new Autostart(options, p.GetRequiredService<VmManager>(), p.GetRequiredService<ILogger<Autostart>>()));
                 services.AddHostedService(p => p.GetRequiredService<BalancerService>());
                 services.AddSingleton<Watchdog>().AddHostedService(p => p.GetRequiredService<Watchdog>());
             })
@@ -70,7 +71,10 @@ internal static class DaemonServices
 
     private static void Log(ILoggingBuilder logging, DaemonOptions options, LogLevelSwitch levels, LogFile file)
     {
-        logging.ClearProviders().SetMinimumLevel(LogLevel.Debug).AddSerilog(LogSetup.Create(options.Log, levels: levels, file: file), dispose: true); // Serilog decides
+        // Serilog decides
+        logging.ClearProviders()
+            .SetMinimumLevel(LogLevel.Debug)
+            .AddSerilog(LogSetup.Create(options.Log, levels: levels, file: file), dispose: true);
         // What it has to tell is thrown too, and the program says it in one line.
         logging.AddFilter<SerilogLoggerProvider>("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None);
     }
@@ -79,11 +83,17 @@ internal static class DaemonServices
     {
         services.AddSingleton(_ => VmInventory.Open(Path.Combine(options.StateFolder, "inventory.db")));
         services.AddSingleton(_ => new AuditLog(Path.Combine(options.StateFolder, "audit.log")));
-        services.AddSingleton(p => new VmManager(p.GetRequiredService<VmInventory>().Vms, p.GetRequiredService<IWorkerLauncher>(), options.StorageRule, p.GetRequiredService<ILogger<VmManager>>()));
+        services.AddSingleton(p => new VmManager(
+            p.GetRequiredService<VmInventory>().Vms,
+            p.GetRequiredService<IWorkerLauncher>(),
+            options.StorageRule,
+            p.GetRequiredService<ILogger<VmManager>>()));
         services.AddSingleton(p => p.GetRequiredService<VmManager>().Events);
         services.AddSingleton(p => new DiskFolder(options.DisksFolder, p.GetRequiredService<VmManager>()));
-        services.AddSingleton(p => new Jobs(p.GetRequiredService<VmInventory>().Jobs, p.GetRequiredService<EventHub>(), p.GetRequiredService<ILogger<Jobs>>()));
-        services.AddSingleton(p => new BalancerService(p.GetRequiredService<VmManager>(), options.Balancer, p.GetRequiredService<ILogger<BalancerService>>()));
+        services.AddSingleton(p =>
+            new Jobs(p.GetRequiredService<VmInventory>().Jobs, p.GetRequiredService<EventHub>(), p.GetRequiredService<ILogger<Jobs>>()));
+        services.AddSingleton(p =>
+            new BalancerService(p.GetRequiredService<VmManager>(), options.Balancer, p.GetRequiredService<ILogger<BalancerService>>()));
     }
 
     private static void AddControl(IServiceCollection services)
@@ -93,10 +103,13 @@ internal static class DaemonServices
         services.AddSingleton(p => new Gatekeeper(p.GetRequiredService<DaemonOptions>(), p.GetRequiredService<TokenStore>()));
         services.AddSingleton(p => new Refusals(p.GetRequiredService<ILogger<Refusals>>()));
         services.AddSingleton(p => new ConnectionGuard(p.GetRequiredService<DaemonOptions>(), p.GetRequiredService<Refusals>()));
-        services.AddSingleton(p => new DaemonMetrics(p.GetRequiredService<VmManager>(), p.GetRequiredService<BalancerService>(), p.GetRequiredService<Refusals>()));
-        services.AddSingleton(p => new LogControl(p.GetRequiredService<LogLevelSwitch>(), p.GetRequiredService<EventHub>(), p.GetRequiredService<ILogger<LogControl>>()));
+        services.AddSingleton(p => new DaemonMetrics(
+            p.GetRequiredService<VmManager>(), p.GetRequiredService<BalancerService>(), p.GetRequiredService<Refusals>()));
+        services.AddSingleton(p => new LogControl(
+            p.GetRequiredService<LogLevelSwitch>(), p.GetRequiredService<EventHub>(), p.GetRequiredService<ILogger<LogControl>>()));
         services.AddSingleton(p => new SettingsReloader(
-            p.GetRequiredService<DaemonOptions>(), p.GetRequiredService<LogControl>(), p.GetRequiredService<BalancerService>(), p.GetRequiredService<Gatekeeper>(),
+            p.GetRequiredService<DaemonOptions>(), p.GetRequiredService<LogControl>(), p.GetRequiredService<BalancerService>(),
+            p.GetRequiredService<Gatekeeper>(),
             p.GetRequiredService<LogFile>(), p.GetRequiredService<ILogger<SettingsReloader>>()));
     }
 
@@ -111,7 +124,8 @@ internal static class DaemonServices
         services.AddSingleton(provider =>
         {
             Microsoft.Extensions.Logging.ILogger log = provider.GetRequiredService<ILoggerFactory>().CreateLogger("Vmm.Worker");
-            return new WorkerLauncher(options.Launcher() with { WorkerSaid = (process, vm, line) => DaemonLog.WorkerSaid(log, process, vm, line) });
+            return new WorkerLauncher(
+                options.Launcher() with { WorkerSaid = (process, vm, line) => DaemonLog.WorkerSaid(log, process, vm, line) });
         });
         services.AddSingleton<IWorkerLauncher>(p => p.GetRequiredService<WorkerLauncher>());
         services.AddHostedService(p => p.GetRequiredService<WorkerLauncher>());

@@ -44,7 +44,8 @@ internal sealed class ListenSocket(DaemonOptions options) : IHostedService
         try
         {
             socket.Bind(at);
-            File.SetUnixFileMode(at.ToString(), UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite);
+            File.SetUnixFileMode(
+                at.ToString(), UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite);
             return socket;
         }
         catch (SocketException e)

@@ -18,7 +18,10 @@ internal static class ServiceManager
     /// True when the listening unix socket was made by the service manager and passed as <see cref="FirstSocket"/>, sd_listen_fds(3).
     /// </summary>
     internal static bool PassesSocket =>
-        string.Equals(Environment.GetEnvironmentVariable("LISTEN_PID"), Environment.ProcessId.ToString(CultureInfo.InvariantCulture), StringComparison.Ordinal)
+        string.Equals(
+            Environment.GetEnvironmentVariable("LISTEN_PID"),
+            Environment.ProcessId.ToString(CultureInfo.InvariantCulture),
+            StringComparison.Ordinal)
         && string.Equals(Environment.GetEnvironmentVariable("LISTEN_FDS"), "1", StringComparison.Ordinal);
 
     /// <summary>

@@ -10,7 +10,8 @@ namespace Vmm.Daemon.Hosting;
 /// Opens the log file anew and takes over what can change while the daemon runs: the log level, the balancer's mode, and who the client
 /// certificates are.
 /// </summary>
-internal sealed class SettingsReloader(DaemonOptions options, LogControl level, BalancerService balancer, Gatekeeper gate, LogFile file, ILogger<SettingsReloader> log)
+internal sealed class SettingsReloader(
+    DaemonOptions options, LogControl level, BalancerService balancer, Gatekeeper gate, LogFile file, ILogger<SettingsReloader> log)
 {
     /// <param name="next">The settings as they are now; null when they are not sound.</param>
     /// <param name="problem">Why they are not.</param>

@@ -18,18 +18,28 @@ internal sealed class Watchdog(DaemonOptions options, ISystemdNotifier notifier)
     {
         bool forUs = Environment.GetEnvironmentVariable("WATCHDOG_PID") is not { Length: > 0 } pid
             || string.Equals(pid, Environment.ProcessId.ToString(CultureInfo.InvariantCulture), StringComparison.Ordinal);
-        return forUs && long.TryParse(Environment.GetEnvironmentVariable("WATCHDOG_USEC"), NumberStyles.None, CultureInfo.InvariantCulture, out long microseconds) && microseconds is > 0 and < 86_400_000_000
+        return forUs
+            && long.TryParse(
+                Environment.GetEnvironmentVariable("WATCHDOG_USEC"), NumberStyles.None, CultureInfo.InvariantCulture, out long microseconds)
+            && microseconds is > 0 and < 86_400_000_000
             ? TimeSpan.FromMicroseconds(microseconds) : null;
     }
 
     /// <inheritdoc/>
     protected override Task ExecuteAsync(CancellationToken stoppingToken) =>
-        Interval() is { } interval ? RunAsync(options.SocketPath, interval, () => ServiceManager.Tell(notifier, s_alive), stoppingToken) : Task.CompletedTask;
+        Interval() is { } interval
+            ? RunAsync(options.SocketPath, interval, () => ServiceManager.Tell(notifier, s_alive), stoppingToken)
+            : Task.CompletedTask;
 
     /// <summary>Asks and tells, four times in each interval, until it is cancelled.</summary>
     internal static async Task RunAsync(string socketPath, TimeSpan interval, Action alive, CancellationToken cancellation)
     {
-        using SocketsHttpHandler handler = new() { UseProxy = false, ConnectCallback = (_, stop) => ConnectAsync(socketPath, stop), PooledConnectionLifetime = TimeSpan.Zero };
+        using SocketsHttpHandler handler = new()
+        {
+            UseProxy = false,
+            ConnectCallback = (_, stop) => ConnectAsync(socketPath, stop),
+            PooledConnectionLifetime = TimeSpan.Zero
+        };
         using HttpClient http = new(handler) { Timeout = interval / 2 };
         using PeriodicTimer timer = new(interval / 4);
         try

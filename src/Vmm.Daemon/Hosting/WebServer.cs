@@ -21,7 +21,8 @@ internal static class WebServer
         web.UseSetting(WebHostDefaults.PreventHostingStartupKey, "true");
         web.UseKestrelCore();
         web.ConfigureKestrel(kestrel => Listen(kestrel, options));
-        web.ConfigureServices(services => services.AddRouting().Configure<SocketTransportOptions>(transport => transport.CreateBoundListenSocket = Bind));
+        web.ConfigureServices(
+            services => services.AddRouting().Configure<SocketTransportOptions>(transport => transport.CreateBoundListenSocket = Bind));
         web.Configure(Pipeline);
     }
 
@@ -45,7 +46,8 @@ internal static class WebServer
         }
     }
 
-    private static Socket Bind(EndPoint at) => at is UnixDomainSocketEndPoint unix ? ListenSocket.Bind(unix) : SocketTransportOptions.CreateDefaultBoundListenSocket(at);
+    private static Socket Bind(EndPoint at) =>
+        at is UnixDomainSocketEndPoint unix ? ListenSocket.Bind(unix) : SocketTransportOptions.CreateDefaultBoundListenSocket(at);
 
     private static void Pipeline(IApplicationBuilder app)
     {

@@ -12,4 +12,5 @@ namespace Vmm.Daemon.Inventory;
 /// <param name="WantedOn">True from a start that was asked for to a stop that was asked for, or the guest's own end.</param>
 /// <param name="LastExit">How the last run ended.</param>
 /// <param name="Saved">Where it is saved, or being saved; null when it is not.</param>
-public sealed record VmRecord(string Id, string Name, string Spec, string Folder, long Revision, bool WantedOn, WorkerExit? LastExit, SavedPlace? Saved = null);
+public sealed record VmRecord(
+    string Id, string Name, string Spec, string Folder, long Revision, bool WantedOn, WorkerExit? LastExit, SavedPlace? Saved = null);

@@ -13,9 +13,12 @@ internal sealed class LineFormatter(bool journal) : ITextFormatter
     /// <inheritdoc/>
     public void Format(LogEvent logEvent, TextWriter output)
     {
-        string head = journal ? Priority(logEvent.Level) : logEvent.Timestamp.ToString("yyyy-MM-dd HH:mm:ss.fff", CultureInfo.InvariantCulture) + Word(logEvent.Level);
+        string head = journal
+            ? Priority(logEvent.Level)
+            : logEvent.Timestamp.ToString("yyyy-MM-dd HH:mm:ss.fff", CultureInfo.InvariantCulture) + Word(logEvent.Level);
         output.Write(head);
-        if (logEvent.Properties.TryGetValue("SourceContext", out LogEventPropertyValue? value) && value is ScalarValue { Value: string source })
+        if (logEvent.Properties.TryGetValue("SourceContext", out LogEventPropertyValue? value)
+            && value is ScalarValue { Value: string source })
         {
             output.Write(source.AsSpan(source.LastIndexOf('.') + 1));
             output.Write(": ");
@@ -25,7 +28,9 @@ internal sealed class LineFormatter(bool journal) : ITextFormatter
         foreach (Serilog.Parsing.MessageTemplateToken token in logEvent.MessageTemplate.Tokens)
         {
             // Text as it is, not in quotation marks.
-            if (token is Serilog.Parsing.PropertyToken property && logEvent.Properties.TryGetValue(property.PropertyName, out LogEventPropertyValue? part) && part is ScalarValue { Value: string text })
+            if (token is Serilog.Parsing.PropertyToken property
+                && logEvent.Properties.TryGetValue(property.PropertyName, out LogEventPropertyValue? part)
+                && part is ScalarValue { Value: string text })
             {
                 message.Write(text);
             }

@@ -76,7 +76,13 @@ internal sealed class LogFile : ILogEventSink, IDisposable
         }
 
         return new LoggerConfiguration().MinimumLevel.Verbose() // what comes here was chosen before
-            .WriteTo.File(LogSetup.Formatter(_options.Format, journal: false), path, fileSizeLimitBytes: LogOptions.FileBytes, rollOnFileSizeLimit: true, retainedFileCountLimit: LogOptions.FilesKept, hooks: new GroupMayRead())
+            .WriteTo.File(
+                LogSetup.Formatter(_options.Format, journal: false),
+                path,
+                fileSizeLimitBytes: LogOptions.FileBytes,
+                rollOnFileSizeLimit: true,
+                retainedFileCountLimit: LogOptions.FilesKept,
+                hooks: new GroupMayRead())
             .CreateLogger();
     }
 

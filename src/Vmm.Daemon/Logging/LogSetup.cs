@@ -36,7 +36,8 @@ internal static class LogSetup
         return configuration.CreateLogger();
     }
 
-    internal static ITextFormatter Formatter(LogFormat format, bool journal) => format == LogFormat.Json ? new RenderedCompactJsonFormatter() : new LineFormatter(journal);
+    internal static ITextFormatter Formatter(LogFormat format, bool journal) =>
+        format == LogFormat.Json ? new RenderedCompactJsonFormatter() : new LineFormatter(journal);
 
     private sealed class WriterSink(ITextFormatter formatter, TextWriter output) : ILogEventSink
     {

@@ -17,19 +17,22 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Ref
     private readonly ConcurrentDictionary<(string Route, string Method, int Status), long> _requests = new();
 
     /// <summary>Counts an answer. The route is the pattern, not the path: names of VMs would make endless series.</summary>
-    internal void Answered(string route, string method, int status) => _requests.AddOrUpdate((route, Known(method), status), 1, (_, n) => n + 1);
+    internal void Answered(string route, string method, int status) =>
+        _requests.AddOrUpdate((route, Known(method), status), 1, (_, n) => n + 1);
 
     /// <summary>Answers with the text.</summary>
     internal async Task AnswerAsync(HttpContext context)
     {
         context.Response.ContentType = MetricsText.ContentType;
-        await context.Response.WriteAsync(await TextAsync(context.RequestAborted).ConfigureAwait(false), context.RequestAborted).ConfigureAwait(false);
+        await context.Response.WriteAsync(
+            await TextAsync(context.RequestAborted).ConfigureAwait(false), context.RequestAborted).ConfigureAwait(false);
     }
 
     internal async Task<string> TextAsync(CancellationToken cancellation)
     {
         IReadOnlyList<VmInfo> all = vms.List().Vms;
-        (string Name, WorkerStats? Stats)[] stats = await Task.WhenAll(all.Where(v => v.WorkerProcessId is not null).Select(v => StatsAsync(v.Name, cancellation))).ConfigureAwait(false);
+        (string Name, WorkerStats? Stats)[] stats = await Task.WhenAll(all.Where(v => v.WorkerProcessId is not null)
+            .Select(v => StatsAsync(v.Name, cancellation))).ConfigureAwait(false);
         (string Name, WorkerStats Stats)[] answered = [.. stats.Where(s => s.Stats is not null).Select(s => (s.Name, s.Stats!))];
         MetricsText text = new();
 
@@ -42,10 +45,12 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Ref
         text.Family("vmm_http_requests_total", "counter", "Answers, by route, method and status");
         foreach (((string route, string method, int status), long count) in _requests.OrderBy(r => r.Key))
         {
-            text.Sample("vmm_http_requests_total", count, ("route", route), ("method", method), ("status", status.ToString(CultureInfo.InvariantCulture)));
+            text.Sample("vmm_http_requests_total", count, ("route", route), ("method", method),
+                ("status", status.ToString(CultureInfo.InvariantCulture)));
         }
 
-        text.Family("vmm_refused_total", "counter", "Requests, connections and handshakes that were refused before anybody did anything, by reason");
+        text.Family("vmm_refused_total", "counter",
+            "Requests, connections and handshakes that were refused before anybody did anything, by reason");
         foreach ((string code, long count) in refusals.Totals.OrderBy(r => r.Key, StringComparer.Ordinal))
         {
             text.Sample("vmm_refused_total", count, ("code", code));
@@ -85,10 +90,19 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Ref
         }
 
         (string, WorkerStats)[] limited = [.. answered.Where(a => a.Stats.Throttling is not null)];
-        Each(text, limited, "vmm_vm_cpu_periods_total", "counter", "Periods of the scheduler in which the VM ran with a CPU quota", s => s.Throttling!.Periods);
-        Each(text, limited, "vmm_vm_cpu_throttled_periods_total", "counter", "Those of them in which it wanted more than its quota", s => s.Throttling!.ThrottledPeriods);
-        Each(text, limited, "vmm_vm_cpu_throttled_seconds_total", "counter", "Time that its threads waited for their next period, all together", s => s.Throttling!.ThrottledMilliseconds / 1000.0);
-        Each(text, answered, "vmm_vm_resident_bytes", "gauge", "Resident memory of the VM's worker, guest memory included", s => s.ResidentBytes);
+        Each(text, limited, "vmm_vm_cpu_periods_total", "counter", "Periods of the scheduler in which the VM ran with a CPU quota",
+            s => s.Throttling!.Periods);
+        Each(text, limited, "vmm_vm_cpu_throttled_periods_total", "counter", "Those of them in which it wanted more than its quota",
+            s => s.Throttling!.ThrottledPeriods);
+        Each(
+            text,
+            limited,
+            "vmm_vm_cpu_throttled_seconds_total",
+            "counter",
+            "Time that its threads waited for their next period, all together",
+            s => s.Throttling!.ThrottledMilliseconds / 1000.0);
+        Each(text, answered, "vmm_vm_resident_bytes", "gauge", "Resident memory of the VM's worker, guest memory included",
+            s => s.ResidentBytes);
         Each(text, answered, "vmm_vm_exits_total", "counter", "KVM exits to user space", s => s.Exits);
         Devices(text, answered);
         return text.ToString();
@@ -108,7 +122,8 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Ref
         }
     }
 
-    private static void Each(MetricsText text, (string Name, WorkerStats Stats)[] vms, string name, string type, string help, Func<WorkerStats, double> value)
+    private static void Each(
+        MetricsText text, (string Name, WorkerStats Stats)[] vms, string name, string type, string help, Func<WorkerStats, double> value)
     {
         text.Family(name, type, help);
         foreach ((string vm, WorkerStats stats) in vms)
@@ -122,7 +137,8 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Ref
     {
         foreach (DeviceStatsKind kind in DeviceStatsKind.All)
         {
-            (string Vm, DeviceCounters Device)[] devices = [.. vms.SelectMany(vm => kind.Read(vm.Stats).Select(device => (vm.Name, device)))];
+            (string Vm, DeviceCounters Device)[] devices = [.. vms.SelectMany(
+                vm => kind.Read(vm.Stats).Select(device => (vm.Name, device)))];
             foreach (MetricFamily family in kind.Families)
             {
                 text.Family(family.Name, family.IsGauge ? "gauge" : "counter", family.Help);
@@ -140,5 +156,6 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Ref
         }
     }
 
-    private static string Known(string method) => method is "GET" or "HEAD" or "POST" or "PUT" or "DELETE" or "PATCH" or "OPTIONS" ? method : "other";
+    private static string Known(string method) =>
+        method is "GET" or "HEAD" or "POST" or "PUT" or "DELETE" or "PATCH" or "OPTIONS" ? method : "other";
 }

@@ -14,7 +14,9 @@ internal sealed class MetricsText
 
     /// <summary>Begins a family; its samples follow.</summary>
     internal void Family(string name, string type, string help) =>
-        _text.Append("# HELP ").Append(name).Append(' ').Append(help.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("\n", "\\n", StringComparison.Ordinal)).Append("\n# TYPE ").Append(name).Append(' ').Append(type).Append('\n');
+        _text.Append("# HELP ").Append(name).Append(' ')
+            .Append(help.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("\n", "\\n", StringComparison.Ordinal)).Append("\n# TYPE ")
+            .Append(name).Append(' ').Append(type).Append('\n');
 
     /// <summary>One sample.</summary>
     internal void Sample(string name, double value, params ReadOnlySpan<(string Name, string Value)> labels)

@@ -28,7 +28,8 @@ internal sealed class SavedVmFolder : IDisposable
         _name = Path.GetFileName(Folder);
         if (_name.Length is 0 or > 200 || _name.StartsWith('.') || _name.Any(char.IsControl))
         {
-            throw new StorageException(path, "is no name for the folder of a saved VM: expected 1 to 200 characters, not beginning with a dot");
+            throw new StorageException(
+                path, "is no name for the folder of a saved VM: expected 1 to 200 characters, not beginning with a dot");
         }
 
         _around = storage.HoldFolder(Path.GetDirectoryName(Folder)!);
@@ -91,7 +92,8 @@ internal sealed class SavedVmFolder : IDisposable
 
         foreach ((string name, FileDescriptorHandle file) in _files)
         {
-            using SafeFileHandle same = File.OpenHandle(Path.Combine(Partial, name), FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite);
+            using SafeFileHandle same = File.OpenHandle(
+                Path.Combine(Partial, name), FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite);
             if (RandomAccess.GetLength(same) == 0)
             {
                 File.Delete(Path.Combine(Partial, name)); // the VM has nothing for it

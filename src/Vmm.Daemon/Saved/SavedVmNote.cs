@@ -6,8 +6,8 @@ using Vmm.Spec;
 namespace Vmm.Daemon.Saved;
 
 /// <summary>
-/// What vmmd knows of a VM that it saves: the spec with the devices that were plugged at that moment. It opens what this names, never what a
-/// worker wrote.
+/// What vmmd knows of a VM that it saves: the spec with the devices that were plugged at that moment. It opens what this names, never what
+/// a worker wrote.
 /// </summary>
 /// <param name="Version">Of this form: 1.</param>
 /// <param name="Id">The VM's id.</param>
@@ -19,7 +19,8 @@ internal sealed record SavedVmNote(int Version, string Id, string Name, DateTime
     private const int CurrentVersion = 1;
 
     /// <summary>The note of a VM that is saved now.</summary>
-    internal static SavedVmNote Of(string id, VmSpec spec) => new(CurrentVersion, id, spec.Name, DateTimeOffset.UtcNow, VmSpecJson.Write(spec));
+    internal static SavedVmNote Of(string id, VmSpec spec) =>
+        new(CurrentVersion, id, spec.Name, DateTimeOffset.UtcNow, VmSpecJson.Write(spec));
 
     internal byte[] ToBytes() => JsonSerializer.SerializeToUtf8Bytes(this, SavedVmNoteJson.Default.SavedVmNote);
 

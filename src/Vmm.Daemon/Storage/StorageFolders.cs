@@ -30,7 +30,8 @@ public sealed class StorageFolders(IReadOnlyList<string> folders, IReadOnlyList<
         {
             if (file.Facts.IsBlockDevice && !writable)
             {
-                file.Open(writable: false, exclusive: true).Dispose(); // refused when the host has it mounted; several readers may share it otherwise
+                // refused when the host has it mounted; several readers may share it otherwise
+                file.Open(writable: false, exclusive: true).Dispose();
             }
 
             return file.Open(writable, exclusive: writable && file.Facts.IsBlockDevice);
@@ -68,7 +69,8 @@ public sealed class StorageFolders(IReadOnlyList<string> folders, IReadOnlyList<
     {
         string full = Path.GetFullPath(path, "/");
         string at = folders.Contains(full, StringComparer.Ordinal) ? full : FolderOf(folders, full)
-            ?? throw new StorageException(path, $"is in no storage folder of this host ({string.Join(", ", folders)}): name a folder in one of them");
+            ?? throw new StorageException(
+                path, $"is in no storage folder of this host ({string.Join(", ", folders)}): name a folder in one of them");
         FolderFile folder = Find(path, at, Path.GetRelativePath(at, full), confined: true);
         FileFacts facts = folder.Facts;
         if (facts.IsDirectory && (facts.UserId == 0 || facts.UserId == HostAccounts.OwnUser || facts.UserId == s_packageUser))
@@ -77,7 +79,9 @@ public sealed class StorageFolders(IReadOnlyList<string> folders, IReadOnlyList<
         }
 
         folder.Dispose();
-        throw new StorageException(path, facts.IsDirectory ? $"belongs to uid {facts.UserId}: it has to be root's, vmmd's or that of the user vmm" : "is no folder");
+        throw new StorageException(path, facts.IsDirectory
+            ? $"belongs to uid {facts.UserId}: it has to be root's, vmmd's or that of the user vmm"
+            : "is no folder");
     }
 
     private FolderFile Find(string path)
@@ -89,7 +93,8 @@ public sealed class StorageFolders(IReadOnlyList<string> folders, IReadOnlyList<
         {
             throw new StorageException(path, folders.Count == 0
                 ? "cannot be used: no storage folder is set; name one with \"storage\" in vmmd.yaml or --storage"
-                : $"is not in a storage folder of this host ({string.Join(", ", folders.Concat(deviceFolders))}): move it into one, or let an administrator add its folder to \"storage\" (block devices: \"blockDevices\") in vmmd.yaml");
+                : $"is not in a storage folder of this host ({string.Join(", ", folders.Concat(deviceFolders))}): move it into one, or let "
+                    + "an administrator add its folder to \"storage\" (block devices: \"blockDevices\") in vmmd.yaml");
         }
 
         FolderFile file = Find(path, at, Path.GetRelativePath(at, full), confined: folder is not null);
@@ -119,7 +124,8 @@ public sealed class StorageFolders(IReadOnlyList<string> folders, IReadOnlyList<
                 Errno.EXDEV => $"leads out of the storage folder {folder} by a link: name the file itself, and have its folder allowed",
                 Errno.ELOOP => $"goes through a link of /proc, or too many links, in the storage folder {folder}: name the file itself",
                 Errno.EACCES => "permission denied",
-                Errno.ENOSYS => "cannot be opened safely: this kernel has no openat2 (Linux 5.6), or the service hides it (RestrictSUIDSGID= of systemd does)",
+                Errno.ENOSYS => "cannot be opened safely: this kernel has no openat2 (Linux 5.6), or the service hides it "
+                    + "(RestrictSUIDSGID= of systemd does)",
                 _ => e.Message,
             }, e);
         }
@@ -131,7 +137,8 @@ public sealed class StorageFolders(IReadOnlyList<string> folders, IReadOnlyList<
         {
             if (!mayBeDevice)
             {
-                throw new StorageException(path, "is a block device in no folder of \"blockDevices\": an administrator has to add that to vmmd.yaml");
+                throw new StorageException(
+                    path, "is a block device in no folder of \"blockDevices\": an administrator has to add that to vmmd.yaml");
             }
 
             return;
@@ -149,16 +156,19 @@ public sealed class StorageFolders(IReadOnlyList<string> folders, IReadOnlyList<
 
         if (facts.UserId != 0 && facts.UserId != HostAccounts.OwnUser && facts.UserId != s_packageUser)
         {
-            throw new StorageException(path, $"belongs to uid {facts.UserId}, who could exchange it under a VM that runs: files in {folder} have to be root's, vmmd's or those of the user vmm ('chown root {path}')");
+            throw new StorageException(path, $"belongs to uid {facts.UserId}, who could exchange it under a VM that runs: files in "
+                + $"{folder} have to be root's, vmmd's or those of the user vmm ('chown root {path}')");
         }
 
         if (facts.Links > 1)
         {
-            throw new StorageException(path, $"has {facts.Links} names (hard links), of which others may lie outside {folder}: copy it ('cp --reflink=auto')");
+            throw new StorageException(
+                path, $"has {facts.Links} names (hard links), of which others may lie outside {folder}: copy it ('cp --reflink=auto')");
         }
     }
 
     /// <summary>The innermost folder that has the path in it.</summary>
     private static string? FolderOf(IReadOnlyList<string> all, string path) =>
-        all.Where(f => path.Length > f.Length && path.StartsWith(f, StringComparison.Ordinal) && (f.EndsWith('/') || path[f.Length] == '/')).MaxBy(f => f.Length);
+        all.Where(f => path.Length > f.Length && path.StartsWith(f, StringComparison.Ordinal) && (f.EndsWith('/') || path[f.Length] == '/'))
+            .MaxBy(f => f.Length);
 }

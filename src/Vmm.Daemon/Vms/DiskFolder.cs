@@ -34,7 +34,12 @@ internal sealed class DiskFolder
     }
 
     /// <summary>All disks, by name.</summary>
-    internal DiskList List() => new([.. new DirectoryInfo(_folder).EnumerateFiles().Where(f => IsName(f.Name) && f.LinkTarget is null).OrderBy(f => f.Name, StringComparer.Ordinal).Select(Describe)]);
+    internal DiskList List() =>
+        new([.. new DirectoryInfo(_folder)
+            .EnumerateFiles()
+            .Where(f => IsName(f.Name) && f.LinkTarget is null)
+            .OrderBy(f => f.Name, StringComparer.Ordinal)
+            .Select(Describe)]);
 
     /// <summary>One disk.</summary>
     /// <exception cref="ApiException">There is none.</exception>
@@ -46,7 +51,8 @@ internal sealed class DiskFolder
     internal Func<Action<double>, CancellationToken, Task> Prepare(DiskRequest wish)
     {
         string? wrong = !IsName(wish.Name) ? "name: expected 1 to 128 letters, digits, . _ -, not beginning with a dot"
-            : wish.SizeBytes is < SectorBytes or > MostBytes || wish.SizeBytes % SectorBytes != 0 ? $"sizeBytes: {wish.SizeBytes}, expected {SectorBytes} to {MostBytes}, a multiple of {SectorBytes}"
+            : wish.SizeBytes is < SectorBytes or > MostBytes || wish.SizeBytes % SectorBytes != 0
+                ? $"sizeBytes: {wish.SizeBytes}, expected {SectorBytes} to {MostBytes}, a multiple of {SectorBytes}"
             : !string.Equals(wish.Format, "raw", StringComparison.Ordinal) ? "format: expected raw"
             : null;
         if (wrong is not null)
@@ -62,7 +68,8 @@ internal sealed class DiskFolder
 
         if (wish.Preallocate && new DriveInfo(_folder).AvailableFreeSpace < wish.SizeBytes)
         {
-            throw new ApiException(507, "no-space", "not enough space", $"{wish.Name}: {_folder} has {new DriveInfo(_folder).AvailableFreeSpace} bytes free, {wish.SizeBytes} are asked for");
+            throw new ApiException(507, "no-space", "not enough space",
+                $"{wish.Name}: {_folder} has {new DriveInfo(_folder).AvailableFreeSpace} bytes free, {wish.SizeBytes} are asked for");
         }
 
         return (progress, cancellation) => Make(path, wish, progress, cancellation);
@@ -76,7 +83,8 @@ internal sealed class DiskFolder
         DiskInfo disk = Get(name);
         if (disk.UsedBy.Count > 0)
         {
-            throw new ApiException(409, "disk-in-use", "the disk is in use", $"{name} is in the spec of {string.Join(", ", disk.UsedBy)}: change that first");
+            throw new ApiException(
+                409, "disk-in-use", "the disk is in use", $"{name} is in the spec of {string.Join(", ", disk.UsedBy)}: change that first");
         }
 
         File.Delete(disk.Path);
@@ -93,7 +101,14 @@ internal sealed class DiskFolder
 
         try
         {
-            using (FileStream file = new(part, new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.ReadWrite, Share = FileShare.None, BufferSize = 0, UnixCreateMode = OwnerOnly }))
+            using (FileStream file = new(part, new FileStreamOptions
+            {
+                Mode = FileMode.CreateNew,
+                Access = FileAccess.ReadWrite,
+                Share = FileShare.None,
+                BufferSize = 0,
+                UnixCreateMode = OwnerOnly
+            }))
             {
                 file.SetLength(wish.SizeBytes);
                 byte[] zeros = wish.Preallocate ? new byte[ChunkBytes] : [];
@@ -123,13 +138,16 @@ internal sealed class DiskFolder
         }
     }
 
-    private ApiException Taken(string name) => new(409, "name-taken", "the name is taken", $"{name}: there is a file of this name in {_folder}");
+    private ApiException Taken(string name) =>
+        new(409, "name-taken", "the name is taken", $"{name}: there is a file of this name in {_folder}");
 
-    private FileInfo Find(string name) => IsName(name) && new FileInfo(Path.Combine(_folder, name)) is { Exists: true, LinkTarget: null } file
-        ? file
-        : throw new ApiException(404, "disk-not-found", "no such disk", $"{name}: there is no disk of this name in {_folder}");
+    private FileInfo Find(string name) =>
+        IsName(name) && new FileInfo(Path.Combine(_folder, name)) is { Exists: true, LinkTarget: null } file
+            ? file
+            : throw new ApiException(404, "disk-not-found", "no such disk", $"{name}: there is no disk of this name in {_folder}");
 
     private DiskInfo Describe(FileInfo file) => new(file.Name, file.FullName, file.Length, _vms.UsersOf(file.FullName));
 
-    private static bool IsName(string? name) => name is { Length: > 0 and <= 128 } && name[0] != '.' && name.All(c => char.IsAsciiLetterOrDigit(c) || c is '.' or '_' or '-');
+    private static bool IsName(string? name) =>
+        name is { Length: > 0 and <= 128 } && name[0] != '.' && name.All(c => char.IsAsciiLetterOrDigit(c) || c is '.' or '_' or '-');
 }

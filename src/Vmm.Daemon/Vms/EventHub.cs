@@ -23,7 +23,8 @@ public sealed class EventHub
     private long _last, _dropped; // numbers: of the last event, and the highest of those that are not kept any more
 
     /// <summary>Tells everybody.</summary>
-    internal void Publish(string kind, string vm, VmState? state = null, WorkerExit? exit = null, string? message = null, JobInfo? job = null)
+    internal void Publish(
+        string kind, string vm, VmState? state = null, WorkerExit? exit = null, string? message = null, JobInfo? job = null)
     {
         lock (_gate)
         {
@@ -57,7 +58,8 @@ public sealed class EventHub
     {
         lock (_gate)
         {
-            Channel<DaemonEvent> channel = Channel.CreateBounded<DaemonEvent>(new BoundedChannelOptions(Backlog) { SingleReader = true, FullMode = BoundedChannelFullMode.Wait });
+            Channel<DaemonEvent> channel = Channel.CreateBounded<DaemonEvent>(
+                new BoundedChannelOptions(Backlog) { SingleReader = true, FullMode = BoundedChannelFullMode.Wait });
             List<DaemonEvent> missed = after is { } known ? [.. _ring.Where(e => e.Id > known || known > _last)] : [];
             // A number of an earlier daemon, or one too old: the listener has to look at the VMs themselves.
             bool gap = after is { } asked && (asked > _last || asked < _dropped);

@@ -42,7 +42,9 @@ internal sealed class Jobs(JobTable jobs, EventHub events, ILogger log) : IHoste
     internal JobInfo Start(string kind, string target, Principal owner, Func<Action<double>, CancellationToken, Task> work)
     {
         Forget();
-        Job job = new(new JobInfo(Guid.NewGuid().ToString("N"), kind, target, JobState.Running, 0, DateTimeOffset.UtcNow, Owner: owner.Name), new CancellationTokenSource());
+        Job job = new(
+            new JobInfo(Guid.NewGuid().ToString("N"), kind, target, JobState.Running, 0, DateTimeOffset.UtcNow, Owner: owner.Name),
+            new CancellationTokenSource());
         jobs.Save(job.Info);
         _jobs[job.Info.Id] = job;
         events.Publish("job", "", job: job.Info);
@@ -65,7 +67,8 @@ internal sealed class Jobs(JobTable jobs, EventHub events, ILogger log) : IHoste
         Job job = Find(id);
         if (who.Role < Role.Admin && !string.Equals(job.Info.Owner, who.Name, StringComparison.Ordinal))
         {
-            throw new ApiException(403, "forbidden", "not allowed", $"job {id} is {job.Info.Owner ?? "nobody"}'s: only they and administrators may cancel it");
+            throw new ApiException(
+                403, "forbidden", "not allowed", $"job {id} is {job.Info.Owner ?? "nobody"}'s: only they and administrators may cancel it");
         }
 
         await job.Cancel.CancelAsync().ConfigureAwait(false);
@@ -83,7 +86,9 @@ internal sealed class Jobs(JobTable jobs, EventHub events, ILogger log) : IHoste
         }
 
         // Time of their own, whatever the parts that stopped before took: a job cleans up behind itself.
-        await Task.WhenAny(Task.WhenAll(_jobs.Values.Select(j => j.Work)), Task.Delay(TimeSpan.FromSeconds(5), CancellationToken.None)).ConfigureAwait(false);
+        await Task.WhenAny(
+            Task.WhenAll(_jobs.Values.Select(j => j.Work)),
+            Task.Delay(TimeSpan.FromSeconds(5), CancellationToken.None)).ConfigureAwait(false);
     }
 
     private async Task RunAsync(Job job, Func<Action<double>, CancellationToken, Task> work)
@@ -110,7 +115,13 @@ internal sealed class Jobs(JobTable jobs, EventHub events, ILogger log) : IHoste
             (state, error) = (JobState.Failed, new Problem(500, "internal", "an error of the daemon", "the daemon's log has the details"));
         }
 
-        job.Info = job.Info with { State = state, Error = error, Progress = state == JobState.Done ? 1 : job.Info.Progress, Ended = DateTimeOffset.UtcNow };
+        job.Info = job.Info with
+        {
+            State = state,
+            Error = error,
+            Progress = state == JobState.Done ? 1 : job.Info.Progress,
+            Ended = DateTimeOffset.UtcNow
+        };
         events.Publish("job", "", job: job.Info);
         try
         {
@@ -136,7 +147,9 @@ internal sealed class Jobs(JobTable jobs, EventHub events, ILogger log) : IHoste
         }
     }
 
-    private Job Find(string id) => _jobs.TryGetValue(id, out Job? job) ? job : throw new ApiException(404, "job-not-found", "no such job", $"{id}: there is no job with this id; jobs are kept for an hour");
+    private Job Find(string id) => _jobs.TryGetValue(id, out Job? job)
+        ? job
+        : throw new ApiException(404, "job-not-found", "no such job", $"{id}: there is no job with this id; jobs are kept for an hour");
 
     private void Forget()
     {

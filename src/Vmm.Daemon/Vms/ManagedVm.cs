@@ -24,7 +24,8 @@ public sealed class ManagedVm : IDisposable
     /// <param name="log">The log.</param>
     /// <param name="storage">Where it may be saved.</param>
     /// <param name="admit">Throws when the VM cannot run beside the others.</param>
-    internal ManagedVm(VmRecord record, VmTable inventory, IWorkerLauncher launcher, EventHub events, ILogger log, StorageFolders storage, Action<VmSpec> admit)
+    internal ManagedVm(VmRecord record, VmTable inventory, IWorkerLauncher launcher, EventHub events, ILogger log, StorageFolders storage,
+        Action<VmSpec> admit)
     {
         _store = new VmRecordStore(record, inventory, log);
         _supervisor = new VmSupervisor(_store, events, log);
@@ -72,8 +73,10 @@ public sealed class ManagedVm : IDisposable
         {
             (VmState state, IWorker? worker, int restarts, DateTimeOffset? nextStart) = _supervisor.Snapshot;
             (VmRecord record, VmSpec? spec) = (_store.Record, _store.Spec);
-            return new VmInfo(record.Id, record.Name, state, record.Revision, spec?.Cpus ?? 0, spec?.Memory ?? ByteSize.Zero, worker?.ProcessId, record.LastExit,
-                restarts, nextStart, worker?.Confinement, CpuTime.LimitsOf(worker), record.Saved is { IsWhole: true } saved ? saved.Folder : null);
+            return new VmInfo(record.Id, record.Name, state, record.Revision, spec?.Cpus ?? 0, spec?.Memory ?? ByteSize.Zero,
+                worker?.ProcessId, record.LastExit,
+                restarts, nextStart, worker?.Confinement, CpuTime.LimitsOf(worker),
+                record.Saved is { IsWhole: true } saved ? saved.Folder : null);
         }
     }
 
@@ -100,12 +103,13 @@ public sealed class ManagedVm : IDisposable
 
     /// <summary>Replaces the spec; the VM must not run.</summary>
     /// <exception cref="ApiException">It runs, or was changed meanwhile.</exception>
-    internal Task<VmInfo> ReplaceAsync(string yaml, string folder, VmSpec spec, long? revision, CancellationToken cancellation) => RunAsync(VmOperation.ReplaceSpec, () =>
-    {
-        _supervisor.RequireIdle("changed", revision);
-        _store.WriteSpec(yaml, spec, folder);
-        _supervisor.Events.Publish("changed", _store.Name);
-    }, cancellation);
+    internal Task<VmInfo> ReplaceAsync(string yaml, string folder, VmSpec spec, long? revision, CancellationToken cancellation) =>
+        RunAsync(VmOperation.ReplaceSpec, () =>
+        {
+            _supervisor.RequireIdle("changed", revision);
+            _store.WriteSpec(yaml, spec, folder);
+            _supervisor.Events.Publish("changed", _store.Name);
+        }, cancellation);
 
     /// <summary>Removes the record; the VM must not run.</summary>
     /// <exception cref="ApiException">It runs, or was changed meanwhile.</exception>
@@ -128,9 +132,10 @@ public sealed class ManagedVm : IDisposable
     /// <summary>Lets go of the worker without ending it.</summary>
     public void Dispose() => _supervisor.Dispose();
 
-    private Task<VmInfo> RunAsync(VmOperation operation, Action carryOut, CancellationToken cancellation) => AnswerAsync(_supervisor.Operations.RunAsync(operation, _store.Name, () =>
-    {
-        carryOut();
-        return Task.CompletedTask;
-    }, cancellation));
+    private Task<VmInfo> RunAsync(VmOperation operation, Action carryOut, CancellationToken cancellation) =>
+        AnswerAsync(_supervisor.Operations.RunAsync(operation, _store.Name, () =>
+        {
+            carryOut();
+            return Task.CompletedTask;
+        }, cancellation));
 }

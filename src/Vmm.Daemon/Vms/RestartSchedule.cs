@@ -5,7 +5,8 @@ namespace Vmm.Daemon.Vms;
 
 /// <summary>A start that the daemon will make by itself.</summary>
 /// <param name="delay">How long it waits.</param>
-#pragma warning disable CA1001 // Its source is not disposed: it has no handle as long as nobody asks for one, and who waits may still look at its token.
+// Its source is not disposed: it has no handle as long as nobody asks for one, and who waits may still look at its token.
+#pragma warning disable CA1001
 internal sealed class PlannedStart(TimeSpan delay)
 #pragma warning restore CA1001
 {

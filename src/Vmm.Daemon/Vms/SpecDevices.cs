@@ -9,8 +9,10 @@ internal static class SpecDevices
     /// <summary>What the next start plugs in.</summary>
     internal static List<DeviceInfo> List(VmSpec spec) =>
     [
-        .. spec.Disks.Select((disk, i) => new DeviceInfo($"disk{i}", "disk", disk.Path, null, disk.ReadOnly, Removing: false, Stored: true, disk.Vnode)),
-        .. spec.Nets.Select((net, i) => new DeviceInfo($"net{i}", "net", net.Tap, null, ReadOnly: false, Removing: false, Stored: true, net.Vnode)),
+        .. spec.Disks.Select(
+            (disk, i) => new DeviceInfo($"disk{i}", "disk", disk.Path, null, disk.ReadOnly, Removing: false, Stored: true, disk.Vnode)),
+        .. spec.Nets.Select(
+            (net, i) => new DeviceInfo($"net{i}", "net", net.Tap, null, ReadOnly: false, Removing: false, Stored: true, net.Vnode)),
     ];
 
     /// <summary>
@@ -42,7 +44,8 @@ internal static class SpecDevices
         {
             string text = edit(record.Spec, VmRecordStore.FolderOf(record))
                 ?? throw new ApiException(409, "spec-not-editable", "the stored spec cannot be changed by a program",
-                    $"{record.Name}: its spec is written in a way that cannot be changed without touching the rest of it: use 'vmmctl vm edit {record.Name}' while it is off, or change the running VM only (--temporary)");
+                    $"{record.Name}: its spec is written in a way that cannot be changed without touching the rest of it: use 'vmmctl vm "
+                        + $"edit {record.Name}' while it is off, or change the running VM only (--temporary)");
             return (text, change(store.RequireSpec()));
         }
         catch (SpecException e)

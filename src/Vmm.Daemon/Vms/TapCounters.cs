@@ -12,17 +12,18 @@ internal static class TapCounters
     /// The counters with those of such taps in them. The tap's view is the host's: what it sends, the guest receives. Only taps that the VM
     /// has are looked at: a worker may name any interface of the host, or none.
     /// </summary>
-    internal static WorkerStats Fill(WorkerStats stats, IReadOnlySet<string> own, string interfaces = Interfaces) => stats.Nets.All(net => net.KernelTap is null) ? stats : stats with
-    {
-        Nets = [.. stats.Nets.Select(net => net.KernelTap is { } tap ? !own.Contains(tap) ? net with { KernelTap = null } : net with
+    internal static WorkerStats Fill(WorkerStats stats, IReadOnlySet<string> own, string interfaces = Interfaces) =>
+        stats.Nets.All(net => net.KernelTap is null) ? stats : stats with
         {
-            ReceivedPackets = Read(interfaces, tap, "tx_packets"),
-            ReceivedBytes = Read(interfaces, tap, "tx_bytes"),
-            SentPackets = Read(interfaces, tap, "rx_packets"),
-            SentBytes = Read(interfaces, tap, "rx_bytes"),
-            Dropped = Read(interfaces, tap, "tx_dropped") + Read(interfaces, tap, "rx_dropped"),
-        } : net)],
-    };
+            Nets = [.. stats.Nets.Select(net => net.KernelTap is { } tap ? !own.Contains(tap) ? net with { KernelTap = null } : net with
+            {
+                ReceivedPackets = Read(interfaces, tap, "tx_packets"),
+                ReceivedBytes = Read(interfaces, tap, "tx_bytes"),
+                SentPackets = Read(interfaces, tap, "rx_packets"),
+                SentBytes = Read(interfaces, tap, "rx_bytes"),
+                Dropped = Read(interfaces, tap, "tx_dropped") + Read(interfaces, tap, "rx_dropped"),
+            } : net)],
+        };
 
     /// <summary>0 for a counter that is not there (any more).</summary>
     private static long Read(string interfaces, string tap, string counter)
@@ -30,7 +31,9 @@ internal static class TapCounters
         try
         {
             // A name that came from a worker: it cannot lead out of the folder.
-            string text = Path.GetFileName(tap).Length == tap.Length && tap is not (".." or ".") ? File.ReadAllText(Path.Combine(interfaces, tap, "statistics", counter)) : "";
+            string text = Path.GetFileName(tap).Length == tap.Length && tap is not (".." or ".")
+                ? File.ReadAllText(Path.Combine(interfaces, tap, "statistics", counter))
+                : "";
             return long.TryParse(text.AsSpan().Trim(), NumberStyles.None, CultureInfo.InvariantCulture, out long value) ? value : 0;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)

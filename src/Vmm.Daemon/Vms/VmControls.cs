@@ -39,10 +39,11 @@ internal sealed class VmControls(VmSupervisor vm, VmDevices devices)
     internal Task LimitDeviceAsync(LimitsBody limits, CancellationToken cancellation) =>
         CallAsync(() => vm.RequireWorker().LimitAsync(limits, cancellation));
 
-    private Task RunAsync(VmOperation operation, VmEvent @event, Func<IWorker, Task> command, CancellationToken cancellation) => vm.Operations.RunAsync(operation, vm.Name, async () =>
-    {
-        IWorker worker = vm.RequireWorkerFor(@event);
-        await CallAsync(() => command(worker)).ConfigureAwait(false);
-        vm.MoveIfPossible(@event);
-    }, cancellation);
+    private Task RunAsync(VmOperation operation, VmEvent @event, Func<IWorker, Task> command, CancellationToken cancellation) =>
+        vm.Operations.RunAsync(operation, vm.Name, async () =>
+        {
+            IWorker worker = vm.RequireWorkerFor(@event);
+            await CallAsync(() => command(worker)).ConfigureAwait(false);
+            vm.MoveIfPossible(@event);
+        }, cancellation);
 }

@@ -30,7 +30,8 @@ internal sealed class VmCpuTime(VmSupervisor vm)
     {
         if (limits.QuotaPercent is < 1 or > SpecValidation.MaxCpuQuota || limits.Weight is < 1 or > SpecValidation.MaxCpuWeight)
         {
-            throw Impossible($"expected a quota of 1 to {SpecValidation.MaxCpuQuota} percent of one CPU, and a weight of 1 to {SpecValidation.MaxCpuWeight}");
+            throw Impossible($"expected a quota of 1 to {SpecValidation.MaxCpuQuota} percent of one CPU, and a weight of 1 to "
+                + $"{SpecValidation.MaxCpuWeight}");
         }
 
         await vm.Operations.RunAsync(VmOperation.LimitCpu, vm.Name, () =>

@@ -39,7 +39,8 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
         }
 
         DeviceList plugged = await CallAsync(() => worker.DevicesAsync(cancellation)).ConfigureAwait(false);
-        return new DeviceList([.. plugged.Devices.Select(device => device with { Stored = spec is not null && SpecDevices.IndexOf(spec, device) >= 0 })]);
+        return new DeviceList(
+            [.. plugged.Devices.Select(device => device with { Stored = spec is not null && SpecDevices.IndexOf(spec, device) >= 0 })]);
     }
 
     /// <summary>Adds a disk: to the running VM, and to the stored spec when it shall stay.</summary>
@@ -87,11 +88,13 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
         }
 
         _run.BeginRemoval(plugged, leavesSpec);
-        DeviceRemoval outcome = await CallAsync(() => worker.RemoveDeviceAsync(device, patience, force, cancellation)).ConfigureAwait(false);
+        DeviceRemoval outcome =
+            await CallAsync(() => worker.RemoveDeviceAsync(device, patience, force, cancellation)).ConfigureAwait(false);
         if (outcome == DeviceRemoval.Refused)
         {
             throw new ApiException(409, "device-held", "the guest has not let go of the device",
-                $"{vm.Name}: the guest did not let go of {device} in {patience.TotalSeconds:0} s; it works on, and is removed when the guest lets go of it later; with force it is taken");
+                $"{vm.Name}: the guest did not let go of {device} in {patience.TotalSeconds:0} s; it works on, and is removed when the "
+                    + "guest lets go of it later; with force it is taken");
         }
 
         await FinishRemovalAsync(device).ConfigureAwait(false);
@@ -102,7 +105,9 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
     internal void OnRemoved(RemovalBody removal)
     {
         _run.ForgetDisk(removal.Device);
-        string how = removal.Outcome == DeviceRemoval.Forced ? $"{removal.Device} was taken without the guest's consent" : $"the guest let go of {removal.Device}";
+        string how = removal.Outcome == DeviceRemoval.Forced
+            ? $"{removal.Device} was taken without the guest's consent"
+            : $"the guest let go of {removal.Device}";
         vm.Events.Publish("device-removed", vm.Name, message: how);
         DaemonLog.DeviceRemoved(vm.Log, vm.Name, removal.Device, removal.Outcome);
         _ = Task.Run(async () =>
@@ -137,7 +142,8 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
             if (index < 0 && part is null)
             {
                 throw new ApiException(409, "device-unknown", "a device is not known well enough",
-                    $"{vm.Name}: {device.Name} ({device.Source}) was plugged in before this vmmd started, and is not in the stored spec: remove it first");
+                    $"{vm.Name}: {device.Name} ({device.Source}) was plugged in before this vmmd started, and is not in the stored spec: "
+                        + "remove it first");
             }
 
             if (device.Kind is "disk")
@@ -174,7 +180,8 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
     {
         DeviceInfo added = addition.Device;
         await vm.Operations.RunAsync(
-            VmOperation.AttachDevice, vm.Name, async () => added = await AttachInTurnAsync(addition, revision).ConfigureAwait(false), cancellation).ConfigureAwait(false);
+            VmOperation.AttachDevice, vm.Name, async () => added = await AttachInTurnAsync(addition, revision).ConfigureAwait(false),
+            cancellation).ConfigureAwait(false);
         if (added.Name.Length == 0)
         {
             added = SpecDevices.List(vm.Store.RequireSpec()).Last(d => string.Equals(d.Kind, added.Kind, StringComparison.Ordinal));
@@ -227,17 +234,21 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
         }
     }
 
-    private Task ForgetAsync(string name, Func<DeviceInfo> device, CancellationToken cancellation) => vm.Operations.RunAsync(VmOperation.ForgetDevice, vm.Name, () =>
-    {
-        (string text, VmSpec spec) = SpecDevices.Without(vm.Store, device());
-        vm.Store.WriteSpec(text, spec);
-        vm.Events.Publish("changed", vm.Name, message: $"{name} is not in its spec any more");
-        return Task.CompletedTask;
-    }, cancellation);
+    private Task ForgetAsync(string name, Func<DeviceInfo> device, CancellationToken cancellation) =>
+        vm.Operations.RunAsync(VmOperation.ForgetDevice, vm.Name, () =>
+        {
+            (string text, VmSpec spec) = SpecDevices.Without(vm.Store, device());
+            vm.Store.WriteSpec(text, spec);
+            vm.Events.Publish("changed", vm.Name, message: $"{name} is not in its spec any more");
+            return Task.CompletedTask;
+        }, cancellation);
 
-    private DeviceInfo Single(IReadOnlyList<DeviceInfo> devices, string name) => devices.FirstOrDefault(d => string.Equals(d.Name, name, StringComparison.Ordinal))
-        ?? throw new ApiException(404, "device-not-found", "no such device", $"{vm.Name} has no disk or network device {name}; 'vmmctl vm devices {vm.Name}' shows those it has");
+    private DeviceInfo Single(IReadOnlyList<DeviceInfo> devices, string name) =>
+        devices.FirstOrDefault(d => string.Equals(d.Name, name, StringComparison.Ordinal))
+            ?? throw new ApiException(404, "device-not-found", "no such device",
+                $"{vm.Name} has no disk or network device {name}; 'vmmctl vm devices {vm.Name}' shows those it has");
 
     /// <summary>A device that is added: what it is, how it changes the spec and the stored text, and how a worker plugs it in.</summary>
-    private sealed record Addition(DeviceInfo Device, Func<VmSpec, VmSpec> Change, Func<string, string?, string?> Edit, Func<IWorker, Task<DeviceInfo>> Plug);
+    private sealed record Addition(
+        DeviceInfo Device, Func<VmSpec, VmSpec> Change, Func<string, string?, string?> Edit, Func<IWorker, Task<DeviceInfo>> Plug);
 }

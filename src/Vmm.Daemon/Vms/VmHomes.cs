@@ -26,7 +26,8 @@ internal sealed class VmHomes(VmSupervisor vm)
     {
         IWorker worker = vm.RequireWorker();
         WorkerNuma homes = await CallAsync(() => worker.NumaAsync(cancellation)).ConfigureAwait(false);
-        IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>>? present = await Task.Run(worker.PresentMemory, cancellation).ConfigureAwait(false);
+        IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>>? present = await Task.Run(
+            worker.PresentMemory, cancellation).ConfigureAwait(false);
         return new VmNuma([.. homes.Vnodes.Select(v => NumaView.Of(v, worker.ProcessId, present))], homes.Rehome, homes.Fit);
     }
 
@@ -39,7 +40,10 @@ internal sealed class VmHomes(VmSupervisor vm)
         }
 
         VnodeFitInfo[] others = [.. fit.Vnodes.Where(v => v.Outcome is not "exact")];
-        string outcome = (others.Length == 0 ? "every vnode is where the spec says" : string.Join("; ", others.Select(v => $"vnode {v.Vnode} {v.Text}"))) + $"; {fit.Distances}";
+        string outcome = (others.Length == 0
+            ? "every vnode is where the spec says"
+            : string.Join("; ", others.Select(v => $"vnode {v.Vnode} {v.Text}")))
+            + $"; {fit.Distances}";
         if (others.Length == 0)
         {
             DaemonLog.Fitted(vm.Log, vm.Name, outcome);
@@ -56,9 +60,11 @@ internal sealed class VmHomes(VmSupervisor vm)
     /// Checks a request to move a vnode, and answers with the work of a job: it moves the vnode, and fails when something stays behind.
     /// </summary>
     /// <exception cref="ApiException">It cannot be moved there.</exception>
-    internal async Task<Func<Action<double>, CancellationToken, Task>> PlanRehomeAsync(int vnode, RehomeRequest request, CancellationToken cancellation)
+    internal async Task<Func<Action<double>, CancellationToken, Task>> PlanRehomeAsync(
+        int vnode, RehomeRequest request, CancellationToken cancellation)
     {
-        if (request.HostNodes is null || !NumberSet.TryParse(request.HostNodes, MostNodes, out IReadOnlyList<int> nodes) || nodes.Count == 0)
+        if (request.HostNodes is null || !NumberSet.TryParse(request.HostNodes, MostNodes, out IReadOnlyList<int> nodes)
+            || nodes.Count == 0)
         {
             throw Impossible($"hostNodes: '{request.HostNodes}' is not a list of host nodes such as 1 or 0-1");
         }
@@ -70,10 +76,12 @@ internal sealed class VmHomes(VmSupervisor vm)
 
         IWorker worker = vm.RequireWorker();
         WorkerNuma homes = await CallAsync(() => worker.NumaAsync(cancellation)).ConfigureAwait(false);
-        VnodeHomeInfo home = homes.Vnodes.FirstOrDefault(v => v.Vnode == vnode) ?? throw Impossible($"{vm.Name} has no vnode {vnode}: it has {homes.Vnodes.Count} (0-{homes.Vnodes.Count - 1})");
+        VnodeHomeInfo home = homes.Vnodes.FirstOrDefault(v => v.Vnode == vnode)
+            ?? throw Impossible($"{vm.Name} has no vnode {vnode}: it has {homes.Vnodes.Count} (0-{homes.Vnodes.Count - 1})");
         if (homes.Rehome is { State: RehomeState.Running } going)
         {
-            throw new ApiException(409, "rehome-running", "another vnode is being moved", $"{vm.Name}: vnode {going.Vnode} is being moved to host node {NumberSet.Format(going.HostNodes)}: wait for it, or cancel its job");
+            throw new ApiException(409, "rehome-running", "another vnode is being moved", $"{vm.Name}: vnode {going.Vnode} is being moved "
+                + $"to host node {NumberSet.Format(going.HostNodes)}: wait for it, or cancel its job");
         }
 
         HostTopology host = HostTopology.Read();
@@ -96,7 +104,8 @@ internal sealed class VmHomes(VmSupervisor vm)
     {
         VmMemory memory = await CallAsync(() => worker.MemoryAsync(null, cancellation)).ConfigureAwait(false);
         ulong asked = memory.Vnodes.FirstOrDefault(v => v.Vnode == home.Vnode)?.AskedBytes ?? 0;
-        IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>>? present = await Task.Run(worker.PresentMemory, cancellation).ConfigureAwait(false);
+        IReadOnlyDictionary<int, IReadOnlyDictionary<int, ulong>>? present = await Task.Run(
+            worker.PresentMemory, cancellation).ConfigureAwait(false);
         IReadOnlyDictionary<int, ulong> mine = present?.GetValueOrDefault(home.Vnode) ?? new Dictionary<int, ulong>();
         ulong there = 0, elsewhere = 0;
         foreach ((int node, ulong bytes) in mine)
@@ -123,14 +132,16 @@ internal sealed class VmHomes(VmSupervisor vm)
         {
             // Once begun it is followed to its end, also when that is a cancel: what is told is what became of it.
             RehomeStatus status = (await CallAsync(() => worker.NumaAsync(CancellationToken.None)).ConfigureAwait(false)).Rehome
-                ?? throw new ApiException(502, "bad-answer", "the worker refused or failed", $"{vm.Name}: the worker forgot that it moves vnode {body.Vnode}");
+                ?? throw new ApiException(
+                    502, "bad-answer", "the worker refused or failed", $"{vm.Name}: the worker forgot that it moves vnode {body.Vnode}");
             if (status.State != RehomeState.Running)
             {
                 Report(status);
                 if (status.State == RehomeState.Cancelled)
                 {
                     cancellation.ThrowIfCancellationRequested();
-                    throw new ApiException(409, "rehome-cancelled", "the move was cancelled", $"{vm.Name}: somebody else cancelled the move of vnode {body.Vnode}");
+                    throw new ApiException(409, "rehome-cancelled", "the move was cancelled",
+                        $"{vm.Name}: somebody else cancelled the move of vnode {body.Vnode}");
                 }
 
                 return;
@@ -151,15 +162,18 @@ internal sealed class VmHomes(VmSupervisor vm)
     private void Report(RehomeStatus status)
     {
         string what = $"vnode {status.Vnode} to host node {NumberSet.Format(status.HostNodes)}";
-        string how = string.Create(CultureInfo.InvariantCulture, $"{status.MovedBytes >> 20} MiB moved in {status.Milliseconds / 1000.0:0.0} s");
+        string how = string.Create(
+            CultureInfo.InvariantCulture, $"{status.MovedBytes >> 20} MiB moved in {status.Milliseconds / 1000.0:0.0} s");
         string left = string.Join(", ", status.Left.Select(l => $"{l.Bytes >> 10} KiB on node {l.Node}"));
         (string outcome, ApiException? error) = status.State switch
         {
             RehomeState.Done when status.Left.Count == 0 => ($"{what}: {how}", null),
             RehomeState.Done => ($"{what}: {how}, but left behind: {left}",
-                new ApiException(409, "rehome-incomplete", "some memory stayed behind", $"{vm.Name}, {what}: {how}; new memory comes from there, but what stayed is {left}: the node is full, or a device holds these pages; try again later")),
+                new ApiException(409, "rehome-incomplete", "some memory stayed behind", $"{vm.Name}, {what}: {how}; new memory comes from "
+                    + $"there, but what stayed is {left}: the node is full, or a device holds these pages; try again later")),
             RehomeState.Cancelled => ($"{what}: cancelled, {how} and stay there; policy and threads are as before", (ApiException?)null),
-            _ => ($"{what}: failed: {status.Message}", new ApiException(502, "rehome-failed", "the vnode cannot be moved", $"{vm.Name}, {what}: {status.Message}; policy and threads are as before")),
+            _ => ($"{what}: failed: {status.Message}", new ApiException(502, "rehome-failed", "the vnode cannot be moved",
+                $"{vm.Name}, {what}: {status.Message}; policy and threads are as before")),
         };
         DaemonLog.Rehomed(vm.Log, vm.Name, outcome);
         vm.Events.Publish("rehome", vm.Name, message: outcome);

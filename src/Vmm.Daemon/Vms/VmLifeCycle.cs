@@ -120,8 +120,9 @@ public static class VmLifeCycle
     /// <summary>True while a worker may hold the VM.</summary>
     /// <param name="state">Its state.</param>
     /// <param name="hasWorker">Whether there is one: a crashed VM has it while it is preserved.</param>
-    public static bool IsAlive(VmState state, bool hasWorker) => state is VmState.Starting or VmState.Running or VmState.Paused or VmState.Saving or VmState.Stopping
-        || (state == VmState.Crashed && hasWorker);
+    public static bool IsAlive(VmState state, bool hasWorker) =>
+        state is VmState.Starting or VmState.Running or VmState.Paused or VmState.Saving or VmState.Stopping
+            || (state == VmState.Crashed && hasWorker);
 
     /// <summary>The state of a VM whose worker stands there.</summary>
     public static VmState Of(WorkerState state) => state switch

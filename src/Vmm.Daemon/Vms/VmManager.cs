@@ -13,7 +13,8 @@ using Vmm.Spec;
 namespace Vmm.Daemon.Vms;
 
 /// <summary>All VMs of this host: the inventory, and the workers that run them.</summary>
-public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, StorageFolders storage, ILogger<VmManager> log) : IHostedService, IDisposable
+public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, StorageFolders storage, ILogger<VmManager> log)
+    : IHostedService, IDisposable
 {
     private static readonly TimeSpan s_adoption = TimeSpan.FromSeconds(2);
 
@@ -111,7 +112,8 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
     {
         // A few at a time: one that takes minutes does not keep the others waiting.
         ParallelOptions few = new() { MaxDegreeOfParallelism = 4 };
-        await Parallel.ForEachAsync(_vms.Values.Where(v => v.StartsByItself).ToList(), few, async (vm, _) => await vm.AutostartAsync(cancellation).ConfigureAwait(false)).ConfigureAwait(false);
+        await Parallel.ForEachAsync(_vms.Values.Where(v => v.StartsByItself).ToList(), few,
+            async (vm, _) => await vm.AutostartAsync(cancellation).ConfigureAwait(false)).ConfigureAwait(false);
     }
 
     /// <summary>Figures of the worker pool.</summary>
@@ -127,7 +129,8 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
     /// <exception cref="ApiException">There is none of this name.</exception>
     public ManagedVm Get(string name) => _vms.TryGetValue(name, out ManagedVm? vm)
         ? vm
-        : throw new ApiException(404, "vm-not-found", "no such VM", $"{name}: there is no VM of this name; 'vmmctl vm list' shows those there are");
+        : throw new ApiException(
+            404, "vm-not-found", "no such VM", $"{name}: there is no VM of this name; 'vmmctl vm list' shows those there are");
 
     /// <summary>Finds the VM that is saved in a folder.</summary>
     /// <returns>The VM, and the folder, which is the caller's.</returns>
@@ -171,9 +174,11 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
         {
             if (_vms.TryGetValue(spec.Name, out ManagedVm? present))
             {
-                return string.Equals(present.Record.Spec, yaml, StringComparison.Ordinal) && string.Equals(present.Record.Folder, folder, StringComparison.Ordinal)
+                return string.Equals(present.Record.Spec, yaml, StringComparison.Ordinal)
+                    && string.Equals(present.Record.Folder, folder, StringComparison.Ordinal)
                     ? (present.Info, false)
-                    : throw new ApiException(409, "name-taken", "the name is taken", $"{spec.Name}: there is a VM of this name with another spec: delete it, or change it with 'vmmctl vm edit'");
+                    : throw new ApiException(409, "name-taken", "the name is taken",
+                        $"{spec.Name}: there is a VM of this name with another spec: delete it, or change it with 'vmmctl vm edit'");
             }
 
             CheckVsock(spec, vm => true);
@@ -201,7 +206,8 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
         CheckFiles(spec);
         if (!string.Equals(spec.Name, name, StringComparison.Ordinal))
         {
-            throw new ApiException(422, "name-differs", "the spec names another VM", $"the spec says name: {spec.Name}, but it was sent for {name}: VMs are not renamed");
+            throw new ApiException(422, "name-differs", "the spec names another VM",
+                $"the spec says name: {spec.Name}, but it was sent for {name}: VMs are not renamed");
         }
 
         if (spec.Vsock is null)
@@ -274,7 +280,8 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
         _ending.Dispose();
     }
 
-    private ManagedVm Managed(VmRecord record) => new(record, inventory, launcher, Events, log, storage, spec => CheckVsock(spec, vm => vm.IsAlive));
+    private ManagedVm Managed(VmRecord record) =>
+        new(record, inventory, launcher, Events, log, storage, spec => CheckVsock(spec, vm => vm.IsAlive));
 
     /// <summary>Looks whether the guest of one VM would reach the vsock of another as a host program.</summary>
     /// <exception cref="ApiException">It would.</exception>
@@ -285,7 +292,8 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
             return;
         }
 
-        foreach (ManagedVm other in _vms.Values.Where(vm => !string.Equals(vm.Record.Name, spec.Name, StringComparison.Ordinal) && counts(vm)))
+        foreach (ManagedVm other in _vms.Values.Where(
+            vm => !string.Equals(vm.Record.Name, spec.Name, StringComparison.Ordinal) && counts(vm)))
         {
             if (other.VsockPath is { } taken && VsockPaths.Conflict(spec.Name, vsock.Path, other.Record.Name, taken) is { } problem)
             {
@@ -316,7 +324,8 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
         List<SpecProblem> problems = [.. Files(spec)];
         if (problems.Count > 0)
         {
-            throw ApiException.OfSpec(new SpecException([.. problems.Select(p => p.Path.StartsWith(part, StringComparison.Ordinal) ? p with { Path = p.Path[part.Length..] } : p)]));
+            throw ApiException.OfSpec(new SpecException([.. problems.Select(
+                p => p.Path.StartsWith(part, StringComparison.Ordinal) ? p with { Path = p.Path[part.Length..] } : p)]));
         }
     }
 
@@ -334,7 +343,9 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
                 continue;
             }
 
-            if ((Path.IsPathRooted(path) ? storage.Problem(path) : $"{path} is relative and the request names no folder: give the whole path") is { } problem)
+            if ((Path.IsPathRooted(path)
+                ? storage.Problem(path)
+                : $"{path} is relative and the request names no folder: give the whole path") is { } problem)
             {
                 yield return new SpecProblem(field, problem);
             }

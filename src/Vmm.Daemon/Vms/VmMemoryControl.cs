@@ -12,7 +12,8 @@ namespace Vmm.Daemon.Vms;
 /// <param name="Memory">Its vnodes.</param>
 /// <param name="HostNodes">The host node of each vnode that has exactly one.</param>
 /// <param name="Pinned">Vnodes that somebody gave a size.</param>
-internal sealed record BalancerReading(string Vm, VmSpec Spec, VmMemory Memory, IReadOnlyDictionary<int, int> HostNodes, IReadOnlySet<int> Pinned);
+internal sealed record BalancerReading(
+    string Vm, VmSpec Spec, VmMemory Memory, IReadOnlyDictionary<int, int> HostNodes, IReadOnlySet<int> Pinned);
 
 /// <summary>The memory of a running VM: what somebody, or the balancer, gives it.</summary>
 internal sealed class VmMemoryControl(VmSupervisor vm) : IRunObserver
@@ -58,7 +59,8 @@ internal sealed class VmMemoryControl(VmSupervisor vm) : IRunObserver
         IWorker worker = vm.RequireWorker();
         if (change is { Auto: true, Bytes: not null })
         {
-            throw new ApiException(422, ControlCodes.MemoryImpossible, "a size or automatic", $"{vm.Name}: a vnode has either the size it is given, or the one the balancer gives it");
+            throw new ApiException(422, ControlCodes.MemoryImpossible, "a size or automatic",
+                $"{vm.Name}: a vnode has either the size it is given, or the one the balancer gives it");
         }
 
         MemoryWish? asked = change.Bytes is null && change.BalloonBytes is null ? null : change with { Auto = null };
@@ -66,18 +68,21 @@ internal sealed class VmMemoryControl(VmSupervisor vm) : IRunObserver
         if (change.Auto == true && memory.Vnodes.FirstOrDefault(v => v.Vnode == (change.Vnode ?? 0)) is { BelowBytes: > 0 } below)
         {
             // The balancer keeps to minMemory: what a size put below it ends with the size.
-            memory = await CallAsync(() => worker.MemoryAsync(new MemoryWish(below.Vnode, below.LeastBytes), cancellation)).ConfigureAwait(false);
+            memory = await CallAsync(
+                () => worker.MemoryAsync(new MemoryWish(below.Vnode, below.LeastBytes), cancellation)).ConfigureAwait(false);
         }
 
         Pin(change); // only what the worker did not refuse
         long begin = Environment.TickCount64;
-        for (int delay = 5; !memory.Settled && Environment.TickCount64 - begin < patience.TotalMilliseconds; delay = Math.Min(delay * 2, 250))
+        for (int delay = 5; !memory.Settled && Environment.TickCount64 - begin < patience.TotalMilliseconds;
+            delay = Math.Min(delay * 2, 250))
         {
             await Task.Delay(delay, cancellation).ConfigureAwait(false);
             memory = await CallAsync(() => worker.MemoryAsync(null, cancellation)).ConfigureAwait(false);
         }
 
-        string vnodes = string.Join(", ", memory.Vnodes.Select(v => $"vnode {v.Vnode}: asked {new ByteSize(v.AskedBytes)}, has {new ByteSize(v.PresentBytes)}"));
+        string vnodes = string.Join(
+            ", ", memory.Vnodes.Select(v => $"vnode {v.Vnode}: asked {new ByteSize(v.AskedBytes)}, has {new ByteSize(v.PresentBytes)}"));
         DaemonLog.MemoryChanged(vm.Log, vm.Name, memory.Settled ? "as asked" : "not as asked", vnodes);
         return memory;
     }

@@ -51,7 +51,8 @@ internal enum VmOperation
 /// <list type="table">
 /// <item><term>start, and the start that an adoption finishes</term><description>is cancelled; the stop waits until it has cleaned
 /// up</description></item>
-/// <item><term>a save</term><description>is not waited for either, and nobody waits for it: other operations are refused meanwhile</description></item>
+/// <item><term>a save</term><description>is not waited for either, and nobody waits for it: other operations are refused
+/// meanwhile</description></item>
 /// <item><term>any other operation</term><description>is not waited for: the plug is pulled at once, and the operation meets a worker that
 /// is gone</description></item>
 /// <item><term>the wait of a graceful stop, of a removal, of a memory change, of a vnode's move</term><description>has no turn: any
@@ -59,7 +60,8 @@ internal enum VmOperation
 /// </list>
 /// Once this is closed, those that wait are answered with the reason instead.
 /// </summary>
-#pragma warning disable CA1001 // Its semaphore is not disposed: it has no handle as long as nobody asks for one, and commands may still wait when the VM is gone.
+// Its semaphore is not disposed: it has no handle as long as nobody asks for one, and commands may still wait when the VM is gone.
+#pragma warning disable CA1001
 internal sealed class VmOperations
 #pragma warning restore CA1001
 {
@@ -81,7 +83,8 @@ internal sealed class VmOperations
         if (!await _free.WaitAsync(s_longestWait, cancellation).ConfigureAwait(false))
         {
             string current = Current is { } going ? $" ({going})" : "";
-            throw new ApiException(409, "vm-busy", "another command is being carried out", $"{vm}: another command{current} has been running for a minute: try again later");
+            throw new ApiException(409, "vm-busy", "another command is being carried out",
+                $"{vm}: another command{current} has been running for a minute: try again later");
         }
 
         try
@@ -104,7 +107,8 @@ internal sealed class VmOperations
         if (Current is VmOperation.Save)
         {
             throw new ApiException(
-                409, "vm-busy", "the VM is being saved", $"{vm} is being saved: wait for the job or cancel it; 'vmmctl vm stop {vm}' ends the VM");
+                409, "vm-busy", "the VM is being saved",
+                $"{vm} is being saved: wait for the job or cancel it; 'vmmctl vm stop {vm}' ends the VM");
         }
     }
 

@@ -73,7 +73,8 @@ internal sealed class VmRecordStore
         VmRecord record = Record;
         if (revision is { } expected && expected != record.Revision)
         {
-            throw new ApiException(412, "revision-changed", "somebody changed it first", $"{record.Name} is at revision {record.Revision}, not {expected}: read it again");
+            throw new ApiException(412, "revision-changed", "somebody changed it first",
+                $"{record.Name} is at revision {record.Revision}, not {expected}: read it again");
         }
     }
 

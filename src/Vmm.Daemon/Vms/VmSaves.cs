@@ -18,9 +18,11 @@ internal sealed class VmSaves(VmSupervisor vm, VmDevices devices, StorageFolders
 {
     private const ulong DocumentRoom = 64 << 20;
 
-    private static readonly TimeSpan s_undo = TimeSpan.FromMinutes(2), s_end = TimeSpan.FromSeconds(30), s_interval = TimeSpan.FromMilliseconds(250);
+    private static readonly TimeSpan s_undo = TimeSpan.FromMinutes(2), s_end = TimeSpan.FromSeconds(30),
+        s_interval = TimeSpan.FromMilliseconds(250);
 
-    /// <summary>Saves it, and ends its worker. When this throws, it runs, or is paused, as before, unless somebody pulled its plug.</summary>
+    /// <summary>Saves it, and ends its worker. When this throws, it runs, or is paused, as before, unless somebody pulled its
+    /// plug.</summary>
     /// <param name="folder">The folder to make, the whole path.</param>
     /// <param name="progress">Hears from 0 to 1 how far it is.</param>
     /// <param name="cancellation">Gives up.</param>
@@ -45,8 +47,8 @@ internal sealed class VmSaves(VmSupervisor vm, VmDevices devices, StorageFolders
     }, cancellation);
 
     /// <summary>
-    /// Finishes or undoes what an earlier daemon was at: an adopted worker whose VM is whole in a folder is ended, one whose save was cut off
-    /// goes on.
+    /// Finishes or undoes what an earlier daemon was at: an adopted worker whose VM is whole in a folder is ended, one whose save was cut
+    /// off goes on.
     /// </summary>
     /// <returns>False: the worker was ended.</returns>
     internal async Task<bool> SettleAdoptedAsync(IWorker worker, CancellationToken cancellation)
@@ -109,7 +111,8 @@ internal sealed class VmSaves(VmSupervisor vm, VmDevices devices, StorageFolders
         catch (Exception cause) when (cause is WorkerException or IOException or UnauthorizedAccessException)
         {
             throw cause is WorkerException refused ? WorkerCalls.ToApi(refused)
-                : new ApiException(507, "save-failed", "the VM could not be saved", $"{vm.Name}: {folder.Folder}: {cause.Message}", inner: cause);
+                : new ApiException(
+                    507, "save-failed", "the VM could not be saved", $"{vm.Name}: {folder.Folder}: {cause.Message}", inner: cause);
         }
         finally
         {
@@ -143,7 +146,8 @@ internal sealed class VmSaves(VmSupervisor vm, VmDevices devices, StorageFolders
         return free >= estimate + DocumentRoom
             ? Math.Max(1, estimate)
             : throw new ApiException(507, "no-space", "not enough space",
-                $"{vm.Name}: to save it takes about {(estimate + DocumentRoom) >> 20} MiB, and the file system of {folder.Folder} has {free >> 20} MiB left");
+                $"{vm.Name}: to save it takes about {(estimate + DocumentRoom) >> 20} MiB, and the file system of {folder.Folder} has "
+                    + $"{free >> 20} MiB left");
     }
 
     private static async Task WriteAsync(

@@ -27,7 +27,8 @@ internal sealed class VmStarts
     /// <param name="cpu">Learns how an adopted worker is limited.</param>
     /// <param name="saves">Settles what an earlier daemon was at.</param>
     /// <param name="admit">Throws when the VM cannot run beside the others.</param>
-    internal VmStarts(VmSupervisor vm, IWorkerLauncher launcher, VmHomes homes, VmDevices devices, VmCpuTime cpu, VmSaves saves, Action<VmSpec> admit)
+    internal VmStarts(
+        VmSupervisor vm, IWorkerLauncher launcher, VmHomes homes, VmDevices devices, VmCpuTime cpu, VmSaves saves, Action<VmSpec> admit)
     {
         (_vm, _launcher, _homes, _devices, _cpu, _saves, _admit) = (vm, launcher, homes, devices, cpu, saves, admit);
         vm.Ends.StartDue = StartDueAsync;
@@ -50,18 +51,20 @@ internal sealed class VmStarts
     /// <param name="progress">Hears from 0 to 1 how far it is; null: nobody listens.</param>
     /// <param name="cancellation">Gives the restore up; so does a stop.</param>
     /// <exception cref="ApiException">It is not saved there, or cannot be restored: it is saved as before.</exception>
-    internal Task RestoreAsync(SavedVmFolder saved, Action<double>? progress, CancellationToken cancellation) => RunAsync(VmOperation.Start, () =>
-    {
-        if (_vm.Store.Record.Saved is not { IsWhole: true } place || !string.Equals(place.Folder, saved.Folder, StringComparison.Ordinal))
+    internal Task RestoreAsync(SavedVmFolder saved, Action<double>? progress, CancellationToken cancellation) =>
+        RunAsync(VmOperation.Start, () =>
         {
-            throw _vm.WrongState(_vm.Store.Record.Saved is { } other
-                ? $"is saved in {other.Folder}, not in {saved.Folder}"
-                : $"is not saved: it went on since it was saved in {saved.Folder}, and its disks have changed");
-        }
+            if (_vm.Store.Record.Saved is not { IsWhole: true } place
+                || !string.Equals(place.Folder, saved.Folder, StringComparison.Ordinal))
+            {
+                throw _vm.WrongState(_vm.Store.Record.Saved is { } other
+                    ? $"is saved in {other.Folder}, not in {saved.Folder}"
+                    : $"is not saved: it went on since it was saved in {saved.Folder}, and its disks have changed");
+            }
 
-        _vm.ForgetRestarts();
-        return LaunchAsync(null, saved, progress, cancellation);
-    }, cancellation);
+            _vm.ForgetRestarts();
+            return LaunchAsync(null, saved, progress, cancellation);
+        }, cancellation);
 
     /// <summary>The first start after the boot of the host. One that fails is planned anew by the policy of the spec.</summary>
     internal async Task AutostartAsync(CancellationToken cancellation)
@@ -92,7 +95,8 @@ internal sealed class VmStarts
         try
         {
             await Task.Delay(planned.Delay, planned.Cancelled).ConfigureAwait(false);
-            await RunAsync(VmOperation.Start, () => LaunchAsync(planned, null, null, CancellationToken.None), planned.Cancelled).ConfigureAwait(false);
+            await RunAsync(
+                VmOperation.Start, () => LaunchAsync(planned, null, null, CancellationToken.None), planned.Cancelled).ConfigureAwait(false);
         }
         catch (Exception) when (planned.Cancelled.IsCancellationRequested)
         {
@@ -164,7 +168,8 @@ internal sealed class VmStarts
         }
         catch (Exception e) when (e is WorkerException or OperationCanceledException)
         {
-            WorkerExit exit = new(WorkerExitReason.Failed, 1, $"its start was cut off by the end of the earlier vmmd and could not be finished: {e.Message}");
+            WorkerExit exit = new(
+                WorkerExitReason.Failed, 1, $"its start was cut off by the end of the earlier vmmd and could not be finished: {e.Message}");
             bool stopped = _vm.EndLaunch();
             await AbandonAsync(stopped ? StartStopped : exit, wanted: !stopped).ConfigureAwait(false);
             if (!stopped)
@@ -188,7 +193,8 @@ internal sealed class VmStarts
         if (saved is null && _vm.Store.Record.Saved is { IsWhole: true } place)
         {
             throw new ApiException(409, "vm-saved", "the VM is saved",
-                $"{_vm.Name} is saved in {place.Folder}: 'vmmctl vm restore {place.Folder}' goes on with it; to boot it anew, forget that with 'vmmctl vm discard-saved {_vm.Name}'");
+                $"{_vm.Name} is saved in {place.Folder}: 'vmmctl vm restore {place.Folder}' goes on with it; to boot it anew, forget that "
+                    + $"with 'vmmctl vm discard-saved {_vm.Name}'");
         }
 
         _admit(spec);
@@ -202,13 +208,17 @@ internal sealed class VmStarts
 
         try
         {
-            await (saved is null ? RunWorkerAsync(spec, progress, launch.Token) : RunSavedAsync(saved, spec, progress, launch.Token)).ConfigureAwait(false);
+            await (saved is null
+                ? RunWorkerAsync(spec, progress, launch.Token)
+                : RunSavedAsync(saved, spec, progress, launch.Token)).ConfigureAwait(false);
         }
         catch (Exception e)
         {
             bool stopped = _vm.EndLaunch();
             WorkerExit exit = stopped || cancellation.IsCancellationRequested ? StartStopped
-                : new WorkerExit(WorkerExitReason.Failed, 1, e is OperationCanceledException ? $"the VM was not built and started within {longest.TotalSeconds:0} s" : e.Message);
+                : new WorkerExit(WorkerExitReason.Failed, 1, e is OperationCanceledException
+                    ? $"the VM was not built and started within {longest.TotalSeconds:0} s"
+                    : e.Message);
             await AbandonAsync(exit, wanted: planned is not null && !stopped).ConfigureAwait(false);
             if (Refusal(e, stopped, cancellation.IsCancellationRequested, exit) is { } refusal)
             {
@@ -225,11 +235,13 @@ internal sealed class VmStarts
 
     private ApiException? Refusal(Exception cause, bool stopped, bool cancelled, WorkerExit exit) => cause switch
     {
-        _ when stopped => new ApiException(409, "start-stopped", "the start was stopped", $"{_vm.Name} was stopped while it was started", inner: cause),
+        _ when stopped =>
+            new ApiException(409, "start-stopped", "the start was stopped", $"{_vm.Name} was stopped while it was started", inner: cause),
         WorkerException refused => WorkerCalls.ToApi(refused),
         StorageException or IOException or UnauthorizedAccessException =>
             new ApiException(422, "folder-refused", "the saved VM cannot be read", $"{_vm.Name}: {cause.Message}", inner: cause),
-        OperationCanceledException when !cancelled => new ApiException(504, "start-timeout", "the start took too long", $"{_vm.Name}: {exit.Message}", inner: cause),
+        OperationCanceledException when !cancelled =>
+            new ApiException(504, "start-timeout", "the start took too long", $"{_vm.Name}: {exit.Message}", inner: cause),
         _ => null,
     };
 
@@ -266,7 +278,8 @@ internal sealed class VmStarts
             (SavedVmNote note, VmSpec spec) = saved.ReadNote();
             return string.Equals(note.Id, _vm.Store.Record.Id, StringComparison.Ordinal)
                 ? spec
-                : throw new ApiException(409, "saved-other", "another VM is saved there", $"{saved.Folder} is of another VM that was called {note.Name}");
+                : throw new ApiException(
+                    409, "saved-other", "another VM is saved there", $"{saved.Folder} is of another VM that was called {note.Name}");
         }
         catch (StorageException cause)
         {

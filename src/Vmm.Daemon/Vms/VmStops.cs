@@ -51,7 +51,8 @@ internal sealed class VmStops(VmSupervisor vm)
                 return;
             }
 
-            await vm.Operations.RunAsync(VmOperation.AwaitCancelledStart, vm.Name, () => Task.CompletedTask, cancellation).ConfigureAwait(false);
+            await vm.Operations.RunAsync(
+                VmOperation.AwaitCancelledStart, vm.Name, () => Task.CompletedTask, cancellation).ConfigureAwait(false);
             if (!vm.IsAlive)
             {
                 return;

@@ -129,12 +129,14 @@ internal sealed class VmSupervisor : IDisposable
             if (_run.IsAlive)
             {
                 throw new ApiException(
-                    409, ControlCodes.WrongState, "the VM is in another state", $"{Name} is {_run.State} and cannot be {change}: stop it first");
+                    409, ControlCodes.WrongState, "the VM is in another state",
+                    $"{Name} is {_run.State} and cannot be {change}: stop it first");
             }
 
             if (_run.State == VmState.Saved)
             {
-                throw new ApiException(409, "vm-saved", "the VM is saved", $"{Name} is saved in {Store.Record.Saved?.Folder} and cannot be {change}: restore it, or forget that with 'vmmctl vm discard-saved {Name}'");
+                throw new ApiException(409, "vm-saved", "the VM is saved", $"{Name} is saved in {Store.Record.Saved?.Folder} and cannot be "
+                    + $"{change}: restore it, or forget that with 'vmmctl vm discard-saved {Name}'");
             }
 
             _run.Restarts.Cancel();

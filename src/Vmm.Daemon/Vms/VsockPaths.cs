@@ -19,8 +19,10 @@ internal static class VsockPaths
     {
         string mine = Real(path), theirs = Real(otherPath);
         return string.Equals(mine, theirs, StringComparison.Ordinal) ? $"{name}: its vsock path {path} is that of {other}, too"
-            : PortOf(theirs, mine) is { } reached ? $"{name}: its vsock path {path} is where the guest of {other} reaches port {reached} of the host ({otherPath}_{reached})"
-            : PortOf(mine, theirs) is { } reaches ? $"{name}: its guest would reach port {reaches} of the host at {path}_{reaches}, which is the vsock path of {other}"
+            : PortOf(theirs, mine) is { } reached
+                ? $"{name}: its vsock path {path} is where the guest of {other} reaches port {reached} of the host ({otherPath}_{reached})"
+            : PortOf(mine, theirs) is { } reaches
+                ? $"{name}: its guest would reach port {reaches} of the host at {path}_{reaches}, which is the vsock path of {other}"
             : null;
     }
 
@@ -36,7 +38,10 @@ internal static class VsockPaths
 
         // As the port is written: 05 is not how anybody reaches port 5.
         string digits = socket[(own.Length + 1)..];
-        return uint.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out uint port) && string.Equals(port.ToString(CultureInfo.InvariantCulture), digits, StringComparison.Ordinal) ? port : null;
+        return uint.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out uint port)
+            && string.Equals(port.ToString(CultureInfo.InvariantCulture), digits, StringComparison.Ordinal)
+            ? port
+            : null;
     }
 
     /// <summary>The path without symbolic links among its folders; the socket itself is never reached by one.</summary>
@@ -55,7 +60,9 @@ internal static class VsockPaths
             string next = Path.Combine(at, part);
             try
             {
-                at = links < MostLinks && new DirectoryInfo(next).LinkTarget is { } target && ++links > 0 ? Folder(Path.GetFullPath(target, at), ref links) : next;
+                at = links < MostLinks && new DirectoryInfo(next).LinkTarget is { } target && ++links > 0
+                    ? Folder(Path.GetFullPath(target, at), ref links)
+                    : next;
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {

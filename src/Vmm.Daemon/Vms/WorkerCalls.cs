@@ -40,7 +40,8 @@ internal static class WorkerCalls
         ControlCodes.LimitsImpossible or ControlCodes.MemoryImpossible or ControlCodes.NoBalloon or ControlCodes.NotHotpluggable
             or ControlCodes.RehomeImpossible => 422,
         ControlCodes.NoSuchDevice => 404,
-        ControlCodes.NoSlot or ControlCodes.DeviceBusy or ControlCodes.DiskInUse or ControlCodes.WrongState or ControlCodes.WorkerTooOld => 409,
+        ControlCodes.NoSlot or ControlCodes.DeviceBusy or ControlCodes.DiskInUse or ControlCodes.WrongState or ControlCodes.WorkerTooOld =>
+            409,
         _ => 502,
     };
 }

@@ -88,7 +88,8 @@ internal sealed class WorkerReports(VmSupervisor vm, VmDevices devices) : IRunOb
         else
         {
             DaemonLog.ConnectionLost(vm.Log, vm.Name, worker.ProcessId);
-            vm.Events.Publish("worker-lost", vm.Name, message: "the connection to its worker is lost; the VM goes on, the connection is made again");
+            vm.Events.Publish(
+                "worker-lost", vm.Name, message: "the connection to its worker is lost; the VM goes on, the connection is made again");
         }
     }
 }

@@ -44,7 +44,10 @@ internal sealed class BuildProgress : IDisposable
             {
                 ReadOnlySpan<char> number = line[(line.IndexOf(':') + 1)..].Trim();
                 int end = number.IndexOf(' ');
-                return double.TryParse(end < 0 ? number : number[..end], NumberStyles.None, CultureInfo.InvariantCulture, out double kibibytes) ? kibibytes * 1024 : 0;
+                return double.TryParse(
+                    end < 0 ? number : number[..end], NumberStyles.None, CultureInfo.InvariantCulture, out double kibibytes)
+                    ? kibibytes * 1024
+                    : 0;
             }
         }
 

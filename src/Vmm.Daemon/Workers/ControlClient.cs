@@ -49,7 +49,13 @@ internal sealed class ControlClient : IDisposable
     /// Sends a request and waits for its answer; one that takes the guest's time has <paramref name="longer"/> in addition.
     /// </summary>
     /// <exception cref="WorkerException">Refused, no answer in time, or the worker is gone.</exception>
-    internal async Task<Answer> CallAsync(string kind, JsonElement? body, IReadOnlyList<string>? names, FileDescriptorHandle[] descriptors, CancellationToken cancellation, TimeSpan longer = default)
+    internal async Task<Answer> CallAsync(
+        string kind,
+        JsonElement? body,
+        IReadOnlyList<string>? names,
+        FileDescriptorHandle[] descriptors,
+        CancellationToken cancellation,
+        TimeSpan longer = default)
     {
         TimeSpan timeout = _timeout + longer;
         long id = Interlocked.Increment(ref _lastId);
@@ -71,7 +77,8 @@ internal sealed class ControlClient : IDisposable
         }
         catch (TimeoutException cause)
         {
-            throw new WorkerException(ControlCodes.WorkerTimeout, $"the worker did not answer \"{kind}\" within {timeout.TotalSeconds:0} s", cause);
+            throw new WorkerException(
+                ControlCodes.WorkerTimeout, $"the worker did not answer \"{kind}\" within {timeout.TotalSeconds:0} s", cause);
         }
         finally
         {
@@ -79,7 +86,8 @@ internal sealed class ControlClient : IDisposable
             if (!_calls.TryRemove(id, out _) && !answered)
             {
                 _ = call.Task.ContinueWith(
-                    static late => late.Result.Descriptor?.Dispose(), CancellationToken.None, TaskContinuationOptions.OnlyOnRanToCompletion, TaskScheduler.Default);
+                    static late => late.Result.Descriptor?.Dispose(), CancellationToken.None, TaskContinuationOptions.OnlyOnRanToCompletion,
+                    TaskScheduler.Default);
             }
         }
     }
@@ -103,14 +111,16 @@ internal sealed class ControlClient : IDisposable
     {
         if (names.Count > ControlCodec.MaxRequestDescriptors)
         {
-            throw new WorkerException(ControlCodes.RequestTooLarge, $"\"{kind}\" needs {names.Count} descriptors, at most {ControlCodec.MaxRequestDescriptors} can be passed: give the VM fewer disks or queues");
+            throw new WorkerException(ControlCodes.RequestTooLarge, $"\"{kind}\" needs {names.Count} descriptors, at most "
+                + $"{ControlCodec.MaxRequestDescriptors} can be passed: give the VM fewer disks or queues");
         }
 
         if (names.Count > ControlCodec.MaxDescriptors && Peer?.Can(ControlVersion.ManyDescriptors) != true)
         {
             throw new WorkerException(
                 ControlCodes.WorkerTooOld,
-                $"\"{kind}\" needs {names.Count} descriptors, and this VM's worker, of an earlier release, takes {ControlCodec.MaxDescriptors}: stop the VM and start it again");
+                $"\"{kind}\" needs {names.Count} descriptors, and this VM's worker, of an earlier release, takes "
+                    + $"{ControlCodec.MaxDescriptors}: stop the VM and start it again");
         }
 
         try
@@ -148,13 +158,15 @@ internal sealed class ControlClient : IDisposable
                 for (int i = 0; i < frames.Count; i++)
                 {
                     int at = i * ControlCodec.MaxDescriptors;
-                    _socket.Send(frames[i], descriptors.AsSpan(at, Math.Min(descriptors.Length - at, ControlCodec.MaxDescriptors)), SendTimeout);
+                    _socket.Send(
+                        frames[i], descriptors.AsSpan(at, Math.Min(descriptors.Length - at, ControlCodec.MaxDescriptors)), SendTimeout);
                 }
             }
         }
         catch (KernelException cause) when (cause.Errno == Errno.ETIMEDOUT)
         {
-            throw new WorkerException(ControlCodes.WorkerTimeout, $"the worker did not take \"{kind}\" within {SendTimeout / 1000} s", cause);
+            throw new WorkerException(
+                ControlCodes.WorkerTimeout, $"the worker did not take \"{kind}\" within {SendTimeout / 1000} s", cause);
         }
         catch (KernelException cause) when (cause.Errno is not (Errno.EPIPE or Errno.ECONNRESET or Errno.ENOTCONN))
         {
@@ -274,12 +286,17 @@ internal sealed class ControlClient : IDisposable
         }
 
         bool readable = ControlCodec.TryBody(frame, ControlJson.Default.ControlError, out ControlError? error, out string problem);
-        call.TrySetException(readable ? TooOld(WorkerCheck.Error(error!)) : new WorkerException(ControlCodes.BadAnswer, $"the worker answered nonsense: {SafeText.Line(problem, 1024)}"));
+        call.TrySetException(readable
+            ? TooOld(WorkerCheck.Error(error!))
+            : new WorkerException(ControlCodes.BadAnswer, $"the worker answered nonsense: {SafeText.Line(problem, 1024)}"));
         return false;
     }
 
     private static WorkerException TooOld(WorkerException error) => error.Code is not ControlCodes.UnknownKind ? error
-        : new WorkerException(ControlCodes.WorkerTooOld, $"this VM's worker is of an earlier release: {error.Message}; stop the VM and start it again", error);
+        : new WorkerException(
+            ControlCodes.WorkerTooOld,
+            $"this VM's worker is of an earlier release: {error.Message}; stop the VM and start it again",
+            error);
 
     internal readonly record struct Answer(ControlFrame Frame, FileDescriptorHandle? Descriptor);
 }

@@ -52,10 +52,15 @@ internal static class CpuController
     /// <exception cref="IOException">There is no such group.</exception>
     internal static CpuLimits Read(string group, bool v2)
     {
-        string[] max = v2 ? File.ReadAllText(Path.Combine(group, "cpu.max")).Split(' ') : [Get(group, "cpu.cfs_quota_us"), Get(group, "cpu.cfs_period_us")];
-        long? quota = Number(max[0]) is { } microseconds and > 0 && max.Length > 1 && Number(max[1]) is { } period and > 0 ? microseconds * 100 / period : null;
+        string[] max = v2
+            ? File.ReadAllText(Path.Combine(group, "cpu.max")).Split(' ')
+            : [Get(group, "cpu.cfs_quota_us"), Get(group, "cpu.cfs_period_us")];
+        long? quota = Number(max[0]) is { } microseconds and > 0 && max.Length > 1 && Number(max[1]) is { } period and > 0
+            ? microseconds * 100 / period
+            : null;
         long weight = v2 ? Number(Get(group, "cpu.weight")) ?? SpecValidation.DefaultCpuWeight
-            : ((Number(Get(group, "cpu.shares")) ?? DefaultShares) * SpecValidation.DefaultCpuWeight + (DefaultShares - 1)) / DefaultShares; // Write rounds down
+            // Write rounds down
+            : ((Number(Get(group, "cpu.shares")) ?? DefaultShares) * SpecValidation.DefaultCpuWeight + (DefaultShares - 1)) / DefaultShares;
         return new CpuLimits((int?)quota, weight == SpecValidation.DefaultCpuWeight ? null : (int)weight);
     }
 
@@ -93,5 +98,6 @@ internal static class CpuController
 
     private static string Text(long value) => value.ToString(CultureInfo.InvariantCulture);
 
-    private static long? Number(string text) => long.TryParse(text.AsSpan().Trim(), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long value) ? value : null;
+    private static long? Number(string text) =>
+        long.TryParse(text.AsSpan().Trim(), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long value) ? value : null;
 }

@@ -28,7 +28,8 @@ internal sealed class EndedWorker(string vmId, WorkerExit exit) : IWorker
     public Task PressPowerButtonAsync(CancellationToken cancellation) => throw Over();
 
     public Task SaveAsync(
-        IReadOnlyList<(string Name, FileDescriptorHandle File)> files, ulong bytes, TimeSpan longest, CancellationToken cancellation) => throw Over();
+        IReadOnlyList<(string Name, FileDescriptorHandle File)> files, ulong bytes, TimeSpan longest, CancellationToken cancellation) =>
+            throw Over();
 
     public Task UndoSaveAsync(CancellationToken cancellation) => throw Over();
 
@@ -56,7 +57,8 @@ internal sealed class EndedWorker(string vmId, WorkerExit exit) : IWorker
 
     public Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation) => throw Over();
 
-    public Task<DeviceRemoval> RemoveDeviceAsync(string device, TimeSpan patience, bool force, CancellationToken cancellation) => throw Over();
+    public Task<DeviceRemoval> RemoveDeviceAsync(string device, TimeSpan patience, bool force, CancellationToken cancellation) =>
+        throw Over();
 
     public void OnDeviceRemoved(Action<RemovalBody> handler)
     {

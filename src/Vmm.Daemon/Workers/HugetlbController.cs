@@ -36,7 +36,9 @@ internal static class HugetlbController
         }
 
         ulong[] uncounted = [.. wanted.Keys.Except(counted)];
-        return uncounted.Length == 0 ? null : $"no controller hugetlb counts pages of {string.Join(", ", uncounted.Select(b => new ByteSize(b).ToString()))}";
+        return uncounted.Length == 0
+            ? null
+            : $"no controller hugetlb counts pages of {string.Join(", ", uncounted.Select(b => new ByteSize(b).ToString()))}";
     }
 
     /// <summary>Bytes of huge pages that the VM may have, by the size of the page.</summary>
@@ -48,6 +50,9 @@ internal static class HugetlbController
     private static ulong? Bytes(string unit)
     {
         int shift = unit.Length < 3 ? 0 : unit[^2..] switch { "KB" => 10, "MB" => 20, "GB" => 30, _ => 0 };
-        return shift > 0 && ulong.TryParse(unit.AsSpan(0, unit.Length - 2), NumberStyles.None, CultureInfo.InvariantCulture, out ulong count) ? count << shift : null;
+        return shift > 0
+            && ulong.TryParse(unit.AsSpan(0, unit.Length - 2), NumberStyles.None, CultureInfo.InvariantCulture, out ulong count)
+            ? count << shift
+            : null;
     }
 }

@@ -10,7 +10,9 @@ internal static class MemoryDisks
     {
         try
         {
-            return !disk.ReadOnly && File.Exists(disk.Path) && new DriveInfo(disk.Path).DriveFormat is "tmpfs" or "ramfs" ? new FileInfo(disk.Path).Length : 0;
+            return !disk.ReadOnly && File.Exists(disk.Path) && new DriveInfo(disk.Path).DriveFormat is "tmpfs" or "ramfs"
+                ? new FileInfo(disk.Path).Length
+                : 0;
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException or ArgumentException)
         {

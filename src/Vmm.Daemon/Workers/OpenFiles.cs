@@ -10,7 +10,8 @@ internal static class OpenFiles
     {
         try
         {
-            return Directory.EnumerateFiles($"/proc/{processId}/fd").Any(fd => string.Equals(new FileInfo(fd).LinkTarget, path, StringComparison.Ordinal));
+            return Directory.EnumerateFiles($"/proc/{processId}/fd")
+                .Any(fd => string.Equals(new FileInfo(fd).LinkTarget, path, StringComparison.Ordinal));
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
         {

@@ -120,15 +120,19 @@ internal sealed class RemoteWorker : IWorker
         }
     }
 
-    public Task<WorkerStats> GetStatsAsync(CancellationToken cancellation) => AskAsync(ControlKinds.Stats, ControlJson.Default.WorkerStats, cancellation);
+    public Task<WorkerStats> GetStatsAsync(CancellationToken cancellation) =>
+        AskAsync(ControlKinds.Stats, ControlJson.Default.WorkerStats, cancellation);
 
     public Task LimitAsync(LimitsBody limits, CancellationToken cancellation) =>
         CallAsync(ControlKinds.Limits, cancellation, ControlCodec.Body(limits, ControlJson.Default.LimitsBody));
 
     public Task<VmMemory> MemoryAsync(MemoryWish? wish, CancellationToken cancellation) =>
-        AskAsync(ControlKinds.Memory, ControlJson.Default.VmMemory, cancellation, wish is null ? null : ControlCodec.Body(wish, ControlJson.Default.MemoryWish));
+        AskAsync(ControlKinds.Memory, ControlJson.Default.VmMemory, cancellation, wish is null
+            ? null
+            : ControlCodec.Body(wish, ControlJson.Default.MemoryWish));
 
-    public Task<WorkerNuma> NumaAsync(CancellationToken cancellation) => AskAsync(ControlKinds.Numa, ControlJson.Default.WorkerNuma, cancellation);
+    public Task<WorkerNuma> NumaAsync(CancellationToken cancellation) =>
+        AskAsync(ControlKinds.Numa, ControlJson.Default.WorkerNuma, cancellation);
 
     public Task RehomeAsync(RehomeBody wish, CancellationToken cancellation) =>
         CallAsync(ControlKinds.Rehome, cancellation, ControlCodec.Body(wish, ControlJson.Default.RehomeBody));
@@ -142,7 +146,8 @@ internal sealed class RemoteWorker : IWorker
 
     public void OnConnection(Action<bool> handler) => _link.OnChanged(handler);
 
-    public Task<DeviceList> DevicesAsync(CancellationToken cancellation) => AskAsync(ControlKinds.Devices, ControlJson.Default.DeviceList, cancellation);
+    public Task<DeviceList> DevicesAsync(CancellationToken cancellation) =>
+        AskAsync(ControlKinds.Devices, ControlJson.Default.DeviceList, cancellation);
 
     public Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation) => _plugs.AddAsync(disk, cancellation);
 
@@ -162,7 +167,8 @@ internal sealed class RemoteWorker : IWorker
 
     public async Task<Stream> OpenConsoleAsync(CancellationToken cancellation)
     {
-        ControlClient.Answer answer = await _link.Client.CallAsync(ControlKinds.Console, null, null, [], cancellation).ConfigureAwait(false);
+        ControlClient.Answer answer = await _link.Client.CallAsync(
+            ControlKinds.Console, null, null, [], cancellation).ConfigureAwait(false);
         if (answer.Descriptor is not { } descriptor)
         {
             throw new WorkerException(ControlCodes.BadAnswer, "the worker sent no console");
@@ -223,7 +229,8 @@ internal sealed class RemoteWorker : IWorker
     internal async Task PrepareAsync(CancellationToken cancellation)
     {
         using WorkerResources resources = WorkerResources.ForPreparation();
-        await _link.Client.CallAsync(ControlKinds.Prepare, null, resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
+        await _link.Client.CallAsync(
+            ControlKinds.Prepare, null, resources.Names, [.. resources.Handles], cancellation).ConfigureAwait(false);
         _prepared = true;
     }
 
@@ -242,7 +249,13 @@ internal sealed class RemoteWorker : IWorker
         }
 
         ControlClient.Answer answer = await _link.Client
-            .CallAsync(ControlKinds.Create, ControlCodec.Body(body, ControlJson.Default.CreateBody), resources.Names, [.. resources.Handles], cancellation, longer).ConfigureAwait(false);
+            .CallAsync(
+                ControlKinds.Create,
+                ControlCodec.Body(body, ControlJson.Default.CreateBody),
+                resources.Names,
+                [.. resources.Handles],
+                cancellation,
+                longer).ConfigureAwait(false);
         Bounds.Confinement = WorkerLink.Body(answer, ControlJson.Default.ConfinementBody);
         // It has made its memory, which are files to the kernel
         Bounds.AddFileLimit(Bounds.LimitFiles(resources.LargestFile, raise: false));
@@ -271,7 +284,12 @@ internal sealed class RemoteWorker : IWorker
     private async Task DialedAsync(VsockDialed body, UnixStream? stream)
     {
         ControlClient.Answer answer = await _link.Client
-            .CallAsync(ControlKinds.VsockDialed, ControlCodec.Body(body, ControlJson.Default.VsockDialed), stream is null ? null : ["stream"], stream is null ? [] : [stream], CancellationToken.None)
+            .CallAsync(
+                ControlKinds.VsockDialed,
+                ControlCodec.Body(body, ControlJson.Default.VsockDialed),
+                stream is null ? null : ["stream"],
+                stream is null ? [] : [stream],
+                CancellationToken.None)
             .ConfigureAwait(false);
         answer.Descriptor?.Dispose();
     }

@@ -99,6 +99,8 @@ internal sealed class WorkerBounds(ProcessHandle process, Action<string> report)
     private void Add(string name, string? problem)
     {
         ConfinementBody own = Confinement ?? new ConfinementBody([], []);
-        Confinement = problem is null ? own with { Applied = [.. own.Applied, name] } : own with { Missing = [.. own.Missing, $"{name}: {problem}"] };
+        Confinement = problem is null
+            ? own with { Applied = [.. own.Applied, name] }
+            : own with { Missing = [.. own.Missing, $"{name}: {problem}"] };
     }
 }

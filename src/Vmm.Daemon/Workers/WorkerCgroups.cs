@@ -159,7 +159,9 @@ internal sealed class WorkerCgroups
     {
         try
         {
-            return HugetlbController.Write(Path.Combine(_huge ?? "/nonexistent", group), _v2, spec) is { } uncounted ? Problem ?? uncounted : null;
+            return HugetlbController.Write(Path.Combine(_huge ?? "/nonexistent", group), _v2, spec) is { } uncounted
+                ? Problem ?? uncounted
+                : null;
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
         {
@@ -174,8 +176,10 @@ internal sealed class WorkerCgroups
         {
             foreach (string parent in group.Length > 0 && bytes > 0 ? _parents : [])
             {
-                string folder = Path.Combine(parent, group), file = _v2 ? "memory.max" : "memory.limit_in_bytes", path = Path.Combine(folder, file);
-                if (File.Exists(path) && long.TryParse(File.ReadAllText(path), CultureInfo.InvariantCulture, out long now) && now < long.MaxValue / 2)
+                string folder = Path.Combine(parent, group), file = _v2 ? "memory.max" : "memory.limit_in_bytes",
+                    path = Path.Combine(folder, file);
+                if (File.Exists(path) && long.TryParse(File.ReadAllText(path), CultureInfo.InvariantCulture, out long now)
+                    && now < long.MaxValue / 2)
                 {
                     Limit(folder, file, now + bytes);
                 }
@@ -199,7 +203,8 @@ internal sealed class WorkerCgroups
             try
             {
                 string file = Path.Combine(parent, group, _v2 ? "memory.events" : "memory.oom_control");
-                if (File.Exists(file) && File.ReadLines(file).Any(line => line.StartsWith("oom_kill ", StringComparison.Ordinal) && !line.EndsWith(" 0", StringComparison.Ordinal)))
+                if (File.Exists(file) && File.ReadLines(file)
+                    .Any(line => line.StartsWith("oom_kill ", StringComparison.Ordinal) && !line.EndsWith(" 0", StringComparison.Ordinal)))
                 {
                     return true;
                 }

@@ -55,7 +55,8 @@ internal static class WorkerCheck
             Distinct(devices, device => device.Device, MostDevices);
             foreach (DeviceCounters device in devices)
             {
-                Require(string.Equals(Kind(device.Device), kind.Kind, StringComparison.Ordinal), "the counters of a device that cannot exist");
+                Require(
+                    string.Equals(Kind(device.Device), kind.Kind, StringComparison.Ordinal), "the counters of a device that cannot exist");
                 Require(device.Counters.All(counter => counter.Value is null or >= 0), "a negative counter");
             }
         }
@@ -70,7 +71,8 @@ internal static class WorkerCheck
         {
             Require(v.Vnode is >= 0 and < MostVnodes, "a vnode with a number out of range");
             Require(v.LeastBytes <= v.MostBytes && v.MostBytes <= 1UL << 60 && v.AskedBytes <= v.MostBytes && v.PresentBytes <= v.MostBytes
-                && v.StuckBytes <= v.MostBytes && v.BelowBytes <= v.MostBytes && v.HeldBackBytes <= v.MostBytes, "a vnode with more memory than it can have");
+                && v.StuckBytes <= v.MostBytes && v.BelowBytes <= v.MostBytes && v.HeldBackBytes <= v.MostBytes,
+                    "a vnode with more memory than it can have");
             Require(v.BlockBytes is > 0 and <= 1UL << 40, "a vnode with blocks of an impossible size");
         }
 
@@ -91,7 +93,8 @@ internal static class WorkerCheck
 
         return numa with
         {
-            Vnodes = [.. numa.Vnodes.Select(v => v with { Threads = [.. v.Threads.Select(t => t with { Name = SafeText.Line(t.Name, LongestCode) })] })],
+            Vnodes = [.. numa.Vnodes.Select(
+                v => v with { Threads = [.. v.Threads.Select(t => t with { Name = SafeText.Line(t.Name, LongestCode) })] })],
             Rehome = numa.Rehome is { } rehome ? Rehome(rehome) : null,
             Fit = numa.Fit is { } fit ? Fit(fit) : null,
         };
@@ -99,7 +102,8 @@ internal static class WorkerCheck
 
     private static RehomeStatus Rehome(RehomeStatus rehome)
     {
-        Require(rehome.Vnode is >= 0 and < MostVnodes && Enum.IsDefined(rehome.State) && rehome.Progress is >= 0 and <= 1 && rehome.Milliseconds >= 0,
+        Require(rehome.Vnode is >= 0 and < MostVnodes && Enum.IsDefined(rehome.State) && rehome.Progress is >= 0 and <= 1
+            && rehome.Milliseconds >= 0,
             "a move of a vnode out of range");
         Nodes(rehome.HostNodes);
         Nodes([.. rehome.Left.Select(left => left.Node)]);
@@ -131,8 +135,10 @@ internal static class WorkerCheck
 
     private static DeviceInfo Device(DeviceInfo device)
     {
-        Require(Kind(device.Name) is { } kind && string.Equals(kind, device.Kind, StringComparison.Ordinal), "a device with a name that none has");
-        Require(device.Slot is null or (>= 0 and < 65536) && device.Vnode is null or (>= 0 and < MostVnodes), "a device in a place out of range");
+        Require(Kind(device.Name) is { } kind && string.Equals(kind, device.Kind, StringComparison.Ordinal),
+            "a device with a name that none has");
+        Require(device.Slot is null or (>= 0 and < 65536) && device.Vnode is null or (>= 0 and < MostVnodes),
+            "a device in a place out of range");
         return device with { Source = SafeText.Line(device.Source, LongestPath) };
     }
 
@@ -149,13 +155,16 @@ internal static class WorkerCheck
         {
             VmId = hello.VmId is { } id ? SafeText.Line(id) : null,
             Confinement = Confinement(hello.Confinement),
-            Features = hello.Features is { } features ? [.. features.Take(MostNotes).Where(feature => feature.Length <= LongestCode)] : null,
+            Features = hello.Features is { } features
+                ? [.. features.Take(MostNotes).Where(feature => feature.Length <= LongestCode)]
+                : null,
         };
     }
 
     private static ConfinementBody Confinement(ConfinementBody body) => new(Notes(body.Applied), Notes(body.Missing));
 
-    private static List<string> Notes(IReadOnlyList<string> notes) => [.. notes.Take(MostNotes).Select(note => SafeText.Line(note, LongestText))];
+    private static List<string> Notes(IReadOnlyList<string> notes) =>
+        [.. notes.Take(MostNotes).Select(note => SafeText.Line(note, LongestText))];
 
     /// <summary>The kind whose name and a number make the name of a device; null: there is none.</summary>
     private static string? Kind(string name)

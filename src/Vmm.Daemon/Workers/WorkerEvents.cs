@@ -94,13 +94,16 @@ internal sealed class WorkerEvents(VsockDials dials, Action ending)
             case ControlKinds.VsockDial when Read(frame, ControlJson.Default.VsockDial, out VsockDial? dial):
                 dials.Begin(dial);
                 break;
-            case ControlKinds.GuestEvent when Read(frame, ControlJson.Default.GuestEventBody, out GuestEventBody? guest) && Enum.IsDefined(guest.Event) && _guestBudget.Admits():
+            case ControlKinds.GuestEvent when Read(frame, ControlJson.Default.GuestEventBody, out GuestEventBody? guest)
+                && Enum.IsDefined(guest.Event) && _guestBudget.Admits():
                 Volatile.Read(ref _guestHandler)?.Invoke(guest.Event);
                 break;
-            case ControlKinds.DiskError when Read(frame, ControlJson.Default.DiskErrorBody, out DiskErrorBody? fault) && WorkerCheck.IsDiskError(fault) && _diskBudget.Admits():
+            case ControlKinds.DiskError when Read(frame, ControlJson.Default.DiskErrorBody, out DiskErrorBody? fault)
+                && WorkerCheck.IsDiskError(fault) && _diskBudget.Admits():
                 Volatile.Read(ref _diskHandler)?.Invoke(fault);
                 break;
-            case ControlKinds.DeviceRemoved when Read(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal) && _removals.Admits(removal):
+            case ControlKinds.DeviceRemoved when Read(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal)
+                && _removals.Admits(removal):
                 ReportRemoval(removal);
                 break;
             default:
@@ -143,7 +146,8 @@ internal sealed class WorkerEvents(VsockDials dials, Action ending)
         }
     }
 
-    private static bool Read<T>(ControlFrame frame, JsonTypeInfo<T> type, [NotNullWhen(true)] out T? body) where T : class => ControlCodec.TryBody(frame, type, out body, out _);
+    private static bool Read<T>(ControlFrame frame, JsonTypeInfo<T> type, [NotNullWhen(true)] out T? body) where T : class =>
+        ControlCodec.TryBody(frame, type, out body, out _);
 
     private sealed class Subscription(WorkerEvents worker, Action<WorkerState> handler) : IDisposable
     {

@@ -30,10 +30,13 @@ internal static class WorkerExits
     /// <param name="outOfMemory">The kernel killed a process of its control group for its memory limit.</param>
     internal static WorkerExit Of(ProcessEnd end, bool outOfMemory) => new(WorkerExitReason.WorkerDied, 1, end switch
     {
-        { Signal: Sigkill } when outOfMemory => "out of memory: the kernel killed the worker process, which had reached the memory limit of its control group",
+        { Signal: Sigkill } when outOfMemory =>
+            "out of memory: the kernel killed the worker process, which had reached the memory limit of its control group",
         { Known: false } => "the worker process is gone without a word",
-        { Signal: Sigsys } => "the worker process was killed by its system call filter (signal 31, SIGSYS): it did what no worker does; the kernel's log (audit type 1326) names the call",
-        { Signal: not 0 } => $"the worker process was killed by signal {end.Signal}{(NativeConvert.TryToSignum(end.Signal, out Signum name) ? $" ({name})" : "")}",
+        { Signal: Sigsys } => "the worker process was killed by its system call filter (signal 31, SIGSYS): it did what no worker does; "
+            + "the kernel's log (audit type 1326) names the call",
+        { Signal: not 0 } => "the worker process was killed by signal "
+            + $"{end.Signal}{(NativeConvert.TryToSignum(end.Signal, out Signum name) ? $" ({name})" : "")}",
         _ => $"the worker process exited with status {end.ExitCode} without a word",
     });
 }

@@ -63,7 +63,8 @@ internal sealed class WorkerFiles
     /// <exception cref="IOException">There is no room, or the folder is gone.</exception>
     internal SafeFileHandle MakeEnd()
     {
-        SafeFileHandle file = File.OpenHandle(End, FileMode.Create, FileAccess.ReadWrite, FileShare.ReadWrite, preallocationSize: EndRecord.Length);
+        SafeFileHandle file = File.OpenHandle(
+            End, FileMode.Create, FileAccess.ReadWrite, FileShare.ReadWrite, preallocationSize: EndRecord.Length);
         RandomAccess.SetLength(file, EndRecord.Length);
         return file;
     }

@@ -101,7 +101,8 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         try
         {
             using WorkerResources resources = await Task.Run(
-                () => saved is null ? WorkerResources.Open(spec, _options.Storage) : WorkerResources.OpenSaved(spec, saved, _options.Storage),
+                () =>
+                    saved is null ? WorkerResources.Open(spec, _options.Storage) : WorkerResources.OpenSaved(spec, saved, _options.Storage),
                 cancellation).ConfigureAwait(false);
             user = _users.Take();
             AddNames(files, resources, ref named);
@@ -130,12 +131,14 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
 
             if ((spec.CpuQuota ?? spec.CpuWeight) is not null)
             {
-                _ = worker.LimitCpu(new CpuLimits(spec.CpuQuota, spec.CpuWeight), expected: true); // now that it is built: to build it is not the guest's work
+                // now that it is built: to build it is not the guest's work
+                _ = worker.LimitCpu(new CpuLimits(spec.CpuQuota, spec.CpuWeight), expected: true);
             }
 
             if (_options.RequireConfinement && worker.Confinement is { Missing.Count: > 0 } partial)
             {
-                throw new WorkerException(ControlCodes.NotConfined, $"the worker is not fully confined, and vmmd was told to require it: {string.Join("; ", partial.Missing)}");
+                throw new WorkerException(ControlCodes.NotConfined,
+                    $"the worker is not fully confined, and vmmd was told to require it: {string.Join("; ", partial.Missing)}");
             }
 
             return worker;
@@ -172,7 +175,8 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
             }
         }
 
-        await Task.WhenAny(Task.WhenAll(adopted.Select(worker => worker.Greeted)), Task.Delay(s_greeting, cancellation)).ConfigureAwait(false);
+        await Task.WhenAny(
+            Task.WhenAll(adopted.Select(worker => worker.Greeted)), Task.Delay(s_greeting, cancellation)).ConfigureAwait(false);
         cancellation.ThrowIfCancellationRequested();
 
         _cgroups.Sweep(adopted.OfType<RemoteWorker>().Select(worker => worker.Bounds.Group).ToHashSet(StringComparer.Ordinal));
@@ -239,7 +243,8 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
             if (worker is null)
             {
                 socket?.Dispose();
-                return Ended(files, new WorkerExit(WorkerExitReason.WorkerDied, 1, $"its worker cannot be reached at {files.Socket}: {cause.Message}"));
+                return Ended(files,
+                    new WorkerExit(WorkerExitReason.WorkerDied, 1, $"its worker cannot be reached at {files.Socket}: {cause.Message}"));
             }
 
             worker.Kill($"its worker could not be taken over and was ended: {cause.Message}");
@@ -257,7 +262,8 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
         {
-            exit ??= new WorkerExit(WorkerExitReason.WorkerDied, 1, $"its worker is gone, and what it left cannot be removed: {cause.Message}");
+            exit ??= new WorkerExit(
+                WorkerExitReason.WorkerDied, 1, $"its worker is gone, and what it left cannot be removed: {cause.Message}");
         }
 
         return exit is null ? null : new EndedWorker(files.VmId, exit);
@@ -302,7 +308,8 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
             _ = worker.RetireAsync();
             if (!pooled)
             {
-                throw new WorkerException(ControlCodes.WorkerStartFailed, $"a new worker process ({_options.Program}) ended at once: its reason is in the daemon's log");
+                throw new WorkerException(ControlCodes.WorkerStartFailed,
+                    $"a new worker process ({_options.Program}) ended at once: its reason is in the daemon's log");
             }
         }
     }
@@ -319,7 +326,11 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         {
             try
             {
-                RemoteWorker worker = new(ours, ProcessHandle.Spawn(_options.Program, Arguments(), NoEnvironment, [theirs.Handle], _options.Isolated, says), _options, Gone);
+                RemoteWorker worker = new(
+                    ours,
+                    ProcessHandle.Spawn(_options.Program, Arguments(), NoEnvironment, [theirs.Handle], _options.Isolated, says),
+                    _options,
+                    Gone);
                 worker.Hear(said);
                 string group = Guid.NewGuid().ToString();
                 worker.Bounds.Ungrouped = _cgroups.Join(group, worker.ProcessId);
@@ -338,7 +349,8 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
     }
 
     private string[] Arguments() =>
-        ["--control", .. _options.Isolated ? ["--isolated"] : Array.Empty<string>(), .. _options.SystemCallFilters ? Array.Empty<string>() : ["--no-seccomp"]];
+        ["--control", .. _options.Isolated ? ["--isolated"] : Array.Empty<string>(),
+            .. _options.SystemCallFilters ? Array.Empty<string>() : ["--no-seccomp"]];
 
     // One at a time, in the background: a launch is not to wait for the pool.
     private void Refill(TimeSpan delay)

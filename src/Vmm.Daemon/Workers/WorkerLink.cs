@@ -32,7 +32,13 @@ internal sealed class WorkerLink
     /// <param name="onEvent">Called with each event.</param>
     /// <param name="greet">Learns anew where the worker stands, on a new connection.</param>
     /// <param name="kill">Ends the process.</param>
-    internal WorkerLink(PacketSocket socket, ProcessHandle process, WorkerLauncherOptions options, Action<ControlFrame> onEvent, Func<Task> greet, Action kill)
+    internal WorkerLink(
+        PacketSocket socket,
+        ProcessHandle process,
+        WorkerLauncherOptions options,
+        Action<ControlFrame> onEvent,
+        Func<Task> greet,
+        Action kill)
     {
         Process = process;
         _options = options;

@@ -86,7 +86,8 @@ internal sealed class WorkerResources(StorageFolders storage) : IDisposable
     internal static VmSpec WithMtus(VmSpec spec) => spec.Nets.Count == 0 ? spec : spec with { Nets = [.. spec.Nets.Select(WithMtu)] };
 
     /// <summary>The network device with its tap's MTU.</summary>
-    internal static NetSpec WithMtu(NetSpec net) => net with { Mtu = net.Mtu ?? (TapQueue.MtuOf(net.Tap) is >= 68 and <= ushort.MaxValue and var mtu ? mtu : null) };
+    internal static NetSpec WithMtu(NetSpec net) =>
+        net with { Mtu = net.Mtu ?? (TapQueue.MtuOf(net.Tap) is >= 68 and <= ushort.MaxValue and var mtu ? mtu : null) };
 
     /// <summary>What a worker in the pool gets ready with.</summary>
     /// <exception cref="WorkerException">KVM cannot be opened.</exception>

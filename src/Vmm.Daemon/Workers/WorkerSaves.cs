@@ -21,7 +21,8 @@ internal sealed class WorkerSaves(WorkerLink link, WorkerBounds bounds)
         ulong? before = bounds.FileLimit;
         if (bounds.LimitFiles(bytes, raise: true) is { } problem)
         {
-            throw new WorkerException(ControlCodes.SaveFailed, $"the worker's limit on file sizes cannot be raised for the save: {problem}");
+            throw new WorkerException(
+                ControlCodes.SaveFailed, $"the worker's limit on file sizes cannot be raised for the save: {problem}");
         }
 
         try
@@ -51,7 +52,8 @@ internal sealed class WorkerSaves(WorkerLink link, WorkerBounds bounds)
     /// <inheritdoc cref="IWorker.UndoSaveAsync"/>
     internal async Task UndoAsync(CancellationToken cancellation)
     {
-        ControlClient.Answer answer = await link.Client.CallAsync(ControlKinds.SaveCancel, null, null, [], cancellation).ConfigureAwait(false);
+        ControlClient.Answer answer = await link.Client.CallAsync(
+            ControlKinds.SaveCancel, null, null, [], cancellation).ConfigureAwait(false);
         answer.Descriptor?.Dispose();
     }
 

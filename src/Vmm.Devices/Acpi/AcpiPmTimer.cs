@@ -28,7 +28,8 @@ public sealed class AcpiPmTimer(TimeProvider? clock = null) : IBusDevice
         // Eight bytes, so that an access at any offset finds its bytes; those behind the counter are zero.
         Span<byte> counter = stackalloc byte[16];
         counter.Clear();
-        BinaryPrimitives.WriteUInt32LittleEndian(counter, (uint)((UInt128)(ulong)_clock.GetTimestamp() * Frequency / (ulong)_clock.TimestampFrequency));
+        BinaryPrimitives.WriteUInt32LittleEndian(
+            counter, (uint)((UInt128)(ulong)_clock.GetTimestamp() * Frequency / (ulong)_clock.TimestampFrequency));
         counter.Slice((int)(offset & 3), data.Length).CopyTo(data);
     }
 

@@ -55,7 +55,8 @@ public sealed class AcpiTable(string signature, byte revision)
     public AcpiTable ZeroTo(int offset) => Zero(offset - HeaderLength - _body.Count);
 
     /// <summary>A generic address structure for an I/O port (5.2.3.2), <paramref name="bytes"/> wide: 1, 2 or 4.</summary>
-    public AcpiTable PortRegister(ushort port, byte bytes = 1) => U8(1).U8((byte)(bytes * 8)).U8(0).U8((byte)(bytes == 4 ? 3 : bytes)).U64(port);
+    public AcpiTable PortRegister(ushort port, byte bytes = 1) =>
+        U8(1).U8((byte)(bytes * 8)).U8(0).U8((byte)(bytes == 4 ? 3 : bytes)).U64(port);
 
     /// <summary>Bytes as they are.</summary>
     public AcpiTable Raw(ReadOnlySpan<byte> bytes)

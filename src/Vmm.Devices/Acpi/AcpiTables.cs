@@ -13,7 +13,8 @@ public static class AcpiTables
     public const uint IoApicAddress = 0xFEC0_0000;
 
     private const ushort BootKeyboardController = 1 << 1, BootNoVga = 1 << 2;
-    private const uint FlagWbinvd = 1, FlagControlMethodPowerButton = 1 << 4, FlagControlMethodSleepButton = 1 << 5, FlagTimer32Bit = 1 << 8, FlagResetRegister = 1 << 10, FlagHardwareReduced = 1 << 20;
+    private const uint FlagWbinvd = 1, FlagControlMethodPowerButton = 1 << 4, FlagControlMethodSleepButton = 1 << 5,
+        FlagTimer32Bit = 1 << 8, FlagResetRegister = 1 << 10, FlagHardwareReduced = 1 << 20;
 
     /// <summary>
     /// All tables, RSDP first, laid out from <paramref name="at"/>.
@@ -55,7 +56,8 @@ public static class AcpiTables
         Rsdp(xsdtAt).CopyTo(result, 0);
         return result.Length <= room
             ? result
-            : throw new ArgumentException($"ACPI tables take {result.Length} bytes, there is room for {room}: fewer vCPUs or vnodes are needed", nameof(config));
+            : throw new ArgumentException(
+                $"ACPI tables take {result.Length} bytes, there is room for {room}: fewer vCPUs or vnodes are needed", nameof(config));
     }
 
     private static ulong Append(ByteSink image, GuestAddress at, byte[] table)
@@ -89,7 +91,8 @@ public static class AcpiTables
         .ZeroTo(76).U32(config.PmTimerPort)           // PM_TMR_BLK
         .ZeroTo(91).U8(AcpiPmTimer.Length)            // PM_TMR_LEN
         .ZeroTo(109).U16((ushort)(BootNoVga | (config.KeyboardGsi is null ? 0 : BootKeyboardController))) // IAPC_BOOT_ARCH
-        .ZeroTo(112).U32(FlagWbinvd | FlagControlMethodPowerButton | FlagControlMethodSleepButton | FlagTimer32Bit | FlagResetRegister | FlagHardwareReduced)
+        .ZeroTo(112).U32(FlagWbinvd | FlagControlMethodPowerButton | FlagControlMethodSleepButton | FlagTimer32Bit | FlagResetRegister
+            | FlagHardwareReduced)
         .PortRegister(Legacy.ResetControl.Port)       // RESET_REG
         .U8(Legacy.ResetControl.ResetValue)
         .ZeroTo(131).U8(3)                            // minor version

@@ -25,7 +25,8 @@ public sealed class AmlWriter
     /// <summary>
     /// <c>Method (name, arguments, Serialized) { body }</c>: for one that creates names or must not overlap itself (19.6.85).
     /// </summary>
-    public AmlWriter SerializedMethod(string name, int arguments, Action<AmlWriter> body) => Block([0x14], name, (byte)(arguments | 8), body);
+    public AmlWriter SerializedMethod(string name, int arguments, Action<AmlWriter> body) =>
+        Block([0x14], name, (byte)(arguments | 8), body);
 
     /// <summary><c>OperationRegion (name, SystemIO, port, length)</c></summary>
     public AmlWriter PortRegion(string name, ushort port, ushort length)

@@ -21,7 +21,8 @@ internal static class Dsdt
             sb.Device("MRES", device => device
                 .NameEisaId("_HID", "PNP0C02")
                 .Name("_UID", 0)
-                .NameResources("_CRS", new ResourceWriter().FixedMemory((uint)config.EcamBase.Value, (config.LastBus + 1u) << 20).ToArray()));
+                .NameResources(
+                    "_CRS", new ResourceWriter().FixedMemory((uint)config.EcamBase.Value, (config.LastBus + 1u) << 20).ToArray()));
             if (config.Serial)
             {
                 sb.Device("COM1", device => device
@@ -60,7 +61,11 @@ internal static class Dsdt
             {
                 sb.Device("KBD0", device => device
                     .NameEisaId("_HID", "PNP0303")
-                    .NameResources("_CRS", new ResourceWriter().Io((ushort)Legacy.I8042.DataPort, 1).Io((ushort)Legacy.I8042.CommandPort, 1).EdgeInterrupt(keyboard).ToArray()));
+                    .NameResources("_CRS", new ResourceWriter()
+                        .Io((ushort)Legacy.I8042.DataPort, 1)
+                        .Io((ushort)Legacy.I8042.CommandPort, 1)
+                        .EdgeInterrupt(keyboard)
+                        .ToArray()));
             }
 
             if (config.PowerButtonGsi is { } gsi)
@@ -95,7 +100,9 @@ internal static class Dsdt
             .NameText("_HID", "LNRO0005")
             .Name("_UID", (ulong)index)
             .Name("_CCA", 1)
-            .NameResources("_CRS", new ResourceWriter().FixedMemory((uint)window.Base.Value, (uint)window.Length).EdgeInterrupt(window.Gsi).ToArray()));
+            .NameResources(
+                "_CRS",
+                new ResourceWriter().FixedMemory((uint)window.Base.Value, (uint)window.Length).EdgeInterrupt(window.Gsi).ToArray()));
 
     /// <summary>C000, C001, …: four characters, as names in AML are.</summary>
     private static string ProcessorName(int index)

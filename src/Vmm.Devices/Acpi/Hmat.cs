@@ -6,7 +6,8 @@ namespace Vmm.Devices.Acpi;
 /// <param name="LatencyNanoseconds">Time of an access, 1 to a million; null when it is not known.</param>
 /// <param name="BandwidthMegabytes">10^6 bytes a second, 1 to ten million; null when it is not known.</param>
 public sealed record AcpiPerformance(
-    IReadOnlyList<int> Initiators, IReadOnlyList<AcpiTarget> Targets, IReadOnlyList<IReadOnlyList<int>>? LatencyNanoseconds, IReadOnlyList<IReadOnlyList<int>>? BandwidthMegabytes);
+    IReadOnlyList<int> Initiators, IReadOnlyList<AcpiTarget> Targets, IReadOnlyList<IReadOnlyList<int>>? LatencyNanoseconds,
+    IReadOnlyList<IReadOnlyList<int>>? BandwidthMegabytes);
 
 /// <summary>A proximity domain with memory.</summary>
 /// <param name="Domain">Its number.</param>
@@ -46,7 +47,8 @@ internal static class Hmat
     }
 
     /// <summary>System Locality Latency and Bandwidth Information, for memory itself (no side cache), reads and writes alike.</summary>
-    private static void Localities(AcpiTable hmat, AcpiPerformance performance, byte kind, IReadOnlyList<IReadOnlyList<int>> matrix, ulong unit)
+    private static void Localities(
+        AcpiTable hmat, AcpiPerformance performance, byte kind, IReadOnlyList<IReadOnlyList<int>> matrix, ulong unit)
     {
         int initiators = performance.Initiators.Count, targets = performance.Targets.Count, greatest = 1;
         for (int i = 0; i < initiators; i++)

@@ -27,7 +27,8 @@ public sealed class AddressBus(string name) : IMmioMap
     }
 
     /// <inheritdoc/>
-    public bool TryMap(GuestAddress start, ulong length, IBusDevice device, string name) => TryInsert(start.Value, length, device, name, out _);
+    public bool TryMap(GuestAddress start, ulong length, IBusDevice device, string name) =>
+        TryInsert(start.Value, length, device, name, out _);
 
     /// <inheritdoc/>
     public void Unmap(GuestAddress start)

@@ -18,7 +18,8 @@ public sealed class I8042
     public const ulong CommandPort = 0x64;
 
     // Configuration byte.
-    private const byte InterruptOn = 0x01, SystemFlag = 0x04, KeyboardOff = 0x10, MouseOff = 0x20, Kept = InterruptOn | SystemFlag | KeyboardOff | MouseOff;
+    private const byte InterruptOn = 0x01, SystemFlag = 0x04, KeyboardOff = 0x10, MouseOff = 0x20,
+        Kept = InterruptOn | SystemFlag | KeyboardOff | MouseOff;
 
     // Status byte.
     private const byte OutputFull = 0x01, LastWasCommand = 0x08, Unlocked = 0x10;

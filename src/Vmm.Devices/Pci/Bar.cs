@@ -22,7 +22,8 @@ public sealed class Bar
         if (length < 16 || !BitOperations.IsPow2(length) || (kind == BarKind.Memory32 && length > 1u << 31))
         {
             throw new ArgumentException(
-                $"a BAR cannot have {length} bytes: its length is a power of two of at least 16, and a 32-bit one has 2 GiB at most", nameof(length));
+                $"a BAR cannot have {length} bytes: its length is a power of two of at least 16, and a 32-bit one has 2 GiB at most",
+                nameof(length));
         }
 
         Kind = kind;

@@ -250,7 +250,8 @@ public sealed class MsixTable(int vectors, IInterruptMessageFactory factory, obj
     }
 
     private bool IsOpen(Vector vector) =>
-        (Volatile.Read(ref _control) & (ControlEnable | ControlFunctionMask)) == ControlEnable && (Volatile.Read(ref vector.Control) & 1) == 0;
+        (Volatile.Read(ref _control) & (ControlEnable | ControlFunctionMask)) == ControlEnable
+        && (Volatile.Read(ref vector.Control) & 1) == 0;
 
     private bool IsPending(Vector vector)
     {

@@ -264,7 +264,12 @@ public sealed class PciHostBridge : IDisposable
             }
             else if (offset < 8 && (address & 0x8000_0000) != 0)
             {
-                bridge.Read((int)(address >> 16) & 0xFF, (int)(address >> 11) & 31, (int)(address >> 8) & 7, (int)((address & 0xFC) + (offset - 4)), data);
+                bridge.Read(
+                    (int)(address >> 16) & 0xFF,
+                    (int)(address >> 11) & 31,
+                    (int)(address >> 8) & 7,
+                    (int)((address & 0xFC) + (offset - 4)),
+                    data);
             }
             else
             {
@@ -281,7 +286,12 @@ public sealed class PciHostBridge : IDisposable
             }
             else if (offset is >= 4 and < 8 && (address & 0x8000_0000) != 0)
             {
-                bridge.Write((int)(address >> 16) & 0xFF, (int)(address >> 11) & 31, (int)(address >> 8) & 7, (int)((address & 0xFC) + (offset - 4)), data);
+                bridge.Write(
+                    (int)(address >> 16) & 0xFF,
+                    (int)(address >> 11) & 31,
+                    (int)(address >> 8) & 7,
+                    (int)((address & 0xFC) + (offset - 4)),
+                    data);
             }
         }
     }

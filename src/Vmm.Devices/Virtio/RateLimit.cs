@@ -100,8 +100,12 @@ public sealed class RateLimiter
         Limit = limit;
         _limitsBytes = limit.BytesPerSecond > 0;
         _limitsOperations = limit.OperationsPerSecond > 0;
-        _bytes = new TokenBucket(limit.BytesPerSecond, limit.BurstBytes > 0 ? limit.BurstBytes : Math.Max(limit.BytesPerSecond / 10, LeastBurst), now);
-        _operations = new TokenBucket(limit.OperationsPerSecond, limit.BurstOperations > 0 ? limit.BurstOperations : Math.Max(limit.OperationsPerSecond / 10, 1), now);
+        _bytes = new TokenBucket(
+            limit.BytesPerSecond, limit.BurstBytes > 0 ? limit.BurstBytes : Math.Max(limit.BytesPerSecond / 10, LeastBurst), now);
+        _operations = new TokenBucket(
+            limit.OperationsPerSecond,
+            limit.BurstOperations > 0 ? limit.BurstOperations : Math.Max(limit.OperationsPerSecond / 10, 1),
+            now);
     }
 
     /// <summary>What it holds to.</summary>
@@ -112,7 +116,9 @@ public sealed class RateLimiter
     /// <param name="now">Nanoseconds, see <see cref="Now"/>.</param>
     /// <exception cref="ArgumentException">A number is above <see cref="RateLimit.Most"/>.</exception>
     public static RateLimiter? Create(RateLimit? limit, long now) =>
-        limit is null || limit.IsNone ? null : limit.IsValid ? new RateLimiter(limit, now) : throw new ArgumentException("a rate or burst is above 2^60", nameof(limit));
+        limit is null || limit.IsNone ? null
+        : limit.IsValid ? new RateLimiter(limit, now)
+        : throw new ArgumentException("a rate or burst is above 2^60", nameof(limit));
 
     /// <summary>The clock, in nanoseconds.</summary>
     public static long Now => System.Diagnostics.Stopwatch.GetTimestamp() * (1_000_000_000 / System.Diagnostics.Stopwatch.Frequency);

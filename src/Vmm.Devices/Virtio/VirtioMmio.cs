@@ -143,7 +143,8 @@ public sealed class VirtioMmio : VirtioTransport, IBusDevice
             bool enabled = (value & 1) != 0;
             if (queue.Enabled && !enabled)
             {
-                Halt($"queue {QueueSelect} was taken away while it was in use"); // 4.2.2.2: nothing of it is touched once QueueReady reads as 0
+                // 4.2.2.2: nothing of it is touched once QueueReady reads as 0
+                Halt($"queue {QueueSelect} was taken away while it was in use");
             }
 
             queue.Enabled = enabled;

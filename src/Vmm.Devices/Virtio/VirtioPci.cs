@@ -12,7 +12,8 @@ namespace Vmm.Devices.Virtio;
 public sealed class VirtioPciFunction : PciFunction
 {
     internal const uint BarLength = 0x8000;
-    internal const uint CommonOffset = 0, IsrOffset = 0x1000, DeviceOffset = 0x2000, NotifyOffset = 0x3000, TableOffset = 0x4000, PendingOffset = 0x6000;
+    internal const uint CommonOffset = 0, IsrOffset = 0x1000, DeviceOffset = 0x2000, NotifyOffset = 0x3000, TableOffset = 0x4000,
+        PendingOffset = 0x6000;
     private const int RegistersBar = 0, SharedMemoryBar = 2;
     private const byte CapabilityVendor = 9, CapabilityMsix = 0x11, CapabilityExpress = 0x10;
 
@@ -23,7 +24,8 @@ public sealed class VirtioPciFunction : PciFunction
     private SharedMemoryRegion? _sharedMemory;
 
     /// <summary>Builds the function. Without <paramref name="doorbells"/> notifications arrive as BAR writes.</summary>
-    public VirtioPciFunction(string name, VirtioDevice device, GuestMemory memory, IInterruptMessageFactory interrupts, IDoorbellBinder? doorbells)
+    public VirtioPciFunction(
+        string name, VirtioDevice device, GuestMemory memory, IInterruptMessageFactory interrupts, IDoorbellBinder? doorbells)
         : base(name, 0x1AF4, (ushort)(0x1040 + device.DeviceType), ClassCode(device.DeviceType), 1)
     {
         if (device.SharedMemory.Count > 1)

@@ -9,7 +9,8 @@ namespace Vmm.Devices.Virtio;
 /// <summary>
 /// The BAR of a virtio-pci function: register windows over <see cref="VirtioTransport"/> (virtio 1.2 sections 4.1.4.3 to 4.1.4.6).
 /// </summary>
-internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory, MsixTable msix) : VirtioTransport(device, memory, mayTransfer: false), IBusDevice
+internal sealed class VirtioPciTransport(VirtioDevice device, GuestMemory memory, MsixTable msix)
+    : VirtioTransport(device, memory, mayTransfer: false), IBusDevice
 {
     private int _isr;
     private int _configVector = 0xFFFF;

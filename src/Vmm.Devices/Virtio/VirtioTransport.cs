@@ -251,7 +251,8 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         {
             Device.Activate(new VirtioActivation(_memory, _features.Accepted, active, this) { Threads = Device.Threads });
         }
-#pragma warning disable CA1031 // Whatever is missing here (threads, descriptors) is missing to this device, not to the vCPU whose driver asked for it.
+        // Whatever is missing here (threads, descriptors) is missing to this device, not to the vCPU whose driver asked for it.
+#pragma warning disable CA1031
         catch (Exception error)
 #pragma warning restore CA1031
         {
@@ -342,7 +343,8 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         }
     }
 
-    /// <summary>Ends <see cref="TryHold"/>. A restored device begins to serve its queues, if it served them when it was saved. Any thread.</summary>
+    /// <summary>Ends <see cref="TryHold"/>. A restored device begins to serve its queues, if it served them when it was saved. Any
+    /// thread.</summary>
     public void Resume()
     {
         lock (Gate)

@@ -2,7 +2,8 @@ using System.Runtime.CompilerServices;
 
 namespace Vmm.Interop.Kvm;
 
-#pragma warning disable CS1591, CA1823, IDE0044, IDE0051, CS0169, S1144, MA0077 // Inline arrays: one field each, reached by index or as a span.
+// Inline arrays: one field each, reached by index or as a span.
+#pragma warning disable CS1591, CA1823, IDE0044, IDE0051, CS0169, S1144, MA0077
 
 /// <summary>N bytes or words inside a kernel struct.</summary>
 [InlineArray(8)] public struct Bytes8 { private byte _first; }

@@ -1,6 +1,7 @@
 namespace Vmm.Interop.Kvm;
 
-#pragma warning disable CS1591 // Kernel names on purpose: each member is the request of the same name in linux/kvm.h, proved by a compiled test.
+// Kernel names on purpose: each member is the request of the same name in linux/kvm.h, proved by a compiled test.
+#pragma warning disable CS1591
 
 /// <summary>ioctl request numbers of KVM (linux/kvm.h).</summary>
 public enum KvmRequest : uint

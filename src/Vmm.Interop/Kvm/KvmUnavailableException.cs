@@ -16,7 +16,8 @@ public enum KvmUnavailableReason
 }
 
 /// <summary>KVM cannot be used: says which file, why, and what to do.</summary>
-public sealed class KvmUnavailableException(KvmUnavailableReason reason, string message, Exception? cause = null) : Exception(message, cause)
+public sealed class KvmUnavailableException(KvmUnavailableReason reason, string message, Exception? cause = null)
+    : Exception(message, cause)
 {
     /// <summary>The kind of failure.</summary>
     public KvmUnavailableReason Reason { get; } = reason;

@@ -5,7 +5,9 @@ namespace Vmm.Interop.Libc;
 /// <summary>Facts about files and block devices under disks.</summary>
 internal static unsafe class BlockCalls
 {
-    private const uint BlkSizeInBytes = 0x80081272, BlkLogicalSize = 0x1268, BlkPhysicalSize = 0x127b, BlkReadOnly = 0x125e, StatxDirectAlign = 0x2000; // linux/fs.h, linux/stat.h
+    // linux/fs.h, linux/stat.h
+    private const uint BlkSizeInBytes = 0x80081272, BlkLogicalSize = 0x1268, BlkPhysicalSize = 0x127b, BlkReadOnly = 0x125e,
+        StatxDirectAlign = 0x2000;
 
     /// <summary>What <see cref="Inspect"/> asks of a block device.</summary>
     internal static readonly uint[] InspectRequests = [BlkSizeInBytes, BlkLogicalSize, BlkPhysicalSize, BlkReadOnly];

@@ -60,7 +60,8 @@ internal static unsafe class MemoryCalls
     /// <param name="address">The first.</param>
     internal static int Reserve(ulong length, ulong alignment, out nint address)
     {
-        int answer = Map(0, length + alignment, LibC.PROT_NONE, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_NORESERVE, -1, out nint mapped);
+        int answer = Map(
+            0, length + alignment, LibC.PROT_NONE, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_NORESERVE, -1, out nint mapped);
         address = mapped;
         if (answer < 0)
         {
@@ -93,7 +94,8 @@ internal static unsafe class MemoryCalls
     {
         fixed (ulong* mask = nodes)
         {
-            return (int)Answer.Of(LibC.syscall(SyscallNumber.SYS_mbind, (void*)address, (size_t)length, mode, mask, (nodes.Length * 64) + 1, 0));
+            return (int)Answer.Of(
+                LibC.syscall(SyscallNumber.SYS_mbind, (void*)address, (size_t)length, mode, mask, (nodes.Length * 64) + 1, 0));
         }
     }
 
@@ -123,7 +125,8 @@ internal static unsafe class MemoryCalls
     /// <summary>
     /// Brings the pages of a range into being, from where its policy says; they keep their content. -errno when that cannot be: no SIGBUS.
     /// </summary>
-    internal static int Populate(nint address, ulong length) => Answer.Of(LibC.madvise((void*)address, (size_t)length, MadvisePopulateWrite));
+    internal static int Populate(nint address, ulong length) =>
+        Answer.Of(LibC.madvise((void*)address, (size_t)length, MadvisePopulateWrite));
 
     /// <summary>
     /// Gives whole pages of a shared mapping of a memfd back to the host: the range reads as zeros and is filled again on the next touch.

@@ -137,7 +137,11 @@ internal static unsafe class PacketCalls
 
             if (header->cmsg_level == LibC.SOL_SOCKET && header->cmsg_type == LibC.SCM_RIGHTS)
             {
-                Take(new ReadOnlySpan<int>(control + at + HeaderLength, (end - HeaderLength) / sizeof(int)), ref fits, descriptors, ref count);
+                Take(
+                    new ReadOnlySpan<int>(control + at + HeaderLength, (end - HeaderLength) / sizeof(int)),
+                    ref fits,
+                    descriptors,
+                    ref count);
             }
 
             at += Aligned(end);

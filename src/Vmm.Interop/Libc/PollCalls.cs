@@ -11,7 +11,8 @@ internal static unsafe class PollCalls
         long* time = stackalloc long[2] { timeoutMicroseconds / 1_000_000, timeoutMicroseconds % 1_000_000 * 1000 };
         fixed (PollEntry* first = entries)
         {
-            long ready = Answer.Of(LibC.syscall(SyscallNumber.SYS_ppoll, first, entries.Length, timeoutMicroseconds < 0 ? null : time, (void*)null, 0));
+            long ready = Answer.Of(
+                LibC.syscall(SyscallNumber.SYS_ppoll, first, entries.Length, timeoutMicroseconds < 0 ? null : time, (void*)null, 0));
             return ready == -Errno.EINTR ? 0 : (int)ready;
         }
     }

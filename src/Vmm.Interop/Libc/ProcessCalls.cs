@@ -5,7 +5,8 @@ namespace Vmm.Interop.Libc;
 /// <summary>Processes by pidfd, and what this process gives up for good. Answers: 0 or a descriptor, or -errno.</summary>
 internal static unsafe class ProcessCalls
 {
-    private const int PidFdType = 3, WaitExited = 4, SetDumpable = 4, FileSizeLimit = 1, CoreLimit = 4; // P_PIDFD and WEXITED of waitid(2), PR_SET_DUMPABLE of prctl(2), RLIMIT_FSIZE, RLIMIT_CORE
+    // P_PIDFD and WEXITED of waitid(2), PR_SET_DUMPABLE of prctl(2), RLIMIT_FSIZE, RLIMIT_CORE
+    private const int PidFdType = 3, WaitExited = 4, SetDumpable = 4, FileSizeLimit = 1, CoreLimit = 4;
 
     internal static int Open(int processId) => (int)Answer.Of(LibC.syscall(SyscallNumber.SYS_pidfd_open, processId, 0));
 
@@ -83,7 +84,8 @@ internal static unsafe class ProcessCalls
     /// </summary>
     internal static int EmptyRoot()
     {
-        fixed (byte* none = "none\0"u8, proc = "/proc\0"u8, tmpfs = "tmpfs\0"u8, size = "size=4k,nr_inodes=1,mode=555\0"u8, here = ".\0"u8, root = "/\0"u8)
+        fixed (byte* none = "none\0"u8, proc = "/proc\0"u8, tmpfs = "tmpfs\0"u8, size = "size=4k,nr_inodes=1,mode=555\0"u8, here = ".\0"u8,
+            root = "/\0"u8)
         {
             uint locked = (uint)(LibC.MS_NOSUID | LibC.MS_NODEV | LibC.MS_NOEXEC);
             // The kernel wants the new root on a directory that exists; /proc does wherever .NET runs.

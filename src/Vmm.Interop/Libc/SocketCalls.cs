@@ -29,7 +29,8 @@ internal static unsafe class SocketCalls
     internal static int ConnectPackets(string path) => Make(path, LibC.SOCK_SEQPACKET | LibC.SOCK_NONBLOCK, connect: true, backlog: 0);
 
     /// <summary>A stream listener that never blocks.</summary>
-    internal static int ListenStream(string path, int backlog) => Make(path, LibC.SOCK_STREAM | LibC.SOCK_NONBLOCK, connect: false, Math.Max(backlog, 1));
+    internal static int ListenStream(string path, int backlog) =>
+        Make(path, LibC.SOCK_STREAM | LibC.SOCK_NONBLOCK, connect: false, Math.Max(backlog, 1));
 
     /// <summary>
     /// A connected stream that never blocks. -EAGAIN when the listener's backlog is full, -ECONNREFUSED when nobody listens.

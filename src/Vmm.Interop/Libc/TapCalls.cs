@@ -31,14 +31,16 @@ internal unsafe struct InterfaceRequest
 /// </summary>
 internal static unsafe class TapCalls
 {
-    private const uint SetInterface = 0x400454ca, GetInterface = 0x800454d2, SetOffload = 0x400454d0, SetHeaderSize = 0x400454d8, SetQueue = 0x400454d9;
+    private const uint SetInterface = 0x400454ca, GetInterface = 0x800454d2, SetOffload = 0x400454d0, SetHeaderSize = 0x400454d8,
+        SetQueue = 0x400454d9;
     /// <summary>Requests of <see cref="SetOffloads"/> and <see cref="Attach"/>.</summary>
     internal static readonly uint[] SetupRequests = [SetOffload, SetQueue];
 
     /// <summary>Requests of <see cref="Check"/> and <see cref="SetHeaderLength"/>.</summary>
     internal static readonly uint[] OpenRequests = [GetInterface, SetHeaderSize];
 
-    private const int IsTap = 2, NoPacketInformation = 0x1000, FrameHeader = 0x4000, MultiQueue = 0x100, AttachQueue = 0x200, DetachQueue = 0x400;
+    private const int IsTap = 2, NoPacketInformation = 0x1000, FrameHeader = 0x4000, MultiQueue = 0x100, AttachQueue = 0x200,
+        DetachQueue = 0x400;
 
     /// <summary>
     /// One queue of a tap that exists already: TUNSETIFF would make a missing one, so its existence is asked first (-ENODEV).

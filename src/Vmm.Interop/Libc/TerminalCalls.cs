@@ -20,7 +20,8 @@ internal static unsafe class TerminalCalls
             return answer;
         }
 
-        settings.c_iflag &= ~(uint)(LibC.IGNBRK | LibC.BRKINT | LibC.PARMRK | LibC.ISTRIP | LibC.INLCR | LibC.IGNCR | LibC.ICRNL | LibC.IXON);
+        settings.c_iflag &= ~(uint)(LibC.IGNBRK | LibC.BRKINT | LibC.PARMRK | LibC.ISTRIP | LibC.INLCR | LibC.IGNCR | LibC.ICRNL
+            | LibC.IXON);
         settings.c_oflag &= ~(uint)LibC.OPOST;
         settings.c_lflag &= ~(uint)(LibC.ECHO | LibC.ECHONL | LibC.ICANON | LibC.ISIG | LibC.IEXTEN);
         settings.c_cflag = (settings.c_cflag & ~(uint)(LibC.CSIZE | LibC.PARENB)) | (uint)LibC.CS8;

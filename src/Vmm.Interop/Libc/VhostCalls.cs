@@ -20,7 +20,8 @@ internal static unsafe class VhostCalls
     /// <summary>Requests that set rings up, start and stop them.</summary>
     internal static readonly uint[] RingRequests =
     [
-        SetFeatures, SetMemoryTable, SetRingSize, SetRingAddress, SetRingBase, GetRingBase, SetRingKick, SetRingCall, SetRingError, SetBackend,
+        SetFeatures, SetMemoryTable, SetRingSize, SetRingAddress, SetRingBase, GetRingBase, SetRingKick, SetRingCall, SetRingError,
+        SetBackend,
     ];
 
     /// <summary>Requests to a device that was just opened.</summary>

@@ -20,13 +20,15 @@ public static class BootLoader
         List<RamRange> ram = BootMemoryMap.MergedRam(memory);
         if (ram.Count == 0 || ram[0].Start != 0 || !memory.Contains(new(0), BootLayout.HighMemory) || ram[0].End <= BootLayout.HighMemory)
         {
-            throw new BootException(kernel.File.Name, "memory", null, "the VM needs more than 1 MiB of RAM from address 0, the first MiB in one vnode");
+            throw new BootException(
+                kernel.File.Name, "memory", null, "the VM needs more than 1 MiB of RAM from address 0, the first MiB in one vnode");
         }
 
         IReadOnlyList<BootMemoryRange> map = BootMemoryMap.Create(memory, request.Reserved);
         if (map.Count > BootLayout.MaxMemoryMapEntries)
         {
-            throw new BootException(kernel.File.Name, "memory", null, $"{map.Count} memory map entries, the boot protocol has room for {BootLayout.MaxMemoryMapEntries}");
+            throw new BootException(kernel.File.Name, "memory", null,
+                $"{map.Count} memory map entries, the boot protocol has room for {BootLayout.MaxMemoryMapEntries}");
         }
 
         (ulong start, ulong end, ulong entry) = kernel.BzImage is { } header
@@ -52,7 +54,8 @@ public static class BootLoader
         return new BootInfo(pvh ? BootProtocol.Pvh32 : BootProtocol.Linux64, cpu, start, end, initrd, initrdSize, map);
     }
 
-    private static (ulong Start, ulong End, ulong Entry) PlaceBzImage(GuestMemory memory, KernelImage kernel, BzImageHeader header, ulong lowRamEnd)
+    private static (ulong Start, ulong End, ulong Entry) PlaceBzImage(
+        GuestMemory memory, KernelImage kernel, BzImageHeader header, ulong lowRamEnd)
     {
         ulong limit = Math.Min(lowRamEnd, BootLayout.LoadLimit);
         ulong need = Math.Max(header.InitSize, header.KernelSize);
@@ -74,7 +77,8 @@ public static class BootLoader
 
         if (end > limit)
         {
-            throw new BootException(kernel.File.Name, "init_size", 0x260, $"the kernel needs 0x{need:x} bytes (preferred at 0x{preferred:x}), RAM below 3 GiB ends at 0x{limit:x}: give the VM more memory");
+            throw new BootException(kernel.File.Name, "init_size", 0x260, $"the kernel needs 0x{need:x} bytes (preferred at "
+                + $"0x{preferred:x}), RAM below 3 GiB ends at 0x{limit:x}: give the VM more memory");
         }
 
         BootWriter.CopyFile(memory, kernel.File, header.KernelOffset, header.KernelSize, start, "kernel");
@@ -88,18 +92,21 @@ public static class BootLoader
             ulong end = segment.Address + segment.MemorySize;
             if (segment.Address < BootLayout.HighMemory)
             {
-                throw new BootException(kernel.File.Name, "p_paddr", segment.AddressOffset, $"segment at 0x{segment.Address:x} lies in the first MiB, which belongs to the loader");
+                throw new BootException(kernel.File.Name, "p_paddr", segment.AddressOffset,
+                    $"segment at 0x{segment.Address:x} lies in the first MiB, which belongs to the loader");
             }
 
             if (!IsRam(ram, segment.Address, end))
             {
-                throw new BootException(kernel.File.Name, "p_paddr", segment.AddressOffset, $"segment 0x{segment.Address:x}-0x{end:x} is not in RAM (RAM below 3 GiB ends at 0x{ram[0].End:x}): give the VM more memory");
+                throw new BootException(kernel.File.Name, "p_paddr", segment.AddressOffset, $"segment 0x{segment.Address:x}-0x{end:x} is "
+                    + $"not in RAM (RAM below 3 GiB ends at 0x{ram[0].End:x}): give the VM more memory");
             }
         }
 
         if (kernel.EntryPoint > uint.MaxValue)
         {
-            throw new BootException(kernel.File.Name, "e_entry", kernel.EntryFieldOffset, $"0x{kernel.EntryPoint:x} is above 4 GiB, where nothing is mapped at start");
+            throw new BootException(kernel.File.Name, "e_entry", kernel.EntryFieldOffset,
+                $"0x{kernel.EntryPoint:x} is above 4 GiB, where nothing is mapped at start");
         }
 
         foreach (KernelSegment segment in kernel.Segments)
@@ -125,7 +132,8 @@ public static class BootLoader
     }
 
     /// <summary>As high as the kernel allows below 3 GiB, whole pages, not on the kernel.</summary>
-    private static (ulong Start, ulong Length) PlaceInitrd(GuestMemory memory, BootRequest request, KernelImage kernel, ulong lowRamEnd, ulong kernelStart, ulong kernelEnd)
+    private static (ulong Start, ulong Length) PlaceInitrd(
+        GuestMemory memory, BootRequest request, KernelImage kernel, ulong lowRamEnd, ulong kernelStart, ulong kernelEnd)
     {
         if (request.Initrd is not { } file)
         {
@@ -149,14 +157,20 @@ public static class BootLoader
             start = Below(kernelStart, file.Length);
         }
 
-        if (start < BootLayout.HighMemory && kernel.BzImage is { } own && limit == own.InitrdAddressMax + 1 && limit < Math.Min(lowRamEnd, BootLayout.LoadLimit))
+        if (start < BootLayout.HighMemory && kernel.BzImage is { } own && limit == own.InitrdAddressMax + 1
+            && limit < Math.Min(lowRamEnd, BootLayout.LoadLimit))
         {
-            throw new BootException(file.Name, "initrd", null, $"0x{file.Length:x} bytes do not fit below 0x{limit:x}, the highest address at which this kernel takes an initrd (initrd_addr_max), beside the kernel (0x{kernelStart:x}-0x{kernelEnd:x}): more memory does not help, use a smaller initrd");
+            throw new BootException(
+                file.Name, "initrd", null,
+                $"0x{file.Length:x} bytes do not fit below 0x{limit:x}, the highest address at which this kernel takes an initrd "
+                    + $"(initrd_addr_max), beside the kernel (0x{kernelStart:x}-0x{kernelEnd:x}): more memory does not help, use a "
+                    + "smaller initrd");
         }
 
         if (start < BootLayout.HighMemory)
         {
-            throw new BootException(file.Name, "initrd", null, $"0x{file.Length:x} bytes do not fit into RAM between the kernel (0x{kernelStart:x}-0x{kernelEnd:x}) and 0x{limit:x}: give the VM more memory");
+            throw new BootException(file.Name, "initrd", null, $"0x{file.Length:x} bytes do not fit into RAM between the kernel "
+                + $"(0x{kernelStart:x}-0x{kernelEnd:x}) and 0x{limit:x}: give the VM more memory");
         }
 
         BootWriter.CopyFile(memory, file, 0, file.Length, start, "initrd");
@@ -165,7 +179,9 @@ public static class BootLoader
 
     private static void WriteCommandLine(GuestMemory memory, KernelImage kernel, string commandLine)
     {
-        int limit = kernel.BzImage is { } header ? (int)Math.Min(header.CommandLineSize, BootLayout.CommandLineRoom - 1) : ElfCommandLineSize;
+        int limit = kernel.BzImage is { } header
+            ? (int)Math.Min(header.CommandLineSize, BootLayout.CommandLineRoom - 1)
+            : ElfCommandLineSize;
         if (!CString.TryOf(commandLine, out byte[] bytes))
         {
             throw new BootException(kernel.File.Name, "command line", null, "contains a zero character");

@@ -41,7 +41,8 @@ internal static class BootTables
     }
 
     /// <summary>boot_params (Documentation/arch/x86/zero-page.rst), with the kernel's own setup header when it has one.</summary>
-    internal static void WriteZeroPage(GuestMemory memory, BzImageHeader? header, ulong initrd, ulong initrdSize, ulong rsdp, IReadOnlyList<BootMemoryRange> map)
+    internal static void WriteZeroPage(
+        GuestMemory memory, BzImageHeader? header, ulong initrd, ulong initrdSize, ulong rsdp, IReadOnlyList<BootMemoryRange> map)
     {
         Span<byte> page = stackalloc byte[4096];
         page.Clear();

@@ -78,13 +78,15 @@ public sealed class BzImageHeader
         ulong size = BinaryPrimitives.ReadUInt32LittleEndian(head[0x1F4..]) * 16UL;
         if (offset > file.Length)
         {
-            throw new BootException(file.Name, "setup_sects", 0x1F1, $"truncated: the kernel starts at 0x{offset:x}, the file has 0x{file.Length:x} bytes");
+            throw new BootException(
+                file.Name, "setup_sects", 0x1F1, $"truncated: the kernel starts at 0x{offset:x}, the file has 0x{file.Length:x} bytes");
         }
 
         ulong available = file.Length - offset;
         if (size <= Entry64 || size - Math.Min(size, 15) > available)
         {
-            throw new BootException(file.Name, "syssize", 0x1F4, $"the kernel has 0x{size:x} bytes by its header, 0x{available:x} in the file (truncated?)");
+            throw new BootException(
+                file.Name, "syssize", 0x1F4, $"the kernel has 0x{size:x} bytes by its header, 0x{available:x} in the file (truncated?)");
         }
 
         BzImageHeader header = new(head[Start..end].ToArray()) { KernelOffset = offset, KernelSize = Math.Min(size, available) };
@@ -101,7 +103,8 @@ public sealed class BzImageHeader
 
         if ((_raw[0x236 - Start] & 1) == 0)
         {
-            throw new BootException(file.Name, "xloadflags", 0x236, "XLF_KERNEL_64 is not set: a 32-bit kernel, or a program that only looks like one, such as ipxe.lkrn; use a 64-bit Linux kernel");
+            throw new BootException(file.Name, "xloadflags", 0x236, "XLF_KERNEL_64 is not set: a 32-bit kernel, or a program that only "
+                + "looks like one, such as ipxe.lkrn; use a 64-bit Linux kernel");
         }
 
         if (Relocatable && (Alignment == 0 || !ulong.IsPow2(Alignment)))

@@ -50,7 +50,8 @@ internal static class ElfNotes
                     continue;
                 }
 
-                if (type == Phys32Entry && IsXen(notes, at, nameSize) && Entry(notes.AsSpan((int)descriptor, (int)descriptorSize)) is { } entry)
+                if (type == Phys32Entry && IsXen(notes, at, nameSize)
+                    && Entry(notes.AsSpan((int)descriptor, (int)descriptorSize)) is { } entry)
                 {
                     return (entry, descriptor);
                 }

@@ -23,9 +23,11 @@ internal static class ElfReader
         ulong table = fields.Word(header, fields.TableOffset);
         int entrySize = BinaryPrimitives.ReadUInt16LittleEndian(header[(int)fields.EntrySizeOffset..]);
         int count = BinaryPrimitives.ReadUInt16LittleEndian(header[(int)fields.CountOffset..]);
-        Expect(file, entrySize == fields.ProgramHeaderSize, "e_phentsize", fields.EntrySizeOffset, $"{entrySize}, expected {fields.ProgramHeaderSize}");
+        Expect(file, entrySize == fields.ProgramHeaderSize, "e_phentsize", fields.EntrySizeOffset,
+            $"{entrySize}, expected {fields.ProgramHeaderSize}");
         Expect(file, count is > 0 and <= MaxProgramHeaders, "e_phnum", fields.CountOffset, $"{count}, expected 1 to {MaxProgramHeaders}");
-        Expect(file, file.Contains(table, (ulong)(count * entrySize)), "e_phoff", fields.TableOffset, $"program headers at 0x{table:x} end behind the file (0x{file.Length:x} bytes; truncated?)");
+        Expect(file, file.Contains(table, (ulong)(count * entrySize)), "e_phoff", fields.TableOffset,
+            $"program headers at 0x{table:x} end behind the file (0x{file.Length:x} bytes; truncated?)");
 
         byte[] headers = new byte[count * entrySize];
         file.Read(table, headers, "program headers");
@@ -70,7 +72,12 @@ internal static class ElfReader
                 continue;
             }
 
-            KernelSegment segment = new(fields.Word(entry, fields.FileOffsetAt), fields.Word(entry, fields.FileSizeAt), fields.Word(entry, fields.AddressAt), memorySize, table + (ulong)(i * fields.ProgramHeaderSize))
+            KernelSegment segment = new(
+                fields.Word(entry, fields.FileOffsetAt),
+                fields.Word(entry, fields.FileSizeAt),
+                fields.Word(entry, fields.AddressAt),
+                memorySize,
+                table + (ulong)(i * fields.ProgramHeaderSize))
             {
                 AddressOffset = table + (ulong)(i * fields.ProgramHeaderSize) + fields.AddressAt,
             };
@@ -82,7 +89,8 @@ internal static class ElfReader
         SortByAddress(segments);
         for (int i = 1; i < segments.Count; i++)
         {
-            Expect(file, segments[i].Address - segments[i - 1].Address >= segments[i - 1].MemorySize, "p_paddr", segments[i].AddressOffset, $"segment at 0x{segments[i].Address:x} overlaps the one at 0x{segments[i - 1].Address:x}");
+            Expect(file, segments[i].Address - segments[i - 1].Address >= segments[i - 1].MemorySize, "p_paddr", segments[i].AddressOffset,
+                $"segment at 0x{segments[i].Address:x} overlaps the one at 0x{segments[i - 1].Address:x}");
         }
 
         return segments;
@@ -110,9 +118,12 @@ internal static class ElfReader
 
     private static void CheckLoad(BootFile file, in KernelSegment segment, int index, ElfFields fields)
     {
-        Expect(file, segment.FileSize <= segment.MemorySize, "p_filesz", index, segment.HeaderOffset + fields.FileSizeAt, $"0x{segment.FileSize:x} is more than p_memsz 0x{segment.MemorySize:x}");
-        Expect(file, file.Contains(segment.FileOffset, segment.FileSize), "p_offset", index, segment.HeaderOffset + fields.FileOffsetAt, $"0x{segment.FileSize:x} bytes at 0x{segment.FileOffset:x} end behind the file (0x{file.Length:x} bytes; truncated?)");
-        Expect(file, segment.Address <= ulong.MaxValue - segment.MemorySize, "p_paddr", index, segment.AddressOffset, $"0x{segment.Address:x} + 0x{segment.MemorySize:x} wraps the address space");
+        Expect(file, segment.FileSize <= segment.MemorySize, "p_filesz", index, segment.HeaderOffset + fields.FileSizeAt,
+            $"0x{segment.FileSize:x} is more than p_memsz 0x{segment.MemorySize:x}");
+        Expect(file, file.Contains(segment.FileOffset, segment.FileSize), "p_offset", index, segment.HeaderOffset + fields.FileOffsetAt,
+            $"0x{segment.FileSize:x} bytes at 0x{segment.FileOffset:x} end behind the file (0x{file.Length:x} bytes; truncated?)");
+        Expect(file, segment.Address <= ulong.MaxValue - segment.MemorySize, "p_paddr", index, segment.AddressOffset,
+            $"0x{segment.Address:x} + 0x{segment.MemorySize:x} wraps the address space");
     }
 
     private static void SortByAddress(List<KernelSegment> segments)
@@ -139,7 +150,8 @@ internal static class ElfReader
         return false;
     }
 
-    private static void Expect(BootFile file, bool holds, string field, ulong offset, [InterpolatedStringHandlerArgument(nameof(holds))] ComplaintText problem)
+    private static void Expect(
+        BootFile file, bool holds, string field, ulong offset, [InterpolatedStringHandlerArgument(nameof(holds))] ComplaintText problem)
     {
         if (!holds)
         {
@@ -147,7 +159,8 @@ internal static class ElfReader
         }
     }
 
-    private static void Expect(BootFile file, bool holds, string field, int header, ulong offset, [InterpolatedStringHandlerArgument(nameof(holds))] ComplaintText problem)
+    private static void Expect(BootFile file, bool holds, string field, int header, ulong offset,
+        [InterpolatedStringHandlerArgument(nameof(holds))] ComplaintText problem)
     {
         if (!holds)
         {

@@ -37,7 +37,8 @@ internal static class ForeignPayload
 
         byte[] head = new byte[Math.Min(file.Length, HeadBytes)];
         file.Read(0, head, "magic");
-        return new BootException(file.Name, "magic", 0, Name(file, head) ?? "neither an ELF file (0x7f 'ELF' at 0) nor a Linux bzImage ('HdrS' at 0x202)");
+        return new BootException(
+            file.Name, "magic", 0, Name(file, head) ?? "neither an ELF file (0x7f 'ELF' at 0) nor a Linux bzImage ('HdrS' at 0x202)");
     }
 
     /// <summary>An ELF kernel that has neither a PVH note nor 64-bit code.</summary>
@@ -45,7 +46,9 @@ internal static class ForeignPayload
     {
         byte[] head = new byte[Math.Min(file.Length, MultibootArea)];
         file.Read(0, head, "ELF header");
-        string what = HasMultiboot(head) ? "a multiboot kernel, whose start protocol is not supported" : "a 32-bit ELF file without a PVH note (XEN_ELFNOTE_PHYS32_ENTRY)";
+        string what = HasMultiboot(head)
+            ? "a multiboot kernel, whose start protocol is not supported"
+            : "a 32-bit ELF file without a PVH note (XEN_ELFNOTE_PHYS32_ENTRY)";
         return new BootException(file.Name, "EI_CLASS", 4, what + ": give it a PVH note, or use a 64-bit kernel");
     }
 
@@ -61,11 +64,14 @@ internal static class ForeignPayload
 
     /// <summary>What an image with a Linux setup header too old for a 64-bit entry is.</summary>
     internal static string OldProtocol(ushort version) =>
-        $"boot protocol {version >> 8}.{version & 0xFF:00} is too old: the 64-bit entry needs 2.12 (Linux 3.8). Programs that only look like a kernel, such as ipxe.lkrn and memtest86+ of old, have no 64-bit entry: use a Linux kernel";
+        $"boot protocol {version >> 8}.{version & 0xFF:00} is too old: the 64-bit entry needs 2.12 (Linux 3.8). Programs that only look "
+        + "like a kernel, such as ipxe.lkrn and memtest86+ of old, have no 64-bit entry: use a Linux kernel";
 
     private static string? Name(BootFile file, byte[] head) =>
         Archive(head) ?? Arm64(head) ?? Disk(file, head) ?? Efi(head) ?? Firmware(file, head)
-        ?? (HasMultiboot(head) ? "a multiboot kernel, whose start protocol is not supported: use a Linux kernel, or an ELF file with a PVH note" : null);
+        ?? (HasMultiboot(head)
+            ? "a multiboot kernel, whose start protocol is not supported: use a Linux kernel, or an ELF file with a PVH note"
+            : null);
 
     private static string? Archive(byte[] head)
     {
@@ -77,7 +83,9 @@ internal static class ForeignPayload
             }
         }
 
-        return head.AsSpan().StartsWith("070701"u8) || head.AsSpan().StartsWith("070702"u8) ? "a cpio archive, as initrds are: give it as the initrd (boot.initrd, --initrd)" : null;
+        return head.AsSpan().StartsWith("070701"u8) || head.AsSpan().StartsWith("070702"u8)
+            ? "a cpio archive, as initrds are: give it as the initrd (boot.initrd, --initrd)"
+            : null;
     }
 
     private static string? Arm64(byte[] head) =>
@@ -106,7 +114,8 @@ internal static class ForeignPayload
             return "an ISO 9660 image: take the kernel and the initrd out of it";
         }
 
-        bool bootSector = file.Length > 512 && file.Length % 512 == 0 && BinaryPrimitives.ReadUInt16LittleEndian(head.AsSpan(0x1FE)) == 0xAA55;
+        bool bootSector = file.Length > 512 && file.Length % 512 == 0
+            && BinaryPrimitives.ReadUInt16LittleEndian(head.AsSpan(0x1FE)) == 0xAA55;
         return bootSector && !head.AsSpan().StartsWith("MZ"u8) ? "a disk image with a boot sector" + Instead : null;
     }
 
@@ -131,7 +140,8 @@ internal static class ForeignPayload
         }
 
         return head.AsSpan((int)at).IndexOf(".linux"u8) >= 0
-            ? "a unified kernel image (UKI), which needs EFI firmware: take the kernel and the initrd out of it (objcopy -O binary -j .linux, -j .initrd)"
+            ? "a unified kernel image (UKI), which needs EFI firmware: take the kernel and the initrd out of it (objcopy -O binary -j "
+                + ".linux, -j .initrd)"
             : "an EFI program, which needs EFI firmware: give the Linux kernel that it loads";
     }
 
@@ -153,7 +163,9 @@ internal static class ForeignPayload
         // The reset vector: the last 16 bytes of a flash image begin with a jump (after up to two nops).
         Span<byte> vector = stackalloc byte[16];
         file.Read(file.Length - 16, vector, "reset vector");
-        return vector[0] is 0xEA or 0xE9 || vector.StartsWith((ReadOnlySpan<byte>)[0x90, 0x90, 0xE9]) ? "a firmware image such as SeaBIOS or OVMF" + Why : null;
+        return vector[0] is 0xEA or 0xE9 || vector.StartsWith((ReadOnlySpan<byte>)[0x90, 0x90, 0xE9])
+            ? "a firmware image such as SeaBIOS or OVMF" + Why
+            : null;
     }
 
     private static bool HasMultiboot(byte[] head)
@@ -161,7 +173,8 @@ internal static class ForeignPayload
         for (int at = 0; at + 12 <= Math.Min(head.Length, MultibootArea); at += 4)
         {
             uint magic = BinaryPrimitives.ReadUInt32LittleEndian(head.AsSpan(at)), sum = magic
-                + BinaryPrimitives.ReadUInt32LittleEndian(head.AsSpan(at + 4)) + BinaryPrimitives.ReadUInt32LittleEndian(head.AsSpan(at + 8));
+                + BinaryPrimitives.ReadUInt32LittleEndian(head.AsSpan(at + 4))
+                + BinaryPrimitives.ReadUInt32LittleEndian(head.AsSpan(at + 8));
             if (magic == MultibootMagic && sum == 0)
             {
                 return true;

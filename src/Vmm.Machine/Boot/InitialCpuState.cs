@@ -11,7 +11,8 @@ public enum BootProtocol
 }
 
 /// <summary>One segment register with its hidden part (Intel SDM vol. 3, 3.4.5). <paramref name="Limit"/> is in bytes.</summary>
-public readonly record struct BootSegment(ushort Selector, ulong Base, uint Limit, byte Type, bool System, bool Long, bool Default32, bool Granular4K)
+public readonly record struct BootSegment(
+    ushort Selector, ulong Base, uint Limit, byte Type, bool System, bool Long, bool Default32, bool Granular4K)
 {
     /// <summary>The descriptor as it lies in the GDT, present, DPL 0.</summary>
     public ulong Descriptor
@@ -21,7 +22,8 @@ public readonly record struct BootSegment(ushort Selector, ulong Base, uint Limi
             ulong limit = Granular4K ? Limit >> 12 : Limit;
             ulong access = (ulong)Type | (System ? 0UL : 0x10UL) | 0x80UL;
             ulong flags = (Granular4K ? 8UL : 0) | (Default32 ? 4UL : 0) | (Long ? 2UL : 0);
-            return (limit & 0xFFFF) | ((Base & 0xFF_FFFF) << 16) | (access << 40) | (((limit >> 16) & 0xF) << 48) | (flags << 52) | (((Base >> 24) & 0xFF) << 56);
+            return (limit & 0xFFFF) | ((Base & 0xFF_FFFF) << 16) | (access << 40) | (((limit >> 16) & 0xF) << 48) | (flags << 52)
+                | (((Base >> 24) & 0xFF) << 56);
         }
     }
 }

@@ -28,7 +28,8 @@ public sealed record KernelSegment(ulong FileOffset, ulong FileSize, ulong Addre
 /// <summary>A kernel file whose headers were read and found sound. Placing it in RAM is <see cref="BootLoader"/>'s work.</summary>
 public sealed class KernelImage : IDisposable
 {
-    internal KernelImage(BootFile file, KernelFormat format, ulong entry, IReadOnlyList<KernelSegment> segments, BzImageHeader? bzImage, ulong entryOffset)
+    internal KernelImage(
+        BootFile file, KernelFormat format, ulong entry, IReadOnlyList<KernelSegment> segments, BzImageHeader? bzImage, ulong entryOffset)
     {
         File = file;
         Format = format;

@@ -63,7 +63,8 @@ internal sealed class MachineBuilder : IDisposable
 
     /// <summary>Builds the machine of a description, without boot.</summary>
     /// <inheritdoc cref="Build(VmSpec, IMachineResources, IConsoleEndpoint, Action{string}, EmptyVm, bool)"/>
-    internal static MachineParts Build(MachineDescription description, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared)
+    internal static MachineParts Build(
+        MachineDescription description, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared)
     {
         using MachineBuilder builder = new(description.Spec, resources, console, note: null, prepared);
         return builder.Build(description, boots: false, fit: null);

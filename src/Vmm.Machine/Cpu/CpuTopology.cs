@@ -127,17 +127,23 @@ public sealed class CpuTopology
     /// <exception cref="ArgumentException">A die would lie in two vnodes.</exception>
     public static CpuTopology Create(int[] vnodeOfVcpu, CpuShape shape)
     {
-        int threadBits = CpuShape.BitsFor(shape.Threads), dieShift = threadBits + CpuShape.BitsFor(shape.Cores), packageShift = dieShift + CpuShape.BitsFor(shape.Dies);
+        int threadBits = CpuShape.BitsFor(shape.Threads), dieShift = threadBits + CpuShape.BitsFor(shape.Cores),
+            packageShift = dieShift + CpuShape.BitsFor(shape.Dies);
         VcpuPlace[] vcpus = new VcpuPlace[vnodeOfVcpu.Length];
         for (int i = 0; i < vcpus.Length; i++)
         {
-            int thread = i % shape.Threads, core = i / shape.Threads % shape.Cores, die = i / shape.CpusOfDie, first = die * shape.CpusOfDie;
+            int thread = i % shape.Threads, core = i / shape.Threads % shape.Cores, die = i / shape.CpusOfDie,
+                first = die * shape.CpusOfDie;
             if (vnodeOfVcpu[i] != vnodeOfVcpu[first])
             {
-                throw new ArgumentException($"vCPUs {first} and {i} share a die but not a vnode: a last-level cache does not span NUMA nodes; take another topology, or other vnodes", nameof(shape));
+                throw new ArgumentException(
+                    $"vCPUs {first} and {i} share a die but not a vnode: a last-level cache does not span NUMA nodes; take another "
+                        + "topology, or other vnodes",
+                    nameof(shape));
             }
 
-            uint id = ((uint)(die / shape.Dies) << packageShift) | ((uint)(die % shape.Dies) << dieShift) | ((uint)core << threadBits) | (uint)thread;
+            uint id = ((uint)(die / shape.Dies) << packageShift) | ((uint)(die % shape.Dies) << dieShift) | ((uint)core << threadBits)
+                | (uint)thread;
             vcpus[i] = new VcpuPlace(i, vnodeOfVcpu[i], id) { Die = die };
         }
 

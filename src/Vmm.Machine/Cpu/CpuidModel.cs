@@ -20,7 +20,8 @@ public static class CpuidModel
     /// <param name="tscDeadline">The local APIC has the TSC-deadline timer.</param>
     /// <param name="brand">The processor's name as leaves 0x80000002 to 0x80000004 have it (<see cref="ProcessorBrand"/>), 12 words: KVM
     /// leaves them zero. Empty for none.</param>
-    public static KvmCpuidEntry[] Build(ReadOnlySpan<KvmCpuidEntry> supported, CpuTopology topology, VcpuPlace vcpu, bool tscDeadline, ReadOnlySpan<uint> brand = default)
+    public static KvmCpuidEntry[] Build(
+        ReadOnlySpan<KvmCpuidEntry> supported, CpuTopology topology, VcpuPlace vcpu, bool tscDeadline, ReadOnlySpan<uint> brand = default)
     {
         List<KvmCpuidEntry> entries = new(supported.Length + 8);
         bool amd = false;
@@ -77,7 +78,14 @@ public static class CpuidModel
 
         for (int i = 0; i + 4 <= brand.Length; i += 4)
         {
-            entries.Add(new KvmCpuidEntry { Function = 0x8000_0002 + (uint)(i / 4), Eax = brand[i], Ebx = brand[i + 1], Ecx = brand[i + 2], Edx = brand[i + 3] });
+            entries.Add(new KvmCpuidEntry
+            {
+                Function = 0x8000_0002 + (uint)(i / 4),
+                Eax = brand[i],
+                Ebx = brand[i + 1],
+                Ecx = brand[i + 2],
+                Edx = brand[i + 3]
+            });
         }
 
         return [.. entries];

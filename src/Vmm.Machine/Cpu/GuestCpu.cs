@@ -70,13 +70,15 @@ internal sealed class GuestCpu
 
         if (ids > 0 && topology.GreatestApicId >= ids)
         {
-            throw new HostMismatchException($"{name}: its topology needs APIC ids up to {topology.GreatestApicId}, and KVM of this host has ids up to {ids - 1}: "
-                + "sizes that are powers of two waste none");
+            throw new HostMismatchException(
+                $"{name}: its topology needs APIC ids up to {topology.GreatestApicId}, and KVM of this host has ids up to {ids - 1}: "
+                    + "sizes that are powers of two waste none");
         }
 
         if (topology.HasWideApicIds && (capability(KvmCapability.X2apicApi) & 3) != 3)
         {
-            throw new HostMismatchException($"{name}: its topology needs APIC ids up to {topology.GreatestApicId}, and KVM of this host has no 32-bit ids (KVM_CAP_X2APIC_API)");
+            throw new HostMismatchException($"{name}: its topology needs APIC ids up to {topology.GreatestApicId}, and KVM of this host "
+                + "has no 32-bit ids (KVM_CAP_X2APIC_API)");
         }
     }
 }

@@ -15,7 +15,8 @@ public static class AcpiTopology
     /// <param name="hotMemory">Some vnode's memory can come and go: then there are NUMA tables for a single vnode, too.</param>
     public static AcpiConfig Of(VmSpec spec, MemoryMap map, CpuTopology topology, bool hotMemory)
     {
-        IReadOnlyList<IReadOnlyList<int>>? distances = spec.Numa?.Distances ?? (spec.Numa is not null || hotMemory ? HostDistances.Of(spec.EffectiveVnodes) : null);
+        IReadOnlyList<IReadOnlyList<int>>? distances = spec.Numa?.Distances
+            ?? (spec.Numa is not null || hotMemory ? HostDistances.Of(spec.EffectiveVnodes) : null);
         return new AcpiConfig
         {
             Processors = Processors(topology),

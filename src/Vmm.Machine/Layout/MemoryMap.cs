@@ -79,7 +79,8 @@ public sealed class MemoryMap
         {
             if (size >= limit - total)
             {
-                throw new HostMismatchException($"{size} bytes of memory on top of {total} do not fit the {physicalAddressBits} physical address bits of this CPU");
+                throw new HostMismatchException(
+                    $"{size} bytes of memory on top of {total} do not fit the {physicalAddressBits} physical address bits of this CPU");
             }
 
             total += size;
@@ -121,7 +122,8 @@ public sealed class MemoryMap
         ulong start = RoundUp(Math.Max(next, HighRamStart), Gigabyte);
         if (start >= limit)
         {
-            throw new HostMismatchException($"{next} bytes of address space do not fit the {physicalAddressBits} physical address bits of this CPU");
+            throw new HostMismatchException(
+                $"{next} bytes of address space do not fit the {physicalAddressBits} physical address bits of this CPU");
         }
 
         return new MemoryMap(ram, hot, new AddressWindow(new(start), new ByteSize(Math.Min(64 * Gigabyte, limit - start))));
@@ -140,7 +142,8 @@ public sealed class MemoryMap
             ulong start = RoundUp(Math.Max(next, HighRamStart), HotAlignment);
             if (start >= limit || sizes[vnode] > limit - start)
             {
-                throw new HostMismatchException($"vnode {vnode}: {sizes[vnode]} of memory that can come and go do not fit the address space of this CPU (2^{System.Numerics.BitOperations.Log2(limit)})");
+                throw new HostMismatchException($"vnode {vnode}: {sizes[vnode]} of memory that can come and go do not fit the address "
+                    + $"space of this CPU (2^{System.Numerics.BitOperations.Log2(limit)})");
             }
 
             hot.Add(new RamExtent(new(start), sizes[vnode], vnode, 0));

@@ -19,13 +19,15 @@ public static class MemoryPerformance
     /// </summary>
     /// <param name="spec">A validated spec with vnodes.</param>
     /// <param name="distances">SLIT rows.</param>
-    public static AcpiPerformance? Of(VmSpec spec, IReadOnlyList<IReadOnlyList<int>> distances) => Of(spec, distances, () => HostTopology.Read(), node => HostMemoryPerformance.Read(node));
+    public static AcpiPerformance? Of(VmSpec spec, IReadOnlyList<IReadOnlyList<int>> distances) =>
+        Of(spec, distances, () => HostTopology.Read(), node => HostMemoryPerformance.Read(node));
 
     /// <summary>
     /// A pure function but for <paramref name="host"/> and <paramref name="read"/>, which are asked only when the spec leaves something
     /// open.
     /// </summary>
-    public static AcpiPerformance? Of(VmSpec spec, IReadOnlyList<IReadOnlyList<int>> distances, Func<HostTopology> host, Func<int, HostMemoryPerformance> read)
+    public static AcpiPerformance? Of(
+        VmSpec spec, IReadOnlyList<IReadOnlyList<int>> distances, Func<HostTopology> host, Func<int, HostMemoryPerformance> read)
     {
         IReadOnlyList<VnodeSpec> vnodes = spec.EffectiveVnodes;
         IReadOnlyList<IReadOnlyList<int>>? latencies = spec.Numa?.Latencies, bandwidths = spec.Numa?.Bandwidths;
@@ -35,8 +37,10 @@ public static class MemoryPerformance
             int[] near = [.. vnodes.Select(v => Nearest(host(), v.HostNodes[0]))];
             // The host says how fast a node's nearest processors are: its own, or for a node without any those at this distance. From
             // elsewhere it is slower by what SLIT says.
-            latencies ??= local.All(l => l.LatencyNanoseconds is not null) ? Matrix(vnodes.Count, (i, j) => Scaled(local[j].LatencyNanoseconds!.Value, Math.Max(distances[i][j], near[j]), near[j], MaxLatency)) : null;
-            bandwidths ??= local.All(l => l.BandwidthMegabytes is not null) ? Matrix(vnodes.Count, (i, j) => Scaled(local[j].BandwidthMegabytes!.Value, near[j], Math.Max(distances[i][j], near[j]), MaxBandwidth)) : null;
+            latencies ??= local.All(l => l.LatencyNanoseconds is not null) ? Matrix(vnodes.Count,
+                (i, j) => Scaled(local[j].LatencyNanoseconds!.Value, Math.Max(distances[i][j], near[j]), near[j], MaxLatency)) : null;
+            bandwidths ??= local.All(l => l.BandwidthMegabytes is not null) ? Matrix(vnodes.Count,
+                (i, j) => Scaled(local[j].BandwidthMegabytes!.Value, near[j], Math.Max(distances[i][j], near[j]), MaxBandwidth)) : null;
         }
 
         if (latencies is null && bandwidths is null)
@@ -60,7 +64,9 @@ public static class MemoryPerformance
 
     /// <summary>Distance from a host node to the nearest that has CPUs, as SLIT counts.</summary>
     private static int Nearest(HostTopology host, int node) =>
-        host.Nodes.FirstOrDefault(n => n.Id == node) is { Cpus.Count: 0 } bare ? host.Nodes.Where(n => n.Cpus.Count > 0).Select(n => HostTopology.Distance(n, bare, host.Nodes)).DefaultIfEmpty(10).Min() : 10;
+        host.Nodes.FirstOrDefault(n => n.Id == node) is { Cpus.Count: 0 } bare
+            ? host.Nodes.Where(n => n.Cpus.Count > 0).Select(n => HostTopology.Distance(n, bare, host.Nodes)).DefaultIfEmpty(10).Min()
+            : 10;
 
     private static IReadOnlyList<int>[]? Part(IReadOnlyList<IReadOnlyList<int>>? whole, int[] rows, int[] columns) =>
         whole is null ? null : [.. rows.Select(i => (IReadOnlyList<int>)[.. columns.Select(j => whole[i][j])])];

@@ -34,7 +34,13 @@ internal sealed class ExitLog
         {
             ref readonly Entry entry = ref _entries[i % Kept];
             text.Append(text.Length > 0 ? ", " : "");
-            string verb = (entry.Exit, entry.IsWrite) switch { (KvmExit.Io, true) => "out", (KvmExit.Io, false) => "in", (_, true) => "write", _ => "read" };
+            string verb = (entry.Exit, entry.IsWrite) switch
+            {
+                (KvmExit.Io, true) => "out",
+                (KvmExit.Io, false) => "in",
+                (_, true) => "write",
+                _ => "read"
+            };
             text.Append(CultureInfo.InvariantCulture, $"{verb} 0x{entry.Address:x} {Value(entry)}");
         }
 
@@ -43,7 +49,10 @@ internal sealed class ExitLog
 
     /// <summary>As many digits as there were bytes; a string instruction says how many came.</summary>
     private static string Value(in Entry entry) =>
-        "0x" + entry.Value.ToString("x" + (Math.Min(entry.Length, sizeof(ulong)) * 2).ToString(CultureInfo.InvariantCulture), CultureInfo.InvariantCulture) + (entry.Length > sizeof(ulong) ? $".. ({entry.Length} bytes)" : "");
+        "0x"
+        + entry.Value.ToString(
+            "x" + (Math.Min(entry.Length, sizeof(ulong)) * 2).ToString(CultureInfo.InvariantCulture), CultureInfo.InvariantCulture)
+        + (entry.Length > sizeof(ulong) ? $".. ({entry.Length} bytes)" : "");
 
     private readonly record struct Entry(KvmExit Exit, bool IsWrite, int Length, ulong Address, ulong Value);
 }

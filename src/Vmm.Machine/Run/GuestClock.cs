@@ -15,7 +15,8 @@ internal sealed class GuestClock(KvmVm vm) : TimeProvider
     private long _stoppedFor; // timestamps of the host that were no time of the guest
     private long _stoppedAt = long.MaxValue; // a timestamp of the host; the greatest: it runs
 
-    public override long GetTimestamp() => Math.Min(TimeProvider.System.GetTimestamp(), Volatile.Read(ref _stoppedAt)) - Volatile.Read(ref _stoppedFor);
+    public override long GetTimestamp() =>
+        Math.Min(TimeProvider.System.GetTimestamp(), Volatile.Read(ref _stoppedAt)) - Volatile.Read(ref _stoppedFor);
 
     /// <summary>Stops it; every vCPU stands still.</summary>
     /// <exception cref="Interop.KernelException">The kernel refused.</exception>

@@ -20,7 +20,8 @@ public enum MachineState
 }
 
 /// <summary>A move between states that the table does not have.</summary>
-public sealed class MachineStateException(MachineState from, MachineState to) : InvalidOperationException($"a VM that is {from} cannot become {to}")
+public sealed class MachineStateException(MachineState from, MachineState to)
+    : InvalidOperationException($"a VM that is {from} cannot become {to}")
 {
     /// <summary>Where it stands.</summary>
     public MachineState From { get; } = from;

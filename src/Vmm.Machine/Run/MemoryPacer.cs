@@ -138,7 +138,8 @@ internal sealed class MemoryPacer : IDisposable
         }
 
         VirtioMemInfo info = device.Info;
-        return new ShrinkSample(info.Plugged, info.Requested, device.BlockSize, guest?.AvailableBytes ?? guest?.FreeBytes, guest?.TotalBytes ?? 0, _saidAt, promised);
+        return new ShrinkSample(info.Plugged, info.Requested, device.BlockSize, guest?.AvailableBytes ?? guest?.FreeBytes,
+            guest?.TotalBytes ?? 0, _saidAt, promised);
     }
 
     /// <summary>Looks again soon while a device still has to give something back; asks the guest what it has left meanwhile.</summary>
@@ -160,7 +161,8 @@ internal sealed class MemoryPacer : IDisposable
         }
 
         balloon.RequestStatistics();
-        _timer ??= TimeProvider.System.CreateTimer(static pacer => ((MemoryPacer)pacer!).Tick(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        _timer ??= TimeProvider.System.CreateTimer(
+            static pacer => ((MemoryPacer)pacer!).Tick(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         _timer.Change(calm ? Calm : Quick, Timeout.InfiniteTimeSpan);
     }
 

@@ -8,7 +8,8 @@ namespace Vmm.Machine.Run;
 /// <param name="Total">All memory the guest counts, bytes.</param>
 /// <param name="SaidAt">When it said so; a clock that only goes forward, that of the caller.</param>
 /// <param name="Promised">What its other devices are still asked to give back, bytes: that will not be available any more either.</param>
-internal readonly record struct ShrinkSample(ulong Plugged, ulong Requested, ulong Block, ulong? Available, ulong Total, TimeSpan SaidAt, ulong Promised = 0);
+internal readonly record struct ShrinkSample(
+    ulong Plugged, ulong Requested, ulong Block, ulong? Available, ulong Total, TimeSpan SaidAt, ulong Promised = 0);
 
 /// <summary>
 /// How a guest is brought to give memory back without being driven out of memory. A virtio-mem driver that is asked for more than its guest

@@ -35,7 +35,8 @@ internal static class VcpuSetup
     /// <param name="cpuid">Its CPUID table.</param>
     /// <param name="features">Feature MSRs, which say what the processor can do; before those that a firmware sets.</param>
     /// <param name="boot">Where it starts; null for one that waits for INIT and SIPI.</param>
-    internal static void Apply(IVcpuState vcpu, ReadOnlySpan<KvmCpuidEntry> cpuid, ReadOnlySpan<KvmMsrEntry> features, InitialCpuState? boot)
+    internal static void Apply(
+        IVcpuState vcpu, ReadOnlySpan<KvmCpuidEntry> cpuid, ReadOnlySpan<KvmMsrEntry> features, InitialCpuState? boot)
     {
         vcpu.SetCpuid(cpuid);
         vcpu.SetMsrs([.. features, .. FirmwareMsrs]);
@@ -46,7 +47,8 @@ internal static class VcpuSetup
     }
 
     /// <inheritdoc cref="Apply(IVcpuState, ReadOnlySpan{KvmCpuidEntry}, ReadOnlySpan{KvmMsrEntry}, InitialCpuState?)"/>
-    internal static void Apply(KvmVcpu vcpu, ReadOnlySpan<KvmCpuidEntry> cpuid, ReadOnlySpan<KvmMsrEntry> features, InitialCpuState? boot) =>
+    internal static void Apply(
+        KvmVcpu vcpu, ReadOnlySpan<KvmCpuidEntry> cpuid, ReadOnlySpan<KvmMsrEntry> features, InitialCpuState? boot) =>
         Apply(new KvmState(vcpu), cpuid, features, boot);
 
     /// <summary>

@@ -25,7 +25,8 @@ internal sealed class VcpuThread
     private readonly Thread _thread;
     private long _exits;
 
-    internal VcpuThread(KvmVcpu vcpu, int index, AddressBus ports, AddressBus mmio, IGuestPhysicalMemory memory, MachineEnd end, PauseGate gate, Action? place)
+    internal VcpuThread(KvmVcpu vcpu, int index, AddressBus ports, AddressBus mmio, IGuestPhysicalMemory memory, MachineEnd end,
+        PauseGate gate, Action? place)
     {
         _vcpu = vcpu;
         _index = index;
@@ -55,7 +56,8 @@ internal sealed class VcpuThread
     /// What the vCPU looked like when it stopped: all of it when it crashed, otherwise where it stood. After <see cref="Join"/>.
     /// </summary>
     internal IReadOnlyList<string> Report() => Crashed
-        ? [$"vCPU {_index}, which crashed:", .. VcpuReport.Full(_vcpu, _memory).Select(line => "  " + line), "  last exits: " + _log.Describe()]
+        ? [$"vCPU {_index}, which crashed:", .. VcpuReport.Full(_vcpu, _memory).Select(line => "  " + line), "  last exits: "
+            + _log.Describe()]
         : [$"vCPU {_index}: {VcpuReport.Brief(_vcpu, _memory)}", "  last exits: " + _log.Describe(most: 4)];
 
     internal void Start() => _thread.Start();
@@ -201,11 +203,14 @@ internal sealed class VcpuThread
         bool lost = VcpuReport.IsReset(regs, sregs);
         if (TripleFaultResets && (lost || sregs.Idt.Limit == 0))
         {
-            _end.Decide(new RunResult(RunOutcome.Reset, Message: "the guest reset itself by a triple fault, as reboot=t of its command line says"));
+            _end.Decide(
+                new RunResult(RunOutcome.Reset, Message: "the guest reset itself by a triple fault, as reboot=t of its command line says"));
             return;
         }
 
-        string where = lost ? $"vCPU {_index}; its registers are lost, as on every AMD host" : $"vCPU {_index} at RIP 0x{regs.Rip:x}, CR2 0x{sregs.Cr2:x}";
+        string where = lost
+            ? $"vCPU {_index}; its registers are lost, as on every AMD host"
+            : $"vCPU {_index} at RIP 0x{regs.Rip:x}, CR2 0x{sregs.Cr2:x}";
         Crash(new RunResult(RunOutcome.TripleFault, Message: where));
     }
 

@@ -285,7 +285,8 @@ public sealed class VirtualMachine : IDisposable
     /// <summary>Brings the devices of a paused machine to rest, also again.</summary>
     internal void HoldDevices() => _rest.TryHold(s_restPatience);
 
-    /// <summary>Lets paused devices and vCPUs go on; the guest is told that it was paused, so that its watchdogs keep quiet. Any thread.</summary>
+    /// <summary>Lets paused devices and vCPUs go on; the guest is told that it was paused, so that its watchdogs keep quiet. Any
+    /// thread.</summary>
     /// <exception cref="MachineStateException">It is not paused.</exception>
     public void Resume()
     {

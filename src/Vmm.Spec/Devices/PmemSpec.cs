@@ -27,7 +27,8 @@ public sealed record PmemSpec : DeviceSpec
 
     internal static DeviceKind Registration { get; } = DeviceKind.Of(
         "pmem",
-        "Persistent memory: a file of the host that the guest maps (/dev/pmem0), for DAX file systems and root images that many guests share",
+        "Persistent memory: a file of the host that the guest maps (/dev/pmem0), for DAX file systems and root images that many "
+            + "guests share",
         PmemJson.Default.PmemSpec,
         Pmem.Path("path", "Image, a multiple of 2MiB long; relative to the spec file",
             p => p.Path, (p, v) => p with { Path = v }) with

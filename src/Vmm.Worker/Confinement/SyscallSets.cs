@@ -22,7 +22,8 @@ internal static class SyscallSets
     [
         "futex", "read", "write", "close", "munmap", "madvise", "mremap", "brk", "membarrier",
         "rt_sigprocmask", "rt_sigreturn", "rt_sigaction", "sigaltstack", "gettid", "getpid", "set_robust_list", "rseq",
-        "sched_yield", "sched_getaffinity", "sched_setaffinity", "sched_getscheduler", "sched_getparam", "sched_get_priority_min", "sched_get_priority_max", "getcpu", "clock_gettime", "clock_nanosleep", "nanosleep", "restart_syscall",
+        "sched_yield", "sched_getaffinity", "sched_setaffinity", "sched_getscheduler", "sched_getparam", "sched_get_priority_min",
+        "sched_get_priority_max", "getcpu", "clock_gettime", "clock_nanosleep", "nanosleep", "restart_syscall",
         "exit", "exit_group", "poll", "ppoll", "pipe2", "eventfd2", "getrandom", "getrusage", "sysinfo",
     ];
 
@@ -44,13 +45,19 @@ internal static class SyscallSets
     /// </summary>
     private static readonly string[] Deadly =
     [
-        "execve", "execveat", "fork", "vfork", "ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "pidfd_getfd", "pidfd_open", "kcmp",
-        "mount", "umount2", "pivot_root", "chroot", "unshare", "setns", "open_tree", "move_mount", "fsopen", "fsmount", "mount_setattr", "open_by_handle_at",
-        "bpf", "perf_event_open", "userfaultfd", "keyctl", "add_key", "request_key", "setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid",
-        "setgroups", "setfsuid", "setfsgid", "capset", "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot",
-        "swapon", "swapoff", "acct", "quotactl", "iopl", "ioperm", "modify_ldt", "personality", "settimeofday", "clock_settime", "adjtimex", "clock_adjtime",
+        "execve", "execveat", "fork", "vfork", "ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "pidfd_getfd",
+        "pidfd_open", "kcmp",
+        "mount", "umount2", "pivot_root", "chroot", "unshare", "setns", "open_tree", "move_mount", "fsopen", "fsmount", "mount_setattr",
+        "open_by_handle_at",
+        "bpf", "perf_event_open", "userfaultfd", "keyctl", "add_key", "request_key", "setuid", "setgid", "setreuid", "setregid",
+        "setresuid", "setresgid",
+        "setgroups", "setfsuid", "setfsgid", "capset", "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load",
+        "reboot",
+        "swapon", "swapoff", "acct", "quotactl", "iopl", "ioperm", "modify_ldt", "personality", "settimeofday", "clock_settime", "adjtimex",
+        "clock_adjtime",
         "sethostname", "setdomainname", "syslog", "vhangup", "fanotify_init", "lookup_dcookie", "migrate_pages",
-        "io_uring_setup", "io_uring_register", // a ring without restrictions opens files and makes sockets, which no filter sees; ours were made before
+        // a ring without restrictions opens files and makes sockets, which no filter sees; ours were made before
+        "io_uring_setup", "io_uring_register",
     ];
 
     /// <summary>
@@ -58,9 +65,12 @@ internal static class SyscallSets
     /// </summary>
     private static readonly KvmRequest[] VcpuRequests =
     [
-        KvmRequest.KVM_RUN, KvmRequest.KVM_GET_REGS, KvmRequest.KVM_SET_REGS, KvmRequest.KVM_GET_SREGS, KvmRequest.KVM_SET_SREGS, KvmRequest.KVM_GET_VCPU_EVENTS,
-        KvmRequest.KVM_SET_VCPU_EVENTS, KvmRequest.KVM_GET_FPU, KvmRequest.KVM_SET_FPU, KvmRequest.KVM_GET_XSAVE, KvmRequest.KVM_SET_XSAVE, KvmRequest.KVM_GET_MSRS,
-        KvmRequest.KVM_SET_MSRS, KvmRequest.KVM_TRANSLATE, KvmRequest.KVM_IRQFD, KvmRequest.KVM_IOEVENTFD, KvmRequest.KVM_SET_GSI_ROUTING, KvmRequest.KVM_IRQ_LINE,
+        KvmRequest.KVM_RUN, KvmRequest.KVM_GET_REGS, KvmRequest.KVM_SET_REGS, KvmRequest.KVM_GET_SREGS, KvmRequest.KVM_SET_SREGS,
+        KvmRequest.KVM_GET_VCPU_EVENTS,
+        KvmRequest.KVM_SET_VCPU_EVENTS, KvmRequest.KVM_GET_FPU, KvmRequest.KVM_SET_FPU, KvmRequest.KVM_GET_XSAVE, KvmRequest.KVM_SET_XSAVE,
+        KvmRequest.KVM_GET_MSRS,
+        KvmRequest.KVM_SET_MSRS, KvmRequest.KVM_TRANSLATE, KvmRequest.KVM_IRQFD, KvmRequest.KVM_IOEVENTFD, KvmRequest.KVM_SET_GSI_ROUTING,
+        KvmRequest.KVM_IRQ_LINE,
         KvmRequest.KVM_SIGNAL_MSI,
     ];
 
@@ -69,10 +79,14 @@ internal static class SyscallSets
     /// </summary>
     private static readonly KvmRequest[] ControlRequests =
     [
-        KvmRequest.KVM_CHECK_EXTENSION, KvmRequest.KVM_GET_MSR_INDEX_LIST, KvmRequest.KVM_GET_DIRTY_LOG, KvmRequest.KVM_CLEAR_DIRTY_LOG, KvmRequest.KVM_RESET_DIRTY_RINGS,
-        KvmRequest.KVM_GET_CLOCK, KvmRequest.KVM_SET_CLOCK, KvmRequest.KVM_GET_IRQCHIP, KvmRequest.KVM_SET_IRQCHIP, KvmRequest.KVM_GET_PIT2, KvmRequest.KVM_SET_PIT2,
-        KvmRequest.KVM_GET_XSAVE2, KvmRequest.KVM_GET_XCRS, KvmRequest.KVM_SET_XCRS, KvmRequest.KVM_GET_DEBUGREGS, KvmRequest.KVM_SET_DEBUGREGS, KvmRequest.KVM_GET_LAPIC,
-        KvmRequest.KVM_SET_LAPIC, KvmRequest.KVM_GET_MP_STATE, KvmRequest.KVM_SET_MP_STATE, KvmRequest.KVM_GET_CPUID2, KvmRequest.KVM_GET_TSC_KHZ, KvmRequest.KVM_SET_TSC_KHZ,
+        KvmRequest.KVM_CHECK_EXTENSION, KvmRequest.KVM_GET_MSR_INDEX_LIST, KvmRequest.KVM_GET_DIRTY_LOG, KvmRequest.KVM_CLEAR_DIRTY_LOG,
+        KvmRequest.KVM_RESET_DIRTY_RINGS,
+        KvmRequest.KVM_GET_CLOCK, KvmRequest.KVM_SET_CLOCK, KvmRequest.KVM_GET_IRQCHIP, KvmRequest.KVM_SET_IRQCHIP, KvmRequest.KVM_GET_PIT2,
+        KvmRequest.KVM_SET_PIT2,
+        KvmRequest.KVM_GET_XSAVE2, KvmRequest.KVM_GET_XCRS, KvmRequest.KVM_SET_XCRS, KvmRequest.KVM_GET_DEBUGREGS,
+        KvmRequest.KVM_SET_DEBUGREGS, KvmRequest.KVM_GET_LAPIC,
+        KvmRequest.KVM_SET_LAPIC, KvmRequest.KVM_GET_MP_STATE, KvmRequest.KVM_SET_MP_STATE, KvmRequest.KVM_GET_CPUID2,
+        KvmRequest.KVM_GET_TSC_KHZ, KvmRequest.KVM_SET_TSC_KHZ,
         KvmRequest.KVM_KVMCLOCK_CTRL, KvmRequest.KVM_NMI, KvmRequest.KVM_GET_DEVICE_ATTR, KvmRequest.KVM_SET_DEVICE_ATTR,
     ];
 
@@ -93,7 +107,8 @@ internal static class SyscallSets
         // threads may not.
         filter.TryAdd("move_pages", SyscallAction.Allow, SyscallTest.Int(0, 0));
         filter.TryAdd("socketpair", SyscallAction.Allow, SyscallTest.Int(0, 1 /* AF_UNIX */)); // consoles
-        filter.TryAdd("seccomp", SyscallAction.Allow, SyscallTest.Int(0, 1 /* SECCOMP_SET_MODE_FILTER */), SyscallTest.Int(1, 0)); // threads narrow themselves
+        // threads narrow themselves
+        filter.TryAdd("seccomp", SyscallAction.Allow, SyscallTest.Int(0, 1 /* SECCOMP_SET_MODE_FILTER */), SyscallTest.Int(1, 0));
         Allow(filter, VcpuRequests);
         Allow(filter, ControlRequests);
         Allow(filter, UnixStream.Needs); // the control channel

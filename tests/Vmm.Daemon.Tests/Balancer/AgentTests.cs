@@ -17,16 +17,20 @@ public sealed class AgentTests : IDisposable
     [Fact]
     public async Task The_agent_tells_what_sys_says()
     {
-        Node(0, "Node 0 MemTotal:        1000 kB\nNode 0 MemFree:          100 kB\nNode 0 Active(file):      50 kB\nNode 0 Inactive(file):     30 kB\nNode 0 SReclaimable:      40 kB\n");
+        Node(0, "Node 0 MemTotal:        1000 kB\nNode 0 MemFree:          100 kB\nNode 0 Active(file):      50 kB\nNode 0 Inactive(file): "
+            + "    30 kB\nNode 0 SReclaimable:      40 kB\n");
         Node(3, "Node 3 MemTotal:        2000 kB\nNode 3 MemFree:         1990 kB\nNode 3 Inactive(file):    500 kB\nrubbish\n");
         Directory.CreateDirectory(Path.Combine(_folder, "proc/pressure"));
-        await File.WriteAllTextAsync(Path.Combine(_folder, "proc/pressure/memory"), "some avg10=12.50 avg60=1.00 avg300=0.00 total=5\nfull avg10=0.25 avg60=0.00 avg300=0.00 total=1\n");
+        await File.WriteAllTextAsync(Path.Combine(_folder, "proc/pressure/memory"),
+            "some avg10=12.50 avg60=1.00 avg300=0.00 total=5\nfull avg10=0.25 avg60=0.00 avg300=0.00 total=1\n");
         using Process agent = Start();
         try
         {
             await using FakeVsock vsock = new(Path.Combine(_folder, "v"), Path.Combine(_folder, "a"));
             AgentReport report = (await AgentClient.AskAsync(Path.Combine(_folder, "v"), TimeSpan.FromSeconds(20), default))!;
-            Assert.Equal([new AgentNode(0, 1000 * 1024, 100 * 1024, 200 * 1024), new AgentNode(3, 2000 * 1024, 1990 * 1024, 2000 * 1024)], report.Nodes);
+            Assert.Equal(
+                [new AgentNode(0, 1000 * 1024, 100 * 1024, 200 * 1024), new AgentNode(3, 2000 * 1024, 1990 * 1024, 2000 * 1024)],
+                report.Nodes);
             Assert.Equal((12.5, 0.25), (report.Some, report.Full));
             Assert.Equal(["CONNECT 1028", "{\"v\":1,\"get\":\"memory\"}"], vsock.Asked);
         }
@@ -85,26 +89,34 @@ public sealed class AgentTests : IDisposable
     [InlineData("{\"v\":1,\"nodes\":[null]}", false)]
     [InlineData("{\"v\":1,\"nodes\":[{\"node\":0,\"total\":10,\"free\":1,\"available\":11}]}", false)]
     [InlineData("{\"v\":1,\"nodes\":[{\"node\":-1,\"total\":10,\"free\":1,\"available\":2}]}", false)]
-    [InlineData("{\"v\":1,\"nodes\":[{\"node\":0,\"total\":10,\"free\":1,\"available\":2},{\"node\":0,\"total\":10,\"free\":1,\"available\":2}]}", false)]
+    [InlineData(
+        "{\"v\":1,\"nodes\":[{\"node\":0,\"total\":10,\"free\":1,\"available\":2},{\"node\":0,\"total\":10,\"free\":1,\"available\":2}]}",
+        false)]
     [InlineData("{\"v\":1,\"nodes\":[{\"node\":0,\"total\":10,\"free\":1,\"available\":2}],\"some\":101}", false)]
     [InlineData("{\"v\":1}", false)]
     [InlineData("[[[[[[[[[[[[", false)]
     [InlineData("", false)]
-    public void Only_sound_reports_are_taken(string line, bool sound) => Assert.Equal(sound, AgentReport.TryRead(Encoding.UTF8.GetBytes(line)) is not null);
+    public void Only_sound_reports_are_taken(string line, bool sound) =>
+        Assert.Equal(sound, AgentReport.TryRead(Encoding.UTF8.GetBytes(line)) is not null);
 
     [Fact]
     [Trait("Kind", "fuzz")]
     public void Damaged_reports_are_refused_or_keep_their_bounds()
     {
-        int iterations = int.Parse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS") ?? "20000", CultureInfo.InvariantCulture), taken = 0;
-        byte[] good = "{\"v\":1,\"nodes\":[{\"node\":0,\"total\":4096,\"free\":100,\"available\":2000},{\"node\":1,\"total\":9,\"free\":1,\"available\":2}],\"some\":1.5,\"full\":0}"u8.ToArray();
+        int iterations = int.Parse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS") ?? "20000", CultureInfo.InvariantCulture),
+            taken = 0;
+        byte[] good =
+            "{\"v\":1,\"nodes\":[{\"node\":0,\"total\":4096,\"free\":100,\"available\":2000},{\"node\":1,\"total\":9,\"free\":1,\"available\":2}],\"some\":1.5,\"full\":0}"u8
+                .ToArray();
         Random random = new(9);
         for (int i = 0; i < iterations; i++)
         {
             byte[] line = [.. good];
             for (int k = random.Next(1, 4); k > 0; k--)
             {
-                line[random.Next(line.Length)] = random.Next(2) == 0 ? (byte)random.Next(256) : (byte)"0123456789{}[],:.-eE\""[random.Next(21)];
+                line[random.Next(line.Length)] = random.Next(2) == 0
+                    ? (byte)random.Next(256)
+                    : (byte)"0123456789{}[],:.-eE\""[random.Next(21)];
             }
 
             if (AgentReport.TryRead(line.AsSpan(0, random.Next(8) == 0 ? random.Next(line.Length) : line.Length)) is { } report)
@@ -124,7 +136,8 @@ public sealed class AgentTests : IDisposable
     [InlineData("garbage\n")]
     public async Task A_guest_that_says_nothing_sound_is_given_up_in_time(string? answer)
     {
-        await using FakeVsock vsock = new(Path.Combine(_folder, "v")) { Answer = answer is "no end of line" ? new string('x', 70_000) : answer };
+        await using FakeVsock vsock =
+            new(Path.Combine(_folder, "v")) { Answer = answer is "no end of line" ? new string('x', 70_000) : answer };
         Assert.Null(await AgentClient.AskAsync(Path.Combine(_folder, "v"), TimeSpan.FromMilliseconds(500), default));
         Assert.Null(await AgentClient.AskAsync(Path.Combine(_folder, "nobody"), TimeSpan.FromMilliseconds(500), default));
     }
@@ -137,7 +150,14 @@ public sealed class AgentTests : IDisposable
 
     private Process Start()
     {
-        ProcessStartInfo start = new(Path.Combine(Tree.Root, "deploy/guest-agent/build/vmm-guest-agent-asan"), ["--listen-unix", Path.Combine(_folder, "a"), "--root", _folder]) { RedirectStandardError = true, UseShellExecute = false };
+        ProcessStartInfo start =
+            new(
+                Path.Combine(Tree.Root, "deploy/guest-agent/build/vmm-guest-agent-asan"),
+                ["--listen-unix", Path.Combine(_folder, "a"), "--root", _folder])
+            {
+                RedirectStandardError = true,
+                UseShellExecute = false
+            };
         Process agent = Process.Start(start)!;
         for (int i = 0; i < 1000 && !File.Exists(Path.Combine(_folder, "a")); i++)
         {

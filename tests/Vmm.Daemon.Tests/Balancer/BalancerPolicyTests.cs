@@ -17,7 +17,10 @@ public sealed class BalancerPolicyTests
 
     [Fact]
     public void One_whose_tasks_wait_grows_whatever_is_available() =>
-        Assert.Contains("waited for memory 20 % of the time", Assert.Single(Once([Vnode("a", available: 800 * MiB) with { Stall = 0.2 }], available: 8 * GiB)).Reason, StringComparison.Ordinal);
+        Assert.Contains(
+            "waited for memory 20 % of the time",
+            Assert.Single(Once([Vnode("a", available: 800 * MiB) with { Stall = 0.2 }], available: 8 * GiB)).Reason,
+            StringComparison.Ordinal);
 
     [Fact]
     public void Nothing_is_done_where_nothing_is_known_or_allowed_or_needed_or_under_way()
@@ -34,9 +37,11 @@ public sealed class BalancerPolicyTests
     public void What_is_not_enough_for_all_is_shared_by_weight_and_the_rest_asked_back()
     {
         IReadOnlyList<BalancerDecision> decisions = Once(
-            [Vnode("a", available: 10 * MiB) with { Weight = 300 }, Vnode("b", available: 10 * MiB), Vnode("idle", available: 900 * MiB)], available: (256 * 2 * MiB) + (100 * MiB), total: 64 * GiB, rules: new() { ReserveShare = 0, ReserveBytes = 512 * MiB });
+            [Vnode("a", available: 10 * MiB) with { Weight = 300 }, Vnode("b", available: 10 * MiB), Vnode("idle", available: 900 * MiB)],
+            available: (256 * 2 * MiB) + (100 * MiB), total: 64 * GiB, rules: new() { ReserveShare = 0, ReserveBytes = 512 * MiB });
         Assert.Equal([("a", 76UL), ("b", 24UL), ("idle", 0UL)], decisions.Select(d => (d.Vm, d.To > d.From ? (d.To - d.From) / MiB : 0)));
-        Assert.Contains("host node 0 has room for 100MiB of 256MiB wished, its weight is 300", decisions[0].Reason, StringComparison.Ordinal);
+        Assert.Contains(
+            "host node 0 has room for 100MiB of 256MiB wished, its weight is 300", decisions[0].Reason, StringComparison.Ordinal);
         Assert.Equal(128 * MiB, decisions[2].From - decisions[2].To); // a step at most, though 156 MiB lack
         Assert.Contains("host node 0 lacks 156MiB", decisions[2].Reason, StringComparison.Ordinal);
     }
@@ -56,14 +61,20 @@ public sealed class BalancerPolicyTests
         Assert.Empty(At(175, idle));
         Assert.NotEmpty(At(371, idle)); // 5 minutes of too much, and its rest is over
         IReadOnlyList<BalancerDecision> At(int second, VnodeSample vnode) =>
-            BalancerPolicy.Decide(new BalancerSnapshot([vnode], [new HostSample(0, 64 * GiB, 32 * GiB)]), state, new BalancerRules(), TimeSpan.FromSeconds(second));
+            BalancerPolicy.Decide(
+                new BalancerSnapshot([vnode], [new HostSample(0, 64 * GiB, 32 * GiB)]),
+                state,
+                new BalancerRules(),
+                TimeSpan.FromSeconds(second));
     }
 
     [Fact]
     public void A_balloon_takes_what_nobody_needs_in_smaller_steps()
     {
-        VnodeSample idle = Vnode("idle", available: 900 * MiB) with { ByBalloon = true }, needy = Vnode("needy", available: 10 * MiB) with { ByBalloon = true };
-        IReadOnlyList<BalancerDecision> decisions = Once([idle, needy], available: 512 * MiB, rules: new() { ReserveShare = 0, ReserveBytes = 512 * MiB });
+        VnodeSample idle = Vnode("idle", available: 900 * MiB) with { ByBalloon = true },
+            needy = Vnode("needy", available: 10 * MiB) with { ByBalloon = true };
+        IReadOnlyList<BalancerDecision> decisions = Once(
+            [idle, needy], available: 512 * MiB, rules: new() { ReserveShare = 0, ReserveBytes = 512 * MiB });
         Assert.Equal(128 * MiB, Assert.Single(decisions).From - decisions[0].To);
         Assert.Equal(128 * MiB, Assert.Single(Once([needy], available: 8 * GiB)) is var grown ? grown.To - grown.From : 0);
         BalancerState state = new();
@@ -95,14 +106,17 @@ public sealed class BalancerPolicyTests
         {
             int nodes = random.Next(1, 4);
             VnodeSample[] vnodes = [.. Enumerable.Range(0, random.Next(1, 8)).Select(i => Random(random, i, nodes))];
-            HostSample[] hosts = [.. Enumerable.Range(0, nodes).Select(n => new HostSample(n, 16 * GiB, (ulong)random.NextInt64(0, (long)(16 * GiB))))];
+            HostSample[] hosts = [.. Enumerable.Range(0, nodes)
+                .Select(n => new HostSample(n, 16 * GiB, (ulong)random.NextInt64(0, (long)(16 * GiB))))];
             BalancerRules rules = new();
-            IReadOnlyList<BalancerDecision> decisions = BalancerPolicy.Decide(new BalancerSnapshot(vnodes, hosts), new BalancerState(), rules, TimeSpan.FromHours(1));
+            IReadOnlyList<BalancerDecision> decisions = BalancerPolicy.Decide(
+                new BalancerSnapshot(vnodes, hosts), new BalancerState(), rules, TimeSpan.FromHours(1));
             Assert.Distinct(decisions.Select(d => (d.Vm, d.Vnode)));
             Assert.All(decisions, d =>
             {
                 VnodeSample vnode = vnodes.Single(v => v.Vm == d.Vm);
-                Assert.True(vnode.Balanced && vnode.Available is not null && d.From == vnode.Asked && d.To != d.From && d.Reason.Length > 0);
+                Assert.True(vnode.Balanced && vnode.Available is not null && d.From == vnode.Asked && d.To != d.From
+                    && d.Reason.Length > 0);
                 Assert.InRange(d.To, vnode.Least, vnode.Most);
                 Assert.Equal(0UL, (d.To - vnode.Least) % vnode.Block);
             });
@@ -110,9 +124,14 @@ public sealed class BalancerPolicyTests
             {
                 VnodeSample[] here = [.. vnodes.Where(v => v.HostNode == host.Node)];
                 // What a guest has taken back already is promised, not given.
-                ulong given = here.Join(decisions, v => v.Vm, d => d.Vm, (v, d) => (d.To, Had: Math.Max(v.Asked, v.Present))).Aggregate(0UL, (sum, d) => sum + (d.To > d.Had ? d.To - d.Had : 0));
-                ulong pending = here.Aggregate(0UL, (sum, v) => sum + (v.Asked > v.Present ? v.Asked - v.Present : 0)), promised = here.Aggregate(0UL, (sum, v) => sum + Math.Max(v.Asked, v.Present));
-                Assert.True(given == 0 || (given + pending + rules.ReserveOf(host) <= host.Available && given + promised + rules.ReserveOf(host) <= host.Total), $"round {round}: {given} of {host}");
+                ulong given = here.Join(decisions, v => v.Vm, d => d.Vm, (v, d) => (d.To, Had: Math.Max(v.Asked, v.Present)))
+                    .Aggregate(0UL, (sum, d) => sum + (d.To > d.Had ? d.To - d.Had : 0));
+                ulong pending = here.Aggregate(0UL, (sum, v) => sum + (v.Asked > v.Present ? v.Asked - v.Present : 0)),
+                    promised = here.Aggregate(0UL, (sum, v) => sum + Math.Max(v.Asked, v.Present));
+                Assert.True(
+                    given == 0 || (given + pending + rules.ReserveOf(host) <= host.Available
+                        && given + promised + rules.ReserveOf(host) <= host.Total),
+                    $"round {round}: {given} of {host}");
             }
         }
     }
@@ -130,7 +149,10 @@ public sealed class BalancerPolicyTests
 
         static ulong GrantOf(int weight, ulong room)
         {
-            IReadOnlyList<BalancerDecision> decisions = Once([Vnode("a", available: 0) with { Weight = weight }, Vnode("b", available: 0), Vnode("c", available: 0) with { Weight = 70 }], room, rules: new() { ReserveShare = 0, ReserveBytes = 512 * MiB });
+            IReadOnlyList<BalancerDecision> decisions = Once(
+                [Vnode("a", available: 0) with { Weight = weight }, Vnode("b", available: 0),
+                    Vnode("c", available: 0) with { Weight = 70 }], room,
+                rules: new() { ReserveShare = 0, ReserveBytes = 512 * MiB });
             return decisions.SingleOrDefault(d => d.Vm == "a") is { } own ? own.To - own.From : 0;
         }
     }
@@ -138,13 +160,22 @@ public sealed class BalancerPolicyTests
     private static VnodeSample Random(Random random, int index, int nodes)
     {
         ulong least = (ulong)random.Next(1, 512) * 2 * MiB, grow = (ulong)random.Next(0, 1024) * 2 * MiB;
-        ulong asked = least + ((ulong)random.NextInt64(0, (long)(grow / (2 * MiB)) + 1) * 2 * MiB), present = random.Next(3) > 0 ? asked : least + ((ulong)random.NextInt64(0, (long)(grow / (2 * MiB)) + 1) * 2 * MiB);
-        return new VnodeSample($"vm{index}", random.Next(3), random.Next(nodes), least, least + grow, asked, present, 2 * MiB, random.Next(1, 1000),
-            random.Next(4) == 0 ? null : (ulong)random.NextInt64(0, (long)present + 1), random.Next(3) == 0 ? random.NextDouble() : null, random.Next(5) > 0, random.Next(3) == 0);
+        ulong asked = least + ((ulong)random.NextInt64(0, (long)(grow / (2 * MiB)) + 1) * 2 * MiB),
+            present = random.Next(3) > 0 ? asked : least + ((ulong)random.NextInt64(0, (long)(grow / (2 * MiB)) + 1) * 2 * MiB);
+        return new VnodeSample(
+            $"vm{index}", random.Next(3), random.Next(nodes), least, least + grow, asked, present, 2 * MiB, random.Next(1, 1000),
+            random.Next(4) == 0 ? null : (ulong)random.NextInt64(0, (long)present + 1), random.Next(3) == 0 ? random.NextDouble() : null,
+            random.Next(5) > 0, random.Next(3) == 0);
     }
 
-    private static VnodeSample Vnode(string vm, ulong? available) => new(vm, 0, 0, 512 * MiB, 4 * GiB, GiB, GiB, 2 * MiB, 100, available, null);
+    private static VnodeSample Vnode(string vm, ulong? available) =>
+        new(vm, 0, 0, 512 * MiB, 4 * GiB, GiB, GiB, 2 * MiB, 100, available, null);
 
-    private static IReadOnlyList<BalancerDecision> Once(VnodeSample[] vnodes, ulong available, ulong total = 64UL << 30, BalancerRules? rules = null) =>
-        BalancerPolicy.Decide(new BalancerSnapshot(vnodes, [new HostSample(0, total, available)]), new BalancerState(), rules ?? new BalancerRules(), TimeSpan.Zero);
+    private static IReadOnlyList<BalancerDecision> Once(
+        VnodeSample[] vnodes, ulong available, ulong total = 64UL << 30, BalancerRules? rules = null) =>
+        BalancerPolicy.Decide(
+            new BalancerSnapshot(vnodes, [new HostSample(0, total, available)]),
+            new BalancerState(),
+            rules ?? new BalancerRules(),
+            TimeSpan.Zero);
 }

@@ -22,8 +22,10 @@ public sealed class BalancerServiceTests
         BalancerEntry entry = Assert.Single(balancer.Info.Decisions);
         Assert.Equal((true, 64 * MiB, 72 * MiB), (entry.Applied, entry.FromBytes, entry.ToBytes));
         Assert.Equal(72 * MiB, (await daemon.Client.MemoryAsync("web1", s_none)).Vnodes[0].AskedBytes);
-        Assert.Contains((await daemon.Client.EventsOfAsync("web1", s_none)).Events, e => e.Kind is "balanced" && e.Message!.Contains("2MiB of 64MiB available", StringComparison.Ordinal));
-        Assert.Equal(("agent", false), ((await daemon.Client.BalancerAsync(s_none)).Vnodes.Single() is var v ? (v.Source, v.Pinned) : default));
+        Assert.Contains((await daemon.Client.EventsOfAsync("web1", s_none)).Events,
+            e => e.Kind is "balanced" && e.Message!.Contains("2MiB of 64MiB available", StringComparison.Ordinal));
+        Assert.Equal(
+            ("agent", false), ((await daemon.Client.BalancerAsync(s_none)).Vnodes.Single() is var v ? (v.Source, v.Pinned) : default));
 
         await daemon.Client.ChangeMemoryAsync("web1", new MemoryWish(0, 128 * MiB), TimeSpan.FromSeconds(10), s_none);
         vsock.Answer = Report(total: 128, available: 2);
@@ -33,7 +35,12 @@ public sealed class BalancerServiceTests
         await daemon.Client.ChangeMemoryAsync("web1", new MemoryWish(0, Auto: true), TimeSpan.Zero, s_none);
         await balancer.RoundAsync(s_none);
         Assert.Equal(2, balancer.Info.Decisions.Count);
-        Assert.Equal((422, "memory-impossible"), await DaemonFixture.RefusedAsync(() => daemon.Client.ChangeMemoryAsync("web1", new MemoryWish(0, 64 * MiB, Auto: true), TimeSpan.Zero, s_none)) is var p ? (p.Status, p.Code) : default);
+        Assert.Equal(
+            (422, "memory-impossible"),
+            await DaemonFixture.RefusedAsync(
+                () => daemon.Client.ChangeMemoryAsync("web1", new MemoryWish(0, 64 * MiB, Auto: true), TimeSpan.Zero, s_none)) is var p
+                ? (p.Status, p.Code)
+                : default);
         Assert.Contains("vmm_balancer_bytes_total{direction=\"grow\"}", await daemon.GetAsync("/metrics"), StringComparison.Ordinal);
     }
 
@@ -66,7 +73,9 @@ public sealed class BalancerServiceTests
         BalancerEntry entry = Assert.Single(balancer.Info.Decisions);
         Assert.Equal((true, 512 * MiB, 576 * MiB), (entry.Applied, entry.FromBytes, entry.ToBytes));
         Assert.Equal(448 * MiB, guest.Balloon.TargetBytes);
-        Assert.Equal(("balloon", "balloon"), ((await daemon.Client.BalancerAsync(s_none)).Vnodes.Single() is var seen ? (seen.Means, seen.Source) : default));
+        Assert.Equal(("balloon", "balloon"), ((await daemon.Client.BalancerAsync(s_none)).Vnodes.Single() is var seen
+            ? (seen.Means, seen.Source)
+            : default));
 
         await daemon.Client.ChangeMemoryAsync("web1", new MemoryWish(BalloonBytes: 500 * MiB), TimeSpan.Zero, s_none);
         await balancer.RoundAsync(s_none);
@@ -96,19 +105,26 @@ public sealed class BalancerServiceTests
     [Fact]
     public void Linux_numbers_nodes_as_it_meets_them_in_srat()
     {
-        VmSpec spec = new() { Cpus = 3, Numa = new NumaSpec { Vnodes = [new VnodeSpec(), new VnodeSpec { Cpus = [1, 2] }, new VnodeSpec { Cpus = [0] }] } };
+        VmSpec spec = new()
+        {
+            Cpus = 3,
+            Numa = new NumaSpec { Vnodes = [new VnodeSpec(), new VnodeSpec { Cpus = [1, 2] }, new VnodeSpec { Cpus = [0] }] }
+        };
         Assert.Equal([2, 1, 0], Enumerable.Range(0, 3).Select(k => GuestPressure.GuestNode(spec, k)));
-        Assert.Equal([0, 1], Enumerable.Range(0, 2).Select(k => GuestPressure.GuestNode(new VmSpec { Cpus = 4, Numa = new NumaSpec { Auto = true } }, k)));
+        Assert.Equal([0, 1], Enumerable.Range(0, 2)
+            .Select(k => GuestPressure.GuestNode(new VmSpec { Cpus = 4, Numa = new NumaSpec { Auto = true } }, k)));
     }
 
     [Fact]
     public async Task Settings_are_read_and_nonsense_refused()
     {
         DaemonOptions options = new();
-        Assert.Equal(new BalancerOptions(true, true, TimeSpan.FromSeconds(5)), options.With("balancer", "dry-run", out _)!.With("balancerInterval", "5", out _)!.Balancer);
+        Assert.Equal(new BalancerOptions(true, true, TimeSpan.FromSeconds(5)), options.With("balancer", "dry-run", out _)!
+            .With("balancerInterval", "5", out _)!.Balancer);
         Assert.Null(options.With("balancer", "maybe", out string problem));
         Assert.Contains("on, off or dry-run", problem, StringComparison.Ordinal);
-        await using DaemonFixture daemon = await DaemonFixture.StartAsync(_ => new DaemonOptions { Balancer = new BalancerOptions(true, false, TimeSpan.FromMilliseconds(20)) });
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync(
+            _ => new DaemonOptions { Balancer = new BalancerOptions(true, false, TimeSpan.FromMilliseconds(20)) });
         for (int i = 0; i < 500 && (await daemon.Client.BalancerAsync(s_none)).Rounds < 3; i++)
         {
             await Task.Delay(10);
@@ -117,7 +133,9 @@ public sealed class BalancerServiceTests
         Assert.True((await daemon.Client.BalancerAsync(s_none)).Rounds >= 3);
     }
 
-    private static string Report(int total, int available) => $$"""{"v":1,"nodes":[{"node":0,"total":{{total}}000000,"free":{{available}}000000,"available":{{available << 20}}}],"some":0.5}""" + "\n";
+    private static string Report(int total, int available) =>
+        $$"""{"v":1,"nodes":[{"node":0,"total":{{total}}000000,"free":{{available}}000000,"available":{{available << 20}}}],"some":0.5}"""
+        + "\n";
 
     private static async Task<FakeVsock> RunAsync(DaemonFixture daemon, string balance = "balance: true\n")
     {

@@ -61,7 +61,9 @@ internal sealed class FakeVsock : IAsyncDisposable
             Asked.Add(question ?? "");
             if (agent is null)
             {
-                await (Answer is { } answer ? peer.SendAsync(Encoding.UTF8.GetBytes(answer), _stop.Token).AsTask() : Task.Delay(Timeout.Infinite, _stop.Token));
+                await (Answer is { } answer
+                    ? peer.SendAsync(Encoding.UTF8.GetBytes(answer), _stop.Token).AsTask()
+                    : Task.Delay(Timeout.Infinite, _stop.Token));
                 return;
             }
 

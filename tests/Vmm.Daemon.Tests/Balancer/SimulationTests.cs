@@ -9,7 +9,8 @@ public sealed class SimulationTests
     /// <summary>
     /// MiB in use of a small build server over 40 minutes: a compile, a pause, a test run (free -m every minute, smoothed).
     /// </summary>
-    private const string Builds = "second,MiB\n0,310\n120,340\n180,900\n300,1650\n480,1710\n540,620\n780,380\n1200,370\n1260,700\n1500,1220\n1800,1180\n1860,420\n2400,330\n";
+    private const string Builds = "second,MiB\n0,310\n120,340\n180,900\n300,1650\n480,1710\n540,620\n780,380\n1200,370\n1260,700\n1500,"
+        + "1220\n1800,1180\n1860,420\n2400,330\n";
 
     [Theory]
     [InlineData(100)]
@@ -37,7 +38,8 @@ public sealed class SimulationTests
         Simulator run = new(8 * GiB, 1, helped);
         run.Run(8 * Hour, balanced: true);
         Assert.Equal(0, run.TightSeconds);
-        Assert.True(helped.Sum(g => g.ShortSeconds) < alone.Sum(g => g.ShortSeconds) / 4, $"{helped.Sum(g => g.ShortSeconds)} of {alone.Sum(g => g.ShortSeconds)}");
+        Assert.True(helped.Sum(g => g.ShortSeconds) < alone.Sum(g => g.ShortSeconds) / 4,
+            $"{helped.Sum(g => g.ShortSeconds)} of {alone.Sum(g => g.ShortSeconds)}");
         Assert.InRange(run.Decisions.Count, 1, 8 * 60); // eight swaps of some 30 steps each way
     }
 
@@ -45,13 +47,15 @@ public sealed class SimulationTests
     public void Recorded_builds_are_short_of_memory_for_less_and_give_it_back()
     {
         Func<double, double> builds = Simulator.Recorded(Builds);
-        SimulatedGuest[] Guests() => [.. Enumerable.Range(0, 6).Select(i => new SimulatedGuest($"b{i}", i % 2, 512 * MiB, 3 * GiB, s => builds((s + (i * 397)) % 2400)))];
+        SimulatedGuest[] Guests() => [.. Enumerable.Range(0, 6)
+            .Select(i => new SimulatedGuest($"b{i}", i % 2, 512 * MiB, 3 * GiB, s => builds((s + (i * 397)) % 2400)))];
         SimulatedGuest[] alone = Guests(), helped = Guests();
         new Simulator(6 * GiB, 2, alone).Run(4 * Hour, balanced: false);
         Simulator run = new(6 * GiB, 2, helped);
         run.Run(4 * Hour, balanced: true);
         Assert.Equal(0, run.TightSeconds);
-        Assert.True(helped.Sum(g => g.ShortSeconds) < alone.Sum(g => g.ShortSeconds) / 2, $"{helped.Sum(g => g.ShortSeconds)} of {alone.Sum(g => g.ShortSeconds)}");
+        Assert.True(helped.Sum(g => g.ShortSeconds) < alone.Sum(g => g.ShortSeconds) / 2,
+            $"{helped.Sum(g => g.ShortSeconds)} of {alone.Sum(g => g.ShortSeconds)}");
     }
 
     [Fact]
@@ -59,8 +63,18 @@ public sealed class SimulationTests
     {
         SimulatedGuest[] Guests() =>
         [
-            new("day", 0, 1 * GiB, 6 * GiB, s => (int)(s / Hour) % 2 == 0 ? 4500 : 500) { ByBalloon = true, Present = 6 * GiB, Asked = 6 * GiB },
-            new("night", 0, 1 * GiB, 6 * GiB, s => (int)(s / Hour) % 2 == 1 ? 4500 : 500) { ByBalloon = true, Present = 6 * GiB, Asked = 6 * GiB },
+            new("day", 0, 1 * GiB, 6 * GiB, s => (int)(s / Hour) % 2 == 0 ? 4500 : 500)
+            {
+                ByBalloon = true,
+                Present = 6 * GiB,
+                Asked = 6 * GiB
+            },
+            new("night", 0, 1 * GiB, 6 * GiB, s => (int)(s / Hour) % 2 == 1 ? 4500 : 500)
+            {
+                ByBalloon = true,
+                Present = 6 * GiB,
+                Asked = 6 * GiB
+            },
         ];
         SimulatedGuest[] alone = Guests(), helped = Guests();
         Simulator without = new(8 * GiB, 1, alone), run = new(8 * GiB, 1, helped);
@@ -69,7 +83,8 @@ public sealed class SimulationTests
         Assert.Equal(8 * Hour, without.TightSeconds);
         Assert.InRange(run.TightSeconds, 1, Hour); // until it is in order, and when a guest takes back at once what it was given up
         Assert.True(helped.Sum(g => g.ShortSeconds) < 8 * Hour / 50, $"{helped.Sum(g => g.ShortSeconds)} seconds short");
-        Assert.Contains(run.Decisions, d => d.Second > Hour && d.Decision.To > d.Decision.From && d.Decision.Reason.StartsWith("it grows", StringComparison.Ordinal));
+        Assert.Contains(run.Decisions,
+            d => d.Second > Hour && d.Decision.To > d.Decision.From && d.Decision.Reason.StartsWith("it grows", StringComparison.Ordinal));
         Assert.InRange(run.Decisions.Count, 1, 8 * 120);
     }
 
@@ -104,7 +119,8 @@ public sealed class SimulationTests
         SimulatedGuest guest = new("a", 0, 512 * MiB, 4 * GiB, s => s < 600 ? 3000 : 200) { Clings = 3 * GiB };
         Simulator run = new(32 * GiB, 1, guest);
         run.Run(12 * Hour, balanced: true);
-        int[] refusals = [.. run.Decisions.Where(d => d.Decision.Reason.Contains("keeps it", StringComparison.Ordinal)).Select(d => d.Second)];
+        int[] refusals = [.. run.Decisions.Where(d => d.Decision.Reason.Contains("keeps it", StringComparison.Ordinal))
+            .Select(d => d.Second)];
         Assert.InRange(refusals.Length, 2, 20);
         Assert.True(refusals[^1] - refusals[^2] >= 3000, string.Join(' ', refusals));
     }

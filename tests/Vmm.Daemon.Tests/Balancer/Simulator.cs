@@ -39,7 +39,8 @@ internal sealed class SimulatedGuest(string name, int node, ulong least, ulong m
     internal VnodeSample Sample(double second)
     {
         ulong need = Need(second);
-        return new VnodeSample(name, 0, node, _least, most, Asked, Present, 2 * MiB, Weight, need < Present ? Present - need : 0, need > Present ? Math.Min(1, (double)(need - Present) / Present) : 0, ByBalloon: ByBalloon);
+        return new VnodeSample(name, 0, node, _least, most, Asked, Present, 2 * MiB, Weight, need < Present ? Present - need : 0,
+            need > Present ? Math.Min(1, (double)(need - Present) / Present) : 0, ByBalloon: ByBalloon);
     }
 
     internal void Obey(ulong asked)
@@ -91,14 +92,16 @@ internal sealed class Simulator(ulong hostBytes, int nodes, params SimulatedGues
                 guest.Live(second);
             }
 
-            HostSample[] hosts = [.. Enumerable.Range(0, nodes).Select(n => new HostSample(n, hostBytes, hostBytes - Math.Min(hostBytes, Sum(guests.Where(g => g.Sample(second).HostNode == n)))))];
+            HostSample[] hosts = [.. Enumerable.Range(0, nodes).Select(n =>
+                new HostSample(n, hostBytes, hostBytes - Math.Min(hostBytes, Sum(guests.Where(g => g.Sample(second).HostNode == n)))))];
             TightSeconds += hosts.Any(h => h.Available < Rules.ReserveOf(h)) ? 1 : 0;
             if (!balanced || second % 10 != 0)
             {
                 continue;
             }
 
-            foreach (BalancerDecision decision in BalancerPolicy.Decide(new BalancerSnapshot([.. guests.Select(g => g.Sample(second))], hosts), _state, Rules, TimeSpan.FromSeconds(second)))
+            foreach (BalancerDecision decision in BalancerPolicy.Decide(
+                new BalancerSnapshot([.. guests.Select(g => g.Sample(second))], hosts), _state, Rules, TimeSpan.FromSeconds(second)))
             {
                 Decisions.Add((second, decision));
                 guests.Single(g => g.Name == decision.Vm).Obey(decision.To);
@@ -109,12 +112,16 @@ internal sealed class Simulator(ulong hostBytes, int nodes, params SimulatedGues
     /// <summary>A recorded load: lines of <c>second,MiB</c>, straight between them.</summary>
     internal static Func<double, double> Recorded(string csv)
     {
-        (double At, double MiB)[] points = [.. csv.Split('\n', StringSplitOptions.RemoveEmptyEntries).Where(l => char.IsAsciiDigit(l[0])).Select(l => l.Split(',')).Select(f => (double.Parse(f[0], CultureInfo.InvariantCulture), double.Parse(f[1], CultureInfo.InvariantCulture)))];
+        (double At, double MiB)[] points = [.. csv.Split('\n', StringSplitOptions.RemoveEmptyEntries)
+            .Where(l => char.IsAsciiDigit(l[0]))
+            .Select(l => l.Split(','))
+            .Select(f => (double.Parse(f[0], CultureInfo.InvariantCulture), double.Parse(f[1], CultureInfo.InvariantCulture)))];
         return second =>
         {
             int next = Array.FindIndex(points, p => p.At > second);
             return next <= 0 ? points[next < 0 ? ^1 : 0].MiB
-                : points[next - 1].MiB + ((points[next].MiB - points[next - 1].MiB) * (second - points[next - 1].At) / (points[next].At - points[next - 1].At));
+                : points[next - 1].MiB + ((points[next].MiB - points[next - 1].MiB) * (second - points[next - 1].At)
+                    / (points[next].At - points[next - 1].At));
         };
     }
 

@@ -48,7 +48,8 @@ public sealed class AcpiTableTests
 
             Assert.Equal(config.Processors.Select(p => (p.ApicId, (uint)p.Vnode)), cpus);
             Assert.Equal(config.Memory.Select(m => (m.Start.Value, m.Length, (uint)m.Vnode)), memory);
-            Assert.Equal(config.Processors.Select(p => p.ApicId), Entries(tables["APIC"], 44).Where(e => e[0] == 0).Select(e => (uint)e[3]));
+            Assert.Equal(
+                config.Processors.Select(p => p.ApicId), Entries(tables["APIC"], 44).Where(e => e[0] == 0).Select(e => (uint)e[3]));
             byte[] slit = tables["SLIT"];
             Assert.Equal((ulong)config.Distances!.Count, U64(slit, 36));
             Assert.Equal(config.Distances.SelectMany(row => row).Select(d => (byte)d), slit[44..]);
@@ -80,7 +81,8 @@ public sealed class AcpiTableTests
             Assert.Contains("\"ACPI0013\"", source, StringComparison.Ordinal);
             Assert.Contains("EisaId (\"PNP0303\")", source, StringComparison.Ordinal);
             Assert.Contains("\\_SB.PCI0.HSCN ()", source, StringComparison.Ordinal);
-            Assert.Contains("Interrupt (ResourceConsumer, Level, ActiveHigh, Exclusive", source, StringComparison.Ordinal); // hotplug's: held until the guest looked
+            // hotplug's: held until the guest looked
+            Assert.Contains("Interrupt (ResourceConsumer, Level, ActiveHigh, Exclusive", source, StringComparison.Ordinal);
             Assert.Contains("HEJT = 0x80000000", source, StringComparison.Ordinal);
             Assert.Contains("\\_SB.PCI0.S30.HSCN ()", source, StringComparison.Ordinal);
             Assert.Contains("\\_SB.PCI0.S31.HSCN ()", source, StringComparison.Ordinal);
@@ -124,7 +126,8 @@ public sealed class AcpiTableTests
     public void Dsdt_names_panic_device_and_generation_id_when_they_exist()
     {
         string with = Encoding.Latin1.GetString(Tables(AcpiTables.Build(Config(1, 1), new GuestAddress(Base), Room))["DSDT"]);
-        string without = Encoding.Latin1.GetString(Tables(AcpiTables.Build(Config(1, 1) with { PvPanic = false, GenerationId = null }, new GuestAddress(Base), Room))["DSDT"]);
+        string without = Encoding.Latin1.GetString(
+            Tables(AcpiTables.Build(Config(1, 1) with { PvPanic = false, GenerationId = null }, new GuestAddress(Base), Room))["DSDT"]);
         foreach (string id in (string[])["QEMU0001", "VM_Gen_Counter", "ADDR"])
         {
             Assert.Contains(id, with, StringComparison.Ordinal);
@@ -160,7 +163,8 @@ public sealed class AcpiTableTests
     {
         Processors = [.. Enumerable.Range(0, cpus).Select(i => new AcpiProcessor((uint)i, i % vnodes))],
         Memory = [.. Enumerable.Range(0, vnodes).Select(n => new AcpiMemory(new GuestAddress((ulong)n << 28), 1UL << 28, n))],
-        Distances = [.. Enumerable.Range(0, vnodes).Select(from => (IReadOnlyList<int>)[.. Enumerable.Range(0, vnodes).Select(to => from == to ? 10 : random?.Next(11, 255) ?? 20)])],
+        Distances = [.. Enumerable.Range(0, vnodes).Select(
+            from => (IReadOnlyList<int>)[.. Enumerable.Range(0, vnodes).Select(to => from == to ? 10 : random?.Next(11, 255) ?? 20)])],
         EcamBase = new GuestAddress(0xE000_0000),
         Window32Start = new GuestAddress(0xC000_0000),
         Window32Length = 0x2000_0000,
@@ -169,7 +173,10 @@ public sealed class AcpiTableTests
         HotplugGsi = 23,
         IntxGsis = (20, 3),
         HotplugSlots = [0x3FFF_FFFA, 0xFFFF_FFFF, 0xFFFF_FFFE], // not 0, the host bridge, not 2, and not 30 and 31, bridges
-        VirtioMmio = [new AcpiVirtioMmio(new GuestAddress(0xFEB0_0000), 0x200, 5), new AcpiVirtioMmio(new GuestAddress(0xFEB0_0200), 0x200, 6)],
+        VirtioMmio =
+        [
+            new AcpiVirtioMmio(new GuestAddress(0xFEB0_0000), 0x200, 5), new AcpiVirtioMmio(new GuestAddress(0xFEB0_0200), 0x200, 6)
+        ],
         Window64Start = new GuestAddress(1UL << 36),
         Window64Length = 1UL << 36,
         PvPanic = true,
@@ -212,7 +219,8 @@ public sealed class AcpiTableTests
 
     private static string Iasl(string folder, params string[] arguments)
     {
-        ProcessStartInfo start = new("iasl") { WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
+        ProcessStartInfo start =
+            new("iasl") { WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
         foreach (string argument in arguments)
         {
             start.ArgumentList.Add(argument);
@@ -228,7 +236,8 @@ public sealed class AcpiTableTests
     }
 
     private static void Complain(string output, string table) =>
-        Assert.False(output.Contains("Error", StringComparison.Ordinal) || output.Contains("Warning", StringComparison.Ordinal), $"{table}: {output}");
+        Assert.False(output.Contains("Error", StringComparison.Ordinal) || output.Contains("Warning", StringComparison.Ordinal),
+            $"{table}: {output}");
 
     private static byte Sum(ReadOnlySpan<byte> bytes)
     {

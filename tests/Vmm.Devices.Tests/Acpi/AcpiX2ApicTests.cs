@@ -68,7 +68,8 @@ public sealed class AcpiX2ApicTests
     [Fact]
     public void Nmi_reaches_every_processor_and_irq_4_is_an_edge_on_gsi_4()
     {
-        byte[][] entries = [.. Entries(Table(AcpiTables.Build(Config([new AcpiProcessor(0, 0)]), new GuestAddress(Base), 0x20000), "APIC"), 44)];
+        byte[][] entries = [.. Entries(
+            Table(AcpiTables.Build(Config([new AcpiProcessor(0, 0)]), new GuestAddress(Base), 0x20000), "APIC"), 44)];
         byte[] irq4 = Assert.Single(entries, e => e[0] == 2);
         Assert.Equal((0, 4, 4u, 5), (irq4[2], irq4[3], U32(irq4, 4), BinaryPrimitives.ReadUInt16LittleEndian(irq4.AsSpan(8))));
         byte[] nmi = Assert.Single(entries, e => e[0] == 4);
@@ -78,14 +79,16 @@ public sealed class AcpiX2ApicTests
     [Fact]
     public void Fadt_is_a_hardware_reduced_one_with_sleep_and_reset_ports_and_no_fixed_hardware_but_the_pm_timer()
     {
-        byte[] fadt = Table(AcpiTables.Build(Config([new AcpiProcessor(0, 0)]) with { PowerPort = 0x680 }, new GuestAddress(Base), 0x20000), "FACP");
+        byte[] fadt = Table(
+            AcpiTables.Build(Config([new AcpiProcessor(0, 0)]) with { PowerPort = 0x680 }, new GuestAddress(Base), 0x20000), "FACP");
         Assert.Equal((276, 6, 3), (fadt.Length, fadt[8], fadt[131]));
         Assert.Equal(1u << 20, U32(fadt, 112) & (1u << 20)); // HW_REDUCED_ACPI
         Assert.Equal(1u << 10, U32(fadt, 112) & (1u << 10)); // RESET_REG_SUP
         Assert.Equal((6, 0xCF9UL), (fadt[128], U64(fadt, 120)));
         Assert.Equal((0x680UL, 0x681UL), (U64(fadt, 248), U64(fadt, 260)));
         Assert.Equal((0x608u, 4, 0x608UL), (U32(fadt, 76), fadt[91], U64(fadt, 212)));
-        Assert.All((byte[])[.. fadt[46..76], .. fadt[80..91], .. fadt[92..108]], b => Assert.Equal(0, b));   // SCI, SMI and every other 32-bit block
+        // SCI, SMI and every other 32-bit block
+        Assert.All((byte[])[.. fadt[46..76], .. fadt[80..91], .. fadt[92..108]], b => Assert.Equal(0, b));
         Assert.All((byte[])[.. fadt[148..208], .. fadt[220..244]], b => Assert.Equal(0, b));                 // every other extended block
     }
 

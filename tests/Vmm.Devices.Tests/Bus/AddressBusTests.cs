@@ -73,7 +73,8 @@ public sealed class AddressBusTests
                 default:
                     byte[] data = new byte[1 << random.Next(3)];
                     bus.Read(0xF0_0000_0000 + (ulong)start, data);
-                    bool whole = start + data.Length <= 256 && model[start] is not null && Array.TrueForAll(model[start..(start + data.Length)], r => r == model[start]);
+                    bool whole = start + data.Length <= 256 && model[start] is not null
+                        && Array.TrueForAll(model[start..(start + data.Length)], r => r == model[start]);
                     byte expected = whole ? model[start]!.Value : (byte)0xFF;
                     Assert.All(data, b => Assert.Equal(expected, b));
                     break;

@@ -17,7 +17,8 @@ public sealed class PvPanicTests
         device.Write(0, [0xF0]); // nothing we know
         device.Write(0, [0]);
         device.Write(0, [0xFF]);
-        Assert.Equal([GuestPanicEvents.Panicked, GuestPanicEvents.CrashLoaded, GuestPanicEvents.Panicked | GuestPanicEvents.CrashLoaded], told);
+        Assert.Equal(
+            [GuestPanicEvents.Panicked, GuestPanicEvents.CrashLoaded, GuestPanicEvents.Panicked | GuestPanicEvents.CrashLoaded], told);
     }
 
     [Fact]

@@ -71,9 +71,13 @@ public sealed class BarTests : IDisposable
     [Fact]
     public void Memory_is_not_put_over_another_bar_or_where_the_machine_refuses_it()
     {
-        Card one = new((0, Bar.OfRegisters(BarKind.Memory64, 0x1_0000, new Echo()))), other = new((0, Bar.OfMemory(new HostMapping((nint)Host, 0x1000))));
+        Card one = new((0, Bar.OfRegisters(BarKind.Memory64, 0x1_0000, new Echo()))),
+            other = new((0, Bar.OfMemory(new HostMapping((nint)Host, 0x1000))));
         ulong first = Config(_bridge.Add(one, _low, _high)), config = Config(_bridge.Add(other, _low, _high));
-        foreach ((uint low, uint high) in new[] { ((uint)Low + 0xF000, 0u), ((uint)Ecam, 0u), ((uint)Ecam + 0x800_0000, 0u), (uint.MaxValue, uint.MaxValue) })
+        foreach ((uint low, uint high) in new[]
+        {
+            ((uint)Low + 0xF000, 0u), ((uint)Ecam, 0u), ((uint)Ecam + 0x800_0000, 0u), (uint.MaxValue, uint.MaxValue)
+        })
         {
             Write32(config + 0x10, low);
             Write32(config + 0x14, high);
@@ -97,10 +101,12 @@ public sealed class BarTests : IDisposable
     [Fact]
     public void What_is_unplugged_is_unmapped_and_its_addresses_are_given_out_again()
     {
-        Card first = new((0, Bar.OfMemory(new HostMapping((nint)Host, HighLength / 2)))), second = new((0, Bar.OfMemory(new HostMapping((nint)Host, HighLength / 2))));
+        Card first = new((0, Bar.OfMemory(new HostMapping((nint)Host, HighLength / 2)))),
+            second = new((0, Bar.OfMemory(new HostMapping((nint)Host, HighLength / 2))));
         PciAddress at = _bridge.Add(first, _low, _high);
         _bridge.Add(second, _low, _high);
-        using Card third = new((0, Bar.OfRegisters(BarKind.Memory32, 16, new Echo())), (2, Bar.OfMemory(new HostMapping((nint)Host, HighLength / 2))));
+        using Card third = new(
+            (0, Bar.OfRegisters(BarKind.Memory32, 16, new Echo())), (2, Bar.OfMemory(new HostMapping((nint)Host, HighLength / 2))));
         string message = Assert.Throws<InvalidOperationException>(() => _bridge.Add(third, _low, _high)).Message;
         Assert.Contains("card: the PCI window at 0x200000000", message, StringComparison.Ordinal);
         Write32(Config(at) + 0x14, 0x10); // wherever the guest moved it
@@ -134,7 +140,8 @@ public sealed class BarTests : IDisposable
     [Fact]
     public void A_bar_has_a_length_that_registers_can_hold_and_registers_of_its_own()
     {
-        Assert.All((ulong[])[0, 8, 24, 1UL << 32], length => Assert.Throws<ArgumentException>(() => Bar.OfRegisters(BarKind.Memory32, length, new Echo())));
+        Assert.All((ulong[])[0, 8, 24, 1UL << 32],
+            length => Assert.Throws<ArgumentException>(() => Bar.OfRegisters(BarKind.Memory32, length, new Echo())));
         Assert.All((ulong[])[0, 1, 0x1001], length => Assert.Throws<ArgumentException>(() => new HostMapping((nint)Host, length)));
         Assert.Throws<ArgumentException>(() => new HostMapping((nint)Host + 1, 0x1000));
         Bar wide = Bar.OfRegisters(BarKind.Memory64, 16, new Echo()), narrow = Bar.OfRegisters(BarKind.Memory32, 16, new Echo());
@@ -149,7 +156,8 @@ public sealed class BarTests : IDisposable
     public void Any_configuration_leaves_at_most_one_place_each_and_none_overlap()
     {
         Card[] cards = [.. Enumerable.Range(0, 3).Select(i => new Card(
-            (0, Bar.OfRegisters(BarKind.Memory64, 0x4000, new Echo())), (2, Bar.OfMemory(new HostMapping((nint)Host + (i << 24), 0x3000UL << i)))))];
+            (0, Bar.OfRegisters(BarKind.Memory64, 0x4000, new Echo())),
+            (2, Bar.OfMemory(new HostMapping((nint)Host + (i << 24), 0x3000UL << i)))))];
         ulong[] configs = [.. cards.Select(card => Config(_bridge.Add(card, _low, _high)))];
         Random random = new(9);
         int mapped = 0;
@@ -165,7 +173,9 @@ public sealed class BarTests : IDisposable
                     Write32(config + (random.Next(2) == 0 ? 0x14u : 0x1C), (uint)random.Next(4));
                     break;
                 default:
-                    Write32(config + (random.Next(2) == 0 ? 0x10u : 0x18), random.Next(20) == 0 ? (uint)random.NextInt64(1L << 32) : (uint)random.Next(8) << 13);
+                    Write32(config + (random.Next(2) == 0 ? 0x10u : 0x18), random.Next(20) == 0
+                        ? (uint)random.NextInt64(1L << 32)
+                        : (uint)random.Next(8) << 13);
                     break;
             }
 

@@ -39,7 +39,8 @@ public sealed class PciConfigSpaceTests
     public void Handlers_see_every_field_of_an_access_written_and_come_once_in_order()
     {
         List<(int, uint)> told = [];
-        PciField low = new(0x40, 2, 0) { Writable = 0xFFFF }, middle = new(0x42, 1, 0) { Writable = 0xFF }, high = new(0x44, 4, 0) { Writable = 0xFF };
+        PciField low = new(0x40, 2, 0) { Writable = 0xFFFF }, middle = new(0x42, 1, 0) { Writable = 0xFF },
+            high = new(0x44, 4, 0) { Writable = 0xFF };
         foreach (PciField field in (PciField[])[high, low, middle])
         {
             field.Written = f => told.Add((f.Offset, high.Value));
@@ -60,7 +61,10 @@ public sealed class PciConfigSpaceTests
     public void Fields_that_overlap_or_lie_askew_are_refused_by_their_place()
     {
         _config.Add(new PciField(0x48, 4, 0));
-        foreach ((int offset, int width) in new[] { (0x48, 4), (0x4A, 2), (0x4B, 1), (0x06, 2), (0x4D, 2), (0x4E, 4), (0x50, 3), (0x50, 8), (-4, 4), (0x1000, 1), (0x34, 4) })
+        foreach ((int offset, int width) in new[]
+        {
+            (0x48, 4), (0x4A, 2), (0x4B, 1), (0x06, 2), (0x4D, 2), (0x4E, 4), (0x50, 3), (0x50, 8), (-4, 4), (0x1000, 1), (0x34, 4)
+        })
         {
             Assert.Throws<ArgumentException>(() => _config.Add(new PciField(offset, width, 0)));
         }
@@ -98,11 +102,13 @@ public sealed class PciConfigSpaceTests
                 at = (at + width - 1) & ~(width - 1);
                 if (random.Next(4) > 0)
                 {
-                    uint mask = (uint)random.NextInt64(1L << 32), ones = (uint)random.NextInt64(1L << 32) & ~mask, value = (uint)random.NextInt64(1L << 32);
+                    uint mask = (uint)random.NextInt64(1L << 32), ones = (uint)random.NextInt64(1L << 32) & ~mask,
+                        value = (uint)random.NextInt64(1L << 32);
                     config.Add(new PciField(at, width, value) { Writable = mask, ClearedByOnes = ones });
                     for (int i = 0; i < width; i++)
                     {
-                        (bytes[at + i], writable[at + i], cleared[at + i]) = ((byte)(value >> (8 * i)), (byte)(mask >> (8 * i)), (byte)(ones >> (8 * i)));
+                        (bytes[at + i], writable[at + i], cleared[at + i]) =
+                            ((byte)(value >> (8 * i)), (byte)(mask >> (8 * i)), (byte)(ones >> (8 * i)));
                     }
                 }
 

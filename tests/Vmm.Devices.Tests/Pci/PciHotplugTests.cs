@@ -130,7 +130,9 @@ public sealed class PciHotplugTests : IDisposable
         while (!stop.IsCancellationRequested)
         {
             uint slot = (uint)random.Next(1, 3);
-            ulong at = random.Next(3) == 0 ? Ecam + (slot << 15) + (ulong)(4 * random.Next(0, 4)) : 0xC000_0000 + (slot << 16) + (ulong)(4 * random.Next(0, 0x2000));
+            ulong at = random.Next(3) == 0
+                ? Ecam + (slot << 15) + (ulong)(4 * random.Next(0, 4))
+                : 0xC000_0000 + (slot << 16) + (ulong)(4 * random.Next(0, 0x2000));
             random.NextBytes(data);
             if (random.Next(2) == 0)
             {

@@ -71,13 +71,16 @@ public sealed class PciSlotTests : IDisposable
         using Card card = new(2);
         foreach ((PciAddress at, string text) in new[]
         {
-            (new PciAddress(0, 4), "card 2: card 1 is at 00:04.0"), (new PciAddress(0, 0), "host bridge is at 00:00.0"), (new PciAddress(0, 31), "PCI bridge 1 is at"),
-            (new PciAddress(2, 0), "no PCI slot 02:00.0"), (new PciAddress(-1, 0), "no PCI slot"), (new PciAddress(0, 32), "no PCI slot"), (new PciAddress(0, 4, 8), "no PCI slot 00:04.8"),
+            (new PciAddress(0, 4), "card 2: card 1 is at 00:04.0"), (new PciAddress(0, 0), "host bridge is at 00:00.0"),
+            (new PciAddress(0, 31), "PCI bridge 1 is at"),
+            (new PciAddress(2, 0), "no PCI slot 02:00.0"), (new PciAddress(-1, 0), "no PCI slot"), (new PciAddress(0, 32), "no PCI slot"),
+            (new PciAddress(0, 4, 8), "no PCI slot 00:04.8"),
             (new PciAddress(0, -1), "no PCI slot"), (new PciAddress(0, 1, -1), "no PCI slot"),
         })
         {
             Assert.Contains(text, Assert.Throws<InvalidOperationException>(() => _bridge.Plug(card, at)).Message, StringComparison.Ordinal);
-            Assert.Contains(text, Assert.Throws<InvalidOperationException>(() => _bridge.Add(card, at, _bars)).Message, StringComparison.Ordinal);
+            Assert.Contains(
+                text, Assert.Throws<InvalidOperationException>(() => _bridge.Add(card, at, _bars)).Message, StringComparison.Ordinal);
         }
 
         Assert.Equal(0xC000_1000UL, _bars.Take(16, "next")); // no address was taken for it

@@ -15,7 +15,8 @@ internal sealed class QueueGuest : IVirtioInterrupts, IDisposable
     public const ulong Data = 0x100000;
     public const ushort Size = 64;
     private const ulong QueueStride = 0x4000, AvailAt = 0x1000, UsedAt = 0x2000;
-    private readonly VnodeMemory _ram = VnodeMemory.Create(new VnodePlacement(0, new ByteSize((ulong)RamBytes), new ByteSize(4096), null, []), HostTopology.Unknown);
+    private readonly VnodeMemory _ram = VnodeMemory.Create(
+        new VnodePlacement(0, new ByteSize((ulong)RamBytes), new ByteSize(4096), null, []), HostTopology.Unknown);
     private readonly object _gate = new();
     private readonly Ring[] _rings;
 
@@ -196,7 +197,8 @@ internal sealed class QueueGuest : IVirtioInterrupts, IDisposable
         _ram.Dispose();
     }
 
-    private static VirtqueueLayout Layout(int queue) => new(Size, new(Table(queue)), new(Table(queue) + AvailAt), new(Table(queue) + UsedAt));
+    private static VirtqueueLayout Layout(int queue) =>
+        new(Size, new(Table(queue)), new(Table(queue) + AvailAt), new(Table(queue) + UsedAt));
 
     private void Pulse(Action change)
     {
@@ -247,7 +249,8 @@ internal static class QueueFuzz
                     // Mostly plausible, so that chains get past the first check.
                     ulong at = random.Next(12) == 0 ? (ulong)random.NextInt64() : QueueGuest.Data + (ulong)random.Next(1 << 16);
                     uint length = random.Next(12) == 0 ? (uint)random.Next() : (uint)random.Next(1, 5000);
-                    guest.WriteDescriptor(queue, i, at, length, (ushort)(random.Next(10) == 0 ? random.Next(8) : random.Next(4)), (ushort)random.Next(random.Next(8) == 0 ? 70 : 8));
+                    guest.WriteDescriptor(queue, i, at, length, (ushort)(random.Next(10) == 0 ? random.Next(8) : random.Next(4)),
+                        (ushort)random.Next(random.Next(8) == 0 ? 70 : 8));
                 }
 
                 guest.MakeAvailable(queue, (ushort)random.Next(random.Next(16) == 0 ? 70 : 8));

@@ -65,7 +65,8 @@ public sealed class RateLimiterTests
     /// <summary>In every interval, not only from the start: burst + rate·t at most, and by waiting as told, nearly that.</summary>
     [Fact]
     public void Never_more_than_burst_and_rate() => Check.One(Config.QuickThrowOnFailure.WithMaxTest(100),
-        Prop.ForAll(Gen.Choose(0, 50_000_000).ToArbitrary(), Gen.Choose(0, 65535).ToArbitrary(), Gen.Choose(0, int.MaxValue).ToArbitrary(), Holds));
+        Prop.ForAll(
+            Gen.Choose(0, 50_000_000).ToArbitrary(), Gen.Choose(0, 65535).ToArbitrary(), Gen.Choose(0, int.MaxValue).ToArbitrary(), Holds));
 
     private static bool Holds(int rateSeed, int burstSeed, int seed)
     {
@@ -97,7 +98,8 @@ public sealed class RateLimiterTests
                 bytes += passed[to].Bytes;
                 UInt128 time = (UInt128)(passed[to].At - passed[from].At);
                 Assert.True(bytes * Second <= ((UInt128)burst * Second) + (rate * time) + Second, $"{bytes} bytes in {time} ns");
-                Assert.True((UInt128)(to - from + 1) * Second <= (7 * (UInt128)Second) + (operations * time) + Second, $"{to - from + 1} operations in {time} ns");
+                Assert.True((UInt128)(to - from + 1) * Second <= (7 * (UInt128)Second) + (operations * time) + Second,
+                    $"{to - from + 1} operations in {time} ns");
             }
         }
 

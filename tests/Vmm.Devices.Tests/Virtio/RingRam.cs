@@ -22,7 +22,9 @@ internal sealed class RingRam(ushort size = 8) : IDisposable
 
     public Virtqueue Queue(ulong features = VirtioFeatures.IndirectDescriptors)
     {
-        Assert.True(Virtqueue.TryCreate(Memory, new(size, new(Table), new(Avail), new(Used)), features, out Virtqueue? queue, out string? reason), reason);
+        Assert.True(
+            Virtqueue.TryCreate(Memory, new(size, new(Table), new(Avail), new(Used)), features, out Virtqueue? queue, out string? reason),
+            reason);
         return queue!;
     }
 

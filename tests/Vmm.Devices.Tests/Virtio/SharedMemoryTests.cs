@@ -34,8 +34,11 @@ public sealed class SharedMemoryTests : IDisposable
         Add(new Device(region));
         int at = Capabilities().Single(c => c.Id == 9 && c.Type == 8).At;
         Assert.Equal((24u, 2u, 7u), (Byte(at + 2), Byte(at + 4), Byte(at + 5)));
-        Assert.Equal([0u, unchecked((uint)Length), 0u, (uint)(Length >> 32)], [Read32(at + 8), Read32(at + 12), Read32(at + 16), Read32(at + 20)]);
-        Assert.Equal([(9, 1), (9, 2), (9, 3), (9, 4), (9, 5), (9, 8), (0x11, 0), (0x10, 0)], Capabilities().Select(c => (c.Id, c.Id == 9 ? c.Type : 0)));
+        Assert.Equal(
+            [0u, unchecked((uint)Length), 0u, (uint)(Length >> 32)], [Read32(at + 8), Read32(at + 12), Read32(at + 16), Read32(at + 20)]);
+        Assert.Equal(
+            [(9, 1), (9, 2), (9, 3), (9, 4), (9, 5), (9, 8), (0x11, 0), (0x10, 0)],
+            Capabilities().Select(c => (c.Id, c.Id == 9 ? c.Type : 0)));
         Assert.Equal((0xCu, 0x10u), (Read32(0x18), Read32(0x1C)));
         Assert.Equal(High, region.Address!.Value.Value);
         Write32(4, 4);
@@ -62,7 +65,8 @@ public sealed class SharedMemoryTests : IDisposable
         Assert.Contains("pmem", Assert.Throws<InvalidOperationException>(() => Function(device)).Message, StringComparison.Ordinal);
     }
 
-    private void Add(VirtioDevice device) => _bridge.Add(Function(device), new BarAllocator(0xC000_0000, 1 << 28), new BarAllocator(High, 1UL << 36));
+    private void Add(VirtioDevice device) =>
+        _bridge.Add(Function(device), new BarAllocator(0xC000_0000, 1 << 28), new BarAllocator(High, 1UL << 36));
 
     private VirtioPciFunction Function(VirtioDevice device) => new("pmem", device, _ram.Memory, new CountingMessages(), null);
 

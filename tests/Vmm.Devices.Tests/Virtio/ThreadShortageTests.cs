@@ -18,7 +18,10 @@ public sealed class ThreadShortageTests
         get
         {
             TheoryData<string, int> cases = [];
-            foreach ((string device, int threads) in new[] { ("blk", 3), ("net", 2), ("rng", 1), ("balloon", 1), ("console", 1), ("vhost", 1) })
+            foreach ((string device, int threads) in new[]
+            {
+                ("blk", 3), ("net", 2), ("rng", 1), ("balloon", 1), ("console", 1), ("vhost", 1)
+            })
             {
                 for (int after = 0; after < threads; after++)
                 {
@@ -51,7 +54,8 @@ public sealed class ThreadShortageTests
     {
         "blk" => new VirtioBlk(new MemoryDiskBackend(1 << 20), new VirtioBlkOptions { QueueCount = 3, IoThreads = 3 }),
         "net" => new VirtioNet(new MemoryNet(2), new VirtioNetOptions { Mac = new byte[] { 0x52, 0x54, 0, 1, 2, 3 } }),
-        "vhost" => new VirtioNet(new MemoryNet { Kernel = [new IdleKernel()] }, new VirtioNetOptions { Mac = new byte[] { 0x52, 0x54, 0, 1, 2, 3 } }),
+        "vhost" => new VirtioNet(
+            new MemoryNet { Kernel = [new IdleKernel()] }, new VirtioNetOptions { Mac = new byte[] { 0x52, 0x54, 0, 1, 2, 3 } }),
         "rng" => new VirtioRng(),
         "balloon" => new VirtioBalloon(),
         "console" => new VirtioConsole(new NoSink()),

@@ -162,7 +162,10 @@ public sealed class VirtioMmioTests : IDisposable
     /// <summary>The status after FEATURES_OK was written.</summary>
     private static uint Negotiate(VirtioMmio window, uint features)
     {
-        foreach ((ulong register, uint value) in new (ulong, uint)[] { (0x70, 0), (0x70, 3), (0x24, 0), (0x20, features), (0x24, 1), (0x20, 1), (0x70, 11) })
+        foreach ((ulong register, uint value) in new (ulong, uint)[]
+        {
+            (0x70, 0), (0x70, 3), (0x24, 0), (0x20, features), (0x24, 1), (0x20, 1), (0x70, 11)
+        })
         {
             window.Write(register, BitConverter.GetBytes(value));
         }

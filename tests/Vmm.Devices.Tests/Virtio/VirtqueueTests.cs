@@ -20,7 +20,8 @@ public sealed class VirtqueueTests : IDisposable
     [InlineData(8, 0x1000UL, 0x2000UL, 0x100000UL)]
     public void TryCreate_refuses_an_impossible_layout_with_a_reason(int size, ulong table, ulong avail, ulong used)
     {
-        Assert.False(Virtqueue.TryCreate(_ram.Memory, new((ushort)size, new(table), new(avail), new(used)), 0, out Virtqueue? queue, out string? reason));
+        Assert.False(Virtqueue.TryCreate(
+            _ram.Memory, new((ushort)size, new(table), new(avail), new(used)), 0, out Virtqueue? queue, out string? reason));
         Assert.Null(queue);
         Assert.False(string.IsNullOrEmpty(reason));
     }
@@ -170,9 +171,17 @@ public sealed class VirtqueueTests : IDisposable
 
     private void RandomDescriptor(Random random, int index, ulong table)
     {
-        ulong address = random.Next(6) switch { 0 => (ulong)random.NextInt64(), 1 => ulong.MaxValue - (ulong)random.Next(64), 2 => RingRam.Indirect, _ => (ulong)random.Next(RingRam.Bytes) };
-        uint length = random.Next(6) switch { 0 => 0, 1 => (uint)random.NextInt64(), 2 => 16u * (uint)random.Next(9), _ => (uint)random.Next(4096) };
-        _ram.Descriptor(index, address, length, (ushort)random.Next(random.Next(4) == 0 ? 65536 : 8), (ushort)random.Next(_ram.Size + 1), table);
+        ulong address = random.Next(6) switch
+        {
+            0 => (ulong)random.NextInt64(),
+            1 => ulong.MaxValue - (ulong)random.Next(64),
+            2 => RingRam.Indirect,
+            _ => (ulong)random.Next(RingRam.Bytes)
+        };
+        uint length =
+            random.Next(6) switch { 0 => 0, 1 => (uint)random.NextInt64(), 2 => 16u * (uint)random.Next(9), _ => (uint)random.Next(4096) };
+        _ram.Descriptor(
+            index, address, length, (ushort)random.Next(random.Next(4) == 0 ? 65536 : 8), (ushort)random.Next(_ram.Size + 1), table);
     }
 
     private int Spin(Virtqueue queue, ref ushort available, int chains)

@@ -52,7 +52,9 @@ public sealed class BootFuzzTests : IDisposable
             int changes = 1 + random.Next(6);
             for (int i = 0; i < changes; i++)
             {
-                int at = random.Next(4) == 0 ? random.Next(file.Length) : (round % seeds.Length == 0 ? random.Next(0x1F0, header) : random.Next(header));
+                int at = random.Next(4) == 0
+                    ? random.Next(file.Length)
+                    : (round % seeds.Length == 0 ? random.Next(0x1F0, header) : random.Next(header));
                 int width = Math.Min(1 << random.Next(4), file.Length - at);
                 byte value = interesting[random.Next(interesting.Length)];
                 for (int j = 0; j < width; j++)
@@ -73,7 +75,8 @@ public sealed class BootFuzzTests : IDisposable
         try
         {
             using KernelImage kernel = KernelImage.Load(BootFile.FromBytes(file, "fuzz"));
-            BootInfo info = BootLoader.Load(_ram.Memory, new BootRequest { Kernel = kernel, Initrd = BootFile.FromBytes(new byte[64], "initrd") });
+            BootInfo info = BootLoader.Load(
+                _ram.Memory, new BootRequest { Kernel = kernel, Initrd = BootFile.FromBytes(new byte[64], "initrd") });
             Assert.InRange(info.KernelEnd, info.KernelStart, 32 * Mib);
             Assert.True(info.KernelStart >= BootLayout.HighMemory);
             Assert.InRange(info.Cpu.Rip, info.KernelStart, info.KernelEnd);

@@ -11,13 +11,14 @@ public sealed class BootLoaderTests : IDisposable
 
     private static KernelImage Image(byte[] file) => KernelImage.Load(BootFile.FromBytes(file, "kernel"));
 
-    private BootInfo Boot(byte[] kernel, byte[]? initrd = null, string commandLine = "console=ttyS0", TestRam? ram = null) => BootLoader.Load((ram ?? _ram).Memory, new BootRequest
-    {
-        Kernel = Image(kernel),
-        Initrd = initrd is null ? null : BootFile.FromBytes(initrd, "initrd"),
-        CommandLine = commandLine,
-        AcpiRsdp = new(BootLayout.AcpiTables),
-    });
+    private BootInfo Boot(byte[] kernel, byte[]? initrd = null, string commandLine = "console=ttyS0", TestRam? ram = null) =>
+        BootLoader.Load((ram ?? _ram).Memory, new BootRequest
+        {
+            Kernel = Image(kernel),
+            Initrd = initrd is null ? null : BootFile.FromBytes(initrd, "initrd"),
+            CommandLine = commandLine,
+            AcpiRsdp = new(BootLayout.AcpiTables),
+        });
 
     [Fact]
     public void BzImage_goes_to_its_preferred_address_and_starts_at_the_64_bit_entry()
@@ -52,7 +53,11 @@ public sealed class BootLoaderTests : IDisposable
         Assert.Equal(kernel.AsSpan(0x230, 0x20).ToArray(), _ram.Bytes(Zero + 0x230, 0x20));
         Assert.Equal("console=ttyS0\0"u8.ToArray(), _ram.Bytes(0x2_0000, 14));
         Assert.Equal(4, _ram.Value<byte>(Zero + 0x1E8));
-        (ulong, ulong, uint)[] map = [.. Enumerable.Range(0, 4).Select(i => (_ram.Value<ulong>(Zero + 0x2D0 + (ulong)(i * 20)), _ram.Value<ulong>(Zero + 0x2D8 + (ulong)(i * 20)), _ram.Value<uint>(Zero + 0x2E0 + (ulong)(i * 20))))];
+        (ulong, ulong, uint)[] map = [.. Enumerable.Range(0, 4)
+            .Select(i => (
+                _ram.Value<ulong>(Zero + 0x2D0 + (ulong)(i * 20)),
+                _ram.Value<ulong>(Zero + 0x2D8 + (ulong)(i * 20)),
+                _ram.Value<uint>(Zero + 0x2E0 + (ulong)(i * 20))))];
         Assert.Equal([(0, 0x9_FC00, 1), (0x9_FC00, 0x400, 2), (0xE_0000, 0x2_0000, 2), (0x10_0000, 63 * Mib, 1)], map);
     }
 
@@ -136,7 +141,9 @@ public sealed class BootLoaderTests : IDisposable
         Assert.Equal((0x100_0010UL, 0x6000UL, 0x11UL), (info.Cpu.Rip, info.Cpu.Rbx, info.Cpu.Cr0));
         Assert.Equal(0x00CF_9B00_0000_FFFFUL, _ram.Value<ulong>(0x510));
         Assert.Equal(code, _ram.Bytes(0x100_0000, code.Length));
-        Assert.Equal((0x336E_C578u, 1u, 0u, 1u), (_ram.Value<uint>(0x6000), _ram.Value<uint>(0x6004), _ram.Value<uint>(0x6008), _ram.Value<uint>(0x600C)));
+        Assert.Equal(
+            (0x336E_C578u, 1u, 0u, 1u),
+            (_ram.Value<uint>(0x6000), _ram.Value<uint>(0x6004), _ram.Value<uint>(0x6008), _ram.Value<uint>(0x600C)));
         ulong module = _ram.Value<ulong>(0x6010);
         Assert.Equal((info.InitrdStart, 100UL), (_ram.Value<ulong>(module), _ram.Value<ulong>(module + 8)));
         Assert.Equal((0x2_0000UL, 0xE_0000UL), (_ram.Value<ulong>(0x6018), _ram.Value<ulong>(0x6020)));
@@ -201,11 +208,13 @@ public sealed class BootLoaderTests : IDisposable
     [Fact]
     public void Kernel_in_the_first_MiB_overlapping_segments_and_long_command_lines_are_refused()
     {
-        Assert.Contains("first MiB", Assert.Throws<BootException>(() => Boot(Elf(Pattern(64), address: 0x8000))).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "first MiB", Assert.Throws<BootException>(() => Boot(Elf(Pattern(64), address: 0x8000))).Message, StringComparison.Ordinal);
         byte[] twice = Elf(Pattern(64), pvhEntry: 0x100_0000);
         twice.AsSpan(64, 56).CopyTo(twice.AsSpan(120));
         Assert.Contains("overlaps", Assert.Throws<BootException>(() => Boot(twice)).Message, StringComparison.Ordinal);
-        Assert.Equal("command line", Assert.Throws<BootException>(() => Boot(BzImage(Pattern(4096)), commandLine: new string('x', 256))).Field);
+        Assert.Equal(
+            "command line", Assert.Throws<BootException>(() => Boot(BzImage(Pattern(4096)), commandLine: new string('x', 256))).Field);
         Assert.Equal("command line", Assert.Throws<BootException>(() => Boot(BzImage(Pattern(4096)), commandLine: "a\0b")).Field);
         Assert.Equal("initrd", Assert.Throws<BootException>(() => Boot(BzImage(Pattern(4096)), new byte[64 << 20])).Field);
         Assert.Equal("initrd", Assert.Throws<BootException>(() => Boot(BzImage(Pattern(4096)), [])).Field);
@@ -214,8 +223,10 @@ public sealed class BootLoaderTests : IDisposable
     [Fact]
     public void Missing_files_and_directories_are_boot_errors_that_name_the_path()
     {
-        Assert.Equal("no/such/kernel: file: does not exist", Assert.Throws<BootException>(() => KernelImage.Load("no/such/kernel")).Message);
-        Assert.Contains("is a directory", Assert.Throws<BootException>(() => KernelImage.Load(Path.GetTempPath())).Message, StringComparison.Ordinal);
+        Assert.Equal(
+            "no/such/kernel: file: does not exist", Assert.Throws<BootException>(() => KernelImage.Load("no/such/kernel")).Message);
+        Assert.Contains(
+            "is a directory", Assert.Throws<BootException>(() => KernelImage.Load(Path.GetTempPath())).Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -51,8 +51,14 @@ public sealed class ForeignPayloadTests : IDisposable
         byte[] arm = Elf(Pattern(600));
         Put16(arm, 18, 183);
         Assert.Contains("AArch64", Assert.Throws<BootException>(() => Boot(arm)).Message, StringComparison.Ordinal);
-        Assert.Contains("32-bit ELF file without a PVH note", Assert.Throws<BootException>(() => Boot(Elf32(Pattern(600), null))).Message, StringComparison.Ordinal);
-        Assert.Contains("a multiboot kernel", Assert.Throws<BootException>(() => Boot(Elf32(Multiboot(new byte[512]), null))).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "32-bit ELF file without a PVH note",
+            Assert.Throws<BootException>(() => Boot(Elf32(Pattern(600), null))).Message,
+            StringComparison.Ordinal);
+        Assert.Contains(
+            "a multiboot kernel",
+            Assert.Throws<BootException>(() => Boot(Elf32(Multiboot(new byte[512]), null))).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]

@@ -82,7 +82,8 @@ internal static class KernelFiles
 
     public static void Put64(byte[] file, int at, ulong value) => BinaryPrimitives.WriteUInt64LittleEndian(file.AsSpan(at), value);
 
-    private static void ProgramHeader(byte[] file, int at, uint type, ulong offset, ulong address, ulong fileSize, ulong memorySize, ulong align)
+    private static void ProgramHeader(
+        byte[] file, int at, uint type, ulong offset, ulong address, ulong fileSize, ulong memorySize, ulong align)
     {
         Put32(file, at, type);
         Put64(file, at + 8, offset);

@@ -9,8 +9,10 @@ public sealed class CpuTopologyTests
 {
     private static readonly KvmCpuidEntry[] s_amd =
     [
-        new() { Function = 0, Eax = 0x10, Ebx = 0x6874_7541 }, new() { Function = 1 }, new() { Function = 0x8000_0001, Ecx = 1 << 22 }, new() { Function = 0x8000_0008, Eax = 48 },
-        new() { Function = 0x8000_001D, Index = 0, Eax = 0x21 }, new() { Function = 0x8000_001D, Index = 3, Eax = 0x63 }, new() { Function = 0x8000_001E },
+        new() { Function = 0, Eax = 0x10, Ebx = 0x6874_7541 }, new() { Function = 1 }, new() { Function = 0x8000_0001, Ecx = 1 << 22 },
+        new() { Function = 0x8000_0008, Eax = 48 },
+        new() { Function = 0x8000_001D, Index = 0, Eax = 0x21 }, new() { Function = 0x8000_001D, Index = 3, Eax = 0x63 },
+        new() { Function = 0x8000_001E },
     ];
 
     [Fact]
@@ -53,12 +55,18 @@ public sealed class CpuTopologyTests
     [InlineData(null, null, 1, 1, 8, 2, 2, 4)]  // nothing but threads: a socket for each vnode
     [InlineData(null, 2, 1, 2, 8, 2, 2, 2)]     // cores: sockets are what they leave
     [InlineData(1, null, 1, 2, 8, 2, 1, 4)]
-    public void What_is_left_out_follows(int? sockets, int? cores, int dies, int threads, int cpus, int vnodes, int expectedSockets, int expectedCores) =>
-        Assert.Equal(new CpuShape(expectedSockets, dies, expectedCores, threads), new TopologySpec { Sockets = sockets, Cores = cores, Dies = dies, Threads = threads }.Shape(cpus, vnodes));
+    public void What_is_left_out_follows(
+        int? sockets, int? cores, int dies, int threads, int cpus, int vnodes, int expectedSockets, int expectedCores) =>
+        Assert.Equal(
+            new CpuShape(expectedSockets, dies, expectedCores, threads),
+            new TopologySpec { Sockets = sockets, Cores = cores, Dies = dies, Threads = threads }.Shape(cpus, vnodes));
 
     [Fact]
     public void A_die_in_two_vnodes_is_refused() =>
-        Assert.Contains("share a die", Assert.Throws<ArgumentException>(() => CpuTopology.Create([0, 0, 0, 1], new CpuShape(2, 1, 2, 1))).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "share a die",
+            Assert.Throws<ArgumentException>(() => CpuTopology.Create([0, 0, 0, 1], new CpuShape(2, 1, 2, 1))).Message,
+            StringComparison.Ordinal);
 
     [Fact]
     public void Every_vcpu_has_an_apic_id_of_its_own_whose_fields_are_its_place()
@@ -75,5 +83,6 @@ public sealed class CpuTopologyTests
         }
     }
 
-    private static IEnumerable<(uint, uint, uint)> Levels(KvmCpuidEntry[] cpuid, uint leaf) => cpuid.Where(e => e.Function == leaf).Select(e => (e.Eax, e.Ebx, e.Ecx));
+    private static IEnumerable<(uint, uint, uint)> Levels(KvmCpuidEntry[] cpuid, uint leaf) =>
+        cpuid.Where(e => e.Function == leaf).Select(e => (e.Eax, e.Ebx, e.Ecx));
 }

@@ -15,7 +15,12 @@ internal static class GuestTables
     internal static Dictionary<string, byte[]> Of(VmSpec spec)
     {
         (MemoryMap map, CpuTopology topology) = Place(spec);
-        byte[] image = AcpiTables.Build(AcpiTopology.Of(spec, map, topology, hotMemory: true) with { Initiators = [.. spec.Disks.Select((d, i) => new AcpiInitiator(0, (byte)(i + 1), d.Vnode!.Value))] }, new(Base), 0x2_0000);
+        byte[] image = AcpiTables.Build(
+            AcpiTopology.Of(spec, map, topology, hotMemory: true) with
+            {
+                Initiators = [.. spec.Disks.Select((d, i) => new AcpiInitiator(0, (byte)(i + 1), d.Vnode!.Value))]
+            }, new(Base),
+            0x2_0000);
         Dictionary<string, byte[]> tables = new(StringComparer.Ordinal);
         byte[] Table(ulong at)
         {
@@ -38,17 +43,23 @@ internal static class GuestTables
     internal static List<string> Expected(VmSpec spec)
     {
         (MemoryMap map, CpuTopology topology) = Place(spec);
-        List<string> lines = [.. topology.Vcpus.Select(v => $"MADT apic={v.ApicId}"), .. topology.Vcpus.Select(v => $"CPU apic={v.ApicId} node={v.Vnode}")];
+        List<string> lines =
+        [
+            .. topology.Vcpus.Select(v => $"MADT apic={v.ApicId}"), .. topology.Vcpus.Select(v => $"CPU apic={v.ApicId} node={v.Vnode}")
+        ];
         lines.AddRange(map.Ram.Select(r => $"MEM base=0x{r.Start.Value:x} len=0x{r.Length.Bytes:x} node={r.Vnode}"));
         lines.AddRange(spec.Disks.Select((d, i) => $"INIT pci=0:{i + 1}.0 node={d.Vnode}"));
         int n = spec.EffectiveVnodes.Count;
-        lines.AddRange(from i in Enumerable.Range(0, n) from j in Enumerable.Range(0, n) select $"DIST {i} {j} {spec.Numa!.Distances?[i][j] ?? (i == j ? 10 : 20)}");
+        lines.AddRange(from i in Enumerable.Range(0, n)
+                       from j in Enumerable.Range(0, n)
+                       select $"DIST {i} {j} {spec.Numa!.Distances?[i][j] ?? (i == j ? 10 : 20)}");
         if (spec.Numa!.Latencies is null && spec.Numa.Bandwidths is null)
         {
             return lines;
         }
 
-        int[] targets = [.. Enumerable.Range(0, n).Where(i => spec.EffectiveVnodes[i].Memory > 0)], initiators = [.. Enumerable.Range(0, n).Where(i => spec.EffectiveVnodes[i].Cpus.Count > 0 || spec.Disks.Any(d => d.Vnode == i))];
+        int[] targets = [.. Enumerable.Range(0, n).Where(i => spec.EffectiveVnodes[i].Memory > 0)], initiators = [.. Enumerable.Range(0, n)
+            .Where(i => spec.EffectiveVnodes[i].Cpus.Count > 0 || spec.Disks.Any(d => d.Vnode == i))];
         lines.AddRange(targets.Select(t => $"HMAT target={t} initiator={(spec.EffectiveVnodes[t].Cpus.Count > 0 ? t : -1)}"));
         Values(spec.Numa.Latencies, 0, 1000);
         Values(spec.Numa.Bandwidths, 3, 1);
@@ -61,8 +72,11 @@ internal static class GuestTables
                 return;
             }
 
-            int scale = (initiators.SelectMany(i => targets.Select(j => matrix[i][j])).Max() + 0xFFFD) / 0xFFFE; // so that 16 bits hold the greatest
-            lines.AddRange(from i in initiators from j in targets select $"HMAT kind={kind} from={i} to={j} value={Math.Max(1, matrix[i][j] / scale) * scale * unit}");
+            // so that 16 bits hold the greatest
+            int scale = (initiators.SelectMany(i => targets.Select(j => matrix[i][j])).Max() + 0xFFFD) / 0xFFFE;
+            lines.AddRange(from i in initiators
+                           from j in targets
+                           select $"HMAT kind={kind} from={i} to={j} value={Math.Max(1, matrix[i][j] / scale) * scale * unit}");
         }
     }
 
@@ -114,7 +128,8 @@ internal static class GuestTables
             lines.AddRange(
                 from i in Enumerable.Range(0, rows)
                 from j in Enumerable.Range(0, columns)
-                select $"HMAT kind={hmat[at + 9]} from={U32(hmat, at + 32 + (4 * i))} to={U32(hmat, at + 32 + (4 * (rows + j)))} value={BinaryPrimitives.ReadUInt16LittleEndian(hmat.AsSpan(entries + (2 * ((i * columns) + j)))) * U64(hmat, at + 24)}");
+                select $"HMAT kind={hmat[at + 9]} from={U32(hmat, at + 32 + (4 * i))} to={U32(hmat, at + 32 + (4 * (rows + j)))} "
+                    + $"value={BinaryPrimitives.ReadUInt16LittleEndian(hmat.AsSpan(entries + (2 * ((i * columns) + j)))) * U64(hmat, at + 24)}");
         }
 
         return lines;
@@ -123,8 +138,11 @@ internal static class GuestTables
     private static (MemoryMap Map, CpuTopology Topology) Place(VmSpec spec)
     {
         IReadOnlyList<VnodeSpec> vnodes = spec.EffectiveVnodes;
-        int[] vnodeOfVcpu = [.. Enumerable.Range(0, spec.Cpus).Select(c => Enumerable.Range(0, vnodes.Count).First(k => vnodes[k].Cpus.Contains(c)))];
-        CpuTopology topology = spec.Topology?.Shape(spec.Cpus, vnodes.Count(v => v.Cpus.Count > 0)) is { } shape ? CpuTopology.Create(vnodeOfVcpu, shape) : CpuTopology.Create(vnodeOfVcpu);
+        int[] vnodeOfVcpu = [.. Enumerable.Range(0, spec.Cpus)
+            .Select(c => Enumerable.Range(0, vnodes.Count).First(k => vnodes[k].Cpus.Contains(c)))];
+        CpuTopology topology = spec.Topology?.Shape(spec.Cpus, vnodes.Count(v => v.Cpus.Count > 0)) is { } shape
+            ? CpuTopology.Create(vnodeOfVcpu, shape)
+            : CpuTopology.Create(vnodeOfVcpu);
         return (MemoryMap.Create([.. vnodes.Select(v => v.BootMemory)], 40, [.. vnodes.Select(v => v.HotMemory)]), topology);
     }
 

@@ -52,7 +52,8 @@ public sealed class MachineDescriptionTests
             Devices = [.. first.Devices.Where(d => d.Id is not "disk1")],
         };
         MachineDescription read = MachineDescriptionJson.Read(MachineDescriptionJson.Write(later));
-        Assert.Equal([("disk0", new PciAddress(0, 1)), ("disk2", new PciAddress(0, 3))], read.Devices.Where(d => d.Kind is "blk").Select(d => (d.Id, d.Pci!.Value)));
+        Assert.Equal([("disk0", new PciAddress(0, 1)), ("disk2", new PciAddress(0, 3))], read.Devices.Where(d => d.Kind is "blk")
+            .Select(d => (d.Id, d.Pci!.Value)));
         Assert.Equal(3, read.NextDisk);
     }
 
@@ -128,7 +129,9 @@ public sealed class MachineDescriptionTests
             for (int i = random.Next(1, 4); i > 0; i--)
             {
                 int at = random.Next(bytes.Length);
-                bytes[at] = char.IsAsciiDigit((char)bytes[at]) ? (byte)random.Next('0', '9' + 1) : random.Next(4) == 0 ? (byte)random.Next(256) : bytes[at];
+                bytes[at] = char.IsAsciiDigit((char)bytes[at]) ? (byte)random.Next('0', '9' + 1)
+                    : random.Next(4) == 0 ? (byte)random.Next(256)
+                    : bytes[at];
             }
 
             try

@@ -49,5 +49,6 @@ public sealed class MemoryMapTests
     [InlineData(1UL << 40)]
     [InlineData(4097UL)]
     [InlineData(0UL)]
-    public void Impossible_sizes_are_refused(ulong size) => Assert.Throws<HostMismatchException>(() => MemoryMap.Create([new ByteSize(size)], 40));
+    public void Impossible_sizes_are_refused(ulong size) =>
+        Assert.Throws<HostMismatchException>(() => MemoryMap.Create([new ByteSize(size)], 40));
 }

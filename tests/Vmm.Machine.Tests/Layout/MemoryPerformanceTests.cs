@@ -12,14 +12,16 @@ public sealed class MemoryPerformanceTests
     // Two nodes with CPUs and one of slow memory without any, 20 from the second and 30 from the first.
     private static readonly HostTopology s_host = HostTopology.Of(
     [
-        new HostNode(0, [0, 1], 1 << 30, 1 << 30, [10, 21, 30]), new HostNode(1, [2, 3], 1 << 30, 1 << 30, [21, 10, 20]), new HostNode(2, [], 1 << 30, 1 << 30, [30, 20, 10]),
+        new HostNode(0, [0, 1], 1 << 30, 1 << 30, [10, 21, 30]), new HostNode(1, [2, 3], 1 << 30, 1 << 30, [21, 10, 20]),
+        new HostNode(2, [], 1 << 30, 1 << 30, [30, 20, 10]),
     ]);
 
     [Fact]
     public void Values_of_the_host_are_scaled_by_distance_from_the_processors_they_were_measured_from()
     {
         VmSpec spec = Spec(Vnode(0, 0), Vnode(1, 1), Vnode(2));
-        AcpiPerformance performance = MemoryPerformance.Of(spec, HostDistances.Of(spec.EffectiveVnodes, s_host), () => s_host, node => node == 2 ? new(250, 9000) : new(80, 20_000))!;
+        AcpiPerformance performance = MemoryPerformance.Of(
+            spec, HostDistances.Of(spec.EffectiveVnodes, s_host), () => s_host, node => node == 2 ? new(250, 9000) : new(80, 20_000))!;
         Assert.Equal([0, 1], performance.Initiators);
         Assert.Equal([new AcpiTarget(0, 0), new AcpiTarget(1, 1), new AcpiTarget(2, null)], performance.Targets);
         Assert.Equal([[80, 168, 375], [168, 80, 250]], performance.LatencyNanoseconds!);
@@ -34,7 +36,9 @@ public sealed class MemoryPerformanceTests
         Assert.Null(MemoryPerformance.Of(spec, distances, () => s_host, node => new(node == 0 ? 80 : null, null)));
         AcpiPerformance half = MemoryPerformance.Of(spec, distances, () => s_host, node => new(80, node == 0 ? 5 : null))!;
         Assert.True(half.LatencyNanoseconds is not null && half.BandwidthMegabytes is null);
-        Assert.Null(MemoryPerformance.Of(Spec(Vnode(0, 0), new VnodeSpec { Cpus = [1], Memory = ByteSize.MiB(64) }), distances, () => s_host, _ => new(80, 5))); // one may lie anywhere
+        // one may lie anywhere
+        Assert.Null(MemoryPerformance.Of(
+            Spec(Vnode(0, 0), new VnodeSpec { Cpus = [1], Memory = ByteSize.MiB(64) }), distances, () => s_host, _ => new(80, 5)));
     }
 
     [Fact]
@@ -55,7 +59,9 @@ public sealed class MemoryPerformanceTests
         }
     }
 
-    private static VnodeSpec Vnode(int hostNode, params int[] cpus) => new() { Cpus = cpus, Memory = ByteSize.MiB(64), HostNodes = [hostNode], Policy = VnodePolicy.Preferred };
+    private static VnodeSpec Vnode(int hostNode, params int[] cpus) =>
+        new() { Cpus = cpus, Memory = ByteSize.MiB(64), HostNodes = [hostNode], Policy = VnodePolicy.Preferred };
 
-    private static VmSpec Spec(params VnodeSpec[] vnodes) => new() { Cpus = 2, Memory = ByteSize.MiB(64 * (ulong)vnodes.Length), Numa = new NumaSpec { Vnodes = vnodes } };
+    private static VmSpec Spec(params VnodeSpec[] vnodes) =>
+        new() { Cpus = 2, Memory = ByteSize.MiB(64 * (ulong)vnodes.Length), Numa = new NumaSpec { Vnodes = vnodes } };
 }

@@ -40,8 +40,10 @@ public sealed class TopologyTableTests
             Assert.DoesNotContain("Error", said, StringComparison.Ordinal);
             Assert.DoesNotContain("Warning", said, StringComparison.Ordinal);
             Assert.Equal(files, Directory.GetFiles(folder, "*.dsl").Length);
-            Assert.Equal(devices, Directory.GetFiles(folder, "SRAT-*.dsl").Sum(file => File.ReadLines(file).Count(l => l.Contains("[Generic Initiator Affinity]", StringComparison.Ordinal))));
-            Assert.All(Directory.GetFiles(folder, "?[MR]AT-*.dsl"), file => Assert.DoesNotContain("Unknown", File.ReadAllText(file), StringComparison.Ordinal));
+            Assert.Equal(devices, Directory.GetFiles(folder, "SRAT-*.dsl")
+                .Sum(file => File.ReadLines(file).Count(l => l.Contains("[Generic Initiator Affinity]", StringComparison.Ordinal))));
+            Assert.All(Directory.GetFiles(folder, "?[MR]AT-*.dsl"),
+                file => Assert.DoesNotContain("Unknown", File.ReadAllText(file), StringComparison.Ordinal));
         }
         finally
         {
@@ -60,14 +62,22 @@ public sealed class TopologyTableTests
         {
             VmSpec made = RandomTopologies.Make(random, ByteSize.MiB(512));
             VmSpec guest = GuestKit.GuestSpec("numa");
-            VmSpec spec = made with { Name = guest.Name, Boot = guest.Boot, Rng = false, Disks = [.. made.Disks.Select(d => d with { Path = disk, ReadOnly = true })] };
+            VmSpec spec = made with
+            {
+                Name = guest.Name,
+                Boot = guest.Boot,
+                Rng = false,
+                Disks = [.. made.Disks.Select(d => d with { Path = disk, ReadOnly = true })]
+            };
             using Terminal console = new();
             using VirtualMachine machine = VirtualMachine.Create(spec, console);
             using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(90));
             RunResult result = machine.Run(deadline.Token);
             string said = console.Said;
             Assert.True(result.Outcome == RunOutcome.DebugExit && result.ExitCode == 0, $"{result}: {said}");
-            Assert.Equal(GuestTables.Expected(spec), said.Split('\n').Select(l => l.Trim()).Where(l => l.Split(' ')[0] is "MADT" or "CPU" or "MEM" or "INIT" or "DIST" or "HMAT"));
+            Assert.Equal(GuestTables.Expected(spec), said.Split('\n')
+                .Select(l => l.Trim())
+                .Where(l => l.Split(' ')[0] is "MADT" or "CPU" or "MEM" or "INIT" or "DIST" or "HMAT"));
         }
 
         File.Delete(disk);
@@ -76,7 +86,8 @@ public sealed class TopologyTableTests
     [Fact]
     public void Tables_of_the_most_processors_fit_below_1_mib_and_decompile()
     {
-        VmSpec spec = NumaSplit.Apply(new VmSpec { Cpus = SpecValidation.MaxCpus, Memory = ByteSize.GiB(64), Boot = new BootSpec { Kernel = "k" } }, 4);
+        VmSpec spec = NumaSplit.Apply(
+            new VmSpec { Cpus = SpecValidation.MaxCpus, Memory = ByteSize.GiB(64), Boot = new BootSpec { Kernel = "k" } }, 4);
         Assert.Empty(SpecValidation.Validate(spec));
         Dictionary<string, byte[]> tables = GuestTables.Of(spec);
         Assert.True(tables.Values.Sum(t => t.Length) < 0x1_F000 - 64, $"{tables.Values.Sum(t => t.Length)} bytes");
@@ -95,9 +106,11 @@ public sealed class TopologyTableTests
             Assert.DoesNotContain("Error", said, StringComparison.Ordinal);
             string madt = File.ReadAllText(Path.Combine(folder, "APIC.dsl"));
             Assert.DoesNotContain("Unknown", madt, StringComparison.Ordinal);
-            Assert.Equal(SpecValidation.MaxCpus - 255, madt.Split('\n').Count(l => l.Contains("[Processor Local x2APIC]", StringComparison.Ordinal)));
+            Assert.Equal(SpecValidation.MaxCpus - 255, madt.Split('\n')
+                .Count(l => l.Contains("[Processor Local x2APIC]", StringComparison.Ordinal)));
             Assert.Single(madt.Split('\n'), l => l.Contains("[Local x2APIC NMI]", StringComparison.Ordinal));
-            Assert.Equal(SpecValidation.MaxCpus - 255, File.ReadLines(Path.Combine(folder, "SRAT.dsl")).Count(l => l.Contains("x2APIC Affinity", StringComparison.Ordinal)));
+            Assert.Equal(SpecValidation.MaxCpus - 255, File.ReadLines(Path.Combine(folder, "SRAT.dsl"))
+                .Count(l => l.Contains("x2APIC Affinity", StringComparison.Ordinal)));
         }
         finally
         {
@@ -107,7 +120,8 @@ public sealed class TopologyTableTests
 
     private static string Decompile(string folder)
     {
-        ProcessStartInfo start = new("sh", ["-c", "iasl -d *.dat 2>&1"]) { WorkingDirectory = folder, RedirectStandardOutput = true, UseShellExecute = false };
+        ProcessStartInfo start =
+            new("sh", ["-c", "iasl -d *.dat 2>&1"]) { WorkingDirectory = folder, RedirectStandardOutput = true, UseShellExecute = false };
         using Process process = Process.Start(start)!;
         string output = process.StandardOutput.ReadToEnd();
         Assert.True(process.WaitForExit(120_000), "iasl does not end");

@@ -63,7 +63,11 @@ public sealed class BarMappingsTests : IDisposable
     {
         using TinyVm tiny = new(_system);
         BarMappings mappings = Mappings(tiny);
-        foreach (ulong at in (ulong[])[0, 0x10_0000, TinyVm.RamBytes, Window - 0x1000, Window + WindowLength - 0x1000, Window + WindowLength, 1UL << 63, ulong.MaxValue - 0xFFF])
+        foreach (ulong at in (ulong[])
+        [
+            0, 0x10_0000, TinyVm.RamBytes, Window - 0x1000, Window + WindowLength - 0x1000, Window + WindowLength, 1UL << 63,
+            ulong.MaxValue - 0xFFF
+        ])
         {
             Assert.False(mappings.TryMap(new GuestAddress(at), _memory.Address, Size, isReadOnly: false), $"0x{at:x}");
         }
@@ -84,7 +88,8 @@ public sealed class BarMappingsTests : IDisposable
     private static BarMappings Mappings(TinyVm tiny)
     {
         GuestRam ram = new([new GuestRegion(new GuestAddress(0), new ByteSize(TinyVm.RamBytes), tiny.Memory.Address)]);
-        return new BarMappings(new MemoryMapOwner(ram, new KvmMemorySlots(tiny.Vm)), new AddressWindow(new GuestAddress(Window), new ByteSize(WindowLength)));
+        return new BarMappings(
+            new MemoryMapOwner(ram, new KvmMemorySlots(tiny.Vm)), new AddressWindow(new GuestAddress(Window), new ByteSize(WindowLength)));
     }
 
     private static KvmExit Next(TinyVm tiny)

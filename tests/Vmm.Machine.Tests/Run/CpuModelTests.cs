@@ -16,7 +16,11 @@ public sealed class CpuModelTests
     private static readonly CpuDescription s_host = new()
     {
         Model = "host",
-        Leaves = [new CpuidLeaf(0, 0, false, 0x10, 0x6874_7541, 0x444D_4163, 0x6974_6E65), new CpuidLeaf(CpuFeatures.KvmFeatureLeaf, 0, false, 1, 0, 0, 0)],
+        Leaves =
+        [
+            new CpuidLeaf(0, 0, false, 0x10, 0x6874_7541, 0x444D_4163, 0x6974_6E65),
+            new CpuidLeaf(CpuFeatures.KvmFeatureLeaf, 0, false, 1, 0, 0, 0)
+        ],
     };
 
     [KvmFact]
@@ -47,7 +51,8 @@ public sealed class CpuModelTests
         using Terminal console = new();
         string said = Assert.Throws<HostMismatchException>(() => VirtualMachine.Create(spec, console)).Message;
         Assert.Contains("CPU model x86-64-v1,+vnmi,+key_locker: ", said, StringComparison.Ordinal);
-        Assert.True(said.Contains("the host has no key_locker (CPUID 7.0 ECX bit 23)", StringComparison.Ordinal) || said.Contains("the host has no vnmi (CPUID 8000000Ah EDX bit 25)", StringComparison.Ordinal), said);
+        Assert.True(said.Contains("the host has no key_locker (CPUID 7.0 ECX bit 23)", StringComparison.Ordinal)
+            || said.Contains("the host has no vnmi (CPUID 8000000Ah EDX bit 25)", StringComparison.Ordinal), said);
         Assert.EndsWith("; this host can run " + string.Join(", ", CpuModel.RunnableOn(host)), said, StringComparison.Ordinal);
     }
 
@@ -63,7 +68,9 @@ public sealed class CpuModelTests
         RunResult result = machine.Run(deadline.Token);
         Assert.True(result is { Outcome: RunOutcome.DebugExit, ExitCode: 0 }, $"{result.Outcome} {result.Message}\n{console.Said}");
         IEnumerable<int> ids = from socket in Enumerable.Range(0, 3) from core in Enumerable.Range(0, 100) select (socket << 7) + core;
-        Assert.Equal(ids.Select(id => $"MADT apic={id}"), console.Said.Split('\n').Select(l => l.Trim()).Where(l => l.StartsWith("MADT ", StringComparison.Ordinal)));
+        Assert.Equal(
+            ids.Select(id => $"MADT apic={id}"),
+            console.Said.Split('\n').Select(l => l.Trim()).Where(l => l.StartsWith("MADT ", StringComparison.Ordinal)));
     }
 
     [Fact]
@@ -72,12 +79,16 @@ public sealed class CpuModelTests
         VmSpec spec = new() { Name = "big", Cpus = 300 };
         CpuTopology narrow = CpuTopology.Create(new int[300]), wasteful = CpuTopology.Create(new int[129 * 5], new CpuShape(5, 1, 129, 1));
         Assert.Contains("300 vCPUs, and KVM of this host has 288", Refusal(narrow, Limits(288, 4096, 3)), StringComparison.Ordinal);
-        Assert.Contains("APIC ids up to 1152, and KVM of this host has ids up to 1023", Refusal(wasteful, Limits(1024, 1024, 3)), StringComparison.Ordinal);
+        Assert.Contains(
+            "APIC ids up to 1152, and KVM of this host has ids up to 1023",
+            Refusal(wasteful, Limits(1024, 1024, 3)),
+            StringComparison.Ordinal);
         Assert.Contains("KVM_CAP_X2APIC_API", Refusal(narrow, Limits(1024, 4096, 1)), StringComparison.Ordinal);
         Assert.True(GuestCpu.Create(spec.Name, s_host, s_host, narrow, Limits(1024, 4096, 3)).HasWideApicIds);
         Assert.False(GuestCpu.Create(spec.Name, s_host, s_host, CpuTopology.Create(new int[255]), Limits(1024, 4096, 0)).HasWideApicIds);
 
-        string Refusal(CpuTopology topology, Func<KvmCapability, int> limits) => Assert.Throws<HostMismatchException>(() => GuestCpu.Create(spec.Name, s_host, s_host, topology, limits)).Message;
+        string Refusal(CpuTopology topology, Func<KvmCapability, int> limits) =>
+            Assert.Throws<HostMismatchException>(() => GuestCpu.Create(spec.Name, s_host, s_host, topology, limits)).Message;
 
         static Func<KvmCapability, int> Limits(int cpus, int ids, int x2apic) => capability => capability switch
         {

@@ -67,7 +67,8 @@ public sealed class DescriptorShortageTests : IDisposable
 
         public DescriptorLimit()
         {
-            _helper = Process.Start(new ProcessStartInfo("bash", ["-c", "while read n; do prlimit --pid $1 --nofile=$n: && echo ok; done", "-", $"{Environment.ProcessId}"])
+            _helper = Process.Start(new ProcessStartInfo(
+                "bash", ["-c", "while read n; do prlimit --pid $1 --nofile=$n: && echo ok; done", "-", $"{Environment.ProcessId}"])
             {
                 UseShellExecute = false,
                 RedirectStandardInput = true,
@@ -107,7 +108,8 @@ public sealed class DescriptorShortageTests : IDisposable
             _helper.Dispose();
         }
 
-        private static int Greatest() => Directory.GetFiles("/proc/self/fd").Max(path => int.Parse(Path.GetFileName(path), System.Globalization.CultureInfo.InvariantCulture));
+        private static int Greatest() => Directory.GetFiles("/proc/self/fd")
+            .Max(path => int.Parse(Path.GetFileName(path), System.Globalization.CultureInfo.InvariantCulture));
 
         private void Set(int limit)
         {

@@ -20,13 +20,14 @@ public sealed class DiskFaultTests
             List<string> notes = [];
             List<(string, DiskStatus)> told = [];
             using Terminal terminal = new();
-            using VirtualMachine machine = VirtualMachine.Create(GuestSpec("blk") with { Name = "web1", Disks = [new DiskSpec { Path = disk }] }, terminal, note =>
-            {
-                lock (notes)
+            using VirtualMachine machine =
+                VirtualMachine.Create(GuestSpec("blk") with { Name = "web1", Disks = [new DiskSpec { Path = disk }] }, terminal, note =>
                 {
-                    notes.Add(note);
-                }
-            });
+                    lock (notes)
+                    {
+                        notes.Add(note);
+                    }
+                });
             machine.DiskFaulted += (_, fault) => told.Add((fault.Disk, fault.Status));
             using (FileStream file = File.OpenWrite(disk))
             {
@@ -38,7 +39,9 @@ public sealed class DiskFaultTests
             Assert.Equal(RunOutcome.DebugExit, result().Outcome);
             Assert.Contains("status 1", terminal.Said, StringComparison.Ordinal);
             Assert.Equal([("disk0", DiskStatus.IoError)], told); // told before the run is over
-            Assert.Equal([$"web1: disk0 ({disk}): the host fails its requests with I/O errors; the guest gets I/O errors"], notes.Where(note => note.Contains("disk0", StringComparison.Ordinal)));
+            Assert.Equal(
+                [$"web1: disk0 ({disk}): the host fails its requests with I/O errors; the guest gets I/O errors"],
+                notes.Where(note => note.Contains("disk0", StringComparison.Ordinal)));
         }
         finally
         {

@@ -17,7 +17,9 @@ public sealed class ExitLogTests
         log.Add(KvmExit.Mmio, isWrite: false, 0xfeb0_0008, [8, 7, 6, 5, 4, 3, 2, 1]);
         log.Add(KvmExit.Io, isWrite: true, 0x3f8, "0123456789"u8);
         Assert.Equal(
-            "out 0x3f8 0x41, in 0xcfc 0x1234, write 0xfeb00000 0x00000001, read 0xfeb00008 0x0102030405060708, out 0x3f8 0x3736353433323130.. (10 bytes)", log.Describe());
+            "out 0x3f8 0x41, in 0xcfc 0x1234, write 0xfeb00000 0x00000001, read 0xfeb00008 0x0102030405060708, out 0x3f8 "
+                + "0x3736353433323130.. (10 bytes)",
+            log.Describe());
         Assert.Equal("read 0xfeb00008 0x0102030405060708, out 0x3f8 0x3736353433323130.. (10 bytes)", log.Describe(most: 2));
     }
 
@@ -32,7 +34,8 @@ public sealed class ExitLogTests
                 log.Add(KvmExit.Io, isWrite: true, (ulong)i, [0]);
             }
 
-            string expected = string.Join(", ", Enumerable.Range(Math.Max(0, count - ExitLog.Kept), Math.Min(count, ExitLog.Kept)).Select(i => $"out 0x{i:x} 0x00"));
+            string expected = string.Join(
+                ", ", Enumerable.Range(Math.Max(0, count - ExitLog.Kept), Math.Min(count, ExitLog.Kept)).Select(i => $"out 0x{i:x} 0x00"));
             Assert.Equal(count == 0 ? "none" : expected, log.Describe());
         }
     }

@@ -40,7 +40,12 @@ public sealed class HotMemoryTests
         using VirtualMachine machine = VirtualMachine.Create(spec, terminal);
         Thread run = Start(machine, out Func<RunResult> result);
         terminal.WaitFor("NOW mib=32 device=32");
-        Assert.Equal(new VnodeMemoryState(0, ByteSize.MiB(96), ByteSize.MiB(256), ByteSize.MiB(128), ByteSize.MiB(128), true) { Block = ByteSize.MiB(2) }, machine.VnodeStates.Single());
+        Assert.Equal(
+            new VnodeMemoryState(0, ByteSize.MiB(96), ByteSize.MiB(256), ByteSize.MiB(128), ByteSize.MiB(128), true)
+            {
+                Block = ByteSize.MiB(2)
+            },
+            machine.VnodeStates.Single());
         foreach ((int vnode, ulong mib) in new[] { (1, 128UL), (-1, 128UL), (0, 94UL), (0, 258UL), (0, 129UL) })
         {
             Assert.Throws<VnodeMemoryException>(() => machine.SetVnodeMemory(vnode, ByteSize.MiB(mib)));
@@ -57,17 +62,28 @@ public sealed class HotMemoryTests
     public void Below_what_it_started_with_a_single_vnode_goes_by_balloon_and_comes_back()
     {
         using Terminal terminal = new();
-        VmSpec spec = GuestSpec("balloon") with { Memory = ByteSize.MiB(160), MaxMemory = ByteSize.MiB(192), Balloon = new BalloonSpec { Target = ByteSize.MiB(4) } };
+        VmSpec spec = GuestSpec("balloon") with
+        {
+            Memory = ByteSize.MiB(160),
+            MaxMemory = ByteSize.MiB(192),
+            Balloon = new BalloonSpec { Target = ByteSize.MiB(4) }
+        };
         using VirtualMachine machine = VirtualMachine.Create(spec, terminal);
         Thread run = Start(machine, out Func<RunResult> result);
         terminal.WaitFor("FILLED");
         Assert.Equal((ByteSize.MiB(160), ByteSize.MiB(160)), (machine.VnodeStates[0].Asked, machine.VnodeStates[0].Present));
         machine.SetVnodeMemory(0, ByteSize.MiB(96));
-        Assert.Equal((ByteSize.MiB(96), ByteSize.MiB(160), ByteSize.MiB(64)), (machine.VnodeStates[0].Asked, machine.VnodeStates[0].Present, machine.VnodeStates[0].Below)); // asked at once, there when the guest did it
+        // asked at once, there when the guest did it
+        Assert.Equal(
+            (ByteSize.MiB(96), ByteSize.MiB(160), ByteSize.MiB(64)),
+            (machine.VnodeStates[0].Asked, machine.VnodeStates[0].Present, machine.VnodeStates[0].Below));
         terminal.Type("\n");
         terminal.WaitFor("INFLATED target=16384");
         Assert.Equal((ByteSize.MiB(96), ByteSize.MiB(96)), (machine.VnodeStates[0].Asked, machine.VnodeStates[0].Present));
-        Assert.Contains("with its balloon from 2MiB on", Assert.Throws<VnodeMemoryException>(() => machine.SetVnodeMemory(0, ByteSize.MiB(1))).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "with its balloon from 2MiB on",
+            Assert.Throws<VnodeMemoryException>(() => machine.SetVnodeMemory(0, ByteSize.MiB(1))).Message,
+            StringComparison.Ordinal);
         Assert.Throws<VnodeMemoryException>(() => machine.SetVnodeMemory(0, new ByteSize((90 << 20) + 512)));
         Assert.Throws<VnodeMemoryException>(() => machine.SetVnodeMemory(0, ByteSize.MiB(194)));
         Assert.Equal(ByteSize.MiB(96), machine.VnodeStates[0].Asked); // what is refused changes nothing
@@ -84,7 +100,9 @@ public sealed class HotMemoryTests
         // A size of its own for the balloon ends what a size of the vnode made of it.
         machine.SetVnodeMemory(0, ByteSize.MiB(150));
         machine.SetBalloon(8 << 20);
-        Assert.Equal((ByteSize.MiB(160), ByteSize.Zero, 8UL << 20), (machine.VnodeStates[0].Asked, machine.VnodeStates[0].Below, machine.Balloon.Info().TargetBytes));
+        Assert.Equal(
+            (ByteSize.MiB(160), ByteSize.Zero, 8UL << 20),
+            (machine.VnodeStates[0].Asked, machine.VnodeStates[0].Below, machine.Balloon.Info().TargetBytes));
     }
 
     [KvmFact]
@@ -93,13 +111,34 @@ public sealed class HotMemoryTests
         using Terminal terminal = new();
         using (VirtualMachine machine = VirtualMachine.Create(Growing("mem", 128, 256, ""), terminal))
         {
-            Assert.Contains("below that only a balloon reaches", Assert.Throws<VnodeMemoryException>(() => machine.SetVnodeMemory(0, ByteSize.MiB(64))).Message, StringComparison.Ordinal);
-            Assert.Contains("has no balloon", Assert.Throws<VnodeMemoryException>(() => machine.SetBalloon(1 << 20)).Message, StringComparison.Ordinal);
+            Assert.Contains(
+                "below that only a balloon reaches",
+                Assert.Throws<VnodeMemoryException>(() => machine.SetVnodeMemory(0, ByteSize.MiB(64))).Message,
+                StringComparison.Ordinal);
+            Assert.Contains(
+                "has no balloon", Assert.Throws<VnodeMemoryException>(() => machine.SetBalloon(1 << 20)).Message, StringComparison.Ordinal);
         }
 
-        VmSpec two = GuestSpec("mem") with { Memory = ByteSize.MiB(128), Cpus = 2, Balloon = new BalloonSpec(), Numa = new NumaSpec { Vnodes = [new VnodeSpec { Cpus = [0], Memory = ByteSize.MiB(64) }, new VnodeSpec { Cpus = [1], Memory = ByteSize.MiB(64) }] } };
+        VmSpec two =
+            GuestSpec("mem") with
+            {
+                Memory = ByteSize.MiB(128),
+                Cpus = 2,
+                Balloon = new BalloonSpec(),
+                Numa =
+                    new NumaSpec
+                    {
+                        Vnodes =
+                        [
+                            new VnodeSpec { Cpus = [0], Memory = ByteSize.MiB(64) }, new VnodeSpec { Cpus = [1], Memory = ByteSize.MiB(64) }
+                        ]
+                    }
+            };
         using VirtualMachine several = VirtualMachine.Create(two, terminal);
-        Assert.Contains("takes pages from whichever vnode the guest likes", Assert.Throws<VnodeMemoryException>(() => several.SetVnodeMemory(1, ByteSize.MiB(32))).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "takes pages from whichever vnode the guest likes",
+            Assert.Throws<VnodeMemoryException>(() => several.SetVnodeMemory(1, ByteSize.MiB(32))).Message,
+            StringComparison.Ordinal);
         several.SetBalloon(16 << 20);
         Assert.All(several.VnodeStates, v => Assert.Equal((ByteSize.MiB(64), ByteSize.MiB(64)), (v.Asked, v.Present)));
     }

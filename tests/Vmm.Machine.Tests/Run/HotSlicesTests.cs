@@ -80,7 +80,8 @@ public sealed class HotSlicesTests : IDisposable
         Assert.Equal(0, value);
     }
 
-    private static VnodeMemory Memory(ByteSize size) => VnodeMemory.Create(new VnodePlacement(0, size, new ByteSize(4096), null, []), HostTopology.Unknown);
+    private static VnodeMemory Memory(ByteSize size) =>
+        VnodeMemory.Create(new VnodePlacement(0, size, new ByteSize(4096), null, []), HostTopology.Unknown);
 
     private sealed class Slots : IMemorySlots
     {

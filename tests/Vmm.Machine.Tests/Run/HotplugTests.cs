@@ -185,7 +185,8 @@ public sealed class HotplugTests : IDisposable
         Assert.Equal(HotplugProblem.NotHotpluggable, Assert.Throws<HotplugException>(() => machine.AddDisk(mmio, Open(mmio))).Problem);
         using (Open(mmio)) { } // closed all the same
         Finish(run, result);
-        Assert.Equal(HotplugProblem.Ended, Assert.Throws<HotplugException>(() => machine.AddDisk(Disk("m", 1), Open(Disk("m", 1)))).Problem);
+        Assert.Equal(
+            HotplugProblem.Ended, Assert.Throws<HotplugException>(() => machine.AddDisk(Disk("m", 1), Open(Disk("m", 1)))).Problem);
         Assert.Equal(HotplugProblem.Ended, (await Assert.ThrowsAsync<HotplugException>(() => Remove(machine, "disk0"))).Problem);
     }
 
@@ -269,7 +270,8 @@ public sealed class HotplugTests : IDisposable
         Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, $"{result()}: {_terminal.Said}");
     }
 
-    private static Task<RemovalOutcome> Remove(VirtualMachine machine, string name) => machine.RemoveAsync(name, TimeSpan.FromSeconds(30), force: false, default);
+    private static Task<RemovalOutcome> Remove(VirtualMachine machine, string name) =>
+        machine.RemoveAsync(name, TimeSpan.FromSeconds(30), force: false, default);
 
     private PluggedDevice Add(VirtualMachine machine, string file, int mib)
     {
@@ -293,7 +295,12 @@ public sealed class HotplugTests : IDisposable
     private VmSpec Spec(string cmdline, int disks)
     {
         VmSpec spec = GuestSpec("hotplug");
-        return spec with { Memory = ByteSize.MiB(64), Disks = [.. Enumerable.Range(0, disks).Select(i => Disk($"cold{i}", 4))], Boot = spec.Boot with { Cmdline = cmdline } };
+        return spec with
+        {
+            Memory = ByteSize.MiB(64),
+            Disks = [.. Enumerable.Range(0, disks).Select(i => Disk($"cold{i}", 4))],
+            Boot = spec.Boot with { Cmdline = cmdline }
+        };
     }
 
     private VirtualMachine Machine(string cmdline, int disks) => VirtualMachine.Create(Spec(cmdline, disks), _terminal);

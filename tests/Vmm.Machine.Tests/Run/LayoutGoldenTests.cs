@@ -71,7 +71,9 @@ public sealed class LayoutGoldenTests : IDisposable
 
     // Addresses of BARs are written by firmware, and come back with the state of the function: command register, BARs and the hash of all.
     private static string WithoutBars(string layout) => string.Join('\n', layout.Split('\n').Select(line =>
-        line.StartsWith("pci ", StringComparison.Ordinal) && line.Split(' ') is [_, string at, string config, _] ? $"{at} {config[..8]} {config[16..32]}" : line));
+        line.StartsWith("pci ", StringComparison.Ordinal) && line.Split(' ') is [_, string at, string config, _]
+            ? $"{at} {config[..8]} {config[16..32]}"
+            : line));
 
     internal VmSpec Spec(string name)
     {
@@ -202,7 +204,8 @@ public sealed class LayoutGoldenTests : IDisposable
 
     private static string Hash(byte[] bytes) => Convert.ToHexStringLower(SHA256.HashData(bytes).AsSpan(0, 8));
 
-    private static void Line(StringBuilder text, FormattableString line) => text.Append(line.ToString(CultureInfo.InvariantCulture)).Append('\n');
+    private static void Line(StringBuilder text, FormattableString line) =>
+        text.Append(line.ToString(CultureInfo.InvariantCulture)).Append('\n');
 
     /// <summary>Files as the spec names them, network devices of nothing.</summary>
     private sealed class FakeResources(string folder) : IMachineResources

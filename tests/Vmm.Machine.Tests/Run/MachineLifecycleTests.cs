@@ -9,9 +9,11 @@ public sealed class MachineLifecycleTests
     {
         (MachineState, MachineState)[] moves =
         [
-            (MachineState.Ready, MachineState.Running), (MachineState.Running, MachineState.Paused), (MachineState.Paused, MachineState.Running),
+            (MachineState.Ready, MachineState.Running), (MachineState.Running, MachineState.Paused),
+            (MachineState.Paused, MachineState.Running),
             (MachineState.Running, MachineState.Crashed), (MachineState.Paused, MachineState.Crashed),
-            (MachineState.Ready, MachineState.Ended), (MachineState.Running, MachineState.Ended), (MachineState.Paused, MachineState.Ended), (MachineState.Crashed, MachineState.Ended),
+            (MachineState.Ready, MachineState.Ended), (MachineState.Running, MachineState.Ended), (MachineState.Paused, MachineState.Ended),
+            (MachineState.Crashed, MachineState.Ended),
         ];
         foreach (MachineState from in Enum.GetValues<MachineState>())
         {

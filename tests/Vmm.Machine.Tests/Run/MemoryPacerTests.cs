@@ -70,7 +70,9 @@ public sealed class MemoryPacerTests
         Assert.Equal(6 * MiB, device.Info.Requested.Bytes);
     }
 
-    private static VirtioMem Device() => new(new VirtioMemOptions { Start = new GuestAddress(1UL << 32), Length = ByteSize.MiB(16), Requested = ByteSize.MiB(8) }, new Anything());
+    private static VirtioMem Device() => new(
+        new VirtioMemOptions { Start = new GuestAddress(1UL << 32), Length = ByteSize.MiB(16), Requested = ByteSize.MiB(8) },
+        new Anything());
 
     private sealed class Anything : IPluggableMemory
     {

@@ -64,8 +64,12 @@ public sealed class MicroGuestTests
         Assert.Equal(RunOutcome.DebugExit, result.Outcome);
         Assert.Equal(0, result.ExitCode);
         string[] lines = [.. said.Split('\n').Select(l => l.Trim())];
-        Assert.Equal(["CPU apic=0 node=0", "CPU apic=1 node=0", "CPU apic=2 node=1", "CPU apic=3 node=1"], lines.Where(l => l.StartsWith("CPU ", StringComparison.Ordinal)));
-        Assert.Equal(["MEM base=0x0 len=0x8000000 node=0", "MEM base=0x8000000 len=0x8000000 node=1"], lines.Where(l => l.StartsWith("MEM ", StringComparison.Ordinal)));
+        Assert.Equal(
+            ["CPU apic=0 node=0", "CPU apic=1 node=0", "CPU apic=2 node=1", "CPU apic=3 node=1"],
+            lines.Where(l => l.StartsWith("CPU ", StringComparison.Ordinal)));
+        Assert.Equal(
+            ["MEM base=0x0 len=0x8000000 node=0", "MEM base=0x8000000 len=0x8000000 node=1"],
+            lines.Where(l => l.StartsWith("MEM ", StringComparison.Ordinal)));
         Assert.Contains("DIST 0 1 20", lines);
     }
 
@@ -81,7 +85,8 @@ public sealed class MicroGuestTests
         foreach (VirtioTransport transport in Enum.GetValues<VirtioTransport>())
         {
             (RunResult result, string said) = WithDisk(disk => Run(DiskSpec(disk, transport), "badring"));
-            Assert.True(result.Outcome == RunOutcome.DebugExit && result.ExitCode == 0, $"{transport}: {result.Outcome} {result.Message}\n{said}");
+            Assert.True(
+                result.Outcome == RunOutcome.DebugExit && result.ExitCode == 0, $"{transport}: {result.Outcome} {result.Message}\n{said}");
             Assert.Equal(10, said.Split('\n').Count(l => l.Contains("needs_reset=1 recovered=1", StringComparison.Ordinal)));
         }
     }
@@ -112,11 +117,13 @@ public sealed class MicroGuestTests
         string[] report = [.. result.Report!];
         Assert.Equal("vCPU 0, which crashed:", report[0]);
         // The last it did outside was to say so: the end of "CRASHING\n" on the serial port.
-        Assert.Contains(report, l => l.StartsWith("  last exits: ", StringComparison.Ordinal) && l.Contains("out 0x3f8 0x47", StringComparison.Ordinal));
+        Assert.Contains(report,
+            l => l.StartsWith("  last exits: ", StringComparison.Ordinal) && l.Contains("out 0x3f8 0x47", StringComparison.Ordinal));
         Assert.Contains(report, l => l.StartsWith("vCPU 1: not started", StringComparison.Ordinal));
         if (!report.Any(l => l.Contains("registers are lost", StringComparison.Ordinal)))
         {
-            Assert.Contains(report, l => l.StartsWith("  code: ", StringComparison.Ordinal) && l.Contains("ud2 [0f0b]", StringComparison.Ordinal));
+            Assert.Contains(
+                report, l => l.StartsWith("  code: ", StringComparison.Ordinal) && l.Contains("ud2 [0f0b]", StringComparison.Ordinal));
             Assert.Contains(report, l => l.Contains("rbx 000000001234abcd", StringComparison.Ordinal));
             Assert.Contains(report, l => l.Contains("#UD not present", StringComparison.Ordinal));
         }
@@ -131,7 +138,12 @@ public sealed class MicroGuestTests
     }
 
     private static VmSpec DiskSpec(string disk, VirtioTransport transport) =>
-        new() { Memory = ByteSize.MiB(128), VirtioTransport = transport, Disks = [new DiskSpec { Path = disk, Serial = "serial-7", Queues = 2 }] };
+        new()
+        {
+            Memory = ByteSize.MiB(128),
+            VirtioTransport = transport,
+            Disks = [new DiskSpec { Path = disk, Serial = "serial-7", Queues = 2 }]
+        };
 
     private static (RunResult, string) WithDisk(Func<string, (RunResult, string)> run)
     {

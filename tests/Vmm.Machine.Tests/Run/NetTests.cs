@@ -86,13 +86,17 @@ public sealed class NetTests
     {
         using TapNamespace network = new();
         using Terminal terminal = new();
-        Assert.Contains("tap nothere does not exist: create it with 'ip tuntap add dev nothere mode tap'", Refusal("nothere", 1), StringComparison.Ordinal);
+        Assert.Contains(
+            "tap nothere does not exist: create it with 'ip tuntap add dev nothere mode tap'",
+            Refusal("nothere", 1),
+            StringComparison.Ordinal);
         Assert.Contains("mode tap multi_queue", Refusal("vmtap0", 2), StringComparison.Ordinal);
         Assert.Contains("is not a tap", Refusal("lo", 1), StringComparison.Ordinal);
         using TapBackend first = network.Do(() => TapBackend.Open("vmtap0", 1));
         Assert.Contains("in use", Refusal("vmtap0", 1), StringComparison.Ordinal);
 
-        string Refusal(string tap, int queues) => Assert.Throws<TapException>(() => Machine(network, terminal, new NetSpec { Tap = tap, Queues = queues })).Message;
+        string Refusal(string tap, int queues) =>
+            Assert.Throws<TapException>(() => Machine(network, terminal, new NetSpec { Tap = tap, Queues = queues })).Message;
     }
 
     /// <summary>CPU time of a thread of this process, in ticks of 10 ms: proc(5), fields 14 and 15 of stat.</summary>
@@ -121,7 +125,8 @@ public sealed class NetTests
     {
         using TapNamespace network = new(multiQueue: queues > 1);
         using Terminal terminal = new();
-        using VirtualMachine machine = Machine(network, terminal, new NetSpec { Tap = "vmtap0", Mac = "52:54:00:ab:cd:ef", Queues = queues, Transport = transport });
+        using VirtualMachine machine = Machine(
+            network, terminal, new NetSpec { Tap = "vmtap0", Mac = "52:54:00:ab:cd:ef", Queues = queues, Transport = transport });
         Thread run = Start(machine, out Func<RunResult> result);
         terminal.WaitFor("READY mac=52:54:00:ab:cd:ef");
         Ping(network);

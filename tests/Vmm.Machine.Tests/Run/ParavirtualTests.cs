@@ -87,7 +87,12 @@ public sealed class ParavirtualTests
     {
         using Terminal terminal = new();
         ulong memory = (transport == VirtioTransport.Pci ? 194UL : 198UL) << 20; // a size that no other mapping of this process has
-        VmSpec spec = GuestSpec("balloon") with { Memory = new ByteSize(memory), VirtioTransport = transport, Balloon = new BalloonSpec { Target = new ByteSize((ulong)(64 << 20)) } };
+        VmSpec spec = GuestSpec("balloon") with
+        {
+            Memory = new ByteSize(memory),
+            VirtioTransport = transport,
+            Balloon = new BalloonSpec { Target = new ByteSize((ulong)(64 << 20)) }
+        };
         using VirtualMachine machine = VirtualMachine.Create(spec, terminal);
         Thread run = Start(machine, out Func<RunResult> result);
         terminal.WaitFor("FILLED");
@@ -123,7 +128,8 @@ public sealed class ParavirtualTests
     private static void Echo(ConsoleKind console, VirtioTransport transport)
     {
         using Terminal terminal = new();
-        using VirtualMachine machine = VirtualMachine.Create(GuestSpec("vcon") with { Console = console, VirtioTransport = transport }, terminal);
+        using VirtualMachine machine = VirtualMachine.Create(
+            GuestSpec("vcon") with { Console = console, VirtioTransport = transport }, terminal);
         Thread run = Start(machine, out Func<RunResult> result);
         terminal.WaitFor("READY");
         StringBuilder expected = new("READY\n");
@@ -188,7 +194,8 @@ public sealed class ParavirtualTests
         using Terminal terminal = new();
         Notes notes = new();
         VmSpec spec = GuestSpec("panic");
-        using VirtualMachine machine = VirtualMachine.Create(spec with { Boot = spec.Boot with { Cmdline = "event=2" } }, terminal, notes.Add);
+        using VirtualMachine machine = VirtualMachine.Create(
+            spec with { Boot = spec.Boot with { Cmdline = "event=2" } }, terminal, notes.Add);
         using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(60));
         RunResult result = machine.Run(deadline.Token);
         Assert.Equal((RunOutcome.Reset, 0), (result.Outcome, result.ExitCode));

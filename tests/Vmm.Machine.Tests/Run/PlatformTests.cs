@@ -38,7 +38,8 @@ public sealed partial class PlatformTests
     public void A_crash_of_a_guest_that_reboots_by_triple_faults_is_still_a_crash_where_its_registers_are_known()
     {
         (RunResult result, string said) = Run("crash", "reboot=t");
-        bool lost = result.Message?.Contains("reset itself", StringComparison.Ordinal) == true || result.Report?.Any(l => l.Contains("registers are lost", StringComparison.Ordinal)) == true;
+        bool lost = result.Message?.Contains("reset itself", StringComparison.Ordinal) == true
+            || result.Report?.Any(l => l.Contains("registers are lost", StringComparison.Ordinal)) == true;
         Assert.True(lost || result.Outcome == RunOutcome.TripleFault, $"{result}\n{said}");
     }
 
@@ -57,7 +58,8 @@ public sealed partial class PlatformTests
     {
         using Terminal terminal = new();
         VmSpec spec = GuestSpec("clock") with { Cpus = 2 };
-        using VirtualMachine machine = VirtualMachine.Create(spec with { Boot = spec.Boot with { Cmdline = "mode=pause cpus=2" } }, terminal);
+        using VirtualMachine machine = VirtualMachine.Create(
+            spec with { Boot = spec.Boot with { Cmdline = "mode=pause cpus=2" } }, terminal);
         Thread run = Start(machine, out Func<RunResult> result);
         terminal.WaitFor("READY");
         machine.Pause();
@@ -69,7 +71,8 @@ public sealed partial class PlatformTests
         Assert.True(run.Join(60_000));
         Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, $"{result()}\n{terminal.Said}");
         Match times = Times().Match(terminal.Said);
-        long kvm = long.Parse(times.Groups["kvm"].Value), pm = long.Parse(times.Groups["pm"].Value), tsc = long.Parse(times.Groups["tsc"].Value);
+        long kvm = long.Parse(times.Groups["kvm"].Value), pm = long.Parse(times.Groups["pm"].Value),
+            tsc = long.Parse(times.Groups["tsc"].Value);
         Assert.True(tsc - kvm >= 2500 && tsc - pm >= 2500, terminal.Said);
     }
 
@@ -82,7 +85,8 @@ public sealed partial class PlatformTests
             File.WriteAllBytes(disk, new byte[16 << 20]);
             using Terminal terminal = new();
             VmSpec spec = GuestSpec("blk") with { Disks = [new DiskSpec { Path = disk }] };
-            using VirtualMachine machine = VirtualMachine.Create(spec with { Boot = spec.Boot with { Cmdline = "requests=20000" } }, terminal);
+            using VirtualMachine machine = VirtualMachine.Create(
+                spec with { Boot = spec.Boot with { Cmdline = "requests=20000" } }, terminal);
             Thread run = Start(machine, out Func<RunResult> result);
             int pauses = 0;
             for (; pauses < 20 && run.IsAlive; pauses++)

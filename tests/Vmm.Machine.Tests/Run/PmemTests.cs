@@ -52,7 +52,8 @@ public sealed class PmemTests : IDisposable
         "of a disk"u8.CopyTo(sector);
         string disk = Path.Combine(_folder, "disk");
         File.WriteAllBytes(disk, sector);
-        Assert.Contains("DISK text=of a disk", Run(readOnly: false, "disk=1", new DiskSpec { Path = disk, ReadOnly = true }), StringComparison.Ordinal);
+        Assert.Contains(
+            "DISK text=of a disk", Run(readOnly: false, "disk=1", new DiskSpec { Path = disk, ReadOnly = true }), StringComparison.Ordinal);
         Assert.Equal("of a disk", Encoding.ASCII.GetString(File.ReadAllBytes(Image), 3 << 19, 9));
     }
 

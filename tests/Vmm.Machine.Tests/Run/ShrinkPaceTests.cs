@@ -12,16 +12,20 @@ public sealed class ShrinkPaceTests
     public void A_guest_that_gives_no_account_is_asked_for_everything_at_once()
     {
         ShrinkPace pace = new();
-        Assert.Equal(0UL, pace.Begin(0, forced: false, new ShrinkSample(512 * MiB, 512 * MiB, Block, null, 0, TimeSpan.MinValue), TimeSpan.Zero));
+        Assert.Equal(
+            0UL, pace.Begin(0, forced: false, new ShrinkSample(512 * MiB, 512 * MiB, Block, null, 0, TimeSpan.MinValue), TimeSpan.Zero));
     }
 
     [Fact]
     public void Growing_is_asked_for_at_once() =>
-        Assert.Equal(512 * MiB, new ShrinkPace().Begin(512 * MiB, forced: false, new ShrinkSample(0, 0, Block, 0, 256 * MiB, TimeSpan.Zero), Seconds(1)));
+        Assert.Equal(
+            512 * MiB,
+            new ShrinkPace().Begin(512 * MiB, forced: false, new ShrinkSample(0, 0, Block, 0, 256 * MiB, TimeSpan.Zero), Seconds(1)));
 
     [Fact]
     public void Force_asks_for_everything_whatever_is_left() =>
-        Assert.Equal(0UL, new ShrinkPace().Begin(0, forced: true, new ShrinkSample(512 * MiB, 512 * MiB, Block, 0, 1024 * MiB, TimeSpan.Zero), Seconds(1)));
+        Assert.Equal(0UL, new ShrinkPace().Begin(
+            0, forced: true, new ShrinkSample(512 * MiB, 512 * MiB, Block, 0, 1024 * MiB, TimeSpan.Zero), Seconds(1)));
 
     [Fact]
     public void Only_new_words_of_the_guest_count()
@@ -60,7 +64,8 @@ public sealed class ShrinkPaceTests
             ulong asked = pace.Next(plenty with { SaidAt = now }, now);
             Assert.Equal(0UL, asked);
             now += Seconds(1);
-            Assert.Equal(512 * MiB, pace.Next(plenty with { Requested = asked, Available = 10 * MiB, SaidAt = now }, now)); // the wish is off
+            // the wish is off
+            Assert.Equal(512 * MiB, pace.Next(plenty with { Requested = asked, Available = 10 * MiB, SaidAt = now }, now));
             pace.Next(plenty with { SaidAt = now }, now);
             Assert.Equal(512 * MiB, pace.Next(plenty with { SaidAt = now + rest - Seconds(0.1) }, now + rest - Seconds(0.1)));
             now += rest;
@@ -85,42 +90,50 @@ public sealed class ShrinkPaceTests
 
     [Fact]
     public void What_other_devices_were_asked_for_is_not_counted_on() =>
-        Assert.Equal(512 * MiB - (136 * MiB), Second(new ShrinkSample(512 * MiB, 512 * MiB, Block, 400 * MiB, 1024 * MiB, Seconds(2), Promised: 200 * MiB)));
+        Assert.Equal(
+            512 * MiB - (136 * MiB),
+            Second(new ShrinkSample(512 * MiB, 512 * MiB, Block, 400 * MiB, 1024 * MiB, Seconds(2), Promised: 200 * MiB)));
 
     /// <summary>
     /// A guest with so much in use, whose use changes: it is never asked for more than leaves it the reserve, and gets there when it can.
     /// </summary>
     [Fact]
-    public void Whatever_the_guest_does_it_is_never_asked_to_go_below_its_reserve() => Check.One(Config.QuickThrowOnFailure.WithMaxTest(300), Prop.ForAll<int>(seed =>
-    {
-        Random random = new(seed);
-        ulong used = (ulong)random.Next(1201), wanted = (ulong)random.Next(513), later = (ulong)random.Next(601);
-        (int speed, bool early) = (random.Next(1, 65), random.Next(2) == 0);
-        ShrinkPace pace = new();
-        ulong plugged = 1024 * MiB, requested = plugged, boot = 512 * MiB;
-        (wanted, used, later) = (wanted * MiB / Block * Block, used * MiB, later * MiB);
-        TimeSpan now = Seconds(1), said = Seconds(0);
-        ulong Available() => boot + plugged > used ? boot + plugged - used : 0;
-        for (int tick = 0; tick < 3000; tick++)
+    public void Whatever_the_guest_does_it_is_never_asked_to_go_below_its_reserve() =>
+        Check.One(Config.QuickThrowOnFailure.WithMaxTest(300), Prop.ForAll<int>(seed =>
         {
-            ShrinkSample sample = new(plugged, requested, Block, Available(), boot + plugged, said);
-            ulong next = tick == 0 ? pace.Begin(wanted, forced: false, sample, now) : pace.Next(sample, now);
-            Assert.True(next >= wanted && next % Block == 0);
-            if (next < requested)
+            Random random = new(seed);
+            ulong used = (ulong)random.Next(1201), wanted = (ulong)random.Next(513), later = (ulong)random.Next(601);
+            (int speed, bool early) = (random.Next(1, 65), random.Next(2) == 0);
+            ShrinkPace pace = new();
+            ulong plugged = 1024 * MiB, requested = plugged, boot = 512 * MiB;
+            (wanted, used, later) = (wanted * MiB / Block * Block, used * MiB, later * MiB);
+            TimeSpan now = Seconds(1), said = Seconds(0);
+            ulong Available() => boot + plugged > used ? boot + plugged - used : 0;
+            for (int tick = 0; tick < 3000; tick++)
             {
-                Assert.True(Available() - (plugged - next) >= ShrinkPace.Reserve(boot + plugged), $"asked for {next} with {Available()} available");
+                ShrinkSample sample = new(plugged, requested, Block, Available(), boot + plugged, said);
+                ulong next = tick == 0 ? pace.Begin(wanted, forced: false, sample, now) : pace.Next(sample, now);
+                Assert.True(next >= wanted && next % Block == 0);
+                if (next < requested)
+                {
+                    Assert.True(Available() - (plugged - next) >= ShrinkPace.Reserve(boot + plugged),
+                        $"asked for {next} with {Available()} available");
+                }
+
+                requested = next;
+                plugged = plugged > requested ? Math.Max(requested, plugged - Math.Min(plugged, (ulong)speed * Block))
+                    : requested > plugged && early ? requested
+                    : plugged;
+                now += Seconds(0.5);
+                said = now - Seconds(0.1);
+                used = tick == 1500 ? later : used;
             }
 
-            requested = next;
-            plugged = plugged > requested ? Math.Max(requested, plugged - Math.Min(plugged, (ulong)speed * Block)) : requested > plugged && early ? requested : plugged;
-            now += Seconds(0.5);
-            said = now - Seconds(0.1);
-            used = tick == 1500 ? later : used;
-        }
-
-        ulong least = later + ShrinkPace.Reserve(boot + plugged) > boot ? (later + ShrinkPace.Reserve(boot + plugged) - boot + Block - 1) / Block * Block : 0;
-        Assert.InRange(plugged, wanted, Math.Max(wanted, least));
-    }));
+            ulong least = later + ShrinkPace.Reserve(boot + plugged) > boot
+                ? (later + ShrinkPace.Reserve(boot + plugged) - boot + Block - 1) / Block * Block
+                : 0;
+            Assert.InRange(plugged, wanted, Math.Max(wanted, least));
+        }));
 
     private static ulong Second(ShrinkSample sample)
     {

@@ -56,7 +56,13 @@ internal sealed class TapNamespace : IDisposable
         return done.Task.GetAwaiter().GetResult();
     }
 
-    public Socket Udp() => Do(() => new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp) { ReceiveTimeout = 20_000, SendTimeout = 20_000, ReceiveBufferSize = 1 << 20 });
+    public Socket Udp() =>
+        Do(() => new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp)
+        {
+            ReceiveTimeout = 20_000,
+            SendTimeout = 20_000,
+            ReceiveBufferSize = 1 << 20
+        });
 
     public Socket Icmp() => Do(() => new Socket(AddressFamily.InterNetwork, SocketType.Raw, ProtocolType.Icmp) { ReceiveTimeout = 20_000 });
 
@@ -71,7 +77,8 @@ internal sealed class TapNamespace : IDisposable
 
     internal static void Ip(params string[] words)
     {
-        using Process ip = Process.Start(new ProcessStartInfo("ip", words.Where(w => w.Length > 0)) { RedirectStandardError = true, UseShellExecute = false })!;
+        using Process ip = Process.Start(
+            new ProcessStartInfo("ip", words.Where(w => w.Length > 0)) { RedirectStandardError = true, UseShellExecute = false })!;
         string errors = ip.StandardError.ReadToEnd();
         ip.WaitForExit();
         Assert.True(ip.ExitCode == 0, $"ip {string.Join(' ', words)}: {errors}");

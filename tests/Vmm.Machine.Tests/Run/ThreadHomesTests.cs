@@ -15,9 +15,16 @@ public sealed class ThreadHomesTests
         homes.Tie("mem0", 0);
         homes.Tie("disk7", 1);
         using ManualResetEventSlim end = new();
-        List<Thread> threads = [.. new[] { "disk0-io0", "mem0-io", "disk7-io0", "disk7-io1", "disk7-io12", "disk1-io0", "net0-io0", "rng-io" }.Select(name => Io(homes, name, end))];
+        List<Thread> threads =
+        [
+            .. new[] { "disk0-io0", "mem0-io", "disk7-io0", "disk7-io1", "disk7-io12", "disk1-io0", "net0-io0", "rng-io" }
+                .Select(name => Io(homes, name, end))
+        ];
         threads.Add(Begin("vcpu1", end, () => homes.VcpuReady(1)));
-        Assert.Equal([("disk0-io0", 0), ("disk1-io0", 1), ("disk7-io0", 1), ("disk7-io1", 1), ("disk7-io12", 1), ("mem0-io", 0), ("net0-io0", 0), ("rng-io", 1), ("vcpu1", 1)], homes.Threads.Select(t => (t.Name, t.Vnode)).Order());
+        Assert.Equal(
+            [("disk0-io0", 0), ("disk1-io0", 1), ("disk7-io0", 1), ("disk7-io1", 1), ("disk7-io12", 1), ("mem0-io", 0), ("net0-io0", 0),
+                ("rng-io", 1), ("vcpu1", 1)],
+            homes.Threads.Select(t => (t.Name, t.Vnode)).Order());
         Assert.All(homes.Threads, t => Assert.Equal($"{(t.Vnode == 0 ? first : last)}", Allowed(t.Id)));
 
         // The vnode moves; threads that come later go where it is now, and those that are over are forgotten.
@@ -52,5 +59,6 @@ public sealed class ThreadHomesTests
     }
 
     private static string Allowed(int thread) =>
-        File.ReadLines($"/proc/self/task/{thread}/status").First(l => l.StartsWith("Cpus_allowed_list:", StringComparison.Ordinal)).Split('\t')[1];
+        File.ReadLines(
+            $"/proc/self/task/{thread}/status").First(l => l.StartsWith("Cpus_allowed_list:", StringComparison.Ordinal)).Split('\t')[1];
 }

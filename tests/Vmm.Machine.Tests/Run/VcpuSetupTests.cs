@@ -32,14 +32,19 @@ public sealed class VcpuSetupTests
     public void The_name_of_the_processor_is_the_hosts()
     {
         uint[] brand = ProcessorBrand.Read();
-        KvmCpuidEntry[] supported = [new() { Function = 0x8000_0000, Eax = 0x8000_0008 }, .. Enumerable.Range(2, 3).Select(i => new KvmCpuidEntry { Function = 0x8000_0000 + (uint)i })];
+        KvmCpuidEntry[] supported =
+        [
+            new() { Function = 0x8000_0000, Eax = 0x8000_0008 },
+            .. Enumerable.Range(2, 3).Select(i => new KvmCpuidEntry { Function = 0x8000_0000 + (uint)i })
+        ];
         CpuTopology topology = CpuTopology.Create([0]);
         KvmCpuidEntry[] cpuid = CpuidModel.Build(supported, topology, topology.Vcpus[0], tscDeadline: false, brand);
         KvmCpuidEntry[] leaves = [.. cpuid.Where(e => e.Function is >= 0x8000_0002 and <= 0x8000_0004)];
         Assert.Equal([0x8000_0002u, 0x8000_0003u, 0x8000_0004u], leaves.Select(e => e.Function));
         byte[] text = [.. leaves.SelectMany(e => (uint[])[e.Eax, e.Ebx, e.Ecx, e.Edx]).SelectMany(BitConverter.GetBytes)];
         string name = System.Text.Encoding.ASCII.GetString(text).TrimEnd('\0').Trim();
-        string host = File.ReadLines("/proc/cpuinfo").First(l => l.StartsWith("model name", StringComparison.Ordinal)).Split(':', 2)[1].Trim();
+        string host =
+            File.ReadLines("/proc/cpuinfo").First(l => l.StartsWith("model name", StringComparison.Ordinal)).Split(':', 2)[1].Trim();
         Assert.Equal(host, name);
     }
 

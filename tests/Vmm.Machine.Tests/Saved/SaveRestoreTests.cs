@@ -357,7 +357,8 @@ public sealed class SaveRestoreTests : IDisposable
         string whole = File.ReadAllText(document);
         using (JsonDocument json = JsonDocument.Parse(whole))
         {
-            string rtc = json.RootElement.GetProperty("units").EnumerateArray().Single(u => u.GetProperty("name").GetString() is "rtc").GetRawText();
+            string rtc =
+                json.RootElement.GetProperty("units").EnumerateArray().Single(u => u.GetProperty("name").GetString() is "rtc").GetRawText();
             Assert.Contains(rtc + ",", whole, StringComparison.Ordinal);
             File.WriteAllText(document, whole.Replace(rtc + ",", "", StringComparison.Ordinal));
         }

@@ -40,6 +40,7 @@ internal static class SavedDocument
         UnitBlob Changed(UnitBlob blob) =>
             blob.Name.ToString() == unit ? blob with { Records = [.. blob.Records.Select(change)] } : blob;
         File.WriteAllBytes(
-            path, StateDocumentWriter.Write(new StateDocument(document.Program, Changed(document.About), [.. document.Units.Select(Changed)])));
+            path,
+            StateDocumentWriter.Write(new StateDocument(document.Program, Changed(document.About), [.. document.Units.Select(Changed)])));
     }
 }

@@ -37,13 +37,28 @@ public sealed class DeviceCountTests
     public void Too_many_are_refused_with_the_count()
     {
         VmSpec spec = Most(VirtioTransport.Mmio);
-        Assert.Contains(SpecValidation.Validate(spec), p => p.Path is "virtioTransport" && p.Message.Contains("140 devices on virtio-mmio, and interrupt pins for 18", StringComparison.Ordinal));
-        VmSpec disks = spec with { Nets = [], Numa = null, Rng = false, Balloon = null, Vsock = null, Console = ConsoleKind.Serial, Memory = ByteSize.MiB(64), Cpus = 1 };
+        Assert.Contains(SpecValidation.Validate(spec), p => p.Path is "virtioTransport"
+            && p.Message.Contains("140 devices on virtio-mmio, and interrupt pins for 18", StringComparison.Ordinal));
+        VmSpec disks = spec with
+        {
+            Nets = [],
+            Numa = null,
+            Rng = false,
+            Balloon = null,
+            Vsock = null,
+            Console = ConsoleKind.Serial,
+            Memory = ByteSize.MiB(64),
+            Cpus = 1
+        };
         Assert.Empty(SpecValidation.Validate(disks with { Disks = [.. spec.Disks.Take(DeviceCount.MostMmio)] }));
         Assert.Single(SpecValidation.Validate(disks with { Disks = [.. spec.Disks.Take(DeviceCount.MostMmio + 1)] }));
-        Assert.Empty(SpecValidation.Validate(disks with { Disks = [.. spec.Disks.Take(DeviceCount.MostMmio + 1).Select((d, i) => i == 3 ? d with { Transport = VirtioTransport.Pci } : d)] }));
+        Assert.Empty(SpecValidation.Validate(disks with
+        {
+            Disks = [.. spec.Disks.Take(DeviceCount.MostMmio + 1).Select((d, i) => i == 3 ? d with { Transport = VirtioTransport.Pci } : d)]
+        }));
         VmSpec more = spec with { Disks = [.. spec.Disks, new DiskSpec { Path = "/one-more" }], VirtioTransport = VirtioTransport.Pci };
-        Assert.Contains(SpecValidation.Validate(more), p => p.Path is "disks" && p.Message.Contains("65 disks, at most 64", StringComparison.Ordinal));
+        Assert.Contains(
+            SpecValidation.Validate(more), p => p.Path is "disks" && p.Message.Contains("65 disks, at most 64", StringComparison.Ordinal));
     }
 
     private static VmSpec Most(VirtioTransport transport) => new()
@@ -53,7 +68,12 @@ public sealed class DeviceCountTests
         Memory = ByteSize.GiB(64),
         Boot = new BootSpec { Kernel = "/kernel" },
         VirtioTransport = transport,
-        Numa = new NumaSpec { Vnodes = [.. Enumerable.Range(0, 64).Select(i => new VnodeSpec { Cpus = [i], Memory = ByteSize.GiB(1), MaxMemory = ByteSize.GiB(2) })] },
+        Numa =
+            new NumaSpec
+            {
+                Vnodes = [.. Enumerable.Range(0, 64)
+                    .Select(i => new VnodeSpec { Cpus = [i], Memory = ByteSize.GiB(1), MaxMemory = ByteSize.GiB(2) })]
+            },
         Disks = [.. Enumerable.Range(0, SpecValidation.MaxDisks).Select(i => new DiskSpec { Path = $"/disk{i}" })],
         Nets = [.. Enumerable.Range(0, SpecValidation.MaxNets).Select(i => new NetSpec { Tap = $"tap{i}" })],
         Rng = true,

@@ -15,7 +15,8 @@ public sealed class NumericBoundsTests
         for (int size = 0; size <= 4096; size++)
         {
             DiskSpec disk = new() { Path = "/disk", QueueSize = size };
-            Assert.True(IsSound(With(disk)) == DeviceTakes(disk), $"queueSize {size}: sound {IsSound(With(disk))}, the device takes it: {DeviceTakes(disk)}");
+            Assert.True(IsSound(With(disk)) == DeviceTakes(disk),
+                $"queueSize {size}: sound {IsSound(With(disk))}, the device takes it: {DeviceTakes(disk)}");
         }
 
         for (int queues = 0; queues <= 100; queues++)

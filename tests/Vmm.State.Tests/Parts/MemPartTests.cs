@@ -74,7 +74,8 @@ public sealed class MemPartTests
             StateRecord good = Write(s => s).Records[0];
             try
             {
-                bench.Mem.Restore(new StateReader(new UnitBlob(new PartId("mem0"), [good with { Data = Damaged.Json(good.Data.Span, random) }])));
+                bench.Mem.Restore(
+                    new StateReader(new UnitBlob(new PartId("mem0"), [good with { Data = Damaged.Json(good.Data.Span, random) }])));
             }
             catch (StateException)
             {

@@ -84,4 +84,5 @@ public sealed record BalloonStatistics
 /// <param name="DiscardedBytes">Memory given back to the host so far, inflated and reported pages, in bytes.</param>
 /// <param name="Refused">Discards that the kernel refused.</param>
 /// <param name="Guest">The guest's statistics; null until it sent any.</param>
-public sealed record BalloonInfo(ulong TargetBytes, ulong ActualBytes, ulong HeldBytes, ulong DiscardedBytes, long Refused, BalloonStatistics? Guest);
+public sealed record BalloonInfo(
+    ulong TargetBytes, ulong ActualBytes, ulong HeldBytes, ulong DiscardedBytes, long Refused, BalloonStatistics? Guest);

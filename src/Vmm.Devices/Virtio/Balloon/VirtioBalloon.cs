@@ -185,7 +185,8 @@ public sealed class VirtioBalloon : QueuedDevice
         {
             if (state.StatisticsHead >= QueueSizes[StatisticsQueue])
             {
-                throw new StateException($"{BalloonStateV1.Kind}: the statistics buffer is chain {state.StatisticsHead} of a queue that is smaller");
+                throw new StateException(
+                    $"{BalloonStateV1.Kind}: the statistics buffer is chain {state.StatisticsHead} of a queue that is smaller");
             }
 
             lock (Gate)

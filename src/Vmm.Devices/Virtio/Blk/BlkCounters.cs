@@ -3,8 +3,8 @@ using Vmm.Storage;
 namespace Vmm.Devices.Virtio.Blk;
 
 /// <summary>
-/// What a disk has done since the device was made, and what it does now. I/O threads add, each for its queues; any thread reads. Each number
-/// is exact, together they are not one moment.
+/// What a disk has done since the device was made, and what it does now. I/O threads add, each for its queues; any thread reads. Each
+/// number is exact, together they are not one moment.
 /// </summary>
 public sealed class BlkCounters
 {

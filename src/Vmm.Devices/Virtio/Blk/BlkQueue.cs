@@ -278,8 +278,9 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
     }
 
     // 5.2.5.2 and 5.2.6.2: without FLUSH, or with write-back switched off, a finished write is on stable storage.
-    private BlockFlags WriteFlags => (_features & BlkFeatures.Flush) == 0 || ((_features & BlkFeatures.ConfigWce) != 0 && !_device.Writeback)
-        ? BlockFlags.Fua : BlockFlags.None;
+    private BlockFlags WriteFlags =>
+        (_features & BlkFeatures.Flush) == 0 || ((_features & BlkFeatures.ConfigWce) != 0 && !_device.Writeback)
+            ? BlockFlags.Fua : BlockFlags.None;
 
     private bool InRange(ulong sector, ulong bytes)
     {

@@ -27,7 +27,8 @@ internal sealed class BlkThread
     /// <summary>Starts serving <paramref name="queues"/>.</summary>
     /// <exception cref="Vmm.Interop.KernelException">Out of rings or descriptors.</exception>
     /// <exception cref="OutOfMemoryException">Out of threads; or another exception of <see cref="IIoThreads.Start"/>.</exception>
-    internal static BlkThread Start(string name, VirtioBlk device, IDiskBackend disk, VirtioActivation activation, int[] queues, int pollMicroseconds)
+    internal static BlkThread Start(
+        string name, VirtioBlk device, IDiskBackend disk, VirtioActivation activation, int[] queues, int pollMicroseconds)
     {
         IoLoop loop = new(pollMicroseconds);
         try

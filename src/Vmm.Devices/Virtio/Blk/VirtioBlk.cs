@@ -101,10 +101,12 @@ public sealed class VirtioBlk : VirtioDevice
         for (int t = 0; t < _options.IoThreads; t++)
         {
             int index = t;
-            int[] queues = [.. Enumerable.Range(0, activation.Queues.Count).Where(q => q % _options.IoThreads == index && activation.Queues[q] is not null)];
+            int[] queues = [.. Enumerable.Range(0, activation.Queues.Count)
+                .Where(q => q % _options.IoThreads == index && activation.Queues[q] is not null)];
             if (queues.Length > 0)
             {
-                BlkThread thread = BlkThread.Start($"{_options.Name}-io{index}", this, _disk, activation, queues, _options.PollMicroseconds);
+                BlkThread thread = BlkThread.Start(
+                    $"{_options.Name}-io{index}", this, _disk, activation, queues, _options.PollMicroseconds);
                 lock (_gate)
                 {
                     _threads.Add(thread);
@@ -166,7 +168,8 @@ public sealed class VirtioBlk : VirtioDevice
     }
 
     /// <inheritdoc/>
-    public override void Save(StateWriter to) => to.Write(DeviceStates.Blk, new BlkStateV1 { Sectors = Sectors, Writeback = _config.Writeback });
+    public override void Save(StateWriter to) =>
+        to.Write(DeviceStates.Blk, new BlkStateV1 { Sectors = Sectors, Writeback = _config.Writeback });
 
     /// <inheritdoc/>
     public override void Restore(StateReader from)
@@ -174,7 +177,8 @@ public sealed class VirtioBlk : VirtioDevice
         BlkStateV1 state = from.Read(DeviceStates.Blk);
         if (state.Sectors != Sectors)
         {
-            throw new StateException($"{BlkStateV1.Kind}: the disk had {state.Sectors} sectors, here it has {Sectors}: it is another one, or was changed");
+            throw new StateException(
+                $"{BlkStateV1.Kind}: the disk had {state.Sectors} sectors, here it has {Sectors}: it is another one, or was changed");
         }
 
         _config.Writeback = _restoredWriteback = state.Writeback;

@@ -35,7 +35,8 @@ public sealed record VirtioBlkOptions
     public void Validate()
     {
         Require(QueueCount is >= 1 and <= MaxQueues, nameof(QueueCount), "QueueCount must be 1 to 64");
-        Require(QueueSize is >= MinQueueSize and <= MaxQueueSize && (QueueSize & (QueueSize - 1)) == 0, nameof(QueueSize), "QueueSize must be a power of two from 4 to 1024");
+        Require(QueueSize is >= MinQueueSize and <= MaxQueueSize && (QueueSize & (QueueSize - 1)) == 0, nameof(QueueSize),
+            "QueueSize must be a power of two from 4 to 1024");
         Require(IoThreads is >= 1 and <= 64, nameof(IoThreads), "IoThreads must be 1 to 64");
         Require(PollMicroseconds is >= 0 and <= 10_000, nameof(PollMicroseconds), "PollMicroseconds must be 0 to 10000");
         Require(Serial.Length <= 20 && Serial.All(char.IsAscii), nameof(Serial), "Serial must be up to 20 ASCII characters");

@@ -24,8 +24,8 @@ public interface IPluggableMemory
     void Unplug(ulong offset, ulong length);
 
     /// <summary>
-    /// Takes over what a saved machine had, into a fresh memory in which its content lies already: plugged blocks become RAM with what is in
-    /// them, the others keep nothing.
+    /// Takes over what a saved machine had, into a fresh memory in which its content lies already: plugged blocks become RAM with what is
+    /// in them, the others keep nothing.
     /// </summary>
     /// <param name="plugged">One a block of the region.</param>
     /// <returns>False when the host cannot give it now; the memory is of no use then.</returns>

@@ -180,7 +180,8 @@ internal sealed class MemBlocks
         RequestedBytes = state.RequestedBytes;
         if (!_memory.TryRestore(_plugged))
         {
-            throw new StateException($"{Kind}: the host does not give the {PluggedBytes >> 20} MiB that were plugged: out of memory or slots");
+            throw new StateException(
+                $"{Kind}: the host does not give the {PluggedBytes >> 20} MiB that were plugged: out of memory or slots");
         }
     }
 

@@ -12,7 +12,8 @@ namespace Vmm.Devices.Virtio.Net;
 internal sealed class KernelPath : IMemoryListener, IIoService, IDisposable
 {
     // What vhost must do as the driver expects it; everything else of the negotiation is the tap's and ours.
-    private const ulong RingFeatures = NetFeatures.MergeableBuffers | VirtioFeatures.IndirectDescriptors | VirtioFeatures.EventIndex | VirtioFeatures.Version1;
+    private const ulong RingFeatures = NetFeatures.MergeableBuffers | VirtioFeatures.IndirectDescriptors | VirtioFeatures.EventIndex
+        | VirtioFeatures.Version1;
 
     private readonly VirtioNet _device;
     private readonly VirtioActivation _activation;
@@ -56,7 +57,8 @@ internal sealed class KernelPath : IMemoryListener, IIoService, IDisposable
         ulong features = activation.Features & RingFeatures;
         for (int i = 0; i < pairs; i++)
         {
-            if (device.Backend.KernelPair(i) is not { } pair || (features & ~pair.Features) != 0 || activation.Queues[2 * i] is null || activation.Queues[(2 * i) + 1] is null)
+            if (device.Backend.KernelPair(i) is not { } pair || (features & ~pair.Features) != 0 || activation.Queues[2 * i] is null
+                || activation.Queues[(2 * i) + 1] is null)
             {
                 return null;
             }

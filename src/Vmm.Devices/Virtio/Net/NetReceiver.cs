@@ -48,7 +48,8 @@ internal sealed class NetReceiver : IPageWaiter, IDisposable
         _mergeable = (activation.Features & NetFeatures.MergeableBuffers) != 0;
         _keepsFlags = (activation.Features & NetFeatures.GuestChecksum) != 0;
         // 5.1.6.3.1: without segments a driver posts what holds its MTU (and merges what a VLAN tag adds).
-        _needed = TapQueue.HeaderLength + ((activation.Features & NetFeatures.GuestSegments) != 0 ? LargestSegment : 14 + device.Mtu + (_mergeable ? 4 : 0));
+        _needed = TapQueue.HeaderLength
+            + ((activation.Features & NetFeatures.GuestSegments) != 0 ? LargestSegment : 14 + device.Mtu + (_mergeable ? 4 : 0));
         _posted = new PostedChains(ring);
         _frames = new TapFrame[Math.Min(batch, (int)ring.Size)];
     }

@@ -239,7 +239,8 @@ public sealed class VirtioNet : VirtioDevice
         int pairs = from.Read(DeviceStates.Net).ActivePairs;
         if (pairs < 1 || pairs > _backend.QueueCount)
         {
-            throw new StateException($"{NetStateV1.Kind}: the driver uses {pairs} pairs of queues, the interface has {_backend.QueueCount}");
+            throw new StateException(
+                $"{NetStateV1.Kind}: the driver uses {pairs} pairs of queues, the interface has {_backend.QueueCount}");
         }
 
         _restoredPairs = pairs;

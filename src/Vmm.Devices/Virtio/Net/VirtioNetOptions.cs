@@ -27,7 +27,8 @@ public sealed record VirtioNetOptions
     {
         Require(Mac.Length == 6 && (Mac.Span[0] & 1) == 0, nameof(Mac), "Mac must be 6 bytes and no group address");
         Require(Mtu is 0 or (>= 68 and <= 65535), nameof(Mtu), "Mtu must be 68 to 65535, or 0");
-        Require(QueueSize is >= 16 and <= 1024 && (QueueSize & (QueueSize - 1)) == 0, nameof(QueueSize), "QueueSize must be a power of two from 16 to 1024");
+        Require(QueueSize is >= 16 and <= 1024 && (QueueSize & (QueueSize - 1)) == 0, nameof(QueueSize),
+            "QueueSize must be a power of two from 16 to 1024");
         Require(PollMicroseconds is >= 0 and <= 10_000, nameof(PollMicroseconds), "PollMicroseconds must be 0 to 10000");
     }
 

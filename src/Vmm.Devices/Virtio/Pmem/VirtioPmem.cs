@@ -39,7 +39,8 @@ public sealed class VirtioPmem : QueuedDevice
             if (info.Size == 0 || info.Size % Granule != 0)
             {
                 throw new ArgumentException(
-                    $"{path}: {info.Size} bytes cannot be persistent memory, whose length is a multiple of 2 MiB: truncate -s %2M {path}", nameof(file));
+                    $"{path}: {info.Size} bytes cannot be persistent memory, whose length is a multiple of 2 MiB: truncate -s %2M {path}",
+                    nameof(file));
             }
 
             _mapping = new SharedFileMapping(file, info.Size, writable: !readOnly);

@@ -30,7 +30,9 @@ internal sealed class SocketHost(UnixListener listener, string path, Func<uint, 
 
     public IVsockStream? Connect(uint hostPort)
     {
-        UnixStream? socket = dial is null ? UnixStream.Connect(string.Create(CultureInfo.InvariantCulture, $"{path}_{hostPort}"), out _) : dial(hostPort);
+        UnixStream? socket = dial is null
+            ? UnixStream.Connect(string.Create(CultureInfo.InvariantCulture, $"{path}_{hostPort}"), out _)
+            : dial(hostPort);
         return socket is null ? null : Add(socket, announce: false);
     }
 
@@ -131,7 +133,8 @@ internal sealed class SocketHost(UnixListener listener, string path, Func<uint, 
     internal static bool TryParse(ReadOnlySpan<byte> line, out uint port)
     {
         port = 0;
-        return line.StartsWith("CONNECT "u8) && uint.TryParse(Encoding.ASCII.GetString(line[8..]), NumberStyles.None, CultureInfo.InvariantCulture, out port);
+        return line.StartsWith("CONNECT "u8)
+            && uint.TryParse(Encoding.ASCII.GetString(line[8..]), NumberStyles.None, CultureInfo.InvariantCulture, out port);
     }
 
     private void Drop(ulong id, Greeting greeting)

@@ -11,10 +11,13 @@ public sealed class BalloonPagesTests
     [Fact]
     public void The_account_agrees_with_a_set_of_frames()
     {
-        using VnodeMemory ram = VnodeMemory.Create(new VnodePlacement(0, new ByteSize((ulong)(1 << 20)), new ByteSize(4096), null, []), HostTopology.Unknown);
-        GuestMemory memory = new([ram.Region(new(0), new ByteSize((ulong)(512 << 10)), 0), ram.Region(new(1 << 20), new ByteSize((ulong)(512 << 10)), 512 << 10)]);
+        using VnodeMemory ram = VnodeMemory.Create(
+            new VnodePlacement(0, new ByteSize((ulong)(1 << 20)), new ByteSize(4096), null, []), HostTopology.Unknown);
+        GuestMemory memory = new([ram.Region(new(0), new ByteSize((ulong)(512 << 10)), 0), ram.Region(
+            new(1 << 20), new ByteSize((ulong)(512 << 10)), 512 << 10)]);
         bool IsRam(uint frame) => frame is < 128 or (>= 256 and < 384);
-        Gen<(bool Inflate, int First, int Count)> step = Gen.Choose(0, 1).SelectMany(i => Gen.Choose(0, 400).SelectMany(f => Gen.Choose(0, 40).Select(c => (i == 0, f, c))));
+        Gen<(bool Inflate, int First, int Count)> step = Gen.Choose(0, 1)
+            .SelectMany(i => Gen.Choose(0, 400).SelectMany(f => Gen.Choose(0, 40).Select(c => (i == 0, f, c))));
         Check.QuickThrowOnFailure(Prop.ForAll(step.ListOf().ToArbitrary(), steps =>
         {
             BalloonPages pages = new(memory);
@@ -44,8 +47,10 @@ public sealed class BalloonPagesTests
     public void Huge_pages_stay_with_the_guest()
     {
         const ulong size = 64 << 10; // any greater page size shows it
-        using VnodeMemory ram = VnodeMemory.Create(new VnodePlacement(0, new ByteSize(4 << 20), new ByteSize(4096), null, []), HostTopology.Unknown);
-        GuestMemory memory = new([new GuestRegion(new(0), new ByteSize((ulong)(4 << 20)), ram.Region(new(0), new ByteSize((ulong)(4 << 20)), 0).HostAddress, 0, size)]);
+        using VnodeMemory ram = VnodeMemory.Create(
+            new VnodePlacement(0, new ByteSize(4 << 20), new ByteSize(4096), null, []), HostTopology.Unknown);
+        GuestMemory memory = new([new GuestRegion(
+            new(0), new ByteSize((ulong)(4 << 20)), ram.Region(new(0), new ByteSize((ulong)(4 << 20)), 0).HostAddress, 0, size)]);
         Assert.True(memory.TryGetSpan(new(0), 4 << 20, out Span<byte> all));
         all.Fill(1);
         BalloonPages pages = new(memory);

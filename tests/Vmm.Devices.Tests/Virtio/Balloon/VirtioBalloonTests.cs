@@ -31,7 +31,11 @@ public sealed class VirtioBalloonTests
         using VirtioBalloon device = new();
         using QueueGuest guest = new(device);
         guest.Ram(Body, 1 << 20).Fill(0xA5);
-        uint[] frames = [.. Range(FirstFrame, 16).Reverse(), .. Range(FirstFrame + 8, 16), uint.MaxValue, QueueGuest.RamBytes / 4096, (QueueGuest.RamBytes / 4096) + 7, FirstFrame];
+        uint[] frames =
+        [
+            .. Range(FirstFrame, 16).Reverse(), .. Range(FirstFrame + 8, 16), uint.MaxValue, QueueGuest.RamBytes / 4096,
+            (QueueGuest.RamBytes / 4096) + 7, FirstFrame
+        ];
         Send(guest, 0, frames);
         Send(guest, 0, frames);
         Assert.Equal((24UL * 4096, 0L), (device.Info().HeldBytes, device.Info().Refused));
@@ -75,8 +79,10 @@ public sealed class VirtioBalloonTests
         Assert.Equal(2561u, ReadConfig(device, 0));
         device.SetTarget(ulong.MaxValue);
         Assert.Equal(uint.MaxValue, ReadConfig(device, 0));
-        device.WriteConfig(0, [1, 2, 3, 4, 0, 1, 0, 0, 9, 9, 9, 9, 7, 0, 0, 0, 5, 5]); // num_pages and the hint command are not the driver's
-        Assert.Equal((uint.MaxValue, 256u, 0u, 7u), (ReadConfig(device, 0), ReadConfig(device, 4), ReadConfig(device, 8), ReadConfig(device, 12)));
+        // num_pages and the hint command are not the driver's
+        device.WriteConfig(0, [1, 2, 3, 4, 0, 1, 0, 0, 9, 9, 9, 9, 7, 0, 0, 0, 5, 5]);
+        Assert.Equal(
+            (uint.MaxValue, 256u, 0u, 7u), (ReadConfig(device, 0), ReadConfig(device, 4), ReadConfig(device, 8), ReadConfig(device, 12)));
         Assert.Equal(1UL << 20, device.Info().ActualBytes);
         device.Reset();
         Assert.Equal(0UL, device.Info().ActualBytes);

@@ -56,9 +56,16 @@ public sealed class VirtioBlkLoadTests
             guest.Ram(0x4000, 1)[0] = (byte)random.Next(16);
             for (int d = 0; d < 6; d++)
             {
-                ulong at = random.Next(6) switch { 0 => (ulong)random.NextInt64(), 1 => BlkGuest.RamBytes - 64, _ => 0x4000 + (ulong)(random.Next(4) * 0x10000) };
+                ulong at = random.Next(6) switch
+                {
+                    0 => (ulong)random.NextInt64(),
+                    1 => BlkGuest.RamBytes - 64,
+                    _ => 0x4000 + (ulong)(random.Next(4) * 0x10000)
+                };
                 uint length = random.Next(5) switch { 0 => (uint)random.Next(), 1 => 16, 2 => 1, 3 => 512, _ => (uint)random.Next(2000) };
-                guest.WriteDescriptor(d, at, length, (ushort)random.Next(random.Next(8) == 0 ? 65536 : 4), (ushort)(random.Next(8) == 0 ? random.Next(65536) : d + 1));
+                guest.WriteDescriptor(d, at, length, (ushort)random.Next(random.Next(8) == 0 ? 65536 : 4), (ushort)(random.Next(8) == 0
+                    ? random.Next(65536)
+                    : d + 1));
             }
 
             guest.MakeAvailable(0);

@@ -135,7 +135,8 @@ public sealed class VirtioBlkTests
         // Header in three pieces, the last one is not alone: copy it in front of the data.
         guest.Ram(header + 10, 6).CopyTo(guest.Ram(BlkGuest.Data - 6, 6));
         ulong status = guest.PutStatus();
-        guest.Post((header, 3, false), (header + 3, 7, false), (BlkGuest.Data - 6, 6 + 100, false), (BlkGuest.Data + 100, 924, false), (status, 1, true));
+        guest.Post((header, 3, false), (header + 3, 7, false), (BlkGuest.Data - 6, 6 + 100, false), (BlkGuest.Data + 100, 924, false),
+            (status, 1, true));
         guest.Kick();
         guest.WaitUsed();
         Assert.Equal(0, guest.Ram(status, 1)[0]);
@@ -249,6 +250,7 @@ public sealed class VirtioBlkTests
     public void Options_out_of_range_are_refused(int queues, int size, int threads, string serial)
     {
         using MemoryDiskBackend disk = new(512);
-        Assert.Throws<ArgumentException>(() => new VirtioBlk(disk, new() { QueueCount = queues, QueueSize = size, IoThreads = threads, Serial = serial }));
+        Assert.Throws<ArgumentException>(
+            () => new VirtioBlk(disk, new() { QueueCount = queues, QueueSize = size, IoThreads = threads, Serial = serial }));
     }
 }

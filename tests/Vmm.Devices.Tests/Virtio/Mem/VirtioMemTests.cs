@@ -40,8 +40,10 @@ public sealed class VirtioMemTests
         Assert.Equal(MemAnswer.Ack, Ask(guest, 0, Start, 4).Answer);
         foreach ((ushort kind, ulong address, ushort blocks) in new (ushort, ulong, ushort)[]
         {
-            (0, Start, 1), (0, Start + (3 * Block), 2), (0, Start + 1, 1), (0, Start - Block, 1), (0, Start + (32 * Block), 1), (0, Start + (31 * Block), 2), (0, Start + (8 * Block), 0),
-            (0, ulong.MaxValue - Block + 1, 2), (1, Start + (4 * Block), 1), (1, Start + (3 * Block), 2), (1, 0, 1), (3, Start, 33), (3, 0, ushort.MaxValue), (4, Start, 1), (ushort.MaxValue, 0, 0),
+            (0, Start, 1), (0, Start + (3 * Block), 2), (0, Start + 1, 1), (0, Start - Block, 1), (0, Start + (32 * Block), 1),
+            (0, Start + (31 * Block), 2), (0, Start + (8 * Block), 0),
+            (0, ulong.MaxValue - Block + 1, 2), (1, Start + (4 * Block), 1), (1, Start + (3 * Block), 2), (1, 0, 1), (3, Start, 33),
+            (3, 0, ushort.MaxValue), (4, Start, 1), (ushort.MaxValue, 0, 0),
         })
         {
             Assert.Equal((MemAnswer.Error, 0), Ask(guest, kind, address, blocks));
@@ -146,7 +148,15 @@ public sealed class VirtioMemTests
     {
         FakeMemory memory = new();
         using SmallRam ram = new();
-        using VirtioMem device = new(new VirtioMemOptions { Start = new GuestAddress(Start), Length = ByteSize.MiB(8192), BlockSize = new ByteSize(Block), Requested = ByteSize.MiB(4094) }, memory);
+        using VirtioMem device = new(
+            new VirtioMemOptions
+            {
+                Start = new GuestAddress(Start),
+                Length = ByteSize.MiB(8192),
+                BlockSize = new ByteSize(Block),
+                Requested = ByteSize.MiB(4094)
+            },
+            memory);
         using VirtioMmio window = new(device, ram.Memory, new NoLine());
         Assert.Equal(4094UL << 20, Read64(window, 0x100 + 48, () => { }));
         Assert.Equal(4096UL << 20, Read64(window, 0x100 + 48, () => device.SetRequested(ByteSize.MiB(4096))));
@@ -204,7 +214,8 @@ public sealed class VirtioMemTests
                 };
                 Assert.True(answer == MemAnswer.Ack || blocks.PluggedBytes == before);
                 Assert.True(blocks.PluggedBytes <= Math.Max(before, blocks.RequestedBytes)); // never grows beyond the wish
-                Assert.Equal((ulong)memory.Present.Count * Block, blocks.PluggedBytes);      // and the memory saw the same (it refuses double work itself)
+                // and the memory saw the same (it refuses double work itself)
+                Assert.Equal((ulong)memory.Present.Count * Block, blocks.PluggedBytes);
             }
         }).QuickCheckThrowOnFailure();
     }
@@ -224,7 +235,9 @@ public sealed class VirtioMemTests
         Assert.Equal((ulong)memory.Present.Count * Block, device.Info.Plugged.Bytes);
     }
 
-    private static VirtioMem Device(FakeMemory memory) => new(new VirtioMemOptions { Start = new GuestAddress(Start), Length = ByteSize.MiB(64), BlockSize = new ByteSize(Block), Vnode = 1 }, memory);
+    private static VirtioMem Device(FakeMemory memory) => new(
+        new VirtioMemOptions { Start = new GuestAddress(Start), Length = ByteSize.MiB(64), BlockSize = new ByteSize(Block), Vnode = 1 },
+        memory);
 
     private static (MemAnswer Answer, int State) Ask(QueueGuest guest, ushort kind, ulong address, ushort blocks)
     {

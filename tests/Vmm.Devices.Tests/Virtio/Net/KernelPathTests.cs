@@ -224,7 +224,8 @@ public sealed class KernelPathTests
 
     private static VirtioNet Device(IKernelPair[] kernel) => Device(new MemoryNet(kernel.Length) { Kernel = kernel });
 
-    private static VirtioNet Device(MemoryNet net, RateLimit? limit = null) => new(net, new VirtioNetOptions { Name = "net0", Mac = new byte[] { 0x52, 0x54, 0, 1, 2, 3 }, Limit = limit });
+    private static VirtioNet Device(MemoryNet net, RateLimit? limit = null) =>
+        new(net, new VirtioNetOptions { Name = "net0", Mac = new byte[] { 0x52, 0x54, 0, 1, 2, 3 }, Limit = limit });
 
     private sealed class NoSlots : IMemorySlots
     {

@@ -29,7 +29,8 @@ public sealed class NetBatchTests
 
         for (int round = 0; round < 150; round++)
         {
-            byte[][] frames = [.. Enumerable.Range(0, random.Next(1, 10)).Select(_ => new byte[random.Next(4) == 0 ? random.Next(60, largest + 1) : random.Next(60, Math.Min(largest, 280))])];
+            byte[][] frames = [.. Enumerable.Range(0, random.Next(1, 10))
+                .Select(_ => new byte[random.Next(4) == 0 ? random.Next(60, largest + 1) : random.Next(60, Math.Min(largest, 280))])];
             foreach (byte[] frame in frames)
             {
                 random.NextBytes(frame);

@@ -258,7 +258,8 @@ public sealed class VirtioNetTests
         using QueueGuest guest = new(Device(net), ~(Tso4 | (1UL << 9)));
         Assert.Equal(0, Command(guest, 2, 0, 0, 1));
         Assert.Equal(0, Command(guest, 2, 0, 1, 1));
-        Assert.All(Enumerable.Range(2, 5), command => Assert.Equal(1, Command(guest, 2, 0, (byte)command, 1))); // CTRL_RX_EXTRA is not offered
+        // CTRL_RX_EXTRA is not offered
+        Assert.All(Enumerable.Range(2, 5), command => Assert.Equal(1, Command(guest, 2, 0, (byte)command, 1)));
         Assert.Equal(1, Command(guest, 2, 0, 0, 2));
         Assert.Equal(0, Command(guest, 2, 5, 0, 0x02, 1, 0, 0, 0, 0, 0, 0));
         Assert.Equal(TapOffloads.Checksum | TapOffloads.Tso6, net.Set);
@@ -295,12 +296,21 @@ public sealed class VirtioNetTests
     /// <summary>VIRTIO_NET_CTRL_MAC_TABLE_SET in pieces as odd as they come; its answer.</summary>
     private static byte Table(QueueGuest guest, int unicast, int multicast, int missing = 0)
     {
-        byte[] whole = [1, 0, .. BitConverter.GetBytes(unicast), .. new byte[6 * unicast], .. BitConverter.GetBytes(multicast), .. new byte[6 * multicast], 0];
+        byte[] whole =
+        [
+            1, 0, .. BitConverter.GetBytes(unicast), .. new byte[6 * unicast], .. BitConverter.GetBytes(multicast),
+            .. new byte[6 * multicast], 0
+        ];
         int length = whole.Length - 1 - missing, first = Math.Min(3, length);
         whole.CopyTo(guest.Ram(Ctrl, whole.Length));
         guest.Ram(Ctrl + 0x8000, 1)[0] = 0xEE;
         int second = Math.Max(1, (length - first) / 2);
-        guest.Post(2, (Ctrl, first, false), (Ctrl + (ulong)first, second, false), (Ctrl + (ulong)(first + second), length - first - second, false), (Ctrl + 0x8000, 1, true));
+        guest.Post(
+            2,
+            (Ctrl, first, false),
+            (Ctrl + (ulong)first, second, false),
+            (Ctrl + (ulong)(first + second), length - first - second, false),
+            (Ctrl + 0x8000, 1, true));
         guest.WaitUsed(2);
         return guest.Ram(Ctrl + 0x8000, 1)[0];
     }
@@ -488,7 +498,8 @@ public sealed class VirtioNetTests
     /// <summary>Processor time of the threads whose name begins so, in hundredths of a second.</summary>
     private static int TicksOf(string name)
     {
-        string[] threads = [.. Directory.GetDirectories("/proc/self/task").Where(t => CommOf(t).StartsWith(name, StringComparison.Ordinal))];
+        string[] threads = [.. Directory.GetDirectories("/proc/self/task")
+            .Where(t => CommOf(t).StartsWith(name, StringComparison.Ordinal))];
         Assert.NotEmpty(threads);
         return threads.Sum(thread =>
         {

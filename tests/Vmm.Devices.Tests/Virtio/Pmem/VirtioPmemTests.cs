@@ -46,7 +46,8 @@ public sealed class VirtioPmemTests : IDisposable
             guest.Ram(BlkGuest.Data + 64, 4).Fill(0xEE);
             ushort head = first == 4
                 ? guest.Post((BlkGuest.Data, 4, false), (BlkGuest.Data + 64, 4, true))
-                : guest.Post((BlkGuest.Data, 4, false), (BlkGuest.Data + 64, first, true), (BlkGuest.Data + 64 + (ulong)first, 4 - first, true));
+                : guest.Post(
+                    (BlkGuest.Data, 4, false), (BlkGuest.Data + 64, first, true), (BlkGuest.Data + 64 + (ulong)first, 4 - first, true));
             guest.Kick();
             Assert.Equal((head, 4u), ((ushort, uint))guest.WaitUsed());
             Assert.Equal(0, BinaryPrimitives.ReadInt32LittleEndian(guest.Ram(BlkGuest.Data + 64, 4)));

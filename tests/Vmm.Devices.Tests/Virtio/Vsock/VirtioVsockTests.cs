@@ -56,7 +56,10 @@ public sealed class VirtioVsockTests : IDisposable
     [Fact]
     public void The_line_of_a_host_program_may_come_in_pieces_and_nonsense_is_hung_up_on()
     {
-        foreach (string line in (string[])["GET / HTTP/1.1\n", "CONNECT x\n", "CONNECT 4294967296\n", "CONNECT -1\n", "CONNECT 1 2\n", new string('C', 40)])
+        foreach (string line in (string[])
+        [
+            "GET / HTTP/1.1\n", "CONNECT x\n", "CONNECT 4294967296\n", "CONNECT -1\n", "CONNECT 1 2\n", new string('C', 40)
+        ])
         {
             Socket wrong = ConnectTo(SocketPath);
             wrong.Send(Encoding.ASCII.GetBytes(line));
@@ -220,7 +223,17 @@ public sealed class VirtioVsockTests : IDisposable
         QueueFuzz.Run(device, 1910, (random, guest) =>
         {
             // Now and then a packet that is nearly right.
-            VsockHeader header = new() { SourceCid = 9, DestinationCid = 2, SourcePort = (uint)random.Next(3), DestinationPort = 1, Type = 1, Operation = (VsockOperation)random.Next(9), Length = (uint)random.Next(3000), BufferBytes = (uint)random.Next() };
+            VsockHeader header = new()
+            {
+                SourceCid = 9,
+                DestinationCid = 2,
+                SourcePort = (uint)random.Next(3),
+                DestinationPort = 1,
+                Type = 1,
+                Operation = (VsockOperation)random.Next(9),
+                Length = (uint)random.Next(3000),
+                BufferBytes = (uint)random.Next()
+            };
             header.Write(guest.Ram(QueueGuest.Data + (ulong)random.Next(1 << 15), VsockHeader.Bytes));
             if (random.Next(10) == 0)
             {
@@ -311,7 +324,8 @@ public sealed class VirtioVsockTests : IDisposable
 
     private Socket ConnectTo(string path)
     {
-        Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { ReceiveTimeout = 20_000, SendTimeout = 20_000 };
+        Socket socket =
+            new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { ReceiveTimeout = 20_000, SendTimeout = 20_000 };
         _sockets.Add(socket);
         socket.Connect(new UnixDomainSocketEndPoint(path));
         return socket;

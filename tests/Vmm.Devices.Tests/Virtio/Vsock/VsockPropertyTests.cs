@@ -13,57 +13,60 @@ public sealed class VsockPropertyTests
     public void Bytes_arrive_whole_and_in_order_within_everybodys_credit()
     {
         Gen<(int Kind, int Size)> step = Gen.Choose(0, 5).SelectMany(k => Gen.Choose(1, 20_000).Select(s => (k, s)));
-        Check.One(Config.QuickThrowOnFailure.WithMaxTest(40), Prop.ForAll(step.ListOf(60).ToArbitrary(), Gen.Choose(1, 100_000).ToArbitrary(), (steps, guestBuffer) =>
-        {
-            FakeHost host = new();
-            VsockSwitch packets = new(Cid, host);
-            HonestGuest guest = new(packets, (uint)guestBuffer);
-            guest.Connect();
-            FakeStream stream = host.Streams[0];
-            stream.Room = 0;
-            byte next = 0;
-            List<byte> toGuest = [];
-            foreach ((int kind, int size) in steps)
+        Check.One(
+            Config.QuickThrowOnFailure.WithMaxTest(40),
+            Prop.ForAll(step.ListOf(60).ToArbitrary(), Gen.Choose(1, 100_000).ToArbitrary(), (steps, guestBuffer) =>
             {
-                switch (kind)
+                FakeHost host = new();
+                VsockSwitch packets = new(Cid, host);
+                HonestGuest guest = new(packets, (uint)guestBuffer);
+                guest.Connect();
+                FakeStream stream = host.Streams[0];
+                stream.Room = 0;
+                byte next = 0;
+                List<byte> toGuest = [];
+                foreach ((int kind, int size) in steps)
                 {
-                    case 0 or 1:
-                        guest.Send(size);
-                        break;
-                    case 2:
-                        for (int i = 0; i < size; i++)
-                        {
-                            toGuest.Add(next);
-                            stream.ToGuest.Enqueue(next++);
-                        }
+                    switch (kind)
+                    {
+                        case 0 or 1:
+                            guest.Send(size);
+                            break;
+                        case 2:
+                            for (int i = 0; i < size; i++)
+                            {
+                                toGuest.Add(next);
+                                stream.ToGuest.Enqueue(next++);
+                            }
 
-                        break;
-                    case 3:
-                        stream.Room = size;
-                        break;
-                    case 4:
-                        guest.Consume(size);
-                        break;
-                    default:
-                        break;
+                            break;
+                        case 3:
+                            stream.Room = size;
+                            break;
+                        case 4:
+                            guest.Consume(size);
+                            break;
+                        default:
+                            break;
+                    }
+
+                    packets.Wake(stream.Connection!);
+                    guest.TakePackets(size);
                 }
 
-                packets.Wake(stream.Connection!);
-                guest.TakePackets(size);
-            }
+                stream.Room = int.MaxValue;
+                // A guest with room for one byte gets them one by one.
+                for (int i = 0; i < 10_000 + toGuest.Count + guest.Sent.Count
+                    && (guest.Received.Count < toGuest.Count || stream.FromGuest.Count < guest.Sent.Count); i++)
+                {
+                    packets.Wake(stream.Connection!);
+                    guest.TakePackets(4096);
+                    guest.Consume(int.MaxValue);
+                }
 
-            stream.Room = int.MaxValue;
-            // A guest with room for one byte gets them one by one.
-            for (int i = 0; i < 10_000 + toGuest.Count + guest.Sent.Count && (guest.Received.Count < toGuest.Count || stream.FromGuest.Count < guest.Sent.Count); i++)
-            {
-                packets.Wake(stream.Connection!);
-                guest.TakePackets(4096);
-                guest.Consume(int.MaxValue);
-            }
-
-            Assert.Equal(guest.Sent, stream.FromGuest);
-            Assert.Equal(toGuest, guest.Received);
-        }));
+                Assert.Equal(guest.Sent, stream.FromGuest);
+                Assert.Equal(toGuest, guest.Received);
+            }));
     }
 
     [Fact]
@@ -118,7 +121,8 @@ public sealed class VsockPropertyTests
                 for (int i = random.Next(4); i > 0 && packets.TryNext(data.AsSpan(0, room), out VsockHeader answer); i--)
                 {
                     Assert.Equal(Cid, answer.DestinationCid);
-                    Assert.True(answer.Type == VsockHeader.Stream || (answer.Type == 2 && answer.Operation == VsockOperation.Reset)); // of the type it was asked with
+                    // of the type it was asked with
+                    Assert.True(answer.Type == VsockHeader.Stream || (answer.Type == 2 && answer.Operation == VsockOperation.Reset));
                     Assert.InRange(answer.Length, 0u, (uint)room);
                     Assert.True(answer.Operation == VsockOperation.Data || answer.Length == 0);
                 }
@@ -175,7 +179,8 @@ public sealed class VsockPropertyTests
         {
             for (int i = 0; i < 3 && packets.TryNext(_data.AsSpan(0, Math.Min(room + 1, _data.Length)), out VsockHeader header); i++)
             {
-                Assert.True(header.Operation is VsockOperation.Response or VsockOperation.Data or VsockOperation.CreditUpdate, header.ToString());
+                Assert.True(
+                    header.Operation is VsockOperation.Response or VsockOperation.Data or VsockOperation.CreditUpdate, header.ToString());
                 (_peerBuffer, _peerForwarded) = (header.BufferBytes, header.ForwardedBytes);
                 Received.AddRange(_data.AsSpan(0, (int)header.Length));
                 _unread += header.Length;

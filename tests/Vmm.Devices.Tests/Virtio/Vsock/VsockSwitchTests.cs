@@ -34,7 +34,9 @@ public sealed class VsockSwitchTests
         stream.ToGuest.Enqueue(1);
         Assert.True(_switch.Open(stream, 22, out VsockConnection? connection));
         VsockHeader request = Next();
-        Assert.Equal((VsockOperation.Request, 22u, VsockSwitch.HostCid, Cid), (request.Operation, request.DestinationPort, request.SourceCid, request.DestinationCid));
+        Assert.Equal(
+            (VsockOperation.Request, 22u, VsockSwitch.HostCid, Cid),
+            (request.Operation, request.DestinationPort, request.SourceCid, request.DestinationCid));
         Nothing();
         Send(Packet(VsockOperation.Response, 22, request.SourcePort));
         Assert.Equal(request.SourcePort, stream.AcceptedAs);
@@ -78,7 +80,8 @@ public sealed class VsockSwitchTests
     {
         Send(Packet((VsockOperation)operation));
         VsockHeader reset = Next();
-        Assert.Equal((VsockOperation.Reset, 80u, 5000u, Cid), (reset.Operation, reset.SourcePort, reset.DestinationPort, reset.DestinationCid));
+        Assert.Equal(
+            (VsockOperation.Reset, 80u, 5000u, Cid), (reset.Operation, reset.SourcePort, reset.DestinationPort, reset.DestinationCid));
         Nothing();
     }
 
@@ -140,7 +143,9 @@ public sealed class VsockSwitchTests
         stream.Room = 70_000;
         _switch.Wake(stream.Connection!);
         VsockHeader credit = Next();
-        Assert.Equal((VsockOperation.CreditUpdate, 70_000u, (uint)VsockConnection.BufferBytes), (credit.Operation, credit.ForwardedBytes, credit.BufferBytes));
+        Assert.Equal(
+            (VsockOperation.CreditUpdate, 70_000u, (uint)VsockConnection.BufferBytes),
+            (credit.Operation, credit.ForwardedBytes, credit.BufferBytes));
         Send(Packet(VsockOperation.CreditRequest));
         Assert.Equal(VsockOperation.CreditUpdate, Next().Operation);
         Send(Packet(VsockOperation.Data), new byte[65536]);
@@ -255,7 +260,8 @@ public sealed class VsockSwitchTests
         BufferBytes = 1 << 20,
     };
 
-    private void Send(VsockHeader header, byte[]? data = null) => _switch.FromGuest(header with { Length = (uint)(data?.Length ?? 0) }, data ?? []);
+    private void Send(VsockHeader header, byte[]? data = null) =>
+        _switch.FromGuest(header with { Length = (uint)(data?.Length ?? 0) }, data ?? []);
 
     private VsockHeader Next()
     {
