@@ -64,7 +64,8 @@ public sealed class NumaMoveTests
     public void Auto_is_the_name_of_no_wish_and_default_its_older_one(string word)
     {
         VmSpec spec = SpecReader.Read(
-            $"name: x\nboot: {{kernel: k}}\nnuma:\n  vnodes:\n    - {{cpus: 0, memory: 64MiB, policy: {word}}}\n    - {{cpus: 1, memory: 64MiB}}\n",
+            "name: x\nboot: {kernel: k}\nnuma:\n  vnodes:\n"
+                + $"    - {{cpus: 0, memory: 64MiB, policy: {word}}}\n    - {{cpus: 1, memory: 64MiB}}\n",
             "test",
             null);
         Assert.All(spec.EffectiveVnodes, v => Assert.Equal(VnodePolicy.Auto, v.Policy));

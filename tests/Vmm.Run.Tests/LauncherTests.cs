@@ -60,7 +60,12 @@ public sealed class LauncherTests : IDisposable
 
     private static (int Code, string Output, string Errors) Start(string program, params string[] words)
     {
-        ProcessStartInfo start = new(program, words) { RedirectStandardOutput = true, RedirectStandardError = true };
+        ProcessStartInfo start = new(program, words)
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            UseShellExecute = false,
+        };
         using Process process = Process.Start(start)!;
         Task<string> errors = process.StandardError.ReadToEndAsync();
         string output = process.StandardOutput.ReadToEnd();

@@ -92,7 +92,9 @@ internal static class MemoryView
             session.Out.WriteLine(
                 $"balloon: asked {Size(balloon.TargetBytes)}{below}, has "
                 + $"{Size(balloon.ActualBytes)}"
-                + $"{(balloon.FreeBytes is { } free ? $"; guest free {Size(free)}{(balloon.SaidMsAgo >= 10_000 ? $" ({balloon.SaidMsAgo / 1000} s ago)" : "")}" : "")}");
+                + (balloon.FreeBytes is { } free
+                    ? $"; guest free {Size(free)}{(balloon.SaidMsAgo >= 10_000 ? $" ({balloon.SaidMsAgo / 1000} s ago)" : "")}"
+                    : ""));
         }
     }
 

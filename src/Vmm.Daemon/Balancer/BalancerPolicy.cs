@@ -81,7 +81,10 @@ public static class BalancerPolicy
                 Rest(memo, rules, now);
                 ulong kept = Math.Min(vnode.Most, vnode.Least + Blocks(vnode, vnode.Present - vnode.Least, up: true));
                 decisions.Add(new BalancerDecision(vnode.Vm, vnode.Vnode, vnode.Asked, kept,
-                    $"{(tookBack ? $"it needs the {Size(vnode.Present - vnode.Asked)} that its balloon was asked for" : $"it has not given back {Size(vnode.Present - vnode.Asked)} in {rules.Stuck.TotalSeconds:0} s")} and keeps it; not asked again for {(memo.NoShrinkBefore - now).TotalSeconds:0} s"));
+                    (tookBack
+                        ? $"it needs the {Size(vnode.Present - vnode.Asked)} that its balloon was asked for"
+                        : $"it has not given back {Size(vnode.Present - vnode.Asked)} in {rules.Stuck.TotalSeconds:0} s")
+                    + $" and keeps it; not asked again for {(memo.NoShrinkBefore - now).TotalSeconds:0} s"));
             }
 
             return;

@@ -106,8 +106,10 @@ public sealed class AgentTests : IDisposable
         int iterations = int.Parse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS") ?? "20000", CultureInfo.InvariantCulture),
             taken = 0;
         byte[] good =
-            "{\"v\":1,\"nodes\":[{\"node\":0,\"total\":4096,\"free\":100,\"available\":2000},{\"node\":1,\"total\":9,\"free\":1,\"available\":2}],\"some\":1.5,\"full\":0}"u8
-                .ToArray();
+        [
+            .. "{\"v\":1,\"nodes\":[{\"node\":0,\"total\":4096,\"free\":100,\"available\":2000},"u8,
+            .. "{\"node\":1,\"total\":9,\"free\":1,\"available\":2}],\"some\":1.5,\"full\":0}"u8
+        ];
         Random random = new(9);
         for (int i = 0; i < iterations; i++)
         {

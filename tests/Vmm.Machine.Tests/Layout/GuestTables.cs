@@ -129,7 +129,8 @@ internal static class GuestTables
                 from i in Enumerable.Range(0, rows)
                 from j in Enumerable.Range(0, columns)
                 select $"HMAT kind={hmat[at + 9]} from={U32(hmat, at + 32 + (4 * i))} to={U32(hmat, at + 32 + (4 * (rows + j)))} "
-                    + $"value={BinaryPrimitives.ReadUInt16LittleEndian(hmat.AsSpan(entries + (2 * ((i * columns) + j)))) * U64(hmat, at + 24)}");
+                    + "value="
+                    + $"{BinaryPrimitives.ReadUInt16LittleEndian(hmat.AsSpan(entries + (2 * ((i * columns) + j)))) * U64(hmat, at + 24)}");
         }
 
         return lines;
