@@ -1,4 +1,5 @@
 using Vmm.Daemon.Api;
+using Vmm.Testing;
 
 namespace Vmm.Daemon.Tests;
 
@@ -7,24 +8,8 @@ public sealed class LayerTests
     [Fact]
     public void The_daemon_links_neither_kvm_nor_machine_nor_devices()
     {
-        HashSet<string> seen = [];
-        Queue<System.Reflection.AssemblyName> open = new([typeof(HostKvm).Assembly.GetName()]);
-        while (open.TryDequeue(out System.Reflection.AssemblyName? name))
-        {
-            if (seen.Add(name.Name!))
-            {
-                foreach (System.Reflection.AssemblyName other in System.Reflection.Assembly.Load(name)
-                    .GetReferencedAssemblies()
-                    .Where(o => o.Name!.StartsWith("Vmm.", StringComparison.Ordinal)))
-                {
-                    open.Enqueue(other);
-                }
-            }
-        }
-
-        Assert.Contains("Vmm.Spec", seen);
-        Assert.DoesNotContain("Vmm.Machine", seen);
-        Assert.DoesNotContain("Vmm.Devices", seen);
-        Assert.DoesNotContain("Vmm.Kvm", seen);
+        HashSet<string> linked = Links.Of(typeof(HostKvm).Assembly);
+        Assert.Contains("Vmm.Spec", linked);
+        Assert.Empty(linked.Intersect(["Vmm.Kvm", "Vmm.Machine", "Vmm.Devices"], StringComparer.Ordinal));
     }
 }
