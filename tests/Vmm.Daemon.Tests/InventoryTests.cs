@@ -1,3 +1,4 @@
+using System.Globalization;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Inventory;
 
@@ -28,6 +29,42 @@ public sealed class InventoryTests : IDisposable
         again.Vms.Remove(a);
         Assert.Equal([b], again.Vms.All());
         Assert.Throws<InvalidOperationException>(() => again.Vms.Update(a));
+    }
+
+    /// <summary>A run may end while the daemon ends: what was answered is kept, and closing does not break into a change.</summary>
+    [Fact]
+    public void Closing_waits_for_the_change_that_goes_on()
+    {
+        for (int round = 0; round < 20; round++)
+        {
+            VmRecord vm = new(round.ToString(CultureInfo.InvariantCulture), $"vm{round}", "name: a", "/x", 0, WantedOn: true, null);
+            VmInventory inventory = VmInventory.Open(Database);
+            inventory.Vms.Add(vm);
+            long answered = 0;
+            using ManualResetEventSlim begun = new();
+            Thread writer = new(() =>
+            {
+                try
+                {
+                    for (long revision = 1; ; revision++)
+                    {
+                        inventory.Vms.Update(vm with { Revision = revision });
+                        answered = revision;
+                        begun.Set();
+                    }
+                }
+                catch (InvalidOperationException)
+                {
+                    // It is closed.
+                }
+            });
+            writer.Start();
+            begun.Wait();
+            inventory.Dispose();
+            writer.Join();
+            using VmInventory again = VmInventory.Open(Database);
+            Assert.Equal(answered, again.Vms.All().Single(r => r.Id == vm.Id).Revision);
+        }
     }
 
     [Fact]

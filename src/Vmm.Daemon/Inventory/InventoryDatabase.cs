@@ -18,8 +18,14 @@ internal sealed class InventoryDatabase(string path) : IDisposable
         Execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;");
     }
 
-    /// <inheritdoc/>
-    public void Dispose() => _connection.Dispose();
+    /// <summary>Closes it behind the change that goes on: to close the connection under a transaction would roll that back.</summary>
+    public void Dispose()
+    {
+        lock (_gate)
+        {
+            _connection.Dispose();
+        }
+    }
 
     /// <summary>What each row means; a row that means nothing to this version (null) is left out.</summary>
     internal IReadOnlyList<T> Read<T>(string sql, Func<SqliteDataReader, T?> row) where T : class
