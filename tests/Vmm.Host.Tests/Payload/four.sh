@@ -27,7 +27,7 @@ vmmctl host fit /tmp/vms/big.yaml || failed "host fit"
 vmmctl run -f /tmp/vms/big.yaml --no-serial-input >/tmp/big.log 2>&1 &
 run=$!
 for _ in $(seq 600); do grep -q READY /tmp/big.log && break; sleep 0.2; done
-pid=$(pgrep -x vmmctl | head -1)
+pid=$(pgrep -x vmm-run | head -1)
 grep vmm:vnode "/proc/$pid/numa_maps" | sed 's/^[0-9a-f]* //' >/tmp/big.maps
 wait $run || failed "the split guest ended with $?: $(tail -5 /tmp/big.log)"
 grep 'vnode 0 split' /tmp/big.log || failed "no note of the split: $(cat /tmp/big.log)"

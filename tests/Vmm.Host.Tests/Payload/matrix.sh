@@ -22,7 +22,7 @@ while read -r name kernel initrd cpus vnodes memory spec; do
         job=$!
         for _ in $(seq 1 1500); do
             if grep -q 'GUEST ready' "$out/console" 2>/dev/null; then
-                pid=$(pgrep -P "$job" -x vmmctl | head -1)
+                pid=$(pgrep -P "$job" -x vmm-run | head -1)
                 cat "/proc/${pid:-$job}/numa_maps" > "$out/numa_maps" 2>/dev/null
                 break
             fi

@@ -17,7 +17,7 @@ run() { # on or off
     start=$!
     said "GUEST listens" 120 || failed "vhost=$1: the guest does not get there"
     grep -q "GUEST ping ok" /tmp/console || failed "vhost=$1: ping"
-    pid=$(pgrep -P $start -x vmmctl)
+    pid=$(pgrep -P $start -x vmm-run)
     case $1 in
         on) grep -lq vhost- /proc/"$pid"/task/*/comm || failed "no thread of vhost in the process"; ls -l /proc/"$pid"/fd | grep -q vhost-net || failed "no vhost-net" ;;
         off) ! grep -lq vhost- /proc/"$pid"/task/*/comm || failed "a thread of vhost" ;;
