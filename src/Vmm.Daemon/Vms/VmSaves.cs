@@ -93,7 +93,6 @@ internal sealed class VmSaves(VmSupervisor vm, VmDevices devices, StorageFolders
         VmSpec spec = await devices.CurrentSpecAsync(plugged, cancellation).ConfigureAwait(false);
         using SavedVmFolder folder = Begin(path, spec);
         bool isSaved = false;
-        VmState before = VmState.Running;
         IWorker? worker = null;
         try
         {
@@ -101,7 +100,7 @@ internal sealed class VmSaves(VmSupervisor vm, VmDevices devices, StorageFolders
             // Written first: a daemon that comes after the death of this one removes what is not whole.
             vm.Store.Change(record => record with { Saved = new SavedPlace(folder.Folder, IsWhole: false) });
             vm.Store.Commit();
-            (worker, before) = vm.BeginFor(VmEvent.Save);
+            worker = vm.BeginFor(VmEvent.Save);
             await WriteAsync(worker, folder, spec, estimate, progress, cancellation).ConfigureAwait(false);
             folder.Commit(SavedVmNote.Of(vm.Store.Record.Id, spec));
             vm.Store.Change(record => record with { Saved = new SavedPlace(folder.Folder, IsWhole: true), WantedOn = false });
@@ -118,7 +117,7 @@ internal sealed class VmSaves(VmSupervisor vm, VmDevices devices, StorageFolders
         {
             if (!isSaved)
             {
-                await UndoAsync(worker, before, folder).ConfigureAwait(false);
+                await UndoAsync(worker, folder).ConfigureAwait(false);
             }
         }
 
@@ -164,7 +163,7 @@ internal sealed class VmSaves(VmSupervisor vm, VmDevices devices, StorageFolders
     }
 
     // A cancelled save was not told to the worker yet, and what it wrote is nothing.
-    private async Task UndoAsync(IWorker? worker, VmState before, SavedVmFolder folder)
+    private async Task UndoAsync(IWorker? worker, SavedVmFolder folder)
     {
         if (worker is not null)
         {
@@ -178,7 +177,8 @@ internal sealed class VmSaves(VmSupervisor vm, VmDevices devices, StorageFolders
                 DaemonLog.SaveNotUndone(vm.Log, vm.Name, cause.Message);
             }
 
-            vm.MoveIfPossible(before == VmState.Paused ? VmEvent.SaveUndonePaused : VmEvent.SaveUndone);
+            // As the worker says, also when it did not answer: one that still rests is paused, and can be resumed.
+            vm.MoveIfPossible(worker.State == WorkerState.Paused ? VmEvent.SaveUndonePaused : VmEvent.SaveUndone);
         }
 
         try

@@ -163,16 +163,15 @@ internal sealed class VmSupervisor : IDisposable
     }
 
     /// <summary>Begins something that only some states allow; what it does to the state is in the table.</summary>
-    /// <returns>The worker, and the state before.</returns>
+    /// <returns>The worker.</returns>
     /// <exception cref="ApiException">It is not possible now.</exception>
-    internal (IWorker Worker, VmState Before) BeginFor(VmEvent @event)
+    internal IWorker BeginFor(VmEvent @event)
     {
         lock (_run.Gate)
         {
             IWorker worker = RequireWorkerFor(@event);
-            VmState before = _run.State;
             MoveIfPossible(@event);
-            return (worker, before);
+            return worker;
         }
     }
 
