@@ -17,7 +17,10 @@ internal sealed class HostileWorker : IAsyncDisposable
     {
         [ControlKinds.Stats] = """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[],"nets":[]}""",
         [ControlKinds.Memory] =
-            """{"vnodes":[{"vnode":0,"leastBytes":67108864,"mostBytes":134217728,"askedBytes":67108864,"presentBytes":67108864,"stuckBytes":0,"driven":true}],"balloon":null}""",
+            """
+            {"vnodes":[{"vnode":0,"leastBytes":67108864,"mostBytes":134217728,"askedBytes":67108864,
+            "presentBytes":67108864,"stuckBytes":0,"driven":true}],"balloon":null}
+            """,
         [ControlKinds.Numa] = """{"vnodes":[{"vnode":0,"hostNodes":[],"policy":"auto","pageBytes":4096,"hostCpus":[],"threads":[]}]}""",
         [ControlKinds.Devices] = """{"devices":[]}""",
     };

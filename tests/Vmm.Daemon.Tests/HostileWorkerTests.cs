@@ -95,7 +95,10 @@ public sealed class HostileWorkerTests
         await using Stage stage = await Stage.StartAsync();
         body = body.Replace(
             "V",
-            """{"vnode":0,"leastBytes":67108864,"mostBytes":134217728,"askedBytes":67108864,"presentBytes":67108864,"stuckBytes":0,"driven":true}""",
+            """
+            {"vnode":0,"leastBytes":67108864,"mostBytes":134217728,"askedBytes":67108864,"presentBytes":67108864,
+            "stuckBytes":0,"driven":true}
+            """,
             StringComparison.Ordinal)
             .Replace(
                 "H",
@@ -168,7 +171,10 @@ public sealed class HostileWorkerTests
         Assert.Equal(
             "bad-answer", (await DaemonFixture.RefusedAsync(() => stage.Daemon.Client.DoAsync(Bad, "pause", CancellationToken.None))).Code);
         stage.Hostile.Body = asked => asked is ControlKinds.Devices
-            ? $$"""{"devices":[{"name":"disk0","kind":"disk","source":"/x{{s_escape}}","slot":3,"readOnly":false,"removing":false,"stored":true}]}"""
+            ? $$"""
+                {"devices":[{"name":"disk0","kind":"disk","source":"/x{{s_escape}}","slot":3,"readOnly":false,
+                "removing":false,"stored":true}]}
+                """
             : null;
         Assert.DoesNotContain(
             (await stage.Daemon.Client.DevicesAsync(Bad, CancellationToken.None)).Devices.Single().Source, char.IsControl);
@@ -249,7 +255,10 @@ public sealed class HostileWorkerTests
     }
 
     private static string Disk(string name, int inFlight = 0) =>
-        $$"""{"name":"{{name}}","readRequests":1,"readBytes":1,"writeRequests":1,"writtenBytes":1,"flushes":1,"errors":0,"inFlight":{{inFlight}},"held":0}""";
+        $$"""
+        {"name":"{{name}}","readRequests":1,"readBytes":1,"writeRequests":1,"writtenBytes":1,"flushes":1,"errors":0,
+        "inFlight":{{inFlight}},"held":0}
+        """;
 
     private static string Net(string name, string tap) =>
         $$"""{"name":"{{name}}","receivedPackets":7,"receivedBytes":7,"sentPackets":7,"sentBytes":7,"dropped":0,"kernelTap":"{{tap}}"}""";

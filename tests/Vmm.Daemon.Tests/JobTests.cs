@@ -112,7 +112,10 @@ public sealed class JobTests
                 + new[] { "tokens", "disks", "jobs", "vms" }[i % 4] + (i % 5 == 0 ? "/" + Uri.EscapeDataString(Noise(random, 30)) : ""));
             change.Content = new StringContent(
                 i % 2 == 0
-                    ? $$"""{"name":"{{Noise(random, 5)}}","role":"{{Noise(random, 3)}}","days":{{random.Next(-2, 5)}},"sizeBytes":{{random.Next(-5, 5)}}}"""
+                    ? $$"""
+                        {"name":"{{Noise(random, 5)}}","role":"{{Noise(random, 3)}}","days":{{random.Next(-2, 5)}},
+                        "sizeBytes":{{random.Next(-5, 5)}}}
+                        """
                     : Noise(random, 200),
                 Encoding.UTF8,
                 "application/json");

@@ -36,7 +36,10 @@ public sealed class PeerVersionTests : IDisposable
             Body = kind => kind switch
             {
                 ControlKinds.Hello =>
-                    $$"""{"vmId":"{{_id}}","state":"Running","confinement":{"applied":[],"missing":[],"later":1},"version":99,"features":["later"],"later":[1]}""",
+                    $$"""
+                    {"vmId":"{{_id}}","state":"Running","confinement":{"applied":[],"missing":[],"later":1},
+                    "version":99,"features":["later"],"later":[1]}
+                    """,
                 ControlKinds.Stats => """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[],"nets":[],"later":{"a":[1]}}""",
                 _ => null,
             },

@@ -77,6 +77,7 @@ public sealed partial class ReferenceTests
     private static partial Regex Cell();
 
     [GeneratedRegex(
-        @"(?:new (?:ApiException|Problem)\(\d+, |new (?:WorkerException|RequestException)\(|Fail\([a-z0-9.]+, |HotplugProblem\.\w+ => |AddFile\([^;]*?)""([a-z]+(?:-[a-z]+)*)""")]
+        @"(?:new (?:ApiException|Problem)\(\d+, |new (?:WorkerException|RequestException)\(|Fail\([a-z0-9.]+, |"
+        + @"HotplugProblem\.\w+ => |AddFile\([^;]*?)""([a-z]+(?:-[a-z]+)*)""")]
     private static partial Regex Given();
 }

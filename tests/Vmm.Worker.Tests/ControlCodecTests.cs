@@ -48,7 +48,10 @@ public sealed class ControlCodecTests
     public void What_a_later_version_adds_to_a_frame_or_to_hello_is_passed_over_and_nothing_else_is()
     {
         string json =
-            """{"id":1,"kind":"hello","trace":{"a":[1]},"body":{"vmId":null,"state":"Idle","confinement":{"applied":[],"missing":[]},"version":7,"speed":1}}""";
+            """
+            {"id":1,"kind":"hello","trace":{"a":[1]},"body":{"vmId":null,"state":"Idle","confinement":{"applied":[],
+            "missing":[]},"version":7,"speed":1}}
+            """;
         ControlFrame frame = ControlCodec.TryDecode(Packet(Encoding.UTF8.GetBytes(json)), 0, out string problem)!;
         Assert.Equal("", problem);
         Assert.True(ControlCodec.TryBody(frame, ControlJson.Default.HelloBody, out HelloBody? hello, out _));
@@ -142,15 +145,26 @@ public sealed class ControlCodecTests
                 f => Read(f, json.CreateBody, c => VmSpecJson.TryRead(c.Spec, out _))),
             ("""{"reason":"reset","exitCode":1,"message":"x"}""", f => Read(f, json.WorkerExit)),
             (
-                """{"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[{"name":"d","readRequests":1,"readBytes":1,"writeRequests":1,"writtenBytes":1,"flushes":1,"errors":0}],"nets":[]}""",
+                """
+                {"cpuMilliseconds":1,"residentBytes":2,"exits":3,"disks":[{"name":"d","readRequests":1,"readBytes":1,
+                "writeRequests":1,"writtenBytes":1,"flushes":1,"errors":0}],"nets":[]}
+                """,
                 f => Read(f, json.WorkerStats)),
             ("""{"device":"disk0","limits":{"bytesPerSecond":1}}""", f => Read(f, json.LimitsBody)),
             ("""{"vnode":0,"bytes":1048576,"balloonBytes":0,"auto":true}""", f => Read(f, json.MemoryWish)),
             (
-                """{"vnodes":[{"vnode":0,"leastBytes":1,"mostBytes":2,"askedBytes":1,"presentBytes":1,"stuckBytes":0,"driven":true}],"balloon":{"targetBytes":1,"actualBytes":1,"heldBytes":1,"freeBytes":null,"availableBytes":1,"totalBytes":1}}""",
+                """
+                {"vnodes":[{"vnode":0,"leastBytes":1,"mostBytes":2,"askedBytes":1,"presentBytes":1,"stuckBytes":0,
+                "driven":true}],"balloon":{"targetBytes":1,"actualBytes":1,"heldBytes":1,"freeBytes":null,
+                "availableBytes":1,"totalBytes":1}}
+                """,
                 f => Read(f, json.VmMemory, m => _ = m.Settled)),
             (
-                """{"vnodes":[{"vnode":0,"hostNodes":[0],"policy":"strict","pageBytes":4096,"hostCpus":[0,1],"threads":[{"name":"vcpu0","id":5}]}],"rehome":{"vnode":0,"hostNodes":[1],"state":"running","progress":0.5,"movedBytes":1,"left":[{"node":0,"bytes":1}],"milliseconds":5}}""",
+                """
+                {"vnodes":[{"vnode":0,"hostNodes":[0],"policy":"strict","pageBytes":4096,"hostCpus":[0,1],
+                "threads":[{"name":"vcpu0","id":5}]}],"rehome":{"vnode":0,"hostNodes":[1],"state":"running",
+                "progress":0.5,"movedBytes":1,"left":[{"node":0,"bytes":1}],"milliseconds":5}}
+                """,
                 f => Read(f, json.WorkerNuma)),
             ("""{"vnode":0,"hostNodes":[0,1],"hostCpus":[1],"bytesPerSecond":5}""", f => Read(f, json.RehomeBody)),
             ("""{"disk":{"path":"x"},"net":null}""", f => Read(f, json.PlugBody, ReadDevice)),
