@@ -17,6 +17,8 @@ build: setup guests
 publish: build
 	dotnet publish src/Vmm.Cli -c $(CONFIG) -nologo -v q -o $(PUBLISH)
 	dotnet publish src/Vmm.Run -c $(CONFIG) -nologo -v q -o $(PUBLISH)
+	dotnet publish src/Vmm.Rbd -c $(CONFIG) -nologo -v q -o $(PUBLISH)
+	dotnet publish src/Vmm.Rbd -c $(CONFIG) -nologo -v q -o $(PUBLISH_DAEMON)
 	dotnet publish src/Vmm.Worker -c $(CONFIG) -nologo -v q -o $(PUBLISH_DAEMON)
 	dotnet publish src/Vmm.Daemon -c $(CONFIG) -nologo -v q -o $(PUBLISH_DAEMON)
 
@@ -50,10 +52,11 @@ perf: publish
 fuzz: build
 	VMM_FUZZ_ITERATIONS=$${VMM_FUZZ_ITERATIONS:-2000000} dotnet test Vmm.sln -c $(CONFIG) --no-build -nologo --filter "Kind=fuzz" --logger "console;verbosity=normal"
 	tests/fuzz-devices/run all $${VMM_FUZZ_SECONDS:-120}
-	for target in spec disk net frame body; do tests/fuzz/run $$target $${VMM_FUZZ_SECONDS:-120} || exit 1; done
+	for target in spec disk net frame body qcow2; do tests/fuzz/run $$target $${VMM_FUZZ_SECONDS:-120} || exit 1; done
 
 soak: publish-tests
 	tests/soak
+	tests/ceph
 	tests/testhost/cpu
 	tests/testhost/vhost
 	tests/testhost/save

@@ -1,37 +1,33 @@
 /*
- * vmm-guest-agent: tells vmmd how much memory each NUMA node of this guest has and needs.
+ * vmm-guest-agent: tells vmmd how much memory each NUMA node of this guest has and needs, and freezes its file systems for a snapshot of its disks.
  *
- * Listens on vsock port 1028 (or, for tests, on a unix socket) and answers each line {"v":1,"get":"memory"} with one line of JSON; whatever else is asked
- * gets {"v":1,"error":"..."}. It reads two kinds of files under /sys and /proc, writes nothing, and needs no privileges.
+ * Listens on vsock port 1028 (or, for tests, on a unix socket) and answers each line with one line of JSON (README.md); what it does not know gets
+ * {"v":1,"error":"..."}. It reads files under /sys and /proc and writes nothing. Only the freeze needs privileges (freeze.c).
  */
 #define _GNU_SOURCE
+#include "agent.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/vm_sockets.h>
 
-enum { PORT = 1028, LINE_MAX_BYTES = 512, ANSWER_BYTES = 48 * 1024, IDLE_MS = 60 * 1000, SEND_MS = 5000, MOST_NODES = 256 };
+enum { PORT = 1028, LINE_MAX_BYTES = 512, ANSWER_BYTES = 48 * 1024, IDLE_MS = 90 * 1000, SEND_MS = 5000, MOST_NODES = 256, MOST_PEERS = 8 };
 
+static const char version[] = "1.1";
 static const char *root = "";
 
-struct text {
-    char *at;
-    size_t length, room;
-    bool full;
-};
-
-static void __attribute__((format(printf, 2, 3))) add(struct text *text, const char *format, ...)
+void add(struct text *text, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -43,7 +39,29 @@ static void __attribute__((format(printf, 2, 3))) add(struct text *text, const c
         text->length += (size_t)count;
 }
 
-static FILE *open_under_root(const char *path)
+/* Names of files may have any bytes: what is not plain ASCII is told as a question mark. */
+static void add_plain(struct text *text, const char *from)
+{
+    for (int i = 0; from[i] && i < 200; i++)
+        add(text, "%c", from[i] < ' ' || from[i] > '~' || from[i] == '"' || from[i] == '\\' ? '?' : from[i]);
+}
+
+void add_error(struct text *text, const char *what, const char *path, const char *why)
+{
+    add(text, "{\"v\":1,\"error\":\"");
+    add_plain(text, what);
+    if (path) {
+        add(text, " ");
+        add_plain(text, path);
+    }
+    if (why) {
+        add(text, ": ");
+        add_plain(text, why);
+    }
+    add(text, "\"}\n");
+}
+
+FILE *open_under_root(const char *path)
 {
     char whole[1024];
     int count = snprintf(whole, sizeof whole, "%s%s", root, path);
@@ -154,39 +172,89 @@ static bool say(int file, const char *text, size_t length)
     return true;
 }
 
-static bool answer(int file, const char *question)
+/* {"v":1,"freeze":{"seconds":N}}, N from 1 to MOST_SECONDS, written in no other way; 0 when it is not that. */
+static unsigned seconds_of(const char *question)
+{
+    char again[64];
+    unsigned seconds = 0;
+    if (sscanf(question, "{\"v\":1,\"freeze\":{\"seconds\":%2u}}", &seconds) != 1 || seconds < 1 || seconds > MOST_SECONDS)
+        return 0;
+    snprintf(again, sizeof again, "{\"v\":1,\"freeze\":{\"seconds\":%u}}", seconds);
+    return strcmp(question, again) == 0 ? seconds : 0;
+}
+
+static void add_abilities(struct text *text)
+{
+    const char *problem = freeze_problem();
+    add(text, "{\"v\":1,\"agent\":\"%s\",\"memory\":true,\"freeze\":%s", version, problem ? "false" : "true");
+    if (problem) {
+        add(text, ",\"why\":\"");
+        add_plain(text, problem);
+        add(text, "\"");
+    }
+    add(text, "}\n");
+}
+
+static bool answer(int owner, int file, const char *question)
 {
     static char buffer[ANSWER_BYTES];
     struct text text = { .at = buffer, .room = sizeof buffer };
+    unsigned seconds = seconds_of(question);
     if (strcmp(question, "{\"v\":1,\"get\":\"memory\"}") == 0)
         add_memory(&text);
+    else if (strcmp(question, "{\"v\":1,\"get\":\"agent\"}") == 0)
+        add_abilities(&text);
+    else if (strcmp(question, "{\"v\":1,\"thaw\":true}") == 0)
+        thaw_ask(owner, &text);
+    else if (seconds > 0)
+        freeze_ask(owner, seconds, &text);
     else
-        add(&text, "{\"v\":1,\"error\":\"not understood\"}\n");
+        add_error(&text, "not understood", NULL, NULL);
     return !text.full && say(file, buffer, text.length);
 }
 
-/* One peer at a time: vmmd is the only one that should come, and it asks for moments. */
-static void serve(int file)
-{
+struct peer {
+    int file;
+    time_t heard;
+    size_t length;
     char line[LINE_MAX_BYTES];
-    size_t length = 0;
-    while (wait_for(file, POLLIN, IDLE_MS)) {
-        ssize_t count = recv(file, line + length, sizeof line - 1 - length, MSG_DONTWAIT);
-        if (count < 0 && (errno == EAGAIN || errno == EINTR))
-            continue;
-        if (count <= 0)
-            return;
-        length += (size_t)count;
-        for (char *end; (end = memchr(line, '\n', length));) {
-            *end = 0;
-            if (!answer(file, line))
-                return;
-            length -= (size_t)(end + 1 - line);
-            memmove(line, end + 1, length);
-        }
-        if (length == sizeof line - 1)
-            return; /* no question is that long */
+};
+
+static struct peer peers[MOST_PEERS];
+
+static time_t seconds_now(void)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return at.tv_sec;
+}
+
+static void hang_up(int i)
+{
+    close(peers[i].file);
+    peers[i].file = -1;
+    freeze_owner_gone(i);
+}
+
+/* False when the peer is to go. */
+static bool hear(int i)
+{
+    struct peer *peer = &peers[i];
+    ssize_t count = recv(peer->file, peer->line + peer->length, sizeof peer->line - 1 - peer->length, MSG_DONTWAIT);
+    if (count < 0 && (errno == EAGAIN || errno == EINTR))
+        return true;
+    if (count <= 0)
+        return false;
+    peer->heard = seconds_now();
+    peer->length += (size_t)count;
+    for (char *end; (end = memchr(peer->line, '\n', peer->length));) {
+        *end = 0;
+        if (!answer(i, peer->file, peer->line))
+            return false;
+        peer->length -= (size_t)(end + 1 - peer->line);
+        memmove(peer->line, end + 1, peer->length);
     }
+    return peer->length < sizeof peer->line - 1; /* no question is that long */
 }
 
 static int listen_on(const char *path)
@@ -220,6 +288,46 @@ static bool is_host(int file)
     return getpeername(file, (struct sockaddr *)&peer, &length) == 0 && (peer.svm_family != AF_VSOCK || peer.svm_cid == VMADDR_CID_HOST);
 }
 
+/* A peer that comes when all places are taken waits in the listener's queue. */
+static void meet(int listener)
+{
+    int file = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    if (file < 0) {
+        if (errno != EINTR && errno != ECONNABORTED && errno != EAGAIN)
+            poll(NULL, 0, 1000); /* out of descriptors, say: not in circles */
+        return;
+    }
+    for (int i = 0; i < MOST_PEERS && is_host(file); i++)
+        if (peers[i].file < 0) {
+            peers[i] = (struct peer){ .file = file, .heard = seconds_now() };
+            return;
+        }
+    close(file);
+}
+
+static void serve(int listener)
+{
+    for (;;) {
+        struct pollfd pollers[MOST_PEERS + 2];
+        bool room = false;
+        for (int i = 0; i < MOST_PEERS; i++) {
+            pollers[i] = (struct pollfd){ .fd = peers[i].file, .events = POLLIN };
+            room = room || peers[i].file < 0;
+        }
+        pollers[MOST_PEERS] = (struct pollfd){ .fd = room ? listener : -1, .events = POLLIN };
+        pollers[MOST_PEERS + 1] = (struct pollfd){ .fd = freeze_watched(), .events = POLLIN };
+        if (poll(pollers, MOST_PEERS + 2, IDLE_MS / 4) < 0)
+            continue;
+        if (pollers[MOST_PEERS + 1].revents)
+            freeze_watch_over();
+        for (int i = 0; i < MOST_PEERS; i++)
+            if (peers[i].file >= 0 && (pollers[i].revents ? !hear(i) : seconds_now() - peers[i].heard > IDLE_MS / 1000))
+                hang_up(i);
+        if (pollers[MOST_PEERS].revents)
+            meet(listener);
+    }
+}
+
 int main(int count, char **arguments)
 {
     const char *path = NULL;
@@ -239,15 +347,7 @@ int main(int count, char **arguments)
         fprintf(stderr, "vmm-guest-agent: cannot listen on %s: %s%s\n", path ? path : "vsock port 1028", strerror(errno), path ? "" : " (does this VM have a vsock device?)");
         return 1;
     }
-    for (;;) {
-        int peer = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-        if (peer < 0) {
-            if (errno != EINTR && errno != ECONNABORTED)
-                poll(NULL, 0, 1000); /* out of descriptors, say: not in circles */
-        } else {
-            if (is_host(peer))
-                serve(peer);
-            close(peer);
-        }
-    }
+    for (int i = 0; i < MOST_PEERS; i++)
+        peers[i].file = -1;
+    serve(listener);
 }

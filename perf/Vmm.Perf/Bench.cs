@@ -91,6 +91,14 @@ internal sealed class Bench(string root, Contender? ours, Contender peer, bool i
         return line is null ? throw run.Failed($"no RESULT {name} line") : Words(line);
     }
 
+    /// <summary>Runs a program to its end; what it said.</summary>
+    /// <exception cref="InvalidOperationException">It failed, or took ten minutes.</exception>
+    internal static string Run(string program, params string[] arguments)
+    {
+        using Launch run = Launch.Start([program, .. arguments], TimeSpan.FromMinutes(10));
+        return run.WaitForEnd() == 0 ? run.Text : throw run.Failed($"{program} failed");
+    }
+
     internal static string Output(string program, params string[] arguments)
     {
         try

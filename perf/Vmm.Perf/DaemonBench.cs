@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Vmm.Contracts.Rest;
+using Vmm.LifeCycle;
 
 namespace Vmm.Perf;
 

@@ -2,7 +2,7 @@ using System.Globalization;
 using Vmm.Contracts.Rest;
 using Vmm.Perf;
 
-const string Usage = "usage: perf/run [--short] [--peer-only] [start] [block] [memdisk] [exits] [daemon] [net] [memory] [numa]   "
+const string Usage = "usage: perf/run [--short] [--peer-only] [start] [block] [memdisk] [disks] [exits] [daemon] [net] [memory] [numa]   "
     + "(environment: VMMCTL, VMMD, QEMU, BEFORE)";
 if (args is ["flood"])
 {
@@ -12,7 +12,7 @@ if (args is ["flood"])
 string[] parts = [.. args.Where(a => !a.StartsWith('-'))];
 string[] options = [.. args.Where(a => a.StartsWith('-'))];
 if (options.Except(["--short", "--peer-only"], StringComparer.Ordinal).Any()
-    || parts.Except(["start", "block", "memdisk", "exits", "daemon", "net", "memory", "numa"], StringComparer.Ordinal).Any())
+    || parts.Except(["start", "block", "memdisk", "disks", "exits", "daemon", "net", "memory", "numa"], StringComparer.Ordinal).Any())
 {
     Console.Error.WriteLine(Usage);
     return 2;
@@ -30,15 +30,16 @@ if (before is not null && (parts.Length == 0 || parts.Except(["start", "block", 
     return 2;
 }
 
-if (!peerOnly && !File.Exists(vmmctl))
+bool storageOnly = parts.Length > 0 && !parts.Except(["disks"], StringComparer.Ordinal).Any(); // no machine
+if (!peerOnly && !storageOnly && !File.Exists(vmmctl))
 {
     Console.Error.WriteLine($"perf: {vmmctl} is missing; 'make publish' builds it, or set VMMCTL, or use --peer-only");
     return 2;
 }
 
-if (!File.Exists("/dev/kvm"))
+if (!storageOnly && !File.Exists("/dev/kvm"))
 {
-    Console.Error.WriteLine("perf: this host has no /dev/kvm: nothing to compare");
+    Console.Error.WriteLine("perf: this host has no /dev/kvm: only 'perf/run disks' has something to compare");
     return 2;
 }
 
@@ -63,7 +64,11 @@ bool Wanted(string part) => all || parts.Contains(part, StringComparer.Ordinal);
 
 try
 {
-    _ = bench.PioLoop(20000);
+    if (!storageOnly)
+    {
+        _ = bench.PioLoop(20000);
+    }
+
     if (Wanted("start"))
     {
         new StartBench(bench).Run(report);
@@ -90,6 +95,16 @@ try
         else
         {
             report.Note(Row.Invariant($"(b) in memory: skipped: needs tests/guests/build/blk.elf and {BlockBench.Memory}"));
+        }
+    }
+
+    if (Wanted("disks"))
+    {
+        new DisksBench(bench, Path.Combine(root, "perf/results/disks")).Run(report, "real disk");
+        if (Directory.Exists(BlockBench.Memory))
+        {
+            string memory = Path.Combine(BlockBench.Memory, Row.Invariant($"vmm-perf-{Environment.ProcessId}"));
+            new DisksBench(bench, memory).Run(report, "in memory");
         }
     }
 

@@ -127,10 +127,10 @@ internal sealed record RunArguments
 
         if (Nets.Count > 0)
         {
-            spec = spec with { Nets = AllNets(spec, problems) };
+            spec = spec with { Nets = Append(spec.Nets, "--net", Nets, SpecOption.TryParseNet, problems) };
         }
 
-        return Disks.Count == 0 ? spec : spec with { Disks = AllDisks(spec, problems) };
+        return Disks.Count == 0 ? spec : spec with { Disks = Append(spec.Disks, "--disk", Disks, SpecOption.TryParseDisk, problems) };
     }
 
     private static VmSpec ApplyTransport(VmSpec spec, string text, List<string> problems)
@@ -144,40 +144,26 @@ internal sealed record RunArguments
         return spec;
     }
 
-    private List<DiskSpec> AllDisks(VmSpec spec, List<string> problems)
+    private delegate bool Parser<T>(string text, out T value, out string problem);
+
+    /// <summary>What the spec has, and behind it what the options add.</summary>
+    private static List<T> Append<T>(
+        IReadOnlyList<T> given, string option, IReadOnlyList<string> texts, Parser<T> parse, List<string> problems)
     {
-        List<DiskSpec> disks = [.. spec.Disks];
-        foreach (string text in Disks)
+        List<T> all = [.. given];
+        foreach (string text in texts)
         {
-            if (SpecOption.TryParseDisk(text, out DiskSpec disk, out string problem))
+            if (parse(text, out T value, out string problem))
             {
-                disks.Add(disk);
+                all.Add(value);
             }
             else
             {
-                problems.Add($"--disk {text}: {problem}");
+                problems.Add($"{option} {text}: {problem}");
             }
         }
 
-        return disks;
-    }
-
-    private List<NetSpec> AllNets(VmSpec spec, List<string> problems)
-    {
-        List<NetSpec> nets = [.. spec.Nets];
-        foreach (string text in Nets)
-        {
-            if (SpecOption.TryParseNet(text, out NetSpec net, out string problem))
-            {
-                nets.Add(net);
-            }
-            else
-            {
-                problems.Add($"--net {text}: {problem}");
-            }
-        }
-
-        return nets;
+        return all;
     }
 
     private VmSpec ApplyNuma(VmSpec spec, List<string> problems)

@@ -14,7 +14,7 @@ internal static class SpecFiles
         Check(problems, "boot.initrd", spec.Boot.Initrd);
         for (int i = 0; i < spec.Disks.Count; i++)
         {
-            Check(problems, "disks[" + i + "].path", spec.Disks[i].Path);
+            Check(problems, "disks[" + i + "].path", spec.Disks[i].IsRemote ? null : spec.Disks[i].Path);
         }
 
         return problems;

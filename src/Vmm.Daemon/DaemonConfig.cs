@@ -32,60 +32,15 @@ public static class DaemonConfig
     /// <summary>Applies the text of a file; <paramref name="path"/> is what messages call it.</summary>
     public static DaemonOptions? Apply(DaemonOptions options, string path, string text, out string problem)
     {
-        YamlStream yaml = new();
-        try
+        if (!TryParse(path, text, out YamlMappingNode settings, out problem))
         {
-            yaml.Load(new StringReader(text));
-        }
-        catch (YamlException e)
-        {
-            problem = $"{path}:{e.Start.Line}: not valid YAML: {e.Message}";
-            return null;
-        }
-        catch (Exception e) when (e is InvalidOperationException or ArgumentException)
-        {
-            problem = $"{path}: not valid YAML"; // YamlDotNet 16 lets these escape on some malformed documents
             return null;
         }
 
-        problem = "";
-        if (yaml.Documents.Count == 0)
-        {
-            return options; // only comments
-        }
-
-        if (yaml.Documents.Count > 1 || yaml.Documents[0].RootNode is not YamlMappingNode root)
-        {
-            problem = $"{path}: expected settings (name: value)";
-            return null;
-        }
-
-        foreach ((YamlNode key, YamlNode value) in root.Children)
+        foreach ((YamlNode key, YamlNode value) in settings.Children)
         {
             string name = (key as YamlScalarNode)?.Value ?? "?";
-            DaemonOptions? next;
-            if (name is "principals")
-            {
-                next = Principals(value, out IReadOnlyList<CertificatePrincipal> known, out problem)
-                    ? options with { Certificates = known }
-                    : null;
-            }
-            else if (name is "storage" or "blockDevices" && value is YamlSequenceNode { Children.Count: > 0 } several)
-            {
-                next = options;
-                foreach (YamlNode one in several.Children)
-                {
-                    string folder = (one as YamlScalarNode)?.Value ?? "";
-                    next = folder.StartsWith('/') ? next?.With(name, folder, out problem) : Relative(out problem);
-                }
-            }
-            else
-            {
-                string text_ = (value as YamlScalarNode)?.Value ?? "";
-                next = text_.Length == 0 ? Nothing(out problem) : options.With(name, text_, out problem);
-            }
-
-            if (next is null)
+            if (With(options, name, value, out problem) is not { } next)
             {
                 long line = problem.Length > 0 ? value.Start.Line : key.Start.Line;
                 problem =
@@ -97,18 +52,91 @@ public static class DaemonConfig
         }
 
         return options;
+    }
 
-        static DaemonOptions? Relative(out string problem)
+    /// <summary>The settings of a file; none of one that has only comments.</summary>
+    private static bool TryParse(string path, string text, out YamlMappingNode settings, out string problem)
+    {
+        settings = [];
+        YamlStream yaml = new();
+        try
         {
-            problem = "expected whole paths of folders";
-            return null;
+            yaml.Load(new StringReader(text));
+        }
+        catch (YamlException e)
+        {
+            problem = $"{path}:{e.Start.Line}: not valid YAML: {e.Message}";
+            return false;
+        }
+        catch (Exception e) when (e is InvalidOperationException or ArgumentException)
+        {
+            problem = $"{path}: not valid YAML"; // YamlDotNet 16 lets these escape on some malformed documents
+            return false;
         }
 
-        static DaemonOptions? Nothing(out string problem)
+        problem = "";
+        if (yaml.Documents.Count == 0)
         {
-            problem = "is empty";
-            return null;
+            return true;
         }
+
+        if (yaml.Documents.Count > 1 || yaml.Documents[0].RootNode is not YamlMappingNode root)
+        {
+            problem = $"{path}: expected settings (name: value)";
+            return false;
+        }
+
+        settings = root;
+        return true;
+    }
+
+    /// <summary>With one setting of the file changed; null for an unknown one (no problem) or a value that makes no sense (a
+    /// problem).</summary>
+    private static DaemonOptions? With(DaemonOptions options, string name, YamlNode value, out string problem)
+    {
+        if (name is "principals")
+        {
+            return Principals(value, out IReadOnlyList<CertificatePrincipal> known, out problem)
+                ? options with { Certificates = known }
+                : null;
+        }
+
+        if (name is "storage" or "blockDevices" or "nbdServers" or "rbdPools" && value is YamlSequenceNode { Children.Count: > 0 } folders)
+        {
+            return WithFolders(options, name, folders, out problem);
+        }
+
+        string text = (value as YamlScalarNode)?.Value ?? "";
+        if (text.Length > 0)
+        {
+            return options.With(name, text, out problem);
+        }
+
+        problem = "is empty";
+        return null;
+    }
+
+    private static DaemonOptions? WithFolders(DaemonOptions options, string name, YamlSequenceNode folders, out string problem)
+    {
+        problem = "";
+        foreach (YamlNode one in folders.Children)
+        {
+            string folder = (one as YamlScalarNode)?.Value ?? "";
+            if (name is "storage" or "blockDevices" && !folder.StartsWith('/'))
+            {
+                problem = "expected whole paths of folders";
+                return null;
+            }
+
+            if (options.With(name, folder, out problem) is not { } next)
+            {
+                return null;
+            }
+
+            options = next;
+        }
+
+        return options;
     }
 
     private static bool Principals(YamlNode node, out IReadOnlyList<CertificatePrincipal> known, out string problem)

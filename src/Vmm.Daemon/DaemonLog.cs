@@ -1,5 +1,6 @@
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Control;
+using Vmm.LifeCycle;
 
 namespace Vmm.Daemon;
 
@@ -7,7 +8,7 @@ namespace Vmm.Daemon;
 internal static partial class DaemonLog
 {
     [LoggerMessage(1, LogLevel.Information, "{Name} ended: {Reason} {Message}")]
-    internal static partial void VmEnded(ILogger log, string name, WorkerExitReason reason, string message);
+    internal static partial void VmEnded(ILogger log, string name, ExitReason reason, string message);
 
     [LoggerMessage(40, LogLevel.Warning, "worker {ProcessId} of VM {Id} says: {Line}")]
     internal static partial void WorkerSaid(ILogger log, int processId, string id, string line);
@@ -59,6 +60,46 @@ internal static partial class DaemonLog
 
     [LoggerMessage(61, LogLevel.Warning, "{Disk} of {Name} ({Path}) fails: {Problem}")]
     internal static partial void DiskFails(ILogger log, string name, string disk, string path, string problem);
+
+    [LoggerMessage(63, LogLevel.Warning, "{Disk} of {Name} ({Path}): {What}")]
+    internal static partial void DiskWaits(ILogger log, string name, string disk, string path, string what);
+
+    [LoggerMessage(59, LogLevel.Warning, "{Name}: {Disk} {What}")]
+    internal static partial void DiskFileLost(ILogger log, string name, string disk, string what);
+
+    [LoggerMessage(62, LogLevel.Information, "{Disk} of {Name} has {Bytes} bytes now")]
+    internal static partial void DiskResized(ILogger log, string name, string disk, ulong bytes);
+
+    [LoggerMessage(66, LogLevel.Information, "{Disk} of {Name} was copied from {Source} to {Target}, and goes on there")]
+    internal static partial void DiskCopied(ILogger log, string name, string disk, string source, string target);
+
+    [LoggerMessage(80, LogLevel.Information, "{Disk} of {Name} goes on in {Overlay}; {Source} stays as it was")]
+    internal static partial void SnapshotTaken(ILogger log, string name, string disk, string source, string overlay);
+
+    [LoggerMessage(85, LogLevel.Information, "{Name}: its guest in the snapshot: {Quiesced}")]
+    internal static partial void SnapshotQuiesced(ILogger log, string name, string quiesced);
+
+    [LoggerMessage(81, LogLevel.Warning, "{Name}: the worker does not say whether it has taken the snapshot; it is asked again: {Problem}")]
+    internal static partial void SnapshotNotKnown(ILogger log, string name, string problem);
+
+    [LoggerMessage(90, LogLevel.Information, "{Disk} of {Name} was streamed, and stands {Now} now")]
+    internal static partial void DiskStreamed(ILogger log, string name, string disk, string now);
+
+    [LoggerMessage(91, LogLevel.Information, "{Disk} of {Name} was committed: what {Source} had is in {Into}, and it goes on there")]
+    internal static partial void DiskCommitted(ILogger log, string name, string disk, string source, string into);
+
+    [LoggerMessage(92, LogLevel.Warning, "{Name}: {File} was committed and is not needed any more, and stays: {Problem}")]
+    internal static partial void CommittedStays(ILogger log, string name, string file, string problem);
+
+    [LoggerMessage(
+        67, LogLevel.Warning, "{Name}: {Disk}: the worker has not taken the last step of a {What}; it is asked again: {Problem}")]
+    internal static partial void HandoverNotFinished(ILogger log, string name, string what, string disk, string problem);
+
+    [LoggerMessage(68, LogLevel.Warning, "{Name}: the copy of a disk could not be ended in the worker: {Problem}")]
+    internal static partial void CopyNotUndone(ILogger log, string name, string problem);
+
+    [LoggerMessage(69, LogLevel.Warning, "{Name}: {Remark}")]
+    internal static partial void DiskRemark(ILogger log, string name, string remark);
 
     [LoggerMessage(14, LogLevel.Information, "{Name} got {Device}: {Source}")]
     internal static partial void DeviceAdded(ILogger log, string name, string device, string source);

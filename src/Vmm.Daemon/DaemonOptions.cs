@@ -1,6 +1,4 @@
-using System.Globalization;
 using System.Net;
-using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Access;
 using Vmm.Daemon.Api;
@@ -16,8 +14,6 @@ public sealed record DaemonOptions
 {
     /// <summary>Largest request body, bytes: a spec is text of a few kilobytes.</summary>
     public const long MaxBodyBytes = 1 << 20;
-
-    private const int MostConnections = 100_000;
 
     /// <summary>The version of this program.</summary>
     public static string Version => typeof(DaemonOptions).Assembly.GetName().Version?.ToString(3) ?? "0";
@@ -57,7 +53,10 @@ public sealed record DaemonOptions
             Isolated = OwnUser == 0,
             CgroupRoot = OwnUser == 0 ? "/sys/fs/cgroup" : null,
             RequireConfinement = RequireConfinement,
-            Storage = StorageRule,
+            Disks = new DiskAccess(StorageRule)
+            {
+                Rbd = new RbdProcesses(Path.Combine(RunFolder, "rbd"), OwnUser == 0 ? FirstWorkerUser - 1 : null),
+            },
         };
         return WorkerProgram is null ? launcher : launcher with { Program = WorkerProgram };
     }
@@ -87,9 +86,15 @@ public sealed record DaemonOptions
     /// <summary>Folders beneath which block devices may be disks.</summary>
     public IReadOnlyList<string> BlockDevices { get; init; } = [];
 
+    /// <summary>NBD servers that disks may be on: host:port, or the path of a unix socket.</summary>
+    public IReadOnlyList<string> NbdServers { get; init; } = [];
+
+    /// <summary>Pools of Ceph clusters that disks may be in: rbd:POOL[/NAMESPACE][?conf=FILE&amp;user=NAME&amp;keyring=FILE].</summary>
+    public IReadOnlyList<string> RbdPools { get; init; } = [];
+
     /// <summary>What a spec may name.</summary>
     internal StorageFolders StorageRule =>
-        new([DisksFolder, .. Storage ?? [Path.Combine(StateFolder, "images"), "/usr/lib/vmm/guests"]], BlockDevices);
+        new([DisksFolder, .. Storage ?? [Path.Combine(StateFolder, "images"), "/usr/lib/vmm/guests"]], BlockDevices, NbdServers, RbdPools);
 
     /// <summary>Where to listen with TLS; null is nowhere.</summary>
     public IPEndPoint? Listen { get; init; }
@@ -178,98 +183,7 @@ public sealed record DaemonOptions
     }
 
     /// <summary>With one setting changed; null for an unknown one (no problem) or a value that makes no sense (a problem).</summary>
-    internal DaemonOptions? With(string key, string value, out string problem)
-    {
-        problem = "";
-        switch (key)
-        {
-            case "pool":
-                if (int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int workers) && workers <= 64)
-                {
-                    return this with { PoolSize = workers };
-                }
-
-                problem = "expected 0 to 64";
-                return null;
-            case "connections" or "peerConnections":
-                if (int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int connections)
-                    && connections is >= 1 and <= MostConnections)
-                {
-                    return key is "connections" ? this with { Connections = connections } : this with { PeerConnections = connections };
-                }
-
-                problem = $"expected 1 to {MostConnections}";
-                return null;
-            case "balancer":
-                if (value is "on" or "off" or "dry-run")
-                {
-                    return this with { Balancer = Balancer with { Enabled = value is not "off", DryRun = value is "dry-run" } };
-                }
-
-                problem = "expected on, off or dry-run";
-                return null;
-            case "balancerInterval":
-                if (int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out int seconds) && seconds is >= 1 and <= 3600)
-                {
-                    return this with { Balancer = Balancer with { Interval = TimeSpan.FromSeconds(seconds) } };
-                }
-
-                problem = "expected 1 to 3600 seconds";
-                return null;
-            case "logLevel":
-                if (LogOptions.TryLevel(value, out LogLevel level))
-                {
-                    return this with { Log = Log with { Level = level } };
-                }
-
-                problem = "expected " + LogOptions.Levels;
-                return null;
-            case "logFormat":
-                if (value is "text" or "json")
-                {
-                    return this with { Log = Log with { Format = value is "json" ? LogFormat.Json : LogFormat.Text } };
-                }
-
-                problem = "expected text or json";
-                return null;
-            case "confinement":
-                if (value is "require" or "best")
-                {
-                    return this with { RequireConfinement = value is "require" };
-                }
-
-                problem = "expected require (a VM whose worker is not fully confined does not start) or best";
-                return null;
-            case "listen":
-                const string Scheme = "https://";
-                if (value.StartsWith(Scheme, StringComparison.Ordinal)
-                    && IPEndPoint.TryParse(value[Scheme.Length..].TrimEnd('/'), out IPEndPoint? at) && at.Port > 0)
-                {
-                    return this with { Listen = at };
-                }
-
-                problem = "expected https://ADDRESS:PORT with a numeric address, e.g. https://0.0.0.0:8443";
-                return null;
-            default:
-                return key switch
-                {
-                    "state" => this with { StateFolder = Path.GetFullPath(value) },
-                    "run" => this with { RunFolder = Path.GetFullPath(value) },
-                    "socket" => this with { Socket = Path.GetFullPath(value) },
-                    "worker" => this with { WorkerProgram = Path.GetFullPath(value) },
-                    "storage" => this with { Storage = [.. Storage ?? [], Path.GetFullPath(value)] },
-                    "blockDevices" => this with { BlockDevices = [.. BlockDevices, Path.GetFullPath(value)] },
-                    "disks" => this with { Disks = Path.GetFullPath(value) },
-                    "certificate" => this with { CertificateFile = Path.GetFullPath(value) },
-                    "key" => this with { KeyFile = Path.GetFullPath(value) },
-                    "clientCa" => this with { ClientAuthorityFile = Path.GetFullPath(value) },
-                    "operators" => this with { OperatorsGroup = value },
-                    "logFile" => this with { Log = Log with { File = Path.GetFullPath(value) } },
-                    "viewers" => this with { ViewersGroup = value },
-                    _ => null,
-                };
-        }
-    }
+    internal DaemonOptions? With(string key, string value, out string problem) => DaemonSettings.Change(this, key, value, out problem);
 
     private bool Check(out string problem)
     {

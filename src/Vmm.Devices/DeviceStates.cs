@@ -32,6 +32,10 @@ public static class DeviceStates
     public static readonly StateShape<PciHotplugStateV1> PciHotplug =
         new(PciHotplugStateV1.Kind, PciHotplugStateV1.Version, DeviceStateJson.Default.PciHotplugStateV1);
 
+    /// <summary>The root ports of a machine that plugs by them.</summary>
+    public static readonly StateShape<PciPortsStateV1> PciPorts =
+        new(PciPortsStateV1.Kind, PciPortsStateV1.Version, DeviceStateJson.Default.PciPortsStateV1);
+
     /// <summary>Configuration of all PCI functions.</summary>
     public static readonly StateShape<PciStateV1> Pci = new(PciStateV1.Kind, PciStateV1.Version, DeviceStateJson.Default.PciStateV1);
 
@@ -61,7 +65,7 @@ public static class DeviceStates
 
     /// <summary>All of them, for the schema.</summary>
     public static IReadOnlyList<StateShape> All { get; } =
-        [Uart, Rtc, KeyboardController, ResetControl, PciHotplug, Pci, Msix, VirtioTransport, Blk, Net, Balloon, Mem, Console];
+        [Uart, Rtc, KeyboardController, ResetControl, PciHotplug, PciPorts, Pci, Msix, VirtioTransport, Blk, Net, Balloon, Mem, Console];
 }
 
 /// <summary>How they are written. What is unknown, doubled, missing or null where nothing may be is refused.</summary>
@@ -74,6 +78,7 @@ public static class DeviceStates
 [JsonSerializable(typeof(KeyboardControllerStateV1))]
 [JsonSerializable(typeof(ResetControlStateV1))]
 [JsonSerializable(typeof(PciHotplugStateV1))]
+[JsonSerializable(typeof(PciPortsStateV1))]
 [JsonSerializable(typeof(PciStateV1))]
 [JsonSerializable(typeof(MsixStateV1))]
 [JsonSerializable(typeof(VirtioTransportStateV1))]

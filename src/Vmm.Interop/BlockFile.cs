@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Tmds.Linux;
 using Vmm.Interop.Libc;
 
 namespace Vmm.Interop;
@@ -32,6 +33,15 @@ public readonly struct BlockFileInfo
     /// <summary>Unit the device writes without read-modify-write.</summary>
     public uint PhysicalBlock { get; init; }
 
+    /// <summary>Shortest transfer without a penalty; 0 when unknown.</summary>
+    public uint MinimumIo { get; init; }
+
+    /// <summary>Length of the best transfers; 0 when unknown.</summary>
+    public uint OptimalIo { get; init; }
+
+    /// <summary>Where the first physical block of a device begins.</summary>
+    public uint AlignmentOffset { get; init; }
+
     /// <summary>Alignment O_DIRECT asks of memory; 0 when unknown or unsupported.</summary>
     public uint DirectMemoryAlign { get; init; }
 
@@ -53,6 +63,10 @@ public static class BlockFile
         ["readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "fsync", "fdatasync", "fallocate"],
         [0x1277 /* BLKDISCARD, linux/fs.h */, 0x127f /* BLKZEROOUT */]);
 
+    /// <summary>What a thread asks for that reads and writes an image's tables, without a ring, and lets its file grow.</summary>
+    public static SyscallNeeds ImageNeeds { get; } = new(
+        ["pread64", "pwrite64", "preadv", "pwritev", "preadv2", "fdatasync", "fallocate", "ftruncate"], Needs.Ioctls);
+
     /// <summary>What <see cref="Inspect"/> asks of a block device.</summary>
     public static SyscallNeeds OpenNeeds { get; } = new([], BlockCalls.InspectRequests);
 
@@ -72,14 +86,45 @@ public static class BlockFile
         return info;
     }
 
-    /// <summary>
-    /// Takes an open-file-description lock on the whole file; false when another user's lock excludes it. Held until the handle closes.
-    /// </summary>
-    /// <exception cref="KernelException">The file system has no locks.</exception>
-    public static bool TryLock(FileDescriptorHandle file, bool exclusive)
+    /// <summary>Which file or device it is, whatever it is called.</summary>
+    /// <exception cref="KernelException">The file cannot be examined.</exception>
+    public static FileIdentity Identify(FileDescriptorHandle file)
     {
-        int answer = FileCalls.Lock(file, exclusive);
+        using DescriptorLease fd = new(file);
+        KernelException.ThrowIfError(FileCalls.Status(fd.Number, out FileStatus status), "identify file");
+        return status.Identity;
+    }
+
+    /// <summary>Which file or device a path names, links followed; null when nothing can be seen there.</summary>
+    public static FileIdentity? Identify(string path) =>
+        path.Contains('\0', StringComparison.Ordinal) || FileCalls.Status(path, out FileStatus status) < 0 ? null : status.Identity;
+
+    /// <summary>
+    /// Takes an open-file-description lock on bytes of the file; false when another user's lock excludes it. Held until the last descriptor
+    /// of this open file closes, also in other processes.
+    /// </summary>
+    /// <param name="file">The file.</param>
+    /// <param name="exclusive">Nobody else may have one.</param>
+    /// <param name="start">First byte; there need not be any in the file.</param>
+    /// <param name="length">Bytes; 0 is all from there on.</param>
+    /// <exception cref="KernelException">The file system has no locks.</exception>
+    public static bool TryLock(FileDescriptorHandle file, bool exclusive, long start = 0, long length = 0)
+    {
+        int answer = FileCalls.Lock(file, exclusive ? LibC.F_WRLCK : LibC.F_RDLCK, start, length);
         return answer == 0 || (answer == -Errno.EAGAIN ? false : throw new KernelException("lock disk file", -answer));
+    }
+
+    /// <summary>Gives a part of a lock up.</summary>
+    /// <exception cref="KernelException">The kernel could not.</exception>
+    public static void Unlock(FileDescriptorHandle file, long start, long length) =>
+        KernelException.ThrowIfError(FileCalls.Lock(file, LibC.F_UNLCK, start, length), "unlock disk file");
+
+    /// <summary>The first byte of a lock of somebody else on these bytes; null when there is none.</summary>
+    /// <exception cref="KernelException">The file system has no locks.</exception>
+    public static long? FindLock(FileDescriptorHandle file, long start, long length)
+    {
+        long answer = FileCalls.FindLock(file, LibC.F_WRLCK, start, length);
+        return answer >= 0 ? answer : answer == -1 ? null : throw new KernelException("look for locks of disk file", (int)-answer);
     }
 
     /// <summary>
@@ -107,10 +152,27 @@ public static class BlockFile
     public static int ReadAt(FileDescriptorHandle file, nint vectors, int count, ulong offset, bool nowait) =>
         (int)FileCalls.ReadAt(file, vectors, count, offset, nowait);
 
+    /// <summary>What was written is on stable storage when this answers 0; else -errno. fdatasync(2).</summary>
+    public static int DataSync(FileDescriptorHandle file) => FileCalls.DataSync(file);
+
+    /// <summary>fallocate(2): 0, or -errno.</summary>
+    /// <param name="file">A file open for writing.</param>
+    /// <param name="modes">What is done with the range.</param>
+    /// <param name="offset">Its first byte.</param>
+    /// <param name="length">Its bytes.</param>
+    public static int Allocate(FileDescriptorHandle file, FallocateModes modes, ulong offset, ulong length) =>
+        FileCalls.Allocate(file, (int)modes, offset, length);
+
+    /// <summary>Makes the file that long: 0, or -errno. What is new reads as zeros. ftruncate(2).</summary>
+    public static int Resize(FileDescriptorHandle file, ulong length) => FileCalls.Resize(file, length);
+
     /// <summary>
     /// False when the kernel cannot be asked not to wait for this file (RWF_NOWAIT): io_uring then hands every request to a kernel worker.
     /// </summary>
     public static bool TakesNowait(FileDescriptorHandle file) => FileCalls.TakesNowait(file);
+
+    /// <summary>Bytes that this user can still write on the file system of a file; null when that cannot be seen.</summary>
+    public static ulong? FreeBytes(FileDescriptorHandle file) => FileCalls.FreeBytes(file);
 
     /// <summary>Bytes that a file takes on its file system; 0 when that cannot be seen.</summary>
     public static ulong AllocatedBytes(FileDescriptorHandle file)

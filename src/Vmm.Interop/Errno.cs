@@ -132,6 +132,12 @@ public static class Errno
     /// <summary>Nobody listens.</summary>
     public const int ECONNREFUSED = 111;
 
+    /// <summary>The socket is being connected.</summary>
+    public const int EINPROGRESS = 115;
+
+    /// <summary>The far side is shutting down.</summary>
+    public const int ESHUTDOWN = 108;
+
     /// <summary>Disk quota exceeded.</summary>
     public const int EDQUOT = 122;
 }

@@ -122,6 +122,11 @@ public sealed class ProcessHandle : IDisposable
     /// <exception cref="KernelException">The kernel refused.</exception>
     public static void HardenSelf() => KernelException.ThrowIfError(ProcessCalls.Harden(), "prctl");
 
+    /// <summary>
+    /// Ends this process now: nothing is closed, flushed or waited for, and no code of a library runs any more (_exit(2)).
+    /// </summary>
+    public static void ExitNow(int code) => ProcessCalls.Exit(code);
+
     /// <summary>For good: this process becomes that user and group, with no other groups and no capabilities. Needs root.</summary>
     /// <exception cref="KernelException">The kernel refused; the process is not to go on.</exception>
     public static void BecomeUser(uint user) => KernelException.ThrowIfError(ProcessCalls.Become(user), $"become user {user}");

@@ -96,8 +96,14 @@ public sealed class UnixListener : IDisposable
         _ = FileFacts.TryOf(path, out _file);
     }
 
-    /// <summary>The descriptor, for polling.</summary>
+    /// <summary>A listener that somebody else bound and passed; takes ownership. Its name is not this one's to take away.</summary>
+    public UnixListener(FileDescriptorHandle passed) => (_path, Handle) = ("", passed);
+
+    /// <summary>The descriptor, for polling and for passing on.</summary>
     public FileDescriptorHandle Handle { get; }
+
+    /// <summary>Closes it and leaves its name to whom it was passed.</summary>
+    public void Leave() => Handle.Dispose();
 
     /// <summary>Takes a connection that waits; null when there is none.</summary>
     public UnixStream? Accept()
@@ -115,6 +121,11 @@ public sealed class UnixListener : IDisposable
         }
 
         Handle.Dispose();
+        if (_path.Length == 0)
+        {
+            return;
+        }
+
         try
         {
             SocketFile.RemoveIfSame(_path, _file);

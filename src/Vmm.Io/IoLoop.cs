@@ -24,6 +24,7 @@ public sealed class IoLoop : IDisposable
     private BusyPoll _poll;
     private int _numbers, _inFlight, _sleeps;
     private bool _unsubmitted, _disposed;
+    private RoundClock _clock;
     private volatile bool _stopping;
 
     /// <summary>Makes a loop with a ring of <see cref="IoUringPool"/>. Any thread.</summary>
@@ -64,6 +65,13 @@ public sealed class IoLoop : IDisposable
 
     /// <summary>Counts the calls of <see cref="Poll"/>; goes round. What happens in one of them happens at about one time.</summary>
     public uint Round { get; private set; }
+
+    /// <summary>Ticks of <see cref="Stopwatch"/> of this <see cref="Round"/>, one for all of it.</summary>
+    public long RoundTime => _clock.Time(Round);
+
+    /// <summary>Somebody looked at the clock just now.</summary>
+    /// <param name="now">Ticks of <see cref="Stopwatch"/>.</param>
+    public void Looked(long now) => _clock.Looked(Round, now);
 
     /// <summary>How often the thread went to sleep. Any thread.</summary>
     public int Sleeps => Volatile.Read(ref _sleeps);
@@ -309,6 +317,7 @@ public sealed class IoLoop : IDisposable
         }
 
         Volatile.Write(ref _sleeps, _sleeps + 1);
+        _clock.Forget();
         _unsubmitted = false;
         if (_ring is { } ring)
         {

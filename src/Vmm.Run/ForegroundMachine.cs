@@ -15,7 +15,7 @@ public static class ForegroundMachine
     public static RunResult Run(RunRequest request, IConsoleEndpoint console, Action<string>? note, CancellationToken stop)
     {
         using VirtualMachine machine = request.Restore is { } saved
-            ? saved.Restore(new PathResources(), console, cancel: stop)
+            ? saved.Restore(new PathResources { Note = note }, console, cancel: stop)
             : VirtualMachine.Create(request.Spec, console, note);
         return request.SaveTo is null ? machine.Run(stop) : RunToSave(machine, request.SaveTo, note, stop);
     }

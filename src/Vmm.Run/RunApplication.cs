@@ -3,6 +3,7 @@ using Vmm.Interop.Kvm;
 using Vmm.CommandLine;
 using Vmm.Interop;
 using Vmm.Kvm;
+using Vmm.LifeCycle;
 using Vmm.Machine.Boot;
 using Vmm.Machine.Layout;
 using Vmm.Machine.Run;
@@ -107,15 +108,15 @@ public sealed class RunApplication
 
     private int Report(VmSpec spec, RunResult result, bool quiet)
     {
-        switch (result.Outcome)
+        switch (result.Reason)
         {
-            case RunOutcome.Failed:
+            case ExitReason.Failed:
                 Fail($"{spec.Name}: {result.Message ?? "the VM failed"}");
                 break;
-            case RunOutcome.Panicked:
+            case ExitReason.GuestPanicked:
                 Fail($"{spec.Name}: the guest's kernel panicked");
                 break;
-            case RunOutcome.TripleFault:
+            case ExitReason.TripleFault:
                 Fail($"{spec.Name}: the guest crashed its CPU (triple fault){(result.Message is null ? "" : ": " + result.Message)}");
                 break;
             default:

@@ -11,13 +11,28 @@ public static class DeviceCount
     /// <summary>Most PCI devices: six buses with 31 slots each.</summary>
     public const int MostPci = 186;
 
+    /// <summary>Slots of bus 0 beside the host bridge's.</summary>
+    public const int RootSlots = 31;
+
+    /// <summary>PCI Express root ports that one slot of bus 0 holds, as its functions.</summary>
+    public const int PortsPerSlot = 8;
+
     /// <summary>PCI devices that a spec starts with.</summary>
-    public static int Pci(VmSpec spec) => Count(spec, VirtioTransport.Pci);
+    public static int Pci(VmSpec spec) => Pluggable(spec) + Fixed(spec);
 
     /// <summary>virtio-mmio devices that a spec starts with.</summary>
-    public static int Mmio(VmSpec spec) => Count(spec, VirtioTransport.Mmio);
+    public static int Mmio(VmSpec spec) => PluggableOn(spec, VirtioTransport.Mmio) + FixedOn(spec, VirtioTransport.Mmio);
 
-    private static int Count(VmSpec spec, VirtioTransport transport)
+    /// <summary>PCI devices that can come and go: disks and network devices.</summary>
+    public static int Pluggable(VmSpec spec) => PluggableOn(spec, VirtioTransport.Pci);
+
+    /// <summary>PCI devices that stay.</summary>
+    public static int Fixed(VmSpec spec) => FixedOn(spec, VirtioTransport.Pci) + spec.Devices.Count;
+
+    /// <summary>Root ports that there is room for beside devices that stay, which are on bus 0 as the ports are.</summary>
+    public static int MostPorts(VmSpec spec) => Math.Max(0, RootSlots - Fixed(spec)) * PortsPerSlot;
+
+    private static int PluggableOn(VmSpec spec, VirtioTransport transport)
     {
         int count = 0;
         foreach (DiskSpec disk in spec.Disks)
@@ -30,12 +45,17 @@ public static class DeviceCount
             count += (net.Transport ?? spec.VirtioTransport) == transport ? 1 : 0;
         }
 
-        count += transport == VirtioTransport.Pci ? spec.Devices.Count : 0;
+        return count;
+    }
+
+    private static int FixedOn(VmSpec spec, VirtioTransport transport)
+    {
         if (spec.VirtioTransport != transport)
         {
-            return count;
+            return 0;
         }
 
+        int count = 0;
         foreach (VnodeSpec vnode in spec.EffectiveVnodes)
         {
             count += vnode.HotMemory > ByteSize.Zero ? 1 : 0; // its virtio-mem device

@@ -3,7 +3,11 @@ namespace Vmm.Spec;
 using Disk = FieldsOf<DiskSpec>;
 using Front = FieldsOf<FrontSpec>;
 using Limit = FieldsOf<LimitsSpec>;
+using Nbd = FieldsOf<NbdSpec>;
+using NbdTls = FieldsOf<NbdTlsSpec>;
 using Net = FieldsOf<NetSpec>;
+using OnError = FieldsOf<OnErrorSpec>;
+using Rbd = FieldsOf<RbdSpec>;
 using Source = FieldsOf<SourceSpec>;
 
 /// <summary>The fields of disks and network devices.</summary>
@@ -11,11 +15,73 @@ internal static class DeviceFields
 {
     private const string NearHelp = "The vnode it is near: its I/O threads run beside it, and the guest is told (SRAT generic initiator)";
 
+    private static readonly SpecField[] s_nbdTls =
+    [
+        NbdTls.Path("certificates", "Folder with ca-cert.pem and, for a server that asks, client-cert.pem and client-key.pem",
+            t => t.Certificates, (t, v) => t with { Certificates = v }),
+        NbdTls.Path("psk", "File of pre-shared keys, in place of certificates", t => t.Psk, (t, v) => t with { Psk = v }),
+        NbdTls.Text("user", "Whose key of that file", t => t.User, (t, v) => t with { User = v }) with { Max = 255 },
+        NbdTls.Bool("verify", "false: a server's certificate is not checked. true, the default, is refused with certificates",
+            t => t.Verify, (t, v) => t with { Verify = v }),
+    ];
+
+    private static readonly SpecField[] s_nbd =
+    [
+        Nbd.Text("host", "Host name or address of the server", n => n.Host, (n, v) => n with { Host = v }) with { Max = 253 },
+        Nbd.Number("port", "Its port, 10809 by default", 1, 65535, n => n.Port, (n, v) => n with { Port = v }),
+        Nbd.Path("socket", "Unix socket of the server, in place of host and port", n => n.Socket, (n, v) => n with { Socket = v }),
+        Nbd.Text("export", "Name of the export; the server's default without it",
+            n => n.Export, (n, v) => n with { Export = v }) with { Max = NbdValidation.MostExport },
+        Nbd.Object("tls", "TLS; without it the connection is not encrypted", n => n.Tls, (n, v) => n with { Tls = v }, s_nbdTls),
+        Nbd.Number("reconnect", "Seconds for which requests are held when the connection is lost, before they fail; 60 by default",
+            0, NbdValidation.MostReconnect, n => n.Reconnect, (n, v) => n with { Reconnect = v }),
+        Nbd.Number("timeout", "A server that leaves a command without an answer for so many seconds is taken for lost; 30 by default",
+            1, NbdValidation.MostTimeout, n => n.Timeout, (n, v) => n with { Timeout = v }),
+        Nbd.Word<UnflushedPolicy>("unflushed",
+            "Writes that were not flushed when the connection was lost. fail: the next flush fails; trust: the server has them",
+            n => n.Unflushed, (n, v) => n with { Unflushed = v }),
+    ];
+
+    private static readonly SpecField[] s_rbd =
+    [
+        Rbd.Text("pool", "The pool", r => r.Pool, (r, v) => r with { Pool = v }) with { Required = true, Max = 96 },
+        Rbd.Text("namespace", "The namespace of the pool; its usual one without it",
+            r => r.Namespace, (r, v) => r with { Namespace = v }) with { Max = 96 },
+        Rbd.Text("image", "The image", r => r.Image, (r, v) => r with { Image = v }) with { Required = true, Max = 96 },
+        Rbd.Path("conf", "The cluster's ceph.conf; /etc/ceph/ceph.conf by default", r => r.Conf, (r, v) => r with { Conf = v }),
+        Rbd.Text("user", "The user of the cluster, without client. before it; admin by default",
+            r => r.User, (r, v) => r with { User = v }) with { Max = 96 },
+        Rbd.Path("keyring", "The file with the user's key; /etc/ceph/ceph.client.USER.keyring by default",
+            r => r.Keyring, (r, v) => r with { Keyring = v }),
+        Rbd.Number("reconnect", "Seconds for which requests are held when the cluster does not answer, before they fail; 600 by default",
+            0, NbdValidation.MostReconnect, r => r.Reconnect, (r, v) => r with { Reconnect = v }),
+        Rbd.Number("timeout", "A request without an answer for so many seconds is asked again; 30 by default",
+            1, NbdValidation.MostTimeout, r => r.Timeout, (r, v) => r with { Timeout = v }),
+    ];
+
     private static readonly SpecField[] s_source =
     [
-        Source.Path("path", "Raw image or block device; relative to the spec file",
-            s => s.Path, (s, v) => s with { Path = v }) with { Required = true },
-        Source.Word<DiskCache>("cache", "direct: O_DIRECT; buffered: the host's page cache",
+        Source.Path("path", "Image or block device; relative to the spec file",
+            s => s.Nbd is null && s.Rbd is null ? s.Path : null, (s, v) => s with { Path = v }) with
+        {
+            Required = true,
+            Unless = ["nbd", "rbd"],
+        },
+        Source.Object("nbd", "A disk of an NBD server, in place of path", s => s.Nbd, (s, v) => s with
+        {
+            Nbd = v,
+            Kind = SourceKind.Nbd,
+            Path = s.Path.Length > 0 ? s.Path : v.Uri, // both were given: the rules say so
+        }, s_nbd),
+        Source.Object("rbd", "An image of a Ceph cluster, in place of path", s => s.Rbd, (s, v) => s with
+        {
+            Rbd = v,
+            Kind = SourceKind.Rbd,
+            Path = s.Path.Length > 0 ? s.Path : v.Uri,
+        }, s_rbd),
+        Source.Word<DiskFormat>("format", "raw: the file is the disk; qcow2: an image, with those below it. Never guessed from the content",
+            s => s.Format, (s, v) => s with { Format = v }) with { Option = "format" },
+        Source.Word<DiskCache>("cache", "direct: O_DIRECT; buffered: the host's page cache (of rbd: librbd's own cache)",
             s => s.Cache, (s, v) => s with { Cache = v }) with { Option = "cache" },
     ];
 
@@ -27,6 +93,8 @@ internal static class DeviceFields
             1, SpecValidation.MaxQueues, f => f.Queues, (f, v) => f with { Queues = v }) with { Option = "queues" },
         Front.Number("queueSize", "Descriptors per queue, a power of two", SpecValidation.MinQueueSize, SpecValidation.MaxQueueSize,
             f => f.QueueSize, (f, v) => f with { QueueSize = v }) with { Option = "queue-size" },
+        Front.Number("logicalBlockSize", "Bytes of the guest's blocks, 512 or 4096; the storage's own by default", 512, 4096,
+            f => f.LogicalBlockSize, (f, v) => f with { LogicalBlockSize = v }) with { Option = "block-size" },
         Front.Word<VirtioTransport>("transport", "virtio transport of this disk",
             f => f.Transport, (f, v) => f with { Transport = v }) with { Option = "transport" },
     ];
@@ -43,6 +111,14 @@ internal static class DeviceFields
             l => l.OperationsBurst, (l, v) => l with { OperationsBurst = v }),
     ];
 
+    private static readonly SpecField[] s_onError =
+    [
+        OnError.Word<FaultPolicy>("noSpace", "The host's file system is full: pause the VM until there is space, or report it to the guest",
+            e => e.NoSpace, (e, v) => e with { NoSpace = v }),
+        OnError.Word<FaultPolicy>("io", "Any other error: report it to the guest, or pause the VM until it is resumed",
+            e => e.Io, (e, v) => e with { Io = v }),
+    ];
+
     /// <summary>
     /// An entry of <c>disks</c>: what is behind it and how the guest sees it, side by side or in <c>source</c> and <c>front</c>.
     /// </summary>
@@ -52,13 +128,19 @@ internal static class DeviceFields
         .. Disk.Lift(s_front, d => d.Front, (d, f) => d with { Front = f }).Select(f => f with { InsteadOf = "front" }),
         Disk.Bool("readOnly", "Refuse writes", d => d.ReadOnly, (d, v) => d with { ReadOnly = v }) with { Option = "ro" },
         Limits<DiskSpec>("of reads and writes together", d => d.Limits, (d, v) => d with { Limits = v }),
+        Disk.Object("onError", "What happens when the host fails requests of the disk",
+            d => d.OnError, (d, v) => d with { OnError = v }, s_onError),
         Disk.Number("vnode", NearHelp, 0, SpecValidation.MaxVnodes - 1, d => d.Vnode, (d, v) => d with { Vnode = v }) with
         {
             Option = "vnode"
         },
         Disk.Object("source", "What the disk's content is in", d => d.Source, (d, v) => d with { Source = v },
-            [Source.Word<SourceKind>("kind", "raw: a file or block device as it is", s => s.Kind, (s, v) => s with { Kind = v }),
-                .. s_source]) with { OtherForm = true },
+            [
+                Source.Word<SourceKind>("kind",
+                    "raw: a file or block device of the host; nbd: a disk of an NBD server; rbd: an image of a Ceph cluster",
+                    s => s.Kind, (s, v) => s with { Kind = v }),
+                .. s_source,
+            ]) with { OtherForm = true },
         Disk.Object("front", "How the guest sees the disk", d => d.Front, (d, v) => d with { Front = v },
             [Front.Word<FrontKind>("kind", "virtio-blk: a virtio block device", f => f.Kind, (f, v) => f with { Kind = v }),
                 .. s_front]) with { OtherForm = true },

@@ -24,9 +24,11 @@ public static class ResourceNames
     /// <summary>A file of an entry of <c>devices</c>.</summary>
     public static string DeviceFile(int index, string role) => $"device{index}.{role}";
 
-    /// <summary>A disk through the page cache; carries the lock.</summary>
-    public static string Disk(int index) => $"disk{index}";
+    /// <summary>A file of a disk through the page cache; carries the lock.</summary>
+    /// <param name="index">The disk.</param>
+    /// <param name="layer">0 is the disk's own file, those behind it the images below (<see cref="DiskSpec.Backing"/>).</param>
+    public static string Disk(int index, int layer = 0) => layer == 0 ? $"disk{index}" : $"disk{index}.base{layer}";
 
-    /// <summary>The same disk with O_DIRECT, when it has that.</summary>
-    public static string DirectDisk(int index) => $"disk{index}.direct";
+    /// <summary>The same file with O_DIRECT, when it has that.</summary>
+    public static string DirectDisk(int index, int layer = 0) => Disk(index, layer) + ".direct";
 }

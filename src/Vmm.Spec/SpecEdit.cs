@@ -18,6 +18,13 @@ public static class SpecEdit
     public static string? RemoveDisk(string text, string? folder, int index) =>
         Checked(text, folder, Cut(text, "disks", index), spec => spec with { Disks = [.. spec.Disks.Where((_, i) => i != index)] });
 
+    /// <summary>The text with another disk in place of one; null when this text cannot be changed by a program.</summary>
+    public static string? ReplaceDisk(string text, string? folder, int index, DiskSpec disk) => Checked(
+        text,
+        folder,
+        Exchange(text, "disks", index, Item(disk)),
+        spec => spec with { Disks = [.. spec.Disks.Select((old, i) => i == index ? disk : old)] });
+
     /// <summary>The text without a network device; null when this text cannot be changed by a program.</summary>
     public static string? RemoveNet(string text, string? folder, int index) =>
         Checked(text, folder, Cut(text, "nets", index), spec => spec with { Nets = [.. spec.Nets.Where((_, i) => i != index)] });
@@ -82,6 +89,26 @@ public static class SpecEdit
         }
 
         lines.Insert(after, $"{first[..dash]}- {item}");
+        return string.Join('\n', lines);
+    }
+
+    private static string? Exchange(string text, string list, int index, string item)
+    {
+        if (Find(text, list) is not { } place || place.Value.List is not { } items || index >= items.Count)
+        {
+            return null;
+        }
+
+        (List<string> lines, _, _, int after) = place;
+        int from = (int)items[index].Line - 1, to = index + 1 < items.Count ? (int)items[index + 1].Line - 1 : after;
+        int dash = to > from ? lines[from].IndexOf('-', StringComparison.Ordinal) : -1;
+        if (dash < 0 || lines[from].AsSpan(0, dash).ContainsAnyExcept(' '))
+        {
+            return null;
+        }
+
+        lines.RemoveRange(from, to - from);
+        lines.Insert(from, new string(' ', dash) + "- " + item);
         return string.Join('\n', lines);
     }
 

@@ -51,6 +51,9 @@ internal sealed record SpecField(string Name, SpecKind Kind, string Help)
     /// <summary>The field that says the same in another form: one of the two is given.</summary>
     public string? InsteadOf { get; init; }
 
+    /// <summary>The fields of which one is there in place of this one, which is required otherwise.</summary>
+    public IReadOnlyList<string> Unless { get; init; } = [];
+
     /// <summary>A further form of what other fields say: read for ever, not written.</summary>
     public bool OtherForm { get; init; }
 

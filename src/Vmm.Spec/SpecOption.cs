@@ -8,12 +8,44 @@ namespace Vmm.Spec;
 /// </summary>
 public static class SpecOption
 {
-    /// <summary>Reads a disk: its path, then what is not as usual. False, and what is wrong with which part, for anything else.</summary>
+    /// <summary>
+    /// Reads a disk: its path, or the URI of a disk of a server or cluster, then what is not as usual. A path that ends in <c>.qcow2</c> is
+    /// a qcow2 image unless the format is said; one that is named like a disk of another program is refused. False, and what is wrong with
+    /// which part, for anything else.
+    /// </summary>
     public static bool TryParseDisk(string text, out DiskSpec disk, out string problem)
     {
         string[] parts = text.Split(',');
-        disk = new DiskSpec { Path = parts[0] };
+        disk = new DiskSpec { Path = parts[0], Format = FormatOf(parts[0]) };
         problem = parts[0].Length == 0 ? "the path comes first" : "";
+        if (RbdUri.Is(parts[0]))
+        {
+            if (!RbdUri.TryRead(parts[0], out RbdSpec rbd, out string wrong))
+            {
+                problem = $"{parts[0]}: {wrong}";
+                return false;
+            }
+
+            disk = new DiskSpec { Path = rbd.Uri, Rbd = rbd };
+        }
+
+        if (NbdUri.Is(parts[0]))
+        {
+            if (!NbdUri.TryRead(parts[0], out NbdSpec nbd, out string wrong))
+            {
+                problem = $"{parts[0]}: {wrong}";
+                return false;
+            }
+
+            disk = new DiskSpec { Path = nbd.Uri, Nbd = nbd };
+        }
+
+        bool saysFormat = parts.Skip(1).Any(part => part.StartsWith("format=", StringComparison.Ordinal));
+        if (problem.Length == 0 && !saysFormat && !disk.IsRemote)
+        {
+            problem = DiskFormats.Foreign(parts[0]) ?? "";
+        }
+
         return problem.Length == 0 && TryParse(VmFields.Part("disks"), parts.AsSpan(1), ref disk, out problem);
     }
 
@@ -34,6 +66,10 @@ public static class SpecOption
     /// <param name="list"><c>disks</c> or <c>nets</c>.</param>
     public static string Form(string list) =>
         string.Concat(Options(VmFields.Part(list)).Where(f => !f.Required).Select(f => $"[,{f.Option}{Placeholder(f)}]"));
+
+    // A name may decide, since no guest can change it; the content may not.
+    private static DiskFormat FormatOf(string path) =>
+        path.EndsWith(".qcow2", StringComparison.OrdinalIgnoreCase) ? DiskFormat.Qcow2 : DiskFormat.Raw;
 
     private static string Placeholder(SpecField field) => field.Kind switch
     {

@@ -97,7 +97,7 @@ internal sealed class SpecPass(string file, string? folder, CancellationToken ca
             {
                 Add(node, Join(path, field.Name), $"belongs into {field.InsteadOf} here, which is given");
             }
-            else if (field.Required && !there && !other)
+            else if (field.Required && !there && !other && !field.Unless.Any(given.Contains))
             {
                 Add(node, Join(path, field.Name), "is missing");
             }

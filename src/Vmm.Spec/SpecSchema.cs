@@ -110,7 +110,7 @@ public static class SpecSchema
         json.WriteStartArray("required");
         foreach (SpecField member in field.Fields)
         {
-            if (member.Required && member.InsteadOf is null)
+            if (member is { Required: true, InsteadOf: null, Unless.Count: 0 })
             {
                 json.WriteStringValue(member.Name);
             }
@@ -129,16 +129,17 @@ public static class SpecSchema
         json.WriteEndObject();
     }
 
-    /// <summary>What is required in one form or another: exactly one of the two is there.</summary>
+    /// <summary>What is required in one form or another: exactly one of them is there.</summary>
     private static void WriteForms(Utf8JsonWriter json, SpecField field)
     {
-        if (Array.Find(field.Fields, f => f.Required && f.InsteadOf is not null) is not { } either)
+        if (Array.Find(field.Fields, f => f.Required && (f.InsteadOf is not null || f.Unless.Count > 0)) is not { } either)
         {
             return;
         }
 
         json.WriteStartArray("oneOf");
-        foreach (string name in (string[])[either.Name, either.InsteadOf!])
+        string[] forms = [either.Name, .. either.Unless, .. either.InsteadOf is { } form ? (string[])[form] : []];
+        foreach (string name in forms)
         {
             json.WriteStartObject();
             json.WriteStartArray("required");

@@ -83,6 +83,20 @@ public static class SpecValidation
             return check; // what follows looks at pairs
         }
 
+        CheckBasics(spec, check);
+        CheckVnodes(spec, check);
+        CheckDevices(spec, check);
+        CheckSlots(spec, check);
+        CheckParavirtual(spec, check);
+        check.Require(
+            spec.PvPanic || spec.OnCrash == CrashPolicy.Stop, "onCrash", "without pvpanic the guest has no way to tell of its panic");
+        SpecBounds.Check(spec, check);
+        return check;
+    }
+
+    /// <summary>Name, processor, memory as a whole, and what boots.</summary>
+    private static void CheckBasics(VmSpec spec, SpecComplaints check)
+    {
         check.Require(
             IsName(spec.Name), "name", $"\"{spec.Name}\" is not a name: 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first");
         spec.Cpu?.Check(check);
@@ -91,6 +105,11 @@ public static class SpecValidation
         check.Require(spec.Boot.Kernel.Length > 0, "boot.kernel", "is missing: a VM needs a kernel");
         check.Require(spec.Boot.Initrd is not "", "boot.initrd", "is empty: leave it out or name a file");
         check.Require(Utf8Fits(spec.Boot.Cmdline, MaxCmdline), "boot.cmdline", $"is longer than {MaxCmdline} bytes");
+    }
+
+    /// <summary>How CPUs and memory are spread, and how memory may change.</summary>
+    private static void CheckVnodes(VmSpec spec, SpecComplaints check)
+    {
         if (spec.MinMemory is not null || spec.MaxMemory is not null)
         {
             check.Require(spec.Numa is null or { Auto: true }, spec.MinMemory is null ? "maxMemory" : "minMemory",
@@ -116,7 +135,11 @@ public static class SpecValidation
         {
             CheckBalloonBalance(spec, least, check);
         }
+    }
 
+    /// <summary>The entries of the lists of devices, each by itself and beside those of its list.</summary>
+    private static void CheckDevices(VmSpec spec, SpecComplaints check)
+    {
         for (int i = 0; i < spec.Devices.Count; i++)
         {
             foreach (SpecProblem problem in spec.Devices[i].Check())
@@ -134,18 +157,6 @@ public static class SpecValidation
         {
             NetValidation.CheckNets(spec, check);
         }
-
-        CheckSlots(spec, check);
-
-        if (spec.Balloon is not null || spec.Vsock is not null || spec.GenerationId is not null)
-        {
-            CheckParavirtual(spec, check);
-        }
-
-        check.Require(
-            spec.PvPanic || spec.OnCrash == CrashPolicy.Stop, "onCrash", "without pvpanic the guest has no way to tell of its panic");
-        SpecBounds.Check(spec, check);
-        return check;
     }
 
     private static void CheckCounts(VmSpec spec, SpecComplaints check)
@@ -180,6 +191,10 @@ public static class SpecValidation
         check.Require(mmio <= DeviceCount.MostMmio, "virtioTransport",
             $"mmio: the VM has {mmio} devices on virtio-mmio, and interrupt pins for {DeviceCount.MostMmio}: make some of them pci");
         check.Require(pci <= DeviceCount.MostPci, "disks", $"the VM has {pci} PCI devices in all, at most {DeviceCount.MostPci}");
+        int pluggable = DeviceCount.Pluggable(spec), ports = DeviceCount.MostPorts(spec);
+        check.Require(spec.Hotplug != HotplugWay.Pcie || pluggable <= ports, "hotplug",
+            $"pcie: beside {DeviceCount.Fixed(spec)} devices that stay there is room for {ports} ports, and the VM has {pluggable} disks "
+                + "and network devices: take acpi, or fewer devices");
     }
 
     private static void CheckParavirtual(VmSpec spec, SpecComplaints check)
@@ -221,8 +236,13 @@ public static class SpecValidation
         check.Require(disk.Path.Length > 0, path + ".path", "is missing");
         check.Require(disk.QueueSize is >= MinQueueSize and <= MaxQueueSize && BitOperations.IsPow2(disk.QueueSize), path + ".queueSize",
             $"{disk.QueueSize}, expected a power of two from {MinQueueSize} to {MaxQueueSize}");
+        check.Require(disk.LogicalBlockSize is null or 512 or 4096, path + ".logicalBlockSize",
+            $"{disk.LogicalBlockSize ?? 0}, expected 512 or 4096");
         check.Require(disk.Serial is null || IsSerial(disk.Serial), path + ".serial",
             $"\"{disk.Serial}\", expected 1 to {SerialBytes} printable ASCII characters");
+        DiskFormats.Check(disk, path, check);
+        NbdValidation.Check(disk, path, check);
+        RbdValidation.Check(disk, path, check);
         NumaValidation.CheckNearness(spec, disk.Vnode, path, check);
         if (disk.Limits is { } limits)
         {

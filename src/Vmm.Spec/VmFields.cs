@@ -124,6 +124,9 @@ internal static class VmFields
         Vm.Bool("autostart", "vmmd starts the VM when the host has booted", s => s.Autostart, (s, v) => s with { Autostart = v }),
         Vm.Word<VirtioTransport>("virtioTransport", "Transport of devices that do not name one",
             s => s.VirtioTransport, (s, v) => s with { VirtioTransport = v }),
+        Vm.Word<HotplugWay>("hotplug",
+            "How disks and network devices come and go while the guest runs: by ACPI, or by PCI Express root ports",
+            s => s.Hotplug, (s, v) => s with { Hotplug = v }),
         Vm.Bool("serial", "Serial console at 0x3F8", s => s.Serial, (s, v) => s with { Serial = v }),
         Vm.Bool("debugExit", "Debug-exit port", s => s.DebugExit, (s, v) => s with { DebugExit = v }),
     ];

@@ -80,6 +80,17 @@ public enum RebootPolicy
     Stop,
 }
 
+/// <summary>How disks and network devices come and go while the guest runs.</summary>
+public enum HotplugWay
+{
+    /// <summary>By ACPI: any guest with ACPI knows it, and a slot is a slot of a conventional bus.</summary>
+    Acpi,
+
+    /// <summary>By PCI Express: each of them is behind a root port of its own, and the guest's driver of ports turns its slot on and
+    /// off.</summary>
+    Pcie,
+}
+
 /// <summary>One virtual machine as the user describes it. Immutable; checked by <see cref="SpecValidation"/>.</summary>
 public sealed record VmSpec
 {
@@ -188,6 +199,19 @@ public sealed record VmSpec
 
     /// <summary>Transport of devices that do not name one.</summary>
     public VirtioTransport VirtioTransport { get; init; } = VirtioTransport.Pci;
+
+    /// <summary>How devices come and go.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public HotplugWay Hotplug { get; init; }
+
+    /// <summary>The same in JSON, left out where it is the default: then a worker of any release makes the same machine.</summary>
+    [System.Text.Json.Serialization.JsonInclude]
+    [System.Text.Json.Serialization.JsonPropertyName("hotplug")]
+    internal HotplugWay? HotplugForJson
+    {
+        get => Hotplug == HotplugWay.Acpi ? null : Hotplug;
+        init => Hotplug = value ?? HotplugWay.Acpi;
+    }
 
     /// <summary>A 16550 at 0x3F8 connected to the console.</summary>
     public bool Serial { get; init; } = true;

@@ -53,7 +53,8 @@ public sealed partial class VmSpecJson : JsonSerializerContext
 
     /// <summary>The disk of a JSON, checked; null, and why, otherwise.</summary>
     public static DiskSpec? TryReadDisk(JsonElement json, out string problem) =>
-        TryReadPart(json, Default.DiskSpec, disk => disk.Path is not null, DeviceValidation.Check, out problem);
+        TryReadPart(
+            json, Default.DiskSpec, Whole, DeviceValidation.Check, out problem);
 
     /// <summary>The network device of a JSON, checked; null, and why, otherwise.</summary>
     public static NetSpec? TryReadNet(JsonElement json, out string problem) =>
@@ -96,13 +97,20 @@ public sealed partial class VmSpecJson : JsonSerializerContext
         return true;
     }
 
+    private static bool Whole(DiskSpec? disk) => disk is
+    {
+        Path: not null,
+        Nbd: not { Export: null },
+        Rbd: not ({ Pool: null } or { Namespace: null } or { Image: null } or { Conf: null } or { User: null }),
+    };
+
     // The serializer sets a member that is missing to null, whatever its type says: nothing behind this looks for that.
     private static bool Whole(VmSpec spec)
     {
         bool whole = spec.Name is not null && spec.Boot is { Kernel: not null, Cmdline: not null } && spec.Disks is not null;
         for (int i = 0; whole && i < spec.Disks!.Count; i++)
         {
-            whole = spec.Disks[i] is { Path: not null };
+            whole = Whole(spec.Disks[i]);
         }
 
         if (spec.Cpu is { } cpu)

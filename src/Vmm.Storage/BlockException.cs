@@ -20,6 +20,9 @@ public enum BlockErrorKind
 
     /// <summary>The host failed.</summary>
     Io,
+
+    /// <summary>The tables of an image contradict each other.</summary>
+    Damaged,
 }
 
 /// <summary>A disk could not be opened or used. Request errors are not exceptions: see <see cref="DiskStatus"/>.</summary>

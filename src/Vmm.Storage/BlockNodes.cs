@@ -13,7 +13,7 @@ public static class BlockNodes
         loop.Submit();
         while (node.InFlight > 0)
         {
-            if (loop.Poll() == 0)
+            if (loop.Poll() == 0 && node.InFlight > 0) // a doorbell may have ended it, which Poll does not count
             {
                 loop.Wait();
             }
@@ -27,15 +27,20 @@ public static class BlockNodes
     public static void FlushAndClose(this IBlockNode node, IoLoop loop)
     {
         Task closed = node.FlushAndCloseAsync().AsTask();
+        loop.DeliverUntil(closed);
+        closed.GetAwaiter().GetResult();
+    }
+
+    /// <summary>Delivers completions of the loop until a task is over that ends by one of them. On the loop's thread.</summary>
+    public static void DeliverUntil(this IoLoop loop, Task over)
+    {
         loop.Submit();
-        while (!closed.IsCompleted)
+        while (!over.IsCompleted)
         {
-            if (loop.Poll() == 0)
+            if (loop.Poll() == 0 && !over.IsCompleted)
             {
                 loop.Wait();
             }
         }
-
-        closed.GetAwaiter().GetResult();
     }
 }

@@ -48,11 +48,14 @@ public enum BlockState : byte
     /// <summary>Prepared, and with nobody but its owner.</summary>
     New,
 
-    /// <summary>A router holds it back. It has no pages.</summary>
+    /// <summary>A router holds it back, or keeps it because it failed. It has no pages.</summary>
     Held,
 
     /// <summary>A node works on it.</summary>
     Running,
+
+    /// <summary>A part of it is over; the node that takes it piece by piece goes on with the next.</summary>
+    BetweenParts,
 
     /// <summary>Its owner has its status.</summary>
     Done,
@@ -122,6 +125,23 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0, PageLease? pa
     /// <summary>Number of vectors.</summary>
     public int VectorCount { get; private set; }
 
+    /// <summary>
+    /// A failure that nobody may try again: a node refused the request, or its flush failed. What a failed flush has lost is gone, and one
+    /// that succeeded later would say otherwise.
+    /// </summary>
+    public bool IsFinal { get; internal set; }
+
+    /// <summary>
+    /// Of a flush that failed: it was not carried out, and nothing was lost. Only such a one may be tried again.
+    /// </summary>
+    public bool LostNothing { get; internal set; }
+
+    /// <summary>When its router took it or let it go on last, in ticks of the stopwatch.</summary>
+    internal long Since { get; set; }
+
+    /// <summary>Its place among the requests of the router that took it last.</summary>
+    internal long Order { get; set; }
+
     /// <summary>What the leaf that runs it remembers of it.</summary>
     internal RawProgress Progress;
 
@@ -139,6 +159,8 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0, PageLease? pa
         Flags = flags;
         VectorAddress = 0;
         VectorCount = 0;
+        IsFinal = false;
+        LostNothing = false;
     }
 
     /// <summary>
@@ -151,11 +173,38 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0, PageLease? pa
         VectorCount = vectors.Length;
     }
 
+    /// <summary>
+    /// A node goes on with one part of a request that it takes piece by piece: this range is all that nodes below see. Before the first
+    /// part, and when the part before is over.
+    /// </summary>
+    public void TakePart(ulong offset, uint length, BlockFlags flags)
+    {
+        if (State == BlockState.Running)
+        {
+            Move(BlockState.BetweenParts);
+        }
+
+        Offset = offset;
+        Length = length;
+        Flags = flags;
+    }
+
     /// <summary>The request goes on to another node, and <paramref name="node"/> hears first when it is over.</summary>
     public void PassThrough(IBlockOwner node) => _passed[_passedCount++].Node = node;
 
     /// <summary>A router holds it from now on.</summary>
-    public void Hold() => Move(BlockState.Held);
+    public void Hold()
+    {
+        if (State == BlockState.Running)
+        {
+            ThrowNoSuchMove(BlockState.Held);
+        }
+
+        Move(BlockState.Held);
+    }
+
+    /// <summary>The nodes behind a router are through with it, it failed, and the router issues it again later.</summary>
+    internal void Keep() => Move(BlockState.Held);
 
     /// <summary>A held request is its owner's again, as if it had not been submitted.</summary>
     public void Withdraw()
@@ -171,6 +220,7 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0, PageLease? pa
     public void Answer(DiskStatus status)
     {
         Move(BlockState.Running);
+        IsFinal = true;
         _leaf = null;
         Loop!.CompleteLater(this, (int)status);
     }
@@ -212,6 +262,9 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0, PageLease? pa
     /// <inheritdoc/>
     void IPageWaiter.PagesReady(PageLease lease) => Loop!.Post(_pagesReady ??= () => _pageWaiter!.PagesReady(this));
 
+    /// <summary>The leaf that has it.</summary>
+    internal IBlockLeaf? Leaf => _leaf;
+
     /// <summary>A leaf takes it.</summary>
     internal void Run(IBlockLeaf leaf)
     {
@@ -239,6 +292,9 @@ public sealed class BlockRequest(IBlockOwner owner, int token = 0, PageLease? pa
         (BlockState.New, BlockState.New) => true, // prepared and not submitted
         (BlockState.New, BlockState.Held) => true,
         (BlockState.New, BlockState.Running) => true,
+        (BlockState.Running, BlockState.Held) => true, // it failed, and is issued again later
+        (BlockState.Running, BlockState.BetweenParts) => true,
+        (BlockState.BetweenParts, BlockState.Running) => true,
         (BlockState.Held, BlockState.Running) => true,
         (BlockState.Held, BlockState.New) => true, // withdrawn
         (BlockState.Running, BlockState.Done) => true,

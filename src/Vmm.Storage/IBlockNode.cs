@@ -7,7 +7,20 @@ namespace Vmm.Storage;
 /// <param name="ReadOnly">Writes are refused.</param>
 /// <param name="Abilities">Optional requests it takes.</param>
 public readonly record struct BlockGeometry(
-    ulong CapacityBytes, int LogicalBlockSize, int PhysicalBlockSize, bool ReadOnly, DiskAbilities Abilities);
+    ulong CapacityBytes, int LogicalBlockSize, int PhysicalBlockSize, bool ReadOnly, DiskAbilities Abilities)
+{
+    /// <summary>Shortest transfer without a penalty, in bytes; 0 is a physical block.</summary>
+    public uint MinimumIo { get; init; }
+
+    /// <summary>Length of the best transfers, in bytes; 0 is not known.</summary>
+    public uint OptimalIo { get; init; }
+
+    /// <summary>Where the first physical block begins, in bytes of the disk.</summary>
+    public uint AlignmentOffset { get; init; }
+
+    /// <summary>Unit in which space is given back, in bytes; 0 is a physical block.</summary>
+    public uint DiscardGranularity { get; init; }
+}
 
 /// <summary>
 /// The seam of storage: takes requests on the thread of one <see cref="Vmm.Io.IoLoop"/>. A node is a leaf (a file, memory) or stands before

@@ -21,4 +21,15 @@ public sealed record RawFileOptions
 
     /// <summary>Lets the guest give space back (discard, unmapping write-zeroes).</summary>
     public bool Discard { get; init; } = true;
+
+    /// <summary>
+    /// The file holds an image of some format, not the disk itself: it may have any size, grows by writing, and reads as zeros behind its
+    /// end.
+    /// </summary>
+    public bool IsImage { get; init; }
+
+    /// <summary>
+    /// Names the VM that a process runs, for the error that says who has the disk; null for one that runs none. Null: nobody knows VMs.
+    /// </summary>
+    public Func<int, string?>? VmOf { get; init; }
 }

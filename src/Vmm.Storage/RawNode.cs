@@ -6,7 +6,7 @@ namespace Vmm.Storage;
 /// <summary>
 /// A raw file as one loop reaches it: order and waiting. <see cref="UringTransfers"/> moves the bytes. A request passes up to two gates
 /// first: the ranges of other writes in flight (<see cref="WriteRanges"/>), then a bounce buffer. Who holds a buffer waits for nothing but
-/// the kernel.
+/// the kernel, and for its turn to flush (<see cref="FlushGate"/>), which only the kernel holds up.
 /// </summary>
 internal sealed class RawNode : IBlockNode, IBlockLeaf, IBlockOwner
 {
@@ -15,8 +15,9 @@ internal sealed class RawNode : IBlockNode, IBlockLeaf, IBlockOwner
     private readonly UringTransfers _transfers;
     private readonly AtOncePolicy _atOnce;
     private readonly int _depth;
-    private readonly EventFd? _granted; // rung when a request of this node may run; null when no write of this disk can conflict
-    private readonly Doorbell? _grantBell;
+    private readonly EventFd? _bell; // rung when a request of this node that waits for another node's may go on
+    private readonly Doorbell? _watch;
+    private readonly FlushTurn? _turn; // null when the disk's flushes need no order
     private RequestList _waitForRange, _waitForBuffer;
     private long _written, _flushed; // writes that ended, and those of them that a flush covers
     private BlockRequest? _lastFlush;
@@ -29,18 +30,18 @@ internal sealed class RawNode : IBlockNode, IBlockLeaf, IBlockOwner
         _disk = disk;
         _loop = loop;
         _depth = depth;
-        Geometry = disk.Geometry;
         _transfers = new UringTransfers(disk, loop);
         _atOnce = new AtOncePolicy(disk, loop);
-        if (disk.Ranges is { } ranges)
+        if (disk.Ranges is not null || disk.Flushes is not null)
         {
-            _granted = new EventFd();
-            _grantBell = loop.Watch(_granted, StartGranted);
-            ranges.Reserve(depth);
+            _bell = new EventFd();
+            _watch = loop.Watch(_bell, Rung);
+            disk.Ranges?.Reserve(depth);
+            _turn = disk.Flushes?.Join(_bell);
         }
     }
 
-    public BlockGeometry Geometry { get; }
+    public BlockGeometry Geometry => _disk.Geometry;
 
     public int InFlight { get; private set; }
 
@@ -62,7 +63,9 @@ internal sealed class RawNode : IBlockNode, IBlockLeaf, IBlockOwner
         InFlight++;
         _transfers.Begin(request);
         request.Progress.Covers = _written;
-        if (request.Kind == BlockKind.None || (request.Kind != BlockKind.Flush && !request.IsInside(Geometry)))
+        bool isRefused = request.Kind == BlockKind.None || (request.Kind != BlockKind.Flush && !request.IsInside(Geometry))
+            || (_disk.HasLostFlush && (request.Kind == BlockKind.Flush || request.Progress.SyncAfter));
+        if (isRefused)
         {
             _loop.CompleteLater(request, -Errno.EIO);
         }
@@ -73,20 +76,82 @@ internal sealed class RawNode : IBlockNode, IBlockLeaf, IBlockOwner
         else
         {
             _waitForRange.Add(request);
-            _grantBell!.Arm();
+            _watch!.Arm();
         }
     }
 
     public void OnStep(BlockRequest request, int result)
     {
+        bool flushes = request.Progress.IsFlushing;
         TransferStep step = _transfers.Advance(request, result, out DiskStatus status);
-        if (step == TransferStep.Done)
+        if (step != TransferStep.Done)
         {
-            End(request, status);
+            Park(request, step);
+        }
+        else if (flushes)
+        {
+            EndFlush(request, status);
         }
         else
         {
-            Park(request, step);
+            End(request, status);
+        }
+    }
+
+    private void EndFlush(BlockRequest request, DiskStatus status)
+    {
+        // One that began before another failed may say that all is well.
+        status = status == DiskStatus.Ok && _disk.HasLostFlush ? DiskStatus.IoError : status;
+        _disk.HasLostFlush |= status != DiskStatus.Ok;
+        if (_turn is null)
+        {
+            End(request, status);
+            return;
+        }
+
+        _disk.Flushes!.End(_turn, failed: status != DiskStatus.Ok);
+        End(request, status);
+        GoOnFlushing();
+    }
+
+    // Requests of this node whose turn it is, or for which another node flushed.
+    private void GoOnFlushing()
+    {
+        FlushStep step;
+        while (!_disposed && (step = _disk.Flushes!.Take(_turn!, out BlockRequest request)) != FlushStep.None)
+        {
+            if (step == FlushStep.Flush)
+            {
+                Flush(request);
+            }
+            else
+            {
+                End(request, step == FlushStep.Served ? DiskStatus.Ok : DiskStatus.IoError);
+            }
+        }
+
+        if (!_disposed && _disk.Flushes!.AnyWaits(_turn!))
+        {
+            _watch!.Arm();
+        }
+    }
+
+    private void Flush(BlockRequest request)
+    {
+        request.Progress.IsFlushing = true;
+        _transfers.Issue(request);
+    }
+
+    private void Rung()
+    {
+        if (_disk.Ranges is not null)
+        {
+            StartGranted();
+        }
+
+        if (_turn is not null)
+        {
+            GoOnFlushing();
         }
     }
 
@@ -127,13 +192,18 @@ internal sealed class RawNode : IBlockNode, IBlockLeaf, IBlockOwner
         this.WaitForAll(_loop);
 
         _disposed = true;
-        if (_grantBell is { } bell)
+        if (_turn is not null)
         {
-            _disk.Ranges!.Return(_depth);
-            _loop.Unwatch(bell);
+            _disk.Flushes!.Leave(_turn);
         }
 
-        _granted?.Dispose();
+        if (_watch is { } watch)
+        {
+            _disk.Ranges?.Return(_depth);
+            _loop.Unwatch(watch);
+        }
+
+        _bell?.Dispose();
         _transfers.Dispose();
     }
 
@@ -141,7 +211,7 @@ internal sealed class RawNode : IBlockNode, IBlockLeaf, IBlockOwner
     private bool MayRun(BlockRequest request)
     {
         ref RawProgress r = ref request.Progress;
-        if (_granted is null || r.Operation is RawOperation.Read or RawOperation.Flush)
+        if (_disk.Ranges is not { } ranges || r.Operation is RawOperation.Read or RawOperation.Flush)
         {
             return true;
         }
@@ -150,7 +220,7 @@ internal sealed class RawNode : IBlockNode, IBlockLeaf, IBlockOwner
         ulong begin = r.Offset - (r.Offset % block), end = (r.Offset + r.Remaining + block - 1) / block * block;
         // Zeros may have to be written in the end. A discard never is.
         bool exclusive = r.Operation != RawOperation.Discard && !_transfers.IsWholeBlocks(r.Offset, r.Remaining);
-        r.Ticket = _disk.Ranges!.Enter(begin, end, exclusive, _granted, out bool now);
+        r.Ticket = ranges.Enter(begin, end, exclusive, _bell!, out bool now);
         return now;
     }
 
@@ -171,7 +241,7 @@ internal sealed class RawNode : IBlockNode, IBlockLeaf, IBlockOwner
 
         if (_waitForRange.Count > 0)
         {
-            _grantBell!.Arm();
+            _watch!.Arm();
         }
     }
 
@@ -185,7 +255,7 @@ internal sealed class RawNode : IBlockNode, IBlockLeaf, IBlockOwner
             return;
         }
 
-        Park(request, _transfers.Issue(request));
+        Park(request, r.Operation == RawOperation.Flush ? TransferStep.NeedsFlush : _transfers.Issue(request));
     }
 
     private void Park(BlockRequest request, TransferStep step)
@@ -194,11 +264,23 @@ internal sealed class RawNode : IBlockNode, IBlockLeaf, IBlockOwner
         {
             _waitForBuffer.Add(request);
         }
+        else if (step == TransferStep.NeedsFlush)
+        {
+            if (_turn is null || _disk.Flushes!.TryBegin(_turn, request))
+            {
+                Flush(request);
+            }
+            else
+            {
+                _watch!.Arm();
+            }
+        }
     }
 
     private void End(BlockRequest request, DiskStatus status)
     {
         ref RawProgress r = ref request.Progress;
+        request.IsFinal = status != DiskStatus.Ok && r.Operation == RawOperation.Flush;
         if (r.Ticket >= 0)
         {
             _disk.Ranges!.Leave(r.Ticket);

@@ -35,6 +35,9 @@ internal struct RawProgress
     /// <summary>FUA: a flush follows before the request is done.</summary>
     internal bool SyncAfter;
 
+    /// <summary>A flush of the file is in flight for it.</summary>
+    internal bool IsFlushing;
+
     /// <summary>Of a flush: the number of writes that had ended when it began.</summary>
     internal long Covers;
 
@@ -50,6 +53,12 @@ internal struct RawProgress
 
     /// <summary>The blocks are being read to be changed; then they are written.</summary>
     internal bool Filling;
+
+    /// <summary>How it ended, where another thread than that of its loop did it.</summary>
+    internal DiskStatus Status;
+
+    /// <summary>Connections that were lost while a server had it.</summary>
+    internal int Losses;
 
     internal readonly bool Transfers => Operation is RawOperation.Read or RawOperation.Write or RawOperation.ZeroByWriting;
 
@@ -93,6 +102,15 @@ internal struct RawProgress
             Span<byte> part = Piece(vectors, i, destination.Length);
             part.CopyTo(destination);
             destination = destination[part.Length..];
+        }
+    }
+
+    /// <summary>The rest of a read is zeros.</summary>
+    internal readonly void FillWithZeros(ReadOnlySpan<IoVector> vectors)
+    {
+        for (int i = Vector; i < vectors.Length; i++)
+        {
+            Piece(vectors, i, int.MaxValue).Clear();
         }
     }
 

@@ -25,6 +25,43 @@ internal struct RequestList
         Count++;
     }
 
+    /// <summary>Adds one before the others.</summary>
+    internal void AddFirst(BlockRequest request)
+    {
+        request.NextWaiting = _first;
+        _first = request;
+        _last ??= request;
+        Count++;
+    }
+
+    /// <summary>Adds one where its <see cref="BlockRequest.Order"/> belongs.</summary>
+    internal void AddInOrder(BlockRequest request)
+    {
+        BlockRequest? before = null, at = _first;
+        while (at is not null && at.Order < request.Order)
+        {
+            (before, at) = (at, at.NextWaiting);
+        }
+
+        if (at is null)
+        {
+            Add(request);
+            return;
+        }
+
+        request.NextWaiting = at;
+        if (before is null)
+        {
+            _first = request;
+        }
+        else
+        {
+            before.NextWaiting = request;
+        }
+
+        Count++;
+    }
+
     /// <summary>The one that has waited longest; null when there is none.</summary>
     internal readonly BlockRequest? First => _first;
 

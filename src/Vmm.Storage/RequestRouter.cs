@@ -12,6 +12,15 @@ public interface IRequestGate
     bool TryPass(BlockRequest request, out int wait);
 }
 
+/// <summary>Decides what becomes of a request that the host failed.</summary>
+public interface IFaultPolicy
+{
+    /// <summary>
+    /// True: the router keeps it, holds everything behind it, and issues it again when the hold ends. Its front end has not heard of it.
+    /// </summary>
+    bool Keeps(BlockRequest request, DiskStatus status);
+}
+
 /// <summary>Where a router is on the way to another owner of its resource (design.md, section 7).</summary>
 public enum RouterState
 {
@@ -50,9 +59,9 @@ public sealed class RequestRouter : IBlockNode, IBlockOwner
     private readonly IoTimer _retry;
     private IBlockNode _target;
     private IRequestGate? _gate;
-    private RequestList _held;
+    private RequestList _held, _failed; // what failed is older than what is held
     private TaskCompletionSource? _drained, _closed; // who waits for the end of what is in flight
-    private long _accepted, _completed, _refused;
+    private long _accepted, _completed, _refused, _sequence;
     private int _inFlight, _mostHeld;
     private bool _gated; // the gate did not let the first one pass
     private bool _always = true; // forwards, and there is no gate
@@ -89,10 +98,19 @@ public sealed class RequestRouter : IBlockNode, IBlockOwner
     public bool HasRoom => State == RouterState.Forwarding ? !_gated : _held.Count < _mostHeld;
 
     /// <summary>The counters.</summary>
-    public RouterLedger Ledger => new(_accepted, _accepted - _held.Count, _completed, _inFlight, _held.Count, _refused);
+    public RouterLedger Ledger => new(_accepted, _completed + _inFlight, _completed, _inFlight, _held.Count + _failed.Count, _refused);
 
     /// <summary>Requests in flight and held, for statistics: each number is exact, together they are not one moment. Any thread.</summary>
-    public (int InFlight, int Held) Load => (Volatile.Read(ref _inFlight), _held.Count);
+    public (int InFlight, int Held) Load => (Volatile.Read(ref _inFlight), _held.Count + _failed.Count);
+
+    /// <summary>Requests that failed and are issued again when the hold ends.</summary>
+    public int Kept => _failed.Count;
+
+    /// <summary>Takes how long requests are at each stage; null: nobody wants to know.</summary>
+    public StageLatencies? Latencies { get; set; }
+
+    /// <summary>What becomes of requests that the host failed; null: their front end hears of it.</summary>
+    public IFaultPolicy? Faults { get; set; }
 
     /// <summary>What each request has to pass; null is nothing. A changed gate is asked at once for what is held.</summary>
     public IRequestGate? Gate
@@ -114,6 +132,7 @@ public sealed class RequestRouter : IBlockNode, IBlockOwner
         if (_always || (State == RouterState.Forwarding && !_gated && Passes(request)))
         {
             _accepted++;
+            request.Order = ++_sequence;
             Forward(request);
         }
         else if (State != RouterState.Forwarding && _held.Count >= _mostHeld)
@@ -124,7 +143,9 @@ public sealed class RequestRouter : IBlockNode, IBlockOwner
         else
         {
             _accepted++;
+            request.Order = ++_sequence;
             request.Hold();
+            request.Since = Now;
             _held.Add(request);
         }
     }
@@ -181,6 +202,11 @@ public sealed class RequestRouter : IBlockNode, IBlockOwner
         Resume();
     }
 
+    /// <summary>Another owner, while it is drained and goes on holding.</summary>
+    /// <exception cref="InvalidOperationException">It is not drained.</exception>
+    public void Reassign(IBlockNode to) => _target = State == RouterState.Reassigning ? to : throw new InvalidOperationException(
+        $"A router that is {State} cannot change its owner: it has to be {RouterState.Reassigning}.");
+
     /// <summary>Ends a hold without a change of the owner; a no-op without one.</summary>
     public void Resume()
     {
@@ -194,7 +220,10 @@ public sealed class RequestRouter : IBlockNode, IBlockOwner
         }
     }
 
-    /// <summary>Takes back what is held, the oldest first: each request is as it was before it was submitted.</summary>
+    /// <summary>
+    /// Takes back what is held, the oldest first: each request is as it was before it was submitted. What failed stays: younger requests
+    /// may be over already.
+    /// </summary>
     public IReadOnlyList<BlockRequest> TakeHeld()
     {
         List<BlockRequest> taken = new(_held.Count);
@@ -215,12 +244,40 @@ public sealed class RequestRouter : IBlockNode, IBlockOwner
     public void Completed(BlockRequest request, DiskStatus status)
     {
         _inFlight--;
-        _completed++;
-        request.Complete(status);
+        if (request.Kind != BlockKind.None)
+        {
+            Latencies?.Storage.Add(Now - request.Since);
+        }
+
+        if (status is DiskStatus.NoSpace or DiskStatus.IoError && MayKeep(request, status))
+        {
+            Keep(request);
+        }
+        else
+        {
+            _completed++;
+            request.Complete(status);
+        }
+
         if (_inFlight == 0 && State == RouterState.Draining)
         {
             EndDraining();
             CloseIfDrained();
+        }
+    }
+
+    // A failed flush is reported whatever the policy is: see BlockRequest.IsFinal. One that waits for space or for a server is not lost.
+    private bool MayKeep(BlockRequest request, DiskStatus status) => !request.IsFinal
+        && (request.Kind != BlockKind.Flush || request.LostNothing) && Faults?.Keeps(request, status) == true;
+
+    private void Keep(BlockRequest request)
+    {
+        request.Keep();
+        request.Since = Now;
+        _failed.AddInOrder(request);
+        if (State == RouterState.Forwarding)
+        {
+            Hold(most: 0);
         }
     }
 
@@ -287,6 +344,7 @@ public sealed class RequestRouter : IBlockNode, IBlockOwner
     private void Forward(BlockRequest request)
     {
         _inFlight++;
+        Time(request);
         request.PassThrough(this);
         if (request.Kind == BlockKind.None)
         {
@@ -295,6 +353,27 @@ public sealed class RequestRouter : IBlockNode, IBlockOwner
         else
         {
             _target.Submit(request);
+        }
+    }
+
+    private long Now => Latencies is null ? 0 : _loop.RoundTime;
+
+    // It goes on now; one that was not held has not waited.
+    private void Time(BlockRequest request)
+    {
+        if (Latencies is { } latencies)
+        {
+            long now = _loop.RoundTime;
+            if (request.State == BlockState.Held)
+            {
+                latencies.Wait.Add(now - request.Since);
+            }
+            else
+            {
+                latencies.Wait.AddNothing();
+            }
+
+            request.Since = now;
         }
     }
 
@@ -319,13 +398,19 @@ public sealed class RequestRouter : IBlockNode, IBlockOwner
             return;
         }
 
-        while (_held.First is { } request && Passes(request))
+        // What failed has passed the gate already. As many as there are now: one that fails again at once waits for the next time.
+        for (int left = _failed.Count; left > 0 && State == RouterState.Forwarding; left--)
+        {
+            Forward(_failed.Take()!);
+        }
+
+        while (State == RouterState.Forwarding && _held.First is { } request && Passes(request))
         {
             _held.Take();
             Forward(request);
         }
 
-        if (_held.Count > 0)
+        if (_held.Count > 0 || State != RouterState.Forwarding)
         {
             return;
         }

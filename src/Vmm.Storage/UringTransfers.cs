@@ -3,6 +3,7 @@ using Vmm.Interop;
 using Vmm.Io;
 
 [assembly: InternalsVisibleTo("Vmm.Storage.Tests")]
+[assembly: InternalsVisibleTo("vmm-fuzz")]
 
 namespace Vmm.Storage;
 
@@ -17,6 +18,9 @@ internal enum TransferStep : byte
 
     /// <summary>It needs a bounce buffer and there is none; ask again when one was given back.</summary>
     NeedsBuffer,
+
+    /// <summary>A flush of the file is next; issue it when it is the only one in flight.</summary>
+    NeedsFlush,
 }
 
 /// <summary>
@@ -72,6 +76,7 @@ internal sealed class UringTransfers : IDisposable
         r.Vector = 0;
         r.VectorDone = 0;
         r.SyncAfter = (request.Flags & BlockFlags.Fua) != 0;
+        r.IsFlushing = false;
         r.Ticket = -1;
         r.Buffer = -1;
         r.Fits = FitsAsItIs(request);
@@ -88,7 +93,7 @@ internal sealed class UringTransfers : IDisposable
 
         if (r.Operation == RawOperation.Flush)
         {
-            _loop.DataSync(request, _disk.Buffered);
+            _disk.IssueFlush(_loop, request, _disk.Buffered);
         }
         else
         {
@@ -111,7 +116,7 @@ internal sealed class UringTransfers : IDisposable
 
         r.SyncAfter = false;
         r.Operation = RawOperation.Flush;
-        return Issue(request);
+        return TransferStep.NeedsFlush;
     }
 
     /// <summary>The request is over; true when a bounce buffer came back.</summary>
@@ -154,11 +159,13 @@ internal sealed class UringTransfers : IDisposable
         }
 
         uint done = (uint)result;
-        if (_disk.Direct is not null)
+        uint part = _disk.Direct is null ? 0 : done % _disk.DirectOffsetAlign;
+        if (_disk.IsImage && (done == 0 || part != 0) && (r.Operation == RawOperation.Read || r.Filling))
         {
-            done -= done % _disk.DirectOffsetAlign; // Part of a block is done again, whole: nothing else goes past the page cache.
+            return ReadBehindEnd(request, done, out status);
         }
 
+        done -= part; // Part of a block is done again, whole: nothing else goes past the page cache.
         if (done == 0)
         {
             status = DiskStatus.IoError; // The file ended before the disk did: it was truncated under us.
@@ -178,6 +185,29 @@ internal sealed class UringTransfers : IDisposable
 
         r.Fits = FitsAsItIs(request);
         return Issue(request);
+    }
+
+    // An image's file ends behind the next "done" bytes, perhaps inside a block: the rest of what is being read is zeros.
+    private TransferStep ReadBehindEnd(BlockRequest request, uint done, out DiskStatus status)
+    {
+        status = DiskStatus.Ok;
+        ref RawProgress r = ref request.Progress;
+        ulong end = done + (r.Buffer < 0 ? r.Offset : r.BlocksAt + r.BlocksDone);
+        if (end < _disk.LeastLength)
+        {
+            status = DiskStatus.IoError; // it was cut: what lay there is lost, and not zeros
+            return TransferStep.Done;
+        }
+
+        if (r.Buffer < 0)
+        {
+            r.Skip(request.Vectors, done);
+            r.FillWithZeros(request.Vectors);
+            return TransferStep.Done;
+        }
+
+        _buffers.Bytes(r.Buffer)[(int)(r.BlocksDone + done)..(int)r.BlocksLength].Clear();
+        return AdvanceBounced(request, r.BlocksLength - r.BlocksDone);
     }
 
     // True when the file takes the rest of the request with the memory it came with.

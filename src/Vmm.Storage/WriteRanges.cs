@@ -15,6 +15,7 @@ internal sealed class WriteRanges
     private readonly Lock _gate = new();
     private Entry[] _entries = [];
     private int _last = None, _free = None, _reserved;
+    private int _exclusive, _waiting; // entries of each kind: without any of them, and that is nearly always, no list is walked
 
     /// <summary>Makes room for the requests of one more queue.</summary>
     internal void Reserve(int depth)
@@ -51,15 +52,23 @@ internal sealed class WriteRanges
         lock (_gate)
         {
             int ticket = _free;
-            _free = _entries[ticket].Next;
-            _entries[ticket] = new Entry { Begin = begin, End = end, Exclusive = exclusive, Wake = granted, Next = None, Previous = _last };
+            ref Entry entry = ref _entries[ticket];
+            _free = entry.Next;
+            (entry.Begin, entry.End, entry.Exclusive, entry.Next, entry.Previous) = (begin, end, exclusive, None, _last);
+            if (!ReferenceEquals(entry.Wake, granted)) // most often it is: a reference costs more to store than to compare
+            {
+                entry.Wake = granted;
+            }
+
             if (_last != None)
             {
                 _entries[_last].Next = ticket;
             }
 
             _last = ticket;
-            now = _entries[ticket].Granted = IsFree(ticket);
+            _exclusive += exclusive ? 1 : 0;
+            now = entry.Granted = _exclusive == 0 || IsFree(ticket);
+            _waiting += now ? 0 : 1;
             return ticket;
         }
     }
@@ -81,11 +90,13 @@ internal sealed class WriteRanges
             ref Entry entry = ref _entries[ticket];
             int after = entry.Next;
             Unlink(ticket);
-            for (int i = after; i != None; i = _entries[i].Next)
+            _exclusive -= entry.Exclusive ? 1 : 0;
+            for (int i = after; i != None && _waiting > 0; i = _entries[i].Next)
             {
                 if (!_entries[i].Granted && IsFree(i))
                 {
                     _entries[i].Granted = true;
+                    _waiting--;
                     _entries[i].Wake!.Signal();
                 }
             }
@@ -130,7 +141,7 @@ internal sealed class WriteRanges
 
     private void Recycle(int ticket)
     {
-        _entries[ticket] = new Entry { Next = _free };
+        _entries[ticket].Next = _free;
         _free = ticket;
     }
 

@@ -1,6 +1,7 @@
 using Vmm.Contracts.Control;
 using Vmm.Devices.Virtio.Net;
 using Vmm.Interop;
+using Vmm.LifeCycle;
 using Vmm.Machine.Hotplug;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
@@ -13,12 +14,12 @@ namespace Vmm.Worker;
 internal sealed class HostedDevices
 {
     private readonly VirtualMachine _machine;
-    private readonly Func<WorkerState> _state;
+    private readonly Func<VmState> _state;
     private Action<RemovalBody>? _removed;
 
     /// <param name="machine">The machine.</param>
     /// <param name="state">Where it stands.</param>
-    internal HostedDevices(VirtualMachine machine, Func<WorkerState> state)
+    internal HostedDevices(VirtualMachine machine, Func<VmState> state)
     {
         (_machine, _state) = (machine, state);
         _machine.DeviceRemoved += (_, removed) => Tell(removed);
@@ -84,9 +85,31 @@ internal sealed class HostedDevices
         }
     }
 
+    /// <summary>Looks again how large a disk is, or makes an image larger; the guest hears of what it grew by.</summary>
+    /// <exception cref="RequestException">There is none of this name, it cannot be looked at, has shrunk, or does not grow.</exception>
+    internal DiskSize Refresh(RefreshDiskBody body)
+    {
+        RequireGuest("learns of no size");
+        try
+        {
+            return new DiskSize(body.Device, _machine.RefreshDisk(body.Device, body.GrowTo));
+        }
+        catch (HotplugException cause)
+        {
+            throw Refused(cause);
+        }
+        catch (BlockException cause)
+        {
+            string code = cause.Status == DiskStatus.NoSpace ? ControlCodes.NoSpace
+                : cause.Kind != BlockErrorKind.BadSize ? ControlCodes.ResourceRefused
+                : body.GrowTo is null ? ControlCodes.DiskShrinks : ControlCodes.DiskNotResizable;
+            throw new RequestException(code, cause.Message, cause);
+        }
+    }
+
     private void RequireGuest(string what)
     {
-        if (_state() is var now and not (WorkerState.Running or WorkerState.Paused))
+        if (_state() is var now && !now.IsUp())
         {
             throw new RequestException(ControlCodes.WrongState, $"the VM {what} now: it is {now}");
         }
@@ -109,7 +132,13 @@ internal sealed class HostedDevices
                 device.Removing,
                 Stored: false,
                 disk.Vnode,
-                device.Address?.Bus ?? 0),
+                device.Address?.Bus ?? 0,
+                device.Waits switch
+                {
+                    DiskStatus.Ok => null,
+                    DiskStatus.NoSpace => DiskFault.NoSpace,
+                    _ => DiskFault.IoError,
+                }),
         _ =>
             new DeviceInfo(
                 device.Name,
@@ -130,7 +159,7 @@ internal sealed class HostedDevices
         _ => DeviceRemoval.Refused,
     };
 
-    private static RequestException Refused(HotplugException cause) => new(
+    internal static RequestException Refused(HotplugException cause) => new(
         cause.Problem switch
         {
             HotplugProblem.NoSuchDevice => ControlCodes.NoSuchDevice,

@@ -4,6 +4,7 @@ using Vmm.Devices.Virtio.Balloon;
 using Vmm.Devices.Virtio.Blk;
 using Vmm.Interop;
 using Vmm.Kvm;
+using Vmm.LifeCycle;
 using Vmm.Machine.Boot;
 using Vmm.Machine.Layout;
 using Vmm.Machine.Numa;
@@ -45,6 +46,8 @@ internal sealed class HostedMachine : IDisposable
         Memory = new HostedMemory(machine);
         Report = new HostedReport(machine, Rehoming);
         Saves = new HostedSave(machine, _stop.Token);
+        DiskCopy = new HostedDiskCopy(machine, () => State);
+        Snapshots = new HostedSnapshots(machine, () => State);
     }
 
     internal string VmId { get; }
@@ -69,16 +72,19 @@ internal sealed class HostedMachine : IDisposable
     /// <summary>Its saves.</summary>
     internal HostedSave Saves { get; }
 
+    /// <summary>The copy of one of its disks.</summary>
+    internal HostedDiskCopy DiskCopy { get; }
+
+    /// <summary>Differencing disks that become the tops of its disks.</summary>
+    internal HostedSnapshots Snapshots { get; }
+
     /// <summary>What it tells of itself.</summary>
     internal HostedReport Report { get; }
 
-    internal WorkerState State => Volatile.Read(ref _exit) is not null ? WorkerState.Ended : _machine.State switch
-    {
-        MachineState.Ready => WorkerState.Ready,
-        MachineState.Paused => WorkerState.Paused,
-        MachineState.Crashed => WorkerState.Crashed,
-        _ => WorkerState.Running, // also between the last instruction and the written end
-    };
+    /// <summary>Where it stands. It runs until its end is written: between the last instruction and that, too.</summary>
+    internal VmState State => Volatile.Read(ref _exit) is not null ? VmState.Stopped
+        : _machine.State is var state and not VmState.Stopped ? state
+        : VmState.Running;
 
     /// <summary>Builds the VM from a spec and passed descriptors.</summary>
     /// <exception cref="RequestException">It cannot be built.</exception>
@@ -107,7 +113,7 @@ internal sealed class HostedMachine : IDisposable
             }
 
             VirtualMachine machine = body.Restore == true
-                ? HostedSave.Restore(resources, console, prepared)
+                ? HostedSave.Restore(spec, resources, console, prepared)
                 : VirtualMachine.Create(spec, resources, console, prepared);
             return new HostedMachine(body.VmId, machine, console, end, ended);
         }
@@ -131,7 +137,7 @@ internal sealed class HostedMachine : IDisposable
 
     internal void Start()
     {
-        if (_runner is not null || State != WorkerState.Ready)
+        if (_runner is not null || State != VmState.Starting)
         {
             throw new RequestException(ControlCodes.WrongState, $"the VM cannot be started: it is {State}");
         }
@@ -148,7 +154,7 @@ internal sealed class HostedMachine : IDisposable
     internal void Resume() => Move(() =>
     {
         // One that rested after its save may run now; any other has to be paused.
-        if (!Saves.TryForget() || State == WorkerState.Paused)
+        if (!Saves.TryForget() || State == VmState.Paused)
         {
             _machine.Resume();
         }
@@ -156,7 +162,8 @@ internal sealed class HostedMachine : IDisposable
 
     internal void PressPowerButton()
     {
-        if (State is not (WorkerState.Running or WorkerState.Paused))
+        // Pressed while it is paused, it is heard when it goes on; vmmd presses it only while it runs, as the table says.
+        if (!State.IsUp())
         {
             throw new RequestException(ControlCodes.WrongState, $"the power button does nothing: the VM is {State}");
         }
@@ -178,9 +185,14 @@ internal sealed class HostedMachine : IDisposable
         _machine.DiskFaulted += (_, fault) =>
             told(new DiskErrorBody(fault.Disk, fault.Status == DiskStatus.NoSpace ? DiskFault.NoSpace : DiskFault.IoError));
 
+    /// <summary>Calls the handler when the VM is paused for a disk, or goes on by itself, on a thread that may send.</summary>
+    internal void OnDiskStall(Action<DiskStallBody> told) =>
+        _machine.DiskStalled += (_, stall) => told(
+            new DiskStallBody(stall.Disk, stall.Fault == DiskStatus.NoSpace ? DiskFault.NoSpace : DiskFault.IoError, stall.Waits));
+
     internal void Wake()
     {
-        if (State is not (WorkerState.Running or WorkerState.Paused))
+        if (!State.IsUp())
         {
             throw new RequestException(ControlCodes.WrongState, $"there is nothing to wake: the VM is {State}");
         }
@@ -193,7 +205,7 @@ internal sealed class HostedMachine : IDisposable
         _stop.Cancel();
         if (_runner is null)
         {
-            End(new WorkerExit(WorkerExitReason.Stopped, 0, null));
+            End(new WorkerExit(ExitReason.Stopped, 0, null));
         }
     }
 
@@ -214,7 +226,7 @@ internal sealed class HostedMachine : IDisposable
         {
             move();
         }
-        catch (MachineStateException cause)
+        catch (VmStateException cause)
         {
             throw new RequestException(ControlCodes.WrongState, cause.Message, cause);
         }
@@ -232,23 +244,10 @@ internal sealed class HostedMachine : IDisposable
 #pragma warning restore CA1031
         {
             running.Set();
-            result = new RunResult(RunOutcome.Failed, Message: cause.Message);
+            result = new RunResult(ExitReason.Failed, Message: cause.Message);
         }
 
-        End(new WorkerExit(
-            result.Outcome switch
-            {
-                RunOutcome.PowerOff => WorkerExitReason.PowerOff,
-                RunOutcome.Reset => WorkerExitReason.Reset,
-                RunOutcome.DebugExit => WorkerExitReason.DebugExit,
-                RunOutcome.Stopped => WorkerExitReason.Stopped,
-                RunOutcome.TripleFault => WorkerExitReason.TripleFault,
-                RunOutcome.Panicked => WorkerExitReason.GuestPanicked,
-                _ => WorkerExitReason.Failed,
-            },
-            result.ExitCode,
-            result.Message,
-            result.Report));
+        End(new WorkerExit(result.Reason, result.ExitCode, result.Message, result.Report));
     }
 
     // The file first: from then on a daemon that is not here now learns the reason, too.

@@ -55,12 +55,15 @@ internal sealed class HostedReport(VirtualMachine machine, Rehoming rehoming)
         {
             (string name, BlkCounters disk) = counters.Disks[i];
             disks[i] = new DiskStats(
-                name, disk.Reads, disk.ReadBytes, disk.Writes, disk.WrittenBytes, disk.Flushes, disk.Errors, disk.InFlight, disk.Held);
+                name, disk.Reads, disk.ReadBytes, disk.Writes, disk.WrittenBytes, disk.Flushes, disk.Errors, disk.InFlight, disk.Held,
+                Latency(disk.Wait), Latency(disk.Storage));
         }
 
         return new WorkerStats(
             (long)Environment.CpuUsage.TotalTime.TotalMilliseconds, residentBytes, counters.Exits, disks, Nets(counters.Nets));
     }
+
+    private static LatencyStats Latency(DiskLatency stage) => new(stage.Counts, stage.Microseconds);
 
     private static NetStats[] Nets(IReadOnlyList<NetDeviceCounters> counters)
     {

@@ -1,7 +1,9 @@
 using Vmm.Contracts.Control;
+using Vmm.LifeCycle;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
 using Vmm.Machine.Saved;
+using Vmm.Spec;
 using Vmm.State;
 
 namespace Vmm.Worker;
@@ -18,15 +20,21 @@ internal sealed class HostedSave(VirtualMachine machine, CancellationToken stop)
     private MachineRest? _rest; // after a save, until it is resumed
 
     /// <summary>Builds a machine from passed files of a saved VM.</summary>
+    /// <param name="spec">What was opened for it now.</param>
+    /// <param name="passed">Its files, and what is behind its devices.</param>
+    /// <param name="console">Far side of the consoles.</param>
+    /// <param name="prepared">An empty VM to build in, owned by the machine from here on, also when this throws; null makes one.</param>
     /// <exception cref="StateException">The saved VM is damaged, or does not fit.</exception>
     /// <exception cref="UnitsException">Parts of the machine did not take their state.</exception>
-    internal static VirtualMachine Restore(DescriptorResources passed, IConsoleEndpoint console, EmptyVm? prepared)
+    internal static VirtualMachine Restore(
+        VmSpec spec, DescriptorResources passed, IConsoleEndpoint console, EmptyVm? prepared)
     {
         using PassedFiles files = new(passed);
         SavedMachine saved;
         try
         {
             saved = SavedMachine.Read(files);
+            saved.RequireSameDisks(spec);
         }
         catch
         {
@@ -64,7 +72,7 @@ internal sealed class HostedSave(VirtualMachine machine, CancellationToken stop)
                 _rest = rest;
             }
         }
-        catch (MachineStateException cause)
+        catch (VmStateException cause)
         {
             throw new RequestException(ControlCodes.WrongState, cause.Message, cause);
         }

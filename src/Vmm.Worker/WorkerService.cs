@@ -3,6 +3,7 @@ using Microsoft.Win32.SafeHandles;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
 using Vmm.Interop.Kvm;
+using Vmm.LifeCycle;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
 using Vmm.Worker.Confinement;
@@ -24,6 +25,7 @@ internal sealed class WorkerService : IDisposable
     // Opened before anything is given up: afterwards /proc may be out of reach.
     private readonly SafeFileHandle _statm = File.OpenHandle("/proc/self/statm");
     private VsockDialer? _dialer;
+    private StorageDialer? _storageDialer;
     private HostedMachine? _machine;
     private TurnThread? _turns; // from the creation of the machine on
     private EmptyVm? _prepared;
@@ -53,7 +55,14 @@ internal sealed class WorkerService : IDisposable
 
     private void Take(ControlFrame request, Dictionary<string, FileDescriptorHandle> descriptors)
     {
-        DescriptorResources passed = new(descriptors) { Threads = _sandbox, DialHost = Dialer.Dial };
+        DescriptorResources passed = new(descriptors)
+        {
+            Threads = _sandbox,
+            DialHost = Dialer.Dial,
+            DialStorage = StorageDialer.DialAsync,
+            MayLoad = _machine is null,
+            Note = remark => Console.Error.WriteLine($"vmm-worker {Environment.ProcessId}: {remark}"),
+        };
         ControlReply reply = new(_port, request);
         if (request.Kind is ControlKinds.SaveCancel)
         {
@@ -73,7 +82,8 @@ internal sealed class WorkerService : IDisposable
     // What changes the machine, and may wait for its guest or its storage.
     private static bool TakesTurns(string kind) =>
         kind is ControlKinds.Start or ControlKinds.Pause or ControlKinds.Resume or ControlKinds.AddDevice
-            or ControlKinds.Save or ControlKinds.SaveCancel;
+            or ControlKinds.RefreshDisk or ControlKinds.Save or ControlKinds.SaveCancel or ControlKinds.CopyDisk or ControlKinds.StreamDisk
+            or ControlKinds.CommitDisk or ControlKinds.CopyStep or ControlKinds.SnapshotDisks or ControlKinds.SnapshotStatus;
 
     private void CarryOut(ControlReply reply, DescriptorResources passed)
     {
@@ -83,6 +93,7 @@ internal sealed class WorkerService : IDisposable
         }
     }
 
+    // What begins, changes and ends the machine's life.
     private void Do(ControlReply reply, DescriptorResources passed)
     {
         switch (reply.Frame.Kind)
@@ -109,6 +120,7 @@ internal sealed class WorkerService : IDisposable
                 Change(reply, Machine.Resume);
                 break;
             case ControlKinds.Save:
+                Machine.DiskCopy.ThrowIfCopying();
                 Change(reply, () => Machine.Saves.Save(passed));
                 break;
             case ControlKinds.SaveCancel:
@@ -118,6 +130,17 @@ internal sealed class WorkerService : IDisposable
                 reply.Ok();
                 Machine.Stop();
                 break;
+            default:
+                Answer(reply, passed);
+                break;
+        }
+    }
+
+    // What is answered with what it found or made.
+    private void Answer(ControlReply reply, DescriptorResources passed)
+    {
+        switch (reply.Frame.Kind)
+        {
             case ControlKinds.Stats:
                 reply.Ok(Machine.Report.Stats(ResidentBytes()), ControlJson.Default.WorkerStats);
                 break;
@@ -133,11 +156,20 @@ internal sealed class WorkerService : IDisposable
             case ControlKinds.Devices:
                 reply.Ok(Machine.Devices.List, ControlJson.Default.DeviceList);
                 break;
+            case ControlKinds.CopyStatus:
+                reply.Ok(Machine.DiskCopy.Info, ControlJson.Default.DiskCopyInfo);
+                break;
+            case ControlKinds.SnapshotStatus:
+                reply.Ok(Machine.Snapshots.Look(Body(reply, ControlJson.Default.SnapshotBody)), ControlJson.Default.SnapshotInfo);
+                break;
             case ControlKinds.AddDevice:
                 reply.Ok(Machine.Devices.Add(Body(reply, ControlJson.Default.PlugBody), passed), ControlJson.Default.DeviceInfo);
                 break;
             case ControlKinds.RemoveDevice:
                 RemoveDevice(reply);
+                break;
+            case ControlKinds.RefreshDisk:
+                reply.Ok(Machine.Devices.Refresh(Body(reply, ControlJson.Default.RefreshDiskBody)), ControlJson.Default.DiskSize);
                 break;
             default:
                 Tell(reply, passed);
@@ -160,6 +192,21 @@ internal sealed class WorkerService : IDisposable
             case ControlKinds.Limits:
                 Machine.Devices.SetLimits(Body(reply, ControlJson.Default.LimitsBody));
                 break;
+            case ControlKinds.CopyDisk:
+                Machine.DiskCopy.Begin(Body(reply, ControlJson.Default.CopyDiskBody), passed);
+                break;
+            case ControlKinds.StreamDisk:
+                Machine.DiskCopy.Begin(Body(reply, ControlJson.Default.StreamDiskBody));
+                break;
+            case ControlKinds.CommitDisk:
+                Machine.DiskCopy.Begin(Body(reply, ControlJson.Default.CommitDiskBody), passed);
+                break;
+            case ControlKinds.CopyStep:
+                Machine.DiskCopy.Take(Body(reply, ControlJson.Default.CopyStepBody));
+                break;
+            case ControlKinds.SnapshotDisks:
+                Machine.Snapshots.Take(Body(reply, ControlJson.Default.SnapshotBody), passed);
+                break;
             case ControlKinds.Rehome:
                 Machine.Rehoming.Start(Body(reply, ControlJson.Default.RehomeBody));
                 break;
@@ -172,6 +219,11 @@ internal sealed class WorkerService : IDisposable
             case ControlKinds.VsockDialed:
                 VsockDialed dialed = Body(reply, ControlJson.Default.VsockDialed);
                 Dialer.Answer(dialed.Dial, dialed.Connected ? passed.Take("stream") : null);
+                break;
+            case ControlKinds.StorageDialed:
+                StorageDialed server = Body(reply, ControlJson.Default.StorageDialed);
+                _ = passed.TryTake("socket", out FileDescriptorHandle? socket);
+                StorageDialer.Answer(server.Dial, socket, server.Problem);
                 break;
             default:
                 throw new RequestException(ControlCodes.UnknownKind, $"this worker knows no \"{reply.Frame.Kind}\"");
@@ -189,7 +241,7 @@ internal sealed class WorkerService : IDisposable
     // An end that came first was told already.
     private void TellState()
     {
-        if (Machine.State != WorkerState.Ended)
+        if (Machine.State != VmState.Stopped)
         {
             _port.Tell(ControlKinds.State, new StateBody(Machine.State), ControlJson.Default.StateBody);
         }
@@ -198,6 +250,9 @@ internal sealed class WorkerService : IDisposable
     private VsockDialer Dialer => _dialer ??= new VsockDialer(
         (dial, port) => _port.Tell(ControlKinds.VsockDial, new VsockDial(dial, port), ControlJson.Default.VsockDial),
         TimeSpan.FromSeconds(2));
+
+    private StorageDialer StorageDialer => _storageDialer ??= new StorageDialer(
+        (dial, disk) => _port.Tell(ControlKinds.StorageDial, new StorageDial(dial, disk), ControlJson.Default.StorageDial));
 
     private HostedMachine Machine => _machine ?? throw new RequestException(ControlCodes.WrongState, "there is no VM in this worker");
 
@@ -247,8 +302,13 @@ internal sealed class WorkerService : IDisposable
         _turns = new TurnThread();
         _machine.OnGuestEvent(
             told => _port.Tell(ControlKinds.GuestEvent, new GuestEventBody(told), ControlJson.Default.GuestEventBody),
-            () => _port.Tell(ControlKinds.State, new StateBody(WorkerState.Crashed), ControlJson.Default.StateBody));
+            () => _port.Tell(ControlKinds.State, new StateBody(VmState.Crashed), ControlJson.Default.StateBody));
         _machine.OnDiskError(fault => _port.Tell(ControlKinds.DiskError, fault, ControlJson.Default.DiskErrorBody));
+        _machine.OnDiskStall(stall =>
+        {
+            TellState(); // first: who hears of the stall finds it changed
+            _port.Tell(ControlKinds.DiskStalled, stall, ControlJson.Default.DiskStallBody);
+        });
         _machine.Devices.OnRemoved(removal => _port.Tell(ControlKinds.DeviceRemoved, removal, ControlJson.Default.RemovalBody));
     }
 
@@ -268,7 +328,7 @@ internal sealed class WorkerService : IDisposable
     private void Hello(ControlReply reply)
     {
         ControlPeer daemon = ControlPeer.Of(reply.Frame.Body is null ? null : Body(reply, ControlJson.Default.HelloRequest));
-        HelloBody hello = new(_machine?.VmId, _machine?.State ?? WorkerState.Idle, _sandbox.Report);
+        HelloBody hello = new(_machine?.VmId, _machine?.State ?? VmState.Defined, _sandbox.Report);
         if (daemon.Version > 1)
         {
             hello = hello with { Version = ControlVersion.Current, Features = ControlVersion.Features };

@@ -2,8 +2,10 @@ using Vmm.Cpu;
 using System.Text.Json;
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Control;
+using Vmm.Contracts.Rest;
 using Vmm.Daemon;
 using Vmm.Daemon.Tests;
+using Vmm.LifeCycle;
 
 namespace Vmm.Cli.Tests;
 
@@ -137,7 +139,7 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
         Task<int> waiting = Task.Run(() => Execute("vm", "power-button", "--wait", "web1"));
         await Task.Delay(300);
         Assert.False(waiting.IsCompleted, _error.ToString());
-        worker.End(new WorkerExit(WorkerExitReason.PowerOff, 0, null));
+        worker.End(new WorkerExit(ExitReason.PowerOff, 0, null));
         Assert.Equal(0, await waiting.WaitAsync(TimeSpan.FromSeconds(30)));
         Assert.Equal("web1 is stopped\n", _out.ToString());
     }
@@ -249,11 +251,15 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
         Assert.Matches("(?m)^cpu limits: +quota 150%, weight 200$", _out.ToString());
         Assert.Equal(0, Execute("vm", "stats", "web1"));
         Assert.Contains("cpu quota used up in 30 of 40 periods, waited 2500 ms", _out.ToString(), StringComparison.Ordinal);
-        Assert.Matches("(?m)^DISK +READS +READ +WRITES +WRITTEN +FLUSHES +ERRORS +IN FLIGHT +HELD$", _out.ToString());
-        Assert.Matches("(?m)^disk0 +1 +512 B +2 +1 KiB +3 +0 +4 +5$", _out.ToString());
-        Assert.Matches("(?m)^disk1 +0 +0 B +0 +0 B +0 +0 +- +-$", _out.ToString()); // a worker that does not tell
+        Assert.Matches(
+            "(?m)^DISK +READS +READ +WRITES +WRITTEN +FLUSHES +ERRORS +IN FLIGHT +HELD +WAIT p99 +STORAGE p99$", _out.ToString());
+        Assert.Matches("(?m)^disk0 +1 +512 B +2 +1 KiB +3 +0 +4 +5 +< 1 µs +-$", _out.ToString());
+        Assert.Matches("(?m)^disk1 +0 +0 B +0 +0 B +0 +0 +- +- +- +-$", _out.ToString()); // a worker that does not tell
         Assert.Matches("(?m)^NET +FRAMES IN +IN +FRAMES OUT +OUT +DROPPED +MOVED BY$", _out.ToString());
         Assert.Matches("(?m)^net0 +6 +7 B +8 +9 B +10 +worker$", _out.ToString());
+        Assert.Equal(2, Execute("vm", "stats", "web1", "--interval", "5"));
+        Assert.Equal(0, Execute("vm", "agent", "web1"));
+        Assert.Matches("^agent: +none: the VM has no vsock", _out.ToString());
         Assert.Equal(0, Execute("-o", "json", "vm", "limit", "web1", "cpu", "--none"));
         using JsonDocument free = JsonDocument.Parse(_out.ToString());
         Assert.Equal(
@@ -353,7 +359,7 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
     {
         Create();
         Assert.Equal(0, Execute("vm", "start", "web1"));
-        using Vmm.Contracts.Rest.VmmClient client = new(_socket);
+        using VmmClient client = new(_socket);
         string id = (await client.BeginStopAsync("web1", TimeSpan.FromSeconds(600), CancellationToken.None)).Id;
         Assert.Equal(0, Execute("job", "list"));
         Assert.Matches($"(?m)^{id} +vm-stop +web1 +running", _out.ToString());

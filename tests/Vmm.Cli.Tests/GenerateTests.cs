@@ -64,14 +64,14 @@ public sealed class GenerateTests : IDisposable
     public void Text_never_becomes_a_request_of_the_formatter() => Prop.ForAll<string>(text =>
     {
         string page = new RoffPage("x", 1, DateTimeOffset.UnixEpoch).Section("s").Text(text ?? "").ToString();
-        string[] known = [".TH", ".SH", ".SS", ".TP", ".PP", ".EX", ".EE", ".B ", ".BR", ".\\\""];
+        string[] known = [".TH", ".ad l", ".SH", ".SS", ".TP", ".PP", ".EX", ".EE", ".B ", ".BR", ".\\\""];
         return page.Split('\n').All(line => line.Length == 0 || line[0] is not ('.' or '\'')
             || known.Any(macro => line.StartsWith(macro, StringComparison.Ordinal)))
             && !RoffPage.Escape((text ?? "") + "\\").EndsWith("\\\\", StringComparison.Ordinal);
     }).QuickCheckThrowOnFailure();
 
     [Theory]
-    [InlineData("vmmctl vm st", "start stop stats")]
+    [InlineData("vmmctl vm st", "start stop stats stream")]
     [InlineData("vmmctl tok", "token")]
     [InlineData("vmmctl vm stop --gr", "--graceful")]
     [InlineData("vmmctl -o j", "json")]

@@ -416,6 +416,13 @@ public sealed class AccessTests
         // a worker that does not tell
         Assert.DoesNotContain("vmm_disk_requests{vm=\"web1\",disk=\"disk1\"", text, StringComparison.Ordinal);
         Assert.Contains("# TYPE vmm_disk_requests gauge\n", text, StringComparison.Ordinal);
+        Assert.Contains("# TYPE vmm_disk_latency_seconds histogram\n", text, StringComparison.Ordinal);
+        const string Storage = "{vm=\"web1\",disk=\"disk0\",stage=\"storage\"";
+        Assert.Contains($"vmm_disk_latency_seconds_bucket{Storage},le=\"1E-06\"}} 1\n", text, StringComparison.Ordinal);
+        Assert.Contains($"vmm_disk_latency_seconds_bucket{Storage},le=\"4E-06\"}} 3\n", text, StringComparison.Ordinal);
+        Assert.Contains($"vmm_disk_latency_seconds_bucket{Storage},le=\"+Inf\"}} 7\n", text, StringComparison.Ordinal);
+        Assert.Contains($"vmm_disk_latency_seconds_sum{Storage}}} 1.9E-05\n", text, StringComparison.Ordinal);
+        Assert.Contains($"vmm_disk_latency_seconds_count{Storage}}} 7\n", text, StringComparison.Ordinal);
         Assert.Contains("# TYPE vmm_net_packets_total counter\n", text, StringComparison.Ordinal);
         Assert.Contains("vmm_net_packets_total{vm=\"web1\",net=\"net0\",kind=\"dropped\"} 10\n", text, StringComparison.Ordinal);
         Assert.Contains("vmm_net_bytes_total{vm=\"web1\",net=\"net0\",kind=\"sent\"} 9\n", text, StringComparison.Ordinal);
@@ -443,6 +450,14 @@ public sealed class AccessTests
     [InlineData("state: /s\npoool: 1\n", "vmmd.yaml:2: poool: unknown setting")]
     [InlineData("listen: 8443\n", "vmmd.yaml:1: listen: expected https")]
     [InlineData("run:\n", "vmmd.yaml:1: run: is empty")]
+    [InlineData("state: \"/a\\0b\"\n", "vmmd.yaml:1: state: expected a path")]
+    [InlineData("storage: [/a, \"/b\\0\"]\n", "vmmd.yaml:1: storage: expected a path")]
+    [InlineData("storage: [/a, b]\n", "vmmd.yaml:1: storage: expected whole paths of folders")]
+    [InlineData("connections: 0\n", "vmmd.yaml:1: connections: expected 1 to 100000")]
+    [InlineData("peerConnections: 100000\nconfinement: best\nlogFormat: json\nlogLevel: warning\noperators: o\nviewers: v\n", null)]
+    [InlineData("confinement: perhaps\n", "vmmd.yaml:1: confinement: expected require (a VM")]
+    [InlineData("logFormat: xml\n", "vmmd.yaml:1: logFormat: expected text or json")]
+    [InlineData("balancerInterval: 3601\n", "vmmd.yaml:1: balancerInterval: expected 1 to 3600 seconds")]
     [InlineData("a: [", "not valid YAML")]
     [InlineData("- a\n", "expected settings")]
     [InlineData("principals: [{name: a, role: boss, certificate: ab}]\n", "vmmd.yaml:1: principals: expected a list")]

@@ -8,6 +8,7 @@ using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Workers;
+using Vmm.LifeCycle;
 using Vmm.Spec;
 
 namespace Vmm.Daemon.Tests;
@@ -23,10 +24,10 @@ public sealed class ApiTests
         await daemon.CreateAsync("web1");
         await daemon.Client.DoAsync("web1", "start", s_none);
         daemon.Workers.Alive.Values.Single()
-            .End(new WorkerExit(WorkerExitReason.TripleFault, 1, "vCPU 0", ["vCPU 0, which crashed:", "  code: ud2"]));
+            .End(new WorkerExit(ExitReason.TripleFault, 1, "vCPU 0", ["vCPU 0, which crashed:", "  code: ud2"]));
         Assert.Equal(VmState.Failed, await daemon.StateSoonAsync("web1", VmState.Failed));
         VmInfo vm = await daemon.Client.ShowAsync("web1", s_none);
-        Assert.Equal((VmState.Failed, WorkerExitReason.TripleFault), (vm.State, vm.LastExit!.Reason));
+        Assert.Equal((VmState.Failed, ExitReason.TripleFault), (vm.State, vm.LastExit!.Reason));
         Assert.Null(vm.LastExit.Report);
         DaemonEvent ended = (await daemon.Client.EventsOfAsync("web1", s_none)).Events.Single(e => e.Kind is "ended");
         Assert.Equal(["vCPU 0, which crashed:", "  code: ud2"], ended.Exit!.Report!);
@@ -36,12 +37,12 @@ public sealed class ApiTests
     public void What_a_worker_says_of_its_end_is_bounded()
     {
         WorkerExit exit = WorkerExits.Bounded(new WorkerExit(
-            WorkerExitReason.Failed, 1, new string('m', 9000), [.. Enumerable.Repeat("a\u001b[2J\n" + new string('x', 9000), 500), null!]));
+            ExitReason.Failed, 1, new string('m', 9000), [.. Enumerable.Repeat("a\u001b[2J\n" + new string('x', 9000), 500), null!]));
         Assert.Equal(WorkerExits.LongestMessage, exit.Message!.Length);
         Assert.Equal(WorkerExits.MostLines, exit.Report!.Count);
         Assert.All(exit.Report,
             line => Assert.True(line.Length == WorkerExits.LongestLine && line.StartsWith("a [2J x", StringComparison.Ordinal), line));
-        Assert.Null(WorkerExits.Bounded(new WorkerExit(WorkerExitReason.PowerOff, 0, null)).Report);
+        Assert.Null(WorkerExits.Bounded(new WorkerExit(ExitReason.PowerOff, 0, null)).Report);
     }
 
     [Fact]
@@ -62,9 +63,9 @@ public sealed class ApiTests
         Assert.Equal(1, daemon.Workers.Alive.Values.Single().PowerButtonPresses);
         Assert.Equal(56, (await daemon.Client.StatsAsync("web1", s_none)).Exits);
         VmInfo stopped = await daemon.Client.DoAsync("web1", "stop", s_none);
-        Assert.Equal((VmState.Stopped, WorkerExitReason.Stopped), (stopped.State, stopped.LastExit!.Reason));
+        Assert.Equal((VmState.Stopped, ExitReason.Stopped), (stopped.State, stopped.LastExit!.Reason));
         Assert.Equal(VmState.Running, (await daemon.Client.DoAsync("web1", "start", s_none)).State);
-        daemon.Workers.Alive.Values.Single().End(new WorkerExit(WorkerExitReason.PowerOff, 0, null));
+        daemon.Workers.Alive.Values.Single().End(new WorkerExit(ExitReason.PowerOff, 0, null));
         Assert.Equal(VmState.Stopped, await daemon.StateSoonAsync("web1", VmState.Stopped));
         await daemon.Client.DeleteAsync("web1", s_none);
         Assert.Empty((await daemon.Client.ListAsync(s_none)).Vms);
@@ -204,7 +205,7 @@ public sealed class ApiTests
             [("kept", VmState.Running), ("lost", VmState.Failed), ("off", VmState.Defined)],
             (await daemon.Client.ListAsync(s_none)).Vms.Select(v => (v.Name, v.State)));
         Assert.Equal(kept.WorkerProcessId, (await daemon.Client.ShowAsync("kept", s_none)).WorkerProcessId);
-        Assert.Equal(WorkerExitReason.WorkerDied, (await daemon.Client.ShowAsync("lost", s_none)).LastExit!.Reason);
+        Assert.Equal(ExitReason.WorkerDied, (await daemon.Client.ShowAsync("lost", s_none)).LastExit!.Reason);
         Assert.Equal(kept.Id, daemon.Workers.Alive.Values.Single().VmId);
         Assert.Equal(VmState.Stopped, (await daemon.Client.DoAsync("kept", "stop", s_none)).State);
     }

@@ -1,7 +1,9 @@
 using System.Net.Sockets;
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Logging;
+using Vmm.LifeCycle;
 
 namespace Vmm.Daemon.Tests;
 
@@ -105,6 +107,55 @@ internal sealed class DaemonFixture : IAsyncDisposable
         }
 
         return (await Client.ShowAsync(name, CancellationToken.None)).State;
+    }
+
+    /// <summary>Waits until that is so.</summary>
+    internal static async Task UntilAsync(Func<bool> done)
+    {
+        for (int i = 0; i < 2400 && !done(); i++)
+        {
+            await Task.Delay(25);
+        }
+
+        Assert.True(done());
+    }
+
+    /// <summary>The job when it is over.</summary>
+    internal async Task<JobInfo> EndAsync(JobInfo job)
+    {
+        for (int i = 0; i < 2400 && job.State == JobState.Running; i++)
+        {
+            await Task.Delay(25);
+            job = await Client.JobAsync(job.Id, CancellationToken.None);
+        }
+
+        return job;
+    }
+
+    /// <summary>The job when it has come so far, or is over.</summary>
+    internal async Task<JobInfo> ProgressAsync(JobInfo job, double least)
+    {
+        for (int i = 0; i < 2400 && job.State == JobState.Running && job.Progress < least; i++)
+        {
+            await Task.Delay(25);
+            job = await Client.JobAsync(job.Id, CancellationToken.None);
+        }
+
+        return job;
+    }
+
+    /// <summary>What the inventory keeps of the only VM.</summary>
+    internal VmRecord Record()
+    {
+        using VmInventory inventory = VmInventory.Open(Path.Combine(Options.StateFolder, "inventory.db"));
+        return inventory.Vms.All().Single();
+    }
+
+    /// <summary>Changes that, as if a daemon that died had left it so.</summary>
+    internal void LeaveRecord(Func<VmRecord, VmRecord> change)
+    {
+        using VmInventory inventory = VmInventory.Open(Path.Combine(Options.StateFolder, "inventory.db"));
+        inventory.Vms.Update(change(inventory.Vms.All().Single()));
     }
 
     public async ValueTask DisposeAsync()

@@ -1,8 +1,10 @@
 using System.Collections.Concurrent;
 using System.IO.Pipelines;
 using Vmm.Contracts.Control;
+using Vmm.Contracts.Rest;
 using Vmm.Daemon.Workers;
 using Vmm.Interop;
+using Vmm.LifeCycle;
 using Vmm.Spec;
 
 namespace Vmm.Daemon.Tests;
@@ -88,7 +90,7 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
 
     public int ProcessId => processId;
 
-    public WorkerState State { get; private set; } = WorkerState.Ready;
+    public VmState State { get; private set; } = VmState.Starting;
 
     public Task<WorkerExit> Ended => _ended.Task;
 
@@ -108,7 +110,7 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
     /// <summary>Commands that are sent to it are not answered.</summary>
     internal bool Hangs { get; set; }
 
-    public IDisposable OnStateChanged(Action<WorkerState> handler) => new MemoryStream();
+    public IDisposable OnStateChanged(Action<VmState> handler) => new MemoryStream();
 
     private Action<GuestEvent>? _guestEvents;
 
@@ -118,6 +120,17 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
 
     public void OnDiskError(Action<DiskErrorBody> handler) => _diskErrors = handler;
 
+    private Action<DiskStallBody>? _stalls;
+
+    public void OnDiskStall(Action<DiskStallBody> handler) => _stalls = handler;
+
+    /// <summary>It pauses its VM for a disk, or lets it go on.</summary>
+    internal void Wait(DiskStallBody stall)
+    {
+        State = stall.Waits ? VmState.Paused : VmState.Running;
+        _stalls!(stall);
+    }
+
     internal void Fail(DiskErrorBody fault) => _diskErrors!(fault);
 
     internal void Tell(GuestEvent told) => _guestEvents!(told);
@@ -125,24 +138,32 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
     /// <summary>As a worker whose guest panicked and is preserved.</summary>
     internal void Preserve()
     {
-        State = WorkerState.Crashed;
+        State = VmState.Crashed;
         Tell(GuestEvent.Panicked);
     }
 
     internal void End(WorkerExit exit)
     {
-        State = WorkerState.Ended;
+        State = VmState.Stopped;
         gone();
         _ended.TrySetResult(exit);
     }
 
-    public Task StartAsync(CancellationToken cancellation) => Become(WorkerState.Running);
+    public Task StartAsync(CancellationToken cancellation) => Become(VmState.Running);
 
     public Task PauseAsync(CancellationToken cancellation) => Hangs
         ? Ended.WaitAsync(cancellation).ContinueWith(_ => throw new WorkerException("worker-died", "it is gone"), TaskScheduler.Default)
-        : Become(WorkerState.Paused);
+        : Become(VmState.Paused);
 
-    public Task ResumeAsync(CancellationToken cancellation) => Become(WorkerState.Running);
+    /// <summary>Happens as the VM goes on, before that is answered.</summary>
+    internal Action? Resumed { get; set; }
+
+    public Task ResumeAsync(CancellationToken cancellation)
+    {
+        State = VmState.Running;
+        Resumed?.Invoke();
+        return Task.CompletedTask;
+    }
 
     /// <summary>Saves wait for it; null: they do not.</summary>
     internal TaskCompletionSource? SaveGate { get; set; }
@@ -151,7 +172,7 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
 
     internal int Undone { get; private set; }
 
-    private WorkerState _before;
+    private VmState _before;
 
     /// <summary>Writes its id as the document, and nothing as memory.</summary>
     public async Task SaveAsync(
@@ -166,7 +187,7 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
 
         FileDescriptorHandle document = files.Single(file => file.Name == SavedVmFiles.Document).File;
         await File.WriteAllTextAsync($"/proc/self/fd/{document.DangerousGetHandle()}", vmId, cancellation);
-        State = WorkerState.Paused;
+        State = VmState.Paused;
     }
 
     public Task UndoSaveAsync(CancellationToken cancellation)
@@ -191,14 +212,17 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
 
     public Task StopAsync(CancellationToken cancellation)
     {
-        End(new WorkerExit(WorkerExitReason.Stopped, 0, null));
+        End(new WorkerExit(ExitReason.Stopped, 0, null));
         return Task.CompletedTask;
     }
 
     public Task<WorkerStats> GetStatsAsync(CancellationToken cancellation) =>
         Task.FromResult(new WorkerStats(
             12, 34, 56,
-            [new DiskStats("disk0", 1, 512, 2, 1024, 3, 0, InFlight: 4, Held: 5), new DiskStats("disk1", 0, 0, 0, 0, 0, 0)],
+            [
+                new DiskStats("disk0", 1, 512, 2, 1024, 3, 0, InFlight: 4, Held: 5, new([3, 0], 1), new([1, 2, 0, 4], 19)),
+                new DiskStats("disk1", 0, 0, 0, 0, 0, 0),
+            ],
             [new NetStats("net0", 6, 7, 8, 9, 10)]));
 
     /// <summary>Its balloon, which is always as large as it was asked to be; null is none.</summary>
@@ -319,6 +343,120 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
     public Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation) =>
         Plug(new DeviceInfo($"net{_nets++}", "net", net.Tap, 21, false, false, false));
 
+    /// <summary>How far the copy of a disk is, as a test wants it.</summary>
+    internal DiskCopyInfo CopyInfo { get; set; } = new(DiskCopyState.None);
+
+    /// <summary>Steps of a copy that it was asked for.</summary>
+    internal List<DiskCopyStep> CopySteps { get; } = [];
+
+    /// <summary>What a step is refused with.</summary>
+    internal Func<DiskCopyStep, WorkerException?> RefuseStep { get; set; } = _ => null;
+
+    /// <summary>The disk as it shall be after the copy.</summary>
+    internal DiskSpec? CopyTo { get; private set; }
+
+    /// <summary>How it may copy.</summary>
+    internal DiskCopyWish? CopyWish { get; private set; }
+
+    /// <summary>How large its guest sees its disks.</summary>
+    internal ulong DiskSize { get; set; } = 1 << 20;
+
+    public Task<ulong> DiskSizeAsync(string device, CancellationToken cancellation) => Task.FromResult(DiskSize);
+
+    public Task CopyDiskAsync(string device, DiskSpec disk, DiskCopyWish wish, CancellationToken cancellation)
+    {
+        (CopyTo, CopyWish, CopyInfo) = (disk, wish, new(DiskCopyState.Copying, device, 0, 100));
+        return Task.CompletedTask;
+    }
+
+    /// <summary>How it was asked to stream a disk.</summary>
+    internal DiskStreamWish? Stream { get; private set; }
+
+    public Task StreamDiskAsync(string device, DiskStreamWish wish, CancellationToken cancellation)
+    {
+        (Stream, CopyInfo) = (wish, new(DiskCopyState.Copying, device, 0, 100));
+        return Task.CompletedTask;
+    }
+
+    /// <summary>What a commit is refused with; null: it begins.</summary>
+    internal WorkerException? RefuseCommit { get; set; }
+
+    public Task CommitDiskAsync(string device, DiskSpec disk, ulong? bytesPerSecond, CancellationToken cancellation)
+    {
+        if (RefuseCommit is { } refused)
+        {
+            throw refused;
+        }
+
+        // Status, steps and what it is in then are the same.
+        return CopyDiskAsync(device, disk, new DiskCopyWish(disk.Path, BytesPerSecond: bytesPerSecond), cancellation);
+    }
+
+    public Task<DiskCopyInfo> DiskCopyAsync(CancellationToken cancellation) => Ended.IsCompleted
+        ? throw new WorkerException("worker-died", "it is gone")
+        : Task.FromResult(CopyInfo);
+
+    public Task StepDiskCopyAsync(string device, DiskCopyStep step, CancellationToken cancellation)
+    {
+        lock (CopySteps)
+        {
+            CopySteps.Add(step);
+        }
+
+        if (RefuseStep(step) is { } refused)
+        {
+            throw refused;
+        }
+
+        CopyInfo = step == DiskCopyStep.Seal ? CopyInfo with { State = DiskCopyState.Sealed } : new(DiskCopyState.None);
+        if (step == DiskCopyStep.Finish && Stream is null)
+        {
+            int at = _devices.FindIndex(d => d.Name == device);
+            _devices[at] = _devices[at] with { Source = CopyTo!.Path };
+        }
+
+        return Task.CompletedTask;
+    }
+
+    /// <summary>What a snapshot is refused with.</summary>
+    internal Func<WorkerException?> RefuseSnapshot { get; set; } = () => null;
+
+    /// <summary>A refused snapshot was taken all the same.</summary>
+    internal bool TakesRefusedSnapshot { get; set; }
+
+    /// <summary>Files of overlays that it has put on.</summary>
+    internal List<string> Overlays { get; } = [];
+
+    /// <summary>Questions for a snapshot that it leaves without an answer.</summary>
+    internal int SnapshotSilences { get; set; }
+
+    public Task SnapshotDisksAsync(IReadOnlyList<(string Device, DiskSpec Overlay)> disks, CancellationToken cancellation)
+    {
+        WorkerException? refused = RefuseSnapshot();
+        if (refused is null || TakesRefusedSnapshot)
+        {
+            foreach ((string device, DiskSpec overlay) in disks)
+            {
+                int at = _devices.FindIndex(d => d.Name == device);
+                _devices[at] = _devices[at] with { Source = overlay.Path };
+                Overlays.Add(overlay.Path);
+            }
+        }
+
+        return refused is null ? Task.CompletedTask : throw refused;
+    }
+
+    public Task<bool> HasSnapshotAsync(IReadOnlyList<SnapshotDisk> disks, CancellationToken cancellation) =>
+        Ended.IsCompleted || SnapshotSilences-- > 0
+            ? throw new WorkerException(Ended.IsCompleted ? "worker-died" : "worker-unresponsive", "no answer")
+            : Task.FromResult(disks.All(disk => Overlays.Contains(disk.Path)));
+
+    public Task<ulong> GrowDiskAsync(string device, DiskGrowth growth, CancellationToken cancellation)
+    {
+        growth.CarryOut();
+        return Task.FromResult(growth.Bytes);
+    }
+
     public Task<DeviceRemoval> RemoveDeviceAsync(string device, TimeSpan patience, bool force, CancellationToken cancellation)
     {
         if (Clings && !force)
@@ -373,7 +511,7 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
 
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
 
-    private Task Become(WorkerState state)
+    private Task Become(VmState state)
     {
         State = state;
         return Task.CompletedTask;

@@ -1,5 +1,6 @@
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.LifeCycle;
 
 namespace Vmm.Daemon.Tests;
 
@@ -7,7 +8,7 @@ namespace Vmm.Daemon.Tests;
 public sealed class GuestPanicTests
 {
     private static readonly CancellationToken s_none = CancellationToken.None;
-    private static readonly WorkerExit s_panicked = new(WorkerExitReason.GuestPanicked, 1, "the guest's kernel panicked");
+    private static readonly WorkerExit s_panicked = new(ExitReason.GuestPanicked, 1, "the guest's kernel panicked");
 
     [Fact]
     public async Task By_default_it_ends_as_crashed_and_can_be_started_again()
@@ -18,7 +19,7 @@ public sealed class GuestPanicTests
         worker.End(s_panicked);
         Assert.Equal(VmState.Crashed, await daemon.StateSoonAsync("web1", VmState.Crashed));
         VmInfo vm = await daemon.Client.ShowAsync("web1", s_none);
-        Assert.Equal((WorkerExitReason.GuestPanicked, null, 0), (vm.LastExit!.Reason, vm.WorkerProcessId, vm.Restarts));
+        Assert.Equal((ExitReason.GuestPanicked, null, 0), (vm.LastExit!.Reason, vm.WorkerProcessId, vm.Restarts));
         EventList events = await daemon.Client.EventsOfAsync("web1", s_none);
         Assert.Equal(["created", "state", "state", "guest-panicked", "state", "ended"], events.Events.Select(e => e.Kind));
         await daemon.RestartAsync();
@@ -64,7 +65,7 @@ public sealed class GuestPanicTests
         VmInfo adopted = await daemon.Client.ShowAsync("web1", s_none);
         Assert.Equal((VmState.Crashed, worker.ProcessId), (adopted.State, adopted.WorkerProcessId));
         VmInfo stopped = await daemon.Client.StopAsync("web1", TimeSpan.FromSeconds(60), s_none); // at once: nobody heeds its button
-        Assert.Equal((VmState.Stopped, WorkerExitReason.Stopped, 0), (stopped.State, stopped.LastExit!.Reason, worker.PowerButtonPresses));
+        Assert.Equal((VmState.Stopped, ExitReason.Stopped, 0), (stopped.State, stopped.LastExit!.Reason, worker.PowerButtonPresses));
     }
 
     [Fact]

@@ -36,6 +36,7 @@ internal sealed class HostileWorker : IAsyncDisposable
         _process = ProcessHandle.Spawn("/bin/sleep", ["1000"], new Dictionary<string, string>(StringComparer.Ordinal), []);
         WorkerLauncherOptions options =
             new() { Directory = folder, AnswerTimeout = TimeSpan.FromSeconds(5), StopTimeout = TimeSpan.FromSeconds(1) };
+        options = options with { Disks = new DiskAccess(new([folder], [])) };
         Worker = new RemoteWorker(theirs, ProcessHandle.Open(_process.ProcessId), options, _ => { });
         Worker.Assign(new WorkerFiles(folder, vmId));
         _thread = new Thread(Serve) { IsBackground = true };

@@ -4,6 +4,7 @@ using Vmm.Contracts.Rest;
 using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Logging;
 using Vmm.Interop;
+using Vmm.LifeCycle;
 
 namespace Vmm.Daemon.Tests;
 

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Net.Sockets;
 using System.Text;
 using Vmm.Contracts.Rest;
+using Vmm.LifeCycle;
 using Vmm.Testing;
 
 namespace Vmm.Daemon.Tests;

@@ -23,6 +23,11 @@ public sealed class IdentityMatrixTests
         POST /api/v1/vms/{name}/disks
         POST /api/v1/vms/{name}/nets
         DELETE /api/v1/vms/{name}/devices/{device}
+        PUT /api/v1/vms/{name}/devices/{device}/size
+        POST /api/v1/vms/{name}/devices/{device}/copy
+        POST /api/v1/vms/{name}/snapshot
+        POST /api/v1/vms/{name}/devices/{device}/commit
+        POST /api/v1/vms/{name}/devices/{device}/stream
         PUT /api/v1/balancer
         PUT /api/v1/log
         POST /api/v1/disks
@@ -57,6 +62,7 @@ public sealed class IdentityMatrixTests
         GET /api/v1/vms/{name}
         GET /api/v1/vms/{name}/spec
         GET /api/v1/vms/{name}/stats
+        GET /api/v1/vms/{name}/agent
         GET /api/v1/vms/{name}/events
         GET /api/v1/vms/{name}/memory
         GET /api/v1/vms/{name}/numa

@@ -1,6 +1,7 @@
 using System.Globalization;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Inventory;
+using Vmm.LifeCycle;
 
 namespace Vmm.Daemon.Tests;
 
@@ -16,7 +17,7 @@ public sealed class InventoryTests : IDisposable
     public void What_was_written_is_there_after_opening_again()
     {
         VmRecord a = new("1", "a", "name: a", "/x", 3, WantedOn: true, null);
-        VmRecord b = new("2", "b", "name: b", "", 1, WantedOn: false, new WorkerExit(WorkerExitReason.TripleFault, 1, "at 0x1000"));
+        VmRecord b = new("2", "b", "name: b", "", 1, WantedOn: false, new WorkerExit(ExitReason.TripleFault, 1, "at 0x1000"));
         using (VmInventory inventory = VmInventory.Open(Database))
         {
             inventory.Vms.Add(b);

@@ -2,6 +2,8 @@ using System.Net;
 using System.Text;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.LifeCycle;
+using Vmm.Storage;
 
 namespace Vmm.Daemon.Tests;
 
@@ -25,6 +27,14 @@ public sealed class JobTests
         await daemon.CreateAsync("web1", $"disks: [{{path: {path}}}]\n");
         Assert.Equal(["web1"], (await daemon.Client.DiskAsync("a.raw", s_none)).UsedBy);
         Assert.Equal("disk-in-use", (await DaemonFixture.RefusedAsync(() => daemon.Client.DeleteDiskAsync("a.raw", s_none))).Code);
+        using (RawFileBackend.Open(Path.Combine(daemon.Options.DisksFolder, "b.raw"), new RawFileOptions { ReadOnly = true }))
+        {
+            // no spec names it: it is an image below another one, say
+            Problem held = await DaemonFixture.RefusedAsync(() => daemon.Client.DeleteDiskAsync("b.raw", s_none));
+            Assert.Equal((409, "disk-in-use"), (held.Status, held.Code));
+            Assert.Contains($"(process {Environment.ProcessId})", held.Detail, StringComparison.Ordinal);
+        }
+
         await daemon.Client.DeleteDiskAsync("b.raw", s_none);
 
         File.WriteAllText(Path.Combine(daemon.Folder, "victim"), "kept");
@@ -86,7 +96,7 @@ public sealed class JobTests
         }
 
         Assert.Equal(VmState.Running, (await daemon.Client.ShowAsync("web1", s_none)).State);
-        worker.End(new WorkerExit(WorkerExitReason.PowerOff, 0, null));
+        worker.End(new WorkerExit(ExitReason.PowerOff, 0, null));
         Assert.Equal(JobState.Done, (await EndOf(daemon, job)).State);
         Assert.Equal(VmState.Stopped, (await daemon.Client.ShowAsync("web1", s_none)).State);
         JobInfo late = await EndOf(daemon, await daemon.Client.BeginStopAsync("web1", TimeSpan.FromSeconds(1), s_none));

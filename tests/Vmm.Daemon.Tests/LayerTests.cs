@@ -1,3 +1,4 @@
+using Vmm.Contracts.Control;
 using Vmm.Daemon.Api;
 using Vmm.Testing;
 
@@ -12,4 +13,8 @@ public sealed class LayerTests
         Assert.Contains("Vmm.Spec", linked);
         Assert.Empty(linked.Intersect(["Vmm.Kvm", "Vmm.Machine", "Vmm.Devices"], StringComparer.Ordinal));
     }
+
+    [Fact]
+    public void The_contracts_link_the_life_cycle_and_nothing_else() =>
+        Assert.Equal(["Vmm.Contracts", "Vmm.LifeCycle"], Links.Of(typeof(ControlFrame).Assembly).Order(StringComparer.Ordinal));
 }

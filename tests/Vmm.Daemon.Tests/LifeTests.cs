@@ -3,6 +3,7 @@ using Vmm.Contracts.Rest;
 using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
 using Vmm.Interop;
+using Vmm.LifeCycle;
 using Vmm.Memory;
 using Vmm.Spec;
 
@@ -27,7 +28,7 @@ public sealed class LifeTests
         daemon.Workers.RefuseLaunch = fault == typeof(WorkerException)
             ? new WorkerException("disk-in-use", "not now")
             : (Exception)Activator.CreateInstance(fault, "not now")!;
-        daemon.Workers.Alive.Values.Single().End(new WorkerExit(WorkerExitReason.PowerOff, 0, null));
+        daemon.Workers.Alive.Values.Single().End(new WorkerExit(ExitReason.PowerOff, 0, null));
         VmInfo waiting = await UntilAsync(daemon, "web1", vm => vm is { Restarts: >= 2, NextStart: not null });
         Assert.Contains("not now", waiting.LastExit!.Message, StringComparison.Ordinal);
         await daemon.StopDaemonAsync();
@@ -105,7 +106,7 @@ public sealed class LifeTests
         Assert.Equal(VmState.Paused, (await daemon.Client.ShowAsync("well", s_none)).State);
         Assert.Equal(VmState.Running, (await daemon.Client.ShowAsync("hung", s_none)).State);
         hung.Silent.SetResult(false); // what the launcher says when it ends it
-        hung.End(new WorkerExit(WorkerExitReason.WorkerDied, 1, "it did not speak"));
+        hung.End(new WorkerExit(ExitReason.WorkerDied, 1, "it did not speak"));
         await UntilAsync(daemon, "hung", vm => vm.State == VmState.Failed);
         Assert.Equal(VmState.Running, (await daemon.Client.DoAsync("hung", "start", s_none)).State);
     }
@@ -164,7 +165,7 @@ public sealed class LifeTests
         }
 
         await daemon.Client.CancelJobAsync(job.Id, s_none);
-        first.End(new WorkerExit(WorkerExitReason.PowerOff, 0, null)); // of its own will again: the policy counts
+        first.End(new WorkerExit(ExitReason.PowerOff, 0, null)); // of its own will again: the policy counts
         await UntilAsync(daemon, "web1", vm => vm is { State: VmState.Running, Restarts: 1 });
         Task<VmInfo> graceful = daemon.Client.StopAsync("web1", TimeSpan.FromSeconds(1), s_none);
         FakeWorker second = daemon.Workers.Alive.Values.Single();
@@ -208,7 +209,7 @@ public sealed class LifeTests
         Assert.Equal(0.4, (await daemon.Client.JobAsync(job.Id, s_none)).Progress);
         Assert.Equal(JobState.Cancelled, (await daemon.Client.CancelJobAsync(job.Id, s_none)).State);
         VmInfo given = await UntilAsync(daemon, "web1", vm => vm.State == VmState.Stopped);
-        Assert.Equal((WorkerExitReason.Stopped, null), (given.LastExit!.Reason, given.NextStart));
+        Assert.Equal((ExitReason.Stopped, null), (given.LastExit!.Reason, given.NextStart));
 
         Task<VmInfo> start = daemon.Client.DoAsync("web1", "start", s_none);
         await UntilAsync(daemon, "web1", vm => vm.State == VmState.Starting);

@@ -1,6 +1,9 @@
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
 using Vmm.Interop;
+using Vmm.LifeCycle;
+using Vmm.Spec;
+using Vmm.Storage.Qcow2.Tools;
 
 namespace Vmm.Daemon.Tests;
 
@@ -25,7 +28,7 @@ public sealed class PeerVersionTests : IDisposable
         await using HostileWorker worker = Hello($$"""{"vmId":"{{_id}}","state":"Paused","confinement":{{Bounds}}{{version}}}""");
         worker.Worker.Greet(Files, Soon);
         Assert.True(await worker.Worker.Greeted.WaitAsync(Soon));
-        Assert.Equal(WorkerState.Paused, worker.Worker.State);
+        Assert.Equal(VmState.Paused, worker.Worker.State);
     }
 
     [Fact]
@@ -50,7 +53,7 @@ public sealed class PeerVersionTests : IDisposable
         worker.Send(0, ControlKinds.State, """{"state":"Paused","later":true}""");
         WorkerStats stats = await worker.Worker.GetStatsAsync(Soon);
         Assert.Equal(2, stats.ResidentBytes);
-        Assert.Equal(WorkerState.Paused, worker.Worker.State);
+        Assert.Equal(VmState.Paused, worker.Worker.State);
     }
 
     [Fact]
@@ -87,6 +90,34 @@ public sealed class PeerVersionTests : IDisposable
         Assert.Equal(ControlKinds.More, Next(theirs)?.Kind);
         theirs.Dispose();
         Assert.Equal(ControlCodes.WorkerDied, (await Assert.ThrowsAsync<WorkerException>(() => call)).Code);
+    }
+
+    /// <summary>One that does not know images would ignore the format, and give the guest the image's own bytes.</summary>
+    [Theory]
+    [InlineData("")]
+    [InlineData(""","version":3,"features":["many-descriptors","saving"]""")]
+    [InlineData(""","version":3,"features":["images"]""")]
+    public async Task An_image_goes_only_to_a_worker_that_knows_what_that_is(string version)
+    {
+        string image = Path.Combine(_folder, "disk");
+        Qcow2Creator.Create(image, new Qcow2CreateOptions { DiskSize = 1 << 20 });
+        await using HostileWorker worker = new(_folder, _id)
+        {
+            Body = kind => kind is ControlKinds.Hello
+                ? $$"""{"vmId":"{{_id}}","state":"Running","confinement":{{Bounds}}{{version}}}"""
+                : null,
+        };
+        List<string> sent = [];
+        worker.Answer = frame =>
+        {
+            sent.Add(frame.Kind);
+            return false;
+        };
+        DiskSpec disk = new() { Path = image, Format = DiskFormat.Qcow2 };
+        bool knows = version.Contains("images", StringComparison.Ordinal);
+        WorkerException refused = await Assert.ThrowsAsync<WorkerException>(() => worker.Worker.AddDiskAsync(disk, Soon));
+        Assert.Equal(!knows, refused.Code == ControlCodes.WorkerTooOld);
+        Assert.Equal(knows, sent.Contains(ControlKinds.AddDevice, StringComparer.Ordinal));
     }
 
     private static ControlFrame? Next(PacketSocket socket)

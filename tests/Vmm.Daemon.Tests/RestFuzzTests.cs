@@ -5,6 +5,7 @@ using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Routing;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Api;
+using Vmm.LifeCycle;
 
 namespace Vmm.Daemon.Tests;
 
@@ -29,6 +30,11 @@ public sealed partial class RestFuzzTests
         [
             """{"bytesPerSecond":1000000,"operationsPerSecond":50,"burstBytes":4096,"burstOperations":3}"""
         ],
+        ["POST /api/v1/vms/{name}/snapshot"] = ["""{"name":"a","quiesceSeconds":1}""", """{"disks":["disk0"],"to":["/srv/a.qcow2"]}"""],
+        ["POST /api/v1/vms/{name}/devices/{device}/copy"] = ["""{"to":"/srv/a.img","bytesPerSecond":1}""", """{"to":"a","cache":"x"}"""],
+        ["POST /api/v1/vms/{name}/devices/{device}/commit"] = ["""{"base":"/srv/a.img","delete":true,"bytesPerSecond":1}""", "{}"],
+        ["POST /api/v1/vms/{name}/devices/{device}/stream"] = ["""{"base":"/srv/a.img","bytesPerSecond":1}""", "{}"],
+        ["PUT /api/v1/vms/{name}/devices/{device}/size"] = ["""{"sizeBytes":1048576}""", "{}"],
         ["POST /api/v1/vms/{name}/disks"] = ["path: d.img\nserial: B2\nreadOnly: true\n", "{path: d.img, queues: 2}"],
         ["POST /api/v1/vms/{name}/nets"] = ["tap: tap1\n", "{tap: tap2, mac: \"52:54:00:12:34:56\"}"],
         ["POST /api/v1/vms/{name}/vnodes/{vnode}/rehome"] = ["""{"hostNodes":"0","bytesPerSecond":1000000}"""],
@@ -57,7 +63,7 @@ public sealed partial class RestFuzzTests
     {
         int inputs = int.TryParse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS"), out int wanted)
             ? Math.Min(wanted, 200_000)
-            : 1000;
+            : 2000;
         await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder => ResourceOracle.Logged(new DaemonOptions(), folder));
         ResourceOracle oracle = ResourceOracle.Begin(daemon);
         using HttpClient http = ApiTests.Raw(daemon);

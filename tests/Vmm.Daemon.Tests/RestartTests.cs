@@ -2,6 +2,7 @@ using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
+using Vmm.LifeCycle;
 using Vmm.Spec;
 
 namespace Vmm.Daemon.Tests;
@@ -14,17 +15,17 @@ public sealed class RestartTests
     [Fact]
     public void The_plan_follows_the_policy()
     {
-        foreach ((RestartPolicy policy, WorkerExitReason reason, bool again) in new[]
+        foreach ((RestartPolicy policy, ExitReason reason, bool again) in new[]
         {
-            (RestartPolicy.Never, WorkerExitReason.Failed, false), (RestartPolicy.Never, WorkerExitReason.WorkerDied, false),
-            (RestartPolicy.Never, WorkerExitReason.Reset, true),
-            (RestartPolicy.Never, WorkerExitReason.PowerOff, false), (RestartPolicy.OnFailure, WorkerExitReason.TripleFault, true),
-            (RestartPolicy.OnFailure, WorkerExitReason.WorkerDied, true),
-            (RestartPolicy.OnFailure, WorkerExitReason.PowerOff, false), (RestartPolicy.Always, WorkerExitReason.PowerOff, true),
-            (RestartPolicy.Always, WorkerExitReason.Stopped, false),
-            (RestartPolicy.Always, WorkerExitReason.DebugExit, true), (RestartPolicy.Never, WorkerExitReason.GuestPanicked, false),
-            (RestartPolicy.OnFailure, WorkerExitReason.GuestPanicked, true),
-            (RestartPolicy.Always, WorkerExitReason.GuestPanicked, true),
+            (RestartPolicy.Never, ExitReason.Failed, false), (RestartPolicy.Never, ExitReason.WorkerDied, false),
+            (RestartPolicy.Never, ExitReason.Reset, true),
+            (RestartPolicy.Never, ExitReason.PowerOff, false), (RestartPolicy.OnFailure, ExitReason.TripleFault, true),
+            (RestartPolicy.OnFailure, ExitReason.WorkerDied, true),
+            (RestartPolicy.OnFailure, ExitReason.PowerOff, false), (RestartPolicy.Always, ExitReason.PowerOff, true),
+            (RestartPolicy.Always, ExitReason.Stopped, false),
+            (RestartPolicy.Always, ExitReason.DebugExit, true), (RestartPolicy.Never, ExitReason.GuestPanicked, false),
+            (RestartPolicy.OnFailure, ExitReason.GuestPanicked, true),
+            (RestartPolicy.Always, ExitReason.GuestPanicked, true),
         })
         {
             Assert.Equal(
@@ -37,8 +38,8 @@ public sealed class RestartTests
     {
         VmSpec never = new() { OnCrash = CrashPolicy.Restart, OnReboot = RebootPolicy.Stop },
             always = never with { Restart = RestartPolicy.Always };
-        WorkerExit panic = new(WorkerExitReason.GuestPanicked, 1, null), reset = new(WorkerExitReason.Reset, 0, null),
-            failed = new(WorkerExitReason.Failed, 1, null);
+        WorkerExit panic = new(ExitReason.GuestPanicked, 1, null), reset = new(ExitReason.Reset, 0, null),
+            failed = new(ExitReason.Failed, 1, null);
         Assert.NotNull(new RestartPlan().After(never, panic, s_hour));
         Assert.Null(new RestartPlan().After(never, failed, s_hour));
         Assert.Null(new RestartPlan().After(never, reset, s_hour));
@@ -49,7 +50,7 @@ public sealed class RestartTests
     public void Failures_in_a_row_are_waited_for_longer_and_longer_up_to_a_minute()
     {
         RestartPlan plan = new();
-        WorkerExit died = new(WorkerExitReason.WorkerDied, 1, null);
+        WorkerExit died = new(ExitReason.WorkerDied, 1, null);
         Assert.Equal([1, 2, 4, 8, 16, 32, 60, 60], Enumerable.Range(0, 8)
             .Select(_ => plan.After(new VmSpec { Restart = RestartPolicy.OnFailure }, died, s_moment)!.Value.TotalSeconds));
         Assert.Equal(1, plan.After(new VmSpec { Restart = RestartPolicy.OnFailure }, died, s_hour)!.Value.TotalSeconds);
@@ -62,7 +63,7 @@ public sealed class RestartTests
     public void Reboots_are_at_once_unless_they_never_end()
     {
         RestartPlan plan = new();
-        WorkerExit reset = new(WorkerExitReason.Reset, 0, null);
+        WorkerExit reset = new(ExitReason.Reset, 0, null);
         Assert.Equal([0, 0, 0, 1, 2, 4], Enumerable.Range(0, 6)
             .Select(_ => plan.After(new VmSpec { Restart = RestartPolicy.Never }, reset, s_moment)!.Value.TotalSeconds));
         Assert.Equal(0, plan.After(new VmSpec { Restart = RestartPolicy.Never }, reset, s_hour)!.Value.TotalSeconds);
@@ -74,9 +75,9 @@ public sealed class RestartTests
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
         await daemon.CreateAsync("web1");
         await daemon.Client.DoAsync("web1", "start", s_none);
-        daemon.Workers.Alive.Values.Single().End(new WorkerExit(WorkerExitReason.Reset, 0, null));
+        daemon.Workers.Alive.Values.Single().End(new WorkerExit(ExitReason.Reset, 0, null));
         VmInfo vm = await UntilAsync(daemon, v => v is { State: VmState.Running, Restarts: 1 });
-        Assert.Equal(WorkerExitReason.Reset, vm.LastExit!.Reason);
+        Assert.Equal(ExitReason.Reset, vm.LastExit!.Reason);
         EventList events = await daemon.Client.EventsOfAsync("web1", s_none);
         Assert.Equal(["created", "state", "state", "state", "ended", "restart", "state", "state"], events.Events.Select(e => e.Kind));
         await daemon.Client.DoAsync("web1", "stop", s_none);
@@ -91,7 +92,7 @@ public sealed class RestartTests
         await daemon.CreateAsync("web1", "restart: on-failure\n");
         await daemon.Client.DoAsync("web1", "start", s_none);
         daemon.Workers.RefuseLaunch = new WorkerException("disk-open-failed", "not now");
-        daemon.Workers.Alive.Values.Single().End(new WorkerExit(WorkerExitReason.WorkerDied, 1, "killed by signal 9"));
+        daemon.Workers.Alive.Values.Single().End(new WorkerExit(ExitReason.WorkerDied, 1, "killed by signal 9"));
         VmInfo waiting = await UntilAsync(daemon, v => v.NextStart is not null);
         Assert.Equal(VmState.Failed, waiting.State);
         VmInfo later = await UntilAsync(daemon, v => v.Restarts == 2); // the first try failed, too
@@ -132,11 +133,11 @@ public sealed class RestartTests
             await Task.Delay(5);
         }
 
-        obedient.End(new WorkerExit(WorkerExitReason.PowerOff, 0, null));
+        obedient.End(new WorkerExit(ExitReason.PowerOff, 0, null));
         VmInfo off = await stop;
-        Assert.Equal((VmState.Stopped, WorkerExitReason.PowerOff, null), (off.State, off.LastExit!.Reason, off.NextStart));
+        Assert.Equal((VmState.Stopped, ExitReason.PowerOff, null), (off.State, off.LastExit!.Reason, off.NextStart));
         await daemon.Client.DoAsync("web1", "start", s_none);
-        Assert.Equal(WorkerExitReason.Stopped, (await daemon.Client.StopAsync("web1", TimeSpan.FromSeconds(1), s_none)).LastExit!.Reason);
+        Assert.Equal(ExitReason.Stopped, (await daemon.Client.StopAsync("web1", TimeSpan.FromSeconds(1), s_none)).LastExit!.Reason);
     }
 
     [Fact]

@@ -3,6 +3,7 @@ using Vmm.Contracts.Rest;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Saved;
 using Vmm.Daemon.Workers;
+using Vmm.LifeCycle;
 using Vmm.Spec;
 
 namespace Vmm.Daemon.Tests;
@@ -72,7 +73,7 @@ public sealed class SavedVmTests : IAsyncLifetime
         Assert.Equal(JobState.Failed, job.State);
         Assert.Contains("disk0", job.Error!.Detail, StringComparison.Ordinal);
         Assert.Equal(paused ? VmState.Paused : VmState.Running, (await Vm).State);
-        Assert.Equal((1, paused ? WorkerState.Paused : WorkerState.Running), (Worker.Undone, Worker.State));
+        Assert.Equal((1, paused ? VmState.Paused : VmState.Running), (Worker.Undone, Worker.State));
         Assert.False(Directory.Exists(Folder) || Directory.Exists(Partial));
 
         Worker.RefuseSave = null;

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
@@ -110,21 +111,130 @@ public sealed class StorageTests : IDisposable
             Boot = new BootSpec { Kernel = At("allowed/kernel") },
             Disks = [new DiskSpec { Path = At("allowed/disk") }]
         };
-        WorkerResources.Open(spec, Storage).Dispose();
+        WorkerResources.Open(spec, new DiskAccess(Storage)).Dispose();
         File.Delete(At("allowed/disk"));
         File.CreateSymbolicLink(At("allowed/disk"), At("outside/secret"));
         Assert.Contains(
-            "leads out", Assert.Throws<WorkerException>(() => WorkerResources.Open(spec, Storage)).Message, StringComparison.Ordinal);
+            "leads out",
+            Assert.Throws<WorkerException>(() => WorkerResources.Open(spec, new DiskAccess(Storage))).Message,
+            StringComparison.Ordinal);
         VmSpec kernel = spec with { Disks = [], Boot = new BootSpec { Kernel = At("outside/secret") } };
         Assert.Contains(
             "storage folder",
-            Assert.Throws<WorkerException>(() => WorkerResources.Open(kernel, Storage)).Message,
+            Assert.Throws<WorkerException>(() => WorkerResources.Open(kernel, new DiskAccess(Storage))).Message,
             StringComparison.Ordinal);
         VmSpec initrd = spec with { Disks = [], Boot = new BootSpec { Kernel = At("allowed/kernel"), Initrd = At("outside/secret") } };
         Assert.Contains(
             "storage folder",
-            Assert.Throws<WorkerException>(() => WorkerResources.Open(initrd, Storage)).Message,
+            Assert.Throws<WorkerException>(() => WorkerResources.Open(initrd, new DiskAccess(Storage))).Message,
             StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void The_images_of_a_chain_go_to_the_worker_in_order_with_what_they_are()
+    {
+        Run("qemu-img", "create", "-q", "-f", "raw", At("allowed/root.img"), "1M");
+        Run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "root.img", At("allowed/base.qcow2"));
+        Run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "base.qcow2", At("allowed/top.qcow2"));
+        DiskSpec disk = new() { Path = At("allowed/top.qcow2"), Format = DiskFormat.Qcow2, Cache = DiskCache.Buffered };
+        using WorkerResources resources = WorkerResources.Open(disk, new DiskAccess(Storage));
+        Assert.Equal(["disk0", "disk0.base1", "disk0.base2"], resources.Names);
+        Assert.True(resources.HasImages);
+        Assert.True(resources.LargestFile > 64 << 20, "the file of an image grows");
+        Assert.Equal(
+            [new BackingSpec(At("allowed/base.qcow2"), DiskFormat.Qcow2), new BackingSpec(At("allowed/root.img"), DiskFormat.Raw)],
+            resources.WithBacking(0, disk).Backing);
+        using WorkerResources raw = WorkerResources.Open(new DiskSpec { Path = At("allowed/disk") }, new DiskAccess(Storage));
+        Assert.False(raw.HasImages);
+    }
+
+    /// <summary>What an image says is below it is somebody's word: the rule is the same as for what a spec names.</summary>
+    [Theory]
+    [InlineData("../outside/secret", "is not in a storage folder")]
+    [InlineData("absolute", "leads out of the storage folder")]
+    [InlineData("folder/secret", "leads out of the storage folder")]
+    [InlineData("hard", "hard links")]
+    [InlineData("fifo", "is neither a file nor a block device")]
+    [InlineData("/etc/shadow", "is not in a storage folder")]
+    [InlineData("/proc/self/root/etc/shadow", "is not in a storage folder")]
+    [InlineData("none", "does not exist")]
+    public void An_image_gets_nothing_below_it_that_a_spec_could_not_name(string backing, string rule)
+    {
+        File.CreateSymbolicLink(At("allowed/absolute"), At("outside/secret"));
+        Directory.CreateSymbolicLink(At("allowed/folder"), At("outside"));
+        Run("ln", At("outside/secret"), At("allowed/hard"));
+        Run("mkfifo", At("allowed/fifo"));
+        Run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", backing, "-u", At("allowed/top.qcow2"), "1M");
+        DiskSpec disk = new() { Path = At("allowed/top.qcow2"), Format = DiskFormat.Qcow2 };
+        WorkerException refused = Assert.Throws<WorkerException>(() => WorkerResources.Open(disk, new DiskAccess(Storage)));
+        Assert.Equal(ControlCodes.DiskOpenFailed, refused.Code);
+        Assert.Contains(rule, refused.Message, StringComparison.Ordinal);
+        Assert.Contains($"(it is the backing file of {At("allowed/top.qcow2")})", refused.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_base_that_is_written_is_refused_with_the_name_of_the_vm_that_has_it()
+    {
+        Run("qemu-img", "create", "-q", "-f", "qcow2", At("allowed/base.qcow2"), "1M");
+        Run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "base.qcow2", At("allowed/top.qcow2"));
+        DiskAccess access = new(Storage) { VmOf = process => process == Environment.ProcessId ? "web1" : null };
+        DiskSpec top = new() { Path = At("allowed/top.qcow2"), Format = DiskFormat.Qcow2 };
+        DiskSpec writer = top with { Path = At("allowed/base.qcow2") };
+        using (WorkerResources.Open(top, access))
+        using (WorkerResources.Open(top with { Path = Overlay("other.qcow2") }, access)) // two VMs over one base
+        {
+            WorkerException refused = Assert.Throws<WorkerException>(() => WorkerResources.Open(writer, access));
+            Assert.Equal(ControlCodes.DiskInUse, refused.Code);
+            Assert.Contains("base.qcow2 is in use by VM web1 (process ", refused.Message, StringComparison.Ordinal);
+        }
+
+        using (WorkerResources.Open(writer, access))
+        {
+            string said = Assert.Throws<WorkerException>(() => WorkerResources.Open(top, access)).Message;
+            Assert.Contains("base.qcow2 is being written by VM web1 (process ", said, StringComparison.Ordinal);
+            Assert.Contains("top.qcow2)", said, StringComparison.Ordinal);
+        }
+
+        WorkerResources.Open(top, access).Dispose();
+    }
+
+    [Fact]
+    public void A_raw_disk_that_begins_as_an_image_is_remarked_on_and_stays_raw()
+    {
+        Run("qemu-img", "create", "-q", "-f", "qcow2", At("allowed/guest"), "1M");
+        using (FileStream file = File.OpenWrite(At("allowed/guest")))
+        {
+            file.SetLength(1 << 20); // whole sectors, as those of a raw disk are
+        }
+
+        List<(string, string)> told = [];
+        DiskAccess access = new(Storage) { Remarked = (vm, remark) => told.Add((vm, remark)) };
+        using WorkerResources resources = WorkerResources.Open(new DiskSpec { Path = At("allowed/guest") }, access);
+        resources.TellRemarks("id");
+        (string id, string said) = Assert.Single(told);
+        Assert.Equal("id", id);
+        Assert.Contains("format: qcow2", said, StringComparison.Ordinal);
+        Assert.False(resources.HasImages);
+        using WorkerResources plain = WorkerResources.Open(new DiskSpec { Path = At("allowed/disk") }, access);
+        plain.TellRemarks("id");
+        Assert.Single(told);
+    }
+
+    [Fact]
+    public async Task A_process_is_known_by_the_vm_that_it_runs_and_a_remark_reaches_who_asks_for_the_vm()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        await daemon.CreateAsync("web1", "");
+        VmInfo started = await daemon.Client.DoAsync("web1", "start", CancellationToken.None);
+        Assert.Equal("web1", daemon.Host.Vms.NameOf(started.WorkerProcessId!.Value));
+        Assert.Null(daemon.Host.Vms.NameOf(started.WorkerProcessId.Value + 1));
+        daemon.Host.Vms.Remark(daemon.Host.Vms.Get("web1").Record.Id, "looks odd");
+        daemon.Host.Vms.Remark(Guid.NewGuid().ToString(), "of no vm");
+        DaemonEvent told = Assert.Single(
+            (await daemon.Client.EventsOfAsync("web1", CancellationToken.None)).Events, e => e.Kind is "disk-remark");
+        Assert.Equal("looks odd", told.Message);
+        await daemon.Client.DoAsync("web1", "stop", CancellationToken.None);
+        Assert.Null(daemon.Host.Vms.NameOf(started.WorkerProcessId.Value));
     }
 
     [Fact]
@@ -153,6 +263,12 @@ public sealed class StorageTests : IDisposable
     }
 
     private string At(string path) => Path.Combine(_folder, path);
+
+    private string Overlay(string name)
+    {
+        Run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "base.qcow2", At("allowed/" + name));
+        return At("allowed/" + name);
+    }
 
     private void Make(string path) => File.WriteAllBytes(At(path), new byte[4096]);
 

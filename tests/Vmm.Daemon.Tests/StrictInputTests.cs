@@ -10,6 +10,7 @@ using Vmm.Contracts.Rest;
 using Vmm.Daemon.Access;
 using Vmm.Daemon.Api;
 using Vmm.Daemon.Inventory;
+using Vmm.LifeCycle;
 
 namespace Vmm.Daemon.Tests;
 
@@ -26,6 +27,12 @@ public sealed class StrictInputTests
         ["PUT /api/v1/vms/{name}/memory"] = """{"vnode":0,"bytes":67108864,"force":false}""",
         ["PUT /api/v1/vms/{name}/devices/{device}/limits"] =
             """{"bytesPerSecond":1000000,"operationsPerSecond":50,"burstBytes":4096,"burstOperations":3}""",
+        ["POST /api/v1/vms/{name}/snapshot"] =
+            """{"name":"a","disks":["disk0"],"to":["/srv/a.qcow2"],"quiesceSeconds":9,"quiesceRequired":true}""",
+        ["POST /api/v1/vms/{name}/devices/{device}/copy"] = """{"to":"/srv/a.img","cache":"direct","bytesPerSecond":1048576}""",
+        ["POST /api/v1/vms/{name}/devices/{device}/commit"] = """{"base":"/srv/a.img","delete":true,"bytesPerSecond":1048576}""",
+        ["POST /api/v1/vms/{name}/devices/{device}/stream"] = """{"base":"/srv/a.img","bytesPerSecond":1048576}""",
+        ["PUT /api/v1/vms/{name}/devices/{device}/size"] = """{"sizeBytes":1048576}""",
         ["POST /api/v1/vms/{name}/vnodes/{vnode}/rehome"] = """{"hostNodes":"0","bytesPerSecond":1000000000}""",
         ["POST /api/v1/vms/{name}/save"] = """{"folder":"/nowhere/saved"}""",
         ["POST /api/v1/restore"] = """{"folder":"/nowhere/saved"}""",
@@ -133,7 +140,8 @@ public sealed class StrictInputTests
             JsonObject members = JsonNode.Parse(sound)!.AsObject();
             JsonTypeInfo type = RequestJson.Default.GetTypeInfo(Entry(route).Body!.Type)
                 ?? throw new InvalidOperationException($"{Key(route)} is read by another reader");
-            Assert.All(type.Properties, p => Assert.True(p.PropertyType.IsValueType || p.PropertyType == typeof(string),
+            Assert.All(type.Properties, p => Assert.True(
+                p.PropertyType.IsValueType || p.PropertyType == typeof(string) || p.PropertyType == typeof(IReadOnlyList<string>),
                 $"{p.Name} of {Key(route)} has fields of its own, which nobody names"));
             await NamesAsync(sound.Replace("{", "{\"nosuch\":1,", StringComparison.Ordinal), "nosuch", "unknown field");
             foreach ((string name, JsonNode? value) in members)

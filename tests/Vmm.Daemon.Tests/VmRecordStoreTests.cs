@@ -4,6 +4,7 @@ using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Vms;
+using Vmm.LifeCycle;
 using Vmm.Spec;
 
 namespace Vmm.Daemon.Tests;
@@ -35,7 +36,7 @@ public sealed class VmRecordStoreTests : IDisposable
                 inventory.Vms.All().Single().Revision,
                 inventory.Vms.All().Single().Spec,
                 store.Spec!.Cpus));
-        store.Change(record => record with { WantedOn = false, LastExit = new WorkerExit(WorkerExitReason.PowerOff, 0, null) });
+        store.Change(record => record with { WantedOn = false, LastExit = new WorkerExit(ExitReason.PowerOff, 0, null) });
         store.Commit();
         Assert.Equal(store.Record, inventory.Vms.All().Single());
     }

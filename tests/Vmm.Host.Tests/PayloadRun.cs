@@ -5,7 +5,7 @@ namespace Vmm.Host.Tests;
 /// <summary>A script of Payload that runs in a test host with vmmctl, vmmd and a stock guest, and checks every step itself.</summary>
 internal static class PayloadRun
 {
-    private const int Attempts = 3;
+    private const int Attempts = 4;
 
     /// <summary>Runs <c>Payload/NAME.sh</c> until it says <paramref name="end"/>.</summary>
     /// <param name="name">Name of the script, and of its folder in the test host.</param>
@@ -34,9 +34,8 @@ internal static class PayloadRun
                 ["--kernel", kernel, "--script", Path.Combine(here, guest), "--out", Path.Combine(payload, "initrd"),
                     .. (modules ?? []).SelectMany(m => (string[])["--module", m])]);
 
-            // The emulated machine itself panics now and then (nested SVM in QEMU's emulation), and so do guests in it: then once more. A
-            // check that fails
-            // for another reason fails each time.
+            // The emulated machine itself panics or hangs now and then (nested SVM in QEMU's emulation), and so do guests in it: then once
+            // more. A check that fails for another reason fails each time.
             string said = "";
             for (int attempt = 1; attempt <= Attempts; attempt++)
             {

@@ -132,7 +132,8 @@ public sealed class BlkTests : IDisposable
     [InlineData(Discard, 0UL, 8u, uint.MaxValue, 16, Unsupported)]
     [InlineData(Discard, 0UL, 8u, 0u, 15, IoError)]
     [InlineData(Discard, 0UL, 8u, 0u, 17, IoError)]
-    [InlineData(Discard, 0UL, 8u, 0u, 32, IoError)]
+    [InlineData(Discard, 0UL, 8u, 0u, 32, Ok)] // the second segment is empty
+    [InlineData(Discard, 0UL, 8u, 0u, 17 * 16, IoError)]
     [InlineData(Discard, 0UL, 8u, 0u, 1, IoError)]
     [InlineData(Discard, 0UL, 8u, 0u, 0, IoError)]
     [InlineData(WriteZeroes, 0UL, 8u, 0u, 16, Ok)]
@@ -146,7 +147,9 @@ public sealed class BlkTests : IDisposable
     [InlineData(WriteZeroes, 0UL, 8u, 2u, 16, Unsupported)]
     [InlineData(WriteZeroes, 0UL, 8u, 0x8000_0000u, 16, Unsupported)]
     [InlineData(WriteZeroes, 0UL, 8u, 0u, 8, IoError)]
-    [InlineData(WriteZeroes, 0UL, 8u, 0u, 48, IoError)]
+    [InlineData(WriteZeroes, 0UL, 8u, 0u, 48, Ok)]
+    [InlineData(WriteZeroes, 0UL, 8u, 0u, 17 * 16, IoError)]
+    [InlineData(WriteZeroes, 0UL, 8u, 0u, 40, IoError)]
     [InlineData(WriteZeroes, 0UL, 8u, 0u, 0, IoError)]
     public void Segment(uint type, ulong sector, uint sectors, uint flags, int length, byte status)
     {

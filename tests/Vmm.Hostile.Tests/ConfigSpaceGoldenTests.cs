@@ -27,6 +27,7 @@ public sealed class ConfigSpaceGoldenTests
         {
             machine.Describe(text, "host bridge", 0, 0);
             machine.Describe(text, "PCI bridge", 0, 31);
+            machine.Describe(text, "PCI Express port", 0, 30);
         }
 
         foreach (string name in DeviceRegistry.Names)
@@ -40,6 +41,12 @@ public sealed class ConfigSpaceGoldenTests
         using (Machine machine = new(bench.Device, behindBridge: true))
         {
             machine.Describe(text, "rng behind a bridge", 1, 0);
+        }
+
+        using (DeviceBench bench = DeviceRegistry.Create("rng"))
+        using (Machine machine = new(bench.Device, behindPort: true))
+        {
+            machine.Describe(text, "rng behind a port", 2, 0);
         }
 
         if (Environment.GetEnvironmentVariable("VMM_WRITE_GOLDEN") is not null)
@@ -56,12 +63,27 @@ public sealed class ConfigSpaceGoldenTests
         private readonly AddressBus _bus = new("MMIO");
         private readonly PciHostBridge _bridge;
 
-        internal Machine(VirtioDevice? device, bool behindBridge = false)
+        internal Machine(VirtioDevice? device, bool behindBridge = false, bool behindPort = false)
         {
             _bridge = new PciHostBridge(_bus, (0xDE00_0000u, 32u << 20)) { Lines = [new WiredOr(new NoLine())] };
             _bus.Map(Ecam, 1 << 28, _bridge.Ecam, "ECAM");
+            if (device is null || behindPort)
+            {
+                _bridge.AddRootPort(new PciAddress(0, 30), 0xDD00_0000, 1 << 20);
+            }
+
             if (device is null)
             {
+                return;
+            }
+
+            if (behindPort)
+            {
+                _bridge.Add(
+                    new VirtioPciFunction("golden", device, _ram.Memory, this, null),
+                    new PciAddress(2, 0),
+                    new BarAllocator(0xC000_0000, 1 << 28));
+                new PciPortHotplug(_bridge, _ => Assert.Fail("nobody asked for it")).Allow(2);
                 return;
             }
 

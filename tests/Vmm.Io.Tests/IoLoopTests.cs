@@ -10,6 +10,31 @@ public abstract class IoLoopTests
     protected abstract IoLoop Create(int busyPollMicroseconds = 0);
 
     [Fact]
+    public void A_round_has_one_time_and_takes_that_of_a_look_at_the_clock_in_the_round_before()
+    {
+        using IoLoop loop = Create();
+        loop.Poll();
+        long time = loop.RoundTime;
+        Thread.Sleep(2);
+        Assert.Equal(time, loop.RoundTime);
+        loop.Looked(time + 1);
+        Assert.Equal(time, loop.RoundTime);
+        loop.Poll();
+        Assert.Equal(time + 1, loop.RoundTime);
+        loop.Looked(time + 2);
+        loop.Poll();
+        loop.Poll();
+        Assert.True(loop.RoundTime > time + 1_000_000, "a look two rounds ago is too old");
+        long now = loop.RoundTime;
+        loop.Looked(now);
+        IoTimer timer = loop.AddTimer(() => { });
+        timer.Set(3);
+        loop.Wait();
+        loop.Poll();
+        Assert.True(loop.RoundTime > now + 1_000_000, "a look before a sleep is too old");
+    }
+
+    [Fact]
     public void Work_posted_by_other_threads_runs_on_the_loop_once_and_in_order()
     {
         using IoLoop loop = Create(50);

@@ -1,6 +1,7 @@
 using Vmm.Interop.Kvm;
 using Vmm.CommandLine;
 using Vmm.Kvm;
+using Vmm.LifeCycle;
 using Vmm.Machine.Boot;
 using Vmm.Machine.Run;
 using Vmm.Spec;
@@ -14,7 +15,7 @@ public sealed class RunApplicationTests : IDisposable
     private readonly StringWriter _out = new();
     private readonly StringWriter _error = new();
     private VmSpec? _ran;
-    private RunResult _result = new(RunOutcome.PowerOff);
+    private RunResult _result = new(ExitReason.PowerOff);
     private Exception? _throws;
 
     public RunApplicationTests()
@@ -43,7 +44,8 @@ public sealed class RunApplicationTests : IDisposable
     public void Options_become_the_spec()
     {
         Assert.Equal(0, Run("--cpus", "3", "--memory", "1GiB", "--numa", "2", "--name", "n", "--cmdline", "quiet", "--virtio-transport",
-            "mmio", "--disk", PathOf("disk.raw") + ",ro,queues=4,queue-size=64,serial=s,cache=buffered,transport=pci,vnode=1"));
+            "mmio", "--disk",
+            PathOf("disk.raw") + ",ro,queues=4,queue-size=64,block-size=4096,serial=s,cache=buffered,transport=pci,vnode=1"));
         Assert.Equal(
             ("n", 3, 1UL << 30, "quiet", VirtioTransport.Mmio),
             (_ran!.Name, _ran.Cpus, _ran.Memory, _ran.Boot.Cmdline, _ran.VirtioTransport));
@@ -55,6 +57,7 @@ public sealed class RunApplicationTests : IDisposable
                 ReadOnly = true,
                 Queues = 4,
                 QueueSize = 64,
+                LogicalBlockSize = 4096,
                 Serial = "s",
                 Cache = DiskCache.Buffered,
                 Transport = VirtioTransport.Pci,
@@ -101,6 +104,7 @@ public sealed class RunApplicationTests : IDisposable
     [InlineData("--disk a,queue=2", "did you mean queues?")]
     [InlineData("--disk a,queues=x", "queues=x: expected a number")]
     [InlineData("--disk a,cache=no", "expected direct or buffered")]
+    [InlineData("--disk a,block-size=1024", "disks[0].logicalBlockSize: 1024, expected 512 or 4096")]
     [InlineData("--disk a,queue-size=3", "disks[0].queueSize: 3, expected a power of two")]
     [InlineData("--disk ,ro", "the path comes first")]
     [InlineData("--virtio-transport usb", "expected pci or mmio")]
@@ -133,13 +137,13 @@ public sealed class RunApplicationTests : IDisposable
     }
 
     [Theory]
-    [InlineData(RunOutcome.PowerOff, 0, 0)]
-    [InlineData(RunOutcome.Reset, 0, 0)]
-    [InlineData(RunOutcome.Stopped, 0, 0)]
-    [InlineData(RunOutcome.DebugExit, 37, 37)]
-    [InlineData(RunOutcome.TripleFault, 0, 1)]
-    [InlineData(RunOutcome.Failed, 0, 1)]
-    public void The_end_of_the_run_becomes_the_exit_code(RunOutcome outcome, int code, int exit)
+    [InlineData(ExitReason.PowerOff, 0, 0)]
+    [InlineData(ExitReason.Reset, 0, 0)]
+    [InlineData(ExitReason.Stopped, 0, 0)]
+    [InlineData(ExitReason.DebugExit, 37, 37)]
+    [InlineData(ExitReason.TripleFault, 0, 1)]
+    [InlineData(ExitReason.Failed, 0, 1)]
+    public void The_end_of_the_run_becomes_the_exit_code(ExitReason outcome, int code, int exit)
     {
         _result = new RunResult(outcome, code);
         Assert.Equal(exit, Run());
@@ -159,7 +163,7 @@ public sealed class RunApplicationTests : IDisposable
     [Fact]
     public void A_crash_is_told_with_the_state_of_the_vcpus()
     {
-        _result = new RunResult(RunOutcome.TripleFault, Message: "vCPU 0 at RIP 0x1", Report: ["vCPU 0, which crashed:", "  code: ud2"]);
+        _result = new RunResult(ExitReason.TripleFault, Message: "vCPU 0 at RIP 0x1", Report: ["vCPU 0, which crashed:", "  code: ud2"]);
         Assert.Equal(1, Run("--quiet"));
         Assert.Equal(
             "vmmctl: vm: the guest crashed its CPU (triple fault): vCPU 0 at RIP 0x1\n  vCPU 0, which crashed:\n    code: ud2\n",
@@ -169,7 +173,7 @@ public sealed class RunApplicationTests : IDisposable
     [Fact]
     public void Quiet_drops_notes_but_not_errors()
     {
-        _result = new RunResult(RunOutcome.Failed, Message: "broken");
+        _result = new RunResult(ExitReason.Failed, Message: "broken");
         Assert.Equal(1, Run("--quiet"));
         Assert.Equal("vmmctl: vm: broken\n", _error.ToString());
     }

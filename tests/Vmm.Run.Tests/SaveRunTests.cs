@@ -1,5 +1,6 @@
 using Vmm.CommandLine;
 using System.Text;
+using Vmm.LifeCycle;
 using Vmm.Machine.Run;
 using Vmm.Memory;
 using Vmm.Spec;
@@ -27,14 +28,14 @@ public sealed class SaveRunTests : IDisposable
         using CancellationTokenSource stop = new();
         Recorder first = new(said => said.Contains("TICK spin 3\n", StringComparison.Ordinal), stop.Cancel);
         RunResult saved = ForegroundMachine.Run(new RunRequest(spec, SaveTo: Saved), first, null, stop.Token);
-        Assert.Equal((RunOutcome.Stopped, 0), (saved.Outcome, saved.ExitCode));
+        Assert.Equal((ExitReason.Stopped, 0), (saved.Reason, saved.ExitCode));
         Assert.Contains("--restore", saved.Message, StringComparison.Ordinal);
         Assert.DoesNotContain("RESULT", first.Said, StringComparison.Ordinal);
 
         RunRequest? request = RunRequest.From(new RunArguments { Restore = Saved }, []);
         Recorder second = new(_ => false, () => { });
         RunResult result = ForegroundMachine.Run(request!, second, null, CancellationToken.None);
-        Assert.Equal((RunOutcome.DebugExit, 0), (result.Outcome, result.ExitCode));
+        Assert.Equal((ExitReason.DebugExit, 0), (result.Reason, result.ExitCode));
         string all = first.Said + second.Said;
         for (int tick = 1; tick <= 8; tick++)
         {

@@ -73,7 +73,7 @@ public sealed class TerminalOutputTests
         Assert.InRange(buffer.Dropped, 1, 10_000_000);
     }
 
-    [Fact]
+    [KvmFact]
     [Trait("Tier", "kvm")]
     public void A_signal_ends_a_run_whose_output_nobody_takes()
     {
@@ -90,7 +90,7 @@ public sealed class TerminalOutputTests
         Assert.Equal(0, status);
     }
 
-    [Theory]
+    [KvmTheory]
     [InlineData("QUIT")]
     [InlineData("USR1")]
     [InlineData("ALRM")]
@@ -113,7 +113,7 @@ public sealed class TerminalOutputTests
         Assert.Equal("was raw\nrestored", output.Trim());
     }
 
-    [Fact]
+    [KvmFact]
     [Trait("Tier", "kvm")]
     public void The_virtio_console_of_a_run_has_the_size_of_the_terminal_and_follows_it()
     {

@@ -10,6 +10,21 @@ public sealed class SpecEditTests
     private const string Head = "boot: {kernel: /k}\n";
 
     [Fact]
+    public void A_disk_is_replaced_and_its_neighbours_and_their_comments_stay()
+    {
+        const string before = "name: a\nboot:\n  kernel: /k\ndisks:\n  - path: /a # first\n  - path: /b\n    serial: x\n"
+            + "  - path: /c # last\n# end\n";
+        string after = SpecEdit.ReplaceDisk(before, null, 1, SpecReader.Read(before, "t").Disks[1] with { Path = "/new" })!;
+        Assert.Equal(["/a", "/new", "/c"], SpecReader.Read(after, "t").Disks.Select(disk => disk.Path));
+        Assert.Equal("x", SpecReader.Read(after, "t").Disks[1].Serial);
+        Assert.Contains("  - path: /a # first\n", after, StringComparison.Ordinal);
+        Assert.EndsWith("  - path: /c # last\n# end\n", after, StringComparison.Ordinal);
+        string flow = "name: a\nboot:\n  kernel: /k\ndisks: [{path: /a}]\n";
+        Assert.Null(SpecEdit.ReplaceDisk(flow, null, 0, SpecReader.Read(flow, "t").Disks[0] with { Path = "/new" }));
+        Assert.Null(SpecEdit.ReplaceDisk(before, null, 3, SpecReader.Read(before, "t").Disks[0]));
+    }
+
+    [Fact]
     public void A_list_is_made_and_goes_again_with_its_last_entry()
     {
         string more = SpecEdit.Add(Head, null, new DiskSpec { Path = "/a" })!;

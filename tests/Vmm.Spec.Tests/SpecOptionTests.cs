@@ -32,6 +32,36 @@ public sealed class SpecOptionTests
     }
 
     [Theory]
+    [InlineData("/a.qcow2", DiskFormat.Qcow2)]
+    [InlineData("/a.QCOW2,ro", DiskFormat.Qcow2)]
+    [InlineData("/a.qcow2,format=raw", DiskFormat.Raw)]
+    [InlineData("/a.img,format=qcow2", DiskFormat.Qcow2)]
+    [InlineData("/a.img", DiskFormat.Raw)]
+    [InlineData("/a.qcow2.raw", DiskFormat.Raw)]
+    [InlineData("/qcow2", DiskFormat.Raw)]
+    public void The_name_of_a_file_gives_its_format_when_nothing_is_said(string text, DiskFormat format)
+    {
+        Assert.True(SpecOption.TryParseDisk(text, out DiskSpec disk, out _));
+        Assert.Equal(format, disk.Format);
+        DiskSpec stored = SpecReader.ReadDisk(SpecEdit.Item(disk), "stored");
+        Assert.Equal(format, stored.Format); // what is stored says it: a spec is not guessed about
+        Assert.Equal(format == DiskFormat.Qcow2, SpecEdit.Item(disk).Contains("format: qcow2", StringComparison.Ordinal));
+    }
+
+    [Theory]
+    [InlineData("/a.vmdk", "/a.vmdk is a VMware disk by its name: convert it: qemu-img convert -O qcow2 /a.vmdk; or say format=raw")]
+    [InlineData("/a.VHDX,ro", "a Hyper-V disk")]
+    [InlineData("/debian.qcow2.xz", "unpack it: unxz -k /debian.qcow2.xz")]
+    [InlineData("/a.raw.zst", "unzstd")]
+    public void The_disk_of_another_program_is_refused_with_what_to_do(string text, string problem)
+    {
+        Assert.False(SpecOption.TryParseDisk(text, out _, out string said));
+        Assert.Contains(problem, said, StringComparison.Ordinal);
+        Assert.True(SpecOption.TryParseDisk(text + ",format=raw", out DiskSpec disk, out _));
+        Assert.Equal(DiskFormat.Raw, disk.Format);
+    }
+
+    [Theory]
     [InlineData("vmtap0", "unknown; known: tap, mac, queues, mtu, transport, vhost, vnode")]
     [InlineData("mac=1", "tap=NAME is missing")]
     [InlineData("tap=a,queue=2", "queue=2: unknown; did you mean queues?")]
@@ -51,6 +81,7 @@ public sealed class SpecOptionTests
     [InlineData(",ro", "the path comes first")]
     [InlineData("a,ro=1", "ro=1: ro takes no value")]
     [InlineData("a,path=b", "path=b: unknown")]
+    [InlineData("a,format=vmdk", "format=vmdk: expected raw or qcow2")]
     [InlineData("a,", ": unknown")]
     public void A_mistake_in_a_disk_is_named(string text, string problem)
     {
@@ -62,7 +93,8 @@ public sealed class SpecOptionTests
     public void The_form_that_the_help_shows_names_every_field_that_an_option_takes()
     {
         Assert.Equal(
-            "[,cache=direct|buffered][,serial=S][,queues=N][,queue-size=N][,transport=pci|mmio][,ro][,vnode=N]", SpecOption.Form("disks"));
+            "[,format=raw|qcow2][,cache=direct|buffered][,serial=S][,queues=N][,queue-size=N][,block-size=N]"
+                + "[,transport=pci|mmio][,ro][,vnode=N]", SpecOption.Form("disks"));
         Assert.Equal("[,mac=M][,queues=N][,mtu=N][,transport=pci|mmio][,vhost=auto|on|off][,vnode=N]", SpecOption.Form("nets"));
     }
 }

@@ -350,9 +350,12 @@ public sealed class SpecTests
         JsonElement disk = schema.RootElement.GetProperty("properties").GetProperty("disks").GetProperty("items");
         Assert.False(disk.GetProperty("additionalProperties").GetBoolean());
         Assert.Equal(
-            ["path", "source"], disk.GetProperty("oneOf").EnumerateArray().Select(form => form.GetProperty("required")[0].GetString()));
+            ["path", "nbd", "rbd", "source"],
+            disk.GetProperty("oneOf").EnumerateArray().Select(form => form.GetProperty("required")[0].GetString()));
         JsonElement source = disk.GetProperty("properties").GetProperty("source");
-        Assert.Equal("path", source.GetProperty("required")[0].GetString());
+        Assert.Equal(
+            ["path", "nbd", "rbd"],
+            source.GetProperty("oneOf").EnumerateArray().Select(form => form.GetProperty("required")[0].GetString()));
         Assert.False(source.GetProperty("additionalProperties").GetBoolean());
         Assert.Equal(64, disk.GetProperty("properties").GetProperty("queues").GetProperty("maximum").GetInt32());
     }

@@ -13,6 +13,10 @@ public sealed class NodeConformanceTests
 
     public static TheoryData<string> FileStacks => Stack.OnFiles;
 
+    public static TheoryData<string> FrugalStacks => Stack.Frugal;
+
+    public static TheoryData<string> GrowingStacks => Stack.Growing;
+
     [Theory]
     [MemberData(nameof(Stacks))]
     public void Random_requests_agree_with_a_model(string name)
@@ -112,6 +116,50 @@ public sealed class NodeConformanceTests
 
         Assert.Equal(DiskStatus.IoError, driver.Read(4096, new byte[16384]));
         Assert.Equal(DiskStatus.Ok, driver.Read(4096, new byte[4096]));
+    }
+
+    [Theory]
+    [MemberData(nameof(GrowingStacks))]
+    public void A_disk_that_grows_under_requests_takes_more_behind_its_old_end_and_never_shrinks(string name)
+    {
+        using Stack stack = new(name, 1 << 20);
+        using DiskDriver driver = stack.CreateDriver();
+        int told = 0;
+        stack.Backend.OnGeometryChanged(() => told++);
+        byte[] data = new byte[4096], back = new byte[4096];
+        for (ulong end = 1 << 20; end < 4 << 20; end += 1 << 20)
+        {
+            Assert.Equal(DiskStatus.IoError, driver.Write(end, data));
+            Resize(stack.Path, (long)end + (1 << 20));
+            Assert.Equal(DiskStatus.IoError, driver.Write(end, data)); // nobody said so yet
+            driver[1].Prepare(BlockKind.WriteZeroes, 0, 1 << 20);
+            driver.Node.Submit(driver[1]); // in flight while it grows
+            stack.Backend.Refresh();
+            driver.WaitForAll();
+            Assert.Equal(DiskStatus.Ok, driver.Status(1));
+            Assert.Equal(end + (1 << 20), driver.Node.Geometry.CapacityBytes);
+            data.AsSpan().Fill((byte)(end >> 20));
+            Assert.Equal(DiskStatus.Ok, driver.Write(end + (1 << 20) - 4096, data));
+            Assert.Equal(DiskStatus.Ok, driver.Read(end + (1 << 20) - 4096, back));
+            Assert.Equal(data, back);
+            Assert.Equal(DiskStatus.Ok, driver.Read(end, back));
+            Assert.Equal(new byte[4096], back);
+        }
+
+        Assert.Equal(3, told);
+        stack.Backend.Refresh();
+        Assert.Equal(3, told); // nothing new
+        Resize(stack.Path, 1 << 20);
+        Assert.Equal(BlockErrorKind.BadSize, Assert.Throws<BlockException>(stack.Backend.Refresh).Kind);
+        Assert.Equal(4UL << 20, driver.Node.Geometry.CapacityBytes);
+        Assert.Equal(DiskStatus.IoError, driver.Read(2 << 20, back));
+        Assert.Equal(DiskStatus.Ok, driver.Read(0, back));
+    }
+
+    private static void Resize(string path, long bytes)
+    {
+        using FileStream file = new(path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite);
+        file.SetLength(bytes);
     }
 
     [Theory]
@@ -286,7 +334,7 @@ public sealed class NodeConformanceTests
     }
 
     [Theory]
-    [MemberData(nameof(Stacks))]
+    [MemberData(nameof(FrugalStacks))]
     public void Requests_allocate_nothing(string name)
     {
         using Stack stack = new(name, Size);

@@ -42,11 +42,17 @@ public sealed class DeviceGuest : IDisposable
 
     /// <summary>A driver for a device; with RAM of its own unless it shares another's.</summary>
     public DeviceGuest(VirtioDevice device, TransportKind kind, GuestRam? shared = null)
+        : this(device, ram => DriverPort.Create(kind, device, ram), shared)
+    {
+    }
+
+    /// <summary>A driver for a device that it reaches by a port of the caller's.</summary>
+    public DeviceGuest(VirtioDevice device, Func<GuestRam, DriverPort> port, GuestRam? shared = null)
     {
         Ram = shared ?? new GuestRam();
         _ownRam = shared is null;
         Device = device;
-        Port = DriverPort.Create(kind, device, Ram);
+        Port = port(Ram);
         Port.Interrupted = Pulse;
         Features = Port.Offered;
         int queues = device.QueueSizes.Count;

@@ -30,7 +30,16 @@ public sealed class FaultyDisk(IDiskBackend inner) : IDiskBackend
     /// <summary>How often the I/O thread that used it last went to sleep.</summary>
     public int Waits => _loop?.Sleeps ?? 0;
 
-    public BlockGeometry Geometry => inner.Geometry;
+    /// <summary>What the disk says of itself instead of the truth.</summary>
+    public BlockGeometry? Shape { get; init; }
+
+    /// <inheritdoc/>
+    public void OnGeometryChanged(Action changed) => inner.OnGeometryChanged(changed);
+
+    /// <inheritdoc/>
+    public void Refresh() => inner.Refresh();
+
+    public BlockGeometry Geometry => Shape ?? inner.Geometry;
 
     public IBlockNode CreateNode(IoLoop loop, int depth)
     {
@@ -60,7 +69,7 @@ public sealed class FaultyDisk(IDiskBackend inner) : IDiskBackend
             loop.Add(_tick);
         }
 
-        public BlockGeometry Geometry => _inner.Geometry;
+        public BlockGeometry Geometry => _disk.Geometry;
 
         public int InFlight { get; private set; }
 

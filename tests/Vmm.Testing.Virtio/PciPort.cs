@@ -11,25 +11,51 @@ public sealed class PciPort : DriverPort, IInterruptMessageFactory
 {
     public const ulong Bar = 0xC000_0000, Ecam = 0xE000_0000, Slot = Ecam + (1 << 15);
     public const ulong IsrAt = 0x1000, ConfigAt = 0x2000, NotifyAt = 0x3000, TableAt = 0x4000, PendingAt = 0x6000;
+
+    /// <summary>Configuration space of the root port of one that is behind one.</summary>
+    public const ulong RootPort = Ecam + (31 << 15);
+
+    private const uint PortWindow = 1 << 20;
     private readonly PciHostBridge _bridge;
     private readonly VirtioPciFunction _function;
     private readonly int _queues;
     private readonly PinLevel _pin = new();
 
-    public PciPort(VirtioDevice device, GuestMemory memory)
+    /// <param name="device">The device.</param>
+    /// <param name="memory">Its guest's memory.</param>
+    /// <param name="behindPort">Behind a root port whose window starts at <see cref="Bar"/>, on bus 1; else in slot 1 of bus 0.</param>
+    public PciPort(VirtioDevice device, GuestMemory memory, bool behindPort = false)
     {
         _queues = device.QueueSizes.Count;
         _bridge = new PciHostBridge(Bus) { Lines = [new WiredOr(_pin)] };
         Bus.Map(Ecam, 1 << 28, _bridge.Ecam, "ECAM");
         Ports.Map(0xCF8, 8, _bridge.ConfigPorts, "configuration ports");
         _function = new VirtioPciFunction("hostile", device, memory, this, null);
-        _bridge.Add(_function, new BarAllocator((uint)Bar, 0x2000_0000));
+        if (behindPort)
+        {
+            FunctionConfig = Ecam + (1 << 20);
+            _bridge.AddRootPort(new PciAddress(0, 31), (uint)Bar, PortWindow);
+            Hotplug = new PciPortHotplug(_bridge, bus => Hotplug!.Added(bus)); // what the guest lets go of comes again
+            _bridge.Add(_function, new PciAddress(1, 0), new BarAllocator(0xD000_0000, PortWindow));
+            Hotplug.Allow(1);
+        }
+        else
+        {
+            _bridge.Add(_function, new BarAllocator((uint)Bar, 0x2000_0000));
+        }
+
         EnableBus();
     }
 
     public AddressBus Bus { get; } = new("MMIO");
 
     public AddressBus Ports { get; } = new("ports");
+
+    /// <summary>Configuration space of the function.</summary>
+    public ulong FunctionConfig { get; } = Slot;
+
+    /// <summary>The host's half of the root port; null: it is not behind one.</summary>
+    public PciPortHotplug? Hotplug { get; }
 
     /// <summary>Messages sent so far, by vector.</summary>
     public ConcurrentDictionary<int, int> Sent { get; } = new();
@@ -91,6 +117,19 @@ public sealed class PciPort : DriverPort, IInterruptMessageFactory
         throw new InvalidOperationException($"there is no capability {id}/{type}");
     }
 
+    /// <summary>The root port as firmware left it, its slot with power.</summary>
+    public void EnablePort()
+    {
+        Put(Bus, RootPort + 0x3E, 2, 0);
+        Put(Bus, RootPort + 4, 2, 6);
+        Put(Bus, RootPort + 0x18, 4, 0x0001_0100);
+        Put(Bus, RootPort + 0x20, 4, ((uint)Bar >> 16) | ((uint)Bar & 0xFFF0_0000));
+        ulong express = RootPort + Get(Bus, RootPort + 0x34, 1);
+        Put(Bus, express + 0x10, 2, 0);
+        Put(Bus, express + 0x18, 2, 0x100);
+        Put(Bus, express + 0x1A, 2, 0xFFFF);
+    }
+
     /// <summary>Memory space and bus master on, the BAR at its place, MSI-X on with every vector routed and open.</summary>
     public void EnableBus()
     {
@@ -144,9 +183,9 @@ public sealed class PciPort : DriverPort, IInterruptMessageFactory
 
     public void Write(ulong register, int length, uint value) => Put(Bus, Bar + register, length, value);
 
-    public uint Config(int register, int length = 4) => Get(Bus, Slot + (ulong)register, length);
+    public uint Config(int register, int length = 4) => Get(Bus, FunctionConfig + (ulong)register, length);
 
-    public void PutConfig(int register, int length, uint value) => Put(Bus, Slot + (ulong)register, length, value);
+    public void PutConfig(int register, int length, uint value) => Put(Bus, FunctionConfig + (ulong)register, length, value);
 
     public IInterruptMessage Route(object device, int slot, ulong address, uint data)
     {

@@ -26,6 +26,8 @@ internal static class Parts
 
             case "disk":
                 return BlockFile.Needs;
+            case "image":
+                return BlockFile.ImageNeeds;
             case "net":
                 return s_net;
             case "vsock":

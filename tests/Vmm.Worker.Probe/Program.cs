@@ -7,12 +7,13 @@ using Vmm.Worker.Probe;
 
 // KIND is control, vcpu or io: threads of a machine with every part, the last of a device that asks for all that devices ask for. Or
 // small-control, small-vcpu:
-// of a machine without any device; rng, disk, net, vsock, mem: the threads of such a device.
+// of a machine without any device; rng, disk, image, net, vsock, mem: the threads of such a device.
 // KIND NUMBER [ARGUMENT]…: makes one system call on a thread of that kind and prints its errno, 0 when it succeeded. An argument is a
 // number or @TEXT.
 // KIND work: does what the runtime and a thread of that kind have to be able to do.
 // KIND able FILE SOCKET: tries by every way but a ring of its own to open and unlink FILE, to make a socket and to connect to SOCKET;
 // prints what came of each.
+// KIND nbd SOCKET: uses an NBD disk whose server listens there.
 // KIND own-ring FILE: the same by a ring that it makes.
 // without-rings PROGRAM [ARGUMENT]…: becomes that program where io_uring is switched off.
 if (string.Equals(args[0], "without-rings", StringComparison.Ordinal))
@@ -30,6 +31,7 @@ Action action = args[1] switch
 {
     "work" => () => Work.Do(kind),
     "able" => () => answer = abilities.Try(args[2], args[3]),
+    "nbd" => new NbdWork(args[2]).Do,
     "own-ring" => () => answer = abilities.TryOwnRing(args[2]),
     _ => () => Call(args[1..]),
 };
@@ -46,7 +48,7 @@ switch (kind)
     case "vcpu" or "small-vcpu":
         Run(thread => thread.Start(), filters.VcpuReady, action);
         break;
-    case "io" or "rng" or "disk" or "net" or "vsock" or "mem":
+    case "io" or "rng" or "disk" or "image" or "net" or "vsock" or "mem":
         // As in a machine: a vCPU thread asks for it, and it must not end up under that one's filter.
         SyscallNeeds needs = Parts.Threads(kind);
         Run(thread => thread.Start(), filters.VcpuReady, () => Run(filters.Start, () => filters.Ready(needs), action, Work.PrepareIo));

@@ -102,18 +102,20 @@ public sealed class ConfinementTests
     /// </summary>
     private static readonly (string Name, string Call, string[] Allowed)[] ByNeed =
     [
-        ("pwritev", "296 -1 0 0 0", ["disk", "control", "small-control"]), // a disk can come to any machine
-        ("pread64", "17 -1 0 0 0", ["disk", "control", "small-control"]),
-        ("fallocate", "285 -1 0 0 0", ["disk", "control", "small-control"]),
-        ("fdatasync", "75 -1", ["disk", "control", "small-control"]),
-        ("ioctl BLKDISCARD", "16 -1 4727 0", ["disk", "control", "small-control"]),
+        ("pwritev", "296 -1 0 0 0", ["disk", "image", "control", "small-control"]), // a disk can come to any machine
+        ("pread64", "17 -1 0 0 0", ["disk", "image", "control", "small-control"]),
+        ("fallocate", "285 -1 0 0 0", ["disk", "image", "control", "small-control"]),
+        ("fdatasync", "75 -1", ["disk", "image", "control", "small-control"]),
+        ("ftruncate", "77 -1 0", ["image", "control", "small-control"]), // an image's file grows; payload's threads leave it as it is
+        ("writev", "20 -1 0 0", ["disk", "net", "vsock", "control", "small-control"]),
+        ("ioctl BLKDISCARD", "16 -1 4727 0", ["disk", "image", "control", "small-control"]),
         ("ioctl BLKGETSIZE64", "16 -1 2148012658 0", ["control", "small-control"]),
         ("ioctl TUNSETQUEUE", "16 -1 1074025689 0", ["net", "vcpu", "small-vcpu", "control", "small-control"]),
         ("ioctl VHOST_SET_VRING_KICK", "16 -1 1074310944 0", ["net", "vcpu", "small-vcpu", "control", "small-control"]),
         ("ioctl VHOST_SET_OWNER", "16 -1 44801 0", ["control", "small-control"]),
         ("recvmsg", "47 -1 0 0", ["vsock", "control", "small-control"]),
         ("ioctl KVM_SET_USER_MEMORY_REGION", "16 -1 1075883590 0", ["mem", "control"]),
-        ("io_uring_enter", "426 -1 0 0 0 0 0", ["rng", "disk", "net", "vsock", "mem", "control", "small-control"]),
+        ("io_uring_enter", "426 -1 0 0 0 0 0", ["rng", "disk", "image", "net", "vsock", "mem", "control", "small-control"]),
     ];
 
     public static TheoryData<string> PartCalls() => [.. ByNeed.Select(need => need.Name)];
@@ -124,7 +126,7 @@ public sealed class ConfinementTests
     public async Task What_only_some_parts_need_only_they_may(string name)
     {
         (_, string call, string[] allowed) = ByNeed.Single(n => string.Equals(n.Name, name, StringComparison.Ordinal));
-        foreach (string kind in (string[])["rng", "disk", "net", "vsock", "mem", "vcpu", "small-vcpu", "control", "small-control"])
+        foreach (string kind in (string[])["rng", "disk", "image", "net", "vsock", "mem", "vcpu", "small-vcpu", "control", "small-control"])
         {
             (int status, string said) = await ProbeAsync([kind, .. call.Split(' ')]);
             Assert.True(status == 0 && said.StartsWith("errno", StringComparison.Ordinal), $"{kind}: status {status}: {said}");
@@ -212,6 +214,30 @@ public sealed class ConfinementTests
     {
         (int status, string said) = await ProbeAsync([kind, "work"]);
         Assert.True(status == 0 && said.StartsWith("done", StringComparison.Ordinal), $"status {status}: {said}");
+    }
+
+    /// <summary>libnbd, its handshake and its commands do with what every VM's process may do.</summary>
+    [Fact]
+    public async Task A_disk_of_an_NBD_server_works_behind_the_filters()
+    {
+        string socket = Path.Combine(Path.GetTempPath(), "vmm-nbd-" + Guid.NewGuid().ToString("N")[..12]);
+        using Process server = Process.Start("nbdkit", ["-f", "-U", socket, "memory", "1M"]);
+        try
+        {
+            while (!File.Exists(socket) && !server.HasExited)
+            {
+                await Task.Delay(20);
+            }
+
+            (int status, string said) = await ProbeAsync(["small-control", "nbd", socket]);
+            Assert.True(status == 0 && said.StartsWith("done", StringComparison.Ordinal), $"status {status}: {said}");
+        }
+        finally
+        {
+            server.Kill();
+            await server.WaitForExitAsync();
+            File.Delete(socket);
+        }
     }
 
     private static async Task<(int Status, string Said)> ProbeAsync(string[] arguments)

@@ -3,6 +3,7 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using System.Text.Json.Serialization.Metadata;
 using Vmm.Contracts.Control;
+using Vmm.LifeCycle;
 using Vmm.Spec;
 using Vmm.Testing;
 
@@ -15,6 +16,13 @@ namespace Vmm.Worker.Tests;
 /// </summary>
 public sealed class ControlSchemaTests
 {
+    // What version 2 called the types that have another name here; on the wire are only their words.
+    private static readonly Dictionary<Type, string> s_named = new()
+    {
+        [typeof(VmState)] = "WorkerState",
+        [typeof(ExitReason)] = "WorkerExitReason",
+    };
+
     private static string Golden => Path.Combine(Tree.Root, "tests", "Vmm.Worker.Tests", "Golden", "control-2.txt");
 
     [Fact]
@@ -34,6 +42,42 @@ public sealed class ControlSchemaTests
         Assert.Equal([], Schema()
             .Where(line => types.Contains(TypeOf(line.Text)) && !before.Contains(line.Text) && !line.Omitted)
             .Select(line => $"{line.Text}: make it nullable, and leave it out when it is null"));
+    }
+
+    /// <summary>One enum is said in other words here than in the REST interface: what is written is what counts.</summary>
+    [Theory]
+    [InlineData(VmState.Defined, "Idle")]
+    [InlineData(VmState.Starting, "Ready")]
+    [InlineData(VmState.Running, "Running")]
+    [InlineData(VmState.Paused, "Paused")]
+    [InlineData(VmState.Crashed, "Crashed")]
+    [InlineData(VmState.Stopped, "Ended")]
+    public void A_state_is_written_and_read_as_the_first_version_did(VmState state, string word)
+    {
+        string json = $$"""{"state":"{{word}}"}""";
+        Assert.Equal(json, JsonSerializer.Serialize(new StateBody(state), ControlJson.Default.StateBody));
+        Assert.Equal(state, JsonSerializer.Deserialize(json, ControlJson.Default.StateBody)!.State);
+        Assert.Equal(state, JsonSerializer.Deserialize(json.ToLowerInvariant(), ControlJson.Default.StateBody)!.State);
+    }
+
+    /// <summary>A worker of a later release may be in a state that is not known here; one that was taken over says anything.</summary>
+    [Theory]
+    [InlineData("\"Migrating\"")]
+    [InlineData("\"Saved\"")]
+    [InlineData("\"Starting\"")]
+    [InlineData("2")]
+    [InlineData("null")]
+    [InlineData("{}")]
+    public void A_state_that_is_not_known_is_a_body_that_cannot_be_read(string state)
+    {
+        ControlFrame frame = new()
+        {
+            Id = 0,
+            Kind = ControlKinds.State,
+            Body = JsonDocument.Parse($$"""{"state":{{state}}}""").RootElement,
+        };
+        Assert.False(ControlCodec.TryBody(frame, ControlJson.Default.StateBody, out _, out string problem));
+        Assert.NotEmpty(problem);
     }
 
     private static string TypeOf(string line) => line.Split('.', ' ')[0];
@@ -81,9 +125,9 @@ public sealed class ControlSchemaTests
 
         if (type.IsEnum)
         {
-            foreach (string value in Enum.GetNames(type))
+            foreach (string word in Words(type, info))
             {
-                lines[$"{type.Name} = {value}"] = false;
+                lines[$"{Name(type)} = {word}"] = false;
             }
         }
         else if (info.Kind is JsonTypeInfoKind.Enumerable or JsonTypeInfoKind.Dictionary)
@@ -113,10 +157,32 @@ public sealed class ControlSchemaTests
         return nullable && !member.IsRequired && (always || member.ShouldSerialize?.Invoke(new object(), null) == false);
     }
 
+    /// <summary>The words of an enum as they are written: one without a word never travels.</summary>
+    private static IEnumerable<string> Words(Type type, JsonTypeInfo info)
+    {
+        JsonSerializerOptions options = type == typeof(VmState)
+            ? new JsonSerializerOptions { Converters = { new ControlStateConverter() }, TypeInfoResolver = ControlJson.Default }
+            : info.Options;
+        foreach (object value in Enum.GetValues(type))
+        {
+            string word;
+            try
+            {
+                word = JsonSerializer.SerializeToElement(value, type, options).GetString()!;
+            }
+            catch (JsonException) when (type == typeof(VmState))
+            {
+                continue;
+            }
+
+            yield return word;
+        }
+    }
+
     private static string Name(Type type) => Nullable.GetUnderlyingType(type) is { } under ? Name(under) + "?"
         : type.IsGenericType ? $"{type.Name[..type.Name.IndexOf('`', StringComparison.Ordinal)]}<"
             + $"{string.Join(", ", type.GetGenericArguments().Select(Name))}>"
-        : type.Name;
+        : s_named.GetValueOrDefault(type, type.Name);
 
     private static IEnumerable<string> Constants(Type type) =>
         type.GetFields(BindingFlags.Public | BindingFlags.Static).Where(f => f.IsLiteral).Select(f => (string)f.GetRawConstantValue()!);

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
+using Vmm.LifeCycle;
 using Vmm.Testing;
 using static Vmm.Worker.Tests.WorkerFixture;
 
@@ -86,7 +87,7 @@ public sealed class CpuQuotaTests
         await using WorkerFixture fixture = Fixture();
         IWorker worker = await SpinAsync(fixture, quota: 1);
         await worker.StopAsync(Soon);
-        Assert.Equal(WorkerExitReason.Stopped, (await worker.Ended.WaitAsync(Soon)).Reason); // not killed: it had the time to end
+        Assert.Equal(ExitReason.Stopped, (await worker.Ended.WaitAsync(Soon)).Reason); // not killed: it had the time to end
     }
 
     private static WorkerFixture Fixture(int pool = 0) =>

@@ -1,11 +1,12 @@
 using System.Text;
 using Vmm.Contracts.Control;
+using Vmm.LifeCycle;
 
 namespace Vmm.Worker.Tests;
 
 public sealed class EndRecordTests
 {
-    private static readonly WorkerExit Exit = new(WorkerExitReason.TripleFault, 1, "grün", ["rip 1", "rsp 2"]);
+    private static readonly WorkerExit Exit = new(ExitReason.TripleFault, 1, "grün", ["rip 1", "rsp 2"]);
 
     [Fact]
     public void What_was_written_is_read()
@@ -22,9 +23,9 @@ public sealed class EndRecordTests
     public void A_record_that_does_not_fit_keeps_its_reason()
     {
         byte[] file = new byte[EndRecord.Length];
-        EndRecord.Write(file, new WorkerExit(WorkerExitReason.Failed, 1, new string('\u0001', 200_000), [new string('x', 200_000)]));
+        EndRecord.Write(file, new WorkerExit(ExitReason.Failed, 1, new string('\u0001', 200_000), [new string('x', 200_000)]));
         WorkerExit read = EndRecord.Read(file)!;
-        Assert.Equal(WorkerExitReason.Failed, read.Reason);
+        Assert.Equal(ExitReason.Failed, read.Reason);
         Assert.Equal(1024, read.Message!.Length);
         Assert.Null(read.Report);
     }

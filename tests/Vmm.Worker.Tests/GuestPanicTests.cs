@@ -1,5 +1,6 @@
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
+using Vmm.LifeCycle;
 using Vmm.Spec;
 using Vmm.Testing;
 
@@ -20,7 +21,7 @@ public sealed class GuestPanicTests
         worker.OnGuestEvent(what => told.TrySetResult(what));
         await worker.StartAsync(Soon);
         WorkerExit exit = await worker.Ended.WaitAsync(Soon);
-        Assert.Equal((WorkerExitReason.GuestPanicked, 1), (exit.Reason, exit.ExitCode));
+        Assert.Equal((ExitReason.GuestPanicked, 1), (exit.Reason, exit.ExitCode));
         Assert.Equal(GuestEvent.Panicked, await told.Task.WaitAsync(Soon));
     }
 
@@ -32,7 +33,7 @@ public sealed class GuestPanicTests
         TaskCompletionSource crashed = new(TaskCreationOptions.RunContinuationsAsynchronously);
         using IDisposable watch = worker.OnStateChanged(state =>
         {
-            if (state == WorkerState.Crashed)
+            if (state == VmState.Crashed)
             {
                 crashed.TrySetResult();
             }
@@ -44,7 +45,7 @@ public sealed class GuestPanicTests
         await Task.Delay(100);
         Assert.Equal(exits, (await worker.GetStatsAsync(Soon)).Exits);
         await worker.StopAsync(Soon);
-        Assert.Equal(WorkerExitReason.Stopped, (await worker.Ended.WaitAsync(Soon)).Reason);
+        Assert.Equal(ExitReason.Stopped, (await worker.Ended.WaitAsync(Soon)).Reason);
     }
 
     [KvmFact]
@@ -55,7 +56,7 @@ public sealed class GuestPanicTests
         TaskCompletionSource<GuestEvent> told = new(TaskCreationOptions.RunContinuationsAsynchronously);
         worker.OnGuestEvent(what => told.TrySetResult(what));
         await worker.StartAsync(Soon);
-        Assert.Equal(WorkerExitReason.Reset, (await worker.Ended.WaitAsync(Soon)).Reason);
+        Assert.Equal(ExitReason.Reset, (await worker.Ended.WaitAsync(Soon)).Reason);
         Assert.Equal(GuestEvent.CrashKernel, await told.Task.WaitAsync(Soon));
     }
 

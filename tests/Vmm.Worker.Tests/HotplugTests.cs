@@ -1,5 +1,7 @@
 using Vmm.Contracts.Control;
+using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
+using Vmm.LifeCycle;
 using Vmm.Spec;
 using Vmm.Testing;
 using static Vmm.Worker.Tests.WorkerFixture;
@@ -61,6 +63,25 @@ public sealed class HotplugTests : IDisposable
         await QuitAsync(worker, console);
     }
 
+    /// <summary>A confined worker opens nothing and may not write behind the end of its largest disk: both change for it.</summary>
+    [KvmFact]
+    public async Task A_disk_of_a_confined_worker_grows_and_its_guest_writes_to_the_new_end()
+    {
+        await using WorkerFixture fixture = new(firstUser: Environment.IsPrivilegedProcess ? 1_900_000_500u : null);
+        DiskSpec disk = Disk("grows", DiskCache.Direct);
+        IWorker worker = await fixture.LaunchAsync(SpecOf("blk", "mode=grow") with { Disks = [disk] });
+        await using Stream console = await worker.OpenConsoleAsync(Soon);
+        await worker.StartAsync(Soon);
+        await ReadUntilAsync(console, "READY sectors=16384");
+        using (DiskGrowth growth = DiskGrowth.Plan(disk, 32 << 20, new StorageFolders([_folder], [])))
+        {
+            Assert.Equal(32UL << 20, await worker.GrowDiskAsync("disk0", growth, Soon));
+        }
+
+        await ReadUntilAsync(console, "RESULT blk grow=ok sectors=65536");
+        Assert.Equal(new WorkerExit(ExitReason.DebugExit, 0, null), await worker.Ended.WaitAsync(Soon));
+    }
+
     [KvmFact]
     public async Task Other_requests_go_on_while_a_guest_clings_to_a_disk_and_its_late_eject_reaches_the_next_daemon()
     {
@@ -100,7 +121,7 @@ public sealed class HotplugTests : IDisposable
     private static async Task QuitAsync(IWorker worker, Stream console)
     {
         await console.WriteAsync("q"u8.ToArray(), Soon);
-        Assert.Equal(new WorkerExit(WorkerExitReason.DebugExit, 0, null), await worker.Ended.WaitAsync(Soon));
+        Assert.Equal(new WorkerExit(ExitReason.DebugExit, 0, null), await worker.Ended.WaitAsync(Soon));
     }
 
     private DiskSpec Disk(string name, DiskCache cache)

@@ -7,6 +7,7 @@ using Vmm.Contracts.Control;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
 using Vmm.Interop;
+using Vmm.LifeCycle;
 using Vmm.Spec;
 using Vmm.Testing;
 using static Vmm.Worker.Tests.WorkerFixture;
@@ -17,7 +18,7 @@ namespace Vmm.Worker.Tests;
 [Trait("Tier", "kvm")]
 public sealed class LostDaemonTests
 {
-    private static readonly StorageFolders s_everywhere = new(["/"], ["/dev"]);
+    private static readonly DiskAccess s_everywhere = new(new StorageFolders(["/"], ["/dev"]));
     private static readonly string[] s_extra = [.. Enumerable.Range(0, 300).Select(i => $"extra{i}")];
 
     /// <summary>
@@ -39,7 +40,7 @@ public sealed class LostDaemonTests
                 Signal("CONT", process.ProcessId);
                 await GoneAsync(process);
                 IWorker next = await fixture.LaunchAsync(spec, id); // the disk is free, the names are
-                Assert.Equal(WorkerState.Ready, next.State);
+                Assert.Equal(VmState.Starting, next.State);
             }
             finally
             {
@@ -64,16 +65,16 @@ public sealed class LostDaemonTests
         IReadOnlyList<IWorker> adopted = await adoption;
         IWorker again = adopted.Single(w => w.VmId == hung.VmId);
         Assert.False(again.Greeted.IsCompleted); // the daemon did not wait for that
-        Assert.Equal(WorkerState.Running, adopted.Single(w => w.VmId == well.VmId).State);
+        Assert.Equal(VmState.Running, adopted.Single(w => w.VmId == well.VmId).State);
         Assert.False(await again.Greeted.WaitAsync(Soon));
         WorkerExit exit = await again.Ended.WaitAsync(Soon);
-        Assert.Equal(WorkerExitReason.WorkerDied, exit.Reason);
+        Assert.Equal(ExitReason.WorkerDied, exit.Reason);
         Assert.Contains("did not answer", exit.Message, StringComparison.Ordinal);
         Assert.False(Alive(hung.ProcessId));
         IWorker next = await fixture.LaunchAsync(SpecOf("idle"), hung.VmId);
         await next.StartAsync(Soon);
         await next.StopAsync(Soon);
-        Assert.Equal(WorkerExitReason.Stopped, (await next.Ended.WaitAsync(Soon)).Reason);
+        Assert.Equal(ExitReason.Stopped, (await next.Ended.WaitAsync(Soon)).Reason);
     }
 
     [KvmFact]
@@ -134,9 +135,9 @@ public sealed class LostDaemonTests
         await Task.Delay(fixture.Options.StopTimeout + TimeSpan.FromSeconds(1)); // longer than it was given to end
         Assert.True(Alive(worker.ProcessId));
         await worker.ResumeAsync(Soon);
-        Assert.Equal(WorkerState.Running, worker.State);
+        Assert.Equal(VmState.Running, worker.State);
         await worker.StopAsync(Soon);
-        Assert.Equal(WorkerExitReason.Stopped, (await worker.Ended.WaitAsync(Soon)).Reason);
+        Assert.Equal(ExitReason.Stopped, (await worker.Ended.WaitAsync(Soon)).Reason);
 
         static int Count(List<bool> told)
         {
@@ -162,7 +163,7 @@ public sealed class LostDaemonTests
         Assert.True(await adopted.Greeted.WaitAsync(Soon));
         await Task.Delay(fixture.Options.StopTimeout + TimeSpan.FromSeconds(1)); // longer than one that is not needed is given
         await adopted.PauseAsync(Soon);
-        Assert.Equal(WorkerState.Paused, adopted.State);
+        Assert.Equal(VmState.Paused, adopted.State);
     }
 
     [KvmFact]
@@ -189,7 +190,7 @@ public sealed class LostDaemonTests
         LimitDescriptors(worker.ProcessId, most + 50);
         await back.Task.WaitAsync(Soon);
         await worker.PauseAsync(Soon);
-        Assert.Equal(WorkerState.Paused, worker.State);
+        Assert.Equal(VmState.Paused, worker.State);
     }
 
     [KvmFact]
@@ -200,7 +201,7 @@ public sealed class LostDaemonTests
         await worker.StartAsync(Soon);
         Signal("STOP", worker.ProcessId);
         await worker.StopAsync(Soon);
-        Assert.Equal(WorkerExitReason.WorkerDied, (await worker.Ended.WaitAsync(Soon)).Reason);
+        Assert.Equal(ExitReason.WorkerDied, (await worker.Ended.WaitAsync(Soon)).Reason);
     }
 
     [KvmFact]
@@ -248,7 +249,7 @@ public sealed class LostDaemonTests
     public async Task A_vm_gets_more_descriptors_than_one_packet_carries()
     {
         await using WorkerFixture fixture = new();
-        RemoteWorker worker = fixture.Launcher.Spawn();
+        RemoteWorker worker = fixture.Launcher.Processes.Spawn();
         string id = Guid.NewGuid().ToString();
         WorkerFiles files = new(fixture.Folder, id);
         worker.Assign(files);
@@ -275,14 +276,12 @@ public sealed class LostDaemonTests
             : null, change: options => options with { UserIdCount = 1 });
         for (int i = 0; i < 3; i++)
         {
-            while (fixture.Launcher.Ready == 0)
+            while (fixture.Launcher.Pool.Ready == 0)
             {
                 await Task.Delay(20, Soon);
             }
 
-            Queue<RemoteWorker> pool = (Queue<RemoteWorker>)typeof(WorkerLauncher).GetField(
-                "_pool", BindingFlags.Instance | BindingFlags.NonPublic)!.GetValue(fixture.Launcher)!;
-            int dead = pool.Single().ProcessId;
+            int dead = fixture.Launcher.Pool.ProcessIds.Single();
             Signal("KILL", dead);
             IWorker worker = await LaunchSoonAsync(fixture); // the one user, every time
             await worker.StopAsync(Soon);

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Text;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.LifeCycle;
 using Vmm.Testing;
 
 namespace Vmm.Worker.Tests;
@@ -50,8 +51,13 @@ public sealed class PreviousReleaseTests
             Assert.NotEqual(
                 DeviceRemoval.Refused,
                 (await second.Client.DetachAsync("kept", added.Name, TimeSpan.FromSeconds(1), force: true, forGood: false, Soon)).Outcome);
+            if (worker is Release.Previous && next is Release.Present)
+            {
+                await ImagesAreRefusedAsync(second.Client, folder);
+            }
+
             VmInfo stopped = await second.Client.DoAsync("kept", "stop", Soon);
-            Assert.Equal((VmState.Stopped, WorkerExitReason.Stopped), (stopped.State, stopped.LastExit?.Reason));
+            Assert.Equal((VmState.Stopped, ExitReason.Stopped), (stopped.State, stopped.LastExit?.Reason));
         }
         finally
         {
@@ -72,6 +78,18 @@ public sealed class PreviousReleaseTests
         Assert.True((await client.StatsAsync("kept", Soon)).ResidentBytes > 0);
         Assert.Single((await client.MemoryAsync("kept", Soon)).Vnodes);
         Assert.Single((await client.NumaAsync("kept", Soon)).Vnodes);
+    }
+
+    /// <summary>A worker that does not know images took one for a raw disk.</summary>
+    private static async Task ImagesAreRefusedAsync(VmmClient client, string folder)
+    {
+        string image = Path.Combine(folder, "late.qcow2");
+        Vmm.Storage.Tests.Qcow2.QemuImg.Run("create", "-f", "qcow2", image, "1M");
+        VmmApiException refused = await Assert.ThrowsAsync<VmmApiException>(
+            () => client.AttachAsync("kept", "disks", $"path: {image}\nformat: qcow2\n", stay: false, Soon));
+        Assert.Equal(ControlCodes.WorkerTooOld, refused.Problem?.Code);
+        Assert.Empty((await client.DevicesAsync("kept", Soon)).Devices);
+        Assert.Equal(VmState.Running, (await client.ShowAsync("kept", Soon)).State);
     }
 
     /// <summary>Which programs.</summary>

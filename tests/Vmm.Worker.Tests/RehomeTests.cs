@@ -1,5 +1,6 @@
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
+using Vmm.LifeCycle;
 using Vmm.Memory;
 using Vmm.Spec;
 using Vmm.Testing;
@@ -87,7 +88,7 @@ public sealed class RehomeTests
         Assert.Contains("sched_setaffinity", (await OverAsync(worker)).Message, StringComparison.Ordinal);
         VnodeHomeInfo home = Assert.Single((await worker.NumaAsync(Soon)).Vnodes);
         Assert.Equal(("strict", s_node.Id), (home.Policy, home.HostNodes.Single()));
-        Assert.Equal(WorkerState.Running, worker.State);
+        Assert.Equal(VmState.Running, worker.State);
     }
 
     private static VmSpec Vnode(VnodePolicy policy, IReadOnlyList<int> hostNodes)

@@ -2,7 +2,9 @@ using Microsoft.Win32.SafeHandles;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
 using Vmm.Interop;
+using Vmm.LifeCycle;
 using Vmm.Spec;
+using Vmm.Storage.Tests.Qcow2;
 using Vmm.Testing;
 using static Vmm.Worker.Tests.WorkerFixture;
 
@@ -29,7 +31,7 @@ public sealed class SaveTests : IDisposable
         await first.StartAsync(Soon);
         string before = await ReadUntilAsync(heard, "TICK spin 3\n");
         await SaveAsync(first);
-        Assert.Equal(WorkerState.Paused, first.State);
+        Assert.Equal(VmState.Paused, first.State);
         Assert.DoesNotContain(first.Confinement!.Missing, missing => missing.StartsWith("seccomp", StringComparison.Ordinal));
         await first.StopAsync(Soon);
         using (StreamReader rest = new(heard))
@@ -38,17 +40,48 @@ public sealed class SaveTests : IDisposable
         }
 
         IWorker second = await RestoreAsync(fixture, spec);
-        Assert.Equal(WorkerState.Ready, second.State);
+        Assert.Equal(VmState.Starting, second.State);
         await using Stream console = await second.OpenConsoleAsync(Soon);
         await second.StartAsync(Soon);
         string after = await ReadUntilAsync(console, "RESULT");
-        Assert.Equal(WorkerExitReason.DebugExit, (await second.Ended.WaitAsync(Soon)).Reason);
+        Assert.Equal(ExitReason.DebugExit, (await second.Ended.WaitAsync(Soon)).Reason);
         string all = before + after;
         for (int tick = 1; tick <= 100; tick++)
         {
             Assert.Equal(2, all.Split($"TICK spin {tick}\n").Length); // once
         }
     }
+
+    [KvmFact]
+    public async Task A_saved_vm_finds_the_images_of_its_disk_again_and_refuses_others()
+    {
+        (string root, string middle, string top) = (At("root.img"), At("middle.qcow2"), At("top.qcow2"));
+        QemuImg.Run("create", "-f", "raw", root, "32M");
+        QemuImg.Run("create", "-f", "qcow2", "-F", "raw", "-b", root, middle);
+        QemuImg.Run("create", "-f", "qcow2", "-F", "qcow2", "-b", middle, top);
+        await using WorkerFixture fixture = new(firstUser: Environment.IsPrivilegedProcess ? 2_100_000_050u : null);
+        VmSpec spec = SpecOf("blk", "requests=20000") with { Disks = [new DiskSpec { Path = top, Format = DiskFormat.Qcow2 }] };
+        IWorker first = await fixture.LaunchAsync(spec);
+        await using Stream console = await first.OpenConsoleAsync(Soon);
+        await first.StartAsync(Soon);
+        await ReadUntilAsync(console, "DISK");
+        await SaveAsync(first);
+        await first.StopAsync(Soon);
+        QemuImg.Run("check", top);
+        QemuImg.Run("rebase", "-u", "-F", "raw", "-b", root, top);
+        WorkerException refused = await Assert.ThrowsAsync<WorkerException>(() => RestoreAsync(fixture, spec));
+        Assert.Equal(ControlCodes.SavedStateRefused, refused.Code);
+        Assert.Contains("was rebased since", refused.Message, StringComparison.Ordinal);
+        QemuImg.Run("rebase", "-u", "-F", "qcow2", "-b", middle, top);
+        IWorker second = await RestoreAsync(fixture, spec);
+        await using Stream heard = await second.OpenConsoleAsync(Soon);
+        await second.StartAsync(Soon);
+        await ReadUntilAsync(heard, "verify=ok");
+        Assert.Equal(ExitReason.DebugExit, (await second.Ended.WaitAsync(Soon)).Reason);
+        QemuImg.Run("check", top);
+    }
+
+    private string At(string name) => Path.Combine(_folder, name);
 
     [KvmFact]
     public async Task A_save_that_is_undone_lets_the_vm_go_on_and_can_be_made_again()
@@ -59,7 +92,7 @@ public sealed class SaveTests : IDisposable
         WorkerException twice = await Assert.ThrowsAsync<WorkerException>(() => SaveAsync(worker));
         Assert.Equal(ControlCodes.WrongState, twice.Code);
         await worker.UndoSaveAsync(Soon);
-        Assert.Equal(WorkerState.Running, worker.State);
+        Assert.Equal(VmState.Running, worker.State);
         await SaveAsync(worker);
         await worker.UndoSaveAsync(Soon);
         await TicksAsync(worker);
@@ -73,7 +106,7 @@ public sealed class SaveTests : IDisposable
         await worker.PauseAsync(Soon);
         await SaveAsync(worker);
         await worker.UndoSaveAsync(Soon);
-        Assert.Equal(WorkerState.Paused, worker.State);
+        Assert.Equal(VmState.Paused, worker.State);
         await worker.ResumeAsync(Soon);
         await TicksAsync(worker);
     }
@@ -87,7 +120,7 @@ public sealed class SaveTests : IDisposable
             "memory-0.bin",
             (await Assert.ThrowsAsync<WorkerException>(() => SaveAsync(worker, SavedVmFiles.Document))).Message,
             StringComparison.Ordinal);
-        Assert.Equal(WorkerState.Running, worker.State);
+        Assert.Equal(VmState.Running, worker.State);
 
         await SaveAsync(worker);
         await worker.StopAsync(Soon);

@@ -2,6 +2,7 @@ using System.Net.Sockets;
 using System.Text;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
+using Vmm.LifeCycle;
 using Vmm.Spec;
 using Vmm.Testing;
 using static Vmm.Worker.Tests.WorkerFixture;
@@ -43,7 +44,7 @@ public sealed class VsockTests : IDisposable
             Assert.Contains("the host answers 3", await ReadUntilAsync(console, "answers 3"), StringComparison.Ordinal); // RST
         }
 
-        Assert.Equal(WorkerExitReason.DebugExit, (await worker.Ended.WaitAsync(Soon)).Reason);
+        Assert.Equal(ExitReason.DebugExit, (await worker.Ended.WaitAsync(Soon)).Reason);
     }
 
     private static VmSpec Guest(string path, int port) =>

@@ -21,7 +21,7 @@ internal sealed class WorkerFixture : IAsyncDisposable
             Program = Tree.Published("vmmd", "vmm-worker"),
             PoolSize = pool,
             FirstUserId = firstUser,
-            Storage = new StorageFolders(["/"], ["/dev"]),
+            Disks = new DiskAccess(new StorageFolders(["/"], ["/dev"])),
             Isolated = Environment.IsPrivilegedProcess,
         };
         Options = change?.Invoke(Options) ?? Options;

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
+using Vmm.LifeCycle;
 using Vmm.Memory;
 using Vmm.Spec;
 using Vmm.Testing;
@@ -18,12 +19,12 @@ public sealed class WorkerTests
     {
         await using WorkerFixture fixture = new();
         IWorker worker = await fixture.LaunchAsync(SpecOf("hello"));
-        Assert.Equal(WorkerState.Ready, worker.State);
+        Assert.Equal(VmState.Starting, worker.State);
         await using Stream console = await worker.OpenConsoleAsync(Soon);
         await worker.StartAsync(Soon);
         Assert.Contains("HELLO", await ReadUntilAsync(console, "LO"), StringComparison.Ordinal);
-        Assert.Equal(new WorkerExit(WorkerExitReason.DebugExit, 0, null), await worker.Ended.WaitAsync(Soon));
-        Assert.Equal(WorkerState.Ended, worker.State);
+        Assert.Equal(new WorkerExit(ExitReason.DebugExit, 0, null), await worker.Ended.WaitAsync(Soon));
+        Assert.Equal(VmState.Stopped, worker.State);
     }
 
     [KvmFact]
@@ -33,7 +34,7 @@ public sealed class WorkerTests
         IWorker worker = await fixture.LaunchAsync(SpecOf("crash"));
         await worker.StartAsync(Soon);
         WorkerExit exit = await worker.Ended.WaitAsync(Soon);
-        Assert.Equal(WorkerExitReason.TripleFault, exit.Reason);
+        Assert.Equal(ExitReason.TripleFault, exit.Reason);
         Assert.Equal("vCPU 0, which crashed:", exit.Report![0]);
         Assert.Contains(exit.Report, line => line.Contains("out 0x3f8 0x47", StringComparison.Ordinal));
     }
@@ -55,7 +56,7 @@ public sealed class WorkerTests
     {
         await using WorkerFixture fixture = new();
         IWorker worker = await fixture.LaunchAsync(SpecOf("spin", "every=20000000 ticks=0"));
-        List<WorkerState> seen = [];
+        List<VmState> seen = [];
         using IDisposable watch = worker.OnStateChanged(state =>
         {
             lock (seen)
@@ -67,7 +68,7 @@ public sealed class WorkerTests
         await worker.StartAsync(Soon);
         await ReadUntilAsync(console, "TICK");
         await worker.PauseAsync(Soon);
-        Assert.Equal(WorkerState.Paused, worker.State);
+        Assert.Equal(VmState.Paused, worker.State);
         long exits = (await worker.GetStatsAsync(Soon)).Exits;
         await Task.Delay(200);
         Assert.Equal(exits, (await worker.GetStatsAsync(Soon)).Exits);
@@ -81,8 +82,8 @@ public sealed class WorkerTests
         Assert.True(stats.Exits > exits && stats.ResidentBytes > 1 << 20, stats.ToString());
         await worker.PressPowerButtonAsync(Soon);
         await worker.StopAsync(Soon);
-        Assert.Equal(WorkerExitReason.Stopped, (await worker.Ended).Reason);
-        Assert.Equal([WorkerState.Running, WorkerState.Paused, WorkerState.Running, WorkerState.Ended], seen);
+        Assert.Equal(ExitReason.Stopped, (await worker.Ended).Reason);
+        Assert.Equal([VmState.Running, VmState.Paused, VmState.Running, VmState.Stopped], seen);
     }
 
     [KvmFact]
@@ -99,11 +100,11 @@ public sealed class WorkerTests
         }
 
         WorkerExit exit = await victim.Ended.WaitAsync(Soon);
-        Assert.Equal(WorkerExitReason.WorkerDied, exit.Reason);
+        Assert.Equal(ExitReason.WorkerDied, exit.Reason);
         Assert.Contains("signal 9", exit.Message, StringComparison.Ordinal);
         Assert.Equal("worker-died", (await Assert.ThrowsAsync<WorkerException>(() => victim.PauseAsync(Soon))).Code);
         await other.PauseAsync(Soon);
-        Assert.Equal(WorkerState.Paused, other.State);
+        Assert.Equal(VmState.Paused, other.State);
     }
 
     [KvmFact]
@@ -128,13 +129,13 @@ public sealed class WorkerTests
 
         IReadOnlyList<IWorker> adopted = await fixture.RestartDaemonAsync();
         IWorker again = Assert.Single(adopted, w => string.Equals(w.VmId, idleId, StringComparison.Ordinal));
-        Assert.Equal((pid, WorkerState.Paused), (again.ProcessId, again.State));
+        Assert.Equal((pid, VmState.Paused), (again.ProcessId, again.State));
         await again.ResumeAsync(Soon);
-        Assert.Equal(WorkerState.Running, again.State);
+        Assert.Equal(VmState.Running, again.State);
         IWorker over = Assert.Single(adopted, w => string.Equals(w.VmId, spinId, StringComparison.Ordinal));
-        Assert.Equal(new WorkerExit(WorkerExitReason.DebugExit, 0, null), await over.Ended);
+        Assert.Equal(new WorkerExit(ExitReason.DebugExit, 0, null), await over.Ended);
         await again.StopAsync(Soon);
-        Assert.Equal(WorkerExitReason.Stopped, (await again.Ended).Reason);
+        Assert.Equal(ExitReason.Stopped, (await again.Ended).Reason);
     }
 
     [KvmFact]
@@ -178,9 +179,9 @@ public sealed class WorkerTests
             await using Stream console = await worker.OpenConsoleAsync(Soon);
             await worker.StartAsync(Soon);
             Assert.Contains("verify=ok", await ReadUntilAsync(console, "RESULT blk verify=ok"), StringComparison.Ordinal);
-            Assert.Equal(WorkerExitReason.DebugExit, (await worker.Ended.WaitAsync(Soon)).Reason);
+            Assert.Equal(ExitReason.DebugExit, (await worker.Ended.WaitAsync(Soon)).Reason);
             IWorker next = await fixture.LaunchAsync(spec);
-            Assert.Equal(WorkerState.Ready, next.State);
+            Assert.Equal(VmState.Starting, next.State);
         }
         finally
         {
@@ -279,7 +280,7 @@ public sealed class WorkerTests
             }
 
             await worker.LimitAsync(new LimitsBody("disk0", new DeviceLimits()), Soon);
-            Assert.Equal(WorkerExitReason.DebugExit, (await worker.Ended.WaitAsync(Soon)).Reason);
+            Assert.Equal(ExitReason.DebugExit, (await worker.Ended.WaitAsync(Soon)).Reason);
         }
         finally
         {
@@ -293,14 +294,14 @@ public sealed class WorkerTests
     public async Task A_worker_is_prepared_once_and_has_no_VM_by_it()
     {
         await using WorkerFixture fixture = new();
-        RemoteWorker worker = fixture.Launcher.Spawn();
+        RemoteWorker worker = fixture.Launcher.Processes.Spawn();
         try
         {
             await worker.PrepareAsync(Soon);
             WorkerException refused = await Assert.ThrowsAsync<WorkerException>(() => worker.PrepareAsync(Soon));
             Assert.Equal("wrong-state", refused.Code);
             HelloBody hello = await worker.HelloAsync(Soon);
-            Assert.Equal(WorkerState.Idle, hello.State); // the empty VM is nobody's VM
+            Assert.Equal(VmState.Defined, hello.State); // the empty VM is nobody's VM
             Assert.Null(hello.VmId);
         }
         finally
@@ -413,7 +414,7 @@ public sealed class WorkerTests
             await idle.StopAsync(Soon);
         }
 
-        Assert.Equal(WorkerExitReason.Stopped, (await idle.Ended).Reason);
+        Assert.Equal(ExitReason.Stopped, (await idle.Ended).Reason);
     }
 
     [KvmFact(NeedsRoot = true)]
@@ -460,7 +461,7 @@ public sealed class WorkerTests
     private static async Task FullAsync(WorkerFixture fixture, int ready)
     {
         CancellationToken limit = Soon;
-        while (fixture.Launcher.Ready < ready)
+        while (fixture.Launcher.Pool.Ready < ready)
         {
             await Task.Delay(20, limit);
         }

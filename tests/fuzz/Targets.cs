@@ -24,6 +24,7 @@ internal static class Targets
             ["net"] = Net,
             ["frame"] = Frame,
             ["body"] = Body,
+            ["qcow2"] = Qcow2Target.Run,
         };
 
     // Made by the first input: what is instrumented may not run before the fuzzer is there.

@@ -1,4 +1,5 @@
-/* virtio-blk. mode=verify (default): random requests against a model of the disk; mode=bench: op= depth= size= seconds= requests a second. */
+/* virtio-blk. mode=verify (default): random requests against a model of the disk, requests= of them, or with 0 until a byte comes on the serial port; mode=bench: op= depth= size= seconds= requests a second;
+   mode=grow: waits until the disk is larger than at first, and writes and reads its new last block. */
 #include "block.h"
 
 #define BLOCK 4096
@@ -48,7 +49,7 @@ static int verify(void)
     print("DISK sectors=%lu id=%s features=0x%lx\n", block.sectors, id, block.device.features);
     for (u32 i = 0; i < BLOCKS; i++)
         seeds[i] = UNKNOWN;
-    for (u64 r = 0; r < requests; r++) {
+    for (u64 r = 0; requests ? r < requests : r % 16 || !(in8(0x3fd) & 1); r++) {
         u32 count = 1 + (u32)(next_random(&random) % 8), first = (u32)(next_random(&random) % (blocks - 8));
         u32 piece = 512u << next_random(&random) % 4, kind = (u32)(next_random(&random) % 16);
         struct { u64 sector; u32 sectors, flags; } range = { first * 8, count * 8, 0 };
@@ -131,9 +132,30 @@ static int bench(void)
     return 0;
 }
 
+static int grow(void)
+{
+    u64 before = block.sectors, now;
+    if (block_request(&block, BLK_OUT, before, buffer, BLOCK, BLOCK) == 0)
+        fail("a write beyond the end was answered with success");
+    print("READY sectors=%lu\n", before);
+    while ((now = *(volatile u64 *)block.device.config) == before)
+        ;
+    fill(buffer, 7);
+    must(block_request(&block, BLK_OUT, now - BLOCK / 512, buffer, BLOCK, BLOCK), "write");
+    memset(buffer, 0, BLOCK);
+    must(block_request(&block, BLK_IN, now - BLOCK / 512, buffer, BLOCK, BLOCK), "read");
+    fill(buffer + BLOCK, 7);
+    if (memcmp(buffer, buffer + BLOCK, BLOCK) != 0)
+        fail("the new last block is not what was written");
+    if (block_request(&block, BLK_IN, now, buffer, BLOCK, BLOCK) == 0)
+        fail("a read beyond the new end was answered with success");
+    print("RESULT blk grow=ok sectors=%lu\n", now);
+    return 0;
+}
+
 int main(struct start_info *info)
 {
     args_init(info);
     block_open(&block, info);
-    return arg_is("mode", "bench") ? bench() : verify();
+    return arg_is("mode", "bench") ? bench() : arg_is("mode", "grow") ? grow() : verify();
 }

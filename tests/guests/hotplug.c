@@ -8,10 +8,9 @@
 #define GENERATION(bus) (PORTS(bus) + 12)
 #define BUSES 6
 #define PIECE 4096
-#define PIECES 64
 
 static struct block blocks[BUSES][32];
-static u8 buffer[PIECE] __attribute__((aligned(PIECE))), expected[PIECE];
+static u8 buffer[PIECE] __attribute__((aligned(PIECE)));
 static volatile u8 *ecam;
 static u32 mine[BUSES];     /* slots with a disk that was opened */
 static u32 window[BUSES];   /* where BARs of a bus can go */
@@ -48,31 +47,7 @@ static void say(const char *what, unsigned bus, unsigned slot)
         print("%s slot=%u", what, slot);
 }
 
-static void pattern(u8 *at, u64 seed)
-{
-    for (unsigned i = 0; i < PIECE / 8; i++)
-        ((u64 *)at)[i] = next_random(&seed);
-}
-
-/* Starts the device anew: the kit has one set of rings for all. */
-static void verify(unsigned bus, unsigned slot, u64 salt)
-{
-    struct block *block = &blocks[bus][slot];
-    block_start(block);
-    block->sectors = get64((const void *)block->device.config);
-    for (u64 i = 0; i < PIECES; i++) {
-        pattern(buffer, salt + i + slot * 1000 + 1);
-        if (block_request(block, BLK_OUT, i * 97 * 8 % (block->sectors - 8), buffer, PIECE, 1024) != 0)
-            fail("slot %u: write %lu", slot, i);
-        if (block_request(block, BLK_IN, i * 97 * 8 % (block->sectors - 8), buffer, PIECE, 512) != 0)
-            fail("slot %u: read %lu", slot, i);
-        pattern(expected, salt + i + slot * 1000 + 1);
-        if (memcmp(buffer, expected, PIECE) != 0)
-            fail("slot %u: piece %lu is not what was written", slot, i);
-    }
-    if (block_request(block, BLK_FLUSH, 0, NULL, 0, 1) != 0)
-        fail("slot %u: flush", slot);
-}
+static void verify(unsigned bus, unsigned slot, u64 salt) { block_verify(&blocks[bus][slot], salt + slot * 1000 + 1); }
 
 static void added(unsigned bus, unsigned slot)
 {

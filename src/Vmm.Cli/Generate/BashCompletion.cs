@@ -11,15 +11,24 @@ internal static class BashCompletion
 {
     internal static string Write(Command root)
     {
-        StringBuilder script = new();
         string[] global = [.. CommandShape.Options(root)
             .Where(option => option.Recursive && CommandShape.TakesValue(option))
             .SelectMany(CommandShape.Names)];
+        StringBuilder script = new();
+        AddHelpers(script, global);
+        AddValues(script, root);
+        AddWordsBefore(script, root, global);
+        AddWordsAtCursor(script, root);
+        return script.ToString();
+    }
+
+    /// <summary>The names of the options of the whole program, and the functions that offer words, files and names of objects.</summary>
+    private static void AddHelpers(StringBuilder script, string[] global) =>
         script.Append("# bash completion for vmmctl; made by: vmmctl generate completion bash\n\n")
             .Append("_vmmctl_global=\"")
             .AppendJoin(' ', global)
-            .Append("\"\n");
-        script.Append("""
+            .Append("\"\n")
+            .Append("""
             _vmmctl_files() { compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -"$1" -- "$cur"); }
             _vmmctl_words() { mapfile -t COMPREPLY < <(compgen -W "$1" -- "$cur"); }
             _vmmctl_objects() { _vmmctl_words "$(_vmmctl_ask "$1" 2>/dev/null)"; }
@@ -27,6 +36,13 @@ internal static class BashCompletion
             # The daemon is asked where the command line says, with the program that the command line names.
             _vmmctl_ask() { timeout 2 "${COMP_WORDS[0]}" "${globals[@]}" complete "$1"; }
 
+
+            """);
+
+    /// <summary>The function that offers the values of an option.</summary>
+    private static void AddValues(StringBuilder script, Command root)
+    {
+        script.Append("""
             # What follows an option; fails when the option takes no value.
             _vmmctl_value() {
                 case "$command $1" in
@@ -48,6 +64,15 @@ internal static class BashCompletion
                 esac
             }
 
+
+            """);
+    }
+
+    /// <summary>The first half of the completion itself: which command the words before the cursor name, and its options of the whole
+    /// program.</summary>
+    private static void AddWordsBefore(StringBuilder script, Command root, string[] global)
+    {
+        script.Append("""
             _vmmctl() {
                 local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command="" at=1 arguments=0 word
                 local -a globals=()
@@ -85,6 +110,14 @@ internal static class BashCompletion
                     esac
                     at=$((at + 1))
                 done
+
+            """);
+    }
+
+    /// <summary>The second half: what that command takes at the cursor.</summary>
+    private static void AddWordsAtCursor(StringBuilder script, Command root)
+    {
+        script.Append("""
                 case $prev in -*) _vmmctl_value "$prev" && return ;; esac
                 case "$command" in
 
@@ -101,7 +134,6 @@ internal static class BashCompletion
             complete -F _vmmctl vmmctl
 
             """);
-        return script.ToString();
     }
 
     /// <summary>What follows a command: an option after a hyphen, else the commands below or the argument.</summary>

@@ -18,6 +18,7 @@ internal sealed class RoffPage
         _text.Append(".\\\" Made by: vmmctl generate man\n");
         _text.Append(
             CultureInfo.InvariantCulture, $".TH {name.ToUpperInvariant()} {section} \"{date:yyyy-MM-dd}\" \"vmm {version}\" \"Vmm\"\n");
+        _text.Append(".ad l\n"); // a list of options is one long word: a line without a space cannot be stretched to the margin
     }
 
     internal RoffPage Section(string title) => Macro($".SH {Quote(title.ToUpperInvariant())}");

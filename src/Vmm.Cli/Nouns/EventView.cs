@@ -3,6 +3,7 @@ using System.Text.Json;
 using Vmm.Cli.Remote;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.LifeCycle;
 using static Vmm.Cli.Remote.DaemonSession;
 
 namespace Vmm.Cli.Nouns;
@@ -62,7 +63,7 @@ internal static class EventView
             return;
         }
 
-        string what = one.State is { } state ? $"{one.Kind} {state.ToString().ToLowerInvariant()}" : one.Kind;
+        string what = one.State is { } state ? $"{one.Kind} {state.Word()}" : one.Kind;
         string exit = one.Exit is { } end ? $": {end.Reason}{(end.Message is { } why ? ", " + why : "")}" : "";
         session.Out.WriteLine($"{Time(one.At)}  {one.Vm,-16}  {what}{exit}{(one.Message is { } message ? ": " + message : "")}");
         foreach (string line in one.Exit?.Report ?? [])

@@ -14,11 +14,11 @@ internal static class JobCommands
         Argument<string> id = new("id") { Description = "Id of the job" };
         Option<int?> timeout = new("--timeout") { Description = "Give up waiting after so long; the job goes on", HelpName = "seconds" };
         job.Add("list", "Jobs of the last hour", [], (session, _, cancellation) => ListAsync(session, cancellation));
-        job.Add("show", "One job", [id], async (session, parsed, cancellation) =>
-            Show(session, await session.Client.JobAsync(parsed.GetValue(id)!, cancellation).ConfigureAwait(false)));
-        job.Add("cancel", "Ask a job to stop", [id], async (session, parsed, cancellation) =>
+        job.Add("show", "One job", id, async (session, which, cancellation) =>
+            Show(session, await session.Client.JobAsync(which, cancellation).ConfigureAwait(false)));
+        job.Add("cancel", "Ask a job to stop", id, async (session, which, cancellation) =>
         {
-            JobInfo asked = await session.Client.CancelJobAsync(parsed.GetValue(id)!, cancellation).ConfigureAwait(false);
+            JobInfo asked = await session.Client.CancelJobAsync(which, cancellation).ConfigureAwait(false);
             return session.Done(asked, RestJson.Default.JobInfo, asked.State == JobState.Running
                 ? $"{asked.Id} was asked to stop"
                 : $"{asked.Id} is {Word(asked.State)}");

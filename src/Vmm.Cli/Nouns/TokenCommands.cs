@@ -36,9 +36,8 @@ internal static class TokenCommands
 
                 return session.Done(made, RestJson.Default.NewToken, made.Token);
             });
-        token.Add("delete", "Revoke a token", [which], async (session, parsed, cancellation) =>
+        token.Add("delete", "Revoke a token", which, async (session, wanted, cancellation) =>
         {
-            string wanted = parsed.GetValue(which)!;
             TokenList all = await session.Client.TokensAsync(cancellation).ConfigureAwait(false);
             string id = all.Tokens.FirstOrDefault(one => string.Equals(one.Name, wanted, StringComparison.Ordinal))?.Id ?? wanted;
             await session.Client.DeleteTokenAsync(id, cancellation).ConfigureAwait(false);

@@ -31,6 +31,11 @@ internal sealed class Noun(string name, string help, GlobalOptions options)
         return command;
     }
 
+    /// <summary>Adds a verb whose only word is the name of what it is about.</summary>
+    internal Command Add(
+        string verb, string verbHelp, Argument<string> name, Func<DaemonSession, string, CancellationToken, Task<int>> action) =>
+        Add(verb, verbHelp, [name], (session, parsed, cancellation) => action(session, parsed.GetValue(name)!, cancellation));
+
     /// <summary>Makes <paramref name="command"/> do <paramref name="action"/>.</summary>
     internal static void Act(
         Command command, GlobalOptions options, Func<DaemonSession, ParseResult, CancellationToken, Task<int>> action) =>

@@ -1,12 +1,16 @@
+using Vmm.Cli.Nouns;
 using Vmm.Cli.Remote;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.Memory;
 using Vmm.Spec;
 using static Vmm.Cli.Remote.DaemonSession;
 
 namespace Vmm.Cli.Vms;
 
-/// <summary><c>vmmctl vm devices|attach|detach</c>: disks and network devices, also while the VM runs.</summary>
+/// <summary>
+/// <c>vmmctl vm devices|attach|detach|resize-disk|copy-disk|stream|commit</c>: disks and network devices, also while the VM runs.
+/// </summary>
 internal static class DeviceVerbs
 {
     internal static async Task<int> ListAsync(DaemonSession session, string name, CancellationToken cancellation)
@@ -40,7 +44,7 @@ internal static class DeviceVerbs
         (string list, string yaml) = (disk, net) switch
         {
             ({ } text, null) => SpecOption.TryParseDisk(text, out DiskSpec spec, out string problem)
-                ? ("disks", SpecEdit.Item(spec with { Path = Path.GetFullPath(spec.Path) }))
+                ? ("disks", SpecEdit.Item(spec.IsRemote ? spec : spec with { Path = Path.GetFullPath(spec.Path) }))
                 : throw new UsageException($"--disk {text}: {problem}"),
             (null, { } text) => SpecOption.TryParseNet(text, out NetSpec spec, out string problem)
                 ? ("nets", SpecEdit.Item(spec))
@@ -52,6 +56,96 @@ internal static class DeviceVerbs
             ? $"{name} has {added.Name} at {address}{(added.Stored ? "" : " until it stops")}"
             : $"{name} has {added.Name} from its next start on");
     }
+
+    /// <param name="session">Where to ask.</param>
+    /// <param name="name">The VM.</param>
+    /// <param name="disk"><c>disk0</c>, …</param>
+    /// <param name="size">What it shall grow to; null: it is looked at again.</param>
+    /// <param name="cancellation">Ends the waiting.</param>
+    internal static async Task<int> ResizeDiskAsync(
+        DaemonSession session, string name, string disk, string? size, CancellationToken cancellation)
+    {
+        long? bytes = size is null ? null
+            : SpecText.TryParseSize(size, out ByteSize wanted) && (ulong)wanted <= long.MaxValue ? (long)(ulong)wanted
+            : throw new UsageException($"--size {size}: expected a size such as 20GiB");
+        DiskSize now = await session.Client.ResizeDiskAsync(name, disk, bytes, cancellation).ConfigureAwait(false);
+        return session.Done(now, RestJson.Default.DiskSize, $"{name}: {disk} has {Size(now.SizeBytes)}");
+    }
+
+    /// <param name="session">Where to ask.</param>
+    /// <param name="name">The VM.</param>
+    /// <param name="disk"><c>disk0</c>, …</param>
+    /// <param name="rate">Most bytes to copy in a second; null is no limit.</param>
+    /// <param name="wish">Where to, and how.</param>
+    /// <param name="cancellation">Ends the waiting; the job goes on.</param>
+    internal static async Task<int> CopyDiskAsync(
+        DaemonSession session, string name, string disk, string? rate, DiskCopyWish wish, CancellationToken cancellation)
+    {
+        string whole = NbdUri.Is(wish.To) ? wish.To : Path.GetFullPath(wish.To);
+        JobInfo job = await session.Client.CopyDiskAsync(
+            name, disk, wish with { To = whole, BytesPerSecond = Rate(rate) }, cancellation).ConfigureAwait(false);
+        JobInfo ended = await JobFollower.LastAsync(session, job.Id, cancellation).ConfigureAwait(false);
+        if (ended.State != JobState.Done)
+        {
+            session.Fail(ended.Error?.Detail ?? $"{name}: the copy of {disk} was {JobCommands.Word(ended.State)}: it is where it was");
+            return ExitCodes.Failed;
+        }
+
+        return session.Done(ended, RestJson.Default.JobInfo, $"{name}: {disk} is in {whole} now");
+    }
+
+    /// <param name="session">Where to ask.</param>
+    /// <param name="name">The VM.</param>
+    /// <param name="disk"><c>disk0</c>, …</param>
+    /// <param name="baseFile">The image on which it stands afterwards; null: on none.</param>
+    /// <param name="rate">Most bytes to copy in a second; null is no limit.</param>
+    /// <param name="cancellation">Ends the waiting; the job goes on.</param>
+    internal static async Task<int> StreamDiskAsync(
+        DaemonSession session, string name, string disk, string? baseFile, string? rate, CancellationToken cancellation)
+    {
+        string? whole = baseFile?.Contains('/', StringComparison.Ordinal) == true ? Path.GetFullPath(baseFile) : baseFile;
+        JobInfo job = await session.Client.StreamDiskAsync(
+            name, disk, new DiskStreamWish(whole, Rate(rate)), cancellation).ConfigureAwait(false);
+        JobInfo ended = await JobFollower.LastAsync(session, job.Id, cancellation).ConfigureAwait(false);
+        if (ended.State != JobState.Done)
+        {
+            session.Fail(ended.Error?.Detail ?? $"{name}: the stream of {disk} was {JobCommands.Word(ended.State)}: it has all its images");
+            return ExitCodes.Failed;
+        }
+
+        string now = whole is null ? "on no other image" : $"on {whole}";
+        return session.Done(ended, RestJson.Default.JobInfo, $"{name}: {disk} stands {now} now");
+    }
+
+    /// <param name="session">Where to ask.</param>
+    /// <param name="name">The VM.</param>
+    /// <param name="disk"><c>disk0</c>, …</param>
+    /// <param name="into">The image that gets the content; null: the one right below the top.</param>
+    /// <param name="deletes">Remove the images above it then.</param>
+    /// <param name="rate">Most bytes to copy in a second; null is no limit.</param>
+    /// <param name="cancellation">Ends the waiting; the job goes on.</param>
+    internal static async Task<int> CommitDiskAsync(DaemonSession session, string name, string disk, string? into, bool deletes,
+        string? rate, CancellationToken cancellation)
+    {
+        string? whole = into?.Contains('/', StringComparison.Ordinal) == true ? Path.GetFullPath(into) : into;
+        JobInfo job = await session.Client.CommitDiskAsync(
+            name, disk, new DiskCommitWish(whole, deletes, Rate(rate)), cancellation).ConfigureAwait(false);
+        JobInfo ended = await JobFollower.LastAsync(session, job.Id, cancellation).ConfigureAwait(false);
+        if (ended.State != JobState.Done)
+        {
+            session.Fail(ended.Error?.Detail ?? $"{name}: the commit of {disk} was {JobCommands.Word(ended.State)}: it has all its images");
+            return ExitCodes.Failed;
+        }
+
+        DeviceList devices = await session.Client.DevicesAsync(name, cancellation).ConfigureAwait(false);
+        string now = devices.Devices.FirstOrDefault(each => string.Equals(each.Name, disk, StringComparison.Ordinal))?.Source
+            ?? whole ?? "the image below";
+        return session.Done(ended, RestJson.Default.JobInfo, $"{name}: {disk} is in {now} now");
+    }
+
+    private static ulong? Rate(string? rate) => rate is null ? null
+        : SpecText.TryParseSize(rate, out ByteSize wanted) && (ulong)wanted > 0 ? (ulong)wanted
+        : throw new UsageException($"--rate {rate}: expected a size such as 200MiB");
 
     /// <param name="session">Where to ask.</param>
     /// <param name="name">The VM.</param>

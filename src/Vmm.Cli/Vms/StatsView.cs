@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using Vmm.Cli.Remote;
 using Vmm.Contracts.Control;
@@ -6,38 +7,55 @@ using static Vmm.Cli.Remote.DaemonSession;
 
 namespace Vmm.Cli.Vms;
 
-/// <summary><c>vmmctl vm stats</c>: counters once, or what they grew by every second.</summary>
+/// <summary><c>vmmctl vm stats</c>: counters once, or how fast they grow, line by line.</summary>
 internal static class StatsView
 {
-    internal static async Task<int> ShowAsync(DaemonSession session, string name, bool watch, CancellationToken cancellation)
+    /// <param name="session">Where to ask.</param>
+    /// <param name="name">The VM.</param>
+    /// <param name="interval">How often to look; null: once.</param>
+    /// <param name="cancellation">Ends it.</param>
+    internal static async Task<int> ShowAsync(DaemonSession session, string name, TimeSpan? interval, CancellationToken cancellation)
     {
         WorkerStats? before = null;
-        for (long line = 0; ; line++)
+        long since = 0;
+        for (long line = 0; ;)
         {
             WorkerStats now = await session.Client.StatsAsync(name, cancellation).ConfigureAwait(false);
+            TimeSpan passed = Stopwatch.GetElapsedTime(since);
+            since = Stopwatch.GetTimestamp();
             if (session.IsJson)
             {
                 session.Json(now, RestJson.Default.WorkerStats);
             }
-            else if (watch)
-            {
-                Rates(session.Out, now, before, line);
-            }
-            else
+            else if (interval is null)
             {
                 Totals(session.Out, now);
             }
+            else if (before is not null)
+            {
+                session.Out.WriteLine(Rates(now, before, passed));
+            }
 
-            if (!watch)
+            if (interval is not { } pause)
             {
                 return ExitCodes.Done;
             }
 
+            // Headings every twenty lines, as vmstat(8) does it.
+            if (!session.IsJson && line++ % 20 == 0)
+            {
+                session.Out.WriteLine(Headings);
+            }
+
             before = now;
             await session.Out.FlushAsync(cancellation).ConfigureAwait(false);
-            await Task.Delay(1000, cancellation).ConfigureAwait(false);
+            await Task.Delay(pause, cancellation).ConfigureAwait(false);
         }
     }
+
+    /// <summary>Per second, but for what is resident; CPU in percent of one.</summary>
+    internal static string Headings { get; } =
+        $"{"CPU %",6} {"RESIDENT",11} {"EXITS",8} {"READS",8} {"READ",11} {"WRITES",8} {"WRITTEN",11} {"RECEIVED",11} {"SENT",11}";
 
     private static void Totals(TextWriter output, WorkerStats stats)
     {
@@ -74,20 +92,22 @@ internal static class StatsView
         : counter.IsBytes ? Size((ulong)value)
         : Number(value);
 
-    /// <summary>One line a second, headings every twenty, as vmstat(8) does it; the first line is of the time since the start.</summary>
-    private static void Rates(TextWriter output, WorkerStats now, WorkerStats? before, long line)
+    /// <summary>What each counter grew by in a second, measured between two looks; a VM that was started anew between them begins at
+    /// zero.</summary>
+    internal static string Rates(WorkerStats now, WorkerStats before, TimeSpan passed)
     {
-        if (line % 20 == 0)
+        return string.Create(CultureInfo.InvariantCulture,
+            $"{Rate(s => s.CpuMilliseconds) / 10.0,6:0.0} {Size((ulong)now.ResidentBytes),11} {Rate(s => s.Exits),8} "
+                + $"{Rate(s => s.Disks.Sum(d => d.ReadRequests)),8} {Bytes(s => s.Disks.Sum(d => d.ReadBytes)),11} "
+                + $"{Rate(s => s.Disks.Sum(d => d.WriteRequests)),8} {Bytes(s => s.Disks.Sum(d => d.WrittenBytes)),11} "
+                + $"{Bytes(s => s.Nets.Sum(n => n.ReceivedBytes)),11} {Bytes(s => s.Nets.Sum(n => n.SentBytes)),11}");
+
+        long Rate(Func<WorkerStats, long> counter)
         {
-            output.WriteLine($"{"CPU ms",8} {"RESIDENT",12} {"EXITS",10} {"READS",8} {"READ",12} {"WRITES",8} {"WRITTEN",12}");
+            long grown = counter(now) - counter(before);
+            return (long)Math.Round((grown < 0 ? counter(now) : grown) / Math.Max(passed.TotalSeconds, 0.001));
         }
 
-        output.WriteLine(string.Create(CultureInfo.InvariantCulture,
-            $"{now.CpuMilliseconds - (before?.CpuMilliseconds ?? 0),8} {Size((ulong)now.ResidentBytes),12} "
-                + $"{now.Exits - (before?.Exits ?? 0),10} {Grown(d => d.ReadRequests),8} {Size((ulong)Grown(d => d.ReadBytes)),12} "
-                + $"{Grown(d => d.WriteRequests),8} {Size((ulong)Grown(d => d.WrittenBytes)),12}"));
-
-        // A VM that was started anew between two lines begins at zero.
-        long Grown(Func<DiskStats, long> counter) => Math.Max(0, now.Disks.Sum(counter) - (before?.Disks.Sum(counter) ?? 0));
+        string Bytes(Func<WorkerStats, long> counter) => Size((ulong)Rate(counter));
     }
 }

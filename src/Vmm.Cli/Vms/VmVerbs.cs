@@ -2,6 +2,7 @@ using Vmm.Cli.Nouns;
 using Vmm.Cli.Remote;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.LifeCycle;
 using static Vmm.Cli.Remote.DaemonSession;
 
 namespace Vmm.Cli.Vms;
@@ -22,7 +23,12 @@ internal static class VmVerbs
         Table table = new("NAME", "STATE", "CPUS", "MEMORY", "PID", "LAST EXIT");
         foreach (VmInfo vm in list.Vms)
         {
-            table.Add(vm.Name, Word(vm.State), Number(vm.Cpus), Size(vm.MemoryBytes), vm.WorkerProcessId is { } pid ? Number(pid) : "-",
+            table.Add(
+                vm.Name,
+                vm.WaitsFor is null ? vm.State.Word() : $"{vm.State.Word()}: {vm.WaitsFor}",
+                Number(vm.Cpus),
+                Size(vm.MemoryBytes),
+                vm.WorkerProcessId is { } pid ? Number(pid) : "-",
                 Exit(vm.LastExit));
         }
 
@@ -33,11 +39,22 @@ internal static class VmVerbs
     {
         VmInfo vm = await session.Client.ShowAsync(name, cancellation).ConfigureAwait(false);
         return session.IsJson ? session.Json(vm, RestJson.Default.VmInfo) : session.Properties(
-            ("name", vm.Name), ("state", Word(vm.State)), ("id", vm.Id), ("revision", Number(vm.Revision)), ("cpus", Number(vm.Cpus)),
+            ("name", vm.Name), ("state", vm.State.Word()), ("id", vm.Id), ("revision", Number(vm.Revision)), ("cpus", Number(vm.Cpus)),
             ("memory", Size(vm.MemoryBytes)),
             ("cpu limits", Limits(vm.CpuLimits)), ("worker", vm.WorkerProcessId is { } pid ? Number(pid) : "-"),
             ("confined", Confined(vm.Confinement)), ("last exit", Exit(vm.LastExit)), ("saved in", vm.SavedIn ?? "-"),
+            ("waits for", vm.WaitsFor ?? "-"),
             ("restarts", vm.NextStart is { } next ? $"{vm.Restarts}, again at {Time(next)}" : Number(vm.Restarts)));
+    }
+
+    internal static async Task<int> AgentAsync(DaemonSession session, string name, CancellationToken cancellation)
+    {
+        GuestAgentInfo agent = await session.Client.AgentAsync(name, cancellation).ConfigureAwait(false);
+        return session.IsJson ? session.Json(agent, RestJson.Default.GuestAgentInfo)
+            : agent.Answers ? session.Properties(
+                ("agent", agent.Version ?? "-"), ("memory", agent.Memory ? "yes" : "no"),
+                ("freeze", agent.Freeze ? "yes" : "no: " + (agent.Why ?? "it does not say why")))
+            : session.Properties(("agent", "none: " + agent.Why));
     }
 
     internal static async Task<int> CreateAsync(DaemonSession session, string file, bool start, CancellationToken cancellation)
@@ -56,7 +73,7 @@ internal static class VmVerbs
             yaml, Path.GetDirectoryName(Path.GetFullPath(file))!, cancellation).ConfigureAwait(false);
         return start
             ? await StartAsync(session, vm.Name, cancellation).ConfigureAwait(false)
-            : Done(session, vm, vm.State == VmState.Defined ? "is defined" : "is there already with this spec, and is " + Word(vm.State));
+            : Done(session, vm, vm.State == VmState.Defined ? "is defined" : "is there already with this spec, and is " + vm.State.Word());
     }
 
     internal static async Task<int> DeleteAsync(DaemonSession session, string name, bool force, CancellationToken cancellation)
@@ -90,7 +107,7 @@ internal static class VmVerbs
         {
             "power-button" => "was asked to power off",
             "wake" => "was woken",
-            _ => "is " + Word(vm.State),
+            _ => "is " + vm.State.Word(),
         });
     }
 
@@ -106,14 +123,14 @@ internal static class VmVerbs
         }
 
         vm ??= await session.Client.ShowAsync(name, cancellation).ConfigureAwait(false);
-        return Done(session, vm, "is " + Word(vm.State));
+        return Done(session, vm, "is " + vm.State.Word());
     }
 
     /// <summary>Asks the guest to power off, gives it some seconds, then pulls the plug.</summary>
     internal static async Task<int> StopAsync(DaemonSession session, string name, int seconds, CancellationToken cancellation)
     {
         VmInfo vm = await session.Client.StopAsync(name, Patience(seconds), cancellation).ConfigureAwait(false);
-        return Done(session, vm, "is " + Word(vm.State));
+        return Done(session, vm, "is " + vm.State.Word());
     }
 
     /// <summary>Stops every VM that runs or is about to, all at the same time. What fails for one does not keep the others.</summary>
@@ -127,8 +144,7 @@ internal static class VmVerbs
         bool failed = false;
         List<Task<(string Name, VmInfo? Vm, string? Problem)>> open = [
             .. (await session.Client.ListAsync(cancellation).ConfigureAwait(false)).Vms
-                .Where(vm => vm.State is not (VmState.Defined or VmState.Stopped or VmState.Failed or VmState.Crashed or VmState.Saved)
-                    || vm is { State: VmState.Crashed, WorkerProcessId: not null } || vm.NextStart is not null)
+                .Where(vm => vm.State.IsAlive(vm.WorkerProcessId is not null) || vm.NextStart is not null)
                 .Select(vm => StopOneAsync(session, vm, patience, cancellation))];
         if (open.Count == 0 && !session.IsJson)
         {
@@ -152,7 +168,7 @@ internal static class VmVerbs
             else
             {
                 await session.Out.WriteLineAsync(
-                    $"{vm.Name} is {Word(vm.State)}{(open.Count > 0 ? $"; {open.Count} to go" : "")}").ConfigureAwait(false);
+                    $"{vm.Name} is {vm.State.Word()}{(open.Count > 0 ? $"; {open.Count} to go" : "")}").ConfigureAwait(false);
             }
         }
 
@@ -215,13 +231,11 @@ internal static class VmVerbs
             return ExitCodes.Failed;
         }
 
-        return Done(session, ended, "is " + Word(ended.State));
+        return Done(session, ended, "is " + ended.State.Word());
     }
 
     internal static int Done(DaemonSession session, VmInfo vm, string what) =>
         session.Done(vm, RestJson.Default.VmInfo, $"{vm.Name} {what}");
-
-    internal static string Word(VmState state) => state.ToString().ToLowerInvariant();
 
     /// <summary><c>quota 150%, weight 200</c>.</summary>
     internal static string Limits(CpuLimits? limits) => limits is null ? "-"

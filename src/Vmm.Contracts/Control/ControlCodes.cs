@@ -42,6 +42,12 @@ public static class ControlCodes
     /// <summary>The VM does not fit this host.</summary>
     public const string HostMismatch = "host-mismatch";
 
+    /// <summary>The disk could not be copied.</summary>
+    public const string DiskCopyFailed = "disk-copy-failed";
+
+    /// <summary>Disks could not get differencing disks.</summary>
+    public const string DiskSnapshotFailed = "disk-snapshot-failed";
+
     /// <summary>The VM cannot be saved.</summary>
     public const string SaveFailed = "save-failed";
 
@@ -80,6 +86,15 @@ public static class ControlCodes
 
     /// <summary>Another VM has the disk open.</summary>
     public const string DiskInUse = "disk-in-use";
+
+    /// <summary>A disk would be smaller than its guest knows it, or is.</summary>
+    public const string DiskShrinks = "disk-shrinks";
+
+    /// <summary>The disk has no size that could be given to it.</summary>
+    public const string DiskNotResizable = "disk-not-resizable";
+
+    /// <summary>The host has no space for it.</summary>
+    public const string NoSpace = "no-space";
 
     /// <summary>The disk is in memory that cannot be accounted for.</summary>
     public const string DiskInMemory = "disk-in-memory";

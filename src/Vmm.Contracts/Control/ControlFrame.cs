@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Vmm.LifeCycle;
 
 namespace Vmm.Contracts.Control;
 
@@ -132,11 +133,63 @@ public static class ControlKinds
     /// </summary>
     public const string RemoveDevice = "remove-device";
 
+    /// <summary>
+    /// Look again how large a disk is, or make an image larger; with a <see cref="RefreshDiskBody"/>, the answer is a
+    /// <see cref="DiskSize"/>. The guest hears of what it grew by. Needs <see cref="ControlVersion.DiskGrowth"/>.
+    /// </summary>
+    public const string RefreshDisk = "refresh-disk";
+
+    /// <summary>
+    /// Copy a disk to another one, body <see cref="CopyDiskBody"/>, with the descriptors of the target. Answered when it has begun;
+    /// <see cref="CopyStatus"/> tells how far it is. One at a time. Needs <see cref="ControlVersion.DiskCopies"/>.
+    /// </summary>
+    public const string CopyDisk = "copy-disk";
+
+    /// <summary>
+    /// Stream a disk, body <see cref="StreamDiskBody"/>; status and steps are those of a copy, and there is one of either at a time. The
+    /// last step makes the disk go on with fewer images. Needs <see cref="ControlVersion.DiskStreams"/>.
+    /// </summary>
+    public const string StreamDisk = "stream-disk";
+
+    /// <summary>
+    /// Commit a disk into an image of its chain, body <see cref="CommitDiskBody"/>, with that image's descriptors to write it. Status and
+    /// steps are those of a copy, and there is one of either at a time. The last step makes the disk go on in that image. Needs
+    /// <see cref="ControlVersion.DiskCommits"/>.
+    /// </summary>
+    public const string CommitDisk = "commit-disk";
+
+    /// <summary>How far the copy of a disk is; the answer is a <see cref="DiskCopyInfo"/>.</summary>
+    public const string CopyStatus = "copy-status";
+
+    /// <summary>Take a step of the copy that goes on, body <see cref="CopyStepBody"/>. Answered when it is done.</summary>
+    public const string CopyStep = "copy-step";
+
+    /// <summary>
+    /// Put differencing disks on disks, all at one instant, body <see cref="SnapshotBody"/>, with their descriptors. Answered when it is
+    /// done; an error says that nothing changed. Needs <see cref="ControlVersion.DiskSnapshots"/>.
+    /// </summary>
+    public const string SnapshotDisks = "snapshot-disks";
+
+    /// <summary>
+    /// Whether the same body's snapshot was taken; the answer is a <see cref="SnapshotInfo"/>, behind those of all earlier requests for
+    /// one.
+    /// </summary>
+    public const string SnapshotStatus = "snapshot-status";
+
     /// <summary>Event: the guest wants to reach a port of the host, with a <see cref="VsockDial"/>.</summary>
     public const string VsockDial = "vsock-dial";
 
     /// <summary>The answer to that, a request of its own: a <see cref="VsockDialed"/> and perhaps a descriptor.</summary>
     public const string VsockDialed = "vsock-dialed";
+
+    /// <summary>
+    /// Event: a disk wants to be connected to its server again, with a <see cref="Control.StorageDial"/>. A daemon without
+    /// <see cref="ControlVersion.NbdDisks"/> ignores it.
+    /// </summary>
+    public const string StorageDial = "storage-dial";
+
+    /// <summary>The answer to that, a request of its own: a <see cref="Control.StorageDialed"/> and perhaps a descriptor.</summary>
+    public const string StorageDialed = "storage-dialed";
 
     /// <summary>
     /// Event: a device is gone, with a <see cref="RemovalBody"/>. Also for one that the guest let go of late, or by itself.
@@ -145,6 +198,11 @@ public static class ControlKinds
 
     /// <summary>Event: the host fails requests of a disk, with a <see cref="DiskErrorBody"/>; once per episode.</summary>
     public const string DiskError = "disk-error";
+
+    /// <summary>
+    /// Event: the VM is paused because a disk waits for the host, or goes on by itself, with a <see cref="DiskStallBody"/>.
+    /// </summary>
+    public const string DiskStalled = "disk-stalled";
 
     /// <summary>Event: the guest told something of itself, with a <see cref="GuestEventBody"/>; each at most once.</summary>
     public const string GuestEvent = "guest-event";
@@ -156,7 +214,7 @@ public static class ControlKinds
 public sealed record ControlError(string Code, string Message);
 
 /// <summary>The state of a worker's VM.</summary>
-public sealed record StateBody(WorkerState State);
+public sealed record StateBody([property: JsonConverter(typeof(ControlStateConverter))] VmState State);
 
 /// <summary>What keeps a worker in bounds.</summary>
 /// <param name="Applied">Names: <c>no-new-privileges no-core-dump namespaces empty-root own-user seccomp cgroup</c>, <c>cpu-limits</c> when

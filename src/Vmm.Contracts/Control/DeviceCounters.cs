@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace Vmm.Contracts.Control;
 
 /// <summary>A counter of a kind of device: where people and monitoring find it.</summary>
@@ -67,7 +69,8 @@ public sealed class DeviceStatsKind
                 new("ERRORS", s_diskErrors, ("kind", "any"), d => d.Errors),
                 new("IN FLIGHT", s_diskNow, ("state", "in-flight"), d => d.InFlight),
                 new("HELD", s_diskNow, ("state", "held"), d => d.Held),
-            ]),
+            ],
+            disk => [("WAIT p99", Below(disk.Wait)), ("STORAGE p99", Below(disk.Storage))]),
         Of<NetStats>(
             "net",
             stats => stats.Nets,
@@ -90,6 +93,9 @@ public sealed class DeviceStatsKind
 
     /// <summary>Its devices and what they count, in guest order.</summary>
     public IReadOnlyList<DeviceCounters> Read(WorkerStats stats) => _read(stats);
+
+    private static string Below(LatencyStats? stage) =>
+        stage?.Below(0.99) is { } bound ? string.Create(CultureInfo.InvariantCulture, $"< {bound} µs") : "-";
 
     private static DeviceStatsKind Of<T>(
         string kind,

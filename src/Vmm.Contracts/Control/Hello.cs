@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using Vmm.LifeCycle;
 
 namespace Vmm.Contracts.Control;
 
@@ -20,6 +21,35 @@ public static class ControlVersion
     /// <summary>Feature: <see cref="ControlKinds.Save"/>, and to create a VM from saved files.</summary>
     public const string Saving = "saving";
 
+    /// <summary>Feature: disks that are images of a format, with the images below them. Others took the file for the disk.</summary>
+    public const string Images = "images";
+
+    /// <summary>Feature: <see cref="ControlKinds.RefreshDisk"/>.</summary>
+    public const string DiskGrowth = "disk-growth";
+
+    /// <summary>Feature: <see cref="ControlKinds.CopyDisk"/>.</summary>
+    public const string DiskCopies = "disk-copies";
+
+    /// <summary>Feature: <see cref="CopyDiskBody.TopOnly"/>, and copies from and to images and servers, with their maps.</summary>
+    public const string ImageCopies = "image-copies";
+
+    /// <summary>Feature: <see cref="ControlKinds.SnapshotDisks"/>.</summary>
+    public const string DiskSnapshots = "disk-snapshots";
+    /// <summary>Feature: disks of NBD servers, by a connected socket, and <see cref="ControlKinds.StorageDial"/>.</summary>
+    public const string NbdDisks = "nbd-disks";
+
+    /// <summary>Feature: disks that are images of a Ceph cluster, by a connected socket.</summary>
+    public const string RbdDisks = "rbd-disks";
+
+    /// <summary>Feature: a size in a <see cref="RefreshDiskBody"/>.</summary>
+    public const string ImageGrowth = "image-growth";
+
+    /// <summary>Feature: <see cref="ControlKinds.StreamDisk"/>.</summary>
+    public const string DiskStreams = "disk-streams";
+
+    /// <summary>Feature: <see cref="ControlKinds.CommitDisk"/>.</summary>
+    public const string DiskCommits = "disk-commits";
+
     /// <summary>
     /// What this release speaks. 1 had no version in hello; 2 refuses unknown members of bodies and specs; 3 ignores them. It counts up
     /// when a change cannot be told by a feature.
@@ -27,7 +57,11 @@ public static class ControlVersion
     public const int Current = 3;
 
     /// <summary>What this release can beyond its version.</summary>
-    public static IReadOnlyList<string> Features { get; } = [ManyDescriptors, Saving];
+    public static IReadOnlyList<string> Features { get; } =
+    [
+        ManyDescriptors, Saving, DiskGrowth, Images, DiskCopies, ImageGrowth, NbdDisks, RbdDisks, DiskStreams, DiskSnapshots, DiskCommits,
+        ImageCopies,
+    ];
 }
 
 /// <summary>What the other end of a control connection speaks, from its hello.</summary>
@@ -64,7 +98,7 @@ public sealed record HelloRequest(int Version, IReadOnlyList<string> Features);
 /// <param name="Features">What it can beyond its version, <see cref="ControlVersion.Features"/>.</param>
 public sealed record HelloBody(
     string? VmId,
-    WorkerState State,
+    [property: JsonConverter(typeof(ControlStateConverter))] VmState State,
     ConfinementBody Confinement,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] int? Version = null,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] IReadOnlyList<string>? Features = null);

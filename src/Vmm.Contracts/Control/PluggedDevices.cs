@@ -47,8 +47,18 @@ public sealed record RemovalBody(string Device, DeviceRemoval Outcome);
 /// <param name="Stored">The stored spec has it: it is there at the next start, too.</param>
 /// <param name="Vnode">The vnode it is near; null is none.</param>
 /// <param name="Bus">PCI bus of its slot: 0 is the host bridge's, the others are behind PCI bridges.</param>
+/// <param name="Waits">What a disk waits for, with its requests kept and the VM paused; null: for nothing.</param>
 public sealed record DeviceInfo(
-    string Name, string Kind, string Source, int? Slot, bool ReadOnly, bool Removing, bool Stored, int? Vnode = null, int Bus = 0)
+    string Name,
+    string Kind,
+    string Source,
+    int? Slot,
+    bool ReadOnly,
+    bool Removing,
+    bool Stored,
+    int? Vnode = null,
+    int Bus = 0,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] DiskFault? Waits = null)
 {
     /// <summary>Where the guest finds it, as lspci writes it; null as <see cref="Slot"/>.</summary>
     [JsonIgnore]
@@ -58,3 +68,16 @@ public sealed record DeviceInfo(
 /// <summary>Disks and network devices of a VM, in the order they came.</summary>
 /// <param name="Devices">The devices.</param>
 public sealed record DeviceList(IReadOnlyList<DeviceInfo> Devices);
+
+/// <summary>A disk whose size is to be looked at again.</summary>
+/// <param name="Device">Its name.</param>
+/// <param name="GrowTo">
+/// The size in bytes that an image is given; null: only look. Needs <see cref="ControlVersion.ImageGrowth"/>.
+/// </param>
+public sealed record RefreshDiskBody(
+    string Device, [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] ulong? GrowTo = null);
+
+/// <summary>How large a disk is.</summary>
+/// <param name="Device">Its name, <c>disk0</c>.</param>
+/// <param name="SizeBytes">The size that its guest sees, bytes.</param>
+public sealed record DiskSize(string Device, ulong SizeBytes);

@@ -1,4 +1,5 @@
 using Vmm.Contracts.Control;
+using Vmm.LifeCycle;
 
 namespace Vmm.Contracts.Rest;
 
@@ -7,7 +8,9 @@ namespace Vmm.Contracts.Rest;
 /// <param name="At">When.</param>
 /// <param name="Kind"><c>created</c>, <c>changed</c>, <c>deleted</c>, <c>state</c>, <c>ended</c>, <c>restart</c>, <c>worker-lost</c>,
 /// <c>worker-back</c>, <c>memory</c>, <c>rehome</c>, <c>job</c>, <c>balanced</c>, <c>device-added</c>, <c>device-removed</c>,
-/// <c>disk-error</c>, <c>cpu-limits</c>, <c>log-level</c>.</param>
+/// <c>disk-resized</c>, <c>disk-copied</c>, <c>disk-error</c>, <c>disk-waits</c>, <c>disk-goes-on</c>, <c>disk-remark</c>,
+/// <c>disk-file-gone</c>, <c>disk-file-short</c>, <c>disk-file-read-only</c>,
+/// <c>guest-quiesce</c>, <c>cpu-limits</c>, <c>log-level</c>.</param>
 /// <param name="Vm">Name of the VM; empty for an event of something else.</param>
 /// <param name="State">The state it is in now, where that is what happened.</param>
 /// <param name="Exit">How it ended, where that is what happened.</param>

@@ -1,40 +1,7 @@
 using Vmm.Contracts.Control;
+using Vmm.LifeCycle;
 
 namespace Vmm.Contracts.Rest;
-
-/// <summary>Where a VM stands in its life.</summary>
-public enum VmState
-{
-    /// <summary>Known, never started since it was created or changed.</summary>
-    Defined,
-
-    /// <summary>Its worker is being set up.</summary>
-    Starting,
-
-    /// <summary>Its vCPUs run.</summary>
-    Running,
-
-    /// <summary>Its vCPUs stand still and can go on.</summary>
-    Paused,
-
-    /// <summary>It is being stopped.</summary>
-    Stopping,
-
-    /// <summary>It ended: the guest powered off or reset, or somebody stopped it.</summary>
-    Stopped,
-
-    /// <summary>It ended by a fault; <see cref="VmInfo.LastExit"/> says which.</summary>
-    Failed,
-
-    /// <summary>Its guest's kernel panicked. With a worker it is preserved as it was; without one it is over.</summary>
-    Crashed,
-
-    /// <summary>It stands still and is being written into a folder.</summary>
-    Saving,
-
-    /// <summary>It is in a folder, <see cref="VmInfo.SavedIn"/>, and a restore goes on with it.</summary>
-    Saved,
-}
 
 /// <summary>A VM as the daemon knows it.</summary>
 /// <param name="Id">UUID, given at creation.</param>
@@ -51,9 +18,11 @@ public enum VmState
 /// <param name="CpuLimits">Its time on host CPUs: in force while it runs, else what its next start gives it; null when there is no
 /// limit.</param>
 /// <param name="SavedIn">The folder in which it is saved; null when it is not.</param>
+/// <param name="WaitsFor">The disks for which it is paused, and what the host did to them; null when there are none.</param>
 public sealed record VmInfo(string Id, string Name, VmState State, long Revision, int Cpus, ulong MemoryBytes, int? WorkerProcessId,
     WorkerExit? LastExit, int Restarts = 0, DateTimeOffset? NextStart = null,
-    ConfinementBody? Confinement = null, CpuLimits? CpuLimits = null, string? SavedIn = null);
+    ConfinementBody? Confinement = null, CpuLimits? CpuLimits = null, string? SavedIn = null,
+    string? WaitsFor = null);
 
 /// <summary>Where a VM is to be saved, or is saved.</summary>
 /// <param name="Folder">A folder in a storage folder of the host, the whole path.</param>

@@ -15,14 +15,11 @@ internal static class DeviceEndpoints
 {
     private const int LongestWait = 600;
 
-    internal static void Map(RouteGroupBuilder api, VmManager vms)
+    internal static void Map(RouteGroupBuilder api, VmManager vms, Jobs jobs)
     {
-        api.MapGet("/vms/{name}/devices", async context =>
-            await Json(
-                context,
-                await vms.Get(Name(context)).Devices.ListAsync(context.RequestAborted).ConfigureAwait(false),
-                RestJson.Default.DeviceList).ConfigureAwait(false))
-                .For(Role.Viewer);
+        api.MapGet("/vms/{name}/devices", context =>
+            JsonAsync(context, vms.Get(Name(context)).Devices.ListAsync(context.RequestAborted), RestJson.Default.DeviceList))
+            .For(Role.Viewer);
 
         // A device names a file or a tap of the host, as a spec does: who may write those may add these.
         api.MapPost("/vms/{name}/disks", async context =>
@@ -45,6 +42,8 @@ internal static class DeviceEndpoints
             .QueryFlag("persistent", "Change the stored spec, too; true by default")
             .Conditional()
             .For(Role.Admin);
+        MapDiskWork(api, vms, jobs);
+        MapJobs(api, vms, jobs);
         api.MapDelete("/vms/{name}/devices/{device}", async context =>
         {
             TimeSpan patience = Seconds(context, "timeout", 30);
@@ -60,6 +59,56 @@ internal static class DeviceEndpoints
         .QueryFlag("force", "Take it when that time is over; false by default")
         .QueryFlag("persistent", "Change the stored spec, too; true by default")
         .For(Role.Admin);
+    }
+
+    // Disks whether the VM runs or not.
+    private static void MapDiskWork(RouteGroupBuilder api, VmManager vms, Jobs jobs)
+    {
+        // It takes space of the host, as a new disk does.
+        api.MapPut("/vms/{name}/devices/{device}/size", async context =>
+        {
+            DiskSizeWish wish = await BodyAsync(context, RequestJson.Default.DiskSizeWish).ConfigureAwait(false);
+            DiskSize size = await vms.Get(Name(context)).DiskSizes.ResizeAsync(
+                (string)context.Request.RouteValues["device"]!, wish.SizeBytes, context.RequestAborted).ConfigureAwait(false);
+            await Json(context, size, RestJson.Default.DiskSize).ConfigureAwait(false);
+        }).For(Role.Admin);
+        api.MapPost("/vms/{name}/snapshot", async context =>
+        {
+            SnapshotWish wish = await BodyAsync(context, RequestJson.Default.SnapshotWish).ConfigureAwait(false);
+            ManagedVm vm = vms.Get(Name(context));
+            JobInfo job = jobs.Start("disk-snapshot", vm.Record.Name, Who(context), (_, cancellation) =>
+                vm.Snapshots.TakeAsync(wish, cancellation));
+            await JobEndpoints.Accepted(context, job).ConfigureAwait(false);
+        }).For(Role.Admin);
+    }
+
+    // What goes on with a disk of a running VM.
+    private static void MapJobs(RouteGroupBuilder api, VmManager vms, Jobs jobs)
+    {
+        api.MapPost("/vms/{name}/devices/{device}/copy", async context =>
+        {
+            DiskCopyWish wish = await BodyAsync(context, RequestJson.Default.DiskCopyWish).ConfigureAwait(false);
+            (ManagedVm vm, string device) = (vms.Get(Name(context)), (string)context.Request.RouteValues["device"]!);
+            JobInfo job = jobs.Start("disk-copy", $"{vm.Record.Name}/{device}", Who(context), (progress, cancellation) =>
+                vm.DiskCopies.CopyAsync(device, wish, progress, cancellation));
+            await JobEndpoints.Accepted(context, job).ConfigureAwait(false);
+        }).For(Role.Admin);
+        api.MapPost("/vms/{name}/devices/{device}/stream", async context =>
+        {
+            DiskStreamWish wish = await BodyAsync(context, RequestJson.Default.DiskStreamWish).ConfigureAwait(false);
+            (ManagedVm vm, string device) = (vms.Get(Name(context)), (string)context.Request.RouteValues["device"]!);
+            JobInfo job = jobs.Start("disk-stream", $"{vm.Record.Name}/{device}", Who(context), (progress, cancellation) =>
+                vm.DiskStreams.StreamAsync(device, wish, progress, cancellation));
+            await JobEndpoints.Accepted(context, job).ConfigureAwait(false);
+        }).For(Role.Admin);
+        api.MapPost("/vms/{name}/devices/{device}/commit", async context =>
+        {
+            DiskCommitWish wish = await BodyAsync(context, RequestJson.Default.DiskCommitWish).ConfigureAwait(false);
+            (ManagedVm vm, string device) = (vms.Get(Name(context)), (string)context.Request.RouteValues["device"]!);
+            JobInfo job = jobs.Start("disk-commit", $"{vm.Record.Name}/{device}", Who(context), (progress, cancellation) =>
+                vm.DiskCommits.CommitAsync(device, wish, progress, cancellation));
+            await JobEndpoints.Accepted(context, job).ConfigureAwait(false);
+        }).For(Role.Admin);
     }
 
     private static Task Added(HttpContext context, DeviceInfo device)

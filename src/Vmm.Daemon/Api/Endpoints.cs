@@ -25,7 +25,7 @@ internal static class Endpoints
         VmEndpoints.Map(api, vms, jobs);
         SavedEndpoints.Map(api, vms, jobs);
         NumaEndpoints.Map(api, vms, jobs);
-        DeviceEndpoints.Map(api, vms);
+        DeviceEndpoints.Map(api, vms, jobs);
         JobEndpoints.Map(api, jobs);
         DiskEndpoints.Map(api, parts.GetRequiredService<DiskFolder>(), jobs);
         EventEndpoints.Map(api, vms.Events);

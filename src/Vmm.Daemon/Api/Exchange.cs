@@ -66,6 +66,10 @@ internal static class Exchange
     internal static Task Json<T>(HttpContext context, T value, JsonTypeInfo<T> type) =>
         context.Response.WriteAsJsonAsync(value, type, cancellationToken: context.RequestAborted);
 
+    /// <summary>Answers with what <paramref name="value"/> brings.</summary>
+    internal static async Task JsonAsync<T>(HttpContext context, Task<T> value, JsonTypeInfo<T> type) =>
+        await Json(context, await value.ConfigureAwait(false), type).ConfigureAwait(false);
+
     internal static Task Text(HttpContext context, string text, string type)
     {
         context.Response.ContentType = type + "; charset=utf-8";

@@ -16,11 +16,8 @@ internal static class JobEndpoints
     {
         api.MapGet("/jobs", context => Json(context, jobs.List(), RestJson.Default.JobList)).For(Role.Viewer);
         api.MapGet("/jobs/{id}", context => Json(context, jobs.Get(Id(context)), RestJson.Default.JobInfo)).For(Role.Viewer);
-        api.MapPost("/jobs/{id}/cancel", async context => await Json(
-            context,
-            await jobs.CancelAsync(Id(context), Who(context)).ConfigureAwait(false),
-            RestJson.Default.JobInfo).ConfigureAwait(false))
-            .For(Role.Operator);
+        api.MapPost("/jobs/{id}/cancel", context =>
+            JsonAsync(context, jobs.CancelAsync(Id(context), Who(context)), RestJson.Default.JobInfo)).For(Role.Operator);
     }
 
     /// <summary>202 with the job (RFC 9110, section 15.3.3).</summary>

@@ -30,17 +30,10 @@ internal static class NumaEndpoints
         api.MapPost("/host/fit", async context =>
         {
             string yaml = await BodyAsync(context).ConfigureAwait(false);
-            await Json(
-                context,
-                await FitAsync(yaml, context.RequestAborted).ConfigureAwait(false),
-                RestJson.Default.NumaFitInfo).ConfigureAwait(false);
+            await JsonAsync(context, FitAsync(yaml, context.RequestAborted), RestJson.Default.NumaFitInfo).ConfigureAwait(false);
         }).For(Role.Operator);
-        api.MapGet("/vms/{name}/numa", async context =>
-            await Json(
-                context,
-                await vms.Get(Name(context)).Homes.ReadAsync(context.RequestAborted).ConfigureAwait(false),
-                RestJson.Default.VmNuma).ConfigureAwait(false))
-                .For(Role.Viewer);
+        api.MapGet("/vms/{name}/numa", context =>
+            JsonAsync(context, vms.Get(Name(context)).Homes.ReadAsync(context.RequestAborted), RestJson.Default.VmNuma)).For(Role.Viewer);
         api.MapPost("/vms/{name}/vnodes/{vnode}/rehome", async context =>
         {
             ManagedVm vm = vms.Get(Name(context));

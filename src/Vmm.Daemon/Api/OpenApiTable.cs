@@ -24,75 +24,88 @@ internal static class OpenApiTable
 {
     private static readonly RestJson s_json = RestJson.Default;
 
+    private static readonly Dictionary<string, OpenApiEntry> s_routes = new(StringComparer.Ordinal)
+    {
+        ["GET /healthz"] = new("Whether the daemon answers", AnswerType: "text/plain"),
+        ["GET /metrics"] = new("Prometheus text", AnswerType: "text/plain"),
+        ["GET /openapi/v1.json"] = new("This document", AnswerType: "application/json"),
+        ["GET /host"] = new("The daemon's host", s_json.HostInfo),
+        ["GET /host/numa"] = new("The host's NUMA nodes and who sits there", s_json.HostNuma),
+        ["POST /host/fit"] =
+            new("How the vnodes of a spec would lie on the host now; nothing is started", s_json.NumaFitInfo, IsSpec: true),
+        ["GET /vms/{name}/numa"] = new("Where a running VM lies on its host", s_json.VmNuma),
+        ["POST /vms/{name}/vnodes/{vnode}/rehome"] =
+            new("Move a vnode of a running VM to other host nodes, as a job", s_json.JobInfo, s_json.RehomeRequest, "202"),
+        ["GET /schema/vm-spec.json"] = new("JSON schema of a VM spec", AnswerType: "application/schema+json"),
+        ["GET /vms"] = new("All VMs", s_json.VmList),
+        ["POST /vms"] = new("Create a VM; 200 when it is there already with the same spec", s_json.VmInfo, Status: "201", IsSpec: true),
+        ["GET /vms/{name}"] = new("One VM", s_json.VmInfo),
+        ["PUT /vms/{name}"] = new("Replace the spec of a VM that does not run", s_json.VmInfo, IsSpec: true),
+        ["DELETE /vms/{name}"] = new("Forget a VM that does not run", Status: "204"),
+        ["GET /vms/{name}/spec"] = new("The spec as it was given", AnswerType: "application/yaml"),
+        ["GET /vms/{name}/stats"] = new("Counters of a running VM", s_json.WorkerStats),
+        ["GET /vms/{name}/agent"] = new("The guest agent of a running VM, as it answers now", s_json.GuestAgentInfo),
+        ["GET /vms/{name}/console"] = new("The serial console as a WebSocket", Status: "101"),
+        ["GET /vms/{name}/events"] = new("What the daemon remembers about a VM", s_json.EventList),
+        ["GET /vms/{name}/memory"] = new("The memory of a running VM", s_json.VmMemory),
+        ["PUT /vms/{name}/memory"] = new("Change the memory of a running VM", s_json.VmMemory, s_json.MemoryWish),
+        ["PUT /vms/{name}/devices/{device}/limits"] =
+            new("Rate limits of a device until the next start", Body: s_json.DeviceLimits, Status: "204"),
+        ["POST /vms/{name}/devices/{device}/stream"] =
+            new("Bring into the top image of a running VM's disk what it sees through images below; a job", s_json.JobInfo,
+                s_json.DiskStreamWish),
+        ["POST /vms/{name}/devices/{device}/commit"] =
+            new("Merge the images above one of a running VM's disk into it, to go on there; a job", s_json.JobInfo, s_json.DiskCommitWish),
+        ["POST /vms/{name}/devices/{device}/copy"] =
+            new("Copy a disk of a running VM to another storage, to go on there; a job", s_json.JobInfo, s_json.DiskCopyWish),
+        ["POST /vms/{name}/snapshot"] =
+            new("Put differencing disks on disks of a VM, all at one instant; a job", s_json.JobInfo, s_json.SnapshotWish),
+        ["PUT /vms/{name}/devices/{device}/size"] =
+            new("Grow a disk, also while the VM runs, or look again how large it is", s_json.DiskSize, s_json.DiskSizeWish),
+        ["GET /vms/{name}/cpu"] = new("A VM's time on host CPUs", s_json.VmCpu),
+        ["PUT /vms/{name}/cpu"] = new("Limit a running VM's time on host CPUs until its next start", s_json.VmCpu, s_json.CpuLimits),
+        ["GET /vms/{name}/devices"] = new("Disks and network devices", s_json.DeviceList),
+        ["POST /vms/{name}/disks"] = new(
+            "Add a disk, also while the VM runs; the body is an entry of the spec's disks",
+            s_json.DeviceInfo,
+            Status: "201",
+            IsSpec: true),
+        ["POST /vms/{name}/nets"] = new(
+            "Add a network device, also while the VM runs; the body is an entry of the spec's nets",
+            s_json.DeviceInfo,
+            Status: "201",
+            IsSpec: true),
+        ["DELETE /vms/{name}/devices/{device}"] =
+            new("Remove a device, also while the VM runs, when the guest lets go of it", s_json.RemovalBody),
+        ["POST /vms/{name}/start"] = new("Start a VM", s_json.VmInfo),
+        ["POST /vms/{name}/stop"] = new("Stop a VM; with 'Prefer: respond-async' 202 and a job", s_json.VmInfo),
+        ["POST /vms/{name}/pause"] = new("Pause a VM", s_json.VmInfo),
+        ["POST /vms/{name}/resume"] = new("Let a paused VM go on", s_json.VmInfo),
+        ["POST /vms/{name}/power-button"] = new("Press the power button", s_json.VmInfo),
+        ["POST /vms/{name}/wake"] = new("Wake a guest that sleeps", s_json.VmInfo),
+        ["POST /vms/{name}/save"] = new(
+            "Write a VM that runs or is paused into a folder and end it, as a job", s_json.JobInfo, s_json.SavedFolderRequest, "202"),
+        ["POST /vms/{name}/discard-saved"] =
+            new("Forget where a VM is saved, so that it can boot anew; the folder stays", s_json.VmInfo),
+        ["POST /restore"] =
+            new("Go on with the VM that is saved in a folder, as a job", s_json.JobInfo, s_json.SavedFolderRequest, "202"),
+        ["GET /events"] = new("Server-sent events", AnswerType: "text/event-stream"),
+        ["GET /balancer"] = new("What the balancer sees and decides", s_json.BalancerInfo),
+        ["PUT /balancer"] = new("Switch the balancer, until the daemon's next start", s_json.BalancerInfo, s_json.BalancerWish),
+        ["GET /log"] = new("The least severe that the daemon logs", s_json.LogSettings),
+        ["PUT /log"] = new("Change the log level, until the daemon's next start", s_json.LogSettings, s_json.LogSettings),
+        ["GET /disks"] = new("Disks in the daemon's folder", s_json.DiskList),
+        ["GET /disks/{name}"] = new("One disk", s_json.DiskInfo),
+        ["POST /disks"] = new("Make a disk, as a job", s_json.JobInfo, s_json.DiskRequest, "202"),
+        ["DELETE /disks/{name}"] = new("Delete a disk that no spec names", Status: "204"),
+        ["GET /jobs"] = new("Jobs of the last hour", s_json.JobList),
+        ["GET /jobs/{id}"] = new("One job", s_json.JobInfo),
+        ["POST /jobs/{id}/cancel"] = new("Cancel a job", s_json.JobInfo),
+        ["GET /tokens"] = new("Access tokens, without their secrets", s_json.TokenList),
+        ["POST /tokens"] = new("Make an access token", s_json.NewToken, s_json.TokenWish, "201"),
+        ["DELETE /tokens/{id}"] = new("Revoke an access token", Status: "204"),
+    };
+
     internal static OpenApiEntry? Find(string method, string pattern) =>
-        (method + " " + pattern.Replace("/api/v1", "", StringComparison.Ordinal)) switch
-        {
-            "GET /healthz" => new("Whether the daemon answers", AnswerType: "text/plain"),
-            "GET /metrics" => new("Prometheus text", AnswerType: "text/plain"),
-            "GET /openapi/v1.json" => new("This document", AnswerType: "application/json"),
-            "GET /host" => new("The daemon's host", s_json.HostInfo),
-            "GET /host/numa" => new("The host's NUMA nodes and who sits there", s_json.HostNuma),
-            "POST /host/fit" =>
-                new("How the vnodes of a spec would lie on the host now; nothing is started", s_json.NumaFitInfo, IsSpec: true),
-            "GET /vms/{name}/numa" => new("Where a running VM lies on its host", s_json.VmNuma),
-            "POST /vms/{name}/vnodes/{vnode}/rehome" =>
-                new("Move a vnode of a running VM to other host nodes, as a job", s_json.JobInfo, s_json.RehomeRequest, "202"),
-            "GET /schema/vm-spec.json" => new("JSON schema of a VM spec", AnswerType: "application/schema+json"),
-            "GET /vms" => new("All VMs", s_json.VmList),
-            "POST /vms" => new("Create a VM; 200 when it is there already with the same spec", s_json.VmInfo, Status: "201", IsSpec: true),
-            "GET /vms/{name}" => new("One VM", s_json.VmInfo),
-            "PUT /vms/{name}" => new("Replace the spec of a VM that does not run", s_json.VmInfo, IsSpec: true),
-            "DELETE /vms/{name}" => new("Forget a VM that does not run", Status: "204"),
-            "GET /vms/{name}/spec" => new("The spec as it was given", AnswerType: "application/yaml"),
-            "GET /vms/{name}/stats" => new("Counters of a running VM", s_json.WorkerStats),
-            "GET /vms/{name}/console" => new("The serial console as a WebSocket", Status: "101"),
-            "GET /vms/{name}/events" => new("What the daemon remembers about a VM", s_json.EventList),
-            "GET /vms/{name}/memory" => new("The memory of a running VM", s_json.VmMemory),
-            "PUT /vms/{name}/memory" => new("Change the memory of a running VM", s_json.VmMemory, s_json.MemoryWish),
-            "PUT /vms/{name}/devices/{device}/limits" =>
-                new("Rate limits of a device until the next start", Body: s_json.DeviceLimits, Status: "204"),
-            "GET /vms/{name}/cpu" => new("A VM's time on host CPUs", s_json.VmCpu),
-            "PUT /vms/{name}/cpu" => new("Limit a running VM's time on host CPUs until its next start", s_json.VmCpu, s_json.CpuLimits),
-            "GET /vms/{name}/devices" => new("Disks and network devices", s_json.DeviceList),
-            "POST /vms/{name}/disks" => new(
-                "Add a disk, also while the VM runs; the body is an entry of the spec's disks",
-                s_json.DeviceInfo,
-                Status: "201",
-                IsSpec: true),
-            "POST /vms/{name}/nets" => new(
-                "Add a network device, also while the VM runs; the body is an entry of the spec's nets",
-                s_json.DeviceInfo,
-                Status: "201",
-                IsSpec: true),
-            "DELETE /vms/{name}/devices/{device}" =>
-                new("Remove a device, also while the VM runs, when the guest lets go of it", s_json.RemovalBody),
-            "POST /vms/{name}/start" => new("Start a VM", s_json.VmInfo),
-            "POST /vms/{name}/stop" => new("Stop a VM; with 'Prefer: respond-async' 202 and a job", s_json.VmInfo),
-            "POST /vms/{name}/pause" => new("Pause a VM", s_json.VmInfo),
-            "POST /vms/{name}/resume" => new("Let a paused VM go on", s_json.VmInfo),
-            "POST /vms/{name}/power-button" => new("Press the power button", s_json.VmInfo),
-            "POST /vms/{name}/wake" => new("Wake a guest that sleeps", s_json.VmInfo),
-            "POST /vms/{name}/save" => new(
-                "Write a VM that runs or is paused into a folder and end it, as a job", s_json.JobInfo, s_json.SavedFolderRequest, "202"),
-            "POST /vms/{name}/discard-saved" =>
-                new("Forget where a VM is saved, so that it can boot anew; the folder stays", s_json.VmInfo),
-            "POST /restore" =>
-                new("Go on with the VM that is saved in a folder, as a job", s_json.JobInfo, s_json.SavedFolderRequest, "202"),
-            "GET /events" => new("Server-sent events", AnswerType: "text/event-stream"),
-            "GET /balancer" => new("What the balancer sees and decides", s_json.BalancerInfo),
-            "PUT /balancer" => new("Switch the balancer, until the daemon's next start", s_json.BalancerInfo, s_json.BalancerWish),
-            "GET /log" => new("The least severe that the daemon logs", s_json.LogSettings),
-            "PUT /log" => new("Change the log level, until the daemon's next start", s_json.LogSettings, s_json.LogSettings),
-            "GET /disks" => new("Disks in the daemon's folder", s_json.DiskList),
-            "GET /disks/{name}" => new("One disk", s_json.DiskInfo),
-            "POST /disks" => new("Make a disk, as a job", s_json.JobInfo, s_json.DiskRequest, "202"),
-            "DELETE /disks/{name}" => new("Delete a disk that no spec names", Status: "204"),
-            "GET /jobs" => new("Jobs of the last hour", s_json.JobList),
-            "GET /jobs/{id}" => new("One job", s_json.JobInfo),
-            "POST /jobs/{id}/cancel" => new("Cancel a job", s_json.JobInfo),
-            "GET /tokens" => new("Access tokens, without their secrets", s_json.TokenList),
-            "POST /tokens" => new("Make an access token", s_json.NewToken, s_json.TokenWish, "201"),
-            "DELETE /tokens/{id}" => new("Revoke an access token", Status: "204"),
-            _ => null,
-        };
+        s_routes.GetValueOrDefault(method + " " + pattern.Replace("/api/v1", "", StringComparison.Ordinal));
 }

@@ -21,91 +21,113 @@ internal sealed class RequestGuard(
 {
     private const int LongestShown = 256, LongestDetail = 64 << 10;
 
-    private static long s_last;
-
     /// <summary>Handles one request.</summary>
     public async Task InvokeAsync(HttpContext context)
     {
-        string request = string.Create(CultureInfo.InvariantCulture, $"{Environment.ProcessId}-{Interlocked.Increment(ref s_last)}"),
-            who = "unknown", what = $"{context.Request.Method} {context.Request.Path}";
-        bool change = !HttpMethods.IsGet(context.Request.Method) && !HttpMethods.IsHead(context.Request.Method);
-        long begin = Environment.TickCount64;
-        Problem? problem = null;
-        AuditEntry? entry = null;
-        Dictionary<string, object> properties = new(StringComparer.Ordinal) { ["Request"] = request };
-        using IDisposable? scope = log.BeginScope(properties); // on every line that is logged on behalf of this request
+        GuardedRequest request = new(context.Request);
+        using IDisposable? scope = log.BeginScope(request.LogProperties); // on every line that is logged on behalf of this request
+        Problem? problem = await CarryOutAsync(context, request).ConfigureAwait(false);
+        Report(context, request, problem);
+        if (problem is not null)
+        {
+            await AnswerAsync(context, problem).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Lets the request in and its route answer it.</summary>
+    /// <returns>What went wrong; null when it is answered or its client has left.</returns>
+    private async Task<Problem?> CarryOutAsync(HttpContext context, GuardedRequest request)
+    {
         try
         {
-            OriginCheck.Check(context.Request);
-            if (context.GetEndpoint()?.Metadata.GetMetadata<RouteRole>() is not { Least: null })
-            {
-                Principal principal = gate.Recognise(context);
-                who = principal.Name;
-                properties["Who"] = who;
-                context.Items[typeof(Principal)] = principal;
-                Require(context, principal);
-            }
-
-            InputCheck.Check(context);
-            if (change || context.GetEndpoint()?.Metadata.GetMetadata<AuditedRoute>() is not null)
-            {
-                AuditEntry asked = new(audit, request, who, From(context), what);
-                asked.Asked(context);
-                entry = asked;
-            }
-
+            Admit(context, request);
             await next(context).ConfigureAwait(false);
-            if (context.Response.StatusCode is 404 or 405 && !context.Response.HasStarted)
-            {
-                throw context.Response.StatusCode == 404
-                    ? new ApiException(
-                        404, "no-such-path", "no such path", $"{context.Request.Path}: there is nothing; /api/v1/vms is the list of VMs")
-                    : new ApiException(405, "no-such-method", "no such method",
-                        $"{context.Request.Method} {context.Request.Path}: this path does not know the method");
-            }
+            RequireRoute(context);
+            return null;
         }
         catch (ApiException e)
         {
-            problem = e.Problem;
+            return e.Problem;
         }
         catch (BadHttpRequestException e)
         {
-            problem = new Problem(e.StatusCode, e.StatusCode == 413 ? "too-large" : "bad-request", "the request cannot be read", e.Message);
+            return new Problem(e.StatusCode, e.StatusCode == 413 ? "too-large" : "bad-request", "the request cannot be read", e.Message);
         }
         catch (OperationCanceledException) when (context.RequestAborted.IsCancellationRequested)
         {
-            // The client left; there is nobody to tell.
+            return null; // The client left; there is nobody to tell.
         }
 #pragma warning disable CA1031 // The last stop: whatever fails here is an answer and a line in the log, not the end of the daemon.
         catch (Exception e)
 #pragma warning restore CA1031
         {
-            DaemonLog.Fault(log, e, context.Request.Method, Shown(context.Request.Path), request);
-            problem = new Problem(
-                500, "internal", "an error of the daemon", $"request {request} failed inside the daemon; its log has the details");
+            DaemonLog.Fault(log, e, context.Request.Method, Shown(context.Request.Path), request.Id);
+            return new Problem(
+                500, "internal", "an error of the daemon", $"request {request.Id} failed inside the daemon; its log has the details");
+        }
+    }
+
+    /// <summary>
+    /// Who sends it, whether they may, whether it is what the route takes; what changes something is in the audit log first.
+    /// </summary>
+    /// <exception cref="ApiException">It is refused.</exception>
+    private void Admit(HttpContext context, GuardedRequest request)
+    {
+        OriginCheck.Check(context.Request);
+        EndpointMetadataCollection? route = context.GetEndpoint()?.Metadata;
+        if (route?.GetMetadata<RouteRole>() is not { Least: null })
+        {
+            Principal principal = gate.Recognise(context);
+            request.Recognised(principal);
+            context.Items[typeof(Principal)] = principal;
+            Require(context, principal);
         }
 
-        int status = problem?.Status ?? context.Response.StatusCode;
-        entry?.Answered(status, problem?.Code);
-        string path = Shown(context.Request.Path);
-        if (entry is null && status is 401 or 403)
+        InputCheck.Check(context);
+        if (request.IsChange || route?.GetMetadata<AuditedRoute>() is not null)
         {
-            refusals.Count(PeerKey.Of(context), problem!.Code, $"{Shown(context.Request.Method)} {path}");
+            AuditEntry asked = new(audit, request.Id, request.Who, From(context), $"{context.Request.Method} {context.Request.Path}");
+            asked.Asked(context);
+            request.Entry = asked;
         }
-        else if (change)
+    }
+
+    /// <summary>What no route took is told as every other refusal.</summary>
+    /// <exception cref="ApiException">No route took it.</exception>
+    private static void RequireRoute(HttpContext context)
+    {
+        if (context.Response.StatusCode is not (404 or 405) || context.Response.HasStarted)
         {
-            DaemonLog.Change(log, who, context.Request.Method, path, status, request);
+            return;
+        }
+
+        throw context.Response.StatusCode == 404
+            ? new ApiException(
+                404, "no-such-path", "no such path", $"{context.Request.Path}: there is nothing; /api/v1/vms is the list of VMs")
+            : new ApiException(405, "no-such-method", "no such method",
+                $"{context.Request.Method} {context.Request.Path}: this path does not know the method");
+    }
+
+    /// <summary>Its end in the audit log, the daemon's log and the metrics.</summary>
+    private void Report(HttpContext context, GuardedRequest request, Problem? problem)
+    {
+        int status = problem?.Status ?? context.Response.StatusCode;
+        request.Entry?.Answered(status, problem?.Code);
+        string method = context.Request.Method, path = Shown(context.Request.Path);
+        if (request.Entry is null && status is 401 or 403)
+        {
+            refusals.Count(PeerKey.Of(context), problem!.Code, $"{Shown(method)} {path}");
+        }
+        else if (request.IsChange)
+        {
+            DaemonLog.Change(log, request.Who, method, path, status, request.Id);
         }
         else
         {
-            DaemonLog.Read(log, who, context.Request.Method, path, status, Environment.TickCount64 - begin, request);
+            DaemonLog.Read(log, request.Who, method, path, status, request.Milliseconds, request.Id);
         }
 
-        metrics.Answered((context.GetEndpoint() as RouteEndpoint)?.RoutePattern.RawText ?? "none", context.Request.Method, status);
-        if (problem is not null)
-        {
-            await AnswerAsync(context, problem).ConfigureAwait(false);
-        }
+        metrics.Answered((context.GetEndpoint() as RouteEndpoint)?.RoutePattern.RawText ?? "none", method, status);
     }
 
     private static void Require(HttpContext context, Principal principal)

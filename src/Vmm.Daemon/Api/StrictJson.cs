@@ -23,6 +23,11 @@ namespace Vmm.Daemon.Api;
 [JsonSerializable(typeof(ConsoleSize))]
 [JsonSerializable(typeof(CpuLimits))]
 [JsonSerializable(typeof(DeviceLimits))]
+[JsonSerializable(typeof(DiskSizeWish))]
+[JsonSerializable(typeof(DiskCopyWish))]
+[JsonSerializable(typeof(SnapshotWish))]
+[JsonSerializable(typeof(DiskStreamWish))]
+[JsonSerializable(typeof(DiskCommitWish))]
 [JsonSerializable(typeof(DiskRequest))]
 [JsonSerializable(typeof(LogSettings))]
 [JsonSerializable(typeof(MemoryWish))]
@@ -82,6 +87,12 @@ internal static class StrictJson
             {
                 throw Wrong("", name, $"is null, expected {Expected(type, name)}: leave it out for none");
             }
+
+            if (IsTexts(type, name) && !(member.Value.ValueKind == JsonValueKind.Array
+                && member.Value.EnumerateArray().All(each => each.ValueKind == JsonValueKind.String)))
+            {
+                throw Wrong("", name, $"expected {Expected(type, name)}");
+            }
         }
 
         if (type.Properties.FirstOrDefault(p => p.IsRequired && !seen.Contains(p.Name)) is { } missing)
@@ -89,6 +100,9 @@ internal static class StrictJson
             throw Wrong("", missing.Name, "is missing");
         }
     }
+
+    private static bool IsTexts(JsonTypeInfo type, string field) =>
+        type.Properties.First(p => string.Equals(p.Name, field, StringComparison.Ordinal)).PropertyType == typeof(IReadOnlyList<string>);
 
     private static ApiException Wrong(string request, string field, string problem, long line = 0, Exception? cause = null)
     {
@@ -105,6 +119,7 @@ internal static class StrictJson
         wanted = wanted is null ? null : Nullable.GetUnderlyingType(wanted) ?? wanted;
         return wanted == typeof(bool) ? "true or false"
             : wanted == typeof(string) ? "a text"
+            : wanted == typeof(IReadOnlyList<string>) ? "a list of texts"
             : wanted == typeof(int) ? $"a whole number from {int.MinValue} to {int.MaxValue}"
             : wanted == typeof(long) ? $"a whole number from {long.MinValue} to {long.MaxValue}"
             : wanted == typeof(ulong) ? $"a whole number from 0 to {ulong.MaxValue}"

@@ -17,6 +17,21 @@ internal static class VmEndpoints
 
     internal static void Map(RouteGroupBuilder api, VmManager vms, Jobs jobs)
     {
+        MapSpecs(api, vms);
+        MapReports(api, vms);
+        MapMemory(api, vms);
+        MapDeviceLimits(api, vms);
+        MapCpu(api, vms);
+        MapStart(api, vms, jobs);
+        MapStop(api, vms, jobs);
+        MapCommand(api, vms, "pause", (vm, cancellation) => vm.AnswerAsync(vm.Controls.PauseAsync(cancellation)));
+        MapCommand(api, vms, "resume", (vm, cancellation) => vm.AnswerAsync(vm.Controls.ResumeAsync(cancellation)));
+        MapCommand(api, vms, "power-button", (vm, cancellation) => vm.AnswerAsync(vm.Controls.PressPowerButtonAsync(cancellation)));
+        MapCommand(api, vms, "wake", (vm, cancellation) => vm.AnswerAsync(vm.Controls.WakeAsync(cancellation)));
+    }
+
+    private static void MapSpecs(RouteGroupBuilder api, VmManager vms)
+    {
         api.MapGet("/vms", context => Json(context, vms.List(), RestJson.Default.VmList)).For(Role.Viewer);
         api.MapPost("/vms", async context =>
         {
@@ -39,34 +54,38 @@ internal static class VmEndpoints
             context.Response.StatusCode = 204;
         }).Conditional().For(Role.Admin);
         api.MapGet("/vms/{name}/spec", context => Text(context, vms.Get(Name(context)).Record.Spec, "application/yaml")).For(Role.Viewer);
-        api.MapGet("/vms/{name}/stats", async context =>
-            await Json(
-                context,
-                await vms.Get(Name(context)).Controls.StatsAsync(context.RequestAborted).ConfigureAwait(false),
-                RestJson.Default.WorkerStats).ConfigureAwait(false))
-                .For(Role.Viewer);
-        api.MapGet("/vms/{name}/console", context => ConsoleAsync(context, vms.Get(Name(context)))).Audited().For(Role.Operator);
+    }
 
+    private static void MapReports(RouteGroupBuilder api, VmManager vms)
+    {
+        api.MapGet("/vms/{name}/stats", context =>
+            JsonAsync(context, vms.Get(Name(context)).Controls.StatsAsync(context.RequestAborted), RestJson.Default.WorkerStats))
+            .For(Role.Viewer);
+        api.MapGet("/vms/{name}/agent", context =>
+            JsonAsync(context, vms.Get(Name(context)).Agent.AskAsync(context.RequestAborted), RestJson.Default.GuestAgentInfo))
+            .For(Role.Viewer);
+        api.MapGet("/vms/{name}/console", context => ConsoleAsync(context, vms.Get(Name(context)))).Audited().For(Role.Operator);
         api.MapGet("/vms/{name}/events",
             context => Json(context, new EventList(vms.Events.Of(vms.Get(Name(context)).Record.Name)), RestJson.Default.EventList))
             .For(Role.Viewer);
-        api.MapGet("/vms/{name}/memory", async context =>
-            await Json(
-                context,
-                await vms.Get(Name(context)).Memory.ReadAsync(context.RequestAborted).ConfigureAwait(false),
-                RestJson.Default.VmMemory).ConfigureAwait(false))
-                .For(Role.Viewer);
+    }
+
+    private static void MapMemory(RouteGroupBuilder api, VmManager vms)
+    {
+        api.MapGet("/vms/{name}/memory", context =>
+            JsonAsync(context, vms.Get(Name(context)).Memory.ReadAsync(context.RequestAborted), RestJson.Default.VmMemory))
+            .For(Role.Viewer);
         api.MapPut("/vms/{name}/memory", async context =>
         {
             TimeSpan patience = Seconds(context, "timeout", 30);
             MemoryWish wish = await BodyAsync(context, RequestJson.Default.MemoryWish).ConfigureAwait(false);
             CheckWish(wish);
-            await Json(
-                context,
-                await vms.Get(Name(context)).Memory.ChangeAsync(wish, patience, context.RequestAborted).ConfigureAwait(false),
+            await JsonAsync(context, vms.Get(Name(context)).Memory.ChangeAsync(wish, patience, context.RequestAborted),
                 RestJson.Default.VmMemory).ConfigureAwait(false);
         }).QuerySeconds("timeout", LongestWait, "Seconds to wait for the guest; 30 by default").For(Role.Operator);
+    }
 
+    private static void MapDeviceLimits(RouteGroupBuilder api, VmManager vms) =>
         api.MapPut("/vms/{name}/devices/{device}/limits", async context =>
         {
             DeviceLimits limits = await BodyAsync(context, RequestJson.Default.DeviceLimits).ConfigureAwait(false);
@@ -75,6 +94,8 @@ internal static class VmEndpoints
             context.Response.StatusCode = 204;
         }).For(Role.Operator);
 
+    private static void MapCpu(RouteGroupBuilder api, VmManager vms)
+    {
         api.MapGet("/vms/{name}/cpu", context => Cpu(context, vms.Get(Name(context)), vms.Get(Name(context)).CpuTime.Current))
             .For(Role.Viewer);
         api.MapPut("/vms/{name}/cpu", async context =>
@@ -84,8 +105,10 @@ internal static class VmEndpoints
             await Cpu(context, vm, await vm.CpuTime.LimitAsync(
                 limits, Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
         }).Conditional().For(Role.Operator);
+    }
 
-        // A command that began is carried out whole, also when the client does not wait for the answer.
+    // A command that began is carried out whole, also when the client does not wait for the answer: here and in those below.
+    private static void MapStart(RouteGroupBuilder api, VmManager vms, Jobs jobs) =>
         api.MapPost("/vms/{name}/start", async context =>
         {
             ManagedVm vm = vms.Get(Name(context));
@@ -98,6 +121,8 @@ internal static class VmEndpoints
             // Its own deadline follows the memory that is taken at the start.
             await Vm(context, await vm.StartAsync(null, CancellationToken.None).ConfigureAwait(false)).ConfigureAwait(false);
         }).For(Role.Operator);
+
+    private static void MapStop(RouteGroupBuilder api, VmManager vms, Jobs jobs) =>
         api.MapPost("/vms/{name}/stop", async context =>
         {
             // graceful=SECONDS: the power button first.
@@ -113,18 +138,14 @@ internal static class VmEndpoints
             using CancellationTokenSource deadline = new((patience ?? TimeSpan.Zero) + TimeSpan.FromMinutes(1));
             await Vm(context, await vm.StopAsync(patience, deadline.Token).ConfigureAwait(false)).ConfigureAwait(false);
         }).QuerySeconds("graceful", LongestWait, "Press the power button first, and give the guest so many seconds").For(Role.Operator);
-        Command("pause", (vm, cancellation) => vm.AnswerAsync(vm.Controls.PauseAsync(cancellation)));
-        Command("resume", (vm, cancellation) => vm.AnswerAsync(vm.Controls.ResumeAsync(cancellation)));
-        Command("power-button", (vm, cancellation) => vm.AnswerAsync(vm.Controls.PressPowerButtonAsync(cancellation)));
-        Command("wake", (vm, cancellation) => vm.AnswerAsync(vm.Controls.WakeAsync(cancellation)));
 
-        void Command(string verb, Func<ManagedVm, CancellationToken, Task<VmInfo>> carryOut) =>
-            api.MapPost("/vms/{name}/" + verb, async context =>
-            {
-                using CancellationTokenSource deadline = new(TimeSpan.FromMinutes(1));
-                await Vm(context, await carryOut(vms.Get(Name(context)), deadline.Token).ConfigureAwait(false)).ConfigureAwait(false);
-            }).For(Role.Operator);
-    }
+    private static void MapCommand(
+        RouteGroupBuilder api, VmManager vms, string verb, Func<ManagedVm, CancellationToken, Task<VmInfo>> carryOut) =>
+        api.MapPost("/vms/{name}/" + verb, async context =>
+        {
+            using CancellationTokenSource deadline = new(TimeSpan.FromMinutes(1));
+            await Vm(context, await carryOut(vms.Get(Name(context)), deadline.Token).ConfigureAwait(false)).ConfigureAwait(false);
+        }).For(Role.Operator);
 
     /// <summary>What would have no effect is a slip.</summary>
     private static void CheckWish(MemoryWish wish)

@@ -72,21 +72,7 @@ public static class BalancerPolicy
         (VnodeSample vnode, BalancerState.VnodeMemo memo) = (candidate.Vnode, candidate.Memo);
         if (vnode.Present > vnode.Asked)
         {
-            // A balloon deflates by itself when the guest runs out of memory (VIRTIO 1.2, 5.5.6); what it was asked for would only be taken
-            // again.
-            bool tookBack = vnode is { ByBalloon: true, Available: { } rest } && rest < vnode.Present * rules.Low;
-            if (tookBack || now - memo.Progress.At >= rules.Stuck)
-            {
-                // The guest keeps it: asking on would only cost it.
-                Rest(memo, rules, now);
-                ulong kept = Math.Min(vnode.Most, vnode.Least + Blocks(vnode, vnode.Present - vnode.Least, up: true));
-                decisions.Add(new BalancerDecision(vnode.Vm, vnode.Vnode, vnode.Asked, kept,
-                    (tookBack
-                        ? $"it needs the {Size(vnode.Present - vnode.Asked)} that its balloon was asked for"
-                        : $"it has not given back {Size(vnode.Present - vnode.Asked)} in {rules.Stuck.TotalSeconds:0} s")
-                    + $" and keeps it; not asked again for {(memo.NoShrinkBefore - now).TotalSeconds:0} s"));
-            }
-
+            JudgeWhatIsOwed(vnode, memo, rules, now, decisions);
             return;
         }
 
@@ -98,39 +84,77 @@ public static class BalancerPolicy
 
         double share = (double)available / vnode.Present;
         ulong step = Math.Max(vnode.Block, (ulong)(vnode.Present * rules.Step));
-        bool stalls = vnode.Stall >= rules.Stall;
-        if (share < rules.Low || stalls)
+        if (share < rules.Low || vnode.Stall >= rules.Stall)
         {
-            if (memo.Changed > TimeSpan.MinValue && now - memo.Changed < rules.ShrinkRest && memo.SpareSince is not null)
-            {
-                Rest(memo, rules, now); // what was taken is missing at once: it was no spare memory
-            }
-
-            memo.SpareSince = null;
-            candidate.Wish = Math.Min(vnode.Most - vnode.Asked, Blocks(vnode, step, up: true));
-            candidate.Why = stalls
-                ? $"its tasks waited for memory {Percent(vnode.Stall!.Value)} of the time"
-                : $"{Size(available)} of {Size(vnode.Present)} available ({Percent(share)}, below {Percent(rules.Low)})";
+            Wish(candidate, available, step, rules, now);
         }
         else if (share > rules.High && vnode.Asked > vnode.Least)
         {
-            memo.SpareSince ??= now;
-            ulong keep = (ulong)(rules.Keep * vnode.Present);
-            candidate.Spare = Math.Min(
-                Blocks(vnode, Math.Min(vnode.Asked - vnode.Least, available - keep), up: false),
-                Math.Max(vnode.Block, Blocks(vnode, step, up: false)));
-            candidate.Unasked = vnode.ByBalloon
-                ? Math.Min(candidate.Spare, Math.Max(vnode.Block, Blocks(vnode, (ulong)(vnode.Present * rules.BalloonStep), up: false)))
-                : candidate.Spare;
-            candidate.MayShrink = now >= memo.NoShrinkBefore
-                && (memo.Changed == TimeSpan.MinValue || now - memo.Changed >= rules.ShrinkRest);
-            candidate.Why = $"{Size(available)} of {Size(vnode.Present)} available ({Percent(share)}, above {Percent(rules.High)})";
+            Offer(candidate, available, step, rules, now);
         }
         else
         {
             memo.SpareSince = null;
         }
     }
+
+    /// <summary>It was asked to give back and has not yet: when it never will, it keeps that and is left alone for a while.</summary>
+    private static void JudgeWhatIsOwed(
+        VnodeSample vnode, BalancerState.VnodeMemo memo, BalancerRules rules, TimeSpan now, List<BalancerDecision> decisions)
+    {
+        // A balloon deflates by itself when the guest runs out of memory (VIRTIO 1.2, 5.5.6); what it was asked for would only be taken
+        // again.
+        bool tookBack = vnode is { ByBalloon: true, Available: { } rest } && rest < vnode.Present * rules.Low;
+        if (!tookBack && now - memo.Progress.At < rules.Stuck)
+        {
+            return;
+        }
+
+        // The guest keeps it: asking on would only cost it.
+        Rest(memo, rules, now);
+        ulong kept = Math.Min(vnode.Most, vnode.Least + Blocks(vnode, vnode.Present - vnode.Least, up: true));
+        decisions.Add(new BalancerDecision(vnode.Vm, vnode.Vnode, vnode.Asked, kept,
+            (tookBack
+                ? $"it needs the {Size(vnode.Present - vnode.Asked)} that its balloon was asked for"
+                : $"it has not given back {Size(vnode.Present - vnode.Asked)} in {rules.Stuck.TotalSeconds:0} s")
+            + $" and keeps it; not asked again for {(memo.NoShrinkBefore - now).TotalSeconds:0} s"));
+    }
+
+    /// <summary>It has too little: what it would get if there is room.</summary>
+    private static void Wish(Candidate candidate, ulong available, ulong step, BalancerRules rules, TimeSpan now)
+    {
+        (VnodeSample vnode, BalancerState.VnodeMemo memo) = (candidate.Vnode, candidate.Memo);
+        if (memo.Changed > TimeSpan.MinValue && now - memo.Changed < rules.ShrinkRest && memo.SpareSince is not null)
+        {
+            Rest(memo, rules, now); // what was taken is missing at once: it was no spare memory
+        }
+
+        memo.SpareSince = null;
+        candidate.Wish = Math.Min(vnode.Most - vnode.Asked, Blocks(vnode, step, up: true));
+        candidate.Why = vnode.Stall >= rules.Stall
+            ? $"its tasks waited for memory {Percent(vnode.Stall.Value)} of the time"
+            : AvailableShare(vnode, available, "below", rules.Low);
+    }
+
+    /// <summary>It has more than it needs: what may be taken from it.</summary>
+    private static void Offer(Candidate candidate, ulong available, ulong step, BalancerRules rules, TimeSpan now)
+    {
+        (VnodeSample vnode, BalancerState.VnodeMemo memo) = (candidate.Vnode, candidate.Memo);
+        memo.SpareSince ??= now;
+        ulong keep = (ulong)(rules.Keep * vnode.Present);
+        candidate.Spare = Math.Min(
+            Blocks(vnode, Math.Min(vnode.Asked - vnode.Least, available - keep), up: false),
+            Math.Max(vnode.Block, Blocks(vnode, step, up: false)));
+        candidate.Unasked = vnode.ByBalloon
+            ? Math.Min(candidate.Spare, Math.Max(vnode.Block, Blocks(vnode, (ulong)(vnode.Present * rules.BalloonStep), up: false)))
+            : candidate.Spare;
+        candidate.MayShrink = now >= memo.NoShrinkBefore
+            && (memo.Changed == TimeSpan.MinValue || now - memo.Changed >= rules.ShrinkRest);
+        candidate.Why = AvailableShare(vnode, available, "above", rules.High);
+    }
+
+    private static string AvailableShare(VnodeSample vnode, ulong available, string side, double limit) =>
+        $"{Size(available)} of {Size(vnode.Present)} available ({Percent((double)available / vnode.Present)}, {side} {Percent(limit)})";
 
     /// <summary>
     /// One host node: what is wished is given as far as there is room, by weight; what lacks is asked back from those who have more than

@@ -64,6 +64,7 @@ internal static class DaemonServices
                 services.AddHostedService(
                     p => new Autostart(options, p.GetRequiredService<VmManager>(), p.GetRequiredService<ILogger<Autostart>>()));
                 services.AddHostedService(p => p.GetRequiredService<BalancerService>());
+                services.AddHostedService<DiskFileWatch>();
                 services.AddSingleton<Watchdog>().AddHostedService(p => p.GetRequiredService<Watchdog>());
             })
             .Build();
@@ -124,8 +125,18 @@ internal static class DaemonServices
         services.AddSingleton(provider =>
         {
             Microsoft.Extensions.Logging.ILogger log = provider.GetRequiredService<ILoggerFactory>().CreateLogger("Vmm.Worker");
-            return new WorkerLauncher(
-                options.Launcher() with { WorkerSaid = (process, vm, line) => DaemonLog.WorkerSaid(log, process, vm, line) });
+            WorkerLauncherOptions launcher = options.Launcher();
+            return new WorkerLauncher(launcher with
+            {
+                WorkerSaid = (process, vm, line) => DaemonLog.WorkerSaid(log, process, vm, line),
+                Disks = launcher.Disks with
+                {
+                    // asked when a disk is in use; the VMs need the launcher first
+                    VmOf = process => provider.GetRequiredService<VmManager>().NameOf(process),
+                    Remarked = (vm, remark) => provider.GetRequiredService<VmManager>().Remark(vm, remark),
+                    Rbd = launcher.Disks.Rbd?.Telling((vm, line) => provider.GetRequiredService<VmManager>().Remark(vm, line)),
+                },
+            });
         });
         services.AddSingleton<IWorkerLauncher>(p => p.GetRequiredService<WorkerLauncher>());
         services.AddHostedService(p => p.GetRequiredService<WorkerLauncher>());

@@ -74,6 +74,10 @@ public sealed class VmInventory : IDisposable
             database.Execute($"BEGIN IMMEDIATE; {steps[step]} PRAGMA user_version={step + 1}; COMMIT;");
         }
 
-        database.Execute(VmTable.SavedSchema); // of no version of its own: earlier releases pass over the table
+        database.Execute(VmTable.SavedSchema); // these are of no version of their own: earlier releases pass over the tables
+        database.Execute(VmTable.CopySchema);
+        database.Execute(VmTable.CopyBeforeSchema);
+        database.Execute(VmTable.SnapshotSchema);
+        database.Execute(VmTable.CommitSchema);
     }
 }

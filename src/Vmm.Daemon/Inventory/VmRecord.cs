@@ -12,5 +12,9 @@ namespace Vmm.Daemon.Inventory;
 /// <param name="WantedOn">True from a start that was asked for to a stop that was asked for, or the guest's own end.</param>
 /// <param name="LastExit">How the last run ended.</param>
 /// <param name="Saved">Where it is saved, or being saved; null when it is not.</param>
+/// <param name="Copy">The disk that is being copied; null when none is.</param>
+/// <param name="Snapshot">The snapshot that is being taken; null when none is.</param>
+/// <param name="Commit">The disk that is being committed; null when none is.</param>
 public sealed record VmRecord(
-    string Id, string Name, string Spec, string Folder, long Revision, bool WantedOn, WorkerExit? LastExit, SavedPlace? Saved = null);
+    string Id, string Name, string Spec, string Folder, long Revision, bool WantedOn, WorkerExit? LastExit, SavedPlace? Saved = null,
+    DiskCopyRecord? Copy = null, SnapshotRecord? Snapshot = null, DiskCommitRecord? Commit = null);

@@ -6,6 +6,7 @@ using Vmm.Contracts.Rest;
 using Vmm.Daemon.Access;
 using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Vms;
+using Vmm.LifeCycle;
 
 namespace Vmm.Daemon.Metrics;
 
@@ -35,13 +36,33 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Ref
             .Select(v => StatsAsync(v.Name, cancellation))).ConfigureAwait(false);
         (string Name, WorkerStats Stats)[] answered = [.. stats.Where(s => s.Stats is not null).Select(s => (s.Name, s.Stats!))];
         MetricsText text = new();
+        AddDaemon(text);
+        AddRequests(text);
+        AddStates(text, all);
+        AddBalancer(text);
+        AddWorkers(text);
+        AddRestarts(text, all);
+        AddCpuTime(text, all, answered);
+        Each(text, answered, "vmm_vm_resident_bytes", "gauge", "Resident memory of the VM's worker, guest memory included",
+            s => s.ResidentBytes);
+        Each(text, answered, "vmm_vm_exits_total", "counter", "KVM exits to user space", s => s.Exits);
+        Devices(text, answered);
+        AddLatencies(text, answered);
+        return text.ToString();
+    }
 
+    private static void AddDaemon(MetricsText text)
+    {
         text.Family("vmm_info", "gauge", "This daemon");
         text.Sample("vmm_info", 1, ("version", DaemonOptions.Version));
         text.Family("vmm_process_cpu_seconds_total", "counter", "CPU time of the daemon itself");
         text.Sample("vmm_process_cpu_seconds_total", Environment.CpuUsage.TotalTime.TotalSeconds);
         text.Family("vmm_process_resident_bytes", "gauge", "Resident memory of the daemon itself");
         text.Sample("vmm_process_resident_bytes", Environment.WorkingSet);
+    }
+
+    private void AddRequests(MetricsText text)
+    {
         text.Family("vmm_http_requests_total", "counter", "Answers, by route, method and status");
         foreach (((string route, string method, int status), long count) in _requests.OrderBy(r => r.Key))
         {
@@ -55,33 +76,50 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Ref
         {
             text.Sample("vmm_refused_total", count, ("code", code));
         }
+    }
 
+    private static void AddStates(MetricsText text, IReadOnlyList<VmInfo> vms)
+    {
         text.Family("vmm_vms", "gauge", "VMs by state");
         foreach (VmState state in Enum.GetValues<VmState>())
         {
-            text.Sample("vmm_vms", all.Count(v => v.State == state), ("state", state.ToString().ToLowerInvariant()));
+            text.Sample("vmm_vms", vms.Count(v => v.State == state), ("state", state.Word()));
         }
+    }
 
+    private void AddBalancer(MetricsText text)
+    {
         text.Family("vmm_balancer_rounds_total", "counter", "How often the balancer looked at the VMs");
         text.Sample("vmm_balancer_rounds_total", balancer.Info.Rounds);
         text.Family("vmm_balancer_bytes_total", "counter", "Memory that vnodes were asked to take or to give back");
         text.Sample("vmm_balancer_bytes_total", balancer.Moved.Grown, ("direction", "grow"));
         text.Sample("vmm_balancer_bytes_total", balancer.Moved.Shrunk, ("direction", "shrink"));
+    }
 
+    private void AddWorkers(MetricsText text)
+    {
         text.Family("vmm_workers_ready", "gauge", "Workers that wait for a VM");
         text.Sample("vmm_workers_ready", vms.Workers.Ready);
         text.Family("vmm_worker_starts_total", "counter", "Worker processes started, by how that came out");
         text.Sample("vmm_worker_starts_total", vms.Workers.Started, ("outcome", "started"));
         text.Sample("vmm_worker_starts_total", vms.Workers.Failed, ("outcome", "failed"));
+    }
+
+    private static void AddRestarts(MetricsText text, IReadOnlyList<VmInfo> vms)
+    {
         text.Family("vmm_vm_restarts", "gauge", "Starts by the daemon itself since somebody started the VM");
-        foreach (VmInfo vm in all)
+        foreach (VmInfo vm in vms)
         {
             text.Sample("vmm_vm_restarts", vm.Restarts, ("vm", vm.Name));
         }
+    }
 
+    /// <summary>CPU time, and of VMs with a quota how often it held them back.</summary>
+    private static void AddCpuTime(MetricsText text, IReadOnlyList<VmInfo> vms, (string Name, WorkerStats Stats)[] answered)
+    {
         Each(text, answered, "vmm_vm_cpu_seconds_total", "counter", "CPU time of the VM's worker", s => s.CpuMilliseconds / 1000.0);
         text.Family("vmm_vm_cpu_quota_cpus", "gauge", "CPUs of time that a VM with a quota may have");
-        foreach (VmInfo vm in all)
+        foreach (VmInfo vm in vms)
         {
             if (vm.CpuLimits?.QuotaPercent is { } percent)
             {
@@ -101,11 +139,40 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Ref
             "counter",
             "Time that its threads waited for their next period, all together",
             s => s.Throttling!.ThrottledMilliseconds / 1000.0);
-        Each(text, answered, "vmm_vm_resident_bytes", "gauge", "Resident memory of the VM's worker, guest memory included",
-            s => s.ResidentBytes);
-        Each(text, answered, "vmm_vm_exits_total", "counter", "KVM exits to user space", s => s.Exits);
-        Devices(text, answered);
-        return text.ToString();
+    }
+
+    /// <summary>A histogram for each disk and stage; bounds are inclusive in this format, and no request lies on one.</summary>
+    private static void AddLatencies(MetricsText text, (string Name, WorkerStats Stats)[] vms)
+    {
+        const string Family = "vmm_disk_latency_seconds";
+        text.Family(Family, "histogram", "How long requests were held before storage (wait), and with it (storage)");
+        foreach ((string vm, WorkerStats stats) in vms)
+        {
+            foreach (DiskStats disk in stats.Disks)
+            {
+                AddLatency(text, Family, vm, disk.Name, "wait", disk.Wait);
+                AddLatency(text, Family, vm, disk.Name, "storage", disk.Storage);
+            }
+        }
+    }
+
+    private static void AddLatency(MetricsText text, string family, string vm, string disk, string stage, LatencyStats? latency)
+    {
+        if (latency is null)
+        {
+            return;
+        }
+
+        long below = 0;
+        for (int i = 0; i < latency.Counts.Count; i++)
+        {
+            below += latency.Counts[i];
+            string bound = i == latency.Counts.Count - 1 ? "+Inf" : (Math.ScaleB(1, i) / 1e6).ToString("R", CultureInfo.InvariantCulture);
+            text.Sample(family + "_bucket", below, ("vm", vm), ("disk", disk), ("stage", stage), ("le", bound));
+        }
+
+        text.Sample(family + "_sum", latency.Microseconds / 1e6, ("vm", vm), ("disk", disk), ("stage", stage));
+        text.Sample(family + "_count", below, ("vm", vm), ("disk", disk), ("stage", stage));
     }
 
     private async Task<(string Name, WorkerStats? Stats)> StatsAsync(string name, CancellationToken cancellation)

@@ -1,5 +1,7 @@
+using System.Globalization;
 using Vmm.Daemon.Access;
 using Vmm.Interop;
+using Vmm.Spec;
 using Syscall = Mono.Unix.Native.Syscall;
 
 namespace Vmm.Daemon.Storage;
@@ -12,7 +14,11 @@ namespace Vmm.Daemon.Storage;
 /// <param name="folders">Folders of files.</param>
 /// <param name="deviceFolders">Folders of block devices, such as /dev/mapper; links in them are followed, since what makes device nodes
 /// makes those.</param>
-public sealed class StorageFolders(IReadOnlyList<string> folders, IReadOnlyList<string> deviceFolders)
+/// <param name="servers">NBD servers that disks may be on: host:port, or the path of a unix socket; null is none.</param>
+/// <param name="pools">Pools of Ceph clusters that disks may be in, as <see cref="RbdUri.PoolOf"/> writes them; null is none.</param>
+public sealed class StorageFolders(
+    IReadOnlyList<string> folders, IReadOnlyList<string> deviceFolders, IReadOnlyList<string>? servers = null,
+    IReadOnlyList<string>? pools = null)
 {
     private static readonly uint? s_packageUser = Syscall.getpwnam("vmm")?.pw_uid;
 
@@ -60,6 +66,34 @@ public sealed class StorageFolders(IReadOnlyList<string> folders, IReadOnlyList<
         {
             return e.Message;
         }
+    }
+
+    /// <summary>
+    /// Why a VM may not have a disk of this server; null when it may. vmmd connects with its own rights, and to nothing that an
+    /// administrator did not name.
+    /// </summary>
+    internal string? Problem(NbdSpec nbd)
+    {
+        if (nbd.Tls is not null)
+        {
+            return "TLS is not possible for VMs of vmmd: the TLS library reads its files for each connection, in the worker, which opens "
+                + "none. Use vmmctl run, or a tunnel on this host (stunnel, ssh -L) and its unix socket";
+        }
+
+        string address = nbd.Socket ?? string.Create(CultureInfo.InvariantCulture, $"{nbd.Host}:{nbd.Port}");
+        return servers?.Contains(address, StringComparer.Ordinal) == true ? null
+            : $"{address} is no NBD server that VMs of this host may use: an administrator has to add it to \"nbdServers\" in vmmd.yaml";
+    }
+
+    /// <summary>
+    /// Why a VM may not have a disk of this pool; null when it may. vmmd opens conf and keyring with its own rights, and none that an
+    /// administrator did not name.
+    /// </summary>
+    internal string? Problem(RbdSpec rbd)
+    {
+        string pool = RbdUri.PoolOf(rbd);
+        return pools?.Contains(pool, StringComparer.Ordinal) == true ? null
+            : $"{pool} is no pool that VMs of this host may use: an administrator has to add it to \"rbdPools\" in vmmd.yaml";
     }
 
     /// <summary>Holds a folder in which something is to be made or read.</summary>

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using Vmm.Contracts.Rest;
 using Vmm.Interop;
+using Vmm.Storage;
 
 namespace Vmm.Daemon.Vms;
 
@@ -87,8 +88,23 @@ internal sealed class DiskFolder
                 409, "disk-in-use", "the disk is in use", $"{name} is in the spec of {string.Join(", ", disk.UsedBy)}: change that first");
         }
 
+        RequireUnlocked(disk);
         File.Delete(disk.Path);
         _flush(_folder); // what was answered as deleted does not come back
+    }
+
+    /// <summary>No VM has it, as an image below its own or in a spec that was changed since, and no tool.</summary>
+    private void RequireUnlocked(DiskInfo disk)
+    {
+        try
+        {
+            RawFileOptions alone = new() { IsImage = true, Cache = DiskCacheMode.Buffered, VmOf = _vms.NameOf };
+            RawFileBackend.Open(disk.Path, alone).Dispose();
+        }
+        catch (BlockException e) when (e.Kind == BlockErrorKind.InUse)
+        {
+            throw new ApiException(409, "disk-in-use", "the disk is in use", e.Message, inner: e);
+        }
     }
 
     private Task Make(string path, DiskRequest wish, Action<double> progress, CancellationToken cancellation)

@@ -1,6 +1,7 @@
 using System.Threading.Channels;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.LifeCycle;
 
 namespace Vmm.Daemon.Vms;
 

@@ -4,6 +4,7 @@ using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Saved;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
+using Vmm.LifeCycle;
 using Vmm.Memory;
 using Vmm.Spec;
 
@@ -16,6 +17,7 @@ public sealed class ManagedVm : IDisposable
     private readonly VmSupervisor _supervisor;
     private readonly VmStarts _starts;
     private readonly VmStops _stops;
+    private readonly VmDiskStalls _stalls;
 
     /// <param name="record">What is stored.</param>
     /// <param name="inventory">Where it is stored.</param>
@@ -24,8 +26,9 @@ public sealed class ManagedVm : IDisposable
     /// <param name="log">The log.</param>
     /// <param name="storage">Where it may be saved.</param>
     /// <param name="admit">Throws when the VM cannot run beside the others.</param>
+    /// <param name="othersOver">Names VMs other than one that use a file, or have images over it.</param>
     internal ManagedVm(VmRecord record, VmTable inventory, IWorkerLauncher launcher, EventHub events, ILogger log, StorageFolders storage,
-        Action<VmSpec> admit)
+        Action<VmSpec> admit, Func<string, string, IReadOnlyList<string>> othersOver)
     {
         _store = new VmRecordStore(record, inventory, log);
         _supervisor = new VmSupervisor(_store, events, log);
@@ -35,15 +38,38 @@ public sealed class ManagedVm : IDisposable
         CpuTime = new VmCpuTime(_supervisor);
         Console = new VmConsole(_supervisor);
         Controls = new VmControls(_supervisor, Devices);
+        DiskSizes = new VmDiskSizes(_supervisor, Devices, storage);
+        DiskCopies = new VmDiskCopies(_supervisor, Devices, storage);
+        DiskStreams = new VmDiskStreams(_supervisor, Devices);
+        DiskCommits = new VmDiskCommits(_supervisor, Devices, storage, othersOver);
+        Agent = new VmGuestAgent(_supervisor);
+        Snapshots = new VmSnapshots(_supervisor, Devices, Agent, storage);
         Saves = new VmSaves(_supervisor, Devices, storage);
-        _starts = new VmStarts(_supervisor, launcher, Homes, Devices, CpuTime, Saves, admit);
+        _starts = new VmStarts(_supervisor, launcher, Homes, Devices, CpuTime, Saves, DiskCopies, DiskCommits, Snapshots, admit);
         _stops = new VmStops(_supervisor);
-        _supervisor.Observe(Devices, Memory, new WorkerReports(_supervisor, Devices));
+        _stalls = new VmDiskStalls(_supervisor, Devices);
+        DiskFiles = new VmDiskFiles(_supervisor, Devices, storage, TimeProvider.System);
+        _supervisor.Observe(Devices, Memory, _stalls, DiskFiles, new WorkerReports(_supervisor, Devices));
     }
 
     internal VmRecord Record => _store.Record;
 
+    /// <summary>Its worker's process; null when it has none.</summary>
+    internal int? WorkerProcess => _supervisor.Worker?.ProcessId;
+
     internal VmDevices Devices { get; }
+
+    internal VmDiskSizes DiskSizes { get; }
+
+    internal VmDiskCopies DiskCopies { get; }
+
+    internal VmSnapshots Snapshots { get; }
+
+    internal VmDiskFiles DiskFiles { get; }
+
+    internal VmDiskStreams DiskStreams { get; }
+
+    internal VmDiskCommits DiskCommits { get; }
 
     internal VmMemoryControl Memory { get; }
 
@@ -54,6 +80,8 @@ public sealed class ManagedVm : IDisposable
     internal VmConsole Console { get; }
 
     internal VmControls Controls { get; }
+
+    internal VmGuestAgent Agent { get; }
 
     internal VmSaves Saves { get; }
 
@@ -76,7 +104,7 @@ public sealed class ManagedVm : IDisposable
             return new VmInfo(record.Id, record.Name, state, record.Revision, spec?.Cpus ?? 0, spec?.Memory ?? ByteSize.Zero,
                 worker?.ProcessId, record.LastExit,
                 restarts, nextStart, worker?.Confinement, CpuTime.LimitsOf(worker),
-                record.Saved is { IsWhole: true } saved ? saved.Folder : null);
+                record.Saved is { IsWhole: true } saved ? saved.Folder : null, _stalls.WaitsFor(state));
         }
     }
 

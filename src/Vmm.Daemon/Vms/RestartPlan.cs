@@ -1,4 +1,5 @@
 using Vmm.Contracts.Control;
+using Vmm.LifeCycle;
 using Vmm.Spec;
 
 namespace Vmm.Daemon.Vms;
@@ -30,11 +31,11 @@ internal sealed class RestartPlan
         RestartPolicy policy = spec.Restart;
         bool again = exit.Reason switch
         {
-            WorkerExitReason.Stopped => false,
-            WorkerExitReason.Reset when spec.OnReboot == RebootPolicy.Restart => true,
-            WorkerExitReason.GuestPanicked when spec.OnCrash == CrashPolicy.Restart => true,
-            WorkerExitReason.Reset => policy == RestartPolicy.Always,
-            WorkerExitReason.PowerOff or WorkerExitReason.DebugExit => policy == RestartPolicy.Always,
+            ExitReason.Stopped => false,
+            ExitReason.Reset when spec.OnReboot == RebootPolicy.Restart => true,
+            ExitReason.GuestPanicked when spec.OnCrash == CrashPolicy.Restart => true,
+            ExitReason.Reset => policy == RestartPolicy.Always,
+            ExitReason.PowerOff or ExitReason.DebugExit => policy == RestartPolicy.Always,
             _ => policy is RestartPolicy.OnFailure or RestartPolicy.Always,
         };
         if (!again)
@@ -44,7 +45,7 @@ internal sealed class RestartPlan
 
         _short = ran < s_soon ? _short + 1 : 0;
         Restarts++;
-        int late = exit.Reason == WorkerExitReason.Reset ? _short - FreeReboots : Math.Max(1, _short);
+        int late = exit.Reason == ExitReason.Reset ? _short - FreeReboots : Math.Max(1, _short);
         return late <= 0 ? TimeSpan.Zero : TimeSpan.FromSeconds(Math.Min(Math.Pow(2, Math.Min(late, 10) - 1), s_longest.TotalSeconds));
     }
 }

@@ -110,6 +110,16 @@ internal sealed class RunDevices
         }
     }
 
+    /// <summary>A disk is in another file, which the stored spec names.</summary>
+    internal void MoveDisk(string disk, string file)
+    {
+        lock (_lock)
+        {
+            _plugged.Remove(disk);
+            _disks.Add(disk, file);
+        }
+    }
+
     /// <summary>The worker says that a disk is gone; no other of this run gets its name.</summary>
     internal void ForgetDisk(string disk)
     {
@@ -136,6 +146,15 @@ internal sealed class RunDevices
             {
                 _unstored[disk.Name] = disk.Source;
             }
+        }
+    }
+
+    /// <summary>Names and files of all disks of this run.</summary>
+    internal IReadOnlyList<KeyValuePair<string, string>> DiskFiles()
+    {
+        lock (_lock)
+        {
+            return [.. _disks.All];
         }
     }
 

@@ -2,6 +2,7 @@ using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Workers;
+using Vmm.LifeCycle;
 
 namespace Vmm.Daemon.Vms;
 
@@ -85,7 +86,7 @@ internal sealed class RunEnds(VmRun run, VmRecordStore store, EventHub events, I
             run.Become(VmState.Failed);
         }
 
-        PlanAnotherStart(new WorkerExit(WorkerExitReason.WorkerDied, 1, "its worker was gone when vmmd started"));
+        PlanAnotherStart(new WorkerExit(ExitReason.WorkerDied, 1, "its worker was gone when vmmd started"));
     }
 
     /// <summary>

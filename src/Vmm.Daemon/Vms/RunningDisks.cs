@@ -37,6 +37,9 @@ internal sealed class RunningDisks
         }
     }
 
+    /// <summary>All of them.</summary>
+    internal IReadOnlyCollection<KeyValuePair<string, string>> All => _files;
+
     /// <summary>The file of a disk; null: this run has none of that name.</summary>
     internal string? FileOf(string disk) => _files.GetValueOrDefault(disk);
 }

@@ -1,5 +1,6 @@
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
+using Vmm.LifeCycle;
 using static Vmm.Daemon.Vms.WorkerCalls;
 
 namespace Vmm.Daemon.Vms;
@@ -44,6 +45,7 @@ internal sealed class VmControls(VmSupervisor vm, VmDevices devices)
         {
             IWorker worker = vm.RequireWorkerFor(@event);
             await CallAsync(() => command(worker)).ConfigureAwait(false);
-            vm.MoveIfPossible(@event);
+            // A disk may have had it paused again before this is known here.
+            vm.MoveIfPossible(@event, () => @event != VmEvent.Resumed || worker.State != VmState.Paused);
         }, cancellation);
 }

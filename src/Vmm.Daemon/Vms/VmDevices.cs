@@ -13,6 +13,9 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
 {
     private readonly RunDevices _run = new();
 
+    /// <summary>Hears what a worker that was found, or came back, has plugged.</summary>
+    internal Action<IWorker, DeviceList>? Learnt { get; set; }
+
     public void RunBegan(IWorker worker) => _run.Begin(vm.Store.Spec);
 
     public void RunEnded() => _run.Clear();
@@ -23,9 +26,46 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
     /// <summary>The file of a disk of this run; null: it has none of that name.</summary>
     internal string? FileOf(string disk) => _run.FileOf(disk);
 
+    /// <summary>The disks of this run, as this daemon knows them.</summary>
+    internal IReadOnlyList<(string Disk, DiskSpec Spec)> Disks()
+    {
+        List<(string Disk, DiskSpec Spec)> found = [];
+        foreach ((string disk, string file) in _run.DiskFiles())
+        {
+            DiskSpec? spec = vm.Store.Spec?.Disks.FirstOrDefault(d => string.Equals(d.Path, file, StringComparison.Ordinal))
+                ?? _run.PartOf(new DeviceInfo(disk, "disk", file, null, ReadOnly: false, Removing: false, Stored: false))?.Disks[0];
+            found.Add((disk, spec ?? new DiskSpec { Path = file }));
+        }
+
+        return found;
+    }
+
+    /// <summary>What a disk is, as this daemon knows it.</summary>
+    /// <param name="device">Its name.</param>
+    /// <param name="running">Names are those of this run; otherwise those of the next one.</param>
+    /// <exception cref="ApiException">There is no disk of this name.</exception>
+    internal DiskSpec DiskOf(string device, bool running)
+    {
+        VmSpec stored = vm.Store.RequireSpec();
+        string? path = running ? _run.FileOf(device) : SpecDevices.List(stored).Find(
+            d => d.Kind is "disk" && string.Equals(d.Name, device, StringComparison.Ordinal))?.Source;
+        return path is null
+            ? throw Missing(device)
+            : stored.Disks.FirstOrDefault(d => string.Equals(d.Path, path, StringComparison.Ordinal))
+                ?? _run.PartOf(new DeviceInfo(device, "disk", path, null, ReadOnly: false, Removing: false, Stored: false))?.Disks[0]
+                ?? new DiskSpec { Path = path };
+    }
+
+    /// <summary>A disk of this run is in another file from now on.</summary>
+    internal void Moved(string disk, string file) => _run.MoveDisk(disk, file);
+
     /// <summary>Whether the spec names the file, or the running VM has it plugged.</summary>
     internal bool Uses(string path) => vm.Store.Spec is { } spec
-        ? _run.HasUnstored(path) || spec.Disks.Any(d => string.Equals(Path.GetFullPath(d.Path, "/"), path, StringComparison.Ordinal))
+        ? _run.HasUnstored(path) || string.Equals(vm.Store.Record.Copy?.Target, path, StringComparison.Ordinal)
+            || string.Equals(vm.Store.Record.Commit?.Base, path, StringComparison.Ordinal)
+            || string.Equals(vm.Store.Record.Commit?.Source, path, StringComparison.Ordinal)
+            || vm.Store.Record.Snapshot?.Disks.Any(d => string.Equals(d.Source, path, StringComparison.Ordinal)) == true
+            || spec.Disks.Any(d => string.Equals(Path.GetFullPath(d.Path, "/"), path, StringComparison.Ordinal))
         : vm.Store.Record.Spec.Contains(Path.GetFileName(path), StringComparison.Ordinal);
 
     /// <summary>What is plugged now; what the next start will plug when the VM does not run.</summary>
@@ -74,6 +114,11 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
     internal async Task<RemovalBody> DetachAsync(string device, TimeSpan patience, bool force, bool forGood, CancellationToken cancellation)
     {
         vm.Operations.ThrowIfSaving(vm.Name);
+        if (string.Equals(vm.Store.Record.Copy?.Disk ?? vm.Store.Record.Commit?.Disk, device, StringComparison.Ordinal))
+        {
+            VmDiskCopies.ThrowIfCopying(vm);
+        }
+
         if (vm.Worker is not { } worker)
         {
             await ForgetAsync(device, () => Single(SpecDevices.List(vm.Store.RequireSpec()), device), cancellation).ConfigureAwait(false);
@@ -168,6 +213,7 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
             if (vm.IsCurrent(worker))
             {
                 _run.Learn(plugged, vm.Store.Spec, worker);
+                Learnt?.Invoke(worker, plugged);
             }
         }
         catch (WorkerException e)
@@ -207,7 +253,7 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
         {
             // Name and place are the worker's; what it is, we know.
             DeviceInfo plugged = await CallAsync(() => addition.Plug(worker)).ConfigureAwait(false);
-            device = device with { Name = plugged.Name, Slot = plugged.Slot };
+            device = device with { Name = plugged.Name, Slot = plugged.Slot, Bus = plugged.Bus };
             _run.Add(device, addition.Change(new VmSpec()));
         }
 
@@ -245,8 +291,10 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
 
     private DeviceInfo Single(IReadOnlyList<DeviceInfo> devices, string name) =>
         devices.FirstOrDefault(d => string.Equals(d.Name, name, StringComparison.Ordinal))
-            ?? throw new ApiException(404, "device-not-found", "no such device",
-                $"{vm.Name} has no disk or network device {name}; 'vmmctl vm devices {vm.Name}' shows those it has");
+            ?? throw Missing(name);
+
+    private ApiException Missing(string name) => new(404, "device-not-found", "no such device",
+        $"{vm.Name} has no disk or network device {name}; 'vmmctl vm devices {vm.Name}' shows those it has");
 
     /// <summary>A device that is added: what it is, how it changes the spec and the stored text, and how a worker plugs it in.</summary>
     private sealed record Addition(

@@ -51,6 +51,9 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
             if (!held.Contains(vm.Record.Id))
             {
                 vm.Saves.SettleLost();
+                vm.DiskCopies.SettleLost();
+                vm.DiskCommits.SettleLost();
+                vm.Snapshots.SettleLost();
             }
 
             if (vm.Record.WantedOn && !held.Contains(vm.Record.Id))
@@ -158,6 +161,26 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
     /// <summary>VMs whose spec names the file; one whose spec cannot be read counts when its text has the name.</summary>
     internal IReadOnlyList<string> UsersOf(string path) =>
         [.. _vms.Values.Where(v => v.Devices.Uses(path)).Select(v => v.Record.Name).Order(StringComparer.Ordinal)];
+
+    // A file of a chain that changes below somebody else's image changes that one's disk.
+    private IReadOnlyList<string> OthersOver(string path, string except) =>
+    [
+        .. _vms.Values.Where(vm => !string.Equals(vm.Record.Name, except, StringComparison.Ordinal) && vm.DiskFiles.HasInChain(path))
+            .Select(vm => vm.Record.Name).Order(StringComparer.Ordinal),
+    ];
+
+    /// <summary>The VM whose worker a process is; null: it is none's.</summary>
+    internal string? NameOf(int workerProcess) => _vms.Values.FirstOrDefault(vm => vm.WorkerProcess == workerProcess)?.Record.Name;
+
+    /// <summary>Tells what somebody may want to know of a VM's disk.</summary>
+    internal void Remark(string vmId, string remark)
+    {
+        if (_vms.Values.FirstOrDefault(vm => string.Equals(vm.Record.Id, vmId, StringComparison.Ordinal))?.Record.Name is { } name)
+        {
+            Events.Publish("disk-remark", name, message: remark);
+            DaemonLog.DiskRemark(log, name, remark);
+        }
+    }
 
     /// <summary>
     /// Creates a VM. The same name with the same spec is answered with the VM that is there, so a create may be repeated.
@@ -281,7 +304,7 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
     }
 
     private ManagedVm Managed(VmRecord record) =>
-        new(record, inventory, launcher, Events, log, storage, spec => CheckVsock(spec, vm => vm.IsAlive));
+        new(record, inventory, launcher, Events, log, storage, spec => CheckVsock(spec, vm => vm.IsAlive), OthersOver);
 
     /// <summary>Looks whether the guest of one VM would reach the vsock of another as a host program.</summary>
     /// <exception cref="ApiException">It would.</exception>
@@ -336,7 +359,7 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
     private IEnumerable<SpecProblem> Files(VmSpec spec)
     {
         foreach ((string field, string? path) in new[] { ("boot.kernel", spec.Boot.Kernel), ("boot.initrd", spec.Boot.Initrd) }
-            .Concat(spec.Disks.Select((disk, i) => ($"disks[{i}].path", (string?)disk.Path))))
+            .Concat(spec.Disks.Select((disk, i) => ($"disks[{i}].path", disk.IsRemote ? null : disk.Path))))
         {
             if (path is not { Length: > 0 })
             {
@@ -348,6 +371,19 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
                 : $"{path} is relative and the request names no folder: give the whole path") is { } problem)
             {
                 yield return new SpecProblem(field, problem);
+            }
+        }
+
+        for (int i = 0; i < spec.Disks.Count; i++)
+        {
+            if (spec.Disks[i].Nbd is { } nbd && storage.Problem(nbd) is { } problem)
+            {
+                yield return new SpecProblem($"disks[{i}].nbd", problem);
+            }
+
+            if (spec.Disks[i].Rbd is { } rbd && storage.Problem(rbd) is { } why)
+            {
+                yield return new SpecProblem($"disks[{i}].rbd", why);
             }
         }
     }

@@ -1,5 +1,6 @@
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
+using Vmm.LifeCycle;
 using Vmm.Memory;
 using Vmm.Spec;
 using static Vmm.Daemon.Vms.WorkerCalls;
@@ -91,7 +92,7 @@ internal sealed class VmMemoryControl(VmSupervisor vm) : IRunObserver
     internal async Task<BalancerReading?> SampleAsync(CancellationToken cancellation)
     {
         IWorker? worker = vm.Worker;
-        if (worker is null || worker.State != WorkerState.Running || vm.Store.Spec is not { } spec)
+        if (worker is null || worker.State != VmState.Running || vm.Store.Spec is not { } spec)
         {
             return null;
         }

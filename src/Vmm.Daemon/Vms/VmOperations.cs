@@ -39,6 +39,30 @@ internal enum VmOperation
     /// <summary>A device is taken out of the stored spec.</summary>
     ForgetDevice,
 
+    /// <summary>A disk grows.</summary>
+    ResizeDisk,
+
+    /// <summary>A disk begins to be copied to another storage.</summary>
+    BeginDiskCopy,
+
+    /// <summary>The VM goes over to the copy of a disk.</summary>
+    FinishDiskCopy,
+
+    /// <summary>Disks get differencing disks.</summary>
+    Snapshot,
+
+    /// <summary>A disk begins to be streamed.</summary>
+    BeginDiskStream,
+
+    /// <summary>The VM goes on with fewer images of a disk.</summary>
+    FinishDiskStream,
+
+    /// <summary>A disk begins to be committed into an image of its chain.</summary>
+    BeginDiskCommit,
+
+    /// <summary>The VM goes over to the image that got its disk's content.</summary>
+    FinishDiskCommit,
+
     /// <summary>The VM's time on host CPUs is changed.</summary>
     LimitCpu,
 
@@ -55,7 +79,8 @@ internal enum VmOperation
 /// meanwhile</description></item>
 /// <item><term>any other operation</term><description>is not waited for: the plug is pulled at once, and the operation meets a worker that
 /// is gone</description></item>
-/// <item><term>the wait of a graceful stop, of a removal, of a memory change, of a vnode's move</term><description>has no turn: any
+/// <item><term>the wait of a graceful stop, of a removal, of a memory change, of a vnode's move, of a disk's
+/// copy, stream or commit</term><description>has no turn: any
 /// command, and the plug, goes beside it</description></item>
 /// </list>
 /// Once this is closed, those that wait are answered with the reason instead.

@@ -1,5 +1,6 @@
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Workers;
+using Vmm.LifeCycle;
 
 namespace Vmm.Daemon.Vms;
 
@@ -44,7 +45,7 @@ internal sealed class VmRun(string name, VmState first, EventHub events)
     internal StopRequests Stops { get; } = new();
 
     /// <summary>Something runs or is about to.</summary>
-    internal bool IsAlive => VmLifeCycle.IsAlive(State, Worker is not null);
+    internal bool IsAlive => State.IsAlive(Worker is not null);
 
     /// <summary>How long it has its worker.</summary>
     internal TimeSpan Lasted => TimeSpan.FromMilliseconds(Environment.TickCount64 - _startedAt);

@@ -3,6 +3,7 @@ using Vmm.Contracts.Rest;
 using Vmm.Daemon.Saved;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
+using Vmm.LifeCycle;
 using Vmm.Spec;
 
 namespace Vmm.Daemon.Vms;
@@ -89,6 +90,7 @@ internal sealed class VmSaves(VmSupervisor vm, VmDevices devices, StorageFolders
 
     private async Task SaveInTurnAsync(string path, Action<double> progress, CancellationToken cancellation)
     {
+        VmDiskCopies.ThrowIfCopying(vm);
         IWorker plugged = vm.RequireWorkerFor(VmEvent.Save);
         VmSpec spec = await devices.CurrentSpecAsync(plugged, cancellation).ConfigureAwait(false);
         using SavedVmFolder folder = Begin(path, spec);
@@ -178,7 +180,7 @@ internal sealed class VmSaves(VmSupervisor vm, VmDevices devices, StorageFolders
             }
 
             // As the worker says, also when it did not answer: one that still rests is paused, and can be resumed.
-            vm.MoveIfPossible(worker.State == WorkerState.Paused ? VmEvent.SaveUndonePaused : VmEvent.SaveUndone);
+            vm.MoveIfPossible(worker.State == VmState.Paused ? VmEvent.SaveUndonePaused : VmEvent.SaveUndone);
         }
 
         try

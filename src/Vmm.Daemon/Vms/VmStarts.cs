@@ -3,6 +3,7 @@ using Vmm.Contracts.Rest;
 using Vmm.Daemon.Saved;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
+using Vmm.LifeCycle;
 using Vmm.Spec;
 
 namespace Vmm.Daemon.Vms;
@@ -18,6 +19,9 @@ internal sealed class VmStarts
     private readonly VmDevices _devices;
     private readonly VmCpuTime _cpu;
     private readonly VmSaves _saves;
+    private readonly VmDiskCopies _copies;
+    private readonly VmDiskCommits _commits;
+    private readonly VmSnapshots _snapshots;
     private readonly Action<VmSpec> _admit;
 
     /// <param name="vm">The VM.</param>
@@ -26,15 +30,20 @@ internal sealed class VmStarts
     /// <param name="devices">Learns what an adopted worker has.</param>
     /// <param name="cpu">Learns how an adopted worker is limited.</param>
     /// <param name="saves">Settles what an earlier daemon was at.</param>
+    /// <param name="copies">Settles what an earlier daemon was at.</param>
+    /// <param name="commits">Settles what an earlier daemon was at.</param>
+    /// <param name="snapshots">Settles a snapshot of an earlier daemon.</param>
     /// <param name="admit">Throws when the VM cannot run beside the others.</param>
     internal VmStarts(
-        VmSupervisor vm, IWorkerLauncher launcher, VmHomes homes, VmDevices devices, VmCpuTime cpu, VmSaves saves, Action<VmSpec> admit)
+        VmSupervisor vm, IWorkerLauncher launcher, VmHomes homes, VmDevices devices, VmCpuTime cpu, VmSaves saves,
+        VmDiskCopies copies, VmDiskCommits commits, VmSnapshots snapshots, Action<VmSpec> admit)
     {
-        (_vm, _launcher, _homes, _devices, _cpu, _saves, _admit) = (vm, launcher, homes, devices, cpu, saves, admit);
+        (_vm, _launcher, _homes, _devices, _cpu) = (vm, launcher, homes, devices, cpu);
+        (_saves, _copies, _commits, _snapshots, _admit) = (saves, copies, commits, snapshots, admit);
         vm.Ends.StartDue = StartDueAsync;
     }
 
-    private static WorkerExit StartStopped { get; } = new(WorkerExitReason.Stopped, 0, "its start was given up, as somebody wished");
+    private static WorkerExit StartStopped { get; } = new(ExitReason.Stopped, 0, "its start was given up, as somebody wished");
 
     /// <summary>Starts it.</summary>
     /// <param name="progress">Hears from 0 to 1 how far the building of the VM is; null: nobody listens.</param>
@@ -86,7 +95,7 @@ internal sealed class VmStarts
 #pragma warning restore CA1031
         {
             DaemonLog.StartFault(_vm.Log, e, _vm.Name);
-            _vm.Ends.PlanAnotherStart(new WorkerExit(WorkerExitReason.Failed, 1, e.Message));
+            _vm.Ends.PlanAnotherStart(new WorkerExit(ExitReason.Failed, 1, e.Message));
         }
     }
 
@@ -111,7 +120,7 @@ internal sealed class VmStarts
 #pragma warning restore CA1031
         {
             DaemonLog.RestartFailed(_vm.Log, _vm.Name, e.Message);
-            _vm.Ends.PlanAnotherStart(new WorkerExit(WorkerExitReason.Failed, 1, e.Message));
+            _vm.Ends.PlanAnotherStart(new WorkerExit(ExitReason.Failed, 1, e.Message));
         }
     }
 
@@ -125,6 +134,8 @@ internal sealed class VmStarts
         {
             worker.ServeVsock(vsock.Path);
         }
+
+        worker.ServeStorage(_vm.Store.Spec?.Disks ?? []);
 
         bool answers = worker.Greeted.IsCompleted;
         _vm.AdoptWorker(worker, answers);
@@ -157,6 +168,9 @@ internal sealed class VmStarts
         _cpu.Learn(worker);
         if (!isLaunch)
         {
+            await _copies.SettleAdoptedAsync(worker, cancellation).ConfigureAwait(false);
+            await _commits.SettleAdoptedAsync(worker, cancellation).ConfigureAwait(false);
+            await _snapshots.SettleAdoptedAsync(worker, cancellation).ConfigureAwait(false);
             await _devices.LearnAsync(worker, cancellation).ConfigureAwait(false);
             return;
         }
@@ -169,7 +183,7 @@ internal sealed class VmStarts
         catch (Exception e) when (e is WorkerException or OperationCanceledException)
         {
             WorkerExit exit = new(
-                WorkerExitReason.Failed, 1, $"its start was cut off by the end of the earlier vmmd and could not be finished: {e.Message}");
+                ExitReason.Failed, 1, $"its start was cut off by the end of the earlier vmmd and could not be finished: {e.Message}");
             bool stopped = _vm.EndLaunch();
             await AbandonAsync(stopped ? StartStopped : exit, wanted: !stopped).ConfigureAwait(false);
             if (!stopped)
@@ -216,7 +230,7 @@ internal sealed class VmStarts
         {
             bool stopped = _vm.EndLaunch();
             WorkerExit exit = stopped || cancellation.IsCancellationRequested ? StartStopped
-                : new WorkerExit(WorkerExitReason.Failed, 1, e is OperationCanceledException
+                : new WorkerExit(ExitReason.Failed, 1, e is OperationCanceledException
                     ? $"the VM was not built and started within {longest.TotalSeconds:0} s"
                     : e.Message);
             await AbandonAsync(exit, wanted: planned is not null && !stopped).ConfigureAwait(false);

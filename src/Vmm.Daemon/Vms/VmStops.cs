@@ -1,5 +1,6 @@
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Workers;
+using Vmm.LifeCycle;
 using static Vmm.Daemon.Vms.WorkerCalls;
 
 namespace Vmm.Daemon.Vms;

@@ -2,6 +2,7 @@ using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Workers;
+using Vmm.LifeCycle;
 
 namespace Vmm.Daemon.Vms;
 
@@ -112,7 +113,7 @@ internal sealed class VmSupervisor : IDisposable
         {
             bool possible = _run.Worker is null
                 ? !_run.IsAlive && _run.State != VmState.Saved
-                : _run.State is VmState.Running or VmState.Paused;
+                : _run.State.IsUp();
             return possible
                 ? _run.Worker
                 : throw WrongState("gets no device now: wait until it runs or is stopped, and restore one that is saved");
@@ -154,10 +155,17 @@ internal sealed class VmSupervisor : IDisposable
     /// <summary>
     /// After the worker obeyed. A guest may have ended meanwhile (a short one within its start); then that is what stands.
     /// </summary>
-    internal void MoveIfPossible(VmEvent @event)
+    /// <param name="event">What happened.</param>
+    /// <param name="holds">Looks whether it still is so; called under the lock. Null: it is.</param>
+    internal void MoveIfPossible(VmEvent @event, Func<bool>? holds = null)
     {
         lock (_run.Gate)
         {
+            if (holds?.Invoke() == false)
+            {
+                return;
+            }
+
             _run.Become(VmLifeCycle.TryNext(_run.State, @event, out VmState next) ? next : _run.State);
         }
     }
@@ -254,7 +262,7 @@ internal sealed class VmSupervisor : IDisposable
         lock (_run.Gate)
         {
             _run.Attach(worker);
-            _run.Become(answers ? VmLifeCycle.Of(worker.State) : VmState.Running); // most probably: a hung worker's vCPUs may well run
+            _run.Become(answers ? StateWith(worker) : VmState.Running); // most probably: a hung worker's vCPUs may well run
         }
 
         EndWith(worker);
@@ -272,7 +280,7 @@ internal sealed class VmSupervisor : IDisposable
                 return false;
             }
 
-            _run.Become(VmLifeCycle.Of(worker.State));
+            _run.Become(StateWith(worker));
             isLaunch = _run.State == VmState.Starting;
             _run.Launch = isLaunch ? new Launch(cancel) : null;
             return true;
@@ -367,6 +375,17 @@ internal sealed class VmSupervisor : IDisposable
         Close(new ApiException(503, "vmmd-ends", "vmmd ends", $"{Name}: vmmd ends; the VM goes on, ask the next vmmd"));
         _ = worker?.DisposeAsync().AsTask();
     }
+
+    /// <summary>
+    /// Where a VM stands that has a worker. A start goes on until its worker has built it; one that is over has run until its end was taken
+    /// note of, which <see cref="EndWith"/> does.
+    /// </summary>
+    private static VmState StateWith(IWorker worker) => worker.State switch
+    {
+        VmState.Defined => VmState.Starting,
+        VmState.Stopped => VmState.Running,
+        VmState state => state,
+    };
 
     private void EndWith(IWorker worker) => _ = worker.Ended.ContinueWith(
         ended => Ends.End(worker, ended.Result), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);

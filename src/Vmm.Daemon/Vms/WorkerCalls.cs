@@ -38,7 +38,8 @@ internal static class WorkerCalls
     private static int StatusOf(string code) => code switch
     {
         ControlCodes.LimitsImpossible or ControlCodes.MemoryImpossible or ControlCodes.NoBalloon or ControlCodes.NotHotpluggable
-            or ControlCodes.RehomeImpossible => 422,
+            or ControlCodes.RehomeImpossible or ControlCodes.DiskShrinks or ControlCodes.DiskNotResizable => 422,
+        ControlCodes.NoSpace => 507,
         ControlCodes.NoSuchDevice => 404,
         ControlCodes.NoSlot or ControlCodes.DeviceBusy or ControlCodes.DiskInUse or ControlCodes.WrongState or ControlCodes.WorkerTooOld =>
             409,

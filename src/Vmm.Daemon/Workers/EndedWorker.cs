@@ -1,5 +1,7 @@
 using Vmm.Contracts.Control;
+using Vmm.Contracts.Rest;
 using Vmm.Interop;
+using Vmm.LifeCycle;
 using Vmm.Spec;
 
 namespace Vmm.Daemon.Workers;
@@ -11,13 +13,13 @@ internal sealed class EndedWorker(string vmId, WorkerExit exit) : IWorker
 
     public int ProcessId => 0;
 
-    public WorkerState State => WorkerState.Ended;
+    public VmState State => VmState.Stopped;
 
     public Task<WorkerExit> Ended { get; } = Task.FromResult(exit);
 
     public string? LimitCpu(CpuLimits limits, bool expected) => "it has ended";
 
-    public IDisposable OnStateChanged(Action<WorkerState> handler) => new Nothing();
+    public IDisposable OnStateChanged(Action<VmState> handler) => new Nothing();
 
     public Task StartAsync(CancellationToken cancellation) => throw Over();
 
@@ -56,6 +58,24 @@ internal sealed class EndedWorker(string vmId, WorkerExit exit) : IWorker
     public Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation) => throw Over();
 
     public Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation) => throw Over();
+
+    public Task CopyDiskAsync(string device, DiskSpec disk, DiskCopyWish wish, CancellationToken cancellation) => throw Over();
+
+    public Task StreamDiskAsync(string device, DiskStreamWish wish, CancellationToken cancellation) => throw Over();
+
+    public Task CommitDiskAsync(string device, DiskSpec disk, ulong? bytesPerSecond, CancellationToken cancellation) => throw Over();
+
+    public Task<DiskCopyInfo> DiskCopyAsync(CancellationToken cancellation) => throw Over();
+
+    public Task SnapshotDisksAsync(IReadOnlyList<(string Device, DiskSpec Overlay)> disks, CancellationToken cancellation) => throw Over();
+
+    public Task<bool> HasSnapshotAsync(IReadOnlyList<SnapshotDisk> disks, CancellationToken cancellation) => throw Over();
+
+    public Task StepDiskCopyAsync(string device, DiskCopyStep step, CancellationToken cancellation) => throw Over();
+
+    public Task<ulong> DiskSizeAsync(string device, CancellationToken cancellation) => throw Over();
+
+    public Task<ulong> GrowDiskAsync(string device, DiskGrowth growth, CancellationToken cancellation) => throw Over();
 
     public Task<DeviceRemoval> RemoveDeviceAsync(string device, TimeSpan patience, bool force, CancellationToken cancellation) =>
         throw Over();

@@ -1,5 +1,7 @@
 using Vmm.Contracts.Control;
+using Vmm.Contracts.Rest;
 using Vmm.Interop;
+using Vmm.LifeCycle;
 using Vmm.Spec;
 
 namespace Vmm.Daemon.Workers;
@@ -59,7 +61,7 @@ public interface IWorker : IAsyncDisposable
     int ProcessId { get; }
 
     /// <summary>What the worker last said.</summary>
-    WorkerState State { get; }
+    VmState State { get; }
 
     /// <summary>What keeps the worker in bounds; null when that is not known.</summary>
     ConfinementBody? Confinement => null;
@@ -79,7 +81,7 @@ public interface IWorker : IAsyncDisposable
     /// Calls <paramref name="handler"/> on every change of <see cref="State"/>, from any thread, until the answer is disposed; handlers
     /// must be quick.
     /// </summary>
-    IDisposable OnStateChanged(Action<WorkerState> handler);
+    IDisposable OnStateChanged(Action<VmState> handler);
 
     /// <summary>
     /// Of one that was found at the start of the daemon: completes when it said who it is (true), or was given up (false: then it is ended,
@@ -166,6 +168,65 @@ public interface IWorker : IAsyncDisposable
     /// <exception cref="WorkerException">It cannot be opened or plugged.</exception>
     Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation);
 
+    /// <summary>Carries out the growth of a disk, and lets the guest see how large the disk is now.</summary>
+    /// <param name="device">Its name.</param>
+    /// <param name="growth">What is to be done; not owned.</param>
+    /// <param name="cancellation">Ends the waiting.</param>
+    /// <returns>The size that the guest sees, bytes.</returns>
+    /// <exception cref="WorkerException">It cannot grow, or has shrunk.</exception>
+    Task<ulong> GrowDiskAsync(string device, DiskGrowth growth, CancellationToken cancellation);
+
+    /// <summary>How large the guest sees a disk, in bytes: the worker's word.</summary>
+    /// <exception cref="WorkerException">There is no such disk, or the worker does not answer.</exception>
+    Task<ulong> DiskSizeAsync(string device, CancellationToken cancellation);
+
+    /// <summary>
+    /// Opens a disk and lets the worker copy one of its own to it, to go on there; returns when that has begun. One at a time.
+    /// </summary>
+    /// <param name="device">The disk to copy.</param>
+    /// <param name="disk">The disk as it shall be afterwards.</param>
+    /// <param name="wish">How; where to is what <paramref name="disk"/> says.</param>
+    /// <param name="cancellation">Ends the waiting; <see cref="DiskCopyStep.Cancel"/> gives the copy up.</param>
+    /// <exception cref="WorkerException">It cannot be copied.</exception>
+    Task CopyDiskAsync(string device, DiskSpec disk, DiskCopyWish wish, CancellationToken cancellation);
+
+    /// <summary>
+    /// Lets the worker stream a disk of its own; returns when that has begun. Status and steps are those of a copy.
+    /// </summary>
+    /// <param name="device">The disk.</param>
+    /// <param name="wish">How.</param>
+    /// <param name="cancellation">Ends the waiting; <see cref="DiskCopyStep.Cancel"/> gives the stream up.</param>
+    /// <exception cref="WorkerException">It cannot be streamed.</exception>
+    Task StreamDiskAsync(string device, DiskStreamWish wish, CancellationToken cancellation);
+
+    /// <summary>
+    /// Opens an image below the top of a disk to write it, and lets the worker commit the disk into it; returns when that has begun. Status
+    /// and steps are those of a copy.
+    /// </summary>
+    /// <param name="device">The disk.</param>
+    /// <param name="disk">The disk as it shall be afterwards: in that image.</param>
+    /// <param name="bytesPerSecond">Most bytes to copy in a second; null is no limit.</param>
+    /// <param name="cancellation">Ends the waiting; <see cref="DiskCopyStep.Cancel"/> gives the commit up.</param>
+    /// <exception cref="WorkerException">It cannot be committed: somebody else uses the image, say.</exception>
+    Task CommitDiskAsync(string device, DiskSpec disk, ulong? bytesPerSecond, CancellationToken cancellation);
+
+    /// <summary>How far the copy, stream or commit of a disk is.</summary>
+    Task<DiskCopyInfo> DiskCopyAsync(CancellationToken cancellation);
+
+    /// <summary>Takes a step of the copy that goes on; to cancel one that is not there is no error.</summary>
+    /// <exception cref="WorkerException">It is not possible now, or failed: the copy stands where it stood.</exception>
+    Task StepDiskCopyAsync(string device, DiskCopyStep step, CancellationToken cancellation);
+
+    /// <summary>Opens empty differencing disks and lets the worker put them on its disks, all at one instant.</summary>
+    /// <param name="disks">The disks with what comes on top of each.</param>
+    /// <param name="cancellation">Ends the waiting.</param>
+    /// <exception cref="WorkerException">It did not, or does not answer: <see cref="HasSnapshotAsync"/> says which.</exception>
+    Task SnapshotDisksAsync(IReadOnlyList<(string Device, DiskSpec Overlay)> disks, CancellationToken cancellation);
+
+    /// <summary>Whether the worker has put these differencing disks on: all, or none. What it was asked for before is over then.</summary>
+    /// <exception cref="WorkerException">It does not answer.</exception>
+    Task<bool> HasSnapshotAsync(IReadOnlyList<SnapshotDisk> disks, CancellationToken cancellation);
+
     /// <summary>Opens a tap and plugs it in.</summary>
     /// <exception cref="WorkerException">It cannot be opened or plugged.</exception>
     Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation);
@@ -194,9 +255,22 @@ public interface IWorker : IAsyncDisposable
     }
 
     /// <summary>
+    /// Calls <paramref name="handler"/> when the VM is paused because a disk waits for the host, or goes on by itself; as
+    /// <see cref="OnDiskError"/>. <see cref="State"/> has changed before.
+    /// </summary>
+    void OnDiskStall(Action<DiskStallBody> handler)
+    {
+    }
+
+    /// <summary>
     /// Connects the guest's vsock to ports of the host from now on: to the sockets at this path with <c>_PORT</c> behind it.
     /// </summary>
     void ServeVsock(string path)
+    {
+    }
+
+    /// <summary>Connects these disks to their servers again, from now on, when the worker asks for it.</summary>
+    void ServeStorage(IEnumerable<DiskSpec> disks)
     {
     }
 

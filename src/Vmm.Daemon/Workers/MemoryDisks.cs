@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using Vmm.Spec;
 
 namespace Vmm.Daemon.Workers;
@@ -10,13 +11,34 @@ internal static class MemoryDisks
     {
         try
         {
-            return !disk.ReadOnly && File.Exists(disk.Path) && new DriveInfo(disk.Path).DriveFormat is "tmpfs" or "ramfs"
-                ? new FileInfo(disk.Path).Length
-                : 0;
+            return disk.ReadOnly || disk.IsRemote || !AreAt(disk.Path) ? 0
+                : disk.Format == DiskFormat.Qcow2 ? BytesOfImage(disk.Path) : new FileInfo(disk.Path).Length;
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException or ArgumentException)
         {
             return 0;
+        }
+    }
+
+    // What the disk has, and a sixteenth for tables; when it was opened the rest of the header was checked.
+    private static long BytesOfImage(string path)
+    {
+        using Microsoft.Win32.SafeHandles.SafeFileHandle file = File.OpenHandle(path);
+        Span<byte> size = stackalloc byte[8];
+        ulong disk = RandomAccess.Read(file, size, 24) == size.Length ? BinaryPrimitives.ReadUInt64BigEndian(size) : 0;
+        return (long)Math.Min(disk + (disk / 16), long.MaxValue / 2) + RandomAccess.GetLength(file);
+    }
+
+    /// <summary>Whether a file is on such a file system, as far as can be seen.</summary>
+    internal static bool AreAt(string path)
+    {
+        try
+        {
+            return File.Exists(path) && new DriveInfo(path).DriveFormat is "tmpfs" or "ramfs";
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException or ArgumentException)
+        {
+            return false;
         }
     }
 }

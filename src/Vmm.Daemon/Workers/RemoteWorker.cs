@@ -3,7 +3,9 @@ using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Vmm.Contracts;
 using Vmm.Contracts.Control;
+using Vmm.Contracts.Rest;
 using Vmm.Interop;
+using Vmm.LifeCycle;
 using Vmm.Memory;
 using Vmm.Spec;
 
@@ -15,6 +17,7 @@ internal sealed class RemoteWorker : IWorker
     private static readonly TimeSpan s_lastWords = TimeSpan.FromMilliseconds(500);
 
     private readonly VsockDials _dials;
+    private readonly StorageDials _storage;
     private ResidencyReport? _residency;
     private readonly WorkerEvents _events;
     private readonly WorkerLink _link;
@@ -25,6 +28,8 @@ internal sealed class RemoteWorker : IWorker
     private readonly Action<RemoteWorker> _gone;
     private readonly WorkerGreeting _greeting;
     private readonly WorkerPlugs _plugs;
+    private readonly WorkerCopies _copies;
+    private readonly WorkerSnapshots _snapshots;
     private readonly Task _finish;
     private WorkerErrors? _errors;
     private WorkerFiles? _files;
@@ -39,14 +44,19 @@ internal sealed class RemoteWorker : IWorker
     {
         _options = options;
         _gone = gone;
-        _dials = new VsockDials(DialedAsync);
+        _dials = new VsockDials((body, stream) => AnswerDialAsync(
+            ControlKinds.VsockDialed, ControlCodec.Body(body, ControlJson.Default.VsockDialed), "stream", stream));
+        _storage = new StorageDials((body, socket) => AnswerDialAsync(
+            ControlKinds.StorageDialed, ControlCodec.Body(body, ControlJson.Default.StorageDialed), "socket", socket), options.Disks.Rbd);
         Bounds = new WorkerBounds(process, ReportLine);
-        _events = new WorkerEvents(_dials, Bounds.Unthrottle);
+        _events = new WorkerEvents(_dials, _storage, Bounds.Unthrottle);
         _link = new WorkerLink(socket, process, options, _events.Handle, () => HelloAsync(CancellationToken.None), () => Kill());
         _saves = new WorkerSaves(_link, Bounds);
         _finish = FinishAsync();
         _greeting = new WorkerGreeting(_link, _events, Bounds);
-        _plugs = new WorkerPlugs(_link, _events, Bounds, options.Storage);
+        _plugs = new WorkerPlugs(_link, _events, Bounds, _greeting, options.Disks);
+        _copies = new WorkerCopies(_link, Bounds, _plugs, options.Disks);
+        _snapshots = new WorkerSnapshots(_link, Bounds, options.Disks);
     }
 
     public string VmId => _files?.VmId ?? "";
@@ -82,9 +92,9 @@ internal sealed class RemoteWorker : IWorker
         }
     }
 
-    public WorkerState State => _events.State;
+    public VmState State => _events.State;
 
-    public IDisposable OnStateChanged(Action<WorkerState> handler) => _events.OnStateChanged(handler);
+    public IDisposable OnStateChanged(Action<VmState> handler) => _events.OnStateChanged(handler);
 
     public string? LimitCpu(CpuLimits limits, bool expected) => Bounds.LimitCpu(limits, expected);
 
@@ -144,14 +154,42 @@ internal sealed class RemoteWorker : IWorker
 
     public void ServeVsock(string path) => _dials.Serve(path);
 
+    public void ServeStorage(IEnumerable<DiskSpec> disks) => _storage.Serve(VmId, disks);
+
     public void OnConnection(Action<bool> handler) => _link.OnChanged(handler);
 
     public Task<DeviceList> DevicesAsync(CancellationToken cancellation) =>
         AskAsync(ControlKinds.Devices, ControlJson.Default.DeviceList, cancellation);
 
-    public Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation) => _plugs.AddAsync(disk, cancellation);
+    public Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation) =>
+        _plugs.AddAsync(VmId, disk, () => _storage.Serve(VmId, [disk]), cancellation);
 
     public Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation) => _plugs.AddAsync(net, cancellation);
+
+    public Task<ulong> GrowDiskAsync(string device, DiskGrowth growth, CancellationToken cancellation) =>
+        _plugs.GrowAsync(device, growth, cancellation);
+
+    public Task<ulong> DiskSizeAsync(string device, CancellationToken cancellation) => _plugs.SizeAsync(device, cancellation);
+
+    public Task CopyDiskAsync(string device, DiskSpec disk, DiskCopyWish wish, CancellationToken cancellation) =>
+        _copies.BeginAsync(device, disk, wish, () => _storage.Serve(VmId, [disk]), cancellation);
+
+    public Task StreamDiskAsync(string device, DiskStreamWish wish, CancellationToken cancellation) =>
+        _copies.StreamAsync(device, wish, cancellation);
+
+    public Task CommitDiskAsync(string device, DiskSpec disk, ulong? bytesPerSecond, CancellationToken cancellation) =>
+        _copies.CommitAsync(ProcessId, device, disk, bytesPerSecond, cancellation);
+
+    public Task<DiskCopyInfo> DiskCopyAsync(CancellationToken cancellation) => _copies.InfoAsync(cancellation);
+
+    public Task StepDiskCopyAsync(string device, DiskCopyStep step, CancellationToken cancellation) =>
+        _copies.StepAsync(device, step, cancellation);
+
+    public Task SnapshotDisksAsync(IReadOnlyList<(string Device, DiskSpec Overlay)> disks, CancellationToken cancellation) =>
+        _snapshots.TakeAsync(disks, cancellation);
+
+    public Task<bool> HasSnapshotAsync(IReadOnlyList<SnapshotDisk> disks, CancellationToken cancellation) =>
+        _snapshots.HasAsync(disks, cancellation);
 
     public Task<DeviceRemoval> RemoveDeviceAsync(string device, TimeSpan patience, bool force, CancellationToken cancellation) =>
         _plugs.RemoveAsync(device, patience, force, cancellation);
@@ -159,6 +197,8 @@ internal sealed class RemoteWorker : IWorker
     public void OnGuestEvent(Action<GuestEvent> handler) => _events.OnGuestEvent(handler);
 
     public void OnDiskError(Action<DiskErrorBody> handler) => _events.OnDiskError(handler);
+
+    public void OnDiskStall(Action<DiskStallBody> handler) => _events.OnDiskStall(handler);
 
     public void OnDeviceRemoved(Action<RemovalBody> handler) => _events.OnDeviceRemoved(handler);
 
@@ -243,10 +283,13 @@ internal sealed class RemoteWorker : IWorker
             resources.AddKvm();
         }
 
-        if (resources.Names.Count > ControlCodec.MaxDescriptors && _link.Client.Peer is null)
+        bool wantsMore = resources.HasImages || resources.HasServers || resources.Names.Count > ControlCodec.MaxDescriptors;
+        if (wantsMore && _link.Client.Peer is null)
         {
-            await HelloAsync(cancellation).ConfigureAwait(false); // a new process: whether it takes that many is not known yet
+            await HelloAsync(cancellation).ConfigureAwait(false); // a new process: whether it takes that is not known yet
         }
+
+        _plugs.RequireKnown(resources);
 
         ControlClient.Answer answer = await _link.Client
             .CallAsync(
@@ -281,15 +324,10 @@ internal sealed class RemoteWorker : IWorker
         where T : class =>
         _link.AskAsync(kind, type, question, cancellation);
 
-    private async Task DialedAsync(VsockDialed body, UnixStream? stream)
+    private async Task AnswerDialAsync(string kind, JsonElement body, string name, FileDescriptorHandle? connected)
     {
-        ControlClient.Answer answer = await _link.Client
-            .CallAsync(
-                ControlKinds.VsockDialed,
-                ControlCodec.Body(body, ControlJson.Default.VsockDialed),
-                stream is null ? null : ["stream"],
-                stream is null ? [] : [stream],
-                CancellationToken.None)
+        ControlClient.Answer answer = await _link.Client.CallAsync(
+            kind, body, connected is null ? null : [name], connected is null ? [] : [connected], CancellationToken.None)
             .ConfigureAwait(false);
         answer.Descriptor?.Dispose();
     }
@@ -313,7 +351,7 @@ internal sealed class RemoteWorker : IWorker
         }
 
         WorkerExit exit = reported ?? _files?.ReadEnd()
-            ?? (killedFor is null ? WorkerExits.Of(how, Bounds.WasOutOfMemory) : new WorkerExit(WorkerExitReason.WorkerDied, 1, killedFor));
+            ?? (killedFor is null ? WorkerExits.Of(how, Bounds.WasOutOfMemory) : new WorkerExit(ExitReason.WorkerDied, 1, killedFor));
         try
         {
             _files?.Delete();
@@ -329,7 +367,7 @@ internal sealed class RemoteWorker : IWorker
         }
 
         _gone(this);
-        _events.SetState(WorkerState.Ended);
+        _events.SetState(VmState.Stopped);
         _ended.TrySetResult(exit);
     }
 

@@ -15,7 +15,7 @@ internal static class WorkerCheck
     /// <summary>Most devices, vnodes and host nodes that anything may speak of.</summary>
     internal const int MostDevices = 256, MostVnodes = 256, MostNodes = 1024;
 
-    private const int MostThreads = 8192, MostNotes = 64, LongestText = 1024, LongestPath = 4096, LongestCode = 64;
+    private const int MostThreads = 8192, MostNotes = 64, LongestText = 1024, LongestPath = 4096, LongestCode = 64, MostBuckets = 64;
 
     private static readonly SearchValues<char> CodeLetters = SearchValues.Create("abcdefghijklmnopqrstuvwxyz0123456789-");
 
@@ -29,6 +29,7 @@ internal static class WorkerCheck
         DeviceList list => Devices(list),
         DeviceInfo device => Device(device),
         RemovalBody removal => Removal(removal),
+        DiskCopyInfo copy => Copy(copy),
         HelloBody hello => Hello(hello),
         ConfinementBody confinement => Confinement(confinement),
         _ => body,
@@ -61,7 +62,21 @@ internal static class WorkerCheck
             }
         }
 
+        foreach (LatencyStats? stage in stats.Disks.SelectMany(disk => (LatencyStats?[])[disk.Wait, disk.Storage]))
+        {
+            Require(
+                stage is null || (stage is { Microseconds: >= 0, Counts.Count: <= MostBuckets } && stage.Counts.All(count => count >= 0)),
+                "latencies that cannot be");
+        }
+
         return stats with { Throttling = null }; // the daemon knows, a worker does not
+    }
+
+    private static DiskCopyInfo Copy(DiskCopyInfo copy)
+    {
+        Require(Enum.IsDefined(copy.State) && (copy.Device is null || Kind(copy.Device) is "disk"), "a copy that cannot exist");
+        Require(copy.CopiedBytes <= copy.TotalBytes, "a copy of more than there is");
+        return copy with { Problem = copy.Problem is { } problem ? SafeText.Line(problem, LongestText) : null };
     }
 
     private static VmMemory Memory(VmMemory memory)
@@ -139,6 +154,7 @@ internal static class WorkerCheck
             "a device with a name that none has");
         Require(device.Slot is null or (>= 0 and < 65536) && device.Vnode is null or (>= 0 and < MostVnodes),
             "a device in a place out of range");
+        Require(device.Waits is null || Enum.IsDefined(device.Waits.Value), "a device that waits for what there is not");
         return device with { Source = SafeText.Line(device.Source, LongestPath) };
     }
 
@@ -150,7 +166,7 @@ internal static class WorkerCheck
 
     private static HelloBody Hello(HelloBody hello)
     {
-        Require(Enum.IsDefined(hello.State) && hello.VmId is null or { Length: <= LongestCode }, "a state that does not exist");
+        Require(hello.VmId is null or { Length: <= LongestCode }, "an id of a VM that is too long");
         return hello with
         {
             VmId = hello.VmId is { } id ? SafeText.Line(id) : null,

@@ -1,6 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Text.Json.Serialization.Metadata;
 using Vmm.Contracts.Control;
+using Vmm.LifeCycle;
 
 namespace Vmm.Daemon.Workers;
 
@@ -9,20 +10,22 @@ namespace Vmm.Daemon.Workers;
 /// ignored.
 /// </summary>
 /// <param name="dials">Connects its guest to ports of the host.</param>
+/// <param name="storage">Connects its disks to their servers.</param>
 /// <param name="ending">Called when it reports that its VM is over.</param>
-internal sealed class WorkerEvents(VsockDials dials, Action ending)
+internal sealed class WorkerEvents(VsockDials dials, StorageDials storage, Action ending)
 {
     private readonly Lock _lock = new();
     private readonly RemovalEvents _removals = new();
-    private readonly GuestEventBudget _guestBudget = new(), _diskBudget = new();
-    private readonly List<Action<WorkerState>> _stateHandlers = [];
+    private readonly GuestEventBudget _guestBudget = new(), _diskBudget = new(), _stallBudget = new();
+    private readonly List<Action<VmState>> _stateHandlers = [];
     private readonly List<Action<RemovalBody>> _removalHandlers = [];
     private Action<GuestEvent>? _guestHandler;
     private Action<DiskErrorBody>? _diskHandler;
+    private Action<DiskStallBody>? _stallHandler;
     private WorkerExit? _reported;
-    private WorkerState _state;
+    private VmState _state;
 
-    internal WorkerState State
+    internal VmState State
     {
         get
         {
@@ -46,7 +49,7 @@ internal sealed class WorkerEvents(VsockDials dials, Action ending)
     }
 
     /// <inheritdoc cref="IWorker.OnStateChanged"/>
-    internal IDisposable OnStateChanged(Action<WorkerState> handler)
+    internal IDisposable OnStateChanged(Action<VmState> handler)
     {
         lock (_lock)
         {
@@ -61,6 +64,9 @@ internal sealed class WorkerEvents(VsockDials dials, Action ending)
 
     /// <inheritdoc cref="IWorker.OnDiskError"/>
     internal void OnDiskError(Action<DiskErrorBody> handler) => Volatile.Write(ref _diskHandler, handler);
+
+    /// <inheritdoc cref="IWorker.OnDiskStall"/>
+    internal void OnDiskStall(Action<DiskStallBody> handler) => Volatile.Write(ref _stallHandler, handler);
 
     /// <inheritdoc cref="IWorker.OnDeviceRemoved"/>
     internal void OnDeviceRemoved(Action<RemovalBody> handler)
@@ -79,7 +85,7 @@ internal sealed class WorkerEvents(VsockDials dials, Action ending)
     {
         switch (frame.Kind)
         {
-            case ControlKinds.State when Read(frame, ControlJson.Default.StateBody, out StateBody? body) && Enum.IsDefined(body.State):
+            case ControlKinds.State when Read(frame, ControlJson.Default.StateBody, out StateBody? body):
                 SetState(body.State);
                 break;
             case ControlKinds.Ended when Read(frame, ControlJson.Default.WorkerExit, out WorkerExit? exit):
@@ -89,10 +95,13 @@ internal sealed class WorkerEvents(VsockDials dials, Action ending)
                 }
 
                 ending();
-                SetState(WorkerState.Ended);
+                SetState(VmState.Stopped);
                 break;
             case ControlKinds.VsockDial when Read(frame, ControlJson.Default.VsockDial, out VsockDial? dial):
                 dials.Begin(dial);
+                break;
+            case ControlKinds.StorageDial when Read(frame, ControlJson.Default.StorageDial, out StorageDial? server):
+                storage.Begin(server);
                 break;
             case ControlKinds.GuestEvent when Read(frame, ControlJson.Default.GuestEventBody, out GuestEventBody? guest)
                 && Enum.IsDefined(guest.Event) && _guestBudget.Admits():
@@ -101,6 +110,10 @@ internal sealed class WorkerEvents(VsockDials dials, Action ending)
             case ControlKinds.DiskError when Read(frame, ControlJson.Default.DiskErrorBody, out DiskErrorBody? fault)
                 && WorkerCheck.IsDiskError(fault) && _diskBudget.Admits():
                 Volatile.Read(ref _diskHandler)?.Invoke(fault);
+                break;
+            case ControlKinds.DiskStalled when Read(frame, ControlJson.Default.DiskStallBody, out DiskStallBody? stall)
+                && WorkerCheck.IsDiskError(new DiskErrorBody(stall.Disk, stall.Fault)) && _stallBudget.Admits():
+                Volatile.Read(ref _stallHandler)?.Invoke(stall);
                 break;
             case ControlKinds.DeviceRemoved when Read(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal)
                 && _removals.Admits(removal):
@@ -112,12 +125,12 @@ internal sealed class WorkerEvents(VsockDials dials, Action ending)
     }
 
     /// <summary>It is in another state. What has ended stays so.</summary>
-    internal void SetState(WorkerState state)
+    internal void SetState(VmState state)
     {
-        Action<WorkerState>[] handlers;
+        Action<VmState>[] handlers;
         lock (_lock)
         {
-            if (_state == state || _state == WorkerState.Ended)
+            if (_state == state || _state == VmState.Stopped)
             {
                 return;
             }
@@ -126,7 +139,7 @@ internal sealed class WorkerEvents(VsockDials dials, Action ending)
             handlers = [.. _stateHandlers];
         }
 
-        foreach (Action<WorkerState> handler in handlers)
+        foreach (Action<VmState> handler in handlers)
         {
             handler(state);
         }
@@ -149,7 +162,7 @@ internal sealed class WorkerEvents(VsockDials dials, Action ending)
     private static bool Read<T>(ControlFrame frame, JsonTypeInfo<T> type, [NotNullWhen(true)] out T? body) where T : class =>
         ControlCodec.TryBody(frame, type, out body, out _);
 
-    private sealed class Subscription(WorkerEvents worker, Action<WorkerState> handler) : IDisposable
+    private sealed class Subscription(WorkerEvents worker, Action<VmState> handler) : IDisposable
     {
         public void Dispose()
         {

@@ -2,6 +2,7 @@ using Mono.Unix.Native;
 using Vmm.Contracts;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
+using Vmm.LifeCycle;
 
 namespace Vmm.Daemon.Workers;
 
@@ -18,7 +19,7 @@ internal static class WorkerExits
     /// <summary>The same, cut to what is kept, with texts that are fit for terminals and logs, and a reason that exists.</summary>
     internal static WorkerExit Bounded(WorkerExit exit) => exit with
     {
-        Reason = Enum.IsDefined(exit.Reason) ? exit.Reason : WorkerExitReason.Failed,
+        Reason = Enum.IsDefined(exit.Reason) ? exit.Reason : ExitReason.Failed,
         Message = exit.Message is { } message ? SafeText.Lines(message, LongestMessage) : null,
         Report = exit.Report is { } report
             ? [.. report.Where(line => line is not null).Take(MostLines).Select(line => SafeText.Line(line, LongestLine))]
@@ -28,7 +29,7 @@ internal static class WorkerExits
     /// <summary>The end of a VM whose worker left no word about it.</summary>
     /// <param name="end">How its process ended.</param>
     /// <param name="outOfMemory">The kernel killed a process of its control group for its memory limit.</param>
-    internal static WorkerExit Of(ProcessEnd end, bool outOfMemory) => new(WorkerExitReason.WorkerDied, 1, end switch
+    internal static WorkerExit Of(ProcessEnd end, bool outOfMemory) => new(ExitReason.WorkerDied, 1, end switch
     {
         { Signal: Sigkill } when outOfMemory =>
             "out of memory: the kernel killed the worker process, which had reached the memory limit of its control group",

@@ -1,5 +1,3 @@
-using Vmm.Daemon.Storage;
-
 namespace Vmm.Daemon.Workers;
 
 /// <summary>How workers are started.</summary>
@@ -31,8 +29,8 @@ public sealed record WorkerLauncherOptions
     /// <summary>Where cgroups are mounted; workers get groups with limits there. Null: no groups.</summary>
     public string? CgroupRoot { get; init; }
 
-    /// <summary>Where files of specs may lie.</summary>
-    internal StorageFolders Storage { get; init; } = StorageFolders.None;
+    /// <summary>Where files of specs may lie, and how they are opened.</summary>
+    internal DiskAccess Disks { get; init; } = DiskAccess.None;
 
     /// <summary>Do not run a VM whose worker is not fully confined.</summary>
     public bool RequireConfinement { get; init; }

@@ -12,9 +12,11 @@ namespace Vmm.Daemon.Workers;
 /// <summary>
 /// What a worker is handed: opened here with the daemon's privileges, closed here once it was passed. Locks go along with the descriptors.
 /// </summary>
-internal sealed class WorkerResources(StorageFolders storage) : IDisposable
+internal sealed class WorkerResources(DiskAccess access) : IDisposable
 {
     private readonly List<IDisposable> _owned = [];
+    private readonly Dictionary<int, DiskFiles> _disks = [];
+    private readonly List<string> _remarks = []; // a line each
 
     internal List<string> Names { get; } = [];
 
@@ -23,9 +25,28 @@ internal sealed class WorkerResources(StorageFolders storage) : IDisposable
     /// <summary>Bytes of the largest disk that is a regular file; a block device cannot grow by writing.</summary>
     internal ulong LargestFile { get; private set; }
 
+    /// <summary>Tells what somebody may want to know of what was opened for this VM.</summary>
+    internal void TellRemarks(string vmId) => _remarks.ForEach(remark => access.Remarked?.Invoke(vmId, remark));
+
+    /// <summary>True when a disk is an image: the worker has to be told so, and to know what that is.</summary>
+    internal bool HasImages => _disks.Values.Any(disk => disk.IsImage);
+
+    /// <summary>True when a disk is a server's: the worker gets a socket in place of a file.</summary>
+    internal bool HasServers => _disks.Values.Any(disk => disk.IsServer);
+
+    /// <summary>True when a disk is an image of a Ceph cluster: its worker is to know that.</summary>
+    internal bool HasClusters { get; private set; }
+
+    /// <summary>A disk of the spec that was opened, with the images that are below it.</summary>
+    internal DiskSpec WithBacking(int index, DiskSpec disk) => _disks[index].IsImage ? disk with { Backing = _disks[index].Backing } : disk;
+
+    /// <summary>The spec that was opened, with the images that are below its disks.</summary>
+    internal VmSpec WithBacking(VmSpec spec) =>
+        HasImages ? spec with { Disks = [.. spec.Disks.Select((disk, i) => WithBacking(i, disk))] } : spec;
+
     /// <summary>Opens everything a spec names.</summary>
     /// <exception cref="WorkerException">Something cannot be opened.</exception>
-    internal static WorkerResources Open(VmSpec spec, StorageFolders storage) => Open(storage, resources =>
+    internal static WorkerResources Open(VmSpec spec, DiskAccess access) => Open(access, resources =>
     {
         resources.AddBootFiles(spec);
         resources.AddDevices(spec);
@@ -34,7 +55,7 @@ internal sealed class WorkerResources(StorageFolders storage) : IDisposable
     /// <summary>Opens the devices of a spec, for a VM that goes on from saved files, which are not owned.</summary>
     /// <exception cref="WorkerException">Something cannot be opened.</exception>
     internal static WorkerResources OpenSaved(
-        VmSpec spec, IReadOnlyList<(string Name, FileDescriptorHandle File)> saved, StorageFolders storage) => Open(storage, resources =>
+        VmSpec spec, IReadOnlyList<(string Name, FileDescriptorHandle File)> saved, DiskAccess access) => Open(access, resources =>
     {
         resources.AddDevices(spec);
         foreach ((string name, FileDescriptorHandle file) in saved)
@@ -76,11 +97,11 @@ internal sealed class WorkerResources(StorageFolders storage) : IDisposable
 
     /// <summary>Opens a disk for a running VM.</summary>
     /// <exception cref="WorkerException">It cannot be opened.</exception>
-    internal static WorkerResources Open(DiskSpec disk, StorageFolders storage) => Open(storage, resources => resources.AddDisk(0, disk));
+    internal static WorkerResources Open(DiskSpec disk, DiskAccess access) => Open(access, resources => resources.AddDisk(0, disk));
 
     /// <summary>Opens a tap for a running VM.</summary>
     /// <exception cref="WorkerException">It cannot be opened.</exception>
-    internal static WorkerResources Open(NetSpec net) => Open(StorageFolders.None, resources => resources.AddNet(0, net));
+    internal static WorkerResources Open(NetSpec net) => Open(DiskAccess.None, resources => resources.AddNet(0, net));
 
     /// <summary>The spec with the MTU of each tap in it: a worker may see no network interfaces.</summary>
     internal static VmSpec WithMtus(VmSpec spec) => spec.Nets.Count == 0 ? spec : spec with { Nets = [.. spec.Nets.Select(WithMtu)] };
@@ -91,12 +112,12 @@ internal sealed class WorkerResources(StorageFolders storage) : IDisposable
 
     /// <summary>What a worker in the pool gets ready with.</summary>
     /// <exception cref="WorkerException">KVM cannot be opened.</exception>
-    internal static WorkerResources ForPreparation() => Open(StorageFolders.None, resources => resources.AddKvm());
+    internal static WorkerResources ForPreparation() => Open(DiskAccess.None, resources => resources.AddKvm());
 
     /// <summary>All of it, or nothing.</summary>
-    private static WorkerResources Open(StorageFolders storage, Action<WorkerResources> addAll)
+    private static WorkerResources Open(DiskAccess access, Action<WorkerResources> addAll)
     {
-        WorkerResources resources = new(storage);
+        WorkerResources resources = new(access);
         try
         {
             addAll(resources);
@@ -145,7 +166,7 @@ internal sealed class WorkerResources(StorageFolders storage) : IDisposable
     {
         try
         {
-            Add(name, storage.Open(path, writable: false));
+            Add(name, access.Storage.Open(path, writable: false));
             _ = BlockFile.Inspect(Handles[^1]); // what is no file with a length is refused here, with its path
         }
         catch (StorageException cause)
@@ -205,39 +226,32 @@ internal sealed class WorkerResources(StorageFolders storage) : IDisposable
         }
     }
 
-    private static RawFileOptions Options(DiskSpec disk) =>
-        new() { ReadOnly = disk.ReadOnly, Cache = disk.Cache == DiskCache.Direct ? DiskCacheMode.Direct : DiskCacheMode.Buffered };
-
-    private void AddDisk(int index, DiskSpec spec) =>
-        AddLocked(ResourceNames.Disk(index), ResourceNames.DirectDisk(index), spec.Path, Options(spec));
-
-    private void AddDeviceFile(string name, DeviceFile file) =>
-        AddLocked(name, directName: null, file.Path, new RawFileOptions { ReadOnly = !file.Writable, Cache = DiskCacheMode.Buffered });
-
-    // The lock belongs to the open file, so it goes along with its descriptors.
-    private void AddLocked(string name, string? directName, string path, RawFileOptions options)
+    private void AddDisk(int index, DiskSpec spec)
     {
-        try
+        DiskFiles files = DiskFiles.Open(spec, access);
+        _owned.Add(files);
+        _disks[index] = files;
+        HasClusters |= spec.Rbd is not null;
+        LargestFile = Math.Max(LargestFile, files.MostBytes);
+        foreach ((string name, FileDescriptorHandle descriptor) in files.Descriptors(index))
         {
-            RawFileBackend disk = RawFileBackend.Open(path, options, storage.Open(path, !options.ReadOnly));
-            _owned.Add(disk);
-            BlockFileInfo info = BlockFile.Inspect(disk.Buffered);
-            LargestFile = Math.Max(LargestFile, info.Kind == BlockFileKind.RegularFile ? info.Size : 0);
             Names.Add(name);
-            Handles.Add(disk.Buffered);
-            if (directName is not null && disk.Direct is { } direct)
-            {
-                Names.Add(directName);
-                Handles.Add(direct);
-            }
+            Handles.Add(descriptor);
         }
-        catch (StorageException cause)
+
+        if (files.Remark is { } remark)
         {
-            throw new WorkerException(ControlCodes.DiskOpenFailed, "disk " + cause.Message, cause);
+            _remarks.Add(remark);
         }
-        catch (BlockException cause)
-        {
-            throw new WorkerException(cause.Kind == BlockErrorKind.InUse ? "disk-in-use" : "disk-open-failed", cause.Message, cause);
-        }
+    }
+
+    private void AddDeviceFile(string name, DeviceFile file)
+    {
+        RawFileBackend opened = DiskFiles.OpenDeviceFile(file, access);
+        _owned.Add(opened);
+        BlockFileInfo info = BlockFile.Inspect(opened.Buffered);
+        LargestFile = Math.Max(LargestFile, info.Kind == BlockFileKind.RegularFile ? info.Size : 0);
+        Names.Add(name);
+        Handles.Add(opened.Buffered);
     }
 }

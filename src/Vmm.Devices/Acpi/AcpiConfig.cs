@@ -77,7 +77,10 @@ public sealed record AcpiConfig
     /// <summary>GSI of the keyboard at <see cref="Legacy.I8042"/>; null is no keyboard.</summary>
     public uint? KeyboardGsi { get; init; }
 
-    /// <summary>GSI of the generic event device of PCI hotplug (<see cref="Pci.PciHotplugPorts"/>); null leaves hotplug out.</summary>
+    /// <summary>
+    /// GSI of the generic event device of PCI hotplug (<see cref="Pci.PciHotplugPorts"/>); null: no slot is plugged by ACPI, and the OS
+    /// gets control of native hotplug.
+    /// </summary>
     public uint? HotplugGsi { get; init; }
 
     /// <summary>

@@ -23,56 +23,13 @@ internal static class Dsdt
                 .Name("_UID", 0)
                 .NameResources(
                     "_CRS", new ResourceWriter().FixedMemory((uint)config.EcamBase.Value, (config.LastBus + 1u) << 20).ToArray()));
-            if (config.Serial)
-            {
-                sb.Device("COM1", device => device
-                    .NameEisaId("_HID", "PNP0501")
-                    .Name("_UID", 0)
-                    .NameResources("_CRS", new ResourceWriter().Io(0x3F8, 8).EdgeInterrupt(4).ToArray()));
-            }
-
-            if (config.PvPanic)
-            {
-                sb.Device("PEVT", device => device
-                    .NameText("_HID", "QEMU0001")
-                    .NameResources("_CRS", new ResourceWriter().Io((ushort)Legacy.PvPanic.Port, 1).ToArray())
-                    .Name("_STA", 0xF));
-            }
-
-            if (config.GenerationId is { } generation)
-            {
-                // Microsoft's Virtual Machine Generation ID: guests look for the compatible id; ADDR is the address in two halves.
-                sb.Device("VGEN", device => device
-                    .NameText("_HID", "VMMC0001")
-                    .NameText("_CID", "VM_Gen_Counter")
-                    .NameText("_DDN", "VM_Gen_Counter")
-                    .NamePackage("ADDR", generation.Value & uint.MaxValue, generation.Value >> 32));
-            }
-
-            sb.Device("RTC0", device => device
-                .NameEisaId("_HID", "PNP0B00")
-                .NameResources("_CRS", new ResourceWriter().Io(0x70, 2).ToArray()));
+            LegacyDevices(sb, config);
             for (int i = 0; i < config.VirtioMmio.Count; i++)
             {
                 VirtioMmio(sb, i, config.VirtioMmio[i]);
             }
 
-            if (config.KeyboardGsi is { } keyboard)
-            {
-                sb.Device("KBD0", device => device
-                    .NameEisaId("_HID", "PNP0303")
-                    .NameResources("_CRS", new ResourceWriter()
-                        .Io((ushort)Legacy.I8042.DataPort, 1)
-                        .Io((ushort)Legacy.I8042.CommandPort, 1)
-                        .EdgeInterrupt(keyboard)
-                        .ToArray()));
-            }
-
-            if (config.PowerButtonGsi is { } gsi)
-            {
-                PowerButton(sb, gsi);
-            }
-
+            Buttons(sb, config);
             if (config.HotplugGsi is { } hotplug)
             {
                 PciHotplugAml.Events(sb, hotplug, config.HotplugSlots.Count);
@@ -80,6 +37,59 @@ internal static class Dsdt
         });
 
         return new AcpiTable("DSDT", 2).Raw(aml.ToArray()).ToArray();
+    }
+
+    /// <summary>What is at fixed ports or in memory.</summary>
+    private static void LegacyDevices(AmlWriter sb, AcpiConfig config)
+    {
+        if (config.Serial)
+        {
+            sb.Device("COM1", device => device
+                .NameEisaId("_HID", "PNP0501")
+                .Name("_UID", 0)
+                .NameResources("_CRS", new ResourceWriter().Io(0x3F8, 8).EdgeInterrupt(4).ToArray()));
+        }
+
+        if (config.PvPanic)
+        {
+            sb.Device("PEVT", device => device
+                .NameText("_HID", "QEMU0001")
+                .NameResources("_CRS", new ResourceWriter().Io((ushort)Legacy.PvPanic.Port, 1).ToArray())
+                .Name("_STA", 0xF));
+        }
+
+        if (config.GenerationId is { } generation)
+        {
+            // Microsoft's Virtual Machine Generation ID: guests look for the compatible id; ADDR is the address in two halves.
+            sb.Device("VGEN", device => device
+                .NameText("_HID", "VMMC0001")
+                .NameText("_CID", "VM_Gen_Counter")
+                .NameText("_DDN", "VM_Gen_Counter")
+                .NamePackage("ADDR", generation.Value & uint.MaxValue, generation.Value >> 32));
+        }
+
+        sb.Device("RTC0", device => device
+            .NameEisaId("_HID", "PNP0B00")
+            .NameResources("_CRS", new ResourceWriter().Io(0x70, 2).ToArray()));
+    }
+
+    private static void Buttons(AmlWriter sb, AcpiConfig config)
+    {
+        if (config.KeyboardGsi is { } keyboard)
+        {
+            sb.Device("KBD0", device => device
+                .NameEisaId("_HID", "PNP0303")
+                .NameResources("_CRS", new ResourceWriter()
+                    .Io((ushort)Legacy.I8042.DataPort, 1)
+                    .Io((ushort)Legacy.I8042.CommandPort, 1)
+                    .EdgeInterrupt(keyboard)
+                    .ToArray()));
+        }
+
+        if (config.PowerButtonGsi is { } gsi)
+        {
+            PowerButton(sb, gsi);
+        }
     }
 
     private static void Processor(AmlWriter scope, int index, AcpiProcessor processor, bool numa) =>

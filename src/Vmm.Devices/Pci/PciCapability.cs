@@ -26,15 +26,16 @@ public sealed class PciCapability
     /// <param name="width">Bytes: 1, 2 or 4.</param>
     /// <param name="value">What it holds after reset.</param>
     /// <param name="writable">Bits that take what software writes.</param>
+    /// <param name="clearedByOnes">Bits that software clears by writing ones.</param>
     /// <exception cref="ArgumentException">It is not aligned, covers another one, or is beyond the capability.</exception>
-    public PciField Add(int at, int width, uint value, uint writable = 0)
+    public PciField Add(int at, int width, uint value, uint writable = 0, uint clearedByOnes = 0)
     {
         if (at < 2 || at > Length - width)
         {
             throw new ArgumentException($"a field at {at} is outside a capability of {Length} bytes", nameof(at));
         }
 
-        return _config.Add(new PciField(Offset + at, width, value) { Writable = writable });
+        return _config.Add(new PciField(Offset + at, width, value) { Writable = writable, ClearedByOnes = clearedByOnes });
     }
 
     /// <summary>What comes after it in the list; 0 ends the list here.</summary>

@@ -15,7 +15,7 @@ public abstract class PciFunction : IDisposable
     private readonly BarSlot?[] _bars = new BarSlot?[6];
     private readonly PciField _headerType, _interruptPin;
     private IntxPin? _intx;
-    private IMmioMap? _mmio;
+    private VanishedBars? _mmio;
     private IBarMappings? _mappings;
     private PciBus? _bus;
     private bool _busMaster;
@@ -114,8 +114,8 @@ public abstract class PciFunction : IDisposable
     protected virtual void BarMoved(int bar, GuestAddress? at) { }
 
     /// <summary>It got its slot.</summary>
-    /// <param name="behindBridge">On a conventional PCI bus, which has no PCI Express functions.</param>
-    protected virtual void Attached(bool behindBridge) { }
+    /// <param name="bus">What is around it.</param>
+    protected virtual void Attached(PciBusKind bus) { }
 
     /// <summary>
     /// The function was reset (PCI 3.0, 2.2.1): its fields have their first values, nothing of it is to go on. Under the lock of the
@@ -139,12 +139,12 @@ public abstract class PciFunction : IDisposable
         }
     }
 
-    internal void Attach(IMmioMap mmio, IBarMappings? mappings, PciBus bus)
+    internal void Attach(VanishedBars mmio, IBarMappings? mappings, PciBus bus)
     {
         _mmio = mmio;
         _mappings = mappings;
         _bus = bus;
-        Attached(behindBridge: bus.IsBehindBridge);
+        Attached(bus.Kind);
         UpdateMappings();
     }
 
@@ -206,11 +206,17 @@ public abstract class PciFunction : IDisposable
     protected virtual void Restored() { }
 
     /// <summary>Off the bus: no BAR answers any more, and none will. The addresses that they had at the start are free.</summary>
-    internal void Detach()
+    /// <param name="surprise">The guest does not know.</param>
+    internal void Detach(bool surprise)
     {
         foreach (BarSlot slot in Bars)
         {
+            GuestAddress? was = slot.Bar.Mapping is null ? slot.MappedAt : null;
             Unmap(slot);
+            if (surprise && was is { } at)
+            {
+                _mmio!.Add(at, slot.Bar.Length);
+            }
         }
 
         ReleaseBars();

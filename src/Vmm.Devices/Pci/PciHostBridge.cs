@@ -4,9 +4,9 @@ using Vmm.Devices.Bus;
 namespace Vmm.Devices.Pci;
 
 /// <summary>
-/// PCI Express host bridge: its own bus, and one more behind each <see cref="PciBridge"/> in its last slots. Configuration through ECAM
-/// (PCI Express base spec 7.2.2) and through ports 0xCF8/0xCFC (PCI 3.0, 3.2.2.3.2). One lock serializes all configuration access, plugging
-/// and unplugging; BARs are reached through <see cref="IMmioMap"/> without it.
+/// PCI Express host bridge: its own bus, and one more behind each <see cref="PciBridge"/>. Configuration through ECAM (PCI Express base
+/// spec 7.2.2) and through ports 0xCF8/0xCFC (PCI 3.0, 3.2.2.3.2). One lock serializes all configuration access, plugging and unplugging;
+/// BARs are reached through <see cref="IMmioMap"/> without it.
 /// </summary>
 public sealed class PciHostBridge : IDisposable
 {
@@ -17,8 +17,8 @@ public sealed class PciHostBridge : IDisposable
     public const int IntxLines = 4;
 
     private readonly Lock _gate = new();
-    private readonly PciBus[] _buses; // by the numbers they have from the start
-    private readonly IMmioMap _mmio;
+    private readonly List<PciBus> _buses = []; // by the numbers they have from the start
+    private readonly VanishedBars _bars;
     private uint _address;
 
     /// <summary>Creates the bridge with itself as device 0.</summary>
@@ -26,18 +26,29 @@ public sealed class PciHostBridge : IDisposable
     /// <param name="behind">The memory windows of the bridges: buses 1, 2, … are behind them. Whole numbers of MiB.</param>
     public PciHostBridge(IMmioMap mmio, params ReadOnlySpan<(uint Start, uint Length)> behind)
     {
-        _mmio = mmio;
+        _bars = new VanishedBars(mmio);
         Ecam = new EcamWindow(this);
         ConfigPorts = new PortWindow(this);
-        _buses = new PciBus[1 + behind.Length];
-        _buses[0] = new PciBus(null, null) { [0, 0] = new HostFunction() };
+        _buses.Add(new PciBus(PciBusKind.Root) { [0, 0] = new HostFunction() });
         for (int i = 0; i < behind.Length; i++)
         {
             int slot = BridgeSlot(i + 1, behind.Length);
-            PciBridge bridge = new(i + 1, behind[i].Start, behind[i].Length, slot);
-            _buses[0][slot, 0] = bridge;
-            bridge.Attach(mmio, null, _buses[0]);
-            _buses[i + 1] = bridge.Bus;
+            AddBridge(new ConventionalBridge(new BehindBridge(i + 1, behind[i].Start, behind[i].Length), slot), new PciAddress(0, slot));
+        }
+    }
+
+    /// <summary>Adds a PCI Express port with an empty slot, before the guest starts. The bus behind it has the next number.</summary>
+    /// <param name="at">Where it is on bus 0.</param>
+    /// <param name="start">First address of its memory window, a whole number of MiB.</param>
+    /// <param name="length">Bytes of the window, a whole number of MiB.</param>
+    /// <exception cref="InvalidOperationException">Something is there, or there is no such place.</exception>
+    public void AddRootPort(PciAddress at, uint start, uint length)
+    {
+        lock (_gate)
+        {
+            PciRootPort port = new(new BehindBridge(_buses.Count, start, length), at.Slot);
+            _ = FreeBus(port, at);
+            AddBridge(port, at);
         }
     }
 
@@ -60,14 +71,49 @@ public sealed class PciHostBridge : IDisposable
     /// <param name="bridges">How many bridges there are.</param>
     public static int BridgeSlot(int bus, int bridges) => Slots - 1 - bridges + bus;
 
+    /// <summary>
+    /// Called with the bus of a root port whose guest let go of the device that it was asked for: on the thread of whoever did the last
+    /// step, a vCPU's or the host's, without a lock, at most once for each device.
+    /// </summary>
+    internal Action<int>? Ejected { get; set; }
+
     /// <summary>Number of buses.</summary>
-    public int Buses => _buses.Length;
+    public int Buses => _buses.Count;
 
     /// <summary>The ECAM window, to be put on the MMIO bus; offsets are bus:device:function:register.</summary>
     public IBusDevice Ecam { get; }
 
     /// <summary>Ports 0xCF8 to 0xCFF, to be put on the port bus.</summary>
     public IBusDevice ConfigPorts { get; }
+
+    /// <summary>Does something to the root port that a bus is behind. Any thread.</summary>
+    /// <exception cref="InvalidOperationException">There is no such port.</exception>
+    internal void WithPort(int bus, Action<PciRootPort> action) => WithPort(bus, port =>
+    {
+        action(port);
+        return true;
+    });
+
+    /// <inheritdoc cref="WithPort(int, Action{PciRootPort})"/>
+    internal T WithPort<T>(int bus, Func<PciRootPort, T> action)
+    {
+        bool ejected;
+        T result;
+        lock (_gate)
+        {
+            PciRootPort port = (bus > 0 && bus < _buses.Count ? _buses[bus].Upstream as PciRootPort : null)
+                ?? throw new InvalidOperationException($"no PCI Express port leads to bus {bus}");
+            result = action(port);
+            ejected = port.TakeEjected();
+        }
+
+        if (ejected)
+        {
+            Ejected?.Invoke(bus);
+        }
+
+        return result;
+    }
 
     /// <summary>The slots of a bus that have a function, bit n for slot n. Any thread.</summary>
     public uint Taken(int bus)
@@ -115,8 +161,10 @@ public sealed class PciHostBridge : IDisposable
     /// Takes a function off the bus: from the return on no configuration access reaches it, and its BARs and doorbells are gone from the
     /// bus. A vCPU that found it just before may still be on its way to it. It now belongs to the caller, who disposes it. Any thread.
     /// </summary>
+    /// <param name="address">Where it is.</param>
+    /// <param name="surprise">The guest does not know: its driver may wait for registers (<see cref="VanishedBars"/>).</param>
     /// <returns>What was there; null when nothing was, or it is a bridge.</returns>
-    public PciFunction? Unplug(PciAddress address)
+    public PciFunction? Unplug(PciAddress address, bool surprise = false)
     {
         if (!IsPlace(address))
         {
@@ -133,7 +181,7 @@ public sealed class PciHostBridge : IDisposable
             }
 
             bus[address.Slot, address.Function] = null;
-            function?.Detach();
+            function?.Detach(surprise);
             return function;
         }
     }
@@ -143,7 +191,7 @@ public sealed class PciHostBridge : IDisposable
     {
         lock (_gate)
         {
-            return _buses[at.Bus][at.Slot, at.Function];
+            return IsPlace(at) ? _buses[at.Bus][at.Slot, at.Function] : null;
         }
     }
 
@@ -176,8 +224,14 @@ public sealed class PciHostBridge : IDisposable
         }
     }
 
-    private bool IsPlace(PciAddress at) =>
-        (uint)at.Bus < (uint)_buses.Length && (uint)at.Slot < Slots && (uint)at.Function < PciBus.FunctionsPerSlot;
+    private bool IsPlace(PciAddress at) => (uint)at.Bus < (uint)_buses.Count
+        && (uint)at.Slot < (uint)_buses[at.Bus].Slots && (uint)at.Function < PciBus.FunctionsPerSlot;
+
+    private void AddBridge(PciBridge bridge, PciAddress at)
+    {
+        _buses.Add(bridge.Bus);
+        Put(bridge, _buses[0], at);
+    }
 
     private PciBus FreeBus(PciFunction function, PciAddress at)
     {
@@ -195,7 +249,7 @@ public sealed class PciHostBridge : IDisposable
     {
         bus[at.Slot, at.Function] = function;
         function.ConnectPin(Lines, bus.LineOf(at.Slot));
-        function.Attach(_mmio, Mappings, bus);
+        function.Attach(_bars, Mappings, bus);
     }
 
     /// <summary>
@@ -207,7 +261,7 @@ public sealed class PciHostBridge : IDisposable
         {
             if (bus.Number == number && (number != 0 || bus == _buses[0]))
             {
-                return bus[slot, function];
+                return bus.IsLinked && slot < bus.Slots ? bus[slot, function] : null;
             }
         }
 
@@ -230,12 +284,19 @@ public sealed class PciHostBridge : IDisposable
 
     private void Write(int bus, int slot, int function, int offset, ReadOnlySpan<byte> data)
     {
+        int? ejected = null;
         lock (_gate)
         {
             if (offset + data.Length <= PciConfigSpace.Size && Target(bus, slot, function) is { } target)
             {
                 target.Config.Write(offset, data);
+                ejected = target is PciRootPort port && port.TakeEjected() ? _buses.IndexOf(port.Bus) : null;
             }
+        }
+
+        if (ejected is { } behind)
+        {
+            Ejected?.Invoke(behind);
         }
     }
 

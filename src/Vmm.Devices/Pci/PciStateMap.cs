@@ -69,7 +69,7 @@ internal sealed class PciStateMap(IReadOnlyList<PciBus> buses)
     {
         for (int bus = 0; bus < buses.Count; bus++)
         {
-            for (int slot = 0; slot < PciHostBridge.Slots; slot++)
+            for (int slot = 0; slot < buses[bus].Slots; slot++)
             {
                 for (int number = 0; number < PciBus.FunctionsPerSlot; number++)
                 {

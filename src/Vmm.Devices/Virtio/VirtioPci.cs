@@ -15,11 +15,12 @@ public sealed class VirtioPciFunction : PciFunction
     internal const uint CommonOffset = 0, IsrOffset = 0x1000, DeviceOffset = 0x2000, NotifyOffset = 0x3000, TableOffset = 0x4000,
         PendingOffset = 0x6000;
     private const int RegistersBar = 0, SharedMemoryBar = 2;
-    private const byte CapabilityVendor = 9, CapabilityMsix = 0x11, CapabilityExpress = 0x10;
+    private const byte CapabilityVendor = 9, CapabilityMsix = 0x11;
 
     private readonly VirtioPciTransport _transport;
     private readonly IDoorbellBinder? _doorbells;
     private readonly PciCapability _msix;
+    private readonly ExpressCapability _express;
     private readonly PciField _msixControl, _windowBar, _windowOffset, _windowLength;
     private SharedMemoryRegion? _sharedMemory;
 
@@ -67,8 +68,7 @@ public sealed class VirtioPciFunction : PciFunction
         _msix.Add(4, 4, TableOffset | RegistersBar);
         _msix.Add(8, 4, PendingOffset | RegistersBar);
 
-        // PCI Express capability, version 2, root complex integrated endpoint (PCI Express base spec 7.5.3).
-        Config.AddCapability(CapabilityExpress, 60).Add(2, 2, 0x92);
+        _express = ExpressCapability.OfDevice(Config);
         // Reads of some registers have side effects: not prefetchable, so that it is below 4 GiB, where any guest reaches it.
         AddBar(RegistersBar, Bar.OfRegisters(BarKind.Memory64, BarLength, _transport));
     }
@@ -83,11 +83,15 @@ public sealed class VirtioPciFunction : PciFunction
     protected override void Restored() => _transport.SetMessageControl((ushort)_msixControl.Value);
 
     /// <inheritdoc/>
-    protected override void Attached(bool behindBridge)
+    protected override void Attached(PciBusKind bus)
     {
-        if (behindBridge)
+        if (bus == PciBusKind.Conventional)
         {
             _msix.SetNext(0); // the list ends before the PCI Express capability
+        }
+        else
+        {
+            _express.Show(bus);
         }
     }
 

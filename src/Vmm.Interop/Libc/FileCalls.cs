@@ -10,8 +10,13 @@ internal struct FileStatus
     [FieldOffset(0)] internal uint Mask;
     [FieldOffset(4)] internal uint BlockSize;
     [FieldOffset(28)] internal ushort Mode;
+    [FieldOffset(32)] internal ulong Inode;
     [FieldOffset(40)] internal ulong Size;
     [FieldOffset(48)] internal ulong Blocks;
+    [FieldOffset(128)] internal uint NamedMajor;
+    [FieldOffset(132)] internal uint NamedMinor;
+    [FieldOffset(136)] internal uint DeviceMajor;
+    [FieldOffset(140)] internal uint DeviceMinor;
     [FieldOffset(152)] internal uint DirectMemoryAlign;
     [FieldOffset(156)] internal uint DirectOffsetAlign;
 
@@ -22,6 +27,9 @@ internal struct FileStatus
     internal readonly bool IsDirectory => Is(LibC.S_IFDIR);
 
     internal readonly bool IsSocket => Is(LibC.S_IFSOCK);
+
+    internal readonly FileIdentity Identity =>
+        IsBlockDevice ? new(NamedMajor, NamedMinor, 0) : new(DeviceMajor, DeviceMinor, Inode);
 
     private readonly bool Is(mode_t kind) => (Mode & (ushort)LibC.S_IFMT) == (ushort)kind;
 }
@@ -97,14 +105,31 @@ internal static unsafe class FileCalls
         return Status(fd, &none, LibC.AT_EMPTY_PATH, out status);
     }
 
-    /// <summary>An open-file-description lock on the whole file; -EAGAIN when another holder excludes us.</summary>
-    internal static int Lock(FileDescriptorHandle file, bool exclusive)
+    /// <summary>An open-file-description lock on bytes of a file; -EAGAIN when another holder excludes us.</summary>
+    /// <param name="file">The file.</param>
+    /// <param name="kind">F_RDLCK, F_WRLCK or F_UNLCK.</param>
+    /// <param name="start">First byte.</param>
+    /// <param name="length">Bytes; 0 is all there are and will be.</param>
+    internal static int Lock(FileDescriptorHandle file, int kind, long start, long length)
     {
         using DescriptorLease fd = new(file);
-        flock all = new() { l_type = (short)(exclusive ? LibC.F_WRLCK : LibC.F_RDLCK), l_whence = (short)LibC.SEEK_SET };
-        int answer = Answer.Of(LibC.fcntl(fd.Number, LibC.F_OFD_SETLK, &all));
+        flock range = Range(kind, start, length);
+        int answer = Answer.Of(LibC.fcntl(fd.Number, LibC.F_OFD_SETLK, &range));
         return answer == -Errno.EACCES ? -Errno.EAGAIN : answer;
     }
+
+    /// <summary>The first byte of a lock that excludes ours; -1: there is none. Or -errno below that, none of which is 1.</summary>
+    /// <inheritdoc cref="Lock" path="/param"/>
+    internal static long FindLock(FileDescriptorHandle file, int kind, long start, long length)
+    {
+        using DescriptorLease fd = new(file);
+        flock range = Range(kind, start, length);
+        int answer = Answer.Of(LibC.fcntl(fd.Number, LibC.F_OFD_GETLK, &range));
+        return answer < 0 ? answer : range.l_type == LibC.F_UNLCK ? -1 : (long)range.l_start;
+    }
+
+    private static flock Range(int kind, long start, long length) =>
+        new() { l_type = (short)kind, l_whence = (short)LibC.SEEK_SET, l_start = start, l_len = length };
 
     /// <summary>Bytes read at the offset, fewer only at the end of the file.</summary>
     internal static long ReadAt(FileDescriptorHandle file, Span<byte> bytes, ulong offset)
@@ -180,6 +205,35 @@ internal static unsafe class FileCalls
         byte one;
         IoVector vector = new((nint)(&one), 1);
         return ReadAt(file, (nint)(&vector), 1, 0, nowait: true) != -Errno.EOPNOTSUPP;
+    }
+
+    /// <summary>fdatasync(2).</summary>
+    internal static int DataSync(FileDescriptorHandle file)
+    {
+        using DescriptorLease fd = new(file);
+        return Answer.Of(LibC.fdatasync(fd.Number));
+    }
+
+    /// <summary>fallocate(2).</summary>
+    internal static int Allocate(FileDescriptorHandle file, int mode, ulong offset, ulong length)
+    {
+        using DescriptorLease fd = new(file);
+        return Answer.Of(LibC.fallocate(fd.Number, mode, (long)offset, (long)length));
+    }
+
+    /// <summary>ftruncate(2).</summary>
+    internal static int Resize(FileDescriptorHandle file, ulong length)
+    {
+        using DescriptorLease fd = new(file);
+        return Answer.Of(LibC.ftruncate(fd.Number, (long)length));
+    }
+
+    /// <summary>fstatvfs(3); null when it fails.</summary>
+    internal static ulong? FreeBytes(FileDescriptorHandle file)
+    {
+        using DescriptorLease fd = new(file);
+        statvfs found;
+        return LibC.fstatvfs(fd.Number, &found) < 0 ? null : (ulong)found.f_bavail * (ulong)found.f_frsize;
     }
 
     /// <summary>An ioctl with a number or a small struct.</summary>

@@ -99,6 +99,8 @@ internal static unsafe class ProcessCalls
         }
     }
 
+    internal static void Exit(int code) => LibC.syscall(SyscallNumber.SYS_exit_group, code);
+
     /// <summary>It is reset by a change of user.</summary>
     private static int NotDumpable() => (int)Answer.Of(LibC.syscall(SyscallNumber.SYS_prctl, SetDumpable, 0, 0, 0, 0));
 }

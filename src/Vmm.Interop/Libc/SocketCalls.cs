@@ -64,6 +64,61 @@ internal static unsafe class SocketCalls
         return answer;
     }
 
+    /// <summary>
+    /// A stream socket over IP that never blocks and is being connected, ip(7): it is writable when it is, or cannot be
+    /// (<see cref="TakeError"/>).
+    /// </summary>
+    /// <param name="address">4 or 16 bytes.</param>
+    /// <param name="scope">The interface of a link-local address of IPv6.</param>
+    /// <param name="port">The port.</param>
+    internal static int BeginConnectIp(ReadOnlySpan<byte> address, uint scope, ushort port)
+    {
+        bool isV6 = address.Length == 16;
+        ushort family = (ushort)(isV6 ? LibC.AF_INET6 : LibC.AF_INET);
+        Span<byte> name = stackalloc byte[isV6 ? 28 : 16]; // struct sockaddr_in6, sockaddr_in
+        name.Clear();
+        MemoryMarshal.Write(name, family);
+        System.Buffers.Binary.BinaryPrimitives.WriteUInt16BigEndian(name[2..], port);
+        address.CopyTo(name[(isV6 ? 8 : 4)..]);
+        if (isV6)
+        {
+            MemoryMarshal.Write(name[24..], scope);
+        }
+
+        int fd = Answer.Of(LibC.socket(family, LibC.SOCK_STREAM | LibC.SOCK_NONBLOCK | LibC.SOCK_CLOEXEC, 0));
+        if (fd < 0)
+        {
+            return fd;
+        }
+
+        int on = 1;
+        _ = LibC.setsockopt(fd, 6 /* IPPROTO_TCP */, 1 /* TCP_NODELAY */, &on, sizeof(int));
+        _ = LibC.setsockopt(fd, LibC.SOL_SOCKET, LibC.SO_KEEPALIVE, &on, sizeof(int));
+        int answer;
+        fixed (byte* first = name)
+        {
+            answer = Answer.Of(LibC.connect(fd, (sockaddr*)first, name.Length));
+        }
+
+        if (answer is 0 or -Errno.EINPROGRESS)
+        {
+            return fd;
+        }
+
+        _ = LibC.close(fd);
+        return answer;
+    }
+
+    /// <summary>What became of a socket that was being connected: 0, or -errno.</summary>
+    internal static int TakeError(FileDescriptorHandle socket)
+    {
+        using DescriptorLease fd = new(socket);
+        int error = 0;
+        socklen_t length = sizeof(int);
+        int answer = Answer.Of(LibC.getsockopt(fd.Number, LibC.SOL_SOCKET, LibC.SO_ERROR, &error, &length));
+        return answer < 0 ? answer : -error;
+    }
+
     /// <summary>Whoever calls this is the peer that SO_PEERCRED shows to those who connect.</summary>
     internal static int Listen(FileDescriptorHandle socket, int backlog)
     {

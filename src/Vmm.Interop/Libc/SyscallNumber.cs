@@ -9,6 +9,7 @@ internal static class SyscallNumber
     internal const int SYS_pivot_root = 155;
     internal const int SYS_prctl = 157;
     internal const int SYS_gettid = 186;
+    internal const int SYS_exit_group = 231;
     internal const int SYS_mbind = 237;
     internal const int SYS_waitid = 247;
     internal const int SYS_ppoll = 271;

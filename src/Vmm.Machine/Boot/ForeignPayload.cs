@@ -96,7 +96,7 @@ internal static class ForeignPayload
         const string Instead = ": give it as a disk (disks, --disk) beside a kernel";
         if (head.AsSpan().StartsWith((ReadOnlySpan<byte>)[(byte)'Q', (byte)'F', (byte)'I', 0xFB]))
         {
-            return "a qcow2 disk image: make it raw (qemu-img convert -O raw) and give it as a disk beside a kernel";
+            return "a qcow2 disk image" + Instead;
         }
 
         if (head.Length >= 0x208 && head.AsSpan(0x200).StartsWith("EFI PART"u8))

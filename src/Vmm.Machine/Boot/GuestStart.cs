@@ -43,7 +43,7 @@ internal sealed class GuestStart : IDisposable
     /// <summary>Writes it into guest memory. Where the first vCPU starts.</summary>
     internal BootInfo Write(GuestMemory memory, MemoryMap map, CpuTopology topology, DeviceSet devices)
     {
-        AcpiConfig acpi = AcpiTopology.Of(_spec, map, topology, map.Hot.Count > 0) with
+        AcpiConfig acpi = devices.Hotplug.Describe(AcpiTopology.Of(_spec, map, topology, map.Hot.Count > 0) with
         {
             Initiators = Initiators(devices),
             Serial = _spec.Serial,
@@ -51,11 +51,9 @@ internal sealed class GuestStart : IDisposable
             GenerationId = _spec.GenerationId is { } id ? WriteGenerationId(memory, id) : null,
             PowerButtonGsi = PlatformDevices.PowerButtonGsi,
             KeyboardGsi = PlatformDevices.KeyboardGsi,
-            HotplugGsi = PlatformDevices.HotplugGsi,
-            HotplugSlots = devices.HotplugSlots(),
             IntxGsis = devices.Slots.IntxGsis,
             VirtioMmio = devices.Slots.MmioDevices,
-        };
+        });
         GuestAddress rsdp = new(BootLayout.AcpiTables);
         byte[] tables = AcpiTables.Build(acpi, rsdp, AcpiRoom);
         if (!memory.TryWrite(rsdp, tables))

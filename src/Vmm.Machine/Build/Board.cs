@@ -1,4 +1,5 @@
 using Vmm.Devices.Bus;
+using Vmm.LifeCycle;
 using Vmm.Machine.Numa;
 using Vmm.Machine.Ram;
 using Vmm.Machine.Resources;
@@ -20,6 +21,7 @@ internal sealed class Board : IDisposable
         (Spec, Resources, Console, Note) = (spec, resources, console, note);
         Helpers = new HelperThreads(resources.Threads);
         DiskFaults = new DiskFaultNotifier(resources.Threads, TellDiskFault);
+        DiskStalls = new DiskStalls(resources.Threads);
         End = Own(new MachineEnd());
     }
 
@@ -53,6 +55,9 @@ internal sealed class Board : IDisposable
     /// <summary>Tells of disks that fail.</summary>
     internal DiskFaultNotifier DiskFaults { get; }
 
+    /// <summary>Pauses the machine for disks that wait.</summary>
+    internal DiskStalls DiskStalls { get; }
+
     /// <summary>Interrupts of devices.</summary>
     internal KvmInterrupts Interrupts { get; set; } = null!;
 
@@ -78,7 +83,7 @@ internal sealed class Board : IDisposable
     internal event EventHandler<DiskFaultEventArgs>? DiskFaulted;
 
     /// <summary>The guest resets the machine.</summary>
-    internal void Reset() => End.Decide(new RunResult(RunOutcome.Reset));
+    internal void Reset() => End.Decide(new RunResult(ExitReason.Reset));
 
     /// <summary>Keeps it until the machine is gone.</summary>
     internal T Own<T>(T owned) where T : IDisposable

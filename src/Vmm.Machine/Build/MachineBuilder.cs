@@ -131,7 +131,7 @@ internal sealed class MachineBuilder : IDisposable
                 _board.Interrupts,
                 _board.Doorbells,
                 _board.Mmio,
-                description.Bridges,
+                description.Pci,
                 description.Devices.Count(device => device.MmioSlot is not null),
                 _board.Homes.IoThreads));
         _board.ResetControl = new Devices.Legacy.ResetControl(slots.Bridge.ConfigPorts, _board.Reset);

@@ -1,6 +1,7 @@
 using Vmm.Devices.Acpi;
 using Vmm.Devices.Bus;
 using Vmm.Devices.Legacy;
+using Vmm.LifeCycle;
 using Vmm.Machine.Run;
 using Vmm.Spec;
 
@@ -24,7 +25,7 @@ internal sealed class PlatformDevices
 
         if (board.Spec.DebugExit)
         {
-            DebugExitPort exit = new(code => board.End.Decide(new RunResult(RunOutcome.DebugExit, code)));
+            DebugExitPort exit = new(code => board.End.Decide(new RunResult(ExitReason.DebugExit, code)));
             ports.Map(DebugExitPort.Port, 4, exit, "debug exit");
         }
 
@@ -34,7 +35,7 @@ internal sealed class PlatformDevices
         ports.Map(I8042.CommandPort, 1, Keyboard.Command, "i8042 command");
         ports.Map(0x70, 2, Rtc, "RTC");
         ports.Map(SystemControlPortA.Port, 1, new SystemControlPortA(board.Reset), "system control port A");
-        ports.Map(AcpiPowerPorts.Port, 2, new AcpiPowerPorts(() => board.End.Decide(new RunResult(RunOutcome.PowerOff))), "ACPI power");
+        ports.Map(AcpiPowerPorts.Port, 2, new AcpiPowerPorts(() => board.End.Decide(new RunResult(ExitReason.PowerOff))), "ACPI power");
         ports.Map(AcpiPmTimer.Port, AcpiPmTimer.Length, new AcpiPmTimer(board.Clock), "ACPI PM timer");
         if (board.Spec.PvPanic)
         {

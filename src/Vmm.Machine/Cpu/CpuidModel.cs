@@ -28,45 +28,19 @@ public static class CpuidModel
         uint maxLeaf = 0;
         foreach (ref readonly KvmCpuidEntry source in supported)
         {
-            KvmCpuidEntry entry = source;
-            switch (entry.Function)
+            if (IsLeftOut(source.Function, topology))
             {
-                case 0x0:
-                    maxLeaf = Math.Max(entry.Eax, topology.Shape.Dies > 1 ? 0x1Fu : 0xB);
-                    entry.Eax = maxLeaf;
-                    amd = entry.Ebx is 0x68747541 or 0x6F677948; // "Auth"enticAMD, "Hygo"nGenuine
-                    break;
-                case 0x1:
-                    Features(ref entry, topology, vcpu, tscDeadline);
-                    break;
-                case 0x4:
-                    CacheSharing(ref entry, topology);
-                    break;
-                case CpuFeatures.KvmFeatureLeaf when topology.HasWideApicIds:
-                    entry.Eax |= MsiExtendedDestinations;
-                    break;
-                case 0xB or 0x1F or 0x8000_0002 or 0x8000_0003 or 0x8000_0004:
-                    continue; // written below
-                case 0x8000_0001:
-                    // TOPOEXT: leaves 0x8000001D and 0x8000001E, which a topology of single-threaded cores does without.
-                    entry.Ecx = topology.Asked ? entry.Ecx : entry.Ecx & ~(1u << 22);
-                    entry.Ecx = topology.IdsPerPackage > 1 ? entry.Ecx | 2 : entry.Ecx & ~2u; // CmpLegacy
-                    break;
-                case 0x8000_0008:
-                    entry.Ecx = amd ? ((uint)topology.PackageShift << 12) | (uint)(topology.IdsPerPackage - 1) : 0;
-                    break;
-                case 0x8000_001D or 0x8000_001E when !topology.Asked:
-                    continue;
-                case 0x8000_001D:
-                    CacheSharing(ref entry, topology);
-                    break;
-                case 0x8000_001E:
-                    Unit(ref entry, topology, vcpu);
-                    break;
-                default:
-                    break;
+                continue;
             }
 
+            KvmCpuidEntry entry = source;
+            if (entry.Function == 0)
+            {
+                entry.Eax = maxLeaf = Math.Max(entry.Eax, topology.Shape.Dies > 1 ? 0x1Fu : 0xB);
+                amd = entry.Ebx is 0x68747541 or 0x6F677948; // "Auth"enticAMD, "Hygo"nGenuine
+            }
+
+            Rewrite(ref entry, topology, vcpu, tscDeadline, amd);
             entries.Add(entry);
         }
 
@@ -76,6 +50,50 @@ public static class CpuidModel
             AddExtendedTopology(entries, 0x1F, topology, vcpu, topology.Shape.Dies > 1);
         }
 
+        AddBrand(entries, brand);
+        return [.. entries];
+    }
+
+    /// <summary>Leaves that are written anew, and AMD's topology leaves where the guest is shown no topology.</summary>
+    private static bool IsLeftOut(uint leaf, CpuTopology topology) => leaf switch
+    {
+        0xB or 0x1F or 0x8000_0002 or 0x8000_0003 or 0x8000_0004 => true,
+        0x8000_001D or 0x8000_001E => !topology.Asked,
+        _ => false
+    };
+
+    /// <summary>What a leaf says of the topology and of this vCPU.</summary>
+    private static void Rewrite(ref KvmCpuidEntry entry, CpuTopology topology, VcpuPlace vcpu, bool tscDeadline, bool amd)
+    {
+        switch (entry.Function)
+        {
+            case 0x1:
+                Features(ref entry, topology, vcpu, tscDeadline);
+                break;
+            case 0x4 or 0x8000_001D:
+                CacheSharing(ref entry, topology);
+                break;
+            case CpuFeatures.KvmFeatureLeaf when topology.HasWideApicIds:
+                entry.Eax |= MsiExtendedDestinations;
+                break;
+            case 0x8000_0001:
+                // TOPOEXT: leaves 0x8000001D and 0x8000001E, which a topology of single-threaded cores does without.
+                entry.Ecx = topology.Asked ? entry.Ecx : entry.Ecx & ~(1u << 22);
+                entry.Ecx = topology.IdsPerPackage > 1 ? entry.Ecx | 2 : entry.Ecx & ~2u; // CmpLegacy
+                break;
+            case 0x8000_0008:
+                entry.Ecx = amd ? ((uint)topology.PackageShift << 12) | (uint)(topology.IdsPerPackage - 1) : 0;
+                break;
+            case 0x8000_001E:
+                Unit(ref entry, topology, vcpu);
+                break;
+            default:
+                break;
+        }
+    }
+
+    private static void AddBrand(List<KvmCpuidEntry> entries, ReadOnlySpan<uint> brand)
+    {
         for (int i = 0; i + 4 <= brand.Length; i += 4)
         {
             entries.Add(new KvmCpuidEntry
@@ -87,8 +105,6 @@ public static class CpuidModel
                 Edx = brand[i + 3]
             });
         }
-
-        return [.. entries];
     }
 
     /// <summary>Width of guest physical addresses: CPUID 0x80000008 EAX[7:0], 36 when the leaf is missing.</summary>

@@ -28,7 +28,7 @@ internal static class DescribeSpec
             vcpus[i] = new VcpuDescription(topology.Vcpus[i].ApicId, topology.Vcpus[i].Vnode);
         }
 
-        (List<DeviceDescription> devices, int bridges) = Place(spec);
+        PciTree tree = PciTree.For(spec);
         return new MachineDescription
         {
             Spec = spec,
@@ -37,28 +37,26 @@ internal static class DescribeSpec
             Ram = map.Ram,
             Hot = map.Hot,
             PciWindow64 = map.PciWindow64,
-            Bridges = bridges,
-            Devices = devices,
+            Bridges = tree.Count,
+            Devices = Place(spec, tree),
             NextDisk = spec.Disks.Count,
             NextNet = spec.Nets.Count,
         };
     }
 
-    private static (List<DeviceDescription> Devices, int Bridges) Place(VmSpec spec)
+    private static List<DeviceDescription> Place(VmSpec spec, PciTree tree)
     {
         List<(DeviceKind Kind, DevicePlan Plan)> plans = [];
-        int pci = 0, mmio = 0;
+        int mmio = 0;
         foreach (DeviceKind kind in DeviceKinds.All)
         {
             foreach (DevicePlan plan in kind.Plan(spec))
             {
                 plans.Add((kind, plan));
-                pci += plan.Transport == VirtioTransport.Pci ? 1 : 0;
             }
         }
 
-        int bridges = DeviceSlots.Bridges(pci);
-        PciSlotMap slots = new(bridges);
+        PciSlotMap slots = new(tree);
         List<DeviceDescription> devices = new(plans.Count);
         foreach ((DeviceKind kind, DevicePlan plan) in plans)
         {
@@ -67,7 +65,7 @@ internal static class DescribeSpec
             {
                 devices.Add(device with
                 {
-                    Pci = slots.TakeNext(kind.OnRootBus)
+                    Pci = slots.TakeNext(kind.OnRootBus, kind.ComesAndGoes)
                         ?? throw new HostMismatchException($"{plan.Id}: all PCI slots are taken; remove a device"),
                 });
             }
@@ -82,6 +80,6 @@ internal static class DescribeSpec
             }
         }
 
-        return (devices, bridges);
+        return devices;
     }
 }

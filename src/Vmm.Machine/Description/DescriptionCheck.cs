@@ -20,7 +20,7 @@ internal static class DescriptionCheck
         Require(machine.Vcpus.Select(vcpu => vcpu.ApicId).Distinct().Count() == machine.Vcpus.Count, "two vCPUs have the same APIC id");
         Require(machine.Vcpus.All(vcpu => vcpu.Vnode >= 0 && vcpu.Vnode < vnodes.Count), "a vCPU is in a vnode that does not exist");
         CheckExtents(machine, vnodes);
-        Require(machine.Bridges is >= 0 and < PciHostBridge.Slots - 1, $"it has {machine.Bridges} PCI bridges");
+        Require(machine.Bridges >= 0 && machine.Bridges <= machine.Pci.Most, $"it has {machine.Bridges} PCI bridges or ports");
         Require(
             machine.NextDisk >= machine.Spec.Disks.Count && machine.NextNet >= machine.Spec.Nets.Count,
             "it counts fewer disks or network devices than it has");
@@ -66,7 +66,7 @@ internal static class DescriptionCheck
 
     private static void CheckDevices(MachineDescription machine, IReadOnlyList<VnodeSpec> vnodes)
     {
-        PciSlotMap slots = new(machine.Bridges);
+        PciSlotMap slots = new(machine.Pci);
         HashSet<int> windows = [];
         HashSet<string> ids = new(StringComparer.Ordinal);
         Dictionary<string, int> counts = new(StringComparer.Ordinal);
@@ -81,7 +81,9 @@ internal static class DescriptionCheck
                 device.Vnode is null || (device.Vnode >= 0 && device.Vnode < vnodes.Count),
                 $"{device.Id} is near to a vnode that does not exist");
             Require(device.Pci is null != device.MmioSlot is null, $"{device.Id} is neither on PCI nor on virtio-mmio");
-            Require(device.Pci is not { } at || slots.TryTake(at), $"{device.Id} is in a PCI slot that is taken or does not exist");
+            Require(
+                device.Pci is not { } at || slots.TryTake(at, kind.ComesAndGoes),
+                $"{device.Id} is in a PCI slot that is taken or does not exist");
             bool isWindow = device.MmioSlot is not { } window || (window >= 0 && window < DeviceCount.MostMmio && windows.Add(window));
             Require(isWindow, $"{device.Id} is in a virtio-mmio window that is taken or does not exist");
             counts[kind.Name] = counts.GetValueOrDefault(kind.Name) + 1;
@@ -94,11 +96,10 @@ internal static class DescriptionCheck
             DevicePlan[] wanted = [.. kind.Plan(machine.Spec)];
             DeviceDescription[] found = [.. machine.Devices.Where(each => string.Equals(each.Kind, kind.Name, StringComparison.Ordinal))];
             Require(wanted.Length == found.Length, $"it has {found.Length} devices of kind {kind.Name}, and its spec {wanted.Length}");
-            bool comesAndGoes = kind == BlkKind.Kind || kind == NetKind.Kind; // names of others follow from the spec
             for (int i = 0; i < found.Length; i++)
             {
                 bool fits = found[i].Vnode == wanted[i].Vnode
-                    && (comesAndGoes || string.Equals(found[i].Id, wanted[i].Id, StringComparison.Ordinal));
+                    && (kind.ComesAndGoes || string.Equals(found[i].Id, wanted[i].Id, StringComparison.Ordinal)); // else by the spec
                 Require(fits, $"{found[i].Id} is not the device of its spec");
             }
         }

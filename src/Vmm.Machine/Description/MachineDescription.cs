@@ -36,8 +36,11 @@ public sealed record MachineDescription
     /// <summary>64-bit PCI BARs.</summary>
     public required AddressWindow PciWindow64 { get; init; }
 
-    /// <summary>Bridges to further PCI buses, in the last slots of bus 0.</summary>
+    /// <summary>PCI buses behind bus 0: behind bridges, or behind the root ports of a spec that plugs by them.</summary>
     public required int Bridges { get; init; }
+
+    /// <summary>Those buses.</summary>
+    internal PciTree Pci => new(Bridges, Spec.Hotplug == HotplugWay.Pcie);
 
     /// <summary>The devices, in the order in which they came.</summary>
     public required IReadOnlyList<DeviceDescription> Devices { get; init; }

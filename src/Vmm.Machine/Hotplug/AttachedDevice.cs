@@ -1,7 +1,9 @@
 using Vmm.Devices.Pci;
 using Vmm.Devices.Virtio;
+using Vmm.Devices.Virtio.Blk;
 using Vmm.Machine.Description;
 using Vmm.Spec;
+using Vmm.Storage;
 
 namespace Vmm.Machine.Hotplug;
 
@@ -9,6 +11,8 @@ namespace Vmm.Machine.Hotplug;
 internal sealed class AttachedDevice
 {
     private readonly TaskCompletionSource<bool> _gone = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private volatile DiskSpec? _disk;
+    private volatile bool _isCopied;
 
     /// <param name="description">What it is and where.</param>
     /// <param name="device">The device.</param>
@@ -21,7 +25,8 @@ internal sealed class AttachedDevice
 
     internal VirtioDevice Device { get; }
 
-    internal DiskSpec? DiskSpec { get; }
+    /// <summary>Its part of the spec; another one when the disk moved to another file.</summary>
+    internal DiskSpec? DiskSpec { get => _disk; set => _disk = value; }
 
     internal NetSpec? NetSpec { get; }
 
@@ -35,6 +40,9 @@ internal sealed class AttachedDevice
     /// <summary>The guest was asked for it. Under the lock of the devices.</summary>
     internal bool Removing { get; set; }
 
+    /// <summary>The disk is being copied: nobody asks the guest to let go of it.</summary>
+    internal bool IsCopied { get => _isCopied; set => _isCopied = value; }
+
     /// <summary>It is off the bus; closing it is under way. Under the lock of the devices.</summary>
     internal bool Retired { get; set; }
 
@@ -44,7 +52,7 @@ internal sealed class AttachedDevice
     /// <summary>Ends when the device is disposed: true; false when the VM ended first.</summary>
     internal Task<bool> Gone => _gone.Task;
 
-    internal PluggedDevice Info => new(Id, Address, DiskSpec, NetSpec, Removing);
+    internal PluggedDevice Info => new(Id, Address, DiskSpec, NetSpec, Removing, (Device as VirtioBlk)?.WaitsFor ?? DiskStatus.Ok);
 
     internal void End(bool removed) => _gone.TrySetResult(removed);
 }

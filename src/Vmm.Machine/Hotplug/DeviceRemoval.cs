@@ -1,4 +1,5 @@
 using Vmm.Devices.Pci;
+using Vmm.LifeCycle;
 using Vmm.Machine.Build;
 using Vmm.Machine.Run;
 
@@ -66,7 +67,7 @@ internal sealed class DeviceRemoval(Board board, DeviceTable table, DeviceSet se
 
             device.Retired = true;
             device.Removing = true;
-            PciFunction? function = set.Slots.Bridge.Unplug(at);
+            PciFunction? function = set.Slots.Bridge.Unplug(at, surprise: outcome == RemovalOutcome.Forced);
             if (board.Helpers.TryStart(device.Id + "-eject", () => Finish(device, function, outcome)) is { } cause)
             {
                 Fail(device, cause);
@@ -77,7 +78,7 @@ internal sealed class DeviceRemoval(Board board, DeviceTable table, DeviceSet se
     private async Task<RemovalOutcome> TakeAsync(AttachedDevice device)
     {
         PciAddress at = device.Address!.Value;
-        bool taken = set.Ports[at.Bus].Take(at.Slot); // or the guest was quicker
+        bool taken = set.Hotplug.Take(at); // or the guest was quicker
         if (taken)
         {
             Retire(at, RemovalOutcome.Forced);
@@ -85,7 +86,7 @@ internal sealed class DeviceRemoval(Board board, DeviceTable table, DeviceSet se
             {
                 if (!table.IsOver) // else its interrupt controller may be gone
                 {
-                    set.Ports[at.Bus].Changed(at.Slot);
+                    set.Hotplug.Changed(at);
                 }
             }
         }
@@ -110,6 +111,11 @@ internal sealed class DeviceRemoval(Board board, DeviceTable table, DeviceSet se
                     HotplugProblem.NotHotpluggable, $"{id} is a virtio-mmio device: only PCI devices can be removed while the guest runs");
             }
 
+            if (device.IsCopied)
+            {
+                throw new HotplugException(HotplugProblem.Busy, $"{id} is being copied: wait for that, or cancel it");
+            }
+
             if (device.Awaited)
             {
                 throw new HotplugException(HotplugProblem.Busy, $"{id} is being removed already");
@@ -118,7 +124,7 @@ internal sealed class DeviceRemoval(Board board, DeviceTable table, DeviceSet se
             device.Awaited = true;
             device.Removing = true;
             // The guest may have ejected it just now: then it is on its way out all the same.
-            _ = set.Ports[at.Bus].AskRemoval(at.Slot);
+            _ = set.Hotplug.AskRemoval(at);
             return device;
         }
     }
@@ -145,5 +151,5 @@ internal sealed class DeviceRemoval(Board board, DeviceTable table, DeviceSet se
     }
 
     private void Fail(AttachedDevice device, Exception cause) =>
-        board.End.Decide(new RunResult(RunOutcome.Failed, Message: $"{device.Id} could not be removed: {cause.Message}"));
+        board.End.Decide(new RunResult(ExitReason.Failed, Message: $"{device.Id} could not be removed: {cause.Message}"));
 }

@@ -16,7 +16,6 @@ namespace Vmm.Machine.Hotplug;
 /// <summary>The virtio devices of a machine: built from its description, found, plugged and unplugged while the guest runs.</summary>
 internal sealed class DeviceSet
 {
-    private const uint HotplugGsi = PlatformDevices.HotplugGsi;
     private const int MostOtherRings = 4; // random numbers, balloon, sockets, console; memory has one a vnode
 
     private readonly Board _board;
@@ -31,8 +30,10 @@ internal sealed class DeviceSet
     {
         (_board, _start, Slots) = (board, description, slots);
         (_nextDisk, _nextNet) = (description.NextDisk, description.NextNet);
-        Ports = new PciHotplugPorts[slots.Bridge.Buses];
         Removal = new DeviceRemoval(board, _table, this);
+        Hotplug = description.Pci.HasPorts
+            ? new PortHotplug(slots.Bridge, at => Removal.Retire(at, RemovalOutcome.Removed))
+            : new AcpiHotplug(board, slots.Bridge, at => Removal.Retire(at, RemovalOutcome.Removed));
     }
 
     /// <summary>Where they are plugged in.</summary>
@@ -41,8 +42,8 @@ internal sealed class DeviceSet
     /// <summary>Taking them out.</summary>
     internal DeviceRemoval Removal { get; }
 
-    /// <summary>The eject registers, by bus.</summary>
-    internal PciHotplugPorts[] Ports { get; }
+    /// <summary>How the guest is told of them.</summary>
+    internal IPciHotplug Hotplug { get; }
 
     /// <summary>All devices now, in the order in which they came. Any thread.</summary>
     internal IReadOnlyList<AttachedDevice> All => _table.All;
@@ -108,27 +109,13 @@ internal sealed class DeviceSet
                 device is VirtioNet ? _start.Spec.Nets[index] : null));
         }
 
-        BuildHotplug();
-    }
-
-    /// <summary>The slots of each bus that can be ejected, or get something: all but those of bridges and devices that stay.</summary>
-    internal uint[] HotplugSlots()
-    {
-        uint[] slots = new uint[Slots.Bridge.Buses];
-        for (int bus = 0; bus < slots.Length; bus++)
-        {
-            slots[bus] = ~Slots.Bridge.Taken(bus);
-        }
-
         foreach (AttachedDevice device in _table.All)
         {
             if (device is { IsPluggable: true, Address: { } at })
             {
-                slots[at.Bus] |= 1u << at.Slot;
+                Hotplug.Allow(at);
             }
         }
-
-        return slots;
     }
 
     /// <summary>Plugs a disk in and tells the guest. Any thread.</summary>
@@ -163,6 +150,85 @@ internal sealed class DeviceSet
             at => new AttachedDevice(at, net, net: spec));
     }
 
+    /// <summary>Begins to copy a disk to another one, to go on there. Any thread.</summary>
+    /// <exception cref="HotplugException">There is no such disk, or it is on its way out; the back end is closed.</exception>
+    /// <exception cref="BlockException">The target does not fit; it is closed.</exception>
+    /// <exception cref="TimeoutException">The disk hangs; the back end is closed.</exception>
+    internal DiskCopy CopyDisk(string id, DiskSpec spec, IDiskBackend target, CopyRequest wish)
+    {
+        bool isTaken = false;
+        try
+        {
+            return BeginJob(id, (device, threads) =>
+            {
+                isTaken = true;
+                return DiskCopy.Begin(device, spec, target, wish, threads);
+            });
+        }
+        finally
+        {
+            if (!isTaken)
+            {
+                target.Dispose();
+            }
+        }
+    }
+
+    /// <summary>Begins to stream a disk, which goes on without the images between then. Any thread.</summary>
+    /// <exception cref="HotplugException">There is no such disk, or it is on its way out.</exception>
+    /// <exception cref="BlockException">It is no image, has nothing to stream, or does not stand on that base.</exception>
+    internal DiskStream StreamDisk(string id, string? baseFile, ulong bytesPerSecond) =>
+        BeginJob(id, (device, threads) => DiskStream.Begin(device, baseFile, bytesPerSecond, threads));
+
+    /// <summary>Begins to commit a disk into an image of its chain, to go on there. Any thread.</summary>
+    /// <exception cref="HotplugException">There is no such disk, or it is on its way out; the file is closed.</exception>
+    /// <exception cref="BlockException">It cannot be committed there; the file is closed.</exception>
+    /// <exception cref="TimeoutException">The disk hangs; the file is closed.</exception>
+    internal DiskCommit CommitDisk(string id, RawFileBackend file, ulong bytesPerSecond)
+    {
+        try
+        {
+            return BeginJob(id, (device, threads) => DiskCommit.Begin(device, file, bytesPerSecond, threads));
+        }
+        catch (HotplugException)
+        {
+            file.Dispose();
+            throw;
+        }
+    }
+
+    // One job at a time has a disk.
+    private T BeginJob<T>(string id, Func<AttachedDevice, IIoThreads, T> begin)
+    {
+        AttachedDevice device;
+        lock (_table.Gate)
+        {
+            device = _table.FindPluggable(id) is { Device: VirtioBlk } disk ? disk : throw new HotplugException(
+                HotplugProblem.NoSuchDevice, $"{_board.Spec.Name} has no disk {id}");
+            if (_table.IsOver || device.Removing || device.IsCopied)
+            {
+                throw new HotplugException(HotplugProblem.Busy, $"{id} is on its way out, or has a job already");
+            }
+
+            device.IsCopied = true;
+        }
+
+        try
+        {
+            IIoThreads threads = _board.Resources.Threads ?? (IIoThreads)PlainIoThreads.Instance;
+            return begin(device, threads.With(BlockFile.Needs));
+        }
+        catch
+        {
+            device.IsCopied = false;
+            throw;
+        }
+    }
+
+    /// <inheritdoc cref="DiskSnapshot.Take"/>
+    internal void SnapshotDisks(IReadOnlyList<DiskOverlay> overlays, Action<string>? note) =>
+        DiskSnapshot.Take(_board.Spec.Name, _table, overlays, note, _board.Resources.Threads);
+
     /// <summary>Limits a disk or network device from now on; null is no limit. Any thread.</summary>
     /// <exception cref="ArgumentException">There is no such device, or the limit is out of range.</exception>
     internal void SetLimit(string id, RateLimit? limit)
@@ -171,6 +237,26 @@ internal sealed class DeviceSet
             ?? throw new ArgumentException($"{_board.Spec.Name} has no device {id} with limits", nameof(id));
         (device.Device as VirtioBlk)?.SetLimit(limit);
         (device.Device as VirtioNet)?.SetLimit(limit);
+    }
+
+    /// <summary>Looks again how large a disk is, or makes it larger; the guest hears of what it grew by. Any thread.</summary>
+    /// <param name="id">The disk.</param>
+    /// <param name="bytes">The size to grow to, for an image; null: only look.</param>
+    /// <returns>The size that the guest sees, in bytes.</returns>
+    /// <exception cref="HotplugException">There is no such disk.</exception>
+    /// <exception cref="BlockException">It cannot be looked at, has shrunk, or does not grow.</exception>
+    internal ulong RefreshDisk(string id, ulong? bytes = null)
+    {
+        try
+        {
+            return (_table.FindPluggable(id)?.Device as VirtioBlk)?.RefreshCapacity(bytes) ?? throw NoDisk();
+        }
+        catch (ObjectDisposedException)
+        {
+            throw NoDisk(); // it went meanwhile
+        }
+
+        HotplugException NoDisk() => new(HotplugProblem.NoSuchDevice, $"{_board.Spec.Name} has no disk {id}");
     }
 
     /// <summary>Counters of disks and network devices now. Any thread.</summary>
@@ -191,6 +277,16 @@ internal sealed class DeviceSet
         }
 
         return (disks, nets);
+    }
+
+    /// <summary>Looks whether the disks can be saved.</summary>
+    /// <exception cref="Vmm.State.StateException">One waits for the host.</exception>
+    internal void ThrowIfWaiting()
+    {
+        foreach (AttachedDevice device in _table.All)
+        {
+            (device.Device as VirtioBlk)?.ThrowIfWaiting();
+        }
     }
 
     /// <summary>The vCPUs stand still for good: nothing is added, and nobody waits for an eject any more.</summary>
@@ -228,25 +324,6 @@ internal sealed class DeviceSet
         Nets = [.. from device in devices where device.NetSpec is not null select device.NetSpec],
     };
 
-    private void BuildHotplug()
-    {
-        WiredOr line = new(_board.Interrupts.CreateLevelLine(HotplugGsi));
-        for (int i = 0; i < Ports.Length; i++)
-        {
-            int bus = i;
-            Ports[bus] = new PciHotplugPorts(line.AddInput(), slot => Removal.Retire(new PciAddress(bus, slot), RemovalOutcome.Removed));
-            _board.Ports.Map(PciHotplugPorts.Port(bus), PciHotplugPorts.Length, Ports[bus], "PCI hotplug");
-        }
-
-        foreach (AttachedDevice device in _table.All)
-        {
-            if (device is { IsPluggable: true, Address: { } at })
-            {
-                Ports[at.Bus].Allow(at.Slot);
-            }
-        }
-    }
-
     private PluggedDevice Plug(DeviceDescription description, VirtioDevice device, Func<DeviceDescription, AttachedDevice> make)
     {
         VirtioPciFunction function = Slots.Function(description.Id, device);
@@ -263,7 +340,7 @@ internal sealed class DeviceSet
                 AttachedDevice plugged = make(description with { Pci = at });
                 _table.Add(plugged);
                 // Together: whoever finds the device among the others may take its slot.
-                Ports[at.Bus].Added(at.Slot);
+                Hotplug.Added(at);
                 return plugged.Info;
             }
         }

@@ -1,5 +1,6 @@
 using Vmm.Devices.Pci;
 using Vmm.Spec;
+using Vmm.Storage;
 
 namespace Vmm.Machine.Hotplug;
 
@@ -10,7 +11,9 @@ namespace Vmm.Machine.Hotplug;
 /// <param name="Disk">Null for a network device.</param>
 /// <param name="Net">Null for a disk.</param>
 /// <param name="Removing">The guest was asked to let go of it and has not, or it is being closed.</param>
-public sealed record PluggedDevice(string Name, PciAddress? Address, DiskSpec? Disk, NetSpec? Net, bool Removing);
+/// <param name="Waits">The fault of the host that a disk waits for; <see cref="DiskStatus.Ok"/> when it does not.</param>
+public sealed record PluggedDevice(
+    string Name, PciAddress? Address, DiskSpec? Disk, NetSpec? Net, bool Removing, DiskStatus Waits = DiskStatus.Ok);
 
 /// <summary>How a removal came out.</summary>
 public enum RemovalOutcome

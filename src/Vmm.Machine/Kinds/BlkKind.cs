@@ -15,6 +15,7 @@ internal static class BlkKind
     {
         Name = Name,
         Section = "disks",
+        ComesAndGoes = true,
         Plan = spec => spec.Disks.Select((disk, i) => new DevicePlan(IdOf(i), disk.Transport ?? spec.VirtioTransport, disk.Vnode)),
         Build = setup =>
         {
@@ -33,7 +34,10 @@ internal static class BlkKind
         try
         {
             device = new VirtioBlk(
-                backend, DiskFront.Options(id, disk, board.Spec.Cpus), status => board.DiskFaults.Report(id, disk.Path, status));
+                backend,
+                DiskFront.Options(id, disk, board.Spec.Cpus),
+                status => board.DiskFaults.Report(id, disk.Path, status),
+                _ => board.DiskStalls.Report());
         }
         catch
         {

@@ -42,6 +42,9 @@ internal sealed class DeviceKind
     /// <summary>It has shared memory in a BAR: bridges have no room for that, so it is on bus 0.</summary>
     internal bool OnRootBus { get; init; }
 
+    /// <summary>Its devices can come and go while the guest runs.</summary>
+    internal bool ComesAndGoes { get; init; }
+
     /// <summary>A kind whose devices are entries of <c>devices</c>: named by kind and number, on PCI.</summary>
     /// <param name="name">The kind.</param>
     /// <param name="onRootBus">It has shared memory in a BAR.</param>

@@ -15,6 +15,7 @@ internal static class NetKind
     {
         Name = Name,
         Section = "nets",
+        ComesAndGoes = true,
         Plan = spec => spec.Nets.Select((net, i) => new DevicePlan(IdOf(i), net.Transport ?? spec.VirtioTransport, net.Vnode)),
         Build = setup =>
         {

@@ -6,9 +6,6 @@ namespace Vmm.Machine.Layout;
 /// <summary>How many bridges to further PCI buses a machine gets, and which interrupt pins its virtio-mmio devices have.</summary>
 public static class DeviceSlots
 {
-    /// <summary>Bytes of a bridge's memory window: a MiB for each slot.</summary>
-    internal const uint BridgeWindow = PciHostBridge.Slots << 20;
-
     /// <summary>The I/O APIC pin of the first device on virtio-mmio; there are <see cref="DeviceCount.MostMmio"/> from here on.</summary>
     internal const uint FirstMmioGsi = 5;
 
@@ -17,9 +14,10 @@ public static class DeviceSlots
     /// need. A machine with as many of these as there can be has none left, and its PCI functions have messages only.
     /// </summary>
     /// <param name="mmioDevices">Devices on virtio-mmio.</param>
-    internal static (uint First, int Count) IntxGsis(int mmioDevices)
+    /// <param name="hasPorts">Hotplug is by root ports, which use these pins: that of ACPI is one of them.</param>
+    internal static (uint First, int Count) IntxGsis(int mmioDevices, bool hasPorts = false)
     {
-        const uint end = FirstMmioGsi + DeviceCount.MostMmio;
+        uint end = FirstMmioGsi + DeviceCount.MostMmio + (hasPorts ? 1u : 0);
         uint first = Math.Max(end - PciHostBridge.IntxLines, FirstMmioGsi + (uint)mmioDevices);
         return (first, (int)(end - first));
     }

@@ -6,28 +6,35 @@ namespace Vmm.Machine.Layout;
 /// <summary>Which PCI slots are taken, and which is next.</summary>
 internal sealed class PciSlotMap
 {
+    private readonly PciTree _tree;
     private readonly uint[] _taken; // by bus, bit n for slot n
 
-    /// <param name="taken">The slots of each bus that have a function, bit n for slot n.</param>
-    internal PciSlotMap(uint[] taken) => _taken = taken;
+    /// <summary>A machine with no devices.</summary>
+    /// <param name="tree">Its buses.</param>
+    internal PciSlotMap(PciTree tree) => (_tree, _taken) = (tree, tree.NoSlots());
 
-    /// <summary>A machine with no devices: the host bridge is in slot 0 of bus 0, the bridges in its last slots.</summary>
-    internal PciSlotMap(int bridges)
+    /// <summary>A machine with these devices.</summary>
+    /// <param name="tree">Its buses.</param>
+    /// <param name="bridge">What is in their slots.</param>
+    internal PciSlotMap(PciTree tree, PciHostBridge bridge) : this(tree)
     {
-        _taken = new uint[1 + bridges];
-        _taken[0] = 1;
-        for (int bus = 1; bus <= bridges; bus++)
+        for (int bus = 0; bus < _taken.Length; bus++)
         {
-            _taken[0] |= 1u << PciHostBridge.BridgeSlot(bus, bridges);
+            _taken[bus] |= bridge.Taken(bus);
         }
     }
 
-    /// <summary>Takes the lowest free slot, bus after bus.</summary>
+    /// <summary>
+    /// Takes the lowest free slot, bus after bus. With ports, what comes and goes is behind one of them, and nothing else is.
+    /// </summary>
     /// <param name="onRootBus">Bus 0 only: bridges forward 32-bit addresses only, and a window behind one is small.</param>
+    /// <param name="comesAndGoes">It can be plugged and unplugged.</param>
     /// <returns>The slot; null when all are taken.</returns>
-    internal PciAddress? TakeNext(bool onRootBus)
+    internal PciAddress? TakeNext(bool onRootBus, bool comesAndGoes)
     {
-        for (int bus = 0; bus < (onRootBus ? 1 : _taken.Length); bus++)
+        int first = _tree.HasPorts && comesAndGoes ? 1 : 0;
+        int end = onRootBus || (_tree.HasPorts && !comesAndGoes) ? 1 : _taken.Length;
+        for (int bus = first; bus < end; bus++)
         {
             if (_taken[bus] != uint.MaxValue)
             {
@@ -41,12 +48,12 @@ internal sealed class PciSlotMap
     }
 
     /// <summary>
-    /// Takes a function of a slot that is not one of the machine's own; false when there is no such place or it is taken.
+    /// Takes a function of a slot that is not one of the machine's own; false when there is no such place for it, or it is taken.
     /// </summary>
-    internal bool TryTake(PciAddress at)
+    internal bool TryTake(PciAddress at, bool comesAndGoes)
     {
         if (at.Bus < 0 || at.Bus >= _taken.Length || at.Slot is < 0 or >= PciHostBridge.Slots || at.Function != 0
-            || (_taken[at.Bus] & (1u << at.Slot)) != 0)
+            || (_taken[at.Bus] & (1u << at.Slot)) != 0 || (_tree.HasPorts && comesAndGoes != at.Bus > 0))
         {
             return false;
         }

@@ -19,11 +19,22 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
     /// <summary>Takes ownership of the descriptors.</summary>
     public DescriptorResources(Dictionary<string, FileDescriptorHandle> descriptors) => _descriptors = descriptors;
 
+    /// <summary>Takes remarks on what was passed; null when nobody reads them.</summary>
+    public Action<string>? Note { get; init; }
+
     /// <inheritdoc/>
     public IMachineThreads? Threads { get; init; }
 
     /// <inheritdoc/>
     public Func<uint, UnixStream?>? DialHost { get; init; }
+
+    /// <summary>
+    /// Connects again to the server of a disk, known by its URI, or fails with an <see cref="IOException"/>; null: nobody does.
+    /// </summary>
+    public Func<string, CancellationToken, Task<FileDescriptorHandle>>? DialStorage { get; init; }
+
+    /// <summary>False when the process opens no files any more: what lies in a library that was not needed before is refused.</summary>
+    public bool MayLoad { get; init; } = true;
 
     /// <inheritdoc/>
     public KvmSystem OpenKvm() => KvmSystem.FromDescriptor(new KvmHandle(Take(ResourceNames.Kvm)));
@@ -35,12 +46,25 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
     public BootFile OpenInitrd(BootSpec boot) => BootFile.FromDescriptor(boot.Initrd!, Take(ResourceNames.Initrd));
 
     /// <inheritdoc/>
-    public IDiskBackend OpenDisk(int index, DiskSpec disk)
-    {
-        FileDescriptorHandle buffered = Take(ResourceNames.Disk(index));
-        _descriptors.Remove(ResourceNames.DirectDisk(index), out FileDescriptorHandle? direct);
-        return RawFileBackend.FromDescriptors(disk.Path, PathResources.Options(disk), buffered, direct);
-    }
+    public IDiskBackend OpenDisk(int index, DiskSpec disk) => disk.IsRemote
+        ? NbdDisks.OpenPassed(disk, Take(ResourceNames.Disk(index)), DialStorage, MayLoad, Note)
+        : DiskFiles.FromDescriptors(
+            disk, name => TryTake(name, out FileDescriptorHandle? descriptor) ? descriptor : null, index, Note, Threads);
+
+    /// <summary>A new image for the top of a disk; the files below it are open already.</summary>
+    /// <param name="index">Its number in the names of descriptors.</param>
+    /// <param name="path">Its file.</param>
+    /// <exception cref="BlockException">Not a file that this can use.</exception>
+    /// <exception cref="ArgumentException">It was not passed.</exception>
+    public RawFileBackend OpenOverlay(int index, string path) =>
+        DiskFiles.OverlayFromDescriptors(path, name => TryTake(name, out FileDescriptorHandle? descriptor) ? descriptor : null, index);
+
+    /// <summary>An image of a disk's chain that is to be written: it is locked as a base still.</summary>
+    /// <param name="path">Its file.</param>
+    /// <exception cref="BlockException">Not a file that this can use.</exception>
+    /// <exception cref="ArgumentException">It was not passed.</exception>
+    public RawFileBackend OpenBase(string path) =>
+        DiskFiles.OverlayFromDescriptors(path, name => TryTake(name, out FileDescriptorHandle? descriptor) ? descriptor : null, 0);
 
     /// <inheritdoc/>
     public FileDescriptorHandle OpenDeviceFile(int index, DeviceFile file) => Take(ResourceNames.DeviceFile(index, file.Role));

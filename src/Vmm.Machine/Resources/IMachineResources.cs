@@ -59,6 +59,9 @@ public interface IMachineThreads : IIoThreads
 /// <summary>Opens what the spec names with this process's own privileges: <c>vmmctl run</c>.</summary>
 public sealed class PathResources : IMachineResources
 {
+    /// <summary>Takes remarks for the user; null when nobody reads them.</summary>
+    public Action<string>? Note { get; init; }
+
     /// <inheritdoc/>
     public KvmSystem OpenKvm() => KvmSystem.Open();
 
@@ -69,7 +72,7 @@ public sealed class PathResources : IMachineResources
     public BootFile OpenInitrd(BootSpec boot) => BootFile.Open(boot.Initrd!);
 
     /// <inheritdoc/>
-    public IDiskBackend OpenDisk(int index, DiskSpec disk) => RawFileBackend.Open(disk.Path, Options(disk));
+    public IDiskBackend OpenDisk(int index, DiskSpec disk) => DiskFiles.Open(disk, Note);
 
     /// <inheritdoc/>
     public INetBackend OpenNet(int index, NetSpec net)
@@ -96,9 +99,5 @@ public sealed class PathResources : IMachineResources
 
     /// <inheritdoc/>
     public FileDescriptorHandle OpenDeviceFile(int index, DeviceFile file) =>
-        RawFileBackend.Open(file.Path, new RawFileOptions { ReadOnly = !file.Writable, Cache = DiskCacheMode.Buffered }).Detach();
-
-    /// <summary>How a disk of a spec is opened.</summary>
-    public static RawFileOptions Options(DiskSpec disk) =>
-        new() { ReadOnly = disk.ReadOnly, Cache = disk.Cache == DiskCache.Direct ? DiskCacheMode.Direct : DiskCacheMode.Buffered };
+        RawFileBackend.Open(file.Path, new RawFileOptions { ReadOnly = !file.Writable, Cache = DiskCacheMode.Buffered }).TakeDescriptor();
 }

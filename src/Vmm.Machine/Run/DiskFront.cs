@@ -16,6 +16,12 @@ internal static class DiskFront
         Serial = disk.Serial ?? "vmm-" + name,
         QueueCount = disk.Queues,
         QueueSize = disk.QueueSize,
+        Waits = Waits(disk.OnError ?? new OnErrorSpec()),
+        LogicalBlockSize = disk.LogicalBlockSize,
         IoThreads = Math.Clamp(cpus, 1, disk.Queues),
     };
+
+    private static DiskWaits Waits(OnErrorSpec wish) =>
+        (wish.NoSpace == FaultPolicy.Pause ? DiskWaits.NoSpace : DiskWaits.None)
+        | (wish.Io == FaultPolicy.Pause ? DiskWaits.IoError : DiskWaits.None);
 }

@@ -1,4 +1,5 @@
 using Vmm.Devices.Legacy;
+using Vmm.LifeCycle;
 using Vmm.Machine.Build;
 using Vmm.Spec;
 
@@ -37,13 +38,15 @@ internal sealed class GuestPanics(Board board)
 
         if (board.Helpers.TryStart("guest-panic", () => Follow(panicked)) is not null)
         {
-            board.End.Decide(new RunResult(RunOutcome.Panicked)); // with what is known
+            board.End.Decide(new RunResult(ExitReason.GuestPanicked)); // with what is known
         }
     }
 
     /// <summary>A guest that panicked and went away at the same moment did not end well, whatever way it took.</summary>
     internal RunResult Apply(RunResult result) =>
-        HasPanicked && result.Outcome is RunOutcome.Reset or RunOutcome.PowerOff ? result with { Outcome = RunOutcome.Panicked } : result;
+        HasPanicked && result.Reason is ExitReason.Reset or ExitReason.PowerOff
+            ? result with { Reason = ExitReason.GuestPanicked }
+            : result;
 
     private void Follow(bool panicked)
     {
@@ -61,7 +64,7 @@ internal sealed class GuestPanics(Board board)
         }
         else if (panicked)
         {
-            board.End.Decide(new RunResult(RunOutcome.Panicked));
+            board.End.Decide(new RunResult(ExitReason.GuestPanicked));
         }
     }
 }

@@ -2,6 +2,7 @@ using Vmm.Devices.Bus;
 using Vmm.Devices.Virtio;
 using Vmm.Interop.Kvm;
 using Vmm.Kvm;
+using Vmm.LifeCycle;
 
 namespace Vmm.Machine.Run;
 
@@ -154,7 +155,7 @@ internal sealed class VcpuThread
 
                 break;
             case KvmExit.SystemEvent:
-                _end.Decide(new RunResult(_vcpu.SystemEvent.Type == 1 ? RunOutcome.PowerOff : RunOutcome.Reset));
+                _end.Decide(new RunResult(_vcpu.SystemEvent.Type == 1 ? ExitReason.PowerOff : ExitReason.Reset));
                 break;
             case KvmExit.BusLock:
                 BusLocks.Wait(() => _end.Decided || _gate.Closed);
@@ -204,14 +205,14 @@ internal sealed class VcpuThread
         if (TripleFaultResets && (lost || sregs.Idt.Limit == 0))
         {
             _end.Decide(
-                new RunResult(RunOutcome.Reset, Message: "the guest reset itself by a triple fault, as reboot=t of its command line says"));
+                new RunResult(ExitReason.Reset, Message: "the guest reset itself by a triple fault, as reboot=t of its command line says"));
             return;
         }
 
         string where = lost
             ? $"vCPU {_index}; its registers are lost, as on every AMD host"
             : $"vCPU {_index} at RIP 0x{regs.Rip:x}, CR2 0x{sregs.Cr2:x}";
-        Crash(new RunResult(RunOutcome.TripleFault, Message: where));
+        Crash(new RunResult(ExitReason.TripleFault, Message: where));
     }
 
     private void Crash(RunResult result)
@@ -220,5 +221,5 @@ internal sealed class VcpuThread
         _end.Decide(result);
     }
 
-    private RunResult Failed(string why) => new(RunOutcome.Failed, Message: $"vCPU {_index}: {why}");
+    private RunResult Failed(string why) => new(ExitReason.Failed, Message: $"vCPU {_index}: {why}");
 }

@@ -19,24 +19,20 @@ internal sealed class VirtioSlots(
     KvmInterrupts interrupts,
     KvmDoorbells doorbells,
     AddressBus mmio,
-    int bridges,
+    PciTree tree,
     int mmioDevices,
     IIoThreads? threads) : IDisposable
 {
     private readonly BarAllocator _bars =
-        new(MemoryMap.PciWindow32.Start.Value, MemoryMap.PciWindow32.Length - ((ulong)bridges * DeviceSlots.BridgeWindow));
+        new(MemoryMap.PciWindow32.Start.Value, MemoryMap.PciWindow32.Length - tree.Windows);
     private readonly BarAllocator _highBars = new(map.PciWindow64.Start.Value, map.PciWindow64.Length);
     private readonly List<VirtioMmio> _windows = [];
 
     /// <summary>The bridge that PCI devices sit behind.</summary>
-    internal PciHostBridge Bridge { get; } = new(mmio, BridgeWindows(bridges))
-    {
-        Mappings = mappings,
-        Lines = IntxLines(interrupts, mmioDevices),
-    };
+    internal PciHostBridge Bridge { get; } = Build(tree, mmio, mappings, IntxLines(interrupts, mmioDevices, tree.HasPorts));
 
     /// <summary>The I/O APIC pins of PCI interrupts, for the DSDT.</summary>
-    internal (uint First, int Count) IntxGsis { get; } = DeviceSlots.IntxGsis(mmioDevices);
+    internal (uint First, int Count) IntxGsis { get; } = DeviceSlots.IntxGsis(mmioDevices, tree.HasPorts);
 
     /// <summary>
     /// What to append to the kernel's command line so that a guest without ACPI finds the virtio-mmio windows; others read the DSDT.
@@ -87,17 +83,12 @@ internal sealed class VirtioSlots(
     /// <exception cref="InvalidOperationException">No slot is free.</exception>
     internal PciAddress Plug(VirtioPciFunction function)
     {
-        uint[] taken = new uint[Bridge.Buses];
-        for (int bus = 0; bus < taken.Length; bus++)
-        {
-            taken[bus] = Bridge.Taken(bus);
-        }
-
         bool onRootBus = function.Transport.Device.SharedMemory.Count > 0;
-        PciAddress at = new PciSlotMap(taken).TakeNext(onRootBus)
-            ?? throw new InvalidOperationException(
-                $"{function.Name}: all {(onRootBus ? 1 : taken.Length) * PciHostBridge.Slots} PCI slots "
-                + $"{(onRootBus ? "of bus 0 " : "")}are taken; remove a device");
+        PciAddress at = new PciSlotMap(tree, Bridge).TakeNext(onRootBus, comesAndGoes: true)
+            ?? throw new InvalidOperationException(tree.HasPorts
+                ? $"{function.Name}: all {tree.Count} PCI Express ports are taken; remove a device"
+                : $"{function.Name}: all {(onRootBus ? 1 : Bridge.Buses) * PciHostBridge.Slots} PCI slots "
+                    + $"{(onRootBus ? "of bus 0 " : "")}are taken; remove a device");
         Bridge.Plug(function, at);
         return at;
     }
@@ -148,9 +139,9 @@ internal sealed class VirtioSlots(
         }
     }
 
-    private static WiredOr[] IntxLines(KvmInterrupts interrupts, int mmioDevices)
+    private static WiredOr[] IntxLines(KvmInterrupts interrupts, int mmioDevices, bool hasPorts)
     {
-        (uint first, int count) = DeviceSlots.IntxGsis(mmioDevices);
+        (uint first, int count) = DeviceSlots.IntxGsis(mmioDevices, hasPorts);
         WiredOr[] lines = new WiredOr[count];
         for (int i = 0; i < count; i++)
         {
@@ -160,17 +151,26 @@ internal sealed class VirtioSlots(
         return lines;
     }
 
-    /// <summary>The windows of the bridges, at the end of the 32-bit window.</summary>
-    private static (uint Start, uint Length)[] BridgeWindows(int bridges)
+    private static PciHostBridge Build(PciTree tree, AddressBus mmio, IBarMappings mappings, WiredOr[] lines)
     {
-        (uint Start, uint Length)[] windows = new (uint, uint)[bridges];
-        for (int i = 0; i < bridges; i++)
+        (uint Start, uint Length)[] windows = new (uint, uint)[tree.Count];
+        for (int bus = 1; bus <= tree.Count; bus++)
         {
-            windows[i] = (
-                (uint)(MemoryMap.PciWindow32.End.Value - ((ulong)(bridges - i) * DeviceSlots.BridgeWindow)), DeviceSlots.BridgeWindow);
+            windows[bus - 1] = tree.Window(bus);
         }
 
-        return windows;
+        if (!tree.HasPorts)
+        {
+            return new PciHostBridge(mmio, windows) { Mappings = mappings, Lines = lines };
+        }
+
+        PciHostBridge bridge = new(mmio) { Mappings = mappings, Lines = lines };
+        for (int bus = 1; bus <= tree.Count; bus++)
+        {
+            bridge.AddRootPort(tree.Upstream(bus), windows[bus - 1].Start, windows[bus - 1].Length);
+        }
+
+        return bridge;
     }
 
     private void AttachMmio(string name, VirtioDevice device, uint slot)

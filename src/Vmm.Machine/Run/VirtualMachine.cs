@@ -5,6 +5,7 @@ using Vmm.Devices.Virtio.Console;
 using Vmm.Devices.Virtio.Mem;
 using Vmm.Devices.Virtio.Net;
 using Vmm.Kvm;
+using Vmm.LifeCycle;
 using Vmm.Machine.Boot;
 using Vmm.Machine.Build;
 using Vmm.Machine.Description;
@@ -25,10 +26,7 @@ namespace Vmm.Machine.Run;
 /// </summary>
 public sealed class VirtualMachine : IDisposable
 {
-    private static readonly TimeSpan s_restPatience = TimeSpan.FromSeconds(5);
-
-    private readonly Lock _runLock = new(); // held while it runs: nothing is freed beneath it; before the other
-    private readonly Lock _stateLock = new();
+    private readonly Lock _runLock = new(); // held while it runs: nothing is freed beneath it; before that of its life
     private readonly Board _board;
     private readonly PlatformDevices _platform;
     private readonly GuestPanics _panics;
@@ -36,8 +34,7 @@ public sealed class VirtualMachine : IDisposable
     private readonly VcpuSet _vcpus;
     private readonly VnodeSizes _sizes;
     private readonly ConsoleFeed _feed;
-    private readonly DeviceRest _rest;
-    private MachineState _state;
+    private readonly MachineLife _life;
     private bool _disposed;
 
     private VirtualMachine(MachineParts parts)
@@ -58,8 +55,9 @@ public sealed class VirtualMachine : IDisposable
         _sizes = new VnodeSizes(spec.Name, spec.EffectiveVnodes, memory, Balloon);
         _feed = new ConsoleFeed(
             _board.Console, _board.End, _platform.Serial, PlatformDevices.IsConsoleOnSerial(spec), _devices.Find<VirtioConsole>());
+        _life = new MachineLife(_board, _vcpus, _devices, _panics, _feed);
         _panics.Preserve = Preserve;
-        _rest = new DeviceRest(_devices);
+        _board.DiskStalls.Attach(_life, () => WaitingDisk.Of(_devices), TellStall);
     }
 
     /// <summary>The host fails requests of a disk; once per episode, on a thread of its own. The guest gets I/O errors meanwhile.</summary>
@@ -68,6 +66,12 @@ public sealed class VirtualMachine : IDisposable
         add => _board.DiskFaulted += value;
         remove => _board.DiskFaulted -= value;
     }
+
+    /// <summary>
+    /// The machine is paused because a disk waits for the host, or goes on by itself; on a thread of its own. A pause that ends by
+    /// <see cref="Resume"/> is not told of.
+    /// </summary>
+    public event EventHandler<DiskStallEventArgs>? DiskStalled;
 
     /// <summary>The guest told of a panic, at most once of each kind; on a thread of its own.</summary>
     public event EventHandler<GuestPanicEventArgs>? GuestPanic
@@ -86,7 +90,7 @@ public sealed class VirtualMachine : IDisposable
         remove => _devices.Removal.Removed -= value;
     }
 
-    /// <summary>After a panic: the machine is <see cref="MachineState.Crashed"/> from now on.</summary>
+    /// <summary>After a panic: the machine is <see cref="VmState.Crashed"/> from now on.</summary>
     public event EventHandler? Preserved;
 
     /// <summary>Builds the machine; nothing of the guest runs yet.</summary>
@@ -99,7 +103,8 @@ public sealed class VirtualMachine : IDisposable
     /// <exception cref="Interop.KernelException">The kernel refused a resource.</exception>
     /// <exception cref="HostMismatchException">The spec asks for what this host does not have.</exception>
     public static VirtualMachine Create(VmSpec spec, IConsoleEndpoint console, Action<string>? note = null) =>
-        new(MachineBuilder.Build(spec, new PathResources(), console, note, prepared: null, boots: true));
+        new(MachineBuilder.Build(
+            DiskFiles.WithBacking(spec), new PathResources { Note = note }, console, note, prepared: null, boots: true));
 
     /// <summary>As the other, with resources that come from elsewhere; those it did not take stay the caller's.</summary>
     /// <param name="spec">A validated spec.</param>
@@ -132,16 +137,7 @@ public sealed class VirtualMachine : IDisposable
         new(MachineBuilder.Build(description, resources, console, prepared));
 
     /// <summary>Where it stands; any thread.</summary>
-    public MachineState State
-    {
-        get
-        {
-            lock (_stateLock)
-            {
-                return _state;
-            }
-        }
-    }
+    public VmState State => _life.State;
 
     /// <summary>Counters now; any thread.</summary>
     public MachineCounters Counters
@@ -230,6 +226,46 @@ public sealed class VirtualMachine : IDisposable
     /// <exception cref="HotplugException">It cannot be plugged.</exception>
     public PluggedDevice AddDisk(DiskSpec spec, IDiskBackend backend) => _devices.AddDisk(spec, backend);
 
+    /// <summary>Begins to copy a disk to another storage, to go on there. Any thread.</summary>
+    /// <param name="device">Its name.</param>
+    /// <param name="spec">The disk as it shall be then.</param>
+    /// <param name="target">The opened target, the machine's from here on, also when this throws.</param>
+    /// <param name="wish">How.</param>
+    /// <exception cref="HotplugException">There is no such disk, or it is on its way out.</exception>
+    /// <exception cref="BlockException">The target does not fit.</exception>
+    /// <exception cref="TimeoutException">The disk hangs.</exception>
+    public DiskCopy CopyDisk(string device, DiskSpec spec, IDiskBackend target, CopyRequest wish = default) =>
+        _devices.CopyDisk(device, spec, target, wish);
+
+    /// <summary>
+    /// Puts empty differencing disks on disks, all at one instant: what was written before is below, and stays as it was. Any thread.
+    /// </summary>
+    /// <param name="overlays">A new image for each disk, the machine's from here on, also when this throws.</param>
+    /// <param name="note">Takes remarks on the disks; null when nobody reads them.</param>
+    /// <exception cref="HotplugException">There is no such disk, or it is on its way out, or being copied.</exception>
+    /// <exception cref="BlockException">A disk cannot have one more image: all are as they were.</exception>
+    /// <exception cref="TimeoutException">A disk hangs: all are as they were.</exception>
+    public void SnapshotDisks(IReadOnlyList<DiskOverlay> overlays, Action<string>? note) => _devices.SnapshotDisks(overlays, note);
+
+    /// <summary>Begins to bring into a disk's top image what it sees through images below, to go on without them. Any thread.</summary>
+    /// <param name="device">Its name.</param>
+    /// <param name="baseFile">The image on which it stands afterwards: its path, or the last part of that; null: none.</param>
+    /// <param name="bytesPerSecond">Most bytes to copy in a second; 0 is no limit.</param>
+    /// <exception cref="HotplugException">There is no such disk, or it is on its way out.</exception>
+    /// <exception cref="BlockException">It is no image, has nothing to stream, or does not stand on that.</exception>
+    public DiskStream StreamDisk(string device, string? baseFile, ulong bytesPerSecond) =>
+        _devices.StreamDisk(device, baseFile, bytesPerSecond);
+
+    /// <summary>Begins to commit a disk into an image of its own chain, to go on there then. Any thread.</summary>
+    /// <param name="device">Its name.</param>
+    /// <param name="file">The image, to be written; the machine's from here on, also when this throws.</param>
+    /// <param name="bytesPerSecond">Most bytes to copy in a second; 0 is no limit.</param>
+    /// <exception cref="HotplugException">There is no such disk, or it is on its way out.</exception>
+    /// <exception cref="BlockException">It cannot be committed there: the machine goes on with the disk that it has.</exception>
+    /// <exception cref="TimeoutException">The disk hangs; likewise.</exception>
+    public DiskCommit CommitDisk(string device, RawFileBackend file, ulong bytesPerSecond) =>
+        _devices.CommitDisk(device, file, bytesPerSecond);
+
     /// <summary>Plugs a network device in and tells the guest. Any thread.</summary>
     /// <param name="spec">A validated network device; its transport is PCI.</param>
     /// <param name="backend">The opened tap, the machine's from here on, also when this throws.</param>
@@ -243,6 +279,9 @@ public sealed class VirtualMachine : IDisposable
     /// <summary>Limits a disk (<c>disk0</c>) or network device (<c>net0</c>) from now on; null is no limit. Any thread.</summary>
     /// <exception cref="ArgumentException">There is no such device, or the limit is out of range.</exception>
     public void SetLimit(string device, RateLimit? limit) => _devices.SetLimit(device, limit);
+
+    /// <inheritdoc cref="DeviceSet.RefreshDisk"/>
+    public ulong RefreshDisk(string disk, ulong? bytes = null) => _devices.RefreshDisk(disk, bytes);
 
     /// <inheritdoc cref="VnodeSizes.Set"/>
     public void SetVnodeMemory(int vnode, ByteSize size, bool force = false) => _sizes.Set(vnode, size, force);
@@ -264,42 +303,22 @@ public sealed class VirtualMachine : IDisposable
     /// Stops the vCPUs between two instructions, the guest's clock and the devices with them, and returns when all stand still. Requests
     /// already made finish; those of storage that hangs are waited for five seconds. Any thread.
     /// </summary>
-    /// <exception cref="MachineStateException">It does not run, or ended meanwhile.</exception>
-    public void Pause()
-    {
-        lock (_stateLock)
-        {
-            CheckMove(MachineState.Paused, from: MachineState.Running);
-            _board.Gate.Close();
-            if (!_vcpus.Park())
-            {
-                throw new MachineStateException(MachineState.Ended, MachineState.Paused);
-            }
-
-            _board.Clock.Stop();
-            HoldDevices();
-            _state = MachineState.Paused;
-        }
-    }
+    /// <exception cref="VmStateException">It does not run, or ended meanwhile.</exception>
+    public void Pause() => _life.Pause();
 
     /// <summary>Brings the devices of a paused machine to rest, also again.</summary>
-    internal void HoldDevices() => _rest.TryHold(s_restPatience);
+    internal void HoldDevices() => _life.HoldDevices();
+
+    /// <inheritdoc cref="MachineLife.ClaimPause"/>
+    internal object? ClaimPause() => _life.ClaimPause();
+
+    /// <inheritdoc cref="MachineLife.ReturnPause"/>
+    internal void ReturnPause(object? owner) => _life.ReturnPause(owner);
 
     /// <summary>Lets paused devices and vCPUs go on; the guest is told that it was paused, so that its watchdogs keep quiet. Any
     /// thread.</summary>
-    /// <exception cref="MachineStateException">It is not paused.</exception>
-    public void Resume()
-    {
-        lock (_stateLock)
-        {
-            CheckMove(MachineState.Running, from: MachineState.Paused); // from Ready, only Run
-            _rest.Resume();
-            _board.Clock.Start();
-            _vcpus.NotifyPaused();
-            _board.Gate.Open();
-            _state = MachineState.Running;
-        }
-    }
+    /// <exception cref="VmStateException">It is not paused.</exception>
+    public void Resume() => _life.Resume();
 
     /// <summary>
     /// Presses the ACPI power button (ACPI 6.5 section 4.8.3.1.2): an interrupt of the generic event device. A guest that sleeps does not
@@ -320,32 +339,14 @@ public sealed class VirtualMachine : IDisposable
     /// <summary>Runs the guest to its end. Cancelling <paramref name="stop"/> ends it like pulling the plug.</summary>
     public RunResult Run(CancellationToken stop) => Run(null, stop);
 
-    /// <summary>As the other; calls <paramref name="started"/> once its state is <see cref="MachineState.Running"/>.</summary>
+    /// <summary>As the other; calls <paramref name="started"/> once its state is <see cref="VmState.Running"/>.</summary>
     public RunResult Run(Action? started, CancellationToken stop)
     {
         lock (_runLock)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
-            return RunToEnd(started, stop);
+            return _life.Run(started, stop);
         }
-    }
-
-    private RunResult RunToEnd(Action? started, CancellationToken stop)
-    {
-        using CancellationTokenRegistration registration = stop.Register(() => _board.End.Decide(new RunResult(RunOutcome.Stopped)));
-        lock (_stateLock)
-        {
-            CheckMove(MachineState.Running, from: MachineState.Ready);
-            _board.Restored?.Invoke();
-            _vcpus.Start();
-            _state = MachineState.Running;
-        }
-
-        started?.Invoke();
-        _feed.Start();
-        RunResult result = _panics.Apply(_board.End.Wait());
-        StopVcpus();
-        return result.Outcome is RunOutcome.TripleFault or RunOutcome.Failed ? result with { Report = _vcpus.CrashReport() } : result;
     }
 
     /// <summary>
@@ -354,7 +355,7 @@ public sealed class VirtualMachine : IDisposable
     /// </summary>
     public void Dispose()
     {
-        _board.End.Decide(new RunResult(RunOutcome.Stopped));
+        _board.End.Decide(new RunResult(ExitReason.Stopped));
         lock (_runLock)
         {
             if (_disposed)
@@ -365,45 +366,26 @@ public sealed class VirtualMachine : IDisposable
             _disposed = true;
             _board.Homes.Gate.End();
             _sizes.Dispose();
-            StopVcpus();
+            _life.End();
             _board.Dispose();
         }
     }
 
-    private void CheckMove(MachineState to, MachineState from)
-    {
-        if (_state != from || !MachineLifecycle.CanMove(_state, to))
-        {
-            throw new MachineStateException(_state, to);
-        }
-    }
-
-    private void StopVcpus()
-    {
-        _vcpus.End();
-        _devices.End();
-        _devices.FlushDisks();
-        _board.DiskFaults.End();
-        _feed.End();
-        lock (_stateLock)
-        {
-            _state = MachineState.Ended;
-        }
-    }
-
-    /// <summary>After a panic: the vCPUs stand still for good, unless it ended meanwhile.</summary>
     private void Preserve()
     {
-        lock (_stateLock)
+        if (_life.TryPreserve())
         {
-            if (!MachineLifecycle.CanMove(_state, MachineState.Crashed) || !_vcpus.Park())
-            {
-                return;
-            }
-
-            _state = MachineState.Crashed;
+            Preserved?.Invoke(this, EventArgs.Empty);
         }
+    }
 
-        Preserved?.Invoke(this, EventArgs.Empty);
+    private void TellStall(DiskStallEventArgs stall)
+    {
+        string problem = stall.Fault == DiskStatus.NoSpace
+            ? "the host's file system has no space left"
+            : "the host fails its requests with I/O errors";
+        _board.Note?.Invoke($"{Spec.Name}: {stall.Disk} ({stall.Path}): "
+            + (stall.Waits ? $"{problem}; the VM is paused, and its requests are kept" : "there is space again: the VM goes on"));
+        DiskStalled?.Invoke(this, stall);
     }
 }

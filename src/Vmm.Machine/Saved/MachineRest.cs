@@ -1,3 +1,4 @@
+using Vmm.LifeCycle;
 using Vmm.Machine.Run;
 using Vmm.State;
 
@@ -11,8 +12,10 @@ public sealed class MachineRest
 {
     private readonly VirtualMachine _machine;
     private readonly bool _ran;
+    private readonly object? _pausedBy;
 
-    private MachineRest(VirtualMachine machine, UnitRegistry units, bool ran) => (_machine, Units, _ran) = (machine, units, ran);
+    private MachineRest(VirtualMachine machine, UnitRegistry units, bool ran, object? pausedBy) =>
+        (_machine, Units, _ran, _pausedBy) = (machine, units, ran, pausedBy);
 
     /// <summary>Its units, at rest.</summary>
     internal UnitRegistry Units { get; }
@@ -21,21 +24,27 @@ public sealed class MachineRest
     /// <param name="machine">The machine.</param>
     /// <param name="time">How long its devices may take.</param>
     /// <param name="cancel">Gives up.</param>
-    /// <exception cref="MachineStateException">It neither runs nor is paused.</exception>
+    /// <exception cref="VmStateException">It neither runs nor is paused.</exception>
     /// <exception cref="UnitsException">Parts of it did not come to rest.</exception>
     /// <exception cref="StateException">It cannot be saved at this moment.</exception>
     internal static async Task<MachineRest> BeginAsync(VirtualMachine machine, TimeSpan time, CancellationToken cancel)
     {
-        bool ran = machine.State == MachineState.Running;
+        bool ran = machine.State == VmState.Running;
         if (ran)
         {
             machine.Pause();
         }
-        else if (machine.State != MachineState.Paused)
+        else if (machine.State != VmState.Paused)
         {
-            throw new MachineStateException(machine.State, MachineState.Paused);
+            throw new VmStateException(machine.State, VmEvent.Save);
         }
 
+        if (!ran)
+        {
+            machine.DeviceSet.ThrowIfWaiting(); // before anything moves: what is kept is not tried again for this
+        }
+
+        object? pausedBy = machine.ClaimPause(); // nobody lets it go on beneath the rest
         try
         {
             if (machine.VcpuSet.HasPendingIo)
@@ -45,11 +54,11 @@ public sealed class MachineRest
 
             UnitRegistry units = MachineUnits.Of(machine, atRest: false);
             await units.QuiesceAsync(Quiesce.Drain, time, cancel).ConfigureAwait(false);
-            return new MachineRest(machine, units, ran);
+            return new MachineRest(machine, units, ran, pausedBy);
         }
         catch
         {
-            GoOn(machine, ran);
+            GoOn(machine, ran, pausedBy);
             throw;
         }
     }
@@ -58,10 +67,10 @@ public sealed class MachineRest
     public void End()
     {
         Units.Resume();
-        GoOn(_machine, _ran);
+        GoOn(_machine, _ran, _pausedBy);
     }
 
-    private static void GoOn(VirtualMachine machine, bool ran)
+    private static void GoOn(VirtualMachine machine, bool ran, object? pausedBy)
     {
         if (ran)
         {
@@ -70,6 +79,7 @@ public sealed class MachineRest
         else
         {
             machine.HoldDevices(); // a paused machine's devices rest, and the units just went on
+            machine.ReturnPause(pausedBy);
         }
     }
 }

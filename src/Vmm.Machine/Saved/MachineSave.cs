@@ -1,5 +1,6 @@
 using System.Reflection;
 using Microsoft.Win32.SafeHandles;
+using Vmm.LifeCycle;
 using Vmm.Machine.Description;
 using Vmm.Machine.Run;
 using Vmm.Spec;
@@ -28,7 +29,7 @@ public static class MachineSave
     /// that may go on.</param>
     /// <param name="progress">Hears which part of the memory is written, 0 to 1; null: nobody.</param>
     /// <param name="cancel">Gives up.</param>
-    /// <exception cref="MachineStateException">It neither runs nor is paused.</exception>
+    /// <exception cref="VmStateException">It neither runs nor is paused.</exception>
     /// <exception cref="UnitsException">Parts of it did not come to rest, or could not be saved.</exception>
     /// <exception cref="StateException">It has something without a saved form.</exception>
     /// <exception cref="IOException">The folder cannot be written.</exception>

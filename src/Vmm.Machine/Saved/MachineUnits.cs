@@ -1,4 +1,3 @@
-using System.Globalization;
 using Vmm.Devices;
 using Vmm.Devices.Legacy;
 using Vmm.Devices.Pci;
@@ -87,12 +86,7 @@ internal static class MachineUnits
         DeviceSet devices = machine.DeviceSet;
         PciHostBridge bridge = devices.Slots.Bridge;
         units.Register(new RegisterPart<PciStateV1>(s_pci, DeviceStates.Pci, bridge.Capture, bridge.Restore), atRest);
-        for (int bus = 0; bus < devices.Ports.Length; bus++)
-        {
-            PciHotplugPorts ports = devices.Ports[bus];
-            PartId id = new(string.Create(CultureInfo.InvariantCulture, $"hotplug/{bus}"));
-            units.Register(new RegisterPart<PciHotplugStateV1>(id, DeviceStates.PciHotplug, ports.Capture, ports.Restore, s_pci), atRest);
-        }
+        devices.Hotplug.Register(units, s_pci, atRest);
 
         List<PartId> names = [];
         foreach (AttachedDevice device in devices.All)

@@ -62,6 +62,29 @@ public sealed class SavedMachine
             : throw new StateException($"{path}: chunks of {memory.ChunkBytes} bytes; this release reads {MemoryImage.ChunkBytes}.");
     }
 
+    /// <summary>Refuses images below its disks that are others than it had.</summary>
+    /// <param name="spec">Its spec, with the images that there are now (<see cref="DiskSpec.Backing"/>).</param>
+    /// <exception cref="StateException">A disk has another format, or an image below it is another one.</exception>
+    public void RequireSameDisks(VmSpec spec)
+    {
+        IReadOnlyList<DiskSpec> had = Description.Spec.Disks;
+        for (int i = 0; i < Math.Min(had.Count, spec.Disks.Count); i++)
+        {
+            (DiskSpec before, DiskSpec now) = (had[i], spec.Disks[i]);
+            IReadOnlyList<BackingSpec> backing = before.Backing ?? [], present = now.Backing ?? [];
+            if (before.Format != now.Format)
+            {
+                throw new StateException(
+                    $"The disk {before.Path} was saved as {Names.Of(before.Format)}, and is opened as {Names.Of(now.Format)}.");
+            }
+
+            if (!backing.SequenceEqual(present))
+            {
+                throw new StateException($"The disk {before.Path} was rebased since: {DiskFiles.Difference(backing, present)}.");
+            }
+        }
+    }
+
     /// <summary>Builds the machine, gives it its memory and its state. It goes on where it was when it is run.</summary>
     /// <param name="resources">Where everything comes from; kernel and initrd are not asked for.</param>
     /// <param name="console">Far side of the consoles.</param>

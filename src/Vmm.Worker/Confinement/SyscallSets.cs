@@ -37,7 +37,7 @@ internal static class SyscallSets
     private static readonly string[] Control =
     [
         "listen", "accept", "getsockname", "getpeername", "memfd_create", "ftruncate", "dup",
-        "statx", "pread64", "mbind", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "flock",
+        "statx", "fstatfs", "pread64", "mbind", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "flock",
     ];
 
     /// <summary>

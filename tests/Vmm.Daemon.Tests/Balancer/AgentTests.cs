@@ -51,8 +51,17 @@ public sealed class AgentTests : IDisposable
             Random random = new(8);
             for (int i = 0; i < 200; i++)
             {
-                byte[] question = new byte[random.Next(1, 700)];
-                random.NextBytes(question);
+                byte[] question = i % 2 == 0 ? new byte[random.Next(1, 700)]
+                    : Encoding.ASCII.GetBytes($"{{\"v\":1,\"freeze\":{{\"seconds\":{random.Next(-3, 120)}}}}}");
+                if (i % 2 == 0)
+                {
+                    random.NextBytes(question);
+                }
+                else
+                {
+                    question[random.Next(question.Length)] = (byte)random.Next(256);
+                }
+
                 using Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
                 socket.Connect(new UnixDomainSocketEndPoint(Path.Combine(_folder, "a")));
                 try
@@ -80,6 +89,77 @@ public sealed class AgentTests : IDisposable
         }
 
         Assert.Equal("", await agent.StandardError.ReadToEndAsync()); // the sanitizers' place to complain
+    }
+
+    [Theory]
+    [InlineData("{\"v\":1,\"freeze\":{\"seconds\":0}}")]
+    [InlineData("{\"v\":1,\"freeze\":{\"seconds\":61}}")]
+    [InlineData("{\"v\":1,\"freeze\":{\"seconds\":010}}")]
+    [InlineData("{\"v\":1,\"freeze\":{\"seconds\": 9}}")]
+    [InlineData("{\"v\":1,\"freeze\":{\"seconds\":-1}}")]
+    [InlineData("{\"v\":1,\"freeze\":{\"seconds\":9}} ")]
+    [InlineData("{\"v\":1,\"thaw\":false}")]
+    public async Task Only_whole_questions_are_understood(string question)
+    {
+        using Process agent = Start();
+        try
+        {
+            Assert.Equal("{\"v\":1,\"error\":\"not understood\"}", Ask(question));
+        }
+        finally
+        {
+            agent.Kill();
+            await agent.WaitForExitAsync();
+        }
+    }
+
+    [Fact]
+    public async Task Without_the_right_to_freeze_it_says_so_and_tells_of_memory_all_the_same()
+    {
+        using Process agent = Start(Environment.IsPrivilegedProcess ? ["setpriv", "--bounding-set=-sys_admin"] : []);
+        try
+        {
+            Assert.Contains("\"memory\":true,\"freeze\":false,\"why\":\"the agent runs without CAP_SYS_ADMIN",
+                Ask("{\"v\":1,\"get\":\"agent\"}"), StringComparison.Ordinal);
+            Assert.StartsWith("{\"v\":1,\"error\":\"the agent runs without CAP_SYS_ADMIN",
+                Ask("{\"v\":1,\"freeze\":{\"seconds\":9}}"), StringComparison.Ordinal);
+            Assert.Equal("{\"v\":1,\"error\":\"not frozen by this connection\"}", Ask("{\"v\":1,\"thaw\":true}"));
+            Assert.StartsWith("{\"v\":1,\"nodes\":[]", Ask("{\"v\":1,\"get\":\"memory\"}"), StringComparison.Ordinal);
+        }
+        finally
+        {
+            agent.Kill();
+            await agent.WaitForExitAsync();
+        }
+    }
+
+    [Fact]
+    public async Task Eight_peers_at_once_are_served_and_those_beyond_wait_for_a_place()
+    {
+        using Process agent = Start();
+        List<Socket> idle = [];
+        try
+        {
+            for (int i = 0; i < 8; i++)
+            {
+                idle.Add(Connect());
+            }
+
+            using Socket late = Connect();
+            late.Send("x\n"u8);
+            byte[] answer = new byte[100];
+            idle[7].Send("x\n"u8);
+            Assert.True(idle[7].Receive(answer) > 0);
+            Assert.False(late.Poll(TimeSpan.FromMilliseconds(200), SelectMode.SelectRead));
+            idle[3].Dispose();
+            Assert.True(late.Receive(answer) > 0);
+        }
+        finally
+        {
+            idle.ForEach(s => s.Dispose());
+            agent.Kill();
+            await agent.WaitForExitAsync();
+        }
     }
 
     [Theory]
@@ -150,12 +230,30 @@ public sealed class AgentTests : IDisposable
         File.WriteAllText(Path.Combine(node, "meminfo"), meminfo);
     }
 
-    private Process Start()
+    private Socket Connect()
     {
+        Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { ReceiveTimeout = 60_000 };
+        socket.Connect(new UnixDomainSocketEndPoint(Path.Combine(_folder, "a")));
+        return socket;
+    }
+
+    private string Ask(string question)
+    {
+        using Socket socket = Connect();
+        socket.Send(Encoding.ASCII.GetBytes(question + "\n"));
+        byte[] answer = new byte[4096];
+        return Encoding.ASCII.GetString(answer, 0, socket.Receive(answer)).TrimEnd('\n');
+    }
+
+    private Process Start(params string[] through)
+    {
+        string[] command =
+        [
+            .. through, Path.Combine(Tree.Root, "deploy/guest-agent/build/vmm-guest-agent-asan"), "--listen-unix",
+            Path.Combine(_folder, "a"), "--root", _folder
+        ];
         ProcessStartInfo start =
-            new(
-                Path.Combine(Tree.Root, "deploy/guest-agent/build/vmm-guest-agent-asan"),
-                ["--listen-unix", Path.Combine(_folder, "a"), "--root", _folder])
+            new(command[0], command[1..])
             {
                 RedirectStandardError = true,
                 UseShellExecute = false

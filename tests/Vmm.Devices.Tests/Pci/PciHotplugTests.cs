@@ -100,6 +100,58 @@ public sealed class PciHotplugTests : IDisposable
         Assert.Empty(_messages.Routes);
     }
 
+    /// <summary>A driver that waits for the end of its reset finds one; other BARs come to the place, or over a part of it.</summary>
+    [Fact]
+    public void Registers_of_a_device_that_was_taken_read_as_zeros_until_another_is_there_and_only_so_many_are_remembered()
+    {
+        for (int i = 0; i < 100; i++)
+        {
+            uint bar = 0xC000_0000u + ((uint)i << 15);
+            PciAddress taken = Place(bar);
+            Assert.Equal(2, Queues(bar));
+            _bridge.Unplug(taken, surprise: true)!.Dispose();
+            Assert.Equal(0u, Read32(bar + 20));
+            Write32(bar + 20, 0);
+            Assert.Equal(1 + Math.Min(i + 1, 64), _mmio.Count);
+        }
+
+        Assert.Equal((uint.MaxValue, 0u), (Read32(0xC000_0014), Read32(0xC000_0014 + (36 << 15)))); // the oldest are forgotten
+        PciAddress next = Place(0xC000_0000u + (70 << 15));
+        Assert.Equal(2, Queues(0xC000_0000u + (70 << 15)));
+        _bridge.Unplug(next)!.Dispose();
+        Assert.Equal(uint.MaxValue, Read32(0xC000_0014u + (70 << 15))); // it was let go of
+        PciAddress probe = _bridge.Plug(new WideFunction());
+        Write32(Ecam + ((ulong)probe.Slot << 15) + 0x10, 0xC000_0000u + (72 << 15)); // over four of them
+        Write32(Ecam + ((ulong)probe.Slot << 15) + 4, 2);
+        Assert.Equal(1 + 63 - 4 + 1, _mmio.Count);
+        Assert.Equal((0u, 0x5555_5555u), (Read32(0xC000_0014u + (71 << 15)), Read32(0xC000_0014u + (75 << 15))));
+
+        int Queues(uint bar)
+        {
+            byte[] queues = new byte[2];
+            _mmio.Read(bar + 18, queues);
+            return BinaryPrimitives.ReadUInt16LittleEndian(queues);
+        }
+
+        PciAddress Place(uint bar)
+        {
+            PciAddress at = _bridge.Plug(Function(new DummyDevice()));
+            Write32(Ecam + ((ulong)at.Slot << 15) + 0x10, bar);
+            Write32(Ecam + ((ulong)at.Slot << 15) + 4, 6);
+            return at;
+        }
+    }
+
+    private sealed class WideFunction : PciFunction, IBusDevice
+    {
+        public WideFunction() : base("wide", 0x1AF4, 0x1111, 0xFF0000, 0) =>
+            AddBar(0, Bar.OfRegisters(BarKind.Memory32, 4 << 15, this));
+
+        public void Read(ulong offset, Span<byte> data) => data.Fill(0x55);
+
+        public void Write(ulong offset, ReadOnlySpan<byte> data) { }
+    }
+
     [Fact]
     public async Task Threads_that_use_slots_while_devices_come_and_go_meet_no_error()
     {

@@ -57,6 +57,32 @@ public sealed class MachineDescriptionTests
         Assert.Equal(3, read.NextDisk);
     }
 
+    /// <summary>What comes and goes has a port, the rest is on bus 0; a description that says otherwise is refused.</summary>
+    [Fact]
+    public void With_ports_disks_and_network_devices_are_behind_them_and_nothing_else_is()
+    {
+        MachineDescription ports = MachineDescription.FromSpec(Spec with { Hotplug = HotplugWay.Pcie }, s_host);
+        Assert.Equal(16, ports.Bridges);
+        Assert.Equal(
+            [
+                ("disk0", "01:00.0"), ("disk1", "mmio"), ("net0", "02:00.0"), ("rng", "00:01.0"), ("balloon", "00:02.0"),
+                ("console", "00:03.0"), ("vsock", "00:04.0"), ("mem0", "00:05.0"),
+            ],
+            ports.Devices.Select(d => (d.Id, d.Pci?.ToString() ?? "mmio")));
+        string written = Text(MachineDescriptionJson.Write(ports));
+        Assert.Equal(written, Text(MachineDescriptionJson.Write(MachineDescriptionJson.Read(JsonDocument.Parse(written).RootElement))));
+        foreach ((int device, PciAddress at) in new[] { (0, new PciAddress(0, 6)), (3, new PciAddress(3, 0)), (0, new PciAddress(1, 1)) })
+        {
+            DeviceDescription[] moved = [.. ports.Devices];
+            moved[device] = moved[device] with { Pci = at };
+            InvalidDataException refused = Assert.Throws<InvalidDataException>(
+                () => MachineDescriptionJson.Read(MachineDescriptionJson.Write(ports with { Devices = moved })));
+            Assert.Contains("taken or does not exist", refused.Message, StringComparison.Ordinal);
+        }
+
+        Assert.Throws<InvalidDataException>(() => MachineDescriptionJson.Read(MachineDescriptionJson.Write(ports with { Bridges = 249 })));
+    }
+
     public static TheoryData<string, string, string> Damages => new()
     {
         { "version", "2", "version 2" },
@@ -93,6 +119,7 @@ public sealed class MachineDescriptionTests
         { "devices.0.vnode", "2", "vnode that does not exist" },
         { "spec.cpus", "3", "2 vCPUs" },
         { "spec.cpus", "0", "spec in the machine description" },
+        { "spec.hotplug", "\"Pcie\"", "taken or does not exist" },
         { "extra", "1", "extra" },
         { "devices", "null", "devices" },
         { "cpu.version", "9", "version 9" },

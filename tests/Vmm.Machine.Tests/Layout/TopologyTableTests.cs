@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Vmm.LifeCycle;
 using Vmm.Machine.Run;
 using Vmm.Machine.Tests.Run;
 using Vmm.Memory;
@@ -74,7 +75,7 @@ public sealed class TopologyTableTests
             using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(90));
             RunResult result = machine.Run(deadline.Token);
             string said = console.Said;
-            Assert.True(result.Outcome == RunOutcome.DebugExit && result.ExitCode == 0, $"{result}: {said}");
+            Assert.True(result.Reason == ExitReason.DebugExit && result.ExitCode == 0, $"{result}: {said}");
             Assert.Equal(GuestTables.Expected(spec), said.Split('\n')
                 .Select(l => l.Trim())
                 .Where(l => l.Split(' ')[0] is "MADT" or "CPU" or "MEM" or "INIT" or "DIST" or "HMAT"));

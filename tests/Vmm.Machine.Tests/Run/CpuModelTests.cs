@@ -1,6 +1,7 @@
 using Vmm.Cpu;
 using Vmm.Interop.Kvm;
 using Vmm.Kvm;
+using Vmm.LifeCycle;
 using Vmm.Machine.Cpu;
 using Vmm.Machine.Run;
 using Vmm.Memory;
@@ -32,7 +33,7 @@ public sealed class CpuModelTests
         using VirtualMachine machine = VirtualMachine.Create(spec, console);
         using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(60));
         RunResult result = machine.Run(deadline.Token);
-        Assert.True(result is { Outcome: RunOutcome.DebugExit, ExitCode: 0 }, $"{result.Outcome} {result.Message}");
+        Assert.True(result is { Reason: ExitReason.DebugExit, ExitCode: 0 }, $"{result.Reason} {result.Message}");
         Assert.Equal("HELLO", console.Said.Trim());
     }
 
@@ -66,7 +67,7 @@ public sealed class CpuModelTests
         using VirtualMachine machine = VirtualMachine.Create(spec, console);
         using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(120));
         RunResult result = machine.Run(deadline.Token);
-        Assert.True(result is { Outcome: RunOutcome.DebugExit, ExitCode: 0 }, $"{result.Outcome} {result.Message}\n{console.Said}");
+        Assert.True(result is { Reason: ExitReason.DebugExit, ExitCode: 0 }, $"{result.Reason} {result.Message}\n{console.Said}");
         IEnumerable<int> ids = from socket in Enumerable.Range(0, 3) from core in Enumerable.Range(0, 100) select (socket << 7) + core;
         Assert.Equal(
             ids.Select(id => $"MADT apic={id}"),

@@ -1,3 +1,4 @@
+using Vmm.LifeCycle;
 using Vmm.Machine.Run;
 using Vmm.Spec;
 using Vmm.Storage;
@@ -36,7 +37,7 @@ public sealed class DiskFaultTests
 
             Thread run = Start(machine, out Func<RunResult> result);
             run.Join();
-            Assert.Equal(RunOutcome.DebugExit, result().Outcome);
+            Assert.Equal(ExitReason.DebugExit, result().Reason);
             Assert.Contains("status 1", terminal.Said, StringComparison.Ordinal);
             Assert.Equal([("disk0", DiskStatus.IoError)], told); // told before the run is over
             Assert.Equal(

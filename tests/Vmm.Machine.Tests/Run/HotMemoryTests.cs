@@ -1,3 +1,4 @@
+using Vmm.LifeCycle;
 using Vmm.Machine.Run;
 using Vmm.Memory;
 using Vmm.Spec;
@@ -163,7 +164,7 @@ public sealed class HotMemoryTests
 
         terminal.Type("q");
         Assert.True(run.Join(60_000));
-        Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, terminal.Said);
+        Assert.True(result().Reason == ExitReason.DebugExit && result().ExitCode == 0, terminal.Said);
     }
 
     private static VmSpec Growing(string guest, ulong memory, ulong most, string cmdline)

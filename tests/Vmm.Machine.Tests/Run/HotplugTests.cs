@@ -1,4 +1,5 @@
 using Vmm.Devices.Pci;
+using Vmm.LifeCycle;
 using Vmm.Machine.Description;
 using Vmm.Machine.Hotplug;
 using Vmm.Machine.Resources;
@@ -13,39 +14,30 @@ namespace Vmm.Machine.Tests.Run;
 
 /// <summary>Disks that come and go while the micro-guest hotplug.elf runs.</summary>
 [Trait("Tier", "kvm")]
-public sealed class HotplugTests : IDisposable
+public sealed class HotplugTests : HotplugBench
 {
-    private readonly string _folder = Directory.CreateTempSubdirectory("vmm-hotplug-").FullName;
-    private readonly Terminal _terminal = new();
-
-    public void Dispose()
-    {
-        _terminal.Dispose();
-        Directory.Delete(_folder, recursive: true);
-    }
-
     [KvmFact]
     public async Task Disks_come_and_go_and_their_slots_and_files_are_free_again()
     {
         using VirtualMachine machine = Machine("", disks: 1);
         Thread run = Start(machine, out Func<RunResult> result);
-        _terminal.WaitFor("READY slots=0x2"); // disk0; rng in slot 2 stays
+        Terminal.WaitFor("READY slots=0x2"); // disk0; rng in slot 2 stays
         for (int round = 0; round < 20; round++)
         {
             PluggedDevice first = Add(machine, $"a{round % 2}", 8), second = Add(machine, "b", 16);
             Assert.Equal((3, 4, $"disk{1 + (2 * round)}"), (first.Address!.Value.Slot, second.Address!.Value.Slot, first.Name));
-            _terminal.WaitFor("ADDED slot=3 mib=8");
-            _terminal.WaitFor("ADDED slot=4 mib=16");
+            Terminal.WaitFor("ADDED slot=3 mib=8");
+            Terminal.WaitFor("ADDED slot=4 mib=16");
             Assert.Equal(["disk0", first.Name, second.Name], machine.Devices.Select(d => d.Name));
             Assert.Equal([8L << 20, 16L << 20], machine.Spec.Disks.Skip(1).Select(d => new FileInfo(d.Path).Length));
             Assert.All(machine.Counters.Disks.Skip(1), d => Assert.True(d.Counters.Writes >= 128 && d.Counters.Errors == 0));
 
             Assert.Equal(RemovalOutcome.Removed, await Remove(machine, second.Name));
             Assert.Equal(RemovalOutcome.Removed, await Remove(machine, first.Name));
-            _terminal.WaitFor("EJECTED slot=3");
+            Terminal.WaitFor("EJECTED slot=3");
             using (RawFileBackend.Open(first.Disk!.Path, new RawFileOptions())) { } // its lock is free
             Assert.Equal("disk0", machine.Devices.Single().Name);
-            _terminal.Forget();
+            Terminal.Forget();
             Assert.All(OpenFiles(), file => Assert.EndsWith("cold0", file, StringComparison.Ordinal));
         }
 
@@ -59,9 +51,9 @@ public sealed class HotplugTests : IDisposable
         using (VirtualMachine machine = Machine("", disks: 2))
         {
             Thread run = Start(machine, out Func<RunResult> result);
-            _terminal.WaitFor("READY slots=0x6");
+            Terminal.WaitFor("READY slots=0x6");
             PluggedDevice third = Add(machine, "a", 8), fourth = Add(machine, "b", 16);
-            _terminal.WaitFor($"ADDED slot={fourth.Address!.Value.Slot} mib=16");
+            Terminal.WaitFor($"ADDED slot={fourth.Address!.Value.Slot} mib=16");
             Assert.Equal(RemovalOutcome.Removed, await Remove(machine, third.Name));
             Assert.Equal(RemovalOutcome.Removed, await Remove(machine, "disk0"));
             description = MachineDescriptionJson.Read(MachineDescriptionJson.Write(machine.Description));
@@ -93,13 +85,13 @@ public sealed class HotplugTests : IDisposable
         };
         Thread run = Start(machine, out Func<RunResult> result);
         PluggedDevice disk = Add(machine, "a", 8);
-        _terminal.WaitFor("ADDED slot=");
+        Terminal.WaitFor("ADDED slot=");
         Assert.Equal(RemovalOutcome.Refused, await machine.RemoveAsync(disk.Name, TimeSpan.FromSeconds(2), force: false, default));
-        _terminal.WaitFor("KEPT slot=");
+        Terminal.WaitFor("KEPT slot=");
         Assert.Equal((true, 0), (machine.Devices.Single().Removing, removed.Count));
-        _terminal.Type("v");
-        _terminal.WaitFor("VERIFIED slot="); // it works on
-        _terminal.Type("e");
+        Terminal.Type("v");
+        Terminal.WaitFor("VERIFIED slot="); // it works on
+        Terminal.Type("e");
         Assert.True(await gone.WaitAsync(TimeSpan.FromSeconds(30)));
         Assert.Equal((disk.Name, RemovalOutcome.Removed), (removed.Single().Device.Name, removed.Single().Outcome));
         Assert.Empty(machine.Devices);
@@ -112,15 +104,15 @@ public sealed class HotplugTests : IDisposable
         using VirtualMachine machine = Machine("keep=1", disks: 0);
         Thread run = Start(machine, out Func<RunResult> result);
         PluggedDevice disk = Add(machine, "a", 8);
-        _terminal.WaitFor("ADDED slot=");
-        _terminal.Type("w");
-        _terminal.WaitFor("WRITING slot=");
+        Terminal.WaitFor("ADDED slot=");
+        Terminal.Type("w");
+        Terminal.WaitFor("WRITING slot=");
         Assert.Equal(RemovalOutcome.Forced, await machine.RemoveAsync(disk.Name, TimeSpan.FromMilliseconds(200), force: true, default));
         using (RawFileBackend.Open(disk.Disk!.Path, new RawFileOptions())) { }
-        _terminal.WaitFor("GONE slot=");
+        Terminal.WaitFor("GONE slot=");
         PluggedDevice next = Add(machine, "a", 8);
         Assert.Equal((disk.Address, "disk1"), (next.Address, next.Name));
-        _terminal.WaitFor("ADDED slot=");
+        Terminal.WaitFor("ADDED slot=");
         Finish(run, result);
     }
 
@@ -130,21 +122,21 @@ public sealed class HotplugTests : IDisposable
     {
         using VirtualMachine machine = Machine("", disks: 32);
         Thread run = Start(machine, out Func<RunResult> result);
-        _terminal.WaitFor("READY");
+        Terminal.WaitFor("READY");
         Assert.Equal(new PciAddress(1, 2), machine.Devices[^1].Address);
         for (int round = 0; round < 3; round++)
         {
             PluggedDevice disk = Add(machine, "a", 8);
             Assert.Equal("01:04.0", disk.Address.ToString()); // behind rng
-            _terminal.WaitFor("ADDED bus=1 slot=4 mib=8");
+            Terminal.WaitFor("ADDED bus=1 slot=4 mib=8");
             Assert.All(machine.Counters.Disks.Skip(32), d => Assert.True(d.Counters.Writes >= 128 && d.Counters.Errors == 0));
             Assert.Equal(RemovalOutcome.Removed, await Remove(machine, disk.Name));
-            _terminal.WaitFor("EJECTED bus=1 slot=4");
-            _terminal.Forget();
+            Terminal.WaitFor("EJECTED bus=1 slot=4");
+            Terminal.Forget();
         }
 
         Assert.Equal(RemovalOutcome.Removed, await Remove(machine, "disk31")); // there before the guest
-        _terminal.WaitFor("EJECTED bus=1 slot=2");
+        Terminal.WaitFor("EJECTED bus=1 slot=2");
         Finish(run, result);
     }
 
@@ -153,31 +145,31 @@ public sealed class HotplugTests : IDisposable
     public void An_interrupt_while_its_pin_is_masked_waits_for_the_guest()
     {
         VmSpec spec = GuestSpec("lateirq") with { Memory = ByteSize.MiB(64) };
-        using VirtualMachine machine = VirtualMachine.Create(spec, _terminal);
+        using VirtualMachine machine = VirtualMachine.Create(spec, Terminal);
         Add(machine, "before", 1); // before the first instruction
         Thread run = Start(machine, out Func<RunResult> result);
         for (int round = 0; round < 3; round++)
         {
-            _terminal.WaitFor("MASKED");
-            _terminal.Forget();
+            Terminal.WaitFor("MASKED");
+            Terminal.Forget();
             if (round > 0)
             {
                 Add(machine, $"late{round}", 1);
             }
 
-            _terminal.Type("u");
-            _terminal.WaitFor($"SEEN added=0x{1 << (2 + round):x}"); // rng has slot 1
+            Terminal.Type("u");
+            Terminal.WaitFor($"SEEN added=0x{1 << (2 + round):x}"); // rng has slot 1
         }
 
-        Assert.True(run.Join(60_000), _terminal.Said);
-        Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, $"{result()}: {_terminal.Said}");
+        Assert.True(run.Join(60_000), Terminal.Said);
+        Assert.True(result().Reason == ExitReason.DebugExit && result().ExitCode == 0, $"{result()}: {Terminal.Said}");
     }
 
     [KvmFact]
     public async Task What_cannot_be_removed_or_added_is_refused_with_its_reason()
     {
         VmSpec spec = Spec("", disks: 1) with { VirtioTransport = VirtioTransport.Mmio };
-        using VirtualMachine machine = VirtualMachine.Create(spec, _terminal);
+        using VirtualMachine machine = VirtualMachine.Create(spec, Terminal);
         Thread run = Start(machine, out Func<RunResult> result);
         Assert.Equal(HotplugProblem.NoSuchDevice, (await Assert.ThrowsAsync<HotplugException>(() => Remove(machine, "disk7"))).Problem);
         Assert.Equal(HotplugProblem.NotHotpluggable, (await Assert.ThrowsAsync<HotplugException>(() => Remove(machine, "disk0"))).Problem);
@@ -203,11 +195,11 @@ public sealed class HotplugTests : IDisposable
         DiskSpec more = Disk("more", 1);
         Assert.Equal(HotplugProblem.NoSlot, Assert.Throws<HotplugException>(() => machine.AddDisk(more, Open(more))).Problem);
         Thread run = Start(machine, out Func<RunResult> result);
-        _terminal.WaitFor("ADDED slot=29");
-        _terminal.WaitFor("ADDED bus=1 slot=31");
-        _terminal.WaitFor("ADDED bus=2 slot=31");
+        Terminal.WaitFor("ADDED slot=29");
+        Terminal.WaitFor("ADDED bus=1 slot=31");
+        Terminal.WaitFor("ADDED bus=2 slot=31");
         Task<RemovalOutcome> removal = machine.RemoveAsync("disk3", TimeSpan.FromMinutes(1), force: false, default);
-        _terminal.WaitFor("KEPT slot=");
+        Terminal.WaitFor("KEPT slot=");
         Assert.Equal(HotplugProblem.Busy, (await Assert.ThrowsAsync<HotplugException>(() => Remove(machine, "disk3"))).Problem);
         Finish(run, result);
         Assert.Equal(HotplugProblem.Ended, (await Assert.ThrowsAsync<HotplugException>(() => removal)).Problem);
@@ -254,42 +246,13 @@ public sealed class HotplugTests : IDisposable
         List<string> files = [];
         foreach (string descriptor in Directory.GetFiles("/proc/self/fd"))
         {
-            if (new FileInfo(descriptor).LinkTarget is { } target && target.StartsWith(_folder, StringComparison.Ordinal))
+            if (new FileInfo(descriptor).LinkTarget is { } target && target.StartsWith(Folder, StringComparison.Ordinal))
             {
                 files.Add(target);
             }
         }
 
         return files;
-    }
-
-    private void Finish(Thread run, Func<RunResult> result)
-    {
-        _terminal.Type("q");
-        Assert.True(run.Join(60_000), _terminal.Said);
-        Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, $"{result()}: {_terminal.Said}");
-    }
-
-    private static Task<RemovalOutcome> Remove(VirtualMachine machine, string name) =>
-        machine.RemoveAsync(name, TimeSpan.FromSeconds(30), force: false, default);
-
-    private PluggedDevice Add(VirtualMachine machine, string file, int mib)
-    {
-        DiskSpec disk = Disk(file, mib);
-        return machine.AddDisk(disk, Open(disk));
-    }
-
-    private static IDiskBackend Open(DiskSpec disk) => new PathResources().OpenDisk(0, disk);
-
-    private DiskSpec Disk(string file, int mib)
-    {
-        string path = Path.Combine(_folder, file);
-        using (FileStream stream = File.Open(path, FileMode.OpenOrCreate, FileAccess.Write, FileShare.ReadWrite))
-        {
-            stream.SetLength((long)mib << 20);
-        }
-
-        return new DiskSpec { Path = path, Cache = DiskCache.Buffered };
     }
 
     private VmSpec Spec(string cmdline, int disks)
@@ -303,5 +266,5 @@ public sealed class HotplugTests : IDisposable
         };
     }
 
-    private VirtualMachine Machine(string cmdline, int disks) => VirtualMachine.Create(Spec(cmdline, disks), _terminal);
+    private VirtualMachine Machine(string cmdline, int disks) => VirtualMachine.Create(Spec(cmdline, disks), Terminal);
 }

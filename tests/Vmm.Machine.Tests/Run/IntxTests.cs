@@ -1,4 +1,5 @@
 using System.Globalization;
+using Vmm.LifeCycle;
 using Vmm.Machine.Layout;
 using Vmm.Machine.Run;
 using Vmm.Spec;
@@ -31,7 +32,7 @@ public sealed class IntxTests : IDisposable
         using VirtualMachine machine = VirtualMachine.Create(spec, _terminal);
         Thread run = Start(machine, out Func<RunResult> result);
         Assert.True(run.Join(90_000), _terminal.Said);
-        Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, $"{result()}: {_terminal.Said}");
+        Assert.True(result().Reason == ExitReason.DebugExit && result().ExitCode == 0, $"{result()}: {_terminal.Said}");
         Assert.Equal(5, File.ReadAllBytes(disks[0].Path)[5 * 4096]);
     }
 
@@ -42,6 +43,7 @@ public sealed class IntxTests : IDisposable
         Assert.Equal((19u, 4), DeviceSlots.IntxGsis(14));
         Assert.Equal((20u, 3), DeviceSlots.IntxGsis(15));
         Assert.Equal(0, DeviceSlots.IntxGsis(DeviceCount.MostMmio).Count);
+        Assert.Equal((23u, 1), DeviceSlots.IntxGsis(DeviceCount.MostMmio, hasPorts: true)); // ports have a pin to tell by
     }
 
     private DiskSpec Disk(int number, VirtioTransport transport)

@@ -29,7 +29,7 @@ public sealed class LayoutGoldenTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("vmm-layout-").FullName;
 
-    public static TheoryData<string> Names => ["small", "everything", "mmio", "numa", "many-disks"];
+    public static TheoryData<string> Names => ["small", "everything", "mmio", "numa", "many-disks", "pcie"];
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
@@ -119,6 +119,13 @@ public sealed class LayoutGoldenTests : IDisposable
                 },
                 Disks = [Disk("a") with { Vnode = 1 }],
             },
+            "pcie" => spec with
+            {
+                Hotplug = HotplugWay.Pcie,
+                Disks = [Disk("a"), Disk("b"), Disk("c") with { Front = new FrontSpec { Transport = VirtioTransport.Mmio } }],
+                Nets = [new NetSpec { Tap = "t0", Mtu = 1500 }],
+                Balloon = new BalloonSpec(),
+            },
             "many-disks" => spec with { Disks = [.. Enumerable.Range(0, 40).Select(i => Disk("d" + i))] },
             _ => throw new ArgumentOutOfRangeException(nameof(name)),
         };
@@ -157,17 +164,18 @@ public sealed class LayoutGoldenTests : IDisposable
 
     private static void DescribePci(VirtualMachine machine, StringBuilder text)
     {
-        for (ulong function = 0; function < 6 * 32; function++)
+        for (ulong function = 0; function < (ulong)machine.Slots.Bridge.Buses << 8; function++)
         {
             byte[] config = new byte[256];
             for (int at = 0; at < config.Length; at += 4)
             {
-                machine.Slots.Bridge.Ecam.Read((function << 15) + (ulong)at, config.AsSpan(at, 4));
+                machine.Slots.Bridge.Ecam.Read((function << 12) + (ulong)at, config.AsSpan(at, 4));
             }
 
             if (BinaryPrimitives.ReadUInt16LittleEndian(config) != 0xFFFF)
             {
-                Line(text, $"pci {function >> 5}:{function & 31} {Convert.ToHexStringLower(config.AsSpan(0, 64))} {Hash(config)}");
+                string place = $"{function >> 8}:{(function >> 3) & 31}{((function & 7) == 0 ? "" : $".{function & 7}")}";
+                Line(text, $"pci {place} {Convert.ToHexStringLower(config.AsSpan(0, 64))} {Hash(config)}");
             }
         }
     }

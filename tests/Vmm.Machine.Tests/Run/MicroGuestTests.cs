@@ -1,4 +1,5 @@
 using System.Text;
+using Vmm.LifeCycle;
 using Vmm.Machine.Run;
 using Vmm.Memory;
 using Vmm.Spec;
@@ -39,7 +40,7 @@ public sealed class MicroGuestTests
                 machine.Dispose();
                 Assert.True(run.Join(10_000));
                 machine.Dispose();
-                Assert.Equal((null, RunOutcome.Stopped), (fault, ended?.Outcome));
+                Assert.Equal((null, ExitReason.Stopped), (fault, ended?.Reason));
             }
         }
         finally
@@ -52,7 +53,7 @@ public sealed class MicroGuestTests
     public void Hello_speaks_on_the_serial_port_and_chooses_its_exit_code()
     {
         (RunResult result, string said) = Run(new VmSpec { Memory = ByteSize.MiB(128) }, "hello");
-        Assert.Equal((RunOutcome.DebugExit, 0), (result.Outcome, result.ExitCode));
+        Assert.Equal((ExitReason.DebugExit, 0), (result.Reason, result.ExitCode));
         Assert.Equal("HELLO", said.Trim());
     }
 
@@ -61,7 +62,7 @@ public sealed class MicroGuestTests
     {
         VmSpec spec = NumaSplit.Apply(new VmSpec { Memory = ByteSize.MiB(256), Cpus = 4 }, 2);
         (RunResult result, string said) = Run(spec, "numa");
-        Assert.Equal(RunOutcome.DebugExit, result.Outcome);
+        Assert.Equal(ExitReason.DebugExit, result.Reason);
         Assert.Equal(0, result.ExitCode);
         string[] lines = [.. said.Split('\n').Select(l => l.Trim())];
         Assert.Equal(
@@ -86,7 +87,7 @@ public sealed class MicroGuestTests
         {
             (RunResult result, string said) = WithDisk(disk => Run(DiskSpec(disk, transport), "badring"));
             Assert.True(
-                result.Outcome == RunOutcome.DebugExit && result.ExitCode == 0, $"{transport}: {result.Outcome} {result.Message}\n{said}");
+                result.Reason == ExitReason.DebugExit && result.ExitCode == 0, $"{transport}: {result.Reason} {result.Message}\n{said}");
             Assert.Equal(10, said.Split('\n').Count(l => l.Contains("needs_reset=1 recovered=1", StringComparison.Ordinal)));
         }
     }
@@ -97,7 +98,7 @@ public sealed class MicroGuestTests
         using CancellationTokenSource stop = new();
         Listener console = new() { Heard = text => { if (text.Contains("READY", StringComparison.Ordinal)) { stop.Cancel(); } } };
         using VirtualMachine machine = VirtualMachine.Create(Spec(new VmSpec { Memory = ByteSize.MiB(128) }, "idle"), console);
-        Assert.Equal(RunOutcome.Stopped, machine.Run(stop.Token).Outcome);
+        Assert.Equal(ExitReason.Stopped, machine.Run(stop.Token).Reason);
     }
 
     [KvmFact]
@@ -112,7 +113,7 @@ public sealed class MicroGuestTests
     public void A_triple_fault_is_told_with_registers_code_gates_and_last_exits()
     {
         (RunResult result, string said) = Run(new VmSpec { Memory = ByteSize.MiB(128), Cpus = 2 }, "crash");
-        Assert.True(result.Outcome == RunOutcome.TripleFault && result.ExitCode == 1, $"{result.Outcome} {result.Message}\n{said}");
+        Assert.True(result.Reason == ExitReason.TripleFault && result.ExitCode == 1, $"{result.Reason} {result.Message}\n{said}");
         Assert.Contains("CRASHING", said, StringComparison.Ordinal);
         string[] report = [.. result.Report!];
         Assert.Equal("vCPU 0, which crashed:", report[0]);
@@ -132,7 +133,7 @@ public sealed class MicroGuestTests
     private static void VerifyDisk(VirtioTransport transport)
     {
         (RunResult result, string said) = WithDisk(disk => Run(DiskSpec(disk, transport), "blk"));
-        Assert.True(result.Outcome == RunOutcome.DebugExit && result.ExitCode == 0, $"{result.Outcome} {result.Message}\n{said}");
+        Assert.True(result.Reason == ExitReason.DebugExit && result.ExitCode == 0, $"{result.Reason} {result.Message}\n{said}");
         Assert.Contains("id=serial-7 ", said, StringComparison.Ordinal);
         Assert.Contains("verify=ok", said, StringComparison.Ordinal);
     }

@@ -5,6 +5,7 @@ using System.Net.Sockets;
 using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Net;
 using Vmm.Interop;
+using Vmm.LifeCycle;
 using Vmm.Machine.Run;
 using Vmm.Spec;
 using Vmm.Testing;
@@ -78,7 +79,7 @@ public sealed class NetTests
         Assert.InRange(Ticks("net0-io0") - before, 0, 10); // it sleeps, and does not turn in circles over the dead tap
         stop.Cancel();
         Assert.True(run.Join(20_000));
-        Assert.Equal(RunOutcome.Stopped, ended!.Outcome);
+        Assert.Equal(ExitReason.Stopped, ended!.Reason);
     }
 
     [KvmFact(NeedsRoot = true)]

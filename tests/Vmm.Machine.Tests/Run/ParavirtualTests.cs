@@ -1,5 +1,6 @@
 using System.Net.Sockets;
 using System.Text;
+using Vmm.LifeCycle;
 using Vmm.Machine.Run;
 using Vmm.Memory;
 using Vmm.Spec;
@@ -62,7 +63,7 @@ public sealed class ParavirtualTests
 
             program.Send("quit"u8);
             Assert.True(run.Join(60_000));
-            Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, terminal.Said);
+            Assert.True(result().Reason == ExitReason.DebugExit && result().ExitCode == 0, terminal.Said);
         }
         finally
         {
@@ -105,7 +106,7 @@ public sealed class ParavirtualTests
         Assert.Equal((64UL << 20, 64UL << 20), (machine.Balloon!.Info().HeldBytes, machine.Balloon.Info().ActualBytes));
         terminal.Type("\n");
         Assert.True(run.Join(60_000));
-        Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, terminal.Said);
+        Assert.True(result().Reason == ExitReason.DebugExit && result().ExitCode == 0, terminal.Said);
     }
 
     [KvmFact]
@@ -143,7 +144,7 @@ public sealed class ParavirtualTests
 
         terminal.Type("q\n");
         Assert.True(run.Join(60_000));
-        Assert.Equal((RunOutcome.DebugExit, 0), (result().Outcome, result().ExitCode));
+        Assert.Equal((ExitReason.DebugExit, 0), (result().Reason, result().ExitCode));
         Assert.Equal(expected + "q\n", terminal.Said);
     }
 
@@ -159,7 +160,7 @@ public sealed class ParavirtualTests
         machine.GuestPanic += (_, panic) => told.Add(panic.Panicked);
         using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(60));
         RunResult result = machine.Run(deadline.Token);
-        Assert.Equal((RunOutcome.Panicked, 1), (result.Outcome, result.ExitCode));
+        Assert.Equal((ExitReason.GuestPanicked, 1), (result.Reason, result.ExitCode));
         Assert.True(machine.GuestPanicked);
         Assert.Contains("the guest's kernel panicked", notes.All);
         Assert.Equal([true], told);
@@ -177,9 +178,9 @@ public sealed class ParavirtualTests
         Thread run = new(() => machine.Run(CancellationToken.None));
         run.Start();
         Assert.True(preserved.Wait(60_000));
-        Assert.Equal(MachineState.Crashed, machine.State);
-        Assert.Throws<MachineStateException>(machine.Resume);
-        Assert.Throws<MachineStateException>(machine.Pause);
+        Assert.Equal(VmState.Crashed, machine.State);
+        Assert.Throws<VmStateException>(machine.Resume);
+        Assert.Throws<VmStateException>(machine.Pause);
         long exits = machine.Counters.Exits;
         Assert.False(run.Join(200));
         Assert.Equal(exits, machine.Counters.Exits);
@@ -198,7 +199,7 @@ public sealed class ParavirtualTests
             spec with { Boot = spec.Boot with { Cmdline = "event=2" } }, terminal, notes.Add);
         using CancellationTokenSource deadline = new(TimeSpan.FromSeconds(60));
         RunResult result = machine.Run(deadline.Token);
-        Assert.Equal((RunOutcome.Reset, 0), (result.Outcome, result.ExitCode));
+        Assert.Equal((ExitReason.Reset, 0), (result.Reason, result.ExitCode));
         Assert.Contains("the guest's kernel panicked; its crash kernel takes over", notes.All);
         Assert.Contains("WENT ON", terminal.Said, StringComparison.Ordinal);
     }

@@ -1,4 +1,5 @@
 using System.Text.RegularExpressions;
+using Vmm.LifeCycle;
 using Vmm.Machine.Run;
 using Vmm.Spec;
 using Vmm.Testing;
@@ -19,19 +20,19 @@ public sealed partial class PlatformTests
     public void A_guest_resets_by_every_way_that_a_pc_has(string by)
     {
         (RunResult result, string said) = Run("reset", "by=" + by);
-        Assert.True(result.Outcome == RunOutcome.Reset && result.ExitCode == 0, $"{result}\n{said}");
+        Assert.True(result.Reason == ExitReason.Reset && result.ExitCode == 0, $"{result}\n{said}");
         Assert.Equal(by == "cf9" ? "RESETTING\nNOT YET\n" : "RESETTING\n", said);
     }
 
     [KvmTheory]
-    [InlineData("by=triple reboot=t", RunOutcome.Reset)]
-    [InlineData("by=triple reboot=w,t", RunOutcome.Reset)]
-    [InlineData("by=triple reboot=t,k", RunOutcome.TripleFault)]
-    [InlineData("by=triple", RunOutcome.TripleFault)]
-    public void A_triple_fault_is_a_reboot_only_for_a_guest_that_was_told_to_reboot_so(string words, RunOutcome outcome)
+    [InlineData("by=triple reboot=t", ExitReason.Reset)]
+    [InlineData("by=triple reboot=w,t", ExitReason.Reset)]
+    [InlineData("by=triple reboot=t,k", ExitReason.TripleFault)]
+    [InlineData("by=triple", ExitReason.TripleFault)]
+    public void A_triple_fault_is_a_reboot_only_for_a_guest_that_was_told_to_reboot_so(string words, ExitReason outcome)
     {
         (RunResult result, string said) = Run("reset", words);
-        Assert.True(result.Outcome == outcome, $"{result}\n{said}");
+        Assert.True(result.Reason == outcome, $"{result}\n{said}");
     }
 
     [KvmFact]
@@ -40,14 +41,14 @@ public sealed partial class PlatformTests
         (RunResult result, string said) = Run("crash", "reboot=t");
         bool lost = result.Message?.Contains("reset itself", StringComparison.Ordinal) == true
             || result.Report?.Any(l => l.Contains("registers are lost", StringComparison.Ordinal)) == true;
-        Assert.True(lost || result.Outcome == RunOutcome.TripleFault, $"{result}\n{said}");
+        Assert.True(lost || result.Reason == ExitReason.TripleFault, $"{result}\n{said}");
     }
 
     [KvmFact]
     public void Pm_timer_pit_and_kvmclock_agree_about_the_tsc()
     {
         (RunResult result, string said) = Run("clock", "mode=rates");
-        Assert.True(result.Outcome == RunOutcome.DebugExit && result.ExitCode == 0, $"{result}\n{said}");
+        Assert.True(result.Reason == ExitReason.DebugExit && result.ExitCode == 0, $"{result}\n{said}");
         double[] khz = [.. Khz().Matches(said).Select(m => double.Parse(m.Value))];
         Assert.Equal(3, khz.Length);
         Assert.All(khz, rate => Assert.InRange(rate / khz[2], 0.75, 1.33));
@@ -69,7 +70,7 @@ public sealed partial class PlatformTests
         terminal.WaitFor("STOPPED 1");
         terminal.Type("q");
         Assert.True(run.Join(60_000));
-        Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, $"{result()}\n{terminal.Said}");
+        Assert.True(result().Reason == ExitReason.DebugExit && result().ExitCode == 0, $"{result()}\n{terminal.Said}");
         Match times = Times().Match(terminal.Said);
         long kvm = long.Parse(times.Groups["kvm"].Value), pm = long.Parse(times.Groups["pm"].Value),
             tsc = long.Parse(times.Groups["tsc"].Value);
@@ -97,7 +98,7 @@ public sealed partial class PlatformTests
                 {
                     machine.Pause();
                 }
-                catch (MachineStateException) when (!run.IsAlive || machine.State == MachineState.Ended)
+                catch (VmStateException) when (!run.IsAlive || machine.State == VmState.Stopped)
                 {
                     break; // it came to its end
                 }
@@ -109,7 +110,7 @@ public sealed partial class PlatformTests
             }
 
             Assert.True(run.Join(60_000));
-            Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, $"{result()}\n{terminal.Said}");
+            Assert.True(result().Reason == ExitReason.DebugExit && result().ExitCode == 0, $"{result()}\n{terminal.Said}");
             Assert.True(pauses >= 5, $"{pauses} pauses");
 
             long Requests() => machine.Counters.Disks.Sum(d => d.Counters.Reads + d.Counters.Writes);
@@ -126,7 +127,7 @@ public sealed partial class PlatformTests
     public void Every_processor_starts_although_no_local_apic_was_enabled_before(int cpus, string expected)
     {
         (RunResult result, string said) = Run("apstart", $"cpus={cpus}", cpus);
-        Assert.True(result.Outcome == RunOutcome.DebugExit && result.ExitCode == 0, $"{result}\n{said}");
+        Assert.True(result.Reason == ExitReason.DebugExit && result.ExitCode == 0, $"{result}\n{said}");
         Assert.Equal(expected, said);
     }
 

@@ -1,5 +1,6 @@
 using System.Text;
 using Vmm.Devices.Virtio.Pmem;
+using Vmm.LifeCycle;
 using Vmm.Machine.Run;
 using Vmm.Spec;
 using Vmm.Spec.Devices;
@@ -64,7 +65,7 @@ public sealed class PmemTests : IDisposable
         using Terminal terminal = new();
         using VirtualMachine machine = VirtualMachine.Create(Spec(readOnly: false), terminal);
         BlockException refused = Assert.Throws<BlockException>(() => VirtualMachine.Create(Spec(readOnly: true), terminal));
-        Assert.Contains("is being written by another virtual machine", refused.Message, StringComparison.Ordinal);
+        Assert.Contains("is being written by ", refused.Message, StringComparison.Ordinal);
     }
 
     private void MakeImage()
@@ -83,7 +84,7 @@ public sealed class PmemTests : IDisposable
         using VirtualMachine machine = VirtualMachine.Create(spec with { Boot = spec.Boot with { Cmdline = arguments } }, terminal);
         Thread run = Start(machine, out Func<RunResult> result);
         Assert.True(run.Join(60_000));
-        Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, terminal.Said);
+        Assert.True(result().Reason == ExitReason.DebugExit && result().ExitCode == 0, terminal.Said);
         return terminal.Said;
     }
 }

@@ -1,4 +1,5 @@
 using Vmm.Interop;
+using Vmm.LifeCycle;
 using Vmm.Machine.Layout;
 using Vmm.Machine.Run;
 using Vmm.Memory;
@@ -50,7 +51,7 @@ public sealed class RehomeTests
         }
 
         Assert.True(run.Join(60_000));
-        Assert.True(result().Outcome == RunOutcome.DebugExit && result().ExitCode == 0, terminal.Said);
+        Assert.True(result().Reason == ExitReason.DebugExit && result().ExitCode == 0, terminal.Said);
     }
 
     [KvmFact]
@@ -232,7 +233,7 @@ public sealed class RehomeTests
             machine.SetVnodeMemory(0, ByteSize.MiB(64 + 32));
             terminal.WaitFor("FAIL block at 16777216 was refused"); // the micro-guest takes BUSY for a failure
             Assert.True(run.Join(60_000));
-            Assert.Equal((RunOutcome.DebugExit, 1), (result().Outcome, result().ExitCode));
+            Assert.Equal((ExitReason.DebugExit, 1), (result().Reason, result().ExitCode));
         }
         finally
         {

@@ -3,6 +3,8 @@ using System.Globalization;
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using Vmm.Devices.Virtio.Mem;
+using Vmm.LifeCycle;
+using Vmm.Machine.Hotplug;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
 using Vmm.Machine.Saved;
@@ -34,7 +36,7 @@ public sealed class SaveRestoreTests : IDisposable
         string saved = await SaveAsync(running);
         running.End(_said);
         running = Restore(saved);
-        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        Assert.Equal((ExitReason.DebugExit, 0), running.WaitEnd());
         running.End(_said);
         string all = string.Concat(_said);
         int[] ticks = [.. Regex.Matches(all, @"TICK spin (\d+)\n").Select(m => int.Parse(m.Groups[1].Value, CultureInfo.InvariantCulture))];
@@ -63,7 +65,7 @@ public sealed class SaveRestoreTests : IDisposable
             Directory.Delete(Saved, recursive: true);
         }
 
-        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        Assert.Equal((ExitReason.DebugExit, 0), running.WaitEnd());
         running.End(_said);
         Assert.Contains("RESULT blk verify=ok", string.Concat(_said), StringComparison.Ordinal);
         Assert.True(restored >= 5, $"the guest ended after {restored} saves");
@@ -80,9 +82,34 @@ public sealed class SaveRestoreTests : IDisposable
         running.End(_said);
         running = Restore(saved);
         running.Send("g");
-        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        Assert.Equal((ExitReason.DebugExit, 0), running.WaitEnd());
         running.End(_said);
         Assert.Contains("RESULT intx", string.Concat(_said), StringComparison.Ordinal);
+    }
+
+    [KvmFact]
+    public async Task A_disk_that_was_plugged_behind_a_port_and_asked_back_works_on_and_leaves_after_the_restore()
+    {
+        VmSpec spec = DiskSpec(VirtioTransport.Pci, "") with { Boot = Spec("ports", "keep=1").Boot, Hotplug = HotplugWay.Pcie };
+        Running running = new(VirtualMachine.Create(spec with { Disks = [] }, Terminal(out Terminal terminal)), terminal);
+        terminal.WaitFor("READY ports=16");
+        running.Machine.AddDisk(spec.Disks[0], new PathResources().OpenDisk(0, spec.Disks[0]));
+        terminal.WaitFor("ADDED bus=1");
+        Assert.Equal(RemovalOutcome.Refused, await running.Machine.RemoveAsync("disk0", TimeSpan.Zero, force: false, default));
+        terminal.WaitFor("KEPT bus=1");
+        string saved = await SaveAsync(running);
+        running.End(_said);
+
+        running = Restore(saved);
+        running.Send("v");
+        running.WaitFor("VERIFIED bus=1");
+        TaskCompletionSource<RemovalOutcome> gone = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        running.Machine.DeviceRemoved += (_, e) => gone.TrySetResult(e.Outcome);
+        running.Send("e");
+        Assert.Equal(RemovalOutcome.Removed, await gone.Task.WaitAsync(s_long));
+        running.Send("q");
+        Assert.Equal((ExitReason.DebugExit, 0), running.WaitEnd());
+        running.End(_said);
     }
 
     [KvmTheory]
@@ -103,7 +130,7 @@ public sealed class SaveRestoreTests : IDisposable
         }
 
         running.Type("q\n", isAnswered: false);
-        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        Assert.Equal((ExitReason.DebugExit, 0), running.WaitEnd());
         running.End([]);
     }
 
@@ -147,7 +174,7 @@ public sealed class SaveRestoreTests : IDisposable
         running.WaitFor(during);
         Assert.Equal(before + during, running.Said);
         running.Type("q\n", isAnswered: false);
-        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        Assert.Equal((ExitReason.DebugExit, 0), running.WaitEnd());
         running.End([]);
     }
 
@@ -173,7 +200,7 @@ public sealed class SaveRestoreTests : IDisposable
         Assert.Equal(128 << 20, new FileInfo(Path.Combine(saved, "memory-0.bin")).Length);
         Assert.Equal(64 << 20, new FileInfo(Path.Combine(saved, "memory-1.bin")).Length);
         running = Restore(saved);
-        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        Assert.Equal((ExitReason.DebugExit, 0), running.WaitEnd());
         running.End(_said);
         Assert.Contains("RESULT spin ticks=8", string.Concat(_said), StringComparison.Ordinal);
     }
@@ -201,7 +228,7 @@ public sealed class SaveRestoreTests : IDisposable
         }
 
         running.Type("q", isAnswered: false);
-        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        Assert.Equal((ExitReason.DebugExit, 0), running.WaitEnd());
         running.End([]);
 
         static void Ask(Running running, ulong mib)
@@ -229,7 +256,7 @@ public sealed class SaveRestoreTests : IDisposable
         running.Machine.SetVnodeMemory(0, ByteSize.MiB(64 + 40)); // the guest fails when new memory is not zero
         running.WaitFor("NOW mib=40 device=40");
         running.Type("q", isAnswered: false);
-        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        Assert.Equal((ExitReason.DebugExit, 0), running.WaitEnd());
         running.End([]);
         File.Delete(hot);
         Refused("memory-0-hot.bin is missing", saved);
@@ -279,7 +306,7 @@ public sealed class SaveRestoreTests : IDisposable
         machine.SetVnodeMemory(0, ByteSize.MiB(64 + 2));
         running.WaitFor("NOW mib=2 device=2");
         running.Type("q", isAnswered: false);
-        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        Assert.Equal((ExitReason.DebugExit, 0), running.WaitEnd());
         running.End([]);
     }
 
@@ -291,14 +318,14 @@ public sealed class SaveRestoreTests : IDisposable
         string saved = await SaveAsync(running, goOn: true);
         running.Machine.Pause();
         string paused = await SaveAsync(running, goOn: true);
-        Assert.Equal(MachineState.Paused, running.Machine.State);
+        Assert.Equal(VmState.Paused, running.Machine.State);
         running.Machine.Resume();
-        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        Assert.Equal((ExitReason.DebugExit, 0), running.WaitEnd());
         running.End([]);
         foreach (string folder in new[] { saved, paused })
         {
             Running copy = Restore(folder);
-            Assert.Equal((RunOutcome.DebugExit, 0), copy.WaitEnd());
+            Assert.Equal((ExitReason.DebugExit, 0), copy.WaitEnd());
             copy.End([]);
         }
     }
@@ -332,9 +359,9 @@ public sealed class SaveRestoreTests : IDisposable
         using CancellationTokenSource cancel = new();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(
             () => MachineSave.SaveAsync(running.Machine, Saved, s_long, goOn: false, _ => cancel.Cancel(), cancel.Token));
-        Assert.Equal(MachineState.Running, running.Machine.State);
+        Assert.Equal(VmState.Running, running.Machine.State);
         Assert.Empty(Directory.GetFileSystemEntries(_folder));
-        Assert.Equal((RunOutcome.DebugExit, 0), running.WaitEnd());
+        Assert.Equal((ExitReason.DebugExit, 0), running.WaitEnd());
         running.End([]);
     }
 
@@ -402,7 +429,7 @@ public sealed class SaveRestoreTests : IDisposable
             await MachineSave.SaveAsync(running.Machine, Saved, s_long, goOn: false);
             return true;
         }
-        catch (MachineStateException)
+        catch (VmStateException)
         {
             return false;
         }
@@ -460,7 +487,7 @@ public sealed class SaveRestoreTests : IDisposable
         {
             (Machine, _terminal) = (machine, terminal);
             _thread = GuestKit.Start(machine, out _result);
-            while (machine.State == MachineState.Ready)
+            while (machine.State == VmState.Starting)
             {
                 Thread.Sleep(1);
             }
@@ -484,13 +511,13 @@ public sealed class SaveRestoreTests : IDisposable
 
         internal void WaitFor(string text) => _terminal.WaitFor(text);
 
-        internal bool HasEnded => Machine.State == MachineState.Ended;
+        internal bool HasEnded => Machine.State == VmState.Stopped;
 
-        internal (RunOutcome, int?) WaitEnd()
+        internal (ExitReason, int?) WaitEnd()
         {
             _thread.Join();
             RunResult result = _result();
-            return (result.Outcome, result.ExitCode);
+            return (result.Reason, result.ExitCode);
         }
 
         internal void End(List<string> said)

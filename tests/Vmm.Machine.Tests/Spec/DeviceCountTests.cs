@@ -33,6 +33,37 @@ public sealed class DeviceCountTests
         Assert.Equal(DeviceCount.MostPci, DeviceSlots.MostPci);
     }
 
+    /// <summary>Sixteen ports for a small VM, eight to spare for a larger one as long as bus 0 has slots for them, each in a place of its
+    /// own.</summary>
+    [Fact]
+    public void Every_number_of_disks_has_its_ports()
+    {
+        VmSpec small = Most(VirtioTransport.Pci) with { Hotplug = HotplugWay.Pcie, Nets = [], Numa = null };
+        for (int disks = 0; disks <= SpecValidation.MaxDisks; disks++)
+        {
+            VmSpec spec = small with { Disks = [.. small.Disks.Take(disks)] };
+            Assert.Empty(SpecValidation.Validate(spec));
+            PciTree tree = PciTree.For(spec);
+            Assert.InRange(tree.Count, Math.Max(16, disks + 8), Math.Max(16, disks + 15));
+            HashSet<PciAddress> places = [.. Enumerable.Range(1, tree.Count).Select(tree.Upstream)];
+            Assert.Equal((tree.Count, 31), (places.Count, places.Max(p => p.Slot)));
+            Assert.All(places, p => Assert.Contains(p with { Function = 0 }, places)); // software looks for others only behind function 0
+            Assert.Equal(MemoryMap.PciWindow32.End.Value, tree.Window(tree.Count).Start + (ulong)tree.Window(tree.Count).Length);
+        }
+
+        VmSpec most = Most(VirtioTransport.Pci) with { Hotplug = HotplugWay.Pcie };
+        Assert.Contains(SpecValidation.Validate(most), p => p.Path is "hotplug"
+            && p.Message.Contains("beside 68 devices that stay there is room for 0 ports", StringComparison.Ordinal));
+        VmSpec full = most with
+        {
+            Cpus = 18,
+            Memory = ByteSize.GiB(18),
+            Numa = most.Numa! with { Vnodes = [.. most.Numa!.Vnodes.Take(18)] },
+        };
+        Assert.Empty(SpecValidation.Validate(full)); // 22 that stay: nine slots for 72 ports, none to spare
+        Assert.Equal(72, PciTree.For(full).Count);
+    }
+
     [Fact]
     public void Too_many_are_refused_with_the_count()
     {

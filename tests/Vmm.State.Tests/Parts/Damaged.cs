@@ -21,7 +21,7 @@ internal static class Damaged
         {
             if (list.Count > 0 && random.Next(8) == 0)
             {
-                list.Add(list[random.Next(list.Count)]!.DeepClone());
+                list.Add(list[random.Next(list.Count)]?.DeepClone());
             }
             else if (list.Count > 0 && random.Next(8) == 0)
             {

@@ -32,3 +32,32 @@ u8 block_request(struct block *block, u32 type, u64 sector, void *data, u32 leng
             return 0xfe;
     return status;
 }
+
+#define PIECE 4096
+#define PIECES 64
+
+static void pattern(u8 *at, u64 seed)
+{
+    for (unsigned i = 0; i < PIECE / 8; i++)
+        ((u64 *)at)[i] = next_random(&seed);
+}
+
+void block_verify(struct block *block, u64 seed)
+{
+    static u8 buffer[PIECE] __attribute__((aligned(PIECE))), expected[PIECE];
+    block_start(block);
+    block->sectors = get64((const void *)block->device.config);
+    for (u64 i = 0; i < PIECES; i++) {
+        u64 sector = i * 97 * 8 % (block->sectors - 8);
+        pattern(buffer, seed + i);
+        if (block_request(block, BLK_OUT, sector, buffer, PIECE, 1024) != 0)
+            fail("write of piece %lu", i);
+        if (block_request(block, BLK_IN, sector, buffer, PIECE, 512) != 0)
+            fail("read of piece %lu", i);
+        pattern(expected, seed + i);
+        if (memcmp(buffer, expected, PIECE) != 0)
+            fail("piece %lu is not what was written", i);
+    }
+    if (block_request(block, BLK_FLUSH, 0, NULL, 0, 1) != 0)
+        fail("flush");
+}

@@ -20,3 +20,5 @@ void block_open(struct block *block, const struct start_info *info);
 void block_start(struct block *block);
 /* One request, alone in the queue, its data split into pieces of at most piece bytes; returns the status byte. */
 u8 block_request(struct block *block, u32 type, u64 sector, void *data, u32 length, u32 piece);
+/* Starts the device anew (there is one set of rings for all), writes pieces all over the disk and reads each back; ends the guest when one differs. */
+void block_verify(struct block *block, u64 seed);

@@ -133,7 +133,8 @@ journal() { journalctl --no-pager -u vmmd "$@"; }
 journal -o json >/tmp/journal
 grep '"MESSAGE":"[^"]*listens on /run/vmm/vmmd.sock' /tmp/journal | grep -c '"PRIORITY":"6"' >/dev/null || failed "the journal has no record of vmmd with its priority"
 journal | grep -q "adopted idle, worker $worker" || failed "the journal tells of no adoption"
-bad=$(journal -p warning -o cat | grep -viE 'watchdog|signal|failed with result|killed|core-dump|main process exited')
+# A machine whose processors are busy elsewhere makes a daemon ask a worker twice: that it waits is told, and no fault.
+bad=$(journal -p warning -o cat | grep -viE 'watchdog|signal|failed with result|killed|core-dump|main process exited|does not answer yet')
 [ -z "$bad" ] || failed "warnings in the journal: $bad"
 ok "journal: $(journal | wc -l) lines, $(journal | grep -c 'adopted idle') adoptions, no warning of vmmd"
 

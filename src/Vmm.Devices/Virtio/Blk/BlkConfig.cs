@@ -36,25 +36,31 @@ internal sealed class BlkConfig
     public const uint MaxWriteZeroesSectors = 1 << 16; // 32 MiB: bounded, because it may end in writing them
     private const int WritebackOffset = 32;
 
+    private readonly Lock _gate = new(); // a size is read whole
     private readonly byte[] _bytes = new byte[Length];
+    private ulong _capacityBytes;
 
     public BlkConfig(in BlockGeometry disk, VirtioBlkOptions options)
     {
         Span<byte> b = _bytes;
-        BinaryPrimitives.WriteUInt64LittleEndian(b, disk.CapacityBytes / 512);
+        LogicalBlockSize = options.LogicalBlockSize ?? disk.LogicalBlockSize;
+        TryGrow(disk.CapacityBytes);
         BinaryPrimitives.WriteUInt32LittleEndian(b[12..], (uint)SegMax(options.QueueSize));
-        BinaryPrimitives.WriteUInt32LittleEndian(b[20..], (uint)disk.LogicalBlockSize);
-        b[24] = (byte)BitOperations.Log2((uint)Math.Max(disk.PhysicalBlockSize / disk.LogicalBlockSize, 1));
-        BinaryPrimitives.WriteUInt16LittleEndian(b[26..], (ushort)Math.Max(disk.PhysicalBlockSize / disk.LogicalBlockSize, 1));
+        WriteTopology(disk, LogicalBlockSize);
         b[WritebackOffset] = 1;
         BinaryPrimitives.WriteUInt16LittleEndian(b[34..], (ushort)options.QueueCount);
         BinaryPrimitives.WriteUInt32LittleEndian(b[36..], MaxDiscardSectors);
-        BinaryPrimitives.WriteUInt32LittleEndian(b[40..], 1);
-        BinaryPrimitives.WriteUInt32LittleEndian(b[44..], (uint)(disk.PhysicalBlockSize / 512));
+        BinaryPrimitives.WriteUInt32LittleEndian(b[40..], BlkSegments.Most);
         BinaryPrimitives.WriteUInt32LittleEndian(b[48..], MaxWriteZeroesSectors);
-        BinaryPrimitives.WriteUInt32LittleEndian(b[52..], 1);
+        BinaryPrimitives.WriteUInt32LittleEndian(b[52..], BlkSegments.Most);
         b[56] = disk.Abilities.HasFlag(DiskAbilities.Discard) ? (byte)1 : (byte)0;
     }
+
+    /// <summary>Bytes of a logical block.</summary>
+    public int LogicalBlockSize { get; }
+
+    /// <summary>The size that the driver is told, whole logical blocks.</summary>
+    public ulong CapacityBytes => Volatile.Read(ref _capacityBytes);
 
     /// <summary>The driver's choice of cache mode (CONFIG_WCE): true when writes may stay in volatile caches until a flush.</summary>
     public bool Writeback
@@ -66,13 +72,33 @@ internal sealed class BlkConfig
     /// <summary>Data segments of one request: a chain of the queue's size, less header and status.</summary>
     public static int SegMax(int queueSize) => Math.Min(queueSize - 2, 126);
 
+    /// <summary>The disk has this many bytes now. False when its driver sees nothing of that: it is not a whole block more.</summary>
+    public bool TryGrow(ulong bytes)
+    {
+        bytes -= bytes % (ulong)LogicalBlockSize;
+        lock (_gate)
+        {
+            if (bytes <= _capacityBytes)
+            {
+                return false;
+            }
+
+            Volatile.Write(ref _capacityBytes, bytes);
+            BinaryPrimitives.WriteUInt64LittleEndian(_bytes, bytes / 512);
+            return true;
+        }
+    }
+
     public void Read(int offset, Span<byte> data)
     {
         data.Clear();
         if (offset is >= 0 and < Length)
         {
             ReadOnlySpan<byte> rest = _bytes.AsSpan(offset);
-            rest[..Math.Min(rest.Length, data.Length)].CopyTo(data);
+            lock (_gate)
+            {
+                rest[..Math.Min(rest.Length, data.Length)].CopyTo(data);
+            }
         }
     }
 
@@ -83,5 +109,20 @@ internal sealed class BlkConfig
         {
             Writeback = data[at] != 0;
         }
+    }
+
+    // blk_size, topology (in logical blocks) and discard_sector_alignment (in sectors).
+    private void WriteTopology(in BlockGeometry disk, int logical)
+    {
+        Span<byte> b = _bytes;
+        int physical = Math.Max(disk.PhysicalBlockSize, logical);
+        uint minimum = Math.Max(disk.MinimumIo, (uint)physical), misaligned = disk.AlignmentOffset / (uint)logical;
+        BinaryPrimitives.WriteUInt32LittleEndian(b[20..], (uint)logical);
+        b[24] = (byte)BitOperations.Log2((uint)(physical / logical));
+        b[25] = misaligned <= byte.MaxValue ? (byte)misaligned : (byte)0;
+        BinaryPrimitives.WriteUInt16LittleEndian(b[26..], (ushort)Math.Min(minimum / (uint)logical, ushort.MaxValue));
+        BinaryPrimitives.WriteUInt32LittleEndian(b[28..], disk.OptimalIo / (uint)logical);
+        uint discard = disk.DiscardGranularity != 0 ? disk.DiscardGranularity : (uint)disk.PhysicalBlockSize;
+        BinaryPrimitives.WriteUInt32LittleEndian(b[44..], Math.Max(discard, (uint)logical) / 512);
     }
 }

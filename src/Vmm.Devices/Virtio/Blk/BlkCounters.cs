@@ -36,8 +36,36 @@ public sealed class BlkCounters
     /// <summary>Requests that are held back now, e.g. by a rate limit.</summary>
     public int Held => _queues.Sum(queue => queue.Router?.Load.Held ?? 0);
 
+    /// <summary>How long requests were held before they went to storage: counts by bucket of <see cref="LatencyHistogram"/>.</summary>
+    public DiskLatency Wait => Sum(stages => stages.Wait);
+
+    /// <summary>How long storage took for them.</summary>
+    public DiskLatency Storage => Sum(stages => stages.Storage);
+
+    private DiskLatency Sum(Func<StageLatencies, LatencyHistogram> stage)
+    {
+        long[] counts = new long[LatencyHistogram.Buckets];
+        long microseconds = 0;
+        foreach (BlkQueueCounters queue in _queues)
+        {
+            LatencyHistogram histogram = stage(queue.Latencies);
+            microseconds += histogram.Microseconds;
+            for (int i = 0; i < counts.Length; i++)
+            {
+                counts[i] += histogram[i];
+            }
+        }
+
+        return new DiskLatency(counts, microseconds);
+    }
+
     internal BlkQueueCounters this[int queue] => _queues[queue];
 }
+
+/// <summary>How long requests of a disk took at one stage.</summary>
+/// <param name="Counts">Requests by bucket: below 1 µs, below 2, below 4, …; the last one is without end.</param>
+/// <param name="Microseconds">All of them together.</param>
+public readonly record struct DiskLatency(IReadOnlyList<long> Counts, long Microseconds);
 
 /// <summary>
 /// The part of one queue: one thread at a time adds, so that no number needs a locked operation. It outlives activations.
@@ -47,6 +75,8 @@ internal sealed class BlkQueueCounters
     internal long Reads, ReadBytes, Writes, WrittenBytes, Flushes, Errors;
 
     private volatile RequestRouter? _router;
+
+    internal StageLatencies Latencies { get; } = new();
 
     /// <summary>What the queue's requests go through now; null while it is not served.</summary>
     internal RequestRouter? Router

@@ -12,12 +12,13 @@ namespace Vmm.Devices.Virtio.Blk;
 /// </summary>
 internal sealed class BlkQueue : IBlockOwner, IDisposable
 {
-    private const ulong MaxTransfer = 1UL << 30;
     private readonly DmaSpace _memory;
     private readonly Virtqueue _ring;
     private readonly IoLoop _loop;
     private readonly BlockGeometry _disk;
-    private readonly DmaFilter _filter;
+    private readonly BlkBounds _bounds;
+    private DmaFilter _filter;
+    private readonly BlkSegments _segments;
     private readonly RequestRouter _router;
     private readonly VirtioBlk _device;
     private readonly BlkQueueCounters _counters;
@@ -37,13 +38,15 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
         _disk = disk.Geometry;
         _loop = loop;
         _filter = new DmaFilter(activation.Memory.Dma, disk);
-        _router = new RequestRouter(loop, _filter);
+        _ring = active.Queue;
+        int size = _ring.Size;
+        _segments = new BlkSegments(_filter, size);
+        _router = new RequestRouter(loop, _segments) { Faults = device.Stall, Latencies = device.Counters[index].Latencies };
         _counters = device.Counters[index];
         _counters.Router = _router;
         _memory = activation.Memory.Dma;
         _features = activation.Features;
-        _ring = active.Queue;
-        int size = _ring.Size;
+        _bounds = device.Bounds(_features);
         _slots = new BlkRequest[size];
         _requests = new BlockRequest[size];
         _free = new int[size];
@@ -145,6 +148,21 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
         return _router.DrainAsync();
     }
 
+    /// <summary>Ends <see cref="HoldAsync"/> with another disk: storage has given everything back.</summary>
+    public void Forward(IBlockNode disk)
+    {
+        Reassign(disk);
+        _router.Resume();
+    }
+
+    /// <summary>Another disk, while everything is held: storage has given everything back.</summary>
+    public void Reassign(IBlockNode disk)
+    {
+        _filter = new DmaFilter(_memory, disk);
+        _segments.Retarget(_filter);
+        _router.Reassign(_segments);
+    }
+
     /// <summary>Ends <see cref="HoldAsync"/>.</summary>
     public void Resume() => _router.Resume();
 
@@ -170,17 +188,6 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
             return false;
         }
 
-        if (asked.Type is BlkType.Discard or BlkType.WriteZeroes && asked.ReadableBytes == BlkRange.Length && !asked.TooManySegments)
-        {
-            Span<byte> range = stackalloc byte[BlkRange.Length];
-            if (_memory.Read(pages, range) < range.Length)
-            {
-                return false; // it was RAM a moment ago
-            }
-
-            asked.Range = BlkRange.Read(range);
-        }
-
         _freeCount--;
         BlockRequest request = _requests[slot];
         request.Prepare(BlockKind.None); // whatever the slot was last used for
@@ -202,7 +209,7 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
         switch (asked.Type)
         {
             case BlkType.In:
-                if (!InRange(asked.Sector, asked.WritableBytes))
+                if (!_bounds.Allow(asked.Sector, asked.WritableBytes))
                 {
                     return BlkStatus.IoError;
                 }
@@ -216,7 +223,7 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
                 return BlkStatus.Ok;
 
             case BlkType.Out:
-                if (_disk.ReadOnly || !InRange(asked.Sector, asked.ReadableBytes))
+                if (_disk.ReadOnly || !_bounds.Allow(asked.Sector, asked.ReadableBytes))
                 {
                     return BlkStatus.IoError;
                 }
@@ -236,15 +243,15 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
                 return BlkStatus.Ok; // copied when its turn comes
 
             case BlkType.Discard or BlkType.WriteZeroes:
-                return PrepareRange(asked, request);
+                return PrepareRanges(asked, request);
 
             default:
                 return BlkStatus.Unsupported;
         }
     }
 
-    // Discard and write-zeroes carry one BlkRange.
-    private BlkStatus PrepareRange(in BlkRequest asked, BlockRequest request)
+    // Discard and write-zeroes carry one BlkRange a segment. They are read once: the guest may change them while the request is held.
+    private BlkStatus PrepareRanges(in BlkRequest asked, BlockRequest request)
     {
         bool discard = asked.Type == BlkType.Discard;
         if ((_features & (discard ? BlkFeatures.Discard : BlkFeatures.WriteZeroes)) == 0)
@@ -252,41 +259,22 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
             return BlkStatus.Unsupported;
         }
 
-        if (_disk.ReadOnly || asked.ReadableBytes != BlkRange.Length) // max_discard_seg and max_write_zeroes_seg are 1
+        if (_disk.ReadOnly || asked.ReadableBytes % BlkRange.Length != 0
+            || asked.ReadableBytes is 0 or > BlkSegments.Most * BlkRange.Length)
         {
             return BlkStatus.IoError;
         }
 
-        (ulong sector, uint sectors, uint flags) = asked.Range;
-        if ((flags & (discard ? ~0u : ~BlkRange.Unmap)) != 0)
-        {
-            return BlkStatus.Unsupported; // 5.2.6.2: unknown flags, and unmap in a discard
-        }
-
-        if (sectors > (discard ? BlkConfig.MaxDiscardSectors : BlkConfig.MaxWriteZeroesSectors) || !InRange(sector, sectors * 512UL))
-        {
-            return BlkStatus.IoError;
-        }
-
-        if (sectors > 0)
-        {
-            BlockFlags unmap = !discard && (flags & BlkRange.Unmap) != 0 ? BlockFlags.MayUnmap : BlockFlags.None;
-            request.Prepare(discard ? BlockKind.Discard : BlockKind.WriteZeroes, sector * 512, sectors * 512, WriteFlags | unmap);
-        }
-
-        return BlkStatus.Ok;
+        Span<byte> ranges = stackalloc byte[(int)asked.ReadableBytes];
+        return _memory.Read(_pages[request.Token], ranges) < ranges.Length
+            ? BlkStatus.IoError // it was RAM when the chain was read
+            : _segments.Prepare(request, discard, ranges, _bounds, WriteFlags);
     }
 
     // 5.2.5.2 and 5.2.6.2: without FLUSH, or with write-back switched off, a finished write is on stable storage.
     private BlockFlags WriteFlags =>
         (_features & BlkFeatures.Flush) == 0 || ((_features & BlkFeatures.ConfigWce) != 0 && !_device.Writeback)
             ? BlockFlags.Fua : BlockFlags.None;
-
-    private bool InRange(ulong sector, ulong bytes)
-    {
-        ulong sectors = _disk.CapacityBytes / 512;
-        return bytes % 512 == 0 && bytes <= MaxTransfer && sector <= sectors && bytes / 512 <= sectors - sector;
-    }
 
     private void Complete(int slot, BlkStatus status)
     {

@@ -44,9 +44,6 @@ internal struct BlkRequest
     /// <summary>Bytes the device writes when it succeeds, without the status.</summary>
     public uint WrittenOnSuccess;
 
-    /// <summary>The segment of a discard or write-zeroes; read once, since the guest may change it while the request is held.</summary>
-    public BlkRange Range;
-
     /// <summary>How it ends when storage has nothing to do for it, or has done it.</summary>
     public BlkStatus Answer;
 
@@ -70,58 +67,36 @@ internal struct BlkRequest
         Span<byte> header = stackalloc byte[HeaderLength];
         int headerBytes = 0;
         VirtioBuffer last = default;
-        bool haveLast = false;
         ChainStep step;
         while ((step = chain.MoveNext()) == ChainStep.Buffer)
         {
             VirtioBuffer buffer = chain.Current;
-            if (buffer.Writable)
+            if (!buffer.Writable)
             {
-                if (headerBytes < HeaderLength)
+                if (!request.TryAddReadable(memory, buffer, header, ref headerBytes, data))
                 {
                     return false;
                 }
 
-                // One behind: the final writable buffer gives up its last byte to the status.
-                if (haveLast)
-                {
-                    request.AddWritable(last, data);
-                }
-
-                last = buffer;
-                haveLast = true;
                 continue;
             }
 
-            uint skip = Math.Min(buffer.Length, (uint)(HeaderLength - headerBytes));
-            if (skip > 0)
+            if (headerBytes < HeaderLength)
             {
-                if (!memory.TryRead(buffer.Address, header.Slice(headerBytes, (int)skip)))
-                {
-                    return false;
-                }
-
-                headerBytes += (int)skip;
-                request.Type = (BlkType)BinaryPrimitives.ReadUInt32LittleEndian(header[..TypeBytes]);
+                return false;
             }
 
-            if (buffer.Length > skip)
-            {
-                request.AddReadable(new(buffer.Address + skip, buffer.Length - skip, false), data);
-            }
+            request.AddWritable(last, data); // one behind: the final writable buffer gives up its last byte to the status
+            last = buffer;
         }
 
-        if (step == ChainStep.Malformed || headerBytes < HeaderLength || !haveLast)
+        if (step == ChainStep.Malformed || headerBytes < HeaderLength || last.Length == 0)
         {
             return false;
         }
 
         request.Status = last.Address + (last.Length - 1);
-        if (last.Length > 1)
-        {
-            request.AddWritable(last with { Length = last.Length - 1 }, data);
-        }
-
+        request.AddWritable(last with { Length = last.Length - 1 }, data);
         request.Sector = BinaryPrimitives.ReadUInt64LittleEndian(header[8..]);
         return true;
     }
@@ -129,17 +104,35 @@ internal struct BlkRequest
     /// <summary>What the device does with the memory of its data.</summary>
     public readonly DmaAccess Access => Type is BlkType.In or BlkType.GetId ? DmaAccess.Write : DmaAccess.Read;
 
-    // A request moves data one way: what a driver sends along for the other way is counted and never touched.
-    private void AddReadable(VirtioBuffer buffer, PageLease data)
+    // The header first, wherever it is split, then data. False when the header is not in RAM.
+    private bool TryAddReadable(DmaSpace memory, VirtioBuffer buffer, Span<byte> header, ref int headerBytes, PageLease data)
     {
-        ReadableBytes += buffer.Length;
-        TooManySegments |= Access == DmaAccess.Read && !data.TryAdd(new(buffer.Address, buffer.Length));
+        uint skip = Math.Min(buffer.Length, (uint)(HeaderLength - headerBytes));
+        if (skip > 0)
+        {
+            if (!memory.TryRead(buffer.Address, header.Slice(headerBytes, (int)skip)))
+            {
+                return false;
+            }
+
+            headerBytes += (int)skip;
+            Type = (BlkType)BinaryPrimitives.ReadUInt32LittleEndian(header[..TypeBytes]);
+        }
+
+        if (buffer.Length > skip)
+        {
+            // A request moves data one way: what a driver sends along for the other way is counted and never touched.
+            ReadableBytes += buffer.Length - skip;
+            TooManySegments |= Access == DmaAccess.Read && !data.TryAdd(new(buffer.Address + skip, buffer.Length - skip));
+        }
+
+        return true;
     }
 
     private void AddWritable(VirtioBuffer buffer, PageLease data)
     {
         WritableBytes += buffer.Length;
-        TooManySegments |= Access == DmaAccess.Write && !data.TryAdd(new(buffer.Address, buffer.Length));
+        TooManySegments |= buffer.Length > 0 && Access == DmaAccess.Write && !data.TryAdd(new(buffer.Address, buffer.Length));
     }
 }
 

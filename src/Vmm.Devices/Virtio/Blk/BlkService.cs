@@ -15,12 +15,17 @@ internal sealed class BlkService : IIoService, IDisposable
     private readonly BlkQueue[] _queues;
     private readonly IoLoop _loop;
     private readonly VirtioBlk _device;
-    private readonly IBlockNode _disk;
+    private readonly int _depth;
+    private readonly List<Task> _closing = []; // nodes of disks that were exchanged
     private readonly IVirtioInterrupts _interrupts;
     private readonly Doorbell[] _doorbells;
+    private IBlockNode _disk;
     private ManualResetEventSlim? _holder; // waits for the end of what is in flight
+    private NextDisk? _next; // that the queues are held for
+    private SwitchStep? _switch; // likewise
     private Task _drained = Task.CompletedTask;
-    private bool _broken;
+    private SwitchStep? _nextFlush;
+    private bool _broken, _stopping, _closed, _ending, _flushing;
 
     /// <summary>On the loop's thread.</summary>
     /// <exception cref="BlockException">The host has no resources for it.</exception>
@@ -29,7 +34,8 @@ internal sealed class BlkService : IIoService, IDisposable
         _device = device;
         _loop = loop;
         _interrupts = activation.Interrupts;
-        _disk = disk.CreateNode(loop, queues.Sum(q => activation.Queues[q]!.Queue.Size));
+        _depth = queues.Sum(q => activation.Queues[q]!.Queue.Size);
+        _disk = disk.CreateNode(loop, _depth + 1); // and a flush of ours
         _queues = [.. queues.Select(q => new BlkQueue(device, _disk, activation, q, loop))];
         _doorbells = [.. _queues.Select(queue => loop.Watch(queue.Doorbell, rung: null))];
         SetLimit(device.Limiter);
@@ -95,6 +101,7 @@ internal sealed class BlkService : IIoService, IDisposable
             _loop.Unwatch(doorbell);
         }
 
+        _stopping = true;
         HoldQueues();
     }
 
@@ -113,6 +120,173 @@ internal sealed class BlkService : IIoService, IDisposable
     internal void Resume()
     {
         _holder = null;
+        ResumeQueues();
+    }
+
+    /// <summary>
+    /// Holds the queues for another disk and makes the node of it; it is ready when storage has given everything back. On the loop's
+    /// thread.
+    /// </summary>
+    internal void Prepare(NextDisk next)
+    {
+        try
+        {
+            next.Node = next.Disk.CreateNode(_loop, _depth + 1);
+        }
+        catch (BlockException cause)
+        {
+            next.Problem = cause;
+            next.Ready.Set();
+            return;
+        }
+
+        _next = next;
+        HoldQueues();
+        TellDrained();
+    }
+
+    /// <summary>The queues go on with the disk that is ready; the node of the old one is closed meanwhile. On the loop's thread.</summary>
+    internal void Adopt(NextDisk next)
+    {
+        IBlockNode old = _disk;
+        _disk = next.Node!;
+        next.Node = null;
+        _next = null;
+        foreach (BlkQueue queue in _queues)
+        {
+            queue.Forward(_disk);
+        }
+
+        SetLimit(_device.Limiter);
+        if (_holder is not null || _stopping)
+        {
+            HoldQueues();
+        }
+
+        _closing.Add(CloseAsync(old, next.SetClosed));
+        _loop.Submit();
+    }
+
+    /// <summary>The queues go on with the disk that they have. On the loop's thread.</summary>
+    internal void Abandon(NextDisk next)
+    {
+        next.Node?.Dispose();
+        next.Node = null;
+        _next = null;
+        ResumeQueues();
+    }
+
+    /// <summary>
+    /// What was written is stable; the queues go on meanwhile. The step is over with that. On the loop's thread, as all that follows.
+    /// </summary>
+    internal void Flush(SwitchStep step)
+    {
+        if (_ending || _closed)
+        {
+            return; // who waits sees the end of the thread
+        }
+
+        if (_flushing)
+        {
+            _nextFlush = step; // one for which nobody waited any longer is in flight still
+            return;
+        }
+
+        _flushing = true;
+        new NodeFlush(_disk, _loop).Run(status => FlushEnded(step, status));
+    }
+
+    private void FlushEnded(SwitchStep step, DiskStatus status)
+    {
+        _flushing = false;
+        step.End(status);
+        if (_nextFlush is { } next)
+        {
+            _nextFlush = null;
+            Flush(next);
+        }
+    }
+
+    /// <summary>Holds the queues. The step is over when storage has given everything back, and all of it is stable.</summary>
+    internal void Quiesce(SwitchStep step)
+    {
+        _switch = step;
+        HoldQueues();
+        TellDrained();
+    }
+
+    /// <summary>Closes the node; the queues are held.</summary>
+    internal void CloseDisk(SwitchStep step)
+    {
+        if (!_ending)
+        {
+            _closed = true;
+            _closing.Add(CloseAsync(_disk, () => step.End(DiskStatus.Ok)));
+        }
+    }
+
+    /// <summary>Makes the node of another disk; or of one that is lost, which needs nothing of the host.</summary>
+    internal void MakeNode(SwitchStep step, IDiskBackend disk, LostDisk? otherwise)
+    {
+        if (_ending)
+        {
+            return; // nobody would close it; who waits sees the end of the thread
+        }
+
+        try
+        {
+            _disk = disk.CreateNode(_loop, _depth + 1);
+        }
+        catch (BlockException cause)
+        {
+            step.Problem = cause;
+            if (otherwise is null)
+            {
+                step.End(DiskStatus.IoError);
+                return;
+            }
+
+            _disk = otherwise.CreateNode(_loop);
+        }
+
+        _closed = false;
+        foreach (BlkQueue queue in _queues)
+        {
+            queue.Reassign(_disk);
+        }
+
+        step.End(DiskStatus.Ok);
+    }
+
+    /// <summary>The queues go on with the disk that there is now, unless somebody else holds them.</summary>
+    internal void EndSwitch()
+    {
+        _switch = null;
+        SetLimit(_device.Limiter);
+        ResumeQueues();
+    }
+
+    private async Task CloseAsync(IBlockNode old, Action over)
+    {
+        try
+        {
+            await old.FlushAndCloseAsync().ConfigureAwait(false);
+        }
+        catch (BlockException lost)
+        {
+            _device.Faults.Failed(lost.Status);
+        }
+
+        over();
+    }
+
+    private void ResumeQueues()
+    {
+        if (_holder is not null || _next is not null || _switch is not null || _stopping)
+        {
+            return; // somebody else holds them
+        }
+
         foreach (BlkQueue queue in _queues)
         {
             queue.Resume();
@@ -121,10 +295,15 @@ internal sealed class BlkService : IIoService, IDisposable
 
     private void TellDrained()
     {
-        if (_holder is { } waiting && _drained.IsCompleted)
+        if ((_holder is not null || _next is not null || _switch is not null) && _drained.IsCompleted)
         {
             Publish();
-            waiting.Set();
+            _holder?.Set();
+            _next?.Ready.Set();
+            if (_switch?.TryBegin() == true)
+            {
+                Flush(_switch);
+            }
         }
     }
 
@@ -136,9 +315,17 @@ internal sealed class BlkService : IIoService, IDisposable
     /// </summary>
     public void Dispose()
     {
+        _ending = true;
         foreach (BlkQueue queue in _queues)
         {
             queue.Dispose();
+        }
+
+        _next?.Node?.Dispose();
+        _loop.DeliverUntil(Task.WhenAll(_closing));
+        if (_closed)
+        {
+            return;
         }
 
         try

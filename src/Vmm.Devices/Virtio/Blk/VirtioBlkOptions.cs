@@ -24,6 +24,12 @@ public sealed record VirtioBlkOptions
     /// <summary>Size of each queue, a power of two from 4 to 1024.</summary>
     public int QueueSize { get; init; } = 256;
 
+    /// <summary>Bytes of a logical block, 512 or 4096; null is the storage's own.</summary>
+    public int? LogicalBlockSize { get; init; }
+
+    /// <summary>Faults of the host for which the disk waits instead of failing the driver's request.</summary>
+    public DiskWaits Waits { get; init; }
+
     /// <summary>Number of I/O threads; queues are dealt out to them in turn.</summary>
     public int IoThreads { get; init; } = 1;
 
@@ -38,6 +44,7 @@ public sealed record VirtioBlkOptions
         Require(QueueSize is >= MinQueueSize and <= MaxQueueSize && (QueueSize & (QueueSize - 1)) == 0, nameof(QueueSize),
             "QueueSize must be a power of two from 4 to 1024");
         Require(IoThreads is >= 1 and <= 64, nameof(IoThreads), "IoThreads must be 1 to 64");
+        Require(LogicalBlockSize is null or 512 or 4096, nameof(LogicalBlockSize), "LogicalBlockSize must be 512 or 4096");
         Require(PollMicroseconds is >= 0 and <= 10_000, nameof(PollMicroseconds), "PollMicroseconds must be 0 to 10000");
         Require(Serial.Length <= 20 && Serial.All(char.IsAscii), nameof(Serial), "Serial must be up to 20 ASCII characters");
     }

@@ -19,6 +19,7 @@ internal sealed class BlkGuest : IVirtioInterrupts, IDisposable
     private ushort _nextDescriptor;
     private ushort _avail;
     private ushort _used;
+    private int _configChanges;
 
     public BlkGuest(VirtioDevice device, ulong features = ulong.MaxValue, bool activate = true)
     {
@@ -68,7 +69,10 @@ internal sealed class BlkGuest : IVirtioInterrupts, IDisposable
         }
     }
 
-    public void SignalConfigChanged() { }
+    /// <summary>Configuration interrupts so far.</summary>
+    public int ConfigChanges => Volatile.Read(ref _configChanges);
+
+    public void SignalConfigChanged() => Interlocked.Increment(ref _configChanges);
 
     public void SetNeedsReset(string reason)
     {
@@ -201,6 +205,20 @@ internal sealed class BlkGuest : IVirtioInterrupts, IDisposable
         BinaryPrimitives.WriteUInt32LittleEndian(range[8..], sectors);
         BinaryPrimitives.WriteUInt32LittleEndian(range[12..], flags);
         return Request(type, 0, Data, length, dataWritable: false).Status;
+    }
+
+    /// <summary>Discard (11) or write-zeroes (13) of several ranges.</summary>
+    public byte RequestRanges(uint type, params ReadOnlySpan<(ulong Sector, uint Sectors, uint Flags)> ranges)
+    {
+        for (int i = 0; i < ranges.Length; i++)
+        {
+            Span<byte> range = Ram(Data + (16UL * (ulong)i), 16);
+            BinaryPrimitives.WriteUInt64LittleEndian(range, ranges[i].Sector);
+            BinaryPrimitives.WriteUInt32LittleEndian(range[8..], ranges[i].Sectors);
+            BinaryPrimitives.WriteUInt32LittleEndian(range[12..], ranges[i].Flags);
+        }
+
+        return Request(type, 0, Data, ranges.Length * 16, dataWritable: false).Status;
     }
 
     public void Dispose()

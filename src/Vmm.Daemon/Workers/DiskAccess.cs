@@ -1,0 +1,23 @@
+using Vmm.Daemon.Storage;
+
+namespace Vmm.Daemon.Workers;
+
+/// <summary>How disks are opened for workers.</summary>
+/// <param name="Storage">Where they may be.</param>
+internal sealed record DiskAccess(StorageFolders Storage)
+{
+    /// <summary>Nothing may be opened.</summary>
+    internal static DiskAccess None { get; } = new(StorageFolders.None);
+
+    /// <summary>The VM that a disk is opened for; empty when it is looked at only.</summary>
+    internal string VmId { get; init; } = "";
+
+    /// <summary>Starts the processes of Ceph RBD disks; null: there are none.</summary>
+    internal RbdProcesses? Rbd { get; init; }
+
+    /// <summary>Names the VM whose worker a process is, for the error that says who has a disk; null for any other process.</summary>
+    internal Func<int, string?>? VmOf { get; init; }
+
+    /// <summary>Takes what somebody may want to know of a VM's disk: id of the VM, and a line.</summary>
+    internal Action<string, string>? Remarked { get; init; }
+}

@@ -1,0 +1,137 @@
+using Microsoft.Win32.SafeHandles;
+using Vmm.Contracts.Control;
+using Vmm.Interop;
+using Vmm.Spec;
+
+namespace Vmm.Daemon.Workers;
+
+/// <summary>One launch: what it has taken so far is given back when it fails.</summary>
+/// <param name="processes">Users and groups of workers.</param>
+/// <param name="pool">Where the worker comes from.</param>
+/// <param name="options">How workers are started.</param>
+/// <param name="files">Names of the VM in the workers' folder.</param>
+/// <param name="spec">Its validated spec.</param>
+/// <param name="saved">The files of a saved VM, by name; null: it boots.</param>
+internal sealed class WorkerLaunch(
+    WorkerProcesses processes,
+    WorkerPool pool,
+    WorkerLauncherOptions options,
+    WorkerFiles files,
+    VmSpec spec,
+    IReadOnlyList<(string Name, FileDescriptorHandle File)>? saved)
+{
+    private RemoteWorker? _worker;
+    private uint? _user;
+    private bool _named;
+
+    /// <summary>Launches it; on failure nothing is left behind.</summary>
+    /// <param name="progress">Hears from 0 to 1 how much of the memory is there; null: nobody listens.</param>
+    /// <param name="cancellation">Gives up and cleans up.</param>
+    /// <exception cref="WorkerException">The VM could not be built.</exception>
+    internal async Task<IWorker> RunAsync(Action<double>? progress, CancellationToken cancellation)
+    {
+        try
+        {
+            using WorkerResources resources = await Task.Run(OpenResources, cancellation).ConfigureAwait(false);
+            resources.TellRemarks(files.VmId);
+            _user = processes.Users.Take();
+            AddNames(resources);
+            RemoteWorker worker = await TakeWorkerAsync(cancellation).ConfigureAwait(false);
+            await BuildAsync(worker, resources, progress, cancellation).ConfigureAwait(false);
+            RequireConfinement(worker);
+            return worker;
+        }
+        catch (Exception cause)
+        {
+            await UndoAsync().ConfigureAwait(false);
+            throw cause is KernelException ? new WorkerException(ControlCodes.WorkerStartFailed, cause.Message, cause) : cause;
+        }
+    }
+
+    private WorkerResources OpenResources() =>
+        saved is null ? WorkerResources.Open(spec, Disks) : WorkerResources.OpenSaved(spec, saved, Disks);
+
+    private DiskAccess Disks => options.Disks with { VmId = files.VmId };
+
+    private void AddNames(WorkerResources resources)
+    {
+        if (File.Exists(files.Socket))
+        {
+            files.RemoveStale();
+        }
+
+        FileDescriptorHandle listener = PacketListener.Bind(files.Socket);
+        _named = true;
+        resources.Add("listener", listener);
+        SafeFileHandle end = files.MakeEnd();
+        nint number = end.DangerousGetHandle();
+        end.SetHandleAsInvalid();
+        resources.Add("end", new FileDescriptorHandle(number));
+    }
+
+    private async Task<RemoteWorker> TakeWorkerAsync(CancellationToken cancellation)
+    {
+        RemoteWorker worker = await pool.TakeAsync(_user, cancellation).ConfigureAwait(false);
+        _worker = worker;
+        _user = null; // from here on the worker's end gives it back
+        worker.Assign(files);
+        if (spec.Vsock is { } vsock)
+        {
+            worker.ServeVsock(vsock.Path);
+        }
+
+        worker.ServeStorage(spec.Disks);
+
+        return worker;
+    }
+
+    /// <summary>Lets it build the VM, within bounds that its process has before, and those that it gets afterwards.</summary>
+    private async Task BuildAsync(
+        RemoteWorker worker, WorkerResources resources, Action<double>? progress, CancellationToken cancellation)
+    {
+        string? noGroup = worker.Bounds.Ungrouped ?? processes.Cgroups.LimitTo(worker.Bounds.Group, spec);
+        string? noHugePages = processes.Cgroups.LimitHugePages(worker.Bounds.Group, spec);
+        VmSpec opened = resources.WithBacking(WorkerResources.WithMtus(spec));
+        CreateBody body = new(files.VmId, worker.UserId, VmSpecJson.Write(opened), saved is null ? null : true);
+        TimeSpan longest = BuildProgress.Longest(spec) + (saved is null ? TimeSpan.Zero : SaveTime.Longest(spec));
+        using (new BuildProgress(worker.ProcessId, spec, progress))
+        {
+            await worker.CreateAsync(body, resources, longest, cancellation).ConfigureAwait(false);
+        }
+
+        worker.Bounds.AddGroup(noGroup);
+        if (noHugePages is not null)
+        {
+            worker.Bounds.AddHugePageProblem(noHugePages);
+        }
+
+        if ((spec.CpuQuota ?? spec.CpuWeight) is not null)
+        {
+            // now that it is built: to build it is not the guest's work
+            _ = worker.LimitCpu(new CpuLimits(spec.CpuQuota, spec.CpuWeight), expected: true);
+        }
+    }
+
+    private void RequireConfinement(RemoteWorker worker)
+    {
+        if (options.RequireConfinement && worker.Confinement is { Missing.Count: > 0 } partial)
+        {
+            throw new WorkerException(ControlCodes.NotConfined,
+                $"the worker is not fully confined, and vmmd was told to require it: {string.Join("; ", partial.Missing)}");
+        }
+    }
+
+    private async Task UndoAsync()
+    {
+        processes.Users.GiveBack(_user);
+        if (_worker is not null)
+        {
+            await _worker.RetireAsync().ConfigureAwait(false);
+        }
+
+        if (_named)
+        {
+            files.Delete();
+        }
+    }
+}

@@ -1,0 +1,139 @@
+using Vmm.Interop;
+
+namespace Vmm.Storage.Qcow2;
+
+/// <summary>
+/// Writes payload into new clusters: first what has to be copied around it is read, then all of it is written at once, then the tables name
+/// it. The node's thread.
+/// </summary>
+internal sealed class AllocationSteps : IDisposable
+{
+    private const int ZeroBytes = 64 * 1024;
+
+    private readonly Qcow2Node _node;
+    private readonly ImageState _state;
+    private readonly Placement? _placement;
+    private readonly int _cluster;
+    private NativeArray<byte>? _zeros;
+
+    internal AllocationSteps(Qcow2Node node, Qcow2Disk disk)
+    {
+        _node = node;
+        _state = disk.State;
+        _placement = disk.Placement;
+        _cluster = disk.ClusterBytes;
+    }
+
+    /// <summary>Vectors for so many zeros.</summary>
+    internal int ZeroVectors(ulong length) => (int)((length + ZeroBytes - 1) / ZeroBytes);
+
+    /// <summary>Sets them; how many there are.</summary>
+    internal int FillWithZeros(Span<IoVector> vectors, ulong length)
+    {
+        _zeros ??= new NativeArray<byte>(ZeroBytes, 4096);
+        int count = 0;
+        for (; length > 0; count++)
+        {
+            nuint here = (nuint)Math.Min(length, ZeroBytes);
+            vectors[count] = new IoVector(_zeros.AddressOf(0), here);
+            length -= here;
+        }
+
+        return count;
+    }
+
+    /// <summary>Begins an allocation that was planned. What it failed with, when it is over already.</summary>
+    internal DiskStatus? Begin(GuestOperation operation, Part part)
+    {
+        ref WritePlan plan = ref part.Plan;
+        ulong position = operation.Position, payload = plan.PayloadEnd - position;
+        bool zeros = operation.Kind == BlockKind.WriteZeroes;
+        Span<IoVector> vectors = part.Vectors((zeros ? ZeroVectors(payload) : operation.Memory.CountFor(payload)) + 2);
+        int head = (int)(position - plan.Start), tail = (int)(plan.Stop - plan.PayloadEnd), count = 0;
+        part.Fill = plan.CopiesHead || plan.CopiesTail ? _node.Parts.TakeFill() : null;
+        if (head > 0)
+        {
+            vectors[count++] = new IoVector(part.Fill!.AddressOf(0), (nuint)head);
+        }
+
+        count += zeros ? FillWithZeros(vectors[count..], payload) : operation.Memory.Take(payload, vectors[count..]);
+        if (tail > 0)
+        {
+            vectors[count++] = new IoVector(part.Fill!.AddressOf(_cluster), (nuint)tail);
+        }
+
+        operation.Position = plan.PayloadEnd;
+        part.Request.Prepare(BlockKind.Write, plan.Host, (uint)(plan.Stop - plan.Start));
+        part.Request.SetData(vectors[..count]);
+        (part.Fills, part.FillStatus) = (1, DiskStatus.Ok); // this one until both readings were begun
+        if (head > 0)
+        {
+            _node.BeginFill(part, plan.Start, (uint)head, part.Fill!.SetVector(0, 0, head));
+        }
+
+        if (tail > 0)
+        {
+            _node.BeginFill(part, plan.PayloadEnd, (uint)tail, part.Fill!.SetVector(1, _cluster, tail));
+        }
+
+        return FillEnded(part, DiskStatus.Ok);
+    }
+
+    /// <summary>Begins an allocation that only copies, as planned. What it failed with, when it is over already.</summary>
+    internal DiskStatus? BeginCopy(GuestOperation operation, Part part)
+    {
+        ref WritePlan plan = ref part.Plan;
+        int length = (int)(plan.Stop - plan.Start);
+        Span<IoVector> vectors = part.Vectors(1);
+        part.Fill = _node.Parts.TakeFill();
+        vectors[0] = new IoVector(part.Fill.AddressOf(0), (nuint)length);
+        operation.Position = plan.Stop;
+        part.Request.Prepare(BlockKind.Write, plan.Host, (uint)length);
+        part.Request.SetData(vectors);
+        (part.Fills, part.FillStatus) = (1, DiskStatus.Ok); // this one until the reading was begun
+        _node.BeginFill(part, plan.Start, (uint)length, part.Fill.SetVector(0, 0, length));
+        return FillEnded(part, DiskStatus.Ok);
+    }
+
+    /// <summary>A reading of an allocation is over. What the allocation failed with, when that was the last one.</summary>
+    internal DiskStatus? FillEnded(Part part, DiskStatus status)
+    {
+        part.FillStatus = part.FillStatus == DiskStatus.Ok ? status : part.FillStatus;
+        if (--part.Fills > 0)
+        {
+            return null;
+        }
+
+        if (part.FillStatus != DiskStatus.Ok)
+        {
+            return part.FillStatus;
+        }
+
+        _node.Send(part);
+        return null;
+    }
+
+    /// <summary>The payload is in the file, or the allocation failed.</summary>
+    internal void End(Part part, DiskStatus status)
+    {
+        lock (_state)
+        {
+            if (status == DiskStatus.Ok)
+            {
+                _placement!.Publish(part);
+            }
+            else
+            {
+                _placement!.Abandon(part);
+            }
+        }
+
+        if (part.Fill is { } fill)
+        {
+            part.Fill = null;
+            _node.Advance(_node.Parts.Return(fill));
+        }
+    }
+
+    public void Dispose() => _zeros?.Dispose();
+}
