@@ -7,6 +7,7 @@ using Vmm.Devices.Virtio.Blk;
 using Vmm.Devices.Virtio.Console;
 using Vmm.Devices.Virtio.Mem;
 using Vmm.Devices.Virtio.Net;
+using Vmm.Devices.Virtio.Serial;
 using Vmm.State;
 
 namespace Vmm.Devices;
@@ -63,9 +64,13 @@ public static class DeviceStates
     public static readonly StateShape<ConsoleStateV1> Console =
         new(ConsoleStateV1.Kind, ConsoleStateV1.Version, DeviceStateJson.Default.ConsoleStateV1);
 
+    /// <summary>A named port.</summary>
+    public static readonly StateShape<SerialStateV1> Serial =
+        new(SerialStateV1.Kind, SerialStateV1.Version, DeviceStateJson.Default.SerialStateV1);
+
     /// <summary>All of them, for the schema.</summary>
     public static IReadOnlyList<StateShape> All { get; } =
-        [Uart, Rtc, KeyboardController, ResetControl, PciHotplug, PciPorts, Pci, Msix, VirtioTransport, Blk, Net, Balloon, Mem, Console];
+        [Uart, Rtc, KeyboardController, ResetControl, PciHotplug, PciPorts, Pci, Msix, VirtioTransport, Blk, Net, Balloon, Mem, Console, Serial];
 }
 
 /// <summary>How they are written. What is unknown, doubled, missing or null where nothing may be is refused.</summary>
@@ -87,4 +92,5 @@ public static class DeviceStates
 [JsonSerializable(typeof(BalloonStateV1))]
 [JsonSerializable(typeof(MemStateV1))]
 [JsonSerializable(typeof(ConsoleStateV1))]
+[JsonSerializable(typeof(SerialStateV1))]
 internal sealed partial class DeviceStateJson : JsonSerializerContext;
