@@ -27,6 +27,7 @@ public sealed class StrictInputTests
         ["PUT /api/v1/vms/{name}/memory"] = """{"vnode":0,"bytes":67108864,"force":false}""",
         ["PUT /api/v1/vms/{name}/devices/{device}/limits"] =
             """{"bytesPerSecond":1000000,"operationsPerSecond":50,"burstBytes":4096,"burstOperations":3}""",
+        ["POST /api/v1/vms/{name}/exec"] = """{"command":["/bin/true","a"],"input":"aGk=","seconds":9}""",
         ["POST /api/v1/vms/{name}/snapshot"] =
             """{"name":"a","disks":["disk0"],"to":["/srv/a.qcow2"],"quiesceSeconds":9,"quiesceRequired":true}""",
         ["POST /api/v1/vms/{name}/devices/{device}/copy"] = """{"to":"/srv/a.img","cache":"direct","bytesPerSecond":1048576}""",

@@ -42,7 +42,9 @@ public sealed class ManagedVm : IDisposable
         DiskCopies = new VmDiskCopies(_supervisor, Devices, storage);
         DiskStreams = new VmDiskStreams(_supervisor, Devices);
         DiskCommits = new VmDiskCommits(_supervisor, Devices, storage, othersOver);
-        Agent = new VmGuestAgent(_supervisor);
+        StandardAgent = new VmStandardAgent(_supervisor);
+        Exec = new VmGuestExec(_supervisor, StandardAgent);
+        Agent = new VmGuestAgent(_supervisor, StandardAgent);
         Snapshots = new VmSnapshots(_supervisor, Devices, Agent, storage);
         Saves = new VmSaves(_supervisor, Devices, storage);
         _starts = new VmStarts(_supervisor, launcher, Homes, Devices, CpuTime, Saves, DiskCopies, DiskCommits, Snapshots, admit);
@@ -82,6 +84,10 @@ public sealed class ManagedVm : IDisposable
     internal VmControls Controls { get; }
 
     internal VmGuestAgent Agent { get; }
+
+    internal VmStandardAgent StandardAgent { get; }
+
+    internal VmGuestExec Exec { get; }
 
     internal VmSaves Saves { get; }
 
