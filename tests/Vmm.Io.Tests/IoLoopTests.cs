@@ -141,8 +141,8 @@ public abstract class IoLoopTests
     }
 
     /// <summary>
-    /// What a doorbell ends is over, though <see cref="IoLoop.Poll"/> counts nothing: whoever slept then would sleep for ever, as a copy of a
-    /// disk did when the flush of another queue served its own.
+    /// What a doorbell ends is over, though <see cref="IoLoop.Poll"/> counts nothing: whoever slept then would sleep for ever, as a copy of
+    /// a disk did when the flush of another queue served its own.
     /// </summary>
     [Fact]
     public async Task Waiting_for_what_a_doorbell_ends_does_not_sleep_behind_its_end()
