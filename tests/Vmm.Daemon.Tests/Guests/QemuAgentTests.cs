@@ -16,7 +16,10 @@ public sealed class QemuAgentTests
     {
         await using FakeQemuAgent guest = new((command, _) => command is "guest-info" ? """{"return":{"version":"9.9"}}""" : null)
         {
-            Stale = [.. "{\"return\":{\"version\":\"old\"}}\n"u8, 0xFF, .. "{\"return\": 5}\n{\"retu"u8, 0xFF, 0xFF, .. "{\"return\": 0}\n"u8],
+            Stale =
+            [
+                .. "{\"return\":{\"version\":\"old\"}}\n"u8, 0xFF, .. "{\"return\": 5}\n{\"retu"u8, 0xFF, 0xFF, .. "{\"return\": 0}\n"u8,
+            ],
         };
         using QemuAgent agent = await QemuAgent.OpenAsync(guest.Connect(), s_none);
         Assert.Equal("9.9", (await agent.AskAsync("guest-info", QemuJson.Default.QemuInfo, s_none)).Version);
@@ -89,7 +92,8 @@ public sealed class QemuAgentTests
     {
         await using FakeQemuAgent guest = new(Freezes(3, 3));
         bool over = false;
-        GuestFreeze freeze = await GuestFreeze.BeginAsync(open => OpenAsync(guest, () => over = true, open), TimeSpan.FromSeconds(30), s_none);
+        GuestFreeze freeze = await GuestFreeze.BeginAsync(
+            open => OpenAsync(guest, () => over = true, open), TimeSpan.FromSeconds(30), s_none);
         Assert.True(freeze.IsFrozen);
         Assert.Equal(new GuestQuiesce(QuiesceState.Frozen, 3), await freeze.EndAsync());
         Assert.True(over);

@@ -123,7 +123,8 @@ public sealed class QemuGaFactAttribute : FactAttribute
 {
     /// <summary>Where it is; null: nowhere.</summary>
     public static string? Program { get; } =
-        ((string?[])[Environment.GetEnvironmentVariable("VMM_QEMU_GA"), "/usr/sbin/qemu-ga", "/usr/bin/qemu-ga"]).FirstOrDefault(File.Exists);
+        ((string?[])[Environment.GetEnvironmentVariable("VMM_QEMU_GA"), "/usr/sbin/qemu-ga", "/usr/bin/qemu-ga"])
+        .FirstOrDefault(File.Exists);
 
     public override string? Skip
     {

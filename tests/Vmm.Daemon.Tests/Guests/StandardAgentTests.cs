@@ -79,7 +79,8 @@ public sealed class StandardAgentTests
         await using FakeQemuAgent guest = new(QemuAgentTests.Freezes(2, 2));
         await using DaemonFixture daemon = await StartAsync(guest);
         GuestQuiesce result;
-        await using (Daemon.Guests.GuestFreeze freeze = await daemon.Host.Vms.Get("web1").Agent.FreezeAsync(TimeSpan.FromSeconds(20), s_none))
+        Daemon.Vms.VmGuestAgent agent = daemon.Host.Vms.Get("web1").Agent;
+        await using (Daemon.Guests.GuestFreeze freeze = await agent.FreezeAsync(TimeSpan.FromSeconds(20), s_none))
         {
             Assert.True(freeze.IsFrozen);
             result = await freeze.EndAsync();
