@@ -125,6 +125,18 @@ public sealed class StrictInputTests
         }
     }
 
+    [Theory]
+    [InlineData("""{"!a\ud800- ":"/nowhere/saved"}""")]
+    [InlineData("""{"folder":"\udc00"}""")]
+    public async Task Half_of_a_surrogate_pair_is_no_text(string body)
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        using HttpClient http = ApiTests.Raw(daemon);
+        await daemon.CreateAsync("x");
+        Problem problem = await RefusedAsync(http, HttpMethod.Post, "/api/v1/vms/x/save", body);
+        Assert.Equal((400, "bad-request"), (problem.Status, problem.Code));
+    }
+
     [Fact]
     public async Task Every_body_refuses_a_field_that_is_unknown_missing_null_given_twice_or_of_the_wrong_kind()
     {

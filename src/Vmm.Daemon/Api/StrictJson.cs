@@ -57,6 +57,10 @@ internal static class StrictJson
             string problem = field.Length > 0 ? $"expected {Expected(type, field)}" : Clip(e.Message, LongestMessage);
             throw Wrong(request, field, problem, (e.LineNumber ?? 0) + 1, e);
         }
+        catch (InvalidOperationException e)
+        {
+            throw Wrong(request, "", "a name or a text in it is no Unicode: half of a surrogate pair", cause: e);
+        }
     }
 
     /// <summary>The reader would refuse them too, but speaks of types of this program.</summary>
@@ -121,6 +125,7 @@ internal static class StrictJson
         return wanted == typeof(bool) ? "true or false"
             : wanted == typeof(string) ? "a text"
             : wanted == typeof(IReadOnlyList<string>) ? "a list of texts"
+            : wanted == typeof(byte[]) ? "bytes in base64"
             : wanted == typeof(int) ? $"a whole number from {int.MinValue} to {int.MaxValue}"
             : wanted == typeof(long) ? $"a whole number from {long.MinValue} to {long.MaxValue}"
             : wanted == typeof(ulong) ? $"a whole number from 0 to {ulong.MaxValue}"
