@@ -162,6 +162,9 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
     internal IReadOnlyList<string> UsersOf(string path) =>
         [.. _vms.Values.Where(v => v.Devices.Uses(path)).Select(v => v.Record.Name).Order(StringComparer.Ordinal)];
 
+    /// <summary>VMs with a disk that is this file, or has it below.</summary>
+    internal IReadOnlyList<string> WithInChain(string path) => OthersOver(path, except: "");
+
     // A file of a chain that changes below somebody else's image changes that one's disk.
     private IReadOnlyList<string> OthersOver(string path, string except) =>
     [
