@@ -4,6 +4,7 @@ using Vmm.Contracts.Rest;
 using Vmm.Daemon.Images;
 using Vmm.Daemon.Vms;
 using Vmm.Interop;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Tests;
 
@@ -214,6 +215,94 @@ public sealed class ImageTests
         }
     }
 
+    [Theory]
+    [InlineData("raw")]
+    [InlineData("qcow2")]
+    public async Task A_disk_over_an_image_is_the_vms_own_and_goes_with_it(string format)
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        string plain = MakeDisk(daemon.Folder, format);
+        await daemon.EndAsync(await daemon.Client.ImportImageAsync(new ImageRequest("base", plain), s_none));
+        const string Disks = "disks:\n  # the root\n  - image: base\n    serial: root\n  - {image: base, size: 20GiB}\n";
+        VmInfo vm = await daemon.CreateAsync("web1", Disks);
+        string folder = Path.Combine(daemon.Options.MachinesFolder, "web1");
+        string root = Path.Combine(folder, "disk0.qcow2"), second = Path.Combine(folder, "disk1.qcow2");
+        VmSpec spec = SpecReader.Read(await daemon.Client.SpecAsync("web1", s_none), "web1", daemon.Folder);
+        Assert.Equal([(root, DiskFormat.Qcow2, "root"), (second, DiskFormat.Qcow2, null)],
+            spec.Disks.Select(d => (d.Path, d.Format, d.Serial)));
+        Run("qemu-img", "compare", "-q", "-f", "qcow2", "-F", format, root, plain);
+        Run("qemu-img", "check", "-q", second);
+        Assert.Equal(20ul << 30, Vmm.Storage.Qcow2.Tools.ImageChainInfo.Read(second, "qcow2")[0].Size);
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(root));
+        Assert.Equal(["web1"], (await daemon.Client.ImageAsync("base", s_none)).UsedBy);
+
+        // The same again is answered with the VM that is there; what changes nothing writes nothing.
+        DateTime written = File.GetLastWriteTimeUtc(root);
+        Assert.Equal(vm.Id, (await daemon.CreateAsync("web1", Disks)).Id);
+        Assert.Equal(written, File.GetLastWriteTimeUtc(root));
+        Assert.Equal("image-in-use", (await DaemonFixture.RefusedAsync(() => daemon.Client.DeleteImageAsync("base", s_none))).Code);
+
+        // A snapshot lies beside it, and goes with it, too; another VM over it keeps it.
+        File.Copy(root, Path.Combine(folder, "disk0.later.qcow2"));
+        await daemon.CreateAsync("web2", $"disks:\n  - {{path: {root}, format: qcow2, readOnly: true}}\n");
+        Problem held = await DaemonFixture.RefusedAsync(() => daemon.Client.DeleteAsync("web1", s_none));
+        Assert.Equal((409, "disk-in-use"), (held.Status, held.Code));
+        Assert.Contains("web2", held.Detail, StringComparison.Ordinal);
+        Assert.True(File.Exists(root));
+        await daemon.Client.DeleteAsync("web2", s_none);
+        await daemon.Client.DeleteAsync("web1", s_none);
+        Assert.Empty(Directory.EnumerateFileSystemEntries(daemon.Options.MachinesFolder));
+        await daemon.Client.DeleteImageAsync("base", s_none);
+    }
+
+    [Fact]
+    public async Task A_disk_over_an_image_that_cannot_be_is_named_and_leaves_nothing()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        await daemon.EndAsync(await daemon.Client.ImportImageAsync(
+            new ImageRequest("base", MakeDisk(daemon.Folder, "raw")), s_none));
+        foreach ((string disks, string field, string why) in new[]
+        {
+            ("- image: none", "disks[0].image", "there is no image none"), ("- {image: base, size: 1MiB}", "disks[0].size", "not smaller"),
+            ("- {image: base, size: 65TiB}", "disks[0].size", "64 TiB"), ("- {image: ../x}", "disks[0].image", "is no name"),
+            ("- {image: base, path: a}", "disks[0].image", "in place of path"),
+            ("- {path: kernel, size: 1GiB}", "disks[0].size", "over an image"),
+        })
+        {
+            Problem problem = await DaemonFixture.RefusedAsync(() => daemon.CreateAsync("x", "disks:\n  " + disks + "\n"));
+            Assert.True(problem is { Status: 422, Code: "spec-invalid" }, problem.Detail);
+            Assert.Contains(problem.Errors!, e => e.Field == field && e.Message.Contains(why, StringComparison.Ordinal));
+        }
+
+        Assert.Contains("a line each", (await DaemonFixture.RefusedAsync(
+            () => daemon.CreateAsync("x", "disks: [{image: base}]\n"))).Detail, StringComparison.Ordinal);
+        await daemon.CreateAsync("web1");
+        Assert.Equal(422, (await DaemonFixture.RefusedAsync(() => daemon.Client.ReplaceAsync(
+            "web1", daemon.Yaml("web1", "disks:\n  - image: base\n"), daemon.Folder, null, s_none))).Status);
+        Directory.CreateDirectory(Path.Combine(daemon.Options.MachinesFolder, "old", "disk0.qcow2"));
+        Assert.Equal("name-taken", (await DaemonFixture.RefusedAsync(
+            () => daemon.CreateAsync("old", "disks:\n  - image: base\n"))).Code);
+        Assert.Equal(["old"], Directory.EnumerateFileSystemEntries(daemon.Options.MachinesFolder).Select(Path.GetFileName));
+    }
+
+    /// <summary>Killed between inventory and folder, either way round: the inventory decides.</summary>
+    [Fact]
+    public async Task After_a_kill_disks_are_there_for_a_vm_that_is_and_gone_for_one_that_is_not()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        await daemon.EndAsync(await daemon.Client.ImportImageAsync(
+            new ImageRequest("base", MakeDisk(daemon.Folder, "raw")), s_none));
+        await daemon.CreateAsync("web1", "disks:\n  - image: base\n");
+        string machines = daemon.Options.MachinesFolder;
+        await daemon.StopDaemonAsync();
+        Directory.Move(Path.Combine(machines, "web1"), Path.Combine(machines, ".web1.pending"));
+        Directory.CreateDirectory(Path.Combine(machines, ".web2.pending"));
+        Directory.CreateDirectory(Path.Combine(machines, "web3"));
+        await daemon.StartDaemonAsync();
+        Assert.Equal(["web1", "web3"], Directory.EnumerateFileSystemEntries(machines).Select(Path.GetFileName).Order());
+        Assert.True(File.Exists(Path.Combine(machines, "web1", "disk0.qcow2")));
+    }
+
     internal static string MakeDisk(string folder, string format)
     {
         string raw = Path.Combine(folder, "disk.raw"), path = Path.Combine(folder, "disk." + format);
@@ -230,7 +319,8 @@ public sealed class ImageTests
 
     internal static void Run(string program, params string[] arguments)
     {
-        using Process process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardError = true })!;
+        ProcessStartInfo start = new(program, arguments) { UseShellExecute = false, RedirectStandardError = true };
+        using Process process = Process.Start(start)!;
         string error = process.StandardError.ReadToEnd();
         process.WaitForExit();
         Assert.True(process.ExitCode == 0, $"{program} {string.Join(' ', arguments)}: {error}");

@@ -89,7 +89,10 @@ internal static class DaemonServices
             p.GetRequiredService<VmInventory>().Vms,
             p.GetRequiredService<IWorkerLauncher>(),
             options.StorageRule,
-            p.GetRequiredService<ILogger<VmManager>>()));
+            p.GetRequiredService<ILogger<VmManager>>())
+        {
+            ImageDisks = new ImageDisks(p.GetRequiredService<ImageLibrary>(), new VmFolders(options.MachinesFolder)),
+        });
         services.AddSingleton(p => p.GetRequiredService<VmManager>().Events);
         services.AddSingleton(p => new DiskFolder(options.DisksFolder, p.GetRequiredService<VmManager>()));
         services.AddSingleton(_ => new ImageLibrary(options.LibraryFolder));
