@@ -1,6 +1,8 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
 using Vmm.Storage;
+using Vmm.Storage.Qcow2;
+using Vmm.Storage.Qcow2.Tools;
 
 namespace Vmm.Perf;
 
@@ -46,6 +48,7 @@ internal sealed partial class DisksBench(Bench bench, string folder)
             CompareNew(report, "qcow2, new clusters over a base", where, Over(full));
             CompareNew(
                 report, "qcow2 with parts of 4 KiB, new clusters over a base", where, Over(full, "-o", "cluster_size=128k,extended_l2=on"));
+            CompareNew(report, "a new qcow2 over a base, as each makes it", where, OurOver(full), Over(full));
             CompareWithRaw(report, full, where);
             CompareChains(report, full, where);
             new LargeImageBench(bench, folder).Run(report, where);
@@ -59,16 +62,18 @@ internal sealed partial class DisksBench(Bench bench, string folder)
     private static string Verb(BlockKind kind) => kind == BlockKind.Read ? "read" : "write";
 
     // As many requests as there are clusters of 64 KiB, so that nearly all of them need a new one.
-    private void CompareNew(Report report, string what, string where, Func<int, string> image)
+    private void CompareNew(
+        Report report, string what, string where, Func<int, string> image, Func<int, string>? peerImage = null)
     {
         int count = Math.Min(Count(32), SizeMiB * 16);
-        Compare(report, $"(d) {what}, 4 KiB write, depth 32, {where}", BlockKind.Write, 32, 3, image, count: count);
+        string row = $"(d) {what}, 4 KiB write, depth 32, {where}";
+        Compare(report, row, BlockKind.Write, 32, 3, image, count: count, peerImage: peerImage);
     }
 
     // The best of QEMU's engines is the peer.
     private void Compare(
         Report report, string what, BlockKind kind, int depth, double goal, Func<int, string> image, int bytes = RequestBytes,
-        int? count = null)
+        int? count = null, Func<int, string>? peerImage = null)
     {
         List<DiskRate> ours = [];
         Dictionary<string, List<DiskRate>> peers = new(StringComparer.Ordinal);
@@ -82,9 +87,10 @@ internal sealed partial class DisksBench(Bench bench, string folder)
         {
             for (int turn = 0; turn <= s_peerEngines.Length; turn++)
             {
-                string path = image(number++);
                 int who = (round + turn) % (s_peerEngines.Length + 1);
-                if (who == s_peerEngines.Length)
+                bool isOurs = who == s_peerEngines.Length;
+                string path = (isOurs ? image : peerImage ?? image)(number++);
+                if (isOurs)
                 {
                     ours.Add(Engine(DiskEngine.Chain(ChainOf(path)), kind, depth, requests, bytes));
                 }
@@ -232,6 +238,15 @@ internal sealed partial class DisksBench(Bench bench, string folder)
         string path = Image(Row.Invariant($"over{number % 2}.qcow2"));
         File.Delete(path);
         Bench.Run("qemu-img", ["create", "-q", "-f", "qcow2", "-b", full, "-F", "qcow2", .. options, path]);
+        return path;
+    };
+
+    // As `vmmctl disk create --backing` and a snapshot make it.
+    private Func<int, string> OurOver(string full) => number =>
+    {
+        string path = Image(Row.Invariant($"ours{number % 2}.qcow2"));
+        File.Delete(path);
+        Qcow2Creator.Create(path, Qcow2CreateOptions.Over(full, ImageFormat.Qcow2, (ulong)SizeMiB * MiB));
         return path;
     };
 

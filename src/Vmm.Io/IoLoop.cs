@@ -240,13 +240,7 @@ public sealed class IoLoop : IDisposable
         }
 
         service.Stopping();
-        while (!service.IsDrained)
-        {
-            if (Poll() == 0 && !service.IsDrained)
-            {
-                Wait();
-            }
-        }
+        DeliverUntil(() => service.IsDrained);
     }
 
     /// <summary>One round: completions to their operations, new work from the service. True when there was anything.</summary>
@@ -300,6 +294,22 @@ public sealed class IoLoop : IDisposable
     }
 
     /// <summary>
+    /// Submits, then delivers until <paramref name="over"/> says so, and sleeps in between. It is asked again behind each delivery, since a
+    /// doorbell may have ended it, which <see cref="Poll"/> does not count: who sleeps then sleeps for ever. On the loop's thread.
+    /// </summary>
+    public void DeliverUntil(Func<bool> over)
+    {
+        Submit();
+        while (!over())
+        {
+            if (Poll() == 0 && !over())
+            {
+                Wait();
+            }
+        }
+    }
+
+    /// <summary>
     /// Submits, then sleeps until there is something to <see cref="Poll"/>; may also return for no reason. False when a timer was set or
     /// nothing was waited for: the time it took then says nothing about the others.
     /// </summary>
@@ -340,13 +350,7 @@ public sealed class IoLoop : IDisposable
         }
 
         _disposed = true;
-        while (_inFlight > 0)
-        {
-            if (Poll() == 0)
-            {
-                Wait();
-            }
-        }
+        DeliverUntil(() => _inFlight == 0);
 
         if (_ring is not null)
         {

@@ -8,17 +8,7 @@ public static class BlockNodes
     /// <summary>
     /// Delivers completions of <paramref name="loop"/> until the node has nothing in flight. On the loop's thread, for disposing.
     /// </summary>
-    public static void WaitForAll(this IBlockNode node, IoLoop loop)
-    {
-        loop.Submit();
-        while (node.InFlight > 0)
-        {
-            if (loop.Poll() == 0 && node.InFlight > 0) // a doorbell may have ended it, which Poll does not count
-            {
-                loop.Wait();
-            }
-        }
-    }
+    public static void WaitForAll(this IBlockNode node, IoLoop loop) => loop.DeliverUntil(() => node.InFlight == 0);
 
     /// <summary>
     /// <see cref="IBlockNode.FlushAndCloseAsync"/> to its end, delivering completions of <paramref name="loop"/>. On the loop's thread.
@@ -32,15 +22,5 @@ public static class BlockNodes
     }
 
     /// <summary>Delivers completions of the loop until a task is over that ends by one of them. On the loop's thread.</summary>
-    public static void DeliverUntil(this IoLoop loop, Task over)
-    {
-        loop.Submit();
-        while (!over.IsCompleted)
-        {
-            if (loop.Poll() == 0 && !over.IsCompleted)
-            {
-                loop.Wait();
-            }
-        }
-    }
+    public static void DeliverUntil(this IoLoop loop, Task over) => loop.DeliverUntil(() => over.IsCompleted);
 }

@@ -140,6 +140,28 @@ public abstract class IoLoopTests
         Assert.InRange(loop.Sleeps, 2, 50);
     }
 
+    /// <summary>
+    /// What a doorbell ends is over, though <see cref="IoLoop.Poll"/> counts nothing: whoever slept then would sleep for ever, as a copy of
+    /// a disk did when the flush of another queue served its own.
+    /// </summary>
+    [Fact]
+    public async Task Waiting_for_what_a_doorbell_ends_does_not_sleep_behind_its_end()
+    {
+        Task waits = Task.Factory.StartNew(
+            () =>
+            {
+                using EventFd bell = new();
+                using IoLoop loop = new();
+                bool over = false;
+                loop.Watch(bell, () => over = true);
+                bell.Signal();
+                loop.DeliverUntil(() => over);
+                loop.DeliverUntil(() => over);
+            },
+            CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        await waits.WaitAsync(TimeSpan.FromSeconds(60));
+    }
+
     /// <summary>The sleep itself has the time: nothing else wakes the loop, whose ring can do nothing but wait.</summary>
     [Fact]
     public void A_timer_of_microseconds_ends_a_sleep_and_one_that_was_cleared_does_not()

@@ -101,14 +101,7 @@ internal sealed class DiskDriver : IBlockOwner, IDisposable
     {
         Assert.NotEqual(BlockState.Done, _requests[0].State); // never ends inside Submit
         int ends = Ends;
-        Loop.Submit();
-        while (_requests[0].State != BlockState.Done)
-        {
-            if (Loop.Poll() == 0)
-            {
-                Loop.Wait();
-            }
-        }
+        Loop.DeliverUntil(() => _requests[0].State == BlockState.Done);
 
         Assert.Equal(ends + 1, Ends);
         Assert.Equal(BlockState.Done, _requests[0].State);

@@ -70,16 +70,7 @@ public sealed class FlushWithoutSpaceTests(ImageStore images) : IClassFixture<Im
         }
     }
 
-    private static void Await(DiskDriver driver, Func<bool> isSo)
-    {
-        while (!isSo())
-        {
-            if (driver.Loop.Poll() == 0)
-            {
-                driver.Loop.Wait();
-            }
-        }
-    }
+    private static void Await(DiskDriver driver, Func<bool> isSo) => driver.Loop.DeliverUntil(isSo);
 
     private static Qcow2Disk Open(TestImage image, CrashFile top) => Qcow2Disk.Open(
         [.. image.Open(top).Select((each, layer) => new ImageLayer(each, image.IsQcow2(layer) ? ImageFormat.Qcow2 : ImageFormat.Raw))]);

@@ -59,13 +59,7 @@ public sealed class ShortTransferTests
             request.Prepare(kind, 0, Length);
             request.SetData(vectors.Span);
             kernel.Start(request);
-            while (request.State == BlockState.Running)
-            {
-                if (loop.Poll() == 0)
-                {
-                    loop.Wait();
-                }
-            }
+            loop.DeliverUntil(() => request.State != BlockState.Running);
 
             Assert.Equal(DiskStatus.Ok, kernel.Status);
         }

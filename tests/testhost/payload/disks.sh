@@ -99,6 +99,17 @@ rm $store/plain.one.qcow2 $store/over.qcow2 $store/over.one.qcow2 # nobody needs
 more 2 900
 ok "fio has written and verified $(rounds) times"
 
+# And once more, but now the tops go into the images below them, which become the disks again.
+took vm snapshot g --name three
+more 1 900
+took vm commit g disk0
+took vm commit g disk1 --delete
+[ -e $store/plain.three.qcow2 ] && [ ! -e $store/over.three.qcow2 ] || failed "what is left of the committed images: $(ls $store)"
+$ctl vm show g -o json | grep -q 'three' && failed "the VM still names what was committed: $($ctl vm show g)"
+rm $store/plain.three.qcow2
+more 2 900
+ok "fio has written and verified $(rounds) times"
+
 # The host's file system is full amid that, and new files need room.
 echo grow >&7
 fallocate -l $(($(stat -f -c '%a * %S' $store) - (6 << 20))) $store/ballast || failed "no ballast"

@@ -10,6 +10,9 @@ internal sealed class AllocationSteps : IDisposable
 {
     private const int ZeroBytes = 64 * 1024;
 
+    // Reading so much for nothing costs less than a second request to the file.
+    private const int MostReadOver = 16 * 1024;
+
     private readonly Qcow2Node _node;
     private readonly ImageState _state;
     private readonly Placement? _placement;
@@ -50,6 +53,8 @@ internal sealed class AllocationSteps : IDisposable
         bool zeros = operation.Kind == BlockKind.WriteZeroes;
         Span<IoVector> vectors = part.Vectors((zeros ? ZeroVectors(payload) : operation.Memory.CountFor(payload)) + 2);
         int head = (int)(position - plan.Start), tail = (int)(plan.Stop - plan.PayloadEnd), count = 0;
+        bool atOnce = head > 0 && tail > 0 && payload <= (ulong)Math.Min(MostReadOver, _cluster);
+        int tailAt = atOnce ? head + (int)payload : _cluster; // two clusters at most, so that all of it has room
         part.Fill = plan.CopiesHead || plan.CopiesTail ? _node.Parts.TakeFill() : null;
         if (head > 0)
         {
@@ -59,21 +64,27 @@ internal sealed class AllocationSteps : IDisposable
         count += zeros ? FillWithZeros(vectors[count..], payload) : operation.Memory.Take(payload, vectors[count..]);
         if (tail > 0)
         {
-            vectors[count++] = new IoVector(part.Fill!.AddressOf(_cluster), (nuint)tail);
+            vectors[count++] = new IoVector(part.Fill!.AddressOf(tailAt), (nuint)tail);
         }
 
         operation.Position = plan.PayloadEnd;
         part.Request.Prepare(BlockKind.Write, plan.Host, (uint)(plan.Stop - plan.Start));
         part.Request.SetData(vectors[..count]);
-        (part.Fills, part.FillStatus) = (1, DiskStatus.Ok); // this one until both readings were begun
+        (part.Fills, part.FillStatus) = (1, DiskStatus.Ok); // this one until all readings were begun
+        if (atOnce)
+        {
+            BeginFill(part, which: 0, plan.Start, 0, (int)(plan.Stop - plan.Start));
+            return FillEnded(part, DiskStatus.Ok);
+        }
+
         if (head > 0)
         {
-            _node.BeginFill(part, plan.Start, (uint)head, part.Fill!.SetVector(0, 0, head));
+            BeginFill(part, which: 0, plan.Start, 0, head);
         }
 
         if (tail > 0)
         {
-            _node.BeginFill(part, plan.PayloadEnd, (uint)tail, part.Fill!.SetVector(1, _cluster, tail));
+            BeginFill(part, which: 1, plan.PayloadEnd, tailAt, tail);
         }
 
         return FillEnded(part, DiskStatus.Ok);
@@ -91,7 +102,7 @@ internal sealed class AllocationSteps : IDisposable
         part.Request.Prepare(BlockKind.Write, plan.Host, (uint)length);
         part.Request.SetData(vectors);
         (part.Fills, part.FillStatus) = (1, DiskStatus.Ok); // this one until the reading was begun
-        _node.BeginFill(part, plan.Start, (uint)length, part.Fill.SetVector(0, 0, length));
+        BeginFill(part, which: 0, plan.Start, 0, length);
         return FillEnded(part, DiskStatus.Ok);
     }
 
@@ -136,4 +147,8 @@ internal sealed class AllocationSteps : IDisposable
     }
 
     public void Dispose() => _zeros?.Dispose();
+
+    // Reads bytes of the disk into the fill buffer, from that place in it on.
+    private void BeginFill(Part part, int which, ulong offset, int place, int length) =>
+        _node.BeginFill(part, offset, (uint)length, part.Fill!.SetVector(which, place, length));
 }

@@ -6,10 +6,12 @@ namespace Vmm.Storage.Qcow2;
 internal sealed class JobLane : IBlockOwner, IDisposable
 {
     private readonly BlockRequest _request;
+    private readonly Func<bool> _isOver;
     private DiskStatus? _status; // of the request that went last; null while it is in flight
 
     internal JobLane()
     {
+        _isOver = () => _status is not null;
         _request = new BlockRequest(this);
         Loop.Add(_request);
     }
@@ -31,16 +33,8 @@ internal sealed class JobLane : IBlockOwner, IDisposable
     /// <summary>Waits for the request, which was submitted.</summary>
     internal DiskStatus Await()
     {
-        Loop.Submit();
-        while (_status is null)
-        {
-            if (Loop.Poll() == 0)
-            {
-                Loop.Wait();
-            }
-        }
-
-        return _status.Value;
+        Loop.DeliverUntil(_isOver); // a flush that another queue's flush served ends by a doorbell
+        return _status!.Value;
     }
 
     /// <inheritdoc/>
