@@ -15,7 +15,8 @@ internal static class ImageCommands
     {
         Noun image = new("image", "Images that the daemon keeps: checksummed, read only, for disks of VMs to stand on", options);
         Argument<string> name = new("name") { Description = "Name of the image" };
-        image.Add("list", "All images, and which VMs have disks over them", [], (session, _, cancellation) => ListAsync(session, cancellation));
+        image.Add("list", "All images, and which VMs have disks over them", [],
+            (session, _, cancellation) => ListAsync(session, cancellation));
         image.Add("show", "One image, with its checksums", name, async (session, which, cancellation) =>
             Show(session, await session.Client.ImageAsync(which, cancellation).ConfigureAwait(false)));
         AddImport(image);

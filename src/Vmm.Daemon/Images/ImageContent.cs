@@ -83,7 +83,8 @@ internal static class ImageContent
 
             CheckReport report = Qcow2Check.Run(file, progress);
             return report.Corruptions == 0 ? header.DiskSize : throw new InvalidDataException(
-                $"is damaged in {report.Corruptions} places, the first: {report.Findings.First(f => f.Kind != CheckFindingKind.Leak).Text}");
+                $"is damaged in {report.Corruptions} places, the first: "
+                    + (report.Findings.FirstOrDefault(f => f.Kind != CheckFindingKind.Leak)?.Text ?? "behind many leaks"));
         }
         catch (BlockException cause)
         {

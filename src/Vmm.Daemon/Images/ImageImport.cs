@@ -38,7 +38,8 @@ internal sealed class ImageImport(ImageLibrary library, ImageRequest wish, FileD
         }
         catch (Exception cause) when (cause is InvalidDataException or ZstdSharp.ZstdException)
         {
-            throw new ApiException(422, "image-refused", "the file is no image that can be taken", $"{wish.Path} {cause.Message}", inner: cause);
+            throw new ApiException(
+                422, "image-refused", "the file is no image that can be taken", $"{wish.Path} {cause.Message}", inner: cause);
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException or BlockException)
         {

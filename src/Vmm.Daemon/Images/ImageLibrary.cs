@@ -43,9 +43,12 @@ internal sealed class ImageLibrary
     {
         try
         {
-            return IsName(name) && JsonSerializer.Deserialize(
-                File.ReadAllText(Path.Combine(_folder, name, FactsName)), RestJson.Default.ImageInfo) is { Format: not null, Sha256: not null }
-                facts ? facts with { Name = name, Path = PathOf(name), UsedBy = [] } : null;
+            ImageInfo? facts = IsName(name)
+                ? JsonSerializer.Deserialize(File.ReadAllText(Path.Combine(_folder, name, FactsName)), RestJson.Default.ImageInfo)
+                : null;
+            return facts is { Format: "raw" or "qcow2", Sha256: not null, Source: not null, SourceSha256: not null }
+                ? facts with { Name = name, Path = PathOf(name), UsedBy = [] }
+                : null;
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException or JsonException)
         {

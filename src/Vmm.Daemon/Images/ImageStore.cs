@@ -118,8 +118,8 @@ internal sealed class ImageStore(ImageLibrary library, VmManager vms, StorageFol
         string target = Path.Combine(folder.HeldPath, file);
         try
         {
-            ImageConvert.Run(
-                image.Path, target, new ConvertOptions { SourceFormat = image.Format, TargetFormat = wish.Format ?? image.Format }, progress);
+            ConvertOptions options = new() { SourceFormat = image.Format, TargetFormat = wish.Format ?? image.Format };
+            ImageConvert.Run(image.Path, target, options, progress);
             File.SetUnixFileMode(target, OwnerFile);
         }
         catch (BlockException cause)

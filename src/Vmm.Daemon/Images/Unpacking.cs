@@ -4,8 +4,8 @@ using ZstdSharp;
 namespace Vmm.Daemon.Images;
 
 /// <summary>
-/// Which packed files are unpacked, and by what. The end of the name decides; a packed file that is not named so is refused, since its bytes
-/// would become somebody's disk.
+/// Which packed files are unpacked, and by what. The end of the name decides; a packed file that is not named so is refused, since its
+/// bytes would become somebody's disk.
 /// </summary>
 internal static class Unpacking
 {
