@@ -104,7 +104,8 @@ public sealed partial class RestFuzzTests
             answers[route] = status < 400 ? (taken + 1, refused) : (taken, refused + 1);
         }
 
-        // Bodies came as far as the daemon's work, and were refused: else this tests nothing. A host with one node moves nothing, and no guest here has an agent.
+        // Bodies came as far as the daemon's work, and were refused: else this tests nothing. A host with one node moves nothing, and no
+        // guest here has an agent.
         Assert.All(
             answers,
             a =>

@@ -47,8 +47,9 @@ public sealed class ManagedVm : IDisposable
         Agent = new VmGuestAgent(_supervisor, StandardAgent);
         Snapshots = new VmSnapshots(_supervisor, Devices, Agent, storage);
         Saves = new VmSaves(_supervisor, Devices, storage);
-        _starts = new VmStarts(_supervisor, launcher, Homes, Devices, CpuTime, Saves, DiskCopies, DiskCommits, Snapshots, admit);
-        _stops = new VmStops(_supervisor);
+        _starts = new VmStarts(
+            _supervisor, launcher, Homes, Devices, CpuTime, Saves, DiskCopies, DiskCommits, Snapshots, StandardAgent, admit);
+        _stops = new VmStops(_supervisor, StandardAgent);
         _stalls = new VmDiskStalls(_supervisor, Devices);
         DiskFiles = new VmDiskFiles(_supervisor, Devices, storage, TimeProvider.System);
         _supervisor.Observe(Devices, Memory, _stalls, DiskFiles, new WorkerReports(_supervisor, Devices));

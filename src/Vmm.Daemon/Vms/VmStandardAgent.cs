@@ -12,10 +12,14 @@ namespace Vmm.Daemon.Vms;
 /// told and decides nothing else.
 /// </summary>
 /// <param name="vm">The VM.</param>
+#pragma warning disable CA1001 // Its semaphore has nothing to release as long as nobody asks for its handle.
 internal sealed class VmStandardAgent(VmSupervisor vm)
+#pragma warning restore CA1001
 {
+    private const int NanosecondsPerTick = 100;
+
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(10);
-    private readonly SemaphoreSlim _turn = new(1, 1); // never disposed of: it has no handle
+    private readonly SemaphoreSlim _turn = new(1, 1);
 
     /// <summary>The spec has a port for it.</summary>
     internal bool HasPort => vm.Store.Spec is { GuestAgent: true };
@@ -26,6 +30,54 @@ internal sealed class VmStandardAgent(VmSupervisor vm)
     {
         vm.RequireWorker();
         return ForApiAsync(() => ConverseAsync(QemuFacts.AskAsync, s_patience, cancellation));
+    }
+
+    /// <summary>
+    /// Sets the guest's clock, which stood still while the VM was saved, to the host's. In the background: a guest without an agent keeps
+    /// nobody waiting.
+    /// </summary>
+    internal async Task SetTimeAsync()
+    {
+        if (!HasPort)
+        {
+            return;
+        }
+
+        try
+        {
+            await ConverseAsync(
+                (agent, token) => agent.AskAsync(
+                    "guest-set-time", QemuJson.Default.JsonElement, token,
+                    json => json.WriteNumber("time"u8, (DateTimeOffset.UtcNow - DateTimeOffset.UnixEpoch).Ticks * NanosecondsPerTick)),
+                s_patience, CancellationToken.None).ConfigureAwait(false);
+            DaemonLog.GuestTimeSet(vm.Log, vm.Name);
+        }
+        catch (QemuAgentException e)
+        {
+            DaemonLog.GuestTimeNotSet(vm.Log, vm.Name, e.Message);
+        }
+    }
+
+    /// <summary>Asks the guest to power off. It ends then, or does not: nothing else can be known.</summary>
+    internal async Task ShutDownAsync()
+    {
+        try
+        {
+            await ConverseAsync(
+                async (agent, token) =>
+                {
+                    // It answers only when it refuses.
+                    await agent.SendAsync("guest-shutdown", json => json.WriteString("mode"u8, "powerdown"u8), token)
+                        .ConfigureAwait(false);
+                    return true;
+                },
+                s_patience, CancellationToken.None).ConfigureAwait(false);
+            DaemonLog.GuestShutDown(vm.Log, vm.Name);
+        }
+        catch (QemuAgentException e)
+        {
+            DaemonLog.GuestNotShutDown(vm.Log, vm.Name, e.Message);
+        }
     }
 
     /// <summary>One conversation.</summary>
@@ -128,7 +180,7 @@ internal sealed class VmStandardAgent(VmSupervisor vm)
         }
         catch (WorkerException e)
         {
-            throw new QemuAgentException(QemuAgentFault.None, e.Code == ControlCodes.UnknownKind
+            throw new QemuAgentException(QemuAgentFault.None, string.Equals(e.Code, ControlCodes.UnknownKind, StringComparison.Ordinal)
                 ? "its worker is of a release that knows no such agent: restart the VM"
                 : e.Message, e);
         }

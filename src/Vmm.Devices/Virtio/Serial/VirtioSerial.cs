@@ -16,6 +16,7 @@ public sealed class VirtioSerial : QueuedDevice
     /// <summary>The longest last words of a stream, bytes.</summary>
     public const int LongestFarewell = 256;
 
+    private const int LongestName = 64;
     private const ulong FeatureMultiport = 2; // 5.3.3: bit 1
     private const int Length = 12, PortsOffset = 4; // 5.3.4: struct virtio_console_config, max_nr_ports
     private const uint Ports = 2, NamedPort = 1;
@@ -33,7 +34,11 @@ public sealed class VirtioSerial : QueuedDevice
         : base(name)
     {
         ArgumentException.ThrowIfNullOrEmpty(portName);
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(portName.Length, 64);
+        if (portName.Length > LongestName)
+        {
+            throw new ArgumentException($"a name of {portName.Length} characters, at most {LongestName}", nameof(portName));
+        }
+
         _control = new SerialControl(NamedPort, portName);
     }
 
@@ -75,7 +80,11 @@ public sealed class VirtioSerial : QueuedDevice
     /// <exception cref="KernelException">Out of descriptors.</exception>
     public FileDescriptorHandle? TryConnect(ReadOnlySpan<byte> farewell)
     {
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(farewell.Length, LongestFarewell);
+        if (farewell.Length > LongestFarewell)
+        {
+            throw new ArgumentException($"last words of {farewell.Length} bytes, at most {LongestFarewell}", nameof(farewell));
+        }
+
         lock (Gate)
         {
             if (!_control.GuestOpen)
