@@ -28,6 +28,9 @@ internal sealed record RunArguments
 
     public IReadOnlyList<string> Nets { get; init; } = [];
 
+    /// <summary>Published ports of user-mode networking.</summary>
+    public IReadOnlyList<string> Publish { get; init; } = [];
+
     public string? Transport { get; init; }
 
     public bool Quiet { get; init; }
@@ -43,7 +46,7 @@ internal sealed record RunArguments
     /// <summary>True when an option says what the VM is.</summary>
     internal bool HasSpecOptions =>
         (File ?? Name ?? Kernel ?? Initrd ?? Cmdline ?? Cpu ?? Memory ?? Transport) is not null
-        || Cpus is not null || Numa is not null || Disks.Count + Nets.Count > 0;
+        || Cpus is not null || Numa is not null || Disks.Count + Nets.Count + Publish.Count > 0;
 
     /// <summary>Makes the spec: the file first, options over it. Returns problems instead of throwing.</summary>
     public VmSpec? ToSpec(List<string> problems)
@@ -130,7 +133,27 @@ internal sealed record RunArguments
             spec = spec with { Nets = Append(spec.Nets, "--net", Nets, SpecOption.TryParseNet, problems) };
         }
 
+        if (Publish.Count > 0)
+        {
+            spec = spec with { Nets = WithPublished(spec.Nets) };
+        }
+
         return Disks.Count == 0 ? spec : spec with { Disks = Append(spec.Disks, "--disk", Disks, SpecOption.TryParseDisk, problems) };
+    }
+
+    /// <summary>The user-mode network with the published ports; one that was not asked for comes behind the others.</summary>
+    private List<NetSpec> WithPublished(IReadOnlyList<NetSpec> given)
+    {
+        List<NetSpec> nets = [.. given];
+        int at = nets.FindIndex(net => net.User is not null);
+        if (at < 0)
+        {
+            at = nets.Count;
+            nets.Add(new NetSpec { User = new UserNetSpec() });
+        }
+
+        nets[at] = nets[at] with { User = new UserNetSpec { Publish = [.. nets[at].User!.Publish, .. Publish] } };
+        return nets;
     }
 
     private static VmSpec ApplyTransport(VmSpec spec, string text, List<string> problems)

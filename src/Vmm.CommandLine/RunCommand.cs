@@ -19,6 +19,7 @@ internal static class RunCommand
           vmmctl run --kernel vmlinuz --numa 2 --cpus 4 --memory 4GiB --disk root.raw --cmdline "console=ttyS0 root=/dev/vda"
           vmmctl run --kernel vmlinuz --disk data.raw,ro,queues=4,cache=buffered
           vmmctl run --kernel vmlinuz --disk root.raw --net tap=vmtap0,mac=52:54:00:12:34:56
+          vmmctl run --kernel vmlinuz --disk root.raw --net user --publish 2222:22
           vmmctl run -f web1.yaml --memory 8GiB
 
         Exit code: 0 done, 1 failed, 2 bad usage; the guest's own when it writes to the debug-exit port.

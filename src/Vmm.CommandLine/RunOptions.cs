@@ -37,7 +37,18 @@ internal sealed class RunOptions
         new("--disk") { Description = "Raw disk: path" + SpecOption.Form("disks") + "; repeatable", HelpName = "disk" };
 
     private readonly Option<string[]> _nets =
-        new("--net") { Description = "Network device: tap=NAME" + SpecOption.Form("nets") + "; repeatable", HelpName = "net" };
+        new("--net")
+        {
+            Description = "Network device: tap=NAME or user[,publish=PORTS]" + SpecOption.Form("nets") + "; repeatable",
+            HelpName = "net"
+        };
+
+    private readonly Option<string[]> _publish = new("--publish", "-p")
+    {
+        Description = "Port of the host that leads to the guest, over --net user, which it implies: "
+            + "[ADDRESS:]HOSTPORT:GUESTPORT[/tcp|/udp]; without an address that of 127.0.0.1; repeatable",
+        HelpName = "ports"
+    };
 
     private readonly Option<string?> _transport =
         new("--virtio-transport") { Description = "pci or mmio for virtio devices [default: pci]", HelpName = "pci|mmio" };
@@ -55,8 +66,8 @@ internal sealed class RunOptions
     /// <summary>In the order in which the help lists them.</summary>
     internal IReadOnlyList<Option> All =>
     [
-        _file, _name, _kernel, _initrd, _cmdline, _cpus, _cpu, _memory, _numa, _disks, _nets, _transport, _restore, _saveTo, _quiet,
-        _noSerialInput
+        _file, _name, _kernel, _initrd, _cmdline, _cpus, _cpu, _memory, _numa, _disks, _nets, _publish, _transport, _restore, _saveTo,
+        _quiet, _noSerialInput
     ];
 
     /// <summary>What a command line gives them.</summary>
@@ -73,6 +84,7 @@ internal sealed class RunOptions
         Numa = parsed.GetValue(_numa),
         Disks = parsed.GetValue(_disks) ?? [],
         Nets = parsed.GetValue(_nets) ?? [],
+        Publish = parsed.GetValue(_publish) ?? [],
         Transport = parsed.GetValue(_transport),
         Quiet = parsed.GetValue(_quiet),
         NoSerialInput = parsed.GetValue(_noSerialInput),

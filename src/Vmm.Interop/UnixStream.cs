@@ -11,6 +11,9 @@ public sealed class UnixStream : FileDescriptorHandle
     public static SyscallNeeds Needs { get; } = new(
         ["readv", "writev", "recvmsg", "sendmsg", "recvfrom", "sendto", "accept4", "shutdown", "getsockopt", "setsockopt"], []);
 
+    /// <summary>What a thread asks for that sends and receives on streams that it was given, and no more.</summary>
+    public static SyscallNeeds TransferNeeds { get; } = new(["sendmsg", "recvfrom", "sendto", "shutdown"], []);
+
     /// <summary>Two connected ends; the second is for somebody else.</summary>
     /// <exception cref="KernelException">Out of descriptors.</exception>
     public static (UnixStream Own, FileDescriptorHandle Theirs) CreatePair()
@@ -51,6 +54,16 @@ public sealed class UnixStream : FileDescriptorHandle
     public int Send(ReadOnlySpan<byte> bytes)
     {
         int sent = SocketCalls.Send(this, bytes);
+        return sent == -Errno.EAGAIN ? 0 : Math.Max(sent, -1);
+    }
+
+    /// <summary>Sends what fits out of an array of <see cref="IoVector"/>: bytes taken, 0 when none fits now, -1 when the far side reads
+    /// no more.</summary>
+    /// <param name="vectors">Address of the first, outside the managed heap.</param>
+    /// <param name="count">How many, 1 to 1024.</param>
+    public long Send(nint vectors, int count)
+    {
+        long sent = SocketCalls.Send(this, vectors, count);
         return sent == -Errno.EAGAIN ? 0 : Math.Max(sent, -1);
     }
 

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using Vmm.Interop.Kvm;
 using Vmm.CommandLine;
+using Vmm.HostNet;
 using Vmm.Interop;
 using Vmm.Kvm;
 using Vmm.LifeCycle;
@@ -92,7 +93,7 @@ public sealed class RunApplication
             return Report(spec, result, arguments.Quiet);
         }
         catch (Exception e) when (e is KvmUnavailableException or BootException or KernelException or SpecException or BlockException
-            or TapException
+            or TapException or HostNetException
             or InvalidDataException or IOException or UnauthorizedAccessException or HostMismatchException or ArgumentException
             or InvalidOperationException or StateException or UnitsException)
         {

@@ -9,6 +9,7 @@ using Net = FieldsOf<NetSpec>;
 using OnError = FieldsOf<OnErrorSpec>;
 using Rbd = FieldsOf<RbdSpec>;
 using Source = FieldsOf<SourceSpec>;
+using User = FieldsOf<UserNetSpec>;
 
 /// <summary>The fields of disks and network devices.</summary>
 internal static class DeviceFields
@@ -146,11 +147,25 @@ internal static class DeviceFields
                 .. s_front]) with { OtherForm = true },
     ];
 
+    private static readonly SpecField[] s_user =
+    [
+        User.Texts("publish", "Ports of the host that lead to ports of the guest: [ADDRESS:]HOSTPORT:GUESTPORT[/tcp|/udp]; without an "
+            + "address those of 127.0.0.1", UserNetSpec.MostPublished, PublishedPort.MostText,
+            u => u.Publish, (u, v) => u with { Publish = v }),
+    ];
+
     /// <summary>An entry of <c>nets</c>.</summary>
     internal static SpecField[] NetFields { get; } =
     [
         Net.Text("tap", "Tap interface of the host, which exists",
-            n => n.Tap, (n, v) => n with { Tap = v }) with { Required = true, Option = "tap" },
+            n => n.Tap.Length > 0 || n.User is null ? n.Tap : null, (n, v) => n with { Tap = v }) with
+        {
+            Required = true,
+            Unless = ["user"],
+            Option = "tap",
+        },
+        Net.Object("user", "User-mode networking in place of a tap: needs no privileges, but the program passt",
+            n => n.User, (n, v) => n with { User = v }, s_user) with { Switch = true, Option = "user" },
         Net.Text("mac", "MAC address of the guest's side; by default one of its own for the VM's name and the device's place",
             n => n.Mac, (n, v) => n with { Mac = v }) with { Option = "mac" },
         Net.Number("queues", "Queue pairs; more than one needs a tap with multi_queue", 1, SpecValidation.MaxNetQueues,

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.Json.Serialization;
 using Vmm.Memory;
 
 namespace Vmm.Spec;
@@ -6,8 +7,14 @@ namespace Vmm.Spec;
 /// <summary>One network device.</summary>
 public sealed record NetSpec
 {
-    /// <summary>Tap interface of the host; it exists already.</summary>
+    /// <summary>What <see cref="Source"/> is for user-mode networking; no interface can be called so.</summary>
+    public const string UserSource = "user:passt";
+
+    /// <summary>Tap interface of the host; it exists already. Empty when the frames go elsewhere.</summary>
     public string Tap { get; init; } = "";
+
+    /// <summary>User-mode networking in place of a tap; null: none.</summary>
+    public UserNetSpec? User { get; init; }
 
     /// <summary>MAC address of the guest's side, <c>52:54:00:…</c>; null for <see cref="MacAddress.Default"/>.</summary>
     public string? Mac { get; init; }
@@ -29,6 +36,10 @@ public sealed record NetSpec
 
     /// <summary>The vnode it is near: its I/O threads run beside it, and the guest is told; null is none.</summary>
     public int? Vnode { get; init; }
+
+    /// <summary>What is behind the device, for people and for telling devices apart: the tap, or <see cref="UserSource"/>.</summary>
+    [JsonIgnore]
+    public string Source => User is null ? Tap : UserSource;
 }
 
 /// <summary>Whether the host's kernel moves the frames of a network device (vhost-net).</summary>

@@ -28,8 +28,7 @@ internal static class NetValidation
     {
         NetSpec net = spec.Nets[index];
         string path = $"nets[{index}]";
-        check.Require(IsInterface(net.Tap), path + ".tap",
-            $"\"{net.Tap}\", expected the name of a network interface: 1 to 15 characters without '/', ':' and spaces");
+        CheckSource(net, path, check);
         Span<byte> mac = stackalloc byte[6];
         bool isMac = net.Mac is null || MacAddress.TryParse(net.Mac, mac);
         check.Require(isMac, path + ".mac", $"\"{net.Mac ?? ""}\", expected six pairs of hexadecimal digits such as 52:54:00:12:34:56");
@@ -48,8 +47,42 @@ internal static class NetValidation
             NetSpec other = spec.Nets[i];
             check.Require(net.Tap.Length == 0 || !string.Equals(net.Tap, other.Tap, StringComparison.Ordinal), path + ".tap",
                 $"{net.Tap} is nets[{i}] too: a tap belongs to one device");
+            check.Require(net.User is null || other.User is null, path + ".user",
+                $"nets[{i}] is user-mode too: a VM has one such network, which publishes all its ports");
             check.Require(net.Mac is null || !string.Equals(net.Mac, other.Mac, StringComparison.OrdinalIgnoreCase), path + ".mac",
                 $"{net.Mac ?? ""} is the address of nets[{i}] too");
+        }
+    }
+
+    private static void CheckSource(NetSpec net, string path, SpecComplaints check)
+    {
+        if (net.User is not { } user)
+        {
+            check.Require(IsInterface(net.Tap), path + ".tap",
+                $"\"{net.Tap}\", expected the name of a network interface: 1 to 15 characters without '/', ':' and spaces");
+            return;
+        }
+
+        path += ".user";
+        check.Require(net.Tap.Length == 0, path, $"stands beside tap: {net.Tap}: give one of the two");
+        check.Require(net.Queues == 1, path, $"user-mode networking has one queue pair, not {net.Queues}");
+        check.Require(net.Vhost != VhostUse.On, path, "the kernel's path (vhost: on) is for taps only");
+        check.Require(net.Mtu is null or <= UserNetSpec.MostMtu, path, $"an MTU of at most {UserNetSpec.MostMtu}, not {net.Mtu ?? 0}");
+        check.Require(user.Publish.Count <= UserNetSpec.MostPublished, path + ".publish",
+            $"{user.Publish.Count} entries, expected at most {UserNetSpec.MostPublished}");
+        CheckPublished(user, path + ".publish", check);
+    }
+
+    private static void CheckPublished(UserNetSpec user, string path, SpecComplaints check)
+    {
+        HashSet<(string, int, bool)> seen = [];
+        for (int i = 0; i < Math.Min(user.Publish.Count, UserNetSpec.MostPublished); i++)
+        {
+            string text = user.Publish[i];
+            bool read = PublishedPort.TryParse(text, out PublishedPort port, out string problem);
+            check.Require(read, $"{path}[{i}]", $"\"{text[..Math.Min(text.Length, PublishedPort.MostText)]}\": {problem}");
+            check.Require(!read || seen.Add((port.Address, port.HostPort, port.IsUdp)), $"{path}[{i}]",
+                $"{text}: an entry before it has that port of the host");
         }
     }
 

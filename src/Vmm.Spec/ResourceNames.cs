@@ -15,7 +15,7 @@ public static class ResourceNames
     /// <summary>The initial ramdisk.</summary>
     public const string Initrd = "initrd";
 
-    /// <summary>A queue of a network device's tap.</summary>
+    /// <summary>A queue of a network device's tap, or the socket of its program.</summary>
     public static string NetQueue(int index, int queue) => $"net{index}.{queue}";
 
     /// <summary>vhost-net for a queue of a network device.</summary>

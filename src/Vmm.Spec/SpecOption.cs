@@ -8,6 +8,8 @@ namespace Vmm.Spec;
 /// </summary>
 public static class SpecOption
 {
+    private const string Publish = "publish=";
+
     /// <summary>
     /// Reads a disk: its path, or the URI of a disk of a server or cluster, then what is not as usual. A path that ends in <c>.qcow2</c> is
     /// a qcow2 image unless the format is said; one that is named like a disk of another program is refused. False, and what is wrong with
@@ -49,23 +51,37 @@ public static class SpecOption
         return problem.Length == 0 && TryParse(VmFields.Part("disks"), parts.AsSpan(1), ref disk, out problem);
     }
 
-    /// <summary>Reads a network device. False, and what is wrong with which part, for anything else.</summary>
+    /// <summary>
+    /// Reads a network device: <c>tap=NAME</c> or <c>user</c>, and what is not as usual. <c>publish=PORTS</c>, which belongs to user-mode
+    /// networking, may be there several times. False, and what is wrong with which part, for anything else.
+    /// </summary>
     public static bool TryParseNet(string text, out NetSpec net, out string problem)
     {
         net = new NetSpec();
-        if (!TryParse(VmFields.Part("nets"), text.Split(','), ref net, out problem))
+        string[] parts = text.Split(',');
+        string[] published = [.. parts.Where(IsPublish).Select(part => part[Publish.Length..])];
+        if (!TryParse(VmFields.Part("nets"), [.. parts.Where(part => !IsPublish(part))], ref net, out problem))
         {
             return false;
         }
 
-        problem = net.Tap.Length == 0 ? "tap=NAME is missing" : "";
+        if (published.Length > 0)
+        {
+            problem = net.User is null ? Publish + " belongs to user" : "";
+            net = net with { User = new UserNetSpec { Publish = published } };
+        }
+
+        problem = net.Tap.Length == 0 && net.User is null ? "tap=NAME or user is missing" : problem;
         return problem.Length == 0;
+
+        static bool IsPublish(string part) => part.StartsWith(Publish, StringComparison.Ordinal);
     }
 
     /// <summary>How the option of a device is written, for help texts: <c>[,ro][,queues=N]…</c>.</summary>
     /// <param name="list"><c>disks</c> or <c>nets</c>.</param>
     public static string Form(string list) =>
-        string.Concat(Options(VmFields.Part(list)).Where(f => !f.Required).Select(f => $"[,{f.Option}{Placeholder(f)}]"));
+        string.Concat(Options(VmFields.Part(list)).Where(f => f is { Required: false, Kind: not SpecKind.Object })
+            .Select(f => $"[,{f.Option}{Placeholder(f)}]"));
 
     // A name may decide, since no guest can change it; the content may not.
     private static DiskFormat FormatOf(string path) =>
@@ -73,7 +89,7 @@ public static class SpecOption
 
     private static string Placeholder(SpecField field) => field.Kind switch
     {
-        SpecKind.Bool => "",
+        SpecKind.Bool or SpecKind.Object => "",
         SpecKind.Number => "=N",
         SpecKind.Word => "=" + string.Join('|', field.Words),
         _ => "=" + char.ToUpperInvariant(field.Option![0]),
@@ -115,7 +131,7 @@ public static class SpecOption
     {
         expected = field.Kind switch
         {
-            SpecKind.Bool => $"{field.Option} takes no value",
+            SpecKind.Bool or SpecKind.Object => $"{field.Option} takes no value",
             SpecKind.Number => "expected a number",
             SpecKind.Word => "expected " + string.Join(", ", field.Words[..^1]) + " or " + field.Words[^1],
             _ => $"expected {field.Option}=TEXT",
@@ -123,6 +139,7 @@ public static class SpecOption
         return field.Kind switch
         {
             SpecKind.Bool => text is null ? true : null,
+            SpecKind.Object => text is null ? field.Create!() : null,
             SpecKind.Number => int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int number) ? (long)number : null,
             SpecKind.Word => text is not null && field.Words.Contains(text, StringComparer.Ordinal) ? text : null,
             _ => text,

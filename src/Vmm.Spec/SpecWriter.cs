@@ -15,7 +15,8 @@ internal static class SpecWriter
         StringBuilder text = new("{");
         foreach (SpecField field in type.Fields)
         {
-            if (!field.OtherForm && field.Get(part) is { } value && (field.Required || !value.Equals(field.Get(defaults))))
+            if (!field.OtherForm && field.Get(part) is { } value && (field.Required || !value.Equals(field.Get(defaults)))
+                && value is not IReadOnlyList<object> { Count: 0 })
             {
                 text.Append(text.Length > 1 ? ", " : "").Append(field.Name).Append(": ").Append(Value(field, value));
             }
@@ -31,6 +32,8 @@ internal static class SpecWriter
         SpecKind.Bool => (bool)value ? "true" : "false",
         SpecKind.Size => ((ByteSize)value).Bytes.ToString(CultureInfo.InvariantCulture),
         SpecKind.Word => (string)value,
+        SpecKind.List when field.Item is { } item =>
+            $"[{string.Join(", ", ((IReadOnlyList<object>)value).Select(one => Value(item, one)))}]",
         SpecKind.Number => ((long)value).ToString(CultureInfo.InvariantCulture),
         _ => throw new InvalidOperationException($"{field.Name}: a {field.Kind} is not written on one line"),
     };

@@ -58,7 +58,7 @@ public sealed partial class VmSpecJson : JsonSerializerContext
 
     /// <summary>The network device of a JSON, checked; null, and why, otherwise.</summary>
     public static NetSpec? TryReadNet(JsonElement json, out string problem) =>
-        TryReadPart(json, Default.NetSpec, net => net.Tap is not null, DeviceValidation.Check, out problem);
+        TryReadPart(json, Default.NetSpec, Whole, DeviceValidation.Check, out problem);
 
     private static T? TryReadPart<T>(
         JsonElement json, JsonTypeInfo<T> type, Func<T, bool> whole, Func<T, IReadOnlyList<SpecProblem>> check, out string problem)
@@ -104,6 +104,9 @@ public sealed partial class VmSpecJson : JsonSerializerContext
         Rbd: not ({ Pool: null } or { Namespace: null } or { Image: null } or { Conf: null } or { User: null }),
     };
 
+    private static bool Whole(NetSpec? net) =>
+        net is { Tap: not null, User: null or { Publish: not null } } && net.User?.Publish.All(port => port is not null) != false;
+
     // The serializer sets a member that is missing to null, whatever its type says: nothing behind this looks for that.
     private static bool Whole(VmSpec spec)
     {
@@ -130,7 +133,7 @@ public sealed partial class VmSpecJson : JsonSerializerContext
         whole &= spec.Nets is not null && spec.Vsock is null or { Path: not null };
         for (int i = 0; whole && i < spec.Nets!.Count; i++)
         {
-            whole = spec.Nets[i] is { Tap: not null };
+            whole = Whole(spec.Nets[i]);
         }
 
         if (spec.Numa is { } numa)

@@ -143,7 +143,7 @@ internal sealed class HostedDevices
             new DeviceInfo(
                 device.Name,
                 "net",
-                device.Net?.Tap ?? "",
+                device.Net?.Source ?? "",
                 device.Address?.Slot,
                 ReadOnly: false,
                 device.Removing,

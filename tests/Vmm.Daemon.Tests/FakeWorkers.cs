@@ -325,7 +325,7 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
     {
         _devices.AddRange(
             spec.Disks.Select(d => new DeviceInfo($"disk{_disks++}", "disk", d.Path, _devices.Count + 1, d.ReadOnly, false, false)));
-        _devices.AddRange(spec.Nets.Select(n => new DeviceInfo($"net{_nets++}", "net", n.Tap, _devices.Count + 1, false, false, false)));
+        _devices.AddRange(spec.Nets.Select(n => new DeviceInfo($"net{_nets++}", "net", n.Source, _devices.Count + 1, false, false, false)));
     }
 
     /// <summary>The guest ejects a device.</summary>
@@ -341,7 +341,7 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
         Plug(new DeviceInfo($"disk{_disks++}", "disk", disk.Path, 20, disk.ReadOnly, false, false));
 
     public Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation) =>
-        Plug(new DeviceInfo($"net{_nets++}", "net", net.Tap, 21, false, false, false));
+        Plug(new DeviceInfo($"net{_nets++}", "net", net.Source, 21, false, false, false));
 
     /// <summary>How far the copy of a disk is, as a test wants it.</summary>
     internal DiskCopyInfo CopyInfo { get; set; } = new(DiskCopyState.None);

@@ -70,6 +70,104 @@ public sealed class NetSpecTests
     }
 
     [Fact]
+    public void User_mode_networking_is_read_and_travels()
+    {
+        VmSpec spec = SpecReader.Read(
+            Head + "nets:\n- {user: true, mac: \"52:54:00:00:00:01\"}\n", "test.yaml");
+        Assert.Equal(("", "user:passt"), (spec.Nets[0].Tap, spec.Nets[0].Source));
+        Assert.Empty(spec.Nets[0].User!.Publish);
+        spec = SpecReader.Read(Head + "nets:\n- user: {publish: [\"2222:22\", \"[::1]:53:5353/udp\"]}\n- tap: t\n", "test.yaml");
+        Assert.Equal(["2222:22", "[::1]:53:5353/udp"], spec.Nets[0].User!.Publish);
+        Assert.Empty(SpecValidation.Validate(spec));
+        VmSpec? read = VmSpecJson.TryRead(VmSpecJson.Write(spec), out _);
+        Assert.Equal(spec.Nets[0].User!.Publish, read!.Nets[0].User!.Publish);
+        string edited = SpecEdit.Add(Head, null, spec.Nets[0])!;
+        Assert.Equal(spec.Nets[0].User!.Publish, SpecReader.Read(edited, "edited.yaml").Nets[0].User!.Publish);
+        Assert.Null(SpecReader.Read(Head + "nets: [{tap: t, user: false}]\n", "test.yaml").Nets[0].User);
+    }
+
+    [Fact]
+    public void Every_problem_of_user_mode_networking_is_told_at_once()
+    {
+        UserNetSpec user = new();
+        VmSpec spec = new()
+        {
+            Boot = new BootSpec { Kernel = "k" },
+            Nets =
+            [
+                new NetSpec { User = user, Tap = "t" },
+                new NetSpec { User = user, Queues = 2, Vhost = VhostUse.On, Mtu = 65521 },
+                new NetSpec
+                {
+                    User = new UserNetSpec { Publish = ["80:80", "127.0.0.1:80:81/tcp", "80:80/udp", "0:1", new string('1', 500)] },
+                },
+                new NetSpec { User = new UserNetSpec { Publish = [.. Enumerable.Range(1, 65).Select(i => $"{i}:1")] } },
+            ],
+        };
+        Assert.Equal(
+            ["nets[0].user", "nets[1].user", "nets[2].user", "nets[2].user.publish[1]", "nets[2].user.publish[3]",
+                "nets[2].user.publish[4]", "nets[3].user", "nets[3].user.publish"],
+            SpecValidation.Validate(spec).Select(p => p.Path).Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal));
+        Assert.All(SpecValidation.Validate(spec), problem => Assert.InRange(problem.Message.Length, 1, 300));
+    }
+
+    [Theory]
+    [InlineData("2222:22", "127.0.0.1", 2222, 22, false)]
+    [InlineData("0.0.0.0:65535:1/udp", "0.0.0.0", 65535, 1, true)]
+    [InlineData("[::]:80:8080/tcp", "::", 80, 8080, false)]
+    [InlineData("[2001:0DB8::1]:80:80", "2001:db8::1", 80, 80, false)]
+    public void Published_ports_are_read(string text, string address, int host, int guest, bool udp)
+    {
+        Assert.True(PublishedPort.TryParse(text, out PublishedPort port, out _));
+        Assert.Equal(new PublishedPort(address, host, guest, udp), port);
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("22")]
+    [InlineData(":22")]
+    [InlineData("22:")]
+    [InlineData("0:22")]
+    [InlineData("22:65536")]
+    [InlineData("+22:22")]
+    [InlineData(" 22:22")]
+    [InlineData("22:22/sctp")]
+    [InlineData("22:22/tcp/udp")]
+    [InlineData(":22:22")]
+    [InlineData("127.1:22:22")]
+    [InlineData("localhost:22:22")]
+    [InlineData("::1:22:22")]
+    [InlineData("[fe80::1%eth0]:22:22")]
+    [InlineData("[127.0.0.1]:22:22")]
+    [InlineData("127.0.0.1/2222:22:22")]
+    [InlineData("1,2:3")]
+    [InlineData("22:22 -t all")]
+    [InlineData("000022:22")]
+    public void What_is_no_published_port_is_refused(string text) => Assert.False(PublishedPort.TryParse(text, out _, out _));
+
+    [Fact]
+    [Trait("Kind", "fuzz")]
+    public void Any_text_is_a_published_port_or_refused()
+    {
+        const string letters = "0123456789:./[]tcpud-f%, \0é";
+        Random random = new(4);
+        for (int i = 0; i < 20_000; i++)
+        {
+            string text = string.Concat(Enumerable.Range(0, random.Next(0, 30)).Select(_ => letters[random.Next(letters.Length)]));
+            if (PublishedPort.TryParse(text, out PublishedPort port, out string problem))
+            {
+                Assert.Matches("^[0-9a-f.:]+$", port.Address); // a word of a command line
+                Assert.InRange(port.HostPort, 1, 65535);
+                Assert.InRange(port.GuestPort, 1, 65535);
+            }
+            else
+            {
+                Assert.NotEmpty(problem);
+            }
+        }
+    }
+
+    [Fact]
     public void A_default_address_is_local_and_stays()
     {
         Assert.Equal(MacAddress.Default("web1", 0), MacAddress.Default("web1", 0));

@@ -22,6 +22,16 @@ public sealed class SpecOptionTests
     }
 
     [Fact]
+    public void User_mode_networking_and_its_ports_are_read()
+    {
+        Assert.True(SpecOption.TryParseNet("user", out NetSpec net, out _));
+        Assert.Empty(net.User!.Publish);
+        Assert.True(SpecOption.TryParseNet("user,publish=2222:22,mtu=1400,publish=[::1]:80:80/udp", out net, out _));
+        Assert.Equal(["2222:22", "[::1]:80:80/udp"], net.User!.Publish);
+        Assert.Equal(1400, net.Mtu);
+    }
+
+    [Fact]
     public void Everything_that_can_be_said_of_a_disk_is_read()
     {
         Assert.True(SpecOption.TryParseDisk(
@@ -62,8 +72,10 @@ public sealed class SpecOptionTests
     }
 
     [Theory]
-    [InlineData("vmtap0", "unknown; known: tap, mac, queues, mtu, transport, vhost, vnode")]
-    [InlineData("mac=1", "tap=NAME is missing")]
+    [InlineData("vmtap0", "unknown; known: tap, user, mac, queues, mtu, transport, vhost, vnode")]
+    [InlineData("mac=1", "tap=NAME or user is missing")]
+    [InlineData("tap=a,publish=80:80", "publish= belongs to user")]
+    [InlineData("user=1", "user=1: user takes no value")]
     [InlineData("tap=a,queue=2", "queue=2: unknown; did you mean queues?")]
     [InlineData("tap=a,queues=x", "queues=x: expected a number")]
     [InlineData("tap=a,queues", "queues: expected a number")]

@@ -4,7 +4,7 @@ namespace Vmm.Testing;
 
 /// <summary>A test that needs a KVM device of any kind; skipped, with the reason, where there is none that can be opened.</summary>
 [AttributeUsage(AttributeTargets.Method)]
-public sealed class KvmFactAttribute : FactAttribute
+public class KvmFactAttribute : FactAttribute
 {
     private static readonly string? NoKvm = Probe();
     private static readonly bool CpuVirtualizes = HasVirtualizationFlag();

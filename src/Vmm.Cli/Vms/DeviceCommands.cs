@@ -48,7 +48,11 @@ internal static class DeviceCommands
             HelpName = "path[,ro][,queues=N][,serial=S][,cache=direct|buffered]"
         };
         Option<string?> net =
-            new("--net") { Description = "A network device, as 'vmmctl run --net' takes it", HelpName = "tap=NAME[,mac=M][,queues=N]" };
+            new("--net")
+            {
+                Description = "A network device, as 'vmmctl run --net' takes it",
+                HelpName = "tap=NAME|user[,mac=M][,queues=N]",
+            };
         Option<bool> temporary = Temporary();
         vm.Add("attach", "Add a disk or network device, also while the VM runs", [name, disk, net, temporary],
             (session, parsed, cancellation) =>

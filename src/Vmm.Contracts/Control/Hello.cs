@@ -41,6 +41,9 @@ public static class ControlVersion
     /// <summary>Feature: disks that are images of a Ceph cluster, by a connected socket.</summary>
     public const string RbdDisks = "rbd-disks";
 
+    /// <summary>Feature: network devices over a connected socket.</summary>
+    public const string UserNets = "user-nets";
+
     /// <summary>Feature: a size in a <see cref="RefreshDiskBody"/>.</summary>
     public const string ImageGrowth = "image-growth";
 
@@ -60,7 +63,7 @@ public static class ControlVersion
     public static IReadOnlyList<string> Features { get; } =
     [
         ManyDescriptors, Saving, DiskGrowth, Images, DiskCopies, ImageGrowth, NbdDisks, RbdDisks, DiskStreams, DiskSnapshots, DiskCommits,
-        ImageCopies,
+        ImageCopies, UserNets,
     ];
 }
 

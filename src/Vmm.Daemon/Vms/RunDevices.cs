@@ -69,7 +69,7 @@ internal sealed class RunDevices
         {
             return _plugged.TryGetValue(device.Name, out VmSpec? part)
                 && (part.Disks.Any(d => string.Equals(d.Path, device.Source, StringComparison.Ordinal))
-                    || part.Nets.Any(n => string.Equals(n.Tap, device.Source, StringComparison.Ordinal)))
+                    || part.Nets.Any(n => string.Equals(n.Source, device.Source, StringComparison.Ordinal)))
                 ? part
                 : null;
         }

@@ -12,7 +12,7 @@ internal static class SpecDevices
         .. spec.Disks.Select(
             (disk, i) => new DeviceInfo($"disk{i}", "disk", disk.Path, null, disk.ReadOnly, Removing: false, Stored: true, disk.Vnode)),
         .. spec.Nets.Select(
-            (net, i) => new DeviceInfo($"net{i}", "net", net.Tap, null, ReadOnly: false, Removing: false, Stored: true, net.Vnode)),
+            (net, i) => new DeviceInfo($"net{i}", "net", net.Source, null, ReadOnly: false, Removing: false, Stored: true, net.Vnode)),
     ];
 
     /// <summary>
@@ -20,7 +20,7 @@ internal static class SpecDevices
     /// </summary>
     internal static int IndexOf(VmSpec spec, DeviceInfo device)
     {
-        List<string> sources = device.Kind is "disk" ? [.. spec.Disks.Select(d => d.Path)] : [.. spec.Nets.Select(n => n.Tap)];
+        List<string> sources = device.Kind is "disk" ? [.. spec.Disks.Select(d => d.Path)] : [.. spec.Nets.Select(n => n.Source)];
         return sources.FindIndex(source => string.Equals(source, device.Source, StringComparison.Ordinal));
     }
 

@@ -21,7 +21,7 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
     public void RunEnded() => _run.Clear();
 
     /// <summary>Taps that the VM has, or had in this run.</summary>
-    internal HashSet<string> OwnTaps() => [.. _run.Taps, .. vm.Store.Spec?.Nets.Select(net => net.Tap) ?? []];
+    internal HashSet<string> OwnTaps() => [.. _run.Taps, .. vm.Store.Spec?.Nets.Select(net => net.Source) ?? []];
 
     /// <summary>The file of a disk of this run; null: it has none of that name.</summary>
     internal string? FileOf(string disk) => _run.FileOf(disk);
@@ -98,7 +98,7 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
     /// <exception cref="ApiException">It is not sound, cannot be opened or plugged, or the spec cannot be changed.</exception>
     internal Task<DeviceInfo> AttachAsync(NetSpec net, bool stay, long? revision, CancellationToken cancellation) => AttachAsync(
         new Addition(
-            new DeviceInfo("", "net", net.Tap, null, ReadOnly: false, Removing: false, stay, net.Vnode),
+            new DeviceInfo("", "net", net.Source, null, ReadOnly: false, Removing: false, stay, net.Vnode),
             spec => spec with { Nets = [.. spec.Nets, net] },
             (text, folder) => SpecEdit.Add(text, folder, net),
             worker => worker.AddNetAsync(net, cancellation)),

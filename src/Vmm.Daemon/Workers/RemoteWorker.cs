@@ -283,7 +283,8 @@ internal sealed class RemoteWorker : IWorker
             resources.AddKvm();
         }
 
-        bool wantsMore = resources.HasImages || resources.HasServers || resources.Names.Count > ControlCodec.MaxDescriptors;
+        bool wantsMore = resources.HasImages || resources.HasServers || resources.HasUserNets
+            || resources.Names.Count > ControlCodec.MaxDescriptors;
         if (wantsMore && _link.Client.Peer is null)
         {
             await HelloAsync(cancellation).ConfigureAwait(false); // a new process: whether it takes that is not known yet

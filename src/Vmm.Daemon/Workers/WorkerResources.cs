@@ -1,5 +1,6 @@
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Storage;
+using Vmm.HostNet;
 using Vmm.Interop;
 using Vmm.Interop.Kvm;
 using Vmm.Placement;
@@ -36,6 +37,9 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
     /// <summary>True when a disk is an image of a Ceph cluster: its worker is to know that.</summary>
     internal bool HasClusters { get; private set; }
+
+    /// <summary>True when a network device is a socket of a program: its worker is to know that.</summary>
+    internal bool HasUserNets { get; private set; }
 
     /// <summary>A disk of the spec that was opened, with the images that are below it.</summary>
     internal DiskSpec WithBacking(int index, DiskSpec disk) => _disks[index].IsImage ? disk with { Backing = _disks[index].Backing } : disk;
@@ -108,7 +112,8 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
     /// <summary>The network device with its tap's MTU.</summary>
     internal static NetSpec WithMtu(NetSpec net) =>
-        net with { Mtu = net.Mtu ?? (TapQueue.MtuOf(net.Tap) is >= 68 and <= ushort.MaxValue and var mtu ? mtu : null) };
+        net.User is not null ? net
+            : net with { Mtu = net.Mtu ?? (TapQueue.MtuOf(net.Tap) is >= 68 and <= ushort.MaxValue and var mtu ? mtu : null) };
 
     /// <summary>What a worker in the pool gets ready with.</summary>
     /// <exception cref="WorkerException">KVM cannot be opened.</exception>
@@ -181,6 +186,12 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
     private void AddNet(int index, NetSpec spec)
     {
+        if (spec.User is not null)
+        {
+            AddUserNet(index, spec);
+            return;
+        }
+
         try
         {
             for (int queue = 0; queue < spec.Queues; queue++)
@@ -196,6 +207,19 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
         catch (TapException cause)
         {
             throw new WorkerException(ControlCodes.NetOpenFailed, cause.Message, cause);
+        }
+    }
+
+    private void AddUserNet(int index, NetSpec spec)
+    {
+        try
+        {
+            Add(ResourceNames.NetQueue(index, 0), new PasstProcess(spec).Start());
+            HasUserNets = true;
+        }
+        catch (HostNetException cause)
+        {
+            throw new WorkerException(ControlCodes.NetOpenFailed, $"net{index}: {cause.Message}", cause);
         }
     }
 

@@ -165,6 +165,22 @@ internal static unsafe class SocketCalls
         }
     }
 
+    /// <summary>Bytes sent out of an array of iovecs, or -errno; no SIGPIPE.</summary>
+    internal static long Send(FileDescriptorHandle stream, nint vectors, int count)
+    {
+        using DescriptorLease fd = new(stream);
+        msghdr message = default;
+        message.msg_iov = (iovec*)vectors;
+        message.msg_iovlen = count;
+        long answer;
+        do
+        {
+            answer = Answer.Of(LibC.sendmsg(fd.Number, &message, LibC.MSG_NOSIGNAL | LibC.MSG_DONTWAIT));
+        }
+        while (answer == -Errno.EINTR);
+        return answer;
+    }
+
     /// <summary>Bytes received, 0 at the end, or -errno; with <paramref name="peek"/> they stay there.</summary>
     internal static int Receive(FileDescriptorHandle stream, Span<byte> bytes, bool peek)
     {

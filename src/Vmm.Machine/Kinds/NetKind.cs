@@ -41,7 +41,7 @@ internal static class NetKind
         {
             Name = id,
             Mac = mac,
-            Mtu = net.Mtu ?? Math.Min(TapQueue.MtuOf(net.Tap), ushort.MaxValue),
+            Mtu = net.Mtu ?? (net.User is null ? Math.Min(TapQueue.MtuOf(net.Tap), ushort.MaxValue) : UserNetSpec.MostMtu),
             Limit = net.Limits is { } limits ? RateLimits.Of(limits) : null,
         };
         try

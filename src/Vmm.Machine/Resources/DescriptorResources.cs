@@ -72,6 +72,11 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
     /// <inheritdoc/>
     public INetBackend OpenNet(int index, NetSpec net)
     {
+        if (net.User is not null)
+        {
+            return UserNets.Passed(index, Take(ResourceNames.NetQueue(index, 0)), Note);
+        }
+
         TapQueue[] queues = new TapQueue[net.Queues];
         try
         {

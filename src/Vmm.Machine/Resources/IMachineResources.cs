@@ -1,6 +1,7 @@
 using Vmm.Interop.Kvm;
 using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Net;
+using Vmm.HostNet;
 using Vmm.Interop;
 using Vmm.Kvm;
 using Vmm.Machine.Boot;
@@ -46,6 +47,7 @@ public interface IMachineResources
 
     /// <summary>The queues of network device number <paramref name="index"/>.</summary>
     /// <exception cref="TapException">They cannot be opened.</exception>
+    /// <exception cref="HostNetException">What is to be behind them cannot be started.</exception>
     INetBackend OpenNet(int index, NetSpec net);
 }
 
@@ -77,6 +79,11 @@ public sealed class PathResources : IMachineResources
     /// <inheritdoc/>
     public INetBackend OpenNet(int index, NetSpec net)
     {
+        if (net.User is not null)
+        {
+            return UserNets.Start(index, net, Note);
+        }
+
         if (!VhostChoice.Wanted(net))
         {
             return TapBackend.Open(net.Tap, net.Queues);

@@ -13,6 +13,16 @@ public interface INetBackend : IDisposable
     /// <summary>What it can hand to the guest unfinished, and takes unfinished from it.</summary>
     TapOffloads Offloads { get; }
 
+    /// <summary>What an I/O thread asks of the kernel for its queues.</summary>
+    SyscallNeeds ThreadNeeds => TapQueue.Needs;
+
+    /// <summary>Called, on any thread, when a queue that ended may have come back (<see cref="INetQueue.TryReturn"/>).</summary>
+    Action? Returning
+    {
+        get => null;
+        set => _ = value;
+    }
+
     /// <summary>One queue.</summary>
     INetQueue Queue(int index);
 
@@ -46,4 +56,13 @@ public interface INetQueue
     /// <summary>Writes frames until all are written or there is no room now; one that is refused has an -errno for its result.</summary>
     /// <returns>How many were taken or refused.</returns>
     int Write(Span<TapFrame> frames);
+
+    /// <summary>Part of a frame that was taken waits for room: <see cref="Flush"/> is to be called when there is some.</summary>
+    bool HasUnsent => false;
+
+    /// <summary>Sends what waits, as far as there is room.</summary>
+    void Flush() { }
+
+    /// <summary>The far side had ended, and there is a new one: frames come and go again from now on.</summary>
+    bool TryReturn() => false;
 }

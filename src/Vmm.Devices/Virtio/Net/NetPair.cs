@@ -109,6 +109,16 @@ internal sealed class NetPair : IIoService, IDisposable
     bool IIoService.Serve()
     {
         ConsiderSleep();
+        if (!_device.LinkUp && _queue.TryReturn())
+        {
+            _device.RegainLink();
+        }
+
+        if (_queue.HasUnsent)
+        {
+            _queue.Flush();
+        }
+
         int receivedFrames = 0, sentFrames = 0;
         _timeout = -1;
         _mayReceive = _receiver is not null && _index < _device.ActivePairs && _device.LinkUp;
@@ -160,7 +170,7 @@ internal sealed class NetPair : IIoService, IDisposable
             _loop.WatchOnce(_frames, _queue.Handle, PollEvents.Readable);
         }
 
-        if (_sent == NetProgress.Blocked && !_waitsForRoom)
+        if ((_sent == NetProgress.Blocked || _queue.HasUnsent) && !_waitsForRoom)
         {
             _waitsForRoom = true;
             _loop.WatchOnce(_room, _queue.Handle, PollEvents.Writable);

@@ -9,7 +9,6 @@ namespace Vmm.Devices.Virtio.Net;
 /// </summary>
 public sealed class VirtioNet : VirtioDevice
 {
-    private static readonly SyscallNeeds s_threadNeeds = TapQueue.Needs + VhostNet.Needs;
     private static readonly SyscallNeeds s_vcpuNeeds = TapQueue.SetupNeeds + VhostNet.Needs;
 
     private readonly INetBackend _backend;
@@ -46,7 +45,9 @@ public sealed class VirtioNet : VirtioDevice
 
         QueueSizes = sizes;
         SetLimit(options.Limit);
+        ThreadNeeds = backend.ThreadNeeds + VhostNet.Needs;
         _backend.SetActiveQueues(1);
+        _backend.Returning = WakeFromOutside;
     }
 
     /// <summary>Its name, e.g. <c>net0</c>.</summary>
@@ -59,7 +60,7 @@ public sealed class VirtioNet : VirtioDevice
     public override ushort DeviceType => 1;
 
     /// <inheritdoc/>
-    public override SyscallNeeds ThreadNeeds => s_threadNeeds;
+    public override SyscallNeeds ThreadNeeds { get; }
 
     /// <inheritdoc/>
     public override SyscallNeeds VcpuNeeds => s_vcpuNeeds;
@@ -329,6 +330,13 @@ public sealed class VirtioNet : VirtioDevice
         }
     }
 
+    /// <summary>What the guest was told was gone is back. From any of the I/O threads.</summary>
+    internal void RegainLink()
+    {
+        _config.LinkUp = true;
+        _activation?.Interrupts.SignalConfigChanged();
+    }
+
     /// <summary>The driver broke a ring: every thread ends, nothing more is taken until the reset.</summary>
     internal void Break(string reason)
     {
@@ -349,6 +357,14 @@ public sealed class VirtioNet : VirtioDevice
             _disposed = true;
             Reset();
             _backend.Dispose();
+        }
+    }
+
+    private void WakeFromOutside()
+    {
+        lock (_switch)
+        {
+            WakeAll();
         }
     }
 
