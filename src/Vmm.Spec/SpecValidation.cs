@@ -233,7 +233,7 @@ public static class SpecValidation
     {
         DiskSpec disk = spec.Disks[index];
         string path = $"disks[{index}]";
-        check.Require(disk.Path.Length > 0, path + ".path", "is missing");
+        ImageValidation.Check(disk, path, check);
         check.Require(disk.QueueSize is >= MinQueueSize and <= MaxQueueSize && BitOperations.IsPow2(disk.QueueSize), path + ".queueSize",
             $"{disk.QueueSize}, expected a power of two from {MinQueueSize} to {MaxQueueSize}");
         check.Require(disk.LogicalBlockSize is null or 512 or 4096, path + ".logicalBlockSize",

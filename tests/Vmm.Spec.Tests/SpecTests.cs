@@ -350,11 +350,11 @@ public sealed class SpecTests
         JsonElement disk = schema.RootElement.GetProperty("properties").GetProperty("disks").GetProperty("items");
         Assert.False(disk.GetProperty("additionalProperties").GetBoolean());
         Assert.Equal(
-            ["path", "nbd", "rbd", "source"],
+            ["path", "nbd", "rbd", "image", "source"],
             disk.GetProperty("oneOf").EnumerateArray().Select(form => form.GetProperty("required")[0].GetString()));
         JsonElement source = disk.GetProperty("properties").GetProperty("source");
         Assert.Equal(
-            ["path", "nbd", "rbd"],
+            ["path", "nbd", "rbd", "image"],
             source.GetProperty("oneOf").EnumerateArray().Select(form => form.GetProperty("required")[0].GetString()));
         Assert.False(source.GetProperty("additionalProperties").GetBoolean());
         Assert.Equal(64, disk.GetProperty("properties").GetProperty("queues").GetProperty("maximum").GetInt32());

@@ -140,11 +140,17 @@ public sealed class ManagedVm : IDisposable
         }, cancellation);
 
     /// <summary>Removes the record; the VM must not run.</summary>
+    /// <param name="revision">The record is at this revision; null is any.</param>
+    /// <param name="takeFolder">Begins to remove the disks that the VM owns.</param>
+    /// <param name="cancellation">Ends the waiting for other commands.</param>
     /// <exception cref="ApiException">It runs, or was changed meanwhile.</exception>
-    internal Task<VmInfo> RemoveAsync(long? revision, CancellationToken cancellation) => RunAsync(VmOperation.Delete, () =>
+    internal Task<VmInfo> RemoveAsync(
+        long? revision, Func<VmFolderChange?> takeFolder, CancellationToken cancellation) => RunAsync(VmOperation.Delete, () =>
     {
         _supervisor.RequireIdle("deleted", revision);
+        using VmFolderChange? disks = takeFolder();
         _store.Remove();
+        disks?.Complete();
         _supervisor.Events.Publish("deleted", _store.Name);
         // Those that wait must not touch what is gone
         _supervisor.Close(new ApiException(404, "vm-not-found", "no such VM", $"{_store.Name} was deleted"));
