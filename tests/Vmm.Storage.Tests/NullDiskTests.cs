@@ -38,6 +38,9 @@ public sealed class NullDiskTests
     [InlineData(0ul)]
     [InlineData(511ul)]
     [InlineData((1ul << 40) + 1)]
-    public void Whole_sectors_only(ulong size) =>
-        Assert.Contains("multiple of 512", Assert.Throws<BlockException>(() => new NullDiskBackend(size)).Message, StringComparison.Ordinal);
+    public void Whole_sectors_only(ulong size)
+    {
+        BlockException refused = Assert.Throws<BlockException>(() => new NullDiskBackend(size));
+        Assert.Contains("multiple of 512", refused.Message, StringComparison.Ordinal);
+    }
 }
