@@ -63,7 +63,7 @@ public static class BridgeTap
     private static void Connect(RouteSocket route, NetSpec net, InterfaceFacts bridge, string name, string owner)
     {
         int tap = (route.Find(name) ?? throw new HostNetException($"bridge {net.Bridge}: the new tap {name} is gone again")).Index;
-        if (net.AntiSpoof)
+        if (net.AntiSpoof == true)
         {
             Filter(route, net, tap);
         }

@@ -171,7 +171,7 @@ internal static class DeviceFields
         Net.Number("vlan", "VLAN of the bridge that the device is in; the bridge separates VLANs (vlan_filtering)",
             1, 4094, n => n.Vlan, (n, v) => n with { Vlan = v }) with { Option = "vlan" },
         Net.Bool("antiSpoof", "The guest is held to its mac, and to addresses when there are any",
-            n => n.AntiSpoof, (n, v) => n with { AntiSpoof = v }) with { Option = "anti-spoof" },
+            n => n.AntiSpoof == true, (n, v) => n with { AntiSpoof = v ? true : null }) with { Option = "anti-spoof" },
         Net.Texts("addresses", "IP addresses that antiSpoof lets the guest use; none: any", NetSpec.MostAddresses, PublishedPort.MostText,
             n => n.Addresses!, (n, v) => n with { Addresses = v }),
         Net.Text("mac", "MAC address of the guest's side; by default one of its own for the VM's name and the device's place",

@@ -25,9 +25,10 @@ public sealed record NetSpec
     /// <summary>VLAN that the device is in, without tags; null: as the bridge has its ports.</summary>
     public int? Vlan { get; init; }
 
-    /// <summary>The guest is held to its MAC address, and to <see cref="Addresses"/>. Needs a bridge and a <see cref="Mac"/>.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
-    public bool AntiSpoof { get; init; }
+    /// <summary>
+    /// true: the guest is held to its MAC address, and to <see cref="Addresses"/>. Needs a bridge and a <see cref="Mac"/>.
+    /// </summary>
+    public bool? AntiSpoof { get; init; }
 
     /// <summary>IP addresses that the guest may use when it is held to them; null: any.</summary>
     public IReadOnlyList<string>? Addresses { get; init; }

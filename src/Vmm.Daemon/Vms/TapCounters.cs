@@ -43,7 +43,7 @@ internal static class TapCounters
         try
         {
             // A name that came from a worker: it cannot lead out of the folder.
-            return Path.GetFileName(tap).Length == tap.Length && tap is not (".." or ".")
+            return Path.GetFileName(tap).Length == tap.Length && tap is not (".." or ".") && !tap.Contains('\0', StringComparison.Ordinal)
                 ? File.ReadAllText(Path.Combine(interfaces, tap, file)).Trim()
                 : "";
         }
