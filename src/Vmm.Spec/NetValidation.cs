@@ -98,7 +98,8 @@ internal static class NetValidation
         check.Require(IsInterface(bridge), path + ".bridge",
             $"\"{bridge}\", expected the name of a bridge: 1 to 15 characters without '/', ':' and spaces");
         check.Require(net.Tap.Length == 0, path + ".bridge", $"stands beside tap: {net.Tap}: give one of the two");
-        check.Require(net.Mac is not null || net.AntiSpoof != true, path + ".antiSpoof", "needs a mac: the one that the guest is held to");
+        check.Require(net.Mac is not null || net.AntiSpoof != true, path + ".antiSpoof",
+            "needs a mac: the one that the guest is held to");
         IReadOnlyList<string> addresses = net.Addresses ?? [];
         check.Require(net.AntiSpoof == true || net.Addresses is null, path + ".addresses", "belong to antiSpoof: true");
         check.Require(net.Addresses is null || addresses.Count is > 0 and <= NetSpec.MostAddresses, path + ".addresses",
