@@ -55,6 +55,7 @@ public sealed record DaemonOptions
             RequireConfinement = RequireConfinement,
             Disks = new DiskAccess(StorageRule)
             {
+                Variables = new VariableStore(Path.Combine(StateFolder, "variables")),
                 Rbd = new RbdProcesses(Path.Combine(RunFolder, "rbd"), OwnUser == 0 ? FirstWorkerUser - 1 : null),
             },
         };
@@ -77,6 +78,12 @@ public sealed record DaemonOptions
     /// <summary>The folder of disks.</summary>
     public string DisksFolder => Disks ?? Path.Combine(StateFolder, "disks");
 
+    /// <summary>Where images are kept. What lies there is read only.</summary>
+    public string LibraryFolder => Path.Combine(StateFolder, "library");
+
+    /// <summary>Where disks that VMs own are: a folder each, which goes with its VM.</summary>
+    public string MachinesFolder => Path.Combine(StateFolder, "machines");
+
     /// <summary>
     /// Folders beneath which disks, kernels and initrds of specs may lie, besides <see cref="DisksFolder"/>; null: <c>images</c> in the
     /// state folder, and the guests of the package.
@@ -94,7 +101,9 @@ public sealed record DaemonOptions
 
     /// <summary>What a spec may name.</summary>
     internal StorageFolders StorageRule =>
-        new([DisksFolder, .. Storage ?? [Path.Combine(StateFolder, "images"), "/usr/lib/vmm/guests"]], BlockDevices, NbdServers, RbdPools);
+        new([DisksFolder, MachinesFolder, .. Storage ?? [Path.Combine(StateFolder, "images"), "/usr/lib/vmm/guests"]],
+            BlockDevices, NbdServers, RbdPools)
+        { ReadOnlyFolder = LibraryFolder };
 
     /// <summary>Where to listen with TLS; null is nowhere.</summary>
     public IPEndPoint? Listen { get; init; }

@@ -21,7 +21,13 @@ public sealed record RunRequest(VmSpec Spec, SavedMachine? Restore = null, strin
 
         if (arguments.Restore is null)
         {
-            return arguments.ToSpec(problems) is { } spec && problems.Count == 0
+            VmSpec? spec = arguments.ToSpec(problems);
+            if (spec?.Disks.FirstOrDefault(d => d.Image is not null)?.Image is { } image)
+            {
+                problems.Add($"disks: the image {image} is vmmd's, which makes a disk over it (vmmctl vm create); here name a file: path");
+            }
+
+            return spec is not null && problems.Count == 0
                 ? new RunRequest(spec, Restore: null, arguments.SaveTo)
                 : null;
         }

@@ -63,10 +63,10 @@ internal static class DeviceFields
     private static readonly SpecField[] s_source =
     [
         Source.Path("path", "Image or block device; relative to the spec file",
-            s => s.Nbd is null && s.Rbd is null ? s.Path : null, (s, v) => s with { Path = v }) with
+            s => s.Nbd is null && s.Rbd is null && s.Image is null ? s.Path : null, (s, v) => s with { Path = v }) with
         {
             Required = true,
-            Unless = ["nbd", "rbd"],
+            Unless = ["nbd", "rbd", "image"],
         },
         Source.Object("nbd", "A disk of an NBD server, in place of path", s => s.Nbd, (s, v) => s with
         {
@@ -80,6 +80,10 @@ internal static class DeviceFields
             Kind = SourceKind.Rbd,
             Path = s.Path.Length > 0 ? s.Path : v.Uri,
         }, s_rbd),
+        Source.Text("image", "Image of vmmd over which a disk of the VM's own is made, in place of path; when the VM is created",
+            s => s.Image, (s, v) => s with { Image = v }) with { Max = ImageValidation.LongestName },
+        Source.Size("size", "Size of the disk that is made over the image; the image's by default",
+            s => s.Size, (s, v) => s with { Size = v }),
         Source.Word<DiskFormat>("format", "raw: the file is the disk; qcow2: an image, with those below it. Never guessed from the content",
             s => s.Format, (s, v) => s with { Format = v }) with { Option = "format" },
         Source.Word<DiskCache>("cache", "direct: O_DIRECT; buffered: the host's page cache (of rbd: librbd's own cache)",

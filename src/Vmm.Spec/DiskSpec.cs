@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using Vmm.Memory;
 
 namespace Vmm.Spec;
 
@@ -47,6 +48,20 @@ public sealed record DiskSpec
     {
         get => Source.Rbd;
         init => Source = Source with { Rbd = value, Kind = value is null ? Source.Kind : SourceKind.Rbd };
+    }
+
+    /// <inheritdoc cref="SourceSpec.Image"/>
+    public string? Image
+    {
+        get => Source.Image;
+        init => Source = Source with { Image = value };
+    }
+
+    /// <inheritdoc cref="SourceSpec.Size"/>
+    public ByteSize? Size
+    {
+        get => Source.Size;
+        init => Source = Source with { Size = value };
     }
 
     /// <summary>It is a disk of a server or a cluster: its path is a name, and no file of this host has it.</summary>
@@ -160,6 +175,12 @@ public sealed record SourceSpec
 
     /// <summary>The image of a Ceph cluster that is the disk; null for any other.</summary>
     public RbdSpec? Rbd { get; init; }
+
+    /// <summary>The image of vmmd over which the disk is made when its VM is created; null when it is made, or no such disk.</summary>
+    public string? Image { get; init; }
+
+    /// <summary>Size of the disk that is made; null is the image's.</summary>
+    public ByteSize? Size { get; init; }
 
     /// <summary>How the content lies in it.</summary>
     public DiskFormat Format { get; init; }

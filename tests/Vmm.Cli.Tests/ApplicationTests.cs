@@ -29,7 +29,7 @@ public sealed class ApplicationTests : IDisposable
     [InlineData("vm start", "vm start: NAME is missing", "try: vmmctl vm start --help")]
     [InlineData("vm start a b", "vm start: b: one word too many", "try: vmmctl vm start --help")]
     [InlineData("vm stop a --gracefull", "vm stop: --gracefull: no such option; did you mean --graceful?", "try: vmmctl vm stop --help")]
-    [InlineData("vm create", "vm create: --file is missing", "try: vmmctl vm create --help")]
+    [InlineData("disk resize ./x", "disk resize: --size is missing", "try: vmmctl disk resize --help")]
     [InlineData("vm create -f", "--file: its value is missing", "try: vmmctl vm create --help")]
     [InlineData("vm limit a", "vm limit: DEVICE is missing", "try: vmmctl vm limit --help")]
     [InlineData("vm memory a --vnode x", "--vnode x: expected a number", "try: vmmctl vm memory --help")]

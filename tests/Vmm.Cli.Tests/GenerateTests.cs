@@ -73,6 +73,7 @@ public sealed class GenerateTests : IDisposable
     [Theory]
     [InlineData("vmmctl vm st", "start stop stats stream")]
     [InlineData("vmmctl tok", "token")]
+    [InlineData("vmmctl image ", "list show import export delete")]
     [InlineData("vmmctl vm stop --gr", "--graceful")]
     [InlineData("vmmctl -o j", "json")]
     [InlineData("vmmctl --host unix:///nonexistent vm pau", "pause")]

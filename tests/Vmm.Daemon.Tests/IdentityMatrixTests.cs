@@ -32,6 +32,9 @@ public sealed class IdentityMatrixTests
         PUT /api/v1/log
         POST /api/v1/disks
         DELETE /api/v1/disks/{name}
+        POST /api/v1/images
+        POST /api/v1/images/{name}/export
+        DELETE /api/v1/images/{name}
         GET /api/v1/tokens
         POST /api/v1/tokens
         DELETE /api/v1/tokens/{id}
@@ -73,6 +76,8 @@ public sealed class IdentityMatrixTests
         GET /api/v1/log
         GET /api/v1/disks
         GET /api/v1/disks/{name}
+        GET /api/v1/images
+        GET /api/v1/images/{name}
         GET /api/v1/jobs
         GET /api/v1/jobs/{id}
         """;

@@ -261,7 +261,7 @@ public sealed class LifeTests
         Task[] late =
         [
             vm.StartAsync(null, s_none), vm.StopAsync(null, s_none), vm.StopAsync(TimeSpan.FromSeconds(1), s_none),
-            vm.Controls.PauseAsync(s_none), vm.RemoveAsync(null, s_none),
+            vm.Controls.PauseAsync(s_none), vm.RemoveAsync(null, () => null, s_none),
             vm.CpuTime.LimitAsync(new CpuLimits(50), null, s_none), vm.ReplaceAsync("name: web1", "/", new VmSpec(), null, s_none),
         ];
         foreach (Task command in late)

@@ -44,6 +44,8 @@ public sealed partial class RestFuzzTests
         ["PUT /api/v1/log"] = ["""{"level":"error"}"""],
         ["PUT /api/v1/vms/{name}/cpu"] = ["""{"quotaPercent":150,"weight":200}""", "{}"],
         ["POST /api/v1/disks"] = ["""{"name":"a.img","sizeBytes":1048576,"format":"raw","preallocate":false}"""],
+        ["POST /api/v1/images"] = ["""{"name":"NAME","path":"FOLDER/d.img","format":"raw"}""", """{"name":"a","path":"FOLDER/d.img"}"""],
+        ["POST /api/v1/images/{name}/export"] = ["""{"to":"FOLDER/e.img","format":"qcow2"}"""],
         ["POST /api/v1/tokens"] = ["""{"name":"ann","role":"viewer","days":3}"""],
     };
 
@@ -85,7 +87,7 @@ public sealed partial class RestFuzzTests
             }
 
             string route = routes[i % routes.Length];
-            byte[] body = Body(random, route);
+            byte[] body = Body(random, route, daemon.Folder);
             using HttpResponseMessage response = await SendAsync(http, daemon, random, route, body);
             int status = (int)response.StatusCode;
             string text = await response.Content.ReadAsStringAsync();
@@ -144,11 +146,12 @@ public sealed partial class RestFuzzTests
         return given.Length > 0 ? "?" + string.Join('&', given) : "";
     }
 
-    private static byte[] Body(Random random, string route)
+    private static byte[] Body(Random random, string route, string folder)
     {
         string[] seeds = random.Next(12) > 0 ? s_seeds[route] : [.. s_seeds.Values.SelectMany(s => s)];
         string seed = seeds[random.Next(seeds.Length)].Replace(
-            "NAME", random.Next(3) == 0 ? $"n{random.Next(1000)}" : "rests", StringComparison.Ordinal);
+            "NAME", random.Next(3) == 0 ? $"n{random.Next(1000)}" : "rests", StringComparison.Ordinal)
+            .Replace("FOLDER", folder, StringComparison.Ordinal);
         byte[] bytes = Encoding.UTF8.GetBytes(seed);
         switch (random.Next(7))
         {
@@ -210,6 +213,18 @@ public sealed partial class RestFuzzTests
             await daemon.Client.DeleteDiskAsync(disk.Name, s_none);
         }
 
+        foreach (ImageInfo image in (await daemon.Client.ImagesAsync(s_none)).Images.Where(i => i.Name != "rests"))
+        {
+            await daemon.Client.DeleteImageAsync(image.Name, s_none);
+        }
+
+        if ((await daemon.Client.ImagesAsync(s_none)).Images.Count == 0)
+        {
+            await daemon.EndAsync(await daemon.Client.ImportImageAsync(
+                new ImageRequest("rests", Path.Combine(daemon.Folder, "d.img")), s_none));
+        }
+
+        File.Delete(Path.Combine(daemon.Folder, "e.img"));
         foreach (string name in new[] { "runs", "rests" })
         {
             await daemon.Client.CreateAsync(Spec.Replace("NAME", name, StringComparison.Ordinal), daemon.Folder, s_none);

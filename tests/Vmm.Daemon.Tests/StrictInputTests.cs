@@ -39,6 +39,8 @@ public sealed class StrictInputTests
         ["PUT /api/v1/balancer"] = """{"enabled":false,"dryRun":true}""",
         ["PUT /api/v1/log"] = """{"level":"error"}""",
         ["PUT /api/v1/vms/{name}/cpu"] = """{"quotaPercent":150,"weight":200}""",
+        ["POST /api/v1/images"] = """{"name":"a","path":"/srv/a.qcow2","format":"qcow2"}""",
+        ["POST /api/v1/images/{name}/export"] = """{"to":"/srv/a.qcow2","format":"raw"}""",
         ["POST /api/v1/disks"] = """{"name":"a.img","sizeBytes":1048576,"format":"raw","preallocate":false}""",
         ["POST /api/v1/tokens"] = """{"name":"ann","role":"viewer","days":3}""",
     };

@@ -13,7 +13,7 @@ internal static class VmCommands
         Noun vm = new("vm", "Virtual machines that a vmmd runs", options);
         vm.Add("list", "All VMs", [], (session, _, cancellation) => VmVerbs.ListAsync(session, cancellation));
         vm.Add("show", "One VM", Name(), VmVerbs.ShowAsync);
-        AddCreate(vm);
+        CreateVerb.AddTo(vm);
         AddDelete(vm);
         LifeCommands.AddTo(vm);
         SaveCommands.AddTo(vm);
@@ -36,19 +36,12 @@ internal static class VmCommands
     internal static Argument<string?> OptionalName() =>
         new("name") { Description = "Name of the VM", Arity = ArgumentArity.ZeroOrOne };
 
-    private static void AddCreate(Noun vm)
-    {
-        Option<string> file = new("--file", "-f") { Description = "VM spec (YAML)", HelpName = "spec.yaml", Required = true };
-        Option<bool> start = new("--start") { Description = "Start it, too" };
-        vm.Add("create", "Create a VM from a spec; the same spec again changes nothing", [file, start], (session, parsed, cancellation) =>
-            VmVerbs.CreateAsync(session, parsed.GetValue(file)!, parsed.GetValue(start), cancellation));
-    }
-
     private static void AddDelete(Noun vm)
     {
         Argument<string> name = Name();
         Option<bool> force = new("--force") { Description = "Stop it first when it runs" };
-        vm.Add("delete", "Forget a VM; its disks stay", [name, force], (session, parsed, cancellation) =>
+        const string Help = "Forget a VM, with the disks that were made for it from images; others stay";
+        vm.Add("delete", Help, [name, force], (session, parsed, cancellation) =>
             VmVerbs.DeleteAsync(session, parsed.GetValue(name)!, parsed.GetValue(force), cancellation));
     }
 

@@ -57,20 +57,10 @@ internal static class VmVerbs
             : session.Properties(("agent", "none: " + agent.Why));
     }
 
-    internal static async Task<int> CreateAsync(DaemonSession session, string file, bool start, CancellationToken cancellation)
+    internal static async Task<int> CreateAsync(
+        DaemonSession session, string yaml, string folder, bool start, CancellationToken cancellation)
     {
-        string yaml;
-        try
-        {
-            yaml = await File.ReadAllTextAsync(file, cancellation).ConfigureAwait(false);
-        }
-        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
-        {
-            throw new UsageException($"{file}: does not exist");
-        }
-
-        VmInfo vm = await session.Client.CreateAsync(
-            yaml, Path.GetDirectoryName(Path.GetFullPath(file))!, cancellation).ConfigureAwait(false);
+        VmInfo vm = await session.Client.CreateAsync(yaml, folder, cancellation).ConfigureAwait(false);
         return start
             ? await StartAsync(session, vm.Name, cancellation).ConfigureAwait(false)
             : Done(session, vm, vm.State == VmState.Defined ? "is defined" : "is there already with this spec, and is " + vm.State.Word());
@@ -88,7 +78,8 @@ internal static class VmVerbs
         await session.Client.DeleteAsync(name, cancellation).ConfigureAwait(false);
         if (!session.IsJson)
         {
-            await session.Out.WriteLineAsync($"{name} is forgotten; its disks are untouched").ConfigureAwait(false);
+            await session.Out.WriteLineAsync(
+                $"{name} is forgotten, with the disks that were made for it from images; others are untouched").ConfigureAwait(false);
         }
 
         return ExitCodes.Done;

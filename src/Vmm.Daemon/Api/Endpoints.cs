@@ -4,6 +4,7 @@ using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
 using Vmm.Daemon.Access;
 using Vmm.Daemon.Balancer;
+using Vmm.Daemon.Images;
 using Vmm.Daemon.Logging;
 using Vmm.Daemon.Metrics;
 using Vmm.Daemon.Vms;
@@ -28,6 +29,7 @@ internal static class Endpoints
         DeviceEndpoints.Map(api, vms, jobs);
         JobEndpoints.Map(api, jobs);
         DiskEndpoints.Map(api, parts.GetRequiredService<DiskFolder>(), jobs);
+        ImageEndpoints.Map(api, parts.GetRequiredService<ImageStore>(), jobs);
         EventEndpoints.Map(api, vms.Events);
         BalancerEndpoints.Map(api, parts.GetRequiredService<BalancerService>());
         LogEndpoints.Map(api, parts.GetRequiredService<LogControl>());

@@ -98,6 +98,12 @@ internal static class OpenApiTable
         ["GET /disks/{name}"] = new("One disk", s_json.DiskInfo),
         ["POST /disks"] = new("Make a disk, as a job", s_json.JobInfo, s_json.DiskRequest, "202"),
         ["DELETE /disks/{name}"] = new("Delete a disk that no spec names", Status: "204"),
+        ["GET /images"] = new("Images that the daemon keeps", s_json.ImageList),
+        ["GET /images/{name}"] = new("One image", s_json.ImageInfo),
+        ["POST /images"] = new("Take a file of the host in as an image, as a job", s_json.JobInfo, s_json.ImageRequest, "202"),
+        ["POST /images/{name}/export"] =
+            new("Write a copy of an image into a new file of the host, as a job", s_json.JobInfo, s_json.ImageExportRequest, "202"),
+        ["DELETE /images/{name}"] = new("Delete an image that nothing stands on", Status: "204"),
         ["GET /jobs"] = new("Jobs of the last hour", s_json.JobList),
         ["GET /jobs/{id}"] = new("One job", s_json.JobInfo),
         ["POST /jobs/{id}/cancel"] = new("Cancel a job", s_json.JobInfo),

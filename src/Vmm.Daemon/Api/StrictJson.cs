@@ -29,6 +29,8 @@ namespace Vmm.Daemon.Api;
 [JsonSerializable(typeof(DiskStreamWish))]
 [JsonSerializable(typeof(DiskCommitWish))]
 [JsonSerializable(typeof(DiskRequest))]
+[JsonSerializable(typeof(ImageRequest))]
+[JsonSerializable(typeof(ImageExportRequest))]
 [JsonSerializable(typeof(LogSettings))]
 [JsonSerializable(typeof(MemoryWish))]
 [JsonSerializable(typeof(RehomeRequest))]

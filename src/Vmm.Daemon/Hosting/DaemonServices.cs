@@ -7,6 +7,7 @@ using Serilog.Extensions.Logging;
 using Vmm.Daemon.Access;
 using Vmm.Daemon.Api;
 using Vmm.Daemon.Balancer;
+using Vmm.Daemon.Images;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Logging;
 using Vmm.Daemon.Metrics;
@@ -88,9 +89,15 @@ internal static class DaemonServices
             p.GetRequiredService<VmInventory>().Vms,
             p.GetRequiredService<IWorkerLauncher>(),
             options.StorageRule,
-            p.GetRequiredService<ILogger<VmManager>>()));
+            p.GetRequiredService<ILogger<VmManager>>())
+        {
+            ImageDisks = new ImageDisks(p.GetRequiredService<ImageLibrary>(), new VmFolders(options.MachinesFolder)),
+        });
         services.AddSingleton(p => p.GetRequiredService<VmManager>().Events);
         services.AddSingleton(p => new DiskFolder(options.DisksFolder, p.GetRequiredService<VmManager>()));
+        services.AddSingleton(_ => new ImageLibrary(options.LibraryFolder));
+        services.AddSingleton(p => new ImageStore(
+            p.GetRequiredService<ImageLibrary>(), p.GetRequiredService<VmManager>(), options.StorageRule));
         services.AddSingleton(p =>
             new Jobs(p.GetRequiredService<VmInventory>().Jobs, p.GetRequiredService<EventHub>(), p.GetRequiredService<ILogger<Jobs>>()));
         services.AddSingleton(p =>

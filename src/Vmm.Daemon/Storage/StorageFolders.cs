@@ -25,6 +25,9 @@ public sealed class StorageFolders(
     /// <summary>Nothing is allowed.</summary>
     internal static StorageFolders None { get; } = new([], []);
 
+    /// <summary>A folder of files that nobody writes, the daemon's images; null is none.</summary>
+    internal string? ReadOnlyFolder { get; init; }
+
     /// <summary>Opens a file or device of a spec.</summary>
     /// <param name="path">The whole path.</param>
     /// <param name="writable">Read and write.</param>
@@ -32,6 +35,12 @@ public sealed class StorageFolders(
     internal FileDescriptorHandle Open(string path, bool writable)
     {
         using FolderFile file = Find(path);
+        if (writable && (IsReadOnly(Path.GetFullPath(path, "/")) || IsKept(file)))
+        {
+            throw new StorageException(
+                path, "is an image of this host, which nothing writes: have a disk made over it (image: NAME in place of path)");
+        }
+
         try
         {
             if (file.Facts.IsBlockDevice && !writable)
@@ -102,6 +111,11 @@ public sealed class StorageFolders(
     internal FolderFile HoldFolder(string path)
     {
         string full = Path.GetFullPath(path, "/");
+        if (IsReadOnly(full))
+        {
+            throw new StorageException(path, "is a folder of images of this host, in which nothing else is made");
+        }
+
         string at = folders.Contains(full, StringComparer.Ordinal) ? full : FolderOf(folders, full)
             ?? throw new StorageException(
                 path, $"is in no storage folder of this host ({string.Join(", ", folders)}): name a folder in one of them");
@@ -122,7 +136,7 @@ public sealed class StorageFolders(
     {
         string full = Path.GetFullPath(path, "/");
         bool mayBeDevice = FolderOf(deviceFolders, full) is not null;
-        string? folder = FolderOf(folders, full);
+        string? folder = FolderOf(folders, full) ?? (IsReadOnly(full) ? ReadOnlyFolder : null);
         if ((folder ?? FolderOf(deviceFolders, full)) is not { } at)
         {
             throw new StorageException(path, folders.Count == 0
@@ -199,6 +213,22 @@ public sealed class StorageFolders(
             throw new StorageException(
                 path, $"has {facts.Links} names (hard links), of which others may lie outside {folder}: copy it ('cp --reflink=auto')");
         }
+    }
+
+    private bool IsReadOnly(string full) => ReadOnlyFolder is { } kept
+        && (string.Equals(full, kept, StringComparison.Ordinal) || FolderOf([kept], full) is not null);
+
+    // Whatever links led there: what was found says where it is.
+    private bool IsKept(FolderFile file)
+    {
+        if (ReadOnlyFolder is not { } kept || !Directory.Exists(kept))
+        {
+            return false;
+        }
+
+        using FolderFile library = FolderFile.Find(kept, ".", confined: false);
+        return new FileInfo(file.HeldPath).LinkTarget is not { } at || new FileInfo(library.HeldPath).LinkTarget is not { } real
+            || at.StartsWith(real + "/", StringComparison.Ordinal);
     }
 
     /// <summary>The innermost folder that has the path in it.</summary>

@@ -16,7 +16,7 @@ internal sealed class DiskNames
     /// <exception cref="ApiException">One is being deleted.</exception>
     internal IDisposable Name(IEnumerable<DiskSpec> disks)
     {
-        string[] paths = [.. disks.Where(d => !d.IsRemote).Select(d => Path.GetFullPath(d.Path, "/"))];
+        string[] paths = [.. disks.Where(d => !d.IsRemote && d.Path.Length > 0).Select(d => Path.GetFullPath(d.Path, "/"))];
         lock (_gate)
         {
             if (Array.Find(paths, _deleted.Contains) is { } going)

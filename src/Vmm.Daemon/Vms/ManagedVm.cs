@@ -14,6 +14,7 @@ namespace Vmm.Daemon.Vms;
 public sealed class ManagedVm : IDisposable
 {
     private readonly VmRecordStore _store;
+    private readonly IWorkerLauncher _launcher;
     private readonly VmSupervisor _supervisor;
     private readonly VmStarts _starts;
     private readonly VmStops _stops;
@@ -30,6 +31,7 @@ public sealed class ManagedVm : IDisposable
     internal ManagedVm(VmRecord record, VmTable inventory, IWorkerLauncher launcher, EventHub events, ILogger log, StorageFolders storage,
         Action<VmSpec> admit, Func<string, string, IReadOnlyList<string>> othersOver)
     {
+        _launcher = launcher;
         _store = new VmRecordStore(record, inventory, log);
         _supervisor = new VmSupervisor(_store, events, log);
         Devices = new VmDevices(_supervisor);
@@ -140,11 +142,19 @@ public sealed class ManagedVm : IDisposable
         }, cancellation);
 
     /// <summary>Removes the record; the VM must not run.</summary>
+    /// <param name="revision">The record is at this revision; null is any.</param>
+    /// <param name="takeFolder">Begins to remove the disks that the VM owns.</param>
+    /// <param name="cancellation">Ends the waiting for other commands.</param>
     /// <exception cref="ApiException">It runs, or was changed meanwhile.</exception>
-    internal Task<VmInfo> RemoveAsync(long? revision, CancellationToken cancellation) => RunAsync(VmOperation.Delete, () =>
+    internal Task<VmInfo> RemoveAsync(
+        long? revision, Func<VmFolderChange?> takeFolder, CancellationToken cancellation) => RunAsync(VmOperation.Delete, () =>
     {
         _supervisor.RequireIdle("deleted", revision);
+        string id = _store.Record.Id;
+        using VmFolderChange? disks = takeFolder();
         _store.Remove();
+        disks?.Complete();
+        _launcher.Forget(id);
         _supervisor.Events.Publish("deleted", _store.Name);
         // Those that wait must not touch what is gone
         _supervisor.Close(new ApiException(404, "vm-not-found", "no such VM", $"{_store.Name} was deleted"));

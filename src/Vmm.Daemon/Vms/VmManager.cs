@@ -3,6 +3,7 @@ using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Images;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Saved;
 using Vmm.Daemon.Storage;
@@ -26,6 +27,9 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
     /// <summary>Disks that are about to be named or deleted.</summary>
     internal DiskNames Disks { get; } = new();
 
+    /// <summary>Makes the disks of VMs that stand on images; null: nobody does.</summary>
+    internal ImageDisks? ImageDisks { get; init; }
+
     /// <summary>What happens to the VMs.</summary>
     internal EventHub Events { get; } = new();
 
@@ -37,6 +41,7 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
             _vms[record.Name] = Managed(record);
         }
 
+        ImageDisks?.Folders.Settle(_vms.Keys.ToHashSet(StringComparer.Ordinal));
         List<Task> adoptions = [];
         HashSet<string> held = new(StringComparer.Ordinal);
         foreach (IWorker worker in await launcher.AdoptAsync(cancellationToken).ConfigureAwait(false))
@@ -162,6 +167,9 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
     internal IReadOnlyList<string> UsersOf(string path) =>
         [.. _vms.Values.Where(v => v.Devices.Uses(path)).Select(v => v.Record.Name).Order(StringComparer.Ordinal)];
 
+    /// <summary>VMs with a disk that is this file, or has it below.</summary>
+    internal IReadOnlyList<string> WithInChain(string path) => OthersOver(path, except: "");
+
     // A file of a chain that changes below somebody else's image changes that one's disk.
     private IReadOnlyList<string> OthersOver(string path, string except) =>
     [
@@ -191,7 +199,10 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
     {
         VmSpec spec = Read(yaml, folder, cancellation);
         using IDisposable held = Disks.Name(spec.Disks);
-        CheckFiles(spec);
+        SpecFileCheck.Require(storage, spec);
+        ImageDiskPlan? over = ImageDisks?.Plan(yaml, folder, spec);
+        using IDisposable? below = over is null ? null : Disks.Name(over.Images);
+        (yaml, spec) = over is null ? (yaml, spec) : (over.Text, over.Spec);
         await _changes.WaitAsync(cancellation).ConfigureAwait(false);
         try
         {
@@ -205,9 +216,8 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
             }
 
             CheckVsock(spec, vm => true);
-            VmRecord record = new(Guid.NewGuid().ToString(), spec.Name, yaml, folder, 1, WantedOn: false, LastExit: null);
-            inventory.Add(record);
-            ManagedVm vm = Managed(record);
+            ManagedVm vm = Managed(Store(new VmRecord(
+                Guid.NewGuid().ToString(), spec.Name, yaml, folder, 1, WantedOn: false, LastExit: null), over));
             _vms[spec.Name] = vm;
             Events.Publish("created", spec.Name);
             return (vm.Info, true);
@@ -226,7 +236,8 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
         folder = folder.Length > 0 ? folder : vm.Record.Folder;
         VmSpec spec = Read(yaml, folder, cancellation);
         using IDisposable held = Disks.Name(spec.Disks);
-        CheckFiles(spec);
+        SpecFileCheck.RefuseImages(spec);
+        SpecFileCheck.Require(storage, spec);
         if (!string.Equals(spec.Name, name, StringComparison.Ordinal))
         {
             throw new ApiException(422, "name-differs", "the spec names another VM",
@@ -255,7 +266,9 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
     internal async Task<DeviceInfo> AttachAsync(string name, DiskSpec disk, bool stay, long? revision, CancellationToken cancellation)
     {
         using IDisposable held = Disks.Name([disk]);
-        CheckFiles(new VmSpec { Disks = [disk] }, "disks[0].");
+        VmSpec alone = new() { Disks = [disk] };
+        SpecFileCheck.RefuseImages(alone, "disks[0].");
+        SpecFileCheck.Require(storage, alone, "disks[0].");
         return await Get(name).Devices.AttachAsync(disk, stay, revision, cancellation).ConfigureAwait(false);
     }
 
@@ -267,7 +280,7 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
         await _changes.WaitAsync(cancellation).ConfigureAwait(false);
         try
         {
-            await vm.RemoveAsync(revision, cancellation).ConfigureAwait(false);
+            await vm.RemoveAsync(revision, () => TakeFolder(name), cancellation).ConfigureAwait(false);
             _vms.TryRemove(name, out _);
         }
         finally
@@ -303,6 +316,39 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
         _ending.Dispose();
     }
 
+    // The disks first, under another name: whatever dies, the inventory says what becomes of them.
+    private VmRecord Store(VmRecord record, ImageDiskPlan? over)
+    {
+        using VmFolderChange? disks = over?.Make();
+        inventory.Add(record);
+        try
+        {
+            disks?.Complete();
+            return record;
+        }
+        catch
+        {
+            inventory.Remove(record);
+            throw;
+        }
+    }
+
+    // What a VM owns goes with it; another VM may have come to stand on it.
+    private VmFolderChange? TakeFolder(string name)
+    {
+        foreach (string file in ImageDisks?.Folders.FilesOf(name) ?? [])
+        {
+            if (OthersOver(file, name) is { Count: > 0 } others)
+            {
+                throw new ApiException(409, "disk-in-use", "a disk of the VM is in use",
+                    $"{file} goes with {name}, and {string.Join(", ", others)} has it or a disk over it: free that first "
+                        + "(vmmctl vm stream)");
+            }
+        }
+
+        return ImageDisks?.Folders.BeginRemoval(name);
+    }
+
     private ManagedVm Managed(VmRecord record) =>
         new(record, inventory, launcher, Events, log, storage, spec => CheckVsock(spec, vm => vm.IsAlive), OthersOver);
 
@@ -334,57 +380,6 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
         catch (SpecException e)
         {
             throw ApiException.OfSpec(e);
-        }
-    }
-
-    /// <summary>
-    /// Looks whether files are named so that the daemon finds them, and are there; <paramref name="part"/> is what a problem's path may
-    /// begin with, and does not in the answer.
-    /// </summary>
-    /// <exception cref="ApiException">One is not.</exception>
-    private void CheckFiles(VmSpec spec, string part = "")
-    {
-        List<SpecProblem> problems = [.. Files(spec)];
-        if (problems.Count > 0)
-        {
-            throw ApiException.OfSpec(new SpecException([.. problems.Select(
-                p => p.Path.StartsWith(part, StringComparison.Ordinal) ? p with { Path = p.Path[part.Length..] } : p)]));
-        }
-    }
-
-    /// <summary>
-    /// The daemon has no current folder that a client could mean; and of files outside the storage folders nothing is told, not even
-    /// whether they are there.
-    /// </summary>
-    private IEnumerable<SpecProblem> Files(VmSpec spec)
-    {
-        foreach ((string field, string? path) in new[] { ("boot.kernel", spec.Boot.Kernel), ("boot.initrd", spec.Boot.Initrd) }
-            .Concat(spec.Disks.Select((disk, i) => ($"disks[{i}].path", disk.IsRemote ? null : disk.Path))))
-        {
-            if (path is not { Length: > 0 })
-            {
-                continue;
-            }
-
-            if ((Path.IsPathRooted(path)
-                ? storage.Problem(path)
-                : $"{path} is relative and the request names no folder: give the whole path") is { } problem)
-            {
-                yield return new SpecProblem(field, problem);
-            }
-        }
-
-        for (int i = 0; i < spec.Disks.Count; i++)
-        {
-            if (spec.Disks[i].Nbd is { } nbd && storage.Problem(nbd) is { } problem)
-            {
-                yield return new SpecProblem($"disks[{i}].nbd", problem);
-            }
-
-            if (spec.Disks[i].Rbd is { } rbd && storage.Problem(rbd) is { } why)
-            {
-                yield return new SpecProblem($"disks[{i}].rbd", why);
-            }
         }
     }
 }

@@ -62,6 +62,11 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     internal static WorkerResources OpenSaved(
         VmSpec spec, IReadOnlyList<(string Name, FileDescriptorHandle File)> saved, DiskAccess access) => Open(access, resources =>
     {
+        if (spec.Boot.IsFirmware)
+        {
+            resources.AddFirmware();
+        }
+
         resources.AddDevices(spec);
         foreach ((string name, FileDescriptorHandle file) in saved)
         {
@@ -72,10 +77,36 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
     private void AddBootFiles(VmSpec spec)
     {
+        if (spec.Boot.IsFirmware)
+        {
+            AddFirmware();
+            return;
+        }
+
         AddFile(ResourceNames.Kernel, spec.Boot.Kernel, "kernel-open-failed");
         if (spec.Boot.Initrd is { } initrd)
         {
             AddFile(ResourceNames.Initrd, initrd, "initrd-open-failed");
+        }
+    }
+
+    /// <summary>The host's firmware, which is in no storage folder, and the VM's variables.</summary>
+    private void AddFirmware()
+    {
+        try
+        {
+            FirmwareFiles files = FirmwareFiles.Find();
+            Add(ResourceNames.Firmware, BlockFile.Open(files.Code, writable: false, direct: false));
+            RawFileBackend variables = (access.Variables ?? throw new HostMismatchException("nobody keeps the variables of firmware"))
+                .Open(access.VmId, files);
+            _owned.Add(variables);
+            Names.Add(ResourceNames.Variables);
+            Handles.Add(variables.Buffered);
+        }
+        catch (Exception cause) when (cause is HostMismatchException or KernelException or IOException or UnauthorizedAccessException
+            or BlockException)
+        {
+            throw new WorkerException(ControlCodes.HostMismatch, cause.Message, cause);
         }
     }
 

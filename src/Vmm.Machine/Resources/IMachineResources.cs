@@ -30,6 +30,18 @@ public interface IMachineResources
     /// <exception cref="BootException">It cannot be opened.</exception>
     BootFile OpenInitrd(BootSpec boot);
 
+    /// <summary>The firmware; only called for a machine that starts by it.</summary>
+    /// <exception cref="BootException">It cannot be opened.</exception>
+    BootFile OpenFirmware(BootSpec boot);
+
+    /// <summary>The file with the firmware's variables, locked; null: nobody keeps them, and they begin as the template has them.</summary>
+    /// <exception cref="BlockException">It cannot be opened, or is in use.</exception>
+    FileDescriptorHandle? OpenVariables(BootSpec boot);
+
+    /// <summary>The firmware's variables as a new machine has them; only called when nobody keeps them.</summary>
+    /// <exception cref="BootException">It cannot be opened.</exception>
+    BootFile OpenVariableTemplate(BootSpec boot);
+
     /// <summary>Who starts and confines the machine's threads; null: they are threads as others.</summary>
     IMachineThreads? Threads => null;
 
@@ -73,6 +85,24 @@ public sealed class PathResources : IMachineResources
 
     /// <inheritdoc/>
     public BootFile OpenInitrd(BootSpec boot) => BootFile.Open(boot.Initrd!);
+
+    /// <inheritdoc/>
+    public BootFile OpenFirmware(BootSpec boot) => BootFile.Open(FirmwareFiles.Find().Code);
+
+    /// <inheritdoc/>
+    public FileDescriptorHandle? OpenVariables(BootSpec boot)
+    {
+        if (boot.Variables is not { } path)
+        {
+            return null;
+        }
+
+        FirmwareFiles.CreateVariables(path, FirmwareFiles.Find().Variables);
+        return RawFileBackend.Open(path, new RawFileOptions { Cache = DiskCacheMode.Buffered }).TakeDescriptor();
+    }
+
+    /// <inheritdoc/>
+    public BootFile OpenVariableTemplate(BootSpec boot) => BootFile.Open(FirmwareFiles.Find().Variables);
 
     /// <inheritdoc/>
     public IDiskBackend OpenDisk(int index, DiskSpec disk) => DiskFiles.Open(disk, Note);

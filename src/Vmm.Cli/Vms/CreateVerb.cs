@@ -1,0 +1,131 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+using Vmm.Cli.Remote;
+using Vmm.Memory;
+using Vmm.Spec;
+
+namespace Vmm.Cli.Vms;
+
+/// <summary><c>vmmctl vm create</c>: from a spec file, or with a name and options for what most VMs have.</summary>
+internal sealed class CreateVerb
+{
+    private readonly Argument<string?> _name =
+        new("name") { Description = "Name of a VM without a spec file", Arity = ArgumentArity.ZeroOrOne };
+    private readonly Option<string?> _file = new("--file", "-f") { Description = "VM spec (YAML)", HelpName = "spec.yaml" };
+    private readonly Option<string?> _image =
+        new("--image") { Description = "One more disk of its own, made over this image of the daemon", HelpName = "name" };
+    private readonly Option<string?> _size =
+        new("--size") { Description = "Size of that disk; the image's by default", HelpName = "size" };
+    private readonly Option<int?> _cpus = new("--cpus") { Description = "vCPUs, without a spec file", HelpName = "number" };
+    private readonly Option<string?> _memory = new("--memory") { Description = "RAM, without a spec file", HelpName = "size" };
+    private readonly Option<string?> _kernel = new("--kernel") { Description = "Kernel, without a spec file", HelpName = "path" };
+    private readonly Option<string?> _initrd = new("--initrd") { Description = "Initial ramdisk, without a spec file", HelpName = "path" };
+    private readonly Option<string?> _cmdline =
+        new("--cmdline") { Description = "Kernel command line, without a spec file", HelpName = "text" };
+    private readonly Option<bool> _start = new("--start") { Description = "Start it, too" };
+
+    internal static void AddTo(Noun vm)
+    {
+        CreateVerb verb = new();
+        Symbol[] symbols =
+        [
+            verb._name, verb._file, verb._image, verb._size, verb._cpus, verb._memory, verb._kernel, verb._initrd, verb._cmdline,
+            verb._start,
+        ];
+        vm.Add("create", "Create a VM from a spec file, or from options; the same again changes nothing", symbols, verb.RunAsync);
+    }
+
+    private async Task<int> RunAsync(DaemonSession session, ParseResult parsed, CancellationToken cancellation)
+    {
+        DiskSpec? disk = Disk(parsed);
+        string yaml, folder = Environment.CurrentDirectory;
+        if (parsed.GetValue(_file) is { } file)
+        {
+            if (parsed.GetValue(_name) is not null || Settings(parsed).Any())
+            {
+                throw new UsageException("vm create: a spec file says the name, CPUs, memory and what boots; beside -f there are --image, "
+                    + "--size and --start");
+            }
+
+            yaml = await ReadAsync(file, cancellation).ConfigureAwait(false);
+            folder = Path.GetDirectoryName(Path.GetFullPath(file))!;
+            yaml = disk is null ? yaml : WithDisk(yaml, folder, disk);
+        }
+        else
+        {
+            yaml = Write(parsed, parsed.GetValue(_name)
+                ?? throw new UsageException("vm create: name a VM, or a spec file with -f"), disk);
+        }
+
+        return await VmVerbs.CreateAsync(session, yaml, folder, parsed.GetValue(_start), cancellation).ConfigureAwait(false);
+    }
+
+    private IEnumerable<Option> Settings(ParseResult parsed) => new Option[] { _cpus, _memory, _kernel, _initrd, _cmdline }
+        .Where(option => parsed.GetResult(option) is System.CommandLine.Parsing.OptionResult { Implicit: false });
+
+    private DiskSpec? Disk(ParseResult parsed)
+    {
+        string? image = parsed.GetValue(_image), text = parsed.GetValue(_size);
+        ByteSize size = default;
+        return image is null && text is not null ? throw new UsageException("--size is that of a disk over an image: name it with --image")
+            : text is not null && !SpecText.TryParseSize(text, out size)
+                ? throw new UsageException($"--size {text}: expected a size such as 20GiB, a whole number of bytes")
+            : image is null ? null
+            : new DiskSpec { Image = image, Size = text is null ? null : size };
+    }
+
+    private static string WithDisk(string yaml, string folder, DiskSpec disk)
+    {
+        try
+        {
+            return SpecEdit.Add(yaml, folder, disk)
+                ?? throw new UsageException("the spec is written so that no disk can be added: put '- image: NAME' into its disks");
+        }
+        catch (SpecException cause)
+        {
+            throw new UsageException(cause.Message);
+        }
+    }
+
+    // Every text as JSON has it, which YAML takes.
+    private string Write(ParseResult parsed, string name, DiskSpec? disk)
+    {
+        StringBuilder yaml = new();
+        yaml.Append("name: ").Append(Quoted(name)).Append('\n');
+        if (parsed.GetValue(_cpus) is { } cpus)
+        {
+            yaml.Append("cpus: ").Append(cpus.ToString(CultureInfo.InvariantCulture)).Append('\n');
+        }
+
+        if (parsed.GetValue(_memory) is { } memory)
+        {
+            yaml.Append("memory: ").Append(Quoted(memory)).Append('\n');
+        }
+
+        (string Field, string? Value)[] boot =
+            [("kernel", parsed.GetValue(_kernel)), ("initrd", parsed.GetValue(_initrd)), ("cmdline", parsed.GetValue(_cmdline))];
+        foreach ((string field, string? value) in boot.Where(b => b.Value is not null))
+        {
+            yaml.Append(yaml.ToString().Contains("\nboot:", StringComparison.Ordinal) ? "" : "boot:\n")
+                .Append("  ").Append(field).Append(": ").Append(Quoted(value!)).Append('\n');
+        }
+
+        return disk is null ? yaml.ToString() : yaml.Append("disks:\n  - ").Append(SpecEdit.Item(disk)).Append('\n').ToString();
+    }
+
+    private static string Quoted(string text) => $"\"{JsonEncodedText.Encode(text).Value}\"";
+
+    private static async Task<string> ReadAsync(string file, CancellationToken cancellation)
+    {
+        try
+        {
+            return await File.ReadAllTextAsync(file, cancellation).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
+        {
+            throw new UsageException($"{file}: does not exist");
+        }
+    }
+}
