@@ -45,7 +45,7 @@ internal sealed class RunOptions
     private readonly Option<string[]> _nets =
         new("--net")
         {
-            Description = "Network device: tap=NAME or user[,publish=PORTS]" + SpecOption.Form("nets") + "; repeatable",
+            Description = "Network device: tap=NAME, bridge=NAME or user[,publish=PORTS]" + SpecOption.Form("nets") + "; repeatable",
             HelpName = "net"
         };
 

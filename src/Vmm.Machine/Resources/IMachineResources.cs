@@ -1,3 +1,4 @@
+using System.Globalization;
 using Vmm.Interop.Kvm;
 using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Net;
@@ -114,19 +115,30 @@ public sealed class PathResources : IMachineResources
             return UserNets.Start(index, net, Note);
         }
 
+        if (net.Bridge is null)
+        {
+            return OpenTap(net, kernel => TapBackend.Open(net.Tap, net.Queues, kernel));
+        }
+
+        string owner = string.Create(CultureInfo.InvariantCulture, $"vmm-run {Environment.ProcessId}");
+        return OpenTap(net, kernel => TapBackend.Of(BridgeTap.Open(net, owner), kernel));
+    }
+
+    private static TapBackend OpenTap(NetSpec net, Func<bool, TapBackend> open)
+    {
         if (!VhostChoice.Wanted(net))
         {
-            return TapBackend.Open(net.Tap, net.Queues);
+            return open(false);
         }
 
         try
         {
-            return TapBackend.Open(net.Tap, net.Queues, kernel: true);
+            return open(true);
         }
         catch (KernelException cause) when (net.Vhost == VhostUse.Auto)
         {
             _ = cause; // not to be had after all
-            return TapBackend.Open(net.Tap, net.Queues);
+            return open(false);
         }
         catch (KernelException cause)
         {
