@@ -30,13 +30,14 @@ public sealed class QemuAgentTests
     {
         await using FakeQemuAgent guest = new((command, _) => command switch
         {
-            "guest-info" => """{"return":{"version":"1\u001b[2J","supported_commands":[null,{"name":"guest-fsfreeze-freeze","enabled":true}]}}""",
+            "guest-info" => """{"return":{"version":"1\u001b[2J","supported_commands":[null,"""
+                + """{"name":"guest-fsfreeze-freeze","enabled":true}]}}""",
             "guest-get-host-name" => """{"return":{"host-name":"web\u202e1"}}""",
             "guest-get-osinfo" => """{"error":{"class":"CommandNotFound","desc":"no"}}""",
-            "guest-network-get-interfaces" => """
-                {"return":[{"name":"eth0","hardware-address":"52:54:00:00:00:01","ip-addresses":[{"ip-address":"192.0.2.7","ip-address-type":"ipv4","prefix":24},null]},null,{}]}
-                """.Trim(),
-            "guest-get-fsinfo" => """{"return":[{"name":"vda1","mountpoint":"/","type":"ext4","used-bytes":5,"total-bytes":9,"disk":[]}]}""",
+            "guest-network-get-interfaces" => """{"return":[{"name":"eth0","hardware-address":"52:54:00:00:00:01","ip-addresses":"""
+                + """[{"ip-address":"192.0.2.7","ip-address-type":"ipv4","prefix":24},null]},null,{}]}""",
+            "guest-get-fsinfo" => """{"return":[{"name":"vda1","mountpoint":"/","type":"ext4","used-bytes":"""
+                + """5,"total-bytes":9,"disk":[]}]}""",
             _ => null,
         });
         using QemuAgent agent = await QemuAgent.OpenAsync(guest.Connect(), s_none);
