@@ -127,8 +127,8 @@ public sealed class NetSpecTests
         Assert.Equal((true, 7), (read.Nets[1].AntiSpoof, read.Nets[1].Vlan));
         string edited = SpecEdit.Add(Head, null, spec.Nets[1])!;
         Assert.Equal(spec.Nets[1].Addresses, SpecReader.Read(edited, "edited.yaml").Nets[0].Addresses);
-        Assert.Empty(VmSpecJson.Write(new NetSpec { Tap = "t" }).EnumerateObject()
-            .Where(member => member.Name is "antiSpoof" or "addresses" or "bridge" or "vlan" or "user")); // a worker of before knows none
+        Assert.DoesNotContain(VmSpecJson.Write(new NetSpec { Tap = "t" }).EnumerateObject(), // a worker of before knows none
+            member => member.Name is "antiSpoof" or "addresses" or "bridge" or "vlan" or "user");
     }
 
     [Fact]
