@@ -50,6 +50,7 @@ internal sealed partial class DisksBench(Bench bench, string folder)
                 report, "qcow2 with parts of 4 KiB, new clusters over a base", where, Over(full, "-o", "cluster_size=128k,extended_l2=on"));
             CompareNew(report, "a new qcow2 over a base, as each makes it", where, OurOver(full), Over(full));
             CompareWithRaw(report, full, where);
+            NoteFloor(report);
             CompareChains(report, full, where);
             new LargeImageBench(bench, folder).Run(report, where);
         }
@@ -109,6 +110,14 @@ internal sealed partial class DisksBench(Bench bench, string folder)
     }
 
     private static List<double> Rates(List<DiskRate> rates) => [.. rates.Select(rate => rate.PerSecond)];
+
+    // What a request costs before any storage: the rows above stand on it.
+    private void NoteFloor(Report report)
+    {
+        DiskRate rate = Engine(new NullDiskBackend(1ul << 40), BlockKind.Read, 32, 10 * Count(32));
+        string what = "(d) a disk without content, 4 KiB read, depth 32";
+        report.Note(Row.Invariant($"{what}: {rate.PerSecond:0} requests/s, {rate.Processor:0.00} us of processor time each"));
+    }
 
     private void CompareWithRaw(Report report, string full, string where)
     {

@@ -8,7 +8,17 @@ public static class BlockNodes
     /// <summary>
     /// Delivers completions of <paramref name="loop"/> until the node has nothing in flight. On the loop's thread, for disposing.
     /// </summary>
-    public static void WaitForAll(this IBlockNode node, IoLoop loop) => loop.DeliverUntil(() => node.InFlight == 0);
+    public static void WaitForAll(this IBlockNode node, IoLoop loop)
+    {
+        loop.Submit();
+        while (node.InFlight > 0)
+        {
+            if (loop.Poll() == 0 && node.InFlight > 0) // as IoLoop.DeliverUntil does, which needs a delegate
+            {
+                loop.Wait();
+            }
+        }
+    }
 
     /// <summary>
     /// <see cref="IBlockNode.FlushAndCloseAsync"/> to its end, delivering completions of <paramref name="loop"/>. On the loop's thread.

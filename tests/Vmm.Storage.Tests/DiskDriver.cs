@@ -8,11 +8,13 @@ internal sealed class DiskDriver : IBlockOwner, IDisposable
 {
     private readonly BlockRequest[] _requests;
     private readonly DiskStatus[] _statuses;
+    private readonly Func<bool> _isFirstOver; // made once: tests count what a request allocates
 
     public DiskDriver(IDiskBackend disk, int depth = 8) : this(loop => disk.CreateNode(loop, depth), depth) { }
 
     public DiskDriver(Func<IoLoop, IBlockNode> stack, int depth = 8)
     {
+        _isFirstOver = () => _requests![0].State == BlockState.Done;
         Node = stack(Loop);
         _statuses = new DiskStatus[depth];
         _requests = new BlockRequest[depth];
@@ -101,7 +103,7 @@ internal sealed class DiskDriver : IBlockOwner, IDisposable
     {
         Assert.NotEqual(BlockState.Done, _requests[0].State); // never ends inside Submit
         int ends = Ends;
-        Loop.DeliverUntil(() => _requests[0].State == BlockState.Done);
+        Loop.DeliverUntil(_isFirstOver);
 
         Assert.Equal(ends + 1, Ends);
         Assert.Equal(BlockState.Done, _requests[0].State);
