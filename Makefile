@@ -60,6 +60,7 @@ soak: publish-tests
 	tests/testhost/cpu
 	tests/testhost/vhost
 	tests/testhost/save
+	tests/testhost/uefi
 	tests/testhost/systemd trixie-cloud
 	tests/testhost/service
 

@@ -9,6 +9,9 @@ internal sealed record RunArguments
 {
     public string? File { get; init; }
 
+    /// <summary>A disk image that starts itself: the first disk.</summary>
+    public string? Image { get; init; }
+
     public string? Name { get; init; }
 
     public string? Kernel { get; init; }
@@ -49,9 +52,8 @@ internal sealed record RunArguments
 
     /// <summary>True when an option says what the VM is.</summary>
     internal bool HasSpecOptions =>
-        (File ?? Name ?? Kernel ?? Initrd ?? Cmdline ?? Cpu ?? Memory ?? Transport) is not null
-        || Cpus is not null || Numa is not null || Seed.IsGiven
-        || Disks.Count + Nets.Count + Publish.Count > 0;
+        (File ?? Image ?? Name ?? Kernel ?? Initrd ?? Cmdline ?? Cpu ?? Memory ?? Transport) is not null
+        || Cpus is not null || Numa is not null || Seed.IsGiven || Disks.Count + Nets.Count + Publish.Count > 0;
 
     /// <summary>Makes the spec: the file first, options over it. Returns problems instead of throwing.</summary>
     public VmSpec? ToSpec(List<string> problems)
@@ -73,9 +75,9 @@ internal sealed record RunArguments
                 Cmdline = Cmdline ?? spec.Boot.Cmdline
             },
         };
-        if (File is null && Kernel is null)
+        if ((File ?? Kernel ?? Image) is null && Disks.Count == 0)
         {
-            problems.Add("--kernel is missing: name a bzImage or ELF kernel, or a spec with -f");
+            problems.Add("nothing to start: name a disk image, a bzImage or ELF kernel with --kernel, or a spec with -f");
         }
 
         spec = ApplyTexts(spec, problems);
@@ -136,6 +138,11 @@ internal sealed record RunArguments
         if (Nets.Count > 0)
         {
             spec = spec with { Nets = Append(spec.Nets, "--net", Nets, SpecOption.TryParseNet, problems) };
+        }
+
+        if (Image is not null)
+        {
+            spec = spec with { Disks = [.. Append<DiskSpec>([], "image", [Image], SpecOption.TryParseDisk, problems), .. spec.Disks] };
         }
 
         if (Publish.Count > 0)

@@ -15,6 +15,7 @@ internal static class RunCommand
         Start one VM in the foreground, with its console on this terminal. Ctrl-A x leaves, Ctrl-A h helps.
 
         Examples:
+          vmmctl run debian.qcow2 --cpus 2 --memory 2GiB
           vmmctl run --kernel vmlinuz --initrd initrd.img --cpus 4 --memory 2GiB
           vmmctl run --kernel vmlinuz --numa 2 --cpus 4 --memory 4GiB --disk root.raw --cmdline "console=ttyS0 root=/dev/vda"
           vmmctl run --kernel vmlinuz --disk data.raw,ro,queues=4,cache=buffered
@@ -30,6 +31,7 @@ internal static class RunCommand
     {
         RunOptions options = new();
         Command run = new(Name, Help);
+        run.Arguments.Add(options.Image);
         foreach (Option option in options.All)
         {
             run.Options.Add(option);

@@ -10,6 +10,12 @@ internal sealed class RunOptions
     private readonly Option<string?> _file =
         new("--file", "-f") { Description = "VM spec (YAML); other options go over it", HelpName = "spec.yaml" };
 
+    private readonly Argument<string?> _image = new("image")
+    {
+        Description = "Disk that starts itself, as --disk has it: UEFI firmware (the package ovmf) boots it",
+        Arity = ArgumentArity.ZeroOrOne,
+    };
+
     private readonly Option<string?> _name = new("--name") { Description = "Name of the VM" };
 
     private readonly Option<string?> _kernel =
@@ -40,7 +46,7 @@ internal sealed class RunOptions
     private readonly Option<string[]> _nets =
         new("--net")
         {
-            Description = "Network device: tap=NAME or user[,publish=PORTS]" + SpecOption.Form("nets") + "; repeatable",
+            Description = "Network device: tap=NAME, bridge=NAME or user[,publish=PORTS]" + SpecOption.Form("nets") + "; repeatable",
             HelpName = "net"
         };
 
@@ -66,6 +72,9 @@ internal sealed class RunOptions
 
     private readonly Option<bool> _noSerialInput = new("--no-serial-input") { Description = "Do not read standard input" };
 
+    /// <summary>The word that is no option.</summary>
+    internal Argument<string?> Image => _image;
+
     /// <summary>In the order in which the help lists them.</summary>
     internal IReadOnlyList<Option> All =>
     [
@@ -76,6 +85,7 @@ internal sealed class RunOptions
     /// <summary>What a command line gives them.</summary>
     internal RunArguments Read(ParseResult parsed) => new()
     {
+        Image = parsed.GetValue(_image),
         File = parsed.GetValue(_file),
         Name = parsed.GetValue(_name),
         Kernel = parsed.GetValue(_kernel),

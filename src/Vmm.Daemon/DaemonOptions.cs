@@ -55,6 +55,7 @@ public sealed record DaemonOptions
             RequireConfinement = RequireConfinement,
             Disks = new DiskAccess(StorageRule)
             {
+                Variables = new VariableStore(Path.Combine(StateFolder, "variables")),
                 Rbd = new RbdProcesses(Path.Combine(RunFolder, "rbd"), OwnUser == 0 ? FirstWorkerUser - 1 : null),
             },
         };

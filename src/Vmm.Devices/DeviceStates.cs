@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using Vmm.Devices.Firmware;
 using Vmm.Devices.Legacy;
 using Vmm.Devices.Pci;
 using Vmm.Devices.Virtio;
@@ -63,9 +64,20 @@ public static class DeviceStates
     public static readonly StateShape<ConsoleStateV1> Console =
         new(ConsoleStateV1.Kind, ConsoleStateV1.Version, DeviceStateJson.Default.ConsoleStateV1);
 
+    /// <summary>The firmware's configuration device.</summary>
+    public static readonly StateShape<FwCfgStateV1> FwCfg =
+        new(FwCfgStateV1.Kind, FwCfgStateV1.Version, DeviceStateJson.Default.FwCfgStateV1);
+
+    /// <summary>The flash of a firmware's variables.</summary>
+    public static readonly StateShape<CfiFlashStateV1> Flash =
+        new(CfiFlashStateV1.Kind, CfiFlashStateV1.Version, DeviceStateJson.Default.CfiFlashStateV1);
+
     /// <summary>All of them, for the schema.</summary>
     public static IReadOnlyList<StateShape> All { get; } =
-        [Uart, Rtc, KeyboardController, ResetControl, PciHotplug, PciPorts, Pci, Msix, VirtioTransport, Blk, Net, Balloon, Mem, Console];
+        [
+            Uart, Rtc, KeyboardController, ResetControl, PciHotplug, PciPorts, Pci, Msix, VirtioTransport, Blk, Net, Balloon, Mem, Console,
+            FwCfg, Flash,
+        ];
 }
 
 /// <summary>How they are written. What is unknown, doubled, missing or null where nothing may be is refused.</summary>
@@ -87,4 +99,6 @@ public static class DeviceStates
 [JsonSerializable(typeof(BalloonStateV1))]
 [JsonSerializable(typeof(MemStateV1))]
 [JsonSerializable(typeof(ConsoleStateV1))]
+[JsonSerializable(typeof(FwCfgStateV1))]
+[JsonSerializable(typeof(CfiFlashStateV1))]
 internal sealed partial class DeviceStateJson : JsonSerializerContext;

@@ -77,6 +77,21 @@ public sealed class TapQueue : IDisposable
         });
     }
 
+    /// <summary>Makes a tap, and opens its first queue. The tap is gone when its last queue is closed, whoever held it.</summary>
+    /// <param name="pattern">Its name, with <c>%d</c> for a number that no interface has.</param>
+    /// <param name="multiQueue">It may have several queues; <see cref="Open"/> gives the others.</param>
+    /// <exception cref="TapException">It may not be made, or cannot.</exception>
+    public static TapQueue Make(string pattern, bool multiQueue)
+    {
+        int fd = TapCalls.Make(pattern, multiQueue);
+        return fd >= 0 ? FromDescriptor(new FileDescriptorHandle(fd)) : throw new TapException(-fd switch
+        {
+            Errno.ENOENT => "/dev/net/tun does not exist: load the tun module",
+            Errno.EPERM or Errno.EACCES => "making a tap is not permitted: it needs CAP_NET_ADMIN; a user has --net user",
+            _ => new KernelException("make a tap", -fd).Message,
+        });
+    }
+
     /// <summary>Takes ownership of a descriptor that somebody else opened.</summary>
     /// <exception cref="TapException">It is no tap queue, or not one with frame headers.</exception>
     public static TapQueue FromDescriptor(FileDescriptorHandle descriptor)

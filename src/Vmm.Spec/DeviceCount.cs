@@ -30,7 +30,12 @@ public static class DeviceCount
     public static int Fixed(VmSpec spec) => FixedOn(spec, VirtioTransport.Pci) + spec.Devices.Count;
 
     /// <summary>Root ports that there is room for beside devices that stay, which are on bus 0 as the ports are.</summary>
-    public static int MostPorts(VmSpec spec) => Math.Max(0, RootSlots - Fixed(spec)) * PortsPerSlot;
+    public static int MostPorts(VmSpec spec) => Math.Max(0, RootSlots - OwnSlots(spec) - Fixed(spec)) * PortsPerSlot;
+
+    /// <summary>
+    /// Slots of bus 0 beside the host bridge's that the machine has for itself: one that starts by firmware has an LPC bridge.
+    /// </summary>
+    public static int OwnSlots(VmSpec spec) => spec.Boot.IsFirmware ? 1 : 0;
 
     private static int PluggableOn(VmSpec spec, VirtioTransport transport)
     {

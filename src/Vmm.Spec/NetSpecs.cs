@@ -7,6 +7,9 @@ namespace Vmm.Spec;
 /// <summary>One network device.</summary>
 public sealed record NetSpec
 {
+    /// <summary>Most entries of <see cref="Addresses"/>.</summary>
+    public const int MostAddresses = 16;
+
     /// <summary>What <see cref="Source"/> is for user-mode networking; no interface can be called so.</summary>
     public const string UserSource = "user:passt";
 
@@ -15,6 +18,20 @@ public sealed record NetSpec
 
     /// <summary>User-mode networking in place of a tap; null: none.</summary>
     public UserNetSpec? User { get; init; }
+
+    /// <summary>Bridge of the host in place of a tap: a tap is made for the device, and goes with it; null: none.</summary>
+    public string? Bridge { get; init; }
+
+    /// <summary>VLAN that the device is in, without tags; null: as the bridge has its ports.</summary>
+    public int? Vlan { get; init; }
+
+    /// <summary>
+    /// true: the guest is held to its MAC address, and to <see cref="Addresses"/>. Needs a bridge and a <see cref="Mac"/>.
+    /// </summary>
+    public bool? AntiSpoof { get; init; }
+
+    /// <summary>IP addresses that the guest may use when it is held to them; null: any.</summary>
+    public IReadOnlyList<string>? Addresses { get; init; }
 
     /// <summary>MAC address of the guest's side, <c>52:54:00:…</c>; null for <see cref="MacAddress.Default"/>.</summary>
     public string? Mac { get; init; }
@@ -37,9 +54,14 @@ public sealed record NetSpec
     /// <summary>The vnode it is near: its I/O threads run beside it, and the guest is told; null is none.</summary>
     public int? Vnode { get; init; }
 
-    /// <summary>What is behind the device, for people and for telling devices apart: the tap, or <see cref="UserSource"/>.</summary>
+    /// <summary>
+    /// What is behind the device, for people and for telling devices apart: the tap, <see cref="UserSource"/>, or the bridge as
+    /// <c>bridge:NAME</c>, with <c>/MAC</c> when it has one.
+    /// </summary>
     [JsonIgnore]
-    public string Source => User is null ? Tap : UserSource;
+    public string Source => User is not null ? UserSource
+        : Bridge is null ? Tap
+        : Mac is null ? "bridge:" + Bridge : $"bridge:{Bridge}/{Mac}";
 }
 
 /// <summary>Whether the host's kernel moves the frames of a network device (vhost-net).</summary>

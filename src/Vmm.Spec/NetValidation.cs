@@ -1,3 +1,6 @@
+using System.Net;
+using System.Net.Sockets;
+
 namespace Vmm.Spec;
 
 /// <summary>The rules of network devices and of rate limits.</summary>
@@ -28,6 +31,7 @@ internal static class NetValidation
     {
         NetSpec net = spec.Nets[index];
         string path = $"nets[{index}]";
+        CheckBridge(net, path, check);
         CheckSource(net, path, check);
         Span<byte> mac = stackalloc byte[6];
         bool isMac = net.Mac is null || MacAddress.TryParse(net.Mac, mac);
@@ -49,6 +53,8 @@ internal static class NetValidation
                 $"{net.Tap} is nets[{i}] too: a tap belongs to one device");
             check.Require(net.User is null || other.User is null, path + ".user",
                 $"nets[{i}] is user-mode too: a VM has one such network, which publishes all its ports");
+            check.Require(net.Bridge is null || !string.Equals(net.Source, other.Source, StringComparison.Ordinal), path + ".bridge",
+                $"nets[{i}] is on {net.Bridge ?? ""} too: give both a mac, which tells them apart");
             check.Require(net.Mac is null || !string.Equals(net.Mac, other.Mac, StringComparison.OrdinalIgnoreCase), path + ".mac",
                 $"{net.Mac ?? ""} is the address of nets[{i}] too");
         }
@@ -58,12 +64,18 @@ internal static class NetValidation
     {
         if (net.User is not { } user)
         {
+            if (net.Bridge is not null)
+            {
+                return;
+            }
+
             check.Require(IsInterface(net.Tap), path + ".tap",
                 $"\"{net.Tap}\", expected the name of a network interface: 1 to 15 characters without '/', ':' and spaces");
             return;
         }
 
         path += ".user";
+        check.Require(net.Bridge is null, path, $"stands beside bridge: {net.Bridge ?? ""}: give one of the two");
         check.Require(net.Tap.Length == 0, path, $"stands beside tap: {net.Tap}: give one of the two");
         check.Require(net.Queues == 1, path, $"user-mode networking has one queue pair, not {net.Queues}");
         check.Require(net.Vhost != VhostUse.On, path, "the kernel's path (vhost: on) is for taps only");
@@ -72,6 +84,39 @@ internal static class NetValidation
             $"{user.Publish.Count} entries, expected at most {UserNetSpec.MostPublished}");
         CheckPublished(user, path + ".publish", check);
     }
+
+    private static void CheckBridge(NetSpec net, string path, SpecComplaints check)
+    {
+        if (net.Bridge is not { } bridge)
+        {
+            check.Require(net.Vlan is null, path + ".vlan", "belongs to a bridge, and there is none");
+            check.Require(net.AntiSpoof != true, path + ".antiSpoof", "belongs to a bridge, and there is none");
+            check.Require(net.Addresses is null, path + ".addresses", "belong to a bridge with antiSpoof, and there is none");
+            return;
+        }
+
+        check.Require(IsInterface(bridge), path + ".bridge",
+            $"\"{bridge}\", expected the name of a bridge: 1 to 15 characters without '/', ':' and spaces");
+        check.Require(net.Tap.Length == 0, path + ".bridge", $"stands beside tap: {net.Tap}: give one of the two");
+        check.Require(net.Mac is not null || net.AntiSpoof != true, path + ".antiSpoof",
+            "needs a mac: the one that the guest is held to");
+        IReadOnlyList<string> addresses = net.Addresses ?? [];
+        check.Require(net.AntiSpoof == true || net.Addresses is null, path + ".addresses", "belong to antiSpoof: true");
+        check.Require(net.Addresses is null || addresses.Count is > 0 and <= NetSpec.MostAddresses, path + ".addresses",
+            $"{addresses.Count} entries, expected 1 to {NetSpec.MostAddresses}");
+        for (int i = 0; i < Math.Min(addresses.Count, NetSpec.MostAddresses); i++)
+        {
+            string text = addresses[i];
+            check.Require(IsAddress(text), $"{path}.addresses[{i}]",
+                $"\"{text[..Math.Min(text.Length, PublishedPort.MostText)]}\", expected an IPv4 or IPv6 address of one device");
+        }
+    }
+
+    // As the kernel would write it, so that no form of it is read in two ways.
+    private static bool IsAddress(string text) => IPAddress.TryParse(text, out IPAddress? address)
+        && (address.AddressFamily == AddressFamily.InterNetworkV6
+            ? !text.Contains('%', StringComparison.Ordinal) && !address.IsIPv6Multicast && !address.Equals(IPAddress.IPv6Any)
+            : string.Equals(address.ToString(), text, StringComparison.Ordinal) && address.GetAddressBytes()[0] is > 0 and < 224);
 
     private static void CheckPublished(UserNetSpec user, string path, SpecComplaints check)
     {

@@ -15,6 +15,12 @@ public static class ResourceNames
     /// <summary>The initial ramdisk.</summary>
     public const string Initrd = "initrd";
 
+    /// <summary>The firmware's code.</summary>
+    public const string Firmware = "firmware";
+
+    /// <summary>The file with the firmware's variables; carries the lock.</summary>
+    public const string Variables = "variables";
+
     /// <summary>A queue of a network device's tap, or the socket of its program.</summary>
     public static string NetQueue(int index, int queue) => $"net{index}.{queue}";
 

@@ -71,7 +71,7 @@ public static class SpecOption
             net = net with { User = new UserNetSpec { Publish = published } };
         }
 
-        problem = net.Tap.Length == 0 && net.User is null ? "tap=NAME or user is missing" : problem;
+        problem = net.Source.Length == 0 ? "tap=NAME, bridge=NAME or user is missing" : problem;
         return problem.Length == 0;
 
         static bool IsPublish(string part) => part.StartsWith(Publish, StringComparison.Ordinal);
@@ -80,7 +80,7 @@ public static class SpecOption
     /// <summary>How the option of a device is written, for help texts: <c>[,ro][,queues=N]…</c>.</summary>
     /// <param name="list"><c>disks</c> or <c>nets</c>.</param>
     public static string Form(string list) =>
-        string.Concat(Options(VmFields.Part(list)).Where(f => f is { Required: false, Kind: not SpecKind.Object })
+        string.Concat(Options(VmFields.Part(list)).Where(f => f is { Required: false, Kind: not SpecKind.Object, Name: not "bridge" })
             .Select(f => $"[,{f.Option}{Placeholder(f)}]"));
 
     // A name may decide, since no guest can change it; the content may not.

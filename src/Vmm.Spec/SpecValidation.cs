@@ -102,9 +102,31 @@ public static class SpecValidation
         spec.Cpu?.Check(check);
         check.Require(spec.Memory >= MinMemory && spec.Memory <= MaxMemory, "memory", $"{spec.Memory.ToString()}, expected 2MiB to 16TiB");
         check.Require(spec.Memory % 4096 == 0, "memory", $"{spec.Memory.Bytes} bytes is not a multiple of 4KiB");
-        check.Require(spec.Boot.Kernel.Length > 0, "boot.kernel", "is missing: a VM needs a kernel");
-        check.Require(spec.Boot.Initrd is not "", "boot.initrd", "is empty: leave it out or name a file");
+        CheckBoot(spec, check);
         check.Require(Utf8Fits(spec.Boot.Cmdline, MaxCmdline), "boot.cmdline", $"is longer than {MaxCmdline} bytes");
+    }
+
+    private static void CheckBoot(VmSpec spec, SpecComplaints check)
+    {
+        BootSpec boot = spec.Boot;
+        check.Require(boot.Initrd is not "", "boot.initrd", "is empty: leave it out or name a file");
+        check.Require(boot.Variables is not "", "boot.variables", "is empty: leave it out or name a file");
+        check.Require(boot.SecureBoot is not true, "boot.secureBoot",
+            "is not offered: it needs system management mode (SMM) to keep a guest's kernel from the keys, and this machine has none");
+        if (!boot.IsFirmware)
+        {
+            check.Require(boot.Firmware is null, "boot.firmware", "has nothing to start beside boot.kernel: leave one out");
+            check.Require(boot.Variables is null, "boot.variables", "are those of firmware, and boot.kernel starts without it");
+            return;
+        }
+
+        check.Require(boot.Firmware is not null || spec.Disks.Count > 0, "boot.kernel",
+            "is missing: a VM needs a kernel, or a disk that UEFI firmware starts");
+        check.Require(boot.Initrd is null, "boot.kernel", "is missing beside boot.initrd: firmware starts what the disks have");
+        check.Require(spec.Hotplug != HotplugWay.Pcie, "hotplug",
+            "pcie is not offered with firmware, which does not find disks behind so many ports: leave it at acpi");
+        check.Require(spec.Memory >= BootSpec.LeastFirmwareMemory, "memory",
+            $"{spec.Memory.ToString()}, UEFI firmware needs {BootSpec.LeastFirmwareMemory.ToString()}");
     }
 
     /// <summary>How CPUs and memory are spread, and how memory may change.</summary>
@@ -190,7 +212,8 @@ public static class SpecValidation
         int mmio = DeviceCount.Mmio(spec), pci = DeviceCount.Pci(spec);
         check.Require(mmio <= DeviceCount.MostMmio, "virtioTransport",
             $"mmio: the VM has {mmio} devices on virtio-mmio, and interrupt pins for {DeviceCount.MostMmio}: make some of them pci");
-        check.Require(pci <= DeviceCount.MostPci, "disks", $"the VM has {pci} PCI devices in all, at most {DeviceCount.MostPci}");
+        int most = DeviceCount.MostPci - DeviceCount.OwnSlots(spec);
+        check.Require(pci <= most, "disks", $"the VM has {pci} PCI devices in all, at most {most}");
         int pluggable = DeviceCount.Pluggable(spec), ports = DeviceCount.MostPorts(spec);
         check.Require(spec.Hotplug != HotplugWay.Pcie || pluggable <= ports, "hotplug",
             $"pcie: beside {DeviceCount.Fixed(spec)} devices that stay there is room for {ports} ports, and the VM has {pluggable} disks "

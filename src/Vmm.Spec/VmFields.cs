@@ -16,11 +16,17 @@ internal static class VmFields
 {
     private static readonly SpecField[] s_boot =
     [
-        Boot.Path("kernel", "bzImage or ELF64 kernel; relative to the spec file",
-            b => b.Kernel, (b, v) => b with { Kernel = v }) with { Required = true },
+        Boot.Path("kernel", "bzImage or ELF64 kernel; relative to the spec file. Without one UEFI firmware starts what the disks have",
+            b => b.Kernel, (b, v) => b with { Kernel = v }),
         Boot.Path("initrd", "Initial ramdisk; relative to the spec file", b => b.Initrd, (b, v) => b with { Initrd = v }),
         Boot.Text("cmdline", "Kernel command line",
             b => b.Cmdline, (b, v) => b with { Cmdline = v }) with { Max = SpecValidation.MaxCmdline },
+        Boot.Word<FirmwareKind>("firmware", "What starts a VM without a kernel: uefi, of Debian's package ovmf",
+            b => b.Firmware, (b, v) => b with { Firmware = v }),
+        Boot.Path("variables", "File that keeps the UEFI variables, made when missing; relative to the spec file. vmmd has one of its own",
+            b => b.Variables, (b, v) => b with { Variables = v }),
+        Boot.Bool("secureBoot", "Not offered: it needs system management mode, which these machines do not have",
+            b => b.SecureBoot ?? false, (b, v) => b with { SecureBoot = v ? true : null }),
     ];
 
     private static readonly SpecField[] s_balance =
@@ -82,7 +88,7 @@ internal static class VmFields
             s => s.MinMemory, (s, v) => s with { MinMemory = v }),
         Vm.Size("maxMemory", "Most RAM the VM can grow to while it runs; the guest needs the virtio-mem driver",
             s => s.MaxMemory, (s, v) => s with { MaxMemory = v }),
-        Vm.Object("boot", "What to boot", s => s.Boot, (s, v) => s with { Boot = v }, s_boot) with { Required = true },
+        Vm.Object("boot", "What to boot", s => s.Boot, (s, v) => s with { Boot = v }, s_boot),
         Vm.Object("numa", "Virtual NUMA topology; true for one that follows the host",
             s => s.Numa, (s, v) => s with { Numa = v }, NumaFields.All) with
         {

@@ -237,8 +237,25 @@ public sealed record BootSpec
     /// <summary>Used when the user gives none: console on the serial port, reboot on panic.</summary>
     public const string DefaultCmdline = "console=ttyS0 panic=-1";
 
-    /// <summary>bzImage or ELF64 kernel.</summary>
+    /// <summary>Least memory of a machine that starts by firmware.</summary>
+    public static ByteSize LeastFirmwareMemory => ByteSize.MiB(128);
+
+    /// <summary>bzImage or ELF64 kernel; empty: firmware starts what the disks have.</summary>
     public string Kernel { get; init; } = "";
+
+    /// <summary>Firmware that starts what the disks have; null: UEFI when there is no kernel, otherwise none.</summary>
+    public FirmwareKind? Firmware { get; init; }
+
+    /// <summary>File that keeps the firmware's variables, made when it is missing; null: they are gone with the VM, or vmmd keeps
+    /// them.</summary>
+    public string? Variables { get; init; }
+
+    /// <summary>Only what is signed may start. Not offered; null is no.</summary>
+    public bool? SecureBoot { get; init; }
+
+    /// <summary>Firmware starts the machine, not a kernel of the spec.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public bool IsFirmware => Kernel.Length == 0;
 
     /// <summary>Initial ramdisk, null for none.</summary>
     public string? Initrd { get; init; }
@@ -253,6 +270,13 @@ public sealed record BootSpec
         ConsoleKind.Both => "console=hvc0 " + DefaultCmdline,
         _ => DefaultCmdline,
     };
+}
+
+/// <summary>What starts a machine that is given no kernel.</summary>
+public enum FirmwareKind
+{
+    /// <summary>UEFI: the build of edk2 for Q35 that Debian's package ovmf has.</summary>
+    Uefi,
 }
 
 /// <summary>What is done with a topology whose host nodes cannot be had.</summary>

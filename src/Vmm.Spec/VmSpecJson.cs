@@ -105,7 +105,8 @@ public sealed partial class VmSpecJson : JsonSerializerContext
     };
 
     private static bool Whole(NetSpec? net) =>
-        net is { Tap: not null, User: null or { Publish: not null } } && net.User?.Publish.All(port => port is not null) != false;
+        net is { Tap: not null, User: null or { Publish: not null } }
+        && net.Addresses?.All(address => address is not null) != false && net.User?.Publish.All(port => port is not null) != false;
 
     // The serializer sets a member that is missing to null, whatever its type says: nothing behind this looks for that.
     private static bool Whole(VmSpec spec)

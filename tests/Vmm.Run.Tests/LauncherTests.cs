@@ -11,7 +11,7 @@ public sealed class LauncherTests : IDisposable
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     [Theory]
-    [InlineData("run", "--kernel is missing")]
+    [InlineData("run", "nothing to start")]
     [InlineData("run --cpus many", "--cpus many: expected a number")]
     [InlineData("run --output json", "--output: no such option")]
     [InlineData("vms list", "vms: no such command; did you mean vm?")]

@@ -133,7 +133,7 @@ public sealed class RunApplicationTests : IDisposable
     public void Missing_kernel_is_bad_usage()
     {
         Assert.Equal(2, Execute("run"));
-        Assert.Contains("--kernel is missing", _error.ToString(), StringComparison.Ordinal);
+        Assert.Contains("nothing to start", _error.ToString(), StringComparison.Ordinal);
     }
 
     [Theory]

@@ -111,6 +111,59 @@ public sealed class NetSpecTests
         Assert.All(SpecValidation.Validate(spec), problem => Assert.InRange(problem.Message.Length, 1, 300));
     }
 
+    [Fact]
+    public void Bridges_are_read_and_travel()
+    {
+        VmSpec spec = SpecReader.Read(Head + """
+            nets:
+            - {bridge: br0}
+            - {bridge: br0, vlan: 7, antiSpoof: true, addresses: [192.0.2.2, "2001:db8::2"], mac: "52:54:00:00:00:01", queues: 2}
+            """, "test.yaml");
+        Assert.Equal(["bridge:br0", "bridge:br0/52:54:00:00:00:01"], spec.Nets.Select(n => n.Source));
+        Assert.Equal(["192.0.2.2", "2001:db8::2"], spec.Nets[1].Addresses);
+        Assert.Empty(SpecValidation.Validate(spec));
+        VmSpec read = VmSpecJson.TryRead(VmSpecJson.Write(spec), out _)!;
+        Assert.Equal(spec.Nets[0], read.Nets[0]);
+        Assert.Equal((true, 7), (read.Nets[1].AntiSpoof, read.Nets[1].Vlan));
+        string edited = SpecEdit.Add(Head, null, spec.Nets[1])!;
+        Assert.Equal(spec.Nets[1].Addresses, SpecReader.Read(edited, "edited.yaml").Nets[0].Addresses);
+        Assert.DoesNotContain(VmSpecJson.Write(new NetSpec { Tap = "t" }).EnumerateObject(), // a worker of before knows none
+            member => member.Name is "antiSpoof" or "addresses" or "bridge" or "vlan" or "user");
+    }
+
+    [Fact]
+    public void Every_problem_of_a_bridge_is_told_at_once()
+    {
+        const string mac = "52:54:00:00:00:01";
+        VmSpec spec = new()
+        {
+            Boot = new BootSpec { Kernel = "k" },
+            Nets =
+            [
+                new NetSpec { Tap = "t", Vlan = 1, AntiSpoof = true, Addresses = ["192.0.2.1"] },
+                new NetSpec { Bridge = "b/r", Tap = "u", AntiSpoof = true },
+                new NetSpec { Bridge = "br0", Addresses = [], Vlan = 4095 },
+                new NetSpec { Bridge = "br0", User = new UserNetSpec() },
+                new NetSpec
+                {
+                    Bridge = "br1",
+                    Mac = mac,
+                    AntiSpoof = true,
+                    Addresses = ["192.0.2", "224.0.0.1", "ff02::1", "fe80::1%e", "::", "1.2.3.4"],
+                },
+            ],
+        };
+        Assert.Equal(
+            ["nets[0].addresses", "nets[0].antiSpoof", "nets[0].vlan", "nets[1].antiSpoof", "nets[1].bridge", "nets[2].addresses",
+                "nets[2].vlan", "nets[3].user", "nets[4].addresses[0]", "nets[4].addresses[1]", "nets[4].addresses[2]",
+                "nets[4].addresses[3]", "nets[4].addresses[4]"],
+            SpecValidation.Validate(spec).Select(p => p.Path).Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal));
+        Assert.Equal("nets[1].bridge", SpecValidation.Validate(spec with
+        {
+            Nets = [new NetSpec { Bridge = "br0" }, new NetSpec { Bridge = "br0" }],
+        }).Single().Path);
+    }
+
     [Theory]
     [InlineData("2222:22", "127.0.0.1", 2222, 22, false)]
     [InlineData("0.0.0.0:65535:1/udp", "0.0.0.0", 65535, 1, true)]

@@ -72,8 +72,8 @@ public sealed class SpecOptionTests
     }
 
     [Theory]
-    [InlineData("vmtap0", "unknown; known: tap, user, mac, queues, mtu, transport, vhost, vnode")]
-    [InlineData("mac=1", "tap=NAME or user is missing")]
+    [InlineData("vmtap0", "unknown; known: tap, user, bridge, vlan, anti-spoof, mac, queues, mtu, transport, vhost, vnode")]
+    [InlineData("mac=1", "tap=NAME, bridge=NAME or user is missing")]
     [InlineData("tap=a,publish=80:80", "publish= belongs to user")]
     [InlineData("user=1", "user=1: user takes no value")]
     [InlineData("tap=a,queue=2", "queue=2: unknown; did you mean queues?")]
@@ -107,6 +107,7 @@ public sealed class SpecOptionTests
         Assert.Equal(
             "[,format=raw|qcow2][,cache=direct|buffered][,serial=S][,queues=N][,queue-size=N][,block-size=N]"
                 + "[,transport=pci|mmio][,ro][,vnode=N]", SpecOption.Form("disks"));
-        Assert.Equal("[,mac=M][,queues=N][,mtu=N][,transport=pci|mmio][,vhost=auto|on|off][,vnode=N]", SpecOption.Form("nets"));
+        Assert.Equal("[,vlan=N][,anti-spoof][,mac=M]"
+                + "[,queues=N][,mtu=N][,transport=pci|mmio][,vhost=auto|on|off][,vnode=N]", SpecOption.Form("nets"));
     }
 }

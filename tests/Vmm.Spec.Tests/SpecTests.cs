@@ -157,6 +157,32 @@ public sealed class SpecTests
         Assert.StartsWith($"t.yaml:{line}:", problem.ToString(), StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("boot: {firmware: uefi}", "")]
+    [InlineData("disks: [{path: a.qcow2}]", "")]
+    [InlineData("boot: {variables: v.fd}\ndisks: [{path: a.qcow2}]", "")]
+    [InlineData("boot: {firmware: uefi, kernel: k}", "boot.firmware")]
+    [InlineData("boot: {kernel: k, variables: v.fd}", "boot.variables")]
+    [InlineData("boot: {firmware: uefi, initrd: i}", "boot.kernel")]
+    [InlineData("boot: {firmware: uefi, secureBoot: true}", "boot.secureBoot")]
+    [InlineData("boot: {kernel: k, secureBoot: true}", "boot.secureBoot")]
+    [InlineData("boot: {firmware: bios}\ndisks: [{path: a}]", "boot.firmware")]
+    [InlineData("memory: 64MiB\nboot: {firmware: uefi}", "memory")]
+    [InlineData("hotplug: pcie\nboot: {firmware: uefi}", "hotplug")]
+    [InlineData("cpus: 1", "boot.kernel")]
+    public void Firmware_starts_what_names_no_kernel(string text, string problem)
+    {
+        if (problem.Length > 0)
+        {
+            Assert.Equal(problem, Assert.Single(Problems(text + "\n")).Path);
+            return;
+        }
+
+        VmSpec spec = SpecReader.Read(text, "t.yaml");
+        Assert.True(spec.Boot.IsFirmware);
+        Assert.Equal(spec.Boot, VmSpecJson.TryRead(VmSpecJson.Write(spec), out _)!.Boot);
+    }
+
     [Fact]
     public void All_problems_are_listed_at_once_in_document_order()
     {

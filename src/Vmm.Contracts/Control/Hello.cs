@@ -41,7 +41,7 @@ public static class ControlVersion
     /// <summary>Feature: disks that are images of a Ceph cluster, by a connected socket.</summary>
     public const string RbdDisks = "rbd-disks";
 
-    /// <summary>Feature: network devices over a connected socket.</summary>
+    /// <summary>Feature: network devices over a connected socket, and on bridges.</summary>
     public const string UserNets = "user-nets";
 
     /// <summary>Feature: a size in a <see cref="RefreshDiskBody"/>.</summary>

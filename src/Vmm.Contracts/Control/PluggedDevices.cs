@@ -39,7 +39,9 @@ public sealed record RemovalBody(string Device, DeviceRemoval Outcome);
 /// <param name="Name"><c>disk0</c>, <c>net1</c>, …: it stays while the device is there, and no other device of the same run gets
 /// it.</param>
 /// <param name="Kind"><c>disk</c> or <c>net</c>.</param>
-/// <param name="Source">The disk's file, or the tap; <c>user:passt</c> for user-mode networking.</param>
+/// <param name="Source">
+/// The disk's file, or the tap; <c>user:passt</c> for user-mode networking, <c>bridge:NAME</c> for a tap on a bridge.
+/// </param>
 /// <param name="Slot">PCI slot of its bus, the guest's <c>BUS:SLOT.0</c>; null: a virtio-mmio device, which stays for good, or a VM that
 /// does not run.</param>
 /// <param name="ReadOnly">The guest cannot write to it.</param>

@@ -14,6 +14,7 @@ namespace Vmm.Daemon.Vms;
 public sealed class ManagedVm : IDisposable
 {
     private readonly VmRecordStore _store;
+    private readonly IWorkerLauncher _launcher;
     private readonly VmSupervisor _supervisor;
     private readonly VmStarts _starts;
     private readonly VmStops _stops;
@@ -30,6 +31,7 @@ public sealed class ManagedVm : IDisposable
     internal ManagedVm(VmRecord record, VmTable inventory, IWorkerLauncher launcher, EventHub events, ILogger log, StorageFolders storage,
         Action<VmSpec> admit, Func<string, string, IReadOnlyList<string>> othersOver)
     {
+        _launcher = launcher;
         _store = new VmRecordStore(record, inventory, log);
         _supervisor = new VmSupervisor(_store, events, log);
         Devices = new VmDevices(_supervisor);
@@ -148,9 +150,11 @@ public sealed class ManagedVm : IDisposable
         long? revision, Func<VmFolderChange?> takeFolder, CancellationToken cancellation) => RunAsync(VmOperation.Delete, () =>
     {
         _supervisor.RequireIdle("deleted", revision);
+        string id = _store.Record.Id;
         using VmFolderChange? disks = takeFolder();
         _store.Remove();
         disks?.Complete();
+        _launcher.Forget(id);
         _supervisor.Events.Publish("deleted", _store.Name);
         // Those that wait must not touch what is gone
         _supervisor.Close(new ApiException(404, "vm-not-found", "no such VM", $"{_store.Name} was deleted"));

@@ -58,6 +58,11 @@ internal static class SpecFileCheck
             }
         }
 
+        if (spec.Boot.Variables is not null)
+        {
+            yield return new SpecProblem("boot.variables", "vmmd keeps them with the VM: leave it out");
+        }
+
         for (int i = 0; i < spec.Disks.Count; i++)
         {
             if (spec.Disks[i].Nbd is { } nbd && storage.Problem(nbd) is { } problem)

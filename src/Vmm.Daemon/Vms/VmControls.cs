@@ -32,7 +32,7 @@ internal sealed class VmControls(VmSupervisor vm, VmDevices devices)
     {
         IWorker worker = vm.RequireWorker();
         WorkerStats counted = await CallAsync(() => worker.GetStatsAsync(cancellation)).ConfigureAwait(false);
-        return TapCounters.Fill(counted, devices.OwnTaps()) with { Throttling = worker.CpuThrottling };
+        return TapCounters.Fill(counted, devices.OwnTaps(), vm.Store.Record.Id) with { Throttling = worker.CpuThrottling };
     }
 
     /// <summary>Changes the rate limits of a device.</summary>

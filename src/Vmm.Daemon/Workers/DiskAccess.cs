@@ -15,6 +15,9 @@ internal sealed record DiskAccess(StorageFolders Storage)
     /// <summary>Starts the processes of Ceph RBD disks; null: there are none.</summary>
     internal RbdProcesses? Rbd { get; init; }
 
+    /// <summary>Keeps the variables of firmware; null: nobody does.</summary>
+    internal VariableStore? Variables { get; init; }
+
     /// <summary>Names the VM whose worker a process is, for the error that says who has a disk; null for any other process.</summary>
     internal Func<int, string?>? VmOf { get; init; }
 

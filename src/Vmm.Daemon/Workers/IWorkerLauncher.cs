@@ -35,6 +35,13 @@ public interface IWorkerLauncher
         Action<double>? progress,
         CancellationToken cancellation);
 
+    /// <summary>A VM is deleted that has no worker: what was kept for it beside its disks goes, too.</summary>
+    /// <param name="vmId">The daemon's id of the VM.</param>
+    void Forget(string vmId)
+    {
+        // Only who keeps something has something to forget.
+    }
+
     /// <summary>Figures now.</summary>
     WorkerFigures Figures => default;
 

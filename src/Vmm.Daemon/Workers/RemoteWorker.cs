@@ -164,7 +164,7 @@ internal sealed class RemoteWorker : IWorker
     public Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation) =>
         _plugs.AddAsync(VmId, disk, () => _storage.Serve(VmId, [disk]), cancellation);
 
-    public Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation) => _plugs.AddAsync(net, cancellation);
+    public Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation) => _plugs.AddAsync(VmId, net, cancellation);
 
     public Task<ulong> GrowDiskAsync(string device, DiskGrowth growth, CancellationToken cancellation) =>
         _plugs.GrowAsync(device, growth, cancellation);
@@ -283,7 +283,7 @@ internal sealed class RemoteWorker : IWorker
             resources.AddKvm();
         }
 
-        bool wantsMore = resources.HasImages || resources.HasServers || resources.HasUserNets
+        bool wantsMore = resources.HasImages || resources.HasServers || resources.HasOtherNets
             || resources.Names.Count > ControlCodec.MaxDescriptors;
         if (wantsMore && _link.Client.Peer is null)
         {

@@ -52,6 +52,9 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
     public ValueTask DisposeAsync() => Pool.DisposeAsync();
 
     /// <inheritdoc/>
+    public void Forget(string vmId) => _options.Disks.Variables?.Delete(vmId);
+
+    /// <inheritdoc/>
     public Task<IWorker> LaunchAsync(string vmId, VmSpec spec, Action<double>? progress, CancellationToken cancellation) =>
         LaunchAsync(vmId, spec, saved: null, progress, cancellation);
 

@@ -38,7 +38,7 @@ internal sealed class WorkerPlugs(
     /// <exception cref="WorkerException">It is of an earlier release.</exception>
     internal async Task RequireKnownAsync(WorkerResources resources, CancellationToken cancellation)
     {
-        if ((resources.HasImages || resources.HasServers || resources.HasUserNets) && link.Client.Peer is null)
+        if ((resources.HasImages || resources.HasServers || resources.HasOtherNets) && link.Client.Peer is null)
         {
             await greeting.HelloAsync(cancellation).ConfigureAwait(false);
         }
@@ -62,10 +62,10 @@ internal sealed class WorkerPlugs(
                 "the VM's worker is of an earlier release, which knows no Ceph RBD disks: stop the VM and start it again to use them");
         }
 
-        if (resources.HasUserNets && link.Client.Peer?.Can(ControlVersion.UserNets) != true)
+        if (resources.HasOtherNets && link.Client.Peer?.Can(ControlVersion.UserNets) != true)
         {
             throw new WorkerException(ControlCodes.WorkerTooOld,
-                "the VM's worker is of an earlier release, which knows no user-mode networking: stop the VM and start it again to use it");
+                "the VM's worker is of an earlier release, which knows taps only: stop the VM and start it again to use other networks");
         }
 
         if (resources.HasServers && link.Client.Peer?.Can(ControlVersion.NbdDisks) != true)
@@ -76,9 +76,9 @@ internal sealed class WorkerPlugs(
     }
 
     /// <inheritdoc cref="IWorker.AddNetAsync"/>
-    internal async Task<DeviceInfo> AddAsync(NetSpec net, CancellationToken cancellation)
+    internal async Task<DeviceInfo> AddAsync(string vmId, NetSpec net, CancellationToken cancellation)
     {
-        using WorkerResources resources = WorkerResources.Open(net);
+        using WorkerResources resources = WorkerResources.Open(net, vmId);
         await RequireKnownAsync(resources, cancellation).ConfigureAwait(false);
         PlugBody body = new(null, VmSpecJson.Write(WorkerResources.WithMtu(net)));
         return await AddAsync(body, resources, cancellation).ConfigureAwait(false);

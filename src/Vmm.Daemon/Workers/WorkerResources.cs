@@ -1,5 +1,6 @@
 using Vmm.Contracts.Control;
 using Vmm.Daemon.Storage;
+using Vmm.Daemon.Vms;
 using Vmm.HostNet;
 using Vmm.Interop;
 using Vmm.Interop.Kvm;
@@ -38,8 +39,8 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     /// <summary>True when a disk is an image of a Ceph cluster: its worker is to know that.</summary>
     internal bool HasClusters { get; private set; }
 
-    /// <summary>True when a network device is a socket of a program: its worker is to know that.</summary>
-    internal bool HasUserNets { get; private set; }
+    /// <summary>True when a network device is no tap of its spec: its worker is to know that.</summary>
+    internal bool HasOtherNets { get; private set; }
 
     /// <summary>A disk of the spec that was opened, with the images that are below it.</summary>
     internal DiskSpec WithBacking(int index, DiskSpec disk) => _disks[index].IsImage ? disk with { Backing = _disks[index].Backing } : disk;
@@ -61,6 +62,11 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     internal static WorkerResources OpenSaved(
         VmSpec spec, IReadOnlyList<(string Name, FileDescriptorHandle File)> saved, DiskAccess access) => Open(access, resources =>
     {
+        if (spec.Boot.IsFirmware)
+        {
+            resources.AddFirmware();
+        }
+
         resources.AddDevices(spec);
         foreach ((string name, FileDescriptorHandle file) in saved)
         {
@@ -71,10 +77,36 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
     private void AddBootFiles(VmSpec spec)
     {
+        if (spec.Boot.IsFirmware)
+        {
+            AddFirmware();
+            return;
+        }
+
         AddFile(ResourceNames.Kernel, spec.Boot.Kernel, "kernel-open-failed");
         if (spec.Boot.Initrd is { } initrd)
         {
             AddFile(ResourceNames.Initrd, initrd, "initrd-open-failed");
+        }
+    }
+
+    /// <summary>The host's firmware, which is in no storage folder, and the VM's variables.</summary>
+    private void AddFirmware()
+    {
+        try
+        {
+            FirmwareFiles files = FirmwareFiles.Find();
+            Add(ResourceNames.Firmware, BlockFile.Open(files.Code, writable: false, direct: false));
+            RawFileBackend variables = (access.Variables ?? throw new HostMismatchException("nobody keeps the variables of firmware"))
+                .Open(access.VmId, files);
+            _owned.Add(variables);
+            Names.Add(ResourceNames.Variables);
+            Handles.Add(variables.Buffered);
+        }
+        catch (Exception cause) when (cause is HostMismatchException or KernelException or IOException or UnauthorizedAccessException
+            or BlockException)
+        {
+            throw new WorkerException(ControlCodes.HostMismatch, cause.Message, cause);
         }
     }
 
@@ -105,7 +137,8 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
     /// <summary>Opens a tap for a running VM.</summary>
     /// <exception cref="WorkerException">It cannot be opened.</exception>
-    internal static WorkerResources Open(NetSpec net) => Open(DiskAccess.None, resources => resources.AddNet(0, net));
+    internal static WorkerResources Open(NetSpec net, string vmId) =>
+        Open(DiskAccess.None with { VmId = vmId }, resources => resources.AddNet(0, net));
 
     /// <summary>The spec with the MTU of each tap in it: a worker may see no network interfaces.</summary>
     internal static VmSpec WithMtus(VmSpec spec) => spec.Nets.Count == 0 ? spec : spec with { Nets = [.. spec.Nets.Select(WithMtu)] };
@@ -113,7 +146,10 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     /// <summary>The network device with its tap's MTU.</summary>
     internal static NetSpec WithMtu(NetSpec net) =>
         net.User is not null ? net
-            : net with { Mtu = net.Mtu ?? (TapQueue.MtuOf(net.Tap) is >= 68 and <= ushort.MaxValue and var mtu ? mtu : null) };
+            : net with
+            {
+                Mtu = net.Mtu ?? (TapQueue.MtuOf(net.Bridge ?? net.Tap) is >= 68 and <= ushort.MaxValue and var mtu ? mtu : null),
+            };
 
     /// <summary>What a worker in the pool gets ready with.</summary>
     /// <exception cref="WorkerException">KVM cannot be opened.</exception>
@@ -194,9 +230,16 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
         try
         {
-            for (int queue = 0; queue < spec.Queues; queue++)
+            if (spec.Bridge is null)
             {
-                Add(ResourceNames.NetQueue(index, queue), TapQueue.Open(spec.Tap, multiQueue: spec.Queues > 1).Handle);
+                for (int queue = 0; queue < spec.Queues; queue++)
+                {
+                    Add(ResourceNames.NetQueue(index, queue), TapQueue.Open(spec.Tap, multiQueue: spec.Queues > 1).Handle);
+                }
+            }
+            else
+            {
+                AddBridgeTap(index, spec);
             }
 
             if (VhostChoice.Wanted(spec))
@@ -208,6 +251,21 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
         {
             throw new WorkerException(ControlCodes.NetOpenFailed, cause.Message, cause);
         }
+        catch (HostNetException cause)
+        {
+            throw new WorkerException(ControlCodes.NetOpenFailed, $"net{index}: {cause.Message}", cause);
+        }
+    }
+
+    private void AddBridgeTap(int index, NetSpec spec)
+    {
+        IReadOnlyList<TapQueue> queues = BridgeTap.Open(spec, TapCounters.AliasOf(access.VmId));
+        for (int queue = 0; queue < queues.Count; queue++)
+        {
+            Add(ResourceNames.NetQueue(index, queue), queues[queue].Handle);
+        }
+
+        HasOtherNets = true;
     }
 
     private void AddUserNet(int index, NetSpec spec)
@@ -215,7 +273,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
         try
         {
             Add(ResourceNames.NetQueue(index, 0), new PasstProcess(spec).Start());
-            HasUserNets = true;
+            HasOtherNets = true;
         }
         catch (HostNetException cause)
         {

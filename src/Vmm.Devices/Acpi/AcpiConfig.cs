@@ -94,6 +94,9 @@ public sealed record AcpiConfig
     /// </summary>
     public (uint First, int Count) IntxGsis { get; init; }
 
+    /// <summary>What the machine's own functions on bus 0 look like: where the bridges are.</summary>
+    public Pci.PciFace Face { get; init; }
+
     /// <summary>virtio-mmio devices.</summary>
     public IReadOnlyList<AcpiVirtioMmio> VirtioMmio { get; init; } = [];
 

@@ -24,10 +24,33 @@ public static class AcpiTables
     {
         ByteSink image = new();
         image.AddZeros(64); // the RSDP goes here last
+        AcpiPlaces places = Append(image, at, config);
+        byte[] result = image.ToArray();
+        Rsdp(places.Xsdt).CopyTo(result, 0);
+        return result.Length <= room
+            ? result
+            : throw new ArgumentException(
+                $"ACPI tables take {result.Length} bytes, there is room for {room}: fewer vCPUs or vnodes are needed", nameof(config));
+    }
+
+    /// <summary>
+    /// The same tables for a firmware that finds a place for them itself: addresses in them count from the start of the file, and a script
+    /// says which these are. The length depends on nothing but what there is.
+    /// </summary>
+    public static AcpiFiles BuildFiles(AcpiConfig config)
+    {
+        ByteSink image = new();
+        AcpiPlaces places = Append(image, new GuestAddress(0), config);
+        return AcpiFiles.Create(Rsdp(places.Xsdt), image.ToArray(), places);
+    }
+
+    private static AcpiPlaces Append(ByteSink image, GuestAddress at, AcpiConfig config)
+    {
         List<ulong> listed = [];
         byte[] dsdt = Dsdt.Build(config);
         ulong dsdtAt = Append(image, at, dsdt);
-        listed.Add(Append(image, at, Fadt(config, dsdtAt).ToArray()));
+        ulong fadtAt = Append(image, at, Fadt(config, dsdtAt).ToArray());
+        listed.Add(fadtAt);
         listed.Add(Append(image, at, Madt(config).ToArray()));
         listed.Add(Append(image, at, Mcfg(config).ToArray()));
         if (config.Serial)
@@ -51,13 +74,7 @@ public static class AcpiTables
             xsdt.U64(table);
         }
 
-        ulong xsdtAt = Append(image, at, xsdt.ToArray());
-        byte[] result = image.ToArray();
-        Rsdp(xsdtAt).CopyTo(result, 0);
-        return result.Length <= room
-            ? result
-            : throw new ArgumentException(
-                $"ACPI tables take {result.Length} bytes, there is room for {room}: fewer vCPUs or vnodes are needed", nameof(config));
+        return new AcpiPlaces(fadtAt, Append(image, at, xsdt.ToArray()), listed.Count);
     }
 
     private static ulong Append(ByteSink image, GuestAddress at, byte[] table)

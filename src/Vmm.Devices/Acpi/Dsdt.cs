@@ -32,7 +32,7 @@ internal static class Dsdt
             Buttons(sb, config);
             if (config.HotplugGsi is { } hotplug)
             {
-                PciHotplugAml.Events(sb, hotplug, config.HotplugSlots.Count);
+                PciHotplugAml.Events(sb, hotplug, config.HotplugSlots.Count, config.Face);
             }
         });
 
@@ -185,7 +185,7 @@ internal static class Dsdt
         }
         else
         {
-            PciHotplugAml.HostBridge(bridge, config.HotplugSlots);
+            PciHotplugAml.HostBridge(bridge, config.HotplugSlots, config.Face);
         }
     }
 }

@@ -15,12 +15,13 @@ internal static class PciHotplugAml
     /// </summary>
     /// <param name="root">The host bridge's device.</param>
     /// <param name="slots">The slots of each bus that can be ejected, bit n for slot n; bus 0 first.</param>
-    internal static void HostBridge(AmlWriter root, IReadOnlyList<uint> slots)
+    /// <param name="face">What the machine's own functions look like.</param>
+    internal static void HostBridge(AmlWriter root, IReadOnlyList<uint> slots, PciFace face)
     {
         Slots(root, 0, slots[0]);
         for (int i = 1; i < slots.Count; i++)
         {
-            int bus = i, number = PciHostBridge.BridgeSlot(bus, slots.Count - 1);
+            int bus = i, number = PciHostBridge.BridgeSlot(bus, slots.Count - 1, face);
             root.Device(SlotName(number), bridge =>
             {
                 bridge.Name("_ADR", (ulong)number << 16);
@@ -82,7 +83,8 @@ internal static class PciHotplugAml
     /// <param name="scope">Where the device goes.</param>
     /// <param name="gsi">The interrupt, of all buses.</param>
     /// <param name="buses">Number of buses.</param>
-    internal static void Events(AmlWriter scope, uint gsi, int buses) => scope.Device("GED1", device => device
+    /// <param name="face">What the machine's own functions look like.</param>
+    internal static void Events(AmlWriter scope, uint gsi, int buses, PciFace face) => scope.Device("GED1", device => device
         .NameText("_HID", "ACPI0013")
         .Name("_UID", 1)
         .NameResources("_CRS", new ResourceWriter().LevelInterrupt(gsi).ToArray())
@@ -91,7 +93,7 @@ internal static class PciHotplugAml
             method.Call("\\_SB.PCI0.HSCN");
             for (int bus = 1; bus < buses; bus++)
             {
-                method.Call($"\\_SB.PCI0.{SlotName(PciHostBridge.BridgeSlot(bus, buses - 1))}.HSCN");
+                method.Call($"\\_SB.PCI0.{SlotName(PciHostBridge.BridgeSlot(bus, buses - 1, face))}.HSCN");
             }
         }));
 

@@ -47,6 +47,20 @@ public sealed class CmosRtc(TimeProvider? clock = null) : IBusDevice
         }
     }
 
+    /// <summary>Says how much memory there is where firmware without a better map looks: 0x34 and 0x5B, in units of 64 KiB.</summary>
+    /// <param name="low">Bytes of memory below 4 GiB.</param>
+    /// <param name="high">Bytes of memory from there on.</param>
+    public void TellMemory(ulong low, ulong high)
+    {
+        const ulong Unit = 64 << 10, Known = 16 << 20; // what is below 16 MiB is not counted
+        ulong below = Math.Min((Math.Max(low, Known) - Known) / Unit, ushort.MaxValue), above = Math.Min(high / Unit, 0xFF_FFFF);
+        lock (_gate)
+        {
+            (_ram[0x34], _ram[0x35]) = ((byte)below, (byte)(below >> 8));
+            (_ram[0x5B], _ram[0x5C], _ram[0x5D]) = ((byte)above, (byte)(above >> 8), (byte)(above >> 16));
+        }
+    }
+
     /// <summary>The state for saving.</summary>
     public RtcStateV1 Capture()
     {

@@ -10,7 +10,7 @@ namespace Vmm.Devices.Pci;
 /// </summary>
 public abstract class PciFunction : IDisposable
 {
-    private protected const uint CommandMemory = 2, CommandBusMaster = 4;
+    private protected const uint CommandPorts = 1, CommandMemory = 2, CommandBusMaster = 4;
     private const uint CommandNoIntx = 0x400, StatusInterrupt = 8, HeaderMultiFunction = 0x80;
     private readonly BarSlot?[] _bars = new BarSlot?[6];
     private readonly PciField _headerType, _interruptPin;
@@ -27,12 +27,14 @@ public abstract class PciFunction : IDisposable
     /// <param name="classCode">Class code, 24 bits.</param>
     /// <param name="revision">Revision ID.</param>
     /// <param name="headerType">Header layout; what is in it from 0x10 on is for the caller to add.</param>
-    protected PciFunction(string name, ushort vendor, ushort device, uint classCode, byte revision, byte headerType = 0)
+    /// <param name="decodesPorts">Software switches access to its ports, which are not in BARs.</param>
+    protected PciFunction(
+        string name, ushort vendor, ushort device, uint classCode, byte revision, byte headerType = 0, bool decodesPorts = false)
     {
         Name = name;
         Config.Add(new PciField(0x00, 2, vendor));
         Config.Add(new PciField(0x02, 2, device));
-        const uint writable = CommandMemory | CommandBusMaster | CommandNoIntx;
+        uint writable = CommandMemory | CommandBusMaster | CommandNoIntx | (decodesPorts ? CommandPorts : 0);
         Command = Config.Add(new PciField(0x04, 2, 0) { Writable = writable, Written = _ => UpdateAccess() });
         Config.Add(new PciField(0x08, 4, (classCode << 8) | revision));
         Config.Add(new PciField(0x0C, 1, 0) { Writable = 0xFF }); // cache line size

@@ -19,20 +19,38 @@ public sealed class PciHostBridge : IDisposable
     private readonly Lock _gate = new();
     private readonly List<PciBus> _buses = []; // by the numbers they have from the start
     private readonly VanishedBars _bars;
+    private readonly MemoryController? _controller;
     private uint _address;
 
     /// <summary>Creates the bridge with itself as device 0.</summary>
     /// <param name="mmio">Where BARs become reachable.</param>
     /// <param name="behind">The memory windows of the bridges: buses 1, 2, … are behind them. Whole numbers of MiB.</param>
-    public PciHostBridge(IMmioMap mmio, params ReadOnlySpan<(uint Start, uint Length)> behind)
+    public PciHostBridge(IMmioMap mmio, params ReadOnlySpan<(uint Start, uint Length)> behind) : this(mmio, PciFace.Plain, behind)
+    {
+    }
+
+    /// <inheritdoc cref="PciHostBridge(IMmioMap, ReadOnlySpan{ValueTuple{uint, uint}})"/>
+    /// <param name="mmio">Where BARs become reachable.</param>
+    /// <param name="face">What it looks like.</param>
+    /// <param name="behind">The memory windows of the bridges: buses 1, 2, … are behind them. Whole numbers of MiB.</param>
+    public PciHostBridge(IMmioMap mmio, PciFace face, params ReadOnlySpan<(uint Start, uint Length)> behind)
     {
         _bars = new VanishedBars(mmio);
         Ecam = new EcamWindow(this);
         ConfigPorts = new PortWindow(this);
-        _buses.Add(new PciBus(PciBusKind.Root) { [0, 0] = new HostFunction() });
+        if (face == PciFace.Q35)
+        {
+            _controller = new MemoryController { Moved = at => EcamMoved?.Invoke(at) };
+            _buses.Add(new PciBus(PciBusKind.Root) { [0, 0] = _controller, [LpcBridge.Slot, 0] = LpcBridge.Create() });
+        }
+        else
+        {
+            _buses.Add(new PciBus(PciBusKind.Root) { [0, 0] = new HostFunction() });
+        }
+
         for (int i = 0; i < behind.Length; i++)
         {
-            int slot = BridgeSlot(i + 1, behind.Length);
+            int slot = BridgeSlot(i + 1, behind.Length, face);
             AddBridge(new ConventionalBridge(new BehindBridge(i + 1, behind[i].Start, behind[i].Length), slot), new PciAddress(0, slot));
         }
     }
@@ -69,7 +87,29 @@ public sealed class PciHostBridge : IDisposable
     /// <summary>The slot on bus 0 of the bridge to a bus: they fill the last slots.</summary>
     /// <param name="bus">1 to <paramref name="bridges"/>.</param>
     /// <param name="bridges">How many bridges there are.</param>
-    public static int BridgeSlot(int bus, int bridges) => Slots - 1 - bridges + bus;
+    /// <param name="face">What the machine looks like: in the last slot there may be something else.</param>
+    public static int BridgeSlot(int bus, int bridges, PciFace face = PciFace.Plain) => LastSlot(face) - bridges + bus;
+
+    /// <summary>The last slot of bus 0 that bridges and ports can have.</summary>
+    public static int LastSlot(PciFace face) => face == PciFace.Q35 ? LpcBridge.Slot - 1 : Slots - 1;
+
+    /// <summary>
+    /// Called when a guest of <see cref="PciFace.Q35"/> moved ECAM to that address, or took it away (null); also after a restore. Under the
+    /// lock of the configuration, on the thread that did it.
+    /// </summary>
+    public Action<ulong?>? EcamMoved { get; set; }
+
+    /// <summary>Where the guest of a <see cref="PciFace.Q35"/> put ECAM; null: nowhere yet. Any thread.</summary>
+    public ulong? EcamPlace
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _controller?.Ecam;
+            }
+        }
+    }
 
     /// <summary>
     /// Called with the bus of a root port whose guest let go of the device that it was asked for: on the thread of whoever did the last
@@ -175,7 +215,7 @@ public sealed class PciHostBridge : IDisposable
         {
             PciBus bus = _buses[address.Bus];
             PciFunction? function = bus[address.Slot, address.Function];
-            if (function is HostFunction or PciBridge)
+            if (function is ChipsetFunction or PciBridge)
             {
                 return null;
             }
@@ -300,7 +340,7 @@ public sealed class PciHostBridge : IDisposable
         }
     }
 
-    private sealed class HostFunction() : PciFunction("host bridge", 0x1B36, 0x0008, 0x060000, 0);
+    private sealed class HostFunction() : ChipsetFunction("host bridge", 0x1B36, 0x0008, 0x060000);
 
     private sealed class EcamWindow(PciHostBridge bridge) : IBusDevice
     {

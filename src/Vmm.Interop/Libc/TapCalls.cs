@@ -53,11 +53,20 @@ internal static unsafe class TapCalls
         }
 
         int answer = Ask(LibC.SIOCGIFINDEX, ref request);
-        if (answer < 0)
-        {
-            return answer;
-        }
+        return answer < 0 ? answer : OpenQueue(ref request, multiQueue);
+    }
 
+    /// <summary>
+    /// The first queue of a new tap, which goes with its last queue. The kernel puts a number for the <c>%d</c> of its name.
+    /// </summary>
+    internal static int Make(string pattern, bool multiQueue)
+    {
+        InterfaceRequest.TryMake(pattern, out InterfaceRequest request);
+        return OpenQueue(ref request, multiQueue);
+    }
+
+    private static int OpenQueue(ref InterfaceRequest request, bool multiQueue)
+    {
         int fd = FileCalls.Open("/dev/net/tun", LibC.O_RDWR | LibC.O_NONBLOCK);
         if (fd < 0)
         {
@@ -66,7 +75,12 @@ internal static unsafe class TapCalls
 
         request.Index = 0;
         request.Flags = (short)(IsTap | NoPacketInformation | FrameHeader | (multiQueue ? MultiQueue : 0));
-        answer = FileCalls.Ioctl(fd, SetInterface, &request);
+        int answer;
+        fixed (InterfaceRequest* at = &request)
+        {
+            answer = FileCalls.Ioctl(fd, SetInterface, at);
+        }
+
         if (answer < 0)
         {
             _ = LibC.close(fd);

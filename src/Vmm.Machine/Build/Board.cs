@@ -73,6 +73,9 @@ internal sealed class Board : IDisposable
     /// <summary>Port 0xCF9 amid the PCI configuration ports.</summary>
     internal Devices.Legacy.ResetControl? ResetControl { get; set; }
 
+    /// <summary>The firmware that starts the machine; null: a kernel starts by itself.</summary>
+    internal Firmware.FirmwareBoard? Firmware { get; set; }
+
     /// <summary>Called before the vCPUs of a restored machine run: everything else goes on.</summary>
     internal Action? Restored { get; set; }
 

@@ -4,6 +4,7 @@ using Vmm.Kvm;
 using Vmm.Machine.Boot;
 using Vmm.Machine.Cpu;
 using Vmm.Machine.Description;
+using Vmm.Machine.Firmware;
 using Vmm.Machine.Hotplug;
 using Vmm.Machine.Layout;
 using Vmm.Machine.Numa;
@@ -78,7 +79,12 @@ internal sealed class MachineBuilder : IDisposable
             ? new Thread(() => ProbeKvm(note), maxStackSize: 256 * 1024) { Name = "kvm-probe", IsBackground = true }
             : null;
         probe?.Start();
-        GuestStart? start = boots ? _board.Own(new GuestStart(Spec, _board.Resources)) : null;
+        if (Spec.Boot.IsFirmware)
+        {
+            _board.Firmware = _board.Own(new FirmwareBoard(new FirmwareImages(Spec.Boot, _board.Resources)));
+        }
+
+        GuestStart? start = boots && !Spec.Boot.IsFirmware ? _board.Own(new GuestStart(Spec, _board.Resources)) : null;
         EmptyVm kvm = _board.Own(_prepared ?? EmptyVm.Create(_board.Resources.OpenKvm()));
         description ??= MachineDescription.FromSpec(Spec, kvm.HostCpu);
         MemoryMap map = new(description.Ram, description.Hot, description.PciWindow64);
@@ -89,7 +95,8 @@ internal sealed class MachineBuilder : IDisposable
 
         GuestPanics panics = new(_board);
         PlatformDevices platform = new(_board, panics);
-        DeviceSet devices = BuildDevices(description, kvm.Vm, map, placeBars: boots);
+        DeviceSet devices = BuildDevices(description, kvm.Vm, map, placeBars: start is not null);
+        AttachFirmware(description, map, topology, platform, devices, boots);
         BootInfo? boot = start?.Write(_board.Memory.Guest, map, topology, devices);
         VcpuSet vcpus = new(_board, kvm, cpu, topology, boot?.Cpu);
         probe?.Join();
@@ -122,7 +129,8 @@ internal sealed class MachineBuilder : IDisposable
     private DeviceSet BuildDevices(MachineDescription description, KvmVm vm, MemoryMap map, bool placeBars)
     {
         _board.Doorbells = new KvmDoorbells(vm);
-        BarMappings mappings = new(_board.Memory.Map, MemoryMap.PciWindow32, map.PciWindow64);
+        BarMappings mappings = new(
+            _board.Memory.Map, Spec.Boot.IsFirmware ? MemoryMap.FirmwareWindow32 : MemoryMap.PciWindow32, map.PciWindow64);
         VirtioSlots slots = _board.Own(
             new VirtioSlots(
                 map,
@@ -136,10 +144,35 @@ internal sealed class MachineBuilder : IDisposable
                 _board.Homes.IoThreads));
         _board.ResetControl = new Devices.Legacy.ResetControl(slots.Bridge.ConfigPorts, _board.Reset);
         _board.Ports.Map(0xCF8, 8, _board.ResetControl, "PCI configuration ports");
-        _board.Mmio.Map(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, slots.Bridge.Ecam, "ECAM");
+        if (_board.Firmware is null)
+        {
+            _board.Mmio.Map(MemoryMap.Ecam.Start.Value, MemoryMap.Ecam.Length, slots.Bridge.Ecam, "ECAM");
+        }
+
         DeviceSet devices = new(_board, description, slots);
         devices.Build(placeBars);
         return devices;
+    }
+
+    private void AttachFirmware(
+        MachineDescription description, MemoryMap map, CpuTopology topology, PlatformDevices platform, DeviceSet devices, bool boots)
+    {
+        if (_board.Firmware is not { } firmware)
+        {
+            return;
+        }
+
+        firmware.Attach(_board, map, GuestTables.Describe(Spec, map, topology, devices), devices, description.Pci, platform.Rtc);
+        EcamPlace ecam = new(_board.Mmio, devices.Slots.Bridge.Ecam);
+        devices.Slots.Bridge.EcamMoved = at =>
+        {
+            ecam.Move(at);
+            firmware.EcamMoved(at);
+        };
+        if (boots)
+        {
+            GuestTables.WriteGenerationId(Spec, _board.Memory.Guest);
+        }
     }
 
     // The topology of CPUID comes from the spec; the description says what the guest saw.

@@ -20,7 +20,7 @@ internal static class DescribeSpec
             (sizes[i], hot[i]) = (vnodes[i].BootMemory, vnodes[i].HotMemory);
         }
 
-        MemoryMap map = MemoryMap.Create(sizes, host.PhysicalAddressBits, hot);
+        MemoryMap map = MemoryMap.Create(sizes, host.PhysicalAddressBits, hot, spec.Boot.IsFirmware);
         CpuTopology topology = CpuTopology.Of(spec);
         VcpuDescription[] vcpus = new VcpuDescription[topology.Vcpus.Count];
         for (int i = 0; i < vcpus.Length; i++)

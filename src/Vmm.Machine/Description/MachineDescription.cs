@@ -40,7 +40,7 @@ public sealed record MachineDescription
     public required int Bridges { get; init; }
 
     /// <summary>Those buses.</summary>
-    internal PciTree Pci => new(Bridges, Spec.Hotplug == HotplugWay.Pcie);
+    internal PciTree Pci => new(Bridges, Spec.Hotplug == HotplugWay.Pcie, PciTree.FaceOf(Spec));
 
     /// <summary>The devices, in the order in which they came.</summary>
     public required IReadOnlyList<DeviceDescription> Devices { get; init; }

@@ -272,7 +272,7 @@ internal sealed class DeviceSet
             }
             else if (device.Device is VirtioNet net)
             {
-                nets.Add(new NetDeviceCounters(device.Id, net.Counters, net.InKernel ? device.NetSpec?.Tap : null));
+                nets.Add(new NetDeviceCounters(device.Id, net.Counters, net.InKernel ? net.Interface : null));
             }
         }
 

@@ -26,6 +26,9 @@ public sealed class MemoryMap
     /// <summary>RAM stops here and goes on at <see cref="HighRamStart"/>.</summary>
     public const ulong LowRamEnd = 3UL << 30;
 
+    /// <summary>RAM stops here in a machine that starts by firmware, which puts BARs and ECAM from here on.</summary>
+    public const ulong FirmwareLowRamEnd = 2UL << 30;
+
     /// <summary>First address of RAM above the hole.</summary>
     public const ulong HighRamStart = 4UL << 30;
 
@@ -53,6 +56,9 @@ public sealed class MemoryMap
     /// <summary>32-bit PCI BARs.</summary>
     public static AddressWindow PciWindow32 { get; } = new(new(LowRamEnd), ByteSize.MiB(512));
 
+    /// <summary>Where firmware may put 32-bit BARs, with ECAM among them: up to the I/O APIC's part of the addresses.</summary>
+    public static AddressWindow FirmwareWindow32 { get; } = new(new(FirmwareLowRamEnd), new ByteSize(0xFC00_0000 - FirmwareLowRamEnd));
+
     /// <summary>PCI Express configuration space (ECAM), 256 buses of 1 MiB.</summary>
     public static AddressWindow Ecam { get; } = new(new(0xE000_0000), ByteSize.MiB(256));
 
@@ -69,10 +75,13 @@ public sealed class MemoryMap
     /// <param name="vnodeSizes">RAM per vnode, multiples of 4096.</param>
     /// <param name="physicalAddressBits">Width of guest physical addresses (CPUID 0x80000008 EAX[7:0]).</param>
     /// <param name="hotSizes">RAM that can come and go, per vnode; null for none.</param>
+    /// <param name="byFirmware">Firmware gives BARs their addresses: it finds room below 4 GiB, and all that is above RAM.</param>
     /// <exception cref="HostMismatchException">No memory at all, a size that is not whole pages, or more than the CPU can
     /// address.</exception>
-    public static MemoryMap Create(ByteSize[] vnodeSizes, int physicalAddressBits, ByteSize[]? hotSizes = null)
+    public static MemoryMap Create(
+        ByteSize[] vnodeSizes, int physicalAddressBits, ByteSize[]? hotSizes = null, bool byFirmware = false)
     {
+        ulong lowEnd = byFirmware ? FirmwareLowRamEnd : LowRamEnd;
         ulong limit = 1UL << physicalAddressBits;
         ulong total = 0;
         foreach (ByteSize size in vnodeSizes)
@@ -99,12 +108,12 @@ public sealed class MemoryMap
 
             while (remaining > 0)
             {
-                if (next == LowRamEnd)
+                if (next == lowEnd)
                 {
                     next = HighRamStart;
                 }
 
-                ulong room = next < LowRamEnd ? LowRamEnd - next : ulong.MaxValue - next;
+                ulong room = next < lowEnd ? lowEnd - next : ulong.MaxValue - next;
                 ulong length = Math.Min(remaining, room);
                 ram.Add(new RamExtent(new(next), new ByteSize(length), vnode, offset));
                 next += length;
@@ -126,7 +135,8 @@ public sealed class MemoryMap
                 $"{next} bytes of address space do not fit the {physicalAddressBits} physical address bits of this CPU");
         }
 
-        return new MemoryMap(ram, hot, new AddressWindow(new(start), new ByteSize(Math.Min(64 * Gigabyte, limit - start))));
+        ulong window = byFirmware ? limit - start : Math.Min(64 * Gigabyte, limit - start);
+        return new MemoryMap(ram, hot, new AddressWindow(new(start), new ByteSize(window)));
     }
 
     private static List<RamExtent> PlaceHot(ByteSize[] sizes, ulong limit, ref ulong next)

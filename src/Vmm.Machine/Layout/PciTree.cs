@@ -9,7 +9,8 @@ namespace Vmm.Machine.Layout;
 /// </summary>
 /// <param name="Count">How many buses.</param>
 /// <param name="HasPorts">They are behind ports: one device each, which comes and goes.</param>
-internal readonly record struct PciTree(int Count, bool HasPorts)
+/// <param name="Face">What the machine's own functions look like.</param>
+internal readonly record struct PciTree(int Count, bool HasPorts, PciFace Face = PciFace.Plain)
 {
     private const uint Megabyte = 1 << 20, BridgeWindow = PciHostBridge.Slots * Megabyte, PortWindow = Megabyte;
     private const int LeastPorts = 16, SparePorts = 8;
@@ -23,13 +24,17 @@ internal readonly record struct PciTree(int Count, bool HasPorts)
     {
         if (spec.Hotplug != HotplugWay.Pcie)
         {
-            return new PciTree(DeviceSlots.Bridges(DeviceCount.Pci(spec)), HasPorts: false);
+            int own = DeviceCount.OwnSlots(spec);
+            return new PciTree(DeviceSlots.Bridges(DeviceCount.Pci(spec) + own), HasPorts: false, FaceOf(spec));
         }
 
         const int Slot = DeviceCount.PortsPerSlot;
         int wanted = Math.Max(LeastPorts, (DeviceCount.Pluggable(spec) + SparePorts + Slot - 1) / Slot * Slot);
-        return new PciTree(Math.Min(wanted, DeviceCount.MostPorts(spec)), HasPorts: true);
+        return new PciTree(Math.Min(wanted, DeviceCount.MostPorts(spec)), HasPorts: true, FaceOf(spec));
     }
+
+    /// <summary>What a machine of this spec looks like.</summary>
+    internal static PciFace FaceOf(VmSpec spec) => spec.Boot.IsFirmware ? PciFace.Q35 : PciFace.Plain;
 
     /// <summary>Most buses that there can be, in a description that anybody wrote.</summary>
     internal int Most => HasPorts ? DeviceCount.RootSlots * DeviceCount.PortsPerSlot : PciHostBridge.Slots - 2;
@@ -49,22 +54,22 @@ internal readonly record struct PciTree(int Count, bool HasPorts)
     {
         if (!HasPorts)
         {
-            return new PciAddress(0, PciHostBridge.BridgeSlot(bus, Count));
+            return new PciAddress(0, PciHostBridge.BridgeSlot(bus, Count, Face));
         }
 
         int slots = (Count + DeviceCount.PortsPerSlot - 1) / DeviceCount.PortsPerSlot;
         return new PciAddress(
-            0, PciHostBridge.Slots - slots + ((bus - 1) / DeviceCount.PortsPerSlot), (bus - 1) % DeviceCount.PortsPerSlot);
+            0, PciHostBridge.LastSlot(Face) + 1 - slots + ((bus - 1) / DeviceCount.PortsPerSlot), (bus - 1) % DeviceCount.PortsPerSlot);
     }
 
     /// <summary>
-    /// The slots of each bus that no device can have, bit n for slot n: the host bridge's, those of bridges and ports, and all but the
+    /// The slots of each bus that no device can have, bit n for slot n: the machine's own, those of bridges and ports, and all but the
     /// first behind a port.
     /// </summary>
     internal uint[] NoSlots()
     {
         uint[] taken = new uint[1 + Count];
-        taken[0] = 1;
+        taken[0] = Face == PciFace.Q35 ? 1u | (1u << LpcBridge.Slot) : 1;
         for (int bus = 1; bus <= Count; bus++)
         {
             taken[0] |= 1u << Upstream(bus).Slot;

@@ -46,6 +46,15 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
     public BootFile OpenInitrd(BootSpec boot) => BootFile.FromDescriptor(boot.Initrd!, Take(ResourceNames.Initrd));
 
     /// <inheritdoc/>
+    public BootFile OpenFirmware(BootSpec boot) => BootFile.FromDescriptor("firmware", Take(ResourceNames.Firmware));
+
+    /// <inheritdoc/>
+    public FileDescriptorHandle? OpenVariables(BootSpec boot) => Take(ResourceNames.Variables);
+
+    /// <inheritdoc/>
+    public BootFile OpenVariableTemplate(BootSpec boot) => throw new NotSupportedException("whoever opens the files keeps the variables");
+
+    /// <inheritdoc/>
     public IDiskBackend OpenDisk(int index, DiskSpec disk) => disk.IsRemote
         ? NbdDisks.OpenPassed(disk, Take(ResourceNames.Disk(index)), DialStorage, MayLoad, Note)
         : DiskFiles.FromDescriptors(

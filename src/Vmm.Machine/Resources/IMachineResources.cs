@@ -1,3 +1,4 @@
+using System.Globalization;
 using Vmm.Interop.Kvm;
 using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Net;
@@ -28,6 +29,18 @@ public interface IMachineResources
     /// <summary>The initial ramdisk; only called when the spec has one.</summary>
     /// <exception cref="BootException">It cannot be opened.</exception>
     BootFile OpenInitrd(BootSpec boot);
+
+    /// <summary>The firmware; only called for a machine that starts by it.</summary>
+    /// <exception cref="BootException">It cannot be opened.</exception>
+    BootFile OpenFirmware(BootSpec boot);
+
+    /// <summary>The file with the firmware's variables, locked; null: nobody keeps them, and they begin as the template has them.</summary>
+    /// <exception cref="BlockException">It cannot be opened, or is in use.</exception>
+    FileDescriptorHandle? OpenVariables(BootSpec boot);
+
+    /// <summary>The firmware's variables as a new machine has them; only called when nobody keeps them.</summary>
+    /// <exception cref="BootException">It cannot be opened.</exception>
+    BootFile OpenVariableTemplate(BootSpec boot);
 
     /// <summary>Who starts and confines the machine's threads; null: they are threads as others.</summary>
     IMachineThreads? Threads => null;
@@ -74,6 +87,24 @@ public sealed class PathResources : IMachineResources
     public BootFile OpenInitrd(BootSpec boot) => BootFile.Open(boot.Initrd!);
 
     /// <inheritdoc/>
+    public BootFile OpenFirmware(BootSpec boot) => BootFile.Open(FirmwareFiles.Find().Code);
+
+    /// <inheritdoc/>
+    public FileDescriptorHandle? OpenVariables(BootSpec boot)
+    {
+        if (boot.Variables is not { } path)
+        {
+            return null;
+        }
+
+        FirmwareFiles.CreateVariables(path, FirmwareFiles.Find().Variables);
+        return RawFileBackend.Open(path, new RawFileOptions { Cache = DiskCacheMode.Buffered }).TakeDescriptor();
+    }
+
+    /// <inheritdoc/>
+    public BootFile OpenVariableTemplate(BootSpec boot) => BootFile.Open(FirmwareFiles.Find().Variables);
+
+    /// <inheritdoc/>
     public IDiskBackend OpenDisk(int index, DiskSpec disk) => DiskFiles.Open(disk, Note);
 
     /// <inheritdoc/>
@@ -84,19 +115,30 @@ public sealed class PathResources : IMachineResources
             return UserNets.Start(index, net, Note);
         }
 
+        if (net.Bridge is null)
+        {
+            return OpenTap(net, kernel => TapBackend.Open(net.Tap, net.Queues, kernel));
+        }
+
+        string owner = string.Create(CultureInfo.InvariantCulture, $"vmm-run {Environment.ProcessId}");
+        return OpenTap(net, kernel => TapBackend.Of(BridgeTap.Open(net, owner), kernel));
+    }
+
+    private static TapBackend OpenTap(NetSpec net, Func<bool, TapBackend> open)
+    {
         if (!VhostChoice.Wanted(net))
         {
-            return TapBackend.Open(net.Tap, net.Queues);
+            return open(false);
         }
 
         try
         {
-            return TapBackend.Open(net.Tap, net.Queues, kernel: true);
+            return open(true);
         }
         catch (KernelException cause) when (net.Vhost == VhostUse.Auto)
         {
             _ = cause; // not to be had after all
-            return TapBackend.Open(net.Tap, net.Queues);
+            return open(false);
         }
         catch (KernelException cause)
         {

@@ -2,6 +2,7 @@ using Vmm.Cpu;
 using Vmm.Interop;
 using Vmm.Interop.Kvm;
 using Vmm.Kvm;
+using Vmm.Memory;
 
 namespace Vmm.Machine.Run;
 
@@ -11,9 +12,13 @@ namespace Vmm.Machine.Run;
 /// </summary>
 public sealed class EmptyVm : IDisposable
 {
-    // One page for the identity map and three for the TSS that Intel hosts ask for, below 4 GiB and outside every window of MemoryMap.
-    private const ulong IdentityMapAddress = 0xFFFB_C000;
+    // One page for the identity map and three for the TSS that Intel hosts ask for, below 4 GiB and outside every
+    // window of MemoryMap; not where firmware is, which ends at 4 GiB.
+    private const ulong IdentityMapAddress = 0xFEFF_C000;
     private const uint TssAddress = (uint)IdentityMapAddress + 0x1000;
+
+    /// <summary>Guest addresses that KVM may need for itself.</summary>
+    internal static (ulong Start, ulong Length) KernelPages => (IdentityMapAddress, 4 * ByteSize.BytesPerPage);
 
     /// <summary>APIC id of the CPU that starts: every topology has it.</summary>
     internal const uint BootVcpuId = 0;

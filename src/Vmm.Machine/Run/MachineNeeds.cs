@@ -27,6 +27,9 @@ public sealed record MachineNeeds(SyscallNeeds Threads, SyscallNeeds Vcpus)
     /// <summary>Those of a machine without devices.</summary>
     public static MachineNeeds Pluggable { get; } = new(s_disks + s_nets, TapQueue.SetupNeeds + VhostNet.Needs);
 
+    /// <summary>With firmware, whose flash shows and hides its bytes on a vCPU thread.</summary>
+    public MachineNeeds WithFirmware() => new(Threads, Vcpus + HotMemory);
+
     /// <summary>
     /// With a device that is there from the start. Its driver moves shared memory on a vCPU thread, and the host takes it away on another.
     /// </summary>

@@ -42,7 +42,8 @@ internal sealed class VcpuSet
         {
             KvmVcpu vcpu = place.ApicId == EmptyVm.BootVcpuId ? kvm.BootVcpu : board.Own(kvm.Vm.CreateVcpu(place.ApicId));
             VcpuSetup.Apply(
-                vcpu, CpuidModel.Build(cpu.Cpuid, topology, place, deadline, brand), cpu.FeatureMsrs, place.Index == 0 ? boot : null);
+                vcpu, CpuidModel.Build(cpu.Cpuid, topology, place, deadline, brand), cpu.FeatureMsrs, place.Index == 0 ? boot : null,
+                board.Spec.Boot.IsFirmware);
             All.Add(vcpu);
             _threads.Add(
                 new VcpuThread(

@@ -34,22 +34,25 @@ internal static class VcpuSetup
     /// <param name="vcpu">The vCPU; nothing of it was set.</param>
     /// <param name="cpuid">Its CPUID table.</param>
     /// <param name="features">Feature MSRs, which say what the processor can do; before those that a firmware sets.</param>
-    /// <param name="boot">Where it starts; null for one that waits for INIT and SIPI.</param>
+    /// <param name="boot">Where it starts; null for one that waits for INIT and SIPI, or starts as a reset leaves it.</param>
+    /// <param name="byFirmware">Firmware sets the MSRs that are its own.</param>
     internal static void Apply(
-        IVcpuState vcpu, ReadOnlySpan<KvmCpuidEntry> cpuid, ReadOnlySpan<KvmMsrEntry> features, InitialCpuState? boot)
+        IVcpuState vcpu, ReadOnlySpan<KvmCpuidEntry> cpuid, ReadOnlySpan<KvmMsrEntry> features, InitialCpuState? boot,
+        bool byFirmware = false)
     {
         vcpu.SetCpuid(cpuid);
-        vcpu.SetMsrs([.. features, .. FirmwareMsrs]);
+        vcpu.SetMsrs(byFirmware ? features : [.. features, .. FirmwareMsrs]);
         if (boot is not null)
         {
             SetBootCpu(vcpu, boot);
         }
     }
 
-    /// <inheritdoc cref="Apply(IVcpuState, ReadOnlySpan{KvmCpuidEntry}, ReadOnlySpan{KvmMsrEntry}, InitialCpuState?)"/>
+    /// <inheritdoc cref="Apply(IVcpuState, ReadOnlySpan{KvmCpuidEntry}, ReadOnlySpan{KvmMsrEntry}, InitialCpuState?, bool)"/>
     internal static void Apply(
-        KvmVcpu vcpu, ReadOnlySpan<KvmCpuidEntry> cpuid, ReadOnlySpan<KvmMsrEntry> features, InitialCpuState? boot) =>
-        Apply(new KvmState(vcpu), cpuid, features, boot);
+        KvmVcpu vcpu, ReadOnlySpan<KvmCpuidEntry> cpuid, ReadOnlySpan<KvmMsrEntry> features, InitialCpuState? boot,
+        bool byFirmware = false) =>
+        Apply(new KvmState(vcpu), cpuid, features, boot, byFirmware);
 
     /// <summary>
     /// KVM finds the target of an interprocessor interrupt in a map that it makes anew when a local APIC changes. It also does while it

@@ -161,10 +161,10 @@ internal sealed class VirtioSlots(
 
         if (!tree.HasPorts)
         {
-            return new PciHostBridge(mmio, windows) { Mappings = mappings, Lines = lines };
+            return new PciHostBridge(mmio, tree.Face, windows) { Mappings = mappings, Lines = lines };
         }
 
-        PciHostBridge bridge = new(mmio) { Mappings = mappings, Lines = lines };
+        PciHostBridge bridge = new(mmio, tree.Face) { Mappings = mappings, Lines = lines };
         for (int bus = 1; bus <= tree.Count; bus++)
         {
             bridge.AddRootPort(tree.Upstream(bus), windows[bus - 1].Start, windows[bus - 1].Length);

@@ -165,7 +165,7 @@ public sealed class VirtualMachine : IDisposable
     public int FileRingsNeeded => _devices.FileRingsNeeded;
 
     /// <summary>What its parts ask of the kernel, with those that can be plugged in later.</summary>
-    public MachineNeeds Needs => Slots.Needs;
+    public MachineNeeds Needs => _board.Firmware is null ? Slots.Needs : Slots.Needs.WithFirmware();
 
     /// <summary>
     /// The memory balloon, for changing its target and reading statistics while the VM runs; null when the spec has none.

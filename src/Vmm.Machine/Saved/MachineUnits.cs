@@ -1,4 +1,5 @@
 using Vmm.Devices;
+using Vmm.Devices.Firmware;
 using Vmm.Devices.Legacy;
 using Vmm.Devices.Pci;
 using Vmm.Devices.Virtio;
@@ -74,6 +75,21 @@ internal static class MachineUnits
             atRest);
         CmosRtc rtc = platform.Rtc;
         units.Register(new RegisterPart<RtcStateV1>(new PartId("rtc"), DeviceStates.Rtc, rtc.Capture, rtc.Restore), atRest);
+        if (machine.Board.Firmware is { } firmware)
+        {
+            units.Register(
+                new RegisterPart<FwCfgStateV1>(
+                    new PartId("firmware-configuration"),
+                    DeviceStates.FwCfg,
+                    firmware.Configuration.Capture,
+                    firmware.Configuration.Restore),
+                atRest);
+            units.Register(
+                new RegisterPart<CfiFlashStateV1>(
+                    new PartId("firmware-variables"), DeviceStates.Flash, firmware.Flash.Capture, firmware.Flash.Restore),
+                atRest);
+        }
+
         ResetControl reset = machine.Board.ResetControl!;
         units.Register(
             new RegisterPart<ResetControlStateV1>(

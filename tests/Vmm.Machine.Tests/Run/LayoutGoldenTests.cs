@@ -226,6 +226,12 @@ public sealed class LayoutGoldenTests : IDisposable
 
         public BootFile OpenInitrd(BootSpec boot) => _paths.OpenInitrd(boot);
 
+        public BootFile OpenFirmware(BootSpec boot) => _paths.OpenFirmware(boot);
+
+        public FileDescriptorHandle? OpenVariables(BootSpec boot) => _paths.OpenVariables(boot);
+
+        public BootFile OpenVariableTemplate(BootSpec boot) => _paths.OpenVariableTemplate(boot);
+
         public IDiskBackend OpenDisk(int index, DiskSpec disk)
         {
             Assert.StartsWith(folder, disk.Path, StringComparison.Ordinal);

@@ -16,6 +16,7 @@ namespace Vmm.Machine.Tests.Run;
 
 /// <summary>virtio-net on a tap of a namespace of the test's own, with the micro-guest net.elf behind it.</summary>
 [Trait("Tier", "kvm")]
+[Collection("Machines with net0")] // threads of the process are looked for by their names
 public sealed class NetTests
 {
     [KvmFact(NeedsRoot = true)]

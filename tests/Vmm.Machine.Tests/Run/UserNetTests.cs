@@ -11,6 +11,7 @@ namespace Vmm.Machine.Tests.Run;
 
 /// <summary>User-mode networking: passt in a namespace of the test's own, which is its host, with net.elf behind it.</summary>
 [Trait("Tier", "kvm")]
+[Collection("Machines with net0")] // threads of the process are looked for by their names
 public sealed class UserNetTests
 {
     private static readonly IPEndPoint s_echo = new(IPAddress.Parse("192.0.2.1"), 7007), s_end = new(s_echo.Address, 7009);

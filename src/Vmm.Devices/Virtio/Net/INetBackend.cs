@@ -10,6 +10,9 @@ public interface INetBackend : IDisposable
     /// <summary>Number of queues; each has one I/O thread.</summary>
     int QueueCount { get; }
 
+    /// <summary>The network interface of the host that it is; null: it is none.</summary>
+    string? Interface => null;
+
     /// <summary>What it can hand to the guest unfinished, and takes unfinished from it.</summary>
     TapOffloads Offloads { get; }
 

@@ -43,6 +43,9 @@ public sealed class TapBackend : INetBackend
     public int QueueCount => _queues.Length;
 
     /// <inheritdoc/>
+    public string? Interface => _queues[0].Tap.Name;
+
+    /// <inheritdoc/>
     public TapOffloads Offloads { get; }
 
     /// <summary>Opens the queues of a tap that exists.</summary>
@@ -53,32 +56,43 @@ public sealed class TapBackend : INetBackend
     /// <exception cref="KernelException"><paramref name="kernel"/>, and vhost-net is not to be had.</exception>
     public static TapBackend Open(string name, int queues, bool kernel = false)
     {
-        TapQueue[] opened = new TapQueue[queues];
-        VhostNet[] vhost = new VhostNet[kernel ? queues : 0];
+        List<TapQueue> opened = [];
         try
         {
-            for (int i = 0; i < queues; i++)
+            while (opened.Count < queues)
             {
-                opened[i] = TapQueue.Open(name, multiQueue: queues > 1);
+                opened.Add(TapQueue.Open(name, multiQueue: queues > 1));
             }
-
-            for (int i = 0; i < vhost.Length; i++)
-            {
-                vhost[i] = VhostNet.FromDescriptor(VhostNet.OpenDescriptor());
-            }
-
-            return new TapBackend(opened, vhost);
         }
         catch
         {
-            foreach (VhostNet? one in vhost)
+            opened.ForEach(queue => queue.Dispose());
+            throw;
+        }
+
+        return Of(opened, kernel);
+    }
+
+    /// <summary>Takes ownership of the queues of one tap, and opens vhost-net for them when that is wished.</summary>
+    /// <exception cref="KernelException"><paramref name="kernel"/>, and vhost-net is not to be had; the queues are closed.</exception>
+    public static TapBackend Of(IReadOnlyList<TapQueue> queues, bool kernel)
+    {
+        List<VhostNet> vhost = [];
+        try
+        {
+            while (kernel && vhost.Count < queues.Count)
             {
-                one?.Dispose();
+                vhost.Add(VhostNet.FromDescriptor(VhostNet.OpenDescriptor()));
             }
 
-            foreach (TapQueue? queue in opened)
+            return new TapBackend(queues, vhost);
+        }
+        catch
+        {
+            vhost.ForEach(one => one.Dispose());
+            foreach (TapQueue queue in queues)
             {
-                queue?.Dispose();
+                queue.Dispose();
             }
 
             throw;

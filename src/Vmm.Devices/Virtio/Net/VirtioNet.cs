@@ -90,6 +90,9 @@ public sealed class VirtioNet : VirtioDevice
 
     internal INetBackend Backend => _backend;
 
+    /// <summary>The network interface of the host that is behind it; null: there is none.</summary>
+    public string? Interface => _backend.Interface;
+
     /// <summary>The host's kernel moves the frames now; <see cref="Counters"/> stand still meanwhile.</summary>
     public bool InKernel => _kernel is not null;
 

@@ -1,0 +1,102 @@
+using System.Buffers.Binary;
+using System.Text;
+
+namespace Vmm.Interop;
+
+/// <summary>
+/// A request of rtnetlink(7): a header, a structure of the family, attributes that may hold others. Numbers are the machine's, which is
+/// little-endian.
+/// </summary>
+public sealed class RouteMessage
+{
+    internal const int HeaderLength = 16;
+    private const ushort Nested = 0x8000;
+    private const int TypeAt = 4, FlagsAt = 6, Room = 16 << 10;
+
+    private readonly byte[] _bytes = new byte[Room];
+
+    private RouteMessage(ushort type, ushort flags, ReadOnlySpan<byte> family)
+    {
+        BinaryPrimitives.WriteUInt16LittleEndian(_bytes.AsSpan(TypeAt), type);
+        BinaryPrimitives.WriteUInt16LittleEndian(_bytes.AsSpan(FlagsAt), (ushort)(flags | 1 /* NLM_F_REQUEST */));
+        family.CopyTo(_bytes.AsSpan(HeaderLength));
+        Length = HeaderLength + family.Length;
+    }
+
+    internal int Length { get; private set; }
+
+    internal ReadOnlySpan<byte> Bytes
+    {
+        get
+        {
+            BinaryPrimitives.WriteInt32LittleEndian(_bytes, Length);
+            return _bytes.AsSpan(0, Length);
+        }
+    }
+
+    /// <summary>About an interface: struct ifinfomsg.</summary>
+    /// <param name="type">RTM_NEWLINK, RTM_GETLINK, RTM_SETLINK, RTM_DELLINK.</param>
+    /// <param name="index">The interface; 0: an attribute names it.</param>
+    /// <param name="family">AF_UNSPEC, or AF_BRIDGE for a port of a bridge.</param>
+    /// <param name="flags">IFF_ flags it is to have.</param>
+    /// <param name="acknowledge">An answer is wanted that says only whether it was done.</param>
+    public static RouteMessage Link(ushort type, int index, byte family = 0, uint flags = 0, bool acknowledge = true)
+    {
+        Span<byte> head = stackalloc byte[16];
+        head.Clear();
+        head[0] = family;
+        BinaryPrimitives.WriteInt32LittleEndian(head[4..], index);
+        BinaryPrimitives.WriteUInt32LittleEndian(head[8..], flags);
+        BinaryPrimitives.WriteUInt32LittleEndian(head[12..], flags); // the mask of those that change
+        return new RouteMessage(type, (ushort)(acknowledge ? 4 : 0), head);
+    }
+
+    /// <summary>About traffic control of an interface, a new thing: struct tcmsg.</summary>
+    /// <param name="type">RTM_NEWQDISC, RTM_NEWTFILTER.</param>
+    /// <param name="index">The interface.</param>
+    /// <param name="handle">Its handle.</param>
+    /// <param name="parent">What it is attached to.</param>
+    /// <param name="info">Priority and protocol of a filter.</param>
+    public static RouteMessage Traffic(ushort type, int index, uint handle, uint parent, uint info = 0)
+    {
+        Span<byte> head = stackalloc byte[20];
+        head.Clear();
+        BinaryPrimitives.WriteInt32LittleEndian(head[4..], index);
+        BinaryPrimitives.WriteUInt32LittleEndian(head[8..], handle);
+        BinaryPrimitives.WriteUInt32LittleEndian(head[12..], parent);
+        BinaryPrimitives.WriteUInt32LittleEndian(head[16..], info);
+        return new RouteMessage(type, 4 | 0x200 | 0x400 /* NLM_F_ACK, EXCL, CREATE */, head);
+    }
+
+    /// <summary>An attribute of any bytes.</summary>
+    public RouteMessage Add(ushort type, ReadOnlySpan<byte> value)
+    {
+        BinaryPrimitives.WriteUInt16LittleEndian(_bytes.AsSpan(Length), (ushort)(4 + value.Length));
+        BinaryPrimitives.WriteUInt16LittleEndian(_bytes.AsSpan(Length + 2), type);
+        value.CopyTo(_bytes.AsSpan(Length + 4));
+        Length += 4 + ((value.Length + 3) & ~3);
+        return this;
+    }
+
+    /// <summary>An attribute that is a number of 32 bits.</summary>
+    public RouteMessage Add(ushort type, uint value)
+    {
+        Span<byte> bytes = stackalloc byte[4];
+        BinaryPrimitives.WriteUInt32LittleEndian(bytes, value);
+        return Add(type, bytes);
+    }
+
+    /// <summary>An attribute that is a text with a zero behind it.</summary>
+    public RouteMessage Add(ushort type, string text) => Add(type, [.. Encoding.UTF8.GetBytes(text), 0]);
+
+    /// <summary>An attribute that holds those which <paramref name="inside"/> adds.</summary>
+    public RouteMessage Add(ushort type, Action<RouteMessage> inside)
+    {
+        int at = Length;
+        Add(type, []);
+        inside(this);
+        BinaryPrimitives.WriteUInt16LittleEndian(_bytes.AsSpan(at), (ushort)(Length - at));
+        BinaryPrimitives.WriteUInt16LittleEndian(_bytes.AsSpan(at + 2), (ushort)(type | Nested));
+        return this;
+    }
+}

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Main program of the guests of tests/testhost/uefi: keeps a UEFI variable and reboots, or finds it and powers off.
+vars=/sys/firmware/efi/efivars
+[ -d /sys/firmware/efi ] || { echo "GUEST not by UEFI"; exit; }
+mount -t efivarfs none $vars || { echo "GUEST no variables"; exit; }
+mine=$vars/VmmTest-4f8b1a52-0f2a-4d2c-9a57-2f6f1c8f7d11
+echo "GUEST efi $(cat /sys/firmware/efi/fw_platform_size) cpus $(grep -c ^processor /proc/cpuinfo) memory $(awk '/MemTotal/ {print $2}' /proc/meminfo) acpi $(ls /sys/firmware/acpi/tables | tr '\n' ' ')"
+dmesg | grep -iE 'acpi.*(error|warning)|firmware bug' | head -20 | sed 's/^/GUEST says: /'
+if [ -f "$mine" ]; then
+    echo "GUEST found $(tail -c +5 "$mine" | head -c 20)"
+    ls -l /sys/bus/pci/devices | awk '{print "GUEST pci", $9, $10, $11}' | head -20
+    exit
+fi
+printf '\007\000\000\000persistent' >"$mine" && echo "GUEST kept"
+echo "GUEST reboots"
+reboot -f
+sleep 60
