@@ -178,6 +178,18 @@ internal static partial class DaemonLog
         34, LogLevel.Warning, "SIGHUP: the log file {File} cannot be opened anew, lines go on into the one that is open: {Problem}")]
     internal static partial void LogNotReopened(ILogger log, string file, string problem);
 
+    [LoggerMessage(130, LogLevel.Information, "{Name}: its agent has set the guest's clock after the restore")]
+    internal static partial void GuestTimeSet(ILogger log, string name);
+
+    [LoggerMessage(131, LogLevel.Warning, "{Name}: the guest's clock is behind since the restore: {Problem}")]
+    internal static partial void GuestTimeNotSet(ILogger log, string name, string problem);
+
+    [LoggerMessage(133, LogLevel.Information, "{Name}: the guest has not heeded the power button; its agent was asked to shut it down")]
+    internal static partial void GuestShutDown(ILogger log, string name);
+
+    [LoggerMessage(132, LogLevel.Warning, "{Name}: its agent cannot be asked to shut the guest down: {Problem}")]
+    internal static partial void GuestNotShutDown(ILogger log, string name, string problem);
+
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
     internal static partial void Listening(ILogger log, string version, string socket);
 }

@@ -8,6 +8,7 @@ using Vmm.Devices.Virtio.Blk;
 using Vmm.Devices.Virtio.Console;
 using Vmm.Devices.Virtio.Mem;
 using Vmm.Devices.Virtio.Net;
+using Vmm.Devices.Virtio.Serial;
 using Vmm.State;
 
 namespace Vmm.Devices;
@@ -64,6 +65,10 @@ public static class DeviceStates
     public static readonly StateShape<ConsoleStateV1> Console =
         new(ConsoleStateV1.Kind, ConsoleStateV1.Version, DeviceStateJson.Default.ConsoleStateV1);
 
+    /// <summary>A named port.</summary>
+    public static readonly StateShape<SerialStateV1> Serial =
+        new(SerialStateV1.Kind, SerialStateV1.Version, DeviceStateJson.Default.SerialStateV1);
+
     /// <summary>The firmware's configuration device.</summary>
     public static readonly StateShape<FwCfgStateV1> FwCfg =
         new(FwCfgStateV1.Kind, FwCfgStateV1.Version, DeviceStateJson.Default.FwCfgStateV1);
@@ -76,7 +81,7 @@ public static class DeviceStates
     public static IReadOnlyList<StateShape> All { get; } =
         [
             Uart, Rtc, KeyboardController, ResetControl, PciHotplug, PciPorts, Pci, Msix, VirtioTransport, Blk, Net, Balloon, Mem, Console,
-            FwCfg, Flash,
+            FwCfg, Flash, Serial,
         ];
 }
 
@@ -99,6 +104,7 @@ public static class DeviceStates
 [JsonSerializable(typeof(BalloonStateV1))]
 [JsonSerializable(typeof(MemStateV1))]
 [JsonSerializable(typeof(ConsoleStateV1))]
+[JsonSerializable(typeof(SerialStateV1))]
 [JsonSerializable(typeof(FwCfgStateV1))]
 [JsonSerializable(typeof(CfiFlashStateV1))]
 internal sealed partial class DeviceStateJson : JsonSerializerContext;

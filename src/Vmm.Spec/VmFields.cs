@@ -112,6 +112,8 @@ internal static class VmFields
         Vm.Object("balloon", "Memory balloon; true for one with the defaults",
             s => s.Balloon, (s, v) => s with { Balloon = v }, s_balloon) with { Switch = true },
         Vm.Object("vsock", "Sockets between host programs and the guest", s => s.Vsock, (s, v) => s with { Vsock = v }, s_vsock),
+        Vm.Bool("guestAgent", "A port for the standard agent that distributions ship, qemu-guest-agent: vmmd asks it",
+            s => s.GuestAgent, (s, v) => s with { GuestAgent = v }),
         Vm.Word<ConsoleKind>("console", "What the console is connected to: the serial port, a virtio console, or both",
             s => s.Console, (s, v) => s with { Console = v }),
         Vm.Bool("pvpanic", "A device through which the guest tells of its panic", s => s.PvPanic, (s, v) => s with { PvPanic = v }),

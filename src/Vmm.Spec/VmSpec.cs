@@ -176,6 +176,19 @@ public sealed record VmSpec
     /// <summary>Socket device; null is none.</summary>
     public VsockSpec? Vsock { get; init; }
 
+    /// <summary>A port for the standard guest agent, qemu-guest-agent.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public bool GuestAgent { get; init; }
+
+    /// <summary>The same in JSON, left out where there is none: then a worker of any release makes the same machine.</summary>
+    [System.Text.Json.Serialization.JsonInclude]
+    [System.Text.Json.Serialization.JsonPropertyName("guestAgent")]
+    internal bool? GuestAgentForJson
+    {
+        get => GuestAgent ? true : null;
+        init => GuestAgent = value ?? false;
+    }
+
     /// <summary>What the console is connected to.</summary>
     public ConsoleKind Console { get; init; }
 

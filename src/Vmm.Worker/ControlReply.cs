@@ -22,8 +22,8 @@ internal sealed class ControlReply(ControlPort port, ControlFrame frame)
     /// <summary>It is done; this came of it.</summary>
     internal void Ok<T>(T body, JsonTypeInfo<T> type) => Send(ControlKinds.Ok, ControlCodec.Body(body, type));
 
-    /// <summary>It is done; this is the console.</summary>
-    internal void Ok(FileDescriptorHandle console) => Send(ControlKinds.Ok, null, console);
+    /// <summary>It is done; this is the console, or another stream that was asked for.</summary>
+    internal void Ok(FileDescriptorHandle stream) => Send(ControlKinds.Ok, null, stream);
 
     /// <summary>Carries something out that answers; what fails is answered as an error.</summary>
     internal void Guard(Action carryOut)
@@ -47,6 +47,6 @@ internal sealed class ControlReply(ControlPort port, ControlFrame frame)
     private void Fail(string code, string message) =>
         Send(ControlKinds.Error, ControlCodec.Body(new ControlError(code, message), ControlJson.Default.ControlError));
 
-    private void Send(string kind, JsonElement? body, FileDescriptorHandle? console = null) =>
-        port.Send(frame.Id, kind, body, console, _asker);
+    private void Send(string kind, JsonElement? body, FileDescriptorHandle? stream = null) =>
+        port.Send(frame.Id, kind, body, stream, _asker);
 }

@@ -2,6 +2,7 @@ using Vmm.Interop.Kvm;
 using Vmm.Contracts.Control;
 using Vmm.Devices.Virtio.Balloon;
 using Vmm.Devices.Virtio.Blk;
+using Vmm.Devices.Virtio.Serial;
 using Vmm.Interop;
 using Vmm.Kvm;
 using Vmm.LifeCycle;
@@ -169,6 +170,17 @@ internal sealed class HostedMachine : IDisposable
         }
 
         _machine.PressPowerButton();
+    }
+
+    /// <summary>A stream to the standard agent of the guest.</summary>
+    /// <exception cref="RequestException">None has the port open.</exception>
+    internal FileDescriptorHandle ConnectAgent(AgentStreamBody body)
+    {
+        byte[] farewell = body.Farewell ?? [];
+        return farewell.Length > VirtioSerial.LongestFarewell
+            ? throw new RequestException(ControlCodes.BadFrame, $"last words of {farewell.Length} bytes")
+            : _machine.ConnectAgent(farewell)
+                ?? throw new RequestException(ControlCodes.NoAgent, "no agent of the guest has the port open");
     }
 
     /// <summary>Calls the handlers on threads that may send.</summary>

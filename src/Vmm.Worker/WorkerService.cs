@@ -153,6 +153,9 @@ internal sealed class WorkerService : IDisposable
             case ControlKinds.Console:
                 OpenConsole(reply);
                 break;
+            case ControlKinds.AgentStream:
+                ConnectAgent(reply);
+                break;
             case ControlKinds.Devices:
                 reply.Ok(Machine.Devices.List, ControlJson.Default.DeviceList);
                 break;
@@ -368,6 +371,12 @@ internal sealed class WorkerService : IDisposable
         using FileDescriptorHandle console = Machine.Console.Attach()
             ?? throw new RequestException(ControlCodes.ConsoleLimit, "too many consoles are open on this VM");
         reply.Ok(console);
+    }
+
+    private void ConnectAgent(ControlReply reply)
+    {
+        using FileDescriptorHandle stream = Machine.ConnectAgent(Body(reply, ControlJson.Default.AgentStreamBody));
+        reply.Ok(stream);
     }
 
     private void Ended(WorkerExit exit)

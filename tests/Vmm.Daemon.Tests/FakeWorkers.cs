@@ -500,6 +500,13 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
         return Task.FromResult<Stream>(new Duplex(toDaemon.Reader.AsStream(), toGuest.Writer.AsStream()));
     }
 
+    /// <summary>What answers for its guest's standard agent; null: none has the port open.</summary>
+    internal Func<byte[]?, Stream>? Agent { get; set; }
+
+    public Task<Stream> OpenAgentAsync(byte[]? farewell, CancellationToken cancellation) => Agent is { } agent
+        ? Task.FromResult(agent(farewell))
+        : Task.FromException<Stream>(new WorkerException("no-agent", "no agent of the guest has the port open"));
+
     /// <summary>Sizes its console was told of.</summary>
     internal ConcurrentQueue<ConsoleSize> Sizes { get; } = new();
 

@@ -49,6 +49,7 @@ public sealed class IdentityMatrixTests
         POST /api/v1/vms/{name}/resume
         POST /api/v1/vms/{name}/power-button
         POST /api/v1/vms/{name}/wake
+        POST /api/v1/vms/{name}/exec
         GET /api/v1/vms/{name}/console
         PUT /api/v1/vms/{name}/memory
         PUT /api/v1/vms/{name}/cpu
@@ -66,6 +67,7 @@ public sealed class IdentityMatrixTests
         GET /api/v1/vms/{name}/spec
         GET /api/v1/vms/{name}/stats
         GET /api/v1/vms/{name}/agent
+        GET /api/v1/vms/{name}/guest
         GET /api/v1/vms/{name}/events
         GET /api/v1/vms/{name}/memory
         GET /api/v1/vms/{name}/numa

@@ -27,6 +27,7 @@ public sealed class StrictInputTests
         ["PUT /api/v1/vms/{name}/memory"] = """{"vnode":0,"bytes":67108864,"force":false}""",
         ["PUT /api/v1/vms/{name}/devices/{device}/limits"] =
             """{"bytesPerSecond":1000000,"operationsPerSecond":50,"burstBytes":4096,"burstOperations":3}""",
+        ["POST /api/v1/vms/{name}/exec"] = """{"command":["/bin/true","a"],"input":"aGk=","seconds":9}""",
         ["POST /api/v1/vms/{name}/snapshot"] =
             """{"name":"a","disks":["disk0"],"to":["/srv/a.qcow2"],"quiesceSeconds":9,"quiesceRequired":true}""",
         ["POST /api/v1/vms/{name}/devices/{device}/copy"] = """{"to":"/srv/a.img","cache":"direct","bytesPerSecond":1048576}""",
@@ -126,6 +127,18 @@ public sealed class StrictInputTests
         }
     }
 
+    [Theory]
+    [InlineData("""{"!a\ud800- ":"/nowhere/saved"}""")]
+    [InlineData("""{"folder":"\udc00"}""")]
+    public async Task Half_of_a_surrogate_pair_is_no_text(string body)
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        using HttpClient http = ApiTests.Raw(daemon);
+        await daemon.CreateAsync("x");
+        Problem problem = await RefusedAsync(http, HttpMethod.Post, "/api/v1/vms/x/save", body);
+        Assert.Equal((400, "bad-request"), (problem.Status, problem.Code));
+    }
+
     [Fact]
     public async Task Every_body_refuses_a_field_that_is_unknown_missing_null_given_twice_or_of_the_wrong_kind()
     {
@@ -143,7 +156,8 @@ public sealed class StrictInputTests
             JsonTypeInfo type = RequestJson.Default.GetTypeInfo(Entry(route).Body!.Type)
                 ?? throw new InvalidOperationException($"{Key(route)} is read by another reader");
             Assert.All(type.Properties, p => Assert.True(
-                p.PropertyType.IsValueType || p.PropertyType == typeof(string) || p.PropertyType == typeof(IReadOnlyList<string>),
+                p.PropertyType.IsValueType || p.PropertyType == typeof(string) || p.PropertyType == typeof(byte[])
+                    || p.PropertyType == typeof(IReadOnlyList<string>),
                 $"{p.Name} of {Key(route)} has fields of its own, which nobody names"));
             await NamesAsync(sound.Replace("{", "{\"nosuch\":1,", StringComparison.Ordinal), "nosuch", "unknown field");
             foreach ((string name, JsonNode? value) in members)

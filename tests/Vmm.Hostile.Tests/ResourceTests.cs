@@ -77,12 +77,13 @@ public sealed class ResourceTests
 
         void Break(int times)
         {
+            int queue = Enumerable.Range(0, guest.Queues).First(each => bench.Role(each) == QueueRole.Served);
             for (int i = 0; i < times; i++)
             {
                 guest.Start();
-                guest.Put(1 % guest.Queues, 0, DeviceGuest.Data, 8, DeviceGuest.Next, 0);
-                guest.Offer(1 % guest.Queues, 0);
-                guest.Kick(1 % guest.Queues);
+                guest.Put(queue, 0, DeviceGuest.Data, 8, DeviceGuest.Next, 0);
+                guest.Offer(queue, 0);
+                guest.Kick(queue);
                 guest.WaitNeedsReset();
             }
 

@@ -124,15 +124,15 @@ public sealed class TransportTests
             Assert.Equal(15, guest.Port.Status);
             bench.ServeAll(guest);
         },
-        ["the driver cannot take NEEDS_RESET back"] = (_, guest) =>
+        ["the driver cannot take NEEDS_RESET back"] = (bench, guest) =>
         {
-            Break(guest);
+            Break(bench, guest);
             guest.Port.Status = 15;
             Assert.Equal(15 | DeviceGuest.NeedsReset, guest.Port.Status);
         },
         ["DRIVER_OK does not revive a broken device"] = (bench, guest) =>
         {
-            Break(guest);
+            Break(bench, guest);
             guest.Port.Status = DriverOk;
             guest.Port.Status = 15;
             NothingIsServed(bench, guest, broken: true);
@@ -293,7 +293,7 @@ public sealed class TransportTests
         },
         ["one queue broken stops the device, and no queue is served"] = (bench, guest) =>
         {
-            Break(guest);
+            Break(bench, guest);
             NothingIsServed(bench, guest, broken: true);
         },
         // 4.2.2.2 and 4.1.4.3.2: what is not there reads as zero, and what is read-only stays.
@@ -383,12 +383,13 @@ public sealed class TransportTests
     }
 
     /// <summary>A looped chain on a queue that is served.</summary>
-    private static void Break(DeviceGuest guest)
+    private static void Break(DeviceBench bench, DeviceGuest guest)
     {
         guest.Start();
-        guest.Put(1 % guest.Queues, 0, DeviceGuest.Data, 8, DeviceGuest.Next, 0);
-        guest.Offer(1 % guest.Queues, 0);
-        guest.Kick(1 % guest.Queues);
+        int queue = FirstServed(bench, guest);
+        guest.Put(queue, 0, DeviceGuest.Data, 8, DeviceGuest.Next, 0);
+        guest.Offer(queue, 0);
+        guest.Kick(queue);
         guest.WaitNeedsReset();
         Thread.Sleep(10); // a device of several threads: the others finish the round they are in
     }

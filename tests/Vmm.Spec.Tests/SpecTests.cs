@@ -70,6 +70,7 @@ public sealed class SpecTests
             boot: {kernel: k}
             balloon: {target: 64MiB, deflateOnOom: false, freePageReporting: false, statsInterval: 5}
             vsock: {cid: 9, path: v.sock}
+            guestAgent: true
             console: virtio
             pvpanic: false
             generationId: 6b29fc40-ca47-1067-b31d-00dd010662da
@@ -85,6 +86,7 @@ public sealed class SpecTests
             },
             spec.Balloon);
         Assert.Equal(new VsockSpec { Cid = 9, Path = "/specs/v.sock" }, spec.Vsock);
+        Assert.Equal((true, false), (spec.GuestAgent, SpecReader.Read("boot: {kernel: k}", "t.yaml").GuestAgent));
         Assert.Equal((ConsoleKind.Virtio, false, "6b29fc40-ca47-1067-b31d-00dd010662da"), (spec.Console, spec.PvPanic, spec.GenerationId));
         Assert.Contains("console=hvc0", spec.Boot.Cmdline, StringComparison.Ordinal);
         Assert.Equal(new BalloonSpec(), SpecReader.Read("boot: {kernel: k}\nballoon: true", "t.yaml").Balloon);
@@ -92,6 +94,7 @@ public sealed class SpecTests
         foreach ((string right, string wrong, string path) in ((string, string, string)[])
             [("64MiB", "64GiB", "balloon.target"), ("statsInterval: 5", "statsInterval: -1", "balloon.statsInterval"),
                 ("cid: 9", "cid: 2", "vsock.cid"), ("v.sock", "''", "vsock.path"), ("console: virtio", "console: vga", "console"),
+                ("guestAgent: true", "guestAgent: qemu", "guestAgent"),
                 ("6b29fc40-", "6b29fc40", "generationId"),
                 ("{target: 64MiB, deflateOnOom: false, freePageReporting: false, statsInterval: 5}", "'true'", "balloon")])
         {

@@ -38,6 +38,8 @@ public sealed class DeviceInputs : IDisposable
         ["balloon-report"] = ("balloon", 4),
         ["mem"] = ("mem", 0),
         ["console"] = ("console", 1),
+        ["serial"] = ("serial", 5),
+        ["serial-control"] = ("serial", 3),
         ["pci"] = ("blk", -1),
         ["msix"] = ("net", -1),
     };

@@ -12,6 +12,7 @@ public static class DeviceRegistry
         ["mem"] = () => new MemBench(),
         ["console"] = () => new ConsoleBench(),
         ["vsock"] = () => new VsockBench(),
+        ["serial"] = () => new SerialBench(),
         ["pmem"] = () => new PmemBench(),
     };
 

@@ -22,6 +22,7 @@ internal static class VmCommands
         AddLogs(vm);
         AddStats(vm);
         vm.Add("agent", "Whether an agent answers in the guest, and what it can", Name(), VmVerbs.AgentAsync);
+        GuestCommands.AddTo(vm);
         DeviceCommands.AddTo(vm);
         MemoryCommands.AddTo(vm);
         vm.Add("edit", "Change the spec in $EDITOR; the VM must not run", Name(), SpecEditor.EditAsync);

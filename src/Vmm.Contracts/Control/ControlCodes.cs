@@ -57,6 +57,9 @@ public static class ControlCodes
     /// <summary>Too many consoles are open.</summary>
     public const string ConsoleLimit = "console-limit";
 
+    /// <summary>No agent of the guest has the port open, or the VM has no such port.</summary>
+    public const string NoAgent = "no-agent";
+
     /// <summary>Rate limits out of range.</summary>
     public const string LimitsImpossible = "limits-impossible";
 

@@ -121,6 +121,12 @@ public static class ControlKinds
     /// <summary>The terminal behind a console has another size, body <see cref="Control.ConsoleSize"/>.</summary>
     public const string ConsoleSize = "console-size";
 
+    /// <summary>
+    /// A stream to the standard agent of the guest, with an <see cref="AgentStreamBody"/>; the one that there was ends. Answered as
+    /// <see cref="Console"/> is.
+    /// </summary>
+    public const string AgentStream = "agent-stream";
+
     /// <summary>Disks and network devices that are plugged; the answer is a <see cref="DeviceList"/>.</summary>
     public const string Devices = "devices";
 

@@ -49,4 +49,5 @@ namespace Vmm.Contracts.Control;
 [JsonSerializable(typeof(DiskErrorBody))]
 [JsonSerializable(typeof(DiskStallBody))]
 [JsonSerializable(typeof(ConsoleSize))]
+[JsonSerializable(typeof(AgentStreamBody))]
 public sealed partial class ControlJson : JsonSerializerContext;

@@ -91,6 +91,16 @@ public static class VmRequests
     public static Task<WorkerStats> StatsAsync(this VmmClient client, string name, CancellationToken cancellation) =>
         client.AskAsync(HttpMethod.Get, VmmClient.Vm(name) + "/stats", null, RestJson.Default.WorkerStats, cancellation);
 
+    /// <summary>What the standard agent says of the guest of a running VM.</summary>
+    public static Task<GuestFacts> GuestAsync(this VmmClient client, string name, CancellationToken cancellation) =>
+        client.AskAsync(HttpMethod.Get, VmmClient.Vm(name) + "/guest", null, RestJson.Default.GuestFacts, cancellation);
+
+    /// <summary>Carries out a command in the guest of a running VM.</summary>
+    public static Task<GuestExecResult> ExecAsync(this VmmClient client, string name, GuestExecWish wish, CancellationToken cancellation) =>
+        client.AskAsync(
+            HttpMethod.Post, VmmClient.Vm(name) + "/exec", JsonSerializer.Serialize(wish, RestJson.Default.GuestExecWish),
+            RestJson.Default.GuestExecResult, cancellation);
+
     /// <summary>The guest agent of a running VM.</summary>
     public static Task<GuestAgentInfo> AgentAsync(this VmmClient client, string name, CancellationToken cancellation) =>
         client.AskAsync(HttpMethod.Get, VmmClient.Vm(name) + "/agent", null, RestJson.Default.GuestAgentInfo, cancellation);

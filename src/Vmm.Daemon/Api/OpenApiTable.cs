@@ -45,6 +45,9 @@ internal static class OpenApiTable
         ["GET /vms/{name}/spec"] = new("The spec as it was given", AnswerType: "application/yaml"),
         ["GET /vms/{name}/stats"] = new("Counters of a running VM", s_json.WorkerStats),
         ["GET /vms/{name}/agent"] = new("The guest agent of a running VM, as it answers now", s_json.GuestAgentInfo),
+        ["GET /vms/{name}/guest"] = new("What the standard agent says of the guest of a running VM", s_json.GuestFacts),
+        ["POST /vms/{name}/exec"] =
+            new("Carry out a command in the guest of a running VM, by its standard agent", s_json.GuestExecResult, s_json.GuestExecWish),
         ["GET /vms/{name}/console"] = new("The serial console as a WebSocket", Status: "101"),
         ["GET /vms/{name}/events"] = new("What the daemon remembers about a VM", s_json.EventList),
         ["GET /vms/{name}/memory"] = new("The memory of a running VM", s_json.VmMemory),

@@ -26,6 +26,7 @@ namespace Vmm.Daemon.Api;
 [JsonSerializable(typeof(DiskSizeWish))]
 [JsonSerializable(typeof(DiskCopyWish))]
 [JsonSerializable(typeof(SnapshotWish))]
+[JsonSerializable(typeof(GuestExecWish))]
 [JsonSerializable(typeof(DiskStreamWish))]
 [JsonSerializable(typeof(DiskCommitWish))]
 [JsonSerializable(typeof(DiskRequest))]
@@ -57,6 +58,10 @@ internal static class StrictJson
             string field = (e.Path ?? "").TrimStart('$').TrimStart('.');
             string problem = field.Length > 0 ? $"expected {Expected(type, field)}" : Clip(e.Message, LongestMessage);
             throw Wrong(request, field, problem, (e.LineNumber ?? 0) + 1, e);
+        }
+        catch (InvalidOperationException e)
+        {
+            throw Wrong(request, "", "a name or a text in it is no Unicode: half of a surrogate pair", cause: e);
         }
     }
 
@@ -122,6 +127,7 @@ internal static class StrictJson
         return wanted == typeof(bool) ? "true or false"
             : wanted == typeof(string) ? "a text"
             : wanted == typeof(IReadOnlyList<string>) ? "a list of texts"
+            : wanted == typeof(byte[]) ? "bytes in base64"
             : wanted == typeof(int) ? $"a whole number from {int.MinValue} to {int.MaxValue}"
             : wanted == typeof(long) ? $"a whole number from {long.MinValue} to {long.MaxValue}"
             : wanted == typeof(ulong) ? $"a whole number from 0 to {ulong.MaxValue}"

@@ -64,6 +64,15 @@ internal static class VmEndpoints
         api.MapGet("/vms/{name}/agent", context =>
             JsonAsync(context, vms.Get(Name(context)).Agent.AskAsync(context.RequestAborted), RestJson.Default.GuestAgentInfo))
             .For(Role.Viewer);
+        api.MapGet("/vms/{name}/guest", context =>
+            JsonAsync(context, vms.Get(Name(context)).StandardAgent.FactsAsync(context.RequestAborted), RestJson.Default.GuestFacts))
+            .For(Role.Viewer);
+        api.MapPost("/vms/{name}/exec", async context =>
+        {
+            GuestExecWish wish = await BodyAsync(context, RequestJson.Default.GuestExecWish).ConfigureAwait(false);
+            await JsonAsync(context, vms.Get(Name(context)).Exec.RunAsync(wish, context.RequestAborted),
+                RestJson.Default.GuestExecResult).ConfigureAwait(false);
+        }).For(Role.Operator);
         api.MapGet("/vms/{name}/console", context => ConsoleAsync(context, vms.Get(Name(context)))).Audited().For(Role.Operator);
         api.MapGet("/vms/{name}/events",
             context => Json(context, new EventList(vms.Events.Of(vms.Get(Name(context)).Record.Name)), RestJson.Default.EventList))

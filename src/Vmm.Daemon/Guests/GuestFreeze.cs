@@ -16,12 +16,12 @@ internal sealed class GuestFreeze : IAsyncDisposable
 
     private readonly TimeSpan _limit;
     private readonly long _since;
-    private AgentConnection? _connection; // null: nothing is to be thawed
+    private IFreezingAgent? _agent; // null: nothing is to be thawed
 
     private GuestFreeze(GuestQuiesce result) => Result = result;
 
-    private GuestFreeze(GuestQuiesce result, AgentConnection connection, TimeSpan limit, long since) : this(result) =>
-        (_connection, _limit, _since) = (connection, limit, since);
+    private GuestFreeze(GuestQuiesce result, IFreezingAgent agent, TimeSpan limit, long since) : this(result) =>
+        (_agent, _limit, _since) = (agent, limit, since);
 
     /// <summary>How long a guest may be frozen when nobody says otherwise, and at most.</summary>
     internal static TimeSpan DefaultLimit { get; } = TimeSpan.FromSeconds(10);
@@ -38,22 +38,30 @@ internal sealed class GuestFreeze : IAsyncDisposable
     /// <summary>A guest that was not asked, and why.</summary>
     internal static GuestFreeze NotAsked(QuiesceState state, string why) => new(new GuestQuiesce(state, Why: why));
 
-    /// <summary>Asks for a freeze; a guest that does not obey is no error, <see cref="Result"/> tells why.</summary>
+    /// <summary>As the other, by our own agent.</summary>
     /// <param name="path">The VM's vsock socket.</param>
+    /// <param name="limit">How long it may last.</param>
+    /// <param name="cancellation">Gives up; the guest thaws.</param>
+    internal static Task<GuestFreeze> BeginAsync(string path, TimeSpan limit, CancellationToken cancellation) =>
+        BeginAsync(open => VsockFreezer.OpenAsync(path, open), limit, cancellation);
+
+    /// <summary>Asks for a freeze; a guest that does not obey is no error, <see cref="Result"/> tells why.</summary>
+    /// <param name="open">Reaches the agent, or answers null when there is none.</param>
     /// <param name="limit">How long it may last, from 1 s to <see cref="LongestLimit"/>; whole seconds.</param>
     /// <param name="cancellation">Gives up; the guest thaws.</param>
     /// <exception cref="OperationCanceledException">It was given up.</exception>
-    internal static async Task<GuestFreeze> BeginAsync(string path, TimeSpan limit, CancellationToken cancellation)
+    internal static async Task<GuestFreeze> BeginAsync(
+        Func<CancellationToken, Task<IFreezingAgent?>> open, TimeSpan limit, CancellationToken cancellation)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(limit, TimeSpan.FromSeconds(1));
         ArgumentOutOfRangeException.ThrowIfGreaterThan(limit, LongestLimit);
         using CancellationTokenSource deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         deadline.CancelAfter(s_connect);
-        AgentConnection? agent = null;
+        IFreezingAgent? agent = null;
         bool isFrozen = false;
         try
         {
-            agent = await AgentConnection.OpenAsync(path, deadline.Token).ConfigureAwait(false);
+            agent = await open(deadline.Token).ConfigureAwait(false);
             if (agent is null)
             {
                 return NotAsked(QuiesceState.NoAgent, "no agent listens in the guest");
@@ -82,7 +90,7 @@ internal sealed class GuestFreeze : IAsyncDisposable
     /// <summary>Thaws, whatever happened; in bounded time, and never throws. Once more changes nothing.</summary>
     internal async Task<GuestQuiesce> EndAsync()
     {
-        if (Interlocked.Exchange(ref _connection, null) is not { } agent)
+        if (Interlocked.Exchange(ref _agent, null) is not { } agent)
         {
             return Result;
         }
@@ -93,8 +101,7 @@ internal sealed class GuestFreeze : IAsyncDisposable
         {
             try
             {
-                byte[]? line = await agent.AskAsync("""{"v":1,"thaw":true}""", deadline.Token).ConfigureAwait(false);
-                Result = Judge(line is null ? null : AgentAnswer.TryRead(line), lasted);
+                Result = Judge(await agent.ThawAsync(deadline.Token).ConfigureAwait(false), lasted);
             }
             catch (OperationCanceledException)
             {
@@ -108,10 +115,9 @@ internal sealed class GuestFreeze : IAsyncDisposable
     /// <inheritdoc cref="EndAsync"/>
     public async ValueTask DisposeAsync() => await EndAsync().ConfigureAwait(false);
 
-    private static async Task<GuestQuiesce> FreezeAsync(AgentConnection agent, TimeSpan limit, CancellationToken cancellation)
+    private static async Task<GuestQuiesce> FreezeAsync(IFreezingAgent agent, TimeSpan limit, CancellationToken cancellation)
     {
-        byte[]? line = await agent.AskAsync($$$"""{"v":1,"freeze":{"seconds":{{{Seconds(limit)}}}}}""", cancellation).ConfigureAwait(false);
-        return (line is null ? null : AgentAnswer.TryRead(line)) switch
+        return await agent.FreezeAsync(limit, cancellation).ConfigureAwait(false) switch
         {
             { Error: AgentAnswer.NotUnderstood } => new GuestQuiesce(QuiesceState.Refused, Why: "its agent is too old to freeze"),
             { Error: { } why } => new GuestQuiesce(QuiesceState.Refused, Why: why),

@@ -44,11 +44,14 @@ public sealed class ManagedVm : IDisposable
         DiskCopies = new VmDiskCopies(_supervisor, Devices, storage);
         DiskStreams = new VmDiskStreams(_supervisor, Devices);
         DiskCommits = new VmDiskCommits(_supervisor, Devices, storage, othersOver);
-        Agent = new VmGuestAgent(_supervisor);
+        StandardAgent = new VmStandardAgent(_supervisor);
+        Exec = new VmGuestExec(_supervisor, StandardAgent);
+        Agent = new VmGuestAgent(_supervisor, StandardAgent);
         Snapshots = new VmSnapshots(_supervisor, Devices, Agent, storage);
         Saves = new VmSaves(_supervisor, Devices, storage);
-        _starts = new VmStarts(_supervisor, launcher, Homes, Devices, CpuTime, Saves, DiskCopies, DiskCommits, Snapshots, admit);
-        _stops = new VmStops(_supervisor);
+        _starts = new VmStarts(
+            _supervisor, launcher, Homes, Devices, CpuTime, Saves, DiskCopies, DiskCommits, Snapshots, StandardAgent, admit);
+        _stops = new VmStops(_supervisor, StandardAgent);
         _stalls = new VmDiskStalls(_supervisor, Devices);
         DiskFiles = new VmDiskFiles(_supervisor, Devices, storage, TimeProvider.System);
         _supervisor.Observe(Devices, Memory, _stalls, DiskFiles, new WorkerReports(_supervisor, Devices));
@@ -84,6 +87,10 @@ public sealed class ManagedVm : IDisposable
     internal VmControls Controls { get; }
 
     internal VmGuestAgent Agent { get; }
+
+    internal VmStandardAgent StandardAgent { get; }
+
+    internal VmGuestExec Exec { get; }
 
     internal VmSaves Saves { get; }
 

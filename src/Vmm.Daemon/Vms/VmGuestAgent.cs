@@ -1,15 +1,18 @@
 using System.Diagnostics;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Guests;
+using Vmm.Daemon.Guests.Qemu;
 using Vmm.LifeCycle;
 
 namespace Vmm.Daemon.Vms;
 
 /// <summary>The agent in a VM's guest. What it says is told and decides nothing else.</summary>
 /// <param name="vm">The VM.</param>
-internal sealed class VmGuestAgent(VmSupervisor vm)
+/// <param name="standard">The agent that distributions ship, which is asked where ours does not answer.</param>
+internal sealed class VmGuestAgent(VmSupervisor vm, VmStandardAgent standard)
 {
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(3), s_hold = TimeSpan.FromSeconds(1);
+    private const string NoPort = "the VM has no vsock, and no guestAgent: its spec needs one of them for an agent";
     private readonly Lock _gate = new();
     private Task<GuestAgentInfo>? _asking;
     private long _askedAt;
@@ -19,16 +22,11 @@ internal sealed class VmGuestAgent(VmSupervisor vm)
     internal Task<GuestAgentInfo> AskAsync(CancellationToken cancellation)
     {
         vm.RequireWorker();
-        if (WhyNot(out string path) is { } why)
-        {
-            return Task.FromResult(new GuestAgentInfo(Answers: false, Why: why));
-        }
-
         lock (_gate)
         {
             if (_asking is null || (_asking.IsCompleted && Stopwatch.GetElapsedTime(_askedAt) > s_hold))
             {
-                (_askedAt, _asking) = (Stopwatch.GetTimestamp(), AskNowAsync(path));
+                (_askedAt, _asking) = (Stopwatch.GetTimestamp(), AskEachAsync());
             }
 
             return _asking.WaitAsync(cancellation);
@@ -41,9 +39,45 @@ internal sealed class VmGuestAgent(VmSupervisor vm)
     /// </summary>
     /// <param name="limit">How long at most, <see cref="GuestFreeze.LongestLimit"/> or less.</param>
     /// <param name="cancellation">Gives up; the guest thaws.</param>
-    internal Task<GuestFreeze> FreezeAsync(TimeSpan limit, CancellationToken cancellation) => WhyNot(out string path) is { } why
-        ? Task.FromResult(GuestFreeze.NotAsked(path.Length == 0 ? QuiesceState.NoAgent : QuiesceState.Refused, why))
-        : GuestFreeze.BeginAsync(path, limit, cancellation);
+    internal async Task<GuestFreeze> FreezeAsync(TimeSpan limit, CancellationToken cancellation)
+    {
+        string path = vm.Store.Spec?.Vsock?.Path ?? "";
+        if (path.Length == 0 && !standard.HasPort)
+        {
+            return GuestFreeze.NotAsked(QuiesceState.NoAgent, NoPort);
+        }
+
+        if (vm.Snapshot.State is var state && state != VmState.Running)
+        {
+            return GuestFreeze.NotAsked(QuiesceState.Refused, CannotAnswer(state));
+        }
+
+        // Ours first: it thaws by itself, whatever becomes of this host.
+        GuestFreeze? ours = path.Length == 0 ? null : await GuestFreeze.BeginAsync(path, limit, cancellation).ConfigureAwait(false);
+        return ours is null || (ours.Result.State == QuiesceState.NoAgent && standard.HasPort)
+            ? await GuestFreeze.BeginAsync(standard.OpenFreezerAsync, limit, cancellation).ConfigureAwait(false)
+            : ours;
+    }
+
+    private async Task<GuestAgentInfo> AskEachAsync()
+    {
+        GuestAgentInfo ours = WhyNot(out string path) is { } why
+            ? new GuestAgentInfo(Answers: false, Why: why)
+            : await AskNowAsync(path).ConfigureAwait(false);
+        if (ours.Answers || !standard.HasPort)
+        {
+            return ours;
+        }
+
+        try
+        {
+            return await standard.ConverseAsync(QemuFacts.AgentAsync, s_patience, CancellationToken.None).ConfigureAwait(false);
+        }
+        catch (QemuAgentException e)
+        {
+            return new GuestAgentInfo(Answers: false, Why: e.Message);
+        }
+    }
 
     private static async Task<GuestAgentInfo> AskNowAsync(string path)
     {
@@ -72,8 +106,8 @@ internal sealed class VmGuestAgent(VmSupervisor vm)
     {
         path = vm.Store.Spec?.Vsock?.Path ?? "";
         VmState state = vm.Snapshot.State;
-        return path.Length == 0 ? "the VM has no vsock: its spec needs one for an agent"
-            : state != VmState.Running ? $"the VM is {state.Word()}: its guest cannot answer"
-            : null;
+        return path.Length == 0 ? NoPort : state != VmState.Running ? CannotAnswer(state) : null;
     }
+
+    private static string CannotAnswer(VmState state) => $"the VM is {state.Word()}: its guest cannot answer";
 }

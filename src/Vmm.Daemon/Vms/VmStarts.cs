@@ -22,6 +22,7 @@ internal sealed class VmStarts
     private readonly VmDiskCopies _copies;
     private readonly VmDiskCommits _commits;
     private readonly VmSnapshots _snapshots;
+    private readonly VmStandardAgent _agent;
     private readonly Action<VmSpec> _admit;
 
     /// <param name="vm">The VM.</param>
@@ -33,13 +34,14 @@ internal sealed class VmStarts
     /// <param name="copies">Settles what an earlier daemon was at.</param>
     /// <param name="commits">Settles what an earlier daemon was at.</param>
     /// <param name="snapshots">Settles a snapshot of an earlier daemon.</param>
+    /// <param name="agent">Sets the clock of a guest that was saved.</param>
     /// <param name="admit">Throws when the VM cannot run beside the others.</param>
     internal VmStarts(
         VmSupervisor vm, IWorkerLauncher launcher, VmHomes homes, VmDevices devices, VmCpuTime cpu, VmSaves saves,
-        VmDiskCopies copies, VmDiskCommits commits, VmSnapshots snapshots, Action<VmSpec> admit)
+        VmDiskCopies copies, VmDiskCommits commits, VmSnapshots snapshots, VmStandardAgent agent, Action<VmSpec> admit)
     {
         (_vm, _launcher, _homes, _devices, _cpu) = (vm, launcher, homes, devices, cpu);
-        (_saves, _copies, _commits, _snapshots, _admit) = (saves, copies, commits, snapshots, admit);
+        (_saves, _copies, _commits, _snapshots, _agent, _admit) = (saves, copies, commits, snapshots, agent, admit);
         vm.Ends.StartDue = StartDueAsync;
     }
 
@@ -283,6 +285,7 @@ internal sealed class VmStarts
         _vm.Store.Commit();
         await worker.StartAsync(cancellation).ConfigureAwait(false);
         _vm.MoveIfPossible(VmEvent.Started);
+        _ = _agent.SetTimeAsync(); // it logs what comes of it
     }
 
     private VmSpec ReadSpec(SavedVmFolder saved)

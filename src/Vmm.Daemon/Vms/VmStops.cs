@@ -6,7 +6,9 @@ using static Vmm.Daemon.Vms.WorkerCalls;
 namespace Vmm.Daemon.Vms;
 
 /// <summary>Stops of a VM: the plug, and the power button before it.</summary>
-internal sealed class VmStops(VmSupervisor vm)
+/// <param name="vm">The VM.</param>
+/// <param name="agent">Is asked when the guest does not heed the button.</param>
+internal sealed class VmStops(VmSupervisor vm, VmStandardAgent agent)
 {
     private static readonly TimeSpan s_end = TimeSpan.FromSeconds(30);
 
@@ -76,6 +78,24 @@ internal sealed class VmStops(VmSupervisor vm)
                 await CallAsync(() => worker.PressPowerButtonAsync(cancellation)).ConfigureAwait(false);
             }
         }, cancellation).ConfigureAwait(false);
+        // Half of the time is for the button; a guest that has not heeded it by then is asked by its agent.
+        TimeSpan half = agent.HasPort ? patience / 2 : patience;
+        if (await EndsWithinAsync(worker, half, cancellation).ConfigureAwait(false))
+        {
+            return true;
+        }
+
+        if (half == patience)
+        {
+            return false;
+        }
+
+        _ = agent.ShutDownAsync(); // beside the waiting, and it logs what comes of it: the guest may be about to end by the button
+        return await EndsWithinAsync(worker, patience - half, cancellation).ConfigureAwait(false);
+    }
+
+    private async Task<bool> EndsWithinAsync(IWorker worker, TimeSpan patience, CancellationToken cancellation)
+    {
         try
         {
             vm.Ends.End(worker, await worker.Ended.WaitAsync(patience, cancellation).ConfigureAwait(false));

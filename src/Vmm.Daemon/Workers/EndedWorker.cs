@@ -86,6 +86,8 @@ internal sealed class EndedWorker(string vmId, WorkerExit exit) : IWorker
 
     public Task<Stream> OpenConsoleAsync(CancellationToken cancellation) => throw Over();
 
+    public Task<Stream> OpenAgentAsync(byte[]? farewell, CancellationToken cancellation) => throw Over();
+
     public Task ResizeConsoleAsync(ConsoleSize size, CancellationToken cancellation) => throw Over();
 
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;

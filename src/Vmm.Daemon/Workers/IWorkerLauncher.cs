@@ -287,6 +287,12 @@ public interface IWorker : IAsyncDisposable
     /// </summary>
     Task<Stream> OpenConsoleAsync(CancellationToken cancellation);
 
+    /// <summary>A stream to the guest's standard agent; the one that there was ends.</summary>
+    /// <param name="farewell">What the guest gets when the stream ends, whatever ended it; null is nothing.</param>
+    /// <param name="cancellation">Ends the waiting.</param>
+    /// <exception cref="WorkerException">No agent has the port open (<c>no-agent</c>), or the worker knows no such port.</exception>
+    Task<Stream> OpenAgentAsync(byte[]? farewell, CancellationToken cancellation);
+
     /// <summary>Tells the guest's virtio console how big the terminal is; a VM without one takes no notice.</summary>
     Task ResizeConsoleAsync(ConsoleSize size, CancellationToken cancellation);
 }

@@ -205,13 +205,24 @@ internal sealed class RemoteWorker : IWorker
     public Task ResizeConsoleAsync(ConsoleSize size, CancellationToken cancellation) =>
         CallAsync(ControlKinds.ConsoleSize, cancellation, ControlCodec.Body(size, ControlJson.Default.ConsoleSize));
 
-    public async Task<Stream> OpenConsoleAsync(CancellationToken cancellation)
+    public Task<Stream> OpenConsoleAsync(CancellationToken cancellation) => OpenStreamAsync(ControlKinds.Console, null, cancellation);
+
+    public Task<Stream> OpenAgentAsync(byte[]? farewell, CancellationToken cancellation) => OpenStreamAsync(
+        ControlKinds.AgentStream, ControlCodec.Body(new AgentStreamBody(farewell), ControlJson.Default.AgentStreamBody), cancellation);
+
+    public async ValueTask DisposeAsync()
     {
-        ControlClient.Answer answer = await _link.Client.CallAsync(
-            ControlKinds.Console, null, null, [], cancellation).ConfigureAwait(false);
+        await _link.CloseAsync().ConfigureAwait(false);
+        await _finish.ConfigureAwait(false);
+        _errors?.Dispose();
+    }
+
+    private async Task<Stream> OpenStreamAsync(string kind, JsonElement? body, CancellationToken cancellation)
+    {
+        ControlClient.Answer answer = await _link.Client.CallAsync(kind, body, null, [], cancellation).ConfigureAwait(false);
         if (answer.Descriptor is not { } descriptor)
         {
-            throw new WorkerException(ControlCodes.BadAnswer, "the worker sent no console");
+            throw new WorkerException(ControlCodes.BadAnswer, $"the worker sent no stream for \"{kind}\"");
         }
 
         try
@@ -220,15 +231,8 @@ internal sealed class RemoteWorker : IWorker
         }
         catch (Exception cause) when (cause is SocketException or IOException or ArgumentException)
         {
-            throw new WorkerException(ControlCodes.BadAnswer, "the worker sent something that is no stream as console", cause);
+            throw new WorkerException(ControlCodes.BadAnswer, $"the worker sent something that is no stream for \"{kind}\"", cause);
         }
-    }
-
-    public async ValueTask DisposeAsync()
-    {
-        await _link.CloseAsync().ConfigureAwait(false);
-        await _finish.ConfigureAwait(false);
-        _errors?.Dispose();
     }
 
     internal void Kill(string? why = null)

@@ -16,7 +16,7 @@ namespace Vmm.Machine.Hotplug;
 /// <summary>The virtio devices of a machine: built from its description, found, plugged and unplugged while the guest runs.</summary>
 internal sealed class DeviceSet
 {
-    private const int MostOtherRings = 4; // random numbers, balloon, sockets, console; memory has one a vnode
+    private const int MostOtherRings = 5; // random numbers, balloon, sockets, console, agent; memory has one a vnode
 
     private readonly Board _board;
     private readonly DeviceTable _table = new();

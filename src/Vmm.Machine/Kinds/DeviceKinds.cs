@@ -14,6 +14,7 @@ internal static class DeviceKinds
         VsockKind.Kind,
         MemKind.Kind,
         PmemKind.Kind,
+        AgentPortKind.Kind,
     ];
 
     /// <summary>The kind of that name; null when there is none.</summary>

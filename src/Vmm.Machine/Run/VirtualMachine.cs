@@ -4,6 +4,8 @@ using Vmm.Devices.Virtio.Balloon;
 using Vmm.Devices.Virtio.Console;
 using Vmm.Devices.Virtio.Mem;
 using Vmm.Devices.Virtio.Net;
+using Vmm.Devices.Virtio.Serial;
+using Vmm.Interop;
 using Vmm.Kvm;
 using Vmm.LifeCycle;
 using Vmm.Machine.Boot;
@@ -335,6 +337,9 @@ public sealed class VirtualMachine : IDisposable
     /// Wakes a guest that sleeps (suspend-to-idle): the Wake key of its keyboard. Nothing happens to one that is awake. Any thread.
     /// </summary>
     public void Wake() => _platform.Keyboard.PressWakeKey();
+
+    /// <inheritdoc cref="VirtioSerial.TryConnect"/>
+    public FileDescriptorHandle? ConnectAgent(ReadOnlySpan<byte> farewell) => _devices.Find<VirtioSerial>()?.TryConnect(farewell);
 
     /// <summary>Runs the guest to its end. Cancelling <paramref name="stop"/> ends it like pulling the plug.</summary>
     public RunResult Run(CancellationToken stop) => Run(null, stop);

@@ -43,6 +43,16 @@ public sealed class MachineDescriptionTests
     }
 
     [Fact]
+    public void The_port_of_a_guest_agent_comes_after_every_other_device()
+    {
+        MachineDescription with = MachineDescription.FromSpec(Spec with { GuestAgent = true }, s_host);
+        MachineDescription without = MachineDescription.FromSpec(Spec, s_host);
+        Assert.Equal(("agent", "agent"), (with.Devices[^1].Id, with.Devices[^1].Kind));
+        Assert.Equal(without.Devices.Select(d => (d.Id, d.Pci)), with.Devices.SkipLast(1).Select(d => (d.Id, d.Pci)));
+        Assert.Equal(with.Devices.Count, MachineDescriptionJson.Read(MachineDescriptionJson.Write(with)).Devices.Count);
+    }
+
+    [Fact]
     public void A_slot_that_was_left_is_not_the_next_devices_after_a_rebuild()
     {
         MachineDescription first = MachineDescription.FromSpec(Spec with { Disks = [Disk("a"), Disk("b"), Disk("c")] }, s_host);

@@ -13,7 +13,7 @@ public sealed class DeviceCountTests
     {
         VmSpec spec = Most(VirtioTransport.Pci);
         Assert.Empty(SpecValidation.Validate(spec));
-        Assert.Equal(64 + 8 + 64 + 4, DeviceCount.Pci(spec));
+        Assert.Equal(64 + 8 + 64 + 5, DeviceCount.Pci(spec));
         Assert.InRange(DeviceCount.Pci(spec), 1, DeviceCount.MostPci);
     }
 
@@ -53,12 +53,12 @@ public sealed class DeviceCountTests
 
         VmSpec most = Most(VirtioTransport.Pci) with { Hotplug = HotplugWay.Pcie };
         Assert.Contains(SpecValidation.Validate(most), p => p.Path is "hotplug"
-            && p.Message.Contains("beside 68 devices that stay there is room for 0 ports", StringComparison.Ordinal));
+            && p.Message.Contains("beside 69 devices that stay there is room for 0 ports", StringComparison.Ordinal));
         VmSpec full = most with
         {
-            Cpus = 18,
-            Memory = ByteSize.GiB(18),
-            Numa = most.Numa! with { Vnodes = [.. most.Numa!.Vnodes.Take(18)] },
+            Cpus = 17,
+            Memory = ByteSize.GiB(17),
+            Numa = most.Numa! with { Vnodes = [.. most.Numa!.Vnodes.Take(17)] },
         };
         Assert.Empty(SpecValidation.Validate(full)); // 22 that stay: nine slots for 72 ports, none to spare
         Assert.Equal(72, PciTree.For(full).Count);
@@ -69,7 +69,7 @@ public sealed class DeviceCountTests
     {
         VmSpec spec = Most(VirtioTransport.Mmio);
         Assert.Contains(SpecValidation.Validate(spec), p => p.Path is "virtioTransport"
-            && p.Message.Contains("140 devices on virtio-mmio, and interrupt pins for 18", StringComparison.Ordinal));
+            && p.Message.Contains("141 devices on virtio-mmio, and interrupt pins for 18", StringComparison.Ordinal));
         VmSpec disks = spec with
         {
             Nets = [],
@@ -77,6 +77,7 @@ public sealed class DeviceCountTests
             Rng = false,
             Balloon = null,
             Vsock = null,
+            GuestAgent = false,
             Console = ConsoleKind.Serial,
             Memory = ByteSize.MiB(64),
             Cpus = 1
@@ -111,5 +112,6 @@ public sealed class DeviceCountTests
         Balloon = new BalloonSpec(),
         Console = ConsoleKind.Virtio,
         Vsock = new VsockSpec { Cid = 5, Path = "/v" },
+        GuestAgent = true,
     };
 }
