@@ -30,7 +30,8 @@ public static class SeedVolume
             if (!s_names.Contains(sorted[i].Name, StringComparer.Ordinal) || sorted[i].Content.Length > SeedFile.MostBytes
                 || (i > 0 && string.Equals(sorted[i - 1].Name, sorted[i].Name, StringComparison.Ordinal)))
             {
-                throw new ArgumentException($"{sorted[i].Name}: no file of a seed, there twice, or larger than {SeedFile.MostBytes} bytes");
+                throw new ArgumentException(
+                    $"{sorted[i].Name}: no file of a seed, there twice, or larger than {SeedFile.MostBytes} bytes", nameof(files));
             }
         }
 
