@@ -1,3 +1,4 @@
+using Vmm.CommandLine.Seeds;
 using Vmm.Memory;
 using Vmm.Spec;
 
@@ -46,10 +47,13 @@ internal sealed record RunArguments
     /// <summary>Folder into which the VM is saved when it is told to stop.</summary>
     public string? SaveTo { get; init; }
 
+    /// <summary>What the guest gets for its first start.</summary>
+    internal SeedWish Seed { get; init; } = new();
+
     /// <summary>True when an option says what the VM is.</summary>
     internal bool HasSpecOptions =>
         (File ?? Image ?? Name ?? Kernel ?? Initrd ?? Cmdline ?? Cpu ?? Memory ?? Transport) is not null
-        || Cpus is not null || Numa is not null || Disks.Count + Nets.Count + Publish.Count > 0;
+        || Cpus is not null || Numa is not null || Seed.IsGiven || Disks.Count + Nets.Count + Publish.Count > 0;
 
     /// <summary>Makes the spec: the file first, options over it. Returns problems instead of throwing.</summary>
     public VmSpec? ToSpec(List<string> problems)

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Vmm.CommandLine.Seeds;
 using Vmm.Spec;
 
 namespace Vmm.CommandLine;
@@ -65,6 +66,8 @@ internal sealed class RunOptions
     private readonly Option<string?> _saveTo =
         new("--save-to") { Description = "When told to stop, save the VM into this new folder instead", HelpName = "folder" };
 
+    private readonly SeedOptions _seed = new();
+
     private readonly Option<bool> _quiet = new("--quiet") { Description = "Print nothing of our own except errors" };
 
     private readonly Option<bool> _noSerialInput = new("--no-serial-input") { Description = "Do not read standard input" };
@@ -75,8 +78,8 @@ internal sealed class RunOptions
     /// <summary>In the order in which the help lists them.</summary>
     internal IReadOnlyList<Option> All =>
     [
-        _file, _name, _kernel, _initrd, _cmdline, _cpus, _cpu, _memory, _numa, _disks, _nets, _publish, _transport, _restore, _saveTo,
-        _quiet, _noSerialInput
+        _file, _name, _kernel, _initrd, _cmdline, _cpus, _cpu, _memory, _numa, _disks, _nets, _publish, _transport, .. _seed.All, _restore,
+        _saveTo, _quiet, _noSerialInput
     ];
 
     /// <summary>What a command line gives them.</summary>
@@ -100,5 +103,6 @@ internal sealed class RunOptions
         NoSerialInput = parsed.GetValue(_noSerialInput),
         Restore = parsed.GetValue(_restore),
         SaveTo = parsed.GetValue(_saveTo),
+        Seed = _seed.Read(parsed),
     };
 }

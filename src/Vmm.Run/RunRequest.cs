@@ -1,7 +1,11 @@
+using System.Globalization;
 using Vmm.CommandLine;
+using Vmm.CommandLine.Seeds;
+using Vmm.Interop;
 using Vmm.Machine.Saved;
 using Vmm.Spec;
 using Vmm.State;
+using Vmm.Storage.Seeds;
 
 namespace Vmm.Run;
 
@@ -9,7 +13,9 @@ namespace Vmm.Run;
 /// <param name="Spec">The spec; that of the saved VM when one is restored.</param>
 /// <param name="Restore">A saved VM that goes on; null starts the spec.</param>
 /// <param name="SaveTo">The folder into which the VM is saved when it is told to stop; null ends it then.</param>
-public sealed record RunRequest(VmSpec Spec, SavedMachine? Restore = null, string? SaveTo = null)
+/// <param name="Seed">The memory that the seed disk of the spec is; null: it has none. It lives as long as the process.</param>
+public sealed record RunRequest(
+    VmSpec Spec, SavedMachine? Restore = null, string? SaveTo = null, FileDescriptorHandle? Seed = null)
 {
     /// <summary>What the options ask for. Returns problems instead of throwing.</summary>
     internal static RunRequest? From(RunArguments arguments, List<string> problems)
@@ -27,9 +33,9 @@ public sealed record RunRequest(VmSpec Spec, SavedMachine? Restore = null, strin
                 problems.Add($"disks: the image {image} is vmmd's, which makes a disk over it (vmmctl vm create); here name a file: path");
             }
 
-            return spec is not null && problems.Count == 0
-                ? new RunRequest(spec, Restore: null, arguments.SaveTo)
-                : null;
+            return spec is null || problems.Count > 0 ? null
+                : arguments.Seed.IsGiven ? WithSeed(spec, arguments, problems)
+                : new RunRequest(spec, Restore: null, arguments.SaveTo);
         }
 
         if (arguments.HasSpecOptions)
@@ -47,5 +53,34 @@ public sealed record RunRequest(VmSpec Spec, SavedMachine? Restore = null, strin
             problems.Add($"--restore {arguments.Restore}: {cause.Message}");
             return null;
         }
+    }
+
+    // A disk of memory: nothing of it is in a file of the host, and it is gone with the process.
+    private static RunRequest? WithSeed(VmSpec spec, RunArguments arguments, List<string> problems)
+    {
+        if (arguments.SaveTo is not null)
+        {
+            problems.Add("--save-to: the seed of cloud-init is in memory only, and a saved VM would miss it: start once without");
+        }
+
+        if (spec.Disks.Count == SpecValidation.MaxDisks)
+        {
+            problems.Add($"the VM has {spec.Disks.Count} disks, and no room for the seed of cloud-init");
+        }
+
+        if (problems.Count > 0 || arguments.Seed.ToContent(PasswordPrompt.Ask, problems) is not { } content)
+        {
+            return null;
+        }
+
+        byte[] volume = SeedVolume.Make([.. content.Files(spec.Name).Select(file => new SeedFile(file.Name, file.Bytes))]);
+        FileDescriptorHandle memory = MemoryFile.Create("vmm:seed", volume);
+        DiskSpec disk = new()
+        {
+            Path = string.Create(CultureInfo.InvariantCulture, $"/proc/self/fd/{memory.Number}"),
+            ReadOnly = true,
+            Cache = DiskCache.Buffered,
+        };
+        return new RunRequest(spec with { Disks = [.. spec.Disks, disk] }, Seed: memory);
     }
 }

@@ -79,7 +79,7 @@ public sealed class GenerateTests : IDisposable
     [InlineData("vmmctl --host unix:///nonexistent vm pau", "pause")]
     [InlineData("vmmctl vm create -f FOLDER/spe", "FOLDER/spec.yaml")]
     [InlineData("vmmctl run --kernel FOLDER/vml", "FOLDER/vmlinuz")]
-    [InlineData("vmmctl run --ho", "")]
+    [InlineData("vmmctl run --ho", "--hostname")]
     [InlineData("vmmctl vm start w", "web1 web2")]
     [InlineData("vmmctl vm start web1 w", "")]
     [InlineData("vmmctl vm stop --wait w", "web1 web2")]
