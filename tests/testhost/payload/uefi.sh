@@ -56,11 +56,11 @@ if [ -d /payload/vmmd ]; then
     "$vmmctl" vm save g /srv/saved || failed "save: $(tail -5 /tmp/vmmd.log)"
     "$vmmctl" vm restore /srv/saved || failed "restore: $(tail -5 /tmp/vmmd.log)"
     end=$((SECONDS + 250))
-    until "$vmmctl" vm show g | grep -qiE 'stopped|failed|crashed'; do
+    until "$vmmctl" -o json vm show g | grep -qiE '"state": *"(stopped|failed|crashed)"'; do
         [ $SECONDS -lt $end ] || { tail -20 /tmp/vmmd.log; "$vmmctl" vm show g; failed "the VM does not end"; }
         sleep 1
     done
-    "$vmmctl" vm show g | grep -qi stopped || failed "$("$vmmctl" vm show g; "$vmmctl" vm logs g)"
+    "$vmmctl" -o json vm show g | grep -qiE '"state": *"stopped"' || failed "$("$vmmctl" vm show g; "$vmmctl" vm logs g)"
     grep -aq "GUEST found persistent" /tmp/console || failed "vmmd: the variable is gone: $("$vmmctl" vm logs g | tail -20)"
     "$vmmctl" vm delete g || failed "delete"
     [ -z "$(ls /var/lib/vmm/variables)" ] || failed "variables are left"
