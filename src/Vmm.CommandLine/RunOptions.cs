@@ -10,11 +10,7 @@ internal sealed class RunOptions
     private readonly Option<string?> _file =
         new("--file", "-f") { Description = "VM spec (YAML); other options go over it", HelpName = "spec.yaml" };
 
-    private readonly Argument<string?> _image = new("image")
-    {
-        Description = "Disk that starts itself, as --disk has it: UEFI firmware (the package ovmf) boots it",
-        Arity = ArgumentArity.ZeroOrOne,
-    };
+    private readonly Argument<string?> _image = CreateImage();
 
     private readonly Option<string?> _name = new("--name") { Description = "Name of the VM" };
 
@@ -105,4 +101,21 @@ internal sealed class RunOptions
         SaveTo = parsed.GetValue(_saveTo),
         Seed = _seed.Read(parsed),
     };
+
+    private static Argument<string?> CreateImage()
+    {
+        Argument<string?> image = new("image")
+        {
+            Description = "Disk that starts itself, as --disk has it: UEFI firmware (the package ovmf) boots it",
+            Arity = ArgumentArity.ZeroOrOne,
+        };
+        image.Validators.Add(result =>
+        {
+            if (result.Tokens is [{ Value: ['-', ..] word }, ..]) // the parser takes any unknown option for it
+            {
+                result.AddError($"run: {word}: no such option");
+            }
+        });
+        return image;
+    }
 }

@@ -293,6 +293,9 @@ public sealed class VsockBench : DeviceBench
 
     public override QueueRole Role(int queue) => queue switch { 0 => QueueRole.Prompted, 1 => QueueRole.Served, _ => QueueRole.Ignored };
 
+    /// <summary>What is sent into it uses up buffers of its other queue.</summary>
+    public override bool ServesOthers(int queue) => true;
+
     public override Piece[] Good(DeviceGuest guest, int queue)
     {
         ulong at = DeviceGuest.DataOf(queue);

@@ -31,6 +31,9 @@ public abstract class DeviceBench : IDisposable
 
     public abstract QueueRole Role(int queue);
 
+    /// <summary>Requests on a queue use up, or are used for, those of others: none may wait there meanwhile.</summary>
+    public virtual bool ServesOthers(int queue) => false;
+
     /// <summary>A sound request: writes what the device reads, names the pieces.</summary>
     public abstract Piece[] Good(DeviceGuest guest, int queue);
 

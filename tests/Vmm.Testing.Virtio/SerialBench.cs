@@ -26,6 +26,9 @@ public sealed class SerialBench : DeviceBench
         _ => QueueRole.Ignored,
     };
 
+    /// <summary>The control queue is how the others are prompted.</summary>
+    public override bool ServesOthers(int queue) => queue == ControlOut;
+
     public override Piece[] Good(DeviceGuest guest, int queue)
     {
         ulong at = DeviceGuest.DataOf(queue);

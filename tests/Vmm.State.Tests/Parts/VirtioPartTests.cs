@@ -131,8 +131,7 @@ public sealed class VirtioPartTests
         List<(int Queue, int Head)> open = [];
         for (int queue = 0; queue < guest.Queues; queue++)
         {
-            // What is sent into a socket device uses up buffers of its other queue: one request at a time there.
-            if (bench.Role(queue) != QueueRole.Ignored && bench is not VsockBench)
+            if (bench.Role(queue) != QueueRole.Ignored && !bench.ServesOthers(queue))
             {
                 open.Add((queue, guest.Post(queue, bench.Good(guest, queue))));
             }

@@ -118,6 +118,12 @@ public sealed class VirtioSerial : QueuedDevice
     {
         lock (Gate)
         {
+            if (_restored is { } waits)
+            {
+                to.Write(DeviceStates.Serial, waits); // saved again before the driver went on
+                return;
+            }
+
             // A stream does not move with the guest: that it ended is what the guest is told.
             byte[] farewell = [.. _farewell, .. (_current?.Farewell ?? default).Span];
             if (_control.GuestOpen || _control.Owes || farewell.Length > 0)

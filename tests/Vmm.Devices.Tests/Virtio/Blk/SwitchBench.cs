@@ -98,7 +98,7 @@ internal sealed class SwitchLoad : IDisposable
                 _model.AsSpan(begin, length).CopyTo(now.Content.AsSpan(begin));
                 if (lane.Data is { } data)
                 {
-                    now.Pending.Add((lane.At, data));
+                    now.Pending.Add((lane.At, (byte[])data.Clone())); // the lane reads into it next
                 }
             }
         }
