@@ -64,7 +64,8 @@ internal static class UsageErrors
             OptionResult option => (option.Option.Name, Last(option.Tokens), option.Option.ValueType),
             ArgumentResult { Parent: OptionResult option } => (option.Option.Name, Last(option.Tokens), option.Option.ValueType),
             ArgumentResult argument => (argument.Argument.Name.ToUpperInvariant(), Last(argument.Tokens), argument.Argument.ValueType),
-            CommandResult { Command.Arguments: [{ Arity.MinimumNumberOfValues: > 0 } first, ..] } => (first.Name.ToUpperInvariant(), null, first.ValueType),
+            CommandResult { Command.Arguments: [{ Arity.MinimumNumberOfValues: > 0 } first, ..] } =>
+                (first.Name.ToUpperInvariant(), null, first.ValueType),
             _ => ("", null, typeof(string)),
         };
         if (value is not null && error.Message.Contains(NoChoice, StringComparison.Ordinal))
