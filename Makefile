@@ -61,6 +61,7 @@ soak: publish-tests
 	tests/testhost/vhost
 	tests/testhost/save
 	tests/testhost/uefi
+	tests/testhost/image
 	tests/testhost/systemd trixie-cloud
 	tests/testhost/service
 
