@@ -61,9 +61,9 @@ soak: publish-tests
 	tests/testhost/vhost
 	tests/testhost/save
 	tests/testhost/uefi
-	tests/testhost/image
 	tests/testhost/systemd trixie-cloud
 	tests/testhost/service
+	tests/testhost/image
 
 format:
 	dotnet format Vmm.sln --verify-no-changes --no-restore
