@@ -2,8 +2,8 @@ using System.Globalization;
 using Vmm.Contracts.Rest;
 using Vmm.Perf;
 
-const string Usage = "usage: perf/run [--short] [--peer-only] [--rows=TEXT] [start] [block] [memdisk] [disks] [exits] [daemon] [net] [memory] [numa]   "
-    + "(environment: VMMCTL, VMMD, QEMU, BEFORE)";
+const string Usage = "usage: perf/run [--short] [--peer-only] [--rows=TEXT] "
+    + "[start] [block] [memdisk] [disks] [exits] [daemon] [net] [memory] [numa]   (environment: VMMCTL, VMMD, QEMU, BEFORE)";
 if (args is ["flood"])
 {
     return NetBench.Flood(); // this program again, inside the namespace of the network benchmark
