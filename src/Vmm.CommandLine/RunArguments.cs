@@ -41,6 +41,9 @@ internal sealed record RunArguments
 
     public bool NoSerialInput { get; init; }
 
+    /// <summary>A reset of the guest ends the VM.</summary>
+    public bool NoReboot { get; init; }
+
     /// <summary>Folder of a saved VM.</summary>
     public string? Restore { get; init; }
 
@@ -68,6 +71,7 @@ internal sealed record RunArguments
             Name = Name ?? spec.Name,
             Cpus = Cpus ?? spec.Cpus,
             Cpu = Cpu is null ? spec.Cpu : CpuSpec.Parse(Cpu),
+            OnReboot = NoReboot ? RebootPolicy.Stop : spec.OnReboot,
             Boot = spec.Boot with
             {
                 Kernel = Kernel ?? spec.Boot.Kernel,

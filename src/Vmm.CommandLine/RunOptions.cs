@@ -64,6 +64,9 @@ internal sealed class RunOptions
 
     private readonly SeedOptions _seed = new();
 
+    private readonly Option<bool> _noReboot =
+        new("--no-reboot") { Description = "A reboot of the guest ends the VM; one that firmware started goes on otherwise" };
+
     private readonly Option<bool> _quiet = new("--quiet") { Description = "Print nothing of our own except errors" };
 
     private readonly Option<bool> _noSerialInput = new("--no-serial-input") { Description = "Do not read standard input" };
@@ -75,7 +78,7 @@ internal sealed class RunOptions
     internal IReadOnlyList<Option> All =>
     [
         _file, _name, _kernel, _initrd, _cmdline, _cpus, _cpu, _memory, _numa, _disks, _nets, _publish, _transport, .. _seed.All, _restore,
-        _saveTo, _quiet, _noSerialInput
+        _saveTo, _noReboot, _quiet, _noSerialInput
     ];
 
     /// <summary>What a command line gives them.</summary>
@@ -95,6 +98,7 @@ internal sealed class RunOptions
         Nets = parsed.GetValue(_nets) ?? [],
         Publish = parsed.GetValue(_publish) ?? [],
         Transport = parsed.GetValue(_transport),
+        NoReboot = parsed.GetValue(_noReboot),
         Quiet = parsed.GetValue(_quiet),
         NoSerialInput = parsed.GetValue(_noSerialInput),
         Restore = parsed.GetValue(_restore),

@@ -40,13 +40,15 @@ public sealed record RunRequest(
 
         if (arguments.HasSpecOptions)
         {
-            problems.Add("--restore goes with --save-to, --quiet and --no-serial-input only: the saved VM is what it was");
+            problems.Add("--restore goes with --save-to, --no-reboot, --quiet and --no-serial-input only: the saved VM is what it was");
         }
 
         try
         {
             SavedMachine saved = SavedMachine.Read(arguments.Restore);
-            return problems.Count == 0 ? new RunRequest(saved.Description.Spec, saved, arguments.SaveTo) : null;
+            VmSpec spec = saved.Description.Spec;
+            spec = arguments.NoReboot ? spec with { OnReboot = RebootPolicy.Stop } : spec;
+            return problems.Count == 0 ? new RunRequest(spec, saved, arguments.SaveTo) : null;
         }
         catch (Exception cause) when (cause is StateException or IOException or UnauthorizedAccessException)
         {

@@ -70,7 +70,10 @@ public enum CrashPolicy
     Preserve,
 }
 
-/// <summary>What a daemon makes of a guest's reboot.</summary>
+/// <summary>
+/// What becomes of a VM whose guest reboots, under a daemon; without one this is about a guest that firmware started, and the reboot of any
+/// other is its end.
+/// </summary>
 public enum RebootPolicy
 {
     /// <summary>The VM is started anew.</summary>
@@ -204,7 +207,7 @@ public sealed record VmSpec
     /// <summary>What becomes of it when the guest's kernel panics.</summary>
     public CrashPolicy OnCrash { get; init; }
 
-    /// <summary>What a daemon makes of a guest's reboot.</summary>
+    /// <summary>What becomes of it when its guest reboots.</summary>
     public RebootPolicy OnReboot { get; init; }
 
     /// <summary>A daemon starts it when the host has booted.</summary>

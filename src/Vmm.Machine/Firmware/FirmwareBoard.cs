@@ -52,6 +52,8 @@ internal sealed class FirmwareBoard : IDisposable
             PowerManagementControl.Length,
             new PowerManagementControl(() => board.End.Decide(new RunResult(ExitReason.PowerOff))),
             "power management control");
+        FirmwareWords words = new(board);
+        board.Ports.Map(FirmwareOutput.Port, 1, new FirmwareOutput(words.Take), "firmware output");
         board.Mmio.Map(_images.VariablesStart.Value, (ulong)_images.Variables.Bytes.Length, Flash, "flash of variables");
         _images.Attach(board.Memory.Map);
     }
