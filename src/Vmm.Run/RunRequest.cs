@@ -33,7 +33,8 @@ public sealed record RunRequest(
                 problems.Add($"disks: the image {image} is vmmd's, which makes a disk over it (vmmctl vm create); here name a file: path");
             }
 
-            return spec is null || problems.Count > 0 ? null
+            spec = spec is null || problems.Count > 0 ? null : spec.WithUuid(RunIdentity.Of(spec));
+            return spec is null ? null
                 : arguments.Seed.IsGiven ? WithSeed(spec, arguments, problems)
                 : new RunRequest(spec, Restore: null, arguments.SaveTo);
         }

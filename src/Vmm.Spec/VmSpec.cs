@@ -201,6 +201,13 @@ public sealed record VmSpec
     /// <summary>VM generation id: <c>auto</c> for a new one at every start, or a UUID; null is no such device.</summary>
     public string? GenerationId { get; init; }
 
+    /// <summary>What the guest is told of its machine by SMBIOS; null: what is told of every machine.</summary>
+    public SmbiosSpec? Smbios { get; init; }
+
+    /// <summary>The spec with a unique id of the machine, unless it names one.</summary>
+    public VmSpec WithUuid(string uuid) =>
+        Smbios?.Uuid is not null ? this : this with { Smbios = (Smbios ?? new SmbiosSpec()) with { Uuid = uuid } };
+
     /// <summary>Whether a daemon starts it again.</summary>
     public RestartPolicy Restart { get; init; }
 

@@ -3,6 +3,7 @@ using Vmm.Devices.Acpi;
 using Vmm.Devices.Firmware;
 using Vmm.Devices.Legacy;
 using Vmm.Devices.Pci;
+using Vmm.Devices.Smbios;
 using Vmm.LifeCycle;
 using Vmm.Machine.Boot;
 using Vmm.Machine.Build;
@@ -31,6 +32,14 @@ internal sealed class FirmwareBoard : IDisposable
 
     /// <summary>What it reads of the machine; after <see cref="Attach"/>.</summary>
     internal FwCfg Configuration { get; private set; } = null!;
+
+    /// <summary>Says by SMBIOS what the machine is; firmware puts the tables where the guest finds them.</summary>
+    internal void Tell(SmbiosConfig machine)
+    {
+        byte[] tables = SmbiosTables.Build(machine);
+        _items.AddFile(SmbiosTables.TablesName, tables);
+        _items.AddFile(SmbiosTables.AnchorName, SmbiosTables.Anchor(tables, at: 0));
+    }
 
     /// <summary>Connects it with the other parts, which are there.</summary>
     /// <param name="board">Buses, memory.</param>
