@@ -4,9 +4,9 @@ using Vmm.Devices.Bus;
 namespace Vmm.Devices.Firmware;
 
 /// <summary>
-/// The debug port of firmware (edk2's OvmfPkg README, "DEBUG output"; QEMU's isa-debugcon): bytes that are written are text for whoever runs
-/// the machine, and a read says that somebody takes them. The guest's kernel can write there as well: lines are bounded in length and in
-/// number, what is more is left out and counted, and only characters that do no harm in a log are taken as they are.
+/// The debug port of firmware (edk2's OvmfPkg README, "DEBUG output"; QEMU's isa-debugcon): bytes that are written are text for whoever
+/// runs the machine, and a read says that somebody takes them. The guest's kernel can write there as well: lines are bounded in length and
+/// in number, what is more is left out and counted, and only characters that do no harm in a log are taken as they are.
 /// </summary>
 /// <param name="take">Takes a line, on the vCPU's thread under the lock of the device; must not wait.</param>
 /// <param name="now">Milliseconds; a clock of its own when null.</param>

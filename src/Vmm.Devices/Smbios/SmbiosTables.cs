@@ -6,8 +6,8 @@ using Vmm.Memory;
 namespace Vmm.Devices.Smbios;
 
 /// <summary>
-/// The tables that say what a machine is (DMTF DSP0134 3.0): structures one behind the other, and the entry point that a guest looks for. The
-/// structures are those that the specification wants of every system (6.2), with OEM strings where there are some.
+/// The tables that say what a machine is (DMTF DSP0134 3.0): structures one behind the other, and the entry point that a guest looks for.
+/// The structures are those that the specification wants of every system (6.2), with OEM strings where there are some.
 /// </summary>
 public static class SmbiosTables
 {
@@ -93,7 +93,8 @@ public static class SmbiosTables
         SmbiosPackage package = machine.Packages[index];
         SmbiosProcessor kind = machine.Processor;
         return new SmbiosStructure(4, (ushort)(ProcessorHandle + index))
-            .Text(string.Create(CultureInfo.InvariantCulture, $"CPU {index}")).Byte(3).Byte(1).Text(kind.Vendor).Qword(kind.Id).Text(kind.Brand)
+            .Text(string.Create(CultureInfo.InvariantCulture, $"CPU {index}")).Byte(3).Byte(1)
+            .Text(kind.Vendor).Qword(kind.Id).Text(kind.Brand)
             .Byte(0).Word(0).Word(0).Word(0) // voltage and clocks are not known
             .Byte(0x41).Byte(1)              // there, and enabled
             .Word(None).Word(None).Word(None)

@@ -10,8 +10,8 @@ using Vmm.Spec;
 namespace Vmm.Machine.Boot;
 
 /// <summary>
-/// What a guest finds at its start without firmware: ACPI and SMBIOS tables, kernel, command line. It is the only part that writes guest memory; a
-/// machine whose state comes from elsewhere has none.
+/// What a guest finds at its start without firmware: ACPI and SMBIOS tables, kernel, command line. It is the only part that writes guest
+/// memory; a machine whose state comes from elsewhere has none.
 /// </summary>
 internal sealed class GuestStart : IDisposable
 {

@@ -15,11 +15,15 @@ public sealed class SmbiosTablesTests
     public void Dmidecode_reads_every_structure_of_a_machine_that_starts_directly()
     {
         string text = Decode(Machine() with { HasBios = true });
-        foreach (string line in (string[])["SMBIOS 3.0.0 present", "Vendor: Vmm", "System is a virtual machine", "Manufacturer: ACME; Inc.",
-            "Product Name: Rocket", "Version: 7", "Serial Number: ds=nocloud;s=http://198.51.100.1:8000/", "SKU Number: 12-34", "Family: Heavy",
-            "UUID: 6b29fc40-ca47-1067-b31d-00dd010662da", "Wake-up Type: Power Switch", "Socket Designation: CPU 1", "Manufacturer: AuthenticAMD",
+        foreach (string line in (string[])["SMBIOS 3.0.0 present", "Vendor: Vmm",
+            "System is a virtual machine", "Manufacturer: ACME; Inc.",
+            "Product Name: Rocket", "Version: 7",
+            "Serial Number: ds=nocloud;s=http://198.51.100.1:8000/", "SKU Number: 12-34", "Family: Heavy",
+            "UUID: 6b29fc40-ca47-1067-b31d-00dd010662da", "Wake-up Type: Power Switch",
+            "Socket Designation: CPU 1", "Manufacturer: AuthenticAMD",
             "Version: EPYC of a test", "ID: 12 06 A0 00 FF FB 8B 17", "Core Count: 2", "Thread Count: 4", "64-bit capable",
-            "String 1: io.systemd.credential:a=b", "String 2: x", "Number Of Devices: 2", "Maximum Capacity: 5 GB", "Size: 4 GB", "Size: 1 GB",
+            "String 1: io.systemd.credential:a=b", "String 2: x", "Number Of Devices: 2", "Maximum Capacity: 5 GB",
+            "Size: 4 GB", "Size: 1 GB",
             "Bank Locator: node 1", "Starting Address: 0x00100000000", "Ending Address: 0x0017FFFFFFF", "Status: No errors detected",
             "End Of Table"])
         {
@@ -104,7 +108,11 @@ public sealed class SmbiosTablesTests
         try
         {
             File.WriteAllBytes(file, dump);
-            ProcessStartInfo start = new("dmidecode", ["--from-dump", file]) { RedirectStandardOutput = true, RedirectStandardError = true };
+            ProcessStartInfo start = new("dmidecode", ["--from-dump", file])
+            {
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
+            };
             using Process dmidecode = Process.Start(start)!;
             Task<string> errors = dmidecode.StandardError.ReadToEndAsync();
             string text = dmidecode.StandardOutput.ReadToEnd();
