@@ -63,11 +63,11 @@ public sealed class FirmwareOutput(Action<string> take, Func<long>? now = null) 
 
     private void EndLine()
     {
-        long now = _now();
-        _room = Math.Min(Burst, _room + ((now - _filledAt) / (double)MillisecondsPerLine));
-        _filledAt = now;
+        long time = _now();
+        _room = Math.Min(Burst, _room + ((time - _filledAt) / (double)MillisecondsPerLine));
+        _filledAt = time;
         string text = new string(_line, 0, _length).TrimEnd();
-        bool cut = _cut;
+        bool isCut = _cut;
         (_length, _cut) = (0, false);
         if (text.Length == 0)
         {
@@ -87,7 +87,7 @@ public sealed class FirmwareOutput(Action<string> take, Func<long>? now = null) 
             _leftOut = 0;
         }
 
-        take(cut ? text + "..." : text);
+        take(isCut ? text + "..." : text);
     }
 
     private static Func<long> Milliseconds()
