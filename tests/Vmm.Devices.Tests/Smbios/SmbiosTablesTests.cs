@@ -30,8 +30,8 @@ public sealed class SmbiosTablesTests
             Assert.Contains(line, text, StringComparison.Ordinal);
         }
 
-        Assert.Equal(2, Regex.Matches(text, "^Processor Information", RegexOptions.Multiline).Count);
-        Assert.Equal(3, Regex.Matches(text, "^Memory Array Mapped Address", RegexOptions.Multiline).Count);
+        Assert.Equal(2, Regex.Count(text, "^Processor Information", RegexOptions.Multiline));
+        Assert.Equal(3, Regex.Count(text, "^Memory Array Mapped Address", RegexOptions.Multiline));
     }
 
     [Fact]
@@ -68,8 +68,8 @@ public sealed class SmbiosTablesTests
         string text = Decode(machine);
         Assert.Contains(string.Create(CultureInfo.InvariantCulture, $"Thread Count: {threads}"), text, StringComparison.Ordinal);
         Assert.Contains("Size: 16 TB", text, StringComparison.Ordinal);
-        Assert.Equal(vnodes, Regex.Matches(text, "^Memory Device", RegexOptions.Multiline).Count);
-        Assert.Equal(32, Regex.Matches(text, @"String \d+: x{1024}\n").Count);
+        Assert.Equal(vnodes, Regex.Count(text, "^Memory Device", RegexOptions.Multiline));
+        Assert.Equal(32, Regex.Count(text, @"String \d+: x{1024}\n"));
     }
 
     [Fact]
@@ -110,6 +110,7 @@ public sealed class SmbiosTablesTests
             File.WriteAllBytes(file, dump);
             ProcessStartInfo start = new("dmidecode", ["--from-dump", file])
             {
+                UseShellExecute = false,
                 RedirectStandardOutput = true,
                 RedirectStandardError = true,
             };
