@@ -10,14 +10,15 @@ namespace Vmm.Cli.Tests;
 
 /// <summary>vmmctl ssh against a real daemon, with an ssh that only writes down how it was started.</summary>
 [Collection("environment")] // PATH and XDG_STATE_HOME
-public sealed class SshTests : IAsyncLifetime
+public sealed class SshTests : IAsyncLifetime, IDisposable
 {
     private const string User = "nets: [{user: {publish: [\"127.0.0.1:2222:22\", \"5353:22/udp\"]}}]\n";
 
     private readonly string _folder = Directory.CreateTempSubdirectory("vmmctl-").FullName;
     private readonly FakeWorkers _workers = new();
     private readonly StringWriter _out = new(), _error = new();
-    private readonly string? _path = Environment.GetEnvironmentVariable("PATH"), _state = Environment.GetEnvironmentVariable("XDG_STATE_HOME");
+    private readonly string? _path = Environment.GetEnvironmentVariable("PATH");
+    private readonly string? _state = Environment.GetEnvironmentVariable("XDG_STATE_HOME");
     private DaemonHost _daemon = null!;
     private string _socket = "";
 
@@ -46,6 +47,12 @@ public sealed class SshTests : IAsyncLifetime
         Environment.SetEnvironmentVariable("XDG_STATE_HOME", _state);
         await _daemon.DisposeAsync();
         Directory.Delete(_folder, recursive: true);
+    }
+
+    public void Dispose()
+    {
+        _out.Dispose();
+        _error.Dispose();
     }
 
     private string PathOf(string name) => Path.Combine(_folder, name);
@@ -103,7 +110,7 @@ public sealed class SshTests : IAsyncLifetime
     [InlineData("nets: [{user: {publish: [\"0.0.0.0:8022:22\"]}}]\n", "127.0.0.1:8022")]
     [InlineData("nets: [{user: {publish: [\"[::]:8022:22\"]}}]\n", "::1:8022")]
     [InlineData("nets: [{user: {publish: [\"192.0.2.9:8022:22\"]}}]\n", "192.0.2.9:8022")]
-    [InlineData("nets: [{bridge: br0, antiSpoof: true, mac: \"52:54:00:00:00:02\", addresses: [\"2001:db8::7\", 192.0.2.7]}]\n", "192.0.2.7:22")]
+    [InlineData("nets: [{bridge: b, antiSpoof: true, mac: \"52:54:00:00:00:02\", addresses: [\"2001:db8::7\", 192.0.2.7]}]\n", "192.0.2.7:22")]
     public void Without_an_agent_the_spec_tells_where(string nets, string where)
     {
         Run("web1", nets);

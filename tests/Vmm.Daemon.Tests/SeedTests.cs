@@ -10,7 +10,7 @@ using Vmm.Spec;
 
 namespace Vmm.Daemon.Tests;
 
-/// <summary>The seed of a VM's first start: the guest gets it, and nobody else; it is there as long as it should be, whatever dies.</summary>
+/// <summary>The seed of a VM's first start: its guest gets it, and nobody else; it stays as long as it should, whatever dies.</summary>
 public sealed class SeedTests : IAsyncLifetime
 {
     private const string Key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExample ann@host";

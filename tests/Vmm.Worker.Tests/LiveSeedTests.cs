@@ -26,7 +26,8 @@ public sealed class LiveSeedTests
         await vm.SaysAsync("TEXT end");
         Assert.Contains("TEXT write=1", vm.Said, StringComparison.Ordinal); // VIRTIO_BLK_S_IOERR
         Assert.Contains("local-hostname: \"web1\"", vm.Said, StringComparison.Ordinal);
-        Assert.Contains("TEXT #cloud-config\nhidden: 4711\n", vm.Said.Replace("\r", "", StringComparison.Ordinal), StringComparison.Ordinal);
+        string said = vm.Said.Replace("\r", "", StringComparison.Ordinal);
+        Assert.Contains("TEXT #cloud-config\nhidden: 4711\n", said, StringComparison.Ordinal);
         VmInfo runs = await vm.ShowAsync();
         Assert.DoesNotContain(runs.Confinement!.Missing, m => m.StartsWith("seccomp", StringComparison.Ordinal));
 

@@ -46,7 +46,8 @@ internal sealed record SshTarget(string Host, int Port)
         }
         catch (SpecException cause)
         {
-            throw new VmmApiException("spec-unread", $"{name}: its spec is none that this vmmctl knows: {cause.Problems[0].Message}", cause);
+            throw new VmmApiException(
+                "spec-unread", $"{name}: its spec is none that this vmmctl knows: {cause.Problems[0].Message}", cause);
         }
     }
 

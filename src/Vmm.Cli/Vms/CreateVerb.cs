@@ -119,7 +119,8 @@ internal sealed class CreateVerb
 
         foreach (string net in Nets(parsed).Select(SpecEdit.Item))
         {
-            yaml.Append(yaml.ToString().Contains("\nnets:", StringComparison.Ordinal) ? "" : "nets:\n").Append("  - ").Append(net).Append('\n');
+            yaml.Append(yaml.ToString().Contains("\nnets:", StringComparison.Ordinal) ? "" : "nets:\n")
+                .Append("  - ").Append(net).Append('\n');
         }
 
         // A distribution's image has the agent, or can; the port is there for it.

@@ -44,7 +44,7 @@ internal sealed class SeedVerb
         if (!wish.IsGiven)
         {
             return keep is null ? null
-                : throw new UsageException("--seed says how long a seed is kept: say what is in it (--ssh-key, --user-data, --hostname, …)");
+                : throw new UsageException("--seed says how long a seed is kept: say what is in it (--ssh-key, --user-data, …)");
         }
 
         List<string> problems = [];

@@ -60,7 +60,8 @@ internal sealed record SeedWish
         SeedContent content = new(userData, network, keys, Hostname, hash);
         if (problems.Count == before)
         {
-            problems.AddRange(content.Problems().Select(p => $"{(p.Path is "sshKeys" ? "--ssh-key" : "cloud-init: " + p.Path)}: {p.Message}"));
+            problems.AddRange(
+                content.Problems().Select(p => $"{(p.Path is "sshKeys" ? "--ssh-key" : "cloud-init: " + p.Path)}: {p.Message}"));
         }
 
         return problems.Count == before ? content : null;

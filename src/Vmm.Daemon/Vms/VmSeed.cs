@@ -9,8 +9,8 @@ namespace Vmm.Daemon.Vms;
 
 /// <summary>
 /// What a VM gets at its first start: a small read-only disk behind its others, of each run until it is deleted. Of its content nothing is
-/// told to anybody but the guest. A seed for one run is deleted when that run is over: when the VM is off, or reboots; saved and restored it
-/// is the same run.
+/// told to anybody but the guest. A seed for one run is deleted when that run is over: when the VM is off, or reboots; saved and
+/// restored it is the same run.
 /// </summary>
 /// <param name="vm">The VM.</param>
 /// <param name="store">Keeps seeds; null: nobody does.</param>
