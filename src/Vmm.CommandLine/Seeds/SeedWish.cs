@@ -92,7 +92,8 @@ internal sealed record SeedWish
         bool sound = keys.Count > before && keys.Count <= SeedContent.MostKeys && keys.Skip(before).All(SeedContent.IsKey);
         if (!sound)
         {
-            problems.Add($"--ssh-key {file}: expected public keys, a line each (ssh-ed25519 AAAA…), at most {SeedContent.MostKeys} in all");
+            problems.Add(
+                $"--ssh-key {file}: expected public keys, a line each (ssh-ed25519 AAAA…), at most {SeedContent.MostKeys} in all");
         }
     }
 
