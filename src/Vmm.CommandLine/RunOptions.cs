@@ -53,6 +53,13 @@ internal sealed class RunOptions
         HelpName = "ports"
     };
 
+    private readonly Option<string[]> _shares = new("--share")
+    {
+        Description = "Folder of the host that the guest mounts (mount -t virtiofs TAG FOLDER): path" + SpecOption.Form("shares")
+            + "; needs the program virtiofsd; repeatable",
+        HelpName = "folder"
+    };
+
     private readonly Option<string?> _transport =
         new("--virtio-transport") { Description = "pci or mmio for virtio devices [default: pci]", HelpName = "pci|mmio" };
 
@@ -74,7 +81,7 @@ internal sealed class RunOptions
     /// <summary>In the order in which the help lists them.</summary>
     internal IReadOnlyList<Option> All =>
     [
-        _file, _name, _kernel, _initrd, _cmdline, _cpus, _cpu, _memory, _numa, _disks, _nets, _publish, _transport, .. _seed.All, _restore,
+        _file, _name, _kernel, _initrd, _cmdline, _cpus, _cpu, _memory, _numa, _disks, _nets, _publish, _shares, _transport, .. _seed.All, _restore,
         _saveTo, _quiet, _noSerialInput
     ];
 
@@ -94,6 +101,7 @@ internal sealed class RunOptions
         Disks = parsed.GetValue(_disks) ?? [],
         Nets = parsed.GetValue(_nets) ?? [],
         Publish = parsed.GetValue(_publish) ?? [],
+        Shares = parsed.GetValue(_shares) ?? [],
         Transport = parsed.GetValue(_transport),
         Quiet = parsed.GetValue(_quiet),
         NoSerialInput = parsed.GetValue(_noSerialInput),
