@@ -101,6 +101,18 @@ public sealed class ProcessHandle : IDisposable
         }
     }
 
+    /// <summary>SIGKILL to it and to those that it started, unless they left its group. Before it was waited for: its number is its own
+    /// until then.</summary>
+    /// <exception cref="KernelException">Not permitted.</exception>
+    public void KillGroup()
+    {
+        int answer = ProcessCalls.SignalGroup(ProcessId, SigKill);
+        if (answer < 0 && answer != -Errno.ESRCH)
+        {
+            throw new KernelException($"kill group {ProcessId}", -answer);
+        }
+    }
+
     /// <summary>
     /// Limits the size that the process can give to files (setrlimit(2), RLIMIT_FSIZE): a write beyond it ends it with SIGXFSZ. With
     /// CAP_SYS_RESOURCE the process cannot raise it again, and any process may be limited; without, only one of the same user.

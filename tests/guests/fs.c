@@ -75,7 +75,7 @@ static int find(struct entry *entry, u64 *handle, u32 flags)
 
 static int create(struct entry *entry, u64 *handle)
 {
-    u32 wish[4] = { 0102 /* O_CREAT, O_RDWR */, 0100644, 022, 0 };
+    u32 wish[4] = { 2 /* O_RDWR */, 0100644, 022, 0 };
     static struct { struct entry entry; struct opened opened; } answer;
     int error = call(CREATE, 1, wish, sizeof(wish), name, name_length(), &answer, sizeof(answer), NULL, 0);
     *entry = answer.entry;

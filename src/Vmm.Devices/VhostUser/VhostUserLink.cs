@@ -31,7 +31,7 @@ public sealed record VhostUserLinkOptions
     public TimeSpan Patience { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>How long it may take to give a ring back: as long as what it has at hand for the guest.</summary>
-    public TimeSpan StopPatience { get; init; } = TimeSpan.FromSeconds(30);
+    public TimeSpan StopPatience { get; init; } = TimeSpan.FromSeconds(20);
 }
 
 /// <summary>

@@ -136,6 +136,9 @@ internal sealed class VirtiofsdRun
 {
     private const int MostLines = 200, LongestLine = 400;
 
+    // What that of QEMU says at each end, as an error.
+    private static readonly string[] s_noise = ["fv_remove_watch: TODO!", "virtio_loop: Unexpected poll revents"];
+
     private readonly ProcessHandle _process;
     private readonly UnixStream _said;
     private readonly Action<string>? _tell;
@@ -191,7 +194,7 @@ internal sealed class VirtiofsdRun
         {
             if (!_reaped)
             {
-                _process.Kill();
+                _process.KillGroup(); // it has a child, in a namespace of processes of its own
             }
         }
     }
@@ -248,7 +251,7 @@ internal sealed class VirtiofsdRun
 
     private void Take(string line, ref int lines)
     {
-        if (lines++ >= MostLines || line.Length == 0)
+        if (Array.Exists(s_noise, noise => line.StartsWith(noise, StringComparison.Ordinal)) || lines++ >= MostLines || line.Length == 0)
         {
             return; // one that the guest makes talk without end
         }
