@@ -150,13 +150,15 @@ public sealed class StorageFolders(
             path, $"is in no storage folder of this host ({string.Join(", ", folders)}): name a folder below one of them, or let an "
                 + "administrator add the one above it to \"storage\" in vmmd.yaml");
         FolderFile folder = Find(path, at, Path.GetRelativePath(at, full), confined: true);
-        if (folder.Facts.IsDirectory)
+        using FolderFile top = Find(at, at, ".", confined: true);
+        bool isTop = (folder.Facts.Device, folder.Facts.Inode) == (top.Facts.Device, top.Facts.Inode); // by a link
+        if (folder.Facts.IsDirectory && !isTop)
         {
             return folder;
         }
 
         folder.Dispose();
-        throw new StorageException(path, "is no folder");
+        throw new StorageException(path, isTop ? $"leads to {at} itself: name a folder below it" : "is no folder");
     }
 
     /// <summary>Why a folder cannot be shared; null when it could be now.</summary>

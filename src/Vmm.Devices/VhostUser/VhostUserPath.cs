@@ -21,7 +21,7 @@ internal sealed class VhostUserPath : IIoService, IDisposable
     private readonly IOrphanHandler _orphan;
     private readonly VhostUserRings _rings;
     private readonly VhostUserMemory _memory;
-    private readonly IoLoop _loop = new(operations: RingOperations.Polls);
+    private readonly IoLoop _loop;
     private readonly List<Doorbell> _bells = [], _doorbells = []; // ours, and the guest's while nobody else has them
     private readonly IoPoll _hangUp;
     private readonly Thread _thread;
@@ -42,9 +42,10 @@ internal sealed class VhostUserPath : IIoService, IDisposable
         string name, VirtioActivation activation, VhostUserLink link, IReadOnlyList<MemoryExtent> memory, IOrphanHandler orphan)
     {
         (_name, _activation, _link, _orphan) = (name, activation, link, orphan);
-        _rings = new VhostUserRings(activation, queue => _loop.Post(() => ChangeCall(queue)));
+        _rings = new VhostUserRings(activation, queue => _loop!.Post(() => ChangeCall(queue)));
         _memory = new VhostUserMemory(activation.Memory, memory, PostMemory);
         _hangUp = new IoPoll((_, _) => HangUp());
+        _loop = new IoLoop(operations: RingOperations.Polls); // last: nothing is left of it when something else is missing
         _thread = new Thread(Run, maxStackSize: 256 * 1024) { Name = name + "-vhost", IsBackground = true };
     }
 
