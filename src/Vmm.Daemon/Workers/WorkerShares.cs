@@ -27,7 +27,7 @@ internal sealed class WorkerShares(StorageFolders storage, Action<string>? said)
         {
             return ProgramOf(share).Start();
         }
-        catch (Exception cause) when (cause is HostShareException or StorageException)
+        catch (Exception cause) when (cause is HostShareException or StorageException or KernelException)
         {
             throw new WorkerException(ControlCodes.ShareOpenFailed, cause.Message, cause);
         }

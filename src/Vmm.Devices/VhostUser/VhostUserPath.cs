@@ -23,13 +23,13 @@ internal sealed class VhostUserPath : IIoService, IDisposable
     private readonly VhostUserMemory _memory;
     private readonly IoLoop _loop;
     private readonly List<Doorbell> _bells = [], _doorbells = []; // ours, and the guest's while nobody else has them
-    private readonly IoPoll _hangUp;
     private readonly Thread _thread;
     private RingPump?[] _pumps = [];
+    private IoPoll? _hangUp; // of the back end at hand
     private Stage _stage;
     private VhostUserFrontEnd? _front;
     private ManualResetEventSlim? _holder; // waits for the rings; of the loop's thread
-    private bool _held, _watches;
+    private bool _held, _watches; // the ring has the poll
     private volatile bool _ended;
 
     /// <summary>Makes it.</summary>
@@ -44,7 +44,6 @@ internal sealed class VhostUserPath : IIoService, IDisposable
         (_name, _activation, _link, _orphan) = (name, activation, link, orphan);
         _rings = new VhostUserRings(activation, queue => _loop!.Post(() => ChangeCall(queue)));
         _memory = new VhostUserMemory(activation.Memory, memory, PostMemory);
-        _hangUp = new IoPoll((_, _) => HangUp());
         _loop = new IoLoop(operations: RingOperations.Polls); // last: nothing is left of it when something else is missing
         _thread = new Thread(Run, maxStackSize: 256 * 1024) { Name = name + "-vhost", IsBackground = true };
     }
@@ -203,7 +202,6 @@ internal sealed class VhostUserPath : IIoService, IDisposable
         try
         {
             using IoLoop loop = _loop;
-            loop.Add(_hangUp);
             _bells.Add(loop.Watch(_rings.Error, () => Break("the back end found a malformed ring or chain")));
             for (int i = 0; i < _rings.Count; i++)
             {
@@ -284,7 +282,6 @@ internal sealed class VhostUserPath : IIoService, IDisposable
 
     private void HangUp()
     {
-        _watches = false;
         if (_front is not { } front)
         {
             return;
@@ -310,6 +307,8 @@ internal sealed class VhostUserPath : IIoService, IDisposable
     {
         _front!.Dispose();
         _front = null;
+        _hangUp = null; // a ring that has its poll still ends it unheard
+        _watches = false;
     }
 
     private void Ended()
@@ -366,11 +365,26 @@ internal sealed class VhostUserPath : IIoService, IDisposable
 
     private void WatchHangUp()
     {
-        if (!_watches)
+        if (_watches)
         {
-            _watches = true;
-            _loop.WatchOnce(_hangUp, _front!.Handle, PollEvents.Readable);
+            return;
         }
+
+        if (_hangUp is null)
+        {
+            _hangUp = new IoPoll((poll, _) =>
+            {
+                if (ReferenceEquals(poll, _hangUp))
+                {
+                    _watches = false;
+                    HangUp();
+                }
+            });
+            _loop.Add(_hangUp);
+        }
+
+        _watches = true;
+        _loop.WatchOnce(_hangUp, _front!.Handle, PollEvents.Readable);
     }
 
     private void Hold(ManualResetEventSlim held)

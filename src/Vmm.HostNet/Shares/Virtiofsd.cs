@@ -105,9 +105,10 @@ public sealed class Virtiofsd(VirtiofsdOptions options) : IDisposable
         try
         {
             using (errors)
-            using (FolderFile? held = isRoot ? options.Hold?.Invoke() : null)
+            using (FolderFile? held = options.Hold?.Invoke())
             {
-                SpawnFolder folder = new(held?.HeldPath ?? options.Folder, VirtiofsdProgram.At, options.ReadOnly, OwnUser: !isRoot);
+                // What is held can be mounted by who may mount here; a child with mounts of its own has to find it again.
+                SpawnFolder folder = new(isRoot && held is not null ? held.HeldPath : options.Folder, VirtiofsdProgram.At, options.ReadOnly, OwnUser: !isRoot);
                 return new VirtiofsdRun(
                     ProcessHandle.Spawn(program.Path, [.. program.Arguments(options.ReadOnly, isRoot)], s_noEnvironment, [listener.Handle],
                         isolated: false, errors, folder),

@@ -13,7 +13,7 @@ public sealed record VirtiofsdOptions
 
     /// <summary>
     /// Finds the folder anew at each start and holds it, so that no link leads elsewhere; null: <see cref="Folder"/> as the kernel finds it.
-    /// Only of use with the privilege to mount what is held.
+    /// Without the privilege to mount what is held it is a check only.
     /// </summary>
     public Func<FolderFile>? Hold { get; init; }
 

@@ -66,7 +66,7 @@ internal static class SharedFolders
         {
             return program.Start();
         }
-        catch (HostShareException cause)
+        catch (Exception cause) when (cause is HostShareException or KernelException)
         {
             throw new IOException(cause.Message, cause);
         }
