@@ -121,7 +121,7 @@ public sealed class ShareTests : IDisposable
     [Fact]
     public void What_a_program_says_that_does_not_start_is_told()
     {
-        string program = Path.Combine(_folder, "program");
+        string program = Path.Combine(AppContext.BaseDirectory, Path.GetFileName(_folder)); // for it the folder hides /tmp
         File.WriteAllText(program, "#!/bin/sh\n[ \"$1\" = --version ] && exec echo virtiofsd 1.0\necho it rains >&2\nexit 3\n");
         File.SetUnixFileMode(program, UnixFileMode.UserRead | UnixFileMode.UserExecute);
         HostShareException refused = Assert.Throws<HostShareException>(
@@ -132,6 +132,7 @@ public sealed class ShareTests : IDisposable
             Assert.Throws<HostShareException>(
                 () => new Virtiofsd(new VirtiofsdOptions { Folder = Share + "x", Program = program }).Start()).Message,
             StringComparison.Ordinal);
+        File.Delete(program);
     }
 
     private static byte[] Pattern() =>
