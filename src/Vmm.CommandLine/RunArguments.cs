@@ -44,6 +44,9 @@ internal sealed record RunArguments
 
     public bool NoSerialInput { get; init; }
 
+    /// <summary>A reset of the guest ends the VM.</summary>
+    public bool NoReboot { get; init; }
+
     /// <summary>Folder of a saved VM.</summary>
     public string? Restore { get; init; }
 
@@ -71,6 +74,7 @@ internal sealed record RunArguments
             Name = Name ?? spec.Name,
             Cpus = Cpus ?? spec.Cpus,
             Cpu = Cpu is null ? spec.Cpu : CpuSpec.Parse(Cpu),
+            OnReboot = NoReboot ? RebootPolicy.Stop : spec.OnReboot,
             Boot = spec.Boot with
             {
                 Kernel = Kernel ?? spec.Boot.Kernel,
@@ -140,7 +144,7 @@ internal sealed record RunArguments
 
         if (Nets.Count > 0)
         {
-            spec = spec with { Nets = Append(spec.Nets, "--net", Nets, SpecOption.TryParseNet, problems) };
+            spec = spec with { Nets = [.. spec.Nets, .. NetArguments.Read(Nets, problems)] };
         }
 
         if (Shares.Count > 0)
@@ -155,25 +159,10 @@ internal sealed record RunArguments
 
         if (Publish.Count > 0)
         {
-            spec = spec with { Nets = WithPublished(spec.Nets) };
+            spec = spec with { Nets = NetArguments.WithPublished(spec.Nets, Publish) };
         }
 
         return Disks.Count == 0 ? spec : spec with { Disks = Append(spec.Disks, "--disk", Disks, SpecOption.TryParseDisk, problems) };
-    }
-
-    /// <summary>The user-mode network with the published ports; one that was not asked for comes behind the others.</summary>
-    private List<NetSpec> WithPublished(IReadOnlyList<NetSpec> given)
-    {
-        List<NetSpec> nets = [.. given];
-        int at = nets.FindIndex(net => net.User is not null);
-        if (at < 0)
-        {
-            at = nets.Count;
-            nets.Add(new NetSpec { User = new UserNetSpec() });
-        }
-
-        nets[at] = nets[at] with { User = new UserNetSpec { Publish = [.. nets[at].User!.Publish, .. Publish] } };
-        return nets;
     }
 
     private static VmSpec ApplyTransport(VmSpec spec, string text, List<string> problems)

@@ -39,19 +39,7 @@ internal sealed class RunOptions
     private readonly Option<string[]> _disks =
         new("--disk") { Description = "Raw disk: path" + SpecOption.Form("disks") + "; repeatable", HelpName = "disk" };
 
-    private readonly Option<string[]> _nets =
-        new("--net")
-        {
-            Description = "Network device: tap=NAME, bridge=NAME or user[,publish=PORTS]" + SpecOption.Form("nets") + "; repeatable",
-            HelpName = "net"
-        };
-
-    private readonly Option<string[]> _publish = new("--publish", "-p")
-    {
-        Description = "Port of the host that leads to the guest, over --net user, which it implies: "
-            + "[ADDRESS:]HOSTPORT:GUESTPORT[/tcp|/udp]; without an address that of 127.0.0.1; repeatable",
-        HelpName = "ports"
-    };
+    private readonly Option<string[]> _nets = NetArguments.Nets(), _publish = NetArguments.Publish();
 
     private readonly Option<string[]> _shares = new("--share")
     {
@@ -71,6 +59,9 @@ internal sealed class RunOptions
 
     private readonly SeedOptions _seed = new();
 
+    private readonly Option<bool> _noReboot =
+        new("--no-reboot") { Description = "A reboot of the guest ends the VM; one that firmware started goes on otherwise" };
+
     private readonly Option<bool> _quiet = new("--quiet") { Description = "Print nothing of our own except errors" };
 
     private readonly Option<bool> _noSerialInput = new("--no-serial-input") { Description = "Do not read standard input" };
@@ -81,8 +72,13 @@ internal sealed class RunOptions
     /// <summary>In the order in which the help lists them.</summary>
     internal IReadOnlyList<Option> All =>
     [
+<<<<<<< HEAD
         _file, _name, _kernel, _initrd, _cmdline, _cpus, _cpu, _memory, _numa, _disks, _nets, _publish, _shares, _transport, .. _seed.All, _restore,
         _saveTo, _quiet, _noSerialInput
+=======
+        _file, _name, _kernel, _initrd, _cmdline, _cpus, _cpu, _memory, _numa, _disks, _nets, _publish, _transport, .. _seed.All, _restore,
+        _saveTo, _noReboot, _quiet, _noSerialInput
+>>>>>>> main
     ];
 
     /// <summary>What a command line gives them.</summary>
@@ -103,6 +99,7 @@ internal sealed class RunOptions
         Publish = parsed.GetValue(_publish) ?? [],
         Shares = parsed.GetValue(_shares) ?? [],
         Transport = parsed.GetValue(_transport),
+        NoReboot = parsed.GetValue(_noReboot),
         Quiet = parsed.GetValue(_quiet),
         NoSerialInput = parsed.GetValue(_noSerialInput),
         Restore = parsed.GetValue(_restore),

@@ -100,6 +100,7 @@ public static class SpecValidation
         check.Require(
             IsName(spec.Name), "name", $"\"{spec.Name}\" is not a name: 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first");
         spec.Cpu?.Check(check);
+        spec.Smbios?.Check(check);
         check.Require(spec.Memory >= MinMemory && spec.Memory <= MaxMemory, "memory", $"{spec.Memory.ToString()}, expected 2MiB to 16TiB");
         check.Require(spec.Memory % 4096 == 0, "memory", $"{spec.Memory.Bytes} bytes is not a multiple of 4KiB");
         CheckBoot(spec, check);

@@ -8,6 +8,7 @@ using Balance = FieldsOf<BalanceSpec>;
 using Balloon = FieldsOf<BalloonSpec>;
 using Boot = FieldsOf<BootSpec>;
 using Cpu = FieldsOf<CpuSpec>;
+using Smbios = FieldsOf<SmbiosSpec>;
 using Vm = FieldsOf<VmSpec>;
 using Vsock = FieldsOf<VsockSpec>;
 
@@ -62,6 +63,20 @@ internal static class VmFields
         Cpu.Texts("features", "Features beside the model's: +name adds one, -name takes one away",
             SpecValidation.MaxCpuFeatures, CpuSpec.LongestFeature,
             c => c.Features, (c, v) => c with { Features = v }),
+    ];
+
+    private static readonly SpecField[] s_smbios =
+    [
+        Smbios.Text("manufacturer", "Who made it; Vmm by default", s => s.Manufacturer, (s, v) => s with { Manufacturer = v }),
+        Smbios.Text("product", "What it is called; Virtual machine by default", s => s.Product, (s, v) => s with { Product = v }),
+        Smbios.Text("version", "Its version", s => s.Version, (s, v) => s with { Version = v }),
+        Smbios.Text("serial", "Its serial number, where cloud-init looks for ds=nocloud", s => s.Serial, (s, v) => s with { Serial = v }),
+        Smbios.Text("uuid", "Its UUID; left out, one that stays with the VM", s => s.Uuid, (s, v) => s with { Uuid = v }),
+        Smbios.Text("sku", "Its stock keeping unit", s => s.Sku, (s, v) => s with { Sku = v }),
+        Smbios.Text("family", "The family of products it belongs to", s => s.Family, (s, v) => s with { Family = v }),
+        Smbios.Texts("oemStrings", "OEM strings (type 11), for programs of the guest that look for some",
+            SmbiosSpec.MostOemStrings, SmbiosSpec.LongestText,
+            s => s.OemStrings ?? [], (s, v) => s with { OemStrings = v }),
     ];
 
     private static readonly SpecField[] s_processors =
@@ -119,6 +134,8 @@ internal static class VmFields
         Vm.Word<ConsoleKind>("console", "What the console is connected to: the serial port, a virtio console, or both",
             s => s.Console, (s, v) => s with { Console = v }),
         Vm.Bool("pvpanic", "A device through which the guest tells of its panic", s => s.PvPanic, (s, v) => s with { PvPanic = v }),
+        Vm.Object("smbios", "What the guest is told of its machine: names, serial number, UUID, OEM strings",
+            s => s.Smbios, (s, v) => s with { Smbios = v }, s_smbios),
         Vm.Text("generationId", "VM generation id: auto, or a UUID", s => s.GenerationId, (s, v) => s with { GenerationId = v }),
     ];
 
@@ -129,7 +146,8 @@ internal static class VmFields
         Vm.Word<CrashPolicy>("onCrash",
             "When the guest's kernel panics (pvpanic): stop, what restart says follows; restart it; or preserve it, its vCPUs stand still",
             s => s.OnCrash, (s, v) => s with { OnCrash = v }),
-        Vm.Word<RebootPolicy>("onReboot", "When the guest reboots: vmmd starts the VM anew, or it ends as by a power-off",
+        Vm.Word<RebootPolicy>("onReboot",
+            "When the guest reboots: the VM is started anew (vmmctl run: one that firmware started), or it ends as by a power-off",
             s => s.OnReboot, (s, v) => s with { OnReboot = v }),
         Vm.Bool("autostart", "vmmd starts the VM when the host has booted", s => s.Autostart, (s, v) => s with { Autostart = v }),
         Vm.Word<VirtioTransport>("virtioTransport", "Transport of devices that do not name one",

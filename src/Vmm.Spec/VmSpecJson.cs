@@ -136,6 +136,7 @@ public sealed partial class VmSpecJson : JsonSerializerContext
             whole = spec.Shares[i] is { Path: not null };
         }
 
+        whole &= spec.Smbios?.OemStrings?.All(text => text is not null) != false;
         whole &= spec.Nets is not null && spec.Vsock is null or { Path: not null };
         for (int i = 0; whole && i < spec.Nets!.Count; i++)
         {

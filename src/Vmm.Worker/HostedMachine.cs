@@ -116,7 +116,7 @@ internal sealed class HostedMachine : IDisposable
 
             VirtualMachine machine = body.Restore == true
                 ? HostedSave.Restore(spec, resources, console, prepared)
-                : VirtualMachine.Create(spec, resources, console, prepared);
+                : VirtualMachine.Create(Guid.TryParse(body.VmId, out _) ? spec.WithUuid(body.VmId) : spec, resources, console, prepared);
             return new HostedMachine(body.VmId, machine, console, end, ended);
         }
         catch (Exception cause)

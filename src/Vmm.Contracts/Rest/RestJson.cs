@@ -54,4 +54,6 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(Problem))]
 [JsonSerializable(typeof(ConsoleSize))]
 [JsonSerializable(typeof(SavedFolderRequest))]
+[JsonSerializable(typeof(VmSeedInfo))]
+[JsonSerializable(typeof(VmSeedWish))]
 public sealed partial class RestJson : JsonSerializerContext;

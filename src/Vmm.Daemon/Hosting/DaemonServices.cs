@@ -92,6 +92,7 @@ internal static class DaemonServices
             p.GetRequiredService<ILogger<VmManager>>())
         {
             ImageDisks = new ImageDisks(p.GetRequiredService<ImageLibrary>(), new VmFolders(options.MachinesFolder)),
+            Seeds = new SeedStore(options.SeedsFolder),
         });
         services.AddSingleton(p => p.GetRequiredService<VmManager>().Events);
         services.AddSingleton(p => new DiskFolder(options.DisksFolder, p.GetRequiredService<VmManager>()));

@@ -30,6 +30,9 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
     /// <summary>Makes the disks of VMs that stand on images; null: nobody does.</summary>
     internal ImageDisks? ImageDisks { get; init; }
 
+    /// <summary>Keeps the seeds of VMs; null: nobody does.</summary>
+    internal SeedStore? Seeds { get; init; }
+
     /// <summary>What happens to the VMs.</summary>
     internal EventHub Events { get; } = new();
 
@@ -42,6 +45,8 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
         }
 
         ImageDisks?.Folders.Settle(_vms.Keys.ToHashSet(StringComparer.Ordinal));
+        Seeds?.Sweep(_vms.Values.Select(vm => vm.Record.Seed).Where(seed => seed is { IsDeleted: false }).Select(seed => seed!.File)
+            .ToHashSet(StringComparer.Ordinal));
         List<Task> adoptions = [];
         HashSet<string> held = new(StringComparer.Ordinal);
         foreach (IWorker worker in await launcher.AdoptAsync(cancellationToken).ConfigureAwait(false))
@@ -59,6 +64,7 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
                 vm.DiskCopies.SettleLost();
                 vm.DiskCommits.SettleLost();
                 vm.Snapshots.SettleLost();
+                vm.Seed.Settle();
             }
 
             if (vm.Record.WantedOn && !held.Contains(vm.Record.Id))
@@ -350,7 +356,7 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
     }
 
     private ManagedVm Managed(VmRecord record) =>
-        new(record, inventory, launcher, Events, log, storage, spec => CheckVsock(spec, vm => vm.IsAlive), OthersOver);
+        new(record, inventory, launcher, Events, log, storage, spec => CheckVsock(spec, vm => vm.IsAlive), OthersOver, Seeds);
 
     /// <summary>Looks whether the guest of one VM would reach the vsock of another as a host program.</summary>
     /// <exception cref="ApiException">It would.</exception>

@@ -27,6 +27,9 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
     public IMachineThreads? Threads { get; init; }
 
     /// <inheritdoc/>
+    public Action<string>? FirmwareSaid => Note is { } note ? line => note("firmware: " + line) : null;
+
+    /// <inheritdoc/>
     public Func<uint, UnixStream?>? DialHost { get; init; }
 
     /// <summary>

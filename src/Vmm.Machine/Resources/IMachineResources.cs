@@ -50,6 +50,9 @@ public interface IMachineResources
     /// <summary>Connects a guest's vsock to a port of the host, or answers null soon; null: the machine may do that itself.</summary>
     Func<uint, UnixStream?>? DialHost => null;
 
+    /// <summary>Takes what firmware says on its debug port, a line at a time, on a thread of its own; null: nobody does.</summary>
+    Action<string>? FirmwareSaid => null;
+
     /// <summary>Disk number <paramref name="index"/> of the spec, locked.</summary>
     /// <exception cref="BlockException">It cannot be opened, or is in use.</exception>
     IDiskBackend OpenDisk(int index, DiskSpec disk);
@@ -83,6 +86,12 @@ public sealed class PathResources : IMachineResources
     /// <summary>Takes remarks for the user; null when nobody reads them.</summary>
     public Action<string>? Note { get; init; }
 
+    /// <summary>Keeps the variables of firmware that the spec names no file for; null: they are gone with the machine.</summary>
+    public MemoryVariables? Variables { get; init; }
+
+    /// <inheritdoc/>
+    public Action<string>? FirmwareSaid => Note is { } note ? line => note("firmware: " + line) : null;
+
     /// <inheritdoc/>
     public KvmSystem OpenKvm() => KvmSystem.Open();
 
@@ -100,7 +109,7 @@ public sealed class PathResources : IMachineResources
     {
         if (boot.Variables is not { } path)
         {
-            return null;
+            return Variables?.Open(FirmwareFiles.Find().Variables);
         }
 
         FirmwareFiles.CreateVariables(path, FirmwareFiles.Find().Variables);
