@@ -72,13 +72,8 @@ internal sealed class RunOptions
     /// <summary>In the order in which the help lists them.</summary>
     internal IReadOnlyList<Option> All =>
     [
-<<<<<<< HEAD
-        _file, _name, _kernel, _initrd, _cmdline, _cpus, _cpu, _memory, _numa, _disks, _nets, _publish, _shares, _transport, .. _seed.All, _restore,
-        _saveTo, _quiet, _noSerialInput
-=======
-        _file, _name, _kernel, _initrd, _cmdline, _cpus, _cpu, _memory, _numa, _disks, _nets, _publish, _transport, .. _seed.All, _restore,
-        _saveTo, _noReboot, _quiet, _noSerialInput
->>>>>>> main
+        _file, _name, _kernel, _initrd, _cmdline, _cpus, _cpu, _memory, _numa, _disks, _nets, _publish, _shares, _transport, .. _seed.All,
+        _restore, _saveTo, _noReboot, _quiet, _noSerialInput
     ];
 
     /// <summary>What a command line gives them.</summary>
