@@ -13,7 +13,8 @@ public readonly record struct ProcessEnd(bool Known, int Signal, int ExitCode);
 /// proc(5) to what it holds.</param>
 /// <param name="At">An existing folder over which it is mounted. What is mounted under the folder is not seen there.</param>
 /// <param name="ReadOnly">Nothing in it can be changed.</param>
-/// <param name="OwnUser">The process gets a user namespace of its own, whose root is the caller: without CAP_SYS_ADMIN it needs one.</param>
+/// <param name="OwnUser">The process gets a user namespace of its own, whose root is the caller: without CAP_SYS_ADMIN it needs
+/// one.</param>
 public sealed record SpawnFolder(string Path, string At, bool ReadOnly, bool OwnUser);
 
 /// <summary>A process by pidfd (pidfd_open(2)): signals and waits cannot hit another process that got the same number.</summary>

@@ -6,7 +6,8 @@ using Vmm.Storage.Nbd;
 namespace Vmm.Daemon.Workers;
 
 /// <summary>
-/// Connects the disks of a VM to their servers again, and shared folders to their programs: to those that its spec names, whatever its worker asks for. One wish at a time and a
+/// Connects the disks of a VM to their servers again, and shared folders to their programs: to those that its spec names, whatever its
+/// worker asks for. One wish at a time and a
 /// pause between them: a worker that was taken over may ask without end, and its disks wait.
 /// </summary>
 /// <param name="call">Sends the answer.</param>

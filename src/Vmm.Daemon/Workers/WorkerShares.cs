@@ -8,7 +8,8 @@ using Vmm.Storage.Nbd;
 namespace Vmm.Daemon.Workers;
 
 /// <summary>
-/// The virtiofsd processes of one VM's worker, one for each shared folder. They outlive vmmd as the worker does, and end when it closes their
+/// The virtiofsd processes of one VM's worker, one for each shared folder. They outlive vmmd as the worker does, and end when it closes
+/// their
 /// sockets; when the worker is gone, what is left of them is killed.
 /// </summary>
 /// <param name="storage">Where folders may be.</param>

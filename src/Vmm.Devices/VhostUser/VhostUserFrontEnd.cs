@@ -16,7 +16,8 @@ internal readonly record struct VhostUserRing(int Index, RingParts Parts, ushort
 
 /// <summary>
 /// A back end behind a socket that serves rings of a guest (vhost-user). It maps the guest's memory from its files and rings the guest's
-/// interrupts itself. Of what the protocol offers only what is used here is negotiated: several queues and acknowledged requests. No channel
+/// interrupts itself. Of what the protocol offers only what is used here is negotiated: several queues and acknowledged requests. No
+/// channel
 /// for requests of the back end, no log of dirty pages, no shared record of requests in flight. One thread at a time.
 /// </summary>
 internal sealed class VhostUserFrontEnd : IDisposable
@@ -71,7 +72,8 @@ internal sealed class VhostUserFrontEnd : IDisposable
     /// <exception cref="VhostUserException">Refused, or the back end is gone.</exception>
     internal void SetFeatures(ulong features) => Tell(VhostUserRequest.SetFeatures, features | ProtocolFeatures);
 
-    /// <summary>Guest memory from now on; while no ring is served: back ends exchange their mappings under requests that use them.</summary>
+    /// <summary>Guest memory from now on; while no ring is served: back ends exchange their mappings under requests that use
+    /// them.</summary>
     /// <exception cref="VhostUserException">Too many ranges, refused, or the back end is gone.</exception>
     internal void SetMemory(ReadOnlySpan<MemoryExtent> extents)
     {

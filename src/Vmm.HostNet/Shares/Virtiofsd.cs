@@ -6,7 +6,8 @@ namespace Vmm.HostNet.Shares;
 /// <summary>
 /// Starts virtiofsd(1) for one shared folder, and starts it again. It sees nothing of the host but that folder: it is in mounts of its own
 /// where the folder is at another place, read only if it is to be, and makes a root of that, with PID and network namespaces and a system
-/// call filter. Started by root it keeps the capabilities that it needs to act as the guest's users; started by anybody else it is root of a
+/// call filter. Started by root it keeps the capabilities that it needs to act as the guest's users; started by anybody else it is root
+/// of a
 /// user namespace in which there is nobody but that user. It ends when the other end of its socket is closed, whoever held it.
 /// </summary>
 public sealed class Virtiofsd(VirtiofsdOptions options) : IDisposable
@@ -108,7 +109,8 @@ public sealed class Virtiofsd(VirtiofsdOptions options) : IDisposable
             using (FolderFile? held = options.Hold?.Invoke())
             {
                 // What is held can be mounted by who may mount here; a child with mounts of its own has to find it again.
-                SpawnFolder folder = new(isRoot && held is not null ? held.HeldPath : options.Folder, VirtiofsdProgram.At, options.ReadOnly, OwnUser: !isRoot);
+                string path = isRoot && held is not null ? held.HeldPath : options.Folder;
+                SpawnFolder folder = new(path, VirtiofsdProgram.At, options.ReadOnly, OwnUser: !isRoot);
                 return new VirtiofsdRun(
                     ProcessHandle.Spawn(program.Path, [.. program.Arguments(options.ReadOnly, isRoot)], s_noEnvironment, [listener.Handle],
                         isolated: false, errors, folder),
@@ -118,11 +120,9 @@ public sealed class Virtiofsd(VirtiofsdOptions options) : IDisposable
         catch (KernelException cause)
         {
             said.Dispose();
+            string needs = isRoot ? "CAP_SYS_ADMIN" : "a user namespace of its own, which this host does not allow";
             throw new HostShareException(
-                cause.Errno is Errno.EPERM or Errno.EACCES
-                    ? $"{cause.Message}: it needs {(isRoot ? "CAP_SYS_ADMIN" : "a user namespace of its own, which this host does not allow")}"
-                    : cause.Message,
-                cause);
+                cause.Errno is Errno.EPERM or Errno.EACCES ? $"{cause.Message}: it needs {needs}" : cause.Message, cause);
         }
         catch
         {

@@ -12,7 +12,8 @@ public sealed record VirtiofsdOptions
     public bool ReadOnly { get; init; }
 
     /// <summary>
-    /// Finds the folder anew at each start and holds it, so that no link leads elsewhere; null: <see cref="Folder"/> as the kernel finds it.
+    /// Finds the folder anew at each start and holds it, so that no link leads elsewhere; null: <see cref="Folder"/> as the kernel finds
+    /// it.
     /// Without the privilege to mount what is held it is a check only.
     /// </summary>
     public Func<FolderFile>? Hold { get; init; }

@@ -5,7 +5,8 @@ using Vmm.Interop;
 namespace Vmm.HostNet.Shares;
 
 /// <summary>
-/// The program virtiofsd of this host. There are two: that of the virtio-fs project, which Debian 13 has as package virtiofsd (1.x), and the
+/// The program virtiofsd of this host. There are two: that of the virtio-fs project, which Debian 13 has as package virtiofsd (1.x), and
+/// the
 /// older one that is a part of QEMU 7, which Debian 12 has in qemu-system-common. They do the same and have options of their own.
 /// </summary>
 internal sealed class VirtiofsdProgram

@@ -26,9 +26,9 @@ internal static class FsKind
         if (memory.Count > VirtioFs.MostMemoryPieces)
         {
             throw new HostShareException(
-                $"shared folder {share.Path}: the guest's memory is in {memory.Count} pieces (a virtual NUMA node is one, another where its "
-                    + $"memory grows, another where it crosses 3 GiB), and virtiofsd takes {VirtioFs.MostMemoryPieces}: give the VM fewer "
-                    + "virtual NUMA nodes");
+                $"shared folder {share.Path}: the guest's memory is in {memory.Count} pieces (a virtual NUMA node is one, another where "
+                    + $"its memory grows, another where it crosses 3 GiB), and virtiofsd takes {VirtioFs.MostMemoryPieces}: give the VM "
+                    + "fewer virtual NUMA nodes");
         }
 
         return new VirtioFs(

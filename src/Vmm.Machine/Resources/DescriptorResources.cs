@@ -33,7 +33,8 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
     public Func<uint, UnixStream?>? DialHost { get; init; }
 
     /// <summary>
-    /// Connects again to the server of a disk, known by its URI, or to the program of a shared folder, or fails with an <see cref="IOException"/>; null: nobody does.
+    /// Connects again to the server of a disk, known by its URI, or to the program of a shared folder, or fails with an <see
+    /// cref="IOException"/>; null: nobody does.
     /// </summary>
     public Func<string, CancellationToken, Task<FileDescriptorHandle>>? DialStorage { get; init; }
 

@@ -277,7 +277,8 @@ public sealed class VhostUserTests
     [Trait("Kind", "fuzz")]
     public void Any_answer_is_taken_or_refused_in_time()
     {
-        int rounds = int.TryParse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS"), out int wanted) ? Math.Min(wanted, 20_000) : 300;
+        int rounds = int.TryParse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS"), out int wanted)
+            ? Math.Min(wanted, 20_000) : 300;
         VhostUserLinkOptions options = s_quick with { Patience = TimeSpan.FromMilliseconds(5) };
         for (int seed = 0; seed < rounds; seed++)
         {

@@ -5,7 +5,8 @@ using Vmm.Interop;
 namespace Vmm.Devices.Virtio.Fs;
 
 /// <summary>
-/// Answers the file system requests of a guest whose virtiofsd is gone. It took with it what it knew of the guest's inodes and open files, so
+/// Answers the file system requests of a guest whose virtiofsd is gone. It took with it what it knew of the guest's inodes and open
+/// files, so
 /// everything fails with ENOTCONN, as with any FUSE server that died, until the guest mounts anew: its FUSE_INIT goes to the next one.
 /// </summary>
 internal sealed class FuseOrphan : IOrphanHandler

@@ -8,7 +8,8 @@ using Vmm.State;
 namespace Vmm.Devices.Virtio.Fs;
 
 /// <summary>
-/// A shared folder of the host (virtio 1.2 section 5.11): FUSE requests that a virtiofsd in another process serves over vhost-user. Owns the
+/// A shared folder of the host (virtio 1.2 section 5.11): FUSE requests that a virtiofsd in another process serves over vhost-user. Owns
+/// the
 /// connection.
 /// </summary>
 public sealed class VirtioFs : VirtioDevice
