@@ -6,6 +6,25 @@ using Vmm.Memory;
 
 namespace Vmm.Devices.VhostUser;
 
+/// <summary>Who has the rings of a <see cref="VhostUserPath"/>.</summary>
+internal enum RingHolder
+{
+    /// <summary>The rings are here, and nobody serves them; a back end is there.</summary>
+    Taken,
+
+    /// <summary>The back end serves them.</summary>
+    Handed,
+
+    /// <summary>A back end is of no use any more, and may be at work still: nobody may touch the rings.</summary>
+    Stalled,
+
+    /// <summary>No back end knows of them: the driver is answered here.</summary>
+    Orphaned,
+
+    /// <summary>The driver broke one: nothing is served before the reset.</summary>
+    Broken,
+}
+
 /// <summary>
 /// The rings of one activation, served by a back end in another process. It gets the doorbells of the guest and the eventfds that are its
 /// interrupts, so nothing here is on the way of a request. What is left is one thread: it hands rings over and takes them back, passes on
@@ -22,14 +41,14 @@ internal sealed class VhostUserPath : IIoService, IDisposable
     private readonly VhostUserRings _rings;
     private readonly VhostUserMemory _memory;
     private readonly IoLoop _loop;
-    private readonly List<Doorbell> _bells = [], _doorbells = []; // ours, and the guest's while nobody else has them
+    private readonly List<Doorbell> _bells = [];
+    private readonly OrphanRings _orphans;
+    private readonly HangUpWatch _watch;
     private readonly Thread _thread;
-    private RingPump?[] _pumps = [];
-    private IoPoll? _hangUp; // of the back end at hand
-    private Stage _stage;
+    private RingHolder _stage;
     private VhostUserFrontEnd? _front;
     private ManualResetEventSlim? _holder; // waits for the rings; of the loop's thread
-    private bool _held, _watches; // the ring has the poll
+    private bool _held;
     private volatile bool _ended;
 
     /// <summary>Makes it.</summary>
@@ -45,25 +64,9 @@ internal sealed class VhostUserPath : IIoService, IDisposable
         _rings = new VhostUserRings(activation, queue => _loop!.Post(() => ChangeCall(queue)));
         _memory = new VhostUserMemory(activation.Memory, memory, PostMemory);
         _loop = new IoLoop(operations: RingOperations.Polls); // last: nothing is left of it when something else is missing
+        _orphans = new OrphanRings(activation, orphan, _loop, Wake);
+        _watch = new HangUpWatch(_loop, HangUp);
         _thread = new Thread(Run, maxStackSize: 256 * 1024) { Name = name + "-vhost", IsBackground = true };
-    }
-
-    private enum Stage
-    {
-        /// <summary>The rings are here, and nobody serves them; a back end is there.</summary>
-        Taken,
-
-        /// <summary>The back end serves them.</summary>
-        Handed,
-
-        /// <summary>A back end is of no use any more, and may be at work still: nobody may touch the rings.</summary>
-        Stalled,
-
-        /// <summary>No back end knows of them: the driver is answered here.</summary>
-        Orphaned,
-
-        /// <summary>The driver broke one: nothing is served before the reset.</summary>
-        Broken,
     }
 
     /// <summary>Starts its thread; the rings are handed over there, since a back end may be slow.</summary>
@@ -153,19 +156,16 @@ internal sealed class VhostUserPath : IIoService, IDisposable
     /// <inheritdoc/>
     bool IIoService.Serve()
     {
-        if (_held || _stage != Stage.Orphaned)
+        if (_held || _stage != RingHolder.Orphaned)
         {
             return false;
         }
 
         _orphan.MayBegin = _link.IsConnected;
-        foreach (RingPump? pump in _pumps)
+        if (!_orphans.Serve())
         {
-            if (pump?.Serve() == false)
-            {
-                Break("malformed ring or chain");
-                return false;
-            }
+            Break("malformed ring or chain");
+            return false;
         }
 
         if (_orphan.TakeBegins())
@@ -177,24 +177,13 @@ internal sealed class VhostUserPath : IIoService, IDisposable
     }
 
     /// <inheritdoc/>
-    bool IIoService.PrepareSleep()
-    {
-        bool arrived = false;
-        for (int i = 0; i < _pumps.Length && !_held && _stage == Stage.Orphaned; i++)
-        {
-            arrived |= _pumps[i]?.PrepareSleep() ?? false;
-        }
-
-        return arrived;
-    }
+    bool IIoService.PrepareSleep() => !_held && _stage == RingHolder.Orphaned && _orphans.PrepareSleep();
 
     /// <inheritdoc/>
     void IIoService.Stopping()
     {
-        foreach (Doorbell bell in _bells.Concat(_doorbells))
-        {
-            _loop.Unwatch(bell);
-        }
+        _bells.ForEach(_loop.Unwatch);
+        _orphans.Unwatch();
     }
 
     private void Run()
@@ -238,13 +227,12 @@ internal sealed class VhostUserPath : IIoService, IDisposable
         }
 
         _front = front;
-        GiveBack();
-        Unwatch();
+        _orphans.End();
         try
         {
             _rings.Hand(front, _memory.Present());
-            _stage = Stage.Handed;
-            WatchHangUp();
+            _stage = RingHolder.Handed;
+            _watch.Listen(_front!.Handle);
         }
         catch (VhostUserException cause)
         {
@@ -257,7 +245,7 @@ internal sealed class VhostUserPath : IIoService, IDisposable
         try
         {
             _rings.TakeBack(_front!);
-            _stage = Stage.Taken;
+            _stage = RingHolder.Taken;
         }
         catch (VhostUserException cause)
         {
@@ -271,7 +259,7 @@ internal sealed class VhostUserPath : IIoService, IDisposable
         _link.Lose(_front!, why);
         if (_rings.AnyHanded)
         {
-            _stage = Stage.Stalled;
+            _stage = RingHolder.Stalled;
             HangUp();
             return;
         }
@@ -294,11 +282,11 @@ internal sealed class VhostUserPath : IIoService, IDisposable
                 DropFront();
                 Ended();
                 return;
-            case BackEndSign.Spoke when _stage != Stage.Stalled:
+            case BackEndSign.Spoke when _stage != RingHolder.Stalled:
                 Lose("it sends what nobody asked for");
                 return;
             default:
-                WatchHangUp();
+                _watch.Listen(_front!.Handle);
                 return;
         }
     }
@@ -307,13 +295,12 @@ internal sealed class VhostUserPath : IIoService, IDisposable
     {
         _front!.Dispose();
         _front = null;
-        _hangUp = null; // a ring that has its poll still ends it unheard
-        _watches = false;
+        _watch.Forget();
     }
 
     private void Ended()
     {
-        if (_stage == Stage.Broken)
+        if (_stage == RingHolder.Broken)
         {
             return;
         }
@@ -330,61 +317,8 @@ internal sealed class VhostUserPath : IIoService, IDisposable
 
     private void Adopt()
     {
-        Unwatch();
-        GiveBack();
-        _stage = Stage.Orphaned;
-        _pumps = new RingPump?[_rings.Count];
-        for (int i = 0; i < _pumps.Length; i++)
-        {
-            if (_activation.Queues[i] is { } queue)
-            {
-                _pumps[i] = new RingPump(_activation, i, _orphan, _orphan.MostReadable, _orphan.MostWritable) { Wake = Wake };
-                _doorbells.Add(_loop.Watch(queue.Doorbell, rung: null));
-                _activation.Interrupts.SignalQueue(i); // what was completed last may not have been told
-            }
-        }
-
-        Wake();
-    }
-
-    private void GiveBack()
-    {
-        foreach (RingPump? pump in _pumps)
-        {
-            pump?.GiveBack();
-        }
-
-        _pumps = [];
-    }
-
-    private void Unwatch()
-    {
-        _doorbells.ForEach(_loop.Unwatch);
-        _doorbells.Clear();
-    }
-
-    private void WatchHangUp()
-    {
-        if (_watches)
-        {
-            return;
-        }
-
-        if (_hangUp is null)
-        {
-            _hangUp = new IoPoll((poll, _) =>
-            {
-                if (ReferenceEquals(poll, _hangUp))
-                {
-                    _watches = false;
-                    HangUp();
-                }
-            });
-            _loop.Add(_hangUp);
-        }
-
-        _watches = true;
-        _loop.WatchOnce(_hangUp, _front!.Handle, PollEvents.Readable);
+        _stage = RingHolder.Orphaned;
+        _orphans.Begin();
     }
 
     private void Hold(ManualResetEventSlim held)
@@ -392,15 +326,12 @@ internal sealed class VhostUserPath : IIoService, IDisposable
         if (!_held)
         {
             _held = true;
-            if (_stage == Stage.Handed)
+            if (_stage == RingHolder.Handed)
             {
                 TakeBack();
             }
 
-            foreach (RingPump? pump in _pumps)
-            {
-                pump?.GiveBack();
-            }
+            _orphans.GiveBack();
         }
 
         _holder = held;
@@ -409,7 +340,7 @@ internal sealed class VhostUserPath : IIoService, IDisposable
 
     private void TellHeld()
     {
-        if (_held && _stage != Stage.Stalled)
+        if (_held && _stage != RingHolder.Stalled)
         {
             _holder?.Set();
             _holder = null;
@@ -419,7 +350,7 @@ internal sealed class VhostUserPath : IIoService, IDisposable
     private void Release()
     {
         _held = false;
-        if (_stage == Stage.Taken)
+        if (_stage == RingHolder.Taken)
         {
             Hand(_front);
         }
@@ -427,7 +358,7 @@ internal sealed class VhostUserPath : IIoService, IDisposable
 
     private void ChangeCall(int queue)
     {
-        if (_stage != Stage.Handed)
+        if (_stage != RingHolder.Handed)
         {
             return;
         }
@@ -445,10 +376,10 @@ internal sealed class VhostUserPath : IIoService, IDisposable
 
     private bool PostMemory(Action done) => _loop.Post(() =>
     {
-        if (_stage == Stage.Handed)
+        if (_stage == RingHolder.Handed)
         {
             TakeBack();
-            if (_stage == Stage.Taken)
+            if (_stage == RingHolder.Taken)
             {
                 Hand(_front);
             }
@@ -459,12 +390,12 @@ internal sealed class VhostUserPath : IIoService, IDisposable
 
     private void Break(string reason)
     {
-        if (_stage == Stage.Handed)
+        if (_stage == RingHolder.Handed)
         {
             TakeBack();
         }
 
-        _stage = Stage.Broken;
+        _stage = RingHolder.Broken;
         _activation.Interrupts.SetNeedsReset($"{_name}: {reason}");
         TellHeld();
     }
@@ -472,12 +403,12 @@ internal sealed class VhostUserPath : IIoService, IDisposable
     // After the loop: the driver reset the device, or it goes.
     private void End()
     {
-        if (_stage == Stage.Handed)
+        if (_stage == RingHolder.Handed)
         {
             TakeBack();
         }
 
-        GiveBack();
+        _orphans.End();
         if (_front is null || ReferenceEquals(_front, _link.Current))
         {
             return; // it stays for the next activation
