@@ -83,9 +83,9 @@ public sealed class VhostUserTests
         (FakeBackEnd end, VirtioFs device, QueueGuest guest) = Start(s_quick with
         {
             Note = notes.Add,
-            Connect = _ =>
+            Connect = cancel =>
             {
-                mayCome.Wait();
+                mayCome.Wait(cancel);
                 (next, FileDescriptorHandle stream) = FakeBackEnd.Create();
                 return Task.FromResult(stream);
             },
