@@ -180,6 +180,11 @@ public static class SpecValidation
         {
             NetValidation.CheckNets(spec, check);
         }
+
+        if (spec.Shares.Count > 0)
+        {
+            ShareValidation.Check(spec, check);
+        }
     }
 
     private static void CheckCounts(VmSpec spec, SpecComplaints check)
@@ -188,6 +193,8 @@ public static class SpecValidation
         check.Require(spec.Cpu is null || spec.Cpu.Features.Count <= MaxCpuFeatures, "cpu.features",
             $"{spec.Cpu?.Features.Count ?? 0} features, at most {MaxCpuFeatures}");
         check.Require(spec.Devices.Count <= MaxDevices, "devices", $"{spec.Devices.Count} devices, at most {MaxDevices}");
+        check.Require(spec.Shares.Count <= ShareValidation.Most, "shares",
+            $"{spec.Shares.Count} shared folders, at most {ShareValidation.Most}");
         check.Require(spec.Nets.Count <= MaxNets, "nets", $"{spec.Nets.Count} network devices, at most {MaxNets}");
         if (spec.Numa is { } numa)
         {

@@ -118,6 +118,8 @@ internal static class VmFields
             SpecValidation.MaxDisks, s => s.Disks, (s, v) => s with { Disks = v }, DeviceFields.DiskFields),
         Vm.List("nets", "Network devices in guest order",
             SpecValidation.MaxNets, s => s.Nets, (s, v) => s with { Nets = v }, DeviceFields.NetFields),
+        Vm.List("shares", "Folders of the host that the guest can mount (virtio-fs); needs the program virtiofsd",
+            ShareValidation.Most, s => s.Shares, (s, v) => s with { Shares = v }, DeviceFields.ShareFields),
         Vm.ListOfKinds("devices", "Further devices in guest order",
             SpecValidation.MaxDevices, s => s.Devices, (s, v) => s with { Devices = v }, () => [.. DeviceKinds.All.Select(k => k.Type)]),
         Vm.Bool("rng", "Attach a virtio-rng", s => s.Rng, (s, v) => s with { Rng = v }),

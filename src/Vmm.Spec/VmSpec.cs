@@ -160,6 +160,19 @@ public sealed record VmSpec
         init => Devices = value ?? [];
     }
 
+    /// <summary>Folders of the host that the guest can mount.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public IReadOnlyList<ShareSpec> Shares { get; init; } = [];
+
+    /// <summary>The same in JSON, left out when there are none, for workers of releases that knew none.</summary>
+    [System.Text.Json.Serialization.JsonInclude]
+    [System.Text.Json.Serialization.JsonPropertyName("shares")]
+    internal IReadOnlyList<ShareSpec>? SharesForJson
+    {
+        get => Shares.Count > 0 ? Shares : null;
+        init => Shares = value ?? [];
+    }
+
     /// <summary>Attach a virtio-rng.</summary>
     public bool Rng { get; init; } = true;
 

@@ -1,4 +1,5 @@
 using System.Text;
+using Vmm.Devices.VhostUser;
 using Vmm.Devices.Virtio.Net;
 using Vmm.Interop;
 using Vmm.Kvm;
@@ -145,6 +146,8 @@ public sealed class RebootTests : IDisposable
         public FileDescriptorHandle OpenDeviceFile(int index, DeviceFile file) => throw new NotSupportedException();
 
         public INetBackend OpenNet(int index, NetSpec net) => throw new NotSupportedException();
+
+        public VhostUserLink OpenShare(int index, ShareSpec share) => throw new NotSupportedException();
     }
 
     private sealed class Said : IConsoleEndpoint

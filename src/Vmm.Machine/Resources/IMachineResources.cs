@@ -1,8 +1,10 @@
 using System.Globalization;
 using Vmm.Interop.Kvm;
+using Vmm.Devices.VhostUser;
 using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Net;
 using Vmm.HostNet;
+using Vmm.HostNet.Shares;
 using Vmm.Interop;
 using Vmm.Kvm;
 using Vmm.Machine.Boot;
@@ -65,6 +67,10 @@ public interface IMachineResources
     /// <exception cref="TapException">They cannot be opened.</exception>
     /// <exception cref="HostNetException">What is to be behind them cannot be started.</exception>
     INetBackend OpenNet(int index, NetSpec net);
+
+    /// <summary>The program that serves shared folder number <paramref name="index"/>.</summary>
+    /// <exception cref="HostShareException">It cannot be started, or does not answer.</exception>
+    VhostUserLink OpenShare(int index, ShareSpec share);
 }
 
 /// <summary>The threads that a guest drives, for whoever wants them to be able to do less than the rest of the process.</summary>
@@ -132,6 +138,9 @@ public sealed class PathResources : IMachineResources
         string owner = string.Create(CultureInfo.InvariantCulture, $"vmm-run {Environment.ProcessId}");
         return OpenTap(net, kernel => TapBackend.Of(BridgeTap.Open(net, owner), kernel));
     }
+
+    /// <inheritdoc/>
+    public VhostUserLink OpenShare(int index, ShareSpec share) => SharedFolders.Start(index, share, Note);
 
     private static TapBackend OpenTap(NetSpec net, Func<bool, TapBackend> open)
     {
