@@ -24,6 +24,8 @@ internal sealed class CreateVerb
     private readonly Option<string?> _initrd = new("--initrd") { Description = "Initial ramdisk, without a spec file", HelpName = "path" };
     private readonly Option<string?> _cmdline =
         new("--cmdline") { Description = "Kernel command line, without a spec file", HelpName = "text" };
+    private readonly Option<string[]> _network =
+        new("--network") { Description = "One more network device, on this private network of the daemon; repeatable", HelpName = "name" };
     private readonly Option<bool> _start = new("--start") { Description = "Start it, too" };
 
     internal static void AddTo(Noun vm)
@@ -32,7 +34,7 @@ internal sealed class CreateVerb
         Symbol[] symbols =
         [
             verb._name, verb._file, verb._image, verb._size, verb._cpus, verb._memory, verb._kernel, verb._initrd, verb._cmdline,
-            verb._start,
+            verb._network, verb._start,
         ];
         vm.Add("create", "Create a VM from a spec file, or from options; the same again changes nothing", symbols, verb.RunAsync);
     }
@@ -46,12 +48,17 @@ internal sealed class CreateVerb
             if (parsed.GetValue(_name) is not null || Settings(parsed).Any())
             {
                 throw new UsageException("vm create: a spec file says the name, CPUs, memory and what boots; beside -f there are --image, "
-                    + "--size and --start");
+                    + "--size, --network and --start");
             }
 
             yaml = await ReadAsync(file, cancellation).ConfigureAwait(false);
             folder = Path.GetDirectoryName(Path.GetFullPath(file))!;
-            yaml = disk is null ? yaml : WithDisk(yaml, folder, disk);
+            yaml = disk is null ? yaml : Changed("disk", "'- image: NAME' into its disks", () => SpecEdit.Add(yaml, folder, disk));
+            foreach (NetSpec net in Nets(parsed))
+            {
+                string before = yaml;
+                yaml = Changed("network", $"'- network: {net.Network}' into its nets", () => SpecEdit.Add(before, folder, net));
+            }
         }
         else
         {
@@ -76,12 +83,14 @@ internal sealed class CreateVerb
             : new DiskSpec { Image = image, Size = text is null ? null : size };
     }
 
-    private static string WithDisk(string yaml, string folder, DiskSpec disk)
+    private IEnumerable<NetSpec> Nets(ParseResult parsed) =>
+        (parsed.GetValue(_network) ?? []).Select(name => new NetSpec { Network = name });
+
+    private static string Changed(string what, string instead, Func<string?> edit)
     {
         try
         {
-            return SpecEdit.Add(yaml, folder, disk)
-                ?? throw new UsageException("the spec is written so that no disk can be added: put '- image: NAME' into its disks");
+            return edit() ?? throw new UsageException($"the spec is written so that no {what} can be added: put {instead}");
         }
         catch (SpecException cause)
         {
@@ -112,7 +121,19 @@ internal sealed class CreateVerb
                 .Append("  ").Append(field).Append(": ").Append(Quoted(value!)).Append('\n');
         }
 
-        return disk is null ? yaml.ToString() : yaml.Append("disks:\n  - ").Append(SpecEdit.Item(disk)).Append('\n').ToString();
+        if (disk is not null)
+        {
+            yaml.Append("disks:\n  - ").Append(SpecEdit.Item(disk)).Append('\n');
+        }
+
+        NetSpec[] nets = [.. Nets(parsed)];
+        yaml.Append(nets.Length > 0 ? "nets:\n" : "");
+        foreach (NetSpec net in nets)
+        {
+            yaml.Append("  - ").Append(SpecEdit.Item(net)).Append('\n');
+        }
+
+        return yaml.ToString();
     }
 
     private static string Quoted(string text) => $"\"{JsonEncodedText.Encode(text).Value}\"";

@@ -1,4 +1,6 @@
 using Vmm.Daemon.Storage;
+using Vmm.HostNet;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Workers;
 
@@ -20,6 +22,11 @@ internal sealed record DiskAccess(StorageFolders Storage)
 
     /// <summary>Names the VM whose worker a process is, for the error that says who has a disk; null for any other process.</summary>
     internal Func<int, string?>? VmOf { get; init; }
+
+    /// <summary>
+    /// Makes of a device of a private network one on its bridge: id of the VM, the device, its place; null: there are no such networks.
+    /// </summary>
+    internal Func<string, NetSpec, int, (NetSpec Net, PrivateNetwork Network)>? Networks { get; init; }
 
     /// <summary>Takes what somebody may want to know of a VM's disk: id of the VM, and a line.</summary>
     internal Action<string, string>? Remarked { get; init; }

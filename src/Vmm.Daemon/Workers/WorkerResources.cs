@@ -137,8 +137,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
     /// <summary>Opens a tap for a running VM.</summary>
     /// <exception cref="WorkerException">It cannot be opened.</exception>
-    internal static WorkerResources Open(NetSpec net, string vmId) =>
-        Open(DiskAccess.None with { VmId = vmId }, resources => resources.AddNet(0, net));
+    internal static WorkerResources Open(NetSpec net, DiskAccess access) => Open(access, resources => resources.AddNet(0, net));
 
     /// <summary>The spec with the MTU of each tap in it: a worker may see no network interfaces.</summary>
     internal static VmSpec WithMtus(VmSpec spec) => spec.Nets.Count == 0 ? spec : spec with { Nets = [.. spec.Nets.Select(WithMtu)] };
@@ -146,6 +145,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     /// <summary>The network device with its tap's MTU.</summary>
     internal static NetSpec WithMtu(NetSpec net) =>
         net.User is not null ? net
+            : net.Network is not null ? net with { Mtu = net.Mtu ?? NetSpec.NetworkMtu }
             : net with
             {
                 Mtu = net.Mtu ?? (TapQueue.MtuOf(net.Bridge ?? net.Tap) is >= 68 and <= ushort.MaxValue and var mtu ? mtu : null),
@@ -230,7 +230,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
         try
         {
-            if (spec.Bridge is null)
+            if (spec.Bridge is null && spec.Network is null)
             {
                 for (int queue = 0; queue < spec.Queues; queue++)
                 {
@@ -259,7 +259,20 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
     private void AddBridgeTap(int index, NetSpec spec)
     {
-        IReadOnlyList<TapQueue> queues = BridgeTap.Open(spec, TapCounters.AliasOf(access.VmId));
+        string alias = TapCounters.AliasOf(access.VmId);
+        IReadOnlyList<TapQueue> queues;
+        if (spec.Network is { } name)
+        {
+            (NetSpec onBridge, PrivateNetwork network) = (access.Networks ?? throw new HostNetException("nobody keeps private networks"))(
+                access.VmId, spec, index);
+            queues = BridgeTap.Open(onBridge, network.TapAlias(alias), spec.AntiSpoof == true ? null : problem => _remarks.Add(
+                $"net{index} on network {name} is not held to its address: {problem}"));
+        }
+        else
+        {
+            queues = BridgeTap.Open(spec, alias);
+        }
+
         for (int queue = 0; queue < queues.Count; queue++)
         {
             Add(ResourceNames.NetQueue(index, queue), queues[queue].Handle);
