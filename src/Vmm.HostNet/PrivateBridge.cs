@@ -36,8 +36,7 @@ public static class PrivateBridge
         if (missing)
         {
             // An address of its own: otherwise it would be that of its ports, and change as they come and go.
-            byte[] mac = [0xFE, .. SHA256.HashData(Encoding.UTF8.GetBytes(network.Id)).AsSpan(0, 5)];
-            Do(route, network, RouteMessage.Link(NewLink, 0, create: true).Add(Name, network.Bridge).Add(Address, mac)
+            Do(route, network, RouteMessage.Link(NewLink, 0, create: true).Add(Name, network.Bridge).Add(Address, Mac(network, "bridge"))
                 .Add(LinkInfo, m => m.Add(Kind, "bridge")), "make the bridge");
         }
 
@@ -64,7 +63,8 @@ public static class PrivateBridge
         RemoveServicePort(route, network);
         Do(route, network, RouteMessage.Link(NewLink, 0, create: true).Add(Name, network.ServicePort).Add(LinkInfo, m => m
             .Add(Kind, "veth")
-            .Add(Data, d => d.AddPeer(1 /* VETH_INFO_PEER */, p => p.Add(Name, "lan0").Add(NetNsPid, (uint)process)))),
+            .Add(Data, d => d.AddPeer(1 /* VETH_INFO_PEER */, p => p
+                .Add(Name, "lan0").Add(Address, Mac(network, "server")).Add(NetNsPid, (uint)process)))),
             "make the interface of dnsmasq (module veth)");
         InterfaceFacts port = route.Find(network.ServicePort)
             ?? throw new HostNetException($"network {network.Name}: the interface {network.ServicePort} is gone again");
@@ -92,6 +92,10 @@ public static class PrivateBridge
             Do(route, network, RouteMessage.Link(DelLink, bridge.Index), "remove the bridge");
         }
     }
+
+    // The same whenever it is made again: guests remember it.
+    private static byte[] Mac(PrivateNetwork network, string what) =>
+        [0xFE, .. SHA256.HashData(Encoding.UTF8.GetBytes($"{network.Id} {what}")).AsSpan(0, 5)];
 
     // Without an address of the host's own: nothing of the host is reached by IPv6 on this network. A kernel without IPv6 has none.
     private static void NoIpv6(RouteSocket route, int link) =>

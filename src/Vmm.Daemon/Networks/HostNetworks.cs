@@ -34,7 +34,7 @@ internal sealed class HostNetworks(string folder, uint user) : INetworkHost
             services.UpdateServers();
             return !PrivateBridge.IsThere(network) ? $"its bridge {network.Bridge}"
                 : !services.IsRunning ? "its dnsmasq"
-                : all && !NetworkRules.AreThere(network) ? "its rules of nftables"
+                : all && !NetworkRules.AreThere(network) ? "its table of nftables"
                 : null;
         }
 
