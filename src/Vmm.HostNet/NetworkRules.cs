@@ -9,6 +9,8 @@ namespace Vmm.HostNet;
 /// <param name="folder">Where the text of the rules is written.</param>
 public sealed class NetworkRules(string folder)
 {
+    private readonly Lock _forwarding = new();
+
     private const string Need = "private networks", Guard = "vmm_forward", Forwarding = "/proc/sys/net/ipv4/ip_forward";
 
     /// <summary>Writes the rules of a network anew, in one step.</summary>
@@ -37,8 +39,21 @@ public sealed class NetworkRules(string folder)
     /// <exception cref="HostNetException">It cannot be.</exception>
     public bool BeginForwarding()
     {
+        lock (_forwarding)
+        {
+            return Begin();
+        }
+    }
+
+    private bool Begin()
+    {
         if (IsForwarding)
         {
+            if (File.Exists(Mark) && !IsThere(Guard))
+            {
+                Load("forwarding", Guard, GuardText); // somebody flushed the rules
+            }
+
             return false;
         }
 
@@ -50,7 +65,7 @@ public sealed class NetworkRules(string folder)
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
         {
-            EndForwarding();
+            End();
             throw new HostNetException(
                 $"this host does not forward packets, which NAT needs, and vmmd may not change that ({cause.Message}): run 'sysctl -w "
                     + "net.ipv4.ip_forward=1', or make the network with --isolated", cause);
@@ -63,6 +78,14 @@ public sealed class NetworkRules(string folder)
     /// <returns>It was.</returns>
     /// <exception cref="HostNetException">nft refused.</exception>
     public bool EndForwarding()
+    {
+        lock (_forwarding)
+        {
+            return End();
+        }
+    }
+
+    private bool End()
     {
         if (!File.Exists(Mark))
         {
@@ -128,7 +151,8 @@ public sealed class NetworkRules(string folder)
     // In the folder that a boot of the host empties, as the kernel forgets the setting.
     private string Mark => Path.Combine(folder, "forwarding");
 
-    private static bool IsForwarding => File.ReadAllText(Forwarding).Trim() is not "0";
+    /// <summary>The host forwards packets.</summary>
+    public static bool IsForwarding => File.ReadAllText(Forwarding).Trim() is not "0";
 
     private static string Replace(string table, string chains) =>
         $"table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{chains}}}\n";

@@ -148,6 +148,7 @@ internal static class DaemonServices
                     // asked when a disk is in use; the VMs need the launcher first
                     VmOf = process => provider.GetRequiredService<VmManager>().NameOf(process),
                     Networks = (vm, net, index) => provider.GetRequiredService<VmManager>().Nets.Resolve(vm, net, index),
+                    NetRemarked = (vm, remark) => provider.GetRequiredService<VmManager>().Remark(vm, remark, "net-remark"),
                     Remarked = (vm, remark) => provider.GetRequiredService<VmManager>().Remark(vm, remark),
                     Rbd = launcher.Disks.Rbd?.Telling((vm, line) => provider.GetRequiredService<VmManager>().Remark(vm, line)),
                 },

@@ -34,6 +34,7 @@ internal sealed class HostNetworks(string folder, uint user) : INetworkHost
             services.UpdateServers();
             return !PrivateBridge.IsThere(network) ? $"its bridge {network.Bridge}"
                 : !services.IsRunning ? "its dnsmasq"
+                : !network.Isolated && !NetworkRules.IsForwarding ? "the host's forwarding"
                 : all && !NetworkRules.AreThere(network) ? "its table of nftables"
                 : null;
         }

@@ -189,12 +189,12 @@ public sealed class VmManager(
     /// <summary>The VM whose worker a process is; null: it is none's.</summary>
     internal string? NameOf(int workerProcess) => _vms.Values.FirstOrDefault(vm => vm.WorkerProcess == workerProcess)?.Record.Name;
 
-    /// <summary>Tells what somebody may want to know of a VM's disk.</summary>
-    internal void Remark(string vmId, string remark)
+    /// <summary>Tells what somebody may want to know of a VM's disk or network.</summary>
+    internal void Remark(string vmId, string remark, string kind = "disk-remark")
     {
         if (_vms.Values.FirstOrDefault(vm => string.Equals(vm.Record.Id, vmId, StringComparison.Ordinal))?.Record.Name is { } name)
         {
-            Events.Publish("disk-remark", name, message: remark);
+            Events.Publish(kind, name, message: remark);
             DaemonLog.DiskRemark(log, name, remark);
         }
     }

@@ -138,6 +138,7 @@ internal sealed class VmStarts
         }
 
         worker.ServeStorage(_vm.Store.Spec?.Disks ?? []);
+        worker.ServeNets(_vm.Store.Spec?.Nets ?? []);
 
         bool answers = worker.Greeted.IsCompleted;
         _vm.AdoptWorker(worker, answers);

@@ -28,6 +28,9 @@ internal sealed record DiskAccess(StorageFolders Storage)
     /// </summary>
     internal Func<string, NetSpec, int, (NetSpec Net, PrivateNetwork Network)>? Networks { get; init; }
 
+    /// <summary>Takes what somebody may want to know of a VM's network: id of the VM, and a line.</summary>
+    internal Action<string, string>? NetRemarked { get; init; }
+
     /// <summary>Takes what somebody may want to know of a VM's disk: id of the VM, and a line.</summary>
     internal Action<string, string>? Remarked { get; init; }
 }

@@ -281,6 +281,11 @@ public interface IWorker : IAsyncDisposable
     {
     }
 
+    /// <summary>Starts the program of a user-mode network among these again, from now on, when the worker has lost it.</summary>
+    void ServeNets(IEnumerable<NetSpec> nets)
+    {
+    }
+
     /// <summary>
     /// A stream to the serial console. Starts with the last 64 KiB of output; several may be open, each sees all output, input goes to the
     /// guest in turn.

@@ -4,6 +4,7 @@ using System.Text.Json.Serialization.Metadata;
 using Vmm.Contracts;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.HostNet;
 using Vmm.Interop;
 using Vmm.LifeCycle;
 using Vmm.Memory;
@@ -18,6 +19,7 @@ internal sealed class RemoteWorker : IWorker
 
     private readonly VsockDials _dials;
     private readonly StorageDials _storage;
+    private readonly UserNetStarts _nets;
     private ResidencyReport? _residency;
     private readonly WorkerEvents _events;
     private readonly WorkerLink _link;
@@ -46,10 +48,12 @@ internal sealed class RemoteWorker : IWorker
         _gone = gone;
         _dials = new VsockDials((body, stream) => AnswerDialAsync(
             ControlKinds.VsockDialed, ControlCodec.Body(body, ControlJson.Default.VsockDialed), "stream", stream));
+        _nets = new UserNetStarts(net => new PasstProcess(net).Start(), text => options.Disks.NetRemarked?.Invoke(VmId, text));
         _storage = new StorageDials((body, socket) => AnswerDialAsync(
-            ControlKinds.StorageDialed, ControlCodec.Body(body, ControlJson.Default.StorageDialed), "socket", socket), options.Disks.Rbd);
+            ControlKinds.StorageDialed, ControlCodec.Body(body, ControlJson.Default.StorageDialed), "socket", socket), options.Disks.Rbd, _nets);
         Bounds = new WorkerBounds(process, ReportLine);
         _events = new WorkerEvents(_dials, _storage, Bounds.Unthrottle);
+        _events.OnDeviceRemoved(_ => _nets.LetGo()); // it may be that one
         _link = new WorkerLink(socket, process, options, _events.Handle, () => HelloAsync(CancellationToken.None), () => Kill());
         _saves = new WorkerSaves(_link, Bounds);
         _finish = FinishAsync();
@@ -156,6 +160,14 @@ internal sealed class RemoteWorker : IWorker
 
     public void ServeStorage(IEnumerable<DiskSpec> disks) => _storage.Serve(VmId, disks);
 
+    public void ServeNets(IEnumerable<NetSpec> nets)
+    {
+        if (nets.FirstOrDefault(net => net.User is not null) is { } user)
+        {
+            _nets.Serve(user);
+        }
+    }
+
     public void OnConnection(Action<bool> handler) => _link.OnChanged(handler);
 
     public Task<DeviceList> DevicesAsync(CancellationToken cancellation) =>
@@ -164,7 +176,11 @@ internal sealed class RemoteWorker : IWorker
     public Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation) =>
         _plugs.AddAsync(VmId, disk, () => _storage.Serve(VmId, [disk]), cancellation);
 
-    public Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation) => _plugs.AddAsync(VmId, net, cancellation);
+    public Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation)
+    {
+        ServeNets([net]);
+        return _plugs.AddAsync(VmId, net, cancellation);
+    }
 
     public Task<ulong> GrowDiskAsync(string device, DiskGrowth growth, CancellationToken cancellation) =>
         _plugs.GrowAsync(device, growth, cancellation);
@@ -371,6 +387,7 @@ internal sealed class RemoteWorker : IWorker
             await Task.WhenAny(errors.Finished, Task.Delay(s_lastWords)).ConfigureAwait(false); // they come before the news of its end
         }
 
+        _nets.Dispose();
         _gone(this);
         _events.SetState(VmState.Stopped);
         _ended.TrySetResult(exit);

@@ -81,6 +81,7 @@ internal sealed class WorkerLaunch(
         }
 
         worker.ServeStorage(spec.Disks);
+        worker.ServeNets(spec.Nets);
 
         return worker;
     }

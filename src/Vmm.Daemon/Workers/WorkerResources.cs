@@ -18,7 +18,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 {
     private readonly List<IDisposable> _owned = [];
     private readonly Dictionary<int, DiskFiles> _disks = [];
-    private readonly List<string> _remarks = []; // a line each
+    private readonly List<string> _remarks = [], _netRemarks = []; // a line each
 
     internal List<string> Names { get; } = [];
 
@@ -28,7 +28,11 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     internal ulong LargestFile { get; private set; }
 
     /// <summary>Tells what somebody may want to know of what was opened for this VM.</summary>
-    internal void TellRemarks(string vmId) => _remarks.ForEach(remark => access.Remarked?.Invoke(vmId, remark));
+    internal void TellRemarks(string vmId)
+    {
+        _remarks.ForEach(remark => access.Remarked?.Invoke(vmId, remark));
+        _netRemarks.ForEach(remark => access.NetRemarked?.Invoke(vmId, remark));
+    }
 
     /// <summary>True when a disk is an image: the worker has to be told so, and to know what that is.</summary>
     internal bool HasImages => _disks.Values.Any(disk => disk.IsImage);
@@ -265,7 +269,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
         {
             (NetSpec onBridge, PrivateNetwork network) = (access.Networks ?? throw new HostNetException("nobody keeps private networks"))(
                 access.VmId, spec, index);
-            queues = BridgeTap.Open(onBridge, network.TapAlias(alias), spec.AntiSpoof == true ? null : problem => _remarks.Add(
+            queues = BridgeTap.Open(onBridge, network.TapAlias(alias), spec.AntiSpoof == true ? null : problem => _netRemarks.Add(
                 $"net{index} on network {name} is not held to its address: {problem}"));
         }
         else
