@@ -30,6 +30,14 @@ public sealed record NetSpec
     /// </summary>
     public string? Network { get; init; }
 
+    /// <summary>
+    /// Card of the host in place of a tap: the device is on its network beside the host, by a macvtap interface; null: none.
+    /// </summary>
+    public string? Macvtap { get; init; }
+
+    /// <summary>How the macvtap interfaces of a card reach each other; null: <see cref="MacvtapMode.Bridge"/>.</summary>
+    public MacvtapMode? Mode { get; init; }
+
     /// <summary>VLAN that the device is in, without tags; null: as the bridge has its ports.</summary>
     public int? Vlan { get; init; }
 
@@ -67,16 +75,32 @@ public sealed record NetSpec
     public int? Vnode { get; init; }
 
     /// <summary>
-    /// What is behind the device, for people and for telling devices apart: the tap, <see cref="UserSource"/>, or the bridge or
-    /// network as <c>bridge:NAME</c> or <c>network:NAME</c>, with <c>/MAC</c> when it has one.
+    /// What is behind the device, for people and for telling devices apart: the tap, <see cref="UserSource"/>, or the bridge,
+    /// network or card as <c>bridge:NAME</c>, <c>network:NAME</c> or <c>macvtap:NAME</c>, with <c>/MAC</c> when it has one.
     /// </summary>
     [JsonIgnore]
     public string Source => User is not null ? UserSource
-        : (Bridge ?? Network) is not { } shared ? Tap
-        : (Bridge is null ? "network:" : "bridge:") + shared + (Mac is null ? "" : "/" + Mac);
+        : (Bridge ?? Network ?? Macvtap) is not { } shared ? Tap
+        : (Bridge is not null ? "bridge:" : Network is not null ? "network:" : "macvtap:") + shared + (Mac is null ? "" : "/" + Mac);
 
     /// <summary>A name that a private network can have.</summary>
     public static bool IsNetworkName(string? name) => name is not null && SpecValidation.IsName(name);
+}
+
+/// <summary>How macvtap interfaces of one card reach each other, ip-link(8).</summary>
+public enum MacvtapMode
+{
+    /// <summary>Directly.</summary>
+    Bridge,
+
+    /// <summary>Not at all.</summary>
+    Private,
+
+    /// <summary>By the switch that the card is connected to.</summary>
+    Vepa,
+
+    /// <summary>There is one, which has the card for itself.</summary>
+    Passthru,
 }
 
 /// <summary>Whether the host's kernel moves the frames of a network device (vhost-net).</summary>

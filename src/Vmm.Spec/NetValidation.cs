@@ -40,6 +40,15 @@ internal static class NetValidation
             CheckBridge(net, path, check);
         }
 
+        if (net.Macvtap is { } card)
+        {
+            check.Require(IsInterface(card), path + ".macvtap",
+                $"\"{card}\", expected the name of a network interface: 1 to 15 characters without '/', ':' and spaces");
+            string? other = net.Tap.Length > 0 ? "tap" : net.Bridge is not null ? "bridge" : net.Network is not null ? "network" : null;
+            check.Require(other is null, path + ".macvtap", $"stands beside {other ?? ""}: give one of the two");
+        }
+
+        check.Require(net.Macvtap is not null || net.Mode is null, path + ".mode", "belongs to a macvtap, and there is none");
         CheckSource(net, path, check);
         Span<byte> mac = stackalloc byte[6];
         bool isMac = net.Mac is null || MacAddress.TryParse(net.Mac, mac);
@@ -63,6 +72,8 @@ internal static class NetValidation
                 $"nets[{i}] is user-mode too: a VM has one such network, which publishes all its ports");
             check.Require(net.Bridge is null || !string.Equals(net.Source, other.Source, StringComparison.Ordinal), path + ".bridge",
                 $"nets[{i}] is on {net.Bridge ?? ""} too: give both a mac, which tells them apart");
+            check.Require(net.Macvtap is null || !string.Equals(net.Source, other.Source, StringComparison.Ordinal), path + ".macvtap",
+                $"nets[{i}] is on {net.Macvtap ?? ""} too: give both a mac, which tells them apart");
             check.Require(net.Network is null || !string.Equals(net.Source, other.Source, StringComparison.Ordinal), path + ".network",
                 $"nets[{i}] is in {net.Network ?? ""} too: give both a mac, which tells them apart");
             check.Require(net.Mac is null || !string.Equals(net.Mac, other.Mac, StringComparison.OrdinalIgnoreCase), path + ".mac",
@@ -74,7 +85,7 @@ internal static class NetValidation
     {
         if (net.User is not { } user)
         {
-            if (net.Bridge is not null || net.Network is not null)
+            if ((net.Bridge ?? net.Network ?? net.Macvtap) is not null)
             {
                 return;
             }
@@ -86,6 +97,7 @@ internal static class NetValidation
 
         path += ".user";
         check.Require(net.Bridge is null, path, $"stands beside bridge: {net.Bridge ?? ""}: give one of the two");
+        check.Require(net.Macvtap is null, path, $"stands beside macvtap: {net.Macvtap ?? ""}: give one of the two");
         check.Require(net.Network is null, path, $"stands beside network: {net.Network ?? ""}: give one of the two");
         check.Require(net.Tap.Length == 0, path, $"stands beside tap: {net.Tap}: give one of the two");
         check.Require(net.Queues == 1, path, $"user-mode networking has one queue pair, not {net.Queues}");

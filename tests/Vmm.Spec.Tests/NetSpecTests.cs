@@ -273,4 +273,32 @@ public sealed class NetSpecTests
             ],
             SpecValidation.Validate(spec).Select(p => p.Path).Order(StringComparer.Ordinal));
     }
+
+    [Fact]
+    public void A_macvtap_is_read_and_travels_and_its_problems_are_told()
+    {
+        VmSpec spec = SpecReader.Read(
+            Head + "nets:\n- macvtap: eth0\n- {macvtap: eth0, mode: passthru, mac: \"52:54:00:00:00:01\", queues: 2}\n", "test.yaml");
+        Assert.Equal(["macvtap:eth0", "macvtap:eth0/52:54:00:00:00:01"], spec.Nets.Select(n => n.Source));
+        Assert.Equal([null, MacvtapMode.Passthru], spec.Nets.Select(n => n.Mode));
+        Assert.Empty(SpecValidation.Validate(spec));
+        Assert.Equal(spec.Nets, VmSpecJson.TryRead(VmSpecJson.Write(spec), out _)!.Nets);
+        Assert.True(SpecOption.TryParseNet("macvtap=eth0,mode=vepa", out NetSpec net, out _));
+        Assert.Equal(MacvtapMode.Vepa, net.Mode);
+        spec = spec with
+        {
+            Nets =
+            [
+                new NetSpec { Macvtap = "a/b" }, new NetSpec { Macvtap = "e", Tap = "t" }, new NetSpec { Macvtap = "f", Bridge = "b" },
+                new NetSpec { Macvtap = "g", Network = "n" }, new NetSpec { Macvtap = "h", User = new UserNetSpec() },
+                new NetSpec { Tap = "u", Mode = MacvtapMode.Bridge }, new NetSpec { Macvtap = "i" }, new NetSpec { Macvtap = "i" },
+            ],
+        };
+        Assert.Equal(
+            [
+                "nets[0].macvtap", "nets[1].macvtap", "nets[2].macvtap", "nets[3].macvtap", "nets[4].user", "nets[5].mode",
+                "nets[7].macvtap",
+            ],
+            SpecValidation.Validate(spec).Select(p => p.Path).Order(StringComparer.Ordinal));
+    }
 }

@@ -64,6 +64,7 @@ public sealed class VmManager(
         {
             if (!held.Contains(vm.Record.Id))
             {
+                launcher.SweepAfter(vm.Record.Id);
                 vm.Saves.SettleLost();
                 vm.DiskCopies.SettleLost();
                 vm.DiskCommits.SettleLost();

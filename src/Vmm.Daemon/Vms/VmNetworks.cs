@@ -49,13 +49,18 @@ internal sealed class VmNetworks(NetworkStore? store, Func<ICollection<ManagedVm
     internal Task<DeviceInfo> AttachAsync(ManagedVm vm, NetSpec net, bool stay, long? revision, CancellationToken cancellation)
     {
         string name = vm.Record.Name;
-        if (net.Network is null)
+        if (net.Network is null && net.Macvtap is null)
         {
             return vm.Devices.AttachAsync(net, stay, revision, cancellation);
         }
 
         // Its place in this run is the worker's to say, and may be another in the next: the address is to stay.
         NetSpec placed = net with { Mac = net.Mac ?? FreeMac(vm) };
+        if (net.Network is null)
+        {
+            return vm.Devices.AttachAsync(placed, stay, revision, cancellation);
+        }
+
         VmSpec Known() => new() { Name = name, Nets = vm.Devices.KnownNets() };
         return ReserveAsync(
             new VmSpec { Name = name, Nets = [placed] }, Known, () => vm.Devices.AttachAsync(placed, stay, revision, cancellation), "nets[0].");

@@ -42,6 +42,13 @@ public interface IWorkerLauncher
         // Only who keeps something has something to forget.
     }
 
+    /// <summary>A VM has no worker: what one has left on the host that does not go by itself is removed.</summary>
+    /// <param name="vmId">The daemon's id of the VM.</param>
+    void SweepAfter(string vmId)
+    {
+        // Only who makes such things has some to remove.
+    }
+
     /// <summary>Figures now.</summary>
     WorkerFigures Figures => default;
 

@@ -53,7 +53,11 @@ internal sealed class RemoteWorker : IWorker
             ControlKinds.StorageDialed, ControlCodec.Body(body, ControlJson.Default.StorageDialed), "socket", socket), options.Disks.Rbd, _nets);
         Bounds = new WorkerBounds(process, ReportLine);
         _events = new WorkerEvents(_dials, _storage, Bounds.Unthrottle);
-        _events.OnDeviceRemoved(_ => _nets.LetGo()); // it may be that one
+        _events.OnDeviceRemoved(_ =>
+        {
+            _nets.LetGo(); // it may be that one
+            _ = LeftNets.SweepAsync(this);
+        });
         _link = new WorkerLink(socket, process, options, _events.Handle, () => HelloAsync(CancellationToken.None), () => Kill());
         _saves = new WorkerSaves(_link, Bounds);
         _finish = FinishAsync();
@@ -388,6 +392,7 @@ internal sealed class RemoteWorker : IWorker
         }
 
         _nets.Dispose();
+        LeftNets.Sweep(VmId);
         _gone(this);
         _events.SetState(VmState.Stopped);
         _ended.TrySetResult(exit);

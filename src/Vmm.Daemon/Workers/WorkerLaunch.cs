@@ -44,6 +44,7 @@ internal sealed class WorkerLaunch(
         catch (Exception cause)
         {
             await UndoAsync().ConfigureAwait(false);
+            LeftNets.Sweep(files.VmId);
             throw cause is KernelException ? new WorkerException(ControlCodes.WorkerStartFailed, cause.Message, cause) : cause;
         }
     }

@@ -18,6 +18,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 {
     private readonly List<IDisposable> _owned = [];
     private readonly Dictionary<int, DiskFiles> _disks = [];
+    private string _vmName = ""; // of a device that is attached, the MAC address is said
     private readonly List<string> _remarks = [], _netRemarks = []; // a line each
 
     internal List<string> Names { get; } = [];
@@ -116,6 +117,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
     private void AddDevices(VmSpec spec)
     {
+        _vmName = spec.Name;
         for (int i = 0; i < spec.Disks.Count; i++)
         {
             AddDisk(i, spec.Disks[i]);
@@ -152,7 +154,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
             : net.Network is not null ? net with { Mtu = net.Mtu ?? NetSpec.NetworkMtu }
             : net with
             {
-                Mtu = net.Mtu ?? (TapQueue.MtuOf(net.Bridge ?? net.Tap) is >= 68 and <= ushort.MaxValue and var mtu ? mtu : null),
+                Mtu = net.Mtu ?? (TapQueue.MtuOf(net.Bridge ?? net.Macvtap ?? net.Tap) is >= 68 and <= ushort.MaxValue and var mtu ? mtu : null),
             };
 
     /// <summary>What a worker in the pool gets ready with.</summary>
@@ -234,7 +236,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
         try
         {
-            if (spec.Bridge is null && spec.Network is null)
+            if ((spec.Bridge ?? spec.Network ?? spec.Macvtap) is null)
             {
                 for (int queue = 0; queue < spec.Queues; queue++)
                 {
@@ -274,7 +276,8 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
         }
         else
         {
-            queues = BridgeTap.Open(spec, alias);
+            queues = spec.Macvtap is null ? BridgeTap.Open(spec, alias)
+                : Macvtap.Open(spec with { Mac = MacAddress.Of(spec, _vmName, index) }, alias);
         }
 
         for (int queue = 0; queue < queues.Count; queue++)

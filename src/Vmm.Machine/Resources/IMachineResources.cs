@@ -121,6 +121,13 @@ public sealed class PathResources : IMachineResources
                 $"net{index}: network {network} is vmmd's: make the VM with 'vmmctl vm create', or give it --net user here");
         }
 
+        if (net.Macvtap is { } card)
+        {
+            throw new HostNetException(
+                $"net{index}: macvtap on {card} is vmmd's, since it stays when a process ends: make the VM with 'vmmctl vm create', or give "
+                    + "it --net user here");
+        }
+
         if (net.Bridge is null)
         {
             return OpenTap(net, kernel => TapBackend.Open(net.Tap, net.Queues, kernel));
