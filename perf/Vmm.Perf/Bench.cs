@@ -3,9 +3,12 @@ using System.Globalization;
 namespace Vmm.Perf;
 
 /// <summary>What the benchmarks share: the contenders, the guests, the order of runs.</summary>
-internal sealed class Bench(string root, Contender? ours, Contender peer, bool isShort)
+internal sealed class Bench(string root, Contender? ours, Contender peer, bool isShort, string rows = "")
 {
     internal Contender? Ours => ours;
+
+    /// <summary>Whether a row is wanted: all are when none are named.</summary>
+    internal bool Wants(string row) => row.Contains(rows, StringComparison.Ordinal);
 
     internal bool Short => isShort;
 

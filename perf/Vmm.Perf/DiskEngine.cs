@@ -26,7 +26,11 @@ internal sealed class DiskEngine : IBlockOwner, IDisposable
     /// <param name="disk">Taken over.</param>
     /// <param name="depth">Requests in flight.</param>
     /// <param name="bytes">Bytes of each.</param>
-    internal DiskEngine(IDiskBackend disk, int depth, int bytes)
+    /// <param name="oneBuffer">
+    /// All requests have the same memory, as those of qemu-img bench have (it gives each the first of its vectors): large ones are then
+    /// copied within the processor's caches, in both programs or in none.
+    /// </param>
+    internal DiskEngine(IDiskBackend disk, int depth, int bytes, bool oneBuffer = false)
     {
         _disk = disk;
         _node = disk.CreateNode(_loop, depth);
@@ -34,7 +38,7 @@ internal sealed class DiskEngine : IBlockOwner, IDisposable
         _vectors = new NativeArray<IoVector>(depth);
         for (int i = 0; i < depth; i++)
         {
-            _vectors.Span[i] = new IoVector(_memory.AddressOf(i * bytes), (nuint)bytes);
+            _vectors.Span[i] = new IoVector(_memory.AddressOf(oneBuffer ? 0 : i * bytes), (nuint)bytes);
             BlockRequest request = new(this, i);
             _loop.Add(request);
             _free.Add(request);

@@ -76,6 +76,11 @@ internal sealed partial class DisksBench(Bench bench, string folder)
         Report report, string what, BlockKind kind, int depth, double goal, Func<int, string> image, int bytes = RequestBytes,
         int? count = null, Func<int, string>? peerImage = null)
     {
+        if (!bench.Wants(what))
+        {
+            return;
+        }
+
         List<DiskRate> ours = [];
         Dictionary<string, List<DiskRate>> peers = new(StringComparer.Ordinal);
         foreach (string engine in s_peerEngines)
@@ -93,7 +98,7 @@ internal sealed partial class DisksBench(Bench bench, string folder)
                 string path = (isOurs ? image : peerImage ?? image)(number++);
                 if (isOurs)
                 {
-                    ours.Add(Engine(DiskEngine.Chain(ChainOf(path)), kind, depth, requests, bytes));
+                    ours.Add(Engine(DiskEngine.Chain(ChainOf(path)), kind, depth, requests, bytes, oneBuffer: true));
                 }
                 else
                 {
@@ -114,8 +119,13 @@ internal sealed partial class DisksBench(Bench bench, string folder)
     // What a request costs before any storage: the rows above stand on it.
     private void NoteFloor(Report report)
     {
-        DiskRate rate = Engine(new NullDiskBackend(1ul << 40), BlockKind.Read, 32, 10 * Count(32));
         string what = "(d) a disk without content, 4 KiB read, depth 32";
+        if (!bench.Wants(what))
+        {
+            return;
+        }
+
+        DiskRate rate = Engine(new NullDiskBackend(1ul << 40), BlockKind.Read, 32, 10 * Count(32));
         report.Note(Row.Invariant($"{what}: {rate.PerSecond:0} requests/s, {rate.Processor:0.00} us of processor time each"));
     }
 
@@ -126,6 +136,13 @@ internal sealed partial class DisksBench(Bench bench, string folder)
 
         foreach (BlockKind kind in (BlockKind[])[BlockKind.Read, BlockKind.Write])
         {
+            CompareWithFio(report, raw, kind, where);
+            string what = $"(d) our qcow2 beside our raw, 4 KiB {Verb(kind)}, depth 32, {where}";
+            if (!bench.Wants(what))
+            {
+                continue;
+            }
+
             List<double> qcow2 = [], plain = [];
             for (int round = 0; round < 2 * Rounds; round++)
             {
@@ -133,9 +150,7 @@ internal sealed partial class DisksBench(Bench bench, string folder)
                 plain.Add(Engine(DiskEngine.Raw(raw), kind, 32, Count(32)).PerSecond);
             }
 
-            string what = $"(d) our qcow2 beside our raw, 4 KiB {Verb(kind)}, depth 32, {where}";
             report.Add(new Row(what, "requests/s", "raw", qcow2, plain, AtLeast: 0.95));
-            CompareWithFio(report, raw, kind, where);
         }
 
         File.Delete(raw);
@@ -152,6 +167,12 @@ internal sealed partial class DisksBench(Bench bench, string folder)
 
         foreach (int depth in (int[])[1, 32])
         {
+            string what = Row.Invariant($"(d) our raw, 4 KiB {Verb(kind)} anywhere, depth {depth}, {where}");
+            if (!bench.Wants(what))
+            {
+                continue;
+            }
+
             List<double> ours = [], fio = [];
             for (int round = 0; round < 2 * Rounds; round++)
             {
@@ -164,7 +185,6 @@ internal sealed partial class DisksBench(Bench bench, string folder)
                 fio.Add(double.Parse(fields[kind == BlockKind.Read ? 7 : 48], CultureInfo.InvariantCulture));
             }
 
-            string what = Row.Invariant($"(d) our raw, 4 KiB {Verb(kind)} anywhere, depth {depth}, {where}");
             report.Add(new Row(what, "requests/s", "fio io_uring", ours, fio, AtLeast: 0.95));
         }
     }
@@ -177,6 +197,12 @@ internal sealed partial class DisksBench(Bench bench, string folder)
             string top = Image($"chain{i}.qcow2");
             Bench.Run("qemu-img", "create", "-q", "-f", "qcow2", "-b", chain[0], "-F", "qcow2", top);
             chain.Insert(0, top);
+        }
+
+        Compare(report, $"(d) chain of 16, 4 KiB read, depth 32, {where}", BlockKind.Read, 32, 1.2, _ => chain[0]);
+        if (!bench.Wants($"(d) chain of 4 beside one image, of 16, 4 KiB read, depth 32, {where}"))
+        {
+            return;
         }
 
         string[] short1 = [full], long16 = [.. chain], middle = [.. chain.TakeLast(4)];
@@ -193,8 +219,6 @@ internal sealed partial class DisksBench(Bench bench, string folder)
             string what = Row.Invariant($"(d) chain of {length} beside one image, 4 KiB read, depth 32, {where}");
             report.Add(new Row(what, "requests/s", "one image", rates, one, AtLeast: 0.9));
         }
-
-        Compare(report, $"(d) chain of 16, 4 KiB read, depth 32, {where}", BlockKind.Read, 32, 1.2, _ => chain[0]);
     }
 
     private int Count(int depth, int bytes = RequestBytes) =>
@@ -204,9 +228,9 @@ internal sealed partial class DisksBench(Bench bench, string folder)
         Engine(DiskEngine.Chain(images), kind, depth, count).PerSecond;
 
     private static DiskRate Engine(
-        IDiskBackend disk, BlockKind kind, int depth, int count, int bytes = RequestBytes, ulong? step = null)
+        IDiskBackend disk, BlockKind kind, int depth, int count, int bytes = RequestBytes, ulong? step = null, bool oneBuffer = false)
     {
-        using DiskEngine engine = new(disk, depth, bytes);
+        using DiskEngine engine = new(disk, depth, bytes, oneBuffer);
         return engine.Run(kind, count, step ?? StepOf(bytes));
     }
 

@@ -2,8 +2,8 @@ using System.Globalization;
 using Vmm.Contracts.Rest;
 using Vmm.Perf;
 
-const string Usage = "usage: perf/run [--short] [--peer-only] [start] [block] [memdisk] [disks] [exits] [daemon] [net] [memory] [numa]   "
-    + "(environment: VMMCTL, VMMD, QEMU, BEFORE)";
+const string Usage = "usage: perf/run [--short] [--peer-only] [--rows=TEXT] "
+    + "[start] [block] [memdisk] [disks] [exits] [daemon] [net] [memory] [numa]   (environment: VMMCTL, VMMD, QEMU, BEFORE)";
 if (args is ["flood"])
 {
     return NetBench.Flood(); // this program again, inside the namespace of the network benchmark
@@ -11,7 +11,8 @@ if (args is ["flood"])
 
 string[] parts = [.. args.Where(a => !a.StartsWith('-'))];
 string[] options = [.. args.Where(a => a.StartsWith('-'))];
-if (options.Except(["--short", "--peer-only"], StringComparer.Ordinal).Any()
+const string RowsOption = "--rows="; // of the part disks: those whose name has this text
+if (options.Except(["--short", "--peer-only"], StringComparer.Ordinal).Any(o => !o.StartsWith(RowsOption, StringComparison.Ordinal))
     || parts.Except(["start", "block", "memdisk", "disks", "exits", "daemon", "net", "memory", "numa"], StringComparer.Ordinal).Any())
 {
     Console.Error.WriteLine(Usage);
@@ -47,7 +48,8 @@ Bench bench = new(
     root,
     peerOnly ? null : new Vmmctl(vmmctl),
     before is null ? new QemuMicrovm(qemu) : new Vmmctl(before, "before"),
-    options.Contains("--short", StringComparer.Ordinal));
+    options.Contains("--short", StringComparer.Ordinal),
+    options.FirstOrDefault(o => o.StartsWith(RowsOption, StringComparison.Ordinal))?[RowsOption.Length..] ?? "");
 string commit = Bench.Output("git", "-C", root, "describe", "--always", "--dirty");
 Report report = new(new Dictionary<string, string>(StringComparer.Ordinal)
 {

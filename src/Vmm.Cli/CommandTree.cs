@@ -15,6 +15,7 @@ internal static class CommandTree
         options.AddTo(root);
         root.Subcommands.Add(RunCommand.Create(_ => application.Run()));
         root.Subcommands.Add(Vms.VmCommands.Create(options, application));
+        root.Subcommands.Add(Ssh.SshCommand.Create(options));
         root.Subcommands.Add(HostCommands.Create(options, application));
         root.Subcommands.Add(DiskCommands.Create(options));
         root.Subcommands.Add(ImageCommands.Create(options));

@@ -137,7 +137,7 @@ internal sealed record RunArguments
 
         if (Nets.Count > 0)
         {
-            spec = spec with { Nets = Append(spec.Nets, "--net", Nets, SpecOption.TryParseNet, problems) };
+            spec = spec with { Nets = [.. spec.Nets, .. NetArguments.Read(Nets, problems)] };
         }
 
         if (Image is not null)
@@ -147,25 +147,10 @@ internal sealed record RunArguments
 
         if (Publish.Count > 0)
         {
-            spec = spec with { Nets = WithPublished(spec.Nets) };
+            spec = spec with { Nets = NetArguments.WithPublished(spec.Nets, Publish) };
         }
 
         return Disks.Count == 0 ? spec : spec with { Disks = Append(spec.Disks, "--disk", Disks, SpecOption.TryParseDisk, problems) };
-    }
-
-    /// <summary>The user-mode network with the published ports; one that was not asked for comes behind the others.</summary>
-    private List<NetSpec> WithPublished(IReadOnlyList<NetSpec> given)
-    {
-        List<NetSpec> nets = [.. given];
-        int at = nets.FindIndex(net => net.User is not null);
-        if (at < 0)
-        {
-            at = nets.Count;
-            nets.Add(new NetSpec { User = new UserNetSpec() });
-        }
-
-        nets[at] = nets[at] with { User = new UserNetSpec { Publish = [.. nets[at].User!.Publish, .. Publish] } };
-        return nets;
     }
 
     private static VmSpec ApplyTransport(VmSpec spec, string text, List<string> problems)

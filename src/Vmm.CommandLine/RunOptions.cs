@@ -39,19 +39,7 @@ internal sealed class RunOptions
     private readonly Option<string[]> _disks =
         new("--disk") { Description = "Raw disk: path" + SpecOption.Form("disks") + "; repeatable", HelpName = "disk" };
 
-    private readonly Option<string[]> _nets =
-        new("--net")
-        {
-            Description = "Network device: tap=NAME, bridge=NAME or user[,publish=PORTS]" + SpecOption.Form("nets") + "; repeatable",
-            HelpName = "net"
-        };
-
-    private readonly Option<string[]> _publish = new("--publish", "-p")
-    {
-        Description = "Port of the host that leads to the guest, over --net user, which it implies: "
-            + "[ADDRESS:]HOSTPORT:GUESTPORT[/tcp|/udp]; without an address that of 127.0.0.1; repeatable",
-        HelpName = "ports"
-    };
+    private readonly Option<string[]> _nets = NetArguments.Nets(), _publish = NetArguments.Publish();
 
     private readonly Option<string?> _transport =
         new("--virtio-transport") { Description = "pci or mmio for virtio devices [default: pci]", HelpName = "pci|mmio" };

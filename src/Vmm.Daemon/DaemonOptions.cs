@@ -6,6 +6,7 @@ using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Logging;
 using Vmm.Daemon.Networks;
 using Vmm.Daemon.Storage;
+using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
 
 namespace Vmm.Daemon;
@@ -56,6 +57,7 @@ public sealed record DaemonOptions
             RequireConfinement = RequireConfinement,
             Disks = new DiskAccess(StorageRule)
             {
+                Seeds = new SeedStore(SeedsFolder),
                 Variables = new VariableStore(Path.Combine(StateFolder, "variables")),
                 Rbd = new RbdProcesses(Path.Combine(RunFolder, "rbd"), OwnUser == 0 ? FirstWorkerUser - 1 : null),
             },
@@ -93,6 +95,9 @@ public sealed record DaemonOptions
 
     /// <summary>Where disks that VMs own are: a folder each, which goes with its VM.</summary>
     public string MachinesFolder => Path.Combine(StateFolder, "machines");
+
+    /// <summary>Where the seeds of VMs are, which nothing but their VMs gets.</summary>
+    internal string SeedsFolder => Path.Combine(StateFolder, "seeds");
 
     /// <summary>
     /// Folders beneath which disks, kernels and initrds of specs may lie, besides <see cref="DisksFolder"/>; null: <c>images</c> in the

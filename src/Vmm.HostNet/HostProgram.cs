@@ -4,7 +4,9 @@ using Vmm.Interop;
 
 namespace Vmm.HostNet;
 
-/// <summary>A program of the host that does its work and ends, or goes to the background when it serves: then its first process ends.</summary>
+/// <summary>
+/// A program of the host that does its work and ends, or goes to the background when it serves: then its first process ends.
+/// </summary>
 /// <param name="Name">What errors call it.</param>
 /// <param name="Path">Where it is.</param>
 internal sealed record HostProgram(string Name, string Path)

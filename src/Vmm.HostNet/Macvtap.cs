@@ -5,8 +5,8 @@ using Vmm.Spec;
 namespace Vmm.HostNet;
 
 /// <summary>
-/// Makes macvtap interfaces: a VM on the network of a card of the host, without a bridge. The kernel leaves one behind when nobody has it open: its alias says
-/// whose it is, and <see cref="Sweep"/> removes those that nobody needs.
+/// Makes macvtap interfaces: a VM on the network of a card of the host, without a bridge. The kernel leaves one behind when nobody has it
+/// open: its alias says whose it is, and <see cref="Sweep"/> removes those that nobody needs.
 /// </summary>
 public static class Macvtap
 {
@@ -148,8 +148,8 @@ public static class Macvtap
                 Errno.EOPNOTSUPP => "the kernel has none: 'modprobe macvtap'",
                 Errno.EBUSY => $"{net.Macvtap} is a port of a bridge, or has a macvtap or macvlan in another mode",
                 Errno.EPERM or Errno.EACCES => "not permitted: it needs CAP_NET_ADMIN; without it there is --net user",
-                Errno.EINVAL => $"{net.Macvtap} cannot carry one: it wants an Ethernet interface that is no macvtap itself, and a free one for "
-                    + "mode passthru",
+                Errno.EINVAL => $"{net.Macvtap} cannot carry one: it wants an Ethernet interface that is no macvtap itself, and a free one "
+                    + "for mode passthru",
                 Errno.EADDRINUSE => $"{net.Mac} is the address of {net.Macvtap}, or of another macvtap on it",
                 _ => new KernelException(what, errno).Message,
             });

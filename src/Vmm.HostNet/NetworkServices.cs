@@ -20,8 +20,8 @@ public sealed class NetworkServices(PrivateNetwork network, string folder, uint 
     private const UnixFileMode Folder = Readable | UnixFileMode.UserExecute | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute;
     private const int SigHup = 1;
 
-    // In namespaces of its own (mounts are not seen outside). Its files are at /mnt there: the way to them is not everybody's. Of capabilities it
-    // keeps those that dnsmasq asks for; they are good for this namespace.
+    // In namespaces of its own (mounts are not seen outside). Its files are at /mnt there: the way to them is not everybody's. Of
+    // capabilities it keeps those that dnsmasq asks for; they are good for this namespace.
     private const string Script = """
         set -eu
         read -r go <&3

@@ -55,7 +55,9 @@ public static class PrivateBridge
         return missing;
     }
 
-    /// <summary>Makes a pair of interfaces: one is a port of the bridge, the other, <c>lan0</c>, is in the namespace of a process.</summary>
+    /// <summary>
+    /// Makes a pair of interfaces: one is a port of the bridge, the other, <c>lan0</c>, is in the namespace of a process.
+    /// </summary>
     /// <exception cref="HostNetException">The kernel refused.</exception>
     internal static void AddServicePort(PrivateNetwork network, int process)
     {

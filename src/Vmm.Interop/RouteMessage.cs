@@ -65,7 +65,9 @@ public sealed class RouteMessage
         return new RouteMessage(20, 4 | 0x100 | 0x400, head).Add(2, address).Add(1, address);
     }
 
-    /// <summary>An attribute that holds the structure of an interface, and those which <paramref name="inside"/> adds: VETH_INFO_PEER.</summary>
+    /// <summary>
+    /// An attribute that holds the structure of an interface, and those which <paramref name="inside"/> adds: VETH_INFO_PEER.
+    /// </summary>
     public RouteMessage AddPeer(ushort type, Action<RouteMessage> inside) => Add(type, m =>
     {
         m.Length += 16; // struct ifinfomsg: nothing is said

@@ -98,7 +98,9 @@ public sealed class TapQueue : IDisposable
     public static TapQueue OpenDevice(string device)
     {
         int fd = TapCalls.OpenDevice(device);
-        return fd >= 0 ? FromDescriptor(new FileDescriptorHandle(fd)) : throw new TapException(new KernelException($"open {device}", -fd).Message);
+        return fd >= 0
+            ? FromDescriptor(new FileDescriptorHandle(fd))
+            : throw new TapException(new KernelException($"open {device}", -fd).Message);
     }
 
     /// <summary>Takes ownership of a descriptor that somebody else opened.</summary>

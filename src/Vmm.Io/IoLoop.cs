@@ -12,6 +12,10 @@ namespace Vmm.Io;
 /// </summary>
 public sealed class IoLoop : IDisposable
 {
+    // A disk that ran empty waits for the first request of a batch as long as the whole batch takes to hand over. And the kernel keeps
+    // larger ones back to the end of the call, since they might be merged (a plug, from the third of a call on).
+    private const int MostUnsubmitted = 4;
+
     private readonly IoUring? _ring;
     private readonly PollSet? _polls; // in place of a ring
     private readonly PostBox _posted = new();
@@ -19,10 +23,9 @@ public sealed class IoLoop : IDisposable
     private readonly List<Doorbell> _doorbells = [];
     private readonly TimerList _timers = new();
     private readonly ReadyList _ready = new();
-    private readonly Stack<int> _freeNumbers = new();
-    private IoOperation?[] _operations = new IoOperation?[64];
+    private readonly OperationTable _operations = new();
     private BusyPoll _poll;
-    private int _numbers, _inFlight, _sleeps;
+    private int _inFlight, _sleeps, _transfers; // transfers that were begun and not submitted
     private bool _unsubmitted, _disposed;
     private RoundClock _clock;
     private volatile bool _stopping;
@@ -78,47 +81,28 @@ public sealed class IoLoop : IDisposable
 
     /// <summary>Gives an operation its number.</summary>
     /// <exception cref="InvalidOperationException">It belongs to another loop.</exception>
-    public void Add(IoOperation operation)
-    {
-        if (operation.Loop is not null)
-        {
-            throw new InvalidOperationException("The operation belongs to a loop already.");
-        }
-
-        if (!_freeNumbers.TryPop(out int number))
-        {
-            number = _numbers++;
-            if (number == _operations.Length)
-            {
-                Array.Resize(ref _operations, 2 * number);
-            }
-        }
-
-        _operations[number] = operation;
-        operation.Number = number;
-        operation.Loop = this;
-    }
+    public void Add(IoOperation operation) => _operations.Add(operation, this);
 
     /// <summary>Takes the number back. Nothing of the operation is in flight.</summary>
-    public void Remove(IoOperation operation)
-    {
-        _operations[operation.Number] = null;
-        _freeNumbers.Push(operation.Number);
-        operation.Number = IoOperation.NotAdded;
-        operation.Loop = null;
-    }
+    public void Remove(IoOperation operation) => _operations.Remove(operation);
 
     /// <summary>
     /// Begins a vectored read at a byte offset. The vectors stay until <see cref="Submit"/>, their memory until the completion.
     /// </summary>
-    public void Read(IoOperation operation, FileDescriptorHandle file, nint vectors, int count, ulong offset) =>
+    public void Read(IoOperation operation, FileDescriptorHandle file, nint vectors, int count, ulong offset)
+    {
         Ring.Read(file, vectors, count, offset, Begin(operation));
+        SubmitIfMany();
+    }
 
     /// <summary>
     /// Begins a vectored write at a byte offset. The vectors stay until <see cref="Submit"/>, their memory until the completion.
     /// </summary>
-    public void Write(IoOperation operation, FileDescriptorHandle file, nint vectors, int count, ulong offset) =>
+    public void Write(IoOperation operation, FileDescriptorHandle file, nint vectors, int count, ulong offset)
+    {
         Ring.Write(file, vectors, count, offset, Begin(operation));
+        SubmitIfMany();
+    }
 
     /// <summary>Begins fdatasync(2).</summary>
     public void DataSync(IoOperation operation, FileDescriptorHandle file) => Ring.DataSync(file, Begin(operation));
@@ -151,12 +135,13 @@ public sealed class IoLoop : IDisposable
         _inFlight++;
     }
 
-    /// <summary>Hands what was begun to the kernel.</summary>
+    /// <summary>Hands what was begun to the kernel. Of many transfers the first go over without it.</summary>
     public void Submit()
     {
         if (_unsubmitted)
         {
             _unsubmitted = false;
+            _transfers = 0;
             _ring?.Submit();
         }
     }
@@ -221,7 +206,7 @@ public sealed class IoLoop : IDisposable
             {
                 _poll.Worked();
             }
-            else if (service.MayLook && _poll.LookAgain(Stopwatch.GetTimestamp()))
+            else if (service.MayLook && _poll.LookAgain(Look()))
             {
                 Thread.SpinWait(4);
             }
@@ -267,7 +252,7 @@ public sealed class IoLoop : IDisposable
             taken = _ring is { } ring ? ring.Reap(_completions) : _polls!.Reap(_completions);
             for (int i = 0; i < taken; i++)
             {
-                IoOperation operation = _operations[(int)_completions[i].Tag]!;
+                IoOperation operation = _operations[(int)_completions[i].Tag];
                 if (!operation.IsWatch)
                 {
                     _inFlight--;
@@ -329,6 +314,7 @@ public sealed class IoLoop : IDisposable
         Volatile.Write(ref _sleeps, _sleeps + 1);
         _clock.Forget();
         _unsubmitted = false;
+        _transfers = 0;
         if (_ring is { } ring)
         {
             ring.SubmitAndWait(left);
@@ -382,6 +368,22 @@ public sealed class IoLoop : IDisposable
         _unsubmitted = true;
         _inFlight++;
         return (ulong)operation.Number;
+    }
+
+    private void SubmitIfMany()
+    {
+        if (++_transfers >= MostUnsubmitted)
+        {
+            Submit();
+        }
+    }
+
+    // The next round's time is known by it: at depth 1 every look of the clock counts.
+    private long Look()
+    {
+        long now = Stopwatch.GetTimestamp();
+        Looked(now);
+        return now;
     }
 
     private int DeliverReady()

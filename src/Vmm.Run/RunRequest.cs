@@ -4,6 +4,7 @@ using Vmm.CommandLine.Seeds;
 using Vmm.Interop;
 using Vmm.Machine.Saved;
 using Vmm.Spec;
+using Vmm.Spec.Seeds;
 using Vmm.State;
 using Vmm.Storage.Seeds;
 

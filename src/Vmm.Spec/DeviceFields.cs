@@ -162,7 +162,8 @@ internal static class DeviceFields
     internal static SpecField[] NetFields { get; } =
     [
         Net.Text("tap", "Tap interface of the host, which exists",
-            n => n.Tap.Length > 0 || (n.User is null && n.Bridge is null && n.Network is null && n.Macvtap is null) ? n.Tap : null, (n, v) => n with { Tap = v }) with
+            n => n.Tap.Length > 0 || (n.User is null && (n.Bridge ?? n.Network ?? n.Macvtap) is null) ? n.Tap : null,
+            (n, v) => n with { Tap = v }) with
         {
             Required = true,
             Unless = ["user", "bridge", "network", "macvtap"],

@@ -106,6 +106,65 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
     }
 
     [Fact]
+    public void A_vm_over_an_image_gets_a_network_an_agent_and_what_its_first_start_needs()
+    {
+        File.WriteAllText(PathOf("key.pub"), "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExample ann@host\n");
+        File.WriteAllText(PathOf("user"), "#cloud-config\nhidden: 4711\n");
+        using (FileStream disk = File.Create(PathOf("debian-13.img")))
+        {
+            disk.SetLength(1 << 20);
+        }
+
+        Assert.True(Execute("image", "import", PathOf("debian-13.img")) == 0, _error.ToString());
+        string[] create =
+        [
+            "vm", "create", "db1", "--image", "debian-13", "--cpus", "2", "--memory", "2GiB", "--net", "user", "--publish", "2222:22",
+            "--ssh-key", PathOf("key.pub"), "--user-data", PathOf("user"), "--hostname", "db1.example", "--seed", "once",
+        ];
+        Assert.True(Execute(create) == 0, _error.ToString());
+        Assert.Equal("db1 is defined\n", _out.ToString());
+        Assert.Equal(0, Execute("vm", "spec", "db1"));
+        string spec = _out.ToString();
+        foreach (string part in (string[])["cpus: 2", "guestAgent: true", "2222:22", "machines/db1/disk0.qcow2"])
+        {
+            Assert.Contains(part, spec, StringComparison.Ordinal);
+        }
+
+        Assert.True(Vmm.Spec.SpecReader.Read(spec, "spec", _folder).Boot.IsFirmware);
+        Assert.DoesNotContain("4711", spec, StringComparison.Ordinal);
+        Assert.Equal(0, Execute("vm", "seed", "db1"));
+        Assert.Matches("(?m)^seed: +ready for the next start\\s*$", _out.ToString());
+        Assert.Matches("(?m)^kept: +once\\s*$", _out.ToString());
+        Assert.Equal(0, Execute([.. create, "--start"])); // the same again changes nothing
+        Assert.Equal(0, Execute("vm", "seed", "db1", "-o", "json"));
+        Assert.Contains("\"state\":\"Used\"", _out.ToString().Replace(" ", "", StringComparison.Ordinal), StringComparison.Ordinal);
+        Assert.NotEqual(0, Execute("vm", "seed", "db1", "--remove"));
+        Assert.Contains("stop it first", _error.ToString(), StringComparison.Ordinal);
+        Assert.Equal(0, Execute("vm", "stop", "db1"));
+        Assert.Equal(0, Execute("vm", "seed", "db1", "--hostname", "other"));
+        Assert.Equal(0, Execute("vm", "seed", "db1", "--remove"));
+        Assert.Matches("(?m)^seed: +none\\s*$", _out.ToString());
+        foreach ((string[] args, string why) in new (string[], string)[]
+        {
+            (["vm", "create", "x", "--image", "debian-13", "--seed", "once"], "say what is in it"),
+            (["vm", "seed", "db1", "--hostname", "a", "--seed", "twice"], "--seed twice: expected once or keep"),
+            (["vm", "seed", "db1", "--hostname", "a", "--remove"], "--remove"), (["vm", "seed", "db1", "--hostname", "a b"], "--hostname"),
+            (["vm", "create", "x", "--image", "debian-13", "--ssh-key", PathOf("none")], "does not exist"),
+            (["vm", "create", "x", "--net", "bogus=1"], "--net bogus=1"), (["vm", "create", "x", "--publish", "4711"], "publish"),
+            (["vm", "create", "-f", PathOf("web1.yaml"), "--net", "user"], "beside -f"),
+        })
+        {
+            Assert.Equal(2, Execute(args));
+            Assert.Contains(why, _error.ToString(), StringComparison.Ordinal);
+            Assert.Equal(1, Execute("vm", "show", "x"));
+        }
+
+        Assert.Equal(0, Execute("vm", "create", "-f", PathOf("web1.yaml"), "--hostname", "a"));
+        Assert.Equal(0, Execute("vm", "seed", "web1"));
+        Assert.Matches("(?m)^kept: +keep\\s*$", _out.ToString());
+    }
+
+    [Fact]
     public void A_spec_that_is_not_sound_is_bad_usage_with_every_problem()
     {
         File.WriteAllText(PathOf("bad.yaml"), "name: web1\ncpus: 0\nmemori: 1GiB\nboot: {kernel: kernel}\n");

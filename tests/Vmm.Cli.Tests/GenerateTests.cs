@@ -82,6 +82,8 @@ public sealed class GenerateTests : IDisposable
     [InlineData("vmmctl vm create -f FOLDER/spe", "FOLDER/spec.yaml")]
     [InlineData("vmmctl run --kernel FOLDER/vml", "FOLDER/vmlinuz")]
     [InlineData("vmmctl run --ho", "--hostname")]
+    [InlineData("vmmctl ssh web1 --us", "--user")]
+    [InlineData("vmmctl vm seed web1 --rem", "--remove")]
     [InlineData("vmmctl vm start w", "web1 web2")]
     [InlineData("vmmctl vm start web1 w", "")]
     [InlineData("vmmctl vm stop --wait w", "web1 web2")]

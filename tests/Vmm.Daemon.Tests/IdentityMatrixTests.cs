@@ -20,6 +20,8 @@ public sealed class IdentityMatrixTests
         POST /api/v1/vms
         PUT /api/v1/vms/{name}
         DELETE /api/v1/vms/{name}
+        PUT /api/v1/vms/{name}/seed
+        DELETE /api/v1/vms/{name}/seed
         POST /api/v1/vms/{name}/disks
         POST /api/v1/vms/{name}/nets
         DELETE /api/v1/vms/{name}/devices/{device}
@@ -67,6 +69,7 @@ public sealed class IdentityMatrixTests
         GET /api/v1/vms
         GET /api/v1/vms/{name}
         GET /api/v1/vms/{name}/spec
+        GET /api/v1/vms/{name}/seed
         GET /api/v1/vms/{name}/stats
         GET /api/v1/vms/{name}/agent
         GET /api/v1/vms/{name}/guest

@@ -5,7 +5,9 @@ using Vmm.HostNet;
 
 namespace Vmm.Daemon.Tests;
 
-/// <summary>Private networks as the daemon keeps them: names, ranges, addresses and users. What they are made of is another test's.</summary>
+/// <summary>
+/// Private networks as the daemon keeps them: names, ranges, addresses and users. What they are made of is another test's.
+/// </summary>
 public sealed class NetworkTests
 {
     private static readonly CancellationToken s_none = CancellationToken.None;
@@ -19,7 +21,8 @@ public sealed class NetworkTests
         Assert.Equal("nets[0].network", Assert.Single(missing.Errors!).Field);
         Assert.Contains("'vmmctl network create lan' makes one", missing.Detail, StringComparison.Ordinal);
         NetworkInfo made = await daemon.Client.CreateNetworkAsync(new NetworkRequest("lan", "10.1.2.0/29"), s_none);
-        Assert.Equal(("up", "10.1.2.0/29", "10.1.2.1", "10.1.2.2", "vmmbr1"), (made.State, made.Subnet, made.Gateway, made.Server, made.Bridge));
+        Assert.Equal(
+            ("up", "10.1.2.0/29", "10.1.2.1", "10.1.2.2", "vmmbr1"), (made.State, made.Subnet, made.Gateway, made.Server, made.Bridge));
         Assert.True(daemon.Networks.Forwards);
 
         VmInfo web = await daemon.CreateAsync("web", "nets: [{network: lan}, {network: lan, mac: \"52:54:00:AA:00:01\"}]\n");
@@ -29,7 +32,7 @@ public sealed class NetworkTests
         Assert.Equal(["10.1.2.6"], (await daemon.Client.ListAsync(s_none)).Vms.Single(vm => vm.Name == "Web.Two").Addresses);
         NetworkInfo shown = await daemon.Client.NetworkAsync("lan", s_none);
         Assert.Equal(["Web.Two", "web"], shown.UsedBy);
-        Assert.Equal(("web", "52:54:00:aa:00:01", "10.1.2.4", "web"), shown.Addresses[1] is var a ? (a.Vm, a.Mac, a.Address, a.HostName) : default);
+        Assert.Equal(new NetworkAddress("web", "52:54:00:aa:00:01", "10.1.2.4", "web"), shown.Addresses[1]);
         Assert.Equal("web-two", shown.Addresses[2].HostName);
         Assert.Equal(3, daemon.Networks.There["lan"].Reserved.Count);
 

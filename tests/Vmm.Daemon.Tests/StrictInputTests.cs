@@ -28,6 +28,11 @@ public sealed class StrictInputTests
         ["PUT /api/v1/vms/{name}/devices/{device}/limits"] =
             """{"bytesPerSecond":1000000,"operationsPerSecond":50,"burstBytes":4096,"burstOperations":3}""",
         ["POST /api/v1/vms/{name}/exec"] = """{"command":["/bin/true","a"],"input":"aGk=","seconds":9}""",
+        ["PUT /api/v1/vms/{name}/seed"] =
+            """
+            {"userData":"aGk=","networkConfig":"aGk=","sshKeys":["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"],"hostname":"a",
+            "passwordHash":"$6$abcdefgh$ijklmnop","once":true}
+            """,
         ["POST /api/v1/vms/{name}/snapshot"] =
             """{"name":"a","disks":["disk0"],"to":["/srv/a.qcow2"],"quiesceSeconds":9,"quiesceRequired":true}""",
         ["POST /api/v1/vms/{name}/devices/{device}/copy"] = """{"to":"/srv/a.img","cache":"direct","bytesPerSecond":1048576}""",

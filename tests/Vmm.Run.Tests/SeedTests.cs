@@ -4,6 +4,7 @@ using Vmm.CommandLine.Seeds;
 using Vmm.LifeCycle;
 using Vmm.Machine.Run;
 using Vmm.Spec;
+using Vmm.Spec.Seeds;
 
 namespace Vmm.Run.Tests;
 

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Xunit;
 
 namespace Vmm.Testing;
@@ -11,11 +12,28 @@ public sealed class LoopFactAttribute : FactAttribute
         : !File.Exists("/dev/loop-control") ? "no /dev/loop-control"
         : null;
 
+    /// <summary>The file system that the test mounts when not every kernel has it, as /proc/filesystems names it.</summary>
+    public string? FileSystem { get; set; }
+
     public override string? Skip
     {
-        get => WhyNot ?? base.Skip;
+        get => WhyNot ?? (FileSystem is { } name && !HasFileSystem(name) ? $"this kernel has no {name}" : base.Skip);
         set => base.Skip = value;
     }
+
+    private static bool HasFileSystem(string name)
+    {
+        if (!IsListed(name) && File.Exists("/usr/sbin/modprobe"))
+        {
+            using Process load = Process.Start(new ProcessStartInfo("/usr/sbin/modprobe", ["-q", $"fs-{name}"]))!;
+            load.WaitForExit();
+        }
+
+        return IsListed(name);
+    }
+
+    private static bool IsListed(string name) =>
+        File.ReadLines("/proc/filesystems").Any(line => line.EndsWith($"\t{name}", StringComparison.Ordinal));
 }
 
 /// <summary>The same with data.</summary>

@@ -129,6 +129,13 @@ internal sealed class LiveVm(LiveDaemon daemon, string name) : IAsyncDisposable
         }
 
         await daemon.Client.DoAsync(name, "start", LiveDaemon.Soon);
+        await ConsoleAsync();
+    }
+
+    /// <summary>Opens its console anew: it was saved and restored, say.</summary>
+    internal async Task ConsoleAsync()
+    {
+        await CloseAsync();
         _console = await daemon.Client.ConsoleAsync(name, LiveDaemon.Soon);
         _reading = ReadAsync(_console);
     }

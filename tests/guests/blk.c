@@ -1,4 +1,5 @@
 /* virtio-blk. mode=verify (default): random requests against a model of the disk, requests= of them, or with 0 until a byte comes on the serial port; mode=bench: op= depth= size= seconds= requests a second;
+   mode=text: whether it can write, and what texts begin at sectors first=, every= further, count= of them; again for each byte on the serial port, until 'q';
    mode=grow: waits until the disk is larger than at first, and writes and reads its new last block. */
 #include "block.h"
 
@@ -153,9 +154,28 @@ static int grow(void)
     return 0;
 }
 
+static int text(void)
+{
+    u64 first = arg_number("first", 0), every = arg_number("every", 4), count = arg_number("count", 1);
+    for (;;) {
+        print("TEXT write=%u\n", block_request(&block, BLK_OUT, 0, buffer, 512, 512));
+        for (u64 i = 0; i < count; i++) {
+            memset(buffer, 0, sizeof buffer);
+            must(block_request(&block, BLK_IN, first + i * every, buffer, every * 512, every * 512), "read");
+            buffer[sizeof buffer - 1] = 0;
+            print("TEXT %s\n", buffer);
+        }
+        print("TEXT end\n");
+        while (!(in8(0x3fd) & 1))
+            ;
+        if (in8(0x3f8) == 'q')
+            return 0;
+    }
+}
+
 int main(struct start_info *info)
 {
     args_init(info);
     block_open(&block, info);
-    return arg_is("mode", "bench") ? bench() : arg_is("mode", "grow") ? grow() : verify();
+    return arg_is("mode", "bench") ? bench() : arg_is("mode", "grow") ? grow() : arg_is("mode", "text") ? text() : verify();
 }

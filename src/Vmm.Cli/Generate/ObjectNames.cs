@@ -7,7 +7,7 @@ internal static class ObjectNames
 {
     internal static async Task<IEnumerable<string>> OfAsync(VmmClient client, string noun, CancellationToken cancellation) => noun switch
     {
-        "vm" => (await client.ListAsync(cancellation).ConfigureAwait(false)).Vms.Select(vm => vm.Name),
+        "vm" or "ssh" => (await client.ListAsync(cancellation).ConfigureAwait(false)).Vms.Select(vm => vm.Name),
         "disk" => (await client.DisksAsync(cancellation).ConfigureAwait(false)).Disks.Select(disk => disk.Name),
         "image" => (await client.ImagesAsync(cancellation).ConfigureAwait(false)).Images.Select(image => image.Name),
         "network" => (await client.NetworksAsync(cancellation).ConfigureAwait(false)).Networks.Select(network => network.Name),

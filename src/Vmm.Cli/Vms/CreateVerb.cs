@@ -3,6 +3,8 @@ using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using Vmm.Cli.Remote;
+using Vmm.CommandLine;
+using Vmm.Contracts.Rest;
 using Vmm.Memory;
 using Vmm.Spec;
 
@@ -24,8 +26,10 @@ internal sealed class CreateVerb
     private readonly Option<string?> _initrd = new("--initrd") { Description = "Initial ramdisk, without a spec file", HelpName = "path" };
     private readonly Option<string?> _cmdline =
         new("--cmdline") { Description = "Kernel command line, without a spec file", HelpName = "text" };
+    private readonly Option<string[]> _nets = NetArguments.Nets(), _publish = NetArguments.Publish();
     private readonly Option<string[]> _network =
         new("--network") { Description = "One more network device, on this private network of the daemon; repeatable", HelpName = "name" };
+    private readonly SeedVerb _seed = new();
     private readonly Option<bool> _start = new("--start") { Description = "Start it, too" };
 
     internal static void AddTo(Noun vm)
@@ -34,7 +38,7 @@ internal sealed class CreateVerb
         Symbol[] symbols =
         [
             verb._name, verb._file, verb._image, verb._size, verb._cpus, verb._memory, verb._kernel, verb._initrd, verb._cmdline,
-            verb._network, verb._start,
+            verb._network, verb._nets, verb._publish, .. verb._seed.Options, verb._start,
         ];
         vm.Add("create", "Create a VM from a spec file, or from options; the same again changes nothing", symbols, verb.RunAsync);
     }
@@ -42,22 +46,24 @@ internal sealed class CreateVerb
     private async Task<int> RunAsync(DaemonSession session, ParseResult parsed, CancellationToken cancellation)
     {
         DiskSpec? disk = Disk(parsed);
+        VmSeedWish? seed = _seed.Read(parsed);
         string yaml, folder = Environment.CurrentDirectory;
         if (parsed.GetValue(_file) is { } file)
         {
             if (parsed.GetValue(_name) is not null || Settings(parsed).Any())
             {
-                throw new UsageException("vm create: a spec file says the name, CPUs, memory and what boots; beside -f there are --image, "
-                    + "--size, --network and --start");
+                throw new UsageException("vm create: a spec file says the name, CPUs, memory, networks and what boots; beside -f there "
+                    + "are --image, --size, --network, what is for the first start (--ssh-key, …) and --start");
             }
 
             yaml = await ReadAsync(file, cancellation).ConfigureAwait(false);
             folder = Path.GetDirectoryName(Path.GetFullPath(file))!;
             yaml = disk is null ? yaml : Changed("disk", "'- image: NAME' into its disks", () => SpecEdit.Add(yaml, folder, disk));
-            foreach (NetSpec net in Nets(parsed))
+            foreach (string name in parsed.GetValue(_network) ?? [])
             {
                 string before = yaml;
-                yaml = Changed("network", $"'- network: {net.Network}' into its nets", () => SpecEdit.Add(before, folder, net));
+                yaml = Changed("network", $"'- network: {name}' into its nets",
+                    () => SpecEdit.Add(before, folder, new NetSpec { Network = name }));
             }
         }
         else
@@ -66,10 +72,10 @@ internal sealed class CreateVerb
                 ?? throw new UsageException("vm create: name a VM, or a spec file with -f"), disk);
         }
 
-        return await VmVerbs.CreateAsync(session, yaml, folder, parsed.GetValue(_start), cancellation).ConfigureAwait(false);
+        return await VmVerbs.CreateAsync(session, yaml, folder, seed, parsed.GetValue(_start), cancellation).ConfigureAwait(false);
     }
 
-    private IEnumerable<Option> Settings(ParseResult parsed) => new Option[] { _cpus, _memory, _kernel, _initrd, _cmdline }
+    private IEnumerable<Option> Settings(ParseResult parsed) => new Option[] { _cpus, _memory, _kernel, _initrd, _cmdline, _nets, _publish }
         .Where(option => parsed.GetResult(option) is System.CommandLine.Parsing.OptionResult { Implicit: false });
 
     private DiskSpec? Disk(ParseResult parsed)
@@ -82,9 +88,6 @@ internal sealed class CreateVerb
             : image is null ? null
             : new DiskSpec { Image = image, Size = text is null ? null : size };
     }
-
-    private IEnumerable<NetSpec> Nets(ParseResult parsed) =>
-        (parsed.GetValue(_network) ?? []).Select(name => new NetSpec { Network = name });
 
     private static string Changed(string what, string instead, Func<string?> edit)
     {
@@ -121,19 +124,24 @@ internal sealed class CreateVerb
                 .Append("  ").Append(field).Append(": ").Append(Quoted(value!)).Append('\n');
         }
 
-        if (disk is not null)
+        foreach (string net in Nets(parsed).Select(SpecEdit.Item))
         {
-            yaml.Append("disks:\n  - ").Append(SpecEdit.Item(disk)).Append('\n');
+            yaml.Append(yaml.ToString().Contains("\nnets:", StringComparison.Ordinal) ? "" : "nets:\n")
+                .Append("  - ").Append(net).Append('\n');
         }
 
-        NetSpec[] nets = [.. Nets(parsed)];
-        yaml.Append(nets.Length > 0 ? "nets:\n" : "");
-        foreach (NetSpec net in nets)
-        {
-            yaml.Append("  - ").Append(SpecEdit.Item(net)).Append('\n');
-        }
+        // A distribution's image has the agent, or can; the port is there for it.
+        return disk is null ? yaml.ToString()
+            : yaml.Append("guestAgent: true\ndisks:\n  - ").Append(SpecEdit.Item(disk)).Append('\n').ToString();
+    }
 
-        return yaml.ToString();
+    private IReadOnlyList<NetSpec> Nets(ParseResult parsed)
+    {
+        List<string> problems = [];
+        IReadOnlyList<NetSpec> nets = NetArguments.WithPublished(
+            NetArguments.Read(parsed.GetValue(_nets) ?? [], problems), parsed.GetValue(_publish) ?? []);
+        nets = [.. nets, .. (parsed.GetValue(_network) ?? []).Select(name => new NetSpec { Network = name })];
+        return problems.Count == 0 ? nets : throw new UsageException(string.Join('\n', problems));
     }
 
     private static string Quoted(string text) => $"\"{JsonEncodedText.Encode(text).Value}\"";

@@ -14,6 +14,7 @@ internal static class VmCommands
         vm.Add("list", "All VMs", [], (session, _, cancellation) => VmVerbs.ListAsync(session, cancellation));
         vm.Add("show", "One VM", Name(), VmVerbs.ShowAsync);
         CreateVerb.AddTo(vm);
+        SeedVerb.AddTo(vm);
         AddDelete(vm);
         LifeCommands.AddTo(vm);
         SaveCommands.AddTo(vm);

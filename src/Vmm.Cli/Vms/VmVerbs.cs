@@ -59,9 +59,14 @@ internal static class VmVerbs
     }
 
     internal static async Task<int> CreateAsync(
-        DaemonSession session, string yaml, string folder, bool start, CancellationToken cancellation)
+        DaemonSession session, string yaml, string folder, VmSeedWish? seed, bool start, CancellationToken cancellation)
     {
         VmInfo vm = await session.Client.CreateAsync(yaml, folder, cancellation).ConfigureAwait(false);
+        if (seed is not null)
+        {
+            _ = await session.Client.PutSeedAsync(vm.Name, seed, cancellation).ConfigureAwait(false);
+        }
+
         return start
             ? await StartAsync(session, vm.Name, cancellation).ConfigureAwait(false)
             : Done(session, vm, vm.State == VmState.Defined ? "is defined" : "is there already with this spec, and is " + vm.State.Word());

@@ -1,9 +1,11 @@
+using Vmm.Spec.Seeds;
+
 namespace Vmm.CommandLine.Seeds;
 
 /// <summary>What the command line says of the seed of a guest's first start.</summary>
 internal sealed record SeedWish
 {
-    private const int MostBytes = 256 << 10, MostKeyBytes = 64 << 10, MostKeys = 100, MostHostname = 253;
+    private const int MostKeyBytes = 64 << 10;
 
     /// <summary>File of user-data, given to the guest byte for byte.</summary>
     internal string? UserData { get; init; }
@@ -35,14 +37,13 @@ internal sealed record SeedWish
             AddKeys(file, keys, problems);
         }
 
-        if (Hostname is not null && (Hostname.Length is 0 or > MostHostname || Hostname[0] is '-' or '.'
-            || !Hostname.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '.')))
+        if (Hostname is not null && !SeedContent.IsHostname(Hostname))
         {
-            problems.Add($"--hostname: expected 1 to {MostHostname} letters, digits, '-' or '.', a letter or digit first");
+            problems.Add($"--hostname: {SeedContent.HostnameRule}");
         }
 
-        byte[]? userData = UserData is null ? null : Read("--user-data", UserData, MostBytes, problems);
-        byte[]? network = NetworkConfig is null ? null : Read("--network-config", NetworkConfig, MostBytes, problems);
+        byte[]? userData = UserData is null ? null : Read("--user-data", UserData, SeedContent.MostBytes, problems);
+        byte[]? network = NetworkConfig is null ? null : Read("--network-config", NetworkConfig, SeedContent.MostBytes, problems);
         string? hash = null;
         if (Password && problems.Count == before)
         {
@@ -56,7 +57,14 @@ internal sealed record SeedWish
             }
         }
 
-        return problems.Count == before ? new SeedContent(userData, network, keys, Hostname, hash) : null;
+        SeedContent content = new(userData, network, keys, Hostname, hash);
+        if (problems.Count == before)
+        {
+            problems.AddRange(
+                content.Problems().Select(p => $"{(p.Path is "sshKeys" ? "--ssh-key" : "cloud-init: " + p.Path)}: {p.Message}"));
+        }
+
+        return problems.Count == before ? content : null;
     }
 
     private static void AddKeys(string file, List<string> keys, List<string> problems)
@@ -81,18 +89,13 @@ internal sealed record SeedWish
             }
         }
 
-        bool sound = keys.Count > before && keys.Count <= MostKeys && keys.Skip(before).All(IsKey);
+        bool sound = keys.Count > before && keys.Count <= SeedContent.MostKeys && keys.Skip(before).All(SeedContent.IsKey);
         if (!sound)
         {
-            problems.Add($"--ssh-key {file}: expected public keys, a line each (ssh-ed25519 AAAA…), at most {MostKeys} in all");
+            problems.Add(
+                $"--ssh-key {file}: expected public keys, a line each (ssh-ed25519 AAAA…), at most {SeedContent.MostKeys} in all");
         }
     }
-
-    // sshd(8), "AUTHORIZED_KEYS FILE FORMAT", without options before the key.
-    private static bool IsKey(string line) => !line.Any(char.IsControl) && line.Split(' ') is { Length: >= 2 } parts
-        && (parts[0].StartsWith("ssh-", StringComparison.Ordinal) || parts[0].StartsWith("ecdsa-", StringComparison.Ordinal)
-            || parts[0].StartsWith("sk-", StringComparison.Ordinal))
-        && parts[1].Length > 16 && parts[1].All(c => char.IsAsciiLetterOrDigit(c) || c is '+' or '/' or '=');
 
     private static byte[]? Read(string option, string file, int most, List<string> problems)
     {

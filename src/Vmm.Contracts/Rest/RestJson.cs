@@ -57,4 +57,6 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(Problem))]
 [JsonSerializable(typeof(ConsoleSize))]
 [JsonSerializable(typeof(SavedFolderRequest))]
+[JsonSerializable(typeof(VmSeedInfo))]
+[JsonSerializable(typeof(VmSeedWish))]
 public sealed partial class RestJson : JsonSerializerContext;

@@ -13,7 +13,8 @@ internal static class NetworkEndpoints
     internal static void Map(RouteGroupBuilder api, NetworkStore networks)
     {
         api.MapGet("/networks", context => Json(context, networks.List(), RestJson.Default.NetworkList)).For(Role.Viewer);
-        api.MapGet("/networks/{name}", context => Json(context, networks.Get(Name(context)), RestJson.Default.NetworkInfo)).For(Role.Viewer);
+        api.MapGet("/networks/{name}", context =>
+            Json(context, networks.Get(Name(context)), RestJson.Default.NetworkInfo)).For(Role.Viewer);
         api.MapPost("/networks", async context =>
         {
             NetworkRequest wish = await BodyAsync(context, RequestJson.Default.NetworkRequest).ConfigureAwait(false);

@@ -43,6 +43,10 @@ internal static class OpenApiTable
         ["PUT /vms/{name}"] = new("Replace the spec of a VM that does not run", s_json.VmInfo, IsSpec: true),
         ["DELETE /vms/{name}"] = new("Forget a VM that does not run", Status: "204"),
         ["GET /vms/{name}/spec"] = new("The spec as it was given", AnswerType: "application/yaml"),
+        ["GET /vms/{name}/seed"] = new("Whether a VM has a seed for its first start", s_json.VmSeedInfo),
+        ["PUT /vms/{name}/seed"] =
+            new("Give a VM that does not run a seed for its first start; its content is never told", s_json.VmSeedInfo, s_json.VmSeedWish),
+        ["DELETE /vms/{name}/seed"] = new("Delete the seed of a VM that does not run", Status: "204"),
         ["GET /vms/{name}/stats"] = new("Counters of a running VM", s_json.WorkerStats),
         ["GET /vms/{name}/agent"] = new("The guest agent of a running VM, as it answers now", s_json.GuestAgentInfo),
         ["GET /vms/{name}/guest"] = new("What the standard agent says of the guest of a running VM", s_json.GuestFacts),

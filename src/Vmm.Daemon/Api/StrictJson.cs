@@ -38,6 +38,7 @@ namespace Vmm.Daemon.Api;
 [JsonSerializable(typeof(RehomeRequest))]
 [JsonSerializable(typeof(SavedFolderRequest))]
 [JsonSerializable(typeof(TokenWish))]
+[JsonSerializable(typeof(VmSeedWish))]
 internal sealed partial class RequestJson : JsonSerializerContext;
 
 /// <summary>Reads the JSON of a request body and names what is wrong with it.</summary>

@@ -79,5 +79,6 @@ public sealed class VmInventory : IDisposable
         database.Execute(VmTable.CopyBeforeSchema);
         database.Execute(VmTable.SnapshotSchema);
         database.Execute(VmTable.CommitSchema);
+        database.Execute(VmTable.SeedSchema);
     }
 }

@@ -49,6 +49,12 @@ public sealed class VmTable
             vm TEXT PRIMARY KEY NOT NULL REFERENCES vm(id) ON DELETE CASCADE, json TEXT NOT NULL) STRICT;
         """;
 
+    /// <summary>Makes the table of seeds when it is not there.</summary>
+    internal const string SeedSchema = """
+        CREATE TABLE IF NOT EXISTS seed (
+            vm TEXT PRIMARY KEY NOT NULL REFERENCES vm(id) ON DELETE CASCADE, json TEXT NOT NULL) STRICT;
+        """;
+
     private readonly InventoryDatabase _database;
 
     internal VmTable(InventoryDatabase database) => _database = database;
@@ -57,10 +63,11 @@ public sealed class VmTable
     public IReadOnlyList<VmRecord> All() => _database.Read(
         """
         SELECT id, name, spec, vm.folder, revision, wanted_on, exit_reason, exit_code, exit_message, saved.folder, saved.whole,
-            disk_copy.disk, disk_copy.source, disk_copy.target, disk_snapshot.json, disk_commit.json, disk_copy_before.json
+            disk_copy.disk, disk_copy.source, disk_copy.target, disk_snapshot.json, disk_commit.json, disk_copy_before.json,
+            seed.json
         FROM vm LEFT JOIN saved ON saved.vm = vm.id LEFT JOIN disk_copy ON disk_copy.vm = vm.id
             LEFT JOIN disk_copy_before ON disk_copy_before.vm = vm.id LEFT JOIN disk_snapshot ON disk_snapshot.vm = vm.id
-            LEFT JOIN disk_commit ON disk_commit.vm = vm.id ORDER BY name;
+            LEFT JOIN disk_commit ON disk_commit.vm = vm.id LEFT JOIN seed ON seed.vm = vm.id ORDER BY name;
         """,
         Record);
 
@@ -99,7 +106,10 @@ public sealed class VmTable
             : "INSERT INTO disk_snapshot (vm, json) VALUES ($id, $snapshot) ON CONFLICT(vm) DO UPDATE SET json=$snapshot;",
         vm.Commit is null
             ? "DELETE FROM disk_commit WHERE vm=$id;"
-            : "INSERT INTO disk_commit (vm, json) VALUES ($id, $commit) ON CONFLICT(vm) DO UPDATE SET json=$commit;");
+            : "INSERT INTO disk_commit (vm, json) VALUES ($id, $commit) ON CONFLICT(vm) DO UPDATE SET json=$commit;",
+        vm.Seed is null
+            ? "DELETE FROM seed WHERE vm=$id;"
+            : "INSERT INTO seed (vm, json) VALUES ($id, $seed) ON CONFLICT(vm) DO UPDATE SET json=$seed;");
 
     /// <summary>Removes a VM.</summary>
     public void Remove(VmRecord vm) => Change(vm, "DELETE FROM vm WHERE id=$id;");
@@ -116,7 +126,8 @@ public sealed class VmTable
         return new VmRecord(
             row.GetString(0), row.GetString(1), row.GetString(2), row.GetString(3), row.GetInt64(4), row.GetInt64(5) != 0, exit, saved,
             copy, row.IsDBNull(14) ? null : SnapshotRecord.Parse(row.GetString(14)),
-            row.IsDBNull(15) ? null : DiskCommitRecord.Parse(row.GetString(15)));
+            row.IsDBNull(15) ? null : DiskCommitRecord.Parse(row.GetString(15)),
+            row.IsDBNull(17) ? null : SeedRecord.Parse(row.GetString(17)));
     }
 
     private void Change(VmRecord vm, params ReadOnlySpan<string> statements)
@@ -139,7 +150,8 @@ public sealed class VmTable
             ("$target", vm.Copy?.Target),
             ("$before", vm.Copy?.Before),
             ("$snapshot", vm.Snapshot?.ToText()),
-            ("$commit", vm.Commit?.ToText()));
+            ("$commit", vm.Commit?.ToText()),
+            ("$seed", vm.Seed?.ToText()));
         if (changed != 1)
         {
             throw new InvalidOperationException($"the inventory has no VM {vm.Id}");

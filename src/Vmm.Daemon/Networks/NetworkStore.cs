@@ -104,8 +104,8 @@ internal sealed class NetworkStore(
                 if (UsersOf(network) is { Count: > 0 } users)
                 {
                     throw new ApiException(409, "network-in-use", "the network is in use",
-                        $"{name} is used by {string.Join(", ", users)}: delete {(users.Count > 1 ? "those VMs" : "that VM")} first, or detach "
-                            + "the device ('vmmctl vm detach')");
+                        $"{name} is used by {string.Join(", ", users)}: delete {(users.Count > 1 ? "those VMs" : "that VM")} first, or "
+                            + "detach the device ('vmmctl vm detach')");
                 }
 
                 network.IsLeaving = true;
@@ -206,7 +206,8 @@ internal sealed class NetworkStore(
             string mac = MacAddress.Of(net, vm, index);
             NetworkReservation reserved = network.Find(mac) is { } found && string.Equals(found.Vm, vm, StringComparison.Ordinal)
                 ? found
-                : throw new HostNetException($"network {net.Network} has no address for {mac} of {vm}: detach the device and attach it again");
+                : throw new HostNetException($"network {net.Network} has no address for {mac} of {vm}: detach the device and attach it "
+                    + "again");
             return (net with
             {
                 Network = null,

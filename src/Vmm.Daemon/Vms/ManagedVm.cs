@@ -28,12 +28,14 @@ public sealed class ManagedVm : IDisposable
     /// <param name="storage">Where it may be saved.</param>
     /// <param name="admit">Throws when the VM cannot run beside the others.</param>
     /// <param name="othersOver">Names VMs other than one that use a file, or have images over it.</param>
+    /// <param name="seeds">Keeps its seed; null: it can have none.</param>
     internal ManagedVm(VmRecord record, VmTable inventory, IWorkerLauncher launcher, EventHub events, ILogger log, StorageFolders storage,
-        Action<VmSpec> admit, Func<string, string, IReadOnlyList<string>> othersOver)
+        Action<VmSpec> admit, Func<string, string, IReadOnlyList<string>> othersOver, SeedStore? seeds)
     {
         _launcher = launcher;
-        _store = new VmRecordStore(record, inventory, log);
+        _store = new VmRecordStore(record, inventory, log, seeds);
         _supervisor = new VmSupervisor(_store, events, log);
+        Seed = new VmSeed(_supervisor, seeds);
         Devices = new VmDevices(_supervisor);
         Memory = new VmMemoryControl(_supervisor);
         Homes = new VmHomes(_supervisor);
@@ -50,10 +52,11 @@ public sealed class ManagedVm : IDisposable
         Snapshots = new VmSnapshots(_supervisor, Devices, Agent, storage);
         Saves = new VmSaves(_supervisor, Devices, storage);
         _starts = new VmStarts(
-            _supervisor, launcher, Homes, Devices, CpuTime, Saves, DiskCopies, DiskCommits, Snapshots, StandardAgent, admit);
+            _supervisor, launcher, Homes, Devices, CpuTime, Saves, DiskCopies, DiskCommits, Snapshots, StandardAgent, Seed, admit);
         _stops = new VmStops(_supervisor, StandardAgent);
         _stalls = new VmDiskStalls(_supervisor, Devices);
         DiskFiles = new VmDiskFiles(_supervisor, Devices, storage, TimeProvider.System);
+        _supervisor.Ends.Over = Seed.Settle;
         _supervisor.Observe(Devices, Memory, _stalls, DiskFiles, new WorkerReports(_supervisor, Devices));
     }
 
@@ -67,6 +70,8 @@ public sealed class ManagedVm : IDisposable
 
     /// <summary>Its worker's process; null when it has none.</summary>
     internal int? WorkerProcess => _supervisor.Worker?.ProcessId;
+
+    internal VmSeed Seed { get; }
 
     internal VmDevices Devices { get; }
 
@@ -169,6 +174,7 @@ public sealed class ManagedVm : IDisposable
         _store.Remove();
         disks?.Complete();
         _launcher.Forget(id);
+        Seed.Forget();
         _supervisor.Events.Publish("deleted", _store.Name);
         // Those that wait must not touch what is gone
         _supervisor.Close(new ApiException(404, "vm-not-found", "no such VM", $"{_store.Name} was deleted"));

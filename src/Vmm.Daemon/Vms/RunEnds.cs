@@ -19,6 +19,9 @@ internal sealed class RunEnds(VmRun run, VmRecordStore store, EventHub events, I
     /// <summary>Carries out a start that became due.</summary>
     internal Func<PlannedStart, Task> StartDue { get; set; } = _ => Task.CompletedTask;
 
+    /// <summary>A run is over, and its end is written.</summary>
+    internal Action Over { get; set; } = () => { };
+
     /// <summary>A start that did not succeed: the record says why.</summary>
     /// <param name="exit">Why.</param>
     /// <param name="wanted">It is to run all the same: who calls plans the next start, and a daemon that comes in between does.</param>
@@ -68,6 +71,7 @@ internal sealed class RunEnds(VmRun run, VmRecordStore store, EventHub events, I
         store.CommitOrLog();
         if (first)
         {
+            Over();
             DaemonLog.VmEnded(log, store.Name, exit.Reason, exit.Message ?? "");
             foreach (string line in exit.Report ?? [])
             {

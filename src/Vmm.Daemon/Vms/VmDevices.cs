@@ -135,6 +135,7 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
 
         if (vm.Worker is not { } worker)
         {
+            ThrowIfSeed(Single(SpecDevices.List(vm.Store.RequireSpec()), device));
             await ForgetAsync(device, () => Single(SpecDevices.List(vm.Store.RequireSpec()), device), cancellation).ConfigureAwait(false);
             return new RemovalBody(device, DeviceRemoval.Removed);
         }
@@ -143,6 +144,7 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
         bool leavesSpec = forGood && plugged.Stored;
         if (leavesSpec)
         {
+            ThrowIfSeed(plugged);
             _ = SpecDevices.Without(vm.Store, plugged); // a spec that cannot be changed is an error now, not when the guest has let go
         }
 
@@ -244,7 +246,7 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
             cancellation).ConfigureAwait(false);
         if (added.Name.Length == 0)
         {
-            added = SpecDevices.List(vm.Store.RequireSpec()).Last(d => string.Equals(d.Kind, added.Kind, StringComparison.Ordinal));
+            added = SpecDevices.List(vm.Store.RequireBareSpec()).Last(d => string.Equals(d.Kind, added.Kind, StringComparison.Ordinal));
         }
 
         vm.Events.Publish("device-added", vm.Name, message: $"{added.Name}: {added.Source}");
@@ -302,6 +304,15 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
             vm.Events.Publish("changed", vm.Name, message: $"{name} is not in its spec any more");
             return Task.CompletedTask;
         }, cancellation);
+
+    private void ThrowIfSeed(DeviceInfo device)
+    {
+        if (device.Kind is "disk" && vm.Store.IsSeed(device.Source))
+        {
+            throw new ApiException(409, "spec-not-editable", "the device is the VM's seed", $"{vm.Name}: {device.Name} is its seed, and "
+                + $"in no spec: 'vmmctl vm seed {vm.Name} --remove' deletes it while the VM is off, --temporary takes it from this run");
+        }
+    }
 
     private DeviceInfo Single(IReadOnlyList<DeviceInfo> devices, string name) =>
         devices.FirstOrDefault(d => string.Equals(d.Name, name, StringComparison.Ordinal))

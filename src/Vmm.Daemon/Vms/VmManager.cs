@@ -39,6 +39,9 @@ public sealed class VmManager(
     /// <summary>Devices of VMs on private networks.</summary>
     internal VmNetworks Nets => field ??= new VmNetworks(Networks, () => _vms.Values);
 
+    /// <summary>Keeps the seeds of VMs; null: nobody does.</summary>
+    internal SeedStore? Seeds { get; init; }
+
     /// <summary>What happens to the VMs.</summary>
     internal EventHub Events { get; } = events ?? new EventHub();
 
@@ -51,6 +54,8 @@ public sealed class VmManager(
         }
 
         ImageDisks?.Folders.Settle(_vms.Keys.ToHashSet(StringComparer.Ordinal));
+        Seeds?.Sweep(_vms.Values.Select(vm => vm.Record.Seed).Where(seed => seed is { IsDeleted: false }).Select(seed => seed!.File)
+            .ToHashSet(StringComparer.Ordinal));
         List<Task> adoptions = [];
         HashSet<string> held = new(StringComparer.Ordinal);
         foreach (IWorker worker in await launcher.AdoptAsync(cancellationToken).ConfigureAwait(false))
@@ -69,6 +74,7 @@ public sealed class VmManager(
                 vm.DiskCopies.SettleLost();
                 vm.DiskCommits.SettleLost();
                 vm.Snapshots.SettleLost();
+                vm.Seed.Settle();
             }
 
             if (vm.Record.WantedOn && !held.Contains(vm.Record.Id))
@@ -366,7 +372,7 @@ public sealed class VmManager(
     }
 
     private ManagedVm Managed(VmRecord record) =>
-        new(record, inventory, launcher, Events, log, storage, spec => CheckVsock(spec, vm => vm.IsAlive), OthersOver)
+        new(record, inventory, launcher, Events, log, storage, spec => CheckVsock(spec, vm => vm.IsAlive), OthersOver, Seeds)
         {
             AddressesOf = Nets.AddressesOf,
         };

@@ -63,7 +63,8 @@ internal sealed class VmNetworks(NetworkStore? store, Func<ICollection<ManagedVm
 
         VmSpec Known() => new() { Name = name, Nets = vm.Devices.KnownNets() };
         return ReserveAsync(
-            new VmSpec { Name = name, Nets = [placed] }, Known, () => vm.Devices.AttachAsync(placed, stay, revision, cancellation), "nets[0].");
+            new VmSpec { Name = name, Nets = [placed] }, Known,
+            () => vm.Devices.AttachAsync(placed, stay, revision, cancellation), "nets[0].");
     }
 
     /// <summary>A device of a network as one on its bridge.</summary>

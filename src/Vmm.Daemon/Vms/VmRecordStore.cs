@@ -15,15 +15,18 @@ internal sealed class VmRecordStore
     private readonly ILogger _log;
     private readonly SpecException? _problem;
     private VmRecord _record, _committed;
+    private readonly SeedStore? _seeds;
     private VmSpec? _spec;
+    private (VmSpec Bare, string File, VmSpec Whole)? _seeded; // made once
     private bool _removed; // under _committing
 
     /// <param name="record">What is stored.</param>
     /// <param name="inventory">Where it is stored.</param>
     /// <param name="log">The log.</param>
-    internal VmRecordStore(VmRecord record, VmTable inventory, ILogger log)
+    /// <param name="seeds">Where its seed is; null: it can have none.</param>
+    internal VmRecordStore(VmRecord record, VmTable inventory, ILogger log, SeedStore? seeds = null)
     {
-        (_record, _committed, _inventory, _log) = (record, record, inventory, log);
+        (_record, _committed, _inventory, _log, _seeds) = (record, record, inventory, log, seeds);
         try
         {
             _spec = SpecReader.Read(record.Spec, record.Name, FolderOf(record));
@@ -51,14 +54,16 @@ internal sealed class VmRecordStore
     /// <summary>Its name, which never changes.</summary>
     internal string Name => Record.Name;
 
-    /// <summary>Its spec; null when the stored text cannot be read.</summary>
+    /// <summary>Its spec, and its seed as the last disk; null when the stored text cannot be read.</summary>
     internal VmSpec? Spec
     {
         get
         {
             lock (_lock)
             {
-                return _spec;
+                return _spec is { } bare && _record.Seed is { IsDeleted: false, File: var file } && _seeds is not null
+                    ? WithSeed(bare, file)
+                    : _spec;
             }
         }
     }
@@ -66,6 +71,13 @@ internal sealed class VmRecordStore
     /// <summary>Its spec.</summary>
     /// <exception cref="ApiException">The stored text cannot be read.</exception>
     internal VmSpec RequireSpec() => Spec ?? throw ApiException.OfSpec(_problem!);
+
+    /// <summary>Its spec, without its seed.</summary>
+    /// <exception cref="ApiException">The stored text cannot be read.</exception>
+    internal VmSpec RequireBareSpec() => WithoutSeed(RequireSpec());
+
+    /// <summary>Whether a disk is its seed.</summary>
+    internal bool IsSeed(string path) => _seeds?.Owns(Record.Id, path) == true;
 
     /// <exception cref="ApiException">The record is at another revision.</exception>
     internal void RequireRevision(long? revision)
@@ -136,7 +148,7 @@ internal sealed class VmRecordStore
                 // What else changed in memory meanwhile (the end of a run) stays; its own commit follows.
                 _record = Changed(_record);
                 _committed = _record == written ? _record : written;
-                _spec = spec;
+                _spec = WithoutSeed(spec);
             }
         }
     }
@@ -151,6 +163,20 @@ internal sealed class VmRecordStore
             _removed = true;
         }
     }
+
+    // Under the lock.
+    private VmSpec WithSeed(VmSpec bare, string file)
+    {
+        if (_seeded is not { } made || !ReferenceEquals(made.Bare, bare) || !string.Equals(made.File, file, StringComparison.Ordinal))
+        {
+            _seeded = made = (bare, file, bare with { Disks = [.. bare.Disks, _seeds!.DiskOf(file)] });
+        }
+
+        return made.Whole;
+    }
+
+    private VmSpec WithoutSeed(VmSpec spec) =>
+        spec.Disks.Any(disk => IsSeed(disk.Path)) ? spec with { Disks = [.. spec.Disks.Where(disk => !IsSeed(disk.Path))] } : spec;
 
     /// <summary>What relative paths in its spec are relative to; null when it has none.</summary>
     internal static string? FolderOf(VmRecord record) => record.Folder.Length > 0 ? record.Folder : null;

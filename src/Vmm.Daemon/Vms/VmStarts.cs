@@ -23,6 +23,7 @@ internal sealed class VmStarts
     private readonly VmDiskCommits _commits;
     private readonly VmSnapshots _snapshots;
     private readonly VmStandardAgent _agent;
+    private readonly VmSeed _seed;
     private readonly Action<VmSpec> _admit;
 
     /// <param name="vm">The VM.</param>
@@ -35,13 +36,15 @@ internal sealed class VmStarts
     /// <param name="commits">Settles what an earlier daemon was at.</param>
     /// <param name="snapshots">Settles a snapshot of an earlier daemon.</param>
     /// <param name="agent">Sets the clock of a guest that was saved.</param>
+    /// <param name="seed">Learns that a run has begun.</param>
     /// <param name="admit">Throws when the VM cannot run beside the others.</param>
     internal VmStarts(
         VmSupervisor vm, IWorkerLauncher launcher, VmHomes homes, VmDevices devices, VmCpuTime cpu, VmSaves saves,
-        VmDiskCopies copies, VmDiskCommits commits, VmSnapshots snapshots, VmStandardAgent agent, Action<VmSpec> admit)
+        VmDiskCopies copies, VmDiskCommits commits, VmSnapshots snapshots, VmStandardAgent agent, VmSeed seed,
+        Action<VmSpec> admit)
     {
         (_vm, _launcher, _homes, _devices, _cpu) = (vm, launcher, homes, devices, cpu);
-        (_saves, _copies, _commits, _snapshots, _agent, _admit) = (saves, copies, commits, snapshots, agent, admit);
+        (_saves, _copies, _commits, _snapshots, _agent, _seed, _admit) = (saves, copies, commits, snapshots, agent, seed, admit);
         vm.Ends.StartDue = StartDueAsync;
     }
 
@@ -171,6 +174,7 @@ internal sealed class VmStarts
         _cpu.Learn(worker);
         if (!isLaunch)
         {
+            _seed.MarkUsed();
             await _copies.SettleAdoptedAsync(worker, cancellation).ConfigureAwait(false);
             await _commits.SettleAdoptedAsync(worker, cancellation).ConfigureAwait(false);
             await _snapshots.SettleAdoptedAsync(worker, cancellation).ConfigureAwait(false);
@@ -181,6 +185,7 @@ internal sealed class VmStarts
         try
         {
             await worker.StartAsync(launch.Token).ConfigureAwait(false);
+            _seed.MarkUsed();
             _vm.MoveIfPossible(VmEvent.Started);
         }
         catch (Exception e) when (e is WorkerException or OperationCanceledException)
@@ -206,6 +211,7 @@ internal sealed class VmStarts
     /// <param name="cancellation">Gives up.</param>
     private async Task LaunchAsync(PlannedStart? planned, SavedVmFolder? saved, Action<double>? progress, CancellationToken cancellation)
     {
+        _seed.Settle();
         VmSpec spec = saved is null ? _vm.Store.RequireSpec() : ReadSpec(saved);
         if (saved is null && _vm.Store.Record.Saved is { IsWhole: true } place)
         {
@@ -271,6 +277,7 @@ internal sealed class VmStarts
         _vm.AttachWorker(worker);
         await _homes.ReportFitAsync(worker, spec, cancellation).ConfigureAwait(false);
         await worker.StartAsync(cancellation).ConfigureAwait(false);
+        _seed.MarkUsed();
         _vm.MoveIfPossible(VmEvent.Started);
     }
 

@@ -1,4 +1,5 @@
 using Vmm.Daemon.Storage;
+using Vmm.Daemon.Vms;
 using Vmm.HostNet;
 using Vmm.Spec;
 
@@ -19,6 +20,9 @@ internal sealed record DiskAccess(StorageFolders Storage)
 
     /// <summary>Keeps the variables of firmware; null: nobody does.</summary>
     internal VariableStore? Variables { get; init; }
+
+    /// <summary>Keeps the seeds of VMs, which are in no storage folder; null: nobody does.</summary>
+    internal SeedStore? Seeds { get; init; }
 
     /// <summary>Names the VM whose worker a process is, for the error that says who has a disk; null for any other process.</summary>
     internal Func<int, string?>? VmOf { get; init; }

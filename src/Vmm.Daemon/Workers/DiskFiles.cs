@@ -80,6 +80,12 @@ internal sealed class DiskFiles : IDisposable
             ReadOnly = disk.ReadOnly,
             Cache = disk.Cache == DiskCache.Direct ? DiskCacheMode.Direct : DiskCacheMode.Buffered,
         };
+        if (disk.ReadOnly && access.Seeds?.Owns(access.VmId, disk.Path) == true)
+        {
+            return new DiskFiles(
+                DiskImageChain.Of([new ChainImage(RawFileBackend.Open(disk.Path, options), ImageFormat.Raw)]), isImage: false);
+        }
+
         return disk.Format == DiskFormat.Qcow2
             ? new DiskFiles(DiskImageChain.Open(disk.Path, options, (path, writable) => OpenImage(storage, path, writable)), isImage: true)
             : new DiskFiles(DiskImageChain.Of([new ChainImage(Open(disk.Path, options, storage), ImageFormat.Raw)]), isImage: false);

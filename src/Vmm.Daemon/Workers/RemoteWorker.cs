@@ -50,7 +50,8 @@ internal sealed class RemoteWorker : IWorker
             ControlKinds.VsockDialed, ControlCodec.Body(body, ControlJson.Default.VsockDialed), "stream", stream));
         _nets = new UserNetStarts(net => new PasstProcess(net).Start(), text => options.Disks.NetRemarked?.Invoke(VmId, text));
         _storage = new StorageDials((body, socket) => AnswerDialAsync(
-            ControlKinds.StorageDialed, ControlCodec.Body(body, ControlJson.Default.StorageDialed), "socket", socket), options.Disks.Rbd, _nets);
+            ControlKinds.StorageDialed, ControlCodec.Body(body, ControlJson.Default.StorageDialed), "socket", socket),
+            options.Disks.Rbd, _nets);
         Bounds = new WorkerBounds(process, ReportLine);
         _events = new WorkerEvents(_dials, _storage, Bounds.Unthrottle);
         _events.OnDeviceRemoved(_ =>

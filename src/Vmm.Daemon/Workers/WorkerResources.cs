@@ -154,7 +154,8 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
             : net.Network is not null ? net with { Mtu = net.Mtu ?? NetSpec.NetworkMtu }
             : net with
             {
-                Mtu = net.Mtu ?? (TapQueue.MtuOf(net.Bridge ?? net.Macvtap ?? net.Tap) is >= 68 and <= ushort.MaxValue and var mtu ? mtu : null),
+                Mtu = net.Mtu ?? (TapQueue.MtuOf(net.Bridge ?? net.Macvtap ?? net.Tap) is >= 68 and <= ushort.MaxValue and var mtu
+                    ? mtu : null),
             };
 
     /// <summary>What a worker in the pool gets ready with.</summary>

@@ -124,8 +124,8 @@ public sealed class PathResources : IMachineResources
         if (net.Macvtap is { } card)
         {
             throw new HostNetException(
-                $"net{index}: macvtap on {card} is vmmd's, since it stays when a process ends: make the VM with 'vmmctl vm create', or give "
-                    + "it --net user here");
+                $"net{index}: macvtap on {card} is vmmd's, since it stays when a process ends: make the VM with 'vmmctl vm create', or "
+                    + "give it --net user here");
         }
 
         if (net.Bridge is null)
