@@ -120,8 +120,8 @@ public sealed class NetworkServices(PrivateNetwork network, string folder, uint 
             "no-hosts", network.Isolated ? "no-resolv" : "resolv-file=/mnt/resolv",
             "domain-needed", "bogus-priv", $"domain={PrivateNetwork.Domain}", $"local=/{PrivateNetwork.Domain}/", "addn-hosts=/mnt/hosts",
             "cache-size=1000", "dns-forward-max=150",
-            // addresses for those that are known, and no others
-            "dhcp-hostsfile=/mnt/dhcp", $"dhcp-range={network.Subnet.Address(0)},static,{Mask()},24h",
+            // addresses for those that are known, and no others; nobody gives himself a name
+            "dhcp-ignore-names", "dhcp-hostsfile=/mnt/dhcp", $"dhcp-range={network.Subnet.Address(0)},static,{Mask()},24h",
             network.Isolated ? "dhcp-option=option:router" : $"dhcp-option=option:router,{network.Gateway}",
             "dhcp-authoritative", "no-ping", "quiet-dhcp", "dhcp-leasefile=/mnt/state/leases", "pid-file=",
         ];
