@@ -54,7 +54,7 @@ internal sealed class RemoteWorker : IWorker
             options.Disks.Rbd, _nets);
         Bounds = new WorkerBounds(process, ReportLine);
         _events = new WorkerEvents(_dials, _storage, Bounds.Unthrottle);
-        _events.OnDeviceRemoved(_ =>
+        _events.OnDeviceRemoved(removal =>
         {
             _nets.LetGo(); // it may be that one
             _ = LeftNets.SweepAsync(this);
