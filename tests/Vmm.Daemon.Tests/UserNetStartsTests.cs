@@ -78,7 +78,7 @@ public sealed class UserNetStartsTests
     }
 
     private static FileDescriptorHandle Duplicate(FileDescriptorHandle handle) =>
-        new(Tmds.Linux.LibC.dup(handle.Number));
+        new(Mono.Unix.Native.Syscall.dup(handle.Number));
 
     private static bool IsOver(UnixStream end) => end.Receive(new byte[1]) == 0;
 }
