@@ -18,7 +18,7 @@ public sealed class UserNetStartsTests
         using UserNetStarts starts = new(_ => Make(ends), told.Add) { First = TimeSpan.FromMilliseconds(200) };
         Assert.Contains("no user-mode network", starts.Start().Problem, StringComparison.Ordinal);
         Assert.Empty(ends);
-        starts.Serve(s_net);
+        starts.Serve([s_net]);
         Assert.NotNull(starts.Start().Socket);
         int refused = 0;
         for (int i = 0; i < 100; i++)
@@ -43,7 +43,7 @@ public sealed class UserNetStartsTests
     {
         List<UnixStream> ends = [];
         UserNetStarts starts = new(_ => Make(ends), _ => { });
-        starts.Serve(s_net);
+        starts.Serve([s_net]);
         using UnixStream workers = UnixStream.FromDescriptor(Duplicate(starts.Start().Socket!));
         starts.LetGo();
         Assert.False(IsOver(ends[0]));
@@ -59,7 +59,7 @@ public sealed class UserNetStartsTests
     {
         List<string> told = [];
         UserNetStarts starts = new(_ => throw new HostNetException("the port is taken"), told.Add) { First = TimeSpan.Zero };
-        starts.Serve(s_net);
+        starts.Serve([s_net]);
         for (int i = 0; i < 3; i++)
         {
             Assert.Equal("the port is taken", starts.Start().Problem);

@@ -151,6 +151,7 @@ internal static class DaemonServices
                     Networks = (vm, net, index) => provider.GetRequiredService<VmManager>().Nets.Resolve(vm, net, index),
                     NetRemarked = (vm, remark) => provider.GetRequiredService<VmManager>().Remark(vm, remark, "net-remark"),
                     Remarked = (vm, remark) => provider.GetRequiredService<VmManager>().Remark(vm, remark),
+                    ShareSaid = (vm, line) => provider.GetRequiredService<VmManager>().Remark(vm, line),
                     Rbd = launcher.Disks.Rbd?.Telling((vm, line) => provider.GetRequiredService<VmManager>().Remark(vm, line)),
                 },
             });

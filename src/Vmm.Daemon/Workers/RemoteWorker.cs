@@ -36,6 +36,7 @@ internal sealed class RemoteWorker : IWorker
     private WorkerErrors? _errors;
     private WorkerFiles? _files;
     private string? _killedFor;
+    private WorkerShares? _shares; // under the lock
     private bool _prepared, _finished;
 
     /// <param name="socket">The connection; owned from here on.</param>
@@ -46,10 +47,10 @@ internal sealed class RemoteWorker : IWorker
     {
         _options = options;
         _gone = gone;
-        _dials = new VsockDials((body, stream) => AnswerDialAsync(
+        _dials = new VsockDials((body, stream) => _link!.AnswerDialAsync(
             ControlKinds.VsockDialed, ControlCodec.Body(body, ControlJson.Default.VsockDialed), "stream", stream));
         _nets = new UserNetStarts(net => new PasstProcess(net).Start(), text => options.Disks.NetRemarked?.Invoke(VmId, text));
-        _storage = new StorageDials((body, socket) => AnswerDialAsync(
+        _storage = new StorageDials((body, socket) => _link!.AnswerDialAsync(
             ControlKinds.StorageDialed, ControlCodec.Body(body, ControlJson.Default.StorageDialed), "socket", socket),
             options.Disks.Rbd, _nets);
         Bounds = new WorkerBounds(process, ReportLine);
@@ -165,11 +166,30 @@ internal sealed class RemoteWorker : IWorker
 
     public void ServeStorage(IEnumerable<DiskSpec> disks) => _storage.Serve(VmId, disks);
 
-    public void ServeNets(IEnumerable<NetSpec> nets)
+    public void ServeNets(IEnumerable<NetSpec> nets) => _nets.Serve(nets);
+
+    public void ServeShares(IReadOnlyList<ShareSpec> shares)
     {
-        if (nets.FirstOrDefault(net => net.User is not null) is { } user)
+        if (shares.Count > 0)
         {
-            _nets.Serve(user);
+            ServeShares(shares, _options.Disks.SharesOf(VmId));
+        }
+    }
+
+    /// <summary>The same with programs that run already, which are the worker's from now on: they end with it.</summary>
+    internal void ServeShares(IReadOnlyList<ShareSpec> shares, WorkerShares programs)
+    {
+        bool finished;
+        lock (_lock)
+        {
+            _shares = programs;
+            finished = _finished;
+        }
+
+        _storage.Serve(programs, shares);
+        if (finished)
+        {
+            programs.Dispose();
         }
     }
 
@@ -181,11 +201,8 @@ internal sealed class RemoteWorker : IWorker
     public Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation) =>
         _plugs.AddAsync(VmId, disk, () => _storage.Serve(VmId, [disk]), cancellation);
 
-    public Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation)
-    {
-        ServeNets([net]);
-        return _plugs.AddAsync(VmId, net, cancellation);
-    }
+    public Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation) =>
+        _plugs.AddAsync(VmId, net, () => _nets.Serve([net]), cancellation);
 
     public Task<ulong> GrowDiskAsync(string device, DiskGrowth growth, CancellationToken cancellation) =>
         _plugs.GrowAsync(device, growth, cancellation);
@@ -308,7 +325,7 @@ internal sealed class RemoteWorker : IWorker
             resources.AddKvm();
         }
 
-        bool wantsMore = resources.HasImages || resources.HasServers || resources.HasOtherNets
+        bool wantsMore = resources.HasImages || resources.HasServers || resources.HasOtherNets || resources.Shares is not null
             || resources.Names.Count > ControlCodec.MaxDescriptors;
         if (wantsMore && _link.Client.Peer is null)
         {
@@ -350,14 +367,6 @@ internal sealed class RemoteWorker : IWorker
         where T : class =>
         _link.AskAsync(kind, type, question, cancellation);
 
-    private async Task AnswerDialAsync(string kind, JsonElement body, string name, FileDescriptorHandle? connected)
-    {
-        ControlClient.Answer answer = await _link.Client.CallAsync(
-            kind, body, connected is null ? null : [name], connected is null ? [] : [connected], CancellationToken.None)
-            .ConfigureAwait(false);
-        answer.Descriptor?.Dispose();
-    }
-
     private async Task FinishAsync()
     {
         if (await _link.Ended.ConfigureAwait(false) is { } how)
@@ -370,14 +379,16 @@ internal sealed class RemoteWorker : IWorker
     {
         WorkerExit? reported;
         string? killedFor;
+        WorkerShares? shares;
         lock (_lock)
         {
-            (reported, killedFor) = (_events.Reported, _killedFor);
+            (reported, killedFor, shares) = (_events.Reported, _killedFor, _shares);
             _finished = true;
         }
 
         WorkerExit exit = reported ?? _files?.ReadEnd()
             ?? (killedFor is null ? WorkerExits.Of(how, Bounds.WasOutOfMemory) : new WorkerExit(ExitReason.WorkerDied, 1, killedFor));
+        shares?.Dispose();
         try
         {
             _files?.Delete();

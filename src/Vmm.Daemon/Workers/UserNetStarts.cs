@@ -25,12 +25,12 @@ internal sealed class UserNetStarts(Func<NetSpec, FileDescriptorHandle> start, A
     /// <summary>The first pause; they double.</summary>
     internal TimeSpan First { get; init; } = TimeSpan.FromSeconds(1);
 
-    /// <summary>The VM has this network, which may be started again from now on.</summary>
-    internal void Serve(NetSpec net)
+    /// <summary>The VM has these networks, of which one that is user-mode may be started again from now on.</summary>
+    internal void Serve(IEnumerable<NetSpec> nets)
     {
         lock (_lock)
         {
-            _net = net;
+            _net = nets.FirstOrDefault(net => net.User is not null) ?? _net;
         }
     }
 

@@ -68,6 +68,12 @@ internal sealed class WorkerPlugs(
                 "the VM's worker is of an earlier release, which knows taps only: stop the VM and start it again to use other networks");
         }
 
+        if (resources.Shares is not null && link.Client.Peer?.Can(ControlVersion.Shares) != true)
+        {
+            throw new WorkerException(ControlCodes.WorkerTooOld,
+                "the VM's worker is of an earlier release, which knows no shared folders: stop the VM and start it again to use them");
+        }
+
         if (resources.HasServers && link.Client.Peer?.Can(ControlVersion.NbdDisks) != true)
         {
             throw new WorkerException(ControlCodes.WorkerTooOld,
@@ -76,11 +82,12 @@ internal sealed class WorkerPlugs(
     }
 
     /// <inheritdoc cref="IWorker.AddNetAsync"/>
-    internal async Task<DeviceInfo> AddAsync(string vmId, NetSpec net, CancellationToken cancellation)
+    internal async Task<DeviceInfo> AddAsync(string vmId, NetSpec net, Action opened, CancellationToken cancellation)
     {
         using WorkerResources resources = WorkerResources.Open(net, access with { VmId = vmId });
         resources.TellRemarks(vmId);
         await RequireKnownAsync(resources, cancellation).ConfigureAwait(false);
+        opened();
         PlugBody body = new(null, VmSpecJson.Write(WorkerResources.WithMtu(net)));
         return await AddAsync(body, resources, cancellation).ConfigureAwait(false);
     }
