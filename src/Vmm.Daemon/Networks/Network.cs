@@ -129,7 +129,8 @@ internal sealed class Network(NetworkRecord record, NetworkLibrary library)
         Ipv4Subnet subnet = Private.Subnet;
         bool read = Ipv4Subnet.TryParseAddress(address, out uint number);
         NetworkReservation? other =
-            Record.Reserved.FirstOrDefault(r => string.Equals(r.Address, address, StringComparison.Ordinal) && r.Mac != mac);
+            Record.Reserved.FirstOrDefault(r => string.Equals(r.Address, address, StringComparison.Ordinal)
+                && !string.Equals(r.Mac, mac, StringComparison.Ordinal));
         problem = !read || !subnet.Contains(number) || number - subnet.First < PrivateNetwork.FirstGuest
             || number - subnet.First > subnet.Count - 2
             ? $"{address} is not one that a VM can have on network {Record.Name}: those are {subnet.Address(PrivateNetwork.FirstGuest)} to "

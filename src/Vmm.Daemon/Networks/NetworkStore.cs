@@ -13,8 +13,10 @@ namespace Vmm.Daemon.Networks;
 /// <param name="vms">The VMs, which come later than this.</param>
 /// <param name="events">Hears of what happens.</param>
 /// <param name="log">The log.</param>
+#pragma warning disable CA1001 // Its semaphore has nothing to release as long as nobody asks for its handle.
 internal sealed class NetworkStore(
     NetworkLibrary library, INetworkHost host, Func<VmManager> vms, EventHub events, ILogger<NetworkStore> log) : IHostedService
+#pragma warning restore CA1001
 {
     private const int MostNetworks = 256;
 
