@@ -55,11 +55,7 @@ internal sealed class RemoteWorker : IWorker
             options.Disks.Rbd, _nets);
         Bounds = new WorkerBounds(process, ReportLine);
         _events = new WorkerEvents(_dials, _storage, Bounds.Unthrottle);
-        _events.OnDeviceRemoved(removal =>
-        {
-            _nets.LetGo(); // it may be that one
-            _ = LeftNets.SweepAsync(this);
-        });
+        _events.OnDeviceRemoved(_ => LeftNets.OnRemoved(_nets, this));
         _link = new WorkerLink(socket, process, options, _events.Handle, () => HelloAsync(CancellationToken.None), () => Kill());
         _saves = new WorkerSaves(_link, Bounds);
         _finish = FinishAsync();
@@ -333,7 +329,6 @@ internal sealed class RemoteWorker : IWorker
         }
 
         _plugs.RequireKnown(resources);
-
         ControlClient.Answer answer = await _link.Client
             .CallAsync(
                 ControlKinds.Create,
@@ -403,8 +398,7 @@ internal sealed class RemoteWorker : IWorker
             await Task.WhenAny(errors.Finished, Task.Delay(s_lastWords)).ConfigureAwait(false); // they come before the news of its end
         }
 
-        _nets.Dispose();
-        LeftNets.Sweep(VmId);
+        LeftNets.OnEnded(_nets, VmId);
         _gone(this);
         _events.SetState(VmState.Stopped);
         _ended.TrySetResult(exit);
