@@ -29,6 +29,7 @@ public sealed class SshTests : IAsyncLifetime, IDisposable
             StateFolder = PathOf("state"),
             RunFolder = PathOf("run"),
             Storage = [_folder],
+            NetworkHost = new FakeNetworks(),
             Log = new Vmm.Daemon.Logging.LogOptions { Level = LogLevel.Critical }
         };
         await File.WriteAllTextAsync(PathOf("kernel"), "k");
@@ -115,6 +116,16 @@ public sealed class SshTests : IAsyncLifetime, IDisposable
     {
         Run("web1", nets);
         Assert.Equal(["ann@" + where], Started("web1", "--user", "ann"));
+    }
+
+    [Fact]
+    public void On_a_private_network_it_is_the_address_that_the_vm_has_there()
+    {
+        Assert.True(Execute("network", "create", "lan", "--subnet", "10.91.7.0/24") == 0, _error.ToString());
+        Run("web1", "nets: [{network: lan, addresses: [10.91.7.40]}]\n");
+        Assert.Equal(["ann@10.91.7.40:22"], Started("web1", "--user", "ann"));
+        Run("web2", "nets: [{network: lan}]\n");
+        Assert.StartsWith("ann@10.91.7.", Assert.Single(Started("web2", "--user", "ann")), StringComparison.Ordinal);
     }
 
     [Fact]

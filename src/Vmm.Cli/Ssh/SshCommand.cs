@@ -45,7 +45,7 @@ internal static class SshCommand
             });
         }
 
-        SshTarget target = await SshTarget.FindAsync(session, name, cancellation).ConfigureAwait(false);
+        SshTarget target = await SshTarget.FindAsync(session, vm, cancellation).ConfigureAwait(false);
         user ??= await SshUser.OfAsync(session.Client, name, cancellation).ConfigureAwait(false);
         return await SshProgram.RunAsync(program, SshProgram.Arguments(vm.Id, target, user, identity, words)).ConfigureAwait(false);
     }

@@ -14,12 +14,14 @@ internal sealed record SshTarget(string Host, int Port)
     private const int ServerPort = 22;
 
     /// <summary>
-    /// Finds it: a published port, addresses that the spec holds the guest to, what its agent says. An agent's word is a guest's: it is
-    /// taken for an address and nothing else, and who answers there has to have the host key that is known of this VM.
+    /// Finds it: a published port, its address on a private network (from the daemon's own host), addresses that the spec holds the guest
+    /// to, what its agent says. An agent's word is a guest's: it is taken for an address and nothing else, and who answers there has to
+    /// have the host key that is known of this VM.
     /// </summary>
     /// <exception cref="VmmApiException">It is not reached, and why.</exception>
-    internal static async Task<SshTarget> FindAsync(DaemonSession session, string name, CancellationToken cancellation)
+    internal static async Task<SshTarget> FindAsync(DaemonSession session, VmInfo vm, CancellationToken cancellation)
     {
+        string name = vm.Name;
         VmSpec spec = Read(name, await session.Client.SpecAsync(name, cancellation).ConfigureAwait(false));
         string? remote = session.Address.Socket is null ? new Uri(session.Address.Host).Host : null;
         if (Published(name, spec, remote) is { } published)
@@ -27,7 +29,18 @@ internal sealed record SshTarget(string Host, int Port)
             return published;
         }
 
-        List<NetSpec> others = [.. spec.Nets.Where(net => net.User is null)];
+        if (remote is null && First(vm.Addresses ?? []) is { } reserved)
+        {
+            return new SshTarget(reserved, ServerPort);
+        }
+
+        List<NetSpec> others = [.. spec.Nets.Where(net => net.User is null && net.Network is null)];
+        if (others.Count == 0 && spec.Nets.Any(net => net.Network is not null))
+        {
+            throw new VmmApiException("not-reached", $"{name} is on a private network of {remote ?? "its host"}: only that host reaches it: "
+                + "use vmmctl there, or publish a port by user-mode networking (--publish 2222:22)");
+        }
+
         return others.Count == 0
             ? throw Unreached(name, spec.Nets.Count == 0 ? "has no network"
                 : $"has user-mode networking, and no port of the host leads to its port {ServerPort}")
