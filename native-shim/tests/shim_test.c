@@ -79,14 +79,14 @@ static void children_get_their_descriptors_and_no_others(void)
     CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
     int before = open_fds();
     int32_t fds[2] = {pair[1], pair[1]};
-    intptr_t child = vmm_spawn("/bin/sh", argv, envp, fds, 2, -1, 0, &pid, &err);
+    intptr_t child = vmm_spawn("/bin/sh", argv, envp, fds, 2, -1, 0, NULL, NULL, &pid, &err);
     CHECK(child >= 0 && pid > 0 && getsid(pid) == pid);
     CHECK(!ended(child, 100, &code, &status));
     CHECK(recv(pair[0], text, sizeof(text), 0) == 2 && strcmp(text, "hi") == 0);
     CHECK(send(pair[0], "\n", 1, 0) == 1);
     CHECK(ended(child, 10000, &code, &status) && code == CLD_EXITED && status == 7);
     close((int)child);
-    CHECK(vmm_spawn("/nonexistent", argv, envp, fds, 2, -1, 0, &pid, &err) == -1 && err == ENOENT);
+    CHECK(vmm_spawn("/nonexistent", argv, envp, fds, 2, -1, 0, NULL, NULL, &pid, &err) == -1 && err == ENOENT);
     CHECK(open_fds() == before);
     close(pair[0]);
     close(pair[1]);
@@ -103,7 +103,7 @@ static void children_have_their_own_standard_error(void)
     int in[2];
     CHECK(pipe2(in, O_CLOEXEC) == 0);
     int32_t fds[1] = {in[0]};
-    intptr_t child = vmm_spawn("/bin/sh", argv, envp, fds, 1, pair[1], 0, &pid, &err);
+    intptr_t child = vmm_spawn("/bin/sh", argv, envp, fds, 1, pair[1], 0, NULL, NULL, &pid, &err);
     CHECK(child >= 0 && recv(pair[0], text, sizeof(text), 0) == 4 && strcmp(text, "one\n") == 0);
     close(pair[0]);
     close(pair[1]);
@@ -221,10 +221,33 @@ static void isolated_children_have_their_own_network(void)
         printf("SKIPPED isolated child: not root\n");
         return;
     }
-    intptr_t pidfd = vmm_spawn("/bin/sh", argv, envp, NULL, 0, -1, VMM_SPAWN_ISOLATED, &pid, &err);
+    intptr_t pidfd = vmm_spawn("/bin/sh", argv, envp, NULL, 0, -1, VMM_SPAWN_ISOLATED, NULL, NULL, &pid, &err);
     CHECK(pidfd >= 0 && err == 0);
     CHECK(ended(pidfd, 10000, &code, &status) && code == CLD_EXITED && status == 0);
     CHECK(close((int)pidfd) == 0);
+}
+
+/* The folder is at another place, read only if it is to be, and nothing is seen of that here. */
+static void children_see_a_folder_at_another_place(void)
+{
+    const char *argv[] = {"/bin/sh", "-c", "test -e /tmp/inside && ! echo x 2>/dev/null >/tmp/more && grep -q ' /tmp ro,nosuid,nodev' /proc/self/mountinfo", NULL};
+    const char *writes[] = {"/bin/sh", "-c", "test -e /tmp/inside && echo x >/tmp/more", NULL}, *envp[] = {"PATH=/bin:/usr/bin", NULL};
+    char folder[] = "/tmp/shim-folder-XXXXXX", inside[64], more[64];
+    uint32_t user = geteuid() == 0 ? 0 : VMM_SPAWN_OWN_USER;
+    int32_t pid = 0, err = 0;
+    int code = 0, status = 0;
+    CHECK(mkdtemp(folder) != NULL);
+    snprintf(inside, sizeof(inside), "%s/inside", folder);
+    snprintf(more, sizeof(more), "%s/more", folder);
+    int fd = open(inside, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    CHECK(fd >= 0 && close(fd) == 0);
+    intptr_t pidfd = vmm_spawn("/bin/sh", argv, envp, NULL, 0, -1, VMM_SPAWN_FOLDER | VMM_SPAWN_FOLDER_READ_ONLY | user, folder, "/tmp", &pid, &err);
+    CHECK(pidfd >= 0 && ended(pidfd, 10000, &code, &status) && code == CLD_EXITED && status == 0);
+    CHECK(close((int)pidfd) == 0 && access(more, F_OK) < 0);
+    pidfd = vmm_spawn("/bin/sh", writes, envp, NULL, 0, -1, VMM_SPAWN_FOLDER | VMM_SPAWN_OWN_USER, folder, "/tmp", &pid, &err);
+    CHECK(pidfd >= 0 && ended(pidfd, 10000, &code, &status) && code == CLD_EXITED && status == 0);
+    CHECK(close((int)pidfd) == 0 && unlink(more) == 0 && unlink(inside) == 0 && rmdir(folder) == 0);
+    CHECK(vmm_spawn("/bin/sh", writes, envp, NULL, 0, -1, VMM_SPAWN_FOLDER | user, folder, "/tmp", &pid, &err) == -1 && err == ENOENT);
 }
 
 /* tap.c has no header either. A network namespace of our own: nothing of the host is touched, and all is gone with the child. */
@@ -337,6 +360,7 @@ int main(void)
     children_have_their_own_standard_error();
     filters_refuse_on_every_thread_and_kill();
     isolated_children_have_their_own_network();
+    children_see_a_folder_at_another_place();
     taps_move_frames();
     if (access("/dev/kvm", R_OK | W_OK) != 0) {
         printf("SKIPPED kick race: no usable /dev/kvm\n");

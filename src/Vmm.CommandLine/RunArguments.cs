@@ -35,11 +35,17 @@ internal sealed record RunArguments
     /// <summary>Published ports of user-mode networking.</summary>
     public IReadOnlyList<string> Publish { get; init; } = [];
 
+    /// <summary>Shared folders.</summary>
+    public IReadOnlyList<string> Shares { get; init; } = [];
+
     public string? Transport { get; init; }
 
     public bool Quiet { get; init; }
 
     public bool NoSerialInput { get; init; }
+
+    /// <summary>A reset of the guest ends the VM.</summary>
+    public bool NoReboot { get; init; }
 
     /// <summary>Folder of a saved VM.</summary>
     public string? Restore { get; init; }
@@ -53,7 +59,7 @@ internal sealed record RunArguments
     /// <summary>True when an option says what the VM is.</summary>
     internal bool HasSpecOptions =>
         (File ?? Image ?? Name ?? Kernel ?? Initrd ?? Cmdline ?? Cpu ?? Memory ?? Transport) is not null
-        || Cpus is not null || Numa is not null || Seed.IsGiven || Disks.Count + Nets.Count + Publish.Count > 0;
+        || Cpus is not null || Numa is not null || Seed.IsGiven || Disks.Count + Nets.Count + Publish.Count + Shares.Count > 0;
 
     /// <summary>Makes the spec: the file first, options over it. Returns problems instead of throwing.</summary>
     public VmSpec? ToSpec(List<string> problems)
@@ -68,6 +74,7 @@ internal sealed record RunArguments
             Name = Name ?? spec.Name,
             Cpus = Cpus ?? spec.Cpus,
             Cpu = Cpu is null ? spec.Cpu : CpuSpec.Parse(Cpu),
+            OnReboot = NoReboot ? RebootPolicy.Stop : spec.OnReboot,
             Boot = spec.Boot with
             {
                 Kernel = Kernel ?? spec.Boot.Kernel,
@@ -138,6 +145,11 @@ internal sealed record RunArguments
         if (Nets.Count > 0)
         {
             spec = spec with { Nets = [.. spec.Nets, .. NetArguments.Read(Nets, problems)] };
+        }
+
+        if (Shares.Count > 0)
+        {
+            spec = spec with { Shares = Append(spec.Shares, "--share", Shares, SpecOption.TryParseShare, problems) };
         }
 
         if (Image is not null)

@@ -41,6 +41,13 @@ internal sealed class RunOptions
 
     private readonly Option<string[]> _nets = NetArguments.Nets(), _publish = NetArguments.Publish();
 
+    private readonly Option<string[]> _shares = new("--share")
+    {
+        Description = "Folder of the host that the guest mounts (mount -t virtiofs TAG FOLDER): path" + SpecOption.Form("shares")
+            + "; needs the program virtiofsd; repeatable",
+        HelpName = "folder"
+    };
+
     private readonly Option<string?> _transport =
         new("--virtio-transport") { Description = "pci or mmio for virtio devices [default: pci]", HelpName = "pci|mmio" };
 
@@ -52,6 +59,9 @@ internal sealed class RunOptions
 
     private readonly SeedOptions _seed = new();
 
+    private readonly Option<bool> _noReboot =
+        new("--no-reboot") { Description = "A reboot of the guest ends the VM; one that firmware started goes on otherwise" };
+
     private readonly Option<bool> _quiet = new("--quiet") { Description = "Print nothing of our own except errors" };
 
     private readonly Option<bool> _noSerialInput = new("--no-serial-input") { Description = "Do not read standard input" };
@@ -62,8 +72,8 @@ internal sealed class RunOptions
     /// <summary>In the order in which the help lists them.</summary>
     internal IReadOnlyList<Option> All =>
     [
-        _file, _name, _kernel, _initrd, _cmdline, _cpus, _cpu, _memory, _numa, _disks, _nets, _publish, _transport, .. _seed.All, _restore,
-        _saveTo, _quiet, _noSerialInput
+        _file, _name, _kernel, _initrd, _cmdline, _cpus, _cpu, _memory, _numa, _disks, _nets, _publish, _shares, _transport, .. _seed.All,
+        _restore, _saveTo, _noReboot, _quiet, _noSerialInput
     ];
 
     /// <summary>What a command line gives them.</summary>
@@ -82,7 +92,9 @@ internal sealed class RunOptions
         Disks = parsed.GetValue(_disks) ?? [],
         Nets = parsed.GetValue(_nets) ?? [],
         Publish = parsed.GetValue(_publish) ?? [],
+        Shares = parsed.GetValue(_shares) ?? [],
         Transport = parsed.GetValue(_transport),
+        NoReboot = parsed.GetValue(_noReboot),
         Quiet = parsed.GetValue(_quiet),
         NoSerialInput = parsed.GetValue(_noSerialInput),
         Restore = parsed.GetValue(_restore),

@@ -17,6 +17,15 @@ internal static class SpecFiles
             Check(problems, "disks[" + i + "].path", spec.Disks[i].IsRemote ? null : spec.Disks[i].Path);
         }
 
+        for (int i = 0; i < spec.Shares.Count; i++)
+        {
+            if (BlockFile.Kind(spec.Shares[i].Path) is var kind and not PathKind.Directory)
+            {
+                problems.Add(new SpecProblem(
+                    "shares[" + i + "].path", spec.Shares[i].Path + (kind == PathKind.File ? " is no folder" : " does not exist")));
+            }
+        }
+
         return problems;
     }
 

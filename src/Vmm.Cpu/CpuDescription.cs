@@ -9,7 +9,7 @@ public sealed record CpuDescription
     /// <summary>Version of the record's form.</summary>
     public const int CurrentVersion = 1;
 
-    private const uint SignatureLeaf = 0, AddressLeaf = 0x8000_0008, XsaveLeaf = 0xD;
+    private const uint SignatureLeaf = 0, FeatureLeaf = 1, BrandLeaf = 0x8000_0002, AddressLeaf = 0x8000_0008, XsaveLeaf = 0xD;
     private const int DefaultPhysicalBits = 36;
 
     /// <summary>Form of the record: <see cref="CurrentVersion"/>.</summary>
@@ -26,6 +26,12 @@ public sealed record CpuDescription
 
     /// <summary>Twelve characters: <c>GenuineIntel</c>, <c>AuthenticAMD</c>.</summary>
     public string Vendor => Find(SignatureLeaf, 0) is { } leaf ? Text([leaf.Ebx, leaf.Edx, leaf.Ecx]) : "";
+
+    /// <summary>The name that the processor has for people, CPUID 80000002h to 80000004h; empty when those leaves are missing.</summary>
+    public string Brand => string.Concat(BrandPart(0), BrandPart(1), BrandPart(2)).TrimEnd('\0').Trim();
+
+    /// <summary>What it is, CPUID 1: EAX, and above it EDX.</summary>
+    public ulong Signature => Find(FeatureLeaf, 0) is { } leaf ? ((ulong)leaf.Edx << 32) | leaf.Eax : 0;
 
     /// <summary>Width of physical addresses, CPUID 80000008h EAX[7:0]; 36 when the leaf is missing.</summary>
     public int PhysicalAddressBits => Find(AddressLeaf, 0) is { } leaf ? (int)(leaf.Eax & 0xFF) : DefaultPhysicalBits;
@@ -109,9 +115,12 @@ public sealed record CpuDescription
         feature.Name is not ("x2apic" or "tsc_deadline_timer" or "hypervisor" or "ht" or "cmp_legacy" or "topoext"
             or "osxsave" or "ospke" or "kvm_msi_ext_dest_id");
 
+    private string BrandPart(uint index) =>
+        Find(BrandLeaf + index, 0) is { } leaf ? Text([leaf.Eax, leaf.Ebx, leaf.Ecx, leaf.Edx]) : "";
+
     private static string Text(ReadOnlySpan<uint> words)
     {
-        Span<char> text = stackalloc char[12];
+        Span<char> text = stackalloc char[words.Length * 4];
         for (int i = 0; i < text.Length; i++)
         {
             text[i] = (char)(words[i / 4] >> (8 * (i % 4)) & 0xFF);

@@ -58,6 +58,9 @@ public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
     /// <summary>The name given.</summary>
     public string Name { get; }
 
+    /// <summary>The file, for a process that is to map it too.</summary>
+    public FileDescriptorHandle BackingFile => _file;
+
     /// <summary>Length in bytes.</summary>
     public ulong Length { get; }
 

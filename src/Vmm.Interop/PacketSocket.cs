@@ -89,26 +89,7 @@ public sealed class PacketSocket : IDisposable
     public void Send(ReadOnlySpan<byte> bytes, ReadOnlySpan<FileDescriptorHandle> descriptors, int timeoutMilliseconds)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(descriptors.Length, MaxDescriptors, nameof(descriptors));
-        Span<int> numbers = stackalloc int[descriptors.Length];
-        int held = 0;
-        try
-        {
-            for (; held < numbers.Length; held++)
-            {
-                bool taken = false;
-                descriptors[held].DangerousAddRef(ref taken);
-                numbers[held] = descriptors[held].Number;
-            }
-
-            KernelException.ThrowIfError(PacketCalls.Send(Handle, bytes, numbers, timeoutMilliseconds), "sendmsg");
-        }
-        finally
-        {
-            while (held > 0)
-            {
-                descriptors[--held].DangerousRelease();
-            }
-        }
+        KernelException.ThrowIfError(PacketCalls.Send(Handle, bytes, descriptors, timeoutMilliseconds), "sendmsg");
     }
 
     /// <summary>Takes one packet without waiting. The descriptors become the caller's.</summary>

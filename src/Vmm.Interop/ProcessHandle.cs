@@ -8,10 +8,20 @@ namespace Vmm.Interop;
 /// <param name="ExitCode">Its exit code.</param>
 public readonly record struct ProcessEnd(bool Known, int Signal, int ExitCode);
 
+/// <summary>A folder of the host that a process is to see at another place, in mounts of its own (mount_namespaces(7)).</summary>
+/// <param name="Path">The folder. Where the process has the caller's user namespace it is looked up by the caller, and may be a path of
+/// proc(5) to what it holds.</param>
+/// <param name="At">An existing folder over which it is mounted. What is mounted under the folder is not seen there.</param>
+/// <param name="ReadOnly">Nothing in it can be changed.</param>
+/// <param name="OwnUser">The process gets a user namespace of its own, whose root is the caller: without CAP_SYS_ADMIN it needs
+/// one.</param>
+public sealed record SpawnFolder(string Path, string At, bool ReadOnly, bool OwnUser);
+
 /// <summary>A process by pidfd (pidfd_open(2)): signals and waits cannot hit another process that got the same number.</summary>
 public sealed class ProcessHandle : IDisposable
 {
     private const int CldExited = 1, SigKill = 9;
+    private const uint Isolated = 1, Folder = 2, FolderReadOnly = 4, FolderOwnUser = 8; // VMM_SPAWN_* of native-shim/process.h
 
     // Bit 24 of the effective capabilities, capabilities(7).
     private static bool HasResourceCapability => ReadCapabilities() is { } bits && (bits & (1ul << 24)) != 0;
@@ -35,13 +45,13 @@ public sealed class ProcessHandle : IDisposable
     /// /dev/null as standard input and output, and nothing else; it gains no privileges by exec (no_new_privs). <paramref name="isolated"/>
     /// gives it mount, network, IPC and UTS namespaces of its own (namespaces(7)), the mounts being those of this process; needs
     /// CAP_SYS_ADMIN. Its standard error is
-    /// <paramref name="errors"/>, else that of this process; SIGPIPE does nothing to it.
+    /// <paramref name="errors"/>, else that of this process; SIGPIPE does nothing to it. <paramref name="folder"/>: what it sees elsewhere.
     /// </summary>
     /// <exception cref="KernelException">fork or exec failed, or EPERM for the namespaces.</exception>
     public static ProcessHandle Spawn(
         string program, ReadOnlySpan<string> arguments, IReadOnlyDictionary<string, string> environment,
         ReadOnlySpan<FileDescriptorHandle> descriptors, bool isolated = false,
-        FileDescriptorHandle? errors = null)
+        FileDescriptorHandle? errors = null, SpawnFolder? folder = null)
     {
         string?[] argv = [program, .. arguments, null];
         string?[] envp = new string?[environment.Count + 1];
@@ -57,8 +67,11 @@ public sealed class ProcessHandle : IDisposable
             numbers[i] = descriptors[i].Number;
         }
 
+        uint flags = (isolated ? Isolated : 0)
+            | (folder is null ? 0 : Folder | (folder.ReadOnly ? FolderReadOnly : 0) | (folder.OwnUser ? FolderOwnUser : 0));
         nint pidfd = Native.Spawn(
-            program, argv, envp, numbers, numbers.Length, errors?.Number ?? -1, isolated ? 1u : 0, out int pid, out int errno);
+            program, argv, envp, numbers, numbers.Length, errors?.Number ?? -1, flags, folder?.Path, folder?.At, out int pid,
+            out int errno);
         GC.KeepAlive(errors);
         foreach (FileDescriptorHandle descriptor in descriptors)
         {
@@ -86,6 +99,18 @@ public sealed class ProcessHandle : IDisposable
         if (answer < 0 && answer != -Errno.ESRCH)
         {
             throw new KernelException($"kill {ProcessId}", -answer);
+        }
+    }
+
+    /// <summary>SIGKILL to it and to those that it started, unless they left its group. Before it was waited for: its number is its own
+    /// until then.</summary>
+    /// <exception cref="KernelException">Not permitted.</exception>
+    public void KillGroup()
+    {
+        int answer = ProcessCalls.SignalGroup(ProcessId, SigKill);
+        if (answer < 0 && answer != -Errno.ESRCH)
+        {
+            throw new KernelException($"kill group {ProcessId}", -answer);
         }
     }
 

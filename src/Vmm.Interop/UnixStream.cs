@@ -67,6 +67,16 @@ public sealed class UnixStream : FileDescriptorHandle
         return sent == -Errno.EAGAIN ? 0 : Math.Max(sent, -1);
     }
 
+    /// <summary>
+    /// Sends all of a short message with descriptors (SCM_RIGHTS of unix(7)), or fails; waits for room at most that long.
+    /// </summary>
+    /// <exception cref="KernelException">EPIPE when the far side is closed, ETIMEDOUT, EMSGSIZE when only a part of it fitted.</exception>
+    public void SendWhole(ReadOnlySpan<byte> bytes, ReadOnlySpan<FileDescriptorHandle> descriptors, int timeoutMilliseconds)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(descriptors.Length, PacketCalls.MaxDescriptors, nameof(descriptors));
+        KernelException.ThrowIfError(PacketCalls.Send(this, bytes, descriptors, timeoutMilliseconds), "sendmsg");
+    }
+
     /// <summary>Receives what is there: bytes, 0 at the end (or after an error), -1 when there is nothing now.</summary>
     public int Receive(Span<byte> into, bool peek = false)
     {

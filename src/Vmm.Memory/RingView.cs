@@ -104,6 +104,14 @@ public sealed unsafe class RingView
     /// <summary>Writes the device's index (release): the driver sees the entries before it.</summary>
     public bool TryWriteUsedIndex(ushort value) => TryWriteUsed(2, value);
 
+    /// <summary>Reads the device's index back, when somebody else served the ring.</summary>
+    public bool TryReadUsedIndex(out ushort value)
+    {
+        bool held = TryHold();
+        value = held ? Volatile.Read(ref *(ushort*)(_used + 2)) : (ushort)0;
+        return held;
+    }
+
     /// <summary>Writes the flags of the used ring (2.7.8).</summary>
     public bool TryWriteUsedFlags(ushort value) => TryWriteUsed(0, value);
 

@@ -101,6 +101,9 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
         return vnode;
     }
 
+    /// <summary>Its file, for a process that serves rings of the guest (vhost-user).</summary>
+    public FileDescriptorHandle BackingFile => _memory.BackingFile;
+
     /// <inheritdoc/>
     public void SetPolicy(MemoryPolicyMode? mode, IReadOnlyList<int> hostNodes) =>
         Place(Placement with { Policy = mode, HostNodes = hostNodes, Shares = null });

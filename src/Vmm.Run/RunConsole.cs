@@ -18,6 +18,6 @@ internal sealed class RunConsole(TerminalConsole terminal) : IConsoleEndpoint
     /// <inheritdoc/>
     public void InterruptRead() => terminal.InterruptRead();
 
-    /// <inheritdoc/>
-    public void StopReading() => terminal.StopReading();
+    /// <summary>This machine is over: its read ends. The next one, after a reboot, reads on.</summary>
+    public void StopReading() => terminal.InterruptRead();
 }

@@ -34,20 +34,23 @@ public sealed record RunRequest(
                 problems.Add($"disks: the image {image} is vmmd's, which makes a disk over it (vmmctl vm create); here name a file: path");
             }
 
-            return spec is null || problems.Count > 0 ? null
+            spec = spec is null || problems.Count > 0 ? null : spec.WithUuid(RunIdentity.Of(spec));
+            return spec is null ? null
                 : arguments.Seed.IsGiven ? WithSeed(spec, arguments, problems)
                 : new RunRequest(spec, Restore: null, arguments.SaveTo);
         }
 
         if (arguments.HasSpecOptions)
         {
-            problems.Add("--restore goes with --save-to, --quiet and --no-serial-input only: the saved VM is what it was");
+            problems.Add("--restore goes with --save-to, --no-reboot, --quiet and --no-serial-input only: the saved VM is what it was");
         }
 
         try
         {
             SavedMachine saved = SavedMachine.Read(arguments.Restore);
-            return problems.Count == 0 ? new RunRequest(saved.Description.Spec, saved, arguments.SaveTo) : null;
+            VmSpec spec = saved.Description.Spec;
+            spec = arguments.NoReboot ? spec with { OnReboot = RebootPolicy.Stop } : spec;
+            return problems.Count == 0 ? new RunRequest(spec, saved, arguments.SaveTo) : null;
         }
         catch (Exception cause) when (cause is StateException or IOException or UnauthorizedAccessException)
         {

@@ -67,6 +67,6 @@ public static class DeviceCount
         }
 
         return count + (spec.Rng ? 1 : 0) + (spec.Balloon is null ? 0 : 1) + (spec.Console == ConsoleKind.Serial ? 0 : 1)
-            + (spec.Vsock is null ? 0 : 1) + (spec.GuestAgent ? 1 : 0);
+            + (spec.Vsock is null ? 0 : 1) + (spec.GuestAgent ? 1 : 0) + spec.Shares.Count;
     }
 }

@@ -8,10 +8,11 @@ using NbdTls = FieldsOf<NbdTlsSpec>;
 using Net = FieldsOf<NetSpec>;
 using OnError = FieldsOf<OnErrorSpec>;
 using Rbd = FieldsOf<RbdSpec>;
+using Share = FieldsOf<ShareSpec>;
 using Source = FieldsOf<SourceSpec>;
 using User = FieldsOf<UserNetSpec>;
 
-/// <summary>The fields of disks and network devices.</summary>
+/// <summary>The fields of disks, network devices and shared folders.</summary>
 internal static class DeviceFields
 {
     private const string NearHelp = "The vnode it is near: its I/O threads run beside it, and the guest is told (SRAT generic initiator)";
@@ -193,6 +194,18 @@ internal static class DeviceFields
         {
             Option = "vnode"
         },
+    ];
+
+    /// <summary>An entry of <c>shares</c>.</summary>
+    internal static SpecField[] ShareFields { get; } =
+    [
+        Share.Path("path", "Folder of the host; relative to the spec file", s => s.Path, (s, v) => s with { Path = v }) with
+        {
+            Required = true
+        },
+        Share.Text("tag", "What the guest mounts: mount -t virtiofs TAG FOLDER; the folder's own name by default",
+            s => s.Tag, (s, v) => s with { Tag = v }) with { Option = "tag", Max = ShareSpec.LongestTag },
+        Share.Bool("readOnly", "Refuse what would change it", s => s.ReadOnly, (s, v) => s with { ReadOnly = v }) with { Option = "ro" },
     ];
 
     private static SpecField Limits<TOwner>(string of, Func<TOwner, LimitsSpec?> get, Func<TOwner, LimitsSpec, TOwner> set)

@@ -27,6 +27,12 @@ public static class ResourceNames
     /// <summary>vhost-net for a queue of a network device.</summary>
     public static string NetVhost(int index, int queue) => $"net{index}.{queue}.vhost";
 
+    /// <summary>The socket to the program of a shared folder.</summary>
+    public static string Share(int index) => $"share{index}";
+
+    /// <summary>What a worker asks for that wants another socket to it.</summary>
+    public static string ShareAgain(string tag) => "share:" + tag;
+
     /// <summary>A file of an entry of <c>devices</c>.</summary>
     public static string DeviceFile(int index, string role) => $"device{index}.{role}";
 

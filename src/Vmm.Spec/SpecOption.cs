@@ -77,8 +77,19 @@ public static class SpecOption
         static bool IsPublish(string part) => part.StartsWith(Publish, StringComparison.Ordinal);
     }
 
+    /// <summary>
+    /// Reads a shared folder: its path, then <c>ro</c> and <c>tag=NAME</c>. False, and what is wrong with which part, for anything else.
+    /// </summary>
+    public static bool TryParseShare(string text, out ShareSpec share, out string problem)
+    {
+        string[] parts = text.Split(',');
+        share = new ShareSpec { Path = parts[0] };
+        problem = parts[0].Length == 0 ? "the path comes first" : "";
+        return problem.Length == 0 && TryParse(VmFields.Part("shares"), parts.AsSpan(1), ref share, out problem);
+    }
+
     /// <summary>How the option of a device is written, for help texts: <c>[,ro][,queues=N]…</c>.</summary>
-    /// <param name="list"><c>disks</c> or <c>nets</c>.</param>
+    /// <param name="list"><c>disks</c>, <c>nets</c> or <c>shares</c>.</param>
     public static string Form(string list) =>
         string.Concat(Options(VmFields.Part(list)).Where(f => f is { Required: false, Kind: not SpecKind.Object, Name: not "bridge" })
             .Select(f => $"[,{f.Option}{Placeholder(f)}]"));

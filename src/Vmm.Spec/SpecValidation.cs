@@ -100,6 +100,7 @@ public static class SpecValidation
         check.Require(
             IsName(spec.Name), "name", $"\"{spec.Name}\" is not a name: 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first");
         spec.Cpu?.Check(check);
+        spec.Smbios?.Check(check);
         check.Require(spec.Memory >= MinMemory && spec.Memory <= MaxMemory, "memory", $"{spec.Memory.ToString()}, expected 2MiB to 16TiB");
         check.Require(spec.Memory % 4096 == 0, "memory", $"{spec.Memory.Bytes} bytes is not a multiple of 4KiB");
         CheckBoot(spec, check);
@@ -179,6 +180,11 @@ public static class SpecValidation
         {
             NetValidation.CheckNets(spec, check);
         }
+
+        if (spec.Shares.Count > 0)
+        {
+            ShareValidation.Check(spec, check);
+        }
     }
 
     private static void CheckCounts(VmSpec spec, SpecComplaints check)
@@ -187,6 +193,8 @@ public static class SpecValidation
         check.Require(spec.Cpu is null || spec.Cpu.Features.Count <= MaxCpuFeatures, "cpu.features",
             $"{spec.Cpu?.Features.Count ?? 0} features, at most {MaxCpuFeatures}");
         check.Require(spec.Devices.Count <= MaxDevices, "devices", $"{spec.Devices.Count} devices, at most {MaxDevices}");
+        check.Require(spec.Shares.Count <= ShareValidation.Most, "shares",
+            $"{spec.Shares.Count} shared folders, at most {ShareValidation.Most}");
         check.Require(spec.Nets.Count <= MaxNets, "nets", $"{spec.Nets.Count} network devices, at most {MaxNets}");
         if (spec.Numa is { } numa)
         {

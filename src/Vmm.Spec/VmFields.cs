@@ -8,6 +8,7 @@ using Balance = FieldsOf<BalanceSpec>;
 using Balloon = FieldsOf<BalloonSpec>;
 using Boot = FieldsOf<BootSpec>;
 using Cpu = FieldsOf<CpuSpec>;
+using Smbios = FieldsOf<SmbiosSpec>;
 using Vm = FieldsOf<VmSpec>;
 using Vsock = FieldsOf<VsockSpec>;
 
@@ -64,6 +65,20 @@ internal static class VmFields
             c => c.Features, (c, v) => c with { Features = v }),
     ];
 
+    private static readonly SpecField[] s_smbios =
+    [
+        Smbios.Text("manufacturer", "Who made it; Vmm by default", s => s.Manufacturer, (s, v) => s with { Manufacturer = v }),
+        Smbios.Text("product", "What it is called; Virtual machine by default", s => s.Product, (s, v) => s with { Product = v }),
+        Smbios.Text("version", "Its version", s => s.Version, (s, v) => s with { Version = v }),
+        Smbios.Text("serial", "Its serial number, where cloud-init looks for ds=nocloud", s => s.Serial, (s, v) => s with { Serial = v }),
+        Smbios.Text("uuid", "Its UUID; left out, one that stays with the VM", s => s.Uuid, (s, v) => s with { Uuid = v }),
+        Smbios.Text("sku", "Its stock keeping unit", s => s.Sku, (s, v) => s with { Sku = v }),
+        Smbios.Text("family", "The family of products it belongs to", s => s.Family, (s, v) => s with { Family = v }),
+        Smbios.Texts("oemStrings", "OEM strings (type 11), for programs of the guest that look for some",
+            SmbiosSpec.MostOemStrings, SmbiosSpec.LongestText,
+            s => s.OemStrings ?? [], (s, v) => s with { OemStrings = v }),
+    ];
+
     private static readonly SpecField[] s_processors =
     [
         Vm.Text("name", "Name of the VM, letters, digits, '.', '_' and '-'", s => s.Name, (s, v) => s with { Name = v }),
@@ -103,6 +118,8 @@ internal static class VmFields
             SpecValidation.MaxDisks, s => s.Disks, (s, v) => s with { Disks = v }, DeviceFields.DiskFields),
         Vm.List("nets", "Network devices in guest order",
             SpecValidation.MaxNets, s => s.Nets, (s, v) => s with { Nets = v }, DeviceFields.NetFields),
+        Vm.List("shares", "Folders of the host that the guest can mount (virtio-fs); needs the program virtiofsd",
+            ShareValidation.Most, s => s.Shares, (s, v) => s with { Shares = v }, DeviceFields.ShareFields),
         Vm.ListOfKinds("devices", "Further devices in guest order",
             SpecValidation.MaxDevices, s => s.Devices, (s, v) => s with { Devices = v }, () => [.. DeviceKinds.All.Select(k => k.Type)]),
         Vm.Bool("rng", "Attach a virtio-rng", s => s.Rng, (s, v) => s with { Rng = v }),
@@ -117,6 +134,8 @@ internal static class VmFields
         Vm.Word<ConsoleKind>("console", "What the console is connected to: the serial port, a virtio console, or both",
             s => s.Console, (s, v) => s with { Console = v }),
         Vm.Bool("pvpanic", "A device through which the guest tells of its panic", s => s.PvPanic, (s, v) => s with { PvPanic = v }),
+        Vm.Object("smbios", "What the guest is told of its machine: names, serial number, UUID, OEM strings",
+            s => s.Smbios, (s, v) => s with { Smbios = v }, s_smbios),
         Vm.Text("generationId", "VM generation id: auto, or a UUID", s => s.GenerationId, (s, v) => s with { GenerationId = v }),
     ];
 
@@ -127,7 +146,8 @@ internal static class VmFields
         Vm.Word<CrashPolicy>("onCrash",
             "When the guest's kernel panics (pvpanic): stop, what restart says follows; restart it; or preserve it, its vCPUs stand still",
             s => s.OnCrash, (s, v) => s with { OnCrash = v }),
-        Vm.Word<RebootPolicy>("onReboot", "When the guest reboots: vmmd starts the VM anew, or it ends as by a power-off",
+        Vm.Word<RebootPolicy>("onReboot",
+            "When the guest reboots: the VM is started anew (vmmctl run: one that firmware started), or it ends as by a power-off",
             s => s.OnReboot, (s, v) => s with { OnReboot = v }),
         Vm.Bool("autostart", "vmmd starts the VM when the host has booted", s => s.Autostart, (s, v) => s with { Autostart = v }),
         Vm.Word<VirtioTransport>("virtioTransport", "Transport of devices that do not name one",

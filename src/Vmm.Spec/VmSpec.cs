@@ -70,7 +70,10 @@ public enum CrashPolicy
     Preserve,
 }
 
-/// <summary>What a daemon makes of a guest's reboot.</summary>
+/// <summary>
+/// What becomes of a VM whose guest reboots, under a daemon; without one this is about a guest that firmware started, and the reboot of any
+/// other is its end.
+/// </summary>
 public enum RebootPolicy
 {
     /// <summary>The VM is started anew.</summary>
@@ -157,6 +160,19 @@ public sealed record VmSpec
         init => Devices = value ?? [];
     }
 
+    /// <summary>Folders of the host that the guest can mount.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public IReadOnlyList<ShareSpec> Shares { get; init; } = [];
+
+    /// <summary>The same in JSON, left out when there are none, for workers of releases that knew none.</summary>
+    [System.Text.Json.Serialization.JsonInclude]
+    [System.Text.Json.Serialization.JsonPropertyName("shares")]
+    internal IReadOnlyList<ShareSpec>? SharesForJson
+    {
+        get => Shares.Count > 0 ? Shares : null;
+        init => Shares = value ?? [];
+    }
+
     /// <summary>Attach a virtio-rng.</summary>
     public bool Rng { get; init; } = true;
 
@@ -198,13 +214,20 @@ public sealed record VmSpec
     /// <summary>VM generation id: <c>auto</c> for a new one at every start, or a UUID; null is no such device.</summary>
     public string? GenerationId { get; init; }
 
+    /// <summary>What the guest is told of its machine by SMBIOS; null: what is told of every machine.</summary>
+    public SmbiosSpec? Smbios { get; init; }
+
+    /// <summary>The spec with a unique id of the machine, unless it names one.</summary>
+    public VmSpec WithUuid(string uuid) =>
+        Smbios?.Uuid is not null ? this : this with { Smbios = (Smbios ?? new SmbiosSpec()) with { Uuid = uuid } };
+
     /// <summary>Whether a daemon starts it again.</summary>
     public RestartPolicy Restart { get; init; }
 
     /// <summary>What becomes of it when the guest's kernel panics.</summary>
     public CrashPolicy OnCrash { get; init; }
 
-    /// <summary>What a daemon makes of a guest's reboot.</summary>
+    /// <summary>What becomes of it when its guest reboots.</summary>
     public RebootPolicy OnReboot { get; init; }
 
     /// <summary>A daemon starts it when the host has booted.</summary>

@@ -131,6 +131,12 @@ public sealed partial class VmSpecJson : JsonSerializerContext
             whole = spec.Devices[i] is not null;
         }
 
+        for (int i = 0; whole && i < spec.Shares.Count; i++)
+        {
+            whole = spec.Shares[i] is { Path: not null };
+        }
+
+        whole &= spec.Smbios?.OemStrings?.All(text => text is not null) != false;
         whole &= spec.Nets is not null && spec.Vsock is null or { Path: not null };
         for (int i = 0; whole && i < spec.Nets!.Count; i++)
         {

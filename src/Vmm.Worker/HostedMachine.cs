@@ -3,6 +3,7 @@ using Vmm.Contracts.Control;
 using Vmm.Devices.Virtio.Balloon;
 using Vmm.Devices.Virtio.Blk;
 using Vmm.Devices.Virtio.Serial;
+using Vmm.HostNet.Shares;
 using Vmm.Interop;
 using Vmm.Kvm;
 using Vmm.LifeCycle;
@@ -115,7 +116,7 @@ internal sealed class HostedMachine : IDisposable
 
             VirtualMachine machine = body.Restore == true
                 ? HostedSave.Restore(spec, resources, console, prepared)
-                : VirtualMachine.Create(spec, resources, console, prepared);
+                : VirtualMachine.Create(Guid.TryParse(body.VmId, out _) ? spec.WithUuid(body.VmId) : spec, resources, console, prepared);
             return new HostedMachine(body.VmId, machine, console, end, ended);
         }
         catch (Exception cause)
@@ -127,6 +128,7 @@ internal sealed class HostedMachine : IDisposable
                 BootException => new RequestException(ControlCodes.KernelInvalid, cause.Message, cause),
                 BlockException => new RequestException(ControlCodes.DiskOpenFailed, cause.Message, cause),
                 TapException => new RequestException(ControlCodes.NetOpenFailed, cause.Message, cause),
+                HostShareException => new RequestException(ControlCodes.ShareOpenFailed, cause.Message, cause),
                 KvmUnavailableException => new RequestException(ControlCodes.KvmUnavailable, cause.Message, cause),
                 KernelException => new RequestException(ControlCodes.ResourceRefused, cause.Message, cause),
                 HostMismatchException or ArgumentException => new RequestException(ControlCodes.HostMismatch, cause.Message, cause),

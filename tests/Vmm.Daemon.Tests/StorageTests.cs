@@ -40,6 +40,37 @@ public sealed class StorageTests : IDisposable
     }
 
     [Theory]
+    [InlineData("allowed/sub", null)]
+    [InlineData("allowed/inside", null)]
+    [InlineData("allowed", "is in no storage folder")]
+    [InlineData("outside", "is in no storage folder")]
+    [InlineData("allowed/sub/../../outside", "is in no storage folder")]
+    [InlineData("allowed/out", "leads out of the storage folder")]
+    [InlineData("allowed/sub/top", "itself: name a folder below it")]
+    [InlineData("allowed/disk", "is no folder")]
+    [InlineData("allowed/none", "does not exist")]
+    public void A_folder_below_an_allowed_one_is_shared_and_nothing_that_a_link_makes_of_it(string path, string? rule)
+    {
+        Directory.CreateDirectory(At("allowed/sub"));
+        Directory.CreateSymbolicLink(At("allowed/inside"), "sub");
+        Directory.CreateSymbolicLink(At("allowed/out"), At("outside"));
+        Directory.CreateSymbolicLink(At("allowed/sub/top"), "..");
+        string? problem = Storage.Problem(new ShareSpec { Path = At(path) });
+        Assert.Equal(rule is null, problem is null);
+        Assert.Contains(rule ?? "", problem ?? "", StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Images_are_shared_read_only()
+    {
+        StorageFolders storage = new([At("allowed")], []) { ReadOnlyFolder = At("outside") };
+        Directory.CreateDirectory(At("outside/images"));
+        Assert.Contains(
+            "share it read-only", storage.Problem(new ShareSpec { Path = At("outside/images") }), StringComparison.Ordinal);
+        Assert.Null(storage.Problem(new ShareSpec { Path = At("outside/images"), ReadOnly = true }));
+    }
+
+    [Theory]
     [InlineData("outside/secret", "is not in a storage folder")]
     [InlineData("allowed/../outside/secret", "is not in a storage folder")]
     [InlineData("allowedx/secret", "is not in a storage folder")]

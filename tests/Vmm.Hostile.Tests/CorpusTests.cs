@@ -10,7 +10,7 @@ public sealed class CorpusTests
 {
     private static string Seeds => Path.Combine(Tree.Root, "tests", "fuzz-devices", "seeds");
 
-    public static TheoryData<string> Targets => [.. DeviceInputs.Targets];
+    public static TheoryData<string> Targets => [.. FuzzTargets.Names];
 
     [Theory]
     [MemberData(nameof(Targets))]
@@ -18,7 +18,7 @@ public sealed class CorpusTests
     {
         string[] files = Directory.GetFiles(Path.Combine(Seeds, target));
         Assert.NotEmpty(files);
-        using DeviceInputs device = new(target);
+        using IFuzzTarget device = FuzzTargets.Create(target);
         foreach (string file in files)
         {
             device.Feed(File.ReadAllBytes(file));
@@ -32,7 +32,7 @@ public sealed class CorpusTests
     [MemberData(nameof(Targets))]
     public void A_seed_is_an_input_and_the_device_heals(string target)
     {
-        using DeviceInputs device = new(target);
+        using IFuzzTarget device = FuzzTargets.Create(target);
         device.Feed(device.Seed());
         device.Heal();
     }
@@ -45,7 +45,7 @@ public sealed class CorpusTests
         int iterations = int.TryParse(Environment.GetEnvironmentVariable("VMM_FUZZ_ITERATIONS"), out int n) ? n : 150;
         byte[][] inputs = [.. Directory.GetFiles(Path.Combine(Seeds, target)).Order(StringComparer.Ordinal).Select(File.ReadAllBytes)];
         Random random = new(12);
-        using DeviceInputs device = new(target);
+        using IFuzzTarget device = FuzzTargets.Create(target);
         for (int i = 0; i < iterations; i++)
         {
             byte[] input = [.. inputs[random.Next(inputs.Length)]];

@@ -130,6 +130,34 @@ public sealed class RunApplicationTests : IDisposable
     }
 
     [Fact]
+    public void A_reboot_ends_the_VM_when_that_is_asked_for()
+    {
+        Assert.Equal(0, Run());
+        Assert.Equal(RebootPolicy.Restart, _ran!.OnReboot);
+        Assert.Equal(0, Run("--no-reboot"));
+        Assert.Equal(RebootPolicy.Stop, _ran!.OnReboot);
+    }
+
+    [Fact]
+    public void A_machine_has_an_id_of_its_own_that_stays_with_its_first_disk()
+    {
+        File.WriteAllBytes(PathOf("one.raw"), new byte[4096]);
+        File.WriteAllBytes(PathOf("two.raw"), new byte[4096]);
+        string first = Id("--disk", PathOf("one.raw")), again = Id("--disk", PathOf("one.raw")), other = Id("--disk", PathOf("two.raw"));
+        Assert.Equal(first, again);
+        Assert.NotEqual(first, other);
+        Assert.NotEqual(first, Id("--disk", PathOf("one.raw"), "--name", "other"));
+        Assert.NotEqual(Id(), Id()); // nothing of such a machine lasts
+        Assert.Equal('8', first[14]); // RFC 9562, version 8
+
+        string Id(params string[] args)
+        {
+            Assert.Equal(0, Run(args));
+            return Guid.ParseExact(_ran!.Smbios!.Uuid!, "D").ToString("D");
+        }
+    }
+
+    [Fact]
     public void Missing_kernel_is_bad_usage()
     {
         Assert.Equal(2, Execute("run"));

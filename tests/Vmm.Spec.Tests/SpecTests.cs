@@ -104,6 +104,45 @@ public sealed class SpecTests
     }
 
     [Fact]
+    public void What_SMBIOS_tells_is_read_and_wrong_values_are_told()
+    {
+        const string Text = """
+            boot: {kernel: k}
+            smbios:
+              manufacturer: ACME
+              product: Rocket
+              version: "7"
+              serial: ds=nocloud;s=http://198.51.100.1:8000/
+              uuid: 6b29fc40-ca47-1067-b31d-00dd010662da
+              sku: 12-34
+              family: Heavy
+              oemStrings: ["io.systemd.credential:a=b", other]
+            """;
+        VmSpec spec = SpecReader.Read(Text, "t.yaml");
+        SmbiosSpec told = spec.Smbios!;
+        Assert.Equal(("ACME", "Rocket", "7", "ds=nocloud;s=http://198.51.100.1:8000/", "6b29fc40-ca47-1067-b31d-00dd010662da"),
+            (told.Manufacturer, told.Product, told.Version, told.Serial, told.Uuid));
+        Assert.Equal(("12-34", "Heavy"), (told.Sku, told.Family));
+        Assert.Equal(["io.systemd.credential:a=b", "other"], told.OemStrings);
+        Assert.Equal(told.Uuid, spec.WithUuid("00000000-0000-0000-0000-000000000001").Smbios!.Uuid); // what is said stays
+        Assert.Equal("u", SpecReader.Read("boot: {kernel: k}", "t.yaml").WithUuid("u").Smbios!.Uuid);
+        VmSpec? back = VmSpecJson.TryRead(VmSpecJson.Write(spec), out string problem);
+        Assert.Equal("", problem);
+        Assert.Equal(told.OemStrings, back!.Smbios!.OemStrings);
+        Assert.DoesNotContain("smbios", VmSpecJson.Write(new VmSpec()).GetRawText(), StringComparison.Ordinal);
+
+        foreach ((string right, string wrong, string path) in (ReadOnlySpan<(string, string, string)>)
+            [("6b29fc40-", "6b29fc40", "smbios.uuid"), ("manufacturer: ACME", "manufacturer: \"a\\nb\"", "smbios.manufacturer"),
+                ("product: Rocket", "product: ''", "smbios.product"), ("family: Heavy", "family: Schön", "smbios.family"),
+                ("12-34", new string('x', SmbiosSpec.LongestText + 1), "smbios.sku"), ("other]", "\"a\\0b\"]", "smbios.oemStrings[1]"),
+                ("other]", string.Concat(Enumerable.Repeat("x, ", 40)) + "x]", "smbios.oemStrings"), ("sku:", "vendor:", "smbios.vendor")])
+        {
+            SpecProblem found = Assert.Single(Problems(Text.Replace(right, wrong, StringComparison.Ordinal)));
+            Assert.Equal(path, found.Path);
+        }
+    }
+
+    [Fact]
     public void Left_out_fields_take_their_defaults_and_numa_gives_cpus_and_memory()
     {
         VmSpec small = SpecReader.Read("boot: {kernel: k}", "t.yaml");

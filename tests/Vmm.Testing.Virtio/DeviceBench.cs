@@ -29,6 +29,9 @@ public abstract class DeviceBench : IDisposable
     /// <summary>Features a driver must accept.</summary>
     public virtual ulong Needed => 0;
 
+    /// <summary>It can be saved.</summary>
+    public virtual bool IsSaved => true;
+
     public abstract QueueRole Role(int queue);
 
     /// <summary>Requests on a queue use up, or are used for, those of others: none may wait there meanwhile.</summary>

@@ -9,7 +9,7 @@ namespace Vmm.Testing.Virtio;
 /// or asks for a reset, soon,
 /// and changes no memory that the chain did not give. One caller at a time.
 /// </summary>
-public sealed class DeviceInputs : IDisposable
+public sealed class DeviceInputs : IFuzzTarget
 {
     private const int DescriptorBytes = 8, MostDescriptors = 12, AccessBytes = 12;
     private const byte OutsideRam = 0x80, IndirectHere = 0x40;

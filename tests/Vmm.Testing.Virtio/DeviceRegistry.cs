@@ -14,6 +14,7 @@ public static class DeviceRegistry
         ["vsock"] = () => new VsockBench(),
         ["serial"] = () => new SerialBench(),
         ["pmem"] = () => new PmemBench(),
+        ["fs"] = () => new FsBench(),
     };
 
     public static IEnumerable<string> Names => s_devices.Keys;

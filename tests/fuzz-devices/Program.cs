@@ -4,14 +4,14 @@ using Vmm.Testing.Virtio;
 // vmm-fuzz-devices TARGET: one input from standard input at a time, as afl-fuzz sends them. TARGET FILE...: each file once, for a corpus or
 // a finding.
 // TARGET --seed FILE: writes a sound request as an input.
-if (args.Length == 0 || !DeviceInputs.Targets.Contains(args[0]))
+if (args.Length == 0 || !FuzzTargets.Names.Contains(args[0]))
 {
-    Console.Error.WriteLine($"vmm-fuzz-devices TARGET [FILE...]; targets: {string.Join(", ", DeviceInputs.Targets)}");
+    Console.Error.WriteLine($"vmm-fuzz-devices TARGET [FILE...]; targets: {string.Join(", ", FuzzTargets.Names)}");
     return 2;
 }
 
 // Made by the first input: what is instrumented may not run before the fuzzer is there.
-Lazy<DeviceInputs> inputs = new(() => new DeviceInputs(args[0]));
+Lazy<IFuzzTarget> inputs = new(() => FuzzTargets.Create(args[0]));
 switch (args)
 {
     case [_]:

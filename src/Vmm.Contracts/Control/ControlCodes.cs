@@ -33,6 +33,9 @@ public static class ControlCodes
     /// <summary>A network device cannot be opened.</summary>
     public const string NetOpenFailed = "net-open-failed";
 
+    /// <summary>A shared folder cannot be had.</summary>
+    public const string ShareOpenFailed = "share-open-failed";
+
     /// <summary>The host has no usable KVM.</summary>
     public const string KvmUnavailable = "kvm-unavailable";
 

@@ -44,6 +44,9 @@ public static class ControlVersion
     /// <summary>Feature: network devices over a connected socket, and on bridges.</summary>
     public const string UserNets = "user-nets";
 
+    /// <summary>Feature: shared folders, by a connected socket to the program of each.</summary>
+    public const string Shares = "shares";
+
     /// <summary>Feature: a size in a <see cref="RefreshDiskBody"/>.</summary>
     public const string ImageGrowth = "image-growth";
 
@@ -63,7 +66,7 @@ public static class ControlVersion
     public static IReadOnlyList<string> Features { get; } =
     [
         ManyDescriptors, Saving, DiskGrowth, Images, DiskCopies, ImageGrowth, NbdDisks, RbdDisks, DiskStreams, DiskSnapshots, DiskCommits,
-        ImageCopies, UserNets,
+        ImageCopies, UserNets, Shares,
     ];
 }
 

@@ -142,6 +142,7 @@ internal static class DaemonServices
                     // asked when a disk is in use; the VMs need the launcher first
                     VmOf = process => provider.GetRequiredService<VmManager>().NameOf(process),
                     Remarked = (vm, remark) => provider.GetRequiredService<VmManager>().Remark(vm, remark),
+                    ShareSaid = (vm, line) => provider.GetRequiredService<VmManager>().Remark(vm, line),
                     Rbd = launcher.Disks.Rbd?.Telling((vm, line) => provider.GetRequiredService<VmManager>().Remark(vm, line)),
                 },
             });

@@ -132,6 +132,49 @@ public sealed class StorageFolders(
             : "is no folder");
     }
 
+    /// <summary>Holds a folder that a guest is to see, below a storage folder; whose it is does not matter, since what is held is
+    /// shared.</summary>
+    /// <param name="path">The whole path.</param>
+    /// <param name="writable">The guest may change what is in it.</param>
+    /// <exception cref="StorageException">It is not there, not allowed, or no folder.</exception>
+    internal FolderFile HoldShare(string path, bool writable)
+    {
+        string full = Path.GetFullPath(path, "/");
+        bool isKept = IsReadOnly(full);
+        if (isKept && writable)
+        {
+            throw new StorageException(path, "is a folder of images of this host, which no guest writes: share it read-only (readOnly)");
+        }
+
+        string at = FolderOf(folders, full) ?? (isKept ? ReadOnlyFolder : null) ?? throw new StorageException(
+            path, $"is in no storage folder of this host ({string.Join(", ", folders)}): name a folder below one of them, or let an "
+                + "administrator add the one above it to \"storage\" in vmmd.yaml");
+        FolderFile folder = Find(path, at, Path.GetRelativePath(at, full), confined: true);
+        using FolderFile top = Find(at, at, ".", confined: true);
+        bool isTop = (folder.Facts.Device, folder.Facts.Inode) == (top.Facts.Device, top.Facts.Inode); // by a link
+        if (folder.Facts.IsDirectory && !isTop)
+        {
+            return folder;
+        }
+
+        folder.Dispose();
+        throw new StorageException(path, isTop ? $"leads to {at} itself: name a folder below it" : "is no folder");
+    }
+
+    /// <summary>Why a folder cannot be shared; null when it could be now.</summary>
+    internal string? Problem(ShareSpec share)
+    {
+        try
+        {
+            HoldShare(share.Path, !share.ReadOnly).Dispose();
+            return null;
+        }
+        catch (StorageException e)
+        {
+            return e.Message;
+        }
+    }
+
     private FolderFile Find(string path)
     {
         string full = Path.GetFullPath(path, "/");

@@ -58,6 +58,16 @@ internal static class SpecFileCheck
             }
         }
 
+        for (int i = 0; i < spec.Shares.Count; i++)
+        {
+            string path = spec.Shares[i].Path;
+            if ((Path.IsPathRooted(path) ? storage.Problem(spec.Shares[i])
+                : $"{path} is relative and the request names no folder: give the whole path") is { } problem)
+            {
+                yield return new SpecProblem($"shares[{i}].path", problem);
+            }
+        }
+
         if (spec.Boot.Variables is not null)
         {
             yield return new SpecProblem("boot.variables", "vmmd keeps them with the VM: leave it out");

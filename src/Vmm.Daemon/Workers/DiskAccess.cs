@@ -25,6 +25,12 @@ internal sealed record DiskAccess(StorageFolders Storage)
     /// <summary>Names the VM whose worker a process is, for the error that says who has a disk; null for any other process.</summary>
     internal Func<int, string?>? VmOf { get; init; }
 
+    /// <summary>Takes a line that a program of a shared folder writes: id of the VM, and the line.</summary>
+    internal Action<string, string>? ShareSaid { get; init; }
+
+    /// <summary>The programs of a VM's shared folders; none is started yet.</summary>
+    internal WorkerShares SharesOf(string vmId) => new(Storage, ShareSaid is { } said ? line => said(vmId, line) : null);
+
     /// <summary>Takes what somebody may want to know of a VM's disk: id of the VM, and a line.</summary>
     internal Action<string, string>? Remarked { get; init; }
 }

@@ -281,6 +281,11 @@ public interface IWorker : IAsyncDisposable
     {
     }
 
+    /// <summary>Starts the programs of these shared folders again, from now on, when the worker asks for it.</summary>
+    void ServeShares(IReadOnlyList<ShareSpec> shares)
+    {
+    }
+
     /// <summary>
     /// A stream to the serial console. Starts with the last 64 KiB of output; several may be open, each sees all output, input goes to the
     /// guest in turn.

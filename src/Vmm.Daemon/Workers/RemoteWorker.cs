@@ -34,6 +34,7 @@ internal sealed class RemoteWorker : IWorker
     private WorkerErrors? _errors;
     private WorkerFiles? _files;
     private string? _killedFor;
+    private WorkerShares? _shares; // under the lock
     private bool _prepared, _finished;
 
     /// <param name="socket">The connection; owned from here on.</param>
@@ -155,6 +156,31 @@ internal sealed class RemoteWorker : IWorker
     public void ServeVsock(string path) => _dials.Serve(path);
 
     public void ServeStorage(IEnumerable<DiskSpec> disks) => _storage.Serve(VmId, disks);
+
+    public void ServeShares(IReadOnlyList<ShareSpec> shares)
+    {
+        if (shares.Count > 0)
+        {
+            ServeShares(shares, _options.Disks.SharesOf(VmId));
+        }
+    }
+
+    /// <summary>The same with programs that run already, which are the worker's from now on: they end with it.</summary>
+    internal void ServeShares(IReadOnlyList<ShareSpec> shares, WorkerShares programs)
+    {
+        bool finished;
+        lock (_lock)
+        {
+            _shares = programs;
+            finished = _finished;
+        }
+
+        _storage.Serve(programs, shares);
+        if (finished)
+        {
+            programs.Dispose();
+        }
+    }
 
     public void OnConnection(Action<bool> handler) => _link.OnChanged(handler);
 
@@ -287,7 +313,7 @@ internal sealed class RemoteWorker : IWorker
             resources.AddKvm();
         }
 
-        bool wantsMore = resources.HasImages || resources.HasServers || resources.HasOtherNets
+        bool wantsMore = resources.HasImages || resources.HasServers || resources.HasOtherNets || resources.Shares is not null
             || resources.Names.Count > ControlCodec.MaxDescriptors;
         if (wantsMore && _link.Client.Peer is null)
         {
@@ -349,14 +375,16 @@ internal sealed class RemoteWorker : IWorker
     {
         WorkerExit? reported;
         string? killedFor;
+        WorkerShares? shares;
         lock (_lock)
         {
-            (reported, killedFor) = (_events.Reported, _killedFor);
+            (reported, killedFor, shares) = (_events.Reported, _killedFor, _shares);
             _finished = true;
         }
 
         WorkerExit exit = reported ?? _files?.ReadEnd()
             ?? (killedFor is null ? WorkerExits.Of(how, Bounds.WasOutOfMemory) : new WorkerExit(ExitReason.WorkerDied, 1, killedFor));
+        shares?.Dispose();
         try
         {
             _files?.Delete();

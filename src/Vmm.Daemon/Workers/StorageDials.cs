@@ -6,7 +6,8 @@ using Vmm.Storage.Nbd;
 namespace Vmm.Daemon.Workers;
 
 /// <summary>
-/// Connects the disks of a VM to their servers again: to those that its spec names, whatever its worker asks for. One wish at a time and a
+/// Connects the disks of a VM to their servers again, and shared folders to their programs: to those that its spec names, whatever its
+/// worker asks for. One wish at a time and a
 /// pause between them: a worker that was taken over may ask without end, and its disks wait.
 /// </summary>
 /// <param name="call">Sends the answer.</param>
@@ -45,6 +46,18 @@ internal sealed class StorageDials(Func<StorageDialed, FileDescriptorHandle?, Ta
         }
     }
 
+    /// <summary>From now on the programs of these folders may be started again.</summary>
+    internal void Serve(WorkerShares programs, IEnumerable<ShareSpec> shares)
+    {
+        lock (_lock)
+        {
+            foreach (ShareSpec share in shares)
+            {
+                _servers[ResourceNames.ShareAgain(share.EffectiveTag)] = programs.ConnectorOf(share);
+            }
+        }
+    }
+
     /// <summary>Begins to connect; what is beyond the limit is dropped, and the worker tries again by its own deadline.</summary>
     internal void Begin(StorageDial wish)
     {
@@ -73,7 +86,7 @@ internal sealed class StorageDials(Func<StorageDialed, FileDescriptorHandle?, Ta
                 server = _servers.GetValueOrDefault(wish.Disk);
             }
 
-            (FileDescriptorHandle? socket, string? problem) = server is null ? (null, "this VM has no such disk")
+            (FileDescriptorHandle? socket, string? problem) = server is null ? (null, "this VM has no such disk or shared folder")
                 : await ConnectAsync(server).ConfigureAwait(false);
             using (socket)
             {

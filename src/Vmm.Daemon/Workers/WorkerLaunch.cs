@@ -36,7 +36,7 @@ internal sealed class WorkerLaunch(
             resources.TellRemarks(files.VmId);
             _user = processes.Users.Take();
             AddNames(resources);
-            RemoteWorker worker = await TakeWorkerAsync(cancellation).ConfigureAwait(false);
+            RemoteWorker worker = await TakeWorkerAsync(resources, cancellation).ConfigureAwait(false);
             await BuildAsync(worker, resources, progress, cancellation).ConfigureAwait(false);
             RequireConfinement(worker);
             return worker;
@@ -69,7 +69,7 @@ internal sealed class WorkerLaunch(
         resources.Add("end", new FileDescriptorHandle(number));
     }
 
-    private async Task<RemoteWorker> TakeWorkerAsync(CancellationToken cancellation)
+    private async Task<RemoteWorker> TakeWorkerAsync(WorkerResources resources, CancellationToken cancellation)
     {
         RemoteWorker worker = await pool.TakeAsync(_user, cancellation).ConfigureAwait(false);
         _worker = worker;
@@ -81,6 +81,10 @@ internal sealed class WorkerLaunch(
         }
 
         worker.ServeStorage(spec.Disks);
+        if (resources.Shares is not null)
+        {
+            worker.ServeShares(spec.Shares, resources.TakeShares());
+        }
 
         return worker;
     }

@@ -68,6 +68,12 @@ internal sealed class WorkerPlugs(
                 "the VM's worker is of an earlier release, which knows taps only: stop the VM and start it again to use other networks");
         }
 
+        if (resources.Shares is not null && link.Client.Peer?.Can(ControlVersion.Shares) != true)
+        {
+            throw new WorkerException(ControlCodes.WorkerTooOld,
+                "the VM's worker is of an earlier release, which knows no shared folders: stop the VM and start it again to use them");
+        }
+
         if (resources.HasServers && link.Client.Peer?.Can(ControlVersion.NbdDisks) != true)
         {
             throw new WorkerException(ControlCodes.WorkerTooOld,

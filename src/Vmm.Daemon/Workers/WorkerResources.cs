@@ -42,6 +42,17 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     /// <summary>True when a network device is no tap of its spec: its worker is to know that.</summary>
     internal bool HasOtherNets { get; private set; }
 
+    /// <summary>The programs of shared folders, which are this object's until somebody takes them; null: there are none.</summary>
+    internal WorkerShares? Shares { get; private set; }
+
+    /// <summary>The programs of shared folders, now the caller's.</summary>
+    internal WorkerShares TakeShares()
+    {
+        WorkerShares shares = Shares!;
+        _owned.Remove(shares);
+        return shares;
+    }
+
     /// <summary>A disk of the spec that was opened, with the images that are below it.</summary>
     internal DiskSpec WithBacking(int index, DiskSpec disk) => _disks[index].IsImage ? disk with { Backing = _disks[index].Backing } : disk;
 
@@ -120,6 +131,11 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
         for (int i = 0; i < spec.Nets.Count; i++)
         {
             AddNet(i, spec.Nets[i]);
+        }
+
+        for (int i = 0; i < spec.Shares.Count; i++)
+        {
+            AddShare(i, spec.Shares[i]);
         }
 
         for (int i = 0; i < spec.Devices.Count; i++)
@@ -325,6 +341,17 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
         {
             _remarks.Add(remark);
         }
+    }
+
+    private void AddShare(int index, ShareSpec share)
+    {
+        if (Shares is null)
+        {
+            Shares = access.SharesOf(access.VmId);
+            _owned.Add(Shares);
+        }
+
+        Add(ResourceNames.Share(index), Shares.Start(share));
     }
 
     private void AddDeviceFile(string name, DeviceFile file)

@@ -64,7 +64,7 @@ public sealed class PciHostBridge : IDisposable
     {
         lock (_gate)
         {
-            PciRootPort port = new(new BehindBridge(_buses.Count, start, length), at.Slot);
+            PciRootPort port = new(new BehindBridge(_buses.Count, start, length), at.Slot, tellsRoom: _controller is not null);
             _ = FreeBus(port, at);
             AddBridge(port, at);
         }

@@ -16,7 +16,8 @@ namespace Vmm.Devices.Pci;
 internal sealed class PciRootPort : PciBridge
 {
     private const uint ButtonPresent = 1, PowerController = 2, PowerIndicator = 0x10, HotPlugCapable = 0x40, NoCommandCompleted = 1 << 18;
-    private const int NumberShift = 19;
+    private const int NumberShift = 19, RoomBytes = 32;
+    private const byte VendorSpecific = 9, RoomType = 1;
 
     // Slot control (7.5.3.10). An event and what enables it have the same bit, but those of the link.
     private const uint EventMask = 9, FaultEnable = 2, InterruptEnable = 0x20, IndicatorMask = 0x300, IndicatorOn = 0x100,
@@ -33,7 +34,8 @@ internal sealed class PciRootPort : PciBridge
 
     /// <param name="behind">The bus behind it.</param>
     /// <param name="slot">Its slot on bus 0.</param>
-    internal PciRootPort(BehindBridge behind, int slot)
+    /// <param name="tellsRoom">Firmware gives the bus its windows, and is told how much room a device that comes needs.</param>
+    internal PciRootPort(BehindBridge behind, int slot, bool tellsRoom = false)
         : base($"PCI Express port {behind.Bus}", 0x000C, PciBusKind.Express, behind, slot, slots: 1)
     {
         _pin = AddInterruptPin(IsInterruptPending);
@@ -47,6 +49,29 @@ internal sealed class PciRootPort : PciBridge
         _control.Written = _ => Settle();
         _status = registers.Add(26, 2, 0, clearedByOnes: ButtonPressed | PowerFault | PresenceChanged | LinkChanged);
         _status.Written = _ => _pin.Update();
+        if (tellsRoom)
+        {
+            TellRoom();
+        }
+    }
+
+    /// <summary>
+    /// What firmware is to keep free behind a port (QEMU's docs/pcie_pci_bridge.txt, vendor-specific capability of type 1; edk2's
+    /// PciHotPlugInitDxe). Without it edk2 keeps 4 KiB of I/O ports free behind each port, which there are not, and leaves ports out with
+    /// all that is behind them. The prefetchable room is as small as can be said: the port has no such window, so it is of the other.
+    /// </summary>
+    private void TellRoom()
+    {
+        PciCapability room = Config.AddCapability(VendorSpecific, RoomBytes);
+        room.Add(2, 1, RoomBytes);
+        room.Add(3, 1, RoomType);
+        room.Add(4, 4, 0);         // buses
+        room.Add(8, 4, 0);         // I/O ports, 64 bits
+        room.Add(12, 4, 0);
+        room.Add(16, 4, 2 << 20);  // memory below 4 GiB
+        room.Add(20, 4, 1 << 20);  // prefetchable memory below 4 GiB
+        room.Add(24, 4, 0);        // and above it, 64 bits
+        room.Add(28, 4, 0);
     }
 
     /// <summary>What is in the slot.</summary>

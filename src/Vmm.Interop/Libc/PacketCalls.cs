@@ -43,6 +43,32 @@ internal static unsafe class PacketCalls
         }
     }
 
+    /// <summary>The same with descriptors that stay open meanwhile.</summary>
+    internal static int Send(
+        FileDescriptorHandle socket, ReadOnlySpan<byte> bytes, ReadOnlySpan<FileDescriptorHandle> descriptors, int timeoutMilliseconds)
+    {
+        Span<int> numbers = stackalloc int[descriptors.Length];
+        int held = 0;
+        try
+        {
+            for (; held < numbers.Length; held++)
+            {
+                bool taken = false;
+                descriptors[held].DangerousAddRef(ref taken);
+                numbers[held] = descriptors[held].Number;
+            }
+
+            return Send(socket, bytes, numbers, timeoutMilliseconds);
+        }
+        finally
+        {
+            while (held > 0)
+            {
+                descriptors[--held].DangerousRelease();
+            }
+        }
+    }
+
     /// <summary>
     /// Takes one packet without waiting: its length, 0 at the end of the connection, -EAGAIN when there is none. A packet or a descriptor
     /// list that does not fit is -EMSGSIZE; then, as on any error, no descriptor stays open.

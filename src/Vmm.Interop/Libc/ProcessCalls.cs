@@ -16,6 +16,9 @@ internal static unsafe class ProcessCalls
         return (int)Answer.Of(LibC.syscall(SyscallNumber.SYS_pidfd_send_signal, fd.Number, signal, (void*)null, 0));
     }
 
+    /// <summary>To every process of a group.</summary>
+    internal static int SignalGroup(int group, int signal) => Answer.Of(LibC.kill(-group, signal));
+
     /// <summary>
     /// Waits for the end of a process: 1 and how it ended (a CLD_ code and its status) when it was our child, which is reaped; 1 and code 0
     /// when it was somebody else's; 0 when the time (-1: none) is over first.

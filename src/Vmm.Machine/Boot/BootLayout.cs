@@ -6,8 +6,8 @@ namespace Vmm.Machine.Boot;
 /// 0x00500  GDT                         0x20000  command line (64 KiB at most)
 /// 0x06000  PVH start info and memmap   0x9FC00  EBDA, reserved
 /// 0x07000  zero page (boot_params)     0xA0000  no RAM promised to the guest
-/// 0x08000  first stack                 0xE0000  ACPI: RSDP first, then the tables; reserved
-/// 0x09000  page tables (6 pages)       0xFF000  VM generation id; 0xFFFF0 reset stub; reserved
+/// 0x08000  first stack                 0xE0000  ACPI: RSDP first, then the tables; at the end SMBIOS; reserved
+/// 0x09000  page tables (6 pages)       0xFF000  VM generation id, SMBIOS entry point; 0xFFFF0 reset stub; reserved
 ///                                      0x100000 kernel and everything else
 /// </code>
 /// </summary>
@@ -50,10 +50,13 @@ public static class BootLayout
     public const ulong AcpiTables = 0xE_0000;
 
     /// <summary>
-    /// The ACPI tables end before this page. It begins with the VM generation id, when there is one, and ends with
-    /// <see cref="ResetVector"/>.
+    /// The ACPI tables, and the structures of SMBIOS behind them, end before this page. It begins with the VM generation id, when there is
+    /// one, has <see cref="SmbiosAnchor"/>, and ends with <see cref="ResetVector"/>.
     /// </summary>
     public const ulong FirmwarePage = HighMemory - 0x1000;
+
+    /// <summary>The entry point of SMBIOS (DSP0134 5.2.2: on a border of 16 bytes, searched from 0xF0000).</summary>
+    public const ulong SmbiosAnchor = FirmwarePage + 0x100;
 
     /// <summary>F000:FFF0, where a PC's firmware is entered: <see cref="ResetStub"/> lies here.</summary>
     public const ulong ResetVector = HighMemory - 0x10;

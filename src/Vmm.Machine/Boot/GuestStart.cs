@@ -1,4 +1,6 @@
+using Vmm.Cpu;
 using Vmm.Devices.Acpi;
+using Vmm.Devices.Smbios;
 using Vmm.Machine.Cpu;
 using Vmm.Machine.Hotplug;
 using Vmm.Machine.Layout;
@@ -8,8 +10,8 @@ using Vmm.Spec;
 namespace Vmm.Machine.Boot;
 
 /// <summary>
-/// What a guest finds at its start without firmware: ACPI tables, kernel, command line. It is the only part that writes guest memory; a
-/// machine whose state comes from elsewhere has none.
+/// What a guest finds at its start without firmware: ACPI and SMBIOS tables, kernel, command line. It is the only part that writes guest
+/// memory; a machine whose state comes from elsewhere has none.
 /// </summary>
 internal sealed class GuestStart : IDisposable
 {
@@ -34,16 +36,20 @@ internal sealed class GuestStart : IDisposable
         }
     }
 
-    private static int AcpiRoom => (int)(BootLayout.FirmwarePage - BootLayout.AcpiTables);
+    private static ulong TableRoom => BootLayout.FirmwarePage - BootLayout.AcpiTables;
 
     /// <summary>Writes it into guest memory. Where the first vCPU starts.</summary>
-    internal BootInfo Write(GuestMemory memory, MemoryMap map, CpuTopology topology, DeviceSet devices)
+    internal BootInfo Write(GuestMemory memory, MemoryMap map, CpuTopology topology, DeviceSet devices, CpuDescription cpu)
     {
+        byte[] smbios = SmbiosTables.Build(GuestTables.DescribeSmbios(_spec, map, topology, cpu));
         AcpiConfig acpi = GuestTables.Describe(_spec, map, topology, devices);
         GuestTables.WriteGenerationId(_spec, memory);
         GuestAddress rsdp = new(BootLayout.AcpiTables);
-        byte[] tables = AcpiTables.Build(acpi, rsdp, AcpiRoom);
-        if (!memory.TryWrite(rsdp, tables))
+        ulong room = TableRoom - (((ulong)smbios.Length + 15) & ~15UL); // they end where the firmware's page begins
+        byte[] tables = AcpiTables.Build(acpi, rsdp, (int)room);
+        if (!memory.TryWrite(rsdp, tables)
+            || !memory.TryWrite(new GuestAddress(rsdp.Value + room), smbios)
+            || !memory.TryWrite(new GuestAddress(BootLayout.SmbiosAnchor), SmbiosTables.Anchor(smbios, rsdp.Value + room)))
         {
             throw new InvalidOperationException("the first vnode must hold the first MiB of memory");
         }

@@ -1,4 +1,6 @@
+using Vmm.Cpu;
 using Vmm.Devices.Acpi;
+using Vmm.Devices.Smbios;
 using Vmm.Machine.Build;
 using Vmm.Machine.Cpu;
 using Vmm.Machine.Hotplug;
@@ -27,6 +29,48 @@ internal static class GuestTables
             IntxGsis = devices.Slots.IntxGsis,
             VirtioMmio = devices.Slots.MmioDevices,
         });
+
+    /// <summary>What SMBIOS says of it.</summary>
+    internal static SmbiosConfig DescribeSmbios(VmSpec spec, MemoryMap map, CpuTopology topology, CpuDescription cpu)
+    {
+        SmbiosSpec told = spec.Smbios ?? new SmbiosSpec();
+        return new SmbiosConfig
+        {
+            Manufacturer = told.Manufacturer ?? "Vmm",
+            Product = told.Product ?? "Virtual machine",
+            Version = told.Version,
+            Serial = told.Serial,
+            Sku = told.Sku,
+            Family = told.Family,
+            Uuid = told.Uuid is { } uuid ? Guid.ParseExact(uuid, "D") : Guid.Empty,
+            OemStrings = told.OemStrings ?? [],
+            HasBios = !spec.Boot.IsFirmware,
+            Packages = Packages(topology),
+            Processor = new SmbiosProcessor(cpu.Vendor, cpu.Brand, cpu.Signature),
+            Memory = [.. map.Ram.Select(range => new SmbiosMemory(range.Start, range.Length, range.Vnode))],
+        };
+    }
+
+    /// <summary>vCPUs by the package that their APIC id names.</summary>
+    private static List<SmbiosPackage> Packages(CpuTopology topology)
+    {
+        List<SmbiosPackage> packages = [];
+        uint last = 0;
+        foreach (VcpuPlace vcpu in topology.Vcpus)
+        {
+            uint package = vcpu.ApicId >> topology.PackageShift;
+            if (packages.Count == 0 || package != last)
+            {
+                packages.Add(default);
+                last = package;
+            }
+
+            int threads = packages[^1].Threads + 1;
+            packages[^1] = new SmbiosPackage((threads + topology.Shape.Threads - 1) / topology.Shape.Threads, threads);
+        }
+
+        return packages;
+    }
 
     /// <summary>Writes the generation id, if there is one, in the byte order of Microsoft's GUIDs.</summary>
     internal static void WriteGenerationId(VmSpec spec, GuestMemory memory)

@@ -97,7 +97,7 @@ internal sealed class MachineBuilder : IDisposable
         PlatformDevices platform = new(_board, panics);
         DeviceSet devices = BuildDevices(description, kvm.Vm, map, placeBars: start is not null);
         AttachFirmware(description, map, topology, platform, devices, boots);
-        BootInfo? boot = start?.Write(_board.Memory.Guest, map, topology, devices);
+        BootInfo? boot = start?.Write(_board.Memory.Guest, map, topology, devices, description.Cpu);
         VcpuSet vcpus = new(_board, kvm, cpu, topology, boot?.Cpu);
         probe?.Join();
         _built = true;
@@ -162,6 +162,7 @@ internal sealed class MachineBuilder : IDisposable
             return;
         }
 
+        firmware.Tell(GuestTables.DescribeSmbios(Spec, map, topology, description.Cpu));
         firmware.Attach(_board, map, GuestTables.Describe(Spec, map, topology, devices), devices, description.Pci, platform.Rtc);
         EcamPlace ecam = new(_board.Mmio, devices.Slots.Bridge.Ecam);
         devices.Slots.Bridge.EcamMoved = at =>

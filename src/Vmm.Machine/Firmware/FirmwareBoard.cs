@@ -3,6 +3,7 @@ using Vmm.Devices.Acpi;
 using Vmm.Devices.Firmware;
 using Vmm.Devices.Legacy;
 using Vmm.Devices.Pci;
+using Vmm.Devices.Smbios;
 using Vmm.LifeCycle;
 using Vmm.Machine.Boot;
 using Vmm.Machine.Build;
@@ -32,6 +33,14 @@ internal sealed class FirmwareBoard : IDisposable
     /// <summary>What it reads of the machine; after <see cref="Attach"/>.</summary>
     internal FwCfg Configuration { get; private set; } = null!;
 
+    /// <summary>Says by SMBIOS what the machine is; firmware puts the tables where the guest finds them.</summary>
+    internal void Tell(SmbiosConfig machine)
+    {
+        byte[] tables = SmbiosTables.Build(machine);
+        _items.AddFile(SmbiosTables.TablesName, tables);
+        _items.AddFile(SmbiosTables.AnchorName, SmbiosTables.Anchor(tables, at: 0));
+    }
+
     /// <summary>Connects it with the other parts, which are there.</summary>
     /// <param name="board">Buses, memory.</param>
     /// <param name="map">Where memory is.</param>
@@ -52,6 +61,8 @@ internal sealed class FirmwareBoard : IDisposable
             PowerManagementControl.Length,
             new PowerManagementControl(() => board.End.Decide(new RunResult(ExitReason.PowerOff))),
             "power management control");
+        FirmwareWords words = new(board);
+        board.Ports.Map(FirmwareOutput.Port, 1, new FirmwareOutput(words.Take), "firmware output");
         board.Mmio.Map(_images.VariablesStart.Value, (ulong)_images.Variables.Bytes.Length, Flash, "flash of variables");
         _images.Attach(board.Memory.Map);
     }

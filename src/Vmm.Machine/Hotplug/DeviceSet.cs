@@ -2,6 +2,7 @@ using Vmm.Devices.Bus;
 using Vmm.Devices.Pci;
 using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Blk;
+using Vmm.Devices.Virtio.Fs;
 using Vmm.Devices.Virtio.Net;
 using Vmm.Interop;
 using Vmm.Machine.Build;
@@ -78,7 +79,7 @@ internal sealed class DeviceSet
     /// device that is no disk.
     /// </summary>
     internal int WaitingRingsNeeded => MostOtherRings + _start.Spec.EffectiveVnodes.Count + Spec.Devices.Count(d => !d.ReachesFiles)
-        + Spec.Nets.Sum(n => n.Queues);
+        + Spec.Nets.Sum(n => n.Queues) + Spec.Shares.Count;
 
     /// <summary>
     /// The same for rings that reach files: one for each thread that serves queues of a disk, or a device that says so. Any thread.
@@ -286,6 +287,16 @@ internal sealed class DeviceSet
         foreach (AttachedDevice device in _table.All)
         {
             (device.Device as VirtioBlk)?.ThrowIfWaiting();
+        }
+    }
+
+    /// <summary>Looks whether a device lives by what another process knows of its guest.</summary>
+    /// <exception cref="Vmm.State.StateException">One does.</exception>
+    internal void ThrowIfShared()
+    {
+        foreach (AttachedDevice device in _table.All)
+        {
+            (device.Device as VirtioFs)?.ThrowIfSaved();
         }
     }
 

@@ -15,6 +15,7 @@ internal static class DeviceKinds
         MemKind.Kind,
         PmemKind.Kind,
         AgentPortKind.Kind,
+        FsKind.Kind,
     ];
 
     /// <summary>The kind of that name; null when there is none.</summary>

@@ -32,7 +32,9 @@ internal sealed class MachineMemory : IDisposable
             GuestRegion[] regions = new GuestRegion[ram.Count];
             for (int i = 0; i < regions.Length; i++)
             {
-                regions[i] = vnodes[ram[i].Vnode]!.Region(ram[i].Start, ram[i].Length, ram[i].BackingOffset);
+                VnodeMemory backing = vnodes[ram[i].Vnode]!;
+                regions[i] = backing.Region(ram[i].Start, ram[i].Length, ram[i].BackingOffset);
+                Extents.Add(new MemoryExtent(ram[i].Start, ram[i].Length, backing.BackingFile, ram[i].BackingOffset));
             }
 
             Guest = new GuestMemory(regions);
@@ -63,11 +65,15 @@ internal sealed class MachineMemory : IDisposable
         VnodeMemory backing = Keep(
             extent.Vnode, VnodeMemory.Create(HotPlacement(_homes[extent.Vnode].Memory, extent.Length), _host, part: ".hot"));
         Hot.Add((extent.Vnode, backing));
+        Extents.Add(new MemoryExtent(extent.Start, extent.Length, backing.BackingFile, 0));
         return new HotMemory(Map, backing, extent.Start, block);
     }
 
     /// <summary>Memory of a device that other devices may transfer to: it stays mapped as long as the guest's.</summary>
     internal void Keep(IDisposable mapping) => _owned.Add(mapping);
+
+    /// <summary>What another process maps that serves rings of the guest. Whole from before the guest starts.</summary>
+    internal List<MemoryExtent> Extents { get; } = [];
 
     /// <summary>The memory of the start, one entry a vnode that has some.</summary>
     internal List<(int Vnode, VnodeMemory Memory)> Start { get; } = [];

@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using Vmm.Devices.VhostUser;
 using Vmm.Devices.Virtio.Net;
 using Vmm.Interop;
 using Vmm.Interop.Kvm;
@@ -26,10 +27,14 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
     public IMachineThreads? Threads { get; init; }
 
     /// <inheritdoc/>
+    public Action<string>? FirmwareSaid => Note is { } note ? line => note("firmware: " + line) : null;
+
+    /// <inheritdoc/>
     public Func<uint, UnixStream?>? DialHost { get; init; }
 
     /// <summary>
-    /// Connects again to the server of a disk, known by its URI, or fails with an <see cref="IOException"/>; null: nobody does.
+    /// Connects again to the server of a disk, known by its URI, or to the program of a shared folder, or fails with an <see
+    /// cref="IOException"/>; null: nobody does.
     /// </summary>
     public Func<string, CancellationToken, Task<FileDescriptorHandle>>? DialStorage { get; init; }
 
@@ -106,6 +111,10 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
             throw;
         }
     }
+
+    /// <inheritdoc/>
+    public VhostUserLink OpenShare(int index, ShareSpec share) =>
+        SharedFolders.Passed(index, share, Take(ResourceNames.Share(index)), DialStorage, Note);
 
     /// <summary>vhost-net for every queue of a network device, or nothing.</summary>
     private List<VhostNet> TakeVhost(int index, NetSpec net)

@@ -1,8 +1,10 @@
 using System.Globalization;
 using Vmm.Interop.Kvm;
+using Vmm.Devices.VhostUser;
 using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Net;
 using Vmm.HostNet;
+using Vmm.HostNet.Shares;
 using Vmm.Interop;
 using Vmm.Kvm;
 using Vmm.Machine.Boot;
@@ -48,6 +50,9 @@ public interface IMachineResources
     /// <summary>Connects a guest's vsock to a port of the host, or answers null soon; null: the machine may do that itself.</summary>
     Func<uint, UnixStream?>? DialHost => null;
 
+    /// <summary>Takes what firmware says on its debug port, a line at a time, on a thread of its own; null: nobody does.</summary>
+    Action<string>? FirmwareSaid => null;
+
     /// <summary>Disk number <paramref name="index"/> of the spec, locked.</summary>
     /// <exception cref="BlockException">It cannot be opened, or is in use.</exception>
     IDiskBackend OpenDisk(int index, DiskSpec disk);
@@ -62,6 +67,10 @@ public interface IMachineResources
     /// <exception cref="TapException">They cannot be opened.</exception>
     /// <exception cref="HostNetException">What is to be behind them cannot be started.</exception>
     INetBackend OpenNet(int index, NetSpec net);
+
+    /// <summary>The program that serves shared folder number <paramref name="index"/>.</summary>
+    /// <exception cref="HostShareException">It cannot be started, or does not answer.</exception>
+    VhostUserLink OpenShare(int index, ShareSpec share);
 }
 
 /// <summary>The threads that a guest drives, for whoever wants them to be able to do less than the rest of the process.</summary>
@@ -76,6 +85,12 @@ public sealed class PathResources : IMachineResources
 {
     /// <summary>Takes remarks for the user; null when nobody reads them.</summary>
     public Action<string>? Note { get; init; }
+
+    /// <summary>Keeps the variables of firmware that the spec names no file for; null: they are gone with the machine.</summary>
+    public MemoryVariables? Variables { get; init; }
+
+    /// <inheritdoc/>
+    public Action<string>? FirmwareSaid => Note is { } note ? line => note("firmware: " + line) : null;
 
     /// <inheritdoc/>
     public KvmSystem OpenKvm() => KvmSystem.Open();
@@ -94,7 +109,7 @@ public sealed class PathResources : IMachineResources
     {
         if (boot.Variables is not { } path)
         {
-            return null;
+            return Variables?.Open(FirmwareFiles.Find().Variables);
         }
 
         FirmwareFiles.CreateVariables(path, FirmwareFiles.Find().Variables);
@@ -123,6 +138,9 @@ public sealed class PathResources : IMachineResources
         string owner = string.Create(CultureInfo.InvariantCulture, $"vmm-run {Environment.ProcessId}");
         return OpenTap(net, kernel => TapBackend.Of(BridgeTap.Open(net, owner), kernel));
     }
+
+    /// <inheritdoc/>
+    public VhostUserLink OpenShare(int index, ShareSpec share) => SharedFolders.Start(index, share, Note);
 
     private static TapBackend OpenTap(NetSpec net, Func<bool, TapBackend> open)
     {

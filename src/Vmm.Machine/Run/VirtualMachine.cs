@@ -99,14 +99,21 @@ public sealed class VirtualMachine : IDisposable
     /// <param name="spec">A validated spec.</param>
     /// <param name="console">Far side of the serial port.</param>
     /// <param name="note">Takes one-line remarks for the user, from any thread; null when nobody reads them.</param>
+    /// <param name="variables">Keeps the variables of firmware beyond this machine, when the spec names no file for them.</param>
     /// <exception cref="KvmUnavailableException">No KVM, or no permission to use it.</exception>
     /// <exception cref="BootException">Kernel or initrd cannot be booted.</exception>
     /// <exception cref="BlockException">A disk cannot be opened.</exception>
     /// <exception cref="Interop.KernelException">The kernel refused a resource.</exception>
     /// <exception cref="HostMismatchException">The spec asks for what this host does not have.</exception>
-    public static VirtualMachine Create(VmSpec spec, IConsoleEndpoint console, Action<string>? note = null) =>
+    public static VirtualMachine Create(
+        VmSpec spec, IConsoleEndpoint console, Action<string>? note = null, MemoryVariables? variables = null) =>
         new(MachineBuilder.Build(
-            DiskFiles.WithBacking(spec), new PathResources { Note = note }, console, note, prepared: null, boots: true));
+            DiskFiles.WithBacking(spec),
+            new PathResources { Note = note, Variables = variables },
+            console,
+            note,
+            prepared: null,
+            boots: true));
 
     /// <summary>As the other, with resources that come from elsewhere; those it did not take stay the caller's.</summary>
     /// <param name="spec">A validated spec.</param>

@@ -29,6 +29,7 @@ public sealed class MachineRest
     /// <exception cref="StateException">It cannot be saved at this moment.</exception>
     internal static async Task<MachineRest> BeginAsync(VirtualMachine machine, TimeSpan time, CancellationToken cancel)
     {
+        machine.DeviceSet.ThrowIfShared(); // before it stands still for nothing
         bool ran = machine.State == VmState.Running;
         if (ran)
         {

@@ -72,6 +72,31 @@ public sealed class PciRootPortTests : IDisposable
         Assert.Throws<InvalidOperationException>(() => _bridge.AddRootPort(new PciAddress(0, 32), Window, Megabyte));
     }
 
+    /// <summary>edk2's PciHotPlugInitDxe looks for this on bridges of this vendor.</summary>
+    [Fact]
+    public void Firmware_is_told_how_much_room_a_port_needs_and_others_are_told_nothing()
+    {
+        using PciHostBridge bridge = new(_mmio, PciFace.Q35);
+        bridge.AddRootPort(new PciAddress(0, 30, 0), Window, Megabyte);
+        byte[] config = new byte[256], word = new byte[4];
+        for (int at = 0; at < config.Length; at += 4)
+        {
+            bridge.Ecam.Read((30UL << 15) + (ulong)at, word);
+            word.CopyTo(config, at);
+        }
+
+        int room = config[0x34];
+        while (room != 0 && config[room] != 9)
+        {
+            room = config[room + 1];
+        }
+
+        Assert.Equal([9, 0, 32, 1], config[room..(room + 4)]);
+        uint[] hints = [.. Enumerable.Range(1, 7).Select(i => BinaryPrimitives.ReadUInt32LittleEndian(config.AsSpan(room + (4 * i))))];
+        Assert.Equal([0u, 0, 0, 2 * Megabyte, Megabyte, 0, 0], hints);
+        Assert.Throws<Xunit.Sdk.NotEqualException>(() => Capability(Port(1), 9)); // a port that comes configured
+    }
+
     /// <summary>As a firmware leaves it: an endpoint with power, its BAR in the window of its port.</summary>
     [Fact]
     public void A_device_that_is_there_from_the_start_works_behind_its_port()

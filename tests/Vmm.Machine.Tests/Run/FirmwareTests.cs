@@ -1,3 +1,4 @@
+using Vmm.Devices.VhostUser;
 using Vmm.Devices.Virtio.Net;
 using Vmm.Interop;
 using Vmm.Kvm;
@@ -113,5 +114,7 @@ public sealed class FirmwareTests : IDisposable
         public FileDescriptorHandle OpenDeviceFile(int index, DeviceFile file) => throw new NotSupportedException();
 
         public INetBackend OpenNet(int index, NetSpec net) => throw new NotSupportedException();
+
+        public VhostUserLink OpenShare(int index, ShareSpec share) => throw new NotSupportedException();
     }
 }

@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
+using Vmm.Devices.VhostUser;
 using Vmm.Devices.Virtio.Net;
 using Vmm.Interop;
 using Vmm.Kvm;
@@ -241,5 +242,7 @@ public sealed class LayoutGoldenTests : IDisposable
         public FileDescriptorHandle OpenDeviceFile(int index, DeviceFile file) => _paths.OpenDeviceFile(index, file);
 
         public INetBackend OpenNet(int index, NetSpec net) => new MemoryNet(net.Queues);
+
+        public VhostUserLink OpenShare(int index, ShareSpec share) => throw new NotSupportedException();
     }
 }

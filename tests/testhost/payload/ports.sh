@@ -10,13 +10,20 @@ mkdir -p /run/vmm /var/lib/vmm /tmp/disks
 daemon=$!
 for _ in $(seq 300); do $ctl vm list >/dev/null 2>&1 && break; sleep 0.2; done
 for serial in boot hot next; do truncate -s 16M /tmp/disks/$serial.raw; done
+boot="boot: {kernel: $here/kernel, initrd: $here/initrd, cmdline: \"console=ttyS0 panic=-1\"}" up=180
+if [ -f $here/disk ]; then
+    mkdir -p /usr/share/OVMF
+    cp $here/OVMF_*.fd /usr/share/OVMF/
+    mv $here/disk /tmp/disks/boot.raw
+    boot='boot: {firmware: uefi}' up=300
+fi
 ip tuntap add dev tap0 mode tap vnet_hdr && ip link set tap0 up || exit 1
 cat >/tmp/g.yaml <<END
 name: g
 memory: 256MiB
 cpus: 2
 hotplug: pcie
-boot: {kernel: $here/kernel, initrd: $here/initrd, cmdline: "console=ttyS0 panic=-1"}
+$boot
 disks: [{path: /tmp/disks/boot.raw, serial: boot}]
 END
 
@@ -54,7 +61,7 @@ step() { # TEXT COMMAND...
 $ctl vm create -f /tmp/g.yaml >/dev/null || failed create
 $ctl vm start g >/dev/null || failed start
 listen
-has 180 boot 0
+has $up boot 0
 step "attach a disk" attach 02:00.0 --disk /tmp/disks/hot.raw,serial=hot
 has 60 "boot hot" 0
 grep -q 'GUEST wrote hot' /tmp/console || failed "the guest did not write its new disk"

@@ -6,6 +6,10 @@ mount -t efivarfs none $vars || { echo "GUEST no variables"; exit; }
 mine=$vars/VmmTest-4f8b1a52-0f2a-4d2c-9a57-2f6f1c8f7d11
 echo "GUEST efi $(cat /sys/firmware/efi/fw_platform_size) cpus $(grep -c ^processor /proc/cpuinfo) memory $(awk '/MemTotal/ {print $2}' /proc/meminfo) acpi $(ls /sys/firmware/acpi/tables | tr '\n' ' ')"
 dmesg | grep -iE 'acpi.*(error|warning)|firmware bug' | head -20 | sed 's/^/GUEST says: /'
+dmi=/sys/class/dmi/id
+oem=$(ls -d /sys/firmware/dmi/entries/11-* 2>/dev/null) && oem=$(tail -c +6 "$oem/raw" | tr '\000' '\n' | head -1)
+echo "GUEST dmi $(cat $dmi/sys_vendor) $(cat $dmi/product_name) serial $(cat $dmi/product_serial) uuid $(cat $dmi/product_uuid) oem $oem"
+echo "GUEST debug port $(say-port 0x402 "guest speaks")"
 if [ -f "$mine" ]; then
     echo "GUEST found $(tail -c +5 "$mine" | head -c 20)"
     ls -l /sys/bus/pci/devices | awk '{print "GUEST pci", $9, $10, $11}' | head -20

@@ -13,31 +13,47 @@ grep -q "package ovmf" /tmp/errors || failed "no word of the package"
 echo "ok: without the firmware the error names the package"
 
 cp $here/OVMF_*.fd /usr/share/OVMF/
-run() { # more lines of the spec
+run() { # lines of the spec, then options
+    local lines=$1
+    shift
     cat >/tmp/vm.yaml <<END
+name: web1
 memory: 512MiB
 cpus: 2
 rng: true
 boot: {firmware: uefi, variables: /tmp/variables.fd}
 disks: [{path: /tmp/disk}]
-$1
+smbios: {serial: ds=nocloud;s=http://198.51.100.1/, uuid: 6b29fc40-ca47-1067-b31d-00dd010662da, oemStrings: ["io.vmm.test:a b"]}
+$lines
 END
     start=$SECONDS
-    timeout -k 5 300 "$vmmctl" run -f /tmp/vm.yaml </dev/null >/tmp/console 2>/tmp/errors
+    timeout -k 5 400 "$vmmctl" run -f /tmp/vm.yaml "$@" </dev/null >/tmp/console 2>/tmp/errors
     result=$?
     took=$((SECONDS - start))
 }
+told() { grep -aq "GUEST $1" /tmp/console; }
 
-run ""
-grep -aq "GUEST efi 64 cpus 2" /tmp/console || failed "the guest did not reach user space (result $result)"
-grep -aq "GUEST kept" /tmp/console || failed "the guest kept no variable"
+run "" --no-reboot
+told "efi 64 cpus 2" || failed "the guest did not reach user space (result $result)"
+told kept || failed "the guest kept no variable"
+told found && failed "the guest went on after its reboot in spite of --no-reboot"
+[ $result = 0 ] || failed "vmmctl ended with $result after the guest rebooted"
 grep -a "GUEST says" /tmp/console
-echo "ok: firmware, shim, GRUB and kernel to user space and a reboot in $took s"
+told "dmi Vmm Virtual machine serial ds=nocloud;s=http://198.51.100.1/ uuid 6b29fc40-ca47-1067-b31d-00dd010662da oem io.vmm.test:a b" \
+    || failed "what SMBIOS says is $(grep -a 'GUEST dmi' /tmp/console)"
+told "debug port 0xe9" && grep -q "^vmmctl: firmware: guest speaks" /tmp/errors || failed "what the guest wrote to the debug port is not told: $(cat /tmp/errors)"
+echo "ok: firmware, shim, GRUB and kernel to user space, SMBIOS, the debug port, and an end at the reboot in $took s"
 run ""
-grep -aq "GUEST found persistent" /tmp/console || failed "the variable is gone (result $result)"
+told "found persistent" || failed "the variable is gone (result $result)"
 [ $result = 0 ] || failed "vmmctl ended with $result after the guest powered off"
 grep -a "GUEST" /tmp/console
 echo "ok: the variable is still there, and the guest powers off, in $took s"
+rm /tmp/variables.fd
+run ""
+told kept && told "found persistent" || failed "the guest did not go on after its reboot, with its variable (result $result)"
+[ $result = 0 ] || failed "vmmctl ended with $result after the guest powered off"
+grep -q "web1: the guest rebooted and starts again" /tmp/errors || failed "no word of the reboot: $(cat /tmp/errors)"
+echo "ok: one run goes on through a reboot, with the variable, to the power-off in $took s"
 
 # Under vmmd: a confined worker, a reboot that starts it anew, a save and a restore; the variables are vmmd's own and go with the VM.
 if [ -d /payload/vmmd ]; then
@@ -51,6 +67,7 @@ if [ -d /payload/vmmd ]; then
     : >/tmp/console
     while :; do "$vmmctl" vm console g <&7; sleep 0.5; done >>/tmp/console 2>&1 &
     [ "$(stat -c '%a %s' /var/lib/vmm/variables/*.fd)" = "600 540672" ] || failed "variables: $(ls -l /var/lib/vmm/variables)"
+    id=$(basename /var/lib/vmm/variables/*.fd .fd)
     sleep 5
     rm -rf /srv/saved
     "$vmmctl" vm save g /srv/saved || failed "save: $(tail -5 /tmp/vmmd.log)"
@@ -61,6 +78,9 @@ if [ -d /payload/vmmd ]; then
         sleep 1
     done
     "$vmmctl" -o json vm show g | grep -qiE '"state": *"stopped"' || failed "$("$vmmctl" vm show g; "$vmmctl" vm logs g)"
+    told "dmi Vmm Virtual machine serial  uuid $id oem" \
+        || failed "the UUID is not the VM's: $(grep -a 'GUEST dmi' /tmp/console), not $id"
+    grep -q "firmware: guest speaks" /tmp/vmmd.log || failed "what the guest wrote to the debug port is not in vmmd's log: $(tail -20 /tmp/vmmd.log)"
     grep -aq "GUEST found persistent" /tmp/console || failed "vmmd: the variable is gone: $("$vmmctl" vm logs g | tail -20)"
     "$vmmctl" vm delete g || failed "delete"
     [ -z "$(ls /var/lib/vmm/variables)" ] || failed "variables are left"

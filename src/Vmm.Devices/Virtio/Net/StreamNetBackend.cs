@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using Vmm.Interop;
 
 namespace Vmm.Devices.Virtio.Net;
@@ -28,25 +27,27 @@ public sealed record StreamNetOptions
 /// </summary>
 public sealed class StreamNetBackend : INetBackend
 {
-    private static readonly TimeSpan s_longestPause = TimeSpan.FromSeconds(30), s_lasting = TimeSpan.FromSeconds(60);
-    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(20); // of one attempt
-
-    private readonly StreamNetOptions _options;
     private readonly FrameStream _queue;
-    private readonly CancellationTokenSource _end = new();
-    private readonly SemaphoreSlim _wish = new(0);
-    private readonly Thread _connector;
-    private volatile string _why = "";
+    private readonly ConnectorThread _connector;
 
     /// <summary>Takes ownership of a connected stream.</summary>
     /// <param name="stream">The stream.</param>
     /// <param name="options">How it is used.</param>
     public StreamNetBackend(FileDescriptorHandle stream, StreamNetOptions options)
     {
-        _options = options;
-        _queue = new FrameStream(UnixStream.FromDescriptor(stream), Lost);
         // A thread of its own, made now: one that an I/O thread makes may do no more than that.
-        _connector = new Thread(Serve, maxStackSize: 256 * 1024) { Name = options.Name + "-dial", IsBackground = true };
+        _connector = new ConnectorThread(
+            new ConnectorOptions
+            {
+                Name = options.Name,
+                Lost = "user-mode networking (passt) is lost: {0}; the guest's link is down",
+                Back = "user-mode networking (passt) is back, and the guest's link up",
+                Connect = options.Connect,
+                Note = options.Note,
+                Pause = options.Pause,
+            },
+            Offer);
+        _queue = new FrameStream(UnixStream.FromDescriptor(stream), _connector.Lost);
         _connector.Start();
     }
 
@@ -74,69 +75,13 @@ public sealed class StreamNetBackend : INetBackend
     /// <inheritdoc/>
     public void Dispose()
     {
-        _end.Cancel();
-        _connector.Join();
+        _connector.Dispose();
         _queue.Dispose();
-        _end.Dispose();
-        _wish.Dispose();
     }
 
-    // On the I/O thread.
-    private void Lost(string why)
+    private void Offer(FileDescriptorHandle stream)
     {
-        _why = why;
-        _wish.Release();
-    }
-
-    private void Serve()
-    {
-        try
-        {
-            TimeSpan pause = _options.Pause;
-            while (true)
-            {
-                long begin = Stopwatch.GetTimestamp();
-                _wish.Wait(_end.Token);
-                pause = Stopwatch.GetElapsedTime(begin) > s_lasting ? _options.Pause : pause;
-                _options.Note?.Invoke($"{_options.Name}: user-mode networking (passt) is lost: {_why}; the guest's link is down");
-                if (_options.Connect is { } connect)
-                {
-                    ConnectAgain(connect, ref pause);
-                }
-            }
-        }
-        catch (OperationCanceledException)
-        {
-            // The device is gone.
-        }
-    }
-
-    private void ConnectAgain(Func<CancellationToken, Task<FileDescriptorHandle>> connect, ref TimeSpan pause)
-    {
-        string? told = null;
-        while (true)
-        {
-            _end.Token.WaitHandle.WaitOne(pause);
-            _end.Token.ThrowIfCancellationRequested();
-            pause = pause + pause < s_longestPause ? pause + pause : s_longestPause;
-            try
-            {
-                using CancellationTokenSource patience = CancellationTokenSource.CreateLinkedTokenSource(_end.Token);
-                patience.CancelAfter(s_patience);
-                _queue.Offer(UnixStream.FromDescriptor(connect(patience.Token).GetAwaiter().GetResult()));
-                Returning?.Invoke();
-                _options.Note?.Invoke($"{_options.Name}: user-mode networking (passt) is back, and the guest's link up");
-                return;
-            }
-            catch (Exception cause) when (cause is IOException or OperationCanceledException && !_end.IsCancellationRequested)
-            {
-                if (!string.Equals(told, cause.Message, StringComparison.Ordinal))
-                {
-                    _options.Note?.Invoke($"{_options.Name}: {cause.Message}");
-                }
-
-                told = cause.Message;
-            }
-        }
+        _queue.Offer(UnixStream.FromDescriptor(stream));
+        Returning?.Invoke();
     }
 }
