@@ -190,6 +190,15 @@ internal static partial class DaemonLog
     [LoggerMessage(132, LogLevel.Warning, "{Name}: its agent cannot be asked to shut the guest down: {Problem}")]
     internal static partial void GuestNotShutDown(ILogger log, string name, string problem);
 
+    [LoggerMessage(140, LogLevel.Information, "{Kind}: {What}")]
+    internal static partial void NetworkTold(ILogger log, string kind, string what);
+
+    [LoggerMessage(141, LogLevel.Warning, "a private network fails: {What}")]
+    internal static partial void NetworkFails(ILogger log, string what);
+
+    [LoggerMessage(142, LogLevel.Warning, "{Path} is not taken for a private network: {Problem}")]
+    internal static partial void NetworkUnread(ILogger log, string path, string problem);
+
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
     internal static partial void Listening(ILogger log, string version, string socket);
 }

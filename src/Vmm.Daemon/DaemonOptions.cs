@@ -4,6 +4,7 @@ using Vmm.Daemon.Access;
 using Vmm.Daemon.Api;
 using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Logging;
+using Vmm.Daemon.Networks;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
@@ -82,6 +83,15 @@ public sealed record DaemonOptions
 
     /// <summary>Where images are kept. What lies there is read only.</summary>
     public string LibraryFolder => Path.Combine(StateFolder, "library");
+
+    /// <summary>Where private networks are stored.</summary>
+    public string NetworksFolder => Path.Combine(StateFolder, "networks");
+
+    /// <summary>What private networks are made of; null: this host.</summary>
+    internal INetworkHost? NetworkHost { get; init; }
+
+    /// <summary>This host, with a user for the programs of networks.</summary>
+    internal INetworkHost Networks => NetworkHost ?? new HostNetworks(Path.Combine(RunFolder, "networks"), FirstWorkerUser - 2);
 
     /// <summary>Where disks that VMs own are: a folder each, which goes with its VM.</summary>
     public string MachinesFolder => Path.Combine(StateFolder, "machines");

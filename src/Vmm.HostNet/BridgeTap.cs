@@ -18,9 +18,12 @@ public static class BridgeTap
     /// <summary>Makes a tap, and opens its queues.</summary>
     /// <param name="net">The network device, which has a bridge.</param>
     /// <param name="owner">Who it belongs to: the text that becomes the interface's alias.</param>
+    /// <param name="unfiltered">
+    /// Hears why the guest is not held to its address, when the kernel cannot do that; null: then there is no tap.
+    /// </param>
     /// <returns>Its queues; the caller owns them.</returns>
     /// <exception cref="HostNetException">The bridge is not there or not as the device wants it, or the kernel refused.</exception>
-    public static IReadOnlyList<TapQueue> Open(NetSpec net, string owner)
+    public static IReadOnlyList<TapQueue> Open(NetSpec net, string owner, Action<string>? unfiltered = null)
     {
         List<TapQueue> queues = [];
         try
@@ -34,7 +37,7 @@ public static class BridgeTap
                 queues.Add(TapQueue.Open(queues[0].Name, many));
             }
 
-            Connect(route, net, bridge, queues[0].Name, owner);
+            Connect(route, net, bridge, queues[0].Name, owner, unfiltered);
             return queues;
         }
         catch (Exception cause)
@@ -60,12 +63,20 @@ public static class BridgeTap
     }
 
     // The filter first, and up last: no frame goes by it.
-    private static void Connect(RouteSocket route, NetSpec net, InterfaceFacts bridge, string name, string owner)
+    private static void Connect(
+        RouteSocket route, NetSpec net, InterfaceFacts bridge, string name, string owner, Action<string>? unfiltered)
     {
         int tap = (route.Find(name) ?? throw new HostNetException($"bridge {net.Bridge}: the new tap {name} is gone again")).Index;
         if (net.AntiSpoof == true)
         {
-            Filter(route, net, tap);
+            try
+            {
+                Filter(route, net, tap);
+            }
+            catch (HostNetException cause) when (unfiltered is not null)
+            {
+                unfiltered(cause.Message);
+            }
         }
 
         // A bridge may take the lowest address of its ports for its own: this is never that. RFC 7042 section 2.1: locally administered.

@@ -93,9 +93,13 @@ public sealed class ProcessHandle : IDisposable
 
     /// <summary>SIGKILL; a process that is gone already is fine.</summary>
     /// <exception cref="KernelException">Not permitted.</exception>
-    public void Kill()
+    public void Kill() => Signal(SigKill);
+
+    /// <summary>Sends a signal; a process that is gone already is fine.</summary>
+    /// <exception cref="KernelException">Not permitted.</exception>
+    public void Signal(int signal)
     {
-        int answer = ProcessCalls.Signal(_pidfd, SigKill);
+        int answer = ProcessCalls.Signal(_pidfd, signal);
         if (answer < 0 && answer != -Errno.ESRCH)
         {
             throw new KernelException($"kill {ProcessId}", -answer);

@@ -40,7 +40,9 @@ public sealed class RouteMessage
     /// <param name="family">AF_UNSPEC, or AF_BRIDGE for a port of a bridge.</param>
     /// <param name="flags">IFF_ flags it is to have.</param>
     /// <param name="acknowledge">An answer is wanted that says only whether it was done.</param>
-    public static RouteMessage Link(ushort type, int index, byte family = 0, uint flags = 0, bool acknowledge = true)
+    /// <param name="create">It is a new one, which is not there yet.</param>
+    public static RouteMessage Link(
+        ushort type, int index, byte family = 0, uint flags = 0, bool acknowledge = true, bool create = false)
     {
         Span<byte> head = stackalloc byte[16];
         head.Clear();
@@ -48,8 +50,29 @@ public sealed class RouteMessage
         BinaryPrimitives.WriteInt32LittleEndian(head[4..], index);
         BinaryPrimitives.WriteUInt32LittleEndian(head[8..], flags);
         BinaryPrimitives.WriteUInt32LittleEndian(head[12..], flags); // the mask of those that change
-        return new RouteMessage(type, (ushort)(acknowledge ? 4 : 0), head);
+        return new RouteMessage(type, (ushort)((acknowledge ? 4 : 0) | (create ? 0x600 : 0) /* NLM_F_CREATE, EXCL */), head);
     }
+
+    /// <summary>Gives an interface an IPv4 address, which it may have already: struct ifaddrmsg.</summary>
+    /// <param name="index">The interface.</param>
+    /// <param name="address">The address, 4 bytes.</param>
+    /// <param name="prefix">Bits of it that are the network's.</param>
+    public static RouteMessage NewAddress(int index, ReadOnlySpan<byte> address, int prefix)
+    {
+        Span<byte> head = [2 /* AF_INET */, (byte)prefix, 0, 0, 0, 0, 0, 0];
+        BinaryPrimitives.WriteInt32LittleEndian(head[4..], index);
+        // RTM_NEWADDR; NLM_F_ACK, REPLACE, CREATE; IFA_LOCAL, IFA_ADDRESS
+        return new RouteMessage(20, 4 | 0x100 | 0x400, head).Add(2, address).Add(1, address);
+    }
+
+    /// <summary>
+    /// An attribute that holds the structure of an interface, and those which <paramref name="inside"/> adds: VETH_INFO_PEER.
+    /// </summary>
+    public RouteMessage AddPeer(ushort type, Action<RouteMessage> inside) => Add(type, m =>
+    {
+        m.Length += 16; // struct ifinfomsg: nothing is said
+        inside(m);
+    });
 
     /// <summary>About traffic control of an interface, a new thing: struct tcmsg.</summary>
     /// <param name="type">RTM_NEWQDISC, RTM_NEWTFILTER.</param>

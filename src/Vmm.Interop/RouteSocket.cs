@@ -10,13 +10,14 @@ namespace Vmm.Interop;
 /// <param name="Kind">What drives it, e.g. <c>bridge</c>; empty for a card.</param>
 /// <param name="SeparatesVlans">A bridge that filters by VLAN.</param>
 /// <param name="Alias">Text that an administrator, or a program, gave it.</param>
-public sealed record InterfaceFacts(int Index, int Mtu, string Kind, bool SeparatesVlans, string Alias);
+/// <param name="Master">Number of the bridge, or the like, that it is a port of; 0: none.</param>
+public sealed record InterfaceFacts(int Index, int Mtu, string Kind, bool SeparatesVlans, string Alias, int Master = 0);
 
 /// <summary>Asks the kernel about network interfaces of this namespace and changes them, rtnetlink(7). One thread at a time.</summary>
 public sealed class RouteSocket : IDisposable
 {
     private const ushort GetLink = 18, Error = 2;
-    private const ushort Name = 3, Mtu = 4, LinkInfo = 18, Alias = 20, InfoKind = 1, InfoData = 2, VlanFiltering = 7;
+    private const ushort Name = 3, Mtu = 4, MasterOf = 10, LinkInfo = 18, Alias = 20, InfoKind = 1, InfoData = 2, VlanFiltering = 7;
 
     private readonly FileDescriptorHandle _socket;
     private readonly byte[] _answer = new byte[32 << 10];
@@ -78,7 +79,7 @@ public sealed class RouteSocket : IDisposable
 
     private static InterfaceFacts Read(int index, ReadOnlySpan<byte> attributes)
     {
-        int mtu = 0;
+        int mtu = 0, master = 0;
         string kind = "", alias = "";
         bool separates = false;
         while (TryTake(ref attributes, out ushort type, out ReadOnlySpan<byte> value))
@@ -87,6 +88,9 @@ public sealed class RouteSocket : IDisposable
             {
                 case Mtu when value.Length >= 4:
                     mtu = BinaryPrimitives.ReadInt32LittleEndian(value);
+                    break;
+                case MasterOf when value.Length >= 4:
+                    master = BinaryPrimitives.ReadInt32LittleEndian(value);
                     break;
                 case Alias:
                     alias = Text(value);
@@ -102,7 +106,7 @@ public sealed class RouteSocket : IDisposable
             }
         }
 
-        return new InterfaceFacts(index, mtu, kind, separates, alias);
+        return new InterfaceFacts(index, mtu, kind, separates, alias, master);
     }
 
     private static bool Filters(ReadOnlySpan<byte> bridge)

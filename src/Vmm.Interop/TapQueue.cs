@@ -92,6 +92,17 @@ public sealed class TapQueue : IDisposable
         });
     }
 
+    /// <summary>Opens a queue of a macvtap interface.</summary>
+    /// <param name="device">Its device, <c>/dev/tapN</c>; each open gives one queue more.</param>
+    /// <exception cref="TapException">It is no such device, or may not be opened.</exception>
+    public static TapQueue OpenDevice(string device)
+    {
+        int fd = TapCalls.OpenDevice(device);
+        return fd >= 0
+            ? FromDescriptor(new FileDescriptorHandle(fd))
+            : throw new TapException(new KernelException($"open {device}", -fd).Message);
+    }
+
     /// <summary>Takes ownership of a descriptor that somebody else opened.</summary>
     /// <exception cref="TapException">It is no tap queue, or not one with frame headers.</exception>
     public static TapQueue FromDescriptor(FileDescriptorHandle descriptor)

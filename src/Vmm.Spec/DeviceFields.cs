@@ -163,22 +163,29 @@ internal static class DeviceFields
     internal static SpecField[] NetFields { get; } =
     [
         Net.Text("tap", "Tap interface of the host, which exists",
-            n => n.Tap.Length > 0 || (n.User is null && n.Bridge is null) ? n.Tap : null, (n, v) => n with { Tap = v }) with
+            n => n.Tap.Length > 0 || (n.User is null && (n.Bridge ?? n.Network ?? n.Macvtap) is null) ? n.Tap : null,
+            (n, v) => n with { Tap = v }) with
         {
             Required = true,
-            Unless = ["user", "bridge"],
+            Unless = ["user", "bridge", "network", "macvtap"],
             Option = "tap",
         },
         Net.Object("user", "User-mode networking in place of a tap: needs no privileges, but the program passt",
             n => n.User, (n, v) => n with { User = v }, s_user) with { Switch = true, Option = "user" },
         Net.Text("bridge", "Bridge of the host in place of a tap: a tap is made for the device, and goes with it",
             n => n.Bridge, (n, v) => n with { Bridge = v }) with { Option = "bridge", Max = 15 },
+        Net.Text("network", "Private network of vmmd in place of a tap, made by 'vmmctl network create': addresses, names and a way out",
+            n => n.Network, (n, v) => n with { Network = v }) with { Option = "network", Max = 64 },
+        Net.Text("macvtap", "Card of the host in place of a tap: the VM is on its network, beside the host, which it does not reach",
+            n => n.Macvtap, (n, v) => n with { Macvtap = v }) with { Option = "macvtap", Max = 15 },
+        Net.Word<MacvtapMode>("mode", "How VMs on one card reach each other: directly, not at all, by the switch, or there is one only",
+            n => n.Mode, (n, v) => n with { Mode = v }) with { Option = "mode" },
         Net.Number("vlan", "VLAN of the bridge that the device is in; the bridge separates VLANs (vlan_filtering)",
             1, 4094, n => n.Vlan, (n, v) => n with { Vlan = v }) with { Option = "vlan" },
         Net.Bool("antiSpoof", "The guest is held to its mac, and to addresses when there are any",
             n => n.AntiSpoof == true, (n, v) => n with { AntiSpoof = v ? true : null }) with { Option = "anti-spoof" },
-        Net.Texts("addresses", "IP addresses that antiSpoof lets the guest use; none: any", NetSpec.MostAddresses, PublishedPort.MostText,
-            n => n.Addresses!, (n, v) => n with { Addresses = v }),
+        Net.Texts("addresses", "IP addresses that antiSpoof lets the guest use; none: any. Of a network: the one to reserve",
+            NetSpec.MostAddresses, PublishedPort.MostText, n => n.Addresses!, (n, v) => n with { Addresses = v }),
         Net.Text("mac", "MAC address of the guest's side; by default one of its own for the VM's name and the device's place",
             n => n.Mac, (n, v) => n with { Mac = v }) with { Option = "mac" },
         Net.Number("queues", "Queue pairs; more than one needs a tap with multi_queue", 1, SpecValidation.MaxNetQueues,

@@ -7,6 +7,9 @@ namespace Vmm.Spec;
 /// <summary>One network device.</summary>
 public sealed record NetSpec
 {
+    /// <summary>The MTU of a private network, bytes.</summary>
+    public const int NetworkMtu = 1500;
+
     /// <summary>Most entries of <see cref="Addresses"/>.</summary>
     public const int MostAddresses = 16;
 
@@ -22,15 +25,32 @@ public sealed record NetSpec
     /// <summary>Bridge of the host in place of a tap: a tap is made for the device, and goes with it; null: none.</summary>
     public string? Bridge { get; init; }
 
+    /// <summary>
+    /// Private network of vmmd in place of a tap: vmmd makes a tap on its bridge, and reserves an address for the device; null: none.
+    /// </summary>
+    public string? Network { get; init; }
+
+    /// <summary>
+    /// Card of the host in place of a tap: the device is on its network beside the host, by a macvtap interface; null: none.
+    /// </summary>
+    public string? Macvtap { get; init; }
+
+    /// <summary>How the macvtap interfaces of a card reach each other; null: <see cref="MacvtapMode.Bridge"/>.</summary>
+    public MacvtapMode? Mode { get; init; }
+
     /// <summary>VLAN that the device is in, without tags; null: as the bridge has its ports.</summary>
     public int? Vlan { get; init; }
 
     /// <summary>
-    /// true: the guest is held to its MAC address, and to <see cref="Addresses"/>. Needs a bridge and a <see cref="Mac"/>.
+    /// true: the guest is held to its MAC address, and to <see cref="Addresses"/>. Needs a bridge and a <see cref="Mac"/>, or a network,
+    /// where it is so anyway when the kernel can.
     /// </summary>
     public bool? AntiSpoof { get; init; }
 
-    /// <summary>IP addresses that the guest may use when it is held to them; null: any.</summary>
+    /// <summary>
+    /// IP addresses that the guest may use when it is held to them; null: any. On a network: the one that is reserved for it; null: a free
+    /// one.
+    /// </summary>
     public IReadOnlyList<string>? Addresses { get; init; }
 
     /// <summary>MAC address of the guest's side, <c>52:54:00:…</c>; null for <see cref="MacAddress.Default"/>.</summary>
@@ -55,13 +75,32 @@ public sealed record NetSpec
     public int? Vnode { get; init; }
 
     /// <summary>
-    /// What is behind the device, for people and for telling devices apart: the tap, <see cref="UserSource"/>, or the bridge as
-    /// <c>bridge:NAME</c>, with <c>/MAC</c> when it has one.
+    /// What is behind the device, for people and for telling devices apart: the tap, <see cref="UserSource"/>, or the bridge,
+    /// network or card as <c>bridge:NAME</c>, <c>network:NAME</c> or <c>macvtap:NAME</c>, with <c>/MAC</c> when it has one.
     /// </summary>
     [JsonIgnore]
     public string Source => User is not null ? UserSource
-        : Bridge is null ? Tap
-        : Mac is null ? "bridge:" + Bridge : $"bridge:{Bridge}/{Mac}";
+        : (Bridge ?? Network ?? Macvtap) is not { } shared ? Tap
+        : (Bridge is not null ? "bridge:" : Network is not null ? "network:" : "macvtap:") + shared + (Mac is null ? "" : "/" + Mac);
+
+    /// <summary>A name that a private network can have.</summary>
+    public static bool IsNetworkName(string? name) => name is not null && SpecValidation.IsName(name);
+}
+
+/// <summary>How macvtap interfaces of one card reach each other, ip-link(8).</summary>
+public enum MacvtapMode
+{
+    /// <summary>Directly.</summary>
+    Bridge,
+
+    /// <summary>Not at all.</summary>
+    Private,
+
+    /// <summary>By the switch that the card is connected to.</summary>
+    Vepa,
+
+    /// <summary>There is one, which has the card for itself.</summary>
+    Passthru,
 }
 
 /// <summary>Whether the host's kernel moves the frames of a network device (vhost-net).</summary>
@@ -133,4 +172,12 @@ public static class MacAddress
         hash ^= hash >> 24;
         return [0x52, 0x54, 0x00, (byte)(hash >> 16), (byte)(hash >> 8), (byte)hash];
     }
+
+    /// <summary>The text of one: six pairs of lower-case hexadecimal digits.</summary>
+    public static string Text(ReadOnlySpan<byte> mac) => string.Create(
+        CultureInfo.InvariantCulture, $"{mac[0]:x2}:{mac[1]:x2}:{mac[2]:x2}:{mac[3]:x2}:{mac[4]:x2}:{mac[5]:x2}");
+
+    /// <summary>What a device of a VM has: the address of its entry, or the one of its place.</summary>
+    public static string Of(NetSpec net, string vm, int index) =>
+        net.Mac is { } own ? own.ToLowerInvariant() : Text(Default(vm, index));
 }

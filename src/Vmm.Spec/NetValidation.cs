@@ -31,7 +31,24 @@ internal static class NetValidation
     {
         NetSpec net = spec.Nets[index];
         string path = $"nets[{index}]";
-        CheckBridge(net, path, check);
+        if (net.Network is { } network)
+        {
+            CheckNetwork(net, network, path, check);
+        }
+        else
+        {
+            CheckBridge(net, path, check);
+        }
+
+        if (net.Macvtap is { } card)
+        {
+            check.Require(IsInterface(card), path + ".macvtap",
+                $"\"{card}\", expected the name of a network interface: 1 to 15 characters without '/', ':' and spaces");
+            string? other = net.Tap.Length > 0 ? "tap" : net.Bridge is not null ? "bridge" : net.Network is not null ? "network" : null;
+            check.Require(other is null, path + ".macvtap", $"stands beside {other ?? ""}: give one of the two");
+        }
+
+        check.Require(net.Macvtap is not null || net.Mode is null, path + ".mode", "belongs to a macvtap, and there is none");
         CheckSource(net, path, check);
         Span<byte> mac = stackalloc byte[6];
         bool isMac = net.Mac is null || MacAddress.TryParse(net.Mac, mac);
@@ -55,6 +72,10 @@ internal static class NetValidation
                 $"nets[{i}] is user-mode too: a VM has one such network, which publishes all its ports");
             check.Require(net.Bridge is null || !string.Equals(net.Source, other.Source, StringComparison.Ordinal), path + ".bridge",
                 $"nets[{i}] is on {net.Bridge ?? ""} too: give both a mac, which tells them apart");
+            check.Require(net.Macvtap is null || !string.Equals(net.Source, other.Source, StringComparison.Ordinal), path + ".macvtap",
+                $"nets[{i}] is on {net.Macvtap ?? ""} too: give both a mac, which tells them apart");
+            check.Require(net.Network is null || !string.Equals(net.Source, other.Source, StringComparison.Ordinal), path + ".network",
+                $"nets[{i}] is in {net.Network ?? ""} too: give both a mac, which tells them apart");
             check.Require(net.Mac is null || !string.Equals(net.Mac, other.Mac, StringComparison.OrdinalIgnoreCase), path + ".mac",
                 $"{net.Mac ?? ""} is the address of nets[{i}] too");
         }
@@ -64,7 +85,7 @@ internal static class NetValidation
     {
         if (net.User is not { } user)
         {
-            if (net.Bridge is not null)
+            if ((net.Bridge ?? net.Network ?? net.Macvtap) is not null)
             {
                 return;
             }
@@ -76,6 +97,8 @@ internal static class NetValidation
 
         path += ".user";
         check.Require(net.Bridge is null, path, $"stands beside bridge: {net.Bridge ?? ""}: give one of the two");
+        check.Require(net.Macvtap is null, path, $"stands beside macvtap: {net.Macvtap ?? ""}: give one of the two");
+        check.Require(net.Network is null, path, $"stands beside network: {net.Network ?? ""}: give one of the two");
         check.Require(net.Tap.Length == 0, path, $"stands beside tap: {net.Tap}: give one of the two");
         check.Require(net.Queues == 1, path, $"user-mode networking has one queue pair, not {net.Queues}");
         check.Require(net.Vhost != VhostUse.On, path, "the kernel's path (vhost: on) is for taps only");
@@ -83,6 +106,20 @@ internal static class NetValidation
         check.Require(user.Publish.Count <= UserNetSpec.MostPublished, path + ".publish",
             $"{user.Publish.Count} entries, expected at most {UserNetSpec.MostPublished}");
         CheckPublished(user, path + ".publish", check);
+    }
+
+    private static void CheckNetwork(NetSpec net, string network, string path, SpecComplaints check)
+    {
+        check.Require(SpecValidation.IsName(network), path + ".network",
+            $"\"{network}\" is not a name: 1 to 64 letters, digits, '.', '_' or '-', a letter or digit first");
+        check.Require(net.Tap.Length == 0, path + ".network", $"stands beside tap: {net.Tap}: give one of the two");
+        check.Require(net.Bridge is null, path + ".network", $"stands beside bridge: {net.Bridge ?? ""}: give one of the two");
+        check.Require(net.Vlan is null, path + ".vlan", "belongs to a bridge, and there is none");
+        check.Require(net.Mtu is null or <= NetSpec.NetworkMtu, path + ".mtu",
+            $"a network has an MTU of {NetSpec.NetworkMtu}, which is less than {net.Mtu ?? 0}");
+        IReadOnlyList<string> addresses = net.Addresses ?? [];
+        check.Require(net.Addresses is null || (addresses.Count == 1 && IsAddress(addresses[0]) && IPAddress.Parse(addresses[0])
+            .AddressFamily == AddressFamily.InterNetwork), path + ".addresses", "of a network: one IPv4 address, which is reserved");
     }
 
     private static void CheckBridge(NetSpec net, string path, SpecComplaints check)

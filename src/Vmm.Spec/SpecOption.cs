@@ -52,7 +52,8 @@ public static class SpecOption
     }
 
     /// <summary>
-    /// Reads a network device: <c>tap=NAME</c> or <c>user</c>, and what is not as usual. <c>publish=PORTS</c>, which belongs to user-mode
+    /// Reads a network device: <c>tap=NAME</c>, <c>bridge=NAME</c>, <c>network=NAME</c> or <c>user</c>, and what is not as usual.
+    /// <c>publish=PORTS</c>, which belongs to user-mode
     /// networking, may be there several times. False, and what is wrong with which part, for anything else.
     /// </summary>
     public static bool TryParseNet(string text, out NetSpec net, out string problem)
@@ -71,7 +72,7 @@ public static class SpecOption
             net = net with { User = new UserNetSpec { Publish = published } };
         }
 
-        problem = net.Source.Length == 0 ? "tap=NAME, bridge=NAME or user is missing" : problem;
+        problem = net.Source.Length == 0 ? "network=NAME, tap=NAME, bridge=NAME, macvtap=NAME or user is missing" : problem;
         return problem.Length == 0;
 
         static bool IsPublish(string part) => part.StartsWith(Publish, StringComparison.Ordinal);
@@ -91,7 +92,8 @@ public static class SpecOption
     /// <summary>How the option of a device is written, for help texts: <c>[,ro][,queues=N]…</c>.</summary>
     /// <param name="list"><c>disks</c>, <c>nets</c> or <c>shares</c>.</param>
     public static string Form(string list) =>
-        string.Concat(Options(VmFields.Part(list)).Where(f => f is { Required: false, Kind: not SpecKind.Object, Name: not "bridge" })
+        string.Concat(Options(VmFields.Part(list))
+            .Where(f => f is { Required: false, Kind: not SpecKind.Object, Name: not ("bridge" or "network" or "macvtap" or "mode") })
             .Select(f => $"[,{f.Option}{Placeholder(f)}]"));
 
     // A name may decide, since no guest can change it; the content may not.

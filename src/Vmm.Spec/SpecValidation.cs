@@ -298,7 +298,7 @@ public static class SpecValidation
     [MethodImpl(MethodImplOptions.NoInlining)] // the encoding is loaded only for who needs it
     private static int Utf8Length(string text) => Encoding.UTF8.GetByteCount(text);
 
-    private static bool IsName(string name)
+    internal static bool IsName(string name)
     {
         if (name.Length is < 1 or > 64 || !char.IsAsciiLetterOrDigit(name[0]))
         {

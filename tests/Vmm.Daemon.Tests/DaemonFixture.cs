@@ -22,6 +22,7 @@ internal sealed class DaemonFixture : IAsyncDisposable
             StateFolder = Path.Combine(Folder, "state"),
             RunFolder = Path.Combine(Folder, "run"),
             Storage = wanted.Storage ?? [Folder],
+            NetworkHost = Networks,
             Log = wanted.Log.Equals(new LogOptions()) ? new LogOptions { Level = LogLevel.Critical } : wanted.Log
         };
         File.WriteAllText(Path.Combine(Folder, "kernel"), "not looked at by a fake worker");
@@ -32,6 +33,8 @@ internal sealed class DaemonFixture : IAsyncDisposable
     internal DaemonOptions Options { get; }
 
     internal FakeWorkers Workers { get; } = new();
+
+    internal FakeNetworks Networks { get; } = new();
 
     internal VmmClient Client { get; private set; } = null!;
 

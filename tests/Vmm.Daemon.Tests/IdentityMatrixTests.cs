@@ -37,6 +37,8 @@ public sealed class IdentityMatrixTests
         POST /api/v1/images
         POST /api/v1/images/{name}/export
         DELETE /api/v1/images/{name}
+        POST /api/v1/networks
+        DELETE /api/v1/networks/{name}
         GET /api/v1/tokens
         POST /api/v1/tokens
         DELETE /api/v1/tokens/{id}
@@ -83,6 +85,8 @@ public sealed class IdentityMatrixTests
         GET /api/v1/disks/{name}
         GET /api/v1/images
         GET /api/v1/images/{name}
+        GET /api/v1/networks
+        GET /api/v1/networks/{name}
         GET /api/v1/jobs
         GET /api/v1/jobs/{id}
         """;

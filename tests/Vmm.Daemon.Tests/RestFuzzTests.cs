@@ -42,7 +42,7 @@ public sealed partial class RestFuzzTests
         ["POST /api/v1/vms/{name}/devices/{device}/stream"] = ["""{"base":"/srv/a.img","bytesPerSecond":1}""", "{}"],
         ["PUT /api/v1/vms/{name}/devices/{device}/size"] = ["""{"sizeBytes":1048576}""", "{}"],
         ["POST /api/v1/vms/{name}/disks"] = ["path: d.img\nserial: B2\nreadOnly: true\n", "{path: d.img, queues: 2}"],
-        ["POST /api/v1/vms/{name}/nets"] = ["tap: tap1\n", "{tap: tap2, mac: \"52:54:00:12:34:56\"}"],
+        ["POST /api/v1/vms/{name}/nets"] = ["tap: tap1\n", "{tap: tap2, mac: \"52:54:00:12:34:56\"}", "network: rests\n"],
         ["POST /api/v1/vms/{name}/vnodes/{vnode}/rehome"] = ["""{"hostNodes":"0","bytesPerSecond":1000000}"""],
         ["POST /api/v1/vms/{name}/save"] = ["""{"folder":"/nowhere/saved"}"""],
         ["POST /api/v1/restore"] = ["""{"folder":"/nowhere/saved"}"""],
@@ -52,6 +52,7 @@ public sealed partial class RestFuzzTests
         ["POST /api/v1/disks"] = ["""{"name":"a.img","sizeBytes":1048576,"format":"raw","preallocate":false}"""],
         ["POST /api/v1/images"] = ["""{"name":"NAME","path":"FOLDER/d.img","format":"raw"}""", """{"name":"a","path":"FOLDER/d.img"}"""],
         ["POST /api/v1/images/{name}/export"] = ["""{"to":"FOLDER/e.img","format":"qcow2"}"""],
+        ["POST /api/v1/networks"] = ["""{"name":"a","subnet":"10.1.2.0/24","isolated":true}""", """{"name":"b"}"""],
         ["POST /api/v1/tokens"] = ["""{"name":"ann","role":"viewer","days":3}"""],
     };
 
@@ -230,6 +231,16 @@ public sealed partial class RestFuzzTests
         {
             await daemon.EndAsync(await daemon.Client.ImportImageAsync(
                 new ImageRequest("rests", Path.Combine(daemon.Folder, "d.img")), s_none));
+        }
+
+        foreach (NetworkInfo network in (await daemon.Client.NetworksAsync(s_none)).Networks.Where(n => n.Name != "rests"))
+        {
+            await daemon.Client.DeleteNetworkAsync(network.Name, s_none);
+        }
+
+        if ((await daemon.Client.NetworksAsync(s_none)).Networks.Count == 0)
+        {
+            await daemon.Client.CreateNetworkAsync(new NetworkRequest("rests"), s_none);
         }
 
         File.Delete(Path.Combine(daemon.Folder, "e.img"));

@@ -235,4 +235,70 @@ public sealed class NetSpecTests
             }
         }
     }
+
+    [Fact]
+    public void A_device_of_a_network_is_read_and_travels()
+    {
+        VmSpec spec = SpecReader.Read(Head + """
+            nets:
+            - {network: default}
+            - {network: default, addresses: [192.0.2.9], mac: "52:54:00:00:00:01", mtu: 1400}
+            - {tap: t}
+            """, "test.yaml");
+        Assert.Equal(["network:default", "network:default/52:54:00:00:00:01", "t"], spec.Nets.Select(n => n.Source));
+        Assert.Empty(SpecValidation.Validate(spec));
+        Assert.Equal(spec.Nets.Select(n => n.Source), VmSpecJson.TryRead(VmSpecJson.Write(spec), out _)!.Nets.Select(n => n.Source));
+        Assert.True(SpecOption.TryParseNet("network=default,mac=52:54:00:00:00:02", out NetSpec net, out _));
+        Assert.Equal(("default", ""), (net.Network, net.Tap));
+        Assert.Equal("{network: \"default\", mac: \"52:54:00:00:00:02\"}", SpecEdit.Item(net));
+    }
+
+    [Fact]
+    public void Every_problem_of_a_device_of_a_network_is_told_at_once()
+    {
+        VmSpec spec = new()
+        {
+            Boot = new BootSpec { Kernel = "k" },
+            Nets =
+            [
+                new NetSpec { Network = "a/b", Tap = "t", Bridge = "b", User = new UserNetSpec() },
+                new NetSpec { Network = "a", Vlan = 3, Mtu = 9000, Addresses = ["192.0.2.1", "192.0.2.2"] },
+                new NetSpec { Network = "a", Addresses = ["2001:db8::1"] },
+            ],
+        };
+        Assert.Equal(
+            [
+                "nets[0].network", "nets[0].network", "nets[0].network", "nets[0].user", "nets[0].user", "nets[0].user",
+                "nets[1].addresses", "nets[1].mtu", "nets[1].vlan", "nets[2].addresses", "nets[2].network",
+            ],
+            SpecValidation.Validate(spec).Select(p => p.Path).Order(StringComparer.Ordinal));
+    }
+
+    [Fact]
+    public void A_macvtap_is_read_and_travels_and_its_problems_are_told()
+    {
+        VmSpec spec = SpecReader.Read(
+            Head + "nets:\n- macvtap: eth0\n- {macvtap: eth0, mode: passthru, mac: \"52:54:00:00:00:01\", queues: 2}\n", "test.yaml");
+        Assert.Equal(["macvtap:eth0", "macvtap:eth0/52:54:00:00:00:01"], spec.Nets.Select(n => n.Source));
+        Assert.Equal([null, MacvtapMode.Passthru], spec.Nets.Select(n => n.Mode));
+        Assert.Empty(SpecValidation.Validate(spec));
+        Assert.Equal(spec.Nets, VmSpecJson.TryRead(VmSpecJson.Write(spec), out _)!.Nets);
+        Assert.True(SpecOption.TryParseNet("macvtap=eth0,mode=vepa", out NetSpec net, out _));
+        Assert.Equal(MacvtapMode.Vepa, net.Mode);
+        spec = spec with
+        {
+            Nets =
+            [
+                new NetSpec { Macvtap = "a/b" }, new NetSpec { Macvtap = "e", Tap = "t" }, new NetSpec { Macvtap = "f", Bridge = "b" },
+                new NetSpec { Macvtap = "g", Network = "n" }, new NetSpec { Macvtap = "h", User = new UserNetSpec() },
+                new NetSpec { Tap = "u", Mode = MacvtapMode.Bridge }, new NetSpec { Macvtap = "i" }, new NetSpec { Macvtap = "i" },
+            ],
+        };
+        Assert.Equal(
+            [
+                "nets[0].macvtap", "nets[1].macvtap", "nets[2].macvtap", "nets[3].macvtap", "nets[4].user", "nets[5].mode",
+                "nets[7].macvtap",
+            ],
+            SpecValidation.Validate(spec).Select(p => p.Path).Order(StringComparer.Ordinal));
+    }
 }

@@ -72,8 +72,9 @@ public sealed class SpecOptionTests
     }
 
     [Theory]
-    [InlineData("vmtap0", "unknown; known: tap, user, bridge, vlan, anti-spoof, mac, queues, mtu, transport, vhost, vnode")]
-    [InlineData("mac=1", "tap=NAME, bridge=NAME or user is missing")]
+    [InlineData("vmtap0", "unknown; known: tap, user, bridge, network, macvtap, mode, vlan, "
+        + "anti-spoof, mac, queues, mtu, transport, vhost, vnode")]
+    [InlineData("mac=1", "network=NAME, tap=NAME, bridge=NAME, macvtap=NAME or user is missing")]
     [InlineData("tap=a,publish=80:80", "publish= belongs to user")]
     [InlineData("user=1", "user=1: user takes no value")]
     [InlineData("tap=a,queue=2", "queue=2: unknown; did you mean queues?")]

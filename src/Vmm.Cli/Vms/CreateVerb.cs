@@ -27,6 +27,8 @@ internal sealed class CreateVerb
     private readonly Option<string?> _cmdline =
         new("--cmdline") { Description = "Kernel command line, without a spec file", HelpName = "text" };
     private readonly Option<string[]> _nets = NetArguments.Nets(), _publish = NetArguments.Publish();
+    private readonly Option<string[]> _network =
+        new("--network") { Description = "One more network device, on this private network of the daemon; repeatable", HelpName = "name" };
     private readonly SeedVerb _seed = new();
     private readonly Option<bool> _start = new("--start") { Description = "Start it, too" };
 
@@ -36,7 +38,7 @@ internal sealed class CreateVerb
         Symbol[] symbols =
         [
             verb._name, verb._file, verb._image, verb._size, verb._cpus, verb._memory, verb._kernel, verb._initrd, verb._cmdline,
-            verb._nets, verb._publish, .. verb._seed.Options, verb._start,
+            verb._network, verb._nets, verb._publish, .. verb._seed.Options, verb._start,
         ];
         vm.Add("create", "Create a VM from a spec file, or from options; the same again changes nothing", symbols, verb.RunAsync);
     }
@@ -51,12 +53,18 @@ internal sealed class CreateVerb
             if (parsed.GetValue(_name) is not null || Settings(parsed).Any())
             {
                 throw new UsageException("vm create: a spec file says the name, CPUs, memory, networks and what boots; beside -f there "
-                    + "are --image, --size, what is for the first start (--ssh-key, …) and --start");
+                    + "are --image, --size, --network, what is for the first start (--ssh-key, …) and --start");
             }
 
             yaml = await ReadAsync(file, cancellation).ConfigureAwait(false);
             folder = Path.GetDirectoryName(Path.GetFullPath(file))!;
-            yaml = disk is null ? yaml : WithDisk(yaml, folder, disk);
+            yaml = disk is null ? yaml : Changed("disk", "'- image: NAME' into its disks", () => SpecEdit.Add(yaml, folder, disk));
+            foreach (string name in parsed.GetValue(_network) ?? [])
+            {
+                string before = yaml;
+                yaml = Changed("network", $"'- network: {name}' into its nets",
+                    () => SpecEdit.Add(before, folder, new NetSpec { Network = name }));
+            }
         }
         else
         {
@@ -81,12 +89,11 @@ internal sealed class CreateVerb
             : new DiskSpec { Image = image, Size = text is null ? null : size };
     }
 
-    private static string WithDisk(string yaml, string folder, DiskSpec disk)
+    private static string Changed(string what, string instead, Func<string?> edit)
     {
         try
         {
-            return SpecEdit.Add(yaml, folder, disk)
-                ?? throw new UsageException("the spec is written so that no disk can be added: put '- image: NAME' into its disks");
+            return edit() ?? throw new UsageException($"the spec is written so that no {what} can be added: put {instead}");
         }
         catch (SpecException cause)
         {
@@ -133,6 +140,7 @@ internal sealed class CreateVerb
         List<string> problems = [];
         IReadOnlyList<NetSpec> nets = NetArguments.WithPublished(
             NetArguments.Read(parsed.GetValue(_nets) ?? [], problems), parsed.GetValue(_publish) ?? []);
+        nets = [.. nets, .. (parsed.GetValue(_network) ?? []).Select(name => new NetSpec { Network = name })];
         return problems.Count == 0 ? nets : throw new UsageException(string.Join('\n', problems));
     }
 

@@ -51,7 +51,7 @@ internal static class DeviceCommands
             new("--net")
             {
                 Description = "A network device, as 'vmmctl run --net' takes it",
-                HelpName = "tap=NAME|bridge=NAME|user[,mac=M][,queues=N]",
+                HelpName = "network=NAME|tap=NAME|bridge=NAME|macvtap=NAME|user[,mac=M][,queues=N]",
             };
         Option<bool> temporary = Temporary();
         vm.Add("attach", "Add a disk or network device, also while the VM runs", [name, disk, net, temporary],

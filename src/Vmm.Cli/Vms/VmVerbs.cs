@@ -20,7 +20,7 @@ internal static class VmVerbs
             return session.Json(list, RestJson.Default.VmList);
         }
 
-        Table table = new("NAME", "STATE", "CPUS", "MEMORY", "PID", "LAST EXIT");
+        Table table = new("NAME", "STATE", "CPUS", "MEMORY", "PID", "ADDRESS", "LAST EXIT");
         foreach (VmInfo vm in list.Vms)
         {
             table.Add(
@@ -29,6 +29,7 @@ internal static class VmVerbs
                 Number(vm.Cpus),
                 Size(vm.MemoryBytes),
                 vm.WorkerProcessId is { } pid ? Number(pid) : "-",
+                Addresses(vm),
                 Exit(vm.LastExit));
         }
 
@@ -43,7 +44,7 @@ internal static class VmVerbs
             ("memory", Size(vm.MemoryBytes)),
             ("cpu limits", Limits(vm.CpuLimits)), ("worker", vm.WorkerProcessId is { } pid ? Number(pid) : "-"),
             ("confined", Confined(vm.Confinement)), ("last exit", Exit(vm.LastExit)), ("saved in", vm.SavedIn ?? "-"),
-            ("waits for", vm.WaitsFor ?? "-"),
+            ("addresses", Addresses(vm)), ("waits for", vm.WaitsFor ?? "-"),
             ("restarts", vm.NextStart is { } next ? $"{vm.Restarts}, again at {Time(next)}" : Number(vm.Restarts)));
     }
 
@@ -244,6 +245,8 @@ internal static class VmVerbs
         { Missing.Count: 0 } => "yes",
         _ => "not wholly: " + string.Join("; ", confinement.Missing),
     };
+
+    private static string Addresses(VmInfo vm) => vm.Addresses is null ? "-" : string.Join(", ", vm.Addresses);
 
     private static string Exit(WorkerExit? exit) =>
         exit is null ? "-" : exit.Message is { } message ? $"{exit.Reason}: {message}" : exit.Reason.ToString();

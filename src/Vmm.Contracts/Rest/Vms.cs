@@ -19,10 +19,11 @@ namespace Vmm.Contracts.Rest;
 /// limit.</param>
 /// <param name="SavedIn">The folder in which it is saved; null when it is not.</param>
 /// <param name="WaitsFor">The disks for which it is paused, and what the host did to them; null when there are none.</param>
+/// <param name="Addresses">Its addresses on private networks; null when it has none.</param>
 public sealed record VmInfo(string Id, string Name, VmState State, long Revision, int Cpus, ulong MemoryBytes, int? WorkerProcessId,
     WorkerExit? LastExit, int Restarts = 0, DateTimeOffset? NextStart = null,
     ConfinementBody? Confinement = null, CpuLimits? CpuLimits = null, string? SavedIn = null,
-    string? WaitsFor = null);
+    string? WaitsFor = null, IReadOnlyList<string>? Addresses = null);
 
 /// <summary>Where a VM is to be saved, or is saved.</summary>
 /// <param name="Folder">A folder in a storage folder of the host, the whole path.</param>

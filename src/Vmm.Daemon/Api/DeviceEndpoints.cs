@@ -35,8 +35,9 @@ internal static class DeviceEndpoints
         api.MapPost("/vms/{name}/nets", async context =>
         {
             NetSpec net = await ReadAsync(context, (text, _) => SpecReader.ReadNet(text, "net")).ConfigureAwait(false);
-            await Added(context, await vms.Get(Name(context)).Devices
-                .AttachAsync(net, Stay(context), Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
+            ManagedVm vm = vms.Get(Name(context));
+            await Added(context, await vms.Nets.AttachAsync(
+                vm, net, Stay(context), Revision(context), context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
         })
             .QueryText("folder", "What relative paths in the body are relative to")
             .QueryFlag("persistent", "Change the stored spec, too; true by default")

@@ -7,6 +7,7 @@ using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Images;
 using Vmm.Daemon.Logging;
 using Vmm.Daemon.Metrics;
+using Vmm.Daemon.Networks;
 using Vmm.Daemon.Vms;
 
 namespace Vmm.Daemon.Api;
@@ -31,6 +32,7 @@ internal static class Endpoints
         JobEndpoints.Map(api, jobs);
         DiskEndpoints.Map(api, parts.GetRequiredService<DiskFolder>(), jobs);
         ImageEndpoints.Map(api, parts.GetRequiredService<ImageStore>(), jobs);
+        NetworkEndpoints.Map(api, parts.GetRequiredService<NetworkStore>());
         EventEndpoints.Map(api, vms.Events);
         BalancerEndpoints.Map(api, parts.GetRequiredService<BalancerService>());
         LogEndpoints.Map(api, parts.GetRequiredService<LogControl>());

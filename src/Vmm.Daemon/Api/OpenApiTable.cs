@@ -111,6 +111,10 @@ internal static class OpenApiTable
         ["POST /images/{name}/export"] =
             new("Write a copy of an image into a new file of the host, as a job", s_json.JobInfo, s_json.ImageExportRequest, "202"),
         ["DELETE /images/{name}"] = new("Delete an image that nothing stands on", Status: "204"),
+        ["GET /networks"] = new("Private networks", s_json.NetworkList),
+        ["GET /networks/{name}"] = new("One network", s_json.NetworkInfo),
+        ["POST /networks"] = new("Make a private network", s_json.NetworkInfo, s_json.NetworkRequest, "201"),
+        ["DELETE /networks/{name}"] = new("Delete a network that no VM uses", Status: "204"),
         ["GET /jobs"] = new("Jobs of the last hour", s_json.JobList),
         ["GET /jobs/{id}"] = new("One job", s_json.JobInfo),
         ["POST /jobs/{id}/cancel"] = new("Cancel a job", s_json.JobInfo),

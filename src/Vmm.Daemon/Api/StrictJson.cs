@@ -31,6 +31,7 @@ namespace Vmm.Daemon.Api;
 [JsonSerializable(typeof(DiskCommitWish))]
 [JsonSerializable(typeof(DiskRequest))]
 [JsonSerializable(typeof(ImageRequest))]
+[JsonSerializable(typeof(NetworkRequest))]
 [JsonSerializable(typeof(ImageExportRequest))]
 [JsonSerializable(typeof(LogSettings))]
 [JsonSerializable(typeof(MemoryWish))]

@@ -11,6 +11,7 @@ using Vmm.Daemon.Images;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Logging;
 using Vmm.Daemon.Metrics;
+using Vmm.Daemon.Networks;
 using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
 
@@ -22,6 +23,7 @@ namespace Vmm.Daemon.Hosting;
 /// <item><see cref="ListenSocket"/>: nobody else serves the socket.</item>
 /// <item><see cref="WorkerLauncher"/>: the pool begins to fill.</item>
 /// <item><see cref="VmManager"/>: the inventory is read, workers of an earlier daemon are adopted.</item>
+/// <item><see cref="NetworkStore"/>: private networks come up.</item>
 /// <item><see cref="Jobs"/>: those of an earlier daemon are told to be interrupted.</item>
 /// <item>the web server: the REST interface answers.</item>
 /// <item><see cref="Autostart"/>: begins to start the VMs that start with the host.</item>
@@ -57,6 +59,7 @@ internal static class DaemonServices
                 services.AddSingleton<ListenSocket>().AddHostedService(p => p.GetRequiredService<ListenSocket>());
                 AddWorkers(services, options, launcher);
                 services.AddHostedService(p => p.GetRequiredService<VmManager>());
+                services.AddHostedService(p => p.GetRequiredService<NetworkStore>());
                 services.AddHostedService(p => p.GetRequiredService<Jobs>());
             })
             .ConfigureWebHost(web => WebServer.Configure(web, options), web => web.SuppressEnvironmentConfiguration = true)
@@ -89,12 +92,16 @@ internal static class DaemonServices
             p.GetRequiredService<VmInventory>().Vms,
             p.GetRequiredService<IWorkerLauncher>(),
             options.StorageRule,
-            p.GetRequiredService<ILogger<VmManager>>())
+            p.GetRequiredService<ILogger<VmManager>>(),
+            p.GetRequiredService<EventHub>())
         {
             ImageDisks = new ImageDisks(p.GetRequiredService<ImageLibrary>(), new VmFolders(options.MachinesFolder)),
+            Networks = p.GetRequiredService<NetworkStore>(),
             Seeds = new SeedStore(options.SeedsFolder),
         });
-        services.AddSingleton(p => p.GetRequiredService<VmManager>().Events);
+        services.AddSingleton<EventHub>();
+        services.AddSingleton(p => new NetworkStore(new NetworkLibrary(options.NetworksFolder), options.Networks,
+            p.GetRequiredService<VmManager>, p.GetRequiredService<EventHub>(), p.GetRequiredService<ILogger<NetworkStore>>()));
         services.AddSingleton(p => new DiskFolder(options.DisksFolder, p.GetRequiredService<VmManager>()));
         services.AddSingleton(_ => new ImageLibrary(options.LibraryFolder));
         services.AddSingleton(p => new ImageStore(
@@ -141,6 +148,8 @@ internal static class DaemonServices
                 {
                     // asked when a disk is in use; the VMs need the launcher first
                     VmOf = process => provider.GetRequiredService<VmManager>().NameOf(process),
+                    Networks = (vm, net, index) => provider.GetRequiredService<VmManager>().Nets.Resolve(vm, net, index),
+                    NetRemarked = (vm, remark) => provider.GetRequiredService<VmManager>().Remark(vm, remark, "net-remark"),
                     Remarked = (vm, remark) => provider.GetRequiredService<VmManager>().Remark(vm, remark),
                     ShareSaid = (vm, line) => provider.GetRequiredService<VmManager>().Remark(vm, line),
                     Rbd = launcher.Disks.Rbd?.Telling((vm, line) => provider.GetRequiredService<VmManager>().Remark(vm, line)),

@@ -62,6 +62,12 @@ public sealed class ManagedVm : IDisposable
 
     internal VmRecord Record => _store.Record;
 
+    /// <summary>Its spec; null when the stored text cannot be read.</summary>
+    internal VmSpec? Spec => _store.Spec;
+
+    /// <summary>Tells the addresses of a VM on private networks; null: there are none.</summary>
+    internal Func<string, IReadOnlyList<string>>? AddressesOf { get; init; }
+
     /// <summary>Its worker's process; null when it has none.</summary>
     internal int? WorkerProcess => _supervisor.Worker?.ProcessId;
 
@@ -118,7 +124,8 @@ public sealed class ManagedVm : IDisposable
             return new VmInfo(record.Id, record.Name, state, record.Revision, spec?.Cpus ?? 0, spec?.Memory ?? ByteSize.Zero,
                 worker?.ProcessId, record.LastExit,
                 restarts, nextStart, worker?.Confinement, CpuTime.LimitsOf(worker),
-                record.Saved is { IsWhole: true } saved ? saved.Folder : null, _stalls.WaitsFor(state));
+                record.Saved is { IsWhole: true } saved ? saved.Folder : null, _stalls.WaitsFor(state),
+                AddressesOf?.Invoke(record.Name) is { Count: > 0 } addresses ? addresses : null);
         }
     }
 

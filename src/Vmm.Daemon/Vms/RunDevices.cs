@@ -179,6 +179,18 @@ internal sealed class RunDevices
         }
     }
 
+    /// <summary>Network devices that were plugged in during this run.</summary>
+    internal IReadOnlyList<NetSpec> Nets
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return [.. _plugged.Values.SelectMany(part => part.Nets)];
+            }
+        }
+    }
+
     /// <summary>Whether a disk that is not in the stored spec is that file.</summary>
     internal bool HasUnstored(string path)
     {

@@ -30,8 +30,9 @@ internal static class TapCounters
     /// <summary>The alias of the taps that are made for a VM; nobody without CAP_NET_ADMIN gives one.</summary>
     internal static string AliasOf(string vmId) => "vmm " + vmId;
 
+    // Of a tap of a private network the alias goes on.
     private static bool IsMade(string interfaces, string tap, string vmId) =>
-        string.Equals(ReadText(interfaces, tap, "ifalias"), AliasOf(vmId), StringComparison.Ordinal);
+        (ReadText(interfaces, tap, "ifalias") + ' ').StartsWith(AliasOf(vmId) + ' ', StringComparison.Ordinal);
 
     /// <summary>0 for a counter that is not there (any more).</summary>
     private static long Read(string interfaces, string tap, string counter) =>

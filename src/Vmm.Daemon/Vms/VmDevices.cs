@@ -68,6 +68,20 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
             || spec.Disks.Any(d => string.Equals(Path.GetFullPath(d.Path, "/"), path, StringComparison.Ordinal))
         : vm.Store.Record.Spec.Contains(Path.GetFileName(path), StringComparison.Ordinal);
 
+    /// <summary>Whether the spec names the network, or the running VM has had a device of it plugged in.</summary>
+    internal bool UsesNetwork(string network) => vm.Store.Spec is not { } spec
+        ? vm.Store.Record.Spec.Contains(network, StringComparison.Ordinal)
+        : spec.Nets.Any(net => string.Equals(net.Network, network, StringComparison.Ordinal))
+            || _run.Taps.Any(tap => (tap + '/').StartsWith($"network:{network}/", StringComparison.Ordinal));
+
+    /// <summary>Network devices of the stored spec, and behind them those that were plugged into the running VM.</summary>
+    internal IReadOnlyList<NetSpec> KnownNets()
+    {
+        List<NetSpec> known = [.. vm.Store.Spec?.Nets ?? []];
+        known.AddRange(_run.Nets.Where(net => !known.Any(k => string.Equals(k.Source, net.Source, StringComparison.Ordinal))));
+        return known;
+    }
+
     /// <summary>What is plugged now; what the next start will plug when the VM does not run.</summary>
     /// <exception cref="ApiException">The worker does not answer.</exception>
     internal async Task<DeviceList> ListAsync(CancellationToken cancellation)

@@ -5,16 +5,19 @@ using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Images;
 using Vmm.Daemon.Inventory;
+using Vmm.Daemon.Networks;
 using Vmm.Daemon.Saved;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
+using Vmm.HostNet;
 using Vmm.Interop;
 using Vmm.Spec;
 
 namespace Vmm.Daemon.Vms;
 
 /// <summary>All VMs of this host: the inventory, and the workers that run them.</summary>
-public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, StorageFolders storage, ILogger<VmManager> log)
+public sealed class VmManager(
+    VmTable inventory, IWorkerLauncher launcher, StorageFolders storage, ILogger<VmManager> log, EventHub? events = null)
     : IHostedService, IDisposable
 {
     private static readonly TimeSpan s_adoption = TimeSpan.FromSeconds(2);
@@ -30,11 +33,17 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
     /// <summary>Makes the disks of VMs that stand on images; null: nobody does.</summary>
     internal ImageDisks? ImageDisks { get; init; }
 
+    /// <summary>Private networks; null: there are none.</summary>
+    internal NetworkStore? Networks { private get; init; }
+
+    /// <summary>Devices of VMs on private networks.</summary>
+    internal VmNetworks Nets => field ??= new VmNetworks(Networks, () => _vms.Values);
+
     /// <summary>Keeps the seeds of VMs; null: nobody does.</summary>
     internal SeedStore? Seeds { get; init; }
 
     /// <summary>What happens to the VMs.</summary>
-    internal EventHub Events { get; } = new();
+    internal EventHub Events { get; } = events ?? new EventHub();
 
     /// <summary>Reads the inventory and takes over the workers that an earlier daemon left. Called once, before anything else.</summary>
     public async Task StartAsync(CancellationToken cancellationToken)
@@ -60,6 +69,7 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
         {
             if (!held.Contains(vm.Record.Id))
             {
+                launcher.SweepAfter(vm.Record.Id);
                 vm.Saves.SettleLost();
                 vm.DiskCopies.SettleLost();
                 vm.DiskCommits.SettleLost();
@@ -186,12 +196,12 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
     /// <summary>The VM whose worker a process is; null: it is none's.</summary>
     internal string? NameOf(int workerProcess) => _vms.Values.FirstOrDefault(vm => vm.WorkerProcess == workerProcess)?.Record.Name;
 
-    /// <summary>Tells what somebody may want to know of a VM's disk.</summary>
-    internal void Remark(string vmId, string remark)
+    /// <summary>Tells what somebody may want to know of a VM's disk or network.</summary>
+    internal void Remark(string vmId, string remark, string kind = "disk-remark")
     {
         if (_vms.Values.FirstOrDefault(vm => string.Equals(vm.Record.Id, vmId, StringComparison.Ordinal))?.Record.Name is { } name)
         {
-            Events.Publish("disk-remark", name, message: remark);
+            Events.Publish(kind, name, message: remark);
             DaemonLog.DiskRemark(log, name, remark);
         }
     }
@@ -222,9 +232,10 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
             }
 
             CheckVsock(spec, vm => true);
-            ManagedVm vm = Managed(Store(new VmRecord(
-                Guid.NewGuid().ToString(), spec.Name, yaml, folder, 1, WantedOn: false, LastExit: null), over));
-            _vms[spec.Name] = vm;
+            VmRecord record = new(Guid.NewGuid().ToString(), spec.Name, yaml, folder, 1, WantedOn: false, LastExit: null);
+            ManagedVm vm = await Nets.ReserveAsync(
+                spec, () => _vms.ContainsKey(spec.Name) ? spec : null,
+                () => Task.FromResult(_vms[spec.Name] = Managed(Store(record, over)))).ConfigureAwait(false);
             Events.Publish("created", spec.Name);
             return (vm.Info, true);
         }
@@ -252,20 +263,24 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
 
         if (spec.Vsock is null)
         {
-            return await vm.ReplaceAsync(yaml, folder, spec, revision, cancellation).ConfigureAwait(false);
+            return await ReplaceAsync(vm, yaml, folder, spec, revision, cancellation).ConfigureAwait(false);
         }
 
         await _changes.WaitAsync(cancellation).ConfigureAwait(false);
         try
         {
             CheckVsock(spec, vm => true);
-            return await vm.ReplaceAsync(yaml, folder, spec, revision, cancellation).ConfigureAwait(false);
+            return await ReplaceAsync(vm, yaml, folder, spec, revision, cancellation).ConfigureAwait(false);
         }
         finally
         {
             _changes.Release();
         }
     }
+
+    private Task<VmInfo> ReplaceAsync(
+        ManagedVm vm, string yaml, string folder, VmSpec spec, long? revision, CancellationToken cancellation) =>
+        Nets.ReserveAsync(spec, () => vm.Spec ?? spec, () => vm.ReplaceAsync(yaml, folder, spec, revision, cancellation));
 
     /// <summary>Adds a disk to a VM.</summary>
     /// <exception cref="ApiException">It cannot be added.</exception>
@@ -288,6 +303,7 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
         {
             await vm.RemoveAsync(revision, () => TakeFolder(name), cancellation).ConfigureAwait(false);
             _vms.TryRemove(name, out _);
+            await Nets.ForgetAsync(name).ConfigureAwait(false);
         }
         finally
         {
@@ -356,7 +372,10 @@ public sealed class VmManager(VmTable inventory, IWorkerLauncher launcher, Stora
     }
 
     private ManagedVm Managed(VmRecord record) =>
-        new(record, inventory, launcher, Events, log, storage, spec => CheckVsock(spec, vm => vm.IsAlive), OthersOver, Seeds);
+        new(record, inventory, launcher, Events, log, storage, spec => CheckVsock(spec, vm => vm.IsAlive), OthersOver, Seeds)
+        {
+            AddressesOf = Nets.AddressesOf,
+        };
 
     /// <summary>Looks whether the guest of one VM would reach the vsock of another as a host program.</summary>
     /// <exception cref="ApiException">It would.</exception>

@@ -141,6 +141,7 @@ internal sealed class VmStarts
         }
 
         worker.ServeStorage(_vm.Store.Spec?.Disks ?? []);
+        worker.ServeNets(_vm.Store.Spec?.Nets ?? []);
         worker.ServeShares(_vm.Store.Spec?.Shares ?? []);
 
         bool answers = worker.Greeted.IsCompleted;

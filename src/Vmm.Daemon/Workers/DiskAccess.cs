@@ -1,5 +1,7 @@
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Vms;
+using Vmm.HostNet;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Workers;
 
@@ -24,6 +26,14 @@ internal sealed record DiskAccess(StorageFolders Storage)
 
     /// <summary>Names the VM whose worker a process is, for the error that says who has a disk; null for any other process.</summary>
     internal Func<int, string?>? VmOf { get; init; }
+
+    /// <summary>
+    /// Makes of a device of a private network one on its bridge: id of the VM, the device, its place; null: there are no such networks.
+    /// </summary>
+    internal Func<string, NetSpec, int, (NetSpec Net, PrivateNetwork Network)>? Networks { get; init; }
+
+    /// <summary>Takes what somebody may want to know of a VM's network: id of the VM, and a line.</summary>
+    internal Action<string, string>? NetRemarked { get; init; }
 
     /// <summary>Takes a line that a program of a shared folder writes: id of the VM, and the line.</summary>
     internal Action<string, string>? ShareSaid { get; init; }

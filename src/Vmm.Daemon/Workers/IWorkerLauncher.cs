@@ -42,6 +42,13 @@ public interface IWorkerLauncher
         // Only who keeps something has something to forget.
     }
 
+    /// <summary>A VM has no worker: what one has left on the host that does not go by itself is removed.</summary>
+    /// <param name="vmId">The daemon's id of the VM.</param>
+    void SweepAfter(string vmId)
+    {
+        // Only who makes such things has some to remove.
+    }
+
     /// <summary>Figures now.</summary>
     WorkerFigures Figures => default;
 
@@ -278,6 +285,11 @@ public interface IWorker : IAsyncDisposable
 
     /// <summary>Connects these disks to their servers again, from now on, when the worker asks for it.</summary>
     void ServeStorage(IEnumerable<DiskSpec> disks)
+    {
+    }
+
+    /// <summary>Starts the program of a user-mode network among these again, from now on, when the worker has lost it.</summary>
+    void ServeNets(IEnumerable<NetSpec> nets)
     {
     }
 

@@ -4,6 +4,7 @@ using System.Text.Json.Serialization.Metadata;
 using Vmm.Contracts;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.HostNet;
 using Vmm.Interop;
 using Vmm.LifeCycle;
 using Vmm.Memory;
@@ -18,6 +19,7 @@ internal sealed class RemoteWorker : IWorker
 
     private readonly VsockDials _dials;
     private readonly StorageDials _storage;
+    private readonly UserNetStarts _nets;
     private ResidencyReport? _residency;
     private readonly WorkerEvents _events;
     private readonly WorkerLink _link;
@@ -45,12 +47,15 @@ internal sealed class RemoteWorker : IWorker
     {
         _options = options;
         _gone = gone;
-        _dials = new VsockDials((body, stream) => AnswerDialAsync(
+        _dials = new VsockDials((body, stream) => _link!.AnswerDialAsync(
             ControlKinds.VsockDialed, ControlCodec.Body(body, ControlJson.Default.VsockDialed), "stream", stream));
-        _storage = new StorageDials((body, socket) => AnswerDialAsync(
-            ControlKinds.StorageDialed, ControlCodec.Body(body, ControlJson.Default.StorageDialed), "socket", socket), options.Disks.Rbd);
+        _nets = new UserNetStarts(net => new PasstProcess(net).Start(), text => options.Disks.NetRemarked?.Invoke(VmId, text));
+        _storage = new StorageDials((body, socket) => _link!.AnswerDialAsync(
+            ControlKinds.StorageDialed, ControlCodec.Body(body, ControlJson.Default.StorageDialed), "socket", socket),
+            options.Disks.Rbd, _nets);
         Bounds = new WorkerBounds(process, ReportLine);
         _events = new WorkerEvents(_dials, _storage, Bounds.Unthrottle);
+        _events.OnDeviceRemoved(_ => LeftNets.OnRemoved(_nets, this));
         _link = new WorkerLink(socket, process, options, _events.Handle, () => HelloAsync(CancellationToken.None), () => Kill());
         _saves = new WorkerSaves(_link, Bounds);
         _finish = FinishAsync();
@@ -157,6 +162,8 @@ internal sealed class RemoteWorker : IWorker
 
     public void ServeStorage(IEnumerable<DiskSpec> disks) => _storage.Serve(VmId, disks);
 
+    public void ServeNets(IEnumerable<NetSpec> nets) => _nets.Serve(nets);
+
     public void ServeShares(IReadOnlyList<ShareSpec> shares)
     {
         if (shares.Count > 0)
@@ -190,7 +197,8 @@ internal sealed class RemoteWorker : IWorker
     public Task<DeviceInfo> AddDiskAsync(DiskSpec disk, CancellationToken cancellation) =>
         _plugs.AddAsync(VmId, disk, () => _storage.Serve(VmId, [disk]), cancellation);
 
-    public Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation) => _plugs.AddAsync(VmId, net, cancellation);
+    public Task<DeviceInfo> AddNetAsync(NetSpec net, CancellationToken cancellation) =>
+        _plugs.AddAsync(VmId, net, () => _nets.Serve([net]), cancellation);
 
     public Task<ulong> GrowDiskAsync(string device, DiskGrowth growth, CancellationToken cancellation) =>
         _plugs.GrowAsync(device, growth, cancellation);
@@ -321,7 +329,6 @@ internal sealed class RemoteWorker : IWorker
         }
 
         _plugs.RequireKnown(resources);
-
         ControlClient.Answer answer = await _link.Client
             .CallAsync(
                 ControlKinds.Create,
@@ -354,14 +361,6 @@ internal sealed class RemoteWorker : IWorker
     private Task<T> AskAsync<T>(string kind, JsonTypeInfo<T> type, CancellationToken cancellation, JsonElement? question = null)
         where T : class =>
         _link.AskAsync(kind, type, question, cancellation);
-
-    private async Task AnswerDialAsync(string kind, JsonElement body, string name, FileDescriptorHandle? connected)
-    {
-        ControlClient.Answer answer = await _link.Client.CallAsync(
-            kind, body, connected is null ? null : [name], connected is null ? [] : [connected], CancellationToken.None)
-            .ConfigureAwait(false);
-        answer.Descriptor?.Dispose();
-    }
 
     private async Task FinishAsync()
     {
@@ -399,6 +398,7 @@ internal sealed class RemoteWorker : IWorker
             await Task.WhenAny(errors.Finished, Task.Delay(s_lastWords)).ConfigureAwait(false); // they come before the news of its end
         }
 
+        LeftNets.OnEnded(_nets, VmId);
         _gone(this);
         _events.SetState(VmState.Stopped);
         _ended.TrySetResult(exit);

@@ -6,13 +6,15 @@ using Vmm.Storage.Nbd;
 namespace Vmm.Daemon.Workers;
 
 /// <summary>
-/// Connects the disks of a VM to their servers again, and shared folders to their programs: to those that its spec names, whatever its
-/// worker asks for. One wish at a time and a
-/// pause between them: a worker that was taken over may ask without end, and its disks wait.
+/// Connects the disks of a VM to their servers again, and shared folders and user-mode networks to their programs: to those that its spec
+/// names, whatever its worker asks for. One wish at a time and a pause between them: a worker that was taken over may ask without end, and
+/// its disks wait.
 /// </summary>
 /// <param name="call">Sends the answer.</param>
 /// <param name="rbd">Starts the processes of Ceph RBD disks; null: there are none.</param>
-internal sealed class StorageDials(Func<StorageDialed, FileDescriptorHandle?, Task> call, RbdProcesses? rbd = null)
+/// <param name="nets">Starts passt; null: there is none.</param>
+internal sealed class StorageDials(
+    Func<StorageDialed, FileDescriptorHandle?, Task> call, RbdProcesses? rbd = null, UserNetStarts? nets = null)
 {
     /// <summary>How long a server may take.</summary>
     internal static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
@@ -80,6 +82,13 @@ internal sealed class StorageDials(Func<StorageDialed, FileDescriptorHandle?, Ta
         await before.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         try
         {
+            if (nets is not null && wish.Disk is NetSpec.UserSource)
+            {
+                (FileDescriptorHandle? made, string? why) = nets.Start();
+                await call(new StorageDialed(wish.Dial, why), made).ConfigureAwait(false);
+                return;
+            }
+
             INbdConnector? server;
             lock (_lock)
             {

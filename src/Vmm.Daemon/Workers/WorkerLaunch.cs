@@ -44,6 +44,7 @@ internal sealed class WorkerLaunch(
         catch (Exception cause)
         {
             await UndoAsync().ConfigureAwait(false);
+            LeftNets.Sweep(files.VmId);
             throw cause is KernelException ? new WorkerException(ControlCodes.WorkerStartFailed, cause.Message, cause) : cause;
         }
     }
@@ -81,6 +82,7 @@ internal sealed class WorkerLaunch(
         }
 
         worker.ServeStorage(spec.Disks);
+        worker.ServeNets(spec.Nets);
         if (resources.Shares is not null)
         {
             worker.ServeShares(spec.Shares, resources.TakeShares());

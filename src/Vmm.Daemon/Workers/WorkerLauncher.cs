@@ -55,6 +55,9 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
     public void Forget(string vmId) => _options.Disks.Variables?.Delete(vmId);
 
     /// <inheritdoc/>
+    public void SweepAfter(string vmId) => LeftNets.Sweep(vmId);
+
+    /// <inheritdoc/>
     public Task<IWorker> LaunchAsync(string vmId, VmSpec spec, Action<double>? progress, CancellationToken cancellation) =>
         LaunchAsync(vmId, spec, saved: null, progress, cancellation);
 

@@ -68,6 +68,20 @@ internal sealed class WorkerLink
     /// <summary>It has a VM that is to go on: it is not killed for a lost connection.</summary>
     internal bool IsNeeded { get => _needed; set => _needed = value; }
 
+    /// <summary>Answers a wish of the worker to be connected.</summary>
+    /// <param name="kind">Kind of the answer, which is a request.</param>
+    /// <param name="body">Its body.</param>
+    /// <param name="name">Name of the descriptor.</param>
+    /// <param name="connected">The connection; not owned. Null: there is none.</param>
+    /// <exception cref="WorkerException">The worker is gone, or does not speak.</exception>
+    internal async Task AnswerDialAsync(string kind, JsonElement body, string name, FileDescriptorHandle? connected)
+    {
+        ControlClient.Answer answer = await Client.CallAsync(
+            kind, body, connected is null ? null : [name], connected is null ? [] : [connected], CancellationToken.None)
+            .ConfigureAwait(false);
+        answer.Descriptor?.Dispose();
+    }
+
     /// <summary>Asks for something that is answered with nothing but that it is done.</summary>
     /// <exception cref="WorkerException">It is not done.</exception>
     internal async Task CallAsync(string kind, JsonElement? body, CancellationToken cancellation)

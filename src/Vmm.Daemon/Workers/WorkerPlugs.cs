@@ -82,10 +82,12 @@ internal sealed class WorkerPlugs(
     }
 
     /// <inheritdoc cref="IWorker.AddNetAsync"/>
-    internal async Task<DeviceInfo> AddAsync(string vmId, NetSpec net, CancellationToken cancellation)
+    internal async Task<DeviceInfo> AddAsync(string vmId, NetSpec net, Action opened, CancellationToken cancellation)
     {
-        using WorkerResources resources = WorkerResources.Open(net, vmId);
+        using WorkerResources resources = WorkerResources.Open(net, access with { VmId = vmId });
+        resources.TellRemarks(vmId);
         await RequireKnownAsync(resources, cancellation).ConfigureAwait(false);
+        opened();
         PlugBody body = new(null, VmSpecJson.Write(WorkerResources.WithMtu(net)));
         return await AddAsync(body, resources, cancellation).ConfigureAwait(false);
     }

@@ -18,7 +18,8 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 {
     private readonly List<IDisposable> _owned = [];
     private readonly Dictionary<int, DiskFiles> _disks = [];
-    private readonly List<string> _remarks = []; // a line each
+    private string _vmName = ""; // of a device that is attached, the MAC address is said
+    private readonly List<string> _remarks = [], _netRemarks = []; // a line each
 
     internal List<string> Names { get; } = [];
 
@@ -28,7 +29,11 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     internal ulong LargestFile { get; private set; }
 
     /// <summary>Tells what somebody may want to know of what was opened for this VM.</summary>
-    internal void TellRemarks(string vmId) => _remarks.ForEach(remark => access.Remarked?.Invoke(vmId, remark));
+    internal void TellRemarks(string vmId)
+    {
+        _remarks.ForEach(remark => access.Remarked?.Invoke(vmId, remark));
+        _netRemarks.ForEach(remark => access.NetRemarked?.Invoke(vmId, remark));
+    }
 
     /// <summary>True when a disk is an image: the worker has to be told so, and to know what that is.</summary>
     internal bool HasImages => _disks.Values.Any(disk => disk.IsImage);
@@ -123,6 +128,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
     private void AddDevices(VmSpec spec)
     {
+        _vmName = spec.Name;
         for (int i = 0; i < spec.Disks.Count; i++)
         {
             AddDisk(i, spec.Disks[i]);
@@ -153,8 +159,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
     /// <summary>Opens a tap for a running VM.</summary>
     /// <exception cref="WorkerException">It cannot be opened.</exception>
-    internal static WorkerResources Open(NetSpec net, string vmId) =>
-        Open(DiskAccess.None with { VmId = vmId }, resources => resources.AddNet(0, net));
+    internal static WorkerResources Open(NetSpec net, DiskAccess access) => Open(access, resources => resources.AddNet(0, net));
 
     /// <summary>The spec with the MTU of each tap in it: a worker may see no network interfaces.</summary>
     internal static VmSpec WithMtus(VmSpec spec) => spec.Nets.Count == 0 ? spec : spec with { Nets = [.. spec.Nets.Select(WithMtu)] };
@@ -162,9 +167,11 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     /// <summary>The network device with its tap's MTU.</summary>
     internal static NetSpec WithMtu(NetSpec net) =>
         net.User is not null ? net
+            : net.Network is not null ? net with { Mtu = net.Mtu ?? NetSpec.NetworkMtu }
             : net with
             {
-                Mtu = net.Mtu ?? (TapQueue.MtuOf(net.Bridge ?? net.Tap) is >= 68 and <= ushort.MaxValue and var mtu ? mtu : null),
+                Mtu = net.Mtu ?? (TapQueue.MtuOf(net.Bridge ?? net.Macvtap ?? net.Tap) is >= 68 and <= ushort.MaxValue and var mtu
+                    ? mtu : null),
             };
 
     /// <summary>What a worker in the pool gets ready with.</summary>
@@ -246,7 +253,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
         try
         {
-            if (spec.Bridge is null)
+            if ((spec.Bridge ?? spec.Network ?? spec.Macvtap) is null)
             {
                 for (int queue = 0; queue < spec.Queues; queue++)
                 {
@@ -275,7 +282,21 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
     private void AddBridgeTap(int index, NetSpec spec)
     {
-        IReadOnlyList<TapQueue> queues = BridgeTap.Open(spec, TapCounters.AliasOf(access.VmId));
+        string alias = TapCounters.AliasOf(access.VmId);
+        IReadOnlyList<TapQueue> queues;
+        if (spec.Network is { } name)
+        {
+            (NetSpec onBridge, PrivateNetwork network) = (access.Networks ?? throw new HostNetException("nobody keeps private networks"))(
+                access.VmId, spec, index);
+            queues = BridgeTap.Open(onBridge, network.TapAlias(alias), spec.AntiSpoof == true ? null : problem => _netRemarks.Add(
+                $"net{index} on network {name} is not held to its address: {problem}"));
+        }
+        else
+        {
+            queues = spec.Macvtap is null ? BridgeTap.Open(spec, alias)
+                : Macvtap.Open(spec with { Mac = MacAddress.Of(spec, _vmName, index) }, alias);
+        }
+
         for (int queue = 0; queue < queues.Count; queue++)
         {
             Add(ResourceNames.NetQueue(index, queue), queues[queue].Handle);

@@ -65,6 +65,9 @@ internal static unsafe class TapCalls
         return OpenQueue(ref request, multiQueue);
     }
 
+    /// <summary>A queue of a macvtap interface. It has frame headers from the beginning, and no packet information.</summary>
+    internal static int OpenDevice(string device) => FileCalls.Open(device, LibC.O_RDWR | LibC.O_NONBLOCK);
+
     private static int OpenQueue(ref InterfaceRequest request, bool multiQueue)
     {
         int fd = FileCalls.Open("/dev/net/tun", LibC.O_RDWR | LibC.O_NONBLOCK);

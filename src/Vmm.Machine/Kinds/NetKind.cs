@@ -41,7 +41,8 @@ internal static class NetKind
         {
             Name = id,
             Mac = mac,
-            Mtu = net.Mtu ?? (net.User is null ? Math.Min(TapQueue.MtuOf(net.Bridge ?? net.Tap), ushort.MaxValue) : UserNetSpec.MostMtu),
+            Mtu = net.Mtu ?? (net.User is not null ? UserNetSpec.MostMtu
+                : Math.Min(TapQueue.MtuOf(net.Bridge ?? net.Macvtap ?? net.Tap), ushort.MaxValue)),
             Limit = net.Limits is { } limits ? RateLimits.Of(limits) : null,
         };
         try

@@ -88,7 +88,7 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
     {
         if (net.User is not null)
         {
-            return UserNets.Passed(index, Take(ResourceNames.NetQueue(index, 0)), Note);
+            return UserNets.Passed(index, Take(ResourceNames.NetQueue(index, 0)), Note, DialStorage);
         }
 
         TapQueue[] queues = new TapQueue[net.Queues];

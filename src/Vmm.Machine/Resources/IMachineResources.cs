@@ -130,6 +130,19 @@ public sealed class PathResources : IMachineResources
             return UserNets.Start(index, net, Note);
         }
 
+        if (net.Network is { } network)
+        {
+            throw new HostNetException(
+                $"net{index}: network {network} is vmmd's: make the VM with 'vmmctl vm create', or give it --net user here");
+        }
+
+        if (net.Macvtap is { } card)
+        {
+            throw new HostNetException(
+                $"net{index}: macvtap on {card} is vmmd's, since it stays when a process ends: make the VM with 'vmmctl vm create', or "
+                    + "give it --net user here");
+        }
+
         if (net.Bridge is null)
         {
             return OpenTap(net, kernel => TapBackend.Open(net.Tap, net.Queues, kernel));

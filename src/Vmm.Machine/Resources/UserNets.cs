@@ -21,12 +21,18 @@ internal static class UserNets
         });
     }
 
-    /// <summary>Over a socket that somebody else made. When its program ends, the link stays down until the VM's next start.</summary>
+    /// <summary>Over a socket that somebody else made, who is asked for another one when its program has ended.</summary>
     /// <param name="index">Number of the device.</param>
     /// <param name="socket">The socket; owned from here on.</param>
     /// <param name="note">Takes remarks; null when nobody reads them.</param>
-    internal static StreamNetBackend Passed(int index, FileDescriptorHandle socket, Action<string>? note) =>
-        new(socket, new StreamNetOptions { Name = $"net{index}", Note = note });
+    /// <param name="dial">Asks for another connection by the name of what is wanted; null: the link stays down.</param>
+    internal static StreamNetBackend Passed(int index, FileDescriptorHandle socket, Action<string>? note,
+        Func<string, CancellationToken, Task<FileDescriptorHandle>>? dial) => new(socket, new StreamNetOptions
+        {
+            Name = $"net{index}",
+            Note = note,
+            Connect = dial is null ? null : cancellation => dial(NetSpec.UserSource, cancellation),
+        });
 
     private static FileDescriptorHandle Restart(PasstProcess passt)
     {

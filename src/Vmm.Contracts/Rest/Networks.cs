@@ -1,0 +1,45 @@
+namespace Vmm.Contracts.Rest;
+
+/// <summary>A wish for a private network.</summary>
+/// <param name="Name">Its name: 1 to 64 letters, digits, <c>. _ -</c>, a letter or digit first.</param>
+/// <param name="Subnet">Its IPv4 range, /16 to /29; null: one that nothing on the host uses.</param>
+/// <param name="Isolated">It leads nowhere: its VMs reach each other only.</param>
+public sealed record NetworkRequest(string Name, string? Subnet = null, bool Isolated = false);
+
+/// <summary>A private network: a bridge of its own with addresses and names for VMs, and a way out.</summary>
+/// <param name="Name">Its name.</param>
+/// <param name="State"><c>up</c>, or <c>failed</c>: something of it is missing, and is tried again.</param>
+/// <param name="Problem">Why it is not up; null when it is.</param>
+/// <param name="Subnet">Its IPv4 range.</param>
+/// <param name="Gateway">The host's address on it.</param>
+/// <param name="Server">Where DHCP and DNS are.</param>
+/// <param name="Bridge">Its bridge.</param>
+/// <param name="Isolated">It leads nowhere.</param>
+/// <param name="Domain">The domain of its names.</param>
+/// <param name="Created">When it was made.</param>
+/// <param name="Addresses">Addresses that are reserved, in their order.</param>
+/// <param name="UsedBy">VMs that use it.</param>
+public sealed record NetworkInfo(
+    string Name,
+    string State,
+    string? Problem,
+    string Subnet,
+    string Gateway,
+    string Server,
+    string Bridge,
+    bool Isolated,
+    string Domain,
+    DateTimeOffset Created,
+    IReadOnlyList<NetworkAddress> Addresses,
+    IReadOnlyList<string> UsedBy);
+
+/// <summary>An address that is reserved for a device.</summary>
+/// <param name="Vm">The VM.</param>
+/// <param name="Mac">MAC address of the device.</param>
+/// <param name="Address">The address.</param>
+/// <param name="HostName">The name by which the VM is found; null: its name makes none.</param>
+public sealed record NetworkAddress(string Vm, string Mac, string Address, string? HostName);
+
+/// <summary>Private networks, by name.</summary>
+/// <param name="Networks">The networks.</param>
+public sealed record NetworkList(IReadOnlyList<NetworkInfo> Networks);
