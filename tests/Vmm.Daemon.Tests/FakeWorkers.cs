@@ -22,6 +22,9 @@ internal sealed class FakeWorkers : IWorkerLauncher
     /// <summary>How far a launch that waits says it is.</summary>
     internal double LaunchProgress { get; set; }
 
+    /// <summary>Happens within the start of workers that are launched from now on; null: nothing.</summary>
+    internal Func<FakeWorker, Task>? Starting { get; set; }
+
     internal int Launches { get; private set; }
 
     internal TimeSpan LaunchTime { get; set; }
@@ -51,7 +54,8 @@ internal sealed class FakeWorkers : IWorkerLauncher
             return other;
         }
 
-        FakeWorker worker = new(vmId, 1000 + Alive.Count, () => Alive.TryRemove(vmId, out _)) { NoCpuLimits = NoCpuLimits };
+        FakeWorker worker = new(vmId, 1000 + Alive.Count, () => Alive.TryRemove(vmId, out _))
+        { NoCpuLimits = NoCpuLimits, Starting = Starting };
         worker.Give(spec);
         if ((spec.CpuQuota ?? spec.CpuWeight) is not null)
         {
@@ -149,7 +153,14 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
         _ended.TrySetResult(exit);
     }
 
-    public Task StartAsync(CancellationToken cancellation) => Become(VmState.Running);
+    /// <summary>Happens within its start, before that is answered.</summary>
+    internal Func<FakeWorker, Task>? Starting { get; init; }
+
+    public async Task StartAsync(CancellationToken cancellation)
+    {
+        await Become(VmState.Running);
+        await (Starting?.Invoke(this) ?? Task.CompletedTask);
+    }
 
     public Task PauseAsync(CancellationToken cancellation) => Hangs
         ? Ended.WaitAsync(cancellation).ContinueWith(_ => throw new WorkerException("worker-died", "it is gone"), TaskScheduler.Default)

@@ -129,6 +129,20 @@ public sealed class SeedTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_guest_that_ends_within_its_start_has_had_its_run()
+    {
+        await PutAsync(s_all with { Once = true });
+        _daemon.Workers.Starting = async worker =>
+        {
+            worker.End(new WorkerExit(ExitReason.PowerOff, 0, null));
+            await DaemonFixture.UntilAsync(() => _daemon.Client.ShowAsync("web1", s_none).Result.LastExit is not null);
+        };
+        await DoAsync("start");
+        Assert.Equal(VmSeedState.Deleted, await StateAsync());
+        Assert.Empty(Files);
+    }
+
+    [Fact]
     public async Task A_seed_whose_run_ends_while_no_daemon_is_there_is_deleted_by_the_next_one()
     {
         await PutAsync(s_all with { Once = true });

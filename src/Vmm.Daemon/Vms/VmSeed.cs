@@ -72,6 +72,7 @@ internal sealed class VmSeed(VmSupervisor vm, SeedStore? store)
         {
             vm.Store.Change(record => record with { Seed = record.Seed! with { IsUsed = true } });
             vm.Store.CommitOrLog();
+            Settle(); // a short guest may have ended within its start
         }
     }
 
