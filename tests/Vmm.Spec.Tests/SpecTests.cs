@@ -210,7 +210,7 @@ public sealed class SpecTests
     [InlineData("boot: {kernel: k, secureBoot: true}", "boot.secureBoot")]
     [InlineData("boot: {firmware: bios}\ndisks: [{path: a}]", "boot.firmware")]
     [InlineData("memory: 64MiB\nboot: {firmware: uefi}", "memory")]
-    [InlineData("hotplug: pcie\nboot: {firmware: uefi}", "")]
+    [InlineData("hotplug: pcie\nboot: {firmware: uefi}", "hotplug")]
     [InlineData("cpus: 1", "boot.kernel")]
     public void Firmware_starts_what_names_no_kernel(string text, string problem)
     {
