@@ -125,7 +125,7 @@ public static class SpecValidation
             "is missing: a VM needs a kernel, or a disk that UEFI firmware starts");
         check.Require(boot.Initrd is null, "boot.kernel", "is missing beside boot.initrd: firmware starts what the disks have");
         check.Require(spec.Hotplug != HotplugWay.Pcie, "hotplug",
-            "pcie is not offered with firmware, which does not find disks behind so many ports: leave it at acpi");
+            "pcie is not offered with firmware: that it finds disks behind ports was not seen yet: leave it at acpi");
         check.Require(spec.Memory >= BootSpec.LeastFirmwareMemory, "memory",
             $"{spec.Memory.ToString()}, UEFI firmware needs {BootSpec.LeastFirmwareMemory.ToString()}");
     }

@@ -6,7 +6,8 @@ vmmctl=/payload/vmmctl/vmmctl
 failed() { echo "FAILED: $*"; tail -c 3000 /tmp/console 2>/dev/null | cat -v; cat /tmp/errors 2>/dev/null; exit 1; }
 mkdir -p /usr/share/OVMF
 before=$(dmesg | wc -l)
-cp $here/disk /tmp/disk
+disk=/tmp/disk
+cp $here/disk $disk
 
 "$vmmctl" run --disk /tmp/disk </dev/null >/tmp/console 2>/tmp/errors && failed "a VM without firmware started"
 grep -q "package ovmf" /tmp/errors || failed "no word of the package"
@@ -22,12 +23,12 @@ memory: 512MiB
 cpus: 2
 rng: true
 boot: {firmware: uefi, variables: /tmp/variables.fd}
-disks: [{path: /tmp/disk}]
+disks: [{path: $disk}]
 smbios: {serial: ds=nocloud;s=http://198.51.100.1/, uuid: 6b29fc40-ca47-1067-b31d-00dd010662da, oemStrings: ["io.vmm.test:a b"]}
 $lines
 END
     start=$SECONDS
-    timeout -k 5 400 "$vmmctl" run -f /tmp/vm.yaml "$@" </dev/null >/tmp/console 2>/tmp/errors
+    timeout -k 5 600 "$vmmctl" run -f /tmp/vm.yaml "$@" </dev/null >/tmp/console 2>/tmp/errors
     result=$?
     took=$((SECONDS - start))
 }
@@ -55,6 +56,20 @@ told kept && told "found persistent" || failed "the guest did not go on after it
 grep -q "web1: the guest rebooted and starts again" /tmp/errors || failed "no word of the reboot: $(cat /tmp/errors)"
 echo "ok: one run goes on through a reboot, with the variable, to the power-off in $took s"
 
+other() { # DISK
+    disk=/tmp/other
+    cp "$here/$1" $disk
+    run ""
+    [ $result = 0 ] || failed "vmmctl ended with $result for the disk with $1"
+}
+other systemd-boot
+told "by systemd-boot" || failed "systemd-boot did not start the kernel"
+told "end by  *efi 64 cpus 2 dmi Virtual machine" || failed "kexec did not come to the other kernel"
+echo "ok: $(tr -d '\r' </tmp/console | sed -n 's/^GUEST by //p') starts the kernel, which goes on in another one by kexec, in $took s"
+other uki
+told "end by systemd-stub.* efi 64 cpus 2" || failed "the unified kernel image did not start"
+echo "ok: a unified kernel image ($(tr -d '\r' </tmp/console | sed -n 's/^GUEST end by \(.*\) efi.*/\1/p')), in $took s"
+
 # Under vmmd: a confined worker, a reboot that starts it anew, a save and a restore; the variables are vmmd's own and go with the VM.
 if [ -d /payload/vmmd ]; then
     mkdir -p /run/vmm /var/lib/vmm
@@ -72,7 +87,7 @@ if [ -d /payload/vmmd ]; then
     rm -rf /srv/saved
     "$vmmctl" vm save g /srv/saved || failed "save: $(tail -5 /tmp/vmmd.log)"
     "$vmmctl" vm restore /srv/saved || failed "restore: $(tail -5 /tmp/vmmd.log)"
-    end=$((SECONDS + 250))
+    end=$((SECONDS + 600))
     until "$vmmctl" -o json vm show g | grep -qiE '"state": *"(stopped|failed|crashed)"'; do
         [ $SECONDS -lt $end ] || { tail -20 /tmp/vmmd.log; "$vmmctl" vm show g; failed "the VM does not end"; }
         sleep 1
