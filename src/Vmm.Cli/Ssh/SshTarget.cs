@@ -37,7 +37,8 @@ internal sealed record SshTarget(string Host, int Port)
         List<NetSpec> others = [.. spec.Nets.Where(net => net.User is null && net.Network is null)];
         if (others.Count == 0 && spec.Nets.Any(net => net.Network is not null))
         {
-            throw new VmmApiException("not-reached", $"{name} is on a private network of {remote ?? "its host"}: only that host reaches it: "
+            string host = remote ?? "its host";
+            throw new VmmApiException("not-reached", $"{name} is on a private network of {host}: only that host reaches it: "
                 + "use vmmctl there, or publish a port by user-mode networking (--publish 2222:22)");
         }
 
