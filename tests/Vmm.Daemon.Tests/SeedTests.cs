@@ -135,7 +135,10 @@ public sealed class SeedTests : IAsyncLifetime
         _daemon.Workers.Starting = async worker =>
         {
             worker.End(new WorkerExit(ExitReason.PowerOff, 0, null));
-            await DaemonFixture.UntilAsync(() => _daemon.Client.ShowAsync("web1", s_none).Result.LastExit is not null);
+            for (int i = 0; i < 2400 && (await _daemon.Client.ShowAsync("web1", s_none)).LastExit is null; i++)
+            {
+                await Task.Delay(25);
+            }
         };
         await DoAsync("start");
         Assert.Equal(VmSeedState.Deleted, await StateAsync());
