@@ -144,10 +144,24 @@ public sealed class FakeBackEnd : IDisposable
                 _ when (flags & 8) != 0 => Reply(request, 0),
                 _ => null,
             };
-            if (answer is { Length: > 0 })
+            if (answer is { Length: > 0 } && !TrySay(answer))
             {
-                Say(answer);
+                return;
             }
+        }
+    }
+
+    // False when the front end has hung up: it may do that at any moment.
+    private bool TrySay(byte[] answer)
+    {
+        try
+        {
+            Say(answer);
+            return true;
+        }
+        catch (KernelException cause) when (cause.Errno is Errno.EPIPE or Errno.ECONNRESET)
+        {
+            return false;
         }
     }
 
