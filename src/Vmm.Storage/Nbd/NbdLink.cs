@@ -242,10 +242,12 @@ internal sealed class NbdLink : IIoService, IDisposable
             return;
         }
 
+        bool talks = false;
         try
         {
             using FileDescriptorHandle socket = asked.GetAwaiter().GetResult();
             _connection = new NbdConnection(NbdCommands.Depth, _options.Export, _options.Tls);
+            talks = true; // a quick server may refuse us inside the call that begins
             _connection.Begin(socket);
             _socket = _connection.BorrowSocket();
             OnSocket(PollEvents.None);
@@ -254,7 +256,7 @@ internal sealed class NbdLink : IIoService, IDisposable
         catch (Exception cause)
 #pragma warning restore CA1031
         {
-            Lose(cause.Message);
+            Lose(talks ? $"the server did not let us in: {cause.Message}" : cause.Message);
         }
     }
 
