@@ -51,6 +51,7 @@ public sealed class LiveSeedTests
         await vm.EndsWellAsync();
         await vm.UntilAsync(() => Task.FromResult(!File.Exists(file)), "the end of the seed");
         await daemon.Client.DoAsync("vm0", "start", Soon);
-        Assert.Empty((await daemon.Client.DevicesAsync("vm0", Soon)).Devices);
+        await vm.UntilAsync(async () => !(await vm.ShowAsync()).State.IsUp(), "the end of a guest that has no disk any more");
+        Assert.NotEqual(0, (await vm.ShowAsync()).LastExit?.ExitCode);
     }
 }

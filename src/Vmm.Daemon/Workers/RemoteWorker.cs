@@ -278,7 +278,7 @@ internal sealed class RemoteWorker : IWorker
 
         _link.IsNeeded = false;
         Bounds.Unthrottle(); // a thread without quota does not even die
-        _link.Process.Kill();
+        _link.Kill();
     }
 
     private void ReportLine(string line)

@@ -137,6 +137,19 @@ internal sealed class WorkerLink
         return true;
     }
 
+    /// <summary>Kills the process; one that has ended is fine, also when somebody else has let go of it since.</summary>
+    internal void Kill()
+    {
+        try
+        {
+            Process.Kill();
+        }
+        catch (ObjectDisposedException)
+        {
+            // Its end was seen: a stop met it.
+        }
+    }
+
     private async Task<ProcessEnd?> WatchAsync()
     {
         ProcessEnd? end;
