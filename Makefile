@@ -63,6 +63,10 @@ soak: publish-tests
 	tests/testhost/uefi
 	tests/testhost/systemd trixie-cloud
 	tests/testhost/service
+	tests/testhost/share
+	tests/testhost/agent
+	tests/testhost/freeze
+	tests/testhost/disks
 	tests/testhost/image
 
 format:
