@@ -8,7 +8,6 @@ namespace Vmm.Memory.Paging;
 /// <param name="Memories">The guest's memory, of pages of 4 KiB, for ever. Nobody has touched it through its mapping.</param>
 /// <param name="Limit">Most bytes that are resident, at least <see cref="MemoryPager.Least"/>.</param>
 /// <param name="Start">Starts a thread.</param>
-/// <param name="Ready">Called by each thread when it begins.</param>
 /// <param name="Failed">Called once, with the reason, when pages cannot be had any more: the VM is to end.</param>
 public sealed record PagerParts(
     FileDescriptorHandle Device,
@@ -16,7 +15,6 @@ public sealed record PagerParts(
     IReadOnlyList<VnodeMemory> Memories,
     ByteSize Limit,
     Action<Thread> Start,
-    Action Ready,
     Action<string> Failed);
 
 /// <summary>
@@ -27,7 +25,7 @@ public sealed class MemoryPager : IDisposable
 {
     private const ulong Work = ulong.MaxValue; // posted: look at the transfers that wait
     private const int RoomWaitMilliseconds = 5, MostRoomWaits = 40;
-    private const int JoinMilliseconds = 10_000;
+    private const int JoinMilliseconds = 10_000, ReleaseMilliseconds = 1000;
 
     private readonly PagerParts _parts;
     private readonly Userfault _faults;
@@ -40,7 +38,6 @@ public sealed class MemoryPager : IDisposable
     private readonly object _room = new();
     private readonly Func<int> _freePages;
     private long _limit; // pages
-    private long _overLimit;
     private int _failed;
     private volatile bool _stopping;
 
@@ -197,7 +194,6 @@ public sealed class MemoryPager : IDisposable
         {
             try
             {
-                _parts.Ready();
                 body();
             }
             catch (Exception cause) when (cause is KernelException or IOException)
@@ -268,7 +264,6 @@ public sealed class MemoryPager : IDisposable
         {
             if (_evicter.Stopped is not null || waits == MostRoomWaits)
             {
-                Interlocked.Increment(ref _overLimit);
                 return;
             }
 
@@ -297,11 +292,23 @@ public sealed class MemoryPager : IDisposable
         }
     }
 
+    /// <summary>
+    /// The VM ends. No transfer gets pages any more. Whoever waits for a page is released after a while, with zeros: a vCPU that was told to
+    /// stop does so instead of looking at them.
+    /// </summary>
     private void Fail(string reason)
     {
-        if (Interlocked.Exchange(ref _failed, 1) == 0 && !_stopping)
+        if (Interlocked.Exchange(ref _failed, 1) != 0 || _stopping)
         {
-            _parts.Failed($"guest memory cannot be paged any more: {reason}");
+            return;
+        }
+
+        _pins.Halt();
+        _parts.Failed($"guest memory cannot be paged any more: {reason}");
+        Thread.Sleep(ReleaseMilliseconds);
+        foreach (VnodeMemory memory in _stopping ? [] : _parts.Memories)
+        {
+            _faults.Unregister(memory.HostAddress, memory.Placement.Size);
         }
     }
 }

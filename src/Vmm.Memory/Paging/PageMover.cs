@@ -147,7 +147,7 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
     internal uint Discard(ulong first, int count)
     {
         ulong group = ResidencyCache.GroupOf(first);
-        uint claimed = 0, inMemory = 0, empty = 0;
+        uint claimed = 0, inMemory = 0, staged = 0, empty = 0;
         for (int i = 0; i < count; i++)
         {
             SpinWait wait = default;
@@ -165,21 +165,20 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
                 empty |= now == PageState.Empty ? bit : 0;
                 claimed |= now == PageState.Empty ? 0 : bit;
                 inMemory |= now is PageState.Resident or PageState.Staged ? bit : 0;
-                if (now == PageState.Staged)
-                {
-                    Interlocked.Decrement(ref pages.Board.Staged);
-                }
+                staged |= now == PageState.Staged ? bit : 0;
             }
         }
 
         if (pages.Pins(group) != 0)
         {
-            // Those in the store cannot be in use; the others may be. Staged ones are resident for those who find them.
-            Settle(first, inMemory, PageState.Resident);
+            // Those in the store cannot be in use; the others may be.
+            Settle(first, inMemory & ~staged, PageState.Resident);
+            Settle(first, staged, PageState.Staged);
             claimed &= ~inMemory;
-            inMemory = 0;
+            inMemory = staged = 0;
         }
 
+        Interlocked.Add(ref pages.Board.Staged, -System.Numerics.BitOperations.PopCount(staged));
         return empty | Empty(first, claimed, inMemory);
     }
 

@@ -43,6 +43,9 @@ internal sealed unsafe class ResidencyCache : IDisposable
         _pins = (uint*)_counts.Address;
     }
 
+    /// <summary>Called between any two looks at the table: a test makes its threads take turns there. Null otherwise.</summary>
+    internal Action? Turn { get; set; }
+
     /// <summary>States and counts as the responder sees them.</summary>
     internal PagerBoard Board { get; }
 
@@ -101,11 +104,16 @@ internal sealed unsafe class ResidencyCache : IDisposable
     }
 
     /// <summary>Where a page is now.</summary>
-    internal PageState StateOf(ulong page) => (PageState)(Volatile.Read(ref _states[page]) & StateBits);
+    internal PageState StateOf(ulong page)
+    {
+        Turn?.Invoke();
+        return (PageState)(Volatile.Read(ref _states[page]) & StateBits);
+    }
 
     /// <summary>Moves a page from one state to another; false when it is not in the first.</summary>
     internal bool TryMove(ulong page, PageState from, PageState to, bool used = false)
     {
+        Turn?.Invoke();
         byte next = (byte)((byte)to | (used ? UsedBit : 0));
         while (true)
         {
@@ -123,8 +131,11 @@ internal sealed unsafe class ResidencyCache : IDisposable
     }
 
     /// <summary>Ends a move: only for who moved the page to <see cref="PageState.Moving"/>.</summary>
-    internal void Settle(ulong page, PageState state, bool used = false) =>
+    internal void Settle(ulong page, PageState state, bool used = false)
+    {
+        Turn?.Invoke();
         Volatile.Write(ref _states[page], (byte)((byte)state | (used ? UsedBit : 0)));
+    }
 
     /// <summary>Takes the mark of use from a resident page; false when it has none.</summary>
     internal bool TakeUsed(ulong page) =>
@@ -132,7 +143,11 @@ internal sealed unsafe class ResidencyCache : IDisposable
             == ((byte)PageState.Resident | UsedBit);
 
     /// <summary>Transfers that use pages of a group.</summary>
-    internal uint Pins(ulong group) => Volatile.Read(ref _pins[group]);
+    internal uint Pins(ulong group)
+    {
+        Turn?.Invoke();
+        return Volatile.Read(ref _pins[group]);
+    }
 
     /// <summary>No page of these is taken away from the return on, until <see cref="Unpin"/>; one may be away, or on its way.</summary>
     internal void Pin(ulong page, ulong count)
@@ -141,6 +156,8 @@ internal sealed unsafe class ResidencyCache : IDisposable
         {
             Interlocked.Increment(ref _pins[group]);
         }
+
+        Turn?.Invoke();
     }
 
     /// <summary>Ends <see cref="Pin"/> of the same pages.</summary>
@@ -157,6 +174,7 @@ internal sealed unsafe class ResidencyCache : IDisposable
     internal bool AreResident(ulong page, ulong count)
     {
         const byte Used = (byte)PageState.Resident | UsedBit;
+        Turn?.Invoke();
         for (ulong end = page + count; page < end; page++)
         {
             byte now = Volatile.Read(ref _states[page]);

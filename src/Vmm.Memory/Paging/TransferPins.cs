@@ -13,6 +13,7 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
     private readonly Lock _gate = new();
     private readonly List<WaitingTransfer> _waiting = [];
     private readonly Stack<WaitingTransfer> _spare = [];
+    private volatile bool _halted;
     private int _waits; // entries of _waiting
     private int _forBudget; // those that wait until others use less
     private long _pinned, _peak, _rings, _hits, _misses, _budgetWaits, _limit = long.MaxValue;
@@ -47,7 +48,7 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
             return Memory.Pinned.Yes;
         }
 
-        bool here = true;
+        bool here = !_halted;
         long count = 0;
         foreach (ref readonly IoVector vector in lease.Vectors)
         {
@@ -128,6 +129,9 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
             Interlocked.Add(ref _rings, -(long)count);
         }
     }
+
+    /// <summary>From now on every transfer waits for ever: the machine ends.</summary>
+    internal void Halt() => _halted = true;
 
     /// <inheritdoc/>
     public ulong Discard(nint address, ulong length)

@@ -14,7 +14,7 @@ internal sealed class PagedGuest : IDisposable
         Memory = VnodeMemory.Create(new VnodePlacement(0, new ByteSize(bytes), new ByteSize(4096), null, []), HostTopology.Unknown);
         Guest = new GuestMemory([Memory.Region(new GuestAddress(0), new ByteSize(bytes), 0)]);
         Pager = new MemoryPager(new PagerParts(
-            _device, Store, [Memory], new ByteSize(limit), thread => thread.Start(), () => { }, reason => Failure = reason));
+            _device, Store, [Memory], new ByteSize(limit), thread => thread.Start(), reason => Failure = reason));
         Pager.Serve(Guest.Ram);
     }
 
