@@ -61,6 +61,20 @@ internal static unsafe class FileCalls
         }
     }
 
+    /// <summary>A file without a name in a folder, open(2) on O_TMPFILE; it cannot get one either.</summary>
+    internal static int CreateUnnamed(string folder, bool direct) => Create(folder, LibC.O_TMPFILE | LibC.O_EXCL, direct);
+
+    /// <summary>A file that was not there.</summary>
+    internal static int CreateNew(string path, bool direct) => Create(path, LibC.O_CREAT | LibC.O_EXCL, direct);
+
+    private static int Create(string path, int flags, bool direct)
+    {
+        fixed (byte* name = CString.Of(path))
+        {
+            return Answer.Of(LibC.open(name, flags | LibC.O_RDWR | LibC.O_CLOEXEC | (direct ? LibC.O_DIRECT : 0), 0x180 /* 0600 */));
+        }
+    }
+
     /// <summary>The entries of a folder are on the disk when this answers 0.</summary>
     internal static int SyncFolder(string path)
     {
