@@ -8,32 +8,19 @@ namespace Vmm.Interop;
 /// </summary>
 public sealed class Userfault : FileDescriptorHandle
 {
-    /// <summary>The device that gives one to a process without privileges.</summary>
-    public const string Device = "/dev/userfaultfd";
-
     private Userfault(nint fd) : base(fd)
     {
     }
 
-    /// <summary>What threads that page ask of the kernel: ioctls of linux/userfaultfd.h, holes in memfds, the swap file.</summary>
-    public static SyscallNeeds Needs { get; } = new(
-        ["pread64", "pwrite64", "fallocate", "lseek"],
-        [0x8010AA02 /* WAKE */, 0xC028AA03 /* COPY */, 0xC020AA04 /* ZEROPAGE */, 0xC020AA07 /* CONTINUE */]);
-
-    /// <summary>Opens <see cref="Device"/>, for a process that may not.</summary>
-    /// <exception cref="KernelException">ENOENT: this kernel has no userfaultfd. EACCES: the device is not for this user.</exception>
-    public static FileDescriptorHandle OpenDevice() =>
-        new(KernelException.ThrowIfError(FileCalls.Open(Device, Tmds.Linux.LibC.O_RDWR | Tmds.Linux.LibC.O_CLOEXEC), "open " + Device));
-
     /// <summary>Opens one for this process.</summary>
-    /// <param name="device"><see cref="Device"/>.</param>
+    /// <param name="device"><see cref="UserfaultDevice"/>.</param>
     /// <exception cref="KernelException">
     /// The kernel refused. EINVAL: it cannot page shared memory (minor faults; Linux 5.14, CONFIG_USERFAULTFD on x86-64 or arm64).
     /// </exception>
     public static Userfault Open(FileDescriptorHandle device)
     {
         ArgumentNullException.ThrowIfNull(device);
-        Userfault faults = new(KernelException.ThrowIfError(Native.UffdOpen(device), "USERFAULTFD_IOC_NEW on " + Device));
+        Userfault faults = new(KernelException.ThrowIfError(Native.UffdOpen(device), "USERFAULTFD_IOC_NEW on " + UserfaultDevice.Path));
         int answer = Native.UffdBegin(faults);
         if (answer < 0)
         {

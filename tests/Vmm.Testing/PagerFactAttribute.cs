@@ -14,7 +14,7 @@ public sealed class PagerFactAttribute : FactAttribute
     {
         try
         {
-            using FileDescriptorHandle device = Userfault.OpenDevice();
+            using FileDescriptorHandle device = UserfaultDevice.Open();
             Userfault.Open(device).Dispose();
             return null;
         }

@@ -21,7 +21,7 @@ public sealed record PagerParts(
 /// Keeps the resident memory of a guest below a limit: cold pages are staged, then written to the swap store, and come back when the guest
 /// or a device wants them. Four threads: the responder (in C), two that bring pages in, and one that takes them out.
 /// </summary>
-public sealed class MemoryPager : IDisposable
+public sealed class MemoryPager : IMemoryPager, IDisposable
 {
     private const ulong Work = ulong.MaxValue; // posted: look at the transfers that wait
     private const int RoomWaitMilliseconds = 5, MostRoomWaits = 40;

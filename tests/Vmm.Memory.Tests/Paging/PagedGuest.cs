@@ -10,7 +10,7 @@ internal sealed class PagedGuest : IDisposable
 
     internal PagedGuest(ulong bytes, ulong limit)
     {
-        _device = Userfault.OpenDevice();
+        _device = UserfaultDevice.Open();
         Memory = VnodeMemory.Create(new VnodePlacement(0, new ByteSize(bytes), new ByteSize(4096), null, []), HostTopology.Unknown);
         Guest = new GuestMemory([Memory.Region(new GuestAddress(0), new ByteSize(bytes), 0)]);
         Pager = new MemoryPager(new PagerParts(
