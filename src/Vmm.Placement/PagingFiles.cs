@@ -1,4 +1,5 @@
 using Vmm.Interop;
+using Vmm.Memory.Paging;
 using Vmm.Spec;
 
 namespace Vmm.Placement;
@@ -38,9 +39,9 @@ public static class PagingFiles
     {
         try
         {
-            return SwapFile.Create(folder);
+            return SwapFile.Open(folder, out _);
         }
-        catch (KernelException cause)
+        catch (SwapStoreException cause)
         {
             throw new HostMismatchException($"memory.swap: no swap file can be made in {name}: {cause.Message}", cause);
         }
