@@ -4,11 +4,17 @@ using Xunit;
 namespace Vmm.Testing;
 
 /// <summary>A test that pages memory of this process; skipped with the reason where the kernel or the user cannot.</summary>
+[AttributeUsage(AttributeTargets.Method)]
 public sealed class PagerFactAttribute : FactAttribute
 {
-    private static readonly string? s_missing = Try();
+    /// <summary>Why nothing can be paged here; null when it can.</summary>
+    public static string? WhyNot { get; } = Try();
 
-    public PagerFactAttribute() => Skip = s_missing;
+    public override string? Skip
+    {
+        get => WhyNot ?? base.Skip;
+        set => base.Skip = value;
+    }
 
     private static string? Try()
     {
