@@ -99,7 +99,8 @@ internal sealed class MachineBuilder : IDisposable
         GuestPanics panics = new(_board);
         PlatformDevices platform = new(_board, panics);
         DeviceSet devices = BuildDevices(description, kvm.Vm, map, placeBars: start is not null);
-        MemoryPager? pager = Spec.Paging is { } paging ? BuildPager(paging) : null; // knows all memory, and nobody has touched it yet
+        // It knows all memory now, and nobody has touched it yet.
+        MemoryPager? pager = Spec.Paging is { } paging ? BuildPager(paging) : null;
         AttachFirmware(description, map, topology, platform, devices, boots);
         BootInfo? boot = start?.Write(_board.Memory.Guest, map, topology, devices, description.Cpu);
         VcpuSet vcpus = new(_board, kvm, cpu, topology, boot?.Cpu);
@@ -263,4 +264,5 @@ internal sealed class MachineBuilder : IDisposable
 
 /// <summary>What a machine is made of.</summary>
 internal sealed record MachineParts(
-    Board Board, KvmVm Vm, PlatformDevices Platform, GuestPanics Panics, DeviceSet Devices, VcpuSet Vcpus, NumaFitResult? Fit, MemoryPager? Pager);
+    Board Board, KvmVm Vm, PlatformDevices Platform, GuestPanics Panics, DeviceSet Devices, VcpuSet Vcpus, NumaFitResult? Fit,
+    MemoryPager? Pager);

@@ -293,8 +293,8 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
     }
 
     /// <summary>
-    /// The VM ends. No transfer gets pages any more. Whoever waits for a page is released after a while, with zeros: a vCPU that was told to
-    /// stop does so instead of looking at them.
+    /// The VM ends. No transfer gets pages any more. Whoever waits for a page is released after a while, with zeros: a vCPU that was told
+    /// to stop does so instead of looking at them.
     /// </summary>
     private void Fail(string reason)
     {

@@ -2,7 +2,8 @@ namespace Vmm.Memory.Paging;
 
 /// <summary>
 /// The ways of a page between guest, staging, swap store and nothing. Every way goes over <see cref="PageState.Moving"/>: one thread works
-/// on a page, and wakes who waits for it at the end. Any number of threads, each with its own <see cref="MoverRoom"/>; nothing is allocated.
+/// on a page, and wakes who waits for it at the end. Any number of threads, each with its own <see cref="MoverRoom"/>; nothing is
+/// allocated.
 /// </summary>
 internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapStore store, SlotTable slots)
 {

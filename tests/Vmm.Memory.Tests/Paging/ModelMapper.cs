@@ -2,7 +2,9 @@ using Vmm.Memory.Paging;
 
 namespace Vmm.Memory.Tests.Paging;
 
-/// <summary>Memory as a model: which pages are in memory, which are mapped, and one number each. It fails on what must never be done.</summary>
+/// <summary>
+/// Memory as a model: which pages are in memory, which are mapped, and one number each. It fails on what must never be done.
+/// </summary>
 internal sealed class ModelMapper(int pages, Action turn) : IPageMapper
 {
     private readonly bool[] _inMemory = new bool[pages], _mapped = new bool[pages], _inUse = new bool[pages];
