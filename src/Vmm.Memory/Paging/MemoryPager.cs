@@ -172,6 +172,7 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
         _parts.Store.Dispose();
         if (ended)
         {
+            _evicter.Dispose();
             _responder.Dispose();
             _pages.Dispose();
         }

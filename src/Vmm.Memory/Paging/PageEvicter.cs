@@ -5,7 +5,7 @@ namespace Vmm.Memory.Paging;
 /// comes back at the price of a minor fault; what is still staged when its turn comes is cold, and goes to the store. Nothing is staged
 /// while the guest fits below its limit, so that sampling costs nothing then. One thread steps; any thread wakes it.
 /// </summary>
-internal sealed class PageEvicter(ResidencyCache pages, PageMover mover)
+internal sealed class PageEvicter(ResidencyCache pages, PageMover mover) : IDisposable
 {
     private const int IdleMilliseconds = 200, RetryMilliseconds = 1000;
     private const int GroupsPerStep = 32;
@@ -50,6 +50,9 @@ internal sealed class PageEvicter(ResidencyCache pages, PageMover mover)
         bool wrote = (!staged || Volatile.Read(ref pages.Board.Staged) > pool / 2) && TryWriteOut(room);
         return staged || wrote;
     }
+
+    /// <summary>After its thread ended.</summary>
+    public void Dispose() => _wake.Dispose();
 
     private bool StageSome()
     {

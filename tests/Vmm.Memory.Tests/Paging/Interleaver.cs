@@ -4,7 +4,7 @@ namespace Vmm.Memory.Tests.Paging;
 /// Runs threads one at a time, and at each turn lets a random one go on: a seed gives the same interleaving again. A thread that ends in an
 /// exception fails the run.
 /// </summary>
-internal sealed class Interleaver
+internal sealed class Interleaver : IDisposable
 {
     private const int MostTurns = 100_000;
     private readonly Random _random;
@@ -34,6 +34,13 @@ internal sealed class Interleaver
         {
             throw new InvalidOperationException(failure.Message, failure);
         }
+    }
+
+    public void Dispose()
+    {
+        _over.Dispose();
+        _self.Dispose();
+        _gates.ForEach(gate => gate.Dispose());
     }
 
     /// <summary>Whoever is drawn goes on.</summary>

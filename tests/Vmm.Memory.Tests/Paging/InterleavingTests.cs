@@ -35,7 +35,7 @@ public sealed class InterleavingTests
         ThreadPool.GetMinThreads(out int workers, out int ports);
         ThreadPool.SetMinThreads(Math.Max(workers, 16), ports); // or each run waits for threads
         Random random = new(seed);
-        Interleaver interleaver = new(seed);
+        using Interleaver interleaver = new(seed);
         using ResidencyCache cache = new([(0x10000, Pages)]);
         using MemoryStore store = new();
         ModelMapper mapper = new(Pages, interleaver.Turn);

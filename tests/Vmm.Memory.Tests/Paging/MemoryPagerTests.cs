@@ -101,7 +101,7 @@ public sealed class MemoryPagerTests
         Fill(guest, 0, 192 * MiB);
         using CancellationTokenSource over = new();
         List<string> wrong = [];
-        Thread[] threads = [.. Enumerable.Range(0, 3).Select(n => new Thread(() => Walk(guest, n, over.Token, wrong)))];
+        Thread[] threads = [.. Enumerable.Range(0, 3).Select(n => new Thread(() => Walk(guest, n, wrong, over.Token)))];
         Array.ForEach(threads, thread => thread.Start());
         Random random = new(7);
         for (int i = 0; i < 40; i++)
@@ -185,7 +185,7 @@ public sealed class MemoryPagerTests
     }
 
     // Each walker has every third page: nobody else writes it.
-    private static void Walk(PagedGuest guest, int walker, CancellationToken over, List<string> wrong)
+    private static void Walk(PagedGuest guest, int walker, List<string> wrong, CancellationToken over)
     {
         Random random = new(walker);
         PageLease lease = new(1);
