@@ -101,7 +101,11 @@ internal static class VmFields
         Paging.Portion("resident", "Most memory that is resident on the host, a size or a percentage such as 25%; the rest is swapped out",
             p => p.Resident, (p, v) => p with { Resident = v }),
         Paging.Path("swap", "Folder of the swap file, relative to the spec file; auto, the default, where vmmd keeps its own files",
-            p => p.Swap, (p, v) => p with { Swap = v == PagingSpec.AutoSwap ? null : v }) with { Keyword = PagingSpec.AutoSwap },
+            p => p.Swap,
+            (p, v) => p with { Swap = string.Equals(v, PagingSpec.AutoSwap, StringComparison.Ordinal) ? null : v }) with
+        {
+            Keyword = PagingSpec.AutoSwap,
+        },
         Paging.Number("weight", "Share of the host's memory beside other VMs when there is not enough for all; 100 by default",
             1, PagingSpec.MaxWeight, p => p.Weight, (p, v) => p with { Weight = v }),
     ];
