@@ -199,7 +199,7 @@ public sealed class MemoryPagerTests
             while ((answer = guest.Guest.Dma.TryAcquire(new GuestRange(new GuestAddress(at), 4096), DmaAccess.Write, lease, told))
                 == Acquired.Pending)
             {
-                told.Event.Wait();
+                told.Event.Wait(CancellationToken.None);
                 told.Event.Reset();
             }
 
