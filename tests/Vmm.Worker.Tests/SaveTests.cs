@@ -3,6 +3,7 @@ using Vmm.Contracts.Control;
 using Vmm.Daemon.Workers;
 using Vmm.Interop;
 using Vmm.LifeCycle;
+using Vmm.Memory;
 using Vmm.Spec;
 using Vmm.Storage.Tests.Qcow2;
 using Vmm.Testing;
@@ -50,6 +51,33 @@ public sealed class SaveTests : IDisposable
         {
             Assert.Equal(2, all.Split($"TICK spin {tick}\n").Length); // once
         }
+    }
+
+    /// <summary>The guest checks each page before it writes it again; both workers are confined, and page.</summary>
+    [KvmFact(NeedsPager = true)]
+    public async Task A_vm_whose_memory_is_mostly_out_is_saved_and_restored_whole()
+    {
+        await using WorkerFixture fixture = new(firstUser: Environment.IsPrivilegedProcess ? 2_100_000_070u : null);
+        VmSpec spec = SpecOf("dirty", "mib=160 seconds=12 tsc_khz=2500000") with
+        {
+            Memory = ByteSize.MiB(240),
+            Paging = new PagingSpec { Resident = MemoryPortion.Of(ByteSize.MiB(64)), Swap = _folder },
+        };
+        IWorker first = await fixture.LaunchAsync(spec);
+        await using Stream heard = await first.OpenConsoleAsync(Soon);
+        await first.StartAsync(Soon);
+        await ReadUntilAsync(heard, "READY dirty");
+        await SaveAsync(first);
+        Assert.Equal(VmState.Paused, first.State);
+        Assert.DoesNotContain(first.Confinement!.Missing, missing => missing.StartsWith("seccomp", StringComparison.Ordinal));
+        await first.StopAsync(Soon);
+
+        IWorker second = await RestoreAsync(fixture, spec);
+        await using Stream console = await second.OpenConsoleAsync(Soon);
+        await second.StartAsync(Soon);
+        Assert.DoesNotContain("CORRUPT", await ReadUntilAsync(console, "RESULT dirty"), StringComparison.Ordinal);
+        WorkerExit end = await second.Ended.WaitAsync(Soon);
+        Assert.Equal((ExitReason.DebugExit, 0), (end.Reason, end.ExitCode));
     }
 
     [KvmFact]

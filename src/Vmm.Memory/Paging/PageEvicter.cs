@@ -91,6 +91,7 @@ internal sealed class PageEvicter(ResidencyCache pages, PageMover mover) : IDisp
             {
                 if (mover.WriteOut(group, room) > 0)
                 {
+                    Volatile.Write(ref _stopped, null);
                     return true;
                 }
             }
@@ -106,19 +107,6 @@ internal sealed class PageEvicter(ResidencyCache pages, PageMover mover) : IDisp
         return false;
     }
 
-    private bool IsStopped()
-    {
-        if (Stopped is null)
-        {
-            return false;
-        }
-
-        if (Environment.TickCount64 < _retryAt)
-        {
-            return true;
-        }
-
-        Volatile.Write(ref _stopped, null); // tries again
-        return false;
-    }
+    // What stopped it is told until a write succeeds again.
+    private bool IsStopped() => Stopped is not null && Environment.TickCount64 < _retryAt;
 }
