@@ -13,7 +13,8 @@ string[] parts = [.. args.Where(a => !a.StartsWith('-'))];
 string[] options = [.. args.Where(a => a.StartsWith('-'))];
 const string RowsOption = "--rows="; // of the part disks: those whose name has this text
 if (options.Except(["--short", "--peer-only"], StringComparer.Ordinal).Any(o => !o.StartsWith(RowsOption, StringComparison.Ordinal))
-    || parts.Except(["start", "block", "memdisk", "disks", "exits", "daemon", "net", "memory", "numa", "swapstore"], StringComparer.Ordinal).Any())
+    || parts.Except(["start", "block", "memdisk", "disks", "exits", "daemon", "net", "memory", "numa", "swapstore"], StringComparer.Ordinal)
+        .Any())
 {
     Console.Error.WriteLine(Usage);
     return 2;
