@@ -39,6 +39,8 @@ public sealed class ConfinementTests
         ("prctl seccomp", "157 22 0 0 0 0", false),
         ("prlimit other", "302 1 0 0 0", false),
         ("ioctl TIOCSTI", "16 0 21522 0", false),
+        ("ioctl USERFAULTFD_IOC_NEW", "16 0 43520 0", false),
+        ("ioctl UFFDIO_COPY", "16 0 3223890435 0", false),
         ("ioctl KVM_CREATE_VM", "16 0 44545 0", false),
         ("mmap executable", "9 0 4096 5 34 -1 0", false),
         ("mprotect executable", "10 0 4096 4", false),
