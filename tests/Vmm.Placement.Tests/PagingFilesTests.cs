@@ -1,41 +1,43 @@
-using Microsoft.Win32.SafeHandles;
 using Vmm.Interop;
+using Vmm.Memory;
+using Vmm.Spec;
 
 namespace Vmm.Placement.Tests;
 
 /// <summary>What a host gives a machine with a resident limit.</summary>
 public sealed class PagingFilesTests : IDisposable
 {
+    private static readonly VmSpec s_vm = new()
+    {
+        Memory = ByteSize.MiB(256),
+        Paging = new PagingSpec { Resident = MemoryPortion.OfPercent(25) },
+    };
+
     private readonly string _folder = Directory.CreateTempSubdirectory("vmm-swap-").FullName;
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     [Fact]
-    public void A_swap_file_has_no_name_and_keeps_what_is_written()
+    public void A_swap_file_has_no_name_and_the_size_of_the_memory_and_a_tenth()
     {
-        using FileDescriptorHandle swap = PagingFiles.OpenSwap(_folder, "here");
+        List<string> notes = [];
+        using FileDescriptorHandle swap = PagingFiles.OpenSwap(s_vm, _folder, "here", notes.Add);
         Assert.Empty(Directory.EnumerateFileSystemEntries(_folder));
-        Assert.Equal((0ul, BlockFileKind.RegularFile), (BlockFile.Inspect(swap).Size, BlockFile.Inspect(swap).Kind));
-        using SafeFileHandle same = new(swap.DangerousGetHandle(), ownsHandle: false);
-        using NativeArray<byte> page = new(8192);
-        int start = (int)(-page.AddressOf(0) & 4095); // O_DIRECT asks for it
-        page.Span.Slice(start, 4096).Fill(7);
-        RandomAccess.Write(same, page.Span.Slice(start, 4096), 1 << 20);
-        page.Span.Clear();
-        Assert.Equal(4096, RandomAccess.Read(same, page.Span.Slice(start, 4096), 1 << 20));
-        Assert.Equal([7, 7], new[] { page.Span[start], page.Span[start + 4095] });
-        Assert.Equal((1ul << 20) + 4096, BlockFile.Inspect(swap).Size);
+        BlockFileInfo info = BlockFile.Inspect(swap);
+        Assert.Equal((PagingSpec.SwapLimit(s_vm).Bytes & ~4095ul, BlockFileKind.RegularFile), (info.Size, info.Kind));
+        Assert.All(notes, note => Assert.StartsWith("the swap file in here goes through", note, StringComparison.Ordinal));
     }
 
     [Fact]
     public void A_folder_that_takes_no_swap_file_is_named_with_the_field()
     {
         HostMismatchException refused = Assert.Throws<HostMismatchException>(
-            () => PagingFiles.OpenSwap(Path.Combine(_folder, "none"), "/the/folder"));
-        Assert.StartsWith("memory.swap: no swap file can be made in /the/folder: ", refused.Message, StringComparison.Ordinal);
+            () => PagingFiles.OpenSwap(s_vm, Path.Combine(_folder, "none"), "/the/folder", null));
+        Assert.StartsWith("memory.swap: swap file in /the/folder: ", refused.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain(_folder, refused.Message, StringComparison.Ordinal);
         string file = Path.Combine(_folder, "file");
         File.WriteAllText(file, "");
-        Assert.Throws<HostMismatchException>(() => PagingFiles.OpenSwap(file, file));
+        Assert.Throws<HostMismatchException>(() => PagingFiles.OpenSwap(s_vm, file, file, null));
     }
 
     [Fact]

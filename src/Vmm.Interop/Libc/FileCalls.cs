@@ -61,17 +61,13 @@ internal static unsafe class FileCalls
         }
     }
 
-    /// <summary>A file without a name in a folder, open(2) on O_TMPFILE; it cannot get one either.</summary>
-    internal static int CreateUnnamed(string folder, bool direct) => Create(folder, LibC.O_TMPFILE | LibC.O_EXCL, direct);
-
-    /// <summary>A file that was not there.</summary>
-    internal static int CreateNew(string path, bool direct) => Create(path, LibC.O_CREAT | LibC.O_EXCL, direct);
-
-    private static int Create(string path, int flags, bool direct)
+    /// <summary>A file of this user alone, without a name.</summary>
+    internal static int OpenUnnamed(string folder, bool direct)
     {
-        fixed (byte* name = CString.Of(path))
+        fixed (byte* name = CString.Of(folder))
         {
-            return Answer.Of(LibC.open(name, flags | LibC.O_RDWR | LibC.O_CLOEXEC | (direct ? LibC.O_DIRECT : 0), 0x180 /* 0600 */));
+            int flags = LibC.O_TMPFILE | LibC.O_RDWR | LibC.O_CLOEXEC | (direct ? LibC.O_DIRECT : 0);
+            return Answer.Of(LibC.open(name, flags, LibC.S_IRUSR | LibC.S_IWUSR));
         }
     }
 

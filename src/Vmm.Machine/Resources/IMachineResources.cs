@@ -49,11 +49,11 @@ public interface IMachineResources
     FileDescriptorHandle OpenUserfault();
 
     /// <summary>
-    /// A swap file of no length and without a name, past the host's page cache where it can be; only called for a machine with a resident
-    /// limit. It takes up to <see cref="PagingSpec.SwapLimit"/>.
+    /// The file of a swap store, of <see cref="PagingSpec.SwapLimit"/> bytes and without a name, past the host's page cache where it can be;
+    /// only called for a machine with a resident limit.
     /// </summary>
     /// <exception cref="HostMismatchException">It cannot be made.</exception>
-    FileDescriptorHandle OpenSwap(PagingSpec paging);
+    FileDescriptorHandle OpenSwap(VmSpec spec);
 
     /// <summary>Who starts and confines the machine's threads; null: they are threads as others.</summary>
     IMachineThreads? Threads => null;
@@ -134,10 +134,10 @@ public sealed class PathResources : IMachineResources
     public FileDescriptorHandle OpenUserfault() => PagingFiles.OpenUserfault();
 
     /// <inheritdoc/>
-    public FileDescriptorHandle OpenSwap(PagingSpec paging)
+    public FileDescriptorHandle OpenSwap(VmSpec spec)
     {
-        string folder = paging.Swap ?? PagingFiles.UsualFolder;
-        return PagingFiles.OpenSwap(folder, folder);
+        string folder = spec.Paging?.Swap ?? PagingFiles.UsualFolder;
+        return PagingFiles.OpenSwap(spec, folder, folder, Note);
     }
 
     /// <inheritdoc/>

@@ -8,7 +8,7 @@ namespace Vmm.Machine.Run;
 /// What the parts of one machine ask of the kernel: those that it has, and disks and network devices, which can come at any time.
 /// </summary>
 /// <param name="Threads">Its threads that no driver starts, and those of any device.</param>
-/// <param name="Vcpus">Its vCPU threads.</param>
+/// <param name="Vcpus">Its vCPU threads. The process is allowed this, too: its filter holds them as well.</param>
 public sealed record MachineNeeds(SyscallNeeds Threads, SyscallNeeds Vcpus)
 {
     /// <summary>Changing what is RAM.</summary>
@@ -56,6 +56,6 @@ public sealed record MachineNeeds(SyscallNeeds Threads, SyscallNeeds Vcpus)
     public MachineNeeds With(VirtioDevice device)
     {
         SyscallNeeds moved = device.SharedMemory.Count > 0 ? HotMemory : SyscallNeeds.None;
-        return new(Threads + device.ThreadNeeds + InterruptLines + device.VcpuNeeds + moved, Vcpus + device.VcpuNeeds + moved);
+        return new(Threads + device.ThreadNeeds + InterruptLines + moved, Vcpus + device.VcpuNeeds + moved);
     }
 }
