@@ -49,8 +49,8 @@ public interface IMachineResources
     FileDescriptorHandle OpenUserfault();
 
     /// <summary>
-    /// The file of a swap store, of <see cref="PagingSpec.SwapLimit"/> bytes and without a name, past the host's page cache where it can be;
-    /// only called for a machine with a resident limit.
+    /// The file of a swap store, of <see cref="PagingSpec.SwapLimit"/> bytes and without a name, past the host's page cache where it can
+    /// be; only called for a machine with a resident limit.
     /// </summary>
     /// <exception cref="HostMismatchException">It cannot be made.</exception>
     FileDescriptorHandle OpenSwap(VmSpec spec);
