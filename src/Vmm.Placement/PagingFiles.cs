@@ -32,16 +32,15 @@ public static class PagingFiles
     }
 
     /// <summary>A swap file, which has no name and goes with its last descriptor.</summary>
-    /// <param name="spec">The VM, whose memory it can take.</param>
     /// <param name="folder">Where it takes its room.</param>
     /// <param name="name">What the folder is called for people.</param>
     /// <param name="note">Takes a remark; null when nobody reads them.</param>
     /// <exception cref="HostMismatchException">It cannot be made.</exception>
-    public static FileDescriptorHandle OpenSwap(VmSpec spec, string folder, string name, Action<string>? note)
+    public static FileDescriptorHandle OpenSwap(string folder, string name, Action<string>? note)
     {
         try
         {
-            FileDescriptorHandle file = SwapFile.Create(folder, PagingSpec.SwapLimit(spec), out bool isDirect);
+            FileDescriptorHandle file = SwapFile.Open(folder, out bool isDirect);
             if (!isDirect)
             {
                 note?.Invoke($"the swap file in {name} goes through the host's page cache: its file system has no O_DIRECT");

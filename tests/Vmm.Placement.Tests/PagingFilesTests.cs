@@ -1,30 +1,22 @@
 using Vmm.Interop;
-using Vmm.Memory;
-using Vmm.Spec;
 
 namespace Vmm.Placement.Tests;
 
 /// <summary>What a host gives a machine with a resident limit.</summary>
 public sealed class PagingFilesTests : IDisposable
 {
-    private static readonly VmSpec s_vm = new()
-    {
-        Memory = ByteSize.MiB(256),
-        Paging = new PagingSpec { Resident = MemoryPortion.OfPercent(25) },
-    };
-
     private readonly string _folder = Directory.CreateTempSubdirectory("vmm-swap-").FullName;
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     [Fact]
-    public void A_swap_file_has_no_name_and_the_size_of_the_memory_and_a_tenth()
+    public void A_swap_file_has_no_name_and_grows_as_it_is_written()
     {
         List<string> notes = [];
-        using FileDescriptorHandle swap = PagingFiles.OpenSwap(s_vm, _folder, "here", notes.Add);
+        using FileDescriptorHandle swap = PagingFiles.OpenSwap(_folder, "here", notes.Add);
         Assert.Empty(Directory.EnumerateFileSystemEntries(_folder));
         BlockFileInfo info = BlockFile.Inspect(swap);
-        Assert.Equal((PagingSpec.SwapLimit(s_vm).Bytes & ~4095ul, BlockFileKind.RegularFile), (info.Size, info.Kind));
+        Assert.Equal((0ul, BlockFileKind.RegularFile), (info.Size, info.Kind));
         Assert.All(notes, note => Assert.StartsWith("the swap file in here goes through", note, StringComparison.Ordinal));
     }
 
@@ -32,12 +24,12 @@ public sealed class PagingFilesTests : IDisposable
     public void A_folder_that_takes_no_swap_file_is_named_with_the_field()
     {
         HostMismatchException refused = Assert.Throws<HostMismatchException>(
-            () => PagingFiles.OpenSwap(s_vm, Path.Combine(_folder, "none"), "/the/folder", null));
+            () => PagingFiles.OpenSwap(Path.Combine(_folder, "none"), "/the/folder", null));
         Assert.StartsWith("memory.swap: swap file in /the/folder: ", refused.Message, StringComparison.Ordinal);
         Assert.DoesNotContain(_folder, refused.Message, StringComparison.Ordinal);
         string file = Path.Combine(_folder, "file");
         File.WriteAllText(file, "");
-        Assert.Throws<HostMismatchException>(() => PagingFiles.OpenSwap(s_vm, file, file, null));
+        Assert.Throws<HostMismatchException>(() => PagingFiles.OpenSwap(file, file, null));
     }
 
     [Fact]

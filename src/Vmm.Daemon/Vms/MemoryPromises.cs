@@ -47,11 +47,11 @@ internal sealed class MemoryPromises(double overcommit, Func<ByteSize> host)
             ulong promised = others.Values.Aggregate(0UL, (sum, bytes) => sum + bytes);
             if (Limit is { } most && promised + wanted > most)
             {
+                string ratio = overcommit.ToString(CultureInfo.InvariantCulture), how = spec.Paging is null ? "" : " (its resident limit)";
                 throw new ApiException(409, "memory-promised", "the host's memory is promised to others",
-                    $"{spec.Name} is promised {Mebibytes(wanted)}{(spec.Paging is null ? "" : " (its resident limit)")}: with the "
-                        + $"{Mebibytes(promised)} of {others.Count} VMs that run that is more than {Mebibytes(most)}, {overcommit.ToString(CultureInfo.InvariantCulture)} times the "
-                        + $"{Mebibytes(host())} of this host: stop a VM, give some a resident limit (memory: {{resident: 25%}}), or raise "
-                        + "memory: {overcommit} in vmmd.yaml");
+                    $"{spec.Name} is promised {Mebibytes(wanted)}{how}: with the {Mebibytes(promised)} of {others.Count} VMs that run that "
+                        + $"is more than {Mebibytes(most)}, {ratio} times the {Mebibytes(host())} of this host: stop a VM, give some a "
+                        + "resident limit (memory: {resident: 25%}), or raise memory: {overcommit} in vmmd.yaml");
             }
 
             _starting[spec.Name] = Math.Max(wanted, _starting.GetValueOrDefault(spec.Name));

@@ -27,23 +27,23 @@ internal sealed record DiskAccess(StorageFolders Storage)
     internal string? SwapFolder { get; init; }
 
     /// <summary>Makes a swap file.</summary>
-    /// <param name="spec">Of which VM.</param>
+    /// <param name="paging">What its spec says of it.</param>
     /// <param name="note">Takes a remark.</param>
     /// <exception cref="HostMismatchException">It cannot be made there.</exception>
     /// <exception cref="StorageException">The spec names a folder that may not be used.</exception>
     /// <exception cref="IOException">The usual folder cannot be made.</exception>
     /// <exception cref="UnauthorizedAccessException">Nor may it be.</exception>
-    internal FileDescriptorHandle OpenSwap(VmSpec spec, Action<string> note)
+    internal FileDescriptorHandle OpenSwap(PagingSpec paging, Action<string> note)
     {
-        if (spec.Paging?.Swap is { } wished)
+        if (paging.Swap is { } wished)
         {
             using FolderFile held = Storage.HoldFolder(wished);
-            return PagingFiles.OpenSwap(spec, held.HeldPath, wished, note);
+            return PagingFiles.OpenSwap(held.HeldPath, wished, note);
         }
 
         string folder = SwapFolder ?? throw new HostMismatchException("memory.swap: nobody keeps swap files here: name a folder");
         Directory.CreateDirectory(folder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
-        return PagingFiles.OpenSwap(spec, folder, folder, note);
+        return PagingFiles.OpenSwap(folder, folder, note);
     }
 
     /// <summary>Keeps the seeds of VMs, which are in no storage folder; null: nobody does.</summary>

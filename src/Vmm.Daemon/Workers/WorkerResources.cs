@@ -132,9 +132,9 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     private void AddDevices(VmSpec spec)
     {
         _vmName = spec.Name;
-        if (spec.Paging is not null)
+        if (spec.Paging is { } paging)
         {
-            AddPaging(spec);
+            AddPaging(spec, paging);
         }
 
         for (int i = 0; i < spec.Disks.Count; i++)
@@ -162,12 +162,12 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     }
 
     /// <summary>Through what a VM with a resident limit hears of page faults, and where its pages go.</summary>
-    private void AddPaging(VmSpec spec)
+    private void AddPaging(VmSpec spec, PagingSpec paging)
     {
         try
         {
             Add(ResourceNames.Userfault, PagingFiles.OpenUserfault());
-            Add(ResourceNames.Swap, access.OpenSwap(spec, _remarks.Add));
+            Add(ResourceNames.Swap, access.OpenSwap(paging, _remarks.Add));
         }
         catch (Exception cause) when (cause is HostMismatchException or IOException or UnauthorizedAccessException)
         {

@@ -63,7 +63,7 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
     public FileDescriptorHandle OpenUserfault() => Take(ResourceNames.Userfault);
 
     /// <inheritdoc/>
-    public FileDescriptorHandle OpenSwap(VmSpec spec) => Take(ResourceNames.Swap);
+    public FileDescriptorHandle OpenSwap(PagingSpec paging) => Take(ResourceNames.Swap);
 
     /// <inheritdoc/>
     public IDiskBackend OpenDisk(int index, DiskSpec disk) => disk.IsRemote

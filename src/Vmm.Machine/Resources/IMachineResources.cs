@@ -49,11 +49,11 @@ public interface IMachineResources
     FileDescriptorHandle OpenUserfault();
 
     /// <summary>
-    /// The file of a swap store, of <see cref="PagingSpec.SwapLimit"/> bytes and without a name, past the host's page cache where it can
-    /// be; only called for a machine with a resident limit.
+    /// The file of a swap store, empty and without a name, past the host's page cache where it can be; only called for a machine with a
+    /// resident limit. It takes up to <see cref="PagingSpec.SwapLimit"/>.
     /// </summary>
     /// <exception cref="HostMismatchException">It cannot be made.</exception>
-    FileDescriptorHandle OpenSwap(VmSpec spec);
+    FileDescriptorHandle OpenSwap(PagingSpec paging);
 
     /// <summary>Who starts and confines the machine's threads; null: they are threads as others.</summary>
     IMachineThreads? Threads => null;
@@ -134,10 +134,10 @@ public sealed class PathResources : IMachineResources
     public FileDescriptorHandle OpenUserfault() => PagingFiles.OpenUserfault();
 
     /// <inheritdoc/>
-    public FileDescriptorHandle OpenSwap(VmSpec spec)
+    public FileDescriptorHandle OpenSwap(PagingSpec paging)
     {
-        string folder = spec.Paging?.Swap ?? PagingFiles.UsualFolder;
-        return PagingFiles.OpenSwap(spec, folder, folder, Note);
+        string folder = paging.Swap ?? PagingFiles.UsualFolder;
+        return PagingFiles.OpenSwap(folder, folder, Note);
     }
 
     /// <inheritdoc/>

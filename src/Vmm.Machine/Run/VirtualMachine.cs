@@ -43,7 +43,7 @@ public sealed class VirtualMachine : IDisposable
     private VirtualMachine(MachineParts parts)
     {
         (_board, _platform, _panics, _vcpus, _devices) = (parts.Board, parts.Platform, parts.Panics, parts.Vcpus, parts.Devices);
-        (Vm, Fit) = (parts.Vm, parts.Fit);
+        (Vm, Fit, Pager) = (parts.Vm, parts.Fit, parts.Pager);
         VmSpec spec = _board.Spec;
         Balloon = _devices.Find<VirtioBalloon>();
         List<(int Vnode, VirtioMem Device)> memory = [];
@@ -190,7 +190,7 @@ public sealed class VirtualMachine : IDisposable
     public VirtioBalloon? Balloon { get; }
 
     /// <summary>Keeps its memory below the resident limit of its spec; null: all of it may be resident.</summary>
-    public IMemoryPager? Pager { get; private set; }
+    public IMemoryPager? Pager { get; }
 
     /// <summary>The guest told of a panic of its kernel.</summary>
     public bool GuestPanicked => _panics.HasPanicked;

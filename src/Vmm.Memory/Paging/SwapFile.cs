@@ -32,7 +32,13 @@ public static class SwapFile
         return file;
     }
 
-    private static FileDescriptorHandle Open(string folder, out bool isDirect)
+    /// <summary>Makes one without a size: it grows as it is written.</summary>
+    /// <param name="folder">On whose file system it lies.</param>
+    /// <param name="isDirect">True when transfers go past the page cache; not every file system can.</param>
+    /// <exception cref="SwapStoreException">
+    /// There is no such folder, it may not be used, or its file system has no files without a name.
+    /// </exception>
+    public static FileDescriptorHandle Open(string folder, out bool isDirect)
     {
         try
         {

@@ -235,7 +235,7 @@ public sealed class LayoutGoldenTests : IDisposable
 
         public FileDescriptorHandle OpenUserfault() => throw new NotSupportedException();
 
-        public FileDescriptorHandle OpenSwap(VmSpec spec) => throw new NotSupportedException();
+        public FileDescriptorHandle OpenSwap(PagingSpec paging) => throw new NotSupportedException();
 
         public IDiskBackend OpenDisk(int index, DiskSpec disk)
         {
