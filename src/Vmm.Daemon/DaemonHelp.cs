@@ -30,7 +30,8 @@ internal static class DaemonHelp
           --client-ca FILE                     authorities of client certificates (PEM); who they are is in the config's principals
           --connections N, --peer-connections N   most connections at once to each endpoint, and of one user or address [default: 512, 128]
 
-        SIGHUP opens the log file anew and reads the settings again: log level, balancer (on, off, dry-run) and principals change at once, the rest with the next start.
+        SIGHUP opens the log file anew and reads the settings again: log level, balancer (on, off, dry-run) and principals change at
+        once, the rest with the next start.
         SIGTERM ends the daemon; the VMs go on, and the next daemon takes them over.
         """;
 }

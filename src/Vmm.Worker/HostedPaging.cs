@@ -37,7 +37,7 @@ internal sealed class HostedPaging(Func<IMemoryPager?> pager) : IDisposable
     internal void SetLimit(ulong bytes)
     {
         IMemoryPager now = pager() ?? throw new RequestException(
-            ControlCodes.NoResidentLimit, "the VM has no resident limit: give it one in its spec (memory: {resident: 25%}) before its start");
+            ControlCodes.NoResidentLimit, "the VM has no resident limit: its spec gives it one (memory: {resident: 25%}) before its start");
         try
         {
             now.SetResidentLimit(new ByteSize(bytes));

@@ -23,7 +23,7 @@ internal static class MemoryCommands
         Option<string?> balloon = new("--balloon") { Description = "Size the balloon shall have", HelpName = "size" };
         Option<string?> resident = new("--resident")
         {
-            Description = "Most memory that is resident on the host, e.g. 256MiB or 25%, also in its spec; for a VM that started with a limit",
+            Description = "Most memory that is resident on the host, e.g. 256MiB or 25%, also in its spec; for a VM with such a limit",
             HelpName = "size|percent",
         };
         Option<bool> force = new("--force")

@@ -35,7 +35,8 @@ internal static class MemoryView
             return ExitCodes.Done;
         }
 
-        session.Fail($"{name}: the guest did not get there in {given.Timeout} s; it goes on, 'vmmctl vm memory {name}' shows how far it is");
+        session.Fail(
+            $"{name}: the guest did not get there in {given.Timeout} s; it goes on, 'vmmctl vm memory {name}' shows how far it is");
         return ExitCodes.Failed;
     }
 

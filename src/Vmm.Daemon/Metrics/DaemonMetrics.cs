@@ -110,7 +110,7 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Ref
     private void AddPromises(MetricsText text)
     {
         (ulong promised, ulong? limit) = vms.PromisedMemory;
-        text.Family("vmm_host_promised_bytes", "gauge", "Memory that VMs which run are promised: their resident limits, or all their memory");
+        text.Family("vmm_host_promised_bytes", "gauge", "Memory promised to VMs that run: resident limits, or all they have");
         text.Sample("vmm_host_promised_bytes", promised);
         text.Family("vmm_host_promise_limit_bytes", "gauge", "Most that may be promised: the host's memory times the overcommit ratio");
         if (limit is { } most)

@@ -45,7 +45,7 @@ internal sealed class VmResidentLimit(VmSupervisor vm, Func<VmSpec, IDisposable>
             if (vm.Store.RequireSpec().Paging is not { } paging)
             {
                 throw new ApiException(409, ControlCodes.NoResidentLimit, "the VM has no resident limit",
-                    $"{vm.Name} was started without one: give it one while it is off ('vmmctl vm edit {vm.Name}', memory: {{resident: 25%}})");
+                    $"{vm.Name} was started without one: give it one while it is off (memory: {{resident: 25%}})");
             }
 
             (string text, VmSpec spec) = SpecDevices.Edit(

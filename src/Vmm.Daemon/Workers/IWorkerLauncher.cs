@@ -277,8 +277,8 @@ public interface IWorker : IAsyncDisposable
     }
 
     /// <summary>
-    /// Calls <paramref name="handler"/> when pages of a VM with a resident limit go out no more, with the reason, and with null when they do
-    /// again; as <see cref="OnDiskError"/>.
+    /// Calls <paramref name="handler"/> when pages of a VM with a resident limit go out no more, with the reason, and with null when they
+    /// do again; as <see cref="OnDiskError"/>.
     /// </summary>
     void OnPagingStopped(Action<string?> handler)
     {
