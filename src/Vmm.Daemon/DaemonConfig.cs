@@ -106,6 +106,11 @@ public static class DaemonConfig
             return WithFolders(options, name, folders, out problem);
         }
 
+        if (name is "memory" && value is YamlMappingNode memory)
+        {
+            return WithMemory(options, memory, out problem);
+        }
+
         string text = (value as YamlScalarNode)?.Value ?? "";
         if (text.Length > 0)
         {
@@ -114,6 +119,30 @@ public static class DaemonConfig
 
         problem = "is empty";
         return null;
+    }
+
+    /// <summary>The settings of memory, which are a group of their own.</summary>
+    private static DaemonOptions? WithMemory(DaemonOptions options, YamlMappingNode memory, out string problem)
+    {
+        problem = "";
+        foreach ((YamlNode key, YamlNode value) in memory.Children)
+        {
+            if (key is not YamlScalarNode { Value: "overcommit" })
+            {
+                problem = $"{key} is no setting of it; known here: overcommit";
+                return null;
+            }
+
+            if (options.With("memoryOvercommit", (value as YamlScalarNode)?.Value ?? "", out problem) is not { } next)
+            {
+                problem = "overcommit: " + problem;
+                return null;
+            }
+
+            options = next;
+        }
+
+        return options;
     }
 
     private static DaemonOptions? WithFolders(DaemonOptions options, string name, YamlSequenceNode folders, out string problem)

@@ -46,6 +46,12 @@ internal static partial class DaemonLog
     [LoggerMessage(10, LogLevel.Error, "the end of {Name} could not be written to the inventory")]
     internal static partial void Unsaved(ILogger log, Exception error, string name);
 
+    [LoggerMessage(143, LogLevel.Information, "at most {Limit} of the memory of {Name} is resident from now on")]
+    internal static partial void ResidentLimit(ILogger log, string name, string limit);
+
+    [LoggerMessage(144, LogLevel.Warning, "paging of {Name}: {What}")]
+    internal static partial void PagingStopped(ILogger log, string name, string what);
+
     [LoggerMessage(11, LogLevel.Information, "memory of {Name} is {Outcome}: {Vnodes}")]
     internal static partial void MemoryChanged(ILogger log, string name, string outcome, string vnodes);
 

@@ -8,6 +8,7 @@ using Vmm.Daemon.Networks;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
+using Vmm.Memory;
 
 namespace Vmm.Daemon;
 
@@ -149,6 +150,13 @@ public sealed record DaemonOptions
 
     /// <summary>The balancer of memory.</summary>
     public BalancerOptions Balancer { get; init; } = BalancerOptions.Off;
+
+    /// <summary>How often the host's memory may be promised to VMs that run.</summary>
+    public double Overcommit { get; init; } = 1;
+
+    /// <summary>The host's memory; zero: it is not known.</summary>
+    internal Func<ByteSize> HostMemory { get; init; } =
+        () => new ByteSize(HostTopology.Read().Nodes.Aggregate(0UL, (sum, node) => sum + node.TotalBytes));
 
     /// <summary>The log.</summary>
     public LogOptions Log { get; init; } = new();

@@ -56,6 +56,12 @@ internal static class DaemonSettings
             Balancer = options.Balancer with { Interval = TimeSpan.FromSeconds(seconds) }
         }),
 
+        ["memoryOvercommit"] = new("a ratio from 0.1 to 100, such as 1.5", (options, value) =>
+            double.TryParse(value, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double ratio)
+                && ratio is >= 0.1 and <= 100
+                    ? options with { Overcommit = ratio }
+                    : null),
+
         ["logLevel"] = new(LogOptions.Levels, (options, value) =>
             LogOptions.TryLevel(value, out LogLevel level) ? options with { Log = options.Log with { Level = level } } : null),
         ["logFormat"] = OfWord("text or json", ["text", "json"], (options, word) => options with

@@ -33,17 +33,25 @@ public static class PagingFiles
 
     /// <summary>A swap file, which has no name and goes with its last descriptor.</summary>
     /// <param name="folder">Where it takes its room.</param>
-    /// <param name="name">What the folder is called in an error.</param>
+    /// <param name="name">What the folder is called for people.</param>
+    /// <param name="note">Takes a remark; null when nobody reads them.</param>
     /// <exception cref="HostMismatchException">It cannot be made.</exception>
-    public static FileDescriptorHandle OpenSwap(string folder, string name)
+    public static FileDescriptorHandle OpenSwap(string folder, string name, Action<string>? note)
     {
         try
         {
-            return SwapFile.Open(folder, out _);
+            FileDescriptorHandle file = SwapFile.Open(folder, out bool isDirect);
+            if (!isDirect)
+            {
+                note?.Invoke($"the swap file in {name} goes through the host's page cache: its file system has no O_DIRECT");
+            }
+
+            return file;
         }
         catch (SwapStoreException cause)
         {
-            throw new HostMismatchException($"memory.swap: no swap file can be made in {name}: {cause.Message}", cause);
+            throw new HostMismatchException(
+                $"memory.swap: {cause.Message.Replace(folder, name, StringComparison.Ordinal)}", cause);
         }
     }
 }

@@ -26,10 +26,14 @@ public sealed record PagingSpec
     /// <summary>Share of the host's memory beside other VMs when there is not enough, <see cref="DefaultWeight"/> when null.</summary>
     public int? Weight { get; init; }
 
-    /// <summary>Most bytes that the swap file of a VM takes: all its memory, and a tenth for what lies around pages there.</summary>
+    private const ulong MostSwap = 1UL << 43; // SwapStore.MostBytes
+
+    /// <summary>
+    /// Most bytes that the swap file of a VM takes: all its memory, and a tenth for what lies around pages there; at most 8 TiB.
+    /// </summary>
     public static ByteSize SwapLimit(VmSpec spec)
     {
         ulong memory = spec.MostMemory;
-        return new ByteSize(memory + (memory / 10));
+        return new ByteSize(Math.Min(memory + (memory / 10), MostSwap));
     }
 }

@@ -45,8 +45,9 @@ internal sealed class HostedMachine : IDisposable
         _endFile = endFile;
         _ended = ended;
         Devices = new HostedDevices(machine, () => State);
-        Memory = new HostedMemory(machine);
-        Report = new HostedReport(machine, Rehoming);
+        Paging = new HostedPaging(() => machine.Pager);
+        Memory = new HostedMemory(machine, Paging);
+        Report = new HostedReport(machine, Rehoming, Paging);
         Saves = new HostedSave(machine, _stop.Token);
         DiskCopy = new HostedDiskCopy(machine, () => State);
         Snapshots = new HostedSnapshots(machine, () => State);
@@ -70,6 +71,9 @@ internal sealed class HostedMachine : IDisposable
 
     /// <summary>Its memory.</summary>
     internal HostedMemory Memory { get; }
+
+    /// <summary>What keeps it below its resident limit.</summary>
+    internal HostedPaging Paging { get; }
 
     /// <summary>Its saves.</summary>
     internal HostedSave Saves { get; }
@@ -226,6 +230,7 @@ internal sealed class HostedMachine : IDisposable
     public void Dispose()
     {
         _stop.Cancel();
+        Paging.Dispose();
         Rehoming.Dispose();
         _runner?.Join();
         _machine.Dispose();

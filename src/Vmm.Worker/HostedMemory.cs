@@ -7,7 +7,8 @@ namespace Vmm.Worker;
 
 /// <summary>The memory of the VM of this worker, as the daemon asks for it.</summary>
 /// <param name="machine">The machine.</param>
-internal sealed class HostedMemory(VirtualMachine machine)
+/// <param name="paging">Its pager.</param>
+internal sealed class HostedMemory(VirtualMachine machine, HostedPaging paging)
 {
     /// <summary>The memory of the VM as it is.</summary>
     internal VmMemory Now
@@ -25,7 +26,7 @@ internal sealed class HostedMemory(VirtualMachine machine)
 
             BalloonInfo? balloon = machine.Balloon?.Info();
             machine.Balloon?.RequestStatistics(); // for who asks next
-            return new VmMemory(vnodes, balloon is null ? null : Describe(balloon));
+            return new VmMemory(vnodes, balloon is null ? null : Describe(balloon), paging.Info);
         }
     }
 
@@ -45,6 +46,11 @@ internal sealed class HostedMemory(VirtualMachine machine)
                 throw new VnodeMemoryException(
                     $"{new ByteSize(size)} is below {only.Least}, which only the balloon reaches: "
                     + "give either the size of the vnode or that of the balloon");
+            }
+
+            if (wish.ResidentBytes is { } resident)
+            {
+                paging.SetLimit(resident);
             }
 
             if (wish.Bytes is { } bytes)

@@ -12,7 +12,8 @@ namespace Vmm.Worker;
 /// <summary>What the VM of this worker tells of itself: counters, and where its vnodes are.</summary>
 /// <param name="machine">The machine.</param>
 /// <param name="rehoming">Moves its vnodes.</param>
-internal sealed class HostedReport(VirtualMachine machine, Rehoming rehoming)
+/// <param name="paging">Its pager.</param>
+internal sealed class HostedReport(VirtualMachine machine, Rehoming rehoming, HostedPaging paging)
 {
     /// <summary>Where the vnodes are meant to be.</summary>
     internal WorkerNuma Numa
@@ -60,7 +61,8 @@ internal sealed class HostedReport(VirtualMachine machine, Rehoming rehoming)
         }
 
         return new WorkerStats(
-            (long)Environment.CpuUsage.TotalTime.TotalMilliseconds, residentBytes, counters.Exits, disks, Nets(counters.Nets));
+            (long)Environment.CpuUsage.TotalTime.TotalMilliseconds, residentBytes, counters.Exits, disks, Nets(counters.Nets),
+            Paging: paging.Info);
     }
 
     private static LatencyStats Latency(DiskLatency stage) => new(stage.Counts, stage.Microseconds);

@@ -312,6 +312,8 @@ internal sealed class WorkerService : IDisposable
             TellState(); // first: who hears of the stall finds it changed
             _port.Tell(ControlKinds.DiskStalled, stall, ControlJson.Default.DiskStallBody);
         });
+        _machine.Paging.OnStopped(reason => _port.Tell(
+            ControlKinds.PagingStopped, new PagingStoppedBody(reason), ControlJson.Default.PagingStoppedBody));
         _machine.Devices.OnRemoved(removal => _port.Tell(ControlKinds.DeviceRemoved, removal, ControlJson.Default.RemovalBody));
     }
 

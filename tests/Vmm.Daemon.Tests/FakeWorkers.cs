@@ -266,6 +266,16 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
         return Task.CompletedTask;
     }
 
+    /// <summary>Its resident limit, in bytes; null: nobody changed it.</summary>
+    internal ulong? Resident { get; private set; }
+
+    private Action<string?>? _paging;
+
+    public void OnPagingStopped(Action<string?> handler) => _paging = handler;
+
+    /// <summary>Its pages do not go out any more; null: they do.</summary>
+    internal void StopPaging(string? reason) => _paging!(reason);
+
     /// <summary>A guest that takes what it is given step by step and never gives back the last 32 MiB it grew by.</summary>
     public Task<VmMemory> MemoryAsync(MemoryWish? wish, CancellationToken cancellation)
     {
@@ -277,10 +287,12 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
         Balloon = Balloon is { } balloon && wish?.BalloonBytes is { } size
             ? balloon with { TargetBytes = size, ActualBytes = size, HeldBytes = size }
             : Balloon;
+        Resident = wish?.ResidentBytes ?? Resident;
         _asked = wish?.Bytes ?? _asked;
         _present = _asked > _present ? Math.Min(_asked, _present + (64 << 20)) : Math.Max(_asked, Math.Min(_present, 96 << 20));
         return Task.FromResult(new VmMemory(
-            [new VnodeMemoryInfo(0, 64 << 20, 1 << 30, _asked, _present, _present > _asked ? _present - _asked : 0, true)], Balloon));
+            [new VnodeMemoryInfo(0, 64 << 20, 1 << 30, _asked, _present, _present > _asked ? _present - _asked : 0, true)], Balloon,
+            Resident is { } limit ? new PagingInfo(limit, 64 << 20, limit, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) : null));
     }
 
     internal WorkerNuma Numa { get; set; } =

@@ -64,12 +64,13 @@ public sealed class StorageTests : IDisposable
     public void A_swap_file_is_made_in_an_allowed_folder_or_where_the_daemon_keeps_its_own_and_leaves_no_name()
     {
         DiskAccess access = new(Storage) { SwapFolder = At("swap") };
-        access.OpenSwap(new PagingSpec()).Dispose();
-        access.OpenSwap(new PagingSpec { Swap = At("allowed") }).Dispose();
+        access.OpenSwap(new PagingSpec(), _ => { }).Dispose();
+        access.OpenSwap(new PagingSpec { Swap = At("allowed") }, _ => { }).Dispose();
         Assert.Empty(Directory.GetFileSystemEntries(At("swap")));
         Assert.Equal([At("allowed/disk")], Directory.GetFileSystemEntries(At("allowed")));
         Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute, File.GetUnixFileMode(At("swap")));
-        StorageException refused = Assert.Throws<StorageException>(() => access.OpenSwap(new PagingSpec { Swap = At("outside") }));
+        StorageException refused = Assert.Throws<StorageException>(
+            () => access.OpenSwap(new PagingSpec { Swap = At("outside") }, _ => { }));
         Assert.Contains("is in no storage folder", refused.Message, StringComparison.Ordinal);
         Assert.Contains("is in no storage folder", Storage.FolderProblem(At("outside")), StringComparison.Ordinal);
         Assert.Null(Storage.FolderProblem(At("allowed")));

@@ -21,16 +21,29 @@ internal static class MemoryCommands
         Option<string?> size = new("--size") { Description = "All memory the vnode shall have, e.g. 3GiB", HelpName = "size" };
         Option<bool> auto = new("--auto") { Description = "Let the balancer decide about the vnode again" };
         Option<string?> balloon = new("--balloon") { Description = "Size the balloon shall have", HelpName = "size" };
+        Option<string?> resident = new("--resident")
+        {
+            Description = "Most memory that is resident on the host, e.g. 256MiB or 25%, also in its spec; for a VM with such a limit",
+            HelpName = "size|percent",
+        };
         Option<bool> force = new("--force")
         {
             Description = "Ask for all of it at once; without it a guest is not asked for what would leave it too little"
         };
         Option<int> timeout =
             new("--timeout") { Description = "Seconds to wait for the guest", DefaultValueFactory = _ => 30, HelpName = "seconds" };
-        vm.Add("memory", "Memory of each vnode; with --size or --balloon, change it while the VM runs",
-            [name, vnode, size, auto, balloon, force, timeout], (session, parsed, cancellation) =>
-            MemoryView.RunAsync(session, parsed.GetValue(name)!, parsed.GetValue(vnode), parsed.GetValue(size), parsed.GetValue(auto),
-                parsed.GetValue(balloon), parsed.GetValue(force), parsed.GetValue(timeout), cancellation));
+        vm.Add("memory", "Memory of each vnode; with --size, --balloon or --resident, change it while the VM runs",
+            [name, vnode, size, auto, balloon, resident, force, timeout], (session, parsed, cancellation) =>
+            MemoryView.RunAsync(session, parsed.GetValue(name)!, new MemoryArguments
+            {
+                Vnode = parsed.GetValue(vnode),
+                Size = parsed.GetValue(size),
+                Auto = parsed.GetValue(auto),
+                Balloon = parsed.GetValue(balloon),
+                Resident = parsed.GetValue(resident),
+                Force = parsed.GetValue(force),
+                Timeout = parsed.GetValue(timeout),
+            }, cancellation));
     }
 
     private static void AddRehome(Noun vm)

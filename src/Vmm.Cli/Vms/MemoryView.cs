@@ -12,39 +12,14 @@ internal static class MemoryView
 {
     /// <param name="session">Where to ask.</param>
     /// <param name="name">The VM.</param>
-    /// <param name="vnode">The vnode to change.</param>
-    /// <param name="size">All memory it shall have; null to leave it.</param>
-    /// <param name="auto">The balancer decides about the vnode again.</param>
-    /// <param name="balloon">Size the balloon shall have; null to leave it.</param>
-    /// <param name="force">The guest is asked for all of it at once, whatever it has left.</param>
-    /// <param name="timeout">Seconds to wait for the guest.</param>
+    /// <param name="given">What to change.</param>
     /// <param name="cancellation">Ends the waiting.</param>
-    internal static async Task<int> RunAsync(DaemonSession session, string name, int vnode, string? size, bool auto, string? balloon,
-        bool force, int timeout, CancellationToken cancellation)
+    internal static async Task<int> RunAsync(
+        DaemonSession session, string name, MemoryArguments given, CancellationToken cancellation)
     {
-        ulong? bytes = Bytes(size, "--size"), balloonBytes = Bytes(balloon, "--balloon");
-        if (timeout is < 0 or > 600)
-        {
-            throw new UsageException($"--timeout {timeout}: expected 0 to 600 seconds");
-        }
-
-        if (auto && bytes is not null)
-        {
-            throw new UsageException("vm memory: give either --size or --auto");
-        }
-
-        if (force && bytes is null)
-        {
-            throw new UsageException("vm memory: --force is about a --size");
-        }
-
-        bool change = bytes is not null || balloonBytes is not null || auto;
-        VmMemory memory = change
-            ? await session.Client.ChangeMemoryAsync(
-                name,
-                new MemoryWish(vnode, bytes, balloonBytes, auto ? true : null, force ? true : null),
-                TimeSpan.FromSeconds(timeout),
-                cancellation).ConfigureAwait(false)
+        MemoryWish? wish = given.Wish();
+        VmMemory memory = wish is not null
+            ? await session.Client.ChangeMemoryAsync(name, wish, TimeSpan.FromSeconds(given.Timeout), cancellation).ConfigureAwait(false)
             : await session.Client.MemoryAsync(name, cancellation).ConfigureAwait(false);
         if (session.IsJson)
         {
@@ -55,12 +30,13 @@ internal static class MemoryView
             Show(session, memory);
         }
 
-        if (!change || memory.Settled)
+        if (wish is null or { Bytes: null, BalloonBytes: null, Auto: null } || memory.Settled)
         {
             return ExitCodes.Done;
         }
 
-        session.Fail($"{name}: the guest did not get there in {timeout} s; it goes on, 'vmmctl vm memory {name}' shows how far it is");
+        session.Fail(
+            $"{name}: the guest did not get there in {given.Timeout} s; it goes on, 'vmmctl vm memory {name}' shows how far it is");
         return ExitCodes.Failed;
     }
 
@@ -84,6 +60,11 @@ internal static class MemoryView
                 + "(--force asks all the same)");
         }
 
+        if (memory.Paging is { } paging)
+        {
+            Show(session, paging);
+        }
+
         if (memory.Balloon is { } balloon)
         {
             string below = memory.Vnodes is [{ BelowBytes: > 0 } vnode]
@@ -98,8 +79,20 @@ internal static class MemoryView
         }
     }
 
-    private static ulong? Bytes(string? text, string option) =>
-        text is null ? null
-        : SpecText.TryParseSize(text, out ByteSize size) ? size
-        : throw new UsageException($"{option} {text}: expected a size such as 512MiB or 1.5GiB, a whole number of bytes");
+    private static void Show(DaemonSession session, PagingInfo paging)
+    {
+        session.Out.WriteLine(
+            $"resident: {Size(paging.ResidentBytes)} of at most {Size(paging.LimitBytes)} (staged {Size(paging.StagedBytes)}), swapped "
+            + $"{Size(paging.SwappedBytes)} (file {Size(paging.SwapFileBytes)})");
+        session.Out.WriteLine(
+            $"transfers: pinned {Size(paging.PinnedBytes)} (most {Size(paging.PinnedPeakBytes)}), {Number((long)paging.Hits)} found their "
+            + $"pages, {Number((long)paging.Misses)} waited for some, {Number((long)paging.BudgetWaits)} for others to end");
+        session.Out.WriteLine(
+            $"pages: {Number((long)paging.Faults)} faults, {Number((long)paging.PagesOut)} out, {Number((long)paging.PagesIn)} in, "
+            + $"{Number((long)paging.ZeroPages)} zero, {Number((long)paging.RefusedEvictions)} kept for a transfer");
+        if (paging.Stopped is { } why)
+        {
+            session.Out.WriteLine($"no page goes out: {why}");
+        }
+    }
 }

@@ -67,6 +67,13 @@ internal static class StatsView
                 + $"{Number(throttling.ThrottledMilliseconds)} ms");
         }
 
+        if (stats.Paging is { } paging)
+        {
+            output.WriteLine($"guest memory resident {Size(paging.ResidentBytes)} of at most {Size(paging.LimitBytes)}, swapped "
+                + $"{Size(paging.SwappedBytes)}, faults {Number((long)paging.Faults)}, pages out {Number((long)paging.PagesOut)}, in "
+                + $"{Number((long)paging.PagesIn)}{(paging.Stopped is { } why ? $"; no page goes out: {why}" : "")}");
+        }
+
         foreach (DeviceStatsKind kind in DeviceStatsKind.All)
         {
             if (kind.Read(stats) is { Count: > 0 } devices)

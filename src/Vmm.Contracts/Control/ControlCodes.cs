@@ -72,6 +72,9 @@ public static class ControlCodes
     /// <summary>The VM has no balloon.</summary>
     public const string NoBalloon = "no-balloon";
 
+    /// <summary>The VM has no resident limit that could be changed.</summary>
+    public const string NoResidentLimit = "no-resident-limit";
+
     /// <summary>The vnode cannot be moved there.</summary>
     public const string RehomeImpossible = "rehome-impossible";
 

@@ -210,6 +210,12 @@ public static class ControlKinds
     /// </summary>
     public const string DiskStalled = "disk-stalled";
 
+    /// <summary>
+    /// Event: pages of a VM with a resident limit do not go out any more, or do again, with a <see cref="PagingStoppedBody"/>; once per
+    /// episode.
+    /// </summary>
+    public const string PagingStopped = "paging-stopped";
+
     /// <summary>Event: the guest told something of itself, with a <see cref="GuestEventBody"/>; each at most once.</summary>
     public const string GuestEvent = "guest-event";
 }

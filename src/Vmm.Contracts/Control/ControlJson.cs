@@ -48,6 +48,7 @@ namespace Vmm.Contracts.Control;
 [JsonSerializable(typeof(GuestEventBody))]
 [JsonSerializable(typeof(DiskErrorBody))]
 [JsonSerializable(typeof(DiskStallBody))]
+[JsonSerializable(typeof(PagingStoppedBody))]
 [JsonSerializable(typeof(ConsoleSize))]
 [JsonSerializable(typeof(AgentStreamBody))]
 public sealed partial class ControlJson : JsonSerializerContext;

@@ -38,6 +38,10 @@ public sealed record DiskErrorBody(string Disk, DiskFault Fault);
 /// <param name="Waits">The VM is paused; false: it goes on by itself.</param>
 public sealed record DiskStallBody(string Disk, DiskFault Fault, bool Waits);
 
+/// <summary>Pages of a VM with a resident limit do not go out any more, or do again.</summary>
+/// <param name="Reason">Why not; null: they do.</param>
+public sealed record PagingStoppedBody(string? Reason);
+
 /// <summary>The end of a VM.</summary>
 /// <param name="Reason">Why.</param>
 /// <param name="ExitCode">The guest's debug-exit code, or what <c>vmmctl run</c> would exit with.</param>
@@ -54,13 +58,15 @@ public sealed record WorkerExit(ExitReason Reason, int ExitCode, string? Message
 /// <param name="Nets">One entry per network device, in guest order.</param>
 /// <param name="Throttling">How often its CPU quota was used up: the daemon adds this, a worker does not know; null where the host cannot
 /// limit it.</param>
+/// <param name="Paging">Which part of its memory is resident; left out when all may be.</param>
 public sealed record WorkerStats(
     long CpuMilliseconds,
     long ResidentBytes,
     long Exits,
     IReadOnlyList<DiskStats> Disks,
     IReadOnlyList<NetStats> Nets,
-    CpuThrottling? Throttling = null);
+    CpuThrottling? Throttling = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] PagingInfo? Paging = null);
 
 /// <summary>Counters of one disk.</summary>
 /// <param name="Name"><c>disk0</c>, …</param>

@@ -89,7 +89,15 @@ internal static class VmEndpoints
             TimeSpan patience = Seconds(context, "timeout", 30);
             MemoryWish wish = await BodyAsync(context, RequestJson.Default.MemoryWish).ConfigureAwait(false);
             CheckWish(wish);
-            await JsonAsync(context, vms.Get(Name(context)).Memory.ChangeAsync(wish, patience, context.RequestAborted),
+            ManagedVm vm = vms.Get(Name(context));
+            if (wish.Resident is { } resident)
+            {
+                await vm.ResidentLimit.ChangeAsync(resident, context.RequestAborted).ConfigureAwait(false);
+            }
+
+            await JsonAsync(context, wish is { Bytes: null, BalloonBytes: null, Auto: not true }
+                ? vm.Memory.ReadAsync(context.RequestAborted)
+                : vm.Memory.ChangeAsync(wish with { Resident = null }, patience, context.RequestAborted),
                 RestJson.Default.VmMemory).ConfigureAwait(false);
         }).QuerySeconds("timeout", LongestWait, "Seconds to wait for the guest; 30 by default").For(Role.Operator);
     }
@@ -162,6 +170,12 @@ internal static class VmEndpoints
         string? alone = wish is { Force: not null, Bytes: null } ? "force"
             : wish is { Vnode: not null, Bytes: null, Auto: not true } ? "vnode"
             : null;
+        if (wish.ResidentBytes is not null)
+        {
+            throw new ApiException(400, "bad-request", "the request cannot be read", "residentBytes: say resident, as the spec has it",
+                [new FieldProblem("residentBytes", "say resident, as the spec has it", 0)]);
+        }
+
         if (alone is not null)
         {
             throw new ApiException(400, "bad-request", "the request cannot be read", $"{alone}: has no effect without bytes",

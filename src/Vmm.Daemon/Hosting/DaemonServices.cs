@@ -98,6 +98,7 @@ internal static class DaemonServices
             ImageDisks = new ImageDisks(p.GetRequiredService<ImageLibrary>(), new VmFolders(options.MachinesFolder)),
             Networks = p.GetRequiredService<NetworkStore>(),
             Seeds = new SeedStore(options.SeedsFolder),
+            Promises = new MemoryPromises(options.Overcommit, options.HostMemory),
         });
         services.AddSingleton<EventHub>();
         services.AddSingleton(p => new NetworkStore(new NetworkLibrary(options.NetworksFolder), options.Networks,

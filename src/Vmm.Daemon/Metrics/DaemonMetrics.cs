@@ -41,6 +41,8 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Ref
         AddStates(text, all);
         AddBalancer(text);
         AddWorkers(text);
+        AddPromises(text);
+        AddPaging(text, [.. answered.Where(a => a.Stats.Paging is not null).Select(a => (a.Name, a.Stats.Paging!))]);
         AddRestarts(text, all);
         AddCpuTime(text, all, answered);
         Each(text, answered, "vmm_vm_resident_bytes", "gauge", "Resident memory of the VM's worker, guest memory included",
@@ -103,6 +105,31 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Ref
         text.Family("vmm_worker_starts_total", "counter", "Worker processes started, by how that came out");
         text.Sample("vmm_worker_starts_total", vms.Workers.Started, ("outcome", "started"));
         text.Sample("vmm_worker_starts_total", vms.Workers.Failed, ("outcome", "failed"));
+    }
+
+    private void AddPromises(MetricsText text)
+    {
+        (ulong promised, ulong? limit) = vms.PromisedMemory;
+        text.Family("vmm_host_promised_bytes", "gauge", "Memory promised to VMs that run: resident limits, or all they have");
+        text.Sample("vmm_host_promised_bytes", promised);
+        text.Family("vmm_host_promise_limit_bytes", "gauge", "Most that may be promised: the host's memory times the overcommit ratio");
+        if (limit is { } most)
+        {
+            text.Sample("vmm_host_promise_limit_bytes", most);
+        }
+    }
+
+    /// <summary>Where the memory of VMs with a resident limit is.</summary>
+    private static void AddPaging(MetricsText text, (string Vm, PagingInfo Paging)[] vms)
+    {
+        foreach (PagingMetric metric in PagingMetric.All)
+        {
+            text.Family(metric.Name, metric.IsGauge ? "gauge" : "counter", metric.Help);
+            foreach ((string vm, PagingInfo paging) in vms)
+            {
+                text.Sample(metric.Name, metric.Read(paging), ("vm", vm));
+            }
+        }
     }
 
     private static void AddRestarts(MetricsText text, IReadOnlyList<VmInfo> vms)

@@ -26,11 +26,11 @@ public sealed class ManagedVm : IDisposable
     /// <param name="events">Who listens hears of what happens.</param>
     /// <param name="log">The log.</param>
     /// <param name="storage">Where it may be saved.</param>
-    /// <param name="admit">Throws when the VM cannot run beside the others.</param>
+    /// <param name="admit">Throws when the VM cannot run beside the others; its answer is kept until the VM runs, or is not to.</param>
     /// <param name="othersOver">Names VMs other than one that use a file, or have images over it.</param>
     /// <param name="seeds">Keeps its seed; null: it can have none.</param>
     internal ManagedVm(VmRecord record, VmTable inventory, IWorkerLauncher launcher, EventHub events, ILogger log, StorageFolders storage,
-        Action<VmSpec> admit, Func<string, string, IReadOnlyList<string>> othersOver, SeedStore? seeds)
+        Func<VmSpec, IDisposable> admit, Func<string, string, IReadOnlyList<string>> othersOver, SeedStore? seeds)
     {
         _launcher = launcher;
         _store = new VmRecordStore(record, inventory, log, seeds);
@@ -38,6 +38,7 @@ public sealed class ManagedVm : IDisposable
         Seed = new VmSeed(_supervisor, seeds);
         Devices = new VmDevices(_supervisor);
         Memory = new VmMemoryControl(_supervisor);
+        ResidentLimit = new VmResidentLimit(_supervisor, admit);
         Homes = new VmHomes(_supervisor);
         CpuTime = new VmCpuTime(_supervisor);
         Console = new VmConsole(_supervisor);
@@ -57,7 +58,7 @@ public sealed class ManagedVm : IDisposable
         _stalls = new VmDiskStalls(_supervisor, Devices);
         DiskFiles = new VmDiskFiles(_supervisor, Devices, storage, TimeProvider.System);
         _supervisor.Ends.Over = Seed.Settle;
-        _supervisor.Observe(Devices, Memory, _stalls, DiskFiles, new WorkerReports(_supervisor, Devices));
+        _supervisor.Observe(Devices, Memory, ResidentLimit, _stalls, DiskFiles, new WorkerReports(_supervisor, Devices));
     }
 
     internal VmRecord Record => _store.Record;
@@ -88,6 +89,8 @@ public sealed class ManagedVm : IDisposable
     internal VmDiskCommits DiskCommits { get; }
 
     internal VmMemoryControl Memory { get; }
+
+    internal VmResidentLimit ResidentLimit { get; }
 
     internal VmHomes Homes { get; }
 

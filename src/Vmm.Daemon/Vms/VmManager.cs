@@ -42,6 +42,9 @@ public sealed class VmManager(
     /// <summary>Keeps the seeds of VMs; null: nobody does.</summary>
     internal SeedStore? Seeds { get; init; }
 
+    /// <summary>What they are promised of the host's memory.</summary>
+    internal MemoryPromises Promises { private get; init; } = MemoryPromises.Unbounded;
+
     /// <summary>What happens to the VMs.</summary>
     internal EventHub Events { get; } = events ?? new EventHub();
 
@@ -372,10 +375,24 @@ public sealed class VmManager(
     }
 
     private ManagedVm Managed(VmRecord record) =>
-        new(record, inventory, launcher, Events, log, storage, spec => CheckVsock(spec, vm => vm.IsAlive), OthersOver, Seeds)
+        new(record, inventory, launcher, Events, log, storage, Admit, OthersOver, Seeds)
         {
             AddressesOf = Nets.AddressesOf,
         };
+
+    /// <summary>Looks whether a VM can run beside the others; what it is promised is kept until the answer is disposed.</summary>
+    /// <exception cref="ApiException">It cannot.</exception>
+    private IDisposable Admit(VmSpec spec)
+    {
+        CheckVsock(spec, vm => vm.IsAlive);
+        return Promises.Admit(spec, Running);
+    }
+
+    /// <summary>The specs of VMs that run, or are about to.</summary>
+    private IEnumerable<VmSpec> Running => _vms.Values.Where(vm => vm.IsAlive).Select(vm => vm.Spec).OfType<VmSpec>();
+
+    /// <summary>What VMs that run are promised of the host's memory, and the most that may be; null: that is not known.</summary>
+    internal (ulong Promised, ulong? Limit) PromisedMemory => (MemoryPromises.Sum(Running), Promises.Limit);
 
     /// <summary>Looks whether the guest of one VM would reach the vsock of another as a host program.</summary>
     /// <exception cref="ApiException">It would.</exception>

@@ -66,6 +66,9 @@ internal enum VmOperation
     /// <summary>The VM's time on host CPUs is changed.</summary>
     LimitCpu,
 
+    /// <summary>The VM's resident limit is changed.</summary>
+    LimitMemory,
+
     /// <summary>A stop waits for the end of the start that it cancelled.</summary>
     AwaitCancelledStart,
 }

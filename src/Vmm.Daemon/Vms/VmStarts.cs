@@ -24,7 +24,7 @@ internal sealed class VmStarts
     private readonly VmSnapshots _snapshots;
     private readonly VmStandardAgent _agent;
     private readonly VmSeed _seed;
-    private readonly Action<VmSpec> _admit;
+    private readonly Func<VmSpec, IDisposable> _admit;
 
     /// <param name="vm">The VM.</param>
     /// <param name="launcher">Gives it workers.</param>
@@ -37,11 +37,11 @@ internal sealed class VmStarts
     /// <param name="snapshots">Settles a snapshot of an earlier daemon.</param>
     /// <param name="agent">Sets the clock of a guest that was saved.</param>
     /// <param name="seed">Learns that a run has begun.</param>
-    /// <param name="admit">Throws when the VM cannot run beside the others.</param>
+    /// <param name="admit">Throws when the VM cannot run beside the others; its answer is kept until the VM runs, or is not to.</param>
     internal VmStarts(
         VmSupervisor vm, IWorkerLauncher launcher, VmHomes homes, VmDevices devices, VmCpuTime cpu, VmSaves saves,
         VmDiskCopies copies, VmDiskCommits commits, VmSnapshots snapshots, VmStandardAgent agent, VmSeed seed,
-        Action<VmSpec> admit)
+        Func<VmSpec, IDisposable> admit)
     {
         (_vm, _launcher, _homes, _devices, _cpu) = (vm, launcher, homes, devices, cpu);
         (_saves, _copies, _commits, _snapshots, _agent, _seed, _admit) = (saves, copies, commits, snapshots, agent, seed, admit);
@@ -221,7 +221,7 @@ internal sealed class VmStarts
                     + $"with 'vmmctl vm discard-saved {_vm.Name}'");
         }
 
-        _admit(spec);
+        using IDisposable admitted = _admit(spec);
         using CancellationTokenSource launch = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         TimeSpan longest = s_launch + BuildProgress.Longest(spec) + (saved is null ? TimeSpan.Zero : SaveTime.Longest(spec));
         launch.CancelAfter(longest);

@@ -27,21 +27,23 @@ internal sealed record DiskAccess(StorageFolders Storage)
     internal string? SwapFolder { get; init; }
 
     /// <summary>Makes a swap file.</summary>
+    /// <param name="paging">What its spec says of it.</param>
+    /// <param name="note">Takes a remark.</param>
     /// <exception cref="HostMismatchException">It cannot be made there.</exception>
     /// <exception cref="StorageException">The spec names a folder that may not be used.</exception>
     /// <exception cref="IOException">The usual folder cannot be made.</exception>
     /// <exception cref="UnauthorizedAccessException">Nor may it be.</exception>
-    internal FileDescriptorHandle OpenSwap(PagingSpec paging)
+    internal FileDescriptorHandle OpenSwap(PagingSpec paging, Action<string> note)
     {
         if (paging.Swap is { } wished)
         {
             using FolderFile held = Storage.HoldFolder(wished);
-            return PagingFiles.OpenSwap(held.HeldPath, wished);
+            return PagingFiles.OpenSwap(held.HeldPath, wished, note);
         }
 
         string folder = SwapFolder ?? throw new HostMismatchException("memory.swap: nobody keeps swap files here: name a folder");
         Directory.CreateDirectory(folder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
-        return PagingFiles.OpenSwap(folder, folder);
+        return PagingFiles.OpenSwap(folder, folder, note);
     }
 
     /// <summary>Keeps the seeds of VMs, which are in no storage folder; null: nobody does.</summary>

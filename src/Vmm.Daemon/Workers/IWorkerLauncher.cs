@@ -277,6 +277,14 @@ public interface IWorker : IAsyncDisposable
     }
 
     /// <summary>
+    /// Calls <paramref name="handler"/> when pages of a VM with a resident limit go out no more, with the reason, and with null when they
+    /// do again; as <see cref="OnDiskError"/>.
+    /// </summary>
+    void OnPagingStopped(Action<string?> handler)
+    {
+    }
+
+    /// <summary>
     /// Connects the guest's vsock to ports of the host from now on: to the sockets at this path with <c>_PORT</c> behind it.
     /// </summary>
     void ServeVsock(string path)

@@ -234,6 +234,8 @@ internal sealed class RemoteWorker : IWorker
 
     public void OnDiskStall(Action<DiskStallBody> handler) => _events.OnDiskStall(handler);
 
+    public void OnPagingStopped(Action<string?> handler) => _events.OnPagingStopped(handler);
+
     public void OnDeviceRemoved(Action<RemovalBody> handler) => _events.OnDeviceRemoved(handler);
 
     public Task ResizeConsoleAsync(ConsoleSize size, CancellationToken cancellation) =>

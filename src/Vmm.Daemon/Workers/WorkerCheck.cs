@@ -69,7 +69,7 @@ internal static class WorkerCheck
                 "latencies that cannot be");
         }
 
-        return stats with { Throttling = null }; // the daemon knows, a worker does not
+        return stats with { Throttling = null, Paging = Paging(stats.Paging) }; // the daemon knows, a worker does not
     }
 
     private static DiskCopyInfo Copy(DiskCopyInfo copy)
@@ -77,6 +77,20 @@ internal static class WorkerCheck
         Require(Enum.IsDefined(copy.State) && (copy.Device is null || Kind(copy.Device) is "disk"), "a copy that cannot exist");
         Require(copy.CopiedBytes <= copy.TotalBytes, "a copy of more than there is");
         return copy with { Problem = copy.Problem is { } problem ? SafeText.Line(problem, LongestText) : null };
+    }
+
+    /// <summary>A reason that a worker gives, fit for people.</summary>
+    internal static string? Reason(string? said) => said is null ? null : SafeText.Line(said, LongestText);
+
+    private static PagingInfo? Paging(PagingInfo? paging)
+    {
+        const ulong most = 1UL << 60;
+        Require(paging is null or
+        {
+            LimitBytes: <= most, LeastBytes: <= most, ResidentBytes: <= most, StagedBytes: <= most, SwappedBytes: <= most,
+            PinnedBytes: <= most, PinnedPeakBytes: <= most, SwapFileBytes: <= most
+        }, "more resident memory than there can be");
+        return paging is null ? null : paging with { Stopped = Reason(paging.Stopped) };
     }
 
     private static VmMemory Memory(VmMemory memory)
@@ -91,7 +105,7 @@ internal static class WorkerCheck
             Require(v.BlockBytes is > 0 and <= 1UL << 40, "a vnode with blocks of an impossible size");
         }
 
-        return memory;
+        return memory with { Paging = Paging(memory.Paging) };
     }
 
     private static WorkerNuma Numa(WorkerNuma numa)

@@ -16,12 +16,13 @@ internal sealed class WorkerEvents(VsockDials dials, StorageDials storage, Actio
 {
     private readonly Lock _lock = new();
     private readonly RemovalEvents _removals = new();
-    private readonly GuestEventBudget _guestBudget = new(), _diskBudget = new(), _stallBudget = new();
+    private readonly GuestEventBudget _guestBudget = new(), _diskBudget = new(), _stallBudget = new(), _pagingBudget = new();
     private readonly List<Action<VmState>> _stateHandlers = [];
     private readonly List<Action<RemovalBody>> _removalHandlers = [];
     private Action<GuestEvent>? _guestHandler;
     private Action<DiskErrorBody>? _diskHandler;
     private Action<DiskStallBody>? _stallHandler;
+    private Action<string?>? _pagingHandler;
     private WorkerExit? _reported;
     private VmState _state;
 
@@ -67,6 +68,9 @@ internal sealed class WorkerEvents(VsockDials dials, StorageDials storage, Actio
 
     /// <inheritdoc cref="IWorker.OnDiskStall"/>
     internal void OnDiskStall(Action<DiskStallBody> handler) => Volatile.Write(ref _stallHandler, handler);
+
+    /// <inheritdoc cref="IWorker.OnPagingStopped"/>
+    internal void OnPagingStopped(Action<string?> handler) => Volatile.Write(ref _pagingHandler, handler);
 
     /// <inheritdoc cref="IWorker.OnDeviceRemoved"/>
     internal void OnDeviceRemoved(Action<RemovalBody> handler)
@@ -114,6 +118,10 @@ internal sealed class WorkerEvents(VsockDials dials, StorageDials storage, Actio
             case ControlKinds.DiskStalled when Read(frame, ControlJson.Default.DiskStallBody, out DiskStallBody? stall)
                 && WorkerCheck.IsDiskError(new DiskErrorBody(stall.Disk, stall.Fault)) && _stallBudget.Admits():
                 Volatile.Read(ref _stallHandler)?.Invoke(stall);
+                break;
+            case ControlKinds.PagingStopped when Read(frame, ControlJson.Default.PagingStoppedBody, out PagingStoppedBody? paging)
+                && _pagingBudget.Admits():
+                Volatile.Read(ref _pagingHandler)?.Invoke(WorkerCheck.Reason(paging.Reason));
                 break;
             case ControlKinds.DeviceRemoved when Read(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal)
                 && _removals.Admits(removal):

@@ -167,7 +167,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
         try
         {
             Add(ResourceNames.Userfault, PagingFiles.OpenUserfault());
-            Add(ResourceNames.Swap, access.OpenSwap(paging));
+            Add(ResourceNames.Swap, access.OpenSwap(paging, _remarks.Add));
         }
         catch (Exception cause) when (cause is HostMismatchException or IOException or UnauthorizedAccessException)
         {

@@ -49,8 +49,8 @@ public interface IMachineResources
     FileDescriptorHandle OpenUserfault();
 
     /// <summary>
-    /// A swap file of no length and without a name, past the host's page cache where it can be; only called for a machine with a resident
-    /// limit. It takes up to <see cref="PagingSpec.SwapLimit"/>.
+    /// The file of a swap store, empty and without a name, past the host's page cache where it can be; only called for a machine with a
+    /// resident limit. It takes up to <see cref="PagingSpec.SwapLimit"/>.
     /// </summary>
     /// <exception cref="HostMismatchException">It cannot be made.</exception>
     FileDescriptorHandle OpenSwap(PagingSpec paging);
@@ -137,7 +137,7 @@ public sealed class PathResources : IMachineResources
     public FileDescriptorHandle OpenSwap(PagingSpec paging)
     {
         string folder = paging.Swap ?? PagingFiles.UsualFolder;
-        return PagingFiles.OpenSwap(folder, folder);
+        return PagingFiles.OpenSwap(folder, folder, Note);
     }
 
     /// <inheritdoc/>
