@@ -20,9 +20,9 @@ public interface ISwapStore : IDisposable
 
     /// <summary>
     /// Reads the page of a slot, and those of its cluster that are not freed: the asked one first, then the others in the order of the
-    /// write.
+    /// write. One that another thread frees meanwhile may be among them.
     /// </summary>
-    /// <param name="slot">A slot that is not freed.</param>
+    /// <param name="slot">A slot that is not freed, nor is while it is read.</param>
     /// <param name="pages">Room for 1 to <see cref="MostPages"/> pages: that many are read at most.</param>
     /// <param name="slots">As many slots: of what was read.</param>
     /// <returns>How many were read.</returns>
