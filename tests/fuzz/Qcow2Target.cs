@@ -10,7 +10,7 @@ namespace Vmm.Fuzz;
 /// </summary>
 internal static class Qcow2Target
 {
-    private const int MostExtents = 20_000, MostErrors = 20;
+    private const int MostExtents = 20_000, MostErrors = 8;
 
     internal static void Run(byte[] input)
     {

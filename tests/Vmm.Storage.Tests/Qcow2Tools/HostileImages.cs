@@ -39,10 +39,10 @@ internal static class HostileImages
         }
     }
 
-    /// <summary>One with some random damages, most of them in its header and tables. The largest kind is rare: it takes the most time.</summary>
+    /// <summary>One with some random damages, most of them in its header and tables. Large kinds are rarer: they take more time.</summary>
     internal static byte[] Random(Random random)
     {
-        int kind = random.Next(16) == 0 ? Sound.Length - 1 : random.Next(Sound.Length - 1);
+        int kind = random.Next(20) switch { < 9 => 0, < 16 => 1, < 19 => 2, _ => 3 };
         byte[] image = (byte[])Sound[kind].Clone();
         for (int n = random.Next(1, 20); n > 0; n--)
         {
