@@ -175,6 +175,45 @@ public sealed class FaultListTests(ImageStore images) : IClassFixture<ImageStore
         Assert.Equal(0, QemuJudge.Check(image).Errors);
     }
 
+    /// <summary>What somebody left in a cluster that is free is nobody's: where the cluster is used again it reads as zeros.</summary>
+    [Fact]
+    public void A_free_cluster_that_holds_something_is_handed_out_as_zeros()
+    {
+        string image = Path.Combine(_folder, "image.qcow2");
+        QemuImg.Run("create", "-q", "-f", "qcow2", image, "8M");
+        using (FileStream file = File.OpenWrite(image))
+        {
+            file.Position = (file.Length + Cluster - 1) / Cluster * Cluster;
+            file.Write(Enumerable.Repeat((byte)0xaa, 64 * Cluster).ToArray());
+        }
+
+        byte[] read = new byte[Cluster], expected = new byte[Cluster];
+        expected.AsSpan(0, 512).Fill(7);
+        using Qcow2Disk disk = Qcow2Disk.Open([Layer(image)]);
+        using DiskDriver driver = new(disk);
+        Assert.Equal(DiskStatus.Ok, driver.Write(1 << 20, expected.AsSpan(0, 512)));
+        Assert.Equal(DiskStatus.Ok, driver.Read(1 << 20, read));
+        Assert.True(read.AsSpan().SequenceEqual(expected));
+    }
+
+    /// <summary>A disk that hid the end of the image below it grows: what is new is zeros, and not what was hidden.</summary>
+    [Fact]
+    public void A_disk_that_grows_over_a_longer_base_shows_none_of_it()
+    {
+        string below = Path.Combine(_folder, "below.raw"), image = Path.Combine(_folder, "image.qcow2");
+        File.WriteAllBytes(below, Enumerable.Repeat((byte)0xaa, 8 << 20).ToArray());
+        QemuImg.Run("create", "-q", "-f", "qcow2", "-b", below, "-F", "raw", image, "4M");
+        using Qcow2Disk disk = Qcow2Disk.Open(
+            [Layer(image), new(new RawImageFile(RawFileBackend.Open(below, new() { IsImage = true, ReadOnly = true })), ImageFormat.Raw)]);
+        using DiskDriver driver = new(disk);
+        disk.Enlarge(8 << 20);
+        byte[] read = new byte[4096];
+        Assert.Equal(DiskStatus.Ok, driver.Read(6 << 20, read));
+        Assert.Equal(new byte[4096], read);
+        Assert.Equal(DiskStatus.Ok, driver.Read(2 << 20, read));
+        Assert.Equal((byte)0xaa, read[0]);
+    }
+
     /// <summary>A cluster that is given back has a refcount, or the image contradicts itself and is stopped.</summary>
     [Fact]
     public void A_cluster_whose_refcount_is_lost_stops_the_image_when_it_is_given_back()

@@ -94,7 +94,12 @@ internal static class HostileImages
     private static IEnumerable<int> Metadata(byte[] image)
     {
         Qcow2Header header = Qcow2Header.Parse(image, "image");
-        List<(int At, int Bytes)> tables = [(0, 160), ((int)header.L1Offset, (int)header.L1Size * 8), ((int)header.RefcountTableOffset, 64)];
+        List<(int At, int Bytes)> tables =
+        [
+            (0, 160),
+            ((int)header.L1Offset, (int)header.L1Size * 8),
+            ((int)header.RefcountTableOffset, 64),
+        ];
         tables.AddRange(Named(image, (int)header.L1Offset, (int)header.L1Size).Select(table => (table, 256)));
         tables.AddRange(Named(image, (int)header.RefcountTableOffset, 8).Select(block => (block, 64)));
         return tables.SelectMany(t => Enumerable.Range(t.At, t.Bytes));
@@ -102,7 +107,8 @@ internal static class HostileImages
 
     // Where the entries of a table lead.
     private static IEnumerable<int> Named(byte[] image, int table, int entries) => Enumerable.Range(0, entries)
-        .Select(i => (int)(BinaryPrimitives.ReadUInt64BigEndian(image.AsSpan(table + (i * 8))) & 0x00ff_ffff_ffff_fe00)).Where(at => at != 0);
+        .Select(i => (int)(BinaryPrimitives.ReadUInt64BigEndian(image.AsSpan(table + (i * 8))) & 0x00ff_ffff_ffff_fe00))
+        .Where(at => at != 0);
 
     // An image with payload, zeros and compressed clusters.
     private static byte[] Small(int clusterBits, int order, bool extended)
