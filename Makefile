@@ -68,6 +68,7 @@ soak: publish-tests
 	tests/testhost/freeze
 	tests/testhost/disks
 	tests/testhost/image
+	tests/testhost/installer
 
 format:
 	dotnet format Vmm.sln --verify-no-changes --no-restore

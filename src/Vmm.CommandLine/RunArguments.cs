@@ -26,6 +26,9 @@ internal sealed record RunArguments
 
     public string? Memory { get; init; }
 
+    /// <summary>Most memory that is resident: a size or a percentage.</summary>
+    public string? Resident { get; init; }
+
     public int? Numa { get; init; }
 
     public IReadOnlyList<string> Disks { get; init; } = [];
@@ -58,7 +61,7 @@ internal sealed record RunArguments
 
     /// <summary>True when an option says what the VM is.</summary>
     internal bool HasSpecOptions =>
-        (File ?? Image ?? Name ?? Kernel ?? Initrd ?? Cmdline ?? Cpu ?? Memory ?? Transport) is not null
+        (File ?? Image ?? Name ?? Kernel ?? Initrd ?? Cmdline ?? Cpu ?? Memory ?? Resident ?? Transport) is not null
         || Cpus is not null || Numa is not null || Seed.IsGiven || Disks.Count + Nets.Count + Publish.Count + Shares.Count > 0;
 
     /// <summary>Makes the spec: the file first, options over it. Returns problems instead of throwing.</summary>
@@ -137,6 +140,11 @@ internal sealed record RunArguments
             }
         }
 
+        if (Resident is not null)
+        {
+            spec = ApplyResident(spec, Resident, problems);
+        }
+
         if (Transport is not null)
         {
             spec = ApplyTransport(spec, Transport, problems);
@@ -163,6 +171,17 @@ internal sealed record RunArguments
         }
 
         return Disks.Count == 0 ? spec : spec with { Disks = Append(spec.Disks, "--disk", Disks, SpecOption.TryParseDisk, problems) };
+    }
+
+    private static VmSpec ApplyResident(VmSpec spec, string text, List<string> problems)
+    {
+        if (MemoryPortion.TryParse(text, out MemoryPortion portion))
+        {
+            return spec with { Paging = (spec.Paging ?? new PagingSpec()) with { Resident = portion } };
+        }
+
+        problems.Add($"--resident {text}: expected a size such as 256MiB, or a percentage such as 25%");
+        return spec;
     }
 
     private static VmSpec ApplyTransport(VmSpec spec, string text, List<string> problems)

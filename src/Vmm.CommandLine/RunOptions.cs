@@ -33,6 +33,12 @@ internal sealed class RunOptions
     private readonly Option<string?> _memory =
         new("--memory") { Description = "RAM, e.g. 512MiB or 1.5GiB [default: 512MiB]", HelpName = "size" };
 
+    private readonly Option<string?> _resident = new("--resident")
+    {
+        Description = "Most RAM that is resident on the host, e.g. 256MiB or 25%; the rest is swapped out. Needs /dev/userfaultfd",
+        HelpName = "size|percent",
+    };
+
     private readonly Option<int?> _numa =
         new("--numa") { Description = "Split CPUs and memory evenly over N virtual NUMA nodes", HelpName = "N" };
 
@@ -72,8 +78,8 @@ internal sealed class RunOptions
     /// <summary>In the order in which the help lists them.</summary>
     internal IReadOnlyList<Option> All =>
     [
-        _file, _name, _kernel, _initrd, _cmdline, _cpus, _cpu, _memory, _numa, _disks, _nets, _publish, _shares, _transport, .. _seed.All,
-        _restore, _saveTo, _noReboot, _quiet, _noSerialInput
+        _file, _name, _kernel, _initrd, _cmdline, _cpus, _cpu, _memory, _resident, _numa, _disks, _nets, _publish, _shares, _transport,
+        .. _seed.All, _restore, _saveTo, _noReboot, _quiet, _noSerialInput
     ];
 
     /// <summary>What a command line gives them.</summary>
@@ -88,6 +94,7 @@ internal sealed class RunOptions
         Cpus = parsed.GetValue(_cpus),
         Cpu = parsed.GetValue(_cpu),
         Memory = parsed.GetValue(_memory),
+        Resident = parsed.GetValue(_resident),
         Numa = parsed.GetValue(_numa),
         Disks = parsed.GetValue(_disks) ?? [],
         Nets = parsed.GetValue(_nets) ?? [],

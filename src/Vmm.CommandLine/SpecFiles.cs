@@ -19,14 +19,23 @@ internal static class SpecFiles
 
         for (int i = 0; i < spec.Shares.Count; i++)
         {
-            if (BlockFile.Kind(spec.Shares[i].Path) is var kind and not PathKind.Directory)
-            {
-                problems.Add(new SpecProblem(
-                    "shares[" + i + "].path", spec.Shares[i].Path + (kind == PathKind.File ? " is no folder" : " does not exist")));
-            }
+            CheckFolder(problems, "shares[" + i + "].path", spec.Shares[i].Path);
+        }
+
+        if (spec.Paging?.Swap is { } swap)
+        {
+            CheckFolder(problems, "memory.swap", swap);
         }
 
         return problems;
+    }
+
+    private static void CheckFolder(List<SpecProblem> problems, string field, string path)
+    {
+        if (BlockFile.Kind(path) is var kind and not PathKind.Directory)
+        {
+            problems.Add(new SpecProblem(field, path + (kind == PathKind.File ? " is no folder" : " does not exist")));
+        }
     }
 
     private static void Check(List<SpecProblem> problems, string field, string? path)

@@ -58,6 +58,7 @@ public sealed record DaemonOptions
             Disks = new DiskAccess(StorageRule)
             {
                 Seeds = new SeedStore(SeedsFolder),
+                SwapFolder = Path.Combine(StateFolder, "swap"),
                 Variables = new VariableStore(Path.Combine(StateFolder, "variables")),
                 Rbd = new RbdProcesses(Path.Combine(RunFolder, "rbd"), OwnUser == 0 ? FirstWorkerUser - 1 : null),
             },

@@ -76,6 +76,17 @@ public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
     /// <summary>Copies bytes in.</summary>
     public void CopyFrom(ulong offset, ReadOnlySpan<byte> source) => source.CopyTo(Piece(offset, source.Length));
 
+    /// <summary>Reads what the file holds, without a touch of the mapping.</summary>
+    /// <exception cref="KernelException">It cannot be read.</exception>
+    public void ReadFile(ulong offset, Span<byte> content)
+    {
+        long answer = FileCalls.ReadAt(_file, content, offset);
+        if (answer != content.Length)
+        {
+            throw new KernelException($"pread {Name}, {content.Length} bytes at {offset}", answer < 0 ? (int)-answer : Errno.EIO);
+        }
+    }
+
     private unsafe Span<byte> Piece(ulong offset, int length) => offset <= Length && (ulong)length <= Length - offset
         ? new Span<byte>((void*)(Address + (nint)offset), length)
         : throw new ArgumentOutOfRangeException(nameof(offset), $"{Name}: {length} bytes at {offset} lie outside {Length}");

@@ -1,22 +1,19 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
+using Vmm.Memory.Paging;
 
 namespace Vmm.Memory;
 
 /// <summary>
 /// How a device comes to guest memory: it acquires ranges, uses them through the lease, and releases it. A page that is not there is waited
 /// for before the touch (<see cref="Acquired.Pending"/>), never in a load or store of managed code, where the garbage collector could not
-/// stop the thread. Today every page is there and the answer is never Pending; a caller handles it all the same. Any thread; nothing is
-/// allocated.
+/// stop the thread. Any thread; nothing is allocated.
 /// </summary>
 /// <param name="ram">The RAM behind it.</param>
 public sealed unsafe class DmaSpace(GuestRam ram)
 {
     /// <summary>The RAM behind it.</summary>
     public GuestRam Ram => ram;
-
-    /// <summary>Says which pages are there; null: all of them, always. What pages guest memory in and out sets it.</summary>
-    internal IPageSource? Pages { get; set; }
 
     /// <summary>Acquires ranges, one piece of the lease for each: all of them or none.</summary>
     /// <param name="ranges">At most <see cref="PageLease.MaximumPieces"/>. Each must be RAM that is contiguous in this process.</param>
@@ -44,10 +41,14 @@ public sealed unsafe class DmaSpace(GuestRam ram)
             return Acquired.Outside;
         }
 
-        if (Pages is { } pages && !pages.TryPin(lease, access, waiter))
+        if (ram.Pages is { } pages)
         {
-            lease.ReleaseWritten(0);
-            return Acquired.Pending;
+            Pinned answer = pages.TryPin(lease, waiter);
+            if (answer != Pinned.Yes)
+            {
+                lease.Drop();
+                return answer == Pinned.Later ? Acquired.Pending : Acquired.Outside;
+            }
         }
 
         return Acquired.Ready;
@@ -76,6 +77,8 @@ public sealed unsafe class DmaSpace(GuestRam ram)
             ring = null;
         }
 
+        ring?.Pin();
+
         return ring is not null;
     }
 
@@ -89,8 +92,18 @@ public sealed unsafe class DmaSpace(GuestRam ram)
     public bool TryRead<T>(GuestAddress at, out T value)
         where T : unmanaged
     {
+        Unsafe.SkipInit(out T copy);
         bool found = TryMap(at, (ulong)sizeof(T), out byte* host);
-        value = found ? Unsafe.ReadUnaligned<T>(host) : default;
+        if (found && ram.Pages is null)
+        {
+            copy = Unsafe.ReadUnaligned<T>(host);
+        }
+        else if (found)
+        {
+            VnodePaging.Copy((nint)host, new Span<byte>(&copy, sizeof(T)));
+        }
+
+        value = found ? copy : default;
         return found;
     }
 
@@ -98,23 +111,20 @@ public sealed unsafe class DmaSpace(GuestRam ram)
     public bool TryWrite<T>(GuestAddress at, T value)
         where T : unmanaged
     {
-        if (!TryMapToWrite(at, (ulong)sizeof(T), out byte* host))
-        {
-            return false;
-        }
-
-        Unsafe.WriteUnaligned(host, value);
-        ram.MarkWritten(at, (ulong)sizeof(T));
-        return true;
+        return TryWrite(at, new ReadOnlySpan<byte>(&value, sizeof(T)));
     }
 
     /// <summary>Copies guest RAM out; false (and nothing copied) unless the whole range is RAM that is contiguous here.</summary>
     public bool TryRead(GuestAddress at, Span<byte> destination)
     {
         bool found = TryMap(at, (ulong)destination.Length, out byte* host);
-        if (found)
+        if (found && ram.Pages is null)
         {
             new ReadOnlySpan<byte>(host, destination.Length).CopyTo(destination);
+        }
+        else if (found)
+        {
+            VnodePaging.Copy((nint)host, destination);
         }
 
         return found;
@@ -130,7 +140,15 @@ public sealed unsafe class DmaSpace(GuestRam ram)
             return false;
         }
 
-        source.CopyTo(new Span<byte>(host, source.Length));
+        if (ram.Pages is null)
+        {
+            source.CopyTo(new Span<byte>(host, source.Length));
+        }
+        else
+        {
+            VnodePaging.Copy(source, (nint)host);
+        }
+
         ram.MarkWritten(at, (ulong)source.Length);
         return true;
     }

@@ -90,16 +90,10 @@ public sealed class GuestMemory
                 continue;
             }
 
-            int errno = HostPages.Discard((nint)host, hostEnd - host);
+            int errno = Ram.GiveBack(new GuestRegion(region.Start, new ByteSize(hostEnd - host), (nint)host), out ulong given);
             Ram.Discards.End();
-            if (errno == 0)
-            {
-                discarded += hostEnd - host;
-            }
-            else if (result == 0)
-            {
-                result = errno;
-            }
+            discarded += given;
+            result = result == 0 ? errno : result;
         }
 
         return result;

@@ -1,3 +1,5 @@
+using Vmm.Interop;
+
 namespace Vmm.Memory;
 
 /// <summary>
@@ -40,6 +42,11 @@ public sealed class GuestRam
 
     /// <summary>True while pages that devices write are marked.</summary>
     public bool IsTrackingWrites => Volatile.Read(ref _dirty) is not null;
+
+    /// <summary>
+    /// Says which pages are there; null: all of them, always. What pages guest memory in and out sets it, before any device has memory.
+    /// </summary>
+    internal IPageSource? Pages { get; set; }
 
     internal RegionTable Table => Volatile.Read(ref _table);
 
@@ -105,6 +112,26 @@ public sealed class GuestRam
         DirtyPages dirty = Volatile.Read(ref _dirty)
             ?? throw new InvalidOperationException("Written pages are asked for, but writes are not tracked.");
         dirty.Collect(start.Value / ByteSize.BytesPerPage, pages, bitmap);
+    }
+
+    /// <summary>
+    /// Gives pages back to the host: they read as zeros. Ask <see cref="Discards"/> first. Pages that a transfer uses stay when memory is
+    /// paged.
+    /// </summary>
+    /// <param name="region">Whole pages of RAM, not huge ones.</param>
+    /// <param name="given">Bytes given back.</param>
+    /// <returns>0, or the errno with which the kernel refused.</returns>
+    public int GiveBack(in GuestRegion region, out ulong given)
+    {
+        if (Pages is { } pages)
+        {
+            given = pages.Discard(region.HostAddress, region.Length);
+            return 0;
+        }
+
+        int errno = HostPages.Discard(region.HostAddress, region.Length);
+        given = errno == 0 ? region.Length : 0UL;
+        return errno;
     }
 
     /// <summary>Marks the pages of a range that was written.</summary>

@@ -41,12 +41,37 @@ public interface IPageWaiter
     void PagesReady(PageLease lease);
 }
 
-/// <summary>Knows which guest pages are resident.</summary>
+/// <summary>Answer of <see cref="IPageSource.TryPin"/>.</summary>
+internal enum Pinned
+{
+    /// <summary>Every page is there, and stays until <see cref="IPageSource.Unpin"/>.</summary>
+    Yes,
+
+    /// <summary><see cref="IPageWaiter.PagesReady"/> is going to be called, not inside the call.</summary>
+    Later,
+
+    /// <summary>The lease is more than can be resident at once.</summary>
+    Never,
+}
+
+/// <summary>Knows which guest pages are resident. A lease is asked about by its vectors: addresses of this process. Any thread.</summary>
 internal interface IPageSource
 {
-    /// <summary>
-    /// True when every page of the lease is there, and stays until its release. False: <see cref="IPageWaiter.PagesReady"/> of
-    /// <paramref name="waiter"/> is going to be called, not inside this call.
-    /// </summary>
-    bool TryPin(PageLease lease, DmaAccess access, IPageWaiter waiter);
+    /// <summary>Pins the pages of a lease, all or none.</summary>
+    Pinned TryPin(PageLease lease, IPageWaiter waiter);
+
+    /// <summary>Ends what <see cref="TryPin"/> answered with <see cref="Pinned.Yes"/>; the vectors are those of then.</summary>
+    void Unpin(PageLease lease);
+
+    /// <summary>Pins a part of a ring, and waits for its pages.</summary>
+    void PinRing(nint address, ulong length);
+
+    /// <summary>Ends <see cref="PinRing"/> of the same part.</summary>
+    void UnpinRing(nint address, ulong length);
+
+    /// <summary>Gives pages back to the host whose content nobody wants any more; one that a transfer uses stays.</summary>
+    /// <param name="address">First byte in this process, at a page border.</param>
+    /// <param name="length">Bytes, whole pages of one mapping.</param>
+    /// <returns>Bytes that are empty now.</returns>
+    ulong Discard(nint address, ulong length);
 }

@@ -35,6 +35,9 @@ public sealed class MemoryMapOwner
     /// <summary>Whether pages may go back to the host.</summary>
     public DiscardPolicy Discards => _ram.Discards;
 
+    /// <inheritdoc cref="GuestRam.GiveBack"/>
+    public int GiveBack(in GuestRegion region, out ulong given) => _ram.GiveBack(region, out given);
+
     /// <summary>The slots now, by number.</summary>
     public IReadOnlyList<MemorySlot> Slots
     {

@@ -166,6 +166,13 @@ public sealed unsafe class PageLease
             }
         }
 
+        ram.Pages?.Unpin(this);
+        Drop();
+    }
+
+    /// <summary>Ends a hold whose pages were not pinned, and marks nothing.</summary>
+    internal void Drop()
+    {
         _ram = null;
         _count = 0;
         Length = 0;

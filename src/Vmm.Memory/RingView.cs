@@ -39,6 +39,7 @@ public sealed unsafe class RingView
     private byte* _descriptors;
     private byte* _available;
     private byte* _used;
+    private RingAddresses _pinned; // what Pin pinned
 
     internal RingView(GuestRam ram, RingParts parts)
     {
@@ -127,6 +128,30 @@ public sealed unsafe class RingView
         bool found = TryHold();
         addresses = found ? new RingAddresses((nint)_descriptors, (nint)_available, (nint)_used) : default;
         return found;
+    }
+
+    /// <summary>Keeps its pages in memory, and waits for them: before the first access. Nothing happens where nobody pages.</summary>
+    internal void Pin()
+    {
+        if (_ram.Pages is { } pages)
+        {
+            _pinned = new RingAddresses((nint)_descriptors, (nint)_available, (nint)_used);
+            pages.PinRing(_pinned.Descriptors, 16UL * _parts.Size);
+            pages.PinRing(_pinned.Available, (ulong)AvailableBytes);
+            pages.PinRing(_pinned.Used, (ulong)UsedBytes);
+        }
+    }
+
+    /// <summary>The queue is not active any more: its pages may go. Once.</summary>
+    public void Release()
+    {
+        if (_ram.Pages is { } pages && _pinned != default)
+        {
+            pages.UnpinRing(_pinned.Descriptors, 16UL * _parts.Size);
+            pages.UnpinRing(_pinned.Available, (ulong)AvailableBytes);
+            pages.UnpinRing(_pinned.Used, (ulong)UsedBytes);
+            _pinned = default;
+        }
     }
 
     /// <summary>True when the pointers are those of the present regions, perhaps after a look-up.</summary>

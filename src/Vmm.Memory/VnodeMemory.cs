@@ -1,4 +1,5 @@
 using Vmm.Interop;
+using Vmm.Memory.Paging;
 
 namespace Vmm.Memory;
 
@@ -165,13 +166,44 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
     }
 
     /// <summary>The next range that was ever touched: false when there is none from there on.</summary>
-    public bool TryFindData(ulong from, out ulong start, out ulong end) => _memory.TryFindData(from, out start, out end);
+    public bool TryFindData(ulong from, out ulong start, out ulong end) => Paging is { } paging
+        ? paging.TryFindData(from, out start, out end) : _memory.TryFindData(from, out start, out end);
 
     /// <summary>Copies bytes out, for a save; nothing else writes them meanwhile.</summary>
-    public void CopyTo(ulong offset, Span<byte> destination) => _memory.CopyTo(offset, destination);
+    public void CopyTo(ulong offset, Span<byte> destination)
+    {
+        if (Paging is null)
+        {
+            _memory.CopyTo(offset, destination);
+        }
+        else
+        {
+            VnodePaging.Copy(AddressOf(offset, destination.Length), destination);
+        }
+    }
 
     /// <summary>Copies bytes in, for a restore; the machine does not run yet.</summary>
-    public void CopyFrom(ulong offset, ReadOnlySpan<byte> source) => _memory.CopyFrom(offset, source);
+    public void CopyFrom(ulong offset, ReadOnlySpan<byte> source)
+    {
+        if (Paging is null)
+        {
+            _memory.CopyFrom(offset, source);
+        }
+        else
+        {
+            VnodePaging.Copy(source, AddressOf(offset, source.Length));
+        }
+    }
+
+    /// <summary>What pages this memory; null: nobody.</summary>
+    internal VnodePaging? Paging { get; set; }
+
+    /// <summary>Where it is mapped in this process.</summary>
+    internal nint HostAddress => _memory.Address;
+
+    /// <summary>Reads what the file holds, without a touch of the mapping.</summary>
+    /// <exception cref="KernelException">It cannot be read.</exception>
+    internal void ReadFile(ulong offset, Span<byte> content) => _memory.ReadFile(offset, content);
 
     /// <summary>A piece of this memory as the guest sees it.</summary>
     public GuestRegion Region(GuestAddress start, ByteSize length, ulong offset) =>
@@ -202,6 +234,11 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _memory.Dispose();
+
+    private nint AddressOf(ulong offset, int length) => offset <= Placement.Size && (ulong)length <= Placement.Size - offset
+        ? _memory.Address + (nint)offset
+        : throw new ArgumentOutOfRangeException(
+            nameof(offset), $"vnode {Placement.Vnode} has {Placement.Size} bytes, not {offset} + {length}");
 
     private static int Bind(MappedMemFd memory, MemoryPolicyMode mode, VnodePlacement placement)
     {

@@ -23,6 +23,9 @@ internal static class FieldsOf<T> where T : class
     internal static SpecField Percent(string name, string help, long min, long max, Func<T, int?> get, Func<T, int, T> set) =>
         Field(name, SpecKind.Percent, help, o => get(o), set) with { Min = min, Max = max };
 
+    internal static SpecField Portion(string name, string help, Func<T, MemoryPortion?> get, Func<T, MemoryPortion, T> set) =>
+        Field(name, SpecKind.Portion, help, o => get(o), set);
+
     internal static SpecField Size(string name, string help, Func<T, ByteSize?> get, Func<T, ByteSize, T> set) =>
         Field(name, SpecKind.Size, help, o => get(o), set);
 

@@ -9,6 +9,12 @@ public static class ResourceNames
     /// <summary>/dev/kvm.</summary>
     public const string Kvm = "kvm";
 
+    /// <summary>/dev/userfaultfd, of a VM with a resident limit.</summary>
+    public const string Userfault = "userfaultfd";
+
+    /// <summary>The swap file of a VM with a resident limit.</summary>
+    public const string Swap = "swap";
+
     /// <summary>The kernel file.</summary>
     public const string Kernel = "kernel";
 

@@ -13,9 +13,18 @@ internal static class SpecBounds
     {
         foreach (SpecField field in type.Fields)
         {
+            string at = path.Length > 0 ? $"{path}.{field.Name}" : field.Name;
             if (!field.OtherForm && field.Get(owner) is { } value)
             {
-                CheckValue(field, value, path.Length > 0 ? $"{path}.{field.Name}" : field.Name, check);
+                CheckValue(field, value, at, check);
+            }
+
+            foreach (SpecField part in field.Parts)
+            {
+                if (part.Get(owner) is { } said)
+                {
+                    CheckValue(part, said, $"{at}.{part.Name}", check);
+                }
             }
         }
     }

@@ -29,6 +29,65 @@ public static class SpecEdit
     public static string? RemoveNet(string text, string? folder, int index) =>
         Checked(text, folder, Cut(text, "nets", index), spec => spec with { Nets = [.. spec.Nets.Where((_, i) => i != index)] });
 
+    /// <summary>
+    /// The text with another resident limit; null when this text cannot be changed by a program. An object <c>memory</c> that has no line
+    /// of its own for the limit becomes one line, without the comments that were in it.
+    /// </summary>
+    public static string? SetResident(string text, string? folder, MemoryPortion resident) => Checked(
+        text,
+        folder,
+        Resident(text, resident),
+        spec => spec with { Paging = (spec.Paging ?? new PagingSpec()) with { Resident = resident } });
+
+    private static string? Resident(string text, MemoryPortion resident)
+    {
+        if (Find(text, "memory") is not { } place)
+        {
+            string end = text.Length == 0 || text[^1] == '\n' ? "" : "\n";
+            return $"{text}{end}memory: {{resident: {resident.ToString()}}}\n";
+        }
+
+        (List<string> lines, SpecNode key, SpecNode value, int after) = place;
+        int first = (int)key.Line - 1, column = (int)value.Column - 1;
+        if (value is { Plain: true, Scalar: { } size } && value.Line == key.Line
+            && lines[first].AsSpan(column).StartsWith(size, StringComparison.Ordinal))
+        {
+            (string before, string behind) = (lines[first][..column], lines[first][(column + size.Length)..]);
+            lines[first] = $"{before}{{size: {size}, resident: {resident.ToString()}}}{behind}";
+            return string.Join('\n', lines);
+        }
+
+        List<string> parts = [];
+        foreach ((SpecNode part, SpecNode said) in value.Map ?? [])
+        {
+            int line = (int)said.Line - 1;
+            if (part.Scalar is "resident" && part.Line > key.Line && said.Scalar is { } old
+                && lines[line].AsSpan().Trim().StartsWith("resident:", StringComparison.Ordinal))
+            {
+                int at = lines[line].IndexOf(old, StringComparison.Ordinal);
+                lines[line] = at < 0 ? "" : $"{lines[line][..at]}{resident.ToString()}{lines[line][(at + old.Length)..]}";
+                return string.Join('\n', lines);
+            }
+
+            if (part.Scalar is not "resident")
+            {
+                parts.Add($"{part.Scalar}: {Quoted(said)}");
+            }
+        }
+
+        if (value.Map is null)
+        {
+            return null;
+        }
+
+        lines.RemoveRange(first, after - first);
+        lines.Insert(first, $"memory: {{{string.Join(", ", parts)}{(parts.Count > 0 ? ", " : "")}resident: {resident.ToString()}}}");
+        return string.Join('\n', lines);
+    }
+
+    private static string Quoted(SpecNode scalar) =>
+        scalar.Plain ? scalar.Scalar! : $"\"{System.Text.Json.JsonEncodedText.Encode(scalar.Scalar ?? "").Value}\"";
+
     /// <summary>A disk as an entry of <c>disks</c>, on one line; what has its default is left out.</summary>
     public static string Item(DiskSpec disk) => SpecWriter.Write(VmFields.Part("disks"), disk);
 

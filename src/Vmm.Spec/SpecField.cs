@@ -12,6 +12,9 @@ internal enum SpecKind
     Size,
     Set,
     Percent,
+
+    /// <summary>A part of the memory: a size or a percentage.</summary>
+    Portion,
     Word,
     Object,
     List,
@@ -70,6 +73,14 @@ internal sealed record SpecField(string Name, SpecKind Kind, string Help)
 
     /// <summary>An object that may be given as <c>true</c> (all its defaults) or <c>false</c> (none).</summary>
     public bool Switch { get; init; }
+
+    /// <summary>
+    /// The field may be given as an object instead, with these fields of the same owner; the first of them is what the field alone says.
+    /// </summary>
+    public SpecField[] Parts { get; init; } = [];
+
+    /// <summary>Of a path: a word that is no file's name; a file of that name has <c>./</c> before it.</summary>
+    public string? Keyword { get; init; }
 
     /// <summary>The members of a list that are not objects.</summary>
     public SpecField? Item { get; init; }

@@ -61,6 +61,10 @@ internal sealed class SpecPass(string file, string? folder, CancellationToken ca
 
                 owner = field.Set(owner, ReadValue(value, field, fieldPath, read) ?? field.Get(owner)!);
             }
+            else if (field.Parts.Length > 0 && value.Map is not null)
+            {
+                owner = ReadParts(value, field, fieldPath, owner, read);
+            }
             else if (ReadValue(value, field, fieldPath, read) is { } item)
             {
                 owner = field.Set(owner, item);
@@ -75,6 +79,21 @@ internal sealed class SpecPass(string file, string? folder, CancellationToken ca
         }
 
         return type.Complete is { } complete ? complete(owner, read) : owner;
+    }
+
+    /// <summary>The owner with what the object form of a field says; the field has a value when its first part has one.</summary>
+    private object ReadParts(SpecNode node, SpecField field, string path, object owner, HashSet<string> read)
+    {
+        SpecField form = new(field.Name, SpecKind.Object, field.Help) { Create = () => owner, Fields = field.Parts };
+        HashSet<string> given = new(StringComparer.Ordinal);
+        owner = ReadObject(node, form, path, given, "");
+        if (given.Contains(field.Parts[0].Name))
+        {
+            _otherForms[path] = Join(path, field.Parts[0].Name);
+            read.Add(field.Name);
+        }
+
+        return owner;
     }
 
     private static string Join(string path, string name) => path.Length > 0 ? $"{path}.{name}" : name;
@@ -206,6 +225,8 @@ internal sealed class SpecPass(string file, string? folder, CancellationToken ca
 
         switch (field.Kind)
         {
+            case SpecKind.Path when string.Equals(text, field.Keyword, StringComparison.Ordinal):
+                return text;
             case SpecKind.Path when text.Length > 0 && text.Length <= field.MaxLength:
                 return folder is null ? text : Path.Combine(folder, text);
             case SpecKind.Text or SpecKind.Path:
@@ -218,6 +239,8 @@ internal sealed class SpecPass(string file, string? folder, CancellationToken ca
                 return number;
             case SpecKind.Size when SpecText.TryParseSize(text, out ByteSize bytes):
                 return bytes;
+            case SpecKind.Portion when MemoryPortion.TryParse(text, out MemoryPortion portion):
+                return portion;
             case SpecKind.Set when SpecText.TryParseSet(text, out IReadOnlyList<int> set):
                 return set;
             case SpecKind.Percent when SpecText.TryParsePercent(text, out int percent) && percent >= field.Min && percent <= field.Max:
@@ -310,6 +333,7 @@ internal sealed class SpecPass(string file, string? folder, CancellationToken ca
         SpecKind.Bool => "true or false",
         SpecKind.Number => $"a number from {field.Min} to {field.Max}",
         SpecKind.Size => "a size such as 512MiB or 1.5GiB, a whole number of bytes",
+        SpecKind.Portion => "a size such as 512MiB, or a percentage such as 25%",
         SpecKind.Percent => $"a percentage from {field.Min}% to {field.Max}%",
         SpecKind.Set => "numbers such as 0-3,8",
         SpecKind.Word => "one of " + string.Join(", ", field.Words),

@@ -8,6 +8,7 @@ public static class SpecSchema
 {
     private const string SizePattern = "^([0-9]+( *B)?|[0-9]+([.][0-9]+)? *[KMGT]iB)$";
     private const string PercentPattern = "^[0-9]+%$";
+    private const string PortionPattern = "^([0-9]+%|[0-9]+( *B)?|[0-9]+([.][0-9]+)? *[KMGT]iB)$";
     private const string SetPattern = "^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$";
 
     /// <summary>The schema as indented JSON.</summary>
@@ -42,6 +43,12 @@ public static class SpecSchema
                 json.WriteNumber("minimum", field.Min);
                 json.WriteNumber("maximum", field.Max);
                 break;
+            case SpecKind.Portion:
+                WriteStringOrInteger(json, PortionPattern);
+                break;
+            case SpecKind.Size when field.Parts.Length > 0:
+                WriteOneOf(json, () => WriteStringOrInteger(json, SizePattern), field with { Fields = field.Parts });
+                break;
             case SpecKind.Size:
                 WriteStringOrInteger(json, SizePattern);
                 break;
@@ -69,19 +76,25 @@ public static class SpecSchema
                 json.WriteEndObject();
                 break;
             case SpecKind.Object when field.Switch:
-                json.WriteStartArray("oneOf");
-                json.WriteStartObject();
-                json.WriteString("type", "boolean");
-                json.WriteEndObject();
-                json.WriteStartObject();
-                WriteObject(json, field);
-                json.WriteEndObject();
-                json.WriteEndArray();
+                WriteOneOf(json, () => json.WriteString("type", "boolean"), field);
                 break;
             case SpecKind.Object:
                 WriteObject(json, field);
                 break;
         }
+    }
+
+    /// <summary>A short form, or an object.</summary>
+    private static void WriteOneOf(Utf8JsonWriter json, Action writeShort, SpecField whole)
+    {
+        json.WriteStartArray("oneOf");
+        json.WriteStartObject();
+        writeShort();
+        json.WriteEndObject();
+        json.WriteStartObject();
+        WriteObject(json, whole);
+        json.WriteEndObject();
+        json.WriteEndArray();
     }
 
     private static void WriteItems(Utf8JsonWriter json, SpecField field)

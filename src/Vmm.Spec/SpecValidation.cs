@@ -158,6 +158,11 @@ public static class SpecValidation
         {
             CheckBalloonBalance(spec, least, check);
         }
+
+        if (spec.Paging is { } paging)
+        {
+            PagingValidation.Check(spec, paging, check);
+        }
     }
 
     /// <summary>The entries of the lists of devices, each by itself and beside those of its list.</summary>

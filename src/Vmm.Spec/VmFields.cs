@@ -8,6 +8,7 @@ using Balance = FieldsOf<BalanceSpec>;
 using Balloon = FieldsOf<BalloonSpec>;
 using Boot = FieldsOf<BootSpec>;
 using Cpu = FieldsOf<CpuSpec>;
+using Paging = FieldsOf<PagingSpec>;
 using Smbios = FieldsOf<SmbiosSpec>;
 using Vm = FieldsOf<VmSpec>;
 using Vsock = FieldsOf<VsockSpec>;
@@ -95,10 +96,31 @@ internal static class VmFields
             s => s.Topology, (s, v) => s with { Topology = v }, NumaFields.TopologyFields),
     ];
 
+    private static readonly SpecField[] s_paging =
+    [
+        Paging.Portion("resident", "Most memory that is resident on the host, a size or a percentage such as 25%; the rest is swapped out",
+            p => p.Resident, (p, v) => p with { Resident = v }),
+        Paging.Path("swap", "Folder of the swap file, relative to the spec file; auto, the default, where vmmd keeps its own files",
+            p => p.Swap,
+            (p, v) => p with { Swap = string.Equals(v, PagingSpec.AutoSwap, StringComparison.Ordinal) ? null : v }) with
+        {
+            Keyword = PagingSpec.AutoSwap,
+        },
+        Paging.Number("weight", "Share of the host's memory beside other VMs when there is not enough for all; 100 by default",
+            1, PagingSpec.MaxWeight, p => p.Weight, (p, v) => p with { Weight = v }),
+    ];
+
     private static readonly SpecField[] s_memory =
     [
-        Vm.Size("memory", "RAM, e.g. 512MiB; with numa, the sum of the vnodes when left out",
-            s => s.Memory, (s, v) => s with { Memory = v }),
+        Vm.Size("memory", "RAM, e.g. 512MiB; with numa, the sum of the vnodes when left out. With a resident limit, an object",
+            s => s.Memory, (s, v) => s with { Memory = v }) with
+        {
+            Parts =
+            [
+                Vm.Size("size", "RAM, as memory alone says it", s => s.Memory, (s, v) => s with { Memory = v }),
+                .. Vm.Lift(s_paging, s => s.Paging ?? new PagingSpec(), (s, v) => s with { Paging = v }),
+            ],
+        },
         Vm.Size("minMemory", "Least RAM the VM can shrink to while it runs; the guest needs the virtio-mem driver for the rest",
             s => s.MinMemory, (s, v) => s with { MinMemory = v }),
         Vm.Size("maxMemory", "Most RAM the VM can grow to while it runs; the guest needs the virtio-mem driver",

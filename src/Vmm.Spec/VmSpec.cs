@@ -133,6 +133,29 @@ public sealed record VmSpec
     /// </summary>
     public ByteSize? MaxMemory { get; init; }
 
+    /// <summary>How much of the memory is resident; null: all of it may be.</summary>
+    public PagingSpec? Paging { get; init; }
+
+    /// <summary>Most RAM it can have, all vnodes together.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public ByteSize MostMemory
+    {
+        get
+        {
+            UInt128 most = 0;
+            foreach (VnodeSpec vnode in EffectiveVnodes)
+            {
+                most += Math.Max(vnode.Memory.Bytes, vnode.MaxMemory?.Bytes ?? 0);
+            }
+
+            return new ByteSize(most > ulong.MaxValue ? ulong.MaxValue : (ulong)most);
+        }
+    }
+
+    /// <summary>Most RAM that is in the host's memory at once: as much as it can have, unless its spec sets a limit.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public ByteSize ResidentLimit => Paging?.Resident?.In(Memory) ?? MostMemory;
+
     /// <summary>Kernel, initrd, command line.</summary>
     public BootSpec Boot { get; init; } = new();
 

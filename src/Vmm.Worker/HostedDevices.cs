@@ -48,6 +48,13 @@ internal sealed class HostedDevices
             {
                 NetSpec spec = VmSpecJson.TryReadNet(net, out string problem)
                     ?? throw new RequestException(ControlCodes.SpecInvalid, problem);
+                VmSpec vm = _machine.Spec;
+                if (vm.Paging is not null && PagingValidation.Unpaged(spec) is { } reason)
+                {
+                    throw new RequestException(ControlCodes.SpecInvalid, $"vhost: does not go with memory.resident: {reason}");
+                }
+
+                spec = PagingValidation.Paged(vm, spec);
                 return Describe(_machine.AddNet(spec, passed.OpenNet(0, spec)));
             }
         }

@@ -61,6 +61,21 @@ public sealed class StorageTests : IDisposable
     }
 
     [Fact]
+    public void A_swap_file_is_made_in_an_allowed_folder_or_where_the_daemon_keeps_its_own_and_leaves_no_name()
+    {
+        DiskAccess access = new(Storage) { SwapFolder = At("swap") };
+        access.OpenSwap(new PagingSpec()).Dispose();
+        access.OpenSwap(new PagingSpec { Swap = At("allowed") }).Dispose();
+        Assert.Empty(Directory.GetFileSystemEntries(At("swap")));
+        Assert.Equal([At("allowed/disk")], Directory.GetFileSystemEntries(At("allowed")));
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute, File.GetUnixFileMode(At("swap")));
+        StorageException refused = Assert.Throws<StorageException>(() => access.OpenSwap(new PagingSpec { Swap = At("outside") }));
+        Assert.Contains("is in no storage folder", refused.Message, StringComparison.Ordinal);
+        Assert.Contains("is in no storage folder", Storage.FolderProblem(At("outside")), StringComparison.Ordinal);
+        Assert.Null(Storage.FolderProblem(At("allowed")));
+    }
+
+    [Fact]
     public void Images_are_shared_read_only()
     {
         StorageFolders storage = new([At("allowed")], []) { ReadOnlyFolder = At("outside") };
@@ -159,6 +174,36 @@ public sealed class StorageTests : IDisposable
             "storage folder",
             Assert.Throws<WorkerException>(() => WorkerResources.Open(initrd, new DiskAccess(Storage))).Message,
             StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_worker_of_a_VM_with_a_resident_limit_gets_the_device_of_faults_and_a_swap_file_and_may_fill_it()
+    {
+        Make("allowed/kernel");
+        VmSpec spec = new()
+        {
+            Memory = ByteSize.MiB(512),
+            Paging = new PagingSpec { Resident = MemoryPortion.OfPercent(25) },
+            Boot = new BootSpec { Kernel = At("allowed/kernel") },
+        };
+        DiskAccess access = new(Storage) { SwapFolder = At("swap") };
+        if (!File.Exists(UserfaultDevice.Path))
+        {
+            WorkerException missing = Assert.Throws<WorkerException>(() => WorkerResources.Open(spec, access));
+            Assert.Equal(ControlCodes.HostMismatch, missing.Code);
+            return;
+        }
+
+        using WorkerResources resources = WorkerResources.Open(spec, access);
+        Assert.Equal([ResourceNames.Kernel, ResourceNames.Userfault, ResourceNames.Swap], resources.Names);
+        Assert.True(resources.HasPaging);
+        Assert.Equal(PagingSpec.SwapLimit(spec).Bytes, resources.LargestFile);
+        WorkerException refused = Assert.Throws<WorkerException>(
+            () => WorkerResources.Open(spec with { Paging = spec.Paging with { Swap = At("outside") } }, access));
+        Assert.Equal(ControlCodes.HostMismatch, refused.Code);
+        Assert.Contains("memory.swap: ", refused.Message, StringComparison.Ordinal);
+        using WorkerResources usual = WorkerResources.Open(spec with { Paging = null }, access);
+        Assert.False(usual.HasPaging);
     }
 
     [Fact]

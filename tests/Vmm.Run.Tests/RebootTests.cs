@@ -141,6 +141,10 @@ public sealed class RebootTests : IDisposable
 
         public BootFile OpenVariableTemplate(BootSpec boot) => throw new NotSupportedException();
 
+        public FileDescriptorHandle OpenUserfault() => throw new NotSupportedException();
+
+        public FileDescriptorHandle OpenSwap(PagingSpec paging) => throw new NotSupportedException();
+
         public IDiskBackend OpenDisk(int index, DiskSpec disk) => throw new NotSupportedException();
 
         public FileDescriptorHandle OpenDeviceFile(int index, DeviceFile file) => throw new NotSupportedException();

@@ -1,3 +1,4 @@
+using Vmm.Interop;
 using Vmm.Memory;
 
 namespace Vmm.Testing;
@@ -9,7 +10,7 @@ public sealed class FakePager
 {
     private readonly Away _away = new();
 
-    public FakePager(GuestMemory memory) => memory.Dma.Pages = _away;
+    public FakePager(GuestMemory memory) => memory.Ram.Pages = _away;
 
     /// <summary>How many acquires wait.</summary>
     public int Waiting => _away.Count;
@@ -58,7 +59,7 @@ public sealed class FakePager
             told.ForEach(w => w.Waiter.PagesReady(w.Lease));
         }
 
-        public bool TryPin(PageLease lease, DmaAccess access, IPageWaiter waiter)
+        public Pinned TryPin(PageLease lease, IPageWaiter waiter)
         {
             lock (_gate)
             {
@@ -67,12 +68,26 @@ public sealed class FakePager
                     if (range.Address.Value < _to && range.Address.Value + range.Length > _from)
                     {
                         _waiting.Add((lease, waiter));
-                        return false;
+                        return Pinned.Later;
                     }
                 }
 
-                return true;
+                return Pinned.Yes;
             }
         }
+
+        public void Unpin(PageLease lease)
+        {
+        }
+
+        public void PinRing(nint address, ulong length)
+        {
+        }
+
+        public void UnpinRing(nint address, ulong length)
+        {
+        }
+
+        public ulong Discard(nint address, ulong length) => HostPages.Discard(address, length) == 0 ? length : 0;
     }
 }

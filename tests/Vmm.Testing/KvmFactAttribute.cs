@@ -18,12 +18,16 @@ public class KvmFactAttribute : FactAttribute
     /// <summary>True for what only root may do.</summary>
     public bool NeedsRoot { get; set; }
 
+    /// <summary>True for what pages guest memory.</summary>
+    public bool NeedsPager { get; set; }
+
     public override string? Skip
     {
         get => NoKvm
             ?? (OnlyEmulating && CpuVirtualizes ? "this KVM has hardware behind it: nothing is emulated" : null)
             ?? (OnlyHardware && !CpuVirtualizes ? "this KVM only emulates kernel code" : null)
             ?? (NeedsRoot && !Environment.IsPrivilegedProcess ? "only root can do this" : null)
+            ?? (NeedsPager ? PagerFactAttribute.WhyNot : null)
             ?? base.Skip;
         set => base.Skip = value;
     }

@@ -12,7 +12,15 @@ internal static class Parts
     private static readonly SyscallNeeds s_mem = new([], [(uint)KvmRequest.KVM_SET_USER_MEMORY_REGION]);
 
     /// <summary>A machine with memory that comes and goes, beside what can come to any.</summary>
-    internal static MachineNeeds Machine => MachineNeeds.Pluggable with { Threads = MachineNeeds.Pluggable.Threads + Threads("io") };
+    private static MachineNeeds Whole => MachineNeeds.Pluggable with { Threads = MachineNeeds.Pluggable.Threads + Threads("io") };
+
+    /// <summary>The machine that threads of a kind belong to.</summary>
+    internal static MachineNeeds MachineOf(string kind) => kind switch
+    {
+        "small-control" or "small-vcpu" => MachineNeeds.Pluggable,
+        "firmware-vcpu" => MachineNeeds.Pluggable.WithFirmware(),
+        _ => Whole,
+    };
 
     internal static SyscallNeeds Threads(string device)
     {

@@ -1,13 +1,13 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
 using Vmm.Interop;
-using Vmm.Machine.Run;
 using Vmm.Worker.Confinement;
 using Vmm.Worker.Probe;
 
 // KIND is control, vcpu or io: threads of a machine with every part, the last of a device that asks for all that devices ask for. Or
 // small-control, small-vcpu:
-// of a machine without any device; rng, disk, image, net, vsock, mem: the threads of such a device.
+// of a machine without any device; firmware-vcpu: of one that starts by firmware; rng, disk, image, net, vsock, mem: the threads of such
+// a device.
 // KIND NUMBER [ARGUMENT]…: makes one system call on a thread of that kind and prints its errno, 0 when it succeeded. An argument is a
 // number or @TEXT.
 // KIND work: does what the runtime and a thread of that kind have to be able to do.
@@ -36,8 +36,7 @@ Action action = args[1] switch
     _ => () => Call(args[1..]),
 };
 ThreadFilters filters = new();
-bool small = kind.StartsWith("small-", StringComparison.Ordinal);
-filters.Build(small ? MachineNeeds.Pluggable : Parts.Machine);
+filters.Build(Parts.MachineOf(kind));
 filters.Enforce();
 Exception? failure = null;
 switch (kind)
@@ -45,7 +44,7 @@ switch (kind)
     case "control" or "small-control":
         action();
         break;
-    case "vcpu" or "small-vcpu":
+    case "vcpu" or "small-vcpu" or "firmware-vcpu":
         Run(thread => thread.Start(), filters.VcpuReady, action);
         break;
     case "io" or "rng" or "disk" or "image" or "net" or "vsock" or "mem":

@@ -1,3 +1,5 @@
+using System.Text.Json.Serialization;
+
 namespace Vmm.Contracts.Control;
 
 /// <summary>A wish about the memory of a running VM; what is null stays as it is.</summary>
@@ -7,12 +9,26 @@ namespace Vmm.Contracts.Control;
 /// <param name="Auto">True: from now on vmmd's balancer decides about the vnode again, as before somebody gave it a size. Not for
 /// workers.</param>
 /// <param name="Force">True: the guest is asked for all of it at once, whatever it has left for itself.</param>
-public sealed record MemoryWish(int? Vnode = null, ulong? Bytes = null, ulong? BalloonBytes = null, bool? Auto = null, bool? Force = null);
+/// <param name="Resident">Most memory that is resident: a size or a percentage of the VM's memory, <c>25%</c>, as its spec has it from now
+/// on, too. Not for workers.</param>
+/// <param name="ResidentBytes">The same for a worker, in bytes. Needs <see cref="ControlVersion.Paging"/>.</param>
+public sealed record MemoryWish(
+    int? Vnode = null,
+    ulong? Bytes = null,
+    ulong? BalloonBytes = null,
+    bool? Auto = null,
+    bool? Force = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Resident = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] ulong? ResidentBytes = null);
 
 /// <summary>The memory of a running VM.</summary>
 /// <param name="Vnodes">One entry per vnode.</param>
 /// <param name="Balloon">Null when the VM has no balloon.</param>
-public sealed record VmMemory(IReadOnlyList<VnodeMemoryInfo> Vnodes, BalloonMemoryInfo? Balloon)
+/// <param name="Paging">Which part of it is resident; left out when all may be.</param>
+public sealed record VmMemory(
+    IReadOnlyList<VnodeMemoryInfo> Vnodes,
+    BalloonMemoryInfo? Balloon,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] PagingInfo? Paging = null)
 {
     /// <summary>True when every vnode and the balloon have what was asked.</summary>
     [System.Text.Json.Serialization.JsonIgnore]
@@ -58,3 +74,42 @@ public sealed record VnodeMemoryInfo(int Vnode, ulong LeastBytes, ulong MostByte
 /// <param name="SaidMsAgo">How long ago the driver told, milliseconds; null when it never did.</param>
 public sealed record BalloonMemoryInfo(ulong TargetBytes, ulong ActualBytes, ulong HeldBytes, ulong? FreeBytes, ulong? AvailableBytes,
     ulong? TotalBytes, long? SaidMsAgo = null);
+
+/// <summary>The memory of a VM with a resident limit; counts are since its start.</summary>
+/// <param name="LimitBytes">Most bytes of guest memory that are resident.</param>
+/// <param name="LeastBytes">Least that the limit can be.</param>
+/// <param name="ResidentBytes">Bytes in the host's memory, staged ones among them.</param>
+/// <param name="StagedBytes">Bytes that are taken from the guest, but in memory still.</param>
+/// <param name="SwappedBytes">Bytes of guest memory that are in the swap file.</param>
+/// <param name="PinnedBytes">Bytes that transfers of devices use now.</param>
+/// <param name="PinnedPeakBytes">Most bytes that they used at once.</param>
+/// <param name="Hits">Transfers whose pages were all there.</param>
+/// <param name="Misses">Transfers that waited for pages.</param>
+/// <param name="BudgetWaits">Transfers that waited because others use too much.</param>
+/// <param name="RefusedEvictions">Pages that did not go out because a transfer uses them.</param>
+/// <param name="Faults">Page faults of the guest and its worker.</param>
+/// <param name="StagedFaults">Those that found the page in memory.</param>
+/// <param name="PagesOut">Pages written to the swap file.</param>
+/// <param name="PagesIn">Pages read from it.</param>
+/// <param name="ZeroPages">Pages that needed no write: all zero.</param>
+/// <param name="SwapFileBytes">Bytes of the swap file in use.</param>
+/// <param name="Stopped">Why nothing goes out now; left out when it does.</param>
+public sealed record PagingInfo(
+    ulong LimitBytes,
+    ulong LeastBytes,
+    ulong ResidentBytes,
+    ulong StagedBytes,
+    ulong SwappedBytes,
+    ulong PinnedBytes,
+    ulong PinnedPeakBytes,
+    ulong Hits,
+    ulong Misses,
+    ulong BudgetWaits,
+    ulong RefusedEvictions,
+    ulong Faults,
+    ulong StagedFaults,
+    ulong PagesOut,
+    ulong PagesIn,
+    ulong ZeroPages,
+    ulong SwapFileBytes,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Stopped = null);

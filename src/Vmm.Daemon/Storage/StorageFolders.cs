@@ -132,6 +132,20 @@ public sealed class StorageFolders(
             : "is no folder");
     }
 
+    /// <summary>Why nothing can be made in a folder; null when it could be now.</summary>
+    internal string? FolderProblem(string path)
+    {
+        try
+        {
+            HoldFolder(path).Dispose();
+            return null;
+        }
+        catch (StorageException e)
+        {
+            return e.Message;
+        }
+    }
+
     /// <summary>Holds a folder that a guest is to see, below a storage folder; whose it is does not matter, since what is held is
     /// shared.</summary>
     /// <param name="path">The whole path.</param>

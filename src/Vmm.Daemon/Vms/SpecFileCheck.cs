@@ -68,6 +68,12 @@ internal static class SpecFileCheck
             }
         }
 
+        if (spec.Paging?.Swap is { } swap && (Path.IsPathRooted(swap) ? storage.FolderProblem(swap)
+            : $"{swap} is relative and the request names no folder: give the whole path") is { } why)
+        {
+            yield return new SpecProblem("memory.swap", why);
+        }
+
         if (spec.Boot.Variables is not null)
         {
             yield return new SpecProblem("boot.variables", "vmmd keeps them with the VM: leave it out");
@@ -80,9 +86,9 @@ internal static class SpecFileCheck
                 yield return new SpecProblem($"disks[{i}].nbd", problem);
             }
 
-            if (spec.Disks[i].Rbd is { } rbd && storage.Problem(rbd) is { } why)
+            if (spec.Disks[i].Rbd is { } rbd && storage.Problem(rbd) is { } refused)
             {
-                yield return new SpecProblem($"disks[{i}].rbd", why);
+                yield return new SpecProblem($"disks[{i}].rbd", refused);
             }
         }
     }

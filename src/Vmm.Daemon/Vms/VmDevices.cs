@@ -115,7 +115,7 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
             new DeviceInfo("", "net", net.Source, null, ReadOnly: false, Removing: false, stay, net.Vnode),
             spec => spec with { Nets = [.. spec.Nets, net] },
             (text, folder) => SpecEdit.Add(text, folder, net),
-            worker => worker.AddNetAsync(net, cancellation)),
+            worker => worker.AddNetAsync(PagingValidation.Paged(vm.Store.RequireSpec(), net), cancellation)),
         revision,
         cancellation);
 

@@ -1,6 +1,8 @@
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Vms;
 using Vmm.HostNet;
+using Vmm.Interop;
+using Vmm.Placement;
 using Vmm.Spec;
 
 namespace Vmm.Daemon.Workers;
@@ -20,6 +22,27 @@ internal sealed record DiskAccess(StorageFolders Storage)
 
     /// <summary>Keeps the variables of firmware; null: nobody does.</summary>
     internal VariableStore? Variables { get; init; }
+
+    /// <summary>The folder of swap files that a spec names no folder for, made when it is needed; null: there is none.</summary>
+    internal string? SwapFolder { get; init; }
+
+    /// <summary>Makes a swap file.</summary>
+    /// <exception cref="HostMismatchException">It cannot be made there.</exception>
+    /// <exception cref="StorageException">The spec names a folder that may not be used.</exception>
+    /// <exception cref="IOException">The usual folder cannot be made.</exception>
+    /// <exception cref="UnauthorizedAccessException">Nor may it be.</exception>
+    internal FileDescriptorHandle OpenSwap(PagingSpec paging)
+    {
+        if (paging.Swap is { } wished)
+        {
+            using FolderFile held = Storage.HoldFolder(wished);
+            return PagingFiles.OpenSwap(held.HeldPath, wished);
+        }
+
+        string folder = SwapFolder ?? throw new HostMismatchException("memory.swap: nobody keeps swap files here: name a folder");
+        Directory.CreateDirectory(folder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        return PagingFiles.OpenSwap(folder, folder);
+    }
 
     /// <summary>Keeps the seeds of VMs, which are in no storage folder; null: nobody does.</summary>
     internal SeedStore? Seeds { get; init; }

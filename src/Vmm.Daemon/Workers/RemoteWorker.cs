@@ -322,7 +322,7 @@ internal sealed class RemoteWorker : IWorker
         }
 
         bool wantsMore = resources.HasImages || resources.HasServers || resources.HasOtherNets || resources.Shares is not null
-            || resources.Names.Count > ControlCodec.MaxDescriptors;
+            || resources.HasPaging || resources.Names.Count > ControlCodec.MaxDescriptors;
         if (wantsMore && _link.Client.Peer is null)
         {
             await HelloAsync(cancellation).ConfigureAwait(false); // a new process: whether it takes that is not known yet

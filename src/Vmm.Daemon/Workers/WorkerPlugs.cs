@@ -74,6 +74,12 @@ internal sealed class WorkerPlugs(
                 "the VM's worker is of an earlier release, which knows no shared folders: stop the VM and start it again to use them");
         }
 
+        if (resources.HasPaging && link.Client.Peer?.Can(ControlVersion.Paging) != true)
+        {
+            throw new WorkerException(ControlCodes.WorkerTooOld,
+                "the VM's worker is of an earlier release, which knows no resident limit (memory.resident): it would take all memory");
+        }
+
         if (resources.HasServers && link.Client.Peer?.Can(ControlVersion.NbdDisks) != true)
         {
             throw new WorkerException(ControlCodes.WorkerTooOld,

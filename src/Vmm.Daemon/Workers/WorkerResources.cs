@@ -47,6 +47,9 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     /// <summary>True when a network device is no tap of its spec: its worker is to know that.</summary>
     internal bool HasOtherNets { get; private set; }
 
+    /// <summary>True when not all memory is resident: a worker that does not know of that would take it all.</summary>
+    internal bool HasPaging { get; private set; }
+
     /// <summary>The programs of shared folders, which are this object's until somebody takes them; null: there are none.</summary>
     internal WorkerShares? Shares { get; private set; }
 
@@ -129,6 +132,11 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     private void AddDevices(VmSpec spec)
     {
         _vmName = spec.Name;
+        if (spec.Paging is { } paging)
+        {
+            AddPaging(spec, paging);
+        }
+
         for (int i = 0; i < spec.Disks.Count; i++)
         {
             AddDisk(i, spec.Disks[i]);
@@ -136,7 +144,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
         for (int i = 0; i < spec.Nets.Count; i++)
         {
-            AddNet(i, spec.Nets[i]);
+            AddNet(i, PagingValidation.Paged(spec, spec.Nets[i]));
         }
 
         for (int i = 0; i < spec.Shares.Count; i++)
@@ -151,6 +159,27 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
                 AddDeviceFile(ResourceNames.DeviceFile(i, file.Role), file);
             }
         }
+    }
+
+    /// <summary>Through what a VM with a resident limit hears of page faults, and where its pages go.</summary>
+    private void AddPaging(VmSpec spec, PagingSpec paging)
+    {
+        try
+        {
+            Add(ResourceNames.Userfault, PagingFiles.OpenUserfault());
+            Add(ResourceNames.Swap, access.OpenSwap(paging));
+        }
+        catch (Exception cause) when (cause is HostMismatchException or IOException or UnauthorizedAccessException)
+        {
+            throw new WorkerException(ControlCodes.HostMismatch, cause.Message, cause);
+        }
+        catch (StorageException cause)
+        {
+            throw new WorkerException(ControlCodes.HostMismatch, $"memory.swap: {cause.Message}", cause);
+        }
+
+        HasPaging = true;
+        LargestFile = Math.Max(LargestFile, PagingSpec.SwapLimit(spec));
     }
 
     /// <summary>Opens a disk for a running VM.</summary>

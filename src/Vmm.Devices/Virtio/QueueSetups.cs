@@ -55,6 +55,7 @@ internal sealed class QueueSetups : IDisposable
             VirtqueueLayout layout = new(setup.Size, new(setup.Descriptors), new(setup.Driver), new(setup.Device));
             if (!Virtqueue.TryCreate(memory, layout, features, out Virtqueue? queue, out string? problem) || queue is null)
             {
+                Release(active);
                 reason = $"queue {i}: {problem}";
                 return false;
             }
@@ -75,6 +76,7 @@ internal sealed class QueueSetups : IDisposable
     /// <summary>As at first.</summary>
     internal void Reset()
     {
+        Release(_active);
         _active = [];
         foreach (QueueSetup queue in _queues)
         {
@@ -93,6 +95,14 @@ internal sealed class QueueSetups : IDisposable
         for (int i = 0; i < _queues.Length; i++)
         {
             _queues[i].Restore(states[i], vectors, $"{VirtioTransportStateV1.Kind}: queue {i}");
+        }
+    }
+
+    private static void Release(ActiveQueue?[] queues)
+    {
+        foreach (ActiveQueue? queue in queues)
+        {
+            queue?.Queue.Ring.Release();
         }
     }
 

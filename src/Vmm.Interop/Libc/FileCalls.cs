@@ -61,6 +61,16 @@ internal static unsafe class FileCalls
         }
     }
 
+    /// <summary>A file of this user alone, without a name.</summary>
+    internal static int OpenUnnamed(string folder, bool direct)
+    {
+        fixed (byte* name = CString.Of(folder))
+        {
+            int flags = LibC.O_TMPFILE | LibC.O_RDWR | LibC.O_CLOEXEC | (direct ? LibC.O_DIRECT : 0);
+            return Answer.Of(LibC.open(name, flags, LibC.S_IRUSR | LibC.S_IWUSR));
+        }
+    }
+
     /// <summary>The entries of a folder are on the disk when this answers 0.</summary>
     internal static int SyncFolder(string path)
     {

@@ -133,6 +133,10 @@ internal static unsafe class MemoryCalls
     /// </summary>
     internal static int Discard(nint address, ulong length) => Answer.Of(LibC.madvise((void*)address, (size_t)length, LibC.MADV_REMOVE));
 
+    /// <summary>Takes pages of a shared mapping out of this process's page tables: they stay in their file.</summary>
+    internal static int Forget(nint address, ulong length) =>
+        Answer.Of(LibC.madvise((void*)address, (size_t)length, LibC.MADV_DONTNEED));
+
     private static int Map(nint at, ulong length, int protection, int flags, int fd, out nint address)
     {
         address = (nint)LibC.mmap((void*)at, (size_t)length, protection, flags, fd, 0);

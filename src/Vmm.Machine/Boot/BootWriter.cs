@@ -6,6 +6,8 @@ namespace Vmm.Machine.Boot;
 /// <summary>Writes into guest RAM across region borders (a kernel or initrd may span vnodes).</summary>
 internal static class BootWriter
 {
+    private const uint MostBytes = 4 << 20; // at once: paged memory is not all resident
+
     /// <summary>Copies part of a file into RAM without a buffer between.</summary>
     internal static void CopyFile(GuestMemory memory, BootFile file, ulong offset, ulong length, ulong address, string field)
     {
@@ -16,9 +18,8 @@ internal static class BootWriter
             ulong end = Math.Min(address + length, region.Start.Value + region.Length);
             while (start < end)
             {
-                int chunk = (int)Math.Min(end - start, 1 << 30);
-                GuestRange range = new(new(start), (uint)chunk);
-                if (memory.Dma.TryAcquire(range, DmaAccess.Write, lease, NoPager.Instance) != Acquired.Ready)
+                int chunk = (int)Math.Min(end - start, MostBytes);
+                if (!TryAcquire(memory, new GuestRange(new(start), (uint)chunk), lease))
                 {
                     throw new BootException(file.Name, field, null, $"0x{start:x} is not guest RAM");
                 }
@@ -45,13 +46,26 @@ internal static class BootWriter
 
     internal static void Put64(Span<byte> at, int offset, ulong value) => BinaryPrimitives.WriteUInt64LittleEndian(at[offset..], value);
 
-    /// <summary>Before the guest runs every page is there.</summary>
-    private sealed class NoPager : IPageWaiter
+    // Paged memory is empty at first.
+    private static bool TryAcquire(GuestMemory memory, GuestRange range, PageLease lease)
     {
-        public static NoPager Instance { get; } = new();
-
-        public void PagesReady(PageLease lease)
+        using PageWait wait = new();
+        Acquired answer;
+        while ((answer = memory.Dma.TryAcquire(range, DmaAccess.Write, lease, wait)) == Acquired.Pending)
         {
+            wait.Ready.Wait();
+            wait.Ready.Reset();
         }
+
+        return answer == Acquired.Ready;
+    }
+
+    private sealed class PageWait : IPageWaiter, IDisposable
+    {
+        public ManualResetEventSlim Ready { get; } = new();
+
+        public void PagesReady(PageLease lease) => Ready.Set();
+
+        public void Dispose() => Ready.Dispose();
     }
 }

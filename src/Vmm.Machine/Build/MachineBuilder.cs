@@ -1,6 +1,8 @@
 using Vmm.Interop.Kvm;
 using Vmm.Interop;
 using Vmm.Kvm;
+using Vmm.Devices.Virtio;
+using Vmm.LifeCycle;
 using Vmm.Machine.Boot;
 using Vmm.Machine.Cpu;
 using Vmm.Machine.Description;
@@ -12,6 +14,7 @@ using Vmm.Machine.Ram;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
 using Vmm.Memory;
+using Vmm.Memory.Paging;
 using Vmm.Placement;
 using Vmm.Spec;
 
@@ -96,12 +99,14 @@ internal sealed class MachineBuilder : IDisposable
         GuestPanics panics = new(_board);
         PlatformDevices platform = new(_board, panics);
         DeviceSet devices = BuildDevices(description, kvm.Vm, map, placeBars: start is not null);
+        // It knows all memory now, and nobody has touched it yet.
+        MemoryPager? pager = Spec.Paging is { } paging ? BuildPager(paging) : null;
         AttachFirmware(description, map, topology, platform, devices, boots);
         BootInfo? boot = start?.Write(_board.Memory.Guest, map, topology, devices, description.Cpu);
         VcpuSet vcpus = new(_board, kvm, cpu, topology, boot?.Cpu);
         probe?.Join();
         _built = true;
-        return new MachineParts(_board, kvm.Vm, platform, panics, devices, vcpus, fit);
+        return new MachineParts(_board, kvm.Vm, platform, panics, devices, vcpus, fit, pager);
     }
 
     /// <summary>Releases what was taken, when building failed.</summary>
@@ -152,6 +157,38 @@ internal sealed class MachineBuilder : IDisposable
         DeviceSet devices = new(_board, description, slots);
         devices.Build(placeBars);
         return devices;
+    }
+
+    private MemoryPager BuildPager(PagingSpec paging)
+    {
+        using FileDescriptorHandle device = _board.Resources.OpenUserfault();
+        FileDescriptorHandle file = _board.Resources.OpenSwap(paging);
+        SwapStore store;
+        try
+        {
+            store = new SwapStore(file, PagingSpec.SwapLimit(Spec));
+        }
+        catch
+        {
+            file.Dispose();
+            throw;
+        }
+
+        try
+        {
+            return _board.Memory.Page(new PagerParts(
+                device,
+                store,
+                [],
+                Spec.ResidentLimit,
+                (_board.Resources.Threads ?? (IIoThreads)PlainIoThreads.Instance).Start,
+                reason => _board.End.Decide(new RunResult(ExitReason.Failed, Message: $"{Spec.Name}: {reason}"))));
+        }
+        catch
+        {
+            store.Dispose();
+            throw;
+        }
     }
 
     private void AttachFirmware(
@@ -227,4 +264,5 @@ internal sealed class MachineBuilder : IDisposable
 
 /// <summary>What a machine is made of.</summary>
 internal sealed record MachineParts(
-    Board Board, KvmVm Vm, PlatformDevices Platform, GuestPanics Panics, DeviceSet Devices, VcpuSet Vcpus, NumaFitResult? Fit);
+    Board Board, KvmVm Vm, PlatformDevices Platform, GuestPanics Panics, DeviceSet Devices, VcpuSet Vcpus, NumaFitResult? Fit,
+    MemoryPager? Pager);

@@ -199,15 +199,17 @@ internal sealed class HotMemory : IPluggableMemory
     {
         if (_map.Discards.TryBegin(length))
         {
-            _ = HostPages.Discard(Region(offset, length).HostAddress, length);
+            int errno = _map.GiveBack(Region(offset, length), out ulong given);
             _map.Discards.End();
-            Keep(offset, length, keep: false);
+            if (errno != 0 || given == length)
+            {
+                Keep(offset, length, keep: false);
+                return;
+            }
         }
-        else
-        {
-            _kept ??= new bool[_size / _block];
-            Keep(offset, length, keep: true);
-        }
+
+        _kept ??= new bool[_size / _block];
+        Keep(offset, length, keep: true); // or a transfer uses some of it
     }
 
     private bool TryDropKept(ulong offset, ulong length)

@@ -3,6 +3,7 @@ using Vmm.Interop;
 using Vmm.Kvm;
 using Vmm.Machine.Layout;
 using Vmm.Memory;
+using Vmm.Memory.Paging;
 using Vmm.Placement;
 
 namespace Vmm.Machine.Ram;
@@ -67,6 +68,19 @@ internal sealed class MachineMemory : IDisposable
         Hot.Add((extent.Vnode, backing));
         Extents.Add(new MemoryExtent(extent.Start, extent.Length, backing.BackingFile, 0));
         return new HotMemory(Map, backing, extent.Start, block);
+    }
+
+    /// <summary>
+    /// Keeps the resident part below a limit, from before anything touches the memory, with all that can come while the guest runs.
+    /// </summary>
+    /// <param name="parts">The pager, without the memory.</param>
+    /// <exception cref="KernelException">The kernel refused.</exception>
+    internal MemoryPager Page(PagerParts parts)
+    {
+        MemoryPager pager = new(parts with { Memories = [.. from each in _vnodes select each.Memory] });
+        pager.Serve(Guest.Ram);
+        _owned.Add(pager); // it ends before the memory, and after all that touches it
+        return pager;
     }
 
     /// <summary>Memory of a device that other devices may transfer to: it stays mapped as long as the guest's.</summary>

@@ -60,6 +60,12 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
     public BootFile OpenVariableTemplate(BootSpec boot) => throw new NotSupportedException("whoever opens the files keeps the variables");
 
     /// <inheritdoc/>
+    public FileDescriptorHandle OpenUserfault() => Take(ResourceNames.Userfault);
+
+    /// <inheritdoc/>
+    public FileDescriptorHandle OpenSwap(PagingSpec paging) => Take(ResourceNames.Swap);
+
+    /// <inheritdoc/>
     public IDiskBackend OpenDisk(int index, DiskSpec disk) => disk.IsRemote
         ? NbdDisks.OpenPassed(disk, Take(ResourceNames.Disk(index)), DialStorage, MayLoad, Note)
         : DiskFiles.FromDescriptors(
@@ -122,7 +128,8 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
         List<VhostNet> kernel = [];
         try
         {
-            for (int i = 0; i < net.Queues && _descriptors.Remove(ResourceNames.NetVhost(index, i), out FileDescriptorHandle? vhost); i++)
+            int most = net.Vhost == VhostUse.Off ? 0 : net.Queues;
+            for (int i = 0; i < most && _descriptors.Remove(ResourceNames.NetVhost(index, i), out FileDescriptorHandle? vhost); i++)
             {
                 kernel.Add(VhostNet.FromDescriptor(vhost));
             }

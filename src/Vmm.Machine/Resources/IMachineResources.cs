@@ -44,6 +44,17 @@ public interface IMachineResources
     /// <exception cref="BootException">It cannot be opened.</exception>
     BootFile OpenVariableTemplate(BootSpec boot);
 
+    /// <summary>The host's userfaultfd device; only called for a machine with a resident limit.</summary>
+    /// <exception cref="HostMismatchException">The host has none, or it may not be opened.</exception>
+    FileDescriptorHandle OpenUserfault();
+
+    /// <summary>
+    /// A swap file of no length and without a name, past the host's page cache where it can be; only called for a machine with a resident
+    /// limit. It takes up to <see cref="PagingSpec.SwapLimit"/>.
+    /// </summary>
+    /// <exception cref="HostMismatchException">It cannot be made.</exception>
+    FileDescriptorHandle OpenSwap(PagingSpec paging);
+
     /// <summary>Who starts and confines the machine's threads; null: they are threads as others.</summary>
     IMachineThreads? Threads => null;
 
@@ -118,6 +129,16 @@ public sealed class PathResources : IMachineResources
 
     /// <inheritdoc/>
     public BootFile OpenVariableTemplate(BootSpec boot) => BootFile.Open(FirmwareFiles.Find().Variables);
+
+    /// <inheritdoc/>
+    public FileDescriptorHandle OpenUserfault() => PagingFiles.OpenUserfault();
+
+    /// <inheritdoc/>
+    public FileDescriptorHandle OpenSwap(PagingSpec paging)
+    {
+        string folder = paging.Swap ?? PagingFiles.UsualFolder;
+        return PagingFiles.OpenSwap(folder, folder);
+    }
 
     /// <inheritdoc/>
     public IDiskBackend OpenDisk(int index, DiskSpec disk) => DiskFiles.Open(disk, Note);

@@ -8,7 +8,7 @@ namespace Vmm.Machine.Run;
 /// What the parts of one machine ask of the kernel: those that it has, and disks and network devices, which can come at any time.
 /// </summary>
 /// <param name="Threads">Its threads that no driver starts, and those of any device.</param>
-/// <param name="Vcpus">Its vCPU threads.</param>
+/// <param name="Vcpus">Its vCPU threads. The process is allowed this, too: its filter holds them as well.</param>
 public sealed record MachineNeeds(SyscallNeeds Threads, SyscallNeeds Vcpus)
 {
     /// <summary>Changing what is RAM.</summary>
@@ -20,6 +20,23 @@ public sealed record MachineNeeds(SyscallNeeds Threads, SyscallNeeds Vcpus)
     /// <summary>A queue's thread raises the interrupt pin of its function.</summary>
     internal static SyscallNeeds InterruptLines { get; } = new([], [(uint)KvmRequest.KVM_IRQ_LINE]);
 
+    /// <summary>
+    /// What the pager's threads ask for: pages come and go by ioctl (linux/userfaultfd.h), out of memfds and the swap file.
+    /// </summary>
+    internal static SyscallNeeds Paging { get; } = new(
+        ["madvise", "fallocate", "lseek", "pread64", "pwrite64", "read", "poll"],
+        [
+            0x8010AA02 /* UFFDIO_WAKE */, 0xC028AA03 /* UFFDIO_COPY */, 0xC020AA04 /* UFFDIO_ZEROPAGE */,
+            0xC018AA06 /* UFFDIO_WRITEPROTECT */, 0xC020AA07 /* UFFDIO_CONTINUE */,
+        ]);
+
+    /// <summary>
+    /// What opening the pager asks for, and memory that comes while the guest runs. The device itself answers only who has its descriptor.
+    /// </summary>
+    internal static SyscallNeeds PagingSetup { get; } = new(
+        [], [0xAA00 /* USERFAULTFD_IOC_NEW */, 0xC018AA3F /* UFFDIO_API */, 0xC020AA00 /* UFFDIO_REGISTER */,
+            0x8010AA01 /* UFFDIO_UNREGISTER */]);
+
     private static readonly SyscallNeeds s_disks = BlockFile.Needs + BlockFile.OpenNeeds + InterruptLines;
 
     private static readonly SyscallNeeds s_nets = TapQueue.Needs + TapQueue.OpenNeeds + VhostNet.Needs + VhostNet.OpenNeeds;
@@ -30,12 +47,15 @@ public sealed record MachineNeeds(SyscallNeeds Threads, SyscallNeeds Vcpus)
     /// <summary>With firmware, whose flash shows and hides its bytes on a vCPU thread.</summary>
     public MachineNeeds WithFirmware() => new(Threads, Vcpus + HotMemory);
 
+    /// <summary>With a resident limit. A vCPU thread waits in the kernel for its page, and asks for nothing.</summary>
+    public MachineNeeds WithPaging() => new(Threads + Paging + PagingSetup, Vcpus);
+
     /// <summary>
     /// With a device that is there from the start. Its driver moves shared memory on a vCPU thread, and the host takes it away on another.
     /// </summary>
     public MachineNeeds With(VirtioDevice device)
     {
         SyscallNeeds moved = device.SharedMemory.Count > 0 ? HotMemory : SyscallNeeds.None;
-        return new(Threads + device.ThreadNeeds + InterruptLines + device.VcpuNeeds + moved, Vcpus + device.VcpuNeeds + moved);
+        return new(Threads + device.ThreadNeeds + InterruptLines + moved, Vcpus + device.VcpuNeeds + moved);
     }
 }

@@ -16,6 +16,7 @@ using Vmm.Machine.Numa;
 using Vmm.Machine.Ram;
 using Vmm.Machine.Resources;
 using Vmm.Memory;
+using Vmm.Memory.Paging;
 using Vmm.Placement;
 using Vmm.Spec;
 using Vmm.Storage;
@@ -42,7 +43,7 @@ public sealed class VirtualMachine : IDisposable
     private VirtualMachine(MachineParts parts)
     {
         (_board, _platform, _panics, _vcpus, _devices) = (parts.Board, parts.Platform, parts.Panics, parts.Vcpus, parts.Devices);
-        (Vm, Fit) = (parts.Vm, parts.Fit);
+        (Vm, Fit, Pager) = (parts.Vm, parts.Fit, parts.Pager);
         VmSpec spec = _board.Spec;
         Balloon = _devices.Find<VirtioBalloon>();
         List<(int Vnode, VirtioMem Device)> memory = [];
@@ -174,12 +175,22 @@ public sealed class VirtualMachine : IDisposable
     public int FileRingsNeeded => _devices.FileRingsNeeded;
 
     /// <summary>What its parts ask of the kernel, with those that can be plugged in later.</summary>
-    public MachineNeeds Needs => _board.Firmware is null ? Slots.Needs : Slots.Needs.WithFirmware();
+    public MachineNeeds Needs
+    {
+        get
+        {
+            MachineNeeds needs = _board.Firmware is null ? Slots.Needs : Slots.Needs.WithFirmware();
+            return Spec.Paging is null ? needs : needs.WithPaging();
+        }
+    }
 
     /// <summary>
     /// The memory balloon, for changing its target and reading statistics while the VM runs; null when the spec has none.
     /// </summary>
     public VirtioBalloon? Balloon { get; }
+
+    /// <summary>Keeps its memory below the resident limit of its spec; null: all of it may be resident.</summary>
+    public IMemoryPager? Pager { get; }
 
     /// <summary>The guest told of a panic of its kernel.</summary>
     public bool GuestPanicked => _panics.HasPanicked;

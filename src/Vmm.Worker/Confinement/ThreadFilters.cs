@@ -130,8 +130,10 @@ internal sealed class ThreadFilters : IDisposable
         }
     }
 
+    // A vCPU thread is under both: what it needs, the process may do.
     private static (SeccompFilter Process, SeccompFilter Vcpu) Compile(MachineNeeds needs) =>
-        (SyscallSets.BuildProcess(Environment.ProcessId, needs.Threads), SyscallSets.BuildVcpu(Environment.ProcessId, needs.Vcpus));
+        (SyscallSets.BuildProcess(Environment.ProcessId, needs.Threads + needs.Vcpus),
+            SyscallSets.BuildVcpu(Environment.ProcessId, needs.Vcpus));
 
     private void Rebuild(MachineNeeds needs)
     {

@@ -109,6 +109,10 @@ public sealed class FirmwareTests : IDisposable
 
         public BootFile OpenVariableTemplate(BootSpec boot) => throw new NotSupportedException();
 
+        public FileDescriptorHandle OpenUserfault() => throw new NotSupportedException();
+
+        public FileDescriptorHandle OpenSwap(PagingSpec paging) => throw new NotSupportedException();
+
         public IDiskBackend OpenDisk(int index, DiskSpec disk) => throw new NotSupportedException();
 
         public FileDescriptorHandle OpenDeviceFile(int index, DeviceFile file) => throw new NotSupportedException();

@@ -233,6 +233,10 @@ public sealed class LayoutGoldenTests : IDisposable
 
         public BootFile OpenVariableTemplate(BootSpec boot) => _paths.OpenVariableTemplate(boot);
 
+        public FileDescriptorHandle OpenUserfault() => throw new NotSupportedException();
+
+        public FileDescriptorHandle OpenSwap(PagingSpec paging) => throw new NotSupportedException();
+
         public IDiskBackend OpenDisk(int index, DiskSpec disk)
         {
             Assert.StartsWith(folder, disk.Path, StringComparison.Ordinal);

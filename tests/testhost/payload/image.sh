@@ -55,6 +55,110 @@ listens() { # WHEN WORDS...: the command that runs something as root in the gues
     grep -iE "acpi|pci|virtio|\bvd[a-z]|ttyS|8250|i8042|rtc|efi\b|pvpanic|vmgenid|firmware|bug:|call trace|lockup|stall" /tmp/said >>/tmp/complaints
 }
 
+# A newcomer's first command.
+by_run() {
+    user "$ctl" disk create $store/web1.qcow2 --backing $here/stock.qcow2 --backing-format qcow2 --size 3GiB >/tmp/errors 2>&1 || failed "disk create: $(cat /tmp/errors)"
+    start
+    comes 1200
+    ok "ssh answers $((SECONDS - began)) s after vmmctl run, by $(guest 'uname -sr; . /etc/os-release; echo "of $PRETTY_NAME"' | tr '\n' ' ')"
+    [ "$(guest hostname)" = web1 ] || failed "its name is '$(guest hostname)'"
+    ok "its name is web1"
+    guest cloud-init status --wait >/tmp/said 2>&1
+    result=$?
+    [ $result = 0 ] && grep -q 'status: done' /tmp/said || failed "cloud-init status $result: $(cat /tmp/said; guest cloud-init status --long)"
+    ok "cloud-init status: done, $((SECONDS - began)) s after vmmctl run; $(guest cloud-id)"
+    guest systemctl is-system-running --wait >/tmp/said 2>&1 || failed "the system is $(cat /tmp/said): $(guest systemctl --failed)"
+    [ -z "$(guest systemctl --failed --no-legend)" ] || failed "$(guest systemctl --failed)"
+    ok "systemctl --failed is empty, the system is $(cat /tmp/said), $((SECONDS - began)) s after vmmctl run; $(guest systemd-analyze time | head -1)"
+    guest ip -4 route show default proto dhcp >/tmp/said # not the address's flag "dynamic": passt's leases have no end
+    grep -q "src $address" /tmp/said || failed "no address by DHCP: $(cat /tmp/said; guest ip addr; guest ip route)"
+    ok "its address came by DHCP: $(cat /tmp/said)"
+    size=$(guest df --output=size -m / | tail -1)
+    [ "$size" -gt 2500 ] || failed "its file system has $size MiB on a disk of 3 GiB"
+    ok "its file system has grown with the disk, to $((size)) MiB"
+    [ "$(guest nproc)" = 2 ] || failed "$(guest nproc) processors"
+    listens "first start" guest sudo
+
+    # A kernel package in the guest writes GRUB's configuration anew, and the next start goes by that one.
+    guest sudo update-grub >/tmp/said 2>&1 || failed "update-grub: $(cat /tmp/said)"
+    was=$(guest cat /proc/sys/kernel/random/boot_id)
+    guest sudo systemctl reboot 2>/dev/null
+    began=$SECONDS
+    until now=$(guest cat /proc/sys/kernel/random/boot_id 2>/tmp/ssh) && [ -n "$now" ] && [ "$now" != "$was" ]; do
+        kill -0 $vm 2>/dev/null || { wait $vm; failed "vmmctl run ended with $? after a reboot"; }
+        [ $((SECONDS - began)) -lt 1200 ] || failed "it does not come back after a reboot"
+        sleep 3
+    done
+    grep -q "the guest rebooted and starts again" /tmp/errors || failed "no word of the reboot"
+    [ "$(guest hostname)" = web1 ] || failed "its name is '$(guest hostname)' after the reboot"
+    ok "rebooted by GRUB's own configuration ($(guest cat /proc/cmdline)): the same vmmctl run goes on, ssh with the same host key after $((SECONDS - began)) s"
+    guest systemctl is-system-running --wait >/tmp/said 2>&1 || failed "the system is $(cat /tmp/said): $(guest systemctl --failed)"
+    listens "second start" guest sudo
+    guest sudo systemctl poweroff 2>/dev/null
+    goes power-off 400
+    ok "powered off, vmmctl run ended with 0"
+    [ -z "$(pgrep -x 'passt.*')" ] || failed "passt is left"
+    "$ctl" disk check $store/web1.qcow2 >/tmp/said 2>&1 || failed "disk check: $(cat /tmp/said)"
+    ok "its disk is sound: $(tail -1 /tmp/said)"
+}
+
+# Under vmmd: the image is imported, and the standard agent, which the image ships, tells of the guest.
+answers() { # SECONDS
+    local end=$((SECONDS + $1))
+    until "$ctl" vm exec web2 -- true >/tmp/said 2>&1; do
+        "$ctl" -o json vm show web2 | grep -qiE '"state": *"running"' || failed "it does not run: $("$ctl" vm show web2; "$ctl" vm logs web2 | tail -30)"
+        [ $SECONDS -lt $end ] || failed "the agent does not answer: $(cat /tmp/said; "$ctl" vm list)"
+        sleep 3
+    done
+}
+by_vmmd() {
+    mkdir -p /run/vmm $here/var /var/lib/vmm
+    mount --bind $here/var /var/lib/vmm
+    /payload/vmmd/vmmd --storage $here >/tmp/vmmd.log 2>&1 &
+    daemon=$!
+    for _ in $(seq 300); do "$ctl" vm list >/dev/null 2>&1 && break; sleep 0.2; done
+    "$ctl" image import $here/stock.qcow2 --name stock >/tmp/said 2>&1 || failed "image import: $(cat /tmp/said)"
+    ok "image import: $(tail -1 /tmp/said)"
+    cat >/tmp/web2.yaml <<END
+name: web2
+memory: 1GiB
+cpus: 2
+guestAgent: true
+nets: [{user: {publish: ["127.0.0.1:2223:22"]}}]
+disks:
+- {image: stock, size: 3GiB}
+- {path: $here/seed.img, readOnly: true}
+END
+    began=$SECONDS
+    "$ctl" vm create -f /tmp/web2.yaml --start >/tmp/said 2>&1 || failed "vm create: $(cat /tmp/said)"
+    mkfifo /tmp/input && exec 7<>/tmp/input
+    "$ctl" vm console web2 <&7 >/tmp/console 2>&1 &
+    console=$!
+    answers 1200
+    ok "vm exec web2 -- true, $((SECONDS - began)) s after vm create"
+    "$ctl" vm exec web2 --wait 600 -- cloud-init status --wait >/tmp/said 2>&1 || failed "cloud-init: $(cat /tmp/said)"
+    "$ctl" vm guest web2 >/tmp/said 2>&1 || failed "vm guest: $(cat /tmp/said)"
+    grep -q "$address/" /tmp/said && grep -qE '^host name: *web2' /tmp/said || failed "vm guest says $(cat /tmp/said)"
+    ok "vm guest: $(grep -E "^(host name|system|kernel)|$address/" /tmp/said | tr -s ' ' | tr '\n' ';')"
+    "$ctl" vm exec web2 --wait 600 -- systemctl is-system-running --wait >/tmp/said 2>&1 || failed "the system is $(cat /tmp/said)"
+    listens "under vmmd" "$ctl" vm exec web2 --
+    was=$("$ctl" vm exec web2 -- cat /proc/sys/kernel/random/boot_id)
+    "$ctl" vm exec web2 -- systemctl reboot >/dev/null 2>&1
+    began=$SECONDS
+    until now=$("$ctl" vm exec web2 -- cat /proc/sys/kernel/random/boot_id 2>/dev/null) && [ -n "$now" ] && [ "$now" != "$was" ]; do
+        [ $((SECONDS - began)) -lt 1200 ] || failed "it does not come back after a reboot: $("$ctl" vm list)"
+        sleep 3
+    done
+    ok "rebooted under vmmd: the agent answers again after $((SECONDS - began)) s"
+    "$ctl" vm stop web2 --graceful --timeout 300 >/tmp/said 2>&1 || failed "vm stop: $(cat /tmp/said)"
+    kill $console 2>/dev/null
+    "$ctl" vm delete web2 >/tmp/said 2>&1 && "$ctl" image delete stock >>/tmp/said 2>&1 || failed "delete: $(cat /tmp/said)"
+    [ -z "$(find $here/var/machines $here/var/library $here/var/variables -type f 2>/dev/null)" ] || failed "left: $(find $here/var -type f)"
+    kill -TERM $daemon
+    wait $daemon
+    ok "stopped; the VM, its disk, its variables and the image are gone"
+}
+
 # A host with the packages that docs/images.md and docs/networks.md name, and a network that leads nowhere.
 rm $here/room
 tar -C $here/programs -c . | tar -C / -x --skip-old-files --keep-directory-symlink || failed "no programs"
@@ -67,103 +171,7 @@ ip link add uplink type dummy && ip addr add $address/24 dev uplink && ip link s
 : >/etc/resolv.conf # no name server: what asks for names learns at once that there are none
 ssh-keygen -q -t ed25519 -N '' -f /tmp/key || failed "ssh-keygen"
 
-user "$ctl" disk create $store/web1.qcow2 --backing $here/stock.qcow2 --backing-format qcow2 --size 3GiB >/tmp/errors 2>&1 || failed "disk create: $(cat /tmp/errors)"
-start
-comes 1200
-ok "ssh answers $((SECONDS - began)) s after vmmctl run, by $(guest 'uname -sr; . /etc/os-release; echo "of $PRETTY_NAME"' | tr '\n' ' ')"
-[ "$(guest hostname)" = web1 ] || failed "its name is '$(guest hostname)'"
-ok "its name is web1"
-guest cloud-init status --wait >/tmp/said 2>&1
-result=$?
-[ $result = 0 ] && grep -q 'status: done' /tmp/said || failed "cloud-init status $result: $(cat /tmp/said; guest cloud-init status --long)"
-ok "cloud-init status: done, $((SECONDS - began)) s after vmmctl run; $(guest cloud-id)"
-guest systemctl is-system-running --wait >/tmp/said 2>&1 || failed "the system is $(cat /tmp/said): $(guest systemctl --failed)"
-[ -z "$(guest systemctl --failed --no-legend)" ] || failed "$(guest systemctl --failed)"
-ok "systemctl --failed is empty, the system is $(cat /tmp/said), $((SECONDS - began)) s after vmmctl run; $(guest systemd-analyze time | head -1)"
-guest ip -4 route show default proto dhcp >/tmp/said # not the address's flag "dynamic": passt's leases have no end
-grep -q "src $address" /tmp/said || failed "no address by DHCP: $(cat /tmp/said; guest ip addr; guest ip route)"
-ok "its address came by DHCP: $(cat /tmp/said)"
-size=$(guest df --output=size -m / | tail -1)
-[ "$size" -gt 2500 ] || failed "its file system has $size MiB on a disk of 3 GiB"
-ok "its file system has grown with the disk, to $((size)) MiB"
-[ "$(guest nproc)" = 2 ] || failed "$(guest nproc) processors"
-listens "first start" guest sudo
-
-# A kernel package in the guest writes GRUB's configuration anew, and the next start goes by that one.
-guest sudo update-grub >/tmp/said 2>&1 || failed "update-grub: $(cat /tmp/said)"
-was=$(guest cat /proc/sys/kernel/random/boot_id)
-guest sudo systemctl reboot 2>/dev/null
-began=$SECONDS
-until now=$(guest cat /proc/sys/kernel/random/boot_id 2>/tmp/ssh) && [ -n "$now" ] && [ "$now" != "$was" ]; do
-    kill -0 $vm 2>/dev/null || { wait $vm; failed "vmmctl run ended with $? after a reboot"; }
-    [ $((SECONDS - began)) -lt 1200 ] || failed "it does not come back after a reboot"
-    sleep 3
-done
-grep -q "the guest rebooted and starts again" /tmp/errors || failed "no word of the reboot"
-[ "$(guest hostname)" = web1 ] || failed "its name is '$(guest hostname)' after the reboot"
-ok "rebooted by GRUB's own configuration ($(guest cat /proc/cmdline)): the same vmmctl run goes on, ssh with the same host key after $((SECONDS - began)) s"
-guest systemctl is-system-running --wait >/tmp/said 2>&1 || failed "the system is $(cat /tmp/said): $(guest systemctl --failed)"
-listens "second start" guest sudo
-guest sudo systemctl poweroff 2>/dev/null
-goes power-off 400
-ok "powered off, vmmctl run ended with 0"
-[ -z "$(pgrep -x 'passt.*')" ] || failed "passt is left"
-"$ctl" disk check $store/web1.qcow2 >/tmp/said 2>&1 || failed "disk check: $(cat /tmp/said)"
-ok "its disk is sound: $(tail -1 /tmp/said)"
-
-# Under vmmd: the image is imported, and the standard agent, which the image ships, tells of the guest.
-mkdir -p /run/vmm $here/var /var/lib/vmm
-mount --bind $here/var /var/lib/vmm
-/payload/vmmd/vmmd --storage $here >/tmp/vmmd.log 2>&1 &
-daemon=$!
-for _ in $(seq 300); do "$ctl" vm list >/dev/null 2>&1 && break; sleep 0.2; done
-"$ctl" image import $here/stock.qcow2 --name stock >/tmp/said 2>&1 || failed "image import: $(cat /tmp/said)"
-ok "image import: $(tail -1 /tmp/said)"
-cat >/tmp/web2.yaml <<END
-name: web2
-memory: 1GiB
-cpus: 2
-guestAgent: true
-nets: [{user: {publish: ["127.0.0.1:2223:22"]}}]
-disks:
-- {image: stock, size: 3GiB}
-- {path: $here/seed.img, readOnly: true}
-END
-began=$SECONDS
-"$ctl" vm create -f /tmp/web2.yaml --start >/tmp/said 2>&1 || failed "vm create: $(cat /tmp/said)"
-mkfifo /tmp/input && exec 7<>/tmp/input
-"$ctl" vm console web2 <&7 >/tmp/console 2>&1 &
-console=$!
-answers() { # SECONDS
-    local end=$((SECONDS + $1))
-    until "$ctl" vm exec web2 -- true >/tmp/said 2>&1; do
-        [ $SECONDS -lt $end ] || failed "the agent does not answer: $(cat /tmp/said; "$ctl" vm list)"
-        sleep 3
-    done
-}
-answers 1200
-ok "vm exec web2 -- true, $((SECONDS - began)) s after vm create"
-"$ctl" vm exec web2 --wait 600 -- cloud-init status --wait >/tmp/said 2>&1 || failed "cloud-init: $(cat /tmp/said)"
-"$ctl" vm guest web2 >/tmp/said 2>&1 || failed "vm guest: $(cat /tmp/said)"
-grep -q "$address/" /tmp/said && grep -qE '^host name: *web2' /tmp/said || failed "vm guest says $(cat /tmp/said)"
-ok "vm guest: $(grep -E "^(host name|system|kernel)|$address/" /tmp/said | tr -s ' ' | tr '\n' ';')"
-"$ctl" vm exec web2 --wait 600 -- systemctl is-system-running --wait >/tmp/said 2>&1 || failed "the system is $(cat /tmp/said)"
-listens "under vmmd" "$ctl" vm exec web2 --
-was=$("$ctl" vm exec web2 -- cat /proc/sys/kernel/random/boot_id)
-"$ctl" vm exec web2 -- systemctl reboot >/dev/null 2>&1
-began=$SECONDS
-until now=$("$ctl" vm exec web2 -- cat /proc/sys/kernel/random/boot_id 2>/dev/null) && [ -n "$now" ] && [ "$now" != "$was" ]; do
-    [ $((SECONDS - began)) -lt 1200 ] || failed "it does not come back after a reboot: $("$ctl" vm list)"
-    sleep 3
-done
-ok "rebooted under vmmd: the agent answers again after $((SECONDS - began)) s"
-"$ctl" vm stop web2 --graceful --timeout 300 >/tmp/said 2>&1 || failed "vm stop: $(cat /tmp/said)"
-kill $console 2>/dev/null
-"$ctl" vm delete web2 >/tmp/said 2>&1 && "$ctl" image delete stock >>/tmp/said 2>&1 || failed "delete: $(cat /tmp/said)"
-[ -z "$(find $here/var/machines $here/var/library $here/var/variables -type f 2>/dev/null)" ] || failed "left: $(find $here/var -type f)"
-kill -TERM $daemon
-wait $daemon
-ok "stopped; the VM, its disk, its variables and the image are gone"
+for part in ${*:-run vmmd}; do "by_$part"; done
 
 [ ! -s /tmp/complaints ] || failed "its kernel complains about us: $(cat /tmp/complaints)"
 ok "no complaint about our devices or tables in the guests' kernels"

@@ -1,0 +1,26 @@
+namespace Vmm.Memory.Paging;
+
+/// <summary>What is done to pages, by their numbers in the <see cref="ResidencyCache"/>. Pages of one call lie in one group.</summary>
+internal interface IPageMapper
+{
+    /// <summary>Takes pages from who accesses them; they stay in memory.</summary>
+    void Unmap(ulong page, int count);
+
+    /// <summary>Copies the content of pages out that are not mapped.</summary>
+    void Read(ulong page, int count, Span<byte> content);
+
+    /// <summary>Takes pages out of memory: they are empty.</summary>
+    void Drop(ulong page, int count);
+
+    /// <summary>Puts a page in place that is not in memory, maps it, and wakes who waits for it.</summary>
+    void Fill(ulong page, ReadOnlySpan<byte> content);
+
+    /// <summary>The same with zeros.</summary>
+    void Zero(ulong page);
+
+    /// <summary>Maps a page that is in memory, and wakes who waits for it.</summary>
+    void Map(ulong page);
+
+    /// <summary>Lets who waits for the pages look again.</summary>
+    void Wake(ulong page, int count);
+}

@@ -1,0 +1,226 @@
+using System.Numerics;
+using System.Runtime.CompilerServices;
+using Vmm.Interop;
+
+namespace Vmm.Memory.Paging;
+
+/// <summary>
+/// Where each page of guest memory is, and which pages transfers use: a byte a page, and a count a group of 16. Any thread, no locks.
+/// A transfer raises the count first and looks at the states then; who takes a page away changes its state first and looks at the count
+/// then. Both are locked operations, so at least one of the two sees the other.
+/// </summary>
+internal sealed unsafe class ResidencyCache : IDisposable
+{
+    /// <summary>Pages of a group.</summary>
+    internal const int GroupPages = 16;
+
+    /// <summary>Set beside <see cref="PageState.Resident"/>: used since the evicter last looked.</summary>
+    internal const byte UsedBit = 8;
+
+    private const int PageShift = 12, GroupShift = 4;
+    private const byte StateBits = 7;
+    private readonly byte* _states;
+    private readonly uint* _pins;
+    private readonly AnonymousMapping _counts;
+    private readonly PagerSpan[] _spans;
+
+    /// <param name="mappings">Where the memory is mapped, and how many pages each mapping has.</param>
+    /// <exception cref="KernelException">Out of memory.</exception>
+    internal ResidencyCache(IReadOnlyList<(nint Address, ulong Pages)> mappings)
+    {
+        _spans = new PagerSpan[mappings.Count];
+        ulong next = 0;
+        for (int i = 0; i < _spans.Length; i++)
+        {
+            _spans[i] = new PagerSpan((ulong)mappings[i].Address, mappings[i].Pages, next);
+            next = (next + mappings[i].Pages + GroupPages - 1) & ~(ulong)(GroupPages - 1);
+        }
+
+        Groups = next >> GroupShift;
+        Board = new PagerBoard(_spans, next);
+        _states = (byte*)Board.States;
+        _counts = new AnonymousMapping(Math.Max(1, (Groups * sizeof(uint) + 4095) & ~4095UL));
+        _pins = (uint*)_counts.Address;
+    }
+
+    /// <summary>Called between any two looks at the table: a test makes its threads take turns there. Null otherwise.</summary>
+    internal Action? Turn { get; set; }
+
+    /// <summary>States and counts as the responder sees them.</summary>
+    internal PagerBoard Board { get; }
+
+    /// <summary>How many groups there are.</summary>
+    internal ulong Groups { get; }
+
+    /// <summary>The group of a page.</summary>
+    internal static ulong GroupOf(ulong page) => page >> GroupShift;
+
+    /// <summary>The number of the page at an address of this process; false when it is none of these.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal bool TryFind(nint address, out ulong page)
+    {
+        foreach (ref readonly PagerSpan span in _spans.AsSpan())
+        {
+            ulong inside = ((ulong)address - span.Address) >> PageShift;
+            if (inside < span.Pages)
+            {
+                page = span.First + inside;
+                return true;
+            }
+        }
+
+        page = 0;
+        return false;
+    }
+
+    /// <summary>Which mapping a page is of, and the number of the page there.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such page.</exception>
+    internal int SpanOf(ulong page, out ulong inside)
+    {
+        for (int i = 0; i < _spans.Length; i++)
+        {
+            inside = page - _spans[i].First;
+            if (inside < _spans[i].Pages)
+            {
+                return i;
+            }
+        }
+
+        throw new ArgumentOutOfRangeException(nameof(page), page, "No such page.");
+    }
+
+    /// <summary>True for numbers of pages; the last group of a mapping may be longer than the mapping.</summary>
+    internal bool IsPage(ulong page)
+    {
+        foreach (ref readonly PagerSpan span in _spans.AsSpan())
+        {
+            if (page - span.First < span.Pages)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>Where a page is now.</summary>
+    internal PageState StateOf(ulong page)
+    {
+        Turn?.Invoke();
+        return (PageState)(Volatile.Read(ref _states[page]) & StateBits);
+    }
+
+    /// <summary>Moves a page from one state to another; false when it is not in the first.</summary>
+    internal bool TryMove(ulong page, PageState from, PageState to, bool used = false)
+    {
+        Turn?.Invoke();
+        byte next = (byte)((byte)to | (used ? UsedBit : 0));
+        while (true)
+        {
+            byte now = Volatile.Read(ref _states[page]);
+            if ((now & StateBits) != (byte)from)
+            {
+                return false;
+            }
+
+            if (Interlocked.CompareExchange(ref _states[page], next, now) == now)
+            {
+                return true;
+            }
+        }
+    }
+
+    /// <summary>Ends a move: only for who moved the page to <see cref="PageState.Moving"/>.</summary>
+    internal void Settle(ulong page, PageState state, bool used = false)
+    {
+        Turn?.Invoke();
+        Volatile.Write(ref _states[page], (byte)((byte)state | (used ? UsedBit : 0)));
+    }
+
+    /// <summary>Takes the mark of use from a resident page; false when it has none.</summary>
+    internal bool TakeUsed(ulong page) =>
+        Interlocked.CompareExchange(ref _states[page], (byte)PageState.Resident, (byte)PageState.Resident | UsedBit)
+            == ((byte)PageState.Resident | UsedBit);
+
+    /// <summary>Transfers that use pages of a group.</summary>
+    internal uint Pins(ulong group)
+    {
+        Turn?.Invoke();
+        return Volatile.Read(ref _pins[group]);
+    }
+
+    /// <summary>No page of these is taken away from the return on, until <see cref="Unpin"/>; one may be away, or on its way.</summary>
+    internal void Pin(ulong page, ulong count)
+    {
+        for (ulong group = GroupOf(page), last = GroupOf(page + count - 1); group <= last; group++)
+        {
+            Interlocked.Increment(ref _pins[group]);
+        }
+
+        Turn?.Invoke();
+    }
+
+    /// <summary>Ends <see cref="Pin"/> of the same pages.</summary>
+    internal void Unpin(ulong page, ulong count)
+    {
+        for (ulong group = GroupOf(page), last = GroupOf(page + count - 1); group <= last; group++)
+        {
+            uint left = Interlocked.Decrement(ref _pins[group]);
+            System.Diagnostics.Debug.Assert(left != uint.MaxValue, "a pin too few");
+        }
+    }
+
+    /// <summary>True when all pages are resident; they count as used then.</summary>
+    internal bool AreResident(ulong page, ulong count)
+    {
+        const byte Used = (byte)PageState.Resident | UsedBit;
+        Turn?.Invoke();
+        for (ulong end = page + count; page < end; page++)
+        {
+            byte now = Volatile.Read(ref _states[page]);
+            if (now != Used && (now != (byte)PageState.Resident
+                || Interlocked.CompareExchange(ref _states[page], Used, now) is not (byte)PageState.Resident and not Used))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    /// <summary>The first page from there on that has, or has not, a content; false when there is none before the end.</summary>
+    internal bool TryFindContent(ulong page, ulong end, bool hasContent, out ulong found)
+    {
+        for (found = page; found < end; found++)
+        {
+            if ((StateOf(found) != PageState.Empty) == hasContent)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _counts.Dispose();
+        Board.Dispose();
+    }
+
+    /// <summary>Goes through the runs of a mask: how many follow each other from where.</summary>
+    internal static bool TryNextRun(ref uint mask, out int first, out int count)
+    {
+        if (mask == 0)
+        {
+            first = count = 0;
+            return false;
+        }
+
+        first = BitOperations.TrailingZeroCount(mask);
+        count = BitOperations.TrailingZeroCount(~(mask >> first));
+        mask &= ~(((1u << count) - 1) << first);
+        return true;
+    }
+}

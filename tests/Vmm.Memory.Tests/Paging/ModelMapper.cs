@@ -1,0 +1,102 @@
+using Vmm.Memory.Paging;
+
+namespace Vmm.Memory.Tests.Paging;
+
+/// <summary>
+/// Memory as a model: which pages are in memory, which are mapped, and one number each. It fails on what must never be done.
+/// </summary>
+internal sealed class ModelMapper(int pages, Action turn) : IPageMapper
+{
+    private readonly bool[] _inMemory = new bool[pages], _mapped = new bool[pages], _inUse = new bool[pages];
+    private readonly ulong[] _content = new ulong[pages];
+
+    /// <summary>Pages in memory.</summary>
+    internal int InMemory => _inMemory.Count(each => each);
+
+    /// <summary>A transfer uses the page from now on, or no more.</summary>
+    internal void Use(ulong page, bool inUse)
+    {
+        Require(_inMemory[page] && (_mapped[page] || !inUse), page, "a transfer waits for a page");
+        _inUse[page] = inUse;
+    }
+
+    /// <summary>The guest touches the page: false when it has to fault.</summary>
+    internal bool TryTouch(ulong page, ulong? write, out ulong content)
+    {
+        if (write is { } value && _mapped[page])
+        {
+            _content[page] = value;
+        }
+
+        content = _content[page];
+        return _mapped[page];
+    }
+
+    public void Unmap(ulong page, int count) => Each(page, count, at =>
+    {
+        Require(!_inUse[at], at, "a page that a transfer uses is unmapped");
+        _mapped[at] = false;
+    });
+
+    public void Read(ulong page, int count, Span<byte> content)
+    {
+        for (int i = 0; i < count; i++)
+        {
+            turn();
+            ulong at = page + (ulong)i;
+            Require(_inMemory[at] && !_mapped[at], at, "a page is written out that the guest can change");
+            content.Slice(i * 4096, 4096).Clear();
+            BitConverter.TryWriteBytes(content[(i * 4096)..], _content[at]);
+        }
+    }
+
+    public void Drop(ulong page, int count) => Each(page, count, at =>
+    {
+        Require(!_inUse[at], at, "a page that a transfer uses is dropped");
+        Require(_inMemory[at], at, "a page is dropped that is not in memory");
+        _inMemory[at] = _mapped[at] = false;
+        _content[at] = 0;
+    });
+
+    public void Fill(ulong page, ReadOnlySpan<byte> content)
+    {
+        turn();
+        Require(!_inMemory[page], page, "a page is filled that is in memory");
+        _inMemory[page] = _mapped[page] = true;
+        _content[page] = BitConverter.ToUInt64(content);
+    }
+
+    public void Zero(ulong page)
+    {
+        turn();
+        Require(!_inMemory[page], page, "a page is zeroed that is in memory");
+        _inMemory[page] = _mapped[page] = true;
+        _content[page] = 0;
+    }
+
+    public void Map(ulong page)
+    {
+        turn();
+        Require(_inMemory[page], page, "a page is mapped that is not in memory");
+        _mapped[page] = true;
+    }
+
+    public void Wake(ulong page, int count) => turn();
+
+    private static void Require(bool holds, ulong page, string otherwise)
+    {
+        if (!holds)
+        {
+            throw new InvalidOperationException($"page {page}: {otherwise}");
+        }
+    }
+
+    private void Each(ulong page, int count, Action<ulong> each)
+    {
+        for (int i = 0; i < count; i++)
+        {
+            turn();
+            each(page + (ulong)i);
+        }
+    }
+}
