@@ -36,8 +36,8 @@ internal static class Qcow2Target
         }
     }
 
-    // A sum over where the parts of the disk lie and their first bytes. Behind each error the next step is twice as long, until something is
-    // read: exceptions are most of the time that a damaged image takes.
+    // A sum over where the parts of the disk lie and their first bytes. Behind each error the next step is twice as long, until something
+    // is read: exceptions are most of the time that a damaged image takes.
     private static ulong Content(ByteImage file)
     {
         using Qcow2Layer layer = new(file, isOwner: false);
