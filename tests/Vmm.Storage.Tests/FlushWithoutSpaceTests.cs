@@ -39,6 +39,31 @@ public sealed class FlushWithoutSpaceTests(ImageStore images) : IClassFixture<Im
         });
     }
 
+    /// <summary>Whichever of its writes found no space: when there is space again the next flush makes all of it durable.</summary>
+    [Fact]
+    public void A_flush_that_found_no_space_at_any_step_is_whole_the_next_time()
+    {
+        TestImage image = images["fresh, 4 KiB"];
+        byte[] data = Enumerable.Repeat((byte)7, 4096).ToArray(), read = new byte[4096];
+        for (int step = 1; step <= 8; step++)
+        {
+            using CrashFile file = new(image.Layers[0]);
+            using IDiskBackend disk = Open(image, file);
+            using DiskDriver driver = new(disk);
+            Assert.Equal(DiskStatus.Ok, driver.Write(1 << 20, data));
+            file.Plan(faults => faults.FailAt(FileSteps.NeedSpace, step, DiskStatus.NoSpace));
+            DiskStatus first = driver.Flush();
+            Assert.Contains(first, (DiskStatus[])[DiskStatus.Ok, DiskStatus.NoSpace]);
+            file.Plan(faults => faults.Clear());
+            Assert.Equal(DiskStatus.Ok, driver.Flush());
+            using CrashFile after = new(file.CutPower(new Random(step)));
+            using IDiskBackend again = Open(image, after);
+            using DiskDriver reader = new(again);
+            Assert.Equal(DiskStatus.Ok, reader.Read(1 << 20, read));
+            Assert.True(read.AsSpan().SequenceEqual(data), $"step {step}: {first}");
+        }
+    }
+
     /// <summary>A flush of the file that failed is another matter: what it was for may be gone.</summary>
     [Fact]
     public void A_flush_that_may_have_lost_something_is_not_kept()

@@ -15,6 +15,9 @@ internal sealed class ByteImage(byte[] bytes) : IImageFile
 
     public ulong Length { get; private set; } = (ulong)bytes.Length;
 
+    /// <summary>Writes so far, also those that only made it longer.</summary>
+    internal long Writes { get; private set; }
+
     public bool IsWritable => true;
 
     public BlockGeometry Geometry => throw new NotSupportedException();
@@ -42,6 +45,7 @@ internal sealed class ByteImage(byte[] bytes) : IImageFile
 
     public void Grow(ulong length)
     {
+        Writes++;
         if (length > Most)
         {
             throw new BlockException(BlockErrorKind.Io, "disk image: no space") { Status = DiskStatus.NoSpace };

@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Globalization;
 using Vmm.Storage.Qcow2;
 using Vmm.Storage.Qcow2.Tools;
@@ -17,6 +18,9 @@ internal static class HostileImages
     /// <summary>With payload, zeros and compressed clusters.</summary>
     internal static byte[][] Sound { get; } = [Small(9, 4, false), Small(12, 0, false), Small(14, 4, true), Small(16, 6, false)];
 
+    // Bytes of each image in its header and tables; no more than the first of each.
+    private static int[][] MetadataPlaces { get; } = [.. Sound.Select(i => Metadata(i).ToArray())];
+
     /// <summary>Each field of the header, its extensions, and some entries of each table, with each of some values.</summary>
     internal static IEnumerable<(byte[] Image, string What)> WithFieldsDamaged(byte[] sound, Random random)
     {
@@ -35,14 +39,23 @@ internal static class HostileImages
         }
     }
 
-    /// <summary>One with some random bytes, most of them in its tables.</summary>
+    /// <summary>One with some random damages, most of them in its header and tables. Large kinds are rarer: they take more time.</summary>
     internal static byte[] Random(Random random)
     {
-        byte[] image = (byte[])Sound[random.Next(Sound.Length)].Clone();
+        int kind = random.Next(20) switch { < 9 => 0, < 16 => 1, < 19 => 2, _ => 3 };
+        byte[] image = (byte[])Sound[kind].Clone();
         for (int n = random.Next(1, 20); n > 0; n--)
         {
-            int at = random.Next(3) == 0 ? random.Next(image.Length) : random.Next(Math.Min(image.Length, 0x2000));
-            image[at] = (byte)random.Next(256);
+            int[] metadata = MetadataPlaces[kind];
+            int at = random.Next(4) == 0 ? random.Next(image.Length) : metadata[random.Next(metadata.Length)];
+            if (random.Next(4) == 0)
+            {
+                BinaryPrimitives.WriteUInt64BigEndian(image.AsSpan(at & ~7), s_values[random.Next(s_values.Length)]);
+            }
+            else
+            {
+                image[at] = (byte)random.Next(256);
+            }
         }
 
         return image;
@@ -77,6 +90,25 @@ internal static class HostileImages
         yield return ((int)header.L1Offset, 8);
         yield return ((int)header.RefcountTableOffset, 8);
     }
+
+    private static IEnumerable<int> Metadata(byte[] image)
+    {
+        Qcow2Header header = Qcow2Header.Parse(image, "image");
+        List<(int At, int Bytes)> tables =
+        [
+            (0, 160),
+            ((int)header.L1Offset, (int)header.L1Size * 8),
+            ((int)header.RefcountTableOffset, 64),
+        ];
+        tables.AddRange(Named(image, (int)header.L1Offset, (int)header.L1Size).Select(table => (table, 256)));
+        tables.AddRange(Named(image, (int)header.RefcountTableOffset, 8).Select(block => (block, 64)));
+        return tables.SelectMany(t => Enumerable.Range(t.At, t.Bytes));
+    }
+
+    // Where the entries of a table lead.
+    private static IEnumerable<int> Named(byte[] image, int table, int entries) => Enumerable.Range(0, entries)
+        .Select(i => (int)(BinaryPrimitives.ReadUInt64BigEndian(image.AsSpan(table + (i * 8))) & 0x00ff_ffff_ffff_fe00))
+        .Where(at => at != 0);
 
     // An image with payload, zeros and compressed clusters.
     private static byte[] Small(int clusterBits, int order, bool extended)

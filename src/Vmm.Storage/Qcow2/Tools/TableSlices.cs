@@ -10,8 +10,8 @@ internal static class TableSlices
     /// <summary>The entries of a table that are not 0, with their numbers. Behind the end of the file there are none.</summary>
     internal static IEnumerable<(uint Index, ulong Bits)> NonZero(IImageFile file, ulong offset, ulong entries, ToolProgress progress)
     {
-        byte[] slice = new byte[SliceBytes];
         ulong length = Math.Min(entries * 8, offset >= file.Length ? 0 : (file.Length - offset + 7) & ~7ul);
+        byte[] slice = new byte[Math.Min(SliceBytes, length)];
         for (ulong at = 0; at < length; at += SliceBytes)
         {
             int take = (int)Math.Min(SliceBytes, length - at);
