@@ -29,6 +29,7 @@ END
 # No XSAVE: QEMU does not intercept XSETBV for a nested hypervisor, so KVM would tell its guests wrong state sizes (CPUID 0xD). So no AVX either, which QEMU would leave there:
 # Linux since 7.0 uses it without a look at XSAVE (polyval_mul_pclmul_avx), and panics.
 # No five-level paging: a nested walk goes through every level of the one table for every level of the other.
+# No timer check: it wants ten ticks in ten milliseconds by the TSC, which an emulator without processor time does not give; the kernel panics then.
 # Warnings are on the console: they come before the panic that is printed. A task that hangs for three minutes is a panic, too: it never came back so far,
 # and whoever waits for this host learns of it, with the stack, instead of waiting for the deadline.
 # One CPU and an equal share of memory per node; an IOMMU with interrupt remapping; an NVMe drive with two VFs.
@@ -39,7 +40,7 @@ machine_arguments() {
         -device "intel-iommu,intremap=on,caching-mode=on"
         -display none -vga none -no-reboot -nodefaults -net none
         -kernel "$image/vmlinuz" -initrd "$image/initrd.img"
-        -append "console=ttyS0 panic=-1 oops=panic hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=180 intel_iommu=on iommu=pt mitigations=off loglevel=5"
+        -append "console=ttyS0 no_timer_check panic=-1 oops=panic hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=180 intel_iommu=on iommu=pt mitigations=off loglevel=5"
         -drive "file=$image/host.img,if=virtio,format=raw,snapshot=on"
         -drive "file=$work/job.img,if=virtio,format=raw,cache=unsafe"
         -device "pcie-root-port,id=rp,slot=1" -device "nvme-subsys,id=sub0"
