@@ -13,7 +13,7 @@ internal static class DaemonHelp
           --pool N        workers kept ready, 0 to 64 [default: 1]
           --balancer MODE on, off or dry-run: memory of running VMs by need [default: off]
           --balancer-interval N  seconds between two looks [default: 10]
-          --memory-overcommit RATIO  how often the host's memory may be promised to VMs that run [default: 1]
+          --memory-overcommit RATIO  how often the host's memory may be promised to VMs that run [default: no limit]
           --disks DIR     where disks are made [default: disks in the state folder]
           --storage DIR   a folder beneath which disks, kernels and initrds may lie; may be repeated [default: images in the state folder]
           --block-devices DIR  a folder whose block devices may be disks, e.g. /dev/mapper; may be repeated [default: none]

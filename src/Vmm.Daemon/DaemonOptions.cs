@@ -151,8 +151,8 @@ public sealed record DaemonOptions
     /// <summary>The balancer of memory.</summary>
     public BalancerOptions Balancer { get; init; } = BalancerOptions.Off;
 
-    /// <summary>How often the host's memory may be promised to VMs that run.</summary>
-    public double Overcommit { get; init; } = 1;
+    /// <summary>How often the host's memory may be promised to VMs that run; null: no start is refused for memory.</summary>
+    public double? Overcommit { get; init; }
 
     /// <summary>The host's memory; zero: it is not known.</summary>
     internal Func<ByteSize> HostMemory { get; init; } =

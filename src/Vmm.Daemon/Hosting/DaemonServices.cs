@@ -98,7 +98,7 @@ internal static class DaemonServices
             ImageDisks = new ImageDisks(p.GetRequiredService<ImageLibrary>(), new VmFolders(options.MachinesFolder)),
             Networks = p.GetRequiredService<NetworkStore>(),
             Seeds = new SeedStore(options.SeedsFolder),
-            Promises = new MemoryPromises(options.Overcommit, options.HostMemory),
+            Promises = options.Overcommit is { } ratio ? new MemoryPromises(ratio, options.HostMemory) : MemoryPromises.Unbounded,
         });
         services.AddSingleton<EventHub>();
         services.AddSingleton(p => new NetworkStore(new NetworkLibrary(options.NetworksFolder), options.Networks,

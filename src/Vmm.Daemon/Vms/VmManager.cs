@@ -65,7 +65,8 @@ public sealed class VmManager(
         {
             ManagedVm? vm = _vms.Values.FirstOrDefault(v => string.Equals(v.Record.Id, worker.VmId, StringComparison.Ordinal));
             held.Add(worker.VmId);
-            adoptions.Add(vm is null ? EndStrangerAsync(worker) : AdoptAsync(vm, worker));
+            adoptions.Add(vm is null
+                ? WorkerAdoption.EndStrangerAsync(worker, log, _ending.Token) : WorkerAdoption.AdoptAsync(vm, worker, log, _ending.Token));
         }
 
         foreach (ManagedVm vm in _vms.Values)
@@ -90,45 +91,6 @@ public sealed class VmManager(
         // One that hangs keeps nobody waiting: its adoption goes on in the background.
         await Task.WhenAny(Task.WhenAll(adoptions), Task.Delay(s_adoption, cancellationToken)).ConfigureAwait(false);
         cancellationToken.ThrowIfCancellationRequested();
-    }
-
-    private async Task AdoptAsync(ManagedVm vm, IWorker worker)
-    {
-        try
-        {
-            await vm.AdoptAsync(worker, _ending.Token).ConfigureAwait(false);
-            DaemonLog.Adopted(log, vm.Record.Name, worker.ProcessId);
-        }
-        catch (OperationCanceledException) when (_ending.IsCancellationRequested)
-        {
-            // The next daemon adopts it.
-        }
-#pragma warning disable CA1031 // One VM is no reason for the daemon not to start.
-        catch (Exception e)
-#pragma warning restore CA1031
-        {
-            DaemonLog.AdoptionFault(log, e, vm.Record.Name);
-        }
-    }
-
-    private async Task EndStrangerAsync(IWorker worker)
-    {
-        DaemonLog.Stranger(log, worker.ProcessId, worker.VmId);
-        try
-        {
-            await worker.StopAsync(_ending.Token).ConfigureAwait(false);
-            await worker.DisposeAsync().ConfigureAwait(false);
-        }
-        catch (OperationCanceledException) when (_ending.IsCancellationRequested)
-        {
-            // The next daemon ends it.
-        }
-#pragma warning disable CA1031 // A worker that nobody knows is no reason for the daemon not to start.
-        catch (Exception e)
-#pragma warning restore CA1031
-        {
-            DaemonLog.AdoptionFault(log, e, worker.VmId);
-        }
     }
 
     /// <summary>

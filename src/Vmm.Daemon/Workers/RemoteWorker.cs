@@ -323,9 +323,7 @@ internal sealed class RemoteWorker : IWorker
             resources.AddKvm();
         }
 
-        bool wantsMore = resources.HasImages || resources.HasServers || resources.HasOtherNets || resources.Shares is not null
-            || resources.HasPaging || resources.Names.Count > ControlCodec.MaxDescriptors;
-        if (wantsMore && _link.Client.Peer is null)
+        if (WorkerPlugs.NeedsFeatures(resources) && _link.Client.Peer is null)
         {
             await HelloAsync(cancellation).ConfigureAwait(false); // a new process: whether it takes that is not known yet
         }

@@ -38,13 +38,17 @@ internal sealed class WorkerPlugs(
     /// <exception cref="WorkerException">It is of an earlier release.</exception>
     internal async Task RequireKnownAsync(WorkerResources resources, CancellationToken cancellation)
     {
-        if ((resources.HasImages || resources.HasServers || resources.HasOtherNets) && link.Client.Peer is null)
+        if (NeedsFeatures(resources) && link.Client.Peer is null)
         {
             await greeting.HelloAsync(cancellation).ConfigureAwait(false);
         }
 
         RequireKnown(resources);
     }
+
+    /// <summary>True for what not every release of the worker knows.</summary>
+    internal static bool NeedsFeatures(WorkerResources resources) => resources.HasImages || resources.HasServers || resources.HasOtherNets
+        || resources.Shares is not null || resources.HasPaging || resources.Names.Count > ControlCodec.MaxDescriptors;
 
     /// <summary>Sends a worker nothing that it takes for something else: one of an earlier release takes an image for a raw disk.</summary>
     /// <exception cref="WorkerException">It is of an earlier release.</exception>
