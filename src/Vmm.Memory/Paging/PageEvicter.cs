@@ -89,9 +89,14 @@ internal sealed class PageEvicter(ResidencyCache pages, PageMover mover) : IDisp
         {
             try
             {
+                long written = mover.PagesOut;
                 if (mover.WriteOut(group, room) > 0)
                 {
-                    Volatile.Write(ref _stopped, null);
+                    if (mover.PagesOut > written) // zeros went without a write
+                    {
+                        Volatile.Write(ref _stopped, null);
+                    }
+
                     return true;
                 }
             }
