@@ -69,6 +69,7 @@ soak: publish-tests
 	tests/testhost/disks
 	tests/testhost/image
 	tests/testhost/installer
+	tests/testhost/pager
 
 format:
 	dotnet format Vmm.sln --verify-no-changes --no-restore

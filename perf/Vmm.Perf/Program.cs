@@ -3,7 +3,7 @@ using Vmm.Contracts.Rest;
 using Vmm.Perf;
 
 const string Usage = "usage: perf/run [--short] [--peer-only] [--rows=TEXT] "
-    + "[start] [block] [memdisk] [disks] [exits] [daemon] [net] [memory] [numa] [swapstore]   (environment: VMMCTL, VMMD, QEMU, BEFORE)";
+    + "[start] [block] [memdisk] [disks] [exits] [daemon] [net] [memory] [numa] [swapstore] [pager]   (environment: VMMCTL, VMMD, QEMU, BEFORE)";
 if (args is ["flood"])
 {
     return NetBench.Flood(); // this program again, inside the namespace of the network benchmark
@@ -13,7 +13,7 @@ string[] parts = [.. args.Where(a => !a.StartsWith('-'))];
 string[] options = [.. args.Where(a => a.StartsWith('-'))];
 const string RowsOption = "--rows="; // of the part disks: those whose name has this text
 if (options.Except(["--short", "--peer-only"], StringComparer.Ordinal).Any(o => !o.StartsWith(RowsOption, StringComparison.Ordinal))
-    || parts.Except(["start", "block", "memdisk", "disks", "exits", "daemon", "net", "memory", "numa", "swapstore"], StringComparer.Ordinal)
+    || parts.Except(["start", "block", "memdisk", "disks", "exits", "daemon", "net", "memory", "numa", "swapstore", "pager"], StringComparer.Ordinal)
         .Any())
 {
     Console.Error.WriteLine(Usage);
@@ -32,7 +32,7 @@ if (before is not null && (parts.Length == 0 || parts.Except(["start", "block", 
     return 2;
 }
 
-bool storageOnly = parts.Length > 0 && !parts.Except(["disks", "swapstore"], StringComparer.Ordinal).Any(); // no machine
+bool storageOnly = parts.Length > 0 && !parts.Except(["disks", "swapstore", "pager"], StringComparer.Ordinal).Any(); // no machine
 if (!peerOnly && !storageOnly && !File.Exists(vmmctl))
 {
     Console.Error.WriteLine($"perf: {vmmctl} is missing; 'make publish' builds it, or set VMMCTL, or use --peer-only");
@@ -41,7 +41,7 @@ if (!peerOnly && !storageOnly && !File.Exists(vmmctl))
 
 if (!storageOnly && !File.Exists("/dev/kvm"))
 {
-    Console.Error.WriteLine("perf: this host has no /dev/kvm: only 'perf/run disks swapstore' has something to compare");
+    Console.Error.WriteLine("perf: this host has no /dev/kvm: only 'perf/run disks swapstore pager' has something to compare");
     return 2;
 }
 
@@ -109,6 +109,11 @@ try
             string memory = Path.Combine(BlockBench.Memory, Row.Invariant($"vmm-perf-{Environment.ProcessId}"));
             new DisksBench(bench, memory).Run(report, "in memory");
         }
+    }
+
+    if (Wanted("pager"))
+    {
+        new PagerBench(bench, root).Run(report);
     }
 
     if (Wanted("swapstore"))

@@ -1,6 +1,7 @@
 using Vmm.Devices.Virtio;
 using Vmm.Interop;
 using Vmm.Interop.Kvm;
+using Vmm.Memory.Paging;
 
 namespace Vmm.Machine.Run;
 
@@ -21,21 +22,15 @@ public sealed record MachineNeeds(SyscallNeeds Threads, SyscallNeeds Vcpus)
     internal static SyscallNeeds InterruptLines { get; } = new([], [(uint)KvmRequest.KVM_IRQ_LINE]);
 
     /// <summary>
-    /// What the pager's threads ask for: pages come and go by ioctl (linux/userfaultfd.h), out of memfds and the swap file.
+    /// What the pager's threads ask for: pages come and go by ioctl (linux/userfaultfd.h), out of memfds and the swap file. Its userfaultfd
+    /// was made, and knows all memory, before the filters are in force.
     /// </summary>
-    internal static SyscallNeeds Paging { get; } = new(
-        ["madvise", "fallocate", "lseek", "pread64", "pwrite64", "read", "poll"],
+    internal static SyscallNeeds Paging { get; } = SwapStore.Needs + new SyscallNeeds(
+        ["madvise", "read", "poll"],
         [
-            0x8010AA02 /* UFFDIO_WAKE */, 0xC028AA03 /* UFFDIO_COPY */, 0xC020AA04 /* UFFDIO_ZEROPAGE */,
-            0xC018AA06 /* UFFDIO_WRITEPROTECT */, 0xC020AA07 /* UFFDIO_CONTINUE */,
+            0x8010AA01 /* UFFDIO_UNREGISTER */, 0x8010AA02 /* UFFDIO_WAKE */, 0xC028AA03 /* UFFDIO_COPY */,
+            0xC020AA04 /* UFFDIO_ZEROPAGE */, 0xC020AA07 /* UFFDIO_CONTINUE */,
         ]);
-
-    /// <summary>
-    /// What opening the pager asks for, and memory that comes while the guest runs. The device itself answers only who has its descriptor.
-    /// </summary>
-    internal static SyscallNeeds PagingSetup { get; } = new(
-        [], [0xAA00 /* USERFAULTFD_IOC_NEW */, 0xC018AA3F /* UFFDIO_API */, 0xC020AA00 /* UFFDIO_REGISTER */,
-            0x8010AA01 /* UFFDIO_UNREGISTER */]);
 
     private static readonly SyscallNeeds s_disks = BlockFile.Needs + BlockFile.OpenNeeds + InterruptLines;
 
@@ -48,7 +43,7 @@ public sealed record MachineNeeds(SyscallNeeds Threads, SyscallNeeds Vcpus)
     public MachineNeeds WithFirmware() => new(Threads, Vcpus + HotMemory);
 
     /// <summary>With a resident limit. A vCPU thread waits in the kernel for its page, and asks for nothing.</summary>
-    public MachineNeeds WithPaging() => new(Threads + Paging + PagingSetup, Vcpus);
+    public MachineNeeds WithPaging() => new(Threads + Paging, Vcpus);
 
     /// <summary>
     /// With a device that is there from the start. Its driver moves shared memory on a vCPU thread, and the host takes it away on another.

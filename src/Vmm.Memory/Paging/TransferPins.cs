@@ -10,13 +10,16 @@ namespace Vmm.Memory.Paging;
 internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action work) : IPageSource
 {
     private const long ForgetAfterMilliseconds = 5000;
+    private const int HitShift = 32;
     private readonly Lock _gate = new();
     private readonly List<WaitingTransfer> _waiting = [];
     private readonly Stack<WaitingTransfer> _spare = [];
     private volatile bool _halted;
     private int _waits; // entries of _waiting
     private int _forBudget; // those that wait until others use less
-    private long _pinned, _peak, _rings, _hits, _misses, _budgetWaits, _limit = long.MaxValue;
+    private long _use; // pages that transfers have pinned, and above them how many found theirs: one locked operation for both
+    private uint _hitsSeen; // of those, how many _hits has; under the lock
+    private long _peak, _rings, _hits, _misses, _budgetWaits, _limit = long.MaxValue;
 
     /// <summary>Pages that may be resident: an eighth may be pinned.</summary>
     internal long Limit
@@ -26,13 +29,22 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
     }
 
     /// <summary>Pages pinned by transfers and rings.</summary>
-    internal long Pinned => Volatile.Read(ref _pinned) + Volatile.Read(ref _rings);
+    internal long Pinned => InUse + Volatile.Read(ref _rings);
 
     /// <summary>Most that transfers pinned at once.</summary>
     internal long Peak => Volatile.Read(ref _peak);
 
     /// <summary>Transfers that found their pages.</summary>
-    internal long Hits => Volatile.Read(ref _hits);
+    internal long Hits
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return TakeHits();
+            }
+        }
+    }
 
     /// <summary>Transfers that waited for pages.</summary>
     internal long Misses => Volatile.Read(ref _misses);
@@ -60,14 +72,15 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
             }
         }
 
-        long now = Interlocked.Add(ref _pinned, count);
+        long now = (uint)Interlocked.Add(ref _use, count + (1L << HitShift));
         bool fits = now == count || now <= Limit / 8;
         if (here && fits)
         {
             NotePeak(now);
-            Interlocked.Increment(ref _hits);
             return Memory.Pinned.Yes;
         }
+
+        Interlocked.Add(ref _use, -(1L << HitShift));
 
         if (count > Limit / 2)
         {
@@ -194,6 +207,7 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
     /// </summary>
     internal void Sweep()
     {
+        _ = Hits; // before the short count goes round
         if (Volatile.Read(ref _waits) == 0)
         {
             return;
@@ -203,11 +217,11 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
         lock (_gate)
         {
             long old = Environment.TickCount64 - ForgetAfterMilliseconds;
-            long room = (Limit / 8) - Volatile.Read(ref _pinned);
+            long room = (Limit / 8) - InUse;
             for (int i = _waiting.Count - 1; i >= 0; i--)
             {
                 WaitingTransfer entry = _waiting[i];
-                if (entry.IsForBudget && (room > 0 || Volatile.Read(ref _pinned) == 0))
+                if (entry.IsForBudget && (room > 0 || InUse == 0))
                 {
                     told.Insert(0, (entry.Lease!, entry.Waiter!));
                     Leave(entry);
@@ -224,6 +238,16 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
         {
             waiter.PagesReady(lease);
         }
+    }
+
+    private long InUse => (uint)Volatile.Read(ref _use);
+
+    private long TakeHits()
+    {
+        uint now = (uint)(Volatile.Read(ref _use) >> HitShift);
+        _hits += now - _hitsSeen;
+        _hitsSeen = now;
+        return _hits;
     }
 
     private void Wait(PageLease lease, IPageWaiter waiter, long count, bool forBudget)
@@ -301,7 +325,7 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
             pages.Unpin(page, count);
         }
 
-        Interlocked.Add(ref _pinned, -(long)entry.Pages);
+        Interlocked.Add(ref _use, -(long)entry.Pages);
     }
 
     private void UnpinAll(PageLease lease, long count)
@@ -319,7 +343,7 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
 
     private void Lower(long count)
     {
-        Interlocked.Add(ref _pinned, -count);
+        Interlocked.Add(ref _use, -count);
         if (Volatile.Read(ref _forBudget) > 0)
         {
             work();
