@@ -197,7 +197,9 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
             {
                 body();
             }
-            catch (Exception cause) when (cause is KernelException or IOException)
+#pragma warning disable CA1031 // The VM ends with a reason, whatever it is: a page that nobody brings would hang it.
+            catch (Exception cause)
+#pragma warning restore CA1031
             {
                 Fail(cause.Message);
             }
