@@ -6,6 +6,7 @@ namespace Vmm.Machine.Boot;
 /// <summary>Writes into guest RAM across region borders (a kernel or initrd may span vnodes).</summary>
 internal static class BootWriter
 {
+    private static readonly TimeSpan s_pageTime = TimeSpan.FromSeconds(30);
     private const uint MostBytes = 4 << 20; // at once: paged memory is not all resident
 
     /// <summary>Copies part of a file into RAM without a buffer between.</summary>
@@ -19,9 +20,11 @@ internal static class BootWriter
             while (start < end)
             {
                 int chunk = (int)Math.Min(end - start, MostBytes);
-                if (!TryAcquire(memory, new GuestRange(new(start), (uint)chunk), lease))
+                Acquired answer = Acquire(memory, new GuestRange(new(start), (uint)chunk), lease);
+                if (answer != Acquired.Ready)
                 {
-                    throw new BootException(file.Name, field, null, $"0x{start:x} is not guest RAM");
+                    string problem = answer == Acquired.Pending ? "guest memory cannot be paged in" : $"0x{start:x} is not guest RAM";
+                    throw new BootException(file.Name, field, null, problem);
                 }
 
                 file.Read(offset + (start - address), lease.Bytes(0), field);
@@ -47,25 +50,23 @@ internal static class BootWriter
     internal static void Put64(Span<byte> at, int offset, ulong value) => BinaryPrimitives.WriteUInt64LittleEndian(at[offset..], value);
 
     // Paged memory is empty at first.
-    private static bool TryAcquire(GuestMemory memory, GuestRange range, PageLease lease)
+    private static Acquired Acquire(GuestMemory memory, GuestRange range, PageLease lease)
     {
-        using PageWait wait = new();
-        Acquired answer;
-        while ((answer = memory.Dma.TryAcquire(range, DmaAccess.Write, lease, wait)) == Acquired.Pending)
+        while (true)
         {
-            wait.Ready.Wait();
-            wait.Ready.Reset();
+            PageWait wait = new();
+            Acquired answer = memory.Dma.TryAcquire(range, DmaAccess.Write, lease, wait);
+            if (answer != Acquired.Pending || !wait.Ready.Wait(s_pageTime))
+            {
+                return answer;
+            }
         }
-
-        return answer == Acquired.Ready;
     }
 
-    private sealed class PageWait : IPageWaiter, IDisposable
+    private sealed class PageWait : IPageWaiter
     {
         public ManualResetEventSlim Ready { get; } = new();
 
         public void PagesReady(PageLease lease) => Ready.Set();
-
-        public void Dispose() => Ready.Dispose();
     }
 }

@@ -116,7 +116,7 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
             pages.Pin(page, count);
             Interlocked.Add(ref _rings, (long)count);
             using RingWait wait = new();
-            while (!pages.AreResident(page, count))
+            while (!_halted && !pages.AreResident(page, count))
             {
                 WaitingTransfer entry = Take();
                 lock (_gate)
@@ -143,8 +143,18 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
         }
     }
 
-    /// <summary>From now on every transfer waits for ever: the machine ends.</summary>
-    internal void Halt() => _halted = true;
+    /// <summary>From now on every transfer waits for ever: the machine ends. A thread that waits for a ring goes on, to its end.</summary>
+    internal void Halt()
+    {
+        _halted = true;
+        lock (_gate)
+        {
+            foreach (WaitingTransfer entry in _waiting)
+            {
+                (entry.Waiter as RingWait)?.Ready.Set();
+            }
+        }
+    }
 
     /// <inheritdoc/>
     public ulong Discard(nint address, ulong length)
