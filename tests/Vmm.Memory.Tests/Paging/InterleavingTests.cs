@@ -15,7 +15,7 @@ public sealed class InterleavingTests
     [Trait("Kind", "fuzz")]
     public void Any_order_of_steps_keeps_every_page()
     {
-        int count = int.Parse(Environment.GetEnvironmentVariable("VMM_INTERLEAVINGS") ?? "300", CultureInfo.InvariantCulture);
+        int count = int.Parse(Environment.GetEnvironmentVariable("VMM_INTERLEAVINGS") ?? "1000", CultureInfo.InvariantCulture);
         int first = int.Parse(Environment.GetEnvironmentVariable("VMM_INTERLEAVING_SEED") ?? "1", CultureInfo.InvariantCulture);
         for (int seed = first; seed < first + count; seed++)
         {
