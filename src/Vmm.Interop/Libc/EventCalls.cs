@@ -21,19 +21,7 @@ internal static unsafe class EventCalls
     }
 
     /// <summary>Takes the counter: 0, or -EAGAIN when a nonblocking one is empty. Waits otherwise.</summary>
-    internal static int Read(FileDescriptorHandle handle, out ulong value)
-    {
-        using DescriptorLease fd = new(handle);
-        ulong taken = 0;
-        long answer;
-        do
-        {
-            answer = Answer.Of(LibC.read(fd.Number, &taken, sizeof(ulong)));
-        }
-        while (answer == -Errno.EINTR);
-        value = taken;
-        return (int)Math.Min(answer, 0);
-    }
+    internal static int Read(FileDescriptorHandle handle, out ulong value) => Math.Min(ReadMessage(handle, out value), 0);
 
     /// <summary>A pipe whose reading end waits, and whose writing end never does.</summary>
     /// <exception cref="KernelException">Out of descriptors.</exception>

@@ -168,6 +168,11 @@ internal sealed class MachineBuilder : IDisposable
         {
             store = new SwapStore(file, PagingSpec.SwapLimit(Spec));
         }
+        catch (SwapStoreException cause)
+        {
+            file.Dispose();
+            throw new HostMismatchException($"{Spec.Name}: memory.swap: {cause.Message}", cause);
+        }
         catch
         {
             file.Dispose();
