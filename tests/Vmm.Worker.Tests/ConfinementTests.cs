@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Net.Sockets;
 using Vmm.Interop;
 using Vmm.Testing;
 
@@ -228,7 +229,8 @@ public sealed class ConfinementTests
         using Process server = Process.Start("nbdkit", ["-f", "-U", socket, "memory", "1M"]);
         try
         {
-            while (!File.Exists(socket) && !server.HasExited)
+            // The socket's file is there before the server listens on it: only a connection that is taken says it is ready.
+            while (!await TakesConnectionsAsync(socket) && !server.HasExited)
             {
                 await Task.Delay(20);
             }
@@ -241,6 +243,20 @@ public sealed class ConfinementTests
             server.Kill();
             await server.WaitForExitAsync();
             File.Delete(socket);
+        }
+    }
+
+    private static async Task<bool> TakesConnectionsAsync(string path)
+    {
+        using Socket client = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        try
+        {
+            await client.ConnectAsync(new UnixDomainSocketEndPoint(path));
+            return true;
+        }
+        catch (SocketException)
+        {
+            return false;
         }
     }
 
