@@ -139,6 +139,9 @@ internal sealed class RemoteWorker : IWorker
     public Task<WorkerStats> GetStatsAsync(CancellationToken cancellation) =>
         AskAsync(ControlKinds.Stats, ControlJson.Default.WorkerStats, cancellation);
 
+    public Task<UnitList> UnitsAsync(CancellationToken cancellation) =>
+        AskAsync(ControlKinds.Units, ControlJson.Default.UnitList, cancellation);
+
     public Task LimitAsync(LimitsBody limits, CancellationToken cancellation) =>
         CallAsync(ControlKinds.Limits, cancellation, ControlCodec.Body(limits, ControlJson.Default.LimitsBody));
 
