@@ -228,7 +228,7 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
     }
 
     public Task<UnitList> UnitsAsync(CancellationToken cancellation) =>
-        Task.FromResult(new UnitList([new UnitInfo("vcpu/0", State == VmState.Running ? "running" : "quiescent", "vCPU")]));
+        Task.FromResult(new UnitList([new UnitInfo("vcpu0", State == VmState.Running ? "running" : "quiescent", "vCPU")]));
 
     public Task<WorkerStats> GetStatsAsync(CancellationToken cancellation) =>
         Task.FromResult(new WorkerStats(

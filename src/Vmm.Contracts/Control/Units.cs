@@ -11,7 +11,7 @@ public sealed record UnitList(
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Operation = null);
 
 /// <summary>One unit.</summary>
-/// <param name="Name"><c>vcpu/0</c>, <c>device/disk0</c>, <c>irqchip</c>, …</param>
+/// <param name="Name"><c>vcpu0</c>, <c>device/disk0</c>, <c>irqchip</c>, …</param>
 /// <param name="Phase"><c>running quiescing quiescent saving restoring resuming failed</c>; a later release may have others.</param>
 /// <param name="Text">What it says of itself.</param>
 /// <param name="Milliseconds">How long it is in this phase; null when no operation has moved it.</param>

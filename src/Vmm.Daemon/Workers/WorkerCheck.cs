@@ -15,7 +15,9 @@ internal static class WorkerCheck
     /// <summary>Most devices, vnodes and host nodes that anything may speak of.</summary>
     internal const int MostDevices = 256, MostVnodes = 256, MostNodes = 1024;
 
-    private const int MostThreads = 8192, MostUnits = 2048, MostNotes = 64, LongestText = 1024, LongestPath = 4096, LongestCode = 64, MostBuckets = 64;
+    private const int MostThreads = 8192, MostUnits = 2048;
+
+    private const int MostNotes = 64, LongestText = 1024, LongestPath = 4096, LongestCode = 64, MostBuckets = 64;
 
     private static readonly SearchValues<char> CodeLetters = SearchValues.Create("abcdefghijklmnopqrstuvwxyz0123456789-");
 
