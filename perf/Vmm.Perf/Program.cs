@@ -3,9 +3,9 @@ using Vmm.Contracts.Rest;
 using Vmm.Perf;
 
 const string Usage = "usage: perf/run [--short] [--peer-only] [--rows=TEXT] "
-    + "[start] [block] [memdisk] [disks] [exits] [daemon] [net] [memory] [numa] [swapstore] [pager]   "
+    + "[start] [block] [memdisk] [disks] [exits] [daemon] [net] [memory] [numa] [swapstore] [pager] [save]   "
     + "(environment: VMMCTL, VMMD, QEMU, BEFORE)";
-string[] known = ["start", "block", "memdisk", "disks", "exits", "daemon", "net", "memory", "numa", "swapstore", "pager"];
+string[] known = ["start", "block", "memdisk", "disks", "exits", "daemon", "net", "memory", "numa", "swapstore", "pager", "save"];
 if (args is ["flood"])
 {
     return NetBench.Flood(); // this program again, inside the namespace of the network benchmark
@@ -146,6 +146,11 @@ try
     if (Wanted("daemon") && !peerOnly)
     {
         new DaemonBench(bench, vmmd).Run(report);
+    }
+
+    if (Wanted("save") && Directory.Exists(BlockBench.Memory))
+    {
+        new SaveBench(bench, vmmd).Run(report);
     }
 
     if (Wanted("memory") && !peerOnly)

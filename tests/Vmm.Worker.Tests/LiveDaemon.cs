@@ -54,12 +54,13 @@ internal sealed class LiveDaemon : IAsyncDisposable
     /// <param name="guest">The guest, e.g. <c>blk</c>.</param>
     /// <param name="cmdline">Its command line.</param>
     /// <param name="more">More of the spec, whole lines.</param>
-    internal async Task<LiveVm> RunAsync(string guest, string cmdline, string more)
+    /// <param name="memory">Its memory.</param>
+    internal async Task<LiveVm> RunAsync(string guest, string cmdline, string more, string memory = "64MiB")
     {
         string name = $"vm{_vms.Count}";
         string kernel = Path.Combine(Tree.Root, "tests", "guests", "build", guest + ".elf");
         await Client.CreateAsync(
-            $"name: {name}\nmemory: 64MiB\ncpus: 2\nboot: {{kernel: {kernel}, cmdline: \"{cmdline}\"}}\n{more}", Folder, Soon);
+            $"name: {name}\nmemory: {memory}\ncpus: 2\nboot: {{kernel: {kernel}, cmdline: \"{cmdline}\"}}\n{more}", Folder, Soon);
         LiveVm vm = new(this, name);
         _vms.Add(vm);
         await vm.StartAsync();
