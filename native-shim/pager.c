@@ -4,6 +4,7 @@
  * cannot suspend it. What answers it must not wait for the collector. It decides nothing: it reads what a page is in the table of
  * Vmm.Memory.Paging.ResidencyCache, does the three answers that need no disk, and passes the others on. */
 #define _GNU_SOURCE
+#include "threads.h"
 #include "vmmshim.h"
 
 #include <errno.h>
@@ -41,13 +42,15 @@ struct vmm_pager_board {
     _Atomic int64_t faults;
     _Atomic int64_t staged_faults;
     _Atomic int64_t zeroed;
+    _Atomic int64_t copy_faults; /* of threads in vmm_pager_copy */
+    _Atomic int64_t foreign_faults; /* of threads of this process that are neither that nor vCPUs: nobody may wait there */
     int32_t faults_fd;
     int32_t stop_fd;
     int32_t others_fd; /* a pipe: indexes of pages for whom the answer is not here, 8 bytes each */
     int32_t reserved;
 };
 _Static_assert(sizeof(struct vmm_pager_span) == 24, "twin of Vmm.Interop.PagerSpan");
-_Static_assert(sizeof(struct vmm_pager_board) == 88, "twin of Vmm.Interop.PagerBoard");
+_Static_assert(sizeof(struct vmm_pager_board) == 104, "twin of Vmm.Interop.PagerBoard");
 
 static int32_t call(intptr_t fd, unsigned long request, void *argument)
 {
@@ -64,7 +67,7 @@ VMM_API int32_t vmm_uffd_open(intptr_t device)
 /* Says what is wanted of it: -EINVAL when this kernel cannot do minor faults of shared memory. */
 VMM_API int32_t vmm_uffd_begin(intptr_t fd)
 {
-    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM};
+    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_THREAD_ID};
     return call(fd, UFFDIO_API, &api);
 }
 
@@ -154,7 +157,10 @@ VMM_API int32_t vmm_uffd_zero(intptr_t fd, uint64_t address, uint64_t length)
 /* A copy during which the thread can be stopped for a garbage collection, however long it waits for a page. */
 VMM_API void vmm_pager_copy(intptr_t to, intptr_t from, uint64_t length)
 {
+    int before = vmm_thread_does(VMM_DOING_COPY);
     memcpy((void *)to, (const void *)from, length);
+    atomic_signal_fence(memory_order_seq_cst);
+    vmm_thread_does(before);
 }
 
 static const struct vmm_pager_span *find(const struct vmm_pager_board *board, uint64_t address)
@@ -232,7 +238,6 @@ static int serve(struct vmm_pager_board *board, uint64_t address)
         return -EFAULT;
     uint64_t page = (address - span->address) / PAGE;
     _Atomic uint8_t *state = (_Atomic uint8_t *)board->states + span->first + page;
-    atomic_fetch_add(&board->faults, 1);
     for (;;) {
         uint8_t now = atomic_load(state);
         int answer;
@@ -262,6 +267,17 @@ static int serve(struct vmm_pager_board *board, uint64_t address)
     }
 }
 
+/* Whose fault it is. A thread of another process is one of the kernel's, which waits for a vCPU's page. */
+static void count(struct vmm_pager_board *board, int32_t tid)
+{
+    int doing = vmm_thread_doing(tid);
+    atomic_fetch_add(&board->faults, 1);
+    if (doing == VMM_DOING_COPY)
+        atomic_fetch_add(&board->copy_faults, 1);
+    else if (doing == VMM_DOING_OTHER && syscall(SYS_tgkill, getpid(), tid, 0) == 0)
+        atomic_fetch_add(&board->foreign_faults, 1);
+}
+
 /* Answers faults until the stop descriptor is readable. 0, or -errno when it cannot go on. */
 VMM_API int32_t vmm_pager_serve(intptr_t pointer)
 {
@@ -279,6 +295,7 @@ VMM_API int32_t vmm_pager_serve(intptr_t pointer)
         for (ssize_t i = 0; i < n / (ssize_t)sizeof(messages[0]); i++) {
             if (messages[i].event != UFFD_EVENT_PAGEFAULT)
                 continue;
+            count(board, (int32_t)messages[i].arg.pagefault.feat.ptid);
             int answer = serve(board, messages[i].arg.pagefault.address & ~(PAGE - 1));
             if (answer < 0)
                 return answer;

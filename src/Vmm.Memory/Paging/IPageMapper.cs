@@ -9,6 +9,15 @@ internal interface IPageMapper
     /// <summary>Copies the content of pages out that are not mapped.</summary>
     void Read(ulong page, int count, Span<byte> content);
 
+    /// <summary>The same of pages that may be mapped; nobody writes them.</summary>
+    void Peek(ulong page, int count, Span<byte> content);
+
+    /// <summary>Moves pages that are mapped to another host node; those that cannot go stay.</summary>
+    /// <param name="moved">Numbers of pages of one memory, ascending.</param>
+    /// <param name="hostNode">Where to.</param>
+    /// <returns>0, or the errno with which the kernel gave up.</returns>
+    int MoveTo(ReadOnlySpan<ulong> moved, int hostNode);
+
     /// <summary>Takes pages out of memory: they are empty.</summary>
     void Drop(ulong page, int count);
 

@@ -42,6 +42,7 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
         }
 
         // A transfer that came before the claim is seen here; one that comes after it sees the claim.
+        pages.Fence();
         bool isPinned = pages.Pins(group) != 0;
         if (!isPinned)
         {
@@ -170,7 +171,12 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
             }
         }
 
-        if (pages.Pins(group) != 0)
+        if (claimed != 0)
+        {
+            pages.Fence();
+        }
+
+        if (inMemory != 0 && pages.Pins(group) != 0)
         {
             // Those in the store cannot be in use; the others may be.
             Settle(first, inMemory & ~staged, PageState.Resident);

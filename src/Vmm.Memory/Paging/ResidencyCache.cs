@@ -6,8 +6,8 @@ namespace Vmm.Memory.Paging;
 
 /// <summary>
 /// Where each page of guest memory is, and which pages transfers use: a byte a page, and a count a group of 16. Any thread, no locks.
-/// A transfer raises the count first and looks at the states then; who takes a page away changes its state first and looks at the count
-/// then. Both are locked operations, so at least one of the two sees the other.
+/// A transfer raises the count first and looks at the states then; who takes a page away changes its state first, makes the counts of all
+/// threads visible (<see cref="PinTable.Fence"/>), and looks at them then. So at least one of the two sees the other.
 /// </summary>
 internal sealed unsafe class ResidencyCache : IDisposable
 {
@@ -20,8 +20,7 @@ internal sealed unsafe class ResidencyCache : IDisposable
     private const int PageShift = 12, GroupShift = 4;
     private const byte StateBits = 7;
     private readonly byte* _states;
-    private readonly uint* _pins;
-    private readonly AnonymousMapping _counts;
+    private readonly PinTable _pins;
     private readonly PagerSpan[] _spans;
 
     /// <param name="mappings">Where the memory is mapped, and how many pages each mapping has.</param>
@@ -39,8 +38,7 @@ internal sealed unsafe class ResidencyCache : IDisposable
         Groups = next >> GroupShift;
         Board = new PagerBoard(_spans, next);
         _states = (byte*)Board.States;
-        _counts = new AnonymousMapping(Math.Max(1, (Groups * sizeof(uint) + 4095) & ~4095UL));
-        _pins = (uint*)_counts.Address;
+        _pins = new PinTable(Groups);
     }
 
     /// <summary>Called between any two looks at the table: a test makes its threads take turns there. Null otherwise.</summary>
@@ -51,6 +49,9 @@ internal sealed unsafe class ResidencyCache : IDisposable
 
     /// <summary>How many groups there are.</summary>
     internal ulong Groups { get; }
+
+    /// <summary>The pins of each thread.</summary>
+    internal PinTable Lanes => _pins;
 
     /// <summary>The group of a page.</summary>
     internal static ulong GroupOf(ulong page) => page >> GroupShift;
@@ -142,31 +143,42 @@ internal sealed unsafe class ResidencyCache : IDisposable
         Interlocked.CompareExchange(ref _states[page], (byte)PageState.Resident, (byte)PageState.Resident | UsedBit)
             == ((byte)PageState.Resident | UsedBit);
 
-    /// <summary>Transfers that use pages of a group.</summary>
+    /// <summary>Transfers that use pages of a group. Of use to who claimed its pages after <see cref="Fence"/> only.</summary>
     internal uint Pins(ulong group)
     {
         Turn?.Invoke();
-        return Volatile.Read(ref _pins[group]);
+        return _pins.Pins(group, Turn);
     }
 
-    /// <summary>No page of these is taken away from the return on, until <see cref="Unpin"/>; one may be away, or on its way.</summary>
-    internal void Pin(ulong page, ulong count)
+    /// <summary>Between the claim of pages and <see cref="Pins"/>.</summary>
+    internal void Fence() => _pins.Fence();
+
+    /// <summary>
+    /// No page of these is taken away from the return on, until <see cref="Unpin"/>; one may be away, or on its way. On the thread of the
+    /// lane.
+    /// </summary>
+    internal void Pin(PinLane lane, ulong page, ulong count)
     {
         for (ulong group = GroupOf(page), last = GroupOf(page + count - 1); group <= last; group++)
         {
-            Interlocked.Increment(ref _pins[group]);
+            lane.Pin(group);
         }
 
         Turn?.Invoke();
     }
 
-    /// <summary>Ends <see cref="Pin"/> of the same pages.</summary>
-    internal void Unpin(ulong page, ulong count)
+    /// <summary>Ends <see cref="Pin"/> of the same pages in the same lane.</summary>
+    /// <param name="lane">The lane.</param>
+    /// <param name="page">The first page.</param>
+    /// <param name="count">How many.</param>
+    /// <param name="isOwn">The calling thread is that of the lane.</param>
+#pragma warning disable CA1822 // Its pages are these.
+    internal void Unpin(PinLane lane, ulong page, ulong count, bool isOwn)
+#pragma warning restore CA1822
     {
         for (ulong group = GroupOf(page), last = GroupOf(page + count - 1); group <= last; group++)
         {
-            uint left = Interlocked.Decrement(ref _pins[group]);
-            System.Diagnostics.Debug.Assert(left != uint.MaxValue, "a pin too few");
+            lane.Unpin(group, isOwn);
         }
     }
 
@@ -205,7 +217,7 @@ internal sealed unsafe class ResidencyCache : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        _counts.Dispose();
+        _pins.Dispose();
         Board.Dispose();
     }
 

@@ -18,6 +18,22 @@ internal sealed class UserfaultMapper(Userfault faults, ResidencyCache pages, IR
     }
 
     /// <inheritdoc/>
+    public void Peek(ulong page, int count, Span<byte> content) => Read(page, count, content);
+
+    /// <inheritdoc/>
+    public int MoveTo(ReadOnlySpan<ulong> moved, int hostNode)
+    {
+        VnodeMemory memory = memories[pages.SpanOf(moved[0], out ulong first)];
+        Span<ulong> inside = stackalloc ulong[moved.Length];
+        for (int i = 0; i < inside.Length; i++)
+        {
+            inside[i] = moved[i] - moved[0] + first;
+        }
+
+        return memory.MoveMapped(inside, hostNode);
+    }
+
+    /// <inheritdoc/>
     public void Drop(ulong page, int count)
     {
         if (HostPages.Discard(AddressOf(page), (ulong)count * PageBytes) is not 0 and var errno)

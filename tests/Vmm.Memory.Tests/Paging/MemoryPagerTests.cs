@@ -136,6 +136,57 @@ public sealed class MemoryPagerTests
     }
 
     [PagerFact]
+    public void A_slow_store_delays_who_waits_for_it_and_nobody_else()
+    {
+        using PagedGuest guest = new(96 * MiB, 64 * MiB);
+        Fill(guest, 0, 96 * MiB);
+        guest.Store.Delay = TimeSpan.FromMilliseconds(50);
+        PageLease missing = new(1), there = new(1);
+        using Told told = new(), none = new();
+        ulong away = 0;
+        while (guest.Guest.Dma.TryAcquire(new GuestRange(new GuestAddress(away), 4096), DmaAccess.Read, missing, told) == Acquired.Ready)
+        {
+            missing.Release();
+            away += 64 << 10;
+        }
+
+        // What was written last is there, and stays so while others use it.
+        int ready = 0;
+        for (ulong at = 95 * MiB; at < 96 * MiB; at += 4096)
+        {
+            GuestRange range = new(new GuestAddress(at), 4096);
+            if (guest.Guest.Dma.TryAcquire(range, DmaAccess.Read, there, none) == Acquired.Ready)
+            {
+                ready += told.Event.IsSet ? 0 : 1;
+                there.Release();
+            }
+            else
+            {
+                there = new PageLease(1); // the other waits: it was staged
+            }
+        }
+
+        Assert.True(ready > 0, "all waited for the slow one");
+        Assert.True(told.Event.Wait(TimeSpan.FromSeconds(30)), $"{guest.Failure} {guest.Pager.Statistics}");
+        guest.Store.Delay = TimeSpan.FromMilliseconds(1);
+        Assert.Equal(0UL, FirstWrong(guest, 0, 96 * MiB));
+        Assert.Null(guest.Failure);
+    }
+
+    [PagerFact]
+    public void A_store_that_fails_for_a_while_loses_nothing_and_is_tried_again()
+    {
+        using PagedGuest guest = new(96 * MiB, 64 * MiB);
+        guest.Store.FailingWrites = 2;
+        Fill(guest, 0, 96 * MiB);
+        Assert.True(SpinWait.SpinUntil(() => guest.Store.FailingWrites == 0, 30_000), $"{guest.Pager.Statistics}");
+        Assert.True(SpinWait.SpinUntil(() => guest.Pager.Statistics is { Stopped: null, ResidentBytes: <= 64 * MiB }, 30_000),
+            $"{guest.Pager.Statistics}");
+        Assert.Equal(0UL, FirstWrong(guest, 0, 96 * MiB));
+        Assert.Null(guest.Failure);
+    }
+
+    [PagerFact]
     public void A_store_that_cannot_give_a_page_back_ends_the_guest_with_the_reason()
     {
         using PagedGuest guest = new(128 * MiB, 64 * MiB);
@@ -152,10 +203,10 @@ public sealed class MemoryPagerTests
     [PagerFact]
     public void A_limit_that_is_too_low_is_refused()
     {
-        Assert.Throws<ArgumentException>(() => new PagedGuest(128 * MiB, 32 * MiB));
+        Assert.Throws<ArgumentException>(() => new PagedGuest(128 * MiB, 15 * MiB));
         using PagedGuest guest = new(128 * MiB, 64 * MiB);
         ArgumentOutOfRangeException refused =
-            Assert.Throws<ArgumentOutOfRangeException>(() => guest.Pager.SetResidentLimit(new ByteSize(63 * MiB)));
+            Assert.Throws<ArgumentOutOfRangeException>(() => guest.Pager.SetResidentLimit(new ByteSize(15 * MiB)));
         Assert.Contains("is the least now", refused.Message, StringComparison.Ordinal);
     }
 

@@ -13,6 +13,12 @@ internal sealed class MemoryStore : ISwapStore
 
     internal bool IsBroken { get; set; }
 
+    /// <summary>How long each read and each write takes.</summary>
+    internal TimeSpan Delay { get; set; }
+
+    /// <summary>So many writes fail from now on.</summary>
+    internal int FailingWrites { get; set; }
+
     internal int Held
     {
         get
@@ -33,6 +39,13 @@ internal sealed class MemoryStore : ISwapStore
             throw new SwapStoreException("full", isFull: true);
         }
 
+        Thread.Sleep(Delay);
+        if (FailingWrites > 0)
+        {
+            FailingWrites--;
+            throw new SwapStoreException("the disk did not take it");
+        }
+
         lock (_gate)
         {
             ulong[] cluster = [.. Enumerable.Range(0, slots.Length).Select(_ => _next++)];
@@ -51,6 +64,8 @@ internal sealed class MemoryStore : ISwapStore
         {
             throw new SwapStoreException("page 7 was changed");
         }
+
+        Thread.Sleep(Delay);
 
         lock (_gate)
         {
@@ -82,6 +97,8 @@ internal sealed class MemoryStore : ISwapStore
             }
         }
     }
+
+    public ulong Trim(ulong most) => 0;
 
     public void Dispose()
     {

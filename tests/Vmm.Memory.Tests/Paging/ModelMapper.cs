@@ -7,7 +7,8 @@ namespace Vmm.Memory.Tests.Paging;
 /// </summary>
 internal sealed class ModelMapper(int pages, Action turn) : IPageMapper
 {
-    private readonly bool[] _inMemory = new bool[pages], _mapped = new bool[pages], _inUse = new bool[pages];
+    private readonly bool[] _inMemory = new bool[pages], _mapped = new bool[pages], _inUse = new bool[pages],
+        _moving = new bool[pages];
     private readonly ulong[] _content = new ulong[pages];
 
     /// <summary>Pages in memory.</summary>
@@ -48,6 +49,37 @@ internal sealed class ModelMapper(int pages, Action turn) : IPageMapper
             content.Slice(i * 4096, 4096).Clear();
             BitConverter.TryWriteBytes(content[(i * 4096)..], _content[at]);
         }
+    }
+
+    public void Peek(ulong page, int count, Span<byte> content)
+    {
+        for (int i = 0; i < count; i++)
+        {
+            turn();
+            ulong at = page + (ulong)i;
+            Require(_inMemory[at], at, "a page is read that is not in memory");
+            content.Slice(i * 4096, 4096).Clear();
+            BitConverter.TryWriteBytes(content[(i * 4096)..], _content[at]);
+        }
+    }
+
+    public int MoveTo(ReadOnlySpan<ulong> moved, int hostNode)
+    {
+        foreach (ulong page in moved)
+        {
+            Require(_inMemory[page] && _mapped[page], page, "a page is moved to another node that is not mapped");
+            Require(!_inUse[page], page, "a page is moved to another node that a transfer uses");
+            _moving[page] = true;
+        }
+
+        foreach (ulong page in moved)
+        {
+            turn();
+            Require(_inMemory[page] && _mapped[page] && !_inUse[page], page, "two work on one page");
+            _moving[page] = false;
+        }
+
+        return 0;
     }
 
     public void Drop(ulong page, int count) => Each(page, count, at =>
@@ -96,6 +128,7 @@ internal sealed class ModelMapper(int pages, Action turn) : IPageMapper
         for (int i = 0; i < count; i++)
         {
             turn();
+            Require(!_moving[page + (ulong)i], page + (ulong)i, "two work on one page");
             each(page + (ulong)i);
         }
     }
