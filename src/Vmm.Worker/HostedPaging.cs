@@ -11,6 +11,7 @@ internal sealed class HostedPaging(Func<IMemoryPager?> pager) : IDisposable
     /// <summary>How often it is looked whether pages go out.</summary>
     private static readonly TimeSpan s_look = TimeSpan.FromSeconds(1);
 
+    private readonly HostReason _why = new();
     private Timer? _watch;
     private string? _told; // why nothing goes out, as it was told last; only the timer's thread
 
@@ -25,22 +26,26 @@ internal sealed class HostedPaging(Func<IMemoryPager?> pager) : IDisposable
             }
 
             PagerStatistics said = now.Statistics;
+            (string? reason, DateTimeOffset? since) = _why.Now;
             return new PagingInfo(
                 said.LimitBytes, now.MinimumLimit, said.ResidentBytes, said.StagedBytes, said.SwappedBytes, said.PinnedBytes,
                 said.PinnedPeakBytes, said.Hits, said.Misses, said.BudgetWaits, said.RefusedEvictions, said.Faults, said.StagedFaults,
-                said.PagesOut, said.PagesIn, said.ZeroPages, said.SwapFileBytes, said.Stopped);
+                said.PagesOut, said.PagesIn, said.ZeroPages, said.SwapFileBytes, said.Stopped, reason, since);
         }
     }
 
     /// <summary>Changes the resident limit.</summary>
+    /// <param name="bytes">The limit.</param>
+    /// <param name="reason">Why the host wants it; null: it is what the VM is to have.</param>
     /// <exception cref="RequestException">There is none, or it is below what the pager can do.</exception>
-    internal void SetLimit(ulong bytes)
+    internal void SetLimit(ulong bytes, string? reason)
     {
         IMemoryPager now = pager() ?? throw new RequestException(
             ControlCodes.NoResidentLimit, "the VM has no resident limit: its spec gives it one (memory: {resident: 25%}) before its start");
         try
         {
             now.SetResidentLimit(new ByteSize(bytes));
+            _why.Set(reason);
         }
         catch (ArgumentOutOfRangeException cause)
         {
