@@ -49,6 +49,8 @@ internal static class HostCommands
         };
         host.Add("balancer", "What the balancer of memory sees and decides", [set],
             (session, parsed, cancellation) => BalancerView.RunAsync(session, parsed.GetValue(set), cancellation));
+        host.Add("pressure", "How the host's memory stands, and what was taken from VMs with a resident limit because it is short", [],
+            (session, _, cancellation) => PressureView.RunAsync(session, cancellation));
         Argument<string?> level = new("level")
         {
             Description = "Change it until the daemon's next start (for good: logLevel in vmmd.yaml)",

@@ -127,15 +127,23 @@ public static class DaemonConfig
         problem = "";
         foreach ((YamlNode key, YamlNode value) in memory.Children)
         {
-            if (key is not YamlScalarNode { Value: "overcommit" })
+            string? name = (key as YamlScalarNode)?.Value;
+            string? setting = name switch
             {
-                problem = $"{key} is no setting of it; known here: overcommit";
+                "overcommit" => "memoryOvercommit",
+                "pressure" => "memoryPressure",
+                "reserve" => "memoryReserve",
+                _ => null,
+            };
+            if (setting is null)
+            {
+                problem = $"{key} is no setting of it; known here: overcommit, pressure, reserve";
                 return null;
             }
 
-            if (options.With("memoryOvercommit", (value as YamlScalarNode)?.Value ?? "", out problem) is not { } next)
+            if (options.With(setting, (value as YamlScalarNode)?.Value ?? "", out problem) is not { } next)
             {
-                problem = "overcommit: " + problem;
+                problem = $"{name}: {problem}";
                 return null;
             }
 

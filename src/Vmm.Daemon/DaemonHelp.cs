@@ -14,6 +14,8 @@ internal static class DaemonHelp
           --balancer MODE on, off or dry-run: memory of running VMs by need [default: off]
           --balancer-interval N  seconds between two looks [default: 10]
           --memory-overcommit RATIO  how often the host's memory may be promised to VMs that run [default: no limit]
+          --memory-pressure on|off  take memory from VMs with a resident limit when the host is short [default: on with an overcommit ratio]
+          --memory-reserve SIZE  what stays available of the host's memory [default: 5 %, at least 256MiB]
           --disks DIR     where disks are made [default: disks in the state folder]
           --storage DIR   a folder beneath which disks, kernels and initrds may lie; may be repeated [default: images in the state folder]
           --block-devices DIR  a folder whose block devices may be disks, e.g. /dev/mapper; may be repeated [default: none]
@@ -30,8 +32,8 @@ internal static class DaemonHelp
           --client-ca FILE                     authorities of client certificates (PEM); who they are is in the config's principals
           --connections N, --peer-connections N   most connections at once to each endpoint, and of one user or address [default: 512, 128]
 
-        SIGHUP opens the log file anew and reads the settings again: log level, balancer (on, off, dry-run) and principals change at
-        once, the rest with the next start.
+        SIGHUP opens the log file anew and reads the settings again: log level, balancer (on, off, dry-run), memory pressure
+        (on, off) and principals change at once, the rest with the next start.
         SIGTERM ends the daemon; the VMs go on, and the next daemon takes them over.
         """;
 }

@@ -7,6 +7,7 @@ using Microsoft.Extensions.Logging;
 using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Hosting;
 using Vmm.Daemon.Inventory;
+using Vmm.Daemon.Pressure;
 using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
 
@@ -23,6 +24,9 @@ public sealed class DaemonHost : IAsyncDisposable
     private bool _parts, _disposed;
 
     private DaemonHost(FolderLocks locks, IHost host) => (_locks, _host) = (locks, host);
+
+    /// <summary>The pressure loop.</summary>
+    internal PressureService Pressure => _host.Services.GetRequiredService<PressureService>();
 
     /// <summary>The balancer.</summary>
     internal BalancerService Balancer => _host.Services.GetRequiredService<BalancerService>();

@@ -205,6 +205,15 @@ internal static partial class DaemonLog
     [LoggerMessage(142, LogLevel.Warning, "{Path} is not taken for a private network: {Problem}")]
     internal static partial void NetworkUnread(ILogger log, string path, string problem);
 
+    [LoggerMessage(150, LogLevel.Information, "memory pressure: {Name} {Means} from {From} to {To} ({Outcome}): {Reason}")]
+    internal static partial void Pressed(ILogger log, string name, string means, string from, string to, string outcome, string reason);
+
+    [LoggerMessage(151, LogLevel.Error, "a round of the pressure loop failed")]
+    internal static partial void PressureFault(ILogger log, Exception error);
+
+    [LoggerMessage(152, LogLevel.Information, "the pressure loop is {State}")]
+    internal static partial void PressureSet(ILogger log, string state);
+
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
     internal static partial void Listening(ILogger log, string version, string socket);
 }

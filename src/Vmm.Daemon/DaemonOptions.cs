@@ -5,6 +5,7 @@ using Vmm.Daemon.Api;
 using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Logging;
 using Vmm.Daemon.Networks;
+using Vmm.Daemon.Pressure;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
@@ -153,6 +154,15 @@ public sealed record DaemonOptions
 
     /// <summary>How often the host's memory may be promised to VMs that run; null: no start is refused for memory.</summary>
     public double? Overcommit { get; init; }
+
+    /// <summary>The loop that takes memory from VMs with a resident limit when the host is short.</summary>
+    internal PressureOptions Pressure { get; init; } = new();
+
+    /// <summary>It runs: as it was told, or because memory is overcommitted.</summary>
+    internal bool PressureEnabled => Pressure.Enabled ?? Overcommit is not null;
+
+    /// <summary>Where the host says how its memory stands.</summary>
+    internal HostMemoryReader HostReader { get; init; } = HostMemoryReader.Host;
 
     /// <summary>The host's memory; zero: it is not known.</summary>
     internal Func<ByteSize> HostMemory { get; init; } =

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Net;
 using Microsoft.Extensions.Logging;
 using Vmm.Daemon.Logging;
+using Vmm.Memory;
 using Vmm.Spec;
 
 namespace Vmm.Daemon;
@@ -61,6 +62,15 @@ internal static class DaemonSettings
                 && ratio is >= 0.1 and <= 100
                     ? options with { Overcommit = ratio }
                     : null),
+
+        ["memoryPressure"] = OfWord("on or off", ["on", "off"], (options, word) => options with
+        {
+            Pressure = options.Pressure with { Enabled = word is "on" }
+        }),
+        ["memoryReserve"] = new("a size such as 2GiB, at least 1MiB", (options, value) =>
+            SpecText.TryParseSize(value, out ByteSize size) && size >= ByteSize.MiB(1) && size <= ByteSize.GiB(1 << 20)
+                ? options with { Pressure = options.Pressure with { Reserve = size } }
+                : null),
 
         ["logLevel"] = new(LogOptions.Levels, (options, value) =>
             LogOptions.TryLevel(value, out LogLevel level) ? options with { Log = options.Log with { Level = level } } : null),

@@ -20,6 +20,12 @@ public sealed record PagingSpec
     /// <summary>Most memory that is resident, a part of <see cref="VmSpec.Memory"/>; null, the spec does not say it, is refused.</summary>
     public MemoryPortion? Resident { get; init; }
 
+    /// <summary>
+    /// Least that the host leaves it of <see cref="Resident"/> when memory is short, a part of <see cref="VmSpec.Memory"/>; null: half of
+    /// the limit, at least <see cref="LeastResident"/>.
+    /// </summary>
+    public MemoryPortion? MinResident { get; init; }
+
     /// <summary>Folder of the swap file, which has no name there; null: wherever the host keeps its own things.</summary>
     public string? Swap { get; init; }
 

@@ -52,7 +52,7 @@ public static class PagingValidation
     {
         if (paging.Resident is not { } resident)
         {
-            check.Require(false, Field, "is missing: swap and weight are about memory beyond a resident limit");
+            check.Require(false, Field, "is missing: minResident, swap and weight are about memory beyond a resident limit");
             return;
         }
 
@@ -66,10 +66,30 @@ public static class PagingValidation
             resident.Size is not null || resident.Percent is >= 1 and <= 100, Field, $"{resident.ToString()}, expected 1% to 100%");
         check.Require(limit >= PagingSpec.LeastResident, Field, $"{said}, expected at least {PagingSpec.LeastResident.ToString()}");
         check.Require(limit <= most, Field, $"{said}, more than the VM's {most.ToString()}");
+        CheckLeast(spec, paging, limit, check);
         check.Require(paging.Swap is not "", "memory.swap", "is empty: leave it out or name a folder");
         foreach ((string path, string reason) in Unpaged(spec))
         {
             check.Require(false, path, $"does not go with {Field}: {reason}");
         }
+    }
+
+    private static void CheckLeast(VmSpec spec, PagingSpec paging, ByteSize limit, SpecComplaints check)
+    {
+        if (paging.MinResident is not { } least)
+        {
+            return;
+        }
+
+        const string Least = "memory.minResident";
+        ByteSize bytes = least.In(spec.Memory);
+        string said = least.Size is null
+            ? $"{least.ToString()} of {spec.Memory.ToString()} is {bytes.ToString()}"
+            : least.ToString();
+        check.Require(least.Size is null || least.Size.Value % ByteSize.BytesPerPage == 0, Least,
+            $"{least.ToString()} is not a multiple of 4KiB");
+        check.Require(least.Size is not null || least.Percent is >= 1 and <= 100, Least, $"{least.ToString()}, expected 1% to 100%");
+        check.Require(bytes >= PagingSpec.LeastResident, Least, $"{said}, expected at least {PagingSpec.LeastResident.ToString()}");
+        check.Require(bytes <= limit, Least, $"{said}, more than the resident limit of {limit.ToString()}");
     }
 }

@@ -100,6 +100,9 @@ internal static class VmFields
     [
         Paging.Portion("resident", "Most memory that is resident on the host, a size or a percentage such as 25%; the rest is swapped out",
             p => p.Resident, (p, v) => p with { Resident = v }),
+        Paging.Portion("minResident",
+            "Least of it that vmmd leaves the VM when the host is short of memory, a size or a percentage; half of resident by default",
+            p => p.MinResident, (p, v) => p with { MinResident = v }),
         Paging.Path("swap", "Folder of the swap file, relative to the spec file; auto, the default, where vmmd keeps its own files",
             p => p.Swap,
             (p, v) => p with { Swap = string.Equals(v, PagingSpec.AutoSwap, StringComparison.Ordinal) ? null : v }) with

@@ -156,6 +156,12 @@ public sealed record VmSpec
     [System.Text.Json.Serialization.JsonIgnore]
     public ByteSize ResidentLimit => Paging?.Resident?.In(Memory) ?? MostMemory;
 
+    /// <summary>Least of <see cref="ResidentLimit"/> that the host leaves it when memory is short.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public ByteSize MinResident => Paging is null ? ResidentLimit
+        : Paging.MinResident?.In(Memory) ?? new ByteSize(Math.Min(
+            ResidentLimit.Bytes, Math.Max(PagingSpec.LeastResident.Bytes, new ByteSize(ResidentLimit.Bytes / 2).Pages.Size.Bytes)));
+
     /// <summary>Kernel, initrd, command line.</summary>
     public BootSpec Boot { get; init; } = new();
 

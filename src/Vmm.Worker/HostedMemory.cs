@@ -10,6 +10,8 @@ namespace Vmm.Worker;
 /// <param name="paging">Its pager.</param>
 internal sealed class HostedMemory(VirtualMachine machine, HostedPaging paging)
 {
+    private readonly HostReason _whyBalloon = new();
+
     /// <summary>The memory of the VM as it is.</summary>
     internal VmMemory Now
     {
@@ -50,7 +52,7 @@ internal sealed class HostedMemory(VirtualMachine machine, HostedPaging paging)
 
             if (wish.ResidentBytes is { } resident)
             {
-                paging.SetLimit(resident);
+                paging.SetLimit(resident, wish.Reason);
             }
 
             if (wish.Bytes is { } bytes)
@@ -61,6 +63,7 @@ internal sealed class HostedMemory(VirtualMachine machine, HostedPaging paging)
             if (wish.BalloonBytes is { } balloon)
             {
                 machine.SetBalloon(balloon);
+                _whyBalloon.Set(wish.Reason);
             }
         }
         catch (VnodeMemoryException cause)
@@ -69,11 +72,12 @@ internal sealed class HostedMemory(VirtualMachine machine, HostedPaging paging)
         }
     }
 
-    private static BalloonMemoryInfo Describe(BalloonInfo balloon)
+    private BalloonMemoryInfo Describe(BalloonInfo balloon)
     {
         BalloonStatistics? said = balloon.Guest;
         long? age = said is null ? null : Math.Max(0, (long)(DateTimeOffset.UtcNow - said.At).TotalMilliseconds);
-        return new BalloonMemoryInfo(
-            balloon.TargetBytes, balloon.ActualBytes, balloon.HeldBytes, said?.FreeBytes, said?.AvailableBytes, said?.TotalBytes, age);
+        (string? reason, DateTimeOffset? since) = _whyBalloon.Now;
+        return new BalloonMemoryInfo(balloon.TargetBytes, balloon.ActualBytes, balloon.HeldBytes, said?.FreeBytes, said?.AvailableBytes,
+            said?.TotalBytes, age, reason, since);
     }
 }

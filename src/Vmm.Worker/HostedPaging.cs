@@ -11,6 +11,7 @@ internal sealed class HostedPaging(Func<IMemoryPager?> pager, TimeSpan? look = n
 {
     private readonly TimeSpan _look = look ?? TimeSpan.FromSeconds(1);
 
+    private readonly HostReason _why = new();
     private Timer? _watch;
     private string? _told; // why nothing goes out, as it was told last; only the timer's thread
 
@@ -25,23 +26,27 @@ internal sealed class HostedPaging(Func<IMemoryPager?> pager, TimeSpan? look = n
             }
 
             PagerStatistics said = now.Statistics;
+            (string? reason, DateTimeOffset? since) = _why.Now;
             return new PagingInfo(
                 said.LimitBytes, now.MinimumLimit, said.ResidentBytes, said.StagedBytes, said.SwappedBytes, said.PinnedBytes,
                 said.PinnedPeakBytes, said.Hits, said.Misses, said.BudgetWaits, said.RefusedEvictions, said.Faults, said.StagedFaults,
                 said.PagesOut, said.PagesIn, said.ZeroPages, said.SwapFileBytes, said.Stopped,
-                said.CopyFaults, said.ForeignFaults);
+                said.CopyFaults, said.ForeignFaults, reason, since);
         }
     }
 
     /// <summary>Changes the resident limit.</summary>
+    /// <param name="bytes">The limit.</param>
+    /// <param name="reason">Why the host wants it; null: it is what the VM is to have.</param>
     /// <exception cref="RequestException">There is none, or it is below what the pager can do.</exception>
-    internal void SetLimit(ulong bytes)
+    internal void SetLimit(ulong bytes, string? reason)
     {
         IMemoryPager now = pager() ?? throw new RequestException(
             ControlCodes.NoResidentLimit, "the VM has no resident limit: its spec gives it one (memory: {resident: 25%}) before its start");
         try
         {
             now.SetResidentLimit(new ByteSize(bytes));
+            _why.Set(reason);
         }
         catch (ArgumentOutOfRangeException cause)
         {

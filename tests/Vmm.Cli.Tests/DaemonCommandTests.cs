@@ -77,6 +77,35 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
     }
 
     [Fact]
+    public void What_the_host_takes_from_whom_is_shown()
+    {
+        File.WriteAllText(PathOf("web1.yaml"), "name: web1\nmemory: {size: 1GiB, resident: 512MiB}\nboot: {kernel: kernel}\n");
+        File.WriteAllText(PathOf("all1.yaml"), "name: all1\nmemory: 1GiB\nboot: {kernel: kernel}\n");
+        Create();
+        Assert.Equal(0, Execute("vm", "create", "-f", PathOf("all1.yaml")));
+        Assert.Equal(0, Execute("vm", "start", "web1"));
+        Assert.Equal(0, Execute("vm", "start", "all1"));
+        Assert.Equal(0, Execute("vm", "memory", "all1"));
+        Assert.Contains("without a resident limit nothing is taken from it", _out.ToString(), StringComparison.Ordinal);
+        Assert.Equal(0, Execute("vm", "memory", "web1"));
+        Assert.Contains(
+            "limit: 512 MiB, as its spec says; at least 256 MiB when the host is short", _out.ToString(), StringComparison.Ordinal);
+        _workers.Alive.Values.Single(worker => worker.LimitInForce is not null).Lies = said => said with
+        {
+            LimitBytes = 300 << 20,
+            Reason = "the host has 1 MiB available",
+            Since = DateTimeOffset.UnixEpoch.AddDays(1),
+        };
+        Assert.Equal(0, Execute("vm", "memory", "web1"));
+        Assert.Matches("limit: 300 MiB in force since 1970-01-0[12] .*, 512 MiB in its spec, at least 256 MiB: the host has 1 MiB",
+            _out.ToString());
+        Assert.Equal(0, Execute("host", "pressure"));
+        Assert.Contains("pressure loop: off", _out.ToString(), StringComparison.Ordinal);
+        Assert.Equal(0, Execute("-o", "json", "host", "pressure"));
+        Assert.Contains("\"enabled\": false", _out.ToString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_vm_is_created_listed_started_stopped_and_forgotten()
     {
         Create();

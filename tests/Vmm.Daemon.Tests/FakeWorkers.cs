@@ -272,6 +272,23 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
     /// <summary>Its resident limit, in bytes; null: nobody changed it.</summary>
     internal ulong? Resident { get; private set; }
 
+    /// <summary>The limit that it keeps to, and why the host lowered it; null: it has no pager.</summary>
+    internal ulong? LimitInForce { get; private set; }
+
+    internal string? LimitReason { get; private set; }
+
+    /// <summary>What of it is resident; null: as much as the limit allows.</summary>
+    internal ulong? InMemory { get; set; }
+
+    /// <summary>Questions about its memory wait for it, whatever deadline they have; null: they do not.</summary>
+    internal TaskCompletionSource? MemoryGate { get; set; }
+
+    /// <summary>What it says of its pager in place of the truth; null: the truth.</summary>
+    internal Func<PagingInfo, PagingInfo>? Lies { get; set; }
+
+    /// <summary>Happens before each wish about its memory is carried out.</summary>
+    internal Func<MemoryWish, Task>? Wishing { get; set; }
+
     private Action<string?>? _paging;
 
     public void OnPagingStopped(Action<string?> handler) => _paging = handler;
@@ -280,22 +297,29 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
     internal void StopPaging(string? reason) => _paging!(reason);
 
     /// <summary>A guest that takes what it is given step by step and never gives back the last 32 MiB it grew by.</summary>
-    public Task<VmMemory> MemoryAsync(MemoryWish? wish, CancellationToken cancellation)
+    public async Task<VmMemory> MemoryAsync(MemoryWish? wish, CancellationToken cancellation)
     {
+        await (MemoryGate?.Task ?? Task.CompletedTask);
+        await (wish is not null && Wishing is { } wishing ? wishing(wish) : Task.CompletedTask);
         if (wish?.Bytes > 1UL << 30)
         {
             throw new WorkerException("memory-impossible", "vnode 0 can have 64MiB to 1GiB");
         }
 
         Balloon = Balloon is { } balloon && wish?.BalloonBytes is { } size
-            ? balloon with { TargetBytes = size, ActualBytes = size, HeldBytes = size }
+            ? balloon with { TargetBytes = size, ActualBytes = size, HeldBytes = size, Reason = wish.Reason }
             : Balloon;
         Resident = wish?.ResidentBytes ?? Resident;
+        (LimitInForce, LimitReason) = wish?.ResidentBytes is { } given ? (given, wish.Reason) : (LimitInForce, LimitReason);
         _asked = wish?.Bytes ?? _asked;
         _present = _asked > _present ? Math.Min(_asked, _present + (64 << 20)) : Math.Max(_asked, Math.Min(_present, 96 << 20));
-        return Task.FromResult(new VmMemory(
+        PagingInfo? paging = LimitInForce is { } limit
+            ? new PagingInfo(limit, 64 << 20, Math.Min(limit, InMemory ?? limit), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                Reason: LimitReason)
+            : null;
+        return new VmMemory(
             [new VnodeMemoryInfo(0, 64 << 20, 1 << 30, _asked, _present, _present > _asked ? _present - _asked : 0, true)], Balloon,
-            Resident is { } limit ? new PagingInfo(limit, 64 << 20, limit, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) : null));
+            paging is not null && Lies is { } lies ? lies(paging) : paging);
     }
 
     internal WorkerNuma Numa { get; set; } =
@@ -349,6 +373,7 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
 
     internal void Give(VmSpec spec)
     {
+        LimitInForce = spec.Paging is null ? null : spec.ResidentLimit.Bytes;
         _devices.AddRange(
             spec.Disks.Select(d => new DeviceInfo($"disk{_disks++}", "disk", d.Path, _devices.Count + 1, d.ReadOnly, false, false)));
         _devices.AddRange(spec.Nets.Select(n => new DeviceInfo($"net{_nets++}", "net", n.Source, _devices.Count + 1, false, false, false)));

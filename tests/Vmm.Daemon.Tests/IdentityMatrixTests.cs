@@ -81,6 +81,7 @@ public sealed class IdentityMatrixTests
         GET /api/v1/vms/{name}/devices
         GET /api/v1/events
         GET /api/v1/balancer
+        GET /api/v1/pressure
         GET /api/v1/log
         GET /api/v1/disks
         GET /api/v1/disks/{name}

@@ -37,6 +37,20 @@ public sealed class PagingSpecTests
     }
 
     [Theory]
+    [InlineData("memory: {size: 1GiB, resident: 50%}", 256)] // half of the limit
+    [InlineData("memory: {size: 1GiB, resident: 20MiB}", 16)] // at least what any VM needs
+    [InlineData("memory: {size: 1GiB, resident: 16MiB}", 16)]
+    [InlineData("memory: {size: 1GiB, resident: 50%, minResident: 10%}", 102)]
+    [InlineData("memory: {size: 1GiB, resident: 50%, minResident: 512MiB}", 512)] // nothing is taken from it
+    [InlineData("memory: 1GiB", 1024)] // without a limit there is nothing to take
+    public void What_is_left_to_it_when_memory_is_short_is_given_or_half_of_the_limit(string text, int mebibytes)
+    {
+        VmSpec spec = Read(text);
+        Assert.Equal((ulong)mebibytes, spec.MinResident.Bytes >> 20);
+        Assert.True(spec.MinResident.IsMultipleOf(new ByteSize(ByteSize.BytesPerPage)) && spec.MinResident <= spec.ResidentLimit);
+    }
+
+    [Theory]
     [InlineData("memory: {size: 1GiB, resident: 1%}", "memory.resident", "1% of 1GiB is 10484KiB, expected at least 16MiB")]
     [InlineData("memory: {size: 1GiB, resident: 15MiB}", "memory.resident", "15MiB, expected at least 16MiB")]
     [InlineData("memory: {size: 1GiB, resident: 2GiB}", "memory.resident", "2GiB, more than the VM's 1GiB")]
@@ -48,6 +62,17 @@ public sealed class PagingSpecTests
     [InlineData("memory: {size: 1GiB, resident: 25%, weight: 0}", "memory.weight", "expected a number from 1 to 10000")]
     [InlineData("memory: {size: 1GiB, resident: 25%, weight: 10001}", "memory.weight", "expected a number from 1 to 10000")]
     [InlineData("memory: {size: 1GiB, resident: 25%, swap: ''}", "memory.swap", "is empty: leave it out or name a folder")]
+    [InlineData("memory: {size: 1GiB, minResident: 64MiB}", "memory.resident", "is missing")]
+    [InlineData("memory: {size: 1GiB, resident: 25%, minResident: 257MiB}", "memory.minResident",
+        "257MiB, more than the resident limit of 256MiB")]
+    [InlineData("memory: {size: 1GiB, resident: 25%, minResident: 26%}", "memory.minResident",
+        "26% of 1GiB is 272628KiB, more than the resident limit of 256MiB")]
+    [InlineData("memory: {size: 1GiB, resident: 25%, minResident: 1%}", "memory.minResident",
+        "1% of 1GiB is 10484KiB, expected at least 64MiB")]
+    [InlineData("memory: {size: 1GiB, resident: 25%, minResident: 63MiB}", "memory.minResident", "63MiB, expected at least 64MiB")]
+    [InlineData("memory: {size: 1GiB, resident: 25%, minResident: 67108865}", "memory.minResident", "67108865B is not a multiple of 4KiB")]
+    [InlineData("memory: {size: 1GiB, resident: 25%, minResident: -1}", "memory.minResident",
+        "expected a size such as 512MiB, or a percentage")]
     [InlineData("memory: {size: 1MiB}", "memory.size", "1MiB, expected 2MiB to 16TiB")]
     [InlineData("memory: {szie: 1GiB}", "memory.szie", "unknown field; did you mean size?")]
     [InlineData("memory: [1GiB]", "memory", "expected a size such as 512MiB")]
@@ -84,6 +109,8 @@ public sealed class PagingSpecTests
     [Fact]
     public void It_travels_to_the_worker_and_a_spec_without_one_says_nothing_of_it()
     {
+        VmSpec least = Read("memory: {size: 1GiB, resident: 25%, minResident: 100MiB}");
+        Assert.Equal(least.Paging, VmSpecJson.TryRead(VmSpecJson.Write(least), out _)!.Paging);
         VmSpec spec = Read("memory: {size: 1GiB, resident: 25%, swap: /s, weight: 7}");
         VmSpec? read = VmSpecJson.TryRead(VmSpecJson.Write(spec), out string problem);
         Assert.Equal("", problem);
@@ -105,6 +132,10 @@ public sealed class PagingSpecTests
     [Theory]
     [InlineData("memory: 1GiB # all of it\nrng: true\n", "memory: {size: 1GiB, resident: 30%} # all of it\nrng: true\n")]
     [InlineData("memory: {size: 1GiB, resident: 25%, weight: 5}\n", "memory: {size: 1GiB, weight: 5, resident: 30%}\n")]
+    [InlineData("memory: {size: 1GiB, resident: 25%, minResident: 64MiB}\n",
+        "memory: {size: 1GiB, minResident: 64MiB, resident: 30%}\n")]
+    [InlineData("memory:\n  size: 1GiB\n  minResident: 64MiB\n  resident: 25%\n",
+        "memory:\n  size: 1GiB\n  minResident: 64MiB\n  resident: 30%\n")]
     [InlineData("memory: {size: 1GiB, swap: \"/a b\"}\n", null)] // not sound before
     [InlineData("memory:\n  size: 1GiB\n  resident: 25% # a quarter\n", "memory:\n  size: 1GiB\n  resident: 30% # a quarter\n")]
     [InlineData("memory:\n  size: 1GiB\n  # nothing yet\nrng: true\n", "memory: {size: 1GiB, resident: 30%}\nrng: true\n")]
@@ -126,6 +157,9 @@ public sealed class PagingSpecTests
         SpecException refused = Assert.Throws<SpecException>(
             () => SpecEdit.SetResident(Boot + "memory: 1GiB\n", null, MemoryPortion.Of(ByteSize.GiB(2))));
         Assert.Contains("2GiB, more than the VM's 1GiB", refused.Message, StringComparison.Ordinal);
+        refused = Assert.Throws<SpecException>(() => SpecEdit.SetResident(
+            Boot + "memory: {size: 1GiB, resident: 512MiB, minResident: 256MiB}\n", null, MemoryPortion.Of(ByteSize.MiB(128))));
+        Assert.Contains("256MiB, more than the resident limit of 128MiB", refused.Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -135,7 +169,8 @@ public sealed class PagingSpecTests
         JsonElement[] forms = [.. schema.RootElement.GetProperty("properties").GetProperty("memory").GetProperty("oneOf").EnumerateArray()];
         Assert.Equal("string", forms[0].GetProperty("type")[0].GetString());
         Assert.Equal(
-            ["size", "resident", "swap", "weight"], forms[1].GetProperty("properties").EnumerateObject().Select(field => field.Name));
+            ["size", "resident", "minResident", "swap", "weight"],
+            forms[1].GetProperty("properties").EnumerateObject().Select(field => field.Name));
     }
 
     [Fact]

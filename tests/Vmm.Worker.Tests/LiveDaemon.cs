@@ -16,6 +16,7 @@ namespace Vmm.Worker.Tests;
 internal sealed class LiveDaemon : IAsyncDisposable
 {
     private readonly List<LiveVm> _vms = [];
+    private readonly DaemonOptions _options;
 
     private LiveDaemon(Func<DaemonOptions, DaemonOptions>? change)
     {
@@ -28,16 +29,17 @@ internal sealed class LiveDaemon : IAsyncDisposable
             Storage = [Folder, Path.Combine(Tree.Root, "tests", "guests", "build")],
             Log = new LogOptions { Level = LogLevel.Critical },
         };
-        Host = DaemonHost.Build(change?.Invoke(options) ?? options);
+        _options = change?.Invoke(options) ?? options;
+        Host = DaemonHost.Build(_options);
         Client = new VmmClient(options.SocketPath);
     }
 
     /// <summary>A storage folder.</summary>
     internal string Folder { get; } = Directory.CreateTempSubdirectory("vmm-live-").FullName;
 
-    internal DaemonHost Host { get; }
+    internal DaemonHost Host { get; private set; }
 
-    internal VmmClient Client { get; }
+    internal VmmClient Client { get; private set; }
 
     internal static CancellationToken Soon => new CancellationTokenSource(TimeSpan.FromSeconds(90)).Token;
 
@@ -48,19 +50,28 @@ internal sealed class LiveDaemon : IAsyncDisposable
         return daemon;
     }
 
+    /// <summary>This vmmd goes, its VMs go on, and another one takes them over.</summary>
+    internal async Task RestartAsync()
+    {
+        Client.Dispose();
+        await Host.DisposeAsync();
+        Host = DaemonHost.Build(_options);
+        await Host.StartAsync(Soon);
+        Client = new VmmClient(_options.SocketPath);
+    }
+
     internal string In(string name) => Path.Combine(Folder, name);
 
     /// <summary>A VM with a micro-guest that runs, its console open.</summary>
     /// <param name="guest">The guest, e.g. <c>blk</c>.</param>
     /// <param name="cmdline">Its command line.</param>
-    /// <param name="more">More of the spec, whole lines.</param>
-    /// <param name="memory">Its memory.</param>
-    internal async Task<LiveVm> RunAsync(string guest, string cmdline, string more, string memory = "64MiB")
+    /// <param name="more">More of the spec, whole lines; its memory first when it has not the usual.</param>
+    internal async Task<LiveVm> RunAsync(string guest, string cmdline, string more)
     {
-        string name = $"vm{_vms.Count}";
+        string name = $"vm{_vms.Count}", memory = more.StartsWith("memory:", StringComparison.Ordinal) ? "" : "memory: 64MiB\n";
         string kernel = Path.Combine(Tree.Root, "tests", "guests", "build", guest + ".elf");
         await Client.CreateAsync(
-            $"name: {name}\nmemory: {memory}\ncpus: 2\nboot: {{kernel: {kernel}, cmdline: \"{cmdline}\"}}\n{more}", Folder, Soon);
+            $"name: {name}\n{memory}cpus: 2\nboot: {{kernel: {kernel}, cmdline: \"{cmdline}\"}}\n{more}", Folder, Soon);
         LiveVm vm = new(this, name);
         _vms.Add(vm);
         await vm.StartAsync();

@@ -64,6 +64,10 @@ internal static class MemoryView
         {
             Show(session, paging);
         }
+        else
+        {
+            session.Out.WriteLine("resident: all of it may be; without a resident limit nothing is taken from it when the host is short");
+        }
 
         if (memory.Balloon is { } balloon)
         {
@@ -76,6 +80,10 @@ internal static class MemoryView
                 + (balloon.FreeBytes is { } free
                     ? $"; guest free {Size(free)}{(balloon.SaidMsAgo >= 10_000 ? $" ({balloon.SaidMsAgo / 1000} s ago)" : "")}"
                     : ""));
+            if (balloon.Reason is { } why)
+            {
+                session.Out.WriteLine($"balloon taken by vmmd{(balloon.Since is { } at ? $" since {Time(at)}" : "")}: {why}");
+            }
         }
     }
 
@@ -84,6 +92,16 @@ internal static class MemoryView
         session.Out.WriteLine(
             $"resident: {Size(paging.ResidentBytes)} of at most {Size(paging.LimitBytes)} (staged {Size(paging.StagedBytes)}), swapped "
             + $"{Size(paging.SwappedBytes)} (file {Size(paging.SwapFileBytes)})");
+        if (paging.ConfiguredBytes is { } configured)
+        {
+            string since = paging.Since is { } at ? $" since {Time(at)}" : "", least = Size(paging.MinResidentBytes ?? paging.LeastBytes);
+            session.Out.WriteLine(
+                configured == paging.LimitBytes
+                    ? $"limit: {Size(configured)}, as its spec says; at least {least} when the host is short"
+                    : $"limit: {Size(paging.LimitBytes)} in force{since}, {Size(configured)} in its spec, at least {least}: "
+                        + (paging.Reason ?? "nobody told why"));
+        }
+
         session.Out.WriteLine(
             $"transfers: pinned {Size(paging.PinnedBytes)} (most {Size(paging.PinnedPeakBytes)}), {Number((long)paging.Hits)} found their "
             + $"pages, {Number((long)paging.Misses)} waited for some, {Number((long)paging.BudgetWaits)} for others to end");

@@ -12,6 +12,8 @@ namespace Vmm.Contracts.Control;
 /// <param name="Resident">Most memory that is resident: a size or a percentage of the VM's memory, <c>25%</c>, as its spec has it from now
 /// on, too. Not for workers.</param>
 /// <param name="ResidentBytes">The same for a worker, in bytes. Needs <see cref="ControlVersion.Paging"/>.</param>
+/// <param name="Reason">Why vmmd's pressure loop wants it. The worker keeps it with the limit or the balloon until that is changed again,
+/// so that the next vmmd knows who did it. Not for clients.</param>
 public sealed record MemoryWish(
     int? Vnode = null,
     ulong? Bytes = null,
@@ -19,7 +21,8 @@ public sealed record MemoryWish(
     bool? Auto = null,
     bool? Force = null,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Resident = null,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] ulong? ResidentBytes = null);
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] ulong? ResidentBytes = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Reason = null);
 
 /// <summary>The memory of a running VM.</summary>
 /// <param name="Vnodes">One entry per vnode.</param>
@@ -72,11 +75,15 @@ public sealed record VnodeMemoryInfo(int Vnode, ulong LeastBytes, ulong MostByte
 /// <param name="AvailableBytes">Memory its programs could get, as its driver told last; null when it never did.</param>
 /// <param name="TotalBytes">All memory the guest counts; null when it never did.</param>
 /// <param name="SaidMsAgo">How long ago the driver told, milliseconds; null when it never did.</param>
+/// <param name="Reason">Why vmmd's pressure loop gave it its target; left out when somebody else did.</param>
+/// <param name="Since">When it did.</param>
 public sealed record BalloonMemoryInfo(ulong TargetBytes, ulong ActualBytes, ulong HeldBytes, ulong? FreeBytes, ulong? AvailableBytes,
-    ulong? TotalBytes, long? SaidMsAgo = null);
+    ulong? TotalBytes, long? SaidMsAgo = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Reason = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] DateTimeOffset? Since = null);
 
 /// <summary>The memory of a VM with a resident limit; counts are since its start.</summary>
-/// <param name="LimitBytes">Most bytes of guest memory that are resident.</param>
+/// <param name="LimitBytes">Most bytes of guest memory that are resident: the limit in force.</param>
 /// <param name="LeastBytes">Least that the limit can be.</param>
 /// <param name="ResidentBytes">Bytes in the host's memory, staged ones among them.</param>
 /// <param name="StagedBytes">Bytes that are taken from the guest, but in memory still.</param>
@@ -96,6 +103,10 @@ public sealed record BalloonMemoryInfo(ulong TargetBytes, ulong ActualBytes, ulo
 /// <param name="Stopped">Why nothing goes out now; left out when it does.</param>
 /// <param name="CopyFaults">Faults of I/O threads that read a request's header or wrote its status, where they may wait.</param>
 /// <param name="ForeignFaults">Faults of I/O threads anywhere else: 0, or a page was not there for a transfer.</param>
+/// <param name="Reason">Why vmmd's pressure loop changed the limit last; left out when it is as its spec says.</param>
+/// <param name="Since">When it did.</param>
+/// <param name="ConfiguredBytes">The limit of its spec. vmmd knows it, a worker does not.</param>
+/// <param name="MinResidentBytes">Least that the pressure loop leaves it. vmmd knows it, a worker does not.</param>
 public sealed record PagingInfo(
     ulong LimitBytes,
     ulong LeastBytes,
@@ -116,4 +127,8 @@ public sealed record PagingInfo(
     ulong SwapFileBytes,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Stopped = null,
     ulong CopyFaults = 0,
-    ulong ForeignFaults = 0);
+    ulong ForeignFaults = 0,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Reason = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] DateTimeOffset? Since = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] ulong? ConfiguredBytes = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] ulong? MinResidentBytes = null);

@@ -30,6 +30,10 @@ public static class NumaRequests
             RestJson.Default.BalancerInfo,
             cancellation);
 
+    /// <summary>How the host's memory stands, and what was taken from VMs with a resident limit.</summary>
+    public static Task<PressureInfo> PressureAsync(this VmmClient client, CancellationToken cancellation) =>
+        client.AskAsync(HttpMethod.Get, "pressure", null, RestJson.Default.PressureInfo, cancellation);
+
     /// <summary>Where a running VM lies on its host.</summary>
     public static Task<VmNuma> NumaAsync(this VmmClient client, string name, CancellationToken cancellation) =>
         client.AskAsync(HttpMethod.Get, VmmClient.Vm(name) + "/numa", null, RestJson.Default.VmNuma, cancellation);

@@ -37,6 +37,7 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(DeviceList))]
 [JsonSerializable(typeof(BalancerInfo))]
 [JsonSerializable(typeof(BalancerWish))]
+[JsonSerializable(typeof(PressureInfo))]
 [JsonSerializable(typeof(LogSettings))]
 [JsonSerializable(typeof(DaemonEvent))]
 [JsonSerializable(typeof(EventList))]

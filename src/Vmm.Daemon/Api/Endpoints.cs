@@ -8,6 +8,7 @@ using Vmm.Daemon.Images;
 using Vmm.Daemon.Logging;
 using Vmm.Daemon.Metrics;
 using Vmm.Daemon.Networks;
+using Vmm.Daemon.Pressure;
 using Vmm.Daemon.Vms;
 
 namespace Vmm.Daemon.Api;
@@ -34,7 +35,7 @@ internal static class Endpoints
         ImageEndpoints.Map(api, parts.GetRequiredService<ImageStore>(), jobs);
         NetworkEndpoints.Map(api, parts.GetRequiredService<NetworkStore>());
         EventEndpoints.Map(api, vms.Events);
-        BalancerEndpoints.Map(api, parts.GetRequiredService<BalancerService>());
+        BalancerEndpoints.Map(api, parts.GetRequiredService<BalancerService>(), parts.GetRequiredService<PressureService>());
         LogEndpoints.Map(api, parts.GetRequiredService<LogControl>());
         TokenEndpoints.Map(api, parts.GetRequiredService<TokenStore>());
         OpenApi.Map(routes);

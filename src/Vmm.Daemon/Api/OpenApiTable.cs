@@ -100,6 +100,7 @@ internal static class OpenApiTable
         ["GET /events"] = new("Server-sent events", AnswerType: "text/event-stream"),
         ["GET /balancer"] = new("What the balancer sees and decides", s_json.BalancerInfo),
         ["PUT /balancer"] = new("Switch the balancer, until the daemon's next start", s_json.BalancerInfo, s_json.BalancerWish),
+        ["GET /pressure"] = new("How the host's memory stands, and what was taken from VMs with a resident limit", s_json.PressureInfo),
         ["GET /log"] = new("The least severe that the daemon logs", s_json.LogSettings),
         ["PUT /log"] = new("Change the log level, until the daemon's next start", s_json.LogSettings, s_json.LogSettings),
         ["GET /disks"] = new("Disks in the daemon's folder", s_json.DiskList),

@@ -173,10 +173,13 @@ internal static class VmEndpoints
         string? alone = wish is { Force: not null, Bytes: null } ? "force"
             : wish is { Vnode: not null, Bytes: null, Auto: not true } ? "vnode"
             : null;
-        if (wish.ResidentBytes is not null)
+        (string Field, string Problem)? refused = wish.ResidentBytes is not null ? ("residentBytes", "say resident, as the spec has it")
+            : wish.Reason is not null ? ("reason", "is for vmmd's own changes: leave it out")
+            : null;
+        if (refused is { } wrong)
         {
-            throw new ApiException(400, "bad-request", "the request cannot be read", "residentBytes: say resident, as the spec has it",
-                [new FieldProblem("residentBytes", "say resident, as the spec has it", 0)]);
+            throw new ApiException(400, "bad-request", "the request cannot be read", $"{wrong.Field}: {wrong.Problem}",
+                [new FieldProblem(wrong.Field, wrong.Problem, 0)]);
         }
 
         if (alone is not null)

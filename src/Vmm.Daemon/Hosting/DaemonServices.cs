@@ -12,6 +12,7 @@ using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Logging;
 using Vmm.Daemon.Metrics;
 using Vmm.Daemon.Networks;
+using Vmm.Daemon.Pressure;
 using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
 
@@ -28,6 +29,7 @@ namespace Vmm.Daemon.Hosting;
 /// <item>the web server: the REST interface answers.</item>
 /// <item><see cref="Autostart"/>: begins to start the VMs that start with the host.</item>
 /// <item><see cref="BalancerService"/>.</item>
+/// <item><see cref="PressureService"/>: of all that changes VMs by itself it is the first to stop.</item>
 /// <item><see cref="Watchdog"/>: the service manager hears that the daemon works.</item>
 /// </list>
 /// The host's lifetime then says that the daemon is ready. Everything is made by an expression that names it: nothing is found by
@@ -69,6 +71,7 @@ internal static class DaemonServices
                     p => new Autostart(options, p.GetRequiredService<VmManager>(), p.GetRequiredService<ILogger<Autostart>>()));
                 services.AddHostedService(p => p.GetRequiredService<BalancerService>());
                 services.AddHostedService<DiskFileWatch>();
+                services.AddHostedService(p => p.GetRequiredService<PressureService>());
                 services.AddSingleton<Watchdog>().AddHostedService(p => p.GetRequiredService<Watchdog>());
             })
             .Build();
@@ -109,6 +112,8 @@ internal static class DaemonServices
             p.GetRequiredService<ImageLibrary>(), p.GetRequiredService<VmManager>(), options.StorageRule));
         services.AddSingleton(p =>
             new Jobs(p.GetRequiredService<VmInventory>().Jobs, p.GetRequiredService<EventHub>(), p.GetRequiredService<ILogger<Jobs>>()));
+        services.AddSingleton(p => new PressureService(p.GetRequiredService<VmManager>(), options.Pressure, options.PressureEnabled,
+            options.HostReader, p.GetRequiredService<ILogger<PressureService>>(), TimeProvider.System));
         services.AddSingleton(p =>
             new BalancerService(p.GetRequiredService<VmManager>(), options.Balancer, p.GetRequiredService<ILogger<BalancerService>>()));
     }
@@ -121,12 +126,13 @@ internal static class DaemonServices
         services.AddSingleton(p => new Refusals(p.GetRequiredService<ILogger<Refusals>>()));
         services.AddSingleton(p => new ConnectionGuard(p.GetRequiredService<DaemonOptions>(), p.GetRequiredService<Refusals>()));
         services.AddSingleton(p => new DaemonMetrics(
-            p.GetRequiredService<VmManager>(), p.GetRequiredService<BalancerService>(), p.GetRequiredService<Refusals>()));
+            p.GetRequiredService<VmManager>(), p.GetRequiredService<BalancerService>(), p.GetRequiredService<PressureService>(),
+            p.GetRequiredService<Refusals>()));
         services.AddSingleton(p => new LogControl(
             p.GetRequiredService<LogLevelSwitch>(), p.GetRequiredService<EventHub>(), p.GetRequiredService<ILogger<LogControl>>()));
         services.AddSingleton(p => new SettingsReloader(
             p.GetRequiredService<DaemonOptions>(), p.GetRequiredService<LogControl>(), p.GetRequiredService<BalancerService>(),
-            p.GetRequiredService<Gatekeeper>(),
+            p.GetRequiredService<PressureService>(), p.GetRequiredService<Gatekeeper>(),
             p.GetRequiredService<LogFile>(), p.GetRequiredService<ILogger<SettingsReloader>>()));
     }
 

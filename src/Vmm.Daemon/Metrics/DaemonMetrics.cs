@@ -5,13 +5,14 @@ using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Access;
 using Vmm.Daemon.Balancer;
+using Vmm.Daemon.Pressure;
 using Vmm.Daemon.Vms;
 using Vmm.LifeCycle;
 
 namespace Vmm.Daemon.Metrics;
 
 /// <summary>What <c>/metrics</c> tells: the daemon, its requests, and every VM with the counters of its worker.</summary>
-internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Refusals refusals)
+internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, PressureService pressure, Refusals refusals)
 {
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(2);
 
@@ -42,6 +43,7 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Ref
         AddBalancer(text);
         AddWorkers(text);
         AddPromises(text);
+        AddPressure(text);
         AddPaging(text, [.. answered.Where(a => a.Stats.Paging is not null).Select(a => (a.Name, a.Stats.Paging!))]);
         AddRestarts(text, all);
         AddCpuTime(text, all, answered);
@@ -117,6 +119,33 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Ref
         {
             text.Sample("vmm_host_promise_limit_bytes", most);
         }
+    }
+
+    /// <summary>How the host's memory stands, and what the pressure loop did.</summary>
+    private void AddPressure(MetricsText text)
+    {
+        PressureInfo now = pressure.Info;
+        text.Family("vmm_host_memory_available_bytes", "gauge", "Memory of a host node that is free, or to be had from the kernel at once");
+        foreach (PressureNode node in now.Nodes)
+        {
+            text.Sample("vmm_host_memory_available_bytes", node.AvailableBytes,
+                ("node", node.Node.ToString(CultureInfo.InvariantCulture)));
+        }
+
+        text.Family("vmm_host_memory_reserve_bytes", "gauge", "What is to stay available of the host's memory");
+        text.Sample("vmm_host_memory_reserve_bytes", now.ReserveBytes);
+        text.Family("vmm_host_memory_stall_ratio", "gauge", "Time of the last ten seconds in which tasks waited for memory (PSI)");
+        if (now is { SomePercent: { } some, FullPercent: { } full })
+        {
+            text.Sample("vmm_host_memory_stall_ratio", some / 100, ("tasks", "some"));
+            text.Sample("vmm_host_memory_stall_ratio", full / 100, ("tasks", "all"));
+        }
+
+        text.Family("vmm_pressure_rounds_total", "counter", "How often the pressure loop looked at the host");
+        text.Sample("vmm_pressure_rounds_total", now.Rounds);
+        text.Family("vmm_pressure_bytes_total", "counter", "By how much resident limits and balloons were changed because of the host");
+        text.Sample("vmm_pressure_bytes_total", pressure.Moved.Taken, ("direction", "take"));
+        text.Sample("vmm_pressure_bytes_total", pressure.Moved.Given, ("direction", "give"));
     }
 
     /// <summary>Where the memory of VMs with a resident limit is.</summary>

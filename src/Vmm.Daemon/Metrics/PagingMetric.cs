@@ -12,7 +12,8 @@ internal sealed record PagingMetric(string Name, string Help, Func<PagingInfo, d
     /// <summary>All of them.</summary>
     internal static IReadOnlyList<PagingMetric> All { get; } =
     [
-        new("vmm_vm_paging_limit_bytes", "Most guest memory that is resident", p => p.LimitBytes, IsGauge: true),
+        new("vmm_vm_paging_limit_bytes", "Most guest memory that is resident: the limit in force", p => p.LimitBytes, IsGauge: true),
+        new("vmm_vm_paging_configured_bytes", "The resident limit of its spec", p => p.ConfiguredBytes ?? p.LimitBytes, IsGauge: true),
         new("vmm_vm_paging_resident_bytes", "Guest memory in the host's memory", p => p.ResidentBytes, IsGauge: true),
         new("vmm_vm_paging_staged_bytes", "Of that: taken from the guest, not yet given up", p => p.StagedBytes, IsGauge: true),
         new("vmm_vm_paging_swapped_bytes", "Guest memory in the swap file", p => p.SwappedBytes, IsGauge: true),

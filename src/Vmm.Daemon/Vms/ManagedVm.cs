@@ -37,12 +37,12 @@ public sealed class ManagedVm : IDisposable
         _supervisor = new VmSupervisor(_store, events, log);
         Seed = new VmSeed(_supervisor, seeds);
         Devices = new VmDevices(_supervisor);
-        Memory = new VmMemoryControl(_supervisor);
         ResidentLimit = new VmResidentLimit(_supervisor, admit);
+        Memory = new VmMemoryControl(_supervisor, ResidentLimit);
         Homes = new VmHomes(_supervisor);
         CpuTime = new VmCpuTime(_supervisor);
         Console = new VmConsole(_supervisor);
-        Controls = new VmControls(_supervisor, Devices);
+        Controls = new VmControls(_supervisor, Devices, ResidentLimit);
         DiskSizes = new VmDiskSizes(_supervisor, Devices, storage);
         DiskCopies = new VmDiskCopies(_supervisor, Devices, storage);
         DiskStreams = new VmDiskStreams(_supervisor, Devices);

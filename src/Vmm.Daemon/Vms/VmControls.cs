@@ -8,7 +8,8 @@ namespace Vmm.Daemon.Vms;
 /// <summary>Short commands of a running VM, and its counters.</summary>
 /// <param name="vm">The VM.</param>
 /// <param name="devices">Knows its taps.</param>
-internal sealed class VmControls(VmSupervisor vm, VmDevices devices)
+/// <param name="limit">Its resident limit.</param>
+internal sealed class VmControls(VmSupervisor vm, VmDevices devices, VmResidentLimit limit)
 {
     /// <exception cref="ApiException">It cannot be paused now.</exception>
     internal Task PauseAsync(CancellationToken cancellation) =>
@@ -32,7 +33,11 @@ internal sealed class VmControls(VmSupervisor vm, VmDevices devices)
     {
         IWorker worker = vm.RequireWorker();
         WorkerStats counted = await CallAsync(() => worker.GetStatsAsync(cancellation)).ConfigureAwait(false);
-        return TapCounters.Fill(counted, devices.OwnTaps(), vm.Store.Record.Id) with { Throttling = worker.CpuThrottling };
+        return TapCounters.Fill(counted, devices.OwnTaps(), vm.Store.Record.Id) with
+        {
+            Throttling = worker.CpuThrottling,
+            Paging = limit.Describe(counted.Paging),
+        };
     }
 
     /// <summary>Everything of the machine that has state, and what happens to it; also while a save or a pause goes on.</summary>

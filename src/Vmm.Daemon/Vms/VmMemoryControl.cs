@@ -17,8 +17,16 @@ internal sealed record BalancerReading(
     string Vm, VmSpec Spec, VmMemory Memory, IReadOnlyDictionary<int, int> HostNodes, IReadOnlySet<int> Pinned);
 
 /// <summary>The memory of a running VM: what somebody, or the balancer, gives it.</summary>
-internal sealed class VmMemoryControl(VmSupervisor vm) : IRunObserver
+/// <param name="vm">The VM.</param>
+/// <param name="limit">Its resident limit.</param>
+// Its semaphore is not disposed: it has no handle as long as nobody asks for one, and commands may still wait when the VM is gone.
+#pragma warning disable CA1001
+internal sealed class VmMemoryControl(VmSupervisor vm, VmResidentLimit limit) : IRunObserver
+#pragma warning restore CA1001
 {
+    /// <summary>Sizes of balloons are given one after the other: the pressure loop looks and changes in one turn.</summary>
+    private readonly SemaphoreSlim _balloon = new(1, 1);
+
     /// <summary>Vnodes whose size somebody gave while the VM runs. Also the lock.</summary>
     private readonly HashSet<int> _pinned = [];
 
@@ -48,8 +56,10 @@ internal sealed class VmMemoryControl(VmSupervisor vm) : IRunObserver
             memory = await CallAsync(() => worker.MemoryAsync(null, cancellation)).ConfigureAwait(false);
         }
 
-        return memory;
+        return Describe(memory);
     }
+
+    private VmMemory Describe(VmMemory memory) => memory with { Paging = limit.Describe(memory.Paging) };
 
     /// <summary>
     /// Passes a change on and waits until the guest carried it out, or the time is over: the answer says how far it came.
@@ -65,7 +75,7 @@ internal sealed class VmMemoryControl(VmSupervisor vm) : IRunObserver
         }
 
         MemoryWish? asked = change.Bytes is null && change.BalloonBytes is null ? null : change with { Auto = null };
-        VmMemory memory = await CallAsync(() => worker.MemoryAsync(asked, cancellation)).ConfigureAwait(false);
+        VmMemory memory = await AskAsync(worker, asked, cancellation).ConfigureAwait(false);
         if (change.Auto == true && memory.Vnodes.FirstOrDefault(v => v.Vnode == (change.Vnode ?? 0)) is { BelowBytes: > 0 } below)
         {
             // The balancer keeps to minMemory: what a size put below it ends with the size.
@@ -85,14 +95,62 @@ internal sealed class VmMemoryControl(VmSupervisor vm) : IRunObserver
         string vnodes = string.Join(
             ", ", memory.Vnodes.Select(v => $"vnode {v.Vnode}: asked {new ByteSize(v.AskedBytes)}, has {new ByteSize(v.PresentBytes)}"));
         DaemonLog.MemoryChanged(vm.Log, vm.Name, memory.Settled ? "as asked" : "not as asked", vnodes);
-        return memory;
+        return Describe(memory);
     }
 
-    /// <summary>For the balancer; null when it does not run, or does not answer.</summary>
-    internal async Task<BalancerReading?> SampleAsync(CancellationToken cancellation)
+    private async Task<VmMemory> AskAsync(IWorker worker, MemoryWish? wish, CancellationToken cancellation)
+    {
+        if (wish?.BalloonBytes is null)
+        {
+            return await CallAsync(() => worker.MemoryAsync(wish, cancellation)).ConfigureAwait(false);
+        }
+
+        await _balloon.WaitAsync(cancellation).ConfigureAwait(false);
+        try
+        {
+            return await CallAsync(() => worker.MemoryAsync(wish, cancellation)).ConfigureAwait(false);
+        }
+        finally
+        {
+            _balloon.Release();
+        }
+    }
+
+    /// <summary>Changes the size of the balloon for the pressure loop, unless somebody gave it one meanwhile.</summary>
+    /// <param name="from">The size that it was asked to have when this was decided, bytes.</param>
+    /// <param name="to">The size that it is asked to have, bytes.</param>
+    /// <param name="reason">Why.</param>
+    /// <param name="cancellation">Gives up.</param>
+    /// <exception cref="ApiException">It does not run, or somebody gave the balloon a size.</exception>
+    internal async Task PressBalloonAsync(ulong from, ulong to, string reason, CancellationToken cancellation)
+    {
+        IWorker worker = vm.RequireWorker();
+        await _balloon.WaitAsync(cancellation).ConfigureAwait(false);
+        try
+        {
+            VmMemory now = await CallAsync(() => worker.MemoryAsync(null, cancellation)).ConfigureAwait(false);
+            if (now.Balloon is not { } balloon || balloon.TargetBytes != from || (from > 0 && balloon.Reason is null))
+            {
+                throw vm.WrongState("has a balloon that somebody gave a size");
+            }
+
+            MemoryWish wish = new(BalloonBytes: to, Reason: to == 0 ? null : reason);
+            await CallAsync(() => worker.MemoryAsync(wish, cancellation)).ConfigureAwait(false);
+        }
+        finally
+        {
+            _balloon.Release();
+        }
+    }
+
+    /// <summary>For the balancer and the pressure loop; null when it does not run, or does not answer.</summary>
+    /// <param name="cancellation">Gives up.</param>
+    /// <param name="evenPaused">Also one that is paused: its memory can be taken.</param>
+    internal async Task<BalancerReading?> SampleAsync(CancellationToken cancellation, bool evenPaused = false)
     {
         IWorker? worker = vm.Worker;
-        if (worker is null || worker.State != VmState.Running || vm.Store.Spec is not { } spec)
+        bool isUp = worker?.State is VmState.Running || (evenPaused && worker?.State is VmState.Paused);
+        if (worker is null || !isUp || vm.Store.Spec is not { } spec)
         {
             return null;
         }

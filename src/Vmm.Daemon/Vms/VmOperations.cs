@@ -115,6 +115,24 @@ internal sealed class VmOperations
                 $"{vm}: another command{current} has been running for a minute: try again later");
         }
 
+        await TakeTurnAsync(operation, carryOut).ConfigureAwait(false);
+    }
+
+    /// <summary>Carries out one operation now, or not at all.</summary>
+    /// <exception cref="ApiException">This is closed, or another operation goes on.</exception>
+    internal async Task TryRunAsync(VmOperation operation, string vm, Func<Task> carryOut, CancellationToken cancellation)
+    {
+        ThrowIfClosed();
+        if (!await _free.WaitAsync(TimeSpan.Zero, cancellation).ConfigureAwait(false))
+        {
+            throw new ApiException(409, "vm-busy", "another command is being carried out", $"{vm}: another command is being carried out");
+        }
+
+        await TakeTurnAsync(operation, carryOut).ConfigureAwait(false);
+    }
+
+    private async Task TakeTurnAsync(VmOperation operation, Func<Task> carryOut)
+    {
         try
         {
             ThrowIfClosed();

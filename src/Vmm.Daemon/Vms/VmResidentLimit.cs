@@ -62,6 +62,33 @@ internal sealed class VmResidentLimit(VmSupervisor vm, Func<VmSpec, IDisposable>
         }, cancellation);
     }
 
+    /// <summary>
+    /// Changes the limit in force and not the spec, for the pressure loop. It does not wait for other commands: one that goes on is left
+    /// alone.
+    /// </summary>
+    /// <param name="configured">The limit of the spec that the decision was made for.</param>
+    /// <param name="bytes">The limit.</param>
+    /// <param name="reason">Why.</param>
+    /// <param name="cancellation">Gives up.</param>
+    /// <exception cref="ApiException">It does not run, is busy, has another limit meanwhile, or cannot have this one.</exception>
+    internal Task PressAsync(ulong configured, ulong bytes, string reason, CancellationToken cancellation) =>
+        vm.Operations.TryRunAsync(VmOperation.LimitMemory, vm.Name, async () =>
+        {
+            IWorker worker = vm.RequireWorker();
+            if (vm.Store.RequireSpec() is not { Paging: not null } spec || spec.ResidentLimit.Bytes != configured)
+            {
+                throw vm.WrongState("got another resident limit meanwhile");
+            }
+
+            MemoryWish wish = new(ResidentBytes: bytes, Reason: bytes == configured ? null : reason);
+            await CallAsync(() => worker.MemoryAsync(wish, cancellation)).ConfigureAwait(false);
+        }, cancellation);
+
+    /// <summary>What a worker says of its pager, with what its spec says beside that.</summary>
+    internal PagingInfo? Describe(PagingInfo? paging) => paging is not null && vm.Store.Spec is { Paging: not null } spec
+        ? paging with { ConfiguredBytes = spec.ResidentLimit.Bytes, MinResidentBytes = spec.MinResident.Bytes }
+        : paging;
+
     /// <summary>A worker that was taken over may say so without end: what was said already is not told again.</summary>
     private void OnStopped(IWorker worker, string? reason)
     {

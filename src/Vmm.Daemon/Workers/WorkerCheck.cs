@@ -96,7 +96,14 @@ internal static class WorkerCheck
             LimitBytes: <= most, LeastBytes: <= most, ResidentBytes: <= most, StagedBytes: <= most, SwappedBytes: <= most,
             PinnedBytes: <= most, PinnedPeakBytes: <= most, SwapFileBytes: <= most
         }, "more resident memory than there can be");
-        return paging is null ? null : paging with { Stopped = Reason(paging.Stopped) };
+        // The last two are the daemon's to say.
+        return paging is null ? null : paging with
+        {
+            Stopped = Reason(paging.Stopped),
+            Reason = Reason(paging.Reason),
+            ConfiguredBytes = null,
+            MinResidentBytes = null,
+        };
     }
 
     private static VmMemory Memory(VmMemory memory)
@@ -111,7 +118,8 @@ internal static class WorkerCheck
             Require(v.BlockBytes is > 0 and <= 1UL << 40, "a vnode with blocks of an impossible size");
         }
 
-        return memory with { Paging = Paging(memory.Paging) };
+        BalloonMemoryInfo? balloon = memory.Balloon is { } said ? said with { Reason = Reason(said.Reason) } : null;
+        return memory with { Paging = Paging(memory.Paging), Balloon = balloon };
     }
 
     private static WorkerNuma Numa(WorkerNuma numa)
