@@ -3,12 +3,17 @@ using Vmm.Contracts.Rest;
 using Vmm.Perf;
 
 const string Usage = "usage: perf/run [--short] [--peer-only] [--rows=TEXT] "
-    + "[start] [block] [memdisk] [disks] [exits] [daemon] [net] [memory] [numa] [swapstore] [pager] [save]   "
+    + "[start] [block] [memdisk] [disks] [exits] [daemon] [net] [usernet] [memory] [numa] [swapstore] [pager] [save]   "
     + "(environment: VMMCTL, VMMD, QEMU, BEFORE)";
-string[] known = ["start", "block", "memdisk", "disks", "exits", "daemon", "net", "memory", "numa", "swapstore", "pager", "save"];
+string[] known = ["start", "block", "memdisk", "disks", "exits", "daemon", "net", "usernet", "memory", "numa", "swapstore", "pager", "save"];
 if (args is ["flood"])
 {
     return NetBench.Flood(); // this program again, inside the namespace of the network benchmark
+}
+
+if (args is ["echo", string seconds])
+{
+    return UserNetBench.Echo(int.Parse(seconds, CultureInfo.InvariantCulture));
 }
 
 string[] parts = [.. args.Where(a => !a.StartsWith('-'))];
@@ -140,6 +145,18 @@ try
         else
         {
             report.Note("(f) skipped: needs root, /dev/net/tun and tests/guests/build/net.elf");
+        }
+    }
+
+    if (Wanted("usernet"))
+    {
+        if (UserNetBench.IsPossible && bench.HasGuest("net"))
+        {
+            new UserNetBench(bench).Run(report);
+        }
+        else
+        {
+            report.Note("(f) user-mode network skipped: needs root, passt, /dev/net/tun and tests/guests/build/net.elf");
         }
     }
 

@@ -1,3 +1,5 @@
+using System.Net;
+using System.Net.Sockets;
 using System.Text.Json;
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Rest;
@@ -73,7 +75,7 @@ public sealed class SshTests : IAsyncLifetime, IDisposable
 
     private string Refused(params string[] args)
     {
-        Assert.NotEqual(0, Execute(["ssh", .. args]));
+        Assert.NotEqual(0, Execute(["ssh", "--wait", "0", .. args]));
         Assert.False(File.Exists(PathOf("started")));
         return _error.ToString();
     }
@@ -81,7 +83,7 @@ public sealed class SshTests : IAsyncLifetime, IDisposable
     /// <summary>Where, as whom and what for it was started.</summary>
     private string[] Started(params string[] args)
     {
-        Assert.True(Execute(["ssh", .. args]) == 7, _error.ToString()); // the code is that of ssh
+        Assert.True(Execute(["ssh", "--wait", "0", .. args]) == 7, _error.ToString()); // the code is that of ssh
         string[] words = File.ReadAllLines(PathOf("started"));
         File.Delete(PathOf("started"));
         int port = Array.IndexOf(words, "-p"), user = Array.IndexOf(words, "-l"), rest = Array.IndexOf(words, "--");
@@ -94,7 +96,7 @@ public sealed class SshTests : IAsyncLifetime, IDisposable
         Run("web1", User);
         Assert.Equal(["ann@127.0.0.1:2222"], Started("web1", "--user", "ann"));
         Assert.Equal(["ann@127.0.0.1:2222", "ls", "-l", "a b"], Started("web1", "-l", "ann", "--", "ls", "-l", "a b"));
-        Execute("ssh", "web1", "--user", "ann", "--identity", "key");
+        Execute("ssh", "--wait", "0", "web1", "--user", "ann", "--identity", "key");
         string[] words = File.ReadAllLines(PathOf("started"));
         Assert.Equal(0, Execute("-o", "json", "vm", "show", "web1"));
         string id = JsonDocument.Parse(_out.ToString()).RootElement.GetProperty("id").GetString()!;
@@ -116,6 +118,38 @@ public sealed class SshTests : IAsyncLifetime, IDisposable
     {
         Run("web1", nets);
         Assert.Equal(["ann@" + where], Started("web1", "--user", "ann"));
+    }
+
+    [Fact]
+    public async Task A_guest_that_boots_still_is_waited_for_and_not_for_ever()
+    {
+        using TcpListener server = new(IPAddress.Loopback, 0);
+        server.Start();
+        int port = ((IPEndPoint)server.LocalEndpoint).Port;
+        Run("web1", $"nets: [{{user: {{publish: [\"127.0.0.1:{port}:22\"]}}}}]\n");
+        // Taken and closed, as passt does for a guest that does not listen; then there is a server.
+        Task answers = Task.Run(async () =>
+        {
+            for (int i = 0; ; i++)
+            {
+                using TcpClient client = await server.AcceptTcpClientAsync();
+                if (i == 3)
+                {
+                    await client.GetStream().WriteAsync("SSH-2.0-test\r\n"u8.ToArray());
+                    return;
+                }
+            }
+        });
+        Assert.True(Execute("ssh", "web1", "--user", "ann", "--wait", "60") == 7, _error.ToString());
+        await answers;
+        string where = $"web1 does not answer at 127.0.0.1 port {port}";
+        Assert.Equal($"vmmctl: {where} yet: waiting for it up to 60 s\n", _error.ToString());
+        File.Delete(PathOf("started"));
+        server.Stop();
+        Assert.Equal(1, Execute("ssh", "web1", "--user", "ann", "--wait", "1"));
+        Assert.Contains($"{where}, also not within 1 s (--wait): 'vmmctl vm console web1'", _error.ToString(), StringComparison.Ordinal);
+        Assert.False(File.Exists(PathOf("started")));
+        Assert.Equal(2, Execute("ssh", "web1", "--wait", "3601"));
     }
 
     [Fact]

@@ -11,6 +11,9 @@ namespace Vmm.Cli.Ssh;
 /// <param name="Port">The port there.</param>
 internal sealed record SshTarget(string Host, int Port)
 {
+    /// <summary>Code of the problem that nothing tells an address: a guest that boots may do so later.</summary>
+    internal const string NoAddress = "no-address";
+
     private const int ServerPort = 22;
 
     /// <summary>
@@ -110,12 +113,12 @@ internal sealed record SshTarget(string Host, int Port)
             return First(guest.Interfaces.Where(each => each.Mac is { } mac && !hidden.Contains(mac)).SelectMany(each => each.Addresses)) is
                 { } address
                 ? new SshTarget(address, ServerPort)
-                : throw new VmmApiException("not-reached", $"{name}: its agent tells of no address that is reached from here: {Else}");
+                : throw new VmmApiException(NoAddress, $"{name}: its agent tells of no address that is reached from here: {Else}");
         }
-        catch (VmmApiException cause) when (cause.Problem.Code is not "not-reached")
+        catch (VmmApiException cause) when (cause.Problem.Code is not NoAddress)
         {
             throw new VmmApiException(
-                "not-reached", $"{name}: nothing tells its address, since its agent does not: {cause.Problem.Detail}: {Else}", cause);
+                NoAddress, $"{name}: nothing tells its address, since its agent does not: {cause.Problem.Detail}: {Else}", cause);
         }
     }
 
