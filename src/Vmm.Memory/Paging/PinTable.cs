@@ -181,8 +181,7 @@ internal sealed class PinTable : IDisposable
     {
         if (t_hold is { } other)
         {
-            other.End(); // it serves another guest now: a test
-            GC.SuppressFinalize(other);
+            other.Dispose(); // it serves another guest now: a test
         }
 
         PinLane lane = Shared;
@@ -208,15 +207,21 @@ internal sealed class PinTable : IDisposable
     }
 
     /// <summary>A thread and its lane. When the thread has ended, the finalizer lets another thread have the lane.</summary>
-    private sealed class Hold(PinTable table, PinLane lane)
+    private sealed class Hold(PinTable table, PinLane lane) : IDisposable
     {
         ~Hold() => End();
+
+        public void Dispose()
+        {
+            End();
+            GC.SuppressFinalize(this);
+        }
 
         internal PinTable Table => table;
 
         internal PinLane Lane => lane;
 
-        internal void End()
+        private void End()
         {
             if (!lane.IsShared)
             {
