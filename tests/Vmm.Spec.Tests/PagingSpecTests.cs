@@ -68,8 +68,8 @@ public sealed class PagingSpecTests
     [InlineData("memory: {size: 1GiB, resident: 25%, minResident: 26%}", "memory.minResident",
         "26% of 1GiB is 272628KiB, more than the resident limit of 256MiB")]
     [InlineData("memory: {size: 1GiB, resident: 25%, minResident: 1%}", "memory.minResident",
-        "1% of 1GiB is 10484KiB, expected at least 64MiB")]
-    [InlineData("memory: {size: 1GiB, resident: 25%, minResident: 63MiB}", "memory.minResident", "63MiB, expected at least 64MiB")]
+        "1% of 1GiB is 10484KiB, expected at least 16MiB")]
+    [InlineData("memory: {size: 1GiB, resident: 25%, minResident: 15MiB}", "memory.minResident", "15MiB, expected at least 16MiB")]
     [InlineData("memory: {size: 1GiB, resident: 25%, minResident: 67108865}", "memory.minResident", "67108865B is not a multiple of 4KiB")]
     [InlineData("memory: {size: 1GiB, resident: 25%, minResident: -1}", "memory.minResident",
         "expected a size such as 512MiB, or a percentage")]
