@@ -102,7 +102,7 @@ public sealed class DaemonCommandTests : IAsyncLifetime, IDisposable
         Assert.Equal(0, Execute("host", "pressure"));
         Assert.Contains("pressure loop: off", _out.ToString(), StringComparison.Ordinal);
         Assert.Equal(0, Execute("-o", "json", "host", "pressure"));
-        Assert.Contains("\"enabled\": false", _out.ToString(), StringComparison.Ordinal);
+        Assert.Contains("\"enabled\":false", _out.ToString(), StringComparison.Ordinal);
     }
 
     [Fact]

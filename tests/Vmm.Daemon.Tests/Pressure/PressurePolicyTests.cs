@@ -100,6 +100,28 @@ public sealed class PressurePolicyTests
     }
 
     [Fact]
+    public void What_was_given_back_and_is_not_used_yet_is_not_given_twice()
+    {
+        PressureState state = new() { CalmSince = TimeSpan.Zero };
+        PressedVm[] vms =
+        [
+            Vm("a", 2048) with { InForce = 512 * MiB, Resident = 512 * MiB },
+            Vm("b", 2048) with { InForce = 512 * MiB, Resident = 512 * MiB },
+        ];
+        Assert.InRange(GivenAt(300), 290 * MiB, 304 * MiB);
+        Assert.InRange(GivenAt(340), 0UL, 14 * MiB);
+        Assert.InRange(GivenAt(500), 100 * MiB, 304 * MiB); // what they did not use for two minutes they do not need
+
+        ulong GivenAt(int second)
+        {
+            PressureSnapshot snapshot = new(Host((384 + 304) * MiB), 256 * MiB, vms);
+            IReadOnlyList<PressureDecision> given = PressurePolicy.Decide(snapshot, state, s_rules, TimeSpan.FromSeconds(second));
+            vms = [.. vms.Select(vm => vm with { InForce = given.SingleOrDefault(d => d.Vm == vm.Vm)?.To ?? vm.InForce })];
+            return given.Aggregate(0UL, (sum, decision) => sum + decision.To - decision.From);
+        }
+    }
+
+    [Fact]
     public void A_balloon_that_somebody_sized_is_left_alone()
     {
         PressedBalloon balloon = new(128 * MiB, 128 * MiB, 2 * GiB, 2 * GiB - (128 * MiB), Taken: false);
