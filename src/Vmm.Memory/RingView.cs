@@ -106,12 +106,10 @@ public sealed unsafe class RingView
     public bool TryWriteUsedIndex(ushort value) => TryWriteUsed(2, value);
 
     /// <summary>Reads the device's index back, when somebody else served the ring.</summary>
-    public bool TryReadUsedIndex(out ushort value)
-    {
-        bool held = TryHold();
-        value = held ? Volatile.Read(ref *(ushort*)(_used + 2)) : (ushort)0;
-        return held;
-    }
+    public bool TryReadUsedIndex(out ushort value) => TryReadUsed(2, out value);
+
+    /// <summary>The same with the available index for which it wants a notification (2.7.10).</summary>
+    public bool TryReadAvailableEvent(out ushort value) => TryReadUsed(UsedBytes - 2, out value);
 
     /// <summary>Writes the flags of the used ring (2.7.8).</summary>
     public bool TryWriteUsedFlags(ushort value) => TryWriteUsed(0, value);
@@ -169,6 +167,13 @@ public sealed unsafe class RingView
             & table.TryMapToWrite(_parts.Used, (ulong)UsedBytes, ref hint, out _used);
         _table = found ? table : null;
         return found;
+    }
+
+    private bool TryReadUsed(int offset, out ushort value)
+    {
+        bool held = TryHold();
+        value = held ? Volatile.Read(ref *(ushort*)(_used + offset)) : (ushort)0;
+        return held;
     }
 
     private bool TryReadAvailable(int offset, out ushort value)

@@ -2,6 +2,7 @@ using System.CommandLine;
 using Vmm.Interop.Kvm;
 using Vmm.CommandLine;
 using Vmm.HostNet;
+using Vmm.Devices.VhostUser;
 using Vmm.HostNet.Shares;
 using Vmm.Interop;
 using Vmm.Kvm;
@@ -94,7 +95,7 @@ public sealed class RunApplication
             return Report(spec, result, arguments.Quiet);
         }
         catch (Exception e) when (e is KvmUnavailableException or BootException or KernelException or SpecException or BlockException
-            or TapException or HostNetException or HostShareException
+            or TapException or HostNetException or HostShareException or VhostUserException
             or InvalidDataException or IOException or UnauthorizedAccessException or HostMismatchException or ArgumentException
             or InvalidOperationException or StateException or UnitsException)
         {

@@ -35,6 +35,15 @@ public static class PagingValidation
         {
             yield return ($"shares[{i}]", "virtiofsd maps the guest's memory itself (vhost-user) and does not hear of the pager");
         }
+
+        for (int i = 0; i < spec.Devices.Count; i++)
+        {
+            if (spec.Devices[i].BackEnd is not null)
+            {
+                yield return ($"devices[{i}]",
+                    "the program behind it maps the guest's memory itself (vhost-user) and does not hear of the pager");
+            }
+        }
     }
 
     /// <summary>Why a network device cannot be had beside a resident limit; null when it can.</summary>

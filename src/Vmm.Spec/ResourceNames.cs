@@ -39,6 +39,12 @@ public static class ResourceNames
     /// <summary>What a worker asks for that wants another socket to it.</summary>
     public static string ShareAgain(string tag) => "share:" + tag;
 
+    /// <summary>The socket to the program that serves an entry of <c>devices</c>.</summary>
+    public static string BackEnd(int index) => $"back-end{index}";
+
+    /// <summary>What a worker asks for that wants another socket to it.</summary>
+    public static string BackEndAgain(string socket) => "vhost-user:" + socket;
+
     /// <summary>A file of an entry of <c>devices</c>.</summary>
     public static string DeviceFile(int index, string role) => $"device{index}.{role}";
 

@@ -176,6 +176,7 @@ public static class SpecValidation
             }
         }
 
+        Devices.VhostUserRules.Check(spec, check);
         for (int i = 0; i < spec.Disks.Count; i++)
         {
             CheckDisk(spec, i, check);

@@ -3,6 +3,7 @@ using Vmm.Contracts.Control;
 using Vmm.Devices.Virtio.Balloon;
 using Vmm.Devices.Virtio.Blk;
 using Vmm.Devices.Virtio.Serial;
+using Vmm.Devices.VhostUser;
 using Vmm.HostNet.Shares;
 using Vmm.Interop;
 using Vmm.Kvm;
@@ -133,6 +134,7 @@ internal sealed class HostedMachine : IDisposable
                 BlockException => new RequestException(ControlCodes.DiskOpenFailed, cause.Message, cause),
                 TapException => new RequestException(ControlCodes.NetOpenFailed, cause.Message, cause),
                 HostShareException => new RequestException(ControlCodes.ShareOpenFailed, cause.Message, cause),
+                VhostUserException => new RequestException(ControlCodes.BackEndOpenFailed, cause.Message, cause),
                 KvmUnavailableException => new RequestException(ControlCodes.KvmUnavailable, cause.Message, cause),
                 KernelException => new RequestException(ControlCodes.ResourceRefused, cause.Message, cause),
                 HostMismatchException or ArgumentException => new RequestException(ControlCodes.HostMismatch, cause.Message, cause),

@@ -62,7 +62,9 @@ internal sealed class HostedReport(VirtualMachine machine, Rehoming rehoming, Ho
 
         return new WorkerStats(
             (long)Environment.CpuUsage.TotalTime.TotalMilliseconds, residentBytes, counters.Exits, disks, Nets(counters.Nets),
-            Paging: paging.Info);
+            Paging: paging.Info,
+            Shares: counters.Shares.Count == 0 ? null
+                : [.. counters.Shares.Select(s => new ShareStats(s.Name, s.Requests, s.Losses, s.IsConnected))]);
     }
 
     private static LatencyStats Latency(DiskLatency stage) => new(stage.Counts, stage.Microseconds);

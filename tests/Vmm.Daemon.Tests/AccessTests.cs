@@ -426,6 +426,9 @@ public sealed class AccessTests
         Assert.Contains("# TYPE vmm_net_packets_total counter\n", text, StringComparison.Ordinal);
         Assert.Contains("vmm_net_packets_total{vm=\"web1\",net=\"net0\",kind=\"dropped\"} 10\n", text, StringComparison.Ordinal);
         Assert.Contains("vmm_net_bytes_total{vm=\"web1\",net=\"net0\",kind=\"sent\"} 9\n", text, StringComparison.Ordinal);
+        Assert.Contains("vmm_share_requests_total{vm=\"web1\",fs=\"fs0\",kind=\"any\"} 11\n", text, StringComparison.Ordinal);
+        Assert.Contains("vmm_share_losses_total{vm=\"web1\",fs=\"fs0\",kind=\"any\"} 2\n", text, StringComparison.Ordinal);
+        Assert.Contains("vmm_share_connected{vm=\"web1\",fs=\"fs0\",kind=\"any\"} 1\n", text, StringComparison.Ordinal);
         string[] families = [.. text.Split('\n').Where(line => line.StartsWith("# TYPE ", StringComparison.Ordinal))];
         Assert.Equal(families.Distinct(StringComparer.Ordinal), families); // each is told once, with all its samples
         Assert.Contains(

@@ -234,7 +234,8 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
                 new DiskStats("disk0", 1, 512, 2, 1024, 3, 0, InFlight: 4, Held: 5, new([3, 0], 1), new([1, 2, 0, 4], 19)),
                 new DiskStats("disk1", 0, 0, 0, 0, 0, 0),
             ],
-            [new NetStats("net0", 6, 7, 8, 9, 10)]));
+            [new NetStats("net0", 6, 7, 8, 9, 10)],
+            Shares: [new ShareStats("fs0", 11, 2, Connected: true)]));
 
     /// <summary>Its balloon, which is always as large as it was asked to be; null is none.</summary>
     internal BalloonMemoryInfo? Balloon { get; set; }

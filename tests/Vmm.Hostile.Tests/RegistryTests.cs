@@ -17,7 +17,10 @@ public sealed class RegistryTests
             listed.Add(bench.Device.GetType());
         }
 
-        IEnumerable<Type> all = typeof(VirtioDevice).Assembly.GetTypes().Where(t => t.IsSubclassOf(typeof(VirtioDevice)) && !t.IsAbstract);
+        // Nothing of ours reads a ring of these: their own tests are Vmm.Devices.Tests/VhostUser.
+        Type[] servedElsewhere = [typeof(VhostUserBlk), typeof(VhostUserNet)];
+        IEnumerable<Type> all = typeof(VirtioDevice).Assembly.GetTypes().Where(t => t.IsSubclassOf(typeof(VirtioDevice)) && !t.IsAbstract)
+            .Except(servedElsewhere);
         Assert.Equal(all.OrderBy(t => t.Name, StringComparer.Ordinal), listed.OrderBy(t => t.Name, StringComparer.Ordinal));
     }
 

@@ -20,9 +20,10 @@ public sealed class DevicesTests
     }
 
     [Theory]
-    [InlineData("devices: [{path: /a}]", 2, "devices[0].kind", "is missing, expected one of pmem")]
-    [InlineData("devices: [{kind: tape, path: /a}]", 2, "devices[0].kind", "\"tape\", expected one of pmem")]
-    [InlineData("devices: [{kind: {a: b}}]", 2, "devices[0].kind", "\"?\", expected one of pmem")]
+    [InlineData("devices: [{path: /a}]", 2, "devices[0].kind", "is missing, expected one of pmem, vhost-user-blk, vhost-user-net")]
+    [InlineData("devices: [{kind: tape, path: /a}]", 2, "devices[0].kind",
+        "\"tape\", expected one of pmem, vhost-user-blk, vhost-user-net")]
+    [InlineData("devices: [{kind: {a: b}}]", 2, "devices[0].kind", "\"?\", expected one of pmem, vhost-user-blk, vhost-user-net")]
     [InlineData("devices: [pmem]", 2, "devices[0]", "expected fields (name: value)")]
     [InlineData("devices: pmem", 2, "devices", "expected a list")]
     [InlineData("devices: [{kind: pmem}]", 2, "devices[0].path", "is missing")]
@@ -84,7 +85,9 @@ public sealed class DevicesTests
     public void The_schema_has_every_kind()
     {
         JsonNode items = JsonNode.Parse(SpecSchema.Json())!["properties"]!["devices"]!["items"]!;
-        JsonNode pmem = Assert.Single(items["oneOf"]!.AsArray())!;
+        JsonArray kinds = items["oneOf"]!.AsArray();
+        Assert.Equal(DeviceKinds.Names, kinds.Select(each => (string?)each!["properties"]!["kind"]!["enum"]![0]));
+        JsonNode pmem = kinds[0]!;
         Assert.Equal("pmem", (string?)pmem["properties"]!["kind"]!["enum"]![0]);
         Assert.Contains("path", pmem["required"]!.AsArray().Select(n => (string?)n));
     }

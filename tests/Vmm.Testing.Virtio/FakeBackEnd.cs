@@ -12,7 +12,7 @@ public sealed record VhostUserCall(uint Request, byte[] Payload, FileDescriptorH
 public sealed class FakeBackEnd : IDisposable
 {
     public const uint GetFeatures = 1, SetMemory = 5, SetBase = 10, GetBase = 11, SetKick = 12, SetCall = 13, SetError = 14,
-        GetProtocol = 15, SetProtocol = 16, GetQueues = 17, Enable = 18;
+        GetProtocol = 15, SetProtocol = 16, GetQueues = 17, Enable = 18, SetRequests = 21, GetConfig = 24, SetRecord = 32;
 
     private readonly PacketSocket _messages;
     private readonly Thread _thread;
@@ -31,7 +31,10 @@ public sealed class FakeBackEnd : IDisposable
     /// <summary>Where it stops in each ring.</summary>
     public ushort[] Next { get; } = new ushort[2];
 
-    public ulong Features { get; set; } = VirtioFs.BackEndFeatures | (1UL << 30);
+    public ulong Features { get; set; } = VirtioFs.Needs.Features | (1UL << 30);
+
+    /// <summary>What GET_CONFIG is answered with.</summary>
+    public byte[] Config { get; set; } = [];
 
     public VhostUserCall[] Calls
     {
@@ -44,13 +47,18 @@ public sealed class FakeBackEnd : IDisposable
         }
     }
 
+    /// <summary>One that is connected to a link of a shared folder.</summary>
+    public static (FakeBackEnd End, VhostUserLink Link) Connect(VhostUserLinkOptions options, Action<FakeBackEnd>? prepare = null) =>
+        Connect(options, VirtioFs.Needs, prepare);
+
     /// <summary>One that is connected to a link.</summary>
-    public static (FakeBackEnd End, VhostUserLink Link) Connect(VhostUserLinkOptions options, Action<FakeBackEnd>? prepare = null)
+    public static (FakeBackEnd End, VhostUserLink Link) Connect(
+        VhostUserLinkOptions options, VhostUserNeeds needs, Action<FakeBackEnd>? prepare = null)
     {
         (FakeBackEnd end, FileDescriptorHandle stream) = Create(prepare);
         try
         {
-            return (end, new VhostUserLink(stream, VirtioFs.BackEndFeatures, VirtioFs.Rings, options));
+            return (end, new VhostUserLink(stream, needs, options));
         }
         catch
         {
@@ -140,6 +148,7 @@ public sealed class FakeBackEnd : IDisposable
                 GetFeatures => Reply(request, Features),
                 GetProtocol => Reply(request, ulong.MaxValue),
                 GetQueues => Reply(request, 2),
+                GetConfig => [.. Reply(request, 0, length: (uint)payload.Length)[..12], .. payload[..12], .. Config],
                 GetBase => Reply(request, payload[0] | ((ulong)Next[payload[0]] << 32)),
                 _ when (flags & 8) != 0 => Reply(request, 0),
                 _ => null,

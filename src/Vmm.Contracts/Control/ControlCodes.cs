@@ -36,6 +36,9 @@ public static class ControlCodes
     /// <summary>A shared folder cannot be had.</summary>
     public const string ShareOpenFailed = "share-open-failed";
 
+    /// <summary>The program that serves a device over vhost-user cannot be had.</summary>
+    public const string BackEndOpenFailed = "back-end-open-failed";
+
     /// <summary>The host has no usable KVM.</summary>
     public const string KvmUnavailable = "kvm-unavailable";
 

@@ -45,7 +45,10 @@ public sealed class DeviceStatsKind
         s_diskErrors = new("vmm_disk_errors_total", "Failed requests"),
         s_diskNow = new("vmm_disk_requests", "Requests now: storage works on them, or they are held back", IsGauge: true),
         s_netPackets = new("vmm_net_packets_total", "Packets, from the guest's side"),
-        s_netBytes = new("vmm_net_bytes_total", "Bytes, from the guest's side");
+        s_netBytes = new("vmm_net_bytes_total", "Bytes, from the guest's side"),
+        s_shareRequests = new("vmm_share_requests_total", "Requests that virtiofsd completed"),
+        s_shareLosses = new("vmm_share_losses_total", "Times that virtiofsd was lost"),
+        s_shareServed = new("vmm_share_connected", "1: a virtiofsd serves it", IsGauge: true);
 
     private readonly Func<WorkerStats, IReadOnlyList<DeviceCounters>> _read;
 
@@ -83,6 +86,15 @@ public sealed class DeviceStatsKind
                 new("DROPPED", s_netPackets, ("kind", "dropped"), n => n.Dropped),
             ],
             net => [("MOVED BY", net.KernelTap is null ? "worker" : "kernel")]),
+        Of<ShareStats>(
+            "fs",
+            stats => stats.Shares ?? [],
+            share => share.Name,
+            [
+                new("REQUESTS", s_shareRequests, ("kind", "any"), s => s.Requests),
+                new("LOSSES", s_shareLosses, ("kind", "any"), s => s.Losses),
+                new("CONNECTED", s_shareServed, ("kind", "any"), s => s.Connected ? 1 : 0),
+            ]),
     ];
 
     /// <summary><c>disk</c>, …: names of its devices begin with it.</summary>

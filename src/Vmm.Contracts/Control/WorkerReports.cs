@@ -59,6 +59,7 @@ public sealed record WorkerExit(ExitReason Reason, int ExitCode, string? Message
 /// <param name="Throttling">How often its CPU quota was used up: the daemon adds this, a worker does not know; null where the host cannot
 /// limit it.</param>
 /// <param name="Paging">Which part of its memory is resident; left out when all may be.</param>
+/// <param name="Shares">One entry per shared folder, in guest order; left out when there is none, or it is not known.</param>
 public sealed record WorkerStats(
     long CpuMilliseconds,
     long ResidentBytes,
@@ -66,7 +67,15 @@ public sealed record WorkerStats(
     IReadOnlyList<DiskStats> Disks,
     IReadOnlyList<NetStats> Nets,
     CpuThrottling? Throttling = null,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] PagingInfo? Paging = null);
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] PagingInfo? Paging = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] IReadOnlyList<ShareStats>? Shares = null);
+
+/// <summary>Counters of one shared folder.</summary>
+/// <param name="Name"><c>fs0</c>, …</param>
+/// <param name="Requests">FUSE requests that virtiofsd completed.</param>
+/// <param name="Losses">How often its virtiofsd was lost.</param>
+/// <param name="Connected">A virtiofsd serves it now.</param>
+public sealed record ShareStats(string Name, long Requests, long Losses, bool Connected);
 
 /// <summary>Counters of one disk.</summary>
 /// <param name="Name"><c>disk0</c>, …</param>

@@ -175,6 +175,37 @@ public sealed class StorageFolders(
         throw new StorageException(path, isTop ? $"leads to {at} itself: name a folder below it" : "is no folder");
     }
 
+    /// <summary>Holds the socket of a program that is to have a guest's memory (vhost-user).</summary>
+    /// <param name="path">The whole path.</param>
+    /// <exception cref="StorageException">It is not there, not allowed, no socket, or somebody else's.</exception>
+    internal FolderFile HoldSocket(string path)
+    {
+        string full = Path.GetFullPath(path, "/");
+        string at = FolderOf(folders, full) ?? throw new StorageException(path, NoSocketFolder);
+        FolderFile socket = Find(path, at, Path.GetRelativePath(at, full), confined: true);
+        FileFacts facts = socket.Facts;
+        if (facts.IsSocket && (facts.UserId == 0 || facts.UserId == HostAccounts.OwnUser || facts.UserId == s_packageUser))
+        {
+            return socket;
+        }
+
+        socket.Dispose();
+        throw new StorageException(path, facts.IsSocket
+            ? $"belongs to uid {facts.UserId}, whose program would have the guest's memory: it has to be root's, vmmd's or that of "
+                + "the user vmm"
+            : "is no socket");
+    }
+
+    /// <summary>
+    /// Why a program may not listen there for a device; null when it may. Whether it does is seen when the VM starts.
+    /// </summary>
+    internal string? SocketProblem(string path) =>
+        FolderOf(folders, Path.GetFullPath(path, "/")) is not null ? null : $"{path} {NoSocketFolder}";
+
+    private string NoSocketFolder =>
+        $"is in no storage folder of this host ({string.Join(", ", folders)}): let the program listen in one of them, or let an "
+            + "administrator add its folder to \"storage\" in vmmd.yaml";
+
     /// <summary>Why a folder cannot be shared; null when it could be now.</summary>
     internal string? Problem(ShareSpec share)
     {

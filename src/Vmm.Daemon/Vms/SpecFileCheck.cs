@@ -15,7 +15,7 @@ internal static class SpecFileCheck
     /// <exception cref="ApiException">Something is not.</exception>
     internal static void Require(StorageFolders storage, VmSpec spec, string part = "")
     {
-        List<SpecProblem> problems = [.. Problems(storage, spec)];
+        List<SpecProblem> problems = [.. Problems(storage, spec), .. Sockets(storage, spec)];
         if (problems.Count > 0)
         {
             throw ApiException.OfSpec(new SpecException([.. problems.Select(
@@ -89,6 +89,18 @@ internal static class SpecFileCheck
             if (spec.Disks[i].Rbd is { } rbd && storage.Problem(rbd) is { } refused)
             {
                 yield return new SpecProblem($"disks[{i}].rbd", refused);
+            }
+        }
+    }
+
+    private static IEnumerable<SpecProblem> Sockets(StorageFolders storage, VmSpec spec)
+    {
+        for (int i = 0; i < spec.Devices.Count; i++)
+        {
+            if (spec.Devices[i].BackEnd is { } socket && (Path.IsPathRooted(socket) ? storage.SocketProblem(socket)
+                : $"{socket} is relative and the request names no folder: give the whole path") is { } problem)
+            {
+                yield return new SpecProblem($"devices[{i}].socket", problem);
             }
         }
     }

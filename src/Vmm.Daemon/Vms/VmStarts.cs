@@ -140,7 +140,7 @@ internal sealed class VmStarts
             worker.ServeVsock(vsock.Path);
         }
 
-        worker.ServeStorage(_vm.Store.Spec?.Disks ?? []);
+        worker.ServeStorage(_vm.Store.Spec?.Disks ?? [], _vm.Store.Spec?.Devices ?? []);
         worker.ServeNets(_vm.Store.Spec?.Nets ?? []);
         worker.ServeShares(_vm.Store.Spec?.Shares ?? []);
 

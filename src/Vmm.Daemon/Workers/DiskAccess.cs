@@ -64,7 +64,7 @@ internal sealed record DiskAccess(StorageFolders Storage)
     internal Action<string, string>? ShareSaid { get; init; }
 
     /// <summary>The programs of a VM's shared folders; none is started yet.</summary>
-    internal WorkerShares SharesOf(string vmId) => new(Storage, ShareSaid is { } said ? line => said(vmId, line) : null);
+    internal WorkerShares SharesOf(string vmId) => new(vmId, Storage, ShareSaid is { } said ? line => said(vmId, line) : null);
 
     /// <summary>Takes what somebody may want to know of a VM's disk: id of the VM, and a line.</summary>
     internal Action<string, string>? Remarked { get; init; }

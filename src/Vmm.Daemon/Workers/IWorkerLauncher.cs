@@ -3,6 +3,7 @@ using Vmm.Contracts.Rest;
 using Vmm.Interop;
 using Vmm.LifeCycle;
 using Vmm.Spec;
+using Vmm.Spec.Devices;
 
 namespace Vmm.Daemon.Workers;
 
@@ -291,8 +292,10 @@ public interface IWorker : IAsyncDisposable
     {
     }
 
-    /// <summary>Connects these disks to their servers again, from now on, when the worker asks for it.</summary>
-    void ServeStorage(IEnumerable<DiskSpec> disks)
+    /// <summary>
+    /// Connects these disks to their servers, and devices to the programs that serve them, again, from now on, when the worker asks for it.
+    /// </summary>
+    void ServeStorage(IEnumerable<DiskSpec> disks, IEnumerable<DeviceSpec> devices)
     {
     }
 

@@ -9,6 +9,7 @@ using Vmm.Interop;
 using Vmm.LifeCycle;
 using Vmm.Memory;
 using Vmm.Spec;
+using Vmm.Spec.Devices;
 
 namespace Vmm.Daemon.Workers;
 
@@ -160,7 +161,8 @@ internal sealed class RemoteWorker : IWorker
 
     public void ServeVsock(string path) => _dials.Serve(path);
 
-    public void ServeStorage(IEnumerable<DiskSpec> disks) => _storage.Serve(VmId, disks);
+    public void ServeStorage(IEnumerable<DiskSpec> disks, IEnumerable<DeviceSpec> devices) =>
+        _storage.Serve(VmId, disks, _options.Disks.Storage, devices);
 
     public void ServeNets(IEnumerable<NetSpec> nets) => _nets.Serve(nets);
 

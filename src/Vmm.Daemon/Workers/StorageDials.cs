@@ -1,6 +1,8 @@
 using Vmm.Contracts.Control;
+using Vmm.Daemon.Storage;
 using Vmm.Interop;
 using Vmm.Spec;
+using Vmm.Spec.Devices;
 using Vmm.Storage.Nbd;
 
 namespace Vmm.Daemon.Workers;
@@ -44,6 +46,19 @@ internal sealed class StorageDials(
                 {
                     _servers[disk.Path] = server;
                 }
+            }
+        }
+    }
+
+    /// <summary>The same with programs that serve devices.</summary>
+    internal void Serve(string vmId, IEnumerable<DiskSpec> disks, StorageFolders storage, IEnumerable<DeviceSpec> devices)
+    {
+        Serve(vmId, disks);
+        lock (_lock)
+        {
+            foreach (string socket in devices.Select(device => device.BackEnd).OfType<string>())
+            {
+                _servers[ResourceNames.BackEndAgain(socket)] = new BackEndConnector(storage, socket);
             }
         }
     }
@@ -95,7 +110,7 @@ internal sealed class StorageDials(
                 server = _servers.GetValueOrDefault(wish.Disk);
             }
 
-            (FileDescriptorHandle? socket, string? problem) = server is null ? (null, "this VM has no such disk or shared folder")
+            (FileDescriptorHandle? socket, string? problem) = server is null ? (null, "this VM has no such disk, shared folder or device")
                 : await ConnectAsync(server).ConfigureAwait(false);
             using (socket)
             {

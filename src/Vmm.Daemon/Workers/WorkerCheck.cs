@@ -36,7 +36,7 @@ internal static class WorkerCheck
     });
 
     /// <summary>Whether a device can have that name: <c>disk0</c>, <c>net12</c>.</summary>
-    internal static bool IsDeviceName(string name) => Kind(name) is not null;
+    internal static bool IsDeviceName(string name) => Kind(name) is "disk" or "net";
 
     /// <summary>Whether a disk can fail like that.</summary>
     internal static bool IsDiskError(DiskErrorBody fault) => Kind(fault.Disk) is "disk" && Enum.IsDefined(fault.Fault);
@@ -164,7 +164,7 @@ internal static class WorkerCheck
 
     private static DeviceInfo Device(DeviceInfo device)
     {
-        Require(Kind(device.Name) is { } kind && string.Equals(kind, device.Kind, StringComparison.Ordinal),
+        Require(Kind(device.Name) is ("disk" or "net") and var kind && string.Equals(kind, device.Kind, StringComparison.Ordinal),
             "a device with a name that none has");
         Require(device.Slot is null or (>= 0 and < 65536) && device.Vnode is null or (>= 0 and < MostVnodes),
             "a device in a place out of range");
@@ -174,7 +174,7 @@ internal static class WorkerCheck
 
     private static RemovalBody Removal(RemovalBody removal)
     {
-        Require(Kind(removal.Device) is not null && Enum.IsDefined(removal.Outcome), "the removal of a device that cannot exist");
+        Require(IsDeviceName(removal.Device) && Enum.IsDefined(removal.Outcome), "the removal of a device that cannot exist");
         return removal;
     }
 

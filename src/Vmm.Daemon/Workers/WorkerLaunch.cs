@@ -81,7 +81,7 @@ internal sealed class WorkerLaunch(
             worker.ServeVsock(vsock.Path);
         }
 
-        worker.ServeStorage(spec.Disks);
+        worker.ServeStorage(spec.Disks, spec.Devices);
         worker.ServeNets(spec.Nets);
         if (resources.Shares is not null)
         {
@@ -97,7 +97,7 @@ internal sealed class WorkerLaunch(
     {
         string? noGroup = worker.Bounds.Ungrouped ?? processes.Cgroups.LimitTo(worker.Bounds.Group, spec);
         string? noHugePages = processes.Cgroups.LimitHugePages(worker.Bounds.Group, spec);
-        VmSpec opened = resources.WithBacking(WorkerResources.WithMtus(spec));
+        VmSpec opened = resources.WithBacking(NetMtus.In(spec));
         CreateBody body = new(files.VmId, worker.UserId, VmSpecJson.Write(opened), saved is null ? null : true);
         TimeSpan longest = BuildProgress.Longest(spec) + (saved is null ? TimeSpan.Zero : SaveTime.Longest(spec));
         using (new BuildProgress(worker.ProcessId, spec, progress))

@@ -98,7 +98,7 @@ internal sealed class WorkerPlugs(
         resources.TellRemarks(vmId);
         await RequireKnownAsync(resources, cancellation).ConfigureAwait(false);
         opened();
-        PlugBody body = new(null, VmSpecJson.Write(WorkerResources.WithMtu(net)));
+        PlugBody body = new(null, VmSpecJson.Write(NetMtus.In(net)));
         return await AddAsync(body, resources, cancellation).ConfigureAwait(false);
     }
 

@@ -158,6 +158,11 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
             {
                 AddDeviceFile(ResourceNames.DeviceFile(i, file.Role), file);
             }
+
+            if (spec.Devices[i].BackEnd is { } socket)
+            {
+                Add(ResourceNames.BackEnd(i), new BackEndConnector(access.Storage, socket).Connect());
+            }
         }
     }
 
@@ -189,19 +194,6 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     /// <summary>Opens a tap for a running VM.</summary>
     /// <exception cref="WorkerException">It cannot be opened.</exception>
     internal static WorkerResources Open(NetSpec net, DiskAccess access) => Open(access, resources => resources.AddNet(0, net));
-
-    /// <summary>The spec with the MTU of each tap in it: a worker may see no network interfaces.</summary>
-    internal static VmSpec WithMtus(VmSpec spec) => spec.Nets.Count == 0 ? spec : spec with { Nets = [.. spec.Nets.Select(WithMtu)] };
-
-    /// <summary>The network device with its tap's MTU.</summary>
-    internal static NetSpec WithMtu(NetSpec net) =>
-        net.User is not null ? net
-            : net.Network is not null ? net with { Mtu = net.Mtu ?? NetSpec.NetworkMtu }
-            : net with
-            {
-                Mtu = net.Mtu ?? (TapQueue.MtuOf(net.Bridge ?? net.Macvtap ?? net.Tap) is >= 68 and <= ushort.MaxValue and var mtu
-                    ? mtu : null),
-            };
 
     /// <summary>What a worker in the pool gets ready with.</summary>
     /// <exception cref="WorkerException">KVM cannot be opened.</exception>

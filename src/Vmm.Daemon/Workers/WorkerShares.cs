@@ -9,12 +9,12 @@ namespace Vmm.Daemon.Workers;
 
 /// <summary>
 /// The virtiofsd processes of one VM's worker, one for each shared folder. They outlive vmmd as the worker does, and end when it closes
-/// their
-/// sockets; when the worker is gone, what is left of them is killed.
+/// their sockets; when the worker is gone, what is left of them is killed, also what an earlier vmmd started.
 /// </summary>
+/// <param name="vmId">The VM.</param>
 /// <param name="storage">Where folders may be.</param>
 /// <param name="said">Takes a line that one of them writes; null: nobody reads them.</param>
-internal sealed class WorkerShares(StorageFolders storage, Action<string>? said) : IDisposable
+internal sealed class WorkerShares(string vmId, StorageFolders storage, Action<string>? said) : IDisposable
 {
     private readonly Lock _lock = new();
     private readonly Dictionary<string, Virtiofsd> _programs = new(StringComparer.Ordinal); // by tag
@@ -35,7 +35,18 @@ internal sealed class WorkerShares(StorageFolders storage, Action<string>? said)
     }
 
     /// <summary>Who starts the one of a folder again when its worker asks.</summary>
-    internal INbdConnector ConnectorOf(ShareSpec share) => new Again(this, share);
+    internal INbdConnector ConnectorOf(ShareSpec share)
+    {
+        lock (_lock)
+        {
+            if (!_disposed)
+            {
+                _ = ProgramOf(share); // from here on it is killed with its worker
+            }
+        }
+
+        return new Again(this, share);
+    }
 
     /// <inheritdoc/>
     public void Dispose()
@@ -63,6 +74,7 @@ internal sealed class WorkerShares(StorageFolders storage, Action<string>? said)
                 {
                     Folder = share.Path,
                     ReadOnly = share.ReadOnly,
+                    Mark = $"{vmId} {share.EffectiveTag}",
                     Hold = () => storage.HoldShare(share.Path, !share.ReadOnly),
                     Said = said is null ? null : line => said($"virtiofsd of {share.EffectiveTag}: {line}"),
                 });

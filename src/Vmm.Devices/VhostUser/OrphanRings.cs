@@ -3,8 +3,24 @@ using Vmm.Io;
 
 namespace Vmm.Devices.VhostUser;
 
-/// <summary>Serves the rings of an activation here, while no back end knows of them. Of the loop's thread.</summary>
-internal sealed class OrphanRings(VirtioActivation activation, IOrphanHandler handler, IoLoop loop, Action wake)
+/// <summary>What <see cref="OrphanRings.Serve"/> comes to.</summary>
+internal enum OrphanStep
+{
+    /// <summary>What could be answered is.</summary>
+    Served,
+
+    /// <summary>The driver broke a ring or a chain.</summary>
+    Malformed,
+
+    /// <summary>A back end may have the rings.</summary>
+    MayHand,
+}
+
+/// <summary>
+/// Serves the rings of an activation here, while no back end knows of them. Without a handler nothing is answered: the rings wait for the
+/// next back end as they are. Of the loop's thread.
+/// </summary>
+internal sealed class OrphanRings(VirtioActivation activation, IOrphanHandler? handler, IoLoop loop, Action wake)
 {
     private readonly List<Doorbell> _doorbells = []; // the guest's, while nobody else has them
     private RingPump?[] _pumps = [];
@@ -13,6 +29,12 @@ internal sealed class OrphanRings(VirtioActivation activation, IOrphanHandler ha
     internal void Begin()
     {
         End();
+        if (handler is null)
+        {
+            wake(); // a back end may be there already
+            return;
+        }
+
         _pumps = new RingPump?[activation.Queues.Count];
         for (int i = 0; i < _pumps.Length; i++)
         {
@@ -51,8 +73,20 @@ internal sealed class OrphanRings(VirtioActivation activation, IOrphanHandler ha
         _doorbells.Clear();
     }
 
-    /// <summary>Answers what is there; false when the driver broke a ring or a chain.</summary>
-    internal bool Serve() => Array.TrueForAll(_pumps, pump => pump?.Serve() ?? true);
+    /// <summary>Answers what is there.</summary>
+    /// <param name="hasBackEnd">A back end is there.</param>
+    internal OrphanStep Serve(bool hasBackEnd)
+    {
+        if (handler is null)
+        {
+            return hasBackEnd ? OrphanStep.MayHand : OrphanStep.Served;
+        }
+
+        handler.MayBegin = hasBackEnd;
+        return !Array.TrueForAll(_pumps, pump => pump?.Serve() ?? true) ? OrphanStep.Malformed
+            : handler.TakeBegins() ? OrphanStep.MayHand
+            : OrphanStep.Served;
+    }
 
     /// <summary>Asks for the doorbells; true when something arrived meanwhile.</summary>
     internal bool PrepareSleep()

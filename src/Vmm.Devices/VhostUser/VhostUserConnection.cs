@@ -24,7 +24,6 @@ internal sealed class VhostUserConnection : IDisposable
 {
     private readonly UnixStream _stream;
     private readonly byte[] _message = new byte[VhostUserMessage.HeaderLength + VhostUserMessage.MostPayload];
-    private readonly byte[] _answer = new byte[VhostUserMessage.HeaderLength + VhostUserMessage.MostAnswer];
     private bool _failed;
 
     /// <summary>Takes ownership of a connected stream.</summary>
@@ -59,8 +58,17 @@ internal sealed class VhostUserConnection : IDisposable
     /// <exception cref="VhostUserException">No such answer in time.</exception>
     internal ulong Ask(VhostUserRequest request, ReadOnlySpan<byte> payload, TimeSpan patience)
     {
+        Span<byte> answer = stackalloc byte[VhostUserMessage.NumberLength];
+        Ask(request, payload, answer, patience);
+        return BinaryPrimitives.ReadUInt64LittleEndian(answer);
+    }
+
+    /// <summary>A request that is answered by that many bytes.</summary>
+    /// <exception cref="VhostUserException">No such answer in time.</exception>
+    internal void Ask(VhostUserRequest request, ReadOnlySpan<byte> payload, Span<byte> answer, TimeSpan patience)
+    {
         Send(request, payload, [], needReply: false, patience);
-        return Receive(request, patience);
+        Receive(request, answer, patience);
     }
 
     /// <summary>A request without an answer of its own, carried out when this returns if the back end acknowledges.</summary>
@@ -69,7 +77,14 @@ internal sealed class VhostUserConnection : IDisposable
         VhostUserRequest request, ReadOnlySpan<byte> payload, ReadOnlySpan<FileDescriptorHandle> descriptors, TimeSpan patience)
     {
         Send(request, payload, descriptors, Acknowledges, patience);
-        if (Acknowledges && Receive(request, patience) is not 0 and ulong error)
+        if (!Acknowledges)
+        {
+            return;
+        }
+
+        Span<byte> answer = stackalloc byte[VhostUserMessage.NumberLength];
+        Receive(request, answer, patience);
+        if (BinaryPrimitives.ReadUInt64LittleEndian(answer) is not 0 and ulong error)
         {
             throw Fail($"it refuses {request} (answer {error})");
         }
@@ -101,19 +116,17 @@ internal sealed class VhostUserConnection : IDisposable
         }
     }
 
-    private ulong Receive(VhostUserRequest request, TimeSpan patience)
+    private void Receive(VhostUserRequest request, Span<byte> answer, TimeSpan patience)
     {
         long end = Environment.TickCount64 + (long)patience.TotalMilliseconds;
-        Span<byte> header = _answer.AsSpan(0, VhostUserMessage.HeaderLength);
+        Span<byte> header = stackalloc byte[VhostUserMessage.HeaderLength];
         ReceiveAll(header, request, end, patience);
-        if (!VhostUserMessage.TryReadAnswer(header, request, out int length, out string problem))
+        if (!VhostUserMessage.TryReadAnswer(header, request, answer.Length, out string problem))
         {
             throw Fail(problem);
         }
 
-        Span<byte> payload = _answer.AsSpan(VhostUserMessage.HeaderLength, length);
-        ReceiveAll(payload, request, end, patience);
-        return BinaryPrimitives.ReadUInt64LittleEndian(payload);
+        ReceiveAll(answer, request, end, patience);
     }
 
     // Descriptors that it sends along have no room here, so the kernel closes them (unix(7)).

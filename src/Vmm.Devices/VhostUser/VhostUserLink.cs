@@ -41,29 +41,36 @@ public sealed record VhostUserLinkOptions
 public sealed class VhostUserLink : IDisposable
 {
     private readonly VhostUserLinkOptions _options;
-    private readonly ulong _required;
-    private readonly int _rings;
     private readonly ConnectorThread _connector;
     private readonly Lock _gate = new();
+    private VhostUserNeeds _needs; // of the next back end; written before there is one
     private VhostUserFrontEnd? _current;
     private bool _disposed;
-    private long _losses;
+    private long _losses, _completed;
 
     /// <summary>Speaks with the back end, which answers before this returns.</summary>
     /// <param name="stream">A connected socket, owned from here on, also when this throws.</param>
-    /// <param name="required">Feature bits that the back end must know.</param>
-    /// <param name="rings">Rings that it must serve.</param>
+    /// <param name="needs">What it must be able to do.</param>
     /// <param name="options">How it is used.</param>
     /// <exception cref="VhostUserException">It cannot do what is needed, or does not answer.</exception>
-    public VhostUserLink(FileDescriptorHandle stream, ulong required, int rings, VhostUserLinkOptions options)
+    /// <exception cref="KernelException">No memory, or no descriptors.</exception>
+    public VhostUserLink(FileDescriptorHandle stream, VhostUserNeeds needs, VhostUserLinkOptions options)
     {
-        (_options, _required, _rings) = (options, required, rings);
+        (_options, _needs) = (options, needs);
         try
         {
+            Requests = needs.ConfigLength > 0 ? new BackEndRequests() : null;
             _current = Begin(stream);
+            BackEndFeatures = _current.Features;
+            FirstConfig = _current.Config.ToArray();
+            Record = _current.Records ? new VhostUserRecord(needs.Rings, needs.RecordSize) : null;
+            _needs = needs with { MustRecord = Record is not null };
         }
         catch
         {
+            stream.Dispose();
+            _current?.Dispose();
+            Requests?.Dispose();
             options.Owned?.Dispose();
             throw;
         }
@@ -85,11 +92,38 @@ public sealed class VhostUserLink : IDisposable
     /// <summary>A back end is there. Any thread.</summary>
     public bool IsConnected => Current is not null;
 
+    /// <summary>Another back end is looked for when one is lost.</summary>
+    internal bool Reconnects => _options.Connect is not null;
+
     /// <summary>How often a back end was lost. Any thread.</summary>
     public long Losses => Interlocked.Read(ref _losses);
 
+    /// <summary>Chains that back ends completed, as far as somebody looked. Any thread.</summary>
+    internal long Completed => Interlocked.Read(ref _completed);
+
+    /// <summary>What the first back end knows of a device's features.</summary>
+    internal ulong BackEndFeatures { get; }
+
+    /// <summary>The record of requests in flight, of all back ends; null: they keep none.</summary>
+    internal VhostUserRecord? Record { get; }
+
+    /// <summary>Where back ends ask something of us; null: nowhere.</summary>
+    internal BackEndRequests? Requests { get; }
+
     /// <summary>Called when a back end is there again, on a thread of the link.</summary>
     internal Action? Returned { get; set; }
+
+    /// <summary>Called when a back end was lost. Any thread.</summary>
+    internal Action? Gone { get; set; }
+
+    /// <summary>
+    /// Takes the configuration space that a back end has now, and whether it is another back end, or refuses it by a
+    /// <see cref="VhostUserException"/>. Any thread.
+    /// </summary>
+    internal Action<ReadOnlyMemory<byte>, bool>? Configured { get; set; }
+
+    /// <summary>The configuration space of the first back end.</summary>
+    internal ReadOnlyMemory<byte> FirstConfig { get; }
 
     /// <summary>The back end that may be used; null: there is none now.</summary>
     internal VhostUserFrontEnd? Current
@@ -120,8 +154,15 @@ public sealed class VhostUserLink : IDisposable
 
         Interlocked.Increment(ref _losses);
         lost.Abandon();
+        Gone?.Invoke();
         _connector.Lost(why);
     }
+
+    /// <summary>So many chains more were completed.</summary>
+    internal void AddCompleted(ushort chains) => Interlocked.Add(ref _completed, chains);
+
+    /// <summary>Every further back end must know these features, too: a driver may have chosen them. Before there can be one.</summary>
+    internal void Require(ulong features) => _needs = _needs with { Features = _needs.Features | features };
 
     /// <summary>Ends the connection, with which the back end ends.</summary>
     public void Dispose()
@@ -138,6 +179,8 @@ public sealed class VhostUserLink : IDisposable
 
         _connector.Dispose();
         Current?.Dispose();
+        Record?.Dispose();
+        Requests?.Dispose();
         _options.Owned?.Dispose();
     }
 
@@ -145,7 +188,8 @@ public sealed class VhostUserLink : IDisposable
     {
         try
         {
-            return VhostUserFrontEnd.Begin(UnixStream.FromDescriptor(stream), _required, _rings, _options.Patience, _options.StopPatience);
+            return VhostUserFrontEnd.Begin(
+                UnixStream.FromDescriptor(stream), _needs, _options.Patience, _options.StopPatience, Requests);
         }
         catch (VhostUserException cause)
         {
@@ -155,13 +199,15 @@ public sealed class VhostUserLink : IDisposable
 
     private void Offer(FileDescriptorHandle stream)
     {
-        VhostUserFrontEnd found;
+        VhostUserFrontEnd? found = null;
         try
         {
             found = Begin(stream);
+            Configured?.Invoke(found.Config.ToArray(), true);
         }
         catch (VhostUserException cause)
         {
+            found?.Dispose();
             throw new IOException(cause.Message, cause);
         }
 

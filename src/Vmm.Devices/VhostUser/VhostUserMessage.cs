@@ -20,6 +20,9 @@ internal enum VhostUserRequest : uint
     SetProtocolFeatures = 16,
     GetQueueCount = 17,
     SetRingEnable = 18,
+    SetBackEndRequests = 21,
+    GetConfig = 24,
+    SetRecord = 32, // SET_INFLIGHT_FD
 }
 
 /// <summary>
@@ -34,8 +37,17 @@ internal static class VhostUserMessage
     /// <summary>Longest payload that a front end of ours sends, a table of memory.</summary>
     internal const int MostPayload = 8 + (32 * MostRegions);
 
-    /// <summary>Longest payload of an answer: two words, or a ring and its index.</summary>
-    internal const int MostAnswer = 8;
+    /// <summary>Payload of most answers: a number, or a ring and its index.</summary>
+    internal const int NumberLength = 8;
+
+    /// <summary>What is before the bytes of a configuration space: where they are, how many, and flags.</summary>
+    internal const int ConfigHead = 12;
+
+    /// <summary>Most bytes of a configuration space that are asked for.</summary>
+    internal const int MostConfig = 64;
+
+    /// <summary>Longest payload of an answer.</summary>
+    internal const int MostAnswer = ConfigHead + MostConfig;
 
     /// <summary>Entries of a table of memory, VHOST_MEMORY_BASELINE_NREGIONS: what every back end takes.</summary>
     internal const int MostRegions = 8;
@@ -62,18 +74,18 @@ internal static class VhostUserMessage
     /// <summary>Reads the header of an answer.</summary>
     /// <param name="header"><see cref="HeaderLength"/> bytes.</param>
     /// <param name="request">What was asked.</param>
-    /// <param name="length">Bytes of payload that follow, at most <see cref="MostAnswer"/>.</param>
+    /// <param name="length">Bytes of payload that have to follow.</param>
     /// <param name="problem">What is wrong with it.</param>
-    internal static bool TryReadAnswer(ReadOnlySpan<byte> header, VhostUserRequest request, out int length, out string problem)
+    internal static bool TryReadAnswer(ReadOnlySpan<byte> header, VhostUserRequest request, int length, out string problem)
     {
         uint answered = BinaryPrimitives.ReadUInt32LittleEndian(header), flags = BinaryPrimitives.ReadUInt32LittleEndian(header[4..]);
         uint size = BinaryPrimitives.ReadUInt32LittleEndian(header[8..]);
         problem = answered != (uint)request ? $"it answers request {answered}, and was asked {(uint)request} ({request})"
             : (flags & VersionMask) != Version ? $"its answer to {request} has version {flags & VersionMask} of the protocol, not {Version}"
             : (flags & Reply) == 0 ? $"it sends {request} without the mark of an answer"
-            : size != MostAnswer ? $"its answer to {request} is {size} bytes long, expected {MostAnswer}"
+            : size == 0 && request == VhostUserRequest.GetConfig ? $"it refuses {request}"
+            : size != length ? $"its answer to {request} is {size} bytes long, expected {length}"
             : "";
-        length = problem.Length == 0 ? (int)size : 0;
         return problem.Length == 0;
     }
 }

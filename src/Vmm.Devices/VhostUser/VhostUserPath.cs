@@ -2,7 +2,6 @@ using System.Diagnostics;
 using Vmm.Devices.Virtio;
 using Vmm.Interop;
 using Vmm.Io;
-using Vmm.Memory;
 
 namespace Vmm.Devices.VhostUser;
 
@@ -32,41 +31,43 @@ internal enum RingHolder
 /// </summary>
 internal sealed class VhostUserPath : IIoService, IDisposable
 {
+    private const int CountMilliseconds = 250; // 262144 chains of a ring in a second are counted right
+
     private static readonly TimeSpan s_endPatience = TimeSpan.FromSeconds(5); // for a back end that was told to end, and does not
 
     private readonly string _name;
     private readonly VirtioActivation _activation;
     private readonly VhostUserLink _link;
-    private readonly IOrphanHandler _orphan;
     private readonly VhostUserRings _rings;
     private readonly VhostUserMemory _memory;
     private readonly IoLoop _loop;
     private readonly List<Doorbell> _bells = [];
     private readonly OrphanRings _orphans;
     private readonly HangUpWatch _watch;
+    private readonly ConfigWatch _config;
     private readonly Thread _thread;
     private RingHolder _stage;
     private VhostUserFrontEnd? _front;
     private ManualResetEventSlim? _holder; // waits for the rings; of the loop's thread
+    private IoTimer? _count;
     private bool _held;
+    private readonly bool _counts;
     private volatile bool _ended;
 
     /// <summary>Makes it.</summary>
-    /// <param name="name">Names its thread and its messages.</param>
+    /// <param name="use">Whose it is, and who serves it.</param>
     /// <param name="activation">The rings.</param>
-    /// <param name="link">Where back ends come from.</param>
-    /// <param name="memory">All memory that the guest may ever have.</param>
-    /// <param name="orphan">Answers while no back end is there.</param>
-    internal VhostUserPath(
-        string name, VirtioActivation activation, VhostUserLink link, IReadOnlyList<MemoryExtent> memory, IOrphanHandler orphan)
+    internal VhostUserPath(VhostUserUse use, VirtioActivation activation)
     {
-        (_name, _activation, _link, _orphan) = (name, activation, link, orphan);
-        _rings = new VhostUserRings(activation, queue => _loop!.Post(() => ChangeCall(queue)));
-        _memory = new VhostUserMemory(activation.Memory, memory, PostMemory);
+        (_name, _activation, _link, _counts) = (use.Name, activation, use.Link, use.Counts);
+        _rings = new VhostUserRings(activation, _link, use.InOrder, queue => _loop!.Post(() => ChangeCall(queue)));
+        _memory = new VhostUserMemory(activation.Memory, use.Memory, PostMemory);
         _loop = new IoLoop(operations: RingOperations.Polls); // last: nothing is left of it when something else is missing
-        _orphans = new OrphanRings(activation, orphan, _loop, Wake);
+        _orphans = new OrphanRings(activation, use.Orphan, _loop, Wake);
         _watch = new HangUpWatch(_loop, HangUp);
-        _thread = new Thread(Run, maxStackSize: 256 * 1024) { Name = name + "-vhost", IsBackground = true };
+        _config = new ConfigWatch(
+            _link, _loop, () => _stage is RingHolder.Handed or RingHolder.Taken ? _front : null, Lose);
+        _thread = new Thread(Run, maxStackSize: 256 * 1024) { Name = use.Name + "-vhost", IsBackground = true };
     }
 
     /// <summary>Starts its thread; the rings are handed over there, since a back end may be slow.</summary>
@@ -161,16 +162,16 @@ internal sealed class VhostUserPath : IIoService, IDisposable
             return false;
         }
 
-        _orphan.MayBegin = _link.IsConnected;
-        if (!_orphans.Serve())
+        switch (_orphans.Serve(_link.IsConnected))
         {
-            Break("malformed ring or chain");
-            return false;
-        }
-
-        if (_orphan.TakeBegins())
-        {
-            Hand(_link.Current);
+            case OrphanStep.Malformed:
+                Break("malformed ring or chain");
+                break;
+            case OrphanStep.MayHand:
+                Hand(_link.Current);
+                break;
+            default:
+                break;
         }
 
         return false;
@@ -199,6 +200,8 @@ internal sealed class VhostUserPath : IIoService, IDisposable
             }
 
             _activation.Threads.Ready();
+            _config.Begin();
+            BeginCount(_counts ? loop.AddTimer(() => BeginCount(_count)) : null);
             Hand(_link.Current);
             loop.Run(this);
             End();
@@ -216,6 +219,12 @@ internal sealed class VhostUserPath : IIoService, IDisposable
     }
 
     // Everything below is of the loop's thread.
+
+    private void BeginCount(IoTimer? timer)
+    {
+        _rings.CountCompleted();
+        (_count = timer)?.Set(CountMilliseconds);
+    }
 
     /// <summary>Gives the rings, which are here, to a back end; without one they are served here.</summary>
     private void Hand(VhostUserFrontEnd? front)
@@ -414,17 +423,7 @@ internal sealed class VhostUserPath : IIoService, IDisposable
             return; // it stays for the next activation
         }
 
-        for (long begin = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(begin) < s_endPatience;)
-        {
-            if (_front.Look() == BackEndSign.Ended)
-            {
-                break;
-            }
-
-            Span<PollEntry> one = [new PollEntry(_front.Handle, read: true)];
-            _ = Poll.Wait(one, 50);
-        }
-
+        _front.WaitEnd(s_endPatience);
         DropFront();
     }
 }

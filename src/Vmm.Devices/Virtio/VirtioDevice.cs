@@ -20,6 +20,12 @@ public abstract class VirtioDevice : IDisposable
     public abstract ulong DeviceFeatures { get; }
 
     /// <summary>
+    /// Feature bits of the ring and the transport that are offered beside those; fewer where somebody else serves the rings who knows
+    /// fewer.
+    /// </summary>
+    public virtual ulong RingFeatures => VirtioFeatures.Transport;
+
+    /// <summary>
     /// Device feature bits without which a driver cannot use the device: one that does not accept them never sees FEATURES_OK (3.1.1 step
     /// 6).
     /// </summary>

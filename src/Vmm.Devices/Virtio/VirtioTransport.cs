@@ -37,7 +37,7 @@ public abstract class VirtioTransport : IVirtioInterrupts, IDisposable
         _mayTransfer = mayTransfer;
         Device = device;
         _memory = memory;
-        _features = new FeatureRegisters(device.DeviceFeatures | VirtioFeatures.Transport);
+        _features = new FeatureRegisters(device.DeviceFeatures | device.RingFeatures);
         _config = new ConfigWindow(device);
         _queues = new QueueSetups(device.QueueSizes);
     }

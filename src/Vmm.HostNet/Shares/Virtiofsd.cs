@@ -14,7 +14,6 @@ public sealed class Virtiofsd(VirtiofsdOptions options) : IDisposable
 {
     private const int ListenBacklog = 1;
 
-    private static readonly Dictionary<string, string> s_noEnvironment = new(StringComparer.Ordinal);
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(10);
 
     private readonly Lock _gate = new();
@@ -39,8 +38,7 @@ public sealed class Virtiofsd(VirtiofsdOptions options) : IDisposable
     {
         lock (_gate)
         {
-            _run?.Kill();
-            _run = null;
+            KillBefore();
             VirtiofsdProgram program = VirtiofsdProgram.Find(options.Program);
             (UnixListener listener, UnixStream stream) = Listen();
             try
@@ -72,8 +70,21 @@ public sealed class Virtiofsd(VirtiofsdOptions options) : IDisposable
     {
         lock (_gate)
         {
-            _run?.Kill();
+            KillBefore();
+        }
+    }
+
+    // Without one of its own there may be one that an earlier process started, and that hangs.
+    private void KillBefore()
+    {
+        if (_run is { } run)
+        {
+            run.Kill();
             _run = null;
+        }
+        else if (options.Mark is { } mark)
+        {
+            MarkedPrograms.Kill(mark);
         }
     }
 
@@ -112,8 +123,8 @@ public sealed class Virtiofsd(VirtiofsdOptions options) : IDisposable
                 string path = isRoot && held is not null ? held.HeldPath : options.Folder;
                 SpawnFolder folder = new(path, VirtiofsdProgram.At, options.ReadOnly, OwnUser: !isRoot);
                 return new VirtiofsdRun(
-                    ProcessHandle.Spawn(program.Path, [.. program.Arguments(options.ReadOnly, isRoot)], s_noEnvironment, [listener.Handle],
-                        isolated: false, errors, folder),
+                    ProcessHandle.Spawn(program.Path, [.. program.Arguments(options.ReadOnly, isRoot)],
+                        MarkedPrograms.Environment(options.Mark), [listener.Handle], isolated: false, errors, folder),
                     said, options.Said);
             }
         }

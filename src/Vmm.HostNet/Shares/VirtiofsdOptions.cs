@@ -18,6 +18,11 @@ public sealed record VirtiofsdOptions
     /// </summary>
     public Func<FolderFile>? Hold { get; init; }
 
+    /// <summary>
+    /// Tells its processes from others, so that one is found and killed that was started by a process that is gone; null: they are not.
+    /// </summary>
+    public string? Mark { get; init; }
+
     /// <summary>Takes a line that the program writes to its standard error; null: nobody reads them.</summary>
     public Action<string>? Said { get; init; }
 

@@ -8,11 +8,16 @@ namespace Vmm.Interop.Libc;
 internal static unsafe class MemoryCalls
 {
     private const int MadvisePopulateWrite = 23, MpolMove = 2; // asm-generic/mman-common.h (Linux 5.14), linux/mempolicy.h
+    private const uint AllowSealing = 2; // MFD_ALLOW_SEALING of linux/memfd.h
+    private const int AddSeals = 1033, SealSeal = 1, SealShrink = 2, SealGrow = 4; // linux/fcntl.h
 
-    /// <summary>A memfd of that size, not mapped; the shift of huge pages is 0, 21 or 30 (MFD_HUGE_SHIFT of memfd_create(2)).</summary>
+    /// <summary>
+    /// A memfd of that size, not mapped; the shift of huge pages is 0, 21 or 30 (MFD_HUGE_SHIFT of memfd_create(2)). It keeps its size
+    /// whoever is given it: memory that is cut off under a mapping is a SIGBUS.
+    /// </summary>
     internal static int Create(string name, ulong size, uint hugeShift)
     {
-        uint flags = (uint)LibC.MFD_CLOEXEC | (hugeShift == 0 ? 0 : (uint)LibC.MFD_HUGETLB | (hugeShift << 26));
+        uint flags = (uint)LibC.MFD_CLOEXEC | AllowSealing | (hugeShift == 0 ? 0 : (uint)LibC.MFD_HUGETLB | (hugeShift << 26));
         int fd;
         fixed (byte* text = CString.Of(name))
         {
@@ -25,6 +30,11 @@ internal static unsafe class MemoryCalls
         }
 
         int answer = Answer.Of(LibC.ftruncate(fd, (long)size));
+        if (answer >= 0)
+        {
+            answer = Answer.Of(LibC.fcntl(fd, AddSeals, SealSeal | SealShrink | SealGrow));
+        }
+
         if (answer < 0)
         {
             _ = LibC.close(fd);

@@ -1,5 +1,6 @@
 using Vmm.Devices.Bus;
 using Vmm.Devices.Pci;
+using Vmm.Devices.VhostUser;
 using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Blk;
 using Vmm.Devices.Virtio.Fs;
@@ -260,11 +261,12 @@ internal sealed class DeviceSet
         HotplugException NoDisk() => new(HotplugProblem.NoSuchDevice, $"{_board.Spec.Name} has no disk {id}");
     }
 
-    /// <summary>Counters of disks and network devices now. Any thread.</summary>
-    internal (List<DiskCounters> Disks, List<NetDeviceCounters> Nets) Counters()
+    /// <summary>Counters of disks, network devices and shared folders now. Any thread.</summary>
+    internal (List<DiskCounters> Disks, List<NetDeviceCounters> Nets, List<ShareCounters> Shares) Counters()
     {
         List<DiskCounters> disks = [];
         List<NetDeviceCounters> nets = [];
+        List<ShareCounters> shares = [];
         foreach (AttachedDevice device in _table.All)
         {
             if (device.Device is VirtioBlk disk)
@@ -275,9 +277,13 @@ internal sealed class DeviceSet
             {
                 nets.Add(new NetDeviceCounters(device.Id, net.Counters, net.InKernel ? net.Interface : null));
             }
+            else if (device.Device is VirtioFs share)
+            {
+                shares.Add(new ShareCounters(device.Id, share.Requests, share.Losses, share.IsConnected));
+            }
         }
 
-        return (disks, nets);
+        return (disks, nets, shares);
     }
 
     /// <summary>Looks whether the disks can be saved.</summary>
@@ -296,7 +302,7 @@ internal sealed class DeviceSet
     {
         foreach (AttachedDevice device in _table.All)
         {
-            (device.Device as VirtioFs)?.ThrowIfSaved();
+            (device.Device as VhostUserDevice)?.ThrowIfSaved();
         }
     }
 

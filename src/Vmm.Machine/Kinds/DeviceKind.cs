@@ -64,7 +64,8 @@ internal sealed class DeviceKind
             },
         };
 
-    private static FileDescriptorHandle[] Open(DeviceSetup setup, DeviceSpec wanted)
+    /// <summary>The number of an entry of <c>devices</c>.</summary>
+    internal static int EntryOf(DeviceSetup setup, DeviceSpec wanted)
     {
         int entry = 0;
         while (!ReferenceEquals(setup.Spec.Devices[entry], wanted))
@@ -72,6 +73,12 @@ internal sealed class DeviceKind
             entry++;
         }
 
+        return entry;
+    }
+
+    private static FileDescriptorHandle[] Open(DeviceSetup setup, DeviceSpec wanted)
+    {
+        int entry = EntryOf(setup, wanted);
         List<FileDescriptorHandle> files = [];
         try
         {

@@ -16,6 +16,8 @@ internal static class DeviceKinds
         PmemKind.Kind,
         AgentPortKind.Kind,
         FsKind.Kind,
+        VhostUserKinds.Blk,
+        VhostUserKinds.Net,
     ];
 
     /// <summary>The kind of that name; null when there is none.</summary>

@@ -122,6 +122,10 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
     public VhostUserLink OpenShare(int index, ShareSpec share) =>
         SharedFolders.Passed(index, share, Take(ResourceNames.Share(index)), DialStorage, Note);
 
+    /// <inheritdoc/>
+    public VhostUserLink OpenBackEnd(int index, string id, DeviceSpec device, VhostUserNeeds needs) =>
+        BackEnds.Passed(id, device, needs, Take(ResourceNames.BackEnd(index)), DialStorage, Note);
+
     /// <summary>vhost-net for every queue of a network device, or nothing.</summary>
     private List<VhostNet> TakeVhost(int index, NetSpec net)
     {

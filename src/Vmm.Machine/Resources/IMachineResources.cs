@@ -82,6 +82,10 @@ public interface IMachineResources
     /// <summary>The program that serves shared folder number <paramref name="index"/>.</summary>
     /// <exception cref="HostShareException">It cannot be started, or does not answer.</exception>
     VhostUserLink OpenShare(int index, ShareSpec share);
+
+    /// <summary>The program that serves entry number <paramref name="index"/> of <c>devices</c>, which somebody else started.</summary>
+    /// <exception cref="VhostUserException">It cannot be reached, or cannot what is needed.</exception>
+    VhostUserLink OpenBackEnd(int index, string id, DeviceSpec device, VhostUserNeeds needs);
 }
 
 /// <summary>The threads that a guest drives, for whoever wants them to be able to do less than the rest of the process.</summary>
@@ -175,6 +179,10 @@ public sealed class PathResources : IMachineResources
 
     /// <inheritdoc/>
     public VhostUserLink OpenShare(int index, ShareSpec share) => SharedFolders.Start(index, share, Note);
+
+    /// <inheritdoc/>
+    public VhostUserLink OpenBackEnd(int index, string id, DeviceSpec device, VhostUserNeeds needs) =>
+        BackEnds.Connect(id, device, needs, Note);
 
     private static TapBackend OpenTap(NetSpec net, Func<bool, TapBackend> open)
     {

@@ -45,7 +45,7 @@ internal static class SharedFolders
     {
         try
         {
-            return new VhostUserLink(socket, VirtioFs.BackEndFeatures, VirtioFs.Rings, new VhostUserLinkOptions
+            return new VhostUserLink(socket, VirtioFs.Needs, new VhostUserLinkOptions
             {
                 Name = FsKind.IdOf(index),
                 Of = $"the shared folder {share.EffectiveTag} (virtiofsd)",

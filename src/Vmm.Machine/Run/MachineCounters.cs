@@ -7,7 +7,16 @@ namespace Vmm.Machine.Run;
 /// <param name="Exits">KVM exits to user space, all vCPUs.</param>
 /// <param name="Disks">Per disk that is plugged, in the order they came.</param>
 /// <param name="Nets">Per network device that is plugged, in the order they came.</param>
-public sealed record MachineCounters(long Exits, IReadOnlyList<DiskCounters> Disks, IReadOnlyList<NetDeviceCounters> Nets);
+/// <param name="Shares">Each shared folder, in guest order.</param>
+public sealed record MachineCounters(
+    long Exits, IReadOnlyList<DiskCounters> Disks, IReadOnlyList<NetDeviceCounters> Nets, IReadOnlyList<ShareCounters> Shares);
+
+/// <summary>Counters of a shared folder.</summary>
+/// <param name="Name"><c>fs0</c>, …</param>
+/// <param name="Requests">Requests that virtiofsd completed.</param>
+/// <param name="Losses">How often virtiofsd was lost.</param>
+/// <param name="IsConnected">One serves it now.</param>
+public sealed record ShareCounters(string Name, long Requests, long Losses, bool IsConnected);
 
 /// <summary>Counters of a disk; they go on counting.</summary>
 /// <param name="Name"><c>disk0</c>, …</param>

@@ -154,8 +154,8 @@ public sealed class VirtualMachine : IDisposable
     {
         get
         {
-            (List<DiskCounters> disks, List<NetDeviceCounters> nets) = _devices.Counters();
-            return new MachineCounters(_vcpus.Exits, disks, nets);
+            (List<DiskCounters> disks, List<NetDeviceCounters> nets, List<ShareCounters> shares) = _devices.Counters();
+            return new MachineCounters(_vcpus.Exits, disks, nets, shares);
         }
     }
 

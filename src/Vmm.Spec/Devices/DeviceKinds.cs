@@ -12,6 +12,8 @@ public static class DeviceKinds
     internal static DeviceKind[] All { get; } =
     [
         PmemSpec.Registration,
+        VhostUserBlkSpec.Registration,
+        VhostUserNetSpec.Registration,
     ];
 
     /// <summary>The words.</summary>

@@ -19,6 +19,12 @@ public abstract record DeviceSpec
     [JsonIgnore]
     public virtual IReadOnlyList<DeviceFile> Files => [];
 
+    /// <summary>
+    /// The unix socket at which the program listens that serves it (vhost-user); null: nobody does. Whoever has the privileges connects.
+    /// </summary>
+    [JsonIgnore]
+    public virtual string? BackEnd => null;
+
     /// <summary>Its thread reads, writes or flushes files by its ring (io_uring); others may only wait in theirs.</summary>
     [JsonIgnore]
     public virtual bool ReachesFiles => false;

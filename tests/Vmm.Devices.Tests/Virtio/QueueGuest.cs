@@ -52,6 +52,9 @@ internal sealed class QueueGuest : IVirtioInterrupts, IDisposable
     /// <summary>The queue of the last interrupt; null: none yet.</summary>
     public int? LastSignalled { get; private set; }
 
+    /// <summary>All its memory, for another process.</summary>
+    public MemoryExtent Extent => new(new(0), new ByteSize((ulong)RamBytes), _ram.BackingFile, 0);
+
     /// <summary>4 KiB pages of the guest that have memory of the host behind them.</summary>
     public long ResidentPages => _ram.ResidentPages().Values.Sum(p => (long)p.Value);
 

@@ -120,5 +120,8 @@ public sealed class FirmwareTests : IDisposable
         public INetBackend OpenNet(int index, NetSpec net) => throw new NotSupportedException();
 
         public VhostUserLink OpenShare(int index, ShareSpec share) => throw new NotSupportedException();
+
+        public VhostUserLink OpenBackEnd(int index, string id, DeviceSpec device, VhostUserNeeds needs) =>
+            throw new NotSupportedException();
     }
 }

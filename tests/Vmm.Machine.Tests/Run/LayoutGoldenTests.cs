@@ -248,5 +248,8 @@ public sealed class LayoutGoldenTests : IDisposable
         public INetBackend OpenNet(int index, NetSpec net) => new MemoryNet(net.Queues);
 
         public VhostUserLink OpenShare(int index, ShareSpec share) => throw new NotSupportedException();
+
+        public VhostUserLink OpenBackEnd(int index, string id, DeviceSpec device, VhostUserNeeds needs) =>
+            throw new NotSupportedException();
     }
 }

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using Vmm.HostNet.Shares;
+using Vmm.Interop;
 using Vmm.Machine.Run;
 using Vmm.Machine.Saved;
 using Vmm.Spec;
@@ -78,6 +79,32 @@ public sealed class ShareTests : IDisposable
         }
 
         Assert.True(SpinWait.SpinUntil(() => !Programs().Intersect(of).Any(), 20_000), "virtiofsd outlives its machine");
+    }
+
+    [VirtiofsdFact(NeedsRoot = true)]
+    public void One_that_hangs_is_killed_by_the_next_who_starts_it()
+    {
+        VirtiofsdOptions options = new() { Folder = Share, Mark = _folder };
+        Virtiofsd before = new(options); // of a vmmd that is gone: not disposed
+        using FileDescriptorHandle kept = before.Start();
+        int[] first = Programs();
+        Assert.NotEmpty(first);
+        foreach (int process in first)
+        {
+            using Process stopped = Process.Start("kill", ["-STOP", process.ToString(CultureInfo.InvariantCulture)]);
+            stopped.WaitForExit();
+        }
+
+        using (Virtiofsd other = new(options with { Mark = _folder + "2" }))
+        {
+            using FileDescriptorHandle another = other.Start();
+            Assert.Equal(first.Order(), Programs().Intersect(first).Order()); // of another folder, or another VM
+        }
+
+        using Virtiofsd next = new(options);
+        using FileDescriptorHandle socket = next.Start();
+        Assert.True(SpinWait.SpinUntil(() => !Programs().Intersect(first).Any(), 20_000), "it is still there");
+        Assert.NotEmpty(Programs());
     }
 
     [VirtiofsdFact(NeedsRoot = true)]

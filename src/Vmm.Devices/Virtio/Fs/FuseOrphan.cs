@@ -6,15 +6,16 @@ namespace Vmm.Devices.Virtio.Fs;
 
 /// <summary>
 /// Answers the file system requests of a guest whose virtiofsd is gone. It took with it what it knew of the guest's inodes and open
-/// files, so
-/// everything fails with ENOTCONN, as with any FUSE server that died, until the guest mounts anew: its FUSE_INIT goes to the next one.
+/// files, so everything fails with ENOTCONN, as with any FUSE server that died, until the guest mounts anew: its FUSE_INIT goes to the next
+/// one, and waits for that.
 /// </summary>
-internal sealed class FuseOrphan : IOrphanHandler
+/// <param name="hasNext">There will be another virtiofsd; false: FUSE_INIT fails as everything does.</param>
+internal sealed class FuseOrphan(bool hasNext) : IOrphanHandler
 {
     private const int HeaderLength = 40, AnswerLength = 16; // struct fuse_in_header, fuse_out_header of linux/fuse.h
     private const uint OpcodeInit = 26;
 
-    private bool _mayBegin, _begins;
+    private bool _mayBegin, _begins, _waits;
 
     /// <inheritdoc/>
     public uint MostReadable => HeaderLength;
@@ -25,11 +26,15 @@ internal sealed class FuseOrphan : IOrphanHandler
     /// <inheritdoc/>
     public bool MayBegin
     {
-        set => _mayBegin = value;
+        set
+        {
+            _mayBegin = value;
+            _waits &= !value;
+        }
     }
 
     /// <inheritdoc/>
-    public bool WantsChain => !_begins;
+    public bool WantsChain => !_begins && !_waits;
 
     /// <inheritdoc/>
     public bool TakeBegins()
@@ -49,9 +54,9 @@ internal sealed class FuseOrphan : IOrphanHandler
             return ChainResult.Malformed;
         }
 
-        if (_mayBegin && BinaryPrimitives.ReadUInt32LittleEndian(header[4..]) == OpcodeInit)
+        if ((_mayBegin || hasNext) && BinaryPrimitives.ReadUInt32LittleEndian(header[4..]) == OpcodeInit)
         {
-            _begins = true;
+            (_begins, _waits) = (_mayBegin, !_mayBegin); // nothing of that mount comes before its answer
             return ChainResult.PutBack;
         }
 
