@@ -15,7 +15,15 @@ internal abstract class Contender
     /// <summary>The exit code of the process when the guest ended well (debug-exit code 0).</summary>
     internal abstract int Success { get; }
 
-    internal abstract string[] Command(string elf, string cmdline, string? disk = null, DiskMode? mode = null, string? tap = null);
+    /// <summary>The command line.</summary>
+    /// <param name="elf">The guest.</param>
+    /// <param name="cmdline">What it is told.</param>
+    /// <param name="disk">A raw file.</param>
+    /// <param name="mode">How it is opened.</param>
+    /// <param name="tap">A network device on a tap.</param>
+    /// <param name="passt">A network device behind passt, at this socket for who does not start it.</param>
+    internal abstract string[] Command(
+        string elf, string cmdline, string? disk = null, DiskMode? mode = null, string? tap = null, string? passt = null);
 }
 
 internal sealed class Vmmctl(string program, string name = "vmm") : Contender
@@ -24,7 +32,8 @@ internal sealed class Vmmctl(string program, string name = "vmm") : Contender
 
     internal override int Success => 0;
 
-    internal override string[] Command(string elf, string cmdline, string? disk = null, DiskMode? mode = null, string? tap = null)
+    internal override string[] Command(
+        string elf, string cmdline, string? disk = null, DiskMode? mode = null, string? tap = null, string? passt = null)
     {
         List<string> words = [program, "run", "--quiet", "--no-serial-input", "--memory", "128MiB", "--kernel", elf, "--cmdline", cmdline];
         if (disk is not null)
@@ -35,6 +44,16 @@ internal sealed class Vmmctl(string program, string name = "vmm") : Contender
         if (tap is not null)
         {
             words.AddRange(["--virtio-transport", "mmio", "--net", "tap=" + tap]);
+        }
+
+        if (passt is not null)
+        {
+            words.AddRange(
+            [
+                "--virtio-transport", "mmio", "--net", "user",
+                "--publish", $"{UserNetBench.HostAddress}:{UserNetBench.EchoPort}/udp",
+                "--publish", $"{UserNetBench.HostAddress}:{UserNetBench.EndPort}/udp",
+            ]);
         }
 
         return [.. words];
@@ -48,7 +67,8 @@ internal sealed class QemuMicrovm(string program) : Contender
     // isa-debug-exit ends QEMU with code * 2 + 1.
     internal override int Success => 1;
 
-    internal override string[] Command(string elf, string cmdline, string? disk = null, DiskMode? mode = null, string? tap = null)
+    internal override string[] Command(
+        string elf, string cmdline, string? disk = null, DiskMode? mode = null, string? tap = null, string? passt = null)
     {
         // Without ARCH_CAPABILITIES in KVM, -cpu host aborts on MSR 0x10a.
         List<string> words = [program, "-M", "microvm", "-enable-kvm", "-cpu", "host,-arch-capabilities", "-m", "128M", "-kernel", elf,
@@ -73,6 +93,15 @@ internal sealed class QemuMicrovm(string program) : Contender
             [
                 "-global", "virtio-mmio.force-legacy=false", "-netdev", $"tap,id=n,ifname={tap},script=no,downscript=no,vhost=off",
                 "-device", "virtio-net-device,netdev=n"
+            ]);
+        }
+
+        if (passt is not null)
+        {
+            words.AddRange(
+            [
+                "-global", "virtio-mmio.force-legacy=false",
+                "-netdev", $"stream,id=n,server=off,addr.type=unix,addr.path={passt}", "-device", "virtio-net-device,netdev=n",
             ]);
         }
 

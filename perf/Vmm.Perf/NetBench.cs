@@ -97,7 +97,7 @@ internal sealed class NetBench(Bench bench)
         return Process.Start(new ProcessStartInfo("ip", [.. words, "flood"]) { UseShellExecute = false })!;
     }
 
-    private static void Ip(params string[] words)
+    internal static void Ip(params string[] words)
     {
         using Process ip = Process.Start(new ProcessStartInfo("ip", words) { UseShellExecute = false, RedirectStandardError = true })!;
         string errors = ip.StandardError.ReadToEnd();

@@ -3,17 +3,23 @@ using Vmm.Contracts.Rest;
 using Vmm.Perf;
 
 const string Usage = "usage: perf/run [--short] [--peer-only] [--rows=TEXT] "
-    + "[start] [block] [memdisk] [disks] [exits] [daemon] [net] [memory] [numa] [swapstore] [pager]   (environment: VMMCTL, VMMD, QEMU, BEFORE)";
+    + "[start] [block] [memdisk] [disks] [exits] [daemon] [net] [usernet] [memory] [numa] [swapstore] [pager]   (environment: VMMCTL, VMMD, QEMU, BEFORE)";
 if (args is ["flood"])
 {
     return NetBench.Flood(); // this program again, inside the namespace of the network benchmark
+}
+
+if (args is ["echo", string seconds])
+{
+    return UserNetBench.Echo(int.Parse(seconds, CultureInfo.InvariantCulture));
 }
 
 string[] parts = [.. args.Where(a => !a.StartsWith('-'))];
 string[] options = [.. args.Where(a => a.StartsWith('-'))];
 const string RowsOption = "--rows="; // of the part disks: those whose name has this text
 if (options.Except(["--short", "--peer-only"], StringComparer.Ordinal).Any(o => !o.StartsWith(RowsOption, StringComparison.Ordinal))
-    || parts.Except(["start", "block", "memdisk", "disks", "exits", "daemon", "net", "memory", "numa", "swapstore", "pager"], StringComparer.Ordinal)
+    || parts.Except(["start", "block", "memdisk", "disks", "exits", "daemon", "net", "usernet", "memory", "numa", "swapstore", "pager"],
+            StringComparer.Ordinal)
         .Any())
 {
     Console.Error.WriteLine(Usage);
@@ -139,6 +145,18 @@ try
         else
         {
             report.Note("(f) skipped: needs root, /dev/net/tun and tests/guests/build/net.elf");
+        }
+    }
+
+    if (Wanted("usernet"))
+    {
+        if (UserNetBench.IsPossible && bench.HasGuest("net"))
+        {
+            new UserNetBench(bench).Run(report);
+        }
+        else
+        {
+            report.Note("(f) user-mode network skipped: needs root, passt, /dev/net/tun and tests/guests/build/net.elf");
         }
     }
 
