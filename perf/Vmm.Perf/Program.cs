@@ -5,7 +5,8 @@ using Vmm.Perf;
 const string Usage = "usage: perf/run [--short] [--peer-only] [--rows=TEXT] "
     + "[start] [block] [memdisk] [disks] [exits] [daemon] [net] [usernet] [memory] [numa] [swapstore] [pager] [save]   "
     + "(environment: VMMCTL, VMMD, QEMU, BEFORE)";
-string[] known = ["start", "block", "memdisk", "disks", "exits", "daemon", "net", "usernet", "memory", "numa", "swapstore", "pager", "save"];
+string[] known =
+    ["start", "block", "memdisk", "disks", "exits", "daemon", "net", "usernet", "memory", "numa", "swapstore", "pager", "save"];
 if (args is ["flood"])
 {
     return NetBench.Flood(); // this program again, inside the namespace of the network benchmark
