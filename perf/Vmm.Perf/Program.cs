@@ -3,7 +3,9 @@ using Vmm.Contracts.Rest;
 using Vmm.Perf;
 
 const string Usage = "usage: perf/run [--short] [--peer-only] [--rows=TEXT] "
-    + "[start] [block] [memdisk] [disks] [exits] [daemon] [net] [memory] [numa] [swapstore] [pager]   (environment: VMMCTL, VMMD, QEMU, BEFORE)";
+    + "[start] [block] [memdisk] [disks] [exits] [daemon] [net] [memory] [numa] [swapstore] [pager] [save]   "
+    + "(environment: VMMCTL, VMMD, QEMU, BEFORE)";
+string[] known = ["start", "block", "memdisk", "disks", "exits", "daemon", "net", "memory", "numa", "swapstore", "pager", "save"];
 if (args is ["flood"])
 {
     return NetBench.Flood(); // this program again, inside the namespace of the network benchmark
@@ -13,8 +15,7 @@ string[] parts = [.. args.Where(a => !a.StartsWith('-'))];
 string[] options = [.. args.Where(a => a.StartsWith('-'))];
 const string RowsOption = "--rows="; // of the part disks: those whose name has this text
 if (options.Except(["--short", "--peer-only"], StringComparer.Ordinal).Any(o => !o.StartsWith(RowsOption, StringComparison.Ordinal))
-    || parts.Except(["start", "block", "memdisk", "disks", "exits", "daemon", "net", "memory", "numa", "swapstore", "pager"], StringComparer.Ordinal)
-        .Any())
+    || parts.Except(known, StringComparer.Ordinal).Any())
 {
     Console.Error.WriteLine(Usage);
     return 2;
@@ -145,6 +146,11 @@ try
     if (Wanted("daemon") && !peerOnly)
     {
         new DaemonBench(bench, vmmd).Run(report);
+    }
+
+    if (Wanted("save") && Directory.Exists(BlockBench.Memory))
+    {
+        new SaveBench(bench, vmmd).Run(report);
     }
 
     if (Wanted("memory") && !peerOnly)

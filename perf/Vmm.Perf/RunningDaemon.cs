@@ -40,12 +40,17 @@ internal sealed class RunningDaemon : IDisposable
     internal VmmClient Client { get; }
 
     /// <summary>Creates a VM and starts it; answers when its vCPUs run.</summary>
-    internal VmInfo Launch(string name, string kernel, int memoryMiB, string more = "")
+    internal VmInfo Launch(string name, string kernel, int memoryMiB, string more = "", string cmdline = "")
     {
         string yaml =
-            Row.Invariant($"name: {name}\nmemory: {memoryMiB}MiB\ndebugExit: true\nboot: {{kernel: {kernel}, cmdline: \"\"}}\n{more}");
+            Row.Invariant($"name: {name}\nmemory: {memoryMiB}MiB\ndebugExit: true\nboot: {{kernel: {kernel}, cmdline: \"{cmdline}\"}}\n{more}");
         _ = Client.CreateAsync(yaml, "/", CancellationToken.None).GetAwaiter().GetResult();
-        VmInfo vm = Client.DoAsync(name, "start", CancellationToken.None).GetAwaiter().GetResult();
+        return Own(Client.DoAsync(name, "start", CancellationToken.None).GetAwaiter().GetResult());
+    }
+
+    /// <summary>The VM's worker ends with this daemon, however that ends.</summary>
+    internal VmInfo Own(VmInfo vm)
+    {
         if (vm.WorkerProcessId is { } worker)
         {
             _workers.Add(worker);

@@ -87,6 +87,18 @@ public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
         }
     }
 
+    /// <summary>Writes into the file, without a touch of the mapping; not for huge pages.</summary>
+    /// <exception cref="KernelException">It cannot be written.</exception>
+    public void WriteFile(ulong offset, ReadOnlySpan<byte> content)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(offset + (ulong)content.Length, Length, nameof(offset)); // it would grow
+        long answer = FileCalls.WriteAt(_file, content, offset);
+        if (answer != content.Length)
+        {
+            throw new KernelException($"pwrite {Name}, {content.Length} bytes at {offset}", answer < 0 ? (int)-answer : Errno.EIO);
+        }
+    }
+
     private unsafe Span<byte> Piece(ulong offset, int length) => offset <= Length && (ulong)length <= Length - offset
         ? new Span<byte>((void*)(Address + (nint)offset), length)
         : throw new ArgumentOutOfRangeException(nameof(offset), $"{Name}: {length} bytes at {offset} lie outside {Length}");

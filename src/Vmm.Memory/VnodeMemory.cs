@@ -182,16 +182,21 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
         }
     }
 
-    /// <summary>Copies bytes in, for a restore; the machine does not run yet.</summary>
-    public void CopyFrom(ulong offset, ReadOnlySpan<byte> source)
+    /// <summary>Fills fresh memory, for a restore; the machine does not run yet. Several threads may fill different pages.</summary>
+    /// <exception cref="KernelException">The host has no memory left.</exception>
+    public void Fill(ulong offset, ReadOnlySpan<byte> source)
     {
-        if (Paging is null)
+        if (Paging is not null)
         {
-            _memory.CopyFrom(offset, source);
+            VnodePaging.Copy(source, AddressOf(offset, source.Length));
+        }
+        else if (PageSize == ByteSize.BytesPerPage)
+        {
+            _memory.WriteFile(offset, source); // no fault for each page, and none is cleared first
         }
         else
         {
-            VnodePaging.Copy(source, AddressOf(offset, source.Length));
+            _memory.CopyFrom(offset, source); // files of huge pages are not written
         }
     }
 

@@ -11,6 +11,18 @@ public sealed class UnitRegistry
     private readonly List<UnitEntry> _entries = [];
     private string? _operation;
 
+    /// <summary>The operation that goes on, such as <c>quiesce</c>; null: none. Any thread.</summary>
+    public string? Operation
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _operation;
+            }
+        }
+    }
+
     /// <summary>Adds a unit. The units it depends on may come later.</summary>
     /// <param name="part">The unit.</param>
     /// <param name="atRest">It does not work yet, as in a machine that is to be restored; otherwise it works.</param>

@@ -3,6 +3,7 @@ using Vmm.Devices.Virtio.Blk;
 using Vmm.Interop;
 using Vmm.Machine.Numa;
 using Vmm.Machine.Run;
+using Vmm.Machine.Saved;
 using Vmm.Memory;
 using Vmm.Placement;
 using Vmm.Spec;
@@ -37,6 +38,22 @@ internal sealed class HostedReport(VirtualMachine machine, Rehoming rehoming, Ho
             }
 
             return new WorkerNuma(vnodes, rehoming.Status, machine.Fit is { } fit ? Info(fit) : null);
+        }
+    }
+
+    /// <summary>Everything of the machine that has state, and what happens to it.</summary>
+    internal UnitList Units
+    {
+        get
+        {
+            MachineUnitsView now = machine.Units.Now;
+            return new UnitList(
+                [.. now.Units.Select(unit => new UnitInfo(
+                    unit.Unit.ToString(),
+                    Names.Of(unit.Phase),
+                    unit.Text,
+                    now.Moved ? (long)unit.Since.TotalMilliseconds : null))],
+                now.Operation);
         }
     }
 

@@ -144,6 +144,9 @@ internal sealed class WorkerService : IDisposable
             case ControlKinds.Stats:
                 reply.Ok(Machine.Report.Stats(ResidentBytes()), ControlJson.Default.WorkerStats);
                 break;
+            case ControlKinds.Units:
+                reply.Ok(Machine.Report.Units, ControlJson.Default.UnitList);
+                break;
             case ControlKinds.Memory:
                 reply.Ok(Memory(reply), ControlJson.Default.VmMemory);
                 break;

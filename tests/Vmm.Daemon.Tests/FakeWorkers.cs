@@ -227,6 +227,9 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
         return Task.CompletedTask;
     }
 
+    public Task<UnitList> UnitsAsync(CancellationToken cancellation) =>
+        Task.FromResult(new UnitList([new UnitInfo("vcpu0", State == VmState.Running ? "running" : "quiescent", "vCPU")]));
+
     public Task<WorkerStats> GetStatsAsync(CancellationToken cancellation) =>
         Task.FromResult(new WorkerStats(
             12, 34, 56,

@@ -157,6 +157,23 @@ public sealed class HostileWorkerTests
         await stage.OthersAreWellAsync();
     }
 
+    [Theory]
+    [InlineData("""{"units":[{"name":"a","phase":"Run ning","text":""}]}""")]
+    [InlineData("""{"units":[{"name":"a","phase":"running","text":""},{"name":"a","phase":"running","text":""}]}""")]
+    [InlineData("""{"units":[{"name":"","phase":"running","text":""}]}""")]
+    [InlineData("""{"units":[{"name":"a","phase":"running","text":"","milliseconds":-1}]}""")]
+    [InlineData("""{"units":[],"operation":"\u001b[2J"}""")]
+    [InlineData("""{"units":[null]}""")]
+    [InlineData("{}")]
+    public async Task Units_that_no_machine_has_are_a_bad_answer(string body)
+    {
+        await using Stage stage = await Stage.StartAsync();
+        stage.Hostile.Body = asked => asked is ControlKinds.Units ? body : null;
+        Assert.Equal(
+            "bad-answer", (await DaemonFixture.RefusedAsync(() => stage.Daemon.Client.UnitsAsync(Bad, CancellationToken.None))).Code);
+        await stage.OthersAreWellAsync();
+    }
+
     [Fact]
     public async Task Texts_of_a_worker_are_fit_for_a_terminal()
     {
@@ -171,6 +188,11 @@ public sealed class HostileWorkerTests
             && stage.Hostile.Send(frame.Id, ControlKinds.Error, $$"""{"code":"{{s_escape}}","message":""}""");
         Assert.Equal(
             "bad-answer", (await DaemonFixture.RefusedAsync(() => stage.Daemon.Client.DoAsync(Bad, "pause", CancellationToken.None))).Code);
+        stage.Hostile.Body = asked => asked is ControlKinds.Units
+            ? $$"""{"units":[{"name":"a","phase":"running","text":"x{{s_escape}}"}]}"""
+            : null;
+        UnitInfo unit = Assert.Single((await stage.Daemon.Client.UnitsAsync(Bad, CancellationToken.None)).Units);
+        Assert.DoesNotContain(unit.Text, char.IsControl);
         stage.Hostile.Body = asked => asked is ControlKinds.Devices
             ? $$"""
                 {"devices":[{"name":"disk0","kind":"disk","source":"/x{{s_escape}}","slot":3,"readOnly":false,

@@ -71,6 +71,7 @@ public sealed class IdentityMatrixTests
         GET /api/v1/vms/{name}/spec
         GET /api/v1/vms/{name}/seed
         GET /api/v1/vms/{name}/stats
+        GET /api/v1/vms/{name}/units
         GET /api/v1/vms/{name}/agent
         GET /api/v1/vms/{name}/guest
         GET /api/v1/vms/{name}/events

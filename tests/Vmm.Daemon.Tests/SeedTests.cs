@@ -14,7 +14,7 @@ namespace Vmm.Daemon.Tests;
 public sealed class SeedTests : IAsyncLifetime
 {
     private const string Key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExample ann@host";
-    private const string Secret = "hush-hush-4711", Hash = "$6$saltsalt$hush4711hushhushhushhushhush";
+    private const string Secret = "hush-hush-4711x", Hash = "$6$saltsalt$hush4711xhushhushhushhushhush";
 
     private static readonly CancellationToken s_none = CancellationToken.None;
 
@@ -72,7 +72,7 @@ public sealed class SeedTests : IAsyncLifetime
             "jobs", "openapi/v1.json"])
         {
             string answer = await _daemon.GetAsync(path is "openapi/v1.json" ? "/" + path : "/api/v1/" + path);
-            Assert.DoesNotContain("4711", answer, StringComparison.Ordinal);
+            Assert.DoesNotContain("4711x", answer, StringComparison.Ordinal);
             Assert.DoesNotContain("AAAAC3Nza", answer, StringComparison.Ordinal);
         }
 
@@ -82,7 +82,7 @@ public sealed class SeedTests : IAsyncLifetime
         foreach (string where in Directory.EnumerateFiles(_daemon.Folder, "*", SearchOption.AllDirectories).Where(f => f != file))
         {
             string text = Encoding.Latin1.GetString(await File.ReadAllBytesAsync(where));
-            Assert.False(text.Contains("4711", StringComparison.Ordinal) || text.Contains("AAAAC3Nza", StringComparison.Ordinal), where);
+            Assert.False(text.Contains("4711x", StringComparison.Ordinal) || text.Contains("AAAAC3Nza", StringComparison.Ordinal), where);
         }
 
         await _daemon.StartDaemonAsync();
@@ -192,18 +192,18 @@ public sealed class SeedTests : IAsyncLifetime
         foreach ((VmSeedWish wish, string field) in new[]
         {
             (new VmSeedWish(), ""), (new VmSeedWish(Once: true), ""), (new VmSeedWish(UserData: new byte[(256 << 10) + 1]), "userData"),
-            (new VmSeedWish(NetworkConfig: new byte[(256 << 10) + 1]), "networkConfig"), (new VmSeedWish(SshKeys: ["4711"]), "sshKeys[0]"),
-            (new VmSeedWish(SshKeys: [Key, "-----BEGIN OPENSSH PRIVATE KEY-----4711"]), "sshKeys[1]"),
-            (new VmSeedWish(SshKeys: [Key + "\n4711: x"]), "sshKeys[0]"),
+            (new VmSeedWish(NetworkConfig: new byte[(256 << 10) + 1]), "networkConfig"), (new VmSeedWish(SshKeys: ["4711x"]), "sshKeys[0]"),
+            (new VmSeedWish(SshKeys: [Key, "-----BEGIN OPENSSH PRIVATE KEY-----4711x"]), "sshKeys[1]"),
+            (new VmSeedWish(SshKeys: [Key + "\n4711x: x"]), "sshKeys[0]"),
             (new VmSeedWish(SshKeys: [.. Enumerable.Repeat(Key, 101)]), "sshKeys"),
-            (new VmSeedWish(SshKeys: [Key + new string('ü', 40 << 10)]), "sshKeys"), (new VmSeedWish(Hostname: "a\nb4711"), "hostname"),
-            (new VmSeedWish(Hostname: ""), "hostname"), (new VmSeedWish(PasswordHash: "4711"), "passwordHash"),
-            (new VmSeedWish(PasswordHash: "$6$salt$4711\nroot: 1"), "passwordHash"),
+            (new VmSeedWish(SshKeys: [Key + new string('ü', 40 << 10)]), "sshKeys"), (new VmSeedWish(Hostname: "a\nb4711x"), "hostname"),
+            (new VmSeedWish(Hostname: ""), "hostname"), (new VmSeedWish(PasswordHash: "4711x"), "passwordHash"),
+            (new VmSeedWish(PasswordHash: "$6$salt$4711x\nroot: 1"), "passwordHash"),
         })
         {
             Problem problem = await DaemonFixture.RefusedAsync(() => PutAsync(wish));
             Assert.Equal((422, "seed-invalid", field), (problem.Status, problem.Code, problem.Errors![0].Field));
-            Assert.DoesNotContain("4711", problem.Detail, StringComparison.Ordinal);
+            Assert.DoesNotContain("4711x", problem.Detail, StringComparison.Ordinal);
         }
 
         Assert.Empty(Files);

@@ -14,6 +14,30 @@ public sealed class DocumentTests
     }
 
     [Fact]
+    public void A_checksum_of_many_bytes_is_that_of_its_pieces()
+    {
+        Random random = new(7);
+        for (int round = 0; round < 200; round++)
+        {
+            byte[] bytes = new byte[random.Next(1, 60_000)];
+            random.NextBytes(bytes);
+            uint whole = Crc32C.Of(bytes), byByte = 0, inPieces = 0;
+            foreach (byte value in bytes)
+            {
+                byByte = Crc32C.Of([value], byByte);
+            }
+
+            for (int at = 0, count; at < bytes.Length; at += count)
+            {
+                count = Math.Min(random.Next(1, 30_000), bytes.Length - at);
+                inPieces = Crc32C.Of(bytes.AsSpan(at, count), inPieces);
+            }
+
+            Assert.Equal((byByte, byByte), (whole, inPieces));
+        }
+    }
+
+    [Fact]
     public void What_is_written_is_read_again()
     {
         for (int seed = 0; seed < 200; seed++)

@@ -81,6 +81,7 @@ public sealed class UnitRegistryTests
         _units.Register(new FakePart("mute", _log) { OnDescribe = () => throw new InvalidOperationException("no") });
         Task operation = _units.QuiesceAsync(Quiesce.Drain, TimeSpan.FromSeconds(1));
         Assert.True(asked.Wait(Long));
+        Assert.Equal("quiesce", _units.Operation);
         UnitView[] views = [.. _units.Describe()];
         Assert.Equal((UnitPhase.Quiescing, "3 requests in flight"), (views[0].Phase, views[0].Text));
         Assert.Equal("cannot describe itself: no", views[2].Text);

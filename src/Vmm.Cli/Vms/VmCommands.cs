@@ -22,6 +22,8 @@ internal static class VmCommands
             (session, name, cancellation) => RemoteConsole.RunAsync(session.Client, name, cancellation));
         AddLogs(vm);
         AddStats(vm);
+        vm.Add("inspect", "Every part of a running VM that has state, and what happens to it, also while a save hangs", Name(),
+            VmVerbs.InspectAsync);
         vm.Add("agent", "Whether an agent answers in the guest, and what it can", Name(), VmVerbs.AgentAsync);
         GuestCommands.AddTo(vm);
         DeviceCommands.AddTo(vm);

@@ -58,6 +58,28 @@ internal static class VmVerbs
             : session.Properties(("agent", "none: " + agent.Why));
     }
 
+    internal static async Task<int> InspectAsync(DaemonSession session, string name, CancellationToken cancellation)
+    {
+        UnitList list = await session.Client.UnitsAsync(name, cancellation).ConfigureAwait(false);
+        if (session.IsJson)
+        {
+            return session.Json(list, RestJson.Default.UnitList);
+        }
+
+        if (list.Operation is { } operation)
+        {
+            await session.Out.WriteLineAsync($"{name}: {operation} goes on").ConfigureAwait(false);
+        }
+
+        Table table = new("UNIT", "PHASE", "FOR", "WHAT");
+        foreach (UnitInfo unit in list.Units)
+        {
+            table.Add(unit.Name, unit.Phase, unit.Milliseconds is { } time ? $"{Number(time)} ms" : "-", unit.Text);
+        }
+
+        return session.Table(table);
+    }
+
     internal static async Task<int> CreateAsync(
         DaemonSession session, string yaml, string folder, VmSeedWish? seed, bool start, CancellationToken cancellation)
     {

@@ -96,6 +96,11 @@ public static class ControlKinds
     public const string Stats = "stats";
 
     /// <summary>
+    /// Everything of the machine that has state and what happens to it, answer <see cref="UnitList"/>; answered also while a save hangs.
+    /// </summary>
+    public const string Units = "units";
+
+    /// <summary>
     /// What memory each vnode has; body <see cref="MemoryWish"/> changes what it shall have. Answer <see cref="VmMemory"/> at once: the
     /// guest takes its time.
     /// </summary>

@@ -22,6 +22,7 @@ namespace Vmm.Contracts.Control;
 [JsonSerializable(typeof(ConfinementBody))]
 [JsonSerializable(typeof(WorkerExit))]
 [JsonSerializable(typeof(WorkerStats))]
+[JsonSerializable(typeof(UnitList))]
 [JsonSerializable(typeof(LimitsBody))]
 [JsonSerializable(typeof(MemoryWish))]
 [JsonSerializable(typeof(VmMemory))]

@@ -12,6 +12,7 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(VmList))]
 [JsonSerializable(typeof(HostInfo))]
 [JsonSerializable(typeof(WorkerStats))]
+[JsonSerializable(typeof(UnitList))]
 [JsonSerializable(typeof(DeviceLimits))]
 [JsonSerializable(typeof(CpuLimits))]
 [JsonSerializable(typeof(VmCpu))]

@@ -91,6 +91,10 @@ public static class VmRequests
     public static Task<WorkerStats> StatsAsync(this VmmClient client, string name, CancellationToken cancellation) =>
         client.AskAsync(HttpMethod.Get, VmmClient.Vm(name) + "/stats", null, RestJson.Default.WorkerStats, cancellation);
 
+    /// <summary>Every unit of a running VM's machine, and its phase.</summary>
+    public static Task<UnitList> UnitsAsync(this VmmClient client, string name, CancellationToken cancellation) =>
+        client.AskAsync(HttpMethod.Get, VmmClient.Vm(name) + "/units", null, RestJson.Default.UnitList, cancellation);
+
     /// <summary>What the standard agent says of the guest of a running VM.</summary>
     public static Task<GuestFacts> GuestAsync(this VmmClient client, string name, CancellationToken cancellation) =>
         client.AskAsync(HttpMethod.Get, VmmClient.Vm(name) + "/guest", null, RestJson.Default.GuestFacts, cancellation);

@@ -48,6 +48,7 @@ internal static class OpenApiTable
             new("Give a VM that does not run a seed for its first start; its content is never told", s_json.VmSeedInfo, s_json.VmSeedWish),
         ["DELETE /vms/{name}/seed"] = new("Delete the seed of a VM that does not run", Status: "204"),
         ["GET /vms/{name}/stats"] = new("Counters of a running VM", s_json.WorkerStats),
+        ["GET /vms/{name}/units"] = new("Every unit of a running VM's machine and its phase", s_json.UnitList),
         ["GET /vms/{name}/agent"] = new("The guest agent of a running VM, as it answers now", s_json.GuestAgentInfo),
         ["GET /vms/{name}/guest"] = new("What the standard agent says of the guest of a running VM", s_json.GuestFacts),
         ["POST /vms/{name}/exec"] =

@@ -61,6 +61,9 @@ internal static class VmEndpoints
         api.MapGet("/vms/{name}/stats", context =>
             JsonAsync(context, vms.Get(Name(context)).Controls.StatsAsync(context.RequestAborted), RestJson.Default.WorkerStats))
             .For(Role.Viewer);
+        api.MapGet("/vms/{name}/units", context =>
+            JsonAsync(context, vms.Get(Name(context)).Controls.UnitsAsync(context.RequestAborted), RestJson.Default.UnitList))
+            .For(Role.Viewer);
         api.MapGet("/vms/{name}/agent", context =>
             JsonAsync(context, vms.Get(Name(context)).Agent.AskAsync(context.RequestAborted), RestJson.Default.GuestAgentInfo))
             .For(Role.Viewer);

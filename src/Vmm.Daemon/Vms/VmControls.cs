@@ -40,6 +40,11 @@ internal sealed class VmControls(VmSupervisor vm, VmDevices devices, VmResidentL
         };
     }
 
+    /// <summary>Everything of the machine that has state, and what happens to it; also while a save or a pause goes on.</summary>
+    /// <exception cref="ApiException">It does not run, or does not answer.</exception>
+    internal Task<UnitList> UnitsAsync(CancellationToken cancellation) =>
+        CallAsync(() => vm.RequireWorker().UnitsAsync(cancellation));
+
     /// <summary>Changes the rate limits of a device.</summary>
     /// <exception cref="ApiException">It does not run, has no such device, or the limits are out of range.</exception>
     internal Task LimitDeviceAsync(LimitsBody limits, CancellationToken cancellation) =>

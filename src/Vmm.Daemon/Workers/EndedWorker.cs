@@ -41,6 +41,8 @@ internal sealed class EndedWorker(string vmId, WorkerExit exit) : IWorker
 
     public Task<WorkerStats> GetStatsAsync(CancellationToken cancellation) => throw Over();
 
+    public Task<UnitList> UnitsAsync(CancellationToken cancellation) => throw Over();
+
     public Task LimitAsync(LimitsBody limits, CancellationToken cancellation) => throw Over();
 
     public Task<VmMemory> MemoryAsync(MemoryWish? wish, CancellationToken cancellation) => throw Over();

@@ -154,6 +154,10 @@ public interface IWorker : IAsyncDisposable
     /// <summary>Counters now.</summary>
     Task<WorkerStats> GetStatsAsync(CancellationToken cancellation);
 
+    /// <summary>Everything of its machine that has state, and what happens to it; answered also while an operation hangs.</summary>
+    /// <exception cref="WorkerException">It is of an earlier release, or does not answer.</exception>
+    Task<UnitList> UnitsAsync(CancellationToken cancellation);
+
     /// <summary>Changes the rate limits of a device.</summary>
     /// <exception cref="WorkerException">There is no such device, or a number is out of range.</exception>
     Task LimitAsync(LimitsBody limits, CancellationToken cancellation);

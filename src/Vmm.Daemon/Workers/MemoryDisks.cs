@@ -1,4 +1,6 @@
 using System.Buffers.Binary;
+using System.Globalization;
+using Vmm.Interop;
 using Vmm.Spec;
 
 namespace Vmm.Daemon.Workers;
@@ -28,6 +30,10 @@ internal static class MemoryDisks
         ulong disk = RandomAccess.Read(file, size, 24) == size.Length ? BinaryPrimitives.ReadUInt64BigEndian(size) : 0;
         return (long)Math.Min(disk + (disk / 16), long.MaxValue / 2) + RandomAccess.GetLength(file);
     }
+
+    /// <summary>Whether an open file is on such a file system, as far as can be seen.</summary>
+    internal static bool IsAt(FileDescriptorHandle file) =>
+        AreAt(string.Create(CultureInfo.InvariantCulture, $"/proc/self/fd/{file.DangerousGetHandle()}"));
 
     /// <summary>Whether a file is on such a file system, as far as can be seen.</summary>
     internal static bool AreAt(string path)

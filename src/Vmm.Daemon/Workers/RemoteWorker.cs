@@ -1,4 +1,3 @@
-using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Vmm.Contracts;
@@ -139,6 +138,9 @@ internal sealed class RemoteWorker : IWorker
     public Task<WorkerStats> GetStatsAsync(CancellationToken cancellation) =>
         AskAsync(ControlKinds.Stats, ControlJson.Default.WorkerStats, cancellation);
 
+    public Task<UnitList> UnitsAsync(CancellationToken cancellation) =>
+        AskAsync(ControlKinds.Units, ControlJson.Default.UnitList, cancellation);
+
     public Task LimitAsync(LimitsBody limits, CancellationToken cancellation) =>
         CallAsync(ControlKinds.Limits, cancellation, ControlCodec.Body(limits, ControlJson.Default.LimitsBody));
 
@@ -241,9 +243,9 @@ internal sealed class RemoteWorker : IWorker
     public Task ResizeConsoleAsync(ConsoleSize size, CancellationToken cancellation) =>
         CallAsync(ControlKinds.ConsoleSize, cancellation, ControlCodec.Body(size, ControlJson.Default.ConsoleSize));
 
-    public Task<Stream> OpenConsoleAsync(CancellationToken cancellation) => OpenStreamAsync(ControlKinds.Console, null, cancellation);
+    public Task<Stream> OpenConsoleAsync(CancellationToken cancellation) => _link.OpenStreamAsync(ControlKinds.Console, null, cancellation);
 
-    public Task<Stream> OpenAgentAsync(byte[]? farewell, CancellationToken cancellation) => OpenStreamAsync(
+    public Task<Stream> OpenAgentAsync(byte[]? farewell, CancellationToken cancellation) => _link.OpenStreamAsync(
         ControlKinds.AgentStream, ControlCodec.Body(new AgentStreamBody(farewell), ControlJson.Default.AgentStreamBody), cancellation);
 
     public async ValueTask DisposeAsync()
@@ -251,24 +253,6 @@ internal sealed class RemoteWorker : IWorker
         await _link.CloseAsync().ConfigureAwait(false);
         await _finish.ConfigureAwait(false);
         _errors?.Dispose();
-    }
-
-    private async Task<Stream> OpenStreamAsync(string kind, JsonElement? body, CancellationToken cancellation)
-    {
-        ControlClient.Answer answer = await _link.Client.CallAsync(kind, body, null, [], cancellation).ConfigureAwait(false);
-        if (answer.Descriptor is not { } descriptor)
-        {
-            throw new WorkerException(ControlCodes.BadAnswer, $"the worker sent no stream for \"{kind}\"");
-        }
-
-        try
-        {
-            return new NetworkStream(new Socket(new SafeSocketHandle(descriptor.Detach(), ownsHandle: true)), ownsSocket: true);
-        }
-        catch (Exception cause) when (cause is SocketException or IOException or ArgumentException)
-        {
-            throw new WorkerException(ControlCodes.BadAnswer, $"the worker sent something that is no stream for \"{kind}\"", cause);
-        }
     }
 
     internal void Kill(string? why = null)

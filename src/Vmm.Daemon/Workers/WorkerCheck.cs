@@ -15,7 +15,9 @@ internal static class WorkerCheck
     /// <summary>Most devices, vnodes and host nodes that anything may speak of.</summary>
     internal const int MostDevices = 256, MostVnodes = 256, MostNodes = 1024;
 
-    private const int MostThreads = 8192, MostNotes = 64, LongestText = 1024, LongestPath = 4096, LongestCode = 64, MostBuckets = 64;
+    private const int MostThreads = 8192, MostUnits = 2048;
+
+    private const int MostNotes = 64, LongestText = 1024, LongestPath = 4096, LongestCode = 64, MostBuckets = 64;
 
     private static readonly SearchValues<char> CodeLetters = SearchValues.Create("abcdefghijklmnopqrstuvwxyz0123456789-");
 
@@ -26,6 +28,7 @@ internal static class WorkerCheck
         WorkerStats stats => Stats(stats),
         VmMemory memory => Memory(memory),
         WorkerNuma numa => Numa(numa),
+        UnitList units => Units(units),
         DeviceList list => Devices(list),
         DeviceInfo device => Device(device),
         RemovalBody removal => Removal(removal),
@@ -43,9 +46,12 @@ internal static class WorkerCheck
 
     /// <summary>The error of an answer, fit for people; its code is a word.</summary>
     internal static WorkerException Error(ControlError error) =>
-        error.Code.Length is > 0 and <= LongestCode && error.Code.AsSpan().IndexOfAnyExcept(CodeLetters) < 0
+        IsWord(error.Code)
             ? new WorkerException(error.Code, SafeText.Line(error.Message, LongestPath))
             : Bad("an error whose code is no word");
+
+    private static bool IsWord(string code) =>
+        code.Length is > 0 and <= LongestCode && code.AsSpan().IndexOfAnyExcept(CodeLetters) < 0;
 
     private static WorkerStats Stats(WorkerStats stats)
     {
@@ -160,6 +166,22 @@ internal static class WorkerCheck
                 Wanted = SafeText.Line(v.Wanted, LongestText),
                 Text = SafeText.Line(v.Text, LongestText),
                 Shares = [.. v.Shares.Take(MostNodes)],
+            })],
+        };
+    }
+
+    private static UnitList Units(UnitList list)
+    {
+        Distinct(list.Units, unit => unit.Name, MostUnits);
+        Require(list.Units.All(unit => IsWord(unit.Phase) && unit.Name.Length is > 0 and <= LongestCode), "a unit that cannot exist");
+        Require(list.Units.All(unit => unit.Milliseconds is null or >= 0), "a unit in the future");
+        Require(list.Operation is null || IsWord(list.Operation), "an operation that cannot exist");
+        return list with
+        {
+            Units = [.. list.Units.Select(unit => unit with
+            {
+                Name = SafeText.Line(unit.Name, LongestCode),
+                Text = SafeText.Line(unit.Text, LongestText),
             })],
         };
     }

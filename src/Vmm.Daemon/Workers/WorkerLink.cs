@@ -99,6 +99,26 @@ internal sealed class WorkerLink
         return Body(answer, type);
     }
 
+    /// <summary>Asks for a byte stream, whose descriptor comes with the answer.</summary>
+    /// <exception cref="WorkerException">It has none, or sent something else.</exception>
+    internal async Task<Stream> OpenStreamAsync(string kind, JsonElement? body, CancellationToken cancellation)
+    {
+        ControlClient.Answer answer = await Client.CallAsync(kind, body, null, [], cancellation).ConfigureAwait(false);
+        if (answer.Descriptor is not { } descriptor)
+        {
+            throw new WorkerException(ControlCodes.BadAnswer, $"the worker sent no stream for \"{kind}\"");
+        }
+
+        try
+        {
+            return new NetworkStream(new Socket(new SafeSocketHandle(descriptor.Detach(), ownsHandle: true)), ownsSocket: true);
+        }
+        catch (Exception cause) when (cause is SocketException or IOException or ArgumentException)
+        {
+            throw new WorkerException(ControlCodes.BadAnswer, $"the worker sent something that is no stream for \"{kind}\"", cause);
+        }
+    }
+
     /// <summary>What an answer says, checked; a descriptor that came with it is closed.</summary>
     /// <exception cref="WorkerException">It is nonsense.</exception>
     internal static T Body<T>(ControlClient.Answer answer, JsonTypeInfo<T> type) where T : class

@@ -9,6 +9,8 @@ namespace Vmm.Daemon.Workers;
 /// <param name="bounds">What keeps it in bounds.</param>
 internal sealed class WorkerSaves(WorkerLink link, WorkerBounds bounds)
 {
+    private long _raised; // memory that files of saves may take, by now
+
     /// <inheritdoc cref="IWorker.SaveAsync"/>
     internal async Task SaveAsync(
         IReadOnlyList<(string Name, FileDescriptorHandle File)> files, ulong bytes, TimeSpan longest, CancellationToken cancellation)
@@ -25,6 +27,7 @@ internal sealed class WorkerSaves(WorkerLink link, WorkerBounds bounds)
                 ControlCodes.SaveFailed, $"the worker's limit on file sizes cannot be raised for the save: {problem}");
         }
 
+        MakeRoom(files, bytes);
         try
         {
             ControlClient.Answer answer = await link.Client.CallAsync(
@@ -55,6 +58,26 @@ internal sealed class WorkerSaves(WorkerLink link, WorkerBounds bounds)
         ControlClient.Answer answer = await link.Client.CallAsync(
             ControlKinds.SaveCancel, null, null, [], cancellation).ConfigureAwait(false);
         answer.Descriptor?.Dispose();
+    }
+
+    // Pages of files in memory are charged to the worker, which writes them: without room for them the kernel ends it, and the VM. The limit
+    // stays raised: files of a save that is undone go after it.
+    private void MakeRoom(IReadOnlyList<(string Name, FileDescriptorHandle File)> files, ulong bytes)
+    {
+        int inMemory = files.Count(file => MemoryDisks.IsAt(file.File));
+        long needed = inMemory * (long)Math.Min(bytes, long.MaxValue / 64);
+        if (needed <= _raised)
+        {
+            return;
+        }
+
+        if (bounds.AddMemory(needed - _raised) is { } problem)
+        {
+            throw new WorkerException(
+                ControlCodes.SaveFailed, $"the folder is in memory, and the worker's memory limit cannot be raised for it: {problem}");
+        }
+
+        _raised = needed;
     }
 
     private static WorkerException TooOld() =>

@@ -87,6 +87,9 @@ public abstract class VirtioDevice : IDisposable
     /// <summary>Ends <see cref="TryHold"/>, also one that did not come to its end.</summary>
     public abstract void Resume();
 
+    /// <summary>What it works on now, in a few words for people; null: there is nothing to tell. Any thread.</summary>
+    public virtual string? Work => null;
+
     /// <inheritdoc/>
     public void Dispose()
     {

@@ -69,5 +69,7 @@ public sealed class VirtioPart(PartId id, VirtioTransport transport, MsixTable? 
     /// <inheritdoc/>
     public string Describe() => string.Create(
         CultureInfo.InvariantCulture,
-        $"virtio device {transport.Device.DeviceType}, {transport.QueueCount} queues, status 0x{transport.Status:x2}");
+        $"virtio device {transport.Device.DeviceType}, {transport.QueueCount} queues, status 0x{transport.Status:x2}{Work}");
+
+    private string Work => transport.Device.Work is { } work ? ", " + work : "";
 }

@@ -168,6 +168,33 @@ internal static unsafe class FileCalls
         }
     }
 
+    /// <summary>Bytes written at the offset, fewer only when the file takes no more.</summary>
+    internal static long WriteAt(FileDescriptorHandle file, ReadOnlySpan<byte> bytes, ulong offset)
+    {
+        using DescriptorLease fd = new(file);
+        fixed (byte* first = bytes)
+        {
+            int done = 0;
+            while (done < bytes.Length)
+            {
+                long answer = Answer.Of(LibC.pwrite(fd.Number, first + done, bytes.Length - done, (long)offset + done));
+                if (answer is < 0 and not -Errno.EINTR)
+                {
+                    return answer;
+                }
+
+                if (answer == 0)
+                {
+                    break;
+                }
+
+                done += (int)Math.Max(answer, 0);
+            }
+
+            return done;
+        }
+    }
+
     /// <summary>
     /// Bytes written at the offset from a vector; may be short. Blocks while the kernel holds back writers of dirty pages.
     /// </summary>

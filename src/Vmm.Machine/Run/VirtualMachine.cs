@@ -15,6 +15,7 @@ using Vmm.Machine.Hotplug;
 using Vmm.Machine.Numa;
 using Vmm.Machine.Ram;
 using Vmm.Machine.Resources;
+using Vmm.Machine.Saved;
 using Vmm.Memory;
 using Vmm.Memory.Paging;
 using Vmm.Placement;
@@ -60,6 +61,7 @@ public sealed class VirtualMachine : IDisposable
             _board.Console, _board.End, _platform.Serial, PlatformDevices.IsConsoleOnSerial(spec), _devices.Find<VirtioConsole>());
         _life = new MachineLife(_board, _vcpus, _devices, _panics, _feed);
         _panics.Preserve = Preserve;
+        Units = new UnitReport(this);
         _board.DiskStalls.Attach(_life, () => WaitingDisk.Of(_devices), TellStall);
     }
 
@@ -203,6 +205,9 @@ public sealed class VirtualMachine : IDisposable
 
     /// <inheritdoc cref="VnodeHomes.Threads"/>
     public IReadOnlyList<HomedThread> HomedThreads => _board.Homes.Threads;
+
+    /// <summary>Everything of it that has state, and what happens to that.</summary>
+    public UnitReport Units { get; }
 
     /// <inheritdoc cref="VnodeSizes.States"/>
     public IReadOnlyList<VnodeMemoryState> VnodeStates => _sizes.States;

@@ -54,11 +54,13 @@ public sealed class MachineRest
             }
 
             UnitRegistry units = MachineUnits.Of(machine, atRest: false);
+            machine.Units.Begin(units);
             await units.QuiesceAsync(Quiesce.Drain, time, cancel).ConfigureAwait(false);
             return new MachineRest(machine, units, ran, pausedBy);
         }
         catch
         {
+            machine.Units.End();
             GoOn(machine, ran, pausedBy);
             throw;
         }
@@ -68,6 +70,7 @@ public sealed class MachineRest
     public void End()
     {
         Units.Resume();
+        _machine.Units.End();
         GoOn(_machine, _ran, _pausedBy);
     }
 

@@ -20,7 +20,13 @@ internal static class MachineUnits
     /// <summary>Registers them all.</summary>
     /// <param name="machine">The machine, without a plug or unplug under way.</param>
     /// <param name="atRest">Nothing of it works yet, as in one that is to be restored.</param>
-    internal static UnitRegistry Of(VirtualMachine machine, bool atRest)
+    /// <exception cref="InvalidOperationException">A device is being removed.</exception>
+    internal static UnitRegistry Of(VirtualMachine machine, bool atRest) => Of(machine, atRest, partial: false);
+
+    /// <summary>As the other, to be looked at only: a device that is on its way out is left out.</summary>
+    internal static UnitRegistry Present(VirtualMachine machine, bool atRest) => Of(machine, atRest, partial: true);
+
+    private static UnitRegistry Of(VirtualMachine machine, bool atRest, bool partial)
     {
         UnitRegistry units = new();
         units.Register(new ClockPart(machine.Board.Clock), atRest);
@@ -54,7 +60,7 @@ internal static class MachineUnits
                 new PartId("pit"), KvmStates.Pit, () => KvmPitStateV1.Capture(machine.Vm), s => s.Restore(machine.Vm), s_irqchip),
             atRest);
         AddPlatform(units, machine, atRest);
-        AddDevices(units, machine, atRest);
+        AddDevices(units, machine, atRest, partial);
         return units;
     }
 
@@ -97,7 +103,7 @@ internal static class MachineUnits
             atRest);
     }
 
-    private static void AddDevices(UnitRegistry units, VirtualMachine machine, bool atRest)
+    private static void AddDevices(UnitRegistry units, VirtualMachine machine, bool atRest, bool partial)
     {
         DeviceSet devices = machine.DeviceSet;
         PciHostBridge bridge = devices.Slots.Bridge;
@@ -107,9 +113,17 @@ internal static class MachineUnits
         List<PartId> names = [];
         foreach (AttachedDevice device in devices.All)
         {
+            if (devices.Slots.Find(device) is not (var transport, var vectors))
+            {
+                if (partial)
+                {
+                    continue;
+                }
+
+                throw new InvalidOperationException($"{device.Id} is being removed: wait until it is gone");
+            }
+
             names.Add(NameOf(device));
-            (VirtioTransport transport, MsixTable? vectors) = devices.Slots.Find(device)
-                ?? throw new InvalidOperationException($"{device.Id} is being removed: wait until it is gone");
             units.Register(new VirtioPart(NameOf(device), transport, vectors, s_pci), atRest);
         }
 

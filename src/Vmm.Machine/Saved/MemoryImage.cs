@@ -7,19 +7,22 @@ using Vmm.State;
 namespace Vmm.Machine.Saved;
 
 /// <summary>
-/// The memory of a vnode in a file of the same size: every page at its own offset, pages that were never touched are holes. Chunks have
-/// checksums.
+/// The memory of a vnode in a file of the same size: every page at its own offset, pages that were never touched or have only zeros are
+/// holes. Chunks have checksums; several threads work at once.
 /// </summary>
 internal static class MemoryImage
 {
     /// <summary>Bytes of a chunk.</summary>
     internal const int ChunkBytes = 1 << 20;
 
+    // What is copied, summed and written at once: it stays in the processor's cache in between.
+    private const int WindowBytes = 128 << 10;
+
     private const int PageBytes = 4096;
 
     private static uint ZeroChecksum { get; } = Crc32C.Of(new byte[ChunkBytes]);
 
-    /// <summary>Bytes that a file of the memory will take.</summary>
+    /// <summary>Bytes that a file of the memory will take at most.</summary>
     internal static ulong DataBytes(MemoryPart memory)
     {
         ulong total = 0;
@@ -34,7 +37,7 @@ internal static class MemoryImage
     /// <summary>Writes the memory; the machine is at rest.</summary>
     /// <param name="memory">The memory.</param>
     /// <param name="file">An empty file.</param>
-    /// <param name="progress">Hears of bytes that are done, holes among them.</param>
+    /// <param name="progress">Hears of bytes that are done, holes among them; one call at a time, from any thread.</param>
     /// <param name="cancel">Ends it.</param>
     /// <returns>The checksums of the chunks.</returns>
     /// <exception cref="IOException">The file cannot be written.</exception>
@@ -42,32 +45,19 @@ internal static class MemoryImage
     {
         ulong size = memory.Bytes;
         RandomAccess.SetLength(file, (long)size);
-        byte[] checksums = new byte[Chunks(size) * sizeof(uint)], chunk = new byte[ChunkBytes];
-        Extents data = new(memory.TryFindData);
-        for (ulong at = 0; at < size; at += ChunkBytes)
-        {
-            cancel.ThrowIfCancellationRequested();
-            ulong end = Math.Min(at + ChunkBytes, size);
-            chunk.AsSpan().Clear();
-            bool isHole = true;
-            for (ulong from = at; from < end && data.TryFind(from, out ulong start, out ulong stop) && start < end; from = stop)
-            {
-                stop = Math.Min(stop, end);
-                Span<byte> piece = chunk.AsSpan((int)(start - at), (int)(stop - start));
-                memory.Memory.CopyTo(start, piece);
-                RandomAccess.Write(file, piece, (long)start);
-                isHole = false;
-            }
-
-            uint checksum = isHole && end - at == ChunkBytes ? ZeroChecksum : Crc32C.Of(chunk.AsSpan(0, (int)(end - at)));
-            BinaryPrimitives.WriteUInt32LittleEndian(checksums.AsSpan((int)(at / ChunkBytes) * sizeof(uint)), checksum);
-            progress?.Invoke(end - at);
-        }
-
+        byte[] checksums = new byte[Chunks(size) * sizeof(uint)];
+        Action<ulong>? told = OneAtATime(progress);
+        ChunkThreads.Run(Chunks(size), () => new Writer(memory, file, checksums, told).Write, cancel);
         return checksums;
     }
 
     /// <summary>Reads the memory back into a fresh one. Pages of zeros stay untouched.</summary>
+    /// <param name="memory">The memory; nobody uses it yet.</param>
+    /// <param name="file">The file.</param>
+    /// <param name="saved">What was saved.</param>
+    /// <param name="name">What errors call the file.</param>
+    /// <param name="progress">Hears of bytes that are done; one call at a time, from any thread.</param>
+    /// <param name="cancel">Ends it.</param>
     /// <exception cref="StateException">The file is not what was saved; the message says where.</exception>
     internal static void Read(
         VnodeMemory memory, SafeFileHandle file, SavedVnodeV1 saved, string name, Action<ulong>? progress, CancellationToken cancel)
@@ -80,86 +70,121 @@ internal static class MemoryImage
                 + "all are to be the same.");
         }
 
-        byte[] chunk = new byte[ChunkBytes];
-        Extents data = new((ulong from, out ulong start, out ulong end) => DataExtents.TryFindNext(file, from, out start, out end));
-        for (ulong at = 0; at < size; at += ChunkBytes)
+        Action<ulong>? told = OneAtATime(progress);
+        ChunkThreads.Run(Chunks(size), () => new Reader(memory, file, saved.Checksums, name, told).Read, cancel);
+    }
+
+    private static ulong Chunks(ulong size) => (size + ChunkBytes - 1) / ChunkBytes;
+
+    private static Action<ulong>? OneAtATime(Action<ulong>? progress)
+    {
+        if (progress is null)
         {
-            cancel.ThrowIfCancellationRequested();
-            int count = (int)Math.Min(ChunkBytes, size - at);
-            bool isHole = !data.TryFind(at, out ulong start, out _) || start >= at + (ulong)count;
-            Span<byte> bytes = chunk.AsSpan(0, count);
-            if (isHole)
+            return null;
+        }
+
+        Lock gate = new();
+        return bytes =>
+        {
+            lock (gate)
             {
-                bytes.Clear();
+                progress(bytes);
             }
-            else
+        };
+    }
+
+    /// <summary>Writes chunks. One thread.</summary>
+    private sealed class Writer(MemoryPart memory, SafeFileHandle file, byte[] checksums, Action<ulong>? progress)
+    {
+        private readonly byte[] _window = new byte[WindowBytes];
+        private readonly DataRanges _data = new(memory.TryFindData);
+
+        internal void Write(ulong chunk)
+        {
+            ulong at = chunk * ChunkBytes, end = Math.Min(at + ChunkBytes, memory.Bytes);
+            bool isHole = (!_data.TryFind(at, out ulong start, out _) || start >= end) && end - at == ChunkBytes;
+            uint checksum = isHole ? ZeroChecksum : 0;
+            for (ulong from = at; from < end && !isHole; from += WindowBytes)
             {
-                ReadAll(file, bytes, at, name);
+                ReadOnlySpan<byte> bytes = Take(from, (int)Math.Min(WindowBytes, end - from));
+                checksum = Crc32C.Of(bytes, checksum);
+                for (int run = 0; PageRuns.TryFind(bytes, run, out int first, out int over); run = over)
+                {
+                    RandomAccess.Write(file, bytes[first..over], (long)from + first);
+                }
             }
 
-            uint checksum = isHole && count == ChunkBytes ? ZeroChecksum : Crc32C.Of(bytes);
-            if (checksum != BinaryPrimitives.ReadUInt32LittleEndian(saved.Checksums.AsSpan((int)(at / ChunkBytes) * sizeof(uint))))
+            BinaryPrimitives.WriteUInt32LittleEndian(checksums.AsSpan((int)chunk * sizeof(uint)), checksum);
+            progress?.Invoke(end - at);
+        }
+
+        private ReadOnlySpan<byte> Take(ulong from, int count)
+        {
+            Span<byte> bytes = _window.AsSpan(0, count);
+            ulong end = from + (ulong)count, filled = from;
+            for (ulong at = from; at < end && _data.TryFind(at, out ulong start, out ulong stop) && start < end; at = stop)
+            {
+                stop = Math.Min(stop, end);
+                bytes[(int)(filled - from)..(int)(start - from)].Clear();
+                memory.Memory.CopyTo(start, bytes[(int)(start - from)..(int)(stop - from)]);
+                filled = stop;
+            }
+
+            bytes[(int)(filled - from)..].Clear();
+            return bytes;
+        }
+    }
+
+    /// <summary>Reads chunks. One thread.</summary>
+    private sealed class Reader(VnodeMemory memory, SafeFileHandle file, byte[] checksums, string name, Action<ulong>? progress)
+    {
+        private readonly byte[] _window = new byte[WindowBytes];
+        private readonly DataRanges _data =
+            new((ulong from, out ulong start, out ulong end) => DataExtents.TryFindNext(file, from, out start, out end));
+
+        internal void Read(ulong chunk)
+        {
+            ulong at = chunk * ChunkBytes, end = Math.Min(at + ChunkBytes, memory.Placement.Size);
+            bool isHole = (!_data.TryFind(at, out ulong start, out _) || start >= end) && end - at == ChunkBytes;
+            uint checksum = isHole ? ZeroChecksum : 0;
+            for (ulong from = at; from < end && !isHole; from += WindowBytes)
+            {
+                Span<byte> bytes = _window.AsSpan(0, (int)Math.Min(WindowBytes, end - from));
+                ReadAll(bytes, from);
+                checksum = Crc32C.Of(bytes, checksum);
+                Place(from, bytes);
+            }
+
+            if (checksum != BinaryPrimitives.ReadUInt32LittleEndian(checksums.AsSpan((int)chunk * sizeof(uint))))
             {
                 throw new StateException(
                     $"{name}: the MiB at {at} has not the content that was saved: the file is damaged or was changed.");
             }
 
-            if (!isHole)
+            progress?.Invoke(end - at);
+        }
+
+        private void Place(ulong at, ReadOnlySpan<byte> bytes)
+        {
+            // Huge pages of memory that comes and goes are not there yet, and one that the host has not would be a SIGBUS.
+            if (memory.PageSize > PageBytes && !memory.TryPopulate(at / memory.PageSize * memory.PageSize, memory.PageSize, out _))
             {
-                Place(memory, at, bytes, name);
+                throw new StateException($"{name}: this host has no page of {memory.PageSize >> 20} MiB left for the memory at {at}.");
             }
 
-            progress?.Invoke((ulong)count);
-        }
-    }
-
-    private static void Place(VnodeMemory memory, ulong at, ReadOnlySpan<byte> bytes, string name)
-    {
-        // Huge pages of memory that comes and goes are not there yet, and one that the host has not would be a SIGBUS.
-        if (memory.PageSize > PageBytes && !memory.TryPopulate(at / memory.PageSize * memory.PageSize, memory.PageSize, out _))
-        {
-            throw new StateException($"{name}: this host has no page of {memory.PageSize >> 20} MiB left for the memory at {at}.");
-        }
-
-        for (int page = 0; page < bytes.Length; page += PageBytes)
-        {
-            ReadOnlySpan<byte> content = bytes[page..Math.Min(page + PageBytes, bytes.Length)];
-            if (content.ContainsAnyExcept((byte)0))
+            for (int run = 0; PageRuns.TryFind(bytes, run, out int first, out int over); run = over)
             {
-                memory.CopyFrom(at + (ulong)page, content);
+                memory.Fill(at + (ulong)first, bytes[first..over]);
             }
         }
-    }
 
-    private static void ReadAll(SafeFileHandle file, Span<byte> bytes, ulong at, string name)
-    {
-        for (int done = 0; done < bytes.Length;)
+        private void ReadAll(Span<byte> bytes, ulong at)
         {
-            int count = RandomAccess.Read(file, bytes[done..], (long)at + done);
-            done += count > 0 ? count : throw new StateException($"{name}: the file ends at {at + (ulong)done}.");
-        }
-    }
-
-    private static ulong Chunks(ulong size) => (size + ChunkBytes - 1) / ChunkBytes;
-
-    private delegate bool FindData(ulong from, out ulong start, out ulong end);
-
-    /// <summary>Ranges with data in ascending order, each asked for once.</summary>
-    private sealed class Extents(FindData next)
-    {
-        private ulong _start, _end;
-        private bool _isOver;
-
-        /// <summary>The range that holds the offset, from there on, or the next one.</summary>
-        internal bool TryFind(ulong from, out ulong start, out ulong end)
-        {
-            if (!_isOver && from >= _end)
+            for (int done = 0; done < bytes.Length;)
             {
-                _isOver = !next(from, out _start, out _end);
+                int count = RandomAccess.Read(file, bytes[done..], (long)at + done);
+                done += count > 0 ? count : throw new StateException($"{name}: the file ends at {at + (ulong)done}.");
             }
-
-            (start, end) = (Math.Max(_start, from), _end);
-            return !_isOver;
         }
     }
 }

@@ -406,16 +406,4 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
         entry.Clear();
         _spare.Push(entry);
     }
-
-    /// <summary>The thread that activates a queue waits for its ring.</summary>
-    private sealed class RingWait : IPageWaiter, IDisposable
-    {
-        internal static PageLease NoLease { get; } = new(1);
-
-        internal ManualResetEventSlim Ready { get; } = new();
-
-        public void PagesReady(PageLease lease) => Ready.Set();
-
-        public void Dispose() => Ready.Dispose();
-    }
 }

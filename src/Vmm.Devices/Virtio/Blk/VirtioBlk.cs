@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Text;
 using Vmm.Interop;
 using Vmm.State;
@@ -67,6 +68,10 @@ public sealed class VirtioBlk : VirtioDevice
 
     /// <summary>What the disk has done.</summary>
     public BlkCounters Counters { get; }
+
+    /// <inheritdoc/>
+    public override string? Work => string.Create(
+        CultureInfo.InvariantCulture, $"{Counters.InFlight} requests in flight, {Counters.Held} held");
 
     /// <inheritdoc/>
     public override ushort DeviceType => 2;
