@@ -89,7 +89,7 @@ public sealed class NbdTests : IDisposable
         dials.Begin(new StorageDial(1, "nbd+unix:///?socket=/run/docker.sock"));
         dials.Begin(new StorageDial(2, gone.Path));
         Assert.Equal((new StorageDialed(0, null), true), await answers[0].Task);
-        Assert.Equal((new StorageDialed(1, "this VM has no such disk or shared folder"), false), await answers[1].Task);
+        Assert.Equal((new StorageDialed(1, "this VM has no such disk, shared folder or device"), false), await answers[1].Task);
         (StorageDialed refused, bool connected) = await answers[2].Task;
         Assert.False(connected);
         Assert.Contains("connect to", refused.Problem, StringComparison.Ordinal);

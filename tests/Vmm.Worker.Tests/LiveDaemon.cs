@@ -65,13 +65,14 @@ internal sealed class LiveDaemon : IAsyncDisposable
     /// <summary>A VM with a micro-guest that runs, its console open.</summary>
     /// <param name="guest">The guest, e.g. <c>blk</c>.</param>
     /// <param name="cmdline">Its command line.</param>
-    /// <param name="more">More of the spec, whole lines; its memory first when it has not the usual.</param>
-    internal async Task<LiveVm> RunAsync(string guest, string cmdline, string more)
+    /// <param name="more">More of the spec, whole lines.</param>
+    /// <param name="memory">Its memory.</param>
+    internal async Task<LiveVm> RunAsync(string guest, string cmdline, string more, string memory = "64MiB")
     {
-        string name = $"vm{_vms.Count}", memory = more.StartsWith("memory:", StringComparison.Ordinal) ? "" : "memory: 64MiB\n";
+        string name = $"vm{_vms.Count}";
         string kernel = Path.Combine(Tree.Root, "tests", "guests", "build", guest + ".elf");
         await Client.CreateAsync(
-            $"name: {name}\n{memory}cpus: 2\nboot: {{kernel: {kernel}, cmdline: \"{cmdline}\"}}\n{more}", Folder, Soon);
+            $"name: {name}\nmemory: {memory}\ncpus: 2\nboot: {{kernel: {kernel}, cmdline: \"{cmdline}\"}}\n{more}", Folder, Soon);
         LiveVm vm = new(this, name);
         _vms.Add(vm);
         await vm.StartAsync();

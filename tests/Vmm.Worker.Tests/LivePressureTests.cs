@@ -44,7 +44,7 @@ public sealed class LivePressureTests : IDisposable
         }
 
         LiveVm vm = await daemon.RunAsync("paged", "mib=120 requests=0",
-            "memory: {size: 200MiB, resident: 180MiB, minResident: 64MiB}\ndisks: [{path: disk.raw, queues: 1}]\n");
+            "disks: [{path: disk.raw, queues: 1}]\n", memory: "{size: 200MiB, resident: 180MiB, minResident: 64MiB}");
         await vm.SaysAsync("READY paged");
         Assert.True((await PagingAsync()).ResidentBytes > 100 * MiB);
         Available(50);
@@ -62,7 +62,9 @@ public sealed class LivePressureTests : IDisposable
         await vm.ConsoleAsync();
         Available(8192);
         await vm.UntilAsync(async () => await PagingAsync() is { LimitBytes: 180 * MiB, Reason: null }, "180 MiB");
-        Assert.Contains("nothing is taken any more", (await vm.EventsAsync("memory-pressure"))[^1], StringComparison.Ordinal);
+        // It is told once the worker has answered.
+        await vm.UntilAsync(async () => (await vm.EventsAsync("memory-pressure")) is [.., var last]
+            && last.Contains("nothing is taken any more", StringComparison.Ordinal), "the event of the end");
         await vm.TellAsync("q");
         await vm.SaysAsync("RESULT paged");
         await vm.EndsWellAsync();

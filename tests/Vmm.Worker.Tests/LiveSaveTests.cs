@@ -21,7 +21,7 @@ public sealed class LiveSaveTests : IDisposable
     public async Task A_large_vm_is_saved_into_memory_undone_saved_again_and_restored()
     {
         await using LiveDaemon daemon = await StartAsync(options => options with { Storage = [.. options.Storage!, _folder] });
-        LiveVm vm = await daemon.RunAsync("dirty", "mib=560 seconds=0 rate=20000 tsc_khz=2500000", "memory: 640MiB\n");
+        LiveVm vm = await daemon.RunAsync("dirty", "mib=560 seconds=0 rate=20000 tsc_khz=2500000", "", memory: "640MiB");
         await vm.SaysAsync("READY dirty");
         string saved = Path.Combine(_folder, "saved"), other = Path.Combine(_folder, "other");
         JobInfo given = await daemon.Client.SaveAsync(vm.Name, other, Soon);

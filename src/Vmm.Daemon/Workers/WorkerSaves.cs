@@ -60,8 +60,8 @@ internal sealed class WorkerSaves(WorkerLink link, WorkerBounds bounds)
         answer.Descriptor?.Dispose();
     }
 
-    // Pages of files in memory are charged to the worker, which writes them: without room for them the kernel ends it, and the VM. The limit
-    // stays raised: files of a save that is undone go after it.
+    // Pages of files in memory are charged to the worker, which writes them: without room for them the kernel ends it, and the VM.
+    // The limit stays raised: files of a save that is undone go after it.
     private void MakeRoom(IReadOnlyList<(string Name, FileDescriptorHandle File)> files, ulong bytes)
     {
         int inMemory = files.Count(file => MemoryDisks.IsAt(file.File));

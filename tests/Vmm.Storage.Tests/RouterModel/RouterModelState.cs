@@ -5,8 +5,8 @@ namespace Vmm.Storage.Tests.RouterModel;
 /// <summary>What can happen to a router of the model.</summary>
 internal enum RouterStep
 {
-    Submit, EndOldest, EndNewest, FailOldest, FailNewest, HoldNone, HoldOne, HoldTwo, Drain, Resume, ForwardToOther, ReassignToOther, TakeHeld,
-    CloseGate, OpenGate,
+    Submit, EndOldest, EndNewest, FailOldest, FailNewest, HoldNone, HoldOne, HoldTwo, Drain, Resume, ForwardToOther, ReassignToOther,
+    TakeHeld, CloseGate, OpenGate,
 }
 
 /// <summary>

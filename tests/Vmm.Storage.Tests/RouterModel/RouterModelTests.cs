@@ -83,7 +83,8 @@ public sealed class RouterModelTests(ITestOutputHelper output)
             string all = string.Join(' ', trace);
             int held = state.Held.Length + state.Failed.Length;
             Assert.Equal(
-                (all, (state.Phase, state.HasRoom, state.InFlight.Length, held, state.Failed.Length, state.Phase == RouterState.Reassigning)),
+                (all, (state.Phase, state.HasRoom, state.InFlight.Length, held, state.Failed.Length,
+                    state.Phase == RouterState.Reassigning)),
                 (all, rig.Shown));
             Assert.Equal(
                 (all, new RouterLedger(accepted, completed + state.InFlight.Length, completed, state.InFlight.Length, held, refused)),
