@@ -43,7 +43,8 @@ internal sealed class RunningDaemon : IDisposable
     internal VmInfo Launch(string name, string kernel, int memoryMiB, string more = "", string cmdline = "")
     {
         string yaml =
-            Row.Invariant($"name: {name}\nmemory: {memoryMiB}MiB\ndebugExit: true\nboot: {{kernel: {kernel}, cmdline: \"{cmdline}\"}}\n{more}");
+            Row.Invariant($"name: {name}\nmemory: {memoryMiB}MiB\ndebugExit: true\n")
+            + $"boot: {{kernel: {kernel}, cmdline: \"{cmdline}\"}}\n{more}";
         _ = Client.CreateAsync(yaml, "/", CancellationToken.None).GetAwaiter().GetResult();
         return Own(Client.DoAsync(name, "start", CancellationToken.None).GetAwaiter().GetResult());
     }

@@ -139,7 +139,8 @@ internal sealed record RouterModelState
         }
 
         ImmutableArray<int> goes = GateIsClosed ? Failed : Failed.AddRange(Held);
-        return (this with { Failed = [], Held = GateIsClosed ? Held : [], InFlight = InFlight.AddRange(goes) }, new RouterSeen { Arrived = goes });
+        RouterModelState next = this with { Failed = [], Held = GateIsClosed ? Held : [], InFlight = InFlight.AddRange(goes) };
+        return (next, new RouterSeen { Arrived = goes });
     }
 }
 
