@@ -68,7 +68,18 @@ public sealed unsafe class PageLease
         _pins.Length > 0 ? _pins : _pins = new PinnedPages[_vectors.Length];
 
     /// <summary>Notes what of <see cref="PinRoom"/> was filled.</summary>
-    internal void NotePinned(PinLane lane, int ranges, long pages) => (PinnedIn, _pinCount, PinnedCount) = (lane, ranges, pages);
+    internal void NotePinned(PinLane lane, int ranges, long pages)
+    {
+        if (!ReferenceEquals(PinnedIn, lane))
+        {
+            PinnedIn = lane; // most often it is the same, and to store a reference costs more than to look
+        }
+
+        (_pinCount, PinnedCount) = (ranges, pages);
+    }
+
+    /// <summary>Nothing of <see cref="PinRoom"/> is pinned any more.</summary>
+    internal void NoteUnpinned() => _pinCount = 0;
 
     /// <summary>Names one more range for the next acquire, which checks it; false when there are as many as it can hold.</summary>
     /// <exception cref="InvalidOperationException">The lease is held.</exception>

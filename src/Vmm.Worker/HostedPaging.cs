@@ -31,7 +31,7 @@ internal sealed class HostedPaging(Func<IMemoryPager?> pager, TimeSpan? look = n
                 said.LimitBytes, now.MinimumLimit, said.ResidentBytes, said.StagedBytes, said.SwappedBytes, said.PinnedBytes,
                 said.PinnedPeakBytes, said.Hits, said.Misses, said.BudgetWaits, said.RefusedEvictions, said.Faults, said.StagedFaults,
                 said.PagesOut, said.PagesIn, said.ZeroPages, said.SwapFileBytes, said.Stopped,
-                said.CopyFaults, said.ForeignFaults, reason, since);
+                said.CopyFaults, said.ForeignFaults, said.UnchangedPages, reason, since);
         }
     }
 

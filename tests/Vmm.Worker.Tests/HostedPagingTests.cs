@@ -27,7 +27,7 @@ public sealed class HostedPagingTests
         FakePager pager = new() { Statistics = Numbered("full") };
         using HostedPaging paging = new(() => pager);
         Assert.Equal(
-            new PagingInfo(1, 20 << 20, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 15, 16, 17, 18, "full", 13, 14),
+            new PagingInfo(1, 20 << 20, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 15, 16, 17, 18, "full", 13, 14, 19),
             paging.Info);
     }
 
@@ -102,6 +102,7 @@ public sealed class HostedPagingTests
         PagesIn = 16,
         ZeroPages = 17,
         SwapFileBytes = 18,
+        UnchangedPages = 19,
         Stopped = stopped,
     };
 

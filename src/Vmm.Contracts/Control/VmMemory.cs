@@ -103,6 +103,7 @@ public sealed record BalloonMemoryInfo(ulong TargetBytes, ulong ActualBytes, ulo
 /// <param name="Stopped">Why nothing goes out now; left out when it does.</param>
 /// <param name="CopyFaults">Faults of I/O threads that read a request's header or wrote its status, where they may wait.</param>
 /// <param name="ForeignFaults">Faults of I/O threads anywhere else: 0, or a page was not there for a transfer.</param>
+/// <param name="UnchangedPages">Pages that needed no write: as they were when they came from the swap file.</param>
 /// <param name="Reason">Why vmmd's pressure loop changed the limit last; left out when it is as its spec says.</param>
 /// <param name="Since">When it did.</param>
 /// <param name="ConfiguredBytes">The limit of its spec. vmmd knows it, a worker does not.</param>
@@ -128,6 +129,7 @@ public sealed record PagingInfo(
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Stopped = null,
     ulong CopyFaults = 0,
     ulong ForeignFaults = 0,
+    ulong UnchangedPages = 0,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Reason = null,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] DateTimeOffset? Since = null,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] ulong? ConfiguredBytes = null,

@@ -31,6 +31,7 @@ internal sealed record PagingMetric(string Name, string Help, Func<PagingInfo, d
         new("vmm_vm_paging_foreign_faults_total", "Faults of I/O threads anywhere else: always 0", p => p.ForeignFaults),
         new("vmm_vm_paging_pages_out_total", "Pages written to the swap file", p => p.PagesOut),
         new("vmm_vm_paging_pages_in_total", "Pages read from it", p => p.PagesIn),
+        new("vmm_vm_paging_unchanged_pages_total", "Pages that needed no write: not written since they were read", p => p.UnchangedPages),
         new("vmm_vm_paging_zero_pages_total", "Pages that needed no write: all zero", p => p.ZeroPages),
     ];
 }

@@ -155,7 +155,8 @@ public sealed class Virtqueue
     /// <summary>The indirect table of a taken chain, when it begins with one: not checked.</summary>
     public bool TryFindTable(ushort head, out GuestRange table)
     {
-        bool found = _ring.TryReadDescriptor(head, out RingDescriptor descriptor) && (descriptor.Flags & ChainWalker.FlagIndirect) != 0;
+        RingDescriptor descriptor = default;
+        bool found = _indirect && _ring.TryReadDescriptor(head, out descriptor) && (descriptor.Flags & ChainWalker.FlagIndirect) != 0;
         table = found ? new GuestRange(new GuestAddress(descriptor.Address), descriptor.Length) : default;
         return found;
     }

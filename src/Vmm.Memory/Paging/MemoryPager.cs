@@ -131,7 +131,7 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
                 LimitBytes = ResidentLimit.Bytes,
                 ResidentBytes = Count(_pages.Board.Resident) * Page,
                 StagedBytes = Count(_pages.Board.Staged) * Page,
-                SwappedBytes = store.Pages * Page,
+                SwappedBytes = (store.Pages - Math.Min(store.Pages, Count(_mover.Kept))) * Page,
                 PinnedBytes = Count(_pins.Pinned) * Page,
                 PinnedPeakBytes = Count(_pins.Peak) * Page,
                 Hits = Count(_pins.Hits),
@@ -145,6 +145,7 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
                 PagesOut = Count(_mover.PagesOut),
                 PagesIn = Count(_mover.PagesIn),
                 ZeroPages = Count(_mover.Zeros),
+                UnchangedPages = Count(_mover.Unchanged),
                 SwapFileBytes = store.FileBytes,
                 Stopped = _evicter.Stopped,
             };

@@ -29,14 +29,15 @@ internal sealed class PageReader(ResidencyCache pages, IPageMapper mapper, ISwap
 
     private void ReadSome(ulong first, int count, Span<byte> content, MoverRoom room)
     {
-        uint inMemory = 0, staged = 0, used = 0, outside = 0;
+        uint inMemory = 0, staged = 0, used = 0, kept = 0, outside = 0;
         for (int i = 0; i < count; i++)
         {
             uint bit = 1u << i;
-            PageState was = Claim(first + (ulong)i, out bool wasUsed);
+            PageState was = Claim(first + (ulong)i, out bool wasUsed, out bool wasKept);
             inMemory |= was is PageState.Resident or PageState.Staged ? bit : 0;
             staged |= was == PageState.Staged ? bit : 0;
             used |= wasUsed ? bit : 0;
+            kept |= wasKept ? bit : 0;
             outside |= was == PageState.Out ? bit : 0;
         }
 
@@ -55,9 +56,9 @@ internal sealed class PageReader(ResidencyCache pages, IPageMapper mapper, ISwap
         }
         finally
         {
-            Settle(first, inMemory & ~staged, PageState.Resident, used);
-            Settle(first, staged, PageState.Staged, 0);
-            Settle(first, outside, PageState.Out, 0);
+            Settle(first, inMemory & ~staged, PageState.Resident, used, kept);
+            Settle(first, staged, PageState.Staged, 0, kept);
+            Settle(first, outside, PageState.Out, 0, 0);
         }
     }
 
@@ -83,14 +84,15 @@ internal sealed class PageReader(ResidencyCache pages, IPageMapper mapper, ISwap
         return done;
     }
 
-    private PageState Claim(ulong page, out bool used)
+    private PageState Claim(ulong page, out bool used, out bool kept)
     {
+        kept = false;
         SpinWait wait = default;
         while (true)
         {
             PageState now = pages.StateOf(page);
             used = now == PageState.Resident && pages.TakeUsed(page);
-            if (now == PageState.Empty || (now != PageState.Moving && pages.TryMove(page, now, PageState.Moving)))
+            if (now == PageState.Empty || (now != PageState.Moving && pages.TryMove(page, now, PageState.Moving, out kept)))
             {
                 return now;
             }
@@ -99,12 +101,12 @@ internal sealed class PageReader(ResidencyCache pages, IPageMapper mapper, ISwap
         }
     }
 
-    private void Settle(ulong first, uint mask, PageState state, uint used)
+    private void Settle(ulong first, uint mask, PageState state, uint used, uint kept)
     {
         for (uint left = mask; left != 0; left &= left - 1)
         {
             int at = BitOperations.TrailingZeroCount(left);
-            pages.Settle(first + (ulong)at, state, (used & (1u << at)) != 0);
+            pages.Settle(first + (ulong)at, state, (used & (1u << at)) != 0, (kept & (1u << at)) != 0);
         }
 
         for (uint left = mask; ResidencyCache.TryNextRun(ref left, out int at, out int count);)

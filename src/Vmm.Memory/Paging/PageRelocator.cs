@@ -13,11 +13,11 @@ internal sealed class PageRelocator(ResidencyCache pages, IPageMapper mapper)
     {
         for (ulong page = first; page < first + count; page++)
         {
-            if (pages.TryMove(page, PageState.Staged, PageState.Moving))
+            if (pages.TryMove(page, PageState.Staged, PageState.Moving, out bool kept))
             {
                 Interlocked.Decrement(ref pages.Board.Staged);
-                mapper.Map(page);
-                pages.Settle(page, PageState.Resident);
+                mapper.Map(page, kept);
+                pages.Settle(page, PageState.Resident, used: false, kept);
                 mapper.Wake(page, 1);
             }
         }
@@ -35,8 +35,8 @@ internal sealed class PageRelocator(ResidencyCache pages, IPageMapper mapper)
         {
             ReadOnlySpan<ulong> some = wanted.Slice(at, Math.Min(MostAtOnce, wanted.Length - at));
             Unstage(some);
-            ulong used = 0;
-            int count = Claim(some, claimed, ref used);
+            ulong used = 0, kept = 0;
+            int count = Claim(some, claimed, ref used, ref kept);
             if (count == 0)
             {
                 continue;
@@ -50,7 +50,7 @@ internal sealed class PageRelocator(ResidencyCache pages, IPageMapper mapper)
             {
                 for (int i = 0; i < count; i++)
                 {
-                    Settle(claimed[i], (used & (1UL << i)) != 0);
+                    Settle(claimed[i], (used & (1UL << i)) != 0, (kept & (1UL << i)) != 0);
                 }
             }
         }
@@ -66,16 +66,17 @@ internal sealed class PageRelocator(ResidencyCache pages, IPageMapper mapper)
         }
     }
 
-    private int Claim(ReadOnlySpan<ulong> some, Span<ulong> claimed, ref ulong used)
+    private int Claim(ReadOnlySpan<ulong> some, Span<ulong> claimed, ref ulong used, ref ulong kept)
     {
-        int count = 0, kept = 0;
-        ulong marks = 0;
+        int count = 0, left = 0;
+        ulong usedMarks = 0, keptMarks = 0;
         foreach (ulong page in some)
         {
             bool wasUsed = pages.TakeUsed(page);
-            if (pages.TryMove(page, PageState.Resident, PageState.Moving))
+            if (pages.TryMove(page, PageState.Resident, PageState.Moving, out bool wasKept))
             {
-                marks |= wasUsed ? 1UL << count : 0;
+                usedMarks |= wasUsed ? 1UL << count : 0;
+                keptMarks |= wasKept ? 1UL << count : 0;
                 claimed[count++] = page;
             }
         }
@@ -87,24 +88,25 @@ internal sealed class PageRelocator(ResidencyCache pages, IPageMapper mapper)
 
         for (int i = 0; i < count; i++)
         {
-            bool wasUsed = (marks & (1UL << i)) != 0;
+            bool wasUsed = (usedMarks & (1UL << i)) != 0, wasKept = (keptMarks & (1UL << i)) != 0;
             if (pages.Pins(ResidencyCache.GroupOf(claimed[i])) != 0)
             {
-                Settle(claimed[i], wasUsed); // a device may be at it: the kernel would not move it either
+                Settle(claimed[i], wasUsed, wasKept); // a device may be at it: the kernel would not move it either
             }
             else
             {
-                used |= wasUsed ? 1UL << kept : 0;
-                claimed[kept++] = claimed[i];
+                used |= wasUsed ? 1UL << left : 0;
+                kept |= wasKept ? 1UL << left : 0;
+                claimed[left++] = claimed[i];
             }
         }
 
-        return kept;
+        return left;
     }
 
-    private void Settle(ulong page, bool used)
+    private void Settle(ulong page, bool used, bool kept)
     {
-        pages.Settle(page, PageState.Resident, used);
+        pages.Settle(page, PageState.Resident, used, kept);
         mapper.Wake(page, 1);
     }
 }

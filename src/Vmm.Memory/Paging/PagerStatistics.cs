@@ -57,6 +57,9 @@ public sealed record PagerStatistics
     /// <summary>Pages dropped without a write because all their bytes were zero.</summary>
     public required ulong ZeroPages { get; init; }
 
+    /// <summary>Pages dropped without a write because nobody wrote them since they came from the swap store.</summary>
+    public required ulong UnchangedPages { get; init; }
+
     /// <summary>Bytes of the swap file in use.</summary>
     public required ulong SwapFileBytes { get; init; }
 

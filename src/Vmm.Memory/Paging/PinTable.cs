@@ -179,11 +179,7 @@ internal sealed class PinTable : IDisposable
     [MethodImpl(MethodImplOptions.NoInlining)]
     private PinLane Take()
     {
-        if (t_hold is { } other)
-        {
-            other.Dispose(); // it serves another guest now: a test
-        }
-
+        t_hold?.End(); // it serves another guest now: a test
         PinLane lane = Shared;
         lock (_gate)
         {
@@ -207,23 +203,19 @@ internal sealed class PinTable : IDisposable
     }
 
     /// <summary>A thread and its lane. When the thread has ended, the finalizer lets another thread have the lane.</summary>
-    private sealed class Hold(PinTable table, PinLane lane) : IDisposable
+    private sealed class Hold(PinTable table, PinLane lane)
     {
-        ~Hold() => End();
+        private int _isOver; // it is given back once: somebody else may have it then
 
-        public void Dispose()
-        {
-            End();
-            GC.SuppressFinalize(this);
-        }
+        ~Hold() => End();
 
         internal PinTable Table => table;
 
         internal PinLane Lane => lane;
 
-        private void End()
+        internal void End()
         {
-            if (!lane.IsShared)
+            if (!lane.IsShared && Interlocked.Exchange(ref _isOver, 1) == 0)
             {
                 lane.GiveBack();
             }

@@ -17,8 +17,15 @@ internal sealed unsafe class ResidencyCache : IDisposable
     /// <summary>Set beside <see cref="PageState.Resident"/>: used since the evicter last looked.</summary>
     internal const byte UsedBit = 8;
 
+    /// <summary>
+    /// Set beside <see cref="PageState.Resident"/> and <see cref="PageState.Staged"/>: its slot in the swap store holds its content, as long
+    /// as nobody wrote it since it was mapped write-protected.
+    /// </summary>
+    internal const byte KeptBit = 16;
+
     private const int PageShift = 12, GroupShift = 4;
     private const byte StateBits = 7;
+    private const ulong Each = 0x0101_0101_0101_0101; // a byte in each of eight
     private readonly byte* _states;
     private readonly PinTable _pins;
     private readonly PagerSpan[] _spans;
@@ -112,10 +119,14 @@ internal sealed unsafe class ResidencyCache : IDisposable
     }
 
     /// <summary>Moves a page from one state to another; false when it is not in the first.</summary>
-    internal bool TryMove(ulong page, PageState from, PageState to, bool used = false)
+    internal bool TryMove(ulong page, PageState from, PageState to) => TryMove(page, from, to, out _);
+
+    /// <summary>The same; says whether its slot was kept, which the page does not know any more then.</summary>
+    internal bool TryMove(ulong page, PageState from, PageState to, out bool kept)
     {
         Turn?.Invoke();
-        byte next = (byte)((byte)to | (used ? UsedBit : 0));
+        byte next = (byte)to;
+        kept = false;
         while (true)
         {
             byte now = Volatile.Read(ref _states[page]);
@@ -126,22 +137,38 @@ internal sealed unsafe class ResidencyCache : IDisposable
 
             if (Interlocked.CompareExchange(ref _states[page], next, now) == now)
             {
+                kept = (now & KeptBit) != 0;
                 return true;
             }
         }
     }
 
+    /// <summary>True when a page of the group has a kept slot.</summary>
+    internal bool AnyKept(ulong first)
+    {
+        bool any = false;
+        for (ulong page = first; page < first + GroupPages; page++)
+        {
+            any |= (Volatile.Read(ref _states[page]) & KeptBit) != 0;
+        }
+
+        return any;
+    }
+
     /// <summary>Ends a move: only for who moved the page to <see cref="PageState.Moving"/>.</summary>
-    internal void Settle(ulong page, PageState state, bool used = false)
+    internal void Settle(ulong page, PageState state, bool used = false, bool kept = false)
     {
         Turn?.Invoke();
-        Volatile.Write(ref _states[page], (byte)((byte)state | (used ? UsedBit : 0)));
+        Volatile.Write(ref _states[page], (byte)((byte)state | (used ? UsedBit : 0) | (kept ? KeptBit : 0)));
     }
 
     /// <summary>Takes the mark of use from a resident page; false when it has none.</summary>
-    internal bool TakeUsed(ulong page) =>
-        Interlocked.CompareExchange(ref _states[page], (byte)PageState.Resident, (byte)PageState.Resident | UsedBit)
-            == ((byte)PageState.Resident | UsedBit);
+    internal bool TakeUsed(ulong page)
+    {
+        byte now = Volatile.Read(ref _states[page]);
+        return (now & ~KeptBit) == ((byte)PageState.Resident | UsedBit)
+            && Interlocked.CompareExchange(ref _states[page], (byte)(now & ~UsedBit), now) == now;
+    }
 
     /// <summary>Transfers that use pages of a group. Of use to who claimed its pages after <see cref="Fence"/> only.</summary>
     internal uint Pins(ulong group)
@@ -189,15 +216,37 @@ internal sealed unsafe class ResidencyCache : IDisposable
         Turn?.Invoke();
         for (ulong end = page + count; page < end; page++)
         {
-            byte now = Volatile.Read(ref _states[page]);
-            if (now != Used && (now != (byte)PageState.Resident
-                || Interlocked.CompareExchange(ref _states[page], Used, now) is not (byte)PageState.Resident and not Used))
+            // Most often all are there and were used: eight at a look.
+            while (page % sizeof(ulong) == 0 && end - page >= sizeof(ulong)
+                && (Volatile.Read(ref *(ulong*)(_states + page)) & ~(Each * KeptBit)) == Each * Used)
+            {
+                page += sizeof(ulong);
+            }
+
+            byte now = page < end ? Volatile.Read(ref _states[page]) : Used;
+            if ((now & ~KeptBit) != Used && !TryUse(page, now))
             {
                 return false;
             }
         }
 
         return true;
+    }
+
+    private bool TryUse(ulong page, byte now)
+    {
+        while ((now & StateBits) == (byte)PageState.Resident)
+        {
+            byte before = Interlocked.CompareExchange(ref _states[page], (byte)(now | UsedBit), now);
+            if (before == now)
+            {
+                return true;
+            }
+
+            now = before;
+        }
+
+        return false;
     }
 
     /// <summary>The first page from there on that has, or has not, a content; false when there is none before the end.</summary>

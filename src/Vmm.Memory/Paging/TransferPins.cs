@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Vmm.Interop;
 
 namespace Vmm.Memory.Paging;
@@ -106,8 +107,8 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
                 pages.Unpin(lane, range.First, range.Count, isOwn);
             }
 
+            lease.NoteUnpinned();
             Lower(lane, lease.PinnedCount, isOwn);
-            lease.NotePinned(lane, 0, 0);
         }
     }
 
@@ -364,6 +365,7 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private bool TryFind(in IoVector vector, out ulong page, out ulong count)
     {
         if (vector.Length == 0 || !pages.TryFind(vector.Base, out page))

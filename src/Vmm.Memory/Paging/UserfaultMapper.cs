@@ -43,11 +43,17 @@ internal sealed class UserfaultMapper(Userfault faults, ResidencyCache pages, IR
     }
 
     /// <inheritdoc/>
-    public unsafe void Fill(ulong page, ReadOnlySpan<byte> content)
+    public bool Protects => faults.Protects;
+
+    /// <inheritdoc/>
+    public uint Written(ulong page, int count) => faults.Written(AddressOf(page), count);
+
+    /// <inheritdoc/>
+    public unsafe void Fill(ulong page, ReadOnlySpan<byte> content, bool kept)
     {
         fixed (byte* source = content[..PageBytes])
         {
-            Check(faults.Copy(AddressOf(page), (nint)source, PageBytes), "UFFDIO_COPY");
+            Check(faults.Copy(AddressOf(page), (nint)source, PageBytes, kept), "UFFDIO_COPY");
         }
     }
 
@@ -59,9 +65,9 @@ internal sealed class UserfaultMapper(Userfault faults, ResidencyCache pages, IR
     }
 
     /// <inheritdoc/>
-    public void Map(ulong page)
+    public void Map(ulong page, bool kept)
     {
-        int errno = faults.Continue(AddressOf(page), PageBytes);
+        int errno = faults.Continue(AddressOf(page), PageBytes, kept);
         if (errno == Errno.EFAULT)
         {
             Zero(page); // somebody else made a hole in the file

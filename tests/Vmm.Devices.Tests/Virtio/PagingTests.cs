@@ -78,7 +78,7 @@ public sealed class PagingTests
     public void A_disk_request_whose_header_or_status_is_out_stays_in_the_ring_while_others_end(string what)
     {
         const ulong Away = BlkGuest.Data + (64 << 10);
-        using BlkGuest guest = new(new VirtioBlk(new MemoryDiskBackend(1 << 20)));
+        using BlkGuest guest = new(new VirtioBlk(new MemoryDiskBackend(1 << 20)), indirect: true);
         FakePager pager = new(guest.Memory);
         pager.PageOut(BlkGuest.Data, 4096);
         ushort before = guest.Post((guest.PutHeader(0, 0), 16, false), (BlkGuest.Data, 512, true), (guest.PutStatus(), 1, true));

@@ -244,10 +244,10 @@ public sealed class InterleavingTests
         {
             mover.Fetch(page, room, () => 16);
         }
-        else if (cache.TryMove(page, PageState.Resident, PageState.Moving))
+        else if (cache.TryMove(page, PageState.Resident, PageState.Moving, out bool kept))
         {
-            mapper.Map(page);
-            cache.Settle(page, PageState.Resident, used: true);
+            mapper.Map(page, kept: false);
+            cache.Settle(page, PageState.Resident, used: true, kept);
         }
     }
 
@@ -256,6 +256,11 @@ public sealed class InterleavingTests
         MoverRoom room = new();
         for (int i = 0; i < rounds; i++)
         {
+            if (i == 2)
+            {
+                mover.DropKept(0); // as when the store is full
+            }
+
             mover.Stage(0, spareUsed: i == 0);
             mover.WriteOut(0, room);
             cache.StateOf(0); // a turn
@@ -276,7 +281,8 @@ public sealed class InterleavingTests
             outside += state == PageState.Out ? 1 : 0;
         }
 
-        Assert.Equal((resident, staged, outside), ((int)cache.Board.Resident, (int)cache.Board.Staged, store.Held));
+        Assert.Equal(
+            (resident, staged, outside), ((int)cache.Board.Resident, (int)cache.Board.Staged, store.Held - (int)mover.Kept));
         Assert.Equal(resident, mapper.InMemory);
         for (ulong page = 0; page < Pages; page++)
         {
@@ -285,7 +291,9 @@ public sealed class InterleavingTests
             Assert.True(content == expected[page], $"page {page} holds {content}, not {expected[page]}");
         }
 
-        Assert.Equal(0, store.Held);
+        Assert.Equal((int)mover.Kept, store.Held);
+        Assert.Equal((1u << Pages) - 1, mover.Discard(0, Pages));
+        Assert.Equal((0, 0L), (store.Held, mover.Kept));
     }
 
     /// <summary>Pins that another thread ends.</summary>

@@ -38,6 +38,54 @@ public sealed class MemoryPagerTests
     }
 
     [PagerFact]
+    public void Pages_that_nobody_wrote_since_they_came_back_go_out_without_a_write()
+    {
+        using PagedGuest guest = new(128 * MiB, 64 * MiB);
+        Fill(guest, 0, 128 * MiB);
+        Assert.Equal(0UL, FirstWrong(guest, 0, 128 * MiB));
+        PagerStatistics first = guest.Pager.Statistics;
+        Assert.Equal(0UL, FirstWrong(guest, 0, 128 * MiB));
+        Assert.Equal(0UL, FirstWrong(guest, 0, 128 * MiB));
+        PagerStatistics read = guest.Pager.Statistics;
+        Assert.True(read.UnchangedPages - first.UnchangedPages > 10_000, $"{read}");
+        Assert.True(read.PagesOut - first.PagesOut < 10_000, $"{read}"); // those that were not written out before
+
+        // Half of the pages are written, by a guest and by a device: all are as they should be.
+        PageLease lease = new(1);
+        using Told told = new();
+        for (ulong at = 0; at < 128 * MiB; at += 4 * 4096)
+        {
+            Assert.True(guest.Guest.TryWrite(new GuestAddress(at), ~Pattern(at)));
+            WriteByDevice(guest, at + 4096, ~Pattern(at + 4096), lease, told);
+        }
+
+        for (int round = 0; round < 2; round++)
+        {
+            for (ulong at = 0; at < 128 * MiB; at += 4096)
+            {
+                Assert.True(guest.Guest.TryRead(new GuestAddress(at), out ulong value));
+                Assert.Equal(at / 4096 % 4 < 2 ? ~Pattern(at) : Pattern(at), value);
+            }
+        }
+
+        Assert.Null(guest.Failure);
+    }
+
+    [PagerFact]
+    public void Slots_of_pages_that_are_in_memory_go_when_the_store_is_full()
+    {
+        using PagedGuest guest = new(128 * MiB, 64 * MiB);
+        Fill(guest, 0, 128 * MiB);
+        Assert.Equal(0UL, FirstWrong(guest, 0, 128 * MiB));
+        guest.Store.MostPages = guest.Store.Held; // full from now on
+        Fill(guest, 0, 128 * MiB);
+        Assert.Equal(0UL, FirstWrong(guest, 0, 128 * MiB));
+        Assert.True(SpinWait.SpinUntil(() => guest.Pager.Statistics is { Stopped: null, ResidentBytes: <= 64 * MiB }, 30_000),
+            $"{guest.Pager.Statistics}");
+        Assert.Null(guest.Failure);
+    }
+
+    [PagerFact]
     public void A_lease_finds_its_pages_or_is_told_when_they_are_there_and_they_stay()
     {
         using PagedGuest guest = new(256 * MiB, 64 * MiB);
@@ -147,7 +195,7 @@ public sealed class MemoryPagerTests
         while (guest.Guest.Dma.TryAcquire(new GuestRange(new GuestAddress(away), 4096), DmaAccess.Read, missing, told) == Acquired.Ready)
         {
             missing.Release();
-            away += 64 << 10;
+            away += 4096;
         }
 
         // What was written last is there, and stays so while others use it.
@@ -218,6 +266,18 @@ public sealed class MemoryPagerTests
         {
             Assert.True(guest.Guest.TryWrite(new GuestAddress(at), Pattern(at)));
         }
+    }
+
+    private static void WriteByDevice(PagedGuest guest, ulong at, ulong value, PageLease lease, Told told)
+    {
+        while (guest.Guest.Dma.TryAcquire(new GuestRange(new GuestAddress(at), 4096), DmaAccess.Write, lease, told) != Acquired.Ready)
+        {
+            Assert.True(told.Event.Wait(TimeSpan.FromSeconds(30)));
+            told.Event.Reset();
+        }
+
+        Assert.True(lease.TryWrite(0, value));
+        lease.Release();
     }
 
     // One more than the address, so that 0 is none.

@@ -13,6 +13,9 @@ internal sealed class MemoryStore : ISwapStore
 
     internal bool IsBroken { get; set; }
 
+    /// <summary>More it does not keep.</summary>
+    internal int MostPages { get; set; } = int.MaxValue;
+
     /// <summary>How long each read and each write takes.</summary>
     internal TimeSpan Delay { get; set; }
 
@@ -34,7 +37,7 @@ internal sealed class MemoryStore : ISwapStore
 
     public void Write(ReadOnlySpan<byte> pages, Span<SwapSlot> slots)
     {
-        if (IsFull)
+        if (IsFull || Held + slots.Length > MostPages)
         {
             throw new SwapStoreException("full", isFull: true);
         }

@@ -8,7 +8,7 @@ namespace Vmm.Memory.Tests.Paging;
 internal sealed class ModelMapper(int pages, Action turn) : IPageMapper
 {
     private readonly bool[] _inMemory = new bool[pages], _mapped = new bool[pages], _inUse = new bool[pages],
-        _moving = new bool[pages];
+        _moving = new bool[pages], _protected = new bool[pages];
     private readonly ulong[] _content = new ulong[pages];
 
     /// <summary>Pages in memory.</summary>
@@ -27,6 +27,7 @@ internal sealed class ModelMapper(int pages, Action turn) : IPageMapper
         if (write is { } value && _mapped[page])
         {
             _content[page] = value;
+            _protected[page] = false;
         }
 
         content = _content[page];
@@ -86,15 +87,30 @@ internal sealed class ModelMapper(int pages, Action turn) : IPageMapper
     {
         Require(!_inUse[at], at, "a page that a transfer uses is dropped");
         Require(_inMemory[at], at, "a page is dropped that is not in memory");
-        _inMemory[at] = _mapped[at] = false;
+        _inMemory[at] = _mapped[at] = _protected[at] = false;
         _content[at] = 0;
     });
 
-    public void Fill(ulong page, ReadOnlySpan<byte> content)
+    public bool Protects => true;
+
+    public uint Written(ulong page, int count)
+    {
+        turn();
+        uint written = 0;
+        for (int i = 0; i < count; i++)
+        {
+            written |= _protected[page + (ulong)i] ? 0 : 1u << i;
+        }
+
+        return written;
+    }
+
+    public void Fill(ulong page, ReadOnlySpan<byte> content, bool kept)
     {
         turn();
         Require(!_inMemory[page], page, "a page is filled that is in memory");
         _inMemory[page] = _mapped[page] = true;
+        _protected[page] = kept;
         _content[page] = BitConverter.ToUInt64(content);
     }
 
@@ -106,11 +122,13 @@ internal sealed class ModelMapper(int pages, Action turn) : IPageMapper
         _content[page] = 0;
     }
 
-    public void Map(ulong page)
+    public void Map(ulong page, bool kept)
     {
         turn();
         Require(_inMemory[page], page, "a page is mapped that is not in memory");
+        Require(!kept || _protected[page], page, "a page that was written counts as unchanged");
         _mapped[page] = true;
+        _protected[page] = kept;
     }
 
     public void Wake(ulong page, int count) => turn();

@@ -16,7 +16,8 @@ public sealed class PinTableTests
         const int Rounds = 100_000, MostMilliseconds = 2000; // a machine with much to do gets to fewer
         const ulong Page = 40;
         using ResidencyCache cache = new([(0x10000, 64)]);
-        Assert.True(cache.TryMove(Page, PageState.Empty, PageState.Resident, used: true));
+        Assert.True(cache.TryMove(Page, PageState.Empty, PageState.Moving));
+        cache.Settle(Page, PageState.Resident, used: true);
         long pinner = 0, claimer = 0, neither = 0;
         bool isHere = false, isOver = false;
         Thread other = new(() =>

@@ -21,11 +21,11 @@ internal sealed class BlkGuest : IVirtioInterrupts, IDisposable
     private ushort _used;
     private int _configChanges;
 
-    public BlkGuest(VirtioDevice device, ulong features = ulong.MaxValue, bool activate = true)
+    public BlkGuest(VirtioDevice device, ulong features = ulong.MaxValue, bool activate = true, bool indirect = false)
     {
         Device = device;
         Memory = new GuestMemory([new GuestRegion(new(0), new ByteSize((ulong)RamBytes), _ram.AddressOf(0))]);
-        Features = features & device.DeviceFeatures;
+        Features = (features & device.DeviceFeatures) | (indirect ? VirtioFeatures.IndirectDescriptors : 0);
         if (activate)
         {
             Activate();
