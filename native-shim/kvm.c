@@ -1,5 +1,6 @@
 /* KVM: ioctls, the run page, and kicking a vCPU out of KVM_RUN. */
 #include "kvm.h"
+#include "threads.h"
 
 #include <errno.h>
 #include <linux/kvm.h>
@@ -72,6 +73,7 @@ static void adopt_thread(void)
     sigaddset(&kick, KICK_SIGNAL);
     pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
     own_tid = (pid_t)syscall(SYS_gettid);
+    vmm_thread_does(VMM_DOING_GUEST);
 }
 
 VMM_API intptr_t vmm_vcpu_create(intptr_t vm, uint64_t id, uint64_t map_length, int32_t *err)

@@ -4,6 +4,7 @@
  * cannot suspend it. What answers it must not wait for the collector. It decides nothing: it reads what a page is in the table of
  * Vmm.Memory.Paging.ResidencyCache, does the three answers that need no disk, and passes the others on. */
 #define _GNU_SOURCE
+#include "threads.h"
 #include "vmmshim.h"
 
 #include <errno.h>
@@ -20,8 +21,8 @@
 #define PAGE 4096ull
 #define GROUP 16 /* pages; zeroed together */
 
-/* Twin of Vmm.Memory.Paging.PageState. The bits above are not for here, but for the one that says "used lately". */
-enum { EMPTY = 0, RESIDENT = 1, STAGED = 2, MOVING = 4, STATE = 7, USED = 8 };
+/* Twin of Vmm.Memory.Paging.PageState. The bits above say "used lately", and "its slot in the swap store holds what it holds": mapped write-protected. */
+enum { EMPTY = 0, RESIDENT = 1, STAGED = 2, MOVING = 4, STATE = 7, USED = 8, KEPT = 16 };
 
 /* One mapping. Twin of Vmm.Interop.PagerSpan. */
 struct vmm_pager_span {
@@ -41,13 +42,15 @@ struct vmm_pager_board {
     _Atomic int64_t faults;
     _Atomic int64_t staged_faults;
     _Atomic int64_t zeroed;
+    _Atomic int64_t copy_faults; /* of threads in vmm_pager_copy */
+    _Atomic int64_t foreign_faults; /* of threads of this process that are neither that nor vCPUs: nobody may wait there */
     int32_t faults_fd;
     int32_t stop_fd;
     int32_t others_fd; /* a pipe: indexes of pages for whom the answer is not here, 8 bytes each */
     int32_t reserved;
 };
 _Static_assert(sizeof(struct vmm_pager_span) == 24, "twin of Vmm.Interop.PagerSpan");
-_Static_assert(sizeof(struct vmm_pager_board) == 88, "twin of Vmm.Interop.PagerBoard");
+_Static_assert(sizeof(struct vmm_pager_board) == 104, "twin of Vmm.Interop.PagerBoard");
 
 static int32_t call(intptr_t fd, unsigned long request, void *argument)
 {
@@ -61,18 +64,31 @@ VMM_API int32_t vmm_uffd_open(intptr_t device)
     return fd < 0 ? -errno : (int32_t)fd;
 }
 
-/* Says what is wanted of it: -EINVAL when this kernel cannot do minor faults of shared memory. */
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC (1 << 15) /* Linux 6.7 */
+#endif
+#ifndef UFFDIO_CONTINUE_MODE_WP
+#define UFFDIO_CONTINUE_MODE_WP ((uint64_t)1 << 1) /* Linux 6.4 */
+#endif
+
+/* Says what is wanted of it: -EINVAL when this kernel cannot do minor faults of shared memory. 1 when it also protects pages from writes, and lets who
+ * writes go on by itself: whether somebody did is in /proc/self/pagemap. */
 VMM_API int32_t vmm_uffd_begin(intptr_t fd)
 {
-    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM};
+    struct uffdio_api all = {.api = UFFD_API,
+        .features = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_PAGEFAULT_FLAG_WP
+            | UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_WP_ASYNC};
+    if (call(fd, UFFDIO_API, &all) == 0)
+        return 1;
+    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_THREAD_ID};
     return call(fd, UFFDIO_API, &api);
 }
 
 /* From now on faults of the range come to the descriptor: of pages that are not in memory, and of those that are and not mapped. */
-VMM_API int32_t vmm_uffd_register(intptr_t fd, uint64_t address, uint64_t length)
+VMM_API int32_t vmm_uffd_register(intptr_t fd, uint64_t address, uint64_t length, int32_t protects)
 {
-    struct uffdio_register range = {
-        .range = {.start = address, .len = length}, .mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR};
+    struct uffdio_register range = {.range = {.start = address, .len = length},
+        .mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR | (protects ? UFFDIO_REGISTER_MODE_WP : 0)};
     return call(fd, UFFDIO_REGISTER, &range);
 }
 
@@ -90,10 +106,10 @@ VMM_API int32_t vmm_uffd_wake(intptr_t fd, uint64_t address, uint64_t length)
 }
 
 /* Maps pages that are in memory, and wakes who waits for them. A page that is mapped already is no error. */
-VMM_API int32_t vmm_uffd_continue(intptr_t fd, uint64_t address, uint64_t length)
+VMM_API int32_t vmm_uffd_continue(intptr_t fd, uint64_t address, uint64_t length, int32_t protect)
 {
     while (length > 0) {
-        struct uffdio_continue range = {.range = {.start = address, .len = length}};
+        struct uffdio_continue range = {.range = {.start = address, .len = length}, .mode = protect ? UFFDIO_CONTINUE_MODE_WP : 0};
         int32_t answer = call(fd, UFFDIO_CONTINUE, &range);
         if (answer == 0)
             return 0;
@@ -115,10 +131,10 @@ VMM_API int32_t vmm_uffd_continue(intptr_t fd, uint64_t address, uint64_t length
 }
 
 /* Puts pages in place that are not in memory, maps them and wakes. -EEXIST: one of them is there. */
-VMM_API int32_t vmm_uffd_copy(intptr_t fd, uint64_t address, uint64_t source, uint64_t length)
+VMM_API int32_t vmm_uffd_copy(intptr_t fd, uint64_t address, uint64_t source, uint64_t length, int32_t protect)
 {
     while (length > 0) {
-        struct uffdio_copy copy = {.dst = address, .src = source, .len = length};
+        struct uffdio_copy copy = {.dst = address, .src = source, .len = length, .mode = protect ? UFFDIO_COPY_MODE_WP : 0};
         int32_t answer = call(fd, UFFDIO_COPY, &copy);
         if (answer == 0)
             return 0;
@@ -154,7 +170,10 @@ VMM_API int32_t vmm_uffd_zero(intptr_t fd, uint64_t address, uint64_t length)
 /* A copy during which the thread can be stopped for a garbage collection, however long it waits for a page. */
 VMM_API void vmm_pager_copy(intptr_t to, intptr_t from, uint64_t length)
 {
+    int before = vmm_thread_does(VMM_DOING_COPY);
     memcpy((void *)to, (const void *)from, length);
+    atomic_signal_fence(memory_order_seq_cst);
+    vmm_thread_does(before);
 }
 
 static const struct vmm_pager_span *find(const struct vmm_pager_board *board, uint64_t address)
@@ -186,7 +205,7 @@ static int pass_on(const struct vmm_pager_board *board, const struct vmm_pager_s
 static int place(const struct vmm_pager_board *board, uint64_t address)
 {
     int answer = vmm_uffd_zero(board->faults_fd, address, PAGE);
-    return answer == -EEXIST ? vmm_uffd_continue(board->faults_fd, address, PAGE) : answer;
+    return answer == -EEXIST ? vmm_uffd_continue(board->faults_fd, address, PAGE, 0) : answer;
 }
 
 /* Zeroes the page, and its neighbours that are empty too while there is much room. 1: another has to answer. 2: it is empty no more. */
@@ -232,7 +251,6 @@ static int serve(struct vmm_pager_board *board, uint64_t address)
         return -EFAULT;
     uint64_t page = (address - span->address) / PAGE;
     _Atomic uint8_t *state = (_Atomic uint8_t *)board->states + span->first + page;
-    atomic_fetch_add(&board->faults, 1);
     for (;;) {
         uint8_t now = atomic_load(state);
         int answer;
@@ -251,15 +269,27 @@ static int serve(struct vmm_pager_board *board, uint64_t address)
                 atomic_fetch_sub(&board->staged, 1);
                 atomic_fetch_add(&board->staged_faults, 1);
             }
-            answer = vmm_uffd_continue(board->faults_fd, address, PAGE);
+            /* One whose mapping the kernel took may have been written before: it counts as written. */
+            answer = vmm_uffd_continue(board->faults_fd, address, PAGE, (now & STATE) == STAGED && now & KEPT);
             if (answer == -EFAULT) /* somebody else made a hole in the file */
                 answer = place(board, address);
-            atomic_store(state, RESIDENT | USED);
+            atomic_store(state, RESIDENT | USED | (now & KEPT));
             return answer < 0 ? answer : vmm_uffd_wake(board->faults_fd, address, PAGE);
         default:
             return pass_on(board, span, page);
         }
     }
+}
+
+/* Whose fault it is. A thread of another process is one of the kernel's, which waits for a vCPU's page. */
+static void count(struct vmm_pager_board *board, int32_t tid)
+{
+    int doing = vmm_thread_doing(tid);
+    atomic_fetch_add(&board->faults, 1);
+    if (doing == VMM_DOING_COPY)
+        atomic_fetch_add(&board->copy_faults, 1);
+    else if (doing == VMM_DOING_OTHER && syscall(SYS_tgkill, getpid(), tid, 0) == 0)
+        atomic_fetch_add(&board->foreign_faults, 1);
 }
 
 /* Answers faults until the stop descriptor is readable. 0, or -errno when it cannot go on. */
@@ -279,6 +309,7 @@ VMM_API int32_t vmm_pager_serve(intptr_t pointer)
         for (ssize_t i = 0; i < n / (ssize_t)sizeof(messages[0]); i++) {
             if (messages[i].event != UFFD_EVENT_PAGEFAULT)
                 continue;
+            count(board, (int32_t)messages[i].arg.pagefault.feat.ptid);
             int answer = serve(board, messages[i].arg.pagefault.address & ~(PAGE - 1));
             if (answer < 0)
                 return answer;

@@ -12,7 +12,7 @@ internal static partial class Native
     internal static partial int UffdBegin(FileDescriptorHandle faults);
 
     [LibraryImport(Shim, EntryPoint = "vmm_uffd_register")]
-    internal static partial int UffdRegister(FileDescriptorHandle faults, ulong address, ulong length);
+    internal static partial int UffdRegister(FileDescriptorHandle faults, ulong address, ulong length, int protects);
 
     [LibraryImport(Shim, EntryPoint = "vmm_uffd_unregister")]
     internal static partial int UffdUnregister(FileDescriptorHandle faults, ulong address, ulong length);
@@ -21,10 +21,10 @@ internal static partial class Native
     internal static partial int UffdWake(FileDescriptorHandle faults, ulong address, ulong length);
 
     [LibraryImport(Shim, EntryPoint = "vmm_uffd_continue")]
-    internal static partial int UffdContinue(FileDescriptorHandle faults, ulong address, ulong length);
+    internal static partial int UffdContinue(FileDescriptorHandle faults, ulong address, ulong length, int protect);
 
     [LibraryImport(Shim, EntryPoint = "vmm_uffd_copy")]
-    internal static partial int UffdCopy(FileDescriptorHandle faults, ulong address, ulong source, ulong length);
+    internal static partial int UffdCopy(FileDescriptorHandle faults, ulong address, ulong source, ulong length, int protect);
 
     [LibraryImport(Shim, EntryPoint = "vmm_uffd_zero")]
     internal static partial int UffdZero(FileDescriptorHandle faults, ulong address, ulong length);

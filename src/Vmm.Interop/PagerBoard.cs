@@ -59,6 +59,12 @@ public sealed unsafe class PagerBoard : IDisposable
     /// <summary>Pages that were zeroed.</summary>
     public ref long Zeroed => ref _fields->Zeroed;
 
+    /// <summary>Faults of threads that copied few bytes and may wait (<see cref="Userfault.CopyBytes"/>).</summary>
+    public ref long CopyFaults => ref _fields->CopyFaults;
+
+    /// <summary>Faults of threads of this process that neither copied so nor are vCPUs: nobody may wait for a page there.</summary>
+    public ref long ForeignFaults => ref _fields->ForeignFaults;
+
     internal nint Address => (nint)_fields;
 
     internal void Connect(int faults, int stop, int others) =>
@@ -81,7 +87,7 @@ public sealed unsafe class PagerBoard : IDisposable
     {
         internal nint States, Spans;
         internal ulong SpanCount;
-        internal long Resident, Staged, Ceiling, Faults, StagedFaults, Zeroed;
+        internal long Resident, Staged, Ceiling, Faults, StagedFaults, Zeroed, CopyFaults, ForeignFaults;
         internal int FaultsFd, StopFd, OthersFd, Reserved;
     }
 }

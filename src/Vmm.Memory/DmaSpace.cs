@@ -49,6 +49,13 @@ public sealed unsafe class DmaSpace(GuestRam ram)
                 lease.Drop();
                 return answer == Pinned.Later ? Acquired.Pending : Acquired.Outside;
             }
+
+            if (!lease.IsCurrent)
+            {
+                // Memory went between the look at the regions and the pin: who took its pages may not have seen the pin.
+                lease.ReleaseWritten(0);
+                return TryAcquire(lease, access, waiter);
+            }
         }
 
         return Acquired.Ready;
@@ -81,6 +88,13 @@ public sealed unsafe class DmaSpace(GuestRam ram)
 
         return ring is not null;
     }
+
+    /// <summary>
+    /// True when few bytes can be copied now without a wait for a page, or the range is no RAM at all. False: acquire it, and let it go
+    /// again, before they are copied.
+    /// </summary>
+    public bool IsHere(GuestRange range) =>
+        ram.Pages is not { } pages || !TryMap(range.Address, range.Length, out byte* host) || pages.AreHere(range, (nint)host);
 
     /// <summary>True when the whole range is RAM, contiguous for the guest and here.</summary>
     public bool Contains(GuestAddress at, ulong length) => TryMap(at, length, out _);

@@ -63,6 +63,11 @@ internal interface IPageSource
     /// <summary>Ends what <see cref="TryPin"/> answered with <see cref="Pinned.Yes"/>; the vectors are those of then.</summary>
     void Unpin(PageLease lease);
 
+    /// <summary>True when the pages of a range are there now, and count as used; they may go at any time.</summary>
+    /// <param name="range">The range.</param>
+    /// <param name="address">Where it is in this process.</param>
+    bool AreHere(GuestRange range, nint address);
+
     /// <summary>Pins a part of a ring, and waits for its pages.</summary>
     void PinRing(nint address, ulong length);
 

@@ -1,7 +1,11 @@
 using System.Runtime.CompilerServices;
 using Vmm.Interop;
+using Vmm.Memory.Paging;
 
 namespace Vmm.Memory;
+
+/// <summary>Pages that follow each other, by their numbers in a <see cref="ResidencyCache"/>.</summary>
+internal readonly record struct PinnedPages(ulong First, ulong Count);
 
 /// <summary>
 /// Ranges of guest memory that a device uses now. Its owner makes it once for each request slot and uses it again and again: nothing is
@@ -12,10 +16,13 @@ public sealed unsafe class PageLease
     private readonly IoVector[] _vectors;
     private readonly GuestRange[] _ranges;
     private GuestRam? _ram; // not null while held
+    private RegionTable? _table; // its ranges were found there
     private DmaAccess _access;
     private int _named; // ranges for the next acquire, and those that are held
     private int _count;
     private int _hint;
+    private PinnedPages[] _pins = []; // as long as the others once its memory is paged
+    private int _pinCount;
 
     /// <summary>Makes a lease that is not held.</summary>
     /// <param name="maximumPieces">The most ranges it can hold.</param>
@@ -42,7 +49,37 @@ public sealed unsafe class PageLease
     /// <summary>How many ranges it names, held or not.</summary>
     public int Named => _named;
 
+    /// <summary>What it names, held or not; until something else is named.</summary>
+    public ReadOnlySpan<GuestRange> Names => NamedRanges;
+
     internal ReadOnlySpan<GuestRange> NamedRanges => _ranges.AsSpan(0, _named);
+
+    /// <summary>What is pinned for it, in <see cref="PinnedIn"/>.</summary>
+    internal ReadOnlySpan<PinnedPages> PinnedRanges => _pins.AsSpan(0, _pinCount);
+
+    /// <summary>Sum of <see cref="PinnedRanges"/>.</summary>
+    internal long PinnedCount { get; private set; }
+
+    /// <summary>Whose pins they are.</summary>
+    internal PinLane? PinnedIn { get; private set; }
+
+    /// <summary>Room for what is pinned, one place a piece.</summary>
+    internal Span<PinnedPages> PinRoom() =>
+        _pins.Length > 0 ? _pins : _pins = new PinnedPages[_vectors.Length];
+
+    /// <summary>Notes what of <see cref="PinRoom"/> was filled.</summary>
+    internal void NotePinned(PinLane lane, int ranges, long pages)
+    {
+        if (!ReferenceEquals(PinnedIn, lane))
+        {
+            PinnedIn = lane; // most often it is the same, and to store a reference costs more than to look
+        }
+
+        (_pinCount, PinnedCount) = (ranges, pages);
+    }
+
+    /// <summary>Nothing of <see cref="PinRoom"/> is pinned any more.</summary>
+    internal void NoteUnpinned() => _pinCount = 0;
 
     /// <summary>Names one more range for the next acquire, which checks it; false when there are as many as it can hold.</summary>
     /// <exception cref="InvalidOperationException">The lease is held.</exception>
@@ -170,6 +207,9 @@ public sealed unsafe class PageLease
         Drop();
     }
 
+    /// <summary>True when the regions are still those in which its ranges were found.</summary>
+    internal bool IsCurrent => ReferenceEquals(_ram?.Table, _table);
+
     /// <summary>Ends a hold whose pages were not pinned, and marks nothing.</summary>
     internal void Drop()
     {
@@ -211,6 +251,7 @@ public sealed unsafe class PageLease
         }
 
         _ram = ram;
+        _table = table;
         _access = access;
         _count = _named;
         Length = length;

@@ -131,11 +131,14 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
             _addresses = new nint[hostNodes.Length];
         }
 
+        Paging?.Unstage(first, hostNodes.Length);
+
         _memory.Locate(first, PageSize, _addresses, hostNodes);
     }
 
     /// <inheritdoc/>
-    public int Move(ReadOnlySpan<ulong> pages, int hostNode) => _memory.Move(pages, PageSize, hostNode);
+    public int Move(ReadOnlySpan<ulong> pages, int hostNode) => Paging is { } paging
+        ? paging.Move(pages, hostNode) : MoveMapped(pages, hostNode);
 
     /// <summary>Takes the pages of a range from the host, from where the policy says.</summary>
     /// <param name="offset">First byte, a multiple of the page size.</param>
@@ -169,12 +172,19 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
     public bool TryFindData(ulong from, out ulong start, out ulong end) => Paging is { } paging
         ? paging.TryFindData(from, out start, out end) : _memory.TryFindData(from, out start, out end);
 
-    /// <summary>Copies bytes out, for a save; nothing else writes them meanwhile.</summary>
+    /// <summary>
+    /// Copies bytes out, for a save; nothing else writes them meanwhile. Whole pages stay where they are, also those that are out.
+    /// </summary>
     public void CopyTo(ulong offset, Span<byte> destination)
     {
         if (Paging is null)
         {
             _memory.CopyTo(offset, destination);
+        }
+        else if ((offset | (uint)destination.Length) % PageSize == 0)
+        {
+            _ = AddressOf(offset, destination.Length);
+            Paging.Read(offset, destination);
         }
         else
         {
@@ -197,6 +207,9 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
 
     /// <summary>What pages this memory; null: nobody.</summary>
     internal VnodePaging? Paging { get; set; }
+
+    /// <summary>Moves pages that nobody takes meanwhile.</summary>
+    internal int MoveMapped(ReadOnlySpan<ulong> pages, int hostNode) => _memory.Move(pages, PageSize, hostNode);
 
     /// <summary>Where it is mapped in this process.</summary>
     internal nint HostAddress => _memory.Address;

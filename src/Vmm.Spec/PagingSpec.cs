@@ -15,7 +15,7 @@ public sealed record PagingSpec
     public const string AutoSwap = "auto";
 
     /// <summary>Least memory that can be resident.</summary>
-    public static ByteSize LeastResident => ByteSize.MiB(64);
+    public static ByteSize LeastResident => ByteSize.MiB(16);
 
     /// <summary>Most memory that is resident, a part of <see cref="VmSpec.Memory"/>; null, the spec does not say it, is refused.</summary>
     public MemoryPortion? Resident { get; init; }

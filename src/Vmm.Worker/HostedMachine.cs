@@ -20,12 +20,6 @@ using Vmm.Storage;
 
 namespace Vmm.Worker;
 
-/// <summary>A request cannot be done; becomes an error answer.</summary>
-internal sealed class RequestException(string code, string message, Exception? cause = null) : Exception(message, cause)
-{
-    internal string Code { get; } = code;
-}
-
 /// <summary>The VM of this worker: the machine, its console, the thread that waits for its end, and the record of that end.</summary>
 internal sealed class HostedMachine : IDisposable
 {

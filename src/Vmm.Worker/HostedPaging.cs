@@ -6,10 +6,10 @@ namespace Vmm.Worker;
 
 /// <summary>The pager of the VM of this worker, as the daemon asks for it.</summary>
 /// <param name="pager">The pager; null: all memory may be resident.</param>
-internal sealed class HostedPaging(Func<IMemoryPager?> pager) : IDisposable
+/// <param name="look">How often it is looked whether pages go out; null: each second.</param>
+internal sealed class HostedPaging(Func<IMemoryPager?> pager, TimeSpan? look = null) : IDisposable
 {
-    /// <summary>How often it is looked whether pages go out.</summary>
-    private static readonly TimeSpan s_look = TimeSpan.FromSeconds(1);
+    private readonly TimeSpan _look = look ?? TimeSpan.FromSeconds(1);
 
     private Timer? _watch;
     private string? _told; // why nothing goes out, as it was told last; only the timer's thread
@@ -28,7 +28,8 @@ internal sealed class HostedPaging(Func<IMemoryPager?> pager) : IDisposable
             return new PagingInfo(
                 said.LimitBytes, now.MinimumLimit, said.ResidentBytes, said.StagedBytes, said.SwappedBytes, said.PinnedBytes,
                 said.PinnedPeakBytes, said.Hits, said.Misses, said.BudgetWaits, said.RefusedEvictions, said.Faults, said.StagedFaults,
-                said.PagesOut, said.PagesIn, said.ZeroPages, said.SwapFileBytes, said.Stopped);
+                said.PagesOut, said.PagesIn, said.ZeroPages, said.SwapFileBytes, said.Stopped,
+                said.CopyFaults, said.ForeignFaults, said.UnchangedPages);
         }
     }
 
@@ -54,7 +55,7 @@ internal sealed class HostedPaging(Func<IMemoryPager?> pager) : IDisposable
     {
         if (pager() is { } now)
         {
-            _watch = new Timer(_ => Look(now, told), null, s_look, Timeout.InfiniteTimeSpan);
+            _watch = new Timer(_ => Look(now, told), null, _look, Timeout.InfiniteTimeSpan);
         }
     }
 
@@ -73,7 +74,7 @@ internal sealed class HostedPaging(Func<IMemoryPager?> pager) : IDisposable
         _told = stopped;
         try
         {
-            Volatile.Read(ref _watch)?.Change(s_look, Timeout.InfiniteTimeSpan);
+            Volatile.Read(ref _watch)?.Change(_look, Timeout.InfiniteTimeSpan);
         }
         catch (ObjectDisposedException)
         {

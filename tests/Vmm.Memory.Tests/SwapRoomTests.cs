@@ -7,6 +7,61 @@ public sealed class SwapRoomTests
 {
     [Theory]
     [InlineData(17)]
+    [InlineData(64)]
+    [InlineData(200)]
+    public void Free_blocks_that_the_file_holds_are_given_back_from_the_end_as_in_a_plain_array(int blocks)
+    {
+        Random random = new(blocks);
+        SwapRoom room = new(blocks);
+        bool[] used = new bool[blocks], held = new bool[blocks];
+        List<(int First, int Count)> taken = [];
+        int given = 0;
+        for (int step = 0; step < 20_000; step++)
+        {
+            int kind = random.Next(10);
+            if (kind < 4)
+            {
+                int count = random.Next(1, SwapRoom.MostBlocks + 1), first = (int)room.Take(count);
+                if (first >= 0)
+                {
+                    Array.Fill(used, true, first, count);
+                    Array.Fill(held, true, first, count);
+                    taken.Add((first, count));
+                }
+            }
+            else if (kind < 8 && taken.Count > 0)
+            {
+                int which = random.Next(taken.Count);
+                (int first, int count) = taken[which];
+                taken.RemoveAt(which);
+                room.Return(first, count);
+                Array.Fill(used, false, first, count);
+            }
+            else
+            {
+                int last = Enumerable.Range(0, blocks).LastOrDefault(at => held[at] && !used[at], -1);
+                Assert.Equal(last >= 0, room.TryTakeStale(out long first, out int count));
+                if (last >= 0)
+                {
+                    Assert.Equal(last, first + count - 1);
+                    Assert.All(Enumerable.Range((int)first, count), at => Assert.True(held[at] && !used[at]));
+                    Assert.True(first % 64 == 0 || !held[first - 1] || used[first - 1]);
+                    bool isGone = random.Next(4) > 0;
+                    room.ReturnStale(first, count, isGone);
+                    Array.Fill(held, !isGone, (int)first, count);
+                    given += isGone ? count : 0;
+                }
+            }
+
+            Assert.Equal(used.Count(each => !each), room.Free);
+            Assert.Equal(Enumerable.Range(0, blocks).Count(at => held[at] && !used[at]), room.Stale);
+        }
+
+        Assert.True(given > blocks);
+    }
+
+    [Theory]
+    [InlineData(17)]
     [InlineData(63)]
     [InlineData(64)]
     [InlineData(65)]

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Text;
+using Vmm.Interop;
 using Vmm.Memory.Paging;
 
 namespace Vmm.Memory.Tests;
@@ -35,6 +36,37 @@ public sealed class SwapStoreTests
             Assert.Equal(slots[expected[i]], found[i]);
             Assert.Equal(pages.AsSpan(expected[i] * Page, Page), read.AsSpan(i * Page, Page));
         }
+    }
+
+    [Fact]
+    public void Room_that_nothing_uses_goes_back_to_the_file_system_piece_by_piece()
+    {
+        using SwapTestFile file = new(64 * MiB);
+        byte[] noise = new byte[16 * Page];
+        Random random = new(3);
+        List<SwapSlot> slots = [];
+        for (int i = 0; i < 500; i++)
+        {
+            random.NextBytes(noise);
+            slots.AddRange(file.Write(noise));
+        }
+
+        ulong full = DataBytes(file);
+        Assert.InRange(full, 500UL * 17 * Page, 64 * MiB);
+        Assert.Equal(0UL, file.Store.Trim(4 * MiB)); // all of it is in use
+        slots[..^16].ForEach(file.Store.Free);
+        ulong given = file.Store.Trim(4 * MiB), more;
+        Assert.InRange(given, 4 * MiB, (4 * MiB) + (63 * Page));
+        while ((more = file.Store.Trim(4 * MiB)) > 0)
+        {
+            given += more;
+        }
+
+        Assert.InRange(DataBytes(file), 17UL * Page, 5 * MiB);
+        Assert.Equal(full - given, DataBytes(file));
+        Assert.Equal(noise[(3 * Page)..(4 * Page)], file.ReadOne(slots[^13]));
+        random.NextBytes(noise);
+        Assert.Equal(noise[..Page], file.ReadOne(file.Write(noise)[0]));
     }
 
     [Fact]
@@ -255,5 +287,16 @@ public sealed class SwapStoreTests
                 return written;
             }
         }
+    }
+
+    private static ulong DataBytes(SwapTestFile file)
+    {
+        ulong sum = 0;
+        for (ulong at = 0; DataExtents.TryFindNext(file.Raw, at, out ulong start, out ulong end); at = end)
+        {
+            sum += end - start;
+        }
+
+        return sum;
     }
 }

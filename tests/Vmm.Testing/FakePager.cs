@@ -80,6 +80,14 @@ public sealed class FakePager
         {
         }
 
+        public bool AreHere(GuestRange range, nint address)
+        {
+            lock (_gate)
+            {
+                return range.Address.Value >= _to || range.Address.Value + range.Length <= _from;
+            }
+        }
+
         public void PinRing(nint address, ulong length)
         {
         }

@@ -89,7 +89,15 @@ internal static class MemoryView
             + $"pages, {Number((long)paging.Misses)} waited for some, {Number((long)paging.BudgetWaits)} for others to end");
         session.Out.WriteLine(
             $"pages: {Number((long)paging.Faults)} faults, {Number((long)paging.PagesOut)} out, {Number((long)paging.PagesIn)} in, "
-            + $"{Number((long)paging.ZeroPages)} zero, {Number((long)paging.RefusedEvictions)} kept for a transfer");
+            + $"{Number((long)paging.ZeroPages)} zero, {Number((long)paging.UnchangedPages)} unchanged, "
+            + $"{Number((long)paging.RefusedEvictions)} kept for a transfer");
+        if (paging.ForeignFaults > 0)
+        {
+            session.Out.WriteLine(
+                $"an I/O thread waited for a page {Number((long)paging.ForeignFaults)} times: a device touches memory "
+                + "without asking the pager");
+        }
+
         if (paging.Stopped is { } why)
         {
             session.Out.WriteLine($"no page goes out: {why}");

@@ -94,6 +94,9 @@ public sealed record BalloonMemoryInfo(ulong TargetBytes, ulong ActualBytes, ulo
 /// <param name="ZeroPages">Pages that needed no write: all zero.</param>
 /// <param name="SwapFileBytes">Bytes of the swap file in use.</param>
 /// <param name="Stopped">Why nothing goes out now; left out when it does.</param>
+/// <param name="CopyFaults">Faults of I/O threads that read a request's header or wrote its status, where they may wait.</param>
+/// <param name="ForeignFaults">Faults of I/O threads anywhere else: 0, or a page was not there for a transfer.</param>
+/// <param name="UnchangedPages">Pages that needed no write: as they were when they came from the swap file.</param>
 public sealed record PagingInfo(
     ulong LimitBytes,
     ulong LeastBytes,
@@ -112,4 +115,7 @@ public sealed record PagingInfo(
     ulong PagesIn,
     ulong ZeroPages,
     ulong SwapFileBytes,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Stopped = null);
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Stopped = null,
+    ulong CopyFaults = 0,
+    ulong ForeignFaults = 0,
+    ulong UnchangedPages = 0);

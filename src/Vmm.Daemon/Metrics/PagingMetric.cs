@@ -26,8 +26,11 @@ internal sealed record PagingMetric(string Name, string Help, Func<PagingInfo, d
         new("vmm_vm_paging_refused_evictions_total", "Pages that did not go out because a transfer uses them", p => p.RefusedEvictions),
         new("vmm_vm_paging_faults_total", "Page faults of the guest and its worker", p => p.Faults),
         new("vmm_vm_paging_staged_faults_total", "Those that found the page in memory", p => p.StagedFaults),
+        new("vmm_vm_paging_copy_faults_total", "Faults of I/O threads at a header or status, where they may wait", p => p.CopyFaults),
+        new("vmm_vm_paging_foreign_faults_total", "Faults of I/O threads anywhere else: always 0", p => p.ForeignFaults),
         new("vmm_vm_paging_pages_out_total", "Pages written to the swap file", p => p.PagesOut),
         new("vmm_vm_paging_pages_in_total", "Pages read from it", p => p.PagesIn),
+        new("vmm_vm_paging_unchanged_pages_total", "Pages that needed no write: not written since they were read", p => p.UnchangedPages),
         new("vmm_vm_paging_zero_pages_total", "Pages that needed no write: all zero", p => p.ZeroPages),
     ];
 }

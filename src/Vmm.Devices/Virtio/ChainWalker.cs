@@ -29,7 +29,7 @@ public ref struct ChainWalker
 {
     private const ushort FlagNext = 1;
     private const ushort FlagWrite = 2;
-    private const ushort FlagIndirect = 4;
+    internal const ushort FlagIndirect = 4;
 
     private readonly DmaSpace _memory;
     private readonly RingView _ring;

@@ -152,6 +152,15 @@ public sealed class Virtqueue
     /// <summary>Walks the buffers of a taken chain.</summary>
     public ChainWalker Walk(ushort head) => new(_memory, _ring, head, _indirect);
 
+    /// <summary>The indirect table of a taken chain, when it begins with one: not checked.</summary>
+    public bool TryFindTable(ushort head, out GuestRange table)
+    {
+        RingDescriptor descriptor = default;
+        bool found = _indirect && _ring.TryReadDescriptor(head, out descriptor) && (descriptor.Flags & ChainWalker.FlagIndirect) != 0;
+        table = found ? new GuestRange(new GuestAddress(descriptor.Address), descriptor.Length) : default;
+        return found;
+    }
+
     /// <summary>Gives a chain back with the number of bytes written to it. The driver sees it after <see cref="Publish"/>.</summary>
     public void Complete(ushort head, uint written)
     {

@@ -32,6 +32,14 @@ public interface ISwapStore : IDisposable
     /// <summary>Ends a slot. Its room is used again when every slot of its cluster is free.</summary>
     void Free(SwapSlot slot);
 
+    /// <summary>
+    /// Gives room that nothing uses back to whoever has the storage, a piece at a time: from time to time, by one thread. Nothing happens
+    /// where that cannot be done.
+    /// </summary>
+    /// <param name="most">Most bytes of this call.</param>
+    /// <returns>Bytes given back.</returns>
+    ulong Trim(ulong most);
+
     /// <summary>What it holds.</summary>
     SwapStatistics Statistics { get; }
 }

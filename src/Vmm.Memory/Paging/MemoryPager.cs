@@ -25,6 +25,7 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
 {
     private const ulong Work = ulong.MaxValue; // posted: look at the transfers that wait
     private const int RoomWaitMilliseconds = 5, MostRoomWaits = 40;
+    private const ulong TrimBytes = 4 << 20; // at each wake-up, five a second when there is nothing else to do
     private const int JoinMilliseconds = 10_000, ReleaseMilliseconds = 1000;
 
     private readonly PagerParts _parts;
@@ -32,6 +33,8 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
     private readonly ResidencyCache _pages;
     private readonly FaultResponder _responder;
     private readonly PageMover _mover;
+    private readonly PageRelocator _relocator;
+    private readonly PageReader _reader;
     private readonly PageEvicter _evicter;
     private readonly TransferPins _pins;
     private readonly List<Thread> _threads = [];
@@ -57,11 +60,11 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
         {
             _pages = new ResidencyCache([.. parts.Memories.Select(memory => (memory.HostAddress, memory.Placement.Size.Pages))]);
             _responder = new FaultResponder(_faults, _pages.Board);
-            _mover = new PageMover(
-                _pages,
-                new UserfaultMapper(_faults, _pages, parts.Memories),
-                parts.Store,
-                new SlotTable(_pages.Groups * ResidencyCache.GroupPages));
+            UserfaultMapper mapper = new(_faults, _pages, parts.Memories);
+            SlotTable slots = new(_pages.Groups * ResidencyCache.GroupPages);
+            _mover = new PageMover(_pages, mapper, parts.Store, slots);
+            _relocator = new PageRelocator(_pages, mapper);
+            _reader = new PageReader(_pages, mapper, parts.Store, slots);
             _evicter = new PageEvicter(_pages, _mover);
             _pins = new TransferPins(_pages, _mover, () => _responder.Post(Work));
             _freePages = () => (int)Math.Clamp(Volatile.Read(ref _limit) - Volatile.Read(ref _pages.Board.Resident), 0, int.MaxValue);
@@ -81,7 +84,7 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
 
         for (int i = 0; i < parts.Memories.Count; i++)
         {
-            parts.Memories[i].Paging = new VnodePaging(_pages, i);
+            parts.Memories[i].Paging = new VnodePaging(_pages, i, _relocator, _reader);
         }
 
         Begin("pager-faults", Answer);
@@ -91,7 +94,7 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
     }
 
     /// <summary>The lowest limit.</summary>
-    public static ByteSize Least { get; } = new(64UL << 20);
+    public static ByteSize Least { get; } = new(16UL << 20);
 
     /// <summary>From now on devices ask this pager for pages: before any of them has memory.</summary>
     public void Serve(GuestRam ram) => ram.Pages = _pins;
@@ -128,7 +131,7 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
                 LimitBytes = ResidentLimit.Bytes,
                 ResidentBytes = Count(_pages.Board.Resident) * Page,
                 StagedBytes = Count(_pages.Board.Staged) * Page,
-                SwappedBytes = store.Pages * Page,
+                SwappedBytes = (store.Pages - Math.Min(store.Pages, Count(_mover.Kept))) * Page,
                 PinnedBytes = Count(_pins.Pinned) * Page,
                 PinnedPeakBytes = Count(_pins.Peak) * Page,
                 Hits = Count(_pins.Hits),
@@ -137,9 +140,12 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
                 RefusedEvictions = Count(_mover.Refused),
                 Faults = Count(_pages.Board.Faults),
                 StagedFaults = Count(_pages.Board.StagedFaults),
+                CopyFaults = Count(_pages.Board.CopyFaults),
+                ForeignFaults = Count(_pages.Board.ForeignFaults),
                 PagesOut = Count(_mover.PagesOut),
                 PagesIn = Count(_mover.PagesIn),
                 ZeroPages = Count(_mover.Zeros),
+                UnchangedPages = Count(_mover.Unchanged),
                 SwapFileBytes = store.FileBytes,
                 Stopped = _evicter.Stopped,
             };
@@ -231,9 +237,9 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
             _pins.Sweep();
             while (_pins.TakeWork() is { } transfer)
             {
-                foreach ((ulong first, ulong count) in transfer.Ranges)
+                foreach (PinnedPages range in transfer.Ranges)
                 {
-                    for (ulong each = first; each < first + count; each++)
+                    for (ulong each = range.First; each < range.First + range.Count; each++)
                     {
                         if (!_pages.AreResident(each, 1))
                         {
@@ -285,6 +291,7 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
         {
             _evicter.Wait();
             _responder.Post(Work); // transfers that were forgotten, or whose message found the pipe full
+            _parts.Store.Trim(TrimBytes);
             while (!_stopping && _evicter.Step(room))
             {
                 lock (_room)

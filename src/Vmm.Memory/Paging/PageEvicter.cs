@@ -8,10 +8,10 @@ namespace Vmm.Memory.Paging;
 internal sealed class PageEvicter(ResidencyCache pages, PageMover mover) : IDisposable
 {
     private const int IdleMilliseconds = 200, RetryMilliseconds = 1000;
-    private const int GroupsPerStep = 32;
+    private const int GroupsPerStep = 32, LeastDropped = 1024;
     private readonly Queue<ulong> _staged = new();
     private readonly AutoResetEvent _wake = new(false);
-    private ulong _hand;
+    private ulong _hand, _dropHand;
     private ulong _fruitless; // groups that the hand passed without staging anything
     private long _retryAt;
     private long _target;
@@ -103,6 +103,11 @@ internal sealed class PageEvicter(ResidencyCache pages, PageMover mover) : IDisp
             catch (SwapStoreException cause)
             {
                 _staged.Enqueue(group);
+                if (cause.IsFull && DropKept() > 0)
+                {
+                    return true; // there is room again
+                }
+
                 _retryAt = Environment.TickCount64 + RetryMilliseconds;
                 Volatile.Write(ref _stopped, cause.Message);
                 return false;
@@ -110,6 +115,19 @@ internal sealed class PageEvicter(ResidencyCache pages, PageMover mover) : IDisp
         }
 
         return false;
+    }
+
+    // Groups from the hand on, until some room is made.
+    private int DropKept()
+    {
+        int dropped = 0;
+        for (ulong i = 0; i < pages.Groups && mover.Kept > 0 && dropped < LeastDropped; i++)
+        {
+            _dropHand = (_dropHand + 1) % pages.Groups;
+            dropped += mover.DropKept(_dropHand);
+        }
+
+        return dropped;
     }
 
     // What stopped it is told until a write succeeds again.

@@ -1,3 +1,5 @@
+using System.Numerics;
+
 namespace Vmm.Memory.Paging;
 
 /// <summary>
@@ -8,13 +10,20 @@ namespace Vmm.Memory.Paging;
 internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapStore store, SlotTable slots)
 {
     private const int GroupPages = ResidencyCache.GroupPages, PageBytes = ISwapStore.PageBytes;
-    private long _refused, _zeros, _in, _out;
+    private static readonly PageState[] s_inMemory = [PageState.Resident, PageState.Staged];
+    private long _refused, _zeros, _in, _out, _unchanged, _kept;
 
     /// <summary>Groups that were not staged because a transfer uses them.</summary>
     internal long Refused => Volatile.Read(ref _refused);
 
     /// <summary>Pages that went out without a write: zeros.</summary>
     internal long Zeros => Volatile.Read(ref _zeros);
+
+    /// <summary>Pages that went out without a write: they are in the store as they were when they came from it.</summary>
+    internal long Unchanged => Volatile.Read(ref _unchanged);
+
+    /// <summary>Pages in memory that are in the store, too.</summary>
+    internal long Kept => Volatile.Read(ref _kept);
 
     /// <summary>Pages that came from the store.</summary>
     internal long PagesIn => Volatile.Read(ref _in);
@@ -35,13 +44,14 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
         }
 
         ulong first = group * GroupPages;
-        uint claimed = Claim(first, PageState.Resident, spareUsed);
+        uint claimed = Claim(first, PageState.Resident, spareUsed, out uint kept);
         if (claimed == 0)
         {
             return 0;
         }
 
         // A transfer that came before the claim is seen here; one that comes after it sees the claim.
+        pages.Fence();
         bool isPinned = pages.Pins(group) != 0;
         if (!isPinned)
         {
@@ -50,16 +60,18 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
                 mapper.Unmap(first + (ulong)at, count);
             }
 
+            kept &= ~ForgetWritten(first, kept);
+
             // Before the states: whoever finds one staged takes it off this count.
-            Interlocked.Add(ref pages.Board.Staged, System.Numerics.BitOperations.PopCount(claimed));
+            Interlocked.Add(ref pages.Board.Staged, BitOperations.PopCount(claimed));
         }
         else
         {
             Interlocked.Increment(ref _refused);
         }
 
-        Settle(first, claimed, isPinned ? PageState.Resident : PageState.Staged);
-        return isPinned ? 0 : System.Numerics.BitOperations.PopCount(claimed);
+        Settle(first, claimed, isPinned ? PageState.Resident : PageState.Staged, kept);
+        return isPinned ? 0 : BitOperations.PopCount(claimed);
     }
 
     /// <summary>Takes the staged pages of a group out of memory.</summary>
@@ -68,7 +80,7 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
     internal int WriteOut(ulong group, MoverRoom room)
     {
         ulong first = group * GroupPages;
-        uint claimed = Claim(first, PageState.Staged, spareUsed: false);
+        uint claimed = Claim(first, PageState.Staged, spareUsed: false, out uint unchanged);
         if (claimed == 0)
         {
             return 0;
@@ -78,7 +90,7 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
         int kept = 0;
         try
         {
-            for (uint mask = claimed; ResidencyCache.TryNextRun(ref mask, out int at, out int count);)
+            for (uint mask = claimed & ~unchanged; ResidencyCache.TryNextRun(ref mask, out int at, out int count);)
             {
                 mapper.Read(first + (ulong)at, count, room.Content);
                 for (int i = 0; i < count; i++)
@@ -99,12 +111,30 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
         }
         catch
         {
-            Settle(first, claimed, PageState.Staged);
+            Settle(first, claimed & ~unchanged, PageState.Staged);
+            TakeOut(first, unchanged, 0, unchanged, room);
             throw;
         }
 
-        TakeOut(first, claimed, written, room);
-        return System.Numerics.BitOperations.PopCount(claimed);
+        TakeOut(first, claimed, written, unchanged, room);
+        return BitOperations.PopCount(claimed);
+    }
+
+    /// <summary>Frees the slots of pages of a group that are in memory, too: the store has no room for what has to go.</summary>
+    /// <returns>How many.</returns>
+    internal int DropKept(ulong group)
+    {
+        ulong first = group * GroupPages;
+        int dropped = 0;
+        foreach (PageState state in pages.AnyKept(first) ? s_inMemory : [])
+        {
+            uint claimed = Claim(first, state, spareUsed: false, out uint kept);
+            Forget(first, kept);
+            Settle(first, claimed, state);
+            dropped += BitOperations.PopCount(kept);
+        }
+
+        return dropped;
     }
 
     /// <summary>Brings a page in, whatever it is now, and counts it as used. Waits for a thread that works on it.</summary>
@@ -119,10 +149,10 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
                 case PageState.Resident:
                     mapper.Wake(page, 1); // mapped, or the responder maps it when it is touched again
                     return;
-                case PageState.Staged when pages.TryMove(page, PageState.Staged, PageState.Moving):
+                case PageState.Staged when pages.TryMove(page, PageState.Staged, PageState.Moving, out bool kept):
                     Interlocked.Decrement(ref pages.Board.Staged);
-                    mapper.Map(page);
-                    pages.Settle(page, PageState.Resident, used: true);
+                    mapper.Map(page, kept);
+                    pages.Settle(page, PageState.Resident, used: true, kept);
                     mapper.Wake(page, 1);
                     return;
                 case PageState.Empty when pages.TryMove(page, PageState.Empty, PageState.Moving):
@@ -148,14 +178,16 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
     internal uint Discard(ulong first, int count)
     {
         ulong group = ResidencyCache.GroupOf(first);
-        uint claimed = 0, inMemory = 0, staged = 0, empty = 0;
+        uint claimed = 0, inMemory = 0, staged = 0, empty = 0, kept = 0;
         for (int i = 0; i < count; i++)
         {
             SpinWait wait = default;
             for (bool over = false; !over;)
             {
                 PageState now = pages.StateOf(first + (ulong)i);
-                over = now == PageState.Empty || (now != PageState.Moving && pages.TryMove(first + (ulong)i, now, PageState.Moving));
+                bool wasKept = false;
+                over = now == PageState.Empty
+                    || (now != PageState.Moving && pages.TryMove(first + (ulong)i, now, PageState.Moving, out wasKept));
                 if (!over)
                 {
                     wait.SpinOnce();
@@ -163,6 +195,7 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
                 }
 
                 uint bit = 1u << i;
+                kept |= wasKept ? bit : 0;
                 empty |= now == PageState.Empty ? bit : 0;
                 claimed |= now == PageState.Empty ? 0 : bit;
                 inMemory |= now is PageState.Resident or PageState.Staged ? bit : 0;
@@ -170,20 +203,26 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
             }
         }
 
-        if (pages.Pins(group) != 0)
+        if (claimed != 0)
         {
-            // Those in the store cannot be in use; the others may be.
-            Settle(first, inMemory & ~staged, PageState.Resident);
-            Settle(first, staged, PageState.Staged);
-            claimed &= ~inMemory;
-            inMemory = staged = 0;
+            pages.Fence();
         }
 
-        Interlocked.Add(ref pages.Board.Staged, -System.Numerics.BitOperations.PopCount(staged));
-        return empty | Empty(first, claimed, inMemory);
+        if (inMemory != 0 && pages.Pins(group) != 0)
+        {
+            // Those in the store cannot be in use; the others may be.
+            Settle(first, inMemory & ~staged, PageState.Resident, kept);
+            Settle(first, staged, PageState.Staged, kept);
+            claimed &= ~inMemory;
+            inMemory = staged = kept = 0;
+        }
+
+        Interlocked.Add(ref pages.Board.Staged, -BitOperations.PopCount(staged));
+        Interlocked.Add(ref _kept, -BitOperations.PopCount(kept));
+        return empty | Empty(first, claimed, inMemory, kept);
     }
 
-    private uint Empty(ulong first, uint claimed, uint inMemory)
+    private uint Empty(ulong first, uint claimed, uint inMemory, uint kept)
     {
         for (uint mask = inMemory; ResidencyCache.TryNextRun(ref mask, out int at, out int count);)
         {
@@ -191,9 +230,9 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
             Interlocked.Add(ref pages.Board.Resident, -count);
         }
 
-        for (uint mask = claimed & ~inMemory; mask != 0; mask &= mask - 1)
+        for (uint mask = (claimed & ~inMemory) | kept; mask != 0; mask &= mask - 1)
         {
-            ulong page = first + (ulong)System.Numerics.BitOperations.TrailingZeroCount(mask);
+            ulong page = first + (ulong)BitOperations.TrailingZeroCount(mask);
             store.Free(slots[page]);
             slots[page] = default;
         }
@@ -216,7 +255,8 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
             throw;
         }
 
-        Place(page, room.Content[..PageBytes], slot, used: true);
+        bool keep = KeepsSlots();
+        Place(page, room.Content[..PageBytes], slot, used: true, keep);
         ulong first = page & ~(ulong)(GroupPages - 1);
         for (int i = 1; i < count; i++)
         {
@@ -226,7 +266,7 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
                 {
                     if (slots[other] == room.Slots[i])
                     {
-                        Place(other, room.Content.Slice(i * PageBytes, PageBytes), room.Slots[i], used: false);
+                        Place(other, room.Content.Slice(i * PageBytes, PageBytes), room.Slots[i], used: false, keep);
                     }
                     else
                     {
@@ -239,20 +279,61 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
         }
     }
 
-    private void Place(ulong page, ReadOnlySpan<byte> content, SwapSlot slot, bool used)
+    private void Place(ulong page, ReadOnlySpan<byte> content, SwapSlot slot, bool used, bool keep)
     {
-        mapper.Fill(page, content);
-        slots[page] = default;
-        store.Free(slot);
+        mapper.Fill(page, content, keep);
+        if (keep)
+        {
+            Interlocked.Increment(ref _kept);
+        }
+        else
+        {
+            slots[page] = default;
+            store.Free(slot);
+        }
+
         Interlocked.Increment(ref pages.Board.Resident);
         Interlocked.Increment(ref _in);
-        pages.Settle(page, PageState.Resident, used);
+        pages.Settle(page, PageState.Resident, used, keep);
         mapper.Wake(page, 1);
     }
 
-    private void TakeOut(ulong first, uint claimed, uint written, MoverRoom room)
+    // Slots that may be of use later are worth no page that has to go now.
+    private bool KeepsSlots()
     {
-        int count = System.Numerics.BitOperations.PopCount(claimed), kept = 0;
+        SwapStatistics now = store.Statistics;
+        return mapper.Protects && now.FileBytes < now.LimitBytes / 4 * 3;
+    }
+
+    // What was written since it came from the store is there no more as it was. Nobody can write these pages now. Which of them it is.
+    private uint ForgetWritten(ulong first, uint kept)
+    {
+        if (kept == 0)
+        {
+            return 0;
+        }
+
+        int from = BitOperations.TrailingZeroCount(kept), end = 32 - BitOperations.LeadingZeroCount(kept);
+        uint written = (mapper.Written(first + (ulong)from, end - from) << from) & kept;
+        Forget(first, written);
+        return written;
+    }
+
+    private void Forget(ulong first, uint written)
+    {
+        for (uint mask = written; mask != 0; mask &= mask - 1)
+        {
+            ulong page = first + (ulong)BitOperations.TrailingZeroCount(mask);
+            store.Free(slots[page]);
+            slots[page] = default;
+        }
+
+        Interlocked.Add(ref _kept, -BitOperations.PopCount(written));
+    }
+
+    private void TakeOut(ulong first, uint claimed, uint written, uint unchanged, MoverRoom room)
+    {
+        int count = BitOperations.PopCount(claimed), kept = 0;
         for (uint mask = claimed; ResidencyCache.TryNextRun(ref mask, out int at, out int run);)
         {
             mapper.Drop(first + (ulong)at, run);
@@ -262,35 +343,42 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
         Interlocked.Add(ref pages.Board.Staged, -count);
         for (uint mask = written; mask != 0; mask &= mask - 1)
         {
-            slots[first + (ulong)System.Numerics.BitOperations.TrailingZeroCount(mask)] = room.Slots[kept++];
+            slots[first + (ulong)BitOperations.TrailingZeroCount(mask)] = room.Slots[kept++];
         }
 
+        int same = BitOperations.PopCount(unchanged);
         Interlocked.Add(ref _out, kept);
-        Interlocked.Add(ref _zeros, count - kept);
-        Settle(first, claimed & ~written, PageState.Empty);
-        Settle(first, written, PageState.Out);
+        Interlocked.Add(ref _unchanged, same);
+        Interlocked.Add(ref _kept, -same);
+        Interlocked.Add(ref _zeros, count - kept - same);
+        Settle(first, claimed & ~written & ~unchanged, PageState.Empty);
+        Settle(first, written | unchanged, PageState.Out);
     }
 
-    private uint Claim(ulong first, PageState from, bool spareUsed)
+    private uint Claim(ulong first, PageState from, bool spareUsed, out uint kept)
     {
         uint claimed = 0;
+        kept = 0;
         for (int i = 0; i < GroupPages; i++)
         {
             ulong page = first + (ulong)i;
-            if (pages.StateOf(page) == from && !(spareUsed && pages.TakeUsed(page)) && pages.TryMove(page, from, PageState.Moving))
+            if (pages.StateOf(page) == from && !(spareUsed && pages.TakeUsed(page))
+                && pages.TryMove(page, from, PageState.Moving, out bool wasKept))
             {
                 claimed |= 1u << i;
+                kept |= wasKept ? 1u << i : 0;
             }
         }
 
         return claimed;
     }
 
-    private void Settle(ulong first, uint mask, PageState state)
+    private void Settle(ulong first, uint mask, PageState state, uint kept = 0)
     {
         for (uint left = mask; left != 0; left &= left - 1)
         {
-            pages.Settle(first + (ulong)System.Numerics.BitOperations.TrailingZeroCount(left), state);
+            int at = BitOperations.TrailingZeroCount(left);
+            pages.Settle(first + (ulong)at, state, used: false, (kept & (1u << at)) != 0);
         }
 
         for (uint left = mask; ResidencyCache.TryNextRun(ref left, out int at, out int count);)
@@ -298,21 +386,4 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
             mapper.Wake(first + (ulong)at, count);
         }
     }
-}
-
-/// <summary>Buffers of one thread that moves pages.</summary>
-internal sealed class MoverRoom
-{
-    private readonly byte[] _content = GC.AllocateUninitializedArray<byte>(ISwapStore.MostPages * ISwapStore.PageBytes, pinned: true);
-    private readonly byte[] _packed = GC.AllocateUninitializedArray<byte>(ISwapStore.MostPages * ISwapStore.PageBytes, pinned: true);
-    private readonly SwapSlot[] _slots = new SwapSlot[ISwapStore.MostPages];
-
-    /// <summary>Pages as they were read.</summary>
-    internal Span<byte> Content => _content;
-
-    /// <summary>Pages that are to be written, one after the other.</summary>
-    internal Span<byte> Packed => _packed;
-
-    /// <summary>Their slots.</summary>
-    internal Span<SwapSlot> Slots => _slots;
 }

@@ -39,6 +39,15 @@ public sealed record PagerStatistics
     /// <summary>Those that found the page staged.</summary>
     public required ulong StagedFaults { get; init; }
 
+    /// <summary>Faults of threads that copied few bytes in C, where they may wait: request headers and status bytes.</summary>
+    public required ulong CopyFaults { get; init; }
+
+    /// <summary>
+    /// Faults of other threads of this process than vCPUs: an I/O thread, or a worker of io_uring, waited in the kernel for a page that its
+    /// lease should have had. Always 0, unless somebody touches guest memory without a lease.
+    /// </summary>
+    public required ulong ForeignFaults { get; init; }
+
     /// <summary>Pages that went to the swap store.</summary>
     public required ulong PagesOut { get; init; }
 
@@ -47,6 +56,9 @@ public sealed record PagerStatistics
 
     /// <summary>Pages dropped without a write because all their bytes were zero.</summary>
     public required ulong ZeroPages { get; init; }
+
+    /// <summary>Pages dropped without a write because nobody wrote them since they came from the swap store.</summary>
+    public required ulong UnchangedPages { get; init; }
 
     /// <summary>Bytes of the swap file in use.</summary>
     public required ulong SwapFileBytes { get; init; }

@@ -6,8 +6,8 @@ namespace Vmm.Memory.Paging;
 
 /// <summary>
 /// Where each page of guest memory is, and which pages transfers use: a byte a page, and a count a group of 16. Any thread, no locks.
-/// A transfer raises the count first and looks at the states then; who takes a page away changes its state first and looks at the count
-/// then. Both are locked operations, so at least one of the two sees the other.
+/// A transfer raises the count first and looks at the states then; who takes a page away changes its state first, makes the counts of all
+/// threads visible (<see cref="PinTable.Fence"/>), and looks at them then. So at least one of the two sees the other.
 /// </summary>
 internal sealed unsafe class ResidencyCache : IDisposable
 {
@@ -17,11 +17,17 @@ internal sealed unsafe class ResidencyCache : IDisposable
     /// <summary>Set beside <see cref="PageState.Resident"/>: used since the evicter last looked.</summary>
     internal const byte UsedBit = 8;
 
+    /// <summary>
+    /// Set beside <see cref="PageState.Resident"/> and <see cref="PageState.Staged"/>: its slot in the swap store holds its content, as long
+    /// as nobody wrote it since it was mapped write-protected.
+    /// </summary>
+    internal const byte KeptBit = 16;
+
     private const int PageShift = 12, GroupShift = 4;
     private const byte StateBits = 7;
+    private const ulong Each = 0x0101_0101_0101_0101; // a byte in each of eight
     private readonly byte* _states;
-    private readonly uint* _pins;
-    private readonly AnonymousMapping _counts;
+    private readonly PinTable _pins;
     private readonly PagerSpan[] _spans;
 
     /// <param name="mappings">Where the memory is mapped, and how many pages each mapping has.</param>
@@ -39,8 +45,7 @@ internal sealed unsafe class ResidencyCache : IDisposable
         Groups = next >> GroupShift;
         Board = new PagerBoard(_spans, next);
         _states = (byte*)Board.States;
-        _counts = new AnonymousMapping(Math.Max(1, (Groups * sizeof(uint) + 4095) & ~4095UL));
-        _pins = (uint*)_counts.Address;
+        _pins = new PinTable(Groups);
     }
 
     /// <summary>Called between any two looks at the table: a test makes its threads take turns there. Null otherwise.</summary>
@@ -51,6 +56,9 @@ internal sealed unsafe class ResidencyCache : IDisposable
 
     /// <summary>How many groups there are.</summary>
     internal ulong Groups { get; }
+
+    /// <summary>The pins of each thread.</summary>
+    internal PinTable Lanes => _pins;
 
     /// <summary>The group of a page.</summary>
     internal static ulong GroupOf(ulong page) => page >> GroupShift;
@@ -111,10 +119,14 @@ internal sealed unsafe class ResidencyCache : IDisposable
     }
 
     /// <summary>Moves a page from one state to another; false when it is not in the first.</summary>
-    internal bool TryMove(ulong page, PageState from, PageState to, bool used = false)
+    internal bool TryMove(ulong page, PageState from, PageState to) => TryMove(page, from, to, out _);
+
+    /// <summary>The same; says whether its slot was kept, which the page does not know any more then.</summary>
+    internal bool TryMove(ulong page, PageState from, PageState to, out bool kept)
     {
         Turn?.Invoke();
-        byte next = (byte)((byte)to | (used ? UsedBit : 0));
+        byte next = (byte)to;
+        kept = false;
         while (true)
         {
             byte now = Volatile.Read(ref _states[page]);
@@ -125,48 +137,75 @@ internal sealed unsafe class ResidencyCache : IDisposable
 
             if (Interlocked.CompareExchange(ref _states[page], next, now) == now)
             {
+                kept = (now & KeptBit) != 0;
                 return true;
             }
         }
     }
 
+    /// <summary>True when a page of the group has a kept slot.</summary>
+    internal bool AnyKept(ulong first)
+    {
+        bool any = false;
+        for (ulong page = first; page < first + GroupPages; page++)
+        {
+            any |= (Volatile.Read(ref _states[page]) & KeptBit) != 0;
+        }
+
+        return any;
+    }
+
     /// <summary>Ends a move: only for who moved the page to <see cref="PageState.Moving"/>.</summary>
-    internal void Settle(ulong page, PageState state, bool used = false)
+    internal void Settle(ulong page, PageState state, bool used = false, bool kept = false)
     {
         Turn?.Invoke();
-        Volatile.Write(ref _states[page], (byte)((byte)state | (used ? UsedBit : 0)));
+        Volatile.Write(ref _states[page], (byte)((byte)state | (used ? UsedBit : 0) | (kept ? KeptBit : 0)));
     }
 
     /// <summary>Takes the mark of use from a resident page; false when it has none.</summary>
-    internal bool TakeUsed(ulong page) =>
-        Interlocked.CompareExchange(ref _states[page], (byte)PageState.Resident, (byte)PageState.Resident | UsedBit)
-            == ((byte)PageState.Resident | UsedBit);
+    internal bool TakeUsed(ulong page)
+    {
+        byte now = Volatile.Read(ref _states[page]);
+        return (now & ~KeptBit) == ((byte)PageState.Resident | UsedBit)
+            && Interlocked.CompareExchange(ref _states[page], (byte)(now & ~UsedBit), now) == now;
+    }
 
-    /// <summary>Transfers that use pages of a group.</summary>
+    /// <summary>Transfers that use pages of a group. Of use to who claimed its pages after <see cref="Fence"/> only.</summary>
     internal uint Pins(ulong group)
     {
         Turn?.Invoke();
-        return Volatile.Read(ref _pins[group]);
+        return _pins.Pins(group, Turn);
     }
 
-    /// <summary>No page of these is taken away from the return on, until <see cref="Unpin"/>; one may be away, or on its way.</summary>
-    internal void Pin(ulong page, ulong count)
+    /// <summary>Between the claim of pages and <see cref="Pins"/>.</summary>
+    internal void Fence() => _pins.Fence();
+
+    /// <summary>
+    /// No page of these is taken away from the return on, until <see cref="Unpin"/>; one may be away, or on its way. On the thread of the
+    /// lane.
+    /// </summary>
+    internal void Pin(PinLane lane, ulong page, ulong count)
     {
         for (ulong group = GroupOf(page), last = GroupOf(page + count - 1); group <= last; group++)
         {
-            Interlocked.Increment(ref _pins[group]);
+            lane.Pin(group);
         }
 
         Turn?.Invoke();
     }
 
-    /// <summary>Ends <see cref="Pin"/> of the same pages.</summary>
-    internal void Unpin(ulong page, ulong count)
+    /// <summary>Ends <see cref="Pin"/> of the same pages in the same lane.</summary>
+    /// <param name="lane">The lane.</param>
+    /// <param name="page">The first page.</param>
+    /// <param name="count">How many.</param>
+    /// <param name="isOwn">The calling thread is that of the lane.</param>
+#pragma warning disable CA1822 // Its pages are these.
+    internal void Unpin(PinLane lane, ulong page, ulong count, bool isOwn)
+#pragma warning restore CA1822
     {
         for (ulong group = GroupOf(page), last = GroupOf(page + count - 1); group <= last; group++)
         {
-            uint left = Interlocked.Decrement(ref _pins[group]);
-            System.Diagnostics.Debug.Assert(left != uint.MaxValue, "a pin too few");
+            lane.Unpin(group, isOwn);
         }
     }
 
@@ -177,15 +216,37 @@ internal sealed unsafe class ResidencyCache : IDisposable
         Turn?.Invoke();
         for (ulong end = page + count; page < end; page++)
         {
-            byte now = Volatile.Read(ref _states[page]);
-            if (now != Used && (now != (byte)PageState.Resident
-                || Interlocked.CompareExchange(ref _states[page], Used, now) is not (byte)PageState.Resident and not Used))
+            // Most often all are there and were used: eight at a look.
+            while (page % sizeof(ulong) == 0 && end - page >= sizeof(ulong)
+                && (Volatile.Read(ref *(ulong*)(_states + page)) & ~(Each * KeptBit)) == Each * Used)
+            {
+                page += sizeof(ulong);
+            }
+
+            byte now = page < end ? Volatile.Read(ref _states[page]) : Used;
+            if ((now & ~KeptBit) != Used && !TryUse(page, now))
             {
                 return false;
             }
         }
 
         return true;
+    }
+
+    private bool TryUse(ulong page, byte now)
+    {
+        while ((now & StateBits) == (byte)PageState.Resident)
+        {
+            byte before = Interlocked.CompareExchange(ref _states[page], (byte)(now | UsedBit), now);
+            if (before == now)
+            {
+                return true;
+            }
+
+            now = before;
+        }
+
+        return false;
     }
 
     /// <summary>The first page from there on that has, or has not, a content; false when there is none before the end.</summary>
@@ -205,7 +266,7 @@ internal sealed unsafe class ResidencyCache : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        _counts.Dispose();
+        _pins.Dispose();
         Board.Dispose();
     }
 

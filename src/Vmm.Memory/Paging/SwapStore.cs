@@ -19,6 +19,7 @@ public sealed class SwapStore : ISwapStore
     /// <summary>Most bytes of a store: 8 TiB.</summary>
     public const ulong MostBytes = 1ul << 43;
 
+    private const int Spare = 1024; // stale blocks that stay
     private const int ReadLanes = 4, WriteLanes = 2, KeyBytes = 32;
 
     private readonly FileDescriptorHandle _file;
@@ -27,7 +28,7 @@ public sealed class SwapStore : ISwapStore
     private readonly SwapRoom _room;
     private readonly SwapClusters _clusters;
     private ulong _sequence, _pages, _pagesWritten, _pagesRead, _bytesWritten, _bytesRead;
-    private bool _isDisposed;
+    private bool _isDisposed, _trims;
 
     /// <summary>Opens a store without pages.</summary>
     /// <param name="file">Of <see cref="SwapFile"/>, or a block device. The store closes it. What it holds is overwritten.</param>
@@ -44,11 +45,13 @@ public sealed class SwapStore : ISwapStore
             throw new SwapStoreException("a swap store needs OpenSSL to encrypt pages, and libssl.so.3 cannot be loaded (package libssl3)");
         }
 
-        if (BlockFile.Inspect(file).Kind == BlockFileKind.Other)
+        BlockFileKind kind = BlockFile.Inspect(file).Kind;
+        if (kind == BlockFileKind.Other)
         {
             throw new SwapStoreException("a swap store is a regular file or a block device");
         }
 
+        _trims = kind == BlockFileKind.RegularFile;
         _file = file;
         long blocks = (long)(limit / BlockBytes);
         _room = new SwapRoom(blocks);
@@ -67,7 +70,7 @@ public sealed class SwapStore : ISwapStore
     }
 
     /// <summary>What a thread asks for that writes and reads pages.</summary>
-    public static SyscallNeeds Needs { get; } = new(["pread64", "pwrite64"], []);
+    public static SyscallNeeds Needs { get; } = new(["pread64", "pwrite64", "fallocate"], []);
 
     /// <inheritdoc/>
     public SwapStatistics Statistics
@@ -184,6 +187,37 @@ public sealed class SwapStore : ISwapStore
                 _clusters.Remove(number);
             }
         }
+    }
+
+    /// <inheritdoc/>
+    public ulong Trim(ulong most)
+    {
+        ulong done = 0;
+        while (done < most && _trims)
+        {
+            long first;
+            int count;
+            lock (_gate)
+            {
+                // Some stays, for what is written next: to get it from the file system again costs more than it is worth.
+                if (_isDisposed || _room.Stale <= Spare + ((_room.Blocks - _room.Free) / 8) || !_room.TryTakeStale(out first, out count))
+                {
+                    return done;
+                }
+            }
+
+            int answer = BlockFile.Allocate(
+                _file, FallocateModes.PunchHole | FallocateModes.KeepSize, (ulong)first * BlockBytes, (ulong)count * BlockBytes);
+            lock (_gate)
+            {
+                _room.ReturnStale(first, count, isGone: answer == 0);
+            }
+
+            _trims = answer == 0; // a file system that cannot do it never can
+            done += answer == 0 ? (ulong)count * BlockBytes : 0;
+        }
+
+        return done;
     }
 
     /// <summary>Forgets the key, when nobody writes or reads any more, and closes the file. Its content is lost.</summary>

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Vmm.Interop;
 
 namespace Vmm.Memory.Paging;
@@ -5,46 +6,41 @@ namespace Vmm.Memory.Paging;
 /// <summary>
 /// The filter's side of the pager: a transfer pins its pages, or waits. One that waits for pages keeps them pinned from the first look on,
 /// so that each page comes once. All transfers together pin a share of the resident limit at most; one alone may have more, up to half of
-/// it. Any thread; a transfer that finds its pages takes no lock and allocates nothing.
+/// it. Any thread; a transfer that finds its pages does no locked operation (<see cref="PinTable"/>) and allocates nothing.
 /// </summary>
 internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action work) : IPageSource
 {
     private const long ForgetAfterMilliseconds = 5000;
-    private const int HitShift = 32;
+    private const int Budgets = 8, Batches = 64; // an eighth of the limit may be pinned; a thread tells each 64th of that
+    private readonly PinTable _lanes = pages.Lanes;
     private readonly Lock _gate = new();
     private readonly List<WaitingTransfer> _waiting = [];
     private readonly Stack<WaitingTransfer> _spare = [];
     private volatile bool _halted;
     private int _waits; // entries of _waiting
     private int _forBudget; // those that wait until others use less
-    private long _use; // pages that transfers have pinned, and above them how many found theirs: one locked operation for both
-    private uint _hitsSeen; // of those, how many _hits has; under the lock
-    private long _peak, _rings, _hits, _misses, _budgetWaits, _limit = long.MaxValue;
+    private long _peak, _rings, _misses, _budgetWaits, _limit = long.MaxValue, _budget = long.MaxValue / Budgets;
 
     /// <summary>Pages that may be resident: an eighth may be pinned.</summary>
     internal long Limit
     {
         get => Volatile.Read(ref _limit);
-        set => Volatile.Write(ref _limit, value);
+        set
+        {
+            Volatile.Write(ref _limit, value);
+            Volatile.Write(ref _budget, value / Budgets);
+            _lanes.Batch = (int)Math.Clamp(value / Budgets / Batches, 1, 64);
+        }
     }
 
     /// <summary>Pages pinned by transfers and rings.</summary>
-    internal long Pinned => InUse + Volatile.Read(ref _rings);
+    internal long Pinned => _lanes.InUse + Volatile.Read(ref _rings);
 
     /// <summary>Most that transfers pinned at once.</summary>
     internal long Peak => Volatile.Read(ref _peak);
 
     /// <summary>Transfers that found their pages.</summary>
-    internal long Hits
-    {
-        get
-        {
-            lock (_gate)
-            {
-                return TakeHits();
-            }
-        }
-    }
+    internal long Hits => _lanes.Hits;
 
     /// <summary>Transfers that waited for pages.</summary>
     internal long Misses => Volatile.Read(ref _misses);
@@ -60,60 +56,72 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
             return Memory.Pinned.Yes;
         }
 
+        PinLane lane = _lanes.Mine;
+        Span<PinnedPages> room = lease.PinRoom();
         bool here = !_halted;
+        int ranges = 0;
         long count = 0;
         foreach (ref readonly IoVector vector in lease.Vectors)
         {
             if (TryFind(vector, out ulong page, out ulong length))
             {
-                pages.Pin(page, length);
+                pages.Pin(lane, page, length);
                 here &= pages.AreResident(page, length);
+                room[ranges++] = new PinnedPages(page, length);
                 count += (long)length;
             }
         }
 
-        long now = (uint)Interlocked.Add(ref _use, count + (1L << HitShift));
-        bool fits = now == count || now <= Limit / 8;
+        lease.NotePinned(lane, ranges, count);
+        long now = _lanes.Use(lane, count);
+        bool fits = now <= Volatile.Read(ref _budget) || _lanes.InUse == count;
         if (here && fits)
         {
-            NotePeak(now);
+            PinTable.CountHit(lane);
+            if (now > Volatile.Read(ref _peak))
+            {
+                NotePeak(now);
+            }
+
             return Memory.Pinned.Yes;
         }
 
-        Interlocked.Add(ref _use, -(1L << HitShift));
-
         if (count > Limit / 2)
         {
-            UnpinAll(lease, count);
+            Unpin(lease);
             return Memory.Pinned.Never;
         }
 
-        Wait(lease, waiter, count, forBudget: !fits);
+        Wait(lease, waiter, forBudget: !fits);
         return Memory.Pinned.Later;
     }
 
     /// <inheritdoc/>
     public void Unpin(PageLease lease)
     {
-        long count = 0;
-        foreach (ref readonly IoVector vector in lease.Vectors)
+        if (lease.PinnedIn is { } lane)
         {
-            if (TryFind(vector, out ulong page, out ulong length))
+            bool isOwn = PinTable.IsOwn(lane);
+            foreach (PinnedPages range in lease.PinnedRanges)
             {
-                pages.Unpin(page, length);
-                count += (long)length;
+                pages.Unpin(lane, range.First, range.Count, isOwn);
             }
-        }
 
-        Lower(count);
+            lease.NoteUnpinned();
+            Lower(lane, lease.PinnedCount, isOwn);
+        }
     }
+
+    /// <inheritdoc/>
+    public bool AreHere(GuestRange range, nint address) =>
+        !TryFind(new IoVector(address, range.Length), out ulong page, out ulong count) || pages.AreResident(page, count);
 
     /// <inheritdoc/>
     public void PinRing(nint address, ulong length)
     {
         if (TryFind(new IoVector(address, (nuint)length), out ulong page, out ulong count))
         {
-            pages.Pin(page, count);
+            pages.Pin(_lanes.Shared, page, count);
             Interlocked.Add(ref _rings, (long)count);
             using RingWait wait = new();
             while (!_halted && !pages.AreResident(page, count))
@@ -121,8 +129,8 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
                 WaitingTransfer entry = Take();
                 lock (_gate)
                 {
-                    entry.Begin(RingWait.NoLease, wait, isForBudget: false);
-                    entry.Add(page, count);
+                    entry.Begin(RingWait.NoLease, wait, _lanes.Shared, isForBudget: false);
+                    entry.Add(new PinnedPages(page, count));
                     Enter(entry);
                 }
 
@@ -138,7 +146,7 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
     {
         if (TryFind(new IoVector(address, (nuint)length), out ulong page, out ulong count))
         {
-            pages.Unpin(page, count);
+            pages.Unpin(_lanes.Shared, page, count, isOwn: false);
             Interlocked.Add(ref _rings, -(long)count);
         }
     }
@@ -217,21 +225,25 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
     /// </summary>
     internal void Sweep()
     {
-        _ = Hits; // before the short count goes round
         if (Volatile.Read(ref _waits) == 0)
         {
             return;
         }
 
         List<(PageLease Lease, IPageWaiter Waiter)> told = [];
+        if (Volatile.Read(ref _forBudget) > 0)
+        {
+            _lanes.Fence(); // who ended a use and did not see them waiting is seen here
+        }
+
         lock (_gate)
         {
-            long old = Environment.TickCount64 - ForgetAfterMilliseconds;
-            long room = (Limit / 8) - InUse;
+            long old = Environment.TickCount64 - ForgetAfterMilliseconds, inUse = _lanes.InUse;
+            bool hasRoom = inUse == 0 || inUse < Volatile.Read(ref _budget);
             for (int i = _waiting.Count - 1; i >= 0; i--)
             {
                 WaitingTransfer entry = _waiting[i];
-                if (entry.IsForBudget && (room > 0 || InUse == 0))
+                if (entry.IsForBudget && hasRoom)
                 {
                     told.Insert(0, (entry.Lease!, entry.Waiter!));
                     Leave(entry);
@@ -250,40 +262,24 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
         }
     }
 
-    private long InUse => (uint)Volatile.Read(ref _use);
-
-    private long TakeHits()
-    {
-        uint now = (uint)(Volatile.Read(ref _use) >> HitShift);
-        _hits += now - _hitsSeen;
-        _hitsSeen = now;
-        return _hits;
-    }
-
-    private void Wait(PageLease lease, IPageWaiter waiter, long count, bool forBudget)
+    private void Wait(PageLease lease, IPageWaiter waiter, bool forBudget)
     {
         Interlocked.Increment(ref forBudget ? ref _budgetWaits : ref _misses);
         WaitingTransfer entry = Take();
+        if (forBudget)
+        {
+            Unpin(lease);
+        }
+
         lock (_gate)
         {
-            entry.Begin(lease, waiter, forBudget);
-            if (!forBudget)
+            entry.Begin(lease, waiter, lease.PinnedIn!, forBudget);
+            foreach (PinnedPages range in lease.PinnedRanges)
             {
-                foreach (ref readonly IoVector vector in lease.Vectors)
-                {
-                    if (TryFind(vector, out ulong page, out ulong length))
-                    {
-                        entry.Add(page, length);
-                    }
-                }
+                entry.Add(range);
             }
 
             Enter(entry);
-        }
-
-        if (forBudget)
-        {
-            UnpinAll(lease, count);
         }
 
         work();
@@ -298,7 +294,7 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
             {
                 if (ReferenceEquals(entry.Lease, lease) && entry.ToldAt != 0)
                 {
-                    bool same = IsOf(entry, lease);
+                    bool same = TryFillAs(entry, lease);
                     if (!same)
                     {
                         Unpin(entry); // the device was reset, and uses its lease for another request
@@ -313,47 +309,46 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
         return false;
     }
 
-    private bool IsOf(WaitingTransfer entry, PageLease lease)
+    private bool TryFillAs(WaitingTransfer entry, PageLease lease)
     {
+        Span<PinnedPages> room = lease.PinRoom();
         int at = 0;
-        foreach (ref readonly IoVector vector in lease.Vectors)
-        {
-            if (TryFind(vector, out ulong page, out ulong length)
-                && (at >= entry.Ranges.Count || entry.Ranges[at++] != (page, length) || !pages.AreResident(page, length)))
-            {
-                return false;
-            }
-        }
-
-        return at == entry.Ranges.Count;
-    }
-
-    private void Unpin(WaitingTransfer entry)
-    {
-        foreach ((ulong page, ulong count) in entry.Ranges)
-        {
-            pages.Unpin(page, count);
-        }
-
-        Interlocked.Add(ref _use, -(long)entry.Pages);
-    }
-
-    private void UnpinAll(PageLease lease, long count)
-    {
         foreach (ref readonly IoVector vector in lease.Vectors)
         {
             if (TryFind(vector, out ulong page, out ulong length))
             {
-                pages.Unpin(page, length);
+                if (at >= entry.Ranges.Count || entry.Ranges[at] != new PinnedPages(page, length) || !pages.AreResident(page, length))
+                {
+                    return false;
+                }
+
+                room[at++] = new PinnedPages(page, length);
             }
         }
 
-        Lower(count);
+        if (at != entry.Ranges.Count)
+        {
+            return false;
+        }
+
+        lease.NotePinned(entry.Lane!, at, entry.Pages);
+        return true;
     }
 
-    private void Lower(long count)
+    private void Unpin(WaitingTransfer entry)
     {
-        Interlocked.Add(ref _use, -count);
+        bool isOwn = PinTable.IsOwn(entry.Lane!);
+        foreach (PinnedPages range in entry.Ranges)
+        {
+            pages.Unpin(entry.Lane!, range.First, range.Count, isOwn);
+        }
+
+        _lanes.EndUse(entry.Lane!, entry.Pages, isOwn);
+    }
+
+    private void Lower(PinLane lane, long count, bool isOwn)
+    {
+        _lanes.EndUse(lane, count, isOwn);
         if (Volatile.Read(ref _forBudget) > 0)
         {
             work();
@@ -370,6 +365,7 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private bool TryFind(in IoVector vector, out ulong page, out ulong count)
     {
         if (vector.Length == 0 || !pages.TryFind(vector.Base, out page))
@@ -405,17 +401,5 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
         Volatile.Write(ref _forBudget, _forBudget - (entry.IsForBudget ? 1 : 0));
         entry.Clear();
         _spare.Push(entry);
-    }
-
-    /// <summary>The thread that activates a queue waits for its ring.</summary>
-    private sealed class RingWait : IPageWaiter, IDisposable
-    {
-        internal static PageLease NoLease { get; } = new(1);
-
-        internal ManualResetEventSlim Ready { get; } = new();
-
-        public void PagesReady(PageLease lease) => Ready.Set();
-
-        public void Dispose() => Ready.Dispose();
     }
 }

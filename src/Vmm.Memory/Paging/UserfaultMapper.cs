@@ -18,6 +18,22 @@ internal sealed class UserfaultMapper(Userfault faults, ResidencyCache pages, IR
     }
 
     /// <inheritdoc/>
+    public void Peek(ulong page, int count, Span<byte> content) => Read(page, count, content);
+
+    /// <inheritdoc/>
+    public int MoveTo(ReadOnlySpan<ulong> moved, int hostNode)
+    {
+        VnodeMemory memory = memories[pages.SpanOf(moved[0], out ulong first)];
+        Span<ulong> inside = stackalloc ulong[moved.Length];
+        for (int i = 0; i < inside.Length; i++)
+        {
+            inside[i] = moved[i] - moved[0] + first;
+        }
+
+        return memory.MoveMapped(inside, hostNode);
+    }
+
+    /// <inheritdoc/>
     public void Drop(ulong page, int count)
     {
         if (HostPages.Discard(AddressOf(page), (ulong)count * PageBytes) is not 0 and var errno)
@@ -27,11 +43,17 @@ internal sealed class UserfaultMapper(Userfault faults, ResidencyCache pages, IR
     }
 
     /// <inheritdoc/>
-    public unsafe void Fill(ulong page, ReadOnlySpan<byte> content)
+    public bool Protects => faults.Protects;
+
+    /// <inheritdoc/>
+    public uint Written(ulong page, int count) => faults.Written(AddressOf(page), count);
+
+    /// <inheritdoc/>
+    public unsafe void Fill(ulong page, ReadOnlySpan<byte> content, bool kept)
     {
         fixed (byte* source = content[..PageBytes])
         {
-            Check(faults.Copy(AddressOf(page), (nint)source, PageBytes), "UFFDIO_COPY");
+            Check(faults.Copy(AddressOf(page), (nint)source, PageBytes, kept), "UFFDIO_COPY");
         }
     }
 
@@ -43,9 +65,9 @@ internal sealed class UserfaultMapper(Userfault faults, ResidencyCache pages, IR
     }
 
     /// <inheritdoc/>
-    public void Map(ulong page)
+    public void Map(ulong page, bool kept)
     {
-        int errno = faults.Continue(AddressOf(page), PageBytes);
+        int errno = faults.Continue(AddressOf(page), PageBytes, kept);
         if (errno == Errno.EFAULT)
         {
             Zero(page); // somebody else made a hole in the file

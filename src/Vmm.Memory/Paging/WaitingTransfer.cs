@@ -3,7 +3,7 @@ namespace Vmm.Memory.Paging;
 /// <summary>A transfer that waits: for pages, which it has pinned, or until others use less, without a pin. Used again.</summary>
 internal sealed class WaitingTransfer
 {
-    private readonly List<(ulong Page, ulong Count)> _ranges = [];
+    private readonly List<PinnedPages> _ranges = [];
 
     /// <summary>Its lease.</summary>
     internal PageLease? Lease { get; private set; }
@@ -12,10 +12,13 @@ internal sealed class WaitingTransfer
     internal IPageWaiter? Waiter { get; private set; }
 
     /// <summary>Pages that it has pinned.</summary>
-    internal ulong Pages { get; private set; }
+    internal long Pages { get; private set; }
+
+    /// <summary>Whose pins they are.</summary>
+    internal PinLane? Lane { get; private set; }
 
     /// <summary>Its ranges.</summary>
-    internal IReadOnlyList<(ulong Page, ulong Count)> Ranges => _ranges;
+    internal IReadOnlyList<PinnedPages> Ranges => _ranges;
 
     /// <summary>It waits until others use less.</summary>
     internal bool IsForBudget { get; private set; }
@@ -27,23 +30,23 @@ internal sealed class WaitingTransfer
     internal long ToldAt { get; set; }
 
     /// <summary>Begins to wait.</summary>
-    internal void Begin(PageLease lease, IPageWaiter waiter, bool isForBudget)
+    internal void Begin(PageLease lease, IPageWaiter waiter, PinLane lane, bool isForBudget)
     {
-        (Lease, Waiter, IsForBudget, IsServed, ToldAt, Pages) = (lease, waiter, isForBudget, false, 0, 0);
+        (Lease, Waiter, Lane, IsForBudget, IsServed, ToldAt, Pages) = (lease, waiter, lane, isForBudget, false, 0, 0);
         _ranges.Clear();
     }
 
     /// <summary>Notes pages that it has pinned.</summary>
-    internal void Add(ulong page, ulong count)
+    internal void Add(PinnedPages range)
     {
-        _ranges.Add((page, count));
-        Pages += count;
+        _ranges.Add(range);
+        Pages += (long)range.Count;
     }
 
     /// <summary>Ends.</summary>
     internal void Clear()
     {
-        (Lease, Waiter, Pages) = (null, null, 0);
+        (Lease, Waiter, Lane, Pages) = (null, null, null, 0);
         _ranges.Clear();
     }
 }

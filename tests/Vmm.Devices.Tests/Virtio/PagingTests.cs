@@ -72,6 +72,43 @@ public sealed class PagingTests
     }
 
     [Theory]
+    [InlineData("header")]
+    [InlineData("status")]
+    [InlineData("table")]
+    public void A_disk_request_whose_header_or_status_is_out_stays_in_the_ring_while_others_end(string what)
+    {
+        const ulong Away = BlkGuest.Data + (64 << 10);
+        using BlkGuest guest = new(new VirtioBlk(new MemoryDiskBackend(1 << 20)), indirect: true);
+        FakePager pager = new(guest.Memory);
+        pager.PageOut(BlkGuest.Data, 4096);
+        ushort before = guest.Post((guest.PutHeader(0, 0), 16, false), (BlkGuest.Data, 512, true), (guest.PutStatus(), 1, true));
+        guest.Kick();
+        Wait(() => pager.Waiting == 1); // storage does not have it: its data is out
+        pager.PageOut(Away, 4096);
+        ulong header = guest.PutHeader(0, 1, 1), status = guest.PutStatus(1);
+        if (what == "header")
+        {
+            guest.Ram(header, 16).CopyTo(guest.Ram(Away, 16));
+            header = Away;
+        }
+        else if (what == "status")
+        {
+            guest.Ram(Away, 1).Fill(0xee);
+            status = Away;
+        }
+
+        (ulong, int, bool)[] chain = [(header, 16, false), (BlkGuest.Data + 8192, 512, true), (status, 1, true)];
+        ushort slow = what == "table" ? guest.PostIndirect(Away, chain) : guest.Post(chain);
+        guest.Kick();
+        Wait(() => pager.Waiting == 2);
+        Assert.False(guest.TryTakeUsed(out _, out _));
+        pager.PageIn(); // both
+        ushort[] ended = [(ushort)guest.WaitUsed().Head, (ushort)guest.WaitUsed().Head];
+        Assert.Equal([before, slow], ended.Order());
+        Assert.Equal(0, guest.Ram(status, 1)[0]);
+    }
+
+    [Theory]
     [InlineData(false)]
     [InlineData(true)]
     public void A_hold_of_a_disk_waits_for_pages_and_a_reset_does_so_too(bool reset)

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Vmm.LifeCycle;
 using Vmm.Machine.Run;
 using Vmm.Memory;
@@ -57,10 +58,79 @@ public sealed class PagerTests
             PagerStatistics pager = machine.Pager!.Statistics;
             Assert.True(pager.Misses > 100 && pager.PagesIn > 1000, $"{pager}");
             Assert.True(pager.PinnedBytes < 1 << 20, $"{pager}");
+            Assert.Equal(0UL, pager.ForeignFaults); // no thread waited in the kernel for a page that a transfer uses
         }
         finally
         {
             File.Delete(disk);
+        }
+    }
+
+    [KvmFact(NeedsPager = true)]
+    public void Without_the_filter_io_threads_wait_for_pages_in_the_kernel()
+    {
+        using Terminal terminal = new();
+        string disk = Path.Combine(Path.GetTempPath(), $"vmm-paged-{Guid.NewGuid():N}.raw");
+        try
+        {
+            using (FileStream file = File.Create(disk))
+            {
+                file.SetLength(256 << 20);
+            }
+
+            VmSpec spec = Paged.Spec("paged", "mib=120 requests=3000") with { Disks = [new DiskSpec { Path = disk, Queues = 1 }] };
+            using VirtualMachine machine = VirtualMachine.Create(spec, terminal);
+            NoFilter.TakeFrom(machine.Memory);
+            Thread run = Start(machine, out _);
+            run.Join(); // with what the guest finds in its memory then, or with an error of its disk
+            Assert.True(machine.Pager!.Statistics.ForeignFaults > 0, $"{machine.Pager.Statistics}");
+        }
+        finally
+        {
+            File.Delete(disk);
+        }
+    }
+
+    [KvmFact(NeedsPager = true)]
+    public void Idle_guests_are_squeezed_and_woken()
+    {
+        int count = int.Parse(Environment.GetEnvironmentVariable("VMM_SQUEEZED") ?? "8", CultureInfo.InvariantCulture);
+        ByteSize squeezed = ByteSize.MiB(24);
+        List<IdleGuest> guests = [];
+        try
+        {
+            for (int i = 0; i < count; i++)
+            {
+                guests.Add(new IdleGuest());
+            }
+
+            guests.ForEach(guest => guest.Terminal.WaitFor("READY held"));
+            guests.ForEach(guest => guest.Machine.Pause());
+            guests.ForEach(guest => guest.Machine.Pager!.SetResidentLimit(squeezed));
+            foreach (IdleGuest guest in guests)
+            {
+                Assert.True(SpinWait.SpinUntil(() => guest.Machine.Pager!.Statistics.ResidentBytes <= squeezed, 60_000),
+                    $"{guest.Machine.Pager!.Statistics}");
+            }
+
+            foreach (IdleGuest guest in guests)
+            {
+                guest.Machine.Resume();
+                guest.Terminal.Type("x");
+            }
+
+            foreach (IdleGuest guest in guests)
+            {
+                guest.Terminal.WaitFor("RESULT held");
+                guest.Run.Join();
+                Assert.Equal((ExitReason.DebugExit, 0), (guest.Result().Reason, guest.Result().DebugExitCode));
+                PagerStatistics pager = guest.Machine.Pager!.Statistics;
+                Assert.True(pager.PagesIn > 5000 && pager.ResidentBytes <= squeezed && pager.ForeignFaults == 0, $"{pager}");
+            }
+        }
+        finally
+        {
+            guests.ForEach(guest => guest.Dispose());
         }
     }
 
@@ -76,6 +146,33 @@ public sealed class PagerTests
         Assert.True(run.Join(TimeSpan.FromSeconds(60)));
         Assert.Equal(ExitReason.Failed, result().Reason);
         Assert.Contains("guest memory cannot be paged any more", result().Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>A guest of 256 MiB that holds 48 MiB and waits to be woken.</summary>
+    private sealed class IdleGuest : IDisposable
+    {
+        internal IdleGuest()
+        {
+            VmSpec spec = Paged.Spec("held", "mib=48") with { Memory = ByteSize.MiB(256) };
+            Machine = VirtualMachine.Create(spec, Terminal);
+            Run = Start(Machine, out Func<RunResult> result);
+            Result = result;
+        }
+
+        internal Terminal Terminal { get; } = new();
+
+        internal VirtualMachine Machine { get; }
+
+        internal Thread Run { get; }
+
+        internal Func<RunResult> Result { get; }
+
+        public void Dispose()
+        {
+            Machine.Dispose();
+            Run.Join();
+            Terminal.Dispose();
+        }
     }
 
     /// <summary>What the tests have in common.</summary>

@@ -1,11 +1,13 @@
+using System.Collections.Concurrent;
 using System.Globalization;
 using Vmm.Memory.Paging;
 
 namespace Vmm.Memory.Tests.Paging;
 
 /// <summary>
-/// Transfers, a guest, an evicter and a balloon on the same pages, in any order of their steps, against a model: no page in use is taken,
-/// no content is lost, no pin stays, nobody waits for ever. VMM_INTERLEAVINGS says how many orders (docs/evidence.md: 10^6).
+/// Transfers, a guest, two evicters, a balloon, memory that is unplugged and plugged, one who moves pages to another node and one who saves
+/// them, all on the same pages, in any order of their steps, against a model: no page in use is taken, no two work on one page, no content
+/// is lost, no pin stays, nobody waits for ever. VMM_INTERLEAVINGS says how many orders (docs/evidence.md: 10^6).
 /// </summary>
 public sealed class InterleavingTests
 {
@@ -39,7 +41,10 @@ public sealed class InterleavingTests
         using ResidencyCache cache = new([(0x10000, Pages)]);
         using MemoryStore store = new();
         ModelMapper mapper = new(Pages, interleaver.Turn);
-        PageMover mover = new(cache, mapper, store, new SlotTable(Pages));
+        SlotTable slots = new(Pages);
+        PageMover mover = new(cache, mapper, store, slots);
+        PageRelocator relocator = new(cache, mapper);
+        PageReader reader = new(cache, mapper, store, slots);
         MoverRoom room = new();
         ulong[] expected = new ulong[Pages];
         for (ulong page = 0; page < Pages; page++)
@@ -62,42 +67,142 @@ public sealed class InterleavingTests
         }
 
         cache.Turn = interleaver.Turn;
-        ulong device = (ulong)random.Next(Pages - 4), written = (ulong)random.Next(Pages), given = (written + 1) % Pages;
-        interleaver.Run(
-            () => Transfer(cache, mover, mapper, device, 4),
-            () => Guest(cache, mover, mapper, written, expected),
-            () => Evict(cache, mover, 3),
-            () => Evict(cache, mover, 2),
-            () =>
+        // The last two pages come and go; the others are for everybody.
+        ulong device = (ulong)random.Next(Pages - 6), written = (ulong)random.Next(Pages - 2), given = (written + 1) % (Pages - 2);
+        Plugged plugged = new(expected);
+        Passed passed = new();
+        Action[][] all =
+        [
+            [() => Transfer(cache, mover, mapper, device, 4, passed), () => ReleaseForOthers(cache, passed, device)],
+            [() => TransferToPlugged(cache, mover, mapper, plugged)],
+            [() => Guest(cache, mover, mapper, written, expected)],
+            [() => Evict(cache, mover, 3)],
+            [() => Evict(cache, mover, 2)],
+            [() => Rehome(cache, relocator)],
+            [() => Save(reader, expected, written, given)],
+            [() => Unplug(cache, mover, plugged)],
+            [() =>
             {
                 if (mover.Discard(given, 1) != 0)
                 {
                     expected[given] = 0;
                 }
-            });
+            }],
+        ];
+        random.Shuffle(all);
+        interleaver.Run([.. all[..random.Next(2, 7)].SelectMany(each => each)]); // few at once meet as often, and cost less
         cache.Turn = null;
         Check(cache, mover, mapper, store, room, expected);
     }
 
-    // As TransferPins: pins first, brings what is not there, and uses the pages once they all are.
-    private static void Transfer(ResidencyCache cache, PageMover mover, ModelMapper mapper, ulong first, ulong count)
+    // As TransferPins: pins first, brings what is not there, and uses the pages once they all are. Meanwhile a second one of this thread
+    // pins the same pages, and gives up: another thread ends its pins.
+    private static void Transfer(
+        ResidencyCache cache, PageMover mover, ModelMapper mapper, ulong first, ulong count, Passed passed)
+    {
+        MoverRoom room = new();
+        PinLane lane = cache.Lanes.Mine;
+        for (int round = 0; round < 2; round++)
+        {
+            cache.Pin(lane, first, count);
+            Bring(cache, mover, first, count, room);
+            Use(cache, mapper, first, count, inUse: true);
+            cache.Pin(lane, first, count);
+            passed.Lanes.Enqueue(lane);
+            cache.StateOf(first); // a turn
+            Use(cache, mapper, first, count, inUse: false);
+            cache.Unpin(lane, first, count, PinTable.IsOwn(lane));
+        }
+
+        passed.IsOver = true;
+    }
+
+    private static void Bring(ResidencyCache cache, PageMover mover, ulong first, ulong count, MoverRoom room)
+    {
+        while (!cache.AreResident(first, count))
+        {
+            for (ulong page = first; page < first + count; page++)
+            {
+                mover.Fetch(page, room, () => 16);
+            }
+        }
+    }
+
+    private static void ReleaseForOthers(ResidencyCache cache, Passed passed, ulong first)
+    {
+        while (!passed.IsOver || !passed.Lanes.IsEmpty)
+        {
+            cache.StateOf(first); // a turn
+            if (passed.Lanes.TryDequeue(out PinLane? lane))
+            {
+                cache.Unpin(lane, first, 4, isOwn: false);
+            }
+        }
+    }
+
+    // As DmaSpace: whether the pages are memory of the guest is looked at again when they are pinned.
+    private static void TransferToPlugged(ResidencyCache cache, PageMover mover, ModelMapper mapper, Plugged plugged)
+    {
+        MoverRoom room = new();
+        PinLane lane = cache.Lanes.Mine;
+        for (ulong value = 2000; value < 2003; value++)
+        {
+            cache.Pin(lane, Plugged.First, Plugged.Count);
+            if (plugged.IsThere)
+            {
+                Bring(cache, mover, Plugged.First, Plugged.Count, room);
+                Use(cache, mapper, Plugged.First, Plugged.Count, inUse: true);
+                mapper.TryTouch(Plugged.First, value, out _);
+                plugged.Expect(value);
+                cache.StateOf(Plugged.First); // a turn
+                Use(cache, mapper, Plugged.First, Plugged.Count, inUse: false);
+            }
+
+            cache.Unpin(lane, Plugged.First, Plugged.Count, PinTable.IsOwn(lane));
+        }
+    }
+
+    // As HotMemory: devices first; what a transfer keeps is given back before it is plugged again, or it is not plugged.
+    private static void Unplug(ResidencyCache cache, PageMover mover, Plugged plugged)
     {
         MoverRoom room = new();
         for (int round = 0; round < 2; round++)
         {
-            cache.Pin(first, count);
-            while (!cache.AreResident(first, count))
+            plugged.IsThere = false;
+            cache.StateOf(Plugged.First); // a turn
+            while (mover.Discard(Plugged.First, Plugged.Count) != (1u << Plugged.Count) - 1)
             {
-                for (ulong page = first; page < first + count; page++)
-                {
-                    mover.Fetch(page, room, () => 16);
-                }
+                cache.StateOf(Plugged.First); // a turn
             }
 
-            Use(cache, mapper, first, count, inUse: true);
-            cache.StateOf(first); // a turn
-            Use(cache, mapper, first, count, inUse: false);
-            cache.Unpin(first, count);
+            plugged.Expect(0);
+            plugged.IsThere = true;
+            mover.Fetch(Plugged.First, room, () => 16);
+            cache.StateOf(Plugged.First); // a turn
+        }
+    }
+
+    private static void Rehome(ResidencyCache cache, PageRelocator relocator)
+    {
+        ulong[] all = [.. Enumerable.Range(0, Pages).Select(page => (ulong)page)];
+        for (int round = 0; round < 2; round++)
+        {
+            relocator.Move(all, round);
+            cache.StateOf(0); // a turn
+        }
+    }
+
+    private static void Save(PageReader reader, ulong[] expected, ulong written, ulong given)
+    {
+        byte[] content = new byte[Pages * 4096];
+        reader.Read(0, content, new MoverRoom());
+        for (ulong page = 0; page < Plugged.First; page++)
+        {
+            ulong read = BitConverter.ToUInt64(content, (int)page * 4096);
+            if (page != written && page != given && read != expected[page])
+            {
+                throw new InvalidOperationException($"page {page} is saved as {read}, not {expected[page]}");
+            }
         }
     }
 
@@ -139,10 +244,10 @@ public sealed class InterleavingTests
         {
             mover.Fetch(page, room, () => 16);
         }
-        else if (cache.TryMove(page, PageState.Resident, PageState.Moving))
+        else if (cache.TryMove(page, PageState.Resident, PageState.Moving, out bool kept))
         {
-            mapper.Map(page);
-            cache.Settle(page, PageState.Resident, used: true);
+            mapper.Map(page, kept: false);
+            cache.Settle(page, PageState.Resident, used: true, kept);
         }
     }
 
@@ -151,6 +256,11 @@ public sealed class InterleavingTests
         MoverRoom room = new();
         for (int i = 0; i < rounds; i++)
         {
+            if (i == 2)
+            {
+                mover.DropKept(0); // as when the store is full
+            }
+
             mover.Stage(0, spareUsed: i == 0);
             mover.WriteOut(0, room);
             cache.StateOf(0); // a turn
@@ -171,7 +281,8 @@ public sealed class InterleavingTests
             outside += state == PageState.Out ? 1 : 0;
         }
 
-        Assert.Equal((resident, staged, outside), ((int)cache.Board.Resident, (int)cache.Board.Staged, store.Held));
+        Assert.Equal(
+            (resident, staged, outside), ((int)cache.Board.Resident, (int)cache.Board.Staged, store.Held - (int)mover.Kept));
         Assert.Equal(resident, mapper.InMemory);
         for (ulong page = 0; page < Pages; page++)
         {
@@ -180,6 +291,35 @@ public sealed class InterleavingTests
             Assert.True(content == expected[page], $"page {page} holds {content}, not {expected[page]}");
         }
 
-        Assert.Equal(0, store.Held);
+        Assert.Equal((int)mover.Kept, store.Held);
+        Assert.Equal((1u << Pages) - 1, mover.Discard(0, Pages));
+        Assert.Equal((0, 0L), (store.Held, mover.Kept));
+    }
+
+    /// <summary>Pins that another thread ends.</summary>
+    private sealed class Passed
+    {
+        internal ConcurrentQueue<PinLane> Lanes { get; } = new();
+
+        internal bool IsOver { get; set; }
+    }
+
+    /// <summary>Memory that comes and goes.</summary>
+    private sealed class Plugged(ulong[] expected)
+    {
+        internal const ulong First = Pages - 2;
+
+        internal const int Count = 2;
+
+        internal bool IsThere { get; set; } = true;
+
+        internal void Expect(ulong content)
+        {
+            expected[First] = content;
+            for (ulong page = First + 1; content == 0 && page < Pages; page++)
+            {
+                expected[page] = 0;
+            }
+        }
     }
 }

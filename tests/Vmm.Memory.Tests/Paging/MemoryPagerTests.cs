@@ -38,6 +38,54 @@ public sealed class MemoryPagerTests
     }
 
     [PagerFact]
+    public void Pages_that_nobody_wrote_since_they_came_back_go_out_without_a_write()
+    {
+        using PagedGuest guest = new(128 * MiB, 64 * MiB);
+        Fill(guest, 0, 128 * MiB);
+        Assert.Equal(0UL, FirstWrong(guest, 0, 128 * MiB));
+        PagerStatistics first = guest.Pager.Statistics;
+        Assert.Equal(0UL, FirstWrong(guest, 0, 128 * MiB));
+        Assert.Equal(0UL, FirstWrong(guest, 0, 128 * MiB));
+        PagerStatistics read = guest.Pager.Statistics;
+        Assert.True(read.UnchangedPages - first.UnchangedPages > 10_000, $"{read}");
+        Assert.True(read.PagesOut - first.PagesOut < 10_000, $"{read}"); // those that were not written out before
+
+        // Half of the pages are written, by a guest and by a device: all are as they should be.
+        PageLease lease = new(1);
+        using Told told = new();
+        for (ulong at = 0; at < 128 * MiB; at += 4 * 4096)
+        {
+            Assert.True(guest.Guest.TryWrite(new GuestAddress(at), ~Pattern(at)));
+            WriteByDevice(guest, at + 4096, ~Pattern(at + 4096), lease, told);
+        }
+
+        for (int round = 0; round < 2; round++)
+        {
+            for (ulong at = 0; at < 128 * MiB; at += 4096)
+            {
+                Assert.True(guest.Guest.TryRead(new GuestAddress(at), out ulong value));
+                Assert.Equal(at / 4096 % 4 < 2 ? ~Pattern(at) : Pattern(at), value);
+            }
+        }
+
+        Assert.Null(guest.Failure);
+    }
+
+    [PagerFact]
+    public void Slots_of_pages_that_are_in_memory_go_when_the_store_is_full()
+    {
+        using PagedGuest guest = new(128 * MiB, 64 * MiB);
+        Fill(guest, 0, 128 * MiB);
+        Assert.Equal(0UL, FirstWrong(guest, 0, 128 * MiB));
+        guest.Store.MostPages = guest.Store.Held; // full from now on
+        Fill(guest, 0, 128 * MiB);
+        Assert.Equal(0UL, FirstWrong(guest, 0, 128 * MiB));
+        Assert.True(SpinWait.SpinUntil(() => guest.Pager.Statistics is { Stopped: null, ResidentBytes: <= 64 * MiB }, 30_000),
+            $"{guest.Pager.Statistics}");
+        Assert.Null(guest.Failure);
+    }
+
+    [PagerFact]
     public void A_lease_finds_its_pages_or_is_told_when_they_are_there_and_they_stay()
     {
         using PagedGuest guest = new(256 * MiB, 64 * MiB);
@@ -136,6 +184,57 @@ public sealed class MemoryPagerTests
     }
 
     [PagerFact]
+    public void A_slow_store_delays_who_waits_for_it_and_nobody_else()
+    {
+        using PagedGuest guest = new(96 * MiB, 64 * MiB);
+        Fill(guest, 0, 96 * MiB);
+        guest.Store.Delay = TimeSpan.FromMilliseconds(50);
+        PageLease missing = new(1), there = new(1);
+        using Told told = new(), none = new();
+        ulong away = 0;
+        while (guest.Guest.Dma.TryAcquire(new GuestRange(new GuestAddress(away), 4096), DmaAccess.Read, missing, told) == Acquired.Ready)
+        {
+            missing.Release();
+            away += 4096;
+        }
+
+        // What was written last is there, and stays so while others use it.
+        int ready = 0;
+        for (ulong at = 95 * MiB; at < 96 * MiB; at += 4096)
+        {
+            GuestRange range = new(new GuestAddress(at), 4096);
+            if (guest.Guest.Dma.TryAcquire(range, DmaAccess.Read, there, none) == Acquired.Ready)
+            {
+                ready += told.Event.IsSet ? 0 : 1;
+                there.Release();
+            }
+            else
+            {
+                there = new PageLease(1); // the other waits: it was staged
+            }
+        }
+
+        Assert.True(ready > 0, "all waited for the slow one");
+        Assert.True(told.Event.Wait(TimeSpan.FromSeconds(30)), $"{guest.Failure} {guest.Pager.Statistics}");
+        guest.Store.Delay = TimeSpan.FromMilliseconds(1);
+        Assert.Equal(0UL, FirstWrong(guest, 0, 96 * MiB));
+        Assert.Null(guest.Failure);
+    }
+
+    [PagerFact]
+    public void A_store_that_fails_for_a_while_loses_nothing_and_is_tried_again()
+    {
+        using PagedGuest guest = new(96 * MiB, 64 * MiB);
+        guest.Store.FailingWrites = 2;
+        Fill(guest, 0, 96 * MiB);
+        Assert.True(SpinWait.SpinUntil(() => guest.Store.FailingWrites == 0, 30_000), $"{guest.Pager.Statistics}");
+        Assert.True(SpinWait.SpinUntil(() => guest.Pager.Statistics is { Stopped: null, ResidentBytes: <= 64 * MiB }, 30_000),
+            $"{guest.Pager.Statistics}");
+        Assert.Equal(0UL, FirstWrong(guest, 0, 96 * MiB));
+        Assert.Null(guest.Failure);
+    }
+
+    [PagerFact]
     public void A_store_that_cannot_give_a_page_back_ends_the_guest_with_the_reason()
     {
         using PagedGuest guest = new(128 * MiB, 64 * MiB);
@@ -152,10 +251,10 @@ public sealed class MemoryPagerTests
     [PagerFact]
     public void A_limit_that_is_too_low_is_refused()
     {
-        Assert.Throws<ArgumentException>(() => new PagedGuest(128 * MiB, 32 * MiB));
+        Assert.Throws<ArgumentException>(() => new PagedGuest(128 * MiB, 15 * MiB));
         using PagedGuest guest = new(128 * MiB, 64 * MiB);
         ArgumentOutOfRangeException refused =
-            Assert.Throws<ArgumentOutOfRangeException>(() => guest.Pager.SetResidentLimit(new ByteSize(63 * MiB)));
+            Assert.Throws<ArgumentOutOfRangeException>(() => guest.Pager.SetResidentLimit(new ByteSize(15 * MiB)));
         Assert.Contains("is the least now", refused.Message, StringComparison.Ordinal);
     }
 
@@ -167,6 +266,18 @@ public sealed class MemoryPagerTests
         {
             Assert.True(guest.Guest.TryWrite(new GuestAddress(at), Pattern(at)));
         }
+    }
+
+    private static void WriteByDevice(PagedGuest guest, ulong at, ulong value, PageLease lease, Told told)
+    {
+        while (guest.Guest.Dma.TryAcquire(new GuestRange(new GuestAddress(at), 4096), DmaAccess.Write, lease, told) != Acquired.Ready)
+        {
+            Assert.True(told.Event.Wait(TimeSpan.FromSeconds(30)));
+            told.Event.Reset();
+        }
+
+        Assert.True(lease.TryWrite(0, value));
+        lease.Release();
     }
 
     // One more than the address, so that 0 is none.

@@ -13,6 +13,15 @@ internal sealed class MemoryStore : ISwapStore
 
     internal bool IsBroken { get; set; }
 
+    /// <summary>More it does not keep.</summary>
+    internal int MostPages { get; set; } = int.MaxValue;
+
+    /// <summary>How long each read and each write takes.</summary>
+    internal TimeSpan Delay { get; set; }
+
+    /// <summary>So many writes fail from now on.</summary>
+    internal int FailingWrites { get; set; }
+
     internal int Held
     {
         get
@@ -28,9 +37,16 @@ internal sealed class MemoryStore : ISwapStore
 
     public void Write(ReadOnlySpan<byte> pages, Span<SwapSlot> slots)
     {
-        if (IsFull)
+        if (IsFull || Held + slots.Length > MostPages)
         {
             throw new SwapStoreException("full", isFull: true);
+        }
+
+        Thread.Sleep(Delay);
+        if (FailingWrites > 0)
+        {
+            FailingWrites--;
+            throw new SwapStoreException("the disk did not take it");
         }
 
         lock (_gate)
@@ -51,6 +67,8 @@ internal sealed class MemoryStore : ISwapStore
         {
             throw new SwapStoreException("page 7 was changed");
         }
+
+        Thread.Sleep(Delay);
 
         lock (_gate)
         {
@@ -82,6 +100,8 @@ internal sealed class MemoryStore : ISwapStore
             }
         }
     }
+
+    public ulong Trim(ulong most) => 0;
 
     public void Dispose()
     {

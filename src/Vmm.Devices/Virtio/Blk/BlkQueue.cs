@@ -27,6 +27,7 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
     private readonly BlockRequest[] _requests;
     private readonly int[] _free;
     private readonly PageLease[] _pages;
+    private readonly HeaderFetch _fetch;
     private int _freeCount;
 
     internal BlkQueue(VirtioBlk device, IBlockNode disk, VirtioActivation activation, int index, IoLoop loop)
@@ -45,6 +46,7 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
         _counters = device.Counters[index];
         _counters.Router = _router;
         _memory = activation.Memory.Dma;
+        _fetch = new HeaderFetch(_memory, loop);
         _features = activation.Features;
         _bounds = device.Bounds(_features);
         _slots = new BlkRequest[size];
@@ -70,7 +72,19 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
     /// <summary>True after <see cref="HoldAsync"/>, once storage has given everything back.</summary>
     public bool IsDrained => _router.IsDrained;
 
-    private bool MayTake => _freeCount > 0 && _router.HasRoom;
+    private bool MayTake => _freeCount > 0 && _router.HasRoom && !_fetch.IsWaiting;
+
+    private enum Began
+    {
+        /// <summary>The request is on its way.</summary>
+        Yes,
+
+        /// <summary>Something of its chain is on its way in: it counts as not taken.</summary>
+        Later,
+
+        /// <summary>The chain breaks the rules.</summary>
+        Never,
+    }
 
     /// <summary>What each request has to pass from now on; null is nothing.</summary>
     public void Limit(IRequestGate? gate) => _router.Gate = gate;
@@ -79,6 +93,7 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
     public bool Take(out bool any)
     {
         any = false;
+        _fetch.End();
         for (int budget = _ring.Size; budget > 0 && MayTake; budget--)
         {
             TakeResult result = _ring.TryTake(out ushort head);
@@ -87,10 +102,17 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
                 break;
             }
 
-            any = true;
-            if (result == TakeResult.Malformed || !Start(head))
+            Began began = result == TakeResult.Malformed ? Began.Never : Start(head);
+            any |= began != Began.Later;
+            if (began == Began.Never)
             {
                 return false;
+            }
+
+            if (began == Began.Later)
+            {
+                _ring.Untake(1);
+                break;
             }
         }
 
@@ -178,14 +200,27 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
         }
     }
 
-    private bool Start(ushort head)
+    private Began Start(ushort head)
     {
         int slot = _free[_freeCount - 1];
         ref BlkRequest asked = ref _slots[slot];
         PageLease pages = _pages[slot];
-        if (!BlkRequest.TryParse(_memory, _ring.Walk(head), head, pages, out asked))
+        if (_ring.TryFindTable(head, out GuestRange table) && !_memory.IsHere(table) && !_fetch.TryFetch(table))
         {
-            return false;
+            return Began.Later;
+        }
+
+        while (!BlkRequest.TryParse(_memory, _ring.Walk(head), head, pages, out asked))
+        {
+            if (asked.Missing.Length == 0)
+            {
+                return Began.Never;
+            }
+
+            if (!_fetch.TryFetch(asked.Missing))
+            {
+                return Began.Later;
+            }
         }
 
         _freeCount--;
@@ -200,7 +235,7 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
         }
 
         _router.Submit(request);
-        return true;
+        return Began.Yes;
     }
 
     // Prepares the request that does it. Without one, the answer is known: what is returned.

@@ -47,12 +47,15 @@ internal struct BlkRequest
     /// <summary>How it ends when storage has nothing to do for it, or has done it.</summary>
     public BlkStatus Answer;
 
+    /// <summary>What has to come before the chain can be parsed; of no length when nothing has to.</summary>
+    public GuestRange Missing;
+
     private const int TypeBytes = 4;
 
     /// <summary>
     /// Reads a chain of any layout (virtio 1.2 section 2.7.4.3: no assumption about framing): 16 readable bytes of header wherever they are
     /// split, data, and the last writable byte is the status. False when there is no complete header or no status byte, or the chain is
-    /// malformed.
+    /// malformed, or something of it is <see cref="Missing"/>.
     /// </summary>
     /// <param name="memory">Guest memory.</param>
     /// <param name="chain">The chain.</param>
@@ -98,6 +101,27 @@ internal struct BlkRequest
         request.Status = last.Address + (last.Length - 1);
         request.AddWritable(last with { Length = last.Length - 1 }, data);
         request.Sector = BinaryPrimitives.ReadUInt64LittleEndian(header[8..]);
+        return request.IsHere(memory, new GuestRange(request.Status, 1))
+            && (request.Type is not (BlkType.Discard or BlkType.WriteZeroes) || request.AreHere(memory, data));
+    }
+
+    // Few bytes, which are copied when the request begins or ends. It is long before that for a status byte: what was used lately stays.
+    private bool IsHere(DmaSpace memory, GuestRange range)
+    {
+        Missing = memory.IsHere(range) ? default : range;
+        return Missing.Length == 0;
+    }
+
+    private bool AreHere(DmaSpace memory, PageLease named)
+    {
+        foreach (GuestRange range in named.Names)
+        {
+            if (!IsHere(memory, range))
+            {
+                return false;
+            }
+        }
+
         return true;
     }
 
@@ -110,7 +134,8 @@ internal struct BlkRequest
         uint skip = Math.Min(buffer.Length, (uint)(HeaderLength - headerBytes));
         if (skip > 0)
         {
-            if (!memory.TryRead(buffer.Address, header.Slice(headerBytes, (int)skip)))
+            if (!IsHere(memory, new GuestRange(buffer.Address, skip))
+                || !memory.TryRead(buffer.Address, header.Slice(headerBytes, (int)skip)))
             {
                 return false;
             }

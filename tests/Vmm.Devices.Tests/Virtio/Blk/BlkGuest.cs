@@ -21,11 +21,11 @@ internal sealed class BlkGuest : IVirtioInterrupts, IDisposable
     private ushort _used;
     private int _configChanges;
 
-    public BlkGuest(VirtioDevice device, ulong features = ulong.MaxValue, bool activate = true)
+    public BlkGuest(VirtioDevice device, ulong features = ulong.MaxValue, bool activate = true, bool indirect = false)
     {
         Device = device;
         Memory = new GuestMemory([new GuestRegion(new(0), new ByteSize((ulong)RamBytes), _ram.AddressOf(0))]);
-        Features = features & device.DeviceFeatures;
+        Features = (features & device.DeviceFeatures) | (indirect ? VirtioFeatures.IndirectDescriptors : 0);
         if (activate)
         {
             Activate();
@@ -100,9 +100,28 @@ internal sealed class BlkGuest : IVirtioInterrupts, IDisposable
         return head;
     }
 
-    public void WriteDescriptor(int index, ulong at, uint length, ushort flags, ushort next)
+    /// <summary>Posts a chain whose descriptors are all in an indirect table.</summary>
+    public ushort PostIndirect(ulong table, params ReadOnlySpan<(ulong At, int Length, bool Writable)> buffers)
     {
-        Span<byte> d = Ram(Table + (16UL * (ulong)index), 16);
+        for (int i = 0; i < buffers.Length; i++)
+        {
+            int flags = (buffers[i].Writable ? 2 : 0) | (i + 1 < buffers.Length ? 1 : 0);
+            Write(table + (16UL * (ulong)i), buffers[i].At, (uint)buffers[i].Length, (ushort)flags, (ushort)(i + 1));
+        }
+
+        ushort head = _nextDescriptor;
+        WriteDescriptor(head, table, 16 * (uint)buffers.Length, flags: 4, next: 0);
+        _nextDescriptor = (ushort)((head + 1) % Size);
+        MakeAvailable(head);
+        return head;
+    }
+
+    public void WriteDescriptor(int index, ulong at, uint length, ushort flags, ushort next) =>
+        Write(Table + (16UL * (ulong)index), at, length, flags, next);
+
+    private void Write(ulong place, ulong at, uint length, ushort flags, ushort next)
+    {
+        Span<byte> d = Ram(place, 16);
         BinaryPrimitives.WriteUInt64LittleEndian(d, at);
         BinaryPrimitives.WriteUInt32LittleEndian(d[8..], length);
         BinaryPrimitives.WriteUInt16LittleEndian(d[12..], flags);

@@ -1,0 +1,18 @@
+namespace Vmm.Memory.Paging;
+
+/// <summary>Buffers of one thread that moves pages.</summary>
+internal sealed class MoverRoom
+{
+    private readonly byte[] _content = GC.AllocateUninitializedArray<byte>(ISwapStore.MostPages * ISwapStore.PageBytes, pinned: true);
+    private readonly byte[] _packed = GC.AllocateUninitializedArray<byte>(ISwapStore.MostPages * ISwapStore.PageBytes, pinned: true);
+    private readonly SwapSlot[] _slots = new SwapSlot[ISwapStore.MostPages];
+
+    /// <summary>Pages as they were read.</summary>
+    internal Span<byte> Content => _content;
+
+    /// <summary>Pages that are to be written, one after the other.</summary>
+    internal Span<byte> Packed => _packed;
+
+    /// <summary>Their slots.</summary>
+    internal Span<SwapSlot> Slots => _slots;
+}
