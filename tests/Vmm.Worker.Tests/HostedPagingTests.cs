@@ -16,7 +16,7 @@ public sealed class HostedPagingTests
         using HostedPaging paging = new(() => null);
         Assert.Null(paging.Info);
         paging.OnStopped(_ => throw new InvalidOperationException("told of a pager that there is not"));
-        RequestException refused = Assert.Throws<RequestException>(() => paging.SetLimit(64 << 20));
+        RequestException refused = Assert.Throws<RequestException>(() => paging.SetLimit(64 << 20, null));
         Assert.Equal(ControlCodes.NoResidentLimit, refused.Code);
         Assert.Contains("resident: 25%", refused.Message, StringComparison.Ordinal);
     }
@@ -36,9 +36,9 @@ public sealed class HostedPagingTests
     {
         FakePager pager = new() { Statistics = Numbered(null) };
         using HostedPaging paging = new(() => pager);
-        paging.SetLimit(32 << 20);
+        paging.SetLimit(32 << 20, null);
         Assert.Equal(new ByteSize(32 << 20), pager.ResidentLimit);
-        RequestException refused = Assert.Throws<RequestException>(() => paging.SetLimit((20 << 20) - 4096));
+        RequestException refused = Assert.Throws<RequestException>(() => paging.SetLimit((20 << 20) - 4096, null));
         Assert.Equal(ControlCodes.MemoryImpossible, refused.Code);
         Assert.Contains("is below 20MiB, the least", refused.Message, StringComparison.Ordinal);
         Assert.Equal(new ByteSize(32 << 20), pager.ResidentLimit);
