@@ -46,7 +46,8 @@ public sealed class Userfault : FileDescriptorHandle
     /// <summary>From now on faults of the range come here.</summary>
     /// <exception cref="KernelException">The kernel refused.</exception>
     public void Register(nint address, ulong length) =>
-        KernelException.ThrowIfError(Native.UffdRegister(this, (ulong)address, length, Protects ? 1 : 0), $"UFFDIO_REGISTER of {length} bytes");
+        KernelException.ThrowIfError(
+            Native.UffdRegister(this, (ulong)address, length, Protects ? 1 : 0), $"UFFDIO_REGISTER of {length} bytes");
 
     /// <summary>Ends <see cref="Register"/>; who waits tries again.</summary>
     public void Unregister(nint address, ulong length) => _ = Native.UffdUnregister(this, (ulong)address, length);
@@ -73,8 +74,8 @@ public sealed class Userfault : FileDescriptorHandle
         -Native.UffdCopy(this, (ulong)address, (ulong)source, length, protect ? 1 : 0);
 
     /// <summary>
-    /// Which of up to 32 pages were written since they were mapped write-protected, or never were mapped so: a bit each. Also for pages that
-    /// were unmapped since.
+    /// Which of up to 32 pages were written since they were mapped write-protected, or never were mapped so: a bit each. Also for pages
+    /// that were unmapped since.
     /// </summary>
     /// <exception cref="KernelException">The kernel does not say.</exception>
     public uint Written(nint address, int pages)

@@ -18,8 +18,8 @@ internal sealed unsafe class ResidencyCache : IDisposable
     internal const byte UsedBit = 8;
 
     /// <summary>
-    /// Set beside <see cref="PageState.Resident"/> and <see cref="PageState.Staged"/>: its slot in the swap store holds its content, as long
-    /// as nobody wrote it since it was mapped write-protected.
+    /// Set beside <see cref="PageState.Resident"/> and <see cref="PageState.Staged"/>: its slot in the swap store holds its content, as
+    /// long as nobody wrote it since it was mapped write-protected.
     /// </summary>
     internal const byte KeptBit = 16;
 

@@ -18,7 +18,7 @@ internal static class QemuImg
     {
         // A process that another test starts meanwhile has every lock of this one between its fork and its exec.
         (int Code, string Output) ended = Start("qemu-img", arguments);
-        for (int again = 0; again < 20 && ended.Code != 0 && ended.Output.Contains("Failed to lock byte", StringComparison.Ordinal); again++)
+        for (int again = 0; again < 20 && ended.Output.Contains("Failed to lock byte", StringComparison.Ordinal); again++)
         {
             Thread.Sleep(100);
             ended = Start("qemu-img", arguments);
