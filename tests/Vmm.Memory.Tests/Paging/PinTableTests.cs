@@ -7,8 +7,8 @@ public sealed class PinTableTests
 {
     /// <summary>
     /// On real processors: one thread pins a page and looks at its state, another claims it and looks at the pins. If neither saw the
-    /// other, a page in use would be taken. Without <see cref="PinTable.Fence"/> that happens within the rounds here, on a machine with two
-    /// processors at hand.
+    /// other, a page in use would be taken. Whether it happens without <see cref="PinTable.Fence"/> depends on the processor: on the one
+    /// where this was written it did not within these rounds, so this test alone does not show that the fence is needed.
     /// </summary>
     [Fact]
     public void Of_a_pin_and_a_claim_at_least_one_sees_the_other()
