@@ -62,7 +62,7 @@ tell() {
     local before
     before=$(grep -c "GUEST $2" "/tmp/$guest.log")
     echo "$1" >&3
-    for _ in $(seq $(($3 * 5))); do
+    for _ in $(seq $(($3 * 15))); do # an emulator on a slow machine takes three times as long
         [ "$(grep -c "GUEST $2" "/tmp/$guest.log")" -gt "$before" ] && { grep -o "GUEST $2.*" "/tmp/$guest.log" | tail -1; return; }
         sleep 0.2
     done
