@@ -63,10 +63,4 @@ public sealed class LiveNbdTests : IDisposable
 
         return NbdServer.Qemu(file, socket: Socket);
     }
-
-    [AttributeUsage(AttributeTargets.Method)]
-    private sealed class NbdKvmFactAttribute : FactAttribute
-    {
-        public NbdKvmFactAttribute() => Skip = new KvmFactAttribute().Skip ?? NbdServer.WhyNot("qemu-nbd");
-    }
 }

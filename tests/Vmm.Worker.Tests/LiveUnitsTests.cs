@@ -63,10 +63,4 @@ public sealed class LiveUnitsTests : IDisposable
         await daemon.EndAsync(save);
         Assert.Equal(VmState.Saved, (await vm.ShowAsync()).State);
     }
-
-    [AttributeUsage(AttributeTargets.Method)]
-    private sealed class NbdKvmFactAttribute : FactAttribute
-    {
-        public NbdKvmFactAttribute() => Skip = new KvmFactAttribute().Skip ?? NbdServer.WhyNot("qemu-nbd");
-    }
 }
