@@ -15,8 +15,9 @@ public sealed unsafe class PageLease
 {
     private readonly IoVector[] _vectors;
     private readonly GuestRange[] _ranges;
-    private GuestRam? _ram; // not null while held
-    private RegionTable? _table; // its ranges were found there
+    private GuestRam? _ram; // of the last hold, and so most often of the next: a reference that stays need not be stored
+    private RegionTable? _table; // where its ranges were found; as above
+    private bool _isHeld;
     private DmaAccess _access;
     private int _named; // ranges for the next acquire, and those that are held
     private int _count;
@@ -38,7 +39,7 @@ public sealed unsafe class PageLease
     public int MaximumPieces => _vectors.Length;
 
     /// <summary>True from an acquire that answered <see cref="Acquired.Ready"/> to <see cref="Release"/>.</summary>
-    public bool IsHeld => _ram is not null;
+    public bool IsHeld => _isHeld;
 
     /// <summary>How many ranges it holds; 0 when not held.</summary>
     public int Count => _count;
@@ -64,10 +65,12 @@ public sealed unsafe class PageLease
     internal PinLane? PinnedIn { get; private set; }
 
     /// <summary>Room for what is pinned, one place a piece.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal Span<PinnedPages> PinRoom() =>
         _pins.Length > 0 ? _pins : _pins = new PinnedPages[_vectors.Length];
 
     /// <summary>Notes what of <see cref="PinRoom"/> was filled.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal void NotePinned(PinLane lane, int ranges, long pages)
     {
         if (!ReferenceEquals(PinnedIn, lane))
@@ -190,10 +193,12 @@ public sealed unsafe class PageLease
     /// <summary>The same for a use that wrote to the first <paramref name="pieces"/> pieces at most: only those are marked.</summary>
     public void ReleaseWritten(int pieces)
     {
-        if (_ram is not { } ram)
+        if (!_isHeld)
         {
             return;
         }
+
+        GuestRam ram = _ram!;
 
         if (_access == DmaAccess.Write && ram.IsTrackingWrites)
         {
@@ -213,7 +218,7 @@ public sealed unsafe class PageLease
     /// <summary>Ends a hold whose pages were not pinned, and marks nothing.</summary>
     internal void Drop()
     {
-        _ram = null;
+        _isHeld = false;
         _count = 0;
         Length = 0;
     }
@@ -226,7 +231,15 @@ public sealed unsafe class PageLease
         }
 
         Forget();
-        ranges.CopyTo(_ranges);
+        if (ranges.Length == 1)
+        {
+            _ranges[0] = ranges[0]; // most often; a copy of any length costs more
+        }
+        else
+        {
+            ranges.CopyTo(_ranges);
+        }
+
         _named = ranges.Length;
     }
 
@@ -250,8 +263,17 @@ public sealed unsafe class PageLease
             length += range.Length;
         }
 
-        _ram = ram;
-        _table = table;
+        if (!ReferenceEquals(_ram, ram))
+        {
+            _ram = ram;
+        }
+
+        if (!ReferenceEquals(_table, table))
+        {
+            _table = table;
+        }
+
+        _isHeld = true;
         _access = access;
         _count = _named;
         Length = length;
@@ -279,17 +301,21 @@ public sealed unsafe class PageLease
 
     private void RequireWrite()
     {
-        if (_ram is null || _access != DmaAccess.Write)
+        if (!_isHeld || _access != DmaAccess.Write)
         {
             throw new InvalidOperationException("The lease is not held for writing.");
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void RequireFree()
     {
-        if (_ram is not null)
+        if (_isHeld)
         {
-            throw new InvalidOperationException("The lease is held: release it before it is used again.");
+            ThrowHeld();
         }
     }
+
+    private static void ThrowHeld() =>
+        throw new InvalidOperationException("The lease is held: release it before it is used again.");
 }

@@ -144,6 +144,7 @@ internal sealed class PinTable : IDisposable
     internal static bool IsOwn(PinLane lane) => t_hold is { } hold && ReferenceEquals(hold.Lane, lane);
 
     /// <summary>Counts a transfer that found its pages.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void CountHit(PinLane lane)
     {
         if (lane.IsShared)

@@ -184,6 +184,7 @@ internal sealed unsafe class ResidencyCache : IDisposable
     /// No page of these is taken away from the return on, until <see cref="Unpin"/>; one may be away, or on its way. On the thread of the
     /// lane.
     /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal void Pin(PinLane lane, ulong page, ulong count)
     {
         for (ulong group = GroupOf(page), last = GroupOf(page + count - 1); group <= last; group++)
@@ -200,6 +201,7 @@ internal sealed unsafe class ResidencyCache : IDisposable
     /// <param name="count">How many.</param>
     /// <param name="isOwn">The calling thread is that of the lane.</param>
 #pragma warning disable CA1822 // Its pages are these.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal void Unpin(PinLane lane, ulong page, ulong count, bool isOwn)
 #pragma warning restore CA1822
     {
@@ -210,10 +212,18 @@ internal sealed unsafe class ResidencyCache : IDisposable
     }
 
     /// <summary>True when all pages are resident; they count as used then.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal bool AreResident(ulong page, ulong count)
     {
-        const byte Used = (byte)PageState.Resident | UsedBit;
         Turn?.Invoke();
+        // Most often it is one page, which was used.
+        return (count == 1 && (Volatile.Read(ref _states[page]) & ~KeptBit) == ((byte)PageState.Resident | UsedBit))
+            || LookForEach(page, count);
+    }
+
+    private bool LookForEach(ulong page, ulong count)
+    {
+        const byte Used = (byte)PageState.Resident | UsedBit;
         for (ulong end = page + count; page < end; page++)
         {
             // Most often all are there and were used: eight at a look.
