@@ -21,7 +21,7 @@
 #define PAGE 4096ull
 #define GROUP 16 /* pages; zeroed together */
 
-/* Twin of Vmm.Memory.Paging.PageState. The bits above say "used lately", and "its slot in the swap store holds what it holds": mapped write-protected. */
+/* Twin of Vmm.Memory.Paging.PageState; what is not here is passed on. The bits above say "used lately", and "its slot in the swap store holds what it holds": mapped write-protected. */
 enum { EMPTY = 0, RESIDENT = 1, STAGED = 2, MOVING = 4, STATE = 7, USED = 8, KEPT = 16 };
 
 /* One mapping. Twin of Vmm.Interop.PagerSpan. */

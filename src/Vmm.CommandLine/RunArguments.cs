@@ -53,6 +53,9 @@ internal sealed record RunArguments
     /// <summary>Folder of a saved VM.</summary>
     public string? Restore { get; init; }
 
+    /// <summary>The memory of the saved VM comes while it runs.</summary>
+    public bool Lazy { get; init; }
+
     /// <summary>Folder into which the VM is saved when it is told to stop.</summary>
     public string? SaveTo { get; init; }
 

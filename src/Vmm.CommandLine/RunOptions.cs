@@ -60,6 +60,11 @@ internal sealed class RunOptions
     private readonly Option<string?> _restore =
         new("--restore") { Description = "Go on with a saved VM; its disks must be as they were", HelpName = "folder" };
 
+    private readonly Option<bool> _lazy = new("--lazy")
+    {
+        Description = "With --restore: run it at once; its memory comes from the folder when it is used, and the rest by and by",
+    };
+
     private readonly Option<string?> _saveTo =
         new("--save-to") { Description = "When told to stop, save the VM into this new folder instead", HelpName = "folder" };
 
@@ -79,7 +84,7 @@ internal sealed class RunOptions
     internal IReadOnlyList<Option> All =>
     [
         _file, _name, _kernel, _initrd, _cmdline, _cpus, _cpu, _memory, _resident, _numa, _disks, _nets, _publish, _shares, _transport,
-        .. _seed.All, _restore, _saveTo, _noReboot, _quiet, _noSerialInput
+        .. _seed.All, _restore, _lazy, _saveTo, _noReboot, _quiet, _noSerialInput
     ];
 
     /// <summary>What a command line gives them.</summary>
@@ -105,6 +110,7 @@ internal sealed class RunOptions
         Quiet = parsed.GetValue(_quiet),
         NoSerialInput = parsed.GetValue(_noSerialInput),
         Restore = parsed.GetValue(_restore),
+        Lazy = parsed.GetValue(_lazy),
         SaveTo = parsed.GetValue(_saveTo),
         Seed = _seed.Read(parsed),
     };

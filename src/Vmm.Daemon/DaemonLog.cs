@@ -52,6 +52,12 @@ internal static partial class DaemonLog
     [LoggerMessage(144, LogLevel.Warning, "paging of {Name}: {What}")]
     internal static partial void PagingStopped(ILogger log, string name, string what);
 
+    [LoggerMessage(145, LogLevel.Information, "lazy restore of {Name}: {What}")]
+    internal static partial void MemoryRestored(ILogger log, string name, string what);
+
+    [LoggerMessage(146, LogLevel.Warning, "whether {Name} is being restored still is not known: {Problem}")]
+    internal static partial void RestoreNotKnown(ILogger log, string name, string problem);
+
     [LoggerMessage(11, LogLevel.Information, "memory of {Name} is {Outcome}: {Vnodes}")]
     internal static partial void MemoryChanged(ILogger log, string name, string outcome, string vnodes);
 

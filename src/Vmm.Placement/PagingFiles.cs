@@ -20,7 +20,7 @@ public static class PagingFiles
         }
         catch (KernelException cause)
         {
-            throw new HostMismatchException("a resident limit (memory.resident) needs " + path + cause.Errno switch
+            throw new HostMismatchException("a resident limit (memory.resident), as a lazy restore, needs " + path + cause.Errno switch
             {
                 Errno.ENOENT => ", which this host does not have: it comes with Linux 6.1, built with CONFIG_USERFAULTFD",
                 Errno.EACCES or Errno.EPERM =>

@@ -14,9 +14,10 @@ namespace Vmm.Run;
 /// <param name="Spec">The spec; that of the saved VM when one is restored.</param>
 /// <param name="Restore">A saved VM that goes on; null starts the spec.</param>
 /// <param name="SaveTo">The folder into which the VM is saved when it is told to stop; null ends it then.</param>
+/// <param name="Lazily">The memory of the saved VM comes from its folder while it runs.</param>
 /// <param name="Seed">The memory that the seed disk of the spec is; null: it has none. It lives as long as the process.</param>
 public sealed record RunRequest(
-    VmSpec Spec, SavedMachine? Restore = null, string? SaveTo = null, FileDescriptorHandle? Seed = null)
+    VmSpec Spec, SavedMachine? Restore = null, string? SaveTo = null, bool Lazily = false, FileDescriptorHandle? Seed = null)
 {
     /// <summary>What the options ask for. Returns problems instead of throwing.</summary>
     internal static RunRequest? From(RunArguments arguments, List<string> problems)
@@ -28,6 +29,11 @@ public sealed record RunRequest(
 
         if (arguments.Restore is null)
         {
+            if (arguments.Lazy)
+            {
+                problems.Add("--lazy: it goes with --restore only");
+            }
+
             VmSpec? spec = arguments.ToSpec(problems);
             if (spec?.Disks.FirstOrDefault(d => d.Image is not null)?.Image is { } image)
             {
@@ -42,7 +48,7 @@ public sealed record RunRequest(
 
         if (arguments.HasSpecOptions)
         {
-            problems.Add("--restore goes with --save-to, --no-reboot, --quiet and --no-serial-input only: the saved VM is what it was");
+            problems.Add("--restore goes with --lazy, --save-to, --no-reboot, --quiet and --no-serial-input only: the saved VM is what it was");
         }
 
         try
@@ -50,7 +56,7 @@ public sealed record RunRequest(
             SavedMachine saved = SavedMachine.Read(arguments.Restore);
             VmSpec spec = saved.Description.Spec;
             spec = arguments.NoReboot ? spec with { OnReboot = RebootPolicy.Stop } : spec;
-            return problems.Count == 0 ? new RunRequest(spec, saved, arguments.SaveTo) : null;
+            return problems.Count == 0 ? new RunRequest(spec, saved, arguments.SaveTo, arguments.Lazy) : null;
         }
         catch (Exception cause) when (cause is StateException or IOException or UnauthorizedAccessException)
         {

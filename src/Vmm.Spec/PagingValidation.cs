@@ -54,8 +54,11 @@ public static class PagingValidation
     /// <summary>
     /// The network device as a VM has it: where <c>vhost: auto</c> leaves the choice, one with a resident limit does without vhost-net.
     /// </summary>
-    public static NetSpec Paged(VmSpec spec, NetSpec net) =>
-        spec.Paging is not null && net.Vhost == VhostUse.Auto ? net with { Vhost = VhostUse.Off } : net;
+    public static NetSpec Paged(VmSpec spec, NetSpec net) => Paged(spec.Paging is not null, net);
+
+    /// <summary>The same, for a VM whose memory is paged, or is not.</summary>
+    public static NetSpec Paged(bool isPaged, NetSpec net) =>
+        isPaged && net.Vhost == VhostUse.Auto ? net with { Vhost = VhostUse.Off } : net;
 
     internal static void Check(VmSpec spec, PagingSpec paging, SpecComplaints check)
     {

@@ -54,7 +54,15 @@ internal sealed class HostedDevices
                     throw new RequestException(ControlCodes.SpecInvalid, $"vhost: does not go with memory.resident: {reason}");
                 }
 
-                spec = PagingValidation.Paged(vm, spec);
+                bool isRestoring = _machine.MemoryRestore is { IsOver: false };
+                if (isRestoring && spec.Vhost == VhostUse.On)
+                {
+                    throw new RequestException(ControlCodes.WrongState,
+                        "vhost: the VM's memory is being restored still, past which vhost-net would go: wait for its end "
+                            + "(the event memory-restored), or say vhost: auto or off");
+                }
+
+                spec = PagingValidation.Paged(isRestoring || vm.Paging is not null, spec);
                 return Describe(_machine.AddNet(spec, passed.OpenNet(0, spec)));
             }
         }

@@ -114,7 +114,7 @@ internal sealed class HostedMachine : IDisposable
             }
 
             VirtualMachine machine = body.Restore == true
-                ? HostedSave.Restore(spec, resources, console, prepared)
+                ? HostedSave.Restore(spec, resources, console, prepared, body.Lazily == true)
                 : VirtualMachine.Create(Guid.TryParse(body.VmId, out _) ? spec.WithUuid(body.VmId) : spec, resources, console, prepared);
             return new HostedMachine(body.VmId, machine, console, end, ended);
         }
@@ -203,6 +203,15 @@ internal sealed class HostedMachine : IDisposable
     internal void OnDiskStall(Action<DiskStallBody> told) =>
         _machine.DiskStalled += (_, stall) => told(
             new DiskStallBody(stall.Disk, stall.Fault == DiskStatus.NoSpace ? DiskFault.NoSpace : DiskFault.IoError, stall.Waits));
+
+    /// <summary>Calls the handler when all memory is there after a lazy restore, on a thread that may send.</summary>
+    internal void OnMemoryRestored(Action<MemoryRestoreInfo> told)
+    {
+        if (_machine.MemoryRestore is { } restore)
+        {
+            restore.Ended = progress => told(HostedReport.Info(progress));
+        }
+    }
 
     internal void Wake()
     {

@@ -5,6 +5,7 @@ using Vmm.Machine.Numa;
 using Vmm.Machine.Run;
 using Vmm.Machine.Saved;
 using Vmm.Memory;
+using Vmm.Memory.Paging;
 using Vmm.Placement;
 using Vmm.Spec;
 
@@ -63,6 +64,10 @@ internal sealed class HostedReport(VirtualMachine machine, Rehoming rehoming, Ho
                 [.. v.Shares.Select(s => new NodeBytes(s.Node, s.Bytes))], v.Text))],
             fit.Distances.Percent, fit.Distances.Text);
 
+    /// <summary>How far a lazy restore is.</summary>
+    internal static MemoryRestoreInfo Info(RestoreProgress progress) =>
+        new(progress.TotalBytes, progress.LeftBytes, progress.AwaitedBytes, (long)progress.Took.TotalMilliseconds);
+
     /// <summary>Counters now.</summary>
     /// <param name="residentBytes">Memory of this process.</param>
     internal WorkerStats Stats(long residentBytes)
@@ -81,7 +86,8 @@ internal sealed class HostedReport(VirtualMachine machine, Rehoming rehoming, Ho
             (long)Environment.CpuUsage.TotalTime.TotalMilliseconds, residentBytes, counters.Exits, disks, Nets(counters.Nets),
             Paging: paging.Info,
             Shares: counters.Shares.Count == 0 ? null
-                : [.. counters.Shares.Select(s => new ShareStats(s.Name, s.Requests, s.Losses, s.IsConnected))]);
+                : [.. counters.Shares.Select(s => new ShareStats(s.Name, s.Requests, s.Losses, s.IsConnected))],
+            Restore: machine.MemoryRestore is { IsOver: false } restore ? Info(restore.Progress) : null);
     }
 
     private static LatencyStats Latency(DiskLatency stage) => new(stage.Counts, stage.Microseconds);

@@ -24,10 +24,11 @@ internal sealed class HostedSave(VirtualMachine machine, CancellationToken stop)
     /// <param name="passed">Its files, and what is behind its devices.</param>
     /// <param name="console">Far side of the consoles.</param>
     /// <param name="prepared">An empty VM to build in, owned by the machine from here on, also when this throws; null makes one.</param>
+    /// <param name="lazily">Its memory comes from the files while it runs.</param>
     /// <exception cref="StateException">The saved VM is damaged, or does not fit.</exception>
     /// <exception cref="UnitsException">Parts of the machine did not take their state.</exception>
     internal static VirtualMachine Restore(
-        VmSpec spec, DescriptorResources passed, IConsoleEndpoint console, EmptyVm? prepared)
+        VmSpec spec, DescriptorResources passed, IConsoleEndpoint console, EmptyVm? prepared, bool lazily)
     {
         using PassedFiles files = new(passed);
         SavedMachine saved;
@@ -42,7 +43,7 @@ internal sealed class HostedSave(VirtualMachine machine, CancellationToken stop)
             throw;
         }
 
-        return saved.Restore(passed, console, prepared);
+        return saved.Restore(passed, console, prepared, lazily);
     }
 
     /// <summary>

@@ -317,6 +317,8 @@ internal sealed class WorkerService : IDisposable
         });
         _machine.Paging.OnStopped(reason => _port.Tell(
             ControlKinds.PagingStopped, new PagingStoppedBody(reason), ControlJson.Default.PagingStoppedBody));
+        _machine.OnMemoryRestored(restore => _port.Tell(
+            ControlKinds.MemoryRestored, restore, ControlJson.Default.MemoryRestoreInfo));
         _machine.Devices.OnRemoved(removal => _port.Tell(ControlKinds.DeviceRemoved, removal, ControlJson.Default.RemovalBody));
     }
 

@@ -70,10 +70,10 @@ internal sealed class FakeWorkers : IWorkerLauncher
     internal List<string[]> Restores { get; } = [];
 
     public async Task<IWorker> RestoreAsync(
-        string vmId, VmSpec spec, IReadOnlyList<(string Name, FileDescriptorHandle File)> files, Action<double>? progress,
+        string vmId, VmSpec spec, IReadOnlyList<(string Name, FileDescriptorHandle File)> files, bool lazily, Action<double>? progress,
         CancellationToken cancellation)
     {
-        Restores.Add([.. files.Select(file => file.Name)]);
+        Restores.Add([.. files.Select(file => file.Name), .. lazily ? new[] { "lazily" } : []]);
         return await LaunchAsync(vmId, spec, progress, cancellation);
     }
 
@@ -238,7 +238,11 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
                 new DiskStats("disk1", 0, 0, 0, 0, 0, 0),
             ],
             [new NetStats("net0", 6, 7, 8, 9, 10)],
-            Shares: [new ShareStats("fs0", 11, 2, Connected: true)]));
+            Shares: [new ShareStats("fs0", 11, 2, Connected: true)],
+            Restore: Restore));
+
+    /// <summary>A lazy restore that goes on; null: none.</summary>
+    internal MemoryRestoreInfo? Restore { get; set; }
 
     /// <summary>Its balloon, which is always as large as it was asked to be; null is none.</summary>
     internal BalloonMemoryInfo? Balloon { get; set; }
@@ -293,6 +297,13 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
     private Action<string?>? _paging;
 
     public void OnPagingStopped(Action<string?> handler) => _paging = handler;
+
+    private Action<MemoryRestoreInfo>? _restored;
+
+    public void OnMemoryRestored(Action<MemoryRestoreInfo> handler) => _restored = handler;
+
+    /// <summary>All its memory is there.</summary>
+    internal void EndRestore(MemoryRestoreInfo restore) => _restored!(restore);
 
     /// <summary>Its pages do not go out any more; null: they do.</summary>
     internal void StopPaging(string? reason) => _paging!(reason);

@@ -199,6 +199,57 @@ public sealed class SavedVmTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_lazy_restore_is_told_while_it_goes_on_and_its_end_is_an_event()
+    {
+        await SaveAsync();
+        JobInfo job = await EndAsync(await _daemon.Client.RestoreAsync(new RestoreRequest(Folder, Lazy: true), s_none));
+        Assert.Equal(JobState.Done, job.State);
+        Assert.Equal(["vm.json", "lazily"], Assert.Single(_daemon.Workers.Restores));
+        Assert.True((await Vm).Restoring);
+        MemoryRestoreInfo end = new(64 << 20, 0, 5 << 20, 1234);
+        Worker.EndRestore(end);
+        Worker.EndRestore(end); // a worker that was taken over
+        Assert.Null((await Vm).Restoring);
+        List<string?> told = [.. (await _daemon.Client.EventsOfAsync("web1", s_none)).Events
+            .Where(each => each.Kind is "memory-restored").Select(each => each.Message)];
+        Assert.Equal("all 64 MiB are there after 1234 ms, 5 MiB of them were waited for; the saved files are closed", Assert.Single(told));
+    }
+
+    [Fact]
+    public async Task A_vm_whose_memory_others_have_is_not_restored_lazily_and_stays_saved()
+    {
+        await SaveAsync();
+        string note = Path.Combine(Folder, "vmmd.json"), text = await File.ReadAllTextAsync(note);
+        await File.WriteAllTextAsync(note, text.Replace("\"spec\":{", "\"spec\":{\"nets\":[{\"tap\":\"tap0\",\"vhost\":\"on\"}],",
+            StringComparison.Ordinal));
+        JobInfo job = await EndAsync(await _daemon.Client.RestoreAsync(new RestoreRequest(Folder, Lazy: true), s_none));
+        Assert.Equal("restore-not-lazy", job.Error!.Code);
+        Assert.Contains("web1: nets[0].vhost: ", job.Error.Detail, StringComparison.Ordinal);
+        Assert.Equal(VmState.Saved, (await Vm).State);
+        Assert.Empty(_daemon.Workers.Restores);
+    }
+
+    [Fact]
+    public async Task A_vmmd_that_comes_amid_a_lazy_restore_knows_of_it()
+    {
+        await SaveAsync();
+        await EndAsync(await _daemon.Client.RestoreAsync(new RestoreRequest(Folder, Lazy: true), s_none));
+        Worker.Restore = new MemoryRestoreInfo(64 << 20, 60 << 20, 0, 5);
+        await _daemon.RestartAsync();
+        for (int i = 0; i < 2000 && (await Vm).Restoring is null; i++)
+        {
+            await Task.Delay(10);
+        }
+
+        Assert.True((await Vm).Restoring);
+        Assert.Equal(60UL << 20, (await _daemon.Client.StatsAsync("web1", s_none)).Restore!.LeftBytes);
+        string metrics = await _daemon.GetAsync("/metrics");
+        Assert.Contains("vmm_vm_restore_left_bytes{vm=\"web1\"} 62914560", metrics, StringComparison.Ordinal);
+        Assert.Equal(VmState.Stopped, (await _daemon.Client.DoAsync("web1", "stop", s_none)).State);
+        Assert.Null((await Vm).Restoring);
+    }
+
+    [Fact]
     public async Task A_saved_vm_is_not_changed_or_deleted_until_its_state_is_discarded()
     {
         await SaveAsync();

@@ -32,14 +32,17 @@ public sealed class SaveRunTests : IDisposable
         Assert.Contains("--restore", saved.Message, StringComparison.Ordinal);
         Assert.DoesNotContain("RESULT", first.Said, StringComparison.Ordinal);
 
-        RunRequest? request = RunRequest.From(new RunArguments { Restore = Saved }, []);
-        Recorder second = new(_ => false, () => { });
-        RunResult result = ForegroundMachine.Run(request!, second, null, CancellationToken.None);
-        Assert.Equal((ExitReason.DebugExit, 0), (result.Reason, result.ExitCode));
-        string all = first.Said + second.Said;
-        for (int tick = 1; tick <= 8; tick++)
+        foreach (bool lazily in PagerFactAttribute.WhyNot is null ? (bool[])[true, false] : [false])
         {
-            Assert.Equal(2, all.Split($"TICK spin {tick}\n").Length); // once
+            RunRequest? request = RunRequest.From(new RunArguments { Restore = Saved, Lazy = lazily }, []);
+            Recorder second = new(_ => false, () => { });
+            RunResult result = ForegroundMachine.Run(request!, second, null, CancellationToken.None);
+            Assert.Equal((ExitReason.DebugExit, 0), (result.Reason, result.ExitCode));
+            string all = first.Said + second.Said;
+            for (int tick = 1; tick <= 8; tick++)
+            {
+                Assert.Equal(2, all.Split($"TICK spin {tick}\n").Length); // once
+            }
         }
     }
 
@@ -50,9 +53,11 @@ public sealed class SaveRunTests : IDisposable
         Assert.Equal(2, Execute("run", "--restore", Saved));
         Assert.Equal(2, Execute("run", "--restore", Saved, "--memory", "1GiB"));
         Assert.Equal(2, Execute("run", "--kernel", "/dev/null", "--save-to", Saved));
+        Assert.Equal(2, Execute("run", "--kernel", "/dev/null", "--lazy"));
         string errors = _error.ToString();
         Assert.Contains("is no saved VM", errors, StringComparison.Ordinal);
-        Assert.Contains("--restore goes with --save-to", errors, StringComparison.Ordinal);
+        Assert.Contains("--restore goes with --lazy, --save-to", errors, StringComparison.Ordinal);
+        Assert.Contains("--lazy: it goes with --restore only", errors, StringComparison.Ordinal);
         Assert.Contains("it exists already", errors, StringComparison.Ordinal);
     }
 

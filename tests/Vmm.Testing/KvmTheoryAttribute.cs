@@ -7,4 +7,11 @@ public sealed class KvmTheoryAttribute : TheoryAttribute
 {
     /// <summary>Looks for KVM once a test.</summary>
     public KvmTheoryAttribute() => Skip = new KvmFactAttribute().Skip;
+
+    /// <summary>True for what pages guest memory.</summary>
+    public bool NeedsPager
+    {
+        get => Skip is not null;
+        set => Skip ??= value ? PagerFactAttribute.WhyNot : null;
+    }
 }

@@ -241,7 +241,7 @@ public sealed class SaveTests : IDisposable
             .Select(name => (name, Open(name, FileMode.Open)))];
         try
         {
-            return fixture.Own(await fixture.Launcher.RestoreAsync(Guid.NewGuid().ToString(), spec, files, null, Soon));
+            return fixture.Own(await fixture.Launcher.RestoreAsync(Guid.NewGuid().ToString(), spec, files, lazily: false, null, Soon));
         }
         finally
         {

@@ -10,7 +10,12 @@ internal static class SaveCommands
     {
         AddSave(vm);
         Argument<string> saved = new("folder") { Description = "Folder of the saved VM", HelpName = "dir" };
-        vm.Add("restore", "Go on with a VM where it was saved", saved, SaveVerbs.RestoreAsync);
+        Option<bool> lazy = new("--lazy")
+        {
+            Description = "Run it at once: its memory comes from the folder when it is used, and the rest by and by",
+        };
+        vm.Add("restore", "Go on with a VM where it was saved", [saved, lazy], (session, parsed, cancellation) =>
+            SaveVerbs.RestoreAsync(session, parsed.GetValue(saved)!, parsed.GetValue(lazy), cancellation));
         vm.Add("discard-saved", "Forget where a VM is saved, so that it can boot anew; the folder stays", VmCommands.Name(),
             (session, name, cancellation) => VmVerbs.DoAsync(session, name, "discard-saved", cancellation));
     }

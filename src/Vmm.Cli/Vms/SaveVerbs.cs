@@ -15,10 +15,15 @@ internal static class SaveVerbs
             session, job, $"is saved in {whole}; 'vmmctl vm restore {whole}' goes on with it", cancellation).ConfigureAwait(false);
     }
 
-    internal static async Task<int> RestoreAsync(DaemonSession session, string folder, CancellationToken cancellation)
+    internal static async Task<int> RestoreAsync(DaemonSession session, string folder, bool lazily, CancellationToken cancellation)
     {
-        JobInfo job = await session.Client.RestoreAsync(Path.GetFullPath(folder), cancellation).ConfigureAwait(false);
-        return await EndAsync(session, job, "runs where it was saved", cancellation).ConfigureAwait(false);
+        string whole = Path.GetFullPath(folder);
+        JobInfo job = await session.Client.RestoreAsync(
+            new RestoreRequest(whole, lazily ? true : null), cancellation).ConfigureAwait(false);
+        string done = lazily
+            ? $"runs where it was saved; until the event memory-restored its memory comes from {whole}, which must stay as it is"
+            : "runs where it was saved";
+        return await EndAsync(session, job, done, cancellation).ConfigureAwait(false);
     }
 
     private static async Task<int> EndAsync(DaemonSession session, JobInfo job, string done, CancellationToken cancellation)

@@ -74,6 +74,12 @@ internal static class StatsView
                 + $"{Number((long)paging.PagesIn)}{(paging.Stopped is { } why ? $"; no page goes out: {why}" : "")}");
         }
 
+        if (stats.Restore is { } restore)
+        {
+            output.WriteLine($"lazy restore: {Size(restore.LeftBytes)} of {Size(restore.TotalBytes)} left after "
+                + $"{Number(restore.Milliseconds)} ms, {Size(restore.AwaitedBytes)} were waited for");
+        }
+
         foreach (DeviceStatsKind kind in DeviceStatsKind.All)
         {
             if (kind.Read(stats) is { Count: > 0 } devices)

@@ -45,6 +45,7 @@ internal static class VmVerbs
             ("cpu limits", Limits(vm.CpuLimits)), ("worker", vm.WorkerProcessId is { } pid ? Number(pid) : "-"),
             ("confined", Confined(vm.Confinement)), ("last exit", Exit(vm.LastExit)), ("saved in", vm.SavedIn ?? "-"),
             ("addresses", Addresses(vm)), ("waits for", vm.WaitsFor ?? "-"),
+            ("restored", vm.Restoring == true ? $"lazily, goes on (vmmctl vm stats {vm.Name})" : "-"),
             ("restarts", vm.NextStart is { } next ? $"{vm.Restarts}, again at {Time(next)}" : Number(vm.Restarts)));
     }
 

@@ -221,6 +221,11 @@ public static class ControlKinds
     /// </summary>
     public const string PagingStopped = "paging-stopped";
 
+    /// <summary>
+    /// Event: all memory of a VM that was restored lazily is there, with a <see cref="MemoryRestoreInfo"/>; once.
+    /// </summary>
+    public const string MemoryRestored = "memory-restored";
+
     /// <summary>Event: the guest told something of itself, with a <see cref="GuestEventBody"/>; each at most once.</summary>
     public const string GuestEvent = "guest-event";
 }
@@ -244,8 +249,10 @@ public sealed record ConfinementBody(IReadOnlyList<string> Applied, IReadOnlyLis
 /// <param name="UserId">The user and group to become before the guest runs; null: stay who it is.</param>
 /// <param name="Spec">The VM spec as JSON.</param>
 /// <param name="Restore">True: the VM is a saved one, whose files come as descriptors. Needs <see cref="ControlVersion.Saving"/>.</param>
+/// <param name="Lazily">True: its memory comes from the files while it runs. Needs <see cref="ControlVersion.LazyRestore"/>.</param>
 public sealed record CreateBody(
     string VmId,
     uint? UserId,
     JsonElement Spec,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] bool? Restore = null);
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] bool? Restore = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] bool? Lazily = null);

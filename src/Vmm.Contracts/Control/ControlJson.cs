@@ -50,6 +50,7 @@ namespace Vmm.Contracts.Control;
 [JsonSerializable(typeof(DiskErrorBody))]
 [JsonSerializable(typeof(DiskStallBody))]
 [JsonSerializable(typeof(PagingStoppedBody))]
+[JsonSerializable(typeof(MemoryRestoreInfo))]
 [JsonSerializable(typeof(ConsoleSize))]
 [JsonSerializable(typeof(AgentStreamBody))]
 public sealed partial class ControlJson : JsonSerializerContext;

@@ -42,6 +42,13 @@ public sealed record DiskStallBody(string Disk, DiskFault Fault, bool Waits);
 /// <param name="Reason">Why not; null: they do.</param>
 public sealed record PagingStoppedBody(string? Reason);
 
+/// <summary>How far a lazy restore is.</summary>
+/// <param name="TotalBytes">Memory in the saved files, zeros between it among them.</param>
+/// <param name="LeftBytes">What is in the files only.</param>
+/// <param name="AwaitedBytes">What the guest or a device waited for; the rest came by itself.</param>
+/// <param name="Milliseconds">Since the guest went on; at the end: until all was there.</param>
+public sealed record MemoryRestoreInfo(ulong TotalBytes, ulong LeftBytes, ulong AwaitedBytes, long Milliseconds);
+
 /// <summary>The end of a VM.</summary>
 /// <param name="Reason">Why.</param>
 /// <param name="ExitCode">The guest's debug-exit code, or what <c>vmmctl run</c> would exit with.</param>
@@ -60,6 +67,7 @@ public sealed record WorkerExit(ExitReason Reason, int ExitCode, string? Message
 /// limit it.</param>
 /// <param name="Paging">Which part of its memory is resident; left out when all may be.</param>
 /// <param name="Shares">One entry per shared folder, in guest order; left out when there is none, or it is not known.</param>
+/// <param name="Restore">Its lazy restore, while that goes on; left out otherwise.</param>
 public sealed record WorkerStats(
     long CpuMilliseconds,
     long ResidentBytes,
@@ -68,7 +76,8 @@ public sealed record WorkerStats(
     IReadOnlyList<NetStats> Nets,
     CpuThrottling? Throttling = null,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] PagingInfo? Paging = null,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] IReadOnlyList<ShareStats>? Shares = null);
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] IReadOnlyList<ShareStats>? Shares = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] MemoryRestoreInfo? Restore = null);
 
 /// <summary>Counters of one shared folder.</summary>
 /// <param name="Name"><c>fs0</c>, …</param>

@@ -12,7 +12,7 @@ namespace Vmm.Contracts.Rest;
 /// <c>disk-file-gone</c>, <c>disk-file-short</c>, <c>disk-file-read-only</c>,
 /// <c>net-remark</c>, <c>network-created</c>, <c>network-deleted</c>, <c>network-failed</c>, <c>network-restored</c>,
 /// <c>network-forwarding</c>,
-/// <c>guest-quiesce</c>, <c>cpu-limits</c>, <c>log-level</c>.</param>
+/// <c>guest-quiesce</c>, <c>memory-restored</c>, <c>cpu-limits</c>, <c>log-level</c>.</param>
 /// <param name="Vm">Name of the VM; empty for an event of something else.</param>
 /// <param name="State">The state it is in now, where that is what happened.</param>
 /// <param name="Exit">How it ended, where that is what happened.</param>

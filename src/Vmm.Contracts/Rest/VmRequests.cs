@@ -85,7 +85,13 @@ public static class VmRequests
 
     /// <summary>Goes on with a saved VM; the job is done when it runs.</summary>
     public static Task<JobInfo> RestoreAsync(this VmmClient client, string folder, CancellationToken cancellation) =>
-        client.AskAsync(HttpMethod.Post, "restore", Folder(folder), RestJson.Default.JobInfo, cancellation);
+        client.RestoreAsync(new RestoreRequest(folder), cancellation);
+
+    /// <summary>Goes on with a saved VM; the job is done when it runs.</summary>
+    public static Task<JobInfo> RestoreAsync(this VmmClient client, RestoreRequest wish, CancellationToken cancellation) =>
+        client.AskAsync(
+            HttpMethod.Post, "restore", JsonSerializer.Serialize(wish, RestJson.Default.RestoreRequest), RestJson.Default.JobInfo,
+            cancellation);
 
     /// <summary>Counters of a running VM.</summary>
     public static Task<WorkerStats> StatsAsync(this VmmClient client, string name, CancellationToken cancellation) =>

@@ -20,14 +20,20 @@ namespace Vmm.Contracts.Rest;
 /// <param name="SavedIn">The folder in which it is saved; null when it is not.</param>
 /// <param name="WaitsFor">The disks for which it is paused, and what the host did to them; null when there are none.</param>
 /// <param name="Addresses">Its addresses on private networks; null when it has none.</param>
+/// <param name="Restoring">Its memory comes from the folder that it was restored from still; null when it does not.</param>
 public sealed record VmInfo(string Id, string Name, VmState State, long Revision, int Cpus, ulong MemoryBytes, int? WorkerProcessId,
     WorkerExit? LastExit, int Restarts = 0, DateTimeOffset? NextStart = null,
     ConfinementBody? Confinement = null, CpuLimits? CpuLimits = null, string? SavedIn = null,
-    string? WaitsFor = null, IReadOnlyList<string>? Addresses = null);
+    string? WaitsFor = null, IReadOnlyList<string>? Addresses = null, bool? Restoring = null);
 
 /// <summary>Where a VM is to be saved, or is saved.</summary>
 /// <param name="Folder">A folder in a storage folder of the host, the whole path.</param>
 public sealed record SavedFolderRequest(string Folder);
+
+/// <summary>How a VM is to go on that is saved.</summary>
+/// <param name="Folder">The folder in which it is saved, the whole path.</param>
+/// <param name="Lazy">True: it runs at once, and its memory comes from the folder when it is used.</param>
+public sealed record RestoreRequest(string Folder, bool? Lazy = null);
 
 /// <summary>A list of VMs, by name.</summary>
 /// <param name="Vms">The VMs.</param>

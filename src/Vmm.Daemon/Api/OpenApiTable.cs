@@ -96,7 +96,7 @@ internal static class OpenApiTable
         ["POST /vms/{name}/discard-saved"] =
             new("Forget where a VM is saved, so that it can boot anew; the folder stays", s_json.VmInfo),
         ["POST /restore"] =
-            new("Go on with the VM that is saved in a folder, as a job", s_json.JobInfo, s_json.SavedFolderRequest, "202"),
+            new("Go on with the VM that is saved in a folder, as a job", s_json.JobInfo, s_json.RestoreRequest, "202"),
         ["GET /events"] = new("Server-sent events", AnswerType: "text/event-stream"),
         ["GET /balancer"] = new("What the balancer sees and decides", s_json.BalancerInfo),
         ["PUT /balancer"] = new("Switch the balancer, until the daemon's next start", s_json.BalancerInfo, s_json.BalancerWish),

@@ -18,7 +18,7 @@ internal static class SavedEndpoints
             SavedFolderRequest wish = await BodyAsync(context, RequestJson.Default.SavedFolderRequest).ConfigureAwait(false);
             ManagedVm vm = vms.Get(Name(context));
             JobInfo job = jobs.Start("vm-save", vm.Record.Name, Who(context), (progress, cancellation) =>
-                vm.Saves.SaveAsync(Whole(wish), progress, cancellation));
+                vm.Saves.SaveAsync(Whole(wish.Folder), progress, cancellation));
             await JobEndpoints.Accepted(context, job).ConfigureAwait(false);
         }).For(Role.Operator);
         api.MapPost("/vms/{name}/discard-saved", async context =>
@@ -29,22 +29,22 @@ internal static class SavedEndpoints
         }).For(Role.Operator);
         api.MapPost("/restore", async context =>
         {
-            SavedFolderRequest wish = await BodyAsync(context, RequestJson.Default.SavedFolderRequest).ConfigureAwait(false);
-            (ManagedVm vm, SavedVmFolder folder) = vms.GetSaved(Whole(wish));
+            RestoreRequest wish = await BodyAsync(context, RequestJson.Default.RestoreRequest).ConfigureAwait(false);
+            (ManagedVm vm, SavedVmFolder folder) = vms.GetSaved(Whole(wish.Folder));
             JobInfo job = jobs.Start("vm-restore", vm.Record.Name, Who(context), async (progress, cancellation) =>
             {
                 using (folder)
                 {
-                    await vm.RestoreAsync(folder, progress, cancellation).ConfigureAwait(false);
+                    await vm.RestoreAsync(folder, wish.Lazy == true, progress, cancellation).ConfigureAwait(false);
                 }
             });
             await JobEndpoints.Accepted(context, job).ConfigureAwait(false);
         }).For(Role.Operator);
     }
 
-    private static string Whole(SavedFolderRequest wish) => Path.IsPathRooted(wish.Folder) && !wish.Folder.Any(char.IsControl)
-        ? wish.Folder
+    private static string Whole(string folder) => Path.IsPathRooted(folder) && !folder.Any(char.IsControl)
+        ? folder
         : throw new ApiException(
-            422, "folder-refused", "the folder cannot be used", $"{wish.Folder}: expected a whole path",
+            422, "folder-refused", "the folder cannot be used", $"{folder}: expected a whole path",
             [new FieldProblem("folder", "expected a whole path", 0)]);
 }

@@ -37,6 +37,7 @@ namespace Vmm.Daemon.Api;
 [JsonSerializable(typeof(MemoryWish))]
 [JsonSerializable(typeof(RehomeRequest))]
 [JsonSerializable(typeof(SavedFolderRequest))]
+[JsonSerializable(typeof(RestoreRequest))]
 [JsonSerializable(typeof(TokenWish))]
 [JsonSerializable(typeof(VmSeedWish))]
 internal sealed partial class RequestJson : JsonSerializerContext;

@@ -45,6 +45,7 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Pre
         AddPromises(text);
         AddPressure(text);
         AddPaging(text, [.. answered.Where(a => a.Stats.Paging is not null).Select(a => (a.Name, a.Stats.Paging!))]);
+        AddRestores(text, [.. answered.Where(a => a.Stats.Restore is not null).Select(a => (a.Name, a.Stats.Restore!))]);
         AddRestarts(text, all);
         AddCpuTime(text, all, answered);
         Each(text, answered, "vmm_vm_resident_bytes", "gauge", "Resident memory of the VM's worker, guest memory included",
@@ -157,6 +158,23 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Pre
             foreach ((string vm, PagingInfo paging) in vms)
             {
                 text.Sample(metric.Name, metric.Read(paging), ("vm", vm));
+            }
+        }
+    }
+
+    /// <summary>Lazy restores that go on.</summary>
+    private static void AddRestores(MetricsText text, (string Vm, MemoryRestoreInfo Restore)[] vms)
+    {
+        Family("vmm_vm_restore_left_bytes", "gauge", "Memory of a VM that is in the files it is restored from only", r => r.LeftBytes);
+        Family("vmm_vm_restore_total_bytes", "gauge", "Memory in these files", r => r.TotalBytes);
+        Family("vmm_vm_restore_awaited_bytes_total", "counter", "What of it the guest or a device waited for", r => r.AwaitedBytes);
+
+        void Family(string name, string type, string help, Func<MemoryRestoreInfo, double> read)
+        {
+            text.Family(name, type, help);
+            foreach ((string vm, MemoryRestoreInfo restore) in vms)
+            {
+                text.Sample(name, read(restore), ("vm", vm));
             }
         }
     }

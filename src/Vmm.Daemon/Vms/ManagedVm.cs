@@ -19,6 +19,7 @@ public sealed class ManagedVm : IDisposable
     private readonly VmStarts _starts;
     private readonly VmStops _stops;
     private readonly VmDiskStalls _stalls;
+    private readonly VmMemoryRestore _memoryRestore;
 
     /// <param name="record">What is stored.</param>
     /// <param name="inventory">Where it is stored.</param>
@@ -52,13 +53,15 @@ public sealed class ManagedVm : IDisposable
         Agent = new VmGuestAgent(_supervisor, StandardAgent);
         Snapshots = new VmSnapshots(_supervisor, Devices, Agent, storage);
         Saves = new VmSaves(_supervisor, Devices, storage);
+        _memoryRestore = new VmMemoryRestore(_supervisor);
         _starts = new VmStarts(
-            _supervisor, launcher, Homes, Devices, CpuTime, Saves, DiskCopies, DiskCommits, Snapshots, StandardAgent, Seed, admit);
+            _supervisor, launcher, Homes, Devices, CpuTime, Saves, _memoryRestore, DiskCopies, DiskCommits, Snapshots, StandardAgent, Seed,
+            admit);
         _stops = new VmStops(_supervisor, StandardAgent);
         _stalls = new VmDiskStalls(_supervisor, Devices);
         DiskFiles = new VmDiskFiles(_supervisor, Devices, storage, TimeProvider.System);
         _supervisor.Ends.Over = Seed.Settle;
-        _supervisor.Observe(Devices, Memory, ResidentLimit, _stalls, DiskFiles, new WorkerReports(_supervisor, Devices));
+        _supervisor.Observe(Devices, Memory, ResidentLimit, _stalls, _memoryRestore, DiskFiles, new WorkerReports(_supervisor, Devices));
     }
 
     internal VmRecord Record => _store.Record;
@@ -128,7 +131,8 @@ public sealed class ManagedVm : IDisposable
                 worker?.ProcessId, record.LastExit,
                 restarts, nextStart, worker?.Confinement, CpuTime.LimitsOf(worker),
                 record.Saved is { IsWhole: true } saved ? saved.Folder : null, _stalls.WaitsFor(state),
-                AddressesOf?.Invoke(record.Name) is { Count: > 0 } addresses ? addresses : null);
+                AddressesOf?.Invoke(record.Name) is { Count: > 0 } addresses ? addresses : null,
+                _memoryRestore.GoesOn ? true : null);
         }
     }
 
@@ -137,8 +141,8 @@ public sealed class ManagedVm : IDisposable
         AnswerAsync(_starts.StartAsync(progress, cancellation));
 
     /// <inheritdoc cref="VmStarts.RestoreAsync"/>
-    internal Task RestoreAsync(SavedVmFolder saved, Action<double>? progress, CancellationToken cancellation) =>
-        _starts.RestoreAsync(saved, progress, cancellation);
+    internal Task RestoreAsync(SavedVmFolder saved, bool lazily, Action<double>? progress, CancellationToken cancellation) =>
+        _starts.RestoreAsync(saved, lazily, progress, cancellation);
 
     /// <inheritdoc cref="VmStarts.AutostartAsync"/>
     internal Task AutostartAsync(CancellationToken cancellation) => _starts.AutostartAsync(cancellation);

@@ -19,6 +19,7 @@ internal sealed class VmStarts
     private readonly VmDevices _devices;
     private readonly VmCpuTime _cpu;
     private readonly VmSaves _saves;
+    private readonly VmMemoryRestore _restore;
     private readonly VmDiskCopies _copies;
     private readonly VmDiskCommits _commits;
     private readonly VmSnapshots _snapshots;
@@ -32,6 +33,7 @@ internal sealed class VmStarts
     /// <param name="devices">Learns what an adopted worker has.</param>
     /// <param name="cpu">Learns how an adopted worker is limited.</param>
     /// <param name="saves">Settles what an earlier daemon was at.</param>
+    /// <param name="restore">Learns of a lazy restore.</param>
     /// <param name="copies">Settles what an earlier daemon was at.</param>
     /// <param name="commits">Settles what an earlier daemon was at.</param>
     /// <param name="snapshots">Settles a snapshot of an earlier daemon.</param>
@@ -40,11 +42,12 @@ internal sealed class VmStarts
     /// <param name="admit">Throws when the VM cannot run beside the others; its answer is kept until the VM runs, or is not to.</param>
     internal VmStarts(
         VmSupervisor vm, IWorkerLauncher launcher, VmHomes homes, VmDevices devices, VmCpuTime cpu, VmSaves saves,
-        VmDiskCopies copies, VmDiskCommits commits, VmSnapshots snapshots, VmStandardAgent agent, VmSeed seed,
+        VmMemoryRestore restore, VmDiskCopies copies, VmDiskCommits commits, VmSnapshots snapshots, VmStandardAgent agent, VmSeed seed,
         Func<VmSpec, IDisposable> admit)
     {
         (_vm, _launcher, _homes, _devices, _cpu) = (vm, launcher, homes, devices, cpu);
-        (_saves, _copies, _commits, _snapshots, _agent, _seed, _admit) = (saves, copies, commits, snapshots, agent, seed, admit);
+        (_saves, _restore) = (saves, restore);
+        (_copies, _commits, _snapshots, _agent, _seed, _admit) = (copies, commits, snapshots, agent, seed, admit);
         vm.Ends.StartDue = StartDueAsync;
     }
 
@@ -57,15 +60,16 @@ internal sealed class VmStarts
     internal Task StartAsync(Action<double>? progress, CancellationToken cancellation) => RunAsync(VmOperation.Start, () =>
     {
         _vm.ForgetRestarts();
-        return LaunchAsync(null, null, progress, cancellation);
+        return LaunchAsync(null, null, lazily: false, progress, cancellation);
     }, cancellation);
 
     /// <summary>Goes on with the VM where it was saved.</summary>
     /// <param name="saved">The folder; owned by the caller.</param>
+    /// <param name="lazily">It runs at once, and its memory comes from there while it runs.</param>
     /// <param name="progress">Hears from 0 to 1 how far it is; null: nobody listens.</param>
     /// <param name="cancellation">Gives the restore up; so does a stop.</param>
     /// <exception cref="ApiException">It is not saved there, or cannot be restored: it is saved as before.</exception>
-    internal Task RestoreAsync(SavedVmFolder saved, Action<double>? progress, CancellationToken cancellation) =>
+    internal Task RestoreAsync(SavedVmFolder saved, bool lazily, Action<double>? progress, CancellationToken cancellation) =>
         RunAsync(VmOperation.Start, () =>
         {
             if (_vm.Store.Record.Saved is not { IsWhole: true } place
@@ -77,7 +81,7 @@ internal sealed class VmStarts
             }
 
             _vm.ForgetRestarts();
-            return LaunchAsync(null, saved, progress, cancellation);
+            return LaunchAsync(null, saved, lazily, progress, cancellation);
         }, cancellation);
 
     /// <summary>The first start after the boot of the host. One that fails is planned anew by the policy of the spec.</summary>
@@ -110,7 +114,7 @@ internal sealed class VmStarts
         {
             await Task.Delay(planned.Delay, planned.Cancelled).ConfigureAwait(false);
             await RunAsync(
-                VmOperation.Start, () => LaunchAsync(planned, null, null, CancellationToken.None), planned.Cancelled).ConfigureAwait(false);
+                VmOperation.Start, () => LaunchAsync(planned, null, lazily: false, null, CancellationToken.None), planned.Cancelled).ConfigureAwait(false);
         }
         catch (Exception) when (planned.Cancelled.IsCancellationRequested)
         {
@@ -176,6 +180,7 @@ internal sealed class VmStarts
         if (!isLaunch)
         {
             _seed.MarkUsed();
+            await _restore.LearnAsync(worker, cancellation).ConfigureAwait(false);
             await _copies.SettleAdoptedAsync(worker, cancellation).ConfigureAwait(false);
             await _commits.SettleAdoptedAsync(worker, cancellation).ConfigureAwait(false);
             await _snapshots.SettleAdoptedAsync(worker, cancellation).ConfigureAwait(false);
@@ -208,9 +213,11 @@ internal sealed class VmStarts
 
     /// <param name="planned">The plan that this start is due by, which is over by it; null: somebody asked for it.</param>
     /// <param name="saved">Where the VM is saved, to go on with it; null: it boots.</param>
+    /// <param name="lazily">Its memory comes from there while it runs.</param>
     /// <param name="progress">Hears how far it is.</param>
     /// <param name="cancellation">Gives up.</param>
-    private async Task LaunchAsync(PlannedStart? planned, SavedVmFolder? saved, Action<double>? progress, CancellationToken cancellation)
+    private async Task LaunchAsync(
+        PlannedStart? planned, SavedVmFolder? saved, bool lazily, Action<double>? progress, CancellationToken cancellation)
     {
         _seed.Settle();
         VmSpec spec = saved is null ? _vm.Store.RequireSpec() : ReadSpec(saved);
@@ -234,7 +241,7 @@ internal sealed class VmStarts
         {
             await (saved is null
                 ? RunWorkerAsync(spec, progress, launch.Token)
-                : RunSavedAsync(saved, spec, progress, launch.Token)).ConfigureAwait(false);
+                : RunSavedAsync(saved, spec, lazily, progress, launch.Token)).ConfigureAwait(false);
         }
         catch (Exception e)
         {
@@ -282,11 +289,23 @@ internal sealed class VmStarts
         _vm.MoveIfPossible(VmEvent.Started);
     }
 
-    private async Task RunSavedAsync(SavedVmFolder saved, VmSpec spec, Action<double>? progress, CancellationToken cancellation)
+    private async Task RunSavedAsync(
+        SavedVmFolder saved, VmSpec spec, bool lazily, Action<double>? progress, CancellationToken cancellation)
     {
+        if (lazily)
+        {
+            _restore.RequirePossible(spec);
+        }
+
         saved.OpenFiles(spec);
-        IWorker worker = await _launcher.RestoreAsync(_vm.Store.Record.Id, spec, saved.Files, progress, cancellation).ConfigureAwait(false);
+        IWorker worker = await _launcher.RestoreAsync(
+            _vm.Store.Record.Id, spec, saved.Files, lazily, progress, cancellation).ConfigureAwait(false);
         _vm.AttachWorker(worker);
+        if (lazily)
+        {
+            _restore.Begin(worker);
+        }
+
         await _homes.ReportFitAsync(worker, spec, cancellation).ConfigureAwait(false);
         // Written before the guest runs: from then on its disks change, and nobody is to go on from the folder again.
         saved.MarkRestored();

@@ -26,6 +26,7 @@ public interface IWorkerLauncher
     /// <param name="vmId">The daemon's id of the VM.</param>
     /// <param name="spec">Its spec with the devices that it had.</param>
     /// <param name="files">The files of the saved VM, by name; not owned.</param>
+    /// <param name="lazily">Its memory comes from them while it runs.</param>
     /// <param name="progress">Hears from 0 to 1 how much of the memory is there; null: nobody listens.</param>
     /// <param name="cancellation">Gives up and cleans up.</param>
     /// <exception cref="WorkerException">The VM could not be built; the code and message say why.</exception>
@@ -33,6 +34,7 @@ public interface IWorkerLauncher
         string vmId,
         VmSpec spec,
         IReadOnlyList<(string Name, FileDescriptorHandle File)> files,
+        bool lazily,
         Action<double>? progress,
         CancellationToken cancellation);
 
@@ -286,6 +288,13 @@ public interface IWorker : IAsyncDisposable
     /// do again; as <see cref="OnDiskError"/>.
     /// </summary>
     void OnPagingStopped(Action<string?> handler)
+    {
+    }
+
+    /// <summary>
+    /// Calls <paramref name="handler"/> when all memory of a VM is there that was restored lazily; as <see cref="OnDiskError"/>.
+    /// </summary>
+    void OnMemoryRestored(Action<MemoryRestoreInfo> handler)
     {
     }
 

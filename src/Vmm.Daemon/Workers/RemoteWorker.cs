@@ -240,6 +240,9 @@ internal sealed class RemoteWorker : IWorker
 
     public void OnPagingStopped(Action<string?> handler) => _events.OnPagingStopped(handler);
 
+    /// <inheritdoc/>
+    public void OnMemoryRestored(Action<MemoryRestoreInfo> handler) => _events.OnMemoryRestored(handler);
+
     public void OnDeviceRemoved(Action<RemovalBody> handler) => _events.OnDeviceRemoved(handler);
 
     public Task ResizeConsoleAsync(ConsoleSize size, CancellationToken cancellation) =>

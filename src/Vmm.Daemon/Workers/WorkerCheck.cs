@@ -75,8 +75,14 @@ internal static class WorkerCheck
                 "latencies that cannot be");
         }
 
+        Require(stats.Restore is null || IsRestore(stats.Restore), "a restore of more memory than there can be");
         return stats with { Throttling = null, Paging = Paging(stats.Paging) }; // the daemon knows, a worker does not
     }
+
+    /// <summary>Whether a restore can be so far.</summary>
+    internal static bool IsRestore(MemoryRestoreInfo restore) =>
+        restore.TotalBytes <= 1UL << 60 && restore.LeftBytes <= restore.TotalBytes && restore.AwaitedBytes <= 1UL << 60
+        && restore.Milliseconds >= 0;
 
     private static DiskCopyInfo Copy(DiskCopyInfo copy)
     {

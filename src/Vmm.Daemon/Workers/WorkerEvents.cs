@@ -16,13 +16,15 @@ internal sealed class WorkerEvents(VsockDials dials, StorageDials storage, Actio
 {
     private readonly Lock _lock = new();
     private readonly RemovalEvents _removals = new();
-    private readonly GuestEventBudget _guestBudget = new(), _diskBudget = new(), _stallBudget = new(), _pagingBudget = new();
+    private readonly GuestEventBudget _guestBudget = new(), _diskBudget = new(), _stallBudget = new(), _pagingBudget = new(),
+        _restoreBudget = new();
     private readonly List<Action<VmState>> _stateHandlers = [];
     private readonly List<Action<RemovalBody>> _removalHandlers = [];
     private Action<GuestEvent>? _guestHandler;
     private Action<DiskErrorBody>? _diskHandler;
     private Action<DiskStallBody>? _stallHandler;
     private Action<string?>? _pagingHandler;
+    private Action<MemoryRestoreInfo>? _restoreHandler;
     private WorkerExit? _reported;
     private VmState _state;
 
@@ -71,6 +73,9 @@ internal sealed class WorkerEvents(VsockDials dials, StorageDials storage, Actio
 
     /// <inheritdoc cref="IWorker.OnPagingStopped"/>
     internal void OnPagingStopped(Action<string?> handler) => Volatile.Write(ref _pagingHandler, handler);
+
+    /// <inheritdoc cref="IWorker.OnMemoryRestored"/>
+    internal void OnMemoryRestored(Action<MemoryRestoreInfo> handler) => Volatile.Write(ref _restoreHandler, handler);
 
     /// <inheritdoc cref="IWorker.OnDeviceRemoved"/>
     internal void OnDeviceRemoved(Action<RemovalBody> handler)
@@ -122,6 +127,10 @@ internal sealed class WorkerEvents(VsockDials dials, StorageDials storage, Actio
             case ControlKinds.PagingStopped when Read(frame, ControlJson.Default.PagingStoppedBody, out PagingStoppedBody? paging)
                 && _pagingBudget.Admits():
                 Volatile.Read(ref _pagingHandler)?.Invoke(WorkerCheck.Reason(paging.Reason));
+                break;
+            case ControlKinds.MemoryRestored when Read(frame, ControlJson.Default.MemoryRestoreInfo, out MemoryRestoreInfo? restore)
+                && WorkerCheck.IsRestore(restore) && _restoreBudget.Admits():
+                Volatile.Read(ref _restoreHandler)?.Invoke(restore);
                 break;
             case ControlKinds.DeviceRemoved when Read(frame, ControlJson.Default.RemovalBody, out RemovalBody? removal)
                 && _removals.Admits(removal):

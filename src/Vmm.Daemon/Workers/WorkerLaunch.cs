@@ -12,13 +12,15 @@ namespace Vmm.Daemon.Workers;
 /// <param name="files">Names of the VM in the workers' folder.</param>
 /// <param name="spec">Its validated spec.</param>
 /// <param name="saved">The files of a saved VM, by name; null: it boots.</param>
+/// <param name="lazily">Its memory comes from them while it runs.</param>
 internal sealed class WorkerLaunch(
     WorkerProcesses processes,
     WorkerPool pool,
     WorkerLauncherOptions options,
     WorkerFiles files,
     VmSpec spec,
-    IReadOnlyList<(string Name, FileDescriptorHandle File)>? saved)
+    IReadOnlyList<(string Name, FileDescriptorHandle File)>? saved,
+    bool lazily)
 {
     private RemoteWorker? _worker;
     private uint? _user;
@@ -50,7 +52,7 @@ internal sealed class WorkerLaunch(
     }
 
     private WorkerResources OpenResources() =>
-        saved is null ? WorkerResources.Open(spec, Disks) : WorkerResources.OpenSaved(spec, saved, Disks);
+        saved is null ? WorkerResources.Open(spec, Disks) : WorkerResources.OpenSaved(spec, saved, lazily, Disks);
 
     private DiskAccess Disks => options.Disks with { VmId = files.VmId };
 
@@ -98,7 +100,7 @@ internal sealed class WorkerLaunch(
         string? noGroup = worker.Bounds.Ungrouped ?? processes.Cgroups.LimitTo(worker.Bounds.Group, spec);
         string? noHugePages = processes.Cgroups.LimitHugePages(worker.Bounds.Group, spec);
         VmSpec opened = resources.WithBacking(NetMtus.In(spec));
-        CreateBody body = new(files.VmId, worker.UserId, VmSpecJson.Write(opened), saved is null ? null : true);
+        CreateBody body = new(files.VmId, worker.UserId, VmSpecJson.Write(opened), saved is null ? null : true, lazily ? true : null);
         TimeSpan longest = BuildProgress.Longest(spec) + (saved is null ? TimeSpan.Zero : SaveTime.Longest(spec));
         using (new BuildProgress(worker.ProcessId, spec, progress))
         {

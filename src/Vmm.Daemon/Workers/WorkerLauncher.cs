@@ -59,15 +59,16 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
 
     /// <inheritdoc/>
     public Task<IWorker> LaunchAsync(string vmId, VmSpec spec, Action<double>? progress, CancellationToken cancellation) =>
-        LaunchAsync(vmId, spec, saved: null, progress, cancellation);
+        LaunchAsync(vmId, spec, saved: null, lazily: false, progress, cancellation);
 
     /// <inheritdoc/>
     public Task<IWorker> RestoreAsync(
         string vmId,
         VmSpec spec,
         IReadOnlyList<(string Name, FileDescriptorHandle File)> files,
+        bool lazily,
         Action<double>? progress,
-        CancellationToken cancellation) => LaunchAsync(vmId, spec, files, progress, cancellation);
+        CancellationToken cancellation) => LaunchAsync(vmId, spec, files, lazily, progress, cancellation);
 
     /// <summary>
     /// As promised by the interface; a VM that ended while no daemon was there, and whose worker left a record of why, is answered too: as
@@ -89,6 +90,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         string vmId,
         VmSpec spec,
         IReadOnlyList<(string Name, FileDescriptorHandle File)>? saved,
+        bool lazily,
         Action<double>? progress,
         CancellationToken cancellation)
     {
@@ -97,7 +99,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
             throw new ArgumentException($"\"{vmId}\" is not a UUID", nameof(vmId));
         }
 
-        WorkerLaunch launch = new(Processes, Pool, _options, new WorkerFiles(_options.Directory, vmId), spec, saved);
+        WorkerLaunch launch = new(Processes, Pool, _options, new WorkerFiles(_options.Directory, vmId), spec, saved, lazily);
         return await launch.RunAsync(progress, cancellation).ConfigureAwait(false);
     }
 }

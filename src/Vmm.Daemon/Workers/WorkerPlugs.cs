@@ -48,7 +48,8 @@ internal sealed class WorkerPlugs(
 
     /// <summary>True for what not every release of the worker knows.</summary>
     internal static bool NeedsFeatures(WorkerResources resources) => resources.HasImages || resources.HasServers || resources.HasOtherNets
-        || resources.Shares is not null || resources.HasPaging || resources.Names.Count > ControlCodec.MaxDescriptors;
+        || resources.Shares is not null || resources.HasPaging || resources.IsLazy
+        || resources.Names.Count > ControlCodec.MaxDescriptors;
 
     /// <summary>Sends a worker nothing that it takes for something else: one of an earlier release takes an image for a raw disk.</summary>
     /// <exception cref="WorkerException">It is of an earlier release.</exception>
@@ -82,6 +83,12 @@ internal sealed class WorkerPlugs(
         {
             throw new WorkerException(ControlCodes.WorkerTooOld,
                 "the VM's worker is of an earlier release, which knows no resident limit (memory.resident): it would take all memory");
+        }
+
+        if (resources.IsLazy && link.Client.Peer?.Can(ControlVersion.LazyRestore) != true)
+        {
+            throw new WorkerException(ControlCodes.WorkerTooOld,
+                "the VM's worker is of an earlier release, which knows no lazy restore: restore the VM as a whole");
         }
 
         if (resources.HasServers && link.Client.Peer?.Can(ControlVersion.NbdDisks) != true)

@@ -50,6 +50,9 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     /// <summary>True when not all memory is resident: a worker that does not know of that would take it all.</summary>
     internal bool HasPaging { get; private set; }
 
+    /// <summary>True when its memory comes while it runs: a worker that does not know of that would read all of it first.</summary>
+    internal bool IsLazy { get; private set; }
+
     /// <summary>The programs of shared folders, which are this object's until somebody takes them; null: there are none.</summary>
     internal WorkerShares? Shares { get; private set; }
 
@@ -79,8 +82,10 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     /// <summary>Opens the devices of a spec, for a VM that goes on from saved files, which are not owned.</summary>
     /// <exception cref="WorkerException">Something cannot be opened.</exception>
     internal static WorkerResources OpenSaved(
-        VmSpec spec, IReadOnlyList<(string Name, FileDescriptorHandle File)> saved, DiskAccess access) => Open(access, resources =>
+        VmSpec spec, IReadOnlyList<(string Name, FileDescriptorHandle File)> saved, bool lazily, DiskAccess access) =>
+        Open(access, resources =>
     {
+        resources.IsLazy = lazily;
         if (spec.Boot.IsFirmware)
         {
             resources.AddFirmware();
@@ -136,6 +141,10 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
         {
             AddPaging(spec, paging);
         }
+        else if (IsLazy)
+        {
+            AddUserfault();
+        }
 
         for (int i = 0; i < spec.Disks.Count; i++)
         {
@@ -144,7 +153,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
         for (int i = 0; i < spec.Nets.Count; i++)
         {
-            AddNet(i, PagingValidation.Paged(spec, spec.Nets[i]));
+            AddNet(i, PagingValidation.Paged(IsLazy || spec.Paging is not null, spec.Nets[i]));
         }
 
         for (int i = 0; i < spec.Shares.Count; i++)
@@ -169,9 +178,9 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     /// <summary>Through what a VM with a resident limit hears of page faults, and where its pages go.</summary>
     private void AddPaging(VmSpec spec, PagingSpec paging)
     {
+        AddUserfault();
         try
         {
-            Add(ResourceNames.Userfault, PagingFiles.OpenUserfault());
             Add(ResourceNames.Swap, access.OpenSwap(paging, _remarks.Add));
         }
         catch (Exception cause) when (cause is HostMismatchException or IOException or UnauthorizedAccessException)
@@ -185,6 +194,18 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
         HasPaging = true;
         LargestFile = Math.Max(LargestFile, PagingSpec.SwapLimit(spec));
+    }
+
+    private void AddUserfault()
+    {
+        try
+        {
+            Add(ResourceNames.Userfault, PagingFiles.OpenUserfault());
+        }
+        catch (HostMismatchException cause)
+        {
+            throw new WorkerException(ControlCodes.HostMismatch, cause.Message, cause);
+        }
     }
 
     /// <summary>Opens a disk for a running VM.</summary>

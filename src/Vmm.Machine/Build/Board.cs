@@ -76,6 +76,9 @@ internal sealed class Board : IDisposable
     /// <summary>The firmware that starts the machine; null: a kernel starts by itself.</summary>
     internal Firmware.FirmwareBoard? Firmware { get; set; }
 
+    /// <summary>Who has guest memory has to ask a pager for it: it has a resident limit, or is restored lazily.</summary>
+    internal bool IsPaged { get; set; }
+
     /// <summary>Called before the vCPUs of a restored machine run: everything else goes on.</summary>
     internal Action? Restored { get; set; }
 

@@ -29,7 +29,7 @@ internal sealed class MachineBuilder : IDisposable
 
     private MachineBuilder(VmSpec spec, IMachineResources resources, IConsoleEndpoint console, Action<string>? note, EmptyVm? prepared)
     {
-        _board = new Board(spec, resources, console, note);
+        _board = new Board(spec, resources, console, note) { IsPaged = spec.Paging is not null };
         _prepared = prepared;
     }
 
@@ -68,9 +68,10 @@ internal sealed class MachineBuilder : IDisposable
     /// <summary>Builds the machine of a description, without boot.</summary>
     /// <inheritdoc cref="Build(VmSpec, IMachineResources, IConsoleEndpoint, Action{string}, EmptyVm, bool)"/>
     internal static MachineParts Build(
-        MachineDescription description, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared)
+        MachineDescription description, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared, bool lazily)
     {
         using MachineBuilder builder = new(description.Spec, resources, console, note: null, prepared);
+        builder._board.IsPaged |= lazily;
         return builder.Build(description, boots: false, fit: null);
     }
 
@@ -100,7 +101,7 @@ internal sealed class MachineBuilder : IDisposable
         PlatformDevices platform = new(_board, panics);
         DeviceSet devices = BuildDevices(description, kvm.Vm, map, placeBars: start is not null);
         // It knows all memory now, and nobody has touched it yet.
-        MemoryPager? pager = Spec.Paging is { } paging ? BuildPager(paging) : null;
+        MemoryPager? pager = _board.IsPaged ? BuildPager() : null;
         AttachFirmware(description, map, topology, platform, devices, boots);
         BootInfo? boot = start?.Write(_board.Memory.Guest, map, topology, devices, description.Cpu);
         VcpuSet vcpus = new(_board, kvm, cpu, topology, boot?.Cpu);
@@ -159,14 +160,38 @@ internal sealed class MachineBuilder : IDisposable
         return devices;
     }
 
-    private MemoryPager BuildPager(PagingSpec paging)
+    private MemoryPager BuildPager()
     {
+        if (Spec.Paging is null && PagingValidation.Unpaged(Spec).FirstOrDefault() is (string path, string reason))
+        {
+            throw new HostMismatchException($"{Spec.Name}: {path} does not go with a lazy restore: {reason}");
+        }
+
         using FileDescriptorHandle device = _board.Resources.OpenUserfault();
-        FileDescriptorHandle file = _board.Resources.OpenSwap(paging);
-        SwapStore store;
+        ISwapStore store = Spec.Paging is { } paging ? OpenStore(paging) : new NoSwapStore();
         try
         {
-            store = new SwapStore(file, PagingSpec.SwapLimit(Spec));
+            return _board.Memory.Page(new PagerParts(
+                device,
+                store,
+                [],
+                Spec.Paging is null ? PagerParts.Unlimited : Spec.ResidentLimit,
+                (_board.Resources.Threads ?? (IIoThreads)PlainIoThreads.Instance).Start,
+                reason => _board.End.Decide(new RunResult(ExitReason.Failed, Message: $"{Spec.Name}: {reason}"))));
+        }
+        catch
+        {
+            store.Dispose();
+            throw;
+        }
+    }
+
+    private SwapStore OpenStore(PagingSpec paging)
+    {
+        FileDescriptorHandle file = _board.Resources.OpenSwap(paging);
+        try
+        {
+            return new SwapStore(file, PagingSpec.SwapLimit(Spec));
         }
         catch (SwapStoreException cause)
         {
@@ -176,22 +201,6 @@ internal sealed class MachineBuilder : IDisposable
         catch
         {
             file.Dispose();
-            throw;
-        }
-
-        try
-        {
-            return _board.Memory.Page(new PagerParts(
-                device,
-                store,
-                [],
-                Spec.ResidentLimit,
-                (_board.Resources.Threads ?? (IIoThreads)PlainIoThreads.Instance).Start,
-                reason => _board.End.Decide(new RunResult(ExitReason.Failed, Message: $"{Spec.Name}: {reason}"))));
-        }
-        catch
-        {
-            store.Dispose();
             throw;
         }
     }

@@ -19,7 +19,7 @@ internal static class NetKind
         Plan = spec => spec.Nets.Select((net, i) => new DevicePlan(IdOf(i), net.Transport ?? spec.VirtioTransport, net.Vnode)),
         Build = setup =>
         {
-            NetSpec net = PagingValidation.Paged(setup.Spec, setup.Spec.Nets[setup.Index]);
+            NetSpec net = PagingValidation.Paged(setup.Board.IsPaged, setup.Spec.Nets[setup.Index]);
             return Make(setup.Board, setup.Description.Id, net, setup.Board.Resources.OpenNet(setup.Index, net));
         },
     };

@@ -77,11 +77,14 @@ internal sealed class MachineMemory : IDisposable
     /// <exception cref="KernelException">The kernel refused.</exception>
     internal MemoryPager Page(PagerParts parts)
     {
-        MemoryPager pager = new(parts with { Memories = [.. from each in _vnodes select each.Memory] });
+        MemoryPager pager = new(parts with { Memories = Paged });
         pager.Serve(Guest.Ram);
         _owned.Add(pager); // it ends before the memory, and after all that touches it
         return pager;
     }
+
+    /// <summary>What a pager has, in its order: the memory of the start and that which comes and goes.</summary>
+    internal IReadOnlyList<VnodeMemory> Paged => [.. from each in _vnodes select each.Memory];
 
     /// <summary>Memory of a device that other devices may transfer to: it stays mapped as long as the guest's.</summary>
     internal void Keep(IDisposable mapping) => _owned.Add(mapping);

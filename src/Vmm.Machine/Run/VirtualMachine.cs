@@ -44,7 +44,7 @@ public sealed class VirtualMachine : IDisposable
     private VirtualMachine(MachineParts parts)
     {
         (_board, _platform, _panics, _vcpus, _devices) = (parts.Board, parts.Platform, parts.Panics, parts.Vcpus, parts.Devices);
-        (Vm, Fit, Pager) = (parts.Vm, parts.Fit, parts.Pager);
+        (Vm, Fit, Paging) = (parts.Vm, parts.Fit, parts.Pager);
         VmSpec spec = _board.Spec;
         Balloon = _devices.Find<VirtioBalloon>();
         List<(int Vnode, VirtioMem Device)> memory = [];
@@ -144,9 +144,10 @@ public sealed class VirtualMachine : IDisposable
     /// <param name="resources">Where everything comes from; kernel and initrd are not asked for.</param>
     /// <param name="console">Far side of the serial port.</param>
     /// <param name="prepared">An empty VM to build in, owned by the machine from here on, also when this throws; null makes one.</param>
+    /// <param name="lazily">Its memory comes while it runs.</param>
     public static VirtualMachine CreateWithoutBoot(
-        MachineDescription description, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared) =>
-        new(MachineBuilder.Build(description, resources, console, prepared));
+        MachineDescription description, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared, bool lazily = false) =>
+        new(MachineBuilder.Build(description, resources, console, prepared, lazily));
 
     /// <summary>Where it stands; any thread.</summary>
     public VmState State => _life.State;
@@ -182,7 +183,7 @@ public sealed class VirtualMachine : IDisposable
         get
         {
             MachineNeeds needs = _board.Firmware is null ? Slots.Needs : Slots.Needs.WithFirmware();
-            return Spec.Paging is null ? needs : needs.WithPaging();
+            return Paging is null ? needs : needs.WithPaging();
         }
     }
 
@@ -192,7 +193,13 @@ public sealed class VirtualMachine : IDisposable
     public VirtioBalloon? Balloon { get; }
 
     /// <summary>Keeps its memory below the resident limit of its spec; null: all of it may be resident.</summary>
-    public IMemoryPager? Pager { get; }
+    public IMemoryPager? Pager => _board.Spec.Paging is null ? null : Paging;
+
+    /// <summary>The lazy restore that it comes from; null: its memory was there when it began.</summary>
+    public IMemoryRestore? MemoryRestore => Paging?.Restoring;
+
+    /// <summary>What pages its memory: for good, or for a lazy restore.</summary>
+    internal MemoryPager? Paging { get; }
 
     /// <summary>The guest told of a panic of its kernel.</summary>
     public bool GuestPanicked => _panics.HasPanicked;

@@ -20,7 +20,8 @@ internal static class MemoryImage
 
     private const int PageBytes = 4096;
 
-    private static uint ZeroChecksum { get; } = Crc32C.Of(new byte[ChunkBytes]);
+    /// <summary>Checksum of a chunk of zeros.</summary>
+    internal static uint ZeroChecksum { get; } = Crc32C.Of(new byte[ChunkBytes]);
 
     /// <summary>Bytes that a file of the memory will take at most.</summary>
     internal static ulong DataBytes(MemoryPart memory)
@@ -62,6 +63,16 @@ internal static class MemoryImage
     internal static void Read(
         VnodeMemory memory, SafeFileHandle file, SavedVnodeV1 saved, string name, Action<ulong>? progress, CancellationToken cancel)
     {
+        RequireSize(memory, file, saved, name);
+        ulong size = memory.Placement.Size;
+        Action<ulong>? told = OneAtATime(progress);
+        ChunkThreads.Run(Chunks(size), () => new Reader(memory, file, saved.Checksums, name, told).Read, cancel);
+    }
+
+    /// <summary>Refuses a file that is not of the size that was saved, or not of that of the memory.</summary>
+    /// <exception cref="StateException">It is not.</exception>
+    internal static void RequireSize(VnodeMemory memory, SafeFileHandle file, SavedVnodeV1 saved, string name)
+    {
         ulong size = memory.Placement.Size, length = (ulong)RandomAccess.GetLength(file);
         if (saved.Bytes != size || (ulong)saved.Checksums.Length != Chunks(size) * sizeof(uint) || length != size)
         {
@@ -69,12 +80,14 @@ internal static class MemoryImage
                 $"{name}: the file has {length} bytes, the saved vnode {saved.Vnode} {saved.Bytes} and this one {size}: "
                 + "all are to be the same.");
         }
-
-        Action<ulong>? told = OneAtATime(progress);
-        ChunkThreads.Run(Chunks(size), () => new Reader(memory, file, saved.Checksums, name, told).Read, cancel);
     }
 
-    private static ulong Chunks(ulong size) => (size + ChunkBytes - 1) / ChunkBytes;
+    /// <summary>What is wrong with a chunk that has another checksum.</summary>
+    internal static string Damaged(string name, ulong at) =>
+        $"{name}: the MiB at {at} has not the content that was saved: the file is damaged or was changed.";
+
+    /// <summary>Chunks of a memory.</summary>
+    internal static ulong Chunks(ulong size) => (size + ChunkBytes - 1) / ChunkBytes;
 
     private static Action<ulong>? OneAtATime(Action<ulong>? progress)
     {
@@ -157,8 +170,7 @@ internal static class MemoryImage
 
             if (checksum != BinaryPrimitives.ReadUInt32LittleEndian(checksums.AsSpan((int)chunk * sizeof(uint))))
             {
-                throw new StateException(
-                    $"{name}: the MiB at {at} has not the content that was saved: the file is damaged or was changed.");
+                throw new StateException(Damaged(name, at));
             }
 
             progress?.Invoke(end - at);

@@ -2,6 +2,9 @@ using Microsoft.Win32.SafeHandles;
 using Vmm.Machine.Description;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
+using Vmm.Memory;
+using Vmm.Memory.Paging;
+using Vmm.Placement;
 using Vmm.Spec;
 using Vmm.State;
 
@@ -89,21 +92,33 @@ public sealed class SavedMachine
     /// <param name="resources">Where everything comes from; kernel and initrd are not asked for.</param>
     /// <param name="console">Far side of the consoles.</param>
     /// <param name="prepared">An empty VM to build in, owned by the machine from here on, also when this throws; null makes one.</param>
+    /// <param name="lazily">The memory comes from the files when it is touched, while the machine runs; they stay open until all is there
+    /// (<see cref="VirtualMachine.MemoryRestore"/>).</param>
     /// <param name="progress">Hears which part of the memory is read, 0 to 1; null: nobody.</param>
     /// <param name="cancel">Gives up.</param>
+    /// <exception cref="HostMismatchException">It cannot be restored lazily on this host.</exception>
     /// <exception cref="StateException">The state does not fit this host or what is behind its devices.</exception>
     /// <exception cref="UnitsException">Parts of the machine did not take their state.</exception>
     public VirtualMachine Restore(
         IMachineResources resources,
         IConsoleEndpoint console,
         EmptyVm? prepared = null,
+        bool lazily = false,
         Action<double>? progress = null,
         CancellationToken cancel = default)
     {
-        VirtualMachine machine = VirtualMachine.CreateWithoutBoot(Description, resources, console, prepared);
+        VirtualMachine machine = VirtualMachine.CreateWithoutBoot(Description, resources, console, prepared, lazily);
         try
         {
-            ReadMemory(MemoryPart.Of(machine), progress, cancel);
+            if (lazily)
+            {
+                machine.Paging!.RestoreFrom(OpenMemory(machine));
+            }
+            else
+            {
+                ReadMemory(MemoryPart.Of(machine), progress, cancel);
+            }
+
             UnitRegistry units = MachineUnits.Of(machine, atRest: true);
             units.Restore(_document.Units);
             GoOnWhenRun(machine, units);
@@ -142,17 +157,55 @@ public sealed class SavedMachine
         machine.Board.Restored = null;
         machine.Board.Clock.Start();
         units.Resume();
+        machine.Paging?.BeginPrefetch();
         machine.VcpuSet.NotifyPaused();
     };
 
-    private void ReadMemory(IReadOnlyList<MemoryPart> memories, Action<double>? progress, CancellationToken cancel)
+    /// <summary>The memory files, in the order of the machine's memories.</summary>
+    private List<ISavedPages> OpenMemory(VirtualMachine machine)
+    {
+        List<ISavedPages> files = [];
+        try
+        {
+            IReadOnlyList<MemoryPart> memories = MemoryPart.Of(machine);
+            RequireCount(memories);
+            foreach (VnodeMemory each in machine.Board.Memory.Paged)
+            {
+                MemoryPart memory = memories.First(part => ReferenceEquals(part.Memory, each));
+                (SafeFileHandle file, SavedVnodeV1 saved, string path) = Open(memory);
+                files.Add(new SavedMemoryFile(each, file, saved, path));
+            }
+
+            return files;
+        }
+        catch
+        {
+            files.ForEach(file => file.Dispose());
+            throw;
+        }
+    }
+
+    private void RequireCount(IReadOnlyList<MemoryPart> memories)
     {
         List<SavedVnodeV1> files = [.. _memory.Vnodes, .. _hot?.Vnodes ?? []];
         if (files.Count != memories.Count)
         {
             throw new StateException($"The saved VM has {files.Count} memory files, its machine {memories.Count} memories.");
         }
+    }
 
+    private (SafeFileHandle File, SavedVnodeV1 Saved, string Path) Open(MemoryPart memory)
+    {
+        IReadOnlyList<SavedVnodeV1> those = memory.Device is null ? _memory.Vnodes : _hot?.Vnodes ?? [];
+        SavedVnodeV1 saved = those.FirstOrDefault(v => v.Vnode == memory.Vnode)
+            ?? throw new StateException($"The saved VM has no {memory.FileName} of vnode {memory.Vnode}.");
+        string path = Path.Combine(_source.Name, memory.FileName);
+        return (_source.TryOpen(memory.FileName) ?? throw new StateException($"{path} is missing."), saved, path);
+    }
+
+    private void ReadMemory(IReadOnlyList<MemoryPart> memories, Action<double>? progress, CancellationToken cancel)
+    {
+        RequireCount(memories);
         ulong total = 0, done = 0;
         foreach (MemoryPart memory in memories)
         {
@@ -161,11 +214,8 @@ public sealed class SavedMachine
 
         foreach (MemoryPart memory in memories)
         {
-            IReadOnlyList<SavedVnodeV1> those = memory.Device is null ? _memory.Vnodes : _hot?.Vnodes ?? [];
-            SavedVnodeV1 saved = those.FirstOrDefault(v => v.Vnode == memory.Vnode)
-                ?? throw new StateException($"The saved VM has no {memory.FileName} of vnode {memory.Vnode}.");
-            string path = Path.Combine(_source.Name, memory.FileName);
-            using SafeFileHandle file = _source.TryOpen(memory.FileName) ?? throw new StateException($"{path} is missing.");
+            (SafeFileHandle opened, SavedVnodeV1 saved, string path) = Open(memory);
+            using SafeFileHandle file = opened;
             MemoryImage.Read(memory.Memory, file, saved, path, bytes => progress?.Invoke((double)(done += bytes) / total), cancel);
         }
     }

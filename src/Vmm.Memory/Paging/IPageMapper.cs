@@ -27,9 +27,9 @@ internal interface IPageMapper
     /// <summary>Pages that were written since they were mapped to be kept, or never were: a bit each. Nobody can write them now.</summary>
     uint Written(ulong page, int count);
 
-    /// <summary>Puts a page in place that is not in memory, maps it, and wakes who waits for it.</summary>
-    /// <param name="page">The page.</param>
-    /// <param name="content">What it holds.</param>
+    /// <summary>Puts pages in place that are not in memory, maps them, and wakes who waits for them.</summary>
+    /// <param name="page">The first.</param>
+    /// <param name="content">What they hold: whole pages.</param>
     /// <param name="kept">Whether it is written is to be known.</param>
     void Fill(ulong page, ReadOnlySpan<byte> content, bool kept);
 

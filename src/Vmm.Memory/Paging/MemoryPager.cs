@@ -15,11 +15,19 @@ public sealed record PagerParts(
     IReadOnlyList<VnodeMemory> Memories,
     ByteSize Limit,
     Action<Thread> Start,
-    Action<string> Failed);
+    Action<string> Failed)
+{
+    /// <summary>
+    /// A limit without end, for a pager that is there for a restore only: when all pages came from the saved files it gives up the memory,
+    /// which the kernel serves alone from then on.
+    /// </summary>
+    public static ByteSize Unlimited { get; } = new(1UL << 60);
+}
 
 /// <summary>
 /// Keeps the resident memory of a guest below a limit: cold pages are staged, then written to the swap store, and come back when the guest
-/// or a device wants them. Four threads: the responder (in C), two that bring pages in, and one that takes them out.
+/// or a device wants them. Four threads: the responder (in C), two that bring pages in, and one that takes them out. With a saved VM behind
+/// it pages come from there, too, and a fifth thread brings those that nobody wants yet.
 /// </summary>
 public sealed class MemoryPager : IMemoryPager, IDisposable
 {
@@ -37,12 +45,18 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
     private readonly PageReader _reader;
     private readonly PageEvicter _evicter;
     private readonly TransferPins _pins;
+    private readonly RestorePins? _restorePins; // of one that is there for a restore only
+    private readonly UserfaultMapper _mapper;
+    private readonly PageRestorer _restorer;
+    private readonly PagePrefetcher _prefetcher;
     private readonly List<Thread> _threads = [];
     private readonly object _room = new();
     private readonly Func<int> _freePages;
     private long _limit; // pages
+    private Thread? _restoring;
     private int _failed;
-    private volatile bool _stopping;
+    private int _serving; // threads that bring what somebody waits for
+    private volatile bool _stopping, _ending, _retired;
 
     /// <param name="parts">What it is made of.</param>
     /// <exception cref="KernelException">The kernel refused; the store stays the caller's.</exception>
@@ -60,14 +74,17 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
         {
             _pages = new ResidencyCache([.. parts.Memories.Select(memory => (memory.HostAddress, memory.Placement.Size.Pages))]);
             _responder = new FaultResponder(_faults, _pages.Board);
-            UserfaultMapper mapper = new(_faults, _pages, parts.Memories);
+            _mapper = new UserfaultMapper(_faults, _pages, parts.Memories);
             SlotTable slots = new(_pages.Groups * ResidencyCache.GroupPages);
-            _mover = new PageMover(_pages, mapper, parts.Store, slots);
-            _relocator = new PageRelocator(_pages, mapper);
-            _reader = new PageReader(_pages, mapper, parts.Store, slots);
+            _restorer = new PageRestorer(_pages, _mapper, parts.Store, slots);
+            _mover = new PageMover(_pages, _mapper, parts.Store, slots, _restorer);
+            _relocator = new PageRelocator(_pages, _mapper);
+            _reader = new PageReader(_pages, _mapper, parts.Store, slots, _restorer);
             _evicter = new PageEvicter(_pages, _mover);
             _pins = new TransferPins(_pages, _mover, () => _responder.Post(Work));
+            _restorePins = parts.Limit == PagerParts.Unlimited ? new RestorePins(_pins, _pages.Lanes) : null;
             _freePages = () => (int)Math.Clamp(Volatile.Read(ref _limit) - Volatile.Read(ref _pages.Board.Resident), 0, int.MaxValue);
+            _prefetcher = new PagePrefetcher(_restorer, _freePages, () => Volatile.Read(ref _serving) > 0);
             SetLimit(parts.Limit);
             foreach (VnodeMemory memory in parts.Memories)
             {
@@ -87,17 +104,35 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
             parts.Memories[i].Paging = new VnodePaging(_pages, i, _relocator, _reader);
         }
 
-        Begin("pager-faults", Answer);
-        Begin("pager-in-0", Bring);
-        Begin("pager-in-1", Bring);
-        Begin("pager-out", TakeOut);
+        _threads.Add(Begin("pager-faults", Answer));
+        _threads.Add(Begin("pager-in-0", Bring));
+        _threads.Add(Begin("pager-in-1", Bring));
+        _threads.Add(Begin("pager-out", TakeOut));
     }
 
     /// <summary>The lowest limit.</summary>
     public static ByteSize Least { get; } = new(16UL << 20);
 
     /// <summary>From now on devices ask this pager for pages: before any of them has memory.</summary>
-    public void Serve(GuestRam ram) => ram.Pages = _pins;
+    public void Serve(GuestRam ram) => ram.Pages = (IPageSource?)_restorePins ?? _pins;
+
+    /// <summary>The restore that its pages come from; null: they came from nowhere.</summary>
+    public IMemoryRestore? Restoring => _restoring is null ? null : _prefetcher;
+
+    /// <summary>From now on the content of the memory is that of saved files. Once, before anybody touches it.</summary>
+    /// <param name="files">One for each memory, in its order; this object's from here on.</param>
+    public void RestoreFrom(IReadOnlyList<ISavedPages> files)
+    {
+        for (int i = 0; i < files.Count; i++)
+        {
+            _restorer.Add(i, files[i]);
+        }
+
+        _restoring = Begin("pager-restore", Restore);
+    }
+
+    /// <summary>The guest runs: what it does not ask for comes, too.</summary>
+    public void BeginPrefetch() => _prefetcher.Begin();
 
     /// <summary>Most bytes that are resident.</summary>
     public ByteSize ResidentLimit => new((ulong)Volatile.Read(ref _limit) * ByteSize.BytesPerPage);
@@ -163,12 +198,8 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
         }
 
         _stopping = true;
-        _evicter.Wake();
-        _responder.Stop();
-        _threads[0].Join(JoinMilliseconds);
-        _threads[^1].Join(JoinMilliseconds); // it writes to the pipe
-        _responder.EndOthers();
-        bool ended = _threads.TrueForAll(thread => thread.Join(JoinMilliseconds));
+        _prefetcher.Stop();
+        bool ended = (_restoring is null || _restoring.Join(JoinMilliseconds)) & StopThreads();
         _faults.Dispose(); // who still waits for a page goes on with zeros: nobody looks at them
         foreach (VnodeMemory memory in _parts.Memories)
         {
@@ -178,6 +209,8 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
         _parts.Store.Dispose();
         if (ended)
         {
+            _restorer.LetGo();
+            _prefetcher.Dispose();
             _evicter.Dispose();
             _responder.Dispose();
             _pages.Dispose();
@@ -195,7 +228,7 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
         Volatile.Write(ref _pages.Board.Ceiling, pages - (PageEvicter.SlackOf(pages) / 2));
     }
 
-    private void Begin(string name, Action body)
+    private Thread Begin(string name, Action body)
     {
         Thread thread = new(() =>
         {
@@ -207,19 +240,19 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
             catch (Exception cause)
 #pragma warning restore CA1031
             {
-                Fail(cause.Message);
+                Fail(cause is SavedPagesException ? cause.Message : $"guest memory cannot be paged any more: {cause.Message}");
             }
         }, maxStackSize: 256 * 1024)
         { Name = name, IsBackground = true };
-        _threads.Add(thread);
         _parts.Start(thread);
+        return thread;
     }
 
     private void Answer()
     {
         if (_responder.Serve() is not 0 and var errno)
         {
-            Fail(new KernelException("answering page faults", errno).Message);
+            Fail($"guest memory cannot be paged any more: {new KernelException("answering page faults", errno).Message}");
         }
     }
 
@@ -228,6 +261,11 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
         MoverRoom room = new();
         while (_responder.TryReadOther(out ulong page))
         {
+            if (_restorer.Left == 0)
+            {
+                room.ForgetChunk();
+            }
+
             if (page != Work)
             {
                 FetchInto(page, room);
@@ -255,12 +293,69 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
 
     private void FetchInto(ulong page, MoverRoom room)
     {
-        if (_pages.StateOf(page) is PageState.Out or PageState.Empty)
+        Interlocked.Increment(ref _serving);
+        try
         {
-            WaitForRoom();
+            if (_pages.StateOf(page) is PageState.Out or PageState.Empty or PageState.Saved)
+            {
+                WaitForRoom();
+            }
+
+            _mover.Fetch(page, room, _freePages);
+        }
+        finally
+        {
+            Interlocked.Decrement(ref _serving);
+        }
+    }
+
+    private void Restore()
+    {
+        if (_prefetcher.Run())
+        {
+            if (_restorePins is { } pins)
+            {
+                Retire(pins);
+            }
+
+            _prefetcher.End();
+        }
+    }
+
+    /// <summary>
+    /// Gives up the memory: all of it is there, and may stay. The kernel serves faults first, and nobody who touches a page waits for a
+    /// thread of this process any more; what looks at the states is right to do so until then.
+    /// </summary>
+    private void Retire(RestorePins pins)
+    {
+        _retired = true;
+        _mapper.End();
+        foreach (VnodeMemory memory in _parts.Memories)
+        {
+            _faults.Unregister(memory.HostAddress, memory.Placement.Size);
         }
 
-        _mover.Fetch(page, room, _freePages);
+        pins.End(() => _responder.Post(Work), () => _stopping);
+        foreach (VnodeMemory memory in _parts.Memories)
+        {
+            memory.Paging = null;
+        }
+
+        if (!_stopping)
+        {
+            StopThreads();
+        }
+    }
+
+    private bool StopThreads()
+    {
+        _ending = true;
+        _evicter.Wake();
+        _responder.Stop();
+        _threads[0].Join(JoinMilliseconds);
+        _threads[^1].Join(JoinMilliseconds); // it writes to the pipe
+        _responder.EndOthers();
+        return _threads.TrueForAll(thread => thread.Join(JoinMilliseconds));
     }
 
     /// <summary>
@@ -287,12 +382,12 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
     private void TakeOut()
     {
         MoverRoom room = new();
-        while (!_stopping)
+        while (!_ending)
         {
             _evicter.Wait();
             _responder.Post(Work); // transfers that were forgotten, or whose message found the pipe full
             _parts.Store.Trim(TrimBytes);
-            while (!_stopping && _evicter.Step(room))
+            while (!_ending && _evicter.Step(room))
             {
                 lock (_room)
                 {
@@ -308,13 +403,13 @@ public sealed class MemoryPager : IMemoryPager, IDisposable
     /// </summary>
     private void Fail(string reason)
     {
-        if (Interlocked.Exchange(ref _failed, 1) != 0 || _stopping)
+        if (_stopping || _retired || Interlocked.Exchange(ref _failed, 1) != 0)
         {
             return;
         }
 
         _pins.Halt();
-        _parts.Failed($"guest memory cannot be paged any more: {reason}");
+        _parts.Failed(reason);
         Thread.Sleep(ReleaseMilliseconds);
         foreach (VnodeMemory memory in _stopping ? [] : _parts.Memories)
         {

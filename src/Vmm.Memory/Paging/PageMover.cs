@@ -7,7 +7,8 @@ namespace Vmm.Memory.Paging;
 /// on a page, and wakes who waits for it at the end. Any number of threads, each with its own <see cref="MoverRoom"/>; nothing is
 /// allocated.
 /// </summary>
-internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapStore store, SlotTable slots)
+internal sealed class PageMover(
+    ResidencyCache pages, IPageMapper mapper, ISwapStore store, SlotTable slots, PageRestorer restorer)
 {
     private const int GroupPages = ResidencyCache.GroupPages, PageBytes = ISwapStore.PageBytes;
     private static readonly PageState[] s_inMemory = [PageState.Resident, PageState.Staged];
@@ -164,6 +165,9 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
                 case PageState.Out when pages.TryMove(page, PageState.Out, PageState.Moving):
                     ReadIn(page, room, freePages);
                     return;
+                case PageState.Saved:
+                    restorer.Bring(page, room, freePages);
+                    break;
                 default:
                     wait.SpinOnce();
                     break;
@@ -178,7 +182,7 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
     internal uint Discard(ulong first, int count)
     {
         ulong group = ResidencyCache.GroupOf(first);
-        uint claimed = 0, inMemory = 0, staged = 0, empty = 0, kept = 0;
+        uint claimed = 0, inMemory = 0, staged = 0, empty = 0, kept = 0, saved = 0;
         for (int i = 0; i < count; i++)
         {
             SpinWait wait = default;
@@ -200,6 +204,7 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
                 claimed |= now == PageState.Empty ? 0 : bit;
                 inMemory |= now is PageState.Resident or PageState.Staged ? bit : 0;
                 staged |= now == PageState.Staged ? bit : 0;
+                saved |= now == PageState.Saved ? bit : 0;
             }
         }
 
@@ -219,10 +224,11 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
 
         Interlocked.Add(ref pages.Board.Staged, -BitOperations.PopCount(staged));
         Interlocked.Add(ref _kept, -BitOperations.PopCount(kept));
-        return empty | Empty(first, claimed, inMemory, kept);
+        restorer.NoteGone(BitOperations.PopCount(saved));
+        return empty | Empty(first, claimed, inMemory, (claimed & ~inMemory & ~saved) | kept);
     }
 
-    private uint Empty(ulong first, uint claimed, uint inMemory, uint kept)
+    private uint Empty(ulong first, uint claimed, uint inMemory, uint inStore)
     {
         for (uint mask = inMemory; ResidencyCache.TryNextRun(ref mask, out int at, out int count);)
         {
@@ -230,7 +236,7 @@ internal sealed class PageMover(ResidencyCache pages, IPageMapper mapper, ISwapS
             Interlocked.Add(ref pages.Board.Resident, -count);
         }
 
-        for (uint mask = (claimed & ~inMemory) | kept; mask != 0; mask &= mask - 1)
+        for (uint mask = inStore; mask != 0; mask &= mask - 1)
         {
             ulong page = first + (ulong)BitOperations.TrailingZeroCount(mask);
             store.Free(slots[page]);

@@ -7,7 +7,8 @@ namespace Vmm.Memory.Paging;
 /// it looks at once. It claims them as everybody does who works on a page. For a machine at rest. Any thread, each with its own
 /// <see cref="MoverRoom"/>.
 /// </summary>
-internal sealed class PageReader(ResidencyCache pages, IPageMapper mapper, ISwapStore store, SlotTable slots)
+internal sealed class PageReader(
+    ResidencyCache pages, IPageMapper mapper, ISwapStore store, SlotTable slots, PageRestorer restorer)
 {
     private const int GroupPages = ResidencyCache.GroupPages, PageBytes = ISwapStore.PageBytes;
 
@@ -16,6 +17,7 @@ internal sealed class PageReader(ResidencyCache pages, IPageMapper mapper, ISwap
     /// <param name="content">Where to: whole pages.</param>
     /// <param name="room">Buffers.</param>
     /// <exception cref="SwapStoreException">The store cannot give one back.</exception>
+    /// <exception cref="SavedPagesException">The file that it is restored from cannot.</exception>
     internal void Read(ulong first, Span<byte> content, MoverRoom room)
     {
         while (!content.IsEmpty)
@@ -29,7 +31,7 @@ internal sealed class PageReader(ResidencyCache pages, IPageMapper mapper, ISwap
 
     private void ReadSome(ulong first, int count, Span<byte> content, MoverRoom room)
     {
-        uint inMemory = 0, staged = 0, used = 0, kept = 0, outside = 0;
+        uint inMemory = 0, staged = 0, used = 0, kept = 0, outside = 0, saved = 0;
         for (int i = 0; i < count; i++)
         {
             uint bit = 1u << i;
@@ -39,6 +41,7 @@ internal sealed class PageReader(ResidencyCache pages, IPageMapper mapper, ISwap
             used |= wasUsed ? bit : 0;
             kept |= wasKept ? bit : 0;
             outside |= was == PageState.Out ? bit : 0;
+            saved |= was == PageState.Saved ? bit : 0;
         }
 
         try
@@ -53,12 +56,18 @@ internal sealed class PageReader(ResidencyCache pages, IPageMapper mapper, ISwap
             {
                 mask &= ~ReadCluster(first, mask, content, room);
             }
+
+            for (uint mask = saved; ResidencyCache.TryNextRun(ref mask, out int at, out int run);)
+            {
+                restorer.Look(first + (ulong)at, room)[..(run * PageBytes)].CopyTo(content[(at * PageBytes)..]);
+            }
         }
         finally
         {
             Settle(first, inMemory & ~staged, PageState.Resident, used, kept);
             Settle(first, staged, PageState.Staged, 0, kept);
             Settle(first, outside, PageState.Out, 0, 0);
+            Settle(first, saved, PageState.Saved, 0, 0);
         }
     }
 

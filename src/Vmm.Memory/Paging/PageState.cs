@@ -17,4 +17,7 @@ internal enum PageState : byte
 
     /// <summary>One thread works on it. That thread wakes who waits for the page when it is done.</summary>
     Moving = 4,
+
+    /// <summary>In the file of a saved VM that it comes from, and nowhere else (<see cref="PageRestorer"/>).</summary>
+    Saved = 5,
 }

@@ -259,6 +259,20 @@ internal sealed unsafe class ResidencyCache : IDisposable
         return false;
     }
 
+    /// <summary>True when one of these pages is in a state now.</summary>
+    internal bool IsAny(ulong page, ulong count, PageState state)
+    {
+        for (ulong end = page + count; page < end; page++)
+        {
+            if (StateOf(page) == state)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
     /// <summary>The first page from there on that has, or has not, a content; false when there is none before the end.</summary>
     internal bool TryFindContent(ulong page, ulong end, bool hasContent, out ulong found)
     {

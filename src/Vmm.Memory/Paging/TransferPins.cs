@@ -36,6 +36,9 @@ internal sealed class TransferPins(ResidencyCache pages, PageMover mover, Action
     /// <summary>Pages pinned by transfers and rings.</summary>
     internal long Pinned => _lanes.InUse + Volatile.Read(ref _rings);
 
+    /// <summary>Transfers and rings that wait, or were told and have not come.</summary>
+    internal int Waits => Volatile.Read(ref _waits);
+
     /// <summary>Most that transfers pinned at once.</summary>
     internal long Peak => Volatile.Read(ref _peak);
 

@@ -6,6 +6,10 @@ namespace Vmm.Memory.Paging;
 internal sealed class UserfaultMapper(Userfault faults, ResidencyCache pages, IReadOnlyList<VnodeMemory> memories) : IPageMapper
 {
     private const int PageBytes = ISwapStore.PageBytes;
+    private volatile bool _isOver;
+
+    /// <summary>From now on the kernel maps pages by itself: it refuses to be told, and need not be.</summary>
+    internal void End() => _isOver = true;
 
     /// <inheritdoc/>
     public void Unmap(ulong page, int count) => Userfault.Unmap(AddressOf(page), (ulong)count * PageBytes);
@@ -51,9 +55,9 @@ internal sealed class UserfaultMapper(Userfault faults, ResidencyCache pages, IR
     /// <inheritdoc/>
     public unsafe void Fill(ulong page, ReadOnlySpan<byte> content, bool kept)
     {
-        fixed (byte* source = content[..PageBytes])
+        fixed (byte* source = content)
         {
-            Check(faults.Copy(AddressOf(page), (nint)source, PageBytes, kept), "UFFDIO_COPY");
+            Check(faults.Copy(AddressOf(page), (nint)source, (ulong)content.Length, kept), "UFFDIO_COPY");
         }
     }
 
@@ -80,9 +84,9 @@ internal sealed class UserfaultMapper(Userfault faults, ResidencyCache pages, IR
     /// <inheritdoc/>
     public void Wake(ulong page, int count) => faults.Wake(AddressOf(page), (ulong)count * PageBytes);
 
-    private static void Check(int errno, string call)
+    private void Check(int errno, string call)
     {
-        if (errno != 0)
+        if (errno != 0 && !_isOver)
         {
             throw new KernelException(call + " of guest memory", errno);
         }

@@ -42,14 +42,20 @@ public sealed class InterleavingTests
         using MemoryStore store = new();
         ModelMapper mapper = new(Pages, interleaver.Turn);
         SlotTable slots = new(Pages);
-        PageMover mover = new(cache, mapper, store, slots);
+        PageRestorer restorer = new(cache, mapper, store, slots);
+        PageMover mover = new(cache, mapper, store, slots, restorer);
         PageRelocator relocator = new(cache, mapper);
-        PageReader reader = new(cache, mapper, store, slots);
+        PageReader reader = new(cache, mapper, store, slots, restorer);
         MoverRoom room = new();
         ulong[] expected = new ulong[Pages];
+        if (random.Next(2) == 0)
+        {
+            restorer.Add(0, new ModelSavedPages(expected, random));
+        }
+
         for (ulong page = 0; page < Pages; page++)
         {
-            if (random.Next(4) > 0)
+            if (random.Next(4) > 0 && cache.StateOf(page) != PageState.Saved)
             {
                 mover.Fetch(page, room, () => 1);
                 expected[page] = random.Next(3) == 0 ? 0 : page + 100;
@@ -81,6 +87,8 @@ public sealed class InterleavingTests
             [() => Rehome(cache, relocator)],
             [() => Save(reader, expected, written, given)],
             [() => Unplug(cache, mover, plugged)],
+            [() => Prefetch(restorer, intoMemory: true)],
+            [() => Prefetch(restorer, intoMemory: false)],
             [() =>
             {
                 if (mover.Discard(given, 1) != 0)
@@ -93,6 +101,7 @@ public sealed class InterleavingTests
         interleaver.Run([.. all[..random.Next(2, 7)].SelectMany(each => each)]); // few at once meet as often, and cost less
         cache.Turn = null;
         Check(cache, mover, mapper, store, room, expected);
+        Assert.Equal(0, restorer.Left);
     }
 
     // As TransferPins: pins first, brings what is not there, and uses the pages once they all are. Meanwhile a second one of this thread
@@ -203,6 +212,15 @@ public sealed class InterleavingTests
             {
                 throw new InvalidOperationException($"page {page} is saved as {read}, not {expected[page]}");
             }
+        }
+    }
+
+    private static void Prefetch(PageRestorer restorer, bool intoMemory)
+    {
+        MoverRoom room = new();
+        for (int at = 0; restorer.TryNext(ref at, out ulong chunk); at++)
+        {
+            (intoMemory ? (Action<ulong, MoverRoom>)restorer.Prefetch : restorer.MoveOut)(chunk, room);
         }
     }
 

@@ -107,11 +107,15 @@ internal sealed class ModelMapper(int pages, Action turn) : IPageMapper
 
     public void Fill(ulong page, ReadOnlySpan<byte> content, bool kept)
     {
-        turn();
-        Require(!_inMemory[page], page, "a page is filled that is in memory");
-        _inMemory[page] = _mapped[page] = true;
-        _protected[page] = kept;
-        _content[page] = BitConverter.ToUInt64(content);
+        for (int i = 0; i < content.Length / 4096; i++)
+        {
+            turn();
+            ulong at = page + (ulong)i;
+            Require(!_inMemory[at], at, "a page is filled that is in memory");
+            _inMemory[at] = _mapped[at] = true;
+            _protected[at] = kept;
+            _content[at] = BitConverter.ToUInt64(content[(i * 4096)..]);
+        }
     }
 
     public void Zero(ulong page)

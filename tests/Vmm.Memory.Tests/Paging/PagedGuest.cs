@@ -18,6 +18,25 @@ internal sealed class PagedGuest : IDisposable
         Pager.Serve(Guest.Ram);
     }
 
+    /// <summary>A guest whose memory comes from saved pages.</summary>
+    internal static PagedGuest Restored(SavedPattern saved, ByteSize limit)
+    {
+        PagedGuest guest = new(saved.Bytes, limit);
+        guest.Pager.RestoreFrom([saved]);
+        return guest;
+    }
+
+    /// <summary>Fails when a page does not begin as <see cref="SavedPattern"/> says.</summary>
+    internal void RequireSaved(ulong at)
+    {
+        Assert.True(Guest.TryRead(new GuestAddress(at), out ulong value));
+        Assert.True(value == SavedPattern.Of(at), $"the page at {at} holds {value:x}, not {SavedPattern.Of(at):x}");
+    }
+
+    /// <summary>A transfer.</summary>
+    internal Acquired Acquire(PageLease lease, ulong at, ulong length, DmaAccess access, IPageWaiter? waiter = null) =>
+        Guest.Dma.TryAcquire(new GuestRange(new GuestAddress(at), (uint)length), access, lease, waiter ?? Nobody.Instance);
+
     internal MemoryStore Store { get; } = new();
 
     internal VnodeMemory Memory { get; }
@@ -33,5 +52,15 @@ internal sealed class PagedGuest : IDisposable
         Pager.Dispose();
         Memory.Dispose();
         _device.Dispose();
+    }
+
+    /// <summary>For transfers whose pages are there.</summary>
+    private sealed class Nobody : IPageWaiter
+    {
+        internal static Nobody Instance { get; } = new();
+
+        public void PagesReady(PageLease lease)
+        {
+        }
     }
 }
