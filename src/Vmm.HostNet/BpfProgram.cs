@@ -89,6 +89,16 @@ internal sealed class BpfProgram
         Mark(over);
     }
 
+    /// <summary>As <see cref="OnEqual"/>, when the loaded value has any of these bits.</summary>
+    internal void OnAny(uint bits, Action then)
+    {
+        BpfLabel over = new();
+        Add(AnyCode, bits, 1, 0);
+        Go(over);
+        then();
+        Mark(over);
+    }
+
     /// <summary>Goes on at a label when the bytes at a place are those of any entry, 4 or 16 of them.</summary>
     internal void GoIfAny(int at, IEnumerable<byte[]> entries, BpfLabel label)
     {

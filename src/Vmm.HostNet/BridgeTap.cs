@@ -21,9 +21,10 @@ public static class BridgeTap
     /// <param name="unfiltered">
     /// Hears why the guest is not held to its address, when the kernel cannot do that; null: then there is no tap.
     /// </param>
+    /// <param name="served">The bridge is one with a router and a DHCP server of vmmd's own: <see cref="SpoofFilter.Build"/>.</param>
     /// <returns>Its queues; the caller owns them.</returns>
     /// <exception cref="HostNetException">The bridge is not there or not as the device wants it, or the kernel refused.</exception>
-    public static IReadOnlyList<TapQueue> Open(NetSpec net, string owner, Action<string>? unfiltered = null)
+    public static IReadOnlyList<TapQueue> Open(NetSpec net, string owner, Action<string>? unfiltered = null, bool served = false)
     {
         List<TapQueue> queues = [];
         try
@@ -37,7 +38,7 @@ public static class BridgeTap
                 queues.Add(TapQueue.Open(queues[0].Name, many));
             }
 
-            Connect(route, net, bridge, queues[0].Name, owner, unfiltered);
+            Connect(route, net, bridge, queues[0].Name, owner, unfiltered, served);
             return queues;
         }
         catch (Exception cause)
@@ -64,14 +65,14 @@ public static class BridgeTap
 
     // The filter first, and up last: no frame goes by it.
     private static void Connect(
-        RouteSocket route, NetSpec net, InterfaceFacts bridge, string name, string owner, Action<string>? unfiltered)
+        RouteSocket route, NetSpec net, InterfaceFacts bridge, string name, string owner, Action<string>? unfiltered, bool served)
     {
         int tap = (route.Find(name) ?? throw new HostNetException($"bridge {net.Bridge}: the new tap {name} is gone again")).Index;
         if (net.AntiSpoof == true)
         {
             try
             {
-                Filter(route, net, tap);
+                Filter(route, net, tap, served);
             }
             catch (HostNetException cause) when (unfiltered is not null)
             {
@@ -109,7 +110,7 @@ public static class BridgeTap
             [(byte)flags, 0, (byte)vlan, (byte)(vlan >> 8)])); // IFLA_BRIDGE_VLAN_INFO
 
     // A program that tc runs on what comes out of the guest, before the bridge sees it.
-    private static void Filter(RouteSocket route, NetSpec net, int tap)
+    private static void Filter(RouteSocket route, NetSpec net, int tap, bool served)
     {
         byte[] mac = new byte[6];
         if (!MacAddress.TryParse(net.Mac ?? "", mac))
@@ -117,7 +118,7 @@ public static class BridgeTap
             throw new HostNetException($"bridge {net.Bridge}: antiSpoof needs the device's mac");
         }
 
-        byte[] program = SpoofFilter.Build(mac, [.. (net.Addresses ?? []).Select(IPAddress.Parse)]);
+        byte[] program = SpoofFilter.Build(mac, [.. (net.Addresses ?? []).Select(IPAddress.Parse)], served);
         const uint qdisc = 0xFFFF_0000, clsact = 0xFFFF_FFF1, ingress = 0xFFFF_FFF2, everyFrame = (1 << 16) | 0x0300; // ETH_P_ALL
         Do(route, net, RouteMessage.Traffic(NewQdisc, tap, qdisc, clsact).Add(1, "clsact"), "filter the tap (module sch_ingress)");
         Do(route, net, RouteMessage.Traffic(NewFilter, tap, 0, ingress, everyFrame).Add(1, "bpf").Add(2, m =>

@@ -1,4 +1,4 @@
-using Vmm.Interop;
+using System.Text;
 
 namespace Vmm.HostNet;
 
@@ -6,185 +6,91 @@ namespace Vmm.HostNet;
 /// The rules of a private network, in a table of nftables of its own: nothing of the host's other rules changes, and what those drop stays
 /// dropped.
 /// </summary>
-/// <param name="folder">Where the text of the rules is written.</param>
+/// <param name="folder">Where the text of the rules is written, and what vmmd changed of the host.</param>
 public sealed class NetworkRules(string folder)
 {
-    private readonly Lock _forwarding = new();
-
-    private const string Need = "private networks", Guard = "vmm_forward", Forwarding = "/proc/sys/net/ipv4/ip_forward";
+    private readonly HostForwarding _ipv4 = new(ipv6: false, folder), _ipv6 = new(ipv6: true, folder);
+    private readonly NftTables _tables = new(folder);
 
     /// <summary>Writes the rules of a network anew, in one step.</summary>
     /// <exception cref="HostNetException">nft is not installed, or refused.</exception>
-    public void Apply(PrivateNetwork network) => Load($"network {network.Name}", network.Table, Text(network));
+    public void Apply(PrivateNetwork network) => _tables.Load($"network {network.Name}", network.Table, Chains(network));
 
     /// <summary>Whether the rules of a network are there.</summary>
     /// <exception cref="HostNetException">nft is not installed.</exception>
-    public static bool AreThere(PrivateNetwork network) => IsThere(network.Table);
+    public static bool AreThere(PrivateNetwork network) => NftTables.IsThere(network.Table);
 
     /// <summary>Removes the rules of a network.</summary>
     /// <exception cref="HostNetException">nft is not installed, or refused.</exception>
-    public static void Remove(PrivateNetwork network)
-    {
-        if (AreThere(network))
-        {
-            Nft().Run($"network {network.Name}", ["delete", "table", "inet", network.Table], []);
-        }
-    }
+    public static void Remove(PrivateNetwork network) => NftTables.Remove($"network {network.Name}", network.Table);
 
-    /// <summary>
-    /// Lets the host forward packets. When it did not, everything but the networks of vmmd stays as unforwarded as it was, by a table of
-    /// its own, until <see cref="EndForwarding"/>.
-    /// </summary>
-    /// <returns>It was switched on now.</returns>
-    /// <exception cref="HostNetException">It cannot be.</exception>
-    public bool BeginForwarding()
-    {
-        lock (_forwarding)
-        {
-            return Begin();
-        }
-    }
-
-    private bool Begin()
-    {
-        if (IsForwarding)
-        {
-            if (File.Exists(Mark) && !IsThere(Guard))
-            {
-                Load("forwarding", Guard, GuardText); // somebody flushed the rules
-            }
-
-            return false;
-        }
-
-        Load("forwarding", Guard, GuardText);
-        File.WriteAllText(Mark, "");
-        try
-        {
-            File.WriteAllText(Forwarding, "1");
-        }
-        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
-        {
-            End();
-            throw new HostNetException(
-                $"this host does not forward packets, which NAT needs, and vmmd may not change that ({cause.Message}): run 'sysctl -w "
-                    + "net.ipv4.ip_forward=1', or make the network with --isolated", cause);
-        }
-
-        return true;
-    }
+    /// <summary>Lets the host forward the packets of a network that leads out.</summary>
+    /// <returns>Settings of the host that were switched on now.</returns>
+    /// <exception cref="HostNetException">One cannot be.</exception>
+    public IReadOnlyList<string> BeginForwarding(PrivateNetwork network) => network.Isolated ? []
+        : [.. new[] { _ipv4, _ipv6 }.Where(f => (f == _ipv4 || network.Ipv6 is not null) && f.Begin()).Select(f => f.Setting)];
 
     /// <summary>No network leads anywhere any more: what was switched on by vmmd is switched off.</summary>
-    /// <returns>It was.</returns>
+    /// <param name="ipv6">By IPv6; else by IPv4.</param>
+    /// <returns>The setting; null: vmmd had not switched it on.</returns>
     /// <exception cref="HostNetException">nft refused.</exception>
-    public bool EndForwarding()
+    public string? EndForwarding(bool ipv6)
     {
-        lock (_forwarding)
-        {
-            return End();
-        }
+        HostForwarding forwarding = ipv6 ? _ipv6 : _ipv4;
+        return forwarding.End() ? forwarding.Setting : null;
     }
 
-    private bool End()
-    {
-        if (!File.Exists(Mark))
-        {
-            return false;
-        }
-
-        try
-        {
-            File.WriteAllText(Forwarding, "0");
-        }
-        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
-        {
-            _ = cause; // it was never switched on
-        }
-
-        if (IsThere(Guard))
-        {
-            Nft().Run("forwarding", ["delete", "table", "inet", Guard], []);
-        }
-
-        File.Delete(Mark);
-        return true;
-    }
+    /// <summary>The host forwards what a network needs forwarded.</summary>
+    public bool Forwards(PrivateNetwork network) => network.Isolated || (_ipv4.IsOn && (network.Ipv6 is null || _ipv6.IsOn));
 
     /// <summary>The rules as nft reads them.</summary>
-    internal static string Text(PrivateNetwork network) => Replace(network.Table, $$"""
-            chain input {
-                type filter hook input priority filter; policy accept;
-                iifname != "{{network.Bridge}}" accept
-                ct state established,related accept
-                ip saddr {{network.Subnet}} ip daddr {{network.Gateway}} icmp type echo-request accept
-                drop
-            }
-            chain forward {
-                type filter hook forward priority filter; policy accept;
-                iifname "{{network.Bridge}}" oifname "{{network.Bridge}}" accept
-                iifname "{{network.Bridge}}" {{(network.Isolated ? "drop" : $"ip saddr != {network.Subnet} drop")}}
-                iifname "{{network.Bridge}}" meta nfproto != ipv4 drop
-                oifname "{{network.Bridge}}" ct state established,related accept
-                oifname "{{network.Bridge}}" drop
-            }
+    internal static string Text(PrivateNetwork network) => NftTables.Text(network.Table, Chains(network));
 
-        """ + (network.Isolated ? "" : $$"""
-            chain nat {
-                type nat hook postrouting priority srcnat; policy accept;
-                ip saddr {{network.Subnet}} oifname != "{{network.Bridge}}" masquerade
-            }
-
-        """));
-
-    // Frames that go through a bridge come here too, where br_netfilter is in use.
-    private static string GuardText => Replace(Guard, $$"""
-            chain forward {
-                type filter hook forward priority filter; policy accept;
-                iifname "{{PrivateNetwork.BridgePrefix}}*" accept
-                oifname "{{PrivateNetwork.BridgePrefix}}*" accept
-                meta iifkind "bridge" meta oifkind "bridge" accept
-                meta nfproto ipv4 drop
-            }
-
-        """);
-
-    // In the folder that a boot of the host empties, as the kernel forgets the setting.
-    private string Mark => Path.Combine(folder, "forwarding");
-
-    /// <summary>The host forwards packets.</summary>
-    public static bool IsForwarding => File.ReadAllText(Forwarding).Trim() is not "0";
-
-    private static string Replace(string table, string chains) =>
-        $"table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{chains}}}\n";
-
-    private void Load(string what, string table, string text)
+    private static string Chains(PrivateNetwork network)
     {
-        string file = Path.Combine(folder, table + ".nft");
-        File.WriteAllText(file, text);
-        try
+        StringBuilder text = new();
+        string bridge = network.Bridge;
+        Chain(text, "input", "filter hook input priority filter",
+        [
+            $"iifname != \"{bridge}\" accept", "ct state established,related accept",
+            $"ip saddr {network.Subnet} ip daddr {network.Gateway} icmp type echo-request accept",
+            .. network.Ipv6 is { } at ? (string[])
+            [
+                "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept", // without them nobody finds anybody: RFC 4861
+                $"ip6 saddr {at} ip6 daddr {at.Address(PrivateNetwork.GatewayNumber)} icmpv6 type echo-request accept",
+            ] : [],
+            "drop",
+        ]);
+        Chain(text, "forward", "filter hook forward priority filter",
+        [
+            $"iifname \"{bridge}\" oifname \"{bridge}\" accept",
+            $"iifname \"{bridge}\" {(network.Isolated ? "drop" : $"ip saddr != {network.Subnet} drop")}",
+            $"iifname \"{bridge}\" {(network.Ipv6 is { } from ? $"ip6 saddr != {from} drop" : "meta nfproto != ipv4 drop")}",
+            $"oifname \"{bridge}\" ct state established,related accept", $"oifname \"{bridge}\" drop",
+        ]);
+        if (!network.Isolated)
         {
-            Nft().Run(what, ["-f", file], []);
+            Chain(text, "nat", "nat hook postrouting priority srcnat",
+            [
+                $"ip saddr {network.Subnet} oifname != \"{bridge}\" masquerade",
+                .. network.Ipv6 is { } own ? (string[])[$"ip6 saddr {own} oifname != \"{bridge}\" masquerade"] : [],
+            ]);
         }
-        finally
+
+        if (network is { Isolated: false, Ipv6: not null })
         {
-            File.Delete(file);
+            // What goes to the router in dnsmasq's namespace comes back from there to be forwarded. With br_netfilter it is seen both
+            // times: tracked at the first, it would be a connection already whose addresses stay as they are.
+            Chain(text, "untracked", "filter hook prerouting priority raw",
+                [$"iifname \"{bridge}\" meta nfproto ipv6 ether daddr {PrivateNetwork.Text(network.ServerMac)} notrack"]);
         }
+
+        return text.ToString();
     }
 
-    private static bool IsThere(string table)
+    private static void Chain(StringBuilder text, string name, string type, string[] rules)
     {
-        HostProgram nft = Nft();
-        try
-        {
-            nft.Run(Need, ["list", "table", "inet", table], []);
-            return true;
-        }
-        catch (HostNetException)
-        {
-            return false;
-        }
+        text.Append("    chain ").Append(name).Append(" {\n        type ").Append(type).Append("; policy accept;\n        ");
+        text.AppendJoin("\n        ", rules).Append("\n    }\n");
     }
-
-    private static HostProgram Nft() =>
-        HostProgram.Find("nft", "nftables", Need, "/usr/sbin", "/sbin", "/usr/bin") with { Failure = "refuses" };
 }

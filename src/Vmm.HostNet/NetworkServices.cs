@@ -6,9 +6,10 @@ using Vmm.Interop;
 namespace Vmm.HostNet;
 
 /// <summary>
-/// dnsmasq(8) of a private network: DHCP and names. It is in a network namespace of its own behind a port of the bridge, as a user of its
-/// own, so that it can do to the host what a guest on that bridge can; and no other server of the host keeps its ports from it.
-/// It outlives vmmd: another one finds it by its user and a mark. The namespace and both ends of its interface go with it.
+/// dnsmasq(8) of a private network: DHCP, names, and router advertisements of IPv6. It is in a network namespace of its own behind a
+/// port of the bridge, as a user of its own, so that it can do to the host what a guest on that bridge can; and no other server of the host
+/// keeps its ports from it. It outlives vmmd: another one finds it by its user and a mark. The namespace and both ends of its interface go
+/// with it.
 /// </summary>
 /// <param name="network">The network.</param>
 /// <param name="folder">Folder of its files, made here; nothing else is in it.</param>
@@ -21,7 +22,10 @@ public sealed class NetworkServices(PrivateNetwork network, string folder, uint 
     private const int SigHup = 1;
 
     // In namespaces of its own (mounts are not seen outside). Its files are at /mnt there: the way to them is not everybody's. Of
-    // capabilities it keeps those that dnsmasq asks for; they are good for this namespace.
+    // capabilities it keeps those that dnsmasq asks for; they are good for this namespace. With IPv6 the namespace is the router that
+    // dnsmasq advertises, which is always the one it runs on: it forwards to the bridge's link-local address, and by that tells a guest
+    // with a redirect (RFC 4861 section 8) that the bridge is the better way. /proc is one whose settings are this namespace's, and can
+    // be written where the host's cannot.
     private const string Script = """
         set -eu
         read -r go <&3
@@ -32,14 +36,27 @@ public sealed class NetworkServices(PrivateNetwork network, string folder, uint 
         ip link set lo up
         ip link set lan0 addrgenmode none
         ip address add "$3" dev lan0
+        if [ -n "$6" ]; then
+            mount -t proc proc /proc
+            echo 0 >/proc/sys/net/ipv6/conf/lan0/disable_ipv6
+            echo 0 >/proc/sys/net/ipv6/conf/lan0/accept_ra
+            [ -z "$8" ] || echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
+            umount /proc
+            ip address add "$6" dev lan0 nodad
+            ip address add "$7" dev lan0 nodad
+        fi
         ip link set lan0 up
         ip route add default via "$4"
-        exec setpriv --reuid="$2" --regid="$2" --clear-groups --no-new-privs \
-            --bounding-set=-all,+net_bind_service,+net_admin --inh-caps=-all,+net_bind_service,+net_admin \
-            --ambient-caps=-all,+net_bind_service,+net_admin -- "$5" --conf-file=/mnt/dnsmasq.conf --user= --group=
+        [ -z "$8" ] || ip -6 route add default via "$8" dev lan0
+        caps=-all,+net_bind_service,+net_admin${6:+,+net_raw}
+        exec setpriv --reuid="$2" --regid="$2" --clear-groups --no-new-privs --bounding-set="$caps" --inh-caps="$caps" \
+            --ambient-caps="$caps" -- "$5" --conf-file=/mnt/dnsmasq.conf --user= --group=
         """;
 
     private ProcessHandle? _process;
+
+    /// <summary>The network as it is to be the next time: without IPv6, or with it again.</summary>
+    public PrivateNetwork Network { get; set; } = network;
 
     /// <summary>Its process; null: it does not run.</summary>
     public int? ProcessId => IsRunning ? _process!.ProcessId : null;
@@ -63,7 +80,7 @@ public sealed class NetworkServices(PrivateNetwork network, string folder, uint 
 
         if (IsRunning && same)
         {
-            PrivateBridge.AttachServicePort(network);
+            PrivateBridge.AttachServicePort(Network);
             Reload();
             return false;
         }
@@ -86,7 +103,7 @@ public sealed class NetworkServices(PrivateNetwork network, string folder, uint 
     /// <summary>Writes the host's name servers as they are now; it looks at that file itself.</summary>
     public void UpdateServers()
     {
-        if (!network.Isolated)
+        if (!Network.Isolated)
         {
             WriteIfOther("resolv", string.Concat(HostResolvers.Find().Select(server => $"nameserver {server}\n")));
         }
@@ -117,21 +134,29 @@ public sealed class NetworkServices(PrivateNetwork network, string folder, uint 
         [
             "interface=lan0", "except-interface=lo", "bind-interfaces",
             // nothing of the host's own names
-            "no-hosts", network.Isolated ? "no-resolv" : "resolv-file=/mnt/resolv",
+            "no-hosts", Network.Isolated ? "no-resolv" : "resolv-file=/mnt/resolv",
             "domain-needed", "bogus-priv", $"domain={PrivateNetwork.Domain}", $"local=/{PrivateNetwork.Domain}/", "addn-hosts=/mnt/hosts",
             "cache-size=1000", "dns-forward-max=150",
             // addresses for those that are known, and no others; nobody gives himself a name
-            "dhcp-ignore-names", "dhcp-hostsfile=/mnt/dhcp", $"dhcp-range={network.Subnet.Address(0)},static,{Mask()},24h",
-            network.Isolated ? "dhcp-option=option:router" : $"dhcp-option=option:router,{network.Gateway}",
-            "dhcp-authoritative", "no-ping", "quiet-dhcp", "dhcp-leasefile=/mnt/state/leases", "pid-file=",
+            "dhcp-ignore-names", "dhcp-hostsfile=/mnt/dhcp", $"dhcp-range={Network.Subnet.Address(0)},static,{Mask()},24h",
+            Network.Isolated ? "dhcp-option=option:router" : $"dhcp-option=option:router,{Network.Gateway}",
+            .. Ipv6Settings(), "dhcp-authoritative", "no-ping", "quiet-dhcp", "dhcp-leasefile=/mnt/state/leases", "pid-file=",
         ];
         return text.AppendJoin('\n', lines).Append('\n').ToString();
     }
 
+    // One address for a device that is known, by DHCPv6, and none that a guest makes itself: it would not be let by. An isolated network
+    // has no router: lifetime 0, RFC 4861 section 6.2.3.
+    private string[] Ipv6Settings() => Network.Ipv6 is not { } prefix ? [] :
+    [
+        "enable-ra", $"ra-param=lan0,600,{(Network.Isolated ? 0 : 1800)}", $"dhcp-range={prefix.Address(0)},static,{Ipv6Prefix.Length},24h",
+        $"dhcp-option=option6:dns-server,[{Network.Server6}]", $"dhcp-option=option6:domain-search,{PrivateNetwork.Domain}",
+    ];
+
     private string Mask()
     {
         byte[] mask = new byte[4];
-        System.Buffers.Binary.BinaryPrimitives.WriteUInt32BigEndian(mask, network.Subnet.Mask);
+        System.Buffers.Binary.BinaryPrimitives.WriteUInt32BigEndian(mask, Network.Subnet.Mask);
         return new IPAddress(mask).ToString();
     }
 
@@ -151,10 +176,11 @@ public sealed class NetworkServices(PrivateNetwork network, string folder, uint 
         foreach (ReservedAddress entry in reserved)
         {
             string name = entry.Name is { } own && told.Add(own) ? "," + own : "";
-            leases.Append(CultureInfo.InvariantCulture, $"{entry.Mac},{entry.Address}{name}\n");
-            if (entry.Name is { } found)
+            string ipv6 = Network.Ipv6 is not null && entry.Ipv6 is { } own6 ? own6.ToString() : "";
+            leases.Append(CultureInfo.InvariantCulture, $"{entry.Mac},{entry.Address}{(ipv6.Length > 0 ? $",[{ipv6}]" : "")}{name}\n");
+            foreach (string address in entry.Name is null ? [] : (string[])[entry.Address.ToString(), ipv6])
             {
-                names.Append(CultureInfo.InvariantCulture, $"{entry.Address} {found}.{PrivateNetwork.Domain} {found}\n");
+                names.Append(address.Length > 0 ? $"{address} {entry.Name}.{PrivateNetwork.Domain} {entry.Name}\n" : "");
             }
         }
 
@@ -185,32 +211,37 @@ public sealed class NetworkServices(PrivateNetwork network, string folder, uint 
             Environment = new Dictionary<string, string>(StringComparer.Ordinal)
             {
                 ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin",
-                [Mark] = network.Id,
+                [Mark] = Network.Id,
             },
         };
         string[] words =
         [
             "-c", Script, "vmm-network", folder, user.ToString(CultureInfo.InvariantCulture),
-            $"{network.Server}/{network.Subnet.Prefix}", network.Gateway.ToString(), dnsmasq.Path,
+            $"{Network.Server}/{Network.Subnet.Prefix}", Network.Gateway.ToString(), dnsmasq.Path,
+            .. Network.Server6 is { } server ? (string[])
+            [
+                $"{server}/{Ipv6Prefix.Length}", $"{Ipv6Prefix.LinkLocal(Network.ServerMac)}/{Ipv6Prefix.Length}",
+                Network.Isolated ? "" : Ipv6Prefix.LinkLocal(Network.BridgeMac).ToString(),
+            ] : ["", "", ""],
         ];
         using (own)
         using (theirs)
         {
-            shell.Run($"network {network.Name}", words, [theirs], isolated: true, started: process =>
+            shell.Run($"network {Network.Name}", words, [theirs], isolated: true, started: process =>
             {
-                PrivateBridge.AddServicePort(network, process);
+                PrivateBridge.AddServicePort(Network, process);
                 own.Send(Encoding.ASCII.GetBytes(Answer));
             });
         }
 
-        _process = Find() ?? throw new HostNetException($"network {network.Name}: dnsmasq ended as soon as it was started");
+        _process = Find() ?? throw new HostNetException($"network {Network.Name}: dnsmasq ended as soon as it was started");
     }
 
     // By its user, which nobody else has, and its mark: nothing that it writes is read.
     private List<ProcessHandle> FindAll()
     {
         List<ProcessHandle> found = [];
-        string owner = FormattableString.Invariant($"Uid:\t{user}\t"), mark = $"{Mark}={network.Id}";
+        string owner = FormattableString.Invariant($"Uid:\t{user}\t"), mark = $"{Mark}={Network.Id}";
         foreach (string entry in Directory.EnumerateDirectories("/proc"))
         {
             ProcessHandle? process = null;

@@ -1,6 +1,4 @@
 using System.Net;
-using System.Security.Cryptography;
-using System.Text;
 using Vmm.Interop;
 
 namespace Vmm.HostNet;
@@ -36,17 +34,18 @@ public static class PrivateBridge
         if (missing)
         {
             // An address of its own: otherwise it would be that of its ports, and change as they come and go.
-            Do(route, network, RouteMessage.Link(NewLink, 0, create: true).Add(Name, network.Bridge).Add(Address, Mac(network, "bridge"))
+            Do(route, network, RouteMessage.Link(NewLink, 0, create: true).Add(Name, network.Bridge).Add(Address, network.BridgeMac)
                 .Add(LinkInfo, m => m.Add(Kind, "bridge")), "make the bridge");
         }
 
         InterfaceFacts bridge = route.Find(network.Bridge)
             ?? throw new HostNetException($"network {network.Name}: the bridge {network.Bridge} is gone again");
         Do(route, network, RouteMessage.Link(NewLink, bridge.Index).Add(Alias, network.Alias), "name the bridge");
-        NoIpv6(route, bridge.Index);
+        NoOwnIpv6(route, bridge.Index);
         Do(route, network, RouteMessage.NewAddress(bridge.Index, network.Gateway.GetAddressBytes(), network.Subnet.Prefix),
             $"give the bridge its address {network.Gateway}");
         Do(route, network, RouteMessage.Link(NewLink, bridge.Index, flags: Up), "switch the bridge on");
+        EnsureIpv6(route, network, bridge.Index);
         foreach (string tap in Taps(network))
         {
             Attach(route, network, bridge.Index, tap);
@@ -66,11 +65,12 @@ public static class PrivateBridge
         Do(route, network, RouteMessage.Link(NewLink, 0, create: true).Add(Name, network.ServicePort).Add(LinkInfo, m => m
             .Add(Kind, "veth")
             .Add(Data, d => d.AddPeer(1 /* VETH_INFO_PEER */, p => p
-                .Add(Name, "lan0").Add(Address, Mac(network, "server")).Add(NetNsPid, (uint)process)))),
+                .Add(Name, "lan0").Add(Address, network.ServerMac).Add(NetNsPid, (uint)process)))),
             "make the interface of dnsmasq (module veth)");
         InterfaceFacts port = route.Find(network.ServicePort)
             ?? throw new HostNetException($"network {network.Name}: the interface {network.ServicePort} is gone again");
         Do(route, network, RouteMessage.Link(NewLink, port.Index).Add(Alias, network.Alias), "name the interface of dnsmasq");
+        NoOwnIpv6(route, port.Index);
         AttachServicePort(network);
     }
 
@@ -95,12 +95,42 @@ public static class PrivateBridge
         }
     }
 
-    // The same whenever it is made again: guests remember it.
-    private static byte[] Mac(PrivateNetwork network, string what) =>
-        [0xFE, .. SHA256.HashData(Encoding.UTF8.GetBytes($"{network.Id} {what}")).AsSpan(0, 5)];
+    /// <summary>The bridge has the addresses of IPv6 that it is to have; it needs none when the network has none.</summary>
+    public static bool HasIpv6(PrivateNetwork network) =>
+        Ipv6Addresses(network).All(address => HostIpv6.Has(network.Bridge, address));
 
-    // Without an address of the host's own: nothing of the host is reached by IPv6 on this network. A kernel without IPv6 has none.
-    private static void NoIpv6(RouteSocket route, int link) =>
+    // A router on this link, and no host: it takes no advertisements of others. Nobody else has its addresses, so none is asked about.
+    private static void EnsureIpv6(RouteSocket route, PrivateNetwork network, int bridge)
+    {
+        if (network.Ipv6 is null)
+        {
+            return;
+        }
+
+        try
+        {
+            HostIpv6.Write(network.Bridge, "disable_ipv6", "0");
+            HostIpv6.Write(network.Bridge, "accept_ra", "0");
+            HostIpv6.Write(network.Bridge, "forwarding", network.Isolated ? "0" : "1");
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
+        {
+            throw new HostNetException($"network {network.Name}: set up IPv6 of {network.Bridge}: {cause.Message}; --ipv6 none makes a "
+                + "network without", cause);
+        }
+
+        foreach (IPAddress address in Ipv6Addresses(network))
+        {
+            Do(route, network, RouteMessage.NewAddress(bridge, address.GetAddressBytes(), Ipv6Prefix.Length),
+                $"give the bridge its address {address}");
+        }
+    }
+
+    private static IPAddress[] Ipv6Addresses(PrivateNetwork network) =>
+        network.Gateway6 is { } gateway ? [Ipv6Prefix.LinkLocal(network.BridgeMac), gateway] : [];
+
+    // None that the kernel makes by itself, as it does for each interface. A kernel without IPv6 has none.
+    private static void NoOwnIpv6(RouteSocket route, int link) =>
         _ = route.Do(RouteMessage.Link(NewLink, link).Add(AfSpec, m => m.Add(FamilyIpv6, v6 => v6.Add(8, (ReadOnlySpan<byte>)[1]))));
 
     private static void RemoveServicePort(RouteSocket route, PrivateNetwork network)

@@ -8,9 +8,10 @@ namespace Vmm.HostNet;
 /// What a guest may send, as a program of classic BPF that the kernel runs on each frame the guest's tap brings in (tc, direct action). It
 /// holds the guest to its MAC address, in Ethernet and in ARP, and with addresses also to those: as source of IPv4 and IPv6, as sender in
 /// ARP and in neighbour advertisements. Asking for an address (DHCP, probes of 0.0.0.0, ::) and link-local IPv6 made from the MAC stay
-/// possible; router advertisements and redirects do not. VLAN tags are the host's to give: frames with one are dropped.
+/// possible; router advertisements, redirects and answers of DHCPv6 servers do not. VLAN tags are the host's to give: frames with one are
+/// dropped.
 /// </summary>
-/// <remarks>Offsets: IEEE 802.3, RFC 791, RFC 826, RFC 8200, RFC 4861.</remarks>
+/// <remarks>Offsets: IEEE 802.3, RFC 791, RFC 768, RFC 826, RFC 8200, RFC 4861. What is to be dropped: RFC 6105, RFC 7610.</remarks>
 internal static class SpoofFilter
 {
     /// <summary>Bytes of an instruction: struct sock_filter.</summary>
@@ -18,11 +19,18 @@ internal static class SpoofFilter
 
     private const ushort Ipv4 = 0x0800, Arp = 0x0806, Ipv6 = 0x86DD, Vlan = 0x8100, ProviderVlan = 0x88A8;
     private const int TypeAt = 12, BodyAt = 14, SourceMacAt = 6;
+    private const int Udp = 17, Icmpv6 = 58, HopByHop = 0, Routing = 43, Fragment = 44, Destination = 60, Mobility = 135;
+    private const int Solicitation = 135, Advertisement = 136, RouterSolicitation = 133, RouterAdvertisement = 134, Redirect = 137;
+    private const int DhcpServer = 67, Dhcpv6Server = 547;
 
     /// <summary>The program.</summary>
     /// <param name="mac">The guest's MAC address, 6 bytes.</param>
     /// <param name="addresses">Addresses that it may use; none: any.</param>
-    internal static byte[] Build(ReadOnlySpan<byte> mac, IReadOnlyList<IPAddress> addresses)
+    /// <param name="served">
+    /// Whoever routes and gives addresses there has link-local addresses made from MAC addresses: others than those may be the guest's own,
+    /// as many systems make them (RFC 7217). And no guest answers DHCP.
+    /// </param>
+    internal static byte[] Build(ReadOnlySpan<byte> mac, IReadOnlyList<IPAddress> addresses, bool served = false)
     {
         BpfProgram program = new();
         byte[] own = mac.ToArray();
@@ -33,8 +41,9 @@ internal static class SpoofFilter
         program.OnEqual(Arp, () => CheckArp(program, own, Of(addresses, AddressFamily.InterNetwork), addresses.Count == 0));
         if (addresses.Count > 0)
         {
-            program.OnEqual(Ipv4, () => CheckIpv4(program, Of(addresses, AddressFamily.InterNetwork)));
-            program.OnEqual(Ipv6, () => CheckIpv6(program, [LinkLocal(own), .. Of(addresses, AddressFamily.InterNetworkV6)]));
+            program.OnEqual(Ipv4, () => CheckIpv4(program, Of(addresses, AddressFamily.InterNetwork), served));
+            program.OnEqual(Ipv6, () => CheckIpv6(program,
+                [Ipv6Prefix.LinkLocal(own).GetAddressBytes(), .. Of(addresses, AddressFamily.InterNetworkV6)], served));
             program.Drop();
         }
 
@@ -74,57 +83,156 @@ internal static class SpoofFilter
         program.Drop();
     }
 
-    private static void CheckIpv4(BpfProgram program, byte[][] addresses)
+    private static void CheckIpv4(BpfProgram program, byte[][] addresses, bool served)
     {
-        AcceptIfAny(program, BodyAt + 12, addresses);
+        BpfLabel known = new();
+        program.GoIfAny(BodyAt + 12, addresses, known);
         program.LoadWord(BodyAt + 12);
         program.DropUnlessEqual(0); // a client of DHCP that has none yet: RFC 2131 section 4.1
         program.LoadWord(BodyAt + 16);
         program.DropUnlessEqual(uint.MaxValue);
         program.LoadByte(BodyAt + 9);
-        program.DropUnlessEqual(17);
+        program.DropUnlessEqual(Udp);
         program.LoadHalf(BodyAt + 6);
         program.DropUnlessNone(0x1fff); // the first fragment
         program.LoadHeaderLength(BodyAt);
         program.LoadHalfBehindHeader(BodyAt + 2);
-        program.DropUnlessEqual(67);
+        program.DropUnlessEqual(DhcpServer);
+        program.Accept();
+        program.Mark(known);
+        if (served)
+        {
+            program.LoadByte(BodyAt + 9);
+            program.OnEqual(Udp, () => CheckIpv4Udp(program));
+        }
+
         program.Accept();
     }
 
-    private static void CheckIpv6(BpfProgram program, byte[][] addresses)
+    private static void CheckIpv4Udp(BpfProgram program)
     {
-        const int source = BodyAt + 8, next = BodyAt + 6, payload = BodyAt + 40;
-        BpfLabel known = new();
-        program.GoIfAny(source, [new byte[16], .. addresses], known);
-        program.Drop();
-        program.Mark(known);
-        program.LoadByte(next);
-        program.OnEqual(58, () => // ICMPv6
+        program.LoadHalf(BodyAt + 6);
+        program.OnAny(0x1fff, program.Accept); // not the first fragment: nothing without that
+        program.LoadByte(BodyAt);
+        program.OnEqual(0x45, () => // a header without options
         {
-            program.LoadByte(payload);
-            program.DropIfEqual(134); // router advertisement
-            program.DropIfEqual(137); // redirect
-            program.OnEqual(136, () => // neighbour advertisement: whose address it tells
-            {
-                AcceptIfAny(program, payload + 8, addresses);
-                program.Drop();
-            });
+            program.LoadHalf(BodyAt + 20);
+            program.DropIfEqual(DhcpServer);
             program.Accept();
         });
-        program.OnEqual(0, () => // options for every hop: reports of group membership only, nothing that hides the above
-        {
-            program.LoadHalf(payload);
-            program.DropUnlessEqual(58 << 8); // ICMPv6 behind 8 bytes
-            program.LoadByte(payload + 8);
-            program.OnEqual(131, program.Accept);
-            program.OnEqual(132, program.Accept);
-            program.OnEqual(143, program.Accept);
-            program.Drop();
-        });
-        program.DropIfEqual(43); // routing
-        program.DropIfEqual(60); // destination options
-        program.DropIfEqual(135); // mobility
+        program.LoadHeaderLength(BodyAt);
+        program.LoadHalfBehindHeader(BodyAt);
+        program.DropIfEqual(DhcpServer);
         program.Accept();
+    }
+
+    private static void CheckIpv6(BpfProgram program, byte[][] addresses, bool served)
+    {
+        const int source = BodyAt + 8, next = BodyAt + 6, payload = BodyAt + 40;
+        BpfLabel known = new(), none = new();
+        program.GoIfAny(source, [new byte[16]], none);
+        program.GoIfAny(source, addresses, known);
+        GoIfOtherLinkLocal(program, source, served, known);
+        program.Drop();
+        program.Mark(none); // it has no address yet: RFC 4862 section 5.4, RFC 4861 section 4.1
+        program.LoadByte(next);
+        program.OnEqual(HopByHop, () => CheckReport(program, payload));
+        program.DropUnlessEqual(Icmpv6);
+        program.LoadByte(payload);
+        program.OnEqual(RouterSolicitation, program.Accept);
+        program.DropUnlessEqual(Solicitation);
+        CheckTarget(program, payload + 8, addresses, served);
+        program.Mark(known);
+        program.LoadByte(next);
+        program.OnEqual(Icmpv6, () =>
+        {
+            program.LoadByte(payload);
+            program.DropIfEqual(RouterAdvertisement);
+            program.DropIfEqual(Redirect);
+            program.OnEqual(Advertisement, () => CheckTarget(program, payload + 8, addresses, served));
+            program.Accept();
+        });
+        program.OnEqual(Udp, () => CheckIpv6Udp(program, payload));
+        program.OnEqual(HopByHop, () => CheckReport(program, payload));
+        program.OnEqual(Fragment, () => CheckFragment(program, payload));
+        program.DropIfEqual(Routing);
+        program.DropIfEqual(Destination);
+        program.DropIfEqual(Mobility);
+        program.Accept();
+    }
+
+    private static void CheckIpv6Udp(BpfProgram program, int at)
+    {
+        program.LoadHalf(at);
+        program.DropIfEqual(Dhcpv6Server);
+        program.Accept();
+    }
+
+    // Options for every hop: reports of group membership only, nothing that hides the above.
+    private static void CheckReport(BpfProgram program, int at)
+    {
+        program.LoadHalf(at);
+        program.DropUnlessEqual(Icmpv6 << 8); // ICMPv6 behind 8 bytes
+        program.LoadByte(at + 8);
+        program.OnEqual(131, program.Accept);
+        program.OnEqual(132, program.Accept);
+        program.OnEqual(143, program.Accept);
+        program.Drop();
+    }
+
+    // Neighbour discovery is never fragmented (RFC 6980). A fragment that is not the first is nothing without that.
+    private static void CheckFragment(BpfProgram program, int at)
+    {
+        program.LoadHalf(at + 2);
+        program.OnAny(0xfff8, program.Accept);
+        program.LoadByte(at);
+        program.OnEqual(Udp, () => CheckIpv6Udp(program, at + 8));
+        program.OnEqual(Icmpv6, () =>
+        {
+            program.LoadByte(at + 8);
+            for (uint type = RouterSolicitation; type <= Redirect; type++)
+            {
+                program.DropIfEqual(type);
+            }
+
+            program.Accept();
+        });
+        foreach (uint header in (ReadOnlySpan<uint>)[HopByHop, Routing, Fragment, Destination, Mobility])
+        {
+            program.DropIfEqual(header);
+        }
+
+        program.Accept();
+    }
+
+    // Whose address a neighbour message tells.
+    private static void CheckTarget(BpfProgram program, int at, byte[][] addresses, bool served)
+    {
+        BpfLabel own = new();
+        program.GoIfAny(at, addresses, own);
+        GoIfOtherLinkLocal(program, at, served, own);
+        program.Drop();
+        program.Mark(own);
+        program.Accept();
+    }
+
+    // Of fe80::/64 and not made from a MAC address, which has ff:fe in its middle: that of another guest, or of the router.
+    private static void GoIfOtherLinkLocal(BpfProgram program, int at, bool served, BpfLabel label)
+    {
+        if (!served)
+        {
+            return;
+        }
+
+        program.LoadWord(at);
+        program.OnEqual(0xFE80_0000, () =>
+        {
+            program.LoadWord(at + 4);
+            program.DropUnlessEqual(0);
+            program.LoadHalf(at + 11);
+            program.DropIfEqual(0xFFFE);
+            program.Go(label);
+        });
     }
 
     private static void AcceptIfAny(BpfProgram program, int at, byte[][] addresses)
@@ -136,8 +244,4 @@ internal static class SpoofFilter
         program.Accept();
         program.Mark(over);
     }
-
-    /// <summary>fe80::/64 with the modified EUI-64 of the MAC address: RFC 4291, appendix A.</summary>
-    private static byte[] LinkLocal(byte[] mac) =>
-        [0xFE, 0x80, 0, 0, 0, 0, 0, 0, (byte)(mac[0] ^ 2), mac[1], mac[2], 0xFF, 0xFE, mac[3], mac[4], mac[5]];
 }

@@ -53,13 +53,17 @@ public sealed class RouteMessage
         return new RouteMessage(type, (ushort)((acknowledge ? 4 : 0) | (create ? 0x600 : 0) /* NLM_F_CREATE, EXCL */), head);
     }
 
-    /// <summary>Gives an interface an IPv4 address, which it may have already: struct ifaddrmsg.</summary>
+    /// <summary>
+    /// Gives an interface an address, which it may have already: struct ifaddrmsg. Whether another has one of IPv6 is not asked.
+    /// </summary>
     /// <param name="index">The interface.</param>
-    /// <param name="address">The address, 4 bytes.</param>
+    /// <param name="address">The address, 4 or 16 bytes.</param>
     /// <param name="prefix">Bits of it that are the network's.</param>
     public static RouteMessage NewAddress(int index, ReadOnlySpan<byte> address, int prefix)
     {
-        Span<byte> head = [2 /* AF_INET */, (byte)prefix, 0, 0, 0, 0, 0, 0];
+        bool ipv6 = address.Length == 16;
+        Span<byte> head = [ipv6 ? (byte)10 /* AF_INET6 */ : (byte)2 /* AF_INET */, (byte)prefix, ipv6 ? (byte)2 /* NODAD */ : (byte)0,
+            0, 0, 0, 0, 0];
         BinaryPrimitives.WriteInt32LittleEndian(head[4..], index);
         // RTM_NEWADDR; NLM_F_ACK, REPLACE, CREATE; IFA_LOCAL, IFA_ADDRESS
         return new RouteMessage(20, 4 | 0x100 | 0x400, head).Add(2, address).Add(1, address);

@@ -18,17 +18,27 @@ internal sealed class FakeNetworks : INetworkHost
 
     internal bool Forwards { get; private set; }
 
+    /// <summary>The host forwards IPv6.</summary>
+    internal bool Forwards6 { get; private set; }
+
+    /// <summary>An IPv6 range in use.</summary>
+    internal Ipv6Prefix? InUse6 { get; set; }
+
+    public string? Ipv6Problem { get; internal set; }
+
+    public string? UserOf(Ipv6Prefix prefix) => prefix == InUse6 ? "eth0" : null;
+
     public IReadOnlyList<(Ipv4Subnet Subnet, string By)> Used(string? except) => [.. InUse];
 
     public bool IsFree(int number) => number != 0; // somebody has the first
 
     public INetworkObjects Open(PrivateNetwork network) => new Objects(this, network);
 
-    public bool EndForwarding()
+    public string? EndForwarding(bool ipv6)
     {
-        bool did = Forwards;
-        Forwards = false;
-        return did;
+        bool did = ipv6 ? Forwards6 : Forwards;
+        (Forwards, Forwards6) = (Forwards && ipv6, Forwards6 && !ipv6);
+        return did ? "setting" : null;
     }
 
     /// <summary>A network that is there.</summary>
@@ -45,7 +55,7 @@ internal sealed class FakeNetworks : INetworkHost
     {
         public string? Missing(bool all) => host.There.TryGetValue(network.Name, out FakeNetwork? there) ? there.Missing : "all of it";
 
-        public bool Ensure(IReadOnlyList<ReservedAddress> reserved)
+        public IReadOnlyList<string> Ensure(IReadOnlyList<ReservedAddress> reserved)
         {
             if (host.Refuses is { } why)
             {
@@ -58,7 +68,8 @@ internal sealed class FakeNetworks : INetworkHost
             there.Reserved = reserved;
             bool begins = !network.Isolated && !host.Forwards;
             host.Forwards |= !network.Isolated;
-            return begins;
+            host.Forwards6 |= !network.Isolated && network.Ipv6 is not null;
+            return begins ? ["setting"] : [];
         }
 
         public void Update(IReadOnlyList<ReservedAddress> reserved) => host.There[network.Name].Reserved = reserved;

@@ -20,7 +20,7 @@ public sealed class NetworkTests
         Assert.Equal((422, "spec-invalid"), (missing.Status, missing.Code));
         Assert.Equal("nets[0].network", Assert.Single(missing.Errors!).Field);
         Assert.Contains("'vmmctl network create lan' makes one", missing.Detail, StringComparison.Ordinal);
-        NetworkInfo made = await daemon.Client.CreateNetworkAsync(new NetworkRequest("lan", "10.1.2.0/29"), s_none);
+        NetworkInfo made = await daemon.Client.CreateNetworkAsync(new NetworkRequest("lan", "10.1.2.0/29", Ipv6: "none"), s_none);
         Assert.Equal(
             ("up", "10.1.2.0/29", "10.1.2.1", "10.1.2.2", "vmmbr1"), (made.State, made.Subnet, made.Gateway, made.Server, made.Bridge));
         Assert.True(daemon.Networks.Forwards);
@@ -52,7 +52,7 @@ public sealed class NetworkTests
     public async Task What_another_has_is_refused_by_its_name_and_nothing_stays_reserved()
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
-        await daemon.Client.CreateNetworkAsync(new NetworkRequest("lan", "10.1.2.0/29"), s_none);
+        await daemon.Client.CreateNetworkAsync(new NetworkRequest("lan", "10.1.2.0/29", Ipv6: "none"), s_none);
         await daemon.CreateAsync("a", "nets: [{network: lan, mac: \"52:54:00:00:00:01\"}]\n");
         foreach ((string nets, string field, string why) in new[]
         {
@@ -76,7 +76,7 @@ public sealed class NetworkTests
     public async Task An_address_stays_over_restarts_of_VM_and_daemon_and_goes_when_the_spec_does_without()
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
-        await daemon.Client.CreateNetworkAsync(new NetworkRequest("lan", "10.1.2.0/24"), s_none);
+        await daemon.Client.CreateNetworkAsync(new NetworkRequest("lan", "10.1.2.0/24", Ipv6: "none"), s_none);
         await daemon.CreateAsync("a", "nets: [{network: lan}]\n");
         await daemon.CreateAsync("b", "nets:\n- network: lan\n");
         await daemon.Client.DeleteAsync("a", s_none);
@@ -157,7 +157,110 @@ public sealed class NetworkTests
                 () => daemon.Client.CreateNetworkAsync(new NetworkRequest(name, subnet), s_none))).Code);
         }
 
+        daemon.Networks.InUse6 = new Ipv6Prefix(0xFD00_0001_0002_0003);
+        string lan = (await daemon.Client.NetworkAsync("lan", s_none)).Ipv6!;
+        foreach ((string ipv6, string code) in new[]
+        {
+            ("", "network-invalid"), ("yes", "network-invalid"), ("fd00::/48", "network-invalid"), ("fe80::/64", "network-invalid"),
+            (new string('f', 4000), "network-invalid"), ("fd00:1:2:3::/64", "subnet-taken"), (lan, "subnet-taken"),
+        })
+        {
+            Assert.Equal(code, (await DaemonFixture.RefusedAsync(
+                () => daemon.Client.CreateNetworkAsync(new NetworkRequest("x", Ipv6: ipv6), s_none))).Code);
+        }
+
         Assert.Equal("lan", Assert.Single(daemon.Networks.There).Key);
+    }
+
+    [Fact]
+    public async Task A_network_has_a_range_of_IPv6_of_its_own_unless_it_is_to_have_none()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        NetworkInfo lan = await daemon.Client.CreateNetworkAsync(new NetworkRequest("lan", "10.1.2.0/24"), s_none);
+        Assert.True(Ipv6Prefix.TryParse(lan.Ipv6!, out Ipv6Prefix range, out _));
+        Assert.Equal(0xFDu, range.Network >> 56);
+        Assert.Equal((range.Address(1).ToString(), range.Address(2).ToString(), null), (lan.Gateway6, lan.Server6, lan.Ipv6Problem));
+        Assert.True(daemon.Networks.Forwards6);
+        VmInfo web = await daemon.CreateAsync(
+            "web", "nets: [{network: lan}, {network: lan, mac: \"52:54:00:AA:00:01\", addresses: [10.1.2.50]}]\n");
+        Assert.Equal(["10.1.2.3", "10.1.2.50", range.Address(3).ToString(), range.Address(50).ToString()], web.Addresses);
+        Assert.Equal(range.Address(50), daemon.Networks.There["lan"].Reserved[1].Ipv6);
+        Assert.Equal(range.Address(3).ToString(), (await daemon.Client.NetworkAsync("lan", s_none)).Addresses[0].Ipv6);
+
+        NetworkInfo given = await daemon.Client.CreateNetworkAsync(new NetworkRequest("given", Ipv6: "fd00:1:2:3::/64"), s_none);
+        Assert.Equal("fd00:1:2:3::1", given.Gateway6);
+        NetworkInfo bare = await daemon.Client.CreateNetworkAsync(new NetworkRequest("bare", Ipv6: "none"), s_none);
+        Assert.Equal((null, null, null), (bare.Ipv6, bare.Gateway6, bare.Ipv6Problem));
+        await daemon.RestartAsync();
+        Assert.Equal(lan.Ipv6, (await daemon.Client.NetworkAsync("lan", s_none)).Ipv6);
+        Assert.Null((await daemon.Client.NetworkAsync("bare", s_none)).Ipv6);
+
+        await daemon.Client.DeleteAsync("web", s_none);
+        await daemon.Client.DeleteNetworkAsync("lan", s_none);
+        await daemon.Client.DeleteNetworkAsync("given", s_none);
+        Assert.Equal((true, false), (daemon.Networks.Forwards, daemon.Networks.Forwards6));
+    }
+
+    [Fact]
+    public async Task A_host_without_IPv6_has_networks_with_IPv4_and_says_so()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        daemon.Networks.Ipv6Problem = "this host has no IPv6 (ipv6.disable=1)";
+        NetworkInfo lan = await daemon.Client.CreateNetworkAsync(new NetworkRequest("lan", "10.1.2.0/24"), s_none);
+        Assert.Equal(("up", daemon.Networks.Ipv6Problem), (lan.State, lan.Ipv6Problem));
+        Assert.Equal(["10.1.2.3"], (await daemon.CreateAsync("web", "nets: [{network: lan}]\n")).Addresses);
+        daemon.Networks.Ipv6Problem = null;
+        Assert.Equal(2, (await daemon.Client.ShowAsync("web", s_none)).Addresses!.Count);
+    }
+
+    [Fact]
+    public async Task A_network_of_before_IPv6_stays_without()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        await daemon.Client.CreateNetworkAsync(new NetworkRequest("lan", "10.1.2.0/24", Ipv6: "none"), s_none);
+        await daemon.CreateAsync("web", "nets: [{network: lan}]\n");
+        await daemon.StopDaemonAsync();
+        string file = Path.Combine(daemon.Options.NetworksFolder, "lan.json"), text = File.ReadAllText(file);
+        File.WriteAllText(file, System.Text.RegularExpressions.Regex.Replace(text, ",\\s*\"ipv6\": null", ""));
+        Assert.NotEqual(text, File.ReadAllText(file));
+        await daemon.StartDaemonAsync();
+        NetworkInfo lan = await daemon.Client.NetworkAsync("lan", s_none);
+        Assert.Equal(("up", null), (lan.State, lan.Ipv6));
+        Assert.Equal(["10.1.2.3"], (await daemon.Client.ShowAsync("web", s_none)).Addresses);
+    }
+
+    [Theory]
+    [InlineData("fd00:1:2:3::/64", "")]
+    [InlineData("2001:db8:1:2::/64", "")]
+    [InlineData("fd00::/48", "expected an IPv6 range of 64 bits")]
+    [InlineData("fd00::", "expected an IPv6 range of 64 bits")]
+    [InlineData("fd00::%1/64", "expected an IPv6 range of 64 bits")]
+    [InlineData("10.1.2.0/64", "expected an IPv6 range of 64 bits")]
+    [InlineData("fd00::5/64", "did you mean fd00::/64?")]
+    [InlineData("fe80::/64", "a host can have")]
+    [InlineData("ff02::/64", "a host can have")]
+    [InlineData("::/64", "a host can have")]
+    [InlineData("::ffff:10.1.2.3/64", "did you mean")]
+    public void Ranges_of_IPv6_are_those_of_a_link(string text, string why)
+    {
+        Assert.Equal(why.Length == 0, Ipv6Prefix.TryParse(text, out Ipv6Prefix range, out string problem));
+        Assert.Contains(why, problem, StringComparison.Ordinal);
+        Assert.True(why.Length > 0 || range.ToString() == text);
+    }
+
+    [Fact]
+    public void Ranges_made_at_random_are_local_ones_and_differ()
+    {
+        HashSet<Ipv6Prefix> made = [];
+        for (int i = 0; i < 100; i++)
+        {
+            Ipv6Prefix range = Ipv6Prefix.NewLocal();
+            Assert.True(made.Add(range) && range.Network >> 56 == 0xFD);
+            Assert.True(Ipv6Prefix.TryParse(range.ToString(), out Ipv6Prefix read, out _) && read == range);
+            Assert.True(range.Overlaps(range.Address(7).GetAddressBytes(), 128) && range.Overlaps(range.Address(0).GetAddressBytes(), 48));
+            Assert.False(new Ipv6Prefix(range.Network ^ 1).Overlaps(range.Address(7).GetAddressBytes(), 64));
+            Assert.True(new Ipv6Prefix(range.Network ^ 1).Overlaps(range.Address(7).GetAddressBytes(), 63));
+        }
     }
 
     [Fact]
@@ -203,5 +306,29 @@ public sealed class NetworkTests
         Assert.Contains("dhcp-range=10.1.2.0,static,255.255.255.0,24h", services.Settings(), StringComparison.Ordinal);
         Assert.Contains("\nno-resolv\n", alone.Settings(), StringComparison.Ordinal);
         Assert.DoesNotContain("option:router,", alone.Settings(), StringComparison.Ordinal);
+        Assert.DoesNotContain("ip6", rules + services.Settings(), StringComparison.Ordinal);
+        Assert.DoesNotContain("enable-ra", services.Settings(), StringComparison.Ordinal);
+        Assert.Contains("iifname \"vmmbr3\" meta nfproto != ipv4 drop", rules, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Rules_and_settings_of_IPv6_are_those_of_IPv4_beside_them()
+    {
+        PrivateNetwork open = new("lan", "id", 3, new Ipv4Subnet(0x0A010200, 24), Isolated: false, new Ipv6Prefix(0xFD00_0001_0002_0003));
+        PrivateNetwork shut = open with { Isolated = true };
+        string rules = NetworkRules.Text(open);
+        Assert.Contains("ip6 saddr fd00:1:2:3::/64 oifname != \"vmmbr3\" masquerade", rules, StringComparison.Ordinal);
+        Assert.Contains("iifname \"vmmbr3\" ip6 saddr != fd00:1:2:3::/64 drop", rules, StringComparison.Ordinal);
+        Assert.Contains("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept", rules, StringComparison.Ordinal);
+        Assert.DoesNotContain("nfproto != ipv4", rules, StringComparison.Ordinal);
+        Assert.DoesNotContain("masquerade", NetworkRules.Text(shut), StringComparison.Ordinal);
+        Assert.DoesNotContain("notrack", NetworkRules.Text(shut), StringComparison.Ordinal);
+        using NetworkServices services = new(open, "/nonexistent", 5), alone = new(shut, "/nonexistent", 5);
+        Assert.Contains("\nenable-ra\nra-param=lan0,600,1800\ndhcp-range=fd00:1:2:3::,static,64,24h\n", services.Settings(),
+            StringComparison.Ordinal);
+        Assert.Contains("dhcp-option=option6:dns-server,[fd00:1:2:3::2]", services.Settings(), StringComparison.Ordinal);
+        Assert.Contains("ra-param=lan0,600,0\n", alone.Settings(), StringComparison.Ordinal); // no router
+        services.Network = open with { Ipv6 = null };
+        Assert.DoesNotContain("fd00:", services.Settings(), StringComparison.Ordinal);
     }
 }

@@ -37,9 +37,14 @@ internal static class NetworkCommands
             HelpName = "range",
         };
         Option<bool> isolated = new("--isolated") { Description = "It leads nowhere: its VMs reach each other only" };
-        network.Add("create", "Make a network: a bridge with DHCP, names and NAT", [name, subnet, isolated],
-            async (session, parsed, cancellation) => Show(session, await session.Client.CreateNetworkAsync(
-                new NetworkRequest(parsed.GetValue(name)!, parsed.GetValue(subnet), parsed.GetValue(isolated)), cancellation)
+        Option<string?> ipv6 = new("--ipv6")
+        {
+            Description = "Its IPv6 range, a /64 such as fd00:1:2:3::/64; auto, one of its own made at random, by default; or none",
+            HelpName = "range",
+        };
+        network.Add("create", "Make a network: a bridge with DHCP, names and NAT", [name, subnet, ipv6, isolated],
+            async (session, parsed, cancellation) => Show(session, await session.Client.CreateNetworkAsync(new NetworkRequest(
+                parsed.GetValue(name)!, parsed.GetValue(subnet), parsed.GetValue(isolated), parsed.GetValue(ipv6)), cancellation)
                 .ConfigureAwait(false)));
     }
 
@@ -51,10 +56,11 @@ internal static class NetworkCommands
             return session.Json(list, RestJson.Default.NetworkList);
         }
 
-        Table table = new("NAME", "STATE", "SUBNET", "BRIDGE", "LEADS", "USED BY");
+        Table table = new("NAME", "STATE", "SUBNET", "IPV6", "BRIDGE", "LEADS", "USED BY");
         foreach (NetworkInfo network in list.Networks)
         {
-            table.Add(network.Name, network.State, network.Subnet, network.Bridge, Leads(network), Users(network));
+            table.Add(
+                network.Name, network.State, network.Subnet, network.Ipv6 ?? "-", network.Bridge, Leads(network), Users(network));
         }
 
         return session.Table(table);
@@ -65,11 +71,16 @@ internal static class NetworkCommands
         [
             ("name", network.Name),
             ("state", network.Problem is { } problem ? $"{network.State}: {problem}" : network.State),
-            ("subnet", network.Subnet), ("host", $"{network.Gateway} on {network.Bridge}"),
-            ("DHCP and DNS", $"{network.Server}, domain {network.Domain}"), ("leads", Leads(network)), ("created", Time(network.Created)),
-            ("used by", Users(network)),
-            .. network.Addresses.Select(a => (a.Address, $"{a.Vm} {a.Mac}" + (a.HostName is null ? ", no name" : $", {a.HostName}"))),
+            ("subnet", network.Subnet),
+            ("IPv6", network.Ipv6Problem is { } none ? $"{network.Ipv6}, not at present: {none}" : network.Ipv6 ?? "none"),
+            ("host", $"{Both(network.Gateway, network.Gateway6)} on {network.Bridge}"),
+            ("DHCP and DNS", $"{Both(network.Server, network.Server6)}, domain {network.Domain}"),
+            ("leads", Leads(network)), ("created", Time(network.Created)), ("used by", Users(network)),
+            .. network.Addresses.Select(a =>
+                (Both(a.Address, a.Ipv6), $"{a.Vm} {a.Mac}" + (a.HostName is null ? ", no name" : $", {a.HostName}"))),
         ]);
+
+    private static string Both(string ipv4, string? ipv6) => ipv6 is null ? ipv4 : $"{ipv4} {ipv6}";
 
     private static string Leads(NetworkInfo network) => network.Isolated ? "nowhere" : "out by NAT";
 

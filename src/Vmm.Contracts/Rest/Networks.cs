@@ -4,7 +4,8 @@ namespace Vmm.Contracts.Rest;
 /// <param name="Name">Its name: 1 to 64 letters, digits, <c>. _ -</c>, a letter or digit first.</param>
 /// <param name="Subnet">Its IPv4 range, /16 to /29; null: one that nothing on the host uses.</param>
 /// <param name="Isolated">It leads nowhere: its VMs reach each other only.</param>
-public sealed record NetworkRequest(string Name, string? Subnet = null, bool Isolated = false);
+/// <param name="Ipv6">Its IPv6 range, a /64; null or <c>auto</c>: a new one of those for use inside; <c>none</c>: it has none.</param>
+public sealed record NetworkRequest(string Name, string? Subnet = null, bool Isolated = false, string? Ipv6 = null);
 
 /// <summary>A private network: a bridge of its own with addresses and names for VMs, and a way out.</summary>
 /// <param name="Name">Its name.</param>
@@ -19,6 +20,10 @@ public sealed record NetworkRequest(string Name, string? Subnet = null, bool Iso
 /// <param name="Created">When it was made.</param>
 /// <param name="Addresses">Addresses that are reserved, in their order.</param>
 /// <param name="UsedBy">VMs that use it.</param>
+/// <param name="Ipv6">Its IPv6 range; null: it has none.</param>
+/// <param name="Gateway6">The host's IPv6 address on it.</param>
+/// <param name="Server6">Where DNS is by IPv6.</param>
+/// <param name="Ipv6Problem">Why it has no IPv6 at present; null: it has, or is to have none.</param>
 public sealed record NetworkInfo(
     string Name,
     string State,
@@ -31,14 +36,19 @@ public sealed record NetworkInfo(
     string Domain,
     DateTimeOffset Created,
     IReadOnlyList<NetworkAddress> Addresses,
-    IReadOnlyList<string> UsedBy);
+    IReadOnlyList<string> UsedBy,
+    string? Ipv6 = null,
+    string? Gateway6 = null,
+    string? Server6 = null,
+    string? Ipv6Problem = null);
 
 /// <summary>An address that is reserved for a device.</summary>
 /// <param name="Vm">The VM.</param>
 /// <param name="Mac">MAC address of the device.</param>
 /// <param name="Address">The address.</param>
 /// <param name="HostName">The name by which the VM is found; null: its name makes none.</param>
-public sealed record NetworkAddress(string Vm, string Mac, string Address, string? HostName);
+/// <param name="Ipv6">The IPv6 address; null: the network has none.</param>
+public sealed record NetworkAddress(string Vm, string Mac, string Address, string? HostName, string? Ipv6 = null);
 
 /// <summary>Private networks, by name.</summary>
 /// <param name="Networks">The networks.</param>

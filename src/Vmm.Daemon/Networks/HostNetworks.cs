@@ -15,6 +15,12 @@ internal sealed class HostNetworks(string folder, uint user) : INetworkHost
     public IReadOnlyList<(Ipv4Subnet Subnet, string By)> Used(string? except) => HostSubnets.Used(except);
 
     /// <inheritdoc/>
+    public string? Ipv6Problem => HostIpv6.Problem;
+
+    /// <inheritdoc/>
+    public string? UserOf(Ipv6Prefix prefix) => HostIpv6.UserOf(prefix, except: null);
+
+    /// <inheritdoc/>
     public bool IsFree(int number) => PrivateBridge.IsFree(number);
 
     /// <inheritdoc/>
@@ -25,25 +31,32 @@ internal sealed class HostNetworks(string folder, uint user) : INetworkHost
     }
 
     /// <inheritdoc/>
-    public bool EndForwarding() => _rules.EndForwarding();
+    public string? EndForwarding(bool ipv6) => _rules.EndForwarding(ipv6);
 
     private sealed class Objects(NetworkRules rules, PrivateNetwork network, NetworkServices services) : INetworkObjects
     {
+        // Without IPv6 while the host has none.
+        private PrivateNetwork Possible => network.Ipv6 is null || HostIpv6.Problem is null ? network : network with { Ipv6 = null };
+
         public string? Missing(bool all)
         {
+            PrivateNetwork now = Possible;
             services.UpdateServers();
-            return !PrivateBridge.IsThere(network) ? $"its bridge {network.Bridge}"
+            return !PrivateBridge.IsThere(now) ? $"its bridge {now.Bridge}"
+                : now != services.Network || !PrivateBridge.HasIpv6(now) ? "its IPv6"
                 : !services.IsRunning ? "its dnsmasq"
-                : !network.Isolated && !NetworkRules.IsForwarding ? "the host's forwarding"
-                : all && !NetworkRules.AreThere(network) ? "its table of nftables"
+                : !rules.Forwards(now) ? "the host's forwarding"
+                : all && !NetworkRules.AreThere(now) ? "its table of nftables"
                 : null;
         }
 
-        public bool Ensure(IReadOnlyList<ReservedAddress> reserved)
+        public IReadOnlyList<string> Ensure(IReadOnlyList<ReservedAddress> reserved)
         {
-            PrivateBridge.Ensure(network);
-            rules.Apply(network);
-            bool changed = !network.Isolated && rules.BeginForwarding();
+            PrivateNetwork now = Possible;
+            PrivateBridge.Ensure(now);
+            rules.Apply(now);
+            IReadOnlyList<string> changed = rules.BeginForwarding(now);
+            services.Network = now;
             services.Ensure(reserved);
             return changed;
         }

@@ -9,6 +9,12 @@ internal interface INetworkHost
     /// <param name="except">An interface that does not count; null: all do.</param>
     IReadOnlyList<(Ipv4Subnet Subnet, string By)> Used(string? except);
 
+    /// <summary>Why the host has no IPv6; null: it has.</summary>
+    string? Ipv6Problem { get; }
+
+    /// <summary>What of the host uses an IPv6 range; null: nothing.</summary>
+    string? UserOf(Ipv6Prefix prefix);
+
     /// <summary>No bridge has this number.</summary>
     bool IsFree(int number);
 
@@ -16,9 +22,10 @@ internal interface INetworkHost
     INetworkObjects Open(PrivateNetwork network);
 
     /// <summary>No network leads anywhere any more: the host is as it was before the first that did.</summary>
-    /// <returns>Something changed by that.</returns>
+    /// <param name="ipv6">By IPv6; else by IPv4.</param>
+    /// <returns>The setting that changed by that; null: none.</returns>
     /// <exception cref="HostNetException">It cannot be.</exception>
-    bool EndForwarding();
+    string? EndForwarding(bool ipv6);
 }
 
 /// <summary>The objects of one network on the host. One thread at a time. Disposing leaves them.</summary>
@@ -31,9 +38,9 @@ internal interface INetworkObjects : IDisposable
 
     /// <summary>Makes what is missing.</summary>
     /// <param name="reserved">Addresses and names.</param>
-    /// <returns>The host forwards packets from now on, and did not before.</returns>
+    /// <returns>Settings of the host by which it forwards packets from now on, and did not before.</returns>
     /// <exception cref="HostNetException">It cannot be made.</exception>
-    bool Ensure(IReadOnlyList<ReservedAddress> reserved);
+    IReadOnlyList<string> Ensure(IReadOnlyList<ReservedAddress> reserved);
 
     /// <summary>Addresses or names have changed.</summary>
     void Update(IReadOnlyList<ReservedAddress> reserved);

@@ -1,4 +1,5 @@
 using System.Net;
+using Vmm.Contracts.Rest;
 using Vmm.HostNet;
 using Vmm.Spec;
 
@@ -15,7 +16,8 @@ internal sealed class Network(NetworkRecord record, NetworkLibrary library)
     internal NetworkRecord Record { get; private set; } = record;
 
     /// <summary>What it is on the host.</summary>
-    internal PrivateNetwork Private { get; } = new(record.Name, record.Id, record.Number, SubnetOf(record), record.Isolated);
+    internal PrivateNetwork Private { get; } =
+        new(record.Name, record.Id, record.Number, SubnetOf(record), record.Isolated, PrefixOf(record));
 
     /// <summary>What keeps it up.</summary>
     internal NetworkRun? Run { get; set; }
@@ -101,9 +103,19 @@ internal sealed class Network(NetworkRecord record, NetworkLibrary library)
         {
             string? name = PrivateNetwork.HostName(r.Vm);
             bool own = name is not null && (owners.TryAdd(name, r.Vm) || string.Equals(owners[name], r.Vm, StringComparison.Ordinal));
-            return new ReservedAddress(own ? name : null, r.Mac, IPAddress.Parse(r.Address));
+            IPAddress address = IPAddress.Parse(r.Address);
+            return new ReservedAddress(own ? name : null, r.Mac, address, Private.Ipv6Of(address));
         })];
     }
+
+    /// <summary>What is told of it.</summary>
+    /// <param name="users">VMs that use it.</param>
+    /// <param name="noIpv6">Why the host has no IPv6; null: it has.</param>
+    internal NetworkInfo Describe(IReadOnlyList<string> users, string? noIpv6) => new(
+        Record.Name, Run!.Problem is null ? "up" : "failed", Run.Problem, Record.Subnet, Private.Gateway.ToString(),
+        Private.Server.ToString(), Private.Bridge, Record.Isolated, PrivateNetwork.Domain, Record.Created,
+        [.. ReservedAddresses().Zip(Record.Reserved, (r, of) => new NetworkAddress(of.Vm, r.Mac, of.Address, r.Name, r.Ipv6?.ToString()))],
+        users, Record.Ipv6, Private.Gateway6?.ToString(), Private.Server6?.ToString(), Record.Ipv6 is null ? null : noIpv6);
 
     private bool Forget(Func<NetworkReservation, bool> which)
     {
@@ -153,6 +165,11 @@ internal sealed class Network(NetworkRecord record, NetworkLibrary library)
 
         return null;
     }
+
+    private static Ipv6Prefix? PrefixOf(NetworkRecord record) =>
+        record.Ipv6 is null ? null
+        : Ipv6Prefix.TryParse(record.Ipv6, out Ipv6Prefix prefix, out string problem) ? prefix
+        : throw new InvalidDataException($"{record.Name}: {record.Ipv6} {problem}");
 
     private static Ipv4Subnet SubnetOf(NetworkRecord record) =>
         Ipv4Subnet.TryParse(record.Subnet, out Ipv4Subnet subnet, out string problem)

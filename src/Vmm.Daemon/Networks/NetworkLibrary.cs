@@ -33,6 +33,7 @@ internal sealed class NetworkLibrary
                 if (record is { Id: not null, Number: >= 0, Reserved: not null } && NetSpec.IsNetworkName(record.Name)
                     && string.Equals(PathOf(record.Name), path, StringComparison.Ordinal)
                     && Ipv4Subnet.TryParse(record.Subnet ?? "", out _, out _)
+                    && (record.Ipv6 is null || Ipv6Prefix.TryParse(record.Ipv6, out _, out _))
                     && record.Reserved.All(r => r is { Vm: not null, Mac: not null } && Ipv4Subnet.TryParseAddress(r.Address ?? "", out _)))
                 {
                     found.Add(record);

@@ -48,6 +48,35 @@ internal sealed class NetworkPlan(INetworkHost host, IReadOnlyList<PrivateNetwor
             : subnet;
     }
 
+    /// <summary>The IPv6 range of a new network: the one that is wished for, a new one (<c>auto</c>), or none.</summary>
+    /// <exception cref="ApiException">It is none, or in use.</exception>
+    internal Ipv6Prefix? Ipv6Of(string? wish)
+    {
+        switch (wish)
+        {
+            case "none":
+                return null;
+            case null or "auto":
+                Ipv6Prefix made;
+                do
+                {
+                    made = Ipv6Prefix.NewLocal();
+                }
+                while (UserOf(made) is not null);
+                return made;
+        }
+
+        return !Ipv6Prefix.TryParse(wish, out Ipv6Prefix prefix, out string problem)
+                ? throw Invalid($"ipv6: {(wish.Length > 64 ? wish[..64] : wish)} {problem}, auto, or none")
+            : UserOf(prefix) is { } other
+                ? throw new ApiException(409, "subnet-taken", "the range is in use",
+                    $"{prefix} is one of {other}: name another, or none to have one made")
+            : prefix;
+    }
+
+    private string? UserOf(Ipv6Prefix prefix) =>
+        networks.FirstOrDefault(n => n.Ipv6 == prefix) is { } network ? $"the network {network.Name}" : host.UserOf(prefix);
+
     /// <summary>A number whose bridge is not there, and no network's.</summary>
     internal int FreeNumber()
     {

@@ -10,13 +10,15 @@ namespace Vmm.Daemon.Networks;
 /// <param name="Isolated">It leads nowhere.</param>
 /// <param name="Created">When it was made.</param>
 /// <param name="Reserved">Addresses of devices.</param>
+/// <param name="Ipv6">Its IPv6 range; null: it has none, as those of before there were any.</param>
 internal sealed record NetworkRecord(
-    string Name, string Id, int Number, string Subnet, bool Isolated, DateTimeOffset Created, IReadOnlyList<NetworkReservation> Reserved);
+    string Name, string Id, int Number, string Subnet, bool Isolated, DateTimeOffset Created, IReadOnlyList<NetworkReservation> Reserved,
+    string? Ipv6 = null);
 
 /// <summary>An address of a device of a VM.</summary>
 /// <param name="Vm">Name of the VM.</param>
 /// <param name="Mac">MAC address of the device, lower case.</param>
-/// <param name="Address">The address.</param>
+/// <param name="Address">The IPv4 address, which tells the other.</param>
 internal sealed record NetworkReservation(string Vm, string Mac, string Address);
 
 /// <summary>JSON of what is stored.</summary>

@@ -130,9 +130,10 @@ internal sealed class NetworkRun(
     {
         try
         {
-            if (objects.Ensure(reserved()))
+            if (objects.Ensure(reserved()) is { Count: > 0 } settings)
             {
-                tell(Forwarding, "the host forwards packets from now on (net.ipv4.ip_forward), those of private networks and no others");
+                tell(Forwarding, $"the host forwards packets from now on ({string.Join(", ", settings)}), those of private networks and "
+                    + "no others");
             }
 
             Problem = null;

@@ -1,3 +1,4 @@
+using System.Net;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Rest;
@@ -84,7 +85,7 @@ internal sealed class NetworkStore(
 
             NetworkPlan plan = new(host, [.. All().Select(n => n.Private)]);
             NetworkRecord record = new(wish.Name, Guid.NewGuid().ToString(), plan.FreeNumber(), plan.SubnetOf(wish.Subnet).ToString(),
-                wish.Isolated, DateTimeOffset.UtcNow, []);
+                wish.Isolated, DateTimeOffset.UtcNow, [], plan.Ipv6Of(wish.Ipv6)?.ToString());
             return Describe(await BringUpAsync(new Network(record, library)).ConfigureAwait(false));
         }
         finally
@@ -178,14 +179,24 @@ internal sealed class NetworkStore(
         await UpdateAsync(changed).ConfigureAwait(false);
     }
 
-    /// <summary>The addresses of a VM, in no order.</summary>
+    /// <summary>The addresses of a VM, those of IPv6 behind the others.</summary>
     internal IReadOnlyList<string> AddressesOf(string vm)
     {
+        List<IPAddress> ipv4 = [], ipv6 = [];
         lock (_gate)
         {
-            return [.. _networks.Values.SelectMany(n => n.Record.Reserved)
-                .Where(r => string.Equals(r.Vm, vm, StringComparison.Ordinal)).Select(r => r.Address)];
+            foreach ((Network network, NetworkReservation reserved) in
+                _networks.Values.SelectMany(n => n.Record.Reserved.Select(r => (n, r))))
+            {
+                if (string.Equals(reserved.Vm, vm, StringComparison.Ordinal))
+                {
+                    ipv4.Add(IPAddress.Parse(reserved.Address));
+                    ipv6.AddRange(network.Private.Ipv6Of(ipv4[^1]) is { } other ? [other] : []);
+                }
+            }
         }
+
+        return [.. ipv4.Concat(ipv6.Count > 0 && host.Ipv6Problem is null ? ipv6 : []).Select(address => address.ToString())];
     }
 
     /// <summary>A device of a network as one on its bridge: held to its MAC address and to the address that is reserved for it.</summary>
@@ -216,7 +227,8 @@ internal sealed class NetworkStore(
                 Bridge = network.Private.Bridge,
                 Mac = mac,
                 AntiSpoof = true,
-                Addresses = [reserved.Address],
+                Addresses = network.Private.Ipv6Of(IPAddress.Parse(reserved.Address)) is { } ipv6
+                    ? [reserved.Address, ipv6.ToString()] : [reserved.Address],
             }, network.Private);
         }
     }
@@ -242,7 +254,9 @@ internal sealed class NetworkStore(
             _networks[network.Record.Name] = network;
         }
 
-        Tell("network-created", $"{network.Record.Name}: {network.Record.Subnet} on {network.Private.Bridge}");
+        Tell("network-created", $"{network.Record.Name}: {network.Record.Subnet}"
+            + (network.Record.Ipv6 is { } ipv6 ? $" and {ipv6}{(host.Ipv6Problem is { } why ? $" (not now: {why})" : "")}" : "")
+            + $" on {network.Private.Bridge}");
         return network;
     }
 
@@ -297,9 +311,12 @@ internal sealed class NetworkStore(
     {
         try
         {
-            if (All().All(n => n.Record.Isolated) && host.EndForwarding())
+            foreach (bool ipv6 in (ReadOnlySpan<bool>)[false, true])
             {
-                Tell(NetworkRun.Forwarding, "the host forwards no packets any more (net.ipv4.ip_forward), as before");
+                if (All().All(n => n.Record.Isolated || (ipv6 && n.Record.Ipv6 is null)) && host.EndForwarding(ipv6) is { } setting)
+                {
+                    Tell(NetworkRun.Forwarding, $"the host forwards no packets any more ({setting}), as before");
+                }
             }
         }
         catch (HostNetException cause)
@@ -334,18 +351,10 @@ internal sealed class NetworkStore(
 
     private NetworkInfo Describe(Network network)
     {
-        IReadOnlyList<string> users;
-        NetworkRecord record;
         lock (_gate)
         {
-            (users, record) = (UsersOf(network), network.Record);
+            return network.Describe(UsersOf(network), host.Ipv6Problem);
         }
-
-        PrivateNetwork made = network.Private;
-        string? problem = network.Run!.Problem;
-        return new NetworkInfo(record.Name, problem is null ? "up" : "failed", problem, record.Subnet, made.Gateway.ToString(),
-            made.Server.ToString(), made.Bridge, record.Isolated, PrivateNetwork.Domain, record.Created,
-            [.. network.ReservedAddresses().Zip(record.Reserved, (r, of) => new NetworkAddress(of.Vm, r.Mac, of.Address, r.Name))], users);
     }
 
     private IReadOnlyList<string> UsersOf(Network network) =>

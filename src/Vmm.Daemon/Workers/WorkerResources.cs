@@ -331,7 +331,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
             (NetSpec onBridge, PrivateNetwork network) = (access.Networks ?? throw new HostNetException("nobody keeps private networks"))(
                 access.VmId, spec, index);
             queues = BridgeTap.Open(onBridge, network.TapAlias(alias), spec.AntiSpoof == true ? null : problem => _netRemarks.Add(
-                $"net{index} on network {name} is not held to its address: {problem}"));
+                $"net{index} on network {name} is not held to its address: {problem}"), served: true);
         }
         else
         {

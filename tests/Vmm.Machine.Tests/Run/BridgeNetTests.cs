@@ -14,7 +14,8 @@ namespace Vmm.Machine.Tests.Run;
 [Collection("Machines with net0")] // threads of the process are looked for by their names
 public sealed class BridgeNetTests
 {
-    private const string Mac = "52:54:00:00:00:02";
+    private const string Mac = "52:54:00:00:00:02", Nobody = "00000000000000000000000000000000";
+    private const StringComparison Exact = StringComparison.Ordinal;
     private static readonly byte[] s_own = [0x52, 0x54, 0, 0, 0, 2], s_other = [0x52, 0x54, 0, 0, 0, 3];
     private static readonly string s_linkLocal = "fe800000000000005054 00fffe000002".Replace(" ", "", StringComparison.Ordinal);
 
@@ -114,7 +115,24 @@ public sealed class BridgeNetTests
         { Ethernet(s_own, 0x86DD) + Ipv6(6, "20010db8000000000000000000000002"), true, true },
         { Ethernet(s_own, 0x86DD) + Ipv6(6, "20010db8000000000000000000000003"), true, false },
         { Ethernet(s_own, 0x86DD) + Ipv6(6, "fe800000000000000000000000000001"), true, false },
-        { Ethernet(s_own, 0x86DD) + Ipv6(58, new string('0', 32), "87"), true, true }, // a solicitation: is this address free?
+        // A solicitation: is this address free? Of its own, and of another's, who would not get it.
+        { Ethernet(s_own, 0x86DD) + Ipv6(58, Nobody, "87", s_linkLocal), true, true },
+        { Ethernet(s_own, 0x86DD) + Ipv6(58, Nobody, "87", "20010db8000000000000000000000002"), true, true },
+        { Ethernet(s_own, 0x86DD) + Ipv6(58, Nobody, "87", "20010db8000000000000000000000003"), true, false },
+        { Ethernet(s_own, 0x86DD) + Ipv6(58, Nobody, "85"), true, true }, // a solicitation of routers
+        { Ethernet(s_own, 0x86DD) + Ipv6(58, Nobody, "80"), true, false },
+        { Ethernet(s_own, 0x86DD) + Ipv6(17, Nobody, "02220223"), true, false },
+        { Ethernet(s_own, 0x86DD) + Ipv6(0, Nobody, "3a000502000001008f"), true, true },
+        // DHCPv6: of a client, of a server, of one behind a fragment header.
+        { Ethernet(s_own, 0x86DD) + Ipv6(17, s_linkLocal, "02220223"), true, true },
+        { Ethernet(s_own, 0x86DD) + Ipv6(17, s_linkLocal, "02230222"), true, false },
+        { Ethernet(s_own, 0x86DD) + Ipv6(44, s_linkLocal, "1100000100000007" + "02220223"), true, true },
+        { Ethernet(s_own, 0x86DD) + Ipv6(44, s_linkLocal, "1100000100000007" + "02230222"), true, false },
+        { Ethernet(s_own, 0x86DD) + Ipv6(44, s_linkLocal, "1100000900000007" + "02230222"), true, true }, // in the middle of something
+        { Ethernet(s_own, 0x86DD) + Ipv6(44, s_linkLocal, "3a00000100000007" + "8000"), true, true },
+        { Ethernet(s_own, 0x86DD) + Ipv6(44, s_linkLocal, "3a00000100000007" + "8600"), true, false },
+        { Ethernet(s_own, 0x86DD) + Ipv6(44, s_linkLocal, "3a00000100000007" + "8800"), true, false },
+        { Ethernet(s_own, 0x86DD) + Ipv6(44, s_linkLocal, "2c00000100000007" + "8600"), true, false },
         { Ethernet(s_own, 0x86DD) + Ipv6(58, s_linkLocal, "86"), true, false }, // router advertisement
         { Ethernet(s_own, 0x86DD) + Ipv6(58, s_linkLocal, "89"), true, false }, // redirect
         { Ethernet(s_own, 0x86DD) + Ipv6(58, s_linkLocal, "88", s_linkLocal), true, true }, // an advertisement of its own
@@ -127,6 +145,47 @@ public sealed class BridgeNetTests
         { Ethernet(s_own, 0x88A8) + "00050800" + Ipv4("c0000202"), false, false },
         { Ethernet(s_own, 0x88B5) + "00", true, false },
     };
+
+    public static TheoryData<string, bool> FramesOnANetwork => new()
+    {
+        // A link-local address that is not made from a MAC address may be the guest's own; one that is, is another's or the router's.
+        { Ethernet(s_own, 0x86DD) + Ipv6(6, "fe800000000000001234567890abcdef"), true },
+        { Ethernet(s_own, 0x86DD) + Ipv6(6, "fe80000000000000fc0000fffe000001"), false },
+        { Ethernet(s_own, 0x86DD) + Ipv6(6, "fe800000000000011234567890abcdef"), false },
+        { Ethernet(s_own, 0x86DD) + Ipv6(6, "febf0000000000001234567890abcdef"), false },
+        { Ethernet(s_own, 0x86DD) + Ipv6(6, "20010db8000000000000000000000003"), false },
+        { Ethernet(s_own, 0x86DD) + Ipv6(58, s_linkLocal, "88", "fe800000000000001234567890abcdef"), true },
+        { Ethernet(s_own, 0x86DD) + Ipv6(58, s_linkLocal, "88", "fe80000000000000fc0000fffe000001"), false },
+        { Ethernet(s_own, 0x86DD) + Ipv6(58, Nobody, "87", "fe800000000000001234567890abcdef"), true },
+        { Ethernet(s_own, 0x86DD) + Ipv6(58, Nobody, "87", "fe80000000000000fc0000fffe000001"), false },
+        { Ethernet(s_own, 0x86DD) + Ipv6(58, "fe800000000000001234567890abcdef", "86"), false },
+        { Ethernet(s_own, 0x86DD) + Ipv6(17, "fe800000000000001234567890abcdef", "02230222"), false },
+        // DHCP: of a client with an address, of a server, with options in its header, in the middle of something.
+        { Ethernet(s_own, 0x0800) + Ipv4("c0000202", "c0000209", "00440043"), true },
+        { Ethernet(s_own, 0x0800) + Ipv4("c0000202", "ffffffff", "00430044"), false },
+        { Ethernet(s_own, 0x0800) + "46" + Ipv4("c0000202", "ffffffff", "0101010100430044")[2..], false },
+        { Ethernet(s_own, 0x0800) + "46" + Ipv4("c0000202", "ffffffff", "0101010100440043")[2..], true },
+        { Ethernet(s_own, 0x0800) + Ipv4("c0000202", "ffffffff", "00430044").Replace("4500004000000000", "4500004000000001", Exact), true },
+        { Ethernet(s_own, 0x0800) + Ipv4("c0000203", "c0000209", "00440043"), false },
+        { Ethernet(s_own, 0x0806) + Arp(s_own, "c0000203"), false },
+    };
+
+    [KvmFact(NeedsRoot = true)]
+    public void A_guest_of_a_private_network_is_no_server_and_no_router_there()
+    {
+        using TapNamespace network = Host();
+        using Peer guest = new(
+            network, new NetSpec { Bridge = "br0", Mac = Mac, AntiSpoof = true, Addresses = ["192.0.2.2", "2001:db8::2"] }, served: true);
+        foreach (object[] row in FramesOnANetwork)
+        {
+            Assert.True(guest.Passes(Convert.FromHexString((string)row[0])) == (bool)row[1], $"{row[0]}: {!(bool)row[1]}");
+        }
+
+        foreach (object[] row in Frames)
+        {
+            Assert.True(guest.Passes(Convert.FromHexString((string)row[0])) == (bool)row[2], $"as on a bridge, {row[0]}: {!(bool)row[2]}");
+        }
+    }
 
     [KvmFact(NeedsRoot = true)]
     public void A_frame_goes_by_the_filter_only_when_it_may()
@@ -203,7 +262,7 @@ public sealed class BridgeNetTests
         private readonly NativeArray<byte> _bytes = new(2048);
         private readonly NativeArray<IoVector> _vector = new(1);
 
-        internal Peer(TapNamespace network, NetSpec net)
+        internal Peer(TapNamespace network, NetSpec net, bool served = false)
         {
             string name = net.Addresses is null ? "brm" : "bra";
             (_guest, _port) = network.Do(() =>
@@ -215,7 +274,8 @@ public sealed class BridgeNetTests
                 }
 
                 TapNamespace.Ip("link", "set", name, "up");
-                return (BridgeTap.Open(net with { Bridge = name }, "x")[0], BridgeTap.Open(new NetSpec { Bridge = name }, "x")[0]);
+                return (BridgeTap.Open(net with { Bridge = name }, "x", served: served)[0],
+                    BridgeTap.Open(new NetSpec { Bridge = name }, "x")[0]);
             });
         }
 
