@@ -16,6 +16,10 @@ internal sealed class FakeWorkers : IWorkerLauncher
 
     internal Exception? RefuseLaunch { get; set; }
 
+    public Task<IIncomingWorker> ReceiveAsync(
+        string vmId, VmSpec spec, IReadOnlyList<FileDescriptorHandle> channels, CancellationToken cancellation) =>
+        throw new NotImplementedException(); // BASE ONLY: the daemon's branch has it
+
     /// <summary>Launches wait for it; null: they do not.</summary>
     internal TaskCompletionSource? LaunchGate { get; set; }
 
@@ -97,6 +101,8 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
     public VmState State { get; private set; } = VmState.Starting;
 
     public Task<WorkerExit> Ended => _ended.Task;
+
+    public IWorkerMoves Moves => throw new NotImplementedException(); // BASE ONLY: the daemon's branch has it
 
     internal int PowerButtonPresses { get; private set; }
 

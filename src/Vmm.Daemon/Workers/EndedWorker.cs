@@ -35,6 +35,8 @@ internal sealed class EndedWorker(string vmId, WorkerExit exit) : IWorker
 
     public Task UndoSaveAsync(CancellationToken cancellation) => throw Over();
 
+    public IWorkerMoves Moves => throw Over();
+
     public Task WakeAsync(CancellationToken cancellation) => throw Over();
 
     public Task StopAsync(CancellationToken cancellation) => Task.CompletedTask;

@@ -36,6 +36,17 @@ public interface IWorkerLauncher
         Action<double>? progress,
         CancellationToken cancellation);
 
+    /// <summary>
+    /// Takes a worker and lets it get a VM from another one. Nothing but memory is taken for it: its disks are still another's.
+    /// </summary>
+    /// <param name="vmId">The daemon's id of the VM.</param>
+    /// <param name="spec">Its spec with the devices that it has; validated.</param>
+    /// <param name="channels">Connected streams, in the order of the sender's; not owned.</param>
+    /// <param name="cancellation">Gives up and cleans up.</param>
+    /// <exception cref="WorkerException">There is no worker for it.</exception>
+    Task<IIncomingWorker> ReceiveAsync(
+        string vmId, VmSpec spec, IReadOnlyList<FileDescriptorHandle> channels, CancellationToken cancellation);
+
     /// <summary>A VM is deleted that has no worker: what was kept for it beside its disks goes, too.</summary>
     /// <param name="vmId">The daemon's id of the VM.</param>
     void Forget(string vmId)
@@ -139,6 +150,9 @@ public interface IWorker : IAsyncDisposable
     /// <summary>Gives a save up, or what one has written: the VM is as it was before when this returns.</summary>
     /// <exception cref="WorkerException">The worker does not answer.</exception>
     Task UndoSaveAsync(CancellationToken cancellation);
+
+    /// <summary>The VM moves to another worker.</summary>
+    IWorkerMoves Moves { get; }
 
     /// <summary>Presses the ACPI power button; what the guest does then is its own affair.</summary>
     /// <exception cref="WorkerException">The VM has no power button.</exception>

@@ -58,6 +58,7 @@ internal sealed class RemoteWorker : IWorker
         _events.OnDeviceRemoved(_ => LeftNets.OnRemoved(_nets, this));
         _link = new WorkerLink(socket, process, options, _events.Handle, () => HelloAsync(CancellationToken.None), () => Kill());
         _saves = new WorkerSaves(_link, Bounds);
+        Moves = new WorkerMoves(_link);
         _finish = FinishAsync();
         _greeting = new WorkerGreeting(_link, _events, Bounds);
         _plugs = new WorkerPlugs(_link, _events, Bounds, _greeting, options.Disks);
@@ -113,6 +114,8 @@ internal sealed class RemoteWorker : IWorker
     public Task SaveAsync(
         IReadOnlyList<(string Name, FileDescriptorHandle File)> files, ulong bytes, TimeSpan longest, CancellationToken cancellation) =>
         _saves.SaveAsync(files, bytes, longest, cancellation);
+
+    public IWorkerMoves Moves { get; }
 
     public Task UndoSaveAsync(CancellationToken cancellation) => _saves.UndoAsync(cancellation);
 
