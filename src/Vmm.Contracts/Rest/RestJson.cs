@@ -59,6 +59,7 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(Problem))]
 [JsonSerializable(typeof(ConsoleSize))]
 [JsonSerializable(typeof(SavedFolderRequest))]
+[JsonSerializable(typeof(UpgradeRequest))]
 [JsonSerializable(typeof(VmSeedInfo))]
 [JsonSerializable(typeof(VmSeedWish))]
 public sealed partial class RestJson : JsonSerializerContext;

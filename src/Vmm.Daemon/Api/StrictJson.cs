@@ -38,6 +38,7 @@ namespace Vmm.Daemon.Api;
 [JsonSerializable(typeof(RehomeRequest))]
 [JsonSerializable(typeof(SavedFolderRequest))]
 [JsonSerializable(typeof(TokenWish))]
+[JsonSerializable(typeof(UpgradeRequest))]
 [JsonSerializable(typeof(VmSeedWish))]
 internal sealed partial class RequestJson : JsonSerializerContext;
 

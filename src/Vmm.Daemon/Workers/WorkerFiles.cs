@@ -85,7 +85,11 @@ internal sealed class WorkerFiles
     internal WorkerFiles Rename()
     {
         WorkerFiles named = new(_directory, VmId);
-        File.Move(End, named.End, overwrite: true);
+        if (File.Exists(End)) // a daemon that died in between has renamed it
+        {
+            File.Move(End, named.End, overwrite: true);
+        }
+
         File.Move(Socket, named.Socket, overwrite: true); // last: it is what a daemon finds a worker by
         return named;
     }
