@@ -220,6 +220,15 @@ internal static partial class DaemonLog
     [LoggerMessage(152, LogLevel.Information, "the pressure loop is {State}")]
     internal static partial void PressureSet(ILogger log, string state);
 
+    [LoggerMessage(160, LogLevel.Information, "{Name} went on in a new worker ({From} -> {To}); it stood still for {Downtime} ms")]
+    internal static partial void Upgraded(ILogger log, string name, int from, int to, double downtime);
+
+    [LoggerMessage(161, LogLevel.Warning, "{Name}: the worker was not told to give its move up: {Problem}")]
+    internal static partial void MoveNotUndone(ILogger log, string name, string problem);
+
+    [LoggerMessage(162, LogLevel.Warning, "{Name}: its new worker keeps the names of its move until the next vmmd: {Problem}")]
+    internal static partial void NamesNotTaken(ILogger log, string name, string problem);
+
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
     internal static partial void Listening(ILogger log, string version, string socket);
 }

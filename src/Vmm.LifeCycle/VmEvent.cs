@@ -30,6 +30,15 @@ public enum VmEvent
     /// <summary>Its saved state is forgotten.</summary>
     SaveDiscarded,
 
+    /// <summary>A move to another worker was asked for.</summary>
+    Move,
+
+    /// <summary>The move is over, or nothing came of it: the VM runs here.</summary>
+    MoveOver,
+
+    /// <summary>The same of a VM that was paused: it is paused here.</summary>
+    MoveOverPaused,
+
     /// <summary>The power button was pressed; what the guest makes of it is another event.</summary>
     PowerButton,
 

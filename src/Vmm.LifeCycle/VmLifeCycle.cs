@@ -20,11 +20,13 @@ public static class VmLifeCycle
         [(VmState.Starting, VmEvent.Failed)] = VmState.Failed,
         [(VmState.Starting, VmEvent.Crashed)] = VmState.Crashed, // a guest can be quicker than the news of its start
         [(VmState.Starting, VmEvent.Saved)] = VmState.Saved, // a restore that did not succeed
+        [(VmState.Starting, VmEvent.MoveOverPaused)] = VmState.Paused, // it came from another host, where it was paused
 
         [(VmState.Running, VmEvent.Paused)] = VmState.Paused,
         [(VmState.Running, VmEvent.PowerButton)] = VmState.Running,
         [(VmState.Running, VmEvent.Wake)] = VmState.Running,
         [(VmState.Running, VmEvent.Save)] = VmState.Saving,
+        [(VmState.Running, VmEvent.Move)] = VmState.Migrating,
         [(VmState.Running, VmEvent.Stop)] = VmState.Stopping,
         [(VmState.Running, VmEvent.Ended)] = VmState.Stopped,
         [(VmState.Running, VmEvent.Failed)] = VmState.Failed,
@@ -33,6 +35,7 @@ public static class VmLifeCycle
 
         [(VmState.Paused, VmEvent.Resumed)] = VmState.Running,
         [(VmState.Paused, VmEvent.Save)] = VmState.Saving,
+        [(VmState.Paused, VmEvent.Move)] = VmState.Migrating,
         [(VmState.Paused, VmEvent.Stop)] = VmState.Stopping,
         [(VmState.Paused, VmEvent.Ended)] = VmState.Stopped,
         [(VmState.Paused, VmEvent.Failed)] = VmState.Failed,
@@ -46,6 +49,14 @@ public static class VmLifeCycle
         [(VmState.Saving, VmEvent.Ended)] = VmState.Stopped,
         [(VmState.Saving, VmEvent.Failed)] = VmState.Failed,
         [(VmState.Saving, VmEvent.Crashed)] = VmState.Crashed,
+
+        [(VmState.Migrating, VmEvent.MoveOver)] = VmState.Running,
+        [(VmState.Migrating, VmEvent.MoveOverPaused)] = VmState.Paused,
+        [(VmState.Migrating, VmEvent.Saved)] = VmState.Saved,
+        [(VmState.Migrating, VmEvent.Stop)] = VmState.Stopping,
+        [(VmState.Migrating, VmEvent.Ended)] = VmState.Stopped,
+        [(VmState.Migrating, VmEvent.Failed)] = VmState.Failed,
+        [(VmState.Migrating, VmEvent.Crashed)] = VmState.Crashed,
 
         [(VmState.Saved, VmEvent.SaveDiscarded)] = VmState.Stopped,
 
@@ -78,6 +89,7 @@ public static class VmLifeCycle
         VmEvent.Wake => "woken",
         VmEvent.Stop => "stopped",
         VmEvent.Save => "saved",
+        VmEvent.Move => "moved",
         _ => @event.ToString(),
     };
 

@@ -40,6 +40,9 @@ public enum VmState
 
     /// <summary>It is in a folder, and a restore goes on with it.</summary>
     Saved,
+
+    /// <summary>It moves to another worker, of this host or of another one: it runs, or is paused, until the last part of that.</summary>
+    Migrating,
 }
 
 /// <summary>What can be said of a state alone.</summary>
@@ -55,6 +58,7 @@ public static class VmStates
     /// <param name="state">Its state.</param>
     /// <param name="hasWorker">Whether there is one: a crashed VM has it while it is preserved.</param>
     public static bool IsAlive(this VmState state, bool hasWorker) =>
-        state is VmState.Starting or VmState.Running or VmState.Paused or VmState.Saving or VmState.Stopping
+        state is VmState.Starting or VmState.Running or VmState.Paused or VmState.Saving or VmState.Migrating
+                or VmState.Stopping
             || (state == VmState.Crashed && hasWorker);
 }

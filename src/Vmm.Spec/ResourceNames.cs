@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace Vmm.Spec;
 
 /// <summary>What the descriptors are called that a process is handed for the things a spec names.</summary>
@@ -5,6 +7,9 @@ public static class ResourceNames
 {
     /// <summary>A file of a saved VM (<see cref="SavedVmFiles"/>).</summary>
     public static string Saved(string file) => "saved-" + file;
+
+    /// <summary>A channel through which a VM is moved, from 0.</summary>
+    public static string Channel(int index) => string.Create(CultureInfo.InvariantCulture, $"channel{index}");
 
     /// <summary>/dev/kvm.</summary>
     public const string Kvm = "kvm";

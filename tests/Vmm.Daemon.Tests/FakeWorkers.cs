@@ -16,6 +16,44 @@ internal sealed class FakeWorkers : IWorkerLauncher
 
     internal Exception? RefuseLaunch { get; set; }
 
+    /// <summary>Workers that got a VM, or were to.</summary>
+    internal List<FakeIncoming> Received { get; } = [];
+
+    /// <summary>Happens before each call of a worker that gets a VM is carried out, with its name: receive, status, complete.</summary>
+    internal Func<string, CancellationToken, Task> Incoming { get; set; } = (_, _) => Task.CompletedTask;
+
+    public async Task<IIncomingWorker> ReceiveAsync(
+        string vmId, string? moveId, VmSpec spec, IReadOnlyList<FileDescriptorHandle> channels, CancellationToken cancellation)
+    {
+        await Incoming("receive", cancellation);
+        FakeIncoming incoming = new(this, vmId, moveId, spec, channels);
+        Received.Add(incoming);
+        return incoming;
+    }
+
+    /// <summary>A worker that was moved into.</summary>
+    internal FakeWorker Add(string vmId, string? moveId, VmSpec spec, VmState state)
+    {
+        string name = moveId is null ? vmId : $"{vmId}.{moveId}";
+        FakeWorker worker = new(vmId, 2000 + Received.Count, () => Alive.TryRemove(name, out _))
+        {
+            NoCpuLimits = NoCpuLimits,
+            Starting = Starting,
+            MoveId = moveId,
+            Renamed = worker => name = Rename(name, worker),
+        };
+        worker.Give(spec);
+        worker.GoOn(state);
+        return Alive.TryAdd(name, worker) ? worker : throw new InvalidOperationException("two workers of one name");
+    }
+
+    private string Rename(string from, FakeWorker worker)
+    {
+        Assert.True(Alive.TryAdd(worker.VmId, worker), "the names of a worker that is there were taken");
+        Assert.True(Alive.TryRemove(from, out _));
+        return worker.VmId;
+    }
+
     /// <summary>Launches wait for it; null: they do not.</summary>
     internal TaskCompletionSource? LaunchGate { get; set; }
 
@@ -97,6 +135,37 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
     public VmState State { get; private set; } = VmState.Starting;
 
     public Task<WorkerExit> Ended => _ended.Task;
+
+    private FakeMoves? _moving;
+
+    internal FakeMoves Moving => _moving ??= new FakeMoves(this);
+
+    IWorkerMoves IWorker.Moves => Moving;
+
+    public string? MoveId { get; internal set; }
+
+    /// <summary>Gets it the names of its VM.</summary>
+    internal Action<FakeWorker>? Renamed { get; init; }
+
+    public void TakeNames()
+    {
+        if (MoveId is not null)
+        {
+            Renamed!(this);
+            MoveId = null;
+        }
+    }
+
+    /// <summary>Its end leaves alone what is the VM's.</summary>
+    internal bool HasLetGo { get; private set; }
+
+    public void LetGo() => HasLetGo = true;
+
+    /// <summary>Its vCPUs stand still.</summary>
+    internal void Rest() => State = VmState.Paused;
+
+    /// <summary>It is so.</summary>
+    internal void GoOn(VmState state) => State = state;
 
     internal int PowerButtonPresses { get; private set; }
 

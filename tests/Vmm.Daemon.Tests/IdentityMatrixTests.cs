@@ -46,6 +46,7 @@ public sealed class IdentityMatrixTests
         POST /api/v1/host/fit
         POST /api/v1/vms/{name}/save
         POST /api/v1/vms/{name}/discard-saved
+        POST /api/v1/vms/{name}/upgrade
         POST /api/v1/restore
         POST /api/v1/vms/{name}/start
         POST /api/v1/vms/{name}/stop

@@ -45,6 +45,7 @@ public sealed partial class RestFuzzTests
         ["POST /api/v1/vms/{name}/nets"] = ["tap: tap1\n", "{tap: tap2, mac: \"52:54:00:12:34:56\"}", "network: rests\n"],
         ["POST /api/v1/vms/{name}/vnodes/{vnode}/rehome"] = ["""{"hostNodes":"0","bytesPerSecond":1000000}"""],
         ["POST /api/v1/vms/{name}/save"] = ["""{"folder":"/nowhere/saved"}"""],
+        ["POST /api/v1/vms/{name}/upgrade"] = ["""{"maxDowntimeMilliseconds":50,"timeoutSeconds":60}"""],
         ["POST /api/v1/restore"] = ["""{"folder":"/nowhere/saved"}"""],
         ["PUT /api/v1/balancer"] = ["""{"enabled":true,"dryRun":true}""", """{"enabled":false}"""],
         ["PUT /api/v1/log"] = ["""{"level":"error"}"""],

@@ -41,6 +41,7 @@ public sealed class StrictInputTests
         ["PUT /api/v1/vms/{name}/devices/{device}/size"] = """{"sizeBytes":1048576}""",
         ["POST /api/v1/vms/{name}/vnodes/{vnode}/rehome"] = """{"hostNodes":"0","bytesPerSecond":1000000000}""",
         ["POST /api/v1/vms/{name}/save"] = """{"folder":"/nowhere/saved"}""",
+        ["POST /api/v1/vms/{name}/upgrade"] = """{"maxDowntimeMilliseconds":50}""",
         ["POST /api/v1/restore"] = """{"folder":"/nowhere/saved"}""",
         ["PUT /api/v1/balancer"] = """{"enabled":false,"dryRun":true}""",
         ["PUT /api/v1/log"] = """{"level":"error"}""",

@@ -76,8 +76,9 @@ public sealed class VmLifeCycleTests
             (VmLifeCycle.TryNext(state, VmEvent.Saved, out VmState next), next)));
 
     [Fact]
-    public void What_is_up_can_be_saved_and_nothing_else() =>
-        Assert.All(s_states, state => Assert.Equal(state.IsUp(), VmLifeCycle.TryNext(state, VmEvent.Save, out _)));
+    public void What_is_up_can_be_saved_and_moved_and_nothing_else() => Assert.All(s_states, state => Assert.Equal(
+        (state.IsUp(), state.IsUp()),
+        (VmLifeCycle.TryNext(state, VmEvent.Save, out _), VmLifeCycle.TryNext(state, VmEvent.Move, out _))));
 
     /// <summary>All that a machine can do: it uses the one table, and may not get more by a line that the daemon needs.</summary>
     [Fact]
@@ -136,10 +137,10 @@ public sealed class VmLifeCycleTests
     public void The_words_stay()
     {
         Assert.Equal(
-            "defined starting running paused stopping stopped failed crashed saving saved",
+            "defined starting running paused stopping stopped failed crashed saving saved migrating",
             string.Join(' ', s_states.Select(state => state.Word())));
         Assert.Equal(
-            "Defined Starting Running Paused Stopping Stopped Failed Crashed Saving Saved", string.Join(' ', Enum.GetNames<VmState>()));
+            "Defined Starting Running Paused Stopping Stopped Failed Crashed Saving Saved Migrating", string.Join(' ', Enum.GetNames<VmState>()));
         Assert.Equal(
             "PowerOff Reset DebugExit TripleFault Stopped Failed WorkerDied GuestPanicked", string.Join(' ', Enum.GetNames<ExitReason>()));
     }

@@ -34,6 +34,20 @@ internal static class JobFollower
             ? LastAsync(session, id, null, cancellation)
             : ProgressBar.ShowAsync(id, report => LastAsync(session, id, report, cancellation));
 
+    /// <summary>As <see cref="LastAsync(DaemonSession, string, CancellationToken)"/>; Ctrl-C cancels the job, and its end is waited for.</summary>
+    internal static async Task<JobInfo> LastOrCancelAsync(DaemonSession session, string id, CancellationToken cancellation)
+    {
+        try
+        {
+            return await LastAsync(session, id, cancellation).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+        {
+            await session.Client.CancelJobAsync(id, CancellationToken.None).ConfigureAwait(false);
+            return await LastAsync(session, id, CancellationToken.None).ConfigureAwait(false);
+        }
+    }
+
     private static async Task<JobInfo> LastAsync(DaemonSession session, string id, Action<JobInfo>? report, CancellationToken cancellation)
     {
         JobInfo? last = null;

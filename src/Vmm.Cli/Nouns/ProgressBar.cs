@@ -10,7 +10,7 @@ internal static class ProgressBar
     internal static Task<JobInfo> ShowAsync(string title, Func<Action<JobInfo>, Task<JobInfo>> work) =>
         ShowAsync(title, (ProgressTask bar) => work(job =>
         {
-            bar.Description = Markup.Escape($"{job.Kind} {job.Target}");
+            bar.Description = Markup.Escape($"{job.Kind} {job.Target}{(job.Move is { } move ? ": " + MoveText.Of(move) : "")}");
             bar.Value = job.Progress;
         }));
 

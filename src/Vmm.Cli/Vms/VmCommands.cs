@@ -18,6 +18,7 @@ internal static class VmCommands
         AddDelete(vm);
         LifeCommands.AddTo(vm);
         SaveCommands.AddTo(vm);
+        MoveCommands.AddTo(vm);
         vm.Add("console", "The serial console on this terminal; Ctrl-A x leaves, the VM goes on", Name(),
             (session, name, cancellation) => RemoteConsole.RunAsync(session.Client, name, cancellation));
         AddLogs(vm);

@@ -83,6 +83,33 @@ public static class ControlKinds
     /// </summary>
     public const string SaveCancel = "save-cancel";
 
+    /// <summary>
+    /// Begin to send the VM to another worker, body <see cref="MoveBody"/>, with its channels. Answered when that has begun. Needs
+    /// <see cref="ControlVersion.Moves"/>.
+    /// </summary>
+    public const string Move = "move";
+
+    /// <summary>How far the move is, answer <see cref="MoveInfo"/>; answered also while the VM is being stopped for it.</summary>
+    public const string MoveStatus = "move-status";
+
+    /// <summary>
+    /// Bring the VM to rest and hand it over, body <see cref="MoveStopBody"/>, answer <see cref="MoveInfo"/>: the VM is at rest then, and is
+    /// stopped, or told <see cref="MoveCancel"/>. After an error it is as it was before.
+    /// </summary>
+    public const string MoveStop = "move-stop";
+
+    /// <summary>Give the move up, wherever it stands. Answered when the VM is as it was before.</summary>
+    public const string MoveCancel = "move-cancel";
+
+    /// <summary>
+    /// Get a VM from another worker, body <see cref="ReceiveBody"/>, with its channels and the memory's descriptors. Answered when that has
+    /// begun; a <see cref="Create"/> that follows builds the VM with what came.
+    /// </summary>
+    public const string Receive = "receive";
+
+    /// <summary>How far it is, answer <see cref="ReceiveInfo"/>.</summary>
+    public const string ReceiveStatus = "receive-status";
+
     /// <summary>Press the ACPI power button.</summary>
     public const string PowerButton = "power-button";
 

@@ -62,6 +62,9 @@ public static class ControlVersion
     /// <summary>Feature: <see cref="CreateBody.Lazily"/>.</summary>
     public const string LazyRestore = "lazy-restore";
 
+    /// <summary>Feature: <see cref="ControlKinds.Move"/> and <see cref="ControlKinds.Receive"/>.</summary>
+    public const string Moves = "moves";
+
     /// <summary>
     /// What this release speaks. 1 had no version in hello; 2 refuses unknown members of bodies and specs; 3 ignores them. It counts up
     /// when a change cannot be told by a feature.
@@ -72,7 +75,7 @@ public static class ControlVersion
     public static IReadOnlyList<string> Features { get; } =
     [
         ManyDescriptors, Saving, DiskGrowth, Images, DiskCopies, ImageGrowth, NbdDisks, RbdDisks, DiskStreams, DiskSnapshots, DiskCommits,
-        ImageCopies, UserNets, Shares, Paging, LazyRestore,
+        ImageCopies, UserNets, Shares, Paging, LazyRestore, Moves,
     ];
 }
 

@@ -29,8 +29,9 @@ public enum JobState
 /// <param name="Ended">When it ended; null while it runs.</param>
 /// <param name="Error">Why it failed.</param>
 /// <param name="Owner">Who asked for it, as in the audit log; null for one of the daemon's own, or of an older daemon.</param>
+/// <param name="Move">Of the move of a VM: how far it is.</param>
 public sealed record JobInfo(string Id, string Kind, string Target, JobState State, double Progress, DateTimeOffset Created,
-    DateTimeOffset? Ended = null, Problem? Error = null, string? Owner = null);
+    DateTimeOffset? Ended = null, Problem? Error = null, string? Owner = null, MoveProgress? Move = null);
 
 /// <summary>Jobs, the newest first.</summary>
 /// <param name="Jobs">The jobs.</param>

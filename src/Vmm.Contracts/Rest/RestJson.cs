@@ -60,6 +60,7 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(ConsoleSize))]
 [JsonSerializable(typeof(SavedFolderRequest))]
 [JsonSerializable(typeof(RestoreRequest))]
+[JsonSerializable(typeof(UpgradeRequest))]
 [JsonSerializable(typeof(VmSeedInfo))]
 [JsonSerializable(typeof(VmSeedWish))]
 public sealed partial class RestJson : JsonSerializerContext;

@@ -27,6 +27,7 @@ internal static class Endpoints
         HostEndpoints.Map(api, parts.GetRequiredService<HostKvm>());
         VmEndpoints.Map(api, vms, jobs);
         SavedEndpoints.Map(api, vms, jobs);
+        MoveEndpoints.Map(api, vms, jobs);
         SeedEndpoints.Map(api, vms);
         NumaEndpoints.Map(api, vms, jobs);
         DeviceEndpoints.Map(api, vms, jobs);

@@ -93,6 +93,8 @@ internal static class OpenApiTable
         ["POST /vms/{name}/wake"] = new("Wake a guest that sleeps", s_json.VmInfo),
         ["POST /vms/{name}/save"] = new(
             "Write a VM that runs or is paused into a folder and end it, as a job", s_json.JobInfo, s_json.SavedFolderRequest, "202"),
+        ["POST /vms/{name}/upgrade"] = new(
+            "Let a VM that runs or is paused go on in a new worker, as a job", s_json.JobInfo, s_json.UpgradeRequest, "202"),
         ["POST /vms/{name}/discard-saved"] =
             new("Forget where a VM is saved, so that it can boot anew; the folder stays", s_json.VmInfo),
         ["POST /restore"] =

@@ -39,6 +39,7 @@ namespace Vmm.Daemon.Api;
 [JsonSerializable(typeof(SavedFolderRequest))]
 [JsonSerializable(typeof(RestoreRequest))]
 [JsonSerializable(typeof(TokenWish))]
+[JsonSerializable(typeof(UpgradeRequest))]
 [JsonSerializable(typeof(VmSeedWish))]
 internal sealed partial class RequestJson : JsonSerializerContext;
 

@@ -80,5 +80,6 @@ public sealed class VmInventory : IDisposable
         database.Execute(VmTable.SnapshotSchema);
         database.Execute(VmTable.CommitSchema);
         database.Execute(VmTable.SeedSchema);
+        database.Execute(VmTable.MoveSchema);
     }
 }

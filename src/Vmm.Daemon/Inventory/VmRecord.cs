@@ -16,7 +16,8 @@ namespace Vmm.Daemon.Inventory;
 /// <param name="Snapshot">The snapshot that is being taken; null when none is.</param>
 /// <param name="Commit">The disk that is being committed; null when none is.</param>
 /// <param name="Seed">The seed of its first start; null when it never had one.</param>
+/// <param name="Move">The move that goes on; null when none does.</param>
 public sealed record VmRecord(
     string Id, string Name, string Spec, string Folder, long Revision, bool WantedOn, WorkerExit? LastExit, SavedPlace? Saved = null,
     DiskCopyRecord? Copy = null, SnapshotRecord? Snapshot = null, DiskCommitRecord? Commit = null,
-    SeedRecord? Seed = null);
+    SeedRecord? Seed = null, MoveRecord? Move = null);

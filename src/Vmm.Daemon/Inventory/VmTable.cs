@@ -55,6 +55,12 @@ public sealed class VmTable
             vm TEXT PRIMARY KEY NOT NULL REFERENCES vm(id) ON DELETE CASCADE, json TEXT NOT NULL) STRICT;
         """;
 
+    /// <summary>Makes the table of moves that go on when it is not there.</summary>
+    internal const string MoveSchema = """
+        CREATE TABLE IF NOT EXISTS vm_move (
+            vm TEXT PRIMARY KEY NOT NULL REFERENCES vm(id) ON DELETE CASCADE, json TEXT NOT NULL) STRICT;
+        """;
+
     private readonly InventoryDatabase _database;
 
     internal VmTable(InventoryDatabase database) => _database = database;
@@ -64,10 +70,11 @@ public sealed class VmTable
         """
         SELECT id, name, spec, vm.folder, revision, wanted_on, exit_reason, exit_code, exit_message, saved.folder, saved.whole,
             disk_copy.disk, disk_copy.source, disk_copy.target, disk_snapshot.json, disk_commit.json, disk_copy_before.json,
-            seed.json
+            seed.json, vm_move.json
         FROM vm LEFT JOIN saved ON saved.vm = vm.id LEFT JOIN disk_copy ON disk_copy.vm = vm.id
             LEFT JOIN disk_copy_before ON disk_copy_before.vm = vm.id LEFT JOIN disk_snapshot ON disk_snapshot.vm = vm.id
-            LEFT JOIN disk_commit ON disk_commit.vm = vm.id LEFT JOIN seed ON seed.vm = vm.id ORDER BY name;
+            LEFT JOIN disk_commit ON disk_commit.vm = vm.id LEFT JOIN seed ON seed.vm = vm.id
+            LEFT JOIN vm_move ON vm_move.vm = vm.id ORDER BY name;
         """,
         Record);
 
@@ -109,7 +116,10 @@ public sealed class VmTable
             : "INSERT INTO disk_commit (vm, json) VALUES ($id, $commit) ON CONFLICT(vm) DO UPDATE SET json=$commit;",
         vm.Seed is null
             ? "DELETE FROM seed WHERE vm=$id;"
-            : "INSERT INTO seed (vm, json) VALUES ($id, $seed) ON CONFLICT(vm) DO UPDATE SET json=$seed;");
+            : "INSERT INTO seed (vm, json) VALUES ($id, $seed) ON CONFLICT(vm) DO UPDATE SET json=$seed;",
+        vm.Move is null
+            ? "DELETE FROM vm_move WHERE vm=$id;"
+            : "INSERT INTO vm_move (vm, json) VALUES ($id, $move) ON CONFLICT(vm) DO UPDATE SET json=$move;");
 
     /// <summary>Removes a VM.</summary>
     public void Remove(VmRecord vm) => Change(vm, "DELETE FROM vm WHERE id=$id;");
@@ -127,7 +137,8 @@ public sealed class VmTable
             row.GetString(0), row.GetString(1), row.GetString(2), row.GetString(3), row.GetInt64(4), row.GetInt64(5) != 0, exit, saved,
             copy, row.IsDBNull(14) ? null : SnapshotRecord.Parse(row.GetString(14)),
             row.IsDBNull(15) ? null : DiskCommitRecord.Parse(row.GetString(15)),
-            row.IsDBNull(17) ? null : SeedRecord.Parse(row.GetString(17)));
+            row.IsDBNull(17) ? null : SeedRecord.Parse(row.GetString(17)),
+            row.IsDBNull(18) ? null : MoveRecord.Parse(row.GetString(18)));
     }
 
     private void Change(VmRecord vm, params ReadOnlySpan<string> statements)
@@ -151,7 +162,8 @@ public sealed class VmTable
             ("$before", vm.Copy?.Before),
             ("$snapshot", vm.Snapshot?.ToText()),
             ("$commit", vm.Commit?.ToText()),
-            ("$seed", vm.Seed?.ToText()));
+            ("$seed", vm.Seed?.ToText()),
+            ("$move", vm.Move?.ToText()));
         if (changed != 1)
         {
             throw new InvalidOperationException($"the inventory has no VM {vm.Id}");

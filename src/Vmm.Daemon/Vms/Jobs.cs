@@ -39,7 +39,21 @@ internal sealed class Jobs(JobTable jobs, EventHub events, ILogger log) : IHoste
     /// <param name="target">To what.</param>
     /// <param name="owner">Who asked for it.</param>
     /// <param name="work">Does it, tells how far it is from 0 to 1, and cleans up when it is cancelled.</param>
-    internal JobInfo Start(string kind, string target, Principal owner, Func<Action<double>, CancellationToken, Task> work)
+    internal JobInfo Start(string kind, string target, Principal owner, Func<Action<double>, CancellationToken, Task> work) =>
+        Begin(kind, target, owner, job => work(progress => Report(job, progress), job.Cancel.Token));
+
+    /// <summary>Begins the move of a VM.</summary>
+    /// <inheritdoc cref="Start"/>
+    internal JobInfo StartMove(string kind, string target, Principal owner, Func<Action<MoveProgress>, CancellationToken, Task> work) =>
+        Begin(kind, target, owner, job => work(
+            progress =>
+            {
+                job.Info = job.Info with { Move = progress };
+                Report(job, progress.Part());
+            },
+            job.Cancel.Token));
+
+    private JobInfo Begin(string kind, string target, Principal owner, Func<Job, Task> work)
     {
         Forget();
         Job job = new(
@@ -91,13 +105,13 @@ internal sealed class Jobs(JobTable jobs, EventHub events, ILogger log) : IHoste
             Task.Delay(TimeSpan.FromSeconds(5), CancellationToken.None)).ConfigureAwait(false);
     }
 
-    private async Task RunAsync(Job job, Func<Action<double>, CancellationToken, Task> work)
+    private async Task RunAsync(Job job, Func<Job, Task> work)
     {
         JobState state = JobState.Done;
         Problem? error = null;
         try
         {
-            await work(progress => Report(job, progress), job.Cancel.Token).ConfigureAwait(false);
+            await work(job).ConfigureAwait(false);
         }
         catch (OperationCanceledException) when (job.Cancel.IsCancellationRequested)
         {

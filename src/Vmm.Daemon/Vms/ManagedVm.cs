@@ -1,6 +1,7 @@
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Inventory;
+using Vmm.Daemon.Moves;
 using Vmm.Daemon.Saved;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
@@ -28,10 +29,11 @@ public sealed class ManagedVm : IDisposable
     /// <param name="log">The log.</param>
     /// <param name="storage">Where it may be saved.</param>
     /// <param name="admit">Throws when the VM cannot run beside the others; its answer is kept until the VM runs, or is not to.</param>
+    /// <param name="admitTwice">The same for a second worker of a VM that runs.</param>
     /// <param name="othersOver">Names VMs other than one that use a file, or have images over it.</param>
     /// <param name="seeds">Keeps its seed; null: it can have none.</param>
     internal ManagedVm(VmRecord record, VmTable inventory, IWorkerLauncher launcher, EventHub events, ILogger log, StorageFolders storage,
-        Func<VmSpec, IDisposable> admit, Func<string, string, IReadOnlyList<string>> othersOver, SeedStore? seeds)
+        Func<VmSpec, IDisposable> admit, Func<VmSpec, IDisposable> admitTwice, Func<string, string, IReadOnlyList<string>> othersOver, SeedStore? seeds)
     {
         _launcher = launcher;
         _store = new VmRecordStore(record, inventory, log, seeds);
@@ -53,10 +55,11 @@ public sealed class ManagedVm : IDisposable
         Agent = new VmGuestAgent(_supervisor, StandardAgent);
         Snapshots = new VmSnapshots(_supervisor, Devices, Agent, storage);
         Saves = new VmSaves(_supervisor, Devices, storage);
+        Upgrades = new VmUpgrades(_supervisor, launcher, Devices, CpuTime, admitTwice);
         _memoryRestore = new VmMemoryRestore(_supervisor);
         _starts = new VmStarts(
-            _supervisor, launcher, Homes, Devices, CpuTime, Saves, _memoryRestore, DiskCopies, DiskCommits, Snapshots, StandardAgent, Seed,
-            admit);
+            _supervisor, launcher, Homes, Devices, CpuTime, Upgrades, Saves, _memoryRestore, DiskCopies, DiskCommits, Snapshots,
+            StandardAgent, Seed, admit);
         _stops = new VmStops(_supervisor, StandardAgent);
         _stalls = new VmDiskStalls(_supervisor, Devices);
         DiskFiles = new VmDiskFiles(_supervisor, Devices, storage, TimeProvider.System);
@@ -111,6 +114,8 @@ public sealed class ManagedVm : IDisposable
 
     internal VmSaves Saves { get; }
 
+    internal VmUpgrades Upgrades { get; }
+
     /// <summary>Something runs or is about to.</summary>
     internal bool IsAlive => _supervisor.IsAlive;
 
@@ -148,7 +153,8 @@ public sealed class ManagedVm : IDisposable
     internal Task AutostartAsync(CancellationToken cancellation) => _starts.AutostartAsync(cancellation);
 
     /// <inheritdoc cref="VmStarts.AdoptAsync"/>
-    internal Task AdoptAsync(IWorker worker, CancellationToken cancellation) => _starts.AdoptAsync(worker, cancellation);
+    internal Task AdoptAsync(IWorker worker, IReadOnlyList<IWorker> others, CancellationToken cancellation) =>
+        _starts.AdoptAsync(worker, others, cancellation);
 
     /// <inheritdoc cref="RunEnds.Lost"/>
     internal void Lost() => _supervisor.Ends.Lost();

@@ -44,6 +44,10 @@ internal sealed class RunEnds(VmRun run, VmRecordStore store, EventHub events, I
         return worker;
     }
 
+    /// <summary>The end of the worker, whenever that is, is the end of the run, unless the run is in another worker by then.</summary>
+    internal void Watch(IWorker worker) => _ = worker.Ended.ContinueWith(
+        ended => End(worker, ended.Result), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+
     /// <summary>
     /// The worker is gone. Called once or more; only the first call for the present worker counts. When this returns, the end is written.
     /// </summary>

@@ -8,7 +8,8 @@ internal sealed class VmConsole(VmSupervisor vm)
 {
     /// <summary>A stream to it.</summary>
     /// <exception cref="ApiException">The VM does not run.</exception>
-    internal Task<Stream> OpenAsync(CancellationToken cancellation) => vm.RequireWorker().OpenConsoleAsync(cancellation);
+    internal async Task<Stream> OpenAsync(CancellationToken cancellation) =>
+        await VmConsoleStream.OpenAsync(vm, cancellation).ConfigureAwait(false);
 
     /// <summary>
     /// The terminal behind a console has another size. A worker that ended or does not answer is no error of who tells so.

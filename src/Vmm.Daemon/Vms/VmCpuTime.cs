@@ -57,6 +57,15 @@ internal sealed class VmCpuTime(VmSupervisor vm)
         }
     }
 
+    /// <summary>The VM goes on in another worker, with the limits that are in force.</summary>
+    internal void Carry(IWorker from, IWorker to)
+    {
+        if (from.CpuLimits is { } inForce && inForce != to.CpuLimits)
+        {
+            _ = to.LimitCpu(inForce, expected: OfSpec(vm.Store.Spec) is not null);
+        }
+    }
+
     private static CpuLimits? OfSpec(VmSpec? spec) => spec is null ? null : NullIfUnlimited(new CpuLimits(spec.CpuQuota, spec.CpuWeight));
 
     private static CpuLimits? NullIfUnlimited(CpuLimits? limits) => limits is { QuotaPercent: null, Weight: null } ? null : limits;

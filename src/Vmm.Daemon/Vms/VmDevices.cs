@@ -18,6 +18,11 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
 
     public void RunBegan(IWorker worker) => _run.Begin(vm.Store.Spec);
 
+    public void RunMoved(IWorker worker)
+    {
+        // The guest has the devices that it had.
+    }
+
     public void RunEnded() => _run.Clear();
 
     /// <summary>Taps that the VM has, or had in this run.</summary>
@@ -127,7 +132,7 @@ internal sealed class VmDevices(VmSupervisor vm) : IRunObserver
     /// changed.</exception>
     internal async Task<RemovalBody> DetachAsync(string device, TimeSpan patience, bool force, bool forGood, CancellationToken cancellation)
     {
-        vm.Operations.ThrowIfSaving(vm.Name);
+        vm.Operations.ThrowIfLeaving(vm.Name);
         if (string.Equals(vm.Store.Record.Copy?.Disk ?? vm.Store.Record.Commit?.Disk, device, StringComparison.Ordinal))
         {
             VmDiskCopies.ThrowIfCopying(vm);

@@ -37,7 +37,7 @@ internal sealed class VmDiskStalls : IRunObserver
 
     public void RunBegan(IWorker worker)
     {
-        Forget();
+        RunEnded(); // one that moved: the worker before has nothing more to say
         worker.OnDiskStall(stall => OnStall(worker, stall));
         _states = worker.OnStateChanged(state =>
         {

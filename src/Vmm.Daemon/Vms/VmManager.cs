@@ -5,6 +5,7 @@ using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Images;
 using Vmm.Daemon.Inventory;
+using Vmm.Daemon.Moves;
 using Vmm.Daemon.Networks;
 using Vmm.Daemon.Saved;
 using Vmm.Daemon.Storage;
@@ -61,12 +62,10 @@ public sealed class VmManager(
             .ToHashSet(StringComparer.Ordinal));
         List<Task> adoptions = [];
         HashSet<string> held = new(StringComparer.Ordinal);
-        foreach (IWorker worker in await launcher.AdoptAsync(cancellationToken).ConfigureAwait(false))
+        foreach (IGrouping<string, IWorker> workers in
+            (await launcher.AdoptAsync(cancellationToken).ConfigureAwait(false)).GroupBy(w => w.VmId, StringComparer.Ordinal))
         {
-            ManagedVm? vm = _vms.Values.FirstOrDefault(v => string.Equals(v.Record.Id, worker.VmId, StringComparison.Ordinal));
-            held.Add(worker.VmId);
-            adoptions.Add(vm is null
-                ? WorkerAdoption.EndStrangerAsync(worker, log, _ending.Token) : WorkerAdoption.AdoptAsync(vm, worker, log, _ending.Token));
+            adoptions.AddRange(Adopt([.. workers], held));
         }
 
         foreach (ManagedVm vm in _vms.Values)
@@ -74,6 +73,7 @@ public sealed class VmManager(
             if (!held.Contains(vm.Record.Id))
             {
                 launcher.SweepAfter(vm.Record.Id);
+                adoptions.Add(vm.Upgrades.SettleLostAsync([], _ending.Token));
                 vm.Saves.SettleLost();
                 vm.DiskCopies.SettleLost();
                 vm.DiskCommits.SettleLost();
@@ -91,6 +91,25 @@ public sealed class VmManager(
         // One that hangs keeps nobody waiting: its adoption goes on in the background.
         await Task.WhenAny(Task.WhenAll(adoptions), Task.Delay(s_adoption, cancellationToken)).ConfigureAwait(false);
         cancellationToken.ThrowIfCancellationRequested();
+    }
+
+    /// <summary>Takes over the workers of one VM; whether one has it is noted.</summary>
+    private IEnumerable<Task> Adopt(List<IWorker> workers, HashSet<string> held)
+    {
+        string id = workers[0].VmId;
+        if (_vms.Values.FirstOrDefault(v => string.Equals(v.Record.Id, id, StringComparison.Ordinal)) is not { } vm)
+        {
+            return workers.Select(worker => WorkerAdoption.EndStrangerAsync(worker, log, _ending.Token));
+        }
+
+        (IWorker? worker, IReadOnlyList<IWorker> others) = WorkerChoice.Of(vm.Record.Move, workers);
+        if (worker is null)
+        {
+            return [vm.Upgrades.SettleLostAsync(others, _ending.Token)];
+        }
+
+        held.Add(id);
+        return [WorkerAdoption.AdoptAsync(vm, worker, others, log, _ending.Token)];
     }
 
     /// <summary>
@@ -337,7 +356,7 @@ public sealed class VmManager(
     }
 
     private ManagedVm Managed(VmRecord record) =>
-        new(record, inventory, launcher, Events, log, storage, Admit, OthersOver, Seeds)
+        new(record, inventory, launcher, Events, log, storage, Admit, AdmitTwice, OthersOver, Seeds)
         {
             AddressesOf = Nets.AddressesOf,
         };
@@ -349,6 +368,11 @@ public sealed class VmManager(
         CheckVsock(spec, vm => vm.IsAlive);
         return Promises.Admit(spec, Running);
     }
+
+    /// <summary>Looks whether there is memory for a second worker of a VM that runs; kept until the answer is disposed.</summary>
+    /// <exception cref="ApiException">There is none.</exception>
+    private IDisposable AdmitTwice(VmSpec spec) =>
+        Promises.Admit(spec with { Name = spec.Name + " (for the time of its move, a second time)" }, Running);
 
     /// <summary>The specs of VMs that run, or are about to.</summary>
     private IEnumerable<VmSpec> Running => _vms.Values.Where(vm => vm.IsAlive).Select(vm => vm.Spec).OfType<VmSpec>();

@@ -67,6 +67,7 @@ internal sealed class VmMemoryControl(VmSupervisor vm, VmResidentLimit limit) : 
     /// <exception cref="ApiException">It does not run, or cannot have it.</exception>
     internal async Task<VmMemory> ChangeAsync(MemoryWish change, TimeSpan patience, CancellationToken cancellation)
     {
+        vm.Operations.ThrowIfLeaving(vm.Name);
         IWorker worker = vm.RequireWorker();
         if (change is { Auto: true, Bytes: not null })
         {
@@ -124,6 +125,7 @@ internal sealed class VmMemoryControl(VmSupervisor vm, VmResidentLimit limit) : 
     /// <exception cref="ApiException">It does not run, or somebody gave the balloon a size.</exception>
     internal async Task PressBalloonAsync(ulong from, ulong to, string reason, CancellationToken cancellation)
     {
+        vm.Operations.ThrowIfLeaving(vm.Name);
         IWorker worker = vm.RequireWorker();
         await _balloon.WaitAsync(cancellation).ConfigureAwait(false);
         try
@@ -180,6 +182,7 @@ internal sealed class VmMemoryControl(VmSupervisor vm, VmResidentLimit limit) : 
     /// <exception cref="ApiException">It does not run, or cannot have it.</exception>
     internal async Task BalanceAsync(int vnode, ulong bytes, string reason, CancellationToken cancellation)
     {
+        vm.Operations.ThrowIfLeaving(vm.Name);
         IWorker worker = vm.RequireWorker();
         lock (_pinned)
         {

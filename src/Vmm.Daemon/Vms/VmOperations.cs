@@ -21,6 +21,12 @@ internal enum VmOperation
     /// <summary>Where it is saved is forgotten.</summary>
     DiscardSaved,
 
+    /// <summary>The VM moves to another worker of this host.</summary>
+    Upgrade,
+
+    /// <summary>The VM moves to another host, or comes from one.</summary>
+    Migrate,
+
     /// <summary>The power button is pressed, also as the first part of a graceful stop.</summary>
     PowerButton,
 
@@ -78,7 +84,7 @@ internal enum VmOperation
 /// <list type="table">
 /// <item><term>start, and the start that an adoption finishes</term><description>is cancelled; the stop waits until it has cleaned
 /// up</description></item>
-/// <item><term>a save</term><description>is not waited for either, and nobody waits for it: other operations are refused
+/// <item><term>a save, or a move</term><description>is not waited for either, and nobody waits for it: other operations are refused
 /// meanwhile</description></item>
 /// <item><term>any other operation</term><description>is not waited for: the plug is pulled at once, and the operation meets a worker that
 /// is gone</description></item>
@@ -107,7 +113,7 @@ internal sealed class VmOperations
     internal async Task RunAsync(VmOperation operation, string vm, Func<Task> carryOut, CancellationToken cancellation)
     {
         ThrowIfClosed();
-        ThrowIfSaving(vm);
+        ThrowIfLeaving(vm);
         if (!await _free.WaitAsync(s_longestWait, cancellation).ConfigureAwait(false))
         {
             string current = Current is { } going ? $" ({going})" : "";
@@ -146,15 +152,22 @@ internal sealed class VmOperations
         }
     }
 
-    /// <summary>For commands that take no turn, and must not meet a save.</summary>
-    /// <exception cref="ApiException">The VM is being saved.</exception>
-    internal void ThrowIfSaving(string vm)
+    /// <summary>For commands that take no turn, and must not meet a save or a move.</summary>
+    /// <exception cref="ApiException">The VM is being saved, or moves.</exception>
+    internal void ThrowIfLeaving(string vm)
     {
-        if (Current is VmOperation.Save)
+        string? what = Current switch
+        {
+            VmOperation.Save => "is being saved",
+            VmOperation.Upgrade => "is being moved to a new worker",
+            VmOperation.Migrate => "is being moved between hosts",
+            _ => null,
+        };
+        if (what is not null)
         {
             throw new ApiException(
-                409, "vm-busy", "the VM is being saved",
-                $"{vm} is being saved: wait for the job or cancel it; 'vmmctl vm stop {vm}' ends the VM");
+                409, "vm-busy", $"the VM {what}",
+                $"{vm} {what}: wait for the job or cancel it; 'vmmctl vm stop {vm}' ends the VM");
         }
     }
 

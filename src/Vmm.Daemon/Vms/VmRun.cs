@@ -10,6 +10,9 @@ internal interface IRunObserver
     /// <summary>A worker has the VM from now on.</summary>
     void RunBegan(IWorker worker);
 
+    /// <summary>The run goes on in another worker.</summary>
+    void RunMoved(IWorker worker) => RunBegan(worker);
+
     /// <summary>No worker has it any more.</summary>
     void RunEnded();
 }
@@ -34,6 +37,9 @@ internal sealed class VmRun(string name, VmState first, EventHub events)
 
     /// <summary>Its worker; null when it has none.</summary>
     internal IWorker? Worker { get; private set; }
+
+    /// <summary>The worker that had this run before it moved to <see cref="Worker"/>; null when it has not moved.</summary>
+    internal IWorker? Before { get; private set; }
 
     /// <summary>The start that goes on; null when none does.</summary>
     internal Launch? Launch { get; set; }
@@ -64,12 +70,22 @@ internal sealed class VmRun(string name, VmState first, EventHub events)
         }
     }
 
+    /// <summary>The run goes on in another worker.</summary>
+    internal void Move(IWorker worker)
+    {
+        (Before, Worker) = (Worker, worker);
+        foreach (IRunObserver observer in _observers)
+        {
+            observer.RunMoved(worker);
+        }
+    }
+
     /// <summary>No worker has it any more.</summary>
     /// <returns>The one that had it.</returns>
     internal IWorker? Detach()
     {
         IWorker? worker = Worker;
-        Worker = null;
+        (Worker, Before) = (null, null);
         foreach (IRunObserver observer in _observers)
         {
             observer.RunEnded();

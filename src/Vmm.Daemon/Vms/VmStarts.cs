@@ -1,5 +1,6 @@
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Moves;
 using Vmm.Daemon.Saved;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
@@ -18,6 +19,7 @@ internal sealed class VmStarts
     private readonly VmHomes _homes;
     private readonly VmDevices _devices;
     private readonly VmCpuTime _cpu;
+    private readonly VmUpgrades _upgrades;
     private readonly VmSaves _saves;
     private readonly VmMemoryRestore _restore;
     private readonly VmDiskCopies _copies;
@@ -32,6 +34,7 @@ internal sealed class VmStarts
     /// <param name="homes">Tells where it came to lie.</param>
     /// <param name="devices">Learns what an adopted worker has.</param>
     /// <param name="cpu">Learns how an adopted worker is limited.</param>
+    /// <param name="upgrades">Settles what an earlier daemon was at.</param>
     /// <param name="saves">Settles what an earlier daemon was at.</param>
     /// <param name="restore">Learns of a lazy restore.</param>
     /// <param name="copies">Settles what an earlier daemon was at.</param>
@@ -41,11 +44,11 @@ internal sealed class VmStarts
     /// <param name="seed">Learns that a run has begun.</param>
     /// <param name="admit">Throws when the VM cannot run beside the others; its answer is kept until the VM runs, or is not to.</param>
     internal VmStarts(
-        VmSupervisor vm, IWorkerLauncher launcher, VmHomes homes, VmDevices devices, VmCpuTime cpu, VmSaves saves,
+        VmSupervisor vm, IWorkerLauncher launcher, VmHomes homes, VmDevices devices, VmCpuTime cpu, VmUpgrades upgrades, VmSaves saves,
         VmMemoryRestore restore, VmDiskCopies copies, VmDiskCommits commits, VmSnapshots snapshots, VmStandardAgent agent, VmSeed seed,
         Func<VmSpec, IDisposable> admit)
     {
-        (_vm, _launcher, _homes, _devices, _cpu) = (vm, launcher, homes, devices, cpu);
+        (_vm, _launcher, _homes, _devices, _cpu, _upgrades) = (vm, launcher, homes, devices, cpu, upgrades);
         (_saves, _restore) = (saves, restore);
         (_copies, _commits, _snapshots, _agent, _seed, _admit) = (copies, commits, snapshots, agent, seed, admit);
         vm.Ends.StartDue = StartDueAsync;
@@ -137,7 +140,10 @@ internal sealed class VmStarts
     /// Takes over a worker of an earlier daemon; returns when all is known of it, which a worker that hangs delays. One whose VM was built
     /// but not started was cut off in a start: the start is finished.
     /// </summary>
-    internal async Task AdoptAsync(IWorker worker, CancellationToken cancellation)
+    /// <param name="worker">The worker.</param>
+    /// <param name="others">Workers of the VM that do not count, and are ended.</param>
+    /// <param name="cancellation">This daemon ends.</param>
+    internal async Task AdoptAsync(IWorker worker, IReadOnlyList<IWorker> others, CancellationToken cancellation)
     {
         if (_vm.Store.Spec?.Vsock is { } vsock)
         {
@@ -160,11 +166,12 @@ internal sealed class VmStarts
             return; // it is being ended, and its end tells why
         }
 
-        await RunAsync(VmOperation.Adopt, () => FinishAdoptionAsync(worker, cancellation), cancellation).ConfigureAwait(false);
+        await RunAsync(VmOperation.Adopt, () => FinishAdoptionAsync(worker, others, cancellation), cancellation).ConfigureAwait(false);
     }
 
-    private async Task FinishAdoptionAsync(IWorker worker, CancellationToken cancellation)
+    private async Task FinishAdoptionAsync(IWorker worker, IReadOnlyList<IWorker> others, CancellationToken cancellation)
     {
+        await _upgrades.SettleAdoptedAsync(worker, others, cancellation).ConfigureAwait(false);
         if (!await _saves.SettleAdoptedAsync(worker, cancellation).ConfigureAwait(false))
         {
             return;
@@ -220,6 +227,7 @@ internal sealed class VmStarts
         PlannedStart? planned, SavedVmFolder? saved, bool lazily, Action<double>? progress, CancellationToken cancellation)
     {
         _seed.Settle();
+        _upgrades.RequireSettled();
         VmSpec spec = saved is null ? _vm.Store.RequireSpec() : ReadSpec(saved);
         if (saved is null && _vm.Store.Record.Saved is { IsWhole: true } place)
         {

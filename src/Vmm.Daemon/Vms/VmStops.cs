@@ -96,9 +96,16 @@ internal sealed class VmStops(VmSupervisor vm, VmStandardAgent agent)
 
     private async Task<bool> EndsWithinAsync(IWorker worker, TimeSpan patience, CancellationToken cancellation)
     {
+        long begin = Environment.TickCount64;
         try
         {
-            vm.Ends.End(worker, await worker.Ended.WaitAsync(patience, cancellation).ConfigureAwait(false));
+            for (IWorker? last = worker; last is not null; last = vm.Handover.After(last)) // it may go on in another one meanwhile
+            {
+                TimeSpan left = patience - TimeSpan.FromMilliseconds(Environment.TickCount64 - begin);
+                vm.Ends.End(last, await last.Ended.WaitAsync(left > TimeSpan.Zero ? left : TimeSpan.Zero, cancellation)
+                    .ConfigureAwait(false));
+            }
+
             return true;
         }
         catch (TimeoutException)

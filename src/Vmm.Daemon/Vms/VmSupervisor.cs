@@ -1,6 +1,7 @@
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Moves;
 using Vmm.Daemon.Workers;
 using Vmm.LifeCycle;
 
@@ -28,6 +29,7 @@ internal sealed class VmSupervisor : IDisposable
         };
         _run = new VmRun(store.Name, first, events);
         Ends = new RunEnds(_run, store, events, log);
+        Handover = new RunHandover(_run, Ends);
     }
 
     internal VmRecordStore Store { get; }
@@ -40,6 +42,9 @@ internal sealed class VmSupervisor : IDisposable
 
     /// <summary>How its runs end, and the starts that follow by themselves.</summary>
     internal RunEnds Ends { get; }
+
+    /// <summary>How it comes to have another worker.</summary>
+    internal RunHandover Handover { get; }
 
     internal string Name => Store.Name;
 
@@ -251,7 +256,7 @@ internal sealed class VmSupervisor : IDisposable
             _run.Attach(worker);
         }
 
-        EndWith(worker);
+        Ends.Watch(worker);
     }
 
     /// <summary>A worker of an earlier daemon has it.</summary>
@@ -265,7 +270,7 @@ internal sealed class VmSupervisor : IDisposable
             _run.Become(answers ? StateWith(worker) : VmState.Running); // most probably: a hung worker's vCPUs may well run
         }
 
-        EndWith(worker);
+        Ends.Watch(worker);
     }
 
     /// <summary>An adopted worker answers. One whose VM was built but not started was cut off in a start, which goes on.</summary>
@@ -335,7 +340,7 @@ internal sealed class VmSupervisor : IDisposable
         lock (_run.Gate)
         {
             worker = null;
-            if (only is not null && !ReferenceEquals(_run.Worker, only))
+            if (only is not null && !ReferenceEquals(_run.Worker, only) && !ReferenceEquals(_run.Before, only))
             {
                 return false;
             }
@@ -378,7 +383,7 @@ internal sealed class VmSupervisor : IDisposable
 
     /// <summary>
     /// Where a VM stands that has a worker. A start goes on until its worker has built it; one that is over has run until its end was taken
-    /// note of, which <see cref="EndWith"/> does.
+    /// note of, which <see cref="RunEnds.Watch"/> does.
     /// </summary>
     private static VmState StateWith(IWorker worker) => worker.State switch
     {
@@ -386,9 +391,6 @@ internal sealed class VmSupervisor : IDisposable
         VmState.Stopped => VmState.Running,
         VmState state => state,
     };
-
-    private void EndWith(IWorker worker) => _ = worker.Ended.ContinueWith(
-        ended => Ends.End(worker, ended.Result), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
 
     private ApiException CannotBe(VmEvent @event) => WrongState($"cannot be {VmLifeCycle.Participle(@event)}");
 }

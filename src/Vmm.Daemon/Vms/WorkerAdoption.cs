@@ -13,13 +13,15 @@ internal static class WorkerAdoption
     /// <summary>Gives a worker to its VM.</summary>
     /// <param name="vm">The VM.</param>
     /// <param name="worker">Its worker.</param>
+    /// <param name="others">Workers of it that do not count.</param>
     /// <param name="log">Takes what happens.</param>
     /// <param name="ending">The daemon ends: the next one adopts it.</param>
-    internal static async Task AdoptAsync(ManagedVm vm, IWorker worker, ILogger log, CancellationToken ending)
+    internal static async Task AdoptAsync(
+        ManagedVm vm, IWorker worker, IReadOnlyList<IWorker> others, ILogger log, CancellationToken ending)
     {
         try
         {
-            await vm.AdoptAsync(worker, ending).ConfigureAwait(false);
+            await vm.AdoptAsync(worker, others, ending).ConfigureAwait(false);
             DaemonLog.Adopted(log, vm.Record.Name, worker.ProcessId);
         }
         catch (OperationCanceledException) when (ending.IsCancellationRequested)

@@ -38,6 +38,7 @@ internal sealed class RemoteWorker : IWorker
     private string? _killedFor;
     private WorkerShares? _shares; // under the lock
     private bool _prepared, _finished;
+    private volatile bool _letGo;
 
     /// <param name="socket">The connection; owned from here on.</param>
     /// <param name="process">The process; owned from here on.</param>
@@ -58,6 +59,7 @@ internal sealed class RemoteWorker : IWorker
         _events.OnDeviceRemoved(_ => LeftNets.OnRemoved(_nets, this));
         _link = new WorkerLink(socket, process, options, _events.Handle, () => HelloAsync(CancellationToken.None), () => Kill());
         _saves = new WorkerSaves(_link, Bounds);
+        Moves = new WorkerMoves(_link);
         _finish = FinishAsync();
         _greeting = new WorkerGreeting(_link, _events, Bounds);
         _plugs = new WorkerPlugs(_link, _events, Bounds, _greeting, options.Disks);
@@ -66,6 +68,21 @@ internal sealed class RemoteWorker : IWorker
     }
 
     public string VmId => _files?.VmId ?? "";
+
+    public string? MoveId => _files?.MoveId;
+
+    public void TakeNames()
+    {
+        lock (_lock)
+        {
+            if (_files is { MoveId: not null } files && !_finished)
+            {
+                Assign(files.Rename());
+            }
+        }
+    }
+
+    public void LetGo() => _letGo = true;
 
     public int ProcessId => _link.Process.ProcessId;
 
@@ -113,6 +130,8 @@ internal sealed class RemoteWorker : IWorker
     public Task SaveAsync(
         IReadOnlyList<(string Name, FileDescriptorHandle File)> files, ulong bytes, TimeSpan longest, CancellationToken cancellation) =>
         _saves.SaveAsync(files, bytes, longest, cancellation);
+
+    public IWorkerMoves Moves { get; }
 
     public Task UndoSaveAsync(CancellationToken cancellation) => _saves.UndoAsync(cancellation);
 
@@ -387,7 +406,7 @@ internal sealed class RemoteWorker : IWorker
             await Task.WhenAny(errors.Finished, Task.Delay(s_lastWords)).ConfigureAwait(false); // they come before the news of its end
         }
 
-        LeftNets.OnEnded(_nets, VmId);
+        LeftNets.OnEnded(_nets, _letGo ? null : VmId);
         _gone(this);
         _events.SetState(VmState.Stopped);
         _ended.TrySetResult(exit);

@@ -70,6 +70,11 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         Action<double>? progress,
         CancellationToken cancellation) => LaunchAsync(vmId, spec, files, lazily, progress, cancellation);
 
+    /// <inheritdoc/>
+    public Task<IIncomingWorker> ReceiveAsync(
+        string vmId, string? moveId, VmSpec spec, IReadOnlyList<FileDescriptorHandle> channels, CancellationToken cancellation) =>
+        throw new NotImplementedException(); // BASE ONLY: the engine's branch has it
+
     /// <summary>
     /// As promised by the interface; a VM that ended while no daemon was there, and whose worker left a record of why, is answered too: as
     /// a worker that has ended, with process id 0. Its record is gone then.

@@ -1,0 +1,50 @@
+using System.CommandLine;
+using Vmm.Cli.Remote;
+using Vmm.Contracts.Rest;
+
+namespace Vmm.Cli.Vms;
+
+/// <summary><c>vmmctl vm upgrade</c>: names, options, help.</summary>
+internal static class MoveCommands
+{
+    internal static void AddTo(Noun vm) => AddUpgrade(vm);
+
+    private static void AddUpgrade(Noun vm)
+    {
+        Argument<string?> name = VmCommands.OptionalName();
+        Option<bool> all = new("--all") { Description = "All VMs that run or are paused, one after the other" };
+        Option<string?> downtime = Downtime("50ms"), timeout = Timeout();
+        vm.Add("upgrade", "Let a VM go on in a new worker, of the release that vmmd is of; its guest notices nothing",
+            [name, all, downtime, timeout], (session, parsed, cancellation) =>
+            {
+                UpgradeRequest request = new(
+                    Milliseconds(parsed.GetValue(downtime)), Seconds(parsed.GetValue(timeout)));
+                return (parsed.GetValue(name), parsed.GetValue(all)) switch
+                {
+                    (null, true) => MoveVerbs.UpgradeAllAsync(session, request, cancellation),
+                    ({ } one, false) => MoveVerbs.UpgradeAsync(session, one, request, cancellation),
+                    _ => throw new UsageException("vm upgrade: give the name of a VM, or --all"),
+                };
+            });
+    }
+
+    private static Option<string?> Downtime(string otherwise) => new("--max-downtime")
+    {
+        Description = $"How long the guest may stand still, {otherwise} by default",
+        HelpName = "time",
+    };
+
+    private static Option<string?> Timeout() => new("--timeout")
+    {
+        Description = "How long it may take until the guest is stopped for it, 10m by default",
+        HelpName = "time",
+    };
+
+    private static int? Milliseconds(string? text) =>
+        (int?)TimeText.Read("--max-downtime", text, TimeSpan.FromMilliseconds(MoveLimits.MostDowntime))?.TotalMilliseconds;
+
+    private static int? Seconds(string? text) =>
+        (int?)Math.Ceiling(TimeText.Read("--timeout", text, TimeSpan.FromSeconds(MoveLimits.MostTimeout))?.TotalSeconds ?? 0) is > 0 and var s
+            ? s
+            : null;
+}

@@ -1,0 +1,61 @@
+using System.Globalization;
+using Vmm.Cli.Nouns;
+using Vmm.Cli.Remote;
+using Vmm.Contracts.Rest;
+using Vmm.LifeCycle;
+
+namespace Vmm.Cli.Vms;
+
+/// <summary><c>vm upgrade</c>: jobs that are followed to their end, and cancelled by Ctrl-C.</summary>
+internal static class MoveVerbs
+{
+    internal static async Task<int> UpgradeAsync(
+        DaemonSession session, string name, UpgradeRequest request, CancellationToken cancellation)
+    {
+        JobInfo job = await session.Client.UpgradeAsync(name, request, cancellation).ConfigureAwait(false);
+        JobInfo ended = await JobFollower.LastOrCancelAsync(session, job.Id, cancellation).ConfigureAwait(false);
+        if (ended.State != JobState.Done)
+        {
+            return Failed(session, ended);
+        }
+
+        VmInfo vm = await session.Client.ShowAsync(name, cancellation).ConfigureAwait(false);
+        string pid = vm.WorkerProcessId is { } id ? DaemonSession.Number(id) : "-", still = ended.Move is { } move
+            ? string.Create(CultureInfo.InvariantCulture, $"; it stood still for {move.DowntimeMilliseconds:0.#} ms")
+            : "";
+        return session.Done(vm, RestJson.Default.VmInfo, $"{name} is in a new worker (process {pid}){still}");
+    }
+
+    /// <summary>One after the other: what fails for one does not keep the others.</summary>
+    internal static async Task<int> UpgradeAllAsync(DaemonSession session, UpgradeRequest request, CancellationToken cancellation)
+    {
+        bool failed = false, any = false;
+        foreach (VmInfo vm in (await session.Client.ListAsync(cancellation).ConfigureAwait(false)).Vms.Where(vm => vm.State.IsUp()))
+        {
+            any = true;
+            try
+            {
+                failed |= await UpgradeAsync(session, vm.Name, request, cancellation).ConfigureAwait(false) != ExitCodes.Done;
+            }
+            catch (VmmApiException e)
+            {
+                session.Fail($"{vm.Name}: {e.Message}");
+                failed = true;
+            }
+        }
+
+        if (!any && !session.IsJson)
+        {
+            await session.Out.WriteLineAsync("no VM runs").ConfigureAwait(false);
+        }
+
+        return failed ? ExitCodes.Failed : ExitCodes.Done;
+    }
+
+    private static int Failed(DaemonSession session, JobInfo job)
+    {
+        session.Fail(job.Error is { } error ? error.Detail
+            : $"{job.Target}: {job.Kind} was {JobCommands.Word(job.State)}: the VM is where it was");
+        return ExitCodes.Failed;
+    }
+}

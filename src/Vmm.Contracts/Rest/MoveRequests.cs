@@ -1,0 +1,14 @@
+using System.Text.Json;
+
+namespace Vmm.Contracts.Rest;
+
+/// <summary>Moves of VMs.</summary>
+public static class MoveRequests
+{
+    /// <summary>Lets a VM go on in a new worker of its host.</summary>
+    /// <returns>The job.</returns>
+    public static Task<JobInfo> UpgradeAsync(
+        this VmmClient client, string name, UpgradeRequest request, CancellationToken cancellation) => client.AskAsync(
+            HttpMethod.Post, VmmClient.Vm(name) + "/upgrade", JsonSerializer.Serialize(request, RestJson.Default.UpgradeRequest),
+            RestJson.Default.JobInfo, cancellation);
+}

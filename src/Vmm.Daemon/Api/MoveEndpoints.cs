@@ -1,0 +1,34 @@
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Routing;
+using Vmm.Contracts.Rest;
+using Vmm.Daemon.Access;
+using Vmm.Daemon.Moves;
+using Vmm.Daemon.Vms;
+using static Vmm.Daemon.Api.Exchange;
+
+namespace Vmm.Daemon.Api;
+
+/// <summary>Moves of VMs over REST, as their user asks for them.</summary>
+internal static class MoveEndpoints
+{
+    private static readonly TimeSpan s_handOver = TimeSpan.FromMilliseconds(50), s_timeout = TimeSpan.FromMinutes(10);
+
+    internal static void Map(RouteGroupBuilder api, VmManager vms, Jobs jobs) =>
+        api.MapPost("/vms/{name}/upgrade", async context =>
+        {
+            UpgradeRequest request = await BodyAsync(context, RequestJson.Default.UpgradeRequest).ConfigureAwait(false);
+            ManagedVm vm = vms.Get(Name(context));
+            MoveWish wish = new(
+                Time("maxDowntimeMilliseconds", request.MaxDowntimeMilliseconds, MoveLimits.MostDowntime, TimeSpan.FromMilliseconds)
+                    ?? s_handOver,
+                Time("timeoutSeconds", request.TimeoutSeconds, MoveLimits.MostTimeout, TimeSpan.FromSeconds) ?? s_timeout);
+            JobInfo job = jobs.StartMove("vm-upgrade", vm.Record.Name, Who(context), (report, cancellation) =>
+                vm.Upgrades.UpgradeAsync(wish, report, cancellation));
+            await JobEndpoints.Accepted(context, job).ConfigureAwait(false);
+        }).For(Role.Operator);
+
+    private static TimeSpan? Time(string field, int? count, int most, Func<long, TimeSpan> unit) => count is null ? null
+        : count >= 1 && count <= most ? unit(count.Value)
+        : throw new ApiException(422, "move-impossible", "a number that cannot be", $"{field}: {count} is not 1 to {most}",
+            [new FieldProblem(field, $"expected 1 to {most}", 0)]);
+}
