@@ -17,7 +17,7 @@ internal sealed class FakeWorkers : IWorkerLauncher
     internal Exception? RefuseLaunch { get; set; }
 
     public Task<IIncomingWorker> ReceiveAsync(
-        string vmId, VmSpec spec, IReadOnlyList<FileDescriptorHandle> channels, CancellationToken cancellation) =>
+        string vmId, string? moveId, VmSpec spec, IReadOnlyList<FileDescriptorHandle> channels, CancellationToken cancellation) =>
         throw new NotImplementedException(); // BASE ONLY: the daemon's branch has it
 
     /// <summary>Launches wait for it; null: they do not.</summary>
@@ -102,7 +102,7 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
 
     public Task<WorkerExit> Ended => _ended.Task;
 
-    public IWorkerMoves Moves => throw new NotImplementedException(); // BASE ONLY: the daemon's branch has it
+    IWorkerMoves IWorker.Moves => throw new NotImplementedException(); // BASE ONLY: the daemon's branch has it
 
     internal int PowerButtonPresses { get; private set; }
 

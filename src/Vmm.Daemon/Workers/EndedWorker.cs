@@ -7,9 +7,11 @@ using Vmm.Spec;
 namespace Vmm.Daemon.Workers;
 
 /// <summary>A worker that ended while no daemon was there and left a record of why. There is no process any more.</summary>
-internal sealed class EndedWorker(string vmId, WorkerExit exit) : IWorker
+internal sealed class EndedWorker(string vmId, WorkerExit exit, string? moveId = null) : IWorker
 {
     public string VmId { get; } = vmId;
+
+    public string? MoveId { get; } = moveId;
 
     public int ProcessId => 0;
 

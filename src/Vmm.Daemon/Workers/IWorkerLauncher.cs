@@ -40,12 +40,14 @@ public interface IWorkerLauncher
     /// Takes a worker and lets it get a VM from another one. Nothing but memory is taken for it: its disks are still another's.
     /// </summary>
     /// <param name="vmId">The daemon's id of the VM.</param>
+    /// <param name="moveId">What its names have besides, when another worker of this host has the VM: 32 hexadecimal digits, until
+    /// <see cref="IWorker.TakeNames"/>. Null: it comes from another host, and has the VM's names.</param>
     /// <param name="spec">Its spec with the devices that it has; validated.</param>
     /// <param name="channels">Connected streams, in the order of the sender's; not owned.</param>
     /// <param name="cancellation">Gives up and cleans up.</param>
     /// <exception cref="WorkerException">There is no worker for it.</exception>
     Task<IIncomingWorker> ReceiveAsync(
-        string vmId, VmSpec spec, IReadOnlyList<FileDescriptorHandle> channels, CancellationToken cancellation);
+        string vmId, string? moveId, VmSpec spec, IReadOnlyList<FileDescriptorHandle> channels, CancellationToken cancellation);
 
     /// <summary>A VM is deleted that has no worker: what was kept for it beside its disks goes, too.</summary>
     /// <param name="vmId">The daemon's id of the VM.</param>
@@ -82,6 +84,24 @@ public interface IWorker : IAsyncDisposable
 {
     /// <summary>The id given at launch.</summary>
     string VmId { get; }
+
+    /// <summary>
+    /// The move that it gets the VM by while another worker of this host has the VM's names, or had them; null: it has them itself.
+    /// </summary>
+    string? MoveId => null;
+
+    /// <summary>The worker that had the VM before is gone: the names of this one are the VM's from now on.</summary>
+    /// <exception cref="IOException">They cannot be renamed: it goes on with its own.</exception>
+    void TakeNames()
+    {
+        // Only who has names has some to take.
+    }
+
+    /// <summary>Another worker has the VM now: the end of this one leaves alone what is the VM's on the host.</summary>
+    void LetGo()
+    {
+        // Only who has something on the host has to leave it.
+    }
 
     /// <summary>The worker's process id.</summary>
     int ProcessId { get; }

@@ -13,11 +13,16 @@ internal static class LeftNets
     /// <summary>The VM has no worker.</summary>
     internal static void Sweep(string vmId) => Macvtap.Sweep(TapCounters.AliasOf(vmId), _ => false);
 
-    /// <summary>Its worker is gone.</summary>
-    internal static void OnEnded(UserNetStarts nets, string vmId)
+    /// <summary>A worker is gone.</summary>
+    /// <param name="nets">Its user-mode networks.</param>
+    /// <param name="vmId">The VM that was its; null: another worker has it now.</param>
+    internal static void OnEnded(UserNetStarts nets, string? vmId)
     {
         nets.Dispose();
-        Sweep(vmId);
+        if (vmId is not null)
+        {
+            Sweep(vmId);
+        }
     }
 
     /// <summary>A device of it is gone, which may have been any of them.</summary>

@@ -38,6 +38,7 @@ internal sealed class RemoteWorker : IWorker
     private string? _killedFor;
     private WorkerShares? _shares; // under the lock
     private bool _prepared, _finished;
+    private volatile bool _letGo;
 
     /// <param name="socket">The connection; owned from here on.</param>
     /// <param name="process">The process; owned from here on.</param>
@@ -67,6 +68,21 @@ internal sealed class RemoteWorker : IWorker
     }
 
     public string VmId => _files?.VmId ?? "";
+
+    public string? MoveId => _files?.MoveId;
+
+    public void TakeNames()
+    {
+        lock (_lock)
+        {
+            if (_files is { MoveId: not null } files && !_finished)
+            {
+                Assign(files.Rename());
+            }
+        }
+    }
+
+    public void LetGo() => _letGo = true;
 
     public int ProcessId => _link.Process.ProcessId;
 
@@ -387,7 +403,7 @@ internal sealed class RemoteWorker : IWorker
             await Task.WhenAny(errors.Finished, Task.Delay(s_lastWords)).ConfigureAwait(false); // they come before the news of its end
         }
 
-        LeftNets.OnEnded(_nets, VmId);
+        LeftNets.OnEnded(_nets, _letGo ? null : VmId);
         _gone(this);
         _events.SetState(VmState.Stopped);
         _ended.TrySetResult(exit);

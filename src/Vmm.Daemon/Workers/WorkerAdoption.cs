@@ -66,6 +66,6 @@ internal sealed class WorkerAdoption(WorkerProcesses processes, CancellationToke
                 ExitReason.WorkerDied, 1, $"its worker is gone, and what it left cannot be removed: {cause.Message}");
         }
 
-        return exit is null ? null : new EndedWorker(files.VmId, exit);
+        return exit is null ? null : new EndedWorker(files.VmId, exit, files.MoveId);
     }
 }

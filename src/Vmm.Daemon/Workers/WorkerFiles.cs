@@ -6,17 +6,27 @@ namespace Vmm.Daemon.Workers;
 
 /// <summary>
 /// What a VM has in the workers' folder: <c>ID.sock</c>, where its worker listens, and <c>ID.end</c>, where the worker writes how it ended.
+/// A worker that gets the VM from another one of this host has <c>ID.MOVE.sock</c> and <c>ID.MOVE.end</c> until that one is gone.
 /// </summary>
 internal sealed class WorkerFiles
 {
-    internal WorkerFiles(string directory, string vmId)
+    private readonly string _directory;
+
+    /// <param name="directory">The folder.</param>
+    /// <param name="vmId">The VM.</param>
+    /// <param name="moveId">The move that the worker gets the VM by, 32 hexadecimal digits; null: the names are the VM's.</param>
+    internal WorkerFiles(string directory, string vmId, string? moveId = null)
     {
-        VmId = vmId;
-        Socket = Path.Combine(directory, vmId + ".sock");
-        End = Path.Combine(directory, vmId + ".end");
+        (_directory, VmId, MoveId) = (directory, vmId, moveId);
+        string name = moveId is null ? vmId : $"{vmId}.{moveId}";
+        Socket = Path.Combine(directory, name + ".sock");
+        End = Path.Combine(directory, name + ".end");
     }
 
     internal string VmId { get; }
+
+    /// <summary>The move whose names they are; null: they are the VM's.</summary>
+    internal string? MoveId { get; }
 
     internal string Socket { get; }
 
@@ -30,10 +40,10 @@ internal sealed class WorkerFiles
         {
             foreach (string path in Directory.EnumerateFiles(directory, "*.sock"))
             {
-                string id = Path.GetFileNameWithoutExtension(path);
-                if (Guid.TryParse(id, out _))
+                string[] name = Path.GetFileNameWithoutExtension(path).Split('.', 2);
+                if (Guid.TryParse(name[0], out _) && (name.Length == 1 || Guid.TryParseExact(name[1], "N", out _)))
                 {
-                    found.Add(new WorkerFiles(directory, id));
+                    found.Add(new WorkerFiles(directory, name[0], name.ElementAtOrDefault(1)));
                 }
             }
         }
@@ -67,6 +77,17 @@ internal sealed class WorkerFiles
             End, FileMode.Create, FileAccess.ReadWrite, FileShare.ReadWrite, preallocationSize: EndRecord.Length);
         RandomAccess.SetLength(file, EndRecord.Length);
         return file;
+    }
+
+    /// <summary>They get the names of the VM, in place of what has them.</summary>
+    /// <returns>The new names.</returns>
+    /// <exception cref="IOException">They cannot be renamed.</exception>
+    internal WorkerFiles Rename()
+    {
+        WorkerFiles named = new(_directory, VmId);
+        File.Move(End, named.End, overwrite: true);
+        File.Move(Socket, named.Socket, overwrite: true); // last: it is what a daemon finds a worker by
+        return named;
     }
 
     internal void Delete()

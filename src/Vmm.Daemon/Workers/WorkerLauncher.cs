@@ -71,7 +71,7 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
 
     /// <inheritdoc/>
     public Task<IIncomingWorker> ReceiveAsync(
-        string vmId, VmSpec spec, IReadOnlyList<FileDescriptorHandle> channels, CancellationToken cancellation) =>
+        string vmId, string? moveId, VmSpec spec, IReadOnlyList<FileDescriptorHandle> channels, CancellationToken cancellation) =>
         throw new NotImplementedException(); // BASE ONLY: the engine's branch has it
 
     /// <summary>
