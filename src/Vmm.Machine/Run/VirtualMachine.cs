@@ -12,6 +12,7 @@ using Vmm.Machine.Boot;
 using Vmm.Machine.Build;
 using Vmm.Machine.Description;
 using Vmm.Machine.Hotplug;
+using Vmm.Machine.Moving;
 using Vmm.Machine.Numa;
 using Vmm.Machine.Ram;
 using Vmm.Machine.Resources;
@@ -148,6 +149,14 @@ public sealed class VirtualMachine : IDisposable
     public static VirtualMachine CreateWithoutBoot(
         MachineDescription description, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared, bool lazily = false) =>
         new(MachineBuilder.Build(description, resources, console, prepared, lazily));
+
+    /// <summary>The same with memory that came before.</summary>
+    internal static VirtualMachine CreateWithoutBoot(
+        MachineDescription description,
+        IMachineResources resources,
+        IConsoleEndpoint console,
+        EmptyVm? prepared,
+        ReceivedMemory? received) => new(MachineBuilder.Build(description, resources, console, prepared, lazily: false, received));
 
     /// <summary>Where it stands; any thread.</summary>
     public VmState State => _life.State;
