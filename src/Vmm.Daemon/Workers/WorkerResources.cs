@@ -14,12 +14,15 @@ namespace Vmm.Daemon.Workers;
 /// <summary>
 /// What a worker is handed: opened here with the daemon's privileges, closed here once it was passed. Locks go along with the descriptors.
 /// </summary>
-internal sealed class WorkerResources(DiskAccess access) : IDisposable
+internal sealed class WorkerResources : IDisposable
 {
+    private readonly DiskAccess _access;
+    private readonly NetResources _nets;
     private readonly List<IDisposable> _owned = [];
     private readonly Dictionary<int, DiskFiles> _disks = [];
-    private string _vmName = ""; // of a device that is attached, the MAC address is said
-    private readonly List<string> _remarks = [], _netRemarks = []; // a line each
+    private readonly List<string> _remarks = []; // a line each
+
+    private WorkerResources(DiskAccess access) => (_access, _nets) = (access, new NetResources(access, this));
 
     internal List<string> Names { get; } = [];
 
@@ -31,8 +34,8 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     /// <summary>Tells what somebody may want to know of what was opened for this VM.</summary>
     internal void TellRemarks(string vmId)
     {
-        _remarks.ForEach(remark => access.Remarked?.Invoke(vmId, remark));
-        _netRemarks.ForEach(remark => access.NetRemarked?.Invoke(vmId, remark));
+        _remarks.ForEach(remark => _access.Remarked?.Invoke(vmId, remark));
+        _nets.Remarks.ForEach(remark => _access.NetRemarked?.Invoke(vmId, remark));
     }
 
     /// <summary>True when a disk is an image: the worker has to be told so, and to know what that is.</summary>
@@ -45,7 +48,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     internal bool HasClusters { get; private set; }
 
     /// <summary>True when a network device is no tap of its spec: its worker is to know that.</summary>
-    internal bool HasOtherNets { get; private set; }
+    internal bool HasOtherNets => _nets.HasOthers;
 
     /// <summary>True when not all memory is resident: a worker that does not know of that would take it all.</summary>
     internal bool HasPaging { get; private set; }
@@ -94,8 +97,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
         resources.AddDevices(spec);
         foreach ((string name, FileDescriptorHandle file) in saved)
         {
-            resources.Names.Add(ResourceNames.Saved(name));
-            resources.Handles.Add(file);
+            resources.Name(ResourceNames.Saved(name), file);
         }
     });
 
@@ -121,11 +123,10 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
         {
             FirmwareFiles files = FirmwareFiles.Find();
             Add(ResourceNames.Firmware, BlockFile.Open(files.Code, writable: false, direct: false));
-            RawFileBackend variables = (access.Variables ?? throw new HostMismatchException("nobody keeps the variables of firmware"))
-                .Open(access.VmId, files);
+            RawFileBackend variables = (_access.Variables ?? throw new HostMismatchException("nobody keeps the variables of firmware"))
+                .Open(_access.VmId, files);
             _owned.Add(variables);
-            Names.Add(ResourceNames.Variables);
-            Handles.Add(variables.Buffered);
+            Name(ResourceNames.Variables, variables.Buffered);
         }
         catch (Exception cause) when (cause is HostMismatchException or KernelException or IOException or UnauthorizedAccessException
             or BlockException)
@@ -136,7 +137,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
     private void AddDevices(VmSpec spec)
     {
-        _vmName = spec.Name;
+        _nets.VmName = spec.Name;
         if (spec.Paging is { } paging)
         {
             AddPaging(spec, paging);
@@ -153,7 +154,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
         for (int i = 0; i < spec.Nets.Count; i++)
         {
-            AddNet(i, PagingValidation.Paged(IsLazy || spec.Paging is not null, spec.Nets[i]));
+            _nets.Add(i, PagingValidation.Paged(IsLazy || spec.Paging is not null, spec.Nets[i]));
         }
 
         for (int i = 0; i < spec.Shares.Count; i++)
@@ -170,7 +171,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
             if (spec.Devices[i].BackEnd is { } socket)
             {
-                Add(ResourceNames.BackEnd(i), new BackEndConnector(access.Storage, socket).Connect());
+                Add(ResourceNames.BackEnd(i), new BackEndConnector(_access.Storage, socket).Connect());
             }
         }
     }
@@ -181,7 +182,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
         AddUserfault();
         try
         {
-            Add(ResourceNames.Swap, access.OpenSwap(paging, _remarks.Add));
+            Add(ResourceNames.Swap, _access.OpenSwap(paging, _remarks.Add));
         }
         catch (Exception cause) when (cause is HostMismatchException or IOException or UnauthorizedAccessException)
         {
@@ -214,7 +215,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
     /// <summary>Opens a tap for a running VM.</summary>
     /// <exception cref="WorkerException">It cannot be opened.</exception>
-    internal static WorkerResources Open(NetSpec net, DiskAccess access) => Open(access, resources => resources.AddNet(0, net));
+    internal static WorkerResources Open(NetSpec net, DiskAccess access) => Open(access, resources => resources._nets.Add(0, net));
 
     /// <summary>What a worker in the pool gets ready with.</summary>
     /// <exception cref="WorkerException">KVM cannot be opened.</exception>
@@ -239,7 +240,16 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     /// <summary>Adds a descriptor that this object closes.</summary>
     internal void Add(string name, FileDescriptorHandle descriptor)
     {
-        _owned.Add(descriptor);
+        Own(descriptor);
+        Name(name, descriptor);
+    }
+
+    /// <summary>This object closes it.</summary>
+    internal void Own(IDisposable owned) => _owned.Add(owned);
+
+    /// <summary>Adds a descriptor that is another's.</summary>
+    internal void Name(string name, FileDescriptorHandle descriptor)
+    {
         Names.Add(name);
         Handles.Add(descriptor);
     }
@@ -272,7 +282,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     {
         try
         {
-            Add(name, access.Storage.Open(path, writable: false));
+            Add(name, _access.Storage.Open(path, writable: false));
             _ = BlockFile.Inspect(Handles[^1]); // what is no file with a length is refused here, with its path
         }
         catch (StorageException cause)
@@ -285,119 +295,16 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
         }
     }
 
-    private void AddNet(int index, NetSpec spec)
-    {
-        if (spec.User is not null)
-        {
-            AddUserNet(index, spec);
-            return;
-        }
-
-        try
-        {
-            if ((spec.Bridge ?? spec.Network ?? spec.Macvtap) is null)
-            {
-                for (int queue = 0; queue < spec.Queues; queue++)
-                {
-                    Add(ResourceNames.NetQueue(index, queue), TapQueue.Open(spec.Tap, multiQueue: spec.Queues > 1).Handle);
-                }
-            }
-            else
-            {
-                AddBridgeTap(index, spec);
-            }
-
-            if (VhostChoice.Wanted(spec))
-            {
-                AddVhost(index, spec);
-            }
-        }
-        catch (TapException cause)
-        {
-            throw new WorkerException(ControlCodes.NetOpenFailed, cause.Message, cause);
-        }
-        catch (HostNetException cause)
-        {
-            throw new WorkerException(ControlCodes.NetOpenFailed, $"net{index}: {cause.Message}", cause);
-        }
-    }
-
-    private void AddBridgeTap(int index, NetSpec spec)
-    {
-        string alias = TapCounters.AliasOf(access.VmId);
-        IReadOnlyList<TapQueue> queues;
-        if (spec.Network is { } name)
-        {
-            (NetSpec onBridge, PrivateNetwork network) = (access.Networks ?? throw new HostNetException("nobody keeps private networks"))(
-                access.VmId, spec, index);
-            queues = BridgeTap.Open(onBridge, network.TapAlias(alias), spec.AntiSpoof == true ? null : problem => _netRemarks.Add(
-                $"net{index} on network {name} is not held to its address: {problem}"), served: true);
-        }
-        else
-        {
-            queues = spec.Macvtap is null ? BridgeTap.Open(spec, alias)
-                : Macvtap.Open(spec with { Mac = MacAddress.Of(spec, _vmName, index) }, alias);
-        }
-
-        for (int queue = 0; queue < queues.Count; queue++)
-        {
-            Add(ResourceNames.NetQueue(index, queue), queues[queue].Handle);
-        }
-
-        HasOtherNets = true;
-    }
-
-    private void AddUserNet(int index, NetSpec spec)
-    {
-        try
-        {
-            Add(ResourceNames.NetQueue(index, 0), new PasstProcess(spec).Start());
-            HasOtherNets = true;
-        }
-        catch (HostNetException cause)
-        {
-            throw new WorkerException(ControlCodes.NetOpenFailed, $"net{index}: {cause.Message}", cause);
-        }
-    }
-
-    private void AddVhost(int index, NetSpec spec)
-    {
-        try
-        {
-            FileDescriptorHandle[] opened = new FileDescriptorHandle[spec.Queues];
-            for (int queue = 0; queue < opened.Length; queue++)
-            {
-                opened[queue] = VhostNet.OpenDescriptor();
-                _owned.Add(opened[queue]);
-            }
-
-            for (int queue = 0; queue < opened.Length; queue++)
-            {
-                Names.Add(ResourceNames.NetVhost(index, queue));
-                Handles.Add(opened[queue]);
-            }
-        }
-        catch (KernelException cause) when (spec.Vhost == VhostUse.On)
-        {
-            throw VhostChoice.Missing(spec, cause);
-        }
-        catch (KernelException cause)
-        {
-            _ = cause; // auto: the worker moves the frames itself
-        }
-    }
-
     private void AddDisk(int index, DiskSpec spec)
     {
-        DiskFiles files = DiskFiles.Open(spec, access);
+        DiskFiles files = DiskFiles.Open(spec, _access);
         _owned.Add(files);
         _disks[index] = files;
         HasClusters |= spec.Rbd is not null;
         LargestFile = Math.Max(LargestFile, files.MostBytes);
         foreach ((string name, FileDescriptorHandle descriptor) in files.Descriptors(index))
         {
-            Names.Add(name);
-            Handles.Add(descriptor);
+            Name(name, descriptor);
         }
 
         if (files.Remark is { } remark)
@@ -410,7 +317,7 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
     {
         if (Shares is null)
         {
-            Shares = access.SharesOf(access.VmId);
+            Shares = _access.SharesOf(_access.VmId);
             _owned.Add(Shares);
         }
 
@@ -419,11 +326,10 @@ internal sealed class WorkerResources(DiskAccess access) : IDisposable
 
     private void AddDeviceFile(string name, DeviceFile file)
     {
-        RawFileBackend opened = DiskFiles.OpenDeviceFile(file, access);
+        RawFileBackend opened = DiskFiles.OpenDeviceFile(file, _access);
         _owned.Add(opened);
         BlockFileInfo info = BlockFile.Inspect(opened.Buffered);
         LargestFile = Math.Max(LargestFile, info.Kind == BlockFileKind.RegularFile ? info.Size : 0);
-        Names.Add(name);
-        Handles.Add(opened.Buffered);
+        Name(name, opened.Buffered);
     }
 }
