@@ -93,8 +93,8 @@ public static class ControlKinds
     public const string MoveStatus = "move-status";
 
     /// <summary>
-    /// Bring the VM to rest and hand it over, body <see cref="MoveStopBody"/>, answer <see cref="MoveInfo"/>: the VM is at rest then, and is
-    /// stopped, or told <see cref="MoveCancel"/>. After an error it is as it was before.
+    /// Bring the VM to rest and hand it over, body <see cref="MoveStopBody"/>, answer <see cref="MoveInfo"/>: the VM is at rest then, and
+    /// is stopped, or told <see cref="MoveCancel"/>. After an error it is as it was before.
     /// </summary>
     public const string MoveStop = "move-stop";
 

@@ -32,7 +32,8 @@ public sealed class ManagedVm : IDisposable
     /// <param name="othersOver">Names VMs other than one that use a file, or have images over it.</param>
     /// <param name="seeds">Keeps its seed; null: it can have none.</param>
     internal ManagedVm(VmRecord record, VmTable inventory, IWorkerLauncher launcher, EventHub events, ILogger log, StorageFolders storage,
-        Func<VmSpec, IDisposable> admit, Func<VmSpec, IDisposable> admitTwice, Func<string, string, IReadOnlyList<string>> othersOver, SeedStore? seeds)
+        Func<VmSpec, IDisposable> admit, Func<VmSpec, IDisposable> admitTwice,
+        Func<string, string, IReadOnlyList<string>> othersOver, SeedStore? seeds)
     {
         _launcher = launcher;
         _store = new VmRecordStore(record, inventory, log, seeds);
@@ -56,7 +57,8 @@ public sealed class ManagedVm : IDisposable
         Saves = new VmSaves(_supervisor, Devices, storage);
         Upgrades = new VmUpgrades(_supervisor, launcher, Devices, CpuTime, admitTwice);
         _starts = new VmStarts(
-            _supervisor, launcher, Homes, Devices, CpuTime, Upgrades, Saves, DiskCopies, DiskCommits, Snapshots, StandardAgent, Seed, admit);
+            _supervisor, launcher, Homes, Devices, CpuTime, Upgrades, Saves, DiskCopies, DiskCommits, Snapshots, StandardAgent, Seed,
+            admit);
         _stops = new VmStops(_supervisor, StandardAgent);
         _stalls = new VmDiskStalls(_supervisor, Devices);
         DiskFiles = new VmDiskFiles(_supervisor, Devices, storage, TimeProvider.System);

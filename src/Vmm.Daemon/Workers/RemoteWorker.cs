@@ -37,8 +37,7 @@ internal sealed class RemoteWorker : IWorker
     private WorkerFiles? _files;
     private string? _killedFor;
     private WorkerShares? _shares; // under the lock
-    private bool _prepared, _finished;
-    private volatile bool _letGo;
+    private bool _prepared, _finished, _letGo;
 
     /// <param name="socket">The connection; owned from here on.</param>
     /// <param name="process">The process; owned from here on.</param>
@@ -75,10 +74,7 @@ internal sealed class RemoteWorker : IWorker
     {
         lock (_lock)
         {
-            if (_files is { MoveId: not null } files && !_finished)
-            {
-                Assign(files.Rename());
-            }
+            Assign(_finished ? _files! : _files!.Rename());
         }
     }
 
