@@ -22,7 +22,7 @@ public enum MoveStage
     Failed,
 }
 
-/// <summary>How a VM is to be moved; its channels come with the request, as <see cref="ResourceNames.Channel"/>.</summary>
+/// <summary>How a VM is to be moved; its channels come with the request, as <c>channel0</c> and so on.</summary>
 /// <param name="Channels">How many channels there are, 1 to <see cref="MostChannels"/>. Number 0 also has what is no memory.</param>
 /// <param name="DowntimeMilliseconds">How long the guest may stand still.</param>
 /// <param name="BytesPerSecond">Most bytes to send in a second while it runs; null is no limit.</param>
@@ -64,7 +64,7 @@ public sealed record MoveInfo(
 /// <param name="Milliseconds">From now on.</param>
 public sealed record MoveStopBody(int Milliseconds);
 
-/// <summary>A VM that comes from another worker; its channels come with the request, as <see cref="ResourceNames.Channel"/>.</summary>
+/// <summary>A VM that comes from another worker; its channels come with the request, as <c>channel0</c> and so on.</summary>
 /// <param name="Spec">What it is, as in the spec's JSON, with its memory.</param>
 /// <param name="Channels">How many channels there are.</param>
 public sealed record ReceiveBody(JsonElement Spec, int Channels);
