@@ -23,6 +23,8 @@ public sealed record VnodePlacement(int Vnode, ByteSize Size, ByteSize PageSize,
 /// </summary>
 public sealed class VnodeMemory : IMovablePages, IDisposable
 {
+    private static readonly byte[] s_zeros = new byte[ByteSize.BytesPerPage];
+
     private readonly MappedMemFd _memory;
     private nint[] _addresses = [];
 
@@ -207,6 +209,32 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
         else
         {
             _memory.CopyFrom(offset, source); // files of huge pages are not written
+        }
+    }
+
+    /// <summary>Makes pages of memory that is not paged zeros; the machine does not run yet. Pages of 4 KiB go back to the host.</summary>
+    /// <exception cref="KernelException">The kernel refused.</exception>
+    public void Clear(ulong offset, ulong length)
+    {
+        if (PageSize == ByteSize.BytesPerPage)
+        {
+            if (offset > Placement.Size || length > Placement.Size - offset)
+            {
+                throw new ArgumentOutOfRangeException(nameof(offset), $"vnode {Placement.Vnode} has no {length} bytes at {offset}");
+            }
+
+            int errno = HostPages.Discard(_memory.Address + (nint)offset, length);
+            if (errno != 0)
+            {
+                throw new KernelException($"madvise vnode {Placement.Vnode}", errno);
+            }
+
+            return;
+        }
+
+        for (ulong at = offset; at < offset + length; at += (uint)s_zeros.Length)
+        {
+            _memory.CopyFrom(at, s_zeros.AsSpan(0, (int)Math.Min((uint)s_zeros.Length, offset + length - at)));
         }
     }
 

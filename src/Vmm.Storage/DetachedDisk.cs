@@ -39,6 +39,41 @@ public sealed class DetachedDisk : IDisposable
     public IReadOnlyList<ImageLayer> Layers =>
         _problem is null ? _layers : throw new BlockException(BlockErrorKind.Io, _problem);
 
+    /// <summary>
+    /// Somebody else may use the files from now on, as they are on the disk; they stay open here, and are neither read nor written until
+    /// <see cref="LockAgain"/>.
+    /// </summary>
+    /// <exception cref="BlockException">The host failed: some are locked still.</exception>
+    public void Unlock()
+    {
+        try
+        {
+            foreach (ImageLayer layer in Layers)
+            {
+                if (layer.File.IsWritable)
+                {
+                    layer.File.Flush(); // the image was ended after its last flush
+                }
+
+                (layer.File as RawImageFile)?.Unlock();
+            }
+        }
+        catch (Interop.KernelException cause)
+        {
+            throw new BlockException(BlockErrorKind.Io, $"disk {Layers[0].File.Path} cannot be let go of: {cause.Message}", cause);
+        }
+    }
+
+    /// <summary>The files are this process's again, as they were before <see cref="Unlock"/>; also when that failed.</summary>
+    /// <exception cref="BlockException">Somebody else uses one; which ones are locked then is not said.</exception>
+    public void LockAgain()
+    {
+        foreach (ImageLayer layer in Layers)
+        {
+            (layer.File as RawImageFile)?.LockAgain();
+        }
+    }
+
     /// <summary>The disk that it was, in the same files.</summary>
     /// <exception cref="BlockException">The host failed, or the files were changed; they stay open.</exception>
     public IDetachableDisk Reopen() => _reopen();

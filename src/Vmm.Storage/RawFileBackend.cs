@@ -21,6 +21,7 @@ public sealed class RawFileBackend : IDetachableDisk
     private readonly RawFileOptions _options;
     private readonly BlockFileInfo _info;
     private bool _hasLostFlush, _isOver;
+    private bool _isWriter; // what lock it has
     private readonly Lock _refreshing = new();
     private volatile Shape _shape;
     private Action? _changed;
@@ -30,6 +31,7 @@ public sealed class RawFileBackend : IDetachableDisk
     {
         Path = path;
         _options = options;
+        _isWriter = !options.ReadOnly;
         _info = info;
         _buffered = buffered;
         _direct = direct;
@@ -128,6 +130,7 @@ public sealed class RawFileBackend : IDetachableDisk
     {
         RawFileBackend file = Open(path, options with { IsImage = true, ReadOnly = false }, buffered, exclusive: false);
         file._shape = new(file.Geometry with { ReadOnly = true, Abilities = DiskAbilities.None });
+        file._isWriter = false;
         return file;
     }
 
@@ -298,7 +301,11 @@ public sealed class RawFileBackend : IDetachableDisk
     internal RawFileBackend As(RawFileOptions options, ulong size)
     {
         _isOver = true;
-        return new RawFileBackend(Path, options, _buffered, _direct, _info with { Size = size }) { HasLostFlush = HasLostFlush };
+        return new RawFileBackend(Path, options, _buffered, _direct, _info with { Size = size })
+        {
+            HasLostFlush = HasLostFlush,
+            _isWriter = _isWriter,
+        };
     }
 
     /// <summary>The same open files of an image as a raw disk.</summary>
@@ -311,6 +318,7 @@ public sealed class RawFileBackend : IDetachableDisk
     internal void BecomeBase()
     {
         _shape = new(Geometry with { ReadOnly = true, Abilities = DiskAbilities.None });
+        _isWriter = false;
         try
         {
             DiskLock.ToReader(_buffered, _direct);
@@ -332,9 +340,33 @@ public sealed class RawFileBackend : IDetachableDisk
             return false;
         }
 
+        _isWriter = true;
         DiskAbilities abilities = DiskAbilities.WriteZeroes | (_options.Discard ? DiskAbilities.Discard : DiskAbilities.None);
         _shape = new(Geometry with { ReadOnly = false, Abilities = abilities });
         return true;
+    }
+
+    /// <summary>Somebody else may use the file from now on; it stays open. Nothing is read or written until <see cref="LockAgain"/>.</summary>
+    /// <exception cref="KernelException">The kernel could not.</exception>
+    internal void Unlock()
+    {
+        BlockFile.Unlock(_buffered, 0, 0);
+        if (_direct is not null)
+        {
+            BlockFile.Unlock(_direct, 0, 0);
+        }
+    }
+
+    /// <summary>Takes the lock again that it had.</summary>
+    /// <exception cref="BlockException">Somebody else uses the file; the message says who.</exception>
+    internal void LockAgain()
+    {
+        bool isLocked = TakeLock(Path, () => DiskLock.TryTake(_buffered, _isWriter)
+            && (_direct is null || !_isWriter || DiskLock.TryShare(_buffered, _direct)));
+        if (!isLocked)
+        {
+            throw InUse(Path, _options with { ReadOnly = !_isWriter }, _buffered);
+        }
     }
 
     /// <inheritdoc/>

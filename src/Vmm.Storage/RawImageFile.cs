@@ -138,6 +138,12 @@ public sealed class RawImageFile : IImageFile
     /// <param name="size">Bytes of the disk.</param>
     internal RawFileBackend AsDisk(ulong size) => _file.AsDisk(size);
 
+    /// <inheritdoc cref="RawFileBackend.Unlock"/>
+    internal void Unlock() => _file.Unlock();
+
+    /// <inheritdoc cref="RawFileBackend.LockAgain"/>
+    internal void LockAgain() => _file.LockAgain();
+
     /// <inheritdoc/>
     public void Dispose()
     {

@@ -59,6 +59,7 @@ internal sealed class RemoteWorker : IWorker
         _link = new WorkerLink(socket, process, options, _events.Handle, () => HelloAsync(CancellationToken.None), () => Kill());
         _saves = new WorkerSaves(_link, Bounds);
         Moves = new WorkerMoves(_link);
+        Receives = new WorkerReceives(_link, () => HelloAsync(CancellationToken.None));
         _finish = FinishAsync();
         _greeting = new WorkerGreeting(_link, _events, Bounds);
         _plugs = new WorkerPlugs(_link, _events, Bounds, _greeting, options.Disks);
@@ -74,7 +75,11 @@ internal sealed class RemoteWorker : IWorker
     {
         lock (_lock)
         {
-            Assign(_finished ? _files! : _files!.Rename());
+            if (!_finished)
+            {
+                Assign(_files!.Rename());
+                _letGo = false; // what is the VM's on the host is this one's now
+            }
         }
     }
 
@@ -128,6 +133,9 @@ internal sealed class RemoteWorker : IWorker
         _saves.SaveAsync(files, bytes, longest, cancellation);
 
     public IWorkerMoves Moves { get; }
+
+    /// <summary>Gets its VM from another worker.</summary>
+    internal WorkerReceives Receives { get; }
 
     public Task UndoSaveAsync(CancellationToken cancellation) => _saves.UndoAsync(cancellation);
 

@@ -9,6 +9,7 @@ using Vmm.Machine.Description;
 using Vmm.Machine.Firmware;
 using Vmm.Machine.Hotplug;
 using Vmm.Machine.Layout;
+using Vmm.Machine.Moving;
 using Vmm.Machine.Numa;
 using Vmm.Machine.Ram;
 using Vmm.Machine.Resources;
@@ -25,12 +26,19 @@ internal sealed class MachineBuilder : IDisposable
 {
     private readonly Board _board;
     private readonly EmptyVm? _prepared;
+    private readonly ReceivedMemory? _received;
     private bool _built;
 
-    private MachineBuilder(VmSpec spec, IMachineResources resources, IConsoleEndpoint console, Action<string>? note, EmptyVm? prepared)
+    private MachineBuilder(
+        VmSpec spec,
+        IMachineResources resources,
+        IConsoleEndpoint console,
+        Action<string>? note,
+        EmptyVm? prepared,
+        ReceivedMemory? received = null)
     {
         _board = new Board(spec, resources, console, note);
-        _prepared = prepared;
+        (_prepared, _received) = (prepared, received);
     }
 
     private VmSpec Spec => _board.Spec;
@@ -66,11 +74,19 @@ internal sealed class MachineBuilder : IDisposable
     }
 
     /// <summary>Builds the machine of a description, without boot.</summary>
-    /// <inheritdoc cref="Build(VmSpec, IMachineResources, IConsoleEndpoint, Action{string}, EmptyVm, bool)"/>
+    /// <param name="description">The machine.</param>
+    /// <param name="resources">Where everything comes from.</param>
+    /// <param name="console">Far side of the consoles.</param>
+    /// <param name="prepared">An empty VM to build in, which is the machine's from here on, also when this throws; null makes one.</param>
+    /// <param name="received">Its memory, when that came before it; the machine's from here on, also when this throws.</param>
     internal static MachineParts Build(
-        MachineDescription description, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared)
+        MachineDescription description,
+        IMachineResources resources,
+        IConsoleEndpoint console,
+        EmptyVm? prepared,
+        ReceivedMemory? received = null)
     {
-        using MachineBuilder builder = new(description.Spec, resources, console, note: null, prepared);
+        using MachineBuilder builder = new(description.Spec, resources, console, note: null, prepared, received);
         return builder.Build(description, boots: false, fit: null);
     }
 
@@ -116,14 +132,26 @@ internal sealed class MachineBuilder : IDisposable
         {
             _board.Dispose();
             _prepared?.Dispose();
+            _received?.Dispose();
         }
     }
 
     private void BuildMemory(MachineDescription description, EmptyVm kvm)
     {
-        HostTopology host = NumaPlacement.NeedsHost(Spec) ? HostTopology.Read() : HostTopology.Unknown;
-        IReadOnlyList<VnodeHome> homes = NumaPlacement.Place(Spec, host);
-        MachineMemory memory = _board.Memory = _board.Own(new MachineMemory(description.Ram, homes, host));
+        IReadOnlyList<VnodeHome> homes;
+        MachineMemory memory;
+        if (_received is { } received)
+        {
+            homes = received.Homes;
+            memory = _board.Memory = _board.Own(received.Take());
+        }
+        else
+        {
+            HostTopology host = NumaPlacement.NeedsHost(Spec) ? HostTopology.Read() : HostTopology.Unknown;
+            homes = NumaPlacement.Place(Spec, host);
+            memory = _board.Memory = _board.Own(new MachineMemory(description.Ram, homes, host));
+        }
+
         _board.Homes = new VnodeHomes(Spec.Name, _board.Resources.Threads, homes, memory);
         _board.Clock = new GuestClock(kvm.Vm);
         memory.Show(kvm.Vm);

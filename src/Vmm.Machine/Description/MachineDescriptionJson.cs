@@ -39,6 +39,9 @@ public static class MachineDescriptionJson
         return Parse(JsonSerializer.SerializeToUtf8Bytes(written, DescriptionJsonContext.Default.DescriptionV1));
     }
 
+    /// <summary>The JSON of a description, as bytes.</summary>
+    internal static byte[] Bytes(MachineDescription description) => Encoding.UTF8.GetBytes(Write(description).GetRawText());
+
     private static JsonElement Parse(byte[] json)
     {
         using JsonDocument document = JsonDocument.Parse(json);

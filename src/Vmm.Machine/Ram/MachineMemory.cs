@@ -63,11 +63,19 @@ internal sealed class MachineMemory : IDisposable
     /// <param name="block">It comes and goes in multiples of this.</param>
     internal IPluggableMemory AddHot(RamExtent extent, ByteSize block)
     {
+        VnodeMemory? received = Hot.Find(each => each.Vnode == extent.Vnode).Memory;
+        return new HotMemory(Map, received ?? AddHotBacking(extent), extent.Start, block);
+    }
+
+    /// <summary>What is behind memory that comes and goes, of a machine that gets its content before it is built.</summary>
+    /// <param name="extent">Where the guest sees it.</param>
+    internal VnodeMemory AddHotBacking(RamExtent extent)
+    {
         VnodeMemory backing = Keep(
             extent.Vnode, VnodeMemory.Create(HotPlacement(_homes[extent.Vnode].Memory, extent.Length), _host, part: ".hot"));
         Hot.Add((extent.Vnode, backing));
         Extents.Add(new MemoryExtent(extent.Start, extent.Length, backing.BackingFile, 0));
-        return new HotMemory(Map, backing, extent.Start, block);
+        return backing;
     }
 
     /// <summary>

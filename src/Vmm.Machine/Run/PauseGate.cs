@@ -1,3 +1,5 @@
+using System.Diagnostics;
+
 namespace Vmm.Machine.Run;
 
 /// <summary>Where vCPU threads wait while the machine is paused. Closed, then every vCPU kicked, then <see cref="WaitParked"/>.</summary>
@@ -8,15 +10,50 @@ internal sealed class PauseGate
     private bool _over;
     private bool _locked;
     private int _parked;
+    private volatile int _turn;
+    private TimeSpan _rest;
 
     /// <summary>Looked at by vCPU threads between two exits.</summary>
     internal bool Closed => _closed;
+
+    /// <summary>Another number than before: <see cref="Rest"/> is due. Looked at by vCPU threads between two exits.</summary>
+    internal int Turn => _turn;
 
     internal void Close()
     {
         lock (_lock)
         {
             _closed = !_over;
+            Monitor.PulseAll(_lock); // who rests
+        }
+    }
+
+    /// <summary>Every vCPU rests for a while, once; then they are kicked.</summary>
+    internal void Slow(TimeSpan rest)
+    {
+        lock (_lock)
+        {
+            _rest = rest;
+            _turn++;
+            Monitor.PulseAll(_lock);
+        }
+    }
+
+    /// <summary>On a vCPU thread: rests as long as it is to in this turn, or until the gate closes or the machine ends.</summary>
+    /// <returns>The turn.</returns>
+    internal int Rest()
+    {
+        lock (_lock)
+        {
+            int turn = _turn;
+            long begin = Stopwatch.GetTimestamp();
+            TimeSpan left;
+            while (!_closed && !_over && _turn == turn && (left = _rest - Stopwatch.GetElapsedTime(begin)) > TimeSpan.Zero)
+            {
+                Monitor.Wait(_lock, left);
+            }
+
+            return turn;
         }
     }
 

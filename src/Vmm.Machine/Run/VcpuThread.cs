@@ -82,12 +82,19 @@ internal sealed class VcpuThread
         try
         {
             _place?.Invoke();
+            int turn = _gate.Turn;
             while (!_end.Decided)
             {
                 if (_gate.Closed)
                 {
                     CompletePendingIo();
                     _gate.Park();
+                    continue;
+                }
+
+                if (_gate.Turn != turn)
+                {
+                    turn = _gate.Rest();
                     continue;
                 }
 

@@ -12,6 +12,7 @@ using Vmm.Machine.Boot;
 using Vmm.Machine.Build;
 using Vmm.Machine.Description;
 using Vmm.Machine.Hotplug;
+using Vmm.Machine.Moving;
 using Vmm.Machine.Numa;
 using Vmm.Machine.Ram;
 using Vmm.Machine.Resources;
@@ -146,7 +147,15 @@ public sealed class VirtualMachine : IDisposable
     /// <param name="prepared">An empty VM to build in, owned by the machine from here on, also when this throws; null makes one.</param>
     public static VirtualMachine CreateWithoutBoot(
         MachineDescription description, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared) =>
-        new(MachineBuilder.Build(description, resources, console, prepared));
+        CreateWithoutBoot(description, resources, console, prepared, received: null);
+
+    /// <summary>The same with memory that came before.</summary>
+    internal static VirtualMachine CreateWithoutBoot(
+        MachineDescription description,
+        IMachineResources resources,
+        IConsoleEndpoint console,
+        EmptyVm? prepared,
+        ReceivedMemory? received) => new(MachineBuilder.Build(description, resources, console, prepared, received));
 
     /// <summary>Where it stands; any thread.</summary>
     public VmState State => _life.State;

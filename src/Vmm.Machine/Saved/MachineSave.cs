@@ -1,7 +1,5 @@
-using System.Reflection;
 using Microsoft.Win32.SafeHandles;
 using Vmm.LifeCycle;
-using Vmm.Machine.Description;
 using Vmm.Machine.Run;
 using Vmm.Spec;
 using Vmm.State;
@@ -13,9 +11,6 @@ namespace Vmm.Machine.Saved;
 /// </summary>
 public static class MachineSave
 {
-    /// <summary>Kind of the record that says what the machine is.</summary>
-    internal const string DescriptionKind = "machine";
-
     private const ulong DocumentRoom = 64 << 20;
 
     /// <summary>
@@ -99,18 +94,14 @@ public static class MachineSave
                 new SavedVnodeV1 { Vnode = memory.Vnode, Bytes = memory.Bytes, Checksums = checksums });
         }
 
-        StateWriter about = new(new PartId(StateDocument.AboutName));
-        about.WriteJson(DescriptionKind, MachineDescription.CurrentVersion, MachineDescriptionJson.Write(machine.Description));
-        about.Write(MachineStates.Memory, new SavedMemoryV1 { ChunkBytes = MemoryImage.ChunkBytes, Vnodes = files });
-        if (hot.Count > 0)
+        byte[] document = MachineDocument.Write(machine.Description, blobs, about =>
         {
-            about.Write(MachineStates.HotMemory, new SavedHotMemoryV1 { Vnodes = hot });
-        }
-
-        about.Write(MachineStates.Units, new SavedUnitsV1 { Names = [.. blobs.Select(blob => blob.Name.ToString())] });
-        byte[] document = StateDocumentWriter.Write(new StateDocument(Program, about.ToBlob(), blobs));
+            about.Write(MachineStates.Memory, new SavedMemoryV1 { ChunkBytes = MemoryImage.ChunkBytes, Vnodes = files });
+            if (hot.Count > 0)
+            {
+                about.Write(MachineStates.HotMemory, new SavedHotMemoryV1 { Vnodes = hot });
+            }
+        });
         RandomAccess.Write(store.Create(SavedVmFiles.Document), document, 0);
     }
-
-    private static string Program => typeof(MachineSave).Assembly.GetName().Version?.ToString(3) ?? "";
 }

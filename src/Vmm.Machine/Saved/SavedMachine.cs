@@ -35,55 +35,19 @@ public sealed class SavedMachine
     public static SavedMachine Read(ISavedSource source)
     {
         string path = Path.Combine(source.Name, SavedVmFiles.Document);
-        StateDocument document = StateDocumentReader.Read(ReadDocument(source, path));
-        StateReader about = new(document.About);
-        MachineDescription description;
-        try
-        {
-            description = MachineDescriptionJson.Read(about.ReadJson(MachineSave.DescriptionKind, MachineDescription.CurrentVersion));
-        }
-        catch (InvalidDataException cause)
-        {
-            throw new StateException($"{path}: {cause.Message}", cause);
-        }
-
-        SavedMemoryV1 memory = about.Read(MachineStates.Memory);
-        SavedHotMemoryV1? hot = about.TryRead(MachineStates.HotMemory);
-        SavedUnitsV1 had = about.Read(MachineStates.Units);
-        about.RequireAllTaken();
-        HashSet<string> there = [.. document.Units.Select(unit => unit.Name.ToString())];
-        if (had.Names.FirstOrDefault(name => !there.Contains(name)) is { } lost)
-        {
-            throw new StateException($"{path}: the state of {lost} is missing: the document is damaged or was changed.");
-        }
-
+        MachineDocument document = MachineDocument.Read(ReadDocument(source, path), path);
+        SavedMemoryV1 memory = document.About.Read(MachineStates.Memory);
+        SavedHotMemoryV1? hot = document.About.TryRead(MachineStates.HotMemory);
+        document.RequireWhole();
         return memory.ChunkBytes == MemoryImage.ChunkBytes
-            ? new SavedMachine(source, document, description, memory, hot)
+            ? new SavedMachine(source, document.State, document.Description, memory, hot)
             : throw new StateException($"{path}: chunks of {memory.ChunkBytes} bytes; this release reads {MemoryImage.ChunkBytes}.");
     }
 
     /// <summary>Refuses images below its disks that are others than it had.</summary>
     /// <param name="spec">Its spec, with the images that there are now (<see cref="DiskSpec.Backing"/>).</param>
     /// <exception cref="StateException">A disk has another format, or an image below it is another one.</exception>
-    public void RequireSameDisks(VmSpec spec)
-    {
-        IReadOnlyList<DiskSpec> had = Description.Spec.Disks;
-        for (int i = 0; i < Math.Min(had.Count, spec.Disks.Count); i++)
-        {
-            (DiskSpec before, DiskSpec now) = (had[i], spec.Disks[i]);
-            IReadOnlyList<BackingSpec> backing = before.Backing ?? [], present = now.Backing ?? [];
-            if (before.Format != now.Format)
-            {
-                throw new StateException(
-                    $"The disk {before.Path} was saved as {Names.Of(before.Format)}, and is opened as {Names.Of(now.Format)}.");
-            }
-
-            if (!backing.SequenceEqual(present))
-            {
-                throw new StateException($"The disk {before.Path} was rebased since: {DiskFiles.Difference(backing, present)}.");
-            }
-        }
-    }
+    public void RequireSameDisks(VmSpec spec) => SameDisks.Require(Description.Spec, spec);
 
     /// <summary>Builds the machine, gives it its memory and its state. It goes on where it was when it is run.</summary>
     /// <param name="resources">Where everything comes from; kernel and initrd are not asked for.</param>
@@ -104,9 +68,7 @@ public sealed class SavedMachine
         try
         {
             ReadMemory(MemoryPart.Of(machine), progress, cancel);
-            UnitRegistry units = MachineUnits.Of(machine, atRest: true);
-            units.Restore(_document.Units);
-            GoOnWhenRun(machine, units);
+            GiveState(machine, _document);
             return machine;
         }
         catch
@@ -136,14 +98,23 @@ public sealed class SavedMachine
         return bytes;
     }
 
-    /// <summary>When it is run, its units and the guest's clock go on, and the guest is told that it was paused.</summary>
-    private static void GoOnWhenRun(VirtualMachine machine, UnitRegistry units) => machine.Board.Restored = () =>
+    /// <summary>
+    /// Gives the units of a machine without boot their state. When it is run, they and the guest's clock go on, and the guest is told that
+    /// it was paused.
+    /// </summary>
+    /// <exception cref="UnitsException">Parts of the machine did not take their state.</exception>
+    internal static void GiveState(VirtualMachine machine, StateDocument document)
     {
-        machine.Board.Restored = null;
-        machine.Board.Clock.Start();
-        units.Resume();
-        machine.VcpuSet.NotifyPaused();
-    };
+        UnitRegistry units = MachineUnits.Of(machine, atRest: true);
+        units.Restore(document.Units);
+        machine.Board.Restored = () =>
+        {
+            machine.Board.Restored = null;
+            machine.Board.Clock.Start();
+            units.Resume();
+            machine.VcpuSet.NotifyPaused();
+        };
+    }
 
     private void ReadMemory(IReadOnlyList<MemoryPart> memories, Action<double>? progress, CancellationToken cancel)
     {

@@ -17,8 +17,8 @@ internal sealed class DiskSwitchSide
     private static readonly TimeSpan s_look = TimeSpan.FromMilliseconds(20); // at a thread that may have ended meanwhile
 
     private readonly VirtioBlk _device;
-    private readonly Func<DetachedDisk, IDetachableDisk> _make;
-    private readonly IDetachableDisk _old;
+    private readonly Func<DetachedDisk, IDetachableDisk>? _make;
+    private readonly IDiskBackend _old;
     private readonly Dictionary<BlkThread, SwitchStep> _held = [];
     private List<(BlkThread Thread, SwitchStep Step)> _steps = [];
     private DetachedDisk? _files;
@@ -30,14 +30,20 @@ internal sealed class DiskSwitchSide
     internal DiskSwitchSide(DiskSwitchPart part)
     {
         (_device, _make) = (part.Device, part.Next);
-        _old = _device.Disk as IDetachableDisk ?? throw new BlockException(BlockErrorKind.NotADisk, _device.Disk switch
+        _old = _now = _device.Disk as IDetachableDisk ?? throw new BlockException(BlockErrorKind.NotADisk, _device.Disk switch
         {
             DiskMirror => $"{_device.Name} is being copied: wait for that, or cancel it",
             LostDisk => $"{_device.Name} has lost its disk: start the VM again",
             _ => $"{_device.Name} is a disk without files: there is nothing to put another image on",
         });
-        _now = _old;
     }
+
+    private DiskSwitchSide(VirtioBlk device) => (_device, _old, _now) = (device, device.Disk, device.Disk);
+
+    /// <summary>One whose disk is to be let go of, or only flushed when it is a server's.</summary>
+    internal static DiskSwitchSide Of(VirtioBlk device) => new(device);
+
+    private IDetachableDisk Files => (IDetachableDisk)_old;
 
     /// <summary>Begins to make stable what there is, while the guest goes on: there is less to do when it has to wait.</summary>
     internal void FlushAhead() => Post(Threads(), (service, step) => service.Flush(step));
@@ -77,8 +83,8 @@ internal sealed class DiskSwitchSide
     internal void Open()
     {
         BlockGeometry before = _old.Geometry;
-        _files = _old.Detach();
-        _next = _make(_files);
+        _files = Files.Detach();
+        _next = _make!(_files);
         BlockGeometry after = _next.Geometry;
         if (after.CapacityBytes < before.CapacityBytes || after.ReadOnly != before.ReadOnly)
         {
@@ -90,6 +96,22 @@ internal sealed class DiskSwitchSide
 
         _now = _next;
     }
+
+    /// <summary>
+    /// The disk ends, and its files may be used by somebody else. The device has them still, and closes them when it ends; nothing is read
+    /// or written.
+    /// </summary>
+    internal void LetGo()
+    {
+        _files = Files.Detach();
+        _now = new LostDisk(_old.Geometry, _files);
+        _device.Settle(_now); // one that ends now waits for nobody
+        _files.Unlock();
+    }
+
+    /// <summary>Ends <see cref="LetGo"/>, and what led there; nothing when it did not come so far.</summary>
+    /// <exception cref="BlockException">Somebody else uses a file: everything stays let go.</exception>
+    internal void LockAgain() => _files?.LockAgain();
 
     /// <summary>Makes the nodes of the new disk.</summary>
     internal void MakeNodes()

@@ -22,6 +22,7 @@ public sealed class VirtioNet : VirtioDevice
     private volatile int _activePairs = 1;
     private int _restoredPairs = 1; // for the next activation
     private bool _held; // under the switch
+    private bool _keptFromKernel; // under the switch
     private volatile bool _broken;
     private bool _disposed;
 
@@ -115,6 +116,28 @@ public sealed class VirtioNet : VirtioDevice
     }
 
     /// <summary>
+    /// Serves the rings itself, so that what is written into guest memory is marked (<c>GuestRam.StartTrackingWrites</c>): the kernel does
+    /// not say what it writes. Any thread.
+    /// </summary>
+    /// <param name="kept">False: the kernel may serve them again.</param>
+    public void KeepFromKernel(bool kept)
+    {
+        lock (_switch)
+        {
+            _keptFromKernel = kept;
+            if (kept && _kernel is { } kernel)
+            {
+                TakeOver(kernel);
+            }
+            else if (!kept && _kernel is null && !_held && !_broken && _activation is { } activation)
+            {
+                TryStopPairs(Timeout.InfiniteTimeSpan);
+                StartPath(activation);
+            }
+        }
+    }
+
+    /// <summary>
     /// The kernel cannot go on with the rings: the device's own threads do, and the driver notices nothing. Any thread but the path's own;
     /// a no-op when the path is not in use any more.
     /// </summary>
@@ -174,7 +197,7 @@ public sealed class VirtioNet : VirtioDevice
     private void StartPath(VirtioActivation activation)
     {
         (int pairs, int control) = Shape(activation);
-        _kernel = ReceiveLimiter is null
+        _kernel = ReceiveLimiter is null && !_keptFromKernel
             ? KernelPath.TryStart(this, activation, pairs, control, _options.Name + "-vhost", _activePairs)
             : null;
         if (_kernel is null)
