@@ -52,7 +52,7 @@ perf: publish
 fuzz: build
 	VMM_FUZZ_ITERATIONS=$${VMM_FUZZ_ITERATIONS:-2000000} dotnet test Vmm.sln -c $(CONFIG) --no-build -nologo --filter "Kind=fuzz" --logger "console;verbosity=normal"
 	tests/fuzz-devices/run all $${VMM_FUZZ_SECONDS:-120}
-	for target in spec disk net frame body qcow2; do tests/fuzz/run $$target $${VMM_FUZZ_SECONDS:-120} || exit 1; done
+	for target in spec disk net frame body qcow2 moves; do tests/fuzz/run $$target $${VMM_FUZZ_SECONDS:-120} || exit 1; done
 
 soak: publish-tests
 	tests/soak

@@ -10,6 +10,7 @@ using Vmm.Kvm;
 using Vmm.LifeCycle;
 using Vmm.Machine.Boot;
 using Vmm.Machine.Layout;
+using Vmm.Machine.Moving;
 using Vmm.Machine.Numa;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
@@ -30,6 +31,7 @@ internal sealed class HostedMachine : IDisposable
     private readonly Action<WorkerExit> _ended;
     private Thread? _runner;
     private WorkerExit? _exit;
+    private bool _staysPaused; // it came from another worker, where it was paused: nothing of it runs before it is resumed
 
     private HostedMachine(string vmId, VirtualMachine machine, ConsoleHub console, SharedFileMapping? endFile, Action<WorkerExit> ended)
     {
@@ -46,6 +48,8 @@ internal sealed class HostedMachine : IDisposable
         Saves = new HostedSave(machine, _stop.Token);
         DiskCopy = new HostedDiskCopy(machine, () => State);
         Snapshots = new HostedSnapshots(machine, () => State);
+        Moves = new HostedMove(machine, () => Saves.IsResting ? "it was saved: resume it, or stop it"
+            : Rehoming.Status is { State: RehomeState.Running } ? "a vnode is being moved to other host nodes" : null);
     }
 
     internal string VmId { get; }
@@ -79,11 +83,15 @@ internal sealed class HostedMachine : IDisposable
     /// <summary>Differencing disks that become the tops of its disks.</summary>
     internal HostedSnapshots Snapshots { get; }
 
+    /// <summary>Its move to another worker.</summary>
+    internal HostedMove Moves { get; }
+
     /// <summary>What it tells of itself.</summary>
     internal HostedReport Report { get; }
 
     /// <summary>Where it stands. It runs until its end is written: between the last instruction and that, too.</summary>
     internal VmState State => Volatile.Read(ref _exit) is not null ? VmState.Stopped
+        : _runner is null && _staysPaused ? VmState.Paused
         : _machine.State is var state and not VmState.Stopped ? state
         : VmState.Running;
 
@@ -94,9 +102,15 @@ internal sealed class HostedMachine : IDisposable
     /// <param name="endFile">Takes the record of its end (<see cref="EndRecord"/>), owned by this method; null when nobody will
     /// ask.</param>
     /// <param name="prepared">An empty VM to build in, owned by the machine from here on; null makes one.</param>
+    /// <param name="incoming">What came from another worker; null: nothing.</param>
     /// <param name="ended">Called once.</param>
     internal static HostedMachine Create(
-        CreateBody body, DescriptorResources resources, FileDescriptorHandle? endFile, EmptyVm? prepared, Action<WorkerExit> ended)
+        CreateBody body,
+        DescriptorResources resources,
+        FileDescriptorHandle? endFile,
+        EmptyVm? prepared,
+        HostedReceive? incoming,
+        Action<WorkerExit> ended)
     {
         if (VmSpecJson.TryRead(body.Spec, out string problem) is not { } spec)
         {
@@ -113,10 +127,16 @@ internal sealed class HostedMachine : IDisposable
                 end = endFile is null ? null : new SharedFileMapping(endFile, EndRecord.Length);
             }
 
-            VirtualMachine machine = body.Restore == true
+            VirtualMachine machine = body.Received == true
+                ? (incoming ?? throw new RequestException(ControlCodes.WrongState, "no VM came to this worker"))
+                    .Build(spec, resources, console, prepared)
+                : body.Restore == true
                 ? HostedSave.Restore(spec, resources, console, prepared, body.Lazily == true)
                 : VirtualMachine.Create(Guid.TryParse(body.VmId, out _) ? spec.WithUuid(body.VmId) : spec, resources, console, prepared);
-            return new HostedMachine(body.VmId, machine, console, end, ended);
+            return new HostedMachine(body.VmId, machine, console, end, ended)
+            {
+                _staysPaused = body.Received == true && incoming!.IsPaused,
+            };
         }
         catch (Exception cause)
         {
@@ -132,7 +152,7 @@ internal sealed class HostedMachine : IDisposable
                 KvmUnavailableException => new RequestException(ControlCodes.KvmUnavailable, cause.Message, cause),
                 KernelException => new RequestException(ControlCodes.ResourceRefused, cause.Message, cause),
                 HostMismatchException or ArgumentException => new RequestException(ControlCodes.HostMismatch, cause.Message, cause),
-                StateException or UnitsException => new RequestException(ControlCodes.SavedStateRefused, cause.Message, cause),
+                StateException or UnitsException or MoveException => new RequestException(ControlCodes.SavedStateRefused, cause.Message, cause),
                 _ => cause,
             };
         }
@@ -140,7 +160,7 @@ internal sealed class HostedMachine : IDisposable
 
     internal void Start()
     {
-        if (_runner is not null || State != VmState.Starting)
+        if (_runner is not null || (State != VmState.Starting && !_staysPaused))
         {
             throw new RequestException(ControlCodes.WrongState, $"the VM cannot be started: it is {State}");
         }
@@ -156,6 +176,12 @@ internal sealed class HostedMachine : IDisposable
 
     internal void Resume() => Move(() =>
     {
+        if (_runner is null && _staysPaused)
+        {
+            Start();
+            return;
+        }
+
         // One that rested after its save may run now; any other has to be paused.
         if (!Saves.TryForget() || State == VmState.Paused)
         {
@@ -235,6 +261,7 @@ internal sealed class HostedMachine : IDisposable
     public void Dispose()
     {
         _stop.Cancel();
+        Moves.Dispose(); // before the memory that it sends
         Paging.Dispose();
         Rehoming.Dispose();
         _runner?.Join();

@@ -32,6 +32,19 @@ internal sealed class HostedMemory(VirtualMachine machine, HostedPaging paging)
         }
     }
 
+    /// <summary>Passes a wish on to the guest, when there is one.</summary>
+    /// <returns>The memory as it is then.</returns>
+    /// <exception cref="RequestException">It cannot be fulfilled whatever the guest does.</exception>
+    internal VmMemory Take(MemoryWish? wish)
+    {
+        if (wish is not null)
+        {
+            Set(wish);
+        }
+
+        return Now;
+    }
+
     /// <summary>Passes a wish on to the guest.</summary>
     /// <exception cref="RequestException">It cannot be fulfilled whatever the guest does.</exception>
     internal void Set(MemoryWish wish)

@@ -94,6 +94,18 @@ internal sealed class HostedSave(VirtualMachine machine, CancellationToken stop)
         }
     }
 
+    /// <summary>The VM rests after a save. Any thread.</summary>
+    internal bool IsResting
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _rest is not null;
+            }
+        }
+    }
+
     /// <summary>Gives up the save that goes on, when one does. Any thread.</summary>
     internal void Cancel()
     {

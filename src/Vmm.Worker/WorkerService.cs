@@ -1,5 +1,4 @@
 using System.Text.Json.Serialization.Metadata;
-using Microsoft.Win32.SafeHandles;
 using Vmm.Contracts.Control;
 using Vmm.Interop;
 using Vmm.Interop.Kvm;
@@ -17,18 +16,16 @@ namespace Vmm.Worker;
 /// </summary>
 internal sealed class WorkerService : IDisposable
 {
-    private const int PageSize = 4096;
-
     private readonly Sandbox _sandbox;
     private readonly ControlPort _port;
     private readonly EventFd _over = new();
-    // Opened before anything is given up: afterwards /proc may be out of reach.
-    private readonly SafeFileHandle _statm = File.OpenHandle("/proc/self/statm");
+    private readonly ResidentMemory _resident = new();
     private VsockDialer? _dialer;
     private StorageDialer? _storageDialer;
     private HostedMachine? _machine;
     private TurnThread? _turns; // from the creation of the machine on
     private EmptyVm? _prepared;
+    private readonly MoveRequests _moves;
 
     /// <summary>Makes the service.</summary>
     /// <param name="first">The connection that the worker was started with.</param>
@@ -36,6 +33,7 @@ internal sealed class WorkerService : IDisposable
     internal WorkerService(PacketSocket first, Sandbox sandbox)
     {
         _sandbox = sandbox;
+        _moves = new MoveRequests(sandbox, TellState);
         _port = new ControlPort(first, first.Peer.UserId, Take);
     }
 
@@ -44,9 +42,10 @@ internal sealed class WorkerService : IDisposable
     {
         _turns?.Dispose();
         _machine?.Dispose();
+        _moves.Dispose();
         _prepared?.Dispose();
         _port.Dispose();
-        _statm.Dispose();
+        _resident.Dispose();
         _over.Dispose();
     }
 
@@ -68,6 +67,10 @@ internal sealed class WorkerService : IDisposable
         {
             _machine?.Saves.Cancel(); // at once; what it left is cleared up in turn
         }
+        else if (request.Kind is ControlKinds.MoveCancel)
+        {
+            _machine?.Moves.BeginCancel(); // likewise
+        }
 
         if (_turns is { } turns && TakesTurns(request.Kind))
         {
@@ -83,7 +86,8 @@ internal sealed class WorkerService : IDisposable
     private static bool TakesTurns(string kind) =>
         kind is ControlKinds.Start or ControlKinds.Pause or ControlKinds.Resume or ControlKinds.AddDevice
             or ControlKinds.RefreshDisk or ControlKinds.Save or ControlKinds.SaveCancel or ControlKinds.CopyDisk or ControlKinds.StreamDisk
-            or ControlKinds.CommitDisk or ControlKinds.CopyStep or ControlKinds.SnapshotDisks or ControlKinds.SnapshotStatus;
+            or ControlKinds.CommitDisk or ControlKinds.CopyStep or ControlKinds.SnapshotDisks or ControlKinds.SnapshotStatus
+            or ControlKinds.Move or ControlKinds.MoveStop or ControlKinds.MoveCancel;
 
     private void CarryOut(ControlReply reply, DescriptorResources passed)
     {
@@ -96,6 +100,7 @@ internal sealed class WorkerService : IDisposable
     // What begins, changes and ends the machine's life.
     private void Do(ControlReply reply, DescriptorResources passed)
     {
+        _machine?.Moves.Admit(reply.Frame);
         switch (reply.Frame.Kind)
         {
             case ControlKinds.Hello:
@@ -130,6 +135,10 @@ internal sealed class WorkerService : IDisposable
                 reply.Ok();
                 Machine.Stop();
                 break;
+            case ControlKinds.Move or ControlKinds.MoveStatus or ControlKinds.MoveStop or ControlKinds.MoveCancel
+                or ControlKinds.Receive or ControlKinds.ReceiveStatus:
+                _moves.Do(reply, passed, _machine);
+                break;
             default:
                 Answer(reply, passed);
                 break;
@@ -142,13 +151,15 @@ internal sealed class WorkerService : IDisposable
         switch (reply.Frame.Kind)
         {
             case ControlKinds.Stats:
-                reply.Ok(Machine.Report.Stats(ResidentBytes()), ControlJson.Default.WorkerStats);
+                reply.Ok(Machine.Report.Stats(_resident.Bytes), ControlJson.Default.WorkerStats);
                 break;
             case ControlKinds.Units:
                 reply.Ok(Machine.Report.Units, ControlJson.Default.UnitList);
                 break;
             case ControlKinds.Memory:
-                reply.Ok(Memory(reply), ControlJson.Default.VmMemory);
+                reply.Ok(
+                    Machine.Memory.Take(reply.Frame.Body is null ? null : Body(reply, ControlJson.Default.MemoryWish)),
+                    ControlJson.Default.VmMemory);
                 break;
             case ControlKinds.Numa:
                 reply.Ok(Machine.Report.Numa, ControlJson.Default.WorkerNuma);
@@ -289,8 +300,10 @@ internal sealed class WorkerService : IDisposable
             _prepared = null;
             using (new BuildWatch(_port.Connection!))
             {
-                machine = HostedMachine.Create(body, passed, passed.Take("end"), prepared, Ended);
+                machine = HostedMachine.Create(body, passed, passed.Take("end"), prepared, _moves.Incoming, Ended);
             }
+
+            _moves.Dispose();
 
             _sandbox.BuildFilters(machine.Needs);
             _sandbox.ProvideRings(machine.RingsNeeded);
@@ -358,20 +371,12 @@ internal sealed class WorkerService : IDisposable
             CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
     }
 
-    private static T Body<T>(ControlReply reply, JsonTypeInfo<T> type) where T : class =>
+    /// <summary>The body of a request.</summary>
+    /// <exception cref="RequestException">It is none of that type.</exception>
+    internal static T Body<T>(ControlReply reply, JsonTypeInfo<T> type) where T : class =>
         ControlCodec.TryBody(reply.Frame, type, out T? body, out string problem)
             ? body
             : throw new RequestException(ControlCodes.BadFrame, problem);
-
-    private VmMemory Memory(ControlReply reply)
-    {
-        if (reply.Frame.Body is not null)
-        {
-            Machine.Memory.Set(Body(reply, ControlJson.Default.MemoryWish));
-        }
-
-        return Machine.Memory.Now;
-    }
 
     private void OpenConsole(ControlReply reply)
     {
@@ -390,13 +395,5 @@ internal sealed class WorkerService : IDisposable
     {
         _port.Tell(ControlKinds.Ended, exit, ControlJson.Default.WorkerExit);
         _over.Signal();
-    }
-
-    private long ResidentBytes()
-    {
-        Span<byte> text = stackalloc byte[256];
-        int length = RandomAccess.Read(_statm, text, 0);
-        int space = text[..length].IndexOf((byte)' ');
-        return System.Buffers.Text.Utf8Parser.TryParse(text[(space + 1)..length], out long pages, out _) ? pages * PageSize : 0;
     }
 }

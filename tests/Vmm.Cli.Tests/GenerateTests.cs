@@ -87,6 +87,8 @@ public sealed class GenerateTests : IDisposable
     [InlineData("vmmctl vm start w", "web1 web2")]
     [InlineData("vmmctl vm start web1 w", "")]
     [InlineData("vmmctl vm stop --wait w", "web1 web2")]
+    [InlineData("vmmctl vm upgrade w", "web1 web2")]
+    [InlineData("vmmctl vm upgrade --max", "--max-downtime")]
     [InlineData("vmmctl token create ci --role ", "viewer operator admin")]
     public void Bash_offers(string line, string expected)
     {

@@ -8,7 +8,9 @@ using Vmm.Spec;
 
 namespace Vmm.Daemon.Tests;
 
-/// <summary>The moves of a fake worker: bytes really go through the channels, and whether all came is told back through the first.</summary>
+/// <summary>
+/// The moves of a fake worker: bytes really go through the channels, and whether all came is told back through the first.
+/// </summary>
 internal sealed class FakeMoves(FakeWorker worker) : IWorkerMoves
 {
     internal const int Header = 9;

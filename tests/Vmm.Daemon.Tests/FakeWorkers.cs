@@ -618,6 +618,7 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
     public Task<Stream> OpenConsoleAsync(CancellationToken cancellation)
     {
         Pipe toDaemon = new(), toGuest = new();
+        _ = Ended.ContinueWith(_ => toGuest.Writer.Complete(), TaskScheduler.Default);
         _ = Task.Run(async () =>
         {
             await using Stream input = toGuest.Reader.AsStream(), output = toDaemon.Writer.AsStream();

@@ -111,7 +111,8 @@ public sealed class UpgradeSettlingTests : IAsyncLifetime
                 bool committed = move is { Step: MoveStep.Committed or MoveStep.SourceGone };
                 Assert.False(keep?.ProcessId == 2 && !committed);
                 Assert.False(keep?.ProcessId == 1 && move is { Step: MoveStep.Committed });
-                Assert.Equal(move is { Step: MoveStep.Committed } ? (found & 2) != 0 : committed ? (found & 3) != 0 : (found & 1) != 0, keep is not null);
+                int counts = move is { Step: MoveStep.Committed } ? 2 : committed ? 3 : 1;
+                Assert.Equal((found & counts) != 0, keep is not null);
             }
         }
     }

@@ -101,7 +101,7 @@ public sealed class UpgradeTests : IAsyncLifetime
             await Task.Delay(Timeout.Infinite, cancellation);
         });
         JobInfo job = await _daemon.Client.UpgradeAsync("web1", new UpgradeRequest(), s_none);
-        await reached.Task;
+        await reached.Task.WaitAsync(TimeSpan.FromSeconds(20));
         Assert.Equal(VmState.Migrating, (await Vm).State);
         foreach (string verb in (string[])["pause", "resume", "power-button"])
         {
@@ -144,9 +144,9 @@ public sealed class UpgradeTests : IAsyncLifetime
             await gate.Task;
         });
         JobInfo job = await _daemon.Client.UpgradeAsync("web1", new UpgradeRequest(), s_none);
-        await reached.Task;
+        await reached.Task.WaitAsync(TimeSpan.FromSeconds(20));
         Task<VmInfo> stop = _daemon.Client.DoAsync("web1", "stop", s_none);
-        await _first.Ended;
+        await _first.Ended.WaitAsync(TimeSpan.FromSeconds(20));
         gate.SetResult();
         Assert.Equal(VmState.Stopped, (await stop).State);
         Assert.Equal(JobState.Failed, (await _daemon.EndAsync(job)).State);

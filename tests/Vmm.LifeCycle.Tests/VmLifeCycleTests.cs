@@ -140,7 +140,8 @@ public sealed class VmLifeCycleTests
             "defined starting running paused stopping stopped failed crashed saving saved migrating",
             string.Join(' ', s_states.Select(state => state.Word())));
         Assert.Equal(
-            "Defined Starting Running Paused Stopping Stopped Failed Crashed Saving Saved Migrating", string.Join(' ', Enum.GetNames<VmState>()));
+            "Defined Starting Running Paused Stopping Stopped Failed Crashed Saving Saved Migrating",
+            string.Join(' ', Enum.GetNames<VmState>()));
         Assert.Equal(
             "PowerOff Reset DebugExit TripleFault Stopped Failed WorkerDied GuestPanicked", string.Join(' ', Enum.GetNames<ExitReason>()));
     }

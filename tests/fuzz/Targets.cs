@@ -25,6 +25,7 @@ internal static class Targets
             ["frame"] = Frame,
             ["body"] = Body,
             ["qcow2"] = Qcow2Target.Run,
+            ["moves"] = MovesTarget.Run,
         };
 
     // Made by the first input: what is instrumented may not run before the fuzzer is there.

@@ -34,7 +34,7 @@ internal static class JobFollower
             ? LastAsync(session, id, null, cancellation)
             : ProgressBar.ShowAsync(id, report => LastAsync(session, id, report, cancellation));
 
-    /// <summary>As <see cref="LastAsync(DaemonSession, string, CancellationToken)"/>; Ctrl-C cancels the job, and its end is waited for.</summary>
+    /// <summary>The job when it has ended; Ctrl-C cancels it, and its end is waited for all the same.</summary>
     internal static async Task<JobInfo> LastOrCancelAsync(DaemonSession session, string id, CancellationToken cancellation)
     {
         try

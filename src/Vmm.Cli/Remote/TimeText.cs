@@ -20,7 +20,8 @@ internal static class TimeText
         }
 
         string digits = text.TrimEnd('h', 'm', 's');
-        (string unit, long milliseconds) = s_units.FirstOrDefault(u => string.Equals(text[digits.Length..], u.Unit, StringComparison.Ordinal));
+        (string unit, long milliseconds) = s_units.FirstOrDefault(
+            u => string.Equals(text[digits.Length..], u.Unit, StringComparison.Ordinal));
         return unit is not null && long.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out long count)
             && count > 0 && count <= most.TotalMilliseconds / milliseconds
                 ? TimeSpan.FromMilliseconds(count * milliseconds)

@@ -44,7 +44,7 @@ internal static class MoveCommands
         (int?)TimeText.Read("--max-downtime", text, TimeSpan.FromMilliseconds(MoveLimits.MostDowntime))?.TotalMilliseconds;
 
     private static int? Seconds(string? text) =>
-        (int?)Math.Ceiling(TimeText.Read("--timeout", text, TimeSpan.FromSeconds(MoveLimits.MostTimeout))?.TotalSeconds ?? 0) is > 0 and var s
-            ? s
+        TimeText.Read("--timeout", text, TimeSpan.FromSeconds(MoveLimits.MostTimeout)) is { } time
+            ? (int)Math.Ceiling(time.TotalSeconds)
             : null;
 }

@@ -57,6 +57,9 @@ public static class ControlCodes
     /// <summary>The VM cannot be saved.</summary>
     public const string SaveFailed = "save-failed";
 
+    /// <summary>The VM cannot be moved to another worker, or was not.</summary>
+    public const string MoveFailed = "move-failed";
+
     /// <summary>The saved VM is damaged, or does not fit.</summary>
     public const string SavedStateRefused = "saved-state-refused";
 

@@ -32,7 +32,9 @@ public enum MoveStep
     GivenUp,
 }
 
-/// <summary>A move of a VM that goes on. Written before each step is taken, so that a daemon that comes later knows which worker counts.</summary>
+/// <summary>
+/// A move of a VM that goes on. Written before each step is taken, so that a daemon that comes later knows which worker counts.
+/// </summary>
 /// <param name="Id">Names the move, and between hosts the same at both: 32 hexadecimal digits.</param>
 /// <param name="Kind">Which.</param>
 /// <param name="Step">How far it is.</param>

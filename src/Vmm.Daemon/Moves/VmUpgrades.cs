@@ -168,7 +168,7 @@ internal sealed class VmUpgrades(
         catch (OperationCanceledException cause) when (!cancellation.IsCancellationRequested)
         {
             throw new TimeoutException(
-                $"it took longer than the {wish.Timeout.TotalSeconds:0} s that it may take, and {wish.LongestStop.TotalSeconds:0} s", cause);
+                $"it took longer than {(wish.Timeout + wish.LongestStop).TotalSeconds:0} s, its time with that of the last part", cause);
         }
     }
 
@@ -241,7 +241,7 @@ internal sealed class VmUpgrades(
     {
         try
         {
-            if (vm.Store.Record.Move is { } move && worker.MoveId is not null)
+            if (vm.Store.Record.Move is { } move && worker.MoveId is not null && !worker.Ended.IsCompleted)
             {
                 Write(move with { Step = MoveStep.SourceGone }); // a worker with the VM's names is not the one before from here on
                 worker.TakeNames();

@@ -33,7 +33,8 @@ public sealed class ManagedVm : IDisposable
     /// <param name="othersOver">Names VMs other than one that use a file, or have images over it.</param>
     /// <param name="seeds">Keeps its seed; null: it can have none.</param>
     internal ManagedVm(VmRecord record, VmTable inventory, IWorkerLauncher launcher, EventHub events, ILogger log, StorageFolders storage,
-        Func<VmSpec, IDisposable> admit, Func<VmSpec, IDisposable> admitTwice, Func<string, string, IReadOnlyList<string>> othersOver, SeedStore? seeds)
+        Func<VmSpec, IDisposable> admit, Func<VmSpec, IDisposable> admitTwice,
+        Func<string, string, IReadOnlyList<string>> othersOver, SeedStore? seeds)
     {
         _launcher = launcher;
         _store = new VmRecordStore(record, inventory, log, seeds);

@@ -37,8 +37,7 @@ internal sealed class RemoteWorker : IWorker
     private WorkerFiles? _files;
     private string? _killedFor;
     private WorkerShares? _shares; // under the lock
-    private bool _prepared, _finished;
-    private volatile bool _letGo;
+    private bool _prepared, _finished, _letGo;
 
     /// <param name="socket">The connection; owned from here on.</param>
     /// <param name="process">The process; owned from here on.</param>
@@ -60,6 +59,7 @@ internal sealed class RemoteWorker : IWorker
         _link = new WorkerLink(socket, process, options, _events.Handle, () => HelloAsync(CancellationToken.None), () => Kill());
         _saves = new WorkerSaves(_link, Bounds);
         Moves = new WorkerMoves(_link);
+        Receives = new WorkerReceives(_link, () => HelloAsync(CancellationToken.None));
         _finish = FinishAsync();
         _greeting = new WorkerGreeting(_link, _events, Bounds);
         _plugs = new WorkerPlugs(_link, _events, Bounds, _greeting, options.Disks);
@@ -75,9 +75,10 @@ internal sealed class RemoteWorker : IWorker
     {
         lock (_lock)
         {
-            if (_files is { MoveId: not null } files && !_finished)
+            if (!_finished)
             {
-                Assign(files.Rename());
+                Assign(_files!.Rename());
+                _letGo = false; // what is the VM's on the host is this one's now
             }
         }
     }
@@ -132,6 +133,9 @@ internal sealed class RemoteWorker : IWorker
         _saves.SaveAsync(files, bytes, longest, cancellation);
 
     public IWorkerMoves Moves { get; }
+
+    /// <summary>Gets its VM from another worker.</summary>
+    internal WorkerReceives Receives { get; }
 
     public Task UndoSaveAsync(CancellationToken cancellation) => _saves.UndoAsync(cancellation);
 

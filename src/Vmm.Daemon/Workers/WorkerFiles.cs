@@ -84,6 +84,11 @@ internal sealed class WorkerFiles
     /// <exception cref="IOException">They cannot be renamed.</exception>
     internal WorkerFiles Rename()
     {
+        if (MoveId is null)
+        {
+            return this;
+        }
+
         WorkerFiles named = new(_directory, VmId);
         if (File.Exists(End)) // a daemon that died in between has renamed it
         {

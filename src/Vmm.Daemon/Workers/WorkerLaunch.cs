@@ -5,7 +5,10 @@ using Vmm.Spec;
 
 namespace Vmm.Daemon.Workers;
 
-/// <summary>One launch: what it has taken so far is given back when it fails.</summary>
+/// <summary>
+/// One launch: what it has taken so far is given back when it fails. A VM that comes from another worker is launched in two steps: its
+/// worker first, and what it opens when its memory is there.
+/// </summary>
 /// <param name="processes">Users and groups of workers.</param>
 /// <param name="pool">Where the worker comes from.</param>
 /// <param name="options">How workers are started.</param>
@@ -22,6 +25,8 @@ internal sealed class WorkerLaunch(
     IReadOnlyList<(string Name, FileDescriptorHandle File)>? saved,
     bool lazily)
 {
+    private static readonly TimeSpan s_build = TimeSpan.FromSeconds(30); // to give the state of a large VM to its parts
+
     private RemoteWorker? _worker;
     private uint? _user;
     private bool _named;
@@ -38,21 +43,29 @@ internal sealed class WorkerLaunch(
             resources.TellRemarks(files.VmId);
             _user = processes.Users.Take();
             AddNames(resources);
-            RemoteWorker worker = await TakeWorkerAsync(resources, cancellation).ConfigureAwait(false);
-            await BuildAsync(worker, resources, progress, cancellation).ConfigureAwait(false);
-            RequireConfinement(worker);
+            RemoteWorker worker = await TakeWorkerAsync(cancellation).ConfigureAwait(false);
+            worker.Assign(files);
+            Serve(worker, resources);
+            (string? noGroup, string? noHugePages) = Limit(worker);
+            VmSpec opened = resources.WithBacking(NetMtus.In(spec));
+            CreateBody body = new(files.VmId, worker.UserId, VmSpecJson.Write(opened), saved is null ? null : true, lazily ? true : null);
+            TimeSpan longest = BuildProgress.Longest(spec) + (saved is null ? TimeSpan.Zero : SaveTime.Longest(spec));
+            using (new BuildProgress(worker.ProcessId, spec, progress))
+            {
+                await worker.CreateAsync(body, resources, longest, cancellation).ConfigureAwait(false);
+            }
+
+            Finish(worker, noGroup, noHugePages);
             return worker;
         }
         catch (Exception cause)
         {
-            await UndoAsync().ConfigureAwait(false);
-            LeftNets.Sweep(files.VmId);
-            throw cause is KernelException ? new WorkerException(ControlCodes.WorkerStartFailed, cause.Message, cause) : cause;
+            throw await FailAsync(cause).ConfigureAwait(false);
         }
     }
 
-    private WorkerResources OpenResources() =>
-        saved is null ? WorkerResources.Open(spec, Disks) : WorkerResources.OpenSaved(spec, saved, lazily, Disks);
+    private WorkerResources OpenResources() => _worker is not null ? WorkerResources.OpenSaved(spec, [], lazily: false, Disks)
+        : saved is null ? WorkerResources.Open(spec, Disks) : WorkerResources.OpenSaved(spec, saved, lazily, Disks);
 
     private DiskAccess Disks => options.Disks with { VmId = files.VmId };
 
@@ -72,12 +85,17 @@ internal sealed class WorkerLaunch(
         resources.Add("end", new FileDescriptorHandle(number));
     }
 
-    private async Task<RemoteWorker> TakeWorkerAsync(WorkerResources resources, CancellationToken cancellation)
+    private async Task<RemoteWorker> TakeWorkerAsync(CancellationToken cancellation)
     {
         RemoteWorker worker = await pool.TakeAsync(_user, cancellation).ConfigureAwait(false);
         _worker = worker;
         _user = null; // from here on the worker's end gives it back
-        worker.Assign(files);
+        return worker;
+    }
+
+    // What it may ask for, of what was opened for it.
+    private void Serve(RemoteWorker worker, WorkerResources resources)
+    {
         if (spec.Vsock is { } vsock)
         {
             worker.ServeVsock(vsock.Path);
@@ -89,24 +107,16 @@ internal sealed class WorkerLaunch(
         {
             worker.ServeShares(spec.Shares, resources.TakeShares());
         }
-
-        return worker;
     }
 
-    /// <summary>Lets it build the VM, within bounds that its process has before, and those that it gets afterwards.</summary>
-    private async Task BuildAsync(
-        RemoteWorker worker, WorkerResources resources, Action<double>? progress, CancellationToken cancellation)
-    {
-        string? noGroup = worker.Bounds.Ungrouped ?? processes.Cgroups.LimitTo(worker.Bounds.Group, spec);
-        string? noHugePages = processes.Cgroups.LimitHugePages(worker.Bounds.Group, spec);
-        VmSpec opened = resources.WithBacking(NetMtus.In(spec));
-        CreateBody body = new(files.VmId, worker.UserId, VmSpecJson.Write(opened), saved is null ? null : true, lazily ? true : null);
-        TimeSpan longest = BuildProgress.Longest(spec) + (saved is null ? TimeSpan.Zero : SaveTime.Longest(spec));
-        using (new BuildProgress(worker.ProcessId, spec, progress))
-        {
-            await worker.CreateAsync(body, resources, longest, cancellation).ConfigureAwait(false);
-        }
+    // Bounds that its process has before the VM is built. What cannot be had is told.
+    private (string? NoGroup, string? NoHugePages) Limit(RemoteWorker worker) =>
+        (worker.Bounds.Ungrouped ?? processes.Cgroups.LimitTo(worker.Bounds.Group, spec),
+            processes.Cgroups.LimitHugePages(worker.Bounds.Group, spec));
 
+    // Those that it gets afterwards.
+    private void Finish(RemoteWorker worker, string? noGroup, string? noHugePages)
+    {
         worker.Bounds.AddGroup(noGroup);
         if (noHugePages is not null)
         {
@@ -118,6 +128,8 @@ internal sealed class WorkerLaunch(
             // now that it is built: to build it is not the guest's work
             _ = worker.LimitCpu(new CpuLimits(spec.CpuQuota, spec.CpuWeight), expected: true);
         }
+
+        RequireConfinement(worker);
     }
 
     private void RequireConfinement(RemoteWorker worker)

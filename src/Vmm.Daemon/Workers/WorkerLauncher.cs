@@ -72,8 +72,12 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
 
     /// <inheritdoc/>
     public Task<IIncomingWorker> ReceiveAsync(
-        string vmId, string? moveId, VmSpec spec, IReadOnlyList<FileDescriptorHandle> channels, CancellationToken cancellation) =>
-        throw new NotImplementedException(); // BASE ONLY: the engine's branch has it
+        string vmId, string? moveId, VmSpec spec, IReadOnlyList<FileDescriptorHandle> channels, CancellationToken cancellation)
+    {
+        RequireId(vmId);
+        WorkerFiles files = new(_options.Directory, vmId, moveId);
+        return new WorkerLaunch(Processes, Pool, _options, files, spec, saved: null, lazily: false).ReceiveAsync(channels, cancellation);
+    }
 
     /// <summary>
     /// As promised by the interface; a VM that ended while no daemon was there, and whose worker left a record of why, is answered too: as
@@ -99,12 +103,16 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
         Action<double>? progress,
         CancellationToken cancellation)
     {
+        RequireId(vmId);
+        WorkerLaunch launch = new(Processes, Pool, _options, new WorkerFiles(_options.Directory, vmId), spec, saved, lazily);
+        return await launch.RunAsync(progress, cancellation).ConfigureAwait(false);
+    }
+
+    private static void RequireId(string vmId)
+    {
         if (!Guid.TryParse(vmId, out _))
         {
             throw new ArgumentException($"\"{vmId}\" is not a UUID", nameof(vmId));
         }
-
-        WorkerLaunch launch = new(Processes, Pool, _options, new WorkerFiles(_options.Directory, vmId), spec, saved, lazily);
-        return await launch.RunAsync(progress, cancellation).ConfigureAwait(false);
     }
 }

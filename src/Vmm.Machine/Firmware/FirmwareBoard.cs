@@ -33,6 +33,12 @@ internal sealed class FirmwareBoard : IDisposable
     /// <summary>What it reads of the machine; after <see cref="Attach"/>.</summary>
     internal FwCfg Configuration { get; private set; } = null!;
 
+    /// <inheritdoc cref="FirmwareImages.Unlock"/>
+    internal void Unlock() => _images.Unlock();
+
+    /// <inheritdoc cref="FirmwareImages.TryLockAgain"/>
+    internal bool TryLockAgain() => _images.TryLockAgain();
+
     /// <summary>Says by SMBIOS what the machine is; firmware puts the tables where the guest finds them.</summary>
     internal void Tell(SmbiosConfig machine)
     {

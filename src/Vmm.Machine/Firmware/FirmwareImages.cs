@@ -52,6 +52,20 @@ internal sealed class FirmwareImages : IDisposable
         Variables.Attach(map, VariablesStart);
     }
 
+    /// <summary>The variables' file may be somebody else's from now on; nothing is written until <see cref="TryLockAgain"/>.</summary>
+    /// <exception cref="KernelException">The kernel could not.</exception>
+    internal void Unlock()
+    {
+        if (_file is not null)
+        {
+            BlockFile.Unlock(_file, 0, 0);
+        }
+    }
+
+    /// <summary>False: somebody else uses the file now.</summary>
+    /// <exception cref="KernelException">The kernel could not.</exception>
+    internal bool TryLockAgain() => _file is null || BlockFile.TryLock(_file, exclusive: true);
+
     /// <inheritdoc/>
     public void Dispose()
     {

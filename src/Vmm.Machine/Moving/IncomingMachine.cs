@@ -57,6 +57,9 @@ public sealed class IncomingMachine : IDisposable
         }
     }
 
+    /// <summary>It was paused, and is to stay so until somebody lets it go on. Once it is complete.</summary>
+    public bool IsPaused => _receiver.IsPaused;
+
     /// <summary>Why it failed; null: it did not.</summary>
     public string? Problem => IsComplete ? null : _receiver.Problem;
 

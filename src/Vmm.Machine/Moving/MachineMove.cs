@@ -42,6 +42,7 @@ public sealed class MachineMove : IDisposable
     private readonly CancellationTokenSource _giveUp = new();
     private readonly object _gate = new();
     private readonly Thread _thread;
+    private bool _isDisposed;
     private MovePhase _phase;       // under the gate, as what follows
     private int _round = 1;
     private ulong _left;
@@ -188,6 +189,11 @@ public sealed class MachineMove : IDisposable
                 return;
             }
 
+            if (_machine.Board.Firmware?.TryLockAgain() == false)
+            {
+                throw new BlockException(BlockErrorKind.InUse, "the file of the firmware's variables is in use elsewhere");
+            }
+
             _disks!.TakeBack();
             GoBack();
             Enter(MovePhase.GivenUp);
@@ -197,6 +203,11 @@ public sealed class MachineMove : IDisposable
     /// <summary>Ends it for a machine that is to end, too. One that was handed over stays at rest.</summary>
     public void Dispose()
     {
+        if (Interlocked.Exchange(ref _isDisposed, true))
+        {
+            return;
+        }
+
         BeginGiveUp();
         _thread.Join();
         _throttle.Dispose();
@@ -305,8 +316,9 @@ public sealed class MachineMove : IDisposable
         }
 
         SendRound(isFirst: false);
-        _sender.Finish(MachineDocument.Write(_machine.Description, units, add: null));
+        _sender.Finish(MachineDocument.Write(_machine.Description, units, add: null), isPaused: !rest.Ran);
         _disks = DiskRelease.Run(MoveCheck.Disks(_machine), time < s_disks ? time : s_disks);
+        _machine.Board.Firmware?.Unlock();
         lock (_gate)
         {
             (_left, _downtime) = (0, Stopwatch.GetElapsedTime(begin));

@@ -43,7 +43,7 @@ internal enum MoveFrameKind
 /// </summary>
 /// <param name="Kind">What it is.</param>
 /// <param name="Part">Which memory, for pages.</param>
-/// <param name="First">First page; number of the round; offset of a piece.</param>
+/// <param name="First">First page; number of the round; offset of a piece; at the end 1 for a machine that stays paused.</param>
 /// <param name="Count">Pages; 1 for the last piece, and 0 for others.</param>
 /// <param name="Length">Bytes behind the head.</param>
 internal readonly record struct MoveFrame(MoveFrameKind Kind, int Part, ulong First, uint Count, int Length)

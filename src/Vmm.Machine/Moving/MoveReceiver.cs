@@ -61,6 +61,9 @@ internal sealed class MoveReceiver : IDisposable
         }
     }
 
+    /// <summary>The machine was paused, and is to stay so. After <see cref="AwaitEnd"/>.</summary>
+    internal bool IsPaused { get; private set; }
+
     /// <summary>Why it failed; null: it did not. Any thread.</summary>
     internal string? Problem
     {
@@ -224,6 +227,7 @@ internal sealed class MoveReceiver : IDisposable
             case MoveFrameKind.End when channel.Number != 0 || _document.IsWhole:
                 lock (_gate)
                 {
+                    IsPaused |= frame.First != 0;
                     _ended++;
                     Monitor.PulseAll(_gate);
                 }

@@ -111,8 +111,10 @@ internal sealed class MoveSender : IDisposable
     internal void CutShort() => _cutShort = true;
 
     /// <summary>Sends the machine's state, and waits for the receiver's word that everything is there.</summary>
+    /// <param name="document">The state.</param>
+    /// <param name="isPaused">It was paused, and stays so.</param>
     /// <exception cref="MoveException">It is not.</exception>
-    internal void Finish(byte[] document)
+    internal void Finish(byte[] document, bool isPaused)
     {
         RunOnAll((channel, _) =>
         {
@@ -121,7 +123,7 @@ internal sealed class MoveSender : IDisposable
                 SendPieces(channel, MoveFrameKind.Document, document);
             }
 
-            channel.Send(new MoveFrame(MoveFrameKind.End, 0, 0, 0, 0), default);
+            channel.Send(new MoveFrame(MoveFrameKind.End, 0, isPaused ? 1ul : 0, 0, 0), default);
         });
         Await(MoveFrameKind.Complete);
     }

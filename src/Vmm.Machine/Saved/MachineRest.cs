@@ -11,11 +11,13 @@ namespace Vmm.Machine.Saved;
 public sealed class MachineRest
 {
     private readonly VirtualMachine _machine;
-    private readonly bool _ran;
     private readonly object? _pausedBy;
 
     private MachineRest(VirtualMachine machine, UnitRegistry units, bool ran, object? pausedBy) =>
-        (_machine, Units, _ran, _pausedBy) = (machine, units, ran, pausedBy);
+        (_machine, Units, Ran, _pausedBy) = (machine, units, ran, pausedBy);
+
+    /// <summary>It ran before; otherwise it was paused.</summary>
+    internal bool Ran { get; }
 
     /// <summary>Its units, at rest.</summary>
     internal UnitRegistry Units { get; }
@@ -71,7 +73,7 @@ public sealed class MachineRest
     {
         Units.Resume();
         _machine.Units.End();
-        GoOn(_machine, _ran, _pausedBy);
+        GoOn(_machine, Ran, _pausedBy);
     }
 
     private static void GoOn(VirtualMachine machine, bool ran, object? pausedBy)

@@ -119,6 +119,16 @@ internal sealed class Sandbox : IMachineThreads, IDisposable
     /// <inheritdoc/>
     public IIoThreads With(SyscallNeeds needs) => new DeviceThreads(this, needs);
 
+    /// <summary>
+    /// Threads that read what comes from outside before there is a VM, and end before it is built: they are narrowed from their first step,
+    /// while the process is not confined yet.
+    /// </summary>
+    internal IIoThreads Early(SyscallNeeds needs)
+    {
+        _preparing.Join();
+        return new EarlyThreads(_filters, needs);
+    }
+
     /// <inheritdoc/>
     public void VcpuReady() => _filters?.VcpuReady();
 
@@ -179,6 +189,14 @@ internal sealed class Sandbox : IMachineThreads, IDisposable
                 // The VM that is to be made here meets the same trouble, and is refused with the reason.
             }
         }
+    }
+
+    /// <summary>Threads before the process is confined.</summary>
+    private sealed class EarlyThreads(ThreadFilters? filters, SyscallNeeds needs) : IIoThreads
+    {
+        public void Start(Thread thread) => thread.Start();
+
+        public void Ready() => filters?.Narrow(needs);
     }
 
     /// <summary>The threads of one device.</summary>

@@ -94,19 +94,25 @@ internal sealed class ThreadFilters : IDisposable
     {
         if (_inForce)
         {
-            SeccompFilter? filter;
-            lock (_io)
-            {
-                filter = _io.Find(known => known.Needs.Covers(needs) && needs.Covers(known.Needs)).Filter;
-                if (filter is null)
-                {
-                    filter = SyscallSets.BuildIo(Environment.ProcessId, needs);
-                    _io.Add((needs, filter));
-                }
-            }
-
-            filter.LoadOnThread();
+            Narrow(needs);
         }
+    }
+
+    /// <summary>The same before the process has its filter. The thread ends before it gets that.</summary>
+    internal void Narrow(SyscallNeeds needs)
+    {
+        SeccompFilter? filter;
+        lock (_io)
+        {
+            filter = _io.Find(known => known.Needs.Covers(needs) && needs.Covers(known.Needs)).Filter;
+            if (filter is null)
+            {
+                filter = SyscallSets.BuildIo(Environment.ProcessId, needs);
+                _io.Add((needs, filter));
+            }
+        }
+
+        filter.LoadOnThread();
     }
 
     /// <inheritdoc/>
