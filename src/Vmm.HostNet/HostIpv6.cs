@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Net;
 
 namespace Vmm.HostNet;
 
@@ -29,12 +30,9 @@ public static class HostIpv6
         return null;
     }
 
-    /// <summary>Whether an interface has an address.</summary>
-    internal static bool Has(string link, System.Net.IPAddress address)
-    {
-        byte[] wanted = address.GetAddressBytes();
-        return All().Any(a => string.Equals(a.Link, link, StringComparison.Ordinal) && a.Address.AsSpan().SequenceEqual(wanted));
-    }
+    /// <summary>The addresses of an interface.</summary>
+    internal static List<IPAddress> Of(string link) => [.. All()
+        .Where(a => string.Equals(a.Link, link, StringComparison.Ordinal)).Select(a => new IPAddress(a.Address))];
 
     /// <summary>A setting of an interface, or of <c>all</c> or <c>default</c>; null: there is none.</summary>
     internal static string? Read(string link, string name)

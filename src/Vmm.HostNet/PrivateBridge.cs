@@ -83,6 +83,21 @@ public static class PrivateBridge
         Attach(route, network, bridge.Index, network.ServicePort);
     }
 
+    /// <summary>Takes the addresses of IPv6 from the bridge: the network is to have others, or none.</summary>
+    /// <exception cref="HostNetException">The kernel refused.</exception>
+    public static void RemoveIpv6(PrivateNetwork network)
+    {
+        using RouteSocket route = new();
+        if (Find(route, network) is { } bridge)
+        {
+            foreach (IPAddress address in HostIpv6.Of(network.Bridge).Intersect(Ipv6Addresses(network)))
+            {
+                Do(route, network, RouteMessage.RemoveAddress(bridge.Index, address.GetAddressBytes(), Ipv6Prefix.Length),
+                    $"take the address {address} from the bridge");
+            }
+        }
+    }
+
     /// <summary>Removes the bridge, and what vmmd made beside it; nothing when it is not there or somebody else's.</summary>
     /// <exception cref="HostNetException">The kernel refused.</exception>
     public static void Remove(PrivateNetwork network)
@@ -97,7 +112,7 @@ public static class PrivateBridge
 
     /// <summary>The bridge has the addresses of IPv6 that it is to have; it needs none when the network has none.</summary>
     public static bool HasIpv6(PrivateNetwork network) =>
-        Ipv6Addresses(network).All(address => HostIpv6.Has(network.Bridge, address));
+        Ipv6Addresses(network) is [] || !Ipv6Addresses(network).Except(HostIpv6.Of(network.Bridge)).Any();
 
     // A router on this link, and no host: it takes no advertisements of others. Nobody else has its addresses, so none is asked about.
     private static void EnsureIpv6(RouteSocket route, PrivateNetwork network, int bridge)

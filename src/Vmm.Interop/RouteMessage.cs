@@ -59,14 +59,23 @@ public sealed class RouteMessage
     /// <param name="index">The interface.</param>
     /// <param name="address">The address, 4 or 16 bytes.</param>
     /// <param name="prefix">Bits of it that are the network's.</param>
-    public static RouteMessage NewAddress(int index, ReadOnlySpan<byte> address, int prefix)
+    public static RouteMessage NewAddress(int index, ReadOnlySpan<byte> address, int prefix) =>
+        OfAddress(20, 4 | 0x100 | 0x400, index, address, prefix); // RTM_NEWADDR; NLM_F_ACK, REPLACE, CREATE
+
+    /// <summary>Takes an address from an interface.</summary>
+    /// <param name="index">The interface.</param>
+    /// <param name="address">The address, 4 or 16 bytes.</param>
+    /// <param name="prefix">Bits of it that are the network's.</param>
+    public static RouteMessage RemoveAddress(int index, ReadOnlySpan<byte> address, int prefix) =>
+        OfAddress(21, 4, index, address, prefix); // RTM_DELADDR; NLM_F_ACK
+
+    private static RouteMessage OfAddress(ushort type, ushort flags, int index, ReadOnlySpan<byte> address, int prefix)
     {
         bool ipv6 = address.Length == 16;
         Span<byte> head = [ipv6 ? (byte)10 /* AF_INET6 */ : (byte)2 /* AF_INET */, (byte)prefix, ipv6 ? (byte)2 /* NODAD */ : (byte)0,
             0, 0, 0, 0, 0];
         BinaryPrimitives.WriteInt32LittleEndian(head[4..], index);
-        // RTM_NEWADDR; NLM_F_ACK, REPLACE, CREATE; IFA_LOCAL, IFA_ADDRESS
-        return new RouteMessage(20, 4 | 0x100 | 0x400, head).Add(2, address).Add(1, address);
+        return new RouteMessage(type, flags, head).Add(2, address).Add(1, address); // IFA_LOCAL, IFA_ADDRESS
     }
 
     /// <summary>

@@ -74,7 +74,7 @@ public sealed class GenerateTests : IDisposable
     [InlineData("vmmctl vm st", "start stop stats stream")]
     [InlineData("vmmctl tok", "token")]
     [InlineData("vmmctl image ", "list show import export delete")]
-    [InlineData("vmmctl network ", "list show create delete")]
+    [InlineData("vmmctl network ", "list show create set delete")]
     [InlineData("vmmctl network create default --iso", "--isolated")]
     [InlineData("vmmctl vm stop --gr", "--graceful")]
     [InlineData("vmmctl -o j", "json")]

@@ -53,7 +53,8 @@ internal sealed class FakeNetworks : INetworkHost
 
     private sealed class Objects(FakeNetworks host, PrivateNetwork network) : INetworkObjects
     {
-        public string? Missing(bool all) => host.There.TryGetValue(network.Name, out FakeNetwork? there) ? there.Missing : "all of it";
+        public string? Missing(bool all) =>
+            host.There.TryGetValue(network.Name, out FakeNetwork? there) ? there.Missing : "all of it was gone";
 
         public IReadOnlyList<string> Ensure(IReadOnlyList<ReservedAddress> reserved)
         {
@@ -70,6 +71,10 @@ internal sealed class FakeNetworks : INetworkHost
             host.Forwards |= !network.Isolated;
             host.Forwards6 |= !network.Isolated && network.Ipv6 is not null;
             return begins ? ["setting"] : [];
+        }
+
+        public void RemoveIpv6()
+        {
         }
 
         public void Update(IReadOnlyList<ReservedAddress> reserved) => host.There[network.Name].Reserved = reserved;

@@ -38,6 +38,7 @@ public sealed class IdentityMatrixTests
         POST /api/v1/images/{name}/export
         DELETE /api/v1/images/{name}
         POST /api/v1/networks
+        PUT /api/v1/networks/{name}
         DELETE /api/v1/networks/{name}
         GET /api/v1/tokens
         POST /api/v1/tokens

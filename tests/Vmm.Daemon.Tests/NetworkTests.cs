@@ -107,10 +107,10 @@ public sealed class NetworkTests
 
         await daemon.Client.CreateNetworkAsync(new NetworkRequest("lan"), s_none);
         FakeNetworks.FakeNetwork lan = daemon.Networks.There["lan"];
-        lan.Missing = "its dnsmasq";
+        lan.Missing = "its dnsmasq was gone";
         await DaemonFixture.UntilAsync(() => lan.Made == 2);
         daemon.Networks.Refuses = "the kernel has had enough";
-        lan.Missing = "its bridge";
+        lan.Missing = "its bridge was gone";
         await DaemonFixture.UntilAsync(() => daemon.Client.NetworkAsync("lan", s_none).GetAwaiter().GetResult().State == "failed");
         Assert.Contains("had enough", (await daemon.Client.NetworkAsync("lan", s_none)).Problem, StringComparison.Ordinal);
         Assert.Equal(502, (await DaemonFixture.RefusedAsync(() => daemon.Client.DeleteNetworkAsync("lan", s_none))).Status);
@@ -211,6 +211,41 @@ public sealed class NetworkTests
         Assert.Equal(["10.1.2.3"], (await daemon.CreateAsync("web", "nets: [{network: lan}]\n")).Addresses);
         daemon.Networks.Ipv6Problem = null;
         Assert.Equal(2, (await daemon.Client.ShowAsync("web", s_none)).Addresses!.Count);
+    }
+
+    [Fact]
+    public async Task A_network_gets_IPv6_another_range_and_none_while_a_VM_uses_it()
+    {
+        await using DaemonFixture daemon = await DaemonFixture.StartAsync();
+        await daemon.Client.CreateNetworkAsync(new NetworkRequest("lan", "10.1.2.0/24", Ipv6: "none"), s_none);
+        await daemon.CreateAsync("web", "nets: [{network: lan}]\n");
+        string? made = (await daemon.Client.ChangeNetworkAsync("lan", new NetworkChange("auto"), s_none)).Ipv6;
+        Assert.StartsWith("fd", made, StringComparison.Ordinal);
+        Assert.Equal(made, (await daemon.Client.ChangeNetworkAsync("lan", new NetworkChange("auto"), s_none)).Ipv6);
+        Assert.Equal(made, (await daemon.Client.ChangeNetworkAsync("lan", new NetworkChange(made!), s_none)).Ipv6);
+        Assert.True(daemon.Networks.Forwards6);
+        await daemon.Client.ChangeNetworkAsync("lan", new NetworkChange("fd00:1:2:3::/64"), s_none);
+        Assert.Equal("fd00:1:2:3::3", daemon.Networks.There["lan"].Reserved[0].Ipv6!.ToString());
+        Assert.Equal(["10.1.2.3", "fd00:1:2:3::3"], (await daemon.Client.ShowAsync("web", s_none)).Addresses);
+        await daemon.RestartAsync();
+        Assert.Equal("fd00:1:2:3::/64", (await daemon.Client.NetworkAsync("lan", s_none)).Ipv6);
+        foreach ((string name, string ipv6, string code) in new[]
+        {
+            ("lan", "fd00::/48", "network-invalid"), ("lan", "", "network-invalid"), ("none", "auto", "network-not-found"),
+        })
+        {
+            Assert.Equal(code, (await DaemonFixture.RefusedAsync(
+                () => daemon.Client.ChangeNetworkAsync(name, new NetworkChange(ipv6), s_none))).Code);
+        }
+
+        Assert.Null((await daemon.Client.ChangeNetworkAsync("lan", new NetworkChange("none"), s_none)).Ipv6);
+        Assert.Equal(["10.1.2.3"], (await daemon.Client.ShowAsync("web", s_none)).Addresses);
+        Assert.Equal((true, false), (daemon.Networks.Forwards, daemon.Networks.Forwards6));
+
+        daemon.Networks.Refuses = "the kernel has had enough";
+        Assert.Equal("failed", (await daemon.Client.ChangeNetworkAsync("lan", new NetworkChange("auto"), s_none)).State);
+        daemon.Networks.Refuses = null;
+        await DaemonFixture.UntilAsync(() => daemon.Client.NetworkAsync("lan", s_none).GetAwaiter().GetResult().State == "up");
     }
 
     [Fact]

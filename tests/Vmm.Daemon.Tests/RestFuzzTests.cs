@@ -53,7 +53,9 @@ public sealed partial class RestFuzzTests
         ["POST /api/v1/disks"] = ["""{"name":"a.img","sizeBytes":1048576,"format":"raw","preallocate":false}"""],
         ["POST /api/v1/images"] = ["""{"name":"NAME","path":"FOLDER/d.img","format":"raw"}""", """{"name":"a","path":"FOLDER/d.img"}"""],
         ["POST /api/v1/images/{name}/export"] = ["""{"to":"FOLDER/e.img","format":"qcow2"}"""],
-        ["POST /api/v1/networks"] = ["""{"name":"a","subnet":"10.1.2.0/24","isolated":true,"ipv6":"fd00:1:2:3::/64"}""", """{"name":"b"}"""],
+        ["PUT /api/v1/networks/{name}"] = ["""{"ipv6":"fd00:1:2:4::/64"}""", """{"ipv6":"auto"}""", """{"ipv6":"none"}"""],
+        ["POST /api/v1/networks"] =
+            ["""{"name":"a","subnet":"10.1.2.0/24","isolated":true,"ipv6":"fd00:1:2:3::/64"}""", """{"name":"b"}"""],
         ["POST /api/v1/tokens"] = ["""{"name":"ann","role":"viewer","days":3}"""],
     };
 

@@ -48,6 +48,7 @@ public sealed class StrictInputTests
         ["PUT /api/v1/vms/{name}/cpu"] = """{"quotaPercent":150,"weight":200}""",
         ["POST /api/v1/images"] = """{"name":"a","path":"/srv/a.qcow2","format":"qcow2"}""",
         ["POST /api/v1/images/{name}/export"] = """{"to":"/srv/a.qcow2","format":"raw"}""",
+        ["PUT /api/v1/networks/{name}"] = """{"ipv6":"none"}""",
         ["POST /api/v1/networks"] = """{"name":"../a","subnet":"10.1.2.0/24","isolated":true,"ipv6":"none"}""",
         ["POST /api/v1/disks"] = """{"name":"a.img","sizeBytes":1048576,"format":"raw","preallocate":false}""",
         ["POST /api/v1/tokens"] = """{"name":"ann","role":"viewer","days":3}""",

@@ -16,6 +16,7 @@ internal static class NetworkCommands
         network.Add("show", "One network, with the addresses of its VMs", name, async (session, which, cancellation) =>
             Show(session, await session.Client.NetworkAsync(which, cancellation).ConfigureAwait(false)));
         AddCreate(network, name);
+        AddSet(network, name);
         network.Add("delete", "Delete a network that no VM uses: nothing of it stays", name, async (session, which, cancellation) =>
         {
             await session.Client.DeleteNetworkAsync(which, cancellation).ConfigureAwait(false);
@@ -46,6 +47,19 @@ internal static class NetworkCommands
             async (session, parsed, cancellation) => Show(session, await session.Client.CreateNetworkAsync(new NetworkRequest(
                 parsed.GetValue(name)!, parsed.GetValue(subnet), parsed.GetValue(isolated), parsed.GetValue(ipv6)), cancellation)
                 .ConfigureAwait(false)));
+    }
+
+    private static void AddSet(Noun network, Argument<string> name)
+    {
+        Option<string> ipv6 = new("--ipv6")
+        {
+            Description = "Its IPv6 range, a /64 such as fd00:1:2:3::/64; auto, one made at random if it has none; or none",
+            HelpName = "range",
+            Required = true,
+        };
+        network.Add("set", "Change a network; devices of VMs that run follow when those are started again", [name, ipv6],
+            async (session, parsed, cancellation) => Show(session, await session.Client.ChangeNetworkAsync(
+                parsed.GetValue(name)!, new NetworkChange(parsed.GetValue(ipv6)!), cancellation).ConfigureAwait(false)));
     }
 
     private static async Task<int> ListAsync(DaemonSession session, CancellationToken cancellation)

@@ -10,8 +10,8 @@ namespace Vmm.Contracts.Rest;
 /// <c>worker-back</c>, <c>memory</c>, <c>rehome</c>, <c>job</c>, <c>balanced</c>, <c>device-added</c>, <c>device-removed</c>,
 /// <c>disk-resized</c>, <c>disk-copied</c>, <c>disk-error</c>, <c>disk-waits</c>, <c>disk-goes-on</c>, <c>disk-remark</c>,
 /// <c>disk-file-gone</c>, <c>disk-file-short</c>, <c>disk-file-read-only</c>,
-/// <c>net-remark</c>, <c>network-created</c>, <c>network-deleted</c>, <c>network-failed</c>, <c>network-restored</c>,
-/// <c>network-forwarding</c>,
+/// <c>net-remark</c>, <c>network-created</c>, <c>network-changed</c>, <c>network-deleted</c>, <c>network-failed</c>,
+/// <c>network-restored</c>, <c>network-forwarding</c>,
 /// <c>guest-quiesce</c>, <c>memory-restored</c>, <c>cpu-limits</c>, <c>log-level</c>.</param>
 /// <param name="Vm">Name of the VM; empty for an event of something else.</param>
 /// <param name="State">The state it is in now, where that is what happened.</param>

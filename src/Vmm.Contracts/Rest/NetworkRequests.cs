@@ -18,6 +18,12 @@ public static class NetworkRequests
         client.AskAsync(HttpMethod.Post, "networks", JsonSerializer.Serialize(wish, RestJson.Default.NetworkRequest),
             RestJson.Default.NetworkInfo, cancellation);
 
+    /// <summary>Changes a network, which VMs may use.</summary>
+    public static Task<NetworkInfo> ChangeNetworkAsync(
+        this VmmClient client, string name, NetworkChange change, CancellationToken cancellation) =>
+        client.AskAsync(HttpMethod.Put, Network(name), JsonSerializer.Serialize(change, RestJson.Default.NetworkChange),
+            RestJson.Default.NetworkInfo, cancellation);
+
     /// <summary>Deletes a network that no VM uses.</summary>
     public static Task DeleteNetworkAsync(this VmmClient client, string name, CancellationToken cancellation) =>
         client.TellAsync(HttpMethod.Delete, Network(name), null, cancellation);

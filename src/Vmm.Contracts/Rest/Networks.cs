@@ -7,6 +7,10 @@ namespace Vmm.Contracts.Rest;
 /// <param name="Ipv6">Its IPv6 range, a /64; null or <c>auto</c>: a new one of those for use inside; <c>none</c>: it has none.</param>
 public sealed record NetworkRequest(string Name, string? Subnet = null, bool Isolated = false, string? Ipv6 = null);
 
+/// <summary>What is to be another of a private network.</summary>
+/// <param name="Ipv6">Its IPv6 range, a /64; <c>auto</c>: a new one of those for use inside, unless it has one; <c>none</c>: none.</param>
+public sealed record NetworkChange(string Ipv6);
+
 /// <summary>A private network: a bridge of its own with addresses and names for VMs, and a way out.</summary>
 /// <param name="Name">Its name.</param>
 /// <param name="State"><c>up</c>, or <c>failed</c>: something of it is missing, and is tried again.</param>

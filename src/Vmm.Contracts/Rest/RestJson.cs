@@ -54,6 +54,7 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(ImageInfo))]
 [JsonSerializable(typeof(ImageList))]
 [JsonSerializable(typeof(NetworkRequest))]
+[JsonSerializable(typeof(NetworkChange))]
 [JsonSerializable(typeof(NetworkInfo))]
 [JsonSerializable(typeof(NetworkList))]
 [JsonSerializable(typeof(Problem))]

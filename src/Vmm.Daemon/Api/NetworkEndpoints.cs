@@ -22,6 +22,12 @@ internal static class NetworkEndpoints
             context.Response.StatusCode = 201;
             await Json(context, made, RestJson.Default.NetworkInfo).ConfigureAwait(false);
         }).For(Role.Admin);
+        api.MapPut("/networks/{name}", async context =>
+        {
+            NetworkChange change = await BodyAsync(context, RequestJson.Default.NetworkChange).ConfigureAwait(false);
+            NetworkInfo changed = await networks.ChangeAsync(Name(context), change, context.RequestAborted).ConfigureAwait(false);
+            await Json(context, changed, RestJson.Default.NetworkInfo).ConfigureAwait(false);
+        }).For(Role.Admin);
         api.MapDelete("/networks/{name}", async context =>
         {
             await networks.RemoveAsync(Name(context)).ConfigureAwait(false);

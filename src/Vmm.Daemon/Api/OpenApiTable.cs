@@ -118,6 +118,7 @@ internal static class OpenApiTable
         ["GET /networks"] = new("Private networks", s_json.NetworkList),
         ["GET /networks/{name}"] = new("One network", s_json.NetworkInfo),
         ["POST /networks"] = new("Make a private network", s_json.NetworkInfo, s_json.NetworkRequest, "201"),
+        ["PUT /networks/{name}"] = new("Change a network", s_json.NetworkInfo, s_json.NetworkChange),
         ["DELETE /networks/{name}"] = new("Delete a network that no VM uses", Status: "204"),
         ["GET /jobs"] = new("Jobs of the last hour", s_json.JobList),
         ["GET /jobs/{id}"] = new("One job", s_json.JobInfo),

@@ -32,6 +32,7 @@ namespace Vmm.Daemon.Api;
 [JsonSerializable(typeof(DiskRequest))]
 [JsonSerializable(typeof(ImageRequest))]
 [JsonSerializable(typeof(NetworkRequest))]
+[JsonSerializable(typeof(NetworkChange))]
 [JsonSerializable(typeof(ImageExportRequest))]
 [JsonSerializable(typeof(LogSettings))]
 [JsonSerializable(typeof(MemoryWish))]

@@ -42,11 +42,12 @@ internal sealed class HostNetworks(string folder, uint user) : INetworkHost
         {
             PrivateNetwork now = Possible;
             services.UpdateServers();
-            return !PrivateBridge.IsThere(now) ? $"its bridge {now.Bridge}"
-                : now != services.Network || !PrivateBridge.HasIpv6(now) ? "its IPv6"
-                : !services.IsRunning ? "its dnsmasq"
-                : !rules.Forwards(now) ? "the host's forwarding"
-                : all && !NetworkRules.AreThere(now) ? "its table of nftables"
+            return !PrivateBridge.IsThere(now) ? $"its bridge {now.Bridge} was gone"
+                : now != services.Network ? $"the host's IPv6 {(now.Ipv6 is null ? "went" : "came")}"
+                : !PrivateBridge.HasIpv6(now) ? "its IPv6 was gone"
+                : !services.IsRunning ? "its dnsmasq was gone"
+                : !rules.Forwards(now) ? "the host's forwarding was off"
+                : all && !NetworkRules.AreThere(now) ? "its table of nftables was gone"
                 : null;
         }
 
@@ -62,6 +63,8 @@ internal sealed class HostNetworks(string folder, uint user) : INetworkHost
         }
 
         public void Update(IReadOnlyList<ReservedAddress> reserved) => services.Update(reserved);
+
+        public void RemoveIpv6() => PrivateBridge.RemoveIpv6(network);
 
         // The rules last: no packet goes by them.
         public void Remove()

@@ -31,7 +31,7 @@ internal interface INetworkHost
 /// <summary>The objects of one network on the host. One thread at a time. Disposing leaves them.</summary>
 internal interface INetworkObjects : IDisposable
 {
-    /// <summary>What is missing of it, for people; null: nothing.</summary>
+    /// <summary>What happened to it, for people, so that it is to be made again; null: nothing.</summary>
     /// <param name="all">Also what takes a moment to look at.</param>
     /// <exception cref="HostNetException">Something is in its place.</exception>
     string? Missing(bool all);
@@ -44,6 +44,10 @@ internal interface INetworkObjects : IDisposable
 
     /// <summary>Addresses or names have changed.</summary>
     void Update(IReadOnlyList<ReservedAddress> reserved);
+
+    /// <summary>Takes its IPv6 from it: it is to be another's.</summary>
+    /// <exception cref="HostNetException">It cannot be.</exception>
+    void RemoveIpv6();
 
     /// <summary>Removes all of it; what is not there is fine.</summary>
     /// <exception cref="HostNetException">Something stays.</exception>

@@ -16,7 +16,7 @@ internal sealed class Network(NetworkRecord record, NetworkLibrary library)
     internal NetworkRecord Record { get; private set; } = record;
 
     /// <summary>What it is on the host.</summary>
-    internal PrivateNetwork Private { get; } =
+    internal PrivateNetwork Private { get; private set; } =
         new(record.Name, record.Id, record.Number, SubnetOf(record), record.Isolated, PrefixOf(record));
 
     /// <summary>What keeps it up.</summary>
@@ -75,6 +75,37 @@ internal sealed class Network(NetworkRecord record, NetworkLibrary library)
         return true;
     }
 
+    /// <summary>It has another IPv6 range, or none.</summary>
+    internal void Change(Ipv6Prefix? ipv6)
+    {
+        Store(Record with { Ipv6 = ipv6?.ToString() });
+        Private = Private with { Ipv6 = ipv6 };
+    }
+
+    /// <summary>The addresses of a VM.</summary>
+    internal IEnumerable<IPAddress> AddressesOf(string vm) => Record.Reserved
+        .Where(r => string.Equals(r.Vm, vm, StringComparison.Ordinal)).Select(r => IPAddress.Parse(r.Address))
+        .SelectMany(address => Private.Ipv6Of(address) is { } ipv6 ? (IPAddress[])[address, ipv6] : [address]);
+
+    /// <summary>A device of it as one on its bridge: held to its MAC address and to the addresses that are reserved for it.</summary>
+    /// <exception cref="HostNetException">None is.</exception>
+    internal NetSpec OnBridge(string vm, NetSpec net, int index)
+    {
+        string mac = MacAddress.Of(net, vm, index);
+        NetworkReservation reserved = Find(mac) is { } found && string.Equals(found.Vm, vm, StringComparison.Ordinal)
+            ? found
+            : throw new HostNetException($"network {Record.Name} has no address for {mac} of {vm}: detach the device and attach it again");
+        string? ipv6 = Private.Ipv6Of(IPAddress.Parse(reserved.Address))?.ToString();
+        return net with
+        {
+            Network = null,
+            Bridge = Private.Bridge,
+            Mac = mac,
+            AntiSpoof = true,
+            Addresses = ipv6 is null ? [reserved.Address] : [reserved.Address, ipv6],
+        };
+    }
+
     /// <summary>Forgets what a VM has reserved and its spec does not need.</summary>
     /// <returns>Something was forgotten.</returns>
     internal bool Keep(string vm, VmSpec? spec)
@@ -129,9 +160,10 @@ internal sealed class Network(NetworkRecord record, NetworkLibrary library)
         return changes;
     }
 
-    private void Change(IReadOnlyList<NetworkReservation> reserved)
+    private void Change(IReadOnlyList<NetworkReservation> reserved) => Store(Record with { Reserved = reserved });
+
+    private void Store(NetworkRecord next)
     {
-        NetworkRecord next = Record with { Reserved = reserved };
         library.Write(next);
         Record = next;
     }

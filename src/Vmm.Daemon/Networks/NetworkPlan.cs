@@ -48,7 +48,8 @@ internal sealed class NetworkPlan(INetworkHost host, IReadOnlyList<PrivateNetwor
             : subnet;
     }
 
-    /// <summary>The IPv6 range of a new network: the one that is wished for, a new one (<c>auto</c>), or none.</summary>
+    /// <summary>The IPv6 range of a network: the one that is wished for, a new one (<c>auto</c>), or none.</summary>
+    /// <param name="wish">The wish.</param>
     /// <exception cref="ApiException">It is none, or in use.</exception>
     internal Ipv6Prefix? Ipv6Of(string? wish)
     {
@@ -73,6 +74,15 @@ internal sealed class NetworkPlan(INetworkHost host, IReadOnlyList<PrivateNetwor
                     $"{prefix} is one of {other}: name another, or none to have one made")
             : prefix;
     }
+
+    /// <summary>What the IPv6 range of a network becomes.</summary>
+    /// <exception cref="ApiException">It is none, or in use.</exception>
+    internal Ipv6Prefix? ChangeOf(PrivateNetwork network, string wish) => wish switch
+    {
+        "auto" when network.Ipv6 is { } own => own,
+        _ when network.Ipv6 is { } own && string.Equals(own.ToString(), wish, StringComparison.Ordinal) => own,
+        _ => Ipv6Of(wish),
+    };
 
     private string? UserOf(Ipv6Prefix prefix) =>
         networks.FirstOrDefault(n => n.Ipv6 == prefix) is { } network ? $"the network {network.Name}" : host.UserOf(prefix);

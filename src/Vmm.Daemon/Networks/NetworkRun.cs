@@ -47,6 +47,30 @@ internal sealed class NetworkRun(
     /// <summary>Its addresses have changed.</summary>
     internal Task UpdateAsync() => InTurnAsync(() => objects.Update(reserved()));
 
+    /// <summary>It is another from now on.</summary>
+    /// <param name="next">What it is.</param>
+    /// <param name="made">Its objects, in place of those it had; owned from here on.</param>
+    /// <exception cref="HostNetException">They cannot be made; that is tried again.</exception>
+    internal Task ChangeAsync(PrivateNetwork next, INetworkObjects made) => InTurnAsync(() =>
+    {
+        INetworkObjects before = objects;
+        (network, objects) = (next, made);
+        try
+        {
+            using (before)
+            {
+                before.RemoveIpv6();
+            }
+
+            Ensure();
+        }
+        catch (Exception cause) when (cause is HostNetException or Interop.KernelException)
+        {
+            Problem = cause.Message;
+            throw cause as HostNetException ?? new HostNetException($"network {network.Name}: {cause.Message}", cause);
+        }
+    });
+
     /// <summary>Removes it.</summary>
     /// <exception cref="HostNetException">Something stays; it is not looked at any more.</exception>
     internal async Task RemoveAsync()
@@ -103,7 +127,7 @@ internal sealed class NetworkRun(
 
             Ensure();
             PlanNext();
-            tell(Restored, missing is null ? $"{network.Name} is up" : $"{network.Name}: {missing} was gone, and is there again");
+            tell(Restored, missing is null ? $"{network.Name} is up" : $"{network.Name}: {missing}, and it is as it is to be again");
         }
         catch (Exception cause) when (cause is HostNetException or IOException or UnauthorizedAccessException or Interop.KernelException)
         {

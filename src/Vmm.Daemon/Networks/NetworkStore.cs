@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Sockets;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Rest;
@@ -94,6 +95,34 @@ internal sealed class NetworkStore(
         }
     }
 
+    /// <summary>Changes one. VMs that run learn of it by their leases; their devices, when they are started again.</summary>
+    /// <exception cref="ApiException">There is none, it makes no sense, or its range is taken.</exception>
+    internal async Task<NetworkInfo> ChangeAsync(string name, NetworkChange change, CancellationToken cancellation)
+    {
+        await _changes.WaitAsync(cancellation).ConfigureAwait(false);
+        try
+        {
+            Network network = Find(name);
+            NetworkPlan plan = new(host, [.. All().Where(n => n != network).Select(n => n.Private)]);
+            Ipv6Prefix? ipv6 = plan.ChangeOf(network.Private, change.Ipv6);
+            if (ipv6 != network.Private.Ipv6)
+            {
+                lock (_gate)
+                {
+                    network.Change(ipv6);
+                }
+
+                await BringUpAgainAsync(network).ConfigureAwait(false);
+            }
+
+            return Describe(network);
+        }
+        finally
+        {
+            _changes.Release();
+        }
+    }
+
     /// <summary>Deletes one: all that was made of it is gone.</summary>
     /// <exception cref="ApiException">There is none, a VM uses it, or something of it stays.</exception>
     internal async Task RemoveAsync(string name)
@@ -182,21 +211,12 @@ internal sealed class NetworkStore(
     /// <summary>The addresses of a VM, those of IPv6 behind the others.</summary>
     internal IReadOnlyList<string> AddressesOf(string vm)
     {
-        List<IPAddress> ipv4 = [], ipv6 = [];
         lock (_gate)
         {
-            foreach ((Network network, NetworkReservation reserved) in
-                _networks.Values.SelectMany(n => n.Record.Reserved.Select(r => (n, r))))
-            {
-                if (string.Equals(reserved.Vm, vm, StringComparison.Ordinal))
-                {
-                    ipv4.Add(IPAddress.Parse(reserved.Address));
-                    ipv6.AddRange(network.Private.Ipv6Of(ipv4[^1]) is { } other ? [other] : []);
-                }
-            }
+            bool all = _networks.Values.All(n => n.Private.Ipv6 is null) || host.Ipv6Problem is null;
+            return [.. _networks.Values.SelectMany(n => n.AddressesOf(vm)).Where(a => all || a.AddressFamily is AddressFamily.InterNetwork)
+                .OrderBy(a => a.AddressFamily is AddressFamily.InterNetworkV6).Select(a => a.ToString())];
         }
-
-        return [.. ipv4.Concat(ipv6.Count > 0 && host.Ipv6Problem is null ? ipv6 : []).Select(address => address.ToString())];
     }
 
     /// <summary>A device of a network as one on its bridge: held to its MAC address and to the address that is reserved for it.</summary>
@@ -216,20 +236,7 @@ internal sealed class NetworkStore(
                 throw new HostNetException($"network {net.Network} is not up: {problem}");
             }
 
-            string mac = MacAddress.Of(net, vm, index);
-            NetworkReservation reserved = network.Find(mac) is { } found && string.Equals(found.Vm, vm, StringComparison.Ordinal)
-                ? found
-                : throw new HostNetException($"network {net.Network} has no address for {mac} of {vm}: detach the device and attach it "
-                    + "again");
-            return (net with
-            {
-                Network = null,
-                Bridge = network.Private.Bridge,
-                Mac = mac,
-                AntiSpoof = true,
-                Addresses = network.Private.Ipv6Of(IPAddress.Parse(reserved.Address)) is { } ipv6
-                    ? [reserved.Address, ipv6.ToString()] : [reserved.Address],
-            }, network.Private);
+            return (network.OnBridge(vm, net, index), network.Private);
         }
     }
 
@@ -258,6 +265,22 @@ internal sealed class NetworkStore(
             + (network.Record.Ipv6 is { } ipv6 ? $" and {ipv6}{(host.Ipv6Problem is { } why ? $" (not now: {why})" : "")}" : "")
             + $" on {network.Private.Bridge}");
         return network;
+    }
+
+    // One that cannot be up now is tried again, as at any other time.
+    private async Task BringUpAgainAsync(Network network)
+    {
+        try
+        {
+            await network.Run!.ChangeAsync(network.Private, host.Open(network.Private)).ConfigureAwait(false);
+            EndForwarding();
+        }
+        catch (HostNetException cause)
+        {
+            Tell(NetworkRun.Failed, cause.Message);
+        }
+
+        Tell("network-changed", $"{network.Record.Name}: {network.Record.Ipv6 ?? "no IPv6"}");
     }
 
     private async Task UndoAsync(Network network)
