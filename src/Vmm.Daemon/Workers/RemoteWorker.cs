@@ -295,17 +295,7 @@ internal sealed class RemoteWorker : IWorker
         _link.Kill();
     }
 
-    private void ReportLine(string line)
-    {
-        if (_options.WorkerSaid is { } say)
-        {
-            say(ProcessId, VmId, line);
-        }
-        else
-        {
-            Console.Error.WriteLine($"worker {ProcessId} {VmId}: {line}");
-        }
-    }
+    private void ReportLine(string line) => _options.Report(ProcessId, VmId, line);
 
     /// <summary>Takes what it writes to standard error; owned from here on.</summary>
     internal void Hear(FileDescriptorHandle errors) => _errors = new WorkerErrors(errors, ReportLine);

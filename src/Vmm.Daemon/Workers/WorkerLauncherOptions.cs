@@ -41,6 +41,19 @@ public sealed record WorkerLauncherOptions
     /// </summary>
     public Action<int, string, string>? WorkerSaid { get; init; }
 
+    /// <summary>Passes a line on to <see cref="WorkerSaid"/>.</summary>
+    internal void Report(int processId, string vmId, string line)
+    {
+        if (WorkerSaid is { } say)
+        {
+            say(processId, vmId, line);
+        }
+        else
+        {
+            Console.Error.WriteLine($"worker {processId} {vmId}: {line}");
+        }
+    }
+
     /// <summary>How long a stopped worker may take before it is killed.</summary>
     public TimeSpan StopTimeout { get; init; } = TimeSpan.FromSeconds(10);
 

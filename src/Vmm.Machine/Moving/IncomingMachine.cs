@@ -102,7 +102,7 @@ public sealed class IncomingMachine : IDisposable
             throw;
         }
 
-        VirtualMachine machine = VirtualMachine.CreateWithoutBoot(document.Description, resources, console, prepared, memory);
+        VirtualMachine machine = VirtualMachine.CreateWithoutBoot(document.Description, resources, console, prepared, received: memory);
         try
         {
             SavedMachine.GiveState(machine, document.State);
