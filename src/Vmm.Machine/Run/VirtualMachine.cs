@@ -135,6 +135,17 @@ public sealed class VirtualMachine : IDisposable
     /// <param name="resources">Where everything comes from; kernel and initrd are not asked for.</param>
     /// <param name="console">Far side of the serial port.</param>
     /// <param name="prepared">An empty VM to build in, owned by the machine from here on, also when this throws; null makes one.</param>
+    public static VirtualMachine CreateWithoutBoot(VmSpec spec, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared) =>
+        new(MachineBuilder.Build(spec, resources, console, note: null, prepared, boots: false));
+
+    /// <summary>
+    /// As the other, for a guest that was on a machine of this description: every device has the name and the place that it had.
+    /// </summary>
+    /// <param name="description">The machine; disks and network devices are asked for by their order in its spec.</param>
+    /// <param name="resources">Where everything comes from; kernel and initrd are not asked for.</param>
+    /// <param name="console">Far side of the serial port.</param>
+    /// <param name="prepared">An empty VM to build in, owned by the machine from here on, also when this throws; null makes one.</param>
+    /// <param name="lazily">Its memory comes while it runs.</param>
     /// <param name="received">Its memory, which came before; the machine's from here on, also when this throws.</param>
     internal static VirtualMachine CreateWithoutBoot(
         MachineDescription description, IMachineResources resources, IConsoleEndpoint console, EmptyVm? prepared, bool lazily = false,
