@@ -210,7 +210,7 @@ internal sealed class BlkQueue : IBlockOwner, IDisposable
             return Began.Later;
         }
 
-        while (!BlkRequest.TryParse(_memory, _ring.Walk(head), head, pages, out asked))
+        while (!BlkRequest.TryParse(_memory, _ring, head, pages, out asked))
         {
             if (asked.Missing.Length == 0)
             {

@@ -58,12 +58,13 @@ internal struct BlkRequest
     /// malformed, or something of it is <see cref="Missing"/>.
     /// </summary>
     /// <param name="memory">Guest memory.</param>
-    /// <param name="chain">The chain.</param>
-    /// <param name="head">Its head.</param>
+    /// <param name="queue">Its queue: the walk along the chain begins here, since a copy of where it stands would cost more than a step.</param>
+    /// <param name="head">Head of the chain.</param>
     /// <param name="data">Names the data that the request moves afterwards; acquires nothing.</param>
     /// <param name="request">What it says.</param>
-    public static bool TryParse(DmaSpace memory, ChainWalker chain, ushort head, PageLease data, out BlkRequest request)
+    public static bool TryParse(DmaSpace memory, Virtqueue queue, ushort head, PageLease data, out BlkRequest request)
     {
+        ChainWalker chain = queue.Walk(head);
         request = default;
         request.Head = head;
         data.Forget();
