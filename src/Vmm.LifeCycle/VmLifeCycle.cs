@@ -20,7 +20,6 @@ public static class VmLifeCycle
         [(VmState.Starting, VmEvent.Failed)] = VmState.Failed,
         [(VmState.Starting, VmEvent.Crashed)] = VmState.Crashed, // a guest can be quicker than the news of its start
         [(VmState.Starting, VmEvent.Saved)] = VmState.Saved, // a restore that did not succeed
-        [(VmState.Starting, VmEvent.MoveOverPaused)] = VmState.Paused, // it came from another host, where it was paused
 
         [(VmState.Running, VmEvent.Paused)] = VmState.Paused,
         [(VmState.Running, VmEvent.PowerButton)] = VmState.Running,

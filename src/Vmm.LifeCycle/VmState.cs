@@ -41,7 +41,7 @@ public enum VmState
     /// <summary>It is in a folder, and a restore goes on with it.</summary>
     Saved,
 
-    /// <summary>It moves to another worker, of this host or of another one: it runs, or is paused, until the last part of that.</summary>
+    /// <summary>It moves to another worker: it runs, or is paused, until the last part of that.</summary>
     Migrating,
 }
 

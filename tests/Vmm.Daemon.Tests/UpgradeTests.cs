@@ -162,6 +162,10 @@ public sealed class UpgradeTests : IAsyncLifetime
         Assert.Contains("32 MiB are left", job.Error.Detail, StringComparison.Ordinal);
         Assert.Equal(20, _first.Moving.Wish!.DowntimeMilliseconds);
         await ItIsAsBeforeAsync(paused: false);
+
+        JobInfo forced = await _daemon.EndAsync(await _daemon.Client.UpgradeAsync("web1", new UpgradeRequest(20, 1, Force: true), s_none));
+        Assert.Equal(JobState.Done, forced.State);
+        Assert.NotSame(_first, Only());
     }
 
     [Fact]

@@ -14,11 +14,18 @@ internal static class MoveCommands
         Argument<string?> name = VmCommands.OptionalName();
         Option<bool> all = new("--all") { Description = "All VMs that run or are paused, one after the other" };
         Option<string?> downtime = Downtime("50ms"), timeout = Timeout();
+        Option<string> late = new("--on-timeout")
+        {
+            Description = "When that time is over: give it up, or stop the guest for as long as it takes",
+            DefaultValueFactory = _ => "cancel",
+        };
+        late.AcceptOnlyFromAmong("cancel", "force");
         vm.Add("upgrade", "Let a VM go on in a new worker, of the release that vmmd is of; its guest notices nothing",
-            [name, all, downtime, timeout], (session, parsed, cancellation) =>
+            [name, all, downtime, timeout, late], (session, parsed, cancellation) =>
             {
                 UpgradeRequest request = new(
-                    Milliseconds(parsed.GetValue(downtime)), Seconds(parsed.GetValue(timeout)));
+                    Milliseconds(parsed.GetValue(downtime)), Seconds(parsed.GetValue(timeout)),
+                    parsed.GetValue(late) is "force" ? true : null);
                 return (parsed.GetValue(name), parsed.GetValue(all)) switch
                 {
                     (null, true) => MoveVerbs.UpgradeAllAsync(session, request, cancellation),

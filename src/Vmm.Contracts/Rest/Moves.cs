@@ -39,4 +39,5 @@ public static class MoveLimits
 /// <summary>A VM is to go on in a new worker of its host.</summary>
 /// <param name="MaxDowntimeMilliseconds">How long its guest may stand still; null is the daemon's choice.</param>
 /// <param name="TimeoutSeconds">How long it may take until then; null is the daemon's choice.</param>
-public sealed record UpgradeRequest(int? MaxDowntimeMilliseconds = null, int? TimeoutSeconds = null);
+/// <param name="Force">When that time is over the guest is stopped for as long as it takes; otherwise the move is given up.</param>
+public sealed record UpgradeRequest(int? MaxDowntimeMilliseconds = null, int? TimeoutSeconds = null, bool? Force = null);

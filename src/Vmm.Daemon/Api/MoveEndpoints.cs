@@ -11,6 +11,9 @@ namespace Vmm.Daemon.Api;
 /// <summary>Moves of VMs over REST, as their user asks for them.</summary>
 internal static class MoveEndpoints
 {
+    /// <summary>As many as there are processors to copy with, beside the guest's: half of them, up to four.</summary>
+    private static readonly int s_channels = Math.Clamp(Environment.ProcessorCount / 2, 1, 4);
+
     private static readonly TimeSpan s_handOver = TimeSpan.FromMilliseconds(50), s_timeout = TimeSpan.FromMinutes(10);
 
     internal static void Map(RouteGroupBuilder api, VmManager vms, Jobs jobs) =>
@@ -21,7 +24,9 @@ internal static class MoveEndpoints
             MoveWish wish = new(
                 Time("maxDowntimeMilliseconds", request.MaxDowntimeMilliseconds, MoveLimits.MostDowntime, TimeSpan.FromMilliseconds)
                     ?? s_handOver,
-                Time("timeoutSeconds", request.TimeoutSeconds, MoveLimits.MostTimeout, TimeSpan.FromSeconds) ?? s_timeout);
+                Time("timeoutSeconds", request.TimeoutSeconds, MoveLimits.MostTimeout, TimeSpan.FromSeconds) ?? s_timeout,
+                request.Force == true,
+                s_channels);
             JobInfo job = jobs.StartMove("vm-upgrade", vm.Record.Name, Who(context), (report, cancellation) =>
                 vm.Upgrades.UpgradeAsync(wish, report, cancellation));
             await JobEndpoints.Accepted(context, job).ConfigureAwait(false);

@@ -8,12 +8,6 @@ public enum MoveKind
 {
     /// <summary>To a new worker of this host.</summary>
     Upgrade,
-
-    /// <summary>To another host.</summary>
-    Leaving,
-
-    /// <summary>From another host to this one.</summary>
-    Coming,
 }
 
 /// <summary>What is certain of a move, in the order in which it becomes so.</summary>
@@ -22,29 +16,25 @@ public enum MoveStep
     /// <summary>The VM is in its first worker, whatever else there is.</summary>
     Begun,
 
-    /// <summary>The VM is not in its first worker any more: that one only has to end. Between hosts: the target's word decides.</summary>
+    /// <summary>The VM is not in its first worker any more: that one only has to end.</summary>
     Committed,
 
     /// <summary>The first worker is gone, and the other one is about to get its names.</summary>
     SourceGone,
-
-    /// <summary>The VM stays here, and the target does not know it yet. Only between hosts.</summary>
-    GivenUp,
 }
 
 /// <summary>
 /// A move of a VM that goes on. Written before each step is taken, so that a daemon that comes later knows which worker counts.
 /// </summary>
-/// <param name="Id">Names the move, and between hosts the same at both: 32 hexadecimal digits.</param>
+/// <param name="Id">Names the move: 32 hexadecimal digits.</param>
 /// <param name="Kind">Which.</param>
 /// <param name="Step">How far it is.</param>
 /// <param name="WasPaused">The VM was paused when it began.</param>
-/// <param name="Peer">The other host's address; null when there is none, or it is the one that calls.</param>
-public sealed record MoveRecord(string Id, MoveKind Kind, MoveStep Step, bool WasPaused, string? Peer = null)
+public sealed record MoveRecord(string Id, MoveKind Kind, MoveStep Step, bool WasPaused)
 {
     /// <summary>A new one.</summary>
-    internal static MoveRecord Begin(MoveKind kind, bool wasPaused, string? peer = null) =>
-        new(Guid.NewGuid().ToString("N"), kind, MoveStep.Begun, wasPaused, peer);
+    internal static MoveRecord Begin(MoveKind kind, bool wasPaused) =>
+        new(Guid.NewGuid().ToString("N"), kind, MoveStep.Begun, wasPaused);
 
     /// <summary>As the inventory keeps it.</summary>
     internal string ToText() => JsonSerializer.Serialize(this, MoveJson.Default.MoveRecord);

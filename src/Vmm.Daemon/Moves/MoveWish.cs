@@ -7,9 +7,7 @@ namespace Vmm.Daemon.Moves;
 /// <param name="Timeout">How long it may take until the VM is stopped for it.</param>
 /// <param name="Force">When that time is over the VM is stopped all the same; otherwise the move is given up.</param>
 /// <param name="Channels">How many streams its memory goes through.</param>
-/// <param name="BytesPerSecond">Most bytes to send in a second while it runs; null is no limit.</param>
-internal sealed record MoveWish(
-    TimeSpan Downtime, TimeSpan Timeout, bool Force = false, int Channels = 1, ulong? BytesPerSecond = null)
+internal sealed record MoveWish(TimeSpan Downtime, TimeSpan Timeout, bool Force = false, int Channels = 1)
 {
     private static readonly TimeSpan s_leastStop = TimeSpan.FromSeconds(10);
 
@@ -20,7 +18,7 @@ internal sealed record MoveWish(
     internal TimeSpan LongestStop => Force ? Max(Timeout, s_leastStop) : Max(10 * Downtime, s_leastStop);
 
     /// <summary>As the worker is told.</summary>
-    internal MoveBody Body => new(Channels, (int)Downtime.TotalMilliseconds, BytesPerSecond);
+    internal MoveBody Body => new(Channels, (int)Downtime.TotalMilliseconds);
 
     private static TimeSpan Max(TimeSpan one, TimeSpan other) => one > other ? one : other;
 }

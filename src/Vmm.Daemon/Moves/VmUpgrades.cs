@@ -86,18 +86,30 @@ internal sealed class VmUpgrades(
         vm.Store.CommitOrLog();
     }
 
-    /// <summary>The VM has no worker any more; those of an earlier daemon that do not count are ended.</summary>
-    internal async Task SettleLostAsync(IReadOnlyList<IWorker> others, CancellationToken cancellation)
+    /// <summary>The VM has no worker any more.</summary>
+    /// <param name="leaves">One that does not count is being ended: the journal stays until it is gone.</param>
+    internal void SettleLost(bool leaves)
     {
-        foreach (IWorker other in others)
-        {
-            await EndAsync(other, cancellation).ConfigureAwait(false);
-        }
-
-        if (vm.Store.Record.Move is { Kind: MoveKind.Upgrade })
+        if (!leaves && vm.Store.Record.Move is { Kind: MoveKind.Upgrade })
         {
             vm.Store.Change(record => record with { Move = null });
             vm.Store.CommitOrLog();
+        }
+    }
+
+    /// <summary>Ends workers of an earlier daemon that do not count; none does.</summary>
+    internal async Task EndAllAsync(IReadOnlyList<IWorker> others, CancellationToken ending)
+    {
+        bool gone = true;
+        foreach (IWorker other in others)
+        {
+            _left = other;
+            gone &= await EndAsync(other, ending).ConfigureAwait(false);
+        }
+
+        if (gone)
+        {
+            SettleLost(leaves: false);
         }
     }
 

@@ -61,11 +61,11 @@ public sealed class VmManager(
         Seeds?.Sweep(_vms.Values.Select(vm => vm.Record.Seed).Where(seed => seed is { IsDeleted: false }).Select(seed => seed!.File)
             .ToHashSet(StringComparer.Ordinal));
         List<Task> adoptions = [];
-        HashSet<string> held = new(StringComparer.Ordinal);
+        HashSet<string> held = new(StringComparer.Ordinal), ending = new(StringComparer.Ordinal);
         foreach (IGrouping<string, IWorker> workers in
             (await launcher.AdoptAsync(cancellationToken).ConfigureAwait(false)).GroupBy(w => w.VmId, StringComparer.Ordinal))
         {
-            adoptions.AddRange(Adopt([.. workers], held));
+            adoptions.AddRange(Adopt([.. workers], held, ending));
         }
 
         foreach (ManagedVm vm in _vms.Values)
@@ -73,7 +73,7 @@ public sealed class VmManager(
             if (!held.Contains(vm.Record.Id))
             {
                 launcher.SweepAfter(vm.Record.Id);
-                adoptions.Add(vm.Upgrades.SettleLostAsync([], _ending.Token));
+                vm.Upgrades.SettleLost(leaves: ending.Contains(vm.Record.Id));
                 vm.Saves.SettleLost();
                 vm.DiskCopies.SettleLost();
                 vm.DiskCommits.SettleLost();
@@ -93,8 +93,8 @@ public sealed class VmManager(
         cancellationToken.ThrowIfCancellationRequested();
     }
 
-    /// <summary>Takes over the workers of one VM; whether one has it is noted.</summary>
-    private IEnumerable<Task> Adopt(List<IWorker> workers, HashSet<string> held)
+    /// <summary>Takes over the workers of one VM; whether one has it is noted, or whether all are ended.</summary>
+    private IEnumerable<Task> Adopt(List<IWorker> workers, HashSet<string> held, HashSet<string> ending)
     {
         string id = workers[0].VmId;
         if (_vms.Values.FirstOrDefault(v => string.Equals(v.Record.Id, id, StringComparison.Ordinal)) is not { } vm)
@@ -105,7 +105,8 @@ public sealed class VmManager(
         (IWorker? worker, IReadOnlyList<IWorker> others) = WorkerChoice.Of(vm.Record.Move, workers);
         if (worker is null)
         {
-            return [vm.Upgrades.SettleLostAsync(others, _ending.Token)];
+            ending.Add(id);
+            return [vm.Upgrades.EndAllAsync(others, _ending.Token)];
         }
 
         held.Add(id);
