@@ -21,6 +21,11 @@ internal sealed class SaveBench(Bench bench, string program)
         _ = Directory.CreateDirectory(folder);
         try
         {
+            if (bench.Ours is not null && !bench.AgainstItself)
+            {
+                new FirstExitBench(bench, folder).Run(report);
+            }
+
             Dictionary<Contender, List<double>> save = bench.Empty(), restore = bench.Empty();
             bench.InTurn(bench.Short ? 1 : 7, contender =>
             {
@@ -30,10 +35,6 @@ internal sealed class SaveBench(Bench bench, string program)
             });
             report.Add(bench.Row("(m) save a VM with 900 MiB touched, file in memory", "ms", save) with { AtMost = 0.5 });
             report.Add(bench.Row("(m) restore it", "ms", restore) with { AtMost = 0.25 });
-            if (bench.Ours is not null && !bench.AgainstItself)
-            {
-                new FirstExitBench(bench, folder).Run(report);
-            }
         }
         finally
         {

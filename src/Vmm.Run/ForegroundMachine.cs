@@ -23,7 +23,8 @@ public static class ForegroundMachine
         using MemoryVariables variables = new();
         return Run(request, saved => saved is null
             ? VirtualMachine.Create(request.Spec, console, note, variables)
-            : saved.Restore(new PathResources { Note = note, Variables = variables }, console, lazily: request.Lazily, cancel: stop), note, stop);
+            : saved.Restore(
+                new PathResources { Note = note, Variables = variables }, console, lazily: request.Lazily, cancel: stop), note, stop);
     }
 
     /// <summary>

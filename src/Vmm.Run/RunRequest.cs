@@ -48,7 +48,8 @@ public sealed record RunRequest(
 
         if (arguments.HasSpecOptions)
         {
-            problems.Add("--restore goes with --lazy, --save-to, --no-reboot, --quiet and --no-serial-input only: the saved VM is what it was");
+            problems.Add(
+                "--restore goes with --lazy, --save-to, --no-reboot, --quiet and --no-serial-input only: the saved VM is what it was");
         }
 
         try

@@ -117,7 +117,9 @@ internal sealed class VmStarts
         {
             await Task.Delay(planned.Delay, planned.Cancelled).ConfigureAwait(false);
             await RunAsync(
-                VmOperation.Start, () => LaunchAsync(planned, null, lazily: false, null, CancellationToken.None), planned.Cancelled).ConfigureAwait(false);
+                VmOperation.Start,
+                () => LaunchAsync(planned, null, lazily: false, null, CancellationToken.None),
+                planned.Cancelled).ConfigureAwait(false);
         }
         catch (Exception) when (planned.Cancelled.IsCancellationRequested)
         {

@@ -144,7 +144,7 @@ internal sealed class WorkerResources : IDisposable
         }
         else if (IsLazy)
         {
-            AddUserfault();
+            Add(ResourceNames.Userfault, PagingDevice.Open());
         }
 
         for (int i = 0; i < spec.Disks.Count; i++)
@@ -179,7 +179,7 @@ internal sealed class WorkerResources : IDisposable
     /// <summary>Through what a VM with a resident limit hears of page faults, and where its pages go.</summary>
     private void AddPaging(VmSpec spec, PagingSpec paging)
     {
-        AddUserfault();
+        Add(ResourceNames.Userfault, PagingDevice.Open());
         try
         {
             Add(ResourceNames.Swap, _access.OpenSwap(paging, _remarks.Add));
@@ -195,18 +195,6 @@ internal sealed class WorkerResources : IDisposable
 
         HasPaging = true;
         LargestFile = Math.Max(LargestFile, PagingSpec.SwapLimit(spec));
-    }
-
-    private void AddUserfault()
-    {
-        try
-        {
-            Add(ResourceNames.Userfault, PagingFiles.OpenUserfault());
-        }
-        catch (HostMismatchException cause)
-        {
-            throw new WorkerException(ControlCodes.HostMismatch, cause.Message, cause);
-        }
     }
 
     /// <summary>Opens a disk for a running VM.</summary>

@@ -1,8 +1,8 @@
 namespace Vmm.Memory.Paging;
 
 /// <summary>
-/// The content of one memory as it was saved, which a pager gives to the guest when it is touched. A chunk is read as often as wanted and is
-/// the same each time, or an error. Any number of threads.
+/// The content of one memory as it was saved, which a pager gives to the guest when it is touched. A chunk is read as often as wanted and
+/// is the same each time, or an error. Any number of threads.
 /// </summary>
 public interface ISavedPages : IDisposable
 {

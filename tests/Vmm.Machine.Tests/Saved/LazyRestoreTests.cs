@@ -1,5 +1,9 @@
 using System.Diagnostics;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
 using Vmm.LifeCycle;
+using Vmm.Machine.Hotplug;
 using Vmm.Machine.Resources;
 using Vmm.Machine.Run;
 using Vmm.Machine.Saved;
@@ -7,6 +11,9 @@ using Vmm.Machine.Tests.Run;
 using Vmm.Memory;
 using Vmm.Spec;
 using Vmm.State;
+using Vmm.Storage;
+using Vmm.Storage.Qcow2;
+using Vmm.Storage.Qcow2.Tools;
 using Vmm.Testing;
 
 namespace Vmm.Machine.Tests.Saved;
@@ -125,6 +132,51 @@ public sealed class LazyRestoreTests : IDisposable
         Assert.DoesNotContain("CORRUPT", terminal.Said, StringComparison.Ordinal);
     }
 
+    /// <summary>Its disk gets a differencing disk while pages that the guest writes to it are in the memory file only.</summary>
+    [KvmFact(NeedsPager = true)]
+    public async Task A_snapshot_of_its_disk_goes_with_a_restore_that_goes_on()
+    {
+        VmSpec spec = Spec("paged", "mib=120 requests=0") with { Memory = ByteSize.MiB(200), Disks = [Disk(256 << 20)] };
+        Terminal terminal = new();
+        Lazy running = new(VirtualMachine.Create(spec, terminal), terminal);
+        terminal.WaitFor("READY paged");
+        running = await AgainAsync(running);
+        string top = Path.Combine(_folder, "top");
+        Qcow2Creator.Create(top, Qcow2CreateOptions.Over(Path.Combine(_folder, "disk"), ImageFormat.Raw, 256 << 20));
+        running.Machine.SnapshotDisks(
+            [new DiskOverlay("disk0", RawFileBackend.Open(top, new RawFileOptions { IsImage = true }))], note: null);
+        byte[] below = File.ReadAllBytes(Path.Combine(_folder, "disk"));
+        running.WaitRestored();
+        running.Terminal.Type("x");
+        Assert.Equal((ExitReason.DebugExit, 0), running.WaitEnd());
+        Assert.Contains("RESULT paged", running.Terminal.Said, StringComparison.Ordinal);
+        Assert.True(below.AsSpan().SequenceEqual(File.ReadAllBytes(Path.Combine(_folder, "disk"))));
+        running.Dispose();
+    }
+
+    /// <summary>Beneath the machine its file becomes one that cannot be read.</summary>
+    [KvmFact(NeedsPager = true)]
+    public async Task A_file_that_cannot_be_read_any_more_ends_the_vm_by_name()
+    {
+        string saved = await SaveDirtyAsync();
+        Terminal terminal = new();
+        VirtualMachine machine = Restore(saved, terminal);
+        string own = Directory.GetFiles("/proc/self/fd").Single(
+            fd => new FileInfo(fd).LinkTarget?.StartsWith(saved, StringComparison.Ordinal) == true);
+        using (SafeFileHandle unreadable = File.OpenHandle(
+            Path.Combine(_folder, "unreadable"), FileMode.Create, FileAccess.Write, FileShare.ReadWrite))
+        {
+            int number = int.Parse(Path.GetFileName(own), CultureInfo.InvariantCulture);
+            Assert.Equal(number, Duplicate((int)unreadable.DangerousGetHandle(), number));
+        }
+
+        using Lazy running = new(machine, terminal);
+        (ExitReason why, _) = running.WaitEnd();
+        Assert.Equal(ExitReason.Failed, why);
+        Assert.Matches("memory-0.bin: the memory at [0-9]+ cannot be read: ", running.Result!.Message);
+        Assert.DoesNotContain("CORRUPT", terminal.Said, StringComparison.Ordinal);
+    }
+
     [KvmFact(NeedsPager = true)]
     public async Task What_can_be_seen_without_reading_is_refused_before_the_guest_goes_on()
     {
@@ -192,6 +244,9 @@ public sealed class LazyRestoreTests : IDisposable
         file.WriteByte((byte)(value ^ 1));
     }
 
+    [DllImport("libc", EntryPoint = "dup2")]
+    private static extern int Duplicate(int from, int to);
+
     private static int Run(params string[] command)
     {
         using Process process = Process.Start(new ProcessStartInfo(command[0], command[1..]))!;
@@ -211,7 +266,8 @@ public sealed class LazyRestoreTests : IDisposable
     {
         Terminal terminal = new();
         using Lazy running = new(
-            VirtualMachine.Create(Spec("dirty", "mib=64 seconds=0 tsc_khz=2500000") with { Memory = ByteSize.MiB(160) }, terminal), terminal);
+            VirtualMachine.Create(Spec("dirty", "mib=64 seconds=0 tsc_khz=2500000") with { Memory = ByteSize.MiB(160) }, terminal),
+            terminal);
         terminal.WaitFor("TICK dirty");
         return await SaveAsync(running.Machine);
     }
