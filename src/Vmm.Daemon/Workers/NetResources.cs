@@ -18,7 +18,9 @@ internal sealed class NetResources(DiskAccess access, WorkerResources into)
     /// <summary>True when a device is no tap of its spec: its worker is to know that.</summary>
     internal bool HasOthers { get; private set; }
 
-    /// <summary>Name of the VM: its devices have their MAC addresses of it. Of a device that is attached, the MAC address is said.</summary>
+    /// <summary>
+    /// Name of the VM: its devices have their MAC addresses of it. Of a device that is attached, the MAC address is said.
+    /// </summary>
     internal string VmName { get; set; } = "";
 
     /// <summary>Opens the queues of a network device, and what moves its frames in the kernel.</summary>

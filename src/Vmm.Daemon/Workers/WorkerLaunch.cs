@@ -64,6 +64,65 @@ internal sealed class WorkerLaunch(
         }
     }
 
+    /// <summary>Takes a worker and lets it get the VM from another one; on failure nothing is left behind.</summary>
+    /// <param name="channels">The channels; not owned.</param>
+    /// <param name="cancellation">Gives up and cleans up.</param>
+    /// <exception cref="WorkerException">There is no worker for it.</exception>
+    internal async Task<IIncomingWorker> ReceiveAsync(IReadOnlyList<FileDescriptorHandle> channels, CancellationToken cancellation)
+    {
+        try
+        {
+            _user = processes.Users.Take();
+            RemoteWorker worker = await TakeWorkerAsync(cancellation).ConfigureAwait(false);
+            (string? noGroup, string? noHugePages) = Limit(worker); // before the memory that it makes now
+            await worker.Receives.BeginAsync(spec, channels, cancellation).ConfigureAwait(false);
+            return new IncomingWorker(
+                worker, given => CompleteAsync(worker, noGroup, noHugePages, given), () => new ValueTask(UndoAsync()));
+        }
+        catch (Exception cause)
+        {
+            throw await FailAsync(cause).ConfigureAwait(false);
+        }
+    }
+
+    private async Task<IWorker> CompleteAsync(
+        RemoteWorker worker, string? noGroup, string? noHugePages, CancellationToken cancellation)
+    {
+        try
+        {
+            using WorkerResources resources = await Task.Run(OpenResources, cancellation).ConfigureAwait(false);
+            resources.TellRemarks(files.VmId);
+            AddNames(resources);
+            worker.Assign(files);
+            if (files.MoveId is not null)
+            {
+                worker.LetGo(); // as long as the VM is another's
+            }
+
+            Serve(worker, resources);
+            CreateBody body = new(
+                files.VmId, worker.UserId, VmSpecJson.Write(resources.WithBacking(NetMtus.In(spec))), Received: true);
+            await worker.CreateAsync(body, resources, s_build, cancellation).ConfigureAwait(false);
+            Finish(worker, noGroup, noHugePages);
+            return worker;
+        }
+        catch (Exception cause)
+        {
+            throw await FailAsync(cause).ConfigureAwait(false);
+        }
+    }
+
+    private async Task<Exception> FailAsync(Exception cause)
+    {
+        await UndoAsync().ConfigureAwait(false);
+        if (files.MoveId is null)
+        {
+            LeftNets.Sweep(files.VmId);
+        }
+
+        return cause is KernelException ? new WorkerException(ControlCodes.WorkerStartFailed, cause.Message, cause) : cause;
+    }
+
     private WorkerResources OpenResources() => _worker is not null ? WorkerResources.OpenSaved(spec, [], lazily: false, Disks)
         : saved is null ? WorkerResources.Open(spec, Disks) : WorkerResources.OpenSaved(spec, saved, lazily, Disks);
 

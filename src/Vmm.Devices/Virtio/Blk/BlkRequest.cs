@@ -58,7 +58,7 @@ internal struct BlkRequest
     /// malformed, or something of it is <see cref="Missing"/>.
     /// </summary>
     /// <param name="memory">Guest memory.</param>
-    /// <param name="queue">Its queue: the walk along the chain begins here, since a copy of where it stands would cost more than a step.</param>
+    /// <param name="queue">Its queue. The walk along the chain begins here: a copy of where it stands would cost more than a step.</param>
     /// <param name="head">Head of the chain.</param>
     /// <param name="data">Names the data that the request moves afterwards; acquires nothing.</param>
     /// <param name="request">What it says.</param>
