@@ -93,8 +93,8 @@ public static class ControlKinds
     public const string MoveStatus = "move-status";
 
     /// <summary>
-    /// Bring the VM to rest and hand it over, body <see cref="MoveStopBody"/>, answer <see cref="MoveInfo"/>: the VM is at rest then, and is
-    /// stopped, or told <see cref="MoveCancel"/>. After an error it is as it was before.
+    /// Bring the VM to rest and hand it over, body <see cref="MoveStopBody"/>, answer <see cref="MoveInfo"/>: the VM is at rest then, and
+    /// is stopped, or told <see cref="MoveCancel"/>. After an error it is as it was before.
     /// </summary>
     public const string MoveStop = "move-stop";
 
@@ -271,8 +271,8 @@ public sealed record ConfinementBody(IReadOnlyList<string> Applied, IReadOnlyLis
 /// <param name="UserId">The user and group to become before the guest runs; null: stay who it is.</param>
 /// <param name="Spec">The VM spec as JSON.</param>
 /// <param name="Restore">True: the VM is a saved one, whose files come as descriptors. Needs <see cref="ControlVersion.Saving"/>.</param>
-/// <param name="Received">True: the VM is the one that came (<see cref="ControlKinds.Receive"/>). One that was paused is so: it goes on with
-/// <see cref="ControlKinds.Resume"/>, any other with <see cref="ControlKinds.Start"/>.</param>
+/// <param name="Received">True: the VM is the one that came (<see cref="ControlKinds.Receive"/>). One that was paused is so: it goes on
+/// with <see cref="ControlKinds.Resume"/>, any other with <see cref="ControlKinds.Start"/>.</param>
 public sealed record CreateBody(
     string VmId,
     uint? UserId,
