@@ -346,7 +346,9 @@ public sealed class RawFileBackend : IDetachableDisk
         return true;
     }
 
-    /// <summary>Somebody else may use the file from now on; it stays open. Nothing is read or written until <see cref="LockAgain"/>.</summary>
+    /// <summary>
+    /// Somebody else may use the file from now on; it stays open. Nothing is read or written until <see cref="LockAgain"/>.
+    /// </summary>
     /// <exception cref="KernelException">The kernel could not.</exception>
     internal void Unlock()
     {

@@ -152,7 +152,8 @@ internal sealed class HostedMachine : IDisposable
                 KvmUnavailableException => new RequestException(ControlCodes.KvmUnavailable, cause.Message, cause),
                 KernelException => new RequestException(ControlCodes.ResourceRefused, cause.Message, cause),
                 HostMismatchException or ArgumentException => new RequestException(ControlCodes.HostMismatch, cause.Message, cause),
-                StateException or UnitsException or MoveException => new RequestException(ControlCodes.SavedStateRefused, cause.Message, cause),
+                StateException or UnitsException or MoveException =>
+                    new RequestException(ControlCodes.SavedStateRefused, cause.Message, cause),
                 _ => cause,
             };
         }

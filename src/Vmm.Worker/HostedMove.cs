@@ -8,7 +8,9 @@ using Vmm.Storage;
 
 namespace Vmm.Worker;
 
-/// <summary>The move of the VM of this worker to another one. It begins, stops and is given up in turn; how far it is knows any thread.</summary>
+/// <summary>
+/// The move of the VM of this worker to another one. It begins, stops and is given up in turn; how far it is knows any thread.
+/// </summary>
 /// <param name="machine">The machine.</param>
 /// <param name="isBusy">What else goes on that no move goes along with; null: nothing.</param>
 internal sealed class HostedMove(VirtualMachine machine, Func<string?> isBusy) : IDisposable

@@ -6,13 +6,15 @@ using Vmm.Memory;
 using Vmm.Spec;
 using Vmm.Storage.Tests.Qcow2;
 using Vmm.Testing;
+using Xunit.Abstractions;
 using static Vmm.Worker.Tests.WorkerFixture;
 
 namespace Vmm.Worker.Tests;
 
 /// <summary>Moves between real, confined workers, whose channels are socketpairs.</summary>
+/// <param name="output">Hears how long the guest stood still.</param>
 [Trait("Tier", "kvm")]
-public sealed class MoveTests : IDisposable
+public sealed class MoveTests(ITestOutputHelper output) : IDisposable
 {
     private static readonly TimeSpan s_long = TimeSpan.FromSeconds(30);
 
@@ -21,14 +23,19 @@ public sealed class MoveTests : IDisposable
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     [KvmTheory]
-    [InlineData(DiskFormat.Raw, 0)]
-    [InlineData(DiskFormat.Qcow2, 2)]
-    public async Task A_vm_that_writes_its_disk_goes_on_in_another_worker_of_this_host(DiskFormat format, int pool)
+    [InlineData(DiskFormat.Raw, 0, 0)]
+    [InlineData(DiskFormat.Raw, 0, 96)]
+    [InlineData(DiskFormat.Qcow2, 2, 96)]
+    public async Task A_vm_that_writes_its_disk_goes_on_in_another_worker_of_this_host(DiskFormat format, int pool, int mostMemory)
     {
         await using WorkerFixture fixture = new(pool, Environment.IsPrivilegedProcess ? 2_100_000_100u : null);
         string disk = Path.Combine(_folder, "disk"), id = Guid.NewGuid().ToString();
         QemuImg.Run("create", "-f", format == DiskFormat.Raw ? "raw" : "qcow2", disk, "32M");
-        VmSpec spec = SpecOf("blk", "requests=0") with { Disks = [new DiskSpec { Path = disk, Format = format }] };
+        VmSpec spec = SpecOf("blk", "requests=0") with
+        {
+            Disks = [new DiskSpec { Path = disk, Format = format }],
+            MaxMemory = mostMemory == 0 ? null : ByteSize.MiB((ulong)mostMemory),
+        };
         IWorker worker = await fixture.LaunchAsync(spec, id);
         await using Stream heard = await worker.OpenConsoleAsync(Soon);
         await worker.StartAsync(Soon);
@@ -50,6 +57,7 @@ public sealed class MoveTests : IDisposable
             await using Move move = await BeginAsync(fixture, worker, id, spec);
             MoveInfo stopped = await move.StopAsync();
             Assert.Equal((MoveStage.HandedOver, 0UL), (stopped.Stage, stopped.LeftBytes));
+            output.WriteLine($"{stopped.SentBytes} bytes in {stopped.Round - 1} rounds; at rest {stopped.DowntimeMilliseconds:0.0} ms");
             IWorker next = fixture.Own(await move.Incoming.CompleteAsync(Soon));
             Assert.Equal(VmState.Starting, next.State);
             Assert.Equal(worker.Confinement!.Missing, next.Confinement!.Missing);
@@ -76,7 +84,7 @@ public sealed class MoveTests : IDisposable
     {
         await using WorkerFixture fixture = new(firstUser: Environment.IsPrivilegedProcess ? 2_100_000_120u : null);
         string id = Guid.NewGuid().ToString();
-        VmSpec spec = SpecOf("dirty", "mib=8 base=33554432 rate=4000 seconds=0 tsc_khz=2500000");
+        VmSpec spec = SpecOf("dirty", "mib=8 base=33554432 rate=4000 seconds=0 tsc_khz=2500000") with { MaxMemory = ByteSize.MiB(96) };
         IWorker worker = await fixture.LaunchAsync(spec, id);
         await using Stream heard = await worker.OpenConsoleAsync(Soon);
         await worker.StartAsync(Soon);
@@ -112,7 +120,7 @@ public sealed class MoveTests : IDisposable
     {
         await using WorkerFixture fixture = new(firstUser: Environment.IsPrivilegedProcess ? 2_100_000_140u : null);
         string id = Guid.NewGuid().ToString();
-        VmSpec spec = SpecOf("dirty", "mib=8 base=33554432 rate=4000 seconds=0 tsc_khz=2500000");
+        VmSpec spec = SpecOf("dirty", "mib=8 base=33554432 rate=4000 seconds=0 tsc_khz=2500000") with { MaxMemory = ByteSize.MiB(96) };
         IWorker worker = await fixture.LaunchAsync(spec, id);
         await using Stream heard = await worker.OpenConsoleAsync(Soon);
         await worker.StartAsync(Soon);

@@ -6,8 +6,8 @@ namespace Vmm.Fuzz;
 
 /// <summary>
 /// A channel of any bytes, behind a sound greeting. With an odd first byte they are frames with sound checksums, eight bytes each, so that
-/// what lies behind the checksum is met, too. The move ends, with a reason of bounded length or complete, and nothing is written outside the
-/// memory that there is.
+/// what lies behind the checksum is met, too. The move ends, with a reason of bounded length or complete, and nothing is written outside
+/// the memory that there is.
 /// </summary>
 internal static class MovesTarget
 {

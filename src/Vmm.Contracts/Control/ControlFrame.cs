@@ -271,8 +271,8 @@ public sealed record ConfinementBody(IReadOnlyList<string> Applied, IReadOnlyLis
 /// <param name="UserId">The user and group to become before the guest runs; null: stay who it is.</param>
 /// <param name="Spec">The VM spec as JSON.</param>
 /// <param name="Restore">True: the VM is a saved one, whose files come as descriptors. Needs <see cref="ControlVersion.Saving"/>.</param>
-/// <param name="Received">True: the VM is the one that came (<see cref="ControlKinds.Receive"/>). One that was paused is so: it goes on with
-/// <see cref="ControlKinds.Resume"/>, any other with <see cref="ControlKinds.Start"/>.</param>
+/// <param name="Received">True: the VM is the one that came (<see cref="ControlKinds.Receive"/>). One that was paused is so: it goes on
+/// with <see cref="ControlKinds.Resume"/>, any other with <see cref="ControlKinds.Start"/>.</param>
 public sealed record CreateBody(
     string VmId,
     uint? UserId,

@@ -26,7 +26,8 @@ internal static class MoveCheck
 
         if (machine.Spec.Devices.FirstOrDefault(device => device.Files.Any()) is { } mapped)
         {
-            throw new MoveException($"{name} has a device with a file that its guest writes without our doing ({mapped.Kind}): take it out");
+            throw new MoveException(
+                $"{name} has a device with a file that its guest writes without our doing ({mapped.Kind}): take it out");
         }
 
         try

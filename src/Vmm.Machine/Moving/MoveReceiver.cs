@@ -17,7 +17,8 @@ internal sealed class MoveReceiver : IDisposable
     private readonly IIoThreads _threads;
     private readonly List<Thread> _running = [];
     private readonly object _gate = new();
-    private readonly Pieces _offer = new(MostOffer, "the machine's description"), _document = new(StateDocument.MaxBytes, "the machine's state");
+    private readonly Pieces _offer = new(MostOffer, "the machine's description");
+    private readonly Pieces _document = new(StateDocument.MaxBytes, "the machine's state");
     private IReadOnlyList<IMovedMemory>? _memory; // under the gate
     private UInt128? _session; // under the gate
     private string? _problem; // under the gate
@@ -34,7 +35,11 @@ internal sealed class MoveReceiver : IDisposable
         {
             foreach (MoveChannel channel in channels)
             {
-                Thread thread = new(() => Serve(channel), maxStackSize: 256 * 1024) { Name = $"receive{channel.Number}", IsBackground = true };
+                Thread thread = new(() => Serve(channel), maxStackSize: 256 * 1024)
+                {
+                    Name = $"receive{channel.Number}",
+                    IsBackground = true,
+                };
                 threads.Start(thread);
                 _running.Add(thread);
             }

@@ -7,8 +7,8 @@ using Vmm.Memory;
 namespace Vmm.Machine.Moving;
 
 /// <summary>
-/// Which pages of a machine are to be sent, while it goes on: KVM and devices tell what they write, network devices leave the kernel's path,
-/// which does not, and no page goes back to the host. Disposing ends all that.
+/// Which pages of a machine are to be sent, while it goes on: KVM and devices tell what they write, network devices leave the kernel's
+/// path, which does not, and no page goes back to the host. Disposing ends all that.
 /// </summary>
 internal sealed class MoveTracking : IDisposable
 {

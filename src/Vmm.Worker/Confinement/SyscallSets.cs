@@ -79,6 +79,7 @@ internal static class SyscallSets
     /// </summary>
     private static readonly KvmRequest[] ControlRequests =
     [
+        KvmRequest.KVM_SET_USER_MEMORY_REGION, // the log of a slot begins and ends by it
         KvmRequest.KVM_CHECK_EXTENSION, KvmRequest.KVM_GET_MSR_INDEX_LIST, KvmRequest.KVM_GET_DIRTY_LOG, KvmRequest.KVM_CLEAR_DIRTY_LOG,
         KvmRequest.KVM_RESET_DIRTY_RINGS,
         KvmRequest.KVM_GET_CLOCK, KvmRequest.KVM_SET_CLOCK, KvmRequest.KVM_GET_IRQCHIP, KvmRequest.KVM_SET_IRQCHIP, KvmRequest.KVM_GET_PIT2,

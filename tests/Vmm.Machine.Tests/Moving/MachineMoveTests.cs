@@ -46,7 +46,8 @@ public sealed class MachineMoveTests : IDisposable
     [InlineData(DiskFormat.Raw, VirtioTransport.Pci)]
     [InlineData(DiskFormat.Qcow2, VirtioTransport.Pci)]
     [InlineData(DiskFormat.Qcow2, VirtioTransport.Mmio)]
-    public void A_guest_that_writes_its_disk_loses_nothing_in_moves_and_moves_that_were_given_up(DiskFormat format, VirtioTransport transport)
+    public void A_guest_that_writes_its_disk_loses_nothing_in_moves_and_moves_that_were_given_up(
+        DiskFormat format, VirtioTransport transport)
     {
         MovedGuest guest = MovedGuest.Start(Disk(format, "requests=0") with { VirtioTransport = transport }, "DISK");
         for (int i = 0; i < 4; i++)

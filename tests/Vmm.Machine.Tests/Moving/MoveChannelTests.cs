@@ -86,7 +86,9 @@ public sealed class MoveChannelTests
         _ = far.Receiver.AwaitOffer();
         FakeMemory memory = new(Pages);
         far.Receiver.Accept([memory]);
-        byte[] old = Enumerable.Repeat((byte)1, MoveFrame.PageBytes).ToArray(), young = Enumerable.Repeat((byte)2, MoveFrame.PageBytes).ToArray();
+        byte[] old = new byte[MoveFrame.PageBytes], young = new byte[MoveFrame.PageBytes];
+        old.AsSpan().Fill(1);
+        young.AsSpan().Fill(2);
         far.Send(0, new MoveFrame(MoveFrameKind.Mark, 0, 1, 0, 0), default);
         far.Send(0, new MoveFrame(MoveFrameKind.Pages, 0, 7, 1, young.Length), young); // of round 2
         Thread.Sleep(50);
@@ -148,7 +150,9 @@ public sealed class MoveChannelTests
             if (seed % 2 == 0)
             {
                 // A head that is nearly sound.
-                new MoveFrame((MoveFrameKind)(1 + random.Next(10)), 0, (ulong)random.Next(Pages), (uint)random.Next(3), bytes.Length - MoveFrame.HeadBytes)
+                MoveFrameKind kind = (MoveFrameKind)(1 + random.Next(10));
+                int length = bytes.Length - MoveFrame.HeadBytes;
+                new MoveFrame(kind, 0, (ulong)random.Next(Pages), (uint)random.Next(3), length)
                     .Write(bytes, bytes.AsSpan(MoveFrame.HeadBytes));
                 bytes[random.Next(MoveFrame.HeadBytes)] ^= (byte)(1 << random.Next(8));
             }

@@ -76,7 +76,8 @@ internal static class MovingKit
     }
 
     /// <summary>Moves a guest; what it was is disposed.</summary>
-    internal static MovedGuest Move(MovedGuest from, List<string> said, int channels = 2, Action<VirtualMachine, VirtualMachine>? look = null)
+    internal static MovedGuest Move(
+        MovedGuest from, List<string> said, int channels = 2, Action<VirtualMachine, VirtualMachine>? look = null)
     {
         (FileDescriptorHandle[] send, FileDescriptorHandle[] receive) = Channels(channels);
         VmSpec spec = from.Machine.Spec;
