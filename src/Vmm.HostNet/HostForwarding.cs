@@ -8,7 +8,7 @@ namespace Vmm.HostNet;
 /// </summary>
 internal sealed class HostForwarding
 {
-    private const string Ipv4File = "/proc/sys/net/ipv4/ip_forward", All = "all", Forwarding = "forwarding", AcceptRa = "accept_ra";
+    private const string Ipv4File = "/proc/sys/net/ipv4/ip_forward", All = "all", Forwarding = "forwarding";
 
     private readonly Lock _gate = new();
     private readonly NftTables _tables;
@@ -97,53 +97,11 @@ internal sealed class HostForwarding
     {
         if (_ipv6)
         {
-            SetIpv6(value);
+            HostIpv6.SetForwarding(All, value);
         }
         else
         {
             File.WriteAllText(Ipv4File, value);
-        }
-    }
-
-    // Of IPv6 the setting makes a router of every interface, one that takes no advertisements of other routers, and the kernel forgets the
-    // default routes that it had from those. Packets are forwarded by the setting alone: so the interfaces are hosts again behind it, and
-    // meanwhile take advertisements as routers (2), which keeps the routes.
-    private static void SetIpv6(string value)
-    {
-        List<(string Link, string Forwarding, string? AcceptRa)> before = [];
-        foreach (string link in HostIpv6.Links())
-        {
-            if (HostIpv6.Read(link, Forwarding) is { } forwarding)
-            {
-                string? accepts = HostIpv6.Read(link, AcceptRa);
-                before.Add((link, forwarding, accepts is "1" ? accepts : null));
-            }
-        }
-
-        Each(before.Where(b => b.AcceptRa is not null), b => HostIpv6.Write(b.Link, AcceptRa, "2"));
-        try
-        {
-            HostIpv6.Write(All, Forwarding, value);
-        }
-        finally
-        {
-            Each(before, b => HostIpv6.Write(b.Link, Forwarding, b.Forwarding));
-            Each(before.Where(b => b.AcceptRa is not null), b => HostIpv6.Write(b.Link, AcceptRa, b.AcceptRa!));
-        }
-    }
-
-    private static void Each<T>(IEnumerable<T> all, Action<T> what)
-    {
-        foreach (T one in all)
-        {
-            try
-            {
-                what(one);
-            }
-            catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
-            {
-                _ = cause; // an interface that is gone meanwhile
-            }
         }
     }
 

@@ -7,6 +7,9 @@ namespace Vmm.HostNet;
 public static class HostIpv6
 {
     private const string Addresses = "/proc/net/if_inet6", Settings = "/proc/sys/net/ipv6/conf";
+    private const string Forwarding = "forwarding", AcceptRa = "accept_ra";
+
+    private static readonly Lock s_forwarding = new();
 
     /// <summary>Why this host has no IPv6; null: it has.</summary>
     public static string? Problem =>
@@ -58,9 +61,52 @@ public static class HostIpv6
         }
     }
 
-    /// <summary>What has settings of its own: interfaces, and <c>default</c>, which those that come have.</summary>
-    internal static List<string> Links() => [.. Directory.EnumerateDirectories(Settings).Select(Path.GetFileName)
-        .Where(name => name is not "all").Select(name => name!)];
+    /// <summary>
+    /// Switches forwarding of an interface, or of <c>all</c>: the host forwards by that one alone. The kernel makes routers of all
+    /// interfaces then, which take no advertisements of other routers; and with any that becomes one it forgets the default routes that it
+    /// has from those. So the others take advertisements as routers (2) meanwhile, which keeps the routes, and are then what they were.
+    /// </summary>
+    /// <exception cref="IOException">It cannot be changed.</exception>
+    /// <exception cref="UnauthorizedAccessException">It cannot be changed.</exception>
+    internal static void SetForwarding(string link, string value)
+    {
+        lock (s_forwarding)
+        {
+            if (string.Equals(Read(link, Forwarding), value, StringComparison.Ordinal))
+            {
+                return;
+            }
+
+            List<(string Link, string? Forwarding, string? AcceptRa)> others = [.. Directory.EnumerateDirectories(Settings)
+                .Select(path => Path.GetFileName(path)).Where(name => name is not "all" && name != link)
+                .Select(name => (name, Read(name, Forwarding), Read(name, AcceptRa)))];
+            Each(others, other => other.AcceptRa is "1", other => Write(other.Link, AcceptRa, "2"));
+            try
+            {
+                Write(link, Forwarding, value);
+            }
+            finally
+            {
+                Each(others, other => other.Forwarding is not null, other => Write(other.Link, Forwarding, other.Forwarding!));
+                Each(others, other => other.AcceptRa is "1", other => Write(other.Link, AcceptRa, "1"));
+            }
+        }
+    }
+
+    private static void Each<T>(List<T> all, Predicate<T> which, Action<T> what)
+    {
+        foreach (T one in all.FindAll(which))
+        {
+            try
+            {
+                what(one);
+            }
+            catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
+            {
+                _ = cause; // an interface that is gone meanwhile
+            }
+        }
+    }
 
     private static List<(string Link, byte[] Address, int Bits)> All()
     {

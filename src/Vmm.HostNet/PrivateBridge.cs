@@ -126,7 +126,7 @@ public static class PrivateBridge
         {
             HostIpv6.Write(network.Bridge, "disable_ipv6", "0");
             HostIpv6.Write(network.Bridge, "accept_ra", "0");
-            HostIpv6.Write(network.Bridge, "forwarding", network.Isolated ? "0" : "1");
+            HostIpv6.SetForwarding(network.Bridge, network.Isolated ? "0" : "1");
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
         {

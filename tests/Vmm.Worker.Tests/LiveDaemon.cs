@@ -51,10 +51,12 @@ internal sealed class LiveDaemon : IAsyncDisposable
     }
 
     /// <summary>This vmmd goes, its VMs go on, and another one takes them over.</summary>
-    internal async Task RestartAsync()
+    /// <param name="between">What happens while there is none.</param>
+    internal async Task RestartAsync(Action? between = null)
     {
         Client.Dispose();
         await Host.DisposeAsync();
+        between?.Invoke();
         Host = DaemonHost.Build(_options);
         await Host.StartAsync(Soon);
         Client = new VmmClient(_options.SocketPath);

@@ -31,6 +31,28 @@ public sealed class LiveVhostUserTests
     }
 
     [KvmFact]
+    public async Task The_next_daemon_connects_again_whether_the_back_end_dies_before_it_comes_or_behind()
+    {
+        await using LiveDaemon daemon = await StartAsync();
+        string socket = daemon.In("back-end");
+        BackEndDisk disk = new(32 << 20);
+        using BackEndListener ends = new(socket, (stream, _) => new BlkBackEnd(stream, disk));
+        LiveVm vm = await daemon.RunAsync("blk", "requests=0", $"devices: [{{kind: vhost-user-blk, socket: {socket}}}]\n");
+        await GoesOnAsync(vm, disk);
+        await daemon.RestartAsync();
+        await GoesOnAsync(vm, disk); // without anybody's doing
+        ends.Last.Dispose();
+        await vm.UntilAsync(() => Task.FromResult(ends.Count > 1), "the next daemon's connection");
+        await GoesOnAsync(vm, disk);
+        await daemon.RestartAsync(() => ends.Last.Dispose());
+        await vm.UntilAsync(() => Task.FromResult(ends.Count > 2), "a connection after a while without a daemon");
+        await GoesOnAsync(vm, disk);
+        await vm.ConsoleAsync();
+        await vm.VerifiesAsync();
+        Assert.Null(ends.Failure);
+    }
+
+    [KvmFact]
     public async Task A_socket_where_vmmd_may_not_connect_is_refused_before_anything_starts()
     {
         await using LiveDaemon daemon = await StartAsync();
