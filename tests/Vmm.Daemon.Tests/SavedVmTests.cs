@@ -220,7 +220,7 @@ public sealed class SavedVmTests : IAsyncLifetime
     {
         await SaveAsync();
         string note = Path.Combine(Folder, "vmmd.json"), text = await File.ReadAllTextAsync(note);
-        await File.WriteAllTextAsync(note, text.Replace("\"nets\":[]", "\"nets\":[{\"tap\":\"tap0\",\"vhost\":\"on\"}]",
+        await File.WriteAllTextAsync(note, text.Replace("\"nets\":[]", "\"nets\":[{\"tap\":\"tap0\",\"vhost\":\"on\",\"queues\":1}]",
             StringComparison.Ordinal));
         JobInfo job = await EndAsync(await _daemon.Client.RestoreAsync(new RestoreRequest(Folder, Lazy: true), s_none));
         Assert.Equal("restore-not-lazy", job.Error!.Code);
