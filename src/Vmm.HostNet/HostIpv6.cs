@@ -78,7 +78,8 @@ public static class HostIpv6
             }
 
             List<(string Link, string? Forwarding, string? AcceptRa)> others = [.. Directory.EnumerateDirectories(Settings)
-                .Select(path => Path.GetFileName(path)).Where(name => name is not "all" && name != link)
+                .Select(path => Path.GetFileName(path))
+                .Where(name => name is not "all" && !string.Equals(name, link, StringComparison.Ordinal))
                 .Select(name => (name, Read(name, Forwarding), Read(name, AcceptRa)))];
             Each(others, other => other.AcceptRa is "1", other => Write(other.Link, AcceptRa, "2"));
             try

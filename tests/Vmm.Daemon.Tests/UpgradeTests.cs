@@ -219,10 +219,10 @@ public sealed class UpgradeTests : IAsyncLifetime
     [Theory]
     [InlineData("{\"maxDowntimeMilliseconds\":0}", "maxDowntimeMilliseconds")]
     [InlineData("{\"timeoutSeconds\":86401}", "timeoutSeconds")]
-    public void Numbers_that_cannot_be_are_named(string body, string field)
+    public async Task Numbers_that_cannot_be_are_named(string body, string field)
     {
         UpgradeRequest request = System.Text.Json.JsonSerializer.Deserialize(body, RestJson.Default.UpgradeRequest)!;
-        Problem refused = DaemonFixture.RefusedAsync(() => _daemon.Client.UpgradeAsync("web1", request, s_none)).Result;
+        Problem refused = await DaemonFixture.RefusedAsync(() => _daemon.Client.UpgradeAsync("web1", request, s_none));
         Assert.Equal((422, field), (refused.Status, refused.Errors!.Single().Field));
     }
 

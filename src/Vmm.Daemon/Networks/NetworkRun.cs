@@ -20,16 +20,17 @@ internal sealed class NetworkRun(
     private static readonly TimeSpan s_first = TimeSpan.FromSeconds(1), s_longest = TimeSpan.FromSeconds(30),
         s_steady = TimeSpan.FromMinutes(1);
 
-
     private readonly SemaphoreSlim _turn = new(1, 1);
     private readonly CancellationTokenSource _ending = new();
+    private PrivateNetwork _network = network;
+    private INetworkObjects _objects = objects;
     private Task _keeping = Task.CompletedTask;
     private TimeSpan _pause = TimeSpan.Zero;
     private long _lastRepair = long.MinValue, _next;
     private int _looks;
 
-    /// <summary>The network.</summary>
-    internal PrivateNetwork Network => network;
+    /// <summary>The _network.</summary>
+    internal PrivateNetwork Network => _network;
 
     /// <summary>Why it is not up; null: it is.</summary>
     internal string? Problem { get; private set; } = "it was not made yet";
@@ -45,7 +46,7 @@ internal sealed class NetworkRun(
     internal void Keep() => _keeping = Task.Run(KeepAsync);
 
     /// <summary>Its addresses have changed.</summary>
-    internal Task UpdateAsync() => InTurnAsync(() => objects.Update(reserved()));
+    internal Task UpdateAsync() => InTurnAsync(() => _objects.Update(reserved()));
 
     /// <summary>It is another from now on.</summary>
     /// <param name="next">What it is.</param>
@@ -53,8 +54,8 @@ internal sealed class NetworkRun(
     /// <exception cref="HostNetException">They cannot be made; that is tried again.</exception>
     internal Task ChangeAsync(PrivateNetwork next, INetworkObjects made) => InTurnAsync(() =>
     {
-        INetworkObjects before = objects;
-        (network, objects) = (next, made);
+        INetworkObjects before = _objects;
+        (_network, _objects) = (next, made);
         try
         {
             using (before)
@@ -67,7 +68,7 @@ internal sealed class NetworkRun(
         catch (Exception cause) when (cause is HostNetException or Interop.KernelException)
         {
             Problem = cause.Message;
-            throw cause as HostNetException ?? new HostNetException($"network {network.Name}: {cause.Message}", cause);
+            throw cause as HostNetException ?? new HostNetException($"network {_network.Name}: {cause.Message}", cause);
         }
     });
 
@@ -76,14 +77,14 @@ internal sealed class NetworkRun(
     internal async Task RemoveAsync()
     {
         await EndAsync().ConfigureAwait(false);
-        await InTurnAsync(objects.Remove).ConfigureAwait(false);
+        await InTurnAsync(_objects.Remove).ConfigureAwait(false);
     }
 
     /// <summary>Lets go of it: it stays as it is.</summary>
     public async ValueTask DisposeAsync()
     {
         await EndAsync().ConfigureAwait(false);
-        objects.Dispose();
+        _objects.Dispose();
         _turn.Dispose();
         _ending.Dispose();
     }
@@ -119,7 +120,7 @@ internal sealed class NetworkRun(
 
         try
         {
-            string? missing = objects.Missing(all: _looks++ % LooksToAll == LooksToAll - 1);
+            string? missing = _objects.Missing(all: _looks++ % LooksToAll == LooksToAll - 1);
             if (missing is null && Problem is null)
             {
                 return;
@@ -127,13 +128,13 @@ internal sealed class NetworkRun(
 
             Ensure();
             PlanNext();
-            tell(Restored, missing is null ? $"{network.Name} is up" : $"{network.Name}: {missing}, and it is as it is to be again");
+            tell(Restored, missing is null ? $"{_network.Name} is up" : $"{_network.Name}: {missing}, and it is as it is to be again");
         }
         catch (Exception cause) when (cause is HostNetException or IOException or UnauthorizedAccessException or Interop.KernelException)
         {
             if (!string.Equals(Problem, cause.Message, StringComparison.Ordinal))
             {
-                tell(Failed, $"{network.Name}: {cause.Message}");
+                tell(Failed, $"{_network.Name}: {cause.Message}");
             }
 
             Problem = cause.Message;
@@ -154,7 +155,7 @@ internal sealed class NetworkRun(
     {
         try
         {
-            if (objects.Ensure(reserved()) is { Count: > 0 } settings)
+            if (_objects.Ensure(reserved()) is { Count: > 0 } settings)
             {
                 tell(Forwarding, $"the host forwards packets from now on ({string.Join(", ", settings)}), those of private networks and "
                     + "no others");
@@ -164,7 +165,7 @@ internal sealed class NetworkRun(
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException or Interop.KernelException)
         {
-            throw new HostNetException($"network {network.Name}: {cause.Message}", cause);
+            throw new HostNetException($"network {_network.Name}: {cause.Message}", cause);
         }
     }
 

@@ -335,7 +335,9 @@ internal sealed class MoveReceiver : IDisposable
         new($"channel {channel.Number} brought a frame ({frame.Kind}) that does not belong there");
 
     /// <summary>Bytes that come in pieces, in order. They take no more memory than what has come.</summary>
+#pragma warning disable CA1001 // A stream in memory has nothing to give back.
     private sealed class Pieces(int most, string what)
+#pragma warning restore CA1001
     {
         private readonly MemoryStream _bytes = new();
 

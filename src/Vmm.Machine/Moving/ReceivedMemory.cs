@@ -52,7 +52,8 @@ internal sealed class ReceivedMemory : IDisposable
         try
         {
             List<IMovedMemory> parts = [.. memory.Start.Select(each => new ReceivedPart(each.Memory, comesAndGoes: false))];
-            foreach (DeviceDescription device in description.Devices.Where(each => each.Kind == MemKind.Kind.Name))
+            foreach (DeviceDescription device in description.Devices.Where(
+                each => string.Equals(each.Kind, MemKind.Kind.Name, StringComparison.Ordinal)))
             {
                 RamExtent extent = description.Hot.First(each => each.Vnode == device.Vnode);
                 parts.Add(new ReceivedPart(memory.AddHotBacking(extent), comesAndGoes: true));

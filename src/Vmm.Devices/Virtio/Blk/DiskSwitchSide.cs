@@ -12,7 +12,9 @@ internal readonly struct Deadline(TimeSpan patience)
 }
 
 /// <summary>One device of a <see cref="DiskSwitch"/>, step by step.</summary>
+#pragma warning disable CA1001 // The device owns the disk that it goes on with.
 internal sealed class DiskSwitchSide
+#pragma warning restore CA1001
 {
     private static readonly TimeSpan s_look = TimeSpan.FromMilliseconds(20); // at a thread that may have ended meanwhile
 
