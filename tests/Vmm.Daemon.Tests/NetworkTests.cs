@@ -142,7 +142,7 @@ public sealed class NetworkTests
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
         daemon.Networks.InUse.Add((new Ipv4Subnet(0x0A020300, 24), "eth0"));
-        await daemon.Client.CreateNetworkAsync(new NetworkRequest("lan", "10.1.2.0/24"), s_none);
+        await daemon.Client.CreateNetworkAsync(new NetworkRequest("lan", "10.1.2.0/24", Ipv6: "auto"), s_none);
         foreach ((string name, string? subnet, string code) in new[]
         {
             ("", null, "network-invalid"), ("a/b", null, "network-invalid"), (".a", null, "network-invalid"),
@@ -176,7 +176,7 @@ public sealed class NetworkTests
     public async Task A_network_has_a_range_of_IPv6_of_its_own_unless_it_is_to_have_none()
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
-        NetworkInfo lan = await daemon.Client.CreateNetworkAsync(new NetworkRequest("lan", "10.1.2.0/24"), s_none);
+        NetworkInfo lan = await daemon.Client.CreateNetworkAsync(new NetworkRequest("lan", "10.1.2.0/24", Ipv6: "auto"), s_none);
         Assert.True(Ipv6Prefix.TryParse(lan.Ipv6!, out Ipv6Prefix range, out _));
         Assert.Equal(0xFDu, range.Network >> 56);
         Assert.Equal((range.Address(1).ToString(), range.Address(2).ToString(), null), (lan.Gateway6, lan.Server6, lan.Ipv6Problem));
@@ -189,7 +189,7 @@ public sealed class NetworkTests
 
         NetworkInfo given = await daemon.Client.CreateNetworkAsync(new NetworkRequest("given", Ipv6: "fd00:1:2:3::/64"), s_none);
         Assert.Equal("fd00:1:2:3::1", given.Gateway6);
-        NetworkInfo bare = await daemon.Client.CreateNetworkAsync(new NetworkRequest("bare", Ipv6: "none"), s_none);
+        NetworkInfo bare = await daemon.Client.CreateNetworkAsync(new NetworkRequest("bare"), s_none);
         Assert.Equal((null, null, null), (bare.Ipv6, bare.Gateway6, bare.Ipv6Problem));
         await daemon.RestartAsync();
         Assert.Equal(lan.Ipv6, (await daemon.Client.NetworkAsync("lan", s_none)).Ipv6);
@@ -206,7 +206,7 @@ public sealed class NetworkTests
     {
         await using DaemonFixture daemon = await DaemonFixture.StartAsync();
         daemon.Networks.Ipv6Problem = "this host has no IPv6 (ipv6.disable=1)";
-        NetworkInfo lan = await daemon.Client.CreateNetworkAsync(new NetworkRequest("lan", "10.1.2.0/24"), s_none);
+        NetworkInfo lan = await daemon.Client.CreateNetworkAsync(new NetworkRequest("lan", "10.1.2.0/24", Ipv6: "auto"), s_none);
         Assert.Equal(("up", daemon.Networks.Ipv6Problem), (lan.State, lan.Ipv6Problem));
         Assert.Equal(["10.1.2.3"], (await daemon.CreateAsync("web", "nets: [{network: lan}]\n")).Addresses);
         daemon.Networks.Ipv6Problem = null;

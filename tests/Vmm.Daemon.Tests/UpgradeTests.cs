@@ -126,7 +126,16 @@ public sealed class UpgradeTests : IAsyncLifetime
             _first.End(new WorkerExit(ExitReason.WorkerDied, 1, "killed"));
             return Task.CompletedTask;
         });
-        Assert.Equal(JobState.Failed, (await UpgradeAsync()).State);
+        JobInfo job = await UpgradeAsync();
+        if (step == "complete" && job.State == JobState.Done)
+        {
+            // Everything was handed over by then: when nobody has noticed that it died, the VM goes on in the other, and only there.
+            Assert.Equal(VmState.Running, (await Vm).State);
+            Assert.NotSame(_first, Only());
+            return;
+        }
+
+        Assert.Equal(JobState.Failed, job.State);
         Assert.Equal(VmState.Failed, (await Vm).State);
         Assert.Empty(_daemon.Workers.Alive);
         Assert.Null(_daemon.Record().Move);

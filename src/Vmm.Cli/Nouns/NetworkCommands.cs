@@ -40,7 +40,7 @@ internal static class NetworkCommands
         Option<bool> isolated = new("--isolated") { Description = "It leads nowhere: its VMs reach each other only" };
         Option<string?> ipv6 = new("--ipv6")
         {
-            Description = "Its IPv6 range, a /64 such as fd00:1:2:3::/64; auto, one of its own made at random, by default; or none",
+            Description = "Its IPv6 range, a /64 such as fd00:1:2:3::/64; auto, one of its own made at random; or none, by default",
             HelpName = "range",
         };
         network.Add("create", "Make a network: a bridge with DHCP, names and NAT", [name, subnet, ipv6, isolated],

@@ -55,9 +55,9 @@ internal sealed class NetworkPlan(INetworkHost host, IReadOnlyList<PrivateNetwor
     {
         switch (wish)
         {
-            case "none":
+            case null or "none": // who wants IPv6 says so: what a guest reaches by it is not what it reached before
                 return null;
-            case null or "auto":
+            case "auto":
                 Ipv6Prefix made;
                 do
                 {

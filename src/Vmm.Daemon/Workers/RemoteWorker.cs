@@ -170,8 +170,7 @@ internal sealed class RemoteWorker : IWorker
 
     public Task<VmMemory> MemoryAsync(MemoryWish? wish, CancellationToken cancellation) =>
         AskAsync(ControlKinds.Memory, ControlJson.Default.VmMemory, cancellation, wish is null
-            ? null
-            : ControlCodec.Body(wish, ControlJson.Default.MemoryWish));
+            ? null : ControlCodec.Body(wish, ControlJson.Default.MemoryWish));
 
     public Task<WorkerNuma> NumaAsync(CancellationToken cancellation) =>
         AskAsync(ControlKinds.Numa, ControlJson.Default.WorkerNuma, cancellation);
