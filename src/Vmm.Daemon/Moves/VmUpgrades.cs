@@ -119,6 +119,12 @@ internal sealed class VmUpgrades(
         RequireSettled();
         IWorker source = vm.RequireWorkerFor(VmEvent.Move);
         VmSpec spec = await devices.CurrentSpecAsync(source, cancellation).ConfigureAwait(false);
+        if (spec.Vsock is { } vsock)
+        {
+            throw new ApiException(409, "move-impossible", "the VM cannot go on in another worker",
+                $"{vm.Name} has a vsock, and one worker at a time listens on its socket {vsock.Path}: stop the VM and start it again");
+        }
+
         using IDisposable twice = admitTwice(spec);
         // Written first: a daemon that comes after the death of this one finds two workers, and this says which counts.
         MoveRecord move = MoveRecord.Begin(MoveKind.Upgrade, vm.Snapshot.State == VmState.Paused);
