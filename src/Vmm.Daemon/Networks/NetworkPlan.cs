@@ -71,7 +71,7 @@ internal sealed class NetworkPlan(INetworkHost host, IReadOnlyList<PrivateNetwor
                 ? throw Invalid($"ipv6: {(wish.Length > 64 ? wish[..64] : wish)} {problem}, auto, or none")
             : UserOf(prefix) is { } other
                 ? throw new ApiException(409, "subnet-taken", "the range is in use",
-                    $"{prefix} is one of {other}: name another, or none to have one made")
+                    $"{prefix} is one of {other}: name another, or auto to have one made")
             : prefix;
     }
 
