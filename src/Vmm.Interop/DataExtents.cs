@@ -15,7 +15,27 @@ public static class DataExtents
     /// <exception cref="KernelException">The file cannot say.</exception>
     public static bool TryFindNext(SafeHandle file, ulong from, out ulong start, out ulong end)
     {
-        (start, end) = (0, 0);
+        end = 0;
+        if (!TryFindStart(file, from, out start))
+        {
+            return false;
+        }
+
+        long hole = FileCalls.Seek(file, (long)start, FileCalls.SeekHole);
+        KernelException.ThrowIfError((int)Math.Min(hole, 0), "lseek SEEK_HOLE");
+        end = (ulong)hole;
+        return true;
+    }
+
+    /// <summary>Where the next range with data begins: half the work, for who does not ask where it ends. The file's position changes.</summary>
+    /// <param name="file">An open file or memfd.</param>
+    /// <param name="from">Where to look from.</param>
+    /// <param name="start">First byte with data; <paramref name="from"/> itself amid a range.</param>
+    /// <returns>False when there is no data behind <paramref name="from"/>.</returns>
+    /// <exception cref="KernelException">The file cannot say.</exception>
+    public static bool TryFindStart(SafeHandle file, ulong from, out ulong start)
+    {
+        start = 0;
         long data = FileCalls.Seek(file, (long)from, FileCalls.SeekData);
         if (data == -Errno.ENXIO)
         {
@@ -23,9 +43,7 @@ public static class DataExtents
         }
 
         KernelException.ThrowIfError((int)Math.Min(data, 0), "lseek SEEK_DATA");
-        long hole = FileCalls.Seek(file, data, FileCalls.SeekHole);
-        KernelException.ThrowIfError((int)Math.Min(hole, 0), "lseek SEEK_HOLE");
-        (start, end) = ((ulong)data, (ulong)hole);
+        start = (ulong)data;
         return true;
     }
 }

@@ -38,6 +38,22 @@ public sealed class DocumentTests
     }
 
     [Fact]
+    public void A_checksum_of_zeros_needs_no_zeros()
+    {
+        Random random = new(9);
+        for (int round = 0; round < 500; round++)
+        {
+            byte[] zeros = new byte[random.Next(3) * random.Next(70_000)];
+            uint before = (uint)random.NextInt64(1L << 32);
+            Assert.Equal(Crc32C.Of(zeros, before), Crc32C.OfZeros((ulong)zeros.Length, before));
+        }
+
+        // 2^60 and more take no longer: a number is the sum of its parts.
+        uint half = Crc32C.OfZeros(1UL << 60, 5);
+        Assert.Equal(Crc32C.OfZeros((1UL << 61) + 3, 5), Crc32C.OfZeros(3, Crc32C.OfZeros(1UL << 60, half)));
+    }
+
+    [Fact]
     public void What_is_written_is_read_again()
     {
         for (int seed = 0; seed < 200; seed++)

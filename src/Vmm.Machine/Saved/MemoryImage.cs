@@ -21,7 +21,7 @@ internal static class MemoryImage
     private const int PageBytes = 4096;
 
     /// <summary>Checksum of a chunk of zeros.</summary>
-    internal static uint ZeroChecksum { get; } = Crc32C.Of(new byte[ChunkBytes]);
+    internal static uint ZeroChecksum { get; } = Crc32C.OfZeros(ChunkBytes);
 
     /// <summary>Bytes that a file of the memory will take at most.</summary>
     internal static ulong DataBytes(MemoryPart memory)
@@ -112,39 +112,30 @@ internal static class MemoryImage
         private readonly byte[] _window = new byte[WindowBytes];
         private readonly DataRanges _data = new(memory.TryFindData);
 
+        // Memory that has no data is not looked at: its zeros only count for the checksum. So a save takes as long as what was touched.
         internal void Write(ulong chunk)
         {
-            ulong at = chunk * ChunkBytes, end = Math.Min(at + ChunkBytes, memory.Bytes);
-            bool isHole = (!_data.TryFind(at, out ulong start, out _) || start >= end) && end - at == ChunkBytes;
-            uint checksum = isHole ? ZeroChecksum : 0;
-            for (ulong from = at; from < end && !isHole; from += WindowBytes)
+            ulong at = chunk * ChunkBytes, end = Math.Min(at + ChunkBytes, memory.Bytes), filled = at;
+            uint checksum = 0;
+            for (; _data.TryFind(filled, out ulong start, out ulong stop) && start < end; filled = stop)
             {
-                ReadOnlySpan<byte> bytes = Take(from, (int)Math.Min(WindowBytes, end - from));
-                checksum = Crc32C.Of(bytes, checksum);
-                for (int run = 0; PageRuns.TryFind(bytes, run, out int first, out int over); run = over)
+                stop = Math.Min(stop, end);
+                checksum = Crc32C.OfZeros(start - filled, checksum);
+                for (ulong from = start; from < stop; from += WindowBytes)
                 {
-                    RandomAccess.Write(file, bytes[first..over], (long)from + first);
+                    Span<byte> bytes = _window.AsSpan(0, (int)Math.Min(WindowBytes, stop - from));
+                    memory.Memory.CopyTo(from, bytes);
+                    checksum = Crc32C.Of(bytes, checksum);
+                    for (int run = 0; PageRuns.TryFind(bytes, run, out int first, out int over); run = over)
+                    {
+                        RandomAccess.Write(file, bytes[first..over], (long)from + first);
+                    }
                 }
             }
 
+            checksum = Crc32C.OfZeros(end - filled, checksum);
             BinaryPrimitives.WriteUInt32LittleEndian(checksums.AsSpan((int)chunk * sizeof(uint)), checksum);
             progress?.Invoke(end - at);
-        }
-
-        private ReadOnlySpan<byte> Take(ulong from, int count)
-        {
-            Span<byte> bytes = _window.AsSpan(0, count);
-            ulong end = from + (ulong)count, filled = from;
-            for (ulong at = from; at < end && _data.TryFind(at, out ulong start, out ulong stop) && start < end; at = stop)
-            {
-                stop = Math.Min(stop, end);
-                bytes[(int)(filled - from)..(int)(start - from)].Clear();
-                memory.Memory.CopyTo(start, bytes[(int)(start - from)..(int)(stop - from)]);
-                filled = stop;
-            }
-
-            bytes[(int)(filled - from)..].Clear();
-            return bytes;
         }
     }
 
@@ -155,19 +146,27 @@ internal static class MemoryImage
         private readonly DataRanges _data =
             new((ulong from, out ulong start, out ulong end) => DataExtents.TryFindNext(file, from, out start, out end));
 
+        // As it was written: what is a hole in the file is zeros, and counts for the checksum only.
         internal void Read(ulong chunk)
         {
-            ulong at = chunk * ChunkBytes, end = Math.Min(at + ChunkBytes, memory.Placement.Size);
-            bool isHole = (!_data.TryFind(at, out ulong start, out _) || start >= end) && end - at == ChunkBytes;
-            uint checksum = isHole ? ZeroChecksum : 0;
-            for (ulong from = at; from < end && !isHole; from += WindowBytes)
+            ulong at = chunk * ChunkBytes, end = Math.Min(at + ChunkBytes, memory.Placement.Size), filled = at;
+            uint checksum = 0;
+            for (; _data.TryFind(filled, out ulong start, out ulong stop) && start < end; filled = stop)
             {
-                Span<byte> bytes = _window.AsSpan(0, (int)Math.Min(WindowBytes, end - from));
-                ReadAll(bytes, from);
-                checksum = Crc32C.Of(bytes, checksum);
-                Place(from, bytes);
+                // A file system may have smaller blocks than pages, memory has not.
+                start = start / PageBytes * PageBytes;
+                stop = Math.Min((stop + PageBytes - 1) / PageBytes * PageBytes, end);
+                checksum = Crc32C.OfZeros(start - filled, checksum);
+                for (ulong from = start; from < stop; from += WindowBytes)
+                {
+                    Span<byte> bytes = _window.AsSpan(0, (int)Math.Min(WindowBytes, stop - from));
+                    ReadAll(bytes, from);
+                    checksum = Crc32C.Of(bytes, checksum);
+                    Place(from, bytes);
+                }
             }
 
+            checksum = Crc32C.OfZeros(end - filled, checksum);
             if (checksum != BinaryPrimitives.ReadUInt32LittleEndian(checksums.AsSpan((int)chunk * sizeof(uint))))
             {
                 throw new StateException(Damaged(name, at));

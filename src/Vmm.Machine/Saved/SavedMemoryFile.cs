@@ -66,15 +66,21 @@ internal sealed class SavedMemoryFile : ISavedPages
     /// <inheritdoc/>
     public void Dispose() => _file.Dispose();
 
-    // A chunk without data is zeros, if those were saved. One with some is checked as a whole when it is read.
+    // A chunk without data is zeros, if those were saved. One with some is checked as a whole when it is read: here, where a guest waits, each chunk
+    // costs one look for the begin of data at most, however many pieces it is in.
     private bool[] FindHoles(ulong size)
     {
         bool[] holes = new bool[MemoryImage.Chunks(size)];
-        DataRanges data = new((ulong from, out ulong start, out ulong end) => DataExtents.TryFindNext(_file, from, out start, out end));
+        ulong? data = 0; // where the next is; null: there is none
         for (ulong chunk = 0; chunk < (ulong)holes.Length; chunk++)
         {
             ulong at = chunk * MemoryImage.ChunkBytes, end = at + MemoryImage.ChunkBytes;
-            bool isHole = end <= size && (!data.TryFind(at, out ulong start, out _) || start >= end);
+            if (data <= at)
+            {
+                data = DataExtents.TryFindStart(_file, at, out ulong start) ? start : null;
+            }
+
+            bool isHole = end <= size && !(data < end);
             if (isHole && ChecksumOf(chunk) != MemoryImage.ZeroChecksum)
             {
                 throw new StateException(MemoryImage.Damaged(_name, at));
