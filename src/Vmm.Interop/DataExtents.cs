@@ -27,7 +27,7 @@ public static class DataExtents
         return true;
     }
 
-    /// <summary>Where the next range with data begins: half the work, for who does not ask where it ends. The file's position changes.</summary>
+    /// <summary>Where the next range with data begins: half the work, where its end does not matter. The file's position changes.</summary>
     /// <param name="file">An open file or memfd.</param>
     /// <param name="from">Where to look from.</param>
     /// <param name="start">First byte with data; <paramref name="from"/> itself amid a range.</param>

@@ -30,19 +30,21 @@ public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
     /// <param name="within">Addresses to map it at; null lets the kernel choose.</param>
     /// <param name="offset">Where in <paramref name="within"/>, a multiple of the page size.</param>
     public MappedMemFd(string name, ulong length, ulong pageSize, AddressReservation? within = null, ulong offset = 0)
+        : this(name, length, Create(name, length, pageSize), within, offset) { }
+
+    private MappedMemFd(string name, ulong length, FileDescriptorHandle file, AddressReservation? within, ulong offset)
         : base(ownsHandle: true)
     {
+        Name = name;
+        Length = length;
+        _file = file;
         if (within is not null && (offset > within.Length || length > within.Length - offset))
         {
+            _file.Dispose();
             throw new ArgumentOutOfRangeException(
                 nameof(offset), $"{name}: {length} bytes at {offset} lie outside a reservation of {within.Length}");
         }
 
-        Name = name;
-        Length = length;
-        uint shift = pageSize <= 4096 ? 0 : (uint)System.Numerics.BitOperations.TrailingZeroCount(pageSize);
-        int fd = MemoryCalls.Create(name, length, shift);
-        _file = fd < 0 ? throw new KernelException($"memfd_create {name}, {length} bytes", -fd) : new FileDescriptorHandle(fd);
         _reserved = within is not null;
         nint at = within is null ? 0 : (nint)((ulong)within.Address + offset);
         int answer = MemoryCalls.MapGuest(_file, length, at, out nint address);
@@ -53,6 +55,39 @@ public sealed class MappedMemFd : SafeHandleMinusOneIsInvalid
         }
 
         SetHandle(address);
+    }
+
+    /// <summary>Maps memory that another process made and passed: both see the same pages.</summary>
+    /// <param name="passed">Its file; owned from here on, also when this throws.</param>
+    /// <param name="name">What errors call it.</param>
+    /// <param name="length">Bytes that it is to have.</param>
+    /// <param name="within">Addresses to map it at; null lets the kernel choose.</param>
+    /// <param name="offset">Where in <paramref name="within"/>.</param>
+    /// <exception cref="KernelException">It is no memfd of that length, its length can still change (a touch behind its end would be a
+    /// SIGBUS), or the kernel refused.</exception>
+    public static MappedMemFd Adopt(
+        FileDescriptorHandle passed, string name, ulong length, AddressReservation? within = null, ulong offset = 0)
+    {
+        if (!MemoryCalls.IsSealed(passed))
+        {
+            passed.Dispose();
+            throw new KernelException($"{name}: what was passed is no memory whose length is fixed", Errno.EINVAL);
+        }
+
+        if (FileCalls.Seek(passed, 0, FileCalls.SeekEnd) is var has && has != (long)length)
+        {
+            passed.Dispose();
+            throw new KernelException($"{name}: what was passed has {has} bytes, not {length}", Errno.EINVAL);
+        }
+
+        return new MappedMemFd(name, length, passed, within, offset);
+    }
+
+    private static FileDescriptorHandle Create(string name, ulong length, ulong pageSize)
+    {
+        uint shift = pageSize <= 4096 ? 0 : (uint)System.Numerics.BitOperations.TrailingZeroCount(pageSize);
+        int fd = MemoryCalls.Create(name, length, shift);
+        return fd < 0 ? throw new KernelException($"memfd_create {name}, {length} bytes", -fd) : new FileDescriptorHandle(fd);
     }
 
     /// <summary>The name given.</summary>

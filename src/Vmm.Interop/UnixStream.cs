@@ -84,6 +84,20 @@ public sealed class UnixStream : FileDescriptorHandle
         return received == -Errno.EAGAIN ? -1 : Math.Max(received, 0);
     }
 
+    /// <summary>What a thread asks for beyond <see cref="TransferNeeds"/> that takes descriptors.</summary>
+    public static SyscallNeeds PassingNeeds { get; } = new(["recvmsg"], []);
+
+    /// <summary>The same with the descriptor that was sent with the first of these bytes; more than one is none.</summary>
+    /// <param name="into">Takes the bytes.</param>
+    /// <param name="passed">The descriptor, the caller's; null: there was none.</param>
+    public int Receive(Span<byte> into, out FileDescriptorHandle? passed)
+    {
+        Span<int> numbers = stackalloc int[1];
+        int received = PacketCalls.Receive(this, into, numbers, out int count);
+        passed = received >= 0 && count == 1 ? new FileDescriptorHandle(numbers[0]) : null;
+        return received == -Errno.EAGAIN ? -1 : Math.Max(received, 0);
+    }
+
     /// <summary>The far side has closed its socket, and did not only shut down what it sends.</summary>
     public bool IsPeerGone => SocketCalls.Send(this, []) < 0;
 

@@ -50,6 +50,8 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
     /// <param name="within">Addresses to map it at, so that vnodes lie side by side; null for anywhere.</param>
     /// <param name="offset">Where in <paramref name="within"/>.</param>
     /// <param name="part">Which part of the vnode it is, for /proc/PID/maps; null for the vnode itself.</param>
+    /// <param name="passed">The memory itself, of another process of this host: its pages stay where they are, its file keeps its policy.
+    /// Owned from here on, also when this throws. Null: it is made.</param>
     /// <remarks>
     /// Huge pages are taken here and now: a reservation of theirs counts for the host, not for a node, so that what a policy asks for could
     /// be missing at first touch, which is a SIGBUS. Those of a part are not: who plugs it populates it (<see cref="TryPopulate"/>).
@@ -62,8 +64,15 @@ public sealed class VnodeMemory : IMovablePages, IDisposable
         string sysfs = "/sys",
         AddressReservation? within = null,
         ulong offset = 0,
-        string? part = null)
+        string? part = null,
+        FileDescriptorHandle? passed = null)
     {
+        if (passed is not null)
+        {
+            return new VnodeMemory(placement, MappedMemFd.Adopt(
+                passed, "vmm:vnode" + placement.Vnode + part, placement.Size, within, offset));
+        }
+
         foreach (int node in placement.HostNodes)
         {
             if (!host.HasNode(node))

@@ -20,6 +20,9 @@ public static class ResourceNames
     /// <summary>The swap file of a VM with a resident limit.</summary>
     public const string Swap = "swap";
 
+    /// <summary>The listening socket of a vsock, of a VM whose own name another worker has still.</summary>
+    public const string Vsock = "vsock";
+
     /// <summary>The kernel file.</summary>
     public const string Kernel = "kernel";
 

@@ -42,7 +42,7 @@ public static class Crc32C
         return ~crc;
     }
 
-    /// <summary>Checksum as if zeros followed, without a look at them: the time grows with the number's bits, not with the number.</summary>
+    /// <summary>Checksum as if zeros followed, without a look at them: the time grows with the bits of their number.</summary>
     /// <param name="count">How many zeros, in bytes.</param>
     /// <param name="before">Checksum of the bytes before them.</param>
     public static uint OfZeros(ulong count, uint before = 0)

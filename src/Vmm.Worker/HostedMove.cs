@@ -44,7 +44,8 @@ internal sealed class HostedMove(VirtualMachine machine, Func<string?> isBusy) :
             MachineMove move = MachineMove.Begin(
                 machine,
                 Channels(body.Channels, passed),
-                new MoveWish(TimeSpan.FromMilliseconds(body.DowntimeMilliseconds), body.BytesPerSecond, body.Throttle));
+                new MoveWish(
+                    TimeSpan.FromMilliseconds(body.DowntimeMilliseconds), body.BytesPerSecond, body.Throttle, body.PassMemory));
             MachineMove? before = _move;
             Volatile.Write(ref _move, move);
             before?.Dispose();

@@ -38,7 +38,7 @@ internal sealed class HostedReceive : IDisposable
         VmSpec spec = VmSpecJson.TryRead(body.Spec, out string problem) ?? throw new RequestException(ControlCodes.SpecInvalid, problem);
         try
         {
-            return new HostedReceive(IncomingMachine.Begin(spec, HostedMove.Channels(body.Channels, passed), threads));
+            return new HostedReceive(IncomingMachine.Begin(spec, HostedMove.Channels(body.Channels, passed), threads, body.MayPass));
         }
         catch (Exception cause) when (cause is KernelException or ArgumentException)
         {

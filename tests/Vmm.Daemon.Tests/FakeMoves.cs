@@ -33,6 +33,9 @@ internal sealed class FakeMoves(FakeWorker worker) : IWorkerMoves
     /// <summary>It never says that what is left fits into the downtime.</summary>
     internal bool NeverConverges { get; set; }
 
+    /// <summary>Its release knows how to pass memory.</summary>
+    public bool CanPassMemory { get; set; }
+
     internal MoveBody? Wish { get; private set; }
 
     public async Task BeginAsync(MoveBody wish, IReadOnlyList<FileDescriptorHandle> channels, CancellationToken cancellation)

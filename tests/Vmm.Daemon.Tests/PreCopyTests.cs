@@ -68,6 +68,8 @@ public sealed class PreCopyTests
     {
         private int _next;
 
+        public bool CanPassMemory => false;
+
         public Task BeginAsync(MoveBody wish, IReadOnlyList<FileDescriptorHandle> channels, CancellationToken cancellation) =>
             Task.CompletedTask;
 

@@ -4,6 +4,7 @@ using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Workers;
+using Vmm.Interop;
 using Vmm.LifeCycle;
 using Vmm.Memory;
 
@@ -223,17 +224,35 @@ public sealed class UpgradeTests : IAsyncLifetime
         Assert.Equal("memory-promised", job.Error!.Code);
         Assert.Contains("a second time", job.Error.Detail, StringComparison.Ordinal);
         Assert.Equal(VmState.Running, (await small.Client.ShowAsync("web1", s_none)).State);
+
+        // A worker that passes its memory needs none besides.
+        FakeWorker worker = small.Workers.Alive.Values.Single();
+        worker.Moving.CanPassMemory = true;
+        job = await small.EndAsync(await small.Client.UpgradeAsync("web1", new UpgradeRequest(), s_none));
+        Assert.Equal(JobState.Done, job.State);
+        Assert.True(worker.Moving.Wish!.PassMemory);
     }
 
     [Fact]
-    public async Task A_vsock_whose_socket_has_one_listener_is_named()
+    public async Task A_vm_with_a_vsock_goes_on_too_and_no_name_of_a_second_worker_stays()
     {
-        await _daemon.CreateAsync("web2", "vsock: {cid: 7, path: v.sock}\n");
+        string path = Path.Combine(_daemon.Folder, "v.sock");
+        await _daemon.CreateAsync("web2", $"vsock: {{cid: 7, path: {path}}}\n");
         await _daemon.Client.DoAsync("web2", "start", s_none);
+        using (UnixListener left = new(path + ".next"))
+        {
+            left.Leave(); // of a move that vmmd did not survive
+            Assert.True(File.Exists(path + ".next"));
+            FakeWorker worker = _daemon.Workers.Alive.Values.Single(each => each.VmId != _first.VmId);
+            worker.Moving.Before = (call, _) => call == "stop" ? throw new WorkerException("move-failed", "no") : Task.CompletedTask;
+            JobInfo failed = await _daemon.EndAsync(await _daemon.Client.UpgradeAsync("web2", new UpgradeRequest(), s_none));
+            Assert.Equal("move-failed", failed.Error!.Code);
+            Assert.False(File.Exists(path + ".next"));
+            worker.Moving.Before = (_, _) => Task.CompletedTask;
+        }
+
         JobInfo job = await _daemon.EndAsync(await _daemon.Client.UpgradeAsync("web2", new UpgradeRequest(), s_none));
-        Assert.Equal("move-impossible", job.Error!.Code);
-        Assert.Contains("v.sock", job.Error.Detail, StringComparison.Ordinal);
-        Assert.Equal(VmState.Running, (await _daemon.Client.ShowAsync("web2", s_none)).State);
+        Assert.Equal(JobState.Done, job.State);
     }
 
     [Theory]

@@ -23,10 +23,12 @@ public sealed class MoveTests(ITestOutputHelper output) : IDisposable
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     [KvmTheory]
-    [InlineData(DiskFormat.Raw, 0, 0)]
-    [InlineData(DiskFormat.Raw, 0, 96)]
-    [InlineData(DiskFormat.Qcow2, 2, 96)]
-    public async Task A_vm_that_writes_its_disk_goes_on_in_another_worker_of_this_host(DiskFormat format, int pool, int mostMemory)
+    [InlineData(DiskFormat.Raw, 0, 0, true)]
+    [InlineData(DiskFormat.Raw, 0, 96, false)]
+    [InlineData(DiskFormat.Qcow2, 2, 96, false)]
+    [InlineData(DiskFormat.Qcow2, 2, 96, true)]
+    public async Task A_vm_that_writes_its_disk_goes_on_in_another_worker_of_this_host(
+        DiskFormat format, int pool, int mostMemory, bool passes)
     {
         await using WorkerFixture fixture = new(pool, Environment.IsPrivilegedProcess ? 2_100_000_100u : null);
         string disk = Path.Combine(_folder, "disk"), id = Guid.NewGuid().ToString();
@@ -43,7 +45,7 @@ public sealed class MoveTests(ITestOutputHelper output) : IDisposable
         for (int i = 0; i < 3; i++)
         {
             // Once given up behind the hand-over, then in earnest.
-            await using (Move given = await BeginAsync(fixture, worker, id, spec))
+            await using (Move given = await BeginAsync(fixture, worker, id, spec, passes))
             {
                 await given.StopAsync();
                 Assert.Equal(VmState.Paused, worker.State);
@@ -54,9 +56,11 @@ public sealed class MoveTests(ITestOutputHelper output) : IDisposable
                 Assert.Equal(MoveStage.None, (await worker.Moves.StatusAsync(Soon)).Stage);
             }
 
-            await using Move move = await BeginAsync(fixture, worker, id, spec);
+            await using Move move = await BeginAsync(fixture, worker, id, spec, passes);
             MoveInfo stopped = await move.StopAsync();
             Assert.Equal((MoveStage.HandedOver, 0UL), (stopped.Stage, stopped.LeftBytes));
+            Assert.True(worker.Moves.CanPassMemory);
+            Assert.True(!passes || stopped.SentBytes < 1 << 20, $"{stopped.SentBytes} bytes were sent of memory that was passed");
             output.WriteLine($"{stopped.SentBytes} bytes in {stopped.Round - 1} rounds; at rest {stopped.DowntimeMilliseconds:0.0} ms");
             IWorker next = fixture.Own(await move.Incoming.CompleteAsync(Soon));
             Assert.Equal(VmState.Starting, next.State);
@@ -141,13 +145,13 @@ public sealed class MoveTests(ITestOutputHelper output) : IDisposable
         Assert.Equal(VmState.Running, worker.State);
     }
 
-    private static async Task<Move> BeginAsync(WorkerFixture fixture, IWorker worker, string id, VmSpec spec)
+    private static async Task<Move> BeginAsync(WorkerFixture fixture, IWorker worker, string id, VmSpec spec, bool passes = false)
     {
         Move move = new(worker);
         try
         {
             move.Incoming = await fixture.Launcher.ReceiveAsync(id, Guid.NewGuid().ToString("N"), spec, move.Receive, Soon);
-            await worker.Moves.BeginAsync(new MoveBody(Move.Channels, 300), move.Send, Soon);
+            await worker.Moves.BeginAsync(new MoveBody(Move.Channels, 300, PassMemory: passes), move.Send, Soon);
             return move;
         }
         catch

@@ -17,7 +17,7 @@ internal static class MovesTarget
     {
         (UnixStream own, FileDescriptorHandle theirs) = UnixStream.CreatePair();
         using MoveChannel channel = new(own, 0);
-        using MoveReceiver receiver = new([new MoveChannel(theirs, 0)], PlainIoThreads.Instance);
+        using MoveReceiver receiver = new([new MoveChannel(theirs, 0)], PlainIoThreads.Instance, mayPass: true);
         Span<byte> hello = stackalloc byte[MoveHello.Bytes];
         new MoveHello(MoveHello.Current, 0, 1, 1).Write(hello);
         channel.Send(new MoveFrame(MoveFrameKind.Hello, 0, 0, 0, hello.Length), hello);

@@ -65,6 +65,9 @@ public static class ControlVersion
     /// <summary>Feature: <see cref="ControlKinds.Move"/> and <see cref="ControlKinds.Receive"/>.</summary>
     public const string Moves = "moves";
 
+    /// <summary>Feature: <see cref="MoveBody.PassMemory"/> and <see cref="ReceiveBody.MayPass"/>.</summary>
+    public const string MemoryPassing = "memory-passing";
+
     /// <summary>
     /// What this release speaks. 1 had no version in hello; 2 refuses unknown members of bodies and specs; 3 ignores them. It counts up
     /// when a change cannot be told by a feature.
@@ -75,7 +78,7 @@ public static class ControlVersion
     public static IReadOnlyList<string> Features { get; } =
     [
         ManyDescriptors, Saving, DiskGrowth, Images, DiskCopies, ImageGrowth, NbdDisks, RbdDisks, DiskStreams, DiskSnapshots, DiskCommits,
-        ImageCopies, UserNets, Shares, Paging, LazyRestore, Moves,
+        ImageCopies, UserNets, Shares, Paging, LazyRestore, Moves, MemoryPassing,
     ];
 }
 

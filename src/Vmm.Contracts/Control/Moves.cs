@@ -27,11 +27,14 @@ public enum MoveStage
 /// <param name="DowntimeMilliseconds">How long the guest may stand still.</param>
 /// <param name="BytesPerSecond">Most bytes to send in a second while it runs; null is no limit.</param>
 /// <param name="Throttle">vCPUs that write faster than can be sent may be slowed down.</param>
+/// <param name="PassMemory">The receiver is a worker of this host that gets the memory itself: <see cref="ControlVersion.MemoryPassing"/>.
+/// </param>
 public sealed record MoveBody(
     int Channels,
     int DowntimeMilliseconds,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] ulong? BytesPerSecond = null,
-    bool Throttle = true)
+    bool Throttle = true,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool PassMemory = false)
 {
     /// <summary>The most channels of a move.</summary>
     public const int MostChannels = 16;
@@ -67,7 +70,9 @@ public sealed record MoveStopBody(int Milliseconds);
 /// <summary>A VM that comes from another worker; its channels come with the request, as <c>channel0</c> and so on.</summary>
 /// <param name="Spec">What it is, as in the spec's JSON, with its memory.</param>
 /// <param name="Channels">How many channels there are.</param>
-public sealed record ReceiveBody(JsonElement Spec, int Channels);
+/// <param name="MayPass">The sender is a worker of this host, and may pass the memory itself.</param>
+public sealed record ReceiveBody(
+    JsonElement Spec, int Channels, [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool MayPass = false);
 
 /// <summary>Where a move stands in the worker that gets the VM.</summary>
 public enum ReceiveStage

@@ -82,8 +82,7 @@ internal sealed class VmUpgrades(
         }
 
         await CancelAsync(worker).ConfigureAwait(false);
-        vm.Store.Change(record => record with { Move = null });
-        vm.Store.CommitOrLog();
+        Forget();
     }
 
     /// <summary>The VM has no worker any more.</summary>
@@ -92,8 +91,7 @@ internal sealed class VmUpgrades(
     {
         if (!leaves && vm.Store.Record.Move is { Kind: MoveKind.Upgrade })
         {
-            vm.Store.Change(record => record with { Move = null });
-            vm.Store.CommitOrLog();
+            Forget();
         }
     }
 
@@ -119,13 +117,7 @@ internal sealed class VmUpgrades(
         RequireSettled();
         IWorker source = vm.RequireWorkerFor(VmEvent.Move);
         VmSpec spec = await devices.CurrentSpecAsync(source, cancellation).ConfigureAwait(false);
-        if (spec.Vsock is { } vsock)
-        {
-            throw new ApiException(409, "move-impossible", "the VM cannot go on in another worker",
-                $"{vm.Name} has a vsock, and one worker at a time listens on its socket {vsock.Path}: stop the VM and start it again");
-        }
-
-        using IDisposable twice = admitTwice(spec);
+        using IDisposable? twice = source.Moves.CanPassMemory ? null : admitTwice(spec);
         // Written first: a daemon that comes after the death of this one finds two workers, and this says which counts.
         MoveRecord move = MoveRecord.Begin(MoveKind.Upgrade, vm.Snapshot.State == VmState.Paused);
         IWorker? next = null;
@@ -164,7 +156,8 @@ internal sealed class VmUpgrades(
         {
             await using IIncomingWorker target = await launcher
                 .ReceiveAsync(vm.Store.Record.Id, move.Id, spec, channels.Targets, deadline.Token).ConfigureAwait(false);
-            await source.Moves.BeginAsync(wish.Body, channels.Sources, deadline.Token).ConfigureAwait(false);
+            await source.Moves.BeginAsync(
+                wish.Body with { PassMemory = source.Moves.CanPassMemory }, channels.Sources, deadline.Token).ConfigureAwait(false);
             channels.Dispose(); // from here on the end of one worker is noticed by the other
             await copy.ConvergeAsync(token => IncomingStage.RequireAliveAsync(target, token), deadline.Token).ConfigureAwait(false);
             await copy.StopAsync(deadline.Token).ConfigureAwait(false);
@@ -278,6 +271,17 @@ internal sealed class VmUpgrades(
         await CancelAsync(source).ConfigureAwait(false);
         // As the worker says, also when it did not answer: one that still rests is paused, and can be resumed.
         vm.Handover.Settle(source);
+        Forget();
+    }
+
+    // There is no second worker, and no names of one.
+    private void Forget()
+    {
+        if (vm.Store.Spec?.Vsock is { } vsock)
+        {
+            VsockNames.Drop(vsock.Path);
+        }
+
         vm.Store.Change(record => record with { Move = null });
         vm.Store.CommitOrLog();
     }

@@ -16,7 +16,6 @@ namespace Vmm.Daemon.Workers;
 internal sealed class RemoteWorker : IWorker
 {
     private static readonly TimeSpan s_lastWords = TimeSpan.FromMilliseconds(500);
-
     private readonly VsockDials _dials;
     private readonly StorageDials _storage;
     private readonly UserNetStarts _nets;
@@ -77,6 +76,7 @@ internal sealed class RemoteWorker : IWorker
         {
             if (!_finished)
             {
+                _dials.TakeName();
                 Assign(_files!.Rename());
                 _letGo = false; // what is the VM's on the host is this one's now
             }

@@ -10,10 +10,25 @@ internal sealed class VsockDials(Func<VsockDialed, UnixStream?, Task> call)
     private const int Most = 8;
 
     private VsockBroker? _broker;
+    private string? _path;
     private int _dials;
 
     /// <summary>From now on the guest reaches sockets at this path.</summary>
-    internal void Serve(string path) => Volatile.Write(ref _broker, new VsockBroker(path));
+    internal void Serve(string path)
+    {
+        _path = path;
+        Volatile.Write(ref _broker, new VsockBroker(path));
+    }
+
+    /// <summary>The guest's own socket gets its name, which another worker had.</summary>
+    /// <exception cref="IOException">It cannot.</exception>
+    internal void TakeName()
+    {
+        if (_path is { } path)
+        {
+            VsockNames.TakeName(path);
+        }
+    }
 
     /// <summary>
     /// Begins to dial. A worker that was taken over may ask without end: what is beyond the limit is dropped, and the guest refused by its

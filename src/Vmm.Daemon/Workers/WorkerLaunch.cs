@@ -29,6 +29,7 @@ internal sealed class WorkerLaunch(
 
     private RemoteWorker? _worker;
     private uint? _user;
+    private string? _nextVsock;
     private bool _named;
 
     /// <summary>Launches it; on failure nothing is left behind.</summary>
@@ -75,7 +76,7 @@ internal sealed class WorkerLaunch(
             _user = processes.Users.Take();
             RemoteWorker worker = await TakeWorkerAsync(cancellation).ConfigureAwait(false);
             (string? noGroup, string? noHugePages) = Limit(worker); // before the memory that it makes now
-            await worker.Receives.BeginAsync(spec, channels, cancellation).ConfigureAwait(false);
+            await worker.Receives.BeginAsync(spec, channels, mayPass: files.MoveId is not null, cancellation).ConfigureAwait(false);
             return new IncomingWorker(
                 worker, given => CompleteAsync(worker, noGroup, noHugePages, given), () => new ValueTask(UndoAsync()));
         }
@@ -97,6 +98,7 @@ internal sealed class WorkerLaunch(
             if (files.MoveId is not null)
             {
                 worker.LetGo(); // as long as the VM is another's
+                AddNextVsock(resources);
             }
 
             Serve(worker, resources);
@@ -142,6 +144,15 @@ internal sealed class WorkerLaunch(
         nint number = end.DangerousGetHandle();
         end.SetHandleAsInvalid();
         resources.Add("end", new FileDescriptorHandle(number));
+    }
+
+    private void AddNextVsock(WorkerResources resources)
+    {
+        if (spec.Vsock is { } vsock)
+        {
+            resources.Add(ResourceNames.Vsock, VsockNames.BindNext(vsock.Path));
+            _nextVsock = vsock.Path;
+        }
     }
 
     private async Task<RemoteWorker> TakeWorkerAsync(CancellationToken cancellation)
@@ -211,6 +222,11 @@ internal sealed class WorkerLaunch(
         if (_named)
         {
             files.Delete();
+        }
+
+        if (_nextVsock is not null)
+        {
+            VsockNames.Drop(_nextVsock);
         }
     }
 }

@@ -9,6 +9,9 @@ namespace Vmm.Daemon.Workers;
 internal sealed class WorkerMoves(WorkerLink link) : IWorkerMoves
 {
     /// <inheritdoc/>
+    public bool CanPassMemory => link.Client.Peer is { } peer && peer.Can(ControlVersion.MemoryPassing);
+
+    /// <inheritdoc/>
     public async Task BeginAsync(MoveBody wish, IReadOnlyList<FileDescriptorHandle> channels, CancellationToken cancellation)
     {
         if (link.Client.Peer is { } peer && !peer.Can(ControlVersion.Moves))

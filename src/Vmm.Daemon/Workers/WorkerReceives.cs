@@ -12,9 +12,11 @@ internal sealed class WorkerReceives(WorkerLink link, Func<Task> greet)
     /// <summary>Begins.</summary>
     /// <param name="spec">What was admitted.</param>
     /// <param name="channels">The channels; not owned.</param>
+    /// <param name="mayPass">The sender is a worker of this host, and may pass the memory itself.</param>
     /// <param name="cancellation">Ends the waiting.</param>
     /// <exception cref="WorkerException">It does not know how, or cannot.</exception>
-    internal async Task BeginAsync(VmSpec spec, IReadOnlyList<FileDescriptorHandle> channels, CancellationToken cancellation)
+    internal async Task BeginAsync(
+        VmSpec spec, IReadOnlyList<FileDescriptorHandle> channels, bool mayPass, CancellationToken cancellation)
     {
         if (link.Client.Peer is null)
         {
@@ -27,7 +29,7 @@ internal sealed class WorkerReceives(WorkerLink link, Func<Task> greet)
                 ControlCodes.WorkerTooOld, "the installed vmm-worker is of an earlier release, which gets no VM from another one");
         }
 
-        ReceiveBody body = new(VmSpecJson.Write(spec), channels.Count);
+        ReceiveBody body = new(VmSpecJson.Write(spec), channels.Count, mayPass);
         ControlClient.Answer answer = await link.Client.CallAsync(
             ControlKinds.Receive,
             ControlCodec.Body(body, ControlJson.Default.ReceiveBody),

@@ -43,7 +43,7 @@ internal static unsafe class FileCalls
     private const int RwfNowait = 8; // linux/fs.h
 
     /// <summary>Whence of <see cref="Seek"/>: the next byte that has data, or that has none.</summary>
-    internal const int SeekData = 3, SeekHole = 4; // linux/fs.h
+    internal const int SeekEnd = 2, SeekData = 3, SeekHole = 4; // linux/fs.h
 
     /// <summary>lseek(2): the offset, or -errno.</summary>
     internal static long Seek(SafeHandle file, long offset, int whence)

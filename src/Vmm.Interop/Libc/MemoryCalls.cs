@@ -9,7 +9,15 @@ internal static unsafe class MemoryCalls
 {
     private const int MadvisePopulateWrite = 23, MpolMove = 2; // asm-generic/mman-common.h (Linux 5.14), linux/mempolicy.h
     private const uint AllowSealing = 2; // MFD_ALLOW_SEALING of linux/memfd.h
-    private const int AddSeals = 1033, SealSeal = 1, SealShrink = 2, SealGrow = 4; // linux/fcntl.h
+    private const int AddSeals = 1033, GetSeals = 1034, SealSeal = 1, SealShrink = 2, SealGrow = 4; // linux/fcntl.h
+
+    /// <summary>Whether a file is a memfd whose length is fixed for good.</summary>
+    internal static bool IsSealed(FileDescriptorHandle file)
+    {
+        using DescriptorLease fd = new(file);
+        int seals = Answer.Of(LibC.fcntl(fd.Number, GetSeals, 0));
+        return seals >= 0 && (seals & (SealShrink | SealGrow)) == (SealShrink | SealGrow);
+    }
 
     /// <summary>
     /// A memfd of that size, not mapped; the shift of huge pages is 0, 21 or 30 (MFD_HUGE_SHIFT of memfd_create(2)). It keeps its size

@@ -10,6 +10,10 @@ internal static class VsockKind
         Name = "vsock",
         Section = "vsock",
         Plan = spec => spec.Vsock is null ? [] : [new DevicePlan("vsock", spec.VirtioTransport)],
-        Build = setup => new VirtioVsock((ulong)setup.Spec.Vsock!.Cid, setup.Spec.Vsock.Path, dial: setup.Board.Resources.DialHost),
+        Build = setup => new VirtioVsock(
+            (ulong)setup.Spec.Vsock!.Cid,
+            setup.Spec.Vsock.Path,
+            dial: setup.Board.Resources.DialHost,
+            listener: setup.Board.Resources.TakeVsock()),
     };
 }

@@ -23,14 +23,14 @@ public sealed class IncomingMachine : IDisposable
     private ReceivedMemory? _memory;        // under the gate
     private MachineDocument? _document;     // likewise
 
-    private IncomingMachine(VmSpec admitted, IReadOnlyList<FileDescriptorHandle> channels, IIoThreads threads)
+    private IncomingMachine(VmSpec admitted, IReadOnlyList<FileDescriptorHandle> channels, IIoThreads threads, bool mayPass)
     {
         _admitted = admitted;
         List<MoveChannel> own = [];
         try
         {
             own.AddRange(channels.Select((channel, i) => new MoveChannel(channel, i)));
-            _receiver = new MoveReceiver(own, threads);
+            _receiver = new MoveReceiver(own, threads, mayPass);
         }
         catch
         {
@@ -43,7 +43,7 @@ public sealed class IncomingMachine : IDisposable
     }
 
     /// <summary>What threads of channels ask of the kernel: to receive, and to write into memory.</summary>
-    public static SyscallNeeds Needs { get; } = MoveChannel.Needs + new SyscallNeeds(["pwrite64"], []);
+    public static SyscallNeeds Needs { get; } = MoveChannel.Needs + UnixStream.PassingNeeds + new SyscallNeeds(["pwrite64"], []);
 
     /// <summary>Everything is there.</summary>
     public bool IsComplete
@@ -70,9 +70,12 @@ public sealed class IncomingMachine : IDisposable
     /// <param name="admitted">What was admitted here: no more memory is made than it says.</param>
     /// <param name="channels">Connected streams, owned from here on, also when this throws.</param>
     /// <param name="threads">Starts the threads of the channels, and confines them to <see cref="Needs"/>.</param>
+    /// <param name="mayPass">The sender is a process of this host and may pass the memory itself, which the VM goes on with: nothing is
+    /// written into it before the machine is run.</param>
     /// <exception cref="KernelException">The kernel refused something.</exception>
-    public static IncomingMachine Begin(VmSpec admitted, IReadOnlyList<FileDescriptorHandle> channels, IIoThreads threads) =>
-        new(admitted, channels, threads);
+    public static IncomingMachine Begin(
+        VmSpec admitted, IReadOnlyList<FileDescriptorHandle> channels, IIoThreads threads, bool mayPass = false) =>
+        new(admitted, channels, threads, mayPass);
 
     /// <summary>Builds the machine with what came. It goes on where it was when it is run.</summary>
     /// <param name="spec">What was opened for it now.</param>
@@ -129,7 +132,7 @@ public sealed class IncomingMachine : IDisposable
         try
         {
             MachineDescription offered = Read(_receiver.AwaitOffer());
-            ReceivedMemory memory = ReceivedMemory.Make(offered, _admitted);
+            ReceivedMemory memory = ReceivedMemory.Make(offered, _admitted, _receiver.TakePassed());
             lock (_gate)
             {
                 _memory = memory;

@@ -62,7 +62,7 @@ public sealed class MachineMove : IDisposable
         try
         {
             own.AddRange(channels.Select((channel, i) => new MoveChannel(channel, i)));
-            _tracking = tracking = new MoveTracking(machine);
+            _tracking = tracking = new MoveTracking(machine, wish.PassMemory);
             _left = tracking.Left;
             _sender = sender = new MoveSender(own, tracking.Parts, threads);
             _pace = new MovePace(wish.BytesPerSecond);
@@ -234,7 +234,7 @@ public sealed class MachineMove : IDisposable
     {
         UInt128 session = 0;
         HostRandom.Fill(System.Runtime.InteropServices.MemoryMarshal.AsBytes(new Span<UInt128>(ref session)));
-        _sender.Greet(session, MachineDescriptionJson.Bytes(_machine.Description));
+        _sender.Greet(session, MachineDescriptionJson.Bytes(_machine.Description), _tracking.Passed);
         SendRound(isFirst: true);
         ulong before = ulong.MaxValue;
         while (!IsToStop(0))

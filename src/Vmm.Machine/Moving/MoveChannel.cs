@@ -58,6 +58,24 @@ internal sealed class MoveChannel(FileDescriptorHandle stream, int number) : IDi
         Send(content);
     }
 
+    /// <summary>Sends a head with a descriptor, to a far side that takes some.</summary>
+    /// <exception cref="MoveException">The far side reads no more, or the channel was cut.</exception>
+    internal void Pass(in MoveFrame frame, FileDescriptorHandle passed)
+    {
+        Span<byte> head = stackalloc byte[MoveFrame.HeadBytes];
+        frame.Write(head, default);
+        try
+        {
+            _stream.SendWhole(head, [passed], timeoutMilliseconds: -1);
+        }
+        catch (KernelException cause)
+        {
+            throw new MoveException($"the memory cannot be passed: {cause.Message}", cause);
+        }
+
+        Volatile.Write(ref _sent, _sent + head.Length);
+    }
+
     /// <summary>Sends a short frame when there is room for it now: for last words, which nobody may read.</summary>
     internal void TrySend(in MoveFrame frame, ReadOnlySpan<byte> content)
     {
@@ -73,14 +91,50 @@ internal sealed class MoveChannel(FileDescriptorHandle stream, int number) : IDi
     internal MoveFrame Receive(Span<byte> content)
     {
         ReceiveAll(_head);
-        if (!MoveFrame.TryRead(_head, out MoveFrame frame, out string problem))
+        return Receive(_head, content);
+    }
+
+    /// <summary>Receives a frame, with the descriptor that came with its head.</summary>
+    /// <param name="content">As above.</param>
+    /// <param name="passed">The descriptor, the caller's; null: there was none.</param>
+    /// <exception cref="MoveException">As above.</exception>
+    internal MoveFrame Receive(Span<byte> content, out FileDescriptorHandle? passed)
+    {
+        int received;
+        while ((received = _stream.Receive(_head, out passed)) < 0)
+        {
+            Wait(read: true);
+        }
+
+        try
+        {
+            if (received == 0)
+            {
+                throw Broken("ended too early");
+            }
+
+            Volatile.Write(ref _received, _received + received);
+            ReceiveAll(_head.AsSpan(received));
+            return Receive(_head, content);
+        }
+        catch
+        {
+            passed?.Dispose();
+            passed = null;
+            throw;
+        }
+    }
+
+    private MoveFrame Receive(ReadOnlySpan<byte> head, Span<byte> content)
+    {
+        if (!MoveFrame.TryRead(head, out MoveFrame frame, out string problem))
         {
             throw new MoveException($"channel {number} brought {problem}");
         }
 
         content = content[..frame.Length];
         ReceiveAll(content);
-        return MoveFrame.Checks(_head, content)
+        return MoveFrame.Checks(head, content)
             ? frame
             : throw new MoveException($"channel {number} brought a frame ({frame.Kind}) whose checksum does not fit: it was damaged");
     }

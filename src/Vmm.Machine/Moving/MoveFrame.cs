@@ -35,6 +35,9 @@ internal enum MoveFrameKind
 
     /// <summary>From the receiver on channel 0: nothing comes of it; why.</summary>
     Refused = 10,
+
+    /// <summary>A memory itself, by its descriptor, on channel 0 before the description: its pages are not sent.</summary>
+    Memory = 11,
 }
 
 /// <summary>
@@ -43,7 +46,8 @@ internal enum MoveFrameKind
 /// </summary>
 /// <param name="Kind">What it is.</param>
 /// <param name="Part">Which memory, for pages.</param>
-/// <param name="First">First page; number of the round; offset of a piece; at the end 1 for a machine that stays paused.</param>
+/// <param name="First">First page; pages of a memory; number of the round; offset of a piece; at the end 1 for a machine that stays
+/// paused.</param>
 /// <param name="Count">Pages; 1 for the last piece, and 0 for others.</param>
 /// <param name="Length">Bytes behind the head.</param>
 internal readonly record struct MoveFrame(MoveFrameKind Kind, int Part, ulong First, uint Count, int Length)
@@ -87,13 +91,14 @@ internal readonly record struct MoveFrame(MoveFrameKind Kind, int Part, ulong Fi
         uint count = BinaryPrimitives.ReadUInt32LittleEndian(head[16..]), length = BinaryPrimitives.ReadUInt32LittleEndian(head[20..]);
         frame = default;
         problem = BinaryPrimitives.ReadUInt32LittleEndian(head) != Magic ? "bytes that are no frame of a move"
-            : kind is < MoveFrameKind.Hello or > MoveFrameKind.Refused ? $"a frame of the unknown kind {head[4]}"
+            : kind is < MoveFrameKind.Hello or > MoveFrameKind.Memory ? $"a frame of the unknown kind {head[4]}"
             : (head[6] | head[7]) != 0 || BinaryPrimitives.ReadUInt32LittleEndian(head[28..]) != 0 ? "a frame with bits that mean nothing"
             : length > MostBytes ? $"a frame of {length} bytes"
             : kind == MoveFrameKind.Pages && (count is 0 or > MostPages || length != count * PageBytes)
                 ? $"{count} pages in {length} bytes"
             : kind is MoveFrameKind.Zeros && (count == 0 || length != 0) ? $"{count} pages of zeros in {length} bytes"
-            : kind is MoveFrameKind.Mark or MoveFrameKind.End or MoveFrameKind.Accepted or MoveFrameKind.Complete && (length | count) != 0
+            : kind is MoveFrameKind.Mark or MoveFrameKind.End or MoveFrameKind.Accepted or MoveFrameKind.Complete or MoveFrameKind.Memory
+                && (length | count) != 0
                 ? $"{length} bytes in a frame that has none"
             : kind is MoveFrameKind.Offer or MoveFrameKind.Document && (count > 1 || length == 0) ? "a piece that is none"
             : "";

@@ -26,7 +26,8 @@ public enum MovePhase
 /// <param name="Downtime">How long the guest may stand still.</param>
 /// <param name="BytesPerSecond">Most bytes to send in a second while it runs; null: no limit.</param>
 /// <param name="Throttle">vCPUs that write faster than can be sent may be slowed down.</param>
-public sealed record MoveWish(TimeSpan Downtime, ulong? BytesPerSecond = null, bool Throttle = true);
+/// <param name="PassMemory">The receiver is a process of this host: it gets the memory itself, and no page is sent.</param>
+public sealed record MoveWish(TimeSpan Downtime, ulong? BytesPerSecond = null, bool Throttle = true, bool PassMemory = false);
 
 /// <summary>How far a move is.</summary>
 /// <param name="Phase">Where it stands.</param>

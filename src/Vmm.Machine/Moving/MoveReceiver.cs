@@ -1,5 +1,6 @@
 using System.Text;
 using Vmm.Devices.Virtio;
+using Vmm.Interop;
 using Vmm.State;
 
 namespace Vmm.Machine.Moving;
@@ -15,6 +16,8 @@ internal sealed class MoveReceiver : IDisposable
 
     private readonly IReadOnlyList<MoveChannel> _channels;
     private readonly IIoThreads _threads;
+    private readonly bool _mayPass;
+    private readonly List<FileDescriptorHandle> _passed = []; // under the gate
     private readonly List<Thread> _running = [];
     private readonly object _gate = new();
     private readonly Pieces _offer = new(MostOffer, "the machine's description");
@@ -28,9 +31,10 @@ internal sealed class MoveReceiver : IDisposable
     /// <summary>Begins to receive.</summary>
     /// <param name="channels">The channels, by number; owned.</param>
     /// <param name="threads">Starts threads and confines them.</param>
-    internal MoveReceiver(IReadOnlyList<MoveChannel> channels, IIoThreads threads)
+    /// <param name="mayPass">The sender is a process of this host, and may pass the memory itself.</param>
+    internal MoveReceiver(IReadOnlyList<MoveChannel> channels, IIoThreads threads, bool mayPass)
     {
-        (_channels, _threads) = (channels, threads);
+        (_channels, _threads, _mayPass) = (channels, threads, mayPass);
         try
         {
             foreach (MoveChannel channel in channels)
@@ -84,6 +88,17 @@ internal sealed class MoveReceiver : IDisposable
     /// <summary>Waits for the description of the machine.</summary>
     /// <exception cref="MoveException">It failed.</exception>
     internal byte[] AwaitOffer() => AwaitWhole(_offer);
+
+    /// <summary>The memory that was passed, by number, now the caller's; none: it is sent. After <see cref="AwaitOffer"/>.</summary>
+    internal IReadOnlyList<FileDescriptorHandle> TakePassed()
+    {
+        lock (_gate)
+        {
+            FileDescriptorHandle[] passed = [.. _passed];
+            _passed.Clear();
+            return passed;
+        }
+    }
 
     /// <summary>The memory that is to be filled, by number; the sender is told to begin.</summary>
     internal void Accept(IReadOnlyList<IMovedMemory> memory)
@@ -154,6 +169,8 @@ internal sealed class MoveReceiver : IDisposable
         {
             channel.Dispose();
         }
+
+        _passed.ForEach(file => file.Dispose());
     }
 
     private void Serve(MoveChannel channel)
@@ -197,13 +214,30 @@ internal sealed class MoveReceiver : IDisposable
 
         while (channel.Number == 0 && !_offer.IsWhole)
         {
-            frame = channel.Receive(content);
+            FileDescriptorHandle? passed = null;
+            frame = _mayPass ? channel.Receive(content, out passed) : channel.Receive(content);
+            if (frame.Kind == MoveFrameKind.Memory && passed is not null && frame.Part == _passed.Count && !_offer.HasBegun)
+            {
+                Keep(passed);
+                continue;
+            }
+
+            passed?.Dispose();
             if (frame.Kind != MoveFrameKind.Offer)
             {
                 throw Unexpected(channel, frame);
             }
 
             Add(_offer, frame, content.AsSpan(0, frame.Length));
+        }
+    }
+
+    // By the thread of channel 0; as many as a byte can count.
+    private void Keep(FileDescriptorHandle passed)
+    {
+        lock (_gate)
+        {
+            _passed.Add(passed);
         }
     }
 

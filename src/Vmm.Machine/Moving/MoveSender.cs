@@ -3,6 +3,7 @@ using System.Runtime.ExceptionServices;
 using System.Text;
 using Vmm.Devices.Virtio;
 using Vmm.Machine.Saved;
+using Vmm.Memory;
 
 namespace Vmm.Machine.Moving;
 
@@ -71,8 +72,11 @@ internal sealed class MoveSender : IDisposable
     internal ulong Zeros => (ulong)Volatile.Read(ref _zeros);
 
     /// <summary>Greets on every channel, offers the machine, and waits until the receiver has its memory.</summary>
+    /// <param name="session">The move.</param>
+    /// <param name="offer">The machine's description.</param>
+    /// <param name="passed">Memory that goes along by its descriptors, all of it or none.</param>
     /// <exception cref="MoveException">It does not want it, or a channel broke.</exception>
-    internal void Greet(UInt128 session, byte[] offer)
+    internal void Greet(UInt128 session, byte[] offer, IReadOnlyList<VnodeMemory> passed)
     {
         RunOnAll((channel, _) =>
         {
@@ -81,6 +85,12 @@ internal sealed class MoveSender : IDisposable
             channel.Send(new MoveFrame(MoveFrameKind.Hello, 0, 0, 0, hello.Length), hello);
             if (channel.Number == 0)
             {
+                for (int i = 0; i < passed.Count; i++)
+                {
+                    ulong pages = passed[i].Placement.Size / MoveFrame.PageBytes;
+                    channel.Pass(new MoveFrame(MoveFrameKind.Memory, i, pages, 0, 0), passed[i].BackingFile);
+                }
+
                 SendPieces(channel, MoveFrameKind.Offer, offer);
             }
         });

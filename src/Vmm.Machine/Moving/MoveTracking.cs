@@ -8,23 +8,31 @@ namespace Vmm.Machine.Moving;
 
 /// <summary>
 /// Which pages of a machine are to be sent, while it goes on: KVM and devices tell what they write, network devices leave the kernel's
-/// path, which does not, and no page goes back to the host. Disposing ends all that.
+/// path, which does not, and no page goes back to the host. Disposing ends all that. Memory that is passed needs nothing of it: who gets
+/// it sees the same pages.
 /// </summary>
 internal sealed class MoveTracking : IDisposable
 {
     private readonly VirtualMachine _machine;
-    private readonly IDisposable _discards;
+    private readonly IDisposable? _discards;
     private ulong[] _bitmap = [];
 
     /// <summary>Begins, with all that was ever touched.</summary>
     /// <exception cref="Interop.KernelException">KVM refused.</exception>
-    internal MoveTracking(VirtualMachine machine)
+    internal MoveTracking(VirtualMachine machine, bool passes)
     {
         _machine = machine;
+        IReadOnlyList<MemoryPart> parts = MemoryPart.Of(machine);
+        if (passes)
+        {
+            Passed = [.. parts.Select(part => part.Memory)];
+            Total = Passed.Aggregate(0UL, (total, memory) => total + memory.Placement.Size);
+            return;
+        }
+
         _discards = machine.MapOwner.Discards.Inhibit("the VM is being moved");
         try
         {
-            IReadOnlyList<MemoryPart> parts = MemoryPart.Of(machine);
             Parts = [.. parts.Select((part, i) => new PendingPages(part, i))];
             SetPaths(kept: true);
             machine.MapOwner.StartDirtyLog();
@@ -40,6 +48,9 @@ internal sealed class MoveTracking : IDisposable
             throw;
         }
     }
+
+    /// <summary>Memory that is passed as it is: all of it, or none.</summary>
+    internal IReadOnlyList<VnodeMemory> Passed { get; } = [];
 
     /// <summary>The pages, by memory.</summary>
     internal IReadOnlyList<PendingPages> Parts { get; } = [];
@@ -65,7 +76,7 @@ internal sealed class MoveTracking : IDisposable
     /// <summary>Adds what was written since the last time. Not in a round.</summary>
     internal void Collect()
     {
-        foreach (MemorySlot slot in _machine.MapOwner.Slots)
+        foreach (MemorySlot slot in _discards is null ? [] : _machine.MapOwner.Slots)
         {
             if (slot.Kind != MemorySlotKind.Ram)
             {
@@ -88,6 +99,11 @@ internal sealed class MoveTracking : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        if (_discards is null)
+        {
+            return;
+        }
+
         _machine.MapOwner.StopDirtyLog();
         SetPaths(kept: false);
         _discards.Dispose();

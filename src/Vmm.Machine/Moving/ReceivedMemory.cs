@@ -30,11 +30,14 @@ internal sealed class ReceivedMemory : IDisposable
     /// <summary>Makes the memory.</summary>
     /// <param name="description">What the sender says of the machine, checked in itself.</param>
     /// <param name="admitted">What was admitted here.</param>
+    /// <param name="passed">The memory itself, by number, owned from here on, also when this throws; none: it is made, and filled.</param>
     /// <exception cref="MoveException">The two are not the same machine.</exception>
     /// <exception cref="HostMismatchException">The spec asks for what this host does not have.</exception>
     /// <exception cref="KernelException">The kernel refused memory.</exception>
-    internal static ReceivedMemory Make(MachineDescription description, VmSpec admitted)
+    internal static ReceivedMemory Make(
+        MachineDescription description, VmSpec admitted, IReadOnlyList<FileDescriptorHandle> passed)
     {
+        using PassedMemory files = new(passed);
         VmSpec spec = admitted.Numa is null ? admitted : HostFit.Project(admitted, out _);
         Require(description, spec);
         HostTopology host = NumaPlacement.NeedsHost(spec) ? HostTopology.Read() : HostTopology.Unknown;
@@ -42,7 +45,7 @@ internal sealed class ReceivedMemory : IDisposable
         MachineMemory memory;
         try
         {
-            memory = new MachineMemory(description.Ram, homes, host);
+            memory = new MachineMemory(description.Ram, homes, host, passed.Count > 0 ? files : null);
         }
         catch (ArgumentException cause)
         {
@@ -57,6 +60,12 @@ internal sealed class ReceivedMemory : IDisposable
             {
                 RamExtent extent = description.Hot.First(each => each.Vnode == device.Vnode);
                 parts.Add(new ReceivedPart(memory.AddHotBacking(extent), comesAndGoes: true));
+            }
+
+            if (passed.Count > 0)
+            {
+                files.RequireAllTaken();
+                parts.Clear(); // its pages are the guest's, who goes on with them: nothing of a channel is written into them
             }
 
             return new ReceivedMemory(memory, homes, parts);

@@ -18,15 +18,17 @@ internal sealed class MachineMemory : IDisposable
     private readonly List<(int Vnode, VnodeMemory Memory)> _vnodes = [];
     private readonly IReadOnlyList<VnodeHome> _homes;
     private readonly HostTopology _host;
+    private readonly PassedMemory? _passed;
     private MemoryMapOwner? _map;
 
     /// <param name="ram">RAM of the start.</param>
     /// <param name="homes">Where each vnode lives.</param>
     /// <param name="host">The host's nodes.</param>
+    /// <param name="passed">Where all of it comes from, with its content; null: it is made.</param>
     /// <exception cref="KernelException">The kernel refused memory.</exception>
-    internal MachineMemory(IReadOnlyList<RamExtent> ram, IReadOnlyList<VnodeHome> homes, HostTopology host)
+    internal MachineMemory(IReadOnlyList<RamExtent> ram, IReadOnlyList<VnodeHome> homes, HostTopology host, PassedMemory? passed = null)
     {
-        (_homes, _host) = (homes, host);
+        (_homes, _host, _passed) = (homes, host, passed);
         try
         {
             VnodeMemory?[] vnodes = homes.Count == 1 ? OneVnode() : VnodesSideBySide();
@@ -72,7 +74,8 @@ internal sealed class MachineMemory : IDisposable
     internal VnodeMemory AddHotBacking(RamExtent extent)
     {
         VnodeMemory backing = Keep(
-            extent.Vnode, VnodeMemory.Create(HotPlacement(_homes[extent.Vnode].Memory, extent.Length), _host, part: ".hot"));
+            extent.Vnode, VnodeMemory.Create(
+                HotPlacement(_homes[extent.Vnode].Memory, extent.Length), _host, part: ".hot", passed: _passed?.Take()));
         Hot.Add((extent.Vnode, backing));
         Extents.Add(new MemoryExtent(extent.Start, extent.Length, backing.BackingFile, 0));
         return backing;
@@ -120,7 +123,7 @@ internal sealed class MachineMemory : IDisposable
         _owned.Clear();
     }
 
-    private VnodeMemory?[] OneVnode() => [Keep(0, VnodeMemory.Create(_homes[0].Memory, _host))];
+    private VnodeMemory?[] OneVnode() => [Keep(0, VnodeMemory.Create(_homes[0].Memory, _host, passed: _passed?.Take()))];
 
     /// <summary>
     /// What touches in guest addresses touches here too, so that a buffer over the border of two vnodes is one range for devices. Only a
@@ -144,7 +147,8 @@ internal sealed class MachineMemory : IDisposable
         for (int i = 0; i < vnodes.Length; i++)
         {
             vnodes[i] = _homes[i].Memory.Size > 0
-                ? Keep(i, VnodeMemory.Create(_homes[i].Memory, _host, within: addresses, offset: offsets[i]))
+                ? Keep(i, VnodeMemory.Create(
+                    _homes[i].Memory, _host, within: addresses, offset: offsets[i], passed: _passed?.Take()))
                 : null;
         }
 

@@ -32,6 +32,10 @@ public sealed class DescriptorResources : IMachineResources, IDisposable
     /// <inheritdoc/>
     public Func<uint, UnixStream?>? DialHost { get; init; }
 
+    /// <inheritdoc/>
+    public UnixListener? TakeVsock() =>
+        TryTake(ResourceNames.Vsock, out FileDescriptorHandle? listener) ? new UnixListener(listener) : null;
+
     /// <summary>
     /// Connects again to the server of a disk, known by its URI, or to the program of a shared folder, or fails with an <see
     /// cref="IOException"/>; null: nobody does.

@@ -61,6 +61,9 @@ public interface IMachineResources
     /// <summary>Connects a guest's vsock to a port of the host, or answers null soon; null: the machine may do that itself.</summary>
     Func<uint, UnixStream?>? DialHost => null;
 
+    /// <summary>The socket that the vsock listens on; null: the machine binds the one that the spec names.</summary>
+    UnixListener? TakeVsock() => null;
+
     /// <summary>Takes what firmware says on its debug port, a line at a time, on a thread of its own; null: nobody does.</summary>
     Action<string>? FirmwareSaid => null;
 

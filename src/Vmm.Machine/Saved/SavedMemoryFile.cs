@@ -66,8 +66,8 @@ internal sealed class SavedMemoryFile : ISavedPages
     /// <inheritdoc/>
     public void Dispose() => _file.Dispose();
 
-    // A chunk without data is zeros, if those were saved. One with some is checked as a whole when it is read: here, where a guest waits, each chunk
-    // costs one look for the begin of data at most, however many pieces it is in.
+    // A chunk without data is zeros, if those were saved. One with some is checked as a whole when it is read: here, where a guest waits,
+    // each chunk costs one look for the begin of data at most, however many pieces it is in.
     private bool[] FindHoles(ulong size)
     {
         bool[] holes = new bool[MemoryImage.Chunks(size)];

@@ -1,4 +1,5 @@
 using System.Text;
+using Microsoft.Win32.SafeHandles;
 using Vmm.Devices.Virtio;
 using Vmm.Interop;
 using Vmm.Machine.Moving;
@@ -150,7 +151,7 @@ public sealed class MoveChannelTests
             if (seed % 2 == 0)
             {
                 // A head that is nearly sound.
-                MoveFrameKind kind = (MoveFrameKind)(1 + random.Next(10));
+                MoveFrameKind kind = (MoveFrameKind)(1 + random.Next(11));
                 int length = bytes.Length - MoveFrame.HeadBytes;
                 new MoveFrame(kind, 0, (ulong)random.Next(Pages), (uint)random.Next(3), length)
                     .Write(bytes, bytes.AsSpan(MoveFrame.HeadBytes));
@@ -161,6 +162,109 @@ public sealed class MoveChannelTests
             far.Close();
             Await(() => far.Receiver.Problem is not null, () => "it goes on");
         }
+    }
+
+    [Fact]
+    public void Memory_that_is_passed_comes_in_its_order_with_its_content()
+    {
+        using Far far = new(2, mayPass: true);
+        far.Greet();
+        using MappedMemFd one = new("one", Pages * MoveFrame.PageBytes, 4096), two = new("two", 2 * Pages * MoveFrame.PageBytes, 4096);
+        one.CopyFrom(5, "first"u8);
+        two.CopyFrom(7, "second"u8);
+        far.Pass(0, one.BackingFile);
+        far.Pass(1, two.BackingFile);
+        far.Offer("machine");
+        Assert.Equal("machine"u8.ToArray(), far.Receiver.AwaitOffer());
+        IReadOnlyList<FileDescriptorHandle> passed = far.Receiver.TakePassed();
+        Assert.Equal(2, passed.Count);
+        using MappedMemFd there = MappedMemFd.Adopt(passed[0], "one", one.Length), second = MappedMemFd.Adopt(passed[1], "two", two.Length);
+        byte[] said = new byte[6];
+        there.CopyTo(5, said.AsSpan(0, 5));
+        Assert.Equal("first"u8.ToArray(), said[..5]);
+        second.CopyTo(7, said);
+        Assert.Equal("second"u8.ToArray(), said);
+        second.CopyFrom(100, "back"u8); // the same pages, not a copy
+        two.CopyTo(100, said.AsSpan(0, 4));
+        Assert.Equal("back"u8.ToArray(), said[..4]);
+        far.Receiver.Accept([]);
+        far.Send(1, new MoveFrame(MoveFrameKind.Pages, 0, 0, 1, MoveFrame.PageBytes), new byte[MoveFrame.PageBytes]);
+        Await(() => far.Receiver.Problem is not null, () => "pages were taken into memory that was passed");
+        Assert.Contains("memory 0; there are 0", far.Receiver.Problem, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("nobody may pass")]
+    [InlineData("no descriptor")]
+    [InlineData("out of order")]
+    [InlineData("behind the offer")]
+    [InlineData("more than can be numbered")]
+    public void Memory_that_comes_otherwise_ends_the_move_and_leaves_no_descriptor_open(string what)
+    {
+        using MappedMemFd memory = new("passed-otherwise", Pages * MoveFrame.PageBytes, 4096);
+        using (Far far = new(1, mayPass: what != "nobody may pass"))
+        {
+            far.Greet();
+            switch (what)
+            {
+                case "no descriptor":
+                    far.Send(0, new MoveFrame(MoveFrameKind.Memory, 0, Pages, 0, 0), default);
+                    break;
+                case "out of order":
+                    far.Pass(0, memory.BackingFile);
+                    far.Pass(2, memory.BackingFile);
+                    break;
+                case "behind the offer":
+                    far.Send(0, new MoveFrame(MoveFrameKind.Offer, 0, 0, 0, 1), "x"u8);
+                    far.Pass(0, memory.BackingFile);
+                    break;
+                case "more than can be numbered":
+                    for (int i = 0; i <= 256; i++)
+                    {
+                        far.Pass(i & 255, memory.BackingFile);
+                    }
+
+                    break;
+                default:
+                    far.Pass(0, memory.BackingFile);
+                    break;
+            }
+
+            Await(() => far.Receiver.Problem is not null, () => "it goes on");
+            Assert.Contains("a frame (Memory) that does not belong there", far.Receiver.Problem, StringComparison.Ordinal);
+        }
+
+        Assert.Equal(1, Directory.GetFiles("/proc/self/fd").Count(
+            each => new FileInfo(each).LinkTarget?.Contains("passed-otherwise", StringComparison.Ordinal) == true));
+    }
+
+    [Fact]
+    public void What_is_no_memory_of_a_fixed_length_is_not_taken_for_one()
+    {
+        string path = Path.GetTempFileName();
+        try
+        {
+            File.WriteAllBytes(path, new byte[8192]);
+            KernelException refused = Assert.Throws<KernelException>(
+                () => MappedMemFd.Adopt(Open(path), "vnode 0", 8192));
+            Assert.Contains("vnode 0: what was passed is no memory whose length is fixed", refused.Message, StringComparison.Ordinal);
+            using MappedMemFd memory = new("m", 8192, 4096);
+            refused = Assert.Throws<KernelException>(
+                () => MappedMemFd.Adopt(Open($"/proc/self/fd/{memory.BackingFile.DangerousGetHandle()}"), "vnode 0", 4096));
+            Assert.Contains("has 8192 bytes, not 4096", refused.Message, StringComparison.Ordinal);
+        }
+        finally
+        {
+            File.Delete(path);
+        }
+    }
+
+    private static FileDescriptorHandle Open(string path)
+    {
+        SafeFileHandle file = File.OpenHandle(path, FileMode.Open, FileAccess.ReadWrite);
+        FileDescriptorHandle own = new(file.DangerousGetHandle());
+        file.SetHandleAsInvalid();
+        return own;
     }
 
     private static void Misbehave(string what, Far far, FakeMemory memory)
@@ -267,11 +371,11 @@ public sealed class MoveChannelTests
     {
         private readonly MoveChannel[] _channels;
 
-        internal Far(int channels)
+        internal Far(int channels, bool mayPass = false)
         {
             (FileDescriptorHandle[] send, FileDescriptorHandle[] receive) = Channels(channels);
             _channels = [.. send.Select((each, i) => new MoveChannel(each, i))];
-            Receiver = new MoveReceiver([.. receive.Select((each, i) => new MoveChannel(each, i))], PlainIoThreads.Instance);
+            Receiver = new MoveReceiver([.. receive.Select((each, i) => new MoveChannel(each, i))], PlainIoThreads.Instance, mayPass);
         }
 
         internal MoveReceiver Receiver { get; }
@@ -285,6 +389,9 @@ public sealed class MoveChannelTests
                 TrySend(i, new MoveFrame(MoveFrameKind.Hello, 0, 0, 0, hello.Length), hello);
             }
         }
+
+        internal void Pass(int part, FileDescriptorHandle file) =>
+            _channels[0].Pass(new MoveFrame(MoveFrameKind.Memory, part, Pages, 0, 0), file);
 
         internal void Offer(string text) =>
             Send(0, new MoveFrame(MoveFrameKind.Offer, 0, 0, 1, text.Length), Encoding.ASCII.GetBytes(text));

@@ -77,12 +77,12 @@ internal static class MovingKit
 
     /// <summary>Moves a guest; what it was is disposed.</summary>
     internal static MovedGuest Move(
-        MovedGuest from, List<string> said, int channels = 2, Action<VirtualMachine, VirtualMachine>? look = null)
+        MovedGuest from, List<string> said, int channels = 2, Action<VirtualMachine, VirtualMachine>? look = null, bool passes = false)
     {
         (FileDescriptorHandle[] send, FileDescriptorHandle[] receive) = Channels(channels);
         VmSpec spec = from.Machine.Spec;
-        using IncomingMachine incoming = IncomingMachine.Begin(spec, receive, PlainIoThreads.Instance);
-        using (MachineMove move = MachineMove.Begin(from.Machine, send, Wish))
+        using IncomingMachine incoming = IncomingMachine.Begin(spec, receive, PlainIoThreads.Instance, mayPass: true);
+        using (MachineMove move = MachineMove.Begin(from.Machine, send, Wish with { PassMemory = passes }))
         {
             Await(() => move.Progress.Phase == MovePhase.Converged, () => $"{move.Progress}; {incoming.Problem}");
             move.Stop(Long);

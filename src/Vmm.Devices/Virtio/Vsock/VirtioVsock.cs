@@ -25,9 +25,11 @@ public sealed class VirtioVsock : QueuedDevice
     /// <param name="name">Names the thread.</param>
     /// <param name="dial">Connects the guest to a port of the host, or answers null soon; null connects to the sockets beside
     /// <paramref name="path"/>.</param>
+    /// <param name="listener">Listens already, for that path; owned from here on. Null: the path is bound.</param>
     /// <exception cref="ArgumentOutOfRangeException">The context id is reserved (5.10.4).</exception>
     /// <exception cref="KernelException">The path cannot be listened on, e.g. another VM does.</exception>
-    public VirtioVsock(ulong cid, string path, string name = "vsock", Func<uint, UnixStream?>? dial = null)
+    public VirtioVsock(
+        ulong cid, string path, string name = "vsock", Func<uint, UnixStream?>? dial = null, UnixListener? listener = null)
         : base(name)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(cid, 3UL);
@@ -35,7 +37,7 @@ public sealed class VirtioVsock : QueuedDevice
         _cid = cid;
         _path = path;
         _dial = dial;
-        _listener = new UnixListener(path);
+        _listener = listener ?? new UnixListener(path);
     }
 
     /// <inheritdoc/>
