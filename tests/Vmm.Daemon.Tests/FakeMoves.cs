@@ -34,9 +34,11 @@ internal sealed class FakeMoves(FakeWorker worker) : IWorkerMoves
     internal bool NeverConverges { get; set; }
 
     /// <summary>Its release knows how to pass memory.</summary>
-    public bool CanPassMemory { get; set; }
+    internal bool CanPassMemory { get; set; }
 
     internal MoveBody? Wish { get; private set; }
+
+    public Task<bool> CanPassMemoryAsync() => Task.FromResult(CanPassMemory);
 
     public async Task BeginAsync(MoveBody wish, IReadOnlyList<FileDescriptorHandle> channels, CancellationToken cancellation)
     {

@@ -68,7 +68,7 @@ public sealed class PreCopyTests
     {
         private int _next;
 
-        public bool CanPassMemory => false;
+        public Task<bool> CanPassMemoryAsync() => Task.FromResult(false);
 
         public Task BeginAsync(MoveBody wish, IReadOnlyList<FileDescriptorHandle> channels, CancellationToken cancellation) =>
             Task.CompletedTask;

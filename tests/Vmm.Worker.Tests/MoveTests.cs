@@ -59,7 +59,7 @@ public sealed class MoveTests(ITestOutputHelper output) : IDisposable
             await using Move move = await BeginAsync(fixture, worker, id, spec, passes);
             MoveInfo stopped = await move.StopAsync();
             Assert.Equal((MoveStage.HandedOver, 0UL), (stopped.Stage, stopped.LeftBytes));
-            Assert.True(worker.Moves.CanPassMemory);
+            Assert.True(await worker.Moves.CanPassMemoryAsync());
             Assert.True(!passes || stopped.SentBytes < 1 << 20, $"{stopped.SentBytes} bytes were sent of memory that was passed");
             output.WriteLine($"{stopped.SentBytes} bytes in {stopped.Round - 1} rounds; at rest {stopped.DowntimeMilliseconds:0.0} ms");
             IWorker next = fixture.Own(await move.Incoming.CompleteAsync(Soon));

@@ -117,7 +117,8 @@ internal sealed class VmUpgrades(
         RequireSettled();
         IWorker source = vm.RequireWorkerFor(VmEvent.Move);
         VmSpec spec = await devices.CurrentSpecAsync(source, cancellation).ConfigureAwait(false);
-        using IDisposable? twice = source.Moves.CanPassMemory ? null : admitTwice(spec);
+        bool passes = await PassesAsync(source).ConfigureAwait(false);
+        using IDisposable? twice = passes ? null : admitTwice(spec);
         // Written first: a daemon that comes after the death of this one finds two workers, and this says which counts.
         MoveRecord move = MoveRecord.Begin(MoveKind.Upgrade, vm.Snapshot.State == VmState.Paused);
         IWorker? next = null;
@@ -127,7 +128,7 @@ internal sealed class VmUpgrades(
             Write(move);
             vm.BeginFor(VmEvent.Move);
             PreCopy copy = new(vm.Name, source.Moves, wish, progress => report(last = progress));
-            next = await HandOverAsync(source, spec, move, wish, copy, cancellation).ConfigureAwait(false);
+            next = await HandOverAsync(source, spec, move, wish, passes, copy, cancellation).ConfigureAwait(false);
         }
         catch (Exception cause) when (cause is WorkerException or KernelException or SqliteException or TimeoutException)
         {
@@ -145,9 +146,21 @@ internal sealed class VmUpgrades(
         await FinishAsync(source, next, move.WasPaused, last?.DowntimeMilliseconds ?? 0).ConfigureAwait(false);
     }
 
+    private static async Task<bool> PassesAsync(IWorker source)
+    {
+        try
+        {
+            return await source.Moves.CanPassMemoryAsync().ConfigureAwait(false);
+        }
+        catch (WorkerException refused)
+        {
+            throw WorkerCalls.ToApi(refused);
+        }
+    }
+
     /// <summary>Up to the commit point. When this throws, no second worker is left.</summary>
     private async Task<IWorker> HandOverAsync(
-        IWorker source, VmSpec spec, MoveRecord move, MoveWish wish, PreCopy copy, CancellationToken cancellation)
+        IWorker source, VmSpec spec, MoveRecord move, MoveWish wish, bool passes, PreCopy copy, CancellationToken cancellation)
     {
         using CancellationTokenSource deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         deadline.CancelAfter(wish.Timeout + wish.LongestStop);
@@ -157,7 +170,7 @@ internal sealed class VmUpgrades(
             await using IIncomingWorker target = await launcher
                 .ReceiveAsync(vm.Store.Record.Id, move.Id, spec, channels.Targets, deadline.Token).ConfigureAwait(false);
             await source.Moves.BeginAsync(
-                wish.Body with { PassMemory = source.Moves.CanPassMemory }, channels.Sources, deadline.Token).ConfigureAwait(false);
+                wish.Body with { PassMemory = passes }, channels.Sources, deadline.Token).ConfigureAwait(false);
             channels.Dispose(); // from here on the end of one worker is noticed by the other
             await copy.ConvergeAsync(token => IncomingStage.RequireAliveAsync(target, token), deadline.Token).ConfigureAwait(false);
             await copy.StopAsync(deadline.Token).ConfigureAwait(false);

@@ -7,8 +7,9 @@ namespace Vmm.Daemon.Workers;
 /// <summary>The VM of a worker moves to another worker, perhaps of another host.</summary>
 public interface IWorkerMoves
 {
-    /// <summary>It can pass its memory to another worker of this host, which then is not there twice.</summary>
-    bool CanPassMemory { get; }
+    /// <summary>Whether it can pass its memory to another worker of this host, which then is not there twice.</summary>
+    /// <exception cref="WorkerException">It does not answer.</exception>
+    Task<bool> CanPassMemoryAsync();
 
     /// <summary>Begins to send the memory while the VM runs, or is paused; returns when that has begun.</summary>
     /// <param name="wish">How.</param>

@@ -57,7 +57,7 @@ internal sealed class RemoteWorker : IWorker
         _events.OnDeviceRemoved(_ => LeftNets.OnRemoved(_nets, this));
         _link = new WorkerLink(socket, process, options, _events.Handle, () => HelloAsync(CancellationToken.None), () => Kill());
         _saves = new WorkerSaves(_link, Bounds);
-        Moves = new WorkerMoves(_link);
+        Moves = new WorkerMoves(_link, () => HelloAsync(CancellationToken.None));
         Receives = new WorkerReceives(_link, () => HelloAsync(CancellationToken.None));
         _finish = FinishAsync();
         _greeting = new WorkerGreeting(_link, _events, Bounds);

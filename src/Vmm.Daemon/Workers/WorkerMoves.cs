@@ -6,10 +6,19 @@ namespace Vmm.Daemon.Workers;
 
 /// <summary>Moves of a worker's VM to another worker, asked for over its connection.</summary>
 /// <param name="link">The connection.</param>
-internal sealed class WorkerMoves(WorkerLink link) : IWorkerMoves
+/// <param name="greet">Asks the worker what it speaks.</param>
+internal sealed class WorkerMoves(WorkerLink link, Func<Task> greet) : IWorkerMoves
 {
     /// <inheritdoc/>
-    public bool CanPassMemory => link.Client.Peer is { } peer && peer.Can(ControlVersion.MemoryPassing);
+    public async Task<bool> CanPassMemoryAsync()
+    {
+        if (link.Client.Peer is null)
+        {
+            await greet().ConfigureAwait(false);
+        }
+
+        return link.Client.Peer is { } peer && peer.Can(ControlVersion.MemoryPassing);
+    }
 
     /// <inheritdoc/>
     public async Task BeginAsync(MoveBody wish, IReadOnlyList<FileDescriptorHandle> channels, CancellationToken cancellation)
