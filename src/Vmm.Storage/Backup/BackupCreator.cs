@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using System.Text;
+using Vmm.Interop;
 using Vmm.Storage.Qcow2.Tools;
 
 namespace Vmm.Storage.Backup;
@@ -40,8 +41,8 @@ public sealed record BackupWish
 
 /// <summary>
 /// Makes a point of a backup. Each disk is read and compared, extent by extent, with the hashes of the point before: what differs is
-/// stored, whatever was told about it before. So no record of changes has to be trusted, and a disk that was changed behind everybody's back
-/// is no trouble.
+/// stored, whatever was told about it before. So no record of changes has to be trusted, and a disk that was changed behind everybody's
+/// back is no trouble.
 /// </summary>
 public static class BackupCreator
 {
@@ -49,10 +50,15 @@ public static class BackupCreator
     /// <param name="sources">The disks; none is written meanwhile, which their locks see to.</param>
     /// <param name="wish">How.</param>
     /// <param name="progress">What to tell.</param>
+    /// <param name="open">Opens a file of a disk to read, or throws; null: any that this user may read.</param>
     /// <returns>The point.</returns>
     /// <exception cref="BlockException">A disk cannot be read or is in use; the folder cannot be written, is in use, is full, or has
     /// backups of somebody else.</exception>
-    public static StoredPoint Run(IReadOnlyList<BackupSource> sources, BackupWish wish, ToolProgress? progress = null)
+    public static StoredPoint Run(
+        IReadOnlyList<BackupSource> sources,
+        BackupWish wish,
+        ToolProgress? progress = null,
+        Func<string, FileDescriptorHandle>? open = null)
     {
         progress ??= ToolProgress.None;
         List<ImageChain> chains = [];
@@ -66,7 +72,7 @@ public static class BackupCreator
             // All are open, and so locked, before the first is read: they are of one instant.
             foreach (BackupSource source in sources)
             {
-                chains.Add(ImageChain.Open(source.Path, source.Format));
+                chains.Add(ImageChain.Open(source.Path, source.Format, open));
             }
 
             progress.Begin(chains.Aggregate(0ul, (sum, chain) => sum + chain.Size));
@@ -83,6 +89,7 @@ public static class BackupCreator
                 Quiesced = wish.Quiesced,
                 Disks = disks,
             };
+            progress.Advance(0); // the last moment to give up
             BackupFolder.Complete(part, folder.FolderPath, number, point);
             return new StoredPoint(number, Path.Combine(folder.FolderPath, BackupFolder.NameOf(number)), point, null);
         }
@@ -105,7 +112,8 @@ public static class BackupCreator
         if (folder.Points.FirstOrDefault(point => point.Point is { } known && known.Owner != wish.Owner) is { } other)
         {
             throw new BlockException(
-                BlockErrorKind.InUse, $"folder {wish.Folder} has backups of another one, {other.Point!.Name}; {wish.Name} needs its own folder")
+                BlockErrorKind.InUse,
+                $"folder {wish.Folder} has backups of another one, {other.Point!.Name}; {wish.Name} needs a folder of its own")
             { Path = wish.Folder };
         }
     }

@@ -47,7 +47,8 @@ public sealed class BackupFolder
         }
         catch (DirectoryNotFoundException e)
         {
-            throw new BlockException(BlockErrorKind.NotFound, $"folder {path} is not there: no backup was made in it", e) { Path = path };
+            throw new BlockException(BlockErrorKind.NotFound, $"folder {path} is not there: no backup was made in it", e)
+            { Path = path };
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -60,17 +61,12 @@ public sealed class BackupFolder
     public StoredPoint Require(int? number)
     {
         StoredPoint? found = number is null ? Points.LastOrDefault() : Points.FirstOrDefault(point => point.Number == number);
-        return found switch
-        {
-            null when Points.Count == 0 => throw new BlockException(BlockErrorKind.NotFound, $"folder {FolderPath} has no points")
-            { Path = FolderPath },
-            null => throw new BlockException(
-                BlockErrorKind.NotFound, $"folder {FolderPath} has no point {number}; vmmctl backup list {FolderPath} tells which it has")
-            { Path = FolderPath },
-            { Point: null } => throw new BlockException(BlockErrorKind.Damaged, $"point {found.Number}: {found.Problem}")
-            { Path = found.Folder },
-            _ => found,
-        };
+        string which = number is null ? "no points" : $"no point {number}; vmmctl backup list {FolderPath} tells which it has";
+        return found is null ? throw new BlockException(BlockErrorKind.NotFound, $"folder {FolderPath} has {which}") { Path = FolderPath }
+            : found.Point is null
+                ? throw new BlockException(BlockErrorKind.Damaged, $"point {found.Number} of {FolderPath}: {found.Problem}")
+                { Path = found.Folder }
+            : found;
     }
 
     /// <summary>The point with an id; null without one.</summary>
@@ -137,6 +133,15 @@ public sealed class BackupFolder
 
         File.Move(made, Path.Combine(folder, PointFile), overwrite: true);
         HostFolder.Flush(folder);
+    }
+
+    /// <summary>Removes a point: it is whole or gone.</summary>
+    internal static void Remove(string folder, StoredPoint point)
+    {
+        string left = Path.Combine(folder, PartPrefix + NameOf(point.Number));
+        Directory.Move(point.Folder, left);
+        HostFolder.Flush(folder);
+        Directory.Delete(left, recursive: true);
     }
 
     private static int NumberOf(string name) =>

@@ -22,13 +22,13 @@ public static class BackupRestorer
         if (string.Equals(format, "qcow2", StringComparison.Ordinal))
         {
             Qcow2Builder builder = new(made.File, new Qcow2CreateOptions { DiskSize = source.DiskBytes });
-            Walk(source, progress, (extent, content) => builder.AddData(extent * DeltaFormat.ExtentBytes, content));
+            source.Walk(progress, (extent, content) => builder.AddData(extent * DeltaFormat.ExtentBytes, content));
             _ = builder.Finish(progress);
         }
         else
         {
             made.File.Grow(source.DiskBytes);
-            Walk(source, progress, (extent, content) =>
+            source.Walk(progress, (extent, content) =>
             {
                 ulong at = extent * DeltaFormat.ExtentBytes;
                 made.File.Write(content.AsSpan(0, (int)Math.Min(DeltaFormat.ExtentBytes, source.DiskBytes - at)), at);
@@ -47,29 +47,6 @@ public static class BackupRestorer
     public static void Verify(BackupFolder folder, StoredPoint point, string disk, ToolProgress? progress = null)
     {
         using PointDisk source = PointDisk.Open(folder, point, disk);
-        Walk(source, progress ?? ToolProgress.None, (_, _) => { });
-    }
-
-    // All extents that are not zeros; at the end the tree has to be that of the seal.
-    private static void Walk(PointDisk source, ToolProgress progress, Action<ulong, byte[]> use)
-    {
-        byte[] content = new byte[DeltaFormat.ExtentBytes];
-        using DiskTree tree = new(source.DiskBytes);
-        ulong next = 0;
-        progress.Begin(DeltaFormat.ExtentsOf(source.DiskBytes));
-        while (source.MoveNext(next))
-        {
-            ulong extent = source.Current.Extent;
-            source.Read(content);
-            use(extent, content);
-            tree.Add(extent, source.Current.Leaf.Span);
-            progress.Advance(extent + 1 - next);
-            next = extent + 1;
-        }
-
-        if (!tree.Finish().AsSpan().SequenceEqual(source.Root))
-        {
-            throw DeltaFormat.Damaged(source.Path, "the disk that it and those below make is not the one that was sealed");
-        }
+        source.Walk(progress ?? ToolProgress.None, (_, _) => { });
     }
 }

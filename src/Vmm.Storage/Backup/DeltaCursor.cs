@@ -32,7 +32,8 @@ internal sealed class DeltaCursor(DeltaReader file)
         {
             HasCurrent = false;
             return _offset == file.Seal.TableOffset ? false
-                : throw DeltaFormat.Damaged(file.Path, $"its extents end at byte {_offset}, and its table begins at {file.Seal.TableOffset}");
+                : throw DeltaFormat.Damaged(
+                    file.Path, $"its extents end at byte {_offset}, and its table begins at {file.Seal.TableOffset}");
         }
 
         int slot = (int)(_index % EntriesOfPart) * DeltaFormat.EntryBytes;

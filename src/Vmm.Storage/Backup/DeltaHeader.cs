@@ -64,7 +64,8 @@ internal sealed record DeltaHeader
         if (version != DeltaFormat.Version)
         {
             throw new BlockException(
-                BlockErrorKind.NotADisk, $"backup file {path} has version {version} of the format; this program reads {DeltaFormat.Version}")
+                BlockErrorKind.NotADisk,
+                $"backup file {path} has version {version} of the format; this program reads {DeltaFormat.Version}")
             { Path = path };
         }
 

@@ -5,8 +5,8 @@ using ZstdSharp;
 namespace Vmm.Storage.Backup;
 
 /// <summary>
-/// Reads a sealed delta that may hold anything. Opening it checks header, seal and table; an extent is checked when it is read. No size that
-/// the file claims becomes memory. For one thread.
+/// Reads a sealed delta that may hold anything. Opening it checks header, seal and table; an extent is checked when it is read. No size
+/// that the file claims becomes memory. For one thread.
 /// </summary>
 internal sealed class DeltaReader : IDisposable
 {

@@ -5,8 +5,8 @@ using ZstdSharp;
 namespace Vmm.Storage.Backup;
 
 /// <summary>
-/// Writes a sealed delta: header, stored extents, table, seal. The table is kept in a file beside it meanwhile, so memory does not grow with
-/// the disk. What it leaves when it is not finished has no seal. For one thread.
+/// Writes a sealed delta: header, stored extents, table, seal. The table is kept in a file beside it meanwhile, so memory does not grow
+/// with the disk. What it leaves when it is not finished has no seal. For one thread.
 /// </summary>
 internal sealed class DeltaWriter : IDisposable
 {

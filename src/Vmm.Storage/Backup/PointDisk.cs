@@ -1,3 +1,5 @@
+using Vmm.Storage.Qcow2.Tools;
+
 namespace Vmm.Storage.Backup;
 
 /// <summary>
@@ -45,8 +47,8 @@ internal sealed class PointDisk : IDisposable
             {
                 DeltaReader delta = made.Add(next, disk, folder);
                 next = delta.Header.IsFull ? null : folder.Find(delta.Header.Parent) ?? throw new BlockException(
-                    BlockErrorKind.NotFound, $"point {next.Number} stands on point {delta.Header.Parent}, which is not in {folder.FolderPath} "
-                        + "or cannot be read")
+                    BlockErrorKind.NotFound, $"point {next.Number} stands on the point {delta.Header.Parent}, which is not in "
+                        + $"{folder.FolderPath} or cannot be read")
                 { Path = delta.Path };
             }
 
@@ -107,6 +109,32 @@ internal sealed class PointDisk : IDisposable
     /// <summary>Reads the extent and checks it.</summary>
     /// <exception cref="BlockException">It is damaged, or the host failed.</exception>
     internal void Read(Span<byte> content) => _deltas[_at].Read(Current, content);
+
+    /// <summary>Reads and checks all of it, once: at the end its tree has to be the one that was sealed.</summary>
+    /// <param name="progress">What to tell.</param>
+    /// <param name="use">Gets the number and the bytes of each extent that is not zeros.</param>
+    /// <exception cref="BlockException">A file is damaged, or the host failed.</exception>
+    internal void Walk(ToolProgress progress, Action<ulong, byte[]> use)
+    {
+        byte[] content = new byte[DeltaFormat.ExtentBytes];
+        using DiskTree tree = new(DiskBytes);
+        ulong next = 0;
+        progress.Begin(DeltaFormat.ExtentsOf(DiskBytes));
+        while (MoveNext(next))
+        {
+            ulong extent = Current.Extent;
+            Read(content);
+            use(extent, content);
+            tree.Add(extent, Current.Leaf.Span);
+            progress.Advance(extent + 1 - next);
+            next = extent + 1;
+        }
+
+        if (!tree.Finish().AsSpan().SequenceEqual(Root))
+        {
+            throw DeltaFormat.Damaged(Path, "the disk that it and those below make is not the one that was sealed");
+        }
+    }
 
     /// <inheritdoc/>
     public void Dispose() => _deltas.ForEach(delta => delta.Dispose());
