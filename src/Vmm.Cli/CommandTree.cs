@@ -18,6 +18,7 @@ internal static class CommandTree
         root.Subcommands.Add(Ssh.SshCommand.Create(options));
         root.Subcommands.Add(HostCommands.Create(options, application));
         root.Subcommands.Add(DiskCommands.Create(options));
+        root.Subcommands.Add(Disks.BackupCommands.Create(options));
         root.Subcommands.Add(ImageCommands.Create(options));
         root.Subcommands.Add(NetworkCommands.Create(options));
         root.Subcommands.Add(JobCommands.Create(options));

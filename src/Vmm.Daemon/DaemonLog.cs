@@ -88,6 +88,12 @@ internal static partial class DaemonLog
     [LoggerMessage(80, LogLevel.Information, "{Disk} of {Name} goes on in {Overlay}; {Source} stays as it was")]
     internal static partial void SnapshotTaken(ILogger log, string name, string disk, string source, string overlay);
 
+    [LoggerMessage(190, LogLevel.Information, "{Name}: point {Number} of its backup is in {Folder}")]
+    internal static partial void BackedUp(ILogger log, string name, int number, string folder);
+
+    [LoggerMessage(191, LogLevel.Warning, "{Name}: {Message}")]
+    internal static partial void BackupOverlayStays(ILogger log, string name, string message);
+
     [LoggerMessage(85, LogLevel.Information, "{Name}: its guest in the snapshot: {Quiesced}")]
     internal static partial void SnapshotQuiesced(ILogger log, string name, string quiesced);
 

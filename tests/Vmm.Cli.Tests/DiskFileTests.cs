@@ -42,6 +42,37 @@ public sealed class DiskFileTests : IDisposable
     }
 
     [Fact]
+    public void Points_are_made_of_files_listed_verified_restored_and_pruned()
+    {
+        Assert.Equal(0, Execute("disk", "create", PathOf("a.qcow2"), "--size", "16MiB"));
+        string points = PathOf("points");
+        for (int i = 1; i <= 3; i++)
+        {
+            Assert.Equal(0, Execute("backup", "create", PathOf("a.qcow2"), "--to", points));
+        }
+
+        Assert.Equal(0, Execute("backup", "list", points));
+        Assert.Matches("1 +[0-9-]{10} [0-9:]{8}Z +full +disk0 16 MiB", _out.ToString());
+        Assert.Contains("it is the first backup", _out.ToString(), StringComparison.Ordinal);
+        Assert.Equal(["full", "delta", "delta"], Json("backup", "list", points).EnumerateArray()
+            .Select(point => point.GetProperty("kind").GetString()));
+        Assert.Equal(0, Execute("backup", "verify", points));
+        Assert.Equal(0, Execute("backup", "restore", points + "@2", "--to", PathOf("back"), "--format", "raw"));
+        Assert.Equal(16 << 20, new FileInfo(Path.Combine(PathOf("back"), "disk0.img")).Length);
+        Assert.Equal(1, Execute("backup", "restore", points + "@9", "--to", PathOf("back")));
+        Assert.Contains("has no point 9", _error.ToString(), StringComparison.Ordinal);
+        Assert.Equal(0, Execute("backup", "prune", points, "--keep", "1"));
+        Assert.Equal(3, Json("backup", "list", points)[0].GetProperty("number").GetInt32());
+        string delta = Directory.GetFiles(Path.Combine(points, "000003"), "*.delta").Single();
+        Poke(delta, (int)new FileInfo(delta).Length - 128, 7);
+        Assert.Equal(2, Execute("backup", "verify", points));
+        Assert.Contains("it has no seal at its end", _error.ToString(), StringComparison.Ordinal);
+        Assert.Equal(2, Execute("backup", "create", PathOf("a.qcow2"), "--to", points, "--quiesce"));
+        Assert.Equal(2, Execute("backup", "create", "a", "b", "--to", points));
+        Assert.Equal(2, Execute("backup", "prune", points, "--keep", "0"));
+    }
+
+    [Fact]
     public void Check_exits_as_qemu_img_does()
     {
         string path = PathOf("image");

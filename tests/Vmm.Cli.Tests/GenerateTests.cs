@@ -73,6 +73,7 @@ public sealed class GenerateTests : IDisposable
     [Theory]
     [InlineData("vmmctl vm st", "start stop stats stream")]
     [InlineData("vmmctl tok", "token")]
+    [InlineData("vmmctl backup ", "create list verify restore prune")]
     [InlineData("vmmctl image ", "list show import export delete")]
     [InlineData("vmmctl network ", "list show create set delete")]
     [InlineData("vmmctl network create default --iso", "--isolated")]

@@ -28,6 +28,7 @@ public sealed class IdentityMatrixTests
         PUT /api/v1/vms/{name}/devices/{device}/size
         POST /api/v1/vms/{name}/devices/{device}/copy
         POST /api/v1/vms/{name}/snapshot
+        POST /api/v1/vms/{name}/backup
         POST /api/v1/vms/{name}/devices/{device}/commit
         POST /api/v1/vms/{name}/devices/{device}/stream
         PUT /api/v1/balancer

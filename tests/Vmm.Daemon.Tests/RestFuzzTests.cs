@@ -36,6 +36,7 @@ public sealed partial class RestFuzzTests
             """{"userData":"aGk=","hostname":"a","once":true}""",
             """{"sshKeys":["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"],"passwordHash":"$6$abcdefgh$ijklmnop"}"""
         ],
+        ["POST /api/v1/vms/{name}/backup"] = ["""{"folder":"/srv/b","quiesceSeconds":1}""", """{"folder":"b","full":true}"""],
         ["POST /api/v1/vms/{name}/snapshot"] = ["""{"name":"a","quiesceSeconds":1}""", """{"disks":["disk0"],"to":["/srv/a.qcow2"]}"""],
         ["POST /api/v1/vms/{name}/devices/{device}/copy"] = ["""{"to":"/srv/a.img","bytesPerSecond":1}""", """{"to":"a","cache":"x"}"""],
         ["POST /api/v1/vms/{name}/devices/{device}/commit"] = ["""{"base":"/srv/a.img","delete":true,"bytesPerSecond":1}""", "{}"],

@@ -33,6 +33,8 @@ public sealed class StrictInputTests
             {"userData":"aGk=","networkConfig":"aGk=","sshKeys":["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"],"hostname":"a",
             "passwordHash":"$6$abcdefgh$ijklmnop","once":true}
             """,
+        ["POST /api/v1/vms/{name}/backup"] =
+            """{"folder":"/srv/b","disks":["disk0"],"quiesceSeconds":9,"quiesceRequired":true,"full":true,"bytesPerSecond":1048576}""",
         ["POST /api/v1/vms/{name}/snapshot"] =
             """{"name":"a","disks":["disk0"],"to":["/srv/a.qcow2"],"quiesceSeconds":9,"quiesceRequired":true}""",
         ["POST /api/v1/vms/{name}/devices/{device}/copy"] = """{"to":"/srv/a.img","cache":"direct","bytesPerSecond":1048576}""",

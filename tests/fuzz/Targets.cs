@@ -26,6 +26,7 @@ internal static class Targets
             ["body"] = Body,
             ["qcow2"] = Qcow2Target.Run,
             ["moves"] = MovesTarget.Run,
+            ["backup"] = BackupTarget.Run,
         };
 
     // Made by the first input: what is instrumented may not run before the fuzzer is there.

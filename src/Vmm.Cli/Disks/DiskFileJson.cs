@@ -62,4 +62,7 @@ internal sealed record ExtentView(ulong Start, ulong Length, int Depth, string K
 [JsonSerializable(typeof(IReadOnlyList<ImageView>))]
 [JsonSerializable(typeof(CheckView))]
 [JsonSerializable(typeof(IReadOnlyList<ExtentView>))]
+[JsonSerializable(typeof(PointView))]
+[JsonSerializable(typeof(IReadOnlyList<PointView>))]
+[JsonSerializable(typeof(IReadOnlyList<PointDiskView>))]
 internal sealed partial class DiskFileJson : JsonSerializerContext;

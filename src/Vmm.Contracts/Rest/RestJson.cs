@@ -32,6 +32,7 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(DiskSizeWish))]
 [JsonSerializable(typeof(DiskCopyWish))]
 [JsonSerializable(typeof(SnapshotWish))]
+[JsonSerializable(typeof(BackupRequest))]
 [JsonSerializable(typeof(DiskStreamWish))]
 [JsonSerializable(typeof(DiskCommitWish))]
 [JsonSerializable(typeof(DeviceList))]

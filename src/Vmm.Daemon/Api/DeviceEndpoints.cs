@@ -81,6 +81,14 @@ internal static class DeviceEndpoints
                 vm.Snapshots.TakeAsync(wish, cancellation));
             await JobEndpoints.Accepted(context, job).ConfigureAwait(false);
         }).For(Role.Admin);
+        api.MapPost("/vms/{name}/backup", async context =>
+        {
+            BackupRequest wish = await BodyAsync(context, RequestJson.Default.BackupRequest).ConfigureAwait(false);
+            ManagedVm vm = vms.Get(Name(context));
+            JobInfo job = jobs.Start("backup", vm.Record.Name, Who(context), (progress, cancellation) =>
+                vm.Backups.BackupAsync(wish, progress, cancellation));
+            await JobEndpoints.Accepted(context, job).ConfigureAwait(false);
+        }).For(Role.Admin);
     }
 
     // What goes on with a disk of a running VM.

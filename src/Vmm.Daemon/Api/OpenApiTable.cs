@@ -66,6 +66,8 @@ internal static class OpenApiTable
             new("Merge the images above one of a running VM's disk into it, to go on there; a job", s_json.JobInfo, s_json.DiskCommitWish),
         ["POST /vms/{name}/devices/{device}/copy"] =
             new("Copy a disk of a running VM to another storage, to go on there; a job", s_json.JobInfo, s_json.DiskCopyWish),
+        ["POST /vms/{name}/backup"] =
+            new("Make a point of the backup of a VM's disks in a folder of the host; a job", s_json.JobInfo, s_json.BackupRequest),
         ["POST /vms/{name}/snapshot"] =
             new("Put differencing disks on disks of a VM, all at one instant; a job", s_json.JobInfo, s_json.SnapshotWish),
         ["PUT /vms/{name}/devices/{device}/size"] =

@@ -26,6 +26,7 @@ namespace Vmm.Daemon.Api;
 [JsonSerializable(typeof(DiskSizeWish))]
 [JsonSerializable(typeof(DiskCopyWish))]
 [JsonSerializable(typeof(SnapshotWish))]
+[JsonSerializable(typeof(BackupRequest))]
 [JsonSerializable(typeof(GuestExecWish))]
 [JsonSerializable(typeof(DiskStreamWish))]
 [JsonSerializable(typeof(DiskCommitWish))]

@@ -55,6 +55,7 @@ public sealed class ManagedVm : IDisposable
         Exec = new VmGuestExec(_supervisor, StandardAgent);
         Agent = new VmGuestAgent(_supervisor, StandardAgent);
         Snapshots = new VmSnapshots(_supervisor, Devices, Agent, storage);
+        Backups = new VmBackups(_supervisor, Devices, Snapshots, DiskCommits, storage);
         Saves = new VmSaves(_supervisor, Devices, storage);
         Upgrades = new VmUpgrades(_supervisor, launcher, Devices, CpuTime, admitTwice);
         _memoryRestore = new VmMemoryRestore(_supervisor);
@@ -88,6 +89,8 @@ public sealed class ManagedVm : IDisposable
     internal VmDiskCopies DiskCopies { get; }
 
     internal VmSnapshots Snapshots { get; }
+
+    internal VmBackups Backups { get; }
 
     internal VmDiskFiles DiskFiles { get; }
 

@@ -28,8 +28,9 @@ internal sealed class VmSnapshots(VmSupervisor vm, VmDevices devices, VmGuestAge
     /// </summary>
     /// <param name="wish">Of which disks, and how.</param>
     /// <param name="cancellation">Gives up, as long as it has not begun.</param>
+    /// <returns>The disks, and whether the guest was frozen; null: that was not asked for, or nothing was to be frozen.</returns>
     /// <exception cref="ApiException">It cannot be taken.</exception>
-    internal async Task TakeAsync(SnapshotWish wish, CancellationToken cancellation)
+    internal async Task<(List<PlannedSnapshot> Disks, GuestQuiesce? Quiesced)> TakeAsync(SnapshotWish wish, CancellationToken cancellation)
     {
         List<PlannedSnapshot> disks = [];
         GuestQuiesce? quiesced = null;
@@ -53,6 +54,8 @@ internal sealed class VmSnapshots(VmSupervisor vm, VmDevices devices, VmGuestAge
         {
             throw NotQuiesced(quiesced, "the snapshot was taken all the same");
         }
+
+        return (disks, quiesced);
     }
 
     /// <summary>Finishes or undoes what an earlier daemon was at, in a worker that it left.</summary>
@@ -190,8 +193,10 @@ internal sealed class VmSnapshots(VmSupervisor vm, VmDevices devices, VmGuestAge
         return true;
     }
 
-    // Disks of a running VM have the names of this run; those that are plugged in for this run only are not in the spec.
-    private async Task<List<(string Name, DiskSpec Disk)>> DisksAsync(IWorker? worker)
+    /// <summary>
+    /// The disks. Those of a running VM have the names of this run; those that are plugged in for this run only are not in the spec.
+    /// </summary>
+    internal async Task<List<(string Name, DiskSpec Disk)>> DisksAsync(IWorker? worker)
     {
         DeviceList list = worker is null
             ? new DeviceList(SpecDevices.List(vm.Store.RequireSpec()))

@@ -14,9 +14,9 @@ internal sealed class ImageChain : IDisposable
     private readonly List<IDiskLayer> _layers = [];
     private readonly HashSet<FileIdentity?> _seen = [];
 
-    private ImageChain()
-    {
-    }
+    private readonly Func<string, FileDescriptorHandle> _open;
+
+    private ImageChain(Func<string, FileDescriptorHandle> open) => _open = open;
 
     /// <summary>The images, from the top on.</summary>
     internal IReadOnlyList<IDiskLayer> Layers => _layers;
@@ -27,10 +27,11 @@ internal sealed class ImageChain : IDisposable
     /// <summary>Opens a chain.</summary>
     /// <param name="path">The top image.</param>
     /// <param name="format"><c>raw</c> or <c>qcow2</c>.</param>
+    /// <param name="open">Opens a file to read, or throws; null: any that this user may read.</param>
     /// <exception cref="BlockException">One of them cannot be opened, has no known format, or is in its own chain.</exception>
-    internal static ImageChain Open(string path, string format)
+    internal static ImageChain Open(string path, string format, Func<string, FileDescriptorHandle>? open = null)
     {
-        ImageChain chain = new();
+        ImageChain chain = new(open ?? OpenAny);
         chain.Follow(path, path, format);
         return chain;
     }
@@ -39,7 +40,7 @@ internal sealed class ImageChain : IDisposable
     /// <exception cref="BlockException">As of <see cref="Open"/>.</exception>
     internal static ImageChain OpenOver(IImageFile file)
     {
-        ImageChain chain = new();
+        ImageChain chain = new(OpenAny);
         chain._seen.Add(BlockFile.Identify(file.Path));
         chain._layers.Add(new Qcow2Layer(file, isOwner: false));
         (string? next, string format) = Backing(chain._layers[0]);
@@ -141,14 +142,16 @@ internal sealed class ImageChain : IDisposable
         }
     }
 
-    private static IDiskLayer OpenLayer(string path, string format)
+    private static FileDescriptorHandle OpenAny(string path) => RawFileOpening.OpenFile(path, writable: false);
+
+    private IDiskLayer OpenLayer(string path, string format)
     {
         switch (format)
         {
             case "raw":
-                return new RawLayer(path);
+                return new RawLayer(path, _open(path));
             case "qcow2":
-                RawImageFile file = ImageFiles.Open(path, writable: false);
+                RawImageFile file = ImageFiles.OpenFound(path, _open(path));
                 try
                 {
                     return new Qcow2Layer(file, isOwner: true);

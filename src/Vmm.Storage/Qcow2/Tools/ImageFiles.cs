@@ -14,6 +14,13 @@ public static class ImageFiles
         Cache = DiskCacheMode.Buffered,
     }));
 
+    /// <summary>How an image is opened that is only read.</summary>
+    internal static RawFileOptions ToRead { get; } = new() { IsImage = true, ReadOnly = true, Cache = DiskCacheMode.Buffered };
+
+    /// <summary>The same as <see cref="Open"/> for a file that the caller found and opened to read; takes it over.</summary>
+    /// <exception cref="BlockException">It is in use, or neither a file nor a block device.</exception>
+    internal static RawImageFile OpenFound(string path, FileDescriptorHandle found) => new(RawFileBackend.Open(path, ToRead, found));
+
     /// <summary>The header of the image in a file.</summary>
     /// <exception cref="BlockException">It is no image, or not one that this program can read.</exception>
     public static Qcow2Header ReadHeader(IImageFile file)

@@ -10,9 +10,9 @@ internal sealed class RawLayer : IDiskLayer
     private (ulong Start, ulong End) _data; // the last range with data that was found
     private bool _canSeek = true;
 
-    internal RawLayer(string path)
+    internal RawLayer(string path, FileDescriptorHandle found)
     {
-        _backend = RawFileBackend.Open(path, new RawFileOptions { IsImage = true, ReadOnly = true, Cache = DiskCacheMode.Buffered });
+        _backend = RawFileBackend.Open(path, ImageFiles.ToRead, found);
         _file = new RawImageFile(_backend);
     }
 
