@@ -27,7 +27,7 @@
 #include <linux/capability.h>
 #include <linux/fs.h>
 
-enum { MOST_FILE_SYSTEMS = 256, THAW_TRIES = 5, THAW_PAUSE_MS = 50, READY_MS = 5000 };
+enum { MOST_FILE_SYSTEMS = 256, THAW_TRIES = 5, THAW_PAUSE_MS = 50 };
 
 /* How one file system stands, and how the freeze ends. Parent and watch both thaw: a FITHAW too many says EINVAL and does no harm. */
 enum state { IDLE, FREEZING, FROZEN, THAWED };
@@ -313,7 +313,10 @@ static bool collect(struct text *answer)
     return sound;
 }
 
-/* The watch is there, has its memory locked, and waits. */
+/*
+ * The watch is there, has its memory locked, and waits. Nothing is frozen yet, so that a guest without processor time may take half of the time for it; the
+ * rest is for the freeze.
+ */
 static bool start_watch(struct text *answer)
 {
     int pair[2];
@@ -331,9 +334,14 @@ static bool start_watch(struct text *answer)
     close(pair[1]);
     char word = 0;
     struct pollfd poller = { .fd = pair[0], .events = POLLIN };
-    if (now.child > 0 && poll(&poller, 1, READY_MS) > 0 && recv(pair[0], &word, 1, MSG_DONTWAIT) == 1 && word == 'r' && mlockall(MCL_CURRENT | MCL_FUTURE) == 0)
+    if (now.child < 0)
+        add_error(answer, "cannot start the watch", NULL, strerror(errno));
+    else if (poll(&poller, 1, milliseconds_left() / 2) <= 0)
+        add_error(answer, "the watch did not start in half of the time", NULL, NULL);
+    else if (recv(pair[0], &word, 1, MSG_DONTWAIT) != 1 || word != 'r' || mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
+        add_error(answer, "cannot lock memory, or the watch ended", NULL, NULL);
+    else
         return true;
-    add_error(answer, now.child < 0 ? "cannot start the watch" : "cannot lock memory, or the watch did not start", NULL, NULL);
     return false;
 }
 

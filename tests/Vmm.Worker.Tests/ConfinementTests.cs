@@ -1,6 +1,6 @@
 using System.Diagnostics;
-using System.Net.Sockets;
 using Vmm.Interop;
+using Vmm.Storage.Tests.Nbd;
 using Vmm.Testing;
 
 namespace Vmm.Worker.Tests;
@@ -226,39 +226,9 @@ public sealed class ConfinementTests
     [Fact]
     public async Task A_disk_of_an_NBD_server_works_behind_the_filters()
     {
-        string socket = Path.Combine(Path.GetTempPath(), "vmm-nbd-" + Guid.NewGuid().ToString("N")[..12]);
-        using Process server = Process.Start("nbdkit", ["-f", "-U", socket, "memory", "1M"]);
-        try
-        {
-            // The socket's file is there before the server listens on it: only a connection that is taken says it is ready.
-            while (!await TakesConnectionsAsync(socket) && !server.HasExited)
-            {
-                await Task.Delay(20);
-            }
-
-            (int status, string said) = await ProbeAsync(["small-control", "nbd", socket]);
-            Assert.True(status == 0 && said.StartsWith("done", StringComparison.Ordinal), $"status {status}: {said}");
-        }
-        finally
-        {
-            server.Kill();
-            await server.WaitForExitAsync();
-            File.Delete(socket);
-        }
-    }
-
-    private static async Task<bool> TakesConnectionsAsync(string path)
-    {
-        using Socket client = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-        try
-        {
-            await client.ConnectAsync(new UnixDomainSocketEndPoint(path));
-            return true;
-        }
-        catch (SocketException)
-        {
-            return false;
-        }
+        using NbdServer server = NbdServer.Kit("memory", "1M"); // one that ends by itself says why
+        (int status, string said) = await ProbeAsync(["small-control", "nbd", server.Socket]);
+        Assert.True(status == 0 && said.StartsWith("done", StringComparison.Ordinal), $"status {status}: {said}");
     }
 
     private static async Task<(int Status, string Said)> ProbeAsync(string[] arguments)
