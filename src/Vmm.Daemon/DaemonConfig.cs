@@ -1,5 +1,6 @@
 using System.Globalization;
 using Vmm.Daemon.Access;
+using Vmm.Daemon.Moves;
 using YamlDotNet.Core;
 using YamlDotNet.RepresentationModel;
 
@@ -101,6 +102,11 @@ public static class DaemonConfig
                 : null;
         }
 
+        if (name is "peers")
+        {
+            return WithPeers(options, value, out problem);
+        }
+
         if (name is "storage" or "blockDevices" or "nbdServers" or "rbdPools" && value is YamlSequenceNode { Children.Count: > 0 } folders)
         {
             return WithFolders(options, name, folders, out problem);
@@ -153,6 +159,23 @@ public static class DaemonConfig
         return options;
     }
 
+    /// <summary>How this vmmd and those of other hosts know each other: three files.</summary>
+    private static DaemonOptions? WithPeers(DaemonOptions options, YamlNode node, out string problem)
+    {
+        Dictionary<string, string> files = (node as YamlMappingNode)?.Children.ToDictionary(
+            f => f.Key.ToString(), f => f.Value.ToString(), StringComparer.Ordinal) ?? [];
+        bool isSound = files.Count == 3 && new[] { "certificate", "key", "ca" }.All(
+            file => files.GetValueOrDefault(file, "") is { Length: > 0 } path && !path.Contains('\0', StringComparison.Ordinal));
+        problem = isSound ? "" : "expected {certificate: FILE, key: FILE, ca: FILE}";
+        return isSound
+            ? options with
+            {
+                Peers = new PeerOptions(
+                    Path.GetFullPath(files["certificate"]), Path.GetFullPath(files["key"]), Path.GetFullPath(files["ca"])),
+            }
+            : null;
+    }
+
     private static DaemonOptions? WithFolders(DaemonOptions options, string name, YamlSequenceNode folders, out string problem)
     {
         problem = "";
@@ -190,7 +213,8 @@ public static class DaemonConfig
                 || !fingerprint.All(char.IsAsciiHexDigit) || !TryRole(fields.GetValueOrDefault("role", ""), out Role role))
             {
                 problem =
-                    "expected a list of {name: …, role: viewer, operator or admin, certificate: \"sha256:…\" (64 hexadecimal digits)}";
+                    "expected a list of {name: …, role: peer, viewer, operator or admin, "
+                        + "certificate: \"sha256:…\" (64 hexadecimal digits)}";
                 return false;
             }
 

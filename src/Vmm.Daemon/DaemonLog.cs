@@ -235,6 +235,24 @@ internal static partial class DaemonLog
     [LoggerMessage(162, LogLevel.Warning, "{Name}: its new worker keeps the names of its move until the next vmmd: {Problem}")]
     internal static partial void NamesNotTaken(ILogger log, string name, string problem);
 
+    [LoggerMessage(163, LogLevel.Information, "{Name} went on on another host ({Peer}); it stood still here for {Downtime} ms until then")]
+    internal static partial void Migrated(ILogger log, string name, string peer, double downtime);
+
+    [LoggerMessage(164, LogLevel.Warning, "{Name} stands still until {Peer} says whether it has it: {Problem}")]
+    internal static partial void MigrationUnsettled(ILogger log, string name, string peer, string problem);
+
+    [LoggerMessage(165, LogLevel.Information, "{Name}: {Peer} was not told that its move is given up, and finds out: {Problem}")]
+    internal static partial void FarewellUnheard(ILogger log, string name, string peer, string problem);
+
+    [LoggerMessage(166, LogLevel.Information, "{Name} came from another host ({Move})")]
+    internal static partial void Arrived(ILogger log, string name, string move);
+
+    [LoggerMessage(167, LogLevel.Warning, "{Name} did not come from another host ({Move}): {Problem}")]
+    internal static partial void NotArrived(ILogger log, string name, string move, string problem);
+
+    [LoggerMessage(168, LogLevel.Error, "{Name}: what became of the move {Move} could not be written, and is tried again: {Problem}")]
+    internal static partial void Undecided(ILogger log, string name, string move, string problem);
+
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
     internal static partial void Listening(ILogger log, string version, string socket);
 }

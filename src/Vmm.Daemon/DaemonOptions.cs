@@ -4,6 +4,7 @@ using Vmm.Daemon.Access;
 using Vmm.Daemon.Api;
 using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Logging;
+using Vmm.Daemon.Moves;
 using Vmm.Daemon.Networks;
 using Vmm.Daemon.Pressure;
 using Vmm.Daemon.Storage;
@@ -134,6 +135,9 @@ public sealed record DaemonOptions
 
     /// <summary>Authorities that sign client certificates (PEM); null lets nobody in by certificate.</summary>
     public string? ClientAuthorityFile { get; init; }
+
+    /// <summary>How this vmmd and those of other hosts know each other; null: no VM goes to another host.</summary>
+    public PeerOptions? Peers { get; init; }
 
     /// <summary>
     /// Most connections at once, of all users of the unix socket but root and the daemon's own, and again of all clients of the TLS port.

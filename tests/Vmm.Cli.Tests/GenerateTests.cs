@@ -89,6 +89,8 @@ public sealed class GenerateTests : IDisposable
     [InlineData("vmmctl vm start web1 w", "")]
     [InlineData("vmmctl vm stop --wait w", "web1 web2")]
     [InlineData("vmmctl vm upgrade w", "web1 web2")]
+    [InlineData("vmmctl vm migrate w", "web1 web2")]
+    [InlineData("vmmctl vm migrate web1 --max", "--max-downtime")]
     [InlineData("vmmctl vm upgrade --max", "--max-downtime")]
     [InlineData("vmmctl vm upgrade --on-timeout ", "cancel force")]
     [InlineData("vmmctl token create ci --role ", "viewer operator admin")]

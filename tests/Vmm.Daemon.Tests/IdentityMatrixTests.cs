@@ -22,6 +22,7 @@ public sealed class IdentityMatrixTests
         DELETE /api/v1/vms/{name}
         PUT /api/v1/vms/{name}/seed
         DELETE /api/v1/vms/{name}/seed
+        POST /api/v1/vms/{name}/migrate
         POST /api/v1/vms/{name}/disks
         POST /api/v1/vms/{name}/nets
         DELETE /api/v1/vms/{name}/devices/{device}
@@ -63,6 +64,12 @@ public sealed class IdentityMatrixTests
         PUT /api/v1/vms/{name}/devices/{device}/limits
         POST /api/v1/vms/{name}/vnodes/{vnode}/rehome
         POST /api/v1/jobs/{id}/cancel
+        """, Peers = """
+        POST /api/v1/migrations
+        GET /api/v1/migrations/{id}
+        POST /api/v1/migrations/{id}/commit
+        DELETE /api/v1/migrations/{id}
+        GET /api/v1/migrations/{id}/channels/{channel}
         """, Viewers = """
         GET /metrics
         GET /openapi/v1.json
@@ -122,16 +129,19 @@ public sealed class IdentityMatrixTests
     {
         using Authority ours = new("ours"), others = new("others");
         using X509Certificate2 viewer = ours.Client("viewer"), oper = ours.Client("operator"), admin = ours.Client("admin"),
-            expired = ours.Expired("expired"), revoked = ours.Client("revoked"), unknown = ours.Client("unknown"),
+            peer = ours.Client("peer"), expired = ours.Expired("expired"),
+            revoked = ours.Client("revoked"), unknown = ours.Client("unknown"),
             forged = others.Client("admin");
         await using DaemonFixture daemon = await DaemonFixture.StartAsync(folder =>
-            ours.Options(folder, ("viewer", Role.Viewer, viewer), ("operator", Role.Operator, oper), ("admin", Role.Admin, admin),
+            ours.Options(folder, ("peer", Role.Peer, peer), ("viewer", Role.Viewer, viewer),
+                ("operator", Role.Operator, oper), ("admin", Role.Admin, admin),
                 ("expired", Role.Admin, expired), ("revoked", Role.Admin, revoked), ("forged", Role.Admin, forged)));
         Dictionary<string, string> tokens = await TokensAsync(daemon);
         daemon.Host.Reload(daemon.Options with { Certificates = [.. daemon.Options.Certificates.Where(c => c.Name is not "revoked")] }, "");
         Identity[] everybody =
         [
             new("nobody", null, null, null), new("certificate viewer", viewer, null, Role.Viewer),
+            new("certificate peer", peer, null, Role.Peer),
             new("certificate operator", oper, null, Role.Operator), new("certificate admin", admin, null, Role.Admin),
             new("certificate unknown", unknown, null, null), new("certificate revoked", revoked, null, null),
             new("certificate expired", expired, null, null, Shut: true),
@@ -243,7 +253,7 @@ public sealed class IdentityMatrixTests
         Dictionary<string, Role?> table = new(StringComparer.Ordinal);
         foreach ((string routes, Role? least) in new (string, Role?)[]
         {
-            (Everybody, null), (Viewers, Role.Viewer), (Operators, Role.Operator), (Admins, Role.Admin)
+            (Everybody, null), (Peers, Role.Peer), (Viewers, Role.Viewer), (Operators, Role.Operator), (Admins, Role.Admin)
         })
         {
             foreach (string route in routes.Split('\n'))
@@ -266,7 +276,7 @@ public sealed class IdentityMatrixTests
     /// <summary>What is asked for is not there or empty: who may, is told so, and nothing changes.</summary>
     private static bool Fits(int status, Role? least, Role? role, HttpStatusCode stranger) => least is null ? status == 200
         : role is null ? status == (int)stranger
-        : role < least ? status == 403
+        : (least == Role.Peer ? role is not (Role.Peer or Role.Admin) : role < least) ? status == 403
         : status is >= 200 and < 500 and not 401 and not 403;
 
     private static void Require(bool fits, string who, string route, int status) =>

@@ -47,6 +47,14 @@ public sealed partial class RestFuzzTests
         ["POST /api/v1/vms/{name}/vnodes/{vnode}/rehome"] = ["""{"hostNodes":"0","bytesPerSecond":1000000}"""],
         ["POST /api/v1/vms/{name}/save"] = ["""{"folder":"/nowhere/saved"}"""],
         ["POST /api/v1/vms/{name}/upgrade"] = ["""{"maxDowntimeMilliseconds":50,"timeoutSeconds":60}"""],
+        ["POST /api/v1/vms/{name}/migrate"] = ["""{"to":"https://127.0.0.1:1","timeoutSeconds":60}"""],
+        ["POST /api/v1/migrations"] =
+        [
+            """
+            {"id":"00112233445566778899aabbccddeeff","vm":"5cbe0b32-0b3f-4a0e-8d3c-0d3a8ef55e5f","name":"a","spec":"name: a","folder":"",
+            "current":"{}","files":["top 1 512 /srv/a.img"],"channels":1,"timeoutSeconds":9}
+            """
+        ],
         ["POST /api/v1/restore"] = ["""{"folder":"/nowhere/saved"}"""],
         ["PUT /api/v1/balancer"] = ["""{"enabled":true,"dryRun":true}""", """{"enabled":false}"""],
         ["PUT /api/v1/log"] = ["""{"level":"error"}"""],

@@ -44,6 +44,9 @@ public sealed class StrictInputTests
         ["POST /api/v1/vms/{name}/vnodes/{vnode}/rehome"] = """{"hostNodes":"0","bytesPerSecond":1000000000}""",
         ["POST /api/v1/vms/{name}/save"] = """{"folder":"/nowhere/saved"}""",
         ["POST /api/v1/vms/{name}/upgrade"] = """{"maxDowntimeMilliseconds":50}""",
+        ["POST /api/v1/vms/{name}/migrate"] = """{"to":"https://nowhere.invalid:8443","maxDowntimeMilliseconds":50}""",
+        ["POST /api/v1/migrations"] =
+            """{"id":"a","vm":"a","name":"a","spec":"a","folder":"","current":"a","files":["a"],"channels":1,"timeoutSeconds":9}""",
         ["POST /api/v1/restore"] = """{"folder":"/nowhere/saved"}""",
         ["PUT /api/v1/balancer"] = """{"enabled":false,"dryRun":true}""",
         ["PUT /api/v1/log"] = """{"level":"error"}""",

@@ -4,22 +4,21 @@ using Vmm.Contracts.Rest;
 
 namespace Vmm.Cli.Vms;
 
-/// <summary><c>vmmctl vm upgrade</c>: names, options, help.</summary>
+/// <summary><c>vmmctl vm upgrade</c> and <c>vm migrate</c>: names, options, help.</summary>
 internal static class MoveCommands
 {
-    internal static void AddTo(Noun vm) => AddUpgrade(vm);
+    internal static void AddTo(Noun vm)
+    {
+        AddUpgrade(vm);
+        AddMigrate(vm);
+    }
 
     private static void AddUpgrade(Noun vm)
     {
         Argument<string?> name = VmCommands.OptionalName();
         Option<bool> all = new("--all") { Description = "All VMs that run or are paused, one after the other" };
         Option<string?> downtime = Downtime("50ms"), timeout = Timeout();
-        Option<string> late = new("--on-timeout")
-        {
-            Description = "When that time is over: give it up, or stop the guest for as long as it takes",
-            DefaultValueFactory = _ => "cancel",
-        };
-        late.AcceptOnlyFromAmong("cancel", "force");
+        Option<string> late = Late();
         vm.Add("upgrade", "Let a VM go on in a new worker, of the release that vmmd is of; its guest notices nothing",
             [name, all, downtime, timeout, late], (session, parsed, cancellation) =>
             {
@@ -33,6 +32,32 @@ internal static class MoveCommands
                     _ => throw new UsageException("vm upgrade: give the name of a VM, or --all"),
                 };
             });
+    }
+
+    private static void AddMigrate(Noun vm)
+    {
+        Argument<string> name = VmCommands.Name();
+        Option<string> to = new("--to") { Description = "Its vmmd: https://HOST:PORT", HelpName = "url", Required = true };
+        Option<string?> downtime = Downtime("300ms"), timeout = Timeout();
+        Option<string> late = Late();
+        vm.Add("migrate", "Let a VM go on on another host, with the disks it has, which both hosts reach",
+            [name, to, downtime, timeout, late], (session, parsed, cancellation) => MoveVerbs.MigrateAsync(
+                session, parsed.GetRequiredValue(name),
+                new MigrateRequest(
+                    parsed.GetRequiredValue(to), Milliseconds(parsed.GetValue(downtime)), Seconds(parsed.GetValue(timeout)),
+                    parsed.GetValue(late) is "force" ? true : null),
+                cancellation));
+    }
+
+    private static Option<string> Late()
+    {
+        Option<string> late = new("--on-timeout")
+        {
+            Description = "When that time is over: give it up, or stop the guest for as long as it takes",
+            DefaultValueFactory = _ => "cancel",
+        };
+        late.AcceptOnlyFromAmong("cancel", "force");
+        return late;
     }
 
     private static Option<string?> Downtime(string otherwise) => new("--max-downtime")

@@ -6,7 +6,7 @@ using Vmm.LifeCycle;
 
 namespace Vmm.Cli.Vms;
 
-/// <summary><c>vm upgrade</c>: jobs that are followed to their end, and cancelled by Ctrl-C.</summary>
+/// <summary><c>vm upgrade</c> and <c>vm migrate</c>: jobs that are followed to their end, and cancelled by Ctrl-C.</summary>
 internal static class MoveVerbs
 {
     internal static async Task<int> UpgradeAsync(
@@ -50,6 +50,23 @@ internal static class MoveVerbs
         }
 
         return failed ? ExitCodes.Failed : ExitCodes.Done;
+    }
+
+    /// <summary><c>vm migrate</c>.</summary>
+    internal static async Task<int> MigrateAsync(
+        DaemonSession session, string name, MigrateRequest request, CancellationToken cancellation)
+    {
+        JobInfo job = await session.Client.MigrateAsync(name, request, cancellation).ConfigureAwait(false);
+        JobInfo ended = await JobFollower.LastOrCancelAsync(session, job.Id, cancellation).ConfigureAwait(false);
+        if (ended.State != JobState.Done)
+        {
+            return Failed(session, ended);
+        }
+
+        string still = ended.Move is { } move
+            ? string.Create(CultureInfo.InvariantCulture, $"; it stood still for {move.DowntimeMilliseconds:0.#} ms until all was sent")
+            : "";
+        return session.Done(ended, RestJson.Default.JobInfo, $"{name} is on {request.To}{still}");
     }
 
     private static int Failed(DaemonSession session, JobInfo job)

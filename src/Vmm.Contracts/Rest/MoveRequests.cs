@@ -11,4 +11,11 @@ public static class MoveRequests
         this VmmClient client, string name, UpgradeRequest request, CancellationToken cancellation) => client.AskAsync(
             HttpMethod.Post, VmmClient.Vm(name) + "/upgrade", JsonSerializer.Serialize(request, RestJson.Default.UpgradeRequest),
             RestJson.Default.JobInfo, cancellation);
+
+    /// <summary>Lets a VM go on on another host.</summary>
+    /// <returns>The job.</returns>
+    public static Task<JobInfo> MigrateAsync(
+        this VmmClient client, string name, MigrateRequest request, CancellationToken cancellation) => client.AskAsync(
+            HttpMethod.Post, VmmClient.Vm(name) + "/migrate", JsonSerializer.Serialize(request, RestJson.Default.MigrateRequest),
+            RestJson.Default.JobInfo, cancellation);
 }

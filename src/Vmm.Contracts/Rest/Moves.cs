@@ -1,7 +1,8 @@
 namespace Vmm.Contracts.Rest;
 
 /// <summary>How far the move of a VM is. What the worker says: for people.</summary>
-/// <param name="Stage"><c>preparing</c>, <c>copying</c>, <c>stopping</c>, <c>handed-over</c> or <c>failed</c>.</param>
+/// <param name="Stage"><c>preparing</c>, <c>copying</c>, <c>stopping</c>, <c>asking</c> (another host, whether it
+/// has the VM), <c>handed-over</c> or <c>failed</c>.</param>
 /// <param name="Round">Which pass over the memory goes on, from 1.</param>
 /// <param name="TotalBytes">Memory that the VM has.</param>
 /// <param name="LeftBytes">Memory that is to be sent still, as far as is known.</param>

@@ -63,6 +63,9 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(SavedFolderRequest))]
 [JsonSerializable(typeof(RestoreRequest))]
 [JsonSerializable(typeof(UpgradeRequest))]
+[JsonSerializable(typeof(MigrateRequest))]
+[JsonSerializable(typeof(MigrationOffer))]
+[JsonSerializable(typeof(MigrationInfo))]
 [JsonSerializable(typeof(VmSeedInfo))]
 [JsonSerializable(typeof(VmSeedWish))]
 public sealed partial class RestJson : JsonSerializerContext;

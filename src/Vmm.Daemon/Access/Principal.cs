@@ -3,8 +3,11 @@ namespace Vmm.Daemon.Access;
 /// <summary>What somebody may do; each may all that the ones before it may.</summary>
 public enum Role
 {
+    /// <summary>Another vmmd: it may move VMs to this one, and nothing else; nobody but administrators may do that besides.</summary>
+    Peer = -1,
+
     /// <summary>Look.</summary>
-    Viewer,
+    Viewer = 0,
 
     /// <summary>Start and stop, use consoles, change memory of what runs.</summary>
     Operator,

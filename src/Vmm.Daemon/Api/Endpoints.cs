@@ -7,6 +7,7 @@ using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Images;
 using Vmm.Daemon.Logging;
 using Vmm.Daemon.Metrics;
+using Vmm.Daemon.Moves;
 using Vmm.Daemon.Networks;
 using Vmm.Daemon.Pressure;
 using Vmm.Daemon.Vms;
@@ -28,6 +29,7 @@ internal static class Endpoints
         VmEndpoints.Map(api, vms, jobs);
         SavedEndpoints.Map(api, vms, jobs);
         MoveEndpoints.Map(api, vms, jobs);
+        MigrationEndpoints.Map(api, parts.GetRequiredService<Migrations>());
         SeedEndpoints.Map(api, vms);
         NumaEndpoints.Map(api, vms, jobs);
         DeviceEndpoints.Map(api, vms, jobs);

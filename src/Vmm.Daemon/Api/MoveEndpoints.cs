@@ -14,9 +14,16 @@ internal static class MoveEndpoints
     /// <summary>As many as there are processors to copy with, beside the guest's: half of them, up to four.</summary>
     private static readonly int s_channels = Math.Clamp(Environment.ProcessorCount / 2, 1, 4);
 
-    private static readonly TimeSpan s_handOver = TimeSpan.FromMilliseconds(50), s_timeout = TimeSpan.FromMinutes(10);
+    private static readonly TimeSpan s_handOver = TimeSpan.FromMilliseconds(50),
+        s_migrate = TimeSpan.FromMilliseconds(300), s_timeout = TimeSpan.FromMinutes(10);
 
-    internal static void Map(RouteGroupBuilder api, VmManager vms, Jobs jobs) =>
+    internal static void Map(RouteGroupBuilder api, VmManager vms, Jobs jobs)
+    {
+        MapUpgrade(api, vms, jobs);
+        MapMigrate(api, vms, jobs);
+    }
+
+    private static void MapUpgrade(RouteGroupBuilder api, VmManager vms, Jobs jobs) =>
         api.MapPost("/vms/{name}/upgrade", async context =>
         {
             UpgradeRequest request = await BodyAsync(context, RequestJson.Default.UpgradeRequest).ConfigureAwait(false);
@@ -31,6 +38,23 @@ internal static class MoveEndpoints
                 vm.Upgrades.UpgradeAsync(wish, report, cancellation));
             await JobEndpoints.Accepted(context, job).ConfigureAwait(false);
         }).For(Role.Operator);
+
+    private static void MapMigrate(RouteGroupBuilder api, VmManager vms, Jobs jobs) =>
+        api.MapPost("/vms/{name}/migrate", async context =>
+        {
+            MigrateRequest request = await BodyAsync(context, RequestJson.Default.MigrateRequest).ConfigureAwait(false);
+            ManagedVm vm = vms.Get(Name(context));
+            MoveWish wish = new(
+                Time("maxDowntimeMilliseconds", request.MaxDowntimeMilliseconds, MoveLimits.MostDowntime, TimeSpan.FromMilliseconds)
+                    ?? s_migrate,
+                Time("timeoutSeconds", request.TimeoutSeconds, MoveLimits.MostTimeout, TimeSpan.FromSeconds) ?? s_timeout,
+                request.Force == true,
+                s_channels);
+            vms.Peers.Find(request.To).Dispose(); // an address that is none is an error now
+            JobInfo job = jobs.StartMove("vm-migrate", vm.Record.Name, Who(context), (report, cancellation) =>
+                vm.Migrations.MigrateAsync(request.To, wish, report, cancellation));
+            await JobEndpoints.Accepted(context, job).ConfigureAwait(false);
+        }).For(Role.Admin);
 
     private static TimeSpan? Time(string field, int? count, int most, Func<long, TimeSpan> unit) => count is null ? null
         : count >= 1 && count <= most ? unit(count.Value)

@@ -42,6 +42,13 @@ internal static class OpenApiTable
         ["GET /vms/{name}"] = new("One VM", s_json.VmInfo),
         ["PUT /vms/{name}"] = new("Replace the spec of a VM that does not run", s_json.VmInfo, IsSpec: true),
         ["DELETE /vms/{name}"] = new("Forget a VM that does not run", Status: "204"),
+        ["POST /vms/{name}/migrate"] =
+            new("Let a VM go on on another host; a job", s_json.JobInfo, s_json.MigrateRequest, "202"),
+        ["POST /migrations"] = new("Offer a VM of another host, for its vmmd", s_json.MigrationInfo, s_json.MigrationOffer),
+        ["GET /migrations/{id}"] = new("Where the move of a VM from another host stands", s_json.MigrationInfo),
+        ["POST /migrations/{id}/commit"] = new("Take the VM, unless it is decided otherwise", s_json.MigrationInfo),
+        ["DELETE /migrations/{id}"] = new("Give the move up, unless it is decided otherwise", s_json.MigrationInfo),
+        ["GET /migrations/{id}/channels/{channel}"] = new("A channel of the worker that gets the VM, as a stream", Status: "101"),
         ["GET /vms/{name}/spec"] = new("The spec as it was given", AnswerType: "application/yaml"),
         ["GET /vms/{name}/seed"] = new("Whether a VM has a seed for its first start", s_json.VmSeedInfo),
         ["PUT /vms/{name}/seed"] =

@@ -134,7 +134,7 @@ internal sealed class RequestGuard(
     {
         Role least = context.GetEndpoint() is not { } endpoint ? Role.Viewer // nothing is there, which everybody who is known may be told
             : endpoint.Metadata.GetMetadata<RouteRole>()?.Least ?? Role.Admin;
-        if (principal.Role < least)
+        if (least == Role.Peer ? principal.Role is not (Role.Peer or Role.Admin) : principal.Role < least)
         {
             throw new ApiException(403, "forbidden", "not allowed",
                 $"{principal.Name} is {Word(principal.Role)} and {context.Request.Method} {context.Request.Path} is for {Word(least)}");

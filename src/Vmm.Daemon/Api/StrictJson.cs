@@ -42,6 +42,8 @@ namespace Vmm.Daemon.Api;
 [JsonSerializable(typeof(RestoreRequest))]
 [JsonSerializable(typeof(TokenWish))]
 [JsonSerializable(typeof(UpgradeRequest))]
+[JsonSerializable(typeof(MigrateRequest))]
+[JsonSerializable(typeof(MigrationOffer))]
 [JsonSerializable(typeof(VmSeedWish))]
 internal sealed partial class RequestJson : JsonSerializerContext;
 

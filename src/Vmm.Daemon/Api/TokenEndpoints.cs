@@ -19,7 +19,7 @@ internal static class TokenEndpoints
         {
             TokenWish wish = await BodyAsync(context, RequestJson.Default.TokenWish).ConfigureAwait(false);
             if (wish.Name is null || wish.Name.Length is 0 or > LongestName || wish.Name.Any(char.IsControl)
-                || wish.Days is < 1 or > MostDays || !DaemonConfig.TryRole(wish.Role ?? "", out Role role))
+                || wish.Days is < 1 or > MostDays || !DaemonConfig.TryRole(wish.Role ?? "", out Role role) || role == Role.Peer)
             {
                 throw new ApiException(400, "bad-request", "the request cannot be read",
                     $"expected a name of 1 to {LongestName} characters, a role (viewer, operator or admin), and 1 to {MostDays} days");

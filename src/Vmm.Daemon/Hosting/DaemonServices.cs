@@ -11,6 +11,7 @@ using Vmm.Daemon.Images;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Logging;
 using Vmm.Daemon.Metrics;
+using Vmm.Daemon.Moves;
 using Vmm.Daemon.Networks;
 using Vmm.Daemon.Pressure;
 using Vmm.Daemon.Vms;
@@ -26,6 +27,7 @@ namespace Vmm.Daemon.Hosting;
 /// <item><see cref="VmManager"/>: the inventory is read, workers of an earlier daemon are adopted.</item>
 /// <item><see cref="NetworkStore"/>: private networks come up.</item>
 /// <item><see cref="Jobs"/>: those of an earlier daemon are told to be interrupted.</item>
+/// <item><see cref="Migrations"/>: nothing; when it stops, VMs that come from other hosts are given up.</item>
 /// <item>the web server: the REST interface answers.</item>
 /// <item><see cref="Autostart"/>: begins to start the VMs that start with the host.</item>
 /// <item><see cref="BalancerService"/>.</item>
@@ -63,6 +65,7 @@ internal static class DaemonServices
                 services.AddHostedService(p => p.GetRequiredService<VmManager>());
                 services.AddHostedService(p => p.GetRequiredService<NetworkStore>());
                 services.AddHostedService(p => p.GetRequiredService<Jobs>());
+                services.AddHostedService(p => p.GetRequiredService<Migrations>());
             })
             .ConfigureWebHost(web => WebServer.Configure(web, options), web => web.SuppressEnvironmentConfiguration = true)
             .ConfigureServices(services =>
@@ -100,9 +103,14 @@ internal static class DaemonServices
         {
             ImageDisks = new ImageDisks(p.GetRequiredService<ImageLibrary>(), new VmFolders(options.MachinesFolder)),
             Networks = p.GetRequiredService<NetworkStore>(),
+            Decisions = p.GetRequiredService<VmInventory>().Decisions,
+            Peers = new MigrationPeers(options.Peers),
             Seeds = new SeedStore(options.SeedsFolder),
             Promises = options.Overcommit is { } ratio ? new MemoryPromises(ratio, options.HostMemory) : MemoryPromises.Unbounded,
         });
+        services.AddSingleton(p => new Migrations(
+            p.GetRequiredService<VmManager>(), p.GetRequiredService<IWorkerLauncher>(), options.StorageRule,
+            p.GetRequiredService<VmInventory>().Decisions, p.GetRequiredService<ILogger<Migrations>>()));
         services.AddSingleton<EventHub>();
         services.AddSingleton(p => new NetworkStore(new NetworkLibrary(options.NetworksFolder), options.Networks,
             p.GetRequiredService<VmManager>, p.GetRequiredService<EventHub>(), p.GetRequiredService<ILogger<NetworkStore>>()));

@@ -86,11 +86,16 @@ internal sealed class InventoryDatabase(string path) : IDisposable
     }
 
     /// <summary>The first value of the answer.</summary>
-    internal object? Scalar(string sql)
+    internal object? Scalar(string sql, params ReadOnlySpan<(string Name, object? Value)> values)
     {
         lock (_gate)
         {
             using SqliteCommand command = Command(sql);
+            foreach ((string name, object? value) in values)
+            {
+                command.Parameters.AddWithValue(name, value ?? DBNull.Value);
+            }
+
             return command.ExecuteScalar();
         }
     }

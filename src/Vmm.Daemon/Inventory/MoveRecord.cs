@@ -8,6 +8,12 @@ public enum MoveKind
 {
     /// <summary>To a new worker of this host.</summary>
     Upgrade,
+
+    /// <summary>To another host.</summary>
+    Outgoing,
+
+    /// <summary>From another host: the VM is not this host's yet, and the table of decisions says whether it is to be.</summary>
+    Incoming,
 }
 
 /// <summary>What is certain of a move, in the order in which it becomes so.</summary>
@@ -21,6 +27,11 @@ public enum MoveStep
 
     /// <summary>The first worker is gone, and the other one is about to get its names.</summary>
     SourceGone,
+
+    /// <summary>
+    /// The VM stands still, and its disks are let go of: it is where the other host says, and here only when that host says so.
+    /// </summary>
+    Asking,
 }
 
 /// <summary>
@@ -30,7 +41,8 @@ public enum MoveStep
 /// <param name="Kind">Which.</param>
 /// <param name="Step">How far it is.</param>
 /// <param name="WasPaused">The VM was paused when it began.</param>
-public sealed record MoveRecord(string Id, MoveKind Kind, MoveStep Step, bool WasPaused)
+/// <param name="Peer">The vmmd of the other host, of one that goes there.</param>
+public sealed record MoveRecord(string Id, MoveKind Kind, MoveStep Step, bool WasPaused, string? Peer = null)
 {
     /// <summary>A new one.</summary>
     internal static MoveRecord Begin(MoveKind kind, bool wasPaused) =>

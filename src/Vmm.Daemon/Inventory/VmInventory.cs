@@ -17,6 +17,7 @@ public sealed class VmInventory : IDisposable
     {
         _database = database;
         (Vms, Tokens, Jobs) = (new VmTable(database), new TokenTable(database), new JobTable(database));
+        Decisions = new DecisionTable(database);
     }
 
     /// <summary>The VMs.</summary>
@@ -27,6 +28,9 @@ public sealed class VmInventory : IDisposable
 
     /// <summary>Jobs.</summary>
     public JobTable Jobs { get; }
+
+    /// <summary>What became of VMs that came from other hosts.</summary>
+    public DecisionTable Decisions { get; }
 
     /// <summary>Opens the file, or makes it.</summary>
     /// <exception cref="InventoryException">Not a database, damaged, or of a newer version.</exception>
@@ -81,5 +85,6 @@ public sealed class VmInventory : IDisposable
         database.Execute(VmTable.CommitSchema);
         database.Execute(VmTable.SeedSchema);
         database.Execute(VmTable.MoveSchema);
+        database.Execute(DecisionTable.Schema);
     }
 }

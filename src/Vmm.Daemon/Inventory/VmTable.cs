@@ -80,10 +80,21 @@ public sealed class VmTable
 
     /// <summary>Adds a VM.</summary>
     /// <exception cref="SqliteException">Id or name is taken, or the disk is full.</exception>
-    public void Add(VmRecord vm) => Change(vm, """
-        INSERT INTO vm (id, name, spec, folder, revision, wanted_on, exit_reason, exit_code, exit_message)
-        VALUES ($id, $name, $spec, $folder, $revision, $wanted, $reason, $code, $message);
-        """);
+    public void Add(VmRecord vm)
+    {
+        const string Vm = """
+            INSERT INTO vm (id, name, spec, folder, revision, wanted_on, exit_reason, exit_code, exit_message)
+            VALUES ($id, $name, $spec, $folder, $revision, $wanted, $reason, $code, $message);
+            """;
+        if (vm.Move is null)
+        {
+            Change(vm, Vm);
+            return;
+        }
+
+        // One that comes from another host is never there without the record that says so.
+        Change(vm, Vm, "INSERT INTO vm_move (vm, json) VALUES ($id, $move);");
+    }
 
     /// <summary>Writes everything of a VM but its id.</summary>
     public void Update(VmRecord vm) => Change(

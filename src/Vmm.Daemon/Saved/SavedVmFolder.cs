@@ -1,5 +1,6 @@
 using Microsoft.Win32.SafeHandles;
 using Vmm.Daemon.Storage;
+using Vmm.Daemon.Vms;
 using Vmm.Interop;
 using Vmm.Spec;
 
@@ -64,6 +65,32 @@ internal sealed class SavedVmFolder : IDisposable
         catch
         {
             folder.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Finds the VM that is saved in a folder.</summary>
+    /// <param name="storage">Where folders may be.</param>
+    /// <param name="path">The folder.</param>
+    /// <param name="get">Finds a VM by its name.</param>
+    /// <returns>The VM, and the folder, which is the caller's.</returns>
+    /// <exception cref="ApiException">There is no saved VM, or it is not known.</exception>
+    internal static (ManagedVm Vm, SavedVmFolder Folder) Find(StorageFolders storage, string path, Func<string, ManagedVm> get)
+    {
+        SavedVmFolder? folder = null;
+        try
+        {
+            folder = At(storage, path);
+            return (get(folder.ReadNote().Note.Name), folder);
+        }
+        catch (Exception cause) when (cause is StorageException or KernelException or IOException)
+        {
+            folder?.Dispose();
+            throw new ApiException(422, "folder-refused", "the saved VM cannot be read", cause.Message, inner: cause);
+        }
+        catch
+        {
+            folder?.Dispose();
             throw;
         }
     }

@@ -58,13 +58,15 @@ public sealed class ManagedVm : IDisposable
         Backups = new VmBackups(_supervisor, Devices, Snapshots, DiskCommits, storage);
         Saves = new VmSaves(_supervisor, Devices, storage);
         Upgrades = new VmUpgrades(_supervisor, launcher, Devices, CpuTime, admitTwice);
+        DiskFiles = new VmDiskFiles(_supervisor, Devices, storage, TimeProvider.System);
+        Migrations = new VmMigrations(_supervisor, Devices, new MigrationOffers(_supervisor, DiskFiles, storage));
+        Arrival = new VmArrival(_supervisor, Devices, CpuTime);
         _memoryRestore = new VmMemoryRestore(_supervisor);
         _starts = new VmStarts(
-            _supervisor, launcher, Homes, Devices, CpuTime, Upgrades, Saves, _memoryRestore, DiskCopies, DiskCommits, Snapshots,
+            _supervisor, launcher, Homes, Devices, CpuTime, Upgrades, Migrations, Saves, _memoryRestore, DiskCopies, DiskCommits, Snapshots,
             StandardAgent, Seed, admit);
         _stops = new VmStops(_supervisor, StandardAgent);
         _stalls = new VmDiskStalls(_supervisor, Devices);
-        DiskFiles = new VmDiskFiles(_supervisor, Devices, storage, TimeProvider.System);
         _supervisor.Ends.Over = Seed.Settle;
         _supervisor.Observe(Devices, Memory, ResidentLimit, _stalls, _memoryRestore, DiskFiles, new WorkerReports(_supervisor, Devices));
     }
@@ -120,6 +122,10 @@ public sealed class ManagedVm : IDisposable
 
     internal VmUpgrades Upgrades { get; }
 
+    internal VmMigrations Migrations { get; }
+
+    internal VmArrival Arrival { get; }
+
     /// <summary>Something runs or is about to.</summary>
     internal bool IsAlive => _supervisor.IsAlive;
 
@@ -172,6 +178,7 @@ public sealed class ManagedVm : IDisposable
     internal Task<VmInfo> ReplaceAsync(string yaml, string folder, VmSpec spec, long? revision, CancellationToken cancellation) =>
         RunAsync(VmOperation.ReplaceSpec, () =>
         {
+            Migrations.RequireSettled();
             _supervisor.RequireIdle("changed", revision);
             _store.WriteSpec(yaml, spec, folder);
             _supervisor.Events.Publish("changed", _store.Name);
@@ -185,6 +192,7 @@ public sealed class ManagedVm : IDisposable
     internal Task<VmInfo> RemoveAsync(
         long? revision, Func<VmFolderChange?> takeFolder, CancellationToken cancellation) => RunAsync(VmOperation.Delete, () =>
     {
+        Migrations.RequireSettled();
         _supervisor.RequireIdle("deleted", revision);
         string id = _store.Record.Id;
         using VmFolderChange? disks = takeFolder();
@@ -196,6 +204,19 @@ public sealed class ManagedVm : IDisposable
         // Those that wait must not touch what is gone
         _supervisor.Close(new ApiException(404, "vm-not-found", "no such VM", $"{_store.Name} was deleted"));
     }, cancellation);
+
+    /// <summary>It is another host's: the record goes, and what else this host has of it.</summary>
+    /// <param name="kind">Kind of the event.</param>
+    /// <param name="message">What it says.</param>
+    internal void Leave(string kind, string message)
+    {
+        string id = _store.Record.Id;
+        _store.Remove();
+        _launcher.Forget(id);
+        Seed.Forget();
+        _supervisor.Events.Publish(kind, _store.Name, message: message);
+        _supervisor.Close(new ApiException(404, "vm-not-found", "no such VM", $"{_store.Name} {message}"));
+    }
 
     /// <summary>Carries out a command, and answers how the VM is then.</summary>
     internal async Task<VmInfo> AnswerAsync(Task command)

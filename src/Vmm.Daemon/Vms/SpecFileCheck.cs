@@ -9,6 +9,24 @@ namespace Vmm.Daemon.Vms;
 /// </summary>
 internal static class SpecFileCheck
 {
+    /// <summary>Reads a spec.</summary>
+    /// <param name="yaml">Its text.</param>
+    /// <param name="folder">What relative paths are relative to; empty when there is none.</param>
+    /// <param name="cancellation">Gives up.</param>
+    /// <exception cref="ApiException">It is not sound.</exception>
+    internal static VmSpec Read(string yaml, string folder, CancellationToken cancellation)
+    {
+        try
+        {
+            return SpecReader.Read(yaml, "spec", folder.Length > 0 ? folder : null, cancellation);
+        }
+        catch (SpecException e)
+        {
+            throw ApiException.OfSpec(e);
+        }
+    }
+
+    /// <summary>Looks.</summary>
     /// <param name="storage">Where files may be.</param>
     /// <param name="spec">The spec.</param>
     /// <param name="part">What a problem's path may begin with, and does not in the answer.</param>

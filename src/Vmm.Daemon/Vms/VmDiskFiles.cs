@@ -78,6 +78,9 @@ internal sealed class VmDiskFiles(VmSupervisor vm, VmDevices devices, StorageFol
         }
     }
 
+    /// <summary>The file of a disk, which is no server's, and those below it, as far as its images say.</summary>
+    internal IReadOnlyList<string> ChainOf(DiskSpec disk) => disk.Format == DiskFormat.Qcow2 ? ChainOf(disk.Path, out _) : [disk.Path];
+
     /// <summary>Whether a disk of the VM, which may be off, is this file or has it below, as far as its images say.</summary>
     internal bool HasInChain(string path)
     {

@@ -46,13 +46,19 @@ public sealed class VmManager(
     /// <summary>What they are promised of the host's memory.</summary>
     internal MemoryPromises Promises { private get; init; } = MemoryPromises.Unbounded;
 
+    /// <summary>What was decided over VMs of other hosts; null: none comes.</summary>
+    internal DecisionTable? Decisions { private get; init; }
+
+    /// <summary>Finds the vmmd of other hosts.</summary>
+    internal MigrationPeers Peers { get; init; } = new(null);
+
     /// <summary>What happens to the VMs.</summary>
     internal EventHub Events { get; } = events ?? new EventHub();
 
     /// <summary>Reads the inventory and takes over the workers that an earlier daemon left. Called once, before anything else.</summary>
     public async Task StartAsync(CancellationToken cancellationToken)
     {
-        foreach (VmRecord record in inventory.All())
+        foreach (VmRecord record in NewVms.Settle(inventory, Decisions))
         {
             _vms[record.Name] = Managed(record);
         }
@@ -74,6 +80,7 @@ public sealed class VmManager(
             {
                 launcher.SweepAfter(vm.Record.Id);
                 vm.Upgrades.SettleLost(leaves: ending.Contains(vm.Record.Id));
+                vm.Migrations.SettleLost(_ending.Token);
                 vm.Saves.SettleLost();
                 vm.DiskCopies.SettleLost();
                 vm.DiskCommits.SettleLost();
@@ -144,25 +151,7 @@ public sealed class VmManager(
     /// <summary>Finds the VM that is saved in a folder.</summary>
     /// <returns>The VM, and the folder, which is the caller's.</returns>
     /// <exception cref="ApiException">There is no saved VM, or this host does not know it.</exception>
-    internal (ManagedVm Vm, SavedVmFolder Folder) GetSaved(string path)
-    {
-        SavedVmFolder? folder = null;
-        try
-        {
-            folder = SavedVmFolder.At(storage, path);
-            return (Get(folder.ReadNote().Note.Name), folder);
-        }
-        catch (Exception cause) when (cause is StorageException or KernelException or IOException)
-        {
-            folder?.Dispose();
-            throw new ApiException(422, "folder-refused", "the saved VM cannot be read", cause.Message, inner: cause);
-        }
-        catch
-        {
-            folder?.Dispose();
-            throw;
-        }
-    }
+    internal (ManagedVm Vm, SavedVmFolder Folder) GetSaved(string path) => SavedVmFolder.Find(storage, path, Get);
 
     /// <summary>VMs whose spec names the file; one whose spec cannot be read counts when its text has the name.</summary>
     internal IReadOnlyList<string> UsersOf(string path) =>
@@ -198,7 +187,7 @@ public sealed class VmManager(
     /// <exception cref="ApiException">The spec is not sound, or the name is taken.</exception>
     public async Task<(VmInfo Vm, bool Created)> CreateAsync(string yaml, string folder, CancellationToken cancellation)
     {
-        VmSpec spec = Read(yaml, folder, cancellation);
+        VmSpec spec = SpecFileCheck.Read(yaml, folder, cancellation);
         using IDisposable held = Disks.Name(spec.Disks);
         SpecFileCheck.Require(storage, spec);
         ImageDiskPlan? over = ImageDisks?.Plan(yaml, folder, spec);
@@ -220,7 +209,7 @@ public sealed class VmManager(
             VmRecord record = new(Guid.NewGuid().ToString(), spec.Name, yaml, folder, 1, WantedOn: false, LastExit: null);
             ManagedVm vm = await Nets.ReserveAsync(
                 spec, () => _vms.ContainsKey(spec.Name) ? spec : null,
-                () => Task.FromResult(_vms[spec.Name] = Managed(Store(record, over)))).ConfigureAwait(false);
+                () => Task.FromResult(_vms[spec.Name] = Managed(NewVms.Store(inventory, record, over)))).ConfigureAwait(false);
             Events.Publish("created", spec.Name);
             return (vm.Info, true);
         }
@@ -236,7 +225,7 @@ public sealed class VmManager(
     {
         ManagedVm vm = Get(name);
         folder = folder.Length > 0 ? folder : vm.Record.Folder;
-        VmSpec spec = Read(yaml, folder, cancellation);
+        VmSpec spec = SpecFileCheck.Read(yaml, folder, cancellation);
         using IDisposable held = Disks.Name(spec.Disks);
         SpecFileCheck.RefuseImages(spec);
         SpecFileCheck.Require(storage, spec);
@@ -298,6 +287,50 @@ public sealed class VmManager(
         vm.Dispose();
     }
 
+    /// <summary>Takes a VM of another host in. It is not to run by itself until its move is over.</summary>
+    /// <param name="record">Its record, with the move.</param>
+    /// <param name="spec">What it has.</param>
+    /// <param name="cancellation">Gives up.</param>
+    /// <exception cref="ApiException">Its name is taken, or it has no room here.</exception>
+    internal async Task<ManagedVm> AddIncomingAsync(VmRecord record, VmSpec spec, CancellationToken cancellation)
+    {
+        await _changes.WaitAsync(cancellation).ConfigureAwait(false);
+        try
+        {
+            if (_vms.ContainsKey(record.Name) || _vms.Values.Any(vm => string.Equals(vm.Record.Id, record.Id, StringComparison.Ordinal)))
+            {
+                throw new ApiException(
+                    409, "name-taken", "the name is taken", $"{record.Name}: there is a VM of this name, or with its id");
+            }
+
+            using IDisposable admitted = Admit(spec);
+            return await Nets.ReserveAsync(spec, () => _vms.ContainsKey(spec.Name) ? spec : null,
+                () => Task.FromResult(_vms[record.Name] = Managed(NewVms.Store(inventory, record, null)))).ConfigureAwait(false);
+        }
+        finally
+        {
+            _changes.Release();
+        }
+    }
+
+    /// <summary>A VM is another host's: nothing of it stays here but what both have.</summary>
+    internal async Task LeaveAsync(ManagedVm vm, string kind, string message)
+    {
+        await _changes.WaitAsync(CancellationToken.None).ConfigureAwait(false);
+        try
+        {
+            vm.Leave(kind, message);
+            _vms.TryRemove(vm.Record.Name, out _);
+            await Nets.ForgetAsync(vm.Record.Name).ConfigureAwait(false);
+        }
+        finally
+        {
+            _changes.Release();
+        }
+
+        vm.Dispose();
+    }
+
     /// <summary>Lets go of all workers; the VMs go on. Nothing may ask for one any more.</summary>
     public Task StopAsync(CancellationToken cancellationToken)
     {
@@ -323,23 +356,6 @@ public sealed class VmManager(
         _ending.Dispose();
     }
 
-    // The disks first, under another name: whatever dies, the inventory says what becomes of them.
-    private VmRecord Store(VmRecord record, ImageDiskPlan? over)
-    {
-        using VmFolderChange? disks = over?.Make();
-        inventory.Add(record);
-        try
-        {
-            disks?.Complete();
-            return record;
-        }
-        catch
-        {
-            inventory.Remove(record);
-            throw;
-        }
-    }
-
     // What a VM owns goes with it; another VM may have come to stand on it.
     private VmFolderChange? TakeFolder(string name)
     {
@@ -356,11 +372,16 @@ public sealed class VmManager(
         return ImageDisks?.Folders.BeginRemoval(name);
     }
 
-    private ManagedVm Managed(VmRecord record) =>
-        new(record, inventory, launcher, Events, log, storage, Admit, AdmitTwice, OthersOver, Seeds)
+    private ManagedVm Managed(VmRecord record)
+    {
+        ManagedVm vm = new(record, inventory, launcher, Events, log, storage, Admit, AdmitTwice, OthersOver, Seeds)
         {
             AddressesOf = Nets.AddressesOf,
         };
+        vm.Migrations.Connect(
+            Peers, name => ImageDisks?.Folders.FilesOf(name) ?? [], (kind, message) => LeaveAsync(vm, kind, message), _ending.Token);
+        return vm;
+    }
 
     /// <summary>Looks whether a VM can run beside the others; what it is promised is kept until the answer is disposed.</summary>
     /// <exception cref="ApiException">It cannot.</exception>
@@ -381,34 +402,5 @@ public sealed class VmManager(
     /// <summary>What VMs that run are promised of the host's memory, and the most that may be; null: that is not known.</summary>
     internal (ulong Promised, ulong? Limit) PromisedMemory => (MemoryPromises.Sum(Running), Promises.Limit);
 
-    /// <summary>Looks whether the guest of one VM would reach the vsock of another as a host program.</summary>
-    /// <exception cref="ApiException">It would.</exception>
-    private void CheckVsock(VmSpec spec, Func<ManagedVm, bool> counts)
-    {
-        if (spec.Vsock is not { } vsock)
-        {
-            return;
-        }
-
-        foreach (ManagedVm other in _vms.Values.Where(
-            vm => !string.Equals(vm.Record.Name, spec.Name, StringComparison.Ordinal) && counts(vm)))
-        {
-            if (other.VsockPath is { } taken && VsockPaths.Conflict(spec.Name, vsock.Path, other.Record.Name, taken) is { } problem)
-            {
-                throw new ApiException(409, "vsock-conflict", "another VM has the vsock path", $"{problem}: give one of them another path");
-            }
-        }
-    }
-
-    private static VmSpec Read(string yaml, string folder, CancellationToken cancellation)
-    {
-        try
-        {
-            return SpecReader.Read(yaml, "spec", folder.Length > 0 ? folder : null, cancellation);
-        }
-        catch (SpecException e)
-        {
-            throw ApiException.OfSpec(e);
-        }
-    }
+    private void CheckVsock(VmSpec spec, Func<ManagedVm, bool> counts) => VsockPaths.Require(spec, _vms.Values.Where(counts));
 }

@@ -24,6 +24,9 @@ internal enum VmOperation
     /// <summary>The VM moves to another worker of this host.</summary>
     Upgrade,
 
+    /// <summary>The VM moves to another host, or comes from one.</summary>
+    Migrate,
+
     /// <summary>The power button is pressed, also as the first part of a graceful stop.</summary>
     PowerButton,
 
@@ -157,6 +160,7 @@ internal sealed class VmOperations
         {
             VmOperation.Save => "is being saved",
             VmOperation.Upgrade => "is being moved to a new worker",
+            VmOperation.Migrate => "is being moved from host to host",
             _ => null,
         };
         if (what is not null)

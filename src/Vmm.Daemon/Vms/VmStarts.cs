@@ -20,6 +20,7 @@ internal sealed class VmStarts
     private readonly VmDevices _devices;
     private readonly VmCpuTime _cpu;
     private readonly VmUpgrades _upgrades;
+    private readonly VmMigrations _migrations;
     private readonly VmSaves _saves;
     private readonly VmMemoryRestore _restore;
     private readonly VmDiskCopies _copies;
@@ -35,6 +36,7 @@ internal sealed class VmStarts
     /// <param name="devices">Learns what an adopted worker has.</param>
     /// <param name="cpu">Learns how an adopted worker is limited.</param>
     /// <param name="upgrades">Settles what an earlier daemon was at.</param>
+    /// <param name="migrations">Settles what an earlier daemon was at.</param>
     /// <param name="saves">Settles what an earlier daemon was at.</param>
     /// <param name="restore">Learns of a lazy restore.</param>
     /// <param name="copies">Settles what an earlier daemon was at.</param>
@@ -44,12 +46,12 @@ internal sealed class VmStarts
     /// <param name="seed">Learns that a run has begun.</param>
     /// <param name="admit">Throws when the VM cannot run beside the others; its answer is kept until the VM runs, or is not to.</param>
     internal VmStarts(
-        VmSupervisor vm, IWorkerLauncher launcher, VmHomes homes, VmDevices devices, VmCpuTime cpu, VmUpgrades upgrades, VmSaves saves,
-        VmMemoryRestore restore, VmDiskCopies copies, VmDiskCommits commits, VmSnapshots snapshots, VmStandardAgent agent, VmSeed seed,
-        Func<VmSpec, IDisposable> admit)
+        VmSupervisor vm, IWorkerLauncher launcher, VmHomes homes, VmDevices devices, VmCpuTime cpu, VmUpgrades upgrades,
+        VmMigrations migrations, VmSaves saves, VmMemoryRestore restore, VmDiskCopies copies, VmDiskCommits commits,
+        VmSnapshots snapshots, VmStandardAgent agent, VmSeed seed, Func<VmSpec, IDisposable> admit)
     {
         (_vm, _launcher, _homes, _devices, _cpu, _upgrades) = (vm, launcher, homes, devices, cpu, upgrades);
-        (_saves, _restore) = (saves, restore);
+        (_migrations, _saves, _restore) = (migrations, saves, restore);
         (_copies, _commits, _snapshots, _agent, _seed, _admit) = (copies, commits, snapshots, agent, seed, admit);
         vm.Ends.StartDue = StartDueAsync;
     }
@@ -174,7 +176,8 @@ internal sealed class VmStarts
     private async Task FinishAdoptionAsync(IWorker worker, IReadOnlyList<IWorker> others, CancellationToken cancellation)
     {
         await _upgrades.SettleAdoptedAsync(worker, others, cancellation).ConfigureAwait(false);
-        if (!await _saves.SettleAdoptedAsync(worker, cancellation).ConfigureAwait(false))
+        if (!await _migrations.SettleAdoptedAsync(worker, cancellation).ConfigureAwait(false)
+            || !await _saves.SettleAdoptedAsync(worker, cancellation).ConfigureAwait(false))
         {
             return;
         }
@@ -230,6 +233,7 @@ internal sealed class VmStarts
     {
         _seed.Settle();
         _upgrades.RequireSettled();
+        _migrations.RequireSettled();
         VmSpec spec = saved is null ? _vm.Store.RequireSpec() : ReadSpec(saved);
         if (saved is null && _vm.Store.Record.Saved is { IsWhole: true } place)
         {

@@ -1,6 +1,7 @@
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Moves;
 using Vmm.Daemon.Workers;
 using Vmm.LifeCycle;
@@ -23,6 +24,7 @@ internal sealed class VmSupervisor : IDisposable
         (Store, Events, Log) = (store, events, log);
         VmState first = store.Record switch
         {
+            { Move.Kind: MoveKind.Incoming } => VmState.Migrating,
             { Saved.IsWhole: true } => VmState.Saved,
             { LastExit: { } exit } => VmLifeCycle.After(exit.Reason),
             _ => VmState.Defined,

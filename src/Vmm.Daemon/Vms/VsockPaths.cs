@@ -1,4 +1,5 @@
 using System.Globalization;
+using Vmm.Spec;
 
 namespace Vmm.Daemon.Vms;
 
@@ -9,6 +10,24 @@ namespace Vmm.Daemon.Vms;
 internal static class VsockPaths
 {
     private const int MostLinks = 40; // as the kernel counts, path_resolution(7)
+
+    /// <summary>Looks whether the guest of one VM would reach the vsock of another as a host program.</summary>
+    /// <exception cref="ApiException">It would.</exception>
+    internal static void Require(VmSpec spec, IEnumerable<ManagedVm> all)
+    {
+        if (spec.Vsock is not { } vsock)
+        {
+            return;
+        }
+
+        foreach (ManagedVm other in all.Where(vm => !string.Equals(vm.Record.Name, spec.Name, StringComparison.Ordinal)))
+        {
+            if (other.VsockPath is { } taken && Conflict(spec.Name, vsock.Path, other.Record.Name, taken) is { } problem)
+            {
+                throw new ApiException(409, "vsock-conflict", "another VM has the vsock path", $"{problem}: give one of them another path");
+            }
+        }
+    }
 
     /// <summary>Why two VMs cannot have these sockets; null when they can.</summary>
     /// <param name="name">One VM.</param>
