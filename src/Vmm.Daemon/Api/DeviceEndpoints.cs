@@ -77,8 +77,10 @@ internal static class DeviceEndpoints
         {
             SnapshotWish wish = await BodyAsync(context, RequestJson.Default.SnapshotWish).ConfigureAwait(false);
             ManagedVm vm = vms.Get(Name(context));
-            JobInfo job = jobs.Start("disk-snapshot", vm.Record.Name, Who(context), (_, cancellation) =>
-                vm.Snapshots.TakeAsync(wish, cancellation));
+            JobInfo job = jobs.Start("disk-snapshot", vm.Record.Name, Who(context), async (_, cancellation) =>
+            {
+                await vm.Snapshots.TakeAsync(wish, cancellation).ConfigureAwait(false);
+            });
             await JobEndpoints.Accepted(context, job).ConfigureAwait(false);
         }).For(Role.Admin);
         api.MapPost("/vms/{name}/backup", async context =>

@@ -60,7 +60,9 @@ public sealed class BackupFolder
     /// <exception cref="BlockException">There is none, or it cannot be read.</exception>
     public StoredPoint Require(int? number)
     {
-        StoredPoint? found = number is null ? Points.LastOrDefault() : Points.FirstOrDefault(point => point.Number == number);
+        StoredPoint? found = number is not null ? Points.FirstOrDefault(point => point.Number == number)
+            : Points.Count > 0 ? Points[^1]
+            : null;
         string which = number is null ? "no points" : $"no point {number}; vmmctl backup list {FolderPath} tells which it has";
         return found is null ? throw new BlockException(BlockErrorKind.NotFound, $"folder {FolderPath} has {which}") { Path = FolderPath }
             : found.Point is null
