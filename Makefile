@@ -67,6 +67,8 @@ soak: publish-tests
 	tests/testhost/agent
 	tests/testhost/freeze
 	tests/testhost/disks
+	tests/testhost/migrate
+	tests/testhost/backup
 	tests/testhost/image
 	tests/testhost/installer
 	tests/testhost/pager

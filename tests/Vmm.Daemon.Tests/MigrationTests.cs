@@ -14,7 +14,9 @@ namespace Vmm.Daemon.Tests;
 /// <summary>
 /// vm migrate between two real daemons over TLS, with workers that only pretend; bytes really go from one to the other.
 /// </summary>
+#pragma warning disable CA1001 // DisposeAsync is xunit's.
 public sealed class MigrationTests : IAsyncLifetime
+#pragma warning restore CA1001
 {
     private static readonly CancellationToken s_none = CancellationToken.None;
 

@@ -20,7 +20,9 @@ namespace Vmm.Daemon.Moves;
 /// <param name="decisions">Where it is decided.</param>
 /// <param name="leave">Takes the VM out of the inventory, when nothing comes of it.</param>
 /// <param name="log">The log.</param>
+#pragma warning disable CA1001 // Its channels are closed when it is over; the others have no handle.
 internal sealed class IncomingMigration(
+#pragma warning restore CA1001
     MigrationOffer offer, ManagedVm vm, DecisionTable decisions, Func<ManagedVm, string, Task> leave, ILogger log)
 {
     private const int LongestProblem = 300;

@@ -18,7 +18,8 @@ internal sealed class MigrationPeers(PeerOptions? options, Func<Uri, PeerOptions
                 "vmmd.yaml says nothing of other hosts: set peers: {certificate: FILE, key: FILE, ca: FILE} on both");
         }
 
-        if (!Uri.TryCreate(url, UriKind.Absolute, out Uri? at) || at.Scheme != Uri.UriSchemeHttps || at.UserInfo.Length > 0
+        if (!Uri.TryCreate(url, UriKind.Absolute, out Uri? at) || !string.Equals(at.Scheme, Uri.UriSchemeHttps, StringComparison.Ordinal)
+            || at.UserInfo.Length > 0
             || at.PathAndQuery is not "/" || at.Fragment.Length > 0)
         {
             throw new ApiException(422, "migration-refused", "the VM is not moved", $"{url}: expected https://HOST:PORT of another vmmd");

@@ -37,7 +37,7 @@ cat >/tmp/g.yaml <<END
 name: g
 memory: {size: 1GiB, resident: 256MiB}
 cpus: 2
-numa: 2
+numa: {count: 2}
 boot: {kernel: $here/kernel, initrd: $here/initrd, cmdline: "console=ttyS0 panic=-1 quiet"}
 disks:
 $(for disk in a b c d; do echo "- {path: $store/$disk.raw, queues: 1}"; done)
