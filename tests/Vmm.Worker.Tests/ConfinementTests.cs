@@ -228,7 +228,7 @@ public sealed class ConfinementTests
     {
         using NbdServer server = NbdServer.Kit("memory", "1M"); // one that ends by itself says why
         (int status, string said) = await ProbeAsync(["small-control", "nbd", server.Socket]);
-        Assert.True(status == 0 && said.StartsWith("done", StringComparison.Ordinal), $"status {status}: {said}");
+        Assert.True(status == 0 && said.StartsWith("done", StringComparison.Ordinal), $"status {status}: {said}; {server.Fate}");
     }
 
     private static async Task<(int Status, string Said)> ProbeAsync(string[] arguments)

@@ -10,7 +10,9 @@ internal sealed class NbdServer : IDisposable
     private readonly string _program;
     private readonly string[] _arguments;
     private readonly bool _ownsSocket;
+    private readonly ManualResetEventSlim _over = new();
     private Process? _process;
+    private Task<string> _errors = Task.FromResult("");
 
     private NbdServer(string program, string socket, bool ownsSocket, params string[] arguments)
     {
@@ -20,6 +22,10 @@ internal sealed class NbdServer : IDisposable
 
     /// <summary>Where it listens.</summary>
     public string Socket { get; }
+
+    /// <summary>Whether it runs; how it ended, by a signal (128 and its number), say, and what it said.</summary>
+    public string Fate => _process is { HasExited: true } ended
+        ? $"{_program} ended with {ended.ExitCode}: {_errors.Result}" : $"{_program} runs";
 
     /// <summary>Why it cannot be started here; null when it can. deploy/dev-setup installs both.</summary>
     public static string? WhyNot(string program)
@@ -65,8 +71,8 @@ internal sealed class NbdServer : IDisposable
     public void Start()
     {
         ProcessStartInfo start = new(_program, _arguments) { RedirectStandardError = true, UseShellExecute = false };
-        _process = Process.Start(start)!;
-        Task<string> errors = _process.StandardError.ReadToEndAsync();
+        _process = StartOnThreadThatStays(start);
+        _errors = _process.StandardError.ReadToEndAsync();
         for (int i = 0; i < 400; i++)
         {
             if (Listens())
@@ -74,7 +80,7 @@ internal sealed class NbdServer : IDisposable
                 return;
             }
 
-            Assert.False(_process.HasExited, $"{_program} {string.Join(' ', _arguments)}: {(_process.HasExited ? errors.Result : "")}");
+            Assert.False(_process.HasExited, $"{_program} {string.Join(' ', _arguments)}: {Fate}");
             Thread.Sleep(25);
         }
 
@@ -90,6 +96,7 @@ internal sealed class NbdServer : IDisposable
             process.WaitForExit();
             process.Dispose();
             _process = null;
+            _over.Set();
         }
 
         File.Delete(Socket); // or what starts next waits for nobody
@@ -109,6 +116,28 @@ internal sealed class NbdServer : IDisposable
         {
             File.Delete(Socket);
         }
+    }
+
+    // nbdkit asks for SIGTERM when the thread that started it ends (PR_SET_PDEATHSIG of prctl(2)), and behind its first await a test goes on
+    // on another one.
+    private Process StartOnThreadThatStays(ProcessStartInfo start)
+    {
+        TaskCompletionSource<Process> started = new();
+        _over.Reset();
+        new Thread(() =>
+        {
+            try
+            {
+                started.SetResult(Process.Start(start)!);
+                _over.Wait();
+            }
+            catch (Exception cause)
+            {
+                started.TrySetException(cause);
+            }
+        })
+        { IsBackground = true }.Start();
+        return started.Task.GetAwaiter().GetResult();
     }
 
     private bool Listens()
