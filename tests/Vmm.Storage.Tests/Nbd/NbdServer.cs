@@ -118,7 +118,7 @@ internal sealed class NbdServer : IDisposable
         }
     }
 
-    // nbdkit asks for SIGTERM when the thread that started it ends (PR_SET_PDEATHSIG of prctl(2)), and behind its first await a test goes on
+    // nbdkit asks for SIGTERM when the thread that started it ends (PR_SET_PDEATHSIG of prctl(2)), and behind its first await a test goes
     // on another one.
     private Process StartOnThreadThatStays(ProcessStartInfo start)
     {
