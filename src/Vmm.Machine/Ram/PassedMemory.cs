@@ -1,5 +1,4 @@
 using Vmm.Interop;
-using Vmm.Machine.Moving;
 
 namespace Vmm.Machine.Ram;
 
@@ -13,16 +12,16 @@ internal sealed class PassedMemory(IReadOnlyList<FileDescriptorHandle> files) : 
     private int _taken;
 
     /// <summary>The next one, the caller's.</summary>
-    /// <exception cref="MoveException">There is none.</exception>
+    /// <exception cref="InvalidDataException">There is none.</exception>
     internal FileDescriptorHandle Take() =>
-        _taken < files.Count ? files[_taken++] : throw new MoveException($"the VM has more memories than the {files.Count} that came");
+        _taken < files.Count ? files[_taken++] : throw new InvalidDataException($"the VM has more memories than the {files.Count} that came");
 
-    /// <exception cref="MoveException">Some are left: it is another machine's memory.</exception>
+    /// <exception cref="InvalidDataException">Some are left: it is another machine's memory.</exception>
     internal void RequireAllTaken()
     {
         if (_taken < files.Count)
         {
-            throw new MoveException($"{files.Count} memories came, and the VM has {_taken}");
+            throw new InvalidDataException($"{files.Count} memories came, and the VM has {_taken}");
         }
     }
 
