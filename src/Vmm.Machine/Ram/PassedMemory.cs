@@ -13,8 +13,9 @@ internal sealed class PassedMemory(IReadOnlyList<FileDescriptorHandle> files) : 
 
     /// <summary>The next one, the caller's.</summary>
     /// <exception cref="InvalidDataException">There is none.</exception>
-    internal FileDescriptorHandle Take() =>
-        _taken < files.Count ? files[_taken++] : throw new InvalidDataException($"the VM has more memories than the {files.Count} that came");
+    internal FileDescriptorHandle Take() => _taken < files.Count
+        ? files[_taken++]
+        : throw new InvalidDataException($"the VM has more memories than the {files.Count} that came");
 
     /// <exception cref="InvalidDataException">Some are left: it is another machine's memory.</exception>
     internal void RequireAllTaken()
