@@ -253,6 +253,9 @@ internal static partial class DaemonLog
     [LoggerMessage(168, LogLevel.Error, "{Name}: what became of the move {Move} could not be written, and is tried again: {Problem}")]
     internal static partial void Undecided(ILogger log, string name, string move, string problem);
 
+    [LoggerMessage(169, LogLevel.Warning, "{Name}: {Peer} does not say whether it has it; somebody decided that it {Answer}")]
+    internal static partial void MigrationDecided(ILogger log, string name, string peer, string answer);
+
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
     internal static partial void Listening(ILogger log, string version, string socket);
 }

@@ -23,6 +23,7 @@ public sealed class IdentityMatrixTests
         PUT /api/v1/vms/{name}/seed
         DELETE /api/v1/vms/{name}/seed
         POST /api/v1/vms/{name}/migrate
+        POST /api/v1/vms/{name}/settle
         POST /api/v1/vms/{name}/disks
         POST /api/v1/vms/{name}/nets
         DELETE /api/v1/vms/{name}/devices/{device}

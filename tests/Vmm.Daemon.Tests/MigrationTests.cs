@@ -237,6 +237,58 @@ public sealed class MigrationTests : IAsyncLifetime
         await DaemonFixture.UntilAsync(() => _here.Record().Move is null);
     }
 
+    [Theory]
+    [InlineData(SettleRequest.Here)]
+    [InlineData(SettleRequest.There)]
+    public async Task Somebody_can_say_where_a_vm_is_that_was_handed_over_to_a_lost_host(string where)
+    {
+        SettleRequest word = new(where, "web1");
+        Assert.Equal("move-settled", (await DaemonFixture.RefusedAsync(() => _here.Client.SettleAsync("web1", word, s_none))).Code);
+        (TaskCompletionSource reached, TaskCompletionSource gate) = Gate("complete");
+        JobInfo job = await _here.Client.MigrateAsync("web1", new MigrateRequest(There), s_none);
+        await reached.Task.WaitAsync(ResourceOracle.Deadline);
+        FakeWorker source = _here.Workers.Alive.Values.Single(one => !_there.Workers.Alive.Values.Contains(one));
+        Task lost = _there.StopDaemonAsync();
+        gate.SetException(new WorkerException("worker-died", "it is gone"));
+        await lost;
+        Assert.Equal(
+            "move-unsettled", (await DaemonFixture.RefusedAsync(() => _here.Client.DoAsync("web1", "stop", s_none))).Code);
+        Assert.Equal("not-confirmed", (await DaemonFixture.RefusedAsync(
+            () => _here.Client.SettleAsync("web1", word with { Confirm = "web" }, s_none))).Code);
+        await _here.Client.SettleAsync("web1", word, s_none);
+        job = await _here.EndAsync(job);
+        if (where is SettleRequest.Here)
+        {
+            Assert.Equal(JobState.Failed, job.State);
+            Assert.Equal(VmState.Running, (await _here.Client.ShowAsync("web1", s_none)).State);
+            Assert.Null(_here.Record().Move);
+            Assert.False(source.Ended.IsCompleted);
+        }
+        else
+        {
+            Assert.Equal(JobState.Done, job.State);
+            Assert.Empty((await _here.Client.ListAsync(s_none)).Vms);
+            Assert.True(source.Ended.IsCompleted);
+        }
+    }
+
+    [Fact]
+    public async Task A_stop_that_comes_before_the_other_host_is_asked_ends_the_vm_on_both()
+    {
+        // The stop is let through at the last moment at which the sender looks whether there is one.
+        (TaskCompletionSource reached, TaskCompletionSource gate) = Gate("receive");
+        JobInfo job = await _here.Client.MigrateAsync("web1", new MigrateRequest(There), s_none);
+        await reached.Task.WaitAsync(ResourceOracle.Deadline);
+        Task stopping = _here.Client.DoAsync("web1", "stop", s_none);
+        gate.SetResult();
+        await stopping;
+        Assert.Equal(JobState.Failed, (await _here.EndAsync(job)).State);
+        Assert.Equal(VmState.Stopped, await _here.StateSoonAsync("web1", VmState.Stopped));
+        await DaemonFixture.UntilAsync(() => _there.Workers.Alive.IsEmpty);
+        Assert.Empty((await _there.Client.ListAsync(s_none)).Vms);
+        Assert.Null(_here.Record().Move);
+    }
+
     [Fact]
     public async Task What_is_not_known_is_given_up_for_good()
     {

@@ -48,6 +48,7 @@ public sealed partial class RestFuzzTests
         ["POST /api/v1/vms/{name}/save"] = ["""{"folder":"/nowhere/saved"}"""],
         ["POST /api/v1/vms/{name}/upgrade"] = ["""{"maxDowntimeMilliseconds":50,"timeoutSeconds":60}"""],
         ["POST /api/v1/vms/{name}/migrate"] = ["""{"to":"https://127.0.0.1:1","timeoutSeconds":60}"""],
+        ["POST /api/v1/vms/{name}/settle"] = ["""{"where":"here","confirm":"web1"}"""],
         ["POST /api/v1/migrations"] =
         [
             """
@@ -131,6 +132,7 @@ public sealed partial class RestFuzzTests
                     (a.Value.Taken > 0 || a.Key.EndsWith("rehome", StringComparison.Ordinal)
                         || a.Key.EndsWith("exec", StringComparison.Ordinal)
                         || a.Key.EndsWith("migrate", StringComparison.Ordinal)
+                        || a.Key.EndsWith("settle", StringComparison.Ordinal)
                         || a.Key.EndsWith("migrations", StringComparison.Ordinal)
                         || a.Key.EndsWith("restore", StringComparison.Ordinal))
                         && a.Value.Refused > 0,

@@ -45,6 +45,7 @@ public sealed class StrictInputTests
         ["POST /api/v1/vms/{name}/save"] = """{"folder":"/nowhere/saved"}""",
         ["POST /api/v1/vms/{name}/upgrade"] = """{"maxDowntimeMilliseconds":50}""",
         ["POST /api/v1/vms/{name}/migrate"] = """{"to":"https://nowhere.invalid:8443","maxDowntimeMilliseconds":50}""",
+        ["POST /api/v1/vms/{name}/settle"] = """{"where":"here","confirm":"web1"}""",
         ["POST /api/v1/migrations"] =
             """{"id":"a","vm":"a","name":"a","spec":"a","folder":"","current":"a","files":["a"],"channels":1,"timeoutSeconds":9}""",
         ["POST /api/v1/restore"] = """{"folder":"/nowhere/saved"}""",

@@ -4,13 +4,14 @@ using Vmm.Contracts.Rest;
 
 namespace Vmm.Cli.Vms;
 
-/// <summary><c>vmmctl vm upgrade</c> and <c>vm migrate</c>: names, options, help.</summary>
+/// <summary><c>vmmctl vm upgrade</c>, <c>vm migrate</c> and <c>vm settle</c>: names, options, help.</summary>
 internal static class MoveCommands
 {
     internal static void AddTo(Noun vm)
     {
         AddUpgrade(vm);
         AddMigrate(vm);
+        AddSettle(vm);
     }
 
     private static void AddUpgrade(Noun vm)
@@ -47,6 +48,23 @@ internal static class MoveCommands
                     parsed.GetRequiredValue(to), Milliseconds(parsed.GetValue(downtime)), Seconds(parsed.GetValue(timeout)),
                     parsed.GetValue(late) is "force" ? true : null),
                 cancellation));
+    }
+
+    private static void AddSettle(Noun vm)
+    {
+        Argument<string> name = VmCommands.Name();
+        Option<string> where = new("--where") { Description = "Where the VM is: here, or there, on the other host", Required = true };
+        where.AcceptOnlyFromAmong(SettleRequest.Here, SettleRequest.There);
+        Option<string> confirm = new("--confirm")
+        {
+            Description = "The VM's name once more: two hosts that run it write the same disks",
+            HelpName = "name",
+            Required = true,
+        };
+        vm.Add("settle", "Say where a VM is that was handed over to a host which is lost for good",
+            [name, where, confirm], (session, parsed, cancellation) => MoveVerbs.SettleAsync(
+                session, parsed.GetRequiredValue(name),
+                new SettleRequest(parsed.GetRequiredValue(where), parsed.GetRequiredValue(confirm)), cancellation));
     }
 
     private static Option<string> Late()

@@ -6,7 +6,9 @@ using Vmm.LifeCycle;
 
 namespace Vmm.Cli.Vms;
 
-/// <summary><c>vm upgrade</c> and <c>vm migrate</c>: jobs that are followed to their end, and cancelled by Ctrl-C.</summary>
+/// <summary>
+/// <c>vm upgrade</c> and <c>vm migrate</c>: jobs that are followed to their end, and cancelled by Ctrl-C; <c>vm settle</c>.
+/// </summary>
 internal static class MoveVerbs
 {
     internal static async Task<int> UpgradeAsync(
@@ -67,6 +69,16 @@ internal static class MoveVerbs
             ? string.Create(CultureInfo.InvariantCulture, $"; it stood still for {move.DowntimeMilliseconds:0.#} ms until all was sent")
             : "";
         return session.Done(ended, RestJson.Default.JobInfo, $"{name} is on {request.To}{still}");
+    }
+
+    /// <summary><c>vm settle</c>.</summary>
+    internal static async Task<int> SettleAsync(
+        DaemonSession session, string name, SettleRequest request, CancellationToken cancellation)
+    {
+        await session.Client.SettleAsync(name, request, cancellation).ConfigureAwait(false);
+        return session.Done(request, RestJson.Default.SettleRequest, request.Where is SettleRequest.Here
+            ? $"{name} is here: 'vmmctl vm show {name}' tells how it goes on"
+            : $"{name} is gone from this host");
     }
 
     private static int Failed(DaemonSession session, JobInfo job)

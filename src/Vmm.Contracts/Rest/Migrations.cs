@@ -10,6 +10,18 @@ namespace Vmm.Contracts.Rest;
 public sealed record MigrateRequest(
     string To, int? MaxDowntimeMilliseconds = null, int? TimeoutSeconds = null, bool? Force = null);
 
+/// <summary>A person says where a VM is, since the host that it was handed over to is lost.</summary>
+/// <param name="Where"><c>here</c>, on the host that had it, or <c>there</c>.</param>
+/// <param name="Confirm">The VM's name, typed: should the other host have taken it after all, two would run on the same disks.</param>
+public sealed record SettleRequest(string Where, string Confirm)
+{
+    /// <summary>The VM is on the host that had it.</summary>
+    public const string Here = "here";
+
+    /// <summary>It is on the host that it was handed over to.</summary>
+    public const string There = "there";
+}
+
 /// <summary>A file of a disk, as the host sees it that has the VM.</summary>
 /// <param name="Path">The whole path, which is the same on both hosts.</param>
 /// <param name="Bytes">Its size.</param>

@@ -18,4 +18,10 @@ public static class MoveRequests
         this VmmClient client, string name, MigrateRequest request, CancellationToken cancellation) => client.AskAsync(
             HttpMethod.Post, VmmClient.Vm(name) + "/migrate", JsonSerializer.Serialize(request, RestJson.Default.MigrateRequest),
             RestJson.Default.JobInfo, cancellation);
+
+    /// <summary>Says where a VM is that was handed over to a host that is lost.</summary>
+    public static Task SettleAsync(this VmmClient client, string name, SettleRequest request, CancellationToken cancellation) =>
+        client.TellAsync(
+            HttpMethod.Post, VmmClient.Vm(name) + "/settle", JsonSerializer.Serialize(request, RestJson.Default.SettleRequest),
+            cancellation);
 }

@@ -33,6 +33,7 @@ namespace Vmm.Contracts.Rest;
 [JsonSerializable(typeof(DiskCopyWish))]
 [JsonSerializable(typeof(SnapshotWish))]
 [JsonSerializable(typeof(BackupRequest))]
+[JsonSerializable(typeof(SettleRequest))]
 [JsonSerializable(typeof(DiskStreamWish))]
 [JsonSerializable(typeof(DiskCommitWish))]
 [JsonSerializable(typeof(DeviceList))]

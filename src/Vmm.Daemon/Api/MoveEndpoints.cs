@@ -21,6 +21,25 @@ internal static class MoveEndpoints
     {
         MapUpgrade(api, vms, jobs);
         MapMigrate(api, vms, jobs);
+        api.MapPost("/vms/{name}/settle", async context =>
+        {
+            SettleRequest request = await BodyAsync(context, RequestJson.Default.SettleRequest).ConfigureAwait(false);
+            ManagedVm vm = vms.Get(Name(context));
+            if (request.Where is not (SettleRequest.Here or SettleRequest.There))
+            {
+                throw new ApiException(422, "move-impossible", "a place that cannot be", $"where: {request.Where} is neither here nor there",
+                    [new FieldProblem("where", "expected here or there", 0)]);
+            }
+
+            if (!string.Equals(request.Confirm, vm.Record.Name, StringComparison.Ordinal))
+            {
+                throw new ApiException(422, "not-confirmed", "the VM's name has to be typed",
+                    $"confirm: expected {vm.Record.Name}: should the other host run it all the same, both write the same disks");
+            }
+
+            vm.Migrations.Decide(request.Where is SettleRequest.Here);
+            context.Response.StatusCode = 204;
+        }).For(Role.Admin);
     }
 
     private static void MapUpgrade(RouteGroupBuilder api, VmManager vms, Jobs jobs) =>

@@ -44,6 +44,8 @@ internal static class OpenApiTable
         ["DELETE /vms/{name}"] = new("Forget a VM that does not run", Status: "204"),
         ["POST /vms/{name}/migrate"] =
             new("Let a VM go on on another host; a job", s_json.JobInfo, s_json.MigrateRequest, "202"),
+        ["POST /vms/{name}/settle"] =
+            new("Say where a VM is that was handed over to a host that is lost", Body: s_json.SettleRequest, Status: "204"),
         ["POST /migrations"] = new("Offer a VM of another host, for its vmmd", s_json.MigrationInfo, s_json.MigrationOffer),
         ["GET /migrations/{id}"] = new("Where the move of a VM from another host stands", s_json.MigrationInfo),
         ["POST /migrations/{id}/commit"] = new("Take the VM, unless it is decided otherwise", s_json.MigrationInfo),

@@ -43,6 +43,7 @@ namespace Vmm.Daemon.Api;
 [JsonSerializable(typeof(TokenWish))]
 [JsonSerializable(typeof(UpgradeRequest))]
 [JsonSerializable(typeof(MigrateRequest))]
+[JsonSerializable(typeof(SettleRequest))]
 [JsonSerializable(typeof(MigrationOffer))]
 [JsonSerializable(typeof(VmSeedWish))]
 internal sealed partial class RequestJson : JsonSerializerContext;

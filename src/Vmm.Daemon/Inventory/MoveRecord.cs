@@ -44,6 +44,9 @@ public enum MoveStep
 /// <param name="Peer">The vmmd of the other host, of one that goes there.</param>
 public sealed record MoveRecord(string Id, MoveKind Kind, MoveStep Step, bool WasPaused, string? Peer = null)
 {
+    /// <summary>Only the other host's word says where the VM is.</summary>
+    internal bool IsUnsettled => Kind == MoveKind.Outgoing && Step == MoveStep.Asking;
+
     /// <summary>A new one.</summary>
     internal static MoveRecord Begin(MoveKind kind, bool wasPaused) =>
         new(Guid.NewGuid().ToString("N"), kind, MoveStep.Begun, wasPaused);

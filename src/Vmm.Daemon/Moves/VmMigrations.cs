@@ -24,6 +24,7 @@ internal sealed class VmMigrations(VmSupervisor vm, VmDevices devices, Migration
     private MigrationPeers _peers = new(null);
     private Func<string, string, Task> _leave = (_, _) => Task.CompletedTask;
     private CancellationToken _ending;
+    private volatile TaskCompletionSource<MigrationInfo> _decided = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     /// <summary>Tells it where other hosts are, and who takes a VM that left out of the inventory.</summary>
     /// <param name="peers">The others.</param>
@@ -49,16 +50,25 @@ internal sealed class VmMigrations(VmSupervisor vm, VmDevices devices, Migration
     internal Task MigrateAsync(string to, MoveWish wish, Action<MoveProgress> report, CancellationToken cancellation) =>
         vm.Operations.RunAsync(VmOperation.Migrate, vm.Name, () => MigrateInTurnAsync(to, wish, report, cancellation), cancellation);
 
-    /// <summary>For what must not happen to a VM that may be another host's.</summary>
-    /// <exception cref="ApiException">It may be.</exception>
-    internal void RequireSettled()
+    /// <summary>
+    /// A person says where the VM is, since the other host, which may have been asked to take it, answers no more.
+    /// </summary>
+    /// <param name="isHere">What they say.</param>
+    /// <exception cref="ApiException">Nothing waits for such a word.</exception>
+    internal void Decide(bool isHere)
     {
-        if (vm.Store.Record.Move is { Kind: MoveKind.Outgoing, Step: MoveStep.Asking, Peer: var peer })
+        if (vm.Store.Record.Move is not { IsUnsettled: true } move
+            || !_decided.TrySetResult(new MigrationInfo(
+                move.Id, isHere ? MigrationState.Aborted : MigrationState.Committed, "somebody decided it by hand")))
         {
-            throw new ApiException(409, "move-unsettled", "the VM may be another host's",
-                $"{vm.Name} was handed over to {peer}, which has not said yet whether it has it: it is asked again and again; bring it, or "
-                    + "the network, back");
+            throw new ApiException(409, "move-settled", "nothing has to be decided",
+                $"{vm.Name} does not wait for another host's word: 'vmmctl vm show {vm.Name}' says how it is");
         }
+
+        string answer = isHere ? "stays here" : "is there";
+        vm.Events.Publish(
+            "migration", vm.Name, message: $"was handed over to {move.Peer}, which does not answer: somebody decided that it {answer}");
+        DaemonLog.MigrationDecided(vm.Log, vm.Name, move.Peer!, answer);
     }
 
     /// <summary>Goes on with what an earlier daemon was at.</summary>
@@ -118,7 +128,7 @@ internal sealed class VmMigrations(VmSupervisor vm, VmDevices devices, Migration
     private async Task MigrateInTurnAsync(string to, MoveWish wish, Action<MoveProgress> report, CancellationToken cancellation)
     {
         VmDiskCopies.ThrowIfCopying(vm);
-        RequireSettled();
+        vm.Store.RequireSettled();
         IWorker source = vm.RequireWorkerFor(VmEvent.Move);
         using IMigrationPeer peer = _peers.Find(to);
         VmSpec spec = await devices.CurrentSpecAsync(source, cancellation).ConfigureAwait(false);
@@ -134,7 +144,7 @@ internal sealed class VmMigrations(VmSupervisor vm, VmDevices devices, Migration
             await HandOverAsync(source, peer, offer, wish, copy, taken => step = MigrationSteps.Next(step, taken), cancellation)
                 .ConfigureAwait(false);
             RequireThere(source);
-            Write(move with { Step = MoveStep.Asking });
+            BeginAsking(move);
             step = MigrationSteps.Next(step, OutgoingEvent.Written);
         }
         catch (Exception cause) when (cause is WorkerException or PeerException or KernelException or SqliteException or TimeoutException)
@@ -151,7 +161,10 @@ internal sealed class VmMigrations(VmSupervisor vm, VmDevices devices, Migration
         }
 
         report((last ?? PreCopy.Progress(new(MoveStage.HandedOver, 1, 0, 0, 0, 0, 0, 0, 0))) with { Stage = "asking" });
-        MigrationInfo said = await AskAsync(move, peer, _ending, cancellation).ConfigureAwait(false);
+        // A stop that came before the record: the VM must end, and so must not be taken. One that comes later is refused.
+        bool isThere = IsThere(source);
+        MigrationInfo said = await AskAsync(
+            move, peer, _ending, isThere ? cancellation : new CancellationToken(canceled: true)).ConfigureAwait(false);
         bool isGone = said.State == MigrationState.Committed;
         step = MigrationSteps.Next(step, isGone ? OutgoingEvent.SaidCommitted : OutgoingEvent.SaidAborted);
         if (step == OutgoingStep.Gone)
@@ -165,7 +178,9 @@ internal sealed class VmMigrations(VmSupervisor vm, VmDevices devices, Migration
         await BackAsync(source, move).ConfigureAwait(false);
         cancellation.ThrowIfCancellationRequested();
         throw new ApiException(502, "move-failed", "the VM could not be moved",
-            $"{vm.Name}: {to} did not take it: {said.Problem ?? "it does not say why"}; it runs on here");
+            isThere
+                ? $"{vm.Name}: {to} did not take it: {said.Problem ?? "it does not say why"}; it runs on here"
+                : $"{vm.Name} has ended, or is being stopped");
     }
 
     /// <summary>Up to where the VM stands still here, and all of it is there.</summary>
@@ -208,29 +223,54 @@ internal sealed class VmMigrations(VmSupervisor vm, VmDevices devices, Migration
     /// <summary>It still stands still in its worker, and nobody has pulled its plug: only then may the other host be asked.</summary>
     private void RequireThere(IWorker source)
     {
-        (VmState state, IWorker? worker, _, _) = vm.Snapshot;
-        if (state != VmState.Migrating || !ReferenceEquals(worker, source) || source.Ended.IsCompleted)
+        if (!IsThere(source))
         {
             throw new WorkerException(ControlCodes.WrongState, $"{vm.Name} has ended, or is being stopped");
         }
     }
 
-    /// <summary>Asks until the other host says what is decided: nothing else ends this but the daemon's own end.</summary>
+    private bool IsThere(IWorker source)
+    {
+        (VmState state, IWorker? worker, _, _) = vm.Snapshot;
+        return state == VmState.Migrating && ReferenceEquals(worker, source) && !source.Ended.IsCompleted;
+    }
+
+    /// <summary>
+    /// Asks until the other host says what is decided, or a person does: nothing else ends this but the daemon's own end.
+    /// </summary>
     private async Task<MigrationInfo> AskAsync(
         MoveRecord move, IMigrationPeer? connected, CancellationToken ending, CancellationToken giveUp)
+    {
+        using CancellationTokenSource over = CancellationTokenSource.CreateLinkedTokenSource(ending);
+        Task<MigrationInfo> asking = AskPeerAsync(move, connected, over.Token, giveUp), decided = _decided.Task;
+        Task<MigrationInfo> first = await Task.WhenAny(asking, decided).ConfigureAwait(false);
+        await over.CancelAsync().ConfigureAwait(false);
+        await ((Task)asking).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        MigrationInfo said = await first.ConfigureAwait(false);
+        if (ReferenceEquals(first, decided) && said.State == MigrationState.Aborted)
+        {
+            // Should it answer now of all times, its word is the one that counts.
+            return await SayFarewellAsync(move).ConfigureAwait(false) ?? said;
+        }
+
+        return said;
+    }
+
+    private async Task<MigrationInfo> AskPeerAsync(
+        MoveRecord move, IMigrationPeer? connected, CancellationToken over, CancellationToken giveUp)
     {
         int delay = 50;
         for (string? told = null; ;)
         {
-            ending.ThrowIfCancellationRequested();
+            over.ThrowIfCancellationRequested();
             try
             {
                 using IMigrationPeer? fresh = connected is null ? _peers.Find(move.Peer!) : null;
                 IMigrationPeer peer = connected ?? fresh!;
                 connected = null; // the next question is by a new connection
                 MigrationInfo said = await (giveUp.IsCancellationRequested
-                    ? peer.AbortAsync(move.Id, ending)
-                    : peer.CommitAsync(move.Id, ending)).ConfigureAwait(false);
+                    ? peer.AbortAsync(move.Id, over)
+                    : peer.CommitAsync(move.Id, over)).ConfigureAwait(false);
                 if (said.State is MigrationState.Committed or MigrationState.Aborted)
                 {
                     return said;
@@ -246,7 +286,7 @@ internal sealed class VmMigrations(VmSupervisor vm, VmDevices devices, Migration
                 }
             }
 
-            await Task.Delay(delay, ending).ConfigureAwait(false);
+            await Task.Delay(delay, over).ConfigureAwait(false);
             delay = Math.Min(delay * 2, 5000);
         }
     }
@@ -272,24 +312,25 @@ internal sealed class VmMigrations(VmSupervisor vm, VmDevices devices, Migration
     /// <summary>It stays here.</summary>
     private async Task BackAsync(IWorker source, MoveRecord move)
     {
-        await SayFarewellAsync(move).ConfigureAwait(false);
+        _ = await SayFarewellAsync(move).ConfigureAwait(false);
         await offers.CancelAsync(source).ConfigureAwait(false);
         vm.Handover.Settle(source);
         Forget();
     }
 
     // The other host finds out by itself, too: this is quicker.
-    private async Task SayFarewellAsync(MoveRecord move)
+    private async Task<MigrationInfo?> SayFarewellAsync(MoveRecord move)
     {
         using CancellationTokenSource soon = new(s_farewell);
         try
         {
             using IMigrationPeer peer = _peers.Find(move.Peer!);
-            _ = await peer.AbortAsync(move.Id, soon.Token).ConfigureAwait(false);
+            return await peer.AbortAsync(move.Id, soon.Token).ConfigureAwait(false);
         }
         catch (Exception cause) when (cause is PeerException or ApiException or OperationCanceledException)
         {
             DaemonLog.FarewellUnheard(vm.Log, vm.Name, move.Peer!, cause.Message);
+            return null;
         }
     }
 
@@ -307,6 +348,12 @@ internal sealed class VmMigrations(VmSupervisor vm, VmDevices devices, Migration
         _ => new ApiException(
             500, "move-failed", "the VM could not be moved", $"{vm.Name}: {cause.Message}; it runs on here", inner: cause),
     };
+
+    private void BeginAsking(MoveRecord move)
+    {
+        _decided = new TaskCompletionSource<MigrationInfo>(TaskCreationOptions.RunContinuationsAsynchronously);
+        Write(move with { Step = MoveStep.Asking });
+    }
 
     private void Write(MoveRecord move)
     {

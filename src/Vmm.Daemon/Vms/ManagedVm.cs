@@ -178,7 +178,7 @@ public sealed class ManagedVm : IDisposable
     internal Task<VmInfo> ReplaceAsync(string yaml, string folder, VmSpec spec, long? revision, CancellationToken cancellation) =>
         RunAsync(VmOperation.ReplaceSpec, () =>
         {
-            Migrations.RequireSettled();
+            _store.RequireSettled();
             _supervisor.RequireIdle("changed", revision);
             _store.WriteSpec(yaml, spec, folder);
             _supervisor.Events.Publish("changed", _store.Name);
@@ -192,7 +192,7 @@ public sealed class ManagedVm : IDisposable
     internal Task<VmInfo> RemoveAsync(
         long? revision, Func<VmFolderChange?> takeFolder, CancellationToken cancellation) => RunAsync(VmOperation.Delete, () =>
     {
-        Migrations.RequireSettled();
+        _store.RequireSettled();
         _supervisor.RequireIdle("deleted", revision);
         string id = _store.Record.Id;
         using VmFolderChange? disks = takeFolder();

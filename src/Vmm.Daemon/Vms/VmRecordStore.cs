@@ -90,6 +90,18 @@ internal sealed class VmRecordStore
         }
     }
 
+    /// <summary>For what must not happen to a VM that may be another host's.</summary>
+    /// <exception cref="ApiException">It may be.</exception>
+    internal void RequireSettled()
+    {
+        if (Record.Move is { IsUnsettled: true, Peer: var peer })
+        {
+            throw new ApiException(409, "move-unsettled", "the VM may be another host's",
+                $"{Name} was handed over to {peer}, which has not said yet whether it has it: it is asked again and again; bring it, or "
+                    + $"the network, back. Is it lost for good: 'vmmctl vm settle {Name}'");
+        }
+    }
+
     /// <summary>Changes the record in memory; <see cref="Commit"/> writes it. Quick: may be called under another lock.</summary>
     internal void Change(Func<VmRecord, VmRecord> change)
     {

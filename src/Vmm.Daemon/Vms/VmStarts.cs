@@ -233,7 +233,7 @@ internal sealed class VmStarts
     {
         _seed.Settle();
         _upgrades.RequireSettled();
-        _migrations.RequireSettled();
+        _vm.Store.RequireSettled();
         VmSpec spec = saved is null ? _vm.Store.RequireSpec() : ReadSpec(saved);
         if (saved is null && _vm.Store.Record.Saved is { IsWhole: true } place)
         {

@@ -354,6 +354,7 @@ internal sealed class VmSupervisor : IDisposable
             }
 
             worker = RequireWorkerFor(VmEvent.Stop);
+            Store.RequireSettled(); // under the lock: see VmMigrations, which looks for a stop when this record is there
             MoveIfPossible(VmEvent.Stop);
             return true;
         }
