@@ -30,7 +30,7 @@ internal sealed class HostReason
     {
         lock (_gate)
         {
-            _now = reason is null ? default : (SafeText.Line(reason, Longest), DateTimeOffset.UtcNow);
+            _now = reason is null ? (null, null) : (SafeText.Line(reason, Longest), (DateTimeOffset?)DateTimeOffset.UtcNow);
         }
     }
 }

@@ -113,14 +113,17 @@ internal sealed class DaemonFixture : IAsyncDisposable
     }
 
     /// <summary>Waits until that is so.</summary>
-    internal static async Task UntilAsync(Func<bool> done)
+    internal static Task UntilAsync(Func<bool> done) => UntilAsync(() => Task.FromResult(done()));
+
+    /// <inheritdoc cref="UntilAsync(Func{bool})"/>
+    internal static async Task UntilAsync(Func<Task<bool>> done)
     {
-        for (int i = 0; i < 2400 && !done(); i++)
+        for (int i = 0; i < 2400 && !await done(); i++)
         {
             await Task.Delay(25);
         }
 
-        Assert.True(done());
+        Assert.True(await done());
     }
 
     /// <summary>The job when it is over.</summary>

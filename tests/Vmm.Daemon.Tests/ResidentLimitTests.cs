@@ -1,5 +1,7 @@
+using Microsoft.Data.Sqlite;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Vms;
 using Vmm.Memory;
 
 namespace Vmm.Daemon.Tests;
@@ -32,6 +34,34 @@ public sealed class ResidentLimitTests
             () => daemon.Client.ChangeMemoryAsync("web1", new MemoryWish(Resident: wish), TimeSpan.Zero, s_none));
         Assert.Equal((status, code), (refused.Problem.Status, refused.Problem.Code));
         Assert.Null(daemon.Workers.Alive.Values.Single().Resident);
+    }
+
+    [Fact]
+    public async Task A_limit_that_cannot_be_written_down_is_not_in_force_either()
+    {
+        await using DaemonFixture daemon = await StartAsync();
+        await using (SqliteConnection inventory = new($"Data Source={daemon.Options.StateFolder}/inventory.db"))
+        {
+            await inventory.OpenAsync(s_none);
+            await using SqliteCommand refuse = inventory.CreateCommand();
+            refuse.CommandText = "CREATE TRIGGER refuse BEFORE UPDATE ON vm BEGIN SELECT RAISE(ABORT, 'full'); END";
+            _ = await refuse.ExecuteNonQueryAsync(s_none);
+        }
+
+        VmmApiException refused = await Assert.ThrowsAsync<VmmApiException>(
+            () => daemon.Client.ChangeMemoryAsync("web1", new MemoryWish(Resident: "50%"), TimeSpan.Zero, s_none));
+        Assert.Equal(500, refused.Problem.Status);
+        Assert.Equal((ulong)ByteSize.MiB(128), daemon.Workers.Alive.Values.Single().Resident);
+        Assert.Contains("resident: 25%", await daemon.Client.SpecAsync("web1", s_none), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_full_state_folder_is_told_as_what_it_is()
+    {
+        Problem full = DaemonFault.ToProblem(new SqliteException("database or disk is full", 13), "the log has it");
+        Assert.Equal((507, "no-space"), (full.Status, full.Code));
+        Problem other = DaemonFault.ToProblem(new SqliteException("disk I/O error", 10), "the log has it");
+        Assert.Equal((500, "the log has it"), (other.Status, other.Detail));
     }
 
     [Fact]

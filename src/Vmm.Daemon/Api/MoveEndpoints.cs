@@ -27,7 +27,8 @@ internal static class MoveEndpoints
             ManagedVm vm = vms.Get(Name(context));
             if (request.Where is not (SettleRequest.Here or SettleRequest.There))
             {
-                throw new ApiException(422, "move-impossible", "a place that cannot be", $"where: {request.Where} is neither here nor there",
+                throw new ApiException(422, "move-impossible", "a place that cannot be",
+                    $"where: {request.Where} is neither here nor there",
                     [new FieldProblem("where", "expected here or there", 0)]);
             }
 

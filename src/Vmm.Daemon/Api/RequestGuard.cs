@@ -62,8 +62,7 @@ internal sealed class RequestGuard(
 #pragma warning restore CA1031
         {
             DaemonLog.Fault(log, e, context.Request.Method, Shown(context.Request.Path), request.Id);
-            return new Problem(
-                500, "internal", "an error of the daemon", $"request {request.Id} failed inside the daemon; its log has the details");
+            return DaemonFault.ToProblem(e, $"request {request.Id} failed inside the daemon; its log has the details");
         }
     }
 

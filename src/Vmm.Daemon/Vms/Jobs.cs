@@ -126,7 +126,7 @@ internal sealed class Jobs(JobTable jobs, EventHub events, ILogger log) : IHoste
 #pragma warning restore CA1031
         {
             DaemonLog.JobFault(log, e, job.Info.Kind, job.Info.Target, job.Info.Id);
-            (state, error) = (JobState.Failed, new Problem(500, "internal", "an error of the daemon", "the daemon's log has the details"));
+            (state, error) = (JobState.Failed, DaemonFault.ToProblem(e, "the daemon's log has the details"));
         }
 
         job.Info = job.Info with

@@ -54,8 +54,20 @@ internal sealed class VmResidentLimit(VmSupervisor vm, Func<VmSpec, IDisposable>
                 old => old with { Paging = paging with { Resident = portion } });
             ByteSize limit = spec.ResidentLimit;
             using IDisposable promised = admit(spec);
+            ByteSize before = vm.Store.RequireSpec().ResidentLimit;
             await CallAsync(() => worker.MemoryAsync(new MemoryWish(ResidentBytes: limit), cancellation)).ConfigureAwait(false);
-            vm.Store.WriteSpec(text, spec);
+            try
+            {
+                vm.Store.WriteSpec(text, spec);
+            }
+            catch
+            {
+                // The one in force is the one of the spec, or the next daemon promises other memory than the VM has.
+                MemoryWish back = new(ResidentBytes: before);
+                await CallAsync(() => worker.MemoryAsync(back, CancellationToken.None)).ConfigureAwait(false);
+                throw;
+            }
+
             string now = portion.Size is null ? $"{portion.ToString()}, {limit.ToString()}" : limit.ToString();
             vm.Events.Publish("resident-limit", vm.Name, message: $"at most {now} of its memory is resident from now on");
             DaemonLog.ResidentLimit(vm.Log, vm.Name, now);
