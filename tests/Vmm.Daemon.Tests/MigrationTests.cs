@@ -303,7 +303,8 @@ public sealed class MigrationTests : IAsyncLifetime
             (await peer.OfferAsync(late with { Id = Guid.NewGuid().ToString("N") }, s_none)).State);
         foreach (MigrationOffer lie in (MigrationOffer[])
             [late with { Id = "../x" }, late with { Vm = "x" }, late with { Channels = 17 }, late with { Name = "other" },
-                late with { Current = "{" }, late with { Files = ["top 1 1 /etc/shadow"] }, late with { TimeoutSeconds = 0 }])
+                late with { Current = "{" }, late with { Files = ["top 1 1 /etc/shadow"] }, late with { TimeoutSeconds = 0 },
+                late with { Cpu = "{}" }])
         {
             MigrationOffer asked = lie.Id.StartsWith('.') ? lie : lie with { Id = Guid.NewGuid().ToString("N") };
             Assert.Equal("migration-refused", (await Assert.ThrowsAsync<PeerException>(() => peer.OfferAsync(asked, s_none))).Code);

@@ -37,6 +37,7 @@ public sealed class HostedPagingTests
         FakePager pager = new() { Statistics = Numbered(null) };
         using HostedPaging paging = new(() => pager);
         paging.SetLimit(32 << 20, null);
+        Assert.Equal((null, null), (paging.Info!.Reason, paging.Info.Since));
         Assert.Equal(new ByteSize(32 << 20), pager.ResidentLimit);
         RequestException refused = Assert.Throws<RequestException>(() => paging.SetLimit((20 << 20) - 4096, null));
         Assert.Equal(ControlCodes.MemoryImpossible, refused.Code);

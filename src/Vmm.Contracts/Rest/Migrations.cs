@@ -56,9 +56,11 @@ public sealed record MigrationFile(string Path, ulong Bytes, ulong? Inode, bool 
 /// <param name="Files">The files of its disks, with the images below them: <see cref="MigrationFile.ToText"/>.</param>
 /// <param name="Channels">How many streams its memory goes through.</param>
 /// <param name="TimeoutSeconds">How long all of it may take, seconds.</param>
+/// <param name="Cpu">The processor that its guest sees, as <c>vmmctl host cpu -o json</c> describes one; null: the sender does not
+/// know.</param>
 public sealed record MigrationOffer(
     string Id, string Vm, string Name, string Spec, string Folder, string Current, IReadOnlyList<string> Files,
-    int Channels, int TimeoutSeconds)
+    int Channels, int TimeoutSeconds, string? Cpu = null)
 {
     /// <summary>The most files of a VM's disks.</summary>
     public const int MostFiles = 4096;

@@ -26,6 +26,9 @@ internal sealed class HostKvm(TimeProvider time, Func<KvmSurvey> survey)
     /// <summary>The CPU models it can run.</summary>
     internal IReadOnlyList<string> CpuModels => Known.CpuModels;
 
+    /// <summary>The processor that it can show to guests; null without KVM.</summary>
+    internal CpuDescription? Processor => Known.Processor;
+
     private KvmSurvey Known
     {
         get

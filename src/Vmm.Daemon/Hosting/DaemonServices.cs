@@ -105,6 +105,7 @@ internal static class DaemonServices
             Networks = p.GetRequiredService<NetworkStore>(),
             Decisions = p.GetRequiredService<VmInventory>().Decisions,
             Peers = new MigrationPeers(options.Peers),
+            Processor = () => p.GetRequiredService<HostKvm>().Processor,
             Seeds = new SeedStore(options.SeedsFolder),
             Promises = options.Overcommit is { } ratio ? new MemoryPromises(ratio, options.HostMemory) : MemoryPromises.Unbounded,
         });

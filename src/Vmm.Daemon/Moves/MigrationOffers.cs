@@ -1,4 +1,5 @@
 using Vmm.Contracts.Rest;
+using Vmm.Cpu;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Vms;
@@ -18,6 +19,9 @@ internal sealed class MigrationOffers(VmSupervisor vm, VmDiskFiles files, Storag
 
     /// <summary>Files that vmmd made for the VM, and that go with it.</summary>
     internal Func<string, IReadOnlyList<string>> Owned { private get; set; } = _ => [];
+
+    /// <summary>Tells what KVM of this host can show to guests; it may take a while.</summary>
+    internal Func<CpuDescription?> Processor { private get; set; } = () => null;
 
     /// <summary>Makes the offer.</summary>
     /// <param name="id">The move.</param>
@@ -56,7 +60,8 @@ internal sealed class MigrationOffers(VmSupervisor vm, VmDiskFiles files, Storag
         TimeSpan longest = wish.Timeout + wish.LongestStop;
         return new MigrationOffer(id, record.Id, record.Name, record.Spec, record.Folder, VmSpecJson.Write(spec).GetRawText(), all,
             wish.Channels,
-            (int)Math.Ceiling(longest.TotalSeconds));
+            (int)Math.Ceiling(longest.TotalSeconds),
+            CpuOffer.Write(spec.Cpu ?? new CpuSpec(), Processor()));
     }
 
     /// <summary>

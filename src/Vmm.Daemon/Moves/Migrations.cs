@@ -28,7 +28,8 @@ internal sealed class Migrations(
     /// <exception cref="ApiException">It is refused; what is in the way is named.</exception>
     internal async Task<MigrationInfo> OfferAsync(MigrationOffer offer, CancellationToken cancellation)
     {
-        OfferCheck check = OfferCheck.Require(offer, storage, cancellation);
+        OfferCheck check = await Task.Run(() => OfferCheck.Require(offer, storage, () => vms.Processor(), cancellation), cancellation)
+            .ConfigureAwait(false);
         if (decisions.Find(offer.Id) is not null || _all.ContainsKey(offer.Id))
         {
             throw new ApiException(409, "migration-known", "the move is known", $"{offer.Name}: the move {offer.Id} was offered before");

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.Cpu;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Vms;
 using Vmm.Interop;
@@ -19,9 +20,11 @@ internal sealed record OfferCheck(MigrationOffer Offer, VmSpec Stored, VmSpec Cu
     /// <summary>Looks at all that can be seen without changing anything.</summary>
     /// <param name="offer">The offer, as it came.</param>
     /// <param name="storage">Where disks may be.</param>
+    /// <param name="processor">What KVM of this host can show to guests.</param>
     /// <param name="cancellation">Gives up.</param>
     /// <exception cref="ApiException">It is refused; what is in the way is named.</exception>
-    internal static OfferCheck Require(MigrationOffer offer, StorageFolders storage, CancellationToken cancellation)
+    internal static OfferCheck Require(
+        MigrationOffer offer, StorageFolders storage, Func<CpuDescription?> processor, CancellationToken cancellation)
     {
         RequireId(offer.Id);
         if (!Guid.TryParseExact(offer.Vm, "D", out Guid id) || !string.Equals(id.ToString(), offer.Vm, StringComparison.Ordinal)
@@ -49,6 +52,7 @@ internal sealed record OfferCheck(MigrationOffer Offer, VmSpec Stored, VmSpec Cu
             throw Refused(obstacle);
         }
 
+        RequireCpu(offer.Cpu, processor);
         SpecFileCheck.Require(storage, stored);
         SpecFileCheck.Require(storage, current);
         List<MigrationFile> files =
@@ -67,6 +71,22 @@ internal sealed record OfferCheck(MigrationOffer Offer, VmSpec Stored, VmSpec Cu
     internal static string RequireId(string? id) => id is { Length: IdLetters } && id.All(char.IsAsciiHexDigitLower)
         ? id
         : throw new ApiException(422, "migration-refused", "the VM is not taken", "a move has an id of 32 hexadecimal digits");
+
+    // Found out now: when the machine is built, all of its memory has come.
+    private static void RequireCpu(string? offered, Func<CpuDescription?> processor)
+    {
+        try
+        {
+            if (offered is not null && CpuOffer.Missing(offered, processor()) is { } missing)
+            {
+                throw Refused($"its guest sees a processor that this host cannot show: {missing}");
+            }
+        }
+        catch (InvalidDataException cause)
+        {
+            throw Refused($"its processor cannot be read: {cause.Message}");
+        }
+    }
 
     // The same path is not the same file: on storage that both hosts see, the lock of the worker that has the VM is seen, too.
     private static void RequireSame(MigrationFile file, StorageFolders storage)

@@ -1,6 +1,7 @@
 using Microsoft.Data.Sqlite;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.Cpu;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
@@ -29,12 +30,17 @@ internal sealed class VmMigrations(VmSupervisor vm, VmDevices devices, Migration
     /// <summary>Tells it where other hosts are, and who takes a VM that left out of the inventory.</summary>
     /// <param name="peers">The others.</param>
     /// <param name="owned">Files that vmmd made for a VM.</param>
+    /// <param name="processor">What KVM of this host can show to guests.</param>
     /// <param name="leave">Takes it out; with the kind of event, and its message.</param>
     /// <param name="ending">This daemon ends: the next one goes on.</param>
     internal void Connect(
-        MigrationPeers peers, Func<string, IReadOnlyList<string>> owned, Func<string, string, Task> leave, CancellationToken ending)
+        MigrationPeers peers,
+        Func<string, IReadOnlyList<string>> owned,
+        Func<CpuDescription?> processor,
+        Func<string, string, Task> leave,
+        CancellationToken ending)
     {
-        offers.Owned = owned;
+        (offers.Owned, offers.Processor) = (owned, processor);
         (_peers, _leave, _ending) = (peers, leave, ending);
     }
 
@@ -133,7 +139,7 @@ internal sealed class VmMigrations(VmSupervisor vm, VmDevices devices, Migration
         using IMigrationPeer peer = _peers.Find(to);
         VmSpec spec = await devices.CurrentSpecAsync(source, cancellation).ConfigureAwait(false);
         MoveRecord move = MoveRecord.Begin(MoveKind.Outgoing, vm.Snapshot.State == VmState.Paused) with { Peer = to };
-        MigrationOffer offer = offers.Make(move.Id, spec, wish);
+        MigrationOffer offer = await Task.Run(() => offers.Make(move.Id, spec, wish), cancellation).ConfigureAwait(false);
         OutgoingStep step = OutgoingStep.Offered;
         MoveProgress? last = null;
         try

@@ -3,6 +3,7 @@ using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Control;
 using Vmm.Contracts.Rest;
+using Vmm.Cpu;
 using Vmm.Daemon.Images;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Moves;
@@ -33,6 +34,9 @@ public sealed class VmManager(
 
     /// <summary>Makes the disks of VMs that stand on images; null: nobody does.</summary>
     internal ImageDisks? ImageDisks { get; init; }
+
+    /// <summary>What KVM of this host can show to guests; null: nobody knows.</summary>
+    internal Func<CpuDescription?> Processor { get; init; } = () => null;
 
     /// <summary>Private networks; null: there are none.</summary>
     internal NetworkStore? Networks { private get; init; }
@@ -379,7 +383,8 @@ public sealed class VmManager(
             AddressesOf = Nets.AddressesOf,
         };
         vm.Migrations.Connect(
-            Peers, name => ImageDisks?.Folders.FilesOf(name) ?? [], (kind, message) => LeaveAsync(vm, kind, message), _ending.Token);
+            Peers, name => ImageDisks?.Folders.FilesOf(name) ?? [], Processor, (kind, message) => LeaveAsync(vm, kind, message),
+            _ending.Token);
         return vm;
     }
 

@@ -25,7 +25,9 @@ said() { # TEXT SECONDS: the guest says it
         sleep 0.5
     done
 }
-mkdir -p /run/vmm /var/lib/vmm $store /tmp/tools
+rm $here/room
+mkdir -p /run/vmm $here/var /var/lib/vmm $store /tmp/tools
+mount --bind $here/var /var/lib/vmm || failed "no room for the swap store"
 mount -o loop $here/tools.img /tmp/tools 2>/dev/null || { modprobe loop && mount -o loop $here/tools.img /tmp/tools; } || failed "no disk with tools"
 for file in /usr/bin/fio $(ldd /usr/bin/fio | grep -o '/[^ ]*'); do
     mkdir -p "/tmp/tools$(dirname "$file")" && cp -Lu "$file" "/tmp/tools$file" || failed "cp $file"
