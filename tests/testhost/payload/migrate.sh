@@ -6,31 +6,7 @@ store=/srv/disks
 rounds=$(cat $here/rounds)
 mkfifo /tmp/input && exec 7<>/tmp/input
 : >/tmp/console
-ctl() { # one|two ARGUMENTS...
-    local socket=/run/$1/vmmd.sock
-    shift
-    /payload/vmmctl/vmmctl --host "$socket" "$@"
-}
-failed() {
-    echo "FAILED: $*"
-    tail -20 /tmp/console
-    for each in one two; do
-        ctl $each vm list
-        ctl $each vm show g
-        tail -25 /tmp/$each.log
-    done
-    exit 1
-}
-ok() { echo "ok: $*, at $SECONDS s"; }
-count() { tr -d '\r' </tmp/console | grep -c "$1"; }
-more() { # TEXT COUNT SECONDS: the guest says it so often from now on
-    local wanted=$(($(count "$1") + $2)) end=$((SECONDS + $3))
-    until [ "$(count "$1")" -ge $wanted ]; do
-        ! grep -q 'GUEST failed' /tmp/console || failed "$(grep 'GUEST failed' /tmp/console)"
-        [ $SECONDS -lt $end ] || failed "the guest does not say '$1'"
-        sleep 0.5
-    done
-}
+. $here/two-daemons.sh
 
 mkdir -p $store /tmp/tools
 modprobe loop && mount -o loop $here/tools.img /tmp/tools || failed "no disk with tools"
@@ -51,31 +27,9 @@ disks:
 - {path: $store/data.raw}
 - {path: $store/tools.img, readOnly: true, cache: buffered}
 END
-start() { # one|two PORT: a vmmd with folders of its own; the other one may ask it for moves
-    local other=two
-    [ "$1" = one ] || other=one
-    mkdir -p /run/"$1" /var/lib/"$1"
-    cat >/tmp/"$1".yaml <<END
-listen: https://127.0.0.1:$2
-certificate: $here/$1.crt
-key: $here/$1.key
-clientCa: $here/ca.crt
-peers: {certificate: $here/$1.crt, key: $here/$1.key, ca: $here/ca.crt}
-principals:
-  - {name: $other, role: peer, certificate: "sha256:$(cat $here/$other.print)"}
-END
-    /payload/vmmd/vmmd --config /tmp/"$1".yaml --state /var/lib/"$1" --run /run/"$1" --storage $store >/tmp/"$1".log 2>&1 &
-    for _ in $(seq 600); do ctl "$1" vm list >/dev/null 2>&1 && return; sleep 0.2; done
-    failed "vmmd $1 does not answer"
-}
-declare -A port=([one]=8441 [two]=8442)
-for each in one two; do start $each ${port[$each]}; done
+for each in one two; do start $each; done
 ctl one vm create -f /tmp/g.yaml >/dev/null || failed "vm create"
-for _ in 1 2 3; do # a start has 60 s, and an emulator without processor time may need more
-    ctl one vm start g >/tmp/said 2>&1 && break
-    grep -q 'was not built and started within' /tmp/said || break
-done
-ctl one vm show g | grep -qE '^state: +running' || failed "vm start: $(cat /tmp/said)"
+start_vm one g
 ctl one vm console g <&7 >>/tmp/console 2>/dev/null &
 more 'GUEST works' 1 600
 ok "$(grep -o 'GUEST works.*' /tmp/console | tr -d '\r')"
@@ -92,10 +46,33 @@ for round in $(seq "$rounds"); do
     [ "$(pgrep -c vmm-worker)" -le 4 ] || failed "workers are left: $(pgrep -a vmm-worker)" # one with the VM, and those kept ready
     read -r from to <<<"$to $from"
 done
+# The link is cut amid a move, and comes back: one of both has the VM, and it goes on. `vmmctl` asks by unix sockets.
+runs() { ctl "$1" vm show g 2>/dev/null | grep -qE '^state: +running'; }
+for after in 0.3 1.5 4; do
+    ctl $from vm migrate g --to https://127.0.0.1:${port[$to]} --max-downtime 2s --timeout 15m >/tmp/cut 2>&1 &
+    move=$!
+    sleep $after
+    ip link set lo down
+    sleep 25
+    ! { runs one && runs two; } || failed "the link is cut after $after s, and both run the VM"
+    ip link set lo up
+    wait $move && moved="it went over all the same" || moved="it stays: $(tail -1 /tmp/cut | tr -d '\r' | cut -c1-150)"
+    for _ in $(seq 120); do { runs one || runs two; } && break; sleep 1; done
+    if runs $to; then
+        ! ctl $from vm show g >/dev/null 2>&1 || failed "cut after $after s: both have the VM"
+        ctl $to vm console g <&7 >>/tmp/console 2>/dev/null &
+        read -r from to <<<"$to $from"
+    else
+        runs $from || failed "cut after $after s: nobody runs the VM"
+        ! ctl $to vm show g >/dev/null 2>&1 || failed "cut after $after s: both have the VM"
+    fi
+    more 'GUEST tick' 2 300
+    more 'GUEST round [0-9]* ok' 1 900
+    ok "the link was cut after $after s for 25 s; $moved"
+done
 echo end >&7
 more 'GUEST end' 1 900
-for _ in $(seq 300); do ctl $from vm show g | grep -qE '^state: +stopped' && break; sleep 0.5; done
-ctl $from vm show g | grep -qE '^state: +stopped' || failed "the guest does not power off"
+state $from g stopped 150
 tr -d '\r' </tmp/console | grep GUEST >/tmp/guest
 # Ticks go forwards, and neither clock jumps by more than the guest stood still.
 sed -n 's/^.*GUEST tick \([0-9]*\) uptime \([0-9]*\)[.0-9]* date \([0-9]*\)$/\1 \2 \3/p' /tmp/guest | awk '
