@@ -11,6 +11,7 @@ internal static class DaemonHelp
           --socket PATH   REST socket [default: vmmd.sock in the run folder]
           --worker PATH   the worker program [default: vmm-worker beside vmmd]
           --pool N        workers kept ready, 0 to 64 [default: 1]
+          --start-timeout N  seconds in which a VM has to be built and started, more for huge pages [default: 60]
           --balancer MODE on, off or dry-run: memory of running VMs by need [default: off]
           --balancer-interval N  seconds between two looks [default: 10]
           --memory-overcommit RATIO  how often the host's memory may be promised to VMs that run [default: no limit]

@@ -38,6 +38,9 @@ public sealed record DaemonOptions
     /// <summary>Workers kept ready.</summary>
     public int PoolSize { get; init; } = 1;
 
+    /// <summary>How long a VM may take to be built and started; with huge pages it may take longer.</summary>
+    public TimeSpan StartTimeout { get; init; } = TimeSpan.FromMinutes(1);
+
     /// <summary>Refuse to run a VM whose worker is not fully confined.</summary>
     public bool RequireConfinement { get; init; }
 
@@ -58,6 +61,7 @@ public sealed record DaemonOptions
             Isolated = OwnUser == 0,
             CgroupRoot = OwnUser == 0 ? "/sys/fs/cgroup" : null,
             RequireConfinement = RequireConfinement,
+            LongestStart = StartTimeout,
             Disks = new DiskAccess(StorageRule)
             {
                 Seeds = new SeedStore(SeedsFolder),

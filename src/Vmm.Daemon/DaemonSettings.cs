@@ -22,6 +22,8 @@ internal static class DaemonSettings
         ["socket"] = OfPath((options, path) => options with { Socket = path }),
         ["worker"] = OfPath((options, path) => options with { WorkerProgram = path }),
         ["pool"] = OfNumber(0, 64, "0 to 64", (options, workers) => options with { PoolSize = workers }),
+        ["startTimeout"] = OfNumber(
+            10, 3600, "10 to 3600 seconds", (options, seconds) => options with { StartTimeout = TimeSpan.FromSeconds(seconds) }),
         ["confinement"] = OfWord(
             "require (a VM whose worker is not fully confined does not start) or best", ["require", "best"],
             (options, word) => options with { RequireConfinement = word is "require" }),

@@ -119,6 +119,7 @@ public sealed class HostingTests : IDisposable
     [Theory]
     [InlineData(2, "vmmd: unknown option --nonsense; vmmd --help lists them\n", "--nonsense", "1")]
     [InlineData(2, "vmmd: --pool 65: expected 0 to 64\n", "--pool", "65")]
+    [InlineData(2, "vmmd: --start-timeout 9: expected 10 to 3600 seconds\n", "--start-timeout", "9")]
     [InlineData(1, "vmmd: Could not find a part of the path '/proc/nowhere/vmmd.log'.\n", "--log-file", "/proc/nowhere/vmmd.log")]
     public async Task What_is_wrong_at_the_start_is_one_line_and_an_exit_code(int code, string said, params string[] arguments)
     {

@@ -12,7 +12,7 @@ namespace Vmm.Daemon.Vms;
 /// <summary>How a VM comes to have a worker: somebody starts it, a restart is due, or a daemon finds its worker.</summary>
 internal sealed class VmStarts
 {
-    private static readonly TimeSpan s_launch = TimeSpan.FromMinutes(1), s_end = TimeSpan.FromSeconds(20);
+    private static readonly TimeSpan s_end = TimeSpan.FromSeconds(20);
 
     private readonly VmSupervisor _vm;
     private readonly IWorkerLauncher _launcher;
@@ -244,7 +244,7 @@ internal sealed class VmStarts
 
         using IDisposable admitted = _admit(spec);
         using CancellationTokenSource launch = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        TimeSpan longest = s_launch + BuildProgress.Longest(spec) + (saved is null ? TimeSpan.Zero : SaveTime.Longest(spec));
+        TimeSpan longest = _launcher.LongestStart + BuildProgress.Longest(spec) + (saved is null ? TimeSpan.Zero : SaveTime.Longest(spec));
         launch.CancelAfter(longest);
         if (!_vm.TryBeginLaunch(planned, launch))
         {

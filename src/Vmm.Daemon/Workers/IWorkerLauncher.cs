@@ -10,6 +10,9 @@ namespace Vmm.Daemon.Workers;
 /// <summary>Starts worker processes and finds those that an earlier daemon left running.</summary>
 public interface IWorkerLauncher
 {
+    /// <summary>How long a VM may take to be built and started; with huge pages, or when it was saved, it may take longer.</summary>
+    TimeSpan LongestStart => TimeSpan.FromMinutes(1);
+
     /// <summary>
     /// Takes a worker (from the warm pool when there is one), opens everything the spec needs, passes it and lets the worker build the VM.
     /// The VM does not run yet. On failure nothing is left behind.

@@ -30,6 +30,9 @@ public sealed class WorkerLauncher : IWorkerLauncher, IHostedService, IAsyncDisp
     }
 
     /// <inheritdoc/>
+    public TimeSpan LongestStart => _options.LongestStart;
+
+    /// <inheritdoc/>
     public WorkerFigures Figures => new(Pool.Ready, Processes.Started, Processes.Failed);
 
     /// <summary>The processes.</summary>

@@ -35,6 +35,9 @@ public sealed record WorkerLauncherOptions
     /// <summary>Do not run a VM whose worker is not fully confined.</summary>
     public bool RequireConfinement { get; init; }
 
+    /// <summary>How long a VM may take to be built and started.</summary>
+    public TimeSpan LongestStart { get; init; } = TimeSpan.FromMinutes(1);
+
     /// <summary>
     /// Takes what workers write to their standard error, line by line, bounded: process, VM (empty: none yet), line. Null: to the daemon's
     /// own.
