@@ -18,6 +18,8 @@ public sealed class MemoryNet : INetBackend
 
     public TapOffloads Offloads { get; }
 
+    public string? Interface { get; init; }
+
     public TapOffloads Set { get; private set; }
 
     public int Active { get; private set; }

@@ -60,6 +60,8 @@ internal sealed class NetConfig
         BinaryPrimitives.WriteUInt16LittleEndian(_bytes.AsSpan(10), (ushort)mtu);
     }
 
+    public ReadOnlySpan<byte> Mac => _bytes.AsSpan(0, StatusAt);
+
     public bool LinkUp
     {
         get => Volatile.Read(ref _bytes[StatusAt]) != 0;

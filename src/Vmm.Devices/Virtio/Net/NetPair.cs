@@ -244,6 +244,11 @@ internal sealed class NetPair : IIoService, IDisposable
             _sender = _send is null ? null : new NetSender(_device, _activation, _send.Queue, _queue, Budget, Wake);
             _controls = _control is null ? null : new NetControl(_device, _activation, _controlIndex, Wake);
             _activation.Threads.Ready();
+            if (_index == 0)
+            {
+                _device.Announce(_queue);
+            }
+
             loop.Run(this);
             receiver?.GiveBack();
             _sender?.GiveBack();

@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using Vmm.Devices.Virtio;
 using Vmm.Devices.Virtio.Net;
 using Vmm.Interop;
+using Vmm.State;
 
 namespace Vmm.Devices.Tests.Virtio.Net;
 
@@ -43,6 +44,39 @@ public sealed class VirtioNetTests
         guest.Activate();
         using QueueGuest wrong = new(Device(net), Tso4); // 5.1.3.1: needs GUEST_CSUM
         Assert.Equal(TapOffloads.None, net.Set);
+    }
+
+    [Theory]
+    [InlineData("tap0", true)]
+    [InlineData("tap0", false)]
+    [InlineData(null, true)]
+    public void A_restored_device_tells_the_network_where_it_is_once(string? tap, bool restored)
+    {
+        MemoryNet net = new() { Interface = tap };
+        VirtioNet device = Device(net);
+        if (restored)
+        {
+            StateWriter state = new(new PartId("net0"));
+            device.Save(state);
+            device.Restore(new StateReader(state.ToBlob()));
+        }
+
+        using QueueGuest guest = new(device);
+        Span<byte> ram = guest.Ram(Out, 72);
+        Frame(72, 1).CopyTo(ram);
+        guest.Post(1, [(Out, 72, false)]);
+        guest.WaitUsed(1);
+        byte[]? first = net.Receive(0);
+        if (tap is not null && restored)
+        {
+            byte[] body = [0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3, .. Mac, 0, 0, 0, 0, .. Mac, 0, 0, 0, 0];
+            byte[] expected = [.. new byte[12], 255, 255, 255, 255, 255, 255, .. Mac, .. body, .. new byte[18]];
+            Assert.Equal(expected, first);
+            first = net.Receive(0);
+        }
+
+        Assert.Equal(Frame(72, 1), first);
+        Assert.Null(net.Receive(0));
     }
 
     [Theory]
