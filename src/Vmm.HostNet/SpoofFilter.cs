@@ -11,13 +11,13 @@ namespace Vmm.HostNet;
 /// possible; router advertisements, redirects and answers of DHCPv6 servers do not. VLAN tags are the host's to give: frames with one are
 /// dropped.
 /// </summary>
-/// <remarks>Offsets: IEEE 802.3, RFC 791, RFC 768, RFC 826, RFC 8200, RFC 4861. What is to be dropped: RFC 6105, RFC 7610.</remarks>
+/// <remarks>Offsets: IEEE 802.3, RFC 791, RFC 768, RFC 826, RFC 903, RFC 8200, RFC 4861. What is to be dropped: RFC 6105, RFC 7610.</remarks>
 internal static class SpoofFilter
 {
     /// <summary>Bytes of an instruction: struct sock_filter.</summary>
     internal const int InstructionLength = 8;
 
-    private const ushort Ipv4 = 0x0800, Arp = 0x0806, Ipv6 = 0x86DD, Vlan = 0x8100, ProviderVlan = 0x88A8;
+    private const ushort Ipv4 = 0x0800, Arp = 0x0806, Rarp = 0x8035, Ipv6 = 0x86DD, Vlan = 0x8100, ProviderVlan = 0x88A8;
     private const int TypeAt = 12, BodyAt = 14, SourceMacAt = 6;
     private const int Udp = 17, Icmpv6 = 58, HopByHop = 0, Routing = 43, Fragment = 44, Destination = 60, Mobility = 135;
     private const int Solicitation = 135, Advertisement = 136, RouterSolicitation = 133, RouterAdvertisement = 134, Redirect = 137;
@@ -39,6 +39,7 @@ internal static class SpoofFilter
         CheckMac(program, SourceMacAt, own);
         program.LoadHalf(TypeAt);
         program.OnEqual(Arp, () => CheckArp(program, own, Of(addresses, AddressFamily.InterNetwork), addresses.Count == 0));
+        program.OnEqual(Rarp, () => CheckRarp(program, own));
         if (addresses.Count > 0)
         {
             program.OnEqual(Ipv4, () => CheckIpv4(program, Of(addresses, AddressFamily.InterNetwork), served));
@@ -81,6 +82,14 @@ internal static class SpoofFilter
         program.OnEqual(0, program.Accept);
         AcceptIfAny(program, BodyAt + 14, addresses);
         program.Drop();
+    }
+
+    // What tells where a VM is that came from elsewhere: it names no address but the MAC.
+    private static void CheckRarp(BpfProgram program, byte[] mac)
+    {
+        CheckMac(program, BodyAt + 8, mac);
+        CheckMac(program, BodyAt + 18, mac);
+        program.Accept();
     }
 
     private static void CheckIpv4(BpfProgram program, byte[][] addresses, bool served)
