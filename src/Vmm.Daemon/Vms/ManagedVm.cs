@@ -55,7 +55,8 @@ public sealed class ManagedVm : IDisposable
         Exec = new VmGuestExec(_supervisor, StandardAgent);
         Agent = new VmGuestAgent(_supervisor, StandardAgent);
         Snapshots = new VmSnapshots(_supervisor, Devices, Agent, storage);
-        Backups = new VmBackups(_supervisor, Devices, Snapshots, DiskCommits, storage);
+        Instants = new VmInstants(_supervisor, Devices, Snapshots, DiskCommits, storage);
+        Backups = new VmBackups(_supervisor, Snapshots, Instants, storage);
         Saves = new VmSaves(_supervisor, Devices, storage);
         Upgrades = new VmUpgrades(_supervisor, launcher, Devices, CpuTime, admitTwice);
         DiskFiles = new VmDiskFiles(_supervisor, Devices, storage, TimeProvider.System);
@@ -91,6 +92,8 @@ public sealed class ManagedVm : IDisposable
     internal VmDiskCopies DiskCopies { get; }
 
     internal VmSnapshots Snapshots { get; }
+
+    internal VmInstants Instants { get; }
 
     internal VmBackups Backups { get; }
 
