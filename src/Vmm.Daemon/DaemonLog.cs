@@ -253,6 +253,15 @@ internal static partial class DaemonLog
     [LoggerMessage(168, LogLevel.Error, "{Name}: what became of the move {Move} could not be written, and is tried again: {Problem}")]
     internal static partial void Undecided(ILogger log, string name, string move, string problem);
 
+    [LoggerMessage(980, LogLevel.Information, "{Name}: {Kind}: {What}")]
+    internal static partial void ReplicaTold(ILogger log, string name, string kind, string what);
+
+    [LoggerMessage(981, LogLevel.Error, "{Name}: an error of vmmd in its replication, which goes on")]
+    internal static partial void ReplicaFault(ILogger log, Exception error, string name);
+
+    [LoggerMessage(982, LogLevel.Warning, "{Name}: {Path} of its replication stays: {Problem}")]
+    internal static partial void ReplicaFilesStay(ILogger log, string name, string path, string problem);
+
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
     internal static partial void Listening(ILogger log, string version, string socket);
 }

@@ -7,6 +7,7 @@ using Vmm.Daemon.Logging;
 using Vmm.Daemon.Moves;
 using Vmm.Daemon.Networks;
 using Vmm.Daemon.Pressure;
+using Vmm.Daemon.Replicas.Sending;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
@@ -62,7 +63,7 @@ public sealed record DaemonOptions
             {
                 Seeds = new SeedStore(SeedsFolder),
                 SwapFolder = Path.Combine(StateFolder, "swap"),
-                Variables = new VariableStore(Path.Combine(StateFolder, "variables")),
+                Variables = new VariableStore(VariablesFolder),
                 Rbd = new RbdProcesses(Path.Combine(RunFolder, "rbd"), OwnUser == 0 ? FirstWorkerUser - 1 : null),
             },
         };
@@ -99,6 +100,9 @@ public sealed record DaemonOptions
 
     /// <summary>Where disks that VMs own are: a folder each, which goes with its VM.</summary>
     public string MachinesFolder => Path.Combine(StateFolder, "machines");
+
+    /// <summary>Where the variables of VMs that start by firmware are.</summary>
+    internal string VariablesFolder => Path.Combine(StateFolder, "variables");
 
     /// <summary>Where the seeds of VMs are, which nothing but their VMs gets.</summary>
     internal string SeedsFolder => Path.Combine(StateFolder, "seeds");
@@ -138,6 +142,9 @@ public sealed record DaemonOptions
 
     /// <summary>How this vmmd and those of other hosts know each other; null: no VM goes to another host.</summary>
     public PeerOptions? Peers { get; init; }
+
+    /// <summary>Finds recovery sites by their address; null: over the network.</summary>
+    internal Func<string, IReplicaPeer>? ReplicaPeers { get; init; }
 
     /// <summary>
     /// Most connections at once, of all users of the unix socket but root and the daemon's own, and again of all clients of the TLS port.

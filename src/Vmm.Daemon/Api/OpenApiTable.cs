@@ -49,6 +49,18 @@ internal static class OpenApiTable
         ["POST /migrations/{id}/commit"] = new("Take the VM, unless it is decided otherwise", s_json.MigrationInfo),
         ["DELETE /migrations/{id}"] = new("Give the move up, unless it is decided otherwise", s_json.MigrationInfo),
         ["GET /migrations/{id}/channels/{channel}"] = new("A channel of the worker that gets the VM, as a stream", Status: "101"),
+        ["PUT /vms/{name}/replica"] =
+            new("Replicate a VM to another site, or change how", s_json.ReplicaInfo, s_json.ReplicaWish),
+        ["GET /vms/{name}/replica"] = new("How the replication of a VM goes", s_json.ReplicaInfo),
+        ["DELETE /vms/{name}/replica"] = new("End the replication of a VM; its points stay at the other site", Status: "204"),
+        ["POST /vms/{name}/replica/pause"] = new("Let replication wait", s_json.ReplicaInfo, s_json.ReplicaPauseWish),
+        ["POST /vms/{name}/replica/resume"] = new("Let it go on", s_json.ReplicaInfo),
+        ["POST /vms/{name}/replica/sync"] =
+            new("Cut now, until the point is safe at the other site; a job", s_json.JobInfo, Status: "202"),
+        ["POST /vms/{name}/replica/resync"] =
+            new("Compare hashes with the other site and send what differs, also after a fence; a job", s_json.JobInfo, Status: "202"),
+        ["POST /vms/{name}/replica/verify"] =
+            new("Compare hashes of the newest point with the other site; a job", s_json.JobInfo, Status: "202"),
         ["GET /vms/{name}/spec"] = new("The spec as it was given", AnswerType: "application/yaml"),
         ["GET /vms/{name}/seed"] = new("Whether a VM has a seed for its first start", s_json.VmSeedInfo),
         ["PUT /vms/{name}/seed"] =

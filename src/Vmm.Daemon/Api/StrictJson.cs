@@ -45,6 +45,8 @@ namespace Vmm.Daemon.Api;
 [JsonSerializable(typeof(MigrateRequest))]
 [JsonSerializable(typeof(MigrationOffer))]
 [JsonSerializable(typeof(VmSeedWish))]
+[JsonSerializable(typeof(ReplicaWish))]
+[JsonSerializable(typeof(ReplicaPauseWish))]
 internal sealed partial class RequestJson : JsonSerializerContext;
 
 /// <summary>Reads the JSON of a request body and names what is wrong with it.</summary>

@@ -12,69 +12,7 @@ using Vmm.Contracts.Rest;
 namespace Vmm.Daemon.Moves;
 
 /// <summary>
-/// A connection to another vmmd's     private async Task<HttpResponseMessage> SendAsync(
-        HttpRequestMessage request, HttpCompletionOption completion, CancellationToken cancellation)
-    {
-        try
-        {
-            return await _http.SendAsync(request, completion, cancellation).ConfigureAwait(false);
-        }
-        catch (Exception cause) when (cause is HttpRequestException
-            || (cause is OperationCanceledException && !cancellation.IsCancellationRequested))
-        {
-            throw new PeerException("peer-unreachable",
-                $"{At}: {SafeText.Line((cause.InnerException ?? cause).Message, LongestWord)}: is that a vmmd that listens, and does each "
-                    + "trust the other's certificate (peers in vmmd.yaml)?", cause);
-        }
-    }
-
-    private async Task<PeerException> RefusalAsync(HttpResponseMessage response, CancellationToken cancellation)
-    {
-        Problem? problem = response.IsSuccessStatusCode ? null
-            : await ReadAsync(response, RestJson.Default.Problem, cancellation).ConfigureAwait(false);
-        string code = problem?.Code is { Length: > 0 and <= 40 } said && said.All(c => char.IsAsciiLetterOrDigit(c) || c == '-')
-            ? said
-            : "peer-lies";
-        return new PeerException(code, problem?.Detail is { } detail
-            ? $"{At}: {SafeText.Line(detail, LongestWord)}"
-            : $"{At} answers {(int)response.StatusCode}, which no vmmd says there");
-    }
-
-    private async Task<T?> ReadAsync<T>(
-        HttpResponseMessage response, JsonTypeInfo<T> type, CancellationToken cancellation)
-        where T : class
-    {
-        try
-        {
-            using Stream content = await response.Content.ReadAsStreamAsync(cancellation).ConfigureAwait(false);
-            return await JsonSerializer.DeserializeAsync(content, type, cancellation).ConfigureAwait(false);
-        }
-        catch (JsonException)
-        {
-            return null;
-        }
-        catch (Exception cause) when (cause is HttpRequestException or IOException)
-        {
-            throw new PeerException("peer-unreachable", $"{At}: its answer broke off: {cause.Message}", cause);
-        }
-    }
-
-    private static async ValueTask<Stream> ConnectAsync(SocketsHttpConnectionContext context, CancellationToken cancellation)
-    {
-        Socket socket = new(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
-        try
-        {
-            DeadLinks.Notice(socket);
-            await socket.ConnectAsync(context.DnsEndPoint, cancellation).ConfigureAwait(false);
-            return new NetworkStream(socket, ownsSocket: true);
-        }
-        catch
-        {
-            socket.Dispose();
-            throw;
-        }
-    }
-} interface. Both show a certificate; a link that is dead is noticed within seconds; answers are
+/// A connection to another vmmd's REST interface. Both show a certificate; a link that is dead is noticed within seconds; answers are
 /// bounded, and each failure is a <see cref="PeerException"/>.
 /// </summary>
 internal sealed class PeerConnection : IDisposable

@@ -11,14 +11,11 @@ internal static class PeerWords
     /// <summary>Not so many bytes have arrived.</summary>
     internal const string Offset = "replica-offset";
 
-    /// <summary>Its newest point is another one than the parent of what is offered.</summary>
+    /// <summary>What is offered does not stand on its newest point, or not on its generation.</summary>
     internal const string Parent = "replica-parent";
 
-    /// <summary>It has failed over.</summary>
-    internal const string FailedOver = "replica-failed-over";
-
-    /// <summary>It knows another generation.</summary>
-    internal const string Generation = "replica-generation";
+    /// <summary>What is offered makes no sense to it.</summary>
+    internal const string Refused = "replica-refused";
 
     private const int MostDisks = 256, LongestWord = 64;
     private const ulong MostDisk = 1UL << 46;

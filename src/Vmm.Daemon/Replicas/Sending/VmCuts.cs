@@ -1,4 +1,5 @@
 using Vmm.Contracts.Rest;
+using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
@@ -76,7 +77,7 @@ internal sealed class VmCuts(VmSupervisor vm, VmSnapshots snapshots, VmInstants 
             return null;
         }
 
-        string spec = vm.Store.Record.Spec;
+        string spec = WholeSpec();
         List<(string Name, DiskSpec Disk)> disks = Wanted(
             await snapshots.DisksAsync(worker).ConfigureAwait(false), order.Disks, isStrict: false);
         string[] names = [.. disks.Select(disk => disk.Name)];
@@ -128,6 +129,20 @@ internal sealed class VmCuts(VmSupervisor vm, VmSnapshots snapshots, VmInstants 
             throw cause is BlockException { Status: DiskStatus.NoSpace }
                 ? new ApiException(507, "no-space", "there is no room for the cut", $"{vm.Name}: {cause.Message}", inner: cause)
                 : new ApiException(422, "cut-failed", "the disks cannot be cut", $"{vm.Name}: {cause.Message}", inner: cause);
+        }
+    }
+
+    // The other site has no folder that relative paths could be relative to.
+    private string WholeSpec()
+    {
+        VmRecord record = vm.Store.Record;
+        try
+        {
+            return record.Folder.Length == 0 ? record.Spec : SpecPaths.MakeWhole(record.Spec, record.Folder) ?? record.Spec;
+        }
+        catch (SpecException)
+        {
+            return record.Spec; // the other site says what is wrong with it when it is to run
         }
     }
 
