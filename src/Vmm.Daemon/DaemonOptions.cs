@@ -62,7 +62,7 @@ public sealed record DaemonOptions
             {
                 Seeds = new SeedStore(SeedsFolder),
                 SwapFolder = Path.Combine(StateFolder, "swap"),
-                Variables = new VariableStore(Path.Combine(StateFolder, "variables")),
+                Variables = new VariableStore(VariablesFolder),
                 Rbd = new RbdProcesses(Path.Combine(RunFolder, "rbd"), OwnUser == 0 ? FirstWorkerUser - 1 : null),
             },
         };
@@ -87,6 +87,15 @@ public sealed record DaemonOptions
 
     /// <summary>Where images are kept. What lies there is read only.</summary>
     public string LibraryFolder => Path.Combine(StateFolder, "library");
+
+    /// <summary>Where replicas of VMs of other hosts are kept; null is <c>replicas</c> in the state folder.</summary>
+    public string? Replicas { get; init; }
+
+    /// <summary>The folder of replicas, a folder each. What lies there is read only for VMs.</summary>
+    public string ReplicasFolder => Replicas ?? Path.Combine(StateFolder, "replicas");
+
+    /// <summary>Where the variables of firmware are, a file a VM.</summary>
+    internal string VariablesFolder => Path.Combine(StateFolder, "variables");
 
     /// <summary>Where private networks are stored.</summary>
     public string NetworksFolder => Path.Combine(StateFolder, "networks");
@@ -122,7 +131,7 @@ public sealed record DaemonOptions
     internal StorageFolders StorageRule =>
         new([DisksFolder, MachinesFolder, .. Storage ?? [Path.Combine(StateFolder, "images"), "/usr/lib/vmm/guests"]],
             BlockDevices, NbdServers, RbdPools)
-        { ReadOnlyFolder = LibraryFolder };
+        { ReadOnlyFolders = [LibraryFolder, ReplicasFolder] };
 
     /// <summary>Where to listen with TLS; null is nowhere.</summary>
     public IPEndPoint? Listen { get; init; }
