@@ -253,6 +253,15 @@ internal static partial class DaemonLog
     [LoggerMessage(168, LogLevel.Error, "{Name}: what became of the move {Move} could not be written, and is tried again: {Problem}")]
     internal static partial void Undecided(ILogger log, string name, string move, string problem);
 
+    [LoggerMessage(960, LogLevel.Information, "replica of {Name}: {What}")]
+    internal static partial void ReplicaTold(ILogger log, string name, string what);
+
+    [LoggerMessage(961, LogLevel.Debug, "replica of {Name}: point {Number} is here, of {Time}")]
+    internal static partial void PointArrived(ILogger log, string name, int number, DateTimeOffset time);
+
+    [LoggerMessage(962, LogLevel.Warning, "replica of {Name}: nothing becomes of point {Point}: {Problem}")]
+    internal static partial void PointRefused(ILogger log, string name, string point, string problem);
+
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
     internal static partial void Listening(ILogger log, string version, string socket);
 }

@@ -44,6 +44,9 @@ namespace Vmm.Daemon.Api;
 [JsonSerializable(typeof(UpgradeRequest))]
 [JsonSerializable(typeof(MigrateRequest))]
 [JsonSerializable(typeof(MigrationOffer))]
+[JsonSerializable(typeof(ReplicaOffer))]
+[JsonSerializable(typeof(ReplicaPointOffer))]
+[JsonSerializable(typeof(FailoverWish))]
 [JsonSerializable(typeof(VmSeedWish))]
 internal sealed partial class RequestJson : JsonSerializerContext;
 

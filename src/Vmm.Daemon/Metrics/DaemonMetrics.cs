@@ -6,13 +6,14 @@ using Vmm.Contracts.Rest;
 using Vmm.Daemon.Access;
 using Vmm.Daemon.Balancer;
 using Vmm.Daemon.Pressure;
+using Vmm.Daemon.Replicas.Receiving;
 using Vmm.Daemon.Vms;
 using Vmm.LifeCycle;
 
 namespace Vmm.Daemon.Metrics;
 
 /// <summary>What <c>/metrics</c> tells: the daemon, its requests, and every VM with the counters of its worker.</summary>
-internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, PressureService pressure, Refusals refusals)
+internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, PressureService pressure, Refusals refusals, ReplicaLibrary replicas)
 {
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(2);
 
@@ -44,6 +45,7 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Pre
         AddWorkers(text);
         AddPromises(text);
         AddPressure(text);
+        ReplicaMetrics.Add(text, replicas.All, TimeProvider.System.GetUtcNow());
         AddPaging(text, [.. answered.Where(a => a.Stats.Paging is not null).Select(a => (a.Name, a.Stats.Paging!))]);
         AddRestores(text, [.. answered.Where(a => a.Stats.Restore is not null).Select(a => (a.Name, a.Stats.Restore!))]);
         AddRestarts(text, all);

@@ -53,6 +53,12 @@ internal sealed class Replica : IDisposable
     /// <summary>Its folder.</summary>
     internal string Folder { get; }
 
+    /// <summary>Held by what puts a VM on a point, and by what merges points: never both. It has no handle.</summary>
+    internal SemaphoreSlim Use { get; } = new(1, 1);
+
+    /// <summary>Held by a failover and what ends one: one at a time. It has no handle.</summary>
+    internal SemaphoreSlim Failing { get; } = new(1, 1);
+
     /// <summary>Its record, as it is now.</summary>
     internal SiteRecord Record => _record;
 
