@@ -89,6 +89,15 @@ public sealed record DaemonOptions
     /// <summary>Where images are kept. What lies there is read only.</summary>
     public string LibraryFolder => Path.Combine(StateFolder, "library");
 
+    /// <summary>Where replicas of VMs of other hosts are kept; null is <c>replicas</c> in the state folder.</summary>
+    public string? Replicas { get; init; }
+
+    /// <summary>The folder of replicas, a folder each. What lies there is read only for VMs.</summary>
+    public string ReplicasFolder => Replicas ?? Path.Combine(StateFolder, "replicas");
+
+    /// <summary>Where the variables of firmware are, a file a VM.</summary>
+    internal string VariablesFolder => Path.Combine(StateFolder, "variables");
+
     /// <summary>Where private networks are stored.</summary>
     public string NetworksFolder => Path.Combine(StateFolder, "networks");
 
@@ -100,9 +109,6 @@ public sealed record DaemonOptions
 
     /// <summary>Where disks that VMs own are: a folder each, which goes with its VM.</summary>
     public string MachinesFolder => Path.Combine(StateFolder, "machines");
-
-    /// <summary>Where the variables of VMs that start by firmware are.</summary>
-    internal string VariablesFolder => Path.Combine(StateFolder, "variables");
 
     /// <summary>Where the seeds of VMs are, which nothing but their VMs gets.</summary>
     internal string SeedsFolder => Path.Combine(StateFolder, "seeds");
@@ -126,7 +132,7 @@ public sealed record DaemonOptions
     internal StorageFolders StorageRule =>
         new([DisksFolder, MachinesFolder, .. Storage ?? [Path.Combine(StateFolder, "images"), "/usr/lib/vmm/guests"]],
             BlockDevices, NbdServers, RbdPools)
-        { ReadOnlyFolder = LibraryFolder };
+        { ReadOnlyFolders = [LibraryFolder, ReplicasFolder] };
 
     /// <summary>Where to listen with TLS; null is nowhere.</summary>
     public IPEndPoint? Listen { get; init; }

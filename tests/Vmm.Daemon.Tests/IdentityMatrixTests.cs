@@ -23,6 +23,9 @@ public sealed class IdentityMatrixTests
         PUT /api/v1/vms/{name}/seed
         DELETE /api/v1/vms/{name}/seed
         POST /api/v1/vms/{name}/migrate
+        PUT /api/v1/vms/{name}/replica
+        DELETE /api/v1/vms/{name}/replica
+        POST /api/v1/vms/{name}/replica/resync
         POST /api/v1/vms/{name}/disks
         POST /api/v1/vms/{name}/nets
         DELETE /api/v1/vms/{name}/devices/{device}
@@ -58,6 +61,10 @@ public sealed class IdentityMatrixTests
         POST /api/v1/vms/{name}/power-button
         POST /api/v1/vms/{name}/wake
         POST /api/v1/vms/{name}/exec
+        POST /api/v1/vms/{name}/replica/pause
+        POST /api/v1/vms/{name}/replica/resume
+        POST /api/v1/vms/{name}/replica/sync
+        POST /api/v1/vms/{name}/replica/verify
         GET /api/v1/vms/{name}/console
         PUT /api/v1/vms/{name}/memory
         PUT /api/v1/vms/{name}/cpu
@@ -78,6 +85,7 @@ public sealed class IdentityMatrixTests
         GET /api/v1/schema/vm-spec.json
         GET /api/v1/vms
         GET /api/v1/vms/{name}
+        GET /api/v1/vms/{name}/replica
         GET /api/v1/vms/{name}/spec
         GET /api/v1/vms/{name}/seed
         GET /api/v1/vms/{name}/stats

@@ -37,6 +37,9 @@ public sealed partial class RestFuzzTests
             """{"sshKeys":["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"],"passwordHash":"$6$abcdefgh$ijklmnop"}"""
         ],
         ["POST /api/v1/vms/{name}/backup"] = ["""{"folder":"/srv/b","quiesceSeconds":1}""", """{"folder":"b","full":true}"""],
+        ["PUT /api/v1/vms/{name}/replica"] =
+            ["""{"to":"https://127.0.0.1:1","intervalSeconds":5,"keep":{"allSeconds":9}}""", """{"to":"a","disks":["disk0"]}"""],
+        ["POST /api/v1/vms/{name}/replica/pause"] = ["""{"reason":"a","seconds":1}""", "{}"],
         ["POST /api/v1/vms/{name}/snapshot"] = ["""{"name":"a","quiesceSeconds":1}""", """{"disks":["disk0"],"to":["/srv/a.qcow2"]}"""],
         ["POST /api/v1/vms/{name}/devices/{device}/copy"] = ["""{"to":"/srv/a.img","bytesPerSecond":1}""", """{"to":"a","cache":"x"}"""],
         ["POST /api/v1/vms/{name}/devices/{device}/commit"] = ["""{"base":"/srv/a.img","delete":true,"bytesPerSecond":1}""", "{}"],
@@ -131,6 +134,7 @@ public sealed partial class RestFuzzTests
                     (a.Value.Taken > 0 || a.Key.EndsWith("rehome", StringComparison.Ordinal)
                         || a.Key.EndsWith("exec", StringComparison.Ordinal)
                         || a.Key.EndsWith("migrate", StringComparison.Ordinal)
+                        || a.Key.Contains("/{name}/replica", StringComparison.Ordinal) // nor is a site: ReplicaOperationsTests
                         || a.Key.EndsWith("migrations", StringComparison.Ordinal)
                         || a.Key.EndsWith("restore", StringComparison.Ordinal))
                         && a.Value.Refused > 0,

@@ -35,6 +35,12 @@ public sealed class StrictInputTests
             """,
         ["POST /api/v1/vms/{name}/backup"] =
             """{"folder":"/srv/b","disks":["disk0"],"quiesceSeconds":9,"quiesceRequired":true,"full":true,"bytesPerSecond":1048576}""",
+        ["PUT /api/v1/vms/{name}/replica"] =
+            """
+            {"to":"https://nowhere.invalid:8443","disks":["disk0"],"intervalSeconds":30,"keep":{"allSeconds":9,"hourly":2,"daily":1},
+            "bytesPerSecond":1048576,"quiesceSeconds":9}
+            """,
+        ["POST /api/v1/vms/{name}/replica/pause"] = """{"reason":"a","seconds":9}""",
         ["POST /api/v1/vms/{name}/snapshot"] =
             """{"name":"a","disks":["disk0"],"to":["/srv/a.qcow2"],"quiesceSeconds":9,"quiesceRequired":true}""",
         ["POST /api/v1/vms/{name}/devices/{device}/copy"] = """{"to":"/srv/a.img","cache":"direct","bytesPerSecond":1048576}""",

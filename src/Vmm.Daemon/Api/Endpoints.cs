@@ -10,6 +10,7 @@ using Vmm.Daemon.Metrics;
 using Vmm.Daemon.Moves;
 using Vmm.Daemon.Networks;
 using Vmm.Daemon.Pressure;
+using Vmm.Daemon.Replicas.Receiving;
 using Vmm.Daemon.Replicas.Sending;
 using Vmm.Daemon.Vms;
 
@@ -32,6 +33,8 @@ internal static class Endpoints
         MoveEndpoints.Map(api, vms, jobs);
         MigrationEndpoints.Map(api, parts.GetRequiredService<Migrations>());
         ReplicaEndpoints.Map(api, parts.GetRequiredService<Replications>(), jobs);
+        ReplicationEndpoints.Map(api, parts.GetRequiredService<ReplicaLibrary>());
+        RecoveryEndpoints.Map(api, parts.GetRequiredService<ReplicaLibrary>(), parts.GetRequiredService<Recoveries>());
         SeedEndpoints.Map(api, vms);
         NumaEndpoints.Map(api, vms, jobs);
         DeviceEndpoints.Map(api, vms, jobs);

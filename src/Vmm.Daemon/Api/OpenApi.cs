@@ -107,6 +107,11 @@ internal static class OpenApi
             operation["requestBody"] = new JsonObject { ["required"] = true, ["content"] = Content("application/yaml", []) };
         }
 
+        else if (entry?.IsOctets == true)
+        {
+            operation["requestBody"] = new JsonObject { ["required"] = true, ["content"] = Content("application/octet-stream", []) };
+        }
+
         return operation;
     }
 

@@ -14,6 +14,7 @@ using Vmm.Daemon.Metrics;
 using Vmm.Daemon.Moves;
 using Vmm.Daemon.Networks;
 using Vmm.Daemon.Pressure;
+using Vmm.Daemon.Replicas.Receiving;
 using Vmm.Daemon.Replicas.Sending;
 using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
@@ -29,6 +30,8 @@ namespace Vmm.Daemon.Hosting;
 /// <item><see cref="NetworkStore"/>: private networks come up.</item>
 /// <item><see cref="Jobs"/>: those of an earlier daemon are told to be interrupted.</item>
 /// <item><see cref="Migrations"/>: nothing; when it stops, VMs that come from other hosts are given up.</item>
+/// <item><see cref="ReplicaLibrary"/>: replicas of VMs of other hosts are opened.</item>
+/// <item><see cref="RecoverySettling"/>: failovers that an earlier daemon was at are finished or undone.</item>
 /// <item><see cref="Replications"/>: VMs are cut and sent to other sites again.</item>
 /// <item>the web server: the REST interface answers.</item>
 /// <item><see cref="Autostart"/>: begins to start the VMs that start with the host.</item>
@@ -71,6 +74,7 @@ internal static class DaemonServices
                 services.AddHostedService(p => p.GetRequiredService<NetworkStore>());
                 services.AddHostedService(p => p.GetRequiredService<Jobs>());
                 services.AddHostedService(p => p.GetRequiredService<Migrations>());
+                AddReplicas(services, options);
                 services.AddHostedService(p => p.GetRequiredService<Replications>());
             })
             .ConfigureWebHost(web => WebServer.Configure(web, options), web => web.SuppressEnvironmentConfiguration = true)
@@ -157,6 +161,26 @@ internal static class DaemonServices
             _ => new NoChangeLog());
     }
 
+    private static void AddReplicas(IServiceCollection services, DaemonOptions options)
+    {
+        services.AddSingleton(p => new ReplicaLibrary(
+            options.ReplicasFolder, p.GetRequiredService<VmManager>(), p.GetRequiredService<ILogger<ReplicaLibrary>>())
+        {
+            Sent = () => [.. p.GetRequiredService<Replications>().All.Select(each => each.Info)],
+        });
+        services.AddSingleton(p => new PointUsers(p.GetRequiredService<VmManager>()));
+        services.AddSingleton(p => new RecoveryVms(
+            p.GetRequiredService<VmManager>(), options.StorageRule, new VariableStore(options.VariablesFolder)));
+        services.AddSingleton(p => new Recoveries(
+            p.GetRequiredService<ReplicaLibrary>(), p.GetRequiredService<RecoveryVms>(), p.GetRequiredService<PointUsers>(),
+            p.GetRequiredService<Jobs>()));
+        services.AddSingleton(p => new RecoverySettling(
+            p.GetRequiredService<ReplicaLibrary>(), p.GetRequiredService<Recoveries>(), p.GetRequiredService<RecoveryVms>(),
+            p.GetRequiredService<PointUsers>(), p.GetRequiredService<ILogger<RecoverySettling>>()));
+        services.AddHostedService(p => p.GetRequiredService<ReplicaLibrary>());
+        services.AddHostedService(p => p.GetRequiredService<RecoverySettling>());
+    }
+
     private static void AddControl(IServiceCollection services)
     {
         services.AddSingleton(p => HostKvm.Of(p.GetRequiredService<DaemonOptions>().Launcher().Program));
@@ -167,6 +191,7 @@ internal static class DaemonServices
         services.AddSingleton(p => new DaemonMetrics(
             p.GetRequiredService<VmManager>(), p.GetRequiredService<BalancerService>(), p.GetRequiredService<PressureService>(),
             p.GetRequiredService<Refusals>(),
+            text => ReplicaMetrics.Add(text, p.GetRequiredService<ReplicaLibrary>().All, TimeProvider.System.GetUtcNow()),
             text => SentMetrics.Add(text, p.GetRequiredService<Replications>().All)));
         services.AddSingleton(p => new LogControl(
             p.GetRequiredService<LogLevelSwitch>(), p.GetRequiredService<EventHub>(), p.GetRequiredService<ILogger<LogControl>>()));

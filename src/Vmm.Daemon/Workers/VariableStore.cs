@@ -1,3 +1,4 @@
+using Vmm.Interop;
 using Vmm.Placement;
 using Vmm.Storage;
 
@@ -33,6 +34,29 @@ internal sealed class VariableStore(string folder)
         {
             return null;
         }
+    }
+
+    /// <summary>Gives a VM the variables that it had on another host, before its first start here.</summary>
+    /// <exception cref="IOException">They cannot be written.</exception>
+    /// <exception cref="UnauthorizedAccessException">Nor may they be.</exception>
+    internal void Put(string vmId, ReadOnlySpan<byte> content)
+    {
+        Directory.CreateDirectory(folder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        string path = PathOf(vmId), part = path + ".part";
+        using (FileStream file = new(part, new FileStreamOptions
+        {
+            Mode = FileMode.Create,
+            Access = FileAccess.Write,
+            Share = FileShare.None,
+            UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite,
+        }))
+        {
+            file.Write(content);
+            file.Flush(flushToDisk: true);
+        }
+
+        File.Move(part, path, overwrite: true); // what is left there is of no VM: its id was not in the inventory
+        HostFolder.Flush(folder);
     }
 
     /// <summary>Forgets those of a VM that is gone.</summary>

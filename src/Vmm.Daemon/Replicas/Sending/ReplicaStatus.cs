@@ -204,7 +204,7 @@ internal sealed class ReplicaStatus(string vm, ReplicaState first, EventHub even
     internal void Say(string kind, string what)
     {
         events.Publish(kind, vm, message: what);
-        DaemonLog.ReplicaTold(log, vm, kind, what);
+        DaemonLog.ReplicationTold(log, vm, kind, what);
     }
 
     private static string Word(ReplicaState state) => state switch
