@@ -213,7 +213,7 @@ public sealed class RecoveryTests : IAsyncLifetime
         Assert.Equal([_site.DiskOf("try", "disk0"), _site.DiskOf("try", "disk1"), $"{_site.Daemon.Folder}/cd.iso"], spec.Disks.Select(disk => disk.Path));
         Assert.Equal((null, false), (spec.Vsock, spec.Autostart));
         Assert.NotEqual("6b29fc40-ca47-1067-b31d-00dd010662da", spec.GenerationId);
-        string told = (await _site.Client.EventsOfAsync("web1", s_none)).Events.Last(e => e.Kind is "replica").Message!;
+        string told = _site.Daemon.Host.Vms.Events.Of("web1").Last(e => e.Kind is "replica").Message!;
         Assert.Contains($"disk2 ({_site.Daemon.Folder}/scratch.img), which is not replicated", told, StringComparison.Ordinal);
 
         await _site.DoneAsync(_site.Client.FailoverAsync("web1", new FailoverWish(Confirm: "web1", Start: false), s_none));
@@ -301,7 +301,7 @@ public sealed class RecoveryTests : IAsyncLifetime
         Assert.Empty(SiteFile.Read(_site.FolderOf("web1")).Tests);
         Assert.False(Directory.Exists(_site.FolderOf(".gone.part")));
         Assert.True(Directory.Exists(_site.FolderOf("odd"))); // nobody asked for that
-        Assert.Contains("cannot be read", (await _site.Client.EventsOfAsync("odd", s_none)).Events.Single().Message!, StringComparison.Ordinal);
+        Assert.Contains("cannot be read", _site.Daemon.Host.Vms.Events.Of("odd").Single().Message!, StringComparison.Ordinal);
         Assert.Single((await _site.Client.ReplicasAsync(s_none)).Received);
     }
 

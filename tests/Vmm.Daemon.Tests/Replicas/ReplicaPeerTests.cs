@@ -114,7 +114,7 @@ public sealed class ReplicaPeerTests : IAsyncLifetime
         await CodeAsync(409, "replica-generation", some, () => primary.OfferAsync(sound with { Generation = some }));
         await CodeAsync(422, "replica-refused", "disk5 was not offered", () => primary.OfferAsync(With(sound, sound.Disks[0] with { Name = "disk5" })));
         await CodeAsync(422, "replica-refused", "named twice", () => primary.OfferAsync(With(sound, sound.Disks[1])));
-        await CodeAsync(409, "replica-generation", "of another history", () => other.OfferAsync(sound));
+        await CodeAsync(409, "replica-generation", sound.Generation, () => other.OfferAsync(sound));
         await CodeAsync(422, "replica-refused", "a delta of", () => primary.OfferAsync(With(sound, sound.Disks[0] with { Stored = 1ul << 50 })));
         await CodeAsync(422, "replica-refused", "time", () => primary.OfferAsync(sound with { Time = DateTimeOffset.UtcNow.AddDays(9) }));
         await CodeAsync(422, "replica-refused", "variables", () => primary.OfferAsync(sound with { Variables = "not base64!" }));
@@ -191,7 +191,6 @@ public sealed class ReplicaPeerTests : IAsyncLifetime
         await primary.OfferAsync(TestPrimary.OfferOf(point));
         string id = point.Point.Id.ToString();
         await CodeAsync(413, "too-large", "", () => primary.AppendAsync(id, "disk0", 0, new byte[(8 << 20) + 1]));
-        await CodeAsync(413, "too-large", "", () => primary.AppendAsync(id, "disk0", 0, new byte[(8 << 20) + 2]));
         Assert.Equal([0ul, 0ul], (await primary.StatusAsync()).Intake!.Arrived);
     }
 
