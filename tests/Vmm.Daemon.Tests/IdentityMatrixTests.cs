@@ -48,6 +48,12 @@ public sealed class IdentityMatrixTests
         GET /api/v1/tokens
         POST /api/v1/tokens
         DELETE /api/v1/tokens/{id}
+        DELETE /api/v1/replicas/{name}
+        POST /api/v1/replicas/{name}/test-failover
+        DELETE /api/v1/replicas/{name}/tests/{vm}
+        POST /api/v1/replicas/{name}/failover
+        POST /api/v1/replicas/{name}/commit
+        POST /api/v1/replicas/{name}/cancel
         """, Operators = """
         POST /api/v1/host/fit
         POST /api/v1/vms/{name}/save
@@ -71,12 +77,20 @@ public sealed class IdentityMatrixTests
         PUT /api/v1/vms/{name}/devices/{device}/limits
         POST /api/v1/vms/{name}/vnodes/{vnode}/rehome
         POST /api/v1/jobs/{id}/cancel
+        POST /api/v1/replicas/{name}/verify
         """, Peers = """
         POST /api/v1/migrations
         GET /api/v1/migrations/{id}
         POST /api/v1/migrations/{id}/commit
         DELETE /api/v1/migrations/{id}
         GET /api/v1/migrations/{id}/channels/{channel}
+        PUT /api/v1/replication/{vm}
+        GET /api/v1/replication/{vm}
+        DELETE /api/v1/replication/{vm}
+        POST /api/v1/replication/{vm}/points
+        PUT /api/v1/replication/{vm}/points/{point}/disks/{disk}
+        POST /api/v1/replication/{vm}/points/{point}/seal
+        GET /api/v1/replication/{vm}/trees/{disk}
         """, Viewers = """
         GET /metrics
         GET /openapi/v1.json
@@ -109,6 +123,8 @@ public sealed class IdentityMatrixTests
         GET /api/v1/networks/{name}
         GET /api/v1/jobs
         GET /api/v1/jobs/{id}
+        GET /api/v1/replicas
+        GET /api/v1/replicas/{name}
         """;
 
     // Connects as another user (its groups go with the first), and says the status of each request that comes in: perl-base is part of

@@ -58,14 +58,14 @@ public sealed record ReplicaPointDisk(string Name, ulong Bytes, ulong Stored, st
 /// <param name="Parent">The point before it; empty when each delta has all of its disk.</param>
 /// <param name="Generation">The generation of the primary when it was cut.</param>
 /// <param name="Time">When the disks were as they are in it.</param>
-/// <param name="Quiesced">Whether the guest's file systems were frozen, and how that went; null when it was not asked for.</param>
 /// <param name="IsLast">It was cut after the VM was off: nothing is lost with it.</param>
-/// <param name="Spec">The VM's spec, YAML.</param>
-/// <param name="Variables">The firmware's variables, base64; null when it has none.</param>
+/// <param name="Spec">The VM's spec, YAML; its paths are whole.</param>
 /// <param name="Disks">The disks.</param>
+/// <param name="Quiesced">Whether the guest's file systems were frozen, and how that went; null when it was not asked for.</param>
+/// <param name="Variables">The firmware's variables, base64; null when it has none.</param>
 public sealed record ReplicaPointOffer(
-    string Id, string Parent, string Generation, DateTimeOffset Time, string? Quiesced, bool IsLast, string Spec, string? Variables,
-    IReadOnlyList<ReplicaPointDisk> Disks);
+    string Id, string Parent, string Generation, DateTimeOffset Time, bool IsLast, string Spec, IReadOnlyList<ReplicaPointDisk> Disks,
+    string? Quiesced = null, string? Variables = null);
 
 /// <summary>How far a point has come.</summary>
 /// <param name="Id">The point.</param>

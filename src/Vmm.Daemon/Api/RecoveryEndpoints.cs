@@ -26,7 +26,7 @@ internal static class RecoveryEndpoints
         api.MapPost("/replicas/{name}/test-failover", async context =>
         {
             FailoverWish wish = await BodyAsync(context, RequestJson.Default.FailoverWish).ConfigureAwait(false);
-            await Begun(context, recoveries.Test(library.Get(Name(context)), wish, Who(context))).ConfigureAwait(false);
+            await JobEndpoints.Accepted(context, recoveries.Test(library.Get(Name(context)), wish, Who(context))).ConfigureAwait(false);
         }).For(Role.Admin);
         api.MapDelete("/replicas/{name}/tests/{vm}", async context =>
         {
@@ -37,24 +37,17 @@ internal static class RecoveryEndpoints
         api.MapPost("/replicas/{name}/failover", async context =>
         {
             FailoverWish wish = await BodyAsync(context, RequestJson.Default.FailoverWish).ConfigureAwait(false);
-            await Begun(context, recoveries.Failover(library.Get(Name(context)), wish, Who(context))).ConfigureAwait(false);
+            await JobEndpoints.Accepted(context, recoveries.Failover(library.Get(Name(context)), wish, Who(context))).ConfigureAwait(false);
         }).For(Role.Admin);
         api.MapPost("/replicas/{name}/commit", context => JsonAsync(
             context, recoveries.CommitAsync(library.Get(Name(context)), context.RequestAborted), RestJson.Default.RecoveryInfo))
             .For(Role.Admin);
         api.MapPost("/replicas/{name}/cancel", context =>
-            Begun(context, recoveries.Cancel(library.Get(Name(context)), Who(context)))).For(Role.Admin);
+            JobEndpoints.Accepted(context, recoveries.Cancel(library.Get(Name(context)), Who(context)))).For(Role.Admin);
         api.MapPost("/replicas/{name}/verify", async context =>
         {
             FailoverWish wish = await BodyAsync(context, RequestJson.Default.FailoverWish).ConfigureAwait(false);
-            await Begun(context, recoveries.Verify(library.Get(Name(context)), wish, Who(context))).ConfigureAwait(false);
+            await JobEndpoints.Accepted(context, recoveries.Verify(library.Get(Name(context)), wish, Who(context))).ConfigureAwait(false);
         }).For(Role.Operator);
-    }
-
-    private static Task Begun(HttpContext context, JobInfo job)
-    {
-        context.Response.StatusCode = 202;
-        context.Response.Headers.Location = $"/api/v1/jobs/{job.Id}";
-        return Json(context, job, RestJson.Default.JobInfo);
     }
 }

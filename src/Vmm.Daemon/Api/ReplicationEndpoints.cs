@@ -40,10 +40,9 @@ internal static class ReplicationEndpoints
         }).For(Role.Peer);
         api.MapPost("/replication/{vm}/points", async context =>
         {
-            Replica replica = Of(context, library);
             Allow(context, MostOffer);
             ReplicaPointOffer offer = await BodyAsync(context, RequestJson.Default.ReplicaPointOffer).ConfigureAwait(false);
-            await JsonAsync(context, replica.OfferAsync(offer, context.RequestAborted), RestJson.Default.ReplicaSiteInfo)
+            await JsonAsync(context, Of(context, library).OfferAsync(offer, context.RequestAborted), RestJson.Default.ReplicaSiteInfo)
                 .ConfigureAwait(false);
         }).For(Role.Peer);
         api.MapPut("/replication/{vm}/points/{point}/disks/{disk}", context => AppendAsync(context, Of(context, library)))
