@@ -481,7 +481,8 @@ public sealed class StrictInputTests
     private static bool IsPart(JsonTypeInfo type, JsonPropertyInfo field)
     {
         JsonTypeInfo info = type.Options.GetTypeInfo(field.PropertyType);
-        return (info.Kind == JsonTypeInfoKind.Enumerable ? type.Options.GetTypeInfo(info.ElementType!) : info).Kind == JsonTypeInfoKind.Object;
+        JsonTypeInfo each = info.Kind == JsonTypeInfoKind.Enumerable ? type.Options.GetTypeInfo(info.ElementType!) : info;
+        return each.Kind == JsonTypeInfoKind.Object;
     }
 
     private static OpenApiEntry Entry(RouteEndpoint route) =>

@@ -36,6 +36,7 @@ internal static class ReplicaCommands
 
                 return ExitCodes.Done;
             });
+        RecoveryCommands.AddTo(replica);
         return replica.Command;
     }
 
