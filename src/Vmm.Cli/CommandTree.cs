@@ -19,6 +19,7 @@ internal static class CommandTree
         root.Subcommands.Add(HostCommands.Create(options, application));
         root.Subcommands.Add(DiskCommands.Create(options));
         root.Subcommands.Add(Disks.BackupCommands.Create(options));
+        root.Subcommands.Add(Replicas.ReplicaCommands.Create(options));
         root.Subcommands.Add(ImageCommands.Create(options));
         root.Subcommands.Add(NetworkCommands.Create(options));
         root.Subcommands.Add(JobCommands.Create(options));

@@ -18,6 +18,7 @@ internal static class DaemonHelp
           --memory-pressure on|off  take memory from VMs with a resident limit when the host is short [default: on with an overcommit ratio]
           --memory-reserve SIZE  what stays available of the host's memory [default: 5 %, at least 256MiB]
           --disks DIR     where disks are made [default: disks in the state folder]
+          --replicas DIR  where replicas of VMs of other hosts are kept [default: replicas in the state folder]
           --storage DIR   a folder beneath which disks, kernels and initrds may lie; may be repeated [default: images in the state folder]
           --block-devices DIR  a folder whose block devices may be disks, e.g. /dev/mapper; may be repeated [default: none]
           --nbd-servers HOST:PORT|SOCKET  an NBD server that disks may be on; may be repeated [default: none]

@@ -256,6 +256,24 @@ internal static partial class DaemonLog
     [LoggerMessage(169, LogLevel.Warning, "{Name}: {Peer} does not say whether it has it; somebody decided that it {Answer}")]
     internal static partial void MigrationDecided(ILogger log, string name, string peer, string answer);
 
+    [LoggerMessage(980, LogLevel.Information, "{Name}: {Kind}: {What}")]
+    internal static partial void ReplicationTold(ILogger log, string name, string kind, string what);
+
+    [LoggerMessage(981, LogLevel.Error, "{Name}: an error of vmmd in its replication, which goes on")]
+    internal static partial void ReplicaFault(ILogger log, Exception error, string name);
+
+    [LoggerMessage(982, LogLevel.Warning, "{Name}: {Path} of its replication stays: {Problem}")]
+    internal static partial void ReplicaFilesStay(ILogger log, string name, string path, string problem);
+
+    [LoggerMessage(960, LogLevel.Information, "replica of {Name}: {What}")]
+    internal static partial void ReplicaTold(ILogger log, string name, string what);
+
+    [LoggerMessage(961, LogLevel.Debug, "replica of {Name}: point {Number} is here, of {Time}")]
+    internal static partial void PointArrived(ILogger log, string name, int number, DateTimeOffset time);
+
+    [LoggerMessage(962, LogLevel.Warning, "replica of {Name}: nothing becomes of point {Point}: {Problem}")]
+    internal static partial void PointRefused(ILogger log, string name, string point, string problem);
+
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
     internal static partial void Listening(ILogger log, string version, string socket);
 }

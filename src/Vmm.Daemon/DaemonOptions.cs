@@ -7,6 +7,7 @@ using Vmm.Daemon.Logging;
 using Vmm.Daemon.Moves;
 using Vmm.Daemon.Networks;
 using Vmm.Daemon.Pressure;
+using Vmm.Daemon.Replicas.Sending;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
@@ -66,7 +67,7 @@ public sealed record DaemonOptions
             {
                 Seeds = new SeedStore(SeedsFolder),
                 SwapFolder = Path.Combine(StateFolder, "swap"),
-                Variables = new VariableStore(Path.Combine(StateFolder, "variables")),
+                Variables = new VariableStore(VariablesFolder),
                 Rbd = new RbdProcesses(Path.Combine(RunFolder, "rbd"), OwnUser == 0 ? FirstWorkerUser - 1 : null),
             },
         };
@@ -91,6 +92,15 @@ public sealed record DaemonOptions
 
     /// <summary>Where images are kept. What lies there is read only.</summary>
     public string LibraryFolder => Path.Combine(StateFolder, "library");
+
+    /// <summary>Where replicas of VMs of other hosts are kept; null is <c>replicas</c> in the state folder.</summary>
+    public string? Replicas { get; init; }
+
+    /// <summary>The folder of replicas, a folder each. What lies there is read only for VMs.</summary>
+    public string ReplicasFolder => Replicas ?? Path.Combine(StateFolder, "replicas");
+
+    /// <summary>Where the variables of firmware are, a file a VM.</summary>
+    internal string VariablesFolder => Path.Combine(StateFolder, "variables");
 
     /// <summary>Where private networks are stored.</summary>
     public string NetworksFolder => Path.Combine(StateFolder, "networks");
@@ -126,7 +136,7 @@ public sealed record DaemonOptions
     internal StorageFolders StorageRule =>
         new([DisksFolder, MachinesFolder, .. Storage ?? [Path.Combine(StateFolder, "images"), "/usr/lib/vmm/guests"]],
             BlockDevices, NbdServers, RbdPools)
-        { ReadOnlyFolder = LibraryFolder };
+        { ReadOnlyFolders = [LibraryFolder, ReplicasFolder] };
 
     /// <summary>Where to listen with TLS; null is nowhere.</summary>
     public IPEndPoint? Listen { get; init; }
@@ -142,6 +152,9 @@ public sealed record DaemonOptions
 
     /// <summary>How this vmmd and those of other hosts know each other; null: no VM goes to another host.</summary>
     public PeerOptions? Peers { get; init; }
+
+    /// <summary>Finds recovery sites by their address; null: over the network.</summary>
+    internal Func<string, IReplicaPeer>? ReplicaPeers { get; init; }
 
     /// <summary>
     /// Most connections at once, of all users of the unix socket but root and the daemon's own, and again of all clients of the TLS port.

@@ -37,6 +37,7 @@ internal static class DaemonSettings
                 ? options with { RbdPools = [.. options.RbdPools, RbdUri.PoolOf(read)] }
                 : null),
         ["disks"] = OfPath((options, path) => options with { Disks = path }),
+        ["replicas"] = OfPath((options, path) => options with { Replicas = path }),
 
         ["listen"] = new("https://ADDRESS:PORT with a numeric address, e.g. https://0.0.0.0:8443",
             (options, value) => HttpsEndPoint(value) is { } at ? options with { Listen = at } : null),

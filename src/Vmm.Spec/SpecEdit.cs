@@ -29,6 +29,45 @@ public static class SpecEdit
     public static string? RemoveNet(string text, string? folder, int index) =>
         Checked(text, folder, Cut(text, "nets", index), spec => spec with { Nets = [.. spec.Nets.Where((_, i) => i != index)] });
 
+    /// <summary>The text with another network device in place of one; null when this text cannot be changed by a program.</summary>
+    public static string? ReplaceNet(string text, string? folder, int index, NetSpec net) => Checked(
+        text,
+        folder,
+        Exchange(text, "nets", index, Item(net)),
+        spec => spec with { Nets = [.. spec.Nets.Select((old, i) => i == index ? net : old)] });
+
+    /// <summary>The text with another name of the VM; null when this text cannot be changed by a program.</summary>
+    public static string? Rename(string text, string? folder, string name) =>
+        Checked(text, folder, Put(text, "name", name), spec => spec with { Name = name });
+
+    /// <summary>The text with another VM generation id; null when this text cannot be changed by a program.</summary>
+    public static string? SetGenerationId(string text, string? folder, string id) =>
+        Checked(text, folder, Put(text, "generationId", id), spec => spec with { GenerationId = id });
+
+    /// <summary>The text with other words to the guest about its machine; null when this text cannot be changed by a program.</summary>
+    public static string? SetSmbios(string text, string? folder, SmbiosSpec smbios) => Checked(
+        text,
+        folder,
+        Put(text, "smbios", SpecWriter.Write(VmFields.Part("smbios"), smbios)),
+        spec => spec with { Smbios = smbios });
+
+    /// <summary>The text without a field of the VM; null when this text cannot be changed by a program.</summary>
+    /// <param name="text">The spec.</param>
+    /// <param name="folder">What relative paths in it are relative to.</param>
+    /// <param name="field">The name of the field; it is there.</param>
+    /// <param name="change">What the spec says without it.</param>
+    public static string? RemoveField(string text, string? folder, string field, Func<VmSpec, VmSpec> change) =>
+        Checked(text, folder, Put(text, field, null), change);
+
+    /// <summary>The text without an entry of a list of the VM; null when this text cannot be changed by a program.</summary>
+    /// <param name="text">The spec.</param>
+    /// <param name="folder">What relative paths in it are relative to.</param>
+    /// <param name="list">The name of the list.</param>
+    /// <param name="index">The entry.</param>
+    /// <param name="change">What the spec says without it.</param>
+    public static string? RemoveItem(string text, string? folder, string list, int index, Func<VmSpec, VmSpec> change) =>
+        Checked(text, folder, Cut(text, list, index), change);
+
     /// <summary>
     /// The text with another resident limit; null when this text cannot be changed by a program. An object <c>memory</c> that has no line
     /// of its own for the limit becomes one line, without the comments that were in it.
@@ -148,6 +187,31 @@ public static class SpecEdit
         }
 
         lines.Insert(after, $"{first[..dash]}- {item}");
+        return string.Join('\n', lines);
+    }
+
+    // A field on one line, or none in its place.
+    private static string? Put(string text, string field, string? value)
+    {
+        if (Find(text, field) is not { } place)
+        {
+            string end = text.Length == 0 || text[^1] == '\n' ? "" : "\n";
+            return value is null ? null : $"{text}{end}{field}: {value}\n";
+        }
+
+        (List<string> lines, SpecNode key, _, int after) = place;
+        int from = (int)key.Line - 1;
+        if (after <= from)
+        {
+            return null;
+        }
+
+        lines.RemoveRange(from, after - from);
+        if (value is not null)
+        {
+            lines.Insert(from, $"{field}: {value}");
+        }
+
         return string.Join('\n', lines);
     }
 

@@ -304,7 +304,8 @@ public static class SpecValidation
     [MethodImpl(MethodImplOptions.NoInlining)] // the encoding is loaded only for who needs it
     private static int Utf8Length(string text) => Encoding.UTF8.GetByteCount(text);
 
-    internal static bool IsName(string name)
+    /// <summary>True for what can be the name of a VM: 1 to 64 letters, digits, <c>. _ -</c>, beginning with a letter or digit.</summary>
+    public static bool IsName(string name)
     {
         if (name.Length is < 1 or > 64 || !char.IsAsciiLetterOrDigit(name[0]))
         {

@@ -24,6 +24,9 @@ public sealed class IdentityMatrixTests
         DELETE /api/v1/vms/{name}/seed
         POST /api/v1/vms/{name}/migrate
         POST /api/v1/vms/{name}/settle
+        PUT /api/v1/vms/{name}/replica
+        DELETE /api/v1/vms/{name}/replica
+        POST /api/v1/vms/{name}/replica/resync
         POST /api/v1/vms/{name}/disks
         POST /api/v1/vms/{name}/nets
         DELETE /api/v1/vms/{name}/devices/{device}
@@ -46,6 +49,12 @@ public sealed class IdentityMatrixTests
         GET /api/v1/tokens
         POST /api/v1/tokens
         DELETE /api/v1/tokens/{id}
+        DELETE /api/v1/replicas/{name}
+        POST /api/v1/replicas/{name}/test-failover
+        DELETE /api/v1/replicas/{name}/tests/{vm}
+        POST /api/v1/replicas/{name}/failover
+        POST /api/v1/replicas/{name}/commit
+        POST /api/v1/replicas/{name}/cancel
         """, Operators = """
         POST /api/v1/host/fit
         POST /api/v1/vms/{name}/save
@@ -59,18 +68,30 @@ public sealed class IdentityMatrixTests
         POST /api/v1/vms/{name}/power-button
         POST /api/v1/vms/{name}/wake
         POST /api/v1/vms/{name}/exec
+        POST /api/v1/vms/{name}/replica/pause
+        POST /api/v1/vms/{name}/replica/resume
+        POST /api/v1/vms/{name}/replica/sync
+        POST /api/v1/vms/{name}/replica/verify
         GET /api/v1/vms/{name}/console
         PUT /api/v1/vms/{name}/memory
         PUT /api/v1/vms/{name}/cpu
         PUT /api/v1/vms/{name}/devices/{device}/limits
         POST /api/v1/vms/{name}/vnodes/{vnode}/rehome
         POST /api/v1/jobs/{id}/cancel
+        POST /api/v1/replicas/{name}/verify
         """, Peers = """
         POST /api/v1/migrations
         GET /api/v1/migrations/{id}
         POST /api/v1/migrations/{id}/commit
         DELETE /api/v1/migrations/{id}
         GET /api/v1/migrations/{id}/channels/{channel}
+        PUT /api/v1/replication/{vm}
+        GET /api/v1/replication/{vm}
+        DELETE /api/v1/replication/{vm}
+        POST /api/v1/replication/{vm}/points
+        PUT /api/v1/replication/{vm}/points/{point}/disks/{disk}
+        POST /api/v1/replication/{vm}/points/{point}/seal
+        GET /api/v1/replication/{vm}/trees/{disk}
         """, Viewers = """
         GET /metrics
         GET /openapi/v1.json
@@ -79,6 +100,7 @@ public sealed class IdentityMatrixTests
         GET /api/v1/schema/vm-spec.json
         GET /api/v1/vms
         GET /api/v1/vms/{name}
+        GET /api/v1/vms/{name}/replica
         GET /api/v1/vms/{name}/spec
         GET /api/v1/vms/{name}/seed
         GET /api/v1/vms/{name}/stats
@@ -102,6 +124,8 @@ public sealed class IdentityMatrixTests
         GET /api/v1/networks/{name}
         GET /api/v1/jobs
         GET /api/v1/jobs/{id}
+        GET /api/v1/replicas
+        GET /api/v1/replicas/{name}
         """;
 
     // Connects as another user (its groups go with the first), and says the status of each request that comes in: perl-base is part of

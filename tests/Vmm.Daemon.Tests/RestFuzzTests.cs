@@ -37,6 +37,9 @@ public sealed partial class RestFuzzTests
             """{"sshKeys":["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"],"passwordHash":"$6$abcdefgh$ijklmnop"}"""
         ],
         ["POST /api/v1/vms/{name}/backup"] = ["""{"folder":"/srv/b","quiesceSeconds":1}""", """{"folder":"b","full":true}"""],
+        ["PUT /api/v1/vms/{name}/replica"] =
+            ["""{"to":"https://127.0.0.1:1","intervalSeconds":5,"keep":{"allSeconds":9}}""", """{"to":"a","disks":["disk0"]}"""],
+        ["POST /api/v1/vms/{name}/replica/pause"] = ["""{"reason":"a","seconds":1}""", "{}"],
         ["POST /api/v1/vms/{name}/snapshot"] = ["""{"name":"a","quiesceSeconds":1}""", """{"disks":["disk0"],"to":["/srv/a.qcow2"]}"""],
         ["POST /api/v1/vms/{name}/devices/{device}/copy"] = ["""{"to":"/srv/a.img","bytesPerSecond":1}""", """{"to":"a","cache":"x"}"""],
         ["POST /api/v1/vms/{name}/devices/{device}/commit"] = ["""{"base":"/srv/a.img","delete":true,"bytesPerSecond":1}""", "{}"],
@@ -56,6 +59,26 @@ public sealed partial class RestFuzzTests
             "current":"{}","files":["top 1 512 /srv/a.img"],"channels":1,"timeoutSeconds":9}
             """
         ],
+        ["PUT /api/v1/replication/{vm}"] =
+        [
+            """
+            {"vm":"5cbe0b32-0b3f-4a0e-8d3c-0d3a8ef55e5f","name":"far1","source":"h",
+            "generations":{"current":"6cbe0b32-0b3f-4a0e-8d3c-0d3a8ef55e5f"},"disks":[{"name":"disk0","bytes":1048576}],
+            "keep":{"allSeconds":60,"hourly":2}}
+            """
+        ],
+        ["POST /api/v1/replication/{vm}/points"] =
+        [
+            """
+            {"id":"7cbe0b32-0b3f-4a0e-8d3c-0d3a8ef55e5f","parent":"","generation":"6cbe0b32-0b3f-4a0e-8d3c-0d3a8ef55e5f",
+            "time":"2026-12-01T12:00:00Z","isLast":false,"spec":"name: far1","disks":[{"name":"disk0","bytes":1048576,"stored":4096,
+            "seal":"00000000000000000000000000000000ffffffffffffffffffffffffffffffff",
+            "root":"00000000000000000000000000000000ffffffffffffffffffffffffffffffff","why":"it is the first point"}]}
+            """
+        ],
+        ["POST /api/v1/replicas/{name}/test-failover"] = ["""{"point":1,"network":"rests","as":"t1","start":false}""", "{}"],
+        ["POST /api/v1/replicas/{name}/failover"] = ["""{"point":1,"networks":["a=b"],"as":"f1","confirm":"far1"}""", "{}"],
+        ["POST /api/v1/replicas/{name}/verify"] = ["""{"point":1}""", "{}"],
         ["POST /api/v1/restore"] = ["""{"folder":"/nowhere/saved"}"""],
         ["PUT /api/v1/balancer"] = ["""{"enabled":true,"dryRun":true}""", """{"enabled":false}"""],
         ["PUT /api/v1/log"] = ["""{"level":"error"}"""],
@@ -133,7 +156,9 @@ public sealed partial class RestFuzzTests
                         || a.Key.EndsWith("exec", StringComparison.Ordinal)
                         || a.Key.EndsWith("migrate", StringComparison.Ordinal)
                         || a.Key.EndsWith("settle", StringComparison.Ordinal)
+                        || a.Key.Contains("/{name}/replica", StringComparison.Ordinal) // nor is a site: ReplicaOperationsTests
                         || a.Key.EndsWith("migrations", StringComparison.Ordinal)
+                        || a.Key.Contains("/replicas/", StringComparison.Ordinal) // it has no point that is whole: RecoveryTests
                         || a.Key.EndsWith("restore", StringComparison.Ordinal))
                         && a.Value.Refused > 0,
                     $"{a.Key}: {a.Value}"));
@@ -146,6 +171,8 @@ public sealed partial class RestFuzzTests
         string[] parts = route.Split(' ');
         bool running = random.Next(3) > 0;
         string path = parts[1]
+            .Replace("/replicas/{name}", "/replicas/far1", StringComparison.Ordinal)
+            .Replace("{vm}", "5cbe0b32-0b3f-4a0e-8d3c-0d3a8ef55e5f", StringComparison.Ordinal)
             .Replace("{name}", running ? "runs" : "rests", StringComparison.Ordinal)
             .Replace("{device}", random.Next(4) > 0 ? "disk0" : "net9", StringComparison.Ordinal)
             .Replace("{vnode}", random.Next(8) > 0 ? "0" : "7", StringComparison.Ordinal);

@@ -79,7 +79,7 @@ public sealed class StorageTests : IDisposable
     [Fact]
     public void Images_are_shared_read_only()
     {
-        StorageFolders storage = new([At("allowed")], []) { ReadOnlyFolder = At("outside") };
+        StorageFolders storage = new([At("allowed")], []) { ReadOnlyFolders = [At("outside")] };
         Directory.CreateDirectory(At("outside/images"));
         Assert.Contains(
             "share it read-only", storage.Problem(new ShareSpec { Path = At("outside/images") }), StringComparison.Ordinal);

@@ -35,6 +35,12 @@ public sealed class StrictInputTests
             """,
         ["POST /api/v1/vms/{name}/backup"] =
             """{"folder":"/srv/b","disks":["disk0"],"quiesceSeconds":9,"quiesceRequired":true,"full":true,"bytesPerSecond":1048576}""",
+        ["PUT /api/v1/vms/{name}/replica"] =
+            """
+            {"to":"https://nowhere.invalid:8443","disks":["disk0"],"intervalSeconds":30,"keep":{"allSeconds":9,"hourly":2,"daily":1},
+            "bytesPerSecond":1048576,"quiesceSeconds":9}
+            """,
+        ["POST /api/v1/vms/{name}/replica/pause"] = """{"reason":"a","seconds":9}""",
         ["POST /api/v1/vms/{name}/snapshot"] =
             """{"name":"a","disks":["disk0"],"to":["/srv/a.qcow2"],"quiesceSeconds":9,"quiesceRequired":true}""",
         ["POST /api/v1/vms/{name}/devices/{device}/copy"] = """{"to":"/srv/a.img","cache":"direct","bytesPerSecond":1048576}""",
@@ -48,6 +54,19 @@ public sealed class StrictInputTests
         ["POST /api/v1/vms/{name}/settle"] = """{"where":"here","confirm":"web1"}""",
         ["POST /api/v1/migrations"] =
             """{"id":"a","vm":"a","name":"a","spec":"a","folder":"","current":"a","files":["a"],"channels":1,"timeoutSeconds":9}""",
+        ["PUT /api/v1/replication/{vm}"] =
+            """
+            {"vm":"a","name":"a","source":"h","generations":{"current":"a","lastCommon":"b","older":"c","oldest":"d"},
+            "disks":[{"name":"disk0","bytes":1048576}],"keep":{"allSeconds":9,"hourly":2,"daily":1}}
+            """,
+        ["POST /api/v1/replication/{vm}/points"] =
+            """
+            {"id":"a","parent":"","generation":"a","time":"2026-12-01T12:00:00Z","quiesced":"q","isLast":true,"spec":"name: a",
+            "variables":"aGk=","disks":[{"name":"disk0","bytes":1048576,"stored":4096,"seal":"a","root":"b","why":"c"}]}
+            """,
+        ["POST /api/v1/replicas/{name}/test-failover"] = """{"point":1,"network":"lab","as":"t","start":false}""",
+        ["POST /api/v1/replicas/{name}/failover"] = """{"point":1,"as":"t","networks":["br0=br1"],"start":false,"confirm":"x"}""",
+        ["POST /api/v1/replicas/{name}/verify"] = """{"point":1}""",
         ["POST /api/v1/restore"] = """{"folder":"/nowhere/saved"}""",
         ["PUT /api/v1/balancer"] = """{"enabled":false,"dryRun":true}""",
         ["PUT /api/v1/log"] = """{"level":"error"}""",
@@ -171,7 +190,7 @@ public sealed class StrictInputTests
                 ?? throw new InvalidOperationException($"{Key(route)} is read by another reader");
             Assert.All(type.Properties, p => Assert.True(
                 p.PropertyType.IsValueType || p.PropertyType == typeof(string) || p.PropertyType == typeof(byte[])
-                    || p.PropertyType == typeof(IReadOnlyList<string>),
+                    || p.PropertyType == typeof(IReadOnlyList<string>) || IsPart(type, p),
                 $"{p.Name} of {Key(route)} has fields of its own, which nobody names"));
             await NamesAsync(sound.Replace("{", "{\"nosuch\":1,", StringComparison.Ordinal), "nosuch", "unknown field");
             foreach ((string name, JsonNode? value) in members)
@@ -184,7 +203,15 @@ public sealed class StrictInputTests
                     sound.Replace("{", $"{{\"{name}\":{value!.ToJsonString()},", StringComparison.Ordinal), name, "given twice");
                 await NamesAsync(Change(members, name, null), name, "is null");
                 await NamesAsync(Change(members, name, new JsonArray(1)), name, "expected");
-                await NamesAsync(Change(members, name, new JsonObject()), name, "expected");
+                if (IsPart(type, type.Properties.Single(p => p.Name == name)))
+                {
+                    await PartsAsync(name, value);
+                }
+                else
+                {
+                    await NamesAsync(Change(members, name, new JsonObject()), name, "expected");
+                }
+
                 await NamesAsync(
                     Change(members, name, value.GetValueKind() == JsonValueKind.String ? JsonValue.Create(1) : JsonValue.Create("x")),
                     name,
@@ -208,6 +235,29 @@ public sealed class StrictInputTests
                 Assert.Equal(400, (await RefusedAsync(http, method, path, none)).Status);
             }
 
+            // The same for the fields of an object in it, or of each of a list.
+            async Task PartsAsync(string name, JsonNode value)
+            {
+                JsonObject part = (value as JsonArray)?[0]!.AsObject() ?? value.AsObject();
+                string at = value is JsonArray ? name + "[0]" : name;
+                string With(JsonObject changed) => Change(members, name, value is JsonArray ? new JsonArray(changed) : changed);
+                JsonObject odd = part.DeepClone().AsObject();
+                odd["nosuch"] = 1;
+                await NamesAsync(With(odd), at + ".nosuch", "unknown field");
+                foreach ((string inner, _) in part)
+                {
+                    JsonObject none = part.DeepClone().AsObject(), wrong = part.DeepClone().AsObject();
+                    (none[inner], wrong[inner]) = (null, new JsonArray(1));
+                    await NamesAsync(With(none), $"{at}.{inner}", "is null");
+                    await NamesAsync(With(wrong), $"{at}.{inner}", "expected");
+                }
+
+                if (value is JsonArray)
+                {
+                    await NamesAsync(Change(members, name, new JsonArray((JsonNode?)null)), name, "expected");
+                }
+            }
+
             async Task NamesAsync(string json, string field, string problem)
             {
                 Problem refused = await RefusedAsync(http, method, path, json);
@@ -228,6 +278,13 @@ public sealed class StrictInputTests
         {
             (HttpMethod method, string path) = Target(route);
             OpenApiEntry entry = Entry(route);
+            if (entry.IsOctets)
+            {
+                Problem text = await RefusedAsync(http, method, path, "{}", "application/json");
+                Assert.Equal((415, "unsupported-media-type"), (text.Status, text.Code));
+                continue;
+            }
+
             if (entry is { Body: null, IsSpec: false })
             {
                 Assert.Contains("takes none", (await RefusedAsync(http, method, path, "{}")).Detail, StringComparison.Ordinal);
@@ -416,7 +473,17 @@ public sealed class StrictInputTests
             .Replace("{name}", "x", StringComparison.Ordinal)
             .Replace("{device}", "disk0", StringComparison.Ordinal)
             .Replace("{vnode}", "0", StringComparison.Ordinal)
+            .Replace("{vm}", "x", StringComparison.Ordinal)
+            .Replace("{point}", "x", StringComparison.Ordinal)
+            .Replace("{disk}", "disk0", StringComparison.Ordinal)
             .Replace("{id}", "0", StringComparison.Ordinal));
+    }
+
+    private static bool IsPart(JsonTypeInfo type, JsonPropertyInfo field)
+    {
+        JsonTypeInfo info = type.Options.GetTypeInfo(field.PropertyType);
+        JsonTypeInfo each = info.Kind == JsonTypeInfoKind.Enumerable ? type.Options.GetTypeInfo(info.ElementType!) : info;
+        return each.Kind == JsonTypeInfoKind.Object;
     }
 
     private static OpenApiEntry Entry(RouteEndpoint route) =>

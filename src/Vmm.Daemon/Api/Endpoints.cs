@@ -10,6 +10,8 @@ using Vmm.Daemon.Metrics;
 using Vmm.Daemon.Moves;
 using Vmm.Daemon.Networks;
 using Vmm.Daemon.Pressure;
+using Vmm.Daemon.Replicas.Receiving;
+using Vmm.Daemon.Replicas.Sending;
 using Vmm.Daemon.Vms;
 
 namespace Vmm.Daemon.Api;
@@ -30,6 +32,9 @@ internal static class Endpoints
         SavedEndpoints.Map(api, vms, jobs);
         MoveEndpoints.Map(api, vms, jobs);
         MigrationEndpoints.Map(api, parts.GetRequiredService<Migrations>());
+        ReplicaEndpoints.Map(api, parts.GetRequiredService<Replications>(), jobs);
+        ReplicationEndpoints.Map(api, parts.GetRequiredService<ReplicaLibrary>());
+        RecoveryEndpoints.Map(api, parts.GetRequiredService<ReplicaLibrary>(), parts.GetRequiredService<Recoveries>());
         SeedEndpoints.Map(api, vms);
         NumaEndpoints.Map(api, vms, jobs);
         DeviceEndpoints.Map(api, vms, jobs);

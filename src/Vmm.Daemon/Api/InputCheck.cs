@@ -16,7 +16,7 @@ namespace Vmm.Daemon.Api;
 internal static class InputCheck
 {
     private const int LongestShown = 64;
-    private static readonly string[] s_media = ["application/json", "application/yaml"];
+    private static readonly string[] s_media = ["application/json", "application/yaml"], s_octets = ["application/octet-stream"];
 
     /// <summary>Looks at the query, at If-Match and at what kind of body there is.</summary>
     /// <exception cref="ApiException">One of them is not what the route takes; it is named.</exception>
@@ -82,16 +82,17 @@ internal static class InputCheck
             return;
         }
 
-        if (entry is not { Body: not null } and not { IsSpec: true })
+        if (entry is not { Body: not null } and not { IsSpec: true } and not { IsOctets: true })
         {
             throw Bad("body", $"{request.Method} {request.Path} takes none");
         }
 
         string type = request.ContentType ?? "", media = type.Split(';')[0].Trim();
-        if (!s_media.Contains(media, StringComparer.OrdinalIgnoreCase))
+        string[] expected = entry.IsOctets ? s_octets : s_media;
+        if (!expected.Contains(media, StringComparer.OrdinalIgnoreCase))
         {
             throw new ApiException(415, "unsupported-media-type", "the body is of another kind",
-                $"Content-Type: \"{Clip(type)}\", expected {string.Join(" or ", s_media)}");
+                $"Content-Type: \"{Clip(type)}\", expected {string.Join(" or ", expected)}");
         }
     }
 

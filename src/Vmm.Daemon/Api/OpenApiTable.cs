@@ -11,13 +11,15 @@ namespace Vmm.Daemon.Api;
 /// <param name="Status">Of an answer that is no refusal.</param>
 /// <param name="AnswerType">Media type of an answer that is not JSON of ours.</param>
 /// <param name="IsSpec">The request is a spec in YAML.</param>
+/// <param name="IsOctets">The request is octets, of which the route says how many at most.</param>
 internal sealed record OpenApiEntry(
     string Summary,
     JsonTypeInfo? Answer = null,
     JsonTypeInfo? Body = null,
     string Status = "200",
     string? AnswerType = null,
-    bool IsSpec = false);
+    bool IsSpec = false,
+    bool IsOctets = false);
 
 /// <summary>Summaries, bodies and answers by method and pattern.</summary>
 internal static class OpenApiTable
@@ -51,6 +53,41 @@ internal static class OpenApiTable
         ["POST /migrations/{id}/commit"] = new("Take the VM, unless it is decided otherwise", s_json.MigrationInfo),
         ["DELETE /migrations/{id}"] = new("Give the move up, unless it is decided otherwise", s_json.MigrationInfo),
         ["GET /migrations/{id}/channels/{channel}"] = new("A channel of the worker that gets the VM, as a stream", Status: "101"),
+        ["PUT /vms/{name}/replica"] =
+            new("Replicate a VM to another site, or change how", s_json.ReplicaInfo, s_json.ReplicaWish),
+        ["GET /vms/{name}/replica"] = new("How the replication of a VM goes", s_json.ReplicaInfo),
+        ["DELETE /vms/{name}/replica"] = new("End the replication of a VM; its points stay at the other site", Status: "204"),
+        ["POST /vms/{name}/replica/pause"] = new("Let replication wait", s_json.ReplicaInfo, s_json.ReplicaPauseWish),
+        ["POST /vms/{name}/replica/resume"] = new("Let it go on", s_json.ReplicaInfo),
+        ["POST /vms/{name}/replica/sync"] =
+            new("Cut now, until the point is safe at the other site; a job", s_json.JobInfo, Status: "202"),
+        ["POST /vms/{name}/replica/resync"] =
+            new("Compare hashes with the other site and send what differs, also after a fence; a job", s_json.JobInfo, Status: "202"),
+        ["POST /vms/{name}/replica/verify"] =
+            new("Compare hashes of the newest point with the other site; a job", s_json.JobInfo, Status: "202"),
+        ["PUT /replication/{vm}"] =
+            new("Make the replica of a VM of another host, or renew it; for its vmmd", s_json.ReplicaSiteInfo, s_json.ReplicaOffer),
+        ["GET /replication/{vm}"] = new("Where the replica stands", s_json.ReplicaSiteInfo),
+        ["DELETE /replication/{vm}"] = new("End the pairing; the points stay", Status: "204"),
+        ["POST /replication/{vm}/points"] =
+            new("Begin with a recovery point, or go on with it", s_json.ReplicaSiteInfo, s_json.ReplicaPointOffer),
+        ["PUT /replication/{vm}/points/{point}/disks/{disk}"] =
+            new("Bytes of a disk's delta, from an offset", s_json.ReplicaArrived, IsOctets: true),
+        ["POST /replication/{vm}/points/{point}/seal"] =
+            new("All of a point is there: check and arrange it, in the background", s_json.ReplicaSiteInfo),
+        ["GET /replication/{vm}/trees/{disk}"] = new("Hashes of the newest point", AnswerType: "application/octet-stream"),
+        ["GET /replicas"] = new("VMs that are replicated, in both directions", s_json.ReplicaList),
+        ["GET /replicas/{name}"] = new("One replica of a VM of another host, with its recovery points", s_json.RecoveryInfo),
+        ["DELETE /replicas/{name}"] = new("Delete a replica with its points", Status: "204"),
+        ["POST /replicas/{name}/test-failover"] =
+            new("Make another VM of a recovery point, beside the VM; a job", s_json.JobInfo, s_json.FailoverWish, "202"),
+        ["DELETE /replicas/{name}/tests/{vm}"] = new("Remove the VM of a test failover with its disks", Status: "204"),
+        ["POST /replicas/{name}/failover"] =
+            new("Let the VM go on here, as it was at a recovery point; a job", s_json.JobInfo, s_json.FailoverWish, "202"),
+        ["POST /replicas/{name}/commit"] = new("Make a failover final", s_json.RecoveryInfo),
+        ["POST /replicas/{name}/cancel"] = new("Take a failover back; a job", s_json.JobInfo, Status: "202"),
+        ["POST /replicas/{name}/verify"] =
+            new("Read all of a recovery point and compare its hashes; a job", s_json.JobInfo, s_json.FailoverWish, "202"),
         ["GET /vms/{name}/spec"] = new("The spec as it was given", AnswerType: "application/yaml"),
         ["GET /vms/{name}/seed"] = new("Whether a VM has a seed for its first start", s_json.VmSeedInfo),
         ["PUT /vms/{name}/seed"] =

@@ -45,7 +45,12 @@ namespace Vmm.Daemon.Api;
 [JsonSerializable(typeof(MigrateRequest))]
 [JsonSerializable(typeof(SettleRequest))]
 [JsonSerializable(typeof(MigrationOffer))]
+[JsonSerializable(typeof(ReplicaOffer))]
+[JsonSerializable(typeof(ReplicaPointOffer))]
+[JsonSerializable(typeof(FailoverWish))]
 [JsonSerializable(typeof(VmSeedWish))]
+[JsonSerializable(typeof(ReplicaWish))]
+[JsonSerializable(typeof(ReplicaPauseWish))]
 internal sealed partial class RequestJson : JsonSerializerContext;
 
 /// <summary>Reads the JSON of a request body and names what is wrong with it.</summary>
@@ -83,38 +88,72 @@ internal static class StrictJson
             throw new JsonException("expected an object: {\"name\": value}");
         }
 
+        CheckMembers(document.RootElement, type, "");
+    }
+
+    // What an object has itself comes before what the objects in it have.
+    private static void CheckMembers(JsonElement thing, JsonTypeInfo type, string path)
+    {
         HashSet<string> seen = new(StringComparer.Ordinal);
-        foreach (JsonProperty member in document.RootElement.EnumerateObject())
+        foreach (JsonProperty member in thing.EnumerateObject())
         {
             string[] known = [.. type.Properties.Select(p => p.Name)];
             string name = Clip(member.Name, LongestName);
             if (!known.Contains(member.Name, StringComparer.Ordinal))
             {
-                throw Wrong("", name, Names.Nearest(name, known) is { } near ? $"unknown field; did you mean {near}?"
+                throw Wrong("", path + name, Names.Nearest(name, known) is { } near ? $"unknown field; did you mean {near}?"
                     : $"unknown field; known here: {string.Join(", ", known)}");
             }
 
             if (!seen.Add(member.Name))
             {
-                throw Wrong("", name, "given twice");
+                throw Wrong("", path + name, "given twice");
             }
 
             if (member.Value.ValueKind == JsonValueKind.Null)
             {
-                throw Wrong("", name, $"is null, expected {Expected(type, name)}: leave it out for none");
+                throw Wrong("", path + name, $"is null, expected {Expected(type, name)}: leave it out for none");
             }
 
-            if (IsTexts(type, name) && !(member.Value.ValueKind == JsonValueKind.Array
-                && member.Value.EnumerateArray().All(each => each.ValueKind == JsonValueKind.String)))
+            if ((IsTexts(type, name) && !IsListOf(member.Value, JsonValueKind.String))
+                || (PartOf(type, name) is { } part
+                    && (part.IsList ? !IsListOf(member.Value, JsonValueKind.Object) : member.Value.ValueKind != JsonValueKind.Object)))
             {
-                throw Wrong("", name, $"expected {Expected(type, name)}");
+                throw Wrong("", path + name, $"expected {Expected(type, name)}");
             }
         }
 
         if (type.Properties.FirstOrDefault(p => p.IsRequired && !seen.Contains(p.Name)) is { } missing)
         {
-            throw Wrong("", missing.Name, "is missing");
+            throw Wrong("", path + missing.Name, "is missing");
         }
+
+        foreach (JsonProperty member in thing.EnumerateObject())
+        {
+            if (PartOf(type, member.Name) is not { } part)
+            {
+                continue;
+            }
+
+            int number = 0;
+            foreach (JsonElement each in part.IsList ? [.. member.Value.EnumerateArray()] : new[] { member.Value })
+            {
+                CheckMembers(each, part.Type, part.IsList ? $"{path}{member.Name}[{number++}]." : $"{path}{member.Name}.");
+            }
+        }
+    }
+
+    private static bool IsListOf(JsonElement value, JsonValueKind kind) =>
+        value.ValueKind == JsonValueKind.Array && value.EnumerateArray().All(each => each.ValueKind == kind);
+
+    // A field that is an object of our own, or a list of such.
+    private static (JsonTypeInfo Type, bool IsList)? PartOf(JsonTypeInfo type, string field)
+    {
+        Type wanted = type.Properties.First(p => string.Equals(p.Name, field, StringComparison.Ordinal)).PropertyType;
+        JsonTypeInfo info = type.Options.GetTypeInfo(wanted);
+        bool isList = info.Kind == JsonTypeInfoKind.Enumerable;
+        JsonTypeInfo each = isList ? type.Options.GetTypeInfo(info.ElementType!) : info;
+        return each.Kind == JsonTypeInfoKind.Object ? (each, isList) : null;
     }
 
     private static bool IsTexts(JsonTypeInfo type, string field) =>
@@ -140,6 +179,8 @@ internal static class StrictJson
             : wanted == typeof(int) ? $"a whole number from {int.MinValue} to {int.MaxValue}"
             : wanted == typeof(long) ? $"a whole number from {long.MinValue} to {long.MaxValue}"
             : wanted == typeof(ulong) ? $"a whole number from 0 to {ulong.MaxValue}"
+            : wanted is not null && type.Options.GetTypeInfo(wanted).Kind == JsonTypeInfoKind.Object ? "an object"
+            : wanted is not null && type.Options.GetTypeInfo(wanted).Kind == JsonTypeInfoKind.Enumerable ? "a list of objects"
             : "another value";
     }
 

@@ -14,6 +14,8 @@ using Vmm.Daemon.Metrics;
 using Vmm.Daemon.Moves;
 using Vmm.Daemon.Networks;
 using Vmm.Daemon.Pressure;
+using Vmm.Daemon.Replicas.Receiving;
+using Vmm.Daemon.Replicas.Sending;
 using Vmm.Daemon.Vms;
 using Vmm.Daemon.Workers;
 
@@ -28,6 +30,9 @@ namespace Vmm.Daemon.Hosting;
 /// <item><see cref="NetworkStore"/>: private networks come up.</item>
 /// <item><see cref="Jobs"/>: those of an earlier daemon are told to be interrupted.</item>
 /// <item><see cref="Migrations"/>: nothing; when it stops, VMs that come from other hosts are given up.</item>
+/// <item><see cref="ReplicaLibrary"/>: replicas of VMs of other hosts are opened.</item>
+/// <item><see cref="RecoverySettling"/>: failovers that an earlier daemon was at are finished or undone.</item>
+/// <item><see cref="Replications"/>: VMs are cut and sent to other sites again.</item>
 /// <item>the web server: the REST interface answers.</item>
 /// <item><see cref="Autostart"/>: begins to start the VMs that start with the host.</item>
 /// <item><see cref="BalancerService"/>.</item>
@@ -41,6 +46,9 @@ internal static class DaemonServices
 {
     /// <summary>For all parts together: what waits for clients or jobs does not wait longer.</summary>
     private static readonly TimeSpan s_stopTime = TimeSpan.FromSeconds(5);
+
+    // Requests of replication to other sites at once, each with its buffer.
+    private const int MostSent = 4;
 
     /// <summary>The host with all parts, none of them started.</summary>
     /// <param name="options">How the daemon was told to run.</param>
@@ -66,6 +74,8 @@ internal static class DaemonServices
                 services.AddHostedService(p => p.GetRequiredService<NetworkStore>());
                 services.AddHostedService(p => p.GetRequiredService<Jobs>());
                 services.AddHostedService(p => p.GetRequiredService<Migrations>());
+                AddReplicas(services, options);
+                services.AddHostedService(p => p.GetRequiredService<Replications>());
             })
             .ConfigureWebHost(web => WebServer.Configure(web, options), web => web.SuppressEnvironmentConfiguration = true)
             .ConfigureServices(services =>
@@ -112,6 +122,7 @@ internal static class DaemonServices
         services.AddSingleton(p => new Migrations(
             p.GetRequiredService<VmManager>(), p.GetRequiredService<IWorkerLauncher>(), options.StorageRule,
             p.GetRequiredService<VmInventory>().Decisions, p.GetRequiredService<ILogger<Migrations>>()));
+        services.AddSingleton(p => MakeReplications(p, options));
         services.AddSingleton<EventHub>();
         services.AddSingleton(p => new NetworkStore(new NetworkLibrary(options.NetworksFolder), options.Networks,
             p.GetRequiredService<VmManager>, p.GetRequiredService<EventHub>(), p.GetRequiredService<ILogger<NetworkStore>>()));
@@ -127,6 +138,50 @@ internal static class DaemonServices
             new BalancerService(p.GetRequiredService<VmManager>(), options.Balancer, p.GetRequiredService<ILogger<BalancerService>>()));
     }
 
+    private static Replications MakeReplications(IServiceProvider parts, DaemonOptions options)
+    {
+        VmFolders folders = new(options.MachinesFolder);
+        VariableStore variables = new(options.VariablesFolder);
+        return new Replications(
+            parts.GetRequiredService<VmManager>(),
+            new ReplicaParts(
+                parts.GetRequiredService<VmInventory>().Replicas,
+                options.ReplicaPeers ?? (url =>
+                {
+                    (Uri at, PeerOptions known) = PeerAddress.Require(
+                        options.Peers, url, "replica-invalid", "the VM cannot be replicated like that");
+                    return new ReplicaPeer(at, known);
+                }),
+                vm => Path.Combine(folders.PathOf(vm), "replica"),
+                variables.Read,
+                parts.GetRequiredService<EventHub>(),
+                parts.GetRequiredService<ILogger<Replications>>(),
+                TimeProvider.System,
+                new SemaphoreSlim(MostSent),
+                Environment.MachineName),
+            _ => new NoChangeLog());
+    }
+
+    private static void AddReplicas(IServiceCollection services, DaemonOptions options)
+    {
+        services.AddSingleton(p => new ReplicaLibrary(
+            options.ReplicasFolder, p.GetRequiredService<VmManager>(), p.GetRequiredService<ILogger<ReplicaLibrary>>())
+        {
+            Sent = () => [.. p.GetRequiredService<Replications>().All.Select(each => each.Info)],
+        });
+        services.AddSingleton(p => new PointUsers(p.GetRequiredService<VmManager>()));
+        services.AddSingleton(p => new RecoveryVms(
+            p.GetRequiredService<VmManager>(), options.StorageRule, new VariableStore(options.VariablesFolder)));
+        services.AddSingleton(p => new Recoveries(
+            p.GetRequiredService<ReplicaLibrary>(), p.GetRequiredService<RecoveryVms>(), p.GetRequiredService<PointUsers>(),
+            p.GetRequiredService<Jobs>()));
+        services.AddSingleton(p => new RecoverySettling(
+            p.GetRequiredService<ReplicaLibrary>(), p.GetRequiredService<Recoveries>(), p.GetRequiredService<RecoveryVms>(),
+            p.GetRequiredService<PointUsers>(), p.GetRequiredService<ILogger<RecoverySettling>>()));
+        services.AddHostedService(p => p.GetRequiredService<ReplicaLibrary>());
+        services.AddHostedService(p => p.GetRequiredService<RecoverySettling>());
+    }
+
     private static void AddControl(IServiceCollection services)
     {
         services.AddSingleton(p => HostKvm.Of(p.GetRequiredService<DaemonOptions>().Launcher().Program));
@@ -136,7 +191,9 @@ internal static class DaemonServices
         services.AddSingleton(p => new ConnectionGuard(p.GetRequiredService<DaemonOptions>(), p.GetRequiredService<Refusals>()));
         services.AddSingleton(p => new DaemonMetrics(
             p.GetRequiredService<VmManager>(), p.GetRequiredService<BalancerService>(), p.GetRequiredService<PressureService>(),
-            p.GetRequiredService<Refusals>()));
+            p.GetRequiredService<Refusals>(),
+            text => ReplicaMetrics.Add(text, p.GetRequiredService<ReplicaLibrary>().All, TimeProvider.System.GetUtcNow()),
+            text => SentMetrics.Add(text, p.GetRequiredService<Replications>().All)));
         services.AddSingleton(p => new LogControl(
             p.GetRequiredService<LogLevelSwitch>(), p.GetRequiredService<EventHub>(), p.GetRequiredService<ILogger<LogControl>>()));
         services.AddSingleton(p => new SettingsReloader(

@@ -17,7 +17,7 @@ public sealed class VmInventory : IDisposable
     {
         _database = database;
         (Vms, Tokens, Jobs) = (new VmTable(database), new TokenTable(database), new JobTable(database));
-        Decisions = new DecisionTable(database);
+        (Decisions, Replicas) = (new DecisionTable(database), new ReplicaTable(database));
     }
 
     /// <summary>The VMs.</summary>
@@ -31,6 +31,9 @@ public sealed class VmInventory : IDisposable
 
     /// <summary>What became of VMs that came from other hosts.</summary>
     public DecisionTable Decisions { get; }
+
+    /// <summary>VMs that are replicated to other sites.</summary>
+    public ReplicaTable Replicas { get; }
 
     /// <summary>Opens the file, or makes it.</summary>
     /// <exception cref="InventoryException">Not a database, damaged, or of a newer version.</exception>
@@ -86,5 +89,6 @@ public sealed class VmInventory : IDisposable
         database.Execute(VmTable.SeedSchema);
         database.Execute(VmTable.MoveSchema);
         database.Execute(DecisionTable.Schema);
+        database.Execute(ReplicaTable.Schema);
     }
 }

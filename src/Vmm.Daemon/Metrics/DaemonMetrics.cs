@@ -12,7 +12,13 @@ using Vmm.LifeCycle;
 namespace Vmm.Daemon.Metrics;
 
 /// <summary>What <c>/metrics</c> tells: the daemon, its requests, and every VM with the counters of its worker.</summary>
-internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, PressureService pressure, Refusals refusals)
+/// <param name="vms">The VMs.</param>
+/// <param name="balancer">The balancer.</param>
+/// <param name="pressure">The pressure loop.</param>
+/// <param name="refusals">What was refused.</param>
+/// <param name="more">Writes families of other parts.</param>
+internal sealed class DaemonMetrics(
+    VmManager vms, BalancerService balancer, PressureService pressure, Refusals refusals, params Action<MetricsText>[] more)
 {
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(2);
 
@@ -53,6 +59,7 @@ internal sealed class DaemonMetrics(VmManager vms, BalancerService balancer, Pre
         Each(text, answered, "vmm_vm_exits_total", "counter", "KVM exits to user space", s => s.Exits);
         Devices(text, answered);
         AddLatencies(text, answered);
+        Array.ForEach(more, add => add(text));
         return text.ToString();
     }
 

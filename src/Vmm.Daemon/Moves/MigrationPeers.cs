@@ -12,22 +12,10 @@ internal sealed class MigrationPeers(PeerOptions? options, Func<Uri, PeerOptions
     /// <exception cref="ApiException">The address is none, or this vmmd has no certificate for others.</exception>
     internal IMigrationPeer Find(string url)
     {
-        if (options is null)
-        {
-            throw new ApiException(409, "peers-unset", "this vmmd knows no other",
-                "vmmd.yaml says nothing of other hosts: set peers: {certificate: FILE, key: FILE, ca: FILE} on both");
-        }
-
-        if (!Uri.TryCreate(url, UriKind.Absolute, out Uri? at) || !string.Equals(at.Scheme, Uri.UriSchemeHttps, StringComparison.Ordinal)
-            || at.UserInfo.Length > 0
-            || at.PathAndQuery is not "/" || at.Fragment.Length > 0)
-        {
-            throw new ApiException(422, "migration-refused", "the VM is not moved", $"{url}: expected https://HOST:PORT of another vmmd");
-        }
-
+        (Uri at, PeerOptions known) = PeerAddress.Require(options, url, "migration-refused", "the VM is not moved");
         try
         {
-            return connect?.Invoke(at, options) ?? new MigrationPeer(at, options);
+            return connect?.Invoke(at, known) ?? new MigrationPeer(at, known);
         }
         catch (PeerException cause)
         {

@@ -44,7 +44,7 @@ internal sealed class Migrations(
         VmRecord record = new(
             offer.Vm, offer.Name, offer.Spec, offer.Folder, 1, WantedOn: false, LastExit: null,
             Move: new MoveRecord(offer.Id, MoveKind.Incoming, MoveStep.Begun, WasPaused: false));
-        ManagedVm vm = await vms.AddIncomingAsync(record, check.Current, cancellation).ConfigureAwait(false);
+        ManagedVm vm = await vms.AddAsync(record, check.Current, make: null, cancellation).ConfigureAwait(false);
         IncomingMigration incoming = new(
             offer, vm, decisions, (gone, why) => vms.LeaveAsync(gone, "not-arrived", $"did not come from another host: {why}"), log);
         try

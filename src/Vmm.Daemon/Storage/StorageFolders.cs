@@ -25,8 +25,8 @@ public sealed class StorageFolders(
     /// <summary>Nothing is allowed.</summary>
     internal static StorageFolders None { get; } = new([], []);
 
-    /// <summary>A folder of files that nobody writes, the daemon's images; null is none.</summary>
-    internal string? ReadOnlyFolder { get; init; }
+    /// <summary>Folders of files that no VM writes: the daemon's images, the files of replicas.</summary>
+    internal IReadOnlyList<string> ReadOnlyFolders { get; init; } = [];
 
     /// <summary>Opens a file or device of a spec.</summary>
     /// <param name="path">The whole path.</param>
@@ -38,7 +38,7 @@ public sealed class StorageFolders(
         if (writable && (IsReadOnly(Path.GetFullPath(path, "/")) || IsKept(file)))
         {
             throw new StorageException(
-                path, "is an image of this host, which nothing writes: have a disk made over it (image: NAME in place of path)");
+                path, "is an image or a replica of this host, which no VM writes: have a disk made over it (image: NAME in place of path)");
         }
 
         try
@@ -113,7 +113,7 @@ public sealed class StorageFolders(
         string full = Path.GetFullPath(path, "/");
         if (IsReadOnly(full))
         {
-            throw new StorageException(path, "is a folder of images of this host, in which nothing else is made");
+            throw new StorageException(path, "is a folder of images or replicas of this host, in which nothing else is made");
         }
 
         string at = folders.Contains(full, StringComparer.Ordinal) ? full : FolderOf(folders, full)
@@ -157,10 +157,11 @@ public sealed class StorageFolders(
         bool isKept = IsReadOnly(full);
         if (isKept && writable)
         {
-            throw new StorageException(path, "is a folder of images of this host, which no guest writes: share it read-only (readOnly)");
+            throw new StorageException(
+                path, "is a folder of images or replicas of this host, which no guest writes: share it read-only (readOnly)");
         }
 
-        string at = FolderOf(folders, full) ?? (isKept ? ReadOnlyFolder : null) ?? throw new StorageException(
+        string at = FolderOf(folders, full) ?? (isKept ? KeptFolderOf(full) : null) ?? throw new StorageException(
             path, $"is in no storage folder of this host ({string.Join(", ", folders)}): name a folder below one of them, or let an "
                 + "administrator add the one above it to \"storage\" in vmmd.yaml");
         FolderFile folder = Find(path, at, Path.GetRelativePath(at, full), confined: true);
@@ -224,7 +225,7 @@ public sealed class StorageFolders(
     {
         string full = Path.GetFullPath(path, "/");
         bool mayBeDevice = FolderOf(deviceFolders, full) is not null;
-        string? folder = FolderOf(folders, full) ?? (IsReadOnly(full) ? ReadOnlyFolder : null);
+        string? folder = FolderOf(folders, full) ?? KeptFolderOf(full);
         if ((folder ?? FolderOf(deviceFolders, full)) is not { } at)
         {
             throw new StorageException(path, folders.Count == 0
@@ -303,13 +304,16 @@ public sealed class StorageFolders(
         }
     }
 
-    private bool IsReadOnly(string full) => ReadOnlyFolder is { } kept
-        && (string.Equals(full, kept, StringComparison.Ordinal) || FolderOf([kept], full) is not null);
+    private bool IsReadOnly(string full) => KeptFolderOf(full) is not null;
+
+    // The read-only folder that a path is, or is in.
+    private string? KeptFolderOf(string full) =>
+        ReadOnlyFolders.FirstOrDefault(kept => string.Equals(full, kept, StringComparison.Ordinal)) ?? FolderOf(ReadOnlyFolders, full);
 
     // Whatever links led there: what was found says where it is.
-    private bool IsKept(FolderFile file)
+    private bool IsKept(FolderFile file) => ReadOnlyFolders.Any(kept =>
     {
-        if (ReadOnlyFolder is not { } kept || !Directory.Exists(kept))
+        if (!Directory.Exists(kept))
         {
             return false;
         }
@@ -317,7 +321,7 @@ public sealed class StorageFolders(
         using FolderFile library = FolderFile.Find(kept, ".", confined: false);
         return new FileInfo(file.HeldPath).LinkTarget is not { } at || new FileInfo(library.HeldPath).LinkTarget is not { } real
             || at.StartsWith(real + "/", StringComparison.Ordinal);
-    }
+    });
 
     /// <summary>The innermost folder that has the path in it.</summary>
     private static string? FolderOf(IReadOnlyList<string> all, string path) =>

@@ -14,7 +14,10 @@ internal static partial class BackupPlan
     /// <summary>The tag of the overlays in which a VM goes on while its disks are read.</summary>
     internal static string NewTag() => "vmm-backup-" + Guid.NewGuid().ToString("N")[..8];
 
-    /// <summary>True for a file that a backup made as an overlay, one that was cut off, say.</summary>
+    /// <summary>The tag of those of a cut for a replica.</summary>
+    internal static string NewReplicaTag() => "vmm-replica-" + Guid.NewGuid().ToString("N")[..8];
+
+    /// <summary>True for a file that a backup or a cut made as an overlay, one that was cut off, say.</summary>
     internal static bool IsOverlay(string path) => OverlayName().IsMatch(Path.GetFileName(path));
 
     /// <summary>Looks at what needs no VM.</summary>
@@ -60,7 +63,7 @@ internal static partial class BackupPlan
         new(name, disk.Path, disk.Format == DiskFormat.Qcow2 ? "qcow2" : "raw");
 
     /// <summary>
-    /// The first image below an overlay that no backup made: what it and those of backups that were cut off are merged into.
+    /// The first image below an overlay that no backup or cut made: what it and those that were left are merged into.
     /// </summary>
     /// <exception cref="BlockException">An image is damaged.</exception>
     /// <exception cref="StorageException">A file is not where disks may be.</exception>
@@ -78,6 +81,6 @@ internal static partial class BackupPlan
 
     private static ApiException Invalid(string what) => new(422, "backup-invalid", "the backup cannot be made like that", what);
 
-    [GeneratedRegex(@"\.vmm-backup-[0-9a-f]{8}\.qcow2$", RegexOptions.CultureInvariant)]
+    [GeneratedRegex(@"\.vmm-(?:backup|replica)-[0-9a-f]{8}\.qcow2$", RegexOptions.CultureInvariant)]
     private static partial Regex OverlayName();
 }

@@ -2,6 +2,7 @@ using Microsoft.Extensions.Logging;
 using Vmm.Contracts.Rest;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Moves;
+using Vmm.Daemon.Replicas.Sending;
 using Vmm.Daemon.Saved;
 using Vmm.Daemon.Storage;
 using Vmm.Daemon.Workers;
@@ -55,7 +56,9 @@ public sealed class ManagedVm : IDisposable
         Exec = new VmGuestExec(_supervisor, StandardAgent);
         Agent = new VmGuestAgent(_supervisor, StandardAgent);
         Snapshots = new VmSnapshots(_supervisor, Devices, Agent, storage);
-        Backups = new VmBackups(_supervisor, Devices, Snapshots, DiskCommits, storage);
+        Instants = new VmInstants(_supervisor, Devices, Snapshots, DiskCommits, storage);
+        Backups = new VmBackups(_supervisor, Snapshots, Instants, storage);
+        Cuts = new VmCuts(_supervisor, Snapshots, Instants, storage);
         Saves = new VmSaves(_supervisor, Devices, storage);
         Upgrades = new VmUpgrades(_supervisor, launcher, Devices, CpuTime, admitTwice);
         DiskFiles = new VmDiskFiles(_supervisor, Devices, storage, TimeProvider.System);
@@ -68,7 +71,8 @@ public sealed class ManagedVm : IDisposable
         _stops = new VmStops(_supervisor, StandardAgent);
         _stalls = new VmDiskStalls(_supervisor, Devices);
         _supervisor.Ends.Over = Seed.Settle;
-        _supervisor.Observe(Devices, Memory, ResidentLimit, _stalls, _memoryRestore, DiskFiles, new WorkerReports(_supervisor, Devices));
+        _supervisor.Observe(Devices, Memory, ResidentLimit, _stalls, _memoryRestore, DiskFiles, Cuts,
+            new WorkerReports(_supervisor, Devices));
     }
 
     internal VmRecord Record => _store.Record;
@@ -92,7 +96,11 @@ public sealed class ManagedVm : IDisposable
 
     internal VmSnapshots Snapshots { get; }
 
+    internal VmInstants Instants { get; }
+
     internal VmBackups Backups { get; }
+
+    internal VmCuts Cuts { get; }
 
     internal VmDiskFiles DiskFiles { get; }
 
@@ -193,6 +201,7 @@ public sealed class ManagedVm : IDisposable
         long? revision, Func<VmFolderChange?> takeFolder, CancellationToken cancellation) => RunAsync(VmOperation.Delete, () =>
     {
         _store.RequireSettled();
+        Cuts.RequireNotReplicated();
         _supervisor.RequireIdle("deleted", revision);
         string id = _store.Record.Id;
         using VmFolderChange? disks = takeFolder();
@@ -211,6 +220,7 @@ public sealed class ManagedVm : IDisposable
     internal void Leave(string kind, string message)
     {
         string id = _store.Record.Id;
+        Cuts.Gone?.Invoke();
         _store.Remove();
         _launcher.Forget(id);
         Seed.Forget();

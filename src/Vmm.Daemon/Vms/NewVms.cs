@@ -1,4 +1,3 @@
-using Vmm.Daemon.Images;
 using Vmm.Daemon.Inventory;
 using Vmm.Daemon.Moves;
 
@@ -8,9 +7,9 @@ namespace Vmm.Daemon.Vms;
 internal static class NewVms
 {
     /// <summary>Stores a new VM. Its disks first, under another name: whatever dies, the inventory says what becomes of them.</summary>
-    internal static VmRecord Store(VmTable inventory, VmRecord record, ImageDiskPlan? over)
+    internal static VmRecord Store(VmTable inventory, VmRecord record, Func<VmFolderChange>? make)
     {
-        using VmFolderChange? disks = over?.Make();
+        using VmFolderChange? disks = make?.Invoke();
         inventory.Add(record);
         try
         {

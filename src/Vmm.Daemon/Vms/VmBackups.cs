@@ -11,16 +11,14 @@ using Vmm.Storage.Qcow2.Tools;
 namespace Vmm.Daemon.Vms;
 
 /// <summary>
-/// Backups of a VM. One that runs goes on in overlays, all its disks at one instant, while what they stand on is read; then those are
-/// committed. Snapshot and commit see to it that the VM has right disks whatever dies. An overlay that is left (the VM or the daemon ended
-/// meanwhile) is merged by the next backup of the VM when it runs. The disks of one that is off are locked while they are read.
+/// Backups of a VM. Of one that runs all disks are read as they were at one instant (<see cref="VmInstants"/>); the disks of one that is
+/// off are locked while they are read.
 /// </summary>
 /// <param name="vm">The VM.</param>
-/// <param name="devices">Knows its disks.</param>
-/// <param name="snapshots">Takes the instant.</param>
-/// <param name="commits">Merges overlays.</param>
+/// <param name="snapshots">Knows its disks.</param>
+/// <param name="instants">Lets them be read while the VM goes on.</param>
 /// <param name="storage">Where folders and disks may be.</param>
-internal sealed class VmBackups(VmSupervisor vm, VmDevices devices, VmSnapshots snapshots, VmDiskCommits commits, StorageFolders storage)
+internal sealed class VmBackups(VmSupervisor vm, VmSnapshots snapshots, VmInstants instants, StorageFolders storage)
 {
     // Reading is nearly all of it; what a guest writes meanwhile is little.
     private const double ReadingPart = 0.9;
@@ -44,6 +42,7 @@ internal sealed class VmBackups(VmSupervisor vm, VmDevices devices, VmSnapshots 
         try
         {
             using FolderFile folder = HoldFolder(wish);
+            using IDisposable held = await instants.HoldAsync(cancellation).ConfigureAwait(false); // a cut for a replica ends first
             IWorker? worker = vm.RequireWorkerForDevices();
             List<(string Name, DiskSpec Disk)> disks =
                 BackupPlan.Of(vm.Name, wish, await snapshots.DisksAsync(worker).ConfigureAwait(false));
@@ -69,35 +68,18 @@ internal sealed class VmBackups(VmSupervisor vm, VmDevices devices, VmSnapshots 
         Action<double> progress,
         CancellationToken cancellation)
     {
-        StoredPoint made;
-        List<string> left = [];
-        try
-        {
-            (List<PlannedSnapshot> taken, GuestQuiesce? quiesced) = await snapshots.TakeAsync(
-                new SnapshotWish(
-                    BackupPlan.NewTag(), [.. disks.Select(disk => disk.Name)], null, wish.QuiesceSeconds, wish.QuiesceRequired),
-                cancellation).ConfigureAwait(false);
-            made = await StoreAsync(
+        (StoredPoint made, IReadOnlyList<string> left) = await instants.ReadAsync(
+            new SnapshotWish(
+                BackupPlan.NewTag(), [.. disks.Select(disk => disk.Name)], null, wish.QuiesceSeconds, wish.QuiesceRequired),
+            (taken, quiesced) => StoreAsync(
                 folder,
                 wish,
                 [.. taken.Select(disk => (disk.Name, disk.Disk))],
                 quiesced?.Describe(),
                 part => progress(ReadingPart * part),
-                cancellation).ConfigureAwait(false);
-        }
-        finally
-        {
-            // Also when it failed: the snapshot may have been taken all the same.
-            foreach ((string name, _) in disks)
-            {
-                if (await MergeAsync(name).ConfigureAwait(false) is { } stays)
-                {
-                    left.Add(stays);
-                    DaemonLog.BackupOverlayStays(vm.Log, vm.Name, stays);
-                }
-            }
-        }
-
+                cancellation),
+            isQuiet: false,
+            cancellation).ConfigureAwait(false);
         Tell(made, wish, left);
     }
 
@@ -136,36 +118,7 @@ internal sealed class VmBackups(VmSupervisor vm, VmDevices devices, VmSnapshots 
         }
     }
 
-    // One whose owner gave the disk another top meanwhile is an image of its chain as others are.
-    /// <returns>That the overlay of a disk stays, and why; null: it is merged, or there is none.</returns>
-    private async Task<string?> MergeAsync(string name)
-    {
-        string overlay = "its overlay";
-        try
-        {
-            DiskSpec now = devices.DiskOf(name, running: vm.RequireWorkerForDevices() is not null);
-            if (BackupPlan.IsOverlay(now.Path))
-            {
-                overlay = now.Path;
-                DiskCommitWish wish = new(BackupPlan.BaseOf(now.Path, storage), Delete: true);
-                await commits.CommitAsync(name, wish, _ => { }, CancellationToken.None).ConfigureAwait(false);
-            }
-
-            return null;
-        }
-        catch (ApiException e)
-        {
-            return Stays(e.Problem.Detail);
-        }
-        catch (Exception e) when (e is BlockException or StorageException or KernelException)
-        {
-            return Stays(e.Message);
-        }
-
-        string Stays(string why) => $"{name} goes on in {overlay} until the next backup: {why}";
-    }
-
-    private void Tell(StoredPoint made, BackupRequest wish, List<string> left)
+    private void Tell(StoredPoint made, BackupRequest wish, IReadOnlyList<string> left)
     {
         BackupPoint point = made.Point!;
         string disks = string.Join(", ", point.Disks.Select(disk =>

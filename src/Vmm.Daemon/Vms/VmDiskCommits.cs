@@ -28,14 +28,20 @@ internal sealed class VmDiskCommits(
     /// <param name="wish">How.</param>
     /// <param name="progress">Hears from 0 to 1 how far it is.</param>
     /// <param name="cancellation">Gives up.</param>
+    /// <param name="isQuiet">It is one of many, which nobody wants to hear of each time.</param>
     /// <exception cref="ApiException">It cannot be committed.</exception>
-    internal async Task CommitAsync(string device, DiskCommitWish wish, Action<double> progress, CancellationToken cancellation)
+    internal async Task CommitAsync(
+        string device, DiskCommitWish wish, Action<double> progress, CancellationToken cancellation, bool isQuiet = false)
     {
         Job job = new(this, vm, devices, device, wish);
         await job.RunAsync(progress, cancellation).ConfigureAwait(false);
         (DiskSpec from, DiskSpec to) = (job.Plan.From, job.Plan.To);
-        vm.Events.Publish("disk-committed", vm.Name, message: $"{device} is in {to.Path} now; what {from.Path} had is in it");
-        DaemonLog.DiskCommitted(vm.Log, vm.Name, device, from.Path, to.Path);
+        if (!isQuiet)
+        {
+            vm.Events.Publish("disk-committed", vm.Name, message: $"{device} is in {to.Path} now; what {from.Path} had is in it");
+            DaemonLog.DiskCommitted(vm.Log, vm.Name, device, from.Path, to.Path);
+        }
+
         if (wish.Delete)
         {
             RemoveAbove([from.Path, .. job.Between]);

@@ -213,7 +213,8 @@ public sealed class VmManager(
             VmRecord record = new(Guid.NewGuid().ToString(), spec.Name, yaml, folder, 1, WantedOn: false, LastExit: null);
             ManagedVm vm = await Nets.ReserveAsync(
                 spec, () => _vms.ContainsKey(spec.Name) ? spec : null,
-                () => Task.FromResult(_vms[spec.Name] = Managed(NewVms.Store(inventory, record, over)))).ConfigureAwait(false);
+                () => Task.FromResult(_vms[spec.Name] = Managed(NewVms.Store(inventory, record, over is null ? null : over.Make))))
+                .ConfigureAwait(false);
             Events.Publish("created", spec.Name);
             return (vm.Info, true);
         }
@@ -291,12 +292,16 @@ public sealed class VmManager(
         vm.Dispose();
     }
 
-    /// <summary>Takes a VM of another host in. It is not to run by itself until its move is over.</summary>
-    /// <param name="record">Its record, with the move.</param>
+    /// <summary>
+    /// Takes a VM in that comes with its id: of another host, not to run by itself until its move is over, or of a recovery point.
+    /// </summary>
+    /// <param name="record">Its record.</param>
     /// <param name="spec">What it has.</param>
+    /// <param name="make">Makes its disks; null: they are there.</param>
     /// <param name="cancellation">Gives up.</param>
     /// <exception cref="ApiException">Its name is taken, or it has no room here.</exception>
-    internal async Task<ManagedVm> AddIncomingAsync(VmRecord record, VmSpec spec, CancellationToken cancellation)
+    internal async Task<ManagedVm> AddAsync(
+        VmRecord record, VmSpec spec, Func<VmFolderChange>? make, CancellationToken cancellation)
     {
         await _changes.WaitAsync(cancellation).ConfigureAwait(false);
         try
@@ -307,9 +312,10 @@ public sealed class VmManager(
                     409, "name-taken", "the name is taken", $"{record.Name}: there is a VM of this name, or with its id");
             }
 
-            using IDisposable admitted = Admit(spec);
+            CheckVsock(spec, vm => true);
+            using IDisposable? admitted = record.Move is null ? null : Admit(spec);
             return await Nets.ReserveAsync(spec, () => _vms.ContainsKey(spec.Name) ? spec : null,
-                () => Task.FromResult(_vms[record.Name] = Managed(NewVms.Store(inventory, record, null)))).ConfigureAwait(false);
+                () => Task.FromResult(_vms[record.Name] = Managed(NewVms.Store(inventory, record, make)))).ConfigureAwait(false);
         }
         finally
         {

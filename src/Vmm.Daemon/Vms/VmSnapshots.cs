@@ -28,26 +28,20 @@ internal sealed class VmSnapshots(VmSupervisor vm, VmDevices devices, VmGuestAge
     /// </summary>
     /// <param name="wish">Of which disks, and how.</param>
     /// <param name="cancellation">Gives up, as long as it has not begun.</param>
+    /// <param name="isQuiet">It is one of many, which nobody wants to hear of each time.</param>
     /// <returns>The disks, and whether the guest was frozen; null: that was not asked for, or nothing was to be frozen.</returns>
     /// <exception cref="ApiException">It cannot be taken.</exception>
-    internal async Task<(List<PlannedSnapshot> Disks, GuestQuiesce? Quiesced)> TakeAsync(SnapshotWish wish, CancellationToken cancellation)
+    internal async Task<(List<PlannedSnapshot> Disks, GuestQuiesce? Quiesced)> TakeAsync(
+        SnapshotWish wish, CancellationToken cancellation, bool isQuiet = false)
     {
         List<PlannedSnapshot> disks = [];
         GuestQuiesce? quiesced = null;
         await vm.Operations.RunAsync(
             VmOperation.Snapshot, vm.Name, async () => (disks, quiesced) = await TakeInTurnAsync(wish).ConfigureAwait(false), cancellation)
             .ConfigureAwait(false);
-        if (quiesced is not null)
+        if (!isQuiet)
         {
-            vm.Events.Publish("guest-quiesce", vm.Name, message: quiesced.Describe());
-            DaemonLog.SnapshotQuiesced(vm.Log, vm.Name, quiesced.Describe());
-        }
-
-        foreach (PlannedSnapshot disk in disks)
-        {
-            vm.Events.Publish(
-                "disk-snapshot", vm.Name, message: $"{disk.Name} goes on in {disk.Overlay}; {disk.Disk.Path} stays as it was");
-            DaemonLog.SnapshotTaken(vm.Log, vm.Name, disk.Name, disk.Disk.Path, disk.Overlay);
+            Tell(disks, quiesced);
         }
 
         if (wish.QuiesceRequired && quiesced is { State: not QuiesceState.Frozen })
@@ -87,6 +81,22 @@ internal sealed class VmSnapshots(VmSupervisor vm, VmDevices devices, VmGuestAge
             }
 
             Forget();
+        }
+    }
+
+    private void Tell(List<PlannedSnapshot> disks, GuestQuiesce? quiesced)
+    {
+        if (quiesced is not null)
+        {
+            vm.Events.Publish("guest-quiesce", vm.Name, message: quiesced.Describe());
+            DaemonLog.SnapshotQuiesced(vm.Log, vm.Name, quiesced.Describe());
+        }
+
+        foreach (PlannedSnapshot disk in disks)
+        {
+            vm.Events.Publish(
+                "disk-snapshot", vm.Name, message: $"{disk.Name} goes on in {disk.Overlay}; {disk.Disk.Path} stays as it was");
+            DaemonLog.SnapshotTaken(vm.Log, vm.Name, disk.Name, disk.Disk.Path, disk.Overlay);
         }
     }
 
