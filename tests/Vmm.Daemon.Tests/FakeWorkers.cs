@@ -562,8 +562,36 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
     /// <summary>Questions for a snapshot that it leaves without an answer.</summary>
     internal int SnapshotSilences { get; set; }
 
-    public Task SnapshotDisksAsync(IReadOnlyList<(string Device, DiskSpec Overlay)> disks, CancellationToken cancellation)
+    /// <summary>Disks that are logged, and the numbers of cuts.</summary>
+    internal Dictionary<string, int> Logs { get; } = [];
+
+    /// <summary>The worker is of a release without change logs, or refuses them.</summary>
+    internal bool RefusesLogs { get; set; }
+
+    public Task LogChangesAsync(string device, FileDescriptorHandle log, CancellationToken cancellation)
     {
+        if (RefusesLogs)
+        {
+            throw new WorkerException(ControlCodes.WorkerTooOld, "no logs");
+        }
+
+        Logs[device] = 0;
+        return Task.CompletedTask;
+    }
+
+    public Task StopLogAsync(string device, CancellationToken cancellation)
+    {
+        Logs.Remove(device);
+        return Task.CompletedTask;
+    }
+
+    public Task SnapshotDisksAsync(IReadOnlyList<(string Device, DiskSpec Overlay)> disks, bool cut, CancellationToken cancellation)
+    {
+        foreach ((string device, _) in disks.Where(disk => cut && Logs.ContainsKey(disk.Device)))
+        {
+            Logs[device]++;
+        }
+
         WorkerException? refused = RefuseSnapshot();
         if (refused is null || TakesRefusedSnapshot)
         {

@@ -140,7 +140,7 @@ internal sealed class VmSnapshots(VmSupervisor vm, VmDevices devices, VmGuestAge
         try
         {
             (string, DiskSpec)[] overlays = [.. disks.Select(disk => (disk.Name, disk.After))];
-            await worker.SnapshotDisksAsync(overlays, CancellationToken.None).ConfigureAwait(false);
+            await worker.SnapshotDisksAsync(overlays, cut: false, CancellationToken.None).ConfigureAwait(false);
         }
         catch (WorkerException refused)
         {

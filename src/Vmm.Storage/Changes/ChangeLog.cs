@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Vmm.Interop;
+using Vmm.Io;
 
 namespace Vmm.Storage.Changes;
 
@@ -66,6 +67,13 @@ public sealed class ChangeLog : IDisposable
         }
     }
 
+    /// <summary>Makes the node through which a loop reaches a disk by way of the log. On the loop's thread.</summary>
+    /// <param name="disk">The disk.</param>
+    /// <param name="loop">The loop.</param>
+    /// <param name="depth">Most requests in flight.</param>
+    /// <exception cref="BlockException">The host has no resources for it.</exception>
+    public IBlockNode CreateNode(IDiskBackend disk, IoLoop loop, int depth) => new ChangeLogNode(this, loop, disk.CreateNode(loop, depth));
+
     /// <summary>
     /// Marks a range as written, before it is. Any thread; a few nanoseconds when that is nothing new.
     /// </summary>
@@ -98,7 +106,7 @@ public sealed class ChangeLog : IDisposable
     }
 
     /// <summary>The disk has grown: what is new counts as written. Any thread.</summary>
-    internal void Grow(ulong diskBytes)
+    public void Grow(ulong diskBytes)
     {
         lock (_lock)
         {

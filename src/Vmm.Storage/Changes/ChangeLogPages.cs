@@ -78,7 +78,7 @@ internal sealed class ChangeLogPages(string path, FileDescriptorHandle file)
             }
         }
 
-        WriteWord64(ChangeLogLayout.RoomAt, to);
+        WriteWord64(ChangeLogLayout.RoomAt, (ulong)ChangeLogLayout.PagesFor(to) * ChangeLogLayout.PageCovers);
     }
 
     /// <summary>Sets the bits of extents.</summary>
