@@ -253,6 +253,12 @@ internal static partial class DaemonLog
     [LoggerMessage(168, LogLevel.Error, "{Name}: what became of the move {Move} could not be written, and is tried again: {Problem}")]
     internal static partial void Undecided(ILogger log, string name, string move, string problem);
 
+    [LoggerMessage(169, LogLevel.Warning, "{Name}: change log of {Problem}")]
+    internal static partial void ChangeLogFailed(ILogger log, string name, string problem);
+
+    [LoggerMessage(170, LogLevel.Information, "{Name}: everything counts as written on {Disk}: {Reason}")]
+    internal static partial void ChangesUnknown(ILogger log, string name, string disk, string reason);
+
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
     internal static partial void Listening(ILogger log, string version, string socket);
 }

@@ -250,6 +250,11 @@ public sealed class ChangeLog : IDisposable
     /// <summary>Makes stable what is marked. Blocks. No node is left, and the file is closed.</summary>
     public void Dispose()
     {
+        if (_file.IsClosed)
+        {
+            return;
+        }
+
         _ = BlockFile.DataSync(_file); // vmmd syncs it again, and hears of a failure
         _hot.Dispose();
         _mapping.Dispose();

@@ -27,6 +27,12 @@ public sealed class ChangeLogFile : IDisposable
     /// <summary>Bytes of the disk.</summary>
     public ulong DiskBytes => _record.DiskBytes;
 
+    /// <summary>
+    /// Counts the cuts: one that was asked for and did not count has not been made, since the worker had no log.
+    /// </summary>
+    /// <exception cref="BlockException">The file cannot be read.</exception>
+    public ulong Cuts => Guarded(() => _pages.ReadWord64(ChangeLogLayout.CutsAt));
+
     /// <summary>A worker has it, or had it when everything ended.</summary>
     public bool IsOpen => _record.IsOpen;
 
@@ -241,18 +247,22 @@ public sealed class ChangeLogFile : IDisposable
                 return new ChangeSet(DiskBytes, ChangeUnknown.None, []);
             }
 
-            ChangeUnknown reason = BlockFile.Inspect(Descriptor).Size < ChangeLogLayout.FileBytes(DiskBytes)
-                ? ChangeUnknown.Damaged : Reasons().Pending;
-            return new ChangeSet(
-                DiskBytes,
-                reason,
-                reason == ChangeUnknown.None ? _pages.Ranges(1 - CurrentBitmap, DiskBytes) : [new ChangeRange(0, DiskBytes)]);
+            ChangeUnknown reason = BlockFile.Inspect(Descriptor).Size < ChangeLogLayout.FileBytes(DiskBytes) ? ChangeUnknown.Damaged
+                : _pages.ReadWord64(ChangeLogLayout.CoveredAt) > DiskBytes ? ChangeUnknown.Grown // and Grow was not told
+                : Reasons().Pending;
+            return reason == ChangeUnknown.None
+                ? new ChangeSet(DiskBytes, reason, _pages.Ranges(1 - CurrentBitmap, DiskBytes))
+                : Everything(reason);
         }
         catch (Exception e) when (e is KernelException or BlockException)
         {
-            return new ChangeSet(DiskBytes, ChangeUnknown.Damaged, [new ChangeRange(0, DiskBytes)]);
+            return Everything(ChangeUnknown.Damaged);
         }
     }
+
+    /// <summary>Everything, for a caller that knows why the log cannot tell.</summary>
+    /// <param name="reason">Why.</param>
+    public ChangeSet Everything(ChangeUnknown reason) => new(DiskBytes, reason, [new ChangeRange(0, DiskBytes)]);
 
     /// <summary>
     /// What is pending is safe elsewhere: it is forgotten. On stable storage when this returns. No cut may be made meanwhile.
@@ -292,6 +302,7 @@ public sealed class ChangeLogFile : IDisposable
             _pages.Sync();
             _pages.Clear(CurrentBitmap, DiskBytes);
             _pages.WriteWord(ChangeLogLayout.CurrentUnknownAt, 0);
+            _pages.WriteWord64(ChangeLogLayout.CutsAt, _pages.ReadWord64(ChangeLogLayout.CutsAt) + 1);
             _pages.Sync();
             return 0;
         });
