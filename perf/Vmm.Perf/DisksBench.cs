@@ -162,7 +162,7 @@ internal sealed partial class DisksBench(Bench bench, string folder)
     {
         foreach (int depth in (int[])[1, 32])
         {
-            string what = Row.Invariant($"(d) raw with a change log beside one without, 4 KiB write anywhere, depth {depth}, {where}");
+            string what = Row.Invariant($"(d) raw with a change log, 4 KiB write anywhere, depth {depth}, {where}");
             if (!bench.Wants(what))
             {
                 continue;
@@ -187,7 +187,8 @@ internal sealed partial class DisksBench(Bench bench, string folder)
             DiskRate bare = Engine(new NullDiskBackend(1ul << 30), BlockKind.Write, 32, 10 * Count(32));
             DiskRate with = Engine(
                 new LoggedDisk(new NullDiskBackend(1ul << 30), Image("changes.log")), BlockKind.Write, 32, 10 * Count(32));
-            report.Note(Row.Invariant($"{floor}: {with.Processor:0.000} us of processor time each, {bare.Processor:0.000} without the log"));
+            report.Note(Row.Invariant(
+                $"{floor}: {with.Processor:0.000} us of processor time each, {bare.Processor:0.000} without the log"));
         }
     }
 

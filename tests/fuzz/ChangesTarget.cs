@@ -12,7 +12,8 @@ internal static class ChangesTarget
 {
     internal static void Run(byte[] input)
     {
-        string path = Path.Combine(Path.GetTempPath(), $"vmm-fuzz-changes-{Environment.ProcessId}-{Environment.CurrentManagedThreadId}.log");
+        string path = Path.Combine(
+            Path.GetTempPath(), $"vmm-fuzz-changes-{Environment.ProcessId}-{Environment.CurrentManagedThreadId}.log");
         try
         {
             if (input.Length > 0 && input[0] % 2 == 1)

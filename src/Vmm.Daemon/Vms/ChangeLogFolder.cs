@@ -14,7 +14,8 @@ internal sealed class ChangeLogFolder(Func<string?> folder, Action<string> tell)
 
     /// <summary>Disks that have logs.</summary>
     internal IReadOnlyList<string> Names => folder() is { } place && Directory.Exists(place)
-        ? [.. Directory.EnumerateFiles(place, "*" + Suffix).Select(file => Path.GetFileNameWithoutExtension(file)).Order(StringComparer.Ordinal)]
+        ? [.. Directory.EnumerateFiles(place, "*" + Suffix).Select(file => Path.GetFileNameWithoutExtension(file))
+            .Order(StringComparer.Ordinal)]
         : [];
 
     /// <summary>The log of a disk.</summary>

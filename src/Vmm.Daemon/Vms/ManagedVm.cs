@@ -74,7 +74,8 @@ public sealed class ManagedVm : IDisposable
             ChangeLogs.End();
         };
         // Before the devices, which forget theirs.
-        _supervisor.Observe(ChangeLogs, Devices, Memory, ResidentLimit, _stalls, _memoryRestore, DiskFiles, new WorkerReports(_supervisor, Devices));
+        _supervisor.Observe(
+            ChangeLogs, Devices, Memory, ResidentLimit, _stalls, _memoryRestore, DiskFiles, new WorkerReports(_supervisor, Devices));
     }
 
     internal VmRecord Record => _store.Record;

@@ -140,7 +140,7 @@ internal sealed class VmChangeLogs(VmSupervisor vm, VmDevices devices, StorageFo
         }
     }
 
-    /// <summary>In turn, before the worker is asked for a cut of these disks: whether it makes one is seen by <see cref="Check"/>.</summary>
+    /// <summary>In turn, before the worker is asked for a cut of these disks: <see cref="Check"/> sees whether it made one.</summary>
     internal void Expect(IEnumerable<string> disks)
     {
         lock (_gate)

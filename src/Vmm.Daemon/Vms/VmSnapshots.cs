@@ -40,7 +40,10 @@ internal sealed class VmSnapshots(VmSupervisor vm, VmDevices devices, VmGuestAge
         List<PlannedSnapshot> disks = [];
         GuestQuiesce? quiesced = null;
         await vm.Operations.RunAsync(
-            VmOperation.Snapshot, vm.Name, async () => (disks, quiesced) = await TakeInTurnAsync(wish, cut).ConfigureAwait(false), cancellation)
+            VmOperation.Snapshot,
+            vm.Name,
+            async () => (disks, quiesced) = await TakeInTurnAsync(wish, cut).ConfigureAwait(false),
+            cancellation)
             .ConfigureAwait(false);
         if (quiesced is not null)
         {

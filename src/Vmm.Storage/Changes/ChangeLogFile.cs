@@ -4,8 +4,8 @@ namespace Vmm.Storage.Changes;
 
 /// <summary>
 /// The file of a disk's change log as vmmd has it (docs/change-log-format.md): which extents of 64 KiB were written since the last cut, and
-/// which before it and are not acknowledged. A worker maps the same file and sets bits; nothing it writes there is trusted further than that
-/// a bit is a bit. So the file is read and written here, and never mapped. Blocks. For one thread at a time.
+/// which before it and are not acknowledged. A worker maps the same file and sets bits; nothing it writes there is trusted further than
+/// that a bit is a bit. So the file is read and written here, and never mapped. Blocks. For one thread at a time.
 /// </summary>
 public sealed class ChangeLogFile : IDisposable
 {
@@ -57,7 +57,8 @@ public sealed class ChangeLogFile : IDisposable
             System.IO.File.Create(partial).Dispose();
             System.IO.File.SetUnixFileMode(partial, UnixFileMode.UserRead | UnixFileMode.UserWrite);
             file = BlockFile.Open(partial, writable: true, direct: false);
-            ChangeLogFile log = new(path, file, new ChangeLogRecord(generation, diskBytes, IsOpen: false, Guid.Empty, diskBytes, Stamp: null));
+            ChangeLogFile log = new(
+                path, file, new ChangeLogRecord(generation, diskBytes, IsOpen: false, Guid.Empty, diskBytes, Stamp: null));
             log._pages.MakeRoom(0, diskBytes);
             log._pages.WriteWord64(ChangeLogLayout.CoveredAt, diskBytes);
             log._pages.WriteWord(ChangeLogLayout.CurrentUnknownAt, (uint)reason);
@@ -83,7 +84,7 @@ public sealed class ChangeLogFile : IDisposable
 
     /// <summary>Opens a log that is there.</summary>
     /// <param name="path">Where.</param>
-    /// <param name="problem">Why there is none, and <paramref name="reason"/> is what a new one begins with; empty when there is one.</param>
+    /// <param name="problem">Why there is none; empty when there is one. A new one begins with <paramref name="reason"/>.</param>
     /// <param name="reason">Why the caller knows nothing; <see cref="ChangeUnknown.None"/> when there is a log.</param>
     /// <param name="leastGeneration">The least that it has to have: an older one was put back from somewhere.</param>
     /// <returns>Null: make a new one with that reason.</returns>

@@ -67,7 +67,8 @@ internal static class ChangeLogLayout
 /// <param name="Boot">The boot of the host in which it was opened.</param>
 /// <param name="OpenBytes">Bytes of the disk when it was opened: what it grew by since may not be marked after a power cut.</param>
 /// <param name="Stamp">What the disk's top file was like when it was closed; null: it has none, or it is open.</param>
-internal readonly record struct ChangeLogRecord(ulong Generation, ulong DiskBytes, bool IsOpen, Guid Boot, ulong OpenBytes, FileStamp? Stamp)
+internal readonly record struct ChangeLogRecord(
+    ulong Generation, ulong DiskBytes, bool IsOpen, Guid Boot, ulong OpenBytes, FileStamp? Stamp)
 {
     private const int HashAt = 480, HashBytes = 32;
 

@@ -17,7 +17,7 @@ internal sealed class ChangeLogNode : IBlockNode
     private readonly Sync _sync;
     private RequestList _waiting;
     private int _covered; // of those that wait, the first so many were there when our sync began
-    private TaskCompletionSource? _idle;
+    private TaskCompletionSource? _closed; // who waits for the end of what waits here
     private bool _syncing, _released;
 
     /// <param name="log">The log, which stays the caller's.</param>
@@ -33,7 +33,7 @@ internal sealed class ChangeLogNode : IBlockNode
 
     public BlockGeometry Geometry => _target.Geometry;
 
-    public int InFlight => _target.InFlight + _waiting.Count + (_syncing ? 1 : 0);
+    public int InFlight => _target.InFlight + _waiting.Count; // while it syncs, some wait
 
     public bool WritesZeroesAsData(bool mayUnmap) => _target.WritesZeroesAsData(mayUnmap);
 
@@ -52,15 +52,21 @@ internal sealed class ChangeLogNode : IBlockNode
     }
 
     /// <summary>Closes the node below behind what waits.</summary>
-    public async ValueTask FlushAndCloseAsync()
+    public ValueTask FlushAndCloseAsync()
     {
-        if (_waiting.Count > 0 || _syncing)
+        if (_closed is { } closed)
         {
-            await (_idle ??= new TaskCompletionSource()).Task.ConfigureAwait(false); // on the loop's thread, from where it ends
+            return new ValueTask(closed.Task);
         }
 
-        Release();
-        await _target.FlushAndCloseAsync().ConfigureAwait(false);
+        if (_waiting.Count == 0)
+        {
+            Release();
+            return _target.FlushAndCloseAsync();
+        }
+
+        _closed = new TaskCompletionSource();
+        return new ValueTask(_closed.Task);
     }
 
     public void Dispose()
@@ -153,9 +159,26 @@ internal sealed class ChangeLogNode : IBlockNode
         {
             Begin();
         }
+        else if (_closed is { } closed && !_released)
+        {
+            Release();
+            _ = _target.FlushAndCloseAsync().AsTask().ContinueWith(
+                ended => EndClosing(ended, closed),
+                CancellationToken.None,
+                TaskContinuationOptions.ExecuteSynchronously, // on the loop's thread
+                TaskScheduler.Default);
+        }
+    }
+
+    private static void EndClosing(Task ended, TaskCompletionSource closed)
+    {
+        if (ended.Exception is { } failed)
+        {
+            closed.SetException(failed.InnerExceptions);
+        }
         else
         {
-            _idle?.TrySetResult();
+            closed.SetResult();
         }
     }
 

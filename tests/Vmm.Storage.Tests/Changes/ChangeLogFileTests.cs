@@ -99,7 +99,8 @@ public sealed class ChangeLogFileTests
         Assert.Equal(ChangeUnknown.None, file.File.Begin(LogFile.Boot, 2000, LogFile.Stamp, larger));
         using ChangeLog log = file.OpenLog();
         log.Cut();
-        Assert.Equal(Enumerable.Range((int)(Disk / Extent), (int)((larger / Extent) - (Disk / Extent)) + 1).Select(e => (ulong)e), file.Pending);
+        int grown = (int)((larger / Extent) - (Disk / Extent)) + 1;
+        Assert.Equal(Enumerable.Range((int)(Disk / Extent), grown).Select(extent => (ulong)extent), file.Pending);
         Assert.Equal(ChangeUnknown.None, Begin(file, larger));
         Assert.Equal(ChangeUnknown.OtherDisk, Begin(file, Disk)); // it shrank
     }
