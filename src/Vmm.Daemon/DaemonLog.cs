@@ -274,6 +274,12 @@ internal static partial class DaemonLog
     [LoggerMessage(962, LogLevel.Warning, "replica of {Name}: nothing becomes of point {Point}: {Problem}")]
     internal static partial void PointRefused(ILogger log, string name, string point, string problem);
 
+    [LoggerMessage(171, LogLevel.Warning, "{Name}: change log of {Problem}")]
+    internal static partial void ChangeLogFailed(ILogger log, string name, string problem);
+
+    [LoggerMessage(170, LogLevel.Information, "{Name}: everything counts as written on {Disk}: {Reason}")]
+    internal static partial void ChangesUnknown(ILogger log, string name, string disk, string reason);
+
     [LoggerMessage(8, LogLevel.Information, "vmmd {Version} listens on {Socket}")]
     internal static partial void Listening(ILogger log, string version, string socket);
 }

@@ -152,6 +152,30 @@ public static class BlockFile
     public static int ReadAt(FileDescriptorHandle file, nint vectors, int count, ulong offset, bool nowait) =>
         (int)FileCalls.ReadAt(file, vectors, count, offset, nowait);
 
+    /// <summary>Writes all bytes at an offset, pwrite(2).</summary>
+    /// <exception cref="KernelException">The file cannot be written.</exception>
+    public static void WriteAt(FileDescriptorHandle file, ReadOnlySpan<byte> bytes, ulong offset)
+    {
+        long answer = FileCalls.WriteAt(file, bytes, offset);
+        if (answer != bytes.Length)
+        {
+            throw new KernelException("write", answer < 0 ? (int)-answer : Errno.EIO);
+        }
+    }
+
+    /// <summary>When an open file was changed last, and how large it is; null for what is no regular file, which does not tell.</summary>
+    /// <exception cref="KernelException">The file cannot be examined.</exception>
+    public static FileStamp? Stamp(FileDescriptorHandle file)
+    {
+        using DescriptorLease fd = new(file);
+        KernelException.ThrowIfError(FileCalls.Status(fd.Number, out FileStatus status), "look at file");
+        return FileStamp.Of(status);
+    }
+
+    /// <summary>The same of the file at a path, links followed; null also when nothing can be seen there.</summary>
+    public static FileStamp? Stamp(string path) =>
+        path.Contains('\0', StringComparison.Ordinal) || FileCalls.Status(path, out FileStatus status) < 0 ? null : FileStamp.Of(status);
+
     /// <summary>What was written is on stable storage when this answers 0; else -errno. fdatasync(2).</summary>
     public static int DataSync(FileDescriptorHandle file) => FileCalls.DataSync(file);
 

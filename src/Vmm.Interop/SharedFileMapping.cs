@@ -13,13 +13,17 @@ public sealed class SharedFileMapping : SafeHandleMinusOneIsInvalid
     /// <param name="file">The file, at least <paramref name="length"/> bytes long.</param>
     /// <param name="length">Bytes, a multiple of 4096.</param>
     /// <param name="writable">The file is open for writing, and the mapping changes it.</param>
+    /// <param name="grows">
+    /// The file may be shorter, and grow later. Only addresses are taken for what it has not; a touch behind its last page ends the process
+    /// (SIGBUS), so whoever touches knows how long the file is.
+    /// </param>
     /// <exception cref="KernelException">mmap(2) failed.</exception>
-    public SharedFileMapping(FileDescriptorHandle file, ulong length, bool writable = true) : base(ownsHandle: true)
+    public SharedFileMapping(FileDescriptorHandle file, ulong length, bool writable = true, bool grows = false) : base(ownsHandle: true)
     {
         using (DescriptorLease fd = new(file))
         {
             KernelException.ThrowIfError(FileCalls.Status(fd.Number, out FileStatus status), "statx");
-            if (status.Size < length)
+            if (!grows && status.Size < length)
             {
                 throw new KernelException($"mmap of {length} bytes of a file of {status.Size}", Errno.EINVAL);
             }

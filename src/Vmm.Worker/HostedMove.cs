@@ -95,7 +95,8 @@ internal sealed class HostedMove(VirtualMachine machine, Func<string?> isBusy) :
     {
         bool changes = request.Kind is ControlKinds.Save or ControlKinds.AddDevice or ControlKinds.RemoveDevice or ControlKinds.RefreshDisk
             or ControlKinds.CopyDisk or ControlKinds.StreamDisk or ControlKinds.CommitDisk or ControlKinds.SnapshotDisks
-            or ControlKinds.Rehome || (request.Kind is ControlKinds.Memory && request.Body is not null);
+            or ControlKinds.LogDisk or ControlKinds.UnlogDisk or ControlKinds.Rehome
+            || (request.Kind is ControlKinds.Memory && request.Body is not null);
         bool drives = request.Kind is ControlKinds.Pause or ControlKinds.Resume or ControlKinds.SaveCancel;
         if ((changes || drives) && _move?.Progress.Phase is { } phase && (phase == MovePhase.HandedOver
             || (changes && phase is MovePhase.Copying or MovePhase.Converged or MovePhase.Stopping)))

@@ -41,7 +41,7 @@ internal sealed class HostedSnapshots(VirtualMachine machine, Func<VmState> stat
 
         try
         {
-            machine.SnapshotDisks(overlays, passed.Note);
+            machine.SnapshotDisks(overlays, passed.Note, body.Cut ?? false);
         }
         catch (Exception cause) when (cause is BlockException or TimeoutException or ObjectDisposedException or OutOfMemoryException)
         {
@@ -53,6 +53,35 @@ internal sealed class HostedSnapshots(VirtualMachine machine, Func<VmState> stat
         }
 
         _taken.UnionWith(body.Disks.Select(disk => disk.Path));
+    }
+
+    /// <summary>Begins or ends to log what is written to a disk. A VM that was not started yet has nothing in flight.</summary>
+    /// <exception cref="RequestException">The disk goes on as it was.</exception>
+    internal void Log(LogBody body, DescriptorResources passed, bool begins)
+    {
+        try
+        {
+            if (begins)
+            {
+                machine.BeginLog(body.Device, passed.Take("log"));
+            }
+            else
+            {
+                machine.EndLog(body.Device);
+            }
+        }
+        catch (Exception cause) when (cause is BlockException or TimeoutException or ObjectDisposedException)
+        {
+            throw new RequestException(ControlCodes.ResourceRefused, $"{body.Device}: {cause.Message}", cause);
+        }
+        catch (ArgumentException cause)
+        {
+            throw new RequestException(ControlCodes.BadFrame, cause.Message, cause);
+        }
+        catch (HotplugException cause)
+        {
+            throw HostedDevices.Refused(cause);
+        }
     }
 
     /// <summary>Whether they became the tops: all did, or none.</summary>

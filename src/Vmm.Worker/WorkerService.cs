@@ -87,6 +87,7 @@ internal sealed class WorkerService : IDisposable
         kind is ControlKinds.Start or ControlKinds.Pause or ControlKinds.Resume or ControlKinds.AddDevice
             or ControlKinds.RefreshDisk or ControlKinds.Save or ControlKinds.SaveCancel or ControlKinds.CopyDisk or ControlKinds.StreamDisk
             or ControlKinds.CommitDisk or ControlKinds.CopyStep or ControlKinds.SnapshotDisks or ControlKinds.SnapshotStatus
+            or ControlKinds.LogDisk or ControlKinds.UnlogDisk
             or ControlKinds.Move or ControlKinds.MoveStop or ControlKinds.MoveCancel;
 
     private void CarryOut(ControlReply reply, DescriptorResources passed)
@@ -223,6 +224,9 @@ internal sealed class WorkerService : IDisposable
                 break;
             case ControlKinds.SnapshotDisks:
                 Machine.Snapshots.Take(Body(reply, ControlJson.Default.SnapshotBody), passed);
+                break;
+            case ControlKinds.LogDisk or ControlKinds.UnlogDisk:
+                Machine.Snapshots.Log(Body(reply, ControlJson.Default.LogBody), passed, reply.Frame.Kind is ControlKinds.LogDisk);
                 break;
             case ControlKinds.Rehome:
                 Machine.Rehoming.Start(Body(reply, ControlJson.Default.RehomeBody));

@@ -6,6 +6,7 @@ using Vmm.Daemon.Workers;
 using Vmm.Interop;
 using Vmm.LifeCycle;
 using Vmm.Spec;
+using Vmm.Storage.Changes;
 
 namespace Vmm.Daemon.Tests;
 
@@ -15,6 +16,9 @@ internal sealed class FakeWorkers : IWorkerLauncher
     internal ConcurrentDictionary<string, FakeWorker> Alive { get; } = new(StringComparer.Ordinal);
 
     internal Exception? RefuseLaunch { get; set; }
+
+    /// <summary>Its workers are of a release without change logs.</summary>
+    internal bool RefusesLogs { get; set; }
 
     /// <summary>Workers that got a VM, or were to.</summary>
     internal List<FakeIncoming> Received { get; } = [];
@@ -38,6 +42,7 @@ internal sealed class FakeWorkers : IWorkerLauncher
         FakeWorker worker = new(vmId, 2000 + Received.Count, () => Alive.TryRemove(name, out _))
         {
             NoCpuLimits = NoCpuLimits,
+            RefusesLogs = () => RefusesLogs,
             Starting = Starting,
             MoveId = moveId,
             Renamed = worker => name = Rename(name, worker),
@@ -93,7 +98,7 @@ internal sealed class FakeWorkers : IWorkerLauncher
         }
 
         FakeWorker worker = new(vmId, 1000 + Alive.Count, () => Alive.TryRemove(vmId, out _))
-        { NoCpuLimits = NoCpuLimits, Starting = Starting };
+        { NoCpuLimits = NoCpuLimits, Starting = Starting, RefusesLogs = () => RefusesLogs };
         worker.Give(spec);
         if ((spec.CpuQuota ?? spec.CpuWeight) is not null)
         {
@@ -562,7 +567,35 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
     /// <summary>Questions for a snapshot that it leaves without an answer.</summary>
     internal int SnapshotSilences { get; set; }
 
-    public Task SnapshotDisksAsync(IReadOnlyList<(string Device, DiskSpec Overlay)> disks, CancellationToken cancellation)
+    /// <summary>Logs of its disks, as a worker has them.</summary>
+    internal Dictionary<string, ChangeLog> Logs { get; } = [];
+
+    /// <summary>Whether it is of a release without change logs.</summary>
+    internal Func<bool> RefusesLogs { get; init; } = () => false;
+
+    public Task LogChangesAsync(string device, FileDescriptorHandle log, CancellationToken cancellation)
+    {
+        if (RefusesLogs())
+        {
+            throw new WorkerException(ControlCodes.WorkerTooOld, "no logs");
+        }
+
+        FileDescriptorHandle own = BlockFile.Open($"/proc/self/fd/{log.DangerousGetHandle()}", writable: true, direct: false);
+        Logs[device] = ChangeLog.Open(own, diskBytes: 512);
+        return Task.CompletedTask;
+    }
+
+    public Task StopLogAsync(string device, CancellationToken cancellation)
+    {
+        if (Logs.Remove(device, out ChangeLog? log))
+        {
+            log.Dispose();
+        }
+
+        return Task.CompletedTask;
+    }
+
+    public Task SnapshotDisksAsync(IReadOnlyList<(string Device, DiskSpec Overlay)> disks, bool cut, CancellationToken cancellation)
     {
         WorkerException? refused = RefuseSnapshot();
         if (refused is null || TakesRefusedSnapshot)
@@ -572,6 +605,10 @@ internal sealed class FakeWorker(string vmId, int processId, Action gone) : IWor
                 int at = _devices.FindIndex(d => d.Name == device);
                 _devices[at] = _devices[at] with { Source = overlay.Path };
                 Overlays.Add(overlay.Path);
+                if (cut && Logs.TryGetValue(device, out ChangeLog? log))
+                {
+                    log.Cut();
+                }
             }
         }
 

@@ -11,7 +11,7 @@ namespace Vmm.Storage.Tests;
 
 /// <summary>
 /// A disk and the nodes before it, by name: "router over mirror over direct on tmpfs". The last word is the leaf; a mirror is before a leaf
-/// and copies from its first moment on.
+/// and copies from its first moment on, and so is a change log.
 /// </summary>
 internal sealed class Stack : IDisposable
 {
@@ -33,6 +33,11 @@ internal sealed class Stack : IDisposable
             DiskMirror mirror = new(Backend, Leaf(leaf, size, readOnly: false));
             mirror.Start();
             Backend = mirror;
+        }
+        else if (_before is [.., "log"])
+        {
+            _before = _before[..^1];
+            Backend = new LoggedDisk(Backend);
         }
     }
 
@@ -65,15 +70,16 @@ internal sealed class Stack : IDisposable
     [
         "direct", "buffered", "direct on tmpfs", "buffered on tmpfs", "router over direct", "router over buffered",
         "router over router over direct", "late over buffered", "mirror over direct", "mirror over buffered",
-        "mirror over direct on tmpfs", "router over mirror over buffered",
+        "mirror over direct on tmpfs", "router over mirror over buffered", "log over direct", "router over log over buffered",
     ];
 
-    private static string[] InMemory { get; } = ["memory", "router over memory", "mirror over memory"];
+    private static string[] InMemory { get; } = ["memory", "router over memory", "mirror over memory", "log over memory"];
 
     private static string[] OfImages { get; } =
     [
         "image on direct", "image on buffered", "qcow2 on direct", "qcow2 on buffered", "qcow2 4k on direct", "qcow2 extended on direct",
-        "qcow2 chain on buffered", "router over late over qcow2 on direct",
+        "qcow2 chain on buffered", "router over late over qcow2 on direct", "log over qcow2 on direct",
+        "router over log over qcow2 chain on buffered",
     ];
 
     // Those whose server is there; NbdServerTests are skipped, with the reason, where one is not.

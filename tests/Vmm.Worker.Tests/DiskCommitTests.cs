@@ -37,7 +37,7 @@ public sealed class DiskCommitTests : IDisposable
         await worker.StartAsync(Soon);
         await WrittenAsync(worker, 100);
         Overlay(top.Path, below);
-        await worker.SnapshotDisksAsync([("disk0", top)], Soon);
+        await worker.SnapshotDisksAsync([("disk0", top)], cut: false, Soon);
         await WrittenAsync(worker, 200);
 
         // One that is given up, and one that is carried out.

@@ -209,6 +209,15 @@ public static class ControlKinds
     public const string SnapshotDisks = "snapshot-disks";
 
     /// <summary>
+    /// Log what is written to a disk from now on, body <see cref="LogBody"/>, with the log's file as the descriptor <c>log</c>. Answered
+    /// when every write is logged. Needs <see cref="ControlVersion.ChangeLogs"/>.
+    /// </summary>
+    public const string LogDisk = "log-disk";
+
+    /// <summary>Log no more, body <see cref="LogBody"/>; a disk without a log stays as it is.</summary>
+    public const string UnlogDisk = "unlog-disk";
+
+    /// <summary>
     /// Whether the same body's snapshot was taken; the answer is a <see cref="SnapshotInfo"/>, behind those of all earlier requests for
     /// one.
     /// </summary>

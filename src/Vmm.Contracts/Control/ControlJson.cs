@@ -47,6 +47,7 @@ namespace Vmm.Contracts.Control;
 [JsonSerializable(typeof(ReceiveInfo))]
 [JsonSerializable(typeof(SnapshotBody))]
 [JsonSerializable(typeof(SnapshotInfo))]
+[JsonSerializable(typeof(LogBody))]
 [JsonSerializable(typeof(VsockDial))]
 [JsonSerializable(typeof(VsockDialed))]
 [JsonSerializable(typeof(StorageDial))]

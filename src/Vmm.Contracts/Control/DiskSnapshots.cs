@@ -7,7 +7,14 @@ public sealed record SnapshotDisk(string Device, string Path);
 
 /// <summary>Differencing disks that become tops at one instant; their descriptors are those of disks with their numbers.</summary>
 /// <param name="Disks">The disks.</param>
-public sealed record SnapshotBody(IReadOnlyList<SnapshotDisk> Disks);
+/// <param name="Cut">
+/// True: what was written to them is pending from that instant on, in their change logs. Needs <see cref="ControlVersion.ChangeLogs"/>.
+/// </param>
+public sealed record SnapshotBody(IReadOnlyList<SnapshotDisk> Disks, bool? Cut = null);
+
+/// <summary>A disk whose change log begins or ends.</summary>
+/// <param name="Device">Name of the disk in the running VM.</param>
+public sealed record LogBody(string Device);
 
 /// <summary>Whether differencing disks became the tops.</summary>
 /// <param name="Taken">All did; otherwise none.</param>

@@ -68,6 +68,9 @@ public static class ControlVersion
     /// <summary>Feature: <see cref="MoveBody.PassMemory"/> and <see cref="ReceiveBody.MayPass"/>.</summary>
     public const string MemoryPassing = "memory-passing";
 
+    /// <summary>Feature: <see cref="ControlKinds.LogDisk"/>, and <see cref="SnapshotBody.Cut"/>.</summary>
+    public const string ChangeLogs = "change-logs";
+
     /// <summary>
     /// What this release speaks. 1 had no version in hello; 2 refuses unknown members of bodies and specs; 3 ignores them. It counts up
     /// when a change cannot be told by a feature.
@@ -78,7 +81,7 @@ public static class ControlVersion
     public static IReadOnlyList<string> Features { get; } =
     [
         ManyDescriptors, Saving, DiskGrowth, Images, DiskCopies, ImageGrowth, NbdDisks, RbdDisks, DiskStreams, DiskSnapshots, DiskCommits,
-        ImageCopies, UserNets, Shares, Paging, LazyRestore, Moves, MemoryPassing,
+        ImageCopies, UserNets, Shares, Paging, LazyRestore, Moves, MemoryPassing, ChangeLogs,
     ];
 }
 

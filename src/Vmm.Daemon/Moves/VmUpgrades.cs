@@ -17,10 +17,12 @@ namespace Vmm.Daemon.Moves;
 /// <param name="vm">The VM.</param>
 /// <param name="launcher">Gives it workers.</param>
 /// <param name="devices">Knows what is plugged.</param>
+/// <param name="logs">Go along.</param>
 /// <param name="cpu">Its time on host CPUs.</param>
 /// <param name="admitTwice">Throws when there is no memory for a second worker; its answer is kept until there is one again.</param>
 internal sealed class VmUpgrades(
-    VmSupervisor vm, IWorkerLauncher launcher, VmDevices devices, VmCpuTime cpu, Func<VmSpec, IDisposable> admitTwice)
+    VmSupervisor vm, IWorkerLauncher launcher, VmDevices devices, VmChangeLogs logs, VmCpuTime cpu,
+    Func<VmSpec, IDisposable> admitTwice)
 {
     private static readonly TimeSpan s_undo = TimeSpan.FromMinutes(2), s_end = TimeSpan.FromSeconds(30);
 
@@ -126,6 +128,7 @@ internal sealed class VmUpgrades(
         try
         {
             Write(move);
+            logs.Leave();
             vm.BeginFor(VmEvent.Move);
             PreCopy copy = new(vm.Name, source.Moves, wish, progress => report(last = progress));
             next = await HandOverAsync(source, spec, move, wish, passes, copy, cancellation).ConfigureAwait(false);
@@ -255,6 +258,7 @@ internal sealed class VmUpgrades(
         }
 
         await devices.LearnAsync(next, CancellationToken.None).ConfigureAwait(false);
+        await logs.FollowAsync(next, CancellationToken.None).ConfigureAwait(false);
         DaemonLog.Upgraded(vm.Log, vm.Name, source.ProcessId, next.ProcessId, downtime);
         vm.Events.Publish("upgraded", vm.Name, message: FormattableString.Invariant(
             $"is in a new worker (process {next.ProcessId}); it stood still for {downtime:0.0} ms"));

@@ -48,30 +48,37 @@ public sealed class ManagedVm : IDisposable
         CpuTime = new VmCpuTime(_supervisor);
         Console = new VmConsole(_supervisor);
         Controls = new VmControls(_supervisor, Devices, ResidentLimit);
-        DiskSizes = new VmDiskSizes(_supervisor, Devices, storage);
+        ChangeLogs = new VmChangeLogs(_supervisor, Devices, storage, () => ChangesFolder);
+        DiskSizes = new VmDiskSizes(_supervisor, Devices, ChangeLogs, storage);
         DiskCopies = new VmDiskCopies(_supervisor, Devices, storage);
         DiskStreams = new VmDiskStreams(_supervisor, Devices);
         DiskCommits = new VmDiskCommits(_supervisor, Devices, storage, othersOver);
         StandardAgent = new VmStandardAgent(_supervisor);
         Exec = new VmGuestExec(_supervisor, StandardAgent);
         Agent = new VmGuestAgent(_supervisor, StandardAgent);
-        Snapshots = new VmSnapshots(_supervisor, Devices, Agent, storage);
+        Snapshots = new VmSnapshots(_supervisor, Devices, Agent, ChangeLogs, storage);
         Instants = new VmInstants(_supervisor, Devices, Snapshots, DiskCommits, storage);
         Backups = new VmBackups(_supervisor, Snapshots, Instants, storage);
         Cuts = new VmCuts(_supervisor, Snapshots, Instants, storage);
         Saves = new VmSaves(_supervisor, Devices, storage);
-        Upgrades = new VmUpgrades(_supervisor, launcher, Devices, CpuTime, admitTwice);
+        Upgrades = new VmUpgrades(_supervisor, launcher, Devices, ChangeLogs, CpuTime, admitTwice);
         DiskFiles = new VmDiskFiles(_supervisor, Devices, storage, TimeProvider.System);
         Migrations = new VmMigrations(_supervisor, Devices, new MigrationOffers(_supervisor, DiskFiles, storage));
         Arrival = new VmArrival(_supervisor, Devices, CpuTime);
         _memoryRestore = new VmMemoryRestore(_supervisor);
         _starts = new VmStarts(
             _supervisor, launcher, Homes, Devices, CpuTime, Upgrades, Migrations, Saves, _memoryRestore, DiskCopies, DiskCommits, Snapshots,
-            StandardAgent, Seed, admit);
+            ChangeLogs, StandardAgent, Seed, admit);
         _stops = new VmStops(_supervisor, StandardAgent);
         _stalls = new VmDiskStalls(_supervisor, Devices);
-        _supervisor.Ends.Over = Seed.Settle;
-        _supervisor.Observe(Devices, Memory, ResidentLimit, _stalls, _memoryRestore, DiskFiles, Cuts,
+        _supervisor.Ends.Over = () =>
+        {
+            Seed.Settle();
+            ChangeLogs.End();
+        };
+        // Logs before the devices, which forget theirs.
+        _supervisor.Observe(
+            ChangeLogs, Devices, Memory, ResidentLimit, _stalls, _memoryRestore, DiskFiles, Cuts,
             new WorkerReports(_supervisor, Devices));
     }
 
@@ -82,6 +89,9 @@ public sealed class ManagedVm : IDisposable
 
     /// <summary>Tells the addresses of a VM on private networks; null: there are none.</summary>
     internal Func<string, IReadOnlyList<string>>? AddressesOf { get; init; }
+
+    /// <summary>Where the change logs of its disks are; null: it has none.</summary>
+    internal string? ChangesFolder { get; init; }
 
     /// <summary>Its worker's process; null when it has none.</summary>
     internal int? WorkerProcess => _supervisor.Worker?.ProcessId;
@@ -97,6 +107,8 @@ public sealed class ManagedVm : IDisposable
     internal VmSnapshots Snapshots { get; }
 
     internal VmInstants Instants { get; }
+
+    internal VmChangeLogs ChangeLogs { get; }
 
     internal VmBackups Backups { get; }
 
@@ -236,7 +248,11 @@ public sealed class ManagedVm : IDisposable
     }
 
     /// <summary>Lets go of the worker without ending it.</summary>
-    public void Dispose() => _supervisor.Dispose();
+    public void Dispose()
+    {
+        _supervisor.Dispose();
+        ChangeLogs.Dispose();
+    }
 
     private Task<VmInfo> RunAsync(VmOperation operation, Action carryOut, CancellationToken cancellation) =>
         AnswerAsync(_supervisor.Operations.RunAsync(operation, _store.Name, () =>

@@ -9,8 +9,9 @@ namespace Vmm.Daemon.Vms;
 /// <summary>Disks of a VM that grow, whether it runs or not. The spec says no sizes: the file has its own.</summary>
 /// <param name="vm">The VM.</param>
 /// <param name="devices">Knows its disks.</param>
+/// <param name="logs">Have room for what is new.</param>
 /// <param name="storage">Where they may be.</param>
-internal sealed class VmDiskSizes(VmSupervisor vm, VmDevices devices, StorageFolders storage)
+internal sealed class VmDiskSizes(VmSupervisor vm, VmDevices devices, VmChangeLogs logs, StorageFolders storage)
 {
     /// <summary>Grows a disk, or looks again how large it is; a guest that runs hears of it.</summary>
     /// <param name="device">Its name, e.g. <c>disk0</c>.</param>
@@ -48,7 +49,10 @@ internal sealed class VmDiskSizes(VmSupervisor vm, VmDevices devices, StorageFol
             using DiskGrowth growth = DiskGrowth.Plan(disk, bytes, storage);
             if (worker is not null)
             {
-                return await worker.GrowDiskAsync(device, growth, CancellationToken.None).ConfigureAwait(false);
+                logs.Grow(device, growth.Bytes);
+                ulong grown = await worker.GrowDiskAsync(device, growth, CancellationToken.None).ConfigureAwait(false);
+                logs.Grow(device, grown); // it may be larger than was known
+                return grown;
             }
 
             growth.RequireNoWorker();

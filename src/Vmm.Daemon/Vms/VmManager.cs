@@ -387,6 +387,7 @@ public sealed class VmManager(
         ManagedVm vm = new(record, inventory, launcher, Events, log, storage, Admit, AdmitTwice, OthersOver, Seeds)
         {
             AddressesOf = Nets.AddressesOf,
+            ChangesFolder = ImageDisks is { } disks ? Path.Combine(disks.Folders.PathOf(record.Name), "changes") : null,
         };
         vm.Migrations.Connect(
             Peers, name => ImageDisks?.Folders.FilesOf(name) ?? [], Processor, (kind, message) => LeaveAsync(vm, kind, message),

@@ -54,6 +54,9 @@ internal enum VmOperation
     /// <summary>The VM goes over to the copy of a disk.</summary>
     FinishDiskCopy,
 
+    /// <summary>Change logs of disks begin or end.</summary>
+    LogChanges,
+
     /// <summary>Disks get differencing disks.</summary>
     Snapshot,
 

@@ -17,8 +17,9 @@ namespace Vmm.Daemon.Vms;
 /// <param name="vm">The VM.</param>
 /// <param name="devices">Knows its disks.</param>
 /// <param name="agent">Freezes the guest.</param>
+/// <param name="logs">Are cut with them.</param>
 /// <param name="storage">Where they may be.</param>
-internal sealed class VmSnapshots(VmSupervisor vm, VmDevices devices, VmGuestAgent agent, StorageFolders storage)
+internal sealed class VmSnapshots(VmSupervisor vm, VmDevices devices, VmGuestAgent agent, VmChangeLogs logs, StorageFolders storage)
 {
     private static readonly TimeSpan s_interval = TimeSpan.FromMilliseconds(250);
 
@@ -27,17 +28,23 @@ internal sealed class VmSnapshots(VmSupervisor vm, VmDevices devices, VmGuestAge
     /// taken: when the guest had to be frozen, and was not to the end.
     /// </summary>
     /// <param name="wish">Of which disks, and how.</param>
+    /// <param name="cut">
+    /// What was written to the disks is pending from that instant on, in the change logs of those that have one.
+    /// </param>
     /// <param name="cancellation">Gives up, as long as it has not begun.</param>
     /// <param name="isQuiet">It is one of many, which nobody wants to hear of each time.</param>
     /// <returns>The disks, and whether the guest was frozen; null: that was not asked for, or nothing was to be frozen.</returns>
     /// <exception cref="ApiException">It cannot be taken.</exception>
     internal async Task<(List<PlannedSnapshot> Disks, GuestQuiesce? Quiesced)> TakeAsync(
-        SnapshotWish wish, CancellationToken cancellation, bool isQuiet = false)
+        SnapshotWish wish, bool cut, CancellationToken cancellation, bool isQuiet = false)
     {
         List<PlannedSnapshot> disks = [];
         GuestQuiesce? quiesced = null;
         await vm.Operations.RunAsync(
-            VmOperation.Snapshot, vm.Name, async () => (disks, quiesced) = await TakeInTurnAsync(wish).ConfigureAwait(false), cancellation)
+            VmOperation.Snapshot,
+            vm.Name,
+            async () => (disks, quiesced) = await TakeInTurnAsync(wish, cut).ConfigureAwait(false),
+            cancellation)
             .ConfigureAwait(false);
         if (!isQuiet)
         {
@@ -51,6 +58,11 @@ internal sealed class VmSnapshots(VmSupervisor vm, VmDevices devices, VmGuestAge
 
         return (disks, quiesced);
     }
+
+    /// <summary>Takes one without a cut of change logs.</summary>
+    /// <exception cref="ApiException">It cannot be taken.</exception>
+    internal Task<(List<PlannedSnapshot> Disks, GuestQuiesce? Quiesced)> TakeAsync(SnapshotWish wish, CancellationToken cancellation) =>
+        TakeAsync(wish, cut: false, cancellation);
 
     /// <summary>Finishes or undoes what an earlier daemon was at, in a worker that it left.</summary>
     internal async Task SettleAdoptedAsync(IWorker worker, CancellationToken cancellation)
@@ -100,7 +112,7 @@ internal sealed class VmSnapshots(VmSupervisor vm, VmDevices devices, VmGuestAge
         }
     }
 
-    private async Task<(List<PlannedSnapshot> Disks, GuestQuiesce? Quiesced)> TakeInTurnAsync(SnapshotWish wish)
+    private async Task<(List<PlannedSnapshot> Disks, GuestQuiesce? Quiesced)> TakeInTurnAsync(SnapshotWish wish, bool cut)
     {
         TimeSpan? limit = SnapshotPlan.QuiesceOf(wish);
         VmDiskCopies.ThrowIfCopying(vm);
@@ -116,6 +128,11 @@ internal sealed class VmSnapshots(VmSupervisor vm, VmDevices devices, VmGuestAge
         if (wish.QuiesceRequired && freeze is { IsFrozen: false })
         {
             throw NotQuiesced(freeze.Result, "no snapshot was taken");
+        }
+
+        if (worker is null && cut)
+        {
+            logs.CutAtRest(disks.Select(disk => (disk.Name, disk.Disk)));
         }
 
         SnapshotRecord record = Make(disks);
@@ -134,7 +151,11 @@ internal sealed class VmSnapshots(VmSupervisor vm, VmDevices devices, VmGuestAge
 
         if (worker is not null)
         {
-            await GoOverAsync(worker, disks, record).ConfigureAwait(false);
+            await GoOverAsync(worker, disks, cut, record).ConfigureAwait(false);
+        }
+        else if (cut)
+        {
+            logs.MoveAtRest(disks.Select(disk => (disk.Name, disk.Overlay)));
         }
 
         GuestQuiesce? quiesced = freeze is null ? null : await freeze.EndAsync().ConfigureAwait(false);
@@ -145,12 +166,17 @@ internal sealed class VmSnapshots(VmSupervisor vm, VmDevices devices, VmGuestAge
     private ApiException NotQuiesced(GuestQuiesce result, string so) =>
         new(409, "not-quiesced", "the guest was not frozen", $"{vm.Name}: {result.Describe()}; {so}");
 
-    private async Task GoOverAsync(IWorker worker, List<PlannedSnapshot> disks, SnapshotRecord record)
+    private async Task GoOverAsync(IWorker worker, List<PlannedSnapshot> disks, bool cut, SnapshotRecord record)
     {
+        if (cut)
+        {
+            logs.Expect(disks.Select(disk => disk.Name));
+        }
+
         try
         {
             (string, DiskSpec)[] overlays = [.. disks.Select(disk => (disk.Name, disk.After))];
-            await worker.SnapshotDisksAsync(overlays, CancellationToken.None).ConfigureAwait(false);
+            await worker.SnapshotDisksAsync(overlays, cut, CancellationToken.None).ConfigureAwait(false);
         }
         catch (WorkerException refused)
         {
@@ -162,6 +188,7 @@ internal sealed class VmSnapshots(VmSupervisor vm, VmDevices devices, VmGuestAge
         }
 
         disks.ForEach(disk => devices.Moved(disk.Name, disk.Overlay));
+        logs.Check();
     }
 
     /// <summary>

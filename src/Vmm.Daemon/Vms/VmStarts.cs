@@ -26,6 +26,7 @@ internal sealed class VmStarts
     private readonly VmDiskCopies _copies;
     private readonly VmDiskCommits _commits;
     private readonly VmSnapshots _snapshots;
+    private readonly VmChangeLogs _logs;
     private readonly VmStandardAgent _agent;
     private readonly VmSeed _seed;
     private readonly Func<VmSpec, IDisposable> _admit;
@@ -42,17 +43,18 @@ internal sealed class VmStarts
     /// <param name="copies">Settles what an earlier daemon was at.</param>
     /// <param name="commits">Settles what an earlier daemon was at.</param>
     /// <param name="snapshots">Settles a snapshot of an earlier daemon.</param>
+    /// <param name="logs">Begin before the guest runs.</param>
     /// <param name="agent">Sets the clock of a guest that was saved.</param>
     /// <param name="seed">Learns that a run has begun.</param>
     /// <param name="admit">Throws when the VM cannot run beside the others; its answer is kept until the VM runs, or is not to.</param>
     internal VmStarts(
         VmSupervisor vm, IWorkerLauncher launcher, VmHomes homes, VmDevices devices, VmCpuTime cpu, VmUpgrades upgrades,
         VmMigrations migrations, VmSaves saves, VmMemoryRestore restore, VmDiskCopies copies, VmDiskCommits commits,
-        VmSnapshots snapshots, VmStandardAgent agent, VmSeed seed, Func<VmSpec, IDisposable> admit)
+        VmSnapshots snapshots, VmChangeLogs logs, VmStandardAgent agent, VmSeed seed, Func<VmSpec, IDisposable> admit)
     {
         (_vm, _launcher, _homes, _devices, _cpu, _upgrades) = (vm, launcher, homes, devices, cpu, upgrades);
         (_migrations, _saves, _restore) = (migrations, saves, restore);
-        (_copies, _commits, _snapshots, _agent, _seed, _admit) = (copies, commits, snapshots, agent, seed, admit);
+        (_copies, _commits, _snapshots, _logs, _agent, _seed, _admit) = (copies, commits, snapshots, logs, agent, seed, admit);
         vm.Ends.StartDue = StartDueAsync;
     }
 
@@ -197,11 +199,13 @@ internal sealed class VmStarts
             await _commits.SettleAdoptedAsync(worker, cancellation).ConfigureAwait(false);
             await _snapshots.SettleAdoptedAsync(worker, cancellation).ConfigureAwait(false);
             await _devices.LearnAsync(worker, cancellation).ConfigureAwait(false);
+            await _logs.LearnAsync(worker, cancellation).ConfigureAwait(false);
             return;
         }
 
         try
         {
+            await _logs.BeginAsync(worker, launch.Token).ConfigureAwait(false);
             await worker.StartAsync(launch.Token).ConfigureAwait(false);
             _seed.MarkUsed();
             _vm.MoveIfPossible(VmEvent.Started);
@@ -298,6 +302,7 @@ internal sealed class VmStarts
         IWorker worker = await _launcher.LaunchAsync(_vm.Store.Record.Id, spec, progress, cancellation).ConfigureAwait(false);
         _vm.AttachWorker(worker);
         await _homes.ReportFitAsync(worker, spec, cancellation).ConfigureAwait(false);
+        await _logs.BeginAsync(worker, cancellation).ConfigureAwait(false);
         await worker.StartAsync(cancellation).ConfigureAwait(false);
         _seed.MarkUsed();
         _vm.MoveIfPossible(VmEvent.Started);
@@ -325,6 +330,7 @@ internal sealed class VmStarts
         saved.MarkRestored();
         _vm.Store.Change(record => record with { Saved = null, WantedOn = true });
         _vm.Store.Commit();
+        await _logs.BeginAsync(worker, cancellation).ConfigureAwait(false);
         await worker.StartAsync(cancellation).ConfigureAwait(false);
         _vm.MoveIfPossible(VmEvent.Started);
         _ = _agent.SetTimeAsync(); // it logs what comes of it
@@ -358,6 +364,7 @@ internal sealed class VmStarts
         try
         {
             await worker.StopAsync(deadline.Token).ConfigureAwait(false);
+            _logs.End();
         }
         catch (Exception e) when (e is WorkerException or OperationCanceledException)
         {

@@ -73,7 +73,12 @@ internal sealed class EndedWorker(string vmId, WorkerExit exit, string? moveId =
 
     public Task<DiskCopyInfo> DiskCopyAsync(CancellationToken cancellation) => throw Over();
 
-    public Task SnapshotDisksAsync(IReadOnlyList<(string Device, DiskSpec Overlay)> disks, CancellationToken cancellation) => throw Over();
+    public Task SnapshotDisksAsync(
+        IReadOnlyList<(string Device, DiskSpec Overlay)> disks, bool cut, CancellationToken cancellation) => throw Over();
+
+    public Task LogChangesAsync(string device, FileDescriptorHandle log, CancellationToken cancellation) => throw Over();
+
+    public Task StopLogAsync(string device, CancellationToken cancellation) => throw Over();
 
     public Task<bool> HasSnapshotAsync(IReadOnlyList<SnapshotDisk> disks, CancellationToken cancellation) => throw Over();
 

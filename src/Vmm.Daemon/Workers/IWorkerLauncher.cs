@@ -277,9 +277,21 @@ public interface IWorker : IAsyncDisposable
 
     /// <summary>Opens empty differencing disks and lets the worker put them on its disks, all at one instant.</summary>
     /// <param name="disks">The disks with what comes on top of each.</param>
+    /// <param name="cut">Cuts the change logs of those that have one, at that instant.</param>
     /// <param name="cancellation">Ends the waiting.</param>
     /// <exception cref="WorkerException">It did not, or does not answer: <see cref="HasSnapshotAsync"/> says which.</exception>
-    Task SnapshotDisksAsync(IReadOnlyList<(string Device, DiskSpec Overlay)> disks, CancellationToken cancellation);
+    Task SnapshotDisksAsync(IReadOnlyList<(string Device, DiskSpec Overlay)> disks, bool cut, CancellationToken cancellation);
+
+    /// <summary>Logs what is written to a disk from now on; a log that it has is ended first.</summary>
+    /// <param name="device">The disk.</param>
+    /// <param name="log">The log's file; the caller's.</param>
+    /// <param name="cancellation">Ends the waiting.</param>
+    /// <exception cref="WorkerException">It cannot, or is of a release without logs: the disk goes on as it was.</exception>
+    Task LogChangesAsync(string device, FileDescriptorHandle log, CancellationToken cancellation);
+
+    /// <summary>Logs no more; nothing where there is no log.</summary>
+    /// <exception cref="WorkerException">It does not answer, or cannot.</exception>
+    Task StopLogAsync(string device, CancellationToken cancellation);
 
     /// <summary>Whether the worker has put these differencing disks on: all, or none. What it was asked for before is over then.</summary>
     /// <exception cref="WorkerException">It does not answer.</exception>

@@ -245,8 +245,14 @@ internal sealed class RemoteWorker : IWorker
     public Task StepDiskCopyAsync(string device, DiskCopyStep step, CancellationToken cancellation) =>
         _copies.StepAsync(device, step, cancellation);
 
-    public Task SnapshotDisksAsync(IReadOnlyList<(string Device, DiskSpec Overlay)> disks, CancellationToken cancellation) =>
-        _snapshots.TakeAsync(disks, cancellation);
+    public Task SnapshotDisksAsync(
+        IReadOnlyList<(string Device, DiskSpec Overlay)> disks, bool cut, CancellationToken cancellation) =>
+        _snapshots.TakeAsync(disks, cut, cancellation);
+
+    public Task LogChangesAsync(string device, FileDescriptorHandle log, CancellationToken cancellation) =>
+        _snapshots.LogAsync(device, log, cancellation);
+
+    public Task StopLogAsync(string device, CancellationToken cancellation) => _snapshots.StopLogAsync(device, cancellation);
 
     public Task<bool> HasSnapshotAsync(IReadOnlyList<SnapshotDisk> disks, CancellationToken cancellation) =>
         _snapshots.HasAsync(disks, cancellation);

@@ -16,11 +16,17 @@ internal sealed class WorkerSnapshots(WorkerLink link, WorkerBounds bounds, Disk
     private static readonly TimeSpan s_time = TimeSpan.FromSeconds(60); // what is in flight ends first, and the disks are flushed
 
     /// <inheritdoc cref="IWorker.SnapshotDisksAsync"/>
-    internal async Task TakeAsync(IReadOnlyList<(string Device, DiskSpec Overlay)> disks, CancellationToken cancellation)
+    internal async Task TakeAsync(
+        IReadOnlyList<(string Device, DiskSpec Overlay)> disks, bool cut, CancellationToken cancellation)
     {
         if (link.Client.Peer is { } peer && !peer.Can(ControlVersion.DiskSnapshots))
         {
             throw TooOld();
+        }
+
+        if (cut && link.Client.Peer?.Can(ControlVersion.ChangeLogs) != true)
+        {
+            throw NoLogs();
         }
 
         List<DiskFiles> files = [];
@@ -46,7 +52,7 @@ internal sealed class WorkerSnapshots(WorkerLink link, WorkerBounds bounds, Disk
                 }
             }
 
-            SnapshotBody body = new([.. disks.Select(disk => new SnapshotDisk(disk.Device, disk.Overlay.Path))]);
+            SnapshotBody body = new([.. disks.Select(disk => new SnapshotDisk(disk.Device, disk.Overlay.Path))], cut ? true : null);
             ControlClient.Answer answer = await link.Client.CallAsync(
                 ControlKinds.SnapshotDisks, ControlCodec.Body(body, ControlJson.Default.SnapshotBody), names, [.. handles], cancellation,
                 s_time).ConfigureAwait(false);
@@ -82,6 +88,35 @@ internal sealed class WorkerSnapshots(WorkerLink link, WorkerBounds bounds, Disk
             return false;
         }
     }
+
+    /// <inheritdoc cref="IWorker.LogChangesAsync"/>
+    internal async Task LogAsync(string device, FileDescriptorHandle log, CancellationToken cancellation)
+    {
+        if (link.Client.Peer?.Can(ControlVersion.ChangeLogs) != true)
+        {
+            throw NoLogs();
+        }
+
+        ControlClient.Answer answer = await link.Client.CallAsync(
+            ControlKinds.LogDisk, ControlCodec.Body(new LogBody(device), ControlJson.Default.LogBody), ["log"], [log], cancellation, s_time)
+            .ConfigureAwait(false);
+        answer.Descriptor?.Dispose();
+    }
+
+    /// <inheritdoc cref="IWorker.StopLogAsync"/>
+    internal async Task StopLogAsync(string device, CancellationToken cancellation)
+    {
+        if (link.Client.Peer?.Can(ControlVersion.ChangeLogs) == true)
+        {
+            ControlClient.Answer answer = await link.Client.CallAsync(
+                ControlKinds.UnlogDisk, ControlCodec.Body(new LogBody(device), ControlJson.Default.LogBody), null, [], cancellation, s_time)
+                .ConfigureAwait(false);
+            answer.Descriptor?.Dispose();
+        }
+    }
+
+    private static WorkerException NoLogs() => new(
+        ControlCodes.WorkerTooOld, "this VM's worker, of an earlier release, cannot log changes: stop the VM and start it again");
 
     private static WorkerException TooOld() => new(
         ControlCodes.WorkerTooOld, "this VM's worker, of an earlier release, cannot take snapshots: stop the VM and start it again");

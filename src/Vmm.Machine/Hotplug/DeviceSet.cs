@@ -228,8 +228,14 @@ internal sealed class DeviceSet
     }
 
     /// <inheritdoc cref="DiskSnapshot.Take"/>
-    internal void SnapshotDisks(IReadOnlyList<DiskOverlay> overlays, Action<string>? note) =>
-        DiskSnapshot.Take(_board.Spec.Name, _table, overlays, note, _board.Resources.Threads);
+    internal void SnapshotDisks(IReadOnlyList<DiskOverlay> overlays, bool cut, Action<string>? note) =>
+        DiskSnapshot.Take(_board.Spec.Name, _table, overlays, cut, note, _board.Resources.Threads);
+
+    /// <inheritdoc cref="DiskLogs.Begin"/>
+    internal void BeginLog(string id, FileDescriptorHandle file) => DiskLogs.Begin(_board.Spec.Name, _table, id, file);
+
+    /// <inheritdoc cref="DiskLogs.End"/>
+    internal void EndLog(string id) => DiskLogs.End(_board.Spec.Name, _table, id);
 
     /// <summary>Limits a disk or network device from now on; null is no limit. Any thread.</summary>
     /// <exception cref="ArgumentException">There is no such device, or the limit is out of range.</exception>

@@ -30,13 +30,14 @@ internal sealed class DiskSnapshot : IDisposable
     /// <param name="name">The machine, for errors.</param>
     /// <param name="table">Its devices.</param>
     /// <param name="overlays">A new image for each disk; owned.</param>
+    /// <param name="cut">What was written to them is pending from this instant on, for those that have a change log.</param>
     /// <param name="note">Takes remarks on the disks; null when nobody reads them.</param>
     /// <param name="threads">Starts and confines the threads of the images' tables; null: they are threads as others.</param>
     /// <exception cref="HotplugException">There is no such disk, or it is on its way out, or being copied.</exception>
     /// <exception cref="BlockException">A disk cannot have one more image; nothing was changed.</exception>
     /// <exception cref="TimeoutException">A disk hangs; nothing was changed.</exception>
     internal static void Take(
-        string name, DeviceTable table, IReadOnlyList<DiskOverlay> overlays, Action<string>? note, IIoThreads? threads)
+        string name, DeviceTable table, IReadOnlyList<DiskOverlay> overlays, bool cut, Action<string>? note, IIoThreads? threads)
     {
         using DiskSnapshot snapshot = new(DiskFiles.ImageOptions(note, threads));
         int added = 0;
@@ -51,7 +52,7 @@ internal sealed class DiskSnapshot : IDisposable
                 }
             }
 
-            snapshot.Switch();
+            snapshot.Switch(cut);
         }
         finally
         {
@@ -96,9 +97,12 @@ internal sealed class DiskSnapshot : IDisposable
         _disks.Add((device, file, [[]]));
     }
 
-    private void Switch()
+    private void Switch(bool cut)
     {
-        DiskSwitch.Run([.. _disks.Select(disk => new DiskSwitchPart((VirtioBlk)disk.Device.Device, old => Over(disk, old)))], s_patience);
+        DiskSwitch.Run(
+            [.. _disks.Select(disk => new DiskSwitchPart((VirtioBlk)disk.Device.Device, old => Over(disk, old)))],
+            s_patience,
+            cut ? Cut : null);
         _isTaken = true;
         foreach ((AttachedDevice device, RawImageFile overlay, IReadOnlyList<ImageLayer>[] bases) in _disks)
         {
@@ -112,6 +116,9 @@ internal sealed class DiskSnapshot : IDisposable
             (bases[0][0].File as RawImageFile)?.BecomeBase();
         }
     }
+
+    // Every queue of every disk is drained, and what was written is stable.
+    private void Cut() => _disks.ForEach(disk => ((VirtioBlk)disk.Device.Device).Log?.Cut());
 
     private Qcow2Disk Over(in (AttachedDevice Device, RawImageFile Overlay, IReadOnlyList<ImageLayer>[] Bases) disk, DetachedDisk old)
     {

@@ -279,7 +279,15 @@ public sealed class VirtualMachine : IDisposable
     /// <exception cref="HotplugException">There is no such disk, or it is on its way out, or being copied.</exception>
     /// <exception cref="BlockException">A disk cannot have one more image: all are as they were.</exception>
     /// <exception cref="TimeoutException">A disk hangs: all are as they were.</exception>
-    public void SnapshotDisks(IReadOnlyList<DiskOverlay> overlays, Action<string>? note) => _devices.SnapshotDisks(overlays, note);
+    /// <param name="cut">Cuts the change logs of the disks that have one, at that instant.</param>
+    public void SnapshotDisks(IReadOnlyList<DiskOverlay> overlays, Action<string>? note, bool cut = false) =>
+        _devices.SnapshotDisks(overlays, cut, note);
+
+    /// <inheritdoc cref="DeviceSet.BeginLog"/>
+    public void BeginLog(string disk, FileDescriptorHandle file) => _devices.BeginLog(disk, file);
+
+    /// <inheritdoc cref="DeviceSet.EndLog"/>
+    public void EndLog(string disk) => _devices.EndLog(disk);
 
     /// <summary>Begins to bring into a disk's top image what it sees through images below, to go on without them. Any thread.</summary>
     /// <param name="device">Its name.</param>

@@ -35,7 +35,7 @@ internal sealed class BlkService : IIoService, IDisposable
         _loop = loop;
         _interrupts = activation.Interrupts;
         _depth = queues.Sum(q => activation.Queues[q]!.Queue.Size);
-        _disk = disk.CreateNode(loop, _depth + 1); // and a flush of ours
+        _disk = NodeOf(disk);
         _queues = [.. queues.Select(q => new BlkQueue(device, _disk, activation, q, loop))];
         _doorbells = [.. _queues.Select(queue => loop.Watch(queue.Doorbell, rung: null))];
         SetLimit(device.Limiter);
@@ -131,7 +131,7 @@ internal sealed class BlkService : IIoService, IDisposable
     {
         try
         {
-            next.Node = next.Disk.CreateNode(_loop, _depth + 1);
+            next.Node = NodeOf(next.Disk);
         }
         catch (BlockException cause)
         {
@@ -235,7 +235,7 @@ internal sealed class BlkService : IIoService, IDisposable
 
         try
         {
-            _disk = disk.CreateNode(_loop, _depth + 1);
+            _disk = NodeOf(disk);
         }
         catch (BlockException cause)
         {
@@ -265,6 +265,10 @@ internal sealed class BlkService : IIoService, IDisposable
         SetLimit(_device.Limiter);
         ResumeQueues();
     }
+
+    // For all requests, and a flush of ours. The log is above whatever the disk is made of.
+    private IBlockNode NodeOf(IDiskBackend disk) =>
+        _device.Log is { } log ? log.CreateNode(disk, _loop, _depth + 1) : disk.CreateNode(_loop, _depth + 1);
 
     private async Task CloseAsync(IBlockNode old, Action over)
     {

@@ -4,6 +4,7 @@ using System.Text;
 using Vmm.Interop;
 using Vmm.State;
 using Vmm.Storage;
+using Vmm.Storage.Changes;
 
 namespace Vmm.Devices.Virtio.Blk;
 
@@ -144,6 +145,9 @@ public sealed class VirtioBlk : VirtioDevice
 
     /// <summary>What is behind it now.</summary>
     public IDiskBackend Disk => _disk;
+
+    /// <summary>The log of what is written; null: there is none. Owned. <see cref="DiskLogging"/> changes it.</summary>
+    public ChangeLog? Log { get; internal set; }
 
     /// <summary>
     /// Puts another disk of the same size behind the device, which owns that one from then on; the old one is the caller's. The driver
@@ -330,6 +334,7 @@ public sealed class VirtioBlk : VirtioDevice
     // 5.2.5: the driver reads the capacity again after a configuration interrupt.
     private void Grow()
     {
+        Log?.Grow(_disk.Geometry.CapacityBytes); // before anybody writes there
         if (!_config.TryGrow(_disk.Geometry.CapacityBytes))
         {
             return;
@@ -381,6 +386,7 @@ public sealed class VirtioBlk : VirtioDevice
             Reset();
             _settled.Wait(); // one that has begun ends
             _disk.Dispose();
+            Log?.Dispose();
             _settled.Dispose();
         }
     }
