@@ -159,7 +159,7 @@ internal static class DaemonServices
                 TimeProvider.System,
                 new SemaphoreSlim(MostSent),
                 Environment.MachineName),
-            _ => new NoChangeLog());
+            vm => new ChangeLogSource(vm.ChangeLogs));
     }
 
     private static void AddReplicas(IServiceCollection services, DaemonOptions options)

@@ -78,7 +78,7 @@ internal sealed class VmBackups(VmSupervisor vm, VmSnapshots snapshots, VmInstan
                 quiesced?.Describe(),
                 part => progress(ReadingPart * part),
                 cancellation),
-            isQuiet: false,
+            isCut: false,
             cancellation).ConfigureAwait(false);
         Tell(made, wish, left);
     }

@@ -37,18 +37,18 @@ internal sealed class VmInstants(VmSupervisor vm, VmDevices devices, VmSnapshots
     /// <summary>Reads disks of a VM that runs. Who calls this holds them.</summary>
     /// <param name="wish">Which disks, and how.</param>
     /// <param name="read">Reads them; hears what stays as it was, and whether the guest was frozen.</param>
-    /// <param name="isQuiet">It is one of many, which nobody wants to hear of each time.</param>
+    /// <param name="isCut">It is one of many cuts for a replica: change logs are cut at the instant, and nobody hears of each.</param>
     /// <param name="cancellation">Gives up; overlays are merged all the same.</param>
     /// <returns>What was read, and the overlays that stay, each with the reason.</returns>
     /// <exception cref="ApiException">There is no instant, or reading failed.</exception>
     internal async Task<(T Made, IReadOnlyList<string> Left)> ReadAsync<T>(
-        SnapshotWish wish, Func<IReadOnlyList<PlannedSnapshot>, GuestQuiesce?, Task<T>> read, bool isQuiet, CancellationToken cancellation)
+        SnapshotWish wish, Func<IReadOnlyList<PlannedSnapshot>, GuestQuiesce?, Task<T>> read, bool isCut, CancellationToken cancellation)
     {
         T made;
         List<string> left = [];
         try
         {
-            (List<PlannedSnapshot> taken, GuestQuiesce? quiesced) = await snapshots.TakeAsync(wish, cancellation, isQuiet)
+            (List<PlannedSnapshot> taken, GuestQuiesce? quiesced) = await snapshots.TakeAsync(wish, isCut, cancellation, isQuiet: isCut)
                 .ConfigureAwait(false);
             made = await read(taken, quiesced).ConfigureAwait(false);
         }
@@ -57,7 +57,7 @@ internal sealed class VmInstants(VmSupervisor vm, VmDevices devices, VmSnapshots
             // Also when it failed: the snapshot may have been taken all the same.
             foreach (string name in wish.Disks ?? [])
             {
-                if (await MergeAsync(name, isQuiet).ConfigureAwait(false) is { } stays)
+                if (await MergeAsync(name, isCut).ConfigureAwait(false) is { } stays)
                 {
                     left.Add(stays);
                     DaemonLog.BackupOverlayStays(vm.Log, vm.Name, stays);

@@ -60,6 +60,9 @@ internal enum VmOperation
     /// <summary>Disks get differencing disks.</summary>
     Snapshot,
 
+    /// <summary>The disks of a VM that is off are read for a point of its replica.</summary>
+    Cut,
+
     /// <summary>A disk begins to be streamed.</summary>
     BeginDiskStream,
 

@@ -1,3 +1,4 @@
+using Vmm.Spec;
 using Vmm.Storage.Replicas;
 
 namespace Vmm.Daemon.Replicas.Sending;
@@ -13,6 +14,11 @@ internal interface IChangeSource
     /// <param name="cancellation">Gives up.</param>
     Task BeginAsync(IReadOnlyList<string> disks, CancellationToken cancellation);
 
+    /// <summary>The VM is off, and stays so: what was written until now is pending.</summary>
+    /// <param name="disks">The disks.</param>
+    /// <exception cref="Vms.ApiException">That cannot be written.</exception>
+    void CutAtRest(IReadOnlyList<(string Name, DiskSpec Disk)> disks);
+
     /// <summary>Which extents may differ from the last point that was cut.</summary>
     /// <param name="disk">The disk.</param>
     /// <param name="path">The file that has it as it was at the instant.</param>
@@ -21,19 +27,8 @@ internal interface IChangeSource
     /// <summary>The cut is over. When it made no point, what was pending is so with the next one as well.</summary>
     /// <param name="isDurable">Its point is in the spool: what was pending is forgotten.</param>
     Task EndAsync(bool isDurable);
-}
 
-/// <summary>Nobody takes note of writes: hashes of all that is allocated are compared.</summary>
-internal sealed class NoChangeLog : IChangeSource
-{
-    private static readonly ExtentSet s_all = ExtentSet.All("there is no change log");
-
-    /// <inheritdoc/>
-    public Task BeginAsync(IReadOnlyList<string> disks, CancellationToken cancellation) => Task.CompletedTask;
-
-    /// <inheritdoc/>
-    public ExtentSet Pending(string disk, string path) => s_all;
-
-    /// <inheritdoc/>
-    public Task EndAsync(bool isDurable) => Task.CompletedTask;
+    /// <summary>Nobody asks any more.</summary>
+    /// <param name="cancellation">Gives up.</param>
+    Task LeaveAsync(CancellationToken cancellation);
 }

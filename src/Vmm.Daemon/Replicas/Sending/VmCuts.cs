@@ -88,7 +88,13 @@ internal sealed class VmCuts(VmSupervisor vm, VmSnapshots snapshots, VmInstants 
             CutWish wish = order.WishOf(vm.Store.Record.Id, spec, isLast: worker is null);
             if (worker is null)
             {
-                made = await StoreAsync(order, wish, disks, cancellation).ConfigureAwait(false);
+                // In turn: a start comes behind it, and meets no disks that are locked.
+                await vm.Operations.RunAsync(VmOperation.Cut, vm.Name, async () =>
+                {
+                    RequireOff();
+                    order.Changes.CutAtRest(disks);
+                    made = await StoreAsync(order, wish, disks, cancellation).ConfigureAwait(false);
+                }, cancellation).ConfigureAwait(false);
                 Interlocked.Exchange(ref _closedAt, runs);
                 return made;
             }
@@ -97,15 +103,22 @@ internal sealed class VmCuts(VmSupervisor vm, VmSnapshots snapshots, VmInstants 
                 new SnapshotWish(BackupPlan.NewReplicaTag(), names, null, order.QuiesceSeconds),
                 (taken, quiesced) => StoreAsync(
                     order, wish with { Quiesced = quiesced?.Describe() }, [.. taken.Select(disk => (disk.Name, disk.Disk))], cancellation),
-                isQuiet: true,
+                isCut: true,
                 cancellation).ConfigureAwait(false);
             return made;
         }
         finally
         {
-            // A point that is there is the next one's parent, also when an overlay could not be merged behind it.
-            await order.Changes.EndAsync(made is not null || order.Spool.Points.Any(point => point.Point.Id == order.Point))
-                .ConfigureAwait(false);
+            // Only when the hashes here are those of the point, too: otherwise it may be lost, and what it has with it.
+            await order.Changes.EndAsync(isDurable: made is not null).ConfigureAwait(false);
+        }
+    }
+
+    private void RequireOff()
+    {
+        if (vm.RequireWorkerForDevices() is not null)
+        {
+            throw new ApiException(409, "vm-busy", "the VM was started", $"{vm.Name} was started: the next cut comes while it runs");
         }
     }
 

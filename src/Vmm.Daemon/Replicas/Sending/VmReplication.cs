@@ -18,6 +18,7 @@ internal sealed class VmReplication : IAsyncDisposable
     private readonly ReplicaLedger _ledger;
     private readonly ReplicaCutter _cutter;
     private readonly ReplicaSendLoop _sender;
+    private readonly IChangeSource _changes;
     private readonly CancellationTokenSource _stop = new();
     private Task _work = Task.CompletedTask;
 
@@ -27,7 +28,7 @@ internal sealed class VmReplication : IAsyncDisposable
     /// <param name="changes">Tells what the VM writes.</param>
     internal VmReplication(ManagedVm vm, ReplicaSettings settings, ReplicaParts parts, IChangeSource changes)
     {
-        (_vm, _parts) = (vm, parts);
+        (_vm, _parts, _changes) = (vm, parts, changes);
         ReplicaState first = settings.Suspension is not null ? ReplicaState.Suspended
             : settings.Resync is not null ? ReplicaState.Resyncing
             : settings.Newest.Length == 0 ? ReplicaState.Seeding
@@ -171,9 +172,18 @@ internal sealed class VmReplication : IAsyncDisposable
     internal async Task<string?> EndAsync()
     {
         await DisposeAsync().ConfigureAwait(false);
+        using CancellationTokenSource limit = new(s_farewell);
         try
         {
-            using CancellationTokenSource limit = new(s_farewell);
+            await _changes.LeaveAsync(limit.Token).ConfigureAwait(false);
+        }
+        catch (Exception cause) when (cause is ApiException or OperationCanceledException)
+        {
+            DaemonLog.ReplicaFilesStay(_parts.Log, _ledger.Name, "the change log", cause.Message);
+        }
+
+        try
+        {
             using IReplicaPeer peer = _parts.Connect(Settings.To);
             await peer.EndAsync(_ledger.Id, limit.Token).ConfigureAwait(false);
             return null;
