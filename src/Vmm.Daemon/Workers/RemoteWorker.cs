@@ -49,15 +49,15 @@ internal sealed class RemoteWorker : IWorker
             ControlKinds.VsockDialed, ControlCodec.Body(body, ControlJson.Default.VsockDialed), "stream", stream));
         _nets = new UserNetStarts(net => new PasstProcess(net).Start(), text => options.Disks.NetRemarked?.Invoke(VmId, text));
         _storage = new StorageDials((body, socket) => _link!.AnswerDialAsync(
-            ControlKinds.StorageDialed, ControlCodec.Body(body, ControlJson.Default.StorageDialed), "socket", socket), options.Disks.Rbd, _nets);
+            ControlKinds.StorageDialed, ControlCodec.Body(body, ControlJson.Default.StorageDialed), "socket", socket),
+            options.Disks.Rbd, _nets);
         Bounds = new WorkerBounds(process, ReportLine);
         _events = new WorkerEvents(_dials, _storage, Bounds.Unthrottle);
         _events.OnDeviceRemoved(_ => LeftNets.OnRemoved(_nets, this));
         _link = new WorkerLink(socket, process, options, _events.Handle, () => HelloAsync(CancellationToken.None), () => Kill());
         (_saves, Moves) = (new WorkerSaves(_link, Bounds), new WorkerMoves(_link, () => HelloAsync(CancellationToken.None)));
         Receives = new WorkerReceives(_link, () => HelloAsync(CancellationToken.None));
-        _finish = FinishAsync();
-        _greeting = new WorkerGreeting(_link, _events, Bounds);
+        (_finish, _greeting) = (FinishAsync(), new WorkerGreeting(_link, _events, Bounds));
         _plugs = new WorkerPlugs(_link, _events, Bounds, _greeting, options.Disks);
         (_copies, _snapshots) = (new WorkerCopies(_link, Bounds, _plugs, options.Disks), new WorkerSnapshots(_link, Bounds, options.Disks));
     }
