@@ -61,14 +61,7 @@ internal sealed class HostedSnapshots(VirtualMachine machine, Func<VmState> stat
     {
         try
         {
-            if (begins)
-            {
-                machine.BeginLog(body.Device, passed.Take("log"));
-            }
-            else
-            {
-                machine.EndLog(body.Device);
-            }
+            machine.Log(body.Device, begins ? passed.Take("log") : null);
         }
         catch (Exception cause) when (cause is BlockException or TimeoutException or ObjectDisposedException)
         {

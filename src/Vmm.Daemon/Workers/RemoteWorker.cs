@@ -44,8 +44,7 @@ internal sealed class RemoteWorker : IWorker
     /// <param name="gone">Called once, when the process is gone.</param>
     internal RemoteWorker(PacketSocket socket, ProcessHandle process, WorkerLauncherOptions options, Action<RemoteWorker> gone)
     {
-        _options = options;
-        _gone = gone;
+        (_options, _gone) = (options, gone);
         _dials = new VsockDials((body, stream) => _link!.AnswerDialAsync(
             ControlKinds.VsockDialed, ControlCodec.Body(body, ControlJson.Default.VsockDialed), "stream", stream));
         _nets = new UserNetStarts(net => new PasstProcess(net).Start(), text => options.Disks.NetRemarked?.Invoke(VmId, text));
@@ -56,14 +55,11 @@ internal sealed class RemoteWorker : IWorker
         _events = new WorkerEvents(_dials, _storage, Bounds.Unthrottle);
         _events.OnDeviceRemoved(_ => LeftNets.OnRemoved(_nets, this));
         _link = new WorkerLink(socket, process, options, _events.Handle, () => HelloAsync(CancellationToken.None), () => Kill());
-        _saves = new WorkerSaves(_link, Bounds);
-        Moves = new WorkerMoves(_link, () => HelloAsync(CancellationToken.None));
+        (_saves, Moves) = (new WorkerSaves(_link, Bounds), new WorkerMoves(_link, () => HelloAsync(CancellationToken.None)));
         Receives = new WorkerReceives(_link, () => HelloAsync(CancellationToken.None));
-        _finish = FinishAsync();
-        _greeting = new WorkerGreeting(_link, _events, Bounds);
+        (_finish, _greeting) = (FinishAsync(), new WorkerGreeting(_link, _events, Bounds));
         _plugs = new WorkerPlugs(_link, _events, Bounds, _greeting, options.Disks);
-        _copies = new WorkerCopies(_link, Bounds, _plugs, options.Disks);
-        _snapshots = new WorkerSnapshots(_link, Bounds, options.Disks);
+        (_copies, _snapshots) = (new WorkerCopies(_link, Bounds, _plugs, options.Disks), new WorkerSnapshots(_link, Bounds, options.Disks));
     }
 
     public string VmId => _files?.VmId ?? "";
@@ -245,8 +241,7 @@ internal sealed class RemoteWorker : IWorker
     public Task StepDiskCopyAsync(string device, DiskCopyStep step, CancellationToken cancellation) =>
         _copies.StepAsync(device, step, cancellation);
 
-    public Task SnapshotDisksAsync(
-        IReadOnlyList<(string Device, DiskSpec Overlay)> disks, bool cut, CancellationToken cancellation) =>
+    public Task SnapshotDisksAsync(IReadOnlyList<(string Device, DiskSpec Overlay)> disks, bool cut, CancellationToken cancellation) =>
         _snapshots.TakeAsync(disks, cut, cancellation);
 
     public Task LogChangesAsync(string device, FileDescriptorHandle log, CancellationToken cancellation) =>
@@ -366,8 +361,7 @@ internal sealed class RemoteWorker : IWorker
         _link.CallAsync(kind, body, cancellation);
 
     private Task<T> AskAsync<T>(string kind, JsonTypeInfo<T> type, CancellationToken cancellation, JsonElement? question = null)
-        where T : class =>
-        _link.AskAsync(kind, type, question, cancellation);
+        where T : class => _link.AskAsync(kind, type, question, cancellation);
 
     private async Task FinishAsync()
     {

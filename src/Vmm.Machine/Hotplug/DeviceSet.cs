@@ -231,11 +231,8 @@ internal sealed class DeviceSet
     internal void SnapshotDisks(IReadOnlyList<DiskOverlay> overlays, bool cut, Action<string>? note) =>
         DiskSnapshot.Take(_board.Spec.Name, _table, overlays, cut, note, _board.Resources.Threads);
 
-    /// <inheritdoc cref="DiskLogs.Begin"/>
-    internal void BeginLog(string id, FileDescriptorHandle file) => DiskLogs.Begin(_board.Spec.Name, _table, id, file);
-
-    /// <inheritdoc cref="DiskLogs.End"/>
-    internal void EndLog(string id) => DiskLogs.End(_board.Spec.Name, _table, id);
+    /// <inheritdoc cref="DiskLogs.Set"/>
+    internal void Log(string id, FileDescriptorHandle? file) => DiskLogs.Set(_board.Spec.Name, _table, id, file);
 
     /// <summary>Limits a disk or network device from now on; null is no limit. Any thread.</summary>
     /// <exception cref="ArgumentException">There is no such device, or the limit is out of range.</exception>

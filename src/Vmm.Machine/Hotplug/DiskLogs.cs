@@ -10,6 +10,26 @@ internal static class DiskLogs
 {
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(10);
 
+    /// <summary>Logs what is written to a disk from now on, or no more.</summary>
+    /// <param name="name">The machine, for errors.</param>
+    /// <param name="table">Its devices.</param>
+    /// <param name="id">The disk.</param>
+    /// <param name="file">The log's file; owned. Null: there is no log from now on.</param>
+    /// <exception cref="HotplugException">There is no such disk, or it is on its way out, or a job of it goes on.</exception>
+    /// <exception cref="BlockException">The file is no log of this disk, or the disk failed: it goes on as it was.</exception>
+    /// <exception cref="TimeoutException">The disk hangs: likewise.</exception>
+    internal static void Set(string name, DeviceTable table, string id, FileDescriptorHandle? file)
+    {
+        if (file is null)
+        {
+            End(name, table, id);
+        }
+        else
+        {
+            Begin(name, table, id, file);
+        }
+    }
+
     /// <summary>Logs what is written to a disk from now on. One that it has is ended first.</summary>
     /// <param name="name">The machine, for errors.</param>
     /// <param name="table">Its devices.</param>
@@ -18,7 +38,7 @@ internal static class DiskLogs
     /// <exception cref="HotplugException">There is no such disk, or it is on its way out, or a job of it goes on.</exception>
     /// <exception cref="BlockException">The file is no log of this disk, or the disk failed: it goes on as it was.</exception>
     /// <exception cref="TimeoutException">The disk hangs: likewise.</exception>
-    internal static void Begin(string name, DeviceTable table, string id, FileDescriptorHandle file)
+    private static void Begin(string name, DeviceTable table, string id, FileDescriptorHandle file)
     {
         AttachedDevice device;
         try
@@ -54,7 +74,7 @@ internal static class DiskLogs
     /// <exception cref="HotplugException">There is no such disk, or it is on its way out, or a job of it goes on.</exception>
     /// <exception cref="BlockException">The disk failed: it is logged still.</exception>
     /// <exception cref="TimeoutException">The disk hangs: likewise.</exception>
-    internal static void End(string name, DeviceTable table, string id)
+    private static void End(string name, DeviceTable table, string id)
     {
         AttachedDevice device = Take(name, table, id);
         try

@@ -283,11 +283,8 @@ public sealed class VirtualMachine : IDisposable
     public void SnapshotDisks(IReadOnlyList<DiskOverlay> overlays, Action<string>? note, bool cut = false) =>
         _devices.SnapshotDisks(overlays, cut, note);
 
-    /// <inheritdoc cref="DeviceSet.BeginLog"/>
-    public void BeginLog(string disk, FileDescriptorHandle file) => _devices.BeginLog(disk, file);
-
-    /// <inheritdoc cref="DeviceSet.EndLog"/>
-    public void EndLog(string disk) => _devices.EndLog(disk);
+    /// <inheritdoc cref="DeviceSet.Log"/>
+    public void Log(string disk, FileDescriptorHandle? file) => _devices.Log(disk, file);
 
     /// <summary>Begins to bring into a disk's top image what it sees through images below, to go on without them. Any thread.</summary>
     /// <param name="device">Its name.</param>
@@ -333,12 +330,8 @@ public sealed class VirtualMachine : IDisposable
 
     /// <inheritdoc cref="VnodeHomes.Rehome"/>
     public PageMigrationResult Rehome(
-        int vnode,
-        IReadOnlyList<int> hostNodes,
-        IReadOnlyList<int> hostCpus,
-        ulong? bytesPerSecond,
-        Action<double, ByteSize>? progress,
-        CancellationToken cancel) =>
+        int vnode, IReadOnlyList<int> hostNodes, IReadOnlyList<int> hostCpus, ulong? bytesPerSecond,
+        Action<double, ByteSize>? progress, CancellationToken cancel) =>
         _board.Homes.Rehome(vnode, hostNodes, hostCpus, bytesPerSecond, progress, cancel);
 
     /// <summary>
