@@ -58,11 +58,11 @@ internal sealed class ReplicaSender(string vm, SemaphoreSlim slots, TimeProvider
         point.Parent == Guid.Empty ? "" : point.Parent.ToString("D"),
         point.Generation.ToString("D"),
         point.Time,
-        point.Quiesced,
         point.IsLast,
         point.Spec,
-        point.Variables,
-        [.. point.Disks.Select(disk => new ReplicaPointDisk(disk.Name, disk.Bytes, disk.Stored, disk.Seal, disk.Root, disk.Why))]);
+        [.. point.Disks.Select(disk => new ReplicaPointDisk(disk.Name, disk.Bytes, disk.Stored, disk.Seal, disk.Root, disk.Why))],
+        point.Quiesced,
+        point.Variables);
 
     private static bool Has(ReplicaSiteInfo site, string id) => string.Equals(site.Newest, id, StringComparison.OrdinalIgnoreCase);
 
@@ -146,6 +146,13 @@ internal sealed class ReplicaSender(string vm, SemaphoreSlim slots, TimeProvider
 
             if (site?.Intake is not { } intake || !string.Equals(intake.Id, id, StringComparison.OrdinalIgnoreCase))
             {
+                // It may have been put there between its look at the newest point and that at what comes.
+                site = await peer.FindAsync(vm, cancellation).ConfigureAwait(false);
+                if (site is not null && Has(site, id))
+                {
+                    return site;
+                }
+
                 throw new PeerException(ReplicaProblem.Refused, $"{vm}: the recovery site has dropped point {id}");
             }
 
