@@ -38,7 +38,7 @@ public sealed class StrictInputTests
         ["PUT /api/v1/vms/{name}/replica"] =
             """
             {"to":"https://nowhere.invalid:8443","disks":["disk0"],"intervalSeconds":30,"keep":{"allSeconds":9,"hourly":2,"daily":1},
-            "bytesPerSecond":1048576,"quiesceSeconds":9}
+            "bytesPerSecond":1048576,"quiesceSeconds":59}
             """,
         ["POST /api/v1/vms/{name}/replica/pause"] = """{"reason":"a","seconds":9}""",
         ["POST /api/v1/vms/{name}/snapshot"] =
@@ -481,7 +481,8 @@ public sealed class StrictInputTests
     private static bool IsPart(JsonTypeInfo type, JsonPropertyInfo field)
     {
         JsonTypeInfo info = type.Options.GetTypeInfo(field.PropertyType);
-        return (info.Kind == JsonTypeInfoKind.Enumerable ? type.Options.GetTypeInfo(info.ElementType!) : info).Kind == JsonTypeInfoKind.Object;
+        JsonTypeInfo each = info.Kind == JsonTypeInfoKind.Enumerable ? type.Options.GetTypeInfo(info.ElementType!) : info;
+        return each.Kind == JsonTypeInfoKind.Object;
     }
 
     private static OpenApiEntry Entry(RouteEndpoint route) =>

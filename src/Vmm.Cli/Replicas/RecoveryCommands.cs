@@ -88,8 +88,12 @@ internal static class RecoveryCommands
                 session.Client.FailoverAsync(
                     parsed.GetValue(name)!,
                     new FailoverWish(
-                        parsed.GetValue(point), null, parsed.GetValue(other), parsed.GetValue(networks) is { Length: > 0 } some ? some : null,
-                        Start(parsed.GetValue(rest)), parsed.GetValue(confirm)),
+                        parsed.GetValue(point),
+                        null,
+                        parsed.GetValue(other),
+                        parsed.GetValue(networks) is { Length: > 0 } some ? some : null,
+                        Start(parsed.GetValue(rest)),
+                        parsed.GetValue(confirm)),
                     cancellation),
                 cancellation));
     }
@@ -104,7 +108,8 @@ internal static class RecoveryCommands
                 cancellation));
     }
 
-    private static Option<int?> Point() => new("--point") { Description = "Number of the point [default: the newest]", HelpName = "number" };
+    private static Option<int?> Point() =>
+        new("--point") { Description = "Number of the point [default: the newest]", HelpName = "number" };
 
     private static Option<bool> Rest() => new("--no-start") { Description = "Make the VM, and do not start it" };
 

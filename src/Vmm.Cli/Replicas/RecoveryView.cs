@@ -36,7 +36,8 @@ internal static class RecoveryView
             ("state", info.FailedOverTo is { } vm ? $"{info.State} to {vm}" : info.State.ToString()),
             ("points", info.Points.Count == 0 ? "none yet"
                 : $"{Number(info.Points.Count)}, the newest of {Time(info.Points[^1].Time)}, {Age(info.AgeSeconds ?? 0)} old"),
-            ("arriving", info.Arriving is null ? "-" : info.Arriving.Problem ?? (info.Arriving.Sealing ? "a point is checked" : "a point comes")),
+            ("arriving", info.Arriving is not { } arriving ? "-"
+                : arriving.Problem ?? (arriving.Sealing ? "a point is checked" : "a point comes")),
             ("tests", info.Tests.Count == 0 ? "-" : string.Join(", ", info.Tests)),
             ("keep", $"all of {Age(info.Keep.AllSeconds)}, {Number(info.Keep.Hourly)} hourly, {Number(info.Keep.Daily)} daily"),
             ("generation", info.Generations.LastCommon.Length == 0 ? info.Generations.Current

@@ -5,10 +5,6 @@ namespace Vmm.Contracts.Rest;
 /// <summary>Replicas of VMs of other hosts: recovery points and failovers.</summary>
 public static class RecoveryRequests
 {
-    /// <summary>VMs that are replicated, in both directions.</summary>
-    public static Task<ReplicaList> ReplicasAsync(this VmmClient client, CancellationToken cancellation) =>
-        client.AskAsync(HttpMethod.Get, "replicas", null, RestJson.Default.ReplicaList, cancellation);
-
     /// <summary>One replica, with its recovery points.</summary>
     public static Task<RecoveryInfo> RecoveryAsync(this VmmClient client, string name, CancellationToken cancellation) =>
         client.AskAsync(HttpMethod.Get, Replica(name), null, RestJson.Default.RecoveryInfo, cancellation);

@@ -53,7 +53,9 @@ public sealed record ReplicaSuspension(string Owner, string Reason, DateTimeOffs
 /// <param name="PendingBytes">Bytes that were cut or written and are not there yet, as far as is known.</param>
 /// <param name="SpoolBytes">Bytes of deltas that wait here.</param>
 /// <param name="WorstAgeSeconds">The oldest that the newest point was in the last hour: the recovery point objective as measured.</param>
-/// <param name="PredictedAgeSeconds">How old it will be at worst if all goes on as in the last minutes; null while nothing was sent.</param>
+/// <param name="PredictedAgeSeconds">
+/// How old it will be at worst if all goes on as in the last minutes; null while nothing was sent.
+/// </param>
 /// <param name="BytesPerSecond">What was sent in a second, in the last minute.</param>
 /// <param name="PointsSent">Points that the other site has acknowledged since vmmd started.</param>
 /// <param name="Suspension">Who holds it.</param>
@@ -107,7 +109,7 @@ public sealed record ReplicaList(IReadOnlyList<ReplicaInfo> Sent, IReadOnlyList<
 /// <summary>A VM is to be made of a recovery point.</summary>
 /// <param name="Point">The number; null: the newest.</param>
 /// <param name="Network">
-/// The private network that its devices go to in a test failover; null: none, its devices are there and lead nowhere.
+/// The private network that its network devices are on in a test failover; null: it has none.
 /// </param>
 /// <param name="As">The name of the VM; null: for a test <c>NAME-test-1</c> and on, for a failover the same as at the primary.</param>
 /// <param name="Networks">Names of networks or bridges at the primary, and what they are here: <c>FROM=TO</c>.</param>

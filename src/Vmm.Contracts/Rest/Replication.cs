@@ -37,7 +37,7 @@ public enum ReplicaSiteState
     /// <summary>It takes points.</summary>
     Receiving,
 
-    /// <summary>The VM runs, or may run, at the recovery site: nothing is taken until that is cancelled or the direction reversed.</summary>
+    /// <summary>The VM runs, or may run, at the recovery site: nothing is taken until that is cancelled.</summary>
     FailedOver,
 
     /// <summary>The recovery site has become the primary for good.</summary>

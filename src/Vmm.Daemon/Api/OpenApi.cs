@@ -97,23 +97,21 @@ internal static class OpenApi
             operation["parameters"] = new JsonArray(parameters);
         }
 
-        if (entry?.Body is { } body)
+        if (RequestContent(entry, schemas) is { } content)
         {
-            operation["requestBody"] =
-                new JsonObject { ["required"] = true, ["content"] = Content("application/json", Reference(body, schemas)) };
-        }
-        else if (entry?.IsSpec == true)
-        {
-            operation["requestBody"] = new JsonObject { ["required"] = true, ["content"] = Content("application/yaml", []) };
-        }
-
-        else if (entry?.IsOctets == true)
-        {
-            operation["requestBody"] = new JsonObject { ["required"] = true, ["content"] = Content("application/octet-stream", []) };
+            operation["requestBody"] = new JsonObject { ["required"] = true, ["content"] = content };
         }
 
         return operation;
     }
+
+    private static JsonObject? RequestContent(OpenApiEntry? entry, JsonObject schemas) => entry switch
+    {
+        { Body: { } body } => Content("application/json", Reference(body, schemas)),
+        { IsSpec: true } => Content("application/yaml", []),
+        { IsOctets: true } => Content("application/octet-stream", []),
+        _ => null,
+    };
 
     private static JsonObject Schema(QueryParameter parameter) => parameter.Type is "integer"
         ? new() { ["type"] = parameter.Type, ["minimum"] = 0, ["maximum"] = parameter.Most }

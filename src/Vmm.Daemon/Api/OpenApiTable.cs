@@ -64,7 +64,7 @@ internal static class OpenApiTable
         ["POST /vms/{name}/replica/verify"] =
             new("Compare hashes of the newest point with the other site; a job", s_json.JobInfo, Status: "202"),
         ["PUT /replication/{vm}"] =
-            new("Make the replica of a VM of another host, or renew its pairing; for its vmmd", s_json.ReplicaSiteInfo, s_json.ReplicaOffer),
+            new("Make the replica of a VM of another host, or renew it; for its vmmd", s_json.ReplicaSiteInfo, s_json.ReplicaOffer),
         ["GET /replication/{vm}"] = new("Where the replica stands", s_json.ReplicaSiteInfo),
         ["DELETE /replication/{vm}"] = new("End the pairing; the points stay", Status: "204"),
         ["POST /replication/{vm}/points"] =

@@ -65,8 +65,8 @@ internal static class ReplicationEndpoints
         try
         {
             ReplicaArrived arrived = await replica.AppendAsync(
-                Text(context, "point"), Text(context, "disk"), offset, context.Request.Body, buffer.AsMemory(0, MostBytes + 1), deadline.Token)
-                .ConfigureAwait(false);
+                Text(context, "point"), Text(context, "disk"), offset, context.Request.Body, buffer.AsMemory(0, MostBytes + 1),
+                deadline.Token).ConfigureAwait(false);
             await Json(context, arrived, RestJson.Default.ReplicaArrived).ConfigureAwait(false);
         }
         catch (OperationCanceledException) when (!context.RequestAborted.IsCancellationRequested)

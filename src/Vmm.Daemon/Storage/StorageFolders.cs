@@ -157,7 +157,8 @@ public sealed class StorageFolders(
         bool isKept = IsReadOnly(full);
         if (isKept && writable)
         {
-            throw new StorageException(path, "is a folder of images or replicas of this host, which no guest writes: share it read-only (readOnly)");
+            throw new StorageException(
+                path, "is a folder of images or replicas of this host, which no guest writes: share it read-only (readOnly)");
         }
 
         string at = FolderOf(folders, full) ?? (isKept ? KeptFolderOf(full) : null) ?? throw new StorageException(

@@ -209,7 +209,8 @@ public sealed class VmManager(
             VmRecord record = new(Guid.NewGuid().ToString(), spec.Name, yaml, folder, 1, WantedOn: false, LastExit: null);
             ManagedVm vm = await Nets.ReserveAsync(
                 spec, () => _vms.ContainsKey(spec.Name) ? spec : null,
-                () => Task.FromResult(_vms[spec.Name] = Managed(NewVms.Store(inventory, record, over is null ? null : over.Make)))).ConfigureAwait(false);
+                () => Task.FromResult(_vms[spec.Name] = Managed(NewVms.Store(inventory, record, over is null ? null : over.Make))))
+                .ConfigureAwait(false);
             Events.Publish("created", spec.Name);
             return (vm.Info, true);
         }

@@ -121,7 +121,8 @@ public sealed class RecoveryTests : IAsyncLifetime
         await _site.DoneAsync(_site.Client.CancelFailoverAsync("web1", s_none));
         Assert.Empty((await _site.Client.ListAsync(s_none)).Vms);
         Assert.Empty(Directory.GetDirectories(_site.Daemon.Options.MachinesFolder));
-        Assert.Equal((ReplicaSiteState.Receiving, primary.Generation), ((await primary.StatusAsync()).State, (await primary.StatusAsync()).Generations.Current));
+        ReplicaSiteInfo again = await primary.StatusAsync();
+        Assert.Equal((ReplicaSiteState.Receiving, primary.Generation), (again.State, again.Generations.Current));
         Assert.Equal("replica-receiving", (await DaemonFixture.RefusedAsync(() => _site.Client.CancelFailoverAsync("web1", s_none))).Code);
 
         await _site.DoneAsync(_site.Client.FailoverAsync("web1", new FailoverWish(Point: 1, Confirm: "web1", Start: false), s_none));
@@ -210,7 +211,9 @@ public sealed class RecoveryTests : IAsyncLifetime
         await primary.ReplicateAsync(1);
         await _site.DoneAsync(_site.Client.TestFailoverAsync("web1", new FailoverWish(As: "try"), s_none));
         VmSpec spec = await SpecOfAsync("try");
-        Assert.Equal([_site.DiskOf("try", "disk0"), _site.DiskOf("try", "disk1"), $"{_site.Daemon.Folder}/cd.iso"], spec.Disks.Select(disk => disk.Path));
+        Assert.Equal(
+            [_site.DiskOf("try", "disk0"), _site.DiskOf("try", "disk1"), $"{_site.Daemon.Folder}/cd.iso"],
+            spec.Disks.Select(disk => disk.Path));
         Assert.Equal((null, false), (spec.Vsock, spec.Autostart));
         Assert.NotEqual("6b29fc40-ca47-1067-b31d-00dd010662da", spec.GenerationId);
         string told = _site.Daemon.Host.Vms.Events.Of("web1").Last(e => e.Kind is "replica").Message!;
@@ -226,7 +229,6 @@ public sealed class RecoveryTests : IAsyncLifetime
     public async Task Old_points_go_by_the_policy_and_never_one_in_use()
     {
         TestPrimary primary = await _site.ReplicaAsync(0);
-        primary.Keep = new ReplicaKeep(0, 0, 0);
         DateTimeOffset then = DateTimeOffset.UtcNow.AddHours(-9);
         primary.Keep = new ReplicaKeep(9 * 3600 + 60, 0, 0);
         await primary.PairAsync();

@@ -42,7 +42,8 @@ public sealed class ReplicaModelTests
         Assert.Equal(record.Generations, Pairing.Renew(record, s_offer, "certificate:a").Generations);
         string next = Guid.NewGuid().ToString();
         ReplicaOffer later = s_offer with { Generations = new ReplicaGenerations(next, s_offer.Generations.Current) };
-        Assert.Equal(new ReplicaGenerations(next, "", s_offer.Generations.Current), Pairing.Renew(record, later, "certificate:a").Generations);
+        Assert.Equal(
+            new ReplicaGenerations(next, "", s_offer.Generations.Current), Pairing.Renew(record, later, "certificate:a").Generations);
         ReplicaOffer stranger = s_offer with { Generations = new ReplicaGenerations(next) };
         Assert.Throws<ApiException>(() => Pairing.Renew(record, stranger, "certificate:a"));
         Assert.Throws<ApiException>(() => Pairing.Renew(record, s_offer, "certificate:b"));

@@ -27,7 +27,8 @@ public sealed class ReplicaPeerTests : IAsyncLifetime
         Assert.Equal(300ul, (await primary.AppendAsync(id, "disk0", 0, bytes.AsMemory(0, 300))).Arrived);
         await CodeAsync(409, "replica-offset", "go on at 300", () => primary.AppendAsync(id, "disk0", 0, bytes.AsMemory(0, 300)));
         await CodeAsync(409, "replica-offset", "go on at 300", () => primary.AppendAsync(id, "disk0", 400, bytes.AsMemory(400, 1)));
-        await CodeAsync(409, "replica-offset", "go on at 300", () => primary.AppendAsync(id, "disk0", ulong.MaxValue, bytes.AsMemory(0, 9)));
+        await CodeAsync(
+            409, "replica-offset", "go on at 300", () => primary.AppendAsync(id, "disk0", ulong.MaxValue, bytes.AsMemory(0, 9)));
         await CodeAsync(404, "replica-no-disk", "disk", () => primary.AppendAsync(id, "disk7", 0, bytes.AsMemory(0, 9)));
         await CodeAsync(404, "replica-no-point", "was not offered", () => primary.AppendAsync("x", "disk0", 300, bytes.AsMemory(300, 9)));
         await CodeAsync(409, "replica-incomplete", $"300 of {bytes.Length} bytes of disk0", () => primary.SealAsync(id));
@@ -112,10 +113,12 @@ public sealed class ReplicaPeerTests : IAsyncLifetime
         string some = Guid.NewGuid().ToString();
         await CodeAsync(409, "replica-parent", "stands on", () => primary.OfferAsync(sound with { Parent = some }));
         await CodeAsync(409, "replica-generation", some, () => primary.OfferAsync(sound with { Generation = some }));
-        await CodeAsync(422, "replica-refused", "disk5 was not offered", () => primary.OfferAsync(With(sound, sound.Disks[0] with { Name = "disk5" })));
+        await CodeAsync(422, "replica-refused", "disk5 was not offered",
+            () => primary.OfferAsync(With(sound, sound.Disks[0] with { Name = "disk5" })));
         await CodeAsync(422, "replica-refused", "named twice", () => primary.OfferAsync(With(sound, sound.Disks[1])));
         await CodeAsync(409, "replica-generation", sound.Generation, () => other.OfferAsync(sound));
-        await CodeAsync(422, "replica-refused", "a delta of", () => primary.OfferAsync(With(sound, sound.Disks[0] with { Stored = 1ul << 50 })));
+        await CodeAsync(422, "replica-refused", "a delta of",
+            () => primary.OfferAsync(With(sound, sound.Disks[0] with { Stored = 1ul << 50 })));
         await CodeAsync(422, "replica-refused", "time", () => primary.OfferAsync(sound with { Time = DateTimeOffset.UtcNow.AddDays(9) }));
         await CodeAsync(422, "replica-refused", "variables", () => primary.OfferAsync(sound with { Variables = "not base64!" }));
         await CodeAsync(422, "replica-refused", "id", () => primary.OfferAsync(sound with { Id = "../../x" }));
@@ -209,7 +212,8 @@ public sealed class ReplicaPeerTests : IAsyncLifetime
         await CodeAsync(403, "replica-not-yours", "another vmmd", () => thief.StatusAsync());
         await CodeAsync(403, "replica-not-yours", "another vmmd", () => thief.OfferAsync(TestPrimary.OfferOf(point)));
         await CodeAsync(403, "replica-not-yours", "another vmmd", () => thief.SealAsync(point.Point.Id.ToString()));
-        await CodeAsync(403, "replica-not-yours", "another vmmd", () => thief.AppendAsync(point.Point.Id.ToString(), "disk0", 0, new byte[9]));
+        await CodeAsync(403, "replica-not-yours", "another vmmd",
+            () => thief.AppendAsync(point.Point.Id.ToString(), "disk0", 0, new byte[9]));
         await CodeAsync(409, "replica-taken", "another primary", () => thief.PairAsync());
         await CodeAsync(403, "forbidden", "for viewer", () => thief.AskAsync(
             HttpMethod.Get, "/api/v1/replicas", null, RestJson.Default.ReplicaList));

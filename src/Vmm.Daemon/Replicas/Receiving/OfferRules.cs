@@ -104,7 +104,8 @@ internal static class OfferRules
     private static bool IsHash(string text) => text.Length == HashLetters && text.All(char.IsAsciiHexDigit);
 
     private static bool IsDisk(string text) =>
-        text.Length is > 4 and <= 7 && text.StartsWith("disk", StringComparison.Ordinal) && text.AsSpan(4).IndexOfAnyExceptInRange('0', '9') < 0;
+        text.Length is > 4 and <= 7 && text.StartsWith("disk", StringComparison.Ordinal)
+        && text.AsSpan(4).IndexOfAnyExceptInRange('0', '9') < 0;
 
     private static bool IsText(string text) => text.Length <= LongestText && !text.Any(char.IsControl);
 }

@@ -39,7 +39,9 @@ internal sealed class PointUsers(VmManager vms)
         {
             foreach (DiskSpec disk in (vm.Spec?.Disks ?? []).Where(disk => !disk.IsRemote))
             {
-                if (vm.DiskFiles.ChainOf(disk).Select(file => images.GetValueOrDefault(file)).FirstOrDefault(number => number > 0) is > 0 and var number)
+                // The first of its chain: those below are what that point stands on.
+                int number = vm.DiskFiles.ChainOf(disk).Select(file => images.GetValueOrDefault(file)).FirstOrDefault(found => found > 0);
+                if (number > 0)
                 {
                     _ = users[number].Add(vm.Record.Name);
                 }

@@ -24,7 +24,8 @@ internal sealed class Recoveries(ReplicaLibrary library, RecoveryVms makes, Poin
     {
         SiteRecord record = replica.Record;
         IReadOnlyList<ArrangedPoint> points = replica.Damage is null ? replica.Points.Points : [];
-        IReadOnlyDictionary<int, SortedSet<string>> used = replica.Damage is null ? users.Of(replica) : new Dictionary<int, SortedSet<string>>();
+        IReadOnlyDictionary<int, SortedSet<string>> used =
+            replica.Damage is null ? users.Of(replica) : new Dictionary<int, SortedSet<string>>();
         return new RecoveryInfo(
             record.Name,
             record.Vm,
@@ -320,12 +321,13 @@ internal sealed class Recoveries(ReplicaLibrary library, RecoveryVms makes, Poin
             return;
         }
 
-        string older = newest.Number == point.Number ? "" : $", and {replica.Points.Points.Count(each => each.Number > point.Number)} newer points";
+        int newer = replica.Points.Points.Count(each => each.Number > point.Number);
+        string older = newer == 0 ? "" : $", and {newer} newer points";
         string typed = wish.Confirm is { } other ? $"{SafeWord(other)} is not its name" : "type its name";
         throw new ApiException(409, "replica-unconfirmed", "the failover would lose data", $"{replica.Name}: point {point.Number} is "
-            + $"{AgeOf(point)} old, and was not cut after the VM was off: what the primary has written since{older} would be lost. To do it all "
-            + $"the same, {typed}: --confirm {replica.Name}. To lose nothing, stop the VM at the primary, 'vmmctl replica sync-now' there, and "
-            + "fail over to the newest point");
+            + $"{AgeOf(point)} old, and was not cut after the VM was off: what the primary has written since{older} would be lost. To do "
+            + $"it all the same, {typed}: --confirm {replica.Name}. To lose nothing, stop the VM at the primary, 'vmmctl replica "
+            + $"sync-now {replica.Name}' there, and fail over to the newest point");
     }
 
     private static string SafeWord(string text) => Contracts.SafeText.Line(text, 64);

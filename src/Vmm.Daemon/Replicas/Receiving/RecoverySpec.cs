@@ -17,9 +17,9 @@ internal sealed record RecoveryAim(
     string Replica, string Id, string Name, bool IsTest, FailoverWish Wish, IReadOnlyDictionary<string, string> Disks);
 
 /// <summary>
-/// The spec of a VM that is made of a point: the primary's, with disks and networks of this host. A test gets nothing through which it could
-/// reach what the VM at the primary reaches: its networks are cut off or another one, and what is not replicated and can be written is left
-/// out. Pure, but for the look whether files are there.
+/// The spec of a VM that is made of a point: the primary's, with disks and networks of this host. A test gets nothing through which it
+/// could reach what the VM at the primary reaches: its networks are cut off or another one, and what is not replicated and can be written
+/// is left out. Pure, but for the look whether files are there.
 /// </summary>
 internal sealed class RecoverySpec
 {
@@ -195,8 +195,8 @@ internal sealed class RecoverySpec
 
     private void Edit(Func<string, string?, string?> edit, Func<VmSpec, VmSpec> change)
     {
-        Text = edit(Text, null) ?? throw CannotRun(_aim, "its spec is written in a way that cannot be changed by a program: at the primary, "
-            + $"write its fields and lists with a line each ('vmmctl vm edit {_aim.Replica}'), and take a new point");
+        Text = edit(Text, null) ?? throw CannotRun(_aim, "its spec is written in a way that cannot be changed by a program: at the "
+            + $"primary, write its fields and lists with a line each ('vmmctl vm edit {_aim.Replica}'), and take a new point");
         Spec = change(Spec);
     }
 

@@ -72,7 +72,8 @@ internal sealed class RecoveryVms(VmManager vms, StorageFolders storage, Variabl
             }
 
             throw cause is IOException or UnauthorizedAccessException
-                ? new ApiException(507, "disk-create-failed", "the VM could not be made", $"{plan.Spec.Name}: {cause.Message}", inner: cause)
+                ? new ApiException(
+                    507, "disk-create-failed", "the VM could not be made", $"{plan.Spec.Name}: {cause.Message}", inner: cause)
                 : cause;
         }
 

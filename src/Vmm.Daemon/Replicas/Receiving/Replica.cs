@@ -211,7 +211,7 @@ internal sealed class Replica : IDisposable
 
                 Sealing sealing = new(point);
                 _sealing = sealing;
-                sealing.Work = Task.Run(() => SealAsync(sealing, intake), CancellationToken.None);
+                sealing.Work = Task.Run(() => MakeAsync(sealing, intake), CancellationToken.None);
             }
 
             return SiteInfo();
@@ -249,7 +249,8 @@ internal sealed class Replica : IDisposable
             string what = $"{Name}: {cause.Message}";
             throw cause switch
             {
-                { Status: DiskStatus.NoSpace, Kind: BlockErrorKind.Io } => new ApiException(507, "no-space", "not enough space", what, inner: cause),
+                { Status: DiskStatus.NoSpace, Kind: BlockErrorKind.Io } =>
+                    new ApiException(507, "no-space", "not enough space", what, inner: cause),
                 { Kind: BlockErrorKind.NotFound } => new ApiException(404, "replica-no-disk", "no such disk", what, inner: cause),
                 { Kind: BlockErrorKind.Damaged } => new ApiException(409, "replica-parent", "the point does not fit", what, inner: cause),
                 _ => new ApiException(409, "replica-damaged", "the replica cannot be used", what, inner: cause),
@@ -274,7 +275,7 @@ internal sealed class Replica : IDisposable
         _ending.Dispose();
     }
 
-    private async Task SealAsync(Sealing sealing, ReplicaIntake intake)
+    private async Task MakeAsync(Sealing sealing, ReplicaIntake intake)
     {
         bool isMine = false;
         try
@@ -322,15 +323,29 @@ internal sealed class Replica : IDisposable
         }
     }
 
-    private bool IsSealing(string point) =>
-        _sealing is { Problem: null } sealing && (string.Equals(sealing.Id, point, StringComparison.Ordinal) ? true : throw new ApiException(
-            409, "replica-sealing", "another point is being checked", $"{Name}: point {sealing.Id} is being checked and arranged: ask again"));
+    /// <exception cref="ApiException">Another point is being sealed.</exception>
+    private bool IsSealing(string point)
+    {
+        if (_sealing is not { Problem: null } sealing)
+        {
+            return false;
+        }
 
-    private ReplicaIntake RequireIntake(string point) =>
-        Points.Intake is { } intake && string.Equals(intake.Point.Id.ToString(), point, StringComparison.Ordinal)
-            ? IsSealing(point) ? throw new ApiException(409, "replica-sealing", "the point is being checked",
-                $"{Name}: all of point {point} is here, and it is being checked and arranged") : intake
-            : throw new ApiException(404, "replica-no-point", "no such point comes", $"{Name}: point {point} was not offered, or was dropped");
+        return string.Equals(sealing.Id, point, StringComparison.Ordinal) ? true : throw new ApiException(
+            409, "replica-sealing", "another point is being checked", $"{Name}: point {sealing.Id} is being checked: ask again");
+    }
+
+    private ReplicaIntake RequireIntake(string point)
+    {
+        if (Points.Intake is not { } intake || !string.Equals(intake.Point.Id.ToString(), point, StringComparison.Ordinal))
+        {
+            throw new ApiException(
+                404, "replica-no-point", "no such point comes", $"{Name}: point {point} was not offered, or was dropped");
+        }
+
+        return !IsSealing(point) ? intake : throw new ApiException(
+            409, "replica-sealing", "the point is being checked", $"{Name}: all of point {point} is here, and it is being checked");
+    }
 
     private void RequireWelcome(SiteRecord record, ReplicaPointOffer offer)
     {

@@ -148,7 +148,8 @@ internal sealed class ReplicaLibrary(string folder, VmManager vms, ILogger<Repli
         }
         catch (Exception cause) when (cause is IOException or UnauthorizedAccessException)
         {
-            throw new ApiException(507, "replica-delete-failed", "the replica cannot be deleted", $"{replica.Name}: {cause.Message}", inner: cause);
+            throw new ApiException(
+                507, "replica-delete-failed", "the replica cannot be deleted", $"{replica.Name}: {cause.Message}", inner: cause);
         }
         finally
         {
@@ -177,7 +178,8 @@ internal sealed class ReplicaLibrary(string folder, VmManager vms, ILogger<Repli
             || string.Equals(vm.Record.Name, offer.Name, StringComparison.Ordinal)) is { } present)
         {
             throw new ApiException(409, "replica-taken", "the name or the id is taken", $"{offer.Name}: this host has a VM "
-                + $"{present.Record.Name} ({present.Record.Id}) of its own, which the replica could not be failed over beside: delete that first");
+                + $"{present.Record.Name} ({present.Record.Id}) of its own, beside which the replica could not be failed over: delete it "
+                + "first");
         }
 
         string path = Path.Combine(folder, offer.Name), part = Path.Combine(folder, $".{offer.Name}{Pending}");
@@ -213,5 +215,6 @@ internal sealed class ReplicaLibrary(string folder, VmManager vms, ILogger<Repli
             + "stand on its points: delete them first, or bring what they need into their own disks (vmmctl vm stream)");
 
     private static ApiException NotFound(string name) => new(
-        404, "replica-not-found", "no such replica", $"{name}: there is no replica of this VM here; 'vmmctl replica status' shows those there are");
+        404, "replica-not-found", "no such replica",
+        $"{name}: there is no replica of this VM here; 'vmmctl replica status' shows those there are");
 }
